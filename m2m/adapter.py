@@ -1,0 +1,315 @@
+"""LoRA adapters as PEFT folders: adapter_config.json and adapter_model.safetensors.
+
+Written so that `peft.PeftModel.from_pretrained` loads them as they are; read from wherever PEFT
+wrote them, as far as plain LoRA goes. What m2m knows beside that lies in m2m.json.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2m.errors import InputError, Problems
+from m2m.formats.atomic import atomic_folder, write_json
+from m2m.formats.records import read_object
+from m2m.formats.safetensors import SafetensorsFile, TensorSpec, write_safetensors
+from m2m.nn.config import DecoderConfig
+from m2m.nn.lora import LoraPair
+
+CONFIG, WEIGHTS, OWN = "adapter_config.json", "adapter_model.safetensors", "m2m.json"
+_PREFIX = "base_model.model."
+_KEY = re.compile(
+    r"base_model\.model\.(?P<module>[\w.]{1,200})\.lora_(?P<side>[AB])(\.\w+)?\.weight"
+)
+# Truthy under one of these keys: PEFT computes something else than W + scale * B A.
+_UNSUPPORTED = (
+    "use_dora",
+    "lora_bias",
+    "modules_to_save",
+    "layer_replication",
+    "use_qalora",
+    "trainable_token_indices",
+    "target_parameters",
+    "alora_invocation_tokens",
+)
+# A pattern of somebody's file must not be able to run for hours: no repeated groups, few repeats.
+_PATTERN = re.compile(r"[\w.^$\\|()\[\]*+?-]{1,200}")
+_REPEATS = 3
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A LoRA adapter in memory.
+
+    Attributes:
+        rank: the rank that its config names; a pair may have another.
+        alpha: likewise; what counts is each pair's scale.
+        pairs: factors by module path, such as "model.layers.0.self_attn.q_proj"; float32.
+        base_model: name or path of the model that it was trained on, as its maker wrote it.
+        base_fingerprint: fingerprint of that model, None for adapters from elsewhere.
+        name: what to call it.
+    """
+
+    rank: int
+    alpha: float
+    pairs: dict[str, LoraPair]
+    base_model: str
+    base_fingerprint: str | None = None
+    name: str = ""
+
+    @property
+    def parameters(self) -> int:
+        """Number of values in all factors."""
+        return sum(pair.a.size + pair.b.size for pair in self.pairs.values())
+
+
+def save_adapter(folder: Path, adapter: Adapter, extra: Mapping[str, Any] | None = None) -> None:
+    """Write a PEFT folder atomically; an existing one is replaced as a whole.
+
+    One rank and one alpha hold for the whole folder: pairs of a smaller rank are padded with
+    zeros, other scales are multiplied into B. Either leaves every delta as it was.
+
+    Args:
+        folder: the folder to make.
+        adapter: what to write, as float32.
+        extra: JSON values for m2m.json, beside name and base_fingerprint.
+    """
+    if not adapter.pairs:
+        raise ValueError("an adapter without pairs")
+    rank = max(adapter.rank, *(pair.rank for pair in adapter.pairs.values()))
+    scale = adapter.alpha / adapter.rank or 1.0
+    tensors: dict[str, NDArray[np.float32]] = {}
+    for module, pair in adapter.pairs.items():
+        a, b = _uniform(pair, rank, scale)
+        tensors[f"{_PREFIX}{module}.lora_A.weight"] = a
+        tensors[f"{_PREFIX}{module}.lora_B.weight"] = b
+    specs = [TensorSpec(name, "F32", array.shape) for name, array in tensors.items()]
+    own = {"name": adapter.name, "base_fingerprint": adapter.base_fingerprint} | dict(extra or {})
+    with atomic_folder(folder) as inside:
+        write_safetensors(inside / WEIGHTS, specs, tensors.values(), {"format": "pt"})
+        write_json(inside / CONFIG, _peft_config(adapter, rank, scale * rank))
+        write_json(inside / OWN, {"format_version": 1} | own)
+
+
+def _uniform(
+    pair: LoraPair, rank: int, scale: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    a = np.zeros((rank, pair.a.shape[1]), np.float32)
+    b = np.zeros((pair.b.shape[0], rank), np.float32)
+    a[: pair.rank] = pair.a
+    b[:, : pair.rank] = pair.b
+    if pair.scale != scale:
+        b *= np.float32(pair.scale / scale)
+    return a, b
+
+
+def _peft_config(adapter: Adapter, rank: int, alpha: float) -> dict[str, Any]:
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": adapter.base_model,
+        "revision": None,
+        "inference_mode": True,
+        "r": rank,
+        "lora_alpha": int(alpha) if float(alpha).is_integer() else alpha,
+        "lora_dropout": 0.0,
+        "target_modules": _target_modules(adapter.pairs),
+        "exclude_modules": None,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "modules_to_save": None,
+        "init_lora_weights": True,
+        "layers_to_transform": None,
+        "layers_pattern": None,
+        "rank_pattern": {},
+        "alpha_pattern": {},
+        "use_rslora": False,
+        "use_dora": False,
+        "auto_mapping": None,
+    }
+
+
+def _target_modules(pairs: Mapping[str, LoraPair]) -> list[str]:
+    """Last parts ("q_proj") where every parent has the same ones, else full paths."""
+    by_layer: dict[str, set[str]] = {}
+    for module in pairs:
+        match = re.fullmatch(r"(.*\.\d+)\..*?(\w+)", module)
+        by_layer.setdefault(match[1] if match else "", set()).add(match[2] if match else module)
+    parts = list(by_layer.values())
+    return sorted(parts[0]) if all(part == parts[0] for part in parts) else sorted(pairs)
+
+
+def load_adapter(folder: Path) -> Adapter:
+    """Read a PEFT folder of plain LoRA, m2m's own or anybody's.
+
+    Raises:
+        InputError: no such folder, malformed, or with traits that m2m does not compute (DoRA,
+            biases, fully trained modules, other methods); all of them are named.
+    """
+    config = _checked_config(folder)
+    file = SafetensorsFile(folder / WEIGHTS)
+    factors = _factors(file)
+    pairs = {}
+    for module, (a, b) in factors.items():
+        alpha = _pattern_value(config.patterns, module, config.alpha)
+        root = math.sqrt(a.shape[0]) if config.rslora else a.shape[0]
+        pairs[module] = LoraPair(a, b, alpha / root)
+    own = read_extra(folder)
+    fingerprint = own.get("base_fingerprint")
+    return Adapter(
+        rank=config.rank,
+        alpha=config.alpha,
+        pairs=pairs,
+        base_model=config.base_model,
+        base_fingerprint=fingerprint if isinstance(fingerprint, str) else None,
+        name=str(own.get("name") or folder.resolve().name),
+    )
+
+
+def read_extra(folder: Path) -> dict[str, Any]:
+    """What m2m.json of an adapter folder holds; empty for adapters from elsewhere."""
+    return read_object(folder / OWN) if (folder / OWN).is_file() else {}
+
+
+@dataclass(frozen=True)
+class _PeftConfig:
+    rank: int
+    alpha: float
+    base_model: str
+    rslora: bool = False
+    patterns: Mapping[str, float] = field(default_factory=dict)
+
+
+def _checked_config(folder: Path) -> _PeftConfig:
+    path = folder / CONFIG
+    if not path.is_file():
+        raise InputError(
+            f"{folder}: is no adapter folder (no {CONFIG})", "expected a folder as PEFT saves it"
+        )
+    if not (folder / WEIGHTS).is_file():
+        raise InputError(
+            f"{folder}: has no {WEIGHTS}",
+            "m2m reads no pickled adapter_model.bin: save it again with safe_serialization=True",
+        )
+    data = read_object(path)
+    problems = Problems()
+    for problem in _unsupported(data):
+        problems.add(problem)
+    rank, alpha = data.get("r"), data.get("lora_alpha")
+    if type(rank) is not int or not 1 <= rank <= 1 << 20:
+        problems.add(f"r is {rank!r}, expected a whole number from 1")
+    if not _is_real(alpha):
+        problems.add(f"lora_alpha is {alpha!r}, expected a number")
+    patterns = data.get("alpha_pattern") or {}
+    if not isinstance(patterns, dict) or not all(map(_is_real, patterns.values())):
+        problems.add("alpha_pattern is no object of numbers")
+        patterns = {}
+    for pattern in patterns:
+        if not _is_simple(pattern):
+            problems.add(f"alpha_pattern {pattern!r:.80} is not a simple pattern")
+    problems.raise_if_any(InputError, str(path))
+    base = str(data.get("base_model_name_or_path") or "")
+    return _PeftConfig(
+        int(rank or 0), float(alpha or 0), base, bool(data.get("use_rslora")), patterns
+    )
+
+
+def _is_real(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _unsupported(data: Mapping[str, Any]) -> list[str]:
+    # fan_in_fan_out says how the base stores its weights; A and B look the same either way.
+    found = []
+    if data.get("peft_type") != "LORA":
+        found.append(f"peft_type is {data.get('peft_type')!r}, m2m reads 'LORA'")
+    if data.get("bias", "none") not in ("none", None):
+        found.append(f"bias is {data['bias']!r}: trained biases are not supported")
+    for key in _UNSUPPORTED:
+        if data.get(key):
+            found.append(f"{key} is {data[key]!r}, which is not supported")
+    return found
+
+
+def _factors(file: SafetensorsFile) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    problems = Problems()
+    sides: dict[str, dict[str, NDArray[np.float32]]] = {}
+    for name in file.names:
+        match = _KEY.fullmatch(name)
+        if not match or len(file.shape(name)) != 2:
+            problems.add(f"tensor {name} {list(file.shape(name))} is no factor of plain LoRA")
+            continue
+        array = file.array(name)
+        if not np.isfinite(array).all():
+            problems.add(f"tensor {name} has values that are not finite")
+        sides.setdefault(match["module"], {})[match["side"]] = array
+    pairs = {}
+    for module, found in sides.items():
+        if found.keys() != {"A", "B"}:
+            problems.add(f"module {module} has lora_{''.join(found)} only")
+        elif found["A"].shape[0] != found["B"].shape[1] or found["A"].size == 0:
+            shapes = f"A {list(found['A'].shape)} and B {list(found['B'].shape)}"
+            problems.add(f"module {module}: {shapes} share no rank")
+        else:
+            pairs[module] = (found["A"], found["B"])
+    if not sides:
+        problems.add("holds no tensors")
+    problems.raise_if_any(InputError, str(file.path))
+    return pairs
+
+
+def _pattern_value(patterns: Mapping[str, float], module: str, default: float) -> float:
+    """The first pattern that matches the end of `module` (PEFT's get_pattern_key)."""
+    matches = (v for p, v in patterns.items() if re.match(rf"(.*\.)?({p})$", module))
+    return float(next(matches, default))
+
+
+def _is_simple(pattern: str) -> bool:
+    repeats = sum(pattern.count(sign) for sign in "*+?")
+    if not _PATTERN.fullmatch(pattern) or repeats > _REPEATS or re.search(r"\)[*+?]", pattern):
+        return False
+    try:
+        re.compile(pattern)
+    except re.error:
+        return False
+    return True
+
+
+def check_adapter(
+    adapter: Adapter, config: DecoderConfig, base_fingerprint: str | None = None
+) -> None:
+    """Check that an adapter fits a model.
+
+    Args:
+        adapter: the adapter.
+        config: the model's sizes.
+        base_fingerprint: the model's fingerprint, compared where both sides have one.
+
+    Raises:
+        InputError: modules that the model lacks, other shapes, another base; all are named.
+    """
+    problems = Problems()
+    shapes = config.linear_shapes()
+    for module, pair in adapter.pairs.items():
+        if module not in shapes:
+            problems.add(f"module {module} is no linear map of the model")
+        elif pair.shape != shapes[module]:
+            problems.add(
+                f"module {module}: the adapter is for {list(pair.shape)}, the model has "
+                f"{list(shapes[module])}"
+            )
+    own = adapter.base_fingerprint
+    if own and base_fingerprint and own != base_fingerprint:
+        problems.add(f"was trained on another base model ({adapter.base_model or 'unnamed'})")
+    problems.raise_if_any(
+        InputError,
+        f"adapter {adapter.name or 'without a name'} does not fit the model",
+        "use the base model that it was trained on, or train it again",
+    )

@@ -1,0 +1,23 @@
+"""Base models: a GGUF file becomes a folder of config, tensors, tokenizer and pattern file."""
+
+from m2m.checkpoint.importer import import_model
+from m2m.checkpoint.model import BaseModel, ModelInfo, find_model, list_models, remove_model
+from m2m.checkpoint.names import (
+    from_gguf_rows,
+    gguf_to_hf_name,
+    hf_to_gguf_name,
+    to_gguf_rows,
+)
+
+__all__ = [
+    "BaseModel",
+    "ModelInfo",
+    "find_model",
+    "from_gguf_rows",
+    "gguf_to_hf_name",
+    "hf_to_gguf_name",
+    "import_model",
+    "list_models",
+    "remove_model",
+    "to_gguf_rows",
+]

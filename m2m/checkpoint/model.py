@@ -1,0 +1,273 @@
+"""A base model's folder under models/: opening it, finding it, knowing whether it changed."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2m.checkpoint.families import config_from_json
+from m2m.errors import InputError, Problems
+from m2m.formats.atomic import remove_folder, write_json
+from m2m.formats.gguf import GGUFFile
+from m2m.formats.records import read_object
+from m2m.formats.safetensors import SafetensorsFile
+from m2m.nn.config import DecoderConfig
+from m2m.tokenizer import Tokenizer
+
+WEIGHTS, CONFIG, PATTERN, INFO = "model.safetensors", "config.json", "base.gguf", "m2m-model.json"
+CONTENT = (WEIGHTS, CONFIG, PATTERN)
+FORMAT_VERSION = 1
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What is known of a model without reading its tensors.
+
+    Attributes:
+        name: its name, and that of its folder.
+        path: its folder.
+        architecture: "llama", ...
+        parameters: number of weights.
+        dtype: type of its matrices, "F16" or "BF16"; norms are F32.
+        bytes: size of the folder's files.
+        licence: as given or as the source said; None where nobody said.
+        source: file name that it was imported from.
+        source_sha256: hash of that file.
+        source_types: ggml types that it had there, such as ["F32", "Q4_1", "Q8_0"].
+    """
+
+    name: str
+    path: Path
+    architecture: str
+    parameters: int
+    dtype: str
+    bytes: int
+    licence: str | None
+    source: str
+    source_sha256: str
+    source_types: tuple[str, ...]
+
+
+class LazyWeights(Mapping[str, NDArray[np.float32]]):
+    """Tensors by HF name; each look-up reads the file and returns a new float32 array."""
+
+    def __init__(self, file: SafetensorsFile) -> None:
+        self.file = file
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        if name not in self:
+            raise KeyError(name)
+        return self.file.array(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.file
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.file.names)
+
+    def __len__(self) -> int:
+        return len(self.file.names)
+
+
+class BaseModel:
+    """An opened base model; its parts are read when they are asked for.
+
+    Attributes:
+        path: its folder.
+        info: what is known without reading tensors.
+        config: its sizes.
+        weights: float32 tensors by HF name, read at each look-up.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._stored = read_object(path / INFO)
+        self.info = _info(path, self._stored)
+        self.config: DecoderConfig = config_from_json(path / CONFIG)
+        file = SafetensorsFile(path / WEIGHTS)
+        check_tensors(self.config, file)
+        self.weights = LazyWeights(file)
+
+    @classmethod
+    def open(cls, folder: Path) -> BaseModel:
+        """Open the model in `folder`.
+
+        Raises:
+            InputError: there is none, or its files do not fit one another.
+        """
+        if not (folder / INFO).is_file():
+            raise InputError(
+                f"{folder}: is no m2m model (no {INFO})",
+                "import one with `m2m models add FILE.gguf`",
+            )
+        return cls(folder)
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.info.name
+
+    @cached_property
+    def gguf(self) -> GGUFFile:
+        """The pattern file that surrogates and exports are cut from."""
+        return GGUFFile(self.path / PATTERN)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer, from the pattern file."""
+        return Tokenizer.from_metadata(self.gguf.value)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The sha256 (hex) of everything in the folder that can change a result.
+
+        Remembered in m2m-model.json for as long as the files keep their size and time.
+        """
+        stamps = file_stamps(self.path)
+        known = self._stored.get("fingerprint")
+        if isinstance(known, str) and self._stored.get("files") == stamps:
+            return known
+        found = content_fingerprint(self.path)
+        with suppress(InputError):  # a folder that may only be read is hashed each time
+            write_json(self.path / INFO, self._stored | {"fingerprint": found, "files": stamps})
+        return found
+
+
+def check_tensors(config: DecoderConfig, file: SafetensorsFile) -> None:
+    """Compare a file's tensors with what `config` says.
+
+    Raises:
+        InputError: all tensors that are missing, surplus or of another shape.
+    """
+    found = {name: file.shape(name) for name in file.names}
+    compare_shapes(str(file.path), config.weight_shapes(), found)
+
+
+def compare_shapes(
+    where: str, expected: Mapping[str, Sequence[int]], found: Mapping[str, Sequence[int]]
+) -> None:
+    """Raise InputError with all tensors that are missing, surplus or of another shape."""
+    problems = Problems()
+    for name in sorted(expected.keys() - found.keys()):
+        problems.add(f"has no tensor {name}")
+    for name in sorted(found.keys() - expected.keys()):
+        problems.add(f"has a tensor {name}, which this architecture does not have")
+    for name in sorted(expected.keys() & found.keys()):
+        if tuple(found[name]) != tuple(expected[name]):
+            problems.add(
+                f"tensor {name} is {list(found[name])}, its config says {list(expected[name])}"
+            )
+    problems.raise_if_any(InputError, where)
+
+
+def file_stamps(folder: Path) -> dict[str, list[int]]:
+    """Size in bytes and time of change in ns of each content file."""
+    stamps = {}
+    for name in CONTENT:
+        try:
+            status = (folder / name).stat()
+        except OSError as error:
+            raise InputError(f"cannot read {folder / name}: {error.strerror or error}") from error
+        stamps[name] = [status.st_size, status.st_mtime_ns]
+    return stamps
+
+
+def content_fingerprint(folder: Path) -> str:
+    """The sha256 (hex) over the sha256 of each content file."""
+    whole = hashlib.sha256()
+    for name in CONTENT:
+        whole.update(f"{name} {file_sha256(folder / name)}\n".encode())
+    return whole.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 (hex) of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def list_models(root: Path) -> list[ModelInfo]:
+    """All models directly under `root`, by name; none where the folder does not exist."""
+    if not root.is_dir():
+        return []
+    folders = sorted(path.parent for path in root.glob(f"*/{INFO}"))
+    return [_info(folder, read_object(folder / INFO)) for folder in folders]
+
+
+def find_model(name_or_path: str, search: Sequence[Path]) -> BaseModel:
+    """Open a model by the path of its folder, or by its name under one of the `search` folders.
+
+    Raises:
+        InputError: no such model; the hint lists those that are there.
+    """
+    candidates = [root / name_or_path for root in search] if _NAME.fullmatch(name_or_path) else []
+    for folder in [*candidates, Path(name_or_path)]:
+        if (folder / INFO).is_file():
+            return BaseModel.open(folder)
+    known = sorted({info.name for root in search for info in list_models(root)})
+    raise InputError(
+        f"found no model {name_or_path!r} under {', '.join(map(str, search)) or 'any folder'}",
+        f"models here: {', '.join(known)}"
+        if known
+        else "import one with `m2m models add FILE.gguf`",
+    )
+
+
+def remove_model(folder: Path) -> None:
+    """Delete an imported model.
+
+    Raises:
+        InputError: the folder is no m2m model, or may not be deleted.
+    """
+    if not (folder / INFO).is_file():
+        raise InputError(f"{folder}: is no m2m model (no {INFO}), nothing was deleted")
+    try:
+        remove_folder(folder)
+    except OSError as error:
+        raise InputError(f"cannot delete {folder}: {error.strerror or error}") from error
+
+
+def check_name(name: str) -> None:
+    """Raise InputError for a name that is no plain folder name."""
+    if not _NAME.fullmatch(name):
+        raise InputError(
+            f"model name {name!r}: expected letters, digits, dot, dash and underscore",
+            "choose another with `--name`",
+        )
+
+
+def _info(path: Path, stored: Mapping[str, Any]) -> ModelInfo:
+    version = stored.get("format_version")
+    if version != FORMAT_VERSION:
+        raise InputError(
+            f"{path / INFO}: format version {version!r}, this m2m reads {FORMAT_VERSION}",
+            "import the model again with `m2m models add`",
+        )
+    kinds = {
+        "name": str,
+        "architecture": str,
+        "parameters": int,
+        "dtype": str,
+        "source": str,
+        "source_sha256": str,
+        "source_types": list,
+    }
+    problems = Problems()
+    for key, kind in kinds.items():
+        if not isinstance(stored.get(key), kind):
+            problems.add(f"{key} is {stored.get(key)!r}, expected {kind.__name__}")
+    problems.raise_if_any(InputError, str(path / INFO))
+    values = {key: stored[key] for key in kinds} | {"source_types": tuple(stored["source_types"])}
+    size = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
+    licence = stored.get("licence")
+    return ModelInfo(path=path, bytes=size, licence=licence and str(licence), **values)

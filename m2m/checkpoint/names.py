@@ -1,0 +1,106 @@
+"""Hugging Face's tensors <-> llama.cpp's: names, and the row order of q and k.
+
+Names: gguf-py/gguf/tensor_mapping.py. Row order: LlamaModel.permute of convert_hf_to_gguf.py.
+Nothing outside this border knows that the row orders differ.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2m.errors import InputError
+from m2m.nn.config import DecoderConfig
+
+_TOP = {
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
+}
+_BLOCK = {
+    "input_layernorm": "attn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+_TOP_BACK = {value: key for key, value in _TOP.items()}
+_BLOCK_BACK = {value: key for key, value in _BLOCK.items()}
+_HF = re.compile(r"(?:model\.layers\.(?P<layer>\d+)\.)?(?P<module>[\w.]+)\.(?P<kind>weight|bias)")
+_GGUF = re.compile(r"(?:blk\.(?P<layer>\d+)\.)?(?P<module>\w+)\.(?P<kind>weight|bias)")
+
+# llama.cpp rotates neighbouring rows of these architectures, Hugging Face rows half a head apart.
+_PERMUTED = frozenset({"llama"})
+
+
+def hf_to_gguf_name(name: str) -> str:
+    """Rename as in "model.layers.0.self_attn.q_proj.weight" to "blk.0.attn_q.weight".
+
+    Raises:
+        InputError: llama.cpp has no such tensor.
+    """
+    return _renamed(name, _HF, "blk", _TOP, _BLOCK)
+
+
+def gguf_to_hf_name(name: str) -> str:
+    """Rename as in "blk.0.attn_q.weight" to "model.layers.0.self_attn.q_proj.weight".
+
+    Raises:
+        InputError: Hugging Face's models have no such tensor.
+    """
+    return _renamed(name, _GGUF, "model.layers", _TOP_BACK, _BLOCK_BACK)
+
+
+def _renamed(
+    name: str, pattern: re.Pattern[str], prefix: str, top: dict[str, str], block: dict[str, str]
+) -> str:
+    match = pattern.fullmatch(name)
+    if match:
+        layer = match["layer"]
+        module = (top if layer is None else block).get(match["module"])
+        if module:
+            begin = "" if layer is None else f"{prefix}.{layer}."
+            return f"{begin}{module}.{match['kind']}"
+    raise InputError(f"tensor {name!r} is none that m2m knows")
+
+
+def to_gguf_rows(config: DecoderConfig, name: str, array: NDArray[Any]) -> NDArray[Any]:
+    """Put the rows of a tensor into llama.cpp's order.
+
+    Args:
+        config: the model's sizes and architecture.
+        name: the tensor's HF name.
+        array: (rows, ...); weights, biases and LoRA's B alike.
+
+    Returns:
+        a new array for q and k of the llama architecture, `array` itself for all others.
+    """
+    heads = _permuted_heads(config, name)
+    return array if heads is None else _swapped(array, heads, 2, array.shape[0] // heads // 2)
+
+
+def from_gguf_rows(config: DecoderConfig, name: str, array: NDArray[Any]) -> NDArray[Any]:
+    """Undo `to_gguf_rows`."""
+    heads = _permuted_heads(config, name)
+    return array if heads is None else _swapped(array, heads, array.shape[0] // heads // 2, 2)
+
+
+def _permuted_heads(config: DecoderConfig, name: str) -> int | None:
+    if config.architecture not in _PERMUTED:
+        return None
+    module = name.removesuffix(".weight").removesuffix(".bias").rpartition(".")[2]
+    return {"q_proj": config.num_heads, "k_proj": config.num_kv_heads}.get(module)
+
+
+def _swapped(array: NDArray[Any], heads: int, outer: int, inner: int) -> NDArray[Any]:
+    split = array.reshape(heads, outer, inner, *array.shape[1:])
+    return np.ascontiguousarray(split.swapaxes(1, 2)).reshape(array.shape)

@@ -1,0 +1,1 @@
+"""The command line: click commands, progress and tables; no arithmetic."""

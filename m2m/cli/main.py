@@ -1,0 +1,66 @@
+"""The `m2m` command: its groups, its errors and its exit codes.
+
+Only click is imported here and at the head of every command module, so that `m2m --help` is quick;
+NumPy, llama.cpp and rich come inside the commands that use them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from m2m import __version__
+from m2m.cli import models, recipes, tools
+from m2m.errors import Interrupted, M2MError
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class Commands(click.Group):
+    """A group that turns m2m's own errors into messages; everything else keeps its traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command: exit 1 after an `M2MError`, 130 after an interruption."""
+        try:
+            return super().invoke(ctx)
+        except Interrupted as error:
+            _say(error)
+            ctx.exit(130)
+        except M2MError as error:
+            _say(error)
+            ctx.exit(1)
+
+
+def _say(error: M2MError) -> None:
+    head = "" if isinstance(error, Interrupted) else "Error: "
+    click.echo(f"{head}{error.message}", err=True)
+    if error.hint:
+        click.echo(f"\nhint: {error.hint}", err=True)
+
+
+@click.group(cls=Commands, context_settings=CONTEXT)
+@click.version_option(__version__, prog_name="m2m")
+def cli() -> None:
+    """Find out which datasets to fine-tune a small language model on, before you fine-tune.
+
+    \b
+    The main job:   m2m run recipe.toml
+    Its steps:      m2m train, search, confirm, export
+    """
+
+
+for command in (*models.COMMANDS, *recipes.COMMANDS, *tools.COMMANDS):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Entry point of the `m2m` script."""
+    # Busy-waiting OpenMP threads starve each other on a shared machine; read when llama.cpp loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        # A non-UTF-8 locale must not turn a Yoruba row into a UnicodeEncodeError.
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
+    cli()

@@ -1,0 +1,96 @@
+"""`m2m models`: the base models of this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from m2m.cli.options import json_option, quiet_option
+
+root_option = click.option(
+    "--models",
+    "root",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("models"),
+    envvar="M2M_MODELS",
+    show_default=True,
+    help="Folder that holds the models.",
+)
+
+
+@click.group("models")
+def models() -> None:
+    """Add, list and remove base models."""
+
+
+@models.command("add")
+@click.argument("source")
+@click.option("--name", help="Name of the model; by default that of the file.")
+@click.option("--licence", help="Its licence, where the file does not say.")
+@click.option("--if-missing", is_flag=True, help="Do nothing where the model is there already.")
+@root_option
+@json_option
+@quiet_option
+def add(
+    source: str,
+    name: str | None,
+    licence: str | None,
+    if_missing: bool,
+    root: Path,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Import SOURCE, a GGUF file, or the word `starter` for the model in models/starter.toml.
+
+    \b
+    Example:  m2m models add starter
+              m2m models add ~/Downloads/Qwen2.5-0.5B.gguf --name qwen
+    """
+    from m2m.checkpoint import import_model, list_models
+    from m2m.cli import show
+    from m2m.pipeline.starter import locate
+
+    found = locate(source, root, name, licence)
+    if if_missing and any(info.name == found.name for info in list_models(root)):
+        return
+    found.check()
+    info = import_model(found.path, root / found.name, name=found.name, licence=found.licence)
+    if as_json or not quiet:
+        show.models([info], as_json)
+
+
+@models.command("list")
+@root_option
+@json_option
+def list_(root: Path, as_json: bool) -> None:
+    """List the imported models.
+
+    \b
+    Example:  m2m models list
+    """
+    from m2m.checkpoint import list_models
+    from m2m.cli import show
+
+    show.models(list_models(root), as_json)
+
+
+@models.command("remove")
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@root_option
+def remove(name: str, yes: bool, root: Path) -> None:
+    """Delete the imported model NAME.
+
+    \b
+    Example:  m2m models remove smollm2-135m-instruct
+    """
+    from m2m.checkpoint import find_model, remove_model
+
+    model = find_model(name, [root])
+    if not yes:
+        click.confirm(f"delete {model.path}?", abort=True, err=True)
+    remove_model(model.path)
+
+
+COMMANDS = [models]

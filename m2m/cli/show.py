@@ -1,0 +1,173 @@
+"""Results as tables for people, or as JSON for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from m2m.cli.console import print_json, print_table
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from m2m.checkpoint import ModelInfo
+    from m2m.pipeline.results import Confirmation, Exported, RunResult, Searched, Trained
+    from m2m.pipeline.tools import Merged
+
+TOP, BOTTOM = 10, 3
+LOW_SURVIVAL = 0.8
+
+
+def result(as_data: Any, as_json: bool, table: Callable[[], None]) -> None:
+    """Print JSON where it was asked for, otherwise the table."""
+    if as_json:
+        print_json(as_data)
+    else:
+        table()
+
+
+def models(infos: Sequence[ModelInfo], as_json: bool) -> None:
+    """The models of this machine."""
+
+    def show() -> None:
+        table = _table("name", "architecture", "parameters", "dtype", "size", "licence")
+        for info in infos:
+            table.add_row(
+                info.name,
+                info.architecture,
+                f"{info.parameters / 1e6:.1f} M",
+                info.dtype,
+                f"{info.bytes / 1e6:.0f} MB",
+                info.licence or "unknown",
+            )
+        print_table(table)
+
+    fields = ("name", "path", "architecture", "parameters", "dtype", "bytes", "licence")
+    result([{f: _plain(getattr(i, f)) for f in fields} for i in infos], as_json, show)
+
+
+def adapters(trained: Sequence[Trained]) -> None:
+    """One line per adapter."""
+    table = _table("dataset", "steps", "tokens", "first loss", "last loss", "tokens/s", "adapter")
+    for each in trained:
+        table.add_row(
+            each.dataset,
+            f"{each.steps}",
+            f"{each.tokens:,}",
+            f"{each.loss_first:.3f}",
+            f"{each.loss_last:.3f}",
+            f"{each.tokens_per_second:.0f}",
+            str(each.path),
+        )
+    print_table(table)
+
+
+def ranking(found: Searched) -> None:
+    """The top and the bottom of the ranking, and what each dataset is worth."""
+    tied = sum(each.tied_with_best for each in found.ranking)
+    table = _table("rank", found.metric, "95 % interval", "behind the best", "mixture")
+    shown = [*found.ranking[:TOP]]
+    rest = found.ranking[TOP:]
+    shown += rest[-BOTTOM:]
+    for each in shown:
+        if rest and each.rank == max(TOP + 1, len(found.ranking) - BOTTOM + 1):
+            table.add_row("...", "", "", "", "")
+        table.add_row(
+            f"{each.rank}" + (" =" if each.tied_with_best else ""),
+            f"{each.score:.3f} ± {each.stderr:.3f}",
+            f"{each.ci95[0]:.3f} to {each.ci95[1]:.3f}",
+            f"{each.behind.estimate:.3f} ({each.behind.low:.3f} to {each.behind.high:.3f})",
+            each.mixture.label,
+        )
+    print_table(table)
+    click.echo(
+        f"{len(found.ranking)} mixtures on {found.examples} examples of {found.target}; base model "
+        f"{found.base_score:.3f}.\n{tied} marked = cannot be told from the best (95 %)."
+    )
+    worth = _table("dataset", "worth", "95 % interval", "it")
+    for name, value in sorted(found.dataset_worth.items(), key=lambda item: -item[1].estimate):
+        interval = f"{value.low:+.3f} to {value.high:+.3f}"
+        worth.add_row(name, f"{value.estimate:+.3f}", interval, value.verdict)
+    print_table(worth)
+    for warning in found.warnings:
+        click.echo(f"Warning: {warning}", err=True)
+
+
+def confirmed(found: Confirmation) -> None:
+    """The really fine-tuned models beside base and merged, on dev and test."""
+    metrics = [found.metric, *(m for m in ("accuracy",) if m != found.metric)]
+    heads = [f"{part} {metric}" for metric in metrics for part in ("dev", "test")]
+    table = _table("model", "how", *heads, "mixture")
+    for each in found.confirmed:
+        cells = [_value(part.get(metric)) for metric in metrics for part in (each.dev, each.test)]
+        mark = " *" if each == found.winner else ""
+        table.add_row(each.label + mark, each.how, *cells, each.mixture.label)
+    print_table(table)
+    click.echo("* the winner, chosen by dev among the fine-tuned; test was not looked at before.")
+
+
+def exported(found: Exported) -> None:
+    """Where the files are."""
+    written = ", ".join(f"{count} {name}" for name, count in found.types_written.items())
+    click.echo(f"GGUF       {found.gguf} ({written})")
+    click.echo(f"Modelfile  {found.modelfile}")
+    _survival(found.type, found.delta_survival)
+
+
+def merged(found: Merged) -> None:
+    """What was written, and what is left of the deltas."""
+    click.echo(f"{found.out}: {found.type}, {found.seconds:.1f} s")
+    if found.delta_survival:
+        _survival(found.type, found.delta_survival)
+
+
+def _survival(kind: str, survival: Mapping[str, float]) -> None:
+    """What quantisation left of a delta, with a warning where that is too little."""
+    gain, cosine = survival["gain"], survival["cosine"]
+    click.echo(f"Delta kept by {kind}: gain {gain:.2f}, cosine {cosine:.2f}")
+    if min(gain, cosine) < LOW_SURVIVAL:
+        click.echo(
+            f"Warning: {kind} rounds part of the fine-tune away (below {LOW_SURVIVAL}); "
+            "a finer type keeps more of it",
+            err=True,
+        )
+
+
+def run(found: RunResult) -> None:
+    """Everything, ending with where things lie."""
+    ranking(found.searched)
+    confirmed(found.confirmation)
+    table = _table("step", "minutes", "peak memory")
+    for step in found.steps:
+        memory = f"{step.peak_rss_bytes / 2**30:.2f} GiB"
+        table.add_row(step.name, f"{step.seconds / 60:.1f}", memory)
+    print_table(table)
+    click.echo(f"Winner     {found.confirmation.winner.mixture.label}")
+    exported(found.exported)
+    click.echo(f"Try it     m2m chat {found.exported.gguf}")
+
+
+def evaluation(model: str, task: str, examples: int, metrics: Mapping[str, Any]) -> None:
+    """One model's scores on one task."""
+    table = _table("metric", "value", "stderr")
+    for name, measured in metrics.items():
+        table.add_row(name, f"{measured['value']:.4f}", f"{measured['stderr']:.4f}")
+    click.echo(f"{model} on {examples} examples of {task}")
+    print_table(table)
+
+
+def _table(*heads: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    return Table(*heads, box=box.SIMPLE_HEAD, pad_edge=False)
+
+
+def _value(measured: Mapping[str, float] | None) -> str:
+    return f"{measured['value']:.3f} ± {measured['stderr']:.3f}" if measured else "-"
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, int | float | str | None) else str(value)

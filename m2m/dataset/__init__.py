@@ -1,0 +1,21 @@
+"""Rows of a training file, as token sequences that say which tokens are trained on."""
+
+from m2m.dataset.packing import BatchStream, pack, pack_all
+from m2m.dataset.rows import Row, load_dataset
+from m2m.dataset.samples import Sample, common_prefix, dataset_fingerprint, encode, split
+from m2m.dataset.statistics import Statistics, statistics
+
+__all__ = [
+    "BatchStream",
+    "Row",
+    "Sample",
+    "Statistics",
+    "common_prefix",
+    "dataset_fingerprint",
+    "encode",
+    "load_dataset",
+    "pack",
+    "pack_all",
+    "split",
+    "statistics",
+]

@@ -1,0 +1,146 @@
+"""Token sequences with a mark on each token that is trained on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2m.dataset.rows import Row
+from m2m.errors import InputError, Problems
+from m2m.tokenizer import Formatter, Segment
+
+# Raised when the same bytes would give other samples than before.
+_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sequence for training.
+
+    Attributes:
+        ids: (T,) int32.
+        loss_mask: (T,) bool, True where a token is predicted; never at 0, which nothing precedes.
+        line: the row's line in its file.
+    """
+
+    ids: NDArray[np.int32]
+    loss_mask: NDArray[np.bool_]
+    line: int
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def encode(
+    rows: Sequence[Row], formatter: Formatter, max_length: int, path: Path | str = "dataset"
+) -> list[Sample]:
+    """Tokenise rows; a bare text longer than `max_length` becomes several samples.
+
+    Args:
+        rows: from `load_dataset`.
+        formatter: the base model's tokenizer and template.
+        max_length: tokens of the longest sample.
+        path: named in errors.
+
+    Raises:
+        InputError: rows that are too long or that the template refuses, all with their lines.
+    """
+    problems = Problems()
+    samples: list[Sample] = []
+    for row in rows:
+        try:
+            segments = _segments(row, formatter)
+        except InputError as error:
+            problems.add(f"line {row.line}: {error.message}")
+            continue
+        sample = _sample(segments, row.line)
+        if len(sample) > max_length and row.text is None:
+            problems.add(
+                f"line {row.line}: {len(sample)} tokens, at most {max_length} fit (max_length)"
+            )
+        samples += [cut for cut in _cut(sample, max_length) if cut.loss_mask.any()]
+    problems.raise_if_any(
+        InputError, str(path), "shorten or split these rows, or raise max_length in [train]"
+    )
+    return samples
+
+
+def _segments(row: Row, formatter: Formatter) -> list[Segment]:
+    if row.messages is not None:
+        return formatter.turns(row.messages, row.tools)
+    if row.pieces is not None:
+        return formatter.segments(row.pieces)
+    return formatter.document(row.text or "")
+
+
+def _sample(segments: Sequence[Segment], line: int) -> Sample:
+    ids = np.array([i for segment in segments for i in segment.ids], dtype=np.int32)
+    mask = np.repeat(
+        np.array([segment.trained for segment in segments], dtype=np.bool_),
+        [len(segment.ids) for segment in segments],
+    )
+    mask[:1] = False
+    return Sample(ids, mask, line)
+
+
+def _cut(sample: Sample, max_length: int) -> list[Sample]:
+    cuts = []
+    for start in range(0, len(sample), max_length):
+        mask = sample.loss_mask[start : start + max_length].copy()
+        mask[:1] = False
+        cuts.append(Sample(sample.ids[start : start + max_length], mask, sample.line))
+    return cuts
+
+
+def common_prefix(samples: Sequence[Sample]) -> int:
+    """Tokens with which all samples begin and that a batch needs to hold only once.
+
+    It ends so early that no token of it predicts a trained one, and that every sample keeps a
+    token of its own.
+    """
+    if not samples:
+        return 0
+    first = samples[0].ids
+    length = len(first)
+    for sample in samples:
+        # The first trained token is predicted from the one before it, which must be the row's own.
+        own = int(np.argmax(sample.loss_mask)) - 1 if sample.loss_mask.any() else len(sample) - 1
+        length = min(length, own)
+        different = np.flatnonzero(first[:length] != sample.ids[:length])
+        length = int(different[0]) if len(different) else length
+    return max(length, 0)
+
+
+def split(
+    samples: Sequence[Sample], seed: int, fraction: float
+) -> tuple[list[Sample], list[Sample]]:
+    """Samples to train on and samples held out: `fraction` of them, at least one if not 0.
+
+    The same seed gives the same split; order is kept. One sample is always left to train on.
+    """
+    count = min(len(samples) - 1, max(1, round(len(samples) * fraction))) if fraction > 0 else 0
+    order = np.random.default_rng([seed, len(samples)]).permutation(len(samples))
+    held = {int(i) for i in order[: max(count, 0)]}
+    kept = [sample for i, sample in enumerate(samples) if i not in held]
+    return kept, [samples[i] for i in sorted(held)]
+
+
+def dataset_fingerprint(path: Path, formatter: Formatter, max_length: int) -> str:
+    """SHA-256 (hex) of all that a file's samples depend on, the vocabulary apart.
+
+    The base model's fingerprint covers the vocabulary.
+    """
+    parts = [
+        _SCHEMA,
+        hashlib.sha256(path.read_bytes()).hexdigest(),
+        path.suffix.lower(),
+        formatter.identity,
+        max_length,
+    ]
+    return hashlib.sha256(json.dumps(parts).encode("utf-8")).hexdigest()

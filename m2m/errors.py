@@ -1,0 +1,79 @@
+"""What m2m says when it cannot go on: a message for the reader and the next step to take.
+
+Every error that a user can cause is an `M2MError`. Its message says what, where, found and
+expected; its hint says what to do next. Anything else that escapes is a bug, with its traceback.
+"""
+
+from __future__ import annotations
+
+
+class M2MError(Exception):
+    """An expected failure, told to the user without a traceback (exit code 1).
+
+    Args:
+        message: what went wrong and where, one line or several, without a full stop at the end.
+        hint: the next step, or None where the message already says it.
+    """
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class InputError(M2MError):
+    """A file or value that the user gave is missing, malformed or does not fit."""
+
+
+class RecipeError(M2MError):
+    """The recipe has mistakes; all of them are in the message."""
+
+
+class ResourceError(M2MError):
+    """Memory, disk or another part of this machine does not suffice."""
+
+
+class LlamaError(M2MError):
+    """llama.cpp refused; the message carries its own last log lines."""
+
+
+class TrainingError(M2MError):
+    """Training diverged or could not continue."""
+
+
+class BusyError(M2MError):
+    """Another process is working in the same folder."""
+
+
+class Interrupted(M2MError):
+    """The work was stopped on request after its state was saved (exit code 130)."""
+
+
+class Problems:
+    """A list of mistakes that is raised once, so that a user can mend all of them in one go."""
+
+    def __init__(self, limit: int = 20) -> None:
+        self._found: list[str] = []
+        self._limit = limit
+
+    def add(self, message: str) -> None:
+        """Note one mistake: where it is, what was found and what was expected."""
+        self._found.append(message)
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def raise_if_any(self, kind: type[M2MError], heading: str, hint: str | None = None) -> None:
+        """Raise `kind` with all mistakes under `heading`; do nothing where there is none."""
+        if not self._found:
+            return
+        if len(self._found) == 1:
+            raise kind(f"{heading}: {self._found[0]}", hint)
+        shown = self._found[: self._limit]
+        lines = [f"{heading}: {len(self._found)} problems", *(f"  - {line}" for line in shown)]
+        if len(self._found) > len(shown):
+            lines.append(f"  - and {len(self._found) - len(shown)} more")
+        raise kind("\n".join(lines), hint)

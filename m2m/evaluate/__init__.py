@@ -1,0 +1,1 @@
+"""Tasks, metrics and the evaluation of one model."""

@@ -1,0 +1,172 @@
+"""The one temperature that makes a model's choices most informative, fitted for many resamples.
+
+With b = 1 / t, the mean cross-entropy of softmax(b * s) is convex in b, so a safeguarded Newton
+iteration finds its minimum; b = 0 is guessing, so the fit is never worse than that.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+F64 = NDArray[np.float64]
+
+_STEPS = 60
+_TOLERANCE = 1e-10
+_ROUNDING = 1e-12  # of the scores' size: smaller differences between them are none
+_SHARPEST = 1e6  # in units of 1 / spread of the scores: a perfect model's optimum is at infinity
+_TINY = float(np.finfo(np.float64).tiny)
+_FEW = 8  # resamples that are fitted one by one
+_GRID, _REACH = 256, 64.0  # points of the table; how far it reaches beyond the common best
+_AT_ONCE = 1 << 20  # values of one temporary array
+
+
+def cross_entropy(scores: F64, gold: NDArray[np.int64], sharpness: F64) -> F64:
+    """-log softmax(b * scores)[gold] in nats for each sharpness b.
+
+    Args:
+        scores: (n, k), -inf where an example has no such choice.
+        gold: (n,) place of the right choice.
+        sharpness: (R,) values of b, 0 or more.
+
+    Returns:
+        (R, n).
+    """
+    gaps = _gaps(scores, gold)
+    present = np.isfinite(gaps)
+    result = np.empty((len(sharpness), len(gold)))
+    for part in _parts(len(sharpness), gaps.size):
+        logits = np.where(present, gaps, 0.0) * sharpness[part, None, None]
+        logits = np.where(present, logits, -np.inf)
+        top = logits.max(axis=2)
+        total = np.exp(logits - top[..., None]).sum(axis=2)
+        result[part] = top + np.log(total)
+    return result
+
+
+def least_cross_entropy(scores: F64, gold: NDArray[np.int64], weights: F64) -> F64:
+    """The weighted mean cross-entropy at the best temperature, for each row of weights.
+
+    A bootstrap asks for a thousand rows at once. They share one table of every example's
+    cross-entropy over a fine grid of sharpnesses round the one that is best for all together, so
+    that a resample costs a row of a matrix product; a Newton step from its best grid point leaves
+    an error far below the bootstrap's own (a test holds it to 1e-5).
+
+    Args:
+        scores: (n, k), -inf where an example has no such choice.
+        gold: (n,) place of the right choice.
+        weights: (R, n), how often each example counts.
+
+    Returns:
+        (R,) nats; never more than guessing.
+    """
+    total = weights.sum(axis=1)
+    if len(weights) <= _FEW:
+        sharpness = best_sharpness(scores, gold, weights)
+        entropy = cross_entropy(scores, gold, sharpness)
+        few: F64 = (weights * entropy).sum(axis=1) / total
+        return few
+    natural = 1.0 / _spread(scores, gold)
+    common = best_sharpness(scores, gold, np.ones((1, len(gold))))[0] or natural
+    low, high = min(natural, common) / _REACH, max(natural, common) * _REACH
+    grid = np.concatenate([[0.0], np.geomspace(low, high, _GRID)])
+    value = weights @ cross_entropy(scores, gold, grid).T
+    slope, curve = (weights @ table.T for table in _derivatives(_gaps(scores, gold), grid))
+    best = value.argmin(axis=1)[:, None]
+    value, slope, curve = (np.take_along_axis(x, best, 1)[:, 0] for x in (value, slope, curve))
+    # From b = 0 only upwards: a negative b would prefer wrong choices.
+    moves = (curve > 0) & ((best[:, 0] > 0) | (slope < 0))
+    gain = np.where(moves, slope**2 / (2 * np.maximum(curve, _TINY)), 0.0)
+    least: F64 = (value - gain).clip(0.0) / total
+    return least
+
+
+def best_sharpness(scores: F64, gold: NDArray[np.int64], weights: F64) -> F64:
+    """The b = 1 / t >= 0 that minimises the weighted mean cross-entropy, for each row of weights.
+
+    Args:
+        scores: (n, k), -inf where an example has no such choice.
+        gold: (n,) place of the right choice.
+        weights: (R, n), how often each example counts.
+
+    Returns:
+        (R,); scaling the scores by c > 0 scales it by 1 / c.
+    """
+    gaps, spread = _gaps(scores, gold), _spread(scores, gold)
+    if not spread > _ROUNDING * float(np.abs(scores[np.isfinite(scores)]).max()):
+        return np.zeros(len(weights))
+    gaps = gaps / spread
+    start = np.ones(1)
+    whole = _minimise(gaps, weights.sum(axis=0, keepdims=True), start)
+    result = np.empty(len(weights))
+    for part in _parts(len(weights), gaps.size):
+        result[part] = _minimise(gaps, weights[part], np.full(len(weights[part]), whole[0]))
+    sharpness: F64 = result / spread
+    return sharpness
+
+
+def _parts(rows: int, size: int) -> list[slice]:
+    step = max(1, _AT_ONCE // max(size, 1))
+    return [slice(i, i + step) for i in range(0, rows, step)]
+
+
+def _minimise(gaps: F64, weights: F64, start: F64) -> F64:
+    """Newton on the derivative, held in a bracket [low, high] that every step shrinks."""
+    total = weights.sum(axis=1)
+    low, high = np.zeros(len(weights)), np.full(len(weights), _SHARPEST)
+    slope, _ = _slope(gaps, weights, np.zeros(len(weights)))
+    done = slope >= 0  # guessing is best: the right choice is not ahead on average
+    at = np.where(done, 0.0, start.clip(_TOLERANCE, _SHARPEST))
+    for _ in range(_STEPS):
+        active = np.flatnonzero(~done)
+        if not active.size:
+            break
+        here = at[active]
+        slope, curve = _slope(gaps, weights[active], here)
+        low[active] = np.where(slope < 0, here, low[active])
+        high[active] = np.where(slope >= 0, here, high[active])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            step = here - slope / curve
+        # Where Newton leaves the bracket, go on by a factor: the scale of b is not known.
+        wide = np.where(
+            high[active] < _SHARPEST, (low[active] + high[active]) / 2, (here * 8).clip(1.0)
+        )
+        inside = (step > low[active]) & (step < high[active])
+        step = np.where(inside, step, wide.clip(max=_SHARPEST))
+        small = np.abs(slope) <= _TOLERANCE * total[active]
+        at[active] = np.where(small, here, step)
+        stuck = np.abs(step - here) <= _TOLERANCE * np.maximum(here, 1.0)
+        done[active] = small | stuck | (here >= _SHARPEST)
+    return at
+
+
+def _slope(gaps: F64, weights: F64, sharpness: F64) -> tuple[F64, F64]:
+    """First and second derivative in b of the weighted sum of cross-entropies: (R,), (R,)."""
+    first, second = _derivatives(gaps, sharpness)
+    slope: F64 = (weights * first).sum(axis=1)
+    curve: F64 = (weights * second).sum(axis=1)
+    return slope, curve
+
+
+def _derivatives(gaps: F64, sharpness: F64) -> tuple[F64, F64]:
+    """First and second derivative in b of each example's cross-entropy: (R, n), (R, n)."""
+    present = np.isfinite(gaps)
+    finite = np.where(present, gaps, 0.0)
+    logits = np.where(present, finite * sharpness[:, None, None], -np.inf)
+    share = np.exp(logits - logits.max(axis=2, keepdims=True))
+    share /= share.sum(axis=2, keepdims=True)
+    mean = (share * finite).sum(axis=2)
+    square = (share * finite * finite).sum(axis=2)
+    return mean, square - mean * mean
+
+
+def _gaps(scores: F64, gold: NDArray[np.int64]) -> F64:
+    """(n, k) how far each choice is ahead of the right one."""
+    gaps: F64 = scores - scores[np.arange(len(gold)), gold][:, None]
+    return gaps
+
+
+def _spread(scores: F64, gold: NDArray[np.int64]) -> float:
+    """The size of the gaps; smallest positive number where there are none."""
+    gaps = _gaps(scores, gold)
+    return float(np.sqrt(np.square(gaps[np.isfinite(gaps)]).mean())) or _TINY

@@ -1,0 +1,1 @@
+"""Files for others: merged GGUF models and what tools want beside them."""

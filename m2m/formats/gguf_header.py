@@ -1,0 +1,311 @@
+"""The header of a GGUF file: key-values and tensor table, bytes <-> objects.
+
+Version 3 of https://github.com/ggml-org/ggml/blob/master/docs/gguf.md (2 differs in nothing here):
+magic, version, counts; key-values; tensor table; padding; aligned tensor data. Little-endian.
+Reading trusts no number in the file before it was compared with the file's size.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from m2m.errors import InputError
+from m2m.formats.ggml import GGMLQuantizationType, GGUFValueType, nbytes_of
+
+_MAGIC = b"GGUF"
+_VERSIONS = (2, 3)
+ALIGNMENT_KEY = "general.alignment"
+DEFAULT_ALIGNMENT = 32  # GGUF_DEFAULT_ALIGNMENT, gguf.h
+_MAX_DIMENSIONS = 4  # GGML_MAX_DIMS, ggml.h
+_MAX_NAME_BYTES = 63  # GGML_MAX_NAME - 1, ggml.h
+
+_SCALARS: dict[GGUFValueType, np.dtype[Any]] = {
+    GGUFValueType.UINT8: np.dtype("<u1"),
+    GGUFValueType.INT8: np.dtype("<i1"),
+    GGUFValueType.UINT16: np.dtype("<u2"),
+    GGUFValueType.INT16: np.dtype("<i2"),
+    GGUFValueType.UINT32: np.dtype("<u4"),
+    GGUFValueType.INT32: np.dtype("<i4"),
+    GGUFValueType.FLOAT32: np.dtype("<f4"),
+    GGUFValueType.BOOL: np.dtype("?"),
+    GGUFValueType.UINT64: np.dtype("<u8"),
+    GGUFValueType.INT64: np.dtype("<i8"),
+    GGUFValueType.FLOAT64: np.dtype("<f8"),
+}
+
+
+@dataclass(frozen=True)
+class GGUFValue:
+    """One typed value of the key-value section.
+
+    Attributes:
+        type: the stored type; ARRAY for a list.
+        value: str, bool, int, float, or a list of one of them.
+        item_type: the type of a list's items, None for anything else.
+    """
+
+    type: GGUFValueType
+    value: Any
+    item_type: GGUFValueType | None = None
+
+    @classmethod
+    def string(cls, text: str) -> GGUFValue:
+        """A STRING."""
+        return cls(GGUFValueType.STRING, text)
+
+    @classmethod
+    def uint32(cls, number: int) -> GGUFValue:
+        """A UINT32, the usual type of counts and ids."""
+        return cls(GGUFValueType.UINT32, number)
+
+    @classmethod
+    def float32(cls, number: float) -> GGUFValue:
+        """A FLOAT32."""
+        return cls(GGUFValueType.FLOAT32, number)
+
+    @classmethod
+    def boolean(cls, flag: bool) -> GGUFValue:
+        """A BOOL."""
+        return cls(GGUFValueType.BOOL, flag)
+
+    @classmethod
+    def array(cls, item_type: GGUFValueType, items: Sequence[Any]) -> GGUFValue:
+        """An ARRAY of `item_type`."""
+        return cls(GGUFValueType.ARRAY, list(items), item_type)
+
+
+@dataclass(frozen=True)
+class GGUFTensorSpec:
+    """A tensor to be written: `shape` in NumPy's order, (rows, columns)."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: GGMLQuantizationType
+
+
+@dataclass(frozen=True)
+class GGUFTensor:
+    """A tensor of a file: `shape` as (rows, columns), `offset` in bytes from the file's start."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: GGMLQuantizationType
+    offset: int
+    nbytes: int
+
+
+class HeaderReader:
+    """Walks the header of one file; every read is checked against the file's end."""
+
+    def __init__(self, path: Path, buffer: memoryview) -> None:
+        self.path = path
+        self.size = len(buffer)
+        self._buffer = buffer
+        self.position = 0
+
+    def fail(self, message: str) -> InputError:
+        """An error that names the file."""
+        return InputError(f"{self.path}: {message}", "is the file a complete GGUF download?")
+
+    def take(self, count: int, what: str) -> int:
+        """Step over `count` bytes and return where they begin."""
+        start = self.position
+        if count > self.size - start:
+            raise self.fail(
+                f"{what} at byte {start} needs {count} bytes, the file ends after "
+                f"{self.size - start}"
+            )
+        self.position = start + count
+        return start
+
+    def uint32(self, what: str) -> int:
+        """Read four bytes; `what` names them in an error."""
+        return int(struct.unpack_from("<I", self._buffer, self.take(4, what))[0])
+
+    def uint64(self, what: str) -> int:
+        """Read eight bytes; `what` names them in an error."""
+        return int(struct.unpack_from("<Q", self._buffer, self.take(8, what))[0])
+
+    def string(self, what: str) -> str:
+        """Read a length and that many bytes."""
+        length = self.uint64(what)
+        start = self.take(length, what)
+        # Some vocabularies hold broken UTF-8; surrogates keep their bytes for the writer.
+        return str(self._buffer[start : start + length], "utf-8", "surrogateescape")
+
+    def counts(self) -> tuple[int, int]:
+        """Check magic and version; return the numbers of key-values and of tensors."""
+        magic = bytes(self._buffer[:4])
+        self.take(4, "magic")
+        if magic != _MAGIC:
+            raise self.fail(f"begins with {magic!r}, a GGUF file with {_MAGIC!r}")
+        version = self.uint32("version")
+        if version not in _VERSIONS:
+            swapped = int.from_bytes(version.to_bytes(4, "little"), "big")
+            kind = f"{swapped}, big-endian" if swapped in _VERSIONS else f"{version}"
+            raise self.fail(f"is GGUF version {kind}; m2m reads little-endian 2 and 3")
+        tensors, pairs = self.uint64("tensor count"), self.uint64("key-value count")
+        # Smallest entries: empty name, type and one byte (13); name, one dimension (32).
+        if pairs * 13 + tensors * 32 > self.size - self.position:
+            raise self.fail(
+                f"claims {pairs} key-values and {tensors} tensors, too many for its {self.size} "
+                "bytes"
+            )
+        return pairs, tensors
+
+    def metadata(self, count: int) -> dict[str, GGUFValue]:
+        """Read `count` key-values."""
+        found: dict[str, GGUFValue] = {}
+        for index in range(count):
+            key = self.string(f"key {index}")
+            if key in found:
+                raise self.fail(f"has the key {key!r} twice")
+            found[key] = self._value(key)
+        return found
+
+    def _value(self, key: str) -> GGUFValue:
+        type = self._value_type(key)
+        if type != GGUFValueType.ARRAY:
+            return GGUFValue(type, self._items(key, type, 1)[0])
+        item_type = self._value_type(key)
+        count = self.uint64(f"length of {key!r}")
+        if item_type == GGUFValueType.ARRAY:
+            raise self.fail(f"{key!r} is a list of lists, which llama.cpp does not read either")
+        return GGUFValue(type, self._items(key, item_type, count), item_type)
+
+    def _value_type(self, key: str) -> GGUFValueType:
+        number = self.uint32(f"type of {key!r}")
+        try:
+            return GGUFValueType(number)
+        except ValueError:
+            raise self.fail(f"{key!r} has the unknown type {number}") from None
+
+    def _items(self, key: str, type: GGUFValueType, count: int) -> list[Any]:
+        what = f"value of {key!r}"
+        if type == GGUFValueType.STRING:
+            self._check_room(count, 8, what)
+            return [self.string(what) for _ in range(count)]
+        dtype = _SCALARS[type]
+        start = self.take(count * dtype.itemsize, what)
+        items: list[Any] = np.frombuffer(self._buffer, dtype, count, start).tolist()
+        return items
+
+    def _check_room(self, count: int, least: int, what: str) -> None:
+        if count * least > self.size - self.position:
+            raise self.fail(f"{what} claims {count} strings, the file is too short for them")
+
+    def table(self, count: int) -> list[GGUFTensor]:
+        """Read the tensor table; offsets are still relative to the data section."""
+        return [self._entry(index) for index in range(count)]
+
+    def _entry(self, index: int) -> GGUFTensor:
+        name = self.string(f"name of tensor {index}")
+        dimensions = self.uint32(f"dimensions of {name}")
+        if not 1 <= dimensions <= _MAX_DIMENSIONS:
+            raise self.fail(f"tensor {name} has {dimensions} dimensions, expected 1 to 4")
+        shape = tuple(self.uint64(f"shape of {name}") for _ in range(dimensions))[::-1]
+        type, nbytes = self._sized(name, shape)
+        return GGUFTensor(name, shape, type, self.uint64(f"offset of {name}"), nbytes)
+
+    def _sized(self, name: str, shape: tuple[int, ...]) -> tuple[GGMLQuantizationType, int]:
+        number = self.uint32(f"type of {name}")
+        try:
+            type = GGMLQuantizationType(number)
+        except ValueError:
+            raise self.fail(f"tensor {name} has the unknown type {number}") from None
+        if min(shape) < 1:
+            raise self.fail(f"tensor {name} has the empty shape {list(shape)}")
+        try:
+            return type, nbytes_of(shape, type)
+        except ValueError as error:
+            raise self.fail(f"tensor {name} has {error}") from None
+
+
+def placed_tensors(
+    reader: HeaderReader, table: list[GGUFTensor], alignment: int
+) -> dict[str, GGUFTensor]:
+    """Turn relative into absolute offsets; refuse what overlaps or leaves the file."""
+    base = _aligned(reader.position, alignment)
+    placed: dict[str, GGUFTensor] = {}
+    for tensor in table:
+        if tensor.name in placed:
+            raise reader.fail(f"has the tensor {tensor.name} twice")
+        if tensor.offset % alignment:
+            raise reader.fail(
+                f"tensor {tensor.name} begins at {tensor.offset}, no multiple of {alignment}"
+            )
+        if base + tensor.offset + tensor.nbytes > reader.size:
+            raise reader.fail(
+                f"tensor {tensor.name} needs bytes up to {base + tensor.offset + tensor.nbytes}, "
+                f"the file has {reader.size}"
+            )
+        placed[tensor.name] = replace(tensor, offset=base + tensor.offset)
+    in_order = sorted(placed.values(), key=lambda tensor: tensor.offset)
+    for first, second in pairwise(in_order):
+        if first.offset + first.nbytes > second.offset:
+            raise reader.fail(f"tensors {first.name} and {second.name} overlap")
+    return placed
+
+
+def _aligned(position: int, alignment: int) -> int:
+    return -(-position // alignment) * alignment
+
+
+def plan_gguf(
+    metadata: Mapping[str, GGUFValue], specs: Sequence[GGUFTensorSpec]
+) -> tuple[bytes, dict[str, int], int]:
+    """Lay out a file without its tensors.
+
+    Returns:
+        the bytes before the tensor data, each tensor's offset from the file's start, and the
+        file's size. Tensors follow in order, each padded to the alignment, as gguf.cpp expects.
+    """
+    stored = metadata.get(ALIGNMENT_KEY)
+    alignment = stored.value if stored else DEFAULT_ALIGNMENT
+    parts = [_MAGIC, struct.pack("<IQQ", 3, len(specs), len(metadata))]
+    for key, value in metadata.items():
+        parts += [_packed_string(key), struct.pack("<I", value.type), _packed(value)]
+    relative: dict[str, int] = {}
+    end = 0
+    for spec in specs:
+        if spec.name in relative or len(spec.name.encode()) > _MAX_NAME_BYTES:
+            raise ValueError(f"tensor name {spec.name!r} is repeated or too long")
+        relative[spec.name] = end
+        parts.append(_packed_entry(spec, end))
+        end += _aligned(nbytes_of(spec.shape, spec.type), alignment)
+    header = b"".join(parts)
+    header += bytes(_aligned(len(header), alignment) - len(header))
+    offsets = {name: len(header) + offset for name, offset in relative.items()}
+    return header, offsets, len(header) + end
+
+
+def _packed_string(text: str) -> bytes:
+    data = text.encode("utf-8", "surrogateescape")
+    return struct.pack("<Q", len(data)) + data
+
+
+def _packed(value: GGUFValue) -> bytes:
+    if value.item_type is None:
+        return _packed_items(value.type, [value.value])
+    head = struct.pack("<IQ", value.item_type, len(value.value))
+    return head + _packed_items(value.item_type, value.value)
+
+
+def _packed_items(type: GGUFValueType, items: Sequence[Any]) -> bytes:
+    if type == GGUFValueType.STRING:
+        return b"".join(_packed_string(item) for item in items)
+    return np.array(items, _SCALARS[type]).tobytes()
+
+
+def _packed_entry(spec: GGUFTensorSpec, offset: int) -> bytes:
+    dimensions = spec.shape[::-1]
+    return _packed_string(spec.name) + struct.pack(
+        f"<I{len(dimensions)}QIQ", len(dimensions), *dimensions, spec.type, offset
+    )

@@ -1,0 +1,37 @@
+"""16-bit floats <-> float32: IEEE half precision (F16) and bfloat16 (BF16, the upper half of F32).
+
+Arrays of any shape in, arrays of that shape out; BF16 travels as uint16, NumPy having no such type.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+
+
+def f32_to_f16(array: F32) -> NDArray[np.float16]:
+    """Round to F16, ties to even; what is too large becomes infinite (see `overflows_f16`)."""
+    with np.errstate(over="ignore"):
+        return array.astype(np.float16)
+
+
+def overflows_f16(array: F32) -> bool:
+    """Whether a finite value would become infinite in F16 (65520 and above)."""
+    if array.size == 0:
+        return False
+    return bool(max(array.max(), -array.min()) >= 65520.0)
+
+
+def f32_to_bf16(array: F32) -> NDArray[np.uint16]:
+    """Round to BF16, ties to even; a NaN stays a NaN (ggml_compute_fp32_to_bf16, ggml-impl.h)."""
+    bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
+    rounded = (bits + (0x7FFF + ((bits >> 16) & 1))) >> 16
+    quiet_nan = (bits >> 16) | 64
+    return np.where((bits & 0x7FFFFFFF) > 0x7F800000, quiet_nan, rounded).astype(np.uint16)
+
+
+def bf16_to_f32(bits: NDArray[np.uint16]) -> F32:
+    """Widen BF16 exactly."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)

@@ -1,0 +1,201 @@
+"""Rows of JSONL, JSON, CSV, TSV and text files; every mistake has its file and line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from m2m.errors import InputError, Problems
+
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_BOM = b"\xef\xbb\xbf"
+_JSON_SPACE = " \t\r\n"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One row: its fields by name, and the line (from 1) on which it begins."""
+
+    fields: dict[str, Any]
+    line: int
+
+
+def read_records(path: Path) -> list[Record]:
+    """Read all rows of a .jsonl, .json, .csv, .tsv or .txt file (UTF-8, a BOM is skipped).
+
+    .json is an array of objects, or JSON lines under another name. .csv and .tsv have a header;
+    a .csv whose header has semicolons and no comma is read with semicolons. Every non-empty line
+    of a .txt is a row {"text": line}.
+
+    Raises:
+        InputError: unreadable, or malformed rows; up to 20 of them are named at once.
+    """
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise InputError(
+            f"{path}: rows in a {path.suffix or 'nameless'} file",
+            f"expected one of {', '.join(_READERS)}",
+        )
+    problems = Problems()
+    records = list(reader(_text(path), problems))
+    problems.raise_if_any(InputError, str(path))
+    return records
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a file that holds one JSON object.
+
+    Raises:
+        InputError: unreadable, malformed, or something else than an object.
+    """
+    text = _text(path)
+    try:
+        value = _loads(text)
+    except ValueError as error:
+        raise InputError(f"{path}: malformed JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: found {_kind(value)}, expected a JSON object")
+    return value
+
+
+def _text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    if data.startswith(_UTF16):
+        raise InputError(f"{path}: is UTF-16, expected UTF-8", "save it as UTF-8")
+    try:
+        return data.removeprefix(_BOM).decode("utf-8")
+    except UnicodeDecodeError as error:
+        offset = error.start + len(data) - len(data.removeprefix(_BOM))
+        line = data.count(b"\n", 0, offset) + 1
+        raise InputError(
+            f"{path}:{line}: byte {data[offset]:#04x} is not UTF-8", "save the file as UTF-8"
+        ) from error
+
+
+def _loads(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "an array", str: "a string", type(None): "null"}
+    return names.get(type(value), f"{value!r:.40}")
+
+
+def _json_lines(text: str, problems: Problems) -> Iterator[Record]:
+    # Not splitlines(): that also cuts at U+2028 and the like, which JSON strings may hold.
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip(_JSON_SPACE):
+            continue
+        try:
+            value = _loads(line)
+        except ValueError as error:
+            problems.add(f"line {number}: malformed JSON: {error}")
+            continue
+        yield from _object(value, number, problems)
+
+
+def _object(value: Any, line: int, problems: Problems) -> Iterator[Record]:
+    if isinstance(value, dict):
+        yield Record(value, line)
+    else:
+        problems.add(f"line {line}: found {_kind(value)}, expected an object")
+
+
+def _json(text: str, problems: Problems) -> Iterator[Record]:
+    start = _skip(text, 0)
+    if text[start : start + 1] != "[":
+        yield from _json_lines(text, problems)
+        return
+    decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+    position, line, counted = _skip(text, start + 1), 1, 0
+    while text[position : position + 1] != "]":
+        line, counted = line + text.count("\n", counted, position), position
+        try:
+            value, position = decoder.raw_decode(text, position)
+        except (ValueError, RecursionError) as error:
+            # After a broken item nobody knows where the next one begins.
+            problems.add(f"line {line}: malformed JSON: {error}")
+            return
+        yield from _object(value, line, problems)
+        position = _next_item(text, position, line, problems)
+    if _skip(text, position + 1) != len(text):
+        problems.add("found more text after the array's end")
+
+
+def _next_item(text: str, position: int, line: int, problems: Problems) -> int:
+    position = _skip(text, position)
+    if text[position : position + 1] == ",":
+        return _skip(text, position + 1)
+    if text[position : position + 1] == "]":
+        return position
+    problems.add(f"the item of line {line} is not followed by a comma or the array's end")
+    return len(text)
+
+
+def _skip(text: str, position: int) -> int:
+    while text[position : position + 1] and text[position] in _JSON_SPACE:
+        position += 1
+    return position
+
+
+def _comma_separated(text: str, problems: Problems) -> Iterator[Record]:
+    header = text.partition("\n")[0]
+    # Spreadsheets of many countries write semicolons where the comma is a decimal point.
+    return _table(text, ";" if ";" in header and "," not in header else ",", problems)
+
+
+def _tab_separated(text: str, problems: Problems) -> Iterator[Record]:
+    return _table(text, "\t", problems)
+
+
+def _table(text: str, delimiter: str, problems: Problems) -> Iterator[Record]:
+    # The limit guards streams; the text is in memory already. It is global, so it is put back.
+    limit = csv.field_size_limit(sys.maxsize if sys.maxsize < 2**31 else 2**31 - 1)
+    try:
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        header = next(rows, None)
+        if header is None or len(set(header)) != len(header):
+            problems.add(f"line 1: expected a header with different names, found {header}")
+            return
+        line = rows.line_num + 1
+        for row in rows:
+            if len(row) == len(header):
+                yield Record(dict(zip(header, row, strict=True)), line)
+            elif row:
+                problems.add(f"line {line}: {len(row)} fields, the header has {len(header)}")
+            line = rows.line_num + 1
+    except csv.Error as error:
+        problems.add(f"line {rows.line_num}: {error}")
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _plain(text: str, problems: Problems) -> Iterator[Record]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield Record({"text": line.removesuffix("\r")}, number)
+
+
+_READERS: dict[str, Callable[[str, Problems], Iterator[Record]]] = {
+    ".jsonl": _json_lines,
+    ".json": _json,
+    ".csv": _comma_separated,
+    ".tsv": _tab_separated,
+    ".txt": _plain,
+}

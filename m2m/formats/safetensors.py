@@ -1,0 +1,239 @@
+"""safetensors: a JSON header, then the bytes of every tensor.
+
+Layout: https://github.com/huggingface/safetensors#format. Reading is ours because the package
+has no BF16 for NumPy and copies what it reads; a memory map costs nothing. Nothing in the header
+is believed before it was compared with the file's size.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2m.errors import InputError
+from m2m.formats.atomic import atomic_file
+from m2m.formats.half import bf16_to_f32, f32_to_bf16, f32_to_f16, overflows_f16
+from m2m.formats.mapped import map_file
+
+_HEADER_LIMIT = 100_000_000  # bytes; MAX_HEADER_SIZE in safetensors' tensor.rs
+_METADATA = "__metadata__"
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "F64": np.dtype("<f8"),
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),
+    "I64": np.dtype("<i8"),
+    "I32": np.dtype("<i4"),
+    "I16": np.dtype("<i2"),
+    "I8": np.dtype("i1"),
+    "U8": np.dtype("u1"),
+    "BOOL": np.dtype("?"),
+}
+_FLOATS = ("F64", "F32", "F16", "BF16")
+_HINT = "is the file a complete download?"
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A tensor to be written: `dtype` is one of F32, F16 and BF16."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes on disk."""
+        return math.prod(self.shape) * _DTYPES[self.dtype].itemsize
+
+
+@dataclass(frozen=True)
+class _Entry:
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+class SafetensorsFile:
+    """An open safetensors file: header read and checked, tensors as views of the mapped file.
+
+    Attributes:
+        path: where it lies.
+        metadata: the strings under `__metadata__`.
+        names: the tensors in the order of their bytes.
+
+    Raises:
+        InputError: the file is missing, truncated or malformed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self._bytes = map_file(self.path, "safetensors", 10)
+        header, self._start = _header(self.path, self._bytes)
+        self.metadata: dict[str, str] = _metadata(self.path, header.pop(_METADATA, {}))
+        room = len(self._bytes) - self._start
+        entries = {name: _entry(self.path, name, entry, room) for name, entry in header.items()}
+        self._entries = dict(sorted(entries.items(), key=lambda item: item[1].begin))
+        _refuse_overlaps(self.path, self._entries)
+        self.names: list[str] = list(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor."""
+        return self._entry(name).shape
+
+    def dtype(self, name: str) -> str:
+        """The stored type of a tensor: "F32", "F16", "BF16", ..."""
+        return self._entry(name).dtype
+
+    def raw(self, name: str) -> NDArray[Any]:
+        """A tensor as a read-only view of the file, in its stored type (BF16 as uint16)."""
+        entry = self._entry(name)
+        view = self._bytes[self._start + entry.begin : self._start + entry.end]
+        return view.view(_DTYPES[entry.dtype]).reshape(entry.shape)
+
+    def array(self, name: str) -> NDArray[np.float32]:
+        """A tensor as a new float32 array.
+
+        Raises:
+            InputError: there is no such tensor, or it holds no floats.
+        """
+        dtype = self.dtype(name)
+        if dtype not in _FLOATS:
+            raise InputError(f"{self.path}: tensor {name} is {dtype}, expected floats")
+        raw = self.raw(name)
+        return bf16_to_f32(raw) if dtype == "BF16" else raw.astype(np.float32)
+
+    def _entry(self, name: str) -> _Entry:
+        try:
+            return self._entries[name]
+        except KeyError:
+            raise InputError(f"{self.path}: has no tensor {name}") from None
+
+
+def _header(path: Path, data: NDArray[np.uint8]) -> tuple[dict[str, Any], int]:
+    length = int.from_bytes(data[:8].tobytes(), "little")
+    if length > min(_HEADER_LIMIT, len(data) - 8):
+        raise InputError(
+            f"{path}: claims a header of {length} bytes, the file has {len(data)} in all", _HINT
+        )
+    try:
+        header = json.loads(data[8 : 8 + length].tobytes(), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: the header is no JSON ({error})", _HINT) from error
+    if not isinstance(header, dict):
+        raise InputError(f"{path}: the header is no JSON object", _HINT)
+    return header, 8 + length
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key appears twice")
+    return found
+
+
+def _metadata(path: Path, value: Any) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
+        raise InputError(f"{path}: {_METADATA} is no object of strings")
+    return value
+
+
+def _entry(path: Path, name: str, value: Any, room: int) -> _Entry:
+    if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
+        raise InputError(
+            f"{path}: tensor {name}: expected dtype, shape and data_offsets, found {value!r:.80}"
+        )
+    dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in _DTYPES:
+        raise InputError(f"{path}: tensor {name}: unknown dtype {dtype!r:.40}")
+    if not _whole(shape) or not _whole(offsets) or len(offsets) != 2:
+        raise InputError(f"{path}: tensor {name}: shape and offsets must be whole numbers >= 0")
+    begin, end = offsets
+    expected = math.prod(shape) * _DTYPES[dtype].itemsize
+    if end > room or end - begin != expected:
+        raise InputError(
+            f"{path}: tensor {name}: {dtype} {shape} takes {expected} bytes, found bytes {begin} "
+            f"to {end} of {room}",
+            _HINT,
+        )
+    return _Entry(dtype, tuple(shape), begin, end)
+
+
+def _whole(values: Any) -> bool:
+    return isinstance(values, list) and all(type(v) is int and 0 <= v < 2**63 for v in values)
+
+
+def _refuse_overlaps(path: Path, entries: Mapping[str, _Entry]) -> None:
+    for (first, one), (second, other) in pairwise(entries.items()):
+        if one.end > other.begin:
+            raise InputError(f"{path}: tensors {first} and {second} overlap")
+
+
+def write_safetensors(
+    path: Path,
+    specs: Sequence[TensorSpec],
+    tensors: Iterable[NDArray[Any]],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write a safetensors file atomically, taking one tensor at a time.
+
+    Args:
+        path: the file to make.
+        specs: the tensors in order.
+        tensors: for each spec its array. float32 is rounded to the spec's type; float16, and
+            uint16 for BF16, are written as they are.
+        metadata: strings for `__metadata__`, such as {"format": "pt"}.
+
+    Raises:
+        InputError: a value is too large for F16.
+    """
+    with atomic_file(path) as file:
+        file.write(_packed_header(specs, metadata))
+        for spec, array in zip(specs, tensors, strict=True):
+            if array.shape != spec.shape:
+                raise ValueError(f"{spec.name}: got shape {array.shape}, expected {spec.shape}")
+            file.write(_packed(spec, array).reshape(-1).view(np.uint8).data)
+
+
+def _packed_header(specs: Sequence[TensorSpec], metadata: Mapping[str, str] | None) -> bytes:
+    header: dict[str, Any] = {_METADATA: dict(metadata)} if metadata else {}
+    end = 0
+    for spec in specs:
+        if spec.name in header:
+            raise ValueError(f"tensor {spec.name} is there twice")
+        offsets = [end, end + spec.nbytes]
+        header[spec.name] = {"dtype": spec.dtype, "shape": spec.shape, "data_offsets": offsets}
+        end += spec.nbytes
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    text += b" " * (-len(text) % 8)  # so that the data is aligned
+    return len(text).to_bytes(8, "little") + text
+
+
+def _packed(spec: TensorSpec, array: NDArray[Any]) -> NDArray[Any]:
+    dtype = _DTYPES[spec.dtype]
+    if array.dtype == dtype:
+        return np.ascontiguousarray(array)
+    if array.dtype != np.float32:
+        raise ValueError(f"{spec.name}: got {array.dtype}, expected float32 or {dtype}")
+    if spec.dtype == "BF16":
+        return f32_to_bf16(array)
+    if spec.dtype != "F16":
+        raise ValueError(f"{spec.name}: float32 is not written as {spec.dtype}")
+    if overflows_f16(array):
+        raise InputError(
+            f"tensor {spec.name} holds values above 65504, too large for F16",
+            "use a BF16 version of the model",
+        )
+    return f32_to_f16(array)

@@ -1,0 +1,187 @@
+"""The types of GGUF files: which ggml type each tensor of a file gets, as llama-quantize chooses.
+
+The choice follows `llama_tensor_get_type` of llama.cpp's src/llama-quant.cpp for dense models; the
+tests compare it with `llama_model_quantize` on whole files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from m2m.errors import InputError
+from m2m.formats.gguf import GGMLQuantizationType, GGUFFile, GGUFTensorSpec, GGUFValue
+from m2m.llamacpp import bindings as c
+
+F32, F16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 = 0, 1, 2, 3, 6, 7, 8  # enum ggml_type, ggml.h
+Q4_K, Q5_K, Q6_K, BF16 = 12, 13, 14, 30
+
+
+@dataclass(frozen=True)
+class FileType:
+    """A type of a whole file, as `--type` names it.
+
+    Attributes:
+        name: in lower case.
+        number: `enum llama_ftype` of llama.h, written as `general.file_type`.
+        tensor: the ggml type that most of its weights get.
+        mixed: whether some tensors get more bits ("M" types and those with 6-bit embeddings).
+    """
+
+    name: str
+    number: int
+    tensor: int
+    mixed: bool = True
+
+
+FILE_TYPES: dict[str, FileType] = {
+    t.name: t
+    for t in (
+        FileType("f32", 0, F32, mixed=False),
+        FileType("f16", 1, F16, mixed=False),
+        FileType("bf16", 32, BF16, mixed=False),
+        FileType("q8_0", 7, Q8_0),
+        FileType("q6_k", 18, Q6_K),
+        FileType("q5_k_m", 17, Q5_K),
+        FileType("q5_0", 8, Q5_0),
+        FileType("q4_k_m", 15, Q4_K),
+        FileType("q4_1", 3, Q4_1),
+        FileType("q4_0", 2, Q4_0),
+    )
+}
+
+# tensor_type_fallback(): what a type becomes where its rows are no multiple of 256
+_FALLBACK = {Q4_K: Q5_0, Q5_K: Q5_1, Q6_K: Q8_0}
+_NOT_QUANTISED = re.compile(r"_norm\.weight|ffn_gate_inp\.weight")
+_LAYER = re.compile(r"blk\.(\d+)\.")
+
+
+def file_type(name: str) -> FileType:
+    """The file type of that name, in any case.
+
+    Raises:
+        InputError: unknown; lists the known ones.
+    """
+    try:
+        return FILE_TYPES[name.lower()]
+    except KeyError:
+        known = ", ".join(FILE_TYPES)
+        raise InputError(f"unknown type {name!r}, expected one of {known}") from None
+
+
+def type_name(type: int) -> str:
+    """A ggml type's name as llama.cpp prints it, such as `q5_0`."""
+    name: bytes = c.ggml_type_name(type)
+    return name.decode()
+
+
+def row_bytes(columns: int, type: int) -> int:
+    """Bytes of a row of `columns` values."""
+    traits = c.ggml_get_type_traits(type).contents
+    if columns % traits.blck_size:
+        raise ValueError(f"rows of {columns} values do not divide into blocks of {type_name(type)}")
+    return int(columns // traits.blck_size * traits.type_size)
+
+
+def quantizable(name: str, shape: Sequence[int]) -> bool:
+    """Whether llama-quantize changes a tensor's type at all: matrices, but no norms or routers."""
+    return len(shape) >= 2 and name.endswith("weight") and not _NOT_QUANTISED.search(name)
+
+
+def effective_type(name: str, shape: Sequence[int], requested: int, kept: int = F32) -> int:
+    """The type that a tensor really gets when `requested` is asked for.
+
+    Args:
+        name: GGUF name.
+        shape: rows, columns (NumPy order).
+        requested: ggml type.
+        kept: the type it has now, kept where it is not quantised.
+    """
+    if not quantizable(name, shape):
+        return kept
+    columns = shape[-1]
+    for candidate in (requested, _FALLBACK.get(requested, F16), F16):
+        if columns % c.ggml_get_type_traits(candidate).contents.blck_size == 0:
+            return candidate
+    return F16
+
+
+def choose_types(
+    tensors: Mapping[str, tuple[Sequence[int], int]],
+    target: FileType,
+    *,
+    layers: int,
+    pure: bool = False,
+) -> dict[str, int]:
+    """The type of every tensor of a file, as llama-quantize would choose them.
+
+    Args:
+        tensors: name -> (shape in NumPy order, type it has now).
+        target: the file type.
+        layers: blocks of the model (`block_count`).
+        pure: one type for all (`llama-quantize --pure`).
+    """
+    tied = "output.weight" not in tensors
+    chosen: dict[str, int] = {}
+    values = downs = 0
+    value_count = sum("attn_v.weight" in name for name in tensors)
+    for name in sorted(tensors, key=_visiting_order):
+        shape, now = tensors[name]
+        wanted = target.tensor
+        if target.mixed and not pure and quantizable(name, shape):
+            if name == "output.weight" or (tied and name == "token_embd.weight"):
+                wanted = _output_type(wanted, shape[-1])
+            elif "attn_v.weight" in name:
+                wanted = _more_bits(target, values, value_count)
+                values += 1
+            elif "ffn_down" in name:
+                wanted = _more_bits(target, downs, layers)
+                downs += 1
+        chosen[name] = effective_type(name, shape, wanted, now)
+    return {name: chosen[name] for name in tensors}
+
+
+def _visiting_order(name: str) -> tuple[int, str]:
+    """llama.cpp visits tensors by layer, then name (weight_name_comparer)."""
+    layer = _LAYER.match(name)
+    return (int(layer[1]) if layer else -1, name)
+
+
+def _output_type(wanted: int, columns: int) -> int:
+    """The output matrix (or embeddings that serve as such) gets 6 bits at least."""
+    if columns % c.ggml_get_type_traits(wanted).contents.blck_size:
+        return Q8_0
+    return wanted if wanted == Q8_0 else Q6_K
+
+
+def _more_bits(target: FileType, index: int, count: int) -> int:
+    """The "M" types give 6 bits to the first and last eighth and to every third in between."""
+    if target.name not in ("q4_k_m", "q5_k_m"):
+        return target.tensor
+    first = count // 8
+    chosen = index < first or index >= 7 * count // 8 or (index - first) % 3 == 2
+    return Q6_K if chosen else target.tensor
+
+
+def quantized_layout(
+    base: GGUFFile, target: FileType, *, pure: bool = False
+) -> tuple[dict[str, GGUFValue], list[GGUFTensorSpec]]:
+    """Metadata and tensor table of `base` as a file of type `target`, as llama-quantize has them.
+
+    Tensors keep their order; only `general.file_type` and `general.quantization_version` change.
+    """
+    architecture = base.value("general.architecture")
+    layers = base.value(f"{architecture}.block_count")
+    if not isinstance(layers, int):
+        raise InputError(f"{base.path}: no number of layers under {architecture}.block_count")
+    now = {name: (tensor.shape, int(tensor.type)) for name, tensor in base.tensors.items()}
+    types = choose_types(now, target, layers=layers, pure=pure)
+    metadata = dict(base.metadata)
+    metadata["general.file_type"] = GGUFValue.uint32(target.number)
+    metadata["general.quantization_version"] = GGUFValue.uint32(2)  # GGML_QNT_VERSION, ggml.h
+    specs = [
+        GGUFTensorSpec(name, tensor.shape, GGMLQuantizationType(types[name]))
+        for name, tensor in base.tensors.items()
+    ]
+    return metadata, specs

@@ -1,0 +1,68 @@
+"""llama.cpp's log, kept instead of printed, so that an error can carry the library's own words."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import threading
+from collections import deque
+from typing import Any
+
+from m2m.errors import LlamaError
+
+# enum ggml_log_level, ggml.h
+LEVEL_INFO, LEVEL_WARN, LEVEL_ERROR, LEVEL_CONT = 2, 3, 4, 5
+
+# typedef void (*ggml_log_callback)(enum ggml_log_level level, const char * text, void * user_data);
+LogCallback = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
+
+
+class LlamaLog:
+    """The last lines that llama.cpp logged, with their levels.
+
+    C threads may call in at any time; the callback only appends, and never raises into C.
+    """
+
+    def __init__(self, keep: int = 400) -> None:
+        self._lines: deque[tuple[int, int, str]] = deque(maxlen=keep)
+        self._lock = threading.Lock()
+        self._count = 0
+        self.callback = LogCallback(self._receive)  # C holds the address: this reference must live
+
+    def _receive(self, level: int, text: bytes | None, _data: Any) -> None:
+        piece = (text or b"").decode("utf-8", "replace").rstrip("\n")
+        with self._lock:
+            if level == LEVEL_CONT and self._lines:
+                number, before, line = self._lines[-1]
+                self._lines[-1] = (number, before, line + piece)
+            elif piece:
+                self._count += 1
+                self._lines.append((self._count, level, piece))
+
+    def mark(self) -> int:
+        """A place in the log, to ask later what came after it."""
+        return self._count
+
+    def complaints(self, mark: int = 0, limit: int = 6) -> list[str]:
+        """The last warnings and errors logged after `mark`, at most `limit` of them."""
+        with self._lock:
+            lines = [
+                line
+                for number, level, line in self._lines
+                if number > mark and level in (LEVEL_WARN, LEVEL_ERROR)
+            ]
+        return lines[-limit:]
+
+    def error(self, message: str, mark: int = 0, hint: str | None = None) -> LlamaError:
+        """An error that ends with what llama.cpp said after `mark`."""
+        said = [f"  llama.cpp: {line}" for line in self.complaints(mark)]
+        return LlamaError("\n".join([message, *said]), hint)
+
+
+LOG = LlamaLog()
+
+
+def install(llama_log_set: Any) -> None:
+    """Route llama.cpp's log into `LOG`, and back to its default before the interpreter goes."""
+    llama_log_set(LOG.callback, None)
+    atexit.register(llama_log_set, LogCallback(), None)

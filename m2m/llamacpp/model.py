@@ -1,0 +1,364 @@
+"""A GGUF model held by llama.cpp: load, tokenise, decode batches, close in order."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import os
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2m.errors import InputError, LlamaError, ResourceError
+from m2m.llamacpp import bindings as c
+from m2m.llamacpp.log import LOG
+
+WINDOW = 256  # cells: attention runs over all of them; scored tokens/s 1224 here, 1103 with 512
+_MOST_BATCH = 512  # tokens; more bring no speed and cost compute buffers
+_CELL_STEP = 256  # llama.cpp rounds n_ctx and the attended cells up to this (llama-context.cpp)
+_LOGIT_BYTES = 128 << 20  # at most this much for the logits of one batch
+
+F32 = NDArray[np.float32]
+
+
+_LIVE: weakref.WeakSet[LlamaModel] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Free what is still open while Python can still take llama.cpp's log."""
+    for model in list(_LIVE):
+        model.close()
+
+
+def build_info() -> str:
+    """Package, llama.cpp commit and CPU features: whatever may change a score is named here."""
+    system = c.llama_print_system_info().decode().strip(" |")
+    return f"llama-cpp-python {c.PACKAGE_VERSION} ggml {c.ggml_commit().decode()} | {system}"
+
+
+class LlamaModel:
+    """A loaded model with one context, made for scoring: unified KV cache, flash attention off.
+
+    With flash attention on, log-likelihoods move by up to 0.5 nats with the way a batch is cut;
+    without it, prompts that share their beginning in the cache score as if they stood alone.
+
+    Args:
+        path: a GGUF file with weights.
+        threads: CPU threads; None takes all cores.
+        context: cells of the KV cache; `reserve` makes it larger when a row needs more.
+        batch: most tokens in one decode; None: as many as the cache has cells, at most 512.
+        repack: let llama.cpp copy weights into faster layouts where it has them. Without it, a
+            mapped file is used as it lies.
+        exact_cache: keep keys and values as F32. With F32 weights too, a score then does not
+            depend on what else is in the batch beyond 1e-4; with 16-bit or 8-bit weights the
+            rounding of activations hides the difference.
+
+    Raises:
+        InputError: there is no such file.
+        LlamaError: llama.cpp cannot load it; carries its log.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int | None = None,
+        context: int = WINDOW,
+        batch: int | None = None,
+        repack: bool = True,
+        exact_cache: bool = False,
+    ) -> None:
+        self.path = Path(path)
+        self.threads = threads or os.cpu_count() or 1
+        self._batch_wish = min(batch or _MOST_BATCH, _MOST_BATCH)
+        self._exact_cache = exact_cache
+        self._model: int | None = None
+        self._context: int | None = None
+        self._kept: tuple[int, ...] = ()
+        if not self.path.is_file():
+            raise InputError(f"{self.path}: no such model file")
+        self._model = self._load(repack)
+        _LIVE.add(self)
+        try:
+            self._vocab: int = c.llama_model_get_vocab(self._model)
+            self.vocab_size: int = c.llama_vocab_n_tokens(self._vocab)
+            self.context_trained: int = c.llama_model_n_ctx_train(self._model)
+            self.bos_id: int = c.llama_vocab_bos(self._vocab)
+            self.eos_id: int = c.llama_vocab_eos(self._vocab)
+            self._refuse_other_kinds()
+            self._open_context(context)
+        except BaseException:
+            self.close()
+            raise
+
+    def _load(self, repack: bool) -> int:
+        params = c.llama_model_default_params()
+        params.load_mode = c.LOAD_MODE_MMAP
+        params.n_gpu_layers = 0
+        params.use_extra_bufts = repack
+        mark = LOG.mark()
+        model: int | None = c.llama_model_load_from_file(os.fsencode(self.path), params)
+        if not model:
+            raise LOG.error(f"{self.path}: llama.cpp cannot load this model", mark)
+        return model
+
+    def _refuse_other_kinds(self) -> None:
+        for test, kind in (
+            (c.llama_model_has_encoder, "an encoder model"),
+            (c.llama_model_is_recurrent, "a recurrent model"),
+            (c.llama_model_is_hybrid, "a hybrid recurrent model"),
+        ):
+            if test(self._model):
+                raise LlamaError(f"{self.path}: is {kind}; m2m scores decoder models only")
+
+    def _open_context(self, cells: int) -> None:
+        cells = -(-max(cells, 1) // _CELL_STEP) * _CELL_STEP
+        batch = min(self._batch_wish, cells)
+        outputs = max(1, min(batch, _LOGIT_BYTES // (4 * self.vocab_size)))
+        params = c.llama_context_default_params()
+        params.n_ctx, params.n_batch, params.n_ubatch = cells, batch, batch
+        params.n_outputs_max = outputs
+        # output_reserve() aborts where n_seq_max > n_outputs_max (llama-context.cpp)
+        params.n_seq_max = min(outputs, c.MAX_SEQUENCES)
+        params.n_threads = params.n_threads_batch = self.threads
+        params.flash_attn_type = c.FLASH_ATTN_DISABLED
+        params.kv_unified = True
+        params.no_perf = True
+        params.type_k = params.type_v = c.TYPE_F32 if self._exact_cache else c.TYPE_F16
+        mark = LOG.mark()
+        context: int | None = c.llama_init_from_model(self._model, params)
+        if not context:
+            message = f"{self.path}: llama.cpp cannot make a context of {cells} tokens"
+            raise ResourceError(LOG.error(message, mark).message, "free memory or shorten the rows")
+        self._context = context
+        self._memory: int = c.llama_get_memory(context)
+        self.cells: int = c.llama_n_ctx(context)
+        self.batch: int = c.llama_n_batch(context)
+        self.sequences: int = c.llama_n_seq_max(context)
+        self.outputs = outputs
+        self._kept = ()
+
+    def reserve(self, cells: int) -> None:
+        """Make sure that the KV cache has at least `cells` cells; a new one is empty."""
+        self._alive()
+        if cells > self.cells:
+            self._close_context()
+            self._open_context(cells)
+
+    def check_length(self, tokens: int) -> None:
+        """Refuse a sequence that is longer than the model was trained for.
+
+        Raises:
+            InputError: with both lengths.
+        """
+        if tokens > self.context_trained:
+            raise InputError(
+                f"a row has {tokens} tokens, {self.path.name} was trained for at most "
+                f"{self.context_trained}",
+                "shorten the row or use a model with a longer context",
+            )
+
+    @property
+    def build_info(self) -> str:
+        """See `build_info()`."""
+        return build_info()
+
+    @property
+    def description(self) -> str:
+        """Architecture, size and type in llama.cpp's words, such as `llama 256M Q8_0`."""
+        self._alive()
+        buffer = ctypes.create_string_buffer(256)
+        c.llama_model_desc(self._model, buffer, len(buffer))
+        return buffer.value.decode("utf-8", "replace")
+
+    def tokenize(self, text: str, special: bool = False) -> list[int]:
+        """Token ids of `text`, nothing added in front; `special` parses special tokens in it."""
+        self._alive()
+        data = text.encode()
+        room = len(data) + 8
+        for _ in range(2):
+            ids = np.empty(room, np.int32)
+            address = ids.ctypes.data
+            count = c.llama_tokenize(self._vocab, data, len(data), address, room, False, special)
+            if count >= 0:
+                return [int(i) for i in ids[:count]]
+            room = -count
+        raise LlamaError(f"llama.cpp cannot tokenise a text of {len(data)} bytes")
+
+    def piece(self, token: int, special: bool = False) -> bytes:
+        """The bytes that a token stands for; `special` shows special tokens as text."""
+        self._alive()
+        if not 0 <= token < self.vocab_size:
+            raise ValueError(f"token {token}, the vocabulary has {self.vocab_size}")
+        buffer = ctypes.create_string_buffer(64)
+        for _ in range(2):
+            size = c.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, special)
+            if size >= 0:
+                return buffer.raw[:size]
+            buffer = ctypes.create_string_buffer(-size)
+        raise LlamaError(f"llama.cpp cannot give the text of token {token}")
+
+    def ends_generation(self, token: int) -> bool:
+        """Whether a token ends an answer (end of text, end of turn, ...)."""
+        self._alive()
+        return bool(c.llama_vocab_is_eog(self._vocab, token))
+
+    def decode(
+        self,
+        tokens: Sequence[int],
+        positions: Sequence[int],
+        owners: Sequence[Sequence[int]],
+        wanted: Sequence[bool],
+    ) -> F32:
+        """Run one batch through the model and its cache.
+
+        Args:
+            tokens: (T,) ids.
+            positions: (T,) place of each token in its sequences.
+            owners: for each token all sequences that it belongs to (a shared part has many).
+            wanted: (T,) whether the logits after this token are needed.
+
+        Returns:
+            (number of wanted, V) logits in nats: a view that the next decode overwrites.
+
+        Raises:
+            LlamaError: llama.cpp refused.
+        """
+        context = self._alive()
+        batch, rows, _memory = self._checked_batch(tokens, positions, owners, wanted)
+        mark = LOG.mark()
+        code = c.llama_decode(context, batch)
+        if code != 0:
+            reason = "no room in the KV cache" if code == 1 else f"code {code}"
+            raise LOG.error(f"llama_decode failed on {len(tokens)} tokens: {reason}", mark)
+        if rows == 0:
+            return np.empty((0, self.vocab_size), np.float32)
+        pointer = ctypes.cast(c.llama_get_logits(context), ctypes.POINTER(ctypes.c_float))
+        return np.ctypeslib.as_array(pointer, (rows, self.vocab_size))
+
+    def _checked_batch(
+        self,
+        tokens: Sequence[int],
+        positions: Sequence[int],
+        owners: Sequence[Sequence[int]],
+        wanted: Sequence[bool],
+    ) -> tuple[Any, int, list[Any]]:
+        """A C batch over NumPy memory; what would abort inside ggml is refused here."""
+        ids = np.asarray(tokens, np.int32)
+        count = np.fromiter((len(o) for o in owners), np.int32, len(owners))
+        flat = np.fromiter((s for o in owners for s in o), np.int32, int(count.sum()))
+        output = np.asarray(wanted, np.int8)
+        place = np.asarray(positions, np.int32)
+        rows = int(np.count_nonzero(output))
+        if not 0 < len(ids) <= self.batch or not len(ids) == len(place) == len(count) == len(
+            output
+        ):
+            raise ValueError(f"batch of {len(ids)} tokens, the context takes 1 to {self.batch}")
+        if ids.min() < 0 or ids.max() >= self.vocab_size:
+            raise ValueError(f"token ids outside 0..{self.vocab_size - 1}")
+        if count.min() < 1 or flat.min() < 0 or flat.max() >= self.sequences:
+            raise ValueError(f"sequence ids outside 0..{self.sequences - 1}")
+        if rows > self.outputs:
+            raise ValueError(f"{rows} rows of logits, the context gives {self.outputs}")
+        starts = np.concatenate([[0], np.cumsum(count[:-1])])
+        addresses = (flat.ctypes.data + 4 * starts).astype(np.uintp)
+        batch = c.Batch(
+            n_tokens=len(ids),
+            token=ids.ctypes.data,
+            embd=None,
+            pos=place.ctypes.data,
+            n_seq_id=count.ctypes.data,
+            seq_id=addresses.ctypes.data,
+            logits=output.ctypes.data,
+        )
+        return batch, rows, [ids, place, count, flat, addresses, output]
+
+    def clear(self) -> None:
+        """Empty the KV cache."""
+        self._alive()
+        c.llama_memory_clear(self._memory, False)
+        self._kept = ()
+
+    def keep(self, prefix: Sequence[int]) -> int:
+        """Leave exactly `prefix` in the cache, as the beginning of every sequence.
+
+        Decoded once; called again with the same prefix it only drops what came after it.
+
+        Returns:
+            the number of tokens that were decoded for it.
+        """
+        self._alive()
+        size = len(prefix)
+        if size and tuple(prefix) == self._kept:
+            if not c.llama_memory_seq_rm(self._memory, -1, size, -1):
+                raise LlamaError("llama.cpp cannot drop the end of a sequence from its cache")
+            return 0
+        self.clear()
+        for start in range(0, size, self.batch):
+            part = prefix[start : start + self.batch]
+            places = range(start, start + len(part))
+            self.decode(part, places, [(0,)] * len(part), [False] * len(part))
+        if size:
+            for sequence in range(1, self.sequences):
+                c.llama_memory_seq_cp(self._memory, 0, sequence, 0, size)
+        self._kept = tuple(prefix)
+        return size
+
+    def logits(self, ids: Sequence[int]) -> F32:
+        """(T, V) logits after each token of one sequence; a copy, for tests and short texts."""
+        self.check_length(len(ids))
+        self.reserve(len(ids))
+        self.clear()
+        step = min(self.batch, self.outputs)
+        parts = []
+        for start in range(0, len(ids), step):
+            part = ids[start : start + step]
+            places = range(start, start + len(part))
+            rows = self.decode(part, places, [(0,)] * len(part), [True] * len(part))
+            parts.append(rows.copy())
+        self.clear()
+        return np.concatenate(parts) if parts else np.empty((0, self.vocab_size), np.float32)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the model has been freed."""
+        return self._context is None
+
+    def _alive(self) -> int:
+        """The context's address; asking a closed model is a mistake of the caller."""
+        if self._context is None:
+            raise ValueError(f"{self.path}: this model is closed")
+        return self._context
+
+    def _close_context(self) -> None:
+        if self._context is not None:
+            c.llama_free(self._context)
+        self._context = None
+
+    def close(self) -> None:
+        """Free the context, then the model; calling it again does nothing."""
+        self._close_context()
+        if self._model is not None:
+            c.llama_model_free(self._model)
+        self._model = None
+
+    def __enter__(self) -> LlamaModel:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_model", None) is not None:
+            self.close()

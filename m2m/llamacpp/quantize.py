@@ -1,0 +1,250 @@
+"""Quantise as llama-quantize does, the same bytes, and measure what is left of a merge's change.
+
+The bytes come from ggml's own `ggml_quantize_chunk`, in threads over chunks of rows.
+
+A base that came from a low-bit file lies on that type's grid, so a small change can be rounded
+away: then a surrogate ranks rounding noise, and an export loses what was learned. `Survival` is the
+measure of it.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2m.errors import InputError
+from m2m.formats.gguf import GGUFFile, GGUFTensorSpec
+from m2m.llamacpp import bindings as c
+from m2m.llamacpp.filetypes import row_bytes, type_name
+
+Floats = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+Result = TypeVar("Result")
+
+_CHUNK = 1 << 18  # values quantised in one go: 1 MB of float32, about a core's cache
+_MEASURED_SHARE = 8  # survival is measured on one row in so many,
+_AHEAD = 8  # runs of rows per thread that may wait: bounds the memory of what was not yet done
+_ALL_MEASURED = 1 << 16  # but on all rows of a matrix of up to so many values
+
+
+@dataclass(frozen=True)
+class Survival:
+    """Sums over all weights of the wanted change d and the change e that is in the file.
+
+    d = (W + delta) - W, and e = the same difference after both were quantised and read back.
+
+    Attributes:
+        ed: sum of e * d.
+        ee: sum of e * e.
+        dd: sum of d * d.
+    """
+
+    ed: float = 0.0
+    ee: float = 0.0
+    dd: float = 0.0
+
+    def __add__(self, other: Survival) -> Survival:
+        return Survival(self.ed + other.ed, self.ee + other.ee, self.dd + other.dd)
+
+    @property
+    def gain(self) -> float:
+        """Share of the change that survives (its projection): 1 is all, nan if there was none."""
+        return self.ed / self.dd if self.dd else math.nan
+
+    @property
+    def cosine(self) -> float:
+        """How much of the surviving change is the wanted one, 1: no noise beside it."""
+        return self.ed / math.sqrt(self.ee * self.dd) if self.ee and self.dd else math.nan
+
+    def as_json(self) -> dict[str, float]:
+        """`{"gain", "cosine"}`."""
+        return {"gain": self.gain, "cosine": self.cosine}
+
+
+def quantize(
+    array: Floats,
+    type: int,
+    *,
+    out: Bytes | None = None,
+    threads: int | None = None,
+) -> Bytes:
+    """Quantise a matrix; equal to llama_model_quantize's bytes.
+
+    Args:
+        array: (rows, columns) float32, C order.
+        type: ggml type whose block divides the columns.
+        out: where to put the bytes, (rows, bytes per row) and contiguous; made if None.
+        threads: None takes all cores.
+
+    Returns:
+        (rows, bytes per row) uint8.
+
+    Raises:
+        InputError: a value is not finite.
+    """
+    source = np.ascontiguousarray(array, np.float32)
+    rows, columns = source.shape
+    width = row_bytes(columns, type)
+    if out is None:
+        out = np.empty((rows, width), np.uint8)
+    elif out.shape != (rows, width) or not out.flags.c_contiguous:
+        raise ValueError(f"out has shape {out.shape}, expected ({rows}, {width}) contiguous")
+    target = out
+
+    def one(part: slice) -> None:
+        quantize_rows(source[part], type, target[part])
+
+    c.ggml_quantize_init(type)
+    in_threads(one, row_chunks(rows, columns), threads)
+    return target
+
+
+class MergedQuantizer:
+    """Quantises merged matrices in threads while the caller makes the next one.
+
+    Use as a context manager: at its end all work is done, or on an error cancelled. The measure of
+    survival reads an eighth of the rows of a large matrix and all of a small one: its sums are over
+    millions of weights either way, and the base must be quantised anew for it.
+
+    Args:
+        threads: None takes all cores.
+
+    Raises:
+        InputError: a value is not finite; names the matrix. From `add` or at the end.
+    """
+
+    def __init__(self, threads: int | None = None) -> None:
+        self._threads = threads or os.cpu_count() or 1
+        self._waiting: deque[Future[Survival]] = deque()
+        self.survival = Survival()
+
+    def add(self, name: str, base: Floats, delta: Floats, type: int, out: Bytes) -> None:
+        """Quantise base + delta, (rows, columns) float32, into `out`, (rows, bytes per row).
+
+        The arrays must stay as they are until the end.
+        """
+        share = 1 if base.size <= _ALL_MEASURED else _MEASURED_SHARE
+
+        def one(part: slice) -> Survival:
+            try:
+                return _merge_rows(base[part], delta[part], type, out[part], share)
+            except InputError as error:
+                raise InputError(f"tensor {name}: {error.message}", error.hint) from error
+
+        for part in row_chunks(*base.shape):
+            if self._threads == 1:
+                self.survival += one(part)
+                continue
+            self._waiting.append(_pool(self._threads).submit(one, part))
+            while len(self._waiting) > _AHEAD * self._threads:
+                self.survival += self._waiting.popleft().result()
+
+    def __enter__(self) -> MergedQuantizer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            while self._waiting and error is None:
+                self.survival += self._waiting.popleft().result()
+        finally:
+            for future in self._waiting:
+                future.cancel()
+            wait(self._waiting)  # nobody writes into `out` after this
+
+
+def quantize_merged(
+    base: Floats, delta: Floats, type: int, *, out: Bytes, threads: int | None = None
+) -> Survival:
+    """Quantise one matrix base + delta into `out`; see `MergedQuantizer`."""
+    with MergedQuantizer(threads) as quantizer:
+        quantizer.add("", base, delta, type, out)
+    return quantizer.survival
+
+
+def _merge_rows(base: Floats, delta: Floats, type: int, out: Bytes, share: int) -> Survival:
+    before = np.ascontiguousarray(base)
+    quantize_rows(before + delta, type, out)
+    count = -(-len(before) // share)
+    return _survived(before[:count], delta[:count], type, out[:count])
+
+
+def _survived(base: Floats, delta: Floats, type: int, packed: Bytes) -> Survival:
+    """The sums over a few contiguous rows; `packed` is base + delta, quantised."""
+    before = np.empty_like(packed)
+    quantize_rows(base, type, before)
+    change = np.empty(base.shape, np.float32)
+    old = np.empty(base.shape, np.float32)
+    dequantize_rows(packed, type, change)
+    dequantize_rows(before, type, old)
+    change -= old
+    return Survival(_dot(change, delta), _dot(change, change), _dot(delta, delta))
+
+
+def tensor_bytes(base: GGUFFile, spec: GGUFTensorSpec, threads: int | None = None) -> Bytes:
+    """The flat bytes of a base tensor at the type that `spec` gives it."""
+    if base.tensors[spec.name].type == spec.type:
+        return base.raw(spec.name)
+    return quantize(base.array(spec.name), int(spec.type), threads=threads).reshape(-1)
+
+
+def quantize_rows(source: Floats, type: int, out: Bytes) -> None:
+    """Quantise a few contiguous rows in the calling thread."""
+    with np.errstate(all="ignore"):
+        total = source.sum()  # nan or inf anywhere shows in it
+    if not np.isfinite(total):
+        raise InputError("cannot quantise: the weights hold a value that is not a finite number")
+    rows, columns = source.shape
+    arguments = (source.ctypes.data, out.ctypes.data, 0, rows, columns, None)
+    written = c.ggml_quantize_chunk(type, *arguments)
+    valid = c.ggml_validate_row_data(type, out.ctypes.data, out.nbytes)
+    if written != out.nbytes or not valid:
+        raise InputError(f"cannot quantise to {type_name(type)}: a value is too large for the type")
+
+
+def dequantize_rows(data: Bytes, type: int, out: Floats) -> None:
+    """The float32 values of a few contiguous rows, by ggml's own code, in the calling thread."""
+    if type == c.TYPE_F32:
+        out[...] = data.view(np.float32).reshape(out.shape)
+    else:
+        traits = c.ggml_get_type_traits(type).contents
+        traits.to_float(data.ctypes.data, out.ctypes.data, out.size)
+
+
+def row_chunks(rows: int, columns: int) -> list[slice]:
+    """Cut a matrix into runs of rows that fit a core's cache, all of about the same size."""
+    step = -(-rows // max(1, -(-rows * columns // _CHUNK)))
+    return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
+
+
+def in_threads(
+    work: Callable[[slice], Result], parts: Sequence[slice], threads: int | None
+) -> list[Result]:
+    """Do `work` on every part, in threads: results in order, the first error raised here."""
+    threads = threads or os.cpu_count() or 1
+    if threads == 1 or len(parts) == 1:
+        return [work(part) for part in parts]
+    return list(_pool(threads).map(work, parts))
+
+
+@functools.cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="m2m-quantize")
+
+
+def _dot(a: Floats, b: Floats) -> float:
+    return float(np.einsum("ij,ij->i", a, b).sum(dtype=np.float64))

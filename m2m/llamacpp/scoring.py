@@ -1,0 +1,241 @@
+"""Log-likelihoods of continuations, many rows to a batch, nothing decoded twice.
+
+The beginning common to all prompts is decoded once and stays in the cache. The rest of a window is
+one tree of tokens: a token shared by several continuations (their prompt) is decoded once and
+belongs to all their sequences. The last token of a continuation is predicted, never decoded.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2m.llamacpp.model import LlamaModel
+
+Ids = Sequence[int]
+F64 = NDArray[np.float64]
+
+_LEAST_ROOM = 192  # tokens beside the kept prefix: smaller batches waste the matrix kernels
+
+
+@dataclass(frozen=True)
+class Request:
+    """A prompt (at least one token) and the continuations to score after it."""
+
+    prompt: Ids
+    continuations: Sequence[Ids]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What `score` found.
+
+    Attributes:
+        loglik: for each request and continuation the log-likelihood in nats (0 or below).
+        decoded: tokens that went through the model.
+        separate: tokens that would have, one sequence at a time without sharing.
+    """
+
+    loglik: list[list[float]]
+    decoded: int
+    separate: int
+
+
+def score(model: LlamaModel, requests: Sequence[Request]) -> Scored:
+    """Score all continuations of all requests; equal to one sequence at a time within 1e-3.
+
+    Raises:
+        InputError: a row is longer than the model's context.
+        LlamaError: llama.cpp failed.
+    """
+    prefix = common_prefix(requests)
+    scorer = _Scorer(model, prefix)
+    branches = [[scorer.branch(r.prompt, c) for c in r.continuations] for r in requests]
+    scorer.run(branches)
+    loglik = [[float(b.nats.sum()) for b in row] for row in branches]
+    separate = sum(len(prefix) + len(b.path) for row in branches for b in row if len(b.nats))
+    return Scored(loglik, scorer.decoded, separate)
+
+
+def score_text(
+    model: LlamaModel, ids: Ids, *, window: int | None = None, stride: int | None = None
+) -> F64:
+    """Log-likelihood in nats of each token of a text after the first, which is only context.
+
+    A text longer than `window` (default: the model's context) is cut into windows that start every
+    `stride` tokens (default: half a window); each token counts once, with the most context.
+
+    Returns:
+        (len(ids) - 1,) float64.
+    """
+    window = min(window or model.context_trained, model.context_trained)
+    stride = stride or max(1, window // 2)
+    parts, done = [np.zeros(0)], 1
+    for start in range(0, max(1, len(ids) - 1), stride):
+        end = min(start + window, len(ids))
+        if end <= done:
+            break
+        context = ids[start:done]
+        scorer = _Scorer(model, ())
+        branch = scorer.branch(context, ids[done:end])
+        scorer.run([[branch]])
+        parts.append(branch.nats)
+        done = end
+    return np.concatenate(parts)
+
+
+def common_prefix(requests: Sequence[Request]) -> Ids:
+    """The tokens that all prompts begin with, short of the last one of the shortest prompt."""
+    if any(not r.prompt for r in requests):
+        raise ValueError("a request needs a prompt of at least one token")
+    prompts = [list(r.prompt) for r in requests]
+    if not prompts:
+        return ()
+    low = min(prompts)  # what the first and the last in order share, all share
+    return low[: min(min(map(len, prompts)) - 1, _shared(low, max(prompts)))]
+
+
+def log_normalizer(logits: NDArray[np.float32]) -> F64:
+    """log(sum(exp(row))) of each row (n, V), summed in float64; a row at a time stays in cache."""
+    result = np.empty(len(logits), np.float64)
+    scratch = np.empty(logits.shape[1], np.float32)
+    for index, row in enumerate(logits):
+        top = row.max()
+        np.exp(np.subtract(row, top, out=scratch), out=scratch)
+        result[index] = float(top) + math.log(scratch.sum(dtype=np.float64))
+    return result
+
+
+@dataclass(eq=False)
+class _Branch:
+    """One continuation: the tokens to decode after the kept prefix, and the tokens to predict."""
+
+    path: list[int]
+    targets: Ids
+    nats: F64 = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.nats = np.zeros(len(self.targets))
+
+
+@dataclass
+class _Tree:
+    """Tokens in the order of decoding, parents first, each with the sequences it belongs to."""
+
+    tokens: list[int] = field(default_factory=list)
+    depths: list[int] = field(default_factory=list)
+    owners: list[list[int]] = field(default_factory=list)
+    asked: list[list[tuple[_Branch, int]]] = field(default_factory=list)
+    sequences: int = 0
+    _children: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def add(self, branch: _Branch) -> None:
+        """Give the branch a sequence of its own along its path; new tokens only where it forks."""
+        first_asked = len(branch.path) - len(branch.targets)
+        node = -1
+        for depth, token in enumerate(branch.path):
+            child = self._children.setdefault((node, token), len(self.tokens))
+            if child == len(self.tokens):
+                self.tokens.append(token)
+                self.depths.append(depth)
+                self.owners.append([])
+                self.asked.append([])
+            node = child
+            self.owners[node].append(self.sequences)
+            if depth >= first_asked:
+                self.asked[node].append((branch, depth - first_asked))
+        self.sequences += 1
+
+
+class _Scorer:
+    """Packs branches into windows of the cache and reads off their log-likelihoods."""
+
+    def __init__(self, model: LlamaModel, prefix: Ids) -> None:
+        self.model, self.prefix = model, prefix
+        self.decoded = 0
+
+    def branch(self, prompt: Ids, continuation: Ids) -> _Branch:
+        rest = [*prompt[len(self.prefix) :], *continuation[:-1]]
+        return _Branch(rest, continuation)
+
+    def run(self, rows: Iterable[Sequence[_Branch]]) -> None:
+        """Fill in `nats` of every branch."""
+        units = [unit for row in rows for unit in self._units([b for b in row if b.targets])]
+        if not units:
+            return
+        size = len(self.prefix)
+        self.model.check_length(size + max(len(b.path) for unit in units for b in unit))
+        self.model.reserve(size + max(_LEAST_ROOM, *map(_tree_size, units)))
+        for group in self._windows(units):
+            tree = _Tree()
+            for branch in group:
+                tree.add(branch)
+            self.decoded += self.model.keep(self.prefix)
+            self._decode(tree)
+
+    def _units(self, row: list[_Branch]) -> Iterator[list[_Branch]]:
+        """The branches of a row, together unless there are more than sequences."""
+        for start in range(0, len(row), self.model.sequences):
+            yield row[start : start + self.model.sequences]
+
+    def _windows(self, units: Iterable[list[_Branch]]) -> Iterator[list[_Branch]]:
+        room = self.model.cells - len(self.prefix)
+        group: list[_Branch] = []
+        used = 0
+        for unit in units:
+            size = _tree_size(unit)
+            full = used + size > room or len(group) + len(unit) > self.model.sequences
+            if group and full:
+                yield group
+                group, used = [], 0
+            group = [*group, *unit]
+            used += size
+        if group:
+            yield group
+
+    def _decode(self, tree: _Tree) -> None:
+        start = 0
+        while start < len(tree.tokens):
+            end = self._batch_end(tree, start)
+            asked = [a for a in tree.asked[start:end] if a]
+            logits = self.model.decode(
+                tree.tokens[start:end],
+                [len(self.prefix) + depth for depth in tree.depths[start:end]],
+                tree.owners[start:end],
+                [bool(a) for a in tree.asked[start:end]],
+            )
+            self.decoded += end - start
+            for row, normalizer, questions in zip(
+                logits, log_normalizer(logits), asked, strict=True
+            ):
+                for branch, index in questions:
+                    branch.nats[index] = float(row[branch.targets[index]]) - normalizer
+            start = end
+
+    def _batch_end(self, tree: _Tree, start: int) -> int:
+        """How far one batch may go: within its tokens and its rows of logits."""
+        rows = 0
+        end = min(start + self.model.batch, len(tree.tokens))
+        for node in range(start, end):
+            rows += bool(tree.asked[node])
+            if rows > self.model.outputs:
+                return node
+        return end
+
+
+def _tree_size(branches: Sequence[_Branch]) -> int:
+    """Tokens in the tree of some paths: sorted, each adds what it does not share with the last."""
+    paths = sorted(b.path for b in branches)
+    shared = sum(_shared(a, b) for a, b in itertools.pairwise(paths))
+    return sum(map(len, paths)) - shared
+
+
+def _shared(a: Ids, b: Ids) -> int:
+    """Length of the common beginning of two sequences."""
+    size = min(len(a), len(b))
+    return next((i for i in range(size) if a[i] != b[i]), size)

@@ -1,0 +1,206 @@
+"""A mixture's merged model, made scorable fast: one scratch file whose adapted tensors change.
+
+All tensors are quantised once. A mixture then rewrites the adapted ones in place, at their fixed
+offsets in a mapped file on a RAM disk where there is one, and llama.cpp reads the file again, or
+goes on with its own mapping of it where the type is used as it lies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2m.errors import InputError, ResourceError
+from m2m.formats.gguf import GGUFFile, nbytes_of, plan_gguf
+from m2m.llamacpp.blas import one_blas_thread
+from m2m.llamacpp.filetypes import BF16, F16, F32, FileType, quantized_layout
+from m2m.llamacpp.model import LlamaModel, build_info
+from m2m.llamacpp.quantize import MergedQuantizer, Survival, tensor_bytes
+
+_RAM_DISK = Path("/dev/shm")
+
+
+def scratch_folder(key: Path, size: int) -> Path:
+    """A folder for scratch files: on the RAM disk if `size` bytes fit there twice, else in `key`.
+
+    The same `key` (the run's own folder) always gets the same place, so what a killed process left
+    there is overwritten by the next.
+    """
+    name = hashlib.sha256(os.fsencode(key.resolve())).hexdigest()[:16]
+    folder = _RAM_DISK / f"m2m-{name}"
+    try:
+        if shutil.disk_usage(_RAM_DISK).free >= 2 * size:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            if os.access(folder, os.W_OK):
+                return folder
+    except OSError:  # no RAM disk here, or not for us
+        pass
+    key.mkdir(parents=True, exist_ok=True)
+    return key
+
+
+@dataclass(frozen=True)
+class AdaptedTensor:
+    """A weight of the base and the mixture's change of it: GGUF name, float32, GGUF row order."""
+
+    name: str
+    base: NDArray[np.float32]
+    delta: NDArray[np.float32]
+
+
+class Surrogate:
+    """The scratch model of a search: give it merged tensors, get a model to score.
+
+    `survival` says what quantisation left of the deltas at the last `load`.
+
+    Args:
+        base: the base model, F16 or F32 weights.
+        type: what the surrogates are quantised to.
+        folder: for the scratch file (see `scratch_folder`); one surrogate of a type at a time.
+        threads: for quantising and for the model; None takes all cores.
+        patch: True: let llama.cpp use the mapped file as it lies, so a mixture needs no reload;
+            False: reload, for types with faster kernels on repacked weights; None: choose by type.
+
+    Raises:
+        ResourceError: the scratch file does not fit.
+    """
+
+    def __init__(
+        self,
+        base: GGUFFile,
+        type: FileType,
+        folder: Path,
+        *,
+        threads: int | None = None,
+        patch: bool | None = None,
+    ) -> None:
+        self.base, self.type, self.threads = base, type, threads
+        self.patch = _used_as_it_lies(type) if patch is None else patch
+        self.path = folder / f"surrogate-{type.name}.gguf"
+        self.survival = Survival()
+        self._model: LlamaModel | None = None
+        self._changed: set[str] = set()
+        metadata, specs = quantized_layout(base, type)
+        header, self._offsets, self.size = plan_gguf(metadata, specs)
+        self._specs = {spec.name: spec for spec in specs}
+        self._bytes: NDArray[np.uint8] | None = _mapped_scratch(self.path, self.size)
+        self._bytes[: len(header)] = np.frombuffer(header, np.uint8)
+        self._restore(self._specs)
+
+    def load(
+        self,
+        tensors: Iterable[AdaptedTensor],
+        **options: Any,
+    ) -> LlamaModel:
+        """Make the model in which `tensors` replace the base's; all others are the base's.
+
+        The model stays this surrogate's: the next `load` changes or closes it.
+
+        Args:
+            tensors: the changed weights, taken one at a time.
+            options: for `LlamaModel` when it is opened.
+
+        Raises:
+            InputError: an unknown tensor, a wrong shape or a value that is not finite.
+        """
+        if not self.patch:
+            self._close_model()
+        before, self._changed = self._changed, set()
+        try:
+            with one_blas_thread(), MergedQuantizer(self.threads) as quantizer:
+                for tensor in tensors:
+                    self._check(tensor)
+                    self._changed.add(tensor.name)
+                    spec = self._specs[tensor.name]
+                    rows = self._place(tensor.name).reshape(spec.shape[0], -1)
+                    quantizer.add(tensor.name, tensor.base, tensor.delta, int(spec.type), rows)
+            self.survival = quantizer.survival
+            self._restore(before - self._changed)
+            return self._opened(options)
+        except BaseException:
+            self._changed |= before
+            self._close_model()
+            raise
+
+    def _check(self, tensor: AdaptedTensor) -> None:
+        spec, shape = self._specs.get(tensor.name), tensor.base.shape
+        if spec is None or spec.shape != shape or tensor.delta.shape != shape:
+            expected = "no tensor of that name" if spec is None else f"one of shape {spec.shape}"
+            raise InputError(
+                f"tensor {tensor.name} of shape {tensor.delta.shape} does not fit "
+                f"{self.base.path}: it has {expected}",
+                "were the adapters trained on this base model?",
+            )
+
+    def _restore(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._place(name)[:] = tensor_bytes(self.base, self._specs[name], self.threads)
+
+    def _place(self, name: str) -> NDArray[np.uint8]:
+        if self._bytes is None:
+            raise ValueError(f"{self.path}: this surrogate is closed")
+        spec = self._specs[name]
+        start = self._offsets[name]
+        return self._bytes[start : start + nbytes_of(spec.shape, spec.type)]
+
+    def _opened(self, options: dict[str, Any]) -> LlamaModel:
+        if self._model is not None and not self._model.closed:
+            self._model.clear()
+            return self._model
+        settings = {"threads": self.threads, "repack": not self.patch} | options
+        self._model = LlamaModel(self.path, **settings)
+        return self._model
+
+    def _close_model(self) -> None:
+        if self._model is not None:
+            self._model.close()
+        self._model = None
+
+    def close(self) -> None:
+        """Close the model and delete the scratch file; calling it again does nothing."""
+        self._close_model()
+        self._bytes = None
+        self.path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Surrogate:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _used_as_it_lies(type: FileType) -> bool:
+    """Whether llama.cpp computes on the mapped bytes of such a file as fast as on repacked ones."""
+    return type.tensor in (F32, F16, BF16) and "AMX" not in build_info()
+
+
+def _mapped_scratch(path: Path, size: int) -> NDArray[np.uint8]:
+    """A new file of `size` bytes, mapped; its room is taken now: a full disk would kill us."""
+    try:
+        path.unlink(missing_ok=True)
+        with path.open("wb") as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.truncate(size)
+        return np.memmap(path, np.uint8, mode="r+").view(np.ndarray)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise ResourceError(
+            f"{path}: cannot make a scratch file of {size / 1e6:.0f} MB: {error.strerror}",
+            f"free space in {path.parent} or choose a smaller type",
+        ) from error

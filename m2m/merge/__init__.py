@@ -1,0 +1,1 @@
+"""Merges adapters' deltas into a base model, one tensor at a time."""

@@ -1,0 +1,1 @@
+"""Mixtures: search, ranking, study, confirmation."""

@@ -1,0 +1,70 @@
+"""Confirmation: what is really fine-tuned after the search, and on which rows.
+
+The surrogate predicts ranks, not scores, and the best of many noisy scores flatters itself. So the
+top mixtures are fine-tuned for real, beside honest baselines, and scored on examples that the
+search has never seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from m2m.mix.mixture import Mixture
+from m2m.mix.ranking import Ranked
+from m2m.recipe import Confirm
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A mixture to fine-tune, and why: "top 1", "all datasets", "best single"."""
+
+    label: str
+    mixture: Mixture
+
+
+def contenders(
+    ranking: Sequence[Ranked], names: Sequence[str], confirm: Confirm
+) -> list[Contender]:
+    """The top of the ranking and the baselines, each mixture once, with all its labels."""
+    wanted = [(f"top {each.rank}", each.mixture) for each in ranking[: confirm.top]]
+    if "all" in confirm.baselines:
+        wanted.append(("all datasets", Mixture.uniform(names)))
+    singles = [each.mixture for each in ranking if len(each.mixture.datasets) == 1]
+    if "best_single" in confirm.baselines and singles:
+        wanted.append(("best single", singles[0]))
+    labels: dict[Mixture, list[str]] = {}
+    for label, mixture in wanted:
+        labels.setdefault(mixture, []).append(label)
+    return [Contender(", ".join(of), mixture) for mixture, of in labels.items()]
+
+
+def budget_steps(confirm: Confirm, expert_steps: int, mixture: Mixture) -> int:
+    """Optimiser steps of a confirming fine-tune, by the recipe's regime."""
+    if confirm.budget == "proportional":
+        return expert_steps * len(mixture.datasets)
+    return expert_steps if confirm.budget == "fixed" else int(confirm.budget)
+
+
+def mixed_rows(
+    rows: Mapping[str, Sequence[Row]], mixture: Mixture, rng: np.random.Generator
+) -> list[Row]:
+    """One epoch of a mixture: as many rows as its datasets have, in the mixture's proportions.
+
+    A dataset gives each row once before it gives one twice; which rows come once more, or are left
+    out, is drawn by `rng`.
+    """
+    total = sum(len(rows[name]) for name in mixture.datasets)
+    mixed: list[Row] = []
+    for name, weight in zip(mixture.datasets, mixture.weights, strict=True):
+        source = rows[name]
+        count = max(1, round(weight * total))
+        whole, rest = divmod(count, len(source))
+        mixed += [*source] * whole
+        mixed += [source[i] for i in sorted(rng.permutation(len(source))[:rest])]
+    return mixed

@@ -1,0 +1,162 @@
+"""From scores with errors to a ranking that says what it does not know.
+
+All mixtures answer the same examples, so they are compared pair by pair: one bootstrap resamples
+the examples, and every mixture is scored on the same resamples. A mixture is *tied with the best*
+unless it is shown to be worse than some other, judged over all others at once: with 255 noisy
+scores some run ahead by luck alone. These mixtures are a 95 % confidence set of the truly best one
+(multiple comparisons with the best, Hsu 1981, by the maximum statistic of Westfall and Young 1993).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2m.mix.mixture import Mixture
+
+Floats = NDArray[np.float64]
+CONFIDENCE = 0.95
+REPLICATES = 1000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its 95 % interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+    @property
+    def verdict(self) -> str:
+        """ "helps", "hurts", or "unclear" where the interval holds zero."""
+        if self.low > 0:
+            return "helps"
+        return "hurts" if self.high < 0 else "unclear"
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One mixture's place."""
+
+    mixture: Mixture
+    rank: int
+    score: float
+    stderr: float
+    ci95: tuple[float, float]
+    behind: Interval
+    tied_with_best: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields that `m2m search --json` prints for a mixture."""
+        return {
+            **self.mixture.as_json(),
+            "score": self.score,
+            "stderr": self.stderr,
+            "ci95": list(self.ci95),
+            "behind_best": {
+                "estimate": self.behind.estimate,
+                "ci95": [self.behind.low, self.behind.high],
+            },
+            "rank": self.rank,
+            "tied_with_best": self.tied_with_best,
+        }
+
+
+def resample(examples: int, rng: np.random.Generator, replicates: int = REPLICATES) -> Floats:
+    """Bootstrap weights (replicates, examples): how often each example is drawn."""
+    share = np.full(examples, 1.0 / examples)
+    return rng.multinomial(examples, share, size=replicates).astype(np.float64)
+
+
+def rank(
+    mixtures: Sequence[Mixture], points: Floats, replicates: Floats, higher_is_better: bool = True
+) -> list[Ranked]:
+    """Order mixtures by score, best first, with errors, distances to the best and ties.
+
+    Args:
+        mixtures: n of them.
+        points: (n,) scores on all examples.
+        replicates: (n, R) scores on the R bootstrap resamples, the same for every mixture.
+        higher_is_better: the direction of the metric.
+    """
+    sign = 1.0 if higher_is_better else -1.0
+    order = np.argsort(-sign * points, kind="stable")
+    best = order[0]
+    behind = sign * (points[best] - points)
+    spread = sign * (replicates[best] - replicates)
+    tied = _tied(sign * points, sign * replicates)
+    low, high = _interval(replicates)
+    behind_low, behind_high = _interval(spread)
+    errors = replicates.std(axis=1, ddof=1)
+    return [
+        Ranked(
+            mixture=mixtures[i],
+            rank=place,
+            score=float(points[i]),
+            stderr=float(errors[i]),
+            ci95=(float(low[i]), float(high[i])),
+            behind=Interval(float(behind[i]), float(behind_low[i]), float(behind_high[i])),
+            tied_with_best=bool(tied[i]),
+        )
+        for place, i in enumerate(order, start=1)
+    ]
+
+
+def dataset_worth(
+    mixtures: Sequence[Mixture], points: Floats, replicates: Floats, higher_is_better: bool = True
+) -> dict[str, Interval]:
+    """What each dataset adds, on average over every scored pair of mixtures with and without it.
+
+    Over all subsets this is the Banzhaf value of the dataset (Banzhaf 1965; for data valuation,
+    Wang and Jia 2023), positive where the dataset helps; the interval is the bootstrap's.
+    """
+    sign = 1.0 if higher_is_better else -1.0
+    place = {frozenset(mixture.datasets): i for i, mixture in enumerate(mixtures)}
+    worth: dict[str, Interval] = {}
+    for name in dict.fromkeys(name for mixture in mixtures for name in mixture.datasets):
+        pairs = [
+            (place[known | {name}], i)
+            for known, i in place.items()
+            if name not in known and known | {name} in place
+        ]
+        if not pairs:
+            continue
+        with_it, without = np.array(pairs).T
+        low, high = _interval(sign * (replicates[with_it] - replicates[without]).mean(axis=0)[None])
+        estimate = sign * (points[with_it] - points[without]).mean()
+        worth[name] = Interval(float(estimate), float(low[0]), float(high[0]))
+    return worth
+
+
+def _interval(replicates: Floats) -> tuple[Floats, Floats]:
+    """Percentile intervals of (n, R) replicates."""
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(replicates, [tail, 1 - tail], axis=1)
+    return low, high
+
+
+def _tied(scores: Floats, replicates: Floats) -> NDArray[np.bool_]:
+    """Which mixtures are not shown to be worse than some other (higher is better).
+
+    For each mixture i, the largest of the standardised distances (score_j - score_i) / se_ij over
+    all j is held against the 95 % point of what it would be by chance, if all were equal.
+    """
+    noise = replicates - replicates.mean(axis=1, keepdims=True)
+    tied = np.empty(len(scores), dtype=np.bool_)
+    for i, score in enumerate(scores):
+        chance = noise - noise[i]
+        errors = chance.std(axis=1)
+        other = errors > 0
+        if not other.any():
+            tied[i] = score >= scores.max()
+            continue
+        chance = chance[other] / errors[other, None]
+        critical = np.quantile(chance.max(axis=0), CONFIDENCE)
+        distance = ((scores[other] - score) / errors[other]).max()
+        tied[i] = distance <= max(critical, 0.0) and not (scores[~other] > score).any()
+    return tied

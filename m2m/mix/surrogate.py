@@ -1,0 +1,72 @@
+"""Makes a mixture's surrogate, base + scale * sum_i w_i delta_i, and scores it in llama.cpp."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from m2m.checkpoint import hf_to_gguf_name, to_gguf_rows
+from m2m.evaluate.evaluator import Evaluator
+from m2m.llamacpp.surrogate import AdaptedTensor, Surrogate
+from m2m.merge.merger import Merger
+from m2m.mix.mixture import Mixture
+from m2m.mix.study import Trial
+from m2m.store import fingerprint
+
+
+class SurrogateScorer:
+    """The `Scorer` of a study.
+
+    Args:
+        merger: base and experts.
+        adapter_fingerprints: of the experts, by dataset name.
+        surrogate: the scratch model that mixtures are written into.
+        evaluators: by target name.
+        settings: JSON values that can change a score and are not in the other arguments.
+    """
+
+    def __init__(
+        self,
+        merger: Merger,
+        adapter_fingerprints: Mapping[str, str],
+        surrogate: Surrogate,
+        evaluators: Mapping[str, Evaluator],
+        settings: Mapping[str, Any],
+    ) -> None:
+        self._merger = merger
+        self._adapters = adapter_fingerprints
+        self._surrogate = surrogate
+        self._evaluators = evaluators
+        self._settings = dict(settings)
+
+    def key(self, mixture: Mixture) -> str:
+        """The fingerprint of adapters, weights and settings."""
+        parts = [
+            [self._adapters[name], weight]
+            for name, weight in zip(mixture.datasets, mixture.weights, strict=True)
+        ]
+        return fingerprint(mixture=parts, **self._settings)
+
+    def score(self, mixture: Mixture) -> Trial:
+        """Merge, quantise, load, and score every target."""
+        started = time.perf_counter()
+        model = self._surrogate.load(self._tensors(mixture))
+        scores = {name: each.evaluate(model) for name, each in self._evaluators.items()}
+        survival = self._surrogate.survival if mixture.datasets else None
+        return Trial(
+            mixture=mixture,
+            scores=scores,
+            survival=survival.as_json() if survival else {},
+            scored_tokens=sum(each.decoded_tokens for each in scores.values()),
+            seconds=time.perf_counter() - started,
+        )
+
+    def _tensors(self, mixture: Mixture) -> Iterator[AdaptedTensor]:
+        config = self._merger.base.config
+        for tensor in self._merger.adapted(mixture.datasets, mixture.weights):
+            yield AdaptedTensor(
+                name=hf_to_gguf_name(tensor.name),
+                base=to_gguf_rows(config, tensor.name, tensor.base),
+                delta=to_gguf_rows(config, tensor.name, tensor.delta),
+            )

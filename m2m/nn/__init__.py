@@ -1,0 +1,1 @@
+"""NumPy kernels, the decoder and its LoRA: arrays in, arrays out."""

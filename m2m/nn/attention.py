@@ -1,0 +1,274 @@
+"""Causal attention of packed rows with one shared prefix, in cache-sized blocks.
+
+Scores are never kept: the forward saves `lse = log sum exp(scores)` and the backward computes the
+probabilities again (Dao et al. 2022, arXiv 2205.14135). Constants of a row ride in the products,
+in one more channel beside the D of each head:
+
+    forward     O    = exp(S) [V | 1]          the last column is the sum
+    backward    P    = exp([Q | -lse] [K | 1]')
+                dS   = P * ([dO | -delta] [V | 1]'),    delta = sum_d dO * O
+
+Row groups are (K, S, N, ...): the G heads that read one K/V head are rows of one matrix, N * G.
+Gradients into the prefix's keys and values add up over all rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from m2m.nn.functional import Array
+from m2m.nn.layout import AttentionPlan, Block, Heads, RowGroup
+from m2m.nn.workspace import Workspace
+
+# exp needs no shift while its sum stays far from both ends of float32's range, as it does in real
+# models. A block outside of it is computed again with each row's maximum taken off.
+SUM_RANGE = (1e-25, 1e30)
+
+ALL = slice(None)
+
+
+class GroupState(NamedTuple):
+    """What attention's backward needs of a group.
+
+    q (K, S, N * G, D + 1), k and v (K, S, N, D + 1) are head-major copies; the last channel of k
+    and v is 1, that of q is -lse once the forward is done.
+    """
+
+    q: Array
+    k: Array
+    v: Array
+
+
+class _Gradients(NamedTuple):
+    """dq (K, S, N * G, D), dk and dv (K, S, N, D); dk and dv add up over blocks."""
+
+    dq: Array
+    dk: Array
+    dv: Array
+
+
+def attention(
+    qkv: Array, plan: AttentionPlan, out: Array, space: Workspace, name: str
+) -> list[GroupState]:
+    """Write `out = softmax(q k' + mask) v`, (T, H * D); return each group's state.
+
+    qkv: (T, (H + 2 K) * D), rotated, with the softmax scale in q; name: prefix of the buffers
+    that hold the state.
+    """
+    heads, groups = plan.heads, plan.layout.groups
+    states = [_split(qkv, group, heads, space, f"{name}{i}.") for i, group in enumerate(groups)]
+    prefix = states[-1] if plan.layout.prefix is not None else None
+    for group, blocks, own in zip(groups, plan.blocks, states, strict=True):
+        result = space.get("attention.result", *own.q.shape)
+        for block in blocks:
+            _attend(own, prefix if group.prefix else None, block, result, space)
+        values = result[..., :-1]
+        values /= result[..., -1:]
+        padded = _open(group, out, space)
+        _by_head(padded, heads)[...] = _by_token(values, group)
+        _close(group, padded, out)
+    return states
+
+
+def attention_backward(
+    dout: Array,
+    out: Array,
+    states: Sequence[GroupState],
+    plan: AttentionPlan,
+    dqkv: Array,
+    space: Workspace,
+) -> None:
+    """Write dqkv, (T, (H + 2 K) * D), from dout and `attention`'s out, (T, H * D), and states.
+
+    `dV = P' dO`, `dS = P * (dO V' - delta)`, `dQ = dS K`, `dK = dS' Q`.
+    """
+    heads = plan.heads
+    shared = None
+    if plan.layout.prefix is not None:
+        shared = (states[-1], _zeros(states[-1], space, "prefix"))
+    split = (len(out), heads.kv * heads.group, heads.dim)
+    delta = np.einsum("thd,thd->th", dout.reshape(split), out.reshape(split))
+    for group, blocks, own in zip(plan.layout.groups, plan.blocks, states, strict=True):
+        do = _split_gradient(dout, delta, group, heads, space)
+        last = shared is not None and own is shared[0]
+        grads = shared[1] if shared is not None and last else _zeros(own, space, "own")
+        for block in blocks:
+            _attend_backward(own, do, block, grads, shared if group.prefix else None, space)
+        padded = _open(group, dqkv, space)
+        for columns, grad in zip(_columns(padded, heads), grads, strict=True):
+            _by_head(columns, heads)[...] = _by_token(grad, group)
+        _close(group, padded, dqkv)
+
+
+def _attend(
+    own: GroupState,
+    prefix: GroupState | None,
+    block: Block,
+    result: Array,
+    space: Workspace,
+) -> None:
+    """Write one block of the unnormalised `exp(S) [V | 1]`, and -lse beside its queries."""
+    part = (ALL, block.rows, block.queries)
+    into = result[part]
+    with np.errstate(over="ignore", invalid="ignore"):
+        weights = _scores(own, prefix, block, space)
+        _weigh(np.exp(weights, out=weights), own, prefix, block, into)
+    sums = into[..., -1]
+    negative = own.q[part][..., -1]
+    if sums.min() > SUM_RANGE[0] and sums.max() < SUM_RANGE[1]:
+        np.negative(np.log(sums), out=negative)
+        return
+    weights = _scores(own, prefix, block, space)
+    top = weights.max(axis=-1, keepdims=True)
+    weights -= top
+    _weigh(np.exp(weights, out=weights), own, prefix, block, into)
+    np.negative(np.log(sums) + top[..., 0], out=negative)
+
+
+def _scores(
+    own: GroupState,
+    prefix: GroupState | None,
+    block: Block,
+    space: Workspace,
+    augmented: bool = False,
+) -> Array:
+    """Return `q k'` with the mask added, (K, rows, queries, P + keys); [q | .] [k | 1]' if told."""
+    used = ALL if augmented else slice(-1)
+    q = own.q[:, block.rows, block.queries, used]
+    keys = own.k[:, block.rows, : block.keys, used]
+    width = 0 if prefix is None else prefix.k.shape[2]
+    scores = space.get("attention.scores", *q.shape[:3], width + block.keys)
+    np.matmul(q, keys.swapaxes(-1, -2), out=scores[..., width:])
+    if prefix is not None:
+        shared = prefix.k[:, 0, :, used].swapaxes(-1, -2)
+        np.matmul(_rows(q), shared, out=_rows(scores)[..., :width])
+    masked = scores[..., block.mask_from :]
+    masked += block.mask
+    return scores
+
+
+def _weigh(
+    weights: Array, own: GroupState, prefix: GroupState | None, block: Block, into: Array
+) -> None:
+    """Write `weights [V | 1]`, (K, rows, queries, D + 1)."""
+    width = weights.shape[-1] - block.keys
+    np.matmul(weights[..., width:], own.v[:, block.rows, : block.keys], out=into)
+    if prefix is not None:
+        rows = _rows(into)
+        rows += np.matmul(_rows(weights)[..., :width], prefix.v[:, 0])
+
+
+def _attend_backward(
+    own: GroupState,
+    do: Array,
+    block: Block,
+    grads: _Gradients,
+    shared: tuple[GroupState, _Gradients] | None,
+    space: Workspace,
+) -> None:
+    """Write one block of dq; add its part of dk and dv, and of the prefix's."""
+    prefix, dprefix = shared if shared is not None else (None, None)
+    part = (ALL, block.rows, block.queries)
+    keys = (ALL, block.rows, slice(block.keys))
+    weights = _scores(own, prefix, block, space, augmented=True)
+    np.exp(weights, out=weights)
+    width = weights.shape[-1] - block.keys
+    grad, q = do[part], own.q[part][..., :-1]
+    dscores = space.get("attention.dscores", *weights.shape)
+    np.matmul(grad, own.v[keys].swapaxes(-1, -2), out=dscores[..., width:])
+    if prefix is not None:
+        shared_v = prefix.v[:, 0].swapaxes(-1, -2)
+        np.matmul(_rows(grad), shared_v, out=_rows(dscores)[..., :width])
+    dscores *= weights
+    grads.dv[keys] += np.matmul(weights[..., width:].swapaxes(-1, -2), grad[..., :-1])
+    grads.dk[keys] += np.matmul(dscores[..., width:].swapaxes(-1, -2), q)
+    np.matmul(dscores[..., width:], own.k[keys][..., :-1], out=grads.dq[part])
+    if prefix is None or dprefix is None:
+        return
+    far, dfar = _rows(weights)[..., :width], _rows(dscores)[..., :width]
+    dprefix.dv[:, 0] += np.matmul(far.swapaxes(-1, -2), _rows(grad)[..., :-1])
+    dprefix.dk[:, 0] += np.matmul(dfar.swapaxes(-1, -2), _rows(q))
+    dq = _rows(grads.dq[part])
+    dq += np.matmul(dfar, prefix.k[:, 0, :, :-1])
+
+
+def _split(qkv: Array, group: RowGroup, heads: Heads, space: Workspace, name: str) -> GroupState:
+    """Copy a group's part of qkv to head-major order."""
+    buffer = space.get("attention.padded", group.rows * group.length, qkv.shape[1])
+    padded = group.pad(qkv, buffer)
+    shape = (heads.kv, group.rows, group.length, heads.dim + 1)
+    q = space.get(name + "q", *shape[:2], group.length * heads.group, heads.dim + 1)
+    k = space.get(name + "k", *shape)
+    v = space.get(name + "v", *shape)
+    for columns, part in zip(_columns(padded, heads), (q, k, v), strict=True):
+        _by_token(part[..., :-1], group)[...] = _by_head(columns, heads)
+    k[..., -1] = 1.0
+    v[..., -1] = 1.0
+    return GroupState(q, k, v)
+
+
+def _split_gradient(
+    dout: Array, delta: Array, group: RowGroup, heads: Heads, space: Workspace
+) -> Array:
+    """Return `[dO | -delta]`, (K, S, N * G, D + 1); pads are zero."""
+    tokens = group.rows * group.length
+    shape = (heads.kv, group.rows, group.length * heads.group, heads.dim + 1)
+    do = space.get("attention.do", *shape)
+    padded = group.pad(dout, space.get("attention.padded", tokens, dout.shape[1]), clear=True)
+    _by_token(do[..., :-1], group)[...] = _by_head(padded, heads)
+    padded = group.pad(delta, space.get("attention.padded", tokens, delta.shape[1]), clear=True)
+    np.negative(_by_head(padded, heads), out=_by_token(do[..., -1:], group))
+    return do
+
+
+def _zeros(group: GroupState, space: Workspace, name: str) -> _Gradients:
+    """Return gradients for the arrays of `group`; dk and dv are zero."""
+    q, k, v = (
+        space.get(f"attention.{name}.{i}", *x.shape[:-1], x.shape[-1] - 1)
+        for i, x in enumerate(group)
+    )
+    k[...] = 0.0
+    v[...] = 0.0
+    return _Gradients(q, k, v)
+
+
+def _columns(padded: Array, heads: Heads) -> tuple[Array, Array, Array]:
+    """Cut [q | k | v], (S, N, (H + 2 K) * D), into its three parts."""
+    first, second = heads.query_size, heads.query_size + heads.kv_size
+    return padded[..., :first], padded[..., first:second], padded[..., second:]
+
+
+def _by_head(columns: Array, heads: Heads) -> Array:
+    """View (S, N, K * X) as (S, N, K, G or 1, D or 1)."""
+    width = columns.shape[-1] // heads.kv
+    group = heads.group if width not in (heads.dim,) else 1
+    return columns.reshape(*columns.shape[:2], heads.kv, group, width // group)
+
+
+def _by_token(x: Array, group: RowGroup) -> Array:
+    """View (K, S, N * G, D) as (S, N, K, G, D)."""
+    return x.reshape(*x.shape[:2], group.length, -1, x.shape[-1]).transpose(1, 2, 0, 3, 4)
+
+
+def _rows(x: Array) -> Array:
+    """View (K, rows, queries, X) as (K, rows * queries, X)."""
+    return x.reshape(x.shape[0], -1, x.shape[-1])
+
+
+def _open(group: RowGroup, packed: Array, space: Workspace) -> Array:
+    """Return where a group's results go, (S, N, W): `packed` itself where nothing is padded."""
+    if group.slots is None:
+        return packed[group.tokens].reshape(group.rows, group.length, -1)
+    size = group.rows * group.length
+    return space.get("attention.padded", size, packed.shape[1]).reshape(
+        group.rows, group.length, -1
+    )
+
+
+def _close(group: RowGroup, padded: Array, packed: Array) -> None:
+    """Bring the results of `_open` to `packed` where they are not there yet."""
+    if group.slots is not None:
+        packed[group.tokens] = padded.reshape(-1, padded.shape[-1])[group.slots]

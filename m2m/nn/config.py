@@ -1,0 +1,183 @@
+"""What a decoder looks like (sizes and family traits), and what one step of it is fed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Activation = Literal["silu", "gelu_tanh"]
+
+# Module paths inside a layer, in the order in which Hugging Face's Llama-like models name them.
+ATTENTION = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj")
+MLP = ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """How rotary frequencies are stretched for longer contexts (HF `rope_scaling`).
+
+    `linear` divides every frequency by `factor`; `llama3` does so for long wavelengths only and
+    blends between (Llama 3.1, `_compute_llama3_parameters` in transformers).
+    """
+
+    kind: Literal["linear", "llama3"]
+    factor: float
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    original_max_position_embeddings: int = 8192
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """Sizes and traits of one decoder-only model; the defaults are plain Llama.
+
+    Attributes:
+        architecture: family name ("llama", "mistral", "qwen2", "qwen3", "gemma3").
+        head_dim: D; num_heads * D need not be hidden_size (Qwen3, Gemma 3).
+        attention_bias: q, k and v have biases (Qwen2).
+        qk_norm: RMS norm over D on every head of q and k, before the rotation (Qwen3, Gemma 3).
+        post_norms: norms after attention and MLP too, before the residual sum (Gemma 3).
+        norm_offset: what is added to every stored norm weight (Gemma: 1).
+        embedding_scale: factor on the looked-up embeddings (Gemma: sqrt(hidden_size)).
+        query_scale: factor on q k'; None for head_dim ** -0.5.
+        sliding_window: a position sees itself and this many positions less one before it, on
+            layers that `layer_is_local` marks; 0 for no window.
+        layer_is_local: one flag a layer; empty for "all of them, where there is a window".
+        local_rope_theta: rotary base of local layers; None for `rope_theta`.
+        rope_scaling: applies to layers that are not local.
+    """
+
+    architecture: str
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    rms_norm_eps: float
+    rope_theta: float
+    tie_word_embeddings: bool
+    max_position_embeddings: int
+    activation: Activation = "silu"
+    attention_bias: bool = False
+    qk_norm: bool = False
+    post_norms: bool = False
+    norm_offset: float = 0.0
+    embedding_scale: float = 1.0
+    query_scale: float | None = None
+    sliding_window: int = 0
+    layer_is_local: tuple[bool, ...] = ()
+    local_rope_theta: float | None = None
+    rope_scaling: RopeScaling | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_heads % self.num_kv_heads:
+            raise ValueError(f"{self.num_heads} heads do not share {self.num_kv_heads} K/V heads")
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim {self.head_dim} is odd and cannot be rotated in pairs")
+        if self.layer_is_local and len(self.layer_is_local) != self.num_layers:
+            raise ValueError(f"{len(self.layer_is_local)} layer flags, {self.num_layers} layers")
+
+    @property
+    def query_size(self) -> int:
+        """H * D, the width of q and of attention's output."""
+        return self.num_heads * self.head_dim
+
+    @property
+    def kv_size(self) -> int:
+        """K/V heads * D, the width of k and of v."""
+        return self.num_kv_heads * self.head_dim
+
+    def is_local(self, layer: int) -> bool:
+        """Whether `layer` looks through the sliding window."""
+        if not self.sliding_window:
+            return False
+        return self.layer_is_local[layer] if self.layer_is_local else True
+
+    def linear_shapes(self) -> dict[str, tuple[int, int]]:
+        """Return (out, in) of the seven linear maps of every layer, by module path."""
+        c, f, q, kv = self.hidden_size, self.intermediate_size, self.query_size, self.kv_size
+        shapes = [(q, c), (kv, c), (kv, c), (c, q), (f, c), (f, c), (c, f)]
+        return {
+            f"model.layers.{layer}.{name}": shape
+            for layer in range(self.num_layers)
+            for name, shape in zip(ATTENTION + MLP, shapes, strict=True)
+        }
+
+    def norm_names(self) -> tuple[str, ...]:
+        """Return the norms of a layer: before attention, [after it], before the MLP, [after it]."""
+        if self.post_norms:
+            return (
+                "input_layernorm",
+                "post_attention_layernorm",
+                "pre_feedforward_layernorm",
+                "post_feedforward_layernorm",
+            )
+        return ("input_layernorm", "post_attention_layernorm")
+
+    def weight_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of every tensor of the model, by its Hugging Face name."""
+        shapes: dict[str, tuple[int, ...]] = {
+            "model.embed_tokens.weight": (self.vocab_size, self.hidden_size),
+            "model.norm.weight": (self.hidden_size,),
+        }
+        if not self.tie_word_embeddings:
+            shapes["lm_head.weight"] = (self.vocab_size, self.hidden_size)
+        linear = self.linear_shapes()
+        shapes |= {f"{module}.weight": shape for module, shape in linear.items()}
+        for layer in range(self.num_layers):
+            prefix = f"model.layers.{layer}"
+            shapes |= {f"{prefix}.{n}.weight": (self.hidden_size,) for n in self.norm_names()}
+            if self.attention_bias:
+                modules = [f"{prefix}.{name}" for name in ATTENTION[:3]]
+                shapes |= {f"{module}.bias": linear[module][:1] for module in modules}
+            if self.qk_norm:
+                names = ("q_norm", "k_norm")
+                shapes |= {f"{prefix}.self_attn.{n}.weight": (self.head_dim,) for n in names}
+        return shapes
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of tokens packed end to end, after one optional prefix that all of them share.
+
+    Attributes:
+        tokens: (T,) int32, the prefix, then row after row; no padding.
+        lengths: (S,) own tokens of each row; they sum to T - prefix_length.
+        prefix_length: P; the first P tokens stand before every row, whose positions start at P.
+            0 where rows share nothing. Sharing is exact: the prefix is causal and so looks the
+            same from every row.
+        loss_index: (M,) places in `tokens` whose next token is predicted, none in the prefix.
+        loss_target: (M,) the tokens predicted there.
+    """
+
+    tokens: NDArray[np.integer]
+    lengths: NDArray[np.integer]
+    prefix_length: int
+    loss_index: NDArray[np.integer]
+    loss_target: NDArray[np.integer]
+
+    def __post_init__(self) -> None:
+        count = len(self.tokens)
+        if int(np.sum(self.lengths)) + self.prefix_length != count:
+            raise ValueError(
+                f"{count} tokens do not hold a prefix of {self.prefix_length} and rows of "
+                f"{int(np.sum(self.lengths))}"
+            )
+        if len(self.lengths) and int(np.min(self.lengths)) < 1:
+            raise ValueError("a row without a token of its own")
+        if len(self.loss_index) != len(self.loss_target):
+            raise ValueError(f"{len(self.loss_index)} places, {len(self.loss_target)} targets")
+        if len(self.loss_index) and (
+            int(np.min(self.loss_index)) < self.prefix_length
+            or int(np.max(self.loss_index)) >= count
+        ):
+            raise ValueError("a loss position lies outside the rows")
+        if len(np.unique(self.loss_index)) != len(self.loss_index):
+            raise ValueError("a loss position is given twice")

@@ -1,0 +1,185 @@
+"""The decoder: summed loss and LoRA gradients of packed rows, with all weights frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from m2m.nn.config import Batch, DecoderConfig, RopeScaling
+from m2m.nn.functional import Array, rms_norm, rms_norm_backward, unbuffered
+from m2m.nn.head import cross_entropy
+from m2m.nn.layer import Grads, Layer, Saved, Step
+from m2m.nn.layout import AttentionPlan, Heads, Layout, lay_out
+from m2m.nn.linear import Storage
+from m2m.nn.lora import LoraPair
+from m2m.nn.rope import rotary_table
+from m2m.nn.workspace import Workspace
+
+__all__ = ["Batch", "Decoder", "DecoderConfig", "RopeScaling"]
+
+
+class Decoder:
+    """A frozen decoder whose linear maps take adapters.
+
+    Args:
+        config: sizes and traits.
+        weights: HF tensor names to arrays; read one at a time and copied.
+        dtype: of all computation; float32, or float64 for gradient checks.
+        recompute: keep only each layer's input and run the layer again in the backward: about a
+            tenth of the activations for a third more time.
+        half: keep the base as float16 and cast each map when it is used: half the weights' memory
+            for two passes over them a step. Exact for a base whose weights are float16.
+    """
+
+    def __init__(
+        self,
+        config: DecoderConfig,
+        weights: Mapping[str, NDArray[Any]],
+        dtype: DTypeLike = np.float32,
+        *,
+        recompute: bool = False,
+        half: bool = False,
+    ) -> None:
+        self.config = config
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
+        self._recompute = recompute
+        self._space = Workspace(dtype)
+        storage = Storage(self.dtype, half)
+        stored = np.dtype(np.float16) if half else self.dtype
+        self._embedding = np.ascontiguousarray(weights["model.embed_tokens.weight"], stored)
+        self._head = self._embedding
+        if not config.tie_word_embeddings:
+            self._head = np.ascontiguousarray(weights["lm_head.weight"], stored)
+        self._norm = np.array(weights["model.norm.weight"], self.dtype)
+        self._norm += config.norm_offset
+        self._layers = [Layer(config, weights, n, storage) for n in range(config.num_layers)]
+        self._known = {m for layer in self._layers for f in layer.maps for m in f.modules}
+
+    @unbuffered()
+    def logits(
+        self, tokens: NDArray[np.integer[Any]], lora: Mapping[str, LoraPair] | None = None
+    ) -> Array:
+        """Return the logits after every token of one text, (T, V)."""
+        nothing = np.zeros(0, np.intp)
+        batch = Batch(tokens, np.array([len(tokens)]), 0, nothing, nothing)
+        self._bind(lora or {})
+        x, _ = self._forward(self._start(lay_out(batch, trim=False)), keep=False, all_rows=True)
+        h = np.empty_like(x)
+        rms_norm(x, self.config.rms_norm_eps, h)
+        h *= self._norm
+        return np.asarray(h @ self._head.T.astype(self.dtype, copy=False))
+
+    @unbuffered()
+    def loss(self, batch: Batch, lora: Mapping[str, LoraPair] | None = None) -> tuple[float, int]:
+        """Return the summed loss in nats and the count of positions, forward only."""
+        if not len(batch.loss_index):
+            return 0.0, 0
+        self._bind(lora or {})
+        step = self._start(lay_out(batch))
+        x, _ = self._forward(step, keep=False)
+        return self._loss(step, x, None), len(batch.loss_index)
+
+    @unbuffered()
+    def loss_and_grads(
+        self, batch: Batch, lora: Mapping[str, LoraPair], out: Grads | None = None
+    ) -> tuple[float, int, Grads]:
+        """Return the summed loss in nats, the count of positions, and d(sum)/d(A, B) by module.
+
+        The gradients are written into `out`, as an earlier call with the same shapes returned it,
+        or into fresh arrays.
+        """
+        grads = out if out is not None else self._fresh(lora)
+        if not len(batch.loss_index):
+            for da, db in grads.values():
+                da[...] = 0.0
+                db[...] = 0.0
+            return 0.0, 0, grads
+        self._bind(lora)
+        step = self._start(lay_out(batch))
+        x, saved = self._forward(step, keep=True)
+        dx = self._space.get("dx.last", len(x), self.config.hidden_size + self._rank())
+        loss = self._loss(step, x, dx[:, : self.config.hidden_size])
+        for number in reversed(range(len(self._layers))):
+            rows = self._rows(step, number)
+            state = self._again(step, number) if self._recompute else saved[number]
+            dx = self._layers[number].backward(step, state, dx, grads, rows)
+        return loss, len(batch.loss_index), grads
+
+    def _fresh(self, lora: Mapping[str, LoraPair]) -> Grads:
+        return {
+            module: (np.empty(pair.a.shape, self.dtype), np.empty(pair.b.shape, self.dtype))
+            for module, pair in lora.items()
+        }
+
+    def _rank(self) -> int:
+        """The most low-rank columns that the stream's gradient needs beside it."""
+        return max(max(layer.o.rank, layer.down.rank) for layer in self._layers)
+
+    def _bind(self, pairs: Mapping[str, LoraPair]) -> None:
+        if unknown := sorted(set(pairs) - self._known):
+            raise ValueError(f"adapter for unknown modules: {', '.join(unknown)}")
+        for layer in self._layers:
+            for linear in layer.maps:
+                linear.bind(pairs)
+
+    def _start(self, layout: Layout) -> Step:
+        """Check the ids and prepare what the layers share."""
+        config, ids = self.config, layout.tokens
+        if len(ids) and (ids.min() < 0 or ids.max() >= config.vocab_size):
+            raise ValueError(f"token id outside of 0..{config.vocab_size - 1}")
+        tables, plans = {}, {}
+        for local in {layer.local for layer in self._layers}:
+            window = config.sliding_window if local else 0
+            group = config.num_heads // config.num_kv_heads
+            heads = Heads(config.num_kv_heads, group, config.head_dim, window)
+            tables[local] = rotary_table(config, layout.positions, local, self.dtype)
+            plans[local] = AttentionPlan.make(heads, layout, self.dtype)
+        return Step(layout, tables, plans, self._space)
+
+    def _rows(self, step: Step, number: int) -> NDArray[np.intp] | None:
+        """The tokens that go on from a layer's attention: after the last, those with a loss."""
+        return step.layout.loss_index if number == len(self._layers) - 1 else None
+
+    def _forward(self, step: Step, keep: bool, all_rows: bool = False) -> tuple[Array, list[Saved]]:
+        """Return the stream after the last layer, (M, C) or with `all_rows` (T, C), and states."""
+        x = self._space.get("x", step.tokens, self.config.hidden_size)
+        x[...] = self._embedding[step.layout.tokens]
+        if self.config.embedding_scale != 1.0:
+            x *= self.dtype.type(self.config.embedding_scale)
+        update, states = None, []
+        apart = keep and not self._recompute
+        for number, layer in enumerate(self._layers):
+            if keep and self._recompute:
+                if update is not None:
+                    x += update
+                    update = None
+                self._space.get(f"{number}.x", *x.shape)[...] = x
+            rows = None if all_rows else self._rows(step, number)
+            name = f"{number}." if apart else ""
+            state, x, update = layer.forward(step, x, update, name, rows)
+            if apart:
+                states.append(state)
+        if update is not None:
+            x += update
+        return x, states
+
+    def _again(self, step: Step, number: int) -> Saved:
+        """Run a layer's forward again from its kept input."""
+        x = self._space.get(f"{number}.x", step.tokens, self.config.hidden_size)
+        return self._layers[number].forward(step, x, None, "", self._rows(step, number))[0]
+
+    def _loss(self, step: Step, x: Array, dx: Array | None) -> float:
+        """Return the loss of the last stream (M, C); write its gradient, (M, C), into dx."""
+        xhat = np.empty_like(x)
+        inv = rms_norm(x, self.config.rms_norm_eps, xhat)
+        h = xhat * self._norm
+        dh = None if dx is None else np.empty_like(h)
+        loss = cross_entropy(h, self._head, step.layout.loss_target, dh, self._space)
+        if dx is not None and dh is not None:
+            dh *= self._norm
+            dx[...] = 0.0
+            rms_norm_backward(dh, xhat, inv, dx)
+        return loss

@@ -1,0 +1,221 @@
+"""Element-wise kernels in pairs: forward, then backward, with formula and shapes.
+
+Letters of this package: T tokens of a batch (prefix and rows, packed), S rows of a group, N their
+padded length, C channels, F MLP width, H query heads, K key/value heads, G = H / K, D head dim,
+R rank, V vocabulary, M positions with loss. Kernels keep the dtype they are given, write into
+arrays that the caller owns, and go through them in blocks of rows that stay in cache, since a
+chain of element-wise passes over a whole activation is bound by memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.floating[Any]]
+
+# Elements of one operand in a block: 192 KiB of float32, so that five fit a 1 MiB L2 cache.
+BLOCK = 49152
+GELU = float(np.sqrt(2.0 / np.pi))  # Hendrycks & Gimpel 2016 (arXiv 1606.08415), tanh form
+CUBIC = 0.044715
+HALF_BITS = np.int32(-0x70002000)  # sign, 5 bits of exponent, 10 of fraction, in float32's places
+
+
+def blocks(rows: int, width: int) -> Iterator[slice]:
+    """Cut `rows` rows of `width` elements into cache-sized slices."""
+    step = max(1, BLOCK // max(1, width))
+    for start in range(0, rows, step):
+        yield slice(start, min(rows, start + step))
+
+
+@contextmanager
+def unbuffered() -> Iterator[None]:
+    """Keep NumPy from copying rows of wider arrays through its cast buffer, which no kernel needs.
+
+    NumPy 2.4 sends every operand that is not one contiguous run (columns of a wider array, say)
+    through buffers of `np.getbufsize()` elements, at up to three times the cost of the work
+    itself; with the least size it works in place.
+    """
+    before = np.setbufsize(16)
+    try:
+        yield
+    finally:
+        np.setbufsize(before)
+
+
+def widen(half: NDArray[np.float16], out: Array) -> None:
+    """Write float16 weights (finite, (rows, columns)) into out, in its dtype; exact.
+
+    For float32 the bits are moved and the exponent is put right by a product with 2 ** 112, which
+    takes a quarter of NumPy's own cast.
+    """
+    if out.dtype != np.float32:
+        out[...] = half
+        return
+    for part in blocks(*half.shape):
+        bits = out[part].view(np.int32)
+        bits[...] = half[part].view(np.int16)
+        bits <<= 13
+        bits &= HALF_BITS
+        out[part] *= np.float32(2.0**112)
+
+
+def _dots(x: Array, y: Array) -> Array:
+    """Return `sum_c x y`, (T, 1): as products of single rows, twice as fast as einsum."""
+    return np.asarray(np.matmul(x[:, None, :], y[:, :, None])[:, 0])
+
+
+def rms_norm(x: Array, eps: float, out: Array, residual: Array | None = None) -> Array:
+    """Write `out = x * inv` with `inv = (mean_c x^2 + eps) ** -0.5`; return inv, (T, 1).
+
+    x, out: (T, C). The gain is no part of it: it is folded into the weight that reads `out`. With
+    `residual` (T, C), x first becomes `x + residual`, in place.
+    """
+    rows, width = x.shape
+    inv = np.empty((rows, 1), x.dtype)
+    for part in blocks(rows, width):
+        values = x[part]
+        if residual is not None:
+            values += residual[part]
+        scale = inv[part]
+        np.multiply(_dots(values, values), 1.0 / width, out=scale)
+        scale += eps
+        np.sqrt(scale, out=scale)
+        np.reciprocal(scale, out=scale)
+        np.multiply(values, scale, out=out[part])
+    return inv
+
+
+def rms_norm_backward(dout: Array, out: Array, inv: Array, dx: Array) -> None:
+    """Add to dx, (T, C): `inv * (dout - out * mean_c(dout * out))`; overwrites dout, (T, C)."""
+    rows, width = dout.shape
+    for part in blocks(rows, width):
+        grad, values = dout[part], out[part]
+        mean = _dots(grad, values)
+        mean *= 1.0 / width
+        grad -= values * mean
+        grad *= inv[part]
+        dx[part] += grad
+
+
+def rotate(x: Array, table: NDArray[np.complexfloating[Any, Any]]) -> None:
+    """Rotate pairs of channels in place: as complex numbers, `x *= table`.
+
+    x: (T, 2 J), channels 2j and 2j + 1 are a pair; table: (T, J), `scale * exp(i * angle)`.
+    """
+    for part in blocks(*x.shape):
+        pairs = x[part].view(table.dtype)
+        pairs *= table[part]
+
+
+def rotate_backward(dout: Array, table: NDArray[np.complexfloating[Any, Any]]) -> None:
+    """Turn the gradient back in place: `dout *= conj(table)`; shapes as in `rotate`."""
+    for part in blocks(*dout.shape):
+        pairs = dout[part].view(table.dtype)
+        np.multiply(pairs, np.conjugate(table[part]), out=pairs)
+
+
+def _fetch(block: Array) -> None:
+    """Read one element of every cache line, so that the block is in cache for what follows.
+
+    tanh keeps too few loads in flight to stream memory: on cold rows this halves its time.
+    """
+    block[:, :: 64 // block.itemsize].sum()
+
+
+def swiglu(pair: Array, out: Array) -> None:
+    """Write `out = silu(2 g) * u` for `pair = [g | u]`, (T, 2 F); out: (T, F).
+
+    g is half of the gate (the half is folded into its weight, exactly), because
+    `silu(2 g) = g * (1 + tanh g)` needs one pass less than exp and cannot overflow.
+    """
+    width = out.shape[1]
+    for part in blocks(*out.shape):
+        gate, up, act = pair[part, :width], pair[part, width:], out[part]
+        _fetch(pair[part])
+        np.tanh(gate, out=act)
+        act += 1.0
+        act *= gate
+        act *= up
+
+
+def swiglu_backward(dout: Array, pair: Array) -> None:
+    """Turn `pair = [g | u]`, (T, 2 F), into its gradient and dout, (T, F), into the forward's out.
+
+    With `w = 1 + tanh g`: `du = dout * g w`, `dg = dout * u * (w + g w (2 - w))`. In place, since
+    writing to fresh arrays of this size costs more than the arithmetic.
+    """
+    width = dout.shape[1]
+    for part, (weight, act) in _scratch(dout):
+        gate, up, grad = pair[part, :width], pair[part, width:], dout[part]
+        _fetch(pair[part])
+        np.tanh(gate, out=weight)
+        weight += 1.0
+        np.multiply(gate, weight, out=act)
+        np.subtract(2.0, weight, out=gate)
+        gate *= act
+        gate += weight
+        _finish(gate, up, grad, act, weight)
+
+
+def geglu(pair: Array, out: Array) -> None:
+    """Write `out = gelu_tanh(2 g) * u` for `pair = [g | u]`, (T, 2 F); out: (T, F).
+
+    `gelu_tanh(2 g) = g * (1 + tanh z)`, `z = sqrt(2 / pi) * (2 g + 0.044715 * 8 g^3)`.
+    """
+    width = out.shape[1]
+    for part in blocks(*out.shape):
+        gate, up, act = pair[part, :width], pair[part, width:], out[part]
+        np.multiply(gate, gate, out=act)
+        act *= 8.0 * GELU * CUBIC
+        act += 2.0 * GELU
+        act *= gate
+        np.tanh(act, out=act)
+        act += 1.0
+        act *= gate
+        act *= up
+
+
+def geglu_backward(dout: Array, pair: Array) -> None:
+    """Turn `pair = [g | u]`, (T, 2 F), into its gradient and dout, (T, F), into the forward's out.
+
+    With `w = 1 + tanh z`: `du = dout * g w`, `dg = dout * u * (w + g w (2 - w) dz/dg)`. In place.
+    """
+    width = dout.shape[1]
+    for part, (weight, act) in _scratch(dout):
+        gate, up, grad = pair[part, :width], pair[part, width:], dout[part]
+        np.multiply(gate, gate, out=act)
+        slope = act * (24.0 * GELU * CUBIC)
+        slope += 2.0 * GELU
+        act *= 8.0 * GELU * CUBIC
+        act += 2.0 * GELU
+        act *= gate
+        np.tanh(act, out=weight)
+        weight += 1.0
+        np.multiply(gate, weight, out=act)
+        np.subtract(2.0, weight, out=gate)
+        gate *= act
+        gate *= slope
+        gate += weight
+        _finish(gate, up, grad, act, weight)
+
+
+def _scratch(like: Array) -> Iterator[tuple[slice, tuple[Array, Array]]]:
+    """Yield the blocks of `like`, (T, F), each with two arrays of its size."""
+    space = np.empty((2, max(1, BLOCK // like.shape[1]), like.shape[1]), like.dtype)
+    for part in blocks(*like.shape):
+        rows = part.stop - part.start
+        yield part, (space[0, :rows], space[1, :rows])
+
+
+def _finish(slope: Array, up: Array, grad: Array, act: Array, work: Array) -> None:
+    """From `act(g)` and its slope to dg (in slope), du (in up) and act * u (in grad)."""
+    slope *= up
+    slope *= grad
+    np.multiply(act, up, out=work)
+    np.multiply(grad, act, out=up)
+    grad[...] = work

@@ -1,0 +1,285 @@
+"""One layer of the decoder: attention and MLP, each behind a norm, forward and backward by hand.
+
+    x += P1(O attention(rotate([q k v] norm(x))));     x += P2(D act([g u] norm(x)))
+
+P1 and P2 are norms in families that have them, else nothing. Gains of the norms before a map are
+folded into it. Saved are the normalised inputs, rotated q, k, v, attention's output and log sums,
+and gate and up; all else is computed again in the backward where that is cheap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2m.nn.attention import GroupState, attention, attention_backward
+from m2m.nn.config import DecoderConfig
+from m2m.nn.functional import (
+    Array,
+    geglu,
+    geglu_backward,
+    rms_norm,
+    rms_norm_backward,
+    rotate,
+    rotate_backward,
+    swiglu,
+    swiglu_backward,
+)
+from m2m.nn.layout import AttentionPlan, Index, Layout
+from m2m.nn.linear import FusedLinear, Part, Storage
+from m2m.nn.workspace import Workspace
+
+Grads = dict[str, tuple[Array, Array]]
+ACTIVATIONS = {"silu": (swiglu, swiglu_backward), "gelu_tanh": (geglu, geglu_backward)}
+
+
+@dataclass(frozen=True)
+class Step:
+    """What all layers share in one pass; tables and plans are by `Layer.local`."""
+
+    layout: Layout
+    tables: dict[bool, NDArray[np.complexfloating[Any, Any]]]
+    plans: dict[bool, AttentionPlan]
+    space: Workspace
+
+    @property
+    def tokens(self) -> int:
+        """T."""
+        return len(self.layout.tokens)
+
+
+@dataclass
+class Saved:
+    """What a layer's backward needs; inputs of maps end with the R low-rank columns of the map.
+
+    T2 is T, or M in the last layer, which goes on with the rows that have a loss.
+    """
+
+    h1: Array  # (T, C + R), normalised input of q, k, v
+    inv1: Array  # (T, 1)
+    heads: tuple[Array, Array] | None  # normalised q and k (T, (H + K) * D), their inv
+    attention: list[GroupState]  # q, k and v, rotated, and log sums
+    mixed: Array  # (T, H * D + R), attention's output
+    kept: Array  # (T2, H * D + R), the rows of it that go on
+    post1: tuple[Array, Array] | None  # normalised output of O, its inv
+    h2: Array  # (T2, C + R), normalised input of the MLP
+    inv2: Array  # (T2, 1)
+    pair: Array  # (T2, 2 F + R), half the gate, and up; the backward makes it their gradient
+    low: Array  # (T2, R), of down
+    post2: tuple[Array, Array] | None  # normalised output of D, its inv
+
+
+class Layer:
+    """One layer with its weights; see the module's docstring for what it computes."""
+
+    def __init__(
+        self,
+        config: DecoderConfig,
+        weights: Mapping[str, NDArray[Any]],
+        number: int,
+        storage: Storage,
+    ) -> None:
+        prefix = f"model.layers.{number}"
+        attn, mlp = f"{prefix}.self_attn", f"{prefix}.mlp"
+        gains = [_gain(config, weights, f"{prefix}.{n}", storage) for n in config.norm_names()]
+        q, k = Part(f"{attn}.q_proj", config.num_heads), Part(f"{attn}.k_proj", config.num_kv_heads)
+        parts = [q, k, Part(f"{attn}.v_proj")]
+        self.qkv = FusedLinear(parts, weights, storage, gains[0], config.attention_bias)
+        self.o = FusedLinear([Part(f"{attn}.o_proj")], weights, storage)
+        parts = [Part(f"{mlp}.gate_proj", factor=0.5), Part(f"{mlp}.up_proj")]
+        self.gate_up = FusedLinear(parts, weights, storage, gains[-2 if config.post_norms else 1])
+        self.down = FusedLinear([Part(f"{mlp}.down_proj")], weights, storage)
+        self.local = config.is_local(number)
+        self._first = number == 0
+        self._width, self._eps = config.hidden_size, config.rms_norm_eps
+        self._rotated = config.query_size + config.kv_size
+        self._posts = (gains[1], gains[3]) if config.post_norms else None
+        self._head_gain = _head_gain(config, weights, attn, storage) if config.qk_norm else None
+        self._gated, self._gated_backward = ACTIVATIONS[config.activation]
+
+    @property
+    def maps(self) -> tuple[FusedLinear, ...]:
+        """The layer's fused maps."""
+        return (self.qkv, self.o, self.gate_up, self.down)
+
+    def forward(
+        self, step: Step, x: Array, update: Array | None, name: str, rows: Index | None
+    ) -> tuple[Saved, Array, Array]:
+        """Run the layer.
+
+        Args:
+            step: what all layers share.
+            x: (T, C) residual stream; `update` (the layer before's output) is added first.
+            update: (T, C) or None.
+            name: prefix of the buffers that hold what is saved.
+            rows: (M,) tokens that matter after this layer's attention, or None for all.
+
+        Returns:
+            what to save, the stream (T2, C) and this layer's last update to it, (T2, C).
+        """
+        space, qkv_map = step.space, self.qkv
+        h1 = space.get(name + "h1", step.tokens, qkv_map.columns + qkv_map.rank)
+        inv1 = rms_norm(x, self._eps, h1[:, : qkv_map.columns], update)
+        qkv = space.get("dqkv", step.tokens, qkv_map.rows + qkv_map.rank)[:, : qkv_map.rows]
+        qkv_map.forward(h1, qkv)
+        heads = self._normalise_heads(qkv[:, : self._rotated], space, name)
+        rotate(qkv[:, : self._rotated], step.tables[self.local])
+        mixed = space.get(name + "mixed", step.tokens, self.o.columns + self.o.rank)
+        plan = step.plans[self.local]
+        states = attention(qkv, plan, mixed[:, : self.o.columns], space, name)
+        kept = mixed
+        if rows is not None:
+            kept, x = mixed[rows], x[rows]
+        change = space.get("update", len(x), self._width)
+        self.o.forward(kept, change)
+        post1 = self._post(change, 0, space, name + "post1")
+        h2 = space.get(name + "h2", len(x), self.gate_up.columns + self.gate_up.rank)
+        inv2 = rms_norm(x, self._eps, h2[:, : self.gate_up.columns], change)
+        pair = space.get(name + "pair", len(x), self.gate_up.rows + self.gate_up.rank)
+        self.gate_up.forward(h2, pair[:, : self.gate_up.rows])
+        act = space.get("act", len(x), self.down.columns + self.down.rank)
+        self._gated(pair[:, : self.gate_up.rows], act[:, : self.down.columns])
+        ha = self.down.forward(act, change)
+        low = space.get(name + "low", *ha.shape)
+        low[...] = ha
+        post2 = self._post(change, 1, space, name + "post2")
+        saved = Saved(h1, inv1, heads, states, mixed, kept, post1, h2, inv2, pair, low, post2)
+        return saved, x, change
+
+    def backward(
+        self, step: Step, saved: Saved, dx: Array, grads: Grads, rows: Index | None
+    ) -> Array:
+        """Return dx at this layer's input, (T, C + R), from dx at its output, (T2, C + R).
+
+        Writes the adapters' gradients. The arrays are wider than the stream's C by what the maps
+        that write to it need for their low-rank columns.
+        """
+        space, width = step.space, self._width
+        count = len(dx)
+        dh = space.get("update", count, width)
+        dout = self._post_backward(dx, saved.post2, 1, self.down.rank, space)
+        dact = space.get("act", count, self.down.columns)
+        self.down.backward(dout, dact)
+        self._gated_backward(dact, saved.pair[:, : self.gate_up.rows])
+        self.down.grads(dact, saved.low, dout, grads)
+        self._map_backward(self.gate_up, saved.h2, saved.pair, dh, grads)
+        rms_norm_backward(dh, saved.h2[:, :width], saved.inv2, dx[:, :width])
+        dout = self._post_backward(dx, saved.post1, 0, self.o.rank, space)
+        dmixed = space.get("dmixed", count, self.o.columns)
+        self._map_backward(self.o, saved.kept, dout, dmixed, grads)
+        if rows is not None:
+            dx = _scatter(dx, rows, space.get("dx", step.tokens, dx.shape[1]))
+            dmixed = _scatter(dmixed, rows, space.get("dmixed.all", step.tokens, self.o.columns))
+        self._attention_backward(step, saved, dmixed, dx, grads)
+        return dx
+
+    def _attention_backward(
+        self, step: Step, saved: Saved, dmixed: Array, dx: Array, grads: Grads
+    ) -> None:
+        """Go on from attention's output to the layer's input."""
+        space, width, qkv_map = step.space, self._width, self.qkv
+        dqkv = space.get("dqkv", step.tokens, qkv_map.rows + qkv_map.rank)
+        plan, mixed = step.plans[self.local], saved.mixed[:, : self.o.columns]
+        data = dqkv[:, : qkv_map.rows]
+        attention_backward(dmixed, mixed, saved.attention, plan, data, space)
+        rotate_backward(data[:, : self._rotated], step.tables[self.local])
+        self._heads_backward(data[:, : self._rotated], saved.heads, space)
+        if self._first:  # nothing trainable lies before it
+            qkv_map.backward_low(dqkv)
+            qkv_map.grads(saved.h1, saved.h1[:, qkv_map.columns :], dqkv, grads)
+            return
+        dh = space.get("update", step.tokens, width)
+        self._map_backward(qkv_map, saved.h1, dqkv, dh, grads)
+        rms_norm_backward(dh, saved.h1[:, :width], saved.inv1, dx[:, :width])
+
+    @staticmethod
+    def _map_backward(linear: FusedLinear, x: Array, dout: Array, dx: Array, grads: Grads) -> None:
+        """Run a map's whole backward; x (T, in + R) is what its forward saw."""
+        linear.backward(dout, dx)
+        linear.grads(x, x[:, linear.columns :], dout, grads)
+
+    def _post(
+        self, change: Array, which: int, space: Workspace, name: str
+    ) -> tuple[Array, Array] | None:
+        """Normalise an update in place, in families that do; return the normalised and inv."""
+        if self._posts is None:
+            return None
+        xhat = space.get(name, *change.shape)
+        inv = rms_norm(change, self._eps, xhat)
+        np.multiply(xhat, self._posts[which], out=change)
+        return xhat, inv
+
+    def _post_backward(
+        self,
+        dx: Array,
+        saved: tuple[Array, Array] | None,
+        which: int,
+        rank: int,
+        space: Workspace,
+    ) -> Array:
+        """Return the gradient of an update before its norm, (T2, C + rank); dx where none is."""
+        if self._posts is None or saved is None:
+            return dx[:, : self._width + rank]
+        dout = space.get("dpost", len(dx), self._width + rank)
+        data = dout[:, : self._width]
+        data[...] = 0.0
+        rms_norm_backward(dx[:, : self._width] * self._posts[which], *saved, data)
+        return dout
+
+    def _normalise_heads(
+        self, qk: Array, space: Workspace, name: str
+    ) -> tuple[Array, Array] | None:
+        """Normalise each head of q and k in place, in families that do."""
+        if self._head_gain is None:
+            return None
+        heads, dim = self._head_gain.shape
+        xhat = space.get(name + "heads", *qk.shape)
+        xhat[...] = qk
+        flat = xhat.reshape(-1, dim)
+        inv = rms_norm(flat, self._eps, flat)
+        np.multiply(xhat.reshape(-1, heads, dim), self._head_gain, out=qk.reshape(-1, heads, dim))
+        return flat, inv
+
+    def _heads_backward(
+        self, dqk: Array, saved: tuple[Array, Array] | None, space: Workspace
+    ) -> None:
+        """Turn the gradient of normalised heads into that of the heads, in place."""
+        if self._head_gain is None or saved is None:
+            return
+        heads, dim = self._head_gain.shape
+        dheads = np.multiply(dqk.reshape(-1, heads, dim), self._head_gain)
+        before = space.get("dheads", *saved[0].shape)
+        before[...] = 0.0
+        rms_norm_backward(dheads.reshape(-1, dim), *saved, before)
+        dqk[...] = before.reshape(dqk.shape)
+
+
+def _gain(
+    config: DecoderConfig, weights: Mapping[str, NDArray[Any]], name: str, storage: Storage
+) -> Array:
+    """Return a norm's gain with the family's offset."""
+    gain = np.array(weights[f"{name}.weight"], storage.dtype)
+    gain += config.norm_offset
+    return gain
+
+
+def _head_gain(
+    config: DecoderConfig, weights: Mapping[str, NDArray[Any]], prefix: str, storage: Storage
+) -> Array:
+    """Return the gains of q's and k's heads, (H + K, D), in the order of rotated channels."""
+    rows = []
+    for name, heads in (("q_norm", config.num_heads), ("k_norm", config.num_kv_heads)):
+        gain = _gain(config, weights, f"{prefix}.{name}", storage)
+        rows += [gain.reshape(2, -1).T.reshape(-1)] * heads
+    return np.stack(rows)
+
+
+def _scatter(rows: Array, index: Index, out: Array) -> Array:
+    """Return out (T, X), zero but for `rows` (M, X) at `index`."""
+    out[...] = 0.0
+    out[index] = rows
+    return out

@@ -1,0 +1,250 @@
+"""How a batch lies in memory: rows of like length in groups, each cut into attention blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from m2m.nn.config import Batch
+from m2m.nn.functional import Array
+
+SCORES = 1 << 18  # elements in one block of scores: 1 MiB of float32, the size of an L2 cache
+QUERIES = 128  # queries of a row in one block: keys after the block are skipped
+NARROW = 512  # score columns before a block's own up to which masking whole rows is faster
+PADS = (256, 8)  # a group has at most max(256, tokens / 8) pads: fewer and bigger products pay
+
+Index = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """Rows that are processed together, padded to one length.
+
+    Attributes:
+        start: the first token of the group in the layout's order.
+        lengths: (S,) tokens of each row, longest first.
+        prefix: tokens that stand before every row (0 for the group that is the prefix itself).
+    """
+
+    start: int
+    lengths: tuple[int, ...]
+    prefix: int
+
+    @property
+    def rows(self) -> int:
+        """S."""
+        return len(self.lengths)
+
+    @property
+    def length(self) -> int:
+        """N, the longest row's."""
+        return self.lengths[0]
+
+    @property
+    def tokens(self) -> slice:
+        """Where the group lies among the batch's tokens."""
+        return slice(self.start, self.start + sum(self.lengths))
+
+    @cached_property
+    def slots(self) -> Index | None:
+        """The place of each token among the S * N padded ones; None where nothing is padded."""
+        if self.lengths[-1] == self.length:
+            return None
+        return np.flatnonzero(self._real)
+
+    @cached_property
+    def _real(self) -> NDArray[np.bool_]:
+        return (np.arange(self.length) < np.array(self.lengths)[:, None]).reshape(-1)
+
+    @cached_property
+    def pads(self) -> Index:
+        """The padded places that hold no token."""
+        return np.flatnonzero(~self._real)
+
+    @cached_property
+    def sources(self) -> Index:
+        """The token that fills each padded place, (S * N,); pads repeat the row's last one."""
+        ends = np.cumsum(self.lengths)
+        inside = np.minimum(np.arange(self.length), np.array(self.lengths)[:, None] - 1)
+        found: Index = ((ends - self.lengths)[:, None] + inside).reshape(-1)
+        return found
+
+    def pad(self, packed: Array, buffer: Array, clear: bool = False) -> Array:
+        """Return the group's tokens of `packed` (T, W) as (S, N, W): a view, or `buffer` filled.
+
+        With `clear` the pads become zero; else they repeat their row's last token.
+        """
+        own = packed[self.tokens]
+        if self.slots is not None:
+            np.take(own, self.sources, axis=0, out=buffer, mode="clip")
+            if clear:
+                buffer[self.pads] = 0.0
+            own = buffer
+        return own.reshape(self.rows, self.length, -1)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The order of a batch's tokens here, and what follows from it.
+
+    Attributes:
+        tokens: (T,) ids; the prefix first, then rows from the longest to the shortest.
+        positions: (T,) place of each token in its own text.
+        groups: the rows' groups, then the prefix's where there is one.
+        loss_index, loss_target: (M,) as in Batch, in this order.
+    """
+
+    tokens: Index
+    positions: Index
+    groups: tuple[RowGroup, ...]
+    loss_index: Index
+    loss_target: Index
+
+    @property
+    def prefix(self) -> RowGroup | None:
+        """The group of the shared prefix."""
+        last = self.groups[-1]
+        return last if last.start == 0 and self.groups[0].prefix else None
+
+
+def lay_out(batch: Batch, trim: bool = True) -> Layout:
+    """Order and group a batch's rows; leave out what no loss depends on.
+
+    With `trim`, tokens after a row's last loss position (and rows without one) are dropped: they
+    are seen by nobody that counts.
+    """
+    prefix = batch.prefix_length
+    lengths = np.asarray(batch.lengths, np.intp)
+    starts = prefix + np.cumsum(lengths) - lengths
+    kept = _needed(batch, starts, lengths) if trim else lengths
+    order = np.argsort(-kept, kind="stable")
+    order = order[kept[order] > 0]
+    source = [np.arange(prefix)] + [starts[row] + np.arange(kept[row]) for row in order]
+    positions = [np.arange(prefix)] + [prefix + np.arange(kept[row]) for row in order]
+    index = np.concatenate(source).astype(np.intp)
+    place = np.full(len(batch.tokens), -1, np.intp)
+    place[index] = np.arange(len(index))
+    return Layout(
+        tokens=np.asarray(batch.tokens, np.intp)[index],
+        positions=np.concatenate(positions).astype(np.intp),
+        groups=_group(kept[order].tolist(), prefix),
+        loss_index=place[np.asarray(batch.loss_index, np.intp)],
+        loss_target=np.asarray(batch.loss_target, np.intp),
+    )
+
+
+def _needed(batch: Batch, starts: Index, lengths: Index) -> Index:
+    """Return how many tokens of each row are at or before its last loss position."""
+    needed = np.zeros(len(lengths), np.intp)
+    index = np.asarray(batch.loss_index, np.intp)
+    row = np.searchsorted(starts, index, side="right") - 1
+    np.maximum.at(needed, row, index - starts[row] + 1)
+    return needed
+
+
+def _group(lengths: list[int], prefix: int) -> tuple[RowGroup, ...]:
+    """Cut rows, longest first, into groups; append the prefix as a group of its own."""
+    groups, start = [], prefix
+    while lengths:
+        rows, pads, tokens = 0, 0, 0
+        for length in lengths:
+            pads += lengths[0] - length
+            tokens += length
+            if pads > max(PADS[0], tokens // PADS[1]):
+                break
+            rows += 1
+        groups.append(RowGroup(start, tuple(lengths[:rows]), prefix))
+        start += sum(lengths[:rows])
+        lengths = lengths[rows:]
+    if prefix:
+        groups.append(RowGroup(0, (prefix,), 0))
+    return tuple(groups)
+
+
+@dataclass(frozen=True)
+class Heads:
+    """How a row of [q | k | v] divides into heads.
+
+    Attributes:
+        kv: K, key/value heads.
+        group: G, the query heads of each.
+        dim: D.
+        window: positions that a query sees, itself included; 0 for all before it.
+    """
+
+    kv: int
+    group: int
+    dim: int
+    window: int = 0
+
+    @property
+    def query_size(self) -> int:
+        """H * D."""
+        return self.kv * self.group * self.dim
+
+    @property
+    def kv_size(self) -> int:
+        """K * D."""
+        return self.kv * self.dim
+
+
+@dataclass(frozen=True)
+class Block:
+    """Scores of some queries of some rows with the prefix and all own keys up to the last of them.
+
+    Attributes:
+        rows: of the group's S.
+        queries: of the group's N * G.
+        keys: how many own keys, from the first.
+        mask: (queries, P + keys - mask_from), 0 or -inf, for the score columns from mask_from.
+    """
+
+    rows: slice
+    queries: slice
+    keys: int
+    mask_from: int
+    mask: Array
+
+
+@dataclass(frozen=True)
+class AttentionPlan:
+    """A layout's blocks for one kind of head; made once a batch, used by every such layer."""
+
+    heads: Heads
+    layout: Layout
+    blocks: tuple[tuple[Block, ...], ...]
+
+    @classmethod
+    def make(cls, heads: Heads, layout: Layout, dtype: DTypeLike) -> AttentionPlan:
+        """Cut every group of `layout` into blocks whose masks have `dtype`."""
+        blocks = tuple(tuple(_cut(group, heads, dtype)) for group in layout.groups)
+        return cls(heads, layout, blocks)
+
+
+def _cut(group: RowGroup, heads: Heads, dtype: DTypeLike) -> Iterator[Block]:
+    """Cut a group into blocks of about SCORES elements: many short rows, or parts of long ones."""
+    for first in range(0, group.length, QUERIES):
+        last = min(first + QUERIES, group.length)
+        mask = _mask(group.prefix, first, last, heads.window)
+        begin = group.prefix + first
+        if begin <= NARROW or not mask[:, :begin].all():
+            begin = 0
+        added = np.where(mask[:, begin:], 0.0, -np.inf).astype(dtype).repeat(heads.group, axis=0)
+        queries = slice(first * heads.group, last * heads.group)
+        size = heads.kv * (queries.stop - queries.start) * mask.shape[1]
+        rows = max(1, SCORES // size) if group.length <= QUERIES else 1
+        for start in range(0, group.rows, rows):
+            part = slice(start, min(start + rows, group.rows))
+            yield Block(part, queries, last, begin, added)
+
+
+def _mask(prefix: int, first: int, last: int, window: int) -> NDArray[np.bool_]:
+    """Return whether queries first..last see the keys up to the last, (queries, P + last)."""
+    query = prefix + np.arange(first, last)[:, None]
+    key = np.arange(prefix + last)[None]
+    seen: NDArray[np.bool_] = key <= query
+    return seen & (query - key < window) if window else seen

@@ -1,0 +1,106 @@
+"""Low-rank adapters: a pair of factors per linear map, and the one home of their product."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from m2m.nn.config import DecoderConfig
+
+
+@dataclass(frozen=True)
+class LoraPair:
+    """The two factors of one adapted linear map `y = x W' + scale * (x A') B'`.
+
+    Attributes:
+        a: (R, in), the down projection (PEFT's `lora_A.weight`).
+        b: (out, R), the up projection (PEFT's `lora_B.weight`).
+        scale: alpha / R, or what the adapter's maker meant instead.
+    """
+
+    a: NDArray[np.floating]
+    b: NDArray[np.floating]
+    scale: float
+
+    def __post_init__(self) -> None:
+        if self.a.ndim != 2 or self.b.ndim != 2 or self.a.shape[0] != self.b.shape[1]:
+            raise ValueError(f"LoRA factors a {self.a.shape} and b {self.b.shape} share no rank")
+
+    @property
+    def rank(self) -> int:
+        """R, the inner dimension of the product."""
+        return int(self.a.shape[0])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(out, in), the shape of the delta."""
+        return int(self.b.shape[0]), int(self.a.shape[1])
+
+
+def lora_delta(pair: LoraPair) -> NDArray[np.floating]:
+    """Return what an adapter adds to its weight: `scale * b @ a`, (out, in), dtype kept."""
+    scaled = pair.b * pair.b.dtype.type(pair.scale)
+    return np.asarray(scaled @ pair.a)
+
+
+def concat_pairs(pairs: Sequence[LoraPair], weights: Iterable[float]) -> LoraPair:
+    """Return one pair whose delta is `sum_i weights[i] * delta_i`, exactly; the ranks add up.
+
+    Every factor stays as it is but for the column scaling of b, so no delta is formed.
+    """
+    if not pairs:
+        raise ValueError("no LoRA pair to concatenate")
+    scaled = [
+        pair.b * pair.b.dtype.type(weight * pair.scale)
+        for pair, weight in zip(pairs, weights, strict=True)
+    ]
+    return LoraPair(
+        a=np.concatenate([pair.a for pair in pairs], axis=0),
+        b=np.concatenate(scaled, axis=1),
+        scale=1.0,
+    )
+
+
+def init_lora(
+    config: DecoderConfig,
+    modules: Iterable[str],
+    rank: int,
+    alpha: float,
+    rng: np.random.Generator,
+) -> dict[str, LoraPair]:
+    """Return fresh pairs by module path, drawn as PEFT draws them, so that every delta is zero.
+
+    A is `kaiming_uniform(a=sqrt(5))`, that is uniform within `1 / sqrt(in)`; B is zero. float32.
+    `modules` are full paths ("model.layers.0.self_attn.q_proj") or their last parts ("q_proj").
+    """
+    shapes = select_modules(config.linear_shapes(), modules)
+    pairs = {}
+    for module, (rows, columns) in shapes.items():
+        bound = 1.0 / math.sqrt(columns)
+        a = rng.random((rank, columns), dtype=np.float32)
+        a *= np.float32(2.0 * bound)
+        a -= np.float32(bound)
+        pairs[module] = LoraPair(a, np.zeros((rows, rank), np.float32), alpha / rank)
+    return pairs
+
+
+def select_modules(
+    shapes: Mapping[str, tuple[int, int]], modules: Iterable[str]
+) -> dict[str, tuple[int, int]]:
+    """Return those of `shapes` whose path or last part is among `modules`, in model order.
+
+    Raises ValueError with the names that match nothing.
+    """
+    wanted = set(modules)
+    found = {m: s for m, s in shapes.items() if m in wanted or m.rsplit(".", 1)[-1] in wanted}
+    known = set(found) | {m.rsplit(".", 1)[-1] for m in found}
+    if missing := sorted(wanted - known):
+        raise ValueError(f"no such linear module: {', '.join(missing)}")
+    return found

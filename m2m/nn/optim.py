@@ -1,0 +1,114 @@
+"""AdamW, clipping and learning-rate schedules, on flat lists of arrays, in place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.floating[Any]]
+
+
+class AdamW:
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv 1711.05101, algorithm 2).
+
+        m = b1 m + (1 - b1) g;     v = b2 v + (1 - b2) g^2
+        p = p (1 - lr * decay) - lr * (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
+
+    as in torch.optim.AdamW. Parameters are changed in place.
+
+    Args:
+        parameters: arrays; the order names their state.
+        weight_decay: one value for all parameters.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[Array],
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        self.parameters = list(parameters)
+        self.steps = 0
+        self._betas, self._eps, self._decay = betas, eps, weight_decay
+        self._first = [np.zeros_like(p) for p in self.parameters]
+        self._second = [np.zeros_like(p) for p in self.parameters]
+
+    def step(self, grads: Sequence[Array], learning_rate: float) -> None:
+        """Move every parameter once; grads are as many, of the same shapes, and are kept."""
+        self.steps += 1
+        first, second = self._betas
+        root = math.sqrt(1.0 - second**self.steps)
+        size = learning_rate * root / (1.0 - first**self.steps)
+        for p, g, m, v in zip(self.parameters, grads, self._first, self._second, strict=True):
+            m *= first
+            work = g * (1.0 - first)
+            m += work
+            v *= second
+            np.multiply(g, g, out=work)
+            work *= 1.0 - second
+            v += work
+            np.sqrt(v, out=work)
+            work += self._eps * root
+            np.divide(m, work, out=work)
+            work *= size
+            if self._decay:
+                p *= 1.0 - learning_rate * self._decay
+            p -= work
+
+    def state_arrays(self) -> dict[str, Array]:
+        """Return the state by name, as live arrays: `first.0`, `second.0`, ..., for a checkpoint.
+
+        `steps` is the rest of the state.
+        """
+        named = {f"first.{i}": m for i, m in enumerate(self._first)}
+        return named | {f"second.{i}": v for i, v in enumerate(self._second)}
+
+    def load_state(self, arrays: Mapping[str, Array], steps: int) -> None:
+        """Take the state back from a checkpoint.
+
+        Raises ValueError where a name is missing or a shape differs.
+        """
+        for name, own in self.state_arrays().items():
+            saved = arrays.get(name)
+            if saved is None or saved.shape != own.shape:
+                found = "nothing" if saved is None else f"shape {saved.shape}"
+                raise ValueError(f"optimiser state {name}: found {found}, expected {own.shape}")
+            own[...] = saved
+        self.steps = steps
+
+
+def clip_by_global_norm(grads: Sequence[Array], limit: float) -> float:
+    """Scale all gradients in place so that their common norm is at most `limit`; return the norm.
+
+    The arrays' squares are summed in float64. A limit of 0 or less clips nothing.
+    """
+    total = math.sqrt(sum(float(np.vdot(g, g)) for g in grads))
+    if 0.0 < limit < total:
+        for g in grads:
+            g *= limit / total
+    return total
+
+
+def learning_rate_factor(schedule: str, step: int, total: int, warmup: int) -> float:
+    """Return what the peak learning rate is multiplied with at `step` (the first is 0) of `total`.
+
+    The factor rises linearly over the first `warmup` steps; then it stays 1 (`constant`), falls
+    linearly (`linear`) or as half a cosine (`cosine`), to 0 at step `total`.
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    return SCHEDULES[schedule](min(1.0, (step - warmup) / max(1, total - warmup)))
+
+
+# The factor by the share of the steps after the warm-up that lie behind.
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": lambda _: 1.0,
+    "linear": lambda done: 1.0 - done,
+    "cosine": lambda done: 0.5 * (1.0 + math.cos(math.pi * done)),
+}

@@ -1,0 +1,137 @@
+"""Everything a run reads, opened and checked before any long work; all mistakes told at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from m2m.checkpoint import BaseModel, find_model
+from m2m.dataset import Sample, dataset_fingerprint, encode, load_dataset
+from m2m.errors import InputError, M2MError, Problems
+from m2m.evaluate.metrics import check_metric
+from m2m.evaluate.tasks import Task, load_task
+from m2m.formats.gguf import GGUFFile
+from m2m.recipe import Dataset, Recipe, Target
+from m2m.tokenizer import ChatTemplate, Formatter, Tokenizer
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """One dataset as samples, and the fingerprint of all that made them."""
+
+    name: str
+    samples: list[Sample]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a recipe names, read.
+
+    Attributes:
+        corpora: by dataset name, in the recipe's order.
+        dev: tasks by target name.
+        test: the same for the targets that have a test file.
+    """
+
+    recipe: Recipe
+    base: BaseModel
+    formatter: Formatter
+    corpora: dict[str, Corpus]
+    dev: dict[str, Task]
+    test: dict[str, Task]
+
+
+def model_folders(recipe: Path | None = None) -> list[Path]:
+    """Where models are looked for: $M2M_MODELS, `models/` beside the recipe or above it, here."""
+    named = os.environ.get("M2M_MODELS")
+    above = [folder / "models" for folder in recipe.absolute().parents] if recipe else []
+    return [*([Path(named)] if named else []), *above, Path("models").absolute()]
+
+
+def make_formatter(file: GGUFFile, template: str) -> Formatter:
+    """A GGUF's tokenizer with its chat template, or without ("plain").
+
+    Raises:
+        InputError: "chat" is asked for and the model has no chat template.
+    """
+    tokenizer = Tokenizer.from_metadata(file.value)
+    if template == "plain":
+        return Formatter(tokenizer)
+    source = file.value("tokenizer.chat_template")
+    if not isinstance(source, str):
+        raise InputError(
+            f"{file.path}: the model has no chat template",
+            'say `plain` instead of `chat` (template = "plain" in [base])',
+        )
+    bos, eos = (
+        "" if i is None else tokenizer.tokens[i] for i in (tokenizer.bos_id, tokenizer.eos_id)
+    )
+    return Formatter(tokenizer, ChatTemplate(source, bos, eos))
+
+
+def read_inputs(recipe: Recipe) -> Inputs:
+    """Open the base, encode the datasets and read the targets.
+
+    Raises:
+        InputError: with all that is wrong with any of them.
+    """
+    errors: list[M2MError] = []
+
+    def tried(read: Callable[[], Found]) -> Found | None:
+        try:
+            return read()
+        except M2MError as error:
+            errors.append(error)
+            return None
+
+    def base_and_formatter() -> tuple[BaseModel, Formatter]:
+        base = find_model(recipe.base.model, model_folders(recipe.path))
+        return base, make_formatter(base.gguf, recipe.base.template)
+
+    opened = tried(base_and_formatter)
+    corpora, dev, test = {}, {}, {}
+    for dataset in recipe.datasets:
+        formatter = opened[1] if opened else None
+        if corpus := tried(lambda d=dataset, f=formatter: _corpus(d, f, recipe)):  # type: ignore[misc]
+            corpora[dataset.name] = corpus
+    for target in recipe.targets:
+        if task := tried(lambda t=target: _task(t, t.dev)):  # type: ignore[misc]
+            dev[target.name] = task
+        if target.test and (task := tried(lambda t=target: _task(t, t.test))):  # type: ignore[misc]
+            test[target.name] = task
+    _raise_all(errors, recipe.path)
+    if opened is None:
+        raise AssertionError("a base that could not be opened is an error")
+    return Inputs(recipe, *opened, corpora, dev, test)
+
+
+def _raise_all(errors: Sequence[M2MError], path: Path) -> None:
+    """Raise a lone error as it is, with its own hint; several together."""
+    if len(errors) == 1:
+        raise errors[0]
+    problems = Problems()
+    for error in errors:
+        problems.add(f"{error.message}; {error.hint}" if error.hint else error.message)
+    problems.raise_if_any(InputError, str(path), "mend these and run the command again")
+
+
+def _corpus(dataset: Dataset, formatter: Formatter | None, recipe: Recipe) -> Corpus | None:
+    """Rows and samples; without a formatter the rows are checked all the same."""
+    rows = load_dataset(dataset.path)
+    if formatter is None:
+        return None
+    length = min(recipe.train.max_length, recipe.train.batch_tokens)
+    samples = encode(rows, formatter, length, dataset.path)
+    return Corpus(dataset.name, samples, dataset_fingerprint(dataset.path, formatter, length))
+
+
+def _task(target: Target, path: Path) -> Task:
+    task = load_task(path)
+    check_metric(target.metric, task.kind, str(path))
+    return task

@@ -1,0 +1,157 @@
+"""What each step found, with the JSON that the command line prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from m2m.mix.mixture import Mixture
+from m2m.mix.ranking import Interval, Ranked
+
+Measured = Mapping[str, Mapping[str, float]]  # metric -> {"value", "stderr"}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One adapter, new or kept from before."""
+
+    dataset: str
+    path: Path
+    steps: int
+    tokens: int
+    loss_first: float
+    loss_last: float
+    tokens_per_second: float
+    peak_rss_bytes: int
+    resumed: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields of `m2m train --json` for one adapter."""
+        return {**vars(self), "path": str(self.path)}
+
+
+@dataclass(frozen=True)
+class Searched:
+    """The ranking of all scored mixtures, best first."""
+
+    target: str
+    metric: str
+    higher_is_better: bool
+    strategy: str
+    candidates: int
+    scored_tokens: int
+    seconds: float
+    base_score: float
+    ranking: Sequence[Ranked]
+    examples: int
+    dataset_worth: Mapping[str, Interval]
+    warnings: Sequence[str]
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields of `m2m search --json`."""
+        return {
+            "target": self.target,
+            "metric": self.metric,
+            "higher_is_better": self.higher_is_better,
+            "strategy": self.strategy,
+            "candidates": self.candidates,
+            "evaluated": len(self.ranking),
+            "scored_tokens": self.scored_tokens,
+            "seconds": round(self.seconds, 1),
+            "base_score": self.base_score,
+            "mixtures": [{**each.as_json(), "examples": self.examples} for each in self.ranking],
+            "dataset_worth": {
+                name: {"estimate": worth.estimate, "ci95": [worth.low, worth.high]}
+                for name, worth in self.dataset_worth.items()
+            },
+            "warnings": list(self.warnings),
+        }
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """One model scored on dev and test."""
+
+    label: str
+    mixture: Mixture
+    how: Literal["base", "merged", "finetuned"]
+    dev: Measured
+    test: Measured
+    adapter: Path | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """One entry of `m2m confirm --json`."""
+        return {
+            "label": self.label,
+            **self.mixture.as_json(),
+            "how": self.how,
+            "dev": self.dev,
+            "test": self.test,
+            "adapter": str(self.adapter) if self.adapter else None,
+        }
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """All confirmed models and the one chosen by dev among the fine-tuned."""
+
+    target: str
+    metric: str
+    confirmed: Sequence[Confirmed]
+    winner: Confirmed
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields of `m2m confirm --json`."""
+        return {
+            "target": self.target,
+            "metric": self.metric,
+            "confirmed": [each.as_json() for each in self.confirmed],
+            "winner": self.winner.as_json(),
+        }
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The files of the winner."""
+
+    gguf: Path
+    modelfile: Path
+    type: str
+    types_written: Mapping[str, int]
+    delta_survival: Mapping[str, float]
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields of `m2m export --json`."""
+        return {**vars(self), "gguf": str(self.gguf), "modelfile": str(self.modelfile)}
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step of the run took; memory is the process's peak when it ended."""
+
+    name: str
+    seconds: float
+    peak_rss_bytes: int
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """The whole run."""
+
+    searched: Searched
+    confirmation: Confirmation
+    exported: Exported
+    steps: Sequence[Step]
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields of `m2m run --json`."""
+        return {
+            "winner": self.confirmation.winner.as_json(),
+            "confirmed": [each.as_json() for each in self.confirmation.confirmed],
+            "gguf": str(self.exported.gguf),
+            "report": None,
+            "seconds": round(sum(step.seconds for step in self.steps), 1),
+            "steps": [vars(step) for step in self.steps],
+        }

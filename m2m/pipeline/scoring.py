@@ -1,0 +1,83 @@
+"""Opens what a study needs: experts merged into a base, a scratch model, the examples."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from m2m.adapter import WEIGHTS, load_adapter
+from m2m.checkpoint.model import file_sha256
+from m2m.evaluate.evaluator import Evaluator
+from m2m.evaluate.metrics import check_metric
+from m2m.evaluate.tasks import Task
+from m2m.llamacpp.filetypes import file_type
+from m2m.llamacpp.model import build_info
+from m2m.llamacpp.surrogate import Surrogate, scratch_folder
+from m2m.machine import usable_threads
+from m2m.merge.merger import Merger
+from m2m.mix.standing import Aim
+from m2m.mix.surrogate import SurrogateScorer
+from m2m.pipeline.inputs import Inputs
+from m2m.recipe import Recipe, as_json
+
+
+def threads(recipe: Recipe) -> int:
+    """Threads that the recipe allows, or all cores."""
+    wanted = recipe.limits.threads
+    return usable_threads() if isinstance(wanted, str) else wanted
+
+
+def aims(inputs: Inputs) -> list[Aim]:
+    """The recipe's targets with their metrics."""
+    return [
+        Aim(
+            target.name,
+            check_metric(target.metric, inputs.dev[target.name].kind, str(target.dev)),
+            target.weight,
+        )
+        for target in inputs.recipe.targets
+    ]
+
+
+def merger_of(inputs: Inputs, adapters: Mapping[str, Path]) -> Merger:
+    """Loads adapters from their folders and checks them against the base."""
+    merge = inputs.recipe.merge
+    loaded = {name: load_adapter(folder) for name, folder in adapters.items()}
+    return Merger(inputs.base, loaded, merge.method, merge.scale)
+
+
+@contextmanager
+def open_scorer(
+    inputs: Inputs, adapters: Mapping[str, Path], tasks: Mapping[str, Task], scratch: Path
+) -> Iterator[SurrogateScorer]:
+    """A scorer of mixtures of `adapters` on `tasks`; its scratch file is deleted at the end.
+
+    Args:
+        inputs: the run's.
+        adapters: PEFT folders by name.
+        tasks: by the name that their scores shall have.
+        scratch: folder for the scratch model where there is no RAM disk.
+    """
+    recipe, base = inputs.recipe, inputs.base
+    evaluators = {
+        name: Evaluator(task, inputs.formatter, recipe.search.seed) for name, task in tasks.items()
+    }
+    settings = {
+        "base": base.fingerprint,
+        "formatter": inputs.formatter.identity,
+        "tasks": {name: each.fingerprint for name, each in evaluators.items()},
+        "merge": as_json(recipe.merge),
+        "type": recipe.quantize.type,
+        "llama": build_info(),
+    }
+    fingerprints = {name: file_sha256(folder / WEIGHTS) for name, folder in adapters.items()}
+    merger = merger_of(inputs, adapters)
+    folder = scratch_folder(scratch, 2 * base.info.parameters)  # at most 16 bits a weight
+    with Surrogate(
+        base.gguf, file_type(recipe.quantize.type), folder, threads=threads(recipe)
+    ) as surrogate:
+        yield SurrogateScorer(merger, fingerprints, surrogate, evaluators, settings)
+    if folder != scratch:
+        shutil.rmtree(folder, ignore_errors=True)

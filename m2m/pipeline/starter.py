@@ -1,0 +1,67 @@
+"""What `m2m models add` is given: a file, or the starter that models/starter.toml describes."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from m2m.checkpoint.model import file_sha256
+from m2m.errors import InputError
+
+FETCH = "fetch it with `scripts/fetch-starter`"
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A file to import, under which name, and the sha256 it must have."""
+
+    path: Path
+    name: str
+    licence: str | None
+    sha256: str | None = None
+
+    def check(self) -> None:
+        """Raise InputError where the file is not the expected one."""
+        if self.sha256 and (found := file_sha256(self.path)) != self.sha256:
+            raise InputError(
+                f"{self.path} is not the starter: sha256 {found}, expected {self.sha256}",
+                f"delete it and {FETCH}",
+            )
+
+
+def locate(source: str, root: Path, name: str | None, licence: str | None) -> ModelSource:
+    """Find what `source` means.
+
+    Args:
+        source: the path of a file, or "starter".
+        root: the folder of models, which has `starter.toml`.
+        name: the user's choice of a name, if any.
+        licence: the user's word on the licence, if any.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    if source == "starter":
+        return _starter(root, name)
+    path = Path(source)
+    if not path.exists():
+        raise InputError(f"there is no file {path}", "give a GGUF file, or `starter`")
+    plain = re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower()).strip("-._") or "model"
+    return ModelSource(path, name or plain, licence)
+
+
+def _starter(root: Path, name: str | None) -> ModelSource:
+    description = root / "starter.toml"
+    try:
+        starter = tomllib.loads(description.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"cannot read {description}: {error.strerror}",
+            "run this in m2m's own folder, or name the models folder with `--models`",
+        ) from error
+    path = root / starter["file"]
+    if not path.exists():
+        raise InputError(f"there is no file {path}", FETCH)
+    return ModelSource(path, name or starter["name"], starter["licence"], starter["sha256"])

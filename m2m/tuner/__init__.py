@@ -1,0 +1,1 @@
+"""Fine-tunes one LoRA adapter, resumably."""

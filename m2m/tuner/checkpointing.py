@@ -1,0 +1,73 @@
+"""The state of a training run in one file, so that it is whole or absent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2m.errors import InputError
+from m2m.formats.safetensors import SafetensorsFile, TensorSpec, write_safetensors
+
+# Raised when an older file could not be gone on from bit for bit.
+SCHEMA = 1
+_KEY = "m2m_training"
+
+Arrays = Mapping[str, NDArray[np.float32]]
+
+
+def checkpoint_path(folder: Path) -> Path:
+    """Where the run that will end as `folder` keeps its state meanwhile."""
+    return folder.with_name(f"{folder.name}.checkpoint.safetensors")
+
+
+def save_checkpoint(path: Path, identity: str, progress: Mapping[str, Any], arrays: Arrays) -> None:
+    """Write a state atomically.
+
+    Args:
+        path: from `checkpoint_path`.
+        identity: of the run; a state of another run is never gone on from.
+        progress: JSON values; floats keep every bit.
+        arrays: parameters and optimiser state.
+    """
+    header = {"schema": SCHEMA, "identity": identity, "progress": progress}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_safetensors(
+        path,
+        [TensorSpec(name, "F32", array.shape) for name, array in arrays.items()],
+        arrays.values(),
+        {_KEY: json.dumps(header)},
+    )
+
+
+def load_checkpoint(path: Path, identity: str, into: Arrays) -> dict[str, Any] | None:
+    """Read a state back into the arrays that it was saved from.
+
+    Returns:
+        the progress, or None where there is no state of this very run.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    if not path.exists():
+        return None
+    hint = f"delete {path} to start this training again"
+    try:
+        file = SafetensorsFile(path)
+        header = json.loads(file.metadata[_KEY])
+        if header["schema"] != SCHEMA or header["identity"] != identity:
+            return None
+        progress: dict[str, Any] = header["progress"]
+        for name, array in into.items():
+            stored = file.raw(name)
+            if stored.shape != array.shape or stored.dtype != array.dtype:
+                raise InputError(f"{path}: tensor {name} does not fit")
+            array[...] = stored
+    except (InputError, ValueError, KeyError, TypeError) as error:
+        message = error.message if isinstance(error, InputError) else f"{path}: not a checkpoint"
+        raise InputError(message, hint) from error
+    return progress

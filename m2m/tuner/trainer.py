@@ -1,0 +1,352 @@
+"""Training one LoRA adapter: deterministic, stoppable after any step and resumable bit for bit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2m.adapter import Adapter, load_adapter, read_extra, save_adapter
+from m2m.dataset import BatchStream, Sample, pack_all
+from m2m.errors import Interrupted, TrainingError
+from m2m.nn.decoder import Decoder
+from m2m.nn.lora import init_lora
+from m2m.nn.optim import AdamW, clip_by_global_norm, learning_rate_factor
+from m2m.recipe import Train, as_json
+from m2m.tuner.callbacks import Callback, Step
+from m2m.tuner.checkpointing import SCHEMA, checkpoint_path, load_checkpoint, save_checkpoint
+
+F32 = NDArray[np.float32]
+Gradients = dict[str, tuple[NDArray[Any], NDArray[Any]]]
+
+# Steps whose mean loss shows a divergence that never became infinite.
+_WINDOW = 5
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What an adapter is made from.
+
+    Attributes:
+        name: of the adapter, usually its dataset's.
+        base_model: name or path of the base, written into the PEFT configuration.
+        base_fingerprint: SHA-256 of the base.
+        dataset_fingerprint: from `m2m.dataset.dataset_fingerprint`, or of several together.
+    """
+
+    name: str
+    base_model: str
+    base_fingerprint: str
+    dataset_fingerprint: str
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished training.
+
+    Attributes:
+        adapter: as written to the folder.
+        steps: optimiser steps.
+        tokens: processed in all of them.
+        losses: mean nats per trained token, step by step.
+        tokens_per_second: of this process; 0 where an earlier one had made all steps.
+        resumed: steps of earlier processes that this one built on.
+        held_out: (step, mean nats per trained token) on the held-out samples.
+    """
+
+    adapter: Adapter
+    steps: int
+    tokens: int
+    losses: list[float]
+    tokens_per_second: float
+    resumed: int
+    held_out: list[tuple[int, float]]
+
+    @property
+    def loss_first(self) -> float:
+        """Mean loss of the first tenth of the steps; one step says little."""
+        return float(np.mean(self.losses[: self._tenth]))
+
+    @property
+    def loss_last(self) -> float:
+        """Mean loss of the last tenth of the steps."""
+        return float(np.mean(self.losses[-self._tenth :]))
+
+    @property
+    def _tenth(self) -> int:
+        return max(1, len(self.losses) // 10)
+
+    @property
+    def best_step(self) -> int | None:
+        """The step with the lowest held-out loss, None without held-out samples."""
+        return min(self.held_out, key=lambda each: each[1])[0] if self.held_out else None
+
+
+@dataclass
+class _Progress:
+    """How far a run is: what a checkpoint holds besides arrays."""
+
+    step: int = 0
+    position: tuple[int, int] = (0, 0)
+    tokens: int = 0
+    losses: list[float] = field(default_factory=list)
+    held_out: list[tuple[int, float]] = field(default_factory=list)
+
+
+class Trainer:
+    """Trains one adapter and writes it as a PEFT folder.
+
+    Args:
+        decoder: the frozen base.
+        samples: what to train on.
+        config: the recipe's `[train]`.
+        folder: the PEFT folder to make; the checkpoint lies beside it until it is made.
+        origin: names and fingerprints of base and dataset.
+        held_out: samples whose loss is measured at every checkpoint, never trained on.
+        callbacks: followers of the run.
+
+    Raises:
+        InputError: samples that do not fit into batches.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        samples: Sequence[Sample],
+        config: Train,
+        *,
+        folder: Path,
+        origin: Origin,
+        held_out: Sequence[Sample] = (),
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
+        self._decoder = decoder
+        self._config = config
+        self._folder = folder
+        self._origin = origin
+        self._callbacks = callbacks
+        self._stream = BatchStream(samples, config.seed, config.batch_tokens)
+        self._held_out = list(pack_all(held_out, config.batch_tokens))
+        self._lora = init_lora(
+            decoder.config,
+            config.target_modules,
+            config.rank,
+            config.alpha,
+            np.random.default_rng(config.seed),
+        )
+        self._parameters = [array for pair in self._lora.values() for array in (pair.a, pair.b)]
+        # Gradients of a step and of its second batch on, kept so that no step allocates them anew.
+        self._sums: Gradients | None = None
+        self._more: Gradients | None = None
+        self._optimizer = AdamW(self._parameters, weight_decay=config.weight_decay)
+        self._identity = _identity(config, origin, len(samples), len(held_out))
+        self._checkpoint = checkpoint_path(folder)
+
+    def run(self) -> TrainResult:
+        """Make all steps that are left, write the folder and remove the checkpoint.
+
+        Raises:
+            Interrupted: a callback asked to stop; the state is saved.
+            TrainingError: the loss diverged; the last checkpoint stays.
+        """
+        done = self._resume()
+        resumed, earlier = done.step, done.tokens
+        started = time.perf_counter()
+        for callback in self._callbacks:
+            callback.on_start(self._config.steps, resumed)
+        while done.step < self._config.steps:
+            self._advance(done)
+            stop = any(callback.stop_requested() for callback in self._callbacks)
+            if stop or self._is_due(done.step):
+                self._save(done)
+            if stop and done.step < self._config.steps:
+                raise Interrupted(
+                    f"stopped {self._origin.name} after step {done.step} of {self._config.steps}; "
+                    "its state is saved",
+                    "run the same command again to go on from there",
+                )
+        seconds = time.perf_counter() - started
+        result = self._result(done, resumed, (done.tokens - earlier) / max(seconds, 1e-9))
+        self._write(result)
+        for callback in self._callbacks:
+            callback.on_end(result)
+        return result
+
+    def _advance(self, done: _Progress) -> None:
+        """Make one step and note it."""
+        started = time.perf_counter()
+        rate = self._learning_rate(done.step)
+        # Overflow is what a divergence looks like; it is told below, in words.
+        with np.errstate(over="ignore", invalid="ignore"):
+            loss, norm, tokens = self._step(rate)
+        done.step += 1
+        done.position = self._stream.position
+        done.tokens += tokens
+        done.losses.append(loss)
+        self._refuse_divergence(done, norm)
+        seconds = time.perf_counter() - started
+        if self._is_due(done.step):
+            self._measure_held_out(done)
+        for callback in self._callbacks:
+            callback.on_step(Step(done.step, loss, rate, norm, tokens, seconds))
+
+    def _step(self, rate: float) -> tuple[float, float, int]:
+        """One optimiser step: mean loss, gradient norm before clipping, tokens."""
+        total, count, tokens = 0.0, 0, 0
+        for part in range(self._config.accumulate):
+            batch = next(self._stream)
+            into = self._sums if part == 0 else self._more
+            nats, trained, found = self._decoder.loss_and_grads(batch, self._lora, into)
+            total += nats
+            count += trained
+            tokens += len(batch.tokens)
+            if part == 0:
+                self._sums = sums = found
+            else:
+                self._more = found
+                _add(sums, found)
+        gradients = [gradient for module in self._lora for gradient in sums[module]]
+        for gradient in gradients:
+            gradient /= np.float32(count)
+        norm = clip_by_global_norm(gradients, self._config.clip)
+        if math.isfinite(norm):
+            self._optimizer.step(gradients, rate)
+        return total / count, norm, tokens
+
+    def _learning_rate(self, step: int) -> float:
+        config = self._config
+        warmup = round(config.warmup * config.steps)
+        factor = learning_rate_factor(config.schedule, step, config.steps, warmup)
+        return config.learning_rate * factor
+
+    def _is_due(self, step: int) -> bool:
+        return step % self._config.checkpoint_every == 0 or step == self._config.steps
+
+    def _measure_held_out(self, done: _Progress) -> None:
+        if not self._held_out:
+            return
+        sums = [self._decoder.loss(batch, self._lora) for batch in self._held_out]
+        mean = sum(nats for nats, _ in sums) / sum(count for _, count in sums)
+        done.held_out.append((done.step, mean))
+
+    def _refuse_divergence(self, done: _Progress, norm: float) -> None:
+        loss = done.losses[-1]
+        recent = float(np.mean(done.losses[-_WINDOW:]))
+        # Worse than guessing every token alike, and clearly worse than untrained.
+        limit = max(math.log(self._decoder.config.vocab_size), 1.5 * done.losses[0])
+        lost = done.step > _WINDOW and recent > limit
+        if math.isfinite(loss) and math.isfinite(norm) and not lost:
+            return
+        raise TrainingError(
+            f"training of {self._origin.name} diverged at step {done.step}: "
+            f"loss {loss:.4g} (at first {done.losses[0]:.4g}), gradient norm {norm:.4g}",
+            f"lower learning_rate in [train] (now {self._config.learning_rate:g}), "
+            f"or raise warmup (now {self._config.warmup:g})",
+        )
+
+    def _arrays(self) -> dict[str, F32]:
+        """Everything that a step changes, by name."""
+        arrays: dict[str, F32] = {}
+        for module, pair in self._lora.items():
+            arrays |= {f"{module}.a": pair.a, f"{module}.b": pair.b}
+        return arrays | self._optimizer.state_arrays()
+
+    def _resume(self) -> _Progress:
+        found = load_checkpoint(self._checkpoint, self._identity, self._arrays())
+        if found is None:
+            return _Progress()
+        self._optimizer.steps = found["step"]
+        self._stream.seek(tuple(found["position"]))
+        held_out = [(step, loss) for step, loss in found["held_out"]]
+        return _Progress(
+            found["step"], tuple(found["position"]), found["tokens"], found["losses"], held_out
+        )
+
+    def _save(self, done: _Progress) -> None:
+        save_checkpoint(self._checkpoint, self._identity, vars(done), self._arrays())
+
+    def _result(self, done: _Progress, resumed: int, speed: float) -> TrainResult:
+        adapter = Adapter(
+            rank=self._config.rank,
+            alpha=self._config.alpha,
+            pairs=self._lora,
+            base_model=self._origin.base_model,
+            base_fingerprint=self._origin.base_fingerprint,
+            name=self._origin.name,
+        )
+        return TrainResult(
+            adapter=adapter,
+            steps=done.step,
+            tokens=done.tokens,
+            losses=done.losses,
+            tokens_per_second=0.0 if resumed == done.step else speed,
+            resumed=resumed,
+            held_out=done.held_out,
+        )
+
+    def _write(self, result: TrainResult) -> None:
+        """Write the folder; only then is the checkpoint no longer needed."""
+        self._folder.parent.mkdir(parents=True, exist_ok=True)
+        extra: dict[str, Any] = {
+            "identity": self._identity,
+            "train": as_json(self._config),
+            "dataset_fingerprint": self._origin.dataset_fingerprint,
+            "steps": result.steps,
+            "tokens": result.tokens,
+            "losses": result.losses,
+            "held_out": result.held_out,
+        }
+        save_adapter(self._folder, result.adapter, extra)
+        self._checkpoint.unlink(missing_ok=True)
+
+
+def finished(
+    folder: Path, config: Train, origin: Origin, samples: int, held_out: int = 0
+) -> TrainResult | None:
+    """What an earlier run left in `folder`, or None where that is not this very training.
+
+    Args:
+        folder: of the adapter.
+        config, origin: as a `Trainer` would get them.
+        samples, held_out: how many there are.
+
+    Raises:
+        InputError: the folder is this training's, but damaged.
+    """
+    extra = read_extra(folder)
+    if extra.get("identity") != _identity(config, origin, samples, held_out):
+        return None
+    return TrainResult(
+        adapter=load_adapter(folder),
+        steps=extra["steps"],
+        tokens=extra["tokens"],
+        losses=extra["losses"],
+        tokens_per_second=0.0,
+        resumed=extra["steps"],
+        held_out=[(step, loss) for step, loss in extra["held_out"]],
+    )
+
+
+def _add(sums: Gradients, more: Gradients) -> None:
+    for module, (da, db) in more.items():
+        sums[module][0][...] += da
+        sums[module][1][...] += db
+
+
+def _identity(config: Train, origin: Origin, samples: int, held_out: int) -> str:
+    """SHA-256 of everything that decides the bits of a run."""
+    settings = as_json(config)
+    # When it is saved does not change what is computed; when held-out loss is measured does not
+    # either, but the record of it would have gaps.
+    if not held_out:
+        del settings["checkpoint_every"]
+    parts = [SCHEMA, settings, vars(origin), samples, held_out]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode("utf-8")).hexdigest()

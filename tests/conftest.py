@@ -1,0 +1,71 @@
+"""What every test gets: a home and a working folder of its own, and no network."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+# Before llama.cpp's OpenMP starts: threads that spin while they wait make a busy machine crawl.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+REPOSITORY = Path(__file__).parent.parent
+STARTER = REPOSITORY / "models" / "smollm2-135m-instruct"
+
+
+def pytest_report_header() -> str:
+    build: dict[str, Any] = np.show_config(mode="dicts")  # type: ignore[assignment]
+    blas = build.get("Build Dependencies", {}).get("blas", {})
+    try:
+        import llama_cpp
+
+        llama = llama_cpp.__version__
+    except ImportError:
+        llama = "missing"
+    return (
+        f"numpy {np.__version__} ({blas.get('name')} {blas.get('version')}), "
+        f"llama_cpp {llama}, {os.cpu_count()} cores"
+    )
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Home and working folder are new and empty: no test reads or leaves anything elsewhere."""
+    home = tmp_path_factory.mktemp("home")
+    for name in ("HOME", "USERPROFILE", "APPDATA", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, str(home))
+    work = tmp_path_factory.mktemp("cwd")
+    monkeypatch.chdir(work)
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A socket that could leave this machine cannot be made."""
+    real = socket.socket
+
+    class LocalSocket(real):  # type: ignore[misc, valid-type]
+        def __init__(self, family: int = -1, *args: Any, **kwargs: Any) -> None:
+            if family != getattr(socket, "AF_UNIX", None) and kwargs.get("fileno") is None:
+                raise RuntimeError("a test tried to open a network socket")
+            super().__init__(family, *args, **kwargs)
+
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("a test tried to reach the network")
+
+    monkeypatch.setattr(socket, "socket", LocalSocket)
+    for name in ("create_connection", "getaddrinfo", "gethostbyname"):
+        monkeypatch.setattr(socket, name, refuse)
+    yield
+
+
+@pytest.fixture(scope="session")
+def starter() -> Path:
+    """The imported starter model's folder; for tests marked `model`."""
+    if not (STARTER / "m2m-model.json").is_file():
+        pytest.skip(f"needs the starter model: no {STARTER.relative_to(REPOSITORY)}")
+    return STARTER

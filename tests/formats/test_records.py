@@ -1,0 +1,122 @@
+"""Rows of files: what is read, and where mistakes are said to be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from m2m.errors import InputError
+from m2m.formats.records import Record, read_object, read_records
+
+
+def rows(path: Path, data: str | bytes) -> list[tuple[dict[str, object], int]]:
+    path.write_bytes(data if isinstance(data, bytes) else data.encode("utf-8"))
+    return [(record.fields, record.line) for record in read_records(path)]
+
+
+BOM = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize("bom", [b"", BOM], ids=["plain", "bom"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["lf", "crlf"])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("x.jsonl", '{"a": "1", "b": "é"}\n\n{"a": "2", "b": "y\u2028z"}'),
+        ("x.json", '[\n{"a": "1", "b": "é"},\n\n {"a": "2", "b": "y\u2028z"}]'),
+        ("x.json", '{"a": "1", "b": "é"}\n\n{"a": "2", "b": "y\u2028z"}\n'),
+        ("x.csv", 'a,b\n1,é\n\n2,"y\u2028z"\n'),
+        ("x.CSV", "a;b\n1;é\n\n2;y\u2028z\n"),
+        ("x.tsv", "a\tb\n1\té\n\n2\ty\u2028z"),
+    ],
+)
+def test_all_tables_read_alike(tmp_path: Path, name: str, text: str, end: str, bom: bytes) -> None:
+    found = rows(tmp_path / name, bom + text.replace("\n", end).encode("utf-8"))
+    assert [fields for fields, _ in found] == [{"a": "1", "b": "é"}, {"a": "2", "b": "y\u2028z"}]
+    first = 1 if text.startswith("{") else 2
+    assert [line for _, line in found] == [first, first + 2]
+
+
+def test_text_files_give_their_lines(tmp_path: Path) -> None:
+    found = rows(tmp_path / "x.txt", " one\r\n\n  \ntwo, \u2028 three")
+    assert found == [({"text": " one"}, 1), ({"text": "two, \u2028 three"}, 4)]
+
+
+def test_csv_fields_may_hold_lines_and_be_long(tmp_path: Path) -> None:
+    long = "x" * 200_000
+    found = rows(tmp_path / "x.csv", f'a,b\n"one\ntwo ""q""",2\n{long},3\n')
+    assert found == [({"a": 'one\ntwo "q"', "b": "2"}, 2), ({"a": long, "b": "3"}, 4)]
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.json", "x.txt"])
+def test_an_empty_file_has_no_rows(tmp_path: Path, name: str) -> None:
+    assert rows(tmp_path / name, b"") == []
+
+
+def test_an_empty_array_has_no_rows(tmp_path: Path) -> None:
+    assert rows(tmp_path / "x.json", " [ ] ") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("x.jsonl", b'{"a": 1}\n{"a": \n', "line 2: malformed JSON"),
+        ("x.jsonl", b"{}\n[1]\n", "line 2: found an array"),
+        ("x.jsonl", b'{}\n"x"\n', "line 2: found a string"),
+        ("x.jsonl", b'{"a": NaN}\n', "line 1: malformed JSON: NaN"),
+        ("x.jsonl", b"[" * 100_000, "line 1: malformed JSON: nested"),
+        ("x.jsonl", b'{"a": 1}\n{"a": "\xff"}', ":2: byte 0xff is not UTF-8"),
+        ("x.jsonl", BOM + b"{}\n\xff", ":2: byte 0xff"),
+        ("x.jsonl", "{}".encode("utf-16"), "UTF-16"),
+        ("x.json", b'[{"a": 1},\n{"a" 2}]', "line 2: malformed JSON"),
+        ("x.json", b"[{},\n{}", "line 2 is not followed"),
+        ("x.json", b"[{},\n3]", "line 2: found 3"),
+        ("x.json", b"[{}] []", "after the array's end"),
+        ("x.json", b"[" * 100_000, "malformed JSON"),
+        ("x.json", b"[{}\n,", "malformed JSON"),
+        ("x.csv", b"", "header"),
+        ("x.csv", b"a,a\n1,2\n", "header"),
+        ("x.csv", b"a,b\n1,2\n1,2,3\n", "line 3: 3 fields, the header has 2"),
+        ("x.csv", b'a,b\n1,"2\n', "line 2: unexpected end of data"),
+        ("x.tsv", b"a\tb\n1\n", "line 2: 1 fields"),
+    ],
+)
+def test_mistakes_are_told_with_their_place(
+    tmp_path: Path, name: str, data: bytes, said: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        rows(tmp_path / name, data)
+    assert said in caught.value.message
+    assert name in caught.value.message
+
+
+def test_many_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        rows(tmp_path / "x.jsonl", "{\n" * 30)
+    message = caught.value.message
+    assert "30 problems" in message
+    assert "line 20:" in message
+    assert "line 21:" not in message
+
+
+def test_unknown_endings_and_absent_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"\.parquet") as caught:
+        read_records(tmp_path / "x.parquet")
+    assert ".jsonl" in str(caught.value.hint)
+    with pytest.raises(InputError, match="cannot read"):
+        read_records(tmp_path / "absent.jsonl")
+
+
+def test_read_object(tmp_path: Path) -> None:
+    path = tmp_path / "o.json"
+    path.write_bytes(BOM + b'{"a": [1]}')
+    assert read_object(path) == {"a": [1]}
+    for text in ("[]", "{", "[" * 100_000, '{"a": Infinity}'):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(InputError, match=r"o\.json"):
+            read_object(path)
+
+
+def test_a_record_is_its_fields_and_line() -> None:
+    assert Record({"a": 1}, 2) == Record(fields={"a": 1}, line=2)

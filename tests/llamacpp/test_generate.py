@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from m2m.errors import InputError
+from m2m.llamacpp.generate import Sampling, _Held, choose, generate
+from m2m.llamacpp.model import LlamaModel
+
+PROMPT = [1, 60, 70, 80]
+
+
+def test_greedy_text_is_the_likeliest_token_each_time(exact: LlamaModel) -> None:
+    ids = list(PROMPT)
+    for _ in range(12):
+        ids.append(int(exact.logits(ids)[-1].argmax()))
+        if exact.ends_generation(ids[-1]):
+            break
+    expected = b"".join(exact.piece(i) for i in ids[len(PROMPT) :]).decode("utf-8", "replace")
+    pieces = list(generate(exact, PROMPT, Sampling(max_tokens=12)))
+    assert "".join(pieces) == expected
+    assert len(pieces) > 1
+
+
+def test_sampling_follows_its_seed(exact: LlamaModel) -> None:
+    def text(seed: int, **settings: float) -> str:
+        sampling = Sampling(temperature=1.5, max_tokens=20, **settings)  # type: ignore[arg-type]
+        return "".join(generate(exact, PROMPT, sampling, np.random.default_rng(seed)))
+
+    assert text(1, top_p=1.0, top_k=0) == text(1, top_p=1.0, top_k=0)
+    assert len({text(seed, top_p=1.0, top_k=0) for seed in range(4)}) > 1
+    greedy = "".join(generate(exact, PROMPT, Sampling(max_tokens=20)))
+    assert text(1, top_k=1) == text(1, top_p=1e-9) == greedy
+
+
+def test_a_stop_text_ends_the_answer_and_is_left_out(exact: LlamaModel) -> None:
+    whole = "".join(generate(exact, PROMPT, Sampling(max_tokens=12)))
+    stop = whole[4:7]
+    cut = "".join(generate(exact, PROMPT, Sampling(max_tokens=12), stop=[stop]))
+    assert cut == whole[: whole.find(stop)]
+
+
+def test_the_context_is_not_overrun(exact: LlamaModel) -> None:
+    ids = [1, *[60] * 507]
+    pieces = list(generate(exact, ids, Sampling(temperature=1.0, max_tokens=100)))
+    assert len(pieces) <= 5
+    with pytest.raises(InputError, match="513 tokens"):
+        next(generate(exact, [60] * 513))
+    with pytest.raises(ValueError, match="at least one token"):
+        next(generate(exact, []))
+
+
+def test_choose_draws_by_probability() -> None:
+    logits = np.log(np.array([0.5, 0.3, 0.2], np.float32))
+    rng = np.random.default_rng(0)
+    drawn = [choose(logits, Sampling(temperature=1.0, top_p=1.0), rng) for _ in range(4000)]
+    shares = np.bincount(drawn, minlength=3) / 4000
+    np.testing.assert_allclose(shares, [0.5, 0.3, 0.2], atol=0.03)
+    kept = {choose(logits, Sampling(temperature=1.0, top_p=0.6), rng) for _ in range(100)}
+    assert kept == {0, 1}
+    assert choose(logits, Sampling(), rng) == 0
+
+
+@given(st.text("abc", max_size=20), st.lists(st.text("abc", min_size=1, max_size=3), max_size=2))
+def test_text_is_held_back_only_where_it_may_stop(text: str, stop: list[str]) -> None:
+    held = _Held(stop)
+    shown = ""
+    for letter in text:
+        shown += "".join(held.add(letter))
+        assert text.startswith(shown)
+        if held.stopped:
+            break
+    else:
+        shown += "".join(held.rest())
+    ends = [text.find(s) + len(s) for s in stop if s in text]
+    if ends:
+        upto = text[: min(ends)]
+        assert shown == upto[: min(i for s in stop if (i := upto.find(s)) >= 0)]
+    else:
+        assert shown == text

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from m2m.mix.confirm import budget_steps, contenders, mixed_rows
+from m2m.mix.mixture import Mixture, subsets
+from m2m.mix.ranking import rank
+from m2m.recipe import Confirm
+
+
+def test_contenders_are_the_top_and_the_baselines_each_once() -> None:
+    mixtures = list(subsets(("a", "b", "c")))
+    points = np.array([0.9, 0.1, 0.2, 0.8, 0.3, 0.4, 0.5])
+    ranking = rank(mixtures, points, np.tile(points[:, None], (1, 10)))
+    found = {each.label: each.mixture.label for each in contenders(ranking, "abc", Confirm(top=2))}
+    assert found == {"top 1, best single": "a", "top 2": "a + b", "all datasets": "a + b + c"}
+    alone = contenders(ranking, "abc", Confirm(top=1, baselines=()))
+    assert [each.mixture.label for each in alone] == ["a"]
+
+
+def test_the_budget_follows_the_regime() -> None:
+    three = Mixture.uniform("abc")
+    assert budget_steps(Confirm(budget="fixed"), 200, three) == 200
+    assert budget_steps(Confirm(budget="proportional"), 200, three) == 600
+    assert budget_steps(Confirm(budget=50), 200, three) == 50
+
+
+def test_mixed_rows_keep_the_proportions_and_use_each_row_before_any_twice() -> None:
+    rows = {"a": [f"a{i}" for i in range(10)], "b": [f"b{i}" for i in range(30)]}
+    mixed = mixed_rows(rows, Mixture.uniform("ab"), np.random.default_rng(0))
+    counts = Counter(mixed)
+    assert sum(row[0] == "a" for row in mixed) == 20
+    assert all(counts[row] == 2 for row in rows["a"])
+    assert sum(row[0] == "b" for row in mixed) == 20
+    assert max(counts[row] for row in rows["b"]) == 1
+    assert mixed == mixed_rows(rows, Mixture.uniform("ab"), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("weights", [(0.25, 0.75), (0.999, 0.001)])
+def test_mixed_rows_follow_weights(weights: tuple[float, float]) -> None:
+    rows = {"a": list(range(100)), "b": list(range(100, 200))}
+    mixture = Mixture(("a", "b"), weights)
+    mixed = mixed_rows(rows, mixture, np.random.default_rng(0))
+    assert sum(row < 100 for row in mixed) == round(200 * weights[0])
+    assert any(row >= 100 for row in mixed)

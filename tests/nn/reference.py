@@ -1,0 +1,207 @@
+"""A decoder in the plainest NumPy, one text at a time, written from the papers and HF's code.
+
+It shares nothing with m2m.nn but the config: weights are whole, adapters merged, attention a full
+matrix, positions rotated by halves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2m.nn.config import Batch, DecoderConfig, RopeScaling
+from m2m.nn.lora import LoraPair
+
+Array = NDArray[Any]
+
+
+def make_config(**traits: Any) -> DecoderConfig:
+    """A model small enough for gradient checks: 2 layers, 24 wide."""
+    sizes: dict[str, Any] = {
+        "architecture": "llama",
+        "vocab_size": 61,
+        "hidden_size": 24,
+        "intermediate_size": 40,
+        "num_layers": 2,
+        "num_heads": 4,
+        "num_kv_heads": 2,
+        "head_dim": 6,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0,
+        "tie_word_embeddings": True,
+        "max_position_embeddings": 512,
+    }
+    return DecoderConfig(**(sizes | traits))
+
+
+def make_weights(config: DecoderConfig, seed: int = 0) -> dict[str, Array]:
+    """Random float64 weights whose norms and biases are not trivial."""
+    rng = np.random.default_rng(seed)
+    weights = {}
+    for name, shape in config.weight_shapes().items():
+        size = 0.3 if len(shape) == 2 else 0.2
+        centre = 1.0 - config.norm_offset if "norm" in name else 0.0
+        weights[name] = centre + size * rng.standard_normal(shape)
+    return weights
+
+
+def make_lora(
+    config: DecoderConfig, seed: int = 1, modules: str = "", rank: int = 3
+) -> dict[str, LoraPair]:
+    """Adapters for the modules whose path holds `modules`; both factors are random."""
+    rng = np.random.default_rng(seed)
+    return {
+        module: LoraPair(
+            0.2 * rng.standard_normal((rank, columns)), 0.2 * rng.standard_normal((rows, rank)), 1.5
+        )
+        for module, (rows, columns) in config.linear_shapes().items()
+        if modules in module
+    }
+
+
+def make_batch(
+    config: DecoderConfig,
+    lengths: Sequence[int],
+    prefix: int = 0,
+    seed: int = 2,
+    share: float = 0.4,
+) -> Batch:
+    """Random rows after a shared prefix; about `share` of the rows' tokens have a loss."""
+    rng = np.random.default_rng(seed)
+    total = prefix + sum(lengths)
+    index = prefix + np.flatnonzero(rng.random(total - prefix) < share)
+    return Batch(
+        tokens=rng.integers(0, config.vocab_size, total).astype(np.int32),
+        lengths=np.array(lengths),
+        prefix_length=prefix,
+        loss_index=index,
+        loss_target=rng.integers(0, config.vocab_size, len(index)),
+    )
+
+
+def unshared(batch: Batch) -> list[tuple[Array, Array, Array]]:
+    """The batch's rows as whole texts: (tokens, loss positions in it, targets) each."""
+    head, start, texts = batch.tokens[: batch.prefix_length], batch.prefix_length, []
+    for length in batch.lengths:
+        inside = (batch.loss_index >= start) & (batch.loss_index < start + length)
+        tokens = np.concatenate([head, batch.tokens[start : start + length]])
+        places = batch.loss_index[inside] - start + batch.prefix_length
+        texts.append((tokens, places, batch.loss_target[inside]))
+        start += length
+    return texts
+
+
+def loss(
+    config: DecoderConfig, weights: Mapping[str, Array], batch: Batch, lora: Mapping[str, LoraPair]
+) -> float:
+    """Summed nats of a batch, one whole text at a time."""
+    total = 0.0
+    for tokens, places, targets in unshared(batch):
+        rows = logits(config, weights, tokens, lora)[places]
+        top = rows.max(axis=1, keepdims=True) if len(rows) else rows
+        logs = np.log(np.exp(rows - top).sum(axis=1)) + (top[:, 0] if len(rows) else 0.0)
+        total += float((logs - rows[np.arange(len(rows)), targets]).sum())
+    return total
+
+
+def logits(
+    config: DecoderConfig, weights: Mapping[str, Array], tokens: Array, lora: Mapping[str, LoraPair]
+) -> Array:
+    """Logits after every token, (T, V)."""
+    model = _Model(config, weights, lora)
+    embedding = weights["model.embed_tokens.weight"]
+    x = embedding[tokens] * config.embedding_scale
+    for layer in range(config.num_layers):
+        x = model.layer(layer, x)
+    head = embedding if config.tie_word_embeddings else weights["lm_head.weight"]
+    return np.asarray(model.norm("model.norm", x) @ head.T)
+
+
+class _Model:
+    def __init__(
+        self, config: DecoderConfig, weights: Mapping[str, Array], lora: Mapping[str, LoraPair]
+    ) -> None:
+        self.config, self.weights, self.lora = config, weights, lora
+
+    def linear(self, module: str, x: Array) -> Array:
+        weight = self.weights[f"{module}.weight"]
+        if module in self.lora:
+            pair = self.lora[module]
+            weight = weight + pair.scale * (pair.b @ pair.a)
+        return np.asarray(x @ weight.T + self.weights.get(f"{module}.bias", 0.0))
+
+    def norm(self, name: str, x: Array) -> Array:
+        gain = self.weights[f"{name}.weight"] + self.config.norm_offset
+        mean = (x * x).mean(axis=-1, keepdims=True)
+        return np.asarray(x / np.sqrt(mean + self.config.rms_norm_eps) * gain)
+
+    def layer(self, layer: int, x: Array) -> Array:
+        prefix = f"model.layers.{layer}"
+        names = [f"{prefix}.{name}" for name in self.config.norm_names()]
+        change = self.attention(layer, self.norm(names[0], x))
+        x = x + (self.norm(names[1], change) if self.config.post_norms else change)
+        change = self.mlp(f"{prefix}.mlp", self.norm(names[-2 if self.config.post_norms else 1], x))
+        return x + (self.norm(names[3], change) if self.config.post_norms else change)
+
+    def mlp(self, prefix: str, h: Array) -> Array:
+        gate, up = self.linear(f"{prefix}.gate_proj", h), self.linear(f"{prefix}.up_proj", h)
+        if self.config.activation == "silu":
+            act = gate / (1.0 + np.exp(-gate))
+        else:
+            inner = np.sqrt(2.0 / np.pi) * (gate + 0.044715 * gate**3)
+            act = 0.5 * gate * (1.0 + np.tanh(inner))
+        return self.linear(f"{prefix}.down_proj", act * up)
+
+    def attention(self, layer: int, h: Array) -> Array:
+        config, prefix, count = self.config, f"model.layers.{layer}.self_attn", len(h)
+        q = self.linear(f"{prefix}.q_proj", h).reshape(count, config.num_heads, -1)
+        k = self.linear(f"{prefix}.k_proj", h).reshape(count, config.num_kv_heads, -1)
+        v = self.linear(f"{prefix}.v_proj", h).reshape(count, config.num_kv_heads, -1)
+        if config.qk_norm:
+            q, k = self.norm(f"{prefix}.q_norm", q), self.norm(f"{prefix}.k_norm", k)
+        local = config.is_local(layer)
+        q, k = self.rotate(q, local), self.rotate(k, local)
+        share = config.num_heads // config.num_kv_heads
+        k, v = k.repeat(share, axis=1), v.repeat(share, axis=1)
+        scale = config.query_scale if config.query_scale is not None else config.head_dim**-0.5
+        scores = np.einsum("thd,uhd->htu", q, k) * scale
+        distance = np.arange(count)[:, None] - np.arange(count)
+        hidden = distance < 0
+        if local:
+            hidden |= distance >= config.sliding_window
+        scores[:, hidden] = -np.inf
+        weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        weights /= weights.sum(axis=-1, keepdims=True)
+        mixed = np.einsum("htu,uhd->thd", weights, v).reshape(count, -1)
+        return self.linear(f"{prefix}.o_proj", mixed)
+
+    def rotate(self, x: Array, local: bool) -> Array:
+        config, half = self.config, self.config.head_dim // 2
+        theta = config.local_rope_theta if local and config.local_rope_theta else config.rope_theta
+        inverse = 1.0 / theta ** (np.arange(half) / half)
+        scaling = None if local and config.local_rope_theta else config.rope_scaling
+        if scaling is not None and scaling.kind == "linear":
+            inverse = inverse / scaling.factor
+        elif scaling is not None:
+            inverse = np.array([_llama3(value, scaling) for value in inverse])
+        angle = np.outer(np.arange(len(x)), inverse)
+        cos, sin = (np.tile(f(angle), 2)[:, None] for f in (np.cos, np.sin))
+        turned = np.concatenate([-x[..., half:], x[..., :half]], axis=-1)
+        return np.asarray(x * cos + turned * sin)
+
+
+def _llama3(inverse: float, scaling: RopeScaling) -> float:
+    """One frequency, with the branches of Meta's own code (llama-models, apply_scaling)."""
+    wavelength = 2.0 * np.pi / inverse
+    original = scaling.original_max_position_embeddings
+    if wavelength < original / scaling.high_freq_factor:
+        return inverse
+    if wavelength > original / scaling.low_freq_factor:
+        return inverse / scaling.factor
+    smooth = (original / wavelength - scaling.low_freq_factor) / (
+        scaling.high_freq_factor - scaling.low_freq_factor
+    )
+    return (1.0 - smooth) * inverse / scaling.factor + smooth * inverse

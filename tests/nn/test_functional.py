@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from m2m.nn import functional
+from m2m.nn.functional import (
+    geglu,
+    geglu_backward,
+    rms_norm,
+    rms_norm_backward,
+    rotate,
+    rotate_backward,
+    swiglu,
+    swiglu_backward,
+)
+from tests.nn.gradients import F64, check_directions
+
+EPS = 1e-5
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of two or three rows, so that every kernel crosses their borders."""
+    monkeypatch.setattr(functional, "BLOCK", 24)
+
+
+def draw(*shape: int, seed: int = 0) -> F64:
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+def test_rms_norm_is_the_formula_and_adds_the_residual_first() -> None:
+    x, residual = draw(7, 8), draw(7, 8, seed=1)
+    summed = x + residual
+    out = np.empty_like(x)
+    inv = rms_norm(x, EPS, out, residual)
+    np.testing.assert_allclose(x, summed)
+    np.testing.assert_allclose(inv, (np.mean(summed**2, axis=1, keepdims=True) + EPS) ** -0.5)
+    np.testing.assert_allclose(out, summed * inv)
+
+
+def test_rms_norm_backward_adds_the_gradient_to_what_is_there() -> None:
+    x, weight, before = draw(7, 8), draw(7, 8, seed=1), draw(7, 8, seed=2)
+    out = np.empty_like(x)
+    inv = rms_norm(x, EPS, out)
+    dx = before.copy()
+    rms_norm_backward(weight.copy(), out, inv, dx)
+
+    def loss(arrays: Sequence[F64]) -> float:
+        into = np.empty_like(x)
+        rms_norm(arrays[0].copy(), EPS, into)
+        return float((into * weight).sum())
+
+    check_directions(loss, [x], [dx - before])
+
+
+def test_rotation_by_complex_numbers_and_back() -> None:
+    x, weight = draw(5, 8), draw(5, 8, seed=1)
+    table = np.asarray(0.7 * np.exp(1j * draw(5, 4, seed=2)), np.complex128)
+    dx = weight.copy()
+    rotate_backward(dx, table)
+
+    def loss(arrays: Sequence[F64]) -> float:
+        moved = arrays[0].copy()
+        rotate(moved, table)
+        return float((moved * weight).sum())
+
+    check_directions(loss, [x], [dx])
+    turned = x.copy()
+    rotate(turned, table)
+    expected = x[:, 0] * table[:, 0].real - x[:, 1] * table[:, 0].imag
+    np.testing.assert_allclose(turned[:, 0], expected)
+
+
+@pytest.mark.parametrize(
+    ("forward", "backward"), [(swiglu, swiglu_backward), (geglu, geglu_backward)]
+)
+def test_gated_units(forward: Callable[..., Any], backward: Callable[..., Any]) -> None:
+    pair, weight = draw(7, 12), draw(7, 6, seed=1)
+    dpair, again, out = pair.copy(), weight.copy(), np.empty_like(weight)
+    forward(pair, out)
+    backward(again, dpair)
+    np.testing.assert_allclose(again, out)
+
+    def loss(arrays: Sequence[F64]) -> float:
+        into = np.empty_like(weight)
+        forward(arrays[0], into)
+        return float((into * weight).sum())
+
+    check_directions(loss, [pair], [dpair])
+
+
+def test_gated_units_are_the_published_activations() -> None:
+    gate, up = draw(4, 5) * 3.0, draw(4, 5, seed=1)
+    pair, out = np.concatenate([gate / 2.0, up], axis=1), np.empty_like(gate)
+    swiglu(pair, out)
+    np.testing.assert_allclose(out, gate / (1.0 + np.exp(-gate)) * up)
+    geglu(pair, out)
+    inner = np.sqrt(2.0 / np.pi) * (gate + 0.044715 * gate**3)
+    np.testing.assert_allclose(out, 0.5 * gate * (1.0 + np.tanh(inner)) * up)
+
+
+def test_kernels_keep_float32() -> None:
+    x = draw(3, 8).astype(np.float32)
+    out = np.empty_like(x)
+    assert rms_norm(x, EPS, out, x.copy()).dtype == np.float32
+    table = np.ones((3, 4), np.complex64)
+    rotate(x, table)
+    assert x.dtype == out.dtype == np.float32
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_every_finite_float16_is_widened_exactly(dtype: type) -> None:
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    half = every[np.isfinite(every)].reshape(-1, 1024)
+    out: NDArray[Any] = np.empty((len(half), 1030), dtype)[:, :1024]
+    functional.widen(half, out)
+    np.testing.assert_array_equal(
+        out.view(np.uint32 if dtype == np.float32 else np.uint64),
+        half.astype(dtype).view(np.uint32 if dtype == np.float32 else np.uint64),
+    )
+
+
+def test_extreme_gates_neither_overflow_nor_turn_into_nan() -> None:
+    pair = np.array([[-400.0, 400.0, 1.0, 1.0]], np.float32)
+    out = np.empty((1, 2), np.float32)
+    swiglu(pair, out)
+    np.testing.assert_array_equal(out, [[0.0, 800.0]])

@@ -1,0 +1,56 @@
+"""A small but real scenario: a pico model, three datasets and a target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.tiny import pico_dataset, pico_model, pico_target
+
+RECIPE = """\
+[base]
+model = "pico"
+
+[[datasets]]
+name = "copy"
+path = "copy.jsonl"
+licence = "CC0-1.0"
+
+[[datasets]]
+name = "reverse"
+path = "reverse.jsonl"
+
+[[datasets]]
+name = "upper"
+path = "upper.jsonl"
+
+[[targets]]
+name = "copying"
+dev = "dev.jsonl"
+test = "test.jsonl"
+
+[train]
+steps = 12
+rank = 4
+batch_tokens = 256
+learning_rate = 5e-3
+checkpoint_every = 3
+
+[confirm]
+top = 2
+
+[limits]
+threads = 1
+"""
+
+
+def make_scenario(folder: Path) -> Path:
+    """Write model, data and recipe; return the recipe's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pico_model(folder / "models")
+    for skill in ("copy", "reverse", "upper"):
+        pico_dataset(folder / f"{skill}.jsonl", skill)
+    pico_target(folder / "dev.jsonl", "copy")
+    pico_target(folder / "test.jsonl", "copy", seed=2000)
+    recipe = folder / "recipe.toml"
+    recipe.write_text(RECIPE, encoding="utf-8")
+    return recipe

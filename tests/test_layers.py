@@ -1,0 +1,69 @@
+"""Imports point down: a module imports its own room and rooms of lower numbers only."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import m2m
+
+ROOT = Path(m2m.__file__).parent
+LAYERS = {
+    "__init__": 0, "errors": 0, "machine": 0, "progress": 0,
+    "recipe": 1, "formats": 1, "nn": 1, "tokenizer": 1,
+    "checkpoint": 2, "adapter": 2, "dataset": 2, "store": 2,
+    "tuner": 3, "merge": 3, "llamacpp": 3,
+    "evaluate": 4, "export": 4,
+    "mix": 5,
+    "pipeline": 6,
+    "cli": 7, "__main__": 8,
+}  # fmt: skip
+OWNERS = {
+    "llama_cpp": {"llamacpp"},
+    "ctypes": {"llamacpp"},
+    "click": {"cli"},
+    "rich": {"cli"},
+    "gguf": {"formats"},
+    "safetensors": {"formats"},
+    "sentencepiece": {"tokenizer"},
+    "jinja2": {"tokenizer"},
+    "pickle": set(),
+    "socket": {"store"},
+    "torch": set(),
+}
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+            if node.module == "m2m":
+                found |= {f"m2m.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_down_and_packages_have_one_owner(path: Path) -> None:
+    room = room_of(path)
+    for name in imports(path):
+        package, _, rest = name.partition(".")
+        if package == "m2m" and rest.split(".")[0] in LAYERS:
+            other = rest.split(".")[0]
+            assert other == room or LAYERS[other] < LAYERS[room], f"{room} imports {other}"
+        if package in OWNERS:
+            assert room in OWNERS[package], f"{package} belongs to {OWNERS[package]}, not to {room}"
+
+
+def test_every_room_has_a_layer() -> None:
+    rooms = {path.name.removesuffix(".py") for path in ROOT.iterdir() if path.suffix in ("", ".py")}
+    assert rooms - {"__pycache__"} == set(LAYERS)

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from m2m import recipe as recipes
+from m2m.errors import InputError, RecipeError
+from m2m.recipe import load_recipe
+
+MINIMAL = """\
+[base]
+model = "pico"
+
+[[datasets]]
+name = "a"
+path = "a.jsonl"
+
+[[targets]]
+name = "t"
+dev = "dev.jsonl"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("a.jsonl", "dev.jsonl"):
+        (tmp_path / name).write_text("", encoding="utf-8")
+    return tmp_path
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "recipe.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_minimal_recipe_gets_every_default(folder: Path) -> None:
+    recipe = load_recipe(written(folder, MINIMAL))
+    assert recipe.train == recipes.Train()
+    assert recipe.datasets[0].path == folder / "a.jsonl"
+    assert recipe.targets[0].test is None
+    assert recipe.folder == folder / "m2m-runs" / "recipe"
+
+
+def test_all_mistakes_are_told_at_once_with_their_lines(folder: Path) -> None:
+    text = MINIMAL.replace("model =", "modell =") + (
+        '[[datasets]]\nname = "a"\npath = "nope.jsonl"\n'
+        '[train]\nrank = "16"\nlearning_rate = -1\n[search]\nstrategy = "magic"\n[wrong]\n'
+    )
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(written(folder, text))
+    message = caught.value.message
+    for expected in (
+        "line 2: unknown field 'modell'",
+        "line 1: field 'model' is missing",
+        "line 12: the name 'a' is taken",
+        "line 13: path: there is no file",
+        "line 15: rank must be a whole number, found '16'",
+        "line 16: learning_rate must be at least 0.0, found -1.0",
+        "line 18: unknown strategy 'magic'; known are auto",
+        "line 19: unknown section [wrong]",
+    ):
+        assert expected in message
+    assert len(message.splitlines()) == 9
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[base", "not valid TOML"),
+        ("", "no [[datasets]]"),
+        (MINIMAL.replace("[[targets]]", "[targets]"), "double brackets"),
+        (MINIMAL + "[train]\nlearning_rate = nan\n", "learning_rate must be"),
+        (MINIMAL + "[train]\ntarget_modules = []\n", "must be a list"),
+        (MINIMAL + "[train]\nrank = true\n", "must be a whole number"),
+        (MINIMAL + '[confirm]\nbudget = "long"\n', "unknown budget 'long'"),
+    ],
+)
+def test_one_mistake(folder: Path, text: str, expected: str) -> None:
+    with pytest.raises((RecipeError, InputError)) as caught:
+        load_recipe(written(folder, text))
+    assert expected in caught.value.message
+
+
+def test_a_recipe_that_is_not_there_or_not_text(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot read"):
+        load_recipe(tmp_path / "none.toml")
+    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match="not UTF-8"):
+        load_recipe(tmp_path / "bytes.toml")
+
+
+def other_value(default: object, rules: dict[str, object]) -> object:
+    """A valid value that is not the default."""
+    if isinstance(default, tuple):
+        return default[:1]
+    if isinstance(default, str):
+        choices = [choice for choice in rules.get("choices", ()) if choice != default]  # type: ignore[attr-defined]
+        if choices or "low" in rules:
+            return choices[0] if choices else 2
+        return "other"
+    if isinstance(default, float):
+        return default / 2 + 0.25
+    return default + 1 if isinstance(default, int) else "dev.jsonl"
+
+
+CASES = [
+    (name, spec)
+    for name, kind in {**recipes.SECTIONS, **recipes.LISTS}.items()
+    for spec in dataclasses.fields(kind)
+    if spec.default is not dataclasses.MISSING and spec.metadata.get("choices") != ("linear",)
+]
+
+
+@pytest.mark.parametrize(
+    ("section", "spec"), CASES, ids=[f"{name}.{spec.name}" for name, spec in CASES]
+)
+def test_every_field_arrives(folder: Path, section: str, spec: dataclasses.Field[object]) -> None:
+    value = other_value(spec.default, dict(spec.metadata))
+    shown = list(value) if isinstance(value, tuple) else value
+    line = f"{spec.name} = {str(shown) if isinstance(shown, list) else repr(shown)}\n"
+    header = f"[{section}]\n" if f"[{section}]" not in MINIMAL else None
+    text = (
+        MINIMAL + header + line
+        if header
+        else MINIMAL.replace(f"[{section}]\n", f"[{section}]\n{line}")
+    )
+    if section in recipes.LISTS:
+        text = MINIMAL.replace(f"[[{section}]]\n", f"[[{section}]]\n{line}")
+    recipe = load_recipe(written(folder, text))
+    built = getattr(recipe, section)
+    found = getattr(built[0] if isinstance(built, tuple) else built, spec.name)
+    assert found == (folder / "dev.jsonl" if isinstance(found, Path) else value)
+    assert found != spec.default

@@ -1,0 +1,336 @@
+"""Training learns, repeats itself to the bit, survives stops and kills, and notices divergence."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from m2m.adapter import load_adapter, read_extra
+from m2m.dataset import BatchStream, Sample
+from m2m.errors import InputError, Interrupted, TrainingError
+from m2m.nn.decoder import Decoder
+from m2m.nn.lora import init_lora
+from m2m.recipe import Train
+from m2m.tuner.callbacks import Callback, Step
+from m2m.tuner.checkpointing import checkpoint_path
+from m2m.tuner.trainer import Origin, Trainer, TrainResult, finished
+from tests.tuner.conftest import pico_formatter, pico_samples
+
+ORIGIN = Origin("reverse", "pico", "base-print", "data-print")
+QUICK = Train(rank=4, alpha=8, steps=6, batch_tokens=96, checkpoint_every=2, warmup=0.2)
+WEIGHTS = "adapter_model.safetensors"
+
+
+class Killed(Exception):
+    """Stands for a power cut: nothing gets to save anything."""
+
+
+class Follower:
+    """A callback that remembers, and stops or dies after a given step."""
+
+    def __init__(self, stop_at: int = 0, die_at: int = 0) -> None:
+        self.stop_at = stop_at
+        self.die_at = die_at
+        self.started: list[tuple[int, int]] = []
+        self.steps: list[Step] = []
+        self.ended: list[TrainResult] = []
+
+    def on_start(self, total_steps: int, done_steps: int) -> None:
+        self.started.append((total_steps, done_steps))
+
+    def on_step(self, step: Step) -> None:
+        self.steps.append(step)
+        if step.number == self.die_at:
+            raise Killed
+
+    def on_end(self, result: TrainResult) -> None:
+        self.ended.append(result)
+
+    def stop_requested(self) -> bool:
+        return bool(self.steps) and self.steps[-1].number == self.stop_at
+
+
+def train(
+    decoder: Decoder,
+    samples: Sequence[Sample],
+    folder: Path,
+    config: Train = QUICK,
+    *followers: Callback,
+    held_out: Sequence[Sample] = (),
+) -> TrainResult:
+    trainer = Trainer(
+        decoder,
+        samples,
+        config,
+        folder=folder,
+        origin=ORIGIN,
+        held_out=held_out,
+        callbacks=followers,
+    )
+    return trainer.run()
+
+
+@pytest.fixture
+def whole(decoder: Decoder, samples: list[Sample], tmp_path: Path) -> bytes:
+    """The weights of an uninterrupted run."""
+    train(decoder, samples, tmp_path / "whole")
+    return (tmp_path / "whole" / WEIGHTS).read_bytes()
+
+
+def test_it_learns_a_tiny_set_by_heart(decoder: Decoder, tmp_path: Path) -> None:
+    learned = pico_samples("reverse", 4)
+    config = Train(rank=8, alpha=16, steps=100, batch_tokens=128, learning_rate=1e-2)
+    result = train(decoder, learned, tmp_path / "adapter", config)
+    assert result.loss_first > 3
+    assert result.loss_last < 0.2  # tied embeddings of 64 numbers bound the logits
+    pairs = load_adapter(tmp_path / "adapter").pairs
+    for sample in learned:
+        said = decoder.logits(sample.ids, pairs).argmax(axis=1)[:-1]
+        places = np.flatnonzero(sample.loss_mask)
+        assert said[places - 1].tolist() == sample.ids[places].tolist()
+
+
+def test_same_seed_same_bytes(
+    decoder: Decoder, samples: list[Sample], tmp_path: Path, whole: bytes
+) -> None:
+    train(decoder, samples, tmp_path / "again")
+    assert (tmp_path / "again" / WEIGHTS).read_bytes() == whole
+    train(decoder, samples, tmp_path / "other", dataclasses.replace(QUICK, seed=1))
+    assert (tmp_path / "other" / WEIGHTS).read_bytes() != whole
+
+
+def test_batches_do_not_depend_on_where_a_checkpoint_is(
+    decoder: Decoder, samples: list[Sample], tmp_path: Path, whole: bytes
+) -> None:
+    train(decoder, samples, tmp_path / "rare", dataclasses.replace(QUICK, checkpoint_every=100))
+    assert (tmp_path / "rare" / WEIGHTS).read_bytes() == whole
+
+
+@pytest.mark.parametrize("stop", range(1, QUICK.steps))
+def test_a_run_stopped_after_any_step_goes_on_bit_for_bit(
+    decoder: Decoder, samples: list[Sample], tmp_path: Path, whole: bytes, stop: int
+) -> None:
+    folder = tmp_path / "stopped"
+    with pytest.raises(Interrupted, match=f"after step {stop} of 6"):
+        train(decoder, samples, folder, QUICK, Follower(stop_at=stop))
+    assert not folder.exists()
+    follower = Follower()
+    result = train(decoder, samples, folder, QUICK, follower)
+    assert follower.started == [(6, stop)]
+    assert result.resumed == stop
+    assert len(result.losses) == 6
+    assert (folder / WEIGHTS).read_bytes() == whole
+    assert not checkpoint_path(folder).exists()
+
+
+def test_a_run_stopped_after_every_step_goes_on_bit_for_bit(
+    decoder: Decoder, samples: list[Sample], tmp_path: Path, whole: bytes
+) -> None:
+    for stop in range(1, QUICK.steps):
+        with pytest.raises(Interrupted):
+            train(decoder, samples, tmp_path / "stopped", QUICK, Follower(stop_at=stop))
+    result = train(decoder, samples, tmp_path / "stopped")
+    assert (tmp_path / "stopped" / WEIGHTS).read_bytes() == whole
+    assert result.losses == read_extra(tmp_path / "whole")["losses"]
+
+
+@pytest.mark.parametrize(("death", "goes_on_after"), [(1, 0), (3, 2), (6, 4)])
+def test_a_killed_run_goes_on_from_its_last_checkpoint(
+    decoder: Decoder,
+    samples: list[Sample],
+    tmp_path: Path,
+    whole: bytes,
+    death: int,
+    goes_on_after: int,
+) -> None:
+    with pytest.raises(Killed):
+        train(decoder, samples, tmp_path / "killed", QUICK, Follower(die_at=death))
+    result = train(decoder, samples, tmp_path / "killed")
+    assert result.resumed == goes_on_after
+    assert (tmp_path / "killed" / WEIGHTS).read_bytes() == whole
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from m2m.nn.decoder import Decoder
+from tests.tiny import pico_config, pico_weights
+from tests.tuner.conftest import pico_samples
+from tests.tuner.test_trainer import Follower, QUICK, train
+
+class Speaker(Follower):
+    def on_step(self, step):
+        print(step.number, flush=True)
+
+train(Decoder(pico_config(), pico_weights()), pico_samples("reverse", 12), Path(sys.argv[1]), QUICK,
+      Speaker())
+"""
+
+
+@pytest.mark.slow
+def test_a_process_killed_again_and_again_ends_with_the_same_bytes(
+    tmp_path: Path, whole: bytes
+) -> None:
+    folder = tmp_path / "killed"
+    root = Path(__file__).parents[2]
+    for heard in (2, 1, 3):
+        with subprocess.Popen(
+            [sys.executable, "-c", CHILD, str(folder)], cwd=root, stdout=subprocess.PIPE
+        ) as child:
+            assert child.stdout is not None
+            for _ in range(heard):
+                child.stdout.readline()
+            child.kill()
+    subprocess.run([sys.executable, "-c", CHILD, str(folder)], cwd=root, check=True)
+    assert (folder / WEIGHTS).read_bytes() == whole
+
+
+def test_a_request_to_stop_after_the_last_step_is_too_late(
+    decoder: Decoder, samples: list[Sample], tmp_path: Path
+) -> None:
+    result = train(decoder, samples, tmp_path / "done", QUICK, Follower(stop_at=6))
+    assert result.steps == 6
+
+
+@pytest.mark.parametrize(
+    "change", [{"learning_rate": 1e-4}, {"seed": 7}, {"steps": 7}, {"batch_tokens": 128}]
+)
+def test_a_checkpoint_of_another_run_is_not_gone_on_from(
+    decoder: Decoder, samples: list[Sample], tmp_path: Path, change: dict[str, float]
+) -> None:
+    with pytest.raises(Interrupted):
+        train(decoder, samples, tmp_path / "a", QUICK, Follower(stop_at=3))
+    result = train(decoder, samples, tmp_path / "a", dataclasses.replace(QUICK, **change))  # type: ignore[arg-type]
+    assert result.resumed == 0
+
+
+def test_a_damaged_checkpoint_is_named(
+    decoder: Decoder, samples: list[Sample], tmp_path: Path
+) -> None:
+    path = checkpoint_path(tmp_path / "a")
+    path.write_bytes(b"x" * 100)
+    with pytest.raises(InputError) as caught:
+        train(decoder, samples, tmp_path / "a")
+    assert str(path) in caught.value.message
+    assert str(path) in (caught.value.hint or "")
+
+
+def test_divergence_is_told_with_what_to_change(
+    decoder: Decoder, samples: list[Sample], tmp_path: Path
+) -> None:
+    wild = dataclasses.replace(QUICK, learning_rate=30.0, steps=40, warmup=0.0)
+    with pytest.raises(TrainingError, match=r"diverged at step \d+") as caught:
+        train(decoder, samples, tmp_path / "a", wild)
+    assert "learning_rate" in (caught.value.hint or "")
+    assert not (tmp_path / "a").exists()
+
+
+def test_the_loss_is_the_mean_over_all_trained_tokens_of_a_step(
+    decoder: Decoder, samples: list[Sample], tmp_path: Path
+) -> None:
+    config = dataclasses.replace(QUICK, accumulate=3, steps=1)
+    result = train(decoder, samples, tmp_path / "a", config)
+    stream = BatchStream(samples, config.seed, config.batch_tokens)
+    lora = init_lora(
+        decoder.config, config.target_modules, 4, 8, np.random.default_rng(config.seed)
+    )
+    sums = [decoder.loss(next(stream), lora) for _ in range(3)]
+    expected = sum(nats for nats, _ in sums) / sum(count for _, count in sums)
+    assert result.losses == [pytest.approx(expected, rel=1e-6)]
+
+
+def test_accumulated_batches_train_like_one_large_batch(
+    decoder: Decoder, samples: list[Sample], tmp_path: Path
+) -> None:
+    same = [samples[0]] * 8
+    size = len(samples[0])
+    small = dataclasses.replace(QUICK, batch_tokens=size, accumulate=4, steps=2)
+    large = dataclasses.replace(QUICK, batch_tokens=4 * size, accumulate=1, steps=2)
+    one = train(decoder, same, tmp_path / "small", small).adapter.pairs
+    other = train(decoder, same, tmp_path / "large", large).adapter.pairs
+    for module, pair in one.items():
+        np.testing.assert_allclose(pair.b, other[module].b, rtol=1e-3, atol=1e-7)
+
+
+def test_held_out_samples_are_measured_and_not_trained_on(
+    decoder: Decoder, samples: list[Sample], tmp_path: Path, whole: bytes
+) -> None:
+    result = train(decoder, samples, tmp_path / "a", held_out=samples[:3])
+    assert [step for step, _ in result.held_out] == [2, 4, 6]
+    assert result.best_step == 6
+    assert all(math.isfinite(loss) for _, loss in result.held_out)
+    assert (tmp_path / "a" / WEIGHTS).read_bytes() == whole
+    with pytest.raises(Interrupted):
+        train(decoder, samples, tmp_path / "b", QUICK, Follower(stop_at=5), held_out=samples[:3])
+    again = train(decoder, samples, tmp_path / "b", held_out=samples[:3])
+    assert again.held_out == result.held_out
+
+
+def test_callbacks_hear_every_step(decoder: Decoder, samples: list[Sample], tmp_path: Path) -> None:
+    follower = Follower()
+    result = train(decoder, samples, tmp_path / "a", QUICK, follower)
+    assert follower.started == [(6, 0)]
+    assert [step.number for step in follower.steps] == [1, 2, 3, 4, 5, 6]
+    assert [step.loss for step in follower.steps] == result.losses
+    assert sum(step.tokens for step in follower.steps) == result.tokens
+    assert max(step.learning_rate for step in follower.steps) <= QUICK.learning_rate
+    assert follower.ended == [result]
+    assert result.tokens_per_second > 0
+
+
+def test_the_folder_says_what_it_was_made_from(
+    decoder: Decoder, samples: list[Sample], tmp_path: Path
+) -> None:
+    result = train(decoder, samples, tmp_path / "deep" / "a")
+    extra = read_extra(tmp_path / "deep" / "a")
+    assert extra["losses"] == result.losses
+    assert extra["train"]["rank"] == 4
+    assert extra["dataset_fingerprint"] == "data-print"
+    loaded = load_adapter(tmp_path / "deep" / "a")
+    assert (loaded.name, loaded.base_fingerprint) == ("reverse", "base-print")
+    for module, pair in result.adapter.pairs.items():
+        np.testing.assert_array_equal(pair.a, loaded.pairs[module].a)
+        assert pair.scale == loaded.pairs[module].scale == 2.0
+
+
+def test_a_finished_training_is_known_again(
+    decoder: Decoder, samples: list[Sample], tmp_path: Path
+) -> None:
+    folder = tmp_path / "a"
+    count = len(samples)
+    assert finished(folder, QUICK, ORIGIN, count) is None
+    result = train(decoder, samples, folder)
+    found = finished(folder, QUICK, ORIGIN, count)
+    assert found is not None
+    assert (found.losses, found.tokens, found.resumed) == (result.losses, result.tokens, 6)
+    assert found.loss_last == result.loss_last < result.loss_first == found.loss_first
+    for module, pair in found.adapter.pairs.items():
+        assert pair.b.tobytes() == result.adapter.pairs[module].b.tobytes()
+    other_base = dataclasses.replace(ORIGIN, base_fingerprint="other")
+    assert finished(folder, QUICK, other_base, count) is None
+    assert finished(folder, QUICK, ORIGIN, count + 1) is None
+    assert finished(folder, dataclasses.replace(QUICK, steps=7), ORIGIN, count) is None
+    assert finished(folder, dataclasses.replace(QUICK, checkpoint_every=1), ORIGIN, count)
+    (folder / WEIGHTS).unlink()
+    with pytest.raises(InputError, match=WEIGHTS):
+        finished(folder, QUICK, ORIGIN, count)
+
+
+def test_a_row_longer_than_a_batch_is_refused(decoder: Decoder, tmp_path: Path) -> None:
+    long = pico_samples("copy", 1)
+    config = dataclasses.replace(QUICK, batch_tokens=16)
+    with pytest.raises(InputError, match="a batch holds 16"):
+        train(decoder, long, tmp_path / "a", config)
+
+
+def test_the_formatter_of_these_tests_shares_a_prefix(samples: list[Sample]) -> None:
+    stream = BatchStream(samples, 0, 96)
+    prefix = next(stream).prefix_length
+    assert pico_formatter().tokenizer.decode(samples[0].ids[:prefix]).startswith("<|im_start|>user")
