@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 TOP, BOTTOM = 10, 3
 LOW_SURVIVAL = 0.8
+VERDICTS = {1: "helps", -1: "hurts", 0: "is unclear"}
+COMPARED = {1: "is better than", -1: "is worse than", 0: "cannot be told from"}
 
 
 def result(as_data: Any, as_json: bool, table: Callable[[], None]) -> None:
@@ -89,7 +91,7 @@ def ranking(found: Searched) -> None:
     worth = _table("dataset", "worth", "95 % interval", "it")
     for name, value in sorted(found.dataset_worth.items(), key=lambda item: -item[1].estimate):
         interval = f"{value.low:+.3f} to {value.high:+.3f}"
-        worth.add_row(name, f"{value.estimate:+.3f}", interval, value.verdict)
+        worth.add_row(name, f"{value.estimate:+.3f}", interval, VERDICTS[value.sign])
     print_table(worth)
     for warning in found.warnings:
         click.echo(f"Warning: {warning}", err=True)
@@ -106,6 +108,12 @@ def confirmed(found: Confirmation) -> None:
         table.add_row(each.label + mark, each.how, *cells, each.mixture.label)
     print_table(table)
     click.echo("* the winner, chosen by dev among the fine-tuned; test was not looked at before.")
+    for each, ahead in zip(found.confirmed, found.ahead or (), strict=False):
+        if each != found.winner:
+            click.echo(
+                f"On test the winner {COMPARED[ahead.sign]} {each.label} ({each.how}): "
+                f"{ahead.estimate:+.3f}, 95 % interval {ahead.low:+.3f} to {ahead.high:+.3f}"
+            )
 
 
 def exported(found: Exported) -> None:

@@ -19,7 +19,7 @@ from m2m.evaluate.temperature import best_sharpness, cross_entropy, least_cross_
 F64 = NDArray[np.float64]
 
 _LN2 = float(np.log(2.0))
-_REPLICATES = 1000
+REPLICATES = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,14 +149,19 @@ class Metric:
             return float("nan")
         if self.mean:
             return float(self.per_example(scores).std(ddof=1) / np.sqrt(n))
-        rng = rng or np.random.default_rng(0)
-        draws = rng.multinomial(n, np.full(n, 1 / n), size=_REPLICATES).astype(np.float64)
+        draws = resample(n, rng or np.random.default_rng(0))
         return float(self.value(scores, draws).std(ddof=1))
 
     def measure(self, scores: Scores, rng: np.random.Generator | None = None) -> dict[str, float]:
         """`{"value", "stderr"}` on all examples."""
         value = float(self.value(scores, None)[0])
         return {"value": value, "stderr": self.stderr(scores, rng)}
+
+
+def resample(examples: int, rng: np.random.Generator, replicates: int = REPLICATES) -> F64:
+    """Bootstrap weights (replicates, examples): how often each resample drew each example."""
+    share = np.full(examples, 1.0 / examples)
+    return rng.multinomial(examples, share, size=replicates).astype(np.float64)
 
 
 def _weights(scores: Scores, weights: F64 | None) -> F64:

@@ -20,7 +20,6 @@ from m2m.mix.mixture import Mixture
 
 Floats = NDArray[np.float64]
 CONFIDENCE = 0.95
-REPLICATES = 1000
 
 
 @dataclass(frozen=True)
@@ -32,11 +31,13 @@ class Interval:
     high: float
 
     @property
-    def verdict(self) -> str:
-        """ "helps", "hurts", or "unclear" where the interval holds zero."""
-        if self.low > 0:
-            return "helps"
-        return "hurts" if self.high < 0 else "unclear"
+    def sign(self) -> int:
+        """1 or -1 where the interval lies on that side of zero, 0 where it holds zero."""
+        return 1 if self.low > 0 else -1 if self.high < 0 else 0
+
+    def as_json(self) -> dict[str, Any]:
+        """`{"estimate", "ci95"}`."""
+        return {"estimate": self.estimate, "ci95": [self.low, self.high]}
 
 
 @dataclass(frozen=True)
@@ -58,19 +59,10 @@ class Ranked:
             "score": self.score,
             "stderr": self.stderr,
             "ci95": list(self.ci95),
-            "behind_best": {
-                "estimate": self.behind.estimate,
-                "ci95": [self.behind.low, self.behind.high],
-            },
+            "behind_best": self.behind.as_json(),
             "rank": self.rank,
             "tied_with_best": self.tied_with_best,
         }
-
-
-def resample(examples: int, rng: np.random.Generator, replicates: int = REPLICATES) -> Floats:
-    """Bootstrap weights (replicates, examples): how often each example is drawn."""
-    share = np.full(examples, 1.0 / examples)
-    return rng.multinomial(examples, share, size=replicates).astype(np.float64)
 
 
 def rank(
@@ -86,12 +78,9 @@ def rank(
     """
     sign = 1.0 if higher_is_better else -1.0
     order = np.argsort(-sign * points, kind="stable")
-    best = order[0]
-    behind = sign * (points[best] - points)
-    spread = sign * (replicates[best] - replicates)
+    behind = ahead(points, replicates, int(order[0]), higher_is_better)
     tied = _tied(sign * points, sign * replicates)
     low, high = _interval(replicates)
-    behind_low, behind_high = _interval(spread)
     errors = replicates.std(axis=1, ddof=1)
     return [
         Ranked(
@@ -100,11 +89,28 @@ def rank(
             score=float(points[i]),
             stderr=float(errors[i]),
             ci95=(float(low[i]), float(high[i])),
-            behind=Interval(float(behind[i]), float(behind_low[i]), float(behind_high[i])),
+            behind=behind[i],
             tied_with_best=bool(tied[i]),
         )
         for place, i in enumerate(order, start=1)
     ]
+
+
+def ahead(
+    points: Floats, replicates: Floats, index: int, higher_is_better: bool = True
+) -> list[Interval]:
+    """How far one of n is ahead of each, with paired 95 % intervals; of itself by nothing.
+
+    Args:
+        points: (n,) scores on all examples.
+        replicates: (n, R) scores on the same R resamples.
+        index: the one.
+        higher_is_better: the direction of the metric.
+    """
+    sign = 1.0 if higher_is_better else -1.0
+    low, high = _interval(sign * (replicates[index] - replicates))
+    estimates = sign * (points[index] - points)
+    return [Interval(*map(float, each)) for each in zip(estimates, low, high, strict=True)]
 
 
 def dataset_worth(

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from m2m.evaluate.metrics import Metric
+from m2m.evaluate.metrics import Metric, resample
 from m2m.mix.mixture import Mixture
-from m2m.mix.ranking import resample
 from m2m.mix.study import Trial
 
 Floats = NDArray[np.float64]

@@ -13,6 +13,7 @@ from m2m.evaluate.metrics import measure_all
 from m2m.formats.journal import Journal
 from m2m.mix.confirm import Contender, budget_steps, contenders, mixed_rows
 from m2m.mix.mixture import BASE, Mixture
+from m2m.mix.ranking import Interval, ahead
 from m2m.mix.standing import metric_name, standing, target_name
 from m2m.mix.study import Study, Trial
 from m2m.pipeline.inputs import Inputs
@@ -67,8 +68,14 @@ def confirm(
         ),
     ]
     wanted = aims(inputs)
-    winner = confirmed[2 + _best_on_dev(trials, inputs)]
-    return Confirmation(target_name(wanted), metric_name(wanted), confirmed, winner)
+    winner = 2 + _best_on_dev(trials, inputs)
+    return Confirmation(
+        target=target_name(wanted),
+        metric=metric_name(wanted),
+        confirmed=confirmed,
+        winner=confirmed[winner],
+        ahead=_ahead_on_test([base, best, *trials], winner, inputs),
+    )
 
 
 def _fine_tune(
@@ -125,3 +132,12 @@ def _best_on_dev(trials: Sequence[Trial], inputs: Inputs) -> int:
     wanted = [dataclasses.replace(aim, target=DEV + aim.target) for aim in aims(inputs)]
     found = standing(trials, wanted, inputs.recipe.search.seed)
     return int(np.argmax(found.points if found.higher_is_better else -found.points))
+
+
+def _ahead_on_test(trials: Sequence[Trial], winner: int, inputs: Inputs) -> list[Interval] | None:
+    """How far the winner is ahead of each trial on test, by paired resamples; None without test."""
+    wanted = [dataclasses.replace(aim, target=TEST + aim.target) for aim in aims(inputs)]
+    if any(aim.target not in trials[winner].scores for aim in wanted):
+        return None
+    found = standing(trials, wanted, inputs.recipe.search.seed)
+    return ahead(found.points, found.replicates, winner, found.higher_is_better)

@@ -62,10 +62,7 @@ class Searched:
             "seconds": round(self.seconds, 1),
             "base_score": self.base_score,
             "mixtures": [{**each.as_json(), "examples": self.examples} for each in self.ranking],
-            "dataset_worth": {
-                name: {"estimate": worth.estimate, "ci95": [worth.low, worth.high]}
-                for name, worth in self.dataset_worth.items()
-            },
+            "dataset_worth": {name: worth.as_json() for name, worth in self.dataset_worth.items()},
             "warnings": list(self.warnings),
         }
 
@@ -95,12 +92,18 @@ class Confirmed:
 
 @dataclass(frozen=True)
 class Confirmation:
-    """All confirmed models and the one chosen by dev among the fine-tuned."""
+    """All confirmed models and the one chosen by dev among the fine-tuned.
+
+    Attributes:
+        ahead: how far the winner is ahead of each of `confirmed` on test, by the recipe's metric
+            and on the same resamples; None where a target has no test set.
+    """
 
     target: str
     metric: str
     confirmed: Sequence[Confirmed]
     winner: Confirmed
+    ahead: Sequence[Interval] | None
 
     def as_json(self) -> dict[str, Any]:
         """The fields of `m2m confirm --json`."""
@@ -109,6 +112,7 @@ class Confirmation:
             "metric": self.metric,
             "confirmed": [each.as_json() for each in self.confirmed],
             "winner": self.winner.as_json(),
+            "winner_ahead_on_test": self.ahead and [each.as_json() for each in self.ahead],
         }
 
 

@@ -75,9 +75,11 @@ def open_scorer(
     fingerprints = {name: file_sha256(folder / WEIGHTS) for name, folder in adapters.items()}
     merger = merger_of(inputs, adapters)
     folder = scratch_folder(scratch, 2 * base.info.parameters)  # at most 16 bits a weight
-    with Surrogate(
-        base.gguf, file_type(recipe.quantize.type), folder, threads=threads(recipe)
-    ) as surrogate:
-        yield SurrogateScorer(merger, fingerprints, surrogate, evaluators, settings)
-    if folder != scratch:
-        shutil.rmtree(folder, ignore_errors=True)
+    try:
+        with Surrogate(
+            base.gguf, file_type(recipe.quantize.type), folder, threads=threads(recipe)
+        ) as surrogate:
+            yield SurrogateScorer(merger, fingerprints, surrogate, evaluators, settings)
+    finally:
+        if folder != scratch:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from m2m.evaluate.metrics import resample
 from m2m.mix.mixture import BASE, Mixture, subsets
-from m2m.mix.ranking import dataset_worth, rank, resample
+from m2m.mix.ranking import ahead, dataset_worth, rank
 
 NAMES = ("a", "b", "c")
 
@@ -66,6 +67,17 @@ def test_the_winner_is_tied_with_itself_also_without_any_spread() -> None:
     assert [each.tied_with_best for each in ranking] == [True, True, False]
 
 
+def test_ahead_is_paired_and_follows_the_direction() -> None:
+    noise = np.random.default_rng(4).normal(scale=5.0, size=200)
+    points, replicates = bootstrap(np.stack([noise + 1.0, noise, noise + 1.0]))
+    up = ahead(points, replicates, 0)
+    down = ahead(points, replicates, 1, higher_is_better=False)
+    assert [each.sign for each in up] == [0, 1, 0]
+    assert [each.sign for each in down] == [1, 0, 1]
+    assert up[1].estimate == pytest.approx(1.0)
+    assert up[1].high - up[1].low < 1e-9
+
+
 def test_worth_recovers_planted_effects_with_honest_intervals() -> None:
     rng = np.random.default_rng(3)
     effect = {"a": 0.5, "b": -0.3, "c": 0.0}
@@ -78,7 +90,7 @@ def test_worth_recovers_planted_effects_with_honest_intervals() -> None:
     for name, true in effect.items():
         assert worth[name].estimate == pytest.approx(true, abs=0.03)
         assert worth[name].low < worth[name].estimate < worth[name].high
-    assert [worth[name].verdict for name in NAMES] == ["helps", "hurts", "unclear"]
+    assert [worth[name].sign for name in NAMES] == [1, -1, 0]
 
 
 def test_subsets_are_all_there_once_and_sum_to_one() -> None:
