@@ -60,7 +60,7 @@ def adapters(trained: Sequence[Trained]) -> None:
             f"{each.tokens:,}",
             f"{each.loss_first:.3f}",
             f"{each.loss_last:.3f}",
-            f"{each.tokens_per_second:.0f}",
+            f"{each.tokens_per_second:.0f}" if each.tokens_per_second else "kept",
             str(each.path),
         )
     print_table(table)
