@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 import tracemalloc
@@ -17,9 +16,6 @@ import pytest
 from m2m.checkpoint import (
     BaseModel,
     find_model,
-    from_gguf_rows,
-    gguf_to_hf_name,
-    hf_to_gguf_name,
     import_model,
     list_models,
     remove_model,
@@ -38,7 +34,6 @@ from m2m.formats.gguf import (
 from m2m.formats.safetensors import SafetensorsFile
 from m2m.nn.decoder import Decoder
 from tests.tiny import (
-    TRAITS,
     gguf_name,
     gguf_rows,
     pico_config,
@@ -55,36 +50,6 @@ BF16, Q8_0 = GGMLQuantizationType.BF16, GGMLQuantizationType.Q8_0
 @pytest.fixture(scope="module")
 def pico(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pico_model(tmp_path_factory.mktemp("models"))
-
-
-def test_names_go_both_ways() -> None:
-    configs = [pico_config(tie=False, architecture=architecture) for architecture in TRAITS]
-    for name in {name for config in configs for name in config.weight_shapes()}:
-        assert hf_to_gguf_name(name) == gguf_name(name)
-        assert gguf_to_hf_name(gguf_name(name)) == name
-
-
-@pytest.mark.parametrize(
-    "name", ["model.layers.0.lm_head.weight", "model.norm", "blk.0.attn_q.weight", "", "x.weight"]
-)
-def test_names_of_no_tensor_are_refused(name: str) -> None:
-    with pytest.raises(InputError, match="none that m2m knows"):
-        hf_to_gguf_name(name)
-
-
-@pytest.mark.parametrize("columns", [(), (5,)], ids=["bias", "matrix"])
-def test_row_order_is_that_of_the_converter_and_is_undone(columns: tuple[int, ...]) -> None:
-    config = pico_config()
-    rng = np.random.default_rng(0)
-    for module, (rows, _) in config.linear_shapes().items():
-        name = f"{module}.weight"
-        array = rng.standard_normal((rows, *columns), np.float32)
-        permuted = to_gguf_rows(config, name, array)
-        np.testing.assert_array_equal(permuted, gguf_rows(config, name, array))
-        np.testing.assert_array_equal(from_gguf_rows(config, name, permuted), array)
-        assert (permuted is array) == (module[-6:-5] not in "qk")
-    other = dataclasses.replace(config, architecture="qwen2")
-    assert to_gguf_rows(other, "model.layers.0.self_attn.q_proj.weight", array) is array
 
 
 @pytest.mark.parametrize("tie", [True, False])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,8 @@ _BLOCKS = {
     "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
+    "pre_feedforward_layernorm": "ffn_norm",
+    "post_feedforward_layernorm": "post_ffw_norm",
 }
 _TOP = {
     "model.embed_tokens": "token_embd",
@@ -70,13 +73,27 @@ def pico_tokens() -> list[str]:
 # What makes a pico model one of another family.
 TRAITS: dict[str, dict[str, Any]] = {
     "llama": {},
+    "mistral": {"sliding_window": 8},
     "qwen2": {"attention_bias": True},
     "qwen3": {"qk_norm": True, "head_dim": 32},
+    "gemma3": {
+        "activation": "gelu_tanh",
+        "qk_norm": True,
+        "post_norms": True,
+        "norm_offset": 1.0,
+        "embedding_scale": 8.0,
+        "head_dim": 32,
+        "sliding_window": 6,
+        "layer_is_local": (True, False),
+        "local_rope_theta": 100.0,
+    },
 }
 
 
-def pico_config(*, tie: bool = True, layers: int = 2, architecture: str = "llama") -> DecoderConfig:
-    """A decoder of two layers, 64 wide, four heads over two K/V heads."""
+def pico_config(
+    *, tie: bool = True, layers: int = 2, architecture: str = "llama", **traits: Any
+) -> DecoderConfig:
+    """A decoder of two layers, 64 wide, four heads over two K/V heads; `traits` replace others."""
     sizes: dict[str, Any] = {
         "vocab_size": len(pico_tokens()),
         "hidden_size": 64,
@@ -90,7 +107,7 @@ def pico_config(*, tie: bool = True, layers: int = 2, architecture: str = "llama
         "tie_word_embeddings": tie,
         "max_position_embeddings": 512,
     }
-    return DecoderConfig(architecture=architecture, **sizes | TRAITS[architecture])
+    return DecoderConfig(architecture=architecture, **sizes | TRAITS[architecture] | traits)
 
 
 def pico_weights(seed: int = 0, config: DecoderConfig | None = None) -> dict[str, F32]:
@@ -100,8 +117,10 @@ def pico_weights(seed: int = 0, config: DecoderConfig | None = None) -> dict[str
     """
     rng = np.random.default_rng(seed)
     weights: dict[str, F32] = {}
-    for name, shape in (config or pico_config()).weight_shapes().items():
-        centre, spread = (1.0, 0.1) if "norm" in name else (0.0, shape[-1] ** -0.5)
+    config = config or pico_config()
+    gain = 1.0 - config.norm_offset
+    for name, shape in config.weight_shapes().items():
+        centre, spread = (gain, 0.1) if "norm" in name else (0.0, shape[-1] ** -0.5)
         values = centre + spread * rng.standard_normal(shape)
         weights[name] = values.astype(np.float16).astype(np.float32)
     return weights
@@ -110,6 +129,7 @@ def pico_weights(seed: int = 0, config: DecoderConfig | None = None) -> dict[str
 def pico_metadata(config: DecoderConfig) -> dict[str, GGUFValue]:
     """Key-values of a pico model's GGUF file, as convert_hf_to_gguf.py would order them."""
     string, number, family = GGUFValue.string, GGUFValue.uint32, config.architecture
+    family = "llama" if family == "mistral" else family
     tokens = pico_tokens()
     types = [3] * len(SPECIAL) + [1] * (len(tokens) - len(SPECIAL))  # CONTROL, NORMAL
     array = GGUFValue.array
@@ -143,22 +163,39 @@ def pico_metadata(config: DecoderConfig) -> dict[str, GGUFValue]:
         "tokenizer.ggml.padding_token_id": number(2),
         "tokenizer.chat_template": string(CHATML),
         "general.quantization_version": number(2),
-    }
+    } | {f"{family}.{key}": value for key, value in _family_keys(config).items()}
 
 
-def gguf_name(name: str) -> str:
+def _family_keys(config: DecoderConfig) -> dict[str, GGUFValue]:
+    number, real = GGUFValue.uint32, GGUFValue.float32
+    keys: dict[str, GGUFValue] = {}
+    if config.sliding_window:
+        keys["attention.sliding_window"] = number(config.sliding_window)
+    if config.layer_is_local:
+        period = config.layer_is_local.index(False) + 1
+        keys["attention.sliding_window_pattern"] = number(period)
+        keys["rope.freq_base_swa"] = real(config.local_rope_theta or 0.0)
+    if config.rope_scaling and config.rope_scaling.kind == "linear":
+        keys["rope.scaling.type"] = GGUFValue.string("linear")
+        keys["rope.scaling.factor"] = real(config.rope_scaling.factor)
+    return keys
+
+
+def gguf_name(name: str, config: DecoderConfig | None = None) -> str:
     """HF -> GGUF tensor name, written apart from m2m.checkpoint so that it can check it."""
     module, _, kind = name.rpartition(".")
     if module in _TOP:
         return f"{_TOP[module]}.{kind}"
     layer, part = module.removeprefix("model.layers.").split(".", 1)
+    if config and config.post_norms and part == "post_attention_layernorm":
+        return f"blk.{layer}.post_attention_norm.{kind}"
     return f"blk.{layer}.{_BLOCKS[part]}.{kind}"
 
 
 def gguf_rows(config: DecoderConfig, name: str, array: F32) -> F32:
     """LlamaModel.permute of convert_hf_to_gguf.py: halves of a head's rows -> pairs of rows."""
     heads = {"q_proj": config.num_heads, "k_proj": config.num_kv_heads}.get(name.split(".")[-2])
-    if heads is None or config.architecture != "llama":
+    if heads is None or config.architecture not in ("llama", "mistral"):
         return array
     split = array.reshape(heads, 2, array.shape[0] // heads // 2, *array.shape[1:])
     return np.ascontiguousarray(split.swapaxes(1, 2).reshape(array.shape))
@@ -179,14 +216,46 @@ def pico_gguf(
     `metadata` replaces or adds key-values.
     """
     config = pico_config(tie=tie, layers=layers, architecture=architecture)
-    weights = pico_weights(seed, config)
+    return write_pico_gguf(path, config, seed, type=type, metadata=metadata)
+
+
+def write_pico_gguf(
+    path: Path,
+    config: DecoderConfig,
+    seed: int = 0,
+    *,
+    type: GGMLQuantizationType = GGMLQuantizationType.F32,
+    metadata: dict[str, GGUFValue] | None = None,
+) -> Path:
+    """Write the pico model of this config as GGUF; see `pico_gguf`."""
     specs, data = [], []
-    for name, array in weights.items():
+    for name, array in pico_weights(seed, config).items():
         kept = GGMLQuantizationType.F32 if array.ndim == 1 else type
-        specs.append(GGUFTensorSpec(gguf_name(name), array.shape, kept))
-        data.append(encode(gguf_rows(config, name, array), kept))
+        shifted = array + np.float32(config.norm_offset) if "norm" in name else array
+        specs.append(GGUFTensorSpec(gguf_name(name, config), array.shape, kept))
+        data.append(encode(gguf_rows(config, name, shifted), kept))
+    if config.rope_scaling and config.rope_scaling.kind == "llama3":
+        factors = llama3_factors(config)
+        f32 = GGMLQuantizationType.F32
+        specs.append(GGUFTensorSpec("rope_freqs.weight", factors.shape, f32))
+        data.append(encode(factors, f32))
     write_gguf(path, pico_metadata(config) | (metadata or {}), specs, data)
     return path
+
+
+def llama3_factors(config: DecoderConfig) -> F32:
+    """LlamaModel.generate_extra_tensors of convert_hf_to_gguf.py, frequency by frequency."""
+    scaling = config.rope_scaling
+    assert scaling is not None
+    low, high = scaling.low_freq_factor, scaling.high_freq_factor
+    factors = []
+    for index in range(0, config.head_dim, 2):
+        length = 2 * math.pi * config.rope_theta ** (index / config.head_dim)
+        turns = scaling.original_max_position_embeddings / length
+        smooth = (turns - low) / (high - low)
+        blend = 1 / ((1 - smooth) / scaling.factor + smooth)
+        factors.append(1.0 if turns > high else scaling.factor if turns < low else blend)
+    return np.array(factors, np.float32)
 
 
 def pico_model(folder: Path, seed: int = 0, *, name: str = "pico") -> Path:

@@ -1,4 +1,4 @@
-"""Base models: a GGUF file becomes a folder of config, tensors, tokenizer and pattern file."""
+"""Base models: a GGUF file or HF folder becomes one of config, tensors, tokenizer and pattern."""
 
 from m2m.checkpoint.importer import import_model
 from m2m.checkpoint.model import BaseModel, ModelInfo, find_model, list_models, remove_model

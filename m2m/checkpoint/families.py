@@ -1,4 +1,4 @@
-"""The model families that m2m knows, and their sizes in GGUF metadata and in config.json.
+"""The model families that m2m knows, and the sizes that their files name, each in its own way.
 
 A new family is one row of FAMILIES; what its layers do differently are traits of DecoderConfig.
 """
@@ -7,14 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from m2m.errors import InputError, Problems
-from m2m.formats.gguf import GGUFFile
-from m2m.formats.records import read_object
 from m2m.nn.config import DecoderConfig
 
 
@@ -23,147 +20,93 @@ class Family:
     """One row of the table.
 
     Attributes:
-        architecture: `general.architecture` in GGUF, `DecoderConfig.architecture` here.
-        model_type: `model_type` of config.json.
+        name: `DecoderConfig.architecture`.
+        model_types: `model_type` of config.json; the first is written.
         hf_class: `architectures[0]` of config.json.
+        gguf: `general.architecture`, where it is not `name`.
+        window: which layers look through `sliding_window`; "some": all but every n-th.
+        scaled_embeddings: embeddings are multiplied by the root of their width.
         traits: what DecoderConfig is told beside the sizes.
+        defaults: what transformers takes where config.json says nothing.
     """
 
-    architecture: str
-    model_type: str
+    name: str
+    model_types: tuple[str, ...]
     hf_class: str
+    gguf: str = ""
+    window: Literal["none", "all", "some"] = "none"
+    scaled_embeddings: bool = False
     traits: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def architecture(self) -> str:
+        """`general.architecture` in GGUF."""
+        return self.gguf or self.name
 
 
-# A family is listed once nn.decoder computes its traits: a test compares each with llama.cpp.
-# Mistral's GGUF files call themselves "llama" and are Llama in all that m2m computes.
+# A family is listed once nn.decoder computes its traits: tests compare each with llama.cpp and
+# transformers. llama.cpp knows Mistral as "llama" and does not apply its window.
 FAMILIES = {
-    family.architecture: family for family in (Family("llama", "llama", "LlamaForCausalLM"),)
+    family.name: family
+    for family in (
+        Family("llama", ("llama",), "LlamaForCausalLM"),
+        Family(
+            "mistral",
+            ("mistral",),
+            "MistralForCausalLM",
+            gguf="llama",
+            window="all",
+            defaults={"sliding_window": 4096},  # MistralConfig
+        ),
+        Family("qwen2", ("qwen2",), "Qwen2ForCausalLM", traits={"attention_bias": True}),
+        Family("qwen3", ("qwen3",), "Qwen3ForCausalLM", traits={"qk_norm": True}),
+        Family(
+            "gemma3",
+            ("gemma3_text", "gemma3"),
+            "Gemma3ForCausalLM",
+            window="some",
+            scaled_embeddings=True,
+            traits={
+                "activation": "gelu_tanh",
+                "qk_norm": True,
+                "post_norms": True,
+                "norm_offset": 1.0,
+            },
+            defaults={  # Gemma3TextConfig; the files of the larger models rely on them
+                "vocab_size": 262208,
+                "num_attention_heads": 8,
+                "num_key_value_heads": 4,
+                "head_dim": 256,
+                "max_position_embeddings": 131072,
+                "rms_norm_eps": 1e-6,
+                "rope_theta": 1e6,
+                "query_pre_attn_scalar": 256,
+                "tie_word_embeddings": True,
+            },
+        ),
+    )
 }
-_BY_MODEL_TYPE = {family.model_type: family for family in FAMILIES.values()}
+
+# The sizes of a model: in DecoderConfig, in config.json, in GGUF after the architecture's name.
+SIZES = (
+    ("hidden_size", "hidden_size", "embedding_length"),
+    ("intermediate_size", "intermediate_size", "feed_forward_length"),
+    ("num_layers", "num_hidden_layers", "block_count"),
+    ("num_heads", "num_attention_heads", "attention.head_count"),
+    ("num_kv_heads", "num_key_value_heads", "attention.head_count_kv"),
+    ("head_dim", "head_dim", "attention.key_length"),
+    ("max_position_embeddings", "max_position_embeddings", "context_length"),
+)
+JSON, GGUF = 1, 2  # columns of SIZES
+PERIOD = 6  # every 6th layer is global where a file does not say (gemma3.cpp, Gemma3TextConfig)
+LOCAL_THETA = 10000.0  # rotary base of local layers, likewise
 _LIMIT = 1 << 31  # no size of a model that fits any machine comes near it
+_MOST_LAYERS = 10_000
 
 
-def config_from_gguf(file: GGUFFile) -> DecoderConfig:
-    """Read the sizes of a model from its GGUF metadata and check its tensors against them.
-
-    Raises:
-        InputError: an architecture or trait that m2m does not have, or sizes that do not fit.
-    """
-    family = _known(file.value("general.architecture"), FAMILIES, f"{file.path}: architecture")
-    problems = Problems()
-    keys = _Keys(lambda key: file.value(f"{family.architecture}.{key}"), problems)
-    _refuse_traits(file, keys)
-    embedding = file.tensors.get("token_embd.weight")
-    hidden, heads = keys.size("embedding_length"), keys.size("attention.head_count")
-    sizes = {
-        "vocab_size": embedding.shape[0] if embedding else 0,
-        "hidden_size": hidden,
-        "intermediate_size": keys.size("feed_forward_length"),
-        "num_layers": keys.size("block_count", at_most=len(file.tensors)),
-        "num_heads": heads,
-        "num_kv_heads": keys.size("attention.head_count_kv", default=heads),
-        "head_dim": keys.size("attention.key_length", default=hidden // max(1, heads)),
-        "max_position_embeddings": keys.size("context_length"),
-    }
-    epsilon = keys.number("attention.layer_norm_rms_epsilon")
-    theta = keys.number("rope.freq_base", default=10000.0)  # llama.cpp's own default
-    if keys.size("rope.dimension_count", default=sizes["head_dim"]) != sizes["head_dim"]:
-        problems.add(f"rope.dimension_count is not head_dim ({sizes['head_dim']})")
-    problems.raise_if_any(InputError, f"{file.path}: {family.architecture} metadata")
-    tied = "output.weight" not in file.tensors
-    return _config(str(file.path), family, sizes, (epsilon, theta), tied)
-
-
-def _refuse_traits(file: GGUFFile, keys: _Keys) -> None:
-    scaling = keys.get("rope.scaling.type")
-    if scaling not in (None, "none") or "rope_freqs.weight" in file.tensors:
-        keys.problems.add("has scaled rotary frequencies, which m2m does not compute yet")
-    if keys.get("expert_count"):
-        keys.problems.add("is a mixture of experts, which m2m does not compute")
-    if (file.value("split.count") or 1) != 1:
-        keys.problems.add("is one part of a split model: join the parts with llama-gguf-split")
-
-
-def config_from_json(path: Path) -> DecoderConfig:
-    """Read the sizes of a model from its config.json.
-
-    Raises:
-        InputError: unreadable, of an unknown family, or with sizes missing or out of range.
-    """
-    data = read_object(path)
-    family = _known(data.get("model_type"), _BY_MODEL_TYPE, f"{path}: model_type")
-    problems = Problems()
-    keys = _Keys(data.get, problems)
-    hidden, heads = keys.size("hidden_size"), keys.size("num_attention_heads")
-    sizes = {
-        "vocab_size": keys.size("vocab_size"),
-        "hidden_size": hidden,
-        "intermediate_size": keys.size("intermediate_size"),
-        "num_layers": keys.size("num_hidden_layers", at_most=10_000),
-        "num_heads": heads,
-        "num_kv_heads": keys.size("num_key_value_heads", default=heads),
-        "head_dim": keys.size("head_dim", default=hidden // max(1, heads)),
-        "max_position_embeddings": keys.size("max_position_embeddings"),
-    }
-    epsilon = keys.number("rms_norm_eps")
-    theta = keys.number("rope_theta", default=10000.0)
-    if keys.get("rope_scaling"):
-        problems.add("rope_scaling is set, which m2m does not compute yet")
-    problems.raise_if_any(InputError, f"{path}")
-    tied = bool(data.get("tie_word_embeddings", False))
-    return _config(str(path), family, sizes, (epsilon, theta), tied)
-
-
-def config_to_json(config: DecoderConfig, dtype: str, token_ids: Mapping[str, int]) -> Any:
-    """Return the content of config.json as transformers reads it.
-
-    Args:
-        config: the sizes.
-        dtype: "float16" or "bfloat16".
-        token_ids: "bos_token_id" and the like, where the tokenizer has them.
-    """
-    family = FAMILIES[config.architecture]
-    return {
-        "architectures": [family.hf_class],
-        "model_type": family.model_type,
-        "vocab_size": config.vocab_size,
-        "hidden_size": config.hidden_size,
-        "intermediate_size": config.intermediate_size,
-        "num_hidden_layers": config.num_layers,
-        "num_attention_heads": config.num_heads,
-        "num_key_value_heads": config.num_kv_heads,
-        "head_dim": config.head_dim,
-        "hidden_act": "silu",
-        "attention_bias": config.attention_bias,
-        "mlp_bias": False,
-        "rms_norm_eps": config.rms_norm_eps,
-        "rope_theta": config.rope_theta,
-        "rope_scaling": None,
-        "max_position_embeddings": config.max_position_embeddings,
-        "tie_word_embeddings": config.tie_word_embeddings,
-        "torch_dtype": dtype,
-        **token_ids,
-    }
-
-
-def _config(
-    where: str, family: Family, sizes: Mapping[str, Any], reals: tuple[float, float], tied: bool
-) -> DecoderConfig:
-    try:
-        return DecoderConfig(
-            architecture=family.architecture,
-            rms_norm_eps=reals[0],
-            rope_theta=reals[1],
-            tie_word_embeddings=tied,
-            **sizes,
-            **family.traits,
-        )
-    except ValueError as error:
-        raise InputError(f"{where}: {error}") from error
-
-
-def _known(name: Any, table: Mapping[str, Family], what: str) -> Family:
+def family_of(name: Any, table: Mapping[str, Family], what: str) -> Family:
+    """Look a family up; InputError that lists the known ones where there is none."""
     if isinstance(name, str) and name in table:
         return table[name]
     raise InputError(
@@ -171,8 +114,19 @@ def _known(name: Any, table: Mapping[str, Family], what: str) -> Family:
     )
 
 
+def local_layers(layers: int, period: int) -> tuple[bool, ...]:
+    """One flag a layer: all but every `period`-th are local (0: all of them)."""
+    return tuple(period == 0 or (layer + 1) % period != 0 for layer in range(layers))
+
+
+def period_of(flags: tuple[bool, ...]) -> int | None:
+    """The inverse of `local_layers`; None where the flags follow no period."""
+    period = flags.index(False) + 1 if False in flags else 0
+    return period if flags == local_layers(len(flags), period) else None
+
+
 @dataclass
-class _Keys:
+class Keys:
     """Typed look-ups that note every missing or impossible value."""
 
     get: Callable[[str], Any]
@@ -195,3 +149,32 @@ class _Keys:
             return float(str(np.float32(value)))
         self.problems.add(f"{key} is {value!r}, expected a positive number")
         return 1.0
+
+    def sizes(self, column: int) -> dict[str, int]:
+        """All SIZES, by their names in DecoderConfig."""
+        found: dict[str, int] = {}
+        for row in SIZES:
+            name, most = row[0], _MOST_LAYERS if row[0] == "num_layers" else _LIMIT
+            default = None
+            if name == "num_kv_heads":
+                default = found["num_heads"]
+            elif name == "head_dim":
+                default = found["hidden_size"] // found["num_heads"]
+            found[name] = self.size(row[column], default=default, at_most=most)
+        return found
+
+
+def build_config(
+    where: str, family: Family, problems: Problems, values: Mapping[str, Any]
+) -> DecoderConfig:
+    """Join what a file says with the family's traits.
+
+    Raises:
+        InputError: `problems` is not empty, or the sizes do not fit one another.
+    """
+    problems.raise_if_any(InputError, where)
+    derived = {"embedding_scale": values["hidden_size"] ** 0.5} if family.scaled_embeddings else {}
+    try:
+        return DecoderConfig(architecture=family.name, **family.traits, **derived, **values)
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from error

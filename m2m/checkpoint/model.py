@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from m2m.checkpoint.families import config_from_json
+from m2m.checkpoint.hf_config import config_from_json
 from m2m.errors import InputError, Problems
 from m2m.formats.atomic import remove_folder, write_json
 from m2m.formats.gguf import GGUFFile
@@ -36,14 +36,14 @@ class ModelInfo:
     Attributes:
         name: its name, and that of its folder.
         path: its folder.
-        architecture: "llama", ...
+        architecture: "llama", ... (`FAMILIES`).
         parameters: number of weights.
         dtype: type of its matrices, "F16" or "BF16"; norms are F32.
         bytes: size of the folder's files.
         licence: as given or as the source said; None where nobody said.
-        source: file name that it was imported from.
-        source_sha256: hash of that file.
-        source_types: ggml types that it had there, such as ["F32", "Q4_1", "Q8_0"].
+        source: name of the file or folder that it was imported from.
+        source_sha256: hash of that file; of several, the hash of their hashes.
+        source_types: types that its tensors had there, such as ["F32", "Q4_1", "Q8_0"].
     """
 
     name: str
@@ -108,7 +108,7 @@ class BaseModel:
         if not (folder / INFO).is_file():
             raise InputError(
                 f"{folder}: is no m2m model (no {INFO})",
-                "import one with `m2m models add FILE.gguf`",
+                "import one with `m2m models add SOURCE`",
             )
         return cls(folder)
 
@@ -217,9 +217,7 @@ def find_model(name_or_path: str, search: Sequence[Path]) -> BaseModel:
     known = sorted({info.name for root in search for info in list_models(root)})
     raise InputError(
         f"found no model {name_or_path!r} under {', '.join(map(str, search)) or 'any folder'}",
-        f"models here: {', '.join(known)}"
-        if known
-        else "import one with `m2m models add FILE.gguf`",
+        f"models here: {', '.join(known)}" if known else "import one with `m2m models add SOURCE`",
     )
 
 

@@ -1,7 +1,7 @@
-"""Hugging Face's tensors <-> llama.cpp's: names, and the row order of q and k.
+"""Hugging Face's tensors <-> llama.cpp's: names, the row order of q and k, and Gemma's norms.
 
 Names: gguf-py/gguf/tensor_mapping.py. Row order: LlamaModel.permute of convert_hf_to_gguf.py.
-Nothing outside this border knows that the row orders differ.
+Nothing outside this border knows that the two differ.
 """
 
 from __future__ import annotations
@@ -12,12 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from m2m.checkpoint.families import FAMILIES
 from m2m.errors import InputError
 from m2m.nn.config import DecoderConfig
+
+ROPE_FACTORS = "rope_freqs.weight"  # in GGUF; config.json holds what it is computed from
 
 _TOP = {
     "model.embed_tokens": "token_embd",
     "model.norm": "output_norm",
+    "model.rotary_emb": "rope_freqs",  # transformers computes it and stores no such tensor
     "lm_head": "output",
 }
 _BLOCK = {
@@ -33,8 +37,12 @@ _BLOCK = {
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
 }
-_TOP_BACK = {value: key for key, value in _TOP.items()}
-_BLOCK_BACK = {value: key for key, value in _BLOCK.items()}
+# With a norm after attention too, "post attention" is that one and no longer the MLP's.
+_POST_NORMS = {
+    "post_attention_layernorm": "post_attention_norm",
+    "pre_feedforward_layernorm": "ffn_norm",
+    "post_feedforward_layernorm": "post_ffw_norm",
+}
 _HF = re.compile(r"(?:model\.layers\.(?P<layer>\d+)\.)?(?P<module>[\w.]+)\.(?P<kind>weight|bias)")
 _GGUF = re.compile(r"(?:blk\.(?P<layer>\d+)\.)?(?P<module>\w+)\.(?P<kind>weight|bias)")
 
@@ -42,22 +50,39 @@ _GGUF = re.compile(r"(?:blk\.(?P<layer>\d+)\.)?(?P<module>\w+)\.(?P<kind>weight|
 _PERMUTED = frozenset({"llama"})
 
 
-def hf_to_gguf_name(name: str) -> str:
+def hf_to_gguf_name(name: str, config: DecoderConfig | None = None) -> str:
     """Rename as in "model.layers.0.self_attn.q_proj.weight" to "blk.0.attn_q.weight".
+
+    Args:
+        name: the tensor's HF name.
+        config: needed for the norms of a model with `post_norms`.
 
     Raises:
         InputError: llama.cpp has no such tensor.
     """
-    return _renamed(name, _HF, "blk", _TOP, _BLOCK)
+    return _renamed(name, _HF, "blk", _TOP, _block(config))
 
 
-def gguf_to_hf_name(name: str) -> str:
+def gguf_to_hf_name(name: str, config: DecoderConfig | None = None) -> str:
     """Rename as in "blk.0.attn_q.weight" to "model.layers.0.self_attn.q_proj.weight".
+
+    Args:
+        name: the tensor's GGUF name.
+        config: needed for `ffn_norm`, which is another norm in a model with `post_norms`.
 
     Raises:
         InputError: Hugging Face's models have no such tensor.
     """
-    return _renamed(name, _GGUF, "model.layers", _TOP_BACK, _BLOCK_BACK)
+    block = _inverse(_POST_NORMS) | _inverse(_block(config))
+    return _renamed(name, _GGUF, "model.layers", _inverse(_TOP), block)
+
+
+def _inverse(names: dict[str, str]) -> dict[str, str]:
+    return {new: old for old, new in names.items()}
+
+
+def _block(config: DecoderConfig | None) -> dict[str, str]:
+    return _BLOCK | _POST_NORMS if config is not None and config.post_norms else _BLOCK
 
 
 def _renamed(
@@ -71,6 +96,11 @@ def _renamed(
             begin = "" if layer is None else f"{prefix}.{layer}."
             return f"{begin}{module}.{match['kind']}"
     raise InputError(f"tensor {name!r} is none that m2m knows")
+
+
+def norm_shift(config: DecoderConfig, name: str) -> float:
+    """What GGUF has added to an HF tensor: Gemma's norms are stored less 1 (Gemma3RMSNorm)."""
+    return config.norm_offset if name.endswith("norm.weight") else 0.0
 
 
 def to_gguf_rows(config: DecoderConfig, name: str, array: NDArray[Any]) -> NDArray[Any]:
@@ -95,7 +125,7 @@ def from_gguf_rows(config: DecoderConfig, name: str, array: NDArray[Any]) -> NDA
 
 
 def _permuted_heads(config: DecoderConfig, name: str) -> int | None:
-    if config.architecture not in _PERMUTED:
+    if FAMILIES[config.architecture].architecture not in _PERMUTED:
         return None
     module = name.removesuffix(".weight").removesuffix(".bias").rpartition(".")[2]
     return {"q_proj": config.num_heads, "k_proj": config.num_kv_heads}.get(module)

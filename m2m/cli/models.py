@@ -41,11 +41,15 @@ def add(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Import SOURCE, a GGUF file, or the word `starter` for the model in models/starter.toml.
+    """Import SOURCE: a GGUF file (of a split model any part), a Hugging Face folder, or `starter`.
+
+    `starter` is the model that models/starter.toml describes. Llama, Mistral, Qwen2, Qwen3 and
+    Gemma 3 models are known, and those that are made like them.
 
     \b
     Example:  m2m models add starter
               m2m models add ~/Downloads/Qwen2.5-0.5B.gguf --name qwen
+              m2m models add /media/usb/gemma-3-270m
     """
     from m2m.checkpoint import import_model, list_models
     from m2m.cli import show

@@ -31,7 +31,7 @@ from m2m.formats.gguf_header import (
     placed_tensors,
     plan_gguf,
 )
-from m2m.formats.mapped import map_file
+from m2m.formats.mapped import map_file, release
 
 __all__ = [
     "GGMLQuantizationType",
@@ -85,14 +85,16 @@ class GGUFFile:
         Raises:
             InputError: there is no such tensor, or its type cannot be read.
         """
-        tensor = self._tensor(name)
+        tensor, raw = self._tensor(name), self.raw(name)
         try:
-            return dequantize(self.raw(name), tensor.type, tensor.shape)
+            return dequantize(raw, tensor.type, tensor.shape)
         except NotImplementedError as error:
             raise InputError(
                 f"{self.path}: tensor {name} has type {tensor.type.name}, which m2m cannot read",
                 "use an F16, BF16, Q8_0, K-quant or Q4/Q5 version of the model",
             ) from error
+        finally:
+            release(raw)
 
     def _tensor(self, name: str) -> GGUFTensor:
         try:
@@ -137,4 +139,5 @@ def write_gguf(
                 raise ValueError(f"{spec.name}: got {array.nbytes} bytes, expected {expected}")
             file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
             file.write(bytes(end - offsets[spec.name] - expected))
+            release(array)
     return offsets

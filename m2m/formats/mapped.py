@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from m2m.errors import InputError
+
+# Bytes of a view that is worth giving back: smaller ones come again soon, and each page that does
+# costs a fault.
+_LARGE = 4 << 20
 
 
 def map_file(path: Path, kind: str, least: int) -> NDArray[np.uint8]:
@@ -25,3 +31,23 @@ def map_file(path: Path, kind: str, least: int) -> NDArray[np.uint8]:
         return np.memmap(path, np.uint8, mode="r").view(np.ndarray)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def release(view: NDArray[Any]) -> None:
+    """Take the pages of a large contiguous view of a mapped file out of this process's memory.
+
+    They stay in the system's cache, or on the disk, and are there again when they are touched. So
+    whoever walks through a file holds one tensor of it, not all. Does nothing to other arrays, and
+    where the system has no such call.
+    """
+    owner: Any = view
+    while isinstance(owner, np.ndarray) and not isinstance(owner.base, mmap.mmap):
+        owner = owner.base
+    # The pages of a private map ("c") hold changes that are nowhere else.
+    if view.nbytes < _LARGE or not isinstance(owner, np.memmap) or owner.mode == "c":
+        return
+    pages: Any = owner.base
+    if hasattr(pages, "madvise"):
+        start = view.ctypes.data - np.frombuffer(pages, np.uint8).ctypes.data
+        first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
+        pages.madvise(mmap.MADV_DONTNEED, first, start + view.nbytes - first)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from m2m.errors import InputError
 from m2m.formats.atomic import atomic_file
 from m2m.formats.half import bf16_to_f32, f32_to_bf16, f32_to_f16, overflows_f16
-from m2m.formats.mapped import map_file
+from m2m.formats.mapped import map_file, release
 
 _HEADER_LIMIT = 100_000_000  # bytes; MAX_HEADER_SIZE in safetensors' tensor.rs
 _METADATA = "__metadata__"
@@ -113,7 +113,9 @@ class SafetensorsFile:
         if dtype not in _FLOATS:
             raise InputError(f"{self.path}: tensor {name} is {dtype}, expected floats")
         raw = self.raw(name)
-        return bf16_to_f32(raw) if dtype == "BF16" else raw.astype(np.float32)
+        array = bf16_to_f32(raw) if dtype == "BF16" else raw.astype(np.float32)
+        release(raw)
+        return array
 
     def _entry(self, name: str) -> _Entry:
         try:
@@ -205,6 +207,7 @@ def write_safetensors(
             if array.shape != spec.shape:
                 raise ValueError(f"{spec.name}: got shape {array.shape}, expected {spec.shape}")
             file.write(_packed(spec, array).reshape(-1).view(np.uint8).data)
+            release(array)
 
 
 def _packed_header(specs: Sequence[TensorSpec], metadata: Mapping[str, str] | None) -> bytes:

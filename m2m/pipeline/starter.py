@@ -1,4 +1,4 @@
-"""What `m2m models add` is given: a file, or the starter that models/starter.toml describes."""
+"""What `m2m models add` is given: a path, or the starter that models/starter.toml describes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from m2m.checkpoint.model import file_sha256
 from m2m.errors import InputError
 
 FETCH = "fetch it with `scripts/fetch-starter`"
+_PART = r"-\d{5}-of-\d{5}$"  # of a GGUF model that is split into files
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A file to import, under which name, and the sha256 it must have."""
+    """A file or folder to import, under which name, and the sha256 the file must have."""
 
     path: Path
     name: str
@@ -35,20 +36,23 @@ def locate(source: str, root: Path, name: str | None, licence: str | None) -> Mo
     """Find what `source` means.
 
     Args:
-        source: the path of a file, or "starter".
+        source: the path of a file or folder, or "starter".
         root: the folder of models, which has `starter.toml`.
         name: the user's choice of a name, if any.
         licence: the user's word on the licence, if any.
 
     Raises:
-        InputError: there is no such file.
+        InputError: there is no such path.
     """
     if source == "starter":
         return _starter(root, name)
     path = Path(source)
     if not path.exists():
-        raise InputError(f"there is no file {path}", "give a GGUF file, or `starter`")
-    plain = re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower()).strip("-._") or "model"
+        raise InputError(
+            f"there is no file {path}", "give a GGUF file, a Hugging Face folder, or `starter`"
+        )
+    called = path.resolve().name if path.is_dir() else re.sub(_PART, "", path.stem)
+    plain = re.sub(r"[^a-z0-9._-]+", "-", called.lower()).strip("-._") or "model"
     return ModelSource(path, name or plain, licence)
 
 

@@ -6,60 +6,19 @@ and an answer are tokenised separately, never across their border.
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
-
-import jinja2
-from jinja2.exceptions import SecurityError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from typing import Any
 
 from m2m.errors import InputError
-from m2m.tokenizer.bpe import Tokenizer
+from m2m.tokenizer.sandbox import COMPILE_ERRORS, RENDER_ERRORS, Sandbox
+from m2m.tokenizer.tokenizer import Tokenizer
 
 Message = Mapping[str, Any]
 
-_MAX_RENDERED = 16 * 2**20  # characters; a template from a stranger's file must not fill the memory
-
-# Templates that print today's date would give other tokens every day. This is the date that
-# Llama 3's template falls back to where no clock is offered.
-_TODAY = datetime.date(2024, 7, 26)
-
-# What an expression of a template may raise when it does not fit the messages.
-_TEMPLATE_ERRORS = (
-    jinja2.TemplateError,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
-
-
-class _Environment(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox with a limit on what `*` and `**` may build."""
-
-    intercepted_binops = frozenset(["*", "**"])
-
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        """Evaluate `left * right` or `left ** right`, or refuse."""
-        sizes = [len(side) if hasattr(side, "__len__") else abs(side) for side in (left, right)]
-        if operator == "**" or sizes[0] * sizes[1] > _MAX_RENDERED:
-            raise SecurityError(f"a chat template may not compute such a large {operator!r}")
-        return left * right
-
-
-def _raise(message: str) -> NoReturn:
-    raise jinja2.TemplateError(message)
-
-
-def _to_json(value: Any, indent: int | None = None) -> str:
-    """Jinja's own `tojson` escapes for HTML; chat templates expect plain JSON."""
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+_MARK = "\N{SECTION SIGN}"
 
 
 class ChatTemplate:
@@ -78,17 +37,14 @@ class ChatTemplate:
         self.source = source
         self.bos = bos
         self.eos = eos
-        environment = _Environment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-        )
-        environment.filters["tojson"] = _to_json
-        environment.globals["raise_exception"] = _raise
-        environment.globals["strftime_now"] = _TODAY.strftime
+        self._sandbox = Sandbox()
         try:
-            self._template = environment.from_string(source)
-        except jinja2.TemplateSyntaxError as error:
+            self._template = self._sandbox.from_string(source)
+        except COMPILE_ERRORS as error:
+            line = getattr(error, "lineno", None)
+            place = f"line {line}: " if line else ""
             raise InputError(
-                f"the model's chat template is not valid Jinja: line {error.lineno}: {error}",
+                f"the model's chat template is not valid Jinja: {place}{error}",
                 'set template = "plain" in [base] to do without it',
             ) from error
 
@@ -101,29 +57,23 @@ class ChatTemplate:
         """The text of a conversation.
 
         Raises:
-            InputError: the template refuses these messages, or its text grows beyond 16 MiB.
+            InputError: the template refuses these messages, or it does not come to an end.
         """
-        pieces: list[str] = []
-        size = 0
         try:
-            for piece in self._template.generate(
+            return self._sandbox.render(
+                self._template,
                 messages=[dict(message) for message in messages],
                 add_generation_prompt=add_generation_prompt,
                 tools=tools,
                 bos_token=self.bos,
                 eos_token=self.eos,
-            ):
-                pieces.append(piece)
-                size += len(piece)
-                if size > _MAX_RENDERED:
-                    raise SecurityError("the rendered text is longer than 16 MiB")
-        except _TEMPLATE_ERRORS as error:
+            )
+        except RENDER_ERRORS as error:
             roles = ", ".join(str(message.get("role")) for message in messages)
             raise InputError(
                 f"the model's chat template refuses a conversation of {roles}: {error}",
                 'mend the row, or set template = "plain" in [base]',
             ) from error
-        return "".join(pieces)
 
 
 @dataclass(frozen=True)
@@ -146,7 +96,11 @@ class Formatter:
         self.tokenizer = tokenizer
         self.template = template
         self._ends = [tokenizer.tokens[i] for i in sorted(tokenizer.eog_ids)]
-        self._trims = template is not None and self._probe_trimming(template)
+        self._trims, self._lead = (False, "") if template is None else _probe(template)
+        # Words that the template puts before every answer (an empty <think> block) belong to the
+        # prompt; a mere space must stay with the answer, whose first token it is a part of.
+        self._head = self._lead if self._lead.strip() else ""
+        self._continues = self._is_text(self.prompt_ids("a"))
 
     @property
     def identity(self) -> str:
@@ -165,12 +119,11 @@ class Formatter:
         Raises:
             InputError: no assistant turn, or the template refuses the conversation.
         """
-        answers = [i for i, message in enumerate(messages) if message.get("role") == "assistant"]
-        if not answers:
+        if not any(message.get("role") == "assistant" for message in messages):
             raise InputError("the conversation has no assistant turn to train on")
         if self.template is None:
             return self._plain_turns(messages)
-        return self._join(self._split_ends(_chat_turns(self.template, messages, answers, tools)))
+        return self._join(self._split_ends(self._chat_turns(self.template, messages, tools)))
 
     def document(self, text: str) -> list[Segment]:
         """A bare text, trained on as a whole and closed with EOS."""
@@ -185,11 +138,14 @@ class Formatter:
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
         if self.template is None:
             return self._with_bos(_plain_prompt(messages), special=False)
-        return self._with_bos(self.template.render(messages, add_generation_prompt=True))
+        rendered = self.template.render(messages, add_generation_prompt=True)
+        return self._with_bos(rendered + self._head)
 
     def answer_ids(self, text: str) -> list[int]:
         """Ids of a bare answer, as it would follow `prompt_ids`; no end of turn."""
-        return self.tokenizer.encode(text.strip() if self._trims else text)
+        lead = "" if self._head else self._lead
+        answer = lead + (text.strip() if self._trims else text)
+        return self.tokenizer.encode(answer, continues=self._continues)
 
     def text_ids(self, text: str) -> list[int]:
         """Ids of a bare text, after BOS where the model wants one."""
@@ -203,14 +159,18 @@ class Formatter:
             return [bos, *ids]
         return ids
 
+    def _is_text(self, ids: Sequence[int]) -> bool:
+        """Whether what follows `ids` goes on with their text, not after a special token."""
+        return bool(ids) and not self.tokenizer.is_special(ids[-1])
+
     def _bos_segment(self) -> list[Segment]:
         ids = self._with_bos("")
         return [Segment(tuple(ids), trained=False)] if ids else []
 
-    def _closed(self, text: str) -> Segment:
+    def _closed(self, text: str, continues: bool = False) -> Segment:
         """A trained text with EOS after it."""
         eos = self.tokenizer.eos_id
-        ids = self.tokenizer.encode(text)
+        ids = self.tokenizer.encode(text, continues=continues)
         return Segment((*ids, *(() if eos is None else (eos,))), trained=True)
 
     def _plain_turns(self, messages: Sequence[Message]) -> list[Segment]:
@@ -221,10 +181,46 @@ class Formatter:
                 asked.append(message)
                 continue
             prompt = _plain_prompt(asked)
-            ids = self.tokenizer.encode(prompt) if segments else self._with_bos(prompt, False)
-            segments += [Segment(tuple(ids), trained=False), self._closed(message["content"])]
+            if segments:
+                ids = self.tokenizer.encode(prompt, continues=self._is_text(segments[-1].ids))
+            else:
+                ids = self._with_bos(prompt, special=False)
+            answer = self._closed(message["content"], continues=self._is_text(ids))
+            segments += [Segment(tuple(ids), trained=False), answer]
             asked = []
         return segments
+
+    def _chat_turns(
+        self,
+        template: ChatTemplate,
+        messages: Sequence[Message],
+        tools: Sequence[Any] | None,
+    ) -> list[tuple[str, bool]]:
+        """(text, trained) pieces of a rendered conversation.
+
+        Each answer is what the template adds after its generation prompt. Some templates render
+        earlier turns differently once later ones follow (they drop the reasoning); then only the
+        last answer is trained on.
+        """
+        pieces: list[tuple[str, bool]] = []
+        done = ""
+        for i, message in enumerate(messages):
+            if message.get("role") != "assistant":
+                continue
+            prompt = template.render(messages[:i], add_generation_prompt=True, tools=tools)
+            full = template.render(messages[: i + 1], tools=tools)
+            if not full.startswith(prompt):
+                raise InputError(
+                    "the model's chat template does not begin an answer with its generation prompt",
+                    'set template = "plain" in [base] to do without the template',
+                )
+            if not prompt.startswith(done):
+                pieces, done = [], ""
+            start = len(prompt)
+            start += len(self._head) if full.startswith(self._head, start) else 0
+            pieces += [(full[len(done) : start], False), (full[start:], True)]
+            done = full
+        return pieces
 
     def _join(self, pieces: Iterable[tuple[str, bool]]) -> list[Segment]:
         """Encode (text, trained) pieces one by one."""
@@ -232,11 +228,11 @@ class Formatter:
         for text, trained in pieces:
             if not text:
                 continue
-            if segments:
-                ids = self.tokenizer.encode(text, special=True)
-            elif trained:
+            if trained and not segments:
                 segments += self._bos_segment()
-                ids = self.tokenizer.encode(text, special=True)
+            if segments:
+                continues = self._is_text(segments[-1].ids)
+                ids = self.tokenizer.encode(text, special=True, continues=continues)
             else:
                 ids = self._with_bos(text)
             segments.append(Segment(tuple(ids), trained))
@@ -255,41 +251,17 @@ class Formatter:
             yield text[:end], True
             rest = text[end:]
 
-    @staticmethod
-    def _probe_trimming(template: ChatTemplate) -> bool:
-        """Whether the template strips the white space round an answer."""
-        messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": " b "}]
-        return " b " not in template.render(messages)
+
+def _probe(template: ChatTemplate) -> tuple[bool, str]:
+    """Whether a template strips the white space round an answer, and what it puts before it."""
+    asked = {"role": "user", "content": "a"}
+    prompt = template.render([asked], add_generation_prompt=True)
+    answer = {"role": "assistant", "content": f" {_MARK} "}
+    before, _, after = template.render([asked, answer]).partition(_MARK)
+    trims = not after.startswith(" ")
+    lead = before[len(prompt) :] if before.startswith(prompt) else ""
+    return trims, lead if trims else lead.removesuffix(" ")
 
 
 def _plain_prompt(messages: Sequence[Message]) -> str:
     return "".join(f"{message['content']}\n" for message in messages)
-
-
-def _chat_turns(
-    template: ChatTemplate,
-    messages: Sequence[Message],
-    answers: Sequence[int],
-    tools: Sequence[Any] | None,
-) -> list[tuple[str, bool]]:
-    """(text, trained) pieces of a rendered conversation.
-
-    Each answer is what the template adds after its generation prompt. Some templates render earlier
-    turns differently once later ones follow (they drop the reasoning); then only the last answer is
-    trained on.
-    """
-    pieces: list[tuple[str, bool]] = []
-    done = ""
-    for i in answers:
-        prompt = template.render(messages[:i], add_generation_prompt=True, tools=tools)
-        full = template.render(messages[: i + 1], tools=tools)
-        if not full.startswith(prompt):
-            raise InputError(
-                "the model's chat template does not begin an answer with its generation prompt",
-                'set template = "plain" in [base] to do without the template',
-            )
-        if not prompt.startswith(done):
-            pieces, done = [], ""
-        pieces += [(prompt[len(done) :], False), (full[len(prompt) :], True)]
-        done = full
-    return pieces

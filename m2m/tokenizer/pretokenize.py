@@ -140,6 +140,7 @@ PRETOKENIZERS: dict[str, Pretokenizer] = {
     "llama-bpe": _LLAMA3_FAMILY,
     "llama3": _LLAMA3_FAMILY,
     "llama-v3": _LLAMA3_FAMILY,
+    "smaug-bpe": Pretokenizer(_LLAMA3),
 }
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,52 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from m2m.errors import InputError
-from m2m.formats.gguf import GGUFFile, GGUFValue
+from m2m.formats.gguf import GGUFFile, GGUFValue, GGUFValueType
 from m2m.tokenizer import Tokenizer
 from m2m.tokenizer.pretokenize import PRETOKENIZERS
 from tests.tiny import pico_config, pico_gguf, pico_metadata
+from tests.tokenizer.llama_peer import Peer
+from tests.tokenizer.samples import HARD, random_texts
 
 ROOT = Path(__file__).parents[2]
 STARTER = ROOT / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"
 DATASETS = ROOT / "examples" / "swahili" / "datasets"
-
-HARD = [
-    " ",
-    "   ",
-    "a  b",
-    "a   1 2  3",
-    "\t\t x\n\n\n y \r\n z\r\r",
-    "a\n \n b \n",
-    "don't DON'T we'll I'd they've 're 'LL' ' s",
-    "12345 1 22 333 4444 ４５ Ⅻ ½ ² ١٢٣",  # noqa: RUF001
-    "E\u0301te\u0301 \u0301x",
-    "ẹ̀kọ́ ọmọ ìyá Yorùbá ṣé ọ̀rọ̀",
-    "ሰላም ለሁሉም፡ ኢትዮጵያ። ፩፪፫",
-    "👩‍👩‍👧‍👦 🇰🇪 👍🏽 ☕️",
-    "\x01\x1f\x7f\x85\xa0x\u2003y\u3000z\u200bq\u2028",
-    "<|im_start|>user\nhi<|im_end|>\n<|endoftext|><|im_end",
-    "<|im_end|><|im_end|>",
-    "日本語テキスト 한국어 العربية עברית ไทย हिन्दी",
-    "Habari za asubuhi? Ninafurahi; ŋa ɓ ɗ ƙ",
-    "x" * 700,
-    "ab" * 300,
-    " " * 300,
-    "\ufeffBOM \ufffd",
-    "\U0001d4b3\U0001d7d9 𞤀𞤣𞤤𞤢𞤥 𐊀 \U0001e4d0\U0001e4f0 \U0001e030",
-    "foo_bar(baz)[1]{2};--//\\ $5 + 3% <=> ^~|`",
-    "…—“”‘’'s",  # noqa: RUF001
-    "@\n\n!!\r\n??\n",
-]
-
-
-class Peer:
-    """llama.cpp's own tokenizer on a vocabulary."""
-
-    def __init__(self, path: Path) -> None:
-        self.model = llama_cpp.Llama(str(path), vocab_only=True, verbose=False)
-
-    def __call__(self, text: str, special: bool) -> list[int]:
-        return self.model.tokenize(text.encode("utf-8"), add_bos=False, special=special)
 
 
 @pytest.fixture(scope="module", params=list(PRETOKENIZERS))
@@ -77,19 +40,6 @@ def tokenizer(**changes: Any) -> Tokenizer:
     values = {key: value.value for key, value in pico_metadata(pico_config()).items()}
     values |= {key.replace("__", "."): value for key, value in changes.items()}
     return Tokenizer.from_metadata(values.get)
-
-
-def random_texts(count: int, seed: int) -> Iterator[str]:
-    rng = random.Random(seed)
-    pools: list[Callable[[], str]] = [
-        lambda: chr(rng.randrange(0x20, 0x7F)),
-        lambda: rng.choice(" \t\n\r'"),
-        lambda: chr(rng.randrange(1, 0x250)),
-        lambda: chr(rng.choice([rng.randrange(0x80, 0xD800), rng.randrange(0x10000, 0x20000)])),
-        lambda: rng.choice(["<|im_end|>", "1", "é", "the", "ing"]),
-    ]
-    for _ in range(count):
-        yield "".join(rng.choice(pools)() for _ in range(rng.randrange(1, 60)))
 
 
 @pytest.mark.parametrize("special", [False, True])
@@ -126,10 +76,27 @@ def test_unpaired_surrogates_become_the_replacement_character() -> None:
 def test_user_defined_tokens_are_always_found() -> None:
     values = {key: value.value for key, value in pico_metadata(pico_config()).items()}
     types = list(values["tokenizer.ggml.token_type"])
-    types[0] = 4
+    types[1] = 4
     ours = tokenizer(tokenizer__ggml__token_type=types)
-    assert ours.encode("a<|endoftext|>") == [*ours.encode("a"), 0]
-    assert ours.encode("a<|im_start|>") != [*ours.encode("a"), 1]
+    assert ours.encode("a<|im_start|>") == [*ours.encode("a"), 1]
+    assert ours.encode("a<|endoftext|>") != [*ours.encode("a"), 0]
+
+
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_user_defined_tokens_are_found_where_llama_cpp_finds_them(
+    index: int, tmp_path: Path
+) -> None:
+    # Not all: llama.cpp takes the ends of a turn for control tokens whatever their type says.
+    metadata = pico_metadata(pico_config())
+    types = list(metadata["tokenizer.ggml.token_type"].value)
+    types[index] = 4
+    changed = {"tokenizer.ggml.token_type": GGUFValue.array(GGUFValueType.INT32, types)}
+    path = pico_gguf(tmp_path / "pico.gguf", metadata=changed)
+    peer, ours = Peer(path), Tokenizer.from_metadata(GGUFFile(path).value)
+    for special in (False, True):
+        for text in ("a<|endoftext|>b<|im_start|><|im_end|>", "<|im_start|> x"):
+            assert ours.encode(text, special) == peer(text, special)
+    peer.model.close()
 
 
 def test_an_undecodable_byte_sequence_does_not_raise() -> None:

@@ -70,6 +70,24 @@ def test_a_template_that_strips_answers_strips_them_for_scoring_too() -> None:
     assert list(answer.ids[:-1]) == formatter.answer_ids(" Hi\n")
 
 
+def test_words_that_a_template_puts_before_the_last_answer_belong_to_the_prompt() -> None:
+    # As in Qwen3's template, where an answer without reasoning begins with an empty thought.
+    source = CHATML.replace(
+        "message['content']",
+        "('<think></think>' if loop.last and message['role'] == 'assistant' else '')"
+        " + message['content']",
+    )
+    formatter = Formatter(tokenizer(), ChatTemplate(source))
+    prompt, answer = formatter.turns([USER, ANSWER])
+    assert formatter.tokenizer.decode(prompt.ids).endswith("assistant\n<think></think>")
+    assert list(prompt.ids) == formatter.prompt_ids("Jambo")
+    assert list(answer.ids[:-1]) == formatter.answer_ids("Hello there")
+    # With a turn after it, the first answer is written without the thought.
+    assert shown(formatter, formatter.turns([USER, ANSWER, USER, ANSWER]))[1:] == [
+        ("Hello there<|im_end|>", True)
+    ]
+
+
 def test_plain_text_puts_newline_and_end() -> None:
     formatter = Formatter(tokenizer())
     system = {"role": "system", "content": "Be brief"}

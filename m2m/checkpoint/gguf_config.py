@@ -1,0 +1,169 @@
+"""A model's sizes and traits <-> the metadata of a GGUF file (gguf-py's constants.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2m.checkpoint.families import (
+    FAMILIES,
+    GGUF,
+    LOCAL_THETA,
+    PERIOD,
+    SIZES,
+    Family,
+    Keys,
+    build_config,
+    family_of,
+    local_layers,
+    period_of,
+)
+from m2m.checkpoint.names import ROPE_FACTORS, hf_to_gguf_name
+from m2m.errors import Problems
+from m2m.formats.gguf import GGUFValue
+from m2m.nn.config import DecoderConfig, RopeScaling
+from m2m.nn.rope import frequencies
+
+# Llama 3.1 and later have the first; the rest are what others made of the same formula.
+_LLAMA3_CONTEXTS = (8192, 1024, 2048, 4096, 16384, 32768, 65536, 131072)
+
+
+def config_from_gguf(
+    where: str,
+    get: Callable[[str], Any],
+    shapes: Mapping[str, Sequence[int]],
+    rope_factors: NDArray[np.float32] | None = None,
+) -> DecoderConfig:
+    """Read a model's sizes and traits.
+
+    Args:
+        where: the file, for errors.
+        get: the value of a metadata key, or None.
+        shapes: of the file's tensors, by GGUF name.
+        rope_factors: its tensor `rope_freqs.weight` (D / 2,), where it has one.
+
+    Raises:
+        InputError: an architecture or trait that m2m does not have, or sizes that do not fit.
+    """
+    architecture = get("general.architecture")
+    known = {family.architecture: family for family in reversed(FAMILIES.values())}
+    family = family_of(architecture, known, f"{where}: architecture")
+    if family.name == "llama" and get("llama.attention.sliding_window"):
+        family = FAMILIES["mistral"]
+    problems = Problems()
+    keys = Keys(lambda key: get(f"{architecture}.{key}"), problems)
+    values: dict[str, Any] = keys.sizes(GGUF)
+    values |= {
+        "vocab_size": next(iter(shapes.get("token_embd.weight", ())), 0),
+        "rms_norm_eps": keys.number("attention.layer_norm_rms_epsilon"),
+        "rope_theta": keys.number("rope.freq_base", default=10000.0),  # llama.cpp's own default
+        "rope_scaling": _rope_scaling(keys, values["head_dim"], rope_factors),
+        "tie_word_embeddings": "output.weight" not in shapes,
+    }
+    values |= _window(keys, family, values["num_layers"])
+    _refuse_traits(keys, values["head_dim"])
+    return build_config(f"{where}: {architecture} metadata", family, problems, values)
+
+
+def _refuse_traits(keys: Keys, head_dim: int) -> None:
+    for key in ("rope.dimension_count", "attention.value_length"):
+        if keys.size(key, default=head_dim) != head_dim:
+            keys.problems.add(f"{key} is not head_dim ({head_dim})")
+    if keys.get("expert_count"):
+        keys.problems.add("is a mixture of experts, which m2m does not compute")
+    for key in ("attn_logit_softcapping", "final_logit_softcapping"):
+        if keys.get(key):
+            keys.problems.add(f"has {key}, which m2m does not compute")
+
+
+def _rope_scaling(
+    keys: Keys, head_dim: int, factors: NDArray[np.float32] | None
+) -> RopeScaling | None:
+    kind = keys.get("rope.scaling.type")
+    name = "rope.scaling.factor"
+    name = name if keys.get(name) is not None else "rope.scale_linear"  # its old spelling
+    if kind not in (None, "none", "linear"):
+        keys.problems.add(f"rotary frequencies are scaled by {kind!r}, which m2m does not compute")
+    elif factors is not None:
+        return _llama3(keys, head_dim, factors)
+    elif kind != "none" and (factor := keys.number(name, default=1.0)) != 1.0:
+        return RopeScaling("linear", factor)
+    return None
+
+
+def _llama3(keys: Keys, head_dim: int, factors: NDArray[np.float32]) -> RopeScaling | None:
+    """The Llama 3 scaling whose factors these are; GGUF does not keep what they came from."""
+    if np.all(factors == 1.0):
+        return None
+    theta = keys.number("rope.freq_base", default=10000.0)
+    for context in _LLAMA3_CONTEXTS:
+        scaling = RopeScaling("llama3", float(factors.max()), 1.0, 4.0, context)
+        expected = _factors(head_dim, theta, scaling)
+        if expected.shape == factors.shape and np.allclose(expected, factors, rtol=1e-4, atol=0.0):
+            return scaling
+    keys.problems.add(f"{ROPE_FACTORS} holds no rotary scaling of Llama 3's kind")
+    return None
+
+
+def _window(keys: Keys, family: Family, layers: int) -> dict[str, Any]:
+    if family.window == "none":
+        return {}
+    window = {"sliding_window": keys.size("attention.sliding_window")}
+    if family.window == "all":
+        return window
+    period = keys.get("attention.sliding_window_pattern")
+    period = PERIOD if period is None else period
+    if type(period) is not int or period < 0:
+        keys.problems.add(f"attention.sliding_window_pattern is {period!r}, expected a number")
+        period = PERIOD
+    theta = keys.number("rope.freq_base_swa", default=LOCAL_THETA)
+    return window | {
+        "layer_is_local": local_layers(layers, period),
+        "local_rope_theta": theta,
+    }
+
+
+def config_to_gguf(config: DecoderConfig) -> dict[str, GGUFValue]:
+    """Return the `ARCHITECTURE.*` keys as llama.cpp reads them."""
+    number, real = GGUFValue.uint32, GGUFValue.float32
+    keys = {gguf: number(getattr(config, name)) for name, _, gguf in SIZES}
+    keys |= {
+        "vocab_size": number(config.vocab_size),
+        "attention.value_length": number(config.head_dim),
+        "attention.layer_norm_rms_epsilon": real(config.rms_norm_eps),
+        "rope.dimension_count": number(config.head_dim),
+        "rope.freq_base": real(config.rope_theta),
+    }
+    if config.rope_scaling is not None and config.rope_scaling.kind == "linear":
+        keys["rope.scaling.type"] = GGUFValue.string("linear")
+        keys["rope.scaling.factor"] = real(config.rope_scaling.factor)
+    if config.sliding_window:
+        keys["attention.sliding_window"] = number(config.sliding_window)
+    if config.layer_is_local:
+        keys["attention.sliding_window_pattern"] = number(period_of(config.layer_is_local) or 0)
+    if config.local_rope_theta is not None:
+        keys["rope.freq_base_swa"] = real(config.local_rope_theta)
+    architecture = FAMILIES[config.architecture].architecture
+    return {f"{architecture}.{key}": value for key, value in keys.items()}
+
+
+def gguf_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every tensor of the model's GGUF file, by its name there."""
+    weights = config.weight_shapes().items()
+    shapes = {hf_to_gguf_name(name, config): shape for name, shape in weights}
+    if config.rope_scaling is not None and config.rope_scaling.kind == "llama3":
+        shapes[ROPE_FACTORS] = (config.head_dim // 2,)
+    return shapes
+
+
+def rope_factors(config: DecoderConfig) -> NDArray[np.float32]:
+    """Return the tensor `rope_freqs.weight` (D / 2,), by which llama.cpp divides frequencies."""
+    return _factors(config.head_dim, config.rope_theta, config.rope_scaling)
+
+
+def _factors(head_dim: int, theta: float, scaling: RopeScaling | None) -> NDArray[np.float32]:
+    plain, scaled = frequencies(head_dim, theta), frequencies(head_dim, theta, scaling)
+    return (plain / scaled).astype(np.float32)

@@ -1,0 +1,183 @@
+"""A model's sizes and traits <-> config.json, as transformers 4 and 5 spell it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from m2m.checkpoint.families import (
+    FAMILIES,
+    JSON,
+    LOCAL_THETA,
+    PERIOD,
+    SIZES,
+    Family,
+    Keys,
+    build_config,
+    family_of,
+    local_layers,
+    period_of,
+)
+from m2m.errors import Problems
+from m2m.formats.records import read_object
+from m2m.nn.config import DecoderConfig, RopeScaling
+
+_BY_MODEL_TYPE = {kind: family for family in FAMILIES.values() for kind in family.model_types}
+_ACTIVATIONS = {
+    "silu": ("hidden_act", "silu"),
+    "gelu_tanh": ("hidden_activation", "gelu_pytorch_tanh"),
+}
+_FLAGS = {"sliding_attention": True, "full_attention": False}
+# What no family here has: the values that say so.
+_HARMLESS: dict[str, tuple[Any, ...]] = {
+    "mlp_bias": (None, False),
+    "use_sliding_window": (None, False),  # Qwen's, which llama.cpp does not apply
+    "use_bidirectional_attention": (None, False),
+    "attn_logit_softcapping": (None,),
+    "final_logit_softcapping": (None,),
+    "partial_rotary_factor": (None, 1),
+    "quantization_config": (None,),
+}
+
+
+def config_from_json(path: Path) -> DecoderConfig:
+    """Read a model's sizes and traits from its config.json.
+
+    Raises:
+        InputError: unreadable, of an unknown family, or with sizes missing or out of range, or
+            with a trait that m2m does not compute.
+    """
+    data = read_object(path)
+    family = family_of(data.get("model_type"), _BY_MODEL_TYPE, f"{path}: model_type")
+    if isinstance(nested := data.get("text_config"), dict):  # a model with eyes
+        data = nested
+    data = {**family.defaults, **data}
+    problems = Problems()
+    keys = Keys(data.get, problems)
+    values: dict[str, Any] = keys.sizes(JSON)
+    _refuse_traits(keys, family, values["head_dim"])
+    rope, local = _rope(data)
+    theta = Keys(lambda key: rope.get(key, data.get(key)), problems)
+    values |= {
+        "vocab_size": keys.size("vocab_size"),
+        "rms_norm_eps": keys.number("rms_norm_eps"),
+        "rope_theta": theta.number("rope_theta", default=10000.0),
+        "rope_scaling": _rope_scaling(rope, problems),
+        "tie_word_embeddings": bool(data.get("tie_word_embeddings", False)),
+    }
+    values |= _window(keys, family, values["num_layers"], local)
+    return build_config(str(path), family, problems, values)
+
+
+def _refuse_traits(keys: Keys, family: Family, head_dim: int) -> None:
+    key, activation = _ACTIVATIONS[family.traits.get("activation", "silu")]
+    harmless = _HARMLESS | {
+        key: (None, activation),
+        "attention_bias": (None, False, family.traits.get("attention_bias", False)),
+        "query_pre_attn_scalar": (None, head_dim),  # llama.cpp takes head_dim
+    }
+    for key, values in harmless.items():
+        if (found := keys.get(key)) not in values:
+            keys.problems.add(f"{key} is {found!r:.60}, which m2m does not compute")
+
+
+def _rope(data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The settings of global and of local layers: transformers 5 keeps one set a kind of layer."""
+    new = data.get("rope_parameters")
+    if not isinstance(new, dict):
+        old = data.get("rope_scaling")
+        return (
+            old if isinstance(old, dict) else {},
+            {"rope_theta": data.get("rope_local_base_freq")},
+        )
+    parts = new.get("full_attention", new), new.get("sliding_attention")
+    whole, local = ({"rope_type": "default"} | (p if isinstance(p, dict) else {}) for p in parts)
+    return whole, local
+
+
+def _rope_scaling(rope: Mapping[str, Any], problems: Problems) -> RopeScaling | None:
+    kind = rope.get("rope_type", rope.get("type"))
+    keys = Keys(lambda key: rope.get(key.partition(".")[2]), problems)
+    if not rope or kind == "default":
+        return None
+    if kind == "linear":
+        return RopeScaling("linear", keys.number("rope_scaling.factor"))
+    if kind == "llama3":
+        return RopeScaling(
+            "llama3",
+            keys.number("rope_scaling.factor"),
+            keys.number("rope_scaling.low_freq_factor"),
+            keys.number("rope_scaling.high_freq_factor"),
+            keys.size("rope_scaling.original_max_position_embeddings"),
+        )
+    problems.add(f"rope_scaling has the type {kind!r}, m2m computes linear and llama3")
+    return None
+
+
+def _window(keys: Keys, family: Family, layers: int, local: Mapping[str, Any]) -> dict[str, Any]:
+    kinds = keys.get("layer_types")
+    if family.window == "none":
+        if isinstance(kinds, list) and "sliding_attention" in kinds:
+            keys.problems.add("layer_types has sliding_attention, which llama.cpp does not compute")
+        return {}
+    if family.window == "all":
+        window = keys.get("sliding_window")
+        return {} if window is None else {"sliding_window": keys.size("sliding_window")}
+    flags = local_layers(layers, keys.size("sliding_window_pattern", default=PERIOD))
+    if isinstance(kinds, list):
+        flags = tuple(_FLAGS[kind] for kind in map(str, kinds) if kind in _FLAGS)
+    if len(flags) != layers or period_of(flags) is None:
+        keys.problems.add("layer_types are none that llama.cpp computes: all but every n-th local")
+    if local.get("rope_type", "default") != "default":
+        keys.problems.add("rotary frequencies of local layers are scaled, which is not computed")
+    theta = Keys(lambda key: local.get("rope_theta"), keys.problems)
+    return {
+        "sliding_window": keys.size("sliding_window"),
+        "layer_is_local": flags,
+        "local_rope_theta": theta.number("rope_local_base_freq", default=LOCAL_THETA),
+    }
+
+
+def config_to_json(config: DecoderConfig, dtype: str, token_ids: Mapping[str, Any]) -> Any:
+    """Return the content of config.json as transformers reads it, in the spelling of both.
+
+    Args:
+        config: sizes and traits.
+        dtype: "float16" or "bfloat16".
+        token_ids: "bos_token_id" and the like, where the tokenizer has them.
+    """
+    family = FAMILIES[config.architecture]
+    key, activation = _ACTIVATIONS[config.activation]
+    scaling = config.rope_scaling
+    data = {
+        "architectures": [family.hf_class],
+        "model_type": family.model_types[0],
+        "vocab_size": config.vocab_size,
+        **{name: getattr(config, ours) for ours, name, _ in SIZES},
+        key: activation,
+        "attention_bias": config.attention_bias,
+        "mlp_bias": False,
+        "rms_norm_eps": config.rms_norm_eps,
+        "rope_theta": config.rope_theta,
+        "rope_scaling": None if scaling is None else _scaling_to_json(scaling),
+        "tie_word_embeddings": config.tie_word_embeddings,
+        "torch_dtype": dtype,
+        **token_ids,
+    }
+    if family.window != "none":
+        data["sliding_window"] = config.sliding_window or None
+    if config.layer_is_local:
+        names = {flag: name for name, flag in _FLAGS.items()}
+        data["layer_types"] = [names[flag] for flag in config.layer_is_local]
+        data["rope_local_base_freq"] = config.local_rope_theta
+        data["query_pre_attn_scalar"] = config.head_dim
+    return data
+
+
+def _scaling_to_json(scaling: RopeScaling) -> dict[str, Any]:
+    data: dict[str, Any] = {"rope_type": scaling.kind, "factor": scaling.factor}
+    if scaling.kind == "llama3":
+        names = ("low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+        data |= {name: getattr(scaling, name) for name in names}
+    return data

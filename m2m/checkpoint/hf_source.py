@@ -1,0 +1,169 @@
+"""A Hugging Face folder as the source of an import: config.json, safetensors, tokenizer."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from m2m.checkpoint.gguf_config import config_to_gguf, gguf_shapes
+from m2m.checkpoint.hf_config import config_from_json
+from m2m.checkpoint.model import CONFIG, WEIGHTS, compare_shapes
+from m2m.checkpoint.source import TOKEN_IDS, Source, check_finite
+from m2m.errors import InputError, Problems
+from m2m.formats.gguf import GGUFValue, GGUFValueType
+from m2m.formats.records import read_object
+from m2m.formats.safetensors import SafetensorsFile
+from m2m.nn.config import DecoderConfig
+from m2m.tokenizer.convert import gguf_vocabulary
+
+# Copied as they are; m2m itself goes by the vocabulary in base.gguf.
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+    "generation_config.json",
+)
+_INDEX = f"{WEIGHTS}.index.json"
+_FLOATS = ("F64", "F32", "F16", "BF16")
+# Tensors that the text decoder does not need.
+_UNUSED = re.compile(r"(model\.)?(vision_tower|multi_modal_projector)\..*|.*rotary_emb\.inv_freq")
+
+_HEADER = re.compile(r"---\n(.*?)\n---", re.S)
+_CARD = 1 << 16  # characters of a model card that are looked at
+
+_Home = dict[str, tuple[SafetensorsFile, str]]
+
+
+def open_folder(folder: Path) -> Source:
+    """Open a model as transformers saves it.
+
+    Raises:
+        InputError: malformed, incomplete, of an unknown family, or its sizes do not fit.
+    """
+    if not (folder / CONFIG).is_file():
+        raise InputError(
+            f"{folder}: is a folder without {CONFIG}, so no Hugging Face model",
+            "give the folder of a model, or its .gguf file",
+        )
+    config = config_from_json(folder / CONFIG)
+    files = [SafetensorsFile(path) for path in _weight_files(folder)]
+    home = _tensors(folder, files, config)
+    found = {name: file.shape(stored) for name, (file, stored) in home.items()}
+    compare_shapes(str(folder), config.weight_shapes(), found)
+    types = sorted({file.dtype(stored) for file, stored in home.values()})
+    dtype = "BF16" if "BF16" in types else "F16"
+
+    def read(name: str) -> NDArray[Any]:
+        file, stored = home[name]
+        as_it_lies = file.dtype(stored) == dtype and len(file.shape(stored)) > 1
+        array = file.raw(stored) if as_it_lies else file.array(stored)
+        check_finite(file.path, stored, array)
+        return array
+
+    data = read_object(folder / CONFIG)
+    return Source(
+        path=folder,
+        config=config,
+        dtype=dtype,
+        metadata=_metadata(folder, config),
+        order=list(gguf_shapes(config)),
+        token_ids={key: data[key] for key in TOKEN_IDS if data.get(key) is not None},
+        types=types,
+        files=[file.path for file in files],
+        read=read,
+    )
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The files that hold the model, as its index says if there is one."""
+    if (folder / _INDEX).is_file():
+        named = read_object(folder / _INDEX).get("weight_map")
+        names = list(named.values()) if isinstance(named, dict) else []
+        if not names or not all(isinstance(n, str) and Path(n).name == n for n in names):
+            raise InputError(f"{folder / _INDEX}: weight_map does not name files of this folder")
+        paths = [folder / name for name in sorted(set(names))]
+        if missing := [path.name for path in paths if not path.is_file()]:
+            raise InputError(f"{folder}: {_INDEX} names missing files: {', '.join(missing)}")
+        return paths
+    whole = folder / WEIGHTS
+    if paths := [whole] if whole.is_file() else sorted(folder.glob("*.safetensors")):
+        return paths
+    raise InputError(
+        f"{folder}: has no .safetensors file",
+        "m2m opens no pickled weights (.bin, .pt): have the model saved as safetensors",
+    )
+
+
+def _tensors(folder: Path, files: list[SafetensorsFile], config: DecoderConfig) -> _Home:
+    """Where the tensor of each name lies; models with eyes name the text decoder's otherwise."""
+    home: _Home = {}
+    problems = Problems()
+    for file in files:
+        for stored in file.names:
+            name = stored.replace("model.language_model.", "model.", 1)
+            name = name.removeprefix("language_model.")
+            surplus_head = name == "lm_head.weight" and config.tie_word_embeddings
+            if surplus_head or _UNUSED.fullmatch(name):
+                continue
+            if file.dtype(stored) not in _FLOATS:
+                problems.add(f"tensor {stored} is {file.dtype(stored)}, expected floats")
+            if name in home:
+                problems.add(f"tensor {name} is in {home[name][0].path.name} and {file.path.name}")
+            home[name] = (file, stored)
+    problems.raise_if_any(InputError, str(folder))
+    return home
+
+
+def _metadata(folder: Path, config: DecoderConfig) -> dict[str, GGUFValue]:
+    """What convert_hf_to_gguf.py writes, in its order."""
+    sizes = config_to_gguf(config)
+    plain: dict[str, Any] = {
+        "general.architecture": next(iter(sizes)).partition(".")[0],
+        "general.type": "model",
+        "general.name": folder.resolve().name,
+        **_licence(folder / "README.md"),
+    }
+    last = {"general.quantization_version": 2}  # GGML_QNT_VERSION, ggml.h
+    vocabulary = gguf_vocabulary(folder, config.vocab_size)
+    return _values(plain) | sizes | _values(vocabulary) | _values(last)
+
+
+def _licence(card: Path) -> dict[str, str]:
+    """What the header of a model card says, if there is one."""
+    try:
+        with card.open(encoding="utf-8", errors="replace") as file:
+            text = file.read(_CARD)
+    except OSError:
+        return {}
+    header = _HEADER.match(text)
+    found = re.search(r"^license: *([\w.-]+)", header[1], re.M) if header else None
+    return {"general.license": found[1]} if found else {}
+
+
+def _values(plain: dict[str, Any]) -> dict[str, GGUFValue]:
+    return {key: _value(key, value) for key, value in plain.items()}
+
+
+def _value(key: str, value: Any) -> GGUFValue:
+    """A plain value under the type that gguf-py writes it in."""
+    if isinstance(value, str):
+        return GGUFValue.string(value)
+    if isinstance(value, bool):
+        return GGUFValue.boolean(value)
+    if isinstance(value, int):
+        return GGUFValue.uint32(value)
+    if isinstance(value, float):
+        return GGUFValue.float32(value)
+    if key.endswith(".scores"):
+        return GGUFValue.array(GGUFValueType.FLOAT32, value)
+    texts = key.endswith((".tokens", ".merges"))
+    return GGUFValue.array(GGUFValueType.STRING if texts else GGUFValueType.INT32, value)

@@ -1,0 +1,75 @@
+"""What a model is imported from, checked: the same to the importer wherever it comes from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2m.errors import InputError
+from m2m.formats.gguf import GGUFValue
+from m2m.nn.config import DecoderConfig
+from m2m.tokenizer import Tokenizer
+
+# In config.json, and in GGUF.
+TOKEN_IDS = {
+    "bos_token_id": "tokenizer.ggml.bos_token_id",
+    "eos_token_id": "tokenizer.ggml.eos_token_id",
+    "pad_token_id": "tokenizer.ggml.padding_token_id",
+}
+_AT_ONCE = 1 << 20  # values that are looked at in one step
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checked model.
+
+    Attributes:
+        path: the file or folder that was named.
+        config: sizes and traits.
+        dtype: what its matrices become, "F16" or "BF16".
+        metadata: the key-values of base.gguf.
+        order: the tensors of base.gguf, by GGUF name.
+        token_ids: `bos_token_id` and the like, for config.json.
+        types: the types that its tensors have there.
+        files: the files that hold its weights.
+        read: HF name -> (rows, ...) float32, or as it lies where that is `dtype` already (BF16 as
+            uint16); InputError where a value is not finite.
+    """
+
+    path: Path
+    config: DecoderConfig
+    dtype: str
+    metadata: Mapping[str, GGUFValue]
+    order: Sequence[str]
+    token_ids: Mapping[str, Any]
+    types: Sequence[str]
+    files: Sequence[Path]
+    read: Callable[[str], NDArray[Any]]
+
+    def check_vocabulary(self) -> None:
+        """Raise InputError where the vocabulary is none that m2m reads, or of another size."""
+        plain = {key: value.value for key, value in self.metadata.items()}
+        found, rows = Tokenizer.from_metadata(plain.get).vocab_size, self.config.vocab_size
+        if found != rows:
+            raise InputError(f"{self.path}: has {found} tokens and {rows} rows of embeddings")
+
+
+def check_finite(path: Path, name: str, array: NDArray[Any]) -> None:
+    """Raise InputError where a tensor (float32, float16, uint16 for BF16) has NaN or infinity."""
+    flat = array.reshape(-1)
+    for start in range(0, flat.size, _AT_ONCE):
+        part = flat[start : start + _AT_ONCE]
+        if array.dtype == np.uint16:  # the exponent is that of float32, in bits 7 to 14
+            finite = not np.any((part & 0x7F80) == 0x7F80)
+        else:
+            # A sum is not finite where an item is not, and needs no array of flags.
+            with np.errstate(invalid="ignore"):
+                finite = math.isfinite(np.sum(part, dtype=np.float64))
+        if not finite:
+            raise InputError(f"{path}: tensor {name} has values that are not finite")

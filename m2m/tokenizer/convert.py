@@ -1,0 +1,280 @@
+"""The vocabulary of a Hugging Face folder as the key-values that a GGUF file has for it.
+
+What convert_hf_to_gguf.py of llama.cpp writes for the same folder (conversion/base.py; gguf-py,
+vocab.py), without its dependence on transformers. llama.cpp applies no Unicode normalisation, so
+where the folder asks for NFC the ids agree with transformers' on text that is in NFC.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from m2m.errors import InputError
+from m2m.tokenizer.hf_tokenizer import HFTokenizer
+from m2m.tokenizer.sentencepiece_model import read_sentencepiece
+from m2m.tokenizer.special import END_OF_TURN, TokenType
+from m2m.tokenizer.spm import SPACE
+
+_MAX_JSON = 256 * 2**20  # bytes; Gemma's tokenizer.json has 33 MB
+_MAX_TEMPLATE = 2**20
+_ADDED_SCORE = -1000.0  # of added tokens, and of fillers, as the converter writes them
+_FILLER_SCORE = -10000.0
+_BYTE = re.compile("<0x[0-9A-F]{2}>")
+_KEYS = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
+
+# Added tokens that are control tokens although their files do not say so (the converter's
+# does_token_look_special).
+_LOOKS_SPECIAL = re.compile(r"<pad>|<mask>|<2mass>|\[@BOS@\]|<\|.*\|>|<｜.*｜>|<unused.*>", re.S)  # noqa: RUF001
+
+
+def gguf_vocabulary(folder: Path, vocab_size: int) -> dict[str, Any]:
+    """The `tokenizer.*` key-values of a model folder, as plain Python values.
+
+    Args:
+        folder: has `tokenizer.model` or `tokenizer.json`, and may have `tokenizer_config.json`,
+            `added_tokens.json`, `config.json` and a chat template.
+        vocab_size: rows of the embeddings; the list of tokens gets this length, with fillers.
+
+    Raises:
+        InputError: a file is damaged, or asks for something that llama.cpp does not do.
+    """
+    source = _Folder.read(folder)
+    model = folder / "tokenizer.model"
+    if model.is_file() and (source.tokenizer is None or _is_sentencepiece(model)):
+        table, values, roles = _from_sentencepiece(model, source, vocab_size)
+    elif source.tokenizer is None:
+        raise InputError(
+            f"{folder}: has neither tokenizer.model nor tokenizer.json",
+            "get the model's tokenizer files as well",
+        )
+    elif source.tokenizer.byte_level:
+        table, values, roles = _from_byte_level(source, source.tokenizer, vocab_size)
+    else:
+        table, values, roles = _from_merges(source, source.tokenizer, vocab_size)
+    values |= {
+        "tokenizer.ggml.tokens": table.tokens,
+        "tokenizer.ggml.token_type": table.types,
+    }
+    values |= _roles(source, table.tokens, roles)
+    template = source.template()
+    if template is not None:
+        values["tokenizer.chat_template"] = template
+    return values
+
+
+class _Table:
+    """Tokens by id, fillers where nothing is put."""
+
+    def __init__(self, size: int) -> None:
+        self.tokens = [f"[PAD{i}]" for i in range(size)]
+        self.types = [int(TokenType.UNUSED)] * size
+        self.scores = [_FILLER_SCORE] * size
+
+    def put(self, index: int, token: str, type: int, score: float = 0.0) -> None:
+        """Set a token; one beyond the embeddings cannot be used and is left out."""
+        if 0 <= index < len(self.tokens):
+            self.tokens[index], self.types[index], self.scores[index] = token, int(type), score
+
+    def put_added(self, added: Mapping[int, tuple[str, bool]]) -> None:
+        """Set tokens that were added to a vocabulary: id -> (text, whether it is special)."""
+        for index, (text, special) in added.items():
+            if special or _LOOKS_SPECIAL.fullmatch(text):
+                self.put(index, text, TokenType.CONTROL, _ADDED_SCORE)
+            else:
+                plain = text.replace(SPACE, " ")  # found in texts as they are
+                self.put(index, plain, TokenType.USER_DEFINED, _ADDED_SCORE)
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """The tokenizer files of a folder."""
+
+    path: Path
+    config: Mapping[str, Any]  # tokenizer_config.json
+    model: Mapping[str, Any]  # config.json
+    added: Mapping[int, tuple[str, bool]]
+    tokenizer: HFTokenizer | None
+
+    @classmethod
+    def read(cls, folder: Path) -> _Folder:
+        config = _read_json(folder / "tokenizer_config.json") or {}
+        content = _read_json(folder / "tokenizer.json")
+        tokenizer = None
+        if content is not None:
+            tokenizer = HFTokenizer(folder / "tokenizer.json", content)
+        added = dict(_old_added(folder / "added_tokens.json"))
+        added |= {} if tokenizer is None else tokenizer.added
+        added |= dict(_config_added(folder / "tokenizer_config.json", config))
+        return cls(folder, config, _read_json(folder / "config.json") or {}, added, tokenizer)
+
+    def template(self) -> str | None:
+        """The chat template, from where the converter takes it first."""
+        found = self.config.get("chat_template")
+        jinja = self.path / "chat_template.jinja"
+        if found is None and jinja.is_file():
+            found = _read_text(jinja, _MAX_TEMPLATE)
+        if found is None:
+            found = (_read_json(self.path / "chat_template.json") or {}).get("chat_template")
+        if isinstance(found, list):  # several, by name
+            named = {each.get("name"): each.get("template") for each in found if type(each) is dict}
+            found = named.get("default")
+        return found if isinstance(found, str) else None
+
+    def token_text(self, role: str) -> str | None:
+        """The text of a role's token in tokenizer_config.json."""
+        entry = self.config.get(f"{role}_token")
+        text = entry.get("content") if isinstance(entry, dict) else entry
+        return text if isinstance(text, str) else None
+
+
+def _from_sentencepiece(
+    path: Path, source: _Folder, size: int
+) -> tuple[_Table, dict[str, Any], dict[str, int]]:
+    model = read_sentencepiece(path)
+    if model.kind != "bpe":
+        raise InputError(
+            f"{path}: is a {model.kind} model of SentencePiece; m2m reads its BPE models",
+            "use a base model of the Llama, Mistral, Qwen, Gemma or SmolLM families",
+        )
+    table = _Table(size)
+    for index, piece in enumerate(model.pieces):
+        kind = model.types[index]
+        text = piece.replace(SPACE, " ") if kind == TokenType.USER_DEFINED else piece
+        table.put(index, text, kind, model.scores[index])
+    table.put_added(source.added)
+    return table, _spm_values(source, table, model.adds_space), model.roles
+
+
+def _from_merges(
+    source: _Folder, tokenizer: HFTokenizer, size: int
+) -> tuple[_Table, dict[str, Any], dict[str, int]]:
+    """SentencePiece-like BPE out of a tokenizer.json."""
+    table = _Table(size)
+    adds_space, scores = tokenizer.adds_space(), tokenizer.scores()
+    worst = -float(len(tokenizer.merges) + 1)
+    for token, index in _within(tokenizer, size):
+        kind = TokenType.BYTE if _BYTE.fullmatch(token) else TokenType.NORMAL
+        table.put(index, token, kind, scores.get(token, worst))
+    table.put_added(source.added)
+    unknown = tokenizer.vocabulary.get(tokenizer.unknown or "")
+    return (
+        table,
+        _spm_values(source, table, adds_space),
+        {} if unknown is None else {"unk": unknown},
+    )
+
+
+def _from_byte_level(
+    source: _Folder, tokenizer: HFTokenizer, size: int
+) -> tuple[_Table, dict[str, Any], dict[str, int]]:
+    table = _Table(size)
+    for token, index in _within(tokenizer, size):
+        table.put(index, token, TokenType.NORMAL)
+    table.put_added(source.added)
+    values = {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": tokenizer.pretokenizer(),
+        "tokenizer.ggml.merges": [f"{left} {right}" for left, right in tokenizer.merges],
+    }
+    return table, values, {}
+
+
+def _within(tokenizer: HFTokenizer, size: int) -> Iterator[tuple[str, int]]:
+    """The vocabulary's tokens, all of which must have a row in the embeddings."""
+    for token, index in tokenizer.vocabulary.items():
+        if index >= size:
+            raise InputError(
+                f"{tokenizer.path}: token {token!r} has the id {index}, "
+                f"but the model has embeddings of {size} tokens",
+                "the tokenizer is another model's: get the right one",
+            )
+        yield token, index
+
+
+def _spm_values(source: _Folder, table: _Table, adds_space: bool) -> dict[str, Any]:
+    asked = source.config.get("add_prefix_space")
+    return {
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.pre": "default",
+        "tokenizer.ggml.scores": table.scores,
+        "tokenizer.ggml.add_space_prefix": asked if isinstance(asked, bool) else adds_space,
+    }
+
+
+def _roles(source: _Folder, tokens: list[str], fallback: Mapping[str, int]) -> dict[str, Any]:
+    """Ids of special tokens, and whether BOS and EOS are put round a text."""
+    ids = {token: index for index, token in enumerate(tokens)}
+    ends: dict[str, str | None] = {}
+    if source.tokenizer is not None:
+        ends = dict(zip(("bos", "eos"), source.tokenizer.ends, strict=True))
+    values: dict[str, Any] = {}
+    for role, name in _KEYS.items():
+        text = source.token_text(role) or ends.get(role) or ""
+        found = ids.get(text, source.model.get(f"{role}_token_id"))
+        if not isinstance(found, int) or not 0 <= found < len(tokens):
+            found = fallback.get(role, -1)
+        if 0 <= found < len(tokens):
+            values[f"tokenizer.ggml.{name}_token_id"] = found
+    # Written out because llama.cpp takes whichever of several it meets first.
+    turn = next((ids[text] for text in END_OF_TURN if text in ids), None)
+    if turn is not None:
+        values["tokenizer.ggml.eot_token_id"] = turn
+    for role in ("bos", "eos"):
+        known = values.get(f"tokenizer.ggml.{role}_token_id")
+        adds = source.config.get(f"add_{role}_token")
+        if not isinstance(adds, bool):  # SentencePiece's habit in transformers, or as written
+            adds = role == "bos" if not ends else ids.get(ends[role] or "", -1) == known
+        values[f"tokenizer.ggml.add_{role}_token"] = adds and known is not None
+    return values
+
+
+def _config_added(path: Path, config: Mapping[str, Any]) -> Iterator[tuple[int, tuple[str, bool]]]:
+    entries = config.get("added_tokens_decoder") or {}
+    for key, entry in entries.items() if isinstance(entries, dict) else ():
+        text = entry.get("content") if isinstance(entry, dict) else None
+        if not isinstance(text, str) or not key.isascii() or not key.isdigit():
+            raise InputError(f"{path}: added_tokens_decoder has {key!r}: {entry!r}")
+        yield int(key), (text, bool(entry.get("special")))
+
+
+def _old_added(path: Path) -> Iterator[tuple[int, tuple[str, bool]]]:
+    for text, index in (_read_json(path) or {}).items():
+        if not isinstance(index, int):
+            raise InputError(f"{path}: {text!r} has the id {index!r}")
+        yield index, (text, False)
+
+
+def _is_sentencepiece(path: Path) -> bool:
+    """Whether a file begins as SentencePiece's do; Llama 3's `tokenizer.model` does not."""
+    with path.open("rb") as file:
+        return file.read(1) == b"\n"
+
+
+def _read_text(path: Path, limit: int) -> str:
+    size = path.stat().st_size
+    if size > limit:
+        raise InputError(f"{path}: has {size} bytes, m2m reads at most {limit}")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not UTF-8 at byte {error.start}") from error
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file, None where there is no file."""
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(_read_text(path, _MAX_JSON))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}:{error.lineno}: is not JSON: {error.msg}") from error
+    except RecursionError as error:
+        raise InputError(f"{path}: is nested too deeply") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: must hold a JSON object")
+    return content

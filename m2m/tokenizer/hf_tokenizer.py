@@ -1,0 +1,258 @@
+"""Reading Hugging Face's `tokenizer.json`: which kind of BPE it is, and what GGUF takes from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from m2m.errors import InputError
+from m2m.tokenizer.spm import SPACE
+
+_MAX_TOKEN = 1024  # characters; real vocabularies stay below 300
+
+_CONTRACTION = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+_WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
+_REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_LLAMA3 = rf"{_CONTRACTION}|{_WORDS}|\p{{N}}{{1,3}}|{_REST}"
+_QWEN2 = rf"{_CONTRACTION}|{_WORDS}|\p{{N}}|{_REST}"
+_BYTES, _BYTES_AND_WORDS, _DIGITS = "bytes", "bytes, GPT-2's words", "single digits"
+
+# The stages of a `pre_tokenizer` and whether merges are ignored -> tokenizer.ggml.pre: the name
+# under which llama.cpp cuts in the same way.
+_PRETOKENIZERS: dict[tuple[tuple[str, ...], bool], str] = {
+    ((_LLAMA3, _BYTES), True): "llama-bpe",
+    ((_LLAMA3, _BYTES), False): "smaug-bpe",
+    ((_QWEN2, _BYTES), False): "qwen2",
+    ((_DIGITS, _BYTES_AND_WORDS), False): "smollm",
+    ((_BYTES_AND_WORDS,), False): "gpt-2",
+}
+
+# Normalizer and pre-tokenizer of SentencePiece-like BPE -> whether a space comes before a text.
+_SPACES: dict[tuple[tuple[str, ...], tuple[str, ...]], bool] = {
+    (("prepend", "replace"), ()): True,
+    (("replace",), ()): False,
+    (("replace",), ("spaces",)): False,
+    ((), ("metaspace always",)): True,
+    ((), ("metaspace first",)): True,
+    ((), ("metaspace never",)): False,
+}
+
+
+class HFTokenizer:
+    """A checked `tokenizer.json` of the BPE kind.
+
+    Args:
+        path: where it came from, for messages.
+        content: the parsed file.
+
+    Attributes:
+        vocabulary: tokens and ids, without the added ones.
+        merges: pairs of tokens, best first.
+        added: id -> (text, whether it is special).
+        ends: the special tokens that its post-processor puts before and after a text, or None.
+
+    Raises:
+        InputError: it is of another kind, or damaged.
+    """
+
+    def __init__(self, path: Path, content: Mapping[str, Any]) -> None:
+        self.path = path
+        self._content = content
+        self._model = self._part(content, "model")
+        kind = self._model.get("type", "BPE")
+        if kind != "BPE":
+            raise InputError(
+                f"{path}: holds a {kind} model; m2m reads BPE",
+                "use a base model of the Llama, Mistral, Qwen, Gemma or SmolLM families",
+            )
+        self.vocabulary = self._read_vocabulary()
+        self.merges = [self._pair(merge) for merge in self._list(self._model, "merges")]
+        self.added = dict(self._read_added())
+        self.ends = self._read_ends()
+        self._stages = tuple(self._pre_tokenizers(content.get("pre_tokenizer")))
+        self.byte_level = any(stage in (_BYTES, _BYTES_AND_WORDS) for stage in self._stages)
+
+    @property
+    def unknown(self) -> str | None:
+        """The text of the unknown token."""
+        found = self._model.get("unk_token")
+        return found if isinstance(found, str) else None
+
+    def pretokenizer(self) -> str:
+        """The value of tokenizer.ggml.pre for byte-level BPE.
+
+        Raises:
+            InputError: llama.cpp would cut text in another way than this file asks for.
+        """
+        extra = [name for name in self._normalizers() if name != "NFC"]
+        if extra:
+            raise InputError(
+                f"{self.path}: normalizer {extra[0]} is not known", "use another base model"
+            )
+        ignores = bool(self._model.get("ignore_merges", False))
+        name = _PRETOKENIZERS.get((self._stages, ignores))
+        if name is None:
+            raise InputError(
+                f"{self.path}: unknown pre_tokenizer {' | '.join(self._stages)}"
+                f"{' with ignore_merges' if ignores else ''}; "
+                f"known are those of {', '.join(sorted(_PRETOKENIZERS.values()))}",
+                "use a base model of a known family",
+            )
+        return name
+
+    def adds_space(self) -> bool:
+        """For SentencePiece-like BPE: whether a space is put before a text.
+
+        Raises:
+            InputError: spaces are treated in a way that llama.cpp does not know.
+        """
+        steps = tuple(name for name in self._normalizers() if name != "NFC")
+        found = _SPACES.get((steps, self._stages))
+        if found is None:
+            raise InputError(
+                f"{self.path}: unknown treatment of spaces: normalizer {list(steps)}, "
+                f"pre_tokenizer {list(self._stages)}",
+                "use a base model of the Gemma, Llama 2, TinyLlama or Mistral families",
+            )
+        return found
+
+    def scores(self) -> dict[str, float]:
+        """For SentencePiece-like BPE: scores that lead llama.cpp to the same merges.
+
+        llama.cpp joins any two neighbours that make a token, the best score first; this file names
+        the pairs that are joined, in order. Both are the same when each way to cut a token in two
+        is named.
+
+        Raises:
+            InputError: a way is not named.
+        """
+        pairs = set(self.merges)
+        scores: dict[str, float] = {}
+        for rank, (left, right) in enumerate(self.merges):
+            scores.setdefault(left + right, -float(rank))
+        added = {text for text, _ in self.added.values()}  # found before anything is merged
+        letters = {token for token in self.vocabulary if len(token) == 1}
+        parts = (scores.keys() | letters) - added
+        for token in self.vocabulary.keys() - added:
+            for cut in range(1, len(token)):
+                pair = token[:cut], token[cut:]
+                if pair[0] in parts and pair[1] in parts and pair not in pairs:
+                    raise InputError(
+                        f"{self.path}: token {token!r} could be made of {pair[0]!r} and "
+                        f"{pair[1]!r}, which is none of the merges: llama.cpp would give other ids",
+                        "put the model's tokenizer.model into the folder",
+                    )
+        return scores
+
+    def _part(self, content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+        found = content.get(key)
+        if not isinstance(found, dict):
+            raise self._damaged(f"{key} must be an object")
+        return found
+
+    def _list(self, content: Mapping[str, Any], key: str) -> list[Any]:
+        found = content.get(key) or []
+        if not isinstance(found, list):
+            raise self._damaged(f"{key} must be a list")
+        return found
+
+    def _damaged(self, what: str) -> InputError:
+        return InputError(f"{self.path}: {what}", "get the file again")
+
+    def _read_vocabulary(self) -> dict[str, int]:
+        vocabulary = dict(self._part(self._model, "vocab"))
+        seen: set[int] = set()
+        for token, index in vocabulary.items():
+            if not isinstance(index, int) or index < 0 or index in seen:
+                raise self._damaged(f"model.vocab gives {token!r} the id {index!r}")
+            if len(token) > _MAX_TOKEN:
+                raise self._damaged(f"model.vocab has a token of {len(token)} characters")
+            seen.add(index)
+        return vocabulary
+
+    def _pair(self, merge: Any) -> tuple[str, str]:
+        pair = merge.split(" ") if isinstance(merge, str) else merge
+        if (
+            not isinstance(pair, list)
+            or len(pair) != 2
+            or not all(isinstance(part, str) for part in pair)
+        ):
+            raise self._damaged(f"model.merges has {merge!r}")
+        return pair[0], pair[1]
+
+    def _read_added(self) -> Iterator[tuple[int, tuple[str, bool]]]:
+        for entry in self._list(self._content, "added_tokens"):
+            try:
+                text, index = entry["content"], entry["id"]
+                special = bool(entry.get("special"))
+            except (TypeError, KeyError, AttributeError) as error:
+                raise self._damaged(f"added_tokens has {entry!r}") from error
+            if not isinstance(text, str) or not isinstance(index, int):
+                raise self._damaged(f"added_tokens has {entry!r}")
+            # A token of the vocabulary keeps its id, as in the tokenizers library.
+            yield self.vocabulary.get(text, index), (text, special)
+
+    def _read_ends(self) -> tuple[str | None, str | None]:
+        """What a TemplateProcessing puts round a single text."""
+        for node in _flat(self._content.get("post_processor"), "processors"):
+            single = node.get("single")
+            if node.get("type") == "TemplateProcessing" and isinstance(single, list) and single:
+                return _special(single[0]), _special(single[-1])
+        return None, None
+
+    def _normalizers(self) -> list[str]:
+        names = []
+        for node in _flat(self._content.get("normalizer"), "normalizers"):
+            what = {key: value for key, value in node.items() if key != "type"}
+            if node.get("type") == "Replace" and what == {
+                "pattern": {"String": " "},
+                "content": SPACE,
+            }:
+                names.append("replace")
+            elif node == {"type": "Prepend", "prepend": SPACE}:
+                names.append("prepend")
+            else:
+                names.append(str(node.get("type")))
+        return names
+
+    def _pre_tokenizers(self, node: Any) -> Iterator[str]:
+        for stage in _flat(node, "pretokenizers"):
+            yield _stage(stage)
+
+
+def _flat(node: Any, key: str) -> Iterator[dict[str, Any]]:
+    """The steps of a component, out of its nested sequences."""
+    if not isinstance(node, dict):
+        return
+    children = node.get(key)
+    if node.get("type") == "Sequence" and isinstance(children, list):
+        for child in children:
+            yield from _flat(child, key)
+    else:
+        yield node
+
+
+def _special(part: Any) -> str | None:
+    """The special token that a part of a TemplateProcessing is."""
+    token = part.get("SpecialToken") if isinstance(part, dict) else None
+    text = token.get("id") if isinstance(token, dict) else None
+    return text if isinstance(text, str) else None
+
+
+def _stage(node: dict[str, Any]) -> str:
+    """One step of a pre-tokenizer in words that can be compared."""
+    kind, pattern = node.get("type"), node.get("pattern")
+    if kind == "ByteLevel" and not node.get("add_prefix_space", True):
+        return _BYTES_AND_WORDS if node.get("use_regex", True) else _BYTES
+    if kind == "Digits" and node.get("individual_digits"):
+        return _DIGITS
+    if kind == "Split" and isinstance(pattern, dict) and not node.get("invert"):
+        if pattern == {"String": " "} and node.get("behavior") == "MergedWithPrevious":
+            return "spaces"  # without effect: a normalizer has replaced them all (Gemma)
+        if node.get("behavior") == "Isolated" and isinstance(pattern.get("Regex"), str):
+            return str(pattern["Regex"])
+    if kind == "Metaspace" and node.get("replacement") == SPACE and not node.get("split", True):
+        return f"metaspace {node.get('prepend_scheme', 'always')}"
+    return json.dumps(node, ensure_ascii=False, sort_keys=True)

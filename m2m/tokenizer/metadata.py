@@ -1,0 +1,62 @@
+"""Reading vocabulary lists and ids out of a GGUF file's metadata, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2m.errors import InputError
+
+_DAMAGED = "the file is damaged: get it again"
+
+
+def texts(get: Callable[[str], Any], key: str) -> list[str]:
+    """The list of texts under `key`.
+
+    Raises:
+        InputError: there is none, or it holds something else.
+    """
+    values = get(key)
+    if values is None or isinstance(values, str):
+        raise InputError(f"the file has no list {key}", "use a GGUF file with its vocabulary")
+    values = list(values)
+    if not set(map(type, values)) <= {str}:
+        raise InputError(f"{key} must hold texts", _DAMAGED)
+    return values
+
+
+def numbers(values: Any, key: str, count: int) -> NDArray[Any]:
+    """`values` of `key` as an array of `count` finite numbers.
+
+    Raises:
+        InputError: it is no list of numbers, or of another length.
+    """
+    try:
+        found = np.asarray(values)
+    except ValueError:  # a ragged list
+        found = np.empty(0, dtype=object)
+    if found.dtype.kind not in "iuf" or found.ndim != 1 or not np.isfinite(found).all():
+        raise InputError(f"{key} must hold numbers", _DAMAGED)
+    if len(found) != count:
+        raise InputError(
+            f"{key} has {len(found)} entries, tokenizer.ggml.tokens has {count}", _DAMAGED
+        )
+    return found
+
+
+def token_id(get: Callable[[str], Any], role: str, size: int) -> int | None:
+    """The id of a role such as "bos", None where the file names none.
+
+    Raises:
+        InputError: the vocabulary has no such id.
+    """
+    key = f"tokenizer.ggml.{role}_token_id"
+    value = get(key)
+    if value is None:
+        return None
+    if not isinstance(value, int) or not 0 <= value < size:
+        raise InputError(f"{key} is {value}, but the vocabulary has {size} tokens")
+    return value

@@ -1,0 +1,162 @@
+"""Tokens with a meaning of their own: which they are, and where a text has them written out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from m2m.tokenizer.metadata import token_id
+
+
+class TokenType(IntEnum):
+    """Values of tokenizer.ggml.token_type (llama.h, enum llama_token_type); SentencePiece's too."""
+
+    UNDEFINED = 0
+    NORMAL = 1
+    UNKNOWN = 2
+    CONTROL = 3
+    USER_DEFINED = 4
+    UNUSED = 5
+    BYTE = 6
+
+
+END_OF_TURN = (
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "<｜end▁of▁sentence｜>",  # noqa: RUF001
+    "<end_of_utterance>",
+)
+
+# Texts by which llama.cpp finds a role that the file does not name (src/llama-vocab.cpp,
+# "auto-detect special tokens by text").
+_NAMES: dict[str, tuple[str, ...]] = {
+    "bos": (),
+    "eos": (),
+    "eot": END_OF_TURN,
+    "eom": ("<|eom_id|>",),
+    "fim_pre": (
+        "<|fim_prefix|>",
+        "<fim-prefix>",
+        "<fim_prefix>",
+        "<｜fim▁begin｜>",  # noqa: RUF001
+        "<PRE>",
+        "▁<PRE>",
+        "<|code_prefix|>",
+        "<|prefix|>",
+    ),
+    "fim_suf": (
+        "<|fim_suffix|>",
+        "<fim-suffix>",
+        "<fim_suffix>",
+        "<｜fim▁hole｜>",  # noqa: RUF001
+        "<SUF>",
+        "▁<SUF>",
+        "<|code_suffix|>",
+        "<|suffix|>",
+    ),
+    "fim_mid": (
+        "<|fim_middle|>",
+        "<fim-middle>",
+        "<fim_middle>",
+        "<｜fim▁end｜>",  # noqa: RUF001
+        "<MID>",
+        "▁<MID>",
+        "<|code_middle|>",
+        "<|middle|>",
+    ),
+    "fim_pad": ("<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"),
+    "fim_rep": ("<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"),
+    "fim_sep": ("<|file_sep|>",),
+}
+_ENDING_ROLES = ("eos", "eot", "eom", "fim_pad", "fim_rep", "fim_sep")
+_ENDS = (
+    *END_OF_TURN,
+    *_NAMES["eom"],
+    "<|return|>",
+    "<|call|>",
+    "<|flush|>",
+    "<|calls|>",
+    "</s>",
+    "[EOS]",
+    "<eos>",
+    "<turn|>",
+    "<|tool_response>",
+    "[e~[",
+)
+
+
+@dataclass(frozen=True)
+class SpecialTokens:
+    """The special tokens of a vocabulary, as llama.cpp sees them.
+
+    Attributes:
+        roles: "bos", "eos", "eot" and the like to ids, where the vocabulary has them.
+        ends: the ids at which generation stops.
+        control: ids that count as control tokens whatever their type says.
+    """
+
+    roles: Mapping[str, int]
+    ends: frozenset[int]
+    control: frozenset[int]
+
+    @classmethod
+    def find(
+        cls, get: Callable[[str], Any], ids: Mapping[str, int], defaults: Mapping[str, int]
+    ) -> SpecialTokens:
+        """Find them in GGUF metadata; `defaults` are ids for roles that it does not name."""
+        roles: dict[str, int] = {}
+        control = {ids[name] for name in _ENDS if name in ids}
+        ends = set(control)
+        for role, names in _NAMES.items():
+            found = token_id(get, role, len(ids))
+            if found is None:
+                found = next((ids[name] for name in names if name in ids), None)
+                control |= set() if found is None else {found}
+                found = defaults.get(role) if found is None else found
+            if found is not None and found < len(ids):
+                roles[role] = found
+        ends |= {roles[role] for role in _ENDING_ROLES if role in roles}
+        return cls(roles, frozenset(ends), frozenset(control))
+
+
+class Splitter:
+    """Finds tokens that are written out in a text, the longest token first, as llama.cpp does."""
+
+    def __init__(self, tokens: Sequence[str], ids: Iterable[int]) -> None:
+        # By their first two characters: few of a vocabulary's thousands need to be looked for.
+        self._by_head: dict[str, list[tuple[int, int, str]]] = {}
+        for i in ids:
+            entry = (-len(tokens[i].encode("utf-8")), i, tokens[i])
+            self._by_head.setdefault(tokens[i][:2], []).append(entry)
+
+    def split(self, text: str) -> list[str | int]:
+        """The text's pieces between tokens, and the ids of the tokens."""
+        found = [
+            entry
+            for head, entries in self._by_head.items()
+            if head in text
+            for entry in entries
+            if entry[2] in text
+        ]
+        pieces: list[str | int] = [text] if text else []
+        for _, index, token in sorted(found):
+            pieces = [cut for piece in pieces for cut in _cut_at(piece, token, index)]
+        return pieces
+
+
+def _cut_at(piece: str | int, token: str, index: int) -> list[str | int]:
+    if isinstance(piece, int):
+        return [piece]
+    cuts: list[str | int] = []
+    for part in piece.split(token):
+        cuts += [part, index] if part else [index]
+    return cuts[:-1]

@@ -1,0 +1,105 @@
+"""SentencePiece BPE ("llama" in GGUF): the vocabularies of Gemma, Llama 2 and Mistral."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from m2m.errors import InputError
+from m2m.tokenizer.merging import merge
+from m2m.tokenizer.metadata import numbers
+
+SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # how a vocabulary writes a space
+_NONE = "\ud800"  # a character that no token has
+
+
+class SentencePieceBPE:
+    """Characters joined wherever the result is a token, the best score first.
+
+    As llama.cpp's llm_tokenizer_spm does; what no token covers is written in byte tokens. Scores
+    are compared over a whole text there. Here a text is cut before its spaces first, which gives
+    the same ids: where no token reaches across a place, nothing is ever joined across it.
+
+    Args:
+        ids: the tokens and their ids, in the ids' order.
+        scores: of the tokens, the best is the highest.
+        adds_space: whether a space is put before a text.
+    """
+
+    adds_bos = True
+
+    def __init__(self, ids: Mapping[str, int], scores: Sequence[float], adds_space: bool) -> None:
+        self.adds_space = adds_space
+        self._ids = ids
+        self._ranks = dict(zip(ids, map(operator.neg, scores), strict=True))
+        self._words = re.compile(_word(_NONE.join(ids)))
+
+    @classmethod
+    def from_metadata(cls, ids: Mapping[str, int], get: Callable[[str], Any]) -> SentencePieceBPE:
+        """Build from GGUF metadata.
+
+        Raises:
+            InputError: there is no score for each token.
+        """
+        scores = get("tokenizer.ggml.scores")
+        if scores is None:
+            raise InputError(
+                "a SentencePiece vocabulary (tokenizer.ggml.model is 'llama') without "
+                "tokenizer.ggml.scores",
+                "use a GGUF file with its vocabulary",
+            )
+        found = numbers(scores, "tokenizer.ggml.scores", len(ids))
+        adds_space = get("tokenizer.ggml.add_space_prefix")
+        # llama.cpp keeps and compares float32.
+        return cls(ids, found.astype(np.float32).tolist(), adds_space is None or bool(adds_space))
+
+    def cut(self, text: str) -> list[str]:
+        """The stretches of `text` that can be encoded one by one."""
+        return self._words.findall(text.replace(" ", SPACE))
+
+    def encode(self, word: str) -> list[int]:
+        """The ids of one stretch.
+
+        Raises:
+            InputError: a character has no token, and the vocabulary has no byte tokens.
+        """
+        ids: list[int] = []
+        for part in merge(word, self._rank):
+            found = self._ids.get(part)
+            if found is not None:
+                ids.append(found)
+            else:
+                ids.extend(map(self._byte_id, part.encode("utf-8")))
+        return ids
+
+    def token_bytes(self, token: str) -> bytes:
+        """The bytes of an ordinary token."""
+        return token.replace(SPACE, " ").encode("utf-8")
+
+    def _rank(self, left: str, right: str) -> float | None:
+        return self._ranks.get(left + right)
+
+    def _byte_id(self, byte: int) -> int:
+        try:
+            return self._ids[f"<0x{byte:02X}>"]
+        except KeyError:
+            raise InputError(
+                "the text has a character that the vocabulary cannot write: "
+                f"it has no token <0x{byte:02X}>",
+                "use a base model with byte tokens, or leave such characters out",
+            ) from None
+
+
+def _word(tokens: str) -> str:
+    """The expression of a stretch: it ends before a space that no token joins to what it follows.
+
+    Args:
+        tokens: all tokens in one text.
+    """
+    inner = "".join(map(re.escape, sorted(set(re.findall(f"([^{SPACE}{_NONE}]){SPACE}", tokens)))))
+    further = f"(?:(?<=[{inner}]){SPACE}+[^{SPACE}]*)*" if inner else ""
+    return f"{SPACE}*[^{SPACE}]+{further}|{SPACE}+"

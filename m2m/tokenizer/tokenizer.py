@@ -1,0 +1,166 @@
+"""Text to token ids and back, from the vocabulary of a GGUF file, with the ids of llama.cpp."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from m2m.errors import InputError
+from m2m.tokenizer.bpe import ByteLevelBPE
+from m2m.tokenizer.metadata import numbers, texts
+from m2m.tokenizer.special import SpecialTokens, Splitter, TokenType
+from m2m.tokenizer.spm import SentencePieceBPE
+
+_MAX_CACHED = 1 << 18
+_LONGEST_CACHED = 256  # characters; longer words hardly come again
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_BYTE = re.compile("<0x([0-9A-Fa-f]{2})>")
+
+
+class _Model(Protocol):
+    """What one kind of vocabulary does with text that has no special tokens in it."""
+
+    adds_bos: bool
+    adds_space: bool
+
+    def cut(self, text: str) -> list[str]: ...
+
+    def encode(self, word: str) -> list[int]: ...
+
+    def token_bytes(self, token: str) -> bytes: ...
+
+
+_MODELS: dict[str, Callable[[Mapping[str, int], Callable[[str], Any]], _Model]] = {
+    "gpt2": ByteLevelBPE.from_metadata,
+    "llama": SentencePieceBPE.from_metadata,
+}
+# llama.cpp's ids where the file names none (src/llama-vocab.cpp, "default special tokens").
+_DEFAULT_IDS = {"llama": {"bos": 1, "eos": 2}}
+
+
+class Tokenizer:
+    """Text to ids and back.
+
+    Attributes:
+        tokens: the tokens as the vocabulary writes them.
+        bos_id, eos_id, eot_id: begin of sequence, end of sequence, end of turn; None where absent.
+        adds_bos: whether llama.cpp puts the BOS token before a sequence.
+        eog_ids: all ids at which generation stops.
+        vocab_size: number of tokens.
+    """
+
+    def __init__(
+        self, tokens: Sequence[str], types: Sequence[int], model: _Model, special: SpecialTokens
+    ) -> None:
+        self.tokens = list(tokens)
+        self.vocab_size = len(self.tokens)
+        self.bos_id = special.roles.get("bos")
+        self.eos_id = special.roles.get("eos")
+        self.eot_id = special.roles.get("eot")
+        self.eog_ids = special.ends
+        self.adds_bos = model.adds_bos
+        self._types = types
+        self._model = model
+        self._words: dict[str, list[int]] = {}
+        kinds = np.asarray(types)
+        control = np.isin(kinds, (TokenType.UNKNOWN, TokenType.CONTROL)).nonzero()[0].tolist()
+        always = (kinds == TokenType.USER_DEFINED).nonzero()[0].tolist()
+        self._raw = special.control.union(control, always)
+        self._always = Splitter(self.tokens, set(always) - special.control)
+        self._special = Splitter(self.tokens, self._raw)
+
+    @classmethod
+    def from_metadata(cls, get: Callable[[str], Any]) -> Tokenizer:
+        """Build from GGUF metadata; `get` returns the value of a key, or None.
+
+        Raises:
+            InputError: another kind of vocabulary, an unknown pre-tokenizer, lists that do not fit.
+        """
+        kind = get("tokenizer.ggml.model")
+        make = _MODELS.get(kind) if isinstance(kind, str) else None
+        if make is None:
+            what = "a SentencePiece unigram" if kind == "t5" else "an unknown"
+            raise InputError(
+                f"tokenizer.ggml.model is {kind!r}: {what} vocabulary; "
+                "m2m reads byte-level BPE ('gpt2') and SentencePiece BPE ('llama')",
+                "use a base model of the Llama, Mistral, Qwen, Gemma or SmolLM families",
+            )
+        tokens = texts(get, "tokenizer.ggml.tokens")
+        if "" in tokens:
+            tokens = [token or f"[EMPTY_{i}]" for i, token in enumerate(tokens)]  # as llama.cpp
+        ids = {token: i for i, token in enumerate(tokens)}
+        if len(ids) != len(tokens):
+            double = next(token for i, token in enumerate(tokens) if ids[token] != i)
+            raise InputError(
+                f"tokenizer.ggml.tokens has {double!r} twice, which llama.cpp refuses",
+                "the file is damaged: get it again",
+            )
+        types = get("tokenizer.ggml.token_type")
+        key = "tokenizer.ggml.token_type"
+        kinds = [1] * len(tokens) if types is None else numbers(types, key, len(tokens)).tolist()
+        special = SpecialTokens.find(get, ids, _DEFAULT_IDS.get(str(kind), {}))
+        made = cls(tokens, kinds, make(ids, get), special)
+        adds_bos = get("tokenizer.ggml.add_bos_token")
+        made.adds_bos = made.adds_bos if adds_bos is None else bool(adds_bos)
+        if made.adds_bos and made.bos_id is None:
+            raise InputError("the vocabulary wants a BOS token but names none")
+        return made
+
+    def encode(self, text: str, special: bool = False, *, continues: bool = False) -> list[int]:
+        """The ids of `text`, without a BOS token.
+
+        Args:
+            text: any text; unpaired surrogates count as U+FFFD.
+            special: read the text of control tokens, such as `<|im_end|>`, as these tokens.
+            continues: it goes on where other text ended: a vocabulary that puts a space before
+                a text puts none here.
+        """
+        if not text.isascii() and _SURROGATES.search(text):
+            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        ids: list[int] = []
+        words = self._words
+        spaced = self._model.adds_space and not continues
+        for piece in (self._special if special else self._always).split(text):
+            if isinstance(piece, int):
+                ids.append(piece)
+                spaced = self._model.adds_space
+                continue
+            for word in self._model.cut(" " + piece if spaced else piece):
+                known = words.get(word)
+                ids.extend(self._encode_word(word) if known is None else known)
+            spaced = False
+        return ids
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of `ids`, control tokens included; broken UTF-8 becomes U+FFFD.
+
+        The space that a vocabulary puts before a text is taken off.
+        """
+        text = b"".join(map(self.token_bytes, ids)).decode("utf-8", "replace")
+        return text.removeprefix(" ") if self._model.adds_space else text
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes of one token, which may be a part of a character; none of an unused token."""
+        token, kind = self.tokens[token_id], self._types[token_id]
+        if token_id in self._raw:
+            return token.encode("utf-8")
+        if kind == TokenType.BYTE and (byte := _BYTE.fullmatch(token)):
+            return bytes.fromhex(byte[1])
+        if kind == TokenType.NORMAL:
+            return self._model.token_bytes(token)
+        return b""
+
+    def is_special(self, token_id: int) -> bool:
+        """Whether a token is a control token or one that is always found in a text."""
+        return token_id in self._raw
+
+    def _encode_word(self, word: str) -> list[int]:
+        encoded = self._model.encode(word)
+        if len(word) <= _LONGEST_CACHED:
+            if len(self._words) >= _MAX_CACHED:
+                self._words.clear()
+            self._words[word] = encoded
+        return encoded

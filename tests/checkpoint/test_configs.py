@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from m2m.checkpoint.families import FAMILIES, local_layers, period_of
+from m2m.checkpoint.gguf_config import (
+    config_from_gguf,
+    config_to_gguf,
+    gguf_shapes,
+    rope_factors,
+)
+from m2m.checkpoint.hf_config import config_from_json, config_to_json
+from m2m.errors import InputError
+from m2m.nn.config import DecoderConfig, RopeScaling
+from tests.checkpoint.families import LLAMA3, VARIANTS
+from tests.tiny import TRAITS, llama3_factors, pico_config, pico_metadata
+from tests.tiny_folder import pico_json
+
+
+@pytest.fixture(params=VARIANTS)
+def config(request: pytest.FixtureRequest) -> DecoderConfig:
+    return VARIANTS[request.param]
+
+
+def read_json(tmp_path: Path, data: dict[str, Any]) -> DecoderConfig:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(data), encoding="utf-8")
+    return config_from_json(path)
+
+
+def read_gguf(config: DecoderConfig, changes: dict[str, Any] | None = None) -> DecoderConfig:
+    metadata = {key: value.value for key, value in pico_metadata(config).items()}
+    shapes = gguf_shapes(config)
+    factors = llama3_factors(config) if "rope_freqs.weight" in shapes else None
+    return config_from_gguf("x.gguf", (metadata | (changes or {})).get, shapes, factors)
+
+
+def test_every_family_is_here() -> None:
+    assert {config.architecture for config in VARIANTS.values()} == set(FAMILIES) == set(TRAITS)
+
+
+@pytest.mark.parametrize("new", [False, True], ids=["old", "new"])
+def test_config_json_in_both_spellings(tmp_path: Path, config: DecoderConfig, new: bool) -> None:
+    assert read_json(tmp_path, pico_json(config, new=new)) == config
+
+
+def test_our_config_json_says_the_same(tmp_path: Path, config: DecoderConfig) -> None:
+    data = config_to_json(config, "float16", {"eos_token_id": [2, 0]})
+    assert read_json(tmp_path, data) == config
+    expected = pico_json(config) | {"torch_dtype": "float16"}
+    assert {key: data[key] for key in expected if key != "bos_token_id"} == {
+        key: value for key, value in expected.items() if key != "bos_token_id"
+    }
+
+
+def test_gguf_metadata(config: DecoderConfig) -> None:
+    # GGUF does not tell a Mistral without its window from a Llama, and they are the same.
+    same = config.architecture == "mistral" and not config.sliding_window
+    expected = dataclasses.replace(config, architecture="llama") if same else config
+    assert read_gguf(config) == expected
+    wanted = pico_metadata(config)
+    for key, value in config_to_gguf(config).items():
+        assert wanted[key] == value
+    architecture = FAMILIES[config.architecture].architecture
+    assert {key for key in wanted if key.startswith(f"{architecture}.")} == set(
+        config_to_gguf(config)
+    )
+
+
+def test_rope_factors_are_those_of_the_converter() -> None:
+    for factor, theta, context in ((8.0, 5e5, 8192), (32.0, 5e5, 8192), (4.0, 1e4, 1024)):
+        scaling = RopeScaling("llama3", factor, 1.0, 4.0, context)
+        config = pico_config(rope_scaling=scaling, rope_theta=theta, head_dim=64)
+        expected = llama3_factors(config)
+        assert np.median(expected[expected > 1.0]) > 1.0
+        np.testing.assert_allclose(rope_factors(config), expected, rtol=1e-6)
+        assert read_gguf(config).rope_scaling == scaling
+
+
+def test_rope_factors_that_scale_nothing_or_are_strange() -> None:
+    config = VARIANTS["llama 3"]
+    metadata = {key: value.value for key, value in pico_metadata(config).items()}
+
+    def read(factors: Any) -> DecoderConfig:
+        return config_from_gguf("x", metadata.get, gguf_shapes(config), np.float32(factors))
+
+    assert read([1.0] * 8).rope_scaling is None
+    assert read(llama3_factors(config)).rope_scaling == LLAMA3
+    for strange in ([1.0, 2.0] * 4, [1.0] * 7 + [np.nan], [2.0] * 4):
+        with pytest.raises(InputError, match=r"rope_freqs\.weight"):
+            read(strange)
+
+
+def test_the_old_key_of_linear_scaling() -> None:
+    found = read_gguf(pico_config(), {"llama.rope.scale_linear": 4.0})
+    assert found.rope_scaling == RopeScaling("linear", 4.0)
+    assert read_gguf(pico_config(), {"llama.rope.scaling.type": "none"}).rope_scaling is None
+
+
+def test_periods_of_local_layers() -> None:
+    assert local_layers(5, 2) == (True, False, True, False, True)
+    for period in range(7):
+        flags = local_layers(6, period)
+        assert period_of(flags) == (period if period <= 6 else 0)
+    assert period_of((False, True)) is None
+
+
+def test_gemma_files_without_a_pattern_have_one_of_six(tmp_path: Path) -> None:
+    config = pico_config(
+        architecture="gemma3", layers=7, layer_is_local=(True,) * 5 + (False, True)
+    )
+    data = pico_json(config)
+    del data["layer_types"]
+    assert read_json(tmp_path, data) == config
+    assert read_gguf(config, {"gemma3.attention.sliding_window_pattern": None}) == config
+    theta = read_gguf(config, {"gemma3.rope.freq_base_swa": None}).local_rope_theta
+    assert theta == 10000.0
+
+
+def test_gemma_with_eyes_leaves_out_what_is_usual(tmp_path: Path) -> None:
+    """As google/gemma-3-4b-it's config.json does."""
+    text = {
+        "hidden_size": 2560,
+        "intermediate_size": 10240,
+        "model_type": "gemma3_text",
+        "num_hidden_layers": 34,
+        "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
+        "sliding_window": 1024,
+    }
+    config = read_json(tmp_path, {"model_type": "gemma3", "text_config": text})
+    assert (config.num_heads, config.num_kv_heads, config.head_dim) == (8, 4, 256)
+    assert (config.vocab_size, config.rope_theta, config.local_rope_theta) == (262208, 1e6, 1e4)
+    assert (config.tie_word_embeddings, config.rms_norm_eps) == (True, 1e-6)
+    assert config.rope_scaling == RopeScaling("linear", 8.0)
+    assert config.layer_is_local.index(False) == 5
+    assert config.embedding_scale == 2560**0.5
+
+
+_REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
+    "another family": ("llama", {"model_type": "phi3"}, "'phi3'"),
+    "no family": ("llama", {"model_type": ["llama"]}, "model_type"),
+    "yarn": ("qwen2", {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "yarn"),
+    "no factor": ("llama", {"rope_scaling": {"rope_type": "linear"}}, "rope_scaling.factor"),
+    "no type": ("llama", {"rope_scaling": {"factor": 2.0}}, "rope_scaling"),
+    "biases": ("llama", {"attention_bias": True}, "attention_bias"),
+    "biases of the MLP": ("llama", {"mlp_bias": True}, "mlp_bias"),
+    "another activation": ("llama", {"hidden_act": "gelu"}, "hidden_act"),
+    "Qwen's window": ("qwen2", {"use_sliding_window": True}, "use_sliding_window"),
+    "a window by layer": ("qwen3", {"layer_types": ["sliding_attention"] * 2}, "layer_types"),
+    "soft caps": ("gemma3", {"final_logit_softcapping": 30.0}, "final_logit_softcapping"),
+    "another scale of q": ("gemma3", {"query_pre_attn_scalar": 168}, "query_pre_attn_scalar"),
+    "an encoder": ("gemma3", {"use_bidirectional_attention": True}, "bidirectional"),
+    "no period": ("gemma3", {"layer_types": ["full_attention", "sliding_attention"]}, "n-th"),
+    "unknown layers": ("gemma3", {"layer_types": ["chunked_attention"] * 2}, "layer_types"),
+    "no window": ("gemma3", {"sliding_window": None}, "sliding_window"),
+    "packed weights": ("llama", {"quantization_config": {"bits": 4}}, "quantization_config"),
+    "partial rotation": ("llama", {"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
+    "odd heads": ("llama", {"head_dim": 15}, "odd"),
+    "a size that is no number": ("llama", {"hidden_size": "64"}, "hidden_size is '64'"),
+}
+
+
+@pytest.mark.parametrize("case", _REFUSED)
+def test_what_m2m_cannot_compute_is_refused_by_name(tmp_path: Path, case: str) -> None:
+    architecture, change, said = _REFUSED[case]
+    data = pico_json(pico_config(architecture=architecture)) | change
+    with pytest.raises(InputError, match=said):
+        read_json(tmp_path, data)
+
+
+def test_the_families_are_listed(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        read_json(tmp_path, {"model_type": "rwkv"})
+    assert caught.value.hint == "it knows: gemma3, gemma3_text, llama, mistral, qwen2, qwen3"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "change", "said"),
+    [
+        ("gemma3", {"gemma3.final_logit_softcapping": 30.0}, "softcapping"),
+        ("gemma3", {"gemma3.attention.sliding_window": None}, "sliding_window"),
+        ("gemma3", {"gemma3.attention.sliding_window_pattern": -1}, "pattern"),
+        ("llama", {"llama.attention.value_length": 8}, "value_length"),
+        ("qwen3", {"qwen3.rope.scaling.factor": "x"}, "rope.scaling.factor"),
+    ],
+)
+def test_what_gguf_says_and_m2m_cannot_compute(
+    architecture: str, change: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        read_gguf(pico_config(architecture=architecture), change)

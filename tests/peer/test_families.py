@@ -1,0 +1,108 @@
+"""transformers and PEFT compute what m2m computes, in every family."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytestmark = [
+    pytest.mark.peer,
+    # The peers warn about each other.
+    pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning"),
+]
+torch = pytest.importorskip("torch", reason="scripts/install-peers makes the venv for this")
+peft = pytest.importorskip("peft")
+transformers = pytest.importorskip("transformers")
+
+from m2m.checkpoint import BaseModel, import_model  # noqa: E402
+from m2m.nn.config import Batch, DecoderConfig  # noqa: E402
+from m2m.nn.decoder import Decoder  # noqa: E402
+from m2m.nn.lora import LoraPair, init_lora  # noqa: E402
+from m2m.recipe import PROJECTIONS  # noqa: E402
+from tests.checkpoint.families import VARIANTS  # noqa: E402
+from tests.peer.test_training import factors, relative  # noqa: E402
+from tests.tiny import pico_weights  # noqa: E402
+from tests.tiny_folder import pico_folder, pico_tokenizer_files  # noqa: E402
+
+LENGTH = 200  # beyond every window
+
+
+@pytest.fixture(params=VARIANTS)
+def config(request: pytest.FixtureRequest) -> DecoderConfig:
+    return VARIANTS[request.param]
+
+
+def hf_model(folder: Path) -> Any:
+    return transformers.AutoModelForCausalLM.from_pretrained(
+        str(folder), dtype=torch.float32, attn_implementation="eager"
+    ).eval()
+
+
+def some_ids(config: DecoderConfig) -> Any:
+    return np.random.default_rng(1).integers(3, config.vocab_size, LENGTH)
+
+
+@pytest.mark.parametrize("new", [False, True], ids=["old", "new"])
+def test_logits_of_the_folder_and_of_what_was_imported(
+    tmp_path: Path, config: DecoderConfig, new: bool
+) -> None:
+    source = pico_folder(tmp_path / "hf", config, new=new)
+    import_model(source, tmp_path / "m", name="m")
+    base = BaseModel.open(tmp_path / "m")
+    ids = some_ids(config)
+    ours = Decoder(base.config, base.weights).logits(ids)
+    for folder in (source, base.path):
+        with torch.no_grad():
+            theirs = hf_model(folder)(input_ids=torch.from_numpy(ids)[None]).logits[0].numpy()
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+def test_what_transformers_saves_is_imported(tmp_path: Path, config: DecoderConfig) -> None:
+    """Its own config.json, with every key it knows, and its own shards."""
+    saved = tmp_path / "saved"
+    hf_model(pico_folder(tmp_path / "hf", config)).save_pretrained(saved, max_shard_size="100KB")
+    assert len(list(saved.glob("*.safetensors"))) > 1
+    pico_tokenizer_files(saved)
+    import_model(saved, tmp_path / "m", name="m")
+    base = BaseModel.open(tmp_path / "m")
+    assert base.config == config
+    for name, array in pico_weights(0, config).items():
+        np.testing.assert_array_equal(base.weights[name], array)
+
+
+def test_gradients_of_adapters(tmp_path: Path, config: DecoderConfig) -> None:
+    rng = np.random.default_rng(0)
+    pairs = {
+        module: dataclasses.replace(pair, b=0.1 * rng.standard_normal(pair.b.shape, np.float32))
+        for module, pair in init_lora(config, PROJECTIONS, 4, 8.0, rng).items()
+    }
+    ids = some_ids(config)
+    places = np.arange(LENGTH // 2, LENGTH - 1)
+    batch = Batch(ids.astype(np.int32), np.array([LENGTH]), 0, places, ids[places + 1])
+    decoder = Decoder(config, pico_weights(0, config))
+    nats, _, grads = decoder.loss_and_grads(batch, pairs)
+    model = peft_model(hf_model(pico_folder(tmp_path / "hf", config)), pairs)
+    tokens = torch.from_numpy(ids)
+    logits = model(input_ids=tokens[None]).logits[0]
+    loss = torch.nn.functional.cross_entropy(logits[places], tokens[places + 1], reduction="sum")
+    loss.backward()
+    assert nats == pytest.approx(loss.item(), rel=1e-6)
+    for module in pairs:
+        for mine, theirs in zip(grads[module], factors(model, module), strict=True):
+            assert relative(mine, theirs.grad) < 1e-4
+
+
+def peft_model(base: Any, pairs: dict[str, LoraPair]) -> Any:
+    settings = peft.LoraConfig(
+        task_type="CAUSAL_LM", r=4, lora_alpha=8.0, target_modules=list(PROJECTIONS)
+    )
+    model = peft.get_peft_model(base, settings)
+    with torch.no_grad():
+        for module, pair in pairs.items():
+            for theirs, mine in zip(factors(model, module), (pair.a, pair.b), strict=True):
+                theirs.copy_(torch.from_numpy(mine))
+    return model
