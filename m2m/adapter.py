@@ -38,7 +38,13 @@ _UNSUPPORTED = (
     "trainable_token_indices",
     "target_parameters",
     "alora_invocation_tokens",
+    "use_bdlora",
+    "arrow_config",
+    "kasa_config",
+    "monteclora_config",
 )
+# Initialisations that change the weights of the base, so that B A is no delta of the one on disk.
+_CHANGES_BASE = ("pissa", "corda", "olora", "loftq", "lora_ga")
 # A pattern of somebody's file must not be able to run for hours: no repeated groups, few repeats.
 _PATTERN = re.compile(r"[\w.^$\\|()\[\]*+?-]{1,200}")
 _REPEATS = 3
@@ -83,13 +89,13 @@ def save_adapter(folder: Path, adapter: Adapter, extra: Mapping[str, Any] | None
     """
     if not adapter.pairs:
         raise ValueError("an adapter without pairs")
-    rank = max(adapter.rank, *(pair.rank for pair in adapter.pairs.values()))
     scale = adapter.alpha / adapter.rank or 1.0
-    tensors: dict[str, NDArray[np.float32]] = {}
-    for module, pair in adapter.pairs.items():
-        a, b = _uniform(pair, rank, scale)
-        tensors[f"{_PREFIX}{module}.lora_A.weight"] = a
-        tensors[f"{_PREFIX}{module}.lora_B.weight"] = b
+    pairs = uniform_pairs(adapter, scale)
+    rank = max(pair.rank for pair in pairs.values())
+    tensors: dict[str, NDArray[np.floating]] = {}
+    for module, pair in pairs.items():
+        tensors[f"{_PREFIX}{module}.lora_A.weight"] = pair.a
+        tensors[f"{_PREFIX}{module}.lora_B.weight"] = pair.b
     specs = [TensorSpec(name, "F32", array.shape) for name, array in tensors.items()]
     own = {"name": adapter.name, "base_fingerprint": adapter.base_fingerprint} | dict(extra or {})
     with atomic_folder(folder) as inside:
@@ -98,16 +104,22 @@ def save_adapter(folder: Path, adapter: Adapter, extra: Mapping[str, Any] | None
         write_json(inside / OWN, {"format_version": 1} | own)
 
 
-def _uniform(
-    pair: LoraPair, rank: int, scale: float
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    a = np.zeros((rank, pair.a.shape[1]), np.float32)
-    b = np.zeros((pair.b.shape[0], rank), np.float32)
-    a[: pair.rank] = pair.a
-    b[:, : pair.rank] = pair.b
-    if pair.scale != scale:
-        b *= np.float32(pair.scale / scale)
-    return a, b
+def uniform_pairs(adapter: Adapter, scale: float) -> dict[str, LoraPair]:
+    """The pairs with one rank and one scale for all, their deltas as they were.
+
+    Smaller ranks are padded with zeros, other scales are multiplied into B. float32.
+    """
+    rank = max(adapter.rank, *(pair.rank for pair in adapter.pairs.values()))
+    uniform = {}
+    for module, pair in adapter.pairs.items():
+        a = np.zeros((rank, pair.a.shape[1]), np.float32)
+        b = np.zeros((pair.b.shape[0], rank), np.float32)
+        a[: pair.rank] = pair.a
+        b[:, : pair.rank] = pair.b
+        if pair.scale != scale:
+            b *= np.float32(pair.scale / scale)
+        uniform[module] = LoraPair(a, b, scale)
+    return uniform
 
 
 def _peft_config(adapter: Adapter, rank: int, alpha: float) -> dict[str, Any]:
@@ -232,6 +244,11 @@ def _unsupported(data: Mapping[str, Any]) -> list[str]:
         found.append(f"peft_type is {data.get('peft_type')!r}, m2m reads 'LORA'")
     if data.get("bias", "none") not in ("none", None):
         found.append(f"bias is {data['bias']!r}: trained biases are not supported")
+    if str(data.get("init_lora_weights")).lower().startswith(_CHANGES_BASE):
+        found.append(
+            f"init_lora_weights is {data['init_lora_weights']!r}, which changed the base: save it "
+            "with path_initial_model_for_weight_conversion"
+        )
     for key in _UNSUPPORTED:
         if data.get(key):
             found.append(f"{key} is {data[key]!r}, which is not supported")

@@ -102,6 +102,7 @@ def test_unequal_ranks_and_scales_keep_their_deltas(tmp_path: Path) -> None:
         ({"rank_pattern": {"q_proj": 4}, "r": 64}, 2.0),
         ({"fan_in_fan_out": True}, 2.0),
         ({"modules_to_save": None, "bias": "none", "unknown_key": 3}, 2.0),
+        ({"init_lora_weights": "gaussian"}, 2.0),
     ],
 )
 def test_scales_of_other_peoples_adapters(
@@ -119,6 +120,12 @@ def test_scales_of_other_peoples_adapters(
         ({"use_dora": True}, "use_dora"),
         ({"bias": "lora_only"}, "bias"),
         ({"modules_to_save": ["lm_head"]}, "lm_head"),
+        ({"peft_type": "LOHA"}, "peft_type is 'LOHA'"),
+        ({"init_lora_weights": "pissa_niter_4"}, "pissa_niter_4"),
+        ({"init_lora_weights": "olora"}, "olora"),
+        ({"use_bdlora": {"nblocks": 2}}, "use_bdlora"),
+        ({"kasa_config": {"beta": 1}}, "kasa_config"),
+        ({"layer_replication": [[0, 1]]}, "layer_replication"),
         ({"r": 0}, "r is 0"),
         ({"r": True}, "r is True"),
         ({"lora_alpha": "8"}, "lora_alpha"),

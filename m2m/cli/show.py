@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from m2m.pipeline.tools import Merged
 
 TOP, BOTTOM = 10, 3
-LOW_SURVIVAL = 0.8
 VERDICTS = {1: "helps", -1: "hurts", 0: "is unclear"}
 COMPARED = {1: "is better than", -1: "is worse than", 0: "cannot be told from"}
 
@@ -121,26 +120,23 @@ def exported(found: Exported) -> None:
     written = ", ".join(f"{count} {name}" for name, count in found.types_written.items())
     click.echo(f"GGUF       {found.gguf} ({written})")
     click.echo(f"Modelfile  {found.modelfile}")
-    _survival(found.type, found.delta_survival)
+    click.echo(f"LoRA       {found.lora} (for the unchanged base)")
+    _survival(found.type, found.delta_survival, found.remedy)
 
 
 def merged(found: Merged) -> None:
     """What was written, and what is left of the deltas."""
     click.echo(f"{found.out}: {found.type}, {found.seconds:.1f} s")
     if found.delta_survival:
-        _survival(found.type, found.delta_survival)
+        _survival(found.type, found.delta_survival, found.remedy)
 
 
-def _survival(kind: str, survival: Mapping[str, float]) -> None:
-    """What quantisation left of a delta, with a warning where that is too little."""
+def _survival(kind: str, survival: Mapping[str, float], remedy: str | None) -> None:
+    """What is left of a delta, with a warning where that is too little."""
     gain, cosine = survival["gain"], survival["cosine"]
     click.echo(f"Delta kept by {kind}: gain {gain:.2f}, cosine {cosine:.2f}")
-    if min(gain, cosine) < LOW_SURVIVAL:
-        click.echo(
-            f"Warning: {kind} rounds part of the fine-tune away (below {LOW_SURVIVAL}); "
-            "a finer type keeps more of it",
-            err=True,
-        )
+    if remedy:
+        click.echo(f"Warning: {kind} keeps too little of the fine-tune; {remedy}", err=True)
 
 
 def run(found: RunResult) -> None:

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
-from m2m.cli.options import json_option
+from m2m.cli.options import Command, json_option
+from m2m.recipe import QUANTIZATIONS, Merge
 
 PATH = click.Path(path_type=Path)
-TYPES = ("f32", "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_0")
+TYPES = click.Choice(QUANTIZATIONS)
+lora_option = click.option("--lora", type=PATH, help="GGUF LoRA to put on the model.")
+
+
+def merge_options(command: Command) -> Command:
+    """An option for each field of the recipe's `[merge]`, with its default and help."""
+    for spec in reversed(dataclasses.fields(Merge)):
+        rules = spec.metadata
+        if "choices" in rules:
+            kind: click.ParamType[Any] = click.Choice(rules["choices"])
+        elif isinstance(spec.default, float):
+            kind = click.FloatRange(rules["low"], rules.get("high"))
+        else:
+            kind = click.IntRange(rules["low"])
+        option = f"--{spec.name}"
+        help = rules["help"].capitalize() + "."
+        add = click.option(option, type=kind, default=spec.default, show_default=True, help=help)
+        command = add(command)
+    return command
 
 
 @click.command("merge")
@@ -23,29 +44,44 @@ TYPES = ("f32", "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_0")
     metavar="DIR[=WEIGHT]",
     help="PEFT folder; equal weights where none is given. Repeatable.",
 )
-@click.option("--method", default="linear", show_default=True, help="Merge method.")
-@click.option("--type", "kind", type=click.Choice(TYPES), default="q8_0", show_default=True)
-@click.option("--out", type=PATH, required=True, help="NAME.gguf, or a folder in HF format.")
+@merge_options
+@click.option("--type", "kind", type=TYPES, default="q8_0", show_default=True)
+@click.option(
+    "--rank", type=click.IntRange(1, 1 << 16), help="Write an adapter of this rank, not a model."
+)
+@click.option(
+    "--out",
+    type=PATH,
+    required=True,
+    help="NAME.gguf, or a folder (a model in HF format, or PEFT).",
+)
 @json_option
 def merge(
-    model: str, adapters: tuple[str, ...], method: str, kind: str, out: Path, as_json: bool
+    model: str,
+    adapters: tuple[str, ...],
+    kind: str,
+    rank: int | None,
+    out: Path,
+    as_json: bool,
+    **options: Any,
 ) -> None:
-    """Merge adapters' deltas into a base model; write a GGUF or an HF folder.
+    """Merge adapters' deltas into a base model, or with --rank into one adapter.
 
     \b
     Example:  m2m merge --model smollm2-135m-instruct --adapter a --adapter b --out merged.gguf
+              m2m merge --model smollm2-135m-instruct --adapter a=1 --rank 16 --out a-lora.gguf
     """
     from m2m.cli import show
     from m2m.pipeline.tools import merge_adapters
 
-    found = merge_adapters(model, adapters, method, kind, out)
+    found = merge_adapters(model, adapters, Merge(**options), kind, rank, out)
     show.result(found.as_json(), as_json, lambda: show.merged(found))
 
 
 @click.command("quantize")
 @click.argument("source", type=PATH, metavar="IN.gguf")
 @click.argument("out", type=PATH, metavar="OUT.gguf")
-@click.option("--type", "kind", type=click.Choice(TYPES), required=True)
+@click.option("--type", "kind", type=TYPES, required=True)
 def quantize(source: Path, out: Path, kind: str) -> None:
     """Write a GGUF in another type, with metadata and vocabulary as they were.
 
@@ -62,8 +98,9 @@ def quantize(source: Path, out: Path, kind: str) -> None:
 @click.argument("model")
 @click.argument("task", type=PATH, metavar="TASK.jsonl")
 @click.option("--template", type=click.Choice(["chat", "plain"]), default="chat")
+@lora_option
 @json_option
-def evaluate(model: str, task: Path, template: str, as_json: bool) -> None:
+def evaluate(model: str, task: Path, template: str, lora: Path | None, as_json: bool) -> None:
     """Score MODEL (a GGUF file, or a name under models/) on TASK.jsonl, every metric that fits.
 
     \b
@@ -72,7 +109,7 @@ def evaluate(model: str, task: Path, template: str, as_json: bool) -> None:
     from m2m.cli import show
     from m2m.pipeline.tools import evaluate_model
 
-    found = evaluate_model(model, task, template)
+    found = evaluate_model(model, task, template, lora)
     show.result(found, as_json, lambda: show.evaluation(**found))
 
 
@@ -81,7 +118,8 @@ def evaluate(model: str, task: Path, template: str, as_json: bool) -> None:
 @click.option("--temperature", default=0.0, show_default=True, help="0 takes the likeliest token.")
 @click.option("--tokens", default=256, show_default=True, help="Longest answer.")
 @click.option("--seed", default=0, show_default=True)
-def chat(model: str, temperature: float, tokens: int, seed: int) -> None:
+@lora_option
+def chat(model: str, temperature: float, tokens: int, seed: int, lora: Path | None) -> None:
     """Talk to MODEL (a GGUF file, or a name under models/); a line a turn, end with Ctrl-D.
 
     \b
@@ -90,7 +128,7 @@ def chat(model: str, temperature: float, tokens: int, seed: int) -> None:
     """
     from m2m.pipeline.tools import Chat
 
-    with Chat(model, temperature, tokens, seed) as talk:
+    with Chat(model, temperature, tokens, seed, lora) as talk:
         while True:
             if sys.stdin.isatty():
                 click.echo("> ", nl=False, err=True)

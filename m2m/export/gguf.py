@@ -11,11 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from m2m.checkpoint import gguf_to_hf_name, to_gguf_rows
+from m2m.checkpoint import gguf_to_hf_name, hf_to_gguf_name, to_gguf_rows
 from m2m.formats.gguf import GGUFFile, GGUFTensorSpec, GGUFValue, write_gguf
 from m2m.llamacpp.filetypes import FileType, file_type, quantized_layout, row_bytes, type_name
 from m2m.llamacpp.quantize import Survival, quantize_merged, tensor_bytes
 from m2m.merge.merger import Merger
+
+LOW_SURVIVAL = 0.8  # gain or cosine below which much of the delta is lost to rounding
+_FINER = ("q5_k_m", "q6_k", "q8_0", "f16", "f32")  # by rising size
+_TRIED = 8  # projections in the middle of the model on which a finer type is tried
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,32 @@ def requantize(source: Path, out: Path, kind: str) -> dict[str, int]:
     metadata, specs = quantized_layout(file, file_type(kind))
     write_gguf(out, metadata, specs, (tensor_bytes(file, spec) for spec in specs))
     return _count(specs)
+
+
+def remedy(
+    merger: Merger, weights: Mapping[str, float], target: FileType, survival: Survival, lora: str
+) -> str | None:
+    """What to do where too little of a delta survived at `target`; None where enough did.
+
+    The finer type is the first that keeps enough of the projections in the middle of the model;
+    `lora` says how to leave the base as it is and put the adapter on it.
+    """
+    if not min(survival.gain, survival.cosine) < LOW_SURVIVAL:
+        return None
+    adapters = [merger.adapters[name] for name in weights]
+    changed = [m for m in merger.modules if any(m in adapter.pairs for adapter in adapters)]
+    first = max(0, (len(changed) - _TRIED) // 2)
+    names = {hf_to_gguf_name(f"{module}.weight") for module in changed[first : first + _TRIED]}
+    finer = _FINER[_FINER.index(target.name) + 1 :] if target.name in _FINER else _FINER
+    for kind in finer:
+        writer = _MergedTensors(merger, weights)
+        for spec in quantized_layout(merger.base.gguf, file_type(kind))[1]:
+            if spec.name in names:
+                writer.bytes_of(spec)
+        kept = min(writer.survival.gain, writer.survival.cosine)
+        if kept >= LOW_SURVIVAL:
+            break
+    return f"{kind} keeps {kept:.2f}; or put the adapter on the unchanged base: {lora}"
 
 
 class _MergedTensors:

@@ -131,6 +131,19 @@ llama_model_is_recurrent = _declare(_llama, "llama_model_is_recurrent", c_bool, 
 # bool llama_model_is_hybrid(const struct llama_model * model);
 llama_model_is_hybrid = _declare(_llama, "llama_model_is_hybrid", c_bool, c_void_p)
 
+# struct llama_adapter_lora * llama_adapter_lora_init(struct llama_model * model,
+#                                                     const char * path_lora);
+# Freed with the model.
+llama_adapter_lora_init = _declare(_llama, "llama_adapter_lora_init", c_void_p, c_void_p, c_char_p)
+# int32_t llama_set_adapters_lora(struct llama_context * ctx, struct llama_adapter_lora ** adapters,
+#                                 size_t n_adapters, float * scales);
+llama_set_adapters_lora = _declare(
+    _llama,
+    "llama_set_adapters_lora",
+    c_int32,
+    *(c_void_p, ctypes.POINTER(c_void_p), c_size_t, ctypes.POINTER(c_float)),
+)
+
 # uint32_t llama_n_ctx(const struct llama_context * ctx);
 llama_n_ctx = _declare(_llama, "llama_n_ctx", c_uint32, c_void_p)
 # uint32_t llama_n_batch(const struct llama_context * ctx);

@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from m2m.blas import one_blas_thread
 from m2m.errors import InputError, ResourceError
 from m2m.formats.gguf import GGUFFile, nbytes_of, plan_gguf
-from m2m.llamacpp.blas import one_blas_thread
+from m2m.formats.mapped import release
 from m2m.llamacpp.filetypes import BF16, F16, F32, FileType, quantized_layout
 from m2m.llamacpp.model import LlamaModel, build_info
 from m2m.llamacpp.quantize import MergedQuantizer, Survival, tensor_bytes
@@ -124,6 +125,8 @@ class Surrogate:
                     rows = self._place(tensor.name).reshape(spec.shape[0], -1)
                     quantizer.add(tensor.name, tensor.base, tensor.delta, int(spec.type), rows)
             self.survival = quantizer.survival
+            for name in self._changed:
+                release(self._place(name))
             self._restore(before - self._changed)
             return self._opened(options)
         except BaseException:
@@ -143,7 +146,11 @@ class Surrogate:
 
     def _restore(self, names: Iterable[str]) -> None:
         for name in names:
-            self._place(name)[:] = tensor_bytes(self.base, self._specs[name], self.threads)
+            place = self._place(name)
+            data = tensor_bytes(self.base, self._specs[name], self.threads)
+            place[:] = data
+            release(place)
+            release(data)
 
     def _place(self, name: str) -> NDArray[np.uint8]:
         if self._bytes is None:

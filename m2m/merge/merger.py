@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from m2m.adapter import Adapter, check_adapter
+from m2m.blas import one_blas_thread
 from m2m.checkpoint import BaseModel
 from m2m.errors import InputError
-from m2m.formats.atomic import atomic_folder
+from m2m.formats.atomic import atomic_folder, write_json
+from m2m.formats.records import read_object
 from m2m.formats.safetensors import TensorSpec, write_safetensors
+from m2m.merge.lowrank import truncate
 from m2m.merge.methods import find_method
+from m2m.recipe import Merge
 
 Tensor = NDArray[np.float32]
+
+_LINEAR = Merge()
+_TORCH = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+_TORCH_KEYS = {"torch_dtype", "dtype"}  # before and since transformers 4.56
+_COPIED = ("*.json", "*.jinja", "tokenizer.model")
+_OWN = ("m2m-model.json", "model.safetensors.index.json")
 
 
 @dataclass(frozen=True)
@@ -37,11 +49,15 @@ class MergedTensor:
 class Merger:
     """Merges weighted adapters into a base model.
 
+    Neither the order of the adapters nor that of the tensors changes a bit of the result: adapters
+    are taken by name, and what is random is drawn from the seed and the tensor's name.
+
     Args:
         base: the model that the adapters were trained on.
         adapters: by dataset name; every one is checked against the base.
-        method: a name in `methods.METHODS`.
-        scale: factor on the merged delta.
+        options: method, scale and the rest of the recipe's `[merge]`.
+        finetuned: names of adapters that are models to be judged, not experts to be merged: alone
+            they are added as they are, whatever the options say.
 
     Raises:
         InputError: an adapter does not fit the base, or the method is unknown.
@@ -51,76 +67,126 @@ class Merger:
         self,
         base: BaseModel,
         adapters: Mapping[str, Adapter],
-        method: str = "linear",
-        scale: float = 1.0,
+        options: Merge = _LINEAR,
+        finetuned: Collection[str] = (),
     ) -> None:
         for adapter in adapters.values():
             check_adapter(adapter, base.config, base.fingerprint)
         self.base = base
         self.adapters = dict(adapters)
-        self.scale = scale
-        self._merge = find_method(method)
+        self.options = options
+        self._finetuned = frozenset(finetuned)
+        find_method(options.method)
         adapted = {module for adapter in adapters.values() for module in adapter.pairs}
         # In the base's order; a dict is a set that keeps it.
-        self._modules = {m: None for m in base.config.linear_shapes() if m in adapted}
+        self.modules = {m: None for m in base.config.linear_shapes() if m in adapted}
 
     def adapts(self, module: str) -> bool:
         """Whether some adapter changes this projection."""
-        return module in self._modules
+        return module in self.modules
 
+    @one_blas_thread()  # products of low rank gain nothing from more
     def delta(self, module: str, names: Sequence[str], weights: Sequence[float]) -> Tensor | None:
         """The mixture's delta (out, in) for one projection; None where no adapter touches it.
 
         Raises:
-            InputError: the delta is not finite.
+            InputError: the delta is not finite, or the method cannot merge so many.
         """
+        options = _LINEAR if len(names) == 1 and names[0] in self._finetuned else self.options
         chosen = [
-            (self.adapters[name].pairs[module], weight * self.scale)
-            for name, weight in zip(names, weights, strict=True)
-            if module in self.adapters[name].pairs
+            (self.adapters[name].pairs[module], weight * options.scale)
+            for name, weight in sorted(zip(names, weights, strict=True))
+            if weight and module in self.adapters[name].pairs
         ]
         if not chosen:
             return None
         pairs, scaled = zip(*chosen, strict=True)
-        delta = self._merge(pairs, scaled)
-        if not np.isfinite(delta).all():
+        merge = find_method(options.method)
+        delta = np.asarray(merge(pairs, scaled, options, self._rng(module)), np.float32)
+        # The factors too: a vote between signs passes over what is no number.
+        arrays = [delta, *(array for pair in pairs for array in (pair.a, pair.b))]
+        if not all(np.isfinite(array).all() for array in arrays):
             raise InputError(
                 f"the merged delta of {module} is not finite (datasets {', '.join(names)})",
                 "one of these adapters diverged: train it again with a lower learning rate",
             )
         return delta
 
+    def _rng(self, module: str) -> np.random.Generator:
+        return np.random.default_rng([self.options.seed, zlib.crc32(module.encode())])
+
     def adapted(self, names: Sequence[str], weights: Sequence[float]) -> Iterator[MergedTensor]:
         """The adapted weights of a mixture, one at a time, in the base's order and HF layout."""
-        for module in self._modules:
+        for module in self.modules:
             name = f"{module}.weight"
             delta = self.delta(module, names, weights)
             base = self.base.weights[name]
             yield MergedTensor(name, base, np.zeros_like(base) if delta is None else delta)
 
+    @one_blas_thread()
+    def adapter(
+        self, names: Sequence[str], weights: Sequence[float], rank: int
+    ) -> tuple[Adapter, dict[str, float]]:
+        """The mixture as one adapter: of every delta the nearest matrix of that rank.
+
+        Returns:
+            The adapter, and {"gain", "cosine"} of what the rank keeps of the deltas.
+
+        Raises:
+            InputError: the mixture changes nothing.
+        """
+        pairs, kept, whole = {}, 0.0, 0.0
+        for module in self.modules:
+            delta = self.delta(module, names, weights)
+            if delta is not None:
+                pairs[module], values = truncate(delta, rank, self._rng(module))
+                kept += float(np.square(values).sum())
+                whole += float(np.square(delta, dtype=np.float64).sum())
+        if not whole:
+            raise InputError("this mixture leaves the base model as it is: all deltas are zero")
+        base = self.base
+        adapter = Adapter(rank, float(rank), pairs, base.name, base.fingerprint)
+        # The nearest matrix is the delta's projection, so its share of the square is the gain.
+        return adapter, {"gain": kept / whole, "cosine": (kept / whole) ** 0.5}
+
     def write_folder(
         self, names: Sequence[str], weights: Sequence[float], folder: Path, dtype: str = "F16"
     ) -> None:
-        """Write the merged model as an HF folder: weights, `config.json` and tokenizer files."""
-        config = self.base.config
+        """Write the merged model as an HF folder: weights, `config.json` and tokenizer files.
+
+        Args:
+            names: of the adapters.
+            weights: one for each.
+            folder: made whole or not at all.
+            dtype: of the matrices, F32, F16 or BF16; norms are F32.
+        """
+        base = self.base
         specs = [
             TensorSpec(name, dtype if len(shape) > 1 else "F32", shape)
-            for name, shape in config.weight_shapes().items()
+            for name, shape in base.config.weight_shapes().items()
         ]
         with atomic_folder(folder) as made:
             write_safetensors(
                 made / "model.safetensors",
                 specs,
-                (self._weight(spec.name, names, weights) for spec in specs),
+                (self._weight(spec, names, weights) for spec in specs),
                 {"format": "pt"},
             )
-            for pattern in ("*.json", "*.jinja", "tokenizer.model"):
-                for path in sorted(self.base.path.glob(pattern)):
-                    if path.name != "m2m-model.json":
-                        shutil.copyfile(path, made / path.name)
+            for path in sorted(p for pattern in _COPIED for p in base.path.glob(pattern)):
+                if path.name not in _OWN:
+                    shutil.copyfile(path, made / path.name)
+            config = read_object(base.path / "config.json")
+            keys = _TORCH_KEYS & config.keys() or _TORCH_KEYS
+            write_json(made / "config.json", config | dict.fromkeys(sorted(keys), _TORCH[dtype]))
 
-    def _weight(self, name: str, names: Sequence[str], weights: Sequence[float]) -> Tensor:
-        module = name.removesuffix(".weight")
+    def _weight(
+        self, spec: TensorSpec, names: Sequence[str], weights: Sequence[float]
+    ) -> NDArray[Any]:
+        """A tensor of the merged model; one that does not change is a view of the base's file."""
+        module, stored = spec.name.removesuffix(".weight"), self.base.weights
         delta = self.delta(module, names, weights) if self.adapts(module) else None
-        base = self.base.weights[name]
-        return base if delta is None else base + delta
+        if delta is not None:
+            return stored[spec.name] + delta
+        if stored.file.dtype(spec.name) == spec.dtype:
+            return stored.file.raw(spec.name)
+        return stored[spec.name]

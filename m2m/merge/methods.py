@@ -1,22 +1,31 @@
 """Merge methods: pure functions from one projection's experts to one delta.
 
-A method gets the experts' LoRA pairs of one weight and their mixture weights, and returns the
-merged delta (out, in). Reading, streaming, dtypes and memory belong to `merger`.
+A method gets the experts' LoRA pairs of one weight, their mixture weights, the recipe's `[merge]`
+and a generator of the weight's own, and returns the merged delta (out, in) in the experts' dtype.
+Reading, streaming and memory belong to `merger`, and so does `[merge] scale`: with all of them a
+factor on the weights is a factor on the delta.
+
+Alone at weight 1, an expert comes back as it is from `linear` and `slerp`, and from the others at
+density 1; below that they drop some of it, which is what they are for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from m2m.errors import InputError
 from m2m.nn.lora import LoraPair, concat_pairs, lora_delta
+from m2m.recipe import Merge
 
-Delta = NDArray[np.float32]
-Method = Callable[[Sequence[LoraPair], Sequence[float]], Delta]
+Delta = NDArray[np.floating]
+Method = Callable[[Sequence[LoraPair], Sequence[float], Merge, np.random.Generator], Delta]
 METHODS: dict[str, Method] = {}
+
+_PARALLEL = 1e-3  # sine of the angle below which an arc is its chord
 
 
 def merge_method(name: str) -> Callable[[Method], Method]:
@@ -31,16 +40,6 @@ def merge_method(name: str) -> Callable[[Method], Method]:
     return register
 
 
-@merge_method("linear")
-def linear(pairs: Sequence[LoraPair], weights: Sequence[float]) -> Delta:
-    """The weighted mean of the deltas, sum_i w_i * scale_i * B_i @ A_i (Merge to Mix, 2505.16066).
-
-    The products are averaged, never A and B apart: one product of the concatenated factors,
-    [w_1 scale_1 B_1, w_2 scale_2 B_2, ...] @ [A_1; A_2; ...], is that sum exactly.
-    """
-    return lora_delta(concat_pairs(pairs, weights))
-
-
 def find_method(name: str) -> Method:
     """The method of that name.
 
@@ -53,3 +52,185 @@ def find_method(name: str) -> Method:
         raise InputError(
             f"unknown merge method {name!r}", f"known are {', '.join(METHODS)}"
         ) from None
+
+
+@merge_method("task_arithmetic")
+@merge_method("linear")
+def linear(
+    pairs: Sequence[LoraPair],
+    weights: Sequence[float],
+    options: Merge,
+    rng: np.random.Generator,
+) -> Delta:
+    """The weighted sum of the deltas, sum_i w_i * scale_i * B_i @ A_i.
+
+    With weights that sum to 1 it is the mean of Merge to Mix (arXiv 2505.16066). Task arithmetic
+    (arXiv 2212.04089) is the same sum; its lambda is `[merge] scale`.
+
+    The products are summed, never A and B apart: one product of the concatenated factors,
+    [w_1 scale_1 B_1, w_2 scale_2 B_2, ...] @ [A_1; A_2; ...], is that sum exactly.
+    """
+    return lora_delta(concat_pairs(pairs, weights))
+
+
+@merge_method("ties")
+def ties(
+    pairs: Sequence[LoraPair],
+    weights: Sequence[float],
+    options: Merge,
+    rng: np.random.Generator,
+) -> Delta:
+    """Trim to the largest values, elect signs, take the mean of those that agree.
+
+    TIES-Merging, arXiv 2306.01708, algorithm 1; `density` is its k.
+    """
+    return _agreed([_band(lora_delta(pair), options.density) for pair in pairs], weights)
+
+
+@merge_method("dare_linear")
+def dare_linear(
+    pairs: Sequence[LoraPair],
+    weights: Sequence[float],
+    options: Merge,
+    rng: np.random.Generator,
+) -> Delta:
+    """Drop values at random, divide the rest by `density`, sum (DARE, arXiv 2311.03099)."""
+    return _total((_thinned(lora_delta(pair), options.density, rng) for pair in pairs), weights)
+
+
+@merge_method("dare_ties")
+def dare_ties(
+    pairs: Sequence[LoraPair],
+    weights: Sequence[float],
+    options: Merge,
+    rng: np.random.Generator,
+) -> Delta:
+    """DARE's random dropping (arXiv 2311.03099), then the elected signs of TIES."""
+    return _agreed([_thinned(lora_delta(pair), options.density, rng) for pair in pairs], weights)
+
+
+@merge_method("della")
+def della(
+    pairs: Sequence[LoraPair],
+    weights: Sequence[float],
+    options: Merge,
+    rng: np.random.Generator,
+) -> Delta:
+    """Random dropping that spares large values, then elected signs (DELLA, arXiv 2406.11617).
+
+    The value of rank r among the n of its row, smallest first, is kept with probability
+    density + epsilon * ((r + 1/2) / n - 1/2) and divided by it.
+    """
+    thinned = []
+    for pair in pairs:
+        delta = lora_delta(pair)
+        chances = _ranked_chances(delta, options.density, options.epsilon)
+        thinned.append(_thinned(delta, chances, rng))
+    return _agreed(thinned, weights)
+
+
+@merge_method("breadcrumbs")
+def breadcrumbs(
+    pairs: Sequence[LoraPair],
+    weights: Sequence[float],
+    options: Merge,
+    rng: np.random.Generator,
+) -> Delta:
+    """Drop the smallest values and the largest, sum the rest (Model Breadcrumbs, arXiv 2312.06795).
+
+    A share `gamma` goes from the top, as far as `density` lets it, and the others from below.
+    """
+    parts = (_band(lora_delta(pair), options.density, options.gamma) for pair in pairs)
+    return _total(parts, weights)
+
+
+@merge_method("slerp")
+def slerp(
+    pairs: Sequence[LoraPair],
+    weights: Sequence[float],
+    options: Merge,
+    rng: np.random.Generator,
+) -> Delta:
+    """The point of an arc between two deltas (Shoemake 1985, doi 10.1145/325165.325242).
+
+    With the angle W between them and t = w_2 / (w_1 + w_2) it is
+    (w_1 + w_2) * (sin((1 - t) W) d_1 + sin(t W) d_2) / sin W; parallel ones are summed.
+
+    Raises:
+        InputError: there are more than two.
+    """
+    if len(pairs) > 2:
+        raise InputError(
+            f"slerp merges two adapters, found {len(pairs)}",
+            "set [search] max_datasets = 2, or choose another merge method",
+        )
+    deltas, whole = [lora_delta(pair) for pair in pairs], math.fsum(weights)
+    lengths = math.prod(float(np.linalg.norm(delta)) for delta in deltas)
+    cosine = float(np.vdot(deltas[0], deltas[-1])) / lengths if lengths else 1.0
+    angle = math.acos(max(-1.0, min(1.0, cosine))) if len(pairs) == 2 else 0.0
+    if math.sin(angle) < _PARALLEL or not whole:
+        return _total(deltas, weights)
+    shares = [math.sin(weight / whole * angle) / math.sin(angle) for weight in weights]
+    return _total(deltas, [whole * share for share in shares])
+
+
+def _total(parts: Iterable[Delta], weights: Sequence[float]) -> Delta:
+    """The weighted sum, one part at a time."""
+    total: Delta | None = None
+    for part, weight in zip(parts, weights, strict=True):
+        scaled = part * part.dtype.type(weight)
+        total = scaled if total is None else np.add(total, scaled, out=total)
+    if total is None:
+        raise ValueError("nothing to merge")
+    return total
+
+
+def _agreed(parts: Sequence[Delta], weights: Sequence[float]) -> Delta:
+    """The weighted mean, value by value, of the parts that have the sign of the weighted sum.
+
+    It is multiplied with the sum of the weights: mixtures that sum to 1 get TIES' disjoint mean,
+    and parts that agree everywhere are merged as by `linear`.
+    """
+    elected = np.sign(_total(parts, weights))
+    merged, share = np.zeros_like(elected), np.zeros_like(elected)
+    whole = math.fsum(map(abs, weights)) or 1.0
+    for part, weight in zip(parts, weights, strict=True):
+        scaled = part * part.dtype.type(weight)
+        agrees = np.sign(scaled) * elected > 0
+        np.add(merged, scaled, out=merged, where=agrees)
+        share[agrees] += abs(weight) / whole
+    return np.divide(merged, share, out=merged, where=share > 0)
+
+
+def _band(delta: Delta, density: float, outliers: float = 0.0) -> Delta:
+    """Zeros but for a share `density` of the values, those of the largest magnitude.
+
+    Before, a share `outliers` is dropped from the top, where `density` leaves room for it.
+    """
+    kept = int(density * delta.size)
+    top = delta.size - min(int(outliers * delta.size), delta.size - kept)
+    if kept == delta.size:
+        return delta
+    if not kept:
+        return np.zeros_like(delta)
+    sizes = np.abs(delta)
+    ordered = np.partition(sizes, (top - kept, top - 1), axis=None)
+    low, high = ordered[top - kept], ordered[top - 1]
+    return np.where((sizes >= low) & (sizes <= high), delta, delta.dtype.type(0))
+
+
+def _thinned(delta: Delta, chance: float | Delta, rng: np.random.Generator) -> Delta:
+    """Keep each value with its chance, divided by it, so that its expectation stays."""
+    kept = rng.random(delta.shape, np.float32) < chance
+    return np.divide(delta, chance, out=np.zeros_like(delta), where=kept)
+
+
+def _ranked_chances(delta: Delta, density: float, epsilon: float) -> Delta:
+    """Chances from about density - epsilon / 2 to density + epsilon / 2 by magnitude in a row."""
+    columns = delta.shape[1]
+    width = min(epsilon, 2 * density, 2 * (1 - density))  # all of them from 0 to 1
+    rising = density + width * ((np.arange(columns) + 0.5) / columns - 0.5)
+    chances = np.empty_like(delta)
+    order = np.argsort(np.abs(delta), axis=1)
+    np.put_along_axis(chances, order, rising[None].astype(delta.dtype), axis=1)
+    return chances

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from m2m.evaluate.metrics import METRICS
+from m2m.export.gguf import LOW_SURVIVAL
 from m2m.mix.mixture import BASE
 from m2m.mix.standing import Aim, standing
 from m2m.mix.study import Trial
 
-LOW_SURVIVAL = 0.8
 STANDARD_ERRORS = 2.0
 
 

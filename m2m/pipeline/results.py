@@ -118,17 +118,26 @@ class Confirmation:
 
 @dataclass(frozen=True)
 class Exported:
-    """The files of the winner."""
+    """The files of the winner.
+
+    Attributes:
+        gguf: the merged model.
+        lora: the fine-tune alone, for the unchanged base.
+        remedy: what to do where `type` keeps too little of the fine-tune, else None.
+    """
 
     gguf: Path
     modelfile: Path
+    lora: Path
     type: str
     types_written: Mapping[str, int]
     delta_survival: Mapping[str, float]
+    remedy: str | None
 
     def as_json(self) -> dict[str, Any]:
         """The fields of `m2m export --json`."""
-        return {**vars(self), "gguf": str(self.gguf), "modelfile": str(self.modelfile)}
+        paths = {name: str(getattr(self, name)) for name in ("gguf", "modelfile", "lora")}
+        return {**vars(self), **paths}
 
 
 @dataclass(frozen=True)

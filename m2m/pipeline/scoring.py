@@ -41,24 +41,22 @@ def aims(inputs: Inputs) -> list[Aim]:
     ]
 
 
-def merger_of(inputs: Inputs, adapters: Mapping[str, Path]) -> Merger:
-    """Loads adapters from their folders and checks them against the base."""
-    merge = inputs.recipe.merge
-    loaded = {name: load_adapter(folder) for name, folder in adapters.items()}
-    return Merger(inputs.base, loaded, merge.method, merge.scale)
-
-
 @contextmanager
 def open_scorer(
-    inputs: Inputs, adapters: Mapping[str, Path], tasks: Mapping[str, Task], scratch: Path
+    inputs: Inputs,
+    experts: Mapping[str, Path],
+    tasks: Mapping[str, Task],
+    scratch: Path,
+    finetuned: Mapping[str, Path] | None = None,
 ) -> Iterator[SurrogateScorer]:
-    """A scorer of mixtures of `adapters` on `tasks`; its scratch file is deleted at the end.
+    """A scorer of mixtures of `experts` on `tasks`; its scratch file is deleted at the end.
 
     Args:
         inputs: the run's.
-        adapters: PEFT folders by name.
+        experts: PEFT folders by name.
         tasks: by the name that their scores shall have.
         scratch: folder for the scratch model where there is no RAM disk.
+        finetuned: PEFT folders of models that are scored as they are, not merged.
     """
     recipe, base = inputs.recipe, inputs.base
     evaluators = {
@@ -72,8 +70,12 @@ def open_scorer(
         "type": recipe.quantize.type,
         "llama": build_info(),
     }
+    finetuned = finetuned or {}
+    adapters = {**experts, **finetuned}
     fingerprints = {name: file_sha256(folder / WEIGHTS) for name, folder in adapters.items()}
-    merger = merger_of(inputs, adapters)
+    fingerprints |= {name: f"finetuned {fingerprints[name]}" for name in finetuned}
+    loaded = {name: load_adapter(folder) for name, folder in adapters.items()}
+    merger = Merger(base, loaded, recipe.merge, finetuned)
     folder = scratch_folder(scratch, 2 * base.info.parameters)  # at most 16 bits a weight
     try:
         with Surrogate(

@@ -11,30 +11,41 @@ from typing import Any
 
 import numpy as np
 
-from m2m.adapter import load_adapter
+from m2m.adapter import load_adapter, save_adapter
 from m2m.checkpoint import find_model
 from m2m.errors import InputError
 from m2m.evaluate.evaluator import Evaluator
 from m2m.evaluate.metrics import measure_all
 from m2m.evaluate.tasks import load_task
-from m2m.export.gguf import export_gguf
+from m2m.export.gguf import LOW_SURVIVAL, export_gguf, remedy
+from m2m.export.lora import export_lora
 from m2m.formats.gguf import GGUFFile
+from m2m.llamacpp.adapter import AdaptedModel
 from m2m.llamacpp.filetypes import file_type
 from m2m.llamacpp.generate import Sampling, generate
 from m2m.llamacpp.model import LlamaModel
 from m2m.machine import peak_rss_bytes, usable_threads
 from m2m.merge.merger import Merger
 from m2m.pipeline.inputs import make_formatter, model_folders
+from m2m.recipe import Merge
 from m2m.tokenizer import Message
 
 
 @dataclass(frozen=True)
 class Merged:
-    """What `m2m merge` wrote; a folder in HF format has no quantisation to survive."""
+    """What `m2m merge` wrote.
+
+    Attributes:
+        type: of the file; "lora" for an adapter.
+        delta_survival: {"gain", "cosine"} of what quantisation, or an adapter's rank, left of the
+            deltas; None for a folder in HF format.
+        remedy: what to do where that is too little, else None.
+    """
 
     out: Path
     type: str
     delta_survival: dict[str, float] | None
+    remedy: str | None
     seconds: float
     peak_rss_bytes: int
 
@@ -44,34 +55,56 @@ class Merged:
 
 
 def merge_adapters(
-    model: str, adapters: Sequence[str], method: str, kind: str, out: Path
+    model: str, adapters: Sequence[str], options: Merge, kind: str, rank: int | None, out: Path
 ) -> Merged:
-    """Merge adapters, each "DIR" or "DIR=WEIGHT", into a model and write it.
+    """Merge adapters, each "DIR" or "DIR=WEIGHT", and write a model, or an adapter.
 
     Args:
         model: a name under models/, or a folder.
         adapters: PEFT folders; without any weight they count equally, 1/k each.
-        method: merge method.
-        kind: type of the file; for a folder only f16, bf16 and f32.
-        out: NAME.gguf, or a folder in HF format.
+        options: method and scale.
+        kind: type of a model's file; for a folder only f16, bf16 and f32.
+        rank: write an adapter of this rank instead of a model.
+        out: NAME.gguf, or a folder: in HF format for a model, in PEFT's for an adapter.
 
     Raises:
         InputError: an adapter does not fit the model, or a weight is no number.
     """
     started = time.perf_counter()
+    _refuse_to_replace(out)
     base = find_model(model, model_folders())
     weights = _weights(adapters)
-    loaded = {folder: load_adapter(Path(folder)) for folder in weights}
-    merger = Merger(base, loaded, method)
-    survival = None
-    if out.suffix == ".gguf":
+    merger = Merger(base, {name: load_adapter(Path(name)) for name in weights}, options)
+    names, shares = list(weights), list(weights.values())
+    survival, advice = None, None
+    if rank is not None:
+        kind = "lora"
+        adapter, survival = merger.adapter(names, shares, rank)
+        advice = "a higher --rank keeps more" if min(survival.values()) < LOW_SURVIVAL else None
+        if out.suffix == ".gguf":
+            export_lora(adapter, base, out)
+        else:
+            save_adapter(out, adapter)
+    elif out.suffix == ".gguf":
         _, found = export_gguf(merger, weights, file_type(kind), out)
-        survival = found.as_json()
+        exact = sum(adapter.rank for adapter in merger.adapters.values())
+        lora = f"the same command with `--rank {exact} --out NAME.gguf`"
+        survival, advice = found.as_json(), remedy(merger, weights, file_type(kind), found, lora)
     elif kind.upper() in ("F16", "BF16", "F32"):
-        merger.write_folder(list(weights), list(weights.values()), out, kind.upper())
+        merger.write_folder(names, shares, out, kind.upper())
     else:
         raise InputError(f"a folder cannot hold {kind}", "use --type f16, or --out NAME.gguf")
-    return Merged(out, kind, survival, time.perf_counter() - started, peak_rss_bytes())
+    seconds = time.perf_counter() - started
+    return Merged(out, kind, survival, advice, seconds, peak_rss_bytes())
+
+
+def _refuse_to_replace(folder: Path) -> None:
+    """A folder is replaced as a whole: only one that is a model or an adapter may be."""
+    known = ("config.json", "adapter_config.json")
+    if folder.is_dir() and not any((folder / name).is_file() for name in known):
+        raise InputError(
+            f"{folder}: exists and is no model or adapter", "choose another name for `--out`"
+        )
 
 
 def _weights(adapters: Sequence[str]) -> dict[str, float]:
@@ -96,15 +129,29 @@ def gguf_of(model: str) -> Path:
     return path if path.is_file() else find_model(model, model_folders()).gguf.path
 
 
-def evaluate_model(model: str, task: Path, template: str) -> dict[str, Any]:
+def open_model(path: Path, lora: Path | None) -> LlamaModel:
+    """A GGUF model in llama.cpp, with a GGUF LoRA on it where one is given."""
+    threads = usable_threads()
+    return AdaptedModel(path, lora, threads=threads) if lora else LlamaModel(path, threads=threads)
+
+
+def evaluate_model(
+    model: str, task: Path, template: str, lora: Path | None = None
+) -> dict[str, Any]:
     """Score a model on a task with every metric that fits.
+
+    Args:
+        model: a GGUF file, or a name under models/.
+        task: the examples.
+        template: "chat" or "plain".
+        lora: a GGUF LoRA that is put on the model.
 
     Raises:
         InputError: model or task cannot be read.
     """
     path = gguf_of(model)
     evaluator = Evaluator(load_task(task), make_formatter(GGUFFile(path), template))
-    with LlamaModel(path, threads=usable_threads()) as loaded:
+    with open_model(path, lora) as loaded:
         scores = evaluator.evaluate(loaded)
     return {
         "model": str(path),
@@ -122,15 +169,18 @@ class Chat:
         temperature: 0 takes the likeliest token.
         tokens: of the longest answer.
         seed: for temperatures above 0.
+        lora: a GGUF LoRA that is put on the model.
     """
 
-    def __init__(self, model: str, temperature: float, tokens: int, seed: int) -> None:
+    def __init__(
+        self, model: str, temperature: float, tokens: int, seed: int, lora: Path | None = None
+    ) -> None:
         path = gguf_of(model)
         self._formatter = make_formatter(GGUFFile(path), "chat")
         self._sampling = Sampling(temperature=temperature, max_tokens=tokens)
         self._rng = np.random.default_rng(seed)
         self._messages: list[Message] = []
-        self._model = LlamaModel(path, threads=usable_threads())
+        self._model = open_model(path, lora)
 
     def answer(self, text: str) -> Iterator[str]:
         """The model's answer to `text`, in pieces as they come."""

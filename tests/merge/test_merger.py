@@ -5,81 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from m2m.adapter import Adapter
 from m2m.checkpoint import BaseModel
 from m2m.errors import InputError
+from m2m.formats.records import read_object
 from m2m.formats.safetensors import SafetensorsFile
 from m2m.merge.merger import Merger
-from m2m.merge.methods import METHODS, find_method, merge_method
 from m2m.nn.decoder import Decoder
-from m2m.nn.lora import LoraPair, init_lora, lora_delta
+from m2m.nn.lora import LoraPair, lora_delta
+from m2m.recipe import Merge
+from tests.merge.conftest import adapter
 from tests.tiny import pico_model
 
 TOKENS = np.arange(3, 40)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
-    return BaseModel.open(pico_model(tmp_path_factory.mktemp("models")))
-
-
-def adapter(base: BaseModel, seed: int, rank: int = 4, modules: tuple[str, ...] = ()) -> Adapter:
-    """A random adapter whose B is not zero."""
-    rng = np.random.default_rng(seed)
-    chosen = modules or (
-        "q_proj",
-        "k_proj",
-        "v_proj",
-        "o_proj",
-        "gate_proj",
-        "up_proj",
-        "down_proj",
-    )
-    pairs = {
-        name: LoraPair(pair.a, rng.normal(0, 0.05, pair.b.shape).astype(np.float32), pair.scale)
-        for name, pair in init_lora(base.config, chosen, rank, 8.0, rng).items()
-    }
-    return Adapter(rank, 8.0, pairs, base.name, base.fingerprint)
-
-
-@pytest.mark.parametrize("name", list(METHODS))
-class TestEveryMethod:
-    """What holds for any merge method."""
-
-    def test_weights_zero_give_no_delta(self, base: BaseModel, name: str) -> None:
-        pairs = [
-            p.pairs["model.layers.0.mlp.up_proj"] for p in (adapter(base, 1), adapter(base, 2))
-        ]
-        assert not find_method(name)(pairs, [0.0, 0.0]).any()
-
-    def test_one_adapter_at_weight_one_is_its_delta(self, base: BaseModel, name: str) -> None:
-        pair = adapter(base, 1).pairs["model.layers.0.mlp.up_proj"]
-        np.testing.assert_allclose(find_method(name)([pair], [1.0]), lora_delta(pair), atol=1e-6)
-
-    def test_order_does_not_matter(self, base: BaseModel, name: str) -> None:
-        pairs = [adapter(base, s).pairs["model.layers.1.mlp.down_proj"] for s in (1, 2, 3)]
-        weights = [0.5, 0.3, 0.2]
-        there, back = (find_method(name)(pairs[::step], weights[::step]) for step in (1, -1))
-        np.testing.assert_allclose(there, back, atol=1e-6)
-
-
-def test_linear_is_the_mean_of_the_products_in_float64(base: BaseModel) -> None:
-    module = "model.layers.0.self_attn.q_proj"
-    pairs = [adapter(base, s, rank).pairs[module] for s, rank in ((1, 4), (2, 8), (3, 2))]
-    weights = [0.2, 0.5, 0.3]
-    exact = sum(
-        w * p.scale * p.b.astype(np.float64) @ p.a.astype(np.float64)
-        for p, w in zip(pairs, weights, strict=True)
-    )
-    found = find_method("linear")(pairs, weights)
-    np.testing.assert_allclose(found, exact, rtol=0, atol=1e-6 * np.abs(exact).max())
-
-
-def test_a_method_is_registered_once() -> None:
-    with pytest.raises(ValueError, match="registered twice"):
-        merge_method("linear")(lambda pairs, weights: lora_delta(pairs[0]))
-    with pytest.raises(InputError, match="unknown merge method 'magic'"):
-        find_method("magic")
 
 
 def test_a_merged_folder_says_what_the_adapters_say(base: BaseModel, tmp_path: Path) -> None:
@@ -126,3 +63,74 @@ def test_an_adapter_of_another_base_is_refused(base: BaseModel, tmp_path: Path) 
     other = BaseModel.open(pico_model(tmp_path, seed=9, name="other"))
     with pytest.raises(InputError, match="base"):
         Merger(base, {"a": adapter(other, 1)})
+
+
+@pytest.mark.parametrize(
+    ("dtype", "name"), [("F32", "float32"), ("F16", "float16"), ("BF16", "bfloat16")]
+)
+def test_a_merged_folder_names_its_dtype_and_has_the_bases_files(
+    tmp_path: Path, dtype: str, name: str
+) -> None:
+    base = BaseModel.open(pico_model(tmp_path))
+    for file in ("tokenizer.json", "chat_template.jinja", "model.safetensors.index.json"):
+        (base.path / file).write_text("{}", encoding="utf-8")
+    merger = Merger(base, {"a": adapter(base, 1, modules=("q_proj",))})
+    merger.write_folder(["a"], [1.0], tmp_path / "merged", dtype)
+    assert {path.name for path in (tmp_path / "merged").iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "chat_template.jinja",
+    }
+    config = read_object(tmp_path / "merged" / "config.json")
+    assert config == read_object(base.path / "config.json") | {"torch_dtype": name}
+    written = SafetensorsFile(tmp_path / "merged" / "model.safetensors")
+    assert {written.dtype(n) for n in written.names} == {dtype, "F32"}
+    embedding = "model.embed_tokens.weight"
+    rounding = 2**-8 if dtype == "BF16" else 0
+    np.testing.assert_allclose(
+        written.array(embedding), base.weights[embedding], rtol=rounding, atol=0
+    )
+
+
+class TestAdapter:
+    """The merged delta as an adapter."""
+
+    def test_a_rank_that_suffices_keeps_the_mixture(self, base: BaseModel) -> None:
+        merger = Merger(base, {"a": adapter(base, 1), "b": adapter(base, 2, rank=6)})
+        found, kept = merger.adapter(["a", "b"], [0.7, 0.3], rank=10)
+        assert kept == pytest.approx({"gain": 1.0, "cosine": 1.0}, abs=1e-6)
+        assert (found.rank, found.alpha, found.base_fingerprint) == (10, 10.0, base.fingerprint)
+        for module, pair in found.pairs.items():
+            delta = merger.delta(module, ["a", "b"], [0.7, 0.3])
+            np.testing.assert_allclose(lora_delta(pair), delta, atol=1e-6)
+
+    def test_what_a_small_rank_keeps_is_told(self, base: BaseModel) -> None:
+        merger = Merger(base, {"a": adapter(base, 1), "b": adapter(base, 2)}, Merge("ties"))
+        found, kept = merger.adapter(["a", "b"], [0.5, 0.5], rank=2)
+        ed = ee = dd = 0.0
+        for module, pair in found.pairs.items():
+            assert pair.rank == 2
+            delta = merger.delta(module, ["a", "b"], [0.5, 0.5])
+            change = lora_delta(pair)
+            ed, ee = ed + np.vdot(change, delta), ee + np.vdot(change, change)
+            dd += np.vdot(delta, delta)
+        assert kept["gain"] == pytest.approx(ed / dd, rel=1e-3)
+        assert kept["cosine"] == pytest.approx(ed / np.sqrt(ee * dd), rel=1e-3)
+        assert 0.1 < kept["gain"] < 0.9
+
+    def test_a_mixture_that_changes_nothing_is_no_adapter(self, base: BaseModel) -> None:
+        with pytest.raises(InputError, match="leaves the base model as it is"):
+            Merger(base, {"a": adapter(base, 1)}).adapter(["a"], [0.0], rank=2)
+
+
+def test_a_finished_fine_tune_is_not_merged(base: BaseModel) -> None:
+    adapters = {"expert": adapter(base, 1), "tuned": adapter(base, 1)}
+    merger = Merger(base, adapters, Merge("ties", scale=0.5), finetuned=["tuned"])
+    module = "model.layers.0.mlp.up_proj"
+    whole = lora_delta(adapters["tuned"].pairs[module])
+    np.testing.assert_array_equal(merger.delta(module, ["tuned"], [1.0]), whole)
+    np.testing.assert_array_equal(
+        merger.delta(module, ["expert"], [1.0]),
+        Merger(base, adapters, Merge("ties", scale=0.5)).delta(module, ["tuned"], [1.0]),
+    )

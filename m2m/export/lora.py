@@ -1,0 +1,43 @@
+"""An adapter as GGUF, which llama.cpp puts on the unchanged base (`llama-cli --lora FILE`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from m2m.adapter import Adapter, check_adapter, uniform_pairs
+from m2m.checkpoint import BaseModel, hf_to_gguf_name, to_gguf_rows
+from m2m.formats.gguf import GGMLQuantizationType, GGUFTensorSpec, GGUFValue, write_gguf
+
+
+def export_lora(adapter: Adapter, base: BaseModel, out: Path) -> None:
+    """Write a GGUF LoRA: tensors NAME.lora_a (rank, in) and NAME.lora_b (out, rank), float32.
+
+    llama.cpp scales each product by alpha / rank with one alpha for the file (llama-adapter.h,
+    `get_scale`). The scales are in B and alpha is the rank, so every reader comes to 1.
+
+    Args:
+        adapter: what to write.
+        base: the model that it belongs to; its family decides the order of B's rows.
+        out: the file; whole or absent.
+
+    Raises:
+        InputError: the adapter does not fit the base.
+    """
+    check_adapter(adapter, base.config, base.fingerprint)
+    pairs, tensors = uniform_pairs(adapter, 1.0), {}
+    for module, pair in pairs.items():
+        name = hf_to_gguf_name(f"{module}.weight")
+        tensors[f"{name}.lora_a"] = pair.a
+        tensors[f"{name}.lora_b"] = to_gguf_rows(base.config, f"{module}.weight", pair.b)
+    metadata = {
+        "general.architecture": base.gguf.metadata["general.architecture"],
+        "general.type": GGUFValue.string("adapter"),
+        "general.name": GGUFValue.string(adapter.name or f"{base.name} adapter"),
+        "general.base_model.count": GGUFValue.uint32(1),
+        "general.base_model.0.name": GGUFValue.string(base.name),
+        "adapter.type": GGUFValue.string("lora"),
+        "adapter.lora.alpha": GGUFValue.float32(max(pair.rank for pair in pairs.values())),
+    }
+    float32 = GGMLQuantizationType.F32
+    specs = [GGUFTensorSpec(name, array.shape, float32) for name, array in tensors.items()]
+    write_gguf(out, metadata, specs, tensors.values())

@@ -1,0 +1,33 @@
+"""A delta as a LoRA pair again: the truncated SVD, by random projection."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2m.nn.lora import LoraPair
+
+_SPARE = 10  # columns beyond the rank, as Halko et al. advise (section 4.2)
+_PASSES = 4  # each takes the singular values to the power of two more: flat spectra need them
+
+
+def truncate(
+    delta: NDArray[np.floating], rank: int, rng: np.random.Generator
+) -> tuple[LoraPair, NDArray[np.floating]]:
+    """The pair of at most `rank` whose product is nearest to `delta` (out, in).
+
+    Randomised subspace iteration (Halko, Martinsson, Tropp 2011, arXiv 0909.4061, algorithm 4.4):
+    exact where the delta has no higher rank, and a few products instead of a whole SVD.
+
+    Returns:
+        The pair, its scale 1 and its singular values shared between the factors, and these values.
+    """
+    rank = min(rank, *delta.shape)
+    width = min(rank + _SPARE, *delta.shape)
+    basis = np.linalg.qr(delta @ rng.standard_normal((delta.shape[1], width), np.float32))[0]
+    for _ in range(_PASSES):
+        other = np.linalg.qr(delta.T @ basis)[0]
+        basis = np.linalg.qr(delta @ other)[0]
+    left, values, right = np.linalg.svd(basis.T @ delta, full_matrices=False)
+    roots = np.sqrt(values[:rank])
+    return LoraPair(roots[:, None] * right[:rank], basis @ left[:, :rank] * roots, 1.0), roots**2
