@@ -33,11 +33,11 @@ from typing import Any
 import numpy as np
 
 from m2m.adapter import Adapter
+from m2m.blas import one_blas_thread
 from m2m.checkpoint import BaseModel, hf_to_gguf_name, to_gguf_rows
 from m2m.evaluate.tasks import load_task, requests
 from m2m.formats.gguf import nbytes_of, write_gguf
 from m2m.llamacpp import bindings as c
-from m2m.llamacpp.blas import one_blas_thread
 from m2m.llamacpp.filetypes import FileType, file_type, quantized_layout
 from m2m.llamacpp.model import LlamaModel
 from m2m.llamacpp.quantize import quantize, tensor_bytes

@@ -1,11 +1,12 @@
-"""Measure a training step against its bare matrix products, on SmolLM2-135M's shapes.
+"""Measure a training step against its bare matrix products and against PyTorch + PEFT.
 
-    env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE python scripts/bench_train.py [--json] [CASE ...]
+    env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE python scripts/bench_train.py [CASE ...]
 
-Weights are random, the shapes are real. A step's products are recorded as it runs (operands and
-results, wherever they lie in memory) and then replayed alone, in turn with whole steps, so that
-both see the same machine. Cases: short_512, short_2048 (rows of about 40 tokens after a prefix
-that all share, a fifth of them with loss), long_512, long_2048 (rows of 512, loss everywhere).
+Weights are random, the shapes are real (SmolLM2-135M). A step's products are recorded as it runs
+(operands and results, wherever they lie in memory) and then replayed alone, in turn with whole
+steps, so that both see the same machine. Cases: short_512, short_2048 (rows of about 40 tokens
+after a prefix that all share, a fifth of them with loss), long_512, long_2048 (rows of 512, loss
+everywhere). Where scripts/install-peers was run, PEFT makes steps on the same rows, in turn.
 """
 
 from __future__ import annotations
@@ -13,20 +14,25 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from m2m.machine import peak_rss_bytes, usable_threads
 from m2m.nn.config import Batch, DecoderConfig
 from m2m.nn.decoder import Decoder
 from m2m.nn.lora import LoraPair, init_lora
+from m2m.nn.memory import Load, peak_bytes
+from m2m.nn.optim import AdamW, clip_by_global_norm
+from m2m.recipe import PROJECTIONS
 
 SMOLLM2_135M = DecoderConfig(
     architecture="llama",
@@ -66,6 +72,8 @@ MODELS = {
 CASES = ("short_512", "short_2048", "long_512", "long_2048")
 RANK = 16
 PREFIX = 24  # tokens of a chat template's opening, which short rows share
+PEER = Path(__file__).resolve().parent.parent / ".venv-peer" / "bin" / "python"
+PEER_CASES = ("short_512", "long_512")
 
 Product = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]
 
@@ -116,25 +124,6 @@ def make_batch(case: str, vocabulary: int, rng: np.random.Generator) -> tuple[Ba
     return Batch(tokens, lengths, prefix, loss_index, target), text
 
 
-def recorded(run: Callable[[], object]) -> list[Product]:
-    """Run a step and return its matrix products in order, as (a, b, out)."""
-    products: list[Product] = []
-    matmul = np.matmul
-
-    def record(a: Any, b: Any, out: Any = None) -> Any:
-        result = matmul(a, b, out=out)
-        if result.shape[-2:] != (1, 1):  # dot products of rows are element-wise work
-            products.append((a, b, result))
-        return result
-
-    np.matmul = record  # type: ignore[assignment]
-    try:
-        run()
-    finally:
-        np.matmul = matmul
-    return products
-
-
 def replay(products: Sequence[Product]) -> None:
     """Do the products again, and nothing else."""
     for a, b, out in products:
@@ -153,55 +142,230 @@ def flops(products: Sequence[Product]) -> float:
     return sum(2.0 * float(out.size) * float(a.shape[-1]) for a, _, out in products)
 
 
-def measure(
-    decoder: Decoder, case: str, lora: dict[str, LoraPair], repeats: int
-) -> dict[str, float]:
-    """Return what one case takes: ratio, tokens per second, GFLOP/s of its products."""
-    batch, text = make_batch(case, decoder.config.vocab_size, np.random.default_rng(1))
-    _, _, grads = decoder.loss_and_grads(batch, lora)
-
-    def step() -> None:
-        decoder.loss_and_grads(batch, lora, out=grads)
-
-    step()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    products = recorded(step)
-    steps, bare = [], []
-    for _ in range(repeats):
-        steps.append(seconds(step))
-        bare.append(seconds(lambda: replay(products)))
-    step_time, bare_time = min(steps), min(bare)
-    return {
-        "step_over_gemm": round(step_time / bare_time, 3),
-        "step_over_gemm_median": round(statistics.median(steps) / statistics.median(bare), 3),
-        "step_seconds": round(step_time, 4),
-        "tokens_per_second": round(len(batch.tokens) / step_time, 1),
-        "text_tokens_per_second": round(text / step_time, 1),
-        "gemm_gflops": round(flops(products) / bare_time / 1e9, 1),
-        "products": len(products),
-        "peak_rss_gib": round(peak, 3),
-    }
+def peak_gib() -> float:
+    """Peak resident memory of this process."""
+    return peak_rss_bytes() / 2**30
 
 
-def scaling() -> int:
+class Bench:
+    """A decoder with adapters and their optimiser, ready to make steps.
+
+    Args:
+        options: the command line's.
+    """
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        config, rng = MODELS[options.model], np.random.default_rng(0)
+        self.decoder = Decoder(
+            config,
+            RandomWeights(config, options.half),
+            threads=options.threads,
+            recompute=options.recompute,
+            half=options.half,
+        )
+        self.lora = init_lora(config, config.linear_shapes(), RANK, 2.0 * RANK, rng)
+        for module, pair in self.lora.items():
+            noise = rng.standard_normal(pair.b.shape, dtype=np.float32) * np.float32(0.01)
+            self.lora[module] = LoraPair(pair.a, noise, pair.scale)
+        arrays = [array for pair in self.lora.values() for array in (pair.a, pair.b)]
+        self.optimizer = AdamW(arrays, crew=self.decoder.crew)
+        self.grads: Any = None
+        self.batches = {
+            case: make_batch(case, config.vocab_size, np.random.default_rng(1))
+            for case in options.cases
+        }
+
+    def gradients(self, case: str) -> None:
+        """The decoder's part of a step."""
+        batch, _ = self.batches[case]
+        self.grads = self.decoder.loss_and_grads(batch, self.lora, out=self.grads)[2]
+
+    def step(self, case: str) -> None:
+        """A whole step as the trainer makes it."""
+        self.gradients(case)
+        flat = [gradient for pair in self.grads.values() for gradient in pair]
+        for gradient in flat:
+            gradient /= np.float32(len(self.batches[case][0].loss_index))
+        clip_by_global_norm(flat, 1.0)
+        self.optimizer.step(flat, 1e-5)
+
+    def recorded(self, case: str, threads: int) -> list[list[Product]]:
+        """Return the products of a step as (a, b, out), in order, for each of its threads."""
+        products: dict[int, list[Product]] = {}
+        matmul, crew = np.matmul, self.decoder.crew
+        count, crew.count = crew.count, threads
+
+        def record(a: Any, b: Any, out: Any = None) -> Any:
+            result = matmul(a, b, out=out)
+            if result.shape[-2:] != (1, 1):  # dot products of rows are element-wise work
+                products.setdefault(threading.get_ident(), []).append((a, b, result))
+            return result
+
+        np.matmul = record  # type: ignore[assignment]
+        try:
+            self.gradients(case)
+        finally:
+            np.matmul, crew.count = matmul, count
+        return list(products.values())
+
+    def measure(self, case: str, repeats: int) -> dict[str, float]:
+        """Return what one case takes: ratios, tokens per second, GFLOP/s of its products.
+
+        The bare products are done twice: as the threads do them, and whole by OpenBLAS's own
+        threads. The ratio is to the faster.
+        """
+        batch, text = self.batches[case]
+        for _ in range(2):
+            self.step(case)
+        peak, crew = peak_gib(), self.decoder.crew
+        shared = self.recorded(case, crew.count)
+        whole = self.recorded(case, 1)[0]
+        runs: dict[str, Callable[[], object]] = {
+            "step": lambda: self.step(case),
+            "gradients": lambda: self.gradients(case),
+            "shared": lambda: crew.run(lambda m: replay(shared[m.number]), len(shared)),
+            "whole": lambda: replay(whole),
+        }
+        times: dict[str, list[float]] = {name: [] for name in runs}
+        for _ in range(repeats):
+            for name, run in runs.items():
+                times[name].append(seconds(run))
+        best = {name: min(each) for name, each in times.items()}
+        bare = min(best["shared"], best["whole"])
+        return {
+            "step_over_gemm": round(best["step"] / bare, 3),
+            "gradients_over_gemm": round(best["gradients"] / bare, 3),
+            "gradients_over_whole_gemm": round(best["gradients"] / best["whole"], 3),
+            "gradients_over_shared_gemm": round(best["gradients"] / best["shared"], 3),
+            "step_seconds": round(best["step"], 4),
+            "step_seconds_median": round(statistics.median(times["step"]), 4),
+            "tokens_per_second": round(len(batch.tokens) / best["step"], 1),
+            "text_tokens_per_second": round(text / best["step"], 1),
+            "gemm_gflops": round(flops(whole) / bare / 1e9, 1),
+            "peak_rss_gib": round(peak, 3),
+        }
+
+
+class Peer:
+    """PyTorch + PEFT in the peer venv, which makes a step when asked.
+
+    Args:
+        options: the command line's.
+        dtype: "f32" or "bf16".
+    """
+
+    def __init__(self, options: argparse.Namespace, dtype: str) -> None:
+        asked = {"model": options.model, "dtype": dtype, "threads": options.threads}
+        script = Path(__file__).with_name("bench_peer.py")
+        self._process = subprocess.Popen(
+            [str(PEER), str(script), json.dumps(asked | {"cases": options.cases})],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._answer()
+        self.peak_gib = 0.0
+
+    def step(self, case: str) -> float:
+        """Make a step; return its seconds."""
+        self._process.stdin.write(case + "\n")
+        self._process.stdin.flush()
+        found, self.peak_gib = map(float, self._answer().split())
+        return found
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate()
+
+    def _answer(self) -> str:
+        line = self._process.stdout.readline()
+        if not line:
+            sys.exit("bench_train: PyTorch + PEFT ended early")
+        return line
+
+
+def against_peer(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
+    """Return our speed over PyTorch + PEFT's on the same rows, steps in turn, and our memory."""
+    found: dict[str, Any] = {"vs_peft_f32": {}, "vs_peft_bf16": {}, "rss_over_peft": None}
+    for dtype in ("f32", "bf16"):
+        peer = Peer(options, dtype)
+        for case in options.cases:
+            ours, theirs = [], []
+            for _ in range(options.repeats + 1):
+                ours.append(seconds(lambda case=case: bench.step(case)))
+                theirs.append(peer.step(case))
+            ratio = min(theirs) / min(ours)
+            found[f"vs_peft_{dtype}"][case.split("_")[0]] = round(ratio, 2)
+            text = bench.batches[case][1]
+            print(
+                f"{case} {dtype}: PEFT {text / min(theirs):.0f}, ours {text / min(ours):.0f} "
+                f"tokens of text/s; peak {peer.peak_gib:.2f} and {peak_gib():.2f} GiB",
+                file=sys.stderr,
+            )
+        if dtype == "f32":
+            found["rss_over_peft"] = round(peak_gib() / peer.peak_gib, 3)
+        peer.close()
+    return found
+
+
+def child(options: argparse.Namespace, case: str, threads: int, *more: str) -> dict[str, Any]:
+    """Measure one case in a process of its own, for its memory."""
+    command = [sys.executable, __file__, "--alone", "--threads", str(threads), *more, case]
+    command += ["--repeats", str(options.repeats)]
+    done = subprocess.run(
+        command,
+        env=os.environ | {"OPENBLAS_NUM_THREADS": str(threads)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=True,
+    )
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])["cases"][case]
+    return found
+
+
+def scaling(options: argparse.Namespace) -> int:
     """Print tokens per second, GEMM share and peak memory over models, tokens and threads."""
     print(f"{'model':6}{'tokens':>7}{'threads':>8}{'tokens/s':>10}{'GEMM':>7}{'GiB':>7}")
     for model in MODELS:
         for tokens in (128, 512, 2048):
             for threads in (1, 2):
                 case = f"long_{tokens}"
-                command = [sys.executable, __file__, "--json", "--repeats", "2"]
-                found = subprocess.run(
-                    [*command, "--model", model, case],
-                    env=os.environ | {"OPENBLAS_NUM_THREADS": str(threads)},
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.DEVNULL,
-                    check=True,
-                )
-                result = json.loads(found.stdout)
-                speed, share = result["cases"][case]["tokens_per_second"], result["step_over_gemm"]
-                row = f"{model:6}{tokens:7}{threads:8}{speed:10.0f}{1 / share[case]:7.0%}"
-                print(f"{row}{result['peak_rss_gib']:7.2f}", flush=True)
+                found = child(options, case, threads, "--model", model)
+                speed, share = found["tokens_per_second"], 1 / found["step_over_gemm"]
+                row = f"{model:6}{tokens:7}{threads:8}{speed:10.0f}{share:7.0%}"
+                print(f"{row}{found['peak_rss_gib']:7.2f}", flush=True)
+    return 0
+
+
+def savings(options: argparse.Namespace) -> int:
+    """Print what each way to save memory costs and saves, beside the peak that is expected."""
+    print(f"{'case':11}{'half':>5}{'again':>6}{'seconds':>9}{'cost':>6}{'GiB':>6}{'expected':>9}")
+    for case in options.cases:
+        plain = 0.0
+        for ways in ([], ["--half"], ["--recompute"], ["--half", "--recompute"]):
+            found = child(options, case, options.threads, "--model", options.model, *ways)
+            again, half = "--recompute" in ways, "--half" in ways
+            plain = plain or found["step_seconds"]
+            tokens = int(case.split("_")[1])
+            load = Load(RANK, PROJECTIONS, tokens, min(tokens, 512), options.threads)
+            expected = peak_bytes(MODELS[options.model], load, recompute=again, half=half)
+            cost = found["step_seconds"] / plain - 1
+            row = f"{case:11}{half!s:>5}{again!s:>6}{found['step_seconds']:9.3f}{cost:6.0%}"
+            print(f"{row}{found['peak_rss_gib']:6.2f}{expected / 2**30:9.2f}", flush=True)
+    return 0
+
+
+def busy(options: argparse.Namespace) -> int:
+    """Print a step's time alone and beside one busy process."""
+    bench = Bench(options)
+    for case in options.cases:
+        bench.step(case)
+        alone = min(seconds(lambda case=case: bench.step(case)) for _ in range(options.repeats))
+        with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:
+            beside = [seconds(lambda case=case: bench.step(case)) for _ in range(options.repeats)]
+            other.kill()
+        middle = statistics.median(beside)
+        print(f"{case}: {alone:.3f} s alone, {middle:.3f} s beside one: x{middle / alone:.2f}")
     return 0
 
 
@@ -209,30 +373,43 @@ def main(arguments: Sequence[str]) -> int:
     """Print a table of the cases, or the JSON line that scripts/bench.py reads."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cases", nargs="*", default=list(CASES), metavar="CASE")
-    parser.add_argument("--json", action="store_true", help="one JSON line, last")
     parser.add_argument("--repeats", type=int, default=5, help="steps per case")
+    parser.add_argument("--threads", type=int, default=usable_threads(), help="that share a step")
     parser.add_argument("--model", choices=sorted(MODELS), default="135m", help="shapes to take")
     parser.add_argument("--recompute", action="store_true", help="recompute activations")
     parser.add_argument("--half", action="store_true", help="keep the base as float16")
     parser.add_argument("--scaling", action="store_true", help="a table of models, tokens, threads")
+    parser.add_argument("--savings", action="store_true", help="a table of ways to save memory")
+    parser.add_argument("--busy", action="store_true", help="beside a busy process")
+    parser.add_argument("--alone", action="store_true", help="without PyTorch + PEFT")
+    parser.add_argument("--peer", action="store_true", help="PyTorch + PEFT and nothing else")
     options = parser.parse_args(arguments)
-    if options.scaling:
-        return scaling()
-    rng, config = np.random.default_rng(0), MODELS[options.model]
-    weights = RandomWeights(config, options.half)
-    decoder = Decoder(config, weights, recompute=options.recompute, half=options.half)
-    lora = init_lora(config, config.linear_shapes(), RANK, 2.0 * RANK, rng)
-    for module, pair in lora.items():
-        noise = rng.standard_normal(pair.b.shape, dtype=np.float32) * np.float32(0.01)
-        lora[module] = LoraPair(pair.a, noise, pair.scale)
-    found = {}
+    for asked, table in (
+        (options.scaling, scaling),
+        (options.savings, savings),
+        (options.busy, busy),
+    ):
+        if asked:
+            return table(options)
+    if options.peer:
+        print(json.dumps(against_peer(Bench(options), options)))
+        return 0
+    bench, found = Bench(options), {}
     for case in options.cases:
-        found[case] = measure(decoder, case, lora, options.repeats)
+        found[case] = bench.measure(case, options.repeats)
         print(case, found[case], file=sys.stderr)
-    if options.json:
-        ratios = {case: result["step_over_gemm"] for case, result in found.items()}
-        peak = max(result["peak_rss_gib"] for result in found.values())
-        print(json.dumps({"step_over_gemm": ratios, "cases": found, "peak_rss_gib": peak}))
+    result: dict[str, Any] = {
+        "step_over_gemm": {case: each["step_over_gemm"] for case, each in found.items()},
+        "vs_peft_f32": None,
+        "vs_peft_bf16": None,
+        "rss_over_peft": None,
+        "cases": found,
+    }
+    if not options.alone and PEER.exists():
+        command = [sys.executable, __file__, "--peer", "--model", options.model, *PEER_CASES]
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+        result |= json.loads(done.stdout.splitlines()[-1])
+    print(json.dumps(result))
     return 0
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the recipe's fields into README.md from their one home, m2m/recipe.py.
+"""Write the recipe's fields into README.md from their one home, m2m/recipe/fields.py.
 
 `scripts/docs.py` rewrites the part between the two markers; `--check` fails where it is stale.
 """

@@ -84,6 +84,14 @@ def test_one_mistake(folder: Path, text: str, expected: str) -> None:
     assert expected in caught.value.message
 
 
+def test_slerp_of_more_than_two_is_told_before_any_work(folder: Path) -> None:
+    more = "".join(f'[[datasets]]\nname = "{name}"\npath = "a.jsonl"\n' for name in "bc")
+    slerp = MINIMAL + more + '[merge]\nmethod = "slerp"\n'
+    with pytest.raises(RecipeError, match="line 18: slerp merges two"):
+        load_recipe(written(folder, slerp))
+    assert load_recipe(written(folder, slerp + "[search]\nmax_datasets = 2\n")).datasets
+
+
 def test_a_recipe_that_is_not_there_or_not_text(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot read"):
         load_recipe(tmp_path / "none.toml")

@@ -17,7 +17,7 @@ _ROUNDING = 1e-12  # of the scores' size: smaller differences between them are n
 _SHARPEST = 1e6  # in units of 1 / spread of the scores: a perfect model's optimum is at infinity
 _TINY = float(np.finfo(np.float64).tiny)
 _FEW = 8  # resamples that are fitted one by one
-_GRID, _REACH = 256, 64.0  # points of the table; how far it reaches beyond the common best
+_GRID, _REACH = 320, 64.0  # points of the table; how far it reaches below the common best
 _AT_ONCE = 1 << 20  # values of one temporary array
 
 
@@ -48,9 +48,9 @@ def least_cross_entropy(scores: F64, gold: NDArray[np.int64], weights: F64) -> F
     """The weighted mean cross-entropy at the best temperature, for each row of weights.
 
     A bootstrap asks for a thousand rows at once. They share one table of every example's
-    cross-entropy over a fine grid of sharpnesses round the one that is best for all together, so
-    that a resample costs a row of a matrix product; a Newton step from its best grid point leaves
-    an error far below the bootstrap's own (a test holds it to 1e-5).
+    cross-entropy over a fine grid of sharpnesses, so that a resample costs a row of a matrix
+    product; a Newton step from its best grid point leaves an error far below the bootstrap's own
+    (a test holds it to 1e-5).
 
     Args:
         scores: (n, k), -inf where an example has no such choice.
@@ -68,8 +68,9 @@ def least_cross_entropy(scores: F64, gold: NDArray[np.int64], weights: F64) -> F
         return few
     natural = 1.0 / _spread(scores, gold)
     common = best_sharpness(scores, gold, np.ones((1, len(gold))))[0] or natural
-    low, high = min(natural, common) / _REACH, max(natural, common) * _REACH
-    grid = np.concatenate([[0.0], np.geomspace(low, high, _GRID)])
+    # Far upwards, since a resample that is answered without a mistake has its best at infinity.
+    span = np.geomspace(min(natural, common) / _REACH, natural * _SHARPEST, _GRID)
+    grid = np.concatenate([[0.0], span])
     value = weights @ cross_entropy(scores, gold, grid).T
     slope, curve = (weights @ table.T for table in _derivatives(_gaps(scores, gold), grid))
     best = value.argmin(axis=1)[:, None]

@@ -16,6 +16,7 @@ import numpy as np
 from m2m.mix.mixture import Mixture
 from m2m.mix.ranking import Ranked
 from m2m.recipe import Confirm
+from m2m.tuner.diet import draw
 
 Row = TypeVar("Row")
 
@@ -64,7 +65,5 @@ def mixed_rows(
     for name, weight in zip(mixture.datasets, mixture.weights, strict=True):
         source = rows[name]
         count = max(1, round(weight * total))
-        whole, rest = divmod(count, len(source))
-        mixed += [*source] * whole
-        mixed += [source[i] for i in sorted(rng.permutation(len(source))[:rest])]
+        mixed += draw(source, count, rng)
     return mixed

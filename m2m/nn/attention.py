@@ -1,4 +1,4 @@
-"""Causal attention of packed rows with one shared prefix, in cache-sized blocks.
+"""Causal attention of packed rows behind what they share, in cache-sized blocks.
 
 Scores are never kept: the forward saves `lse = log sum exp(scores)` and the backward computes the
 probabilities again (Dao et al. 2022, arXiv 2205.14135). Constants of a row ride in the products,
@@ -9,7 +9,7 @@ in one more channel beside the D of each head:
                 dS   = P * ([dO | -delta] [V | 1]'),    delta = sum_d dO * O
 
 Row groups are (K, S, N, ...): the G heads that read one K/V head are rows of one matrix, N * G.
-Gradients into the prefix's keys and values add up over all rows.
+Gradients into keys and values that several rows see add up over all of them.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from m2m.nn.context import Context, Contexts
 from m2m.nn.functional import Array
-from m2m.nn.layout import AttentionPlan, Block, Heads, RowGroup
+from m2m.nn.layout import PREFIX, AttentionPlan, Block, Heads, RowGroup
 from m2m.nn.workspace import Workspace
 
 # exp needs no shift while its sum stays far from both ends of float32's range, as it does in real
@@ -51,20 +52,23 @@ class _Gradients(NamedTuple):
 
 
 def attention(
-    qkv: Array, plan: AttentionPlan, out: Array, space: Workspace, name: str
+    qkv: Array, plan: AttentionPlan, out: Array, contexts: Contexts, space: Workspace, name: str
 ) -> list[GroupState]:
     """Write `out = softmax(q k' + mask) v`, (T, H * D); return each group's state.
 
-    qkv: (T, (H + 2 K) * D), rotated, with the softmax scale in q; name: prefix of the buffers
-    that hold the state.
+    qkv: (T, (H + 2 K) * D), rotated, with the softmax scale in q; contexts: what stands before
+    each group; name: prefix of the buffers that hold the state.
     """
     heads, groups = plan.heads, plan.layout.groups
-    states = [_split(qkv, group, heads, space, f"{name}{i}.") for i, group in enumerate(groups)]
-    prefix = states[-1] if plan.layout.prefix is not None else None
+    states = []
+    for number, group in enumerate(groups):
+        own = _split(qkv, group, heads, space, contexts.name(group, f"{name}{number}."))
+        contexts.publish(group, own.k, own.v)
+        states.append(own)
     for group, blocks, own in zip(groups, plan.blocks, states, strict=True):
         result = space.get("attention.result", *own.q.shape)
         for block in blocks:
-            _attend(own, prefix if group.prefix else None, block, result, space)
+            _attend(own, contexts.of(group), block, result, space)
         values = result[..., :-1]
         values /= result[..., -1:]
         padded = _open(group, out, space)
@@ -78,6 +82,7 @@ def attention_backward(
     out: Array,
     states: Sequence[GroupState],
     plan: AttentionPlan,
+    contexts: Contexts,
     dqkv: Array,
     space: Workspace,
 ) -> None:
@@ -86,26 +91,26 @@ def attention_backward(
     `dV = P' dO`, `dS = P * (dO V' - delta)`, `dQ = dS K`, `dK = dS' Q`.
     """
     heads = plan.heads
-    shared = None
-    if plan.layout.prefix is not None:
-        shared = (states[-1], _zeros(states[-1], space, "prefix"))
     split = (len(out), heads.kv * heads.group, heads.dim)
     delta = np.einsum("thd,thd->th", dout.reshape(split), out.reshape(split))
     for group, blocks, own in zip(plan.layout.groups, plan.blocks, states, strict=True):
+        if group.piece == PREFIX:  # the last: all others of this share have looked back
+            contexts.give_back()
         do = _split_gradient(dout, delta, group, heads, space)
-        last = shared is not None and own is shared[0]
-        grads = shared[1] if shared is not None and last else _zeros(own, space, "own")
+        grads, far = _zeros(own, space), (contexts.of(group), contexts.gradient(group))
         for block in blocks:
-            _attend_backward(own, do, block, grads, shared if group.prefix else None, space)
+            _attend_backward(own, do, block, grads, far, space)
+        contexts.collect(group, grads.dk, grads.dv)
         padded = _open(group, dqkv, space)
         for columns, grad in zip(_columns(padded, heads), grads, strict=True):
             _by_head(columns, heads)[...] = _by_token(grad, group)
         _close(group, padded, dqkv)
+    contexts.give_back()
 
 
 def _attend(
     own: GroupState,
-    prefix: GroupState | None,
+    prefix: Context | None,
     block: Block,
     result: Array,
     space: Workspace,
@@ -130,7 +135,7 @@ def _attend(
 
 def _scores(
     own: GroupState,
-    prefix: GroupState | None,
+    prefix: Context | None,
     block: Block,
     space: Workspace,
     augmented: bool = False,
@@ -151,7 +156,7 @@ def _scores(
 
 
 def _weigh(
-    weights: Array, own: GroupState, prefix: GroupState | None, block: Block, into: Array
+    weights: Array, own: GroupState, prefix: Context | None, block: Block, into: Array
 ) -> None:
     """Write `weights [V | 1]`, (K, rows, queries, D + 1)."""
     width = weights.shape[-1] - block.keys
@@ -166,11 +171,14 @@ def _attend_backward(
     do: Array,
     block: Block,
     grads: _Gradients,
-    shared: tuple[GroupState, _Gradients] | None,
+    far: tuple[Context | None, Context | None],
     space: Workspace,
 ) -> None:
-    """Write one block of dq; add its part of dk and dv, and of the prefix's."""
-    prefix, dprefix = shared if shared is not None else (None, None)
+    """Write one block of dq; add its part of dk and dv, and of the gradient of what is before.
+
+    far: what stands before the rows, and where its gradient is summed.
+    """
+    prefix, dprefix = far
     part = (ALL, block.rows, block.queries)
     keys = (ALL, block.rows, slice(block.keys))
     weights = _scores(own, prefix, block, space, augmented=True)
@@ -188,11 +196,11 @@ def _attend_backward(
     np.matmul(dscores[..., width:], own.k[keys][..., :-1], out=grads.dq[part])
     if prefix is None or dprefix is None:
         return
-    far, dfar = _rows(weights)[..., :width], _rows(dscores)[..., :width]
-    dprefix.dv[:, 0] += np.matmul(far.swapaxes(-1, -2), _rows(grad)[..., :-1])
-    dprefix.dk[:, 0] += np.matmul(dfar.swapaxes(-1, -2), _rows(q))
+    shared, dshared = _rows(weights)[..., :width], _rows(dscores)[..., :width]
+    dprefix.v[:, 0] += np.matmul(shared.swapaxes(-1, -2), _rows(grad)[..., :-1])
+    dprefix.k[:, 0] += np.matmul(dshared.swapaxes(-1, -2), _rows(q))
     dq = _rows(grads.dq[part])
-    dq += np.matmul(dfar, prefix.k[:, 0, :, :-1])
+    dq += np.matmul(dshared, prefix.k[:, 0, :, :-1])
 
 
 def _split(qkv: Array, group: RowGroup, heads: Heads, space: Workspace, name: str) -> GroupState:
@@ -224,11 +232,10 @@ def _split_gradient(
     return do
 
 
-def _zeros(group: GroupState, space: Workspace, name: str) -> _Gradients:
+def _zeros(group: GroupState, space: Workspace) -> _Gradients:
     """Return gradients for the arrays of `group`; dk and dv are zero."""
     q, k, v = (
-        space.get(f"attention.{name}.{i}", *x.shape[:-1], x.shape[-1] - 1)
-        for i, x in enumerate(group)
+        space.get(f"attention.own.{i}", *x.shape[:-1], x.shape[-1] - 1) for i, x in enumerate(group)
     )
     k[...] = 0.0
     v[...] = 0.0

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from m2m.nn.config import Batch, DecoderConfig, RopeScaling
+from m2m.nn.crew import Crew, Member
 from m2m.nn.functional import Array, rms_norm, rms_norm_backward, unbuffered
-from m2m.nn.head import cross_entropy
+from m2m.nn.head import numerators, settle
 from m2m.nn.layer import Grads, Layer, Saved, Step
-from m2m.nn.layout import AttentionPlan, Heads, Layout, lay_out
+from m2m.nn.layout import AttentionPlan, Heads, Layout, lay_out, share_out
 from m2m.nn.linear import Storage
 from m2m.nn.lora import LoraPair
 from m2m.nn.rope import rotary_table
 from m2m.nn.workspace import Workspace
 
+Found = TypeVar("Found")
+
 __all__ = ["Batch", "Decoder", "DecoderConfig", "RopeScaling"]
+
+# A key that a query sees costs 2 products forward and 5 backward, a weight one each: their ratio.
+KEY_COST = 3.5
 
 
 class Decoder:
@@ -28,10 +35,11 @@ class Decoder:
         config: sizes and traits.
         weights: HF tensor names to arrays; read one at a time and copied.
         dtype: of all computation; float32, or float64 for gradient checks.
+        threads: that share a step. Sums depend on it in their last bits.
         recompute: keep only each layer's input and run the layer again in the backward: about a
-            tenth of the activations for a third more time.
-        half: keep the base as float16 and cast each map when it is used: half the weights' memory
-            for two passes over them a step. Exact for a base whose weights are float16.
+            tenth of the activations for a third more time. Changes no bit.
+        half: keep the base as float16 and cast each layer when it is used: half the weights'
+            memory for two passes over them a step. Exact for a base whose weights are float16.
     """
 
     def __init__(
@@ -40,13 +48,16 @@ class Decoder:
         weights: Mapping[str, NDArray[Any]],
         dtype: DTypeLike = np.float32,
         *,
+        threads: int = 1,
         recompute: bool = False,
         half: bool = False,
     ) -> None:
         self.config = config
         self.dtype: np.dtype[Any] = np.dtype(dtype)
-        self._recompute = recompute
-        self._space = Workspace(dtype)
+        self.crew = Crew(threads)
+        self._recompute, self._half = recompute, half
+        self._spaces = [Workspace(dtype) for _ in range(self.crew.count)]
+        self._more: list[Grads] = []
         storage = Storage(self.dtype, half)
         stored = np.dtype(np.float16) if half else self.dtype
         self._embedding = np.ascontiguousarray(weights["model.embed_tokens.weight"], stored)
@@ -55,7 +66,7 @@ class Decoder:
             self._head = np.ascontiguousarray(weights["lm_head.weight"], stored)
         self._norm = np.array(weights["model.norm.weight"], self.dtype)
         self._norm += config.norm_offset
-        self._layers = [Layer(config, weights, n, storage) for n in range(config.num_layers)]
+        self._layers = self._each_layer(lambda number: Layer(config, weights, number, storage))
         self._known = {m for layer in self._layers for f in layer.maps for m in f.modules}
 
     @unbuffered()
@@ -64,9 +75,9 @@ class Decoder:
     ) -> Array:
         """Return the logits after every token of one text, (T, V)."""
         nothing = np.zeros(0, np.intp)
-        batch = Batch(tokens, np.array([len(tokens)]), 0, nothing, nothing)
+        layout = lay_out(Batch(tokens, np.array([len(tokens)]), 0, nothing, nothing), trim=False)
         self._bind(lora or {})
-        x, _ = self._forward(self._start(lay_out(batch, trim=False)), keep=False, all_rows=True)
+        x, _ = self._forward(self._start([layout], Member()), keep=False, all_rows=True)
         h = np.empty_like(x)
         rms_norm(x, self.config.rms_norm_eps, h)
         h *= self._norm
@@ -78,9 +89,14 @@ class Decoder:
         if not len(batch.loss_index):
             return 0.0, 0
         self._bind(lora or {})
-        step = self._start(lay_out(batch))
-        x, _ = self._forward(step, keep=False)
-        return self._loss(step, x, None), len(batch.loss_index)
+        layouts = self._share_out(batch)
+
+        def work(member: Member) -> float:
+            step = self._start(layouts, member)
+            x, _ = self._forward(step, keep=False)
+            return self._loss(step, x, None)
+
+        return sum(self.crew.run(work, len(layouts))), len(batch.loss_index)
 
     @unbuffered()
     def loss_and_grads(
@@ -98,21 +114,62 @@ class Decoder:
                 db[...] = 0.0
             return 0.0, 0, grads
         self._bind(lora)
-        step = self._start(lay_out(batch))
+        layouts = self._share_out(batch)
+        every = [grads, *self._others(lora, len(layouts) - 1)]
+        work = partial(self._share_of_grads, layouts, every)
+        return sum(self.crew.run(work, len(layouts))), len(batch.loss_index), grads
+
+    def _share_of_grads(
+        self, layouts: Sequence[Layout], grads: Sequence[Grads], member: Member
+    ) -> float:
+        """Return one share's loss; its gradients, then all members' sums, go into `grads`."""
+        step, own = self._start(layouts, member), grads[member.number]
         x, saved = self._forward(step, keep=True)
-        dx = self._space.get("dx.last", len(x), self.config.hidden_size + self._rank())
+        width = self.config.hidden_size + self._rank()
+        dx = step.space.get("dx.last", len(x), width)
         loss = self._loss(step, x, dx[:, : self.config.hidden_size])
         for number in reversed(range(len(self._layers))):
             rows = self._rows(step, number)
+            layer = self._ready(step, number)
             state = self._again(step, number) if self._recompute else saved[number]
-            dx = self._layers[number].backward(step, state, dx, grads, rows)
-        return loss, len(batch.loss_index), grads
+            dx = layer.backward(step, state, dx, own, rows)
+        member.gather("gradients")
+        for module in list(own)[member.number :: member.count]:
+            for others in grads[1:]:
+                for total, more in zip(grads[0][module], others[module], strict=True):
+                    total += more
+        return loss
+
+    def _share_out(self, batch: Batch) -> list[Layout]:
+        config = self.config
+        weights = sum(rows * columns for rows, columns in config.linear_shapes().values())
+        key = KEY_COST * config.num_layers * config.query_size / weights
+        return share_out(batch, self.crew.count, key)
+
+    def _each_layer(self, work: Callable[[int], Found]) -> list[Found]:
+        """Return what `work` gives for every layer, done by all threads."""
+        count = self.config.num_layers
+        found = self.crew.run(
+            lambda m: [work(number) for number in range(m.number, count, m.count)]
+        )
+        return [found[number % len(found)][number // len(found)] for number in range(count)]
 
     def _fresh(self, lora: Mapping[str, LoraPair]) -> Grads:
         return {
             module: (np.empty(pair.a.shape, self.dtype), np.empty(pair.b.shape, self.dtype))
             for module, pair in lora.items()
         }
+
+    def _others(self, lora: Mapping[str, LoraPair], count: int) -> list[Grads]:
+        """Return gradients for members after the first, kept from step to step."""
+        shapes = {module: (pair.a.shape, pair.b.shape) for module, pair in lora.items()}
+        kept = {
+            module: (da.shape, db.shape) for module, (da, db) in (self._more or [{}])[0].items()
+        }
+        if shapes != kept:
+            self._more = []
+        self._more += [self._fresh(lora) for _ in range(count - len(self._more))]
+        return self._more[:count]
 
     def _rank(self) -> int:
         """The most low-rank columns that the stream's gradient needs beside it."""
@@ -121,13 +178,12 @@ class Decoder:
     def _bind(self, pairs: Mapping[str, LoraPair]) -> None:
         if unknown := sorted(set(pairs) - self._known):
             raise ValueError(f"adapter for unknown modules: {', '.join(unknown)}")
-        for layer in self._layers:
-            for linear in layer.maps:
-                linear.bind(pairs)
+        self._each_layer(lambda number: self._layers[number].bind(pairs))
 
-    def _start(self, layout: Layout) -> Step:
-        """Check the ids and prepare what the layers share."""
-        config, ids = self.config, layout.tokens
+    def _start(self, layouts: Sequence[Layout], member: Member) -> Step:
+        """Check the ids of a member's share and prepare what the layers share."""
+        config, layout = self.config, layouts[member.number]
+        ids = layout.tokens
         if len(ids) and (ids.min() < 0 or ids.max() >= config.vocab_size):
             raise ValueError(f"token id outside of 0..{config.vocab_size - 1}")
         tables, plans = {}, {}
@@ -137,7 +193,17 @@ class Decoder:
             heads = Heads(config.num_kv_heads, group, config.head_dim, window)
             tables[local] = rotary_table(config, layout.positions, local, self.dtype)
             plans[local] = AttentionPlan.make(heads, layout, self.dtype)
-        return Step(layout, tables, plans, self._space)
+        return Step(layout, tables, plans, self._spaces[member.number], member)
+
+    def _ready(self, step: Step, number: int) -> Layer:
+        """Return a layer whose weights can be used: all members cast a float16 base together."""
+        layer = self._layers[number]
+        if self._half and step.loaded != number:
+            step.member.gather(("free", step.loads))
+            layer.load(step.member)
+            step.member.gather(("loaded", step.loads))
+            step.loaded, step.loads = number, step.loads + 1
+        return layer
 
     def _rows(self, step: Step, number: int) -> NDArray[np.intp] | None:
         """The tokens that go on from a layer's attention: after the last, those with a loss."""
@@ -145,20 +211,21 @@ class Decoder:
 
     def _forward(self, step: Step, keep: bool, all_rows: bool = False) -> tuple[Array, list[Saved]]:
         """Return the stream after the last layer, (M, C) or with `all_rows` (T, C), and states."""
-        x = self._space.get("x", step.tokens, self.config.hidden_size)
+        x = step.space.get("x", step.tokens, self.config.hidden_size)
         x[...] = self._embedding[step.layout.tokens]
         if self.config.embedding_scale != 1.0:
             x *= self.dtype.type(self.config.embedding_scale)
         update, states = None, []
         apart = keep and not self._recompute
-        for number, layer in enumerate(self._layers):
+        for number in range(len(self._layers)):
             if keep and self._recompute:
                 if update is not None:
                     x += update
                     update = None
-                self._space.get(f"{number}.x", *x.shape)[...] = x
+                step.space.get(f"{number}.x", *x.shape)[...] = x
             rows = None if all_rows else self._rows(step, number)
             name = f"{number}." if apart else ""
+            layer = self._ready(step, number)
             state, x, update = layer.forward(step, x, update, name, rows)
             if apart:
                 states.append(state)
@@ -168,16 +235,28 @@ class Decoder:
 
     def _again(self, step: Step, number: int) -> Saved:
         """Run a layer's forward again from its kept input."""
-        x = self._space.get(f"{number}.x", step.tokens, self.config.hidden_size)
+        x = step.space.get(f"{number}.x", step.tokens, self.config.hidden_size)
         return self._layers[number].forward(step, x, None, "", self._rows(step, number))[0]
 
     def _loss(self, step: Step, x: Array, dx: Array | None) -> float:
-        """Return the loss of the last stream (M, C); write its gradient, (M, C), into dx."""
-        xhat = np.empty_like(x)
+        """Return the loss of the last stream (M, C); write its gradient, (M, C), into dx.
+
+        Every member takes a part of the vocabulary, for the positions of all.
+        """
+        member, xhat = step.member, np.empty_like(x)
         inv = rms_norm(x, self.config.rms_norm_eps, xhat)
         h = xhat * self._norm
+        every = member.gather("h", h)
+        size = len(self._head)
+        span = slice(
+            size * member.number // member.count, size * (member.number + 1) // member.count
+        )
+        whole = np.concatenate(every) if len(every) > 1 else h
+        found = numerators(whole, self._head[span], dx is not None, step.space)
+        first = sum(map(len, every[: member.number]))
+        parts = [part.of(slice(first, first + len(h))) for part in member.gather("sums", found)]
         dh = None if dx is None else np.empty_like(h)
-        loss = cross_entropy(h, self._head, step.layout.loss_target, dh, self._space)
+        loss = settle(h, self._head, step.layout.loss_target, parts, dh)
         if dx is not None and dh is not None:
             dh *= self._norm
             dx[...] = 0.0

@@ -1,9 +1,16 @@
-"""The output head with its loss: logits exist one block of the vocabulary at a time."""
+"""The output head with its loss: logits exist one block of the vocabulary at a time.
+
+    loss = sum_m (log sum_v exp(h_m . e_v) - h_m . e_target),    dh = softmax(h E') E - E[target]
+
+The softmax's numerators are multiplied into E as they come and their sum divides the result, so
+each logit is computed once. Sums over parts of the vocabulary add up: threads take a part each, for
+all positions, since few positions against a whole vocabulary would be bound by memory.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,46 +21,82 @@ from m2m.nn.workspace import Workspace
 POSITIONS = 512  # rows of h at a time
 VOCABULARY = 256  # least rows of E in one block
 LOGITS = 1 << 20  # elements of one block of logits: 4 MiB of float32
+MOST_ROWS = 8192  # of E in one block, however few positions there are
 
 # exp without a shift is exact enough while its sum stays far from both ends of float32's range;
 # real models' logits do. Outside of it the block is computed again with the maximum taken off.
 SUM_RANGE = (1e-25, 1e30)
 
 
+class Numerators(NamedTuple):
+    """Sums over a part of the vocabulary.
+
+    sums (M,): `sum_v exp(h_m . e_v - shift_m)`; product (M, C): `sum_v exp(...) e_v`, or None;
+    shift (M,).
+    """
+
+    sums: Array
+    product: Array | None
+    shift: Array
+
+    def of(self, rows: slice) -> Numerators:
+        """Return those of some positions."""
+        product = None if self.product is None else self.product[rows]
+        return Numerators(self.sums[rows], product, self.shift[rows])
+
+
 def cross_entropy(
     h: Array, embedding: Array, target: NDArray[np.integer[Any]], dh: Array | None, space: Workspace
 ) -> float:
-    """Return `sum_m (log sum_v exp(h_m . e_v) - h_m . e_target)` in nats, summed in float64.
+    """Return the loss in nats, summed in float64; write its gradient into dh, (M, C), if given.
 
-    h: (M, C); embedding: (V, C); target: (M,). Where dh (M, C) is given it becomes
-    `softmax(h E') E - E[target]`, from the same blocks: the softmax's numerators are multiplied
-    into E as they come and the sum divides the result, so each logit is computed once.
+    h: (M, C); embedding: (V, C); target: (M,).
     """
-    total = 0.0
+    whole = numerators(h, embedding, dh is not None, space)
+    return settle(h, embedding, target, [whole], dh)
+
+
+def numerators(h: Array, embedding: Array, grad: bool, space: Workspace) -> Numerators:
+    """Return the sums over `embedding`, (V, C) or some rows of it, for h, (M, C)."""
+    sums, shift = np.empty(len(h), h.dtype), np.zeros(len(h), h.dtype)
+    product = space.get("head.sum", *h.shape) if grad else None
     for start in range(0, len(h), POSITIONS):
         part = slice(start, min(len(h), start + POSITIONS))
-        into = None if dh is None else dh[part]
+        into = None if product is None else product[part]
         with np.errstate(over="ignore", invalid="ignore"):
-            sums = _numerators(h[part], embedding, None, into, space)
-        shift = None
-        if not (sums.min() > SUM_RANGE[0] and sums.max() < SUM_RANGE[1]):
-            shift = _maxima(h[part], embedding, space)
-            sums = _numerators(h[part], embedding, shift, into, space)
-        rows = embedding[target[part]].astype(h.dtype, copy=False)
-        picked = np.einsum("mc,mc->m", h[part], rows, dtype=np.float64)
-        logs = np.log(sums.astype(np.float64))
-        if shift is not None:
-            logs += shift[:, 0]
-        total += float((logs - picked).sum())
-        if into is not None:
-            into /= sums[:, None]
-            into -= rows
-    return total
+            sums[part] = _sum(h[part], embedding, None, into, space)
+        if not (sums[part].min() > SUM_RANGE[0] and sums[part].max() < SUM_RANGE[1]):
+            shift[part] = _maxima(h[part], embedding, space)
+            sums[part] = _sum(h[part], embedding, shift[part, None], into, space)
+    return Numerators(sums, product, shift)
+
+
+def settle(
+    h: Array,
+    embedding: Array,
+    target: NDArray[np.integer[Any]],
+    parts: Sequence[Numerators],
+    dh: Array | None,
+) -> float:
+    """Return the loss from the sums over all parts of the vocabulary; shapes as above."""
+    top = np.max([part.shift for part in parts], axis=0)
+    scales = [np.exp(part.shift - top) for part in parts]
+    total = np.zeros(len(h), h.dtype)
+    for part, scale in zip(parts, scales, strict=True):
+        total += part.sums * scale
+    rows = embedding[target].astype(h.dtype, copy=False)
+    picked = np.einsum("mc,mc->m", h, rows, dtype=np.float64)
+    if dh is not None:
+        np.negative(rows, out=dh)
+        for part, scale in zip(parts, scales, strict=True):
+            if part.product is not None:
+                dh += part.product * (scale / total)[:, None]
+    return float((np.log(total.astype(np.float64)) + top - picked).sum())
 
 
 def _vocabulary(h: Array, embedding: Array, space: Workspace) -> Iterator[tuple[Array, Array]]:
     """Yield E in blocks, cast to h's dtype, each with the buffer of its logits, (m, block)."""
-    size = max(VOCABULARY, LOGITS // len(h))
+    size = max(VOCABULARY, min(MOST_ROWS, LOGITS // len(h)))
     for start in range(0, len(embedding), size):
         chunk = embedding[start : start + size]
         if chunk.dtype != h.dtype:
@@ -64,29 +107,29 @@ def _vocabulary(h: Array, embedding: Array, space: Workspace) -> Iterator[tuple[
 
 
 def _maxima(h: Array, embedding: Array, space: Workspace) -> Array:
-    """Return the largest logit of each position, (m, 1)."""
-    top = np.full((len(h), 1), -np.inf, h.dtype)
+    """Return the largest logit of each position, (m,)."""
+    top = np.full(len(h), -np.inf, h.dtype)
     for chunk, logits in _vocabulary(h, embedding, space):
         np.matmul(h, chunk.T, out=logits)
-        np.maximum(top, logits.max(axis=1, keepdims=True), out=top)
+        np.maximum(top, logits.max(axis=1), out=top)
     return top
 
 
-def _numerators(
-    h: Array, embedding: Array, shift: Array | None, dh: Array | None, space: Workspace
+def _sum(
+    h: Array, embedding: Array, shift: Array | None, product: Array | None, space: Workspace
 ) -> Array:
-    """Return `sum_v exp(logit - shift)`, (m,); write `exp(logits - shift) @ E` into dh, (m, C)."""
+    """Return `sum_v exp(logit - shift)`, (m,); write `exp(logits - shift) @ E`, (m, C)."""
     sums = np.zeros(len(h), h.dtype)
-    if dh is not None:
-        dh[...] = 0.0
-        product = space.get("head.product", *dh.shape)
+    if product is not None:
+        product[...] = 0.0
+        more = space.get("head.product", *product.shape)
     for chunk, logits in _vocabulary(h, embedding, space):
         np.matmul(h, chunk.T, out=logits)
         if shift is not None:
             logits -= shift
         np.exp(logits, out=logits)
         sums += logits @ np.ones(len(chunk), h.dtype)
-        if dh is not None:
-            np.matmul(logits, chunk, out=product)
-            dh += product
+        if product is not None:
+            np.matmul(logits, chunk, out=more)
+            product += more
     return sums

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from m2m.nn.attention import GroupState, attention, attention_backward
 from m2m.nn.config import DecoderConfig
+from m2m.nn.context import Contexts
+from m2m.nn.crew import Member
 from m2m.nn.functional import (
     Array,
     geglu,
@@ -31,20 +33,28 @@ from m2m.nn.functional import (
 )
 from m2m.nn.layout import AttentionPlan, Index, Layout
 from m2m.nn.linear import FusedLinear, Part, Storage
+from m2m.nn.lora import LoraPair
 from m2m.nn.workspace import Workspace
 
 Grads = dict[str, tuple[Array, Array]]
 ACTIVATIONS = {"silu": (swiglu, swiglu_backward), "gelu_tanh": (geglu, geglu_backward)}
 
 
-@dataclass(frozen=True)
+@dataclass
 class Step:
-    """What all layers share in one pass; tables and plans are by `Layer.local`."""
+    """What all layers share in one thread's pass; tables and plans are by `Layer.local`.
+
+    `loaded` is the layer whose weights are cast, where they are kept as float16, and `loads` how
+    many have been.
+    """
 
     layout: Layout
     tables: dict[bool, NDArray[np.complexfloating[Any, Any]]]
     plans: dict[bool, AttentionPlan]
     space: Workspace
+    member: Member
+    loaded: int = -1
+    loads: int = 0
 
     @property
     def tokens(self) -> int:
@@ -63,6 +73,7 @@ class Saved:
     inv1: Array  # (T, 1)
     heads: tuple[Array, Array] | None  # normalised q and k (T, (H + K) * D), their inv
     attention: list[GroupState]  # q, k and v, rotated, and log sums
+    contexts: Contexts  # what stands before them
     mixed: Array  # (T, H * D + R), attention's output
     kept: Array  # (T2, H * D + R), the rows of it that go on
     post1: tuple[Array, Array] | None  # normalised output of O, its inv
@@ -94,7 +105,7 @@ class Layer:
         self.gate_up = FusedLinear(parts, weights, storage, gains[-2 if config.post_norms else 1])
         self.down = FusedLinear([Part(f"{mlp}.down_proj")], weights, storage)
         self.local = config.is_local(number)
-        self._first = number == 0
+        self._number = number
         self._width, self._eps = config.hidden_size, config.rms_norm_eps
         self._rotated = config.query_size + config.kv_size
         self._posts = (gains[1], gains[3]) if config.post_norms else None
@@ -105,6 +116,16 @@ class Layer:
     def maps(self) -> tuple[FusedLinear, ...]:
         """The layer's fused maps."""
         return (self.qkv, self.o, self.gate_up, self.down)
+
+    def bind(self, lora: Mapping[str, LoraPair]) -> None:
+        """Put the adapters of the layer's maps into their places."""
+        for linear in self.maps:
+            linear.bind(lora)
+
+    def load(self, member: Member) -> None:
+        """Cast a member's share of weights that are kept as float16."""
+        for linear in self.maps:
+            linear.load(member.number, member.count)
 
     def forward(
         self, step: Step, x: Array, update: Array | None, name: str, rows: Index | None
@@ -130,7 +151,8 @@ class Layer:
         rotate(qkv[:, : self._rotated], step.tables[self.local])
         mixed = space.get(name + "mixed", step.tokens, self.o.columns + self.o.rank)
         plan = step.plans[self.local]
-        states = attention(qkv, plan, mixed[:, : self.o.columns], space, name)
+        contexts = Contexts(step.layout, step.member, space, self._number)
+        states = attention(qkv, plan, mixed[:, : self.o.columns], contexts, space, name)
         kept = mixed
         if rows is not None:
             kept, x = mixed[rows], x[rows]
@@ -147,7 +169,9 @@ class Layer:
         low = space.get(name + "low", *ha.shape)
         low[...] = ha
         post2 = self._post(change, 1, space, name + "post2")
-        saved = Saved(h1, inv1, heads, states, mixed, kept, post1, h2, inv2, pair, low, post2)
+        saved = Saved(
+            h1, inv1, heads, states, contexts, mixed, kept, post1, h2, inv2, pair, low, post2
+        )
         return saved, x, change
 
     def backward(
@@ -185,10 +209,10 @@ class Layer:
         dqkv = space.get("dqkv", step.tokens, qkv_map.rows + qkv_map.rank)
         plan, mixed = step.plans[self.local], saved.mixed[:, : self.o.columns]
         data = dqkv[:, : qkv_map.rows]
-        attention_backward(dmixed, mixed, saved.attention, plan, data, space)
+        attention_backward(dmixed, mixed, saved.attention, plan, saved.contexts, data, space)
         rotate_backward(data[:, : self._rotated], step.tables[self.local])
         self._heads_backward(data[:, : self._rotated], saved.heads, space)
-        if self._first:  # nothing trainable lies before it
+        if not self._number:  # nothing trainable lies before it
             qkv_map.backward_low(dqkv)
             qkv_map.grads(saved.h1, saved.h1[:, qkv_map.columns :], dqkv, grads)
             return

@@ -1,16 +1,18 @@
-"""How a batch lies in memory: rows of like length in groups, each cut into attention blocks."""
+"""How a batch lies in memory: the threads' shares of it, rows of like length in groups, blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from m2m.nn.config import Batch
 from m2m.nn.functional import Array
+from m2m.nn.shares import Part, divide
 
 SCORES = 1 << 18  # elements in one block of scores: 1 MiB of float32, the size of an L2 cache
 QUERIES = 128  # queries of a row in one block: keys after the block are skipped
@@ -18,6 +20,9 @@ NARROW = 512  # score columns before a block's own up to which masking whole row
 PADS = (256, 8)  # a group has at most max(256, tokens / 8) pads: fewer and bigger products pay
 
 Index = NDArray[np.intp]
+Piece = tuple[int, int]  # (row, its first token there): tokens that queries elsewhere see
+Reader = tuple[int, tuple[Piece, ...]]  # (number of a share, the pieces that it joins)
+PREFIX: Piece = (-1, 0)
 
 
 @dataclass(frozen=True)
@@ -28,11 +33,15 @@ class RowGroup:
         start: the first token of the group in the layout's order.
         lengths: (S,) tokens of each row, longest first.
         prefix: tokens that stand before every row (0 for the group that is the prefix itself).
+        before: the pieces that these tokens lie in, in order.
+        piece: what others know this group's tokens by, where they look back to them.
     """
 
     start: int
     lengths: tuple[int, ...]
     prefix: int
+    before: tuple[Piece, ...] = ()
+    piece: Piece | None = None
 
     @property
     def rows(self) -> int:
@@ -46,7 +55,7 @@ class RowGroup:
 
     @property
     def tokens(self) -> slice:
-        """Where the group lies among the batch's tokens."""
+        """Where the group lies among the layout's tokens."""
         return slice(self.start, self.start + sum(self.lengths))
 
     @cached_property
@@ -89,13 +98,14 @@ class RowGroup:
 
 @dataclass(frozen=True)
 class Layout:
-    """The order of a batch's tokens here, and what follows from it.
+    """The order of one share's tokens, and what follows from it.
 
     Attributes:
         tokens: (T,) ids; the prefix first, then rows from the longest to the shortest.
         positions: (T,) place of each token in its own text.
         groups: the rows' groups, then the prefix's where there is one.
         loss_index, loss_target: (M,) as in Batch, in this order.
+        readers: who looks back to each piece.
     """
 
     tokens: Index
@@ -103,12 +113,13 @@ class Layout:
     groups: tuple[RowGroup, ...]
     loss_index: Index
     loss_target: Index
+    readers: dict[Piece, list[Reader]]
 
     @property
     def prefix(self) -> RowGroup | None:
-        """The group of the shared prefix."""
-        last = self.groups[-1]
-        return last if last.start == 0 and self.groups[0].prefix else None
+        """The group of the shared prefix, where this share has it."""
+        last = self.groups[-1] if self.groups else None
+        return last if last is not None and last.piece == PREFIX else None
 
 
 def lay_out(batch: Batch, trim: bool = True) -> Layout:
@@ -117,23 +128,60 @@ def lay_out(batch: Batch, trim: bool = True) -> Layout:
     With `trim`, tokens after a row's last loss position (and rows without one) are dropped: they
     are seen by nobody that counts.
     """
+    return share_out(batch, 1, 0.0, trim)[0]
+
+
+def share_out(batch: Batch, count: int, key: float, trim: bool = True) -> list[Layout]:
+    """Lay out a batch as at most `count` shares of about the same work; the first has the prefix.
+
+    Args:
+        batch: rows.
+        count: how many shares; those that would be empty are left out.
+        key: the work of one key that a query sees, in tokens.
+        trim: as for `lay_out`.
+    """
     prefix = batch.prefix_length
     lengths = np.asarray(batch.lengths, np.intp)
     starts = prefix + np.cumsum(lengths) - lengths
     kept = _needed(batch, starts, lengths) if trim else lengths
     order = np.argsort(-kept, kind="stable")
     order = order[kept[order] > 0]
-    source = [np.arange(prefix)] + [starts[row] + np.arange(kept[row]) for row in order]
-    positions = [np.arange(prefix)] + [prefix + np.arange(kept[row]) for row in order]
+    dealt = divide(kept[order].tolist(), prefix, key, count)
+    shares = [parts for number, parts in enumerate(dealt) if parts or not number]
+    groups = [_groups(parts, 0 if n else prefix, prefix) for n, parts in enumerate(shares)]
+    readers: dict[Piece, list[Reader]] = {}
+    for number, own in enumerate(groups):
+        for before in dict.fromkeys(group.before for group in own):
+            for piece in before:
+                readers.setdefault(piece, []).append((number, before))
+    return [
+        _layout(batch, [(int(starts[order[p.row]]), p) for p in parts], own, readers)
+        for parts, own in zip(shares, groups, strict=True)
+    ]
+
+
+def _layout(
+    batch: Batch,
+    parts: Sequence[tuple[int, Part]],
+    groups: tuple[RowGroup, ...],
+    readers: dict[Piece, list[Reader]],
+) -> Layout:
+    """Lay out one share's tokens; parts come with the place of their row in the batch."""
+    prefix = batch.prefix_length
+    own = prefix if groups and groups[-1].piece == PREFIX else 0
+    source = [np.arange(own)] + [start + np.arange(p.first, p.last) for start, p in parts]
+    positions = [np.arange(own)] + [prefix + np.arange(p.first, p.last) for _, p in parts]
     index = np.concatenate(source).astype(np.intp)
     place = np.full(len(batch.tokens), -1, np.intp)
     place[index] = np.arange(len(index))
+    loss = place[np.asarray(batch.loss_index, np.intp)]
     return Layout(
         tokens=np.asarray(batch.tokens, np.intp)[index],
         positions=np.concatenate(positions).astype(np.intp),
-        groups=_group(kept[order].tolist(), prefix),
-        loss_index=place[np.asarray(batch.loss_index, np.intp)],
-        loss_target=np.asarray(batch.loss_target, np.intp),
+        groups=groups,
+        loss_index=loss[loss >= 0],
+        loss_target=np.asarray(batch.loss_target, np.intp)[loss >= 0],
+        readers=readers,
     )
 
 
@@ -146,9 +194,34 @@ def _needed(batch: Batch, starts: Index, lengths: Index) -> Index:
     return needed
 
 
-def _group(lengths: list[int], prefix: int) -> tuple[RowGroup, ...]:
-    """Cut rows, longest first, into groups; append the prefix as a group of its own."""
-    groups, start = [], prefix
+def _groups(parts: Sequence[Part], own: int, prefix: int) -> tuple[RowGroup, ...]:
+    """Group a share's parts, longest first; parts of cut rows and the prefix are groups alone.
+
+    `own` is the length of the prefix in the share that has it, else 0.
+    """
+    start = own
+    groups: list[RowGroup] = []
+    shared = (PREFIX,) if prefix else ()
+    for whole, run in groupby(parts, lambda part: part.size == part.length):
+        found = list(run)
+        if whole:
+            groups += _group([part.length for part in found], start, prefix, shared)
+            start += sum(part.length for part in found)
+            continue
+        for part in found:
+            earlier = shared + tuple((part.row, first) for first in part.cuts[:-1])
+            piece = (part.row, part.first) if part.last < part.length else None
+            groups.append(RowGroup(start, (part.size,), prefix + part.first, earlier, piece))
+            start += part.size
+    if own:
+        groups.append(RowGroup(0, (own,), 0, (), PREFIX))
+    return tuple(groups)
+
+
+def _group(
+    lengths: list[int], start: int, prefix: int, before: tuple[Piece, ...]
+) -> Iterator[RowGroup]:
+    """Cut whole rows, longest first, into groups."""
     while lengths:
         rows, pads, tokens = 0, 0, 0
         for length in lengths:
@@ -157,12 +230,9 @@ def _group(lengths: list[int], prefix: int) -> tuple[RowGroup, ...]:
             if pads > max(PADS[0], tokens // PADS[1]):
                 break
             rows += 1
-        groups.append(RowGroup(start, tuple(lengths[:rows]), prefix))
+        yield RowGroup(start, tuple(lengths[:rows]), prefix, before)
         start += sum(lengths[:rows])
         lengths = lengths[rows:]
-    if prefix:
-        groups.append(RowGroup(0, (prefix,), 0))
-    return tuple(groups)
 
 
 @dataclass(frozen=True)

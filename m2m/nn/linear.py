@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -71,25 +72,19 @@ class Storage:
 
     Args:
         dtype: of the computation.
-        half: keep them as float16; the map in use is cast to one of a few shared matrices.
+        half: keep them as float16; a layer is cast (`FusedLinear.load`) before it is used, to
+            matrices that all layers share.
     """
 
     def __init__(self, dtype: DTypeLike, half: bool = False) -> None:
         self.dtype: np.dtype[Any] = np.dtype(dtype)
         self.half = half
-        self._space = Workspace(dtype)
-        self._owners: dict[str, FusedLinear | None] = {}
+        self._space, self._lock = Workspace(dtype), Lock()
 
-    def borrow(self, owner: FusedLinear, *shape: int) -> tuple[Array, bool]:
-        """Return a shared matrix and whether it still holds what this owner wrote to it."""
-        name = "x".join(map(str, shape))
-        held = self._owners.get(name) is owner
-        self._owners[name] = owner
-        return self._space.get(name, *shape), held
-
-    def forget(self) -> None:
-        """Let nobody find its matrix again: adapters have changed."""
-        self._owners.clear()
+    def matrix(self, kind: str, *shape: int) -> Array:
+        """Return the matrix that maps of one kind are cast to; threads may ask at once."""
+        with self._lock:
+            return self._space.get(kind, *shape)
 
 
 class FusedLinear:
@@ -122,10 +117,11 @@ class FusedLinear:
         for part, span, array in zip(self._parts, self._spans(), arrays, strict=True):
             part.split(self._base[span])[...] = part.reorder(array)
         if not storage.half:
-            self._fold(self._base)
+            self._fold(self._base, slice(0, self.rows))
         self._bias = self._load_bias(weights) if bias else None
+        self._low = np.empty((0, self.columns), storage.dtype)
+        self._high = np.empty((self.rows, 0), storage.dtype)
         self._full = self._base
-        self._low = self._high = np.empty((0, 0), storage.dtype)
 
     def _load_bias(self, weights: Mapping[str, Array]) -> Array:
         bias = np.empty((self.rows, 1), self._storage.dtype)
@@ -135,13 +131,13 @@ class FusedLinear:
             bias[span] *= part.factor
         return bias[:, 0]
 
-    def _fold(self, matrix: Array) -> None:
-        """Multiply the parts' factors and the gain into weights (out, in) as they were read."""
+    def _fold(self, matrix: Array, rows: slice) -> None:
+        """Multiply the parts' factors and the gain into `rows` of weights (out, in) as read."""
         for part, span in zip(self._parts, self._spans(), strict=True):
             if part.factor != 1.0:
-                matrix[span] *= part.factor
+                matrix[max(span.start, rows.start) : min(span.stop, rows.stop)] *= part.factor
         if self._gain is not None:
-            matrix *= self._gain
+            matrix[rows] *= self._gain
 
     def _spans(self) -> list[slice]:
         ends = np.cumsum([0, *self._sizes]).tolist()
@@ -165,7 +161,6 @@ class FusedLinear:
             bound.append(_Bound(part, rows, columns, pair.scale * part.factor))
             first += pair.rank
         self._resize(first, bound)
-        self._storage.forget()
         for place in bound:
             pair, columns = lora[place.part.module], place.columns
             low = self._low[columns]
@@ -191,25 +186,28 @@ class FusedLinear:
         self._full, self._base = full, full[:rows, :columns]
         self._low, self._high = full[rows:, :columns], full[:rows, columns:]
 
-    def _matrix(self) -> Array:
-        """Return `full`, (out + R, in + R), cast now where the base is kept as float16."""
-        if not self._storage.half:
-            return self._full
-        rows, columns = self.rows, self.columns
-        full, held = self._storage.borrow(self, rows + self.rank, columns + self.rank)
-        if not held:
-            widen(self._base, full[:rows, :columns])
-            self._fold(full[:rows, :columns])
-            full[rows:, :columns], full[:rows, columns:] = self._low, self._high
-            full[rows:, columns:] = 0.0
-        return full
+    def load(self, number: int, count: int) -> None:
+        """Cast share `number` of `count` of a map that is kept as float16; needed before its use.
+
+        Between the loads of two layers, and before the use, all `count` must have met.
+        """
+        rows = slice(self.rows * number // count, self.rows * (number + 1) // count)
+        kind = self._parts[0].module.rpartition(".")[2]
+        full = self._storage.matrix(kind, self.rows + self.rank, self.columns + self.rank)
+        self._full = full
+        widen(self._base[rows], full[rows, : self.columns])
+        self._fold(full[:, : self.columns], rows)
+        full[rows, self.columns :] = self._high[rows]
+        if number == 0:
+            full[self.rows :, : self.columns] = self._low
+            full[self.rows :, self.columns :] = 0.0
 
     def forward(self, x: Array, out: Array) -> Array:
         """Write `out = x W' + sum s (x A') B'`, (T, out); return the ha columns of x, (T, R).
 
         x: (T, in + R) whose first `in` columns are data; the rest is written here.
         """
-        full = self._matrix()
+        full = self._full
         data, low = x[:, : self.columns], x[:, self.columns :]
         if self.rank:
             np.matmul(data, full[self.rows :, : self.columns].T, out=low)
@@ -222,12 +220,12 @@ class FusedLinear:
         """Write `hb = dy B`, (T, R), into the last columns of dout, (T, out + R)."""
         if self.rank:
             data, low = dout[:, : self.rows], dout[:, self.rows :]
-            np.matmul(data, self._matrix()[: self.rows, self.columns :], out=low)
+            np.matmul(data, self._full[: self.rows, self.columns :], out=low)
 
     def backward(self, dout: Array, dx: Array) -> None:
         """Write `dx = dy W + sum s (dy B) A`, (T, in), and the last columns of dout."""
         self.backward_low(dout)
-        np.matmul(dout, self._matrix()[:, : self.columns], out=dx)
+        np.matmul(dout, self._full[:, : self.columns], out=dx)
 
     def grads(
         self, x: Array, ha: Array, dout: Array, into: Mapping[str, tuple[Array, Array]]

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,12 +17,14 @@ from m2m.mix.mixture import BASE, Mixture
 from m2m.mix.ranking import Interval, ahead
 from m2m.mix.standing import metric_name, standing, target_name
 from m2m.mix.study import Study, Trial
-from m2m.pipeline.inputs import Inputs
+from m2m.pipeline.inputs import Corpus, Inputs
 from m2m.pipeline.results import Confirmation, Confirmed, Measured, Searched
 from m2m.pipeline.scoring import aims, open_scorer
 from m2m.pipeline.tuning import Tuning
 from m2m.progress import Progress
+from m2m.recipe import Train
 from m2m.store import fingerprint
+from m2m.tuner.diet import mixed_held_out, replayed
 
 DEV, TEST = "dev:", "test:"
 _LONGEST_NAME = 80
@@ -48,13 +51,13 @@ def confirm(
     """
     chosen = contenders(searched.ranking, list(experts), inputs.recipe.confirm)
     tuned = _fine_tune(inputs, experts, chosen, folder, progress)
-    adapters = {**experts, **{_key(each): tuned[each] for each in chosen}}
     tasks = {
         **{DEV + name: task for name, task in inputs.dev.items()},
         **{TEST + name: task for name, task in inputs.test.items()},
     }
     merged = searched.ranking[0].mixture
-    with open_scorer(inputs, adapters, tasks, folder) as scorer:
+    finetuned = {_key(each): tuned[each] for each in chosen}
+    with open_scorer(inputs, experts, tasks, folder, finetuned) as scorer:
         study = Study(Journal(folder / "confirm.jsonl"), scorer, lambda trial: 0.0)
         base, best = study.trial(BASE), study.trial(merged)
         trials = [study.trial(Mixture((_key(each),), (1.0,))) for each in chosen]
@@ -92,19 +95,33 @@ def _fine_tune(
     for each in chosen:
         steps = budget_steps(recipe.confirm, recipe.train.steps, each.mixture)
         names = each.mixture.datasets
-        if len(names) == 1 and steps == recipe.train.steps:
+        if len(names) == 1 and steps == recipe.train.steps and not _borrows(recipe.train):
             tuned[each] = experts[names[0]]
             continue
         config = dataclasses.replace(recipe.train, steps=steps)
-        rows = {name: inputs.corpora[name].samples for name in names}
-        samples = mixed_rows(rows, each.mixture, np.random.default_rng(config.seed))
-        identity = fingerprint(
-            corpora=[inputs.corpora[name].fingerprint for name in names],
-            weights=each.mixture.weights,
-        )
+        corpus = _mixed(inputs, each, np.random.default_rng(config.seed))
         place = folder / "confirm" / _folder_name(each.mixture)
-        tuned[each] = tuning.adapter(each.label, samples, identity, config, place).path
+        tuned[each] = tuning.adapter(corpus, config, place).path
     return tuned
+
+
+def _borrows(train: Train) -> bool:
+    """Whether experts are trained on rows of other datasets too: a real fine-tune is not."""
+    return train.replay > 0 and train.replay_from is None
+
+
+def _mixed(inputs: Inputs, contender: Contender, rng: np.random.Generator) -> Corpus:
+    """A mixture's rows, and those of the replay file where the recipe has one."""
+    names, weights = contender.mixture.datasets, contender.mixture.weights
+    corpora, train = [inputs.corpora[name] for name in names], inputs.recipe.train
+    parts: dict[str, Any] = {"corpora": [each.fingerprint for each in corpora], "weights": weights}
+    rows = {each.name: each.samples for each in corpora}
+    samples = mixed_rows(rows, contender.mixture, rng)
+    if train.replay and inputs.replay:
+        samples = replayed(samples, [inputs.replay.samples], train.replay, rng)
+        parts |= {"replay": train.replay, "source": inputs.replay.fingerprint}
+    held_out = mixed_held_out([each.held_out for each in corpora], weights, rng)
+    return Corpus(contender.label, samples, held_out, fingerprint(**parts))
 
 
 def _folder_name(mixture: Mixture) -> str:

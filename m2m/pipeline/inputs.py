@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -16,16 +17,21 @@ from m2m.evaluate.tasks import Task, load_task
 from m2m.formats.gguf import GGUFFile
 from m2m.recipe import Dataset, Recipe, Target
 from m2m.tokenizer import ChatTemplate, Formatter, Tokenizer
+from m2m.tuner.diet import budget, hold_out
 
 Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """One dataset as samples, and the fingerprint of all that made them."""
+    """One dataset as samples, and the fingerprint of the file and all else that made them.
+
+    `held_out` are not trained on: they choose the step whose adapter is kept.
+    """
 
     name: str
     samples: list[Sample]
+    held_out: list[Sample]
     fingerprint: str
 
 
@@ -34,9 +40,11 @@ class Inputs:
     """What a recipe names, read.
 
     Attributes:
+        recipe: with its budget in steps, whatever it was given in.
         corpora: by dataset name, in the recipe's order.
         dev: tasks by target name.
         test: the same for the targets that have a test file.
+        replay: rows for all experts, where the recipe names a file of them.
     """
 
     recipe: Recipe
@@ -45,6 +53,7 @@ class Inputs:
     corpora: dict[str, Corpus]
     dev: dict[str, Task]
     test: dict[str, Task]
+    replay: Corpus | None = None
 
 
 def model_folders(recipe: Path | None = None) -> list[Path]:
@@ -95,11 +104,12 @@ def read_inputs(recipe: Recipe) -> Inputs:
         return base, make_formatter(base.gguf, recipe.base.template)
 
     opened = tried(base_and_formatter)
+    formatter = opened[1] if opened else None
     corpora, dev, test = {}, {}, {}
     for dataset in recipe.datasets:
-        formatter = opened[1] if opened else None
-        if corpus := tried(lambda d=dataset, f=formatter: _corpus(d, f, recipe)):  # type: ignore[misc]
+        if corpus := tried(lambda d=dataset: _corpus(d, formatter, recipe)):  # type: ignore[misc]
             corpora[dataset.name] = corpus
+    replay = tried(lambda: _replay(formatter, recipe))
     for target in recipe.targets:
         if task := tried(lambda t=target: _task(t, t.dev)):  # type: ignore[misc]
             dev[target.name] = task
@@ -108,7 +118,24 @@ def read_inputs(recipe: Recipe) -> Inputs:
     _raise_all(errors, recipe.path)
     if opened is None:
         raise AssertionError("a base that could not be opened is an error")
-    return Inputs(recipe, *opened, corpora, dev, test)
+    return Inputs(_in_steps(recipe, corpora), *opened, corpora, dev, test, replay)
+
+
+def _in_steps(recipe: Recipe, corpora: Mapping[str, Corpus]) -> Recipe:
+    """The recipe with its budget as a number of steps.
+
+    Raises:
+        InputError: there is nothing to replay.
+    """
+    train = recipe.train
+    if train.replay and not train.replay_from and len(corpora) < 2:
+        raise InputError(
+            f"{recipe.path}: replay draws rows from other datasets, and there is only one",
+            "name a file in replay_from, or leave replay out",
+        )
+    steps = budget(train, {name: corpus.samples for name, corpus in corpora.items()})
+    train = dataclasses.replace(train, steps=steps, epochs=0.0, tokens=0)
+    return dataclasses.replace(recipe, train=train)
 
 
 def _raise_all(errors: Sequence[M2MError], path: Path) -> None:
@@ -128,7 +155,19 @@ def _corpus(dataset: Dataset, formatter: Formatter | None, recipe: Recipe) -> Co
         return None
     length = min(recipe.train.max_length, recipe.train.batch_tokens)
     samples = encode(rows, formatter, length, dataset.path)
-    return Corpus(dataset.name, samples, dataset_fingerprint(dataset.path, formatter, length))
+    mark = dataset_fingerprint(dataset.path, formatter, length)
+    return Corpus(dataset.name, *hold_out(samples, recipe.train), mark)
+
+
+def _replay(formatter: Formatter | None, recipe: Recipe) -> Corpus | None:
+    """The rows that all experts replay, where the recipe names a file of them."""
+    train = recipe.train
+    if not train.replay or train.replay_from is None:
+        return None
+    corpus = _corpus(Dataset("replay", train.replay_from), formatter, recipe)
+    if corpus is None:
+        return None
+    return dataclasses.replace(corpus, samples=corpus.samples + corpus.held_out, held_out=[])
 
 
 def _task(target: Target, path: Path) -> Task:

@@ -15,7 +15,8 @@ from typing import Any
 
 from m2m import __version__
 from m2m.adapter import load_adapter
-from m2m.export.gguf import Provenance, export_gguf
+from m2m.export.gguf import Provenance, export_gguf, remedy
+from m2m.export.lora import export_lora
 from m2m.export.modelfile import write_modelfile
 from m2m.formats.atomic import write_json
 from m2m.llamacpp.filetypes import file_type
@@ -43,12 +44,12 @@ class Run:
     """
 
     def __init__(self, recipe: Recipe, progress: Progress) -> None:
-        self.recipe = recipe
+        self._inputs = read_inputs(recipe)
+        self.recipe = self._inputs.recipe
         self.folder = recipe.folder
         self._progress = progress
-        self._inputs = read_inputs(recipe)
         self._steps: list[Step] = []
-        write_json(self.folder / "recipe.json", _resolved(recipe))
+        write_json(self.folder / "recipe.json", _resolved(self.recipe))
 
     def run(self) -> RunResult:
         """Everything."""
@@ -76,13 +77,7 @@ class Run:
         with self._step("train"):
             tuning = Tuning(self._inputs, self._progress)
             return [
-                tuning.adapter(
-                    corpus.name,
-                    corpus.samples,
-                    corpus.fingerprint,
-                    self.recipe.train,
-                    self.folder / "adapters" / corpus.name,
-                )
+                tuning.expert(corpus, self.folder / "adapters" / corpus.name)
                 for corpus in self._inputs.corpora.values()
             ]
 
@@ -109,7 +104,8 @@ class Run:
             raise AssertionError("a fine-tuned winner has an adapter")
         base, kind = self._inputs.base, self.recipe.quantize.export
         with self._step("export"):
-            merger = Merger(base, {"winner": load_adapter(winner.adapter)})
+            adapter = load_adapter(winner.adapter)
+            merger, target = Merger(base, {"winner": adapter}), file_type(kind)
             name = f"{base.name}-{self.recipe.path.stem}"
             gguf = self.folder / "export" / f"{name}-{kind.upper()}.gguf"
             licences = {each.name: each.licence for each in self.recipe.datasets}
@@ -123,9 +119,11 @@ class Run:
                     )
                 ),
             )
-            types, survival = export_gguf(
-                merger, {"winner": 1.0}, file_type(kind), gguf, provenance
-            )
+            types, survival = export_gguf(merger, {"winner": 1.0}, target, gguf, provenance)
+            lora = gguf.with_name(f"{name}-LoRA.gguf")
+            export_lora(adapter, base, lora)
+            put_on = f"`m2m chat {self.recipe.base.model} --lora {lora}`"
+            advice = remedy(merger, {"winner": 1.0}, target, survival, put_on)
             used = {name: licences[name] or "not given" for name in winner.mixture.datasets}
             modelfile = write_modelfile(
                 gguf,
@@ -133,7 +131,7 @@ class Run:
                 base.config.max_position_embeddings,
                 {base.name: base.info.licence or "not given", **used},
             )
-        return Exported(gguf, modelfile, kind, types, survival.as_json())
+        return Exported(gguf, modelfile, lora, kind, types, survival.as_json(), advice)
 
     @contextmanager
     def _step(self, name: str) -> Iterator[None]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import time
 from collections.abc import Sequence
@@ -14,80 +12,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from m2m.adapter import Adapter, load_adapter, read_extra, save_adapter
+from m2m.adapter import Adapter
 from m2m.dataset import BatchStream, Sample, pack_all
 from m2m.errors import Interrupted, TrainingError
 from m2m.nn.decoder import Decoder
-from m2m.nn.lora import init_lora
+from m2m.nn.lora import LoraPair, init_lora
 from m2m.nn.optim import AdamW, clip_by_global_norm, learning_rate_factor
-from m2m.recipe import Train, as_json
+from m2m.recipe import Train
 from m2m.tuner.callbacks import Callback, Step
-from m2m.tuner.checkpointing import SCHEMA, checkpoint_path, load_checkpoint, save_checkpoint
+from m2m.tuner.checkpointing import checkpoint_path, load_checkpoint, save_checkpoint
+from m2m.tuner.result import Origin, TrainResult, finished, identity, write_result
+
+__all__ = ["Origin", "TrainResult", "Trainer", "finished"]
 
 F32 = NDArray[np.float32]
 Gradients = dict[str, tuple[NDArray[Any], NDArray[Any]]]
 
 # Steps whose mean loss shows a divergence that never became infinite.
 _WINDOW = 5
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What an adapter is made from.
-
-    Attributes:
-        name: of the adapter, usually its dataset's.
-        base_model: name or path of the base, written into the PEFT configuration.
-        base_fingerprint: SHA-256 of the base.
-        dataset_fingerprint: from `m2m.dataset.dataset_fingerprint`, or of several together.
-    """
-
-    name: str
-    base_model: str
-    base_fingerprint: str
-    dataset_fingerprint: str
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """A finished training.
-
-    Attributes:
-        adapter: as written to the folder.
-        steps: optimiser steps.
-        tokens: processed in all of them.
-        losses: mean nats per trained token, step by step.
-        tokens_per_second: of this process; 0 where an earlier one had made all steps.
-        resumed: steps of earlier processes that this one built on.
-        held_out: (step, mean nats per trained token) on the held-out samples.
-    """
-
-    adapter: Adapter
-    steps: int
-    tokens: int
-    losses: list[float]
-    tokens_per_second: float
-    resumed: int
-    held_out: list[tuple[int, float]]
-
-    @property
-    def loss_first(self) -> float:
-        """Mean loss of the first tenth of the steps; one step says little."""
-        return float(np.mean(self.losses[: self._tenth]))
-
-    @property
-    def loss_last(self) -> float:
-        """Mean loss of the last tenth of the steps."""
-        return float(np.mean(self.losses[-self._tenth :]))
-
-    @property
-    def _tenth(self) -> int:
-        return max(1, len(self.losses) // 10)
-
-    @property
-    def best_step(self) -> int | None:
-        """The step with the lowest held-out loss, None without held-out samples."""
-        return min(self.held_out, key=lambda each: each[1])[0] if self.held_out else None
 
 
 @dataclass
@@ -100,9 +42,17 @@ class _Progress:
     losses: list[float] = field(default_factory=list)
     held_out: list[tuple[int, float]] = field(default_factory=list)
 
+    def best(self) -> int:
+        """Which of the held-out measurements is the lowest; the first of equals."""
+        losses = [loss for _, loss in self.held_out]
+        return losses.index(min(losses))
+
 
 class Trainer:
     """Trains one adapter and writes it as a PEFT folder.
+
+    Every step up to `steps` is made, with one learning-rate schedule. Held-out samples choose which
+    step's adapter is kept; `patience` ends a training that they find to be past its best.
 
     Args:
         decoder: the frozen base.
@@ -143,11 +93,18 @@ class Trainer:
             np.random.default_rng(config.seed),
         )
         self._parameters = [array for pair in self._lora.values() for array in (pair.a, pair.b)]
+        # The adapter with the lowest held-out loss so far.
+        self._best = {
+            module: LoraPair(pair.a.copy(), pair.b.copy(), pair.scale)
+            for module, pair in (self._lora if self._held_out else {}).items()
+        }
         # Gradients of a step and of its second batch on, kept so that no step allocates them anew.
         self._sums: Gradients | None = None
         self._more: Gradients | None = None
-        self._optimizer = AdamW(self._parameters, weight_decay=config.weight_decay)
-        self._identity = _identity(config, origin, len(samples), len(held_out))
+        self._optimizer = AdamW(
+            self._parameters, weight_decay=config.weight_decay, crew=decoder.crew
+        )
+        self._identity = identity(config, origin, len(samples), len(held_out))
         self._checkpoint = checkpoint_path(folder)
 
     def run(self) -> TrainResult:
@@ -162,12 +119,12 @@ class Trainer:
         started = time.perf_counter()
         for callback in self._callbacks:
             callback.on_start(self._config.steps, resumed)
-        while done.step < self._config.steps:
+        while not self._is_over(done):
             self._advance(done)
             stop = any(callback.stop_requested() for callback in self._callbacks)
             if stop or self._is_due(done.step):
                 self._save(done)
-            if stop and done.step < self._config.steps:
+            if stop and not self._is_over(done):
                 raise Interrupted(
                     f"stopped {self._origin.name} after step {done.step} of {self._config.steps}; "
                     "its state is saved",
@@ -175,10 +132,18 @@ class Trainer:
                 )
         seconds = time.perf_counter() - started
         result = self._result(done, resumed, (done.tokens - earlier) / max(seconds, 1e-9))
-        self._write(result)
+        # Only when the folder is there the checkpoint is no longer needed.
+        write_result(self._folder, result, self._config, self._origin, self._identity)
+        self._checkpoint.unlink(missing_ok=True)
         for callback in self._callbacks:
             callback.on_end(result)
         return result
+
+    def _is_over(self, done: _Progress) -> bool:
+        if done.step >= self._config.steps:
+            return True
+        patience = self._config.patience
+        return 0 < patience < len(done.held_out) and len(done.held_out) - done.best() > patience
 
     def _advance(self, done: _Progress) -> None:
         """Make one step and note it."""
@@ -231,11 +196,15 @@ class Trainer:
         return step % self._config.checkpoint_every == 0 or step == self._config.steps
 
     def _measure_held_out(self, done: _Progress) -> None:
+        """Note the held-out loss, and keep the adapter where there was none better."""
         if not self._held_out:
             return
         sums = [self._decoder.loss(batch, self._lora) for batch in self._held_out]
         mean = sum(nats for nats, _ in sums) / sum(count for _, count in sums)
         done.held_out.append((done.step, mean))
+        if done.best() == len(done.held_out) - 1:
+            for module, best in self._best.items():
+                best.a[...], best.b[...] = self._lora[module].a, self._lora[module].b
 
     def _refuse_divergence(self, done: _Progress, norm: float) -> None:
         loss = done.losses[-1]
@@ -253,10 +222,11 @@ class Trainer:
         )
 
     def _arrays(self) -> dict[str, F32]:
-        """Everything that a step changes, by name."""
+        """Everything that a step changes, by name, and the best adapter so far."""
         arrays: dict[str, F32] = {}
-        for module, pair in self._lora.items():
-            arrays |= {f"{module}.a": pair.a, f"{module}.b": pair.b}
+        for prefix, pairs in (("", self._lora), ("best.", self._best)):
+            for module, pair in pairs.items():
+                arrays |= {f"{prefix}{module}.a": pair.a, f"{prefix}{module}.b": pair.b}
         return arrays | self._optimizer.state_arrays()
 
     def _resume(self) -> _Progress:
@@ -277,7 +247,7 @@ class Trainer:
         adapter = Adapter(
             rank=self._config.rank,
             alpha=self._config.alpha,
-            pairs=self._lora,
+            pairs=self._best or self._lora,
             base_model=self._origin.base_model,
             base_fingerprint=self._origin.base_fingerprint,
             name=self._origin.name,
@@ -292,61 +262,8 @@ class Trainer:
             held_out=done.held_out,
         )
 
-    def _write(self, result: TrainResult) -> None:
-        """Write the folder; only then is the checkpoint no longer needed."""
-        self._folder.parent.mkdir(parents=True, exist_ok=True)
-        extra: dict[str, Any] = {
-            "identity": self._identity,
-            "train": as_json(self._config),
-            "dataset_fingerprint": self._origin.dataset_fingerprint,
-            "steps": result.steps,
-            "tokens": result.tokens,
-            "losses": result.losses,
-            "held_out": result.held_out,
-        }
-        save_adapter(self._folder, result.adapter, extra)
-        self._checkpoint.unlink(missing_ok=True)
-
-
-def finished(
-    folder: Path, config: Train, origin: Origin, samples: int, held_out: int = 0
-) -> TrainResult | None:
-    """What an earlier run left in `folder`, or None where that is not this very training.
-
-    Args:
-        folder: of the adapter.
-        config, origin: as a `Trainer` would get them.
-        samples, held_out: how many there are.
-
-    Raises:
-        InputError: the folder is this training's, but damaged.
-    """
-    extra = read_extra(folder)
-    if extra.get("identity") != _identity(config, origin, samples, held_out):
-        return None
-    return TrainResult(
-        adapter=load_adapter(folder),
-        steps=extra["steps"],
-        tokens=extra["tokens"],
-        losses=extra["losses"],
-        tokens_per_second=0.0,
-        resumed=extra["steps"],
-        held_out=[(step, loss) for step, loss in extra["held_out"]],
-    )
-
 
 def _add(sums: Gradients, more: Gradients) -> None:
     for module, (da, db) in more.items():
         sums[module][0][...] += da
         sums[module][1][...] += db
-
-
-def _identity(config: Train, origin: Origin, samples: int, held_out: int) -> str:
-    """SHA-256 of everything that decides the bits of a run."""
-    settings = as_json(config)
-    # When it is saved does not change what is computed; when held-out loss is measured does not
-    # either, but the record of it would have gaps.
-    if not held_out:
-        del settings["checkpoint_every"]
-    parts = [SCHEMA, settings, vars(origin), samples, held_out]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode("utf-8")).hexdigest()

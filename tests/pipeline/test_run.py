@@ -123,6 +123,8 @@ def test_removing_a_dataset_costs_nothing(recipe: Path) -> None:
         ('dev = "dev.jsonl"', 'dev = "test.jsonl"', 8),
         ("[confirm]", '[quantize]\ntype = "f16"\n[confirm]', 8),
         ("[confirm]", "[merge]\nscale = 0.5\n[confirm]", 8),
+        ("[confirm]", '[merge]\nmethod = "dare_ties"\n[confirm]', 8),
+        ("[confirm]", "[merge]\nseed = 1\n[confirm]", 8),
         ('model = "pico"', 'model = "pico"\ntemplate = "plain"', 8),
         ("top = 2", "top = 1", 0),
     ],
@@ -134,6 +136,21 @@ def test_a_changed_setting_is_never_answered_from_old_lines(
     recipe.write_text(recipe.read_text(encoding="utf-8").replace(before, after), encoding="utf-8")
     Run(load_recipe(recipe), Silent()).search()
     assert len(trials(recipe)) - len(old) == rescored
+
+
+def test_the_merge_options_change_no_fine_tune(recipe: Path) -> None:
+    before = Run(load_recipe(recipe), Silent()).confirm().confirmed
+    options = '[merge]\nmethod = "ties"\nscale = 0.5\n[confirm]'
+    text = recipe.read_text(encoding="utf-8").replace("[confirm]", options)
+    recipe.write_text(text, encoding="utf-8")
+    run = Run(load_recipe(recipe), Silent())
+    known = {each.mixture: each.test for each in before if each.how == "finetuned"}
+    again = [each for each in run.confirm().confirmed if each.how == "finetuned"]
+    assert any(each.mixture in known for each in again)
+    assert all(each.test == known.get(each.mixture, each.test) for each in again)
+    found = evaluate_model(str(run.export().gguf), recipe.parent / "test.jsonl", "chat")
+    for name, measured in run.confirm().winner.test.items():
+        assert found["metrics"][name]["value"] == pytest.approx(measured["value"], abs=1e-6)
 
 
 def test_stops_anywhere_lead_to_the_same_result(finished: Path, tmp_path: Path) -> None:

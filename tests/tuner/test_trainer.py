@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from m2m.adapter import load_adapter, read_extra
-from m2m.dataset import BatchStream, Sample
+from m2m.dataset import BatchStream, Sample, pack_all
 from m2m.errors import InputError, Interrupted, TrainingError
 from m2m.nn.decoder import Decoder
 from m2m.nn.lora import init_lora
@@ -21,6 +21,7 @@ from m2m.recipe import Train
 from m2m.tuner.callbacks import Callback, Step
 from m2m.tuner.checkpointing import checkpoint_path
 from m2m.tuner.trainer import Origin, Trainer, TrainResult, finished
+from tests.tiny import pico_config, pico_weights
 from tests.tuner.conftest import pico_formatter, pico_samples
 
 ORIGIN = Origin("reverse", "pico", "base-print", "data-print")
@@ -334,3 +335,94 @@ def test_the_formatter_of_these_tests_shares_a_prefix(samples: list[Sample]) -> 
     stream = BatchStream(samples, 0, 96)
     prefix = next(stream).prefix_length
     assert pico_formatter().tokenizer.decode(samples[0].ids[:prefix]).startswith("<|im_start|>user")
+
+
+# Learning to reverse, it soon gets worse at what is held out here: another skill.
+PAST_ITS_BEST = Train(
+    rank=4, alpha=8, steps=24, batch_tokens=96, checkpoint_every=3, learning_rate=2e-2
+)
+
+
+@pytest.fixture(scope="module")
+def other_skill() -> list[Sample]:
+    return pico_samples("upper", 8)
+
+
+def test_the_adapter_that_does_best_on_held_out_samples_is_kept(
+    decoder: Decoder, samples: list[Sample], tmp_path: Path, other_skill: list[Sample]
+) -> None:
+    folder = tmp_path / "a"
+    result = train(decoder, samples, folder, PAST_ITS_BEST, held_out=other_skill)
+    assert result.steps == 24
+    assert result.best_step is not None
+    assert 3 <= result.best_step < 24
+    lowest = min(loss for _, loss in result.held_out)
+    sums = [decoder.loss(b, load_adapter(folder).pairs) for b in pack_all(other_skill, 96)]
+    assert sum(nats for nats, _ in sums) / sum(n for _, n in sums) == pytest.approx(lowest)
+    extra = read_extra(folder)
+    assert extra["kept_step"] == result.kept_step == result.best_step
+    assert [tuple(each) for each in extra["held_out"]] == result.held_out
+    short = dataclasses.replace(PAST_ITS_BEST, checkpoint_every=24)
+    last = train(decoder, samples, tmp_path / "last", short, held_out=other_skill)
+    assert last.kept_step == 24
+    assert last.losses == result.losses
+
+
+def test_patience_ends_a_training_past_its_best(
+    decoder: Decoder, samples: list[Sample], tmp_path: Path, other_skill: list[Sample]
+) -> None:
+    whole = train(decoder, samples, tmp_path / "whole", PAST_ITS_BEST, held_out=other_skill)
+    patient = dataclasses.replace(PAST_ITS_BEST, patience=2)
+    result = train(decoder, samples, tmp_path / "a", patient, held_out=other_skill)
+    assert whole.best_step is not None
+    assert result.steps == whole.best_step + 2 * 3 < 24
+    assert result.losses == whole.losses[: result.steps]
+    assert (tmp_path / "a" / WEIGHTS).read_bytes() == (tmp_path / "whole" / WEIGHTS).read_bytes()
+    found = finished(tmp_path / "a", patient, ORIGIN, len(samples), len(other_skill))
+    assert found is not None
+    assert (found.steps, found.best_step) == (result.steps, result.best_step)
+
+
+@pytest.mark.parametrize("how", [Follower(stop_at=11), Follower(die_at=11), Follower(die_at=12)])
+def test_the_best_adapter_survives_a_stop(
+    decoder: Decoder,
+    samples: list[Sample],
+    tmp_path: Path,
+    other_skill: list[Sample],
+    how: Follower,
+) -> None:
+    config = dataclasses.replace(PAST_ITS_BEST, patience=3)
+    whole = train(decoder, samples, tmp_path / "whole", config, held_out=other_skill)
+    assert whole.steps > 11 > whole.kept_step
+    with pytest.raises((Interrupted, Killed)):
+        train(decoder, samples, tmp_path / "a", config, how, held_out=other_skill)
+    result = train(decoder, samples, tmp_path / "a", config, held_out=other_skill)
+    assert result.resumed >= 9
+    assert (result.losses, result.held_out) == (whole.losses, whole.held_out)
+    assert (tmp_path / "a" / WEIGHTS).read_bytes() == (tmp_path / "whole" / WEIGHTS).read_bytes()
+
+
+def test_without_held_out_samples_their_settings_change_nothing(
+    decoder: Decoder, samples: list[Sample], tmp_path: Path, whole: bytes
+) -> None:
+    folder, count = tmp_path / "whole", len(samples)
+    same = dataclasses.replace(QUICK, holdout=0.3, patience=4, checkpoint_every=5)
+    assert finished(folder, same, ORIGIN, count)
+    assert finished(folder, same, ORIGIN, count, 3) is None
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_several_threads_repeat_and_resume_bit_for_bit(
+    samples: list[Sample], tmp_path: Path, whole: bytes, threads: int
+) -> None:
+    several = Decoder(pico_config(), pico_weights(), threads=threads)
+    train(several, samples, tmp_path / "a")
+    bytes_ = (tmp_path / "a" / WEIGHTS).read_bytes()
+    with pytest.raises(Interrupted):
+        train(several, samples, tmp_path / "b", QUICK, Follower(stop_at=3))
+    fresh = Decoder(pico_config(), pico_weights(), threads=threads)
+    train(fresh, samples, tmp_path / "b")
+    assert (tmp_path / "b" / WEIGHTS).read_bytes() == bytes_
+    one, other = load_adapter(tmp_path / "a").pairs, load_adapter(tmp_path / "whole").pairs
+    for module, pair in one.items():
+        np.testing.assert_allclose(pair.a, other[module].a, atol=1e-4)

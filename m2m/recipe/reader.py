@@ -1,9 +1,4 @@
-"""The recipe: one TOML file that says everything about a run, and the only home of its defaults.
-
-`load_recipe` reads it, checks all of it and reports every mistake at once with its line. Paths in a
-recipe are relative to the recipe's own folder. The dataclasses are frozen; each field carries its
-help, from which the command line and the documentation are built.
-"""
+"""Reads a recipe.toml and reports every mistake at once, with its line."""
 
 from __future__ import annotations
 
@@ -12,181 +7,14 @@ import math
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from m2m.errors import InputError, Problems, RecipeError
-
-METRICS = (
-    "auto",
-    "choice_bits",
-    "contrast_bits",
-    "bits_per_byte",
-    "accuracy",
-    "accuracy_norm",
-    "perplexity",
-)
-PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-SCHEDULES = ("constant", "linear", "cosine")
-QUANTIZATIONS = ("f32", "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_0")
-MERGE_METHODS = ("linear",)
-STRATEGIES = ("auto", "exhaustive")
-BASELINES = ("all", "best_single")
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+from m2m.recipe.fields import LISTS, SECTIONS, Merge, Recipe, Search
 
 Section = TypeVar("Section")
-
-
-def _set(default: Any, text: str, **rules: Any) -> Any:
-    """A field with its default, its help and its value's rules (`choices`, `low`, `high`)."""
-    return field(default=default, metadata={"help": text, **rules})
-
-
-def _need(text: str, **rules: Any) -> Any:
-    """A field without a default."""
-    return field(metadata={"help": text, **rules})
-
-
-@dataclass(frozen=True)
-class Base:
-    """`[base]`: the model that every expert starts from."""
-
-    model: str = _need("a folder under models/, or a path to one")
-    template: str = _set(
-        "chat", "the model's own chat template, or plain text", choices=("chat", "plain")
-    )
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """`[[datasets]]`: one candidate training set."""
-
-    name: str = _need("short name, unique in the recipe", pattern=NAME)
-    path: Path = _need("JSONL, JSON, CSV, TSV or text file", exists=True)
-    licence: str = _set("", "licence of the data, carried into the report and the model card")
-    source: str = _set("", "where the data comes from")
-    notes: str = _set("", "anything a reader should know")
-
-
-@dataclass(frozen=True)
-class Target:
-    """`[[targets]]`: the task that the model shall do well."""
-
-    name: str = _need("short name, unique in the recipe", pattern=NAME)
-    dev: Path = _need("examples that the search may see", exists=True)
-    test: Path | None = _set(None, "examples kept for the confirmation", exists=True)
-    metric: str = _set(
-        "auto", "what is compared; auto follows the kind of the target", choices=METRICS
-    )
-    weight: float = _set(1.0, "share in the mean over several targets", low=0.0)
-
-
-@dataclass(frozen=True)
-class Train:
-    """`[train]`: how one adapter is trained; the same for every dataset."""
-
-    rank: int = _set(16, "rank of the LoRA matrices", low=1, high=1024)
-    alpha: float = _set(32.0, "LoRA alpha: the delta is alpha / rank * B @ A", low=1e-6)
-    target_modules: tuple[str, ...] = _set(
-        PROJECTIONS, "projections that get an adapter", choices=PROJECTIONS
-    )
-    steps: int = _set(200, "optimiser steps of every expert", low=1)
-    batch_tokens: int = _set(512, "tokens per step, at most", low=16)
-    accumulate: int = _set(1, "batches per optimiser step", low=1)
-    learning_rate: float = _set(1e-3, "peak learning rate of AdamW", low=0.0)
-    schedule: str = _set(
-        "cosine", "shape of the learning rate after the warm-up", choices=SCHEDULES
-    )
-    warmup: float = _set(0.05, "share of the steps with a rising learning rate", low=0.0, high=1.0)
-    weight_decay: float = _set(0.0, "decoupled weight decay", low=0.0)
-    clip: float = _set(1.0, "largest global norm of a gradient; 0: no clipping", low=0.0)
-    max_length: int = _set(512, "tokens of a row beyond which it is refused", low=8)
-    checkpoint_every: int = _set(25, "steps between two checkpoints", low=1)
-    seed: int = _set(0, "seed of the initial weights and of the order of rows", low=0)
-
-
-@dataclass(frozen=True)
-class Merge:
-    """`[merge]`: how the experts' deltas become one."""
-
-    method: str = _set("linear", "merge method", choices=MERGE_METHODS)
-    scale: float = _set(1.0, "factor on the merged delta", low=0.0)
-
-
-@dataclass(frozen=True)
-class Quantize:
-    """`[quantize]`: ggml types of the surrogates and of the exported model."""
-
-    type: str = _set("q8_0", "type in which surrogates are scored", choices=QUANTIZATIONS)
-    export: str = _set("q8_0", "type of the exported GGUF", choices=QUANTIZATIONS)
-
-
-@dataclass(frozen=True)
-class Search:
-    """`[search]`: which mixtures are scored."""
-
-    strategy: str = _set("auto", "how mixtures are chosen", choices=STRATEGIES)
-    max_datasets: int = _set(0, "largest mixture; 0: no limit", low=0)
-    seed: int = _set(0, "seed of everything random in search and ranking", low=0)
-
-
-@dataclass(frozen=True)
-class Confirm:
-    """`[confirm]`: what is really fine-tuned after the search."""
-
-    top: int = _set(2, "mixtures from the top of the ranking", low=1)
-    baselines: tuple[str, ...] = _set(
-        BASELINES, "comparisons that are fine-tuned too", choices=BASELINES
-    )
-    budget: str | int = _set(
-        "fixed",
-        "steps of a confirming fine-tune: fixed (those of one expert), proportional (times the "
-        "number of datasets), or a number",
-        choices=("fixed", "proportional"),
-        low=1,
-    )
-
-
-@dataclass(frozen=True)
-class Limits:
-    """`[limits]`: what the run may use of this machine."""
-
-    threads: str | int = _set("auto", "threads for training and scoring", choices=("auto",), low=1)
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything about a run, checked."""
-
-    path: Path
-    base: Base
-    datasets: tuple[Dataset, ...]
-    targets: tuple[Target, ...]
-    train: Train = Train()
-    merge: Merge = Merge()
-    quantize: Quantize = Quantize()
-    search: Search = Search()
-    confirm: Confirm = Confirm()
-    limits: Limits = Limits()
-
-    @property
-    def folder(self) -> Path:
-        """Where the results live: `m2m-runs/NAME/` beside the recipe."""
-        return self.path.parent / "m2m-runs" / self.path.stem
-
-
-SECTIONS: dict[str, type] = {
-    "base": Base,
-    "train": Train,
-    "merge": Merge,
-    "quantize": Quantize,
-    "search": Search,
-    "confirm": Confirm,
-    "limits": Limits,
-}
-LISTS: dict[str, type] = {"datasets": Dataset, "targets": Target}
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -215,12 +43,6 @@ def load_recipe(path: Path) -> Recipe:
     return _Reader(path.absolute(), text).recipe(tables)
 
 
-def as_json(section: Any) -> dict[str, Any]:
-    """A section as plain JSON values, defaults included: what a result's fingerprint covers."""
-    plain = dataclasses.asdict(section)
-    return {key: str(value) if isinstance(value, Path) else value for key, value in plain.items()}
-
-
 class _Reader:
     """Builds a `Recipe` from parsed TOML and collects everything that is wrong with it."""
 
@@ -241,6 +63,8 @@ class _Reader:
         many: dict[str, Any] = {
             name: self.sections(kind, tables.get(name, []), name) for name, kind in LISTS.items()
         }
+        if _many_for_slerp(single["merge"], single["search"], many["datasets"]):
+            self.wrong(("merge", "method"), "slerp merges two: set [search] max_datasets = 2")
         self.problems.raise_if_any(
             RecipeError, str(self.path), "every field is explained in the README, section Recipe"
         )
@@ -285,6 +109,10 @@ class _Reader:
             elif spec.default is dataclasses.MISSING:
                 self.wrong(at, f"field {name!r} is missing in [{at[0]}]: {spec.metadata['help']}")
                 complete = False
+        for group in {spec.metadata.get("one_of") for spec in fields.values()} - {None}:
+            given = [n for n in fields if n in table and fields[n].metadata.get("one_of") == group]
+            if len(given) > 1:
+                self.wrong((*at, given[-1]), f"give only one of {_words(given)}")
         return kind(**values) if complete else None
 
     def value(
@@ -337,6 +165,13 @@ class _Reader:
         while at and at not in self.lines:
             at = at[:-1]
         self.problems.add(f"line {self.lines[at]}: {message}" if at else message)
+
+
+def _many_for_slerp(merge: Merge | None, search: Search | None, datasets: tuple[Any, ...]) -> bool:
+    if not merge or merge.method != "slerp":
+        return False
+    largest = search.max_datasets if search else 0
+    return min(largest or len(datasets), len(datasets)) > 2
 
 
 NAMES_OF_TYPES = {str: "text", int: "a whole number", float: "a number", Path: "a path"}

@@ -1,0 +1,111 @@
+"""Keys and values that stand before a group's own, whichever thread computes them.
+
+A row's queries see the prefix that all rows share and, where the row is cut between two shares,
+its own earlier parts. Such a piece is computed once. The share that has it hands its keys and
+values to all that look back to it, and in the backward adds up what they send back, in the order
+of the shares. Later shares wait for earlier ones in the forward and the other way round in the
+backward, so they never wait for each other in a circle.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from m2m.nn.crew import Member
+from m2m.nn.functional import Array
+from m2m.nn.layout import PREFIX, Layout, Piece, RowGroup
+from m2m.nn.workspace import Workspace
+
+
+class Context(NamedTuple):
+    """k and v: (K, 1, P, D + 1), of which the last channel is 1; as gradients (K, 1, P, D)."""
+
+    k: Array
+    v: Array
+
+
+class Contexts:
+    """What one layer's groups look back to, in one share.
+
+    Args:
+        layout: the share.
+        member: hands pieces to other shares.
+        space: the share's buffers.
+        layer: number of the layer. What others read has buffers of that name, since a share can
+            be some layers ahead of another; running a forward again writes the same bytes there.
+    """
+
+    def __init__(self, layout: Layout, member: Member, space: Workspace, layer: int) -> None:
+        self._layout, self._member, self._space, self._layer = layout, member, space, layer
+        self._found: dict[tuple[Piece, ...], Context] = {}
+        self._grads: dict[tuple[Piece, ...], Context] = {}
+
+    def name(self, group: RowGroup, otherwise: str) -> str:
+        """Return the prefix of the names of a group's buffers."""
+        if group.piece is None:
+            return otherwise
+        return f"{self._layer}.{'prefix' if group.piece == PREFIX else 'cut'}."
+
+    def publish(self, group: RowGroup, k: Array, v: Array) -> None:
+        """Let others look back to `group`, if they do: k and v are (K, 1, N, D + 1)."""
+        if group.piece is not None:
+            self._member.put((self._layer, group.piece), Context(k, v))
+
+    def of(self, group: RowGroup) -> Context | None:
+        """Return what stands before every row of `group`; waits for it."""
+        before = group.before
+        if before and before not in self._found:
+            pieces = [self._piece(piece) for piece in before]
+            self._found[before] = pieces[0] if len(pieces) == 1 else self._join(pieces)
+        return self._found.get(before)
+
+    def gradient(self, group: RowGroup) -> Context | None:
+        """Return where the gradient of `of(group)` is summed; zero at first."""
+        context = self.of(group)
+        if context is not None and group.before not in self._grads:
+            name = f"{self._layer}.{'prefix' if group.before == (PREFIX,) else 'joined'}"
+            heads, _, tokens, width = context.k.shape
+            shape = (heads, 1, tokens, width - 1)
+            grads = Context(*(self._space.get(f"{name}.{x}", *shape) for x in ("dk", "dv")))
+            grads.k[...] = 0.0
+            grads.v[...] = 0.0
+            self._grads[group.before] = grads
+        return self._grads.get(group.before)
+
+    def give_back(self) -> None:
+        """Hand the summed gradients to the shares that have the pieces."""
+        for before, grads in self._grads.items():
+            first = 0
+            for piece in before:
+                last = first + self._piece(piece).k.shape[2]
+                part = Context(grads.k[:, :, first:last], grads.v[:, :, first:last])
+                self._member.put((self._layer, piece, self._member.number, before), part)
+                first = last
+        self._grads.clear()
+
+    def collect(self, group: RowGroup, dk: Array, dv: Array) -> None:
+        """Add what comes back for `group` to dk and dv, (K, 1, N, D); waits for it."""
+        if group.piece is None:
+            return
+        for reader in self._layout.readers.get(group.piece, ()):
+            part: Context = self._member.take((self._layer, group.piece, *reader))
+            dk += part.k
+            dv += part.v
+
+    def _piece(self, piece: Piece) -> Context:
+        found: Context = self._member.take((self._layer, piece))
+        return found
+
+    def _join(self, pieces: list[Context]) -> Context:
+        """Copy pieces into one context."""
+        tokens = sum(piece.k.shape[2] for piece in pieces)
+        heads, _, _, width = pieces[0].k.shape
+        whole = Context(
+            self._space.get(f"{self._layer}.joined.k", heads, 1, tokens, width),
+            self._space.get(f"{self._layer}.joined.v", heads, 1, tokens, width),
+        )
+        for parts, out in zip(zip(*pieces, strict=True), whole, strict=True):
+            np.concatenate(parts, axis=2, out=out)
+        return whole

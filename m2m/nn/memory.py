@@ -1,0 +1,124 @@
+"""How much memory a training takes, from sizes alone, so that it can be told before it starts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from m2m.nn.config import DecoderConfig
+from m2m.nn.head import LOGITS, MOST_ROWS
+from m2m.nn.layout import PADS, QUERIES, SCORES
+from m2m.nn.lora import select_modules
+
+FLOAT, HALF = 4, 2
+BLAS = 24 << 20  # what OpenBLAS touches of its packing buffers, a thread
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a training asks of the decoder.
+
+    Attributes:
+        rank: of every adapter.
+        modules: last parts of the modules that have one.
+        tokens: of a batch, at most.
+        length: tokens of the longest row.
+        threads: that share a step.
+        copies: of the adapters' arrays, beside one gradient a thread: they themselves, AdamW's two,
+            and the best one or a second batch's gradients where these are kept.
+    """
+
+    rank: int
+    modules: tuple[str, ...]
+    tokens: int
+    length: int
+    threads: int
+    copies: int = 3
+
+
+def peak_bytes(config: DecoderConfig, load: Load, *, recompute: bool, half: bool) -> int:
+    """Return the most bytes that a `Decoder` with these options and an optimiser hold at once."""
+    layers = config.num_layers
+    kept = _kept(config, load)
+    states = kept + layers * load.tokens * config.hidden_size if recompute else layers * kept
+    floats = states + _passing(config, load) + load.threads * _blocks(config, load)
+    return (
+        FLOAT * floats
+        + _weights(config, load, half)
+        + _adapters(config, load)
+        + BLAS * load.threads
+    )
+
+
+def _ranks(config: DecoderConfig, load: Load) -> tuple[int, int, int, int]:
+    """Low-rank columns beside qkv, o, gate and up, down."""
+    names = {name.rsplit(".", 1)[-1] for name in load.modules}
+    maps = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",))
+    q, o, g, d = (load.rank * sum(name in names for name in each) for each in maps)
+    return q, o, g, d
+
+
+def _padded(load: Load) -> int:
+    """Tokens of a batch with the pads of its groups."""
+    return load.tokens + max(PADS[0], load.tokens // PADS[1])
+
+
+def _kept(config: DecoderConfig, load: Load) -> int:
+    """Floats that a layer's forward saves (`layer.Saved`)."""
+    c, f, wide = config.hidden_size, config.intermediate_size, config.query_size
+    q, o, g, d = _ranks(config, load)
+    token = (c + q) + (wide + o) + (c + g) + (2 * f + g) + d + 2
+    if config.qk_norm:
+        token += wide + config.kv_size + config.num_heads + config.num_kv_heads
+    if config.post_norms:
+        token += 2 * c + 2
+    heads = (config.num_heads + 2 * config.num_kv_heads) * (config.head_dim + 1)
+    return token * load.tokens + heads * _padded(load)
+
+
+def _passing(config: DecoderConfig, load: Load) -> int:
+    """Floats of buffers that all layers use in turn, and of what shares hand each other."""
+    c, f, wide, kv = (
+        config.hidden_size,
+        config.intermediate_size,
+        config.query_size,
+        config.kv_size,
+    )
+    q, o, g, d = _ranks(config, load)
+    low = max(o, d)
+    token = 2 * c + (wide + 2 * kv + q) + (f + d) + 2 * (c + low) + 2 * wide + g
+    token += 2 * (wide + kv)  # the rotary table, and how it is made
+    padded = (wide + 2 * kv) + 2 * (wide + config.num_heads) + wide + 2 * kv
+    head = 7 * c * load.tokens
+    between = 4 * kv * min(load.length, load.tokens) * config.num_layers if load.threads > 1 else 0
+    return token * load.tokens + padded * _padded(load) + head + between
+
+
+def _blocks(config: DecoderConfig, load: Load) -> int:
+    """Floats of one thread's blocks: scores, logits, a part of the vocabulary."""
+    scores = max(SCORES, config.num_heads * QUERIES * load.length)
+    return 3 * scores + max(2 * LOGITS, MOST_ROWS * config.hidden_size)
+
+
+def _weights(config: DecoderConfig, load: Load, half: bool) -> int:
+    """Bytes of the base, with the adapters' places in it."""
+    shapes = config.weight_shapes()
+    total = sum(math.prod(shape) for shape in shapes.values())
+    largest = max(math.prod(shape) for shape in shapes.values())
+    c, f, wide = config.hidden_size, config.intermediate_size, config.query_size
+    sizes = ((wide + 2 * config.kv_size, c), (c, wide), (2 * f, c), (c, f))
+    ranks = _ranks(config, load)
+    pairs = list(zip(sizes, ranks, strict=True))
+    layer = sum((rows + rank) * (columns + rank) for (rows, columns), rank in pairs)
+    places = layer - sum(rows * columns for rows, columns in sizes)
+    if not half:
+        return FLOAT * (total + config.num_layers * places)
+    # Reading the largest tensor passes through float32.
+    return HALF * total + FLOAT * (config.num_layers * places + max(layer, largest))
+
+
+def _adapters(config: DecoderConfig, load: Load) -> int:
+    """Bytes of adapters, gradients and the optimiser's state."""
+    shapes = select_modules(config.linear_shapes(), load.modules)
+    parameters = load.rank * sum(rows + columns for rows, columns in shapes.values())
+    return FLOAT * parameters * (load.copies + load.threads)

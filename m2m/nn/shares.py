@@ -1,0 +1,75 @@
+"""Dealing out a batch's rows to threads, so that all have about the same work."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+LEAST = 16  # tokens of a row that are worth a cut between two threads
+
+
+@dataclass(frozen=True)
+class Part:
+    """Tokens first..last of a row of `length` tokens; rows are numbered from the longest.
+
+    `cuts` are the first tokens of the row's parts up to this one.
+    """
+
+    row: int
+    cuts: tuple[int, ...]
+    last: int
+    length: int
+
+    @property
+    def first(self) -> int:
+        """The first token."""
+        return self.cuts[-1]
+
+    @property
+    def size(self) -> int:
+        """How many tokens."""
+        return self.last - self.first
+
+
+def divide(lengths: Sequence[int], prefix: int, key: float, count: int) -> list[list[Part]]:
+    """Deal out rows, in order, to `count` shares of about the same work; some may stay empty.
+
+    The first share has the prefix as well. A row goes to one share where that keeps them even;
+    else it is cut, and its later part looks back to the earlier one. The work of n tokens that see
+    c keys each on average is `n (1 + key c)`.
+    """
+
+    def work(first: int, last: int, before: int) -> float:
+        return (last - first) * (1.0 + key * (before + (first + last) / 2))
+
+    spent = work(0, prefix, 0)
+    total = spent + sum(work(0, length, prefix) for length in lengths)
+    shares: list[list[Part]] = [[] for _ in range(count)]
+    at = 0
+    for row, length in enumerate(lengths):
+        cuts = [0]
+        while (first := cuts[-1]) < length:
+            last = length
+            if at < count - 1:
+                room = total * (at + 1) / count - spent
+                last = first + _fitting(length - first, room, 1.0 + key * (prefix + first), key)
+            if last > first:
+                shares[at].append(Part(row, tuple(cuts), last, length))
+                spent += work(first, last, prefix)
+                cuts.append(last)
+            at += last < length
+    return shares
+
+
+def _fitting(tokens: int, room: float, each: float, key: float) -> int:
+    """How many of `tokens` fill `room`: n that solves n (each + key n / 2) = room, or all, or none.
+
+    Where that would cut off less than LEAST, all go to the side that has more of them.
+    """
+    if room <= 0:
+        return 0
+    count = round(2.0 * room / (each + math.sqrt(each * each + 2.0 * key * room)))
+    if LEAST <= count <= tokens - LEAST:
+        return count
+    return tokens if 2 * count >= tokens else 0

@@ -1,0 +1,42 @@
+"""The recipe: one TOML file that says everything about a run.
+
+`load_recipe` reads it and checks all of it. Paths in a recipe are relative to its own folder.
+"""
+
+from m2m.recipe.fields import (
+    LISTS,
+    MERGE_METHODS,
+    PROJECTIONS,
+    QUANTIZATIONS,
+    SECTIONS,
+    Confirm,
+    Dataset,
+    Limits,
+    Merge,
+    Quantize,
+    Recipe,
+    Search,
+    Target,
+    Train,
+    as_json,
+)
+from m2m.recipe.reader import load_recipe
+
+__all__ = [
+    "LISTS",
+    "MERGE_METHODS",
+    "PROJECTIONS",
+    "QUANTIZATIONS",
+    "SECTIONS",
+    "Confirm",
+    "Dataset",
+    "Limits",
+    "Merge",
+    "Quantize",
+    "Recipe",
+    "Search",
+    "Target",
+    "Train",
+    "as_json",
+    "load_recipe",
+]

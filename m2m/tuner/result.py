@@ -1,0 +1,139 @@
+"""What a training was made from and what came of it, as its adapter's folder remembers it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from m2m.adapter import Adapter, load_adapter, read_extra, save_adapter
+from m2m.recipe import Train, as_json
+from m2m.tuner.checkpointing import SCHEMA
+
+# Fields of [train] whose effect is in the samples, or in the steps, and so is covered there.
+_ELSEWHERE = ("epochs", "tokens", "holdout", "replay", "replay_from")
+# Fields that change nothing but what is measured on held-out samples, and when.
+_HELD_OUT = ("checkpoint_every", "patience")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What an adapter is made from.
+
+    Attributes:
+        name: of the adapter, usually its dataset's.
+        base_model: name or path of the base, written into the PEFT configuration.
+        base_fingerprint: SHA-256 of the base.
+        dataset_fingerprint: from `m2m.dataset.dataset_fingerprint`, or of several together.
+    """
+
+    name: str
+    base_model: str
+    base_fingerprint: str
+    dataset_fingerprint: str
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished training.
+
+    Attributes:
+        adapter: as written to the folder.
+        steps: optimiser steps.
+        tokens: processed in all of them.
+        losses: mean nats per trained token, step by step.
+        tokens_per_second: of this process; 0 where an earlier one had made all steps.
+        resumed: steps of earlier processes that this one built on.
+        held_out: (step, mean nats per trained token) on the held-out samples.
+    """
+
+    adapter: Adapter
+    steps: int
+    tokens: int
+    losses: list[float]
+    tokens_per_second: float
+    resumed: int
+    held_out: list[tuple[int, float]]
+
+    @property
+    def loss_first(self) -> float:
+        """Mean loss of the first tenth of the steps; one step says little."""
+        return float(np.mean(self.losses[: self._tenth]))
+
+    @property
+    def loss_last(self) -> float:
+        """Mean loss of the last tenth of the steps."""
+        return float(np.mean(self.losses[-self._tenth :]))
+
+    @property
+    def _tenth(self) -> int:
+        return max(1, len(self.losses) // 10)
+
+    @property
+    def best_step(self) -> int | None:
+        """The step with the lowest held-out loss, None without held-out samples."""
+        return min(self.held_out, key=lambda each: each[1])[0] if self.held_out else None
+
+    @property
+    def kept_step(self) -> int:
+        """The step whose adapter is kept: the best, or else the last."""
+        return self.best_step or self.steps
+
+
+def identity(config: Train, origin: Origin, samples: int, held_out: int) -> str:
+    """SHA-256 of everything that decides the bits of a run."""
+    settings = as_json(config)
+    # How often held-out loss is measured decides which adapter is kept; else it decides nothing.
+    for name in _ELSEWHERE if held_out else (*_ELSEWHERE, *_HELD_OUT):
+        del settings[name]
+    parts = [SCHEMA, settings, vars(origin), samples, held_out]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode("utf-8")).hexdigest()
+
+
+def write_result(
+    folder: Path, result: TrainResult, config: Train, origin: Origin, mark: str
+) -> None:
+    """Write the PEFT folder with the training's record; `mark` is its identity."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    extra: dict[str, Any] = {
+        "identity": mark,
+        "train": as_json(config),
+        "dataset_fingerprint": origin.dataset_fingerprint,
+        "steps": result.steps,
+        "kept_step": result.kept_step,
+        "tokens": result.tokens,
+        "losses": result.losses,
+        "held_out": result.held_out,
+    }
+    save_adapter(folder, result.adapter, extra)
+
+
+def finished(
+    folder: Path, config: Train, origin: Origin, samples: int, held_out: int = 0
+) -> TrainResult | None:
+    """What an earlier run left in `folder`, or None where that is not this very training.
+
+    Args:
+        folder: of the adapter.
+        config, origin: as a `Trainer` would get them.
+        samples, held_out: how many there are.
+
+    Raises:
+        InputError: the folder is this training's, but damaged.
+    """
+    extra = read_extra(folder)
+    if extra.get("identity") != identity(config, origin, samples, held_out):
+        return None
+    return TrainResult(
+        adapter=load_adapter(folder),
+        steps=extra["steps"],
+        tokens=extra["tokens"],
+        losses=extra["losses"],
+        tokens_per_second=0.0,
+        resumed=extra["steps"],
+        held_out=[(step, loss) for step, loss in extra["held_out"]],
+    )

@@ -1,0 +1,170 @@
+"""How the recipe's [train] and [limits] reach the experts and the confirming fine-tunes."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from m2m.adapter import read_extra
+from m2m.errors import InputError, RecipeError, ResourceError
+from m2m.mix.confirm import Contender
+from m2m.mix.mixture import Mixture
+from m2m.nn.memory import peak_bytes
+from m2m.pipeline import tuning
+from m2m.pipeline.confirming import _fine_tune, _mixed
+from m2m.pipeline.inputs import read_inputs
+from m2m.pipeline.run import Run
+from m2m.pipeline.tuning import expert_corpus
+from m2m.progress import Silent
+from m2m.recipe import load_recipe
+from m2m.tuner.memory import load_of
+from tests.pipeline.scenario import make_scenario
+from tests.tiny import pico_dataset
+
+
+class Notes(Silent):
+    """Remembers what was said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.said.append(text)
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    return make_scenario(tmp_path / "study")
+
+
+def change(recipe: Path, before: str, after: str) -> None:
+    text = recipe.read_text(encoding="utf-8")
+    assert before in text
+    recipe.write_text(text.replace(before, after), encoding="utf-8")
+
+
+def trained(recipe: Path, progress: Silent | None = None) -> dict[str, bool]:
+    """Train; which adapters were made in this call, by dataset."""
+    found = Run(load_recipe(recipe), progress or Silent()).train()
+    return {each.dataset: not each.resumed for each in found}
+
+
+def test_the_same_budget_in_other_words_is_the_same_training(recipe: Path) -> None:
+    assert all(trained(recipe).values())
+    change(recipe, "steps = 12", "tokens = 3072")
+    assert not any(trained(recipe).values())
+    change(recipe, "tokens = 3072", "epochs = 2.5")
+    run = Run(load_recipe(recipe), Silent())
+    steps = {each.steps for each in run.train()}
+    assert steps == {run.recipe.train.steps} != {12}
+    change(recipe, "epochs = 2.5", "epochs = 2.5\nsteps = 12")
+    with pytest.raises(RecipeError, match="only one of steps, epochs"):
+        load_recipe(recipe)
+
+
+def test_rows_are_held_out_of_datasets_that_are_large_enough(recipe: Path) -> None:
+    pico_dataset(recipe.parent / "copy.jsonl", "copy", 240)
+    pico_dataset(recipe.parent / "upper.jsonl", "upper", 220)
+    inputs = read_inputs(load_recipe(recipe))
+    sizes = {name: (len(c.samples), len(c.held_out)) for name, c in inputs.corpora.items()}
+    assert sizes == {"copy": (228, 12), "reverse": (32, 0), "upper": (209, 11)}
+    chosen = [
+        Contender("both", Mixture.uniform(["copy", "upper"])),
+        Contender("small too", Mixture.uniform(["copy", "reverse"])),
+    ]
+    tuned = _fine_tune(inputs, {}, chosen, recipe.parent / "out", Silent())
+    extras = [read_extra(tuned[each]) for each in chosen]
+    assert [step for step, _ in extras[0]["held_out"]] == [3, 6, 9, 12]
+    assert extras[0]["kept_step"] in (3, 6, 9, 12)
+    assert extras[1]["held_out"] == []
+
+
+def test_replayed_rows_come_from_the_other_datasets_and_are_known_by_the_fingerprint(
+    recipe: Path,
+) -> None:
+    plain = read_inputs(load_recipe(recipe))
+    change(recipe, "steps = 12", "steps = 12\nreplay = 0.2")
+    inputs = read_inputs(load_recipe(recipe))
+    for name, corpus in inputs.corpora.items():
+        diet = expert_corpus(inputs, corpus)
+        assert diet.samples[:32] == corpus.samples
+        replayed = {id(sample) for sample in diet.samples[32:]}
+        assert len(replayed) == 8
+        for other in inputs.corpora.values():
+            shared = replayed & {id(sample) for sample in other.samples}
+            assert len(shared) == (0 if other.name == name else 4)
+        assert diet.fingerprint != corpus.fingerprint == plain.corpora[name].fingerprint
+    assert all(trained(recipe).values())
+    upper = recipe.parent / "upper.jsonl"
+    upper.write_text(upper.read_text(encoding="utf-8").replace("upper", "Upper"), encoding="utf-8")
+    assert all(trained(recipe).values())
+    assert not any(trained(recipe).values())
+    # An expert that saw rows of others is no fine-tune on its dataset alone.
+    inputs, alone = read_inputs(load_recipe(recipe)), Contender("one", Mixture.uniform(["copy"]))
+    tuned = _fine_tune(inputs, {"copy": recipe.parent}, [alone], recipe.parent / "out", Silent())
+    assert tuned[alone] == recipe.parent / "out" / "confirm" / "copy"
+
+
+def test_a_replay_file_feeds_experts_and_confirming_fine_tunes_alike(recipe: Path) -> None:
+    plain = read_inputs(load_recipe(recipe))
+    pico_dataset(recipe.parent / "general.jsonl", "first", 40)
+    change(recipe, "steps = 12", 'steps = 12\nreplay = 0.5\nreplay_from = "general.jsonl"')
+    inputs = read_inputs(load_recipe(recipe))
+    assert inputs.replay is not None
+    assert len(inputs.replay.samples) == 40
+    general = {id(sample) for sample in inputs.replay.samples}
+    diet = expert_corpus(inputs, inputs.corpora["copy"])
+    assert len(diet.samples) == 64
+    assert {id(sample) for sample in diet.samples[32:]} <= general
+    both = Contender("both", Mixture.uniform(["copy", "upper"]))
+    mixed = _mixed(inputs, both, np.random.default_rng(0))
+    assert sum(id(sample) in general for sample in mixed.samples) == len(mixed.samples) // 2
+    assert mixed.fingerprint != _mixed(plain, both, np.random.default_rng(0)).fingerprint
+    # The expert is this very fine-tune, and is not made twice.
+    alone = Contender("one", Mixture.uniform(["copy"]))
+    experts = {"copy": recipe.parent / "expert"}
+    tuned = _fine_tune(inputs, experts, [alone], recipe.parent / "out", Silent())
+    assert tuned[alone] == recipe.parent / "expert"
+
+
+def test_there_must_be_something_to_replay(recipe: Path) -> None:
+    text = recipe.read_text(encoding="utf-8").replace("steps = 12", "steps = 12\nreplay = 0.2")
+    for name in ("copy", "upper"):
+        start = text.index(f'[[datasets]]\nname = "{name}"')
+        end = text.index("[[", start + 2)
+        text = text[:start] + text[end:]
+    recipe.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match="there is only one") as caught:
+        read_inputs(load_recipe(recipe))
+    assert "replay_from" in (caught.value.hint or "")
+
+
+def test_too_little_memory_is_told_before_anything_is_trained(recipe: Path) -> None:
+    change(recipe, "threads = 1", "threads = 1\nmemory = 0.1")
+    with pytest.raises(ResourceError, match=r"training needs about .*, and may take 0\.10 GiB"):
+        trained(recipe)
+    assert not (recipe.parent / "m2m-runs" / "recipe" / "adapters").exists()
+
+
+def test_memory_is_saved_where_it_must_be_and_the_adapters_stay_the_same(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = Notes()
+    trained(recipe, notes)
+    assert notes.said == []
+    folder = recipe.parent / "m2m-runs" / "recipe" / "adapters"
+    before = {path: path.read_bytes() for path in folder.rglob("adapter_model.safetensors")}
+    assert len(before) == 3
+    shutil.rmtree(folder)
+    inputs = read_inputs(load_recipe(recipe))
+    load = load_of(inputs.recipe.train, 1)
+    least = peak_bytes(inputs.base.config, load, recompute=True, half=True)
+    monkeypatch.setattr(tuning, "resident_bytes", lambda: 0)
+    monkeypatch.setattr(tuning, "_limit", lambda recipe: least)
+    trained(recipe, notes)
+    assert len(notes.said) == 1
+    assert notes.said[0].endswith("with the base kept as float16 and activations recomputed")
+    assert {path: path.read_bytes() for path in before} == before

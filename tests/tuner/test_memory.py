@@ -1,0 +1,124 @@
+"""What a training is expected to take, and what is done to fit it into a limit."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from m2m.errors import ResourceError
+from m2m.nn.config import DecoderConfig
+from m2m.nn.memory import Load, peak_bytes
+from m2m.recipe import PROJECTIONS, Train
+from m2m.tuner.memory import GIB, choose_saving, load_of
+from tests.tiny import pico_config
+
+SMALL = DecoderConfig(
+    architecture="llama",
+    vocab_size=8192,
+    hidden_size=512,
+    intermediate_size=1536,
+    num_layers=10,
+    num_heads=8,
+    num_kv_heads=4,
+    head_dim=64,
+    rms_norm_eps=1e-5,
+    rope_theta=10000.0,
+    tie_word_embeddings=True,
+    max_position_embeddings=2048,
+)
+LOAD = Load(rank=8, modules=PROJECTIONS, tokens=1024, length=512, threads=2)
+WAYS = [(False, False), (False, True), (True, False), (True, True)]
+
+
+def test_the_load_is_the_recipes() -> None:
+    load = load_of(Train(rank=4, batch_tokens=300, target_modules=("q_proj",)), 3)
+    assert load == Load(4, ("q_proj",), 300, 300, 3, 4)
+    assert load_of(Train(holdout=0.0, accumulate=2), 2).copies == 5
+
+
+def test_no_more_is_saved_than_must_be() -> None:
+    found = []
+    peaks = [peak_bytes(SMALL, LOAD, recompute=r, half=h) for r, h in WAYS]
+    for peak in peaks:
+        saving = choose_saving(SMALL, LOAD, peak + 1000, held=1000, exact_half=True)
+        assert saving.bytes <= peak + 1000
+        found.append((saving.recompute, saving.half))
+    assert found == WAYS
+    free = choose_saving(SMALL, LOAD, 0, held=0, exact_half=True)
+    assert (free.recompute, free.half) == (False, False)
+
+
+def test_a_base_that_is_not_float16_is_never_kept_so() -> None:
+    limit = peak_bytes(SMALL, LOAD, recompute=True, half=False)
+    saving = choose_saving(SMALL, LOAD, limit, held=0, exact_half=False)
+    assert (saving.recompute, saving.half) == (True, False)
+    with pytest.raises(ResourceError):
+        choose_saving(SMALL, LOAD, limit - 1, held=0, exact_half=False)
+
+
+def test_what_does_not_fit_is_refused_with_what_would() -> None:
+    least = peak_bytes(SMALL, LOAD, recompute=True, half=True)
+    with pytest.raises(ResourceError) as caught:
+        choose_saving(SMALL, LOAD, least - (10 << 20), held=0, exact_half=True)
+    assert f"about {least / GIB:.2f} GiB with the base kept as float16" in caught.value.message
+    assert "batch_tokens = 512" in (caught.value.hint or "")
+    smaller = dataclasses.replace(LOAD, tokens=512)
+    assert peak_bytes(SMALL, smaller, recompute=True, half=True) < least - (10 << 20)
+    with pytest.raises(ResourceError) as caught:
+        choose_saving(SMALL, LOAD, 1000, held=0, exact_half=True)
+    assert f"memory to {least / GIB + 0.05:.2f}" in (caught.value.hint or "")
+    assert "smaller base" in (caught.value.hint or "")
+
+
+CHILD = """
+import json, sys
+import numpy as np
+from m2m.machine import peak_rss_bytes, resident_bytes
+from m2m.nn.decoder import Decoder
+from m2m.nn.lora import init_lora
+from m2m.nn.memory import peak_bytes
+from m2m.nn.optim import AdamW
+from m2m.recipe import PROJECTIONS
+from tests.nn.reference import make_batch
+from tests.tuner.test_memory import LOAD, SMALL
+
+class Weights(dict):
+    def __getitem__(self, name):
+        return np.full(SMALL.weight_shapes()[name], 0.01, np.float32)
+
+recompute, half = map(int, sys.argv[1:])
+held = resident_bytes()
+decoder = Decoder(SMALL, Weights(), threads=2, recompute=bool(recompute), half=bool(half))
+lora = init_lora(SMALL, PROJECTIONS, LOAD.rank, 16.0, np.random.default_rng(0))
+optimizer = AdamW([x for pair in lora.values() for x in (pair.a, pair.b)], crew=decoder.crew)
+grads = None
+for seed, lengths in enumerate([(512, 512), (300, 200, 200, 100, 90, 80, 30), (512, 511)]):
+    batch = make_batch(SMALL, lengths, 0, seed, share=1.0)
+    grads = decoder.loss_and_grads(batch, lora, grads)[2]
+    optimizer.step([x for pair in grads.values() for x in pair], 1e-3)
+found = peak_bytes(SMALL, LOAD, recompute=bool(recompute), half=bool(half))
+print(json.dumps([peak_rss_bytes() - held, found]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("recompute", "half"), WAYS)
+def test_the_peak_is_what_was_expected(recompute: bool, half: bool) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, str(int(recompute)), str(int(half))],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        check=True,
+    )
+    peak, expected = json.loads(done.stdout)
+    assert 0.75 * expected <= peak <= 1.02 * expected
+
+
+def test_pico_models_need_next_to_nothing() -> None:
+    load = dataclasses.replace(LOAD, tokens=128, length=128)
+    assert peak_bytes(pico_config(), load, recompute=False, half=False) < 100 << 20
