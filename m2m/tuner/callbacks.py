@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from m2m.progress import Progress
 
 if TYPE_CHECKING:
-    from m2m.tuner.trainer import TrainResult
+    from m2m.tuner.result import TrainResult
 
 
 @dataclass(frozen=True)
