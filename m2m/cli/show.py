@@ -149,6 +149,8 @@ def run(found: RunResult) -> None:
         table.add_row(step.name, f"{step.seconds / 60:.1f}", memory)
     print_table(table)
     click.echo(f"Winner     {found.confirmation.winner.mixture.label}")
+    click.echo(f"Ranking    {found.folder / 'ranking.json'} (all {len(found.searched.ranking)})")
+    click.echo(f"Results    {found.folder}")
     exported(found.exported)
     click.echo(f"Try it     m2m chat {found.exported.gguf}")
 

@@ -151,8 +151,9 @@ class Step:
 
 @dataclass(frozen=True)
 class RunResult:
-    """The whole run."""
+    """The whole run, and the folder that holds all of it."""
 
+    folder: Path
     searched: Searched
     confirmation: Confirmation
     exported: Exported
@@ -163,6 +164,8 @@ class RunResult:
         return {
             "winner": self.confirmation.winner.as_json(),
             "confirmed": [each.as_json() for each in self.confirmation.confirmed],
+            "folder": str(self.folder),
+            "ranking": str(self.folder / "ranking.json"),
             "gguf": str(self.exported.gguf),
             "report": None,
             "seconds": round(sum(step.seconds for step in self.steps), 1),

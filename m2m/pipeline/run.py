@@ -54,7 +54,7 @@ class Run:
     def run(self) -> RunResult:
         """Everything."""
         exported = self.export()
-        return RunResult(self.search(), self.confirm(), exported, tuple(self._steps))
+        return RunResult(self.folder, self.search(), self.confirm(), exported, tuple(self._steps))
 
     def train(self) -> list[Trained]:
         """One adapter per dataset."""
@@ -89,7 +89,9 @@ class Run:
     def _searched(self) -> Searched:
         experts = self._experts
         with self._step("search"):
-            return search(self._inputs, experts, self.folder, self._progress)
+            found = search(self._inputs, experts, self.folder, self._progress)
+            write_json(self.folder / "ranking.json", found.as_json())
+            return found
 
     @cached_property
     def _confirmation(self) -> Confirmation:
