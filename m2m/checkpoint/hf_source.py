@@ -163,6 +163,8 @@ def _value(key: str, value: Any) -> GGUFValue:
         return GGUFValue.uint32(value)
     if isinstance(value, float):
         return GGUFValue.float32(value)
+    if isinstance(value, bytes):
+        return GGUFValue.array(GGUFValueType.UINT8, value)
     if key.endswith(".scores"):
         return GGUFValue.array(GGUFValueType.FLOAT32, value)
     texts = key.endswith((".tokens", ".merges"))

@@ -136,9 +136,11 @@ def _from_sentencepiece(
     path: Path, source: _Folder, size: int
 ) -> tuple[_Table, dict[str, Any], dict[str, int]]:
     model = read_sentencepiece(path)
-    if model.kind != "bpe":
+    if model.kind not in ("bpe", "unigram") or model.suffixes:
+        what = "whose spaces follow their words" if model.suffixes else "of SentencePiece"
         raise InputError(
-            f"{path}: is a {model.kind} model of SentencePiece; m2m reads its BPE models",
+            f"{path}: is a {model.kind} model {what}; m2m reads SentencePiece's BPE and unigram "
+            "models",
             "use a base model of the Llama, Mistral, Qwen, Gemma or SmolLM families",
         )
     table = _Table(size)
@@ -147,7 +149,15 @@ def _from_sentencepiece(
         text = piece.replace(SPACE, " ") if kind == TokenType.USER_DEFINED else piece
         table.put(index, text, kind, model.scores[index])
     table.put_added(source.added)
-    return table, _spm_values(source, table, model.adds_space), model.roles
+    values = _spm_values(source, table, model.adds_space)
+    if model.kind == "unigram":
+        values |= {
+            "tokenizer.ggml.model": "t5",
+            "tokenizer.ggml.remove_extra_whitespaces": model.merges_spaces,
+        }
+        if model.charsmap:
+            values["tokenizer.ggml.precompiled_charsmap"] = model.charsmap
+    return table, values, model.roles
 
 
 def _from_merges(

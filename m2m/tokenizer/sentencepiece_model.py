@@ -27,6 +27,9 @@ class SentencePieceModel:
         pieces, scores, types: of the tokens, by id; the types count as GGUF's do.
         kind: "unigram", "bpe", "word" or "char".
         adds_space: whether a space is put before a text.
+        merges_spaces: whether several spaces count as one, and those round a text not at all.
+        suffixes: whether a token's space follows it.
+        charsmap: the compiled normalisation; empty for none.
         roles: ids by role ("unk", "bos", "eos", "pad"), -1 where there is none.
     """
 
@@ -35,6 +38,9 @@ class SentencePieceModel:
     types: list[int] = field(default_factory=list)
     kind: str = "unigram"
     adds_space: bool = True
+    merges_spaces: bool = True
+    suffixes: bool = False
+    charsmap: bytes = b""
     roles: dict[str, int] = field(default_factory=lambda: {"unk": 0, "bos": 1, "eos": 2, "pad": -1})
 
 
@@ -55,8 +61,7 @@ def read_sentencepiece(path: Path) -> SentencePieceModel:
             elif number == 2:
                 _read_trainer(model, _bytes(value))
             elif number == 3:
-                spec = dict(_fields(_bytes(value)))
-                model.adds_space = bool(spec.get(3, True))  # add_dummy_prefix
+                _read_normalizer(model, _bytes(value))
     except (ValueError, struct.error, TypeError, KeyError) as error:
         raise InputError(
             f"{path}: is no SentencePiece model: {error} after {len(model.pieces)} pieces",
@@ -77,9 +82,17 @@ def _add_piece(model: SentencePieceModel, data: bytes) -> None:
 def _read_trainer(model: SentencePieceModel, data: bytes) -> None:
     spec = dict(_fields(data))
     model.kind = _KINDS[_int(spec.get(3, 1))]
+    model.suffixes = bool(spec.get(24, False))  # treat_whitespace_as_suffix
     for number, role in enumerate(model.roles, start=40):
         value = _int(spec.get(number, model.roles[role]))
         model.roles[role] = value if value < 1 << 31 else -1  # a negative int32 has ten bytes
+
+
+def _read_normalizer(model: SentencePieceModel, data: bytes) -> None:
+    spec = dict(_fields(data))
+    model.charsmap = _bytes(spec.get(2, b""))
+    model.adds_space = bool(spec.get(3, True))  # add_dummy_prefix
+    model.merges_spaces = bool(spec.get(4, True))  # remove_extra_whitespaces
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:

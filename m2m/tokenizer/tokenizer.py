@@ -13,6 +13,7 @@ from m2m.tokenizer.bpe import ByteLevelBPE
 from m2m.tokenizer.metadata import numbers, texts
 from m2m.tokenizer.special import SpecialTokens, Splitter, TokenType
 from m2m.tokenizer.spm import SentencePieceBPE
+from m2m.tokenizer.unigram import SentencePieceUnigram
 
 _MAX_CACHED = 1 << 18
 _LONGEST_CACHED = 256  # characters; longer words hardly come again
@@ -36,9 +37,10 @@ class _Model(Protocol):
 _MODELS: dict[str, Callable[[Mapping[str, int], Callable[[str], Any]], _Model]] = {
     "gpt2": ByteLevelBPE.from_metadata,
     "llama": SentencePieceBPE.from_metadata,
+    "t5": SentencePieceUnigram.from_metadata,
 }
 # llama.cpp's ids where the file names none (src/llama-vocab.cpp, "default special tokens").
-_DEFAULT_IDS = {"llama": {"bos": 1, "eos": 2}}
+_DEFAULT_IDS = {"llama": {"bos": 1, "eos": 2}, "t5": {"eos": 1}}
 
 
 class Tokenizer:
@@ -82,10 +84,9 @@ class Tokenizer:
         kind = get("tokenizer.ggml.model")
         make = _MODELS.get(kind) if isinstance(kind, str) else None
         if make is None:
-            what = "a SentencePiece unigram" if kind == "t5" else "an unknown"
             raise InputError(
-                f"tokenizer.ggml.model is {kind!r}: {what} vocabulary; "
-                "m2m reads byte-level BPE ('gpt2') and SentencePiece BPE ('llama')",
+                f"tokenizer.ggml.model is {kind!r}: an unknown vocabulary; m2m reads byte-level "
+                "BPE ('gpt2') and SentencePiece's BPE ('llama') and unigram ('t5')",
                 "use a base model of the Llama, Mistral, Qwen, Gemma or SmolLM families",
             )
         tokens = texts(get, "tokenizer.ggml.tokens")

@@ -17,8 +17,11 @@ from m2m.checkpoint.hf_source import open_folder
 from m2m.errors import InputError
 from m2m.formats.gguf import GGMLQuantizationType, GGUFValue
 from m2m.formats.safetensors import SafetensorsFile, TensorSpec, write_safetensors
+from m2m.llamacpp.model import LlamaModel
+from m2m.nn.decoder import Decoder
 from tests.tiny import pico_config, pico_gguf, pico_metadata, pico_weights, write_pico_gguf
 from tests.tiny_folder import pico_folder, pico_json
+from tests.tokenizer.folders import spm_folder
 
 
 def imported(source: Path, **settings: Any) -> BaseModel:
@@ -74,6 +77,29 @@ def test_base_gguf_is_what_the_converter_makes(tmp_path: Path, architecture: str
         assert found.type == wanted.type
         same = wanted.value if isinstance(wanted.value, str | list) else pytest.approx(wanted.value)
         assert found.value == same
+
+
+def test_a_unigram_model_is_read_by_llama_cpp_and_scored(tmp_path: Path) -> None:
+    source = pico_folder(tmp_path / "x")
+    (source / "tokenizer.json").unlink()
+    size = pico_config().vocab_size
+    spm_folder(
+        source,
+        model_type="unigram",
+        vocab_size=size,
+        hard_vocab_limit=False,
+        byte_fallback=False,
+        normalization_rule_name="nmt_nfkc",
+        remove_extra_whitespaces=True,
+    )
+    model = imported(source)
+    text = "\N{FULLWIDTH LATIN SMALL LETTER A}  na he"
+    ids = model.tokenizer.encode(text)
+    with LlamaModel(model.path / "base.gguf", threads=1) as llama:
+        assert ids == llama.tokenize(text, special=False)
+        logits = llama.logits(ids)
+    ours = Decoder(model.config, model.weights).logits(np.array(ids, np.int32))
+    np.testing.assert_allclose(ours, logits, rtol=0, atol=5e-3)
 
 
 def test_the_licence_is_that_of_the_model_card(tmp_path: Path) -> None:

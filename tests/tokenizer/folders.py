@@ -36,6 +36,8 @@ def as_gguf(values: dict[str, Any]) -> dict[str, GGUFValue]:
     for key, value in values.items():
         if isinstance(value, list):
             made[key] = GGUFValue.array(_TYPES[key.rpartition(".")[2]], value)
+        elif isinstance(value, bytes):
+            made[key] = GGUFValue.array(GGUFValueType.UINT8, value)
         elif isinstance(value, bool):
             made[key] = GGUFValue.boolean(value)
         else:

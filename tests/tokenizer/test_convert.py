@@ -314,7 +314,7 @@ def test_a_file_too_large_is_not_read(tmp_path: Path) -> None:
         (tmp_path / name).unlink()
 
 
-@pytest.mark.parametrize("kind", ["unigram", "char", "word"])
+@pytest.mark.parametrize("kind", ["char", "word"])
 def test_other_models_of_sentencepiece_are_refused(kind: str, tmp_path: Path) -> None:
     options = {"model_type": kind, "user_defined_symbols": [], "hard_vocab_limit": False}
     if kind == "char":

@@ -162,7 +162,7 @@ def test_long_texts_take_no_quadratic_time() -> None:
         ({"scores": ["x"] * 265}, "must hold numbers"),
         ({"token_type": [[1], 2]}, "must hold numbers"),
         ({"tokens": ["<s>", "<s>"]}, "'<s>' twice"),
-        ({"model": "t5"}, "unigram"),
+        ({"model": "rwkv"}, "an unknown vocabulary"),
         ({"eos_token_id": 265}, "eos_token_id is 265"),
         ({"bos_token_id": "1"}, "bos_token_id is 1"),
     ],
