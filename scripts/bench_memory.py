@@ -122,7 +122,9 @@ def train(scene: Scene) -> None:
     sample = Sample(ids, np.arange(TOKENS) > 0, 1)
     config = Train(rank=RANK, steps=1, batch_tokens=TOKENS, learning_rate=1e-3, warmup=0.0)
     threads = usable_threads()
-    decoder = Decoder(base.config, base.weights, threads=threads, recompute=True, half=True)
+    decoder = Decoder(
+        base.config, base.compact_weights, threads=threads, recompute=True, half=True, rank=RANK
+    )
     origin = Origin("random", base.name, base.fingerprint, "")
     Trainer(decoder, [sample], config, folder=scene.adapter, origin=origin).run()
 

@@ -79,11 +79,10 @@ Product = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]
 
 
 class RandomWeights(Mapping[str, Any]):
-    """Weights of the right shapes, drawn when asked for: norms one, the rest small."""
+    """Weights of the right shapes, drawn when asked for: norms one, the rest small float16."""
 
-    def __init__(self, config: DecoderConfig, half: bool = False) -> None:
+    def __init__(self, config: DecoderConfig) -> None:
         self._shapes = config.weight_shapes()
-        self._dtype = np.float16 if half else np.float32
         self._rng = np.random.default_rng(0)
 
     def __getitem__(self, name: str) -> Any:
@@ -92,7 +91,7 @@ class RandomWeights(Mapping[str, Any]):
             return np.ones(shape, np.float32)
         drawn = self._rng.standard_normal(shape, dtype=np.float32)
         drawn *= np.float32(0.02)
-        return drawn.astype(self._dtype, copy=False)
+        return drawn.astype(np.float16)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._shapes)
@@ -158,10 +157,11 @@ class Bench:
         config, rng = MODELS[options.model], np.random.default_rng(0)
         self.decoder = Decoder(
             config,
-            RandomWeights(config, options.half),
+            RandomWeights(config),
             threads=options.threads,
             recompute=options.recompute,
             half=options.half,
+            rank=RANK,
         )
         self.lora = init_lora(config, config.linear_shapes(), RANK, 2.0 * RANK, rng)
         for module, pair in self.lora.items():
@@ -347,7 +347,8 @@ def savings(options: argparse.Namespace) -> int:
             again, half = "--recompute" in ways, "--half" in ways
             plain = plain or found["step_seconds"]
             tokens = int(case.split("_")[1])
-            load = Load(RANK, PROJECTIONS, tokens, min(tokens, 512), options.threads)
+            length = min(tokens, 512)
+            load = Load(RANK, PROJECTIONS, tokens, length, options.threads, float16=True)
             expected = peak_bytes(MODELS[options.model], load, recompute=again, half=half)
             cost = found["step_seconds"] / plain - 1
             row = f"{case:11}{half!s:>5}{again!s:>6}{found['step_seconds']:9.3f}{cost:6.0%}"

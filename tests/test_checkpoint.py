@@ -61,6 +61,8 @@ def test_import_keeps_every_weight(tmp_path: Path, tie: bool) -> None:
     assert set(model.weights) == set(config.weight_shapes())
     for name, array in pico_weights(0, config).items():
         np.testing.assert_array_equal(model.weights[name], array)
+        np.testing.assert_array_equal(model.compact_weights[name], array)
+        assert model.compact_weights[name].dtype == (np.float16 if array.ndim > 1 else np.float32)
     assert info == model.info
     assert (info.name, info.architecture, info.dtype) == ("m", "llama", "F16")
     assert info.parameters == sum(array.size for array in pico_weights(0, config).values())

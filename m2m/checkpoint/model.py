@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from m2m.checkpoint.hf_config import config_from_json
@@ -58,16 +57,22 @@ class ModelInfo:
     source_types: tuple[str, ...]
 
 
-class LazyWeights(Mapping[str, NDArray[np.float32]]):
-    """Tensors by HF name; each look-up reads the file and returns a new float32 array."""
+class LazyWeights(Mapping[str, NDArray[Any]]):
+    """Tensors by HF name; each look-up reads the file and returns a new array.
 
-    def __init__(self, file: SafetensorsFile) -> None:
+    Args:
+        file: where they lie.
+        compact: return tensors that are stored as float16 so; others are float32.
+    """
+
+    def __init__(self, file: SafetensorsFile, *, compact: bool = False) -> None:
         self.file = file
+        self._read = file.compact if compact else file.array
 
-    def __getitem__(self, name: str) -> NDArray[np.float32]:
+    def __getitem__(self, name: str) -> NDArray[Any]:
         if name not in self:
             raise KeyError(name)
-        return self.file.array(name)
+        return self._read(name)
 
     def __contains__(self, name: object) -> bool:
         return name in self.file
@@ -87,6 +92,7 @@ class BaseModel:
         info: what is known without reading tensors.
         config: its sizes.
         weights: float32 tensors by HF name, read at each look-up.
+        compact_weights: the same, but those that are stored as float16 come as float16.
     """
 
     def __init__(self, path: Path) -> None:
@@ -97,6 +103,7 @@ class BaseModel:
         file = SafetensorsFile(path / WEIGHTS)
         check_tensors(self.config, file)
         self.weights = LazyWeights(file)
+        self.compact_weights = LazyWeights(file, compact=True)
 
     @classmethod
     def open(cls, folder: Path) -> BaseModel:

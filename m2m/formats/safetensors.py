@@ -117,6 +117,15 @@ class SafetensorsFile:
         release(raw)
         return array
 
+    def compact(self, name: str) -> NDArray[np.float16] | NDArray[np.float32]:
+        """A tensor as a new array, of float16 where it is stored so, else of float32."""
+        if self.dtype(name) != "F16":
+            return self.array(name)
+        raw = self.raw(name)
+        array = np.array(raw)
+        release(raw)
+        return array
+
     def _entry(self, name: str) -> _Entry:
         try:
             return self._entries[name]

@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from m2m.nn.config import Batch, DecoderConfig, RopeScaling
 from m2m.nn.crew import Crew, Member
-from m2m.nn.functional import Array, rms_norm, rms_norm_backward, unbuffered
+from m2m.nn.functional import Array, rms_norm, rms_norm_backward, unbuffered, widen
 from m2m.nn.head import numerators, settle
 from m2m.nn.layer import Grads, Layer, Saved, Step
 from m2m.nn.layout import AttentionPlan, Heads, Layout, lay_out, share_out
@@ -40,6 +40,7 @@ class Decoder:
             tenth of the activations for a third more time. Changes no bit.
         half: keep the base as float16 and cast each layer when it is used: half the weights'
             memory for two passes over them a step. Exact for a base whose weights are float16.
+        rank: of the adapters to come, if known: they find room without another copy of the base.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Decoder:
         threads: int = 1,
         recompute: bool = False,
         half: bool = False,
+        rank: int = 0,
     ) -> None:
         self.config = config
         self.dtype: np.dtype[Any] = np.dtype(dtype)
@@ -58,12 +60,11 @@ class Decoder:
         self._recompute, self._half = recompute, half
         self._spaces = [Workspace(dtype) for _ in range(self.crew.count)]
         self._more: list[Grads] = []
-        storage = Storage(self.dtype, half)
-        stored = np.dtype(np.float16) if half else self.dtype
-        self._embedding = np.ascontiguousarray(weights["model.embed_tokens.weight"], stored)
+        storage = Storage(self.dtype, half, rank)
+        self._embedding = self._kept(weights["model.embed_tokens.weight"])
         self._head = self._embedding
         if not config.tie_word_embeddings:
-            self._head = np.ascontiguousarray(weights["lm_head.weight"], stored)
+            self._head = self._kept(weights["lm_head.weight"])
         self._norm = np.array(weights["model.norm.weight"], self.dtype)
         self._norm += config.norm_offset
         self._layers = self._each_layer(lambda number: Layer(config, weights, number, storage))
@@ -153,6 +154,12 @@ class Decoder:
             lambda m: [work(number) for number in range(m.number, count, m.count)]
         )
         return [found[number % len(found)][number // len(found)] for number in range(count)]
+
+    def _kept(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Embeddings (V, C) as they are kept."""
+        kept = np.empty(array.shape, np.float16 if self._half else self.dtype)
+        widen(array, kept)
+        return kept
 
     def _fresh(self, lora: Mapping[str, LoraPair]) -> Grads:
         return {

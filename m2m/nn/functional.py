@@ -47,21 +47,26 @@ def unbuffered() -> Iterator[None]:
         np.setbufsize(before)
 
 
-def widen(half: NDArray[np.float16], out: Array) -> None:
-    """Write float16 weights (finite, (rows, columns)) into out, in its dtype; exact.
+def widen(source: NDArray[Any], out: Array, factor: Array | float = 1.0) -> None:
+    """Write weights, (rows, columns), into out, in its dtype, times a number or one per column.
 
-    For float32 the bits are moved and the exponent is put right by a product with 2 ** 112, which
-    takes a quarter of NumPy's own cast.
+    float16 (finite) to float32 is exact before the factor: the bits are moved and the exponent is
+    put right by a product with 2 ** 112, which takes a quarter of NumPy's own cast.
     """
-    if out.dtype != np.float32:
-        out[...] = half
-        return
-    for part in blocks(*half.shape):
-        bits = out[part].view(np.int32)
-        bits[...] = half[part].view(np.int16)
-        bits <<= 13
-        bits &= HALF_BITS
-        out[part] *= np.float32(2.0**112)
+    moved = source.dtype == np.float16 and out.dtype == np.float32
+    scaled = not isinstance(factor, float) or factor != 1.0
+    for part in blocks(*source.shape):
+        values = out[part]
+        if moved:
+            bits = values.view(np.int32)
+            bits[...] = source[part].view(np.int16)
+            bits <<= 13
+            bits &= HALF_BITS
+            values *= np.float32(2.0**112)
+        else:
+            values[...] = source[part]
+        if scaled:
+            values *= factor
 
 
 def _dots(x: Array, y: Array) -> Array:

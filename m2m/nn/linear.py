@@ -74,11 +74,13 @@ class Storage:
         dtype: of the computation.
         half: keep them as float16; a layer is cast (`FusedLinear.load`) before it is used, to
             matrices that all layers share.
+        rank: of the adapter that every part will get; matrices have room for it at once.
     """
 
-    def __init__(self, dtype: DTypeLike, half: bool = False) -> None:
+    def __init__(self, dtype: DTypeLike, half: bool = False, rank: int = 0) -> None:
         self.dtype: np.dtype[Any] = np.dtype(dtype)
         self.half = half
+        self.rank = rank
         self._space, self._lock = Workspace(dtype), Lock()
 
     def matrix(self, kind: str, *shape: int) -> Array:
@@ -108,20 +110,19 @@ class FusedLinear:
     ) -> None:
         self._parts, self._storage, self._gain = list(parts), storage, gain
         self._bound: list[_Bound] = []
-        self.rank = 0
         arrays = [np.asarray(weights[f"{part.module}.weight"]) for part in self._parts]
         self._sizes = [len(array) for array in arrays]
         self.rows, self.columns = sum(self._sizes), arrays[0].shape[1]
-        stored = np.dtype(np.float16) if storage.half else storage.dtype
-        self._base: Array = np.empty((self.rows, self.columns), stored)
+        self.rank = storage.rank * len(self._parts)
+        if storage.half:
+            self._base: Array = np.empty((self.rows, self.columns), np.float16)
+            self._make_ends()
+        else:
+            self._make_full()
         for part, span, array in zip(self._parts, self._spans(), arrays, strict=True):
-            part.split(self._base[span])[...] = part.reorder(array)
-        if not storage.half:
-            self._fold(self._base, slice(0, self.rows))
+            ours = np.ascontiguousarray(part.reorder(array)).reshape(array.shape)
+            widen(ours, self._base[span], 1.0 if storage.half else self._factor(part))
         self._bias = self._load_bias(weights) if bias else None
-        self._low = np.empty((0, self.columns), storage.dtype)
-        self._high = np.empty((self.rows, 0), storage.dtype)
-        self._full = self._base
 
     def _load_bias(self, weights: Mapping[str, Array]) -> Array:
         bias = np.empty((self.rows, 1), self._storage.dtype)
@@ -131,13 +132,29 @@ class FusedLinear:
             bias[span] *= part.factor
         return bias[:, 0]
 
-    def _fold(self, matrix: Array, rows: slice) -> None:
-        """Multiply the parts' factors and the gain into `rows` of weights (out, in) as read."""
-        for part, span in zip(self._parts, self._spans(), strict=True):
-            if part.factor != 1.0:
-                matrix[max(span.start, rows.start) : min(span.stop, rows.stop)] *= part.factor
-        if self._gain is not None:
-            matrix[rows] *= self._gain
+    def _make_full(self) -> None:
+        """Make the matrix, with zeros where adapters come and anything where weights do."""
+        self._full = np.empty(
+            (self.rows + self.rank, self.columns + self.rank), self._storage.dtype
+        )
+        self._base = self._full[: self.rows, : self.columns]
+        self._low, self._high = (
+            self._full[self.rows :, : self.columns],
+            self._full[: self.rows, self.columns :],
+        )
+        self._full[self.rows :] = 0.0
+        self._high[...] = 0.0
+
+    def _make_ends(self) -> None:
+        """Make the adapters' places of a map whose matrix is made when it is used."""
+        self._low = np.zeros((self.rank, self.columns), self._storage.dtype)
+        self._high = np.zeros((self.rows, self.rank), self._storage.dtype)
+
+    def _factor(self, part: Part) -> Array | float:
+        """What a part's weights as read are multiplied with here: its factor and the gain."""
+        return (
+            part.factor if self._gain is None else self._gain * self._gain.dtype.type(part.factor)
+        )
 
     def _spans(self) -> list[slice]:
         ends = np.cumsum([0, *self._sizes]).tolist()
@@ -173,18 +190,18 @@ class FusedLinear:
     def _resize(self, rank: int, bound: list[_Bound]) -> None:
         """Make room for `rank` where the adapters' places changed; zeros between them stay."""
         places = [(b.rows, b.columns) for b in bound]
-        if rank == self.rank and places == [(b.rows, b.columns) for b in self._bound]:
-            self._bound = bound
-            return
-        self.rank, self._bound = rank, bound
-        dtype, rows, columns = self._storage.dtype, self.rows, self.columns
-        if self._storage.half:
-            self._low, self._high = np.zeros((rank, columns), dtype), np.zeros((rows, rank), dtype)
-            return
-        full = np.zeros((rows + rank, columns + rank), dtype)
-        full[:rows, :columns] = self._base
-        self._full, self._base = full, full[:rows, :columns]
-        self._low, self._high = full[rows:, :columns], full[:rows, columns:]
+        same = places == [(b.rows, b.columns) for b in self._bound]
+        self._bound = bound
+        if rank != self.rank:
+            self.rank, base = rank, self._base
+            if self._storage.half:
+                self._make_ends()
+            else:
+                self._make_full()
+                self._base[...] = base
+        elif not same:
+            self._low[...] = 0.0
+            self._high[...] = 0.0
 
     def load(self, number: int, count: int) -> None:
         """Cast share `number` of `count` of a map that is kept as float16; needed before its use.
@@ -195,8 +212,10 @@ class FusedLinear:
         kind = self._parts[0].module.rpartition(".")[2]
         full = self._storage.matrix(kind, self.rows + self.rank, self.columns + self.rank)
         self._full = full
-        widen(self._base[rows], full[rows, : self.columns])
-        self._fold(full[:, : self.columns], rows)
+        for part, span in zip(self._parts, self._spans(), strict=True):
+            cut = slice(max(span.start, rows.start), min(span.stop, rows.stop))
+            if cut.start < cut.stop:
+                widen(self._base[cut], full[cut, : self.columns], self._factor(part))
         full[rows, self.columns :] = self._high[rows]
         if number == 0:
             full[self.rows :, : self.columns] = self._low

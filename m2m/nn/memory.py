@@ -26,6 +26,7 @@ class Load:
         threads: that share a step.
         copies: of the adapters' arrays, beside one gradient a thread: they themselves, AdamW's two,
             and the best one or a second batch's gradients where these are kept.
+        float16: whether that is what the base's weights are, so that it can be kept so.
     """
 
     rank: int
@@ -34,6 +35,7 @@ class Load:
     length: int
     threads: int
     copies: int = 3
+    float16: bool = False
 
 
 def peak_bytes(config: DecoderConfig, load: Load, *, recompute: bool, half: bool) -> int:
@@ -104,7 +106,6 @@ def _weights(config: DecoderConfig, load: Load, half: bool) -> int:
     """Bytes of the base, with the adapters' places in it."""
     shapes = config.weight_shapes()
     total = sum(math.prod(shape) for shape in shapes.values())
-    largest = max(math.prod(shape) for shape in shapes.values())
     c, f, wide = config.hidden_size, config.intermediate_size, config.query_size
     sizes = ((wide + 2 * config.kv_size, c), (c, wide), (2 * f, c), (c, f))
     ranks = _ranks(config, load)
@@ -113,8 +114,7 @@ def _weights(config: DecoderConfig, load: Load, half: bool) -> int:
     places = layer - sum(rows * columns for rows, columns in sizes)
     if not half:
         return FLOAT * (total + config.num_layers * places)
-    # Reading the largest tensor passes through float32.
-    return HALF * total + FLOAT * (config.num_layers * places + max(layer, largest))
+    return HALF * total + FLOAT * (config.num_layers * places + layer)
 
 
 def _adapters(config: DecoderConfig, load: Load) -> int:

@@ -42,20 +42,20 @@ class Tuning:
         count = threads(recipe)
         saving = choose_saving(
             base.config,
-            load_of(recipe.train, count),
+            load_of(recipe.train, count, float16=base.info.dtype == "F16"),
             _limit(recipe),
             held=resident_bytes(),
-            exact_half=base.info.dtype == "F16",
         )
         if saving.recompute or saving.half:
             size = saving.bytes / GIB
             self._progress.note(f"training takes about {size:.2f} GiB with {saving.ways}")
         return Decoder(
             base.config,
-            base.weights,
+            base.compact_weights,
             threads=count,
             recompute=saving.recompute,
             half=saving.half,
+            rank=recipe.train.rank,
         )
 
     def expert(self, corpus: Corpus, folder: Path) -> Trained:

@@ -33,8 +33,8 @@ class Saving:
         return " and ".join(half + again) or "nothing saved"
 
 
-def load_of(config: Train, threads: int) -> Load:
-    """What a recipe's `[train]` asks of a decoder."""
+def load_of(config: Train, threads: int, *, float16: bool) -> Load:
+    """What a recipe's `[train]` asks of a decoder, whose base may be of float16 weights."""
     return Load(
         rank=config.rank,
         modules=config.target_modules,
@@ -42,20 +42,18 @@ def load_of(config: Train, threads: int) -> Load:
         length=min(config.max_length, config.batch_tokens),
         threads=threads,
         copies=3 + (config.holdout > 0) + threads * (config.accumulate > 1),
+        float16=float16,
     )
 
 
-def choose_saving(
-    base: DecoderConfig, load: Load, limit: int, *, held: int, exact_half: bool
-) -> Saving:
-    """Return the fastest way to train within `limit` bytes.
+def choose_saving(base: DecoderConfig, load: Load, limit: int, *, held: int) -> Saving:
+    """Return the fastest way to train within `limit` bytes; only what changes no number.
 
     Args:
         base: sizes of the model.
         load: of the training.
         limit: bytes that the process may take; 0 for any.
         held: bytes that it holds already.
-        exact_half: the base's weights are float16, so keeping them so changes nothing.
 
     Raises:
         ResourceError: no way fits; the hint says what would.
@@ -65,7 +63,7 @@ def choose_saving(
     savings = [
         Saving(recompute, half, held + peak_bytes(base, load, recompute=recompute, half=half))
         for recompute, half in ways
-        if exact_half or not half
+        if load.float16 or not half
     ]
     for saving in savings:
         if not limit or saving.bytes <= limit:

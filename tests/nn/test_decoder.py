@@ -147,6 +147,21 @@ def test_saving_memory_changes_nothing(traits: dict[str, Any], saving: dict[str,
     np.testing.assert_allclose(saver.logits(tokens), expected, atol=1e-9)
 
 
+@pytest.mark.parametrize("rank", [0, 2, 3])
+def test_room_for_adapters_changes_nothing(traits: dict[str, Any], rank: int) -> None:
+    config = make_config(**traits)
+    weights = {name: array.astype(np.float16) for name, array in make_weights(config).items()}
+    wide = {name: array.astype(np.float32) for name, array in weights.items()}
+    lora, batch = make_lora(config, rank=2), make_batch(config, LENGTHS, 5)
+    plain, roomy = Decoder(config, wide), Decoder(config, weights, rank=rank)
+    for adapters in (lora, dict(list(lora.items())[:3]), lora):
+        expected, found = (each.loss_and_grads(batch, adapters) for each in (plain, roomy))
+        assert found[:2] == expected[:2]
+        for module, arrays in expected[2].items():
+            for one, other in zip(arrays, found[2][module], strict=True):
+                np.testing.assert_array_equal(one, other)
+
+
 def test_some_modules_only_and_ranks_that_differ() -> None:
     config = make_config()
     weights = make_weights(config)

@@ -125,6 +125,13 @@ def test_every_finite_float16_is_widened_exactly(dtype: type) -> None:
     )
 
 
+def test_widening_multiplies_columns() -> None:
+    half, factor = draw(3, 8).astype(np.float16), draw(1, 8)[0].astype(np.float32)
+    out = np.empty((3, 8), np.float32)
+    functional.widen(half, out, factor)
+    np.testing.assert_array_equal(out, half.astype(np.float32) * factor)
+
+
 def test_extreme_gates_neither_overflow_nor_turn_into_nan() -> None:
     pair = np.array([[-400.0, 400.0, 1.0, 1.0]], np.float32)
     out = np.empty((1, 2), np.float32)

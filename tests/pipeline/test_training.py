@@ -12,7 +12,6 @@ from m2m.adapter import read_extra
 from m2m.errors import InputError, RecipeError, ResourceError
 from m2m.mix.confirm import Contender
 from m2m.mix.mixture import Mixture
-from m2m.nn.memory import peak_bytes
 from m2m.pipeline import tuning
 from m2m.pipeline.confirming import _fine_tune, _mixed
 from m2m.pipeline.inputs import read_inputs
@@ -20,7 +19,7 @@ from m2m.pipeline.run import Run
 from m2m.pipeline.tuning import expert_corpus
 from m2m.progress import Silent
 from m2m.recipe import load_recipe
-from m2m.tuner.memory import load_of
+from m2m.tuner.memory import Saving
 from tests.pipeline.scenario import make_scenario
 from tests.tiny import pico_dataset
 
@@ -159,11 +158,8 @@ def test_memory_is_saved_where_it_must_be_and_the_adapters_stay_the_same(
     before = {path: path.read_bytes() for path in folder.rglob("adapter_model.safetensors")}
     assert len(before) == 3
     shutil.rmtree(folder)
-    inputs = read_inputs(load_recipe(recipe))
-    load = load_of(inputs.recipe.train, 1)
-    least = peak_bytes(inputs.base.config, load, recompute=True, half=True)
-    monkeypatch.setattr(tuning, "resident_bytes", lambda: 0)
-    monkeypatch.setattr(tuning, "_limit", lambda recipe: least)
+    saving = Saving(recompute=True, half=True, bytes=1 << 30)
+    monkeypatch.setattr(tuning, "choose_saving", lambda *sizes, held: saving)
     trained(recipe, notes)
     assert len(notes.said) == 1
     assert notes.said[0].endswith("with the base kept as float16 and activations recomputed")

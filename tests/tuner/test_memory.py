@@ -31,46 +31,47 @@ SMALL = DecoderConfig(
     tie_word_embeddings=True,
     max_position_embeddings=2048,
 )
-LOAD = Load(rank=8, modules=PROJECTIONS, tokens=1024, length=512, threads=2)
+LOAD = Load(rank=8, modules=PROJECTIONS, tokens=1024, length=512, threads=2, float16=True)
 WAYS = [(False, False), (False, True), (True, False), (True, True)]
 
 
 def test_the_load_is_the_recipes() -> None:
-    load = load_of(Train(rank=4, batch_tokens=300, target_modules=("q_proj",)), 3)
-    assert load == Load(4, ("q_proj",), 300, 300, 3, 4)
-    assert load_of(Train(holdout=0.0, accumulate=2), 2).copies == 5
+    load = load_of(Train(rank=4, batch_tokens=300, target_modules=("q_proj",)), 3, float16=True)
+    assert load == Load(4, ("q_proj",), 300, 300, 3, 4, float16=True)
+    assert load_of(Train(holdout=0.0, accumulate=2), 2, float16=False).copies == 5
 
 
 def test_no_more_is_saved_than_must_be() -> None:
     found = []
     peaks = [peak_bytes(SMALL, LOAD, recompute=r, half=h) for r, h in WAYS]
     for peak in peaks:
-        saving = choose_saving(SMALL, LOAD, peak + 1000, held=1000, exact_half=True)
+        saving = choose_saving(SMALL, LOAD, peak + 1000, held=1000)
         assert saving.bytes <= peak + 1000
         found.append((saving.recompute, saving.half))
     assert found == WAYS
-    free = choose_saving(SMALL, LOAD, 0, held=0, exact_half=True)
+    free = choose_saving(SMALL, LOAD, 0, held=0)
     assert (free.recompute, free.half) == (False, False)
 
 
 def test_a_base_that_is_not_float16_is_never_kept_so() -> None:
-    limit = peak_bytes(SMALL, LOAD, recompute=True, half=False)
-    saving = choose_saving(SMALL, LOAD, limit, held=0, exact_half=False)
+    load = dataclasses.replace(LOAD, float16=False)
+    limit = peak_bytes(SMALL, load, recompute=True, half=False)
+    saving = choose_saving(SMALL, load, limit, held=0)
     assert (saving.recompute, saving.half) == (True, False)
     with pytest.raises(ResourceError):
-        choose_saving(SMALL, LOAD, limit - 1, held=0, exact_half=False)
+        choose_saving(SMALL, load, limit - 1, held=0)
 
 
 def test_what_does_not_fit_is_refused_with_what_would() -> None:
     least = peak_bytes(SMALL, LOAD, recompute=True, half=True)
     with pytest.raises(ResourceError) as caught:
-        choose_saving(SMALL, LOAD, least - (10 << 20), held=0, exact_half=True)
+        choose_saving(SMALL, LOAD, least - (10 << 20), held=0)
     assert f"about {least / GIB:.2f} GiB with the base kept as float16" in caught.value.message
     assert "batch_tokens = 512" in (caught.value.hint or "")
     smaller = dataclasses.replace(LOAD, tokens=512)
     assert peak_bytes(SMALL, smaller, recompute=True, half=True) < least - (10 << 20)
     with pytest.raises(ResourceError) as caught:
-        choose_saving(SMALL, LOAD, 1000, held=0, exact_half=True)
+        choose_saving(SMALL, LOAD, 1000, held=0)
     assert f"memory to {least / GIB + 0.05:.2f}" in (caught.value.hint or "")
     assert "smaller base" in (caught.value.hint or "")
 
@@ -89,11 +90,11 @@ from tests.tuner.test_memory import LOAD, SMALL
 
 class Weights(dict):
     def __getitem__(self, name):
-        return np.full(SMALL.weight_shapes()[name], 0.01, np.float32)
+        return np.full(SMALL.weight_shapes()[name], 0.01, np.float16)
 
 recompute, half = map(int, sys.argv[1:])
 held = resident_bytes()
-decoder = Decoder(SMALL, Weights(), threads=2, recompute=bool(recompute), half=bool(half))
+decoder = Decoder(SMALL, Weights(), threads=2, recompute=bool(recompute), half=bool(half), rank=8)
 lora = init_lora(SMALL, PROJECTIONS, LOAD.rank, 16.0, np.random.default_rng(0))
 optimizer = AdamW([x for pair in lora.values() for x in (pair.a, pair.b)], crew=decoder.crew)
 grads = None
