@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -28,7 +28,7 @@ def run(recipe: Path, as_json: bool, quiet: bool) -> None:
     """
     from m2m.cli import show
 
-    with _opened(recipe, quiet, "run") as work:
+    with opened(recipe, quiet, "run") as work:
         found = work.run()
         show.result(found.as_json(), as_json, lambda: show.run(found))
 
@@ -43,7 +43,7 @@ def train(recipe: Path, as_json: bool, quiet: bool) -> None:
     """
     from m2m.cli import show
 
-    with _opened(recipe, quiet, "train") as work:
+    with opened(recipe, quiet, "train") as work:
         found = work.train()
         adapters = {"adapters": [each.as_json() for each in found]}
         show.result(adapters, as_json, lambda: show.adapters(found))
@@ -59,7 +59,7 @@ def search(recipe: Path, as_json: bool, quiet: bool) -> None:
     """
     from m2m.cli import show
 
-    with _opened(recipe, quiet, "search") as work:
+    with opened(recipe, quiet, "search") as work:
         found = work.search()
         show.result(found.as_json(), as_json, lambda: show.ranking(found))
 
@@ -74,7 +74,7 @@ def confirm(recipe: Path, as_json: bool, quiet: bool) -> None:
     """
     from m2m.cli import show
 
-    with _opened(recipe, quiet, "confirm") as work:
+    with opened(recipe, quiet, "confirm") as work:
         found = work.confirm()
         show.result(found.as_json(), as_json, lambda: show.confirmed(found))
 
@@ -89,22 +89,31 @@ def export(recipe: Path, as_json: bool, quiet: bool) -> None:
     """
     from m2m.cli import show
 
-    with _opened(recipe, quiet, "export") as work:
+    with opened(recipe, quiet, "export") as work:
         found = work.export()
         show.result(found.as_json(), as_json, lambda: show.exported(found))
 
 
 @contextmanager
-def _opened(recipe: Path, quiet: bool, command: str) -> Iterator[Run]:
-    """The recipe's run, locked, with progress; an interruption names the line that resumes."""
+def opened(
+    recipe: Path, quiet: bool, command: str, changes: Mapping[str, Mapping[str, Any]] | None = None
+) -> Iterator[Run]:
+    """The recipe's run, locked, with progress; an interruption names the line that resumes.
+
+    Args:
+        recipe: the file.
+        quiet: no progress.
+        command: that resumes.
+        changes: fields by section that take another value than in the file; None changes nothing.
+    """
     from m2m.cli.console import TerminalProgress, stoppable
     from m2m.errors import Interrupted
     from m2m.pipeline.run import Run
-    from m2m.recipe import load_recipe
+    from m2m.recipe import changed, load_recipe
     from m2m.store import run_lock
 
     progress = TerminalProgress(quiet)
-    loaded = load_recipe(recipe)
+    loaded = changed(load_recipe(recipe), changes or {})
     try:
         with run_lock(loaded.folder), stoppable(progress):
             yield Run(loaded, progress)

@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from m2m.checkpoint import ModelInfo
+    from m2m.mix.validate import Agreement
     from m2m.pipeline.results import Confirmation, Exported, RunResult, Searched, Trained
     from m2m.pipeline.tools import Merged
+    from m2m.pipeline.validating import Validation
 
 TOP, BOTTOM = 10, 3
 VERDICTS = {1: "helps", -1: "hurts", 0: "is unclear"}
@@ -113,6 +115,49 @@ def confirmed(found: Confirmation) -> None:
                 f"On test the winner {COMPARED[ahead.sign]} {each.label} ({each.how}): "
                 f"{ahead.estimate:+.3f}, 95 % interval {ahead.low:+.3f} to {ahead.high:+.3f}"
             )
+
+
+def validation(found: Validation) -> None:
+    """Every validated mixture, how well predictions and fine-tunes agree, and what choices cost."""
+    splits = [split for split, count in found.examples.items() if count]
+    table = _table("rank", "surrogate", *(f"fine-tuned, {split}" for split in splits), "mixture")
+    sign = -1.0 if found.higher_is_better else 1.0
+    for each in sorted(found.validated, key=lambda each: sign * each.real[found.judged_on][0]):
+        real = (f"{value:.3f} ± {error:.3f}" for value, error in each.real.values())
+        surrogate = f"{each.predicted['surrogate']:.3f} ± {each.stderr:.3f}"
+        table.add_row(f"{each.rank or '-'}", surrogate, *real, each.mixture.label)
+    print_table(table)
+    shown = _table("predictor", "against", "mixtures", "Spearman", "Pearson")
+    for predictor, against in found.agreements.items():
+        for split, groups in against.items():
+            _agreements(shown, predictor.replace("_", " "), f"fine-tunes on {split}", groups)
+    if found.repeatability:
+        _agreements(shown, "fine-tunes on dev", "fine-tunes on test", found.repeatability)
+    print_table(shown)
+    cost = _table("choice", f"regret ({found.judged_on})", "95 % interval", "mixture")
+    for choice, lost in found.regret.items():
+        pick = found.picks[choice].label if choice in found.picks else "mean of two or more"
+        interval = f"{lost.low:.3f} to {lost.high:.3f}"
+        cost.add_row(choice.replace("_", " "), f"{lost.estimate:.3f}", interval, pick)
+    print_table(cost)
+    click.echo(
+        f"Scores are {found.metric} on {found.target}; budget {found.budget}. For a single dataset "
+        "at an expert's budget surrogate and fine-tune are the same model."
+    )
+
+
+def _agreements(
+    table: Table, predictor: str, against: str, groups: Mapping[str, Agreement | None]
+) -> None:
+    """A row of correlations for each group of mixtures that is large enough for them."""
+    for group, found in groups.items():
+        if found:
+            kind = "with singles" if group == "with_singles" else "of two or more"
+            values = (
+                f"{each.estimate:.2f} ({each.low:.2f} to {each.high:.2f})"
+                for each in (found.spearman, found.pearson)
+            )
+            table.add_row(predictor, against, f"{found.mixtures} {kind}", *values)
 
 
 def exported(found: Exported) -> None:

@@ -28,6 +28,7 @@ from m2m.pipeline.inputs import read_inputs
 from m2m.pipeline.results import Confirmation, Exported, RunResult, Searched, Step, Trained
 from m2m.pipeline.searching import search
 from m2m.pipeline.tuning import Tuning
+from m2m.pipeline.validating import Validation, validate
 from m2m.progress import Progress
 from m2m.recipe import SECTIONS, Recipe, as_json
 
@@ -67,6 +68,14 @@ class Run:
     def confirm(self) -> Confirmation:
         """The best mixtures and the baselines, really fine-tuned and scored."""
         return self._confirmation
+
+    def validate(self) -> Validation:
+        """The surrogates held against a sample of real fine-tunes."""
+        searched = self._searched
+        with self._step("validate"):
+            found = validate(self._inputs, self._experts, searched, self.folder, self._progress)
+            write_json(self.folder / "validate.json", found.as_json())
+            return found
 
     def export(self) -> Exported:
         """The winner as files for others."""

@@ -19,6 +19,7 @@ from m2m.recipe.fields import (
     Target,
     Train,
     as_json,
+    changed,
 )
 from m2m.recipe.reader import load_recipe
 
@@ -38,5 +39,6 @@ __all__ = [
     "Target",
     "Train",
     "as_json",
+    "changed",
     "load_recipe",
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,14 @@ class Confirm:
 
 
 @dataclass(frozen=True)
+class Validate:
+    """`[validate]`: how the ranking is checked against real fine-tunes, when it is asked for."""
+
+    mixtures: int = _set(24, "mixtures of two datasets or more that are fine-tuned", low=1)
+    seed: int = _set(0, "seed of which mixtures these are", low=0)
+
+
+@dataclass(frozen=True)
 class Limits:
     """`[limits]`: what the run may use of this machine."""
 
@@ -199,6 +208,7 @@ class Recipe:
     quantize: Quantize = Quantize()
     search: Search = Search()
     confirm: Confirm = Confirm()
+    validate: Validate = Validate()
     limits: Limits = Limits()
 
     @property
@@ -214,6 +224,7 @@ SECTIONS: dict[str, type] = {
     "quantize": Quantize,
     "search": Search,
     "confirm": Confirm,
+    "validate": Validate,
     "limits": Limits,
 }
 LISTS: dict[str, type] = {"datasets": Dataset, "targets": Target}
@@ -223,3 +234,12 @@ def as_json(section: Any) -> dict[str, Any]:
     """A section as plain JSON values, defaults included: what a result's fingerprint covers."""
     plain = dataclasses.asdict(section)
     return {key: str(value) if isinstance(value, Path) else value for key, value in plain.items()}
+
+
+def changed(recipe: Recipe, changes: Mapping[str, Mapping[str, Any]]) -> Recipe:
+    """The recipe with other values for some fields, by section and name; None keeps the field's."""
+    sections = {}
+    for name, fields in changes.items():
+        given = {key: value for key, value in fields.items() if value is not None}
+        sections[name] = dataclasses.replace(getattr(recipe, name), **given)
+    return dataclasses.replace(recipe, **sections)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from m2m.adapter import read_extra
 from m2m.errors import InputError, RecipeError, ResourceError
-from m2m.mix.confirm import Contender
 from m2m.mix.mixture import Mixture
 from m2m.pipeline import tuning
-from m2m.pipeline.confirming import _fine_tune, _mixed
+from m2m.pipeline.finetuning import FineTuner, mixed_corpus
 from m2m.pipeline.inputs import read_inputs
 from m2m.pipeline.run import Run
 from m2m.pipeline.tuning import expert_corpus
@@ -70,12 +68,9 @@ def test_rows_are_held_out_of_datasets_that_are_large_enough(recipe: Path) -> No
     inputs = read_inputs(load_recipe(recipe))
     sizes = {name: (len(c.samples), len(c.held_out)) for name, c in inputs.corpora.items()}
     assert sizes == {"copy": (228, 12), "reverse": (32, 0), "upper": (209, 11)}
-    chosen = [
-        Contender("both", Mixture.uniform(["copy", "upper"])),
-        Contender("small too", Mixture.uniform(["copy", "reverse"])),
-    ]
-    tuned = _fine_tune(inputs, {}, chosen, recipe.parent / "out", Silent())
-    extras = [read_extra(tuned[each]) for each in chosen]
+    tuner = FineTuner(inputs, {}, recipe.parent / "out", Silent())
+    pairs = (Mixture.uniform(["copy", "upper"]), Mixture.uniform(["copy", "reverse"]))
+    extras = [read_extra(tuner.adapter(each)) for each in pairs]
     assert [step for step, _ in extras[0]["held_out"]] == [3, 6, 9, 12]
     assert extras[0]["kept_step"] in (3, 6, 9, 12)
     assert extras[1]["held_out"] == []
@@ -102,9 +97,9 @@ def test_replayed_rows_come_from_the_other_datasets_and_are_known_by_the_fingerp
     assert all(trained(recipe).values())
     assert not any(trained(recipe).values())
     # An expert that saw rows of others is no fine-tune on its dataset alone.
-    inputs, alone = read_inputs(load_recipe(recipe)), Contender("one", Mixture.uniform(["copy"]))
-    tuned = _fine_tune(inputs, {"copy": recipe.parent}, [alone], recipe.parent / "out", Silent())
-    assert tuned[alone] == recipe.parent / "out" / "confirm" / "copy"
+    inputs, alone = read_inputs(load_recipe(recipe)), Mixture.uniform(["copy"])
+    tuner = FineTuner(inputs, {"copy": recipe.parent}, recipe.parent / "out", Silent())
+    assert tuner.adapter(alone) == recipe.parent / "out" / "confirm" / "12" / "copy"
 
 
 def test_a_replay_file_feeds_experts_and_confirming_fine_tunes_alike(recipe: Path) -> None:
@@ -118,15 +113,14 @@ def test_a_replay_file_feeds_experts_and_confirming_fine_tunes_alike(recipe: Pat
     diet = expert_corpus(inputs, inputs.corpora["copy"])
     assert len(diet.samples) == 64
     assert {id(sample) for sample in diet.samples[32:]} <= general
-    both = Contender("both", Mixture.uniform(["copy", "upper"]))
-    mixed = _mixed(inputs, both, np.random.default_rng(0))
+    both = Mixture.uniform(["copy", "upper"])
+    mixed = mixed_corpus(inputs, both)
     assert sum(id(sample) in general for sample in mixed.samples) == len(mixed.samples) // 2
-    assert mixed.fingerprint != _mixed(plain, both, np.random.default_rng(0)).fingerprint
+    assert mixed.fingerprint != mixed_corpus(plain, both).fingerprint
     # The expert is this very fine-tune, and is not made twice.
-    alone = Contender("one", Mixture.uniform(["copy"]))
-    experts = {"copy": recipe.parent / "expert"}
-    tuned = _fine_tune(inputs, experts, [alone], recipe.parent / "out", Silent())
-    assert tuned[alone] == recipe.parent / "expert"
+    expert = recipe.parent / "expert"
+    tuner = FineTuner(inputs, {"copy": expert}, recipe.parent / "out", Silent())
+    assert tuner.adapter(Mixture.uniform(["copy"])) == expert
 
 
 def test_there_must_be_something_to_replay(recipe: Path) -> None:

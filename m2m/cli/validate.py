@@ -1,0 +1,54 @@
+"""How far to trust a ranking: `m2m validate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from m2m.cli.options import recipe_command
+
+
+class Budget(click.ParamType[Any]):
+    """A regime by name, or a number of steps."""
+
+    name = "fixed|proportional|STEPS"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | int:
+        """The word or the number."""
+        if value in ("fixed", "proportional"):
+            return str(value)
+        return int(click.IntRange(1).convert(value, param, ctx))
+
+
+@click.command("validate")
+@recipe_command
+@click.option("--mixtures", type=click.IntRange(1), help="How many; default: [validate] mixtures.")
+@click.option("--budget", type=Budget(), help="Their steps; default: [confirm] budget.")
+def validate(
+    recipe: Path, as_json: bool, quiet: bool, mixtures: int | None, budget: str | int | None
+) -> None:
+    """Really fine-tune a sample of RECIPE's mixtures and say how well the ranking foretold them.
+
+    Takes as long as so many fine-tunes. Finished ones are kept: a larger number goes on from them.
+
+    \b
+    Example:  m2m validate examples/swahili/recipe.toml --mixtures 12
+              m2m validate examples/swahili/recipe.toml --budget proportional
+    """
+    from m2m.cli import show
+    from m2m.cli.recipes import opened
+
+    changes: dict[str, dict[str, Any]] = {
+        "validate": {"mixtures": mixtures},
+        "confirm": {"budget": budget},
+    }
+    with opened(recipe, quiet, "validate", changes) as work:
+        found = work.validate()
+        show.result(found.as_json(), as_json, lambda: show.validation(found))
+
+
+COMMANDS = [validate]

@@ -1,0 +1,158 @@
+"""Real fine-tunes of mixtures, the truth that surrogates are held against.
+
+One mixture is one adapter folder and one line of the run's `confirm.jsonl`, both known by the
+fingerprint of what they were made from. Confirmation and validation share them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from m2m.formats.journal import Journal
+from m2m.mix.confirm import budget_steps, mixed_rows
+from m2m.mix.mixture import Mixture
+from m2m.mix.standing import Aim
+from m2m.mix.study import Study, Trial
+from m2m.pipeline.inputs import Corpus, Inputs
+from m2m.pipeline.scoring import aims, open_scorer
+from m2m.pipeline.tuning import Tuning
+from m2m.progress import Progress
+from m2m.recipe import Train
+from m2m.store import fingerprint
+from m2m.tuner.diet import mixed_held_out, replayed
+
+DEV, TEST = "dev:", "test:"
+_LONGEST_NAME = 80
+
+
+class FineTuner:
+    """Fine-tunes mixtures for as many steps as the recipe's regime gives them; keeps them all.
+
+    Args:
+        inputs: the run's.
+        experts: adapter folders by dataset name.
+        folder: of the run; adapters go to its `confirm/STEPS/`.
+        progress: one bar per fine-tune.
+    """
+
+    def __init__(
+        self, inputs: Inputs, experts: Mapping[str, Path], folder: Path, progress: Progress
+    ) -> None:
+        self._inputs = inputs
+        self._experts = experts
+        self._folder = folder / "confirm"
+        self._tuning = Tuning(inputs, progress)
+
+    def steps(self, mixture: Mixture) -> int:
+        """Optimiser steps of this mixture's fine-tune."""
+        recipe = self._inputs.recipe
+        return budget_steps(recipe.confirm, recipe.train.steps, mixture)
+
+    def is_expert(self, mixture: Mixture) -> bool:
+        """Whether its fine-tune is an expert: a single dataset at an expert's budget and diet."""
+        train = self._inputs.recipe.train
+        alone = len(mixture.datasets) == 1 and self.steps(mixture) == train.steps
+        return alone and not _borrows(train)
+
+    def adapter(self, mixture: Mixture) -> Path:
+        """The folder of the mixture's adapter, trained now or before.
+
+        Raises:
+            Interrupted: the user asked to stop; the state is saved.
+        """
+        if self.is_expert(mixture):
+            return self._experts[mixture.datasets[0]]
+        steps = self.steps(mixture)
+        config = dataclasses.replace(self._inputs.recipe.train, steps=steps)
+        place = self._folder / str(steps) / _folder_name(mixture)
+        return self._tuning.adapter(mixed_corpus(self._inputs, mixture), config, place).path
+
+
+def _borrows(train: Train) -> bool:
+    """Whether experts are trained on rows of other datasets too: a real fine-tune is not."""
+    return train.replay > 0 and train.replay_from is None
+
+
+def mixed_corpus(inputs: Inputs, mixture: Mixture) -> Corpus:
+    """A mixture's rows, and those of the replay file where the recipe has one."""
+    corpora, train = [inputs.corpora[name] for name in mixture.datasets], inputs.recipe.train
+    rng = np.random.default_rng(train.seed)
+    parts: dict[str, Any] = {
+        "corpora": [each.fingerprint for each in corpora],
+        "weights": mixture.weights,
+    }
+    samples = mixed_rows({each.name: each.samples for each in corpora}, mixture, rng)
+    if train.replay and inputs.replay:
+        samples = replayed(samples, [inputs.replay.samples], train.replay, rng)
+        parts |= {"replay": train.replay, "source": inputs.replay.fingerprint}
+    held_out = mixed_held_out([each.held_out for each in corpora], mixture.weights, rng)
+    return Corpus(mixture.label, samples, held_out, fingerprint(**parts))
+
+
+def _folder_name(mixture: Mixture) -> str:
+    """The datasets' names; a digest where these are too long for a file system, or not equal."""
+    name = "+".join(mixture.datasets)
+    if mixture == Mixture.uniform(mixture.datasets) and len(name) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(repr(mixture).encode("utf-8")).hexdigest()[:8]
+    return f"{len(mixture.datasets)}-datasets-{digest}"
+
+
+class Judge:
+    """Scores fine-tunes, and merges beside them, on dev and test; see `open_judge`."""
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+
+    def merged(self, mixture: Mixture) -> Trial:
+        """A mixture's surrogate, or the base."""
+        return self._study.trial(mixture)
+
+    def finetuned(self, mixture: Mixture) -> Trial:
+        """A mixture's real fine-tune."""
+        return dataclasses.replace(
+            self._study.trial(Mixture((_key(mixture),), (1.0,))), mixture=mixture
+        )
+
+
+@contextmanager
+def open_judge(
+    inputs: Inputs, experts: Mapping[str, Path], tuned: Mapping[Mixture, Path], folder: Path
+) -> Iterator[Judge]:
+    """A judge of fine-tunes whose trials are kept in the run's `confirm.jsonl`.
+
+    Args:
+        inputs: the run's.
+        experts: adapter folders by dataset name.
+        tuned: adapter folders of the fine-tunes.
+        folder: of the run.
+    """
+    tasks = {
+        **{DEV + name: task for name, task in inputs.dev.items()},
+        **{TEST + name: task for name, task in inputs.test.items()},
+    }
+    finetuned = {_key(mixture): path for mixture, path in tuned.items()}
+    with open_scorer(inputs, experts, tasks, folder, finetuned) as scorer:
+        yield Judge(Study(Journal(folder / "confirm.jsonl"), scorer, lambda trial: 0.0))
+
+
+def _key(mixture: Mixture) -> str:
+    """A name that no dataset has."""
+    return f"confirm/{_folder_name(mixture)}"
+
+
+def aims_on(split: str, inputs: Inputs) -> list[Aim]:
+    """The recipe's targets and metrics on the `DEV` or the `TEST` scores of a judge's trials."""
+    return [dataclasses.replace(aim, target=split + aim.target) for aim in aims(inputs)]
+
+
+def has_test(inputs: Inputs) -> bool:
+    """Whether all targets have test examples."""
+    return inputs.test.keys() == inputs.dev.keys()
