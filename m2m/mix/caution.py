@@ -1,26 +1,63 @@
-"""When not to trust a ranking: what the scores themselves give away, in words."""
+"""When not to trust a ranking, in words: each warning has its reason and the next step."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from m2m.evaluate.metrics import METRICS
 from m2m.export.gguf import LOW_SURVIVAL
 from m2m.mix.mixture import BASE
-from m2m.mix.standing import Aim, standing
+from m2m.mix.standing import Aim, Standing, standing
 from m2m.mix.study import Trial
 
 STANDARD_ERRORS = 2.0
+# Shares of the spread of scores over mixtures that is more than chance: what is too little, and
+# what to aim at.
+RELIABLE = 0.8
+# Of all changed weights: experts beyond this have left the surroundings of the base in which
+# averages of models work (over-trained experts merge worse: arXiv 2506.14126).
+FAR = 0.1
+UNEVEN = 3.0  # longest to shortest delta
+EQUAL = 0.95  # cosine of two deltas
+# Mean cosine of the deltas. The mean of k orthogonal ones is only 1/sqrt(k) as long as they are.
+ORTHOGONAL = 0.1
 
 
-def cautions(trials: Sequence[Trial], aims: Sequence[Aim]) -> list[str]:
+@dataclass(frozen=True)
+class Deltas:
+    """How the experts' deltas lie: names, their (N, N) inner products, and the base's norm."""
+
+    names: Sequence[str]
+    gram: NDArray[np.float64]
+    base: float
+
+    @property
+    def norms(self) -> NDArray[np.float64]:
+        """(N,) lengths, as shares of the base's."""
+        lengths: NDArray[np.float64] = np.sqrt(self.gram.diagonal()) / self.base
+        return lengths
+
+    @property
+    def cosines(self) -> NDArray[np.float64]:
+        """(N, N), 0 where a delta is zero."""
+        lengths = np.sqrt(np.outer(self.gram.diagonal(), self.gram.diagonal()))
+        return np.divide(self.gram, lengths, out=np.zeros_like(self.gram), where=lengths > 0)
+
+
+def cautions(trials: Sequence[Trial], aims: Sequence[Aim], seed: int = 0) -> list[str]:
     """All warnings that some trials, the base's among them, give reason for."""
     found = [*_survival(trials)]
     for aim in aims:
         found += [*_chance(trials, aim), *_likelihood(trials, aim)]
+    mixed = [trial for trial in trials if trial.mixture != BASE]
+    if len(mixed) > 2 and all(len(trial.scores[aims[0].target]) > 1 for trial in mixed):
+        examples = sum(len(mixed[0].scores[aim.target]) for aim in aims)
+        found += _examples(standing(mixed, aims, seed), examples)
     return found
 
 
@@ -71,4 +108,88 @@ def _likelihood(trials: Sequence[Trial], aim: Aim) -> list[str]:
         f"by bits per byte {likeliest.mixture.label} would be the best single dataset on "
         f"{aim.target}, by {aim.metric.name} it is {best.mixture.label}: the likelihood of an "
         "answer rewards sounding like an answer; the ranking goes by what tells right from wrong"
+    ]
+
+
+def reliability(found: Standing) -> float:
+    """Share of the spread of scores over mixtures that is not chance, from -inf to 1.
+
+    1 - noise / spread, as a test's reliability (Cronbach 1951 in its general form): noise is the
+    mean variance of the replicates after what all mixtures share, spread that of the scores.
+    """
+    noise = found.replicates - found.replicates.mean(axis=0)
+    spread = float(found.points.var(ddof=1))
+    return 1.0 - float(noise.var(axis=1, ddof=1).mean()) / spread if spread else -math.inf
+
+
+def _examples(found: Standing, examples: int) -> list[str]:
+    """Warn where much of the spread is chance, with the number of examples that would do."""
+    share = reliability(found)
+    if share >= RELIABLE:
+        return []
+    reason = (
+        f"{examples} dev examples are few for how little these mixtures differ: "
+        f"{min(1 - share, 1):.0%} of the spread of their scores is chance"
+    )
+    if share <= 0:
+        return [f"{reason}; add examples, or train longer so that the mixtures differ more"]
+    wanted = examples * (1 - share) / share * RELIABLE / (1 - RELIABLE)
+    rounded = math.ceil(wanted / 10) * 10
+    return [f"{reason}; about {rounded} examples would bring that down to {1 - RELIABLE:.0%}"]
+
+
+def delta_cautions(deltas: Deltas) -> list[str]:
+    """Warnings from the experts alone, before anything is scored."""
+    if len(deltas.names) < 2:
+        return []
+    norms, cosines = deltas.norms, deltas.cosines
+    return [*_lengths(deltas.names, norms), *_angles(deltas.names, cosines)]
+
+
+def _lengths(names: Sequence[str], norms: NDArray[np.float64]) -> list[str]:
+    longest, shortest = int(np.argmax(norms)), int(np.argmin(norms))
+    found = []
+    if norms[longest] > FAR:
+        found.append(
+            f"the expert on {names[longest]} is {norms[longest]:.0%} of the base's weights away "
+            "from it: averages of models that far apart tell little of a joint fine-tune; train "
+            "with a lower [train] learning_rate or fewer steps"
+        )
+    if norms[longest] > UNEVEN * norms[shortest]:
+        times = norms[longest] / norms[shortest] if norms[shortest] else math.inf
+        found.append(
+            f"the expert on {names[longest]} went {times:.1f} times as far from the base as that "
+            f"on {names[shortest]}, so it outweighs it in every mixture of both; look at "
+            f"{names[shortest]}'s rows and loss: too few, too easy, or repeated?"
+        )
+    return found
+
+
+def _angles(names: Sequence[str], cosines: NDArray[np.float64]) -> list[str]:
+    rows, columns = np.triu_indices(len(names), 1)
+    apart = cosines[rows, columns]
+    found = [
+        f"the experts on {names[i]} and {names[j]} are nearly the same (cosine {cosines[i, j]:.2f})"
+        ": no ranking can tell which of the two datasets is needed; look for common rows with "
+        "`m2m data check`"
+        for i, j in zip(rows.tolist(), columns.tolist(), strict=True)
+        if cosines[i, j] > EQUAL
+    ]
+    mean = float(apart.mean())
+    if mean < ORTHOGONAL and len(names) > 2:
+        found.append(
+            f"the experts' deltas are nearly orthogonal (mean cosine {mean:.2f}), so the mean of k "
+            "of them is only 1/sqrt(k) as long: large mixtures look weaker than they are; compare "
+            "sizes with care, and check with `m2m validate`"
+        )
+    return found
+
+
+def overlap_cautions(rows: Mapping[str, int], target: str) -> list[str]:
+    """Warnings for datasets with rows that ask what the target asks, by their number."""
+    return [
+        f"{count} rows of {name} ask questions of {target}: what was trained on says nothing when "
+        "it is asked again; take them out (`m2m data check` lists them)"
+        for name, count in rows.items()
+        if count
     ]

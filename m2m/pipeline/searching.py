@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from m2m.formats.journal import Journal
-from m2m.mix.caution import cautions
 from m2m.mix.mixture import BASE
 from m2m.mix.ranking import dataset_worth, rank
 from m2m.mix.search import make_strategy
 from m2m.mix.standing import metric_name, standing, target_name
 from m2m.mix.study import Study, Trial
+from m2m.pipeline.cautioning import warnings
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.results import Searched
 from m2m.pipeline.scoring import aims, open_scorer
@@ -58,5 +58,5 @@ def search(
         dataset_worth=dataset_worth(
             found.mixtures, found.points, found.replicates, found.higher_is_better
         ),
-        warnings=cautions(trials, wanted),
+        warnings=warnings(inputs, experts, trials),
     )

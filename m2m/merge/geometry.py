@@ -1,0 +1,41 @@
+"""How adapters' deltas lie to each other: lengths and angles, without ever making a delta."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2m.adapter import Adapter
+from m2m.blas import one_blas_thread
+from m2m.checkpoint import BaseModel
+
+Floats = NDArray[np.float64]
+
+
+@one_blas_thread()  # products of low rank gain nothing from more
+def gram_matrix(adapters: Sequence[Adapter]) -> Floats:
+    """(N, N) inner products <d_i, d_j> of N adapters' deltas, summed over all projections.
+
+    From the factors alone, which costs the rank times the weight's sides and not their product:
+    <B_i A_i, B_j A_j> = tr(A_i' B_i' B_j A_j) = sum((B_i' B_j) * (A_i A_j')).
+    """
+    gram = np.zeros((len(adapters), len(adapters)))
+    for module in dict.fromkeys(module for adapter in adapters for module in adapter.pairs):
+        having = [i for i, adapter in enumerate(adapters) if module in adapter.pairs]
+        pairs = [adapters[i].pairs[module] for i in having]
+        down = np.concatenate([pair.a for pair in pairs])
+        up = np.concatenate([pair.scale * pair.b for pair in pairs], axis=1)
+        starts = np.cumsum([0, *(pair.rank for pair in pairs[:-1])])
+        products = (down @ down.T).astype(np.float64) * (up.T @ up)
+        sums = np.add.reduceat(np.add.reduceat(products, starts, axis=0), starts, axis=1)
+        gram[np.ix_(having, having)] += sums
+    return gram
+
+
+def base_norm(base: BaseModel, adapters: Sequence[Adapter]) -> float:
+    """Frobenius norm of all weights of the base that some adapter changes."""
+    modules = dict.fromkeys(module for adapter in adapters for module in adapter.pairs)
+    squares = (np.square(base.weights[f"{m}.weight"], dtype=np.float64).sum() for m in modules)
+    return float(np.sqrt(sum(squares)))

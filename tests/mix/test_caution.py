@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from m2m.evaluate.metrics import METRICS
+from m2m.mix.caution import Deltas, cautions, delta_cautions, overlap_cautions, reliability
+from m2m.mix.mixture import subsets
+from m2m.mix.standing import Aim, standing
+from m2m.mix.study import Trial
+from tests.mix.test_study import scores, trial
+
+NAMES = ("a", "b", "c")
+ACCURACY = Aim("t", METRICS["accuracy"])
+
+
+def deltas(vectors: Sequence[Sequence[float]], base: float = 100.0) -> Deltas:
+    rows = np.array(vectors)
+    return Deltas(NAMES[: len(rows)], rows @ rows.T, base)
+
+
+FINE = [[1.0, 0.3, 0.3], [0.3, 1.0, 0.3], [0.3, 0.3, 1.0]]
+
+
+@pytest.mark.parametrize(
+    ("vectors", "words"),
+    [
+        (FINE, None),
+        ([[20.0, 6.0, 6.0], [6.0, 20.0, 6.0]], "expert on a is 22% of the base's weights away"),
+        ([[1.0, 0.5, 0.0], [0.2, 0.1, 0.1], [0.3, 0.5, 1.0]], r"on c went 4\.7 times .* on b"),
+        ([[1.0, 0.1, 0.0], [1.0, 0.2, 0.0], [0.3, 0.1, 1.0]], "on a and b are nearly the same"),
+        ([[1.0, 0.0, 0.1], [0.0, 1.0, 0.0], [0.0, 0.1, 1.0]], r"orthogonal \(mean cosine 0\.0"),
+        ([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]], "went inf times"),
+    ],
+)
+def test_experts_too_far_too_uneven_too_alike_and_too_different(
+    vectors: Sequence[Sequence[float]], words: str | None
+) -> None:
+    found = delta_cautions(deltas(vectors))
+    if words is None:
+        assert found == []
+    else:
+        assert any(re.search(words, each) for each in found)
+
+
+def noisy(spread: float, examples: int, seed: int = 0) -> list[Trial]:
+    """31 mixtures whose skills lie `spread` apart, each with its own luck."""
+    return [
+        trial(mixture, scores(2.0 + spread * place, 100 * seed + place, examples))
+        for place, mixture in enumerate(subsets("abcde"))
+    ]
+
+
+def test_too_few_examples_are_told_with_the_number_that_would_do() -> None:
+    few = noisy(0.02, 60)
+    (warning,) = (each for each in cautions(few, [ACCURACY]) if "dev examples" in each)
+    wanted = int(re.findall(r"about (\d+) examples", warning)[0])
+    assert wanted > 60
+    enough = [noisy(0.02, wanted, seed) for seed in range(1, 4)]
+    shares = [reliability(standing(trials, [ACCURACY], 0)) for trials in enough]
+    assert np.mean(shares) == pytest.approx(0.8, abs=0.12)
+    assert not any("dev examples" in each for each in cautions(noisy(0.1, 400), [ACCURACY]))
+
+
+def test_mixtures_without_any_difference_get_no_number() -> None:
+    same = [trial(mixture, scores(2.0, place, 50)) for place, mixture in enumerate(subsets("abcd"))]
+    found = [each for each in cautions(same, [ACCURACY]) if "dev examples" in each]
+    assert len(found) == 1
+    shares = re.findall(r"(\d+)% of the spread", found[0])
+    assert int(shares[0]) > 60
+
+
+def test_overlaps_are_told_where_there_are_any() -> None:
+    (found,) = overlap_cautions({"a": 0, "b": 3}, "swahili")
+    assert found.startswith("3 rows of b ask questions of swahili")
