@@ -1,0 +1,186 @@
+#!/usr/bin/env python3
+"""Compare ways of making and scoring surrogates on the mixtures that `m2m validate` fine-tuned.
+
+The fine-tunes stay as they are; every variant only scores the same mixtures' surrogates anew, and
+keeps the scores in the run's `variants.jsonl`. Prints a table in Markdown.
+
+    scripts/validate_variants.py examples/swahili/recipe.toml --mixtures 24 [--only NAME]...
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from m2m.adapter import load_adapter
+from m2m.evaluate.metrics import METRICS
+from m2m.formats.journal import Journal
+from m2m.merge.geometry import gram_matrix
+from m2m.mix.mixture import Mixture
+from m2m.mix.similarity import weight_matrix
+from m2m.mix.standing import standing
+from m2m.mix.study import Study, Trial
+from m2m.mix.validate import Agreement, Scored, agreement, regret
+from m2m.pipeline.finetuning import TEST, FineTuner, aims_on, open_judge
+from m2m.pipeline.inputs import Inputs, read_inputs
+from m2m.pipeline.run import Run
+from m2m.pipeline.scoring import aims, open_scorer
+from m2m.progress import Silent
+from m2m.recipe import changed, load_recipe
+from m2m.store import run_lock
+
+Weighting = Callable[[Mixture, np.ndarray], float]  # mixture, (k, k) inner products -> factor
+
+
+def _root(mixture: Mixture, gram: np.ndarray) -> float:
+    return len(mixture.datasets) ** 0.5
+
+
+def _sum(mixture: Mixture, gram: np.ndarray) -> float:
+    return len(mixture.datasets)
+
+
+def _as_long(mixture: Mixture, gram: np.ndarray) -> float:
+    """What makes the merged delta as long as the experts' are on average."""
+    weights = np.array(mixture.weights)
+    return float(weights @ np.sqrt(gram.diagonal()) / np.sqrt(weights @ gram @ weights))
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way: settings that are not the recipe's, a factor by mixture, metric, dev examples."""
+
+    changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    factor: Weighting | None = None
+    metric: str | None = None
+    examples: int = 0
+
+
+def _merge(**options: Any) -> Variant:
+    return Variant({"merge": options})
+
+
+VARIANTS = {
+    "as the recipe says": Variant(),
+    "scale 1.5 (times the mean)": _merge(scale=1.5),
+    "scale 2": _merge(scale=2.0),
+    "scale 0.5": _merge(scale=0.5),
+    "sum / sqrt(k)": Variant(factor=_root),
+    "sum": Variant(factor=_sum),
+    "as long as the experts": Variant(factor=_as_long),
+    "accuracy": Variant(metric="accuracy"),
+    "accuracy_norm": Variant(metric="accuracy_norm"),
+    "bits_per_byte": Variant(metric="bits_per_byte"),
+    "accuracy, as long as the experts": Variant(factor=_as_long, metric="accuracy"),
+    "half of the dev examples": Variant(examples=65),
+    "32 dev examples": Variant(examples=32),
+    "f16": Variant({"quantize": {"type": "f16"}}),
+    "q4_0": Variant({"quantize": {"type": "q4_0"}}),
+    "q4_k_m": Variant({"quantize": {"type": "q4_k_m"}}),
+    "ties": _merge(method="ties"),
+    "dare_linear": _merge(method="dare_linear"),
+    "breadcrumbs": _merge(method="breadcrumbs"),
+    "della": _merge(method="della"),
+}
+
+
+class Bench:
+    """The real fine-tunes of a recipe, and the surrogates that variants make of their mixtures."""
+
+    def __init__(self, path: Path, mixtures: int, budget: str | None) -> None:
+        recipe = changed(
+            load_recipe(path), {"validate": {"mixtures": mixtures}, "confirm": {"budget": budget}}
+        )
+        run = Run(recipe, Silent())
+        found = run.validate()
+        self.inputs, self.folder = read_inputs(recipe), run.folder
+        self.experts = {each.dataset: each.path for each in run.train()}
+        self.mixtures = [each.mixture for each in found.validated]
+        tuner = FineTuner(self.inputs, self.experts, self.folder, Silent())
+        tuned = {mixture: tuner.adapter(mixture) for mixture in self.mixtures}
+        with open_judge(self.inputs, self.experts, tuned, self.folder) as judge:
+            trials = [judge.finetuned(mixture) for mixture in self.mixtures]
+        self.real = Scored.of(standing(trials, aims_on(TEST, self.inputs), 0))
+        adapters = [load_adapter(folder) for folder in self.experts.values()]
+        self.gram = gram_matrix(adapters)
+
+    def score(self, variant: Variant) -> tuple[Agreement | None, Agreement | None, float]:
+        """Agreement over mixtures of two or more and over all, and the regret of the pick."""
+        inputs = replace(self.inputs, recipe=changed(self.inputs.recipe, variant.changes))
+        trials = [
+            replace(trial, mixture=mixture)
+            for mixture, trial in zip(self.mixtures, self._trials(inputs, variant), strict=True)
+        ]
+        wanted = aims(inputs)
+        if variant.metric:
+            wanted = [replace(aim, metric=METRICS[variant.metric]) for aim in wanted]
+        if variant.examples:
+            trials = [_cut(trial, variant.examples) for trial in trials]
+        scored = Scored.of(standing(trials, wanted, 0))
+        mixed = np.flatnonzero([len(mixture.datasets) > 1 for mixture in self.mixtures])
+        rng = np.random.default_rng(0)
+        lost = regret(self.real, int(np.argmax(scored.points))).estimate
+        return (
+            agreement(scored[mixed], self.real[mixed], rng),
+            agreement(scored, self.real, rng),
+            lost,
+        )
+
+    def _trials(self, inputs: Inputs, variant: Variant) -> Iterator[Trial]:
+        with open_scorer(inputs, self.experts, inputs.dev, self.folder) as scorer:
+            study = Study(Journal(self.folder / "variants.jsonl"), scorer, lambda trial: 0.0)
+            for mixture in self.mixtures:
+                yield study.trial(self._weighted(mixture, variant.factor))
+
+    def _weighted(self, mixture: Mixture, factor: Weighting | None) -> Mixture:
+        if factor is None or len(mixture.datasets) == 1:
+            return mixture
+        chosen = np.flatnonzero(weight_matrix([mixture], list(self.experts))[0])
+        times = factor(mixture, self.gram[np.ix_(chosen, chosen)])
+        return Mixture(mixture.datasets, tuple(times * weight for weight in mixture.weights))
+
+
+def _cut(trial: Trial, examples: int) -> Trial:
+    """The trial on its first examples only."""
+    scores = {
+        name: each.subset(np.arange(len(each)) < examples) for name, each in trial.scores.items()
+    }
+    return replace(trial, scores=scores)
+
+
+def _cells(found: Agreement | None) -> list[str]:
+    if found is None:
+        return ["-", "-"]
+    return [
+        f"{each.estimate:.2f} ({each.low:.2f} to {each.high:.2f})"
+        for each in (found.spearman, found.pearson)
+    ]
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print one row per variant."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--mixtures", type=int)
+    parser.add_argument("--budget")
+    parser.add_argument("--only", action="append", choices=VARIANTS)
+    options = parser.parse_args(arguments)
+    with run_lock(load_recipe(options.recipe).folder):
+        bench = Bench(options.recipe, options.mixtures, options.budget)
+        count = sum(len(mixture.datasets) > 1 for mixture in bench.mixtures)
+        print(f"| variant | Spearman, {count} mixtures | Pearson | with singles | | regret |")
+        print("| --- | --- | --- | --- | --- | --- |", flush=True)
+        for name in options.only or VARIANTS:
+            mixed, every, lost = bench.score(VARIANTS[name])
+            cells = [name, *_cells(mixed), *_cells(every), f"{lost:.3f}"]
+            print(f"| {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

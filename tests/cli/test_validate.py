@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from m2m.cli.main import cli
+from tests.pipeline.scenario import make_scenario
+
+
+def test_validate_prints_its_fields_and_a_table(tmp_path: Path) -> None:
+    recipe = str(make_scenario(tmp_path))
+    arguments = ["validate", recipe, "--mixtures", "4", "--budget", "7"]
+    found = CliRunner().invoke(cli, [*arguments, "--json", "--quiet"], catch_exceptions=False)
+    printed = json.loads(found.stdout)
+    assert {"spearman", "spearman_ci95", "pearson", "regret", "mixtures"} <= printed.keys()
+    assert {"merge_to_mix", "all", "best_single", "random"} <= printed["regret"].keys()
+    assert {each["steps"] for each in printed["mixtures"]} == {7}
+    assert {"datasets", "surrogate", "finetuned"} <= printed["mixtures"][0].keys()
+    table = CliRunner().invoke(cli, [*arguments, "--quiet"], catch_exceptions=False).stdout
+    for words in ("Spearman", "regret (test)", "mean of singles", "budget 7", "merge to mix"):
+        assert words in table
+    refused = CliRunner().invoke(cli, ["validate", recipe, "--budget", "some"])
+    assert refused.exit_code == 2
