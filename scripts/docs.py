@@ -22,11 +22,11 @@ def default(spec: dataclasses.Field[Any]) -> str:
     if spec.default is dataclasses.MISSING:
         return "needed"
     value = spec.default
-    if isinstance(value, tuple):
+    if isinstance(value, tuple) and value:
         return "all of them" if value == tuple(spec.metadata.get("choices", ())) else repr(value)
     return (
         "none"
-        if value in ("", None)
+        if value in ("", None, ())
         else f"`{value:g}`"
         if isinstance(value, float)
         else f"`{value}`"

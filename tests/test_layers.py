@@ -16,7 +16,7 @@ LAYERS = {
     "checkpoint": 2, "adapter": 2, "dataset": 2, "store": 2,
     "tuner": 3, "merge": 3, "llamacpp": 3,
     "evaluate": 4, "export": 4,
-    "mix": 5,
+    "mix": 5, "report": 5,
     "pipeline": 6,
     "cli": 7, "__main__": 8,
 }  # fmt: skip

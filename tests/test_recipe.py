@@ -103,7 +103,7 @@ def test_a_recipe_that_is_not_there_or_not_text(tmp_path: Path) -> None:
 def other_value(default: object, rules: dict[str, object]) -> object:
     """A valid value that is not the default."""
     if isinstance(default, tuple):
-        return default[:1]
+        return default[:1] or ("other",)
     if isinstance(default, str):
         choices = [choice for choice in rules.get("choices", ()) if choice != default]  # type: ignore[attr-defined]
         if choices or "low" in rules:

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from m2m import __version__
-from m2m.cli import models, recipes, tools, validate
+from m2m.cli import models, recipes, report, tools, validate
 from m2m.errors import Interrupted, M2MError
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -48,13 +48,14 @@ def cli() -> None:
 
     \b
     The main job:   m2m run recipe.toml
-    Its steps:      m2m train, search, confirm, export
+    Its steps:      m2m train, search, confirm, export, report
     Trust it?       m2m validate recipe.toml
     """
 
 
-for command in (*models.COMMANDS, *recipes.COMMANDS, *validate.COMMANDS, *tools.COMMANDS):
-    cli.add_command(command)
+for module in (models, recipes, report, validate, tools):
+    for command in module.COMMANDS:
+        cli.add_command(command)
 
 
 def main() -> None:

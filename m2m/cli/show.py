@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from m2m.pipeline.results import Confirmation, Exported, RunResult, Searched, Trained
     from m2m.pipeline.tools import Merged
     from m2m.pipeline.validating import Validation
+    from m2m.report import Facts, Written
 
 TOP, BOTTOM = 10, 3
 VERDICTS = {1: "helps", -1: "hurts", 0: "is unclear"}
@@ -166,7 +168,10 @@ def exported(found: Exported) -> None:
     click.echo(f"GGUF       {found.gguf} ({written})")
     click.echo(f"Modelfile  {found.modelfile}")
     click.echo(f"LoRA       {found.lora} (for the unchanged base)")
+    click.echo(f"Card       {found.card}")
     _survival(found.type, found.delta_survival, found.remedy)
+    for remark in found.remarks:
+        click.echo(f"Licence: {remark}", err=True)
 
 
 def merged(found: Merged) -> None:
@@ -195,9 +200,36 @@ def run(found: RunResult) -> None:
     print_table(table)
     click.echo(f"Winner     {found.confirmation.winner.mixture.label}")
     click.echo(f"Ranking    {found.folder / 'ranking.json'} (all {len(found.searched.ranking)})")
+    click.echo(f"Report     {found.report}")
     click.echo(f"Results    {found.folder}")
     exported(found.exported)
     click.echo(f"Try it     m2m chat {found.exported.gguf}")
+
+
+def report(facts: Facts, written: Written) -> None:
+    """The report's sentences and tables, and where it lies."""
+    from rich.text import Text
+
+    from m2m.report.tables import tables
+    from m2m.report.words import findings
+
+    for sentence in findings(facts):
+        click.echo(_clean(sentence))
+    for table in tables(facts):
+        click.echo(f"\n{_clean(table.caption)}.")
+        drawn = _table(*table.heads)
+        for i in table.numeric:
+            drawn.columns[i].justify = "right"
+        for i, row in enumerate(table.rows):
+            style = "bold" if i in table.strong else ""
+            drawn.add_row(*(Text(_clean(cell)) for cell in row), style=style)
+        print_table(drawn)
+    for warning in facts.warnings:
+        click.echo(f"Warning: {_clean(warning)}", err=True)
+    for remark in facts.remarks:
+        click.echo(f"Licence: {_clean(remark)}", err=True)
+    click.echo(f"Report     {written.html}")
+    click.echo(f"Data       {written.json}, {written.html.with_suffix('')}{os.sep}*.csv")
 
 
 def evaluation(model: str, task: str, examples: int, metrics: Mapping[str, Any]) -> None:
@@ -214,6 +246,11 @@ def _table(*heads: str) -> Table:
     from rich.table import Table
 
     return Table(*heads, box=box.SIMPLE_HEAD, pad_edge=False)
+
+
+def _clean(text: str) -> str:
+    """Text of strangers without what could steer a terminal."""
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def _value(measured: Mapping[str, float] | None) -> str:

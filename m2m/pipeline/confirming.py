@@ -13,6 +13,7 @@ from m2m.mix.mixture import BASE
 from m2m.mix.ranking import Interval, ahead
 from m2m.mix.standing import metric_name, standing, target_name
 from m2m.mix.study import Trial
+from m2m.pipeline.facets import by_facet
 from m2m.pipeline.finetuning import (
     DEV,
     TEST,
@@ -76,6 +77,9 @@ def confirm(
         confirmed=confirmed,
         winner=confirmed[winner],
         ahead=_ahead_on_test([base, best, *trials], winner, inputs),
+        facets=by_facet(
+            [each.scores for each in (base, best, *trials)], wanted, {"dev": DEV, "test": TEST}
+        ),
     )
 
 

@@ -97,6 +97,7 @@ class Confirmation:
     Attributes:
         ahead: how far the winner is ahead of each of `confirmed` on test, by the recipe's metric
             and on the same resamples; None where a target has no test set.
+        facets: the scores by facet, as `by_facet` gives them.
     """
 
     target: str
@@ -104,6 +105,7 @@ class Confirmation:
     confirmed: Sequence[Confirmed]
     winner: Confirmed
     ahead: Sequence[Interval] | None
+    facets: Sequence[Mapping[str, Any]] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The fields of `m2m confirm --json`."""
@@ -113,6 +115,7 @@ class Confirmation:
             "confirmed": [each.as_json() for each in self.confirmed],
             "winner": self.winner.as_json(),
             "winner_ahead_on_test": self.ahead and [each.as_json() for each in self.ahead],
+            "facets": list(self.facets),
         }
 
 
@@ -124,6 +127,8 @@ class Exported:
         gguf: the merged model.
         lora: the fine-tune alone, for the unchanged base.
         remedy: what to do where `type` keeps too little of the fine-tune, else None.
+        card: the model card.
+        remarks: what the licences of base and data ask or forbid.
     """
 
     gguf: Path
@@ -133,10 +138,12 @@ class Exported:
     types_written: Mapping[str, int]
     delta_survival: Mapping[str, float]
     remedy: str | None
+    card: Path
+    remarks: Sequence[str]
 
     def as_json(self) -> dict[str, Any]:
         """The fields of `m2m export --json`."""
-        paths = {name: str(getattr(self, name)) for name in ("gguf", "modelfile", "lora")}
+        paths = {name: str(getattr(self, name)) for name in ("gguf", "modelfile", "lora", "card")}
         return {**vars(self), **paths}
 
 
@@ -157,6 +164,7 @@ class RunResult:
     searched: Searched
     confirmation: Confirmation
     exported: Exported
+    report: Path
     steps: Sequence[Step]
 
     def as_json(self) -> dict[str, Any]:
@@ -167,7 +175,7 @@ class RunResult:
             "folder": str(self.folder),
             "ranking": str(self.folder / "ranking.json"),
             "gguf": str(self.exported.gguf),
-            "report": None,
+            "report": str(self.report),
             "seconds": round(sum(step.seconds for step in self.steps), 1),
             "steps": [vars(step) for step in self.steps],
         }

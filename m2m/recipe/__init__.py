@@ -15,11 +15,13 @@ from m2m.recipe.fields import (
     Merge,
     Quantize,
     Recipe,
+    Report,
     Search,
     Target,
     Train,
     as_json,
     changed,
+    run_folder,
 )
 from m2m.recipe.reader import load_recipe
 
@@ -35,10 +37,12 @@ __all__ = [
     "Merge",
     "Quantize",
     "Recipe",
+    "Report",
     "Search",
     "Target",
     "Train",
     "as_json",
     "changed",
     "load_recipe",
+    "run_folder",
 ]

@@ -38,6 +38,7 @@ MERGE_METHODS = (
 STRATEGIES = ("auto", "exhaustive")
 BASELINES = ("all", "best_single")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")  # BCP 47: sw, swh, zh-Hant
 
 
 def _set(default: Any, text: str, **rules: Any) -> Any:
@@ -58,6 +59,7 @@ class Base:
     template: str = _set(
         "chat", "the model's own chat template, or plain text", choices=("chat", "plain")
     )
+    hub: str = _set("", "its identifier on the Hugging Face hub, for the model card")
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,9 @@ class Dataset:
     licence: str = _set("", "licence of the data, carried into the report and the model card")
     source: str = _set("", "where the data comes from")
     notes: str = _set("", "anything a reader should know")
+    languages: tuple[str, ...] = _set(
+        (), 'codes of the rows\' languages, such as ["sw", "en"]', pattern=LANGUAGE
+    )
 
 
 @dataclass(frozen=True)
@@ -196,6 +201,15 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Report:
+    """`[report]`: what the report assumes."""
+
+    watts: float = _set(
+        30.0, "power that the machine draws while it works, for the energy estimate", low=0.0
+    )
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Everything about a run, checked."""
 
@@ -210,11 +224,17 @@ class Recipe:
     confirm: Confirm = Confirm()
     validate: Validate = Validate()
     limits: Limits = Limits()
+    report: Report = Report()
 
     @property
     def folder(self) -> Path:
-        """Where the results live: `m2m-runs/NAME/` beside the recipe."""
-        return self.path.parent / "m2m-runs" / self.path.stem
+        """Where the results live."""
+        return run_folder(self.path)
+
+
+def run_folder(recipe: Path) -> Path:
+    """Where a recipe's results live: `m2m-runs/NAME/` beside it."""
+    return recipe.parent / "m2m-runs" / recipe.stem
 
 
 SECTIONS: dict[str, type] = {
@@ -226,6 +246,7 @@ SECTIONS: dict[str, type] = {
     "confirm": Confirm,
     "validate": Validate,
     "limits": Limits,
+    "report": Report,
 }
 LISTS: dict[str, type] = {"datasets": Dataset, "targets": Target}
 

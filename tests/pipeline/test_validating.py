@@ -63,7 +63,7 @@ def test_all_mixtures_are_really_fine_tuned_and_held_against_what_was_predicted(
             assert each.real["dev"][0] == pytest.approx(each.predicted["surrogate"], abs=1e-6)
             mean = each.predicted["mean_of_singles"]
             assert mean == pytest.approx(each.predicted["surrogate"])
-    written = json.loads((recipe.folder / "validate.json").read_text(encoding="utf-8"))
+    written = json.loads((recipe.folder / "validation.json").read_text(encoding="utf-8"))
     assert written == json.loads(json.dumps(found.as_json()))
     with (recipe.folder / "validate.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -1,0 +1,43 @@
+"""`m2m report`: what a run found, as one HTML page, as tables, CSV and JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from m2m.cli.options import json_option, quiet_option
+
+
+@click.command("report")
+@click.argument("run", type=click.Path(path_type=Path), metavar="RECIPE|RUNDIR")
+@click.option(
+    "--watts",
+    type=click.FloatRange(min=0),
+    help="Power of this machine while it works, for the energy estimate; else the recipe's.",
+)
+@json_option
+@quiet_option
+def report(run: Path, watts: float | None, as_json: bool, quiet: bool) -> None:
+    """Write the report of a run again, from what is in its folder; nothing is computed anew.
+
+    It goes to report.html (one page that opens offline), report.json and report/*.csv. A run that
+    is not finished gets a report of what is there.
+
+    \b
+    Example:  m2m report examples/swahili/recipe.toml
+              m2m report examples/swahili/m2m-runs/recipe --watts 12 --json
+    """
+    from m2m.cli import show
+    from m2m.pipeline.reporting import read_facts
+    from m2m.recipe import run_folder
+    from m2m.report import write_report
+
+    folder = run if run.is_dir() else run_folder(run)
+    facts = read_facts(folder, watts)
+    written = write_report(facts, folder)
+    if as_json or not quiet:
+        show.result(facts.as_json(), as_json, lambda: show.report(facts, written))
+
+
+COMMANDS = [report]

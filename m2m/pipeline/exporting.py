@@ -1,0 +1,156 @@
+"""The export step: the winner as GGUF, as a GGUF LoRA, with a Modelfile and a model card."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from m2m import __version__
+from m2m.adapter import load_adapter
+from m2m.checkpoint import BaseModel
+from m2m.export.card import Card, CardDataset, CardScore, write_card
+from m2m.export.gguf import Provenance, export_gguf, remedy
+from m2m.export.lora import export_lora
+from m2m.export.modelfile import write_modelfile
+from m2m.llamacpp.filetypes import file_type
+from m2m.llamacpp.model import build_info
+from m2m.merge.merger import Merger
+from m2m.mix.ranking import Interval
+from m2m.pipeline.inputs import Inputs
+from m2m.pipeline.results import Confirmation, Confirmed, Exported, Searched
+
+_HOW = {"base": "unchanged", "merged": "merged", "finetuned": "fine-tuned"}
+_COMPARED = {1: "better than", -1: "worse than", 0: "not to be told from"}
+# Where a GGUF says which hub page it was made from (gguf-py, `Keys.General`).
+_HUB_KEYS = ("general.repo_url", "general.source.repo_url", "general.source.url", "general.url")
+_HUB_NAME = re.compile(r"https?://[^/]+/([\w.-]+/[\w.-]+?)/?")
+
+
+def export(
+    inputs: Inputs, searched: Searched, confirmation: Confirmation, folder: Path
+) -> Exported:
+    """Write the winner into `export/` of the run's folder.
+
+    Raises:
+        ResourceError: the disk is full.
+    """
+    winner, base, recipe = confirmation.winner, inputs.base, inputs.recipe
+    if winner.adapter is None:
+        raise AssertionError("a fine-tuned winner has an adapter")
+    adapter, kind = load_adapter(winner.adapter), recipe.quantize.export
+    merger, target = Merger(base, {"winner": adapter}), file_type(kind)
+    name = f"{base.name}-{recipe.path.stem}"
+    gguf = folder / "export" / f"{name}-{kind.upper()}.gguf"
+    data = _datasets(inputs, winner)
+    described = tuple((each.name, _described(each)) for each in data)
+    provenance = Provenance(name, base.name, described)
+    types, survival = export_gguf(merger, {"winner": 1.0}, target, gguf, provenance)
+    lora = gguf.with_name(f"{name}-LoRA.gguf")
+    export_lora(adapter, base, lora)
+    put_on = f"`m2m chat {recipe.base.model} --lora {lora}`"
+    advice = remedy(merger, {"winner": 1.0}, target, survival, put_on)
+    modelfile = write_modelfile(
+        gguf,
+        inputs.formatter,
+        base.config.max_position_embeddings,
+        {
+            base.name: base.info.licence or "not given",
+            **{each.name: each.licence or "not given" for each in data},
+        },
+    )
+    kept = survival.as_json()
+    card = Card(
+        name=name,
+        base=recipe.base.hub or _hub_name(base) or base.name,
+        base_licence=base.info.licence or "",
+        datasets=data,
+        target=confirmation.target,
+        metric=confirmation.metric,
+        scores=_scores(confirmation),
+        made=_made(inputs, searched, confirmation, kept),
+        files=[
+            (gguf.name, f"the model in {kind}, for llama.cpp and what is built on it"),
+            (modelfile.name, "for Ollama: `ollama create NAME -f Modelfile`"),
+            (lora.name, f"the fine-tune alone, for the unchanged {base.name}"),
+        ],
+        cautions=list(searched.warnings),
+    )
+    path = write_card(card, gguf.parent)
+    return Exported(gguf, modelfile, lora, kind, types, kept, advice, path, tuple(card.remarks))
+
+
+def _datasets(inputs: Inputs, winner: Confirmed) -> list[CardDataset]:
+    known = {each.name: each for each in inputs.recipe.datasets}
+    shares = zip(winner.mixture.datasets, winner.mixture.weights, strict=True)
+    return [
+        CardDataset(
+            name,
+            share,
+            known[name].licence,
+            known[name].source,
+            known[name].notes,
+            known[name].languages,
+        )
+        for name, share in shares
+    ]
+
+
+def _described(dataset: CardDataset) -> str:
+    return f"share {dataset.share:.3f}, licence {dataset.licence or 'not given'}"
+
+
+def _hub_name(base: BaseModel) -> str | None:
+    """The base's identifier on a hub, where its file names its page there."""
+    for key in _HUB_KEYS:
+        found = _HUB_NAME.fullmatch(str(base.gguf.value(key) or ""))
+        if found:
+            return found[1]
+    return None
+
+
+def _scores(confirmation: Confirmation) -> list[CardScore]:
+    ahead: Sequence[Interval | None] = confirmation.ahead or [None] * len(confirmation.confirmed)
+    return [
+        CardScore(
+            _named(each) + (" (this model)" if each == confirmation.winner else ""),
+            each.dev,
+            each.test,
+            _compared(each, span) if span and each != confirmation.winner else "",
+        )
+        for each, span in zip(confirmation.confirmed, ahead, strict=True)
+    ]
+
+
+def _named(model: Confirmed) -> str:
+    mixture = "" if model.how == "base" else f"{model.mixture.label}: "
+    return f"{mixture}{model.label}, {_HOW[model.how]}"
+
+
+def _compared(model: Confirmed, ahead: Interval) -> str:
+    return (
+        f"On test it is {_COMPARED[ahead.sign]} {model.label} ({_HOW[model.how]}): "
+        f"{ahead.estimate:+.3f}, 95 % interval {ahead.low:+.3f} to {ahead.high:+.3f}"
+    )
+
+
+def _made(
+    inputs: Inputs, searched: Searched, confirmation: Confirmation, kept: dict[str, float]
+) -> list[str]:
+    """How the model came about, a sentence each."""
+    train, recipe = inputs.recipe.train, inputs.recipe
+    tuned = sum(each.how == "finetuned" for each in confirmation.confirmed)
+    return [
+        f"Merge to Mix (arXiv 2505.16066): one LoRA expert per dataset for {len(inputs.corpora)} "
+        f"datasets, {len(searched.ranking)} of {searched.candidates} mixtures scored as merged "
+        f"models on {searched.examples} dev examples, {tuned} really fine-tuned; this one was the "
+        "best of these on dev",
+        f"LoRA of rank {train.rank}, alpha {train.alpha:g}, on {', '.join(train.target_modules)}",
+        f"An expert had {train.steps} steps of at most {train.batch_tokens} tokens (times "
+        f"{train.accumulate}), learning rate {train.learning_rate:g}, {train.schedule}; budget of "
+        f"the fine-tunes: {recipe.confirm.budget}",
+        f"Seeds: training {train.seed}, merging {recipe.merge.seed}, search {recipe.search.seed}",
+        f"Quantised to {recipe.quantize.export}; of the fine-tune's change this keeps a gain of "
+        f"{kept['gain']:.2f} at cosine {kept['cosine']:.2f}",
+        f"m2m {__version__}, {build_info()}",
+    ]

@@ -1,0 +1,183 @@
+"""The figures of the ranking: mixtures with what is in them, all scores by rank, dataset worth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from m2m.report.facts import NORMAL_95, Confirmation, Model, Place, Ranking
+from m2m.report.markup import Markup
+from m2m.report.svg import (
+    CHARACTER,
+    Scale,
+    axis_below,
+    axis_left,
+    cut,
+    dot,
+    figure,
+    group,
+    interval,
+    line,
+    path,
+    scale,
+    text,
+)
+
+TOP, BOTTOM = 16, 3  # mixtures of the ranking that are drawn one by one
+ROW = 21.0
+_COLUMN = 20.0
+_PLOT = 360.0
+_LONGEST = 26  # characters of a dataset's name
+_POINTS = 240  # of the curve over all mixtures
+
+
+def shown(ranking: Ranking) -> list[Place]:
+    """The top and the bottom of the ranking."""
+    places = ranking.places
+    return [*places] if len(places) <= TOP + BOTTOM else [*places[:TOP], *places[-BOTTOM:]]
+
+
+def ranking_chart(ranking: Ranking, names: Sequence[str]) -> Markup:
+    """Top and bottom mixtures: which datasets are in them (dots), score and 95 % interval."""
+    places = shown(ranking)
+    header = 14 + 0.75 * CHARACTER * min(max(map(len, names)), _LONGEST)
+    first = 52.0  # the place of the first dataset's column
+    left = first + _COLUMN * len(names) + 6
+    values = [v for p in places for v in (p.low, p.high)]
+    base = ranking.base_score
+    x = scale([*values, base if base is not None else values[0]], left, left + _PLOT)
+    gap = _gap(places)
+    rows = [header + ROW * (i + 0.5) + (12 if gap is not None and i >= gap else 0)
+            for i in range(len(places))]  # fmt: skip
+    bottom = rows[-1] + ROW * 0.7
+    marks: list[Markup] = [*axis_below(x, bottom, f"{ranking.metric} on dev", header)]
+    marks += [_heading(first + _COLUMN * i, header - 6, name) for i, name in enumerate(names)]
+    if base is not None:
+        marks += [line(x(base), header, x(base), bottom, "reference"),
+                  text(x(base), header - 6, "base", "tick", text_anchor="middle")]  # fmt: skip
+    marks += [_place(each, y, x, names, first) for each, y in zip(places, rows, strict=True)]
+    if gap is not None:
+        left_out = f"{len(ranking.places) - TOP - BOTTOM} mixtures between"
+        marks.append(text(x.start, rows[gap] - ROW * 0.72, f"⋮ {left_out}", "tick"))
+    size = (x.end + 16, bottom + 40)
+    said = (
+        f"Surrogate scores of the best {min(TOP, len(places))} mixtures of {len(ranking.places)}, "
+        "and of the last ones; a dot under a dataset's name says that it is in the mixture"
+    )
+    return figure("ranking", size, ("Ranking of the mixtures", said), *marks)
+
+
+def _gap(places: Sequence[Place]) -> int | None:
+    """The row before which mixtures are left out."""
+    ranks = [place.rank for place in places]
+    return next((i for i in range(1, len(ranks)) if ranks[i] > ranks[i - 1] + 1), None)
+
+
+def _heading(x: float, y: float, name: str) -> Markup:
+    shown_name = cut(name, _LONGEST)
+    return text(x, y, shown_name, "label", transform=f"rotate(-45 {x:g} {y:g})")
+
+
+def _place(place: Place, y: float, x: Scale, names: Sequence[str], first: float) -> Markup:
+    """One row: rank, dots of the datasets, interval."""
+    mark = " =" if place.tied else ""
+    shares = dict(zip(place.mix.datasets, place.mix.weights, strict=True))
+    most = max(shares.values(), default=1.0)
+    at = {name: first + _COLUMN * i for i, name in enumerate(names)}
+    inside = [at[name] for name in shares if name in at]
+    marks = [text(26, y + 4, f"{place.rank}", "label", text_anchor="end"),
+             text(28, y + 4, mark, "label")]  # fmt: skip
+    marks += [dot(at[name], y, 1.6, "absent") for name in names if name not in shares]
+    if len(inside) > 1:
+        marks.append(line(min(inside), y, max(inside), y, "link"))
+    radius = {name: 2.5 + 3 * (share / most) ** 0.5 for name, share in shares.items()}
+    marks += [dot(at[name], y, radius[name], "present") for name in shares if name in at]
+    kind = "tied" if place.tied else "behind"
+    marks.append(interval(x, y, place.low, place.score, place.high, kind))
+    title = (
+        f"{place.rank}. {place.mix.label}: {place.score:.3f}, 95 % interval "
+        f"{place.low:.3f} to {place.high:.3f}"
+        + ("; cannot be told from the best" if place.tied else "")
+    )
+    return group(*marks, title=title)
+
+
+def overview_chart(ranking: Ranking) -> Markup:
+    """The scores of all mixtures by rank, with their 95 % intervals as a band."""
+    every = max(1, -(-len(ranking.places) // _POINTS))
+    places = [*ranking.places[::every]]
+    width, height, left, top, bottom = 420.0, 270.0, 52.0, 26.0, 226.0
+    x = Scale(1, max(2, len(ranking.places)), left, width - 12)
+    y = scale([v for p in places for v in (p.low, p.high)], bottom, top)
+    marks = [*axis_left(y, left, ranking.metric, width - 12), *axis_below(x, bottom, "rank")]
+    upper = [(x(p.rank), y(p.high)) for p in places]
+    lower = [(x(p.rank), y(p.low)) for p in reversed(places)]
+    marks.append(path([*upper, *lower], "band", close=True))
+    if ranking.base_score is not None:
+        at = y(ranking.base_score)
+        marks += [line(left, at, width - 12, at, "reference"),
+                  text(left + 5, at - 5, "base", "tick")]  # fmt: skip
+    marks.append(path([(x(p.rank), y(p.score)) for p in places], "curve"))
+    tied = [p for p in places if p.tied]
+    marks += [dot(x(p.rank), y(p.score), 2.6, "present") for p in tied]
+    said = f"Scores of all {len(ranking.places)} mixtures by rank, best first, with intervals"
+    return figure("overview", (width, height), ("All mixtures by rank", said), *marks)
+
+
+def worth_chart(ranking: Ranking) -> Markup:
+    """What each dataset adds on average, with its interval; zero is marked."""
+    worth = sorted(ranking.worth.items(), key=lambda each: -each[1].estimate)
+    longest = min(max(len(name) for name, _ in worth), _LONGEST)
+    left, top, width = 16 + CHARACTER * longest, 8.0, 420.0
+    bottom = top + ROW * len(worth) + 4
+    values = [v for _, span in worth for v in (span.low, span.high)]
+    x = scale([0.0, *values], left, width - 12)
+    marks = axis_below(x, bottom, f"worth in {ranking.metric}", top)
+    marks.append(line(x(0), top, x(0), bottom, "reference"))
+    for i, (name, span) in enumerate(worth):
+        y = top + ROW * (i + 0.5)
+        kind = {1: "good", -1: "bad", 0: "unclear"}[span.sign]
+        said = f"{name}: {span.estimate:+.3f}, 95 % interval {span.low:+.3f} to {span.high:+.3f}"
+        marks.append(group(
+            text(left - 10, y + 4, cut(name, _LONGEST), "label", text_anchor="end"),
+            interval(x, y, span.low, span.estimate, span.high, kind),
+            title=said,
+        ))  # fmt: skip
+    said = "Average change of the score when a dataset joins a mixture, with 95 % intervals"
+    return figure("worth", (width, bottom + 40), ("Worth of each dataset", said), *marks)
+
+
+def confirmed_chart(confirmation: Confirmation, datasets: int) -> Markup | None:
+    """The confirmed models on dev (open) and test (filled) with 95 % intervals."""
+    metric = confirmation.metric
+    rows = [model for model in confirmation.models if metric in model.dev]
+    if not rows:
+        return None
+    width, high, top = 460.0, 46.0, 6.0
+    parts = [part for model in rows for part in (model.dev, model.test) if metric in part]
+    ends = [value + sign * NORMAL_95 * (error if error == error else 0.0)
+            for part in parts for value, error in [part[metric]] for sign in (-1, 1)]  # fmt: skip
+    x = scale(ends, 12, width - 12)
+    bottom = top + high * len(rows) + 4
+    marks = axis_below(x, bottom, metric, top)
+    for i, model in enumerate(rows):
+        y = top + high * i
+        name = f"{model.mix.short(datasets)} ({_how(model)})"
+        marks.append(text(14, y + 13, cut(name, 62), "label strong" if model.winner else "label"))
+        for part, at, kind in ((model.dev, y + 23, "dev"), (model.test, y + 35, "test")):
+            if metric in part:
+                marks.append(_estimate(x, at, part[metric], kind, name))
+    said = f"{metric} of each confirmed model, on dev above and on test below, with intervals"
+    return figure("confirmed", (width, bottom + 40), ("Confirmed models", said), *marks)
+
+
+def _how(model: Model) -> str:
+    """ "top 1, fine-tuned"."""
+    how = {"finetuned": "fine-tuned", "merged": "merged", "base": ""}.get(model.how, model.how)
+    return ", ".join(part for part in (model.label, how) if part and part != "base") or "untouched"
+
+
+def _estimate(x: Scale, y: float, found: tuple[float, float], kind: str, name: str) -> Markup:
+    value, error = found
+    half = NORMAL_95 * error if error == error else 0.0
+    marks = interval(x, y, value - half, value, value + half, kind)
+    return group(marks, title=f"{kind}: {value:.3f} ± {error:.3f}, {name}")

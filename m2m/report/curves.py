@@ -1,0 +1,102 @@
+"""The figures of the training: loss curves, and surrogates against real fine-tunes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from m2m.report.facts import NORMAL_95, Curve, Pair, Validation
+from m2m.report.markup import Markup
+from m2m.report.svg import (
+    Scale,
+    axis_below,
+    axis_left,
+    cut,
+    dot,
+    figure,
+    group,
+    line,
+    path,
+    scale,
+    text,
+)
+
+_BINS = 60  # points of a loss curve
+_SEEN = 0.02  # share of the losses at either end that the common axis may leave out
+
+
+def loss_charts(curves: Sequence[Curve]) -> list[Markup]:
+    """A small figure for each training, all with the same axis of losses."""
+    losses = sorted(loss for curve in curves for loss in _thinned(curve.losses)[0])
+    held_out = [loss for curve in curves for _, loss in curve.held_out]
+    skipped = int(_SEEN * len(losses))
+    seen = losses[skipped : len(losses) - skipped]
+    return [
+        _loss_chart(curve, [0.0, *seen, *held_out], f"loss{i}") for i, curve in enumerate(curves)
+    ]
+
+
+def _loss_chart(curve: Curve, values: Sequence[float], name: str) -> Markup:
+    width, height, left, top, bottom = 252.0, 168.0, 36.0, 30.0, 126.0
+    x = Scale(0, max(1, len(curve.losses)), left, width - 10)
+    y = scale(values, bottom, top)
+    marks = [text(left, 14, cut(curve.name, 34), "label strong")]
+    marks += [*axis_left(y, left, "", width - 10, 3), *axis_below(x, bottom, "step", count=3)]
+    means, lows, highs = _thinned(curve.losses)
+    size = len(curve.losses) / max(1, len(means))
+    steps = [size * (i + 0.5) for i in range(len(means))]
+    if means:
+        upper = [(x(s), y(v)) for s, v in zip(steps, highs, strict=True)]
+        lower = [(x(s), y(v)) for s, v in zip(steps, lows, strict=True)]
+        marks.append(path([*upper, *lower[::-1]], "band", close=True))
+        marks.append(path([(x(s), y(v)) for s, v in zip(steps, means, strict=True)], "curve"))
+    if curve.held_out:
+        points = [(x(step), y(loss)) for step, loss in curve.held_out]
+        marks.append(path(points, "heldout"))
+        marks += [dot(px, py, 2.2, "heldout") for px, py in points]
+        marks.append(line(x(curve.kept_step), top, x(curve.kept_step), bottom, "reference"))
+    last = f"{means[-1]:.2f}" if means else "unknown"
+    said = f"Training loss over {len(curve.losses)} steps, at the end {last} nats per token"
+    return figure(name, (width, height), (f"Loss of {curve.name}", said), *marks)
+
+
+def _thinned(losses: Sequence[float]) -> tuple[list[float], list[float], list[float]]:
+    """Mean, lowest and highest loss of consecutive steps, at most `_BINS` of each."""
+    size = max(1, math.ceil(len(losses) / _BINS))
+    bins = [losses[i : i + size] for i in range(0, len(losses), size)]
+    return [sum(b) / len(b) for b in bins], [min(b) for b in bins], [max(b) for b in bins]
+
+
+def validation_chart(validation: Validation) -> Markup:
+    """Each mixture's surrogate (across) and real fine-tune (up), with 95 % intervals."""
+    width, height, left, top, bottom = 430.0, 350.0, 54.0, 28.0, 306.0
+    pairs = validation.pairs
+    x = scale(_ends([pair.surrogate for pair in pairs]), left, width - 14, 0.06)
+    y = scale(_ends([pair.finetuned for pair in pairs]), bottom, top, 0.06)
+    metric = f"{validation.metric} " if validation.metric else ""
+    marks = axis_left(y, left, f"{metric}fine-tuned", width - 14)
+    marks += axis_below(x, bottom, f"{metric}surrogate", top)
+    marks += [_pair(pair, x, y) for pair in pairs]
+    said = f"Scores of {len(pairs)} mixtures as surrogates and really fine-tuned"
+    titles = ("Surrogate against fine-tuned", said)
+    return figure("validation", (width, height + 2), titles, *marks)
+
+
+def _ends(scores: Sequence[tuple[float, float]]) -> list[float]:
+    return [value + sign * _half(error) for value, error in scores for sign in (-1, 1)]
+
+
+def _half(error: float) -> float:
+    return NORMAL_95 * error if math.isfinite(error) else 0.0
+
+
+def _pair(pair: Pair, x: Scale, y: Scale) -> Markup:
+    (across, error_x), (up, error_y) = pair.surrogate, pair.finetuned
+    px, py = x(across), y(up)
+    marks = [
+        line(x(across - _half(error_x)), py, x(across + _half(error_x)), py, "range"),
+        line(px, y(up - _half(error_y)), px, y(up + _half(error_y)), "range"),
+        dot(px, py, 4, "dot"),
+    ]
+    title = f"{pair.mix.label}: surrogate {across:.3f}, fine-tuned {up:.3f}"
+    return group(*marks, title=title, class_="tied")

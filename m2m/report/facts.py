@@ -1,0 +1,367 @@
+"""What a report says, as plain values; each part reads itself from the JSON that a step prints."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Json = Mapping[str, Any]
+Measured = Mapping[str, tuple[float, float]]  # metric -> (value, standard error)
+
+NORMAL_95 = 1.959964  # half the width of a normal 95 % interval, in standard errors
+JOULE_PER_KWH = 3.6e6
+
+
+@dataclass(frozen=True)
+class Span:
+    """An estimate with its 95 % interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+    @property
+    def sign(self) -> int:
+        """1 or -1 where the interval lies on that side of zero, 0 where it holds zero."""
+        return 1 if self.low > 0 else -1 if self.high < 0 else 0
+
+    @classmethod
+    def from_json(cls, data: Json) -> Span:
+        """From `{"estimate", "ci95"}`."""
+        low, high = map(float, data["ci95"])
+        return cls(float(data["estimate"]), low, high)
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Datasets with their shares; without any, the base model."""
+
+    datasets: tuple[str, ...]
+    weights: tuple[float, ...]
+
+    @property
+    def uniform(self) -> bool:
+        """Whether all shares are the same."""
+        return not self.weights or max(self.weights) - min(self.weights) < 1e-6
+
+    @property
+    def label(self) -> str:
+        """For people: "a + b", or "70 % a + 30 % b" where the shares differ."""
+        if self.uniform:
+            return " + ".join(self.datasets) or "base"
+        parts = zip(self.datasets, self.weights, strict=True)
+        return " + ".join(f"{100 * weight:.0f} % {name}" for name, weight in parts)
+
+    def short(self, datasets: int) -> str:
+        """The label, or "all 8 datasets" for all of many."""
+        everything = self.uniform and len(self.datasets) == datasets > 3
+        return f"all {datasets} datasets" if everything else self.label
+
+    @classmethod
+    def from_json(cls, data: Json) -> Mix:
+        """From `{"datasets", "weights"}`; equal shares where there are no weights."""
+        names = tuple(str(name) for name in data["datasets"])
+        weights = data.get("weights") or [1 / len(names) for _ in names]
+        if len(weights) != len(names):
+            raise ValueError(f"{len(names)} datasets with {len(weights)} weights")
+        return cls(names, tuple(float(weight) for weight in weights))
+
+
+@dataclass(frozen=True)
+class Place:
+    """One mixture's place in the ranking."""
+
+    mix: Mix
+    rank: int
+    score: float
+    stderr: float
+    low: float
+    high: float
+    behind: Span | None
+    tied: bool
+
+    @classmethod
+    def from_json(cls, data: Json) -> Place:
+        """From an entry of `mixtures`."""
+        behind = data.get("behind_best")
+        low, high = map(float, data["ci95"])
+        return cls(
+            Mix.from_json(data),
+            int(data["rank"]),
+            float(data["score"]),
+            float(data["stderr"]),
+            low,
+            high,
+            Span.from_json(behind) if behind else None,
+            bool(data["tied_with_best"]),
+        )
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What `m2m search` found."""
+
+    target: str
+    metric: str
+    higher_is_better: bool
+    strategy: str
+    candidates: int
+    examples: int
+    scored_tokens: int
+    seconds: float
+    base_score: float | None
+    places: tuple[Place, ...]
+    worth: Mapping[str, Span]
+    warnings: tuple[str, ...]
+
+    @classmethod
+    def from_json(cls, data: Json) -> Ranking:
+        """From `ranking.json`, which is what `m2m search --json` prints."""
+        base = data.get("base_score")
+        mixtures = data["mixtures"]
+        return cls(
+            target=str(data["target"]),
+            metric=str(data["metric"]),
+            higher_is_better=bool(data["higher_is_better"]),
+            strategy=str(data["strategy"]),
+            candidates=int(data["candidates"]),
+            examples=int(mixtures[0].get("examples", 0)) if mixtures else 0,
+            scored_tokens=int(data["scored_tokens"]),
+            seconds=float(data["seconds"]),
+            base_score=None if base is None else float(base),
+            places=tuple(map(Place.from_json, mixtures)),
+            worth={name: Span.from_json(each) for name, each in data["dataset_worth"].items()},
+            warnings=tuple(map(str, data.get("warnings", ()))),
+        )
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model of the confirmation; `ahead`: how far the winner is ahead of it on test."""
+
+    label: str
+    how: str
+    mix: Mix
+    dev: Measured
+    test: Measured
+    ahead: Span | None
+    winner: bool
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """What `m2m confirm` found."""
+
+    target: str
+    metric: str
+    models: tuple[Model, ...]
+
+    @property
+    def winner(self) -> Model:
+        """The fine-tuned model that is best on dev."""
+        return next(model for model in self.models if model.winner)
+
+    @classmethod
+    def from_json(cls, data: Json) -> Confirmation:
+        """From `confirm.json`, which is what `m2m confirm --json` prints."""
+        entries, winner = data["confirmed"], data["winner"]
+        ahead = data.get("winner_ahead_on_test") or [None] * len(entries)
+        models = tuple(
+            Model(
+                label=str(each["label"]),
+                how=str(each["how"]),
+                mix=Mix.from_json(each),
+                dev=measured(each["dev"]),
+                test=measured(each["test"]),
+                ahead=Span.from_json(span) if span else None,
+                winner=(each["label"], each["how"]) == (winner["label"], winner["how"]),
+            )
+            for each, span in zip(entries, ahead, strict=True)
+        )
+        if sum(model.winner for model in models) != 1:
+            raise ValueError("the winner is not one of the confirmed models")
+        return cls(str(data["target"]), str(data["metric"]), models)
+
+
+def measured(data: Json) -> Measured:
+    """Metrics from `{metric: {"value", "stderr"}}`; an error that is not known is nan."""
+    return {
+        name: (
+            float(each["value"]),
+            math.nan if each.get("stderr") is None else float(each["stderr"]),
+        )
+        for name, each in data.items()
+    }
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A training's loss, step by step, in nats per trained token."""
+
+    name: str
+    losses: tuple[float, ...]
+    held_out: tuple[tuple[int, float], ...]
+    kept_step: int
+    tokens: int
+
+    @classmethod
+    def from_json(cls, name: str, data: Json) -> Curve:
+        """From the `m2m.json` of an adapter's folder."""
+        losses = tuple(map(float, data["losses"]))
+        held_out = tuple((int(step), float(loss)) for step, loss in data["held_out"])
+        kept = int(data.get("kept_step", len(losses)))
+        return cls(name, losses, held_out, kept, int(data["tokens"]))
+
+
+@dataclass(frozen=True)
+class Facet:
+    """One kind of examples of a target, and each model's (value, standard error) on them."""
+
+    name: str
+    examples: int
+    values: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """A metric by facet on one part ("dev", "test") of a target, for the confirmed models."""
+
+    target: str
+    part: str
+    metric: str
+    higher_is_better: bool
+    facets: tuple[Facet, ...]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A mixture's surrogate beside its real fine-tune, as (value, standard error or nan)."""
+
+    mix: Mix
+    surrogate: tuple[float, float]
+    finetuned: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What `m2m validate` found: how far surrogates and fine-tunes agree."""
+
+    pairs: tuple[Pair, ...]
+    metric: str
+    spearman: float | None
+    spearman_ci95: tuple[float, float] | None
+    pearson: float | None
+    regret: Mapping[str, float]
+
+    @classmethod
+    def from_json(cls, data: Json) -> Validation:
+        """From `validation.json`, which is what `m2m validate --json` prints."""
+        interval = data.get("spearman_ci95")
+        return cls(
+            pairs=tuple(
+                Pair(Mix.from_json(each), _score(each, "surrogate"), _score(each, "finetuned"))
+                for each in data["mixtures"]
+            ),
+            metric=str(data.get("metric", "")),
+            spearman=_number(data.get("spearman")),
+            spearman_ci95=None if interval is None else (float(interval[0]), float(interval[1])),
+            pearson=_number(data.get("pearson")),
+            regret={
+                name: value
+                for name, each in (data.get("regret") or {}).items()
+                if (value := _number(each)) is not None
+            },
+        )
+
+
+def _score(data: Json, name: str) -> tuple[float, float]:
+    """A score that is a number, or one with its standard error."""
+    found, beside = data[name], data.get(f"{name}_stderr")
+    if isinstance(found, Mapping):
+        found, beside = found["value"], found.get("stderr")
+    return float(found), math.nan if beside is None else float(beside)
+
+
+def _number(found: Any) -> float | None:
+    """A number, also where it comes with its error or interval."""
+    if isinstance(found, Mapping):
+        found = found.get("estimate", found.get("value"))
+    return None if found is None else float(found)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset: where it comes from, what may be done with it, its share in the winner."""
+
+    name: str
+    rows: int | None
+    share: float
+    languages: tuple[str, ...]
+    licence: str
+    source: str
+    notes: str
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one step took over all calls; memory is the largest peak of the process."""
+
+    step: str
+    seconds: float
+    peak_rss_bytes: int
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything that a report says about one run.
+
+    Attributes:
+        name: of the run, its recipe's.
+        base: what is known of the base model (`name`, `parameters`, `licence`, ...).
+        settings: the recipe with its defaults, section by section.
+        versions: of m2m and llama.cpp.
+        watts: what the machine is taken to draw while it works.
+        warnings: about the results, each a sentence.
+        remarks: what the licences of the base and of the winner's data ask or forbid.
+    """
+
+    name: str
+    base: Json
+    settings: Json
+    versions: Mapping[str, str]
+    sources: tuple[Source, ...] = ()
+    ranking: Ranking | None = None
+    confirmation: Confirmation | None = None
+    breakdowns: tuple[Breakdown, ...] = ()
+    curves: tuple[Curve, ...] = ()
+    validation: Validation | None = None
+    export: Json | None = None
+    costs: tuple[Cost, ...] = ()
+    watts: float = 0.0
+    warnings: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """Of all steps."""
+        return sum(cost.seconds for cost in self.costs)
+
+    def energy_kwh(self, seconds: float) -> float:
+        """Energy at the assumed power."""
+        return self.watts * seconds / JOULE_PER_KWH
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as JSON values; what is not a finite number is null."""
+        data: dict[str, Any] = _plain(dataclasses.asdict(self))
+        return {**data, "seconds": self.seconds, "energy_kwh": self.energy_kwh(self.seconds)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

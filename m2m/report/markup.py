@@ -1,0 +1,61 @@
+"""HTML and SVG that cannot be broken out of: all text is escaped unless it was built here."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable
+
+# Characters that XML 1.0 and HTML forbid even when written as references.
+_FORBIDDEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+# Elements that are written without content; all others get an end tag.
+_EMPTY = {"br", "meta", "line", "rect", "circle", "path", "polyline", "polygon"}
+
+
+class Markup(str):
+    """Text that is markup already, made by `element` from escaped parts."""
+
+    __slots__ = ()
+
+
+Child = str | Markup | None | Iterable["Child"]
+
+
+def escape(text: str) -> Markup:
+    """Text as it stands in an element or a quoted attribute, without control characters."""
+    return Markup(html.escape(_FORBIDDEN.sub("", text), quote=True))
+
+
+def element(name: str, /, *children: Child, **attributes: str | float | None) -> Markup:
+    """`<name attributes>children</name>`.
+
+    Args:
+        name: of the element.
+        children: text, which is escaped, or markup, or several of them; None is left out.
+        attributes: a trailing underscore is dropped (`class_`), others become hyphens
+            (`stroke_width`); None leaves the attribute out.
+    """
+    written = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{_attribute(value)}"'
+        for key, value in attributes.items()
+        if value is not None
+    )
+    content = join(children)
+    if name in _EMPTY and not content:
+        return Markup(f"<{name}{written}/>")
+    return Markup(f"<{name}{written}>{content}</{name}>")
+
+
+def join(children: Child) -> Markup:
+    """The children one after the other."""
+    if children is None:
+        return Markup("")
+    if isinstance(children, Markup):
+        return children
+    if isinstance(children, str):
+        return escape(children)
+    return Markup("".join(join(child) for child in children))
+
+
+def _attribute(value: str | float) -> str:
+    return escape(value) if isinstance(value, str) else f"{round(value, 2):g}"

@@ -1,0 +1,215 @@
+"""The report as one HTML page: no script, and no font or image from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from m2m.report import tables as t
+from m2m.report.charts import (
+    confirmed_chart,
+    overview_chart,
+    ranking_chart,
+    worth_chart,
+)
+from m2m.report.curves import loss_charts, validation_chart
+from m2m.report.facts import Facts, Validation
+from m2m.report.markup import Child, Markup, element
+from m2m.report.recipe_text import recipe_lines
+from m2m.report.words import duration, findings
+
+_STYLE = Path(__file__).with_name("style.css")
+# Nothing is loaded and nothing runs, even if something slipped through the escaping.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+_LIMITS = (
+    "The surrogate, base + mean of the experts' deltas, predicts ranks, not scores, and for one "
+    "training budget: each mixture with the same number of steps. A longer final training can "
+    "change the order, mostly in favour of weak datasets.",
+    "The best of many noisy scores flatters itself. That is why the winner is judged on test "
+    "examples that nothing was chosen by, and why ties are shown as ties.",
+    "Intervals cover the choice of examples (a bootstrap over them, the same resamples for all "
+    "mixtures), not other seeds, other prompts or another task.",
+)
+
+
+def page(facts: Facts) -> str:
+    """The whole page."""
+    title = f"{facts.name}: which datasets to fine-tune on"
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="color-scheme", content="light dark"),
+        element("meta", name="generator", content=f"m2m {facts.versions.get('m2m', '')}".strip()),
+        element("title", title),
+        element("style", Markup(_STYLE.read_text(encoding="utf-8"))),
+    )
+    body = element("body", element("main", _header(facts), list(_sections(facts))))
+    return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
+
+
+def _header(facts: Facts) -> Markup:
+    base = facts.base
+    size = base.get("parameters")
+    about = [str(base.get("name", "unknown base"))]
+    if isinstance(size, int):
+        about.append(f"{size / 1e6:,.0f} M parameters")
+    if facts.ranking:
+        about.append(f"target {facts.ranking.target}")
+    if facts.sources:
+        about.append(f"{len(facts.sources)} datasets")
+    if facts.costs:
+        about.append(f"{duration(facts.seconds)} of work")
+    return element(
+        "header",
+        element("p", "m2m report", class_="kicker"),
+        element("h1", f"Which datasets? {facts.name}"),
+        element("p", " · ".join(about), class_="about"),
+        element("div", [element("p", sentence) for sentence in findings(facts)], class_="answer"),
+    )
+
+
+def _sections(facts: Facts) -> Iterator[Markup]:
+    if facts.warnings or facts.remarks:
+        yield _section("Warnings", _list([*facts.warnings, *facts.remarks]), class_="warnings")
+    yield from _results(facts)
+    yield from _evidence(facts)
+    if facts.costs:
+        yield _section("Time, memory and energy", _table(t.cost_table(facts)))
+    if facts.sources:
+        yield _section("Data and licences", _licences(facts), _table(t.source_table(facts.sources)))
+    yield _section("How to read this", _list(_LIMITS))
+    yield _section(
+        "Recipe, seeds and versions",
+        element("p", "The recipe with every default; what differs from the defaults is bold."),
+        element("pre", _recipe(facts), tabindex="0"),
+        _list([f"{name}: {version}" for name, version in facts.versions.items()]),
+    )
+
+
+def _results(facts: Facts) -> Iterator[Markup]:
+    """Confirmation and ranking."""
+    if facts.confirmation:
+        chart = confirmed_chart(facts.confirmation, len(facts.sources))
+        legend = "Open: dev, by which the winner was chosen. Filled: test. Lines: 95 % intervals."
+        table = _table(t.confirmed_table(facts))
+        yield _section("Confirmed", _figure(chart, legend) if chart else None, table)
+    if facts.ranking and facts.ranking.places:
+        names = [source.name for source in facts.sources] or [*facts.ranking.worth]
+        legend = (
+            "One row is one mixture: dots say which datasets are in it (larger: a larger share), "
+            "the line is the 95 % interval of its surrogate's score. = and full colour: cannot be "
+            "told from the best. Dashed: the base model."
+        )
+        yield _section(
+            "Ranking of the mixtures",
+            _figure(ranking_chart(facts.ranking, names), legend),
+            _more("As a table", _table(t.ranking_table(facts.ranking))),
+        )
+        overview = _figure(
+            overview_chart(facts.ranking),
+            "All mixtures, best first, with 95 % intervals. Dots: tied with the best.",
+        )
+        worth = facts.ranking.worth and _figure(
+            worth_chart(facts.ranking),
+            "What a dataset adds on average when it joins a mixture; right of zero it helps.",
+        )
+        yield _section(
+            "All scores, and what each dataset is worth",
+            element("div", overview, worth or None, class_="side"),
+            _more("Worth as a table", _table(t.worth_table(facts.ranking))),
+        )
+
+
+def _evidence(facts: Facts) -> Iterator[Markup]:
+    """Facets, validation and training."""
+    if facts.breakdowns:
+        found = [_table(t.facet_table(each, facts)) for each in facts.breakdowns]
+        yield _section("By facet", *found)
+    if facts.validation and facts.validation.pairs:
+        legend = "One dot is one mixture, as a surrogate and really fine-tuned."
+        table = t.regret_table(facts.validation)
+        yield _section(
+            "Do surrogates predict fine-tunes here?",
+            element("p", _agreement(facts.validation)),
+            _figure(validation_chart(facts.validation), legend),
+            _table(table) if table.rows else None,
+        )
+    if facts.curves:
+        legend = (
+            "Training loss (mean and range of neighbouring steps) in nats per trained token, all "
+            "on one axis. Where rows were held out, dots are their loss and the dashed line is the "
+            "step that was kept."
+        )
+        charts = element("div", loss_charts(facts.curves), class_="many")
+        table = t.training_table(facts.curves)
+        yield _section("Training", _figure(charts, legend), _more("As a table", _table(table)))
+
+
+def _agreement(found: Validation) -> str:
+    def said(name: str, value: float | None) -> str:
+        return f"{name} unknown" if value is None else f"{name} {value:.2f}"
+
+    spearman = said("Spearman", found.spearman)
+    if found.spearman_ci95:
+        low, high = found.spearman_ci95
+        spearman += f" (95 % interval {low:.2f} to {high:.2f})"
+    return f"{len(found.pairs)} mixtures: {spearman}, {said('Pearson', found.pearson)}."
+
+
+def _licences(facts: Facts) -> Markup:
+    base = facts.base
+    return element(
+        "p",
+        f"Base model {base.get('name', 'unknown')}: licence {base.get('licence') or 'not given'}. "
+        "Licences of the data are as the recipe gives them; m2m does not read their texts.",
+    )
+
+
+def _recipe(facts: Facts) -> list[Markup]:
+    return [
+        element("b" if changed else "span", f"{line}\n")
+        for line, changed in recipe_lines(facts.settings)
+    ]
+
+
+def _section(title: str, *content: Child, class_: str | None = None) -> Markup:
+    return element("section", element("h2", title), content, class_=class_)
+
+
+def _list(items: Sequence[str]) -> Markup:
+    return element("ul", [element("li", item) for item in items])
+
+
+def _figure(chart: Markup, legend: str) -> Markup:
+    scroll = element("div", chart, class_="scroll")
+    return element("figure", scroll, element("figcaption", legend))
+
+
+def _more(title: str, content: Markup) -> Markup:
+    return element("details", element("summary", title), content)
+
+
+def _table(table: t.Table) -> Markup:
+    def cell(name: str, content: str, i: int) -> Markup:
+        class_ = "number" if i in table.numeric else None
+        return element(name, content, class_=class_, scope="col" if name == "th" else None)
+
+    head = element("tr", [cell("th", each, i) for i, each in enumerate(table.heads)])
+    rows = [
+        element(
+            "tr",
+            [cell("td", each, i) for i, each in enumerate(row)],
+            class_="strong" if number in table.strong else None,
+        )
+        for number, row in enumerate(table.rows)
+    ]
+    drawn = element(
+        "table",
+        element("caption", f"{table.caption}."),
+        element("thead", head),
+        element("tbody", rows),
+    )
+    named = {"role": "region", "aria_label": table.caption, "tabindex": "0"}
+    return element("div", drawn, class_="scroll", **named)

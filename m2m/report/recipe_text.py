@@ -1,0 +1,43 @@
+"""The recipe as TOML, from its resolved values."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from m2m.recipe import LISTS, SECTIONS
+
+
+def recipe_lines(settings: Mapping[str, Any]) -> list[tuple[str, bool]]:
+    """Each line of a recipe with these settings, and whether it differs from the default."""
+    lines: list[tuple[str, bool]] = []
+    for name in ("base", *LISTS, *(name for name in SECTIONS if name != "base")):
+        found = settings.get(name)
+        head = f"[[{name}]]" if name in LISTS else f"[{name}]"
+        for table in found if isinstance(found, list) else [found]:
+            if isinstance(table, Mapping):
+                lines += [(head, False), *_fields(name, table), ("", False)]
+    return lines[:-1]
+
+
+def _fields(section: str, table: Mapping[str, Any]) -> list[tuple[str, bool]]:
+    kind = {**SECTIONS, **LISTS}[section]
+    defaults = {spec.name: spec.default for spec in dataclasses.fields(kind)}
+    return [
+        (f"{name} = {_value(value)}", _plain(defaults.get(name)) != _plain(value))
+        for name, value in table.items()
+        if value is not None and (value not in ("", []) or _plain(defaults.get(name)) != value)
+    ]
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _value(value: Any) -> str:
+    """A value in TOML; JSON's strings are TOML's basic strings, but for DEL."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_value, value))}]"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

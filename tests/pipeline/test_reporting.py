@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from m2m.errors import InputError, Interrupted
+from m2m.formats.atomic import write_json
+from m2m.pipeline.reporting import read_facts
+from m2m.pipeline.results import RunResult
+from m2m.pipeline.run import Run
+from m2m.progress import Silent
+from m2m.recipe import load_recipe
+from m2m.report import write_report
+from tests.pipeline.scenario import make_scenario
+
+
+def faceted(path: Path) -> None:
+    """Give every other example of a target another facet."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = [json.dumps({**row, "facet": ("odd", "even")[i % 2]}) for i, row in enumerate(rows)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    """A complete run; its test examples have facets."""
+    recipe = make_scenario(tmp_path_factory.mktemp("finished"))
+    faceted(recipe.parent / "test.jsonl")
+    return Run(load_recipe(recipe), Silent()).run()
+
+
+@pytest.fixture
+def folder(finished: RunResult, tmp_path: Path) -> Path:
+    """A copy of the run's folder alone, at another place: recipe, data and model are not there."""
+    return shutil.copytree(finished.folder, tmp_path / "brought" / "run")
+
+
+def load(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def test_the_folder_alone_says_what_the_run_found(finished: RunResult, folder: Path) -> None:
+    facts = read_facts(folder)
+    assert facts.ranking is not None
+    assert facts.confirmation is not None
+    searched, confirmed = finished.searched, finished.confirmation
+    home = finished.folder.parent.parent
+    assert [p.score for p in facts.ranking.places] == [r.score for r in searched.ranking]
+    assert facts.confirmation.winner.mix.datasets == confirmed.winner.mixture.datasets
+    assert [m.label for m in facts.confirmation.models] == [c.label for c in confirmed.confirmed]
+    assert {s.name: s.rows for s in facts.sources} == {
+        name: len(path.read_text(encoding="utf-8").splitlines())
+        for name in ("copy", "reverse", "upper")
+        if (path := home / f"{name}.jsonl")
+    }
+    assert [c.step for c in facts.costs] == ["train", "search", "confirm", "export"]
+    assert {len(c.losses) for c in facts.curves} == {12}
+    assert len(facts.curves) >= 4
+    assert facts.base["name"] == "pico"
+    assert str(home) not in json.dumps(facts.as_json())
+
+
+def test_a_run_ends_with_its_report_and_rewriting_it_changes_no_byte(
+    finished: RunResult, tmp_path: Path
+) -> None:
+    written = write_report(read_facts(finished.folder), tmp_path)
+    assert finished.report == finished.folder / "report.html"
+    for path in (written.html, written.json, *written.csv):
+        own = finished.folder / path.relative_to(tmp_path)
+        assert own.read_bytes() == path.read_bytes(), path.name
+
+
+def test_facets_are_broken_down_for_every_model(folder: Path) -> None:
+    facts = read_facts(folder)
+    assert facts.confirmation is not None
+    (found,) = facts.breakdowns
+    assert (found.part, found.metric) == ("test", "choice_bits")
+    assert {facet.name: facet.examples for facet in found.facets} == {"odd": 8, "even": 8}
+    assert all(len(f.values) == len(facts.confirmation.models) for f in found.facets)
+
+
+def test_time_adds_up_over_calls_and_interruptions_count(tmp_path: Path) -> None:
+    class StopSoon(Silent):
+        left = 4
+
+        def stop_requested(self) -> bool:
+            self.left -= 1
+            return self.left < 0
+
+    recipe = load_recipe(make_scenario(tmp_path))
+    with pytest.raises(Interrupted):
+        Run(recipe, StopSoon()).search()
+    begun = read_facts(recipe.folder)
+    assert [cost.step for cost in begun.costs] == ["train"]
+    assert begun.seconds > 0
+    assert begun.ranking is None
+    write_report(begun, recipe.folder)
+    Run(recipe, Silent()).search()
+    again = read_facts(recipe.folder)
+    assert [cost.step for cost in again.costs] == ["train", "search"]
+    assert again.costs[0].seconds > begun.costs[0].seconds
+    assert again.ranking is not None
+    assert again.confirmation is None
+    assert "Nothing is confirmed yet" in write_report(again, recipe.folder).html.read_text("utf-8")
+
+
+def test_results_that_do_not_belong_together_are_told(folder: Path) -> None:
+    assert not any("was made before" in warning for warning in read_facts(folder).warnings)
+    ranking = load(folder / "ranking.json")
+    ranking["mixtures"][0]["score"] += 0.1
+    write_json(folder / "ranking.json", ranking)
+    assert any(
+        "confirm.json was made before ranking.json changed" in warning
+        for warning in read_facts(folder).warnings
+    )
+    settings = load(folder / "recipe.json")
+    settings["train"]["steps"] = 13
+    settings["limits"]["threads"] = 5
+    write_json(folder / "recipe.json", settings)
+    assert sum("was made before" in warning for warning in read_facts(folder).warnings) == 2
+
+
+def test_a_validation_is_shown_where_there_is_one(folder: Path) -> None:
+    mixtures = [
+        {"datasets": ["copy"], "surrogate": 0.1, "finetuned": 0.2},
+        {"datasets": ["copy", "upper"], "weights": [0.5, 0.5],
+         "surrogate": {"value": 0.3, "stderr": 0.01}, "finetuned": {"value": 0.4, "stderr": None}},
+    ]  # fmt: skip
+    found = {"mixtures": mixtures, "spearman": 1.0, "spearman_ci95": [0.2, 1.0], "pearson": None,
+             "regret": {"merge_to_mix": 0.0, "all": 0.1}}  # fmt: skip
+    write_json(folder / "validation.json", found)
+    facts = read_facts(folder)
+    assert facts.validation is not None
+    assert facts.validation.pairs[1].surrogate == (0.3, 0.01)
+    written = write_report(facts, folder)
+    assert "Spearman 1.00 (95 % interval 0.20 to 1.00), Pearson unknown" in written.html.read_text(
+        encoding="utf-8"
+    )
+    assert "validation" in {path.stem for path in written.csv}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("ranking.json", "{}", "not as m2m writes it"),
+        ("ranking.json", '{"mixtures": [', "malformed JSON"),
+        ("confirm.json", '{"confirmed": [], "winner": {"label": "a", "how": "b"}}', "not as m2m"),
+        ("recipe.json", '{"recipe": 3}', "not as m2m writes it"),
+        ("steps.jsonl", '{"name": "train"}\n', "not as m2m writes it"),
+        ("validation.json", '{"mixtures": [{"datasets": 3}]}', "not as m2m writes it"),
+        ("adapters/copy/m2m.json", '{"losses": "abc"}', "not as m2m writes it"),
+    ],
+)
+def test_a_damaged_file_is_named(folder: Path, name: str, text: str, said: str) -> None:
+    (folder / name).write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=said) as caught:
+        read_facts(folder)
+    assert Path(name).name in caught.value.message
+
+
+def test_another_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not the folder of a run"):
+        read_facts(tmp_path)
+
+
+def test_the_power_is_the_recipes_or_the_one_asked_for(folder: Path) -> None:
+    assert read_facts(folder).watts == 30.0
+    facts = read_facts(folder, watts=60.0)
+    assert facts.energy_kwh(3600.0) == pytest.approx(0.06)

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from m2m.report.facts import Facts
+from m2m.report.page import page
+from tests.report import samples
+from tests.report.test_markup import Reader
+
+_VOID = {"meta", "br"}
+
+
+class Balance(HTMLParser):
+    """Notes elements that are closed in another order than they were opened."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.wrong: list[str] = []
+        self.feed(source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.open += [tag] if tag not in _VOID else []
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(tag)
+
+
+@pytest.mark.parametrize("text", ["text", samples.EVIL])
+def test_strangers_text_makes_no_element_and_no_attribute(text: str) -> None:
+    tame, found = Reader(page(samples.facts())), Reader(page(samples.facts(text=text)))
+    assert found.elements == tame.elements
+    assert [name for name, _ in found.attributes] == [name for name, _ in tame.attributes]
+    assert not {"script", "img", "iframe", "link", "object"} & set(found.elements)
+    assert not [name for name, _ in found.attributes if name.startswith("on")]
+
+
+def test_hostile_names_are_shown_as_they_are() -> None:
+    names = ("<b>a</b>", "b&amp;", '"c"')
+    found = page(samples.facts(names))
+    assert "<b>a</b>" not in found
+    assert "&lt;b&gt;a&lt;/b&gt;" in found
+    assert "b&amp;amp;" in found
+
+
+def test_nothing_is_loaded_from_elsewhere() -> None:
+    source = page(samples.facts())
+    linked = re.findall(r"(?:src|href|action)=|url\(|@import|https?://[^\"]*", source)
+    assert set(linked) == {"http://www.w3.org/2000/svg"}
+    assert "default-src 'none'" in source.replace("&#x27;", "'")
+
+
+def test_it_is_well_formed_and_named_for_screen_readers() -> None:
+    source = page(samples.facts())
+    balance = Balance(source)
+    assert balance.wrong == []
+    assert balance.open == []
+    assert source.count("<table>") == source.count("<caption>") > 5
+    assert source.count("<svg") == source.count('role="img"') > 5
+    identities = re.findall(r' id="([^"]+)"', source)
+    assert len(identities) == len(set(identities))
+    assert "prefers-color-scheme: dark" in source
+    assert "@media print" in source
+
+
+def test_it_says_everything_once_there_are_facts() -> None:
+    headings = re.findall(r"<h2>(.*?)</h2>", page(samples.facts()))
+    assert headings == [
+        "Warnings",
+        "Confirmed",
+        "Ranking of the mixtures",
+        "All scores, and what each dataset is worth",
+        "By facet",
+        "Do surrogates predict fine-tunes here?",
+        "Training",
+        "Time, memory and energy",
+        "Data and licences",
+        "How to read this",
+        "Recipe, seeds and versions",
+    ]
+
+
+def test_an_unfinished_run_has_a_report_too() -> None:
+    source = page(Facts("begun", {"name": "base"}, {"base": {"model": "base"}}, {}))
+    assert "Nothing is confirmed yet" in source
+    assert Balance(source).wrong == []
+
+
+def test_the_same_facts_give_the_same_bytes() -> None:
+    assert page(samples.facts()) == page(samples.facts())
+
+
+def test_many_datasets_stay_under_a_megabyte() -> None:
+    names = tuple(f"a_rather_long_name_of_dataset_{i}" for i in range(24))
+    big = samples.facts(names, ranking=samples.ranking(names, largest=4))
+    assert big.ranking is not None
+    assert len(big.ranking.places) > 12_000
+    assert len(page(big).encode("utf-8")) < 1_000_000
