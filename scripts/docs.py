@@ -1,20 +1,30 @@
 #!/usr/bin/env python3
-"""Write the recipe's fields into README.md from their one home, m2m/recipe/fields.py.
+"""Write what is generated into the docs, from its one home: the recipe's fields and every --help.
 
-`scripts/docs.py` rewrites the part between the two markers; `--check` fails where it is stale.
+`scripts/docs.py` rewrites what stands between the markers of README.md and docs/reference.md;
+`--check` fails where something is stale.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
+
+from m2m.cli.main import CONTEXT, cli
 from m2m.recipe import LISTS, SECTIONS
 
-README = Path(__file__).resolve().parent.parent / "README.md"
-BEGIN, END = "<!-- fields: scripts/docs.py writes this -->\n", "<!-- end of fields -->\n"
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = (ROOT / "README.md", ROOT / "docs" / "reference.md")
+WIDTH = 100
+PART = re.compile(
+    r"(<!-- (\w+): scripts/docs\.py writes this -->\n).*?(<!-- end of \2 -->\n)", re.DOTALL
+)
 
 
 def default(spec: dataclasses.Field[Any]) -> str:
@@ -51,18 +61,37 @@ def fields() -> str:
     return "\n".join(lines) + "\n"
 
 
+def commands() -> str:
+    """The help of every command, in the order of the command line."""
+    root = click.Context(cli, info_name="m2m", **{**CONTEXT, "terminal_width": WIDTH})
+    return "\n".join(
+        f"### `{context.command_path}`\n\n```text\n{context.get_help()}\n```\n"
+        for context in contexts(root)
+    )
+
+
+def contexts(context: click.Context) -> Iterator[click.Context]:
+    """A command's context, then those of the commands in it."""
+    yield context
+    if isinstance(context.command, click.Group):
+        for name, command in context.command.commands.items():
+            yield from contexts(click.Context(command, parent=context, info_name=name))
+
+
 def current(text: str) -> str:
-    """README with the table as it should be."""
-    head, rest = text.split(BEGIN)
-    return head + BEGIN + fields() + END + rest.split(END)[1]
+    """A page with its generated parts as they should be."""
+    parts = {"fields": fields, "commands": commands}
+    return PART.sub(lambda found: found[1] + parts[found[2]]() + found[3], text)
 
 
 def main() -> None:
     """Check or rewrite."""
-    text = README.read_text(encoding="utf-8")
-    if "--check" in sys.argv:
-        sys.exit(None if text == current(text) else "docs: README.md is stale: run scripts/docs.py")
-    README.write_text(current(text), encoding="utf-8")
+    for path in PAGES:
+        text = path.read_text(encoding="utf-8")
+        if "--check" not in sys.argv:
+            path.write_text(current(text), encoding="utf-8", newline="\n")
+        elif text != current(text):
+            sys.exit(f"docs: {path.relative_to(ROOT)} is stale: run scripts/docs.py")
 
 
 if __name__ == "__main__":
