@@ -37,7 +37,8 @@ def report(run: Path, watts: float | None, as_json: bool, quiet: bool) -> None:
     facts = read_facts(folder, watts)
     written = write_report(facts, folder)
     if as_json or not quiet:
-        show.result(facts.as_json(), as_json, lambda: show.report(facts, written))
+        data = {**facts.as_json(), "report": written.as_json()}
+        show.result(data, as_json, lambda: show.report(facts, written))
 
 
 COMMANDS = [report]

@@ -57,6 +57,7 @@ _DECIDES = {
     RANKING: ("mixtures",),
     CONFIRMED: ("winner",),
 }
+FEW_EXAMPLES = 30  # below which a bootstrap's percentile intervals are too narrow to be shown alone
 _REDO = {RANKING: "search", CONFIRMED: "confirm", EXPORTED: "export"}
 
 Found = TypeVar("Found")
@@ -155,7 +156,7 @@ def read_facts(folder: Path, watts: float | None = None) -> Facts:
         export=export,
         costs=_costs(folder, ranking),
         watts=float(assumed) if watts is None else watts,
-        warnings=(*_stale(folder), *(ranking.warnings if ranking else ()), *_remedy(export)),
+        warnings=(*_stale(folder), *_few(ranking), *_said(ranking), *_remedy(export)),
         remarks=tuple(
             remarks([(f"base model {base['name']}", str(base.get("licence") or "")), *used])
             if used
@@ -201,6 +202,19 @@ def _stale(folder: Path) -> list[str]:
                 "up to date"
             )
     return said
+
+
+def _few(ranking: Ranking | None) -> list[str]:
+    if ranking is None or ranking.examples >= FEW_EXAMPLES:
+        return []
+    return [
+        f"{ranking.examples} dev examples of {ranking.target} are too few for intervals to mean "
+        f"much: write more, {FEW_EXAMPLES} at the very least"
+    ]
+
+
+def _said(ranking: Ranking | None) -> tuple[str, ...]:
+    return ranking.warnings if ranking else ()
 
 
 def _relative(value: Any, root: Path) -> Any:
@@ -288,7 +302,10 @@ def _curves(
 ) -> tuple[Curve, ...]:
     """Of the experts in the recipe's order, then of the confirming fine-tunes."""
     places = [(source.name, folder / "adapters" / source.name) for source in sources]
-    places += [(mix.short(len(sources)), folder / place) for place, mix in tuned.items()]
+    places += [
+        (f"fine-tune: {mix.short(len(sources))}", folder / "confirm" / name)
+        for name, mix in tuned.items()
+    ]
     found = []
     for name, place in places:
         curve = _part(place / OWN, lambda data, name=name: Curve.from_json(name, data))  # type: ignore[misc]

@@ -40,7 +40,8 @@ def ranking_chart(ranking: Ranking, names: Sequence[str]) -> Markup:
     """Top and bottom mixtures: which datasets are in them (dots), score and 95 % interval."""
     places = shown(ranking)
     header = 14 + 0.75 * CHARACTER * min(max(map(len, names)), _LONGEST)
-    first = 52.0  # the place of the first dataset's column
+    digits = len(str(max(place.rank for place in places)))
+    first = 32 + CHARACTER * 1.1 * digits  # the place of the first dataset's column
     left = first + _COLUMN * len(names) + 6
     values = [v for p in places for v in (p.low, p.high)]
     base = ranking.base_score
@@ -57,7 +58,7 @@ def ranking_chart(ranking: Ranking, names: Sequence[str]) -> Markup:
     marks += [_place(each, y, x, names, first) for each, y in zip(places, rows, strict=True)]
     if gap is not None:
         left_out = f"{len(ranking.places) - TOP - BOTTOM} mixtures between"
-        marks.append(text(x.start, rows[gap] - ROW * 0.72, f"⋮ {left_out}", "tick"))
+        marks.append(text(x.end, rows[gap] - ROW * 0.72, left_out, "tick", text_anchor="end"))
     size = (x.end + 16, bottom + 40)
     said = (
         f"Surrogate scores of the best {min(TOP, len(places))} mixtures of {len(ranking.places)}, "
@@ -79,13 +80,13 @@ def _heading(x: float, y: float, name: str) -> Markup:
 
 def _place(place: Place, y: float, x: Scale, names: Sequence[str], first: float) -> Markup:
     """One row: rank, dots of the datasets, interval."""
-    mark = " =" if place.tied else ""
+    mark = "=" if place.tied else ""
     shares = dict(zip(place.mix.datasets, place.mix.weights, strict=True))
     most = max(shares.values(), default=1.0)
     at = {name: first + _COLUMN * i for i, name in enumerate(names)}
     inside = [at[name] for name in shares if name in at]
-    marks = [text(26, y + 4, f"{place.rank}", "label", text_anchor="end"),
-             text(28, y + 4, mark, "label")]  # fmt: skip
+    marks = [text(first - 24, y + 4, f"{place.rank}", "label", text_anchor="end"),
+             text(first - 21, y + 4, mark, "label")]  # fmt: skip
     marks += [dot(at[name], y, 1.6, "absent") for name in names if name not in shares]
     if len(inside) > 1:
         marks.append(line(min(inside), y, max(inside), y, "link"))

@@ -40,7 +40,7 @@ def _loss_chart(curve: Curve, values: Sequence[float], name: str) -> Markup:
     width, height, left, top, bottom = 252.0, 168.0, 36.0, 30.0, 126.0
     x = Scale(0, max(1, len(curve.losses)), left, width - 10)
     y = scale(values, bottom, top)
-    marks = [text(left, 14, cut(curve.name, 34), "label strong")]
+    marks = [text(left, 14, cut(curve.name, 28), "label strong")]
     marks += [*axis_left(y, left, "", width - 10, 3), *axis_below(x, bottom, "step", count=3)]
     means, lows, highs = _thinned(curve.losses)
     size = len(curve.losses) / max(1, len(means))
@@ -99,4 +99,4 @@ def _pair(pair: Pair, x: Scale, y: Scale) -> Markup:
         dot(px, py, 4, "dot"),
     ]
     title = f"{pair.mix.label}: surrogate {across:.3f}, fine-tuned {up:.3f}"
-    return group(*marks, title=title, class_="tied")
+    return group(*marks, title=title, class_="tied cross")

@@ -207,7 +207,7 @@ def _table(table: t.Table) -> Markup:
     ]
     drawn = element(
         "table",
-        element("caption", f"{table.caption}."),
+        element("caption", element("span", f"{table.caption}.")),
         element("thead", head),
         element("tbody", rows),
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from m2m.report.markup import Child, Markup, element
 
 TICK = 4.0  # length of a tick, in user units as everything here (1 = 1 CSS pixel at full width)
-CHARACTER = 6.3  # mean width of a character of the figures' text
+CHARACTER = 7.0  # width of a character of the figures' text, in a wide font
 
 
 @dataclass(frozen=True)

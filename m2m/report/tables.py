@@ -16,7 +16,7 @@ from m2m.report.facts import (
     Source,
     Validation,
 )
-from m2m.report.words import duration, how, plus_minus, signed, verdict
+from m2m.report.words import duration, energy, how, plus_minus, signed, verdict
 
 GIB = 2**30
 _METRICS = 2  # of the confirmed models, the recipe's own first; all are in the CSV
@@ -60,6 +60,7 @@ def confirmed_table(facts: Facts) -> Table:
     metrics = sorted(dict.fromkeys(present), key=lambda name: name != found.metric)[:_METRICS]
     parts = [(part, metric) for metric in metrics for part in ("dev", "test")]
     parts = [p for p in parts if any(p[1] in getattr(model, p[0]) for model in found.models)]
+    only = "" if found.metric in metrics else "; scores are of the first target"
     ahead = any(model.ahead for model in found.models)
     heads = ("mixture", "model", *(f"{part} {metric}" for part, metric in parts))
     rows = []
@@ -70,7 +71,8 @@ def confirmed_table(facts: Facts) -> Table:
     return Table(
         "confirmed",
         "Models really fine-tuned, with the base and the best merge: value ± standard error. "
-        "The winner is the best of the fine-tuned on dev; how far it is ahead is measured on test",
+        "The winner is the best of the fine-tuned on dev; how far it is ahead is measured on test"
+        + only,
         (*heads, *(["winner ahead (95 %)"] if ahead else [])),
         tuple(rows),
         frozenset(range(2, len(heads) + ahead)),
@@ -210,7 +212,7 @@ def cost_table(facts: Facts) -> Table:
     def row(name: str, seconds: float, costs: Sequence[Cost]) -> tuple[str, ...]:
         memory = max((cost.peak_rss_bytes for cost in costs), default=0)
         peak = f"{memory / GIB:.2f} GiB" if memory else "-"
-        return name, duration(seconds), peak, f"{facts.energy_kwh(seconds):.3g} kWh"
+        return name, duration(seconds), peak, energy(facts.energy_kwh(seconds))
 
     rows = [row(cost.step, cost.seconds, [cost]) for cost in facts.costs]
     return Table(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from m2m.report.facts import Breakdown, Confirmation, Facts, Model, Ranking, Span
 
 _HOW = {"finetuned": "fine-tuned", "merged": "merged", "base": "unchanged"}
 STANDARD_ERRORS = 2.0  # by which a model must be ahead on a facet to be named
-_NAMED = 6  # tied mixtures that are named
+_NAMED = 8  # mixtures or datasets that are named
 
 
 def findings(facts: Facts) -> list[str]:
@@ -57,6 +58,11 @@ def duration(seconds: float) -> str:
     if minutes < 2:
         return f"{seconds:.0f} s"
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def energy(kwh: float) -> str:
+    """ "24.9 Wh" or "1.2 kWh"."""
+    return f"{kwh:.3g} kWh" if kwh >= 1 else f"{1000 * kwh:.3g} Wh"
 
 
 def _answer(found: Confirmation, datasets: int) -> list[str]:
@@ -108,12 +114,16 @@ def _ties(ranking: Ranking) -> list[str]:
     tied = [place for place in ranking.places if place.tied]
     if len(tied) <= 1:
         return [f"Its surrogate is ahead of all other {len(ranking.places) - 1} at 95 %."]
-    named = "; ".join(place.mix.label for place in tied[:_NAMED])
-    more = f"; and {len(tied) - _NAMED} more" if len(tied) > _NAMED else ""
+    named = _listed([place.mix.label for place in tied], "; ")
     return [
         f"By their surrogates {len(tied)} of {len(ranking.places)} mixtures cannot be told from "
-        f"the best (95 %, all considered): {named}{more}."
+        f"the best (95 %, all considered): {named}."
     ]
+
+
+def _listed(names: Sequence[str], between: str) -> str:
+    more = [f"{len(names) - _NAMED} more"] if len(names) > _NAMED else []
+    return between.join([*names[:_NAMED], *more])
 
 
 def _worth(ranking: Ranking) -> list[str]:
@@ -121,7 +131,7 @@ def _worth(ranking: Ranking) -> list[str]:
     for sign, words in ((1, "Help"), (-1, "Hurt"), (0, "Unclear")):
         names = [name for name, span in ranking.worth.items() if span.sign == sign]
         if names:
-            said.append(f"{words}: {', '.join(names)}")
+            said.append(f"{words}: {_listed(names, ', ')}")
     return [f"On average over mixtures. {'. '.join(said)}."] if said else []
 
 

@@ -39,6 +39,7 @@ def test_the_report_of_a_recipe_and_of_its_folder_are_the_same(recipe: Path) -> 
     assert by_recipe.exit_code == by_folder.exit_code == 0
     data = json.loads(by_recipe.stdout)
     assert data == json.loads(by_folder.stdout)
+    assert Path(data.pop("report")["html"]) == folder / "report.html"
     assert data == json.loads((folder / "report.json").read_text(encoding="utf-8"))
     assert data["watts"] == 12
     assert (folder / "report.html").read_bytes() == before

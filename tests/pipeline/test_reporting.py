@@ -109,6 +109,14 @@ def test_time_adds_up_over_calls_and_interruptions_count(tmp_path: Path) -> None
     assert "Nothing is confirmed yet" in write_report(again, recipe.folder).html.read_text("utf-8")
 
 
+def test_few_examples_are_warned_of(folder: Path) -> None:
+    assert any("16 dev examples of copying are too few" in w for w in read_facts(folder).warnings)
+    ranking = load(folder / "ranking.json")
+    ranking["mixtures"][0]["examples"] = 30
+    write_json(folder / "ranking.json", ranking)
+    assert not any("too few" in warning for warning in read_facts(folder).warnings)
+
+
 def test_results_that_do_not_belong_together_are_told(folder: Path) -> None:
     assert not any("was made before" in warning for warning in read_facts(folder).warnings)
     ranking = load(folder / "ranking.json")

@@ -62,8 +62,8 @@ def test_small_words() -> None:
 
 def test_energy_is_power_times_time() -> None:
     table = cost_table(samples.facts(watts=20.0))
-    assert table.rows[0] == ("train", "60 min", "1.00 GiB", "0.02 kWh")
-    assert table.rows[-1] == ("all", "90 min", "2.00 GiB", "0.03 kWh")
+    assert table.rows[0] == ("train", "60 min", "1.00 GiB", "20 Wh")
+    assert table.rows[-1] == ("all", "90 min", "2.00 GiB", "30 Wh")
     assert "20 W" in table.caption
 
 
