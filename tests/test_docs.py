@@ -38,7 +38,10 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = example.read_text(encoding="utf-8").replace('"pico"', '"smollm2-135m-instruct"')
     for skill, name in (("copy", "sw_school"), ("reverse", "sw_things"), ("upper", "sw_missorted")):
         text = text.replace(f'name = "{skill}"', f'name = "{name}"')
-    example.write_text(text.replace("top = 2", "top = 1"), encoding="utf-8")
+    text = text.replace("top = 2", "top = 1").replace("steps = 12", "steps = 4")
+    example.write_text(text, encoding="utf-8")
+    here = re.sub(r'"(\w+\.jsonl)"', r'"examples/swahili/\1"', text)
+    (lab / "recipe.toml").write_text(here, encoding="utf-8")
     for target in (lab / "target" / "test.jsonl", example.parent / "target" / "test.jsonl"):
         target.parent.mkdir()
         pico_target(target, "copy", seed=2000)

@@ -1,9 +1,10 @@
 """What a run's folder says about the run: kept step by step, read back for the report.
 
-    recipe.json -> ranking.json -> confirm.json -> export.json      and steps.jsonl, validation.json
+    recipe.json -> ranking.json -> confirm.json -> export.json
+                              \\-> validate.json                      and steps.jsonl
 
-Each of the four notes which state of the one before it was made from, so that a report can tell
-when it is put together from results that do not belong together.
+Each notes which state of the one before it was made from, so that a report can tell when it is put
+together from results that do not belong together.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from __future__ import annotations
 import math
 import os
 import platform
+import re
 from collections.abc import Callable, Mapping
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -44,13 +45,9 @@ from m2m.report.facts import (
 )
 from m2m.store import fingerprint
 
-RECIPE, RANKING, CONFIRMED, EXPORTED = _CHAIN = (
-    "recipe.json",
-    "ranking.json",
-    "confirm.json",
-    "export.json",
-)
-VALIDATION, STEPS = "validation.json", "steps.jsonl"
+RECIPE, RANKING, CONFIRMED = "recipe.json", "ranking.json", "confirm.json"
+EXPORTED, VALIDATED, STEPS = "export.json", "validate.json", "steps.jsonl"
+_MADE_FROM = {RANKING: RECIPE, CONFIRMED: RANKING, VALIDATED: RANKING, EXPORTED: CONFIRMED}
 # What of a file decides the results after it.
 _DECIDES = {
     RECIPE: ("base", "train", "merge", "quantize", "search", "datasets", "targets", "inputs"),
@@ -58,7 +55,7 @@ _DECIDES = {
     CONFIRMED: ("winner",),
 }
 FEW_EXAMPLES = 30  # below which a bootstrap's percentile intervals are too narrow to be shown alone
-_REDO = {RANKING: "search", CONFIRMED: "confirm", EXPORTED: "export"}
+_REDO = {RANKING: "search", CONFIRMED: "confirm", VALIDATED: "validate", EXPORTED: "export"}
 
 Found = TypeVar("Found")
 
@@ -106,9 +103,9 @@ def resolved(inputs: Inputs) -> dict[str, Any]:
 
 
 def keep(folder: Path, name: str, data: Mapping[str, Any]) -> None:
-    """Write one of the four files, with the mark of the file before it."""
-    before = _CHAIN.index(name) - 1
-    mark = {"made_from": _mark(folder, _CHAIN[before])} if before >= 0 else {}
+    """Write one of the files, with the mark of the one that it was made from."""
+    before = _MADE_FROM.get(name)
+    mark = {"made_from": _mark(folder, before)} if before else {}
     write_json(folder / name, _plain({**data, **mark}))
 
 
@@ -152,7 +149,7 @@ def read_facts(folder: Path, watts: float | None = None) -> Facts:
         confirmation=confirmation,
         breakdowns=_part(folder / CONFIRMED, _breakdowns) or (),
         curves=_curves(folder, sources, _part(folder / CONFIRMED, _tuned) or {}),
-        validation=_part(folder / VALIDATION, Validation.from_json),
+        validation=_part(folder / VALIDATED, Validation.from_json),
         export=export,
         costs=_costs(folder, ranking),
         watts=float(assumed) if watts is None else watts,
@@ -193,7 +190,7 @@ def _mark(folder: Path, name: str) -> str:
 def _stale(folder: Path) -> list[str]:
     """Where two files do not belong together."""
     said = []
-    for before, name in pairwise(_CHAIN):
+    for name, before in _MADE_FROM.items():
         path = folder / name
         made_from = read_object(path).get("made_from") if path.is_file() else None
         if made_from and (folder / before).is_file() and made_from != _mark(folder, before):
@@ -288,12 +285,14 @@ def _breakdowns(confirmed: Mapping[str, Any]) -> tuple[Breakdown, ...]:
     )
 
 
-def _tuned(confirmed: Mapping[str, Any]) -> dict[Path, Mix]:
-    """The mixtures of the confirming fine-tunes by their places, `confirm/STEPS/NAME`."""
+def _tuned(confirmed: Mapping[str, Any]) -> dict[str, Mix]:
+    """The mixtures of the confirming fine-tunes by their folders, relative to the run's."""
+    paths = [(re.split(r"[\\/]", each.get("adapter") or ""), each)
+             for each in confirmed["confirmed"]]  # fmt: skip
     return {
-        Path(*Path(each["adapter"]).parts[-3:]): Mix.from_json(each)
-        for each in confirmed["confirmed"]
-        if each.get("adapter")
+        "/".join(parts[len(parts) - parts[::-1].index("confirm") - 1 :]): Mix.from_json(each)
+        for parts, each in paths
+        if "confirm" in parts
     }
 
 
@@ -303,8 +302,7 @@ def _curves(
     """Of the experts in the recipe's order, then of the confirming fine-tunes."""
     places = [(source.name, folder / "adapters" / source.name) for source in sources]
     places += [
-        (f"fine-tune: {mix.short(len(sources))}", folder / "confirm" / name)
-        for name, mix in tuned.items()
+        (f"fine-tune: {mix.short(len(sources))}", folder / place) for place, mix in tuned.items()
     ]
     found = []
     for name, place in places:

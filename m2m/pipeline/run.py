@@ -22,7 +22,7 @@ from m2m.pipeline.reporting import (
     EXPORTED,
     RANKING,
     RECIPE,
-    VALIDATION,
+    VALIDATED,
     keep,
     keep_step,
     read_facts,
@@ -81,7 +81,7 @@ class Run:
         searched = self._searched
         with self._step("validate"):
             found = validate(self._inputs, self._experts, searched, self.folder, self._progress)
-            write_json(self.folder / VALIDATION, found.as_json())
+            keep(self.folder, VALIDATED, found.as_json())
             return found
 
     def export(self) -> Exported:
@@ -114,7 +114,8 @@ class Run:
         searched = self._searched
         with self._step("confirm"):
             found = confirm(self._inputs, self._experts, searched, self.folder, self._progress)
-            keep(self.folder, CONFIRMED, found.as_json())
+            budget = self.recipe.confirm.budget
+            keep(self.folder, CONFIRMED, {**found.as_json(), "budget": budget})
             return found
 
     @cached_property

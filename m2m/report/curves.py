@@ -74,8 +74,8 @@ def validation_chart(validation: Validation) -> Markup:
     x = scale(_ends([pair.surrogate for pair in pairs]), left, width - 14, 0.06)
     y = scale(_ends([pair.finetuned for pair in pairs]), bottom, top, 0.06)
     metric = f"{validation.metric} " if validation.metric else ""
-    marks = axis_left(y, left, f"{metric}fine-tuned", width - 14)
-    marks += axis_below(x, bottom, f"{metric}surrogate", top)
+    marks = axis_left(y, left, f"{metric}fine-tuned, on {validation.judged_on}", width - 14)
+    marks += axis_below(x, bottom, f"{metric}surrogate, on dev", top)
     marks += [_pair(pair, x, y) for pair in pairs]
     said = f"Scores of {len(pairs)} mixtures as surrogates and really fine-tuned"
     titles = ("Surrogate against fine-tuned", said)

@@ -82,6 +82,7 @@ class Place:
     high: float
     behind: Span | None
     tied: bool
+    examples: int = 0
 
     @classmethod
     def from_json(cls, data: Json) -> Place:
@@ -97,12 +98,13 @@ class Place:
             high,
             Span.from_json(behind) if behind else None,
             bool(data["tied_with_best"]),
+            int(data.get("examples", 0)),
         )
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """What `m2m search` found."""
+    """What `m2m search` found; `notes`: how it went about it, and what that promises."""
 
     target: str
     metric: str
@@ -116,25 +118,27 @@ class Ranking:
     places: tuple[Place, ...]
     worth: Mapping[str, Span]
     warnings: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def from_json(cls, data: Json) -> Ranking:
         """From `ranking.json`, which is what `m2m search --json` prints."""
         base = data.get("base_score")
-        mixtures = data["mixtures"]
+        places = tuple(map(Place.from_json, data["mixtures"]))
         return cls(
             target=str(data["target"]),
             metric=str(data["metric"]),
             higher_is_better=bool(data["higher_is_better"]),
             strategy=str(data["strategy"]),
             candidates=int(data["candidates"]),
-            examples=int(mixtures[0].get("examples", 0)) if mixtures else 0,
+            examples=max((place.examples for place in places), default=0),
             scored_tokens=int(data["scored_tokens"]),
             seconds=float(data["seconds"]),
             base_score=None if base is None else float(base),
-            places=tuple(map(Place.from_json, mixtures)),
+            places=places,
             worth={name: Span.from_json(each) for name, each in data["dataset_worth"].items()},
             warnings=tuple(map(str, data.get("warnings", ()))),
+            notes=tuple(map(str, data.get("notes", ()))),
         )
 
 
@@ -158,6 +162,7 @@ class Confirmation:
     target: str
     metric: str
     models: tuple[Model, ...]
+    budget: str = "fixed"
 
     @property
     def winner(self) -> Model:
@@ -183,7 +188,8 @@ class Confirmation:
         )
         if sum(model.winner for model in models) != 1:
             raise ValueError("the winner is not one of the confirmed models")
-        return cls(str(data["target"]), str(data["metric"]), models)
+        budget = str(data.get("budget", "fixed"))
+        return cls(str(data["target"]), str(data["metric"]), models, budget)
 
 
 def measured(data: Json) -> Measured:
@@ -247,49 +253,69 @@ class Pair:
 
 @dataclass(frozen=True)
 class Validation:
-    """What `m2m validate` found: how far surrogates and fine-tunes agree."""
+    """What `m2m validate` found: how far surrogates and fine-tunes agree.
+
+    Attributes:
+        judged_on: the part that the fine-tunes were scored on.
+        budget: "fixed", "proportional" or steps: the regime that it speaks for.
+        agreement: (Spearman, Pearson) by what predicted the fine-tunes, mixtures of two datasets
+            or more; "repeatability" is what a perfect prediction could reach.
+        regret: by way of choosing, how far its pick is behind the best that was fine-tuned.
+    """
 
     pairs: tuple[Pair, ...]
     metric: str
-    spearman: float | None
-    spearman_ci95: tuple[float, float] | None
-    pearson: float | None
-    regret: Mapping[str, float]
+    judged_on: str
+    budget: str
+    agreement: Mapping[str, tuple[Span, Span]]
+    regret: Mapping[str, Span]
 
     @classmethod
     def from_json(cls, data: Json) -> Validation:
-        """From `validation.json`, which is what `m2m validate --json` prints."""
-        interval = data.get("spearman_ci95")
+        """From `validate.json`, which is what `m2m validate --json` prints."""
+        judged_on = str(data.get("judged_on", "test"))
+        groups = {
+            "surrogate": data,
+            **{
+                name: splits.get(judged_on, {}).get("mixtures")
+                for name, splits in data.get("agreement", {}).items()
+            },
+            "repeatability": (data.get("repeatability") or {}).get("mixtures"),
+        }
+        intervals = data.get("regret_ci95", {})
         return cls(
-            pairs=tuple(
-                Pair(Mix.from_json(each), _score(each, "surrogate"), _score(each, "finetuned"))
-                for each in data["mixtures"]
-            ),
+            pairs=tuple(_pair(each, judged_on) for each in data["mixtures"]),
             metric=str(data.get("metric", "")),
-            spearman=_number(data.get("spearman")),
-            spearman_ci95=None if interval is None else (float(interval[0]), float(interval[1])),
-            pearson=_number(data.get("pearson")),
+            judged_on=judged_on,
+            budget=str(data.get("budget", "fixed")),
+            agreement={
+                name: (_span(found, "spearman"), _span(found, "pearson"))
+                for name, found in groups.items()
+                if found and found.get("spearman") is not None
+            },
             regret={
-                name: value
-                for name, each in (data.get("regret") or {}).items()
-                if (value := _number(each)) is not None
+                name: Span(float(value), *map(float, intervals.get(name, (math.nan, math.nan))))
+                for name, value in data.get("regret", {}).items()
             },
         )
 
 
-def _score(data: Json, name: str) -> tuple[float, float]:
-    """A score that is a number, or one with its standard error."""
-    found, beside = data[name], data.get(f"{name}_stderr")
-    if isinstance(found, Mapping):
-        found, beside = found["value"], found.get("stderr")
-    return float(found), math.nan if beside is None else float(beside)
+def _pair(data: Json, judged_on: str) -> Pair:
+    def error(name: str) -> float:
+        found = data.get(f"{name}_stderr")
+        return math.nan if found is None else float(found)
+
+    return Pair(
+        Mix.from_json(data),
+        (float(data["surrogate"]), error("surrogate")),
+        (float(data["finetuned"]), error(f"finetuned_{judged_on}")),
+    )
 
 
-def _number(found: Any) -> float | None:
-    """A number, also where it comes with its error or interval."""
-    if isinstance(found, Mapping):
-        found = found.get("estimate", found.get("value"))
-    return None if found is None else float(found)
+def _span(data: Json, name: str) -> Span:
+    """A correlation with its interval, nan where that is not known."""
+    low, high = map(float, data.get(f"{name}_ci95") or (math.nan, math.nan))
+    return Span(float(data[name]), low, high)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from m2m.report.charts import (
     worth_chart,
 )
 from m2m.report.curves import loss_charts, validation_chart
-from m2m.report.facts import Facts, Validation
+from m2m.report.facts import Facts, Ranking
 from m2m.report.markup import Child, Markup, element
 from m2m.report.recipe_text import recipe_lines
 from m2m.report.words import duration, findings
@@ -104,6 +104,7 @@ def _results(facts: Facts) -> Iterator[Markup]:
         )
         yield _section(
             "Ranking of the mixtures",
+            element("p", f"{_search(facts.ranking)} {' '.join(facts.ranking.notes)}".strip()),
             _figure(ranking_chart(facts.ranking, names), legend),
             _more("As a table", _table(t.ranking_table(facts.ranking))),
         )
@@ -128,13 +129,12 @@ def _evidence(facts: Facts) -> Iterator[Markup]:
         found = [_table(t.facet_table(each, facts)) for each in facts.breakdowns]
         yield _section("By facet", *found)
     if facts.validation and facts.validation.pairs:
-        legend = "One dot is one mixture, as a surrogate and really fine-tuned."
-        table = t.regret_table(facts.validation)
+        legend = "One dot is one mixture, as a surrogate and really fine-tuned; 95 % intervals."
+        both = [t.agreement_table(facts.validation), t.regret_table(facts.validation)]
         yield _section(
             "Do surrogates predict fine-tunes here?",
-            element("p", _agreement(facts.validation)),
             _figure(validation_chart(facts.validation), legend),
-            _table(table) if table.rows else None,
+            [_table(table) for table in both if table.rows],
         )
     if facts.curves:
         legend = (
@@ -147,15 +147,11 @@ def _evidence(facts: Facts) -> Iterator[Markup]:
         yield _section("Training", _figure(charts, legend), _more("As a table", _table(table)))
 
 
-def _agreement(found: Validation) -> str:
-    def said(name: str, value: float | None) -> str:
-        return f"{name} unknown" if value is None else f"{name} {value:.2f}"
-
-    spearman = said("Spearman", found.spearman)
-    if found.spearman_ci95:
-        low, high = found.spearman_ci95
-        spearman += f" (95 % interval {low:.2f} to {high:.2f})"
-    return f"{len(found.pairs)} mixtures: {spearman}, {said('Pearson', found.pearson)}."
+def _search(found: Ranking) -> str:
+    return (
+        f"Search: {found.strategy}, {len(found.places):,} of {found.candidates:,} mixtures, "
+        f"{found.scored_tokens:,} scored tokens, {found.examples} dev examples of {found.target}."
+    )
 
 
 def _licences(facts: Facts) -> Markup:

@@ -65,6 +65,7 @@ def _ranking(facts: Facts) -> list[Record]:
             "stderr": place.stderr,
             "low": place.low,
             "high": place.high,
+            "examples": place.examples,
         }
         if place.behind:
             record |= {f"behind_{part}": v for part, v in vars(place.behind).items()}

@@ -16,7 +16,7 @@ from m2m.report.facts import (
     Source,
     Validation,
 )
-from m2m.report.words import duration, energy, how, plus_minus, signed, verdict
+from m2m.report.words import between, duration, energy, how, plus_minus, signed, verdict
 
 GIB = 2**30
 _METRICS = 2  # of the confirmed models, the recipe's own first; all are in the CSV
@@ -43,7 +43,7 @@ def tables(facts: Facts) -> list[Table]:
         found += [ranking_table(facts.ranking), worth_table(facts.ranking)]
     found += [facet_table(each, facts) for each in facts.breakdowns]
     if facts.validation:
-        found.append(regret_table(facts.validation))
+        found += [agreement_table(facts.validation), regret_table(facts.validation)]
     if facts.curves:
         found.append(training_table(facts.curves))
     if facts.sources:
@@ -145,15 +145,45 @@ def _confirmation(facts: Facts) -> Confirmation:
     return facts.confirmation or Confirmation("", "", ())
 
 
+_CHOICES = {
+    "merge_to_mix": "Merge to Mix: the best surrogate",
+    "all": "all datasets",
+    "best_single": "the best single dataset",
+    "similarity": "the mixture most like the target",
+    "random": "a random mixture",
+}
+_PREDICTORS = {
+    "surrogate": "surrogate (base + mean of the deltas)",
+    "mean_of_singles": "mean of the experts' own scores",
+    "similarity": "likeness of the tokens to the target's",
+    "repeatability": "the fine-tunes' own scores on dev: about the most that is possible",
+}
+
+
+def agreement_table(found: Validation) -> Table:
+    """How well each predictor foretold the real fine-tunes."""
+    return Table(
+        "agreement",
+        f"Correlation with the fine-tunes' {found.metric} on {found.judged_on}, mixtures of two "
+        f"datasets or more (95 % intervals); budget of the fine-tunes: {found.budget}",
+        ("foretold by", "Spearman", "Pearson"),
+        tuple(
+            (_PREDICTORS.get(name, name), between(spearman), between(pearson))
+            for name, (spearman, pearson) in found.agreement.items()
+        ),
+        frozenset({1, 2}),
+        frozenset({0}),
+    )
+
+
 def regret_table(found: Validation) -> Table:
     """What choosing by each rule would have cost."""
-    names = {"merge_to_mix": "Merge to Mix", "all": "all datasets", "best_single": "best single"}
     return Table(
         "regret",
-        "Regret: how far the really fine-tuned choice of each rule is behind the best that was "
-        "fine-tuned",
-        ("rule", "regret"),
-        tuple((names.get(rule, rule), f"{value:.3f}") for rule, value in found.regret.items()),
+        f"Regret: how far the pick of each way of choosing is behind the best that was fine-tuned, "
+        f"in {found.metric} on {found.judged_on} (95 %)",
+        ("chosen by", "regret"),
+        tuple((_CHOICES.get(rule, rule), between(span)) for rule, span in found.regret.items()),
         frozenset({1}),
     )
 

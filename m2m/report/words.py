@@ -47,6 +47,13 @@ def signed(span: Span) -> str:
     return f"{span.estimate:+.3f} ({span.low:+.3f} to {span.high:+.3f})"
 
 
+def between(span: Span) -> str:
+    """An estimate with its interval, where that is known."""
+    known = math.isfinite(span.low) and math.isfinite(span.high)
+    interval = f" ({span.low:.3f} to {span.high:.3f})" if known else ""
+    return f"{span.estimate:.3f}{interval}"
+
+
 def verdict(span: Span) -> str:
     """What a dataset's worth says of it."""
     return {1: "helps", -1: "hurts", 0: "is unclear"}[span.sign]
@@ -136,9 +143,9 @@ def _worth(ranking: Ranking) -> list[str]:
 
 
 def _regime(facts: Facts) -> str:
-    budget = facts.settings.get("confirm", {}).get("budget", "fixed")
+    budget = facts.confirmation.budget if facts.confirmation else "fixed"
     trained = {
         "fixed": "every fine-tune had as many steps as one expert, whatever its mixture",
         "proportional": "a fine-tune had an expert's steps times the number of its datasets",
-    }.get(str(budget), f"every fine-tune had {budget} steps")
+    }.get(budget, f"every fine-tune had {budget} steps")
     return f"This holds for the budget that was asked about: {trained}."

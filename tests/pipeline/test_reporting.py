@@ -112,7 +112,7 @@ def test_time_adds_up_over_calls_and_interruptions_count(tmp_path: Path) -> None
 def test_few_examples_are_warned_of(folder: Path) -> None:
     assert any("16 dev examples of copying are too few" in w for w in read_facts(folder).warnings)
     ranking = load(folder / "ranking.json")
-    ranking["mixtures"][0]["examples"] = 30
+    ranking["mixtures"][-1]["examples"] = 30
     write_json(folder / "ranking.json", ranking)
     assert not any("too few" in warning for warning in read_facts(folder).warnings)
 
@@ -133,23 +133,27 @@ def test_results_that_do_not_belong_together_are_told(folder: Path) -> None:
     assert sum("was made before" in warning for warning in read_facts(folder).warnings) == 2
 
 
-def test_a_validation_is_shown_where_there_is_one(folder: Path) -> None:
-    mixtures = [
-        {"datasets": ["copy"], "surrogate": 0.1, "finetuned": 0.2},
-        {"datasets": ["copy", "upper"], "weights": [0.5, 0.5],
-         "surrogate": {"value": 0.3, "stderr": 0.01}, "finetuned": {"value": 0.4, "stderr": None}},
-    ]  # fmt: skip
-    found = {"mixtures": mixtures, "spearman": 1.0, "spearman_ci95": [0.2, 1.0], "pearson": None,
-             "regret": {"merge_to_mix": 0.0, "all": 0.1}}  # fmt: skip
-    write_json(folder / "validation.json", found)
-    facts = read_facts(folder)
+def test_a_validation_is_shown_where_there_is_one(tmp_path: Path) -> None:
+    recipe = make_scenario(tmp_path)
+    text = recipe.read_text(encoding="utf-8")
+    recipe.write_text(text.replace("steps = 12", "steps = 4"), encoding="utf-8")
+    run = Run(load_recipe(recipe), Silent())
+    found = run.validate()
+    facts = read_facts(run.folder)
     assert facts.validation is not None
-    assert facts.validation.pairs[1].surrogate == (0.3, 0.01)
-    written = write_report(facts, folder)
-    assert "Spearman 1.00 (95 % interval 0.20 to 1.00), Pearson unknown" in written.html.read_text(
-        encoding="utf-8"
-    )
+    assert len(facts.validation.pairs) == len(found.validated)
+    first, pair = found.validated[0], facts.validation.pairs[0]
+    assert pair.mix.datasets == first.mixture.datasets
+    assert pair.surrogate == (first.predicted["surrogate"], first.stderr)
+    assert pair.finetuned == first.real["test"]
+    assert facts.validation.regret["all"].estimate == found.regret["all"].estimate
+    if found.headline:
+        spearman, _ = facts.validation.agreement["surrogate"]
+        assert spearman.estimate == found.headline.spearman.estimate
+    written = write_report(facts, run.folder)
+    assert "Do surrogates predict fine-tunes here?" in written.html.read_text(encoding="utf-8")
     assert "validation" in {path.stem for path in written.csv}
+    assert "validate" in {cost.step for cost in facts.costs}
 
 
 @pytest.mark.parametrize(
@@ -160,7 +164,7 @@ def test_a_validation_is_shown_where_there_is_one(folder: Path) -> None:
         ("confirm.json", '{"confirmed": [], "winner": {"label": "a", "how": "b"}}', "not as m2m"),
         ("recipe.json", '{"recipe": 3}', "not as m2m writes it"),
         ("steps.jsonl", '{"name": "train"}\n', "not as m2m writes it"),
-        ("validation.json", '{"mixtures": [{"datasets": 3}]}', "not as m2m writes it"),
+        ("validate.json", '{"mixtures": [{"datasets": 3}]}', "not as m2m writes it"),
         ("adapters/copy/m2m.json", '{"losses": "abc"}', "not as m2m writes it"),
     ],
 )

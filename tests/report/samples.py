@@ -99,7 +99,14 @@ def facts(names: tuple[str, ...] = ("aa", "bb", "cc"), text: str = "text", **cha
             Curve(name, tuple(5 / (s + 1) for s in range(20)), ((10, 1.0), (20, 0.5)), 20, 500)
             for name in names
         ),
-        "validation": Validation(pairs, "choice_bits", 0.9, (0.5, 1.0), 0.8, {"all": 0.1}),
+        "validation": Validation(
+            pairs,
+            "choice_bits",
+            "test",
+            "fixed",
+            {"surrogate": (Span(0.9, 0.5, 1.0), Span(0.8, math.nan, math.nan))},
+            {"all": Span(0.1, 0.0, 0.2)},
+        ),
         "costs": (Cost("train", 3600.0, 2**30), Cost("search", 1800.0, 2**31)),
         "watts": 20.0,
         "warnings": (text,),

@@ -107,4 +107,4 @@ def test_a_long_training_is_drawn_with_few_points() -> None:
 
 def test_empty_and_single_values_draw() -> None:
     loss_charts([Curve("none", (), (), 0, 0), Curve("one", (1.0,), (), 1, 1)])
-    validation_chart(Validation((), "", None, None, None, {}))
+    validation_chart(Validation((), "", "test", "fixed", {}, {}))
