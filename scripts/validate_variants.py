@@ -22,11 +22,11 @@ from m2m.adapter import load_adapter
 from m2m.evaluate.metrics import METRICS
 from m2m.formats.journal import Journal
 from m2m.merge.geometry import gram_matrix
+from m2m.mix.agreement import Agreement, Scored, agreement, regret
 from m2m.mix.mixture import Mixture
 from m2m.mix.similarity import weight_matrix
 from m2m.mix.standing import standing
 from m2m.mix.study import Study, Trial
-from m2m.mix.validate import Agreement, Scored, agreement, regret
 from m2m.pipeline.finetuning import TEST, FineTuner, aims_on, open_judge
 from m2m.pipeline.inputs import Inputs, read_inputs
 from m2m.pipeline.run import Run

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from m2m.checkpoint import ModelInfo
-    from m2m.mix.validate import Agreement
+    from m2m.mix.agreement import Agreement
+    from m2m.mix.validate import Validation
     from m2m.pipeline.results import Confirmation, Exported, RunResult, Searched, Trained
     from m2m.pipeline.tools import Merged
-    from m2m.pipeline.validating import Validation
     from m2m.report import Facts, Written
 
 TOP, BOTTOM = 10, 3

@@ -6,21 +6,25 @@ and over the sizes, so that what it finds speaks for all mixtures and not for th
 
 from __future__ import annotations
 
+import csv
+import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from m2m.mix.agreement import Agreement, Scored, agreement
 from m2m.mix.mixture import Mixture
-from m2m.mix.ranking import CONFIDENCE, Interval
-from m2m.mix.standing import Standing
+from m2m.mix.ranking import Interval
 
-Floats = NDArray[np.float64]
-_LEAST = 4  # mixtures below which a correlation says nothing
+# The predictors that are compared; each gives every mixture a score, higher is better.
+SURROGATE, SINGLES, LIKENESS = "surrogate", "mean_of_singles", "similarity"
+# A group of mixtures: for a single dataset at an expert's budget the surrogate is the fine-tune.
+MIXED, EVERY = "mixtures", "with_singles"
+
+Agreements = Mapping[str, Agreement | None]
 
 
 def plan(
@@ -61,120 +65,112 @@ def _far_apart(count: int) -> list[int]:
     return list(dict.fromkeys(points))
 
 
+def by_group(one: Scored, other: Scored, mixtures: Sequence[Mixture], seed: int) -> Agreements:
+    """Their agreement over mixtures of two datasets or more, and over all."""
+    mixed = np.flatnonzero([len(mixture.datasets) > 1 for mixture in mixtures])
+    return {
+        group: agreement(one[places], other[places], np.random.default_rng(seed))
+        for group, places in ((MIXED, mixed), (EVERY, np.arange(len(mixtures))))
+    }
+
+
 @dataclass(frozen=True)
-class Scored:
-    """Scores of n mixtures, higher is better, with R replicates that carry their errors.
+class Validated:
+    """One mixture: what was predicted for it, and what its fine-tune really scores.
 
     Attributes:
-        points: (n,).
-        replicates: (n, R) on bootstrap resamples of the examples; for what has no error from
-            examples, the points R times.
+        rank: predicted, among all candidates; None for one that the search did not rank.
+        steps: of its fine-tune.
+        predicted: score by predictor.
+        stderr: of the surrogate's score.
+        real: (score, standard error) of the fine-tune by split, "dev" and "test".
     """
 
-    points: Floats
-    replicates: Floats
-
-    @classmethod
-    def of(cls, found: Standing) -> Scored:
-        """A standing with its sign turned so that higher is better."""
-        sign = 1.0 if found.higher_is_better else -1.0
-        return cls(sign * found.points, sign * found.replicates)
-
-    @classmethod
-    def exact(cls, points: Floats, replicates: int) -> Scored:
-        """Predictions without an error of their own."""
-        return cls(points, np.tile(points[:, None], (1, replicates)))
-
-    def __getitem__(self, chosen: NDArray[np.intp]) -> Scored:
-        """The mixtures of these places."""
-        return Scored(self.points[chosen], self.replicates[chosen])
-
-    def __len__(self) -> int:
-        return len(self.points)
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How well predicted scores of n mixtures go with the real ones."""
-
-    mixtures: int
-    spearman: Interval
-    pearson: Interval
+    mixture: Mixture
+    rank: int | None
+    steps: int
+    predicted: Mapping[str, float]
+    stderr: float
+    real: Mapping[str, tuple[float, float]]
 
     def as_json(self) -> dict[str, Any]:
-        """`{"mixtures", "spearman", "spearman_ci95", "pearson", "pearson_ci95"}`."""
+        """The fields of `m2m validate --json` for one mixture, `finetuned` on fresh examples."""
         return {
-            "mixtures": self.mixtures,
-            "spearman": self.spearman.estimate,
-            "spearman_ci95": [self.spearman.low, self.spearman.high],
-            "pearson": self.pearson.estimate,
-            "pearson_ci95": [self.pearson.low, self.pearson.high],
+            **self.mixture.as_json(),
+            "rank": self.rank,
+            "steps": self.steps,
+            **self.predicted,
+            "surrogate_stderr": self.stderr,
+            "finetuned": [*self.real.values()][-1][0],
+            **{f"finetuned_{split}": value for split, (value, _) in self.real.items()},
+            **{f"finetuned_{split}_stderr": error for split, (_, error) in self.real.items()},
         }
 
 
-def agreement(predicted: Scored, real: Scored, rng: np.random.Generator) -> Agreement | None:
-    """Spearman and Pearson correlations with 95 % intervals; None for fewer than four mixtures.
+@dataclass(frozen=True)
+class Validation:
+    """How well surrogates foretold real fine-tunes, in the recipe's regime.
 
-    Each bootstrap replicate draws the mixtures anew, and takes predicted and real scores from one
-    resample of the examples each, so the intervals hold both errors: which mixtures were validated,
-    and on how few examples. As a replicate is noisier than what it stands for, its correlations lie
-    too low; the bias-corrected percentiles (Efron 1981, section 7) put that right.
+    Attributes:
+        judged_on: "test", examples that no surrogate was scored on, or "dev" without them.
+        agreements: by predictor, split and group ("mixtures" of two datasets or more,
+            "with_singles").
+        repeatability: of the fine-tunes' scores on dev with those on test, by group: about what a
+            perfect surrogate could reach; None without test.
+        picks: the mixture that each way of choosing takes.
+        regret: how much better the best of all validated is than each pick, on `judged_on`.
     """
-    count, replicates = real.replicates.shape
-    if count < _LEAST:
-        return None
-    drawn = rng.integers(count, size=(replicates, count))
-    columns = np.arange(replicates)[:, None]
-    pairs = predicted.replicates[drawn, columns], real.replicates[drawn, columns]
-    points = predicted.points[None], real.points[None]
-    return Agreement(
-        count,
-        _bias_corrected(
-            float(correlation(*map(ranks, points))[0]), correlation(*map(ranks, pairs))
-        ),
-        _bias_corrected(float(correlation(*points)[0]), correlation(*pairs)),
-    )
+
+    target: str
+    metric: str
+    higher_is_better: bool
+    budget: str | int
+    judged_on: str
+    examples: Mapping[str, int]
+    validated: Sequence[Validated]
+    agreements: Mapping[str, Mapping[str, Agreements]]
+    repeatability: Agreements | None
+    picks: Mapping[str, Mixture]
+    regret: Mapping[str, Interval]
+
+    @property
+    def headline(self) -> Agreement | None:
+        """Surrogates against fine-tunes, on fresh examples and without single datasets."""
+        return self.agreements[SURROGATE][self.judged_on][MIXED]
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields of `m2m validate --json`."""
+        none = dict.fromkeys(("spearman", "spearman_ci95", "pearson", "pearson_ci95"))
+        return {
+            "target": self.target,
+            "metric": self.metric,
+            "higher_is_better": self.higher_is_better,
+            "budget": self.budget,
+            "judged_on": self.judged_on,
+            "examples": dict(self.examples),
+            **(self.headline.as_json() if self.headline else none),
+            "mixtures": [each.as_json() for each in self.validated],
+            "singles": sum(len(each.mixture.datasets) == 1 for each in self.validated),
+            "agreement": {
+                predictor: {split: _json(groups) for split, groups in splits.items()}
+                for predictor, splits in self.agreements.items()
+            },
+            "repeatability": _json(self.repeatability) if self.repeatability else None,
+            "picks": {choice: pick.as_json() for choice, pick in self.picks.items()},
+            "regret": {choice: lost.estimate for choice, lost in self.regret.items()},
+            "regret_ci95": {choice: [lost.low, lost.high] for choice, lost in self.regret.items()},
+        }
+
+    def as_csv(self) -> str:
+        """The scatter plot's data: one row per mixture."""
+        rows = [each.as_json() for each in self.validated]
+        names = [name for name in rows[0] if name != "weights"]
+        with io.StringIO(newline="") as text:
+            writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({**row, "datasets": "+".join(row["datasets"])} for row in rows)
+            return text.getvalue()
 
 
-def correlation(x: Floats, y: Floats) -> Floats:
-    """Pearson's correlation of each row of two (R, n) arrays; nan where one does not vary."""
-    x, y = (each - each.mean(axis=1, keepdims=True) for each in (x, y))
-    spread = np.sqrt((x * x).sum(axis=1) * (y * y).sum(axis=1))
-    found: Floats = np.divide(
-        (x * y).sum(axis=1), spread, out=np.full(len(x), np.nan), where=spread > 0
-    )
-    return found
-
-
-def ranks(values: Floats) -> Floats:
-    """The rank of each value in its row of (R, n), equal ones sharing the mean of theirs."""
-    below = (values[:, None, :] < values[:, :, None]).sum(axis=2)
-    equal = (values[:, None, :] == values[:, :, None]).sum(axis=2)
-    found: Floats = below + (equal + 1) / 2
-    return found
-
-
-def _bias_corrected(estimate: float, replicates: Floats) -> Interval:
-    """An interval whose percentiles are moved by how far the replicates lie off the estimate."""
-    known = replicates[np.isfinite(replicates)]
-    if not np.isfinite(estimate) or not len(known):
-        return Interval(estimate, np.nan, np.nan)
-    normal = NormalDist()
-    share = ((known < estimate).mean() + (known <= estimate).mean()) / 2
-    shift = normal.inv_cdf(float(np.clip(share, 1 / len(known), 1 - 1 / len(known))))
-    tail = normal.inv_cdf((1 + CONFIDENCE) / 2)
-    low, high = np.quantile(known, [normal.cdf(2 * shift + side * tail) for side in (-1, 1)])
-    return Interval(estimate, float(low), float(high))
-
-
-def regret(real: Scored, choice: int | Sequence[int]) -> Interval:
-    """How much better the best of n fine-tunes really is than a choice, or the mean of several.
-
-    The best is the luckiest of n noisy scores too, so this is rather too large than too small.
-    """
-    chosen = np.atleast_1d(choice)
-    best = int(np.argmax(real.points))
-    lost = real.replicates[best] - real.replicates[chosen].mean(axis=0)
-    low, high = np.quantile(lost, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    estimate = real.points[best] - real.points[chosen].mean()
-    return Interval(float(estimate), float(low), float(high))
+def _json(groups: Agreements) -> dict[str, Any]:
+    return {group: found.as_json() if found else None for group, found in groups.items()}

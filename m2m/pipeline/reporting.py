@@ -297,7 +297,7 @@ def _tuned(confirmed: Mapping[str, Any]) -> dict[str, Mix]:
 
 
 def _curves(
-    folder: Path, sources: tuple[Source, ...], tuned: Mapping[Path, Mix]
+    folder: Path, sources: tuple[Source, ...], tuned: Mapping[str, Mix]
 ) -> tuple[Curve, ...]:
     """Of the experts in the recipe's order, then of the confirming fine-tunes."""
     places = [(source.name, folder / "adapters" / source.name) for source in sources]

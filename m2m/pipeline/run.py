@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
-from m2m.formats.atomic import write_json
 from m2m.machine import peak_rss_bytes
+from m2m.mix.validate import Validation
 from m2m.pipeline.confirming import confirm
 from m2m.pipeline.exporting import export
 from m2m.pipeline.inputs import read_inputs
@@ -31,7 +31,7 @@ from m2m.pipeline.reporting import (
 from m2m.pipeline.results import Confirmation, Exported, RunResult, Searched, Step, Trained
 from m2m.pipeline.searching import search
 from m2m.pipeline.tuning import Tuning
-from m2m.pipeline.validating import Validation, validate
+from m2m.pipeline.validating import validate
 from m2m.progress import Progress
 from m2m.recipe import Recipe
 from m2m.report import write_report

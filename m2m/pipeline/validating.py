@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,126 +11,25 @@ from numpy.typing import NDArray
 from m2m.evaluate.tasks import requests
 from m2m.formats.atomic import write_text
 from m2m.formats.journal import Journal
+from m2m.mix.agreement import Scored, regret
 from m2m.mix.mixture import Mixture
-from m2m.mix.ranking import Interval
 from m2m.mix.similarity import likeness, token_shares, weight_matrix
 from m2m.mix.standing import metric_name, standing, target_name
 from m2m.mix.study import Study, Trial
-from m2m.mix.validate import Agreement, Scored, agreement, plan, regret
+from m2m.mix.validate import (
+    LIKENESS,
+    SINGLES,
+    SURROGATE,
+    Validated,
+    Validation,
+    by_group,
+    plan,
+)
 from m2m.pipeline.finetuning import DEV, TEST, FineTuner, aims_on, has_test, open_judge
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.results import Searched
 from m2m.pipeline.scoring import aims, open_scorer
 from m2m.progress import Progress
-
-# The predictors that are compared; each gives every mixture a score, higher is better.
-SURROGATE, SINGLES, LIKENESS = "surrogate", "mean_of_singles", "similarity"
-# A group of mixtures: for a single dataset at an expert's budget the surrogate is the fine-tune.
-MIXED, EVERY = "mixtures", "with_singles"
-
-Agreements = Mapping[str, Agreement | None]
-
-
-@dataclass(frozen=True)
-class Validated:
-    """One mixture: what was predicted for it, and what its fine-tune really scores.
-
-    Attributes:
-        rank: predicted, among all candidates; None for one that the search did not rank.
-        steps: of its fine-tune.
-        predicted: score by predictor.
-        stderr: of the surrogate's score.
-        real: (score, standard error) of the fine-tune by split, "dev" and "test".
-    """
-
-    mixture: Mixture
-    rank: int | None
-    steps: int
-    predicted: Mapping[str, float]
-    stderr: float
-    real: Mapping[str, tuple[float, float]]
-
-    def as_json(self) -> dict[str, Any]:
-        """The fields of `m2m validate --json` for one mixture, `finetuned` on fresh examples."""
-        return {
-            **self.mixture.as_json(),
-            "rank": self.rank,
-            "steps": self.steps,
-            **self.predicted,
-            "surrogate_stderr": self.stderr,
-            "finetuned": [*self.real.values()][-1][0],
-            **{f"finetuned_{split}": value for split, (value, _) in self.real.items()},
-            **{f"finetuned_{split}_stderr": error for split, (_, error) in self.real.items()},
-        }
-
-
-@dataclass(frozen=True)
-class Validation:
-    """How well surrogates foretold real fine-tunes, in the recipe's regime.
-
-    Attributes:
-        judged_on: "test", examples that no surrogate was scored on, or "dev" without them.
-        agreements: by predictor, split and group ("mixtures" of two datasets or more,
-            "with_singles").
-        repeatability: of the fine-tunes' scores on dev with those on test, by group: about what a
-            perfect surrogate could reach; None without test.
-        picks: the mixture that each way of choosing takes.
-        regret: how much better the best of all validated is than each pick, on `judged_on`.
-    """
-
-    target: str
-    metric: str
-    higher_is_better: bool
-    budget: str | int
-    judged_on: str
-    examples: Mapping[str, int]
-    validated: Sequence[Validated]
-    agreements: Mapping[str, Mapping[str, Agreements]]
-    repeatability: Agreements | None
-    picks: Mapping[str, Mixture]
-    regret: Mapping[str, Interval]
-
-    @property
-    def headline(self) -> Agreement | None:
-        """Surrogates against fine-tunes, on fresh examples and without single datasets."""
-        return self.agreements[SURROGATE][self.judged_on][MIXED]
-
-    def as_json(self) -> dict[str, Any]:
-        """The fields of `m2m validate --json`."""
-        none = dict.fromkeys(("spearman", "spearman_ci95", "pearson", "pearson_ci95"))
-        return {
-            "target": self.target,
-            "metric": self.metric,
-            "higher_is_better": self.higher_is_better,
-            "budget": self.budget,
-            "judged_on": self.judged_on,
-            "examples": dict(self.examples),
-            **(self.headline.as_json() if self.headline else none),
-            "mixtures": [each.as_json() for each in self.validated],
-            "singles": sum(len(each.mixture.datasets) == 1 for each in self.validated),
-            "agreement": {
-                predictor: {split: _json(groups) for split, groups in splits.items()}
-                for predictor, splits in self.agreements.items()
-            },
-            "repeatability": _json(self.repeatability) if self.repeatability else None,
-            "picks": {choice: pick.as_json() for choice, pick in self.picks.items()},
-            "regret": {choice: lost.estimate for choice, lost in self.regret.items()},
-            "regret_ci95": {choice: [lost.low, lost.high] for choice, lost in self.regret.items()},
-        }
-
-    def as_csv(self) -> str:
-        """The scatter plot's data: one row per mixture."""
-        rows = [each.as_json() for each in self.validated]
-        names = [name for name in rows[0] if name != "weights"]
-        with io.StringIO(newline="") as text:
-            writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows({**row, "datasets": "+".join(row["datasets"])} for row in rows)
-            return text.getvalue()
-
-
-def _json(groups: Agreements) -> dict[str, Any]:
-    return {group: found.as_json() if found else None for group, found in groups.items()}
 
 
 def validate(
@@ -164,7 +59,8 @@ def validate(
     surrogates = _surrogates(inputs, experts, chosen, folder)
     with open_judge(inputs, experts, tuned, folder) as judge:
         trials = [judge.finetuned(mixture) for mixture in chosen]
-    found = _compare(inputs, searched, surrogates, trials, tuner, picks)
+    predicted = _predictions(inputs, surrogates, chosen)
+    found = _compare(inputs, searched, predicted, trials, tuner, picks)
     write_text(folder / "validate.csv", found.as_csv())
     return found
 
@@ -235,75 +131,51 @@ def _surrogates(
 def _compare(
     inputs: Inputs,
     searched: Searched,
-    surrogates: Mapping[Mixture, Trial],
+    predicted: Mapping[str, Scored],
     trials: Sequence[Trial],
     tuner: FineTuner,
     picks: Mapping[str, Mixture],
 ) -> Validation:
     """Correlations, regrets and the table of all validated mixtures."""
     chosen, seed = [trial.mixture for trial in trials], inputs.recipe.search.seed
-    predicted = _predictions(inputs, surrogates, chosen)
-    tests = {"test": TEST} if has_test(inputs) else {}
-    standings = {
-        split: standing(trials, aims_on(prefix, inputs), seed)
-        for split, prefix in ({"dev": DEV} | tests).items()
-    }
-    real = {split: Scored.of(found) for split, found in standings.items()}
-    judged_on = "test" if tests else "dev"
-    sizes = np.array([len(mixture.datasets) for mixture in chosen])
-    groups = {MIXED: np.flatnonzero(sizes > 1), EVERY: np.arange(len(chosen))}
-
-    def agreements(one: Scored, other: Scored) -> Agreements:
-        return {
-            group: agreement(one[places], other[places], np.random.default_rng(seed))
-            for group, places in groups.items()
-        }
-
-    index = {mixture: place for place, mixture in enumerate(chosen)}
-    choices: dict[str, Any] = {choice: index[pick] for choice, pick in picks.items()}
-    choices["random"] = groups[MIXED]
-    sign = 1.0 if standings["dev"].higher_is_better else -1.0
+    splits = {"dev": DEV} | ({"test": TEST} if has_test(inputs) else {})
+    found = {s: standing(trials, aims_on(on, inputs), seed) for s, on in splits.items()}
+    real = {split: Scored.of(each) for split, each in found.items()}
+    judged_on, higher = [*splits][-1], found["dev"].higher_is_better
+    place = {mixture: index for index, mixture in enumerate(chosen)}
+    choices = {choice: [place[pick]] for choice, pick in picks.items()}
+    choices["random"] = [i for i, mixture in enumerate(chosen) if len(mixture.datasets) > 1]
     ranks = {each.mixture: each.rank for each in searched.ranking}
-    surrogate = predicted[SURROGATE]
-    validated = [
-        Validated(
-            mixture,
-            ranks.get(mixture),
-            tuner.steps(mixture),
-            {name: _signed(name, sign) * float(p.points[i]) for name, p in predicted.items()},
-            float(surrogate.replicates[i].std(ddof=1)),
-            {
-                split: (float(found.points[i]), float(found.replicates[i].std(ddof=1)))
-                for split, found in standings.items()
-            },
-        )
-        for i, mixture in enumerate(chosen)
-    ]
-    wanted = aims(inputs)
+    wanted, tasks = aims(inputs), {"dev": inputs.dev, "test": inputs.test}
     return Validation(
         target=target_name(wanted),
         metric=metric_name(wanted),
-        higher_is_better=standings["dev"].higher_is_better,
+        higher_is_better=higher,
         budget=inputs.recipe.confirm.budget,
         judged_on=judged_on,
-        examples={
-            "dev": sum(len(task.examples) for task in inputs.dev.values()),
-            "test": sum(len(task.examples) for task in inputs.test.values()),
-        },
-        validated=validated,
+        examples={s: sum(len(task.examples) for task in tasks[s].values()) for s in splits},
+        validated=[
+            Validated(
+                mixture,
+                ranks.get(mixture),
+                tuner.steps(mixture),
+                {
+                    name: float(each.points[i]) * (1 if higher or name == LIKENESS else -1)
+                    for name, each in predicted.items()
+                },
+                predicted[SURROGATE].stderr(i),
+                {split: (float(found[split].points[i]), real[split].stderr(i)) for split in splits},
+            )
+            for i, mixture in enumerate(chosen)
+        ],
         agreements={
-            name: {split: agreements(each, scored) for split, scored in real.items()}
+            name: {split: by_group(each, truth, chosen, seed) for split, truth in real.items()}
             for name, each in predicted.items()
         },
-        repeatability=agreements(real["dev"], real["test"]) if tests else None,
+        repeatability=by_group(real["dev"], real["test"], chosen, seed) if "test" in real else None,
         picks=picks,
         regret={choice: regret(real[judged_on], places) for choice, places in choices.items()},
     )
-
-
-def _signed(predictor: str, sign: float) -> float:
-    """What turns a prediction, higher is better, back into the metric's own unit."""
-    return 1.0 if predictor == LIKENESS else sign
 
 
 def _predictions(

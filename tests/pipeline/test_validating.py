@@ -9,8 +9,8 @@ import pytest
 
 from m2m.errors import Interrupted
 from m2m.formats.journal import Journal
+from m2m.mix.validate import Validation
 from m2m.pipeline.run import Run
-from m2m.pipeline.validating import Validation
 from m2m.progress import Silent
 from m2m.recipe import Recipe, changed, load_recipe
 from tests.pipeline.scenario import make_scenario
@@ -63,7 +63,7 @@ def test_all_mixtures_are_really_fine_tuned_and_held_against_what_was_predicted(
             assert each.real["dev"][0] == pytest.approx(each.predicted["surrogate"], abs=1e-6)
             mean = each.predicted["mean_of_singles"]
             assert mean == pytest.approx(each.predicted["surrogate"])
-    written = json.loads((recipe.folder / "validation.json").read_text(encoding="utf-8"))
+    written = json.loads((recipe.folder / "validate.json").read_text(encoding="utf-8"))
     assert written == json.loads(json.dumps(found.as_json()))
     with (recipe.folder / "validate.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))

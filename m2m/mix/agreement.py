@@ -1,0 +1,137 @@
+"""How well predicted scores go with real ones: correlations and regrets, with their errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2m.mix.ranking import CONFIDENCE, Interval
+from m2m.mix.standing import Standing
+
+Floats = NDArray[np.float64]
+_LEAST = 4  # mixtures below which a correlation says nothing
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of n mixtures, higher is better, with R replicates that carry their errors.
+
+    Attributes:
+        points: (n,).
+        replicates: (n, R) on bootstrap resamples of the examples; for what has no error from
+            examples, the points R times.
+    """
+
+    points: Floats
+    replicates: Floats
+
+    @classmethod
+    def of(cls, found: Standing) -> Scored:
+        """A standing with its sign turned so that higher is better."""
+        sign = 1.0 if found.higher_is_better else -1.0
+        return cls(sign * found.points, sign * found.replicates)
+
+    @classmethod
+    def exact(cls, points: Floats, replicates: int) -> Scored:
+        """Predictions without an error of their own."""
+        return cls(points, np.tile(points[:, None], (1, replicates)))
+
+    def __getitem__(self, chosen: NDArray[np.intp]) -> Scored:
+        """The mixtures of these places."""
+        return Scored(self.points[chosen], self.replicates[chosen])
+
+    def stderr(self, index: int) -> float:
+        """Standard error of one mixture's score."""
+        return float(self.replicates[index].std(ddof=1))
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How well predicted scores of n mixtures go with the real ones."""
+
+    mixtures: int
+    spearman: Interval
+    pearson: Interval
+
+    def as_json(self) -> dict[str, Any]:
+        """`{"mixtures", "spearman", "spearman_ci95", "pearson", "pearson_ci95"}`."""
+        return {
+            "mixtures": self.mixtures,
+            "spearman": self.spearman.estimate,
+            "spearman_ci95": [self.spearman.low, self.spearman.high],
+            "pearson": self.pearson.estimate,
+            "pearson_ci95": [self.pearson.low, self.pearson.high],
+        }
+
+
+def agreement(predicted: Scored, real: Scored, rng: np.random.Generator) -> Agreement | None:
+    """Spearman and Pearson correlations with 95 % intervals; None for fewer than four mixtures.
+
+    Each bootstrap replicate draws the mixtures anew, and takes predicted and real scores from one
+    resample of the examples each, so the intervals hold both errors: which mixtures were validated,
+    and on how few examples. As a replicate is noisier than what it stands for, its correlations lie
+    too low; the bias-corrected percentiles (Efron 1981, section 7) put that right.
+    """
+    count, replicates = real.replicates.shape
+    if count < _LEAST:
+        return None
+    drawn = rng.integers(count, size=(replicates, count))
+    columns = np.arange(replicates)[:, None]
+    pairs = predicted.replicates[drawn, columns], real.replicates[drawn, columns]
+    points = predicted.points[None], real.points[None]
+    return Agreement(
+        count,
+        _bias_corrected(
+            float(correlation(*map(ranks, points))[0]), correlation(*map(ranks, pairs))
+        ),
+        _bias_corrected(float(correlation(*points)[0]), correlation(*pairs)),
+    )
+
+
+def correlation(x: Floats, y: Floats) -> Floats:
+    """Pearson's correlation of each row of two (R, n) arrays; nan where one does not vary."""
+    x, y = (each - each.mean(axis=1, keepdims=True) for each in (x, y))
+    spread = np.sqrt((x * x).sum(axis=1) * (y * y).sum(axis=1))
+    found: Floats = np.divide(
+        (x * y).sum(axis=1), spread, out=np.full(len(x), np.nan), where=spread > 0
+    )
+    return found
+
+
+def ranks(values: Floats) -> Floats:
+    """The rank of each value in its row of (R, n), equal ones sharing the mean of theirs."""
+    below = (values[:, None, :] < values[:, :, None]).sum(axis=2)
+    equal = (values[:, None, :] == values[:, :, None]).sum(axis=2)
+    found: Floats = below + (equal + 1) / 2
+    return found
+
+
+def _bias_corrected(estimate: float, replicates: Floats) -> Interval:
+    """An interval whose percentiles are moved by how far the replicates lie off the estimate."""
+    known = replicates[np.isfinite(replicates)]
+    if not np.isfinite(estimate) or not len(known):
+        return Interval(estimate, np.nan, np.nan)
+    normal = NormalDist()
+    share = ((known < estimate).mean() + (known <= estimate).mean()) / 2
+    shift = normal.inv_cdf(float(np.clip(share, 1 / len(known), 1 - 1 / len(known))))
+    tail = normal.inv_cdf((1 + CONFIDENCE) / 2)
+    low, high = np.quantile(known, [normal.cdf(2 * shift + side * tail) for side in (-1, 1)])
+    return Interval(estimate, float(low), float(high))
+
+
+def regret(real: Scored, choice: int | Sequence[int]) -> Interval:
+    """How much better the best of n fine-tunes really is than a choice, or the mean of several.
+
+    The best is the luckiest of n noisy scores too, so this is rather too large than too small.
+    """
+    chosen = np.atleast_1d(choice)
+    best = int(np.argmax(real.points))
+    lost = real.replicates[best] - real.replicates[chosen].mean(axis=0)
+    low, high = np.quantile(lost, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    estimate = real.points[best] - real.points[chosen].mean()
+    return Interval(float(estimate), float(low), float(high))
