@@ -6,6 +6,8 @@ expected; its hint says what to do next. Anything else that escapes is a bug, wi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 
 class M2MError(Exception):
     """An expected failure, told to the user without a traceback (exit code 1).
@@ -65,6 +67,9 @@ class Problems:
 
     def __len__(self) -> int:
         return len(self._found)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found)
 
     def raise_if_any(self, kind: type[M2MError], heading: str, hint: str | None = None) -> None:
         """Raise `kind` with all mistakes under `heading`; do nothing where there is none."""

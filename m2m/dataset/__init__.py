@@ -3,13 +3,11 @@
 from m2m.dataset.packing import BatchStream, pack, pack_all
 from m2m.dataset.rows import Row, load_dataset
 from m2m.dataset.samples import Sample, common_prefix, dataset_fingerprint, encode, split
-from m2m.dataset.statistics import Statistics, statistics
 
 __all__ = [
     "BatchStream",
     "Row",
     "Sample",
-    "Statistics",
     "common_prefix",
     "dataset_fingerprint",
     "encode",
@@ -17,5 +15,4 @@ __all__ = [
     "pack",
     "pack_all",
     "split",
-    "statistics",
 ]

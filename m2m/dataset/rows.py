@@ -44,6 +44,19 @@ class Row:
             return "".join(text for text, _ in self.pieces)
         return self.text or ""
 
+    @property
+    def sides(self) -> tuple[str, str]:
+        """What is asked and what is trained on; a bare text asks nothing."""
+        if self.messages is not None:
+            said: tuple[list[str], list[str]] = ([], [])
+            for message in self.messages:
+                said[message["role"] == "assistant"].append(str(message["content"]))
+            return "\n".join(said[0]), "\n".join(said[1])
+        if self.pieces is not None:
+            given = "".join(text for text, trained in self.pieces if not trained)
+            return given, "".join(text for text, trained in self.pieces if trained)
+        return "", self.text or ""
+
 
 class _Wrong(ValueError):
     """What is wrong with a row, in a few words."""
@@ -57,6 +70,17 @@ def load_dataset(path: Path) -> list[Row]:
 
     Raises:
         InputError: the file cannot be read or is empty, or rows are wrong; all with their lines.
+    """
+    _, rows, problems = read_rows(path)
+    problems.raise_if_any(InputError, str(path), "mend these rows or take them out")
+    return rows
+
+
+def read_rows(path: Path) -> tuple[str, list[Row], Problems]:
+    """As `load_dataset`: the name of the format, the good rows, and what is wrong with the others.
+
+    Raises:
+        InputError: the file cannot be read or is empty, or its format is unknown.
     """
     records = read_records(path)
     if not records:
@@ -74,8 +98,7 @@ def load_dataset(path: Path) -> list[Row]:
             rows.append(convert(record.fields, record.line))
         except _Wrong as wrong:
             problems.add(f"line {record.line}: {wrong}")
-    problems.raise_if_any(InputError, str(path), "mend these rows or take them out")
-    return rows
+    return name, rows, problems
 
 
 def _detect(path: Path, first: Record) -> tuple[str, frozenset[str], Callable[[Fields, int], Row]]:

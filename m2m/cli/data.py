@@ -1,0 +1,115 @@
+"""`m2m data`: a look at data before anything is trained on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from m2m.cli.options import json_option
+
+if TYPE_CHECKING:
+    from m2m.pipeline.dataset_file import Checked
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_BLOCKS = " ▁▂▃▄▅▆▇█"
+
+
+@click.group("data")
+def data() -> None:
+    """Look at datasets before they are trained on."""
+
+
+@data.command("check")
+@click.argument("files", nargs=-1, required=True, type=FILE, metavar="FILE...")
+@click.option("--model", help="Count its tokens: a name under models/, or a folder.")
+@click.option(
+    "--target", "targets", multiple=True, type=FILE, help="Examples no row may hold. Repeatable."
+)
+@click.option("--template", type=click.Choice(["chat", "plain"]), default="chat", show_default=True)
+@json_option
+def check(
+    files: tuple[Path, ...],
+    model: str | None,
+    targets: tuple[Path, ...],
+    template: str,
+    as_json: bool,
+) -> None:
+    """Say what is wrong with datasets: FILE... are some, or one recipe, which names them.
+
+    Duplicate, contradicting and leaked rows, within and between files; encodings and Unicode forms;
+    rows in another language; what the model's tokenizer makes of the language. Exit code 1 where
+    `m2m run` would refuse a file.
+
+    \b
+    Example:  m2m data check examples/swahili/recipe.toml
+              m2m data check a.jsonl b.csv --model smollm2-135m-instruct --target dev.jsonl
+    """
+    from m2m.cli import show
+    from m2m.errors import InputError
+    from m2m.pipeline.checking import check_data, check_recipe, formatter_of
+    from m2m.recipe import load_recipe
+
+    if files[0].suffix == ".toml":
+        if len(files) > 1 or model or targets:
+            raise click.UsageError("a recipe names its own datasets, model and targets")
+        found = check_recipe(load_recipe(files[0]))
+    else:
+        formatter = formatter_of(model, template) if model else None
+        found = check_data(files, targets, formatter)
+    show.result([each.as_json() for each in found], as_json, lambda: _show(found))
+    if bad := [str(each.file) for each in found if each.refused]:
+        raise InputError(
+            f"`m2m run` would refuse {', '.join(bad)}", "mend what is marked with ! and check again"
+        )
+
+
+def _show(found: Sequence[Checked]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    from m2m.cli.console import print_table
+
+    counts = ("rows", "tokens", "longest", "same", "near", "leaks")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("file", overflow="fold")
+    for head in (*counts, "letters/token", "tokens/word"):
+        table.add_column(head, justify="right")
+    table.add_column("lengths")
+    for each in found:
+        numbers = (
+            each.rows, each.tokens, each.longest,
+            each.duplicates, each.near_duplicates, each.overlap,
+        )  # fmt: skip
+        table.add_row(
+            each.file.name,
+            *("-" if number is None else f"{number:,}" for number in numbers),
+            f"{each.cost.characters_per_token:.2f}" if each.cost else "-",
+            f"{each.cost.tokens_per_word:.2f}" if each.cost else "-",
+            _bars(each.lengths),
+        )
+    print_table(table)
+    for each in found:
+        if each.problems:
+            click.echo(f"{each.file}")
+        for problem in each.problems:
+            where = f" (line {', '.join(map(str, problem.lines))})" if problem.lines else ""
+            click.echo(f"  {'!' if problem.refused else '-'} {problem.message}{where}")
+            click.echo(f"    {problem.hint}")
+    if not any(each.problems for each in found):
+        click.echo("Nothing to complain about.")
+
+
+def _bars(lengths: dict[int, int]) -> str:
+    """A histogram as a line of blocks, from the first edge with rows to the last."""
+    used = [edge for edge, count in lengths.items() if count]
+    if not used:
+        return "-"
+    counts = [lengths[edge] for edge in lengths if used[0] <= edge <= used[-1]]
+    blocks = (_BLOCKS[max(bool(n), round(n / max(counts) * (len(_BLOCKS) - 1)))] for n in counts)
+    return f"{''.join(blocks)} {used[0] // 2 if used[0] > 16 else 0} to {used[-1]}"
+
+
+COMMANDS = [data]

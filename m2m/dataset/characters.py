@@ -1,0 +1,125 @@
+"""Texts whose characters went wrong on the way: encodings mixed up, forms mixed, signs unseen."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from functools import cache
+
+_INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff]")  # not U+200C and U+200D, which scripts need
+_LOST = re.compile("[\ufffd\ud800-\udfff]")
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+# UTF-8 read as Windows-1252: a lead byte's letter, then the letters of 0x80-0xBF.
+_HIGH = (
+    "\u0080-\u00bf\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc"
+    "\u2013-\u203a\u20ac\u2122"
+)
+_MISREAD = re.compile(f"[\u00c2-\u00df][{_HIGH}]|[\u00e0-\u00ef][{_HIGH}]{{2}}")
+_ALPHABETS = ("LATIN", "GREEK", "CYRILLIC")
+_WORD = re.compile(r"[^\W\d_]+")
+
+
+def find_faults(texts: Sequence[str]) -> dict[str, list[int]]:
+    """Places of texts with each kind of fault; kinds without any are left out.
+
+    "mojibake": UTF-8 that was read as Windows-1252 or Latin-1 ("Ã¨" for "è"). "lost": characters
+    that a conversion replaced. "control": control characters. "invisible": soft hyphens, zero-width
+    spaces and byte order marks. "not_nfc": letters and marks apart where one character would do.
+    "mixed_alphabets": words of Latin, Greek and Cyrillic letters together, look-alikes often.
+    """
+    found: dict[str, list[int]] = {kind: [] for kind in FAULTS}
+    for place, text in enumerate(texts):
+        for kind, (_, _, is_faulty) in FAULTS.items():
+            if is_faulty(text):
+                found[kind].append(place)
+    return {kind: places for kind, places in found.items() if places}
+
+
+def guess_encoding(data: bytes) -> str | None:
+    """What a file that is not UTF-8 is probably in; None where it is UTF-8.
+
+    A file whose lines are UTF-8 here and something else there is "UTF-8 mixed with ...".
+    """
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "UTF-16"
+    bad = [line for line in data.split(b"\n") if not _is_utf8(line)]
+    if not bad:
+        return None
+    # 0x80-0x9F are letters and quotes in Windows-1252, and control characters in Latin-1.
+    windows = re.search(rb"[\x80-\x9f]", b"".join(bad))
+    name = "Windows-1252" if windows else "Latin-1"
+    others = any(_is_utf8(line) and not line.isascii() for line in data.split(b"\n"))
+    return f"UTF-8 mixed with {name}" if others else name
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _is_misread(text: str) -> bool:
+    return any(_reads_back(found.group()) for found in _MISREAD.finditer(text))
+
+
+def _reads_back(piece: str) -> bool:
+    for encoding in ("cp1252", "latin-1"):
+        try:
+            piece.encode(encoding).decode("utf-8")
+        except UnicodeError:
+            continue
+        return True
+    return False
+
+
+def _is_not_nfc(text: str) -> bool:
+    return not unicodedata.is_normalized("NFC", text)
+
+
+def _mixes_alphabets(text: str) -> bool:
+    return not text.isascii() and any(
+        len({_alphabet(letter) for letter in word} - {None}) > 1 for word in _WORD.findall(text)
+    )
+
+
+@cache
+def _alphabet(letter: str) -> str | None:
+    first = unicodedata.name(letter, "").partition(" ")[0]
+    return first if first in _ALPHABETS else None
+
+
+FAULTS: dict[str, tuple[str, str, Callable[[str], bool]]] = {
+    "mojibake": (
+        "UTF-8 that was read as Windows-1252 or Latin-1",
+        "open the source as UTF-8 and export it again",
+        _is_misread,
+    ),
+    "lost": (
+        "characters that an earlier conversion lost",
+        "go back to the source; nothing here can restore them",
+        lambda text: bool(_LOST.search(text)),
+    ),
+    "control": (
+        "control characters",
+        "take them out: the model would learn to write them",
+        lambda text: bool(_CONTROL.search(text)),
+    ),
+    "invisible": (
+        "invisible characters (soft hyphen, zero-width space, byte order mark)",
+        "take them out: they cut words into other tokens",
+        lambda text: bool(_INVISIBLE.search(text)),
+    ),
+    "not_nfc": (
+        "letters and marks apart where Unicode has one character (not NFC)",
+        "normalise datasets and targets alike to NFC: to the model the two forms are other words",
+        _is_not_nfc,
+    ),
+    "mixed_alphabets": (
+        "words of Latin, Greek and Cyrillic letters together",
+        "replace look-alike letters: to the model these are other words",
+        _mixes_alphabets,
+    ),
+}

@@ -1,0 +1,85 @@
+"""Character n-grams of many texts at once, by which duplicates and languages are told."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+# FNV-1a's 64-bit prime: odd, so that a letter's place in the gram counts.
+_PRIME = np.uint64(0x100000001B3)
+
+
+def character_grams(
+    texts: Sequence[str], size: int
+) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """The n-grams of all texts, none across two of them.
+
+    Args:
+        texts: any; one shorter than `size` has none.
+        size: characters of a gram.
+
+    Returns:
+        (G,) hashes and the (G,) places in `texts` that they come from, in order.
+    """
+    lengths = np.array([len(text) for text in texts], np.int64)
+    data = "".join(texts).encode("utf-32-le", "surrogatepass")
+    letters = np.frombuffer(data, "<u4").astype(np.uint64)
+    ends = np.repeat(np.cumsum(lengths), lengths)
+    places = np.flatnonzero(np.arange(len(letters)) + size <= ends)
+    hashes = np.full(len(places), size, np.uint64)
+    for offset in range(size):
+        hashes = (hashes ^ letters[places + offset]) * _PRIME
+        hashes ^= hashes >> np.uint64(29)
+    return hashes, np.repeat(np.arange(len(texts)), lengths)[places]
+
+
+def normalise(text: str) -> str:
+    """Lower case, words only, a space before, between and after them: what counts as the same."""
+    folded = unicodedata.normalize("NFC", text).casefold()
+    # Combining marks belong to their letters: without them tone marks would cut words apart.
+    kept = (c if c.isalnum() or unicodedata.category(c)[0] == "M" else " " for c in folded)
+    return f" {' '.join(''.join(kept).split())} "
+
+
+def comparable(text: str) -> str:
+    """`normalise`, and a text of signs only, such as an emoji, as it is."""
+    found = normalise(text)
+    return found if found.strip() else text
+
+
+def without_frame(texts: Sequence[str]) -> list[str]:
+    """Texts without the words with which at least half of them begin or end.
+
+    What an instruction repeats on every row says nothing about the row: "Translate to English:"
+    makes all rows alike, and English.
+    """
+    words = [text.split() for text in texts]
+    head = _shared_words(words)
+    words = [_cut(row, head) for row in words]
+    tail = _shared_words([row[::-1] for row in words])
+    return [" ".join(_cut(row[::-1], tail)[::-1]) for row in words]
+
+
+def _shared_words(rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """The longest beginning that at least half of the rows have, and at least three."""
+    found: tuple[str, ...] = ()
+    while True:
+        size = len(found) + 1
+        # A beginning that is all of a row would leave nothing of it.
+        counts = Counter(_folded(row[:size]) for row in rows if len(row) > size)
+        best, count = counts.most_common(1)[0] if counts else ((), 0)
+        if count < max(3, len(rows) / 2):
+            return found
+        found = best
+
+
+def _cut(row: list[str], head: tuple[str, ...]) -> list[str]:
+    return row[len(head) :] if head and _folded(row[: len(head)]) == head else row
+
+
+def _folded(words: Sequence[str]) -> tuple[str, ...]:
+    return tuple(word.casefold() for word in words)

@@ -1,0 +1,191 @@
+"""`m2m data check`: everything that is wrong with data, before it is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+
+from m2m.checkpoint import find_model
+from m2m.dataset.duplicates import (
+    contradicted,
+    exact_groups,
+    holding,
+    near_groups,
+    repeated,
+)
+from m2m.dataset.grams import comparable, without_frame
+from m2m.dataset.language import OTHER_LANGUAGE, Languages, tag
+from m2m.evaluate.tasks import load_task
+from m2m.pipeline.dataset_file import SIDES, Checked, DatasetFile, in_rows
+from m2m.pipeline.inputs import make_formatter, model_folders
+from m2m.recipe import Recipe, Train
+from m2m.tokenizer import Formatter
+
+# Shares of a file's rows from which something is a problem, not a matter of course.
+_MANY_REPEATED, _MANY_CONTRADICTED, _MANY_FOREIGN = 0.05, 0.05, 0.02
+
+
+def check_recipe(recipe: Recipe) -> list[Checked]:
+    """The datasets of a recipe against each other and its targets, with its model's tokens."""
+    targets = [path for each in recipe.targets for path in (each.dev, each.test) if path]
+    formatter = formatter_of(recipe.base.model, recipe.base.template, recipe.path)
+    files = [each.path for each in recipe.datasets]
+    length = min(recipe.train.max_length, recipe.train.batch_tokens)
+    return check_data(files, targets, formatter, length)
+
+
+def formatter_of(model: str, template: str = "chat", beside: Path | None = None) -> Formatter:
+    """Tokenizer and template of a model under models/."""
+    return make_formatter(find_model(model, model_folders(beside)).gguf, template)
+
+
+def check_data(
+    files: Sequence[Path],
+    targets: Sequence[Path] = (),
+    formatter: Formatter | None = None,
+    max_length: int = Train.max_length,
+) -> list[Checked]:
+    """Look at every file on its own, then at all of them together and beside the targets.
+
+    Args:
+        files: datasets; one that cannot be read is a problem in its own entry.
+        targets: files of examples that no dataset should hold.
+        formatter: counts tokens.
+        max_length: tokens from which `m2m run` refuses a row.
+
+    Raises:
+        InputError: a target cannot be read.
+    """
+    found = [Checked(path) for path in files]
+    content = [DatasetFile(each) for each in found]
+    asked = [_Target(path) for path in targets]
+    for each in content:
+        each.check_alone(formatter, max_length)
+    readable = [each for each in content if each.rows]
+    _check_repetition(readable, asked)
+    _check_languages(readable)
+    return found
+
+
+class _Target:
+    """What a target asks and holds to be right."""
+
+    def __init__(self, path: Path) -> None:
+        examples = load_task(path).examples
+        asked = without_frame([each.prompt for each in examples])
+        right = [each.choices[each.gold] for each in examples]
+        # A text asks nothing: it is itself what training should not have seen.
+        self.questions = {comparable(a or b) for a, b in zip(asked, right, strict=True)}
+        # A dataset of another frame may hold the question with the target's.
+        self.questions |= {comparable(each.prompt) for each in examples if each.prompt}
+        self.texts = [comparable(f"{a} {b}") for a, b in zip(asked, right, strict=True)]
+
+
+def _check_repetition(files: Sequence[DatasetFile], targets: Sequence[_Target]) -> None:
+    """Duplicates and contradictions within and between files, and what the targets ask."""
+    parts = [each.texts for each in files] + [each.texts for each in targets]
+    groups = iter(near_groups([text for part in parts for text in part]).tolist())
+    near = [list(islice(groups, len(part))) for part in parts]
+    asked = {group for part in near[len(files) :] for group in part}
+    questions = {question for target in targets for question in target.questions}
+    for file, own in zip(files, near, strict=False):
+        _check_own(file, own)
+        _check_leaks(file, own, asked, questions)
+        for other, theirs in zip(files, near, strict=False):
+            if other is not file:
+                _compare(file, own, other, set(theirs))
+
+
+def _check_own(file: DatasetFile, near: Sequence[int]) -> None:
+    found = file.found
+    equal, alike = repeated(exact_groups(file.texts).tolist()), repeated(near)
+    found.duplicates, found.near_duplicates = len(equal), len(alike) - len(equal)
+    if len(alike) > _MANY_REPEATED * found.rows:
+        message = f"{found.duplicates} duplicate and {found.near_duplicates} nearly duplicate rows"
+        file.say(
+            "duplicates", message, "keep one of each, unless they are meant to weigh more", alike
+        )
+    own = zip(file.questions, file.answers, strict=True)
+    against = contradicted(file.questions, file.answers, own) if any(file.questions) else []
+    found.contradictions = len(against)
+    if len(against) > _MANY_CONTRADICTED * found.rows:
+        message = f"{in_rows(len(against))} whose question another row answers differently"
+        file.say("contradictions", message, "are all of these answers right?", against)
+
+
+def _check_leaks(
+    file: DatasetFile, near: Sequence[int], asked: set[int], questions: set[str]
+) -> None:
+    held = {
+        *holding([comparable(row.plain_text) for row in file.rows], questions),
+        *(i for i, group in enumerate(near) if group in asked),
+        *(i for i, question in enumerate(file.questions) if question in questions),
+    }
+    file.found.overlap = len(held)
+    if held:
+        message = f"{in_rows(len(held))} with a question or text of the targets"
+        hint = "take them out: what was trained on tells nothing when it is asked"
+        file.say("leak", message, hint, sorted(held))
+
+
+def _compare(file: DatasetFile, near: Sequence[int], other: DatasetFile, theirs: set[int]) -> None:
+    found = file.found
+    if both := sum(group in theirs for group in near):
+        found.shared[other.name] = both
+    if not (any(file.questions) and any(other.questions)):
+        return
+    answered = list(zip(other.questions, other.answers, strict=True))
+    right = set(answered)
+    own = zip(file.questions, file.answers, strict=True)
+    agreed = {i for i, pair in enumerate(own) if pair in right}
+    against = [i for i in contradicted(file.questions, file.answers, answered) if i not in agreed]
+    if against:
+        found.contradicting[other.name] = len(against)
+    if len(against) > _MANY_CONTRADICTED * found.rows:
+        message = f"{in_rows(len(against))} whose question {other.name} answers differently"
+        file.say("contradicting", message, "look which of the two files is right", against)
+
+
+def _check_languages(files: Sequence[DatasetFile]) -> None:
+    languages = Languages({(file.name, s): t for file in files for s, t in file.sides.items()})
+    for file in files:
+        for side in SIDES:
+            suspects = languages.suspects((file.name, side))
+            for each in suspects:
+                like = " of ".join(each.like[::-1])
+                file.found.foreign[like] = file.found.foreign.get(like, 0) + 1
+            if len(suspects) > max(2, _MANY_FOREIGN * file.found.rows):
+                likes = dict.fromkeys(" of ".join(each.like[::-1]) for each in suspects)
+                message = (
+                    f"{in_rows(len(suspects))} whose {side} read like {', '.join([*likes][:3])}"
+                )
+                hint = "another language, or names? look at them"
+                file.say("language", message, hint, [each.row for each in suspects])
+    names = [file.name for file in files]
+    for file in files:
+        for side, like in _mislabelled(file.name, names, languages):
+            message = (
+                f"the {side} read like those of {like}, not like the other {tag(file.name)} files"
+            )
+            file.say("language", message, "is the file what its name says?")
+
+
+def _mislabelled(
+    name: str, names: Sequence[str], languages: Languages
+) -> Iterator[tuple[str, str]]:
+    """Sides of a file that are in no language of the files of its tag, but in another file's."""
+    for side in SIDES:
+        apart: Mapping[str, float] = {
+            other: distance
+            for other in names
+            if other != name
+            and (distance := languages.distance((name, side), (other, side))) is not None
+        }
+        fellows = [d for other, d in apart.items() if tag(other) == tag(name)]
+        strangers = {other: d for other, d in apart.items() if tag(other) != tag(name)}
+        if not (tag(name) and fellows and strangers) or min(fellows) <= OTHER_LANGUAGE:
+            continue
+        nearest = min(strangers, key=lambda other: strangers[other])
+        if strangers[nearest] <= OTHER_LANGUAGE:
+            yield side, nearest

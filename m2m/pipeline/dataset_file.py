@@ -1,0 +1,217 @@
+"""One dataset looked at on its own: what `m2m data check` finds in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from m2m.dataset.characters import FAULTS, find_faults, guess_encoding
+from m2m.dataset.grams import comparable, without_frame
+from m2m.dataset.rows import Row, read_rows
+from m2m.dataset.samples import encode
+from m2m.dataset.statistics import DEAR, RUINOUS, Cost, cost, histogram
+from m2m.errors import InputError, M2MError
+from m2m.tokenizer import Formatter
+
+SIDES = ("questions", "answers")
+SHOWN = 5  # lines named with a problem
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that a person should look at.
+
+    Attributes:
+        kind: a word for programs: "leak", "duplicates", "mojibake", ...
+        message: what was found.
+        hint: what to do.
+        lines: of the file, the first few.
+        refused: `m2m run` would not take the file so.
+    """
+
+    kind: str
+    message: str
+    hint: str
+    lines: tuple[int, ...] = ()
+    refused: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {**vars(self), "lines": list(self.lines)}
+
+
+@dataclass
+class Checked:
+    """What was found in one file; counts of tokens are None where no model was named.
+
+    Attributes:
+        near_duplicates: rows nearly as an earlier one, equal ones not counted.
+        contradictions: rows whose question another row of the file answers differently.
+        overlap: rows that hold a target's question.
+        shared: rows that another file has too, or nearly so, by that file.
+        contradicting: rows whose question another file answers, only differently, by that file.
+        foreign: rows that read like another language, by the part that they read like.
+    """
+
+    file: Path
+    format: str = "unreadable"
+    rows: int = 0
+    tokens: int | None = None
+    longest: int | None = None
+    lengths: dict[int, int] = field(default_factory=dict)
+    cost: Cost | None = None
+    sides: dict[str, Cost] = field(default_factory=dict)
+    duplicates: int = 0
+    near_duplicates: int = 0
+    contradictions: int = 0
+    overlap: int = 0
+    shared: dict[str, int] = field(default_factory=dict)
+    contradicting: dict[str, int] = field(default_factory=dict)
+    foreign: dict[str, int] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def refused(self) -> bool:
+        """Whether `m2m run` would refuse the file."""
+        return any(problem.refused for problem in self.problems)
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields of `m2m data check --json`."""
+        return {
+            "file": str(self.file),
+            "format": self.format,
+            "rows": self.rows,
+            "tokens": self.tokens,
+            "longest": self.longest,
+            "lengths": [{"up_to": edge, "rows": count} for edge, count in self.lengths.items()],
+            "tokens_per_word": self.cost and round(self.cost.tokens_per_word, 3),
+            "characters_per_token": self.cost and round(self.cost.characters_per_token, 3),
+            "bytes_per_token": self.cost and round(self.cost.bytes_per_token, 3),
+            "sides": {side: asdict(found) for side, found in self.sides.items()},
+            "duplicates": self.duplicates,
+            "near_duplicates": self.near_duplicates,
+            "contradictions": self.contradictions,
+            "overlap_with_targets": self.overlap,
+            "shared": self.shared,
+            "contradicting": self.contradicting,
+            "foreign": self.foreign,
+            "problems": [problem.as_json() for problem in self.problems],
+        }
+
+
+class DatasetFile:
+    """One dataset, taken apart for comparison."""
+
+    def __init__(self, found: Checked) -> None:
+        self.found = found
+        self.rows: list[Row] = []
+        try:
+            found.format, self.rows, wrong = read_rows(found.file)
+        except InputError as error:
+            self._note_unreadable(error)
+            return
+        found.rows = len(self.rows)
+        for message in wrong:
+            self.say("bad_row", message, "mend the row or take it out", refused=True)
+        sides = zip(*(row.sides for row in self.rows), strict=True) if self.rows else ((), ())
+        self.sides = {side: without_frame(texts) for side, texts in zip(SIDES, sides, strict=True)}
+        self.questions, self.answers = ([comparable(t) for t in self.sides[s]] for s in SIDES)
+        pairs = zip(*self.sides.values(), strict=True)
+        self.texts = [comparable(f"{question} {answer}") for question, answer in pairs]
+
+    @property
+    def name(self) -> str:
+        """What other files' entries call it."""
+        return self.found.file.stem
+
+    def say(
+        self,
+        kind: str,
+        message: str,
+        hint: str,
+        places: Sequence[int] = (),
+        *,
+        refused: bool = False,
+    ) -> None:
+        """Note a problem of the rows at `places`."""
+        lines = tuple(self.rows[place].line for place in places[:SHOWN])
+        self.found.problems.append(Problem(kind, message, hint, lines, refused))
+
+    def _note_unreadable(self, error: InputError) -> None:
+        path = self.found.file
+        encoding = guess_encoding(path.read_bytes()) if path.is_file() else None
+        hint = error.hint or "mend the file"
+        if encoding:
+            hint = f"it looks like {encoding}; save it as UTF-8"
+        self.say("encoding" if encoding else "unreadable", error.message, hint, refused=True)
+
+    def check_alone(self, formatter: Formatter | None, max_length: int) -> None:
+        """Note faults of single rows and, with a formatter, count tokens."""
+        texts = [row.plain_text for row in self.rows]
+        for kind, places in find_faults(texts).items():
+            what, hint, _ = FAULTS[kind]
+            self.say(kind, f"{in_rows(len(places))} with {what}", hint, places)
+        echoed = (
+            [
+                i
+                for i, (asked, said) in enumerate(zip(*self.sides.values(), strict=True))
+                if len(said.split()) > 1 and comparable(asked) == comparable(said)
+            ]
+            if self.rows
+            else []
+        )
+        if echoed:
+            self.say(
+                "echo",
+                f"{in_rows(len(echoed))} whose answer only repeats the question",
+                "are these translated? take them out where they teach nothing",
+                echoed,
+            )
+        if formatter and self.rows:
+            self._count(formatter, max_length)
+
+    def _count(self, formatter: Formatter, max_length: int) -> None:
+        found, tokenizer = self.found, formatter.tokenizer
+        found.cost = cost([row.plain_text for row in self.rows], tokenizer)
+        found.sides = {
+            side: cost(texts, tokenizer) for side, texts in self.sides.items() if any(texts)
+        }
+        for side, each in found.sides.items():
+            self._advise(side, each)
+        try:
+            samples = encode(self.rows, formatter, 1 << 30, found.file)
+        except M2MError as error:
+            self.say("template", error.message, error.hint or "mend these rows", refused=True)
+            return
+        lengths = [len(sample) for sample in samples]
+        found.tokens, found.longest = sum(lengths), max(lengths, default=0)
+        found.lengths = histogram(lengths)
+        texts = {row.line for row in self.rows if row.text is not None}
+        long = [s.line for s in samples if len(s) > max_length and s.line not in texts]
+        if long:
+            places = [i for i, row in enumerate(self.rows) if row.line in set(long)]
+            message = f"{in_rows(len(long))} longer than max_length = {max_length} tokens"
+            hint = f"shorten or split them, or set max_length = {found.longest} in [train]"
+            self.say("too_long", message, hint, places, refused=True)
+
+    def _advise(self, side: str, spent: Cost) -> None:
+        if spent.characters_per_token >= DEAR:
+            return
+        message = (
+            f"a token has {spent.characters_per_token:.1f} characters of the {side}, a word "
+            f"{spent.tokens_per_word:.1f} tokens"
+        )
+        hint = (
+            "the base hardly knows this script; take one whose vocabulary has it (Gemma 3, Qwen3)"
+            if spent.characters_per_token < RUINOUS
+            else "English has more than 4: expect slower training; a base with a vocabulary for "
+            "many languages (Gemma 3, Qwen3) may do better"
+        )
+        self.say("tokenizer", message, hint)
+
+
+def in_rows(count: int) -> str:
+    """A number of rows in words."""
+    return f"{count} row" if count == 1 else f"{count} rows"
