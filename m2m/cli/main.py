@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from m2m import __version__
-from m2m.cli import data, models, recipes, report, tools, validate
+from m2m.cli import data, init, models, recipes, report, tools, validate
 from m2m.errors import Interrupted, M2MError
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -53,7 +53,7 @@ def cli() -> None:
     """
 
 
-for module in (models, data, recipes, report, validate, tools):
+for module in (models, data, init, recipes, report, validate, tools):
     for command in module.COMMANDS:
         cli.add_command(command)
 

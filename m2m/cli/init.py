@@ -1,0 +1,57 @@
+"""`m2m init`: the first recipe."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import click
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command("init")
+@click.option("--model", required=True, help="Base model: a name under models/, or a folder.")
+@click.option(
+    "--data", "first", multiple=True, type=FILE, metavar="FILE...", help="Candidate datasets."
+)
+@click.argument("more", nargs=-1, type=FILE, metavar="")
+@click.option("--target", "targets", multiple=True, required=True, type=FILE, help="A dev file.")
+@click.option(
+    "--test",
+    "tests",
+    multiple=True,
+    type=FILE,
+    help="The test file of each target; by default test.jsonl beside dev.jsonl.",
+)
+@click.option("--template", type=click.Choice(["chat", "plain"]), default="chat", show_default=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("recipe.toml"), show_default=True
+)
+def init(
+    model: str,
+    first: tuple[Path, ...],
+    more: tuple[Path, ...],
+    targets: tuple[Path, ...],
+    tests: tuple[Path, ...],
+    template: str,
+    out: Path,
+) -> None:
+    """Write a recipe for some files, with every field explained.
+
+    \b
+    Example:  m2m init --model smollm2-135m-instruct --data datasets/*.jsonl --target dev.jsonl
+    """
+    from m2m.pipeline.starting import start_recipe
+
+    if not (first or more):
+        raise click.UsageError("give at least one dataset: --data FILE...")
+    found = start_recipe(out, model, template, [*first, *more], targets, tests)
+    for note in found.notes:
+        click.echo(f"Note: {note}", err=True)
+    click.echo(f"Wrote {found.recipe}; fill in the licences, then")
+    for command in ("data check", "plan", "run"):
+        click.echo(f"  m2m {command} {shlex.quote(str(found.recipe))}")
+
+
+COMMANDS = [init]

@@ -1,0 +1,91 @@
+"""A new recipe as text: what was given, and every other field as a comment with its default."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from m2m.recipe.fields import LISTS, SECTIONS
+
+_WIDTH = 96
+# Stands in for a field that has no value unless it is given.
+_EXAMPLES = {"test": "test.jsonl", "replay_from": "rows.jsonl"}
+
+Given = Mapping[str, Any]
+
+
+def recipe_text(sections: Mapping[str, Given], lists: Mapping[str, Sequence[Given]]) -> str:
+    """A recipe.toml that explains itself.
+
+    Args:
+        sections: values of fields by section ("base", "train", ...).
+        lists: the same for each of the "datasets" and "targets"; the first one explains its fields.
+    """
+    blocks = [_HEAD, _section("base", sections.get("base", {}))]
+    for name in LISTS:
+        blocks += [_entry(name, given, first=not i) for i, given in enumerate(lists[name])]
+    blocks += [_section(name, sections.get(name, {})) for name in SECTIONS if name != "base"]
+    return "\n".join(blocks)
+
+
+_HEAD = """\
+# What m2m shall do. Look at the data with `m2m data check`, see what it will take with `m2m plan`,
+# and run it with `m2m run`, each followed by this file's name. Lines that begin with # show
+# defaults: take the # away to change one. Paths are relative to this file.
+"""
+
+
+def _section(name: str, given: Given) -> str:
+    return _titled(f"[{name}]", SECTIONS[name]) + _fields(SECTIONS[name], given, explain=True)
+
+
+def _entry(name: str, given: Given, *, first: bool) -> str:
+    kind, title = LISTS[name], f"[[{name}]]"
+    return (_titled(title, kind) if first else f"{title}\n") + _fields(kind, given, explain=first)
+
+
+def _titled(title: str, kind: type) -> str:
+    said = (kind.__doc__ or "").partition(": ")[2].strip().rstrip(".")
+    return f"# {said[:1].upper()}{said[1:]}.\n{title}\n"
+
+
+def _fields(kind: type, given: Given, *, explain: bool) -> str:
+    specs = dataclasses.fields(kind)
+    lines: list[str] = []
+    for spec in specs:
+        if explain:
+            lines += textwrap.wrap(
+                _meaning(spec, specs), _WIDTH, initial_indent="# ", subsequent_indent="#   "
+            )
+        if spec.name in given:
+            lines.append(f"{spec.name} = {toml_value(given[spec.name])}")
+        elif explain:
+            default = _EXAMPLES.get(spec.name, "") if spec.default is None else spec.default
+            lines.append(f"# {spec.name} = {toml_value(default)}")
+    return "\n".join(lines) + "\n"
+
+
+def _meaning(spec: dataclasses.Field[Any], specs: Sequence[dataclasses.Field[Any]]) -> str:
+    rules = spec.metadata
+    said = rules["help"]
+    if choices := rules.get("choices"):
+        said += f" ({', '.join(choices)})"
+    if group := rules.get("one_of"):
+        names = [each.name for each in specs if each.metadata.get("one_of") == group]
+        said += f"; give only one of {', '.join(names)}"
+    return f"{spec.name}: {said}"
+
+
+def toml_value(value: Any) -> str:
+    """A text, number, path or list of these as TOML."""
+    if isinstance(value, str | Path):
+        text = value.as_posix() if isinstance(value, Path) else value
+        # A TOML basic string is a JSON string, but for DEL.
+        return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(toml_value, value))}]"
+    return repr(value)

@@ -1,0 +1,112 @@
+"""`m2m init`: what it writes loads, runs, and explains every field with its true default."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from m2m.cli.main import cli
+from m2m.errors import InputError
+from m2m.pipeline.inputs import read_inputs
+from m2m.pipeline.starting import start_recipe
+from m2m.recipe import LISTS, SECTIONS, load_recipe
+from m2m.recipe.template import recipe_text, toml_value
+from tests.pipeline.scenario import make_scenario
+from tests.tiny import write_jsonl
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    make_scenario(tmp_path)
+    return tmp_path
+
+
+def started(folder: Path, out: str = "new.toml", **changes: list[Path]) -> Path:
+    files = {
+        "datasets": [folder / "copy.jsonl", folder / "upper.jsonl"],
+        "targets": [folder / "dev.jsonl"],
+        "tests": [],
+    }
+    return start_recipe(folder / out, "pico", "chat", **{**files, **changes}).recipe
+
+
+def test_a_new_recipe_has_the_files_and_every_default(folder: Path) -> None:
+    recipe = load_recipe(started(folder))
+    assert [each.name for each in recipe.datasets] == ["copy", "upper"]
+    assert recipe.targets[0].test == folder / "test.jsonl"
+    assert recipe.targets[0].name == folder.name
+    for name, kind in SECTIONS.items():
+        if name != "base":
+            assert getattr(recipe, name) == kind()
+    assert set(read_inputs(recipe).corpora) == {"copy", "upper"}
+
+
+def test_every_field_is_explained_and_shown_with_its_default(folder: Path) -> None:
+    path = started(folder)
+    text = path.read_text(encoding="utf-8")
+    expected = load_recipe(path)
+    for kind in (*SECTIONS.values(), *LISTS.values()):
+        for spec in dataclasses.fields(kind):
+            assert f"# {spec.name}: {spec.metadata['help'].split()[0]}" in text
+    lines = text.split("\n")
+    shown = [i for i, line in enumerate(lines) if re.match(r"# \w+ = ", line)]
+    assert len(shown) > 30
+    for i in shown:
+        if lines[i].startswith("# replay_from"):  # there is no such file
+            continue
+        changed = [*lines[:i], lines[i].removeprefix("# "), *lines[i + 1 :]]
+        path.write_text("\n".join(changed), encoding="utf-8")
+        assert load_recipe(path) == expected, lines[i]
+
+
+def test_long_rows_raise_the_limits_in_the_recipe(folder: Path) -> None:
+    long = write_jsonl(folder / "long.jsonl", [{"prompt": "ab " * 400, "completion": "c"}])
+    recipe = load_recipe(started(folder, datasets=[long]))
+    assert recipe.train.max_length == recipe.train.batch_tokens > 512
+    assert read_inputs(recipe).corpora
+
+
+def test_names_are_made_valid_and_different(folder: Path) -> None:
+    rows = (folder / "copy.jsonl").read_bytes()
+    paths = [folder / "my data.jsonl", folder / "b" / "my data.jsonl", folder / "_ é.jsonl"]
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(rows)
+    recipe = load_recipe(started(folder, datasets=paths))
+    assert [each.name for each in recipe.datasets] == ["my_data", "my_data_2", "data"]
+    assert [each.path.resolve() for each in recipe.datasets] == [p.resolve() for p in paths]
+
+
+def test_nothing_is_overwritten_and_all_mistakes_are_told(folder: Path) -> None:
+    with pytest.raises(InputError, match="exists"):
+        started(folder, "recipe.toml")
+    bad = write_jsonl(folder / "bad.jsonl", [{"x": "y"}])
+    with pytest.raises(InputError) as caught:
+        started(folder, datasets=[bad], targets=[folder / "copy.jsonl"])
+    assert "bad.jsonl" in caught.value.message
+    assert "copy.jsonl" in caught.value.message
+    assert not (folder / "new.toml").exists()
+
+
+def test_texts_are_written_as_toml(folder: Path) -> None:
+    given = {"name": "a", "path": Path("b"), "notes": 'say "ọ̀rọ̀"\n\\ \x7f'}
+    text = recipe_text({"base": {"model": "m"}}, {"datasets": [given], "targets": []})
+    import tomllib
+
+    assert tomllib.loads(text)["datasets"] == [{**given, "path": "b"}]
+    assert toml_value(("a", 1, 2.5)) == '["a", 1, 2.5]'
+
+
+def test_the_command_takes_files_as_a_shell_gives_them(folder: Path) -> None:
+    files = [str(folder / f"{name}.jsonl") for name in ("copy", "reverse", "upper")]
+    out, target = str(folder / "x.toml"), str(folder / "dev.jsonl")
+    line = ["init", "--model", "pico", "--data", *files, "--target", target, "--out", out]
+    found = CliRunner().invoke(cli, line, catch_exceptions=False)
+    assert found.exit_code == 0
+    assert f"m2m run {out}" in found.stdout
+    assert len(load_recipe(Path(out)).datasets) == 3
+    assert CliRunner().invoke(cli, ["init", "--model", "pico", "--target", target]).exit_code == 2
