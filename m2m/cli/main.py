@@ -12,8 +12,7 @@ from typing import Any
 
 import click
 
-from m2m import __version__
-from m2m.cli import data, init, models, recipes, report, tools, validate
+from m2m.cli import data, doctor, init, models, recipes, report, tools, validate
 from m2m.errors import Interrupted, M2MError
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -42,7 +41,7 @@ def _say(error: M2MError) -> None:
 
 
 @click.group(cls=Commands, context_settings=CONTEXT)
-@click.version_option(__version__, prog_name="m2m")
+@doctor.version_option
 def cli() -> None:
     """Find out which datasets to fine-tune a small language model on, before you fine-tune.
 
@@ -53,7 +52,7 @@ def cli() -> None:
     """
 
 
-for module in (models, data, init, recipes, report, validate, tools):
+for module in (models, data, init, recipes, report, validate, tools, doctor):
     for command in module.COMMANDS:
         cli.add_command(command)
 

@@ -1,0 +1,69 @@
+"""`m2m doctor`: is this machine ready?"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import click
+
+from m2m.cli.options import json_option
+
+MARKS = {"ok": " ", "note": "-", "problem": "!"}
+
+
+@click.command("doctor")
+@json_option
+def doctor(as_json: bool) -> None:
+    """Say what this machine has, what is missing or slow, and how to mend it.
+
+    Exit code 1 where something marked ! keeps m2m from working.
+
+    \b
+    Example:  m2m doctor
+    """
+    from m2m.cli import show
+    from m2m.errors import ResourceError
+    from m2m.pipeline.diagnosis import diagnose
+
+    found = diagnose(Path.cwd())
+    bad = [each.name for each in found if each.state == "problem"]
+
+    def table() -> None:
+        for each in found:
+            click.echo(f"{MARKS[each.state]} {each.name:20} {each.value}")
+            if each.remedy:
+                click.echo(f"{'':23}{each.remedy}")
+
+    as_data = {"ok": not bad, "checks": [dataclasses.asdict(each) for each in found]}
+    show.result(as_data, as_json, table)
+    if bad:
+        raise ResourceError(f"not ready: {', '.join(bad)}", "do what stands under each line with !")
+
+
+def show_versions(context: click.Context, option: click.Parameter, wanted: bool) -> None:
+    """m2m's version and those of all that it runs with."""
+    if not wanted or context.resilient_parsing:
+        return
+    import platform
+
+    from m2m import __version__
+    from m2m.machine import versions
+
+    click.echo(f"m2m {__version__}")
+    click.echo(f"Python {platform.python_version()} ({platform.system()} {platform.machine()})")
+    for name, version in versions().items():
+        click.echo(f"{name} {version or 'is missing'}")
+    context.exit()
+
+
+version_option = click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=show_versions,
+    help="Show all versions and exit.",
+)
+
+COMMANDS = [doctor]

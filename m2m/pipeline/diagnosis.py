@@ -1,0 +1,230 @@
+"""`m2m doctor`: what this machine has, what is missing or slow, and how to mend it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from m2m import __version__
+from m2m.blas import can_hold_blas
+from m2m.checkpoint import BaseModel, list_models
+from m2m.errors import M2MError
+from m2m.llamacpp.build import Build, installed_build
+from m2m.machine import (
+    cpu_features,
+    free_memory_bytes,
+    load_of_others,
+    on_battery,
+    total_memory_bytes,
+    usable_threads,
+    versions,
+)
+from m2m.pipeline.inputs import model_folders
+
+GIB = 1 << 30
+_REBUILD = (
+    "build it on this machine: `CMAKE_ARGS=-DLLAVA_BUILD=OFF pip install --force-reinstall "
+    "--no-cache-dir --no-deps --no-binary :all: llama-cpp-python==0.3.36`"
+)
+_WITH_CUDA = ("-DLLAVA_BUILD=OFF", "'-DGGML_CUDA=on -DLLAVA_BUILD=OFF'")
+_NVIDIA = Path("/proc/driver/nvidia/version")
+# Training SmolLM2-135M takes 1.2 GiB, scoring it 1.4; below this nothing of use fits.
+_LEAST_MEMORY = 1.5 * GIB
+_LEAST_DISK = 2 * GIB
+_LEAST_RAM_DISK = 1 * GIB
+
+State = Literal["ok", "note", "problem"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        name: of the thing.
+        value: what was found.
+        state: "problem": m2m cannot work so; "note": it works, slower or with less.
+        remedy: what to do unless all is well.
+    """
+
+    name: str
+    value: str
+    state: State = "ok"
+    remedy: str | None = None
+
+
+def diagnose(folder: Path) -> list[Finding]:
+    """Look at everything.
+
+    Args:
+        folder: where runs would be made.
+    """
+    build = installed_build()
+    return [
+        Finding("m2m", __version__),
+        _python(),
+        *_packages(),
+        *_processor(build),
+        _llama(build),
+        _blas(),
+        _load(),
+        _memory(),
+        *_disks(folder),
+        *_surroundings(),
+        *_models(model_folders()),
+    ]
+
+
+def _python() -> Finding:
+    value = f"{platform.python_version()} on {platform.platform(terse=True)} {platform.machine()}"
+    if sys.maxsize < 1 << 32:
+        return Finding(
+            "Python", value, "problem", "install a 64-bit Python: 32 bits cannot map models"
+        )
+    return Finding("Python", value)
+
+
+def _packages() -> Iterator[Finding]:
+    for name, version in versions().items():
+        if version is None:
+            yield Finding(name, "missing", "problem", f"`pip install {name}`, or run scripts/setup")
+    found = (f"{name} {version}" for name, version in versions().items() if version)
+    yield Finding("packages", ", ".join(found))
+
+
+def _processor(build: Build) -> Iterator[Finding]:
+    has = cpu_features()
+    name = platform.processor() or platform.machine()
+    yield Finding("CPU", f"{name}: {', '.join(sorted(has)) or 'features unknown'}")
+    cores, allowed = os.cpu_count() or 1, usable_threads()
+    said = f"{allowed} of {cores}"
+    if allowed < cores:
+        yield Finding(
+            "cores", said, "note", "a container or batch job allows no more; ask it for more"
+        )
+    else:
+        yield Finding("cores", said)
+    if "AVX" in has and "AVX2" not in has:
+        remedy = "nothing can be done: without AVX2 expect a third of the speed"
+        yield Finding("AVX2", "missing", "note", remedy)
+    wasted = has & {"AVX2", "FMA", "F16C", "AVX512", "AVX512_BF16", "NEON"} - build.features
+    if wasted and not build.error:
+        value = f"llama.cpp does not use {', '.join(sorted(wasted))} of this CPU"
+        yield Finding("CPU features", value, "note", _REBUILD)
+
+
+def _llama(build: Build) -> Finding:
+    if build.error:
+        return Finding("llama.cpp", f"cannot be loaded: {build.error}", "problem", _REBUILD)
+    value = f"{build.description.split(' | ')[0]}, {'GPU and CPU' if build.gpu else 'CPU only'}"
+    if not build.gpu and _NVIDIA.exists():
+        remedy = f"the GPU here can score: with CUDA installed, {_REBUILD.replace(*_WITH_CUDA)}"
+        return Finding("llama.cpp", value, "note", remedy)
+    return Finding("llama.cpp", value)
+
+
+def _blas() -> Finding:
+    built: dict[str, Any] = np.show_config(mode="dicts")  # type: ignore[assignment]
+    blas = built.get("Build Dependencies", {}).get("blas", {})
+    name = str(blas.get("name", "none"))
+    value = f"{name} {blas.get('version', '')}, {_gemm_rate():.0f} GFLOP/s"
+    threads = os.environ.get("OPENBLAS_NUM_THREADS", os.environ.get("OMP_NUM_THREADS"))
+    if threads:
+        value += f", {threads} threads by the environment"
+    if not any(known in name.lower() for known in ("openblas", "accelerate", "mkl", "blis")):
+        remedy = (
+            "install NumPy from its wheel (`pip install --force-reinstall numpy`): training is slow"
+        )
+        return Finding("BLAS", value, "note", remedy)
+    if "openblas" in name.lower() and not can_hold_blas():
+        remedy = "its threads cannot be held at one: set OPENBLAS_NUM_THREADS=1 before m2m"
+        return Finding("BLAS", value, "note", remedy)
+    return Finding("BLAS", value)
+
+
+def _gemm_rate() -> float:
+    """Billions of float32 operations a second of NumPy's matrix product, at its best of three."""
+    size = 768
+    a = np.ones((size, size), np.float32)
+    best = float("inf")
+    for _ in range(3):
+        started = time.perf_counter()
+        a @ a
+        best = min(best, time.perf_counter() - started)
+    return 2 * size**3 / best / 1e9
+
+
+def _load() -> Finding:
+    busy, cores = load_of_others(), usable_threads()
+    if busy > 0.5 * cores:
+        remedy = "close other programs, or leave them cores with [limits] threads"
+        return Finding("load", f"{busy:.1f} of {cores} cores are busy", "note", remedy)
+    return Finding("load", f"{busy:.1f}")
+
+
+def _memory() -> Finding:
+    free, total = free_memory_bytes(), total_memory_bytes()
+    value = f"{free / GIB:.1f} GiB free of {total / GIB:.1f}"
+    if 0 < free < _LEAST_MEMORY:
+        remedy = "close programs: training the 135M starter takes 1.2 GiB, a 1B base 3 to 4"
+        return Finding("memory", value, "problem", remedy)
+    return Finding("memory", value)
+
+
+def _disks(folder: Path) -> Iterator[Finding]:
+    free = shutil.disk_usage(folder).free
+    value = f"{free / GIB:.1f} GiB free under {folder}"
+    if not os.access(folder, os.W_OK):
+        yield Finding("disk", value, "problem", f"you may not write to {folder}: work elsewhere")
+    elif free < _LEAST_DISK:
+        yield Finding("disk", value, "problem", "free some space: models and exports need it")
+    else:
+        yield Finding("disk", value)
+    ram = Path("/dev/shm")
+    if sys.platform == "linux":
+        room = shutil.disk_usage(ram).free if ram.is_dir() else 0
+        value = f"{room / GIB:.1f} GiB free"
+        if room < _LEAST_RAM_DISK:
+            remedy = "surrogates are written to the disk instead: slower, and no harm"
+            yield Finding("RAM disk", value, "note", remedy)
+        else:
+            yield Finding("RAM disk", value)
+
+
+def _surroundings() -> Iterator[Finding]:
+    if os.environ.get("OMP_WAIT_POLICY", "passive").lower() != "passive":
+        remedy = "unset OMP_WAIT_POLICY: waiting threads take the cores from others"
+        yield Finding("OMP_WAIT_POLICY", os.environ["OMP_WAIT_POLICY"], "note", remedy)
+    if on_battery():
+        remedy = "a run can be stopped and taken up again at any time"
+        yield Finding("power", "on battery", "note", remedy)
+
+
+def _models(roots: Sequence[Path]) -> Iterator[Finding]:
+    found = False
+    for root in roots:
+        for info in list_models(root):
+            found = True
+            value = f"{info.parameters / 1e6:.0f} M parameters, {info.architecture}, {info.path}"
+            try:
+                BaseModel.open(info.path)
+            except M2MError as error:
+                remedy = f"import it again: `m2m models add SOURCE --name {info.name}`"
+                yield Finding(info.name, error.message, "problem", remedy)
+                continue
+            yield Finding(info.name, value)
+    if not found:
+        remedy = (
+            "`m2m models add FILE.gguf`; for the starter run scripts/fetch-starter, then "
+            "`m2m models add starter`"
+        )
+        yield Finding("models", "none imported", "problem", remedy)
