@@ -54,7 +54,7 @@ class TerminalProgress:
             left = spent / self._done * (self._total - self._done) if self._done else 0.0
             done = f"{self._done:g}/{self._total:g} {self._unit}"
             tail = f", {detail}" if detail else ""
-            self._line(f"{self._title}: {done}{tail}, {_duration(left)} left")
+            self._line(f"{self._title}: {done}{tail}, {duration(left)} left")
 
     def finish(self) -> None:
         """Close the bar."""
@@ -141,6 +141,10 @@ def _bars() -> RichProgress:
     )
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds as people say them: "2 h 05 min", "3 min 10 s", "8 s"."""
     minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
     return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

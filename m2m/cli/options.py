@@ -10,9 +10,8 @@ import click
 
 Command = Callable[..., Any]
 
-recipe_argument = click.argument(
-    "recipe", type=click.Path(dir_okay=False, path_type=Path), metavar="RECIPE"
-)
+RECIPE = click.Path(dir_okay=False, path_type=Path)
+recipe_argument = click.argument("recipe", type=RECIPE, metavar="RECIPE")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="Only warnings and errors.")
 

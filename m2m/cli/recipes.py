@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
-from m2m.cli.options import recipe_command
-
-if TYPE_CHECKING:
-    from m2m.pipeline.run import Run
+from m2m.cli.batch import opened, run_batch
+from m2m.cli.options import RECIPE, json_option, quiet_option, recipe_command
 
 
 @click.command("run")
-@recipe_command
-def run(recipe: Path, as_json: bool, quiet: bool) -> None:
-    """Do everything that RECIPE asks for: train, search, confirm, export.
+@click.argument("recipes", nargs=-1, required=True, type=RECIPE, metavar="RECIPE...")
+@click.option("--keep-going", is_flag=True, help="After a recipe that fails, go on with the next.")
+@json_option
+@quiet_option
+def run(recipes: tuple[Path, ...], keep_going: bool, as_json: bool, quiet: bool) -> None:
+    """Do everything that each RECIPE asks for: train, search, confirm, export.
 
-    Stop it at any time, also by pulling the plug: the same command goes on where it was.
+    Stop it at any time, also by pulling the plug: the same command goes on where it was. Of several
+    recipes --json prints one line each; the exit code is 1 where one failed.
 
     \b
     Example:  m2m run examples/swahili/recipe.toml
+              m2m run monday.toml tuesday.toml --keep-going --json > results.jsonl
     """
     from m2m.cli import show
 
-    with opened(recipe, quiet, "run") as work:
+    if len(recipes) > 1:
+        run_batch(recipes, keep_going=keep_going, as_json=as_json, quiet=quiet)
+        return
+    with opened(recipes[0], quiet, "run") as work:
         found = work.run()
         show.result(found.as_json(), as_json, lambda: show.run(found))
 
@@ -92,36 +94,6 @@ def export(recipe: Path, as_json: bool, quiet: bool) -> None:
     with opened(recipe, quiet, "export") as work:
         found = work.export()
         show.result(found.as_json(), as_json, lambda: show.exported(found))
-
-
-@contextmanager
-def opened(
-    recipe: Path, quiet: bool, command: str, changes: Mapping[str, Mapping[str, Any]] | None = None
-) -> Iterator[Run]:
-    """The recipe's run, locked, with progress; an interruption names the line that resumes.
-
-    Args:
-        recipe: the file.
-        quiet: no progress.
-        command: that resumes.
-        changes: fields by section that take another value than in the file; None changes nothing.
-    """
-    from m2m.cli.console import TerminalProgress, stoppable
-    from m2m.errors import Interrupted
-    from m2m.pipeline.run import Run
-    from m2m.recipe import changed, load_recipe
-    from m2m.store import run_lock
-
-    progress = TerminalProgress(quiet)
-    loaded = changed(load_recipe(recipe), changes or {})
-    try:
-        with run_lock(loaded.folder), stoppable(progress):
-            yield Run(loaded, progress)
-    except (Interrupted, KeyboardInterrupt) as error:
-        reason = error.message if isinstance(error, Interrupted) else "stopped"
-        raise Interrupted(
-            reason, f"go on with `m2m {command} {shlex.quote(str(recipe))}`"
-        ) from error
 
 
 COMMANDS = [run, train, search, confirm, export]

@@ -40,7 +40,7 @@ def validate(
               m2m validate examples/swahili/recipe.toml --budget proportional
     """
     from m2m.cli import show
-    from m2m.cli.recipes import opened
+    from m2m.cli.batch import opened
 
     changes: dict[str, dict[str, Any]] = {
         "validate": {"mixtures": mixtures},

@@ -17,7 +17,7 @@ from m2m.recipe import Recipe, Train
 from m2m.store import fingerprint
 from m2m.tuner.callbacks import ShowProgress
 from m2m.tuner.diet import replayed
-from m2m.tuner.memory import GIB, choose_saving, load_of
+from m2m.tuner.memory import GIB, Saving, choose_saving, load_of
 from m2m.tuner.trainer import Origin, Trainer, finished
 
 # What is left free for others where the recipe names no limit.
@@ -38,25 +38,11 @@ class Tuning:
 
     @cached_property
     def _decoder(self) -> Decoder:
-        base, recipe = self._inputs.base, self._inputs.recipe
-        count = threads(recipe)
-        saving = choose_saving(
-            base.config,
-            load_of(recipe.train, count, float16=base.info.dtype == "F16"),
-            _limit(recipe),
-            held=resident_bytes(),
-        )
+        decoder, saving = open_decoder(self._inputs)
         if saving.recompute or saving.half:
             size = saving.bytes / GIB
             self._progress.note(f"training takes about {size:.2f} GiB with {saving.ways}")
-        return Decoder(
-            base.config,
-            base.compact_weights,
-            threads=count,
-            recompute=saving.recompute,
-            half=saving.half,
-            rank=recipe.train.rank,
-        )
+        return decoder
 
     def expert(self, corpus: Corpus, folder: Path) -> Trained:
         """Train the adapter of one dataset, with what it replays; see `adapter`."""
@@ -96,6 +82,31 @@ class Tuning:
             peak_rss_bytes=peak_rss_bytes(),
             resumed=kept or result.resumed > 0,
         )
+
+
+def open_decoder(inputs: Inputs) -> tuple[Decoder, Saving]:
+    """The base ready for training, in the way that fits the recipe's memory.
+
+    Raises:
+        ResourceError: no way fits; the hint says what would.
+    """
+    base, recipe = inputs.base, inputs.recipe
+    count = threads(recipe)
+    saving = choose_saving(
+        base.config,
+        load_of(recipe.train, count, float16=base.info.dtype == "F16"),
+        _limit(recipe),
+        held=resident_bytes(),
+    )
+    decoder = Decoder(
+        base.config,
+        base.compact_weights,
+        threads=count,
+        recompute=saving.recompute,
+        half=saving.half,
+        rank=recipe.train.rank,
+    )
+    return decoder, saving
 
 
 def expert_corpus(inputs: Inputs, corpus: Corpus) -> Corpus:

@@ -1,0 +1,97 @@
+"""Runs that nobody watches: one recipe opened safely, and several after one another."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from m2m.errors import Interrupted, M2MError
+
+if TYPE_CHECKING:
+    from m2m.pipeline.run import Run
+
+
+@contextmanager
+def opened(
+    recipe: Path, quiet: bool, command: str, changes: Mapping[str, Mapping[str, Any]] | None = None
+) -> Iterator[Run]:
+    """The recipe's run, locked, with progress; an interruption names the line that resumes.
+
+    Args:
+        recipe: the file.
+        quiet: no progress.
+        command: that resumes.
+        changes: fields by section that take another value than in the file; None changes nothing.
+    """
+    from m2m.cli.console import TerminalProgress, stoppable
+    from m2m.pipeline.run import Run
+    from m2m.recipe import changed, load_recipe
+    from m2m.store import run_lock
+
+    progress = TerminalProgress(quiet)
+    loaded = changed(load_recipe(recipe), changes or {})
+    try:
+        with run_lock(loaded.folder), stoppable(progress):
+            yield Run(loaded, progress)
+    except (Interrupted, KeyboardInterrupt) as error:
+        reason = error.message if isinstance(error, Interrupted) else "stopped"
+        raise Interrupted(
+            reason, f"go on with `m2m {command} {shlex.quote(str(recipe))}`"
+        ) from error
+
+
+def run_batch(recipes: Sequence[Path], *, keep_going: bool, as_json: bool, quiet: bool) -> None:
+    """Run recipes in turn and say of each what became of it.
+
+    Raises:
+        Interrupted: the user asked to stop; the line that resumes takes up all of them.
+        M2MError: one failed, after all others were tried where `keep_going` says so.
+    """
+    failed: list[str] = []
+    for number, recipe in enumerate(recipes, start=1):
+        if not quiet:
+            click.echo(f"[{number}/{len(recipes)}] {recipe}", err=True)
+        try:
+            with opened(recipe, quiet, "run") as work:
+                found = work.run()
+        except Interrupted as error:
+            again = _resume(recipes, keep_going=keep_going)
+            raise Interrupted(error.message, f"go on with `{again}`") from error
+        except M2MError as error:
+            failed.append(str(recipe))
+            _say(recipe, {"error": error.message, "hint": error.hint}, as_json)
+            if not keep_going:
+                break
+            continue
+        outcome = found.as_json()
+        gguf, winner = outcome["gguf"], found.confirmation.winner.mixture.label
+        _say(recipe, outcome if as_json else {"winner": winner, "gguf": gguf}, as_json)
+    if failed:
+        again = _resume(recipes, keep_going=keep_going)
+        raise M2MError(
+            f"{len(failed)} of {len(recipes)} recipes failed: {', '.join(failed)}",
+            f"mend them and run `{again}`; what is finished is kept",
+        )
+
+
+def _say(recipe: Path, outcome: dict[str, Any], as_json: bool) -> None:
+    """One line of what became of a recipe; an error also on stderr."""
+    if as_json:
+        line = {"recipe": str(recipe), **outcome}
+        click.echo(json.dumps(line, ensure_ascii=False, separators=(",", ":")))
+    elif "error" not in outcome:
+        click.echo(f"{recipe}: {outcome['winner']}  {outcome['gguf']}")
+    if "error" in outcome:
+        hint = f"\n\nhint: {outcome['hint']}" if outcome["hint"] else ""
+        click.echo(f"Error: {recipe}: {outcome['error']}{hint}", err=True)
+
+
+def _resume(recipes: Sequence[Path], *, keep_going: bool) -> str:
+    words = ["m2m", "run", *map(str, recipes), *(["--keep-going"] if keep_going else [])]
+    return shlex.join(words)

@@ -1,0 +1,66 @@
+"""`m2m plan`: what a run will take, before it is made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from m2m.cli.options import recipe_command
+
+if TYPE_CHECKING:
+    from m2m.pipeline.planning import Plan
+
+HOURS = click.FloatRange(min=0.0, min_open=True)
+
+
+@click.command("plan")
+@recipe_command
+@click.option("--hours", type=HOURS, help="Say whether the run fits into so many.")
+def plan(recipe: Path, as_json: bool, quiet: bool, hours: float | None) -> None:
+    """Say what RECIPE's run will take here: time, memory and disk of every step.
+
+    Measures for some seconds on the recipe's own model and data. Adapters that are made already
+    count as nothing. Exit code 1 where the run does not fit.
+
+    \b
+    Example:  m2m plan examples/swahili/demo.toml
+    """
+    from m2m.cli import show
+    from m2m.cli.console import TerminalProgress, stoppable
+    from m2m.errors import ResourceError
+    from m2m.pipeline.inputs import read_inputs
+    from m2m.pipeline.planning import make_plan
+    from m2m.recipe import load_recipe
+
+    progress = TerminalProgress(quiet)
+    with stoppable(progress):
+        found = make_plan(read_inputs(load_recipe(recipe)), progress, hours or 0.0)
+    show.result(found.as_json(), as_json, lambda: _show(found))
+    if not found.fits:
+        raise ResourceError("the run does not fit", "; ".join(found.advice))
+
+
+def _show(plan: Plan) -> None:
+    from rich import box
+    from rich.table import Table
+
+    from m2m.cli.console import duration, print_table
+
+    table = Table("step", box=box.SIMPLE_HEAD, pad_edge=False)
+    for head in ("time", "peak memory", "disk"):
+        table.add_column(head, justify="right")
+    table.add_column("what")
+    for step in plan.steps:
+        memory, disk = f"{step.peak_rss_bytes / 2**30:.2f} GiB", f"{step.disk_bytes / 1e6:,.0f} MB"
+        table.add_row(step.name, duration(step.seconds), memory, disk, step.what)
+    if plan.steps:
+        table.add_section()
+        table.add_row("all", duration(plan.total_seconds), "", "", "by the speed of this moment")
+        print_table(table)
+    if plan.fits:
+        click.echo("It fits.")
+
+
+COMMANDS = [plan]

@@ -1,0 +1,237 @@
+"""Measures what the parts of a run take on this machine, in a few seconds, by doing some of each.
+
+Nothing is guessed from sizes that can be timed: real training steps on the recipe's own rows, real
+surrogates of its own base, real examples of its own targets.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from m2m.dataset import BatchStream
+from m2m.errors import Interrupted
+from m2m.evaluate.metrics import resample
+from m2m.evaluate.tasks import Task, requests
+from m2m.llamacpp.scoring import common_prefix
+from m2m.machine import peak_rss_bytes
+from m2m.mix.mixture import BASE, Mixture
+from m2m.nn.decoder import Decoder
+from m2m.pipeline.inputs import Corpus, Inputs
+from m2m.pipeline.scoring import aims, open_scorer
+from m2m.pipeline.tuning import expert_corpus, open_decoder
+from m2m.progress import Progress
+from m2m.recipe import Train
+from m2m.tokenizer import Formatter
+from m2m.tuner.callbacks import ShowProgress, Step
+from m2m.tuner.trainer import Origin, Trainer
+
+# A first step also allocates; where steps are short enough, more are made and the median is taken.
+_SHORT, _MORE_SECONDS, _MORE_STEPS = 10.0, 8.0, 6
+_TOKENS_SCORED = 2_000  # of the examples that are scored
+_BATCHES = 12  # looked at for how full batches are
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Seconds and bytes of the parts of a run.
+
+    Attributes:
+        decoder: to read the base into the trainer.
+        token: of one training step, by its tokens.
+        tokens: of a step, by dataset.
+        pause: to measure held-out rows and write a checkpoint or an adapter.
+        surrogate: to quantise the base before the first mixture.
+        load_one, load_all: to merge and load a mixture of one and of all datasets.
+        scored: to score a token.
+        judged: to bootstrap a model's scores.
+        training_bytes: expected peak of the process while training.
+        scoring_bytes: measured peak of the process after scoring.
+        adapter_bytes: of an adapter's file.
+    """
+
+    decoder: float
+    token: float
+    tokens: Mapping[str, float]
+    pause: float
+    surrogate: float
+    load_one: float
+    load_all: float
+    scored: float
+    judged: float
+    training_bytes: int
+    scoring_bytes: int
+    adapter_bytes: int
+
+    def step(self, dataset: str | None = None) -> float:
+        """Seconds of a training step on a dataset, or on an average one."""
+        tokens = self.tokens[dataset] if dataset else statistics.fmean(self.tokens.values())
+        return self.token * tokens
+
+    def load(self, size: float, of: int) -> float:
+        """Seconds to merge and load a mixture of `size` of `of` datasets."""
+        share = (size - 1) / (of - 1) if of > 1 else 0.0
+        return self.load_one + share * (self.load_all - self.load_one)
+
+
+def calibrate(inputs: Inputs, progress: Progress) -> Rates:
+    """Do a little of everything.
+
+    Raises:
+        ResourceError: training does not fit into memory; the hint says what would.
+        Interrupted: the user asked to stop.
+    """
+    inputs.recipe.folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".m2m-plan-", dir=inputs.recipe.folder) as name:
+        folder = Path(name)
+        started = time.perf_counter()
+        decoder, saving = open_decoder(inputs)
+        opened = time.perf_counter() - started
+        corpus = expert_corpus(inputs, next(iter(inputs.corpora.values())))
+        tokens = {each.name: _tokens_of_a_step(inputs, each) for each in inputs.corpora.values()}
+        timed = _train(inputs, corpus, decoder, folder / "adapter", progress)
+        size = sum(file.stat().st_size for file in (folder / "adapter").iterdir())
+        del decoder
+        experts = dict.fromkeys(inputs.corpora, folder / "adapter")
+        timed_scoring = _score(inputs, experts, folder, progress)
+    return Rates(
+        decoder=opened,
+        token=timed.step / tokens[corpus.name],
+        tokens=tokens,
+        pause=timed.pause,
+        **timed_scoring,
+        training_bytes=saving.bytes,
+        scoring_bytes=peak_rss_bytes(),
+        adapter_bytes=size,
+    )
+
+
+@dataclass(frozen=True)
+class _Timed:
+    step: float
+    pause: float
+
+
+def _train(
+    inputs: Inputs, corpus: Corpus, decoder: Decoder, folder: Path, progress: Progress
+) -> _Timed:
+    """One real step, and some more where that was short."""
+    found = _run(inputs, corpus, decoder, folder, progress, steps=1)
+    if found.step < _SHORT:
+        steps = max(2, min(_MORE_STEPS, int(_MORE_SECONDS / found.step)))
+        found = _run(inputs, corpus, decoder, folder, progress, steps=steps)
+    return found
+
+
+class _Stopwatch(ShowProgress):
+    """Keeps the seconds of every step."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__(progress, "calibrating: training")
+        self.steps: list[float] = []
+
+    def on_step(self, step: Step) -> None:
+        """Note and show."""
+        self.steps.append(step.seconds)
+        super().on_step(step)
+
+
+def _run(
+    inputs: Inputs,
+    corpus: Corpus,
+    decoder: Decoder,
+    folder: Path,
+    progress: Progress,
+    *,
+    steps: int,
+) -> _Timed:
+    config = dataclasses.replace(inputs.recipe.train, steps=steps, patience=0, warmup=0.0)
+    origin = Origin(
+        "calibration", inputs.base.name, inputs.base.fingerprint, f"{corpus.fingerprint} {steps}"
+    )
+    watch = _Stopwatch(progress)
+    trainer = Trainer(
+        decoder,
+        corpus.samples,
+        config,
+        folder=folder,
+        origin=origin,
+        held_out=corpus.held_out,
+        callbacks=[watch],
+    )
+    started = time.perf_counter()
+    trainer.run()
+    spent = time.perf_counter() - started
+    return _Timed(statistics.median(watch.steps), max(0.0, spent - sum(watch.steps)))
+
+
+def _tokens_of_a_step(inputs: Inputs, corpus: Corpus) -> float:
+    """How full a dataset's batches are: rows do not fill them to the last token."""
+    train: Train = inputs.recipe.train
+    stream = BatchStream(expert_corpus(inputs, corpus).samples, train.seed, train.batch_tokens)
+    batches = [len(next(stream).tokens) for _ in range(min(_BATCHES, train.steps))]
+    return train.accumulate * statistics.fmean(batches)
+
+
+def _score(
+    inputs: Inputs, experts: Mapping[str, Path], folder: Path, progress: Progress
+) -> dict[str, float]:
+    """The rates of surrogates, by name."""
+    progress.start("calibrating: surrogates", 4, "models")
+    one, every = Mixture.uniform([*experts][:1]), Mixture.uniform([*experts])
+    started = time.perf_counter()
+    with open_scorer(inputs, experts, {}, folder) as scorer:
+        made = time.perf_counter() - started
+        loads = []
+        for mixture in (BASE, one, every):
+            loads.append(scorer.score(mixture).seconds)
+            _moved(progress)
+    some = {name: _some(task, inputs.formatter) for name, task in inputs.dev.items()}
+    with open_scorer(inputs, experts, some, folder) as scorer:
+        whole = scorer.score(BASE)
+        _moved(progress)
+    progress.finish()
+    started = time.perf_counter()
+    for aim in aims(inputs):
+        scores = whole.scores[aim.target]
+        aim.metric.value(scores, resample(len(scores), np.random.default_rng(0)))
+    judged = time.perf_counter() - started
+    tokens = sum(count_tokens(task, inputs.formatter) for task in some.values())
+    return {
+        "surrogate": made,
+        "load_one": loads[1],
+        "load_all": loads[2],
+        "scored": max(0.0, whole.seconds - loads[0]) / tokens,
+        "judged": judged,
+    }
+
+
+def _moved(progress: Progress) -> None:
+    progress.advance()
+    if progress.stop_requested():
+        raise Interrupted("stopped while calibrating")
+
+
+def _some(task: Task, formatter: Formatter) -> Task:
+    """The first examples of a task, enough to time it."""
+    share = _TOKENS_SCORED / max(1, count_tokens(task, formatter))
+    count = min(len(task.examples), max(8, round(share * len(task.examples))))
+    return dataclasses.replace(task, examples=task.examples[:count])
+
+
+def count_tokens(task: Task, formatter: Formatter) -> int:
+    """Tokens that scoring a task decodes: what its prompts have in common once, the rest each."""
+    asked = requests(task, formatter)
+    shared = len(common_prefix(asked))
+    own = sum(
+        len(each.prompt) - shared + sum(max(0, len(c) - 1) for c in each.continuations)
+        for each in asked
+    )
+    return shared + own

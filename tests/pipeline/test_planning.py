@@ -1,0 +1,139 @@
+"""`m2m plan`: what it foresees is what the run then does."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from m2m.cli.main import cli
+from m2m.evaluate.evaluator import Evaluator
+from m2m.llamacpp.model import LlamaModel
+from m2m.pipeline.calibrating import Rates, calibrate, count_tokens
+from m2m.pipeline.inputs import Inputs, read_inputs
+from m2m.pipeline.planning import candidates, make_plan, plan_with
+from m2m.pipeline.run import Run
+from m2m.progress import Silent
+from m2m.recipe import Confirm, Search, load_recipe
+from m2m.tuner.memory import GIB
+from tests.pipeline.scenario import make_scenario
+
+RATES = Rates(
+    decoder=1.0,
+    token=0.01,
+    tokens={"copy": 100.0, "reverse": 200.0, "upper": 300.0},
+    pause=0.5,
+    surrogate=2.0,
+    load_one=1.0,
+    load_all=3.0,
+    scored=0.001,
+    judged=0.1,
+    training_bytes=1 << 20,
+    scoring_bytes=2 << 20,
+    adapter_bytes=1000,
+)
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> Inputs:
+    return read_inputs(load_recipe(make_scenario(tmp_path)))
+
+
+def with_recipe(inputs: Inputs, **sections: object) -> Inputs:
+    return dataclasses.replace(inputs, recipe=dataclasses.replace(inputs.recipe, **sections))
+
+
+def test_the_arithmetic_of_each_step(inputs: Inputs) -> None:
+    train, search, confirm, export = plan_with(inputs, RATES).steps
+    # 12 steps of 1, 2 and 3 seconds, each with 4 checkpoints, and the base read once.
+    assert train.seconds == pytest.approx(12 * 6 + 3 * 4 * 0.5 + 1)
+    dev = 0.001 * sum(count_tokens(task, inputs.formatter) for task in inputs.dev.values())
+    test = 0.001 * sum(count_tokens(task, inputs.formatter) for task in inputs.test.values())
+    loads = 3 * 1.0 + 3 * 2.0 + 3.0
+    assert search.seconds == pytest.approx(2 + loads + 8 * (dev + 0.1))
+    # Two from the top, of which 3 in 7 are single and so trained already, and all datasets.
+    tuned = 12 * 2.0 + 4 * 0.5
+    models = 2 + 4
+    scored = models * (dev + test + 1.0 + 0.2)
+    assert confirm.seconds == pytest.approx((2 * 4 / 7 + 1) * tuned + 1 + 2 + scored)
+    assert export.seconds == pytest.approx(3.0)
+    assert [step.peak_rss_bytes for step in (train, search)] == [1 << 20, 2 << 20]
+
+
+def test_settings_change_what_is_planned(inputs: Inputs) -> None:
+    plain = plan_with(inputs, RATES)
+    small = with_recipe(inputs, search=Search(max_datasets=1))
+    assert candidates(small.recipe) == 3
+    assert plan_with(small, RATES).steps[1].seconds < plain.steps[1].seconds
+    longer = with_recipe(inputs, confirm=Confirm(budget="proportional"))
+    assert plan_with(longer, RATES).steps[2].seconds > plain.steps[2].seconds + 12 * 2
+    slow = dataclasses.replace(RATES, token=0.02)
+    assert plan_with(inputs, slow).total_seconds > 1.5 * plain.total_seconds
+
+
+def test_what_does_not_fit_names_what_to_change(inputs: Inputs) -> None:
+    late = plan_with(inputs, RATES, hours=0.01)
+    assert not late.fits
+    assert "[train] steps" in late.advice[0]
+    big = plan_with(inputs, dataclasses.replace(RATES, training_bytes=1 << 50))
+    assert "[limits] memory" in big.advice[0]
+    full = plan_with(inputs, dataclasses.replace(RATES, adapter_bytes=1 << 55))
+    assert full.advice[0].startswith("disk")
+    assert plan_with(inputs, RATES, hours=10).fits
+
+
+def test_a_training_beyond_its_limit_is_told(inputs: Inputs) -> None:
+    limits = dataclasses.replace(inputs.recipe.limits, memory=0.1)
+    found = make_plan(with_recipe(inputs, limits=limits), Silent())
+    assert not found.fits
+    assert "training needs" in found.advice[0]
+
+
+def test_scored_tokens_are_counted_as_the_scorer_decodes_them(inputs: Inputs) -> None:
+    task = inputs.dev["copying"]
+    with LlamaModel(inputs.base.gguf.path, threads=1) as model:
+        decoded = Evaluator(task, inputs.formatter).evaluate(model).decoded_tokens
+    assert count_tokens(task, inputs.formatter) == pytest.approx(decoded, rel=0.2)
+
+
+def test_the_plan_comes_near_the_run(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In CPU seconds, which other programs hardly change; a pico run is mostly small change."""
+    monkeypatch.setattr(time, "perf_counter", time.process_time)
+    plan = make_plan(inputs, Silent())
+    assert list(inputs.recipe.folder.iterdir()) == []
+    run = Run(inputs.recipe, Silent())
+    taken = sum(step.seconds for step in run.run().steps)
+    assert 0.4 < plan.total_seconds / taken < 2.5
+    assert max(step.peak_rss_bytes for step in plan.steps) < GIB
+    written = sum(f.stat().st_size for f in run.folder.rglob("*") if f.is_file())
+    assert 0.5 * written < sum(step.disk_bytes for step in plan.steps) < 5 * written
+    again = make_plan(inputs, Silent())
+    assert again.steps[0].seconds == 0
+    assert again.steps[0].what.startswith("0 adapters")
+
+
+def test_rates_are_measured(inputs: Inputs) -> None:
+    rates = calibrate(inputs, Silent())
+    assert set(rates.tokens) == set(inputs.corpora)
+    assert all(0 < tokens <= inputs.recipe.train.batch_tokens for tokens in rates.tokens.values())
+    assert min(rates.token, rates.surrogate, rates.load_one, rates.scored) > 0
+    assert rates.load(2, 3) == pytest.approx((rates.load_one + rates.load_all) / 2)
+
+
+def test_the_command_prints_the_fields_and_exits_by_what_fits(tmp_path: Path) -> None:
+    recipe = str(make_scenario(tmp_path))
+    found = CliRunner().invoke(cli, ["plan", recipe, "--json", "--quiet"])
+    assert found.exit_code == 0
+    printed = json.loads(found.stdout)
+    assert printed["fits"]
+    assert {"name", "seconds", "peak_rss_bytes", "disk_bytes"} <= printed["steps"][0].keys()
+    assert printed["total_seconds"] == pytest.approx(
+        sum(step["seconds"] for step in printed["steps"]), abs=0.3
+    )
+    late = CliRunner().invoke(cli, ["plan", recipe, "--hours", "0.000001"])
+    assert late.exit_code == 1
+    assert "time:" in late.stderr
