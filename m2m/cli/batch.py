@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,10 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from m2m import __version__
 from m2m.errors import Interrupted, M2MError
+from m2m.progress import Logged
 
 if TYPE_CHECKING:
     from m2m.pipeline.run import Run
+
+LOG = "run.log"
 
 
 @contextmanager
@@ -38,12 +43,30 @@ def opened(
     loaded = changed(load_recipe(recipe), changes or {})
     try:
         with run_lock(loaded.folder), stoppable(progress):
-            yield Run(loaded, progress)
+            log = Logged(progress, loaded.folder / LOG)
+            with _logged(log, command):
+                yield Run(loaded, log)
     except (Interrupted, KeyboardInterrupt) as error:
         reason = error.message if isinstance(error, Interrupted) else "stopped"
         raise Interrupted(
             reason, f"go on with `m2m {command} {shlex.quote(str(recipe))}`"
         ) from error
+
+
+@contextmanager
+def _logged(log: Logged, command: str) -> Iterator[None]:
+    """Write into the log that a command began and how it ended."""
+    log.write(f"m2m {__version__} {command} (pid {os.getpid()})")
+    try:
+        yield
+    except M2MError as error:
+        head = "" if isinstance(error, Interrupted) else "Error: "
+        log.write(f"{head}{error.message}" + (f"\nhint: {error.hint}" if error.hint else ""))
+        raise
+    except BaseException as error:
+        log.write(f"ended by {type(error).__name__}: {error}")
+        raise
+    log.write(f"{command}: done")
 
 
 def run_batch(recipes: Sequence[Path], *, keep_going: bool, as_json: bool, quiet: bool) -> None:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from m2m.progress import Meter, duration
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as RichProgress
@@ -29,38 +31,54 @@ class TerminalProgress:
         self.stopping = False
         self._terminal = sys.stderr.isatty() and not quiet
         self._bars: RichProgress | None = None
-        self._title, self._unit = "", ""
-        self._total, self._done = 0.0, 0.0
-        self._started, self._said = 0.0, 0.0
+        self._stage = ""
+        self._stages = (0, 0)
+        self._meter: Meter | None = None
+        self._began, self._said = time.monotonic(), 0.0
+
+    def stage(self, title: str, number: int, total: int) -> None:
+        """Head the bars from now on; on a plain stream, say what begins."""
+        self.finish()
+        self._stage, self._stages = f"{number}/{total} {title}", (number, total)
+        if not self.quiet and not self._terminal:
+            self._line(self._stage)
 
     def start(self, title: str, total: float, unit: str) -> None:
-        """Open a bar; on a plain stream, say what begins."""
+        """Open a bar, under that of the stage where there is one."""
         self.finish()
-        self._title, self._total, self._unit, self._done = title, total, unit, 0.0
-        self._started = self._said = time.monotonic()
+        self._meter, self._said = Meter(title, total, unit), time.monotonic()
         if self._terminal:
             self._bars = _bars()
-            self._bars.add_task(title, total=total, detail="")
+            if self._stage:
+                number, stages = self._stages
+                text = f"{duration(time.monotonic() - self._began)} so far"
+                self._bars.add_task(self._stage, total=stages, completed=number - 1, text=text)
+            self._bars.add_task(title, total=total, text="")
             self._bars.start()
 
     def advance(self, amount: float = 1.0, detail: str = "") -> None:
         """Move the bar; on a plain stream, a line every few seconds with the time left."""
-        self._done += amount
+        if self._meter is None:
+            return
+        self._meter.advance(amount, detail)
         if self._bars is not None:
-            self._bars.update(self._bars.task_ids[0], advance=amount, detail=detail)
+            last = self._bars.task_ids[-1]
+            self._bars.update(last, advance=amount, text=str(self._meter))
+            if len(self._bars.task_ids) > 1:
+                text = f"{duration(time.monotonic() - self._began)} so far"
+                self._bars.update(self._bars.task_ids[0], text=text)
         elif time.monotonic() - self._said >= PLAIN_EVERY and not self.quiet:
             self._said = time.monotonic()
-            spent = self._said - self._started
-            left = spent / self._done * (self._total - self._done) if self._done else 0.0
-            done = f"{self._done:g}/{self._total:g} {self._unit}"
-            tail = f", {detail}" if detail else ""
-            self._line(f"{self._title}: {done}{tail}, {duration(left)} left")
+            self._line(f"{self._meter.title}: {self._meter}")
 
     def finish(self) -> None:
-        """Close the bar."""
+        """Close the bar and leave a line of it; on a plain stream only where it took long."""
         if self._bars is not None:
             self._bars.stop()
             self._bars = None
+        meter, self._meter = self._meter, None
+        if meter and (self._terminal or (not self.quiet and meter.seconds >= PLAIN_EVERY)):
+            self._line(f"{meter.title}: {meter.end}")
 
     def note(self, text: str) -> None:
         """Say one line, unless quiet."""
@@ -120,31 +138,12 @@ def stdout_console() -> Console:
 
 def _bars() -> RichProgress:
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, Progress, TextColumn
 
     return Progress(
         TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[detail]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[text]}"),
         console=Console(stderr=True),
+        transient=True,
     )
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them: "2 h 05 min", "3 min 10 s", "8 s"."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02} min"
-    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

@@ -46,7 +46,8 @@ def _show(plan: Plan) -> None:
     from rich import box
     from rich.table import Table
 
-    from m2m.cli.console import duration, print_table
+    from m2m.cli.console import print_table
+    from m2m.progress import duration
 
     table = Table("step", box=box.SIMPLE_HEAD, pad_edge=False)
     for head in ("time", "peak memory", "disk"):

@@ -19,6 +19,7 @@ from m2m.merge.merger import Merger
 from m2m.mix.ranking import Interval
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.results import Confirmation, Confirmed, Exported, Searched
+from m2m.progress import Progress
 
 _HOW = {"base": "unchanged", "merged": "merged", "finetuned": "fine-tuned"}
 _COMPARED = {1: "better than", -1: "worse than", 0: "not to be told from"}
@@ -28,9 +29,13 @@ _HUB_NAME = re.compile(r"https?://[^/]+/([\w.-]+/[\w.-]+?)/?")
 
 
 def export(
-    inputs: Inputs, searched: Searched, confirmation: Confirmation, folder: Path
+    inputs: Inputs,
+    searched: Searched,
+    confirmation: Confirmation,
+    folder: Path,
+    progress: Progress,
 ) -> Exported:
-    """Write the winner into `export/` of the run's folder.
+    """Write the winner into `export/` of the run's folder; one bar over its files.
 
     Raises:
         ResourceError: the disk is full.
@@ -45,9 +50,12 @@ def export(
     data = _datasets(inputs, winner)
     described = tuple((each.name, _described(each)) for each in data)
     provenance = Provenance(name, base.name, described)
+    progress.start("exporting", 4, "files")
     types, survival = export_gguf(merger, {"winner": 1.0}, target, gguf, provenance)
+    progress.advance(detail=gguf.name)
     lora = gguf.with_name(f"{name}-LoRA.gguf")
     export_lora(adapter, base, lora)
+    progress.advance(detail=lora.name)
     put_on = f"`m2m chat {recipe.base.model} --lora {lora}`"
     advice = remedy(merger, {"winner": 1.0}, target, survival, put_on)
     modelfile = write_modelfile(
@@ -59,6 +67,7 @@ def export(
             **{each.name: each.licence or "not given" for each in data},
         },
     )
+    progress.advance(detail=modelfile.name)
     kept = survival.as_json()
     card = Card(
         name=name,
@@ -77,6 +86,8 @@ def export(
         cautions=list(searched.warnings),
     )
     path = write_card(card, gguf.parent)
+    progress.advance(detail=path.name)
+    progress.finish()
     return Exported(gguf, modelfile, lora, kind, types, kept, advice, path, tuple(card.remarks))
 
 

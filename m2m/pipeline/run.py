@@ -36,6 +36,8 @@ from m2m.progress import Progress
 from m2m.recipe import Recipe
 from m2m.report import write_report
 
+STEPS = ("train", "search", "confirm", "export")
+
 
 class Run:
     """One recipe's run in its own folder.
@@ -122,13 +124,15 @@ class Run:
     def _exported(self) -> Exported:
         searched, confirmation = self._searched, self._confirmation
         with self._step("export"):
-            found = export(self._inputs, searched, confirmation, self.folder)
+            found = export(self._inputs, searched, confirmation, self.folder, self._progress)
             keep(self.folder, EXPORTED, found.as_json())
             return found
 
     @contextmanager
     def _step(self, name: str) -> Iterator[None]:
         started = time.perf_counter()
+        if name in STEPS:
+            self._progress.stage(name, STEPS.index(name) + 1, len(STEPS))
         try:
             yield
         finally:  # an interrupted step took its time too

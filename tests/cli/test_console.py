@@ -1,0 +1,79 @@
+"""Progress on a real terminal, on a plain stream, and not at all."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from m2m.cli import console
+from m2m.cli.console import TerminalProgress
+from tests.pipeline.scenario import make_scenario
+
+
+def work(progress: TerminalProgress) -> None:
+    progress.stage("train", 1, 4)
+    progress.start("training a", 3, "steps")
+    for _ in range(3):
+        time.sleep(0.02)
+        progress.advance(1, "loss 1.5")
+    progress.finish()
+    progress.warn("careful")
+
+
+def test_a_plain_stream_gets_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "PLAIN_EVERY", 0.01)
+    work(TerminalProgress())
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = err.splitlines()
+    assert lines[0] == "1/4 train"
+    assert lines[2].startswith("training a: 2/3 steps, ")
+    assert "left" in lines[2]
+    assert lines[-2].startswith("training a: 3/3 steps in ")
+    assert lines[-1] == "Warning: careful"
+
+
+def test_quiet_says_warnings_only(capsys: pytest.CaptureFixture[str]) -> None:
+    work(TerminalProgress(quiet=True))
+    assert capsys.readouterr().err == "Warning: careful\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="opens a pseudo-terminal")
+def test_a_terminal_gets_the_stage_and_a_bar_under_it(tmp_path: Path) -> None:
+    import pty
+
+    code = "from tests.cli.test_console import work, TerminalProgress; work(TerminalProgress())"
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
+    root = str(Path(__file__).parent.parent.parent)
+    line = [sys.executable, "-c", code]
+    done = subprocess.run(line, stderr=theirs, stdout=subprocess.PIPE, env=environment, cwd=root)
+    os.close(theirs)
+    shown = os.read(ours, 1 << 16).decode("utf-8")
+    os.close(ours)
+    assert done.returncode == 0
+    assert done.stdout == b""
+    assert "1/4 train" in shown
+    assert "so far" in shown
+    assert "\x1b[" in shown
+    assert "training a: 3/3 steps in " in shown
+
+
+def test_a_run_leaves_a_log_also_of_its_failure(tmp_path: Path) -> None:
+    recipe = make_scenario(tmp_path)
+    text = recipe.read_text(encoding="utf-8").replace("learning_rate = 5e-3", "learning_rate = 1e9")
+    recipe.write_text(text, encoding="utf-8")
+    line = [sys.executable, "-m", "m2m", "train", str(recipe), "--quiet"]
+    done = subprocess.run(line, capture_output=True, text=True)
+    assert done.returncode == 1
+    log = (tmp_path / "m2m-runs" / "recipe" / "run.log").read_text(encoding="utf-8")
+    assert "step 1 of 4: train" in log
+    assert "Error: training of copy diverged" in log
+    assert "hint: " in log
