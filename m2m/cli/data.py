@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from m2m.cli.options import json_option
+from m2m.cli.options import MODEL, json_option
 
 if TYPE_CHECKING:
     from m2m.pipeline.dataset_file import Checked
@@ -24,7 +24,7 @@ def data() -> None:
 
 @data.command("check")
 @click.argument("files", nargs=-1, required=True, type=FILE, metavar="FILE...")
-@click.option("--model", help="Count its tokens: a name under models/, or a folder.")
+@click.option("--model", type=MODEL, help="Count its tokens: a name under models/, or a folder.")
 @click.option(
     "--target", "targets", multiple=True, type=FILE, help="Examples no row may hold. Repeatable."
 )

@@ -7,11 +7,15 @@ from pathlib import Path
 
 import click
 
+from m2m.cli.options import MODEL
+
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command("init")
-@click.option("--model", required=True, help="Base model: a name under models/, or a folder.")
+@click.option(
+    "--model", type=MODEL, required=True, help="Base model: a name under models/, or a folder."
+)
 @click.option(
     "--data", "first", multiple=True, type=FILE, metavar="FILE...", help="Candidate datasets."
 )

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from m2m.cli import data, doctor, init, models, plan, recipes, report, tools, validate
+from m2m.cli import completion, data, doctor, init, models, plan, recipes, report, tools, validate
 from m2m.errors import Interrupted, M2MError
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -52,7 +52,7 @@ def cli() -> None:
     """
 
 
-for module in (models, data, init, plan, recipes, report, validate, tools, doctor):
+for module in (models, data, init, plan, recipes, report, validate, tools, doctor, completion):
     for command in module.COMMANDS:
         cli.add_command(command)
 
@@ -64,4 +64,4 @@ def main() -> None:
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         # A non-UTF-8 locale must not turn a Yoruba row into a UnicodeEncodeError.
         stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
-    cli()
+    cli(prog_name="m2m")

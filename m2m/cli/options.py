@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 Command = Callable[..., Any]
+
+
+class Model(click.ParamType[str]):
+    """A base model's name or folder; a shell completes the names under models/."""
+
+    name = "model"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The models here whose names begin so, and folders."""
+        root = Path(os.environ.get("M2M_MODELS", "models"))
+        names = sorted(path.parent.name for path in root.glob("*/m2m-model.json"))
+        found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+        return [*found, CompletionItem(incomplete, type="dir")]
+
+
+MODEL = Model()
 
 RECIPE = click.Path(dir_okay=False, path_type=Path)
 recipe_argument = click.argument("recipe", type=RECIPE, metavar="RECIPE")

@@ -1,0 +1,35 @@
+"""`m2m completion`: what a shell needs to complete commands, options, files and models."""
+
+from __future__ import annotations
+
+import click
+
+# Where each shell reads it from, at every start.
+INSTALL = {
+    "bash": "m2m completion bash > ~/.local/share/bash-completion/completions/m2m",
+    "zsh": 'm2m completion zsh > ~/.m2m-completion.zsh; echo ". ~/.m2m-completion.zsh" >> ~/.zshrc',
+    "fish": "m2m completion fish > ~/.config/fish/completions/m2m.fish",
+}
+
+
+@click.command("completion")
+@click.argument("shell", type=click.Choice([*INSTALL]))
+def completion(shell: str) -> None:
+    """Print the script that lets SHELL complete m2m's commands, options, files and models.
+
+    \b
+    Example:  m2m completion bash > ~/.local/share/bash-completion/completions/m2m
+              m2m completion fish > ~/.config/fish/completions/m2m.fish
+              m2m completion zsh > ~/.m2m-completion.zsh    (and: . ~/.m2m-completion.zsh)
+    """
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    if kind is None:
+        raise AssertionError("click knows bash, zsh and fish")
+    group = click.get_current_context().find_root().command
+    click.echo(kind(group, {}, "m2m", "_M2M_COMPLETE").source())
+    click.echo(f"Install it with:  {INSTALL[shell]}", err=True)
+
+
+COMMANDS = [completion]
