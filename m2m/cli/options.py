@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -13,7 +13,13 @@ from click.shell_completion import CompletionItem
 Command = Callable[..., Any]
 
 
-class Model(click.ParamType[str]):
+if TYPE_CHECKING:
+    Text = click.ParamType[str]
+else:
+    Text = click.ParamType  # generic since click 8.5 only
+
+
+class Model(Text):
     """A base model's name or folder; a shell completes the names under models/."""
 
     name = "model"
