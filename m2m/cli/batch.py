@@ -24,17 +24,24 @@ LOG = "run.log"
 
 @contextmanager
 def opened(
-    recipe: Path, quiet: bool, command: str, changes: Mapping[str, Mapping[str, Any]] | None = None
+    recipe: Path,
+    quiet: bool,
+    command: str,
+    changes: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    hours: float | None = None,
 ) -> Iterator[Run]:
     """The recipe's run, locked, with progress; an interruption names the line that resumes.
 
     Args:
         recipe: the file.
         quiet: no progress.
-        command: that resumes.
+        command: for the log.
         changes: fields by section that take another value than in the file; None changes nothing.
+        hours: that the run may take; it is cut down to them.
     """
     from m2m.cli.console import TerminalProgress, stoppable
+    from m2m.pipeline.fitting import fit_hours
     from m2m.pipeline.run import Run
     from m2m.recipe import changed, load_recipe
     from m2m.store import run_lock
@@ -45,12 +52,11 @@ def opened(
         with run_lock(loaded.folder), stoppable(progress):
             log = Logged(progress, loaded.folder / LOG)
             with _logged(log, command):
-                yield Run(loaded, log)
+                fitted = fit_hours(loaded, hours, log).recipe if hours else loaded
+                yield Run(fitted, log)
     except (Interrupted, KeyboardInterrupt) as error:
         reason = error.message if isinstance(error, Interrupted) else "stopped"
-        raise Interrupted(
-            reason, f"go on with `m2m {command} {shlex.quote(str(recipe))}`"
-        ) from error
+        raise Interrupted(reason, f"go on with `{_line(command, [recipe], hours)}`") from error
 
 
 @contextmanager
@@ -69,7 +75,14 @@ def _logged(log: Logged, command: str) -> Iterator[None]:
     log.write(f"{command}: done")
 
 
-def run_batch(recipes: Sequence[Path], *, keep_going: bool, as_json: bool, quiet: bool) -> None:
+def run_batch(
+    recipes: Sequence[Path],
+    *,
+    keep_going: bool,
+    hours: float | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
     """Run recipes in turn and say of each what became of it.
 
     Raises:
@@ -81,10 +94,10 @@ def run_batch(recipes: Sequence[Path], *, keep_going: bool, as_json: bool, quiet
         if not quiet:
             click.echo(f"[{number}/{len(recipes)}] {recipe}", err=True)
         try:
-            with opened(recipe, quiet, "run") as work:
+            with opened(recipe, quiet, "run", hours=hours) as work:
                 found = work.run()
         except Interrupted as error:
-            again = _resume(recipes, keep_going=keep_going)
+            again = _line("run", recipes, hours, keep_going=keep_going)
             raise Interrupted(error.message, f"go on with `{again}`") from error
         except M2MError as error:
             failed.append(str(recipe))
@@ -96,7 +109,7 @@ def run_batch(recipes: Sequence[Path], *, keep_going: bool, as_json: bool, quiet
         gguf, winner = outcome["gguf"], found.confirmation.winner.mixture.label
         _say(recipe, outcome if as_json else {"winner": winner, "gguf": gguf}, as_json)
     if failed:
-        again = _resume(recipes, keep_going=keep_going)
+        again = _line("run", recipes, hours, keep_going=keep_going)
         raise M2MError(
             f"{len(failed)} of {len(recipes)} recipes failed: {', '.join(failed)}",
             f"mend them and run `{again}`; what is finished is kept",
@@ -115,6 +128,9 @@ def _say(recipe: Path, outcome: dict[str, Any], as_json: bool) -> None:
         click.echo(f"Error: {recipe}: {outcome['error']}{hint}", err=True)
 
 
-def _resume(recipes: Sequence[Path], *, keep_going: bool) -> str:
-    words = ["m2m", "run", *map(str, recipes), *(["--keep-going"] if keep_going else [])]
-    return shlex.join(words)
+def _line(
+    command: str, recipes: Sequence[Path], hours: float | None, *, keep_going: bool = False
+) -> str:
+    """The command line that goes on."""
+    words = ["m2m", command, *map(str, recipes), *(["--hours", f"{hours:g}"] if hours else [])]
+    return shlex.join([*words, *(["--keep-going"] if keep_going else [])])

@@ -39,6 +39,11 @@ MODEL = Model()
 RECIPE = click.Path(dir_okay=False, path_type=Path)
 recipe_argument = click.argument("recipe", type=RECIPE, metavar="RECIPE")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+hours_option = click.option(
+    "--hours",
+    type=click.FloatRange(min=0.0, min_open=True),
+    help="Hours that a run may take.",
+)
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="Only warnings and errors.")
 
 

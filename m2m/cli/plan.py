@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from m2m.cli.options import recipe_command
+from m2m.cli.options import hours_option, recipe_command
 
 if TYPE_CHECKING:
     from m2m.pipeline.planning import Plan
 
-HOURS = click.FloatRange(min=0.0, min_open=True)
-
 
 @click.command("plan")
 @recipe_command
-@click.option("--hours", type=HOURS, help="Say whether the run fits into so many.")
+@hours_option
 def plan(recipe: Path, as_json: bool, quiet: bool, hours: float | None) -> None:
     """Say what RECIPE's run will take here: time, memory and disk of every step.
 

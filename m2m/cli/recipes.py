@@ -7,30 +7,35 @@ from pathlib import Path
 import click
 
 from m2m.cli.batch import opened, run_batch
-from m2m.cli.options import RECIPE, json_option, quiet_option, recipe_command
+from m2m.cli.options import RECIPE, hours_option, json_option, quiet_option, recipe_command
 
 
 @click.command("run")
 @click.argument("recipes", nargs=-1, required=True, type=RECIPE, metavar="RECIPE...")
 @click.option("--keep-going", is_flag=True, help="After a recipe that fails, go on with the next.")
+@hours_option
 @json_option
 @quiet_option
-def run(recipes: tuple[Path, ...], keep_going: bool, as_json: bool, quiet: bool) -> None:
+def run(
+    recipes: tuple[Path, ...], keep_going: bool, hours: float | None, as_json: bool, quiet: bool
+) -> None:
     """Do everything that each RECIPE asks for: train, search, confirm, export.
 
     Stop it at any time, also by pulling the plug: the same command goes on where it was. Of several
-    recipes --json prints one line each; the exit code is 1 where one failed.
+    recipes --json prints one line each; the exit code is 1 where one failed. With --hours a recipe
+    that would take longer is cut down, and what it gives up is told.
 
     \b
     Example:  m2m run examples/swahili/recipe.toml
               m2m run monday.toml tuesday.toml --keep-going --json > results.jsonl
+              m2m run recipe.toml --hours 8
     """
     from m2m.cli import show
 
     if len(recipes) > 1:
-        run_batch(recipes, keep_going=keep_going, as_json=as_json, quiet=quiet)
+        run_batch(recipes, keep_going=keep_going, hours=hours, as_json=as_json, quiet=quiet)
         return
-    with opened(recipes[0], quiet, "run") as work:
+    with opened(recipes[0], quiet, "run", hours=hours) as work:
         found = work.run()
         show.result(found.as_json(), as_json, lambda: show.run(found))
 

@@ -1,0 +1,95 @@
+"""`m2m run --hours`: what is cut, in which order, and that a decision lasts."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from m2m.cli.main import cli
+from m2m.errors import ResourceError
+from m2m.pipeline import fitting
+from m2m.pipeline.fitting import DECISION, fit_hours
+from m2m.pipeline.inputs import Inputs, read_inputs
+from m2m.pipeline.planning import plan_with
+from m2m.progress import Silent
+from m2m.recipe import Recipe, load_recipe
+from tests.pipeline.scenario import make_scenario
+from tests.pipeline.test_planning import RATES
+
+
+class Heard(Silent):
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Recipe:
+    return load_recipe(make_scenario(tmp_path))
+
+
+def seconds(inputs: Inputs, recipe: Recipe) -> float:
+    return plan_with(dataclasses.replace(inputs, recipe=recipe), RATES).total_seconds
+
+
+@pytest.mark.parametrize("share", [2.0, 0.95, 0.75, 0.6])
+def test_a_recipe_is_cut_until_it_fits_and_no_further(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    monkeypatch.setattr(fitting, "calibrate", lambda inputs, progress: RATES)
+    inputs, heard = read_inputs(recipe), Heard()
+    whole = seconds(inputs, recipe)
+    limit = share * whole
+    found = fit_hours(recipe, limit / fitting._SHARE / 3600, heard)
+    assert seconds(inputs, found.recipe) <= limit
+    assert len(heard.warnings) == len(found.gave_up)
+    assert (found.recipe == inputs.recipe) == (share > 1)
+    assert found.recipe.confirm.top == (2 if share > 1 else 1)
+    if found.recipe.train.steps < 12:
+        more = dataclasses.replace(found.recipe.train, steps=found.recipe.train.steps + 1)
+        assert seconds(inputs, dataclasses.replace(found.recipe, train=more)) > limit
+
+
+def test_what_cannot_be_cut_enough_is_refused(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitting, "calibrate", lambda inputs, progress: RATES)
+    with pytest.raises(ResourceError, match=r"at its least it takes"):
+        fit_hours(recipe, 1e-4, Silent())
+    assert not (recipe.folder / DECISION).exists()
+
+
+def test_a_decision_lasts_for_its_recipe_and_hours(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitting, "calibrate", lambda inputs, progress: RATES)
+    hours = 0.75 * seconds(read_inputs(recipe), recipe) / 3600
+    first = fit_hours(recipe, hours, Silent())
+    slower = dataclasses.replace(RATES, token=RATES.token * 1.2)
+    monkeypatch.setattr(fitting, "calibrate", lambda inputs, progress: slower)
+    assert fit_hours(recipe, hours, Silent()) == first
+    changed = dataclasses.replace(recipe, merge=dataclasses.replace(recipe.merge, scale=0.9))
+    assert fit_hours(changed, hours, Silent()).gave_up != first.gave_up
+    (recipe.folder / DECISION).write_text("{", encoding="utf-8")
+    assert fit_hours(recipe, hours, Silent()).gave_up != first.gave_up
+
+
+def test_the_command_runs_what_fits_and_logs_what_it_gave_up(tmp_path: Path) -> None:
+    recipe = make_scenario(tmp_path)
+    text = recipe.read_text(encoding="utf-8").replace("steps = 12", "steps = 4000")
+    recipe.write_text(text, encoding="utf-8")
+    late = CliRunner().invoke(cli, ["run", str(recipe), "--hours", "0.0001"])
+    assert late.exit_code == 1
+    assert "at its least" in late.stderr
+    recipe.write_text(text.replace("steps = 4000", "steps = 2"), encoding="utf-8")
+    found = CliRunner().invoke(cli, ["run", str(recipe), "--hours", "1", "--json", "--quiet"])
+    assert found.exit_code == 0
+    decided = json.loads((tmp_path / "m2m-runs" / "recipe" / DECISION).read_text(encoding="utf-8"))
+    assert decided["gave_up"] == []
+    assert json.loads(found.stdout)["winner"]
