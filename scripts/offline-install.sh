@@ -46,6 +46,12 @@ mkdir -p "$to"
 set -- "$here"/wheels/pip-*.whl
 PYTHONPATH=$1 "$to/.venv/bin/python" -m pip install --quiet --disable-pip-version-check \
     --no-index --find-links "$here/wheels" --no-cache-dir --only-binary :all: pip m2m
+if ! "$to/.venv/bin/python" -c "import llama_cpp" 2>/dev/null && [ -d "$here/lib" ]; then
+    # A system without compiler may lack the compiler's libraries too; llama.cpp looks beside itself.
+    for each in "$to"/.venv/lib/python*/site-packages/llama_cpp/lib; do
+        cp "$here"/lib/* "$each/"
+    done
+fi
 for each in models examples docs README.md LICENSE; do
     [ ! -e "$here/$each" ] || cp -R "$here/$each" "$to/"
 done
@@ -54,9 +60,5 @@ if [ -f models/starter.toml ]; then
     .venv/bin/m2m models add starter --quiet --if-missing
     .venv/bin/m2m doctor >&2
 fi
-cat >&2 <<DONE
-install: done. Now:
-    cd $to && . .venv/bin/activate
-    m2m plan examples/swahili/demo.toml
-    m2m run examples/swahili/demo.toml
-DONE
+printf '%s\n' "install: done. Now:" "    cd $to && . .venv/bin/activate" \
+    "    m2m plan examples/swahili/demo.toml" "    m2m run examples/swahili/demo.toml" >&2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,7 @@ def opened(
     changes: Mapping[str, Mapping[str, Any]] | None = None,
     *,
     hours: float | None = None,
+    share: tuple[int, int] | None = None,
 ) -> Iterator[Run]:
     """The recipe's run, locked, with progress; an interruption names the line that resumes.
 
@@ -39,24 +41,28 @@ def opened(
         command: for the log.
         changes: fields by section that take another value than in the file; None changes nothing.
         hours: that the run may take; it is cut down to them.
+        share: (I, N) where only a share of the work is wanted.
     """
     from m2m.cli.console import TerminalProgress, stoppable
     from m2m.pipeline.fitting import fit_hours
     from m2m.pipeline.run import Run
+    from m2m.pipeline.sharing import Share
     from m2m.recipe import changed, load_recipe
     from m2m.store import run_lock
 
     progress = TerminalProgress(quiet)
     loaded = changed(load_recipe(recipe), changes or {})
+    part = Share(*share) if share else None
+    folder = part.folder(loaded.folder) if part else loaded.folder
     try:
-        with run_lock(loaded.folder), stoppable(progress):
-            log = Logged(progress, loaded.folder / LOG)
+        with run_lock(folder), stoppable(progress):
+            log = Logged(progress, folder / LOG)
             with _logged(log, command):
                 fitted = fit_hours(loaded, hours, log).recipe if hours else loaded
-                yield Run(fitted, log)
+                yield Run(fitted, log, part)
     except (Interrupted, KeyboardInterrupt) as error:
         reason = error.message if isinstance(error, Interrupted) else "stopped"
-        raise Interrupted(reason, f"go on with `{_line(command, [recipe], hours)}`") from error
+        raise Interrupted(reason, f"go on with `{_same_line()}`") from error
 
 
 @contextmanager
@@ -96,9 +102,8 @@ def run_batch(
         try:
             with opened(recipe, quiet, "run", hours=hours) as work:
                 found = work.run()
-        except Interrupted as error:
-            again = _line("run", recipes, hours, keep_going=keep_going)
-            raise Interrupted(error.message, f"go on with `{again}`") from error
+        except Interrupted:
+            raise
         except M2MError as error:
             failed.append(str(recipe))
             _say(recipe, {"error": error.message, "hint": error.hint}, as_json)
@@ -109,10 +114,9 @@ def run_batch(
         gguf, winner = outcome["gguf"], found.confirmation.winner.mixture.label
         _say(recipe, outcome if as_json else {"winner": winner, "gguf": gguf}, as_json)
     if failed:
-        again = _line("run", recipes, hours, keep_going=keep_going)
         raise M2MError(
             f"{len(failed)} of {len(recipes)} recipes failed: {', '.join(failed)}",
-            f"mend them and run `{again}`; what is finished is kept",
+            f"mend them and run `{_same_line()}`; what is finished is kept",
         )
 
 
@@ -128,9 +132,6 @@ def _say(recipe: Path, outcome: dict[str, Any], as_json: bool) -> None:
         click.echo(f"Error: {recipe}: {outcome['error']}{hint}", err=True)
 
 
-def _line(
-    command: str, recipes: Sequence[Path], hours: float | None, *, keep_going: bool = False
-) -> str:
-    """The command line that goes on."""
-    words = ["m2m", command, *map(str, recipes), *(["--hours", f"{hours:g}"] if hours else [])]
-    return shlex.join([*words, *(["--keep-going"] if keep_going else [])])
+def _same_line() -> str:
+    """What the user typed: every command goes on where it was."""
+    return shlex.join(["m2m", *sys.argv[1:]])

@@ -12,7 +12,19 @@ from typing import Any
 
 import click
 
-from m2m.cli import completion, data, doctor, init, models, plan, recipes, report, tools, validate
+from m2m.cli import (
+    completion,
+    data,
+    doctor,
+    init,
+    merge_runs,
+    models,
+    plan,
+    recipes,
+    report,
+    tools,
+    validate,
+)
 from m2m.errors import Interrupted, M2MError
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -52,7 +64,19 @@ def cli() -> None:
     """
 
 
-for module in (models, data, init, plan, recipes, report, validate, tools, doctor, completion):
+for module in (
+    models,
+    data,
+    init,
+    plan,
+    recipes,
+    report,
+    validate,
+    merge_runs,
+    tools,
+    doctor,
+    completion,
+):
     for command in module.COMMANDS:
         cli.add_command(command)
 

@@ -15,8 +15,9 @@ Command = Callable[..., Any]
 
 if TYPE_CHECKING:
     Text = click.ParamType[str]
+    Pair = click.ParamType[tuple[int, int]]
 else:
-    Text = click.ParamType  # generic since click 8.5 only
+    Text = Pair = click.ParamType  # generic since click 8.5 only
 
 
 class Model(Text):
@@ -45,6 +46,33 @@ hours_option = click.option(
     help="Hours that a run may take.",
 )
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="Only warnings and errors.")
+
+
+class ShareOfN(Pair):
+    """A share of the work: "2/8" is the second of eight."""
+
+    name = "share"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        """The two numbers."""
+        if isinstance(value, tuple):
+            return value
+        number, slash, total = str(value).partition("/")
+        if not (slash and number.isdecimal() and total.isdecimal()):
+            self.fail(f"{value!r} is not like 2/8", param, ctx)
+        if not 1 <= int(number) <= int(total):
+            self.fail(f"{value!r}: shares go from 1/{total} to {total}/{total}", param, ctx)
+        return int(number), int(total)
+
+
+share_option = click.option(
+    "--share",
+    type=ShareOfN(),
+    metavar="I/N",
+    help="Only every Nth part, from the Ith on: for many machines over one folder.",
+)
 
 
 def recipe_command(command: Command) -> Command:

@@ -7,7 +7,14 @@ from pathlib import Path
 import click
 
 from m2m.cli.batch import opened, run_batch
-from m2m.cli.options import RECIPE, hours_option, json_option, quiet_option, recipe_command
+from m2m.cli.options import (
+    RECIPE,
+    hours_option,
+    json_option,
+    quiet_option,
+    recipe_command,
+    share_option,
+)
 
 
 @click.command("run")
@@ -42,15 +49,17 @@ def run(
 
 @click.command("train")
 @recipe_command
-def train(recipe: Path, as_json: bool, quiet: bool) -> None:
+@share_option
+def train(recipe: Path, as_json: bool, quiet: bool, share: tuple[int, int] | None) -> None:
     """Fine-tune one adapter per dataset of RECIPE; finished ones are kept.
 
     \b
     Example:  m2m train examples/swahili/recipe.toml
+              m2m train recipe.toml --share $SLURM_ARRAY_TASK_ID/8
     """
     from m2m.cli import show
 
-    with opened(recipe, quiet, "train") as work:
+    with opened(recipe, quiet, "train", share=share) as work:
         found = work.train()
         adapters = {"adapters": [each.as_json() for each in found]}
         show.result(adapters, as_json, lambda: show.adapters(found))
@@ -58,15 +67,23 @@ def train(recipe: Path, as_json: bool, quiet: bool) -> None:
 
 @click.command("search")
 @recipe_command
-def search(recipe: Path, as_json: bool, quiet: bool) -> None:
+@share_option
+def search(recipe: Path, as_json: bool, quiet: bool, share: tuple[int, int] | None) -> None:
     """Score the mixtures of RECIPE's datasets and rank them; scored ones are kept.
+
+    With --share they are only scored; a search without it ranks what all shares scored.
 
     \b
     Example:  m2m search examples/swahili/recipe.toml --json > ranking.json
+              m2m search recipe.toml --share $SLURM_ARRAY_TASK_ID/16
     """
     from m2m.cli import show
 
-    with opened(recipe, quiet, "search") as work:
+    with opened(recipe, quiet, "search", share=share) as work:
+        if share:
+            count = work.search_share()
+            show.result({"scored": count}, as_json, lambda: click.echo(f"{count} models scored"))
+            return
         found = work.search()
         show.result(found.as_json(), as_json, lambda: show.ranking(found))
 

@@ -30,6 +30,7 @@ from m2m.pipeline.reporting import (
 )
 from m2m.pipeline.results import Confirmation, Exported, RunResult, Searched, Step, Trained
 from m2m.pipeline.searching import search
+from m2m.pipeline.sharing import Share, join_shares, search_share, train_share
 from m2m.pipeline.tuning import Tuning
 from m2m.pipeline.validating import validate
 from m2m.progress import Progress
@@ -45,16 +46,18 @@ class Run:
     Args:
         recipe: what to do.
         progress: is told what happens, and asked whether to stop.
+        share: makes only a part of the adapters, or of the scores (`search_share`).
 
     Raises:
         InputError: something that the recipe names is wrong; all of it is told.
     """
 
-    def __init__(self, recipe: Recipe, progress: Progress) -> None:
+    def __init__(self, recipe: Recipe, progress: Progress, share: Share | None = None) -> None:
         self._inputs = read_inputs(recipe)
         self.recipe = self._inputs.recipe
         self.folder = recipe.folder
         self._progress = progress
+        self._share = share
         self._steps: list[Step] = []
         keep(self.folder, RECIPE, resolved(self._inputs))
 
@@ -73,6 +76,13 @@ class Run:
     def search(self) -> Searched:
         """The ranking of the mixtures."""
         return self._searched
+
+    def search_share(self) -> int:
+        """Score this run's share of the mixtures; return how many it has."""
+        if self._share is None:
+            raise AssertionError("a run without a share searches all")
+        with self._step("search"):
+            return search_share(self._inputs, self._share, self._progress)
 
     def confirm(self) -> Confirmation:
         """The best mixtures and the baselines, really fine-tuned and scored."""
@@ -93,6 +103,8 @@ class Run:
     @cached_property
     def _trained(self) -> list[Trained]:
         with self._step("train"):
+            if self._share:
+                return train_share(self._inputs, self._share, self._progress)
             tuning = Tuning(self._inputs, self._progress)
             return [
                 tuning.expert(corpus, self.folder / "adapters" / corpus.name)
@@ -107,6 +119,7 @@ class Run:
     def _searched(self) -> Searched:
         experts = self._experts
         with self._step("search"):
+            join_shares(self.folder)
             found = search(self._inputs, experts, self.folder, self._progress)
             keep(self.folder, RANKING, found.as_json())
             return found

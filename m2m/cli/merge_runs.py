@@ -1,0 +1,40 @@
+"""`m2m merge-runs`: parts of a run from several machines, brought together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from m2m.cli.options import json_option
+
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+@click.command("merge-runs")
+@click.argument("folders", nargs=-1, required=True, type=FOLDER, metavar="DIR...")
+@click.option(
+    "--into",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The run's folder that gets everything.",
+)
+@json_option
+def merge_runs(folders: tuple[Path, ...], into: Path, as_json: bool) -> None:
+    """Copy adapters and scores from other copies of a run's folder; nothing is made twice.
+
+    \b
+    Example:  m2m merge-runs /media/usb/*/m2m-runs/recipe --into m2m-runs/recipe
+    """
+    from m2m.cli import show
+    from m2m.pipeline.merging_runs import merge_runs as merge
+
+    found = merge(into, folders)
+    for warning in found.warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    said = f"{into}: {len(found.adapters)} adapters, {found.mixtures} scored mixtures and "
+    said += f"{found.confirmed} confirmed models are new"
+    show.result(found.as_json(), as_json, lambda: click.echo(said))
+
+
+COMMANDS = [merge_runs]
