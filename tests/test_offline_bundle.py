@@ -1,4 +1,4 @@
-"""The offline bundle: that a damaged one is refused, and (opt-in) that a real one installs and runs.
+"""The offline bundle: a damaged one is refused, and (opt-in) a real one installs and runs.
 
 `M2M_TEST_BUNDLE=FOLDER pytest tests/test_offline_bundle.py` installs a bundle that was made by
 `scripts/offline-bundle FOLDER` without network, without pip's cache and without a compiler.

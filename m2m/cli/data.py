@@ -59,14 +59,15 @@ def check(
     else:
         formatter = formatter_of(model, template) if model else None
         found = check_data(files, targets, formatter)
-    show.result([each.as_json() for each in found], as_json, lambda: _show(found))
+    show.result([each.as_json() for each in found], as_json, lambda: show_checked(found))
     if bad := [str(each.file) for each in found if each.refused]:
         raise InputError(
             f"`m2m run` would refuse {', '.join(bad)}", "mend what is marked with ! and check again"
         )
 
 
-def _show(found: Sequence[Checked]) -> None:
+def show_checked(found: Sequence[Checked]) -> None:
+    """A table of all files, and under it what a person should look at."""
     from rich import box
     from rich.table import Table
 

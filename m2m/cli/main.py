@@ -15,6 +15,7 @@ import click
 from m2m.cli import (
     completion,
     data,
+    demo,
     doctor,
     init,
     merge_runs,
@@ -76,6 +77,7 @@ for module in (
     tools,
     doctor,
     completion,
+    demo,
 ):
     for command in module.COMMANDS:
         cli.add_command(command)

@@ -10,6 +10,7 @@ import click
 from m2m.cli.options import hours_option, recipe_command
 
 if TYPE_CHECKING:
+    from m2m.pipeline.inputs import Inputs
     from m2m.pipeline.planning import Plan
 
 
@@ -26,21 +27,28 @@ def plan(recipe: Path, as_json: bool, quiet: bool, hours: float | None) -> None:
     Example:  m2m plan examples/swahili/demo.toml
     """
     from m2m.cli import show
-    from m2m.cli.console import TerminalProgress, stoppable
     from m2m.errors import ResourceError
     from m2m.pipeline.inputs import read_inputs
-    from m2m.pipeline.planning import make_plan
     from m2m.recipe import load_recipe
 
-    progress = TerminalProgress(quiet)
-    with stoppable(progress):
-        found = make_plan(read_inputs(load_recipe(recipe)), progress, hours or 0.0)
-    show.result(found.as_json(), as_json, lambda: _show(found))
+    found = planned(read_inputs(load_recipe(recipe)), quiet, hours or 0.0)
+    show.result(found.as_json(), as_json, lambda: show_plan(found))
     if not found.fits:
         raise ResourceError("the run does not fit", "; ".join(found.advice))
 
 
-def _show(plan: Plan) -> None:
+def planned(inputs: Inputs, quiet: bool, hours: float = 0.0) -> Plan:
+    """Calibrate and plan, with bars."""
+    from m2m.cli.console import TerminalProgress, stoppable
+    from m2m.pipeline.planning import make_plan
+
+    progress = TerminalProgress(quiet)
+    with stoppable(progress):
+        return make_plan(inputs, progress, hours)
+
+
+def show_plan(plan: Plan) -> None:
+    """A table of the steps."""
     from rich import box
     from rich.table import Table
 

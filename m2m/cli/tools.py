@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -118,27 +120,51 @@ def evaluate(model: str, task: Path, template: str, lora: Path | None, as_json: 
 @click.option("--temperature", default=0.0, show_default=True, help="0 takes the likeliest token.")
 @click.option("--tokens", default=256, show_default=True, help="Longest answer.")
 @click.option("--seed", default=0, show_default=True)
+@click.option("--system", help="What the model is told before the conversation.")
 @lora_option
-def chat(model: str, temperature: float, tokens: int, seed: int, lora: Path | None) -> None:
+def chat(
+    model: str, temperature: float, tokens: int, seed: int, system: str | None, lora: Path | None
+) -> None:
     """Talk to MODEL (a GGUF file, or a name under models/); a line a turn, end with Ctrl-D.
+
+    It remembers what was said; /new begins anew, Ctrl-C stops an answer.
 
     \b
     Example:  m2m chat export/winner.gguf
               echo "Translate from Swahili to English: shule" | m2m chat export/winner.gguf
     """
+    from m2m.llamacpp.generate import Sampling
     from m2m.pipeline.tools import Chat
 
-    with Chat(model, temperature, tokens, seed, lora) as talk:
-        while True:
-            if sys.stdin.isatty():
-                click.echo("> ", nl=False, err=True)
-            line = sys.stdin.readline()
-            if not line:
-                return
-            if line.strip():
-                for piece in talk.answer(line.strip()):
+    sampling = Sampling(temperature=temperature, max_tokens=tokens)
+    with Chat(model, sampling, seed, system=system, lora=lora) as talk:
+        for line in _lines():
+            if line == "/new":
+                talk.forget()
+                continue
+            try:
+                for piece in talk.answer(line):
                     click.echo(piece, nl=False)
-                click.echo()
+            except KeyboardInterrupt:
+                if not sys.stdin.isatty():
+                    raise
+            click.echo()
+
+
+def _lines() -> Iterator[str]:
+    """What the user types, without empty lines; on a terminal with arrow keys."""
+    if not sys.stdin.isatty():
+        yield from (line.strip() for line in sys.stdin if line.strip())
+        return
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401 (input() takes line editing and history from it)
+    while True:
+        try:
+            line = input("> ").strip()
+        except EOFError:
+            return
+        if line:
+            yield line
 
 
 COMMANDS = [merge, quantize, evaluate, chat]

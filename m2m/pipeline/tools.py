@@ -162,35 +162,59 @@ def evaluate_model(
 
 
 class Chat:
-    """A conversation with a model, which remembers what was said.
+    """A conversation with a model, which remembers what was said as far as its context reaches.
 
     Args:
         model: a GGUF file, or a name under models/.
-        temperature: 0 takes the likeliest token.
-        tokens: of the longest answer.
+        sampling: how tokens are chosen, and how many an answer has at most.
         seed: for temperatures above 0.
+        system: what the model is told before the conversation.
         lora: a GGUF LoRA that is put on the model.
     """
 
     def __init__(
-        self, model: str, temperature: float, tokens: int, seed: int, lora: Path | None = None
+        self,
+        model: str,
+        sampling: Sampling,
+        seed: int = 0,
+        *,
+        system: str | None = None,
+        lora: Path | None = None,
     ) -> None:
         path = gguf_of(model)
         self._formatter = make_formatter(GGUFFile(path), "chat")
-        self._sampling = Sampling(temperature=temperature, max_tokens=tokens)
+        self._sampling = sampling
         self._rng = np.random.default_rng(seed)
-        self._messages: list[Message] = []
+        self._told: list[Message] = [{"role": "system", "content": system}] if system else []
+        self.turns: list[Message] = []
         self._model = open_model(path, lora)
 
     def answer(self, text: str) -> Iterator[str]:
-        """The model's answer to `text`, in pieces as they come."""
-        self._messages.append({"role": "user", "content": text})
-        prompt = self._formatter.prompt_ids(self._messages)
+        """The model's answer to `text`, in pieces as they come.
+
+        An answer that the reader stops is remembered as far as it went.
+        """
+        self.turns.append({"role": "user", "content": text})
         said = ""
-        for piece in generate(self._model, prompt, self._sampling, self._rng):
-            said += piece
-            yield piece
-        self._messages.append({"role": "assistant", "content": said})
+        try:
+            for piece in generate(self._model, self._prompt(), self._sampling, self._rng):
+                said += piece
+                yield piece
+        finally:
+            self.turns.append({"role": "assistant", "content": said})
+
+    def forget(self) -> None:
+        """Begin a new conversation."""
+        self.turns.clear()
+
+    def _prompt(self) -> list[int]:
+        """The conversation as ids; the oldest turns are forgotten where it grows too long."""
+        while True:
+            ids = self._formatter.prompt_ids([*self._told, *self.turns])
+            room = self._model.context_trained - self._sampling.max_tokens
+            if len(ids) <= room or len(self.turns) <= 1:
+                return ids
+            del self.turns[:2]
 
     def __enter__(self) -> Chat:
         return self
@@ -202,3 +226,19 @@ class Chat:
         trace: TracebackType | None,
     ) -> None:
         self._model.close()
+
+
+def ask(model: str, questions: Sequence[str], tokens: int = 24) -> list[str]:
+    """A model's likeliest answer to each question on its own, on one line.
+
+    Args:
+        model: a GGUF file, or a name under models/.
+        questions: one conversation each.
+        tokens: of the longest answer.
+    """
+    answers = []
+    with Chat(model, Sampling(max_tokens=tokens)) as talk:
+        for question in questions:
+            talk.forget()
+            answers.append(" ".join("".join(talk.answer(question)).split()))
+    return answers

@@ -1,0 +1,75 @@
+"""`m2m demo`: the whole story on one recipe, told as it happens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from m2m.cli.batch import opened
+from m2m.cli.options import RECIPE, quiet_option
+
+EXAMPLE = Path("examples", "swahili", "demo.toml")
+ASKED = 3
+
+
+@click.command("demo")
+@click.argument("recipe", type=RECIPE, required=False, metavar="[RECIPE]")
+@quiet_option
+def demo(recipe: Path | None, quiet: bool) -> None:
+    """Tell the whole story: look at the data, foresee, run, and ask the model before and after.
+
+    By default on the Swahili example: about ten minutes on two cores.
+
+    \b
+    Example:  m2m demo
+    """
+    from m2m.cli import data, plan, show
+    from m2m.pipeline.checking import check_recipe
+    from m2m.pipeline.inputs import read_inputs
+    from m2m.pipeline.tools import ask
+    from m2m.recipe import load_recipe
+
+    recipe = recipe or _example()
+    loaded = load_recipe(recipe)
+    inputs = read_inputs(loaded)
+    click.echo(
+        f"A lab has {len(loaded.datasets)} datasets, {', '.join(inputs.corpora)}, and a task, "
+        f"{loaded.targets[0].name}. Which of them should {inputs.base.name} be fine-tuned on?\n"
+    )
+    click.echo("1. Look at the data (m2m data check). Files may disagree about the answers.")
+    data.show_checked(check_recipe(loaded))
+    click.echo("\n2. Foresee what it takes (m2m plan): a few real steps, timed.")
+    plan.show_plan(plan.planned(inputs, quiet))
+    click.echo(
+        "\n3. One adapter per dataset; every mixture of them merged and scored; the best and"
+    )
+    click.echo("   the baselines really fine-tuned (m2m run). Stop it at any time.")
+    with opened(recipe, quiet, "demo") as work:
+        found = work.run()
+    show.run(found)
+    click.echo("\n4. Ask the model before and after (m2m chat).")
+    task = next(iter((inputs.test or inputs.dev).values()))
+    examples = task.examples[:ASKED]
+    questions = [each.prompt or each.choices[0] for each in examples]
+    before = ask(str(inputs.base.gguf.path), questions)
+    after = ask(str(found.exported.gguf), questions)
+    for example, question, old, new in zip(examples, questions, before, after, strict=True):
+        click.echo(f"\n   {question}\n      before  {old}\n      after   {new}")
+        if example.prompt:
+            click.echo(f"      right   {example.choices[example.gold]}")
+
+
+def _example() -> Path:
+    """The example recipe: here, or beside m2m's own source."""
+    from m2m.errors import InputError
+
+    for root in (Path(), Path(__file__).parents[2]):
+        if (root / EXAMPLE).is_file():
+            return root / EXAMPLE
+    raise InputError(
+        f"there is no {EXAMPLE} here", "run this in m2m's own folder, or name a recipe"
+    )
+
+
+COMMANDS = [demo]

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from m2m.cli.demo import _example
+from m2m.cli.main import cli
+from m2m.recipe import load_recipe
+from tests.pipeline.scenario import make_scenario
+
+
+def test_the_story_is_told_to_its_end(tmp_path: Path) -> None:
+    recipe = make_scenario(tmp_path)
+    text = recipe.read_text(encoding="utf-8").replace("steps = 12", "steps = 3")
+    recipe.write_text(text, encoding="utf-8")
+    found = CliRunner().invoke(cli, ["demo", str(recipe)], catch_exceptions=False)
+    assert found.exit_code == 0
+    places = [found.stdout.index(f"\n{number}. ") for number in (1, 2, 3, 4)]
+    assert places == sorted(places)
+    assert found.stdout.count("      before  ") == found.stdout.count("      right   ") == 3
+    assert "Winner" in found.stdout
+
+
+def test_the_example_is_found_from_anywhere() -> None:
+    assert load_recipe(_example()).datasets
