@@ -13,7 +13,7 @@ from m2m.cli.options import MODEL, json_option
 if TYPE_CHECKING:
     from m2m.pipeline.dataset_file import Checked
 
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 

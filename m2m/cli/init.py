@@ -9,7 +9,7 @@ import click
 
 from m2m.cli.options import MODEL
 
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command("init")

@@ -161,20 +161,22 @@ class Work:
         wanted = self.recipe.confirm
         total = len(self.inputs.corpora)
         sizes = [self._expected_size()] * min(wanted.top, sum(self.sizes.values()))
-        trainings = [self._share_trained(size) * self._confirming(size) for size in sizes]
+        trainings = [self._share_trained() * self._confirming(size) for size in sizes]
         if "all" in wanted.baselines and total > 1:
             sizes.append(total)
             trainings.append(self._confirming(total))
+        models = 2.0 + len(sizes)
         if "best_single" in wanted.baselines and self._expected_size() > 1:
-            sizes.append(1)
-            trainings.append(0.0 if self._is_free(1) else self._confirming(1))
-        models = 2 + len(sizes)
+            # It may be one of the top already.
+            models += self._share_mixed() ** wanted.top
+            trainings.append(0.0 if self._is_free() else self._confirming(1))
         seconds = sum(trainings) + (self.rates.decoder if any(trainings) else 0.0)
         seconds += self.rates.surrogate + models * (self.dev_seconds + self.test_seconds)
         seconds += models * (self.rates.load(1, total) + 2 * self.rates.judged)
-        disk = (len(sizes) + _CHECKPOINTS) * self.rates.adapter_bytes
+        tuned = sum(map(bool, trainings))
+        disk = (tuned + _CHECKPOINTS) * self.rates.adapter_bytes
         peak = max(self.rates.training_bytes, self.rates.scoring_bytes)
-        what = f"up to {sum(map(bool, trainings))} fine-tunes, {models} models on dev and test"
+        what = f"up to {tuned} fine-tunes, about {models:.0f} models on dev and test"
         return PlannedStep("confirm", what, seconds, peak, disk)
 
     def export(self) -> PlannedStep:
@@ -198,18 +200,22 @@ class Work:
             return round(steps * size)
         return steps if isinstance(budget, str) else budget
 
-    def _is_free(self, size: int) -> bool:
-        """Whether a confirmed single dataset is its expert, which is trained already."""
+    def _is_free(self) -> bool:
+        """Whether a confirmed single dataset is its expert, trained already."""
         borrows = self.recipe.train.replay > 0 and self.recipe.train.replay_from is None
-        return size == 1 and not borrows and self._budget(1) == self.recipe.train.steps
+        return not borrows and self._budget(1) == self.recipe.train.steps
 
     def _expected_size(self) -> float:
         """Datasets of a winner of which nothing is known."""
         return sum(size * count for size, count in self.sizes.items()) / sum(self.sizes.values())
 
-    def _share_trained(self, size: float) -> float:
+    def _share_trained(self) -> float:
         """The chance that a top mixture is not a single dataset that is trained already."""
-        return 1.0 - self.sizes[1] / sum(self.sizes.values()) if self._is_free(1) else 1.0
+        return self._share_mixed() if self._is_free() else 1.0
+
+    def _share_mixed(self) -> float:
+        """The chance that a mixture is not a single dataset, where nothing is known."""
+        return 1.0 - self.sizes[1] / sum(self.sizes.values())
 
     def _loads(self, sizes: Counter[int]) -> float:
         total = len(self.inputs.corpora)

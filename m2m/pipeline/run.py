@@ -146,6 +146,8 @@ class Run:
         started = time.perf_counter()
         if name in STEPS:
             self._progress.stage(name, STEPS.index(name) + 1, len(STEPS))
+        else:
+            self._progress.stage(name, 1, 1)
         try:
             yield
         finally:  # an interrupted step took its time too

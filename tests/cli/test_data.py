@@ -36,4 +36,8 @@ def test_the_table_names_problems_and_a_refused_file_exits_with_1(tmp_path: Path
     good = tmp_path / "good.csv"
     good.write_text("prompt,completion\na,b\nc,d\n", encoding="utf-8")
     assert "Nothing to complain about" in m2m("data", "check", good).stdout
-    assert m2m("data", "check", tmp_path / "recipe.toml").exit_code == 2
+    assert m2m("data", "check", tmp_path / "recipe.toml").exit_code == 1
+    assert m2m("data", "check", tmp_path / "recipe.toml", good).exit_code == 2
+    missing = m2m("data", "check", tmp_path / "gone.csv")
+    assert missing.exit_code == 1
+    assert "gone.csv" in missing.stdout
