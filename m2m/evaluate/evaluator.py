@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from m2m.errors import InputError
-from m2m.evaluate.metrics import Scores, padded
+from m2m.evaluate.scores import Scores, padded
 from m2m.evaluate.tasks import Task, contrasted, requests
 from m2m.llamacpp.model import LlamaModel
 from m2m.llamacpp.scoring import score, score_text

@@ -6,113 +6,22 @@ every metric, and mixtures that answered the same examples are compared on the s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from m2m.errors import InputError
+from m2m.evaluate.overlap import chrf, chrf_counts, exact_match, token_f1
+from m2m.evaluate.scores import Scores
 from m2m.evaluate.temperature import best_sharpness, cross_entropy, least_cross_entropy
 
 F64 = NDArray[np.float64]
 
 _LN2 = float(np.log(2.0))
 REPLICATES = 1000
-
-
-@dataclass(frozen=True, eq=False)
-class Scores:
-    """What a model said about each of n examples with at most k choices.
-
-    Attributes:
-        kind: of the task: "choices", "answer" or "text".
-        loglik: (n, k) log-likelihood in nats of each choice; nan where an example has fewer.
-        bytes: (n, k) UTF-8 bytes of each choice that were scored.
-        tokens: (n, k) tokens of each choice that were scored.
-        gold: (n,) place of the right choice.
-        decoded_tokens: that went through the model.
-        separate_tokens: that would have, had every choice been evaluated by itself.
-        facets: (n,) names for a breakdown, None where a row has none.
-    """
-
-    kind: str
-    loglik: F64
-    bytes: F64
-    tokens: F64
-    gold: NDArray[np.int64]
-    decoded_tokens: int = 0
-    separate_tokens: int = 0
-    facets: tuple[str | None, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.gold)
-
-    @property
-    def choices(self) -> NDArray[np.int64]:
-        """(n,) number of choices of each example."""
-        count: NDArray[np.int64] = np.isfinite(self.bytes).sum(axis=1)
-        return count
-
-    def of_gold(self, values: F64) -> F64:
-        """(n,) the right choice's entry of an (n, k) array."""
-        return values[np.arange(len(self)), self.gold]
-
-    def subset(self, mask: NDArray[np.bool_]) -> Scores:
-        """The examples where `mask` (n,) is true; token counts are left out."""
-        chosen = tuple(f for f, keep in zip(self.facets, mask, strict=False) if keep)
-        return Scores(
-            self.kind,
-            self.loglik[mask],
-            self.bytes[mask],
-            self.tokens[mask],
-            self.gold[mask],
-            facets=chosen,
-        )
-
-    def by_facet(self) -> dict[str, Scores]:
-        """The scores of each facet by its name, in order of appearance."""
-        names = dict.fromkeys(f for f in self.facets if f is not None)
-        return {name: self.subset(np.array([f == name for f in self.facets])) for name in names}
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain lists, choices cut to each example's own; floats keep every digit."""
-        counts = self.choices
-
-        def cut(array: F64, kind: type[int] | type[float]) -> list[list[float]]:
-            return [[kind(x) for x in row[:k]] for row, k in zip(array, counts, strict=True)]
-
-        return {
-            "kind": self.kind,
-            "loglik": cut(self.loglik, float),
-            "bytes": cut(self.bytes, int),
-            "tokens": cut(self.tokens, int),
-            "gold": self.gold.tolist(),
-            "decoded_tokens": self.decoded_tokens,
-            "separate_tokens": self.separate_tokens,
-            "facets": list(self.facets) if any(self.facets) else [],
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Scores:
-        """The inverse of `to_json`."""
-        return cls(
-            kind=data["kind"],
-            loglik=padded(data["loglik"]),
-            bytes=padded(data["bytes"]),
-            tokens=padded(data["tokens"]),
-            gold=np.array(data["gold"], np.int64),
-            decoded_tokens=data["decoded_tokens"],
-            separate_tokens=data["separate_tokens"],
-            facets=tuple(data["facets"]),
-        )
-
-
-def padded(rows: list[list[float]]) -> F64:
-    """Rows of different lengths as one (n, k) array, nan behind the short ones."""
-    width = max(map(len, rows), default=0)
-    return np.array([[*row, *[np.nan] * (width - len(row))] for row in rows], np.float64)
+_BINS = 10  # of confidence, for the calibration error
 
 
 @dataclass(frozen=True)
@@ -128,6 +37,7 @@ class Metric:
         per_example: scores -> (n,) contributions, for pairing and its standard error.
         chance: scores -> what guessing gets, or None where that has no meaning.
         mean: whether the value is the plain mean of `per_example`.
+        written: whether it judges what the model wrote, so that answers must be generated.
     """
 
     name: str
@@ -137,6 +47,7 @@ class Metric:
     per_example: Callable[[Scores], F64]
     chance: Callable[[Scores], float | None]
     mean: bool = False
+    written: bool = False
 
     def stderr(self, scores: Scores, rng: np.random.Generator | None = None) -> float:
         """Standard error over examples: sample deviation / sqrt(n) of a mean, else bootstrap.
@@ -237,6 +148,80 @@ def _perplexity_each(scores: Scores) -> F64:
     return np.exp(-scores.of_gold(scores.loglik) / scores.of_gold(scores.tokens))
 
 
+def _believed(scores: Scores) -> F64:
+    """(n, k) softmax of the log-likelihoods: what the model holds each choice to be worth."""
+    loglik = np.where(np.isfinite(scores.loglik), scores.loglik, -np.inf)
+    share = np.exp(loglik - loglik.max(axis=1, keepdims=True))
+    believed: F64 = share / share.sum(axis=1, keepdims=True)
+    return believed
+
+
+def _bin(scores: Scores) -> tuple[F64, F64]:
+    """(bins, n) which bin of confidence each example is in; (n,) confidence minus hit."""
+    confidence = _believed(scores).max(axis=1)
+    place = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
+    return np.eye(_BINS)[:, place], confidence - _accuracy(scores)
+
+
+def _calibration_error(scores: Scores, weights: F64 | None) -> F64:
+    drawn = _weights(scores, weights)
+    inside, gap = _bin(scores)
+    error: F64 = np.abs(drawn @ (inside * gap).T).sum(axis=1) / drawn.sum(axis=1)
+    return error
+
+
+def _calibration_error_each(scores: Scores) -> F64:
+    inside, gap = _bin(scores)
+    each: F64 = gap * (np.sign(inside @ gap) @ inside)
+    return each
+
+
+def _macro_f1(scores: Scores, weights: F64 | None) -> F64:
+    """Mean F1 of the labels that occur, right or predicted; a tie predicts each label in part."""
+    drawn = _weights(scores, weights)
+    first = scores.loglik == scores.loglik.max(axis=1, keepdims=True)
+    predicted = first / first.sum(axis=1, keepdims=True)
+    right = np.eye(first.shape[1])[scores.gold]
+    both = drawn @ (predicted * right)
+    either = drawn @ predicted + drawn @ right
+    occurs = either > 0
+    f1 = np.where(occurs, 2 * both / np.where(occurs, either, 1.0), 0.0)
+    mean: F64 = f1.sum(axis=1) / occurs.sum(axis=1)
+    return mean
+
+
+def _macro_f1_guessing(scores: Scores) -> float | None:
+    """Of a model that gives every label the same share of every example."""
+    share = np.bincount(scores.gold) / len(scores)
+    share = share[share > 0]
+    labels = scores.loglik.shape[1]
+    return float((2 * share / labels / (share + 1 / labels)).sum() / labels)
+
+
+def _written(judge: Callable[[str, tuple[str, ...]], float]) -> Callable[[Scores], F64]:
+    def per_example(scores: Scores) -> F64:
+        pairs = zip(scores.predictions, scores.references, strict=True)
+        return np.array([judge(said, right) for said, right in pairs])
+
+    return per_example
+
+
+_exact_match, _token_f1 = _written(exact_match), _written(token_f1)
+
+
+def _chrf_counts(scores: Scores) -> F64:
+    pairs = zip(scores.predictions, scores.references, strict=True)
+    return np.array([chrf_counts(said, right) for said, right in pairs])
+
+
+def _chrf(scores: Scores, weights: F64 | None) -> F64:
+    return chrf(_weights(scores, weights) @ _chrf_counts(scores))
+
+
+def _chrf_each(scores: Scores) -> F64:
+    return chrf(_chrf_counts(scores))
+
+
 def _guessing(scores: Scores) -> float | None:
     return float((1.0 / scores.choices).mean())
 
@@ -249,27 +234,50 @@ def _none(scores: Scores) -> float | None:
     return None
 
 
-_CHOSEN = ("choices", "answer")
-_ALL = ("choices", "answer", "text")
+_LISTED = ("choices", "labels")
+_CHOSEN = (*_LISTED, "answer")
+_ALL = (*_CHOSEN, "text")
+_ANSWER = ("answer",)
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
         # Temperature: Guo et al. 2017 (1706.04599); information: Ethayarajh et al. 2022, eq. 4.
-        Metric("choice_bits", ("choices",), True, _information, _information_per_example, _zero),
-        Metric("contrast_bits", ("answer",), True, _information, _information_per_example, _zero),
+        Metric("choice_bits", _LISTED, True, _information, _information_per_example, _zero),
+        Metric("contrast_bits", _ANSWER, True, _information, _information_per_example, _zero),
         Metric("accuracy", _CHOSEN, True, _mean_of(_accuracy), _accuracy, _guessing, mean=True),
         Metric(
             "accuracy_norm",
             *(_CHOSEN, True, _mean_of(_accuracy_norm), _accuracy_norm, _guessing),
             mean=True,
         ),
+        Metric("macro_f1", ("labels",), True, _macro_f1, _accuracy, _macro_f1_guessing),
+        # Expected calibration error: Guo et al. 2017 (1706.04599), eq. 3.
+        Metric("ece", _CHOSEN, False, _calibration_error, _calibration_error_each, _none),
+        Metric(
+            "exact_match",
+            *(_ANSWER, True, _mean_of(_exact_match), _exact_match, _zero),
+            mean=True,
+            written=True,
+        ),
+        Metric(
+            "f1",
+            *(_ANSWER, True, _mean_of(_token_f1), _token_f1, _none),
+            mean=True,
+            written=True,
+        ),
+        Metric("chrf", _ANSWER, True, _chrf, _chrf_each, _none, written=True),
         Metric("bits_per_byte", _ALL, False, _bits_per_byte, _bits_per_byte_each, _none),
         Metric("perplexity", _ALL, False, _perplexity, _perplexity_each, _none),
     )
 }
 
-AUTO = {"choices": "choice_bits", "answer": "contrast_bits", "text": "bits_per_byte"}
+AUTO = {
+    "choices": "choice_bits",
+    "labels": "choice_bits",
+    "answer": "contrast_bits",
+    "text": "bits_per_byte",
+}
 
 
 def metrics_for(kind: str) -> list[Metric]:
@@ -302,5 +310,12 @@ def check_metric(name: str, kind: str, where: str) -> Metric:
 def measure_all(
     scores: Scores, rng: np.random.Generator | None = None
 ) -> dict[str, dict[str, float]]:
-    """Every fitting metric of some scores as `{"value", "stderr"}`, the default first."""
-    return {m.name: m.measure(scores, rng) for m in metrics_for(scores.kind)}
+    """Every fitting metric of some scores as `{"value", "stderr"}`, the default first.
+
+    Those that judge what the model wrote are left out where it was not asked to write.
+    """
+    return {
+        m.name: m.measure(scores, rng)
+        for m in metrics_for(scores.kind)
+        if scores.predictions or not m.written
+    }

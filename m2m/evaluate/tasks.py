@@ -15,7 +15,7 @@ from m2m.formats.records import Record, read_records
 from m2m.llamacpp.scoring import Request
 from m2m.tokenizer import Formatter
 
-Kind = Literal["choices", "answer", "text"]
+Kind = Literal["choices", "labels", "answer", "text"]
 
 CONTRAST = 4  # choices of an example that came with its answer only: that and three of others
 _POOL = 12  # distractors are drawn from so many answers nearest in length

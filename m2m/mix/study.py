@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from m2m.errors import Interrupted
-from m2m.evaluate.metrics import Scores
+from m2m.evaluate.scores import Scores
 from m2m.formats.journal import Journal
 from m2m.mix.mixture import BASE, Mixture
 from m2m.mix.search import Strategy

@@ -20,6 +20,11 @@ METRICS = (
     "bits_per_byte",
     "accuracy",
     "accuracy_norm",
+    "macro_f1",
+    "ece",
+    "exact_match",
+    "f1",
+    "chrf",
     "perplexity",
 )
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

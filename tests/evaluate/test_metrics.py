@@ -13,11 +13,12 @@ from m2m.evaluate.metrics import (
     AUTO,
     METRICS,
     Metric,
-    Scores,
     check_metric,
     measure_all,
     metrics_for,
 )
+from m2m.evaluate.scores import Scores
+from m2m.recipe.fields import METRICS as RECIPE_METRICS
 
 seeds = st.integers(0, 10_000)
 every = pytest.mark.parametrize("metric", METRICS.values(), ids=lambda m: m.name)
@@ -27,6 +28,7 @@ def drawn(seed: int, n: int = 14, kind: str = "choices", ragged: bool = True) ->
     """Scores of a middling model; some examples have three choices."""
     rng = np.random.default_rng(seed)
     k = 1 if kind == "text" else 4
+    ragged = ragged and kind != "labels"
     gold = rng.integers(0, min(k, 3), n)
     tokens = rng.integers(1, 6, (n, k)).astype(float)
     size = np.ceil(tokens * rng.uniform(2, 5, (n, k)))
@@ -36,7 +38,15 @@ def drawn(seed: int, n: int = 14, kind: str = "choices", ragged: bool = True) ->
     if ragged and k > 1:
         for array in (loglik, size, tokens):
             array[::3, 3] = np.nan
-    return Scores(kind, loglik, size, tokens, gold)
+    if kind != "answer":
+        return Scores(kind, loglik, size, tokens, gold)
+    letters = np.array(list("ab c"))
+    written = ["".join(rng.choice(letters, 6)) for _ in range(3 * n)]
+    said = [w if rng.random() < 0.4 else v for w, v in zip(written[:n], written[n:], strict=False)]
+    references = tuple(zip(written[:n], written[2 * n :], strict=True))
+    return Scores(
+        *(kind, loglik, size, tokens, gold), predictions=tuple(said), references=references
+    )
 
 
 def scores_for(metric: Metric, seed: int) -> Scores:
@@ -52,13 +62,7 @@ def test_weights_are_repeated_rows(metric: Metric, seed: int) -> None:
     weighted = metric.value(scores, counts.astype(float))
     for value, count in zip(weighted, counts, strict=True):
         rows = np.repeat(np.arange(14), count)
-        repeated = Scores(
-            scores.kind,
-            scores.loglik[rows],
-            scores.bytes[rows],
-            scores.tokens[rows],
-            scores.gold[rows],
-        )
+        repeated = scores.take(rows)
         assert metric.value(repeated, None)[0] == pytest.approx(value, abs=1e-7)
 
 
@@ -75,36 +79,63 @@ def test_the_mean_of_the_examples_is_the_value_where_it_says_so(metric: Metric, 
         assert metric.stderr(scores) == pytest.approx(each.std(ddof=1) / np.sqrt(14))
 
 
-bits = METRICS["choice_bits"]
+informed = pytest.mark.parametrize(
+    ("bits", "kind"),
+    [
+        (METRICS["choice_bits"], "choices"),
+        (METRICS["choice_bits"], "labels"),
+        (METRICS["contrast_bits"], "answer"),
+    ],
+    ids=["choices", "labels", "contrast"],
+)
 
 
+@informed
 @settings(max_examples=40, deadline=None)
 @given(seed=seeds, factor=st.floats(1e-3, 1e3))
-def test_choice_bits_does_not_depend_on_the_scale(seed: int, factor: float) -> None:
-    scores = drawn(seed)
+def test_information_does_not_depend_on_the_scale(
+    bits: Metric, kind: str, seed: int, factor: float
+) -> None:
+    scores = drawn(seed, kind=kind)
     scaled = replace(scores, loglik=scores.loglik * factor)
     assert bits.value(scaled, None)[0] == pytest.approx(bits.value(scores, None)[0], abs=1e-7)
 
 
+@informed
 @settings(max_examples=40, deadline=None)
 @given(seed=seeds)
-def test_choice_bits_is_never_negative_and_at_most_log2_k(seed: int) -> None:
-    scores = drawn(seed)
+def test_information_is_never_negative_and_at_most_log2_k(
+    bits: Metric, kind: str, seed: int
+) -> None:
+    scores = drawn(seed, kind=kind)
     draws = np.random.default_rng(seed).multinomial(14, np.full(14, 1 / 14), size=20)
     values = bits.value(scores, draws.astype(float))
     assert (values >= 0).all()
     assert (values <= draws @ np.log2(scores.choices) / 14 + 1e-12).all()
 
 
-def test_choice_bits_of_a_model_without_knowledge_and_of_a_perfect_one() -> None:
-    scores = drawn(0, n=40, ragged=False)
-    ignorant = replace(scores, loglik=-scores.bytes * 0.7)
-    assert bits.value(ignorant, None)[0] == pytest.approx(0.0, abs=1e-12)
-    right = np.arange(4) == scores.gold[:, None]
-    perfect = replace(scores, loglik=-scores.bytes * np.where(right, 0.5, 0.6))
-    assert bits.value(perfect, None)[0] == pytest.approx(2.0, abs=1e-6)
-    misled = replace(scores, loglik=-scores.bytes * np.where(right, 0.6, 0.5))
-    assert bits.value(misled, None)[0] == 0.0
+@informed
+@settings(max_examples=40, deadline=None)
+@given(seed=seeds, choices=st.integers(2, 6), rate=st.floats(0.05, 5.0))
+def test_information_of_no_knowledge_is_zero_and_of_perfect_knowledge_log2_k(
+    bits: Metric, kind: str, seed: int, choices: int, rate: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    size = rng.integers(1, 30, (40, choices)).astype(float)
+    gold = rng.integers(0, choices, 40)
+    right = np.arange(choices) == gold[:, None]
+
+    def value(nats_per_byte: np.ndarray) -> float:
+        scores = Scores(kind, -size * nats_per_byte, size, size, gold)
+        return float(bits.value(scores, None)[0])
+
+    assert value(np.full((40, choices), rate)) == pytest.approx(0.0, abs=1e-9)
+    assert value(np.where(right, rate, 1.1 * rate)) == pytest.approx(np.log2(choices), abs=1e-6)
+    assert value(np.where(right, 1.1 * rate, rate)) == pytest.approx(0.0, abs=1e-9)
+    # Liking some places more, where the right choice is in each equally often, is no knowledge.
+    placed = np.broadcast_to(rng.uniform(0.5, 1.5, choices), (choices, choices))
+    each = Scores(kind, -placed, np.ones_like(placed), np.ones_like(placed), np.arange(choices))
+    assert bits.value(each, None)[0] == pytest.approx(0.0, abs=1e-9)
 
 
 def test_choice_bits_is_the_formula_at_the_best_temperature() -> None:
@@ -117,7 +148,8 @@ def test_choice_bits_is_the_formula_at_the_best_temperature() -> None:
         share = np.exp(logits)
         share /= share.sum(axis=1, keepdims=True)
         entropies.append(-np.log2(share[np.arange(30), scores.gold] + 1e-300).mean())
-    assert bits.value(scores, None)[0] == pytest.approx(2.0 - min(entropies), abs=1e-6)
+    value = METRICS["choice_bits"].value(scores, None)[0]
+    assert value == pytest.approx(2.0 - min(entropies), abs=1e-6)
 
 
 def test_accuracy_counts_and_halves_ties() -> None:
@@ -161,7 +193,14 @@ def test_a_bootstrap_error_shrinks_with_the_examples_and_follows_its_seed(metric
 def test_every_kind_has_a_default_that_leads_its_list(kind: str) -> None:
     names = [m.name for m in metrics_for(kind)]
     assert check_metric("auto", kind, "t.jsonl").name == names[0]
-    assert list(measure_all(drawn(1, kind=kind))) == names
+    scores = drawn(1, kind=kind)
+    assert list(measure_all(scores)) == names
+    silent = replace(scores, predictions=(), references=())
+    assert list(measure_all(silent)) == [n for n in names if not METRICS[n].written]
+
+
+def test_a_recipe_knows_every_metric() -> None:
+    assert set(RECIPE_METRICS) == {"auto", *METRICS}
 
 
 def test_a_metric_that_does_not_fit_is_refused_with_those_that_do() -> None:
@@ -175,12 +214,16 @@ def test_a_metric_that_does_not_fit_is_refused_with_those_that_do() -> None:
 @given(seed=seeds)
 def test_scores_survive_json_to_the_last_digit(seed: int) -> None:
     scores = replace(
-        drawn(seed), decoded_tokens=7, separate_tokens=9, facets=("a", None, *["b"] * 12)
+        drawn(seed, kind="answer"),
+        decoded_tokens=7,
+        separate_tokens=9,
+        facets=("a", None, *["b"] * 12),
     )
     back = Scores.from_json(json.loads(json.dumps(scores.to_json())))
     for name in ("loglik", "bytes", "tokens", "gold"):
         np.testing.assert_array_equal(getattr(back, name), getattr(scores, name))
     assert (back.kind, back.facets) == (scores.kind, scores.facets)
+    assert (back.predictions, back.references) == (scores.predictions, scores.references)
     assert (back.decoded_tokens, back.separate_tokens) == (7, 9)
 
 
@@ -191,3 +234,35 @@ def test_facets_are_scores_of_their_own() -> None:
     np.testing.assert_array_equal(parts["a"].loglik, scores.loglik[[0, 2]])
     assert parts["b"].gold.tolist() == [scores.gold[1]]
     assert drawn(2).by_facet() == {}
+
+
+def test_scores_of_an_older_journal_load() -> None:
+    line = drawn(3).to_json()
+    assert not {"predictions", "references"} & line.keys()
+    assert Scores.from_json(line).predictions == ()
+
+
+def test_macro_f1_is_the_mean_of_the_labels_that_occur() -> None:
+    # gold a a a b, said a a b b, and a label c that never occurs
+    loglik = np.array([[-1, -2, -9], [-1, -2, -9], [-2, -1, -9], [-5, -1, -9]], float)
+    size = np.ones_like(loglik)
+    scores = Scores("labels", loglik, size, size, np.array([0, 0, 0, 1]))
+    metric = METRICS["macro_f1"]
+    assert metric.value(scores, None)[0] == pytest.approx((2 * 2 / 5 + 2 * 1 / 3) / 2)
+    tied = replace(scores, loglik=np.where(loglik > -9, -1.0, -9.0))
+    assert metric.value(tied, None)[0] == pytest.approx((2 * 1.5 / 5 + 2 * 0.5 / 3) / 2)
+    guessing = replace(scores, loglik=np.zeros((4, 3)))
+    assert metric.value(guessing, None)[0] == pytest.approx(metric.chance(scores))
+
+
+def test_calibration_error_is_confidence_against_hits_bin_by_bin() -> None:
+    share = np.array([0.95, 0.92, 0.65, 0.61])
+    loglik = np.log(np.stack([share, 1 - share], axis=1)) - 7  # a common factor changes nothing
+    size = np.ones_like(loglik)
+    scores = Scores("choices", loglik, size, size, np.array([0, 1, 0, 0]))
+    high, low = abs(0.95 + 0.92 - 1), abs(0.65 + 0.61 - 2)
+    metric = METRICS["ece"]
+    assert metric.value(scores, None)[0] == pytest.approx((high + low) / 4)
+    assert metric.per_example(scores).mean() == pytest.approx((high + low) / 4)
+    sure = replace(scores, loglik=np.array([[0.0, -800.0]] * 4), gold=np.zeros(4, int))
+    assert metric.value(sure, None)[0] == 0.0

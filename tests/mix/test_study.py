@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from m2m.errors import Interrupted
-from m2m.evaluate.metrics import METRICS, Scores, padded
+from m2m.evaluate.metrics import METRICS
+from m2m.evaluate.scores import Scores, padded
 from m2m.formats.journal import Journal
 from m2m.mix.caution import cautions
 from m2m.mix.mixture import BASE, Mixture, subsets

@@ -1,0 +1,144 @@
+"""How far a written answer agrees with the right ones: exact match, token F1, chrF.
+
+Answers are compared in a normal form that favours no language: Unicode NFKC, case folded, format
+characters dropped, white space and punctuation as single spaces. An apostrophe inside a word
+(ng'ombe), the point or comma of a number (3.5) and the sign before one (-5) stay, since they
+change what is said; so do accents, tone marks and symbols. Unlike SQuAD's, it drops no English
+articles, and punctuation parts words where SQuAD's glues them together.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+F64 = NDArray[np.float64]
+
+ORDERS = 6  # of chrF: character n-grams of 1 to 6 letters (Popović 2015, W15-3049)
+_BETA2 = 4.0  # recall counts beta = 2 times as much as precision
+_APOSTROPHES = dict.fromkeys(map(ord, "\u2018\u2019\u02bc\u02bb\uff07\u02b9`\u00b4"), "'")
+_UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
+_SIGN = re.compile(r"(?<![\w.,])-(?=\d)")
+
+
+def normalize(text: str) -> str:
+    """The form in which answers are compared; see the module."""
+    text = text.translate(_APOSTROPHES).replace("\u2212", "-")
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    signs = {match.start() for match in _SIGN.finditer(text)}
+    kept = (
+        char if at in signs or _inside(text, at) else _plain(char) for at, char in enumerate(text)
+    )
+    return " ".join("".join(kept).split())
+
+
+def _inside(text: str, at: int) -> bool:
+    """Whether the apostrophe, point or comma at this place is part of a word or number."""
+    if text[at] not in "'.," or at == 0:
+        return False
+    before, after = text[at - 1], text[at + 1 : at + 2]
+    if text[at] == "'":
+        return _in_word(before) and _in_word(after)
+    return before.isdigit() and after.isdigit()
+
+
+def _in_word(char: str) -> bool:
+    return bool(char) and unicodedata.category(char)[0] in "LMN"
+
+
+@functools.lru_cache(maxsize=4096)
+def _plain(char: str) -> str:
+    category = unicodedata.category(char)
+    if category == "Cf":
+        return ""
+    return " " if category[0] in "PZC" else char
+
+
+def words(text: str) -> list[str]:
+    """The words of a normalised text; scripts written without spaces give one a character."""
+    found: list[str] = []
+    for part in normalize(text).split():
+        last = ""
+        for char in part:
+            mark = unicodedata.category(char).startswith("M")
+            if last and (mark or not (_unspaced(char) or _unspaced(last))):
+                found[-1] += char
+            else:
+                found.append(char)
+            last = last if mark and last else char
+    return found
+
+
+@functools.lru_cache(maxsize=4096)
+def _unspaced(char: str) -> bool:
+    return unicodedata.name(char, "").startswith(_UNSPACED)
+
+
+def exact_match(prediction: str, references: Sequence[str]) -> float:
+    """1 where the normalised prediction is one of the normalised references, else 0."""
+    return float(normalize(prediction) in {normalize(each) for each in references})
+
+
+def token_f1(prediction: str, references: Sequence[str]) -> float:
+    """The best F1 over bags of words with any reference (Rajpurkar et al. 2016, 1606.05250).
+
+    Where either has no words: 1 if both have none, else 0.
+    """
+    said = Counter(words(prediction))
+    return max(_bag_f1(said, Counter(words(each))) for each in references)
+
+
+def _bag_f1(said: Counter[str], right: Counter[str]) -> float:
+    if not said or not right:
+        return float(said == right)
+    return 2.0 * (said & right).total() / (said.total() + right.total())
+
+
+def chrf_counts(prediction: str, references: Sequence[str]) -> F64:
+    """(18,) n-grams in the prediction, in the reference and in both, for each order 1 to 6.
+
+    White space does not count. Of several references the one with the best chrF is taken, as in
+    sacrebleu (metrics/chrf.py), whose `CHRF()` this equals.
+    """
+    said = _ngrams(prediction)
+    counted = np.array([_matches(said, _ngrams(each)) for each in references], np.float64)
+    best: F64 = counted[int(chrf(counted).argmax())]
+    return best
+
+
+def _ngrams(text: str) -> list[Counter[str]]:
+    letters = "".join(text.split())
+    return [
+        Counter(letters[i : i + n] for i in range(len(letters) - n + 1))
+        for n in range(1, ORDERS + 1)
+    ]
+
+
+def _matches(said: list[Counter[str]], right: list[Counter[str]]) -> list[int]:
+    return [
+        count
+        for ours, theirs in zip(said, right, strict=True)
+        # n-grams of an order that the reference is too short for are not held against it
+        for count in (ours.total() if theirs else 0, theirs.total(), (ours & theirs).total())
+    ]
+
+
+def chrf(counts: F64) -> F64:
+    """chrF, 0 to 100, of summed counts (..., 18): the F-score of mean precision and mean recall.
+
+    The means go over the orders that both sides have n-grams of.
+    """
+    said, right, both = np.moveaxis(counts.reshape(*counts.shape[:-1], ORDERS, 3), -1, 0)
+    used = (said > 0) & (right > 0)
+    orders = np.maximum(used.sum(axis=-1), 1)
+    precision = np.where(used, both / np.where(used, said, 1.0), 0.0).sum(axis=-1) / orders
+    recall = np.where(used, both / np.where(used, right, 1.0), 0.0).sum(axis=-1) / orders
+    below = _BETA2 * precision + recall
+    score: F64 = 100 * (1 + _BETA2) * precision * recall / np.where(below > 0, below, 1.0)
+    return score

@@ -1,0 +1,123 @@
+"""What a model said about each example of a task; every metric is computed from it afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+F64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What a model said about each of n examples with at most k choices.
+
+    Attributes:
+        kind: of the task: "choices", "labels", "answer" or "text".
+        loglik: (n, k) log-likelihood in nats of each choice; nan where an example has fewer.
+        bytes: (n, k) UTF-8 bytes of each choice that were scored.
+        tokens: (n, k) tokens of each choice that were scored.
+        gold: (n,) place of the right choice.
+        decoded_tokens: that went through the model.
+        separate_tokens: that would have, had every choice been evaluated by itself.
+        facets: (n,) names for a breakdown, None where a row has none.
+        predictions: (n,) what the model wrote, where it was asked to.
+        references: (n,) all right answers to each prompt, beside `predictions`.
+    """
+
+    kind: str
+    loglik: F64
+    bytes: F64
+    tokens: F64
+    gold: NDArray[np.int64]
+    decoded_tokens: int = 0
+    separate_tokens: int = 0
+    facets: tuple[str | None, ...] = ()
+    predictions: tuple[str, ...] = ()
+    references: tuple[tuple[str, ...], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.gold)
+
+    @property
+    def choices(self) -> NDArray[np.int64]:
+        """(n,) number of choices of each example."""
+        count: NDArray[np.int64] = np.isfinite(self.bytes).sum(axis=1)
+        return count
+
+    def of_gold(self, values: F64) -> F64:
+        """(n,) the right choice's entry of an (n, k) array."""
+        return values[np.arange(len(self)), self.gold]
+
+    def take(self, rows: NDArray[np.int64]) -> Scores:
+        """The examples at `rows` (m,), one as often as it is named; token counts are left out."""
+
+        def picked(values: tuple[Any, ...]) -> tuple[Any, ...]:
+            return tuple(values[i] for i in rows) if values else ()
+
+        return Scores(
+            self.kind,
+            self.loglik[rows],
+            self.bytes[rows],
+            self.tokens[rows],
+            self.gold[rows],
+            facets=picked(self.facets),
+            predictions=picked(self.predictions),
+            references=picked(self.references),
+        )
+
+    def by_facet(self) -> dict[str, Scores]:
+        """The scores of each facet by its name, in order of appearance."""
+        names = dict.fromkeys(f for f in self.facets if f is not None)
+        return {name: self.take(np.flatnonzero([f == name for f in self.facets])) for name in names}
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists, choices cut to each example's own; floats keep every digit."""
+        counts = self.choices
+
+        def cut(array: F64, kind: type[int] | type[float]) -> list[list[float]]:
+            return [[kind(x) for x in row[:k]] for row, k in zip(array, counts, strict=True)]
+
+        written = {}
+        if self.predictions:
+            written = {
+                "predictions": list(self.predictions),
+                "references": [list(each) for each in self.references],
+            }
+        return {
+            "kind": self.kind,
+            "loglik": cut(self.loglik, float),
+            "bytes": cut(self.bytes, int),
+            "tokens": cut(self.tokens, int),
+            "gold": self.gold.tolist(),
+            "decoded_tokens": self.decoded_tokens,
+            "separate_tokens": self.separate_tokens,
+            "facets": list(self.facets) if any(self.facets) else [],
+            **written,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Scores:
+        """The inverse of `to_json`."""
+        return cls(
+            kind=data["kind"],
+            loglik=padded(data["loglik"]),
+            bytes=padded(data["bytes"]),
+            tokens=padded(data["tokens"]),
+            gold=np.array(data["gold"], np.int64),
+            decoded_tokens=data["decoded_tokens"],
+            separate_tokens=data["separate_tokens"],
+            facets=tuple(data["facets"]),
+            predictions=tuple(data.get("predictions", ())),
+            references=tuple(tuple(each) for each in data.get("references", ())),
+        )
+
+
+def padded(rows: list[list[float]]) -> F64:
+    """Rows of different lengths as one (n, k) array, nan behind the short ones."""
+    width = max(map(len, rows), default=0)
+    return np.array([[*row, *[np.nan] * (width - len(row))] for row in rows], np.float64)
