@@ -1,4 +1,7 @@
-"""Text from a model, token by token: greedy or sampled, ending where the model ends its answer."""
+"""Text from a model: one answer in pieces as it comes, or the greedy answers to many prompts.
+
+Answers end where the model ends them, at a stop text, or after so many tokens.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2m.llamacpp.model import LlamaModel
+from m2m.llamacpp.scoring import Ids, Request, common_prefix
+
+_AT_ONCE = 32  # answers in one batch: each token of a batch shares one reading of the weights
+_CELLS = 2048  # of the cache for them, beside the beginning that all prompts share
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,116 @@ def generate(
             return
     yield from held.add(text.decode(b"", final=True))
     yield from held.rest()
+
+
+@dataclass(frozen=True)
+class Completed:
+    """The answers to some prompts, and the tokens that went through the model for them."""
+
+    texts: list[str]
+    decoded: int
+
+
+def complete(
+    model: LlamaModel, prompts: Sequence[Ids], max_tokens: int, stop: Sequence[str] = ()
+) -> Completed:
+    """The greedy answers to many prompts: decoded side by side, their common beginning once.
+
+    Args:
+        model: its KV cache is used and left empty.
+        prompts: token ids, at least one each.
+        max_tokens: of the longest answer; less where the model's context ends.
+        stop: texts that end an answer and are left out of it.
+
+    Raises:
+        InputError: a prompt is longer than the model's context.
+        LlamaError: llama.cpp failed.
+    """
+    prefix = common_prefix([Request(prompt, ()) for prompt in prompts])
+    for prompt in prompts:
+        model.check_length(len(prompt))
+    answers = [
+        _Answer(prompt, min(max_tokens, model.context_trained - len(prompt) + 1), stop)
+        for prompt in prompts
+    ]
+    decoded = 0
+    for group in _groups(model, answers, len(prefix)):
+        model.reserve(len(prefix) + sum(each.cells for each in group) - len(group) * len(prefix))
+        decoded += model.keep(prefix) + _complete_group(model, group, len(prefix))
+    model.clear()
+    return Completed([each.text for each in answers], decoded)
+
+
+class _Answer:
+    """One answer on its way."""
+
+    def __init__(self, prompt: Ids, room: int, stop: Sequence[str]) -> None:
+        self.prompt, self.room = prompt, room
+        self.fed: list[int] = list(prompt)
+        self.text = ""
+        self.done = room < 1
+        self._held = _Held(stop)
+        self._bytes = codecs.getincrementaldecoder("utf-8")("replace")
+
+    @property
+    def cells(self) -> int:
+        """Of the cache: the last token is said, never read."""
+        return len(self.prompt) + max(self.room - 1, 0)
+
+    def say(self, model: LlamaModel, token: int) -> None:
+        """Add a token, or end."""
+        if model.ends_generation(token):
+            self._end()
+            return
+        self.fed.append(token)
+        self.text += "".join(self._held.add(self._bytes.decode(model.piece(token))))
+        if self._held.stopped:
+            self.done = True
+        elif len(self.fed) - len(self.prompt) == self.room:
+            self._end()
+
+    def _end(self) -> None:
+        self.done = True
+        self.text += "".join(self._held.add(self._bytes.decode(b"", final=True)))
+        self.text += "".join(self._held.rest())
+
+
+def _groups(model: LlamaModel, answers: Sequence[_Answer], shared: int) -> Iterator[list[_Answer]]:
+    """Answers that are decoded together, long prompts with long ones."""
+    group: list[_Answer] = []
+    used = 0
+    for answer in sorted(answers, key=lambda each: each.cells):
+        cells = answer.cells - shared
+        if group and (used + cells > _CELLS or len(group) == min(_AT_ONCE, model.sequences)):
+            yield group
+            group, used = [], 0
+        group, used = [*group, answer], used + cells
+    if group:
+        yield group
+
+
+def _complete_group(model: LlamaModel, group: Sequence[_Answer], shared: int) -> int:
+    """Answer all of a group, the cache holding what they share; the number of tokens decoded."""
+    fed = [(answer, place) for answer in group for place in range(shared, len(answer.fed))]
+    sequence = {id(answer): index for index, answer in enumerate(group)}
+    decoded = 0
+    while fed := [each for each in fed if not each[0].done]:
+        for start in range(0, len(fed), model.batch):
+            part = fed[start : start + model.batch]
+            last = [place + 1 == len(answer.fed) for answer, place in part]
+            logits = model.decode(
+                [answer.fed[place] for answer, place in part],
+                [place for _, place in part],
+                [(sequence[id(answer)],) for answer, _ in part],
+                last,
+            )
+            said = logits.argmax(axis=1)
+            ended = [answer for (answer, _), wanted in zip(part, last, strict=True) if wanted]
+            for answer, token in zip(ended, said, strict=True):
+                answer.say(model, int(token))
+            decoded += len(part)
+        fed = [(answer, len(answer.fed) - 1) for answer in group]
+    return decoded
 
 
 def _tokens(

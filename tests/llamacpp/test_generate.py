@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from m2m.errors import InputError
-from m2m.llamacpp.generate import Sampling, _Held, choose, generate
+from m2m.llamacpp import generate as generation
+from m2m.llamacpp.generate import Sampling, _Held, choose, complete, generate
 from m2m.llamacpp.model import LlamaModel
 
 PROMPT = [1, 60, 70, 80]
@@ -80,3 +81,36 @@ def test_text_is_held_back_only_where_it_may_stop(text: str, stop: list[str]) ->
         assert shown == upto[: min(i for s in stop if (i := upto.find(s)) >= 0)]
     else:
         assert shown == text
+
+
+def alone(model: LlamaModel, prompts: list[list[int]], tokens: int, stop: list[str]) -> list[str]:
+    sampling = Sampling(max_tokens=tokens)
+    return ["".join(generate(model, prompt, sampling, stop=stop)) for prompt in prompts]
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 32])
+@pytest.mark.parametrize("stop", [[], ["a", "e "]])
+def test_many_answers_are_those_of_each_prompt_alone(
+    exact: LlamaModel, monkeypatch: pytest.MonkeyPatch, at_once: int, stop: list[str]
+) -> None:
+    monkeypatch.setattr(generation, "_AT_ONCE", at_once)
+    rng = np.random.default_rng(0)
+    shared = [1, *map(int, rng.integers(60, 200, 40))]
+    prompts = [[*shared, *map(int, rng.integers(60, 290, n))] for n in (1, 9, 4, 30, 2, 4)]
+    expected = alone(exact, prompts, 24, stop)
+    found = complete(exact, prompts, 24, stop)
+    assert found.texts == expected
+    assert len(set(expected)) > 2
+    whole = sum(len(p) for p in prompts) + 24 * len(prompts)
+    assert len(shared) < found.decoded < whole - 40 * (0 if at_once == 1 else 4)
+
+
+def test_many_long_prompts_fit_the_cache_and_the_context(exact: LlamaModel) -> None:
+    prompts = [[1, 60 + i, *[70] * 507] for i in range(6)]
+    found = complete(exact, prompts, 100)
+    assert found.texts == alone(exact, prompts, 100, [])
+    assert complete(exact, [], 5).texts == []
+    with pytest.raises(InputError, match="513 tokens"):
+        complete(exact, [[60] * 513], 5)
+    with pytest.raises(ValueError, match="at least one token"):
+        complete(exact, [[]], 5)
