@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+
 import numpy as np
 
 from m2m.errors import InputError
+from m2m.evaluate.prompts import Prompter
 from m2m.evaluate.scores import Scores, padded
 from m2m.evaluate.tasks import Task, contrasted, requests
+from m2m.evaluate.windows import cut_windows
+from m2m.llamacpp.generate import complete
 from m2m.llamacpp.model import LlamaModel
 from m2m.llamacpp.scoring import score, score_text
 from m2m.tokenizer import Formatter
@@ -16,23 +22,39 @@ class Evaluator:
     """A task made ready for one family of models: tokenised once, scored for each model.
 
     Args:
-        task: the examples.
+        task: the examples, and how they are put to a model.
         formatter: the models' tokenizer and template.
         seed: draws the distractors of a task with answers only.
+
+    Raises:
+        InputError: an example cannot be asked; with its line.
     """
 
     def __init__(self, task: Task, formatter: Formatter, seed: int = 0) -> None:
         self.task = contrasted(task, seed)
         self.seed = seed
-        self._requests = requests(self.task, formatter)
-        self._gold = np.array([e.gold for e in self.task.examples], np.int64)
-        self._tokens = padded([[len(c) for c in r.continuations] for r in self._requests])
-        self._bytes = padded(
-            [[len(c.encode()) for c in e.choices] for e in self.task.examples],
-        )
+        self._openings: list[list[int]] = []
+        self._stop: tuple[str, ...] = ()
+        if task.form.window:
+            windows = cut_windows(task, formatter)
+            self._requests, self._bytes = windows.requests, windows.bytes
+        else:
+            self._requests = requests(task, formatter, seed)
+            self._bytes = padded(
+                [[len(c.encode()) for c in e.choices] for e in self.task.examples],
+            )
         if task.kind == "text":
-            self._refuse_single_tokens()
-            self._bytes -= [[_context_bytes(formatter, r.prompt[0])] for r in self._requests]
+            self._gold = np.zeros(len(self._requests), np.int64)
+            if not task.form.window:
+                self._refuse_single_tokens()
+                self._bytes -= [[_context_bytes(formatter, r.prompt[0])] for r in self._requests]
+        else:
+            self._gold = np.array([e.gold for e in self.task.examples], np.int64)
+        self._tokens = padded([[len(c) for c in r.continuations] for r in self._requests])
+        if task.form.writes:
+            prompter = Prompter(task.form, formatter)
+            self._openings = [prompter.opening(each) for each in self.task.examples]
+            self._stop = prompter.stop
 
     def _refuse_single_tokens(self) -> None:
         for request, example in zip(self._requests, self.task.examples, strict=True):
@@ -45,11 +67,19 @@ class Evaluator:
 
     @property
     def fingerprint(self) -> str:
-        """The task's file and what was drawn from it; the formatter has its own."""
-        return f"{self.task.fingerprint}:{self.seed}"
+        """SHA-256 of all that is asked and of what is right: whatever can change the scores."""
+        asked = [
+            [list(r.prompt), [list(c) for c in r.continuations], row[np.isfinite(row)].tolist()]
+            for r, row in zip(self._requests, self._bytes, strict=True)
+        ]
+        about = [[e.gold, e.facet, e.references] for e in self.task.examples]
+        form = self.task.form
+        written = [self._openings, self._stop, form.max_tokens] if form.writes else []
+        text = json.dumps([self.task.kind, asked, about, written])
+        return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
     def evaluate(self, model: LlamaModel) -> Scores:
-        """Score every example.
+        """Score every example, and let the model write its answers where the task wants them.
 
         Raises:
             InputError: an example is longer than the model's context.
@@ -60,16 +90,27 @@ class Evaluator:
         else:
             scored = score(model, self._requests)
             loglik, decoded, separate = scored.loglik, scored.decoded, scored.separate
+        predictions, read = self._written(model)
+        whole = bool(self.task.form.window)
         return Scores(
             kind=self.task.kind,
             loglik=padded(loglik),
             bytes=self._bytes,
             tokens=self._tokens,
             gold=self._gold,
-            decoded_tokens=decoded,
+            decoded_tokens=decoded + read,
             separate_tokens=separate,
-            facets=tuple(e.facet for e in self.task.examples),
+            facets=() if whole else tuple(e.facet for e in self.task.examples),
+            predictions=predictions,
+            references=tuple(e.references for e in self.task.examples) if predictions else (),
         )
+
+    def _written(self, model: LlamaModel) -> tuple[tuple[str, ...], int]:
+        """What the model answers where it is asked to write, and the tokens that took."""
+        if not self._openings:
+            return (), 0
+        found = complete(model, self._openings, self.task.form.max_tokens, self._stop)
+        return tuple(text.strip() for text in found.texts), found.decoded
 
     def _texts(self, model: LlamaModel) -> tuple[list[list[float]], int, int]:
         """Short texts in shared batches, long ones in windows."""

@@ -12,10 +12,10 @@ from typing import TypeVar
 from m2m.checkpoint import BaseModel, find_model
 from m2m.dataset import Sample, dataset_fingerprint, encode, load_dataset
 from m2m.errors import InputError, M2MError, Problems
-from m2m.evaluate.metrics import check_metric
-from m2m.evaluate.tasks import Task, load_task
+from m2m.evaluate.targets import load_target
+from m2m.evaluate.tasks import Task
 from m2m.formats.gguf import GGUFFile
-from m2m.recipe import Dataset, Recipe, Target
+from m2m.recipe import Dataset, Recipe
 from m2m.tokenizer import ChatTemplate, Formatter, Tokenizer
 from m2m.tuner.diet import budget, hold_out
 
@@ -111,9 +111,9 @@ def read_inputs(recipe: Recipe) -> Inputs:
             corpora[dataset.name] = corpus
     replay = tried(lambda: _replay(formatter, recipe))
     for target in recipe.targets:
-        if task := tried(lambda t=target: _task(t, t.dev)):  # type: ignore[misc]
+        if task := tried(lambda t=target: load_target(t, "dev")):  # type: ignore[misc]
             dev[target.name] = task
-        if target.test and (task := tried(lambda t=target: _task(t, t.test))):  # type: ignore[misc]
+        if target.test and (task := tried(lambda t=target: load_target(t, "test"))):  # type: ignore[misc]
             test[target.name] = task
     _raise_all(errors, recipe.path)
     if opened is None:
@@ -168,9 +168,3 @@ def _replay(formatter: Formatter | None, recipe: Recipe) -> Corpus | None:
     if corpus is None:
         return None
     return dataclasses.replace(corpus, samples=corpus.samples + corpus.held_out, held_out=[])
-
-
-def _task(target: Target, path: Path) -> Task:
-    task = load_task(path)
-    check_metric(target.metric, task.kind, str(path))
-    return task

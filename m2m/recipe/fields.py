@@ -42,6 +42,7 @@ MERGE_METHODS = (
 )
 STRATEGIES = ("auto", "exhaustive")
 BASELINES = ("all", "best_single")
+STYLES = ("auto", "chat", "plain", "raw")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")  # BCP 47: sw, swh, zh-Hant
 
@@ -86,12 +87,41 @@ class Target:
     """`[[targets]]`: the task that the model shall do well."""
 
     name: str = _need("short name, unique in the recipe", pattern=NAME)
-    dev: Path = _need("examples that the search may see", exists=True)
+    dev: Path = _need(
+        "examples that the search may see: rows, or a task file (YAML) of lm-evaluation-harness",
+        exists=True,
+    )
     test: Path | None = _set(None, "examples kept for the confirmation", exists=True)
     metric: str = _set(
         "auto", "what is compared; auto follows the kind of the target", choices=METRICS
     )
     weight: float = _set(1.0, "share in the mean over several targets", low=0.0)
+    prompt: str = _set(
+        "", "the question with the row's fields in braces, where it is not its question or prompt"
+    )
+    answer: str = _set("", "the right answer likewise, where it is not the row's answer")
+    choices: tuple[str, ...] = _set((), "what every row can be answered with: its labels")
+    template: str = _set(
+        "auto",
+        "how a row is asked: in the chat template, as prompt, newline, answer, or with nothing "
+        "between (raw); auto follows [base], and is raw for a task file",
+        choices=STYLES,
+    )
+    instruction: str = _set("", "said before anything else")
+    shots: int = _set(0, "solved examples before the question", low=0)
+    shots_from: Path | None = _set(
+        None, "rows that they are drawn from; none: the dev set", exists=True
+    )
+    shots_seed: int = _set(0, "seed of that draw", low=0)
+    answer_prefix: str = _set("", "stands before every answer and is scored with it")
+    answer_suffix: str = _set("", "stands after every answer; a written answer ends there")
+    stop: tuple[str, ...] = _set((), "texts that end a written answer")
+    max_tokens: int = _set(64, "tokens of the longest written answer", low=1)
+    window: int = _set(
+        0,
+        "score a text in windows of so many tokens, as llama-perplexity does; 0: row by row",
+        low=0,
+    )
 
 
 @dataclass(frozen=True)

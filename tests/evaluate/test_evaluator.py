@@ -60,13 +60,14 @@ def test_choices_are_scored_after_the_prompt(
 def test_answers_are_scored_against_distractors(
     tmp_path: Path, model: LlamaModel, formatter: Formatter
 ) -> None:
-    rows = [{"prompt": f"say {w}", "answer": w, "facet": w[0]} for w in ("ab", "cd", "ef", "gh")]
+    words = ("ab", "cd", "ef", "gh", "ij", "kl", "mn")
+    rows = [{"prompt": f"say {w}", "answer": w, "facet": w[0]} for w in words]
     task = load_task(write_jsonl(tmp_path / "t.jsonl", rows))
     one, other = Evaluator(task, formatter, seed=1), Evaluator(task, formatter, seed=2)
     assert one.fingerprint != other.fingerprint
     scores = one.evaluate(model)
-    assert scores.loglik.shape == (4, 4)
-    assert scores.facets == ("a", "c", "e", "g")
+    assert scores.loglik.shape == (7, 4)
+    assert scores.facets == ("a", "c", "e", "g", "i", "k", "m")
     assert METRICS["contrast_bits"].value(scores, None)[0] >= 0
 
 

@@ -1,0 +1,192 @@
+"""One row of a target as an example: what is asked, what can be answered, what is right."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from m2m.errors import InputError
+from m2m.formats.records import Record
+
+Kind = Literal["choices", "labels", "answer", "text"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row of a target.
+
+    Attributes:
+        prompt: the question; "" for a text.
+        choices: the possible answers; of a text the text itself.
+        gold: place of the right one.
+        line: in the file, from 1.
+        facet: the row's `facet` or `lang`, for a breakdown.
+        references: all right answers, where a row has no choices.
+    """
+
+    prompt: str
+    choices: tuple[str, ...]
+    gold: int
+    line: int
+    facet: str | None = None
+    references: tuple[str, ...] = ()
+
+    @property
+    def answer(self) -> str:
+        """The right answer."""
+        return self.choices[self.gold]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a file's rows are read, where they are not in one of the shapes that need no saying.
+
+    Attributes:
+        prompt: the question with the row's fields in braces; "": the field `question` or `prompt`.
+        answer: the right answer likewise; "": the field `answer`.
+        choices: the possible answers of every row, one of which its answer names.
+    """
+
+    prompt: str = ""
+    answer: str = ""
+    choices: tuple[str, ...] = ()
+
+    @property
+    def is_custom(self) -> bool:
+        """Whether anything is said."""
+        return self != Reading()
+
+
+SHAPES: dict[Kind, str] = {
+    "choices": '{"question": text, "choices": [texts], "answer": index of the right one, from 0}',
+    "answer": '{"prompt": text, "answer": text or [texts]}',
+    "text": '{"text": text}',
+}
+
+
+def kind_of(path: Path, record: Record, reading: Reading) -> Kind:
+    """The kind of task that a file's first row shows.
+
+    Raises:
+        InputError: it has none of the shapes.
+    """
+    keys = record.fields.keys()
+    if "choices" in keys or reading.choices:
+        return "choices"
+    if ({"prompt", "answer"} <= keys or reading.prompt) and ("answer" in keys or reading.answer):
+        return "answer"
+    if "text" in keys and not reading.is_custom:
+        return "text"
+    wanted = "a target's rows are one of " + "; ".join(SHAPES.values())
+    if reading.is_custom:
+        wanted = "a row needs an answer: its field `answer`, or say what to take in `answer`"
+    raise InputError(f"{path}:{record.line}: found the fields {', '.join(keys) or 'none'}", wanted)
+
+
+def read_example(record: Record, kind: Kind, reading: Reading) -> Example:
+    """One row.
+
+    Raises:
+        InputError: it is not of that kind.
+    """
+    return _READERS[kind](record.fields, record.line, reading)
+
+
+_BRACES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+
+
+def fill(template: str, fields: Mapping[str, Any]) -> str:
+    """A template with the row's fields in place of their names in braces; `{{` is a brace.
+
+    A list is written with commas.
+
+    Raises:
+        InputError: the row has no such field, or a brace stands alone.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        found, name = match.group(), match.group(1)
+        if found in ("{{", "}}"):
+            return found[0]
+        if name is None:
+            raise InputError(f"a lone {found} in {template!r:.60}; write it twice to mean itself")
+        if name not in fields:
+            raise InputError(f"no field {name!r} for {template!r:.60}; found {', '.join(fields)}")
+        held = fields[name]
+        return ", ".join(map(str, held)) if isinstance(held, list) else str(held)
+
+    return _BRACES.sub(value, template)
+
+
+def _text(fields: Mapping[str, Any], key: str) -> str:
+    value = fields.get(key)
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f'"{key}" is {value!r:.60}, expected a text')
+    return value
+
+
+def _facet(fields: Mapping[str, Any]) -> str | None:
+    value = fields.get("facet", fields.get("lang"))
+    return None if value is None else str(value)
+
+
+def _prompt(fields: Mapping[str, Any], reading: Reading, key: str) -> str:
+    return fill(reading.prompt, fields) if reading.prompt else _text(fields, key)
+
+
+def _read_choices(fields: dict[str, Any], line: int, reading: Reading) -> Example:
+    if reading.choices:
+        fields = {**fields, "choices": list(reading.choices)}
+    question = _prompt(fields, reading, "question")
+    choices = fields.get("choices")
+    if not isinstance(choices, list) or len(choices) < 2:
+        raise InputError(f'"choices" is {choices!r:.60}, expected a list of two texts or more')
+    if not all(isinstance(c, str) and c.strip() for c in choices):
+        raise InputError(f'"choices" is {choices!r:.60}, expected non-empty texts')
+    if len(set(choices)) < len(choices):
+        raise InputError(f'"choices" names one twice: {choices!r:.60}')
+    gold = _gold(fields, choices, reading)
+    return Example(question, tuple(choices), gold, line, _facet(fields))
+
+
+def _gold(fields: dict[str, Any], choices: list[str], reading: Reading) -> int:
+    """Place of the right choice: given as an index, or by its text where the reading says so."""
+    gold = fields.get("answer")
+    if reading.answer or reading.choices:
+        named = fill(reading.answer, fields) if reading.answer else gold
+        if named in choices:
+            return choices.index(named)
+        if reading.answer or not isinstance(gold, int):
+            raise InputError(f"the answer is {named!r:.60}, expected one of {', '.join(choices)}")
+    if not isinstance(gold, int) or isinstance(gold, bool) or not 0 <= gold < len(choices):
+        raise InputError(
+            f'"answer" is {gold!r:.60}, expected an index from 0 to {len(choices) - 1}'
+        )
+    return gold
+
+
+def _read_answer(fields: dict[str, Any], line: int, reading: Reading) -> Example:
+    prompt = _prompt(fields, reading, "prompt")
+    if reading.answer:
+        answers = [fill(reading.answer, fields)]
+    elif isinstance(fields.get("answer"), list) and fields["answer"]:
+        answers = [_text({"answer": each}, "answer") for each in fields["answer"]]
+    else:
+        answers = [_text(fields, "answer")]
+    if not answers[0].strip():
+        raise InputError(f"the answer is {answers[0]!r}, expected a text")
+    return Example(prompt, (answers[0],), 0, line, _facet(fields), tuple(answers))
+
+
+def _read_text(fields: dict[str, Any], line: int, reading: Reading) -> Example:
+    return Example("", (_text(fields, "text"),), 0, line, _facet(fields))
+
+
+_READERS: dict[Kind, Callable[[dict[str, Any], int, Reading], Example]] = {
+    "choices": _read_choices,
+    "answer": _read_answer,
+    "text": _read_text,
+}

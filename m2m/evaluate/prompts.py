@@ -1,0 +1,158 @@
+"""How an example is put to a model: instruction, solved examples, prompt, and the answer's frame.
+
+Three styles: "chat" (the model's own chat template, solved examples as earlier turns), "plain"
+(prompt, newline, answer; as in training without a template) and "raw" (the texts as they stand,
+nothing between them), which is how lm-evaluation-harness asks. In "plain" and "raw" solved examples
+are parted by an empty line, which then also ends a written answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from m2m.errors import InputError
+from m2m.evaluate.examples import Example
+from m2m.llamacpp.scoring import Request
+from m2m.tokenizer import Formatter, Message
+
+SEPARATOR = "\n\n"
+
+
+@dataclass(frozen=True)
+class Form:
+    """How the examples of a task are put to a model, and what it may write.
+
+    Attributes:
+        style: "auto" (as the formatter does: chat or plain), "chat", "plain" or "raw".
+        instruction: comes first; in a chat it is the system message.
+        shots: solved examples before the question.
+        pool: where they are drawn from; never one with the question's own prompt.
+        seed: of the draw; None takes the pool's first.
+        prefix: stands before every answer, scored with it.
+        suffix: likewise after it; a written answer ends there.
+        separator: between solved examples, outside a chat.
+        writes: whether answers are written too, not only scored.
+        stop: texts that end a written answer.
+        max_tokens: of a written answer.
+        window: tokens of the windows in which a text is scored; 0: every row by itself.
+    """
+
+    style: str = "auto"
+    instruction: str = ""
+    shots: int = 0
+    pool: tuple[Example, ...] = ()
+    seed: int | None = 0
+    prefix: str = ""
+    suffix: str = ""
+    separator: str = SEPARATOR
+    writes: bool = False
+    stop: tuple[str, ...] = ()
+    max_tokens: int = 64
+    window: int = 0
+
+
+class Prompter:
+    """Token ids of examples, for one family of models.
+
+    Args:
+        form: how to ask.
+        formatter: the models' tokenizer and template.
+
+    Raises:
+        InputError: "chat" is asked for and there is no template.
+    """
+
+    def __init__(self, form: Form, formatter: Formatter) -> None:
+        self.form = form
+        self._raw = form.style == "raw"
+        self._formatter = formatter
+        if form.style == "plain":
+            self._formatter = Formatter(formatter.tokenizer)
+        if form.style == "chat" and formatter.template is None:
+            raise InputError(
+                "a target asks in the chat template, and the base model is used without one",
+                'set template = "chat" in [base], or another template for the target',
+            )
+        self._chats = not self._raw and self._formatter.template is not None
+        order = np.arange(len(form.pool))
+        if form.seed is not None:
+            order = np.random.default_rng(form.seed).permutation(len(form.pool))
+        self._pool = [form.pool[i] for i in order]
+
+    def request(self, example: Example) -> Request:
+        """What to score: the prompt, and each choice in its frame."""
+        answers = [self._framed(choice) for choice in example.choices]
+        if self._raw:
+            return self._raw_request(self._text(example), answers)
+        continuations = [self._formatter.answer_ids(answer) for answer in answers]
+        return Request(self._formatter.prompt_ids(self._asked(example)), continuations)
+
+    def opening(self, example: Example) -> list[int]:
+        """What a written answer goes on from: the prompt, and the frame's words before it."""
+        prefix = self.form.prefix.rstrip()
+        if self._raw:
+            return self._raw_ids(self._text(example) + prefix)
+        prompt = self._formatter.prompt_ids(self._asked(example))
+        return [*prompt, *(self._formatter.answer_ids(prefix) if prefix else ())]
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """The texts that end a written answer."""
+        own = (self.form.suffix,) if self.form.suffix else ()
+        return (*self.form.stop, *own, *(() if self._chats else (self.form.separator,)))
+
+    def shots(self, example: Example) -> list[Example]:
+        """The solved examples before this one: the same for all, but for its own prompt.
+
+        Raises:
+            InputError: the pool has too few.
+        """
+        others = (each for each in self._pool if each.prompt != example.prompt)
+        found = [each for each, _ in zip(others, range(self.form.shots), strict=False)]
+        if len(found) < self.form.shots:
+            raise InputError(
+                f"{self.form.shots} solved examples are asked for, and only {len(found)} rows are "
+                "neither the example itself nor in the test set",
+                "lower shots, or name a larger file in shots_from",
+            )
+        return found
+
+    def _framed(self, answer: str) -> str:
+        return self.form.prefix + answer + self.form.suffix
+
+    def _asked(self, example: Example) -> str | Sequence[Message]:
+        """The turns of a chat, or the text of a plain prompt."""
+        if not self._chats:
+            return self._text(example)
+        turns: list[Message] = []
+        if self.form.instruction:
+            turns.append({"role": "system", "content": self.form.instruction})
+        for shot in self.shots(example):
+            turns.append({"role": "user", "content": shot.prompt})
+            turns.append({"role": "assistant", "content": self._framed(shot.answer)})
+        return [*turns, {"role": "user", "content": example.prompt}]
+
+    def _text(self, example: Example) -> str:
+        """Instruction, solved examples and prompt as one text."""
+        form, gap = self.form, "" if self._raw else "\n"
+        solved = [s.prompt + gap + self._framed(s.answer) for s in self.shots(example)]
+        head = form.instruction + (form.separator if form.instruction and not self._raw else "")
+        return head + form.separator.join([*solved, example.prompt])
+
+    def _raw_ids(self, text: str) -> list[int]:
+        return [i for part in self._formatter.segments([(text, False)]) for i in part.ids]
+
+    def _raw_request(self, text: str, answers: Sequence[str]) -> Request:
+        """Prompt and answer tokenised as one text and cut after the prompt's own tokens.
+
+        White space at the prompt's end goes with the answer (lm_eval/api/model.py, _encode_pair).
+        """
+        prompt = text.rstrip()
+        ids = self._raw_ids(prompt)
+        if not ids:
+            raise InputError("a raw prompt is empty", "give the row something to ask")
+        whole = [self._raw_ids(text + answer) for answer in answers]
+        return Request(ids, [each[len(ids) :] for each in whole])

@@ -1,0 +1,93 @@
+"""A recipe's target as a task: which rows, how they are read, and how a model is asked."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from m2m.errors import InputError
+from m2m.evaluate.examples import Example, Reading
+from m2m.evaluate.metrics import check_metric
+from m2m.evaluate.prompts import Form
+from m2m.evaluate.tasks import Task, load_task
+from m2m.recipe import Target
+
+Part = Literal["dev", "test"]
+
+# What a text has no use for: it is neither asked nor answered.
+_ASKING = ("prompt", "answer", "choices", "instruction", "shots", "answer_prefix", "answer_suffix")
+
+
+def load_target(target: Target, part: Part) -> Task:
+    """The dev or test set of a target, with the form in which its rows are asked.
+
+    Solved examples never come from the test set, nor from the row that is asked.
+
+    Raises:
+        InputError: the rows, or the settings, are wrong, or do not fit each other.
+    """
+    path = _path(target, part)
+    task = load_task(path, _reading(target))
+    check_metric(target.metric, task.kind, str(path))
+    if task.kind == "text":
+        return _text_task(target, task)
+    if target.window:
+        raise InputError(f"{path}: window is for texts, these rows have answers", "leave it out")
+    return replace(task, form=_form(target, task))
+
+
+def _path(target: Target, part: Part) -> Path:
+    path = target.test if part == "test" else target.dev
+    if path is None:
+        raise ValueError(f"the target {target.name} has no {part} set")
+    return path
+
+
+def _reading(target: Target) -> Reading:
+    return Reading(target.prompt, target.answer, target.choices)
+
+
+def _form(target: Target, task: Task) -> Form:
+    metric = check_metric(target.metric, task.kind, str(task.path))
+    return Form(
+        style=target.template,
+        instruction=target.instruction,
+        shots=target.shots,
+        pool=_pool(target) if target.shots else (),
+        seed=target.shots_seed,
+        prefix=target.answer_prefix,
+        suffix=target.answer_suffix,
+        writes=metric.written,
+        stop=target.stop,
+        max_tokens=target.max_tokens,
+    )
+
+
+def _pool(target: Target) -> tuple[Example, ...]:
+    """The rows that solved examples may come from: none that the test set asks, too."""
+    source = load_task(target.shots_from or target.dev, _reading(target))
+    if source.kind == "text":
+        raise InputError(f"{source.path}: texts are no solved examples", "name rows with answers")
+    test = load_task(target.test, _reading(target)).examples if target.test else ()
+    barred = {example.prompt for example in test}
+    return tuple(example for example in source.examples if example.prompt not in barred)
+
+
+def _text_task(target: Target, task: Task) -> Task:
+    """Rows of text, or all of them as one where they are scored in windows."""
+    defaults = {spec.name: spec.default for spec in dataclasses.fields(target)}
+    used = [name for name in _ASKING if getattr(target, name) != defaults[name]]
+    if used:
+        raise InputError(
+            f"{task.path}: holds texts, which are not asked anything, and {', '.join(used)} is set",
+            "leave it out, or give the rows an answer",
+        )
+    if not target.window:
+        return task
+    whole = "\n".join(example.answer for example in task.examples)
+    if task.path.suffix.lower() == ".txt":
+        whole = task.path.read_text(encoding="utf-8-sig").removesuffix("\n")
+    examples = (Example("", (whole,), 0, 1),)
+    return replace(task, examples=examples, form=Form(window=target.window))

@@ -1,0 +1,55 @@
+"""One long text cut into windows, as llama-perplexity cuts it: each window is one example."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2m.errors import InputError
+from m2m.evaluate.tasks import Task
+from m2m.llamacpp.scoring import Request
+from m2m.tokenizer import Formatter
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """What to score in each of n windows: its first half is context, the rest is predicted.
+
+    Attributes:
+        bytes: (n, 1) UTF-8 bytes that are predicted.
+    """
+
+    requests: list[Request]
+    bytes: NDArray[np.float64]
+
+
+def cut_windows(task: Task, formatter: Formatter) -> Windows:
+    """The windows of a task that is one text (llama.cpp, tools/perplexity/perplexity.cpp).
+
+    They follow each other without overlap; what is left at the end counts nowhere. In a window of
+    n tokens those after place n / 2 are predicted, n - n / 2 - 1 of them, so that each has half a
+    window of context. Where the model begins texts with a BOS, it takes the place of every
+    window's first token.
+
+    Raises:
+        InputError: the text does not fill two windows.
+    """
+    (example,) = task.examples
+    tokenizer, size = formatter.tokenizer, task.form.window
+    ids = formatter.text_ids(example.answer)
+    if len(ids) < 2 * size:
+        raise InputError(
+            f"{task.path}: {len(ids)} tokens are less than two windows of {size}",
+            f"set window to {len(ids) // 2} or less, or give more text",
+        )
+    found, sizes = [], []
+    first = size // 2 + 1
+    for start in range(0, len(ids) // size * size, size):
+        window = ids[start : start + size]
+        if tokenizer.adds_bos and tokenizer.bos_id is not None:
+            window = [tokenizer.bos_id, *window[1:]]
+        found.append(Request(window[:first], [window[first:]]))
+        sizes.append([float(sum(len(tokenizer.token_bytes(i)) for i in window[first:]))])
+    return Windows(found, np.array(sizes))
