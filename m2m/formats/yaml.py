@@ -1,0 +1,202 @@
+"""The part of YAML in which task files are written; what is outside it is refused with its line.
+
+Block mappings and lists, flow collections, plain and quoted scalars, literal and folded texts,
+comments. Values are those of PyYAML's safe loader (a test compares them); tags such as `!function`,
+anchors, aliases, merge keys, several documents and texts that run over lines without `|` or `>` are
+refused.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from m2m.errors import InputError
+from m2m.formats.yaml_scalars import Flow, Unfinished
+
+_LARGEST = 1 << 20  # bytes of a file
+_DEEPEST = 32
+_BLOCK_TEXT = re.compile(r"([|>])([+-]?)([1-9]?)([+-]?)(\s+#.*)?")
+
+
+def read_yaml(path: Path) -> Any:
+    """The value that a file holds.
+
+    Raises:
+        InputError: unreadable, malformed, or outside the supported part; with its line.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    if len(data) > _LARGEST:
+        raise InputError(f"{path}: {len(data)} bytes of YAML, at most {_LARGEST} are read")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: byte {error.start} is not UTF-8", "save it as UTF-8") from error
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """The value that a text holds; `source` is named in errors.
+
+    Raises:
+        InputError: see `read_yaml`.
+    """
+    parser = _Parser(text)
+    try:
+        return parser.document()
+    except ValueError as error:
+        hint = "m2m reads the simple part of YAML: docs/targets.md says which"
+        raise InputError(f"{source}:{parser.line}: {error}", hint) from error
+
+
+class _Parser:
+    """Goes through the lines; `_at` is the one that comes next."""
+
+    def __init__(self, text: str) -> None:
+        self._lines = text.replace("\r\n", "\n").split("\n")
+        self._at = 0
+
+    @property
+    def line(self) -> int:
+        """The line in work, from 1."""
+        return min(self._at + 1, len(self._lines))
+
+    def document(self) -> Any:
+        self._skip()
+        if self._at < len(self._lines) and re.match(r"---\s*(#|$)", self._lines[self._at]):
+            self._at += 1
+        value = self._block(0, depth=0)
+        self._skip()
+        if self._at < len(self._lines):
+            raise ValueError(f"found {self._lines[self._at].strip()!r:.40}, not indented to fit")
+        return value
+
+    def _skip(self) -> None:
+        """Go to the next line that says something."""
+        while self._at < len(self._lines) and re.match(r"\s*(#|$)", self._lines[self._at]):
+            self._at += 1
+
+    def _peek(self) -> tuple[int, str]:
+        """Indentation and text of the next line; (-1, "") at the end."""
+        self._skip()
+        if self._at >= len(self._lines):
+            return -1, ""
+        line = self._lines[self._at]
+        text = line.lstrip(" ")
+        if text.startswith("\t"):
+            raise ValueError("a tab indents this line; use spaces")
+        if re.match(r"(---|\.\.\.)(\s|$)", line):
+            raise ValueError("more than one document in the file")
+        return len(line) - len(text), text
+
+    def _block(self, least: int, depth: int) -> Any:
+        """The value on the lines that are indented by `least` or more."""
+        if depth > _DEEPEST:
+            raise ValueError(f"nested more than {_DEEPEST} deep")
+        indent, text = self._peek()
+        if indent < least:
+            return None
+        if re.match(r"-(\s|$)", text):
+            return self._list(indent, depth)
+        if Flow(text).key() is not None:
+            return self._map(indent, depth)
+        return self._value(text, indent, depth)
+
+    def _list(self, indent: int, depth: int) -> list[Any]:
+        items = []
+        while self._peek()[0] == indent and re.match(r"-(\s|$)", text := self._peek()[1]):
+            rest = text[1:].lstrip(" ")
+            if not rest or rest.startswith("#"):
+                self._at += 1
+                items.append(self._block(indent + 1, depth + 1))
+            elif Flow(rest).key() is not None or re.match(r"-(\s|$)", rest):
+                # What stands behind the dash is a block of its own, indented to where it begins.
+                inner = indent + len(text) - len(rest)
+                self._lines[self._at] = " " * inner + rest
+                items.append(self._block(inner, depth + 1))
+            else:
+                items.append(self._value(rest, indent, depth))
+        return items
+
+    def _map(self, indent: int, depth: int) -> dict[str, Any]:
+        items: dict[str, Any] = {}
+        while (found := self._peek())[0] == indent:
+            flow = Flow(found[1])
+            key = flow.key()
+            if key is None:
+                raise ValueError(f"found {found[1]!r:.40}, expected key: value")
+            if key in items:
+                raise ValueError(f"the key {key!r} is there twice")
+            rest = flow.rest().strip()
+            if rest and not rest.startswith("#"):
+                items[key] = self._value(rest, indent, depth)
+            else:
+                self._at += 1
+                below = self._peek()
+                listed = below[0] == indent and re.match(r"-(\s|$)", below[1])
+                items[key] = self._block(indent if listed else indent + 1, depth + 1)
+        return items
+
+    def _value(self, text: str, indent: int, depth: int) -> Any:
+        """A value that begins on this line, behind its key or dash."""
+        if header := _BLOCK_TEXT.fullmatch(text):
+            return self._block_text(header, indent)
+        while True:
+            try:
+                value = Flow(text).whole()
+                break
+            except Unfinished:
+                following = self._lines[self._at + 1 : self._at + 2]
+                if not following:
+                    raise
+                self._at += 1
+                text += " " + re.sub(r"(^|\s)#.*", "", following[0]).strip()
+        self._at += 1
+        below = self._peek()
+        if below[0] > indent:
+            raise ValueError("a text goes on over several lines; write it with | or >")
+        return value
+
+    def _block_text(self, header: re.Match[str], indent: int) -> str:
+        """A literal (`|`) or folded (`>`) text."""
+        style, first, digit, second = header.group(1, 2, 3, 4)
+        self._at += 1
+        lines: list[str] = []
+        inner = indent + int(digit) if digit else 0
+        while self._at < len(self._lines):
+            line = self._lines[self._at]
+            size = len(line) - len(line.lstrip(" "))
+            if line.strip(" "):
+                inner = inner or max(size, indent + 1)
+                if size < inner:
+                    break
+            lines.append(line[inner:] if inner else "")
+            self._at += 1
+        count = len(lines)
+        while lines and not lines[-1]:
+            lines.pop()
+        chomp = first or second
+        end = "" if chomp == "-" or not lines else "\n"
+        extra = "\n" * (count - len(lines)) if chomp == "+" else ""
+        body = "\n".join(lines) if style == "|" else _folded(lines)
+        return body + end + extra
+
+
+def _folded(lines: list[str]) -> str:
+    """Lines joined by spaces; empty ones are line breaks, and indented ones stay as they are."""
+    text, breaks, before = "", 0, ""
+    for line in lines:
+        if not line:
+            breaks += 1
+            continue
+        kept = before[:1] in (" ", "\t") or line[:1] in (" ", "\t")
+        if before:
+            text += "\n" * (breaks + 1) if kept else "\n" * breaks or " "
+        else:
+            text += "\n" * breaks
+        text, breaks, before = text + line, 0, line
+    return text
