@@ -2,8 +2,7 @@
 
 Block mappings and lists, flow collections, plain and quoted scalars, literal and folded texts,
 comments. Values are those of PyYAML's safe loader (a test compares them); tags such as `!function`,
-anchors, aliases, merge keys, several documents and texts that run over lines without `|` or `>` are
-refused.
+anchors, aliases, merge keys and several documents are refused.
 """
 
 from __future__ import annotations
@@ -17,6 +16,8 @@ from m2m.formats.yaml_scalars import Flow, Unfinished
 
 _LARGEST = 1 << 20  # bytes of a file
 _DEEPEST = 32
+_LONGEST = 200  # lines of one value in brackets
+_QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"\\]|\\[\s\S])*\"")
 _BLOCK_TEXT = re.compile(r"([|>])([+-]?)([1-9]?)([+-]?)(\s+#.*)?")
 
 
@@ -145,21 +146,49 @@ class _Parser:
         """A value that begins on this line, behind its key or dash."""
         if header := _BLOCK_TEXT.fullmatch(text):
             return self._block_text(header, indent)
+        start = self._at
+        if text[0] in "'\"":
+            text = self._closed(text)
+        elif text[0] not in "[{":
+            text = self._continued(text, indent)
         while True:
             try:
                 value = Flow(text).whole()
                 break
             except Unfinished:
-                following = self._lines[self._at + 1 : self._at + 2]
-                if not following:
+                if self._at + 1 >= len(self._lines) or self._at - start > _LONGEST:
+                    self._at = start
                     raise
                 self._at += 1
-                text += " " + re.sub(r"(^|\s)#.*", "", following[0]).strip()
+                text += "\n" + self._lines[self._at]
         self._at += 1
-        below = self._peek()
-        if below[0] > indent:
-            raise ValueError("a text goes on over several lines; write it with | or >")
+        if self._peek()[0] > indent:
+            raise ValueError(f"found {self._peek()[1]!r:.40}, not indented to fit")
         return value
+
+    def _closed(self, text: str) -> str:
+        """A text in quotes with the lines up to the one that closes it."""
+        lines = "\n".join([text, *self._lines[self._at + 1 :]])
+        quoted = _QUOTED.match(lines)
+        if quoted is None:
+            return text
+        more = quoted.group().count("\n")
+        self._at += more
+        return "\n".join(lines.split("\n", more + 1)[: more + 1])
+
+    def _continued(self, text: str, indent: int) -> str:
+        """A plain text with the lines that it goes on in, joined by spaces."""
+        breaks = 0
+        for at in range(self._at + 1, len(self._lines)):
+            line = self._lines[at].strip()
+            size = len(self._lines[at]) - len(self._lines[at].lstrip(" "))
+            if line and (size <= indent or line.startswith("#") or " #" in text):
+                break
+            breaks += 1
+            if line:
+                text += ("\n" * (breaks - 1) or " ") + line
+                self._at, breaks = at, 0
+        return text
 
     def _block_text(self, header: re.Match[str], indent: int) -> str:
         """A literal (`|`) or folded (`>`) text."""

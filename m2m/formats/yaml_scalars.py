@@ -1,4 +1,4 @@
-"""YAML values within a line: plain and quoted scalars, and flow collections in brackets.
+"""YAML values that are no blocks: plain and quoted scalars, and flow collections in brackets.
 
 Plain scalars become what PyYAML's safe loader makes of them (YAML 1.1): null, booleans, numbers,
 texts. What is rare and surprising (dates, base-60 numbers, tags, anchors) is refused by name.
@@ -38,12 +38,14 @@ _ESCAPES = {
     **{"e": "\x1b", " ": " ", '"': '"', "/": "/", "\\": "\\"},
     **{"N": "\x85", "_": "\xa0", "L": "\u2028", "P": "\u2029"},
 }
+_FOLD = re.compile(r"[ \t]*\n\s*")  # the end of a line inside quotes, and empty lines after it
+_ESCAPED_END = re.compile(r"\n\s*")
 _HEX = {"x": 2, "u": 4, "U": 8}
 _DEEPEST = 32
 
 
 class Unfinished(ValueError):
-    """A bracket that the line does not close."""
+    """A bracket or quote that the text does not close; it may go on in the next line."""
 
 
 def plain(text: str) -> Any:
@@ -77,7 +79,7 @@ class Flow:
     """Reads values from one text, left to right.
 
     Args:
-        text: a line's value, or several lines joined where brackets go on.
+        text: a line's value, or several lines of it.
     """
 
     def __init__(self, text: str) -> None:
@@ -88,7 +90,7 @@ class Flow:
         """The one value that the text holds, a comment after it apart.
 
         Raises:
-            Unfinished: a bracket is not closed.
+            Unfinished: a bracket or quote is not closed.
             ValueError: it is no such value; the message says why.
         """
         value = self._value(depth=0)
@@ -101,7 +103,10 @@ class Flow:
         """A key and its colon; None where the text begins with none."""
         quoted = self._text[:1] in ("'", '"')
         if quoted:
-            name = self._quoted()
+            try:
+                name = self._quoted()
+            except Unfinished:  # keys stay on their line
+                return None
         elif match := re.match(
             r"([^\s#,\[\]{}&*!|>'\"%@`?:-][^#]*?|[-?:][^\s#][^#]*?)\s*(?=:(\s|$))", self._text
         ):
@@ -136,6 +141,8 @@ class Flow:
         while not end.match(self._text, self._at):
             self._at += 1
         text = self._text[start : self._at].strip()
+        if inside:
+            text = re.sub(r"\s*\n\s*", " ", text)
         if not inside and re.search(r":(\s|$)", text):
             raise ValueError(f"a colon in {text!r:.40}; put the text in quotes")
         if re.match(r"[-?:](\s|$)|[|>]", text):
@@ -147,6 +154,10 @@ class Flow:
         self._at += 1
         parts = []
         while self._at < len(self._text):
+            if fold := _FOLD.match(self._text, self._at):
+                parts.append("\n" * (fold.group().count("\n") - 1) or " ")
+                self._at = fold.end()
+                continue
             char = self._text[self._at]
             self._at += 1
             if char != quote and not (char == "\\" and quote == '"'):
@@ -158,20 +169,23 @@ class Flow:
                 self._at += 1
             else:
                 return "".join(parts)
-        raise ValueError(f"the quote {quote} is not closed on its line")
+        raise Unfinished(f"the quote {quote} is not closed")
 
     def _escape(self) -> str:
+        if fold := _ESCAPED_END.match(self._text, self._at):
+            self._at = fold.end()
+            return "\n" * (fold.group().count("\n") - 1)
         char = self._text[self._at : self._at + 1]
         self._at += 1
+        if not char:
+            raise Unfinished("the text ends in a backslash")
         if char in _HEX:
             digits = self._text[self._at : self._at + _HEX[char]]
             self._at += _HEX[char]
-            if (
-                not re.fullmatch(f"[0-9a-fA-F]{{{_HEX[char]}}}", digits)
-                or int(digits, 16) > 0x10FFFF
-            ):
+            number = int(digits, 16) if re.fullmatch("[0-9a-fA-F]+", digits) else -1
+            if len(digits) < _HEX[char] or not 0 <= number <= 0x10FFFF:
                 raise ValueError(f"\\{char}{digits} is no character")
-            return chr(int(digits, 16))
+            return chr(number)
         if char not in _ESCAPES:
             raise ValueError(f"the escape \\{char} is not one of YAML's")
         return _ESCAPES[char]
@@ -224,7 +238,9 @@ class Flow:
             raise ValueError(f"found {self._text[self._at :]!r:.20}, expected a comma or {bracket}")
 
     def _skip(self) -> None:
-        self._at += len(self._text[self._at :]) - len(self._text[self._at :].lstrip())
+        """Over white space, and comments where brackets go over several lines."""
+        while blank := re.compile(r"\s+|(?<=\s)#[^\n]*\n").match(self._text, self._at):
+            self._at = blank.end()
 
 
 def _text_key(key: Any) -> str:

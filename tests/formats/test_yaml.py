@@ -37,6 +37,16 @@ metadata:
   version: 1.0
 num_fewshot: 0
 empty:
+long: "one
+  two\
+  \ three
+
+  four"
+"under":
+  "seven
+  eight"
+plain: five
+  six
 """
 
 
@@ -57,6 +67,9 @@ def test_a_task_file() -> None:
         "metadata": {"version": 1.0},
         "num_fewshot": 0,
         "empty": None,
+        "long": "one two three\nfour",
+        "plain": "five six",
+        "under": "seven eight",
     }
 
 
@@ -68,7 +81,8 @@ def test_a_task_file() -> None:
         ("a: *x", "1: found an alias"),
         ("a: 1\n<<: 2", "2: '<<' has a meaning of its own"),
         ("a: 1\na: 2", "2: the key 'a' is there twice"),
-        ("a: b\n  c", "2: a text goes on over several lines"),
+        ("a: b # c\n  d", "2: found 'd', not indented to fit"),
+        ("a: b\n  c: d", "a colon in 'b c: d'"),
         ("a: 'b", "1: the quote ' is not closed"),
         ("a: [b", "1: there is no closing ]"),
         ("a: [b c]]", "1: found ']' after the value"),
