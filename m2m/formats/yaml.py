@@ -17,8 +17,9 @@ from m2m.formats.yaml_scalars import Flow, Unfinished
 _LARGEST = 1 << 20  # bytes of a file
 _DEEPEST = 32
 _LONGEST = 200  # lines of one value in brackets
+_DASH = re.compile(r"(?a)-(\s|$)")  # (?a): white space is ASCII's, as in YAML
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"\\]|\\[\s\S])*\"")
-_BLOCK_TEXT = re.compile(r"([|>])([+-]?)([1-9]?)([+-]?)(\s+#.*)?")
+_BLOCK_TEXT = re.compile(r"(?a)([|>])([+-]?)([1-9]?)([+-]?)(\s+#.*)?")
 
 
 def read_yaml(path: Path) -> Any:
@@ -68,17 +69,17 @@ class _Parser:
 
     def document(self) -> Any:
         self._skip()
-        if self._at < len(self._lines) and re.match(r"---\s*(#|$)", self._lines[self._at]):
+        if self._at < len(self._lines) and re.match(r"(?a)---\s*(#|$)", self._lines[self._at]):
             self._at += 1
         value = self._block(0, depth=0)
         self._skip()
         if self._at < len(self._lines):
-            raise ValueError(f"found {self._lines[self._at].strip()!r:.40}, not indented to fit")
+            raise ValueError(f"found {self._peek()[1]!r:.40}, not indented to fit")
         return value
 
     def _skip(self) -> None:
         """Go to the next line that says something."""
-        while self._at < len(self._lines) and re.match(r"\s*(#|$)", self._lines[self._at]):
+        while self._at < len(self._lines) and re.match(r"(?a)\s*(#|$)", self._lines[self._at]):
             self._at += 1
 
     def _peek(self) -> tuple[int, str]:
@@ -90,7 +91,7 @@ class _Parser:
         text = line.lstrip(" ")
         if text.startswith("\t"):
             raise ValueError("a tab indents this line; use spaces")
-        if re.match(r"(---|\.\.\.)(\s|$)", line):
+        if re.match(r"(?a)(---|\.\.\.)(\s|$)", line):
             raise ValueError("more than one document in the file")
         return len(line) - len(text), text
 
@@ -101,7 +102,7 @@ class _Parser:
         indent, text = self._peek()
         if indent < least:
             return None
-        if re.match(r"-(\s|$)", text):
+        if _DASH.match(text):
             return self._list(indent, depth)
         if Flow(text).key() is not None:
             return self._map(indent, depth)
@@ -109,12 +110,12 @@ class _Parser:
 
     def _list(self, indent: int, depth: int) -> list[Any]:
         items = []
-        while self._peek()[0] == indent and re.match(r"-(\s|$)", text := self._peek()[1]):
+        while self._peek()[0] == indent and _DASH.match(text := self._peek()[1]):
             rest = text[1:].lstrip(" ")
             if not rest or rest.startswith("#"):
                 self._at += 1
                 items.append(self._block(indent + 1, depth + 1))
-            elif Flow(rest).key() is not None or re.match(r"-(\s|$)", rest):
+            elif Flow(rest).key() is not None or _DASH.match(rest):
                 # What stands behind the dash is a block of its own, indented to where it begins.
                 inner = indent + len(text) - len(rest)
                 self._lines[self._at] = " " * inner + rest
@@ -132,13 +133,13 @@ class _Parser:
                 raise ValueError(f"found {found[1]!r:.40}, expected key: value")
             if key in items:
                 raise ValueError(f"the key {key!r} is there twice")
-            rest = flow.rest().strip()
+            rest = flow.rest().strip(" \t")
             if rest and not rest.startswith("#"):
                 items[key] = self._value(rest, indent, depth)
             else:
                 self._at += 1
                 below = self._peek()
-                listed = below[0] == indent and re.match(r"-(\s|$)", below[1])
+                listed = below[0] == indent and _DASH.match(below[1])
                 items[key] = self._block(indent if listed else indent + 1, depth + 1)
         return items
 
@@ -180,7 +181,7 @@ class _Parser:
         """A plain text with the lines that it goes on in, joined by spaces."""
         breaks = 0
         for at in range(self._at + 1, len(self._lines)):
-            line = self._lines[at].strip()
+            line = self._lines[at].strip(" \t")
             size = len(self._lines[at]) - len(self._lines[at].lstrip(" "))
             if line and (size <= indent or line.startswith("#") or " #" in text):
                 break

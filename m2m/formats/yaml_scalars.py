@@ -38,8 +38,8 @@ _ESCAPES = {
     **{"e": "\x1b", " ": " ", '"': '"', "/": "/", "\\": "\\"},
     **{"N": "\x85", "_": "\xa0", "L": "\u2028", "P": "\u2029"},
 }
-_FOLD = re.compile(r"[ \t]*\n\s*")  # the end of a line inside quotes, and empty lines after it
-_ESCAPED_END = re.compile(r"\n\s*")
+_FOLD = re.compile(r"(?a)[ \t]*\n\s*")  # the end of a line inside quotes, and empty lines after it
+_ESCAPED_END = re.compile(r"(?a)\n\s*")
 _HEX = {"x": 2, "u": 4, "U": 8}
 _DEEPEST = 32
 
@@ -95,8 +95,8 @@ class Flow:
         """
         value = self._value(depth=0)
         rest = self._text[self._at :]
-        if rest.strip() and not re.match(r"\s+#", rest):
-            raise ValueError(f"found {rest.strip()!r:.40} after the value")
+        if rest.strip(" \t\n") and not re.match(r"(?a)\s+#", rest):
+            raise ValueError(f"found {rest!r:.40} after the value")
         return value
 
     def key(self) -> str | None:
@@ -108,12 +108,12 @@ class Flow:
             except Unfinished:  # keys stay on their line
                 return None
         elif match := re.match(
-            r"([^\s#,\[\]{}&*!|>'\"%@`?:-][^#]*?|[-?:][^\s#][^#]*?)\s*(?=:(\s|$))", self._text
+            r"(?a)([^\s#,\[\]{}&*!|>'\"%@`?:-][^#]*?|[-?:][^\s#][^#]*?)\s*(?=:(\s|$))", self._text
         ):
             name, self._at = match.group(1), match.end()
         else:
             return None
-        if not re.match(r"\s*:(\s|$)", self._text[self._at :]):
+        if not re.match(r"(?a)\s*:(\s|$)", self._text[self._at :]):
             return None
         self._at = self._text.index(":", self._at) + 1
         return name if quoted else _text_key(plain(name))
@@ -136,16 +136,18 @@ class Flow:
         return plain(self._plain_text(inside=depth > 0))
 
     def _plain_text(self, inside: bool) -> str:
-        end = re.compile(r"\s*([,\[\]{}]|:(\s|$|[,\[\]{}])|\s#|$)" if inside else r"\s*(\s#|$)")
+        end = re.compile(
+            r"(?a)\s*([,\[\]{}]|:(\s|$|[,\[\]{}])|\s#|$)" if inside else r"(?a)\s*(\s#|$)"
+        )
         start = self._at
         while not end.match(self._text, self._at):
             self._at += 1
-        text = self._text[start : self._at].strip()
+        text = self._text[start : self._at].strip(" \t\n")
         if inside:
-            text = re.sub(r"\s*\n\s*", " ", text)
-        if not inside and re.search(r":(\s|$)", text):
+            text = re.sub(r"(?a)\s*\n\s*", " ", text)
+        if not inside and re.search(r"(?a):(\s|$)", text):
             raise ValueError(f"a colon in {text!r:.40}; put the text in quotes")
-        if re.match(r"[-?:](\s|$)|[|>]", text):
+        if re.match(r"(?a)[-?:](\s|$)|[|>]", text):
             raise ValueError(f"found {text!r:.40} where a value is expected")
         return text
 
@@ -239,7 +241,7 @@ class Flow:
 
     def _skip(self) -> None:
         """Over white space, and comments where brackets go over several lines."""
-        while blank := re.compile(r"\s+|(?<=\s)#[^\n]*\n").match(self._text, self._at):
+        while blank := re.compile(r"(?a)\s+|(?<=\s)#[^\n]*\n").match(self._text, self._at):
             self._at = blank.end()
 
 
