@@ -128,7 +128,8 @@ def _text(fields: Mapping[str, Any], key: str) -> str:
     return value
 
 
-def _facet(fields: Mapping[str, Any]) -> str | None:
+def facet(fields: Mapping[str, Any]) -> str | None:
+    """The part of a breakdown that a row belongs to: its field `facet` or `lang`."""
     value = fields.get("facet", fields.get("lang"))
     return None if value is None else str(value)
 
@@ -149,7 +150,7 @@ def _read_choices(fields: dict[str, Any], line: int, reading: Reading) -> Exampl
     if len(set(choices)) < len(choices):
         raise InputError(f'"choices" names one twice: {choices!r:.60}')
     gold = _gold(fields, choices, reading)
-    return Example(question, tuple(choices), gold, line, _facet(fields))
+    return Example(question, tuple(choices), gold, line, facet(fields))
 
 
 def _gold(fields: dict[str, Any], choices: list[str], reading: Reading) -> int:
@@ -178,11 +179,11 @@ def _read_answer(fields: dict[str, Any], line: int, reading: Reading) -> Example
         answers = [_text(fields, "answer")]
     if not answers[0].strip():
         raise InputError(f"the answer is {answers[0]!r}, expected a text")
-    return Example(prompt, (answers[0],), 0, line, _facet(fields), tuple(answers))
+    return Example(prompt, (answers[0],), 0, line, facet(fields), tuple(answers))
 
 
 def _read_text(fields: dict[str, Any], line: int, reading: Reading) -> Example:
-    return Example("", (_text(fields, "text"),), 0, line, _facet(fields))
+    return Example("", (_text(fields, "text"),), 0, line, facet(fields))
 
 
 _READERS: dict[Kind, Callable[[dict[str, Any], int, Reading], Example]] = {

@@ -3,7 +3,7 @@
 Three styles: "chat" (the model's own chat template, solved examples as earlier turns), "plain"
 (prompt, newline, answer; as in training without a template) and "raw" (the texts as they stand,
 nothing between them), which is how lm-evaluation-harness asks. In "plain" and "raw" solved examples
-are parted by an empty line, which then also ends a written answer.
+are parted by an empty line, which also ends a written answer where nothing else is said to.
 """
 
 from __future__ import annotations
@@ -102,7 +102,8 @@ class Prompter:
     def stop(self) -> tuple[str, ...]:
         """The texts that end a written answer."""
         own = (self.form.suffix,) if self.form.suffix else ()
-        return (*self.form.stop, *own, *(() if self._chats else (self.form.separator,)))
+        said = (*self.form.stop, *own)
+        return said or (() if self._chats else (self.form.separator,))
 
     def shots(self, example: Example) -> list[Example]:
         """The solved examples before this one: the same for all, but for its own prompt.

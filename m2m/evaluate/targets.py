@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 from m2m.errors import InputError
 from m2m.evaluate.examples import Example, Reading
+from m2m.evaluate.harness import SUFFIXES, Part, load_harness
 from m2m.evaluate.metrics import check_metric
 from m2m.evaluate.prompts import Form
 from m2m.evaluate.tasks import Task, load_task
 from m2m.recipe import Target
 
-Part = Literal["dev", "test"]
-
+_READING = ("prompt", "answer", "choices", "shots", "shots_from", "window", "max_tokens")
 # What a text has no use for: it is neither asked nor answered.
 _ASKING = ("prompt", "answer", "choices", "instruction", "shots", "answer_prefix", "answer_suffix")
 
@@ -29,6 +30,8 @@ def load_target(target: Target, part: Part) -> Task:
         InputError: the rows, or the settings, are wrong, or do not fit each other.
     """
     path = _path(target, part)
+    if path.suffix.lower() in SUFFIXES:
+        return _harness_task(target, part, path)
     task = load_task(path, _reading(target))
     check_metric(target.metric, task.kind, str(path))
     if task.kind == "text":
@@ -43,6 +46,35 @@ def _path(target: Target, part: Part) -> Path:
     if path is None:
         raise ValueError(f"the target {target.name} has no {part} set")
     return path
+
+
+def _harness_task(target: Target, part: Part, path: Path) -> Task:
+    """A task file as it is; what the recipe sets beside it goes before."""
+    _refuse_set(target, path, _READING, "the task file says how its rows are read")
+    task = load_harness(path, part, target.shots_seed)
+    if part == "test" and target.test == target.dev:
+        dev = load_harness(path, "dev", target.shots_seed)
+        if dev.examples == task.examples:
+            raise InputError(f"{path}: dev and test are the same rows", "name a validation_split")
+    metric = check_metric(target.metric, task.kind, str(path))
+    own: dict[str, Any] = {
+        "style": "" if target.template == "auto" else target.template,
+        "instruction": target.instruction,
+        "suffix": target.answer_suffix,
+        "stop": target.stop,
+    }
+    form = replace(task.form, writes=metric.written, **{k: v for k, v in own.items() if v})
+    if target.answer_prefix or form.style != "raw":
+        # The delimiter between prompt and answer is for texts put one after the other.
+        form = replace(form, prefix=target.answer_prefix)
+    return replace(task, form=form)
+
+
+def _refuse_set(target: Target, path: Path, names: Sequence[str], why: str) -> None:
+    defaults = {spec.name: spec.default for spec in dataclasses.fields(target)}
+    used = [name for name in names if getattr(target, name) != defaults[name]]
+    if used:
+        raise InputError(f"{path}: {why}, and {', '.join(used)} is set", "leave it out")
 
 
 def _reading(target: Target) -> Reading:
@@ -77,13 +109,7 @@ def _pool(target: Target) -> tuple[Example, ...]:
 
 def _text_task(target: Target, task: Task) -> Task:
     """Rows of text, or all of them as one where they are scored in windows."""
-    defaults = {spec.name: spec.default for spec in dataclasses.fields(target)}
-    used = [name for name in _ASKING if getattr(target, name) != defaults[name]]
-    if used:
-        raise InputError(
-            f"{task.path}: holds texts, which are not asked anything, and {', '.join(used)} is set",
-            "leave it out, or give the rows an answer",
-        )
+    _refuse_set(target, task.path, _ASKING, "holds texts, which are not asked anything")
     if not target.window:
         return task
     whole = "\n".join(example.answer for example in task.examples)

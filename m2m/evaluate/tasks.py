@@ -62,21 +62,28 @@ def load_task(path: Path, reading: Reading = _AS_THEY_ARE) -> Task:
             examples.append(read_example(record, kind, reading))
         except InputError as error:
             problems.add(f"line {record.line}: {error.message}")
-    if not problems and kind == "answer" and len({e.choices[0] for e in examples}) < 2:
-        problems.add("all answers are the same, so nothing can be told apart")
     hint = f"every row must be {SHAPES[kind]}"
     if reading.is_custom:
         hint = "`prompt`, `answer` and `choices` say how a row is read"
     problems.raise_if_any(InputError, str(path), hint)
     mark = hashlib.sha256(path.read_bytes()).hexdigest()
-    return _labelled(Task(kind, tuple(examples), path, mark))
+    return assembled(Task(kind, tuple(examples), path, mark))
 
 
-def _labelled(task: Task) -> Task:
-    """A task whose rows all have the same choices as one of labels, each with a place of its own.
+def assembled(task: Task) -> Task:
+    """A task, checked as a whole.
 
-    So that place tells the label: macro-F1 counts by it.
+    Where all rows have the same choices it becomes one of labels: each label gets a place of its
+    own, and macro-F1 counts by place.
+
+    Raises:
+        InputError: all answers are the same.
     """
+    if task.kind == "answer" and len({e.choices[0] for e in task.examples}) < 2:
+        raise InputError(
+            f"{task.path}: all answers are the same, so nothing can be told apart",
+            "add rows with other answers",
+        )
     order = task.examples[0].choices
     alike = all(set(each.choices) == set(order) for each in task.examples)
     if task.kind != "choices" or not alike or len(task.examples) < 2:

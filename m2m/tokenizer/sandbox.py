@@ -117,7 +117,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.globals["raise_exception"] = _raise
         self.globals["strftime_now"] = _strftime_now
 
-    def render(self, template: jinja2.Template, **values: Any) -> str:
+    def render(self, template: jinja2.Template, /, **values: Any) -> str:
         """The template's text.
 
         Raises:

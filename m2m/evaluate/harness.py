@@ -1,0 +1,299 @@
+"""Task files of lm-evaluation-harness: the part of them that needs no code and no network.
+
+`output_type` multiple_choice and generate_until over local JSON, JSONL, CSV and TSV files, with
+`doc_to_text`, `doc_to_choice` and `doc_to_target` as Jinja templates or names of fields
+(lm_eval/api/task.py, ConfigurableTask, and lm_eval/config/task.py for the defaults). What is not
+understood is refused by name.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from m2m.errors import InputError, Problems
+from m2m.evaluate.examples import Example, Kind, facet
+from m2m.evaluate.prompts import SEPARATOR, Form
+from m2m.evaluate.tasks import Task, assembled
+from m2m.formats.records import Record, read_records
+from m2m.formats.yaml import read_yaml
+from m2m.tokenizer import TextTemplate
+
+SUFFIXES = (".yaml", ".yml")
+Part = Literal["dev", "test"]
+
+_SPLITS = ("test_split", "validation_split", "training_split", "fewshot_split")
+_USED = {
+    *(*_SPLITS, "dataset_path", "dataset_kwargs", "output_type", "generation_kwargs"),
+    *("doc_to_text", "doc_to_choice", "doc_to_target", "description"),
+    *("target_delimiter", "fewshot_delimiter", "num_fewshot", "fewshot_config", "repeats"),
+}
+# m2m reports every metric of its own that fits; names and notes change no number.
+_NO_MATTER = {
+    *("task", "task_alias", "tag", "group", "group_alias", "metadata", "metric_list"),
+    *("should_decontaminate", "doc_to_decontamination_query"),
+}
+_KINDS: dict[str, Kind] = {"multiple_choice": "choices", "generate_until": "answer"}
+_LONGEST_ANSWER = 256  # tokens: max_gen_toks of the harness's models where a task names none
+_INCLUDES = 8
+
+
+def load_harness(path: Path, part: Part, seed: int = 0) -> Task:
+    """A task file's examples, and the form in which the harness would ask them.
+
+    Args:
+        path: the YAML file; data files are looked for beside it.
+        part: "dev" takes the validation split and "test" the test split, where there are both.
+        seed: draws the solved examples, unless the file takes the first ones.
+
+    Raises:
+        InputError: unreadable, or more than the supported part; all of it is told.
+    """
+    path = Path(path)
+    config = _config(path, _INCLUDES)
+    _refuse_unknown(config, path)
+    kind = _kind(config, path)
+    files = _files(config, path)
+    rows = _Rows(config, kind, path)
+    examples = rows.read(_split(config, files, part, path))
+    pool: Sequence[Example] = ()
+    if config.get("num_fewshot"):
+        tested = {each.prompt for each in rows.read(_split(config, files, "test", path))}
+        pool = [
+            each for each in rows.read(_shots(config, files, path)) if each.prompt not in tested
+        ]
+    parts = [path.read_bytes(), *(file.read_bytes() for each in files.values() for file in each)]
+    mark = hashlib.sha256(b"".join(hashlib.sha256(each).digest() for each in parts)).hexdigest()
+    form = _form(config, tuple(pool), seed, path)
+    return assembled(Task(kind, tuple(examples), path, mark, form))
+
+
+def _config(path: Path, includes: int) -> dict[str, Any]:
+    """A file's keys over those of the files that it includes."""
+    config = read_yaml(path)
+    if not isinstance(config, dict):
+        raise InputError(f"{path}: expected keys and values of a task of lm-evaluation-harness")
+    included = config.pop("include", None) or []
+    if included and not includes:
+        raise InputError(f"{path}: files include each other more than {_INCLUDES} deep")
+    merged: dict[str, Any] = {}
+    for name in [included] if isinstance(included, str) else included:
+        merged |= _config(path.parent / name, includes - 1)
+    return merged | config
+
+
+def _refuse_unknown(config: Mapping[str, Any], path: Path) -> None:
+    problems = Problems()
+    for key, value in config.items():
+        if key not in _USED | _NO_MATTER and value not in (None, [], {}, "", False):
+            problems.add(f"`{key}` is not supported")
+    if config.get("dataset_path") not in ("json", "csv"):
+        found = config.get("dataset_path")
+        problems.add(f"dataset_path is {found!r}, expected json or csv with local files")
+    if config.get("repeats", 1) != 1:
+        problems.add("`repeats` is not supported: answers are greedy, all would be the same")
+    for key in ("doc_to_text", "doc_to_target", "output_type"):
+        if config.get(key) is None:
+            problems.add(f"`{key}` is missing")
+    hint = "m2m reads the simple part of such task files: docs/targets.md says which"
+    problems.raise_if_any(InputError, str(path), hint)
+
+
+def _kind(config: Mapping[str, Any], path: Path) -> Kind:
+    kind = _KINDS.get(str(config["output_type"]))
+    if kind is None:
+        raise InputError(
+            f"{path}: output_type {config['output_type']!r}, expected one of {', '.join(_KINDS)}",
+            'texts are targets of their own: rows {"text"}, or a .txt file',
+        )
+    if kind == "choices" and config.get("doc_to_choice") is None:
+        raise InputError(f"{path}: multiple_choice without `doc_to_choice`", "add it")
+    return kind
+
+
+def _files(config: Mapping[str, Any], path: Path) -> dict[str, list[Path]]:
+    """The data files of each split; one without a split is `train`, as in `datasets`."""
+    arguments = config.get("dataset_kwargs") or {}
+    given = arguments.get("data_files") if isinstance(arguments, dict) else None
+    others = [key for key in arguments if key != "data_files"]
+    if not given or others:
+        raise InputError(
+            f"{path}: dataset_kwargs is {arguments!r:.60}, expected data_files and nothing else",
+            "name local files: dataset_kwargs: {data_files: {test: test.jsonl}}",
+        )
+    splits = given if isinstance(given, dict) else {"train": given}
+    return {
+        name: [path.parent / str(each) for each in ([value] if isinstance(value, str) else value)]
+        for name, value in splits.items()
+    }
+
+
+def _split(
+    config: Mapping[str, Any], files: Mapping[str, list[Path]], part: Part, path: Path
+) -> list[Path]:
+    order = ("test_split", "validation_split")
+    return _first(config, files, order if part == "test" else order[::-1], path)
+
+
+def _shots(config: Mapping[str, Any], files: Mapping[str, list[Path]], path: Path) -> list[Path]:
+    return _first(config, files, ("fewshot_split", "training_split", "validation_split"), path)
+
+
+def _first(
+    config: Mapping[str, Any], files: Mapping[str, list[Path]], keys: Sequence[str], path: Path
+) -> list[Path]:
+    """The files of the first of these splits that the task names."""
+    name = next((config[key] for key in keys if config.get(key)), None)
+    if name is None or name not in files:
+        raise InputError(
+            f"{path}: {' or '.join(keys)} is {name!r}, data_files has {', '.join(files)}",
+            "name a split that has a file",
+        )
+    return files[name]
+
+
+def _form(config: Mapping[str, Any], pool: tuple[Example, ...], seed: int, path: Path) -> Form:
+    shots = config.get("num_fewshot") or 0
+    sampler = (config.get("fewshot_config") or {}).get("sampler", "default")
+    others = (config.get("fewshot_config") or {}).keys() - {"sampler"}
+    if others or sampler not in ("default", "first_n"):
+        raise InputError(
+            f"{path}: fewshot_config {config['fewshot_config']!r:.60} is not supported",
+            "use sampler: default (drawn with m2m's seed) or first_n",
+        )
+    separator = config.get("fewshot_delimiter", SEPARATOR)
+    stop, longest = _generation(config, separator, path)
+    return Form(
+        style="raw",
+        instruction=config.get("description") or "",
+        shots=shots,
+        pool=pool,
+        seed=None if sampler == "first_n" else seed,
+        prefix=config.get("target_delimiter", " "),
+        separator=separator,
+        stop=stop,
+        max_tokens=longest,
+    )
+
+
+def _generation(
+    config: Mapping[str, Any], separator: str, path: Path
+) -> tuple[tuple[str, ...], int]:
+    """What ends a written answer: texts, and a number of tokens."""
+    given = dict(config.get("generation_kwargs") or {})
+    until = given.pop("until", separator)
+    longest = given.pop("max_gen_toks", _LONGEST_ANSWER)
+    wrong = {
+        key: value
+        for key, value in given.items()
+        if (key, bool(value)) not in (("do_sample", False), ("temperature", False))
+    }
+    if wrong:
+        raise InputError(
+            f"{path}: generation_kwargs {wrong} is not supported",
+            "answers are greedy: leave it out",
+        )
+    return ((until,) if isinstance(until, str) else tuple(until)), longest
+
+
+class _Rows:
+    """Rows to examples, each template compiled once."""
+
+    def __init__(self, config: Mapping[str, Any], kind: Kind, path: Path) -> None:
+        self._kind = kind
+        self._typed = config["dataset_path"] == "csv"
+        self._say: dict[str, Any] = {}
+        for key in ("doc_to_text", "doc_to_target", "doc_to_choice"):
+            value = config.get(key)
+            try:
+                self._say[key] = TextTemplate(value) if isinstance(value, str) else value
+            except InputError as error:
+                raise InputError(f"{path}: {key}: {error.message}") from error
+
+    def read(self, files: Sequence[Path]) -> list[Example]:
+        """All rows of some files.
+
+        Raises:
+            InputError: with all mistakes and their lines.
+        """
+        problems, examples = Problems(), []
+        for file in files:
+            records = read_records(file)
+            for record in typed(records) if self._typed else records:
+                try:
+                    examples.append(self._example(record))
+                except InputError as error:
+                    problems.add(f"line {record.line}: {error.message}")
+        problems.raise_if_any(InputError, ", ".join(map(str, files)))
+        if not examples:
+            raise InputError(f"{', '.join(map(str, files))}: no rows", "a task needs an example")
+        return examples
+
+    def _example(self, record: Record) -> Example:
+        fields = record.fields
+        prompt = self._value("doc_to_text", fields)
+        if not isinstance(prompt, str):
+            raise InputError(f"doc_to_text gives {prompt!r:.40}, expected a text")
+        target = self._value("doc_to_target", fields)
+        if self._kind == "answer":
+            answers = tuple(
+                str(each) for each in (target if isinstance(target, list) else [target])
+            )
+            if not answers or not answers[0].strip():
+                raise InputError(f"doc_to_target gives {target!r:.40}, expected a text")
+            return Example(prompt, answers[:1], 0, record.line, facet(fields), answers)
+        if prompt.isdigit():
+            raise InputError("doc_to_text gives a number: choices inside prompts are not supported")
+        choices = self._choices(fields)
+        gold = choices.index(target) if target in choices else target
+        if not isinstance(gold, int) or isinstance(gold, bool) or not 0 <= gold < len(choices):
+            raise InputError(f"doc_to_target gives {target!r:.40}, which is none of the choices")
+        return Example(prompt, choices, gold, record.line, facet(fields))
+
+    def _value(self, key: str, fields: Mapping[str, Any]) -> Any:
+        """A field by its name, or a template's text: a number or list where it looks like one."""
+        told = self._say[key]
+        if not isinstance(told, TextTemplate):
+            return told
+        if told.source in fields:
+            return fields[told.source]
+        text = told.render(fields)
+        if key == "doc_to_target" and text.isdigit() and self._say["doc_to_choice"] is not None:
+            return int(text)
+        if key == "doc_to_choice" or (key == "doc_to_target" and re.fullmatch(r"(?s)\[.*\]", text)):
+            try:
+                return ast.literal_eval(text)
+            except (ValueError, SyntaxError, RecursionError, MemoryError):
+                if key == "doc_to_choice":
+                    raise InputError(f"doc_to_choice gives {text!r:.40}, no list") from None
+        return text
+
+    def _choices(self, fields: Mapping[str, Any]) -> tuple[str, ...]:
+        found = self._value("doc_to_choice", fields)
+        found = list(found.values()) if isinstance(found, dict) else found
+        if (
+            not isinstance(found, list)
+            or len(found) < 2
+            or not all(isinstance(each, str) and each for each in found)
+        ):
+            raise InputError(f"doc_to_choice gives {found!r:.40}, expected two texts or more")
+        return tuple(found)
+
+
+def typed(records: Sequence[Record]) -> list[Record]:
+    """CSV rows with numbers where a whole column is made of them, as pandas reads it."""
+    kinds: dict[str, Any] = {}
+    for name in records[0].fields if records else ():
+        values = [record.fields[name] for record in records]
+        if all(re.fullmatch(r"[-+]?[0-9]+", value) for value in values):
+            kinds[name] = int
+        elif all(re.fullmatch(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)", value) for value in values):
+            kinds[name] = float
+    return [
+        Record({k: kinds.get(k, str)(v) for k, v in record.fields.items()}, record.line)
+        for record in records
+    ]

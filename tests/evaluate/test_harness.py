@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from m2m.errors import InputError
+from m2m.evaluate.evaluator import Evaluator
+from m2m.evaluate.harness import load_harness, typed
+from m2m.evaluate.metrics import measure_all
+from m2m.evaluate.scores import Scores
+from m2m.evaluate.targets import load_target
+from m2m.formats.gguf import GGUFFile
+from m2m.formats.records import read_records
+from m2m.llamacpp.model import LlamaModel
+from m2m.recipe import Target
+from m2m.tokenizer import Formatter, Tokenizer
+from tests.tiny import pico_gguf, write_jsonl
+
+FOLDER = Path(__file__).parent.parent / "golden" / "harness"
+GOLDEN = FOLDER / "results.json"
+TASKS = ("choices", "labels", "written")
+# Their names for our metrics. Theirs divides by characters in acc_norm and by bytes in acc_bytes;
+# ours always by bytes, so the two names are one number on ASCII choices only.
+NAMES = {"acc": "accuracy", "acc_bytes": "accuracy_norm", "acc_norm": "accuracy_norm"}
+
+
+def ours(name: str, path: Path) -> Scores:
+    """Our scores of one of the golden task files."""
+    target = Target(
+        name, FOLDER / f"{name}.yaml", metric="exact_match" if name == "written" else "auto"
+    )
+    formatter = Formatter(Tokenizer.from_metadata(GGUFFile(path).value))
+    with LlamaModel(path, threads=1, exact_cache=True) as model:
+        return Evaluator(load_target(target, "dev"), formatter).evaluate(model)
+
+
+def compare(scores: Scores, recorded: dict[str, Any]) -> None:
+    """The harness's numbers are ours: every example's, and the metrics."""
+    if "said" in recorded:
+        assert scores.predictions == tuple(said.strip() for said in recorded["said"])
+        return
+    metrics = measure_all(scores)
+    if scores.kind == "choices":
+        np.testing.assert_allclose(scores.loglik, recorded["loglik"], atol=1e-3)
+    for name, value in recorded["metrics"].items():
+        assert metrics[NAMES[name]]["value"] == pytest.approx(value, abs=1e-12), name
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_scores_are_what_the_harness_recorded(name: str, tmp_path: Path) -> None:
+    recorded = json.loads(GOLDEN.read_text(encoding="utf-8"))["results"][name]
+    scores = ours(name, pico_gguf(tmp_path / "pico.gguf"))
+    compare(scores, recorded)
+    if name == "labels":
+        assert scores.kind == "labels"
+        assert "macro_f1" in measure_all(scores)
+        assert set(scores.by_facet()) == {"sw", "en"}
+
+
+TASK: dict[str, Any] = {
+    "task": "t",
+    "dataset_path": "json",
+    "dataset_kwargs": {"data_files": {"test": "rows.jsonl", "dev": "dev.jsonl"}},
+    "validation_split": "dev",
+    "test_split": "test",
+    "output_type": "multiple_choice",
+    "doc_to_text": "Q: {{question}}\nA:",
+    "doc_to_choice": "{{[one, two]}}",
+    "doc_to_target": "{{gold}}",
+}
+
+
+def written(folder: Path, **changes: Any) -> Path:
+    """A task file (JSON is YAML) with two rows of data in each split."""
+    for name in ("rows", "dev"):
+        made = [
+            {"question": f"{name} {i}", "one": f"a{i}", "two": f"b{i}", "gold": i, "template": ""}
+            for i in (0, 1)
+        ]
+        write_jsonl(folder / f"{name}.jsonl", made)
+    path = folder / "task.yaml"
+    path.write_text(json.dumps(TASK | changes), encoding="utf-8")
+    return path
+
+
+def test_the_parts_of_a_task_file(tmp_path: Path) -> None:
+    path = written(tmp_path, description="D\n", num_fewshot=1, fewshot_split="dev")
+    task = load_harness(path, "test", seed=3)
+    assert [e.prompt for e in task.examples] == ["Q: rows 0\nA:", "Q: rows 1\nA:"]
+    assert [e.answer for e in task.examples] == ["a0", "b1"]
+    assert load_harness(path, "dev").examples[0].prompt == "Q: dev 0\nA:"
+    form = task.form
+    assert (form.style, form.instruction, form.shots, form.seed) == ("raw", "D\n", 1, 3)
+    assert (form.prefix, form.separator, len(form.pool)) == (" ", "\n\n", 2)
+    changed = load_harness(written(tmp_path, doc_to_target="gold", doc_to_choice=["a", "b"]), "dev")
+    assert (changed.kind, changed.fingerprint != task.fingerprint) == ("labels", True)
+    named = written(tmp_path, doc_to_choice={"x": "yes", "y": "no"}, doc_to_target="yes")
+    assert [e.gold for e in load_harness(named, "dev").examples] == [0, 0]
+
+
+def test_solved_examples_never_come_from_the_test_split(tmp_path: Path) -> None:
+    path = written(tmp_path, num_fewshot=1, fewshot_split="test")
+    assert load_harness(path, "test").form.pool == ()
+
+
+def test_written_answers(tmp_path: Path) -> None:
+    kinds = {"output_type": "generate_until", "doc_to_choice": None, "doc_to_target": "{{[one]}}"}
+    task = load_harness(written(tmp_path, **kinds), "test")
+    assert task.examples[1].references == ("a1",)
+    assert (task.form.stop, task.form.max_tokens) == (("\n\n",), 256)
+    until = {"until": ["x"], "max_gen_toks": 9, "do_sample": False, "temperature": 0.0}
+    form = load_harness(written(tmp_path, **kinds, generation_kwargs=until), "test").form
+    assert (form.stop, form.max_tokens) == (("x",), 9)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"process_docs": "x", "filter_list": ["y"]}, "2 problems"),
+        ({"process_results": "x"}, "`process_results` is not supported"),
+        ({"dataset_path": "allenai/ai2_arc"}, "expected json or csv with local files"),
+        ({"dataset_kwargs": {"data_files": "x.jsonl", "field": "y"}}, "and nothing else"),
+        ({"test_split": "train"}, "test_split or validation_split is 'train'"),
+        ({"output_type": "loglikelihood_rolling"}, "expected one of multiple_choice"),
+        ({"doc_to_choice": None}, "without `doc_to_choice`"),
+        ({"doc_to_text": None}, "`doc_to_text` is missing"),
+        ({"doc_to_text": "{{nothing}}"}, "line 1: the template '{{nothing}}' fails"),
+        ({"doc_to_text": "{{question | regex_replace('a')}}"}, "is not understood"),
+        ({"doc_to_text": "{{gold}}"}, "choices inside prompts"),
+        ({"doc_to_text": "{% for a in range(10**9) %}{% endfor %}"}, "large '**'"),
+        ({"doc_to_target": "{{one}}x"}, "which is none of the choices"),
+        ({"doc_to_target": -1}, "which is none of the choices"),
+        ({"doc_to_choice": "{{one}}"}, "no list"),
+        ({"doc_to_choice": ["a"]}, "expected two texts or more"),
+        ({"fewshot_config": {"sampler": "balanced"}}, "fewshot_config"),
+        ({"repeats": 3}, "`repeats` is not supported"),
+        ({"include": "task.yaml"}, "include each other"),
+    ],
+)
+def test_what_is_not_understood_is_refused_by_name(
+    tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        load_harness(written(tmp_path, **changes), "test")
+    assert words in caught.value.message
+    assert "task.yaml" in caught.value.message or "rows.jsonl" in caught.value.message
+
+
+def test_sampling_and_code_are_refused(tmp_path: Path) -> None:
+    changes = {"output_type": "generate_until", "generation_kwargs": {"do_sample": True}}
+    with pytest.raises(InputError, match="do_sample"):
+        load_harness(written(tmp_path, **changes), "test")
+    path = tmp_path / "code.yaml"
+    path.write_text("task: t\nprocess_docs: !function utils.go\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"code\.yaml:2: found a tag .* runs no code"):
+        load_harness(path, "test")
+
+
+def test_a_recipe_may_change_how_it_is_asked_but_not_how_it_is_read(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    target = Target("t", path, path, template="chat", instruction="Go.", metric="accuracy")
+    form = load_target(target, "test").form
+    assert (form.style, form.instruction, form.prefix) == ("chat", "Go.", "")
+    with pytest.raises(InputError, match=r"says how its rows are read, and prompt is set"):
+        load_target(Target("t", path, prompt="{question}"), "dev")
+    one = written(tmp_path, validation_split=None)
+    with pytest.raises(InputError, match="the same rows"):
+        load_target(Target("t", one, one), "test")
+
+
+def test_columns_of_numbers_in_csv_are_numbers(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("q,n,x,t\na,1,0.5,07\nb,2,1.,c\n", encoding="utf-8")
+    rows = typed(read_records(tmp_path / "rows.csv"))
+    assert rows[0].fields == {"q": "a", "n": 1, "x": 0.5, "t": "07"}
+    assert rows[1].line == 3
