@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from m2m.evaluate.tasks import Task, contrasted, requests
 from m2m.evaluate.windows import cut_windows
 from m2m.llamacpp.generate import complete
 from m2m.llamacpp.model import LlamaModel
-from m2m.llamacpp.scoring import score, score_text
+from m2m.llamacpp.scoring import Request, score, score_text
 from m2m.tokenizer import Formatter
 
 
@@ -78,55 +79,67 @@ class Evaluator:
         text = json.dumps([self.task.kind, asked, about, written])
         return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
-    def evaluate(self, model: LlamaModel) -> Scores:
-        """Score every example, and let the model write its answers where the task wants them.
+    def __len__(self) -> int:
+        """How many examples there are; of a text in windows, how many windows."""
+        return len(self._requests)
+
+    def evaluate(self, model: LlamaModel, places: Sequence[int] | None = None) -> Scores:
+        """Score examples, and let the model write its answers where the task wants them.
+
+        Args:
+            model: of the family that the formatter is for.
+            places: which examples, in that order; None: all.
 
         Raises:
             InputError: an example is longer than the model's context.
             LlamaError: llama.cpp failed.
         """
+        rows = list(range(len(self)) if places is None else places)
+        asked = [self._requests[i] for i in rows]
         if self.task.kind == "text":
-            loglik, decoded, separate = self._texts(model)
+            loglik, decoded, separate = _texts(model, asked)
         else:
-            scored = score(model, self._requests)
+            scored = score(model, asked)
             loglik, decoded, separate = scored.loglik, scored.decoded, scored.separate
-        predictions, read = self._written(model)
-        whole = bool(self.task.form.window)
+        predictions, read = self._written(model, rows)
+        about = [] if self.task.form.window else [self.task.examples[i] for i in rows]
         return Scores(
             kind=self.task.kind,
             loglik=padded(loglik),
-            bytes=self._bytes,
-            tokens=self._tokens,
-            gold=self._gold,
+            bytes=self._bytes[rows][:, : max(map(len, loglik), default=0)],
+            tokens=self._tokens[rows][:, : max(map(len, loglik), default=0)],
+            gold=self._gold[rows],
             decoded_tokens=decoded + read,
             separate_tokens=separate,
-            facets=() if whole else tuple(e.facet for e in self.task.examples),
+            facets=tuple(e.facet for e in about),
             predictions=predictions,
-            references=tuple(e.references for e in self.task.examples) if predictions else (),
+            references=tuple(e.references for e in about) if predictions else (),
         )
 
-    def _written(self, model: LlamaModel) -> tuple[tuple[str, ...], int]:
+    def _written(self, model: LlamaModel, rows: Sequence[int]) -> tuple[tuple[str, ...], int]:
         """What the model answers where it is asked to write, and the tokens that took."""
         if not self._openings:
             return (), 0
-        found = complete(model, self._openings, self.task.form.max_tokens, self._stop)
+        openings = [self._openings[i] for i in rows]
+        found = complete(model, openings, self.task.form.max_tokens, self._stop)
         return tuple(text.strip() for text in found.texts), found.decoded
 
-    def _texts(self, model: LlamaModel) -> tuple[list[list[float]], int, int]:
-        """Short texts in shared batches, long ones in windows."""
-        whole = [len(r.prompt) + len(r.continuations[0]) for r in self._requests]
-        short = [n <= model.context_trained for n in whole]
-        scored = score(model, [r for r, s in zip(self._requests, short, strict=True) if s])
-        found = iter(scored.loglik)
-        loglik, decoded = [], scored.decoded
-        for request, fits in zip(self._requests, short, strict=True):
-            if fits:
-                loglik.append(next(found))
-            else:
-                ids = [*request.prompt, *request.continuations[0]]
-                loglik.append([float(score_text(model, ids).sum())])
-                decoded += len(ids)
-        return loglik, decoded, sum(whole)
+
+def _texts(model: LlamaModel, asked: Sequence[Request]) -> tuple[list[list[float]], int, int]:
+    """Short texts in shared batches, long ones in windows."""
+    whole = [len(r.prompt) + len(r.continuations[0]) for r in asked]
+    short = [n <= model.context_trained for n in whole]
+    scored = score(model, [r for r, s in zip(asked, short, strict=True) if s])
+    found = iter(scored.loglik)
+    loglik, decoded = [], scored.decoded
+    for request, fits in zip(asked, short, strict=True):
+        if fits:
+            loglik.append(next(found))
+        else:
+            ids = [*request.prompt, *request.continuations[0]]
+            loglik.append([float(score_text(model, ids).sum())])
+            decoded += len(ids)
+    return loglik, decoded, sum(whole)
 
 
 def _context_bytes(formatter: Formatter, first: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,8 +53,9 @@ class Scores:
         """(n,) the right choice's entry of an (n, k) array."""
         return values[np.arange(len(self)), self.gold]
 
-    def take(self, rows: NDArray[np.int64]) -> Scores:
-        """The examples at `rows` (m,), one as often as it is named; token counts are left out."""
+    def take(self, places: Sequence[int]) -> Scores:
+        """The examples at `places`, in that order; token counts are left out."""
+        rows = np.array(places, np.int64)
 
         def picked(values: tuple[Any, ...]) -> tuple[Any, ...]:
             return tuple(values[i] for i in rows) if values else ()
@@ -68,6 +69,34 @@ class Scores:
             facets=picked(self.facets),
             predictions=picked(self.predictions),
             references=picked(self.references),
+        )
+
+    @classmethod
+    def join(cls, parts: Sequence[Scores]) -> Scores:
+        """The examples of all parts, one part after the other; token counts are summed."""
+        width = max(part.loglik.shape[1] for part in parts)
+
+        def stack(name: str) -> F64:
+            arrays = [getattr(part, name) for part in parts]
+            wide = [((0, 0), (0, width - array.shape[1])) for array in arrays]
+            return np.concatenate(
+                [np.pad(a, w, constant_values=np.nan) for a, w in zip(arrays, wide, strict=True)]
+            )
+
+        def chain(name: str) -> tuple[Any, ...]:
+            return tuple(value for part in parts for value in getattr(part, name))
+
+        return cls(
+            parts[0].kind,
+            stack("loglik"),
+            stack("bytes"),
+            stack("tokens"),
+            np.concatenate([part.gold for part in parts]),
+            sum(part.decoded_tokens for part in parts),
+            sum(part.separate_tokens for part in parts),
+            chain("facets"),
+            chain("predictions"),
+            chain("references"),
         )
 
     def by_facet(self) -> dict[str, Scores]:

@@ -9,6 +9,7 @@ import pytest
 from m2m.errors import InputError
 from m2m.evaluate.evaluator import Evaluator
 from m2m.evaluate.metrics import METRICS, measure_all
+from m2m.evaluate.scores import Scores
 from m2m.evaluate.tasks import load_task
 from m2m.formats.gguf import GGUFFile
 from m2m.llamacpp.model import LlamaModel
@@ -99,3 +100,23 @@ def test_the_same_model_gives_the_same_scores(
     evaluator = Evaluator(load_task(pico_target(tmp_path / "t.jsonl", "copy", 40)), formatter)
     first, second = evaluator.evaluate(model), evaluator.evaluate(model)
     np.testing.assert_array_equal(first.loglik, second.loglik)
+
+
+def test_some_of_the_examples_are_scored_as_among_all(
+    tmp_path: Path, model: LlamaModel, formatter: Formatter
+) -> None:
+    rows: list[dict[str, object]] = [
+        {"question": f"q{i}", "choices": ["a", "b", "c"][: 2 + i % 2], "answer": 1, "lang": f"{i}"}
+        for i in range(9)
+    ]
+    evaluator = Evaluator(load_task(write_jsonl(tmp_path / "t.jsonl", rows)), formatter)
+    whole = evaluator.evaluate(model)
+    assert len(evaluator) == len(whole) == 9
+    parts = [[7, 1, 3], [0, 2], [8, 6, 5, 4]]
+    joined = Scores.join([evaluator.evaluate(model, places) for places in parts])
+    wanted = whole.take([place for part in parts for place in part])
+    np.testing.assert_allclose(joined.loglik, wanted.loglik, atol=1e-3)
+    for name in ("bytes", "tokens", "gold"):
+        np.testing.assert_array_equal(getattr(joined, name), getattr(wanted, name))
+    assert joined.facets == wanted.facets == tuple("713028654")
+    assert joined.decoded_tokens > 0
