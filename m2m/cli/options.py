@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import click
 from click.shell_completion import CompletionItem
@@ -45,6 +46,9 @@ hours_option = click.option(
     type=click.FloatRange(min=0.0, min_open=True),
     help="Hours that a run may take.",
 )
+lora_option = click.option(
+    "--lora", type=click.Path(path_type=Path), help="GGUF LoRA to put on the model."
+)
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="Only warnings and errors.")
 
 
@@ -78,3 +82,38 @@ share_option = click.option(
 def recipe_command(command: Command) -> Command:
     """RECIPE, --json and --quiet."""
     return recipe_argument(json_option(quiet_option(command)))
+
+
+def field_options(section: type, names: Sequence[str]) -> Callable[[Command], Command]:
+    """An option for each of these fields of a recipe's section, with its default and help."""
+    hints = get_type_hints(section)
+    specs = {spec.name: spec for spec in dataclasses.fields(section)}
+
+    def add(command: Command) -> Command:
+        for name in reversed(names):
+            command = _option(specs[name], hints[name])(command)
+        return command
+
+    return add
+
+
+def _option(spec: dataclasses.Field[Any], hint: Any) -> Callable[[Command], Command]:
+    rules, several = spec.metadata, isinstance(spec.default, tuple)
+    kind: click.ParamType[Any] = click.STRING
+    if hint == Path | None:
+        kind = click.Path(path_type=Path)
+    elif "choices" in rules:
+        kind = click.Choice(rules["choices"])
+    elif hint is float:
+        kind = click.FloatRange(rules["low"], rules.get("high"))
+    elif hint is int:
+        kind = click.IntRange(rules["low"], rules.get("high"))
+    text = rules["help"][0].upper() + rules["help"][1:] + "."
+    return click.option(
+        f"--{spec.name.replace('_', '-')}",
+        type=kind,
+        default=spec.default,
+        multiple=several,
+        show_default=spec.default not in ("", (), None),
+        help=text + " Repeatable." if several else text,
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from m2m.checkpoint import ModelInfo
     from m2m.mix.agreement import Agreement
     from m2m.mix.validate import Validation
+    from m2m.pipeline.evaluating import Comparison
     from m2m.pipeline.results import Confirmation, Exported, RunResult, Searched, Trained
     from m2m.pipeline.tools import Merged
     from m2m.report import Facts, Written
@@ -238,6 +240,39 @@ def evaluation(model: str, task: str, examples: int, metrics: Mapping[str, Any])
     for name, measured in metrics.items():
         table.add_row(name, f"{measured['value']:.4f}", f"{measured['stderr']:.4f}")
     click.echo(f"{model} on {examples} examples of {task}")
+
+
+def comparison(found: Comparison) -> None:
+    """Scores of models on tasks: a table per task, by facet too, then the paired differences."""
+    results = [each.as_json() for each in found.results]
+    for task in dict.fromkeys(each["task"] for each in results):
+        columns = [each for each in results if each["task"] == task]
+        click.echo(f"{columns[0]['examples']} examples of {task}")
+        _scores(columns, "metric", {name: "metrics" for name in columns[0]["metrics"]})
+        main = next(iter(columns[0]["metrics"]))
+        for each in columns:
+            each["by facet"] = {
+                f"{name} ({part['examples']})": part["metrics"][main]
+                for name, part in each.get("facets", {}).items()
+            }
+        _scores(columns, f"{main} by facet", {name: "by facet" for name in columns[0]["by facet"]})
+    for one in found.differences:
+        ahead = one.ahead
+        click.echo(
+            f"{Path(one.task).name}, {one.metric}: {one.model} {COMPARED[ahead.sign]} "
+            f"{one.against}: {ahead.estimate:+.4f}, 95 % interval {ahead.low:+.4f} to "
+            f"{ahead.high:+.4f}"
+        )
+
+
+def _scores(columns: Sequence[Mapping[str, Any]], head: str, rows: Mapping[str, str]) -> None:
+    """Values with standard errors, a column per model; `rows` says where each row lies."""
+    if not rows:
+        return
+    table = _table(head, *(Path(each["model"]).name for each in columns))
+    for name, group in rows.items():
+        cells = (each[group].get(name) for each in columns)
+        table.add_row(name, *(_value(cell, digits=4) for cell in cells))
     print_table(table)
 
 
@@ -253,8 +288,10 @@ def _clean(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text)
 
 
-def _value(measured: Mapping[str, float] | None) -> str:
-    return f"{measured['value']:.3f} ± {measured['stderr']:.3f}" if measured else "-"
+def _value(measured: Mapping[str, float] | None, digits: int = 3) -> str:
+    if not measured:
+        return "-"
+    return f"{measured['value']:.{digits}f} ± {measured['stderr']:.{digits}f}"
 
 
 def _plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The parts on their own: `m2m merge`, `quantize`, `eval`, `chat`."""
+"""The parts on their own: `m2m merge`, `quantize`, `chat`."""
 
 from __future__ import annotations
 
@@ -11,29 +11,11 @@ from typing import Any
 
 import click
 
-from m2m.cli.options import Command, json_option
+from m2m.cli.options import field_options, json_option, lora_option
 from m2m.recipe import QUANTIZATIONS, Merge
 
 PATH = click.Path(path_type=Path)
 TYPES = click.Choice(QUANTIZATIONS)
-lora_option = click.option("--lora", type=PATH, help="GGUF LoRA to put on the model.")
-
-
-def merge_options(command: Command) -> Command:
-    """An option for each field of the recipe's `[merge]`, with its default and help."""
-    for spec in reversed(dataclasses.fields(Merge)):
-        rules = spec.metadata
-        if "choices" in rules:
-            kind: click.ParamType[Any] = click.Choice(rules["choices"])
-        elif isinstance(spec.default, float):
-            kind = click.FloatRange(rules["low"], rules.get("high"))
-        else:
-            kind = click.IntRange(rules["low"])
-        option = f"--{spec.name}"
-        help = rules["help"].capitalize() + "."
-        add = click.option(option, type=kind, default=spec.default, show_default=True, help=help)
-        command = add(command)
-    return command
 
 
 @click.command("merge")
@@ -46,7 +28,7 @@ def merge_options(command: Command) -> Command:
     metavar="DIR[=WEIGHT]",
     help="PEFT folder; equal weights where none is given. Repeatable.",
 )
-@merge_options
+@field_options(Merge, [spec.name for spec in dataclasses.fields(Merge)])
 @click.option("--type", "kind", type=TYPES, default="q8_0", show_default=True)
 @click.option(
     "--rank", type=click.IntRange(1, 1 << 16), help="Write an adapter of this rank, not a model."
@@ -94,25 +76,6 @@ def quantize(source: Path, out: Path, kind: str) -> None:
 
     written = requantize(source, out, kind)
     click.echo(f"{out}: " + ", ".join(f"{count} {name}" for name, count in written.items()))
-
-
-@click.command("eval")
-@click.argument("model")
-@click.argument("task", type=PATH, metavar="TASK.jsonl")
-@click.option("--template", type=click.Choice(["chat", "plain"]), default="chat")
-@lora_option
-@json_option
-def evaluate(model: str, task: Path, template: str, lora: Path | None, as_json: bool) -> None:
-    """Score MODEL (a GGUF file, or a name under models/) on TASK.jsonl, every metric that fits.
-
-    \b
-    Example:  m2m eval export/winner.gguf target/test.jsonl
-    """
-    from m2m.cli import show
-    from m2m.pipeline.tools import evaluate_model
-
-    found = evaluate_model(model, task, template, lora)
-    show.result(found, as_json, lambda: show.evaluation(**found))
 
 
 @click.command("chat")
@@ -167,4 +130,4 @@ def _lines() -> Iterator[str]:
             yield line
 
 
-COMMANDS = [merge, quantize, evaluate, chat]
+COMMANDS = [merge, quantize, chat]

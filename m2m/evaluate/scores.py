@@ -102,7 +102,9 @@ class Scores:
     def by_facet(self) -> dict[str, Scores]:
         """The scores of each facet by its name, in order of appearance."""
         names = dict.fromkeys(f for f in self.facets if f is not None)
-        return {name: self.take(np.flatnonzero([f == name for f in self.facets])) for name in names}
+        return {
+            name: self.take([i for i, f in enumerate(self.facets) if f == name]) for name in names
+        }
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists, choices cut to each example's own; floats keep every digit."""

@@ -41,6 +41,20 @@ def load_target(target: Target, part: Part) -> Task:
     return replace(task, form=_form(target, task))
 
 
+def refuse_same_rows(dev: Task | None, test: Task) -> None:
+    """A task file that is named as dev and as test needs a split for each.
+
+    Raises:
+        InputError: both took the same split.
+    """
+    harness = test.path.suffix.lower() in SUFFIXES
+    if harness and dev and (dev.path, dev.examples) == (test.path, test.examples):
+        raise InputError(
+            f"{test.path}: dev and test take the same rows",
+            "name a validation_split and a test_split in it",
+        )
+
+
 def _path(target: Target, part: Part) -> Path:
     path = target.test if part == "test" else target.dev
     if path is None:
@@ -52,10 +66,6 @@ def _harness_task(target: Target, part: Part, path: Path) -> Task:
     """A task file as it is; what the recipe sets beside it goes before."""
     _refuse_set(target, path, _READING, "the task file says how its rows are read")
     task = load_harness(path, part, target.shots_seed)
-    if part == "test" and target.test == target.dev:
-        dev = load_harness(path, "dev", target.shots_seed)
-        if dev.examples == task.examples:
-            raise InputError(f"{path}: dev and test are the same rows", "name a validation_split")
     metric = check_metric(target.metric, task.kind, str(path))
     own: dict[str, Any] = {
         "style": "" if target.template == "auto" else target.template,

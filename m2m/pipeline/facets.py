@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from m2m.evaluate.metrics import Scores
+from m2m.evaluate.scores import Scores
 from m2m.mix.standing import Aim
 
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 from m2m.checkpoint import BaseModel, find_model
 from m2m.dataset import Sample, dataset_fingerprint, encode, load_dataset
 from m2m.errors import InputError, M2MError, Problems
-from m2m.evaluate.targets import load_target
+from m2m.evaluate.targets import load_target, refuse_same_rows
 from m2m.evaluate.tasks import Task
 from m2m.formats.gguf import GGUFFile
 from m2m.recipe import Dataset, Recipe
@@ -115,6 +115,7 @@ def read_inputs(recipe: Recipe) -> Inputs:
             dev[target.name] = task
         if target.test and (task := tried(lambda t=target: load_target(t, "test"))):  # type: ignore[misc]
             test[target.name] = task
+            tried(lambda t=task, n=target.name: refuse_same_rows(dev.get(n), t))  # type: ignore[misc]
     _raise_all(errors, recipe.path)
     if opened is None:
         raise AssertionError("a base that could not be opened is an error")

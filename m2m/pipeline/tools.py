@@ -1,4 +1,4 @@
-"""The parts on their own, without a recipe: merge adapters, score a model, talk to it."""
+"""The parts on their own, without a recipe: merge adapters, talk to a model."""
 
 from __future__ import annotations
 
@@ -14,9 +14,6 @@ import numpy as np
 from m2m.adapter import load_adapter, save_adapter
 from m2m.checkpoint import find_model
 from m2m.errors import InputError
-from m2m.evaluate.evaluator import Evaluator
-from m2m.evaluate.metrics import measure_all
-from m2m.evaluate.tasks import load_task
 from m2m.export.gguf import LOW_SURVIVAL, export_gguf, remedy
 from m2m.export.lora import export_lora
 from m2m.formats.gguf import GGUFFile
@@ -133,32 +130,6 @@ def open_model(path: Path, lora: Path | None) -> LlamaModel:
     """A GGUF model in llama.cpp, with a GGUF LoRA on it where one is given."""
     threads = usable_threads()
     return AdaptedModel(path, lora, threads=threads) if lora else LlamaModel(path, threads=threads)
-
-
-def evaluate_model(
-    model: str, task: Path, template: str, lora: Path | None = None
-) -> dict[str, Any]:
-    """Score a model on a task with every metric that fits.
-
-    Args:
-        model: a GGUF file, or a name under models/.
-        task: the examples.
-        template: "chat" or "plain".
-        lora: a GGUF LoRA that is put on the model.
-
-    Raises:
-        InputError: model or task cannot be read.
-    """
-    path = gguf_of(model)
-    evaluator = Evaluator(load_task(task), make_formatter(GGUFFile(path), template))
-    with open_model(path, lora) as loaded:
-        scores = evaluator.evaluate(loaded)
-    return {
-        "model": str(path),
-        "task": str(task),
-        "examples": len(scores),
-        "metrics": measure_all(scores),
-    }
 
 
 class Chat:

@@ -136,6 +136,11 @@ def test_merge_quantize_eval_and_chat(scenario: Path, tmp_path: Path) -> None:
     scored = json.loads(m2m("eval", small, task, "--json").stdout)
     assert scored["examples"] == 16
     assert 0 <= scored["metrics"]["accuracy"]["value"] <= 1
+    log = tmp_path / "log.jsonl"
+    several = m2m("eval", out, small, task, "--metric", "accuracy", "--log-samples", log)
+    assert "small.gguf cannot be told from" in " ".join(several.stdout.split())
+    assert len(log.read_text(encoding="utf-8").splitlines()) == 32
+    assert m2m("eval", small).exit_code == m2m("eval", task).exit_code == 2
     drawn = ["chat", str(small), "--tokens", "5", "--temperature", "5"]
     talk = CliRunner().invoke(cli, drawn, input="copy abc\n\nupper cd\n")
     assert talk.exit_code == 0

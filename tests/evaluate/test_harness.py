@@ -12,7 +12,7 @@ from m2m.evaluate.evaluator import Evaluator
 from m2m.evaluate.harness import load_harness, typed
 from m2m.evaluate.metrics import measure_all
 from m2m.evaluate.scores import Scores
-from m2m.evaluate.targets import load_target
+from m2m.evaluate.targets import load_target, refuse_same_rows
 from m2m.formats.gguf import GGUFFile
 from m2m.formats.records import read_records
 from m2m.llamacpp.model import LlamaModel
@@ -168,8 +168,9 @@ def test_a_recipe_may_change_how_it_is_asked_but_not_how_it_is_read(tmp_path: Pa
     with pytest.raises(InputError, match=r"says how its rows are read, and prompt is set"):
         load_target(Target("t", path, prompt="{question}"), "dev")
     one = written(tmp_path, validation_split=None)
+    target = Target("t", one, one)
     with pytest.raises(InputError, match="the same rows"):
-        load_target(Target("t", one, one), "test")
+        refuse_same_rows(load_target(target, "dev"), load_target(target, "test"))
 
 
 def test_columns_of_numbers_in_csv_are_numbers(tmp_path: Path) -> None:

@@ -15,11 +15,16 @@ import pytest
 
 from m2m.errors import InputError, Interrupted
 from m2m.formats.journal import Journal
+from m2m.pipeline.evaluating import compare_models
 from m2m.pipeline.run import Run
-from m2m.pipeline.tools import evaluate_model
 from m2m.progress import Silent
-from m2m.recipe import load_recipe
+from m2m.recipe import Target, load_recipe
 from tests.pipeline.scenario import make_scenario
+
+
+def evaluated(model: Path, task: Path) -> dict[str, Any]:
+    """What `m2m eval` says of a model."""
+    return compare_models([str(model)], [task], Target("t", task)).as_json()
 
 
 class StopAfter(Silent):
@@ -86,7 +91,7 @@ def test_the_run_ranks_all_mixtures_confirms_and_exports(finished: Path) -> None
 def test_the_exported_file_scores_as_the_confirmed_winner(finished: Path) -> None:
     run = Run(load_recipe(finished), Silent())
     winner = run.confirm().winner
-    found = evaluate_model(str(run.export().gguf), finished.parent / "test.jsonl", "chat")
+    found = evaluated(run.export().gguf, finished.parent / "test.jsonl")
     for name, measured in winner.test.items():
         assert found["metrics"][name]["value"] == pytest.approx(measured["value"], abs=1e-6)
 
@@ -151,7 +156,7 @@ def test_the_merge_options_change_no_fine_tune(recipe: Path) -> None:
     again = [each for each in run.confirm().confirmed if each.how == "finetuned"]
     assert any(each.mixture in known for each in again)
     assert all(each.test == known.get(each.mixture, each.test) for each in again)
-    found = evaluate_model(str(run.export().gguf), recipe.parent / "test.jsonl", "chat")
+    found = evaluated(run.export().gguf, recipe.parent / "test.jsonl")
     for name, measured in run.confirm().winner.test.items():
         assert found["metrics"][name]["value"] == pytest.approx(measured["value"], abs=1e-6)
 

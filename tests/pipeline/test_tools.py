@@ -11,8 +11,9 @@ from m2m.errors import InputError
 from m2m.formats.gguf import GGUFFile
 from m2m.merge.merger import Merger
 from m2m.nn.lora import lora_delta
-from m2m.pipeline.tools import Merged, evaluate_model, merge_adapters
-from m2m.recipe import Merge
+from m2m.pipeline.evaluating import compare_models
+from m2m.pipeline.tools import Merged, merge_adapters
+from m2m.recipe import Merge, Target
 from tests.merge.conftest import adapter
 from tests.tiny import pico_model, pico_target
 
@@ -62,10 +63,10 @@ def test_the_base_with_the_lora_scores_as_the_merged_model(scene: Scene, tmp_pat
     scene.merge(tmp_path / "merged.gguf", kind="f32")
     scene.merge(tmp_path / "lora.gguf", rank=8)
     task = pico_target(tmp_path / "dev.jsonl", "copy")
-    merged = evaluate_model(str(tmp_path / "merged.gguf"), task, "chat")["metrics"]
-    base = str(scene.base.gguf.path)
-    both = evaluate_model(base, task, "chat", tmp_path / "lora.gguf")["metrics"]
-    alone = evaluate_model(base, task, "chat")["metrics"]
+    base, lora = str(scene.base.gguf.path), tmp_path / "lora.gguf"
+    models = [str(tmp_path / "merged.gguf"), f"{base}+{lora}", base]
+    found = compare_models(models, [task], Target("t", task)).as_json()["results"]
+    merged, both, alone = (each["metrics"] for each in found)
     value = merged["bits_per_byte"]["value"]
     assert both["bits_per_byte"]["value"] == pytest.approx(value, abs=0.01)
     assert abs(alone["bits_per_byte"]["value"] - value) > 0.05

@@ -1,0 +1,68 @@
+"""`m2m eval`: models on tasks, side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from m2m.cli.options import field_options, json_option, lora_option, quiet_option
+from m2m.recipe import Target
+
+TASKS = (".jsonl", ".json", ".csv", ".tsv", ".txt", ".yaml", ".yml")
+ASKING = [
+    *("metric", "prompt", "answer", "choices", "template", "instruction"),
+    *("shots", "shots_from", "shots_seed", "answer_prefix", "answer_suffix"),
+    *("stop", "max_tokens", "window"),
+]
+
+
+@click.command("eval")
+@click.argument("named", nargs=-1, required=True, metavar="MODEL... TASK...")
+@field_options(Target, ASKING)
+@lora_option
+@click.option(
+    "--log-samples",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write what each model said to each example, as JSON lines.",
+)
+@json_option
+@quiet_option
+def evaluate(
+    named: tuple[str, ...],
+    lora: Path | None,
+    log_samples: Path | None,
+    as_json: bool,
+    quiet: bool,
+    **how: Any,
+) -> None:
+    """Score models on tasks, every metric that fits; several models are compared with the first.
+
+    A MODEL is a GGUF file or a name under models/, also MODEL+LORA.gguf. A TASK is a file of rows
+    (JSONL, JSON, CSV, TSV, text) or a task file (YAML) of lm-evaluation-harness. The options say
+    what a recipe's target says.
+
+    \b
+    Example:  m2m eval export/winner.gguf target/test.jsonl
+              m2m eval smollm2-135m-instruct export/winner.gguf test.jsonl arc_sw.yaml
+    """
+    from m2m.cli import show
+    from m2m.cli.console import TerminalProgress, stoppable
+    from m2m.pipeline.evaluating import compare_models, write_samples
+
+    tasks = [Path(name) for name in named if name.lower().endswith(TASKS)]
+    models = [name for name in named if not name.lower().endswith(TASKS)]
+    if not tasks or not models:
+        missing = "TASK, a file such as test.jsonl" if models else "MODEL"
+        raise click.UsageError(f"give at least one {missing}.")
+    target = Target(name="task", dev=tasks[0], **how)
+    progress = TerminalProgress(quiet)
+    with stoppable(progress):
+        found = compare_models(models, tasks, target, lora, progress)
+    if log_samples:
+        write_samples(found, log_samples)
+    show.result(found.as_json(), as_json, lambda: show.comparison(found))
+
+
+COMMANDS = [evaluate]

@@ -1,0 +1,56 @@
+"""What a model said to each example, as plain rows for a log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from m2m.evaluate.overlap import chrf, chrf_counts, exact_match, token_f1
+from m2m.evaluate.scores import Scores
+from m2m.evaluate.tasks import Task
+
+
+def samples(task: Task, scores: Scores) -> Iterator[dict[str, Any]]:
+    """A row per example: what was asked and right, what the model held likely, what it wrote.
+
+    Args:
+        task: as the evaluator scored it, with the choices that it drew.
+        scores: of all its examples.
+    """
+    for row in range(len(scores)):
+        count = int(scores.choices[row])
+        loglik = scores.loglik[row, :count]
+        said: dict[str, Any] = {"loglik": loglik.tolist()}
+        said |= {"bytes": scores.bytes[row, :count].astype(int).tolist()}
+        said |= {"tokens": scores.tokens[row, :count].astype(int).tolist()}
+        if task.form.window:
+            yield {"window": row, **said}
+            continue
+        example = task.examples[row]
+        asked = {"line": example.line, "facet": example.facet}
+        if task.kind == "text":
+            yield {**asked, "text": example.answer, **said}
+            continue
+        yield {
+            **asked,
+            "prompt": example.prompt,
+            "choices": list(example.choices),
+            "answer": example.gold,
+            **said,
+            "chosen": int(np.argmax(loglik)),
+            "chosen_by_byte": int(np.argmax(loglik / scores.bytes[row, :count])),
+            **(_written(scores, row) if scores.predictions else {}),
+        }
+
+
+def _written(scores: Scores, row: int) -> dict[str, Any]:
+    said, right = scores.predictions[row], scores.references[row]
+    return {
+        "written": said,
+        "references": list(right),
+        "exact_match": exact_match(said, right),
+        "f1": token_f1(said, right),
+        "chrf": float(chrf(chrf_counts(said, right))),
+    }

@@ -1,0 +1,196 @@
+"""Models on tasks, side by side: scores with errors, breakdowns and paired differences."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from m2m.errors import Interrupted
+from m2m.evaluate.evaluator import Evaluator
+from m2m.evaluate.metrics import METRICS, metrics_for, resample
+from m2m.evaluate.samples import samples
+from m2m.evaluate.scores import Scores
+from m2m.evaluate.targets import load_target
+from m2m.evaluate.tasks import Task
+from m2m.formats.atomic import write_text
+from m2m.formats.gguf import GGUFFile
+from m2m.mix.ranking import Interval, ahead
+from m2m.pipeline.inputs import make_formatter
+from m2m.pipeline.tools import gguf_of, open_model
+from m2m.progress import Progress, Silent
+from m2m.recipe import Target
+
+_SEED = 0  # of the resamples: the same for all models and tasks
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One model's scores on one task.
+
+    Attributes:
+        model: as it was named.
+        path: its file.
+        task: with the choices that were drawn.
+        only: the one metric that was asked for, or None.
+    """
+
+    model: str
+    path: Path
+    task: Task
+    scores: Scores
+    only: str | None = None
+
+    @property
+    def metrics(self) -> list[str]:
+        """The names of those that are reported."""
+        if self.only is not None:
+            return [self.only]
+        fitting = metrics_for(self.scores.kind)
+        return [m.name for m in fitting if self.scores.predictions or not m.written]
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields of `m2m eval --json` for one model and task."""
+        found = {
+            "model": str(self.path),
+            "task": str(self.task.path),
+            "examples": len(self.scores),
+            "metrics": self._measured(self.scores),
+        }
+        facets = {
+            name: {"examples": len(part), "metrics": self._measured(part)}
+            for name, part in self.scores.by_facet().items()
+        }
+        return {**found, "facets": facets} if facets else found
+
+    def _measured(self, scores: Scores) -> dict[str, dict[str, float]]:
+        return {name: METRICS[name].measure(scores) for name in self.metrics}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far a model is ahead of the first one by a metric, on the same examples."""
+
+    model: str
+    against: str
+    task: str
+    metric: str
+    ahead: Interval
+
+    def as_json(self) -> dict[str, Any]:
+        """The names, and `{"estimate", "ci95"}`; above 0 the model is better."""
+        return {**vars(self), "ahead": self.ahead.as_json()}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All models on all tasks."""
+
+    results: Sequence[Evaluated]
+    differences: Sequence[Difference]
+
+    def as_json(self) -> dict[str, Any]:
+        """What `m2m eval --json` prints: of one model on one task only its own fields."""
+        results = [each.as_json() for each in self.results]
+        if len(results) == 1:
+            return results[0]
+        return {"results": results, "differences": [each.as_json() for each in self.differences]}
+
+
+def compare_models(
+    models: Sequence[str],
+    tasks: Sequence[Path],
+    how: Target,
+    lora: Path | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Score models on tasks, one model in memory at a time.
+
+    Args:
+        models: GGUF files or names under models/, each with a GGUF LoRA as `MODEL+LORA`.
+        tasks: files of rows, or task files of lm-evaluation-harness.
+        how: everything a recipe's target says about asking; its name and files do not count.
+        lora: a GGUF LoRA on every model that has none of its own.
+        progress: one bar over models and tasks.
+
+    Raises:
+        InputError: a model or task cannot be read, or they do not fit each other.
+        Interrupted: the user asked to stop.
+    """
+    progress = progress or Silent()
+    loaded = [_task(how, path) for path in tasks]
+    only = None if how.metric == "auto" else how.metric
+    results = []
+    progress.start("scoring", len(models) * len(tasks), "tasks")
+    for model in models:
+        name, own = _with_lora(model)
+        path = gguf_of(name)
+        file = GGUFFile(path)
+        evaluators = [Evaluator(task, make_formatter(file, _style(how, file))) for task in loaded]
+        with open_model(path, own or lora) as opened:
+            for each in evaluators:
+                if progress.stop_requested():
+                    raise Interrupted("stopped between two tasks; nothing was kept")
+                results.append(Evaluated(model, path, each.task, each.evaluate(opened), only))
+                progress.advance(detail=f"{path.name} {each.task.path.name}")
+    progress.finish()
+    count = len(tasks)
+    columns = [results[place::count] for place in range(count)]
+    return Comparison(results, [found for column in columns for found in _differences(column)])
+
+
+def write_samples(compared: Comparison, out: Path) -> None:
+    """Every example's row of every model and task, as JSON lines."""
+    lines = [
+        json.dumps({"model": each.model, "task": str(each.task.path), **row}, ensure_ascii=False)
+        for each in compared.results
+        for row in samples(each.task, each.scores)
+    ]
+    write_text(out, "".join(line + "\n" for line in lines))
+
+
+def _task(how: Target, path: Path) -> Task:
+    """A file that is all test set; answers are written unless the one metric needs none."""
+    task = load_target(dataclasses.replace(how, dev=path, test=path), "test")
+    if task.kind == "answer" and how.metric == "auto":
+        task = dataclasses.replace(task, form=dataclasses.replace(task.form, writes=True))
+    return task
+
+
+def _with_lora(model: str) -> tuple[str, Path | None]:
+    """A model and the LoRA that is named behind a plus sign."""
+    if Path(model).exists() or "+" not in model:
+        return model, None
+    name, _, lora = model.partition("+")
+    return name, Path(lora)
+
+
+def _style(how: Target, file: GGUFFile) -> str:
+    """The formatter's: the chat template where it is asked for, or where the model has one."""
+    if how.template != "auto":
+        return "chat" if how.template == "chat" else "plain"
+    return "chat" if isinstance(file.value("tokenizer.chat_template"), str) else "plain"
+
+
+def _differences(results: Sequence[Evaluated]) -> list[Difference]:
+    """Of all models from the first, on one task and on the same resamples of its examples."""
+    first = results[0]
+    found = []
+    # A text in windows has as many as the model's tokenizer makes of it: no pairs then.
+    paired = [each for each in results[1:] if len(each.scores) == len(first.scores)]
+    draws = resample(len(first.scores), np.random.default_rng(_SEED))
+    for name in first.metrics:
+        metric = METRICS[name]
+        for other in paired:
+            pair = [other.scores, first.scores]
+            points = np.array([metric.value(each, None)[0] for each in pair])
+            replicates = np.stack([metric.value(each, draws) for each in pair])
+            lead = ahead(points, replicates, 0, metric.higher_is_better)[1]
+            task = str(first.task.path)
+            found.append(Difference(other.model, first.model, task, name, lead))
+    return found

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from m2m.cli.evaluate import ASKING, evaluate
+from m2m.pipeline import evaluating
+from m2m.recipe import Target
+
+OTHER: dict[str, Any] = {
+    "metric": "f1", "prompt": "{q}", "answer": "{a}", "choices": ("x", "y"), "template": "raw",
+    "instruction": "Do.", "shots": 3, "shots_from": Path("p.jsonl"), "shots_seed": 4,
+    "answer_prefix": "A: ", "answer_suffix": ".", "stop": ("\n",), "max_tokens": 7, "window": 512,
+}  # fmt: skip
+
+
+class Seen(Exception):
+    """What reached the pipeline."""
+
+
+@pytest.fixture
+def reached(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def stop(models: Any, tasks: Any, how: Target, lora: Any, progress: Any) -> None:
+        raise Seen(models, tasks, how, lora)
+
+    monkeypatch.setattr(evaluating, "compare_models", stop)
+
+    def run(*arguments: str) -> tuple[list[str], list[Path], Target, Path | None]:
+        found = CliRunner().invoke(evaluate, ["m", "t.jsonl", *arguments])
+        assert isinstance(found.exception, Seen), found.output
+        seen: tuple[list[str], list[Path], Target, Path | None] = found.exception.args
+        return seen
+
+    return run
+
+
+def test_models_and_tasks_are_told_apart(reached: Any) -> None:
+    models, tasks, how, lora = reached("n.gguf", "u.YAML", "v.txt", "--lora", "l.gguf")
+    assert models == ["m", "n.gguf"]
+    assert tasks == [Path("t.jsonl"), Path("u.YAML"), Path("v.txt")]
+    assert (how, lora) == (Target("task", Path("t.jsonl")), Path("l.gguf"))
+
+
+def test_everything_that_a_target_says_about_asking_is_an_option(reached: Any) -> None:
+    named = {spec.name for spec in dataclasses.fields(Target)}
+    assert set(ASKING) == set(OTHER) == named - {"name", "dev", "test", "weight"}
+    for name, value in OTHER.items():
+        values = value if isinstance(value, tuple) else (value,)
+        option = f"--{name.replace('_', '-')}"
+        how = reached(*(text for each in values for text in (option, str(each))))[2]
+        assert getattr(how, name) == value

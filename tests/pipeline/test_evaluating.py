@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from m2m.errors import InputError, Interrupted
+from m2m.evaluate.metrics import METRICS
+from m2m.pipeline.evaluating import compare_models, write_samples
+from m2m.progress import Silent
+from m2m.recipe import Target
+from tests.tiny import choice_rows, pico_gguf, write_jsonl
+
+
+class Scene:
+    """Two models, and tasks of every kind."""
+
+    def __init__(self, folder: Path) -> None:
+        self.models = [str(pico_gguf(folder / f"m{seed}.gguf", seed)) for seed in (0, 1)]
+        facets = [{**row, "lang": "ab"[i % 2]} for i, row in enumerate(choice_rows("copy", 12))]
+        answers = [{"prompt": f"say {w}", "answer": w} for w in ("ab", "cde", "fg", "h i")]
+        rows = {
+            "choices": facets,
+            "labels": [{**row, "choices": ["x", "yy"], "answer": 1} for row in facets],
+            "answer": answers,
+            "text": [{"text": "a b c"}, {"text": "d e f g"}],
+        }
+        self.tasks = {k: write_jsonl(folder / f"{k}.jsonl", v) for k, v in rows.items()}
+        self.how = Target("t", self.tasks["choices"], max_tokens=6)
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    return Scene(tmp_path_factory.mktemp("scene"))
+
+
+def test_one_model_on_one_task_has_its_facets(scene: Scene) -> None:
+    found = compare_models(scene.models[:1], [scene.tasks["choices"]], scene.how).as_json()
+    assert found["model"] == scene.models[0]
+    assert found["examples"] == 12
+    assert {name: part["examples"] for name, part in found["facets"].items()} == {"a": 6, "b": 6}
+    for part in (found, *found["facets"].values()):
+        assert all(m["stderr"] >= 0 for m in part["metrics"].values())
+        assert next(iter(part["metrics"])) == "choice_bits"
+
+
+def test_models_are_compared_with_the_first_on_the_same_examples(scene: Scene) -> None:
+    tasks = list(scene.tasks.values())
+    found = compare_models([*scene.models, scene.models[0]], tasks, scene.how)
+    data = found.as_json()
+    assert [each["task"] for each in data["results"][:4]] == list(map(str, tasks))
+    assert len(data["results"]) == 12
+    values = {
+        (each["task"], each["model"], name): measured["value"]
+        for each in data["results"]
+        for name, measured in each["metrics"].items()
+    }
+    for each in data["differences"]:
+        sign = 1 if METRICS[each["metric"]].higher_is_better else -1
+        lead, (low, high) = each["ahead"]["estimate"], each["ahead"]["ci95"]
+        mine, first = (values[each["task"], each[w], each["metric"]] for w in ("model", "against"))
+        assert lead == pytest.approx(sign * (mine - first))
+        assert each["against"] == scene.models[0]
+        if each["model"] == scene.models[0]:
+            assert lead == low == high == 0
+    named = {(Path(each["task"]).stem, each["metric"]) for each in data["differences"]}
+    assert {("answer", "chrf"), ("labels", "macro_f1"), ("text", "perplexity")} <= named
+    np.testing.assert_array_equal(found.results[0].scores.loglik, found.results[8].scores.loglik)
+
+
+def test_one_metric_alone_and_no_needless_writing(scene: Scene) -> None:
+    task = [scene.tasks["answer"]]
+    silent = compare_models(scene.models, task, replace(scene.how, metric="accuracy"))
+    assert not silent.results[0].scores.predictions
+    assert all(list(each["metrics"]) == ["accuracy"] for each in silent.as_json()["results"])
+    assert [each.metric for each in silent.differences] == ["accuracy"]
+    with pytest.raises(InputError, match="macro_f1"):
+        compare_models(scene.models, task, replace(scene.how, metric="macro_f1"))
+
+
+def test_samples_are_a_row_for_each_model_task_and_example(scene: Scene, tmp_path: Path) -> None:
+    found = compare_models(scene.models, list(scene.tasks.values()), scene.how)
+    write_samples(found, tmp_path / "log.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text("utf-8").splitlines()]
+    assert len(rows) == 2 * (12 + 12 + 4 + 2)
+    first = rows[0]
+    assert (first["line"], first["facet"], len(first["loglik"])) == (1, "a", 4)
+    hits = [r["chosen"] == r["answer"] for r in rows[:12]]
+    accuracy = METRICS["accuracy"].value(found.results[0].scores, None)[0]
+    assert np.mean(hits) == pytest.approx(accuracy)
+    answers = [r for r in rows if "written" in r]
+    assert len(answers) == 8
+    assert answers[0]["references"] == ["ab"]
+    texts = [r for r in rows if "text" in r]
+    assert texts[1]["text"] == "d e f g"
+
+
+def test_a_stop_is_kept(scene: Scene) -> None:
+    class Stopping(Silent):
+        def stop_requested(self) -> bool:
+            return True
+
+    with pytest.raises(Interrupted):
+        compare_models(scene.models, [scene.tasks["text"]], scene.how, progress=Stopping())
