@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from m2m.checkpoint import ModelInfo
     from m2m.mix.agreement import Agreement
     from m2m.mix.validate import Validation
-    from m2m.pipeline.evaluating import Comparison
+    from m2m.pipeline.evaluating import Comparison, Difference
     from m2m.pipeline.results import Confirmation, Exported, RunResult, Searched, Trained
     from m2m.pipeline.tools import Merged
     from m2m.report import Facts, Written
 
 TOP, BOTTOM = 10, 3
 VERDICTS = {1: "helps", -1: "hurts", 0: "is unclear"}
+AHEAD = {1: "better", -1: "worse", 0: "not to be told apart"}
 COMPARED = {1: "is better than", -1: "is worse than", 0: "cannot be told from"}
 
 
@@ -234,45 +235,43 @@ def report(facts: Facts, written: Written) -> None:
     click.echo(f"Data       {written.json}, {written.html.with_suffix('')}{os.sep}*.csv")
 
 
-def evaluation(model: str, task: str, examples: int, metrics: Mapping[str, Any]) -> None:
-    """One model's scores on one task."""
-    table = _table("metric", "value", "stderr")
-    for name, measured in metrics.items():
-        table.add_row(name, f"{measured['value']:.4f}", f"{measured['stderr']:.4f}")
-    click.echo(f"{model} on {examples} examples of {task}")
-
-
 def comparison(found: Comparison) -> None:
-    """Scores of models on tasks: a table per task, by facet too, then the paired differences."""
-    results = [each.as_json() for each in found.results]
-    for task in dict.fromkeys(each["task"] for each in results):
-        columns = [each for each in results if each["task"] == task]
+    """Scores of models on tasks: a table per task, by facet too, and the paired differences."""
+    for task in dict.fromkeys(str(each.task.path) for each in found.results):
+        columns = [each.as_json() for each in found.results if str(each.task.path) == task]
+        names = [Path(each["name"]).name for each in columns]
         click.echo(f"{columns[0]['examples']} examples of {task}")
-        _scores(columns, "metric", {name: "metrics" for name in columns[0]["metrics"]})
+        _columns("metric", names, [each["metrics"] for each in columns])
         main = next(iter(columns[0]["metrics"]))
-        for each in columns:
-            each["by facet"] = {
-                f"{name} ({part['examples']})": part["metrics"][main]
-                for name, part in each.get("facets", {}).items()
-            }
-        _scores(columns, f"{main} by facet", {name: "by facet" for name in columns[0]["by facet"]})
-    for one in found.differences:
-        ahead = one.ahead
-        click.echo(
-            f"{Path(one.task).name}, {one.metric}: {one.model} {COMPARED[ahead.sign]} "
-            f"{one.against}: {ahead.estimate:+.4f}, 95 % interval {ahead.low:+.4f} to "
-            f"{ahead.high:+.4f}"
-        )
+        facets = [
+            {f"{k} ({v['examples']})": v["metrics"][main] for k, v in each["facets"].items()}
+            for each in columns
+            if each["facets"]
+        ]
+        _columns(f"{main} by facet", names, facets)
+        _differences([each for each in found.differences if each.task == task])
 
 
-def _scores(columns: Sequence[Mapping[str, Any]], head: str, rows: Mapping[str, str]) -> None:
-    """Values with standard errors, a column per model; `rows` says where each row lies."""
-    if not rows:
+def _columns(head: str, names: Sequence[str], columns: Sequence[Mapping[str, Any]]) -> None:
+    """Values with standard errors, a row per key and a column per model."""
+    if not columns:
         return
-    table = _table(head, *(Path(each["model"]).name for each in columns))
-    for name, group in rows.items():
-        cells = (each[group].get(name) for each in columns)
-        table.add_row(name, *(_value(cell, digits=4) for cell in cells))
+    table = _table(head, *names)
+    for key in columns[0]:
+        table.add_row(key, *(_value(column.get(key), digits=4) for column in columns))
+    print_table(table)
+
+
+def _differences(found: Sequence[Difference]) -> None:
+    if not found:
+        return
+    click.echo(f"Ahead of {Path(found[0].against).name}, on the same examples:")
+    table = _table("metric", "model", "by", "95 % interval", "it is")
+    for each in found:
+        ahead = each.ahead
+        interval = f"{ahead.low:+.4f} to {ahead.high:+.4f}"
+        cells = (f"{ahead.estimate:+.4f}", interval, AHEAD[ahead.sign])
+        table.add_row(each.metric, Path(each.model).name, *cells)
     print_table(table)
 
 

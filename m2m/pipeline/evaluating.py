@@ -56,17 +56,17 @@ class Evaluated:
 
     def as_json(self) -> dict[str, Any]:
         """The fields of `m2m eval --json` for one model and task."""
-        found = {
+        return {
             "model": str(self.path),
+            "name": self.model,
             "task": str(self.task.path),
             "examples": len(self.scores),
             "metrics": self._measured(self.scores),
+            "facets": {
+                name: {"examples": len(part), "metrics": self._measured(part)}
+                for name, part in self.scores.by_facet().items()
+            },
         }
-        facets = {
-            name: {"examples": len(part), "metrics": self._measured(part)}
-            for name, part in self.scores.by_facet().items()
-        }
-        return {**found, "facets": facets} if facets else found
 
     def _measured(self, scores: Scores) -> dict[str, dict[str, float]]:
         return {name: METRICS[name].measure(scores) for name in self.metrics}

@@ -103,8 +103,8 @@ class Target:
     choices: tuple[str, ...] = _set((), "what every row can be answered with: its labels")
     template: str = _set(
         "auto",
-        "how a row is asked: in the chat template, as prompt, newline, answer, or with nothing "
-        "between (raw); auto follows [base], and is raw for a task file",
+        "how a row is asked: in the chat template, as prompt, newline, answer (plain), or with "
+        "nothing between (raw); auto follows [base], and is raw for a task file",
         choices=STYLES,
     )
     instruction: str = _set("", "said before anything else")

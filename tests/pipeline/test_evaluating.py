@@ -10,8 +10,10 @@ import pytest
 from m2m.errors import InputError, Interrupted
 from m2m.evaluate.metrics import METRICS
 from m2m.pipeline.evaluating import compare_models, write_samples
+from m2m.pipeline.run import Run
 from m2m.progress import Silent
-from m2m.recipe import Target
+from m2m.recipe import Target, load_recipe
+from tests.pipeline.scenario import make_scenario
 from tests.tiny import choice_rows, pico_gguf, write_jsonl
 
 
@@ -48,13 +50,13 @@ def test_one_model_on_one_task_has_its_facets(scene: Scene) -> None:
 
 
 def test_models_are_compared_with_the_first_on_the_same_examples(scene: Scene) -> None:
-    tasks = list(scene.tasks.values())
+    tasks = [scene.tasks[kind] for kind in ("labels", "answer", "text")]
     found = compare_models([*scene.models, scene.models[0]], tasks, scene.how)
     data = found.as_json()
-    assert [each["task"] for each in data["results"][:4]] == list(map(str, tasks))
-    assert len(data["results"]) == 12
+    assert [each["task"] for each in data["results"][:3]] == list(map(str, tasks))
+    assert len(data["results"]) == 9
     values = {
-        (each["task"], each["model"], name): measured["value"]
+        (each["task"], each["name"], name): measured["value"]
         for each in data["results"]
         for name, measured in each["metrics"].items()
     }
@@ -68,7 +70,7 @@ def test_models_are_compared_with_the_first_on_the_same_examples(scene: Scene) -
             assert lead == low == high == 0
     named = {(Path(each["task"]).stem, each["metric"]) for each in data["differences"]}
     assert {("answer", "chrf"), ("labels", "macro_f1"), ("text", "perplexity")} <= named
-    np.testing.assert_array_equal(found.results[0].scores.loglik, found.results[8].scores.loglik)
+    np.testing.assert_array_equal(found.results[0].scores.loglik, found.results[6].scores.loglik)
 
 
 def test_one_metric_alone_and_no_needless_writing(scene: Scene) -> None:
@@ -105,3 +107,29 @@ def test_a_stop_is_kept(scene: Scene) -> None:
 
     with pytest.raises(Interrupted):
         compare_models(scene.models, [scene.tasks["text"]], scene.how, progress=Stopping())
+
+
+def test_a_search_goes_by_what_the_models_write(tmp_path: Path) -> None:
+    recipe = make_scenario(tmp_path)
+    for name in ("dev", "test"):
+        rows = [json.loads(line) for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()]
+        answers = [
+            {"ask": r["question"], "say": r["choices"][r["answer"]], "lang": "x"} for r in rows
+        ]
+        write_jsonl(tmp_path / f"{name}.jsonl", answers)
+    text = recipe.read_text(encoding="utf-8")
+    asked = 'metric = "chrf"\nprompt = "{ask}"\nanswer = "{say}"\nshots = 1\nmax_tokens = 5\n'
+    shots = 'shots_from = "pool.jsonl"\n'
+    write_jsonl(
+        tmp_path / "pool.jsonl", [{"ask": "copy ab", "say": "ab"}, {"ask": "c", "say": "d"}]
+    )
+    changed = text.replace('name = "copying"\n', 'name = "copying"\n' + asked + shots)
+    recipe.write_text(changed, encoding="utf-8")
+    found = Run(load_recipe(recipe), Silent()).search()
+    assert (found.metric, found.higher_is_better, found.examples) == ("chrf", True, 16)
+    assert len({each.score for each in found.ranking}) > 1
+    assert all(each.stderr > 0 for each in found.ranking if each.score > 0)
+    again = Run(load_recipe(recipe), Silent()).search()
+    assert again.ranking == found.ranking
+    line = json.loads((recipe.parent / "m2m-runs/recipe/study.jsonl").read_text().splitlines()[0])
+    assert len(line["scores"]["copying"]["predictions"]) == 16
