@@ -7,6 +7,11 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+_GROUP_FILES = (
+    ("memory.max", "memory.current"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+)
+
 if sys.platform == "win32":
 
     def peak_rss_bytes() -> int:
@@ -42,18 +47,60 @@ def free_memory_bytes() -> int:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     sizes = {key: int(rest.split()[0]) * 1024 for key, _, rest in (x.partition(":") for x in lines)}
-    return min(sizes.get("MemAvailable", sizes["MemFree"]), _group_memory())
+    free = sizes.get("MemAvailable", sizes["MemFree"])
+    return min(free, _address_space(), *map(_group_memory, _groups()))
 
 
-def _group_memory() -> int:
-    """What this process's control group (a container, a batch job) may still take."""
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit = (group / "memory.max").read_text(encoding="ascii").strip()
-        used = int((group / "memory.current").read_text(encoding="ascii"))
-    except OSError:
+def _address_space() -> int:
+    """What `ulimit -v` leaves of this process's addresses."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
         return sys.maxsize
-    return sys.maxsize if limit == "max" else max(0, int(limit) - used)
+    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[0]
+    return max(0, limit - int(pages) * os.sysconf("SC_PAGE_SIZE"))
+
+
+def _groups(table: Path = Path("/proc/self/cgroup")) -> list[Path]:
+    """The control groups (a container, a batch job) that limit this process's memory: cgroups(7).
+
+    In a container the path that is named may be the host's; then the group is mounted as the root.
+    """
+    root, found = Path("/sys/fs/cgroup"), [Path("/sys/fs/cgroup")]
+    try:
+        lines = table.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return found
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        names = controllers.split(",")
+        if controllers and "memory" not in names:
+            continue
+        top = root / "memory" if controllers else root
+        here = top / path.lstrip("/")
+        found += [here, *(parent for parent in here.parents if parent.is_relative_to(top))]
+    return found
+
+
+def _group_memory(group: Path) -> int:
+    """What the processes of a control group (of version 2 or 1) may still take."""
+    for most, taken in _GROUP_FILES:
+        try:
+            limit = (group / most).read_text(encoding="ascii").strip()
+            used = int((group / taken).read_text(encoding="ascii"))
+        except OSError:
+            continue
+        # Cached files count as used, and are given back when memory is asked for.
+        return sys.maxsize if limit == "max" else max(0, int(limit) - used + _cached(group))
+    return sys.maxsize
+
+
+def _cached(group: Path) -> int:
+    try:
+        lines = (group / "memory.stat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    sizes = dict(line.split(" ", 1) for line in lines)
+    return int(sizes.get("inactive_file", sizes.get("total_inactive_file", 0)))
 
 
 def usable_threads() -> int:

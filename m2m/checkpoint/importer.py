@@ -34,8 +34,9 @@ from m2m.checkpoint.model import (
 )
 from m2m.checkpoint.names import ROPE_FACTORS, gguf_to_hf_name, norm_shift, to_gguf_rows
 from m2m.checkpoint.source import Source
-from m2m.errors import InputError, ResourceError
+from m2m.errors import InputError
 from m2m.formats.atomic import atomic_folder, write_json
+from m2m.formats.disk import check_room
 from m2m.formats.gguf import GGMLQuantizationType, GGUFTensorSpec, GGUFValue, write_gguf
 from m2m.formats.safetensors import SafetensorsFile, TensorSpec, write_safetensors
 
@@ -70,7 +71,7 @@ def import_model(
         TensorSpec(weight, "F32" if len(shape) == 1 else model.dtype, shape)
         for weight, shape in model.config.weight_shapes().items()
     ]
-    _check_room(destination, 2 * sum(spec.nbytes for spec in specs))
+    check_room(destination, 2 * sum(spec.nbytes for spec in specs))
     with atomic_folder(destination) as folder:
         tensors = (model.read(spec.name) for spec in specs)
         write_safetensors(folder / WEIGHTS, specs, tensors, {"format": "pt"})
@@ -82,16 +83,6 @@ def import_model(
                 shutil.copyfile(path, folder / path.name)
         write_json(folder / INFO, _described(model, folder, name, licence))
     return BaseModel.open(destination).info
-
-
-def _check_room(destination: Path, needed: int) -> None:
-    folder = next(parent for parent in destination.absolute().parents if parent.is_dir())
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise ResourceError(
-            f"{destination}: needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free",
-            f"free some space under `{folder}`",
-        )
 
 
 def _write_pattern(model: Source, path: Path) -> None:

@@ -6,6 +6,7 @@ NumPy, llama.cpp and rich come inside the commands that use them.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import Any
@@ -27,7 +28,15 @@ from m2m.cli import (
     tools,
     validate,
 )
-from m2m.errors import Interrupted, M2MError
+from m2m.errors import Interrupted, M2MError, ResourceError
+
+_NO_MEMORY = (
+    "there was not enough memory; what was finished is kept",
+    "free memory, lower batch_tokens in [train], or take a smaller base, and run it again",
+)
+# A pulled stick, a share that went away: a matter of the machine, wherever it is met.
+_DISK_IS_GONE = (errno.EIO, errno.ENODEV, errno.ENXIO, getattr(errno, "ESTALE", errno.EIO))
+_LOOK = "see that its disk is still there, then run the same command again"
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -44,6 +53,14 @@ class Commands(click.Group):
             ctx.exit(130)
         except M2MError as error:
             _say(error)
+            ctx.exit(1)
+        except MemoryError:
+            _say(ResourceError(*_NO_MEMORY))
+            ctx.exit(1)
+        except OSError as error:
+            if error.errno not in _DISK_IS_GONE:
+                raise
+            _say(ResourceError(f"{error.strerror}: {error.filename or 'the disk'}", _LOOK))
             ctx.exit(1)
 
 

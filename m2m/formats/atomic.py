@@ -5,17 +5,16 @@ Everything is built beside its target under a temporary name, flushed to the dis
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from m2m.errors import InputError, ResourceError
+from m2m.formats.disk import check_room, make_folder, refused, sync_folder
 
 _PREFIX = ".m2m-"
 _TEMPORARY = ".tmp"
@@ -24,18 +23,24 @@ _REPLACED = ".m2m-old-"
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
+def atomic_file(path: Path, size: int = 0) -> Iterator[BinaryIO]:
     """Write `path` through the yielded binary file; after an exception nothing has changed.
 
     Missing parent folders are made. An existing file is replaced in one step, at the end.
 
+    Args:
+        path: the file to make.
+        size: bytes that will be written, where known: they are refused before the first of them.
+
     Raises:
         InputError: the folder cannot be written to.
-        ResourceError: the disk is full.
+        ResourceError: the disk is full or does not answer; the bytes needed and free are told.
     """
     temporary = _temporary_beside(path)
-    with _named_errors(path):
-        opened = _opened(temporary, path)
+    with _named_errors(path, temporary, size):
+        make_folder(path.parent)
+        check_room(path, size)
+        opened = temporary.open("xb")
         try:
             with opened as file:
                 yield file
@@ -43,9 +48,10 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
                 os.fsync(file.fileno())
             os.replace(temporary, path)  # noqa: PTH105 (the name that tests interrupt)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # a disk that is gone: the first error is the one to tell
+                temporary.unlink(missing_ok=True)
             raise
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 @contextmanager
@@ -56,11 +62,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
     Raises:
         InputError: the parent folder cannot be written to.
-        ResourceError: the disk is full.
+        ResourceError: the disk is full or does not answer.
     """
     temporary = _temporary_beside(path)
-    with _named_errors(path):
-        _make(temporary, path)
+    with _named_errors(path, temporary):
+        make_folder(path.parent)
+        temporary.mkdir()
         try:
             yield temporary
             _sync_tree(temporary)
@@ -68,23 +75,25 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path` atomically."""
-    with atomic_file(path) as file:
+    with atomic_file(path, len(data)) as file:
         file.write(data)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` atomically, as UTF-8 with the line ends it has."""
-    write_bytes(path, text.encode("utf-8"))
+    # A file name of another encoding is text with lone surrogates, which stand for its bytes.
+    write_bytes(path, text.encode("utf-8", "surrogateescape"))
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` to `path` atomically, as indented UTF-8 JSON."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))  # "\\udc80": JSON's own spelling
 
 
 def remove_folder(path: Path) -> None:
@@ -111,45 +120,26 @@ def _temporary_beside(path: Path) -> Path:
     return path.parent / f"{_PREFIX}{secrets.token_hex(6)}{_TEMPORARY}"
 
 
-def _opened(temporary: Path, path: Path) -> BinaryIO:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return temporary.open("xb")
-    except OSError as error:
-        raise _unwritable(path, error) from error
-
-
-def _make(temporary: Path, path: Path) -> None:
-    try:
-        temporary.mkdir(parents=True)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-
-
-def _unwritable(path: Path, error: OSError) -> InputError | OSError:
-    if _is_full(error):
-        return error  # named by `_named_errors`
-    reason = error.strerror or str(error)
-    return InputError(
-        f"cannot write {path}: {reason}", "choose a folder that you may write to, with room on it"
-    )
-
-
 @contextmanager
-def _named_errors(path: Path) -> Iterator[None]:
+def _named_errors(path: Path, temporary: Path, size: int = 0) -> Iterator[None]:
+    """Tell the system's refusals to write in words; errors about other files pass as they are."""
     try:
         yield
     except OSError as error:
-        if not _is_full(error):
+        if not _is_ours(error, path, temporary):
             raise
-        raise ResourceError(
-            f"the disk is full: {path} was not written",
-            f"free some space under `{path.parent}` and run the same command again",
-        ) from error
+        raise refused(path, error, size) from error
 
 
-def _is_full(error: OSError) -> bool:
-    return error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+def _is_ours(error: OSError, path: Path, temporary: Path) -> bool:
+    """Whether an error came from writing: it names no file, or one of those written here."""
+    if error.filename is None:
+        return True
+    named = Path(os.fsdecode(error.filename))
+    old = path.parent / f"{_REPLACED}{path.name}"
+    return named in (path, *path.parents) or any(
+        x in (named, *named.parents) for x in (temporary, old)
+    )
 
 
 def _swap_in(temporary: Path, path: Path) -> None:
@@ -188,16 +178,5 @@ def _sync_tree(folder: Path) -> None:
             with path.open("r+b") as file:
                 os.fsync(file.fileno())
         elif path.is_dir():
-            _sync_folder(path)
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    # A rename is durable once its folder is; Windows cannot open folders and needs no such call.
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+            sync_folder(path)
+    sync_folder(folder)

@@ -131,7 +131,7 @@ def write_gguf(
     """
     header, offsets, size = plan_gguf(metadata, specs)
     ends = [*offsets.values(), size][1:]
-    with atomic_file(path) as file:
+    with atomic_file(path, size) as file:
         file.write(header)
         for spec, end, array in zip(specs, ends, data, strict=True):
             expected = nbytes_of(spec.shape, spec.type)

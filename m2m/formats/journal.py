@@ -1,7 +1,8 @@
 """An append-only file of JSON lines: what was appended survives a kill right after.
 
-A kill during an append leaves a last line without its end. It is dropped at the next replay and
-cut off before the next append; any other malformed line is an error.
+A kill during an append leaves a last line without its end; after a power cut some file systems
+give it its length but not all its bytes, which then read as zeros. Such a last line is dropped at
+the next replay and cut off before the next append; any other malformed line is an error.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from m2m.errors import InputError, ResourceError
+from m2m.errors import InputError
+from m2m.formats.disk import make_folder, refused, sync_folder
 
 
 class Journal:
@@ -27,6 +29,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.torn = False
+        self._size = -1  # bytes after this journal's own last append; another size is looked into
 
     def replay(self) -> list[dict[str, Any]]:
         """All entries in order; none where the file does not exist.
@@ -43,23 +46,27 @@ class Journal:
         """Add one entry and wait until it is on the disk.
 
         Raises:
+            InputError: the folder cannot be written to.
             ResourceError: the disk refuses; what was there before stays readable.
         """
         text = json.dumps(entry, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        line = text.encode("utf-8", "backslashreplace") + b"\n"
         try:
+            make_folder(self.path.parent)
+            is_new = not self.path.exists()
             with self.path.open("a+b") as file:
                 self._cut_torn_line(file.fileno())
-                file.write(text.encode("utf-8") + b"\n")
+                file.write(line)
                 file.flush()
                 os.fsync(file.fileno())
+                self._size = os.fstat(file.fileno()).st_size
+            if is_new:
+                sync_folder(self.path.parent)
         except OSError as error:
-            raise ResourceError(
-                f"cannot append to {self.path}: {error.strerror or error}",
-                f"make room under `{self.path.parent}` and run the same command again",
-            ) from error
+            raise refused(self.path, error, len(line)) from error
 
     def _split(self) -> tuple[bytes, bytes]:
+        """The finished lines, and what is left of an unfinished last one."""
         try:
             data = self.path.read_bytes()
         except FileNotFoundError:
@@ -67,6 +74,9 @@ class Journal:
         except OSError as error:
             raise InputError(f"cannot read {self.path}: {error.strerror or error}") from error
         end = data.rfind(b"\n") + 1
+        last = data.rfind(b"\n", 0, max(end - 1, 0)) + 1
+        if b"\0" in data[last:end]:  # JSON holds no zero byte
+            end = last
         return data[:end], data[end:]
 
     def _entry(self, line: bytes, number: int) -> dict[str, Any]:
@@ -83,12 +93,8 @@ class Journal:
 
     def _cut_torn_line(self, descriptor: int) -> None:
         size = os.fstat(descriptor).st_size
-        if size == 0 or _last_byte(self.path) == b"\n":
+        if size in (0, self._size):
             return
-        os.ftruncate(descriptor, len(self._split()[0]))
-
-
-def _last_byte(path: Path) -> bytes:
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1)
+        end = len(self._split()[0])
+        if end < size:
+            os.ftruncate(descriptor, end)

@@ -210,8 +210,9 @@ def write_safetensors(
     Raises:
         InputError: a value is too large for F16.
     """
-    with atomic_file(path) as file:
-        file.write(_packed_header(specs, metadata))
+    header = _packed_header(specs, metadata)
+    with atomic_file(path, len(header) + sum(spec.nbytes for spec in specs)) as file:
+        file.write(header)
         for spec, array in zip(specs, tensors, strict=True):
             if array.shape != spec.shape:
                 raise ValueError(f"{spec.name}: got shape {array.shape}, expected {spec.shape}")

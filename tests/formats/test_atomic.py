@@ -117,7 +117,7 @@ def test_a_failed_folder_leaves_the_old_one(
         monkeypatch.setattr("m2m.formats.atomic.os.rename", fail)
         # Path.rename is os.rename too: the old folder's way out and back must go on working.
         monkeypatch.setattr(Path, "rename", Path.replace)
-    with pytest.raises(OSError, match="broken"), atomic_folder(tmp_path / "f") as inside:
+    with pytest.raises(ResourceError, match="broken"), atomic_folder(tmp_path / "f") as inside:
         write_text(inside / "new", "")
         if step == "body":
             fail()

@@ -68,7 +68,7 @@ def test_a_full_disk_is_told_and_loses_nothing(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(ResourceError, match="No space left"):
+    with pytest.raises(ResourceError, match=r"the disk is full.*8 bytes"):
         journal.append({"n": 2})
     assert journal.replay()[0] == {"n": 1}
 

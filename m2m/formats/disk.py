@@ -1,0 +1,110 @@
+"""The disk as the field has it: full, read-only, gone, or slow to keep what it was given."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from m2m.errors import InputError, M2MError, ResourceError
+
+_QUOTA = getattr(errno, "EDQUOT", errno.ENOSPC)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+# What a file system says that has no fsync for folders (shares, FAT through FUSE), or lets nobody
+# look into this one. Its renames are as durable as it makes them.
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EPERM)
+
+
+def refused(path: Path, error: OSError, needed: int = 0) -> M2MError:
+    """What to tell a user about an operating system that did not write `path`.
+
+    Args:
+        path: the file or folder that was to be.
+        error: what the system said.
+        needed: bytes that it takes, 0 where that is not known.
+    """
+    folder = existing(path)
+    again = f"make room under `{folder}` and run the same command again"
+    if error.errno in (errno.ENOSPC, _QUOTA):
+        full = "the disk is full" if error.errno == errno.ENOSPC else "the disk quota is used up"
+        return ResourceError(f"{full}: {path} was not written ({_room(folder, needed)})", again)
+    if error.errno == errno.EFBIG:
+        size = f"{path} of {in_words(needed)}" if needed else f"{path}"
+        return ResourceError(
+            f"{size}: too large a file for this disk, or for the limit of this account",
+            "a FAT disk ends at 4 GiB; choose another disk, or raise `ulimit -f`",
+        )
+    reason = error.strerror or str(error)
+    if error.errno in _FORBIDDEN:
+        return InputError(f"cannot write {path}: {reason}", "choose a folder that you may write to")
+    return ResourceError(
+        f"cannot write {path}: {reason}",
+        f"see that `{folder}` is still there and whole, then run the same command again",
+    )
+
+
+def check_room(path: Path, needed: int) -> None:
+    """Raise ResourceError where `path` of `needed` bytes does not fit on its disk."""
+    folder = existing(path)
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError:  # the write itself will tell
+        return
+    if needed > free:
+        raise refused(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), needed)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder with all above it, durably.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in `folder` are on the disk: a new file's or a rename's."""
+    if os.name != "posix":  # Windows cannot open folders and needs no such call
+        return
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
+
+
+def existing(path: Path) -> Path:
+    """The nearest folder above `path` that is there."""
+    for folder in path.absolute().parents:
+        with suppress(OSError):
+            if folder.is_dir():
+                return folder
+    return path.absolute().parent
+
+
+def in_words(count: int) -> str:
+    """A number of bytes for people: "640 bytes", "95.2 kB", "12.5 MB", "3.20 GB"."""
+    if count < 10_000:
+        return f"{count} bytes"
+    if count < 1e6:
+        return f"{count / 1e3:.1f} kB"
+    return f"{count / 1e6:.1f} MB" if count < 1e9 else f"{count / 1e9:.2f} GB"
+
+
+def _room(folder: Path, needed: int) -> str:
+    wanted = f"it needs {in_words(needed)}, " if needed else ""
+    try:
+        return f"{wanted}{in_words(shutil.disk_usage(folder).free)} are free"
+    except OSError:
+        return f"{wanted}how much is free cannot be told"

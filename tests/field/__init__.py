@@ -1,0 +1,1 @@
+"""Breaking things on purpose: kills, full disks, other people's files, odd places."""
