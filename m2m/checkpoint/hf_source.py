@@ -91,8 +91,9 @@ def _weight_files(folder: Path) -> list[Path]:
         if not names or not all(isinstance(n, str) and Path(n).name == n for n in names):
             raise InputError(f"{folder / _INDEX}: weight_map does not name files of this folder")
         paths = [folder / name for name in sorted(set(names))]
-        if missing := [path.name for path in paths if not path.is_file()]:
-            raise InputError(f"{folder}: {_INDEX} names missing files: {', '.join(missing)}")
+        there = {path.name for path in folder.iterdir()}
+        if missing := [path.name for path in paths if path.name not in there]:
+            raise InputError(f"{folder}: {_INDEX} names missing files: {', '.join(missing):.500}")
         return paths
     whole = folder / WEIGHTS
     if paths := [whole] if whole.is_file() else sorted(folder.glob("*.safetensors")):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,12 @@ _TORCH = {"F16": "float16", "BF16": "bfloat16"}
 
 
 def import_model(
-    source: Path, destination: Path, *, name: str, licence: str | None = None
+    source: Path,
+    destination: Path,
+    *,
+    name: str,
+    licence: str | None = None,
+    check: Callable[[Path], None] | None = None,
 ) -> ModelInfo:
     """Import a model as the folder `destination`, which appears whole or not at all.
 
@@ -55,6 +60,7 @@ def import_model(
         destination: the folder to make; an m2m model there is replaced, anything else is not.
         name: the model's name.
         licence: overrides `general.license` of the source.
+        check: is given the finished base.gguf, and raises where it is not to be kept.
 
     Raises:
         InputError: malformed, of an unknown family, of another vocabulary than m2m reads.
@@ -81,6 +87,8 @@ def import_model(
         for path in (source / file for file in TOKENIZER_FILES):
             if path.is_file():
                 shutil.copyfile(path, folder / path.name)
+        if check is not None:
+            check(folder / PATTERN)
         write_json(folder / INFO, _described(model, folder, name, licence))
     return BaseModel.open(destination).info
 

@@ -53,13 +53,22 @@ def add(
     """
     from m2m.checkpoint import import_model, list_models
     from m2m.cli import show
+    from m2m.llamacpp.guard import check_loads
     from m2m.pipeline.starter import locate
+    from m2m.store import run_lock
 
     found = locate(source, root, name, licence)
     if if_missing and any(info.name == found.name for info in list_models(root)):
         return
     found.check()
-    info = import_model(found.path, root / found.name, name=found.name, licence=found.licence)
+    with run_lock(root):
+        info = import_model(
+            found.path,
+            root / found.name,
+            name=found.name,
+            licence=found.licence,
+            check=check_loads,
+        )
     if as_json or not quiet:
         show.models([info], as_json)
 

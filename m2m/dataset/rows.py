@@ -229,7 +229,7 @@ def _from_sharegpt(fields: Fields, line: int) -> Row:
     messages = _system(fields)
     for number, item in enumerate(_items(fields, "conversations"), start=1):
         speaker, value = item.get("from"), item.get("value")
-        if speaker not in _SHAREGPT:
+        if not isinstance(speaker, str) or speaker not in _SHAREGPT:
             raise _Wrong(
                 f'turn {number} is "from" {speaker!r}, expected one of {", ".join(_SHAREGPT)}'
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from m2m.errors import InputError, Problems
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _BOM = b"\xef\xbb\xbf"
 _JSON_SPACE = " \t\r\n"
+_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ def read_records(path: Path) -> list[Record]:
 
     .json is an array of objects, or JSON lines under another name. .csv and .tsv have a header;
     a .csv whose header has semicolons and no comma is read with semicolons. Every non-empty line
-    of a .txt is a row {"text": line}.
+    of a .txt is a row {"text": line}. Half a surrogate pair (JSON's "\\ud83d" alone, an emoji that
+    somebody cut in two) reads as U+FFFD, which is what tokenizers make of it.
 
     Raises:
         InputError: unreadable, or malformed rows; up to 20 of them are named at once.
@@ -112,9 +115,20 @@ def _json_lines(text: str, problems: Problems) -> Iterator[Record]:
 
 def _object(value: Any, line: int, problems: Problems) -> Iterator[Record]:
     if isinstance(value, dict):
-        yield Record(value, line)
+        yield Record(_mended(value), line)
     else:
         problems.add(f"line {line}: found {_kind(value)}, expected an object")
+
+
+def _mended(value: Any) -> Any:
+    """The value with U+FFFD for each half of a surrogate pair that stands alone."""
+    if isinstance(value, str):
+        return value if value.isascii() else _HALF_A_PAIR.sub("\ufffd", value)
+    if isinstance(value, dict):
+        return {_mended(key): _mended(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_mended(item) for item in value]
+    return value
 
 
 def _json(text: str, problems: Problems) -> Iterator[Record]:

@@ -20,6 +20,7 @@ from m2m.formats.gguf import GGUFFile
 from m2m.llamacpp.adapter import AdaptedModel
 from m2m.llamacpp.filetypes import file_type
 from m2m.llamacpp.generate import Sampling, generate
+from m2m.llamacpp.guard import check_loads
 from m2m.llamacpp.model import LlamaModel
 from m2m.machine import peak_rss_bytes, usable_threads
 from m2m.merge.merger import Merger
@@ -127,7 +128,12 @@ def gguf_of(model: str) -> Path:
 
 
 def open_model(path: Path, lora: Path | None) -> LlamaModel:
-    """A GGUF model in llama.cpp, with a GGUF LoRA on it where one is given."""
+    """A GGUF model in llama.cpp, with a GGUF LoRA on it where one is given.
+
+    Raises:
+        LlamaError: llama.cpp cannot load them; a child process has tried before this one does.
+    """
+    check_loads(path, lora)
     threads = usable_threads()
     return AdaptedModel(path, lora, threads=threads) if lora else LlamaModel(path, threads=threads)
 

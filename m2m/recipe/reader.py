@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -36,7 +35,7 @@ def load_recipe(path: Path) -> Recipe:
         ) from error
     try:
         tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also a number of 5000 digits, and nesting
         raise InputError(
             f"{path} is not valid TOML: {error}", "mend the line that it names"
         ) from error
@@ -147,15 +146,22 @@ class _Reader:
                     at, f"{at[-1]} {value!r} may hold letters, digits, dots, - and _ only"
                 )
             return value
-        low, high = rules.get("low", float("-inf")), rules.get("high", float("inf"))
-        if not (low <= value <= high and math.isfinite(value)):
-            bound = f"at least {low}" if high == float("inf") else f"from {low} to {high}"
-            return self.wrong(at, f"{at[-1]} must be {bound}, found {value}")
+        low, high = rules.get("low", float("-inf")), rules.get("high", _LARGEST)
+        if not low <= value <= high:  # NaN is nowhere
+            bound = (
+                f"from {low} to {high}" if "high" in rules or value > high else f"at least {low}"
+            )
+            return self.wrong(at, f"{at[-1]} must be {bound}, found {value!s:.40}")
         return value
 
     def existing(self, raw: str, at: tuple[str | int, ...]) -> Path | None:
         path = self.path.parent / raw
-        if not path.is_file():
+        try:
+            found = path.is_file()
+        except OSError as error:  # a name too long, a folder that may not be looked into
+            self.wrong(at, f"{at[-1]}: {path!s:.200}: {error.strerror}")
+            return None
+        if not found:
             self.wrong(at, f"{at[-1]}: there is no file {path}")
             return None
         return path
@@ -174,6 +180,7 @@ def _many_for_slerp(merge: Merge | None, search: Search | None, datasets: tuple[
     return min(largest or len(datasets), len(datasets)) > 2
 
 
+_LARGEST = 2**63 - 1  # what NumPy and the file formats count to
 NAMES_OF_TYPES = {str: "text", int: "a whole number", float: "a number", Path: "a path"}
 _HEADER = re.compile(r"\s*(\[\[?)\s*([A-Za-z0-9_-]+)\s*\]")
 _KEY = re.compile(r"\s*([A-Za-z0-9_-]+)\s*=")

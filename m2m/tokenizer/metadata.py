@@ -20,9 +20,8 @@ def texts(get: Callable[[str], Any], key: str) -> list[str]:
         InputError: there is none, or it holds something else.
     """
     values = get(key)
-    if values is None or isinstance(values, str):
+    if not isinstance(values, list):
         raise InputError(f"the file has no list {key}", "use a GGUF file with its vocabulary")
-    values = list(values)
     if not set(map(type, values)) <= {str}:
         raise InputError(f"{key} must hold texts", _DAMAGED)
     return values

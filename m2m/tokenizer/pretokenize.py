@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
+from typing import Any
 
 from m2m.errors import InputError
 
@@ -144,7 +145,7 @@ PRETOKENIZERS: dict[str, Pretokenizer] = {
 }
 
 
-def find_pretokenizer(name: str | None) -> Pretokenizer:
+def find_pretokenizer(name: Any) -> Pretokenizer:
     """The entry of `PRETOKENIZERS` for a file's `tokenizer.ggml.pre` (absent: "default").
 
     Raises:
@@ -152,7 +153,7 @@ def find_pretokenizer(name: str | None) -> Pretokenizer:
     """
     try:
         return PRETOKENIZERS["default" if name is None else name]
-    except KeyError:
+    except (KeyError, TypeError):  # TypeError: a list
         raise InputError(
             f"unknown pre-tokenizer {name!r} (tokenizer.ggml.pre); "
             f"known are {', '.join(sorted(PRETOKENIZERS))}",

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from m2m.adapter import Adapter, load_adapter, read_extra, save_adapter
+from m2m.errors import InputError
 from m2m.recipe import Train, as_json
 from m2m.tuner.checkpointing import SCHEMA
 
@@ -18,6 +19,9 @@ from m2m.tuner.checkpointing import SCHEMA
 _ELSEWHERE = ("epochs", "tokens", "holdout", "replay", "replay_from")
 # Fields that change nothing but what is measured on held-out samples, and when.
 _HELD_OUT = ("checkpoint_every", "patience")
+
+# What m2m.json says of the training, all of it under one hash.
+_RECORD = ("steps", "kept_step", "tokens", "losses", "held_out")
 
 
 @dataclass(frozen=True)
@@ -98,18 +102,31 @@ def write_result(
     folder: Path, result: TrainResult, config: Train, origin: Origin, mark: str
 ) -> None:
     """Write the PEFT folder with the training's record; `mark` is its identity."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    extra: dict[str, Any] = {
-        "identity": mark,
-        "train": as_json(config),
-        "dataset_fingerprint": origin.dataset_fingerprint,
+    record = {
         "steps": result.steps,
         "kept_step": result.kept_step,
         "tokens": result.tokens,
         "losses": result.losses,
-        "held_out": result.held_out,
+        "held_out": [list(each) for each in result.held_out],
+    }
+    extra: dict[str, Any] = {
+        "identity": mark,
+        "train": as_json(config),
+        "dataset_fingerprint": origin.dataset_fingerprint,
+        **record,
+        "sha256": _digest(result.adapter, record),
     }
     save_adapter(folder, result.adapter, extra)
+
+
+def _digest(adapter: Adapter, record: dict[str, Any]) -> str:
+    """SHA-256 of an adapter's values and its record, by which a damaged one is known."""
+    whole = hashlib.sha256(json.dumps(record, sort_keys=True).encode("utf-8"))
+    for module, pair in sorted(adapter.pairs.items()):
+        whole.update(f"{module} {pair.a.shape} {pair.b.shape} {pair.scale!r}\n".encode())
+        whole.update(np.ascontiguousarray(pair.a).data)
+        whole.update(np.ascontiguousarray(pair.b).data)
+    return whole.hexdigest()
 
 
 def finished(
@@ -122,14 +139,20 @@ def finished(
         config, origin: as a `Trainer` would get them.
         samples, held_out: how many there are.
 
-    Raises:
-        InputError: the folder is this training's, but damaged.
+    A folder that is damaged is none of ours: it is trained again, and then replaced.
     """
-    extra = read_extra(folder)
-    if extra.get("identity") != identity(config, origin, samples, held_out):
+    try:
+        extra = read_extra(folder)
+        if extra.get("identity") != identity(config, origin, samples, held_out):
+            return None
+        adapter = load_adapter(folder)
+    except InputError:
+        return None
+    record = {name: extra.get(name) for name in _RECORD}
+    if extra.get("sha256") != _digest(adapter, record):
         return None
     return TrainResult(
-        adapter=load_adapter(folder),
+        adapter=adapter,
         steps=extra["steps"],
         tokens=extra["tokens"],
         losses=extra["losses"],

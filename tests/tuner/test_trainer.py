@@ -319,9 +319,24 @@ def test_a_finished_training_is_known_again(
     assert finished(folder, QUICK, ORIGIN, count + 1) is None
     assert finished(folder, dataclasses.replace(QUICK, steps=7), ORIGIN, count) is None
     assert finished(folder, dataclasses.replace(QUICK, checkpoint_every=1), ORIGIN, count)
-    (folder / WEIGHTS).unlink()
-    with pytest.raises(InputError, match=WEIGHTS):
-        finished(folder, QUICK, ORIGIN, count)
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, "m2m.json", "adapter_config.json"])
+def test_a_damaged_training_is_not_taken_for_finished(
+    decoder: Decoder, samples: list[Sample], tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / "a"
+    train(decoder, samples, folder)
+    path = folder / name
+    whole = path.read_bytes()
+    marks = {"m2m.json": b'"kept_step": ', "adapter_config.json": b'"lora_alpha": '}
+    at = whole.index(marks[name]) + len(marks[name]) if name in marks else len(whole) - 3
+    path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    assert finished(folder, QUICK, ORIGIN, len(samples)) is None
+    path.unlink()
+    assert finished(folder, QUICK, ORIGIN, len(samples)) is None
+    path.write_bytes(whole)
+    assert finished(folder, QUICK, ORIGIN, len(samples))
 
 
 def test_a_row_longer_than_a_batch_is_refused(decoder: Decoder, tmp_path: Path) -> None:

@@ -1,0 +1,70 @@
+"""Trying a stranger's GGUF in a process that may die, before it is loaded in this one.
+
+m2m checks what it reads of a file, but llama.cpp reads more than m2m does, and where it aborts or
+crashes it takes its process along. So a file from elsewhere is first loaded, with its vocabulary,
+and decodes a token in a child; what kills the child is told as an error.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from m2m.errors import LlamaError, M2MError
+from m2m.llamacpp.adapter import AdaptedModel
+from m2m.llamacpp.model import LlamaModel
+
+_REFUSED = 3
+SECONDS = 600  # a large file on a slow stick takes minutes to read
+_START = "import sys; from m2m.llamacpp.guard import main; main(*sys.argv[1:])"
+
+
+def check_loads(path: Path, lora: Path | None = None, seconds: float = SECONDS) -> None:
+    """Load a model in a child process, with an adapter on it where one is given.
+
+    Raises:
+        LlamaError: llama.cpp refuses the file, crashes on it, or does not come back.
+    """
+    files = [str(path.absolute()), *([str(lora.absolute())] if lora else [])]
+    named = " with ".join(map(str, [path, *([lora] if lora else [])]))
+    hint = "the file is damaged or was made to do harm: get it again, from its maker"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _START, *files],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise LlamaError(f"{named}: llama.cpp does not come back from this file", hint) from None
+    if done.returncode == _REFUSED:
+        raise LlamaError(done.stdout.decode("utf-8", "replace").strip(), hint)
+    if done.returncode != 0:
+        reason = f"signal {-done.returncode}" if done.returncode < 0 else f"code {done.returncode}"
+        raise LlamaError(f"{named}: llama.cpp crashes on this file ({reason})", hint)
+
+
+def load_once(path: Path, lora: Path | None = None) -> None:
+    """Load a model in this process and ask it for all that m2m ever asks.
+
+    Raises:
+        M2MError: it is refused.
+    """
+    opened = AdaptedModel(path, lora, threads=1) if lora else LlamaModel(path, threads=1)
+    with opened as model:
+        for token in range(model.vocab_size):
+            model.piece(token, special=True)
+            model.ends_generation(token)
+        model.logits(model.tokenize("Habari? 1 2\n", special=True)[:8] or [0])
+
+
+def main(path: str, lora: str | None = None) -> None:
+    """What the child does; exit code 3 with the message on stdout where llama.cpp refuses."""
+    try:
+        load_once(Path(path), Path(lora) if lora else None)
+    except M2MError as error:
+        sys.stdout.buffer.write(error.message.encode("utf-8", "replace"))
+        sys.exit(_REFUSED)

@@ -1,0 +1,152 @@
+"""Bad files: those kept in `corpus/`, and thousands made anew; see tests.field.fuzz."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+import time
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from m2m.checkpoint.hf_source import open_folder
+from m2m.dataset import load_dataset
+from m2m.errors import M2MError
+from m2m.evaluate.tasks import load_task
+from m2m.formats.gguf import GGUFFile
+from m2m.formats.journal import Journal
+from m2m.formats.safetensors import SafetensorsFile
+from m2m.pipeline.inputs import make_formatter
+from m2m.recipe import load_recipe
+from tests.field.fuzz import KINDS, SECONDS, _adapter, _read_adapter
+from tests.field.places import environment, run
+from tests.tiny_folder import pico_folder
+
+CORPUS = Path(__file__).parent / "corpus"
+# Bytes: a chat template may hold texts of 16 MiB; all else takes a few times its file, of a few kB.
+MOST = 64 << 20
+
+
+def _with_adapter(path: Path) -> None:
+    config = _adapter("adapter_config.json")(path.parent)
+    shutil.copyfile(path, config)
+    _read_adapter(config)
+
+
+def _with_model(path: Path) -> None:
+    folder = pico_folder(path.parent / "hf", shards=2)
+    shutil.copyfile(path, folder / "model.safetensors.index.json")
+    open_folder(folder)
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "adapter_config": _with_adapter,
+    "gguf": lambda path: make_formatter(GGUFFile(path), "chat"),
+    "index": _with_model,
+    "journal": lambda path: Journal(path).replay(),
+    "recipe": load_recipe,
+    "rows": load_dataset,
+    "safetensors": SafetensorsFile,
+    "target": load_task,
+}
+FILES = sorted(path for path in CORPUS.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("bad", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_bad_file_is_refused_in_words_at_once_and_at_little_cost(
+    bad: Path, tmp_path: Path
+) -> None:
+    path = Path(shutil.copyfile(bad, tmp_path / bad.name))
+    (tmp_path / "a.jsonl").touch()
+    read = READERS[bad.parent.name]
+    started = time.process_time()
+    tracemalloc.start()
+    try:
+        with pytest.raises(M2MError) as caught:
+            read(path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert time.process_time() - started < SECONDS
+    assert peak < MOST
+    assert 0 < len(caught.value.message) < 8000
+
+
+def test_every_kind_of_bad_file_has_its_place_in_the_corpus() -> None:
+    assert {path.parent.name for path in FILES} == READERS.keys()
+    assert len(FILES) > 60
+
+
+def fuzz(folder: Path, seed: int, count: int) -> None:
+    """Damage and read `count` files of each kind in a process with little memory."""
+    command = [sys.executable, "-m", "tests.field.fuzz", str(folder), str(seed), str(count)]
+    done = run(command, env=environment(), timeout=3600)
+    assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    refused = re.findall(r"(\d+) of (\d+) refused", done.stdout)
+    assert len(refused) == len(KINDS)
+    assert sum(int(some) for some, _ in refused) > len(KINDS) * count / 3
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX timers")
+def test_damaged_files_are_read_or_refused_and_nothing_else(tmp_path: Path) -> None:
+    fuzz(tmp_path / "f", seed=0, count=30)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX timers")
+def test_60000_damaged_files_are_read_or_refused_and_nothing_else(tmp_path: Path) -> None:
+    fuzz(tmp_path / "f", seed=1, count=-(-60_000 // len(KINDS)))
+
+
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=200)
+ENDINGS = [".jsonl", ".json", ".csv", ".tsv", ".txt"]
+quick = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@quick
+@given(data=st.binary(max_size=300) | TEXTS.map(str.encode), ending=st.sampled_from(ENDINGS))
+def test_any_bytes_at_all_as_rows(tmp_path: Path, data: bytes, ending: str) -> None:
+    path = tmp_path / f"x{ending}"
+    path.write_bytes(data)
+    for read in (load_dataset, load_task):
+        try:
+            read(path)
+        except M2MError as error:
+            assert path.name in error.message
+
+
+@quick
+@given(data=st.binary(max_size=300) | TEXTS.map(str.encode))
+def test_any_bytes_at_all_as_a_recipe_or_a_journal(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "x.toml"
+    path.write_bytes(data)
+    with pytest.raises(M2MError):
+        load_recipe(path)
+    path.write_bytes(data)
+    try:
+        found = Journal(path).replay()
+    except M2MError:
+        return
+    assert all(isinstance(line, dict) for line in found)
+
+
+@quick
+@given(
+    data=st.binary(max_size=300), magic=st.sampled_from([b"", b"GGUF\3\0\0\0", b"\x10" + bytes(7)])
+)
+def test_any_bytes_at_all_as_weights(tmp_path: Path, data: bytes, magic: bytes) -> None:
+    path = tmp_path / "x.bin"
+    path.unlink(missing_ok=True)
+    path.write_bytes(magic + data)
+    for read in (GGUFFile, SafetensorsFile):
+        try:
+            read(path)
+        except M2MError as error:
+            assert path.name in error.message

@@ -1,0 +1,109 @@
+"""Strangers' GGUF files never take m2m along; what passes its checks does not crash llama.cpp."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from m2m.errors import M2MError
+from m2m.llamacpp.guard import check_loads
+from tests.field.fuzz import KINDS, Fuzzer, damaged_gguf
+from tests.field.places import environment
+from tests.tiny import pico_gguf
+
+_LOADER = """
+import sys
+from m2m.errors import M2MError
+from m2m.llamacpp.guard import load_once
+from pathlib import Path
+for line in sys.stdin:
+    try:
+        load_once(Path(line.rstrip()))
+        answer = "loaded"
+    except M2MError:
+        answer = "refused"
+    print(answer, flush=True)
+"""
+
+
+class Loader:
+    """A process that loads one file after the other in llama.cpp; a new one after each crash."""
+
+    def __init__(self) -> None:
+        self._start()
+
+    def _start(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _LOADER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment(),
+            text=True,
+        )
+
+    def load(self, path: Path) -> str:
+        """ "loaded", "refused" or "crashed"."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(f"{path}\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline().strip()
+        if not answer:
+            self.close()
+            self._start()
+        return answer or "crashed"
+
+    def close(self) -> None:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.close()
+        self.process.stdout.close()
+        self.process.wait()
+
+
+def passing(fuzzer: Fuzzer, chance: random.Random) -> bool:
+    """Damage the file's values; whether m2m still reads it."""
+    assert fuzzer.file is not None
+    fuzzer.path.unlink()
+    fuzzer.path.write_bytes(damaged_gguf(fuzzer.file, chance))
+    try:
+        fuzzer.kind.read(fuzzer.path)
+    except M2MError:
+        return False
+    return True
+
+
+def crashes(folder: Path, count: int, seed: int) -> tuple[int, list[Path]]:
+    """How many of `count` damaged files m2m reads, and those of them that crash llama.cpp."""
+    kind = next(kind for kind in KINDS if kind.name == "gguf")
+    fuzzer, loader, chance = Fuzzer(kind, folder), Loader(), random.Random(seed)
+    passed, found = 0, []
+    for number in range(count):
+        if not passing(fuzzer, chance):
+            continue
+        passed += 1
+        if loader.load(fuzzer.path) == "crashed":
+            found.append(folder / f"crash-{number}.gguf")
+            found[-1].write_bytes(fuzzer.path.read_bytes())
+    loader.close()
+    return passed, found
+
+
+def test_files_that_pass_our_checks_do_not_crash_llama_cpp(tmp_path: Path) -> None:
+    passed, found = crashes(tmp_path, 150, seed=1)
+    assert passed > 10
+    assert not found
+
+
+@pytest.mark.slow
+def test_many_files_that_pass_our_checks_do_not_crash_llama_cpp(tmp_path: Path) -> None:
+    passed, found = crashes(tmp_path, 5000, seed=2)
+    assert passed > 500
+    assert not found
+
+
+def test_a_healthy_file_passes(tmp_path: Path) -> None:
+    check_loads(pico_gguf(tmp_path / "x.gguf"))
