@@ -138,7 +138,7 @@ class BaseModel:
     def fingerprint(self) -> str:
         """The sha256 (hex) of everything in the folder that can change a result.
 
-        Remembered in m2m-model.json for as long as the files keep their size and time.
+        Remembered in m2m-model.json for as long as the files keep their size and times.
         """
         stamps = file_stamps(self.path)
         known = self._stored.get("fingerprint")
@@ -178,14 +178,17 @@ def compare_shapes(
 
 
 def file_stamps(folder: Path) -> dict[str, list[int]]:
-    """Size in bytes and time of change in ns of each content file."""
+    """Size in bytes and times of change in ns of each content file: of its bytes, and of anything.
+
+    The second cannot be set, so bytes that were changed under the first one's old time are seen.
+    """
     stamps = {}
     for name in CONTENT:
         try:
             status = (folder / name).stat()
         except OSError as error:
             raise InputError(f"cannot read {folder / name}: {error.strerror or error}") from error
-        stamps[name] = [status.st_size, status.st_mtime_ns]
+        stamps[name] = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
     return stamps
 
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.field.places import REPOSITORY, assert_same, environment, m2m, outcome, run, told
+from m2m.cli.main import cli
+from m2m.evaluate.tasks import requests
+from m2m.pipeline.inputs import read_inputs
+from m2m.recipe import load_recipe
+from tests.field.places import REPOSITORY, assert_same, environment, m2m, outcome, run
 from tests.field.test_disk import in_own_namespace, plain_user
 from tests.tiny import pico_gguf
 
@@ -22,7 +27,9 @@ def test_spaces_quotes_and_letters_of_any_script_in_every_path_without_a_utf8_lo
     untouched: Path, tmp_path: Path, expected: dict[str, str | bytes]
 ) -> None:
     recipe = Path(shutil.copytree(untouched.parent, tmp_path / ODD)) / "recipe.toml"
-    env = environment(LC_ALL="C", PYTHONCOERCECLOCALE="0", PYTHONUTF8="0", LANG=None)
+    """And without a home, a user's name, a folder for temporary files or a terminal."""
+    gone = dict.fromkeys(("HOME", "USER", "LOGNAME", "TMPDIR", "TERM", "XDG_CACHE_HOME", "LANG"))
+    env = environment(LC_ALL="C", PYTHONCOERCECLOCALE="0", PYTHONUTF8="0", **gone)
     done = m2m("run", recipe, "--json", env=env)
     assert done.returncode == 0, done.stderr
     # Python shows the bytes of a path that the locale cannot spell; JSON keeps them all the same.
@@ -45,6 +52,7 @@ def test_a_folder_whose_name_is_no_text_at_all(untouched: Path, tmp_path: Path) 
     assert Path(written["recipe"]) == recipe
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("now", [0.0, 1.0, 4_102_444_800.0], ids=["1970", "back", "2100"])
 def test_a_wrong_clock_changes_nothing(
     done: Path, expected: dict[str, str | bytes], now: float
@@ -65,13 +73,7 @@ def test_a_wrong_clock_changes_nothing(
     assert_same(outcome(done), expected)
 
 
-def test_without_home_user_temp_or_terminal(recipe: Path) -> None:
-    gone = dict.fromkeys(("HOME", "USER", "LOGNAME", "TMPDIR", "TERM", "XDG_CACHE_HOME", "LANG"))
-    done = m2m("search", recipe, "--json", env=environment(**gone))
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["mixtures"]
-
-
+@pytest.mark.slow
 def test_without_a_ram_disk_the_scratch_model_lies_in_the_runs_own_folder(
     done: Path, expected: dict[str, str | bytes]
 ) -> None:
@@ -89,72 +91,7 @@ def test_without_a_ram_disk_the_scratch_model_lies_in_the_runs_own_folder(
     assert_same(outcome(done), expected)
 
 
-def test_windows_line_ends_and_byte_order_marks_change_no_number(
-    recipe: Path, expected: dict[str, str | bytes]
-) -> None:
-    names = ("copy.jsonl", "reverse.jsonl", "upper.jsonl", "dev.jsonl", "test.jsonl", "recipe.toml")
-    for path in (recipe.parent / name for name in names):
-        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
-    done = m2m("search", recipe, "--quiet")
-    assert done.returncode == 0, done.stderr
-    ranking = outcome(recipe)["ranking.json"]
-    assert ranking == expected["ranking.json"]
-
-
-def commands(recipe: Path, folder: Path) -> list[list[object]]:
-    """Every command of m2m on a finished run, each with something to do."""
-    adapter = recipe.parent / "m2m-runs" / "recipe" / "adapters" / "copy"
-    model, gguf = recipe.parent / "models" / "pico", pico_gguf(folder / "x.gguf")
-    steps = [[step, recipe, "--quiet"] for step in ("train", "search", "confirm", "export", "run")]
-    return [
-        *steps,
-        ["models", "add", gguf, "--models", folder / "models"],
-        ["models", "list", "--models", folder / "models"],
-        ["models", "remove", "x", "--yes", "--models", folder / "models"],
-        ["merge", "--model", model, "--adapter", adapter, "--out", folder / "m.gguf"],
-        ["quantize", gguf, folder / "q.gguf", "--type", "q8_0"],
-        ["eval", gguf, recipe.parent / "dev.jsonl"],
-        ["chat", gguf, "--tokens", "2"],
-        ["--help"],
-    ]
-
-
-@pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
-def test_no_command_reaches_for_the_network(done: Path, tmp_path: Path) -> None:
-    """The kernel's word: no socket beyond this machine is so much as made."""
-    script = "\n".join(
-        " ".join([sys.executable, "-m", "m2m", *(f"'{part}'" for part in command)])
-        + " < /dev/null > /dev/null || exit 9"
-        for command in commands(done, tmp_path)
-    )
-    trace = tmp_path / "trace"
-    calls = "trace=socket,connect,bind,sendto,sendmsg"
-    traced = run(["strace", "-f", "-qq", "-e", calls, "-o", str(trace), "sh", "-c", script])
-    if "ptrace" in traced.stderr.lower():
-        pytest.skip("may not trace here")
-    assert traced.returncode == 0, traced.stderr
-    lines = trace.read_text(encoding="utf-8", errors="replace").splitlines()
-    outside = [line for line in lines if re.search(r"AF_(?!UNIX|UNSPEC)|PF_INET", line)]
-    assert not outside
-
-
-def test_every_command_is_in_the_list_above() -> None:
-    from m2m.cli.main import cli
-
-    known = {str(command[0]) for command in commands_named()}
-    missing = {name for name in cli.commands if name not in known}
-    assert missing <= NOT_TRACED
-
-
-# Commands that others test, or that are these by another name; each with its reason.
-NOT_TRACED: set[str] = set()
-
-
-def commands_named() -> list[list[object]]:
-    names = ("train", "search", "confirm", "export", "run", "models", "merge", "quantize", "eval")
-    return [[name] for name in (*names, "chat")]
-
-
+@pytest.mark.slow
 def test_a_user_who_may_not_write_the_models_folder_can_run_all_the_same(done: Path) -> None:
     models = done.parent / "models" / "pico"
     (done.parent / "m2m-runs" / "recipe" / "study.jsonl").unlink()
@@ -169,7 +106,66 @@ def test_a_user_who_may_not_write_the_models_folder_can_run_all_the_same(done: P
     assert again.returncode == 0, again.stderr
 
 
-def test_a_broken_command_tells_it_in_plain_words_without_a_terminal(tmp_path: Path) -> None:
-    message = told(m2m("run", tmp_path / ODD / "none.toml"))
-    assert "none.toml" in message
-    assert "\x1b" not in message
+def read_all(recipe: Path) -> list[object]:
+    """What a run would train on and score, as numbers."""
+    inputs = read_inputs(load_recipe(recipe))
+    samples = [s.ids.tolist() for corpus in inputs.corpora.values() for s in corpus.samples]
+    tasks = [*inputs.dev.values(), *inputs.test.values()]
+    return [samples, *(requests(task, inputs.formatter) for task in tasks)]
+
+
+def test_windows_line_ends_and_byte_order_marks_change_no_number(recipe: Path) -> None:
+    before = read_all(recipe)
+    names = ("copy.jsonl", "reverse.jsonl", "upper.jsonl", "dev.jsonl", "test.jsonl", "recipe.toml")
+    for path in (recipe.parent / name for name in names):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert read_all(recipe) == before
+
+
+def commands(recipe: Path, folder: Path) -> dict[str, list[list[object]]]:
+    """Every command on a finished run, each with something to do."""
+    run_folder = recipe.parent / "m2m-runs" / "recipe"
+    adapter, data = run_folder / "adapters" / "copy", recipe.parent / "copy.jsonl"
+    model, gguf, dev = recipe.parent / "models/pico", folder / "x.gguf", recipe.parent / "dev.jsonl"
+    models = ["--models", folder / "models"]
+    steps = ("plan", "train", "search", "confirm", "validate", "export", "report", "run")
+    return {
+        **{step: [[step, recipe, "--quiet"]] for step in steps},
+        "models": [
+            ["models", "add", gguf, *models],
+            ["models", "list", *models],
+            ["models", "remove", "x", "--yes", *models],
+        ],
+        "merge": [["merge", "--model", model, "--adapter", adapter, "--out", folder / "m.gguf"]],
+        "quantize": [["quantize", gguf, folder / "q.gguf", "--type", "q8_0"]],
+        "eval": [["eval", gguf, dev]],
+        "chat": [["chat", gguf, "--tokens", "2"]],
+        "data": [["data", "check", data, "--model", model]],
+        "init": [["init", "--model", model, "--data", data, "--target", dev]],
+        "doctor": [["doctor"]],
+    }
+
+
+def test_every_command_is_known_to_the_trace_below(tmp_path: Path) -> None:
+    assert cli.commands.keys() <= commands(tmp_path, tmp_path).keys()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
+def test_no_command_reaches_for_the_network(done: Path, tmp_path: Path) -> None:
+    """The kernel's word: no socket beyond this machine is so much as made."""
+    pico_gguf(tmp_path / "x.gguf")
+    lines = ["echo 'copy abc' > asked"]
+    for name, calls in commands(done, tmp_path).items():
+        for call in calls if name in cli.commands else []:
+            words = shlex.join([sys.executable, "-m", "m2m", *map(str, call)])
+            lines.append(f"{words} < asked > /dev/null || echo failed: {name}")
+    trace = tmp_path / "trace"
+    traced_calls = "trace=socket,connect,bind,sendto,sendmsg"
+    command = ["strace", "-f", "-qq", "-e", traced_calls, "-o", str(trace), "sh", "-c"]
+    traced = run([*command, "\n".join(lines)], cwd=tmp_path)
+    if "ptrace" in traced.stderr.lower():
+        pytest.skip("may not trace here")
+    assert traced.stdout == "", traced.stderr
+    calls_made = trace.read_text(encoding="utf-8", errors="replace").splitlines()
+    assert not [line for line in calls_made if re.search(r"AF_(?!UNIX|UNSPEC)|PF_INET", line)]

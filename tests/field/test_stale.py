@@ -1,0 +1,251 @@
+"""Nothing old is reused where it could matter: over every field of the recipe, and every input."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+
+from m2m.errors import InputError
+from m2m.mix.mixture import BASE, Mixture
+from m2m.pipeline.inputs import read_inputs
+from m2m.pipeline.run import Run
+from m2m.pipeline.scoring import open_scorer
+from m2m.pipeline.tuning import expert_corpus
+from m2m.progress import Silent
+from m2m.recipe import LISTS, SECTIONS, Recipe, load_recipe
+from m2m.tuner.result import Origin, identity
+from tests.field.places import outcome
+from tests.tiny import pico_dataset, pico_model, pico_target
+
+# What a field decides. Where nothing is said here, a field of [train] decides adapters, one of
+# [merge], [quantize] and [[targets]] scores, one of [base] and [[datasets]] both, and one of the
+# other sections only which mixtures are asked for, what is confirmed, or how fast it goes.
+DECIDES = {
+    "train": {"adapters"},
+    "merge": {"scores"},
+    "quantize": {"scores"},
+    "targets": {"scores"},
+    "base": {"adapters", "scores"},
+    "datasets": {"adapters"},
+}
+EXCEPTIONS: dict[str, set[str]] = {
+    # Words for the reader, carried into the export, which is written anew each time.
+    "datasets.licence": set(),
+    "datasets.source": set(),
+    "datasets.notes": set(),
+    # A name is where results lie; rankings are computed anew from kept scores each time.
+    "datasets.name": {"adapters"},
+    "targets.name": {"scores"},
+    "targets.metric": set(),
+    "targets.weight": set(),
+    "targets.test": set(),  # scored by confirm alone
+    "quantize.export": set(),  # written anew each time
+    # They act on datasets of 200 rows and more, or with what such datasets hold out.
+    "train.holdout": set(),
+    "train.patience": set(),
+    "train.checkpoint_every": set(),
+    # Only with [train] replay.
+    "train.replay_from": set(),
+    # Draws the wrong answers of a target that has only right ones.
+    "search.seed": {"scores"},
+}
+EITHER = {"train.epochs", "train.tokens"}  # other ways to say `steps`
+# Where the next value that the rules allow would be no valid recipe here.
+VALUES: dict[str, Any] = {
+    "train.epochs": 3.0,
+    "train.tokens": 4000,
+    "train.target_modules": ("q_proj", "v_proj"),
+    "confirm.baselines": ("all",),
+    "merge.method": "ties",
+    "base.model": "other",
+    "datasets.path": "other.jsonl",
+    "targets.dev": "other-target.jsonl",
+    "targets.test": "other-target.jsonl",
+    "train.replay_from": "other.jsonl",
+    "targets.metric": "accuracy",
+    "limits.memory": 8.0,
+    "limits.threads": 2,
+}
+
+
+def fields() -> Iterator[tuple[str, str, Any]]:
+    """Every field of the recipe: section, name and what the dataclass says of it."""
+    for section, kind in {**SECTIONS, **LISTS}.items():
+        for spec in dataclasses.fields(kind):
+            yield section, spec.name, spec
+
+
+def other_value(section: str, spec: Any, hints: dict[str, Any]) -> Any:
+    """A value that the field allows and does not have in the scenario."""
+    name = f"{section}.{spec.name}"
+    if name in VALUES:
+        return VALUES[name]
+    rules, default = spec.metadata, spec.default
+    if "choices" in rules and isinstance(default, str):
+        return next(choice for choice in reversed(rules["choices"]) if choice != default)
+    if isinstance(default, bool):
+        return not default
+    if isinstance(default, int):
+        return default + 7
+    if isinstance(default, float):
+        high = rules.get("high", 1e9)
+        return default / 2 if default else min(0.25, high)
+    return "changed"
+
+
+FIELDS = {f"{section}.{name}": spec for section, name, spec in fields()}
+
+
+def changed(recipe: Path, field: str) -> None:
+    """Write the recipe with another value for one field (of the last of several sections)."""
+    section, name = field.split(".")
+    kind = {**SECTIONS, **LISTS}[section]
+    value = other_value(section, FIELDS[field], get_type_hints(kind))
+    text = recipe.read_text(encoding="utf-8")
+    lines = text.splitlines()
+    heads = [
+        i for i, line in enumerate(lines) if line.strip() in (f"[{section}]", f"[[{section}]]")
+    ]
+    if not heads:
+        lines += [f"[{section}]"]
+        heads = [len(lines) - 1]
+    start = heads[-1]
+    end = next((i for i in range(start + 1, len(lines)) if lines[i].startswith("[")), len(lines))
+    gone = {name} | ({"steps"} if name in ("epochs", "tokens") else set())
+    kept = [x for x in lines[start + 1 : end] if x.partition("=")[0].strip() not in gone]
+    written = f"{name} = {list(value) if isinstance(value, tuple) else value!r}".replace("'", '"')
+    lines[start + 1 : end] = [written, *kept]
+    recipe.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def with_others(recipe: Path) -> Path:
+    """The scenario with the other files that fields may name."""
+    pico_dataset(recipe.parent / "other.jsonl", "first")
+    pico_target(recipe.parent / "other-target.jsonl", "copy", seed=77)
+    pico_model(recipe.parent / "models", seed=5, name="other")
+    return recipe
+
+
+def marks(recipe: Recipe, experts: dict[str, Path]) -> dict[str, set[str]]:
+    """The fingerprints under which this recipe would look for adapters and for scores."""
+    inputs = read_inputs(recipe)
+    adapters = set()
+    for corpus in inputs.corpora.values():
+        rows = expert_corpus(inputs, corpus)
+        origin = Origin(corpus.name, inputs.base.name, inputs.base.fingerprint, rows.fingerprint)
+        count, held = len(rows.samples), len(rows.held_out)
+        adapters.add(identity(inputs.recipe.train, origin, count, held))
+    one = Mixture.uniform(sorted(experts)[:1])
+    try:
+        with open_scorer(inputs, experts, inputs.dev, recipe.folder) as scorer:
+            scores = {scorer.key(BASE), scorer.key(one)}
+    except InputError as error:  # adapters of another base
+        assert "does not fit the model" in error.message
+        scores = set()
+    return {"adapters": adapters, "scores": scores}
+
+
+@pytest.fixture(scope="module")
+def finished_here(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stale") / "scenario"
+    return with_others(Path(shutil.copytree(finished.parent, folder)) / "recipe.toml")
+
+
+@pytest.fixture(scope="module")
+def before(finished_here: Path) -> dict[str, set[str]]:
+    return marks(load_recipe(finished_here), experts_of(finished_here))
+
+
+def experts_of(recipe: Path) -> dict[str, Path]:
+    folder = recipe.parent / "m2m-runs" / recipe.stem / "adapters"
+    return {path.name: path for path in sorted(folder.iterdir()) if path.is_dir()}
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_changed_field_changes_the_marks_of_what_it_decides_and_no_others(
+    finished_here: Path, before: dict[str, set[str]], field: str
+) -> None:
+    recipe = finished_here.with_name(f"{field}.toml")
+    shutil.copyfile(finished_here, recipe)
+    changed(recipe, field)
+    loaded = dataclasses.replace(load_recipe(recipe), path=finished_here)
+    assert dataclasses.replace(load_recipe(finished_here)) != loaded
+    after = marks(loaded, experts_of(finished_here))
+    moved = {kind for kind in before if before[kind] != after[kind]}
+    section = field.partition(".")[0]
+    expected = EXCEPTIONS.get(field, DECIDES.get(section, set()))
+    # The seed of a search enters the key of every task, though it draws for some only.
+    assert moved == ({"adapters"} if field in EITHER else expected)
+
+
+def test_nothing_changed_leaves_every_mark(
+    finished_here: Path, before: dict[str, set[str]], tmp_path: Path
+) -> None:
+    again = Path(shutil.copytree(finished_here.parent, tmp_path / "elsewhere")) / "recipe.toml"
+    assert marks(load_recipe(again), experts_of(again)) == before
+
+
+def flip(path: Path, at: int, bit: int = 1) -> None:
+    """Change one byte and put the file's time back, as a careless copy or a bad stick would."""
+    status = path.stat()
+    data = bytearray(path.read_bytes())
+    data[at] ^= bit
+    path.write_bytes(data)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+INPUTS: list[tuple[str, Callable[[bytes], int], set[str]]] = [
+    ("models/pico/base.gguf", lambda data: len(data) - 4, {"adapters", "scores"}),
+    ("models/pico/model.safetensors", lambda data: len(data) - 4, {"adapters", "scores"}),
+    ("models/pico/config.json", lambda data: data.index(b"float16") + 6, {"adapters", "scores"}),
+    ("copy.jsonl", lambda data: data.index(b"copy ") + 6, {"adapters"}),
+    ("dev.jsonl", lambda data: data.index(b"copy ") + 6, {"scores"}),
+    ("m2m-runs/recipe/adapters/copy/adapter_model.safetensors", lambda d: len(d) - 4, {"scores"}),
+]
+
+
+@pytest.mark.parametrize(("name", "place", "expected"), INPUTS, ids=[each[0] for each in INPUTS])
+def test_one_changed_byte_of_an_input_is_seen_though_size_and_time_are_the_same(
+    finished_here: Path,
+    before: dict[str, set[str]],
+    tmp_path: Path,
+    name: str,
+    place: Callable[[bytes], int],
+    expected: set[str],
+) -> None:
+    recipe = Path(shutil.copytree(finished_here.parent, tmp_path / "copy")) / "recipe.toml"
+    load_recipe(recipe)
+    assert marks(load_recipe(recipe), experts_of(recipe)) == before
+    path = recipe.parent / name
+    flip(path, place(path.read_bytes()))
+    after = marks(load_recipe(recipe), experts_of(recipe))
+    assert {kind for kind in before if before[kind] != after[kind]} == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_run_that_goes_on_after_a_change_equals_one_from_nothing(
+    finished_here: Path, tmp_path: Path, field: str
+) -> None:
+    """The point of it all: whatever is reused, the files are those of a run that reused nothing."""
+    found = []
+    for name in ("old", "fresh"):
+        # One place for both, one after the other: paths are part of what is written.
+        folder = tmp_path / "scenario"
+        shutil.copytree(finished_here.parent, folder)
+        if name == "fresh":
+            shutil.rmtree(folder / "m2m-runs")
+        changed(folder / "recipe.toml", field)
+        Run(load_recipe(folder / "recipe.toml"), Silent()).run()
+        found.append(outcome(folder / "recipe.toml"))
+        shutil.rmtree(folder)
+    old, fresh = found
+    # Journals keep the lines of before, and so does the folder of earlier fine-tunes.
+    results = [name for name in fresh if not name.endswith(".jsonl")]
+    assert [name for name in results if old.get(name) != fresh[name]] == []
