@@ -169,10 +169,15 @@ def load_adapter(folder: Path) -> Adapter:
     file = SafetensorsFile(folder / WEIGHTS)
     factors = _factors(file)
     pairs = {}
+    problems = Problems()
     for module, (a, b) in factors.items():
+        rank = _pattern_value(config.ranks, module, config.rank)
+        if rank != a.shape[0]:
+            problems.add(f"module {module} has rank {a.shape[0]}, {CONFIG} says {rank:g}")
         alpha = _pattern_value(config.patterns, module, config.alpha)
         root = math.sqrt(a.shape[0]) if config.rslora else a.shape[0]
         pairs[module] = LoraPair(a, b, alpha / root)
+    problems.raise_if_any(InputError, str(file.path), "are both files of one and the same adapter?")
     own = read_extra(folder)
     fingerprint = own.get("base_fingerprint")
     return Adapter(
@@ -197,6 +202,7 @@ class _PeftConfig:
     base_model: str
     rslora: bool = False
     patterns: Mapping[str, float] = field(default_factory=dict)
+    ranks: Mapping[str, float] = field(default_factory=dict)
 
 
 def _checked_config(folder: Path) -> _PeftConfig:
@@ -219,18 +225,24 @@ def _checked_config(folder: Path) -> _PeftConfig:
         problems.add(f"r is {rank!r}, expected a whole number from 1")
     if not _is_real(alpha):
         problems.add(f"lora_alpha is {alpha!r}, expected a number")
-    patterns = data.get("alpha_pattern") or {}
-    if not isinstance(patterns, dict) or not all(map(_is_real, patterns.values())):
-        problems.add("alpha_pattern is no object of numbers")
-        patterns = {}
-    for pattern in patterns:
-        if not _is_simple(pattern):
-            problems.add(f"alpha_pattern {pattern!r:.80} is not a simple pattern")
+    patterns, ranks = (_patterns(data, f"{name}_pattern", problems) for name in ("alpha", "rank"))
     problems.raise_if_any(InputError, str(path))
     base = str(data.get("base_model_name_or_path") or "")
     return _PeftConfig(
-        int(rank or 0), float(alpha or 0), base, bool(data.get("use_rslora")), patterns
+        int(rank or 0), float(alpha or 0), base, bool(data.get("use_rslora")), patterns, ranks
     )
+
+
+def _patterns(data: Mapping[str, Any], key: str, problems: Problems) -> dict[str, float]:
+    """Module pattern -> number."""
+    patterns = data.get(key) or {}
+    if not isinstance(patterns, dict) or not all(map(_is_real, patterns.values())):
+        problems.add(f"{key} is no object of numbers")
+        return {}
+    for pattern in patterns:
+        if not _is_simple(pattern):
+            problems.add(f"{key} {pattern!r:.80} is not a simple pattern")
+    return patterns
 
 
 def _is_real(value: Any) -> bool:

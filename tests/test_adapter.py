@@ -188,9 +188,9 @@ def test_half_precision_and_named_keys_are_read(tmp_path: Path) -> None:
         f"{prefix}.lora_A.default.weight": A.astype(np.float16),
         f"{prefix}.lora_B.default.weight": B.astype(np.float16),
     }
-    loaded = load_adapter(foreign(tmp_path / "theirs", tensors))
+    loaded = load_adapter(foreign(tmp_path / "theirs", tensors, r=2))
     assert loaded.pairs[Q0].a.dtype == np.float32
-    assert loaded.pairs[Q0].scale == 4.0  # rank 2 is the tensor's, whatever r says
+    assert loaded.pairs[Q0].scale == 4.0
 
 
 def test_a_folder_without_adapter_or_with_pickles_is_refused(tmp_path: Path) -> None:

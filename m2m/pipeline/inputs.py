@@ -12,14 +12,16 @@ from typing import TypeVar
 from m2m.checkpoint import BaseModel, find_model
 from m2m.dataset import Sample, dataset_fingerprint, encode, load_dataset
 from m2m.errors import InputError, M2MError, Problems
+from m2m.evaluate.harness import Part
 from m2m.evaluate.targets import load_target, refuse_same_rows
-from m2m.evaluate.tasks import Task
+from m2m.evaluate.tasks import Task, requests
 from m2m.formats.gguf import GGUFFile
-from m2m.recipe import Dataset, Recipe
+from m2m.recipe import Dataset, Recipe, Target
 from m2m.tokenizer import ChatTemplate, Formatter, Tokenizer
 from m2m.tuner.diet import budget, hold_out
 
 Found = TypeVar("Found")
+Opened = tuple[BaseModel, Formatter]
 
 
 @dataclass(frozen=True)
@@ -104,16 +106,15 @@ def read_inputs(recipe: Recipe) -> Inputs:
         return base, make_formatter(base.gguf, recipe.base.template)
 
     opened = tried(base_and_formatter)
-    formatter = opened[1] if opened else None
     corpora, dev, test = {}, {}, {}
     for dataset in recipe.datasets:
-        if corpus := tried(lambda d=dataset: _corpus(d, formatter, recipe)):  # type: ignore[misc]
+        if corpus := tried(lambda d=dataset: _corpus(d, opened, recipe)):  # type: ignore[misc]
             corpora[dataset.name] = corpus
-    replay = tried(lambda: _replay(formatter, recipe))
+    replay = tried(lambda: _replay(opened, recipe))
     for target in recipe.targets:
-        if task := tried(lambda t=target: load_target(t, "dev")):  # type: ignore[misc]
+        if task := tried(lambda t=target: _task(t, "dev", opened)):  # type: ignore[misc]
             dev[target.name] = task
-        if target.test and (task := tried(lambda t=target: load_target(t, "test"))):  # type: ignore[misc]
+        if target.test and (task := tried(lambda t=target: _task(t, "test", opened))):  # type: ignore[misc]
             test[target.name] = task
             tried(lambda t=task, n=target.name: refuse_same_rows(dev.get(n), t))  # type: ignore[misc]
     _raise_all(errors, recipe.path)
@@ -149,23 +150,42 @@ def _raise_all(errors: Sequence[M2MError], path: Path) -> None:
     problems.raise_if_any(InputError, str(path), "mend these and run the command again")
 
 
-def _corpus(dataset: Dataset, formatter: Formatter | None, recipe: Recipe) -> Corpus | None:
-    """Rows and samples; without a formatter the rows are checked all the same."""
+def _corpus(dataset: Dataset, opened: Opened | None, recipe: Recipe) -> Corpus | None:
+    """Rows and samples; without a model the rows are checked all the same."""
     rows = load_dataset(dataset.path)
-    if formatter is None:
+    if opened is None:
         return None
-    length = min(recipe.train.max_length, recipe.train.batch_tokens)
+    base, formatter = opened
+    context = base.config.max_position_embeddings
+    length = min(recipe.train.max_length, recipe.train.batch_tokens, context)
     samples = encode(rows, formatter, length, dataset.path)
     mark = dataset_fingerprint(dataset.path, formatter, length)
     return Corpus(dataset.name, *hold_out(samples, recipe.train), mark)
 
 
-def _replay(formatter: Formatter | None, recipe: Recipe) -> Corpus | None:
+def _replay(opened: Opened | None, recipe: Recipe) -> Corpus | None:
     """The rows that all experts replay, where the recipe names a file of them."""
     train = recipe.train
     if not train.replay or train.replay_from is None:
         return None
-    corpus = _corpus(Dataset("replay", train.replay_from), formatter, recipe)
+    corpus = _corpus(Dataset("replay", train.replay_from), opened, recipe)
     if corpus is None:
         return None
     return dataclasses.replace(corpus, samples=corpus.samples + corpus.held_out, held_out=[])
+
+
+def _task(target: Target, part: Part, opened: Opened | None) -> Task:
+    task = load_target(target, part)
+    if opened is not None and task.kind != "text":  # a long text is scored in windows
+        _check_lengths(task, *opened)
+    return task
+
+
+def _check_lengths(task: Task, base: BaseModel, formatter: Formatter) -> None:
+    """Raise InputError with all examples that are longer than the model's context."""
+    context, problems = base.config.max_position_embeddings, Problems()
+    for example, asked in zip(task.examples, requests(task, formatter), strict=True):
+        tokens = len(asked.prompt) + max(map(len, asked.continuations))
+        if tokens > context:
+            problems.add(f"line {example.line}: {tokens} tokens, the model reads {context}")
+    problems.raise_if_any(InputError, str(task.path), "shorten these examples")
