@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from m2m.errors import Interrupted
+from m2m.errors import InputError, Interrupted
 from m2m.evaluate.scores import Scores
 from m2m.formats.journal import Journal
 from m2m.mix.mixture import BASE, Mixture
@@ -51,15 +51,25 @@ class Trial:
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Trial:
-        """A trial from its journal line."""
-        mixture = line["mixture"]
-        return cls(
-            mixture=Mixture(tuple(mixture["datasets"]), tuple(mixture["weights"])),
-            scores={name: Scores.from_json(value) for name, value in line["scores"].items()},
-            survival=line["survival"],
-            scored_tokens=line["scored_tokens"],
-            seconds=line["seconds"],
-        )
+        """A trial from its journal line.
+
+        Raises:
+            InputError: somebody changed the line.
+        """
+        try:
+            mixture = line["mixture"]
+            return cls(
+                mixture=Mixture(tuple(mixture["datasets"]), tuple(mixture["weights"])),
+                scores={name: Scores.from_json(value) for name, value in line["scores"].items()},
+                survival=line["survival"],
+                scored_tokens=line["scored_tokens"],
+                seconds=line["seconds"],
+            )
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            raise InputError(
+                f"a journal line is no trial: {error!r:.100}: {line!r:.100}",
+                "restore the journal from a copy, or move it away to score again",
+            ) from error
 
 
 class Scorer(Protocol):
@@ -85,7 +95,8 @@ class Study:
         self._journal = journal
         self._scorer = scorer
         self._value = value
-        self._known = {line["key"]: line for line in journal.replay() if line["schema"] == SCHEMA}
+        lines = [line for line in journal.replay() if line.get("schema") == SCHEMA]
+        self._known = {str(line.get("key")): line for line in lines}
 
     def trial(self, mixture: Mixture) -> Trial:
         """The mixture's trial, from the journal or else made now and written down."""

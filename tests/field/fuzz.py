@@ -30,11 +30,14 @@ from m2m.checkpoint.hf_source import open_folder
 from m2m.checkpoint.source import Source
 from m2m.dataset import encode, load_dataset
 from m2m.errors import M2MError
+from m2m.evaluate.metrics import Scores
 from m2m.evaluate.tasks import load_task, requests
 from m2m.formats.gguf import GGUFFile, GGUFValue, GGUFValueType, plan_gguf
 from m2m.formats.gguf_header import GGUFTensorSpec
 from m2m.formats.journal import Journal
 from m2m.formats.safetensors import SafetensorsFile
+from m2m.mix.mixture import Mixture
+from m2m.mix.study import Study, Trial
 from m2m.nn.lora import LoraPair
 from m2m.pipeline.inputs import make_formatter
 from m2m.recipe import Train, load_recipe
@@ -255,8 +258,20 @@ def _journal(folder: Path) -> Path:
     return path
 
 
-def _rows(folder: Path, skill: str = "copy") -> str:
-    return "".join(json.dumps(row) + "\n" for row in tiny.dataset_rows(skill, 6))
+def _trials(folder: Path) -> Path:
+    loglik, lengths = np.full((3, 2), -1.5), np.ones((3, 2), np.int64)
+    scores = Scores("choices", loglik, lengths, lengths, np.zeros(3, np.int64))
+    trial = Trial(Mixture(("a",), (1.0,)), {"t": scores}, {"gain": 1.0, "cosine": 1.0}, 9, 0.5)
+    path = folder / "study.jsonl"
+    for number in range(3):
+        Journal(path).append({"schema": 1, "key": f"k{number}", **trial.as_json()})
+    return path
+
+
+def _read_trials(path: Path) -> None:
+    study = Study(Journal(path), None, lambda trial: 0.0)  # type: ignore[arg-type]
+    for line in study._known.values():
+        Trial.from_json(line)
 
 
 CHAT = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
@@ -367,6 +382,7 @@ KINDS = [
     Kind("training", _training, _read_training, json=True),
     Kind("m2m-model.json", _model, _read_model, json=True),
     Kind("recipe", _recipe, load_recipe),
+    Kind("trials", _trials, _read_trials, json=True),
     Kind("journal", _journal, lambda path: Journal(path).replay()),
     Kind(
         "checkpoint",
