@@ -99,6 +99,8 @@ llama_backend_init = _declare(_llama, "llama_backend_init", None)
 llama_log_set = _declare(_llama, "llama_log_set", None, log.LogCallback, c_void_p)
 # const char * llama_print_system_info(void);
 llama_print_system_info = _declare(_llama, "llama_print_system_info", c_char_p)
+# bool llama_supports_gpu_offload(void);
+llama_supports_gpu_offload = _declare(_llama, "llama_supports_gpu_offload", c_bool)
 
 # struct llama_model_params llama_model_default_params(void);
 llama_model_default_params = _declare(_llama, "llama_model_default_params", ModelParams)

@@ -53,6 +53,11 @@ class LlamaLog:
             ]
         return lines[-limit:]
 
+    def lines(self, mark: int = 0) -> list[str]:
+        """What is kept of the lines logged after `mark`, of any level."""
+        with self._lock:
+            return [line for number, _, line in self._lines if number > mark]
+
     def error(self, message: str, mark: int = 0, hint: str | None = None) -> LlamaError:
         """An error that ends with what llama.cpp said after `mark`."""
         said = [f"  llama.cpp: {line}" for line in self.complaints(mark)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import ctypes
 import os
+import re
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from m2m.llamacpp.log import LOG
 WINDOW = 256  # cells: attention runs over all of them; scored tokens/s 1224 here, 1103 with 512
 _MOST_BATCH = 512  # tokens; more bring no speed and cost compute buffers
 _CELL_STEP = 256  # llama.cpp rounds n_ctx and the attended cells up to this (llama-context.cpp)
+_BUFFER = re.compile(r"(\S+) model buffer size =")
 _LOGIT_BYTES = 128 << 20  # at most this much for the logits of one batch
 
 F32 = NDArray[np.float32]
@@ -42,11 +44,36 @@ def build_info() -> str:
     return f"llama-cpp-python {c.PACKAGE_VERSION} ggml {c.ggml_commit().decode()} | {system}"
 
 
+def check_gpu_layers(layers: int) -> None:
+    """Refuse layers for a GPU where there is none for llama.cpp.
+
+    Raises:
+        ResourceError: this llama.cpp was built without GPU support, or finds no GPU.
+    """
+    if layers and not c.llama_supports_gpu_offload():
+        raise ResourceError(
+            f"gpu_layers = {layers}, and this llama.cpp can use no GPU",
+            "set gpu_layers = 0, or install llama-cpp-python built for your GPU",
+        )
+
+
+def _all_mapped(lines: Sequence[str]) -> bool:
+    """Whether all weights are used where they lie in the mapped file.
+
+    Only llama.cpp's log tells (`load_tensors: CPU_Mapped model buffer size = ...`); where it says
+    nothing, they count as copied.
+    """
+    places = [match[1] for line in lines if (match := _BUFFER.search(line))]
+    return bool(places) and all(place.endswith("_Mapped") for place in places)
+
+
 class LlamaModel:
     """A loaded model with one context, made for scoring: unified KV cache, flash attention off.
 
     With flash attention on, log-likelihoods move by up to 0.5 nats with the way a batch is cut;
     without it, prompts that share their beginning in the cache score as if they stood alone.
+
+    `mapped` says whether llama.cpp uses all weights where they lie in the mapped file.
 
     Args:
         path: a GGUF file with weights.
@@ -55,6 +82,7 @@ class LlamaModel:
         batch: most tokens in one decode; None: as many as the cache has cells, at most 512.
         repack: let llama.cpp copy weights into faster layouts where it has them. Without it, a
             mapped file is used as it lies.
+        gpu_layers: layers that a GPU computes, -1 all of them.
         exact_cache: keep keys and values as F32. With F32 weights too, a score then does not
             depend on what else is in the batch beyond 1e-4; with 16-bit or 8-bit weights the
             rounding of activations hides the difference.
@@ -62,6 +90,7 @@ class LlamaModel:
     Raises:
         InputError: there is no such file.
         LlamaError: llama.cpp cannot load it; carries its log.
+        ResourceError: layers for a GPU, which this llama.cpp cannot use.
     """
 
     def __init__(
@@ -72,17 +101,20 @@ class LlamaModel:
         context: int = WINDOW,
         batch: int | None = None,
         repack: bool = True,
+        gpu_layers: int = 0,
         exact_cache: bool = False,
     ) -> None:
         self.path = Path(path)
         self.threads = threads or os.cpu_count() or 1
         self._batch_wish = min(batch or _MOST_BATCH, _MOST_BATCH)
         self._exact_cache = exact_cache
+        self._gpu_layers = gpu_layers
         self._model: int | None = None
         self._context: int | None = None
         self._kept: tuple[int, ...] = ()
         if not self.path.is_file():
             raise InputError(f"{self.path}: no such model file")
+        check_gpu_layers(gpu_layers)
         self._model = self._load(repack)
         _LIVE.add(self)
         try:
@@ -100,12 +132,13 @@ class LlamaModel:
     def _load(self, repack: bool) -> int:
         params = c.llama_model_default_params()
         params.load_mode = c.LOAD_MODE_MMAP
-        params.n_gpu_layers = 0
+        params.n_gpu_layers = self._gpu_layers
         params.use_extra_bufts = repack
         mark = LOG.mark()
         model: int | None = c.llama_model_load_from_file(os.fsencode(self.path), params)
         if not model:
             raise LOG.error(f"{self.path}: llama.cpp cannot load this model", mark)
+        self.mapped = _all_mapped(LOG.lines(mark))
         return model
 
     def _refuse_other_kinds(self) -> None:

@@ -26,13 +26,14 @@ from m2m.errors import InputError
 from m2m.formats.gguf import GGUFFile, GGUFTensorSpec
 from m2m.llamacpp import bindings as c
 from m2m.llamacpp.filetypes import row_bytes, type_name
+from m2m.llamacpp.rows import Rows, dequantize_rows
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 Result = TypeVar("Result")
 
-_CHUNK = 1 << 18  # values quantised in one go: 1 MB of float32, about a core's cache
-_MEASURED_SHARE = 8  # survival is measured on one row in so many,
+_CHUNK = 1 << 17  # values made in one go: sum and bytes, 0.8 MB together, stay in a core's cache
+_MEASURED_SHARE = 32  # survival is measured on one row in so many,
 _AHEAD = 8  # runs of rows per thread that may wait: bounds the memory of what was not yet done
 _ALL_MEASURED = 1 << 16  # but on all rows of a matrix of up to so many values
 
@@ -110,11 +111,13 @@ def quantize(
 
 
 class MergedQuantizer:
-    """Quantises merged matrices in threads while the caller makes the next one.
+    """Makes and quantises merged matrices in threads, a few rows at a time.
 
-    Use as a context manager: at its end all work is done, or on an error cancelled. The measure of
-    survival reads an eighth of the rows of a large matrix and all of a small one: its sums are over
-    millions of weights either way, and the base must be quantised anew for it.
+    Use as a context manager: at its end all work is done, or on an error cancelled. How a matrix is
+    cut follows from its shape alone: the bytes depend neither on threads nor on what came before.
+
+    The measure of survival reads one row in 32 of a large matrix and all of a small one: its sums
+    are over millions of weights either way, and the base must be quantised anew for it.
 
     Args:
         threads: None takes all cores.
@@ -128,12 +131,12 @@ class MergedQuantizer:
         self._waiting: deque[Future[Survival]] = deque()
         self.survival = Survival()
 
-    def add(self, name: str, base: Floats, delta: Floats, type: int, out: Bytes) -> None:
-        """Quantise base + delta, (rows, columns) float32, into `out`, (rows, bytes per row).
+    def add(self, name: str, base: Rows, delta: Rows, type: int, out: Bytes) -> None:
+        """Quantise base + delta, both (rows, columns), into `out`, (rows, bytes per row).
 
-        The arrays must stay as they are until the end.
+        What is given must stay as it is until the end.
         """
-        share = 1 if base.size <= _ALL_MEASURED else _MEASURED_SHARE
+        share = 1 if math.prod(base.shape) <= _ALL_MEASURED else _MEASURED_SHARE
 
         def one(part: slice) -> Survival:
             try:
@@ -168,7 +171,7 @@ class MergedQuantizer:
 
 
 def quantize_merged(
-    base: Floats, delta: Floats, type: int, *, out: Bytes, threads: int | None = None
+    base: Rows, delta: Rows, type: int, *, out: Bytes, threads: int | None = None
 ) -> Survival:
     """Quantise one matrix base + delta into `out`; see `MergedQuantizer`."""
     with MergedQuantizer(threads) as quantizer:
@@ -177,16 +180,15 @@ def quantize_merged(
 
 
 def _merge_rows(base: Floats, delta: Floats, type: int, out: Bytes, share: int) -> Survival:
-    before = np.ascontiguousarray(base)
-    quantize_rows(before + delta, type, out)
-    count = -(-len(before) // share)
-    return _survived(before[:count], delta[:count], type, out[:count])
+    count = -(-len(base) // share)
+    quantize_rows(base + delta, type, out)
+    return _survived(base[:count], delta[:count], type, out[:count])
 
 
 def _survived(base: Floats, delta: Floats, type: int, packed: Bytes) -> Survival:
     """The sums over a few contiguous rows; `packed` is base + delta, quantised."""
     before = np.empty_like(packed)
-    quantize_rows(base, type, before)
+    quantize_rows(np.ascontiguousarray(base), type, before)
     change = np.empty(base.shape, np.float32)
     old = np.empty(base.shape, np.float32)
     dequantize_rows(packed, type, change)
@@ -205,8 +207,8 @@ def tensor_bytes(base: GGUFFile, spec: GGUFTensorSpec, threads: int | None = Non
 def quantize_rows(source: Floats, type: int, out: Bytes) -> None:
     """Quantise a few contiguous rows in the calling thread."""
     with np.errstate(all="ignore"):
-        total = source.sum()  # nan or inf anywhere shows in it
-    if not np.isfinite(total):
+        square = np.vdot(source, source)  # nan or inf anywhere shows in it
+    if not np.isfinite(square) and not np.isfinite(source).all():
         raise InputError("cannot quantise: the weights hold a value that is not a finite number")
     rows, columns = source.shape
     arguments = (source.ctypes.data, out.ctypes.data, 0, rows, columns, None)
@@ -214,15 +216,6 @@ def quantize_rows(source: Floats, type: int, out: Bytes) -> None:
     valid = c.ggml_validate_row_data(type, out.ctypes.data, out.nbytes)
     if written != out.nbytes or not valid:
         raise InputError(f"cannot quantise to {type_name(type)}: a value is too large for the type")
-
-
-def dequantize_rows(data: Bytes, type: int, out: Floats) -> None:
-    """The float32 values of a few contiguous rows, by ggml's own code, in the calling thread."""
-    if type == c.TYPE_F32:
-        out[...] = data.view(np.float32).reshape(out.shape)
-    else:
-        traits = c.ggml_get_type_traits(type).contents
-        traits.to_float(data.ctypes.data, out.ctypes.data, out.size)
 
 
 def row_chunks(rows: int, columns: int) -> list[slice]:

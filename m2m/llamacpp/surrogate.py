@@ -1,15 +1,18 @@
 """A mixture's merged model, made scorable fast: one scratch file whose adapted tensors change.
 
 All tensors are quantised once. A mixture then rewrites the adapted ones in place, at their fixed
-offsets in a mapped file on a RAM disk where there is one, and llama.cpp reads the file again, or
-goes on with its own mapping of it where the type is used as it lies.
+offsets in a mapped file on a RAM disk where there is one: sum and quantisation of a few rows at a
+time, straight into the file. llama.cpp goes on with its own mapping of it, context and all, where
+it uses the type as it lies, and reads the file again where it copies the weights (`calibration`).
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import shutil
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +26,16 @@ from m2m.blas import one_blas_thread
 from m2m.errors import InputError, ResourceError
 from m2m.formats.gguf import GGUFFile, nbytes_of, plan_gguf
 from m2m.formats.mapped import release
-from m2m.llamacpp.filetypes import BF16, F16, F32, FileType, quantized_layout
-from m2m.llamacpp.model import LlamaModel, build_info
+from m2m.llamacpp.calibration import Calibration
+from m2m.llamacpp.filetypes import F16, FileType, quantized_layout
+from m2m.llamacpp.model import LlamaModel
 from m2m.llamacpp.quantize import MergedQuantizer, Survival, tensor_bytes
+from m2m.llamacpp.rows import LowRankRows, Rows, StoredRows
+from m2m.machine import free_memory_bytes
+from m2m.nn.lora import LoraPair
 
 _RAM_DISK = Path("/dev/shm")
+_BASE_SHARE = 8  # of the free memory, one part in so many may hold the base as float32
 
 
 def scratch_folder(key: Path, size: int) -> Path:
@@ -51,11 +59,15 @@ def scratch_folder(key: Path, size: int) -> Path:
 
 @dataclass(frozen=True)
 class AdaptedTensor:
-    """A weight of the base and the mixture's change of it: GGUF name, float32, GGUF row order."""
+    """A mixture's change of a weight, (rows, columns): GGUF name, float32, GGUF row order.
+
+    Attributes:
+        name: of the tensor.
+        delta: the change as it is, or the factors whose product it is.
+    """
 
     name: str
-    base: NDArray[np.float32]
-    delta: NDArray[np.float32]
+    delta: NDArray[np.float32] | LoraPair
 
 
 class Surrogate:
@@ -69,7 +81,9 @@ class Surrogate:
         folder: for the scratch file (see `scratch_folder`); one surrogate of a type at a time.
         threads: for quantising and for the model; None takes all cores.
         patch: True: let llama.cpp use the mapped file as it lies, so a mixture needs no reload;
-            False: reload, for types with faster kernels on repacked weights; None: choose by type.
+            False: reload, for types with faster kernels on repacked weights; None: whichever is
+            sooner done here, see `Calibration`.
+        gpu_layers: see `LlamaModel`; what lies on a GPU is reloaded.
 
     Raises:
         ResourceError: the scratch file does not fit.
@@ -83,9 +97,10 @@ class Surrogate:
         *,
         threads: int | None = None,
         patch: bool | None = None,
+        gpu_layers: int = 0,
     ) -> None:
         self.base, self.type, self.threads = base, type, threads
-        self.patch = _used_as_it_lies(type) if patch is None else patch
+        self.gpu_layers = gpu_layers
         self.path = folder / f"surrogate-{type.name}.gguf"
         self.survival = Survival()
         self._model: LlamaModel | None = None
@@ -95,7 +110,19 @@ class Surrogate:
         self._specs = {spec.name: spec for spec in specs}
         self._bytes: NDArray[np.uint8] | None = _mapped_scratch(self.path, self.size)
         self._bytes[: len(header)] = np.frombuffer(header, np.uint8)
-        self._restore(self._specs)
+        self._room = free_memory_bytes() // _BASE_SHARE
+        self._rows: dict[str, Rows] = {}
+        try:
+            self._restore(self._specs)
+            self.patch = self._best_patch() if patch is None else patch
+        except BaseException:
+            self.close()
+            raise
+
+    def _best_patch(self) -> bool:
+        if self.gpu_layers:
+            return False
+        return Calibration(threads=self.threads).patches(self.path, self.type.name)
 
     def load(
         self,
@@ -118,15 +145,15 @@ class Surrogate:
         before, self._changed = self._changed, set()
         try:
             with one_blas_thread(), MergedQuantizer(self.threads) as quantizer:
+                done: deque[str] = deque()
                 for tensor in tensors:
-                    self._check(tensor)
-                    self._changed.add(tensor.name)
-                    spec = self._specs[tensor.name]
-                    rows = self._place(tensor.name).reshape(spec.shape[0], -1)
-                    quantizer.add(tensor.name, tensor.base, tensor.delta, int(spec.type), rows)
+                    self._add(tensor, quantizer)
+                    done.append(tensor.name)
+                    if len(done) > 2:  # the work that waits is about one large tensor
+                        self._release(done.popleft())
             self.survival = quantizer.survival
-            for name in self._changed:
-                release(self._place(name))
+            for name in done:
+                self._release(name)
             self._restore(before - self._changed)
             return self._opened(options)
         except BaseException:
@@ -134,15 +161,38 @@ class Surrogate:
             self._close_model()
             raise
 
-    def _check(self, tensor: AdaptedTensor) -> None:
-        spec, shape = self._specs.get(tensor.name), tensor.base.shape
-        if spec is None or spec.shape != shape or tensor.delta.shape != shape:
+    def _add(self, tensor: AdaptedTensor, quantizer: MergedQuantizer) -> None:
+        spec, shape = self._specs.get(tensor.name), tensor.delta.shape
+        if spec is None or spec.shape != shape:
             expected = "no tensor of that name" if spec is None else f"one of shape {spec.shape}"
             raise InputError(
-                f"tensor {tensor.name} of shape {tensor.delta.shape} does not fit "
-                f"{self.base.path}: it has {expected}",
+                f"tensor {tensor.name} of shape {shape} does not fit {self.base.path}: "
+                f"it has {expected}",
                 "were the adapters trained on this base model?",
             )
+        self._changed.add(tensor.name)
+        out = self._place(tensor.name).reshape(shape[0], -1)
+        delta = tensor.delta
+        change: Rows = LowRankRows(delta) if isinstance(delta, LoraPair) else delta
+        quantizer.add(tensor.name, self._base_rows(tensor.name), change, int(spec.type), out)
+
+    def _base_rows(self, name: str) -> Rows:
+        """The base's rows; F16 ones are kept as float32 where memory allows."""
+        if name not in self._rows:
+            tensor = self.base.tensors[name]
+            size = 4 * math.prod(tensor.shape)
+            if tensor.type == F16 and size <= self._room:
+                self._rows[name] = self.base.array(name)
+                self._room -= size
+            else:
+                stored = self.base.raw(name)
+                self._rows[name] = StoredRows(stored, int(tensor.type), tensor.shape)
+        return self._rows[name]
+
+    def _release(self, name: str) -> None:
+        """Give back the pages of a tensor; whoever still needs them gets them again."""
+        release(self._place(name))
+        release(self.base.raw(name))
 
     def _restore(self, names: Iterable[str]) -> None:
         for name in names:
@@ -163,7 +213,8 @@ class Surrogate:
         if self._model is not None and not self._model.closed:
             self._model.clear()
             return self._model
-        settings = {"threads": self.threads, "repack": not self.patch} | options
+        settings: dict[str, Any] = {"threads": self.threads, "repack": not self.patch}
+        settings |= {"gpu_layers": self.gpu_layers} | options
         self._model = LlamaModel(self.path, **settings)
         return self._model
 
@@ -176,6 +227,7 @@ class Surrogate:
         """Close the model and delete the scratch file; calling it again does nothing."""
         self._close_model()
         self._bytes = None
+        self._rows.clear()
         self.path.unlink(missing_ok=True)
 
     def __enter__(self) -> Surrogate:
@@ -188,11 +240,6 @@ class Surrogate:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _used_as_it_lies(type: FileType) -> bool:
-    """Whether llama.cpp computes on the mapped bytes of such a file as fast as on repacked ones."""
-    return type.tensor in (F32, F16, BF16) and "AMX" not in build_info()
 
 
 def _mapped_scratch(path: Path, size: int) -> NDArray[np.uint8]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from m2m.formats.records import read_object
 from m2m.formats.safetensors import TensorSpec, write_safetensors
 from m2m.merge.lowrank import truncate
 from m2m.merge.methods import find_method
+from m2m.nn.lora import LoraPair, lora_delta
 from m2m.recipe import Merge
 
 Tensor = NDArray[np.float32]
@@ -85,9 +86,13 @@ class Merger:
         """Whether some adapter changes this projection."""
         return module in self.modules
 
-    @one_blas_thread()  # products of low rank gain nothing from more
-    def delta(self, module: str, names: Sequence[str], weights: Sequence[float]) -> Tensor | None:
-        """The mixture's delta (out, in) for one projection; None where no adapter touches it.
+    @one_blas_thread()
+    def change(
+        self, module: str, names: Sequence[str], weights: Sequence[float]
+    ) -> Tensor | LoraPair | None:
+        """The mixture's delta (out, in) for one projection, or the factors whose product it is.
+
+        None where no adapter touches it.
 
         Raises:
             InputError: the delta is not finite, or the method cannot merge so many.
@@ -102,18 +107,39 @@ class Merger:
             return None
         pairs, scaled = zip(*chosen, strict=True)
         merge = find_method(options.method)
-        delta = np.asarray(merge(pairs, scaled, options, self._rng(module)), np.float32)
+        change = merge(pairs, scaled, options, self._rng(module))
         # The factors too: a vote between signs passes over what is no number.
-        arrays = [delta, *(array for pair in pairs for array in (pair.a, pair.b))]
-        if not all(np.isfinite(array).all() for array in arrays):
-            raise InputError(
-                f"the merged delta of {module} is not finite (datasets {', '.join(names)})",
-                "one of these adapters diverged: train it again with a lower learning rate",
-            )
-        return delta
+        arrays = [array for pair in pairs for array in (pair.a, pair.b)]
+        if not isinstance(change, LoraPair):
+            change = np.asarray(change, np.float32)
+            arrays.append(change)
+        _check_finite(arrays, module, names)
+        return change
+
+    @one_blas_thread()  # products of low rank gain nothing from more
+    def delta(self, module: str, names: Sequence[str], weights: Sequence[float]) -> Tensor | None:
+        """The mixture's delta (out, in) for one projection; None where no adapter touches it.
+
+        Raises:
+            InputError: the delta is not finite, or the method cannot merge so many.
+        """
+        change = self.change(module, names, weights)
+        if isinstance(change, LoraPair):
+            change = np.asarray(lora_delta(change), np.float32)
+            _check_finite([change], module, names)
+        return change
 
     def _rng(self, module: str) -> np.random.Generator:
         return np.random.default_rng([self.options.seed, zlib.crc32(module.encode())])
+
+    def changes(
+        self, names: Sequence[str], weights: Sequence[float]
+    ) -> Iterator[tuple[str, Tensor | LoraPair]]:
+        """The weights that a mixture changes, each with its `change`; base's order, HF layout."""
+        for module in self.modules:
+            change = self.change(module, names, weights)
+            if change is not None:
+                yield f"{module}.weight", change
 
     def adapted(self, names: Sequence[str], weights: Sequence[float]) -> Iterator[MergedTensor]:
         """The adapted weights of a mixture, one at a time, in the base's order and HF layout."""
@@ -190,3 +216,13 @@ class Merger:
         if stored.file.dtype(spec.name) == spec.dtype:
             return stored.file.raw(spec.name)
         return stored[spec.name]
+
+
+def _check_finite(
+    arrays: Iterable[NDArray[np.floating]], module: str, names: Sequence[str]
+) -> None:
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise InputError(
+            f"the merged delta of {module} is not finite (datasets {', '.join(names)})",
+            "one of these adapters diverged: train it again with a lower learning rate",
+        )

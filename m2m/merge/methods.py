@@ -1,9 +1,10 @@
 """Merge methods: pure functions from one projection's experts to one delta.
 
 A method gets the experts' LoRA pairs of one weight, their mixture weights, the recipe's `[merge]`
-and a generator of the weight's own, and returns the merged delta (out, in) in the experts' dtype.
-Reading, streaming and memory belong to `merger`, and so does `[merge] scale`: with all of them a
-factor on the weights is a factor on the delta.
+and a generator of the weight's own, and returns the merged delta (out, in) in the experts' dtype,
+or the two factors whose product it is, from which a few rows can be made at a time. Reading,
+streaming and memory belong to `merger`, and so does `[merge] scale`: with all of them a factor on
+the weights is a factor on the delta.
 
 Alone at weight 1, an expert comes back as it is from `linear` and `slerp`, and from the others at
 density 1; below that they drop some of it, which is what they are for.
@@ -22,7 +23,9 @@ from m2m.nn.lora import LoraPair, concat_pairs, lora_delta
 from m2m.recipe import Merge
 
 Delta = NDArray[np.floating]
-Method = Callable[[Sequence[LoraPair], Sequence[float], Merge, np.random.Generator], Delta]
+Method = Callable[
+    [Sequence[LoraPair], Sequence[float], Merge, np.random.Generator], Delta | LoraPair
+]
 METHODS: dict[str, Method] = {}
 
 _PARALLEL = 1e-3  # sine of the angle below which an arc is its chord
@@ -61,7 +64,7 @@ def linear(
     weights: Sequence[float],
     options: Merge,
     rng: np.random.Generator,
-) -> Delta:
+) -> LoraPair:
     """The weighted sum of the deltas, sum_i w_i * scale_i * B_i @ A_i.
 
     With weights that sum to 1 it is the mean of Merge to Mix (arXiv 2505.16066). Task arithmetic
@@ -70,7 +73,7 @@ def linear(
     The products are summed, never A and B apart: one product of the concatenated factors,
     [w_1 scale_1 B_1, w_2 scale_2 B_2, ...] @ [A_1; A_2; ...], is that sum exactly.
     """
-    return lora_delta(concat_pairs(pairs, weights))
+    return concat_pairs(pairs, weights)
 
 
 @merge_method("ties")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from m2m.checkpoint import hf_to_gguf_name, to_gguf_rows
@@ -12,6 +13,7 @@ from m2m.llamacpp.surrogate import AdaptedTensor, Surrogate
 from m2m.merge.merger import Merger
 from m2m.mix.mixture import Mixture
 from m2m.mix.study import Trial
+from m2m.nn.lora import LoraPair
 from m2m.store import fingerprint
 
 
@@ -63,10 +65,12 @@ class SurrogateScorer:
         )
 
     def _tensors(self, mixture: Mixture) -> Iterator[AdaptedTensor]:
+        """The changed weights under llama.cpp's names, their rows in its order."""
         config = self._merger.base.config
-        for tensor in self._merger.adapted(mixture.datasets, mixture.weights):
+        for name, change in self._merger.changes(mixture.datasets, mixture.weights):
             yield AdaptedTensor(
-                name=hf_to_gguf_name(tensor.name),
-                base=to_gguf_rows(config, tensor.name, tensor.base),
-                delta=to_gguf_rows(config, tensor.name, tensor.delta),
+                hf_to_gguf_name(name),
+                replace(change, b=to_gguf_rows(config, name, change.b))
+                if isinstance(change, LoraPair)
+                else to_gguf_rows(config, name, change),
             )

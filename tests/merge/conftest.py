@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 
 from m2m.adapter import Adapter
 from m2m.checkpoint import BaseModel
-from m2m.nn.lora import LoraPair, init_lora
+from m2m.nn.lora import LoraPair, init_lora, lora_delta
 from m2m.recipe import PROJECTIONS
 from tests.tiny import pico_model
 
@@ -29,3 +30,8 @@ def adapter(
         for name, pair in init_lora(base.config, modules, rank, 8.0, rng).items()
     }
     return Adapter(rank, 8.0, pairs, base.name, base.fingerprint)
+
+
+def dense(change: Any) -> Any:
+    """What a merge method returned, as an array."""
+    return lora_delta(change) if isinstance(change, LoraPair) else change

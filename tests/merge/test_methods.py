@@ -14,7 +14,7 @@ from m2m.merge.merger import Merger
 from m2m.merge.methods import METHODS, find_method, merge_method
 from m2m.nn.lora import LoraPair, lora_delta
 from m2m.recipe import MERGE_METHODS, Merge
-from tests.merge.conftest import adapter
+from tests.merge.conftest import adapter, dense
 
 MODULE = "model.layers.1.mlp.down_proj"
 SEEDED = {"dare_linear", "dare_ties", "della"}
@@ -33,7 +33,8 @@ def merged(method: str, found: dict[str, tuple[LoraPair, float]], **options: flo
     """A method alone, with a generator of seed 0."""
     pairs, weights = zip(*found.values(), strict=True)
     rng = np.random.default_rng(0)
-    return find_method(method)(pairs, weights, Merge(method, **options), rng)  # type: ignore[arg-type]
+    options = Merge(method, **options)  # type: ignore[assignment, arg-type]
+    return dense(find_method(method)(pairs, weights, options, rng))  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -156,10 +157,10 @@ def test_linear_is_the_sum_of_the_products_in_float64(base: BaseModel, name: str
         for p, w in zip(pairs, weights, strict=True)
     )
     rng = np.random.default_rng(0)
-    found = find_method(name)(pairs, weights, Merge(), rng)
+    found = dense(find_method(name)(pairs, weights, Merge(), rng))
     np.testing.assert_allclose(found, exact, rtol=0, atol=1e-6 * np.abs(exact).max())
     there_and_back = find_method(name)([pairs[0], pairs[0]], [1.0, -1.0], Merge(), rng)
-    np.testing.assert_allclose(there_and_back, 0, atol=1e-7)
+    np.testing.assert_allclose(dense(there_and_back), 0, atol=1e-7)
 
 
 def diagonal(*values: float) -> LoraPair:

@@ -30,7 +30,7 @@ from m2m.merge.methods import find_method  # noqa: E402
 from m2m.nn.decoder import Decoder  # noqa: E402
 from m2m.nn.lora import LoraPair, lora_delta  # noqa: E402
 from m2m.recipe import Merge  # noqa: E402
-from tests.merge.conftest import adapter, base  # noqa: E402
+from tests.merge.conftest import adapter, base, dense  # noqa: E402
 from tests.tiny import TRAITS, pico_gguf  # noqa: E402
 
 __all__ = ["base"]  # fixture
@@ -65,7 +65,7 @@ def our_chance(monkeypatch: pytest.MonkeyPatch) -> np.random.Generator:
 
 def ours(method: str, pairs: list[LoraPair], weights: list[float], rng: Any = None) -> np.ndarray:
     rng = rng or np.random.default_rng(0)
-    return find_method(method)(pairs, weights, Merge(method, density=DENSITY), rng)
+    return dense(find_method(method)(pairs, weights, Merge(method, density=DENSITY), rng))
 
 
 WEIGHTS = [0.5, 0.3, 0.2]

@@ -1,0 +1,75 @@
+"""Matrices read a few rows at a time as float32: stored ones, and the products of low rank.
+
+A merge goes through its weights in runs of rows that fit a core's cache, so neither a whole float32
+base nor a whole delta need ever exist.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2m.llamacpp import bindings as c
+from m2m.nn.lora import LoraPair, lora_delta
+
+Floats = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+
+
+class Rows(Protocol):
+    """What gives float32 rows: an array does, too."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(rows, columns)."""
+
+    def __getitem__(self, part: slice, /) -> Floats:
+        """The rows of `part`, (its length, columns)."""
+
+
+class StoredRows:
+    """A matrix as it lies in a file.
+
+    Args:
+        data: its bytes, flat.
+        type: ggml type.
+        shape: (rows, columns).
+    """
+
+    def __init__(self, data: Bytes, type: int, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+        self._data, self._type = data.reshape(shape[0], -1), type
+
+    def __getitem__(self, part: slice, /) -> Floats:
+        """The rows of `part`, a new array."""
+        data = self._data[part]
+        out = np.empty((len(data), *self.shape[1:]), np.float32)
+        dequantize_rows(data, self._type, out)
+        return out
+
+
+class LowRankRows:
+    """An adapter's delta; the product is formed for the rows that are asked for.
+
+    At rank 48 that costs no more than reading it from memory where it was kept (docs/scoring.md).
+    """
+
+    def __init__(self, pair: LoraPair) -> None:
+        self.shape = pair.shape
+        self._pair = pair
+
+    def __getitem__(self, part: slice, /) -> Floats:
+        """The rows of `part`, a new array."""
+        pair = self._pair
+        return np.asarray(lora_delta(LoraPair(pair.a, pair.b[part], pair.scale)), np.float32)
+
+
+def dequantize_rows(data: Bytes, type: int, out: Floats) -> None:
+    """The float32 values of a few contiguous rows, by ggml's own code, in the calling thread."""
+    if type == c.TYPE_F32:
+        out[...] = data.view(np.float32).reshape(out.shape)
+    else:
+        traits = c.ggml_get_type_traits(type).contents
+        traits.to_float(data.ctypes.data, out.ctypes.data, out.size)
