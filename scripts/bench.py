@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Speed and memory as ratios within one run: `scripts/bench.py train|score|memory`.
+"""Speed and memory as ratios within one run: `scripts/bench.py NAME`.
 
 Each bench prints what it measures and, as its last line, one JSON object. Run on a quiet machine;
 absolute figures say little, the ratios are interleaved in time.
@@ -11,7 +11,7 @@ import runpy
 import sys
 from pathlib import Path
 
-BENCHES = {"train": "bench_train.py", "score": "bench_score.py", "memory": "bench_memory.py"}
+BENCHES = {n: f"bench_{n}.py" for n in ("train", "score", "settings", "rank", "memory")}
 
 if len(sys.argv) < 2 or sys.argv[1] not in BENCHES:
     sys.exit(f"usage: scripts/bench.py {'|'.join(BENCHES)} [options]")

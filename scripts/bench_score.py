@@ -8,12 +8,18 @@ one process. The last line is JSON; its ratios (the first type's at the top leve
     rate_over_llama_decode  tokens/s of scoring / of raw llama_decode on random tokens: the same
                             batches, only each batch's last logits. Scoring also needs the output
                             matrix for every scored token, which raw decoding does not
+    work_over_llama_decode  the same by processor time, which a busy machine hardly changes
     rate_over_same_logits   the same against raw batches with as many rows of logits
     tokens_over_naive       tokens of one sequence per choice / tokens really decoded
     seconds_over_naive      the same in time, on a few rows
-    turnaround_speedup      merge to a folder, F16 GGUF, llama-quantize, load / one Surrogate.load;
-                            without PEFT's and the converter's own time, so a lower bound
-    turnaround_over_copy    Surrogate.load / (copying the adapted bytes + the deltas' products)
+    turnaround_speedup      the user's chain / one mixture made scorable here. The chain: a merge by
+                            PEFT saved as a folder (own process, in .venv-peer), its F16 GGUF,
+                            llama-quantize, a fresh load. The last three run in this process, so
+                            without what Python, the converter and llama-quantize need to start
+    turnaround_speedup_warm the same without PEFT's start and imports either
+    turnaround_over_copy    one mixture made scorable / (copying the adapted tensors' quantised
+                            bytes + each expert's products), the floor on one thread
+    turnaround_over_shared  the same with the floor shared among as many threads as the mixture
 """
 
 from __future__ import annotations
@@ -21,35 +27,43 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
+import math
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from m2m.adapter import Adapter
+from m2m.adapter import Adapter, save_adapter
 from m2m.blas import one_blas_thread
-from m2m.checkpoint import BaseModel, hf_to_gguf_name, to_gguf_rows
+from m2m.checkpoint import BaseModel, gguf_to_hf_name, hf_to_gguf_name, to_gguf_rows
 from m2m.evaluate.tasks import load_task, requests
 from m2m.formats.gguf import nbytes_of, write_gguf
+from m2m.formats.safetensors import SafetensorsFile
 from m2m.llamacpp import bindings as c
+from m2m.llamacpp.calibration import raw_seconds
 from m2m.llamacpp.filetypes import FileType, file_type, quantized_layout
 from m2m.llamacpp.model import LlamaModel
-from m2m.llamacpp.quantize import quantize, tensor_bytes
+from m2m.llamacpp.quantize import quantize
 from m2m.llamacpp.scoring import Request, common_prefix, score
-from m2m.llamacpp.surrogate import AdaptedTensor, Surrogate
+from m2m.llamacpp.surrogate import Surrogate
 from m2m.merge.merger import Merger
+from m2m.mix.mixture import Mixture
+from m2m.mix.surrogate import adapted_tensors
 from m2m.nn.lora import LoraPair, lora_delta
 from m2m.pipeline.inputs import make_formatter
 
 ROOT = Path(__file__).parent.parent
 MODEL = ROOT / "models" / "smollm2-135m-instruct"
 TASK = ROOT / "examples" / "swahili" / "target" / "dev.jsonl"
+PEER = ROOT / ".venv-peer" / "bin" / "python"
 RANK = 16
 
 
@@ -58,6 +72,13 @@ def seconds(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
+
+
+def processor_seconds(work: Callable[[], object]) -> float:
+    """Processor time that `work` takes, of all threads together."""
+    start = time.process_time()
+    work()
+    return time.process_time() - start
 
 
 def random_adapters(base: BaseModel, count: int) -> dict[str, Adapter]:
@@ -75,70 +96,81 @@ def random_adapters(base: BaseModel, count: int) -> dict[str, Adapter]:
 
 
 class Turnaround:
-    """One mixture made scorable, three ways."""
+    """One mixture made scorable: ours, its floor, and the user's chain."""
 
     def __init__(self, base: BaseModel, target: FileType, adapters: int, folder: Path) -> None:
         self.base, self.target, self.folder = base, target, folder
         self.merger = Merger(base, random_adapters(base, adapters))
-        self.names = list(self.merger.adapters)
-        self.weights = [1 / adapters] * adapters
+        self.mixture = Mixture.uniform(list(self.merger.adapters))
         self.surrogate = Surrogate(base.gguf, target, folder)
-        self._packed = [
-            np.zeros(nbytes_of(spec.shape, spec.type), np.uint8)
-            for spec in self.surrogate._specs.values()
-            if spec.name.startswith("blk.") and len(spec.shape) == 2
-        ]
+        self._copied = np.ones(self.surrogate.size, np.uint8)
+        self._source = self._copied[: sum(map(self._bytes, self.merger.modules))].copy()
+
+    def _bytes(self, module: str) -> int:
+        spec = self.surrogate._specs[hf_to_gguf_name(f"{module}.weight")]
+        return nbytes_of(spec.shape, spec.type)
 
     def ours(self) -> LlamaModel:
-        """One `Surrogate.load`, as a study does it."""
-        return self.surrogate.load(self._tensors())
+        """As a study does it."""
+        return self.surrogate.load(adapted_tensors(self.merger, self.mixture))
 
-    def _tensors(self) -> Iterator[AdaptedTensor]:
-        config = self.base.config
-        for t in self.merger.adapted(self.names, self.weights):
-            base, delta = (to_gguf_rows(config, t.name, array) for array in (t.base, t.delta))
-            yield AdaptedTensor(hf_to_gguf_name(t.name), base, delta)
-
-    def floor(self) -> None:
+    def floor(self, threads: int = 1) -> None:
         """What no way can do without: the products, and moving the quantised bytes."""
-        for adapter in self.merger.adapters.values():
-            for pair in adapter.pairs.values():
-                lora_delta(pair)
-        for packed in self._packed:
-            packed.copy()
+        pairs = [p for each in self.merger.adapters.values() for p in each.pairs.values()]
+        with ThreadPoolExecutor(threads) as pool:
+            for _ in pool.map(lora_delta, pairs):
+                pass
+        self._copied[: self._source.size] = self._source
 
-    def scripted(self) -> None:
-        """Merged folder, F16 GGUF of it, llama-quantize, fresh load."""
+    def chain(self) -> tuple[float, float]:
+        """Seconds of the user's chain, and without PEFT's start; nan where it is not installed."""
+        if not PEER.exists():
+            return math.nan, math.nan
         merged = self.folder / "merged"
-        self.merger.write_folder(self.names, self.weights, merged)
-        f16 = self.folder / "merged-f16.gguf"
-        metadata, specs = quantized_layout(self.base.gguf, file_type("f16"))
-        changed = {t.name: t.base + t.delta for t in self._tensors()}
-        data = (
-            quantize(changed[s.name], int(s.type))
-            if s.name in changed
-            else tensor_bytes(self.base.gguf, s)
-            for s in specs
+        started = time.perf_counter()
+        done = subprocess.run(
+            [PEER, ROOT / "scripts" / "bench_chain.py", json.dumps(self._asked(merged))],
+            check=True,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
         )
-        write_gguf(f16, metadata, specs, data)
-        out = self.folder / "merged.gguf"
+        between = time.perf_counter()
+        f16, out = self.folder / "merged-f16.gguf", self.folder / "merged.gguf"
+        self._convert(merged / "model.safetensors", f16)
         params = c.llama_model_quantize_default_params()
         params.ftype, params.nthread = self.target.number, os.cpu_count()
         if c.llama_model_quantize(os.fsencode(f16), os.fsencode(out), ctypes.byref(params)):
             raise RuntimeError("llama_model_quantize failed")
         LlamaModel(out).close()
+        rest = time.perf_counter() - between
+        return between - started + rest, float(done.stdout.split()[-1]) + rest
 
+    def _asked(self, out: Path) -> dict[str, Any]:
+        folders = []
+        for name, adapter in self.merger.adapters.items():
+            folders.append(self.folder / name)
+            if not folders[-1].exists():
+                save_adapter(folders[-1], adapter)
+        return {
+            "base": str(self.base.path),
+            "adapters": [str(folder) for folder in folders],
+            "weights": self.mixture.weights,
+            "out": str(out),
+            "threads": os.cpu_count(),
+        }
 
-def raw_rate(model: LlamaModel, tokens: int, rows: int) -> float:
-    """Tokens/s of llama_decode on random tokens, in full batches, each with `rows` logits."""
-    ids = np.random.default_rng(0).integers(100, model.vocab_size, tokens).tolist()
-    start = time.perf_counter()
-    for first in range(0, tokens, model.batch):
-        part = ids[first : first + model.batch]
-        model.clear()
-        wanted = [i >= len(part) - rows for i in range(len(part))]
-        model.decode(part, range(len(part)), [(0,)] * len(part), wanted)
-    return tokens / (time.perf_counter() - start)
+    def _convert(self, weights: Path, out: Path) -> None:
+        """The merged folder as F16 GGUF, as llama.cpp's converter would make it."""
+        metadata, specs = quantized_layout(self.base.gguf, file_type("f16"))
+        merged = SafetensorsFile(weights)
+
+        def data(name: str, kind: int) -> Any:
+            theirs = gguf_to_hf_name(name, self.base.config)
+            array = to_gguf_rows(self.base.config, theirs, merged.array(theirs))
+            return array if array.ndim == 1 else quantize(array, kind)
+
+        write_gguf(out, metadata, specs, (data(spec.name, int(spec.type)) for spec in specs))
 
 
 def naive_seconds(model: LlamaModel, asked: Sequence[Request]) -> float:
@@ -163,9 +195,13 @@ def measure_rate(model: LlamaModel, asked: Sequence[Request], rounds: int) -> di
     rates = []
     few = asked[:3]
     prefix = len(common_prefix(asked))
+    raw_work, work = [], []
     for _ in range(rounds):
-        plain = raw_rate(model, scored.decoded, 1)
-        same = raw_rate(model, scored.decoded, rows)
+        raw_work.append(processor_seconds(lambda: raw_seconds(model, scored.decoded)))
+        model.clear()
+        work.append(processor_seconds(lambda: score(model, asked)))
+        plain = scored.decoded / raw_seconds(model, scored.decoded)
+        same = scored.decoded / raw_seconds(model, scored.decoded, rows)
         model.clear()
         rate = scored.decoded / seconds(lambda: score(model, asked))
         rates.append(rate)
@@ -176,6 +212,7 @@ def measure_rate(model: LlamaModel, asked: Sequence[Request], rounds: int) -> di
         ratios["naive"].append(naive_seconds(model, few) / shared)
     return {
         "rate_over_llama_decode": round(statistics.median(ratios["last"]), 3),
+        "work_over_llama_decode": round(min(raw_work) / min(work), 3),
         "rate_over_same_logits": round(statistics.median(ratios["same"]), 3),
         "tokens_over_naive": round(scored.separate / scored.decoded, 2),
         "seconds_over_naive": round(statistics.median(ratios["naive"]), 2),
@@ -183,18 +220,31 @@ def measure_rate(model: LlamaModel, asked: Sequence[Request], rounds: int) -> di
     }
 
 
-def measure_turnaround(turn: Turnaround, rounds: int) -> dict[str, float]:
-    """Ours, the floor and the scripted chain, in turn."""
-    ours, floor, scripted = [], [], []
-    with one_blas_thread():  # for all three alike: more of them only wait on busy cores
+def measure_turnaround(turn: Turnaround, rounds: int) -> dict[str, float | None]:
+    """Ours, the floor and the user's chain, in turn; the best of each: what disturbs adds time."""
+    ours, floor, shared, cold, warm = [], [], [], [], []
+    threads = os.cpu_count() or 1
+    turn.ours()  # the first one opens the model
+    with one_blas_thread():  # for all alike: more of them only wait on busy cores
         for _ in range(rounds):
-            ours.append(seconds(turn.ours))
-            floor.append(seconds(turn.floor))
-            scripted.append(seconds(turn.scripted))
+            for _ in range(4):
+                ours.append(seconds(turn.ours))
+                floor.append(seconds(turn.floor))
+                shared.append(seconds(lambda: turn.floor(threads)))
+            for times, found in zip((cold, warm), turn.chain(), strict=True):
+                times.append(found)
+    best = min(ours)
+
+    def ratio(times: list[float]) -> float | None:
+        return None if math.isnan(min(times)) else round(min(times) / best, 2)
+
     return {
-        "turnaround_speedup": round(statistics.median(scripted) / statistics.median(ours), 2),
-        "turnaround_over_copy": round(statistics.median(ours) / statistics.median(floor), 2),
-        "turnaround_seconds": round(statistics.median(ours), 3),
+        "turnaround_speedup": ratio(cold),
+        "turnaround_speedup_warm": ratio(warm),
+        "turnaround_over_copy": round(best / min(floor), 2),
+        "turnaround_over_shared": round(best / min(shared), 2),
+        "turnaround_seconds": round(best, 3),
+        "turnaround_median": round(statistics.median(ours), 3),
         "delta_gain": round(turn.surrogate.survival.gain, 3),
         "delta_cosine": round(turn.surrogate.survival.cosine, 3),
     }

@@ -57,27 +57,21 @@ class Calibration:
 
         Args:
             file: a GGUF file of type `kind`.
-            kind: name of the type, under which the answer is kept.
+            kind: name of the type, under which speeds are kept.
         """
         with LlamaModel(file, threads=self._threads) as model:
             if model.mapped:
                 return True
-            shape = model.description
-        copied, plain = (self.speed(file, f"{shape} {kind}", repack) for repack in (True, False))
+        copied, plain = (self.speed(file, kind, repack) for repack in (True, False))
         reload = copied.load_seconds + _SCORED / copied.tokens_per_second
         return _SCORED / plain.tokens_per_second < reload
 
     def speed(self, file: Path, kind: str, repack: bool) -> Speed:
-        """The speed of `file`, from the cache or measured now (a few seconds)."""
-        key = " | ".join(
-            (
-                build_info(),
-                _processor(),
-                f"{self._threads or os.cpu_count()} threads",
-                kind,
-                "repacked" if repack else "as it lies",
-            )
-        )
+        """The speed of `file`, kept from an earlier time or measured now, in a few seconds."""
+        threads = f"{self._threads or os.cpu_count()} threads"
+        size = f"{kind} {file.stat().st_size} bytes"
+        layout = "repacked" if repack else "as it lies"
+        key = " | ".join((build_info(), _processor(), threads, size, layout))
         known = self._read()
         if key not in known:
             known[key] = asdict(_measured(file, self._threads, repack))

@@ -53,7 +53,7 @@ class SurrogateScorer:
     def score(self, mixture: Mixture) -> Trial:
         """Merge, quantise, load, and score every target."""
         started = time.perf_counter()
-        model = self._surrogate.load(self._tensors(mixture))
+        model = self._surrogate.load(adapted_tensors(self._merger, mixture))
         scores = {name: each.evaluate(model) for name, each in self._evaluators.items()}
         survival = self._surrogate.survival if mixture.datasets else None
         return Trial(
@@ -64,13 +64,14 @@ class SurrogateScorer:
             seconds=time.perf_counter() - started,
         )
 
-    def _tensors(self, mixture: Mixture) -> Iterator[AdaptedTensor]:
-        """The changed weights under llama.cpp's names, their rows in its order."""
-        config = self._merger.base.config
-        for name, change in self._merger.changes(mixture.datasets, mixture.weights):
-            yield AdaptedTensor(
-                hf_to_gguf_name(name),
-                replace(change, b=to_gguf_rows(config, name, change.b))
-                if isinstance(change, LoraPair)
-                else to_gguf_rows(config, name, change),
-            )
+
+def adapted_tensors(merger: Merger, mixture: Mixture) -> Iterator[AdaptedTensor]:
+    """The weights that a mixture changes, under llama.cpp's names, their rows in its order."""
+    config = merger.base.config
+    for name, change in merger.changes(mixture.datasets, mixture.weights):
+        yield AdaptedTensor(
+            hf_to_gguf_name(name),
+            replace(change, b=to_gguf_rows(config, name, change.b))
+            if isinstance(change, LoraPair)
+            else to_gguf_rows(config, name, change),
+        )

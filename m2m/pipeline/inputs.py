@@ -16,6 +16,7 @@ from m2m.evaluate.harness import Part
 from m2m.evaluate.targets import load_target, refuse_same_rows
 from m2m.evaluate.tasks import Task, requests
 from m2m.formats.gguf import GGUFFile
+from m2m.llamacpp.model import check_gpu_layers
 from m2m.recipe import Dataset, Recipe, Target
 from m2m.tokenizer import ChatTemplate, Formatter, Tokenizer
 from m2m.tuner.diet import budget, hold_out
@@ -111,6 +112,7 @@ def read_inputs(recipe: Recipe) -> Inputs:
         if corpus := tried(lambda d=dataset: _corpus(d, opened, recipe)):  # type: ignore[misc]
             corpora[dataset.name] = corpus
     replay = tried(lambda: _replay(opened, recipe))
+    tried(lambda: check_gpu_layers(recipe.limits.gpu_layers))
     for target in recipe.targets:
         if task := tried(lambda t=target: _task(t, "dev", opened)):  # type: ignore[misc]
             dev[target.name] = task

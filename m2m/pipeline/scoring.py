@@ -14,7 +14,7 @@ from m2m.evaluate.metrics import check_metric
 from m2m.evaluate.tasks import Task
 from m2m.llamacpp.filetypes import file_type
 from m2m.llamacpp.model import build_info
-from m2m.llamacpp.surrogate import Surrogate, scratch_folder
+from m2m.llamacpp.surrogate import Surrogate, fastest_type, scratch_folder
 from m2m.machine import usable_threads
 from m2m.merge.merger import Merger
 from m2m.mix.standing import Aim
@@ -62,26 +62,38 @@ def open_scorer(
     evaluators = {
         name: Evaluator(task, inputs.formatter, recipe.search.seed) for name, task in tasks.items()
     }
-    settings = {
-        "base": base.fingerprint,
-        "formatter": inputs.formatter.identity,
-        "tasks": {name: each.fingerprint for name, each in evaluators.items()},
-        "merge": as_json(recipe.merge),
-        "type": recipe.quantize.type,
-        "llama": build_info(),
-    }
     finetuned = finetuned or {}
     adapters = {**experts, **finetuned}
     fingerprints = {name: file_sha256(folder / WEIGHTS) for name, folder in adapters.items()}
     fingerprints |= {name: f"finetuned {fingerprints[name]}" for name in finetuned}
     loaded = {name: load_adapter(folder) for name, folder in adapters.items()}
     merger = Merger(base, loaded, recipe.merge, finetuned)
+    with _surrogate(inputs, scratch) as surrogate:
+        settings = {
+            "base": base.fingerprint,
+            "formatter": inputs.formatter.identity,
+            "tasks": {name: each.fingerprint for name, each in evaluators.items()},
+            "merge": as_json(recipe.merge),
+            "type": surrogate.type.name,
+            "llama": build_info(),
+            "gpu_layers": surrogate.gpu_layers,
+            "repacked": not surrogate.patch,
+        }
+        yield SurrogateScorer(merger, fingerprints, surrogate, evaluators, settings)
+
+
+@contextmanager
+def _surrogate(inputs: Inputs, scratch: Path) -> Iterator[Surrogate]:
+    recipe, base = inputs.recipe, inputs.base
     folder = scratch_folder(scratch, 2 * base.info.parameters)  # at most 16 bits a weight
+    kind, count = recipe.quantize.type, threads(recipe)
     try:
-        with Surrogate(
-            base.gguf, file_type(recipe.quantize.type), folder, threads=threads(recipe)
-        ) as surrogate:
-            yield SurrogateScorer(merger, fingerprints, surrogate, evaluators, settings)
+        if kind == "auto":
+            kind = fastest_type(base.gguf, folder, count)
+        layers = recipe.limits.gpu_layers
+        made = Surrogate(base.gguf, file_type(kind), folder, threads=count, gpu_layers=layers)
+        with made as surrogate:
+            yield surrogate
     finally:
         if folder != scratch:
             shutil.rmtree(folder, ignore_errors=True)

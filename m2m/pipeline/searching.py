@@ -14,6 +14,7 @@ from m2m.mix.study import Study, Trial
 from m2m.pipeline.cautioning import warnings
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.results import Searched
+from m2m.pipeline.rounding import rounding_warnings
 from m2m.pipeline.scoring import aims, open_scorer
 from m2m.progress import Progress
 
@@ -44,6 +45,9 @@ def search(
     found = standing(trials, wanted, inputs.recipe.search.seed)
     base = found.mixtures.index(BASE)
     mixed = found.without(base)
+    ranking = rank(mixed.mixtures, mixed.points, mixed.replicates, mixed.higher_is_better)
+    finalists = [each.mixture for each in ranking[: max(2, inputs.recipe.confirm.top)]]
+    rounded = rounding_warnings(inputs, experts, finalists, wanted, folder, progress)
     return Searched(
         target=target_name(wanted),
         metric=metric_name(wanted),
@@ -53,10 +57,10 @@ def search(
         scored_tokens=sum(trial.scored_tokens for trial in trials),
         seconds=sum(trial.seconds for trial in trials),
         base_score=float(found.points[base]),
-        ranking=rank(mixed.mixtures, mixed.points, mixed.replicates, mixed.higher_is_better),
+        ranking=ranking,
         examples=sum(len(scores) for scores in trials[0].scores.values()),
         dataset_worth=dataset_worth(
             found.mixtures, found.points, found.replicates, found.higher_is_better
         ),
-        warnings=warnings(inputs, experts, trials),
+        warnings=[*warnings(inputs, experts, trials), *rounded],
     )

@@ -30,6 +30,7 @@ METRICS = (
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 SCHEDULES = ("constant", "linear", "cosine")
 QUANTIZATIONS = ("f32", "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_0")
+SCORING_TYPES = ("auto", *QUANTIZATIONS)
 MERGE_METHODS = (
     "linear",
     "task_arithmetic",
@@ -187,7 +188,11 @@ class Merge:
 class Quantize:
     """`[quantize]`: ggml types of the surrogates and of the exported model."""
 
-    type: str = _set("q8_0", "type in which surrogates are scored", choices=QUANTIZATIONS)
+    type: str = _set(
+        "q8_0",
+        "type in which surrogates are scored; auto: of f16, bf16 and q8_0 the fastest here",
+        choices=SCORING_TYPES,
+    )
     export: str = _set("q8_0", "type of the exported GGUF", choices=QUANTIZATIONS)
 
 
@@ -232,6 +237,9 @@ class Limits:
     threads: str | int = _set("auto", "threads for training and scoring", choices=("auto",), low=1)
     memory: str | float = _set(
         "auto", "GiB for training; auto: most of what is free", choices=("auto",), low=0.1
+    )
+    gpu_layers: int = _set(
+        0, "layers that llama.cpp scores on a GPU, where its build has one; -1: all", low=-1
     )
 
 

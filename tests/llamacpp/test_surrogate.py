@@ -10,11 +10,13 @@ import pytest
 
 from m2m.errors import InputError, ResourceError
 from m2m.formats.gguf import GGUFFile, write_gguf
+from m2m.llamacpp import bindings as c
 from m2m.llamacpp import filetypes as f
 from m2m.llamacpp.model import LlamaModel
 from m2m.llamacpp.quantize import quantize, tensor_bytes
 from m2m.llamacpp.scoring import Request, score
 from m2m.llamacpp.surrogate import AdaptedTensor, Surrogate, scratch_folder
+from m2m.nn.lora import LoraPair, lora_delta
 
 QUERY = "blk.0.attn_q.weight"
 DOWN = "blk.1.ffn_down.weight"
@@ -153,3 +155,73 @@ def test_fifty_loads_do_not_grow(pico: Path, tmp_path: Path) -> None:
             sizes.append(resident())
     # a leaked model or context would be some MB each time
     assert sizes[-1] - sizes[9] < 5e6
+
+
+def low_rank(base: GGUFFile, name: str, rank: int = 12) -> LoraPair:
+    rng, (rows, columns) = np.random.default_rng(rank), base.tensors[name].shape
+    a, b = rng.standard_normal((rank, columns), np.float32), rng.standard_normal((rows, rank))
+    return LoraPair(a, (0.03 * b).astype(np.float32), 0.5)
+
+
+@pytest.mark.parametrize("type", ["f32", "bf16", "q8_0"])
+def test_factors_are_their_product_to_rounding(type: str, wide: Path, tmp_path: Path) -> None:
+    base, name = GGUFFile(wide), "blk.3.ffn_up.weight"
+    pair = low_rank(base, name)
+    files = []
+    with Surrogate(base, f.file_type(type), tmp_path) as surrogate:
+        for delta in (pair, lora_delta(pair)):
+            surrogate.load([AdaptedTensor(name, delta)])
+            assert surrogate.survival.gain == pytest.approx(1.0, abs=0.05)
+            files.append(GGUFFile(surrogate.path).array(name))
+    np.testing.assert_allclose(files[0], files[1], rtol=0, atol=0 if type == "q8_0" else 1e-2)
+    if type == "f32":
+        np.testing.assert_allclose(files[0], base.array(name) + lora_delta(pair), atol=1e-6)
+
+
+@pytest.mark.parametrize("patch", [True, False])
+def test_a_mixture_does_not_depend_on_the_one_before_or_on_threads(
+    patch: bool, wide: Path, tmp_path: Path
+) -> None:
+    base = GGUFFile(wide)
+    names = ["blk.0.attn_q.weight", "blk.3.ffn_up.weight", "blk.7.ffn_down.weight"]
+    pairs = [AdaptedTensor(name, low_rank(base, name, 5 + i)) for i, name in enumerate(names)]
+    mixtures = {"a": pairs[:2], "b": pairs[1:], "c": [pairs[2], pairs[0]], "base": []}
+    seen: dict[str, set[bytes]] = {key: set() for key in mixtures}
+    scores: dict[str, set[str]] = {key: set() for key in mixtures}
+    for threads, order in ((1, "abca"), (3, "cbabc")):
+        with Surrogate(
+            base, f.file_type("q8_0"), tmp_path, threads=threads, patch=patch
+        ) as surrogate:
+            for key in [*order, "base"]:
+                model = surrogate.load(iter(mixtures[key]))
+                seen[key].add(surrogate.path.read_bytes())
+                if threads == 1:
+                    scores[key].add(str(score(model, ASKED[:2]).loglik))
+    assert all(len(files) == 1 for files in seen.values())
+    assert all(len(found) == 1 for found in scores.values())
+    assert len(set().union(*scores.values())) == len(mixtures)
+
+
+def test_the_base_is_widened_once_where_memory_allows(wide: Path, tmp_path: Path) -> None:
+    base, name = GGUFFile(wide), "blk.3.ffn_up.weight"
+    tensor = AdaptedTensor(name, low_rank(base, name))
+    found = []
+    for room in (0, 1 << 30):
+        with Surrogate(base, f.file_type("q8_0"), tmp_path) as surrogate:
+            surrogate._room = room
+            surrogate.load([tensor])
+            assert isinstance(surrogate._rows[name], np.ndarray) == bool(room)
+            found.append(surrogate.path.read_bytes())
+    assert found[0] == found[1]
+
+
+def test_layers_for_a_gpu_that_is_not_there_are_refused(pico: Path, tmp_path: Path) -> None:
+    if c.llama_supports_gpu_offload():
+        pytest.skip("this llama.cpp has a GPU")
+    with pytest.raises(ResourceError, match="can use no GPU"):
+        LlamaModel(pico, gpu_layers=3)
+    with (
+        Surrogate(GGUFFile(pico), f.file_type("f16"), tmp_path, gpu_layers=-1) as surrogate,
+        pytest.raises(ResourceError, match="gpu_layers = -1"),
+    ):
+        surrogate.load([])

@@ -1,0 +1,37 @@
+"""What a user scripts today for one mixture: PEFT merges adapters into a base and saves a folder.
+
+Run in the peer's own venv by bench_score.py. Its argument is JSON: base, adapters (PEFT folders),
+weights, out. Prints the seconds of the work itself, without the interpreter's start and imports.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+
+def main() -> None:
+    """Merge once."""
+    asked = json.loads(sys.argv[1])
+    torch.set_num_threads(asked["threads"])
+    started = time.perf_counter()
+    base = AutoModelForCausalLM.from_pretrained(asked["base"], dtype=torch.float16)
+    names = [f"a{number}" for number in range(len(asked["adapters"]))]
+    first, *others = zip(names, asked["adapters"], strict=True)
+    model = PeftModel.from_pretrained(base, first[1], adapter_name=first[0])
+    for name, folder in others:
+        model.load_adapter(folder, adapter_name=name)
+    # "cat" is the one that sums the products; "linear" would average A and B apart.
+    model.add_weighted_adapter(names, asked["weights"], "mixture", combination_type="cat")
+    model.set_adapter("mixture")
+    model.merge_and_unload().save_pretrained(asked["out"])
+    print(time.perf_counter() - started, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""How the recipe's [quantize] and [limits] reach the surrogates."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from m2m.errors import InputError
+from m2m.llamacpp import bindings as c
+from m2m.mix.mixture import BASE, Mixture
+from m2m.pipeline.inputs import read_inputs
+from m2m.pipeline.rounding import rounding_warnings
+from m2m.pipeline.run import Run
+from m2m.pipeline.scoring import aims, open_scorer
+from m2m.progress import Silent
+from m2m.recipe import load_recipe
+from tests.pipeline.scenario import make_scenario
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    recipe = make_scenario(tmp_path_factory.mktemp("trained"))
+    Run(load_recipe(recipe), Silent()).train()
+    return recipe
+
+
+@pytest.fixture
+def recipe(trained: Path, tmp_path: Path) -> Path:
+    shutil.copytree(trained.parent, tmp_path / "copy")
+    return tmp_path / "copy" / "recipe.toml"
+
+
+def warnings(recipe: Path, finalists: list[Mixture]) -> list[str]:
+    inputs = read_inputs(load_recipe(recipe))
+    folder = inputs.recipe.folder
+    experts = {name: folder / "adapters" / name for name in inputs.corpora}
+    return rounding_warnings(inputs, experts, finalists, aims(inputs), folder, Silent())
+
+
+def quantize(recipe: Path, text: str) -> None:
+    whole = recipe.read_text(encoding="utf-8") + f"\n[quantize]\n{text}\n"
+    recipe.write_text(whole, encoding="utf-8")
+
+
+def test_a_pick_that_the_export_type_would_change_is_told(recipe: Path) -> None:
+    """Whichever of two leads at the export type, exactly the other one as a pick is warned of."""
+    quantize(recipe, 'type = "f16"\nexport = "q4_0"')
+    pair = [Mixture.uniform(["copy"]), Mixture.uniform(["reverse", "upper"])]
+    there, back = warnings(recipe, pair), warnings(recipe, pair[::-1])
+    assert len(there) + len(back) == 1
+    assert "rounding changes the pick: scored as f16" in (there + back)[0]
+
+
+def test_the_same_type_needs_no_second_scoring(recipe: Path) -> None:
+    pair = [Mixture.uniform(["copy"]), Mixture.uniform(["upper"])]
+    assert warnings(recipe, pair) == warnings(recipe, pair[::-1]) == []
+    assert not (load_recipe(recipe).folder / "study.jsonl").exists()
+
+
+def test_auto_is_one_of_the_fine_types_and_has_its_own_results(recipe: Path) -> None:
+    keys = []
+    for text in ("", '\n[quantize]\ntype = "auto"\n', '\n[quantize]\ntype = "q4_0"\n'):
+        changed = recipe.with_name(f"{len(keys)}.toml")
+        changed.write_text(recipe.read_text(encoding="utf-8") + text, encoding="utf-8")
+        inputs = read_inputs(load_recipe(changed))
+        with open_scorer(inputs, {}, inputs.dev, changed.parent) as scorer:
+            keys.append((scorer._surrogate.type.name, scorer.key(BASE)))
+    kinds, _ = zip(*keys, strict=True)
+    assert kinds[0] == "q8_0"
+    assert kinds[1] in ("f16", "bf16", "q8_0")
+    assert len(set(keys)) == len(set(kinds))
+
+
+def test_gpu_layers_are_refused_before_any_work_where_there_is_no_gpu(recipe: Path) -> None:
+    if c.llama_supports_gpu_offload():
+        pytest.skip("this llama.cpp has a GPU")
+    text = recipe.read_text(encoding="utf-8").replace("threads = 1", "threads = 1\ngpu_layers = 4")
+    recipe.write_text(text.replace('dev = "dev.jsonl"', 'dev = "recipe.toml"'), encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        read_inputs(load_recipe(recipe))
+    assert "gpu_layers = 4, and this llama.cpp can use no GPU" in caught.value.message
+    assert "recipe.toml" in caught.value.message  # the other problem is told too
