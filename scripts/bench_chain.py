@@ -1,7 +1,8 @@
 """What a user scripts today for one mixture: PEFT merges adapters into a base and saves a folder.
 
 Run in the peer's own venv by bench_score.py. Its argument is JSON: base, adapters (PEFT folders),
-weights, out. Prints the seconds of the work itself, without the interpreter's start and imports.
+weights, out, started (the time then). Prints what the interpreter's start and the imports took, in
+seconds and in processor seconds.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from transformers import AutoModelForCausalLM
 def main() -> None:
     """Merge once."""
     asked = json.loads(sys.argv[1])
+    print(time.time() - asked["started"], time.process_time(), flush=True)
     torch.set_num_threads(asked["threads"])
-    started = time.perf_counter()
     base = AutoModelForCausalLM.from_pretrained(asked["base"], dtype=torch.float16)
     names = [f"a{number}" for number in range(len(asked["adapters"]))]
     first, *others = zip(names, asked["adapters"], strict=True)
@@ -30,7 +31,6 @@ def main() -> None:
     model.add_weighted_adapter(names, asked["weights"], "mixture", combination_type="cat")
     model.set_adapter("mixture")
     model.merge_and_unload().save_pretrained(asked["out"])
-    print(time.perf_counter() - started, flush=True)
 
 
 if __name__ == "__main__":

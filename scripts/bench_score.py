@@ -19,7 +19,9 @@ one process. The last line is JSON; its ratios (the first type's at the top leve
     turnaround_speedup_warm the same without PEFT's start and imports either
     turnaround_over_copy    one mixture made scorable / (copying the adapted tensors' quantised
                             bytes + each expert's products), the floor on one thread
-    turnaround_over_shared  the same with the floor shared among as many threads as the mixture
+    turnaround_work_...     speedup, warm speedup and over_copy by processor time of all threads and
+                            processes, which a busy machine hardly changes; over_copy is then also
+                            what it would be with the floor shared among as many threads
 """
 
 from __future__ import annotations
@@ -27,7 +29,6 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
-import math
 import os
 import statistics
 import subprocess
@@ -35,7 +36,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -69,16 +69,15 @@ RANK = 16
 
 def seconds(work: Callable[[], object]) -> float:
     """How long `work` takes."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+    return clocked(work)[0]
 
 
-def processor_seconds(work: Callable[[], object]) -> float:
-    """Processor time that `work` takes, of all threads together."""
-    start = time.process_time()
+def clocked(work: Callable[[], object]) -> tuple[float, float]:
+    """Seconds, and processor seconds of all threads and of processes started and ended in it."""
+    before, start = os.times(), time.perf_counter()
     work()
-    return time.process_time() - start
+    passed, after = time.perf_counter() - start, os.times()
+    return passed, sum(after[:4]) - sum(before[:4])
 
 
 def random_adapters(base: BaseModel, count: int) -> dict[str, Adapter]:
@@ -114,20 +113,16 @@ class Turnaround:
         """As a study does it."""
         return self.surrogate.load(adapted_tensors(self.merger, self.mixture))
 
-    def floor(self, threads: int = 1) -> None:
+    def floor(self) -> None:
         """What no way can do without: the products, and moving the quantised bytes."""
-        pairs = [p for each in self.merger.adapters.values() for p in each.pairs.values()]
-        with ThreadPoolExecutor(threads) as pool:
-            for _ in pool.map(lora_delta, pairs):
-                pass
+        for adapter in self.merger.adapters.values():
+            for pair in adapter.pairs.values():
+                lora_delta(pair)
         self._copied[: self._source.size] = self._source
 
     def chain(self) -> tuple[float, float]:
-        """Seconds of the user's chain, and without PEFT's start; nan where it is not installed."""
-        if not PEER.exists():
-            return math.nan, math.nan
+        """The user's chain; what PEFT needed to start, in seconds and processor seconds."""
         merged = self.folder / "merged"
-        started = time.perf_counter()
         done = subprocess.run(
             [PEER, ROOT / "scripts" / "bench_chain.py", json.dumps(self._asked(merged))],
             check=True,
@@ -135,7 +130,6 @@ class Turnaround:
             text=True,
             encoding="utf-8",
         )
-        between = time.perf_counter()
         f16, out = self.folder / "merged-f16.gguf", self.folder / "merged.gguf"
         self._convert(merged / "model.safetensors", f16)
         params = c.llama_model_quantize_default_params()
@@ -143,8 +137,8 @@ class Turnaround:
         if c.llama_model_quantize(os.fsencode(f16), os.fsencode(out), ctypes.byref(params)):
             raise RuntimeError("llama_model_quantize failed")
         LlamaModel(out).close()
-        rest = time.perf_counter() - between
-        return between - started + rest, float(done.stdout.split()[-1]) + rest
+        start, start_work = map(float, done.stdout.split()[-2:])
+        return start, start_work
 
     def _asked(self, out: Path) -> dict[str, Any]:
         folders = []
@@ -158,6 +152,7 @@ class Turnaround:
             "weights": self.mixture.weights,
             "out": str(out),
             "threads": os.cpu_count(),
+            "started": time.time(),
         }
 
     def _convert(self, weights: Path, out: Path) -> None:
@@ -197,9 +192,9 @@ def measure_rate(model: LlamaModel, asked: Sequence[Request], rounds: int) -> di
     prefix = len(common_prefix(asked))
     raw_work, work = [], []
     for _ in range(rounds):
-        raw_work.append(processor_seconds(lambda: raw_seconds(model, scored.decoded)))
+        raw_work.append(clocked(lambda: raw_seconds(model, scored.decoded))[1])
         model.clear()
-        work.append(processor_seconds(lambda: score(model, asked)))
+        work.append(clocked(lambda: score(model, asked))[1])
         plain = scored.decoded / raw_seconds(model, scored.decoded)
         same = scored.decoded / raw_seconds(model, scored.decoded, rows)
         model.clear()
@@ -220,34 +215,37 @@ def measure_rate(model: LlamaModel, asked: Sequence[Request], rounds: int) -> di
     }
 
 
-def measure_turnaround(turn: Turnaround, rounds: int) -> dict[str, float | None]:
+def measure_turnaround(turn: Turnaround, rounds: int) -> dict[str, float]:
     """Ours, the floor and the user's chain, in turn; the best of each: what disturbs adds time."""
-    ours, floor, shared, cold, warm = [], [], [], [], []
-    threads = os.cpu_count() or 1
     turn.ours()  # the first one opens the model
+    ours, floor, chain, warm = [], [], [], []
     with one_blas_thread():  # for all alike: more of them only wait on busy cores
         for _ in range(rounds):
             for _ in range(4):
-                ours.append(seconds(turn.ours))
-                floor.append(seconds(turn.floor))
-                shared.append(seconds(lambda: turn.floor(threads)))
-            for times, found in zip((cold, warm), turn.chain(), strict=True):
-                times.append(found)
-    best = min(ours)
-
-    def ratio(times: list[float]) -> float | None:
-        return None if math.isnan(min(times)) else round(min(times) / best, 2)
-
-    return {
-        "turnaround_speedup": ratio(cold),
-        "turnaround_speedup_warm": ratio(warm),
-        "turnaround_over_copy": round(best / min(floor), 2),
-        "turnaround_over_shared": round(best / min(shared), 2),
+                ours.append(clocked(turn.ours))
+                floor.append(clocked(turn.floor))
+            if PEER.exists():
+                said: list[tuple[float, float]] = []
+                took = clocked(lambda into=said: into.append(turn.chain()))
+                chain.append(took)
+                warm.append((took[0] - said[0][0], took[1] - said[0][1]))
+    best, work = map(min, zip(*ours, strict=True))
+    found = {
         "turnaround_seconds": round(best, 3),
-        "turnaround_median": round(statistics.median(ours), 3),
+        "turnaround_median": round(statistics.median(first for first, _ in ours), 3),
+        "turnaround_work_seconds": round(work, 3),
         "delta_gain": round(turn.surrogate.survival.gain, 3),
         "delta_cosine": round(turn.surrogate.survival.cosine, 3),
     }
+    least, least_work = map(min, zip(*floor, strict=True))
+    found["turnaround_over_copy"] = round(best / least, 2)
+    found["turnaround_work_over_copy"] = round(work / least_work, 2)
+    for suffix, times in (("", chain), ("_warm", warm)):
+        if times:
+            wall, spent = map(min, zip(*times, strict=True))
+            found[f"turnaround_speedup{suffix}"] = round(wall / best, 1)
+            found[f"turnaround_work_speedup{suffix}"] = round(spent / work, 1)
+    return found
 
 
 def measure(

@@ -77,6 +77,7 @@ class Merger:
         self.adapters = dict(adapters)
         self.options = options
         self._finetuned = frozenset(finetuned)
+        self._sound: set[tuple[str, str]] = set()  # (adapter, module) seen to be finite
         find_method(options.method)
         adapted = {module for adapter in adapters.values() for module in adapter.pairs}
         # In the base's order; a dict is a set that keeps it.
@@ -108,12 +109,16 @@ class Merger:
         pairs, scaled = zip(*chosen, strict=True)
         merge = find_method(options.method)
         change = merge(pairs, scaled, options, self._rng(module))
-        # The factors too: a vote between signs passes over what is no number.
-        arrays = [array for pair in pairs for array in (pair.a, pair.b)]
+        # The factors too, once: a vote between signs passes over what is no number.
+        used = [name for name, weight in zip(names, weights, strict=True) if weight]
+        unseen = [name for name in used if (name, module) not in self._sound]
+        found = (self.adapters[name].pairs.get(module) for name in unseen)
+        arrays = [array for pair in found if pair is not None for array in (pair.a, pair.b)]
         if not isinstance(change, LoraPair):
             change = np.asarray(change, np.float32)
             arrays.append(change)
         _check_finite(arrays, module, names)
+        self._sound.update((name, module) for name in unseen)
         return change
 
     @one_blas_thread()  # products of low rank gain nothing from more
