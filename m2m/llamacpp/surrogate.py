@@ -36,7 +36,8 @@ from m2m.nn.lora import LoraPair
 
 _RAM_DISK = Path("/dev/shm")
 _SCORING_TYPES = ("q8_0", "bf16", "f16")
-_BASE_SHARE = 8  # of the free memory, one part in so many may hold the base as float32
+_BASE_SHARE = 8  # of the free memory, one part in so many may hold the base as float32,
+_BASE_MOST = 1 << 30  # if that is at most so many bytes: larger models must fit small machines
 
 
 def scratch_folder(key: Path, size: int) -> Path:
@@ -111,7 +112,8 @@ class Surrogate:
         self._specs = {spec.name: spec for spec in specs}
         self._bytes: NDArray[np.uint8] | None = _mapped_scratch(self.path, self.size)
         self._bytes[: len(header)] = np.frombuffer(header, np.uint8)
-        self._room = free_memory_bytes() // _BASE_SHARE
+        floats = sum(4 * math.prod(tensor.shape) for tensor in base.tensors.values())
+        self._widens = floats <= min(_BASE_MOST, free_memory_bytes() // _BASE_SHARE)
         self._rows: dict[str, Rows] = {}
         try:
             self._restore(self._specs)
@@ -181,10 +183,8 @@ class Surrogate:
         """The base's rows; F16 ones are kept as float32 where memory allows."""
         if name not in self._rows:
             tensor = self.base.tensors[name]
-            size = 4 * math.prod(tensor.shape)
-            if tensor.type == F16 and size <= self._room:
+            if tensor.type == F16 and self._widens:
                 self._rows[name] = self.base.array(name)
-                self._room -= size
             else:
                 stored = self.base.raw(name)
                 self._rows[name] = StoredRows(stored, int(tensor.type), tensor.shape)
