@@ -137,6 +137,7 @@ def scores(recipe: Path) -> dict[tuple[str, ...], list[float]]:
 MEAN, MOST, SHARE = 0.02, 0.3, 0.1
 
 
+@pytest.mark.slow
 def test_threads_change_scores_within_a_tolerance_and_no_ranking_beyond_ties(
     finished: Path, recipe: Path
 ) -> None:
@@ -160,6 +161,7 @@ def test_threads_change_scores_within_a_tolerance_and_no_ranking_beyond_ties(
         assert abs(gap) < 2 * SHARE * by_name[0][here]["stderr"]
 
 
+@pytest.mark.slow
 def test_the_same_recipe_twice_gives_the_same_bytes(
     recipe: Path, expected: dict[str, str | bytes]
 ) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -18,7 +17,6 @@ import pytest
 from m2m import store
 from m2m.errors import BusyError
 from m2m.store import Owner, run_lock
-from tests.field.places import m2m, told
 
 fcntl = pytest.importorskip("fcntl", reason="locks of POSIX systems")
 
@@ -148,11 +146,3 @@ def test_what_a_killed_run_left_half_written_is_cleared_away(tmp_path: Path) -> 
     with run_lock(tmp_path):
         assert sorted(p.name for p in tmp_path.iterdir()) == ["adapters", "lock"]
         assert [p.name for p in (tmp_path / "adapters").iterdir()] == ["copy"]
-
-
-def test_of_many_that_start_together_one_runs(recipe: Path) -> None:
-    folder = recipe.parent / "m2m-runs" / "recipe"
-    with run_lock(folder):
-        message = told(m2m("search", recipe))
-    assert f"pid {os.getpid()} on {socket.gethostname()}" in message
-    assert "hint: wait for it" in message
