@@ -49,7 +49,7 @@ def check(
     """
     from m2m.cli import show
     from m2m.errors import InputError
-    from m2m.pipeline.checking import check_data, check_recipe, formatter_of
+    from m2m.pipeline.checking import check_data, check_recipe, formatter_of, read_target
     from m2m.recipe import load_recipe
 
     if files[0].suffix == ".toml":
@@ -58,7 +58,7 @@ def check(
         found = check_recipe(load_recipe(files[0]))
     else:
         formatter = formatter_of(model, template) if model else None
-        found = check_data(files, targets, formatter)
+        found = check_data(files, [read_target(path) for path in targets], formatter)
     show.result([each.as_json() for each in found], as_json, lambda: show_checked(found))
     if bad := [str(each.file) for each in found if each.refused]:
         raise InputError(

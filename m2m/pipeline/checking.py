@@ -16,10 +16,11 @@ from m2m.dataset.duplicates import (
 )
 from m2m.dataset.grams import comparable, without_frame
 from m2m.dataset.language import OTHER_LANGUAGE, Languages, tag
-from m2m.evaluate.tasks import load_task
+from m2m.evaluate.targets import load_target
+from m2m.evaluate.tasks import Task
 from m2m.pipeline.dataset_file import SIDES, Checked, DatasetFile, in_rows
 from m2m.pipeline.inputs import make_formatter, model_folders
-from m2m.recipe import Recipe, Train
+from m2m.recipe import Recipe, Target, Train
 from m2m.tokenizer import Formatter
 
 # Shares of a file's rows from which something is a problem, not a matter of course.
@@ -28,11 +29,21 @@ _MANY_REPEATED, _MANY_CONTRADICTED, _MANY_FOREIGN = 0.05, 0.05, 0.02
 
 def check_recipe(recipe: Recipe) -> list[Checked]:
     """The datasets of a recipe against each other and its targets, with its model's tokens."""
-    targets = [path for each in recipe.targets for path in (each.dev, each.test) if path]
+    targets = [load_target(each, "dev") for each in recipe.targets]
+    targets += [load_target(each, "test") for each in recipe.targets if each.test]
     formatter = formatter_of(recipe.base.model, recipe.base.template, recipe.path)
     files = [each.path for each in recipe.datasets]
     length = min(recipe.train.max_length, recipe.train.batch_tokens)
     return check_data(files, targets, formatter, length)
+
+
+def read_target(path: Path) -> Task:
+    """The examples of a target's file, or of a task file of lm-evaluation-harness.
+
+    Raises:
+        InputError: they cannot be read.
+    """
+    return load_target(Target(path.stem, path), "dev")
 
 
 def formatter_of(model: str, template: str = "chat", beside: Path | None = None) -> Formatter:
@@ -42,7 +53,7 @@ def formatter_of(model: str, template: str = "chat", beside: Path | None = None)
 
 def check_data(
     files: Sequence[Path],
-    targets: Sequence[Path] = (),
+    targets: Sequence[Task] = (),
     formatter: Formatter | None = None,
     max_length: int = Train.max_length,
 ) -> list[Checked]:
@@ -50,16 +61,13 @@ def check_data(
 
     Args:
         files: datasets; one that cannot be read is a problem in its own entry.
-        targets: files of examples that no dataset should hold.
+        targets: examples that no dataset should hold.
         formatter: counts tokens.
         max_length: tokens from which `m2m run` refuses a row.
-
-    Raises:
-        InputError: a target cannot be read.
     """
     found = [Checked(path) for path in files]
     content = [DatasetFile(each) for each in found]
-    asked = [_Target(path) for path in targets]
+    asked = [_Target(task) for task in targets]
     for each in content:
         each.check_alone(formatter, max_length)
     readable = [each for each in content if each.rows]
@@ -71,10 +79,10 @@ def check_data(
 class _Target:
     """What a target asks and holds to be right."""
 
-    def __init__(self, path: Path) -> None:
-        examples = load_task(path).examples
+    def __init__(self, task: Task) -> None:
+        examples = task.examples
         asked = without_frame([each.prompt for each in examples])
-        right = [each.choices[each.gold] for each in examples]
+        right = [each.answer for each in examples]
         # A text asks nothing: it is itself what training should not have seen.
         self.questions = {comparable(a or b) for a, b in zip(asked, right, strict=True)}
         # A dataset of another frame may hold the question with the target's.

@@ -12,8 +12,8 @@ from typing import Any
 from m2m.checkpoint import find_model
 from m2m.dataset import encode, load_dataset
 from m2m.errors import InputError, M2MError, Problems
-from m2m.evaluate.tasks import load_task
 from m2m.formats.atomic import write_text
+from m2m.pipeline.checking import read_target
 from m2m.pipeline.inputs import make_formatter, model_folders
 from m2m.recipe import Train, load_recipe
 from m2m.recipe.template import recipe_text
@@ -118,7 +118,7 @@ def _checked(datasets: Sequence[Path], targets: Sequence[Path], formatter: Forma
             problems.add(error.message)
     for path in targets:
         try:
-            load_task(path)
+            read_target(path)
         except M2MError as error:
             problems.add(error.message)
     problems.raise_if_any(InputError, "not written", "mend these; `m2m data check` says more")

@@ -12,8 +12,8 @@ from typing import Any
 from m2m.recipe.fields import LISTS, SECTIONS
 
 _WIDTH = 96
-# Stands in for a field that has no value unless it is given.
-_EXAMPLES = {"test": "test.jsonl", "replay_from": "rows.jsonl"}
+# Stands in for what has no default but nothing.
+_ANY = "..."
 
 Given = Mapping[str, Any]
 
@@ -64,7 +64,8 @@ def _fields(kind: type, given: Given, *, explain: bool) -> str:
         if spec.name in given:
             lines.append(f"{spec.name} = {toml_value(given[spec.name])}")
         elif explain:
-            default = _EXAMPLES.get(spec.name, "") if spec.default is None else spec.default
+            nothing: dict[Any, Any] = {None: _ANY, (): (_ANY,)}
+            default = nothing.get(spec.default, spec.default)
             lines.append(f"# {spec.name} = {toml_value(default)}")
     return "\n".join(lines) + "\n"
 

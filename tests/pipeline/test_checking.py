@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from m2m.dataset import load_dataset
-from m2m.pipeline.checking import check_data, check_recipe
+from m2m.pipeline.checking import check_data, check_recipe, read_target
 from m2m.pipeline.dataset_file import Checked
 from m2m.recipe import load_recipe
 from tests.pipeline.scenario import make_scenario
@@ -22,14 +22,15 @@ def kinds(found: Checked) -> set[str]:
 
 
 def check(path: Path, *targets: Path) -> Checked:
-    return check_data([path], targets)[0]
+    return check_data([path], [read_target(each) for each in targets])[0]
 
 
 @pytest.fixture(scope="module")
 def example() -> dict[str, Checked]:
     files = sorted((EXAMPLE / "datasets").glob("*.jsonl"))
     targets = sorted((EXAMPLE / "target").glob("*.jsonl"))
-    return {each.file.stem: each for each in check_data(files, targets)}
+    tasks = [read_target(path) for path in targets]
+    return {each.file.stem: each for each in check_data(files, tasks)}
 
 
 def test_the_missorted_dataset_is_told_by_its_contradictions(example: dict[str, Checked]) -> None:
