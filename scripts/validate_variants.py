@@ -2,7 +2,8 @@
 """Compare ways of making and scoring surrogates on the mixtures that `m2m validate` fine-tuned.
 
 The fine-tunes stay as they are; every variant only scores the same mixtures' surrogates anew, and
-keeps the scores in the run's `variants.jsonl`. Prints a table in Markdown.
+keeps the scores in the run's `variants.jsonl`. Prints a table in Markdown and writes it to the
+run's `variants-BUDGET.md`.
 
     scripts/validate_variants.py examples/swahili/recipe.toml --mixtures 24 [--only NAME]...
 """
@@ -20,6 +21,7 @@ import numpy as np
 
 from m2m.adapter import load_adapter
 from m2m.evaluate.metrics import METRICS
+from m2m.formats.atomic import write_text
 from m2m.formats.journal import Journal
 from m2m.merge.geometry import gram_matrix
 from m2m.mix.agreement import Agreement, Scored, agreement, regret
@@ -174,12 +176,18 @@ def main(arguments: Sequence[str]) -> None:
     with run_lock(load_recipe(options.recipe).folder):
         bench = Bench(options.recipe, options.mixtures, options.budget)
         count = sum(len(mixture.datasets) > 1 for mixture in bench.mixtures)
-        print(f"| variant | Spearman, {count} mixtures | Pearson | with singles | | regret |")
-        print("| --- | --- | --- | --- | --- | --- |", flush=True)
+        lines = [
+            f"| variant | Spearman, {count} mixtures | Pearson | Spearman, with singles | Pearson "
+            "| regret |",
+            "| --- | --- | --- | --- | --- | --- |",
+        ]
         for name in options.only or VARIANTS:
             mixed, every, lost = bench.score(VARIANTS[name])
             cells = [name, *_cells(mixed), *_cells(every), f"{lost:.3f}"]
-            print(f"| {' | '.join(cells)} |", flush=True)
+            lines.append(f"| {' | '.join(cells)} |")
+            print(lines[-1], flush=True)
+        budget = bench.inputs.recipe.confirm.budget
+        write_text(bench.folder / f"variants-{budget}.md", "\n".join([*lines, "", ""]))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
+from m2m.formats.atomic import write_json
 from m2m.machine import peak_rss_bytes
 from m2m.mix.validate import Validation
 from m2m.pipeline.confirming import confirm
@@ -93,6 +94,8 @@ class Run:
         searched = self._searched
         with self._step("validate"):
             found = validate(self._inputs, self._experts, searched, self.folder, self._progress)
+            # Each regime's result is kept; the report shows the last one's.
+            write_json(self.folder / f"validate-{found.budget}.json", found.as_json())
             keep(self.folder, VALIDATED, found.as_json())
             return found
 

@@ -46,7 +46,7 @@ def validate(
         experts: adapter folders by dataset name.
         searched: the ranking.
         folder: of the run; the plan is kept in its `validate.jsonl`, adapters and scores lie where
-            the confirm step keeps its own, the scatter plot's data go to `validate.csv`.
+            the confirm step keeps its own, the scatter plot's data go to `validate-BUDGET.csv`.
         progress: one bar per fine-tune.
 
     Raises:
@@ -61,7 +61,7 @@ def validate(
         trials = [judge.finetuned(mixture) for mixture in chosen]
     predicted = _predictions(inputs, surrogates, chosen)
     found = _compare(inputs, searched, predicted, trials, tuner, picks)
-    write_text(folder / "validate.csv", found.as_csv())
+    write_text(folder / f"validate-{found.budget}.csv", found.as_csv())
     return found
 
 

@@ -63,9 +63,9 @@ def test_all_mixtures_are_really_fine_tuned_and_held_against_what_was_predicted(
             assert each.real["dev"][0] == pytest.approx(each.predicted["surrogate"], abs=1e-6)
             mean = each.predicted["mean_of_singles"]
             assert mean == pytest.approx(each.predicted["surrogate"])
-    written = json.loads((recipe.folder / "validate.json").read_text(encoding="utf-8"))
+    written = json.loads((recipe.folder / "validate-fixed.json").read_text(encoding="utf-8"))
     assert written == json.loads(json.dumps(found.as_json()))
-    with (recipe.folder / "validate.csv").open(encoding="utf-8", newline="") as file:
+    with (recipe.folder / "validate-fixed.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [float(row["finetuned_test"]) for row in rows] == [
         each.real["test"][0] for each in found.validated
