@@ -11,10 +11,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner
 
-from m2m.cli.main import cli
+from m2m.cli.main import CONTEXT, cli
 from m2m.errors import BusyError, InputError
 from m2m.formats.journal import Journal
 from m2m.pipeline.merging_runs import merge_runs
@@ -202,9 +203,10 @@ def test_every_m2m_line_of_the_examples_parses() -> None:
     pattern = r'm2m (?:train|search|run|merge-runs) [^#\n">]+'
     lines = [line for path in files for line in re.findall(pattern, path.read_text("utf-8"))]
     assert len(lines) >= 6
+    parent = click.Context(cli, info_name="m2m", **CONTEXT)  # type: ignore[arg-type]
     values = {"share": "1", "TRAININGS": "8", "SCORINGS": "16", "RECIPE": "r.toml"}
     for line in lines:
         filled = re.sub(r"\{(?:wildcards\.)?(\w+)\}", lambda m: values[m[1]], line)
         arguments = shlex.split(filled.replace("/media/usb/*/m2m-runs/recipe", "."))[1:]
         command = cli.commands[arguments[0]]
-        command.make_context(command.name, arguments[1:])
+        command.make_context(command.name, arguments[1:], parent=parent)
