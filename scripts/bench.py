@@ -11,7 +11,7 @@ import runpy
 import sys
 from pathlib import Path
 
-BENCHES = {n: f"bench_{n}.py" for n in ("train", "score", "settings", "rank", "memory")}
+BENCHES = {n: f"bench_{n}.py" for n in ("train", "score", "settings", "rank", "memory", "search")}
 
 if len(sys.argv) < 2 or sys.argv[1] not in BENCHES:
     sys.exit(f"usage: scripts/bench.py {'|'.join(BENCHES)} [options]")

@@ -66,9 +66,25 @@ def train(recipe: Path, as_json: bool, quiet: bool, share: tuple[int, int] | Non
 
 
 @click.command("search")
-@recipe_command
+@click.argument("recipe", type=RECIPE, required=False, metavar="RECIPE")
+@click.option(
+    "--from-csv",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Propose from a folder's ratios.csv and metrics.csv instead; scores nothing.",
+)
+@click.option("--metric", default="", help="With --from-csv: column of metrics.csv.")
+@json_option
+@quiet_option
 @share_option
-def search(recipe: Path, as_json: bool, quiet: bool, share: tuple[int, int] | None) -> None:
+def search(
+    recipe: Path | None,
+    folder: Path | None,
+    metric: str,
+    as_json: bool,
+    quiet: bool,
+    share: tuple[int, int] | None,
+) -> None:
     """Score the mixtures of RECIPE's datasets and rank them; scored ones are kept.
 
     With --share they are only scored; a search without it ranks what all shares scored.
@@ -76,9 +92,18 @@ def search(recipe: Path, as_json: bool, quiet: bool, share: tuple[int, int] | No
     \b
     Example:  m2m search examples/swahili/recipe.toml --json > ranking.json
               m2m search recipe.toml --share $SLURM_ARRAY_TASK_ID/16
+              m2m search --from-csv examples/swahili/m2m-runs/recipe
     """
     from m2m.cli import show
 
+    if folder is not None and recipe is None:
+        from m2m.pipeline.tables import propose_from
+
+        proposed = propose_from(folder, metric)
+        show.result(proposed.as_json(), as_json, lambda: show.proposals(proposed))
+        return
+    if recipe is None or folder is not None:
+        raise click.UsageError("give a RECIPE or --from-csv FOLDER")
     with opened(recipe, quiet, "search", share=share) as work:
         if share:
             count = work.search_share()

@@ -16,14 +16,15 @@ if TYPE_CHECKING:
 
     from m2m.checkpoint import ModelInfo
     from m2m.mix.agreement import Agreement
+    from m2m.mix.mixture import Mixture
     from m2m.mix.validate import Validation
     from m2m.pipeline.evaluating import Comparison, Difference
     from m2m.pipeline.results import Confirmation, Exported, RunResult, Searched, Trained
+    from m2m.pipeline.tables import Proposals
     from m2m.pipeline.tools import Merged
     from m2m.report import Facts, Written
 
 TOP, BOTTOM = 10, 3
-VERDICTS = {1: "helps", -1: "hurts", 0: "is unclear"}
 AHEAD = {1: "better", -1: "worse", 0: "not to be told apart"}
 COMPARED = {1: "is better than", -1: "is worse than", 0: "cannot be told from"}
 
@@ -74,33 +75,66 @@ def adapters(trained: Sequence[Trained]) -> None:
 
 def ranking(found: Searched) -> None:
     """The top and the bottom of the ranking, and what each dataset is worth."""
+    from m2m.mix.worth import VERDICTS
+
     tied = sum(each.tied_with_best for each in found.ranking)
-    table = _table("rank", found.metric, "95 % interval", "behind the best", "mixture")
+    heads = ("rank", found.metric, "95 % interval", "behind the best", "examples", "mixture")
+    table = _table(*heads)
     shown = [*found.ranking[:TOP]]
     rest = found.ranking[TOP:]
     shown += rest[-BOTTOM:]
     for each in shown:
         if rest and each.rank == max(TOP + 1, len(found.ranking) - BOTTOM + 1):
-            table.add_row("...", "", "", "", "")
+            table.add_row("...", *[""] * (len(heads) - 1))
         table.add_row(
             f"{each.rank}" + (" =" if each.tied_with_best else ""),
             f"{each.score:.3f} ± {each.stderr:.3f}",
             f"{each.ci95[0]:.3f} to {each.ci95[1]:.3f}",
             f"{each.behind.estimate:.3f} ({each.behind.low:.3f} to {each.behind.high:.3f})",
-            each.mixture.label,
+            f"{each.examples}",
+            _shares(each.mixture),
         )
     print_table(table)
     click.echo(
-        f"{len(found.ranking)} mixtures on {found.examples} examples of {found.target}; base model "
-        f"{found.base_score:.3f}.\n{tied} marked = cannot be told from the best (95 %)."
+        f"{len(found.ranking)} mixtures of {found.candidates} on up to {found.examples} examples "
+        f"of {found.target}; base model {found.base_score:.3f}.\n"
+        f"{tied} marked = cannot be told from the best (95 %)."
     )
-    worth = _table("dataset", "worth", "95 % interval", "it")
+    for note in found.notes:
+        click.echo(note)
+    control = found.worst
+    click.echo(f"Worst, as a control: {control.mixture.label}, {control.score:.3f}.")
+    for point in found.pareto:
+        scores = ", ".join(f"{name} {value:.3f}" for name, value in point.scores.items())
+        click.echo(f"On the Pareto front: {_shares(point.mixture)} ({scores})")
+    worth = _table("dataset", "worth", "95 % interval", "it is")
     for name, value in sorted(found.dataset_worth.items(), key=lambda item: -item[1].estimate):
         interval = f"{value.low:+.3f} to {value.high:+.3f}"
         worth.add_row(name, f"{value.estimate:+.3f}", interval, VERDICTS[value.sign])
     print_table(worth)
+    for pair in found.interactions:
+        click.echo(pair.words)
     for warning in found.warnings:
         click.echo(f"Warning: {warning}", err=True)
+
+
+def proposals(found: Proposals) -> None:
+    """What a model of a table expects most of."""
+    table = _table("expected", "scored", "mixture")
+    for each in found.proposals:
+        scored = "-" if each.scored is None else f"{each.scored:.3f}"
+        table.add_row(f"{each.expected:.3f} ± {each.stderr:.3f}", scored, _shares(each.mixture))
+    print_table(table)
+    direction = "higher" if found.higher_is_better else "lower"
+    click.echo(f"From {found.runs} runs, by {found.metric} ({direction} is better).")
+
+
+def _shares(mixture: Mixture) -> str:
+    """The label, with the weights where they are not equal."""
+    if len(set(mixture.weights)) <= 1:
+        return mixture.label
+    parts = zip(mixture.weights, mixture.datasets, strict=True)
+    return " + ".join(f"{weight:.2f} {name}" for weight, name in parts)
 
 
 def confirmed(found: Confirmation) -> None:

@@ -94,7 +94,7 @@ class Scores:
             np.concatenate([part.gold for part in parts]),
             sum(part.decoded_tokens for part in parts),
             sum(part.separate_tokens for part in parts),
-            chain("facets"),
+            tuple(f for part in parts for f in part.facets or [None] * len(part)),
             chain("predictions"),
             chain("references"),
         )

@@ -1,10 +1,11 @@
 """From scores with errors to a ranking that says what it does not know.
 
-All mixtures answer the same examples, so they are compared pair by pair: one bootstrap resamples
-the examples, and every mixture is scored on the same resamples. A mixture is *tied with the best*
-unless it is shown to be worse than some other, judged over all others at once: with 255 noisy
-scores some run ahead by luck alone. These mixtures are a 95 % confidence set of the truly best one
-(multiple comparisons with the best, Hsu 1981, by the maximum statistic of Westfall and Young 1993).
+All mixtures answer the same examples, or the first of them, so they are compared pair by pair: one
+bootstrap resamples the examples, and every mixture is scored on the same resamples. A mixture is
+*tied with the best* unless it is shown to be worse than some other, judged over all others at once:
+with 255 noisy scores some run ahead by luck alone. These mixtures are a 95 % confidence set of the
+truly best one (multiple comparisons with the best, Hsu 1981, by the maximum statistic of Westfall
+and Young 1993).
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class Ranked:
     ci95: tuple[float, float]
     behind: Interval
     tied_with_best: bool
+    examples: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """The fields that `m2m search --json` prints for a mixture."""
@@ -60,24 +62,36 @@ class Ranked:
             "stderr": self.stderr,
             "ci95": list(self.ci95),
             "behind_best": self.behind.as_json(),
+            "examples": self.examples,
             "rank": self.rank,
             "tied_with_best": self.tied_with_best,
         }
 
 
 def rank(
-    mixtures: Sequence[Mixture], points: Floats, replicates: Floats, higher_is_better: bool = True
+    mixtures: Sequence[Mixture],
+    points: Floats,
+    replicates: Floats,
+    higher_is_better: bool = True,
+    examples: Sequence[int] = (),
 ) -> list[Ranked]:
     """Order mixtures by score, best first, with errors, distances to the best and ties.
+
+    The best is the best of those with the most examples: a few examples flatter easily, and a
+    mixture that left a race early had no chance to be checked.
 
     Args:
         mixtures: n of them.
         points: (n,) scores on all examples.
         replicates: (n, R) scores on the R bootstrap resamples, the same for every mixture.
         higher_is_better: the direction of the metric.
+        examples: (n,) that each was scored on; without them, all on the same.
     """
     sign = 1.0 if higher_is_better else -1.0
+    counts = np.array(examples or [0] * len(points))
     order = np.argsort(-sign * points, kind="stable")
+    first = int(np.argmax(counts[order] == counts.max()))
+    order = np.concatenate([order[first : first + 1], np.delete(order, first)])
     behind = ahead(points, replicates, int(order[0]), higher_is_better)
     tied = _tied(sign * points, sign * replicates)
     low, high = _interval(replicates)
@@ -91,6 +105,7 @@ def rank(
             ci95=(float(low[i]), float(high[i])),
             behind=behind[i],
             tied_with_best=bool(tied[i]),
+            examples=int(counts[i]),
         )
         for place, i in enumerate(order, start=1)
     ]

@@ -1,48 +1,51 @@
-"""Search strategies: which mixtures to score next.
-
-A strategy is asked for mixtures and told their scores. It never sees a model; the study does the
-work, remembers it and replays it after an interruption, so a strategy keeps no state on disk.
-"""
+"""The strategies by name, and the plainest of them: score everything."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
-from m2m.mix.mixture import Mixture, subsets
+from m2m.mix.guided import Guided
+from m2m.mix.racing import Racing
+from m2m.mix.space import Space
+from m2m.mix.standing import Aim
+from m2m.mix.strategy import Ask, Strategy
+from m2m.mix.study import Trial
 from m2m.recipe import Search
 
-
-class Strategy(Protocol):
-    """Proposes mixtures until it has seen enough."""
-
-    name: str
-    candidates: int
-
-    def ask(self) -> Mixture | None:
-        """The next mixture to score, never one asked before; None when done."""
-
-    def tell(self, mixture: Mixture, value: float) -> None:
-        """The score of a mixture that was asked."""
+RACED = 12  # datasets up to which "auto" races
 
 
 class Exhaustive:
-    """Every subset of the datasets, small ones first: 2^N - 1 mixtures."""
+    """Every allowed subset of the datasets on every example, small ones first."""
 
     name = "exhaustive"
 
-    def __init__(self, names: Sequence[str], max_datasets: int = 0) -> None:
-        self._left = list(subsets(names, max_datasets))[::-1]
-        self.candidates = len(self._left)
+    def __init__(self, space: Space, examples: int) -> None:
+        self._asks = [Ask(mixture, examples) for mixture in space.subsets()]
+        self.candidates = len(self._asks)
+        self.notes: list[str] = []
 
-    def ask(self) -> Mixture | None:
-        """The next subset in order of size."""
-        return self._left.pop() if self._left else None
+    def ask(self) -> list[Ask]:
+        """All at once, then nothing."""
+        asks, self._asks = self._asks, []
+        return asks
 
-    def tell(self, mixture: Mixture, value: float) -> None:
+    def tell(self, trials: Sequence[Trial]) -> None:
         """Nothing to learn: every subset is scored anyway."""
 
 
-def make_strategy(search: Search, names: Sequence[str]) -> Strategy:
-    """The strategy that a recipe asks for."""
-    return Exhaustive(names, search.max_datasets)
+def make_strategy(search: Search, space: Space, examples: int, aims: Sequence[Aim]) -> Strategy:
+    """The strategy that a recipe asks for.
+
+    Args:
+        search: the recipe's.
+        space: the allowed mixtures.
+        examples: of all targets together.
+        aims: targets and metrics.
+    """
+    if search.strategy == "exhaustive":
+        return Exhaustive(space, examples)
+    large = len(space.names) > RACED and space.most > 1 << RACED
+    if search.strategy == "guided" or space.parts or (search.strategy == "auto" and large):
+        return Guided(space, examples, aims, search.seed, search.budget)
+    return Racing(space, examples, aims, search.seed, search.budget)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from m2m.evaluate.metrics import Metric, resample
+from m2m.evaluate.metrics import REPLICATES, Metric, resample
+from m2m.mix.estimate import FirstOrder, estimate
 from m2m.mix.mixture import Mixture
 from m2m.mix.study import Trial
 
@@ -39,41 +40,68 @@ class Standing:
     replicates: Floats
     higher_is_better: bool
 
-    def without(self, index: int) -> Standing:
-        """The standing of all mixtures but one."""
-        others = [i for i in range(len(self.mixtures)) if i != index]
-        mixtures = tuple(self.mixtures[i] for i in others)
-        return Standing(
-            mixtures, self.points[others], self.replicates[others], self.higher_is_better
-        )
 
-
-def standing(trials: Sequence[Trial], aims: Sequence[Aim], seed: int) -> Standing:
+def standing(
+    trials: Sequence[Trial],
+    aims: Sequence[Aim],
+    seed: int,
+    *,
+    reference: Sequence[Trial] = (),
+    of_these: bool = False,
+    resamples: int = REPLICATES,
+) -> Standing:
     """Evaluate every trial on all examples and on the resamples that `seed` draws.
 
     One target keeps its metric's own unit. Several are standardised over the mixtures (mean 0,
     deviation 1, higher is better) and averaged with their weights; the replicates go through the
-    same map.
+    same map. What is not scored in full is estimated (see `estimate`), with wider replicates.
+
+    Args:
+        trials: n of them.
+        aims: targets, metrics and weights.
+        seed: of the resamples.
+        reference: more trials: base and experts to predict from, mixtures to standardise over.
+        of_these: whether the examples count as all there are: then only what was not scored varies.
+        resamples: R.
     """
     mixtures = tuple(trial.mixture for trial in trials)
-    parts = [_one(trials, aim, np.random.default_rng([seed, i])) for i, aim in enumerate(aims)]
-    if len(aims) == 1:
-        return Standing(mixtures, *parts[0], aims[0].metric.higher_is_better)
+    every = [*reference, *trials]
+    points, replicates = np.zeros(len(trials)), np.zeros((len(trials), resamples))
     total = sum(aim.weight for aim in aims)
-    points, replicates = np.zeros(len(trials)), np.zeros(parts[0][1].shape)
-    for aim, (values, drawn) in zip(aims, parts, strict=True):
+    for i, aim in enumerate(aims):
+        examples = max(len(trial.scores[aim.target]) for trial in every)
+        draws = resample(examples, np.random.default_rng([seed, i]), resamples)
+        known = FirstOrder.of(every, aim.target)
+        found = estimate(trials, aim.target, aim.metric, draws, known, of_these=of_these)
+        if len(aims) == 1:
+            return Standing(mixtures, found.points, found.replicates, aim.metric.higher_is_better)
+        unit = _reference(reference, aim) if reference else found.points
         sign = 1.0 if aim.metric.higher_is_better else -1.0
-        factor = sign * aim.weight / total / (values.std() or 1.0)
-        points += factor * (values - values.mean())
-        replicates += factor * (drawn - values.mean())
+        factor = sign * aim.weight / total / (unit.std() or 1.0)
+        points += factor * (found.points - unit.mean())
+        replicates += factor * (found.replicates - unit.mean())
     return Standing(mixtures, points, replicates, True)
 
 
-def _one(trials: Sequence[Trial], aim: Aim, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    scores = [trial.scores[aim.target] for trial in trials]
-    draws = resample(len(scores[0]), rng)
-    points = np.array([aim.metric.value(each, None)[0] for each in scores])
-    return points, np.stack([aim.metric.value(each, draws) for each in scores])
+def pareto(trials: Sequence[Trial], aims: Sequence[Aim]) -> list[tuple[Trial, dict[str, float]]]:
+    """Complete trials that no other beats on one target without losing on another, with scores."""
+    complete = [trial for trial in trials if trial.complete]
+    if not complete:
+        return []
+    scores = np.column_stack([_reference(complete, aim) for aim in aims])
+    signed = scores * [1.0 if aim.metric.higher_is_better else -1.0 for aim in aims]
+    found = []
+    for trial, own, row in zip(complete, scores, signed, strict=True):
+        beaten = ((signed >= row).all(axis=1) & (signed > row).any(axis=1)).any()
+        if not beaten:
+            names = [aim.target for aim in aims]
+            found.append((trial, dict(zip(names, map(float, own), strict=True))))
+    return found
+
+
+def _reference(trials: Sequence[Trial], aim: Aim) -> Floats:
+    complete = [trial for trial in trials if trial.complete]
+    return np.array([aim.metric.value(each.scores[aim.target], None)[0] for each in complete])
 
 
 def metric_name(aims: Sequence[Aim]) -> str:

@@ -12,7 +12,7 @@ from m2m.evaluate.evaluator import Evaluator
 from m2m.llamacpp.surrogate import AdaptedTensor, Surrogate
 from m2m.merge.merger import Merger
 from m2m.mix.mixture import Mixture
-from m2m.mix.study import Trial
+from m2m.mix.study import Places, Trial
 from m2m.nn.lora import LoraPair
 from m2m.store import fingerprint
 
@@ -50,11 +50,18 @@ class SurrogateScorer:
         ]
         return fingerprint(mixture=parts, **self._settings)
 
-    def score(self, mixture: Mixture) -> Trial:
-        """Merge, quantise, load, and score every target."""
+    @property
+    def examples(self) -> dict[str, int]:
+        """How many examples each target has."""
+        return {name: len(each) for name, each in self._evaluators.items()}
+
+    def score(self, mixture: Mixture, places: Places | None = None) -> Trial:
+        """Merge, quantise, load, and score every target: the examples at `places`, or all."""
         started = time.perf_counter()
         model = self._surrogate.load(adapted_tensors(self._merger, mixture))
-        scores = {name: each.evaluate(model) for name, each in self._evaluators.items()}
+        every = {name: tuple(range(count)) for name, count in self.examples.items()}
+        wanted = {name: some for name, some in (places or every).items() if some}
+        scores = {n: self._evaluators[n].evaluate(model, some) for n, some in wanted.items()}
         survival = self._surrogate.survival if mixture.datasets else None
         return Trial(
             mixture=mixture,
@@ -62,6 +69,7 @@ class SurrogateScorer:
             survival=survival.as_json() if survival else {},
             scored_tokens=sum(each.decoded_tokens for each in scores.values()),
             seconds=time.perf_counter() - started,
+            places={} if wanted == every else wanted,
         )
 
 

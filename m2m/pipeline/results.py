@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from m2m.mix.mixture import Mixture
 from m2m.mix.ranking import Interval, Ranked
+from m2m.mix.worth import VERDICTS, Interaction
 
 Measured = Mapping[str, Mapping[str, float]]  # metric -> {"value", "stderr"}
 
@@ -33,8 +34,27 @@ class Trained:
 
 
 @dataclass(frozen=True)
+class OnFront:
+    """A mixture of the Pareto front: no other beats it on one target without losing on another."""
+
+    mixture: Mixture
+    scores: Mapping[str, float]
+
+    def as_json(self) -> dict[str, Any]:
+        """Datasets, weights and the score on each target."""
+        return {**self.mixture.as_json(), "scores": dict(self.scores)}
+
+
+@dataclass(frozen=True)
 class Searched:
-    """The ranking of all scored mixtures, best first."""
+    """The ranking of all scored mixtures, best first.
+
+    Attributes:
+        examples: of all dev sets; a mixture that left the search early was scored on fewer.
+        notes: how the strategy went about it, and what it promises.
+        interactions: the strongest between two datasets.
+        pareto: where the recipe asks for it.
+    """
 
     target: str
     metric: str
@@ -48,6 +68,14 @@ class Searched:
     examples: int
     dataset_worth: Mapping[str, Interval]
     warnings: Sequence[str]
+    notes: Sequence[str] = ()
+    interactions: Sequence[Interaction] = ()
+    pareto: Sequence[OnFront] = ()
+
+    @property
+    def worst(self) -> Ranked:
+        """The control: a search that tells anything tells this one from the best."""
+        return self.ranking[-1]
 
     def as_json(self) -> dict[str, Any]:
         """The fields of `m2m search --json`."""
@@ -61,9 +89,16 @@ class Searched:
             "scored_tokens": self.scored_tokens,
             "seconds": round(self.seconds, 1),
             "base_score": self.base_score,
-            "mixtures": [{**each.as_json(), "examples": self.examples} for each in self.ranking],
-            "dataset_worth": {name: worth.as_json() for name, worth in self.dataset_worth.items()},
+            "mixtures": [each.as_json() for each in self.ranking],
+            "worst": self.worst.as_json(),
+            "dataset_worth": {
+                name: {**worth.as_json(), "verdict": VERDICTS[worth.sign]}
+                for name, worth in self.dataset_worth.items()
+            },
+            "interactions": [each.as_json() for each in self.interactions],
+            "pareto": [each.as_json() for each in self.pareto],
             "warnings": list(self.warnings),
+            "notes": list(self.notes),
         }
 
 

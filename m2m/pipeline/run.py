@@ -14,6 +14,7 @@ from pathlib import Path
 
 from m2m.formats.atomic import write_json
 from m2m.machine import peak_rss_bytes
+from m2m.mix.space import usable
 from m2m.mix.validate import Validation
 from m2m.pipeline.confirming import confirm
 from m2m.pipeline.exporting import export
@@ -111,7 +112,8 @@ class Run:
             tuning = Tuning(self._inputs, self._progress)
             return [
                 tuning.expert(corpus, self.folder / "adapters" / corpus.name)
-                for corpus in self._inputs.corpora.values()
+                for name, corpus in self._inputs.corpora.items()
+                if name in usable(self.recipe.search, self.recipe.datasets)
             ]
 
     @property

@@ -7,15 +7,19 @@ from pathlib import Path
 
 from m2m.formats.journal import Journal
 from m2m.mix.mixture import BASE
-from m2m.mix.ranking import dataset_worth, rank
+from m2m.mix.order import Order
+from m2m.mix.ranking import rank
 from m2m.mix.search import make_strategy
-from m2m.mix.standing import metric_name, standing, target_name
+from m2m.mix.space import make_space
+from m2m.mix.standing import metric_name, pareto, standing, target_name
 from m2m.mix.study import Study, Trial
+from m2m.mix.worth import worth
 from m2m.pipeline.cautioning import warnings
 from m2m.pipeline.inputs import Inputs
-from m2m.pipeline.results import Searched
+from m2m.pipeline.results import OnFront, Searched
 from m2m.pipeline.rounding import rounding_warnings
 from m2m.pipeline.scoring import aims, open_scorer
+from m2m.pipeline.tables import write_tables
 from m2m.progress import Progress
 
 
@@ -28,26 +32,46 @@ def search(
         inputs: the run's.
         experts: adapter folders by dataset name.
         folder: of the run; the journal is its `study.jsonl`.
-        progress: one bar over the mixtures.
+        progress: one bar per batch of mixtures.
 
     Raises:
+        InputError: the constraints leave no mixture, or too many for the strategy.
         Interrupted: the user asked to stop; scored mixtures are in the journal.
     """
-    wanted = aims(inputs)
-    strategy = make_strategy(inputs.recipe.search, list(experts))
+    wanted, recipe = aims(inputs), inputs.recipe
+    tokens = {name: sum(map(len, each.samples)) for name, each in inputs.corpora.items()}
+    space = make_space(recipe.search, recipe.datasets, tokens)
 
     def value(trial: Trial) -> float:
         return float(wanted[0].metric.value(trial.scores[wanted[0].target], None)[0])
 
     with open_scorer(inputs, experts, inputs.dev, folder) as scorer:
         study = Study(Journal(folder / "study.jsonl"), scorer, value)
-        trials = study.run(strategy, progress)
-    found = standing(trials, wanted, inputs.recipe.search.seed)
+        order = Order.stratified(study.trial(BASE), wanted, recipe.search.seed)
+        strategy = make_strategy(recipe.search, space, len(order), wanted)
+        trials = study.run(strategy, order, progress)
+    found = standing(trials, wanted, recipe.search.seed)
     base = found.mixtures.index(BASE)
-    mixed = found.without(base)
-    ranking = rank(mixed.mixtures, mixed.points, mixed.replicates, mixed.higher_is_better)
-    finalists = [each.mixture for each in ranking[: max(2, inputs.recipe.confirm.top)]]
+    chosen = [i for i, mixture in enumerate(found.mixtures) if space.allows(mixture)]
+    ranking = rank(
+        [found.mixtures[i] for i in chosen],
+        found.points[chosen],
+        found.replicates[chosen],
+        found.higher_is_better,
+        [trials[i].examples for i in chosen],
+    )
+    finalists = [each.mixture for each in ranking[: max(2, recipe.confirm.top)]]
     rounded = rounding_warnings(inputs, experts, finalists, wanted, folder, progress)
+    complete = [trial for trial in trials if trial.complete]
+    front = pareto([trials[i] for i in chosen], wanted) if len(wanted) > 1 else []
+    added = worth(
+        found.mixtures,
+        found.points,
+        found.replicates,
+        found.higher_is_better,
+        seed=recipe.search.seed,
+    )
+    write_tables(folder, ranking, space.names, f"{target_name(wanted)} {metric_name(wanted)}")
     return Searched(
         target=target_name(wanted),
         metric=metric_name(wanted),
@@ -58,9 +82,12 @@ def search(
         seconds=sum(trial.seconds for trial in trials),
         base_score=float(found.points[base]),
         ranking=ranking,
-        examples=sum(len(scores) for scores in trials[0].scores.values()),
-        dataset_worth=dataset_worth(
-            found.mixtures, found.points, found.replicates, found.higher_is_better
-        ),
-        warnings=[*warnings(inputs, experts, trials), *rounded],
+        examples=len(order),
+        dataset_worth=added.datasets,
+        warnings=[*warnings(inputs, experts, complete), *rounded],
+        notes=strategy.notes,
+        interactions=added.interactions,
+        pareto=[OnFront(trial.mixture, scores) for trial, scores in front]
+        if recipe.search.combine == "pareto"
+        else [],
     )

@@ -41,7 +41,9 @@ MERGE_METHODS = (
     "breadcrumbs",
     "slerp",
 )
-STRATEGIES = ("auto", "exhaustive")
+STRATEGIES = ("auto", "racing", "guided", "exhaustive")
+WEIGHTS = ("subsets", "simplex")
+COMBINES = ("mean", "pareto")
 BASELINES = ("all", "best_single")
 STYLES = ("auto", "chat", "plain", "raw")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -200,8 +202,33 @@ class Quantize:
 class Search:
     """`[search]`: which mixtures are scored."""
 
-    strategy: str = _set("auto", "how mixtures are chosen", choices=STRATEGIES)
+    strategy: str = _set(
+        "auto",
+        "how mixtures are chosen: racing (all start, few finish), guided (a model proposes), "
+        "exhaustive; auto: racing up to 12 datasets, then guided",
+        choices=STRATEGIES,
+    )
+    weights: str = _set(
+        "subsets", "equal weights (subsets) or any (simplex, by guided search)", choices=WEIGHTS
+    )
+    budget: float = _set(
+        0.0,
+        "evaluations of the whole dev set that the search may take; 0: racing an eighth of what "
+        "all mixtures take, guided 150",
+        low=0.0,
+    )
     max_datasets: int = _set(0, "largest mixture; 0: no limit", low=0)
+    max_tokens: int = _set(0, "tokens of a mixture's datasets together; 0: no limit", low=0)
+    required: tuple[str, ...] = _set((), "datasets that every mixture has", empty=True)
+    excluded: tuple[str, ...] = _set(
+        (), "datasets that no mixture has; they are not trained", empty=True
+    )
+    licences: tuple[str, ...] = _set((), "the only licences allowed; none given: any", empty=True)
+    combine: str = _set(
+        "mean",
+        "several targets: their weighted mean (mean), and the Pareto front beside it (pareto)",
+        choices=COMBINES,
+    )
     seed: int = _set(0, "seed of everything random in search and ranking", low=0)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -64,6 +64,7 @@ class _Reader:
         }
         if _many_for_slerp(single["merge"], single["search"], many["datasets"]):
             self.wrong(("merge", "method"), "slerp merges two: set [search] max_datasets = 2")
+        self.known(single["search"], [each.name for each in many["datasets"]])
         self.problems.raise_if_any(
             RecipeError, str(self.path), "every field is explained in the README, section Recipe"
         )
@@ -119,7 +120,9 @@ class _Reader:
     ) -> Any:
         """`raw` as the field's type, or None after noting what is wrong with it."""
         if get_origin(hint) is tuple:
-            if not isinstance(raw, list) or (not raw and "baselines" not in at):
+            if not isinstance(raw, list) or (
+                not raw and "baselines" not in at and "empty" not in rules
+            ):
                 return self.wrong(at, f"{at[-1]} must be a list, found {raw!r}")
             items = [self.value(item, get_args(hint)[0], rules, at) for item in raw]
             return None if None in items else tuple(items)
@@ -165,6 +168,18 @@ class _Reader:
             self.wrong(at, f"{at[-1]}: there is no file {path}")
             return None
         return path
+
+    def known(self, search: Search | None, names: Sequence[str]) -> None:
+        """Check what the search says about datasets by name."""
+        if search is None:
+            return
+        for field in ("required", "excluded"):
+            for name in set(getattr(search, field)) - set(names):
+                self.wrong(("search", field), f"{field}: there is no dataset {name!r}")
+        if search.weights == "simplex" and search.strategy not in ("auto", "guided"):
+            self.wrong(("search", "strategy"), 'weights = "simplex" needs strategy = "guided"')
+        for name in set(search.required) & set(search.excluded):
+            self.wrong(("search", "excluded"), f"{name!r} is both required and excluded")
 
     def wrong(self, at: tuple[str | int, ...], message: str) -> None:
         """Note a mistake with the line of its field, or else of its section."""

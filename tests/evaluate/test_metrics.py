@@ -266,3 +266,22 @@ def test_calibration_error_is_confidence_against_hits_bin_by_bin() -> None:
     assert metric.per_example(scores).mean() == pytest.approx((high + low) / 4)
     sure = replace(scores, loglik=np.array([[0.0, -800.0]] * 4), gold=np.zeros(4, int))
     assert metric.value(sure, None)[0] == 0.0
+
+
+def test_parts_of_some_scores_join_to_the_whole() -> None:
+    """Parts of different widths, one of them without names for its facets."""
+    scores = replace(drawn(4), facets=tuple("ab"[i % 2] for i in range(14)))
+    plain = scores.take([5, 0, 9])
+    narrow = replace(
+        plain,
+        facets=(),
+        **{name: getattr(plain, name)[:, :3] for name in ("loglik", "bytes", "tokens")},
+    )
+    joined = Scores.join([scores.take([1, 2]), narrow])
+    assert len(joined) == 5
+    assert joined.facets == ("b", "a", None, None, None)
+    np.testing.assert_array_equal(joined.gold, scores.gold[[1, 2, 5, 0, 9]])
+    np.testing.assert_array_equal(joined.loglik[2:, :3], scores.loglik[[5, 0, 9], :3])
+    assert np.isnan(joined.loglik[2:, 3]).all()
+    both = Scores.join([scores.take(range(6)), scores.take(range(6, 14))])
+    np.testing.assert_array_equal(both.loglik, scores.loglik)

@@ -12,9 +12,11 @@ from m2m.evaluate.scores import Scores, padded
 from m2m.formats.journal import Journal
 from m2m.mix.caution import cautions
 from m2m.mix.mixture import BASE, Mixture, subsets
+from m2m.mix.order import Order
 from m2m.mix.search import Exhaustive
+from m2m.mix.space import Space
 from m2m.mix.standing import Aim, standing
-from m2m.mix.study import Study, Trial
+from m2m.mix.study import Places, Study, Trial
 from m2m.progress import Silent
 
 NAMES = ("a", "b", "c")
@@ -43,17 +45,29 @@ class CountingScorer:
         self.calls: list[str] = []
         self.salt = salt
 
+    @property
+    def examples(self) -> dict[str, int]:
+        return {"t": 60}
+
     def key(self, mixture: Mixture) -> str:
         return self.salt + mixture.label
 
-    def score(self, mixture: Mixture) -> Trial:
+    def score(self, mixture: Mixture, places: Places | None = None) -> Trial:
         self.calls.append(mixture.label)
-        return trial(mixture, scores(len(mixture.datasets), seed=len(mixture.label)))
+        whole = trial(mixture, scores(len(mixture.datasets), seed=len(mixture.label)))
+        return whole if places is None else whole.take(places)
 
 
 class StopAtOnce(Silent):
     def stop_requested(self) -> bool:
         return True
+
+
+ORDER = Order.stratified(trial(BASE, scores(0, 0)), [BITS], seed=0)
+
+
+def exhaustive() -> Exhaustive:
+    return Exhaustive(Space(NAMES), len(ORDER))
 
 
 def study(path: Path, scorer: CountingScorer) -> Study:
@@ -62,15 +76,15 @@ def study(path: Path, scorer: CountingScorer) -> Study:
 
 def test_a_study_scores_each_mixture_once_and_the_base_first(tmp_path: Path) -> None:
     scorer = CountingScorer()
-    trials = study(tmp_path / "s.jsonl", scorer).run(Exhaustive(NAMES), Silent())
+    trials = study(tmp_path / "s.jsonl", scorer).run(exhaustive(), ORDER, Silent())
     assert scorer.calls[0] == "base"
     assert len(scorer.calls) == len(set(scorer.calls)) == len(trials) == 8
 
 
 def test_a_second_study_answers_from_the_journal_with_the_same_numbers(tmp_path: Path) -> None:
-    first = study(tmp_path / "s.jsonl", CountingScorer()).run(Exhaustive(NAMES), Silent())
+    first = study(tmp_path / "s.jsonl", CountingScorer()).run(exhaustive(), ORDER, Silent())
     scorer = CountingScorer()
-    again = study(tmp_path / "s.jsonl", scorer).run(Exhaustive(NAMES), Silent())
+    again = study(tmp_path / "s.jsonl", scorer).run(exhaustive(), ORDER, Silent())
     assert scorer.calls == []
     for one, two in zip(first, again, strict=True):
         assert one.mixture == two.mixture
@@ -79,27 +93,66 @@ def test_a_second_study_answers_from_the_journal_with_the_same_numbers(tmp_path:
 
 
 def test_another_key_is_scored_again(tmp_path: Path) -> None:
-    study(tmp_path / "s.jsonl", CountingScorer()).run(Exhaustive(NAMES), Silent())
+    study(tmp_path / "s.jsonl", CountingScorer()).run(exhaustive(), ORDER, Silent())
     scorer = CountingScorer(salt="changed ")
-    study(tmp_path / "s.jsonl", scorer).run(Exhaustive(NAMES), Silent())
+    study(tmp_path / "s.jsonl", scorer).run(exhaustive(), ORDER, Silent())
     assert len(scorer.calls) == 8
 
 
 def test_a_torn_last_line_costs_one_mixture(tmp_path: Path) -> None:
     path = tmp_path / "s.jsonl"
-    study(path, CountingScorer()).run(Exhaustive(NAMES), Silent())
+    study(path, CountingScorer()).run(exhaustive(), ORDER, Silent())
     whole = path.read_bytes()
     path.write_bytes(whole[:-30])
     scorer = CountingScorer()
-    study(path, scorer).run(Exhaustive(NAMES), Silent())
+    study(path, scorer).run(exhaustive(), ORDER, Silent())
     assert scorer.calls == ["a + b + c"]
     assert path.read_bytes() == whole
 
 
 def test_a_stop_keeps_what_is_scored(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
-        study(tmp_path / "s.jsonl", CountingScorer()).run(Exhaustive(NAMES), StopAtOnce())
+        study(tmp_path / "s.jsonl", CountingScorer()).run(exhaustive(), ORDER, StopAtOnce())
     assert len(Journal(tmp_path / "s.jsonl").replay()) == 1
+
+
+def test_blocks_of_a_mixture_add_up_to_its_whole_trial(tmp_path: Path) -> None:
+    scorer, mixture = CountingScorer(), Mixture.uniform("ab")
+    blocks = study(tmp_path / "s.jsonl", scorer)
+    for count in (7, 20, 20, 60):
+        places = ORDER.first(count)
+        found = blocks.trial(mixture, places)
+        assert found.places == places
+        assert found.examples == count
+    assert len(scorer.calls) == 3
+    whole = study(tmp_path / "s.jsonl", scorer).trial(mixture)
+    expected = CountingScorer().score(mixture)
+    assert whole.complete
+    np.testing.assert_array_equal(whole.scores["t"].loglik, expected.scores["t"].loglik)
+    np.testing.assert_array_equal(whole.scores["t"].gold, expected.scores["t"].gold)
+    assert len(scorer.calls) == 3
+
+
+def test_what_is_known_in_another_order_is_not_scored_again(tmp_path: Path) -> None:
+    scorer, mixture = CountingScorer(), Mixture.uniform("ab")
+    blocks = study(tmp_path / "s.jsonl", scorer)
+    blocks.trial(mixture, {"t": (3, 1, 4)})
+    assert blocks.trial(mixture, {"t": (1, 5)}).places == {"t": (1, 5)}
+    known = blocks.known(mixture)
+    assert known is not None
+    assert known.places == {"t": (3, 1, 4, 5)}
+
+
+def test_lines_from_before_there_were_blocks_still_count(tmp_path: Path) -> None:
+    path, mixture = tmp_path / "s.jsonl", Mixture.uniform("ab")
+    study(path, CountingScorer()).trial(mixture)
+    (line,) = Journal(path).replay()
+    path.unlink()
+    del line["places"]
+    Journal(path).append({**line, "schema": 1})
+    scorer = CountingScorer()
+    assert study(path, scorer).trial(mixture, ORDER.first(5)).examples == 5
+    assert scorer.calls == []
 
 
 def test_one_target_keeps_its_unit_and_several_are_standardised() -> None:

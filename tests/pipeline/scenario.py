@@ -35,6 +35,9 @@ batch_tokens = 256
 learning_rate = 5e-3
 checkpoint_every = 3
 
+[search]
+strategy = "exhaustive"
+
 [confirm]
 top = 2
 

@@ -1,0 +1,170 @@
+"""A mixture's score on all examples, told from a few of them.
+
+To first order in the merged delta, a mixture's log-likelihoods are the base's plus the weighted
+changes that its experts make by themselves. Base and experts are scored on every example, so this
+costs nothing, and it is close: on the starter's 255 mixtures it predicts the scores with a Pearson
+correlation of .95 and each example's bits with .92. It serves as a *control variate* (Cochran 1977,
+chapter 7; Owen 2013, chapter 8): on the scored examples only the difference between score and
+prediction is estimated, and that varies far less than the score.
+
+    estimate = value(actual, scored) + beta * (value(predicted, all) - value(predicted, scored))
+
+The predictions may be wrong without doing harm: beta is fitted, and at 0 they are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2m.blas import one_blas_thread
+from m2m.evaluate.metrics import Metric
+from m2m.evaluate.scores import Scores
+from m2m.mix.mixture import BASE, Mixture
+from m2m.mix.study import Trial
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class FirstOrder:
+    """Predicts a mixture's scores from those of the base and of the experts by themselves."""
+
+    base: Scores
+    experts: Mapping[str, Scores]
+
+    @classmethod
+    def of(cls, trials: Sequence[Trial], target: str) -> FirstOrder | None:
+        """From the complete trials of base and single datasets; None without a base."""
+        complete = [trial for trial in trials if trial.complete]
+        base = [trial.scores[target] for trial in complete if trial.mixture == BASE]
+        experts = {
+            trial.mixture.datasets[0]: trial.scores[target]
+            for trial in complete
+            if len(trial.mixture.datasets) == 1
+        }
+        return cls(base[0], experts) if base else None
+
+    def predict(self, mixture: Mixture) -> Scores | None:
+        """The mixture's scores; None where one of its datasets was not scored by itself."""
+        if not all(name in self.experts for name in mixture.datasets):
+            return None
+        loglik = self.base.loglik.copy()
+        for name, weight in zip(mixture.datasets, mixture.weights, strict=True):
+            loglik += weight * (self.experts[name].loglik - self.base.loglik)
+        return replace(self.base, loglik=loglik)
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Of n mixtures: scores on all examples (n,), and those of R resamples (n, R)."""
+
+    points: Floats
+    replicates: Floats
+
+
+def estimate(
+    trials: Sequence[Trial],
+    target: str,
+    metric: Metric,
+    draws: Floats,
+    first_order: FirstOrder | None,
+    *,
+    of_these: bool = False,
+) -> Estimates:
+    """Scores of complete and partial trials, with resamples that carry the doubt.
+
+    Args:
+        trials: n of them.
+        target: whose examples.
+        metric: how they are scored; what it fits (a temperature) is fitted anew in every resample.
+        draws: (R, N) how often each resample draws each of the target's examples.
+        first_order: the prediction, if there is one.
+        of_these: whether the examples count as all there are, not as a sample of others: then only
+            what was not scored is in doubt.
+    """
+    total = draws.shape[1]
+    with one_blas_thread():
+        parts = [_Part.of(trial, target, metric, draws, first_order, of_these) for trial in trials]
+    beta = _beta(parts)
+    points, replicates = np.empty(len(trials)), np.empty((len(trials), len(draws)))
+    for i, part in enumerate(parts):
+        points[i], replicates[i] = part.combined(beta, total, of_these)
+    return Estimates(points, replicates)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Values of one trial, each (1 + R,): on the examples as they are, then on the resamples.
+
+    Attributes:
+        seen: how many examples were scored.
+        actual: by the scores of these examples.
+        near: by the predictions for these examples.
+        far: by the predictions for all examples.
+    """
+
+    seen: int
+    actual: Floats
+    near: Floats | None
+    far: Floats | None
+
+    @classmethod
+    def of(
+        cls,
+        trial: Trial,
+        target: str,
+        metric: Metric,
+        draws: Floats,
+        first_order: FirstOrder | None,
+        of_these: bool,
+    ) -> _Part:
+        scores, total = trial.scores[target], draws.shape[1]
+        if len(scores) == total:
+            # All scored: of these examples nothing is in doubt.
+            return cls(total, _values(metric, scores, draws, fixed=of_these), None, None)
+        places = list(trial.places[target])
+        few = draws[:, places]
+        few = np.where(few.any(axis=1, keepdims=True), few, 1.0)
+        actual = _values(metric, scores, few)
+        predicted = first_order.predict(trial.mixture) if first_order else None
+        if predicted is None:
+            return cls(len(scores), actual, None, None)
+        near = _values(metric, predicted.take(places), few)
+        return cls(len(scores), actual, near, _values(metric, predicted, draws, fixed=of_these))
+
+    def combined(self, beta: float, total: int, of_these: bool) -> tuple[float, Floats]:
+        """Point and replicates."""
+        if self.seen == total:
+            return float(self.actual[0]), self.actual[1:]
+        left = self.actual if self.near is None else self.actual - beta * self.near
+        # A resample of n varies by (n - 1) / n of what it should; and of N examples that are all
+        # there are, n leave a share of (N - n) / N in doubt.
+        widen = np.sqrt(self.seen / max(self.seen - 1, 1))
+        if of_these:
+            widen *= np.sqrt(1 - self.seen / total)
+        values = left[0] + widen * (left - left[0])
+        if self.far is not None:
+            values = values + beta * self.far
+        return float(values[0]), values[1:]
+
+
+def _values(metric: Metric, scores: Scores, draws: Floats, fixed: bool = False) -> Floats:
+    """(1 + R,): the value on all examples, and on the resamples; `fixed`: on all in each."""
+    point = metric.value(scores, None)
+    resampled = np.repeat(point, len(draws)) if fixed else metric.value(scores, draws)
+    return np.concatenate([point, resampled])
+
+
+def _beta(parts: Sequence[_Part]) -> float:
+    """The coefficient that makes the differences vary least, pooled over the trials; 0 to 1."""
+    product = square = 0.0
+    for part in parts:
+        if part.near is not None:
+            near, actual = part.near[1:] - part.near[1:].mean(), part.actual[1:]
+            product += float(near @ (actual - actual.mean()))
+            square += float(near @ near)
+    return min(max(product / square, 0.0), 1.0) if square else 0.0

@@ -1,0 +1,81 @@
+"""A Gaussian process over mixtures: main effects and pairs, with what it does not know.
+
+With the kernel s (w.w') + s (w.w')^2 over the weights it is Bayesian linear regression on every
+weight and every product of two (Rasmussen and Williams 2006, chapter 2); a nugget stands for what
+these do not explain. Signal and nugget are those of the greatest marginal likelihood on a grid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+SIGNALS = (0.1, 1.0, 10.0, 100.0)  # in units of the variance of what is fitted
+NUGGETS = (0.001, 0.03, 0.3, 1.0)
+_JITTER = 1e-9
+
+
+@dataclass(frozen=True)
+class Process:
+    """A fitted process.
+
+    Attributes:
+        weights: (n, N) of the mixtures that it was fitted to.
+        factor: (n, n) lower Cholesky factor of their covariance, noise included.
+        solved: (n,) covariance^-1 (y - mean).
+        mean: of all.
+        signal: factor of the kernel.
+        nugget: variance that no effect explains.
+    """
+
+    weights: Floats
+    factor: Floats
+    solved: Floats
+    mean: float
+    signal: float
+    nugget: float
+
+    def predict(self, weights: Floats) -> tuple[Floats, Floats]:
+        """Mean and standard deviation of m mixtures (m, N): (m,), (m,)."""
+        across = self.signal * kernel(weights, self.weights)
+        mean = self.mean + across @ self.solved
+        half = np.linalg.solve(self.factor, across.T)
+        size = (weights * weights).sum(axis=1)
+        own = self.signal * (size + size**2) + self.nugget
+        return mean, np.sqrt((own - (half * half).sum(axis=0)).clip(_JITTER))
+
+
+def kernel(one: Floats, other: Floats) -> Floats:
+    """(m, n) covariances of main effects and pairs, for weights (m, N) and (n, N)."""
+    product = one @ other.T
+    covariance: Floats = product + product**2
+    return covariance
+
+
+def fit(weights: Floats, values: Floats, noise: Floats) -> Process:
+    """The process of the greatest marginal likelihood.
+
+    Args:
+        weights: (n, N) of n mixtures.
+        values: (n,).
+        noise: (n,) variance of each value's own error.
+    """
+    mean, unit = float(values.mean()), float(values.var()) or 1.0
+    gram = kernel(weights, weights)
+    best: tuple[float, Process] | None = None
+    for signal in SIGNALS:
+        for nugget in NUGGETS:
+            covariance = unit * signal * gram + np.diag(noise + unit * (nugget + _JITTER))
+            factor = np.asarray(np.linalg.cholesky(covariance), np.float64)
+            half = np.linalg.solve(factor, values - mean)
+            likelihood = -0.5 * float(half @ half) - float(np.log(np.diag(factor)).sum())
+            if best is None or likelihood > best[0]:
+                solved = np.linalg.solve(factor.T, half)
+                found = Process(weights, factor, solved, mean, unit * signal, unit * nugget)
+                best = likelihood, found
+    if best is None:
+        raise AssertionError("the grid is not empty")
+    return best[1]

@@ -1,0 +1,175 @@
+"""Racing: every mixture starts on a few examples, and those that cannot win any more drop out.
+
+Hoeffding races (Maron and Moore 1994) and F-race (Birattari et al. 2002), with three changes. The
+scores are estimated with control variates (see `estimate`), which makes a few examples enough. All
+survivors are compared at once, by paired resamples of the examples, so that mixtures which win and
+lose together need not be told apart first. And what is bounded is the *loss*: with probability
+1 - `error`, over all rounds together, no mixture that dropped out beats the best of those left by
+more than the `margin`, half a standard error of a mixture's score on all examples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2m.mix.mixture import BASE, Mixture
+from m2m.mix.space import Space
+from m2m.mix.standing import Aim, standing
+from m2m.mix.strategy import Ask
+from m2m.mix.study import Trial
+
+Floats = NDArray[np.float64]
+ERROR = 0.05
+MARGIN = 0.5  # standard errors of the best single dataset's score
+FIRST = 6  # examples of each target that every mixture is scored on
+SHARE = 0.097  # of what scoring everything takes: lengths vary, and it shall not be more than 1/8
+BEGINNING = 1  # examples that decoding the prompts' common beginning costs, for each block again
+LEAST = 3.0  # evaluations of all examples for each dataset, whatever the share is
+RESAMPLES = 400
+KEEP = 4  # mixtures that are scored in full, so that the top of the ranking is firm
+
+
+def rounds(first: int, total: int) -> list[int]:
+    """How many examples the mixtures of each round have been scored on: doubling."""
+    counts = [min(first, total)]
+    while counts[-1] < total:
+        counts.append(min(2 * counts[-1], total))
+    return counts
+
+
+class Racing:
+    """Races all allowed subsets of the datasets.
+
+    Args:
+        space: the allowed mixtures.
+        examples: of all targets together.
+        aims: targets and metrics.
+        seed: of the resamples.
+        budget: evaluations of all examples that it may take; 0: an eighth of what all mixtures
+            take, but at least three for each dataset.
+
+    Attributes:
+        risk: the estimated probability that a better mixture (by more than the margin) dropped out.
+        margin: in the unit of the ranking.
+    """
+
+    name = "racing"
+
+    def __init__(
+        self, space: Space, examples: int, aims: Sequence[Aim], seed: int, budget: float = 0.0
+    ) -> None:
+        self._space, self._aims, self._seed = space, aims, seed
+        self._racing = list(space.subsets())
+        self.candidates = len(self._racing)
+        self._rounds = rounds(FIRST * len(aims), examples)
+        self._level = ERROR / max(len(self._rounds) - 1, 1)
+        self._left = budget or max(SHARE * self.candidates, LEAST * len(space.names))
+        self._count = 0  # examples that all in the race were scored on
+        self._reference: list[Trial] = []
+        self._trials: dict[Mixture, Trial] = {}
+        self._history: list[str] = []
+        self.risk = self.margin = 0.0
+
+    @property
+    def notes(self) -> list[str]:
+        """How the race went, and what it promises."""
+        sure = 1 - max(ERROR, self.risk)
+        end = (
+            f" examples; with {100 * sure:.0f} % probability none that dropped out is better than "
+            f"the best of the others by more than {self.margin:.3g} on these examples"
+        )
+        return [f"race: {', '.join(self._history)}{end}"] if len(self._history) > 1 else []
+
+    def ask(self) -> list[Ask]:
+        """The experts in full; then, round by round, the mixtures still in the race."""
+        total = self._rounds[-1]
+        if not self._trials:
+            experts = [Ask(Mixture.uniform([name]), total) for name in self._space.names]
+            self._left -= len(experts)
+            return experts
+        while self._count < total:
+            before, self._count = self._count, self._next()
+            share = (self._count - before + BEGINNING) / total
+            if before:
+                self._drop(share)
+            if len(self._racing) <= KEEP:
+                self._count = total
+            asks = [Ask(each, self._count) for each in self._racing if self._open(each)]
+            if asks:
+                self._left -= share * len(asks)
+                self._history.append(f"{len(asks)} on {self._count}")
+                return asks
+        return []
+
+    def _next(self) -> int:
+        return next(count for count in self._rounds if count > self._count)
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        """Remember; base and experts are what all estimates lean on."""
+        for trial in trials:
+            if len(trial.mixture.datasets) <= 1:
+                self._reference.append(trial)
+            if trial.mixture != BASE:
+                self._trials[trial.mixture] = trial
+
+    def _open(self, mixture: Mixture) -> bool:
+        return mixture not in self._trials or not self._trials[mixture].complete
+
+    def _drop(self, share: float) -> None:
+        """Take out of the race what cannot win, and what the budget does not reach."""
+        self.margin = self.margin or self._find_margin()
+        trials = [self._trials[mixture] for mixture in self._racing]
+        found = standing(
+            trials,
+            self._aims,
+            self._seed,
+            reference=self._reference,
+            of_these=True,
+            resamples=RESAMPLES,
+        )
+        sign = 1.0 if found.higher_is_better else -1.0
+        order = promise(sign * found.points, sign * found.replicates)
+        risks = losses(sign * found.replicates[order], self.margin)
+        most = max(len(order) - KEEP, 0)
+        out = int(np.flatnonzero(risks[: most + 1] <= self._level)[-1])
+        open_ = np.array([self._open(self._racing[i]) for i in order])
+        while out < most and share * open_[out:].sum() > self._left:
+            out += 1
+        self.risk += float(risks[out])
+        left = set(order[out:].tolist())
+        self._racing = [mixture for i, mixture in enumerate(self._racing) if i in left]
+
+    def _find_margin(self) -> float:
+        found = standing(self._reference, self._aims, self._seed, reference=self._reference)
+        best = int(np.argmax(found.points if found.higher_is_better else -found.points))
+        return MARGIN * float(found.replicates[best].std(ddof=1))
+
+
+def promise(points: Floats, replicates: Floats) -> NDArray[np.int64]:
+    """Order of (n,) mixtures from the least to the most likely to be better than the leader."""
+    behind = replicates - replicates[int(points.argmax())]
+    spread = behind.std(axis=1)
+    distance = (points - points.max()) / np.where(spread > 0, spread, 1.0)
+    # Two ways to be without doubt: the leader itself, and what is surely worse.
+    distance = np.where((spread > 0) | (points == points.max()), distance, -np.inf)
+    order: NDArray[np.int64] = np.lexsort((points, distance))
+    return order
+
+
+def losses(replicates: Floats, margin: float) -> Floats:
+    """The probability that dropping the first k of n mixtures loses more than the margin.
+
+    Args:
+        replicates: (n, R), higher is better.
+        margin: by which the best of the dropped must beat the best of the others.
+
+    Returns:
+        (n,) for k = 0 to n - 1.
+    """
+    dropped = np.maximum.accumulate(replicates, axis=0)[:-1]
+    kept = np.maximum.accumulate(replicates[::-1], axis=0)[::-1][1:]
+    risks = (dropped > kept + margin).mean(axis=1)
+    return np.concatenate([[0.0], risks])

@@ -1,0 +1,193 @@
+"""`ratios.csv` and `metrics.csv`, as data-mixing tools read them, and proposals from such files.
+
+Both have one row per run, joined on `run_id` (Olmix, `olmix/fit/loaders.py`; `run` is understood
+too): the ratios of the datasets, which sum to 1, and one column per metric. `errors.csv` beside
+them has the standard errors of the metrics, so that a mixture that was scored on a few examples
+counts for less.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from m2m.errors import InputError
+from m2m.formats.atomic import write_text
+from m2m.mix.gaussian import fit
+from m2m.mix.guided import climb
+from m2m.mix.mixture import Mixture
+from m2m.mix.ranking import Ranked
+from m2m.mix.space import PARTS, Space
+
+RATIOS, METRICS, ERRORS = "ratios.csv", "metrics.csv", "errors.csv"
+KEYS = ("run_id", "run")
+NOT_DATA = (*KEYS, "name", "index")
+PROPOSED = 10
+LOWER_IS_BETTER = ("bits_per_byte", "perplexity", "loss", "bpb", "calibration")
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A mixture with what the model expects of it."""
+
+    mixture: Mixture
+    expected: float
+    stderr: float
+    scored: float | None
+
+    def as_json(self) -> dict[str, Any]:
+        """One entry of `m2m search --from-csv --json`."""
+        return {
+            **self.mixture.as_json(),
+            "expected": self.expected,
+            "stderr": self.stderr,
+            "scored": self.scored,
+        }
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """The most promising mixtures by a model of a table, best first."""
+
+    metric: str
+    higher_is_better: bool
+    runs: int
+    proposals: Sequence[Proposal]
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields of `m2m search --from-csv --json`."""
+        return {
+            "metric": self.metric,
+            "higher_is_better": self.higher_is_better,
+            "runs": self.runs,
+            "proposals": [each.as_json() for each in self.proposals],
+        }
+
+
+def write_tables(
+    folder: Path, ranking: Sequence[Ranked], names: Sequence[str], metric: str
+) -> None:
+    """Write the three files of a ranking; runs are numbered by rank."""
+    heads = ["run_id", "name"]
+    rows = [[f"m2m-{each.rank:04d}", each.mixture.label] for each in ranking]
+    shares = [dict(zip(m.datasets, m.weights, strict=True)) for m in (e.mixture for e in ranking)]
+    ratios = [[share.get(name, 0.0) for name in names] for share in shares]
+    _write(folder / RATIOS, [*heads, *names], rows, ratios)
+    _write(folder / METRICS, [*heads, metric], rows, [[each.score] for each in ranking])
+    _write(folder / ERRORS, [*heads, metric], rows, [[each.stderr] for each in ranking])
+
+
+def _write(
+    path: Path, heads: Sequence[str], rows: Sequence[list[str]], values: Sequence[list[float]]
+) -> None:
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(heads)
+    table.writerows(
+        [*row, *(repr(v) for v in each)] for row, each in zip(rows, values, strict=True)
+    )
+    write_text(path, text.getvalue())
+
+
+def propose_from(folder: Path, metric: str = "", seed: int = 0) -> Proposals:
+    """Fit a model to `ratios.csv` and `metrics.csv` in `folder`, and propose; nothing is scored.
+
+    Args:
+        folder: of the files.
+        metric: which column of the metrics; "": the first.
+        seed: of the local search.
+
+    Raises:
+        InputError: a file is missing or malformed, or has too few runs.
+    """
+    ratios, metrics = _read(folder / RATIOS), _read(folder / METRICS)
+    names = _columns(ratios, folder / RATIOS)
+    metric = metric or _columns(metrics, folder / METRICS)[0]
+    if metric not in _columns(metrics, folder / METRICS):
+        raise InputError(
+            f"{folder / METRICS}: no column {metric!r}",
+            f"choose one of {', '.join(_columns(metrics, folder / METRICS))}",
+        )
+    runs = [run for run in ratios if run in metrics]
+    if len(runs) < 3:
+        raise InputError(
+            f"{folder}: {len(runs)} runs are in both files, at least 3 are needed",
+            f"both join on the column {KEYS[0]}",
+        )
+    weights = np.array(
+        [[_number(ratios[run], name, folder / RATIOS) for name in names] for run in runs]
+    )
+    if bad := [run for run, row in zip(runs, weights, strict=True) if abs(row.sum() - 1) > 0.01]:
+        raise InputError(f"{folder / RATIOS}: the ratios of run {bad[0]} do not sum to 1")
+    higher = not any(word in metric.lower() for word in LOWER_IS_BETTER)
+    sign = 1.0 if higher else -1.0
+    values = sign * np.array([_number(metrics[run], metric, folder / METRICS) for run in runs])
+    errors = _read(folder / ERRORS) if (folder / ERRORS).is_file() else {}
+    noise = np.array(
+        [_number(errors[r], metric, folder / ERRORS) ** 2 if r in errors else 0.0 for r in runs]
+    )
+    process = fit(weights, values, noise)
+    known = {_mixture(names, row): float(v) for row, v in zip(weights, sign * values, strict=True)}
+    even = all(np.ptp(row[row > 0]) < 1e-6 for row in weights)
+    space = Space(tuple(names), parts=0 if even else PARTS)
+
+    def expected(mixtures: Sequence[Mixture]) -> Any:
+        return process.predict(_weights(names, mixtures))[0]
+
+    pool = climb(space, expected, np.random.default_rng(seed), list(known))
+    means, spreads = process.predict(_weights(names, pool))
+    proposals = [
+        Proposal(pool[i], float(sign * means[i]), float(spreads[i]), known.get(pool[i]))
+        for i in np.argsort(-means)[:PROPOSED]
+    ]
+    return Proposals(metric, higher, len(runs), proposals)
+
+
+def _mixture(names: Sequence[str], row: Any) -> Mixture:
+    used = [(name, float(weight)) for name, weight in zip(names, row, strict=True) if weight > 0]
+    if np.ptp([weight for _, weight in used]) < 1e-6:
+        return Mixture.uniform([name for name, _ in used])
+    return Mixture(tuple(name for name, _ in used), tuple(weight for _, weight in used))
+
+
+def _weights(names: Sequence[str], mixtures: Sequence[Mixture]) -> Any:
+    shares = [dict(zip(each.datasets, each.weights, strict=True)) for each in mixtures]
+    return np.array([[share.get(name, 0.0) for name in names] for share in shares])
+
+
+def _read(path: Path) -> dict[str, Mapping[str, str]]:
+    """Rows by run."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            f"cannot read {path}: {error}", "it must be a CSV file in UTF-8"
+        ) from error
+    key = next((key for key in KEYS if rows and key in rows[0]), None)
+    if key is None:
+        raise InputError(f"{path}: no column {KEYS[0]}, or no rows", "each row names its run")
+    return {row[key]: row for row in rows}
+
+
+def _columns(rows: Mapping[str, Mapping[str, str]], path: Path) -> list[str]:
+    names = [name for name in next(iter(rows.values())) if name and name not in NOT_DATA]
+    if not names:
+        raise InputError(f"{path}: has no column beside {', '.join(NOT_DATA)}")
+    return names
+
+
+def _number(row: Mapping[str, str], name: str, path: Path) -> float:
+    try:
+        value = float(row[name])
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: {name} is {row[name]!r}, expected a number") from error
+    if not np.isfinite(value):
+        raise InputError(f"{path}: {name} is {value}, expected a finite number")
+    return value

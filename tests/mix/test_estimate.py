@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from m2m.evaluate.metrics import METRICS, resample
+from m2m.mix.estimate import FirstOrder, estimate
+from m2m.mix.mixture import BASE, Mixture, subsets
+from m2m.mix.order import Order
+from m2m.mix.ranking import rank
+from m2m.mix.standing import standing
+from m2m.mix.study import Trial
+from tests.mix.planted import BITS, World
+
+EFFECTS = {"a": 1.2, "b": 0.6, "c": -0.4}
+
+
+def trials(world: World, count: int, seed: int = 0) -> tuple[list[Trial], list[Trial]]:
+    """Base and experts in full; all other mixtures on the first `count` examples."""
+    alone = [world.score(BASE), *(world.score(Mixture.uniform([n])) for n in world.names)]
+    order = Order.stratified(alone[0], [BITS], seed)
+    rest = [m for m in subsets(world.names) if len(m.datasets) > 1]
+    return alone, [world.score(mixture, order.first(count)) for mixture in rest]
+
+
+def test_where_log_likelihoods_are_linear_the_prediction_is_exact() -> None:
+    world = World(EFFECTS)
+    alone, _ = trials(world, 48)
+    mixture = Mixture(("a", "c"), (0.3, 0.7))
+    base, a, c = (world._scores("t", m).loglik for m in (BASE, *subsets(("a",)), *subsets(("c",))))
+    found = FirstOrder.of(alone, "t")
+    assert found is not None
+    predicted = found.predict(mixture)
+    assert predicted is not None
+    np.testing.assert_allclose(predicted.loglik, base + 0.3 * (a - base) + 0.7 * (c - base))
+    assert found.predict(Mixture.uniform(["a", "unknown"])) is None
+
+
+@pytest.mark.parametrize("name", ["choice_bits", "accuracy", "bits_per_byte"])
+def test_predictions_make_a_few_examples_tell_more(name: str) -> None:
+    """Over many orders, the error is smaller than without, and about as large as told."""
+    metric, world = METRICS[name], World(EFFECTS, {("a", "b"): 1.0}, examples=80)
+    errors, plain, told = [], [], []
+    for seed in range(8):
+        alone, some = trials(world, 16, seed)
+        draws = resample(80, np.random.default_rng(seed), 200)
+        for guide, into in ((FirstOrder.of(alone, "t"), errors), (None, plain)):
+            found = estimate(some, "t", metric, draws, guide, of_these=True)
+            truth = [metric.value(world.score(t.mixture).scores["t"], None)[0] for t in some]
+            into.append(found.points - truth)
+            if guide:
+                told.append(found.replicates.std(axis=1))
+    assert np.std(errors) < np.std(plain)
+    assert 0.7 < np.sqrt(np.mean(np.square(told))) / np.std(errors) < 2
+
+
+def test_all_examples_leave_no_doubt_about_these_examples() -> None:
+    world = World(EFFECTS)
+    alone, _ = trials(world, 48)
+    draws = resample(48, np.random.default_rng(0), 50)
+    found = estimate(alone, "t", BITS.metric, draws, None, of_these=True)
+    assert np.ptp(found.replicates, axis=1).max() == 0
+    sampled = estimate(alone, "t", BITS.metric, draws, None)
+    assert sampled.replicates.std(axis=1).min() > 0
+
+
+def test_useless_predictions_are_left_out() -> None:
+    """Experts whose scores say nothing about their mixtures: no worse than no prediction."""
+    world, other = World(EFFECTS, examples=80), World(EFFECTS, examples=80, seed=9)
+    alone, _ = trials(other, 20)
+    _, some = trials(world, 20)
+    draws = resample(80, np.random.default_rng(0), 200)
+    with_it = estimate(some, "t", BITS.metric, draws, FirstOrder.of(alone, "t"), of_these=True)
+    without = estimate(some, "t", BITS.metric, draws, None, of_these=True)
+    assert with_it.replicates.std() < 1.2 * without.replicates.std()
+
+
+def test_a_partial_trial_has_the_wider_interval_and_never_the_first_place() -> None:
+    world = World({"a": 0.5, "b": 0.5, "c": 0.5}, seed=2)
+    alone, some = trials(world, 8)
+    found = standing([*alone, *some], [BITS], seed=0)
+    whole = standing([*alone, *(world.score(t.mixture) for t in some)], [BITS], seed=0)
+    assert (found.replicates[4:].std(axis=1) > whole.replicates[4:].std(axis=1)).mean() > 0.5
+    counts = [t.examples for t in [*alone, *some]]
+    points = found.points.copy()
+    points[5] = points.max() + 1
+    ranking = rank(found.mixtures, points, found.replicates, True, counts)
+    assert ranking[0].examples == 48
+    assert ranking[1].examples == 8
+    assert ranking[1].behind.estimate < 0
