@@ -48,6 +48,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("FILE.gguf", "base.gguf", "usb/Qwen2.5-0.5B.gguf"):
         (lab / name).parent.mkdir(exist_ok=True)
         pico_gguf(lab / name)
+    shutil.copytree(ROOT / "tests" / "golden" / "harness", lab / "tasks")
     own_language(lab / "my-language")
     return lab
 
