@@ -176,7 +176,8 @@ def test_one_target_keeps_its_unit_and_several_are_standardised() -> None:
 
 
 def healthy() -> list[Trial]:
-    return [trial(BASE, scores(0, 0)), *(trial(m, scores(2, 1)) for m in subsets(NAMES))]
+    known = enumerate(subsets(NAMES), start=1)
+    return [trial(BASE, scores(0, 0)), *(trial(m, scores(i, 1)) for i, m in known)]
 
 
 def test_a_healthy_study_gives_no_warning() -> None:
@@ -185,8 +186,7 @@ def test_a_healthy_study_gives_no_warning() -> None:
 
 def test_chance_is_named() -> None:
     trials = [trial(m, scores(0, seed)) for seed, m in enumerate([BASE, *subsets(NAMES)])]
-    (warning,) = [w for w in cautions(trials, [BITS]) if "chance" in w]
-    assert "nothing was learned" in warning
+    assert sum("nothing was learned" in w for w in cautions(trials, [BITS])) == 1
 
 
 def test_lost_deltas_are_named() -> None:
