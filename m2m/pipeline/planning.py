@@ -132,7 +132,9 @@ class Work:
             len(example.choices) for task in inputs.dev.values() for example in task.examples
         )
         self.line = _LINE + _CHOICE * choices
-        metadata, specs = quantized_layout(inputs.base.gguf, file_type(self.recipe.quantize.type))
+        kind = self.recipe.quantize.type
+        kind = "f16" if kind == "auto" else kind  # none that auto takes is larger
+        metadata, specs = quantized_layout(inputs.base.gguf, file_type(kind))
         self.scratch = plan_gguf(metadata, specs)[2]
         metadata, specs = quantized_layout(inputs.base.gguf, file_type(self.recipe.quantize.export))
         self.exported = plan_gguf(metadata, specs)[2]

@@ -58,10 +58,15 @@ def search_share(inputs: Inputs, share: Share, progress: Progress) -> int:
     """Score every `total`th mixture, from the `number`th on, and the base; return how many.
 
     Raises:
-        InputError: an adapter is not trained yet.
+        InputError: an adapter is not trained yet, or each machine would choose its own type.
         Interrupted: the user asked to stop; what was scored is in the share's journal.
     """
     recipe = inputs.recipe
+    if recipe.quantize.type == "auto":
+        raise InputError(
+            f"{recipe.path}: shares must be scored as one type, and [quantize] type is auto",
+            'name the type, such as type = "q8_0"',
+        )
     every = list(subsets([*inputs.corpora], recipe.search.max_datasets))
     mixtures = [BASE, *every[share.number - 1 :: share.total]]
     folder = share.folder(recipe.folder)

@@ -18,7 +18,7 @@ from m2m.pipeline.inputs import Inputs, read_inputs
 from m2m.pipeline.planning import candidates, make_plan, plan_with
 from m2m.pipeline.run import Run
 from m2m.progress import Silent
-from m2m.recipe import Confirm, Search, load_recipe
+from m2m.recipe import Confirm, Quantize, Search, load_recipe
 from m2m.tuner.memory import GIB
 from tests.pipeline.scenario import make_scenario
 
@@ -71,6 +71,8 @@ def test_settings_change_what_is_planned(inputs: Inputs) -> None:
     assert plan_with(small, RATES).steps[1].seconds < plain.steps[1].seconds
     longer = with_recipe(inputs, confirm=Confirm(budget="proportional"))
     assert plan_with(longer, RATES).steps[2].seconds > plain.steps[2].seconds + 12 * 2
+    auto = with_recipe(inputs, quantize=Quantize(type="auto"))
+    assert plan_with(auto, RATES).fits
     slow = dataclasses.replace(RATES, token=0.02)
     assert plan_with(inputs, slow).total_seconds > 1.5 * plain.total_seconds
 

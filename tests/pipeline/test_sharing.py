@@ -75,6 +75,14 @@ def test_a_share_needs_all_adapters(alone: Path, tmp_path: Path) -> None:
         share(recipe, 1, 2).search_share()
 
 
+def test_a_share_needs_a_type_by_name(alone: Path, tmp_path: Path) -> None:
+    recipe = fresh(alone, tmp_path / "auto")
+    text = recipe.read_text(encoding="utf-8") + '\n[quantize]\ntype = "auto"\n'
+    recipe.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match="type is auto"):
+        share(recipe, 1, 2).search_share()
+
+
 def test_two_processes_do_not_train_the_same_adapter(alone: Path, tmp_path: Path) -> None:
     recipe = fresh(alone, tmp_path / "twice")
     lock = load_recipe(recipe).folder / "shares" / "adapter-copy"
