@@ -31,9 +31,11 @@ def check_recipe(recipe: Recipe) -> list[Checked]:
     """The datasets of a recipe against each other and its targets, with its model's tokens."""
     targets = [load_target(each, "dev") for each in recipe.targets]
     targets += [load_target(each, "test") for each in recipe.targets if each.test]
-    formatter = formatter_of(recipe.base.model, recipe.base.template, recipe.path)
+    base = find_model(recipe.base.model, model_folders(recipe.path))
+    formatter = make_formatter(base.gguf, recipe.base.template)
     files = [each.path for each in recipe.datasets]
-    length = min(recipe.train.max_length, recipe.train.batch_tokens)
+    context = base.config.max_position_embeddings
+    length = min(recipe.train.max_length, recipe.train.batch_tokens, context)
     return check_data(files, targets, formatter, length)
 
 
@@ -46,9 +48,9 @@ def read_target(path: Path) -> Task:
     return load_target(Target(path.stem, path), "dev")
 
 
-def formatter_of(model: str, template: str = "chat", beside: Path | None = None) -> Formatter:
+def formatter_of(model: str, template: str) -> Formatter:
     """Tokenizer and template of a model under models/."""
-    return make_formatter(find_model(model, model_folders(beside)).gguf, template)
+    return make_formatter(find_model(model, model_folders()).gguf, template)
 
 
 def check_data(

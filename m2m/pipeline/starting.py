@@ -62,8 +62,12 @@ def start_recipe(
     seen = [path for aim in aims for path in (aim["dev"], aim.get("test")) if path]
     longest = _checked(datasets, seen, make_formatter(base.gguf, template))
     train: dict[str, Any] = {}
-    if longest > Train.max_length:
-        train = {"batch_tokens": longest, "max_length": longest}
+    most = base.config.max_position_embeddings
+    if longest > most:
+        notes.append(f"rows of up to {longest} tokens do not fit {base.name}, which reads {most}")
+    if min(longest, most) > Train.max_length:
+        limit = min(longest, most)
+        train = {"batch_tokens": limit, "max_length": limit}
         notes.append(
             f"the longest row has {longest} tokens: max_length and batch_tokens are raised"
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from m2m.checkpoint import import_model
 from m2m.cli.main import cli
 from m2m.errors import InputError
 from m2m.pipeline.inputs import read_inputs
@@ -16,7 +17,7 @@ from m2m.pipeline.starting import start_recipe
 from m2m.recipe import LISTS, SECTIONS, load_recipe
 from m2m.recipe.template import recipe_text, toml_value
 from tests.pipeline.scenario import make_scenario
-from tests.tiny import write_jsonl
+from tests.tiny import pico_config, write_jsonl, write_pico_gguf
 
 
 @pytest.fixture
@@ -63,11 +64,19 @@ def test_every_field_is_explained_and_shown_with_its_default(folder: Path) -> No
         assert load_recipe(path) == expected, lines[i]
 
 
-def test_long_rows_raise_the_limits_in_the_recipe(folder: Path) -> None:
+def test_long_rows_raise_the_limits_as_far_as_the_model_reads(folder: Path) -> None:
     long = write_jsonl(folder / "long.jsonl", [{"prompt": "ab " * 400, "completion": "c"}])
-    recipe = load_recipe(started(folder, datasets=[long]))
-    assert recipe.train.max_length == recipe.train.batch_tokens > 512
-    assert read_inputs(recipe).corpora
+    config = pico_config(max_position_embeddings=4096)
+    import_model(
+        write_pico_gguf(folder / "wide.gguf", config), folder / "models" / "wide", name="wide"
+    )
+    for model, raised in (("wide", True), ("pico", False)):
+        out = folder / f"{model}.toml"
+        found = start_recipe(out, model, "chat", [long], [folder / "dev.jsonl"], [])
+        train = load_recipe(out).train
+        assert (train.max_length == train.batch_tokens > 512) == raised
+        assert any("do not fit pico" in note for note in found.notes) != raised
+    assert read_inputs(load_recipe(folder / "wide.toml")).corpora
 
 
 def test_names_are_made_valid_and_different(folder: Path) -> None:
