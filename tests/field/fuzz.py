@@ -30,6 +30,7 @@ from m2m.checkpoint.hf_source import open_folder
 from m2m.checkpoint.source import Source
 from m2m.dataset import encode, load_dataset
 from m2m.errors import M2MError
+from m2m.evaluate.harness import load_harness
 from m2m.evaluate.metrics import Scores
 from m2m.evaluate.tasks import load_task, requests
 from m2m.formats.gguf import GGUFFile, GGUFValue, GGUFValueType, plan_gguf
@@ -362,6 +363,56 @@ def _recipe(folder: Path) -> Path:
     return _one("recipe.toml", RECIPE)(folder)
 
 
+TASK = {
+    "task": "skill",
+    "dataset_path": "json",
+    "dataset_kwargs": {"data_files": {"test": "rows.jsonl", "validation": ["other.jsonl"]}},
+    "test_split": "test",
+    "validation_split": "validation",
+    "output_type": "multiple_choice",
+    "description": "Answer.",
+    "doc_to_text": "{{question}}\nAnswer:",
+    "doc_to_choice": "{{choices}}",
+    "doc_to_target": "answer",
+    "num_fewshot": 1,
+    "fewshot_config": {"sampler": "first_n"},
+    "metadata": {"version": 1.0},
+}
+TASK_YAML = """\
+task: skill  # as lm-evaluation-harness has them
+dataset_path: json
+dataset_kwargs:
+  data_files: {test: rows.jsonl, validation: [other.jsonl]}
+test_split: test
+validation_split: validation
+output_type: generate_until
+doc_to_text: "Q: {{question}}\\nA:"
+doc_to_target: >-
+  {{choices[answer]}}
+generation_kwargs:
+  until:
+    - "\\n"
+  max_gen_toks: 8
+num_fewshot: 2
+"""
+
+
+def _task_file(content: str) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        rows = [CHOICE | {"question": f"{letter}?"} for letter in "abcdef"]
+        (folder / "rows.jsonl").write_text(_lines(*rows), encoding="utf-8")
+        (folder / "other.jsonl").write_text(_lines(*rows[3:]), encoding="utf-8")
+        return _one("task.yaml", content)(folder)
+
+    return make
+
+
+def _read_task_file(path: Path) -> None:
+    formatter = Formatters.get(path.parent.parent)
+    for part in ("dev", "test"):
+        requests(load_harness(path, part), formatter)  # type: ignore[arg-type]
+
+
 KINDS = [
     Kind("gguf", lambda folder: tiny.pico_gguf(folder / "x.gguf"), _read_gguf, gguf=True),
     Kind("safetensors", _weights, _read_safetensors),
@@ -409,6 +460,8 @@ KINDS = [
     Kind(
         "json", _one("x.json", json.dumps([{"prompt": "a", "completion": "b"}] * 3)), _read_dataset
     ),
+    Kind("task file", _task_file(json.dumps(TASK)), _read_task_file, json=True),
+    Kind("task file in blocks", _task_file(TASK_YAML), _read_task_file),
     Kind("csv", _one("x.csv", 'prompt,completion\r\na,b\r\n"c, d","e\nf"\r\n'), _read_dataset),
     Kind("tsv", _one("x.tsv", "prompt\tcompletion\na\tb\n"), _read_dataset),
     Kind("txt", _one("x.txt", "Habari\r\nza asubuhi\n"), _read_dataset),

@@ -127,7 +127,7 @@ def commands(recipe: Path, folder: Path) -> dict[str, list[list[object]]]:
     run_folder = recipe.parent / "m2m-runs" / "recipe"
     adapter, data = run_folder / "adapters" / "copy", recipe.parent / "copy.jsonl"
     model, gguf, dev = recipe.parent / "models/pico", folder / "x.gguf", recipe.parent / "dev.jsonl"
-    models = ["--models", folder / "models"]
+    models, copied = ["--models", folder / "models"], folder / "copied"
     steps = ("plan", "train", "search", "confirm", "validate", "export", "report", "run")
     return {
         **{step: [[step, recipe, "--quiet"]] for step in steps},
@@ -143,6 +143,9 @@ def commands(recipe: Path, folder: Path) -> dict[str, list[list[object]]]:
         "data": [["data", "check", data, "--model", model]],
         "init": [["init", "--model", model, "--data", data, "--target", dev]],
         "doctor": [["doctor"]],
+        "completion": [["completion", "bash"]],
+        "merge-runs": [["merge-runs", copied, "--into", run_folder]],
+        "demo": [["demo", recipe, "--quiet"]],
     }
 
 
@@ -155,6 +158,7 @@ def test_every_command_is_known_to_the_trace_below(tmp_path: Path) -> None:
 def test_no_command_reaches_for_the_network(done: Path, tmp_path: Path) -> None:
     """The kernel's word: no socket beyond this machine is so much as made."""
     pico_gguf(tmp_path / "x.gguf")
+    shutil.copytree(done.parent / "m2m-runs" / "recipe", tmp_path / "copied")
     lines = ["echo 'copy abc' > asked"]
     for name, calls in commands(done, tmp_path).items():
         for call in calls if name in cli.commands else []:
