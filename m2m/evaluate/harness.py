@@ -37,7 +37,17 @@ _NO_MATTER = {
     *("task", "task_alias", "tag", "group", "group_alias", "metadata", "metric_list"),
     *("should_decontaminate", "doc_to_decontamination_query"),
 }
+# What each value must be; nothing (null) is as if the key were not there.
+_VALUES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys((*_SPLITS, "dataset_path", "output_type", "description"), (str,)),
+    **dict.fromkeys(("target_delimiter", "fewshot_delimiter", "doc_to_text"), (str,)),
+    **dict.fromkeys(("dataset_kwargs", "generation_kwargs", "fewshot_config"), (dict,)),
+    **dict.fromkeys(("num_fewshot", "repeats"), (int,)),
+    "doc_to_target": (str, int, list),
+    "doc_to_choice": (str, list, dict),
+}
 _KINDS: dict[str, Kind] = {"multiple_choice": "choices", "generate_until": "answer"}
+_WORDS = {str: "a text", int: "a whole number", list: "a list", dict: "keys and values"}
 _LONGEST_ANSWER = 256  # tokens: max_gen_toks of the harness's models where a task names none
 _INCLUDES = 8
 
@@ -77,13 +87,21 @@ def _config(path: Path, includes: int) -> dict[str, Any]:
     config = read_yaml(path)
     if not isinstance(config, dict):
         raise InputError(f"{path}: expected keys and values of a task of lm-evaluation-harness")
-    included = config.pop("include", None) or []
+    included = _names(config.pop("include", None) or [], "include", path)
     if included and not includes:
         raise InputError(f"{path}: files include each other more than {_INCLUDES} deep")
     merged: dict[str, Any] = {}
-    for name in [included] if isinstance(included, str) else included:
+    for name in included:
         merged |= _config(path.parent / name, includes - 1)
-    return merged | config
+    return merged | {key: value for key, value in config.items() if value is not None}
+
+
+def _names(value: Any, key: str, path: Path) -> list[str]:
+    """One text, or a list of texts, as a list."""
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(each, str) for each in names):
+        raise InputError(f"{path}: {key} is {value!r:.60}, expected a text or a list of texts")
+    return names
 
 
 def _refuse_unknown(config: Mapping[str, Any], path: Path) -> None:
@@ -91,6 +109,10 @@ def _refuse_unknown(config: Mapping[str, Any], path: Path) -> None:
     for key, value in config.items():
         if key not in _USED | _NO_MATTER and value not in (None, [], {}, "", False):
             problems.add(f"`{key}` is not supported")
+        kinds = _VALUES.get(key, (object,))
+        if not isinstance(value, kinds) or (isinstance(value, bool) and key in _VALUES):
+            expected = " or ".join(_WORDS[kind] for kind in kinds)
+            problems.add(f"`{key}` is {value!r:.60}, expected {expected}")
     if config.get("dataset_path") not in ("json", "csv"):
         found = config.get("dataset_path")
         problems.add(f"dataset_path is {found!r}, expected json or csv with local files")
@@ -127,7 +149,7 @@ def _files(config: Mapping[str, Any], path: Path) -> dict[str, list[Path]]:
         )
     splits = given if isinstance(given, dict) else {"train": given}
     return {
-        name: [path.parent / str(each) for each in ([value] if isinstance(value, str) else value)]
+        name: [path.parent / each for each in _names(value, f"data_files of {name!r:.40}", path)]
         for name, value in splits.items()
     }
 
@@ -157,7 +179,9 @@ def _first(
 
 
 def _form(config: Mapping[str, Any], pool: tuple[Example, ...], seed: int, path: Path) -> Form:
-    shots = config.get("num_fewshot") or 0
+    shots = config.get("num_fewshot", 0)
+    if shots < 0:
+        raise InputError(f"{path}: num_fewshot is {shots}, expected 0 or more")
     sampler = (config.get("fewshot_config") or {}).get("sampler", "default")
     others = (config.get("fewshot_config") or {}).keys() - {"sampler"}
     if others or sampler not in ("default", "first_n"):
@@ -197,7 +221,9 @@ def _generation(
             f"{path}: generation_kwargs {wrong} is not supported",
             "answers are greedy: leave it out",
         )
-    return ((until,) if isinstance(until, str) else tuple(until)), longest
+    if type(longest) is not int or longest < 1:
+        raise InputError(f"{path}: max_gen_toks is {longest!r:.40}, expected a number from 1")
+    return tuple(_names(until, "until", path)), longest
 
 
 class _Rows:

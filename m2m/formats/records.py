@@ -70,8 +70,9 @@ def read_object(path: Path) -> dict[str, Any]:
 def _text(path: Path) -> str:
     try:
         data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"cannot read {str(path)!r:.200}: {reason}") from error
     if data.startswith(_UTF16):
         raise InputError(f"{path}: is UTF-16, expected UTF-8", "save it as UTF-8")
     try:

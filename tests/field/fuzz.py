@@ -281,6 +281,7 @@ SHARES = {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "va
 SEGMENTS = {"segments": [{"text": "a", "label": False}, {"text": "b", "label": True}]}
 CHOICE = {"question": "a?", "choices": ["x", "y", "z"], "answer": 1, "facet": "f"}
 ANSWER = {"prompt": "a", "answer": "b"}
+OTHER: dict[str, Any] = {"answer": {"answer": "c"}}
 
 
 def _read_source(source: Source) -> None:
@@ -399,9 +400,9 @@ num_fewshot: 2
 
 def _task_file(content: str) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
-        rows = [CHOICE | {"question": f"{letter}?"} for letter in "abcdef"]
-        (folder / "rows.jsonl").write_text(_lines(*rows), encoding="utf-8")
-        (folder / "other.jsonl").write_text(_lines(*rows[3:]), encoding="utf-8")
+        rows = [CHOICE | {"question": f"{x}?", "answer": n % 3} for n, x in enumerate("abcdefgh")]
+        (folder / "rows.jsonl").write_text(_lines(*rows[:4]), encoding="utf-8")
+        (folder / "other.jsonl").write_text(_lines(*rows[4:]), encoding="utf-8")
         return _one("task.yaml", content)(folder)
 
     return make
@@ -453,7 +454,10 @@ KINDS = [
     ),
     *(
         Kind(
-            f"{name} target", _one("x.jsonl", _lines(row, row | {"z": 1})), _read_target, json=True
+            f"{name} target",
+            _one("x.jsonl", _lines(row, {**row, "z": 1}, row | OTHER.get(name, {}))),
+            _read_target,
+            json=True,
         )
         for name, row in (("choices", CHOICE), ("answer", ANSWER), ("text", {"text": "a b c"}))
     ),
@@ -480,7 +484,7 @@ class Fuzzer:
         self.path = kind.make(folder)
         self.valid = self.path.read_bytes()
         self.file = GGUFFile(self.copied()) if kind.gguf else None
-        self.read()
+        kind.read(self.path)  # the valid file: an error here is one of this module
 
     def copied(self) -> Path:
         """The valid file beside the one that is damaged: a map must not change under us."""
