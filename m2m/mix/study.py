@@ -8,6 +8,7 @@ mixture in work.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -185,12 +186,17 @@ class Study:
         return known if places is None else known.take(places)
 
     def known(self, mixture: Mixture) -> Trial | None:
-        """All that the journal has of a mixture; None where it has nothing."""
+        """All that the journal has of a mixture; None where it has nothing.
+
+        A key knows adapters by their bytes: a dataset may have had another name then, or have a
+        twin. The trial bears the names that are asked for.
+        """
         key = self._scorer.key(mixture)
         if key not in self._known and key in self._lines:
             parts = [Trial.from_json(line) for line in self._lines.pop(key)]
             self._known[key] = joined(parts, self._scorer.examples)
-        return self._known.get(key)
+        found = self._known.get(key)
+        return found and dataclasses.replace(found, mixture=mixture)
 
     def run(self, strategy: Strategy, order: Order, progress: Progress) -> list[Trial]:
         """All trials that the strategy wanted, the base model's first, with all that is known.

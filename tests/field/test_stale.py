@@ -61,6 +61,8 @@ EXCEPTIONS: dict[str, set[str]] = {
     "targets.stop": set(),
     "targets.max_tokens": set(),
 }
+# Other threads add in another order: adapters are kept, and are not those of a run from nothing.
+SPEED = {"limits.threads"}
 # What does not fit the scenario's rows, or this machine: it is refused, so nothing is reused.
 REFUSED = {"targets.answer", "targets.choices", "targets.window", "limits.gpu_layers"}
 EITHER = {"train.epochs", "train.tokens"}  # other ways to say `steps`
@@ -243,6 +245,19 @@ def test_one_changed_byte_of_an_input_is_seen_though_size_and_time_are_the_same(
     assert {kind for kind in before if before[kind] != after[kind]} == expected
 
 
+def test_a_renamed_dataset_and_a_twin_are_ranked_under_their_own_names(done: Path) -> None:
+    """Scores are kept by the bytes of adapters, and these are the same; the names are not."""
+    text = done.read_text(encoding="utf-8")
+    renamed = text.replace('name = "upper"', 'name = "shouted"')
+    twin = '[[datasets]]\nname = "twin"\npath = "copy.jsonl"\n\n[[targets]]'
+    done.write_text(renamed.replace("[[targets]]", twin, 1), encoding="utf-8")
+    ranking = Run(load_recipe(done), Silent()).search().ranking
+    found = {each.mixture.datasets: each.score for each in ranking}
+    assert len(found) == len(ranking) == 15
+    assert {name for names in found for name in names} == {"copy", "reverse", "shouted", "twin"}
+    assert found["copy",] == found["twin",]
+
+
 def without_settings(files: dict[str, str | bytes]) -> dict[str, Any]:
     """Without the [train] that an adapter's folder remembers.
 
@@ -256,7 +271,7 @@ def without_settings(files: dict[str, str | bytes]) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("field", [field for field in FIELDS if field not in REFUSED])
+@pytest.mark.parametrize("field", [field for field in FIELDS if field not in REFUSED | SPEED])
 def test_a_run_that_goes_on_after_a_change_equals_one_from_nothing(
     finished_here: Path, tmp_path: Path, field: str
 ) -> None:
