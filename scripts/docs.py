@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Write what is generated into the docs, from its one home: the recipe's fields and every --help.
 
-`scripts/docs.py` rewrites what stands between the markers of README.md and docs/reference.md;
-`--check` fails where something is stale.
+`scripts/docs.py` rewrites what stands between the markers of docs/reference.md; `--check` fails
+where something is stale.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from m2m.cli.main import CONTEXT, cli
 from m2m.recipe import LISTS, SECTIONS
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = (ROOT / "README.md", ROOT / "docs" / "reference.md")
+PAGE = ROOT / "docs" / "reference.md"
 WIDTH = 100
 PART = re.compile(
     r"(<!-- (\w+): scripts/docs\.py writes this -->\n).*?(<!-- end of \2 -->\n)", re.DOTALL
@@ -86,12 +86,11 @@ def current(text: str) -> str:
 
 def main() -> None:
     """Check or rewrite."""
-    for path in PAGES:
-        text = path.read_text(encoding="utf-8")
-        if "--check" not in sys.argv:
-            path.write_text(current(text), encoding="utf-8", newline="\n")
-        elif text != current(text):
-            sys.exit(f"docs: {path.relative_to(ROOT)} is stale: run scripts/docs.py")
+    text = PAGE.read_text(encoding="utf-8")
+    if "--check" not in sys.argv:
+        PAGE.write_text(current(text), encoding="utf-8", newline="\n")
+    elif text != current(text):
+        sys.exit(f"docs: {PAGE.relative_to(ROOT)} is stale: run scripts/docs.py")
 
 
 if __name__ == "__main__":

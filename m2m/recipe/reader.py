@@ -66,7 +66,7 @@ class _Reader:
             self.wrong(("merge", "method"), "slerp merges two: set [search] max_datasets = 2")
         self.known(single["search"], [each.name for each in many["datasets"]])
         self.problems.raise_if_any(
-            RecipeError, str(self.path), "every field is explained in the README, section Recipe"
+            RecipeError, str(self.path), "docs/reference.md explains every field"
         )
         return Recipe(self.path, **single, **many)
 
