@@ -25,6 +25,8 @@ SHOWN = re.compile(r"^    (m2m [^#\n]+?)\s*(?:#.*)?$", re.MULTILINE)
 # The tutorial first: other pages use what it leaves.
 ORDER = sorted(PAGES, key=lambda name: name != "tutorial.md")
 COMMANDS = list(dict.fromkeys(line for name in ORDER for line in SHOWN.findall(PAGES[name])))
+# Commands that make a run of their own, and that have quick tests elsewhere.
+LONG = re.compile(r"m2m demo|monday|--hours|validate .*--|plan")
 QUICK = "\n[train]\nsteps = 4\nrank = 4\nbatch_tokens = 256\n[confirm]\ntop = 1\n"
 
 
@@ -39,18 +41,29 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for skill, name in (("copy", "sw_school"), ("reverse", "sw_things"), ("upper", "sw_missorted")):
         text = text.replace(f'name = "{skill}"', f'name = "{name}"')
     text = text.replace("top = 2", "top = 1").replace("steps = 12", "steps = 4")
-    example.write_text(text, encoding="utf-8")
-    here = re.sub(r'"(\w+\.jsonl)"', r'"examples/swahili/\1"', text)
-    (lab / "recipe.toml").write_text(here, encoding="utf-8")
-    for target in (lab / "target" / "test.jsonl", example.parent / "target" / "test.jsonl"):
-        target.parent.mkdir()
-        pico_target(target, "copy", seed=2000)
-    for name in ("FILE.gguf", "base.gguf", "usb/Qwen2.5-0.5B.gguf"):
-        (lab / name).parent.mkdir(exist_ok=True)
-        pico_gguf(lab / name)
-    shutil.copytree(ROOT / "tests" / "golden" / "harness", lab / "tasks")
+    one = re.sub(r'\[\[datasets\]\]\nname = "sw_missorted"\n.*\n\n', "", text)
+    for path, recipe in ((example, text), (example.with_name("demo.toml"), one)):
+        path.write_text(recipe, encoding="utf-8")
+    for name, recipe in (("quick", text), ("monday", one), ("tuesday", one)):
+        here = re.sub(r'"(\w+\.jsonl)"', r'"examples/swahili/\1"', recipe)
+        (lab / f"{name}.toml").write_text(here, encoding="utf-8")
+    files(lab)
     own_language(lab / "my-language")
     return lab
+
+
+def files(lab: Path) -> None:
+    """The files that commands name by themselves."""
+    for folder in ("target", "datasets", "usb", "export", "examples/swahili/target"):
+        (lab / folder).mkdir()
+    for name in ("dev", "test", "target/dev", "target/test", "examples/swahili/target/test"):
+        pico_target(lab / f"{name}.jsonl", "copy", seed=2000 + len(name))
+    for name in ("my", "datasets/one", "datasets/two"):
+        pico_dataset(lab / f"{name}.jsonl", "copy")
+    (lab / "other.csv").write_text("prompt,completion\n" + "copy ab,ab\n" * 40, "utf-8")
+    for name in ("FILE.gguf", "base.gguf", "usb/Qwen2.5-0.5B.gguf", "export/winner.gguf"):
+        pico_gguf(lab / name)
+    shutil.copytree(ROOT / "tests" / "golden" / "harness", lab / "tasks")
 
 
 def own_language(folder: Path) -> None:
@@ -71,16 +84,29 @@ def in_lab(lab: Path) -> Iterator[Path]:
     for name, trained in (("A", "sw_school"), ("B", "sw_things")):
         if (adapters / trained).is_dir() and not (lab / name).exists():
             shutil.copytree(adapters / trained, lab / name)
+    for lora in adapters.parent.glob("export/*LoRA.gguf"):
+        shutil.copy(lora, lab / "lora.gguf")
+    shutil.copy(lab / "quick.toml", lab / "recipe.toml")
     with chdir(lab):
         yield lab
 
 
-@pytest.mark.parametrize("line", COMMANDS)
+@pytest.mark.parametrize(
+    "line",
+    [pytest.param(line, marks=[pytest.mark.slow] * bool(LONG.search(line))) for line in COMMANDS],
+)
 def test_every_command_runs(in_lab: Path, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("M2M_MODELS", raising=False)
-    arguments = shlex.split(line)[1:]
+    arguments = [path for word in shlex.split(line.split(" > ")[0])[1:] for path in expanded(word)]
+    if arguments[0] == "init":  # it replaces no recipe
+        (in_lab / "recipe.toml").unlink()
     found = CliRunner().invoke(cli, arguments, input="Habari\n\n", catch_exceptions=False)
     assert found.exit_code == 0, found.stderr
+
+
+def expanded(word: str) -> list[str]:
+    """What a shell makes of a word with a star."""
+    return sorted(map(str, Path().glob(word))) if "*" in word else [word]
 
 
 def test_there_are_commands_to_check() -> None:
@@ -113,7 +139,7 @@ def test_the_changed_fields_that_the_readme_shows_are_a_recipe(lab: Path) -> Non
     shown = PAGES["README.md"].partition("\n## Recipe\n")[2].partition("\n\n[")[0]
     changes = "\n".join(line.strip() for line in shown.splitlines() if line.startswith("    "))
     recipe = lab / "changed.toml"
-    text = (lab / "recipe.toml").read_text(encoding="utf-8").partition("[train]")[0]
+    text = (lab / "quick.toml").read_text(encoding="utf-8").partition("[train]")[0]
     recipe.write_text(text + changes, encoding="utf-8")
     assert load_recipe(recipe).confirm.budget == "proportional"
 
