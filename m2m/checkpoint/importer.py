@@ -29,13 +29,13 @@ from m2m.checkpoint.model import (
     ModelInfo,
     check_name,
     content_fingerprint,
-    file_sha256,
     file_stamps,
 )
 from m2m.checkpoint.names import ROPE_FACTORS, gguf_to_hf_name, norm_shift, to_gguf_rows
 from m2m.checkpoint.source import Source
 from m2m.errors import InputError
 from m2m.formats.atomic import atomic_folder, write_json
+from m2m.formats.digest import file_sha256
 from m2m.formats.disk import check_room
 from m2m.formats.gguf import GGMLQuantizationType, GGUFTensorSpec, GGUFValue, write_gguf
 from m2m.formats.safetensors import SafetensorsFile, TensorSpec, write_safetensors

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from m2m.checkpoint.hf_config import config_from_json
 from m2m.errors import InputError, Problems
 from m2m.formats.atomic import remove_folder, write_json
+from m2m.formats.digest import file_sha256
 from m2m.formats.gguf import GGUFFile
 from m2m.formats.records import read_object
 from m2m.formats.safetensors import SafetensorsFile
@@ -198,12 +199,6 @@ def content_fingerprint(folder: Path) -> str:
     for name in CONTENT:
         whole.update(f"{name} {file_sha256(folder / name)}\n".encode())
     return whole.hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 (hex) of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def list_models(root: Path) -> list[ModelInfo]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from m2m.dataset.rows import Row
 from m2m.errors import InputError, Problems
+from m2m.formats.digest import file_sha256
 from m2m.tokenizer import Formatter, Segment
 
 # Raised when the same bytes would give other samples than before.
@@ -138,7 +139,7 @@ def dataset_fingerprint(path: Path, formatter: Formatter, max_length: int) -> st
     """
     parts = [
         _SCHEMA,
-        hashlib.sha256(path.read_bytes()).hexdigest(),
+        file_sha256(path),
         path.suffix.lower(),
         formatter.identity,
         max_length,

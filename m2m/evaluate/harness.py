@@ -19,6 +19,7 @@ from m2m.errors import InputError, Problems
 from m2m.evaluate.examples import Example, Kind, facet
 from m2m.evaluate.prompts import SEPARATOR, Form
 from m2m.evaluate.tasks import Task, assembled
+from m2m.formats.digest import file_sha256
 from m2m.formats.records import Record, read_records
 from m2m.formats.yaml import read_yaml
 from m2m.tokenizer import TextTemplate
@@ -76,8 +77,8 @@ def load_harness(path: Path, part: Part, seed: int = 0) -> Task:
         pool = [
             each for each in rows.read(_shots(config, files, path)) if each.prompt not in tested
         ]
-    parts = [path.read_bytes(), *(file.read_bytes() for each in files.values() for file in each)]
-    mark = hashlib.sha256(b"".join(hashlib.sha256(each).digest() for each in parts)).hexdigest()
+    read = [path, *(file for each in files.values() for file in each)]
+    mark = hashlib.sha256(b"".join(bytes.fromhex(file_sha256(each)) for each in read)).hexdigest()
     form = _form(config, tuple(pool), seed, path)
     return assembled(Task(kind, tuple(examples), path, mark, form))
 

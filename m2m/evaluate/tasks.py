@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import numpy as np
 from m2m.errors import InputError, Problems
 from m2m.evaluate.examples import SHAPES, Example, Kind, Reading, kind_of, read_example
 from m2m.evaluate.prompts import Form, Prompter
+from m2m.formats.digest import file_sha256
 from m2m.formats.records import read_records
 from m2m.llamacpp.scoring import Request
 from m2m.tokenizer import Formatter
@@ -66,8 +65,7 @@ def load_task(path: Path, reading: Reading = _AS_THEY_ARE) -> Task:
     if reading.is_custom:
         hint = "`prompt`, `answer` and `choices` say how a row is read"
     problems.raise_if_any(InputError, str(path), hint)
-    mark = hashlib.sha256(path.read_bytes()).hexdigest()
-    return assembled(Task(kind, tuple(examples), path, mark))
+    return assembled(Task(kind, tuple(examples), path, file_sha256(path)))
 
 
 def assembled(task: Task) -> Task:
@@ -142,8 +140,3 @@ def _request(path: Path, prompter: Prompter, example: Example) -> Request:
 def _text_request(example: Example, formatter: Formatter) -> Request:
     ids = formatter.text_ids(example.choices[0])
     return Request(ids[:1], [ids[1:]])
-
-
-def facets(examples: Sequence[Example]) -> list[str]:
-    """The facets that occur, in order of appearance."""
-    return list(dict.fromkeys(e.facet for e in examples if e.facet is not None))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,19 +78,6 @@ class AdamW:
         """
         named = {f"first.{i}": m for i, m in enumerate(self._first)}
         return named | {f"second.{i}": v for i, v in enumerate(self._second)}
-
-    def load_state(self, arrays: Mapping[str, Array], steps: int) -> None:
-        """Take the state back from a checkpoint.
-
-        Raises ValueError where a name is missing or a shape differs.
-        """
-        for name, own in self.state_arrays().items():
-            saved = arrays.get(name)
-            if saved is None or saved.shape != own.shape:
-                found = "nothing" if saved is None else f"shape {saved.shape}"
-                raise ValueError(f"optimiser state {name}: found {found}, expected {own.shape}")
-            own[...] = saved
-        self.steps = steps
 
 
 def clip_by_global_norm(grads: Sequence[Array], limit: float) -> float:

@@ -21,10 +21,10 @@ import numpy as np
 
 from m2m import __version__
 from m2m.adapter import OWN
-from m2m.checkpoint.model import file_sha256
 from m2m.errors import InputError
 from m2m.export.licences import remarks
 from m2m.formats.atomic import write_json
+from m2m.formats.digest import file_sha256
 from m2m.formats.journal import Journal
 from m2m.formats.records import read_object
 from m2m.llamacpp.model import build_info

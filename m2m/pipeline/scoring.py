@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from m2m.adapter import WEIGHTS, load_adapter
-from m2m.checkpoint.model import file_sha256
 from m2m.evaluate.evaluator import Evaluator
 from m2m.evaluate.metrics import check_metric
 from m2m.evaluate.tasks import Task
+from m2m.formats.digest import file_sha256
 from m2m.llamacpp.filetypes import file_type
 from m2m.llamacpp.model import build_info
 from m2m.llamacpp.surrogate import Surrogate, fastest_type, scratch_folder

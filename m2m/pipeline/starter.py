@@ -7,8 +7,8 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from m2m.checkpoint.model import file_sha256
 from m2m.errors import InputError
+from m2m.formats.digest import file_sha256
 
 FETCH = "fetch it with `scripts/fetch-starter`"
 _PART = r"-\d{5}-of-\d{5}$"  # of a GGUF model that is split into files

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from m2m.errors import InputError
-from m2m.evaluate.tasks import contrasted, facets, load_task, requests
+from m2m.evaluate.tasks import contrasted, load_task, requests
 from m2m.tokenizer import ChatTemplate, Formatter, Tokenizer
 from tests.tiny import CHATML, pico_config, pico_metadata, pico_target, write_jsonl
 
@@ -28,7 +28,7 @@ def test_the_three_kinds(tmp_path: Path) -> None:
     rows = [{"prompt": "a", "answer": "b"}, {"prompt": "c", "answer": "d", "lang": "sw"}]
     task = load_task(write_jsonl(tmp_path / "b.jsonl", rows))
     assert (task.kind, task.examples[1].choices, task.examples[1].line) == ("answer", ("d",), 2)
-    assert facets(task.examples) == ["sw"]
+    assert [each.facet for each in task.examples] == [None, "sw"]
     task = load_task(write_jsonl(tmp_path / "c.jsonl", [{"text": "habari"}]))
     assert (task.kind, task.examples[0].choices) == ("text", ("habari",))
     (tmp_path / "d.csv").write_text("prompt,answer\nq,a\nr,b\n", encoding="utf-8")

@@ -37,18 +37,13 @@ def test_adamw_goes_on_bit_for_bit_from_its_state() -> None:
     for g in grads[:2]:
         first.step([g], 0.01)
     second = AdamW([half])
-    second.load_state({n: a.copy() for n, a in first.state_arrays().items()}, first.steps)
+    for name, state in second.state_arrays().items():
+        state[...] = first.state_arrays()[name]
+    second.steps = first.steps
     for g in grads[2:]:
         second.step([g], 0.01)
     assert whole.dtype == np.float32
     np.testing.assert_array_equal(half, whole)
-
-
-def test_a_state_of_other_shapes_is_refused_by_name() -> None:
-    optimizer = AdamW([np.zeros((2, 2))])
-    state = {"first.0": np.zeros((2, 2)), "second.0": np.zeros((3, 2))}
-    with pytest.raises(ValueError, match=r"second\.0: found shape \(3, 2\), expected \(2, 2\)"):
-        optimizer.load_state(state, 1)
 
 
 def test_clipping_scales_all_gradients_to_the_common_norm() -> None:
