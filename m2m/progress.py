@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
+
+_SPELLED = "backslashreplace"  # a path that is no text has letters that UTF-8 lacks
 
 
 class Progress(Protocol):
@@ -194,7 +197,8 @@ class Logged:
     def write(self, text: str) -> None:
         """Append lines to the log only."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-        with self._path.open("a", encoding="utf-8") as file:
+        # No work ends for its diary: a full disk is told by the next file that matters.
+        with suppress(OSError), self._path.open("a", encoding="utf-8", errors=_SPELLED) as file:
             file.writelines(f"{stamp}  {line}\n" for line in text.splitlines())
 
     def _close(self) -> None:

@@ -13,8 +13,11 @@ from typing import Any
 from tests.pipeline.scenario import RECIPE, make_scenario
 
 REPOSITORY = Path(__file__).parents[2]
-# What a run measures of itself: times, and the memory and speed that they go with.
-_OWN = ("seconds", "tokens_per_second", "peak_rss_bytes", "resumed")
+# What a run measures of itself: times, and the memory and speed that they go with; and marks of
+# files that hold these, or the folder's own path.
+_OWN = ("seconds", "tokens_per_second", "peak_rss_bytes", "resumed", "made_from")
+# The diary, and the pages that tell how long everything took.
+_DIARY = ("lock", "run.log", "steps.jsonl", "report.html", "report.json", "costs.csv")
 _SMALL = {"steps = 12": "steps = 4", "checkpoint_every = 3": "checkpoint_every = 2"}
 
 
@@ -60,10 +63,10 @@ def outcome(recipe: Path) -> dict[str, str | bytes]:
     here = str(recipe.parent)
     files: dict[str, str | bytes] = {}
     for path in sorted(folder.rglob("*")):
-        if path.name == "lock" or not path.is_file():
+        if path.name in _DIARY or not path.is_file():
             continue
         data: str | bytes = path.read_bytes()
-        if path.suffix in (".json", ".jsonl", ".html", ".md"):
+        if path.suffix in (".json", ".jsonl", ".csv", ".md"):
             text = data.decode("utf-8").replace(here, "HERE")
             data = re.sub(rf'"({"|".join(_OWN)})":\s*[^,}}\n]+', r'"\1": 0', text)
         files[str(path.relative_to(folder))] = data
@@ -72,5 +75,10 @@ def outcome(recipe: Path) -> dict[str, str | bytes]:
 
 def assert_same(found: dict[str, str | bytes], expected: dict[str, str | bytes]) -> None:
     """All files are there, no others, and each has the same bytes."""
-    assert sorted(found) == sorted(expected)
-    assert [name for name in expected if found[name] != expected[name]] == []
+    assert sorted(found) == sorted(expected), sorted(found.keys() ^ expected.keys())
+    for name, content in expected.items():
+        if isinstance(content, str):
+            lines = zip(found[name].splitlines(), content.splitlines(), strict=False)
+            different = [pair for pair in lines if pair[0] != pair[1]]
+            assert not different, f"{name}: {different[:3]}"
+        assert found[name] == content, name
