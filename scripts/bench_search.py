@@ -35,7 +35,7 @@ from m2m.mix.search import make_strategy
 from m2m.mix.space import Space
 from m2m.mix.standing import Aim
 from m2m.mix.strategy import Strategy
-from m2m.mix.study import Places, Trial
+from m2m.mix.trial import Places, Trial
 from m2m.recipe import Search
 
 RECORDING = Path(__file__).resolve().parent.parent / "examples/swahili/scores.npz"

@@ -18,7 +18,7 @@ import numpy as np
 from m2m.cli.console import TerminalProgress
 from m2m.evaluate.tasks import requests
 from m2m.llamacpp.scoring import Request, common_prefix
-from m2m.mix.study import Trial
+from m2m.mix.trial import Trial
 from m2m.pipeline.inputs import read_inputs
 from m2m.pipeline.run import Run
 from m2m.recipe import load_recipe

@@ -11,7 +11,7 @@ import click
 from m2m.cli.options import MODEL, json_option
 
 if TYPE_CHECKING:
-    from m2m.pipeline.dataset_file import Checked
+    from m2m.dataset.checked import Checked
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 _BLOCKS = " ▁▂▃▄▅▆▇█"

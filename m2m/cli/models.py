@@ -52,9 +52,9 @@ def add(
               m2m models add /media/usb/gemma-3-270m
     """
     from m2m.checkpoint import import_model, list_models
+    from m2m.checkpoint.starter import locate
     from m2m.cli import show
     from m2m.llamacpp.guard import check_loads
-    from m2m.pipeline.starter import locate
     from m2m.store import run_lock
 
     found = locate(source, root, name, licence)

@@ -97,7 +97,7 @@ def search(
     from m2m.cli import show
 
     if folder is not None and recipe is None:
-        from m2m.pipeline.tables import propose_from
+        from m2m.mix.tables import propose_from
 
         proposed = propose_from(folder, metric)
         show.result(proposed.as_json(), as_json, lambda: show.proposals(proposed))

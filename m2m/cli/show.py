@@ -16,11 +16,10 @@ if TYPE_CHECKING:
 
     from m2m.checkpoint import ModelInfo
     from m2m.mix.agreement import Agreement
-    from m2m.mix.mixture import Mixture
+    from m2m.mix.tables import Proposals
     from m2m.mix.validate import Validation
     from m2m.pipeline.evaluating import Comparison, Difference
     from m2m.pipeline.results import Confirmation, Exported, RunResult, Searched, Trained
-    from m2m.pipeline.tables import Proposals
     from m2m.pipeline.tools import Merged
     from m2m.report import Facts, Written
 
@@ -92,7 +91,7 @@ def ranking(found: Searched) -> None:
             f"{each.ci95[0]:.3f} to {each.ci95[1]:.3f}",
             f"{each.behind.estimate:.3f} ({each.behind.low:.3f} to {each.behind.high:.3f})",
             f"{each.examples}",
-            _shares(each.mixture),
+            each.mixture.label,
         )
     print_table(table)
     click.echo(
@@ -106,7 +105,7 @@ def ranking(found: Searched) -> None:
     click.echo(f"Worst, as a control: {control.mixture.label}, {control.score:.3f}.")
     for point in found.pareto:
         scores = ", ".join(f"{name} {value:.3f}" for name, value in point.scores.items())
-        click.echo(f"On the Pareto front: {_shares(point.mixture)} ({scores})")
+        click.echo(f"On the Pareto front: {point.mixture.label} ({scores})")
     worth = _table("dataset", "worth", "95 % interval", "it is")
     for name, value in sorted(found.dataset_worth.items(), key=lambda item: -item[1].estimate):
         interval = f"{value.low:+.3f} to {value.high:+.3f}"
@@ -123,18 +122,10 @@ def proposals(found: Proposals) -> None:
     table = _table("expected", "scored", "mixture")
     for each in found.proposals:
         scored = "-" if each.scored is None else f"{each.scored:.3f}"
-        table.add_row(f"{each.expected:.3f} ± {each.stderr:.3f}", scored, _shares(each.mixture))
+        table.add_row(f"{each.expected:.3f} ± {each.stderr:.3f}", scored, each.mixture.label)
     print_table(table)
     direction = "higher" if found.higher_is_better else "lower"
     click.echo(f"From {found.runs} runs, by {found.metric} ({direction} is better).")
-
-
-def _shares(mixture: Mixture) -> str:
-    """The label, with the weights where they are not equal."""
-    if len(set(mixture.weights)) <= 1:
-        return mixture.label
-    parts = zip(mixture.weights, mixture.datasets, strict=True)
-    return " + ".join(f"{weight:.2f} {name}" for weight, name in parts)
 
 
 def confirmed(found: Confirmation) -> None:

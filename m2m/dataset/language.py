@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2m.dataset.grams import character_grams, normalise
+from m2m.dataset.statistics import divergence
 
 # Jensen-Shannon divergence (bits) of bigrams. Measured on eight files of four languages: parts in
 # one language 0.00 to 0.10, lists of names 0.13 to 0.16, Swahili and Chichewa (both Bantu) 0.16,
@@ -79,9 +80,7 @@ class Languages:
         """How far two parts are apart, 0 to 1 bit; None where one of them is too small to tell."""
         if one not in self._bigrams or other not in self._bigrams:
             return None
-        p, q = self._bigrams[one], self._bigrams[other]
-        middle = (p + q) / 2
-        return (_divergence(p, middle) + _divergence(q, middle)) / 2
+        return divergence(self._bigrams[one], self._bigrams[other])
 
     def suspects(self, part: Part) -> list[Suspect]:
         """Rows of a part that are probably in the language of another, the clearest first."""
@@ -141,8 +140,3 @@ def _binned(words: Sequence[str], size: int) -> tuple[NDArray[np.int64], NDArray
 
 def _sums(values: NDArray[np.float64], rows: NDArray[np.int64], count: int) -> NDArray[np.float64]:
     return np.bincount(rows, values, count).astype(np.float64)
-
-
-def _divergence(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
-    kept = p > 0
-    return float(np.sum(p[kept] * np.log2(p[kept] / q[kept])))

@@ -1,9 +1,12 @@
-"""How long rows are, and what a tokenizer makes of their language."""
+"""How long rows are, what a tokenizer makes of their language, how far two of them lie apart."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from m2m.tokenizer import Tokenizer
 
@@ -49,3 +52,16 @@ def histogram(lengths: Sequence[int]) -> dict[int, int]:
         counts[edge] = sum(edge // 2 * (edge > 16) < length <= edge for length in lengths)
         edge *= 2
     return counts
+
+
+def divergence(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
+    """Jensen-Shannon divergence of two distributions in bits: 0 for the same, 1 for disjoint ones.
+
+    Lin 1991, "Divergence measures based on the Shannon entropy", eq. 4.1 with equal weights.
+    """
+    return _entropy((p + q) / 2) - (_entropy(p) + _entropy(q)) / 2
+
+
+def _entropy(p: NDArray[np.float64]) -> float:
+    seen = p[p > 0]
+    return float(-(seen * np.log2(seen)).sum())

@@ -13,7 +13,7 @@ from m2m.evaluate.metrics import METRICS
 from m2m.export.gguf import LOW_SURVIVAL
 from m2m.mix.mixture import BASE
 from m2m.mix.standing import Aim, Standing, standing
-from m2m.mix.study import Trial
+from m2m.mix.trial import Trial
 
 STANDARD_ERRORS = 2.0
 # Shares of the spread of scores over mixtures that is more than chance: what is too little, and

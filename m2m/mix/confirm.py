@@ -62,8 +62,6 @@ def mixed_rows(
     """
     total = sum(len(rows[name]) for name in mixture.datasets)
     mixed: list[Row] = []
-    for name, weight in zip(mixture.datasets, mixture.weights, strict=True):
-        source = rows[name]
-        count = max(1, round(weight * total))
-        mixed += draw(source, count, rng)
+    for name, weight in mixture.shares.items():
+        mixed += draw(rows[name], max(1, round(weight * total)), rng)
     return mixed

@@ -24,7 +24,7 @@ from m2m.blas import one_blas_thread
 from m2m.evaluate.metrics import Metric
 from m2m.evaluate.scores import Scores
 from m2m.mix.mixture import BASE, Mixture
-from m2m.mix.study import Trial
+from m2m.mix.trial import Trial
 
 Floats = NDArray[np.float64]
 
@@ -53,7 +53,7 @@ class FirstOrder:
         if not all(name in self.experts for name in mixture.datasets):
             return None
         loglik = self.base.loglik.copy()
-        for name, weight in zip(mixture.datasets, mixture.weights, strict=True):
+        for name, weight in mixture.shares.items():
             loglik += weight * (self.experts[name].loglik - self.base.loglik)
         return replace(self.base, loglik=loglik)
 

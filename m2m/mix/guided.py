@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from m2m.mix.estimate import FirstOrder
 from m2m.mix.gaussian import Process, fit
-from m2m.mix.mixture import BASE, Mixture
+from m2m.mix.mixture import BASE, Mixture, weight_matrix
 from m2m.mix.racing import BEGINNING, KEEP, rounds
 from m2m.mix.space import Space
 from m2m.mix.standing import Aim, standing
 from m2m.mix.strategy import Ask
-from m2m.mix.study import Trial
+from m2m.mix.trial import Trial
 
 Floats = NDArray[np.float64]
 BUDGET = 150.0  # evaluations of all examples
@@ -139,20 +139,13 @@ class Guided:
         """Fitted to what the estimates have beyond the predictions."""
         mixtures = list(self._found)
         values, noise = np.array([self._found[each][:2] for each in mixtures]).T
-        return fit(self._weights(mixtures), values - self._prior(mixtures), noise)
+        weights = weight_matrix(mixtures, self._space.names)
+        return fit(weights, values - self._prior(mixtures), noise)
 
     def _bounds(self, process: Process, mixtures: Sequence[Mixture], boldness: float) -> Floats:
-        mean, spread = process.predict(self._weights(mixtures))
+        mean, spread = process.predict(weight_matrix(mixtures, self._space.names))
         bounds: Floats = self._prior(mixtures) + mean + boldness * spread
         return bounds
-
-    def _weights(self, mixtures: Sequence[Mixture]) -> Floats:
-        """(n, N) shares of all datasets."""
-        place = {name: i for i, name in enumerate(self._space.names)}
-        weights = np.zeros((len(mixtures), len(place)))
-        for row, each in zip(weights, mixtures, strict=True):
-            row[[place[name] for name in each.datasets]] = each.weights
-        return weights
 
     def _prior(self, mixtures: Sequence[Mixture]) -> Floats:
         """(n,) what base and experts predict."""

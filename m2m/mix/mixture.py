@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 BASE_LABEL = "base"
+_EQUAL = 1e-6  # between the weights of a uniform mixture
 
 
 @dataclass(frozen=True)
@@ -23,13 +27,34 @@ class Mixture:
         return cls(tuple(datasets), tuple(1.0 / len(datasets) for _ in datasets))
 
     @property
+    def is_uniform(self) -> bool:
+        """Whether all weights are the same."""
+        return not self.weights or max(self.weights) - min(self.weights) < _EQUAL
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Weight by dataset."""
+        return dict(zip(self.datasets, self.weights, strict=True))
+
+    @property
     def label(self) -> str:
-        """A name for people: "sw_school + sw_things"."""
-        return " + ".join(self.datasets) or BASE_LABEL
+        """For people: "sw_school + sw_things", or "70 % a + 30 % b" where the weights differ."""
+        if self.is_uniform:
+            return " + ".join(self.datasets) or BASE_LABEL
+        return " + ".join(f"{100 * weight:.0f} % {name}" for name, weight in self.shares.items())
 
     def as_json(self) -> dict[str, Any]:
         """`{"datasets": [...], "weights": [...]}`."""
         return {"datasets": list(self.datasets), "weights": list(self.weights)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Mixture:
+        """The inverse of `as_json`, whatever else is there; ValueError where the sides differ."""
+        names = tuple(map(str, data["datasets"]))
+        weights = tuple(map(float, data["weights"]))
+        if len(weights) != len(names):
+            raise ValueError(f"{len(names)} datasets with {len(weights)} weights")
+        return cls(names, weights)
 
 
 BASE = Mixture((), ())
@@ -41,3 +66,9 @@ def subsets(names: Sequence[str], max_datasets: int = 0) -> Iterator[Mixture]:
     for size in range(1, largest + 1):
         for chosen in combinations(names, size):
             yield Mixture.uniform(chosen)
+
+
+def weight_matrix(mixtures: Sequence[Mixture], names: Sequence[str]) -> NDArray[np.float64]:
+    """(n, N) weights of n mixtures over N datasets."""
+    every = [mixture.shares for mixture in mixtures]
+    return np.array([[shares.get(name, 0.0) for name in names] for shares in every])

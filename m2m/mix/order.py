@@ -15,7 +15,7 @@ import numpy as np
 
 from m2m.evaluate.scores import Scores
 from m2m.mix.standing import Aim
-from m2m.mix.study import Places, Trial
+from m2m.mix.trial import Places, Trial
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from m2m.mix.mixture import BASE, Mixture
 from m2m.mix.space import Space
 from m2m.mix.standing import Aim, standing
 from m2m.mix.strategy import Ask
-from m2m.mix.study import Trial
+from m2m.mix.trial import Trial
 
 Floats = NDArray[np.float64]
 ERROR = 0.05

@@ -9,7 +9,7 @@ from m2m.mix.racing import Racing
 from m2m.mix.space import Space
 from m2m.mix.standing import Aim
 from m2m.mix.strategy import Ask, Strategy
-from m2m.mix.study import Trial
+from m2m.mix.trial import Trial
 from m2m.recipe import Search
 
 RACED = 12  # datasets up to which "auto" races

@@ -6,12 +6,13 @@ occur as often as the target's do. The other averages the scores of the experts 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from m2m.mix.mixture import Mixture
+from m2m.dataset.statistics import divergence
+from m2m.mix.mixture import Mixture, weight_matrix
 
 Floats = NDArray[np.float64]
 
@@ -23,34 +24,13 @@ def token_shares(sequences: Iterable[ArrayLike], vocabulary: int) -> Floats:
     return shares
 
 
-def divergence(p: Floats, q: Floats) -> float:
-    """Jensen-Shannon divergence in bits: 0 for the same shares, 1 for no token in common.
-
-    Lin 1991, "Divergence measures based on the Shannon entropy", eq. 4.1 with equal weights.
-    """
-    return _entropy((p + q) / 2) - (_entropy(p) + _entropy(q)) / 2
-
-
-def _entropy(p: Floats) -> float:
-    seen = p[p > 0]
-    return float(-(seen * np.log2(seen)).sum())
-
-
-def weight_matrix(mixtures: Sequence[Mixture], names: Sequence[str]) -> Floats:
-    """(n, N) weights of n mixtures over N datasets; times the singles' scores: their mean."""
-    weights = np.zeros((len(mixtures), len(names)))
-    for row, mixture in zip(weights, mixtures, strict=True):
-        for name, weight in zip(mixture.datasets, mixture.weights, strict=True):
-            row[names.index(name)] = weight
-    return weights
-
-
-def likeness(weights: Floats, shares: Floats, target: Floats) -> Floats:
+def likeness(mixtures: Sequence[Mixture], shares: Mapping[str, Floats], target: Floats) -> Floats:
     """(n,) how much like the target each mixture's tokens are, from -1 (not at all) to 0.
 
     Args:
-        weights: (n, N) of n mixtures over N datasets.
-        shares: (N, V) of the datasets' tokens.
+        mixtures: n of them.
+        shares: (V,) of each dataset's tokens, by its name.
         target: (V,) of the target's tokens.
     """
-    return -np.array([divergence(row @ shares, target) for row in weights])
+    mixed = weight_matrix(mixtures, list(shares)) @ np.stack(list(shares.values()))
+    return -np.array([divergence(row, target) for row in mixed])

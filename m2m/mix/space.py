@@ -99,10 +99,7 @@ class Space:
             near = [self.uniform(chosen ^ {name}) for name in self.names if chosen ^ {name}]
             yield from filter(self.allows, near)
             return
-        shares = {
-            name: round(weight * self.parts)
-            for name, weight in zip(mixture.datasets, mixture.weights, strict=True)
-        }
+        shares = {name: round(weight * self.parts) for name, weight in mixture.shares.items()}
         for giver, held in shares.items():
             for taker in self.names:
                 for moved in sorted({1, max(held // 2, 1), held}):

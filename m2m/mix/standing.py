@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from m2m.evaluate.metrics import REPLICATES, Metric, resample
 from m2m.mix.estimate import FirstOrder, estimate
 from m2m.mix.mixture import Mixture
-from m2m.mix.study import Trial
+from m2m.mix.trial import Trial
 
 Floats = NDArray[np.float64]
 COMBINED = "standardised"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from m2m.mix.mixture import Mixture
-from m2m.mix.study import Trial
+from m2m.mix.trial import Trial
 
 
 @dataclass(frozen=True)

@@ -9,130 +9,19 @@ mixture in work.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
-from m2m.errors import InputError, Interrupted
-from m2m.evaluate.scores import Scores
+from m2m.errors import Interrupted
 from m2m.formats.journal import Journal
 from m2m.mix.mixture import BASE, Mixture
+from m2m.mix.order import Order
+from m2m.mix.strategy import Strategy
+from m2m.mix.trial import Places, Trial, joined
 from m2m.progress import Progress
-
-if TYPE_CHECKING:
-    from m2m.mix.order import Order
-    from m2m.mix.strategy import Strategy
 
 SCHEMA = 2
 READABLE = (1, 2)  # 1: before there were blocks, every line has all examples
-Places = Mapping[str, tuple[int, ...]]
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One scored mixture.
-
-    Attributes:
-        mixture: what was merged.
-        scores: per-example scores by target name.
-        survival: {"gain", "cosine"} of the delta after quantisation; empty for the base.
-        scored_tokens: tokens that llama.cpp decoded for it.
-        seconds: merge, quantisation, load and scoring.
-        places: by target name, which of its examples were scored, in the order of `scores`; empty
-            where all were.
-    """
-
-    mixture: Mixture
-    scores: Mapping[str, Scores]
-    survival: Mapping[str, float]
-    scored_tokens: int
-    seconds: float
-    places: Places = field(default_factory=dict)
-
-    @property
-    def complete(self) -> bool:
-        """Whether all examples were scored."""
-        return not self.places
-
-    @property
-    def examples(self) -> int:
-        """How many examples were scored."""
-        return sum(map(len, self.scores.values()))
-
-    def take(self, places: Places) -> Trial:
-        """The trial as if only these of its examples had been scored; costs stay what they were."""
-        scores = {}
-        for name, wanted in places.items():
-            if name not in self.scores:
-                continue
-            known = self.places.get(name, range(len(self.scores[name])))
-            where = {place: i for i, place in enumerate(known)}
-            scores[name] = self.scores[name].take([where[place] for place in wanted])
-        return Trial(
-            self.mixture, scores, self.survival, self.scored_tokens, self.seconds, dict(places)
-        )
-
-    def as_json(self) -> dict[str, Any]:
-        """The trial as a journal line, without its key."""
-        return {
-            "mixture": self.mixture.as_json(),
-            "places": {name: list(places) for name, places in self.places.items()},
-            "scores": {name: scores.to_json() for name, scores in self.scores.items()},
-            "survival": dict(self.survival),
-            "scored_tokens": self.scored_tokens,
-            "seconds": round(self.seconds, 3),
-        }
-
-    @classmethod
-    def from_json(cls, line: Mapping[str, Any]) -> Trial:
-        """A trial from its journal line.
-
-        Raises:
-            InputError: somebody changed the line.
-        """
-        try:
-            mixture = line["mixture"]
-            return cls(
-                mixture=Mixture(tuple(mixture["datasets"]), tuple(mixture["weights"])),
-                scores={name: Scores.from_json(value) for name, value in line["scores"].items()},
-                survival=line["survival"],
-                scored_tokens=line["scored_tokens"],
-                seconds=line["seconds"],
-                places={n: tuple(some) for n, some in line.get("places", {}).items()},
-            )
-        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-            raise InputError(
-                f"a journal line is no trial: {error!r:.100}: {line!r:.100}",
-                "restore the journal from a copy, or move it away to score again",
-            ) from error
-
-
-def joined(parts: Sequence[Trial], totals: Mapping[str, int]) -> Trial:
-    """Blocks of one mixture as one trial.
-
-    Args:
-        parts: with no example in common.
-        totals: examples of each target; where all are there, they come in the file's order.
-    """
-    if len(parts) == 1:
-        return parts[0]
-    scores, places = {}, {}
-    for name in totals:
-        having = [part for part in parts if name in part.scores]
-        scores[name] = Scores.join([part.scores[name] for part in having])
-        places[name] = tuple(place for part in having for place in part.places[name])
-    whole = Trial(
-        parts[0].mixture,
-        scores,
-        parts[0].survival,
-        sum(part.scored_tokens for part in parts),
-        sum(part.seconds for part in parts),
-        places,
-    )
-    if any(len(places[name]) < total for name, total in totals.items()):
-        return whole
-    sort = whole.take({name: tuple(range(total)) for name, total in totals.items()})
-    return Trial(sort.mixture, sort.scores, sort.survival, sort.scored_tokens, sort.seconds)
 
 
 class Scorer(Protocol):
@@ -155,10 +44,12 @@ class Study:
     Args:
         journal: where finished trials are kept.
         scorer: makes and scores surrogates.
-        value: a trial as one number, for the progress line.
+        value: a trial as one number, for the progress line of `run`.
     """
 
-    def __init__(self, journal: Journal, scorer: Scorer, value: Callable[[Trial], float]) -> None:
+    def __init__(
+        self, journal: Journal, scorer: Scorer, value: Callable[[Trial], float] = lambda trial: 0.0
+    ) -> None:
         self._journal = journal
         self._scorer = scorer
         self._value = value

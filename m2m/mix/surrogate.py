@@ -12,7 +12,7 @@ from m2m.evaluate.evaluator import Evaluator
 from m2m.llamacpp.surrogate import AdaptedTensor, Surrogate
 from m2m.merge.merger import Merger
 from m2m.mix.mixture import Mixture
-from m2m.mix.study import Places, Trial
+from m2m.mix.trial import Places, Trial
 from m2m.nn.lora import LoraPair
 from m2m.store import fingerprint
 
@@ -44,10 +44,7 @@ class SurrogateScorer:
 
     def key(self, mixture: Mixture) -> str:
         """The fingerprint of adapters, weights and settings."""
-        parts = [
-            [self._adapters[name], weight]
-            for name, weight in zip(mixture.datasets, mixture.weights, strict=True)
-        ]
+        parts = [[self._adapters[name], weight] for name, weight in mixture.shares.items()]
         return fingerprint(mixture=parts, **self._settings)
 
     @property

@@ -9,7 +9,7 @@ from m2m.adapter import load_adapter
 from m2m.evaluate.tasks import Task, requests
 from m2m.merge.geometry import base_norm, gram_matrix
 from m2m.mix.caution import Deltas, cautions, delta_cautions, overlap_cautions
-from m2m.mix.study import Trial
+from m2m.mix.trial import Trial
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.scoring import aims
 

@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from m2m.checkpoint import find_model
+from m2m.dataset.checked import SIDES, Checked, DatasetFile, in_rows
 from m2m.dataset.duplicates import (
     contradicted,
     exact_groups,
@@ -18,7 +19,6 @@ from m2m.dataset.grams import comparable, without_frame
 from m2m.dataset.language import OTHER_LANGUAGE, Languages, tag
 from m2m.evaluate.targets import load_target
 from m2m.evaluate.tasks import Task
-from m2m.pipeline.dataset_file import SIDES, Checked, DatasetFile, in_rows
 from m2m.pipeline.inputs import make_formatter, model_folders
 from m2m.recipe import Recipe, Target, Train
 from m2m.tokenizer import Formatter

@@ -9,11 +9,11 @@ import numpy as np
 
 from m2m.evaluate.metrics import measure_all
 from m2m.mix.confirm import contenders
+from m2m.mix.facets import by_facet
 from m2m.mix.mixture import BASE
 from m2m.mix.ranking import Interval, ahead
 from m2m.mix.standing import metric_name, standing, target_name
-from m2m.mix.study import Trial
-from m2m.pipeline.facets import by_facet
+from m2m.mix.trial import Trial
 from m2m.pipeline.finetuning import (
     DEV,
     TEST,

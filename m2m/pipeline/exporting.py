@@ -93,7 +93,6 @@ def export(
 
 def _datasets(inputs: Inputs, winner: Confirmed) -> list[CardDataset]:
     known = {each.name: each for each in inputs.recipe.datasets}
-    shares = zip(winner.mixture.datasets, winner.mixture.weights, strict=True)
     return [
         CardDataset(
             name,
@@ -103,7 +102,7 @@ def _datasets(inputs: Inputs, winner: Confirmed) -> list[CardDataset]:
             known[name].notes,
             known[name].languages,
         )
-        for name, share in shares
+        for name, share in winner.mixture.shares.items()
     ]
 
 

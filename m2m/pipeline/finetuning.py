@@ -19,7 +19,8 @@ from m2m.formats.journal import Journal
 from m2m.mix.confirm import budget_steps, mixed_rows
 from m2m.mix.mixture import Mixture
 from m2m.mix.standing import Aim
-from m2m.mix.study import Study, Trial
+from m2m.mix.study import Study
+from m2m.mix.trial import Trial
 from m2m.pipeline.inputs import Corpus, Inputs
 from m2m.pipeline.scoring import aims, open_scorer
 from m2m.pipeline.tuning import Tuning
@@ -140,7 +141,7 @@ def open_judge(
     }
     finetuned = {_key(mixture): path for mixture, path in tuned.items()}
     with open_scorer(inputs, experts, tasks, folder, finetuned) as scorer:
-        yield Judge(Study(Journal(folder / "confirm.jsonl"), scorer, lambda trial: 0.0))
+        yield Judge(Study(Journal(folder / "confirm.jsonl"), scorer))
 
 
 def _key(mixture: Mixture) -> str:

@@ -11,7 +11,8 @@ from m2m.formats.journal import Journal
 from m2m.mix.mixture import Mixture
 from m2m.mix.ranking import rank
 from m2m.mix.standing import Aim, standing
-from m2m.mix.study import Study, Trial
+from m2m.mix.study import Study
+from m2m.mix.trial import Trial
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.scoring import open_scorer
 from m2m.progress import Progress
@@ -39,7 +40,7 @@ def rounding_warnings(
     progress.start(f"finalists as {quantize.export}", len(finalists), "mixtures")
     trials: list[Trial] = []
     with open_scorer(replace(inputs, recipe=recipe), experts, inputs.dev, folder) as scorer:
-        study = Study(Journal(folder / "study.jsonl"), scorer, lambda trial: 0.0)
+        study = Study(Journal(folder / "study.jsonl"), scorer)
         for mixture in finalists:
             if progress.stop_requested():
                 raise Interrupted(f"stopped after {len(trials)} of {len(finalists)} finalists")

@@ -12,14 +12,15 @@ from m2m.mix.ranking import rank
 from m2m.mix.search import make_strategy
 from m2m.mix.space import make_space
 from m2m.mix.standing import metric_name, pareto, standing, target_name
-from m2m.mix.study import Study, Trial
+from m2m.mix.study import Study
+from m2m.mix.tables import write_tables
+from m2m.mix.trial import Trial
 from m2m.mix.worth import worth
 from m2m.pipeline.cautioning import warnings
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.results import OnFront, Searched
 from m2m.pipeline.rounding import rounding_warnings
 from m2m.pipeline.scoring import aims, open_scorer
-from m2m.pipeline.tables import write_tables
 from m2m.progress import Progress
 
 

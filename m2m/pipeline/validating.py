@@ -12,10 +12,11 @@ from m2m.evaluate.tasks import requests
 from m2m.formats.atomic import write_text
 from m2m.formats.journal import Journal
 from m2m.mix.agreement import Scored, regret
-from m2m.mix.mixture import Mixture
-from m2m.mix.similarity import likeness, token_shares, weight_matrix
+from m2m.mix.mixture import Mixture, weight_matrix
+from m2m.mix.similarity import likeness, token_shares
 from m2m.mix.standing import metric_name, standing, target_name
-from m2m.mix.study import Study, Trial
+from m2m.mix.study import Study
+from m2m.mix.trial import Trial
 from m2m.mix.validate import (
     LIKENESS,
     SINGLES,
@@ -78,18 +79,17 @@ def _picks(inputs: Inputs, searched: Searched, names: Sequence[str]) -> dict[str
 
 def _likeness(inputs: Inputs, mixtures: Sequence[Mixture]) -> NDArray[np.float64]:
     """(n,) likeness of the mixtures' tokens to those of the dev questions and right answers."""
-    vocabulary, names = inputs.base.config.vocab_size, list(inputs.corpora)
-    shares = [
-        token_shares([sample.ids for sample in corpus.samples], vocabulary)
-        for corpus in inputs.corpora.values()
-    ]
+    vocabulary = inputs.base.config.vocab_size
+    shares = {
+        name: token_shares([sample.ids for sample in corpus.samples], vocabulary)
+        for name, corpus in inputs.corpora.items()
+    }
     asked = [
         [*request.prompt, *request.continuations[example.gold]]
         for task in inputs.dev.values()
         for request, example in zip(requests(task, inputs.formatter), task.examples, strict=True)
     ]
-    target = token_shares(asked, vocabulary)
-    return likeness(weight_matrix(mixtures, names), np.array(shares), target)
+    return likeness(mixtures, shares, token_shares(asked, vocabulary))
 
 
 def _chosen(
@@ -103,7 +103,7 @@ def _chosen(
     recipe, ranking = inputs.recipe, [each.mixture for each in searched.ranking]
     lines = journal.replay()
     earlier = [
-        Mixture(tuple(each["datasets"]), tuple(each["weights"]))
+        Mixture.from_json(each)
         for each in (lines[-1]["plan"] if lines else [])
         if set(each["datasets"]) <= inputs.corpora.keys()
     ]
@@ -124,7 +124,7 @@ def _surrogates(
     """The surrogates of the chosen and of all single datasets on the dev sets, as in the search."""
     singles = [Mixture.uniform([name]) for name in experts]
     with open_scorer(inputs, experts, inputs.dev, folder) as scorer:
-        study = Study(Journal(folder / "study.jsonl"), scorer, lambda trial: 0.0)
+        study = Study(Journal(folder / "study.jsonl"), scorer)
         return {mixture: study.trial(mixture) for mixture in dict.fromkeys([*chosen, *singles])}
 
 

@@ -38,7 +38,8 @@ from m2m.formats.gguf_header import GGUFTensorSpec
 from m2m.formats.journal import Journal
 from m2m.formats.safetensors import SafetensorsFile
 from m2m.mix.mixture import Mixture
-from m2m.mix.study import Study, Trial
+from m2m.mix.study import Study
+from m2m.mix.trial import Trial
 from m2m.nn.lora import LoraPair
 from m2m.pipeline.inputs import make_formatter
 from m2m.recipe import Train, load_recipe

@@ -11,7 +11,7 @@ from m2m.evaluate.metrics import METRICS
 from m2m.evaluate.scores import Scores, padded
 from m2m.mix.mixture import Mixture
 from m2m.mix.standing import Aim
-from m2m.mix.study import Places, Trial
+from m2m.mix.trial import Places, Trial
 
 BITS = Aim("t", METRICS["choice_bits"])
 
@@ -50,7 +50,7 @@ class World:
 
     def lift(self, mixture: Mixture) -> float:
         """Nats by which the right choice is ahead on average: the true score in other words."""
-        weight = dict(zip(mixture.datasets, mixture.weights, strict=True))
+        weight = mixture.shares
         alone = sum(w * self.effects[name] for name, w in weight.items())
         both = sum(
             effect * weight.get(a, 0.0) * weight.get(b, 0.0)

@@ -10,7 +10,7 @@ from m2m.evaluate.metrics import METRICS
 from m2m.mix.caution import Deltas, cautions, delta_cautions, overlap_cautions, reliability
 from m2m.mix.mixture import subsets
 from m2m.mix.standing import Aim, standing
-from m2m.mix.study import Trial
+from m2m.mix.trial import Trial
 from tests.mix.test_study import scores, trial
 
 NAMES = ("a", "b", "c")

@@ -9,7 +9,7 @@ from m2m.mix.mixture import BASE, Mixture, subsets
 from m2m.mix.order import Order
 from m2m.mix.ranking import rank
 from m2m.mix.standing import standing
-from m2m.mix.study import Trial
+from m2m.mix.trial import Trial
 from tests.mix.planted import BITS, World
 
 EFFECTS = {"a": 1.2, "b": 0.6, "c": -0.4}

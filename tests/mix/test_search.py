@@ -17,7 +17,8 @@ from m2m.mix.search import make_strategy
 from m2m.mix.space import Space, make_space
 from m2m.mix.standing import Aim
 from m2m.mix.strategy import Ask, Strategy
-from m2m.mix.study import Places, Study, Trial
+from m2m.mix.study import Study
+from m2m.mix.trial import Places, Trial
 from m2m.progress import Silent
 from m2m.recipe import Dataset, Search
 from tests.mix.planted import BITS, World

@@ -16,7 +16,8 @@ from m2m.mix.order import Order
 from m2m.mix.search import Exhaustive
 from m2m.mix.space import Space
 from m2m.mix.standing import Aim, standing
-from m2m.mix.study import Places, Study, Trial
+from m2m.mix.study import Study
+from m2m.mix.trial import Places, Trial
 from m2m.progress import Silent
 
 NAMES = ("a", "b", "c")

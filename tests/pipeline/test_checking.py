@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from m2m.dataset import load_dataset
+from m2m.dataset.checked import Checked
 from m2m.pipeline.checking import check_data, check_recipe, read_target
-from m2m.pipeline.dataset_file import Checked
 from m2m.recipe import load_recipe
 from tests.pipeline.scenario import make_scenario
 from tests.tiny import choice_rows, dataset_rows, write_jsonl

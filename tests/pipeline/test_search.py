@@ -10,9 +10,9 @@ import pytest
 
 from m2m.errors import InputError, Interrupted
 from m2m.formats.journal import Journal
-from m2m.mix.study import Trial, joined
+from m2m.mix.tables import propose_from
+from m2m.mix.trial import Trial, joined
 from m2m.pipeline.run import Run
-from m2m.pipeline.tables import propose_from
 from m2m.progress import Silent
 from m2m.recipe import load_recipe
 from tests.pipeline.scenario import make_scenario

@@ -19,9 +19,10 @@ import numpy as np
 
 from m2m.errors import InputError
 from m2m.formats.atomic import write_text
+from m2m.formats.records import read_records
 from m2m.mix.gaussian import fit
 from m2m.mix.guided import climb
-from m2m.mix.mixture import Mixture
+from m2m.mix.mixture import Mixture, weight_matrix
 from m2m.mix.ranking import Ranked
 from m2m.mix.space import PARTS, Space
 
@@ -76,8 +77,7 @@ def write_tables(
     """Write the three files of a ranking; runs are numbered by rank."""
     heads = ["run_id", "name"]
     rows = [[f"m2m-{each.rank:04d}", each.mixture.label] for each in ranking]
-    shares = [dict(zip(m.datasets, m.weights, strict=True)) for m in (e.mixture for e in ranking)]
-    ratios = [[share.get(name, 0.0) for name in names] for share in shares]
+    ratios = weight_matrix([each.mixture for each in ranking], names).tolist()
     _write(folder / RATIOS, [*heads, *names], rows, ratios)
     _write(folder / METRICS, [*heads, metric], rows, [[each.score] for each in ranking])
     _write(folder / ERRORS, [*heads, metric], rows, [[each.stderr] for each in ranking])
@@ -134,14 +134,14 @@ def propose_from(folder: Path, metric: str = "", seed: int = 0) -> Proposals:
     )
     process = fit(weights, values, noise)
     known = {_mixture(names, row): float(v) for row, v in zip(weights, sign * values, strict=True)}
-    even = all(np.ptp(row[row > 0]) < 1e-6 for row in weights)
+    even = all(mixture.is_uniform for mixture in known)
     space = Space(tuple(names), parts=0 if even else PARTS)
 
     def expected(mixtures: Sequence[Mixture]) -> Any:
-        return process.predict(_weights(names, mixtures))[0]
+        return process.predict(weight_matrix(mixtures, names))[0]
 
     pool = climb(space, expected, np.random.default_rng(seed), list(known))
-    means, spreads = process.predict(_weights(names, pool))
+    means, spreads = process.predict(weight_matrix(pool, names))
     proposals = [
         Proposal(pool[i], float(sign * means[i]), float(spreads[i]), known.get(pool[i]))
         for i in np.argsort(-means)[:PROPOSED]
@@ -150,26 +150,14 @@ def propose_from(folder: Path, metric: str = "", seed: int = 0) -> Proposals:
 
 
 def _mixture(names: Sequence[str], row: Any) -> Mixture:
-    used = [(name, float(weight)) for name, weight in zip(names, row, strict=True) if weight > 0]
-    if np.ptp([weight for _, weight in used]) < 1e-6:
-        return Mixture.uniform([name for name, _ in used])
-    return Mixture(tuple(name for name, _ in used), tuple(weight for _, weight in used))
-
-
-def _weights(names: Sequence[str], mixtures: Sequence[Mixture]) -> Any:
-    shares = [dict(zip(each.datasets, each.weights, strict=True)) for each in mixtures]
-    return np.array([[share.get(name, 0.0) for name in names] for share in shares])
+    used = {name: float(weight) for name, weight in zip(names, row, strict=True) if weight > 0}
+    mixture = Mixture(tuple(used), tuple(used.values()))
+    return Mixture.uniform(mixture.datasets) if mixture.is_uniform else mixture
 
 
 def _read(path: Path) -> dict[str, Mapping[str, str]]:
     """Rows by run."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(
-            f"cannot read {path}: {error}", "it must be a CSV file in UTF-8"
-        ) from error
+    rows = [record.fields for record in read_records(path)]
     key = next((key for key in KEYS if rows and key in rows[0]), None)
     if key is None:
         raise InputError(f"{path}: no column {KEYS[0]}, or no rows", "each row names its run")
@@ -186,7 +174,7 @@ def _columns(rows: Mapping[str, Mapping[str, str]], path: Path) -> list[str]:
 def _number(row: Mapping[str, str], name: str, path: Path) -> float:
     try:
         value = float(row[name])
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise InputError(f"{path}: {name} is {row[name]!r}, expected a number") from error
     if not np.isfinite(value):
         raise InputError(f"{path}: {name} is {value}, expected a finite number")

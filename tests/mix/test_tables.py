@@ -10,13 +10,13 @@ from m2m.errors import InputError
 from m2m.mix.mixture import Mixture, subsets
 from m2m.mix.ranking import rank
 from m2m.mix.space import Space
-from m2m.pipeline.tables import propose_from, write_tables
+from m2m.mix.tables import propose_from, write_tables
 
 EFFECT = {"a": 0.5, "b": 0.2, "c": -0.4, "d": 0.1}
 
 
 def truth(mixture: Mixture) -> float:
-    weight = dict(zip(mixture.datasets, mixture.weights, strict=True))
+    weight = mixture.shares
     pair = 3.0 * weight.get("b", 0.0) * weight.get("d", 0.0)
     return sum(EFFECT[name] * each for name, each in weight.items()) + pair
 

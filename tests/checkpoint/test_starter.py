@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from m2m.checkpoint.starter import locate
 from m2m.errors import InputError
-from m2m.pipeline.starter import locate
 
 
 @pytest.mark.parametrize(
