@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -110,14 +111,26 @@ def usable_threads() -> int:
     return os.cpu_count() or 1
 
 
+def processor_name() -> str:
+    """What the processor is called."""
+    for line in _cpu_info():
+        if line.startswith(("model name", "Model", "cpu model")):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _cpu_info() -> list[str]:
+    """The lines of /proc/cpuinfo; none on other systems than Linux."""
+    if sys.platform != "linux":
+        return []
+    return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+
+
 def cpu_features() -> frozenset[str]:
     """Instructions of this CPU that matter here, by llama.cpp's names; empty where unknown."""
-    if sys.platform != "linux":
-        return frozenset()
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     flags = {
         flag
-        for line in lines
+        for line in _cpu_info()
         if line.partition(":")[0].strip() in ("flags", "Features")
         for flag in line.partition(":")[2].split()
     }

@@ -16,9 +16,10 @@ LAYERS = {
     "checkpoint": 2, "adapter": 2, "dataset": 2, "store": 2,
     "tuner": 3, "merge": 3, "llamacpp": 3,
     "evaluate": 4, "export": 4,
-    "mix": 5, "report": 5,
-    "pipeline": 6,
-    "cli": 7, "__main__": 8,
+    "mix": 5,
+    "report": 6,
+    "pipeline": 7,
+    "cli": 8, "__main__": 9,
 }  # fmt: skip
 OWNERS = {
     "llama_cpp": {"llamacpp"},

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 TOP, BOTTOM = 10, 3
 AHEAD = {1: "better", -1: "worse", 0: "not to be told apart"}
-COMPARED = {1: "is better than", -1: "is worse than", 0: "cannot be told from"}
 
 
 def result(as_data: Any, as_json: bool, table: Callable[[], None]) -> None:
@@ -89,7 +88,7 @@ def ranking(found: Searched) -> None:
             f"{each.rank}" + (" =" if each.tied_with_best else ""),
             f"{each.score:.3f} ± {each.stderr:.3f}",
             f"{each.ci95[0]:.3f} to {each.ci95[1]:.3f}",
-            f"{each.behind.estimate:.3f} ({each.behind.low:.3f} to {each.behind.high:.3f})",
+            str(each.behind),
             f"{each.examples}",
             each.mixture.label,
         )
@@ -130,21 +129,21 @@ def proposals(found: Proposals) -> None:
 
 def confirmed(found: Confirmation) -> None:
     """The really fine-tuned models beside base and merged, on dev and test."""
+    from m2m.report.words import COMPARED, HOW
+
     metrics = [found.metric, *(m for m in ("accuracy",) if m != found.metric)]
     heads = [f"{part} {metric}" for metric in metrics for part in ("dev", "test")]
     table = _table("model", "how", *heads, "mixture")
     for each in found.confirmed:
         cells = [_value(part.get(metric)) for metric in metrics for part in (each.dev, each.test)]
         mark = " *" if each == found.winner else ""
-        table.add_row(each.label + mark, each.how, *cells, each.mixture.label)
+        table.add_row(each.label + mark, HOW[each.how], *cells, each.mixture.label)
     print_table(table)
     click.echo("* the winner, chosen by dev among the fine-tuned; test was not looked at before.")
     for each, ahead in zip(found.confirmed, found.ahead or (), strict=False):
         if each != found.winner:
-            click.echo(
-                f"On test the winner {COMPARED[ahead.sign]} {each.label} ({each.how}): "
-                f"{ahead.estimate:+.3f}, 95 % interval {ahead.low:+.3f} to {ahead.high:+.3f}"
-            )
+            against = f"{COMPARED[ahead.sign]} {each.label} ({HOW[each.how]})"
+            click.echo(f"On test the winner {against}: {ahead.in_full}")
 
 
 def validation(found: Validation) -> None:

@@ -31,7 +31,7 @@ class Metric:
     Attributes:
         name: in recipes and results.
         kinds: the kinds of task that it fits.
-        higher_is_better: its direction.
+        higher_is_better: its direction; `sign` is 1 or -1.
         value: (scores, weights (R, n) or None) -> (R,); without weights every example counts once
             and R is 1.
         per_example: scores -> (n,) contributions, for pairing and its standard error.
@@ -48,6 +48,11 @@ class Metric:
     chance: Callable[[Scores], float | None]
     mean: bool = False
     written: bool = False
+
+    @property
+    def sign(self) -> float:
+        """What turns the value so that higher is better."""
+        return 1.0 if self.higher_is_better else -1.0
 
     def stderr(self, scores: Scores, rng: np.random.Generator | None = None) -> float:
         """Standard error over examples: sample deviation / sqrt(n) of a mean, else bootstrap.
@@ -307,15 +312,16 @@ def check_metric(name: str, kind: str, where: str) -> Metric:
     return metric
 
 
-def measure_all(
-    scores: Scores, rng: np.random.Generator | None = None
-) -> dict[str, dict[str, float]]:
-    """Every fitting metric of some scores as `{"value", "stderr"}`, the default first.
+def metrics_of(scores: Scores) -> list[Metric]:
+    """All metrics that some scores have, the default of their kind first.
 
     Those that judge what the model wrote are left out where it was not asked to write.
     """
-    return {
-        m.name: m.measure(scores, rng)
-        for m in metrics_for(scores.kind)
-        if scores.predictions or not m.written
-    }
+    return [m for m in metrics_for(scores.kind) if scores.predictions or not m.written]
+
+
+def measure_all(
+    scores: Scores, rng: np.random.Generator | None = None
+) -> dict[str, dict[str, float]]:
+    """`metrics_of` some scores as `{"value", "stderr"}`."""
+    return {metric.name: metric.measure(scores, rng) for metric in metrics_of(scores)}

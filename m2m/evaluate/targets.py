@@ -33,12 +33,12 @@ def load_target(target: Target, part: Part) -> Task:
     if path.suffix.lower() in SUFFIXES:
         return _harness_task(target, part, path)
     task = load_task(path, _reading(target))
-    check_metric(target.metric, task.kind, str(path))
+    metric = check_metric(target.metric, task.kind, str(path))
     if task.kind == "text":
         return _text_task(target, task)
     if target.window:
         raise InputError(f"{path}: window is for texts, these rows have answers", "leave it out")
-    return replace(task, form=_form(target, task))
+    return replace(task, form=_form(target, writes=metric.written))
 
 
 def refuse_same_rows(dev: Task | None, test: Task) -> None:
@@ -91,8 +91,7 @@ def _reading(target: Target) -> Reading:
     return Reading(target.prompt, target.answer, target.choices)
 
 
-def _form(target: Target, task: Task) -> Form:
-    metric = check_metric(target.metric, task.kind, str(task.path))
+def _form(target: Target, *, writes: bool) -> Form:
     return Form(
         style=target.template,
         instruction=target.instruction,
@@ -101,7 +100,7 @@ def _form(target: Target, task: Task) -> Form:
         seed=target.shots_seed,
         prefix=target.answer_prefix,
         suffix=target.answer_suffix,
-        writes=metric.written,
+        writes=writes,
         stop=target.stop,
         max_tokens=target.max_tokens,
     )

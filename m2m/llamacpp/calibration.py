@@ -8,7 +8,6 @@ done depends on the processor and on llama.cpp's build: both are timed, once per
 from __future__ import annotations
 
 import os
-import platform
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from m2m.errors import InputError
 from m2m.formats.atomic import write_json
 from m2m.formats.records import read_object
 from m2m.llamacpp.model import LlamaModel, build_info
+from m2m.machine import processor_name
 
 _SCORED = 4096  # tokens that a mixture is scored on, at least: what a reload is weighed against
 _TOKENS = 512  # of one timed decode
@@ -71,7 +71,7 @@ class Calibration:
         threads = f"{self._threads or os.cpu_count()} threads"
         size = f"{kind} {file.stat().st_size} bytes"
         layout = "repacked" if repack else "as it lies"
-        key = " | ".join((build_info(), _processor(), threads, size, layout))
+        key = " | ".join((build_info(), processor_name(), threads, size, layout))
         known = self._read()
         if key not in known:
             known[key] = asdict(_measured(file, self._threads, repack))
@@ -125,13 +125,3 @@ def cache_folder() -> Path:
     else:
         root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(root) / "m2m"
-
-
-def _processor() -> str:
-    """The processor's name."""
-    if sys.platform == "linux":
-        info = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-        for line in info.splitlines():
-            if line.startswith(("model name", "Model", "cpu model")):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

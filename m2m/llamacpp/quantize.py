@@ -17,7 +17,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TypeVar
 
 import numpy as np
@@ -157,12 +156,7 @@ class MergedQuantizer:
     def __enter__(self) -> MergedQuantizer:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         try:
             while self._waiting and error is None:
                 self.survival += self._waiting.popleft().result()

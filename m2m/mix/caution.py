@@ -100,8 +100,7 @@ def _likelihood(trials: Sequence[Trial], aim: Aim) -> list[str]:
         return []
     own = standing(singles, [aim], seed=0)
     other = standing(singles, [Aim(aim.target, METRICS["bits_per_byte"])], seed=0)
-    best = singles[int(np.argmax(own.points if own.higher_is_better else -own.points))]
-    likeliest = singles[int(np.argmin(other.points))]
+    best, likeliest = singles[own.best], singles[other.best]
     if best is likeliest:
         return []
     return [

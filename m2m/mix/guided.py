@@ -85,7 +85,7 @@ class Guided:
             of_these=True,
             resamples=RESAMPLES,
         )
-        self._sign = 1.0 if found.higher_is_better else -1.0
+        self._sign = found.sign
         for trial, point, drawn in zip(mixed, found.points, found.replicates, strict=True):
             told = self._sign * float(point), float(drawn.var()), trial.complete
             self._found[trial.mixture] = told

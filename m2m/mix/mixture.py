@@ -43,6 +43,11 @@ class Mixture:
             return " + ".join(self.datasets) or BASE_LABEL
         return " + ".join(f"{100 * weight:.0f} % {name}" for name, weight in self.shares.items())
 
+    def short(self, datasets: int) -> str:
+        """The label, or "all 8 datasets" for all of many."""
+        everything = self.is_uniform and len(self.datasets) == datasets > 3
+        return f"all {datasets} datasets" if everything else self.label
+
     def as_json(self) -> dict[str, Any]:
         """`{"datasets": [...], "weights": [...]}`."""
         return {"datasets": list(self.datasets), "weights": list(self.weights)}

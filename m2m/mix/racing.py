@@ -130,9 +130,8 @@ class Racing:
             of_these=True,
             resamples=RESAMPLES,
         )
-        sign = 1.0 if found.higher_is_better else -1.0
-        order = promise(sign * found.points, sign * found.replicates)
-        risks = losses(sign * found.replicates[order], self.margin)
+        order = promise(found.sign * found.points, found.sign * found.replicates)
+        risks = losses(found.sign * found.replicates[order], self.margin)
         most = max(len(order) - KEEP, 0)
         out = int(np.flatnonzero(risks[: most + 1] <= self._level)[-1])
         open_ = np.array([self._open(self._racing[i]) for i in order])
@@ -144,8 +143,7 @@ class Racing:
 
     def _find_margin(self) -> float:
         found = standing(self._reference, self._aims, self._seed, reference=self._reference)
-        best = int(np.argmax(found.points if found.higher_is_better else -found.points))
-        return MARGIN * float(found.replicates[best].std(ddof=1))
+        return MARGIN * float(found.replicates[found.best].std(ddof=1))
 
 
 def promise(points: Floats, replicates: Floats) -> NDArray[np.int64]:

@@ -10,7 +10,8 @@ and Young 1993).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,9 +37,31 @@ class Interval:
         """1 or -1 where the interval lies on that side of zero, 0 where it holds zero."""
         return 1 if self.low > 0 else -1 if self.high < 0 else 0
 
+    def __str__(self) -> str:
+        """For people: "0.036 (-0.108 to 0.187)", the ends where they are known."""
+        known = math.isfinite(self.low) and math.isfinite(self.high)
+        ends = f" ({self.low:.3f} to {self.high:.3f})" if known else ""
+        return f"{self.estimate:.3f}{ends}"
+
+    @property
+    def signed(self) -> str:
+        """A difference for people: "+0.036 (-0.108 to +0.187)"."""
+        return f"{self.estimate:+.3f} ({self.low:+.3f} to {self.high:+.3f})"
+
+    @property
+    def in_full(self) -> str:
+        """In a sentence: "+0.036, 95 % interval -0.108 to +0.187"."""
+        return f"{self.estimate:+.3f}, 95 % interval {self.low:+.3f} to {self.high:+.3f}"
+
     def as_json(self) -> dict[str, Any]:
         """`{"estimate", "ci95"}`."""
         return {"estimate": self.estimate, "ci95": [self.low, self.high]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Interval:
+        """The inverse of `as_json`."""
+        low, high = map(float, data["ci95"])
+        return cls(float(data["estimate"]), low, high)
 
 
 @dataclass(frozen=True)
@@ -67,6 +90,21 @@ class Ranked:
             "tied_with_best": self.tied_with_best,
         }
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Ranked:
+        """The inverse of `as_json`."""
+        low, high = map(float, data["ci95"])
+        return cls(
+            Mixture.from_json(data),
+            int(data["rank"]),
+            float(data["score"]),
+            float(data["stderr"]),
+            (low, high),
+            Interval.from_json(data["behind_best"]),
+            bool(data["tied_with_best"]),
+            int(data.get("examples", 0)),
+        )
+
 
 def rank(
     mixtures: Sequence[Mixture],
@@ -94,7 +132,7 @@ def rank(
     order = np.concatenate([order[first : first + 1], np.delete(order, first)])
     behind = ahead(points, replicates, int(order[0]), higher_is_better)
     tied = _tied(sign * points, sign * replicates)
-    low, high = _interval(replicates)
+    low, high = percentiles(replicates)
     errors = replicates.std(axis=1, ddof=1)
     return [
         Ranked(
@@ -123,7 +161,7 @@ def ahead(
         higher_is_better: the direction of the metric.
     """
     sign = 1.0 if higher_is_better else -1.0
-    low, high = _interval(sign * (replicates[index] - replicates))
+    low, high = percentiles(sign * (replicates[index] - replicates))
     estimates = sign * (points[index] - points)
     return [Interval(*map(float, each)) for each in zip(estimates, low, high, strict=True)]
 
@@ -148,14 +186,15 @@ def dataset_worth(
         if not pairs:
             continue
         with_it, without = np.array(pairs).T
-        low, high = _interval(sign * (replicates[with_it] - replicates[without]).mean(axis=0)[None])
+        gains = sign * (replicates[with_it] - replicates[without]).mean(axis=0)
+        (low,), (high,) = percentiles(gains[None])
         estimate = sign * (points[with_it] - points[without]).mean()
-        worth[name] = Interval(float(estimate), float(low[0]), float(high[0]))
+        worth[name] = Interval(float(estimate), float(low), float(high))
     return worth
 
 
-def _interval(replicates: Floats) -> tuple[Floats, Floats]:
-    """Percentile intervals of (n, R) replicates."""
+def percentiles(replicates: Floats) -> tuple[Floats, Floats]:
+    """The ends (n,), (n,) of the 95 % intervals of (n, R) replicates."""
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(replicates, [tail, 1 - tail], axis=1)
     return low, high

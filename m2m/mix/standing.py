@@ -40,6 +40,16 @@ class Standing:
     replicates: Floats
     higher_is_better: bool
 
+    @property
+    def sign(self) -> float:
+        """What turns the scores so that higher is better."""
+        return 1.0 if self.higher_is_better else -1.0
+
+    @property
+    def best(self) -> int:
+        """Place of the mixture with the best score."""
+        return int(np.argmax(self.sign * self.points))
+
 
 def standing(
     trials: Sequence[Trial],
@@ -76,8 +86,7 @@ def standing(
         if len(aims) == 1:
             return Standing(mixtures, found.points, found.replicates, aim.metric.higher_is_better)
         unit = _reference(reference, aim) if reference else found.points
-        sign = 1.0 if aim.metric.higher_is_better else -1.0
-        factor = sign * aim.weight / total / (unit.std() or 1.0)
+        factor = aim.metric.sign * aim.weight / total / (unit.std() or 1.0)
         points += factor * (found.points - unit.mean())
         replicates += factor * (found.replicates - unit.mean())
     return Standing(mixtures, points, replicates, True)
@@ -89,7 +98,7 @@ def pareto(trials: Sequence[Trial], aims: Sequence[Aim]) -> list[tuple[Trial, di
     if not complete:
         return []
     scores = np.column_stack([_reference(complete, aim) for aim in aims])
-    signed = scores * [1.0 if aim.metric.higher_is_better else -1.0 for aim in aims]
+    signed = scores * [aim.metric.sign for aim in aims]
     found = []
     for trial, own, row in zip(complete, scores, signed, strict=True):
         beaten = ((signed >= row).all(axis=1) & (signed > row).any(axis=1)).any()

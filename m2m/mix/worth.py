@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2m.mix.mixture import Mixture
-from m2m.mix.ranking import CONFIDENCE, Interval, dataset_worth
+from m2m.mix.ranking import CONFIDENCE, Interval, dataset_worth, percentiles
 
 Floats = NDArray[np.float64]
 VERDICTS = {1: "helpful", -1: "harmful", 0: "neutral"}
@@ -42,8 +42,7 @@ class Interaction:
             -1: "get in each other's way",
             0: "show no clear interaction",
         }[self.effect.sign]
-        low, high = self.effect.low, self.effect.high
-        return f"{one} and {other} {what} ({self.effect.estimate:+.3f}, {low:+.3f} to {high:+.3f})"
+        return f"{one} and {other} {what}: {self.effect.signed}"
 
     def as_json(self) -> dict[str, Any]:
         """`{"datasets", "estimate", "ci95", "words"}`."""
@@ -85,7 +84,7 @@ def worth(
         both = [_together(known, pair) @ values for pair in pairs]
         return Worth(alone, _strongest(pairs, both))
     effects, together = _fitted(mixtures, names, pairs, values, np.random.default_rng(seed))
-    low, high = _interval(effects[:, 1:])
+    low, high = percentiles(effects[:, 1:])
     alone = {
         name: Interval(float(row[0]), float(below), float(above))
         for name, row, below, above in zip(names, effects, low, high, strict=True)
@@ -147,9 +146,3 @@ def _strongest(pairs: Sequence[tuple[str, str]], values: Sequence[Floats]) -> li
         )
         for i in order
     ]
-
-
-def _interval(replicates: Floats) -> tuple[Floats, Floats]:
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(replicates, [tail, 1 - tail], axis=1)
-    return low, high

@@ -19,7 +19,7 @@ from m2m.dataset.grams import comparable, without_frame
 from m2m.dataset.language import OTHER_LANGUAGE, Languages, tag
 from m2m.evaluate.targets import load_target
 from m2m.evaluate.tasks import Task
-from m2m.pipeline.inputs import make_formatter, model_folders
+from m2m.pipeline.inputs import longest_row, make_formatter, model_folders
 from m2m.recipe import Recipe, Target, Train
 from m2m.tokenizer import Formatter
 
@@ -34,9 +34,7 @@ def check_recipe(recipe: Recipe) -> list[Checked]:
     base = find_model(recipe.base.model, model_folders(recipe.path))
     formatter = make_formatter(base.gguf, recipe.base.template)
     files = [each.path for each in recipe.datasets]
-    context = base.config.max_position_embeddings
-    length = min(recipe.train.max_length, recipe.train.batch_tokens, context)
-    return check_data(files, targets, formatter, length)
+    return check_data(files, targets, formatter, longest_row(recipe.train, base))
 
 
 def read_target(path: Path) -> Task:

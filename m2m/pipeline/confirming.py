@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from m2m.evaluate.metrics import measure_all
 from m2m.mix.confirm import contenders
 from m2m.mix.facets import by_facet
@@ -91,8 +89,7 @@ def _measured(trial: Trial, target: str) -> tuple[Measured, Measured]:
 
 def _best_on_dev(trials: Sequence[Trial], inputs: Inputs) -> int:
     """Which fine-tune is best by the recipe's own metrics on dev."""
-    found = standing(trials, aims_on(DEV, inputs), inputs.recipe.search.seed)
-    return int(np.argmax(found.points if found.higher_is_better else -found.points))
+    return standing(trials, aims_on(DEV, inputs), inputs.recipe.search.seed).best
 
 
 def _ahead_on_test(trials: Sequence[Trial], winner: int, inputs: Inputs) -> list[Interval] | None:

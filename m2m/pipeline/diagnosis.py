@@ -24,6 +24,7 @@ from m2m.machine import (
     free_memory_bytes,
     load_of_others,
     on_battery,
+    processor_name,
     total_memory_bytes,
     usable_threads,
     versions,
@@ -103,8 +104,7 @@ def _packages() -> Iterator[Finding]:
 
 def _processor(build: Build) -> Iterator[Finding]:
     has = cpu_features()
-    name = platform.processor() or platform.machine()
-    yield Finding("CPU", f"{name}: {', '.join(sorted(has)) or 'features unknown'}")
+    yield Finding("CPU", f"{processor_name()}: {', '.join(sorted(has)) or 'features unknown'}")
     cores, allowed = os.cpu_count() or 1, usable_threads()
     said = f"{allowed} of {cores}"
     if allowed < cores:

@@ -13,7 +13,7 @@ import numpy as np
 
 from m2m.errors import Interrupted
 from m2m.evaluate.evaluator import Evaluator
-from m2m.evaluate.metrics import METRICS, metrics_for, resample
+from m2m.evaluate.metrics import METRICS, metrics_of, resample
 from m2m.evaluate.samples import samples
 from m2m.evaluate.scores import Scores
 from m2m.evaluate.targets import load_target
@@ -49,10 +49,7 @@ class Evaluated:
     @property
     def metrics(self) -> list[str]:
         """The names of those that are reported."""
-        if self.only is not None:
-            return [self.only]
-        fitting = metrics_for(self.scores.kind)
-        return [m.name for m in fitting if self.scores.predictions or not m.written]
+        return [self.only] if self.only else [each.name for each in metrics_of(self.scores)]
 
     def as_json(self) -> dict[str, Any]:
         """The fields of `m2m eval --json` for one model and task."""

@@ -20,9 +20,8 @@ from m2m.mix.ranking import Interval
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.results import Confirmation, Confirmed, Exported, Searched
 from m2m.progress import Progress
+from m2m.report.words import COMPARED, HOW
 
-_HOW = {"base": "unchanged", "merged": "merged", "finetuned": "fine-tuned"}
-_COMPARED = {1: "better than", -1: "worse than", 0: "not to be told from"}
 # Where a GGUF says which hub page it was made from (gguf-py, `Keys.General`).
 _HUB_KEYS = ("general.repo_url", "general.source.repo_url", "general.source.url", "general.url")
 _HUB_NAME = re.compile(r"https?://[^/]+/([\w.-]+/[\w.-]+?)/?")
@@ -134,14 +133,11 @@ def _scores(confirmation: Confirmation) -> list[CardScore]:
 
 def _named(model: Confirmed) -> str:
     mixture = "" if model.how == "base" else f"{model.mixture.label}: "
-    return f"{mixture}{model.label}, {_HOW[model.how]}"
+    return f"{mixture}{model.label}, {HOW[model.how]}"
 
 
 def _compared(model: Confirmed, ahead: Interval) -> str:
-    return (
-        f"On test it is {_COMPARED[ahead.sign]} {model.label} ({_HOW[model.how]}): "
-        f"{ahead.estimate:+.3f}, 95 % interval {ahead.low:+.3f} to {ahead.high:+.3f}"
-    )
+    return f"On test it {COMPARED[ahead.sign]} {model.label} ({HOW[model.how]}): {ahead.in_full}"
 
 
 def _made(

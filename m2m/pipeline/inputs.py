@@ -17,7 +17,7 @@ from m2m.evaluate.targets import load_target, refuse_same_rows
 from m2m.evaluate.tasks import Task, requests
 from m2m.formats.gguf import GGUFFile
 from m2m.llamacpp.model import check_gpu_layers
-from m2m.recipe import Dataset, Recipe, Target
+from m2m.recipe import Dataset, Recipe, Target, Train
 from m2m.tokenizer import ChatTemplate, Formatter, Tokenizer
 from m2m.tuner.diet import budget, hold_out
 
@@ -125,6 +125,11 @@ def read_inputs(recipe: Recipe) -> Inputs:
     return Inputs(_in_steps(recipe, corpora), *opened, corpora, dev, test, replay)
 
 
+def longest_row(train: Train, base: BaseModel) -> int:
+    """Tokens of the longest row that is trained on."""
+    return min(train.max_length, train.batch_tokens, base.config.max_position_embeddings)
+
+
 def _in_steps(recipe: Recipe, corpora: Mapping[str, Corpus]) -> Recipe:
     """The recipe with its budget as a number of steps.
 
@@ -158,8 +163,7 @@ def _corpus(dataset: Dataset, opened: Opened | None, recipe: Recipe) -> Corpus |
     if opened is None:
         return None
     base, formatter = opened
-    context = base.config.max_position_embeddings
-    length = min(recipe.train.max_length, recipe.train.batch_tokens, context)
+    length = longest_row(recipe.train, base)
     samples = encode(rows, formatter, length, dataset.path)
     mark = dataset_fingerprint(dataset.path, formatter, length)
     return Corpus(dataset.name, *hold_out(samples, recipe.train), mark)

@@ -28,6 +28,7 @@ from m2m.formats.digest import file_sha256
 from m2m.formats.journal import Journal
 from m2m.formats.records import read_object
 from m2m.llamacpp.model import build_info
+from m2m.mix.mixture import BASE, Mixture
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.results import Step
 from m2m.recipe import SECTIONS, Report, as_json
@@ -38,10 +39,10 @@ from m2m.report.facts import (
     Curve,
     Facet,
     Facts,
-    Mix,
     Ranking,
     Source,
     Validation,
+    finite,
 )
 from m2m.store import fingerprint
 
@@ -106,7 +107,7 @@ def keep(folder: Path, name: str, data: Mapping[str, Any]) -> None:
     """Write one of the files, with the mark of the one that it was made from."""
     before = _MADE_FROM.get(name)
     mark = {"made_from": _mark(folder, before)} if before else {}
-    write_json(folder / name, _plain({**data, **mark}))
+    write_json(folder / name, finite({**data, **mark}))
 
 
 def keep_step(folder: Path, step: Step) -> None:
@@ -134,7 +135,7 @@ def read_facts(folder: Path, watts: float | None = None) -> Facts:
     ranking = _part(folder / RANKING, Ranking.from_json)
     confirmation = _part(folder / CONFIRMED, Confirmation.from_json)
     export = _part(folder / EXPORTED, _named)
-    winner = confirmation.winner.mix if confirmation else Mix((), ())
+    winner = confirmation.winner.mixture if confirmation else BASE
     sources = _as(folder / RECIPE, lambda: _sources(settings, winner))
     base = dict(settings.get("inputs", {}).get("base") or {"name": settings["base"]["model"]})
     used = [(source.name, source.licence) for source in sources if source.share]
@@ -236,14 +237,13 @@ def _remedy(export: Mapping[str, Any] | None) -> list[str]:
     return [f"{export['type']} keeps too little of the fine-tune; {export['remedy']}"]
 
 
-def _sources(settings: Mapping[str, Any], winner: Mix) -> tuple[Source, ...]:
-    shares = dict(zip(winner.datasets, winner.weights, strict=True))
+def _sources(settings: Mapping[str, Any], winner: Mixture) -> tuple[Source, ...]:
     known = settings.get("inputs", {}).get("datasets", {})
     return tuple(
         Source(
             name=str(each["name"]),
             rows=known.get(each["name"], {}).get("rows"),
-            share=shares.get(each["name"], 0.0),
+            share=winner.shares.get(each["name"], 0.0),
             languages=tuple(map(str, each.get("languages") or ())),
             **{key: str(each.get(key) or "") for key in ("licence", "source", "notes")},
         )
@@ -285,24 +285,25 @@ def _breakdowns(confirmed: Mapping[str, Any]) -> tuple[Breakdown, ...]:
     )
 
 
-def _tuned(confirmed: Mapping[str, Any]) -> dict[str, Mix]:
+def _tuned(confirmed: Mapping[str, Any]) -> dict[str, Mixture]:
     """The mixtures of the confirming fine-tunes by their folders, relative to the run's."""
     paths = [(re.split(r"[\\/]", each.get("adapter") or ""), each)
              for each in confirmed["confirmed"]]  # fmt: skip
     return {
-        "/".join(parts[len(parts) - parts[::-1].index("confirm") - 1 :]): Mix.from_json(each)
+        "/".join(parts[len(parts) - parts[::-1].index("confirm") - 1 :]): Mixture.from_json(each)
         for parts, each in paths
         if "confirm" in parts
     }
 
 
 def _curves(
-    folder: Path, sources: tuple[Source, ...], tuned: Mapping[str, Mix]
+    folder: Path, sources: tuple[Source, ...], tuned: Mapping[str, Mixture]
 ) -> tuple[Curve, ...]:
     """Of the experts in the recipe's order, then of the confirming fine-tunes."""
     places = [(source.name, folder / "adapters" / source.name) for source in sources]
     places += [
-        (f"fine-tune: {mix.short(len(sources))}", folder / place) for place, mix in tuned.items()
+        (f"fine-tune: {mixture.short(len(sources))}", folder / place)
+        for place, mixture in tuned.items()
     ]
     found = []
     for name, place in places:
@@ -325,12 +326,3 @@ def _costs(folder: Path, ranking: Ranking | None) -> tuple[Cost, ...]:
     if not found and ranking:
         return (Cost("search", ranking.seconds, 0),)
     return tuple(found.values())
-
-
-def _plain(value: Any) -> Any:
-    """JSON values; what is not finite (the error of a single example) is null."""
-    if isinstance(value, Mapping):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

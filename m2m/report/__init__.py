@@ -1,6 +1,6 @@
 """The report of a run: one HTML file, JSON and CSV, drawn from plain facts.
 
-Layer 5: the pipeline fills `Facts` and calls `write_report`; nothing here knows a model.
+The pipeline fills `Facts` and calls `write_report`; nothing here knows a model.
 """
 
 from m2m.report.facts import Facts

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from m2m.report.facts import NORMAL_95, Confirmation, Model, Place, Ranking
+from m2m.mix.ranking import Ranked
+from m2m.report.facts import NORMAL_95, Confirmation, Ranking
 from m2m.report.markup import Markup
 from m2m.report.svg import (
     CHARACTER,
@@ -21,6 +22,7 @@ from m2m.report.svg import (
     scale,
     text,
 )
+from m2m.report.words import how
 
 TOP, BOTTOM = 16, 3  # mixtures of the ranking that are drawn one by one
 ROW = 21.0
@@ -30,7 +32,7 @@ _LONGEST = 26  # characters of a dataset's name
 _POINTS = 240  # of the curve over all mixtures
 
 
-def shown(ranking: Ranking) -> list[Place]:
+def shown(ranking: Ranking) -> list[Ranked]:
     """The top and the bottom of the ranking."""
     places = ranking.places
     return [*places] if len(places) <= TOP + BOTTOM else [*places[:TOP], *places[-BOTTOM:]]
@@ -43,7 +45,7 @@ def ranking_chart(ranking: Ranking, names: Sequence[str]) -> Markup:
     digits = len(str(max(place.rank for place in places)))
     first = 32 + CHARACTER * 1.1 * digits  # the place of the first dataset's column
     left = first + _COLUMN * len(names) + 6
-    values = [v for p in places for v in (p.low, p.high)]
+    values = [v for p in places for v in p.ci95]
     base = ranking.base_score
     x = scale([*values, base if base is not None else values[0]], left, left + _PLOT)
     gap = _gap(places)
@@ -67,7 +69,7 @@ def ranking_chart(ranking: Ranking, names: Sequence[str]) -> Markup:
     return figure("ranking", size, ("Ranking of the mixtures", said), *marks)
 
 
-def _gap(places: Sequence[Place]) -> int | None:
+def _gap(places: Sequence[Ranked]) -> int | None:
     """The row before which mixtures are left out."""
     ranks = [place.rank for place in places]
     return next((i for i in range(1, len(ranks)) if ranks[i] > ranks[i - 1] + 1), None)
@@ -78,10 +80,10 @@ def _heading(x: float, y: float, name: str) -> Markup:
     return text(x, y, shown_name, "label", transform=f"rotate(-45 {x:g} {y:g})")
 
 
-def _place(place: Place, y: float, x: Scale, names: Sequence[str], first: float) -> Markup:
+def _place(place: Ranked, y: float, x: Scale, names: Sequence[str], first: float) -> Markup:
     """One row: rank, dots of the datasets, interval."""
-    mark = "=" if place.tied else ""
-    shares = dict(zip(place.mix.datasets, place.mix.weights, strict=True))
+    mark = "=" if place.tied_with_best else ""
+    shares = place.mixture.shares
     most = max(shares.values(), default=1.0)
     at = {name: first + _COLUMN * i for i, name in enumerate(names)}
     inside = [at[name] for name in shares if name in at]
@@ -92,12 +94,13 @@ def _place(place: Place, y: float, x: Scale, names: Sequence[str], first: float)
         marks.append(line(min(inside), y, max(inside), y, "link"))
     radius = {name: 2.5 + 3 * (share / most) ** 0.5 for name, share in shares.items()}
     marks += [dot(at[name], y, radius[name], "present") for name in shares if name in at]
-    kind = "tied" if place.tied else "behind"
-    marks.append(interval(x, y, place.low, place.score, place.high, kind))
+    kind = "tied" if place.tied_with_best else "behind"
+    low, high = place.ci95
+    marks.append(interval(x, y, low, place.score, high, kind))
     title = (
-        f"{place.rank}. {place.mix.label}: {place.score:.3f}, 95 % interval "
-        f"{place.low:.3f} to {place.high:.3f}"
-        + ("; cannot be told from the best" if place.tied else "")
+        f"{place.rank}. {place.mixture.label}: {place.score:.3f}, 95 % interval "
+        f"{low:.3f} to {high:.3f}"
+        + ("; cannot be told from the best" if place.tied_with_best else "")
     )
     return group(*marks, title=title)
 
@@ -108,17 +111,17 @@ def overview_chart(ranking: Ranking) -> Markup:
     places = [*ranking.places[::every]]
     width, height, left, top, bottom = 420.0, 270.0, 52.0, 26.0, 226.0
     x = Scale(1, max(2, len(ranking.places)), left, width - 12)
-    y = scale([v for p in places for v in (p.low, p.high)], bottom, top)
+    y = scale([v for p in places for v in p.ci95], bottom, top)
     marks = [*axis_left(y, left, ranking.metric, width - 12), *axis_below(x, bottom, "rank")]
-    upper = [(x(p.rank), y(p.high)) for p in places]
-    lower = [(x(p.rank), y(p.low)) for p in reversed(places)]
+    upper = [(x(p.rank), y(p.ci95[1])) for p in places]
+    lower = [(x(p.rank), y(p.ci95[0])) for p in reversed(places)]
     marks.append(path([*upper, *lower], "band", close=True))
     if ranking.base_score is not None:
         at = y(ranking.base_score)
         marks += [line(left, at, width - 12, at, "reference"),
                   text(left + 5, at - 5, "base", "tick")]  # fmt: skip
     marks.append(path([(x(p.rank), y(p.score)) for p in places], "curve"))
-    tied = [p for p in places if p.tied]
+    tied = [p for p in places if p.tied_with_best]
     marks += [dot(x(p.rank), y(p.score), 2.6, "present") for p in tied]
     said = f"Scores of all {len(ranking.places)} mixtures by rank, best first, with intervals"
     return figure("overview", (width, height), ("All mixtures by rank", said), *marks)
@@ -137,11 +140,10 @@ def worth_chart(ranking: Ranking) -> Markup:
     for i, (name, span) in enumerate(worth):
         y = top + ROW * (i + 0.5)
         kind = {1: "good", -1: "bad", 0: "unclear"}[span.sign]
-        said = f"{name}: {span.estimate:+.3f}, 95 % interval {span.low:+.3f} to {span.high:+.3f}"
         marks.append(group(
             text(left - 10, y + 4, cut(name, _LONGEST), "label", text_anchor="end"),
             interval(x, y, span.low, span.estimate, span.high, kind),
-            title=said,
+            title=f"{name}: {span.in_full}",
         ))  # fmt: skip
     said = "Average change of the score when a dataset joins a mixture, with 95 % intervals"
     return figure("worth", (width, bottom + 40), ("Worth of each dataset", said), *marks)
@@ -162,19 +164,13 @@ def confirmed_chart(confirmation: Confirmation, datasets: int) -> Markup | None:
     marks = axis_below(x, bottom, metric, top)
     for i, model in enumerate(rows):
         y = top + high * i
-        name = f"{model.mix.short(datasets)} ({_how(model)})"
+        name = f"{model.mixture.short(datasets)} ({how(model)})"
         marks.append(text(14, y + 13, cut(name, 62), "label strong" if model.winner else "label"))
         for part, at, kind in ((model.dev, y + 23, "dev"), (model.test, y + 35, "test")):
             if metric in part:
                 marks.append(_estimate(x, at, part[metric], kind, name))
     said = f"{metric} of each confirmed model, on dev above and on test below, with intervals"
     return figure("confirmed", (width, bottom + 40), ("Confirmed models", said), *marks)
-
-
-def _how(model: Model) -> str:
-    """ "top 1, fine-tuned"."""
-    how = {"finetuned": "fine-tuned", "merged": "merged", "base": ""}.get(model.how, model.how)
-    return ", ".join(part for part in (model.label, how) if part and part != "base") or "untouched"
 
 
 def _estimate(x: Scale, y: float, found: tuple[float, float], kind: str, name: str) -> Markup:

@@ -98,5 +98,5 @@ def _pair(pair: Pair, x: Scale, y: Scale) -> Markup:
         line(px, y(up - _half(error_y)), px, y(up + _half(error_y)), "range"),
         dot(px, py, 4, "dot"),
     ]
-    title = f"{pair.mix.label}: surrogate {across:.3f}, fine-tuned {up:.3f}"
+    title = f"{pair.mixture.label}: surrogate {across:.3f}, fine-tuned {up:.3f}"
     return group(*marks, title=title, class_="tied cross")

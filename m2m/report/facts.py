@@ -8,98 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from m2m.mix.mixture import Mixture
+from m2m.mix.ranking import Interval, Ranked
+
 Json = Mapping[str, Any]
 Measured = Mapping[str, tuple[float, float]]  # metric -> (value, standard error)
 
 NORMAL_95 = 1.959964  # half the width of a normal 95 % interval, in standard errors
 JOULE_PER_KWH = 3.6e6
-
-
-@dataclass(frozen=True)
-class Span:
-    """An estimate with its 95 % interval."""
-
-    estimate: float
-    low: float
-    high: float
-
-    @property
-    def sign(self) -> int:
-        """1 or -1 where the interval lies on that side of zero, 0 where it holds zero."""
-        return 1 if self.low > 0 else -1 if self.high < 0 else 0
-
-    @classmethod
-    def from_json(cls, data: Json) -> Span:
-        """From `{"estimate", "ci95"}`."""
-        low, high = map(float, data["ci95"])
-        return cls(float(data["estimate"]), low, high)
-
-
-@dataclass(frozen=True)
-class Mix:
-    """Datasets with their shares; without any, the base model."""
-
-    datasets: tuple[str, ...]
-    weights: tuple[float, ...]
-
-    @property
-    def uniform(self) -> bool:
-        """Whether all shares are the same."""
-        return not self.weights or max(self.weights) - min(self.weights) < 1e-6
-
-    @property
-    def label(self) -> str:
-        """For people: "a + b", or "70 % a + 30 % b" where the shares differ."""
-        if self.uniform:
-            return " + ".join(self.datasets) or "base"
-        parts = zip(self.datasets, self.weights, strict=True)
-        return " + ".join(f"{100 * weight:.0f} % {name}" for name, weight in parts)
-
-    def short(self, datasets: int) -> str:
-        """The label, or "all 8 datasets" for all of many."""
-        everything = self.uniform and len(self.datasets) == datasets > 3
-        return f"all {datasets} datasets" if everything else self.label
-
-    @classmethod
-    def from_json(cls, data: Json) -> Mix:
-        """From `{"datasets", "weights"}`; equal shares where there are no weights."""
-        names = tuple(str(name) for name in data["datasets"])
-        weights = data.get("weights") or [1 / len(names) for _ in names]
-        if len(weights) != len(names):
-            raise ValueError(f"{len(names)} datasets with {len(weights)} weights")
-        return cls(names, tuple(float(weight) for weight in weights))
-
-
-@dataclass(frozen=True)
-class Place:
-    """One mixture's place in the ranking."""
-
-    mix: Mix
-    rank: int
-    score: float
-    stderr: float
-    low: float
-    high: float
-    behind: Span | None
-    tied: bool
-    examples: int = 0
-
-    @classmethod
-    def from_json(cls, data: Json) -> Place:
-        """From an entry of `mixtures`."""
-        behind = data.get("behind_best")
-        low, high = map(float, data["ci95"])
-        return cls(
-            Mix.from_json(data),
-            int(data["rank"]),
-            float(data["score"]),
-            float(data["stderr"]),
-            low,
-            high,
-            Span.from_json(behind) if behind else None,
-            bool(data["tied_with_best"]),
-            int(data.get("examples", 0)),
-        )
 
 
 @dataclass(frozen=True)
@@ -115,8 +31,8 @@ class Ranking:
     scored_tokens: int
     seconds: float
     base_score: float | None
-    places: tuple[Place, ...]
-    worth: Mapping[str, Span]
+    places: tuple[Ranked, ...]
+    worth: Mapping[str, Interval]
     warnings: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
@@ -124,7 +40,7 @@ class Ranking:
     def from_json(cls, data: Json) -> Ranking:
         """From `ranking.json`, which is what `m2m search --json` prints."""
         base = data.get("base_score")
-        places = tuple(map(Place.from_json, data["mixtures"]))
+        places = tuple(map(Ranked.from_json, data["mixtures"]))
         return cls(
             target=str(data["target"]),
             metric=str(data["metric"]),
@@ -136,7 +52,7 @@ class Ranking:
             seconds=float(data["seconds"]),
             base_score=None if base is None else float(base),
             places=places,
-            worth={name: Span.from_json(each) for name, each in data["dataset_worth"].items()},
+            worth={name: Interval.from_json(each) for name, each in data["dataset_worth"].items()},
             warnings=tuple(map(str, data.get("warnings", ()))),
             notes=tuple(map(str, data.get("notes", ()))),
         )
@@ -148,10 +64,10 @@ class Model:
 
     label: str
     how: str
-    mix: Mix
+    mixture: Mixture
     dev: Measured
     test: Measured
-    ahead: Span | None
+    ahead: Interval | None
     winner: bool
 
 
@@ -178,10 +94,10 @@ class Confirmation:
             Model(
                 label=str(each["label"]),
                 how=str(each["how"]),
-                mix=Mix.from_json(each),
+                mixture=Mixture.from_json(each),
                 dev=measured(each["dev"]),
                 test=measured(each["test"]),
-                ahead=Span.from_json(span) if span else None,
+                ahead=Interval.from_json(span) if span else None,
                 winner=(each["label"], each["how"]) == (winner["label"], winner["how"]),
             )
             for each, span in zip(entries, ahead, strict=True)
@@ -246,7 +162,7 @@ class Breakdown:
 class Pair:
     """A mixture's surrogate beside its real fine-tune, as (value, standard error or nan)."""
 
-    mix: Mix
+    mixture: Mixture
     surrogate: tuple[float, float]
     finetuned: tuple[float, float]
 
@@ -267,8 +183,8 @@ class Validation:
     metric: str
     judged_on: str
     budget: str
-    agreement: Mapping[str, tuple[Span, Span]]
-    regret: Mapping[str, Span]
+    agreement: Mapping[str, tuple[Interval, Interval]]
+    regret: Mapping[str, Interval]
 
     @classmethod
     def from_json(cls, data: Json) -> Validation:
@@ -294,7 +210,7 @@ class Validation:
                 if found and found.get("spearman") is not None
             },
             regret={
-                name: Span(float(value), *map(float, intervals.get(name, (math.nan, math.nan))))
+                name: Interval(float(value), *map(float, intervals.get(name, (math.nan, math.nan))))
                 for name, value in data.get("regret", {}).items()
             },
         )
@@ -306,16 +222,16 @@ def _pair(data: Json, judged_on: str) -> Pair:
         return math.nan if found is None else float(found)
 
     return Pair(
-        Mix.from_json(data),
+        Mixture.from_json(data),
         (float(data["surrogate"]), error("surrogate")),
         (float(data["finetuned"]), error(f"finetuned_{judged_on}")),
     )
 
 
-def _span(data: Json, name: str) -> Span:
+def _span(data: Json, name: str) -> Interval:
     """A correlation with its interval, nan where that is not known."""
     low, high = map(float, data.get(f"{name}_ci95") or (math.nan, math.nan))
-    return Span(float(data[name]), low, high)
+    return Interval(float(data[name]), low, high)
 
 
 @dataclass(frozen=True)
@@ -381,13 +297,14 @@ class Facts:
 
     def as_json(self) -> dict[str, Any]:
         """All of it as JSON values; what is not a finite number is null."""
-        data: dict[str, Any] = _plain(dataclasses.asdict(self))
+        data: dict[str, Any] = finite(dataclasses.asdict(self))
         return {**data, "seconds": self.seconds, "energy_kwh": self.energy_kwh(self.seconds)}
 
 
-def _plain(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """JSON values; what is not finite (the error of a single example) is null."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
+        return {str(key): finite(each) for key, each in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(each) for each in value]
+        return [finite(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from m2m.progress import duration
 from m2m.report import tables as t
 from m2m.report.charts import (
     confirmed_chart,
@@ -16,7 +17,7 @@ from m2m.report.curves import loss_charts, validation_chart
 from m2m.report.facts import Facts, Ranking
 from m2m.report.markup import Child, Markup, element
 from m2m.report.recipe_text import recipe_lines
-from m2m.report.words import duration, findings
+from m2m.report.words import findings
 
 _STYLE = Path(__file__).with_name("style.css")
 # Nothing is loaded and nothing runs, even if something slipped through the escaping.

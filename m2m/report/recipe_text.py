@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from m2m.recipe import LISTS, SECTIONS
+from m2m.recipe.template import toml_value
 
 
 def recipe_lines(settings: Mapping[str, Any]) -> list[tuple[str, bool]]:
@@ -26,7 +26,7 @@ def _fields(section: str, table: Mapping[str, Any]) -> list[tuple[str, bool]]:
     kind = {**SECTIONS, **LISTS}[section]
     defaults = {spec.name: spec.default for spec in dataclasses.fields(kind)}
     return [
-        (f"{name} = {_value(value)}", _plain(defaults.get(name)) != _plain(value))
+        (f"{name} = {toml_value(value)}", _plain(defaults.get(name)) != _plain(value))
         for name, value in table.items()
         if value is not None and (value not in ("", []) or _plain(defaults.get(name)) != value)
     ]
@@ -34,10 +34,3 @@ def _fields(section: str, table: Mapping[str, Any]) -> list[tuple[str, bool]]:
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
-
-
-def _value(value: Any) -> str:
-    """A value in TOML; JSON's strings are TOML's basic strings, but for DEL."""
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_value, value))}]"
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

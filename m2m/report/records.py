@@ -56,19 +56,18 @@ def _ranking(facts: Facts) -> list[Record]:
         return []
     found: list[Record] = []
     for place in facts.ranking.places:
-        shares = dict(zip(place.mix.datasets, place.mix.weights, strict=True))
+        shares = place.mixture.shares
         record: dict[str, Value] = {
             "rank": place.rank,
-            "tied_with_best": int(place.tied),
-            "mixture": place.mix.label,
+            "tied_with_best": int(place.tied_with_best),
+            "mixture": place.mixture.label,
             facts.ranking.metric: place.score,
             "stderr": place.stderr,
-            "low": place.low,
-            "high": place.high,
+            "low": place.ci95[0],
+            "high": place.ci95[1],
             "examples": place.examples,
         }
-        if place.behind:
-            record |= {f"behind_{part}": v for part, v in vars(place.behind).items()}
+        record |= {f"behind_{part}": v for part, v in vars(place.behind).items()}
         found.append(record | {f"share of {name}": shares.get(name, 0.0) for name in _names(facts)})
     return found
 
@@ -92,7 +91,7 @@ def _model(model: Model) -> dict[str, Value]:
     return {
         "model": model.label,
         "how": model.how,
-        "mixture": model.mix.label,
+        "mixture": model.mixture.label,
         "winner": int(model.winner),
     }
 
@@ -130,7 +129,7 @@ def _losses(facts: Facts) -> list[Record]:
 def _validation(facts: Facts) -> list[Record]:
     return [
         {
-            "mixture": pair.mix.label,
+            "mixture": pair.mixture.label,
             "surrogate": pair.surrogate[0],
             "surrogate_stderr": pair.surrogate[1],
             "finetuned": pair.finetuned[0],

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from m2m.mix.worth import VERDICTS
+from m2m.progress import duration
 from m2m.report.charts import shown
 from m2m.report.facts import (
     Breakdown,
@@ -16,7 +18,7 @@ from m2m.report.facts import (
     Source,
     Validation,
 )
-from m2m.report.words import between, duration, energy, how, plus_minus, signed, verdict
+from m2m.report.words import energy, how, plus_minus
 
 GIB = 2**30
 _METRICS = 2  # of the confirmed models, the recipe's own first; all are in the CSV
@@ -66,8 +68,10 @@ def confirmed_table(facts: Facts) -> Table:
     rows = []
     for model in found.models:
         scores = [plus_minus(getattr(model, part).get(metric)) for part, metric in parts]
-        behind = "the winner" if model.winner else signed(model.ahead) if model.ahead else "-"
-        rows.append((model.mix.short(datasets), how(model), *scores, *([behind] if ahead else [])))
+        behind = "the winner" if model.winner else model.ahead.signed if model.ahead else "-"
+        rows.append(
+            (model.mixture.short(datasets), how(model), *scores, *([behind] if ahead else []))
+        )
     return Table(
         "confirmed",
         "Models really fine-tuned, with the base and the best merge: value ± standard error. "
@@ -88,11 +92,11 @@ def ranking_table(found: Ranking) -> Table:
             rows.append(("...", "", "", "", ""))
         last = place.rank
         rows.append((
-            f"{place.rank}{' =' if place.tied else ''}",
-            place.mix.label,
+            f"{place.rank}{' =' if place.tied_with_best else ''}",
+            place.mixture.label,
             f"{place.score:.3f} ± {place.stderr:.3f}",
-            f"{place.low:.3f} to {place.high:.3f}",
-            signed(place.behind) if place.behind else "-",
+            "{:.3f} to {:.3f}".format(*place.ci95),
+            place.behind.signed,
         ))  # fmt: skip
     base = "" if found.base_score is None else f"; the base has {found.base_score:.3f}"
     return Table(
@@ -111,8 +115,8 @@ def worth_table(found: Ranking) -> Table:
     return Table(
         "worth",
         f"Change of {found.metric} when a dataset joins, on average over mixtures without it",
-        ("dataset", "worth (95 %)", "it"),
-        tuple((name, signed(span), verdict(span)) for name, span in ordered),
+        ("dataset", "worth (95 %)", "it is"),
+        tuple((name, span.signed, VERDICTS[span.sign]) for name, span in ordered),
         frozenset({1}),
     )
 
@@ -123,7 +127,7 @@ def facet_table(found: Breakdown, facts: Facts) -> Table:
     heads = tuple(f"{facet.name} ({facet.examples})" for facet in found.facets)
     rows = tuple(
         (
-            model.mix.short(len(facts.sources)),
+            model.mixture.short(len(facts.sources)),
             how(model),
             *(plus_minus(facet.values[i]) for facet in found.facets),
         )
@@ -168,7 +172,7 @@ def agreement_table(found: Validation) -> Table:
         f"datasets or more (95 % intervals); budget of the fine-tunes: {found.budget}",
         ("foretold by", "Spearman", "Pearson"),
         tuple(
-            (_PREDICTORS.get(name, name), between(spearman), between(pearson))
+            (_PREDICTORS.get(name, name), str(spearman), str(pearson))
             for name, (spearman, pearson) in found.agreement.items()
         ),
         frozenset({1, 2}),
@@ -183,7 +187,7 @@ def regret_table(found: Validation) -> Table:
         f"Regret: how far the pick of each way of choosing is behind the best that was fine-tuned, "
         f"in {found.metric} on {found.judged_on} (95 %)",
         ("chosen by", "regret"),
-        tuple((_CHOICES.get(rule, rule), between(span)) for rule, span in found.regret.items()),
+        tuple((_CHOICES.get(rule, rule), str(span)) for rule, span in found.regret.items()),
         frozenset({1}),
     )
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from m2m.report.facts import Breakdown, Confirmation, Facts, Model, Ranking, Span
+from m2m.mix.worth import VERDICTS
+from m2m.report.facts import Breakdown, Confirmation, Facts, Model, Ranking
 
-_HOW = {"finetuned": "fine-tuned", "merged": "merged", "base": "unchanged"}
+HOW = {"base": "unchanged", "merged": "merged", "finetuned": "fine-tuned"}
+COMPARED = {1: "is better than", -1: "is worse than", 0: "cannot be told from"}
 STANDARD_ERRORS = 2.0  # by which a model must be ahead on a facet to be named
 _NAMED = 8  # mixtures or datasets that are named
 
@@ -30,8 +32,9 @@ def findings(facts: Facts) -> list[str]:
 
 
 def how(model: Model) -> str:
-    """ "top 1, fine-tuned"; "base, unchanged"."""
-    return f"{model.label}, {_HOW.get(model.how, model.how)}"
+    """ "top 1, fine-tuned"; of the base only "unchanged"."""
+    done = HOW.get(model.how, model.how)
+    return done if model.how == "base" else f"{model.label}, {done}"
 
 
 def plus_minus(found: tuple[float, float] | None, digits: int = 3) -> str:
@@ -40,31 +43,6 @@ def plus_minus(found: tuple[float, float] | None, digits: int = 3) -> str:
         return "-"
     value, error = found
     return f"{value:.{digits}f} ± {error:.{digits}f}" if error == error else f"{value:.{digits}f}"
-
-
-def signed(span: Span) -> str:
-    """A difference with its interval."""
-    return f"{span.estimate:+.3f} ({span.low:+.3f} to {span.high:+.3f})"
-
-
-def between(span: Span) -> str:
-    """An estimate with its interval, where that is known."""
-    known = math.isfinite(span.low) and math.isfinite(span.high)
-    interval = f" ({span.low:.3f} to {span.high:.3f})" if known else ""
-    return f"{span.estimate:.3f}{interval}"
-
-
-def verdict(span: Span) -> str:
-    """What a dataset's worth says of it."""
-    return {1: "helps", -1: "hurts", 0: "is unclear"}[span.sign]
-
-
-def duration(seconds: float) -> str:
-    """ "42 s", "18 min" or "2 h 05 min"."""
-    minutes = round(seconds / 60)
-    if minutes < 2:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
 def energy(kwh: float) -> str:
@@ -81,13 +59,13 @@ def _answer(found: Confirmation, datasets: int) -> list[str]:
     if base is not None and metric in (of := base.test if part == "test" else base.dev):
         against = f"; the unchanged base gets {plus_minus(of[metric])}"
     tail = f": {plus_minus(scores[metric])} {metric} on {part}{against}" if metric in scores else ""
-    said = [f"Fine-tune on {winner.mix.label}{tail}."]
+    said = [f"Fine-tune on {winner.mixture.label}{tail}."]
     compared = [m for m in found.models if m.ahead and not m.winner and m.how != "merged"]
-    for sign, words in ((1, "is better than"), (-1, "is worse than"), (0, "cannot be told from")):
+    for sign, words in COMPARED.items():
         others = [m for m in compared if m.ahead and m.ahead.sign == sign]
         if others:
             named = "; ".join(
-                f"{_named(m, datasets)} by {signed(m.ahead)}" for m in others if m.ahead
+                f"{_named(m, datasets)} by {m.ahead.signed}" for m in others if m.ahead
             )
             said.append(f"On test it {words}: {named}.")
     if not compared:
@@ -96,7 +74,7 @@ def _answer(found: Confirmation, datasets: int) -> list[str]:
 
 
 def _named(model: Model, datasets: int) -> str:
-    return "the unchanged base" if model.how == "base" else model.mix.short(datasets)
+    return "the unchanged base" if model.how == "base" else model.mixture.short(datasets)
 
 
 def _facets(found: Breakdown, confirmation: Confirmation, datasets: int) -> list[str]:
@@ -111,17 +89,17 @@ def _facets(found: Breakdown, confirmation: Confirmation, datasets: int) -> list
         model, (value, error) = max(scored, key=lambda each: sign * each[1][0])
         if sign * (value - own[0]) > STANDARD_ERRORS * math.hypot(error, own[1]):
             said.append(
-                f"But on the facet {facet.name} {model.mix.short(datasets)} looks better: "
+                f"But on the facet {facet.name} {model.mixture.short(datasets)} looks better: "
                 f"{plus_minus((value, error))} against {plus_minus(own)}."
             )
     return said
 
 
 def _ties(ranking: Ranking) -> list[str]:
-    tied = [place for place in ranking.places if place.tied]
+    tied = [place for place in ranking.places if place.tied_with_best]
     if len(tied) <= 1:
         return [f"Its surrogate is ahead of all other {len(ranking.places) - 1} at 95 %."]
-    named = _listed([place.mix.label for place in tied], "; ")
+    named = _listed([place.mixture.label for place in tied], "; ")
     return [
         f"By their surrogates {len(tied)} of {len(ranking.places)} mixtures cannot be told from "
         f"the best (95 %, all considered): {named}."
@@ -135,10 +113,10 @@ def _listed(names: Sequence[str], between: str) -> str:
 
 def _worth(ranking: Ranking) -> list[str]:
     said = []
-    for sign, words in ((1, "Help"), (-1, "Hurt"), (0, "Unclear")):
+    for sign, words in VERDICTS.items():
         names = [name for name, span in ranking.worth.items() if span.sign == sign]
         if names:
-            said.append(f"{words}: {_listed(names, ', ')}")
+            said.append(f"{words.capitalize()}: {_listed(names, ', ')}")
     return [f"On average over mixtures. {'. '.join(said)}."] if said else []
 
 

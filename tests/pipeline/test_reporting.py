@@ -51,7 +51,7 @@ def test_the_folder_alone_says_what_the_run_found(finished: RunResult, folder: P
     searched, confirmed = finished.searched, finished.confirmation
     home = finished.folder.parent.parent
     assert [p.score for p in facts.ranking.places] == [r.score for r in searched.ranking]
-    assert facts.confirmation.winner.mix.datasets == confirmed.winner.mixture.datasets
+    assert facts.confirmation.winner.mixture.datasets == confirmed.winner.mixture.datasets
     assert [m.label for m in facts.confirmation.models] == [c.label for c in confirmed.confirmed]
     assert {s.name: s.rows for s in facts.sources} == {
         name: len(path.read_text(encoding="utf-8").splitlines())
@@ -143,7 +143,7 @@ def test_a_validation_is_shown_where_there_is_one(tmp_path: Path) -> None:
     assert facts.validation is not None
     assert len(facts.validation.pairs) == len(found.validated)
     first, pair = found.validated[0], facts.validation.pairs[0]
-    assert pair.mix.datasets == first.mixture.datasets
+    assert pair.mixture.datasets == first.mixture.datasets
     assert pair.surrogate == (first.predicted["surrogate"], first.stderr)
     assert pair.finetuned == first.real["test"]
     assert facts.validation.regret["all"].estimate == found.regret["all"].estimate

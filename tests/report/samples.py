@@ -6,6 +6,8 @@ import math
 from itertools import combinations
 from typing import Any
 
+from m2m.mix.mixture import BASE, Mixture
+from m2m.mix.ranking import Interval, Ranked
 from m2m.report.facts import (
     Breakdown,
     Confirmation,
@@ -13,21 +15,18 @@ from m2m.report.facts import (
     Curve,
     Facet,
     Facts,
-    Mix,
     Model,
     Pair,
-    Place,
     Ranking,
     Source,
-    Span,
     Validation,
 )
 
 EVIL = "</title></script><script>alert(1)</script>\"'><img src=x onerror=alert(2)>&\x00\x1b[31m=cmd"
 
 
-def uniform(*names: str) -> Mix:
-    return Mix(names, tuple(1 / len(names) for _ in names))
+def uniform(*names: str) -> Mixture:
+    return Mixture.uniform(names)
 
 
 def ranking(names: tuple[str, ...], largest: int = 3) -> Ranking:
@@ -35,39 +34,44 @@ def ranking(names: tuple[str, ...], largest: int = 3) -> Ranking:
     mixes = [uniform(*c) for k in range(1, largest + 1) for c in combinations(names, k)]
     mixes.sort(key=lambda mix: (names[0] not in mix.datasets, len(mix.datasets)))
     places = tuple(
-        Place(
+        Ranked(
             mix,
             rank,
             score=(score := 0.5 / rank),
             stderr=0.05,
-            low=max(0.0, score - 0.1),
-            high=score + 0.1,
-            behind=Span(0.5 - score, 0.4 - score, 0.6 - score),
-            tied=rank <= 2,
+            ci95=(max(0.0, score - 0.1), score + 0.1),
+            behind=Interval(0.5 - score, 0.4 - score, 0.6 - score),
+            tied_with_best=rank <= 2,
         )
         for rank, mix in enumerate(mixes, 1)
     )
-    worth = {name: Span(0.1 - 0.05 * i, 0.05 - 0.05 * i, 0.15 - 0.05 * i)
+    worth = {name: Interval(0.1 - 0.05 * i, 0.05 - 0.05 * i, 0.15 - 0.05 * i)
              for i, name in enumerate(names)}  # fmt: skip
     return Ranking("task", "choice_bits", True, "exhaustive", len(mixes), 130, 1000, 9.5, 0.01,
                    places, worth, ("be careful",))  # fmt: skip
 
 
 def confirmation(names: tuple[str, ...]) -> Confirmation:
-    def model(label: str, how: str, mix: Mix, score: float, ahead: Span, winner: bool) -> Model:
+    def model(
+        label: str, how: str, mix: Mixture, score: float, ahead: Interval, winner: bool
+    ) -> Model:
         scores = {"choice_bits": (score, 0.02), "accuracy": (0.5, math.nan)}
         return Model(label, how, mix, scores, scores, ahead, winner)
 
-    best, zero = uniform(names[0]), Span(0.0, 0.0, 0.0)
+    best, zero = uniform(names[0]), Interval(0.0, 0.0, 0.0)
     return Confirmation(
         "task",
         "choice_bits",
         (
-            model("base", "base", Mix((), ()), 0.01, Span(0.4, 0.3, 0.5), False),
+            model("base", "base", BASE, 0.01, Interval(0.4, 0.3, 0.5), False),
             model("top 1", "merged", best, 0.4, zero, False),
             model("top 1, best single", "finetuned", best, 0.41, zero, True),
-            model("top 2", "finetuned", uniform(*names[:2]), 0.40, Span(0.01, -0.1, 0.1), False),
-            model("all datasets", "finetuned", uniform(*names), 0.7, Span(-0.3, -0.4, -0.2), False),
+            model(
+                "top 2", "finetuned", uniform(*names[:2]), 0.40, Interval(0.01, -0.1, 0.1), False
+            ),
+            model(
+                "all datasets", "finetuned", uniform(*names), 0.7, Interval(-0.3, -0.4, -0.2), False
+            ),
         ),
     )
 
@@ -104,8 +108,8 @@ def facts(names: tuple[str, ...] = ("aa", "bb", "cc"), text: str = "text", **cha
             "choice_bits",
             "test",
             "fixed",
-            {"surrogate": (Span(0.9, 0.5, 1.0), Span(0.8, math.nan, math.nan))},
-            {"all": Span(0.1, 0.0, 0.2)},
+            {"surrogate": (Interval(0.9, 0.5, 1.0), Interval(0.8, math.nan, math.nan))},
+            {"all": Interval(0.1, 0.0, 0.2)},
         ),
         "costs": (Cost("train", 3600.0, 2**30), Cost("search", 1800.0, 2**31)),
         "watts": 20.0,

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from m2m.mix.mixture import Mixture
 from m2m.report.charts import confirmed_chart, overview_chart, ranking_chart, shown, worth_chart
 from m2m.report.curves import loss_charts, validation_chart
-from m2m.report.facts import Curve, Mix, Validation
+from m2m.report.facts import Curve, Validation
 from m2m.report.svg import Scale, number, scale
 from tests.report import samples
 
@@ -49,8 +50,8 @@ def test_the_ranking_shows_what_is_in_each_mixture_and_its_interval() -> None:
     ranking = samples.ranking(NAMES)
     chart = parsed(ranking_chart(ranking, NAMES))
     places = shown(ranking)
-    assert len(classed(chart, "present")) == sum(len(p.mix.datasets) for p in places)
-    assert len(classed(chart, "absent")) == sum(4 - len(p.mix.datasets) for p in places)
+    assert len(classed(chart, "present")) == sum(len(p.mixture.datasets) for p in places)
+    assert len(classed(chart, "absent")) == sum(4 - len(p.mixture.datasets) for p in places)
     assert len(classed(chart, "tied")) == 2
     titles = [each.text or "" for each in chart.iter(f"{SVG}title")]
     assert any(t.startswith("1. aa: 0.500, 95 % interval 0.400 to 0.600") for t in titles)
@@ -62,7 +63,7 @@ def test_the_ranking_shows_what_is_in_each_mixture_and_its_interval() -> None:
 
 def test_a_larger_share_is_a_larger_dot() -> None:
     ranking = samples.ranking(NAMES)
-    first = dataclasses.replace(ranking.places[0], mix=Mix(("aa", "bb"), (0.9, 0.1)))
+    first = dataclasses.replace(ranking.places[0], mixture=Mixture(("aa", "bb"), (0.9, 0.1)))
     chart = parsed(ranking_chart(dataclasses.replace(ranking, places=(first,)), NAMES))
     radii = [float(each.get("r", 0)) for each in classed(chart, "present")]
     assert radii[0] > radii[1]

@@ -3,10 +3,11 @@ from __future__ import annotations
 import dataclasses
 import tomllib
 
-from m2m.report.facts import Mix, Model, Span
+from m2m.mix.mixture import Mixture
+from m2m.report.facts import Model
 from m2m.report.recipe_text import recipe_lines
 from m2m.report.tables import cost_table, tables
-from m2m.report.words import duration, findings, plus_minus, verdict
+from m2m.report.words import findings, plus_minus
 from tests.report import samples
 
 
@@ -19,7 +20,7 @@ def test_the_answer_comes_first_and_ties_are_called_ties() -> None:
     assert said[2].startswith("On test it is worse than: aa + bb + cc by -0.300")
     assert said[3].startswith("On test it cannot be told from: aa + bb by +0.010 (-0.100 to")
     assert "2 of 7 mixtures cannot be told from the best (95 %, all considered): aa" in said[4]
-    assert said[5] == "On average over mixtures. Help: aa. Unclear: bb, cc."
+    assert said[5] == "On average over mixtures. Helpful: aa. Neutral: bb, cc."
     assert "as many steps as one expert" in said[6]
     assert said[7].startswith("But on the facet text aa + bb + cc looks better: 0.400 ± 0.020")
 
@@ -28,7 +29,7 @@ def test_a_lone_best_an_untested_and_an_unconfirmed_one() -> None:
     facts = samples.facts()
     assert facts.ranking is not None
     assert facts.confirmation is not None
-    places = tuple(dataclasses.replace(p, tied=p.rank == 1) for p in facts.ranking.places)
+    places = tuple(dataclasses.replace(p, tied_with_best=p.rank == 1) for p in facts.ranking.places)
     alone = dataclasses.replace(facts.ranking, places=places)
     assert "ahead of all other 6" in " ".join(findings(samples.facts(ranking=alone)))
 
@@ -52,18 +53,16 @@ def test_no_facet_is_named_where_the_winner_is_as_good() -> None:
 
 
 def test_small_words() -> None:
-    assert [duration(x) for x in (42, 1080, 7500)] == ["42 s", "18 min", "2 h 05 min"]
     assert plus_minus(None) == "-"
     assert plus_minus((0.5, float("nan"))) == "0.500"
-    assert verdict(Span(1, -1, 2)) == "is unclear"
-    assert Mix(("a", "b"), (0.7, 0.3)).label == "70 % a + 30 % b"
+    assert Mixture(("a", "b"), (0.7, 0.3)).label == "70 % a + 30 % b"
     assert samples.uniform("a", "b", "c", "d").short(4) == "all 4 datasets"
 
 
 def test_energy_is_power_times_time() -> None:
     table = cost_table(samples.facts(watts=20.0))
-    assert table.rows[0] == ("train", "60 min", "1.00 GiB", "20 Wh")
-    assert table.rows[-1] == ("all", "90 min", "2.00 GiB", "30 Wh")
+    assert table.rows[0] == ("train", "1 h 00 min", "1.00 GiB", "20 Wh")
+    assert table.rows[-1] == ("all", "1 h 30 min", "2.00 GiB", "30 Wh")
     assert "20 W" in table.caption
 
 
