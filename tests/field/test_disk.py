@@ -45,8 +45,8 @@ def in_own_namespace() -> list[str]:
     [
         ("ENOSPC", 3, "the disk is full"),
         ("EDQUOT", 45, "the disk quota is used up"),
-        pytest.param("EROFS", 20, "Read-only file system", marks=pytest.mark.slow),
-        pytest.param("EIO", 33, "Input/output error", marks=pytest.mark.slow),
+        pytest.param("EROFS", 20, "Read-only file system", marks=pytest.mark.soak),
+        pytest.param("EIO", 33, "Input/output error", marks=pytest.mark.soak),
     ],
 )
 def test_a_disk_that_refuses_is_told_and_the_run_goes_on_later(
@@ -81,7 +81,7 @@ cp -r . "$6"
 """
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_small_disk_that_fills_at_every_stage(
     recipe: Path, expected: dict[str, str | bytes], tmp_path: Path
 ) -> None:

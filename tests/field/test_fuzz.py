@@ -97,7 +97,7 @@ def test_damaged_files_are_read_or_refused_and_nothing_else(tmp_path: Path) -> N
     fuzz(tmp_path / "f", seed=0, count=30)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX timers")
 def test_60000_damaged_files_are_read_or_refused_and_nothing_else(tmp_path: Path) -> None:
     fuzz(tmp_path / "f", seed=1, count=-(-60_000 // len(KINDS)))

@@ -46,7 +46,7 @@ def test_kills_on_the_way_change_nothing(
     assert_same(outcome(recipe), expected)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_kill_at_each_step_of_writing_changes_nothing(
     recipe: Path, expected: dict[str, str | bytes], tmp_path: Path
 ) -> None:
@@ -69,7 +69,7 @@ def worked(pid: int) -> float:
     return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_200_kills_at_random_moments_change_nothing(
     untouched: Path, expected: dict[str, str | bytes], tmp_path: Path
@@ -142,7 +142,7 @@ def state(kind: str, path: Path) -> str:
         ("file", True),
         ("file", False),
         ("folder", True),
-        pytest.param("folder", False, marks=pytest.mark.slow),
+        pytest.param("folder", False, marks=pytest.mark.soak),
         ("removal", True),
     ],
 )

@@ -54,7 +54,7 @@ def test_training_beyond_ulimit_v_is_refused_at_once_and_its_advice_works(recipe
 
 
 @linux
-@pytest.mark.slow
+@pytest.mark.soak
 def test_whatever_the_limit_a_run_ends_well_or_in_words(
     recipe: Path, expected: dict[str, str | bytes]
 ) -> None:
@@ -90,7 +90,7 @@ def control_group(limit: int) -> Iterator[Path]:
 
 
 @linux
-@pytest.mark.slow
+@pytest.mark.soak
 def test_training_beyond_a_control_group_is_refused_and_never_killed(recipe: Path) -> None:
     large_batches(recipe)
     with control_group(110 << 20) as group:
@@ -137,7 +137,7 @@ def scores(recipe: Path) -> dict[tuple[str, ...], list[float]]:
 MEAN, MOST, SHARE = 0.02, 0.3, 0.1
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_threads_change_scores_within_a_tolerance_and_no_ranking_beyond_ties(
     finished: Path, recipe: Path
 ) -> None:
@@ -161,7 +161,7 @@ def test_threads_change_scores_within_a_tolerance_and_no_ranking_beyond_ties(
         assert abs(gap) < 2 * SHARE * by_name[0][here]["stderr"]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_same_recipe_twice_gives_the_same_bytes(
     recipe: Path, expected: dict[str, str | bytes]
 ) -> None:
@@ -196,7 +196,7 @@ HELD = 4000  # bytes a mixture: its scores on four examples, which the ranking n
 
 
 @linux
-@pytest.mark.slow
+@pytest.mark.soak
 def test_ten_thousand_mixtures_hold_their_scores_and_nothing_else(recipe: Path) -> None:
     many_datasets(recipe, count=14, largest=8)
     journal = recipe.parent / "m2m-runs" / "recipe" / "study.jsonl"

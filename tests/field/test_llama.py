@@ -98,7 +98,7 @@ def test_files_that_pass_our_checks_do_not_crash_llama_cpp(tmp_path: Path) -> No
     assert not found
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_many_files_that_pass_our_checks_do_not_crash_llama_cpp(tmp_path: Path) -> None:
     passed, found = crashes(tmp_path, 5000, seed=2)
     assert passed > 500

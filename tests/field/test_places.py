@@ -52,7 +52,7 @@ def test_a_folder_whose_name_is_no_text_at_all(untouched: Path, tmp_path: Path) 
     assert Path(written["recipe"]) == recipe
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("now", [0.0, 1.0, 4_102_444_800.0], ids=["1970", "back", "2100"])
 def test_a_wrong_clock_changes_nothing(
     done: Path, expected: dict[str, str | bytes], now: float
@@ -73,7 +73,7 @@ def test_a_wrong_clock_changes_nothing(
     assert_same(outcome(done), expected)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_without_a_ram_disk_the_scratch_model_lies_in_the_runs_own_folder(
     done: Path, expected: dict[str, str | bytes]
 ) -> None:
@@ -91,7 +91,7 @@ def test_without_a_ram_disk_the_scratch_model_lies_in_the_runs_own_folder(
     assert_same(outcome(done), expected)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_user_who_may_not_write_the_models_folder_can_run_all_the_same(done: Path) -> None:
     models = done.parent / "models" / "pico"
     (done.parent / "m2m-runs" / "recipe" / "study.jsonl").unlink()
@@ -153,7 +153,7 @@ def test_every_command_is_known_to_the_trace_below(tmp_path: Path) -> None:
     assert cli.commands.keys() <= commands(tmp_path, tmp_path).keys()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
 def test_no_command_reaches_for_the_network(done: Path, tmp_path: Path) -> None:
     """The kernel's word: no socket beyond this machine is so much as made."""

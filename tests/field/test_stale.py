@@ -270,7 +270,7 @@ def without_settings(files: dict[str, str | bytes]) -> dict[str, Any]:
     return kept
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("field", [field for field in FIELDS if field not in REFUSED | SPEED])
 def test_a_run_that_goes_on_after_a_change_equals_one_from_nothing(
     finished_here: Path, tmp_path: Path, field: str
