@@ -167,7 +167,8 @@ def test_no_command_reaches_for_the_network(done: Path, tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     traced_calls = "trace=socket,connect,bind,sendto,sendmsg"
     command = ["strace", "-f", "-qq", "-e", traced_calls, "-o", str(trace), "sh", "-c"]
-    traced = run([*command, "\n".join(lines)], cwd=tmp_path)
+    env = environment(M2M_MODELS=str(done.parent / "models"))
+    traced = run([*command, "\n".join(lines)], cwd=tmp_path, env=env, timeout=3600)
     if "ptrace" in traced.stderr.lower():
         pytest.skip("may not trace here")
     assert traced.stdout == "", traced.stderr
