@@ -22,6 +22,11 @@ class M2MError(Exception):
         self.message = message
         self.hint = hint
 
+    def told(self, where: str = "") -> str:
+        """As the user reads it: the message after "Error: ", a blank line, the hint."""
+        head = "" if isinstance(self, Interrupted) else f"Error: {where}"
+        return head + self.message + (f"\n\nhint: {self.hint}" if self.hint else "")
+
 
 class InputError(M2MError):
     """A file or value that the user gave is missing, malformed or does not fit."""

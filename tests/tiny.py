@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from m2m.formats.gguf import (
     encode,
     write_gguf,
 )
+from m2m.merge.merger import Merger
 from m2m.nn.config import DecoderConfig
+from m2m.progress import Silent
 
 F32 = NDArray[np.float32]
 
@@ -317,3 +319,27 @@ def pico_dataset(path: Path, skill: str, count: int = 32, seed: int = 0) -> Path
 def pico_target(path: Path, skill: str, count: int = 16, seed: int = 1000) -> Path:
     """Write `choice_rows` as JSON lines."""
     return write_jsonl(path, choice_rows(skill, count, seed))
+
+
+def merged_weights(merger: Merger, weights: Mapping[str, float]) -> dict[str, F32]:
+    """The weights that a mixture changes, as the merged model has them."""
+    names, shares = [*weights], [*weights.values()]
+    deltas = {module: merger.delta(module, names, shares) for module in merger.modules}
+    return {
+        f"{module}.weight": merger.base.weights[f"{module}.weight"] + delta
+        for module, delta in deltas.items()
+        if delta is not None
+    }
+
+
+class StopAfter(Silent):
+    """Asks to stop once so many units of work were done."""
+
+    def __init__(self, units: int = 0) -> None:
+        self.left = units
+
+    def advance(self, amount: float = 1.0, detail: str = "") -> None:
+        self.left -= 1
+
+    def stop_requested(self) -> bool:
+        return self.left <= 0

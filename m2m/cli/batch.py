@@ -72,8 +72,7 @@ def _logged(log: Logged, command: str) -> Iterator[None]:
     try:
         yield
     except M2MError as error:
-        head = "" if isinstance(error, Interrupted) else "Error: "
-        log.write(f"{head}{error.message}" + (f"\nhint: {error.hint}" if error.hint else ""))
+        log.write(error.told())
         raise
     except BaseException as error:
         log.write(f"ended by {type(error).__name__}: {error}")
@@ -106,7 +105,9 @@ def run_batch(
             raise
         except M2MError as error:
             failed.append(str(recipe))
-            _say(recipe, {"error": error.message, "hint": error.hint}, as_json)
+            if as_json:
+                _say(recipe, {"error": error.message, "hint": error.hint}, as_json)
+            click.echo(error.told(f"{recipe}: "), err=True)
             if not keep_going:
                 break
             continue
@@ -121,15 +122,12 @@ def run_batch(
 
 
 def _say(recipe: Path, outcome: dict[str, Any], as_json: bool) -> None:
-    """One line of what became of a recipe; an error also on stderr."""
+    """One line of what became of a recipe."""
     if as_json:
         line = {"recipe": str(recipe), **outcome}
         click.echo(json.dumps(line, ensure_ascii=False, separators=(",", ":")))
-    elif "error" not in outcome:
+    else:
         click.echo(f"{recipe}: {outcome['winner']}  {outcome['gguf']}")
-    if "error" in outcome:
-        hint = f"\n\nhint: {outcome['hint']}" if outcome["hint"] else ""
-        click.echo(f"Error: {recipe}: {outcome['error']}{hint}", err=True)
 
 
 def _same_line() -> str:

@@ -68,17 +68,11 @@ def check(
 
 def show_checked(found: Sequence[Checked]) -> None:
     """A table of all files, and under it what a person should look at."""
-    from rich import box
-    from rich.table import Table
+    from m2m.cli.console import make_table, print_table
 
-    from m2m.cli.console import print_table
-
-    counts = ("rows", "tokens", "longest", "same", "near", "leaks")
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("file", overflow="fold")
-    for head in (*counts, "letters/token", "tokens/word"):
-        table.add_column(head, justify="right")
-    table.add_column("lengths")
+    counts = ("rows", "tokens", "longest", "same", "near", "leaks", "letters/token", "tokens/word")
+    table = make_table("file", *counts, "lengths", right=counts)
+    table.columns[0].overflow = "fold"
     for each in found:
         numbers = (
             each.rows, each.tokens, each.longest,

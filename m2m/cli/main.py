@@ -65,10 +65,7 @@ class Commands(click.Group):
 
 
 def _say(error: M2MError) -> None:
-    head = "" if isinstance(error, Interrupted) else "Error: "
-    click.echo(f"{head}{error.message}", err=True)
-    if error.hint:
-        click.echo(f"\nhint: {error.hint}", err=True)
+    click.echo(error.told(), err=True)
 
 
 @click.group(cls=Commands, context_settings=CONTEXT)

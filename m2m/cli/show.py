@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from m2m.cli.console import print_json, print_table
+from m2m.cli.console import make_table, print_json, print_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,7 +39,7 @@ def models(infos: Sequence[ModelInfo], as_json: bool) -> None:
     """The models of this machine."""
 
     def show() -> None:
-        table = _table("name", "architecture", "parameters", "dtype", "size", "licence")
+        table = make_table("name", "architecture", "parameters", "dtype", "size", "licence")
         for info in infos:
             table.add_row(
                 info.name,
@@ -57,7 +57,9 @@ def models(infos: Sequence[ModelInfo], as_json: bool) -> None:
 
 def adapters(trained: Sequence[Trained]) -> None:
     """One line per adapter."""
-    table = _table("dataset", "steps", "tokens", "first loss", "last loss", "tokens/s", "adapter")
+    table = make_table(
+        "dataset", "steps", "tokens", "first loss", "last loss", "tokens/s", "adapter"
+    )
     for each in trained:
         table.add_row(
             each.dataset,
@@ -77,7 +79,7 @@ def ranking(found: Searched) -> None:
 
     tied = sum(each.tied_with_best for each in found.ranking)
     heads = ("rank", found.metric, "95 % interval", "behind the best", "examples", "mixture")
-    table = _table(*heads)
+    table = make_table(*heads)
     shown = [*found.ranking[:TOP]]
     rest = found.ranking[TOP:]
     shown += rest[-BOTTOM:]
@@ -105,7 +107,7 @@ def ranking(found: Searched) -> None:
     for point in found.pareto:
         scores = ", ".join(f"{name} {value:.3f}" for name, value in point.scores.items())
         click.echo(f"On the Pareto front: {point.mixture.label} ({scores})")
-    worth = _table("dataset", "worth", "95 % interval", "it is")
+    worth = make_table("dataset", "worth", "95 % interval", "it is")
     for name, value in sorted(found.dataset_worth.items(), key=lambda item: -item[1].estimate):
         interval = f"{value.low:+.3f} to {value.high:+.3f}"
         worth.add_row(name, f"{value.estimate:+.3f}", interval, VERDICTS[value.sign])
@@ -118,7 +120,7 @@ def ranking(found: Searched) -> None:
 
 def proposals(found: Proposals) -> None:
     """What a model of a table expects most of."""
-    table = _table("expected", "scored", "mixture")
+    table = make_table("expected", "scored", "mixture")
     for each in found.proposals:
         scored = "-" if each.scored is None else f"{each.scored:.3f}"
         table.add_row(f"{each.expected:.3f} ± {each.stderr:.3f}", scored, each.mixture.label)
@@ -133,7 +135,7 @@ def confirmed(found: Confirmation) -> None:
 
     metrics = [found.metric, *(m for m in ("accuracy",) if m != found.metric)]
     heads = [f"{part} {metric}" for metric in metrics for part in ("dev", "test")]
-    table = _table("model", "how", *heads, "mixture")
+    table = make_table("model", "how", *heads, "mixture")
     for each in found.confirmed:
         cells = [_value(part.get(metric)) for metric in metrics for part in (each.dev, each.test)]
         mark = " *" if each == found.winner else ""
@@ -149,21 +151,23 @@ def confirmed(found: Confirmation) -> None:
 def validation(found: Validation) -> None:
     """Every validated mixture, how well predictions and fine-tunes agree, and what choices cost."""
     splits = [split for split, count in found.examples.items() if count]
-    table = _table("rank", "surrogate", *(f"fine-tuned, {split}" for split in splits), "mixture")
+    table = make_table(
+        "rank", "surrogate", *(f"fine-tuned, {split}" for split in splits), "mixture"
+    )
     sign = -1.0 if found.higher_is_better else 1.0
     for each in sorted(found.validated, key=lambda each: sign * each.real[found.judged_on][0]):
         real = (f"{value:.3f} ± {error:.3f}" for value, error in each.real.values())
         surrogate = f"{each.predicted['surrogate']:.3f} ± {each.stderr:.3f}"
         table.add_row(f"{each.rank or '-'}", surrogate, *real, each.mixture.label)
     print_table(table)
-    shown = _table("predictor", "against", "mixtures", "Spearman", "Pearson")
+    shown = make_table("predictor", "against", "mixtures", "Spearman", "Pearson")
     for predictor, against in found.agreements.items():
         for split, groups in against.items():
             _agreements(shown, predictor.replace("_", " "), f"fine-tunes on {split}", groups)
     if found.repeatability:
         _agreements(shown, "fine-tunes on dev", "fine-tunes on test", found.repeatability)
     print_table(shown)
-    cost = _table("choice", f"regret ({found.judged_on})", "95 % interval", "mixture")
+    cost = make_table("choice", f"regret ({found.judged_on})", "95 % interval", "mixture")
     for choice, lost in found.regret.items():
         pick = found.picks[choice].label if choice in found.picks else "mean of two or more"
         interval = f"{lost.low:.3f} to {lost.high:.3f}"
@@ -220,7 +224,7 @@ def run(found: RunResult) -> None:
     """Everything, ending with where things lie."""
     ranking(found.searched)
     confirmed(found.confirmation)
-    table = _table("step", "minutes", "peak memory")
+    table = make_table("step", "minutes", "peak memory")
     for step in found.steps:
         memory = f"{step.peak_rss_bytes / 2**30:.2f} GiB"
         table.add_row(step.name, f"{step.seconds / 60:.1f}", memory)
@@ -244,9 +248,7 @@ def report(facts: Facts, written: Written) -> None:
         click.echo(_clean(sentence))
     for table in tables(facts):
         click.echo(f"\n{_clean(table.caption)}.")
-        drawn = _table(*table.heads)
-        for i in table.numeric:
-            drawn.columns[i].justify = "right"
+        drawn = make_table(*table.heads, right=[table.heads[i] for i in table.numeric])
         for i, row in enumerate(table.rows):
             style = "bold" if i in table.strong else ""
             drawn.add_row(*(Text(_clean(cell)) for cell in row), style=style)
@@ -280,7 +282,7 @@ def _columns(head: str, names: Sequence[str], columns: Sequence[Mapping[str, Any
     """Values with standard errors, a row per key and a column per model."""
     if not columns:
         return
-    table = _table(head, *names)
+    table = make_table(head, *names)
     for key in columns[0]:
         table.add_row(key, *(_value(column.get(key), digits=4) for column in columns))
     print_table(table)
@@ -290,20 +292,13 @@ def _differences(found: Sequence[Difference]) -> None:
     if not found:
         return
     click.echo(f"Ahead of {Path(found[0].against).name}, on the same examples:")
-    table = _table("metric", "model", "by", "95 % interval", "it is")
+    table = make_table("metric", "model", "by", "95 % interval", "it is")
     for each in found:
         ahead = each.ahead
         interval = f"{ahead.low:+.4f} to {ahead.high:+.4f}"
         cells = (f"{ahead.estimate:+.4f}", interval, AHEAD[ahead.sign])
         table.add_row(each.metric, Path(each.model).name, *cells)
     print_table(table)
-
-
-def _table(*heads: str) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    return Table(*heads, box=box.SIMPLE_HEAD, pad_edge=False)
 
 
 def _clean(text: str) -> str:

@@ -46,7 +46,7 @@ def read_records(path: Path) -> list[Record]:
             f"expected one of {', '.join(_READERS)}",
         )
     problems = Problems()
-    records = list(reader(_text(path), problems))
+    records = list(reader(read_text(path), problems))
     problems.raise_if_any(InputError, str(path))
     return records
 
@@ -57,7 +57,7 @@ def read_object(path: Path) -> dict[str, Any]:
     Raises:
         InputError: unreadable, malformed, or something else than an object.
     """
-    text = _text(path)
+    text = read_text(path)
     try:
         value = _loads(text)
     except ValueError as error:
@@ -67,7 +67,12 @@ def read_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """A file's text: UTF-8, a BOM is skipped.
+
+    Raises:
+        InputError: unreadable, or not UTF-8, with its line.
+    """
     try:
         data = path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name

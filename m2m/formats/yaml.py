@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from m2m.errors import InputError
-from m2m.formats.yaml_scalars import Flow, Unfinished
+from m2m.formats.records import read_text
+from m2m.formats.yaml_scalars import DEEPEST, Flow, Unfinished
 
-_LARGEST = 1 << 20  # bytes of a file
-_DEEPEST = 32
+_LARGEST = 1 << 20  # characters of a file
 _LONGEST = 200  # lines of one value in brackets
 _DASH = re.compile(r"(?a)-(\s|$)")  # (?a): white space is ASCII's, as in YAML
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"\\]|\\[\s\S])*\"")
@@ -28,16 +28,9 @@ def read_yaml(path: Path) -> Any:
     Raises:
         InputError: unreadable, malformed, or outside the supported part; with its line.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    if len(data) > _LARGEST:
-        raise InputError(f"{path}: {len(data)} bytes of YAML, at most {_LARGEST} are read")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: byte {error.start} is not UTF-8", "save it as UTF-8") from error
+    text = read_text(path)
+    if len(text) > _LARGEST:
+        raise InputError(f"{path}: {len(text)} characters of YAML, at most {_LARGEST} are read")
     return parse_yaml(text, str(path))
 
 
@@ -97,8 +90,8 @@ class _Parser:
 
     def _block(self, least: int, depth: int) -> Any:
         """The value on the lines that are indented by `least` or more."""
-        if depth > _DEEPEST:
-            raise ValueError(f"nested more than {_DEEPEST} deep")
+        if depth > DEEPEST:
+            raise ValueError(f"nested more than {DEEPEST} deep")
         indent, text = self._peek()
         if indent < least:
             return None

@@ -41,7 +41,7 @@ _ESCAPES = {
 _FOLD = re.compile(r"(?a)[ \t]*\n\s*")  # the end of a line inside quotes, and empty lines after it
 _ESCAPED_END = re.compile(r"(?a)\n\s*")
 _HEX = {"x": 2, "u": 4, "U": 8}
-_DEEPEST = 32
+DEEPEST = 32  # levels of brackets, and of blocks
 
 
 class Unfinished(ValueError):
@@ -218,8 +218,8 @@ class Flow:
         return items
 
     def _open(self, depth: int) -> None:
-        if depth > _DEEPEST:
-            raise ValueError(f"brackets are nested more than {_DEEPEST} deep")
+        if depth > DEEPEST:
+            raise ValueError(f"brackets are nested more than {DEEPEST} deep")
         self._at += 1
 
     def _closed(self, bracket: str) -> bool:

@@ -176,10 +176,6 @@ llama_get_logits = _declare(_llama, "llama_get_logits", c_void_p, c_void_p)
 llama_model_get_vocab = _declare(_llama, "llama_model_get_vocab", c_void_p, c_void_p)
 # int32_t llama_vocab_n_tokens(const struct llama_vocab * vocab);
 llama_vocab_n_tokens = _declare(_llama, "llama_vocab_n_tokens", c_int32, c_void_p)
-# llama_token llama_vocab_bos(const struct llama_vocab * vocab);
-llama_vocab_bos = _declare(_llama, "llama_vocab_bos", c_int32, c_void_p)
-# llama_token llama_vocab_eos(const struct llama_vocab * vocab);
-llama_vocab_eos = _declare(_llama, "llama_vocab_eos", c_int32, c_void_p)
 # bool llama_vocab_is_eog(const struct llama_vocab * vocab, llama_token token);
 llama_vocab_is_eog = _declare(_llama, "llama_vocab_is_eog", c_bool, c_void_p, c_int32)
 # int32_t llama_tokenize(const struct llama_vocab * vocab, const char * text, int32_t text_len,

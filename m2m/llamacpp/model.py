@@ -120,8 +120,6 @@ class LlamaModel:
             self._vocab: int = c.llama_model_get_vocab(self._model)
             self.vocab_size: int = c.llama_vocab_n_tokens(self._vocab)
             self.context_trained: int = c.llama_model_n_ctx_train(self._model)
-            self.bos_id: int = c.llama_vocab_bos(self._vocab)
-            self.eos_id: int = c.llama_vocab_eos(self._vocab)
             self._refuse_other_kinds()
             self._open_context(context)
         except BaseException:
@@ -195,11 +193,6 @@ class LlamaModel:
                 f"{self.context_trained}",
                 "shorten the row or use a model with a longer context",
             )
-
-    @property
-    def build_info(self) -> str:
-        """See `build_info()`."""
-        return build_info()
 
     @property
     def description(self) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,20 +30,6 @@ _TORCH = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _TORCH_KEYS = {"torch_dtype", "dtype"}  # before and since transformers 4.56
 _COPIED = ("*.json", "*.jinja", "tokenizer.model")
 _OWN = ("m2m-model.json", "model.safetensors.index.json")
-
-
-@dataclass(frozen=True)
-class MergedTensor:
-    """One adapted weight: `base` and `delta`, both (out, in); the merged weight is their sum."""
-
-    name: str
-    base: Tensor
-    delta: Tensor
-
-    @property
-    def merged(self) -> Tensor:
-        """The weight of the merged model."""
-        return self.base + self.delta
 
 
 class Merger:
@@ -145,14 +130,6 @@ class Merger:
             change = self.change(module, names, weights)
             if change is not None:
                 yield f"{module}.weight", change
-
-    def adapted(self, names: Sequence[str], weights: Sequence[float]) -> Iterator[MergedTensor]:
-        """The adapted weights of a mixture, one at a time, in the base's order and HF layout."""
-        for module in self.modules:
-            name = f"{module}.weight"
-            delta = self.delta(module, names, weights)
-            base = self.base.weights[name]
-            yield MergedTensor(name, base, np.zeros_like(base) if delta is None else delta)
 
     @one_blas_thread()
     def adapter(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from m2m.mix.ranking import Ranked
-from m2m.report.facts import NORMAL_95, Confirmation, Ranking
+from m2m.report.facts import Confirmation, Ranking, half_width
 from m2m.report.markup import Markup
 from m2m.report.svg import (
     CHARACTER,
@@ -157,7 +157,7 @@ def confirmed_chart(confirmation: Confirmation, datasets: int) -> Markup | None:
         return None
     width, high, top = 460.0, 46.0, 6.0
     parts = [part for model in rows for part in (model.dev, model.test) if metric in part]
-    ends = [value + sign * NORMAL_95 * (error if error == error else 0.0)
+    ends = [value + sign * half_width(error)
             for part in parts for value, error in [part[metric]] for sign in (-1, 1)]  # fmt: skip
     x = scale(ends, 12, width - 12)
     bottom = top + high * len(rows) + 4
@@ -175,6 +175,6 @@ def confirmed_chart(confirmation: Confirmation, datasets: int) -> Markup | None:
 
 def _estimate(x: Scale, y: float, found: tuple[float, float], kind: str, name: str) -> Markup:
     value, error = found
-    half = NORMAL_95 * error if error == error else 0.0
+    half = half_width(error)
     marks = interval(x, y, value - half, value, value + half, kind)
     return group(marks, title=f"{kind}: {value:.3f} ± {error:.3f}, {name}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from m2m.report.facts import NORMAL_95, Curve, Pair, Validation
+from m2m.report.facts import Curve, Pair, Validation, half_width
 from m2m.report.markup import Markup
 from m2m.report.svg import (
     Scale,
@@ -83,19 +83,15 @@ def validation_chart(validation: Validation) -> Markup:
 
 
 def _ends(scores: Sequence[tuple[float, float]]) -> list[float]:
-    return [value + sign * _half(error) for value, error in scores for sign in (-1, 1)]
-
-
-def _half(error: float) -> float:
-    return NORMAL_95 * error if math.isfinite(error) else 0.0
+    return [value + sign * half_width(error) for value, error in scores for sign in (-1, 1)]
 
 
 def _pair(pair: Pair, x: Scale, y: Scale) -> Markup:
     (across, error_x), (up, error_y) = pair.surrogate, pair.finetuned
     px, py = x(across), y(up)
     marks = [
-        line(x(across - _half(error_x)), py, x(across + _half(error_x)), py, "range"),
-        line(px, y(up - _half(error_y)), px, y(up + _half(error_y)), "range"),
+        line(x(across - half_width(error_x)), py, x(across + half_width(error_x)), py, "range"),
+        line(px, y(up - half_width(error_y)), px, y(up + half_width(error_y)), "range"),
         dot(px, py, 4, "dot"),
     ]
     title = f"{pair.mixture.label}: surrogate {across:.3f}, fine-tuned {up:.3f}"

@@ -14,8 +14,12 @@ from m2m.mix.ranking import Interval, Ranked
 Json = Mapping[str, Any]
 Measured = Mapping[str, tuple[float, float]]  # metric -> (value, standard error)
 
-NORMAL_95 = 1.959964  # half the width of a normal 95 % interval, in standard errors
 JOULE_PER_KWH = 3.6e6
+
+
+def half_width(error: float) -> float:
+    """Half of a normal 95 % interval; 0 where the standard error is not known."""
+    return 1.959964 * error if math.isfinite(error) else 0.0
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from m2m.tokenizer.metadata import token_id
 class TokenType(IntEnum):
     """Values of tokenizer.ggml.token_type (llama.h, enum llama_token_type); SentencePiece's too."""
 
-    UNDEFINED = 0
     NORMAL = 1
     UNKNOWN = 2
     CONTROL = 3

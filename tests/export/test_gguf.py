@@ -20,7 +20,7 @@ from m2m.nn.lora import LoraPair
 from m2m.recipe import QUANTIZATIONS
 from tests.llamacpp.conftest import Quantizer, llama_quantize, wide
 from tests.merge.conftest import adapter, base
-from tests.tiny import pico_gguf
+from tests.tiny import merged_weights, pico_gguf
 
 __all__ = ["base", "llama_quantize", "wide"]  # fixtures
 
@@ -87,7 +87,7 @@ def test_the_file_answers_as_the_merged_weights(base: BaseModel, tmp_path: Path)
     merger = Merger(base, {"a": adapter(base, 1), "b": adapter(base, 2)})
     weights = {"a": 0.7, "b": 0.3}
     export_gguf(merger, weights, file_type("f32"), tmp_path / "m.gguf")
-    changed = {t.name: t.merged for t in merger.adapted([*weights], [*weights.values()])}
+    changed = merged_weights(merger, weights)
     ours = Decoder(base.config, {**base.weights, **changed}).logits(np.array(IDS))
     with LlamaModel(tmp_path / "m.gguf", threads=1, exact_cache=True) as model:
         np.testing.assert_allclose(model.logits(IDS), ours, atol=3e-4)

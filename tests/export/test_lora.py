@@ -20,7 +20,7 @@ from m2m.merge.merger import Merger
 from m2m.nn.decoder import Decoder
 from m2m.nn.lora import LoraPair
 from tests.merge.conftest import adapter, base
-from tests.tiny import TRAITS, gguf_name, gguf_rows, pico_gguf, pico_model
+from tests.tiny import TRAITS, gguf_name, gguf_rows, merged_weights, pico_gguf, pico_model
 
 __all__ = ["base"]  # fixture
 
@@ -53,7 +53,7 @@ def test_base_and_lora_answer_as_the_merged_model(
     made.pairs[QUERY] = LoraPair(narrow.a[:3], narrow.b[:, :3], 3.0)
     export_lora(made, base, tmp_path / "lora.gguf")
     merger = Merger(base, {"a": made})
-    changed = {t.name: t.merged for t in merger.adapted(["a"], [scale])}
+    changed = merged_weights(merger, {"a": scale})
     ours = Decoder(base.config, {**base.weights, **changed}).logits(np.array(IDS))
     path, options = tmp_path / "base.gguf", {"threads": 1, "exact_cache": True}
     requantize(base.gguf.path, path, "f32")  # so that nothing rounds

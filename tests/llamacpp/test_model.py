@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from m2m.errors import InputError, LlamaError
-from m2m.llamacpp.model import LlamaModel
+from m2m.llamacpp.model import LlamaModel, build_info
 from m2m.nn.decoder import Decoder
 from m2m.tokenizer import Tokenizer
 from tests.tiny import pico_config, pico_metadata, pico_weights
@@ -49,7 +49,7 @@ def test_tokens_and_pieces(exact: LlamaModel) -> None:
         assert ids == tokenizer.encode(text, special)
         assert b"".join(exact.piece(i, special=True) for i in ids).decode() == text
     assert exact.tokenize("") == []
-    assert exact.ends_generation(exact.eos_id)
+    assert exact.ends_generation(tokenizer.eos_id)
     assert not exact.ends_generation(50)
     with pytest.raises(ValueError, match="vocabulary"):
         exact.piece(exact.vocab_size)
@@ -126,6 +126,6 @@ def test_an_open_model_at_exit_neither_crashes_nor_prints(pico: Path) -> None:
 
 
 def test_build_info_names_package_commit_and_cpu(exact: LlamaModel) -> None:
-    assert "llama-cpp-python" in exact.build_info
-    assert "CPU" in exact.build_info
+    assert "llama-cpp-python" in build_info()
+    assert "CPU" in build_info()
     assert "llama" in exact.description

@@ -19,9 +19,9 @@ from m2m.mix.standing import Aim
 from m2m.mix.strategy import Ask, Strategy
 from m2m.mix.study import Study
 from m2m.mix.trial import Places, Trial
-from m2m.progress import Silent
 from m2m.recipe import Dataset, Search
 from tests.mix.planted import BITS, World
+from tests.tiny import StopAfter
 
 EFFECTS = {"a": 1.2, "b": 0.8, "c": -0.3, "d": -0.8, "e": 0.0}
 PAIRS = {("a", "b"): 4.0}  # so that the two together are best, by far
@@ -126,17 +126,6 @@ class TestEveryStrategy:
         scored = [(label, place) for label, wanted in world.calls for place in wanted["t"]]
         assert len(scored) == len(set(scored))
         return [(trial.mixture, trial.examples) for trial in trials]
-
-
-class StopAfter(Silent):
-    def __init__(self, units: int) -> None:
-        self.left = units
-
-    def advance(self, amount: float = 1.0, detail: str = "") -> None:
-        self.left -= 1
-
-    def stop_requested(self) -> bool:
-        return self.left <= 0
 
 
 def test_exhaustive_knows_how_many_there_are() -> None:

@@ -19,6 +19,7 @@ from m2m.mix.standing import Aim, standing
 from m2m.mix.study import Study
 from m2m.mix.trial import Places, Trial
 from m2m.progress import Silent
+from tests.tiny import StopAfter
 
 NAMES = ("a", "b", "c")
 BITS = Aim("t", METRICS["choice_bits"])
@@ -57,11 +58,6 @@ class CountingScorer:
         self.calls.append(mixture.label)
         whole = trial(mixture, scores(len(mixture.datasets), seed=len(mixture.label)))
         return whole if places is None else whole.take(places)
-
-
-class StopAtOnce(Silent):
-    def stop_requested(self) -> bool:
-        return True
 
 
 ORDER = Order.stratified(trial(BASE, scores(0, 0)), [BITS], seed=0)
@@ -113,7 +109,7 @@ def test_a_torn_last_line_costs_one_mixture(tmp_path: Path) -> None:
 
 def test_a_stop_keeps_what_is_scored(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
-        study(tmp_path / "s.jsonl", CountingScorer()).run(exhaustive(), ORDER, StopAtOnce())
+        study(tmp_path / "s.jsonl", CountingScorer()).run(exhaustive(), ORDER, StopAfter())
     assert len(Journal(tmp_path / "s.jsonl").replay()) == 1
 
 

@@ -31,7 +31,7 @@ from m2m.nn.decoder import Decoder  # noqa: E402
 from m2m.nn.lora import LoraPair, lora_delta  # noqa: E402
 from m2m.recipe import Merge  # noqa: E402
 from tests.merge.conftest import adapter, base, dense  # noqa: E402
-from tests.tiny import TRAITS, pico_gguf  # noqa: E402
+from tests.tiny import TRAITS, merged_weights, pico_gguf  # noqa: E402
 
 __all__ = ["base"]  # fixture
 
@@ -128,7 +128,7 @@ def test_transformers_loads_the_merged_folder(
     merger.write_folder(["a", "b"], [0.6, 0.4], tmp_path / "m", dtype)
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "m", dtype="auto").eval()
     assert model.dtype == getattr(torch, kept)
-    changed = {t.name: t.merged for t in merger.adapted(["a", "b"], [0.6, 0.4])}
+    changed = merged_weights(merger, {"a": 0.6, "b": 0.4})
     expected = Decoder(base.config, {**base.weights, **changed}).logits(IDS)
     np.testing.assert_allclose(logits(model), expected, atol=apart)
     assert np.abs(logits(model) - Decoder(base.config, base.weights).logits(IDS)).max() > 2 * apart
@@ -142,7 +142,7 @@ def test_transformers_loads_every_familys_merged_folder(architecture: str, tmp_p
     merger = Merger(base, {"a": adapter(base, 1)})
     merger.write_folder(["a"], [1.0], tmp_path / "m", "F32")
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "m").eval()
-    changed = {t.name: t.merged for t in merger.adapted(["a"], [1.0])}
+    changed = merged_weights(merger, {"a": 1.0})
     expected = Decoder(base.config, {**base.weights, **changed}).logits(IDS)
     np.testing.assert_allclose(logits(model), expected, atol=1e-3)
 
@@ -214,7 +214,7 @@ def test_what_peft_saves_is_what_m2m_merges(
         layer = model.get_submodule(f"base_model.model.{module}")
         expected = layer.get_delta_weight("default").detach().numpy()
         np.testing.assert_allclose(merger.delta(module, ["theirs"], [1.0]), expected, atol=1e-6)
-    changed = {t.name: t.merged for t in merger.adapted(["theirs"], [1.0])}
+    changed = merged_weights(merger, {"theirs": 1.0})
     merged = Decoder(base.config, {**base.weights, **changed}).logits(IDS)
     np.testing.assert_allclose(merged, theirs, atol=2e-4)
     assert np.abs(theirs - Decoder(base.config, base.weights).logits(IDS)).max() > 0.01

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from tests.tiny import pico_dataset, pico_model, pico_target
@@ -57,3 +58,9 @@ def make_scenario(folder: Path) -> Path:
     recipe = folder / "recipe.toml"
     recipe.write_text(RECIPE, encoding="utf-8")
     return recipe
+
+
+def copied(recipe: Path, folder: Path) -> Path:
+    """The recipe in a copy of its folder with all that was made there, free to be changed."""
+    shutil.copytree(recipe.parent, folder / "copy")
+    return folder / "copy" / recipe.name

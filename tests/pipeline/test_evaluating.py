@@ -14,7 +14,7 @@ from m2m.pipeline.run import Run
 from m2m.progress import Silent
 from m2m.recipe import Target, load_recipe
 from tests.pipeline.scenario import make_scenario
-from tests.tiny import choice_rows, pico_gguf, write_jsonl
+from tests.tiny import StopAfter, choice_rows, pico_gguf, write_jsonl
 
 
 class Scene:
@@ -101,12 +101,8 @@ def test_samples_are_a_row_for_each_model_task_and_example(scene: Scene, tmp_pat
 
 
 def test_a_stop_is_kept(scene: Scene) -> None:
-    class Stopping(Silent):
-        def stop_requested(self) -> bool:
-            return True
-
     with pytest.raises(Interrupted):
-        compare_models(scene.models, [scene.tasks["text"]], scene.how, progress=Stopping())
+        compare_models(scene.models, [scene.tasks["text"]], scene.how, progress=StopAfter())
 
 
 def test_a_search_goes_by_what_the_models_write(tmp_path: Path) -> None:

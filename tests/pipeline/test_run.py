@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,25 +18,13 @@ from m2m.pipeline.evaluating import compare_models
 from m2m.pipeline.run import Run
 from m2m.progress import Silent
 from m2m.recipe import Target, load_recipe
-from tests.pipeline.scenario import make_scenario
+from tests.pipeline.scenario import copied, make_scenario
+from tests.tiny import StopAfter
 
 
 def evaluated(model: Path, task: Path) -> dict[str, Any]:
     """What `m2m eval` says of a model."""
     return compare_models([str(model)], [task], Target("t", task)).as_json()
-
-
-class StopAfter(Silent):
-    """Asks to stop once so many units of work were done."""
-
-    def __init__(self, units: int) -> None:
-        self.left = units
-
-    def advance(self, amount: float = 1.0, detail: str = "") -> None:
-        self.left -= 1
-
-    def stop_requested(self) -> bool:
-        return self.left <= 0
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +38,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def recipe(finished: Path, tmp_path: Path) -> Path:
     """A copy of the finished scenario, free to be changed."""
-    shutil.copytree(finished.parent, tmp_path / "copy")
-    return tmp_path / "copy" / "recipe.toml"
+    return copied(finished, tmp_path)
 
 
 def trials(recipe: Path) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from m2m.pipeline.run import Run
 from m2m.pipeline.scoring import aims, open_scorer
 from m2m.progress import Silent
 from m2m.recipe import load_recipe
-from tests.pipeline.scenario import make_scenario
+from tests.pipeline.scenario import copied, make_scenario
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +27,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def recipe(trained: Path, tmp_path: Path) -> Path:
-    shutil.copytree(trained.parent, tmp_path / "copy")
-    return tmp_path / "copy" / "recipe.toml"
+    return copied(trained, tmp_path)
 
 
 def warnings(recipe: Path, finalists: list[Mixture]) -> list[str]:

@@ -15,8 +15,8 @@ from m2m.mix.trial import Trial, joined
 from m2m.pipeline.run import Run
 from m2m.progress import Silent
 from m2m.recipe import load_recipe
-from tests.pipeline.scenario import make_scenario
-from tests.pipeline.test_run import StopAfter
+from tests.pipeline.scenario import copied, make_scenario
+from tests.tiny import StopAfter
 
 
 def with_search(recipe: Path, *lines: str) -> Path:
@@ -36,8 +36,7 @@ def raced(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def recipe(raced: Path, tmp_path: Path) -> Path:
-    shutil.copytree(raced.parent, tmp_path / "copy")
-    return tmp_path / "copy" / "recipe.toml"
+    return copied(raced, tmp_path)
 
 
 def lines(recipe: Path) -> list[dict[str, Any]]:

@@ -14,19 +14,7 @@ from m2m.pipeline.run import Run
 from m2m.progress import Silent
 from m2m.recipe import Recipe, changed, load_recipe
 from tests.pipeline.scenario import make_scenario
-
-
-class StopAfter(Silent):
-    """Asks to stop once so many units of work were done."""
-
-    def __init__(self, units: int) -> None:
-        self.left = units
-
-    def advance(self, amount: float = 1.0, detail: str = "") -> None:
-        self.left -= 1
-
-    def stop_requested(self) -> bool:
-        return self.left <= 0
+from tests.tiny import StopAfter
 
 
 def of(recipe: Recipe, mixtures: int = 24) -> Validation:
