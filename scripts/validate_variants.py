@@ -151,7 +151,7 @@ class Bench:
 def _cut(trial: Trial, examples: int) -> Trial:
     """The trial on its first examples only."""
     scores = {
-        name: each.subset(np.arange(len(each)) < examples) for name, each in trial.scores.items()
+        name: each.take(range(min(examples, len(each)))) for name, each in trial.scores.items()
     }
     return replace(trial, scores=scores)
 
