@@ -8,14 +8,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from m2m.adapter import load_adapter, read_extra
+from m2m.adapter import CONFIG, load_adapter, read_extra
 from m2m.errors import InputError, Problems
 from m2m.formats.atomic import atomic_folder, write_json
 from m2m.formats.records import read_object
+from m2m.pipeline.reporting import RECIPE
 from m2m.pipeline.sharing import ADAPTERS, SHARES, STUDY, join_journals
 from m2m.store import run_lock
 
-CONFIRM, RECIPE = "confirm", "recipe.json"
+CONFIRM = "confirm"
 
 
 @dataclass
@@ -83,12 +84,13 @@ def _check(folders: Sequence[Path]) -> None:
 
 
 def _adapters(folder: Path) -> list[Path]:
-    return sorted(path.parent for path in folder.glob("*/adapter_config.json"))
+    """All below `folder`: experts lie in it, real fine-tunes a folder of their steps deeper."""
+    return sorted(path.parent for path in folder.rglob(CONFIG))
 
 
 def _copy_adapters(source: Path, target: Path, found: MergedRuns) -> None:
     for path in _adapters(source):
-        place = target / path.name
+        place = target / path.relative_to(source)
         if not place.exists():
             with atomic_folder(place) as temporary:
                 shutil.copytree(path, temporary, dirs_exist_ok=True)

@@ -15,6 +15,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from m2m.adapter import load_adapter
 from m2m.cli.main import CONTEXT, cli
 from m2m.errors import BusyError, InputError
 from m2m.formats.journal import Journal
@@ -101,10 +102,13 @@ def test_runs_from_other_machines_are_brought_together(alone: Path, tmp_path: Pa
     for line in lines[3:]:
         Journal(second / "study.jsonl").append(line)
     shutil.copytree(source / "adapters" / "reverse", second / "adapters" / "reverse")
+    tuned = Path("confirm", "3", "copy+upper")  # where a real fine-tune of 3 steps would lie
+    shutil.copytree(source / "adapters" / "copy", second / tuned)
     recipe = fresh(alone, tmp_path / "home")
     into = load_recipe(recipe).folder
     found = merge_runs(into, [first, second])
-    assert sorted(found.adapters) == ["copy", "reverse", "upper"]
+    assert sorted(found.adapters) == ["copy", "copy+upper", "reverse", "upper"]
+    assert load_adapter(into / tuned).name == "copy"
     assert found.mixtures == len(lines)
     assert found.warnings == []
     run = Run(load_recipe(recipe), Silent())
