@@ -26,7 +26,7 @@ from m2m.cli.options import (
 def run(
     recipes: tuple[Path, ...], keep_going: bool, hours: float | None, as_json: bool, quiet: bool
 ) -> None:
-    """Do everything that each RECIPE asks for: train, search, confirm, export.
+    """Do everything that each RECIPE asks for: train, search, confirm, export, report.
 
     Stop it at any time, also by pulling the plug: the same command goes on where it was. Of several
     recipes --json prints one line each; the exit code is 1 where one failed. With --hours a recipe
@@ -131,7 +131,7 @@ def confirm(recipe: Path, as_json: bool, quiet: bool) -> None:
 @click.command("export")
 @recipe_command
 def export(recipe: Path, as_json: bool, quiet: bool) -> None:
-    """Write the winner as a GGUF with an Ollama Modelfile.
+    """Write the winner as a GGUF with an Ollama Modelfile, a GGUF LoRA and a model card.
 
     \b
     Example:  m2m export examples/swahili/recipe.toml
