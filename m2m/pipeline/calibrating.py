@@ -10,8 +10,9 @@ import dataclasses
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from itertools import pairwise, takewhile
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,19 @@ from m2m.dataset import BatchStream
 from m2m.errors import Interrupted
 from m2m.evaluate.metrics import resample
 from m2m.evaluate.tasks import Task, requests
+from m2m.formats.journal import Journal
 from m2m.llamacpp.scoring import common_prefix
 from m2m.machine import peak_rss_bytes
+from m2m.mix.effort import Effort
 from m2m.mix.mixture import BASE, Mixture
+from m2m.mix.space import usable
+from m2m.mix.study import READABLE
+from m2m.mix.surrogate import SurrogateScorer
+from m2m.mix.trial import Trial
 from m2m.nn.decoder import Decoder
 from m2m.pipeline.inputs import Corpus, Inputs
 from m2m.pipeline.scoring import aims, open_scorer
+from m2m.pipeline.sharing import STUDY, finished_experts
 from m2m.pipeline.tuning import expert_corpus, open_decoder
 from m2m.progress import Progress
 from m2m.recipe import Train
@@ -55,6 +63,7 @@ class Rates:
         training_bytes: expected peak of the process while training.
         scoring_bytes: measured peak of the process after scoring.
         adapter_bytes: of an adapter's file.
+        known: what the run's journal has of a mixture's scores already, by mixture.
     """
 
     decoder: float
@@ -69,6 +78,7 @@ class Rates:
     training_bytes: int
     scoring_bytes: int
     adapter_bytes: int
+    known: Mapping[Mixture, Effort] = field(default_factory=dict)
 
     def step(self, dataset: str | None = None) -> float:
         """Seconds of a training step on a dataset, or on an average one."""
@@ -94,13 +104,17 @@ def calibrate(inputs: Inputs, progress: Progress) -> Rates:
         started = time.perf_counter()
         decoder, saving = open_decoder(inputs)
         opened = time.perf_counter() - started
-        corpus = expert_corpus(inputs, next(iter(inputs.corpora.values())))
-        tokens = {each.name: _tokens_of_a_step(inputs, each) for each in inputs.corpora.values()}
+        used = [
+            inputs.corpora[name] for name in usable(inputs.recipe.search, inputs.recipe.datasets)
+        ]
+        corpus = expert_corpus(inputs, used[0])
+        tokens = {each.name: _tokens_of_a_step(inputs, each) for each in used}
         timed = _train(inputs, corpus, decoder, folder / "adapter", progress)
         size = sum(file.stat().st_size for file in (folder / "adapter").iterdir())
         del decoder
-        experts = dict.fromkeys(inputs.corpora, folder / "adapter")
-        timed_scoring = _score(inputs, experts, folder, progress)
+        trained = finished_experts(inputs)
+        experts = {each.name: trained.get(each.name, folder / "adapter") for each in used}
+        timed_scoring, known = _score(inputs, experts, folder, progress, {*trained})
     return Rates(
         decoder=opened,
         token=timed.step / tokens[corpus.name],
@@ -110,6 +124,7 @@ def calibrate(inputs: Inputs, progress: Progress) -> Rates:
         training_bytes=saving.bytes,
         scoring_bytes=peak_rss_bytes(),
         adapter_bytes=size,
+        known=known,
     )
 
 
@@ -181,18 +196,23 @@ def _tokens_of_a_step(inputs: Inputs, corpus: Corpus) -> float:
 
 
 def _score(
-    inputs: Inputs, experts: Mapping[str, Path], folder: Path, progress: Progress
-) -> dict[str, float]:
-    """The rates of surrogates, by name."""
+    inputs: Inputs,
+    experts: Mapping[str, Path],
+    folder: Path,
+    progress: Progress,
+    trained: Set[str],
+) -> tuple[dict[str, float], dict[Mixture, Effort]]:
+    """The rates of surrogates, by name, and what is known of mixtures of the trained experts."""
     progress.start("calibrating: surrogates", 4, "models")
     one, every = Mixture.uniform([*experts][:1]), Mixture.uniform([*experts])
     started = time.perf_counter()
-    with open_scorer(inputs, experts, {}, folder) as scorer:
+    with open_scorer(inputs, experts, inputs.dev, folder) as scorer:
         made = time.perf_counter() - started
         loads = []
         for mixture in (BASE, one, every):
-            loads.append(scorer.score(mixture).seconds)
+            loads.append(scorer.score(mixture, dict.fromkeys(inputs.dev, ())).seconds)
             _moved(progress)
+        known = _known(Journal(inputs.recipe.folder / STUDY), scorer, trained)
     some = {name: _some(task, inputs.formatter) for name, task in inputs.dev.items()}
     with open_scorer(inputs, experts, some, folder) as scorer:
         whole = scorer.score(BASE)
@@ -203,14 +223,29 @@ def _score(
         scores = whole.scores[aim.target]
         aim.metric.value(scores, resample(len(scores), np.random.default_rng(0)))
     judged = time.perf_counter() - started
-    tokens = sum(count_tokens(task, inputs.formatter) for task in some.values())
-    return {
+    tokens = sum(sum(count_tokens(task, inputs.formatter)) for task in some.values())
+    rates = {
         "surrogate": made,
         "load_one": loads[1],
         "load_all": loads[2],
         "scored": max(0.0, whole.seconds - loads[0]) / tokens,
         "judged": judged,
     }
+    return rates, known
+
+
+def _known(journal: Journal, scorer: SurrogateScorer, trained: Set[str]) -> dict[Mixture, Effort]:
+    """What the journal has for these very adapters and settings; only finished ones have a key."""
+    total, known = sum(scorer.examples.values()), dict[Mixture, Effort]()
+    for line in journal.replay():
+        if line.get("schema") not in READABLE:
+            continue
+        trial = Trial.from_json(line)
+        mixture = trial.mixture
+        if trained >= {*mixture.datasets} and scorer.key(mixture) == line.get("key"):
+            before = known.get(mixture, Effort())
+            known[mixture] = before.plus(1, trial.examples / total, new=mixture not in known)
+    return known
 
 
 def _moved(progress: Progress) -> None:
@@ -221,17 +256,29 @@ def _moved(progress: Progress) -> None:
 
 def _some(task: Task, formatter: Formatter) -> Task:
     """The first examples of a task, enough to time it."""
-    share = _TOKENS_SCORED / max(1, count_tokens(task, formatter))
+    share = _TOKENS_SCORED / max(1, sum(count_tokens(task, formatter)))
     count = min(len(task.examples), max(8, round(share * len(task.examples))))
     return dataclasses.replace(task, examples=task.examples[:count])
 
 
-def count_tokens(task: Task, formatter: Formatter) -> int:
-    """Tokens that scoring a task decodes: what its prompts have in common once, the rest each."""
+def count_tokens(task: Task, formatter: Formatter) -> tuple[int, int]:
+    """Tokens that scoring a task decodes, each beginning that answers share only once.
+
+    Returns:
+        Those that all prompts have in common, decoded once for each block of examples; and all that
+        the examples have of their own. What is predicted only, a last token, is not decoded.
+    """
     asked = requests(task, formatter)
     shared = len(common_prefix(asked))
-    own = sum(
-        len(each.prompt) - shared + sum(max(0, len(c) - 1) for c in each.continuations)
-        for each in asked
+    own = sum(len(each.prompt) - shared + _branches(each.continuations) for each in asked)
+    return shared, own
+
+
+def _branches(continuations: Sequence[Sequence[int]]) -> int:
+    """Tokens of the tree that some continuations make, without their last ones."""
+    paths = sorted(tuple(each[:-1]) for each in continuations)
+    shared = (
+        sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
+        for a, b in pairwise(paths)
     )
-    return shared + own
+    return sum(map(len, paths)) - sum(shared)

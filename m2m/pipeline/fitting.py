@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 from m2m.errors import InputError, ResourceError
 from m2m.formats.atomic import write_json
 from m2m.formats.records import read_object
+from m2m.mix.effort import least_budget
 from m2m.pipeline.calibrating import Rates, calibrate
 from m2m.pipeline.inputs import Inputs, read_inputs
-from m2m.pipeline.planning import plan_with
+from m2m.pipeline.planning import Work, count_examples, plan_with, planned_strategy
+from m2m.pipeline.searching import search_space
 from m2m.progress import Progress
 from m2m.recipe import LISTS, SECTIONS, Recipe, as_json
 from m2m.store import fingerprint
@@ -81,59 +84,87 @@ def _decide(inputs: Inputs, rates: Rates, hours: float) -> dict[str, Any]:
         return plan_with(changed, rates).total_seconds
 
     limit = hours * 3600 * _SHARE
-    for name, value, words in _cuts(inputs.recipe):
-        if seconds() <= limit:
+    for name, value, words in _cuts(inputs):
+        if (now := seconds()) <= limit:
             break
-        settings[name], gave_up[name] = value, words
+        before = settings.copy()
+        settings[name] = value
+        if seconds() < now:
+            gave_up[name] = words
+        else:  # a cut that saves nothing is none
+            settings = before
     if seconds() > limit:
         raise ResourceError(
             f"the run does not fit into {hours:g} hours: at its least it takes "
             f"{seconds() / _SHARE / 3600:.1f}",
             "give it more, leave datasets out, or take a smaller base",
         )
-    steps = settings.get("steps")
-    if steps is not None:
-        more = _most(steps, inputs.recipe.train.steps, settings, seconds, limit)
-        settings["steps"] = more
-        gave_up["steps"] = _steps_words(inputs.recipe, more)
+    # What was cut furthest gets back what there is room for.
+    if "steps" in settings:
+        _raise("steps", inputs.recipe.train.steps, settings, seconds, limit)
+        gave_up["steps"] = _steps_words(inputs.recipe, settings["steps"])
+    if "budget" in settings:
+        free = _with(inputs.recipe, {k: v for k, v in settings.items() if k != "budget"})
+        effort = Work(dataclasses.replace(inputs, recipe=free), rates).effort()
+        _raise("budget", round(effort.evaluations), settings, seconds, limit)
+        gave_up["budget"] = _budget_words(settings["budget"])
     return {"settings": settings, "gave_up": list(gave_up.values())}
 
 
-def _cuts(recipe: Recipe) -> Iterator[tuple[str, int, str]]:
+def _cuts(inputs: Inputs) -> Iterator[tuple[str, Any, str]]:
     """Name, value and words of every cut, in the order in which they are made."""
+    recipe, space = inputs.recipe, search_space(inputs)
     if recipe.confirm.top > 1:
         yield "top", 1, f"only the best mixture is confirmed, not {recipe.confirm.top}"
-    names = len(recipe.datasets)
+    strategy = planned_strategy(inputs).name
+    if strategy == "exhaustive":
+        strategy = "racing"
+        yield "strategy", strategy, "mixtures are raced: most are scored on a few examples only"
+    examples, targets = count_examples(inputs), len(recipe.targets)
+    least = math.ceil(least_budget(strategy, space, examples, targets))
+    if not recipe.search.budget or least < recipe.search.budget:
+        yield "budget", least, _budget_words(least)
+    names = len(space.names)
     largest = min(recipe.search.max_datasets or names, names)
-    for most in range(largest - 1, 2, -1):
+    smallest = max(2, len(recipe.search.required))
+    for most in range(largest - 1, max(2, smallest - 1), -1):
         yield "max_datasets", most, f"mixtures of more than {most} datasets are left out"
-    least = max(1, round(recipe.train.steps * _LEAST_STEPS))
-    yield "steps", least, _steps_words(recipe, least)
-    if largest > 2:
+    steps = max(1, round(recipe.train.steps * _LEAST_STEPS))
+    yield "steps", steps, _steps_words(recipe, steps)
+    if largest > 2 >= smallest:
         yield "max_datasets", 2, "mixtures of more than 2 datasets are left out"
+
+
+def _budget_words(budget: float) -> str:
+    return (
+        f"the search has a budget of {budget:.0f} evaluations: fewer mixtures are scored on more "
+        "than a few examples"
+    )
 
 
 def _steps_words(recipe: Recipe, steps: int) -> str:
     return f"experts get {steps} steps, not {recipe.train.steps}: what is learned slowly is missed"
 
 
-def _most(
-    low: int, high: int, settings: dict[str, Any], seconds: Callable[[], float], limit: float
-) -> int:
-    """The most steps between `low`, which fits, and `high` that fit too."""
+def _raise(
+    name: str, high: int, settings: dict[str, Any], seconds: Callable[[], float], limit: float
+) -> None:
+    """Set a setting to the most up to `high` that fits; as it is, it does."""
+    low = settings[name]
     while low < high:
-        settings["steps"] = middle = (low + high + 1) // 2
+        settings[name] = middle = (low + high + 1) // 2
         if seconds() <= limit:
             low = middle
         else:
             high = middle - 1
-    return low
+    settings[name] = low
 
 
 def _with(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
     """The recipe with some settings of its sections replaced."""
-    homes = {"steps": "train", "max_datasets": "search", "top": "confirm"}
+    homes = {"steps": "train", "top": "confirm"}
     for name, value in settings.items():
-        section = dataclasses.replace(getattr(recipe, homes[name]), **{name: value})
-        recipe = dataclasses.replace(recipe, **{homes[name]: section})
+        home = homes.get(name, "search")
+        section = dataclasses.replace(getattr(recipe, home), **{name: value})
+        recipe = dataclasses.replace(recipe, **{home: section})
     return recipe

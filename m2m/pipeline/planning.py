@@ -9,24 +9,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from m2m.errors import ResourceError
+from m2m.evaluate.evaluator import Evaluator
 from m2m.formats.gguf import plan_gguf
 from m2m.llamacpp.filetypes import file_type, quantized_layout
 from m2m.llamacpp.surrogate import scratch_folder
 from m2m.machine import free_memory_bytes
-from m2m.mix.mixture import subsets
+from m2m.mix.effort import Effort, foresee
+from m2m.mix.mixture import BASE, Mixture
+from m2m.mix.search import make_strategy
+from m2m.mix.space import LISTED, Space
+from m2m.mix.strategy import Strategy
 from m2m.pipeline.calibrating import Rates, calibrate, count_tokens
 from m2m.pipeline.inputs import Inputs
-from m2m.pipeline.tuning import expert_corpus
+from m2m.pipeline.scoring import aims
+from m2m.pipeline.searching import search_space
+from m2m.pipeline.sharing import finished_experts, wanted
 from m2m.progress import Progress
-from m2m.recipe import Recipe
 from m2m.tuner.memory import GIB
-from m2m.tuner.trainer import Origin, finished
 
 # A checkpoint holds the adapter, AdamW's two and the best adapter so far.
 _CHECKPOINTS = 4
 # A trial's line in the journal: a log-likelihood a choice, and what stands around it.
 _LINE, _CHOICE = 500, 20
+_DRAWN = 256  # mixtures that stand for all where these are too many
 _ROOM = 256 << 20  # left free on a disk
 
 
@@ -47,12 +55,14 @@ class Plan:
 
     Attributes:
         steps: in order.
-        candidates: mixtures that the search will score.
+        strategy: of the search.
+        candidates: mixtures that it chooses from.
         advice: where it does not fit, what to change; else what may be worth knowing.
         fits: memory, disk and hours suffice.
     """
 
     steps: Sequence[PlannedStep]
+    strategy: str
     candidates: int
     advice: Sequence[str]
     fits: bool
@@ -67,6 +77,7 @@ class Plan:
         return {
             "steps": [{**vars(each), "seconds": round(each.seconds, 1)} for each in self.steps],
             "total_seconds": round(self.total_seconds, 1),
+            "strategy": self.strategy,
             "candidates": self.candidates,
             "fits": self.fits,
             "advice": list(self.advice),
@@ -82,13 +93,15 @@ def make_plan(inputs: Inputs, progress: Progress, hours: float = 0.0) -> Plan:
         hours: that the run may take; 0 for any.
 
     Raises:
+        InputError: the search has no mixture to choose from, or too many.
         Interrupted: the user asked to stop.
     """
+    strategy = planned_strategy(inputs)
     try:
         rates = calibrate(inputs, progress)
     except ResourceError as error:
         advice = (error.message, *([error.hint] if error.hint else []))
-        return Plan((), candidates(inputs.recipe), advice, fits=False)
+        return Plan((), strategy.name, strategy.candidates, advice, fits=False)
     return plan_with(inputs, rates, hours)
 
 
@@ -97,18 +110,22 @@ def plan_with(inputs: Inputs, rates: Rates, hours: float = 0.0) -> Plan:
     work = Work(inputs, rates)
     steps = [work.train(), work.search(), work.confirm(), work.export()]
     wrong = [*_memory(work, steps), *_disk(work, steps), *_time(work, steps, hours)]
-    return Plan(steps, candidates(inputs.recipe), wrong, fits=not wrong)
+    return Plan(steps, work.strategy.name, work.strategy.candidates, wrong, fits=not wrong)
 
 
-def candidates(recipe: Recipe) -> int:
-    """How many mixtures an exhaustive search scores; other strategies score fewer in full."""
-    return sum(_sizes(recipe).values())
+def planned_strategy(inputs: Inputs) -> Strategy:
+    """What the search will go by.
+
+    Raises:
+        InputError: it has no mixture to choose from, or too many.
+    """
+    return make_strategy(inputs.recipe.search, search_space(inputs), 1, aims(inputs))
 
 
-def _sizes(recipe: Recipe) -> Counter[int]:
-    """How many of the candidates have how many datasets."""
-    names = [each.name for each in recipe.datasets]
-    return Counter(len(each.datasets) for each in subsets(names, recipe.search.max_datasets))
+def count_examples(inputs: Inputs) -> int:
+    """Of all dev sets; of a text in windows each window is one."""
+    seed, tasks = inputs.recipe.search.seed, inputs.dev.values()
+    return sum(len(Evaluator(task, inputs.formatter, seed)) for task in tasks)
 
 
 class Work:
@@ -122,16 +139,22 @@ class Work:
     def __init__(self, inputs: Inputs, rates: Rates) -> None:
         self.inputs, self.rates = inputs, rates
         self.recipe = inputs.recipe
-        self.sizes = _sizes(self.recipe)
+        self.names = wanted(inputs)
+        self.space, self.strategy = search_space(inputs), planned_strategy(inputs)
+        self.sizes = _sizes(self.space)
         dev, test = (
-            sum(count_tokens(task, inputs.formatter) for task in tasks.values())
+            [count_tokens(task, inputs.formatter) for task in tasks.values()]
             for tasks in (inputs.dev, inputs.test)
         )
-        self.dev_seconds, self.test_seconds = dev * rates.scored, test * rates.scored
+        self.block_seconds = sum(shared for shared, _ in dev) * rates.scored
+        self.dev_seconds, self.test_seconds = (
+            sum(map(sum, tokens)) * rates.scored for tokens in (dev, test)
+        )
         choices = sum(
             len(example.choices) for task in inputs.dev.values() for example in task.examples
         )
-        self.line = _LINE + _CHOICE * choices
+        self.line = _CHOICE * choices
+        self.examples = count_examples(inputs)
         kind = self.recipe.quantize.type
         kind = "f16" if kind == "auto" else kind  # none that auto takes is larger
         metadata, specs = quantized_layout(inputs.base.gguf, file_type(kind))
@@ -141,7 +164,8 @@ class Work:
 
     def train(self) -> PlannedStep:
         """One adapter for every dataset that has none yet."""
-        left = [name for name in self.inputs.corpora if not self._has_expert(name)]
+        made = finished_experts(self.inputs)
+        left = [name for name in self.names if name not in made]
         seconds = sum(self._training(self.recipe.train.steps, name) for name in left)
         if left:
             seconds += self.rates.decoder
@@ -150,27 +174,60 @@ class Work:
         return PlannedStep("train", what, seconds, self.rates.training_bytes, disk)
 
     def search(self) -> PlannedStep:
-        """Every candidate merged, loaded and scored on dev, and the base."""
-        count = sum(self.sizes.values())
-        seconds = self.rates.surrogate + self.dev_seconds + self._loads(self.sizes)
-        seconds += count * self.dev_seconds + (count + 1) * self.rates.judged
-        disk = count * self.line + self._scratch_on_disk()
-        peak = max(self.rates.training_bytes, self.rates.scoring_bytes)
-        return PlannedStep("search", f"{count} mixtures", seconds, peak, disk)
+        """The base on dev, what the strategy takes, and the finalists as they are exported."""
+        effort, rates = self.effort(), self.rates
+        left = effort.less(self.done())
+        base = 1.0 - rates.known.get(BASE, Effort()).evaluations
+        load = rates.load(self._expected_size(), len(self.names))
+        seconds = rates.surrogate + base * (rates.load(1, len(self.names)) + self.dev_seconds)
+        seconds += left.loads * (load + self.block_seconds)
+        seconds += left.evaluations * (self.dev_seconds - self.block_seconds)
+        # Every mixture's standing once; of whole ones the warnings look again.
+        seconds += (effort.mixtures + effort.evaluations + 1) * rates.judged
+        quantize, finalists = self.recipe.quantize, max(2, self.recipe.confirm.top)
+        finalists = min(finalists, self.strategy.candidates)
+        if quantize.export != quantize.type and finalists > 1:
+            seconds += rates.surrogate + finalists * (load + self.dev_seconds)
+        disk = (
+            round(effort.loads * _LINE + effort.evaluations * self.line) + self._scratch_on_disk()
+        )
+        peak = max(rates.training_bytes, rates.scoring_bytes)
+        return PlannedStep("search", self._search_in_words(effort), seconds, peak, disk)
+
+    def effort(self) -> Effort:
+        """What the strategy takes, whatever is done of it."""
+        budget, name = self.recipe.search.budget, self.strategy.name
+        return foresee(name, self.space, self.examples, len(self.recipe.targets), budget)
+
+    def done(self) -> Effort:
+        """What the journal has of the mixtures that the search may look at."""
+        singles = [Mixture.uniform([name]) for name in self.names]
+        found = Effort()
+        for mixture, known in self.rates.known.items():
+            if self.space.allows(mixture) or mixture in singles:
+                found += known
+        return found
+
+    def _search_in_words(self, effort: Effort) -> str:
+        name, count = self.strategy.name, self.strategy.candidates
+        if name == "exhaustive":
+            return f"exhaustive: {count:,} mixtures"
+        some = f"{effort.mixtures:.0f} of {count:,}" if name == "guided" else f"{count:,}"
+        return f"{name}: {some} mixtures, about {effort.evaluations:.0f} evaluations of dev"
 
     def confirm(self) -> PlannedStep:
         """Fine-tunes of the best and of the baselines, all scored on dev and test."""
-        wanted = self.recipe.confirm
-        total = len(self.inputs.corpora)
-        sizes = [self._expected_size()] * min(wanted.top, sum(self.sizes.values()))
+        confirm = self.recipe.confirm
+        total = len(self.names)
+        sizes = [self._expected_size()] * min(confirm.top, self.strategy.candidates)
         trainings = [self._share_trained() * self._confirming(size) for size in sizes]
-        if "all" in wanted.baselines and total > 1:
+        if "all" in confirm.baselines and total > 1:
             sizes.append(total)
             trainings.append(self._confirming(total))
         models = 2.0 + len(sizes)
-        if "best_single" in wanted.baselines and self._expected_size() > 1:
+        if "best_single" in confirm.baselines and self._expected_size() > 1:
             # It may be one of the top already.
-            models += self._share_mixed() ** wanted.top
+            models += self._share_mixed() ** confirm.top
             trainings.append(0.0 if self._is_free() else self._confirming(1))
         seconds = sum(trainings) + (self.rates.decoder if any(trainings) else 0.0)
         seconds += self.rates.surrogate + models * (self.dev_seconds + self.test_seconds)
@@ -183,7 +240,7 @@ class Work:
 
     def export(self) -> PlannedStep:
         """The winner as GGUF and LoRA."""
-        seconds = self.rates.surrogate + self.rates.load(1, len(self.inputs.corpora))
+        seconds = self.rates.surrogate + self.rates.load(1, len(self.names))
         peak = max(self.rates.training_bytes, self.rates.scoring_bytes)
         disk = self.exported + self.rates.adapter_bytes
         return PlannedStep("export", self.recipe.quantize.export, seconds, peak, disk)
@@ -219,18 +276,6 @@ class Work:
         """The chance that a mixture is not a single dataset, where nothing is known."""
         return 1.0 - self.sizes[1] / sum(self.sizes.values())
 
-    def _loads(self, sizes: Counter[int]) -> float:
-        total = len(self.inputs.corpora)
-        return sum(count * self.rates.load(size, total) for size, count in sizes.items())
-
-    def _has_expert(self, name: str) -> bool:
-        corpus = expert_corpus(self.inputs, self.inputs.corpora[name])
-        base, train = self.inputs.base, self.recipe.train
-        origin = Origin(corpus.name, base.name, base.fingerprint, corpus.fingerprint)
-        folder = self.recipe.folder / "adapters" / name
-        held_out = len(corpus.held_out)
-        return finished(folder, train, origin, len(corpus.samples), held_out) is not None
-
     def _scratch_on_disk(self) -> int:
         key = self.recipe.folder
         folder = scratch_folder(key, 2 * self.inputs.base.info.parameters)
@@ -239,6 +284,15 @@ class Work:
         if not any(folder.iterdir()):
             folder.rmdir()
         return 0
+
+
+def _sizes(space: Space) -> Counter[int]:
+    """How many mixtures have how many datasets: of all, or of a sample where they are too many."""
+    if not space.parts and space.most <= LISTED:
+        return Counter(len(each.datasets) for each in space.subsets())
+    rng = np.random.default_rng(0)
+    drawn = [space.draw(rng) for _ in range(_DRAWN)]
+    return Counter(len(each.datasets) for each in drawn if each) or Counter([1])
 
 
 def _memory(work: Work, steps: Sequence[PlannedStep]) -> Iterator[str]:
@@ -274,7 +328,7 @@ def _time(work: Work, steps: Sequence[PlannedStep], hours: float) -> Iterator[st
     longest = max(steps, key=lambda step: step.seconds)
     change = {
         "train": "lower [train] steps, or leave datasets out",
-        "search": "set [search] max_datasets, or leave datasets out: each doubles the search",
+        "search": 'set [search] strategy = "racing", or a smaller budget or max_datasets',
         "confirm": 'set [confirm] top = 1, or budget = "fixed"',
     }.get(longest.name, "take a smaller base")
     yield f"time: {total / 3600:.1f} of {hours:g} hours, most of it to {longest.name}: {change}"

@@ -10,7 +10,7 @@ from m2m.mix.mixture import BASE
 from m2m.mix.order import Order
 from m2m.mix.ranking import rank
 from m2m.mix.search import make_strategy
-from m2m.mix.space import make_space
+from m2m.mix.space import Space, make_space
 from m2m.mix.standing import metric_name, pareto, standing, target_name
 from m2m.mix.study import Study
 from m2m.mix.tables import write_tables
@@ -22,6 +22,16 @@ from m2m.pipeline.results import OnFront, Searched
 from m2m.pipeline.rounding import rounding_warnings
 from m2m.pipeline.scoring import aims, open_scorer
 from m2m.progress import Progress
+
+
+def search_space(inputs: Inputs) -> Space:
+    """The mixtures that the recipe allows.
+
+    Raises:
+        InputError: none at all.
+    """
+    tokens = {name: sum(map(len, each.samples)) for name, each in inputs.corpora.items()}
+    return make_space(inputs.recipe.search, inputs.recipe.datasets, tokens)
 
 
 def search(
@@ -40,8 +50,7 @@ def search(
         Interrupted: the user asked to stop; scored mixtures are in the journal.
     """
     wanted, recipe = aims(inputs), inputs.recipe
-    tokens = {name: sum(map(len, each.samples)) for name, each in inputs.corpora.items()}
-    space = make_space(recipe.search, recipe.datasets, tokens)
+    space = search_space(inputs)
 
     def value(trial: Trial) -> float:
         return float(wanted[0].metric.value(trial.scores[wanted[0].target], None)[0])

@@ -3,22 +3,34 @@
 A share needs no word from the others. Adapters and mixtures are dealt out in turn, so `2/8` is the
 same on every machine; what exists already is not made again. Shares write beside each other: each
 has its own journal under `shares/`, and every adapter its own lock.
+
+An exhaustive search is shared whole. Of one that goes by what it has seen, only what it asks for
+in any case is: all experts in full, and the first round of a race, which has most of its mixtures.
+The search that joins the shares finds these scores and goes on alone; it comes to what one process
+comes to.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from m2m.errors import InputError, Interrupted
 from m2m.formats.journal import Journal
-from m2m.mix.mixture import BASE, subsets
-from m2m.mix.study import Study
+from m2m.mix.mixture import BASE
+from m2m.mix.order import Order
+from m2m.mix.racing import FIRST, KEEP, rounds
+from m2m.mix.search import make_strategy
+from m2m.mix.space import usable
+from m2m.mix.strategy import Ask
+from m2m.mix.study import READABLE, SCHEMA, Study
+from m2m.mix.trial import Trial
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.results import Trained
-from m2m.pipeline.scoring import open_scorer
+from m2m.pipeline.scoring import aims, open_scorer
+from m2m.pipeline.searching import search_space
 from m2m.pipeline.tuning import Tuning, expert_corpus
 from m2m.progress import Progress
 from m2m.store import run_lock
@@ -48,14 +60,14 @@ def train_share(inputs: Inputs, share: Share, progress: Progress) -> list[Traine
     """
     tuning, run = Tuning(inputs, progress), inputs.recipe.folder
     trained = []
-    for corpus in [*inputs.corpora.values()][share.number - 1 :: share.total]:
-        with run_lock(run / SHARES / f"adapter-{corpus.name}"):
-            trained.append(tuning.expert(corpus, run / ADAPTERS / corpus.name))
+    for name in wanted(inputs)[share.number - 1 :: share.total]:
+        with run_lock(run / SHARES / f"adapter-{name}"):
+            trained.append(tuning.expert(inputs.corpora[name], run / ADAPTERS / name))
     return trained
 
 
 def search_share(inputs: Inputs, share: Share, progress: Progress) -> int:
-    """Score every `total`th mixture, from the `number`th on, and the base; return how many.
+    """Score the base and this share of what can be scored apart; return how many models.
 
     Raises:
         InputError: an adapter is not trained yet, or each machine would choose its own type.
@@ -67,19 +79,50 @@ def search_share(inputs: Inputs, share: Share, progress: Progress) -> int:
             f"{recipe.path}: shares must be scored as one type, and [quantize] type is auto",
             'name the type, such as type = "q8_0"',
         )
-    every = list(subsets([*inputs.corpora], recipe.search.max_datasets))
-    mixtures = [BASE, *every[share.number - 1 :: share.total]]
     folder = share.folder(recipe.folder)
     with open_scorer(inputs, trained_experts(inputs), inputs.dev, folder) as scorer:
         study = Study(Journal(folder / STUDY), scorer, lambda trial: 0.0)
-        progress.start("scoring", len(mixtures), "mixtures")
-        for number, mixture in enumerate(mixtures):
+        asks, what = shareable(inputs, sum(scorer.examples.values()))
+        progress.note(what)
+        order = Order.stratified(study.trial(BASE), aims(inputs), recipe.search.seed)
+        own = asks[share.number - 1 :: share.total]
+        progress.start("scoring", len(own), "mixtures")
+        for number, ask in enumerate(own, start=1):
             if progress.stop_requested():
-                raise Interrupted(f"stopped after {number} scored mixtures of this share")
-            study.trial(mixture)
-            progress.advance(detail=mixture.label)
+                raise Interrupted(f"stopped after {number} scored models of this share")
+            whole = ask.examples >= len(order)
+            study.trial(ask.mixture, None if whole else order.first(ask.examples))
+            progress.advance(detail=ask.mixture.label)
         progress.finish()
-    return len(mixtures)
+    return 1 + len(own)
+
+
+def shareable(inputs: Inputs, examples: int) -> tuple[list[Ask], str]:
+    """What the recipe's strategy asks for whatever the answers are, and the same in words.
+
+    Args:
+        inputs: the run's.
+        examples: of all targets together.
+    """
+    space, judged = search_space(inputs), aims(inputs)
+    strategy = make_strategy(inputs.recipe.search, space, examples, judged)
+    asks = strategy.ask()
+    if strategy.name == "exhaustive":
+        return asks, f"exhaustive: all {len(asks)} mixtures are shared"
+    rest = "the search that joins the shares does the rest"
+    if strategy.name != "racing":
+        return asks, f"{strategy.name}: only the {len(asks)} single datasets are shared; {rest}"
+    first = rounds(FIRST * len(judged), examples)[0]
+    if strategy.candidates <= KEEP:  # no race
+        first = examples
+    mixed = [Ask(each, first) for each in space.subsets() if len(each.datasets) > 1]
+    what = f"{len(asks)} single datasets on all and {len(mixed)} mixtures on {first} examples"
+    return asks + mixed, f"racing: {what} are shared; {rest}"
+
+
+def wanted(inputs: Inputs) -> list[str]:
+    """The datasets that may be in a mixture: those whose experts are trained."""
+    return usable(inputs.recipe.search, inputs.recipe.datasets)
 
 
 def trained_experts(inputs: Inputs) -> dict[str, Path]:
@@ -88,19 +131,25 @@ def trained_experts(inputs: Inputs) -> dict[str, Path]:
     Raises:
         InputError: some are not trained, or for other settings.
     """
-    folders, missing = {}, []
-    for name, own in inputs.corpora.items():
-        corpus, base = expert_corpus(inputs, own), inputs.base
-        origin = Origin(name, base.name, base.fingerprint, corpus.fingerprint)
-        folders[name] = inputs.recipe.folder / ADAPTERS / name
-        sizes = len(corpus.samples), len(corpus.held_out)
-        if finished(folders[name], inputs.recipe.train, origin, *sizes) is None:
-            missing.append(name)
-    if missing:
+    folders = finished_experts(inputs)
+    if missing := [name for name in wanted(inputs) if name not in folders]:
         raise InputError(
             f"{inputs.recipe.path}: not trained yet: {', '.join(missing)}",
             "run `m2m train` first, or all shares of it",
         )
+    return folders
+
+
+def finished_experts(inputs: Inputs) -> dict[str, Path]:
+    """The folders of the adapters that are trained as the recipe says."""
+    folders = {}
+    for name in wanted(inputs):
+        corpus, base = expert_corpus(inputs, inputs.corpora[name]), inputs.base
+        origin = Origin(name, base.name, base.fingerprint, corpus.fingerprint)
+        folder = inputs.recipe.folder / ADAPTERS / name
+        sizes = len(corpus.samples), len(corpus.held_out)
+        if finished(folder, inputs.recipe.train, origin, *sizes) is not None:
+            folders[name] = folder
     return folders
 
 
@@ -112,20 +161,39 @@ def join_shares(run: Path) -> int:
 def join_journals(into: Path, sources: Iterable[Path]) -> int:
     """Append the lines of other journals that this one has not; return how many.
 
-    A line is known by its key, which covers everything that can change its scores, and by the
-    examples that it scored.
+    A line is known by its key, which covers everything that can change its scores. Of one whose
+    examples were scored in part already only the others are taken: a study wants no example twice.
+
+    Raises:
+        InputError: somebody changed a line.
     """
     journal = Journal(into)
-    known = {_identity(line) for line in journal.replay()}
+    known: dict[Any, dict[str, set[int]]] = {}
+    for line in journal.replay():
+        _new(line, known)
     added = 0
     for source in sources:
         for line in Journal(source).replay():
-            if (mark := _identity(line)) not in known:
-                known.add(mark)
-                journal.append(line)
+            if (new := _new(line, known)) is not None:
+                journal.append(new)
                 added += 1
     return added
 
 
-def _identity(line: dict[str, object]) -> str:
-    return json.dumps([line.get("key"), line.get("places") or {}], sort_keys=True)
+def _new(line: dict[str, Any], known: dict[Any, dict[str, set[int]]]) -> dict[str, Any] | None:
+    """What of a line was not known, as a line; None for nothing. Now it is."""
+    if line.get("schema") not in READABLE:
+        return None
+    trial, seen = Trial.from_json(line), known.setdefault(line.get("key"), {})
+    fresh = {}
+    for name, scores in trial.scores.items():
+        have = seen.setdefault(name, set())
+        places = trial.places.get(name, range(len(scores)))
+        fresh[name] = tuple(place for place in places if place not in have)
+        have.update(fresh[name])
+    if not any(fresh.values()):
+        return None
+    if all(len(fresh[name]) == len(scores) for name, scores in trial.scores.items()):
+        return line
+    part = trial.take({name: places for name, places in fresh.items() if places})
+    return {"schema": SCHEMA, "key": line.get("key"), **part.as_json()}

@@ -12,13 +12,15 @@ from click.testing import CliRunner
 from m2m.cli.main import cli
 from m2m.errors import ResourceError
 from m2m.pipeline import fitting
+from m2m.pipeline.calibrating import Rates
 from m2m.pipeline.fitting import DECISION, fit_hours
 from m2m.pipeline.inputs import Inputs, read_inputs
 from m2m.pipeline.planning import plan_with
 from m2m.progress import Silent
-from m2m.recipe import Recipe, load_recipe
+from m2m.recipe import Recipe, Search, load_recipe
 from tests.pipeline.scenario import make_scenario
 from tests.pipeline.test_planning import RATES
+from tests.tiny import pico_target
 
 
 class Heard(Silent):
@@ -34,8 +36,8 @@ def recipe(tmp_path: Path) -> Recipe:
     return load_recipe(make_scenario(tmp_path))
 
 
-def seconds(inputs: Inputs, recipe: Recipe) -> float:
-    return plan_with(dataclasses.replace(inputs, recipe=recipe), RATES).total_seconds
+def seconds(inputs: Inputs, recipe: Recipe, rates: Rates = RATES) -> float:
+    return plan_with(dataclasses.replace(inputs, recipe=recipe), rates).total_seconds
 
 
 @pytest.mark.parametrize("share", [2.0, 0.95, 0.75, 0.6])
@@ -54,6 +56,32 @@ def test_a_recipe_is_cut_until_it_fits_and_no_further(
     if found.recipe.train.steps < 12:
         more = dataclasses.replace(found.recipe.train, steps=found.recipe.train.steps + 1)
         assert seconds(inputs, dataclasses.replace(found.recipe, train=more)) > limit
+
+
+@pytest.mark.parametrize(
+    ("search", "share", "changed"),
+    [
+        (Search(strategy="exhaustive"), 0.5, {"strategy"}),
+        (Search(weights="simplex"), 0.5, {"budget"}),
+    ],
+)
+def test_a_search_gets_cheaper_before_mixtures_are_left_out(
+    recipe: Recipe, search: Search, share: float, changed: set[str]
+) -> None:
+    names = [*"abcdef"]
+    datasets = tuple(dataclasses.replace(recipe.datasets[0], name=name) for name in names)
+    pico_target(recipe.path.parent / "dev.jsonl", "copy", 48)
+    inputs = read_inputs(dataclasses.replace(recipe, datasets=datasets, search=search))
+    rates = dataclasses.replace(RATES, token=0.0, tokens=dict.fromkeys(names, 1.0), scored=1.0)
+    limit = share * seconds(inputs, inputs.recipe, rates)
+    decided = fitting._decide(inputs, rates, limit / fitting._SHARE / 3600)
+    assert decided["settings"].keys() == {"top", *changed}
+    assert len(decided["gave_up"]) == len(decided["settings"])
+    fitted = fitting._with(inputs.recipe, decided["settings"])
+    assert seconds(inputs, fitted, rates) <= limit
+    if budget := decided["settings"].get("budget"):
+        more = dataclasses.replace(fitted.search, budget=budget + 2)
+        assert seconds(inputs, dataclasses.replace(fitted, search=more), rates) > limit
 
 
 def test_what_cannot_be_cut_enough_is_refused(

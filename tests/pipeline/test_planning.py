@@ -11,12 +11,15 @@ import pytest
 from click.testing import CliRunner
 
 from m2m.cli.main import cli
+from m2m.errors import InputError
 from m2m.evaluate.evaluator import Evaluator
 from m2m.llamacpp.model import LlamaModel
 from m2m.machine import peak_rss_bytes
+from m2m.mix.effort import Effort
+from m2m.mix.mixture import BASE
 from m2m.pipeline.calibrating import Rates, calibrate, count_tokens
 from m2m.pipeline.inputs import Inputs, read_inputs
-from m2m.pipeline.planning import candidates, make_plan, plan_with
+from m2m.pipeline.planning import Work, make_plan, plan_with
 from m2m.pipeline.run import Run
 from m2m.progress import Silent
 from m2m.recipe import Confirm, Quantize, Search, load_recipe
@@ -52,10 +55,13 @@ def test_the_arithmetic_of_each_step(inputs: Inputs) -> None:
     train, search, confirm, export = plan_with(inputs, RATES).steps
     # 12 steps of 1, 2 and 3 seconds, each with 4 checkpoints, and the base read once.
     assert train.seconds == pytest.approx(12 * 6 + 3 * 4 * 0.5 + 1)
-    dev = 0.001 * sum(count_tokens(task, inputs.formatter) for task in inputs.dev.values())
-    test = 0.001 * sum(count_tokens(task, inputs.formatter) for task in inputs.test.values())
-    loads = 3 * 1.0 + 3 * 2.0 + 3.0
-    assert search.seconds == pytest.approx(2 + loads + 8 * (dev + 0.1))
+    dev, test = (
+        0.001 * sum(sum(count_tokens(task, inputs.formatter)) for task in tasks.values())
+        for tasks in (inputs.dev, inputs.test)
+    )
+    loads = 1.0 + 3 * 1.0 + 3 * 2.0 + 3.0
+    # Seven mixtures and the base, all whole, so each is looked at twice.
+    assert search.seconds == pytest.approx(2 + loads + 8 * dev + 15 * 0.1)
     # Two from the top, of which 3 in 7 are single and so trained already, and all datasets.
     tuned = 12 * 2.0 + 4 * 0.5
     models = 2 + 2 + 1 + (4 / 7) ** 2  # the best single may be one of the two
@@ -68,14 +74,67 @@ def test_the_arithmetic_of_each_step(inputs: Inputs) -> None:
 def test_settings_change_what_is_planned(inputs: Inputs) -> None:
     plain = plan_with(inputs, RATES)
     small = with_recipe(inputs, search=Search(max_datasets=1))
-    assert candidates(small.recipe) == 3
-    assert plan_with(small, RATES).steps[1].seconds < plain.steps[1].seconds
+    few = plan_with(small, RATES)
+    assert (few.strategy, few.candidates) == ("racing", 3)
+    assert few.steps[1].seconds < plain.steps[1].seconds
     longer = with_recipe(inputs, confirm=Confirm(budget="proportional"))
     assert plan_with(longer, RATES).steps[2].seconds > plain.steps[2].seconds + 12 * 2
     auto = with_recipe(inputs, quantize=Quantize(type="auto"))
     assert plan_with(auto, RATES).fits
     slow = dataclasses.replace(RATES, token=0.02)
     assert plan_with(inputs, slow).total_seconds > 1.5 * plain.total_seconds
+
+
+def test_a_race_is_planned_with_its_blocks_and_within_its_budget(inputs: Inputs) -> None:
+    race = with_recipe(inputs, search=Search())
+    planned = plan_with(race, RATES)
+    # Three experts in full; four mixtures on 6 of 16 examples, and most likely three on the rest.
+    shared, own = (0.001 * each for each in count_tokens(inputs.dev["copying"], inputs.formatter))
+    size = (3 * 1 + 3 * 2 + 3) / 7
+    blocks = 10 * (RATES.load(size, 3) + shared) + (3 + 4 * 6 / 16 + 3 * 10 / 16) * own
+    assert planned.steps[1].seconds == pytest.approx(
+        2 + 1 + shared + own + blocks + (7 + 6.375 + 1) * 0.1
+    )
+    assert planned.steps[1].what == "racing: 7 mixtures, about 6 evaluations of dev"
+    simplex = with_recipe(inputs, search=Search(weights="simplex"))
+    short = with_recipe(inputs, search=Search(weights="simplex", budget=60))
+    assert plan_with(simplex, RATES).strategy == "guided"
+    efforts = [Work(each, RATES).effort().evaluations for each in (simplex, short)]
+    assert efforts == pytest.approx([150, 60], rel=0.1)
+    gguf = with_recipe(inputs, quantize=Quantize(export="q4_0"))
+    finalists = plan_with(gguf, RATES).steps[1].seconds - plan_with(inputs, RATES).steps[1].seconds
+    assert finalists == pytest.approx(2 + 2 * (RATES.load(size, 3) + shared + own))
+
+
+def test_constraints_are_planned_for(inputs: Inputs) -> None:
+    search = Search(strategy="exhaustive", excluded=("reverse",))
+    plan = plan_with(with_recipe(inputs, search=search), RATES)
+    assert plan.candidates == 3
+    assert plan.steps[0].what == "2 adapters of 12 steps"
+    required = Search(strategy="exhaustive", required=("copy",), max_datasets=2)
+    assert plan_with(with_recipe(inputs, search=required), RATES).candidates == 3
+    none = Search(required=("copy", "upper"), max_datasets=1)
+    with pytest.raises(InputError, match="allows no mixture"):
+        make_plan(with_recipe(inputs, search=none), Silent())
+
+
+@pytest.mark.parametrize("strategy", ["exhaustive", "racing"])
+def test_what_is_scored_already_is_not_planned_again(inputs: Inputs, strategy: str) -> None:
+    inputs = with_recipe(inputs, search=Search(strategy=strategy))
+    fresh = calibrate(inputs, Silent())
+    assert fresh.known == {}
+    Run(inputs.recipe, Silent()).search()
+    rates = calibrate(inputs, Silent())
+    assert rates.known[BASE] == Effort(1.0, 1.0, 1.0)
+    assert len(rates.known) == 8
+    work = Work(inputs, dataclasses.replace(RATES, known=rates.known))
+    left = work.effort().less(work.done())
+    assert left.evaluations < 0.2
+    if strategy == "exhaustive":
+        # What is left is to quantise the base and to look at what the journal has.
+        assert work.search().seconds == pytest.approx(2 + 15 * 0.1)
+    other = with_recipe(inputs, merge=dataclasses.replace(inputs.recipe.merge, scale=0.9))
+    assert calibrate(other, Silent()).known.keys() <= {BASE}
 
 
 def test_what_does_not_fit_names_what_to_change(inputs: Inputs) -> None:
@@ -100,7 +159,7 @@ def test_scored_tokens_are_counted_as_the_scorer_decodes_them(inputs: Inputs) ->
     task = inputs.dev["copying"]
     with LlamaModel(inputs.base.gguf.path, threads=1) as model:
         decoded = Evaluator(task, inputs.formatter).evaluate(model).decoded_tokens
-    assert count_tokens(task, inputs.formatter) == pytest.approx(decoded, rel=0.2)
+    assert sum(count_tokens(task, inputs.formatter)) == pytest.approx(decoded, rel=0.05)
 
 
 def test_the_plan_comes_near_the_run(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +169,7 @@ def test_the_plan_comes_near_the_run(inputs: Inputs, monkeypatch: pytest.MonkeyP
     assert list(inputs.recipe.folder.iterdir()) == []
     run = Run(inputs.recipe, Silent())
     taken = sum(step.seconds for step in run.run().steps)
-    assert 0.4 < plan.total_seconds / taken < 2.5
+    assert 0.5 < plan.total_seconds / taken < 2
     assert max(step.peak_rss_bytes for step in plan.steps) < peak_rss_bytes() + GIB
     written = sum(f.stat().st_size for f in run.folder.rglob("*") if f.is_file())
     assert 0.5 * written < sum(step.disk_bytes for step in plan.steps) < 5 * written
@@ -133,6 +192,7 @@ def test_the_command_prints_the_fields_and_exits_by_what_fits(tmp_path: Path) ->
     assert found.exit_code == 0
     printed = json.loads(found.stdout)
     assert printed["fits"]
+    assert printed["strategy"] == "exhaustive"
     assert {"name", "seconds", "peak_rss_bytes", "disk_bytes"} <= printed["steps"][0].keys()
     assert printed["total_seconds"] == pytest.approx(
         sum(step["seconds"] for step in printed["steps"]), abs=0.3

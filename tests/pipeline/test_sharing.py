@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -19,6 +20,8 @@ from m2m.adapter import load_adapter
 from m2m.cli.main import CONTEXT, cli
 from m2m.errors import BusyError, InputError
 from m2m.formats.journal import Journal
+from m2m.mix.study import SCHEMA
+from m2m.mix.trial import Trial, joined
 from m2m.pipeline.merging_runs import merge_runs
 from m2m.pipeline.run import Run
 from m2m.pipeline.sharing import Share, join_journals, join_shares
@@ -29,6 +32,14 @@ from tests.conftest import REPOSITORY
 from tests.pipeline.scenario import make_scenario
 
 EXAMPLES = REPOSITORY / "examples" / "batch"
+
+
+class Heard(Silent):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
 
 def ranking(run: Run) -> dict[str, Any]:
@@ -67,6 +78,40 @@ def test_shares_come_to_what_one_process_does(alone: Path, tmp_path: Path) -> No
     assert ranking(whole) == ranking(Run(load_recipe(alone), Silent()))
     assert len(Journal(whole.folder / "study.jsonl").replay()) == 8
     assert join_shares(whole.folder) == 0
+
+
+@pytest.mark.parametrize(
+    ("strategy", "scored", "said"),
+    [("racing", [4, 3, 3], "4 mixtures on 6 examples"), ("guided", [2, 2, 2], "3 single datasets")],
+)
+def test_shares_of_a_search_that_chooses(
+    alone: Path, tmp_path: Path, strategy: str, scored: list[int], said: str
+) -> None:
+    """What is asked in any case is shared, and the rest goes on from it as if one had done all."""
+    recipe = fresh(alone, tmp_path / strategy)
+    text = recipe.read_text(encoding="utf-8")
+    recipe.write_text(text.replace("exhaustive", strategy), encoding="utf-8")
+    shutil.copytree(load_recipe(alone).folder / "adapters", load_recipe(recipe).folder / "adapters")
+    whole = shutil.copytree(recipe.parent, tmp_path / "whole") / recipe.name
+    heard = Heard()
+    runs = [Run(load_recipe(recipe), heard, Share(i, 3)) for i in (1, 2, 3)]
+    assert [each.search_share() for each in runs] == scored
+    assert said in heard.notes[0]
+    shared, one = (Run(load_recipe(each), Silent()) for each in (recipe, whole))
+    assert ranking(shared) == ranking(one)
+    first, second = (
+        [line["mixture"] for line in Journal(run.folder / "study.jsonl").replay()]
+        for run in (shared, one)
+    )
+    assert sorted(map(str, first)) == sorted(map(str, second))  # nothing twice, nothing more
+
+
+def test_shares_leave_out_what_the_recipe_excludes(alone: Path, tmp_path: Path) -> None:
+    recipe = fresh(alone, tmp_path / "excluded")
+    text = recipe.read_text(encoding="utf-8")
+    recipe.write_text(text.replace("[search]", '[search]\nexcluded = ["copy"]'), encoding="utf-8")
+    assert [each.dataset for each in share(recipe, 1, 1).train()] == ["reverse", "upper"]
+    assert share(recipe, 1, 1).search_share() == 4
 
 
 def test_a_share_needs_all_adapters(alone: Path, tmp_path: Path) -> None:
@@ -150,12 +195,24 @@ def test_a_damaged_copy_changes_nothing(alone: Path, tmp_path: Path) -> None:
     assert not into.exists()
 
 
-def test_blocks_of_examples_are_different_lines(tmp_path: Path) -> None:
-    part, rest = ({"key": "k", "places": {"t": places}} for places in ([0, 1], [2]))
-    Journal(tmp_path / "a").append(part)
-    for line in (part, rest):
-        Journal(tmp_path / "b").append(line)
+def test_no_example_comes_twice(alone: Path, tmp_path: Path) -> None:
+    """Blocks that overlap, and a whole line beside a block, come to the whole once."""
+    whole = Journal(load_recipe(alone).folder / "study.jsonl").replay()[-1]
+    trial = Trial.from_json(whole)
+
+    def block(*places: int) -> dict[str, Any]:
+        part = trial.take({"copying": places})
+        return {"schema": SCHEMA, "key": whole["key"], **part.as_json()}
+
+    for name, lines in {"a": [block(3, 0)], "b": [block(0, 1), block(3)], "c": [whole]}.items():
+        for line in lines:
+            Journal(tmp_path / name).append(line)
     assert join_journals(tmp_path / "a", [tmp_path / "b", tmp_path / "none"]) == 1
+    assert join_journals(tmp_path / "a", [tmp_path / "c", tmp_path / "b"]) == 1
+    parts = [Trial.from_json(line) for line in Journal(tmp_path / "a").replay()]
+    assert [part.places["copying"] for part in parts] == [(3, 0), (1,), (2, *range(4, 16))]
+    scores = joined(parts, {"copying": 16}).scores["copying"]
+    np.testing.assert_array_equal(scores.loglik, trial.scores["copying"].loglik)
 
 
 def test_the_commands_take_shares(alone: Path) -> None:
