@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 def plan(recipe: Path, as_json: bool, quiet: bool, hours: float | None) -> None:
     """Say what RECIPE's run will take here: time, memory and disk of every step.
 
-    Measures for some seconds on the recipe's own model and data. Adapters that are made already
-    count as nothing. Exit code 1 where the run does not fit.
+    Measures for some seconds on the recipe's own model and data, and plans the search by its
+    strategy. Adapters and scores that are there already count as nothing. Exit code 1 where the run
+    does not fit.
 
     \b
     Example:  m2m plan examples/swahili/demo.toml
