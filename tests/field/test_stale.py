@@ -92,6 +92,7 @@ VALUES: dict[str, Any] = {
     "limits.memory": 8.0,
     "limits.threads": 2,
     "search.strategy": "racing",
+    "search.max_tokens": 100_000,
     "search.required": ("copy",),
     "search.excluded": ("upper",),
     "search.licences": ("MIT",),
