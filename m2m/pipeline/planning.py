@@ -119,7 +119,8 @@ def planned_strategy(inputs: Inputs) -> Strategy:
     Raises:
         InputError: it has no mixture to choose from, or too many.
     """
-    return make_strategy(inputs.recipe.search, search_space(inputs), 1, aims(inputs))
+    examples = 1  # its name and candidates are the same with any number
+    return make_strategy(inputs.recipe.search, search_space(inputs), examples, aims(inputs))
 
 
 def count_examples(inputs: Inputs) -> int:
