@@ -49,7 +49,7 @@ def free_memory_bytes() -> int:
     lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     sizes = {key: int(rest.split()[0]) * 1024 for key, _, rest in (x.partition(":") for x in lines)}
     free = sizes.get("MemAvailable", sizes["MemFree"])
-    return min(free, _address_space(), *map(_group_memory, _groups()))
+    return max(1, min(free, _address_space(), *map(_group_memory, _groups())))
 
 
 def _address_space() -> int:

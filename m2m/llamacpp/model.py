@@ -17,11 +17,15 @@ from numpy.typing import NDArray
 from m2m.errors import InputError, LlamaError, ResourceError
 from m2m.llamacpp import bindings as c
 from m2m.llamacpp.log import LOG
+from m2m.machine import free_memory_bytes
 
 WINDOW = 256  # cells: attention runs over all of them; scored tokens/s 1224 here, 1103 with 512
 _MOST_BATCH = 512  # tokens; more bring no speed and cost compute buffers
 _CELL_STEP = 256  # llama.cpp rounds n_ctx and the attended cells up to this (llama-context.cpp)
 _BUFFER = re.compile(r"(\S+) model buffer size =")
+_WORK_BYTES = (
+    48 << 20
+)  # graphs and small buffers: where these cannot be had, ggml aborts (ggml_init)
 _LOGIT_BYTES = 128 << 20  # at most this much for the logits of one batch
 
 F32 = NDArray[np.float32]
@@ -64,6 +68,14 @@ def _all_mapped(lines: Sequence[str]) -> bool:
     """
     places = [match[1] for line in lines if (match := _BUFFER.search(line))]
     return bool(places) and all(place.endswith("_Mapped") for place in places)
+
+
+def _refuse_without_memory(path: Path, needed: int) -> None:
+    """Raise ResourceError where so many bytes are not free: llama.cpp would end the process."""
+    free = free_memory_bytes()
+    if 0 < free < needed:
+        message = f"scoring needs {needed / 1e6:.0f} MB of memory more, {free / 1e6:.0f} are free"
+        raise ResourceError(f"{path}: {message}", "free memory, or raise the limit (`ulimit -v`)")
 
 
 class LlamaModel:
@@ -127,6 +139,7 @@ class LlamaModel:
             raise
 
     def _load(self, repack: bool) -> int:
+        _refuse_without_memory(self.path, _WORK_BYTES)
         params = c.llama_model_default_params()
         params.load_mode = c.LOAD_MODE_MMAP
         params.n_gpu_layers = self._gpu_layers
@@ -151,6 +164,7 @@ class LlamaModel:
         cells = -(-max(cells, 1) // _CELL_STEP) * _CELL_STEP
         batch = min(self._batch_wish, cells)
         outputs = max(1, min(batch, _LOGIT_BYTES // (4 * self.vocab_size)))
+        _refuse_without_memory(self.path, _WORK_BYTES + 4 * outputs * self.vocab_size)
         params = c.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch = cells, batch, batch
         params.n_outputs_max = outputs
