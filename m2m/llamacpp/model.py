@@ -23,9 +23,7 @@ WINDOW = 256  # cells: attention runs over all of them; scored tokens/s 1224 her
 _MOST_BATCH = 512  # tokens; more bring no speed and cost compute buffers
 _CELL_STEP = 256  # llama.cpp rounds n_ctx and the attended cells up to this (llama-context.cpp)
 _BUFFER = re.compile(r"(\S+) model buffer size =")
-_WORK_BYTES = (
-    48 << 20
-)  # graphs and small buffers: where these cannot be had, ggml aborts (ggml_init)
+_WORK_BYTES = 48 << 20  # graphs and small buffers: where there is no room, ggml_init aborts
 _LOGIT_BYTES = 128 << 20  # at most this much for the logits of one batch
 
 F32 = NDArray[np.float32]
