@@ -31,7 +31,7 @@ from m2m.nn.config import Batch, DecoderConfig
 from m2m.nn.decoder import Decoder
 from m2m.nn.lora import LoraPair, init_lora
 from m2m.nn.memory import Load, peak_bytes
-from m2m.nn.optim import AdamW, clip_by_global_norm
+from m2m.nn.optim import AdamW, clip_factor, global_norm
 from m2m.recipe import PROJECTIONS
 
 SMOLLM2_135M = DecoderConfig(
@@ -184,10 +184,8 @@ class Bench:
         """A whole step as the trainer makes it."""
         self.gradients(case)
         flat = [gradient for pair in self.grads.values() for gradient in pair]
-        for gradient in flat:
-            gradient /= np.float32(len(self.batches[case][0].loss_index))
-        clip_by_global_norm(flat, 1.0)
-        self.optimizer.step(flat, 1e-5)
+        count = len(self.batches[case][0].loss_index)
+        self.optimizer.step(flat, 1e-5, clip_factor(global_norm(flat) / count, 1.0) / count)
 
     def recorded(self, case: str, threads: int) -> list[list[Product]]:
         """Return the products of a step as (a, b, out), in order, for each of its threads."""

@@ -1,4 +1,4 @@
-"""AdamW, clipping and learning-rate schedules, on flat lists of arrays, in place."""
+"""AdamW in place on a flat list of arrays, clipping by the common norm, learning rates."""
 
 from __future__ import annotations
 
@@ -44,24 +44,30 @@ class AdamW:
         self._first = [np.zeros_like(p) for p in self.parameters]
         self._second = [np.zeros_like(p) for p in self.parameters]
 
-    def step(self, grads: Sequence[Array], learning_rate: float) -> None:
-        """Move every parameter once; grads are as many, of the same shapes, and are kept."""
+    def step(self, grads: Sequence[Array], learning_rate: float, scale: float = 1.0) -> None:
+        """Move every parameter once by `scale` times its gradient.
+
+        grads: as many as parameters, of the same shapes; they are kept. `scale` rides in factors
+        that are there anyway, so that a mean and a clip cost no pass over the gradients.
+        """
         self.steps += 1
         every = list(zip(self.parameters, grads, self._first, self._second, strict=True))
-        self._crew.run(lambda member: self._move(every, learning_rate, member))
+        self._crew.run(lambda member: self._move(every, learning_rate, scale, member))
 
-    def _move(self, every: Sequence[Sequence[Array]], learning_rate: float, member: Member) -> None:
+    def _move(
+        self, every: Sequence[Sequence[Array]], learning_rate: float, scale: float, member: Member
+    ) -> None:
         """Move one member's share of the parameters."""
         first, second = self._betas
         root = math.sqrt(1.0 - second**self.steps)
         size = learning_rate * root / (1.0 - first**self.steps)
         for p, g, m, v in every[member.number :: member.count]:
             m *= first
-            work = g * (1.0 - first)
+            work = g * ((1.0 - first) * scale)
             m += work
             v *= second
             np.multiply(g, g, out=work)
-            work *= 1.0 - second
+            work *= (1.0 - second) * scale**2
             v += work
             np.sqrt(v, out=work)
             work += self._eps * root
@@ -80,16 +86,14 @@ class AdamW:
         return named | {f"second.{i}": v for i, v in enumerate(self._second)}
 
 
-def clip_by_global_norm(grads: Sequence[Array], limit: float) -> float:
-    """Scale all gradients in place so that their common norm is at most `limit`; return the norm.
+def global_norm(grads: Sequence[Array]) -> float:
+    """Return the common norm of all gradients; the arrays' squares are summed in float64."""
+    return math.sqrt(sum(float(np.vdot(g, g)) for g in grads))
 
-    The arrays' squares are summed in float64. A limit of 0 or less clips nothing.
-    """
-    total = math.sqrt(sum(float(np.vdot(g, g)) for g in grads))
-    if 0.0 < limit < total:
-        for g in grads:
-            g *= limit / total
-    return total
+
+def clip_factor(norm: float, limit: float) -> float:
+    """Return what brings a norm down to `limit`, at most 1. A limit of 0 or less clips nothing."""
+    return limit / norm if 0.0 < limit < norm else 1.0
 
 
 def learning_rate_factor(schedule: str, step: int, total: int, warmup: int) -> float:

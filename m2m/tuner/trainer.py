@@ -17,7 +17,7 @@ from m2m.dataset import BatchStream, Sample, pack_all
 from m2m.errors import Interrupted, TrainingError
 from m2m.nn.decoder import Decoder
 from m2m.nn.lora import LoraPair, init_lora
-from m2m.nn.optim import AdamW, clip_by_global_norm, learning_rate_factor
+from m2m.nn.optim import AdamW, clip_factor, global_norm, learning_rate_factor
 from m2m.recipe import Train
 from m2m.tuner.callbacks import Callback, Step
 from m2m.tuner.checkpointing import checkpoint_path, load_checkpoint, save_checkpoint
@@ -179,11 +179,9 @@ class Trainer:
                 self._more = found
                 _add(sums, found)
         gradients = [gradient for module in self._lora for gradient in sums[module]]
-        for gradient in gradients:
-            gradient /= np.float32(count)
-        norm = clip_by_global_norm(gradients, self._config.clip)
+        norm = global_norm(gradients) / count
         if math.isfinite(norm):
-            self._optimizer.step(gradients, rate)
+            self._optimizer.step(gradients, rate, clip_factor(norm, self._config.clip) / count)
         return total / count, norm, tokens
 
     def _learning_rate(self, step: int) -> float:

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from m2m.nn.optim import SCHEDULES, AdamW, clip_by_global_norm, learning_rate_factor
+from m2m.nn.optim import SCHEDULES, AdamW, clip_factor, global_norm, learning_rate_factor
 
 
 def test_adamw_is_the_published_algorithm() -> None:
@@ -46,17 +46,31 @@ def test_adamw_goes_on_bit_for_bit_from_its_state() -> None:
     np.testing.assert_array_equal(half, whole)
 
 
-def test_clipping_scales_all_gradients_to_the_common_norm() -> None:
-    grads = [np.array([3.0]), np.array([[4.0]])]
-    assert clip_by_global_norm(grads, 1.0) == 5.0
-    np.testing.assert_allclose([grads[0][0], grads[1][0, 0]], [0.6, 0.8])
-    assert clip_by_global_norm(grads, 2.0) == pytest.approx(1.0)
-    np.testing.assert_allclose(grads[0], [0.6])
+def test_a_scale_is_as_if_the_gradients_were_scaled() -> None:
+    rng = np.random.default_rng(0)
+    one, other = (np.ones((4, 3)) for _ in range(2))
+    first, second = AdamW([one]), AdamW([other])
+    for scale in (0.5, 1.0 / 300, 7.0):
+        g = rng.standard_normal((4, 3))
+        before = g.copy()
+        first.step([g], 0.01, scale)
+        second.step([g * scale], 0.01)
+        np.testing.assert_array_equal(g, before)
+    np.testing.assert_allclose(one, other, rtol=1e-12)
+
+
+def test_clipping_brings_the_common_norm_to_the_limit() -> None:
+    norm = global_norm([np.array([3.0]), np.array([[4.0]])])
+    assert norm == 5.0
+    assert clip_factor(norm, 1.0) == pytest.approx(0.2)
+    assert clip_factor(norm, 5.0) == clip_factor(norm, 9.0) == 1.0
+    assert clip_factor(norm, 0.0) == clip_factor(norm, -1.0) == 1.0
+    assert clip_factor(math.nan, 1.0) == 1.0
 
 
 def test_the_norm_of_many_small_gradients() -> None:
     grads = [np.full(1 << 20, 1e-3, np.float32) for _ in range(4)]
-    assert clip_by_global_norm(grads, math.inf) == pytest.approx(2.048, rel=1e-4)
+    assert global_norm(grads) == pytest.approx(2.048, rel=1e-4)
 
 
 @pytest.mark.parametrize("schedule", sorted(SCHEDULES))
