@@ -70,17 +70,20 @@ def load_harness(path: Path, part: Part, seed: int = 0) -> Task:
     kind = _kind(config, path)
     files = _files(config, path)
     rows = _Rows(config, kind, path)
-    examples = rows.read(_split(config, files, part, path))
+    asked = _split(config, files, part, path)
+    examples, read = rows.read(asked), list(asked)
     pool: Sequence[Example] = ()
     if config.get("num_fewshot"):
-        tested = {each.prompt for each in rows.read(_split(config, files, "test", path))}
-        pool = [
-            each for each in rows.read(_shots(config, files, path)) if each.prompt not in tested
-        ]
-    read = [path, *(file for each in files.values() for file in each)]
-    mark = hashlib.sha256(b"".join(bytes.fromhex(file_sha256(each)) for each in read)).hexdigest()
+        tested, solved = _split(config, files, "test", path), _shots(config, files, path)
+        barred = {each.prompt for each in rows.read(tested)}
+        pool = [each for each in rows.read(solved) if each.prompt not in barred]
+        read += [*tested, *solved]
+    # The keys as merged: what an included file says counts as if it stood here.
+    mark = hashlib.sha256(repr(sorted(config.items())).encode("utf-8", "backslashreplace"))
+    for each in read:
+        mark.update(bytes.fromhex(file_sha256(each)))
     form = _form(config, tuple(pool), seed, path)
-    return assembled(Task(kind, tuple(examples), path, mark, form))
+    return assembled(Task(kind, tuple(examples), path, mark.hexdigest(), form))
 
 
 def _config(path: Path, includes: int) -> dict[str, Any]:

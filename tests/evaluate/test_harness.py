@@ -102,6 +102,28 @@ def test_the_parts_of_a_task_file(tmp_path: Path) -> None:
     assert [e.gold for e in load_harness(named, "dev").examples] == [0, 0]
 
 
+def test_the_fingerprint_follows_all_that_is_read_and_nothing_else(tmp_path: Path) -> None:
+    rows = write_jsonl(tmp_path / "read.jsonl", [{"q": "x", "c": ["a", "b"], "g": 0}])
+    base = tmp_path / "base.yaml"
+    base.write_text("doc_to_text: '{{q}}'\n", encoding="utf-8")
+    path = tmp_path / "task.yaml"
+    path.write_text(
+        "include: base.yaml\ndataset_path: json\noutput_type: multiple_choice\n"
+        "dataset_kwargs: {data_files: {test: read.jsonl, train: not-here.jsonl}}\n"
+        "test_split: test\ndoc_to_choice: '{{c}}'\ndoc_to_target: g\n",
+        encoding="utf-8",
+    )
+    first = load_harness(path, "dev").fingerprint
+    assert load_harness(path, "dev").fingerprint == first
+    base.write_text("doc_to_text: 'Q: {{q}}'\n", encoding="utf-8")
+    second = load_harness(path, "dev").fingerprint
+    rows.write_text(rows.read_text(encoding="utf-8").replace("x", "y"), encoding="utf-8")
+    assert len({first, second, load_harness(path, "dev").fingerprint}) == 3
+    rows.unlink()
+    with pytest.raises(InputError, match=r"read\.jsonl"):
+        load_harness(path, "dev")
+
+
 def test_solved_examples_never_come_from_the_test_split(tmp_path: Path) -> None:
     path = written(tmp_path, num_fewshot=1, fewshot_split="test")
     assert load_harness(path, "test").form.pool == ()
