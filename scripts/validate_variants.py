@@ -6,6 +6,9 @@ keeps the scores in the run's `variants.jsonl`. Prints a table in Markdown and w
 run's `variants-BUDGET.md`.
 
     scripts/validate_variants.py examples/swahili/recipe.toml --mixtures 24 [--only NAME]...
+
+With `--experts FOLDER` surrogates are merges of other adapters, one folder for each dataset, such
+as of a recipe with a shorter training; that table is printed only.
 """
 
 from __future__ import annotations
@@ -93,9 +96,14 @@ VARIANTS = {
 
 
 class Bench:
-    """The real fine-tunes of a recipe, and the surrogates that variants make of their mixtures."""
+    """The real fine-tunes of a recipe, and the surrogates that variants make of their mixtures.
 
-    def __init__(self, path: Path, mixtures: int, budget: str | None) -> None:
+    experts: where the surrogates' adapters lie, if not in the run.
+    """
+
+    def __init__(
+        self, path: Path, mixtures: int, budget: str | None, experts: Path | None = None
+    ) -> None:
         recipe = changed(
             load_recipe(path), {"validate": {"mixtures": mixtures}, "confirm": {"budget": budget}}
         )
@@ -109,6 +117,8 @@ class Bench:
         with open_judge(self.inputs, self.experts, tuned, self.folder) as judge:
             trials = [judge.finetuned(mixture) for mixture in self.mixtures]
         self.real = Scored.of(standing(trials, aims_on(TEST, self.inputs), 0))
+        if experts is not None:
+            self.experts = {name: experts / name for name in self.experts}
         adapters = [load_adapter(folder) for folder in self.experts.values()]
         self.gram = gram_matrix(adapters)
 
@@ -172,9 +182,10 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--mixtures", type=int)
     parser.add_argument("--budget")
     parser.add_argument("--only", action="append", choices=VARIANTS)
+    parser.add_argument("--experts", type=Path, help="folder of other adapters to merge")
     options = parser.parse_args(arguments)
     with run_lock(load_recipe(options.recipe).folder):
-        bench = Bench(options.recipe, options.mixtures, options.budget)
+        bench = Bench(options.recipe, options.mixtures, options.budget, options.experts)
         count = sum(len(mixture.datasets) > 1 for mixture in bench.mixtures)
         lines = [
             f"| variant | Spearman, {count} mixtures | Pearson | Spearman, with singles | Pearson "
@@ -186,6 +197,8 @@ def main(arguments: Sequence[str]) -> None:
             cells = [name, *_cells(mixed), *_cells(every), f"{lost:.3f}"]
             lines.append(f"| {' | '.join(cells)} |")
             print(lines[-1], flush=True)
+        if options.experts:
+            return
         budget = bench.inputs.recipe.confirm.budget
         write_text(bench.folder / f"variants-{budget}.md", "\n".join([*lines, "", ""]))
 
