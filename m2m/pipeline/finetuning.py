@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from m2m.formats.atomic import remove_leftovers
 from m2m.formats.journal import Journal
 from m2m.mix.confirm import budget_steps, mixed_rows
 from m2m.mix.mixture import Mixture
@@ -36,6 +37,8 @@ _LONGEST_NAME = 80
 class FineTuner:
     """Fine-tunes mixtures for as many steps as the recipe's regime gives them; keeps them all.
 
+    The run's lock must be held: what a killed process left half-written is cleared away.
+
     Args:
         inputs: the run's.
         experts: adapter folders by dataset name.
@@ -50,6 +53,8 @@ class FineTuner:
         self._experts = experts
         self._folder = folder / "confirm"
         self._tuning = Tuning(inputs, progress)
+        for place in self._folder.glob("*"):
+            remove_leftovers(place)  # deeper than the run's lock looks
 
     def steps(self, mixture: Mixture) -> int:
         """Optimiser steps of this mixture's fine-tune."""

@@ -149,7 +149,7 @@ def read_facts(folder: Path, watts: float | None = None) -> Facts:
         ranking=ranking,
         confirmation=confirmation,
         breakdowns=_part(folder / CONFIRMED, _breakdowns) or (),
-        curves=_curves(folder, sources, _part(folder / CONFIRMED, _tuned) or {}),
+        curves=_curves(folder, sources, ranking, _part(folder / CONFIRMED, _tuned) or {}),
         validation=_part(folder / VALIDATED, Validation.from_json),
         export=export,
         costs=_costs(folder, ranking),
@@ -297,10 +297,20 @@ def _tuned(confirmed: Mapping[str, Any]) -> dict[str, Mixture]:
 
 
 def _curves(
-    folder: Path, sources: tuple[Source, ...], tuned: Mapping[str, Mixture]
+    folder: Path,
+    sources: tuple[Source, ...],
+    ranking: Ranking | None,
+    tuned: Mapping[str, Mixture],
 ) -> tuple[Curve, ...]:
-    """Of the experts in the recipe's order, then of the confirming fine-tunes."""
-    places = [(source.name, folder / "adapters" / source.name) for source in sources]
+    """Of the experts in the recipe's order, then of the confirming fine-tunes.
+
+    An adapter of a dataset that the search did not use is an earlier recipe's.
+    """
+    names = [source.name for source in sources]
+    if ranking:
+        used = {name for place in ranking.places for name in place.mixture.datasets}
+        names = [name for name in names if name in used]
+    places = [(name, folder / "adapters" / name) for name in names]
     places += [
         (f"fine-tune: {mixture.short(len(sources))}", folder / place)
         for place, mixture in tuned.items()

@@ -65,6 +65,15 @@ def test_the_folder_alone_says_what_the_run_found(finished: RunResult, folder: P
     assert str(home) not in json.dumps(facts.as_json())
 
 
+def test_an_adapter_that_the_search_did_not_use_has_no_curve(folder: Path) -> None:
+    found = load(folder / "ranking.json")
+    found["mixtures"] = [each for each in found["mixtures"] if "upper" not in each["datasets"]]
+    write_json(folder / "ranking.json", found)
+    names = {curve.name for curve in read_facts(folder).curves}
+    assert names >= {"copy", "reverse"}
+    assert "upper" not in names
+
+
 def test_a_run_ends_with_its_report_and_rewriting_it_changes_no_byte(
     finished: RunResult, tmp_path: Path
 ) -> None:
