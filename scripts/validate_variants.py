@@ -113,7 +113,7 @@ class Bench:
         self.experts = {each.dataset: each.path for each in run.train()}
         self.mixtures = [each.mixture for each in found.validated]
         tuner = FineTuner(self.inputs, self.experts, self.folder, Silent())
-        tuned = {mixture: tuner.adapter(mixture) for mixture in self.mixtures}
+        tuned = tuner.adapters(self.mixtures)
         with open_judge(self.inputs, self.experts, tuned, self.folder) as judge:
             trials = [judge.finetuned(mixture) for mixture in self.mixtures]
         self.real = Scored.of(standing(trials, aims_on(TEST, self.inputs), 0))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ class FineTuner:
         self._inputs = inputs
         self._experts = experts
         self._folder = folder / "confirm"
-        self._tuning = Tuning(inputs, progress)
+        self._progress = progress
         for place in self._folder.glob("*"):
             remove_leftovers(place)  # deeper than the run's lock looks
 
@@ -67,18 +67,24 @@ class FineTuner:
         alone = len(mixture.datasets) == 1 and self.steps(mixture) == train.steps
         return alone and not _borrows(train)
 
-    def adapter(self, mixture: Mixture) -> Path:
-        """The folder of the mixture's adapter, trained now or before.
+    def adapters(self, mixtures: Iterable[Mixture]) -> dict[Mixture, Path]:
+        """The folders of the mixtures' adapters, trained now or before.
+
+        The base is let go at the end: who scores next needs the memory.
 
         Raises:
             Interrupted: the user asked to stop; the state is saved.
         """
+        tuning = Tuning(self._inputs, self._progress)
+        return {mixture: self._adapter(mixture, tuning) for mixture in mixtures}
+
+    def _adapter(self, mixture: Mixture, tuning: Tuning) -> Path:
         if self.is_expert(mixture):
             return self._experts[mixture.datasets[0]]
         steps = self.steps(mixture)
         config = dataclasses.replace(self._inputs.recipe.train, steps=steps)
         place = self._folder / str(steps) / _folder_name(mixture)
-        return self._tuning.adapter(mixed_corpus(self._inputs, mixture), config, place).path
+        return tuning.adapter(mixed_corpus(self._inputs, mixture), config, place).path
 
 
 def _borrows(train: Train) -> bool:

@@ -56,7 +56,7 @@ def validate(
     picks = _picks(inputs, searched, list(experts))
     tuner = FineTuner(inputs, experts, folder, progress)
     chosen = _chosen(inputs, searched, picks, tuner, Journal(folder / "validate.jsonl"))
-    tuned = {mixture: tuner.adapter(mixture) for mixture in chosen}
+    tuned = tuner.adapters(chosen)
     surrogates = _surrogates(inputs, experts, chosen, folder)
     with open_judge(inputs, experts, tuned, folder) as judge:
         trials = [judge.finetuned(mixture) for mixture in chosen]
