@@ -3,8 +3,9 @@
 
 Replays `examples/swahili/scores.npz` (made by `scripts/record_scores.py`): the per-example scores
 of all 255 mixtures of the starter's eight datasets. `racing`: scored tokens as a share of
-exhaustive scoring, and in how many seeds the pick's score on all examples lies within one standard
-error of the best. A block's tokens are the common beginning of its prompts and each example's own.
+exhaustive scoring, in how many seeds the pick's score on all examples lies within one standard
+error of the best, and how the whole ranking agrees with exhaustive scoring's (Spearman). A block's
+tokens are the common beginning of its prompts and each example's own.
 
 `guided`: 16 and 24 datasets, simulated. Their mixtures' log-likelihoods are a second-order
 expansion in the weights, fitted to the recording, plus what it leaves over as noise; each recorded
@@ -23,6 +24,7 @@ import time
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +35,7 @@ from m2m.mix.mixture import BASE, Mixture
 from m2m.mix.order import Order
 from m2m.mix.search import make_strategy
 from m2m.mix.space import Space
-from m2m.mix.standing import Aim
+from m2m.mix.standing import Aim, standing
 from m2m.mix.strategy import Strategy
 from m2m.mix.trial import Places, Trial
 from m2m.recipe import Search
@@ -103,6 +105,11 @@ def pick(trials: Sequence[Trial]) -> Trial:
     return max((trial for trial in trials if trial.complete), key=value)
 
 
+def places(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Each value's place among them, from 0."""
+    return values.argsort().argsort()
+
+
 def racing(world: Recording, seeds: int) -> dict[str, object]:
     """Race the recorded mixtures under many seeds."""
     space = Space(world.names)
@@ -111,7 +118,8 @@ def racing(world: Recording, seeds: int) -> dict[str, object]:
     exhaustive = sum(trial.scored_tokens for trial in every)
     best = pick(every)
     enough = value(best) - AIM.metric.stderr(best.scores[AIM.target])
-    shares, picks = [], []
+    truth = np.array([value(trial) for trial in every])
+    shares, picks, agreements = [], [], []
     for seed in range(seeds):
         order = Order.stratified(base, [AIM], seed)
         strategy = make_strategy(Search(strategy="racing", seed=seed), space, len(order), [AIM])
@@ -119,6 +127,9 @@ def racing(world: Recording, seeds: int) -> dict[str, object]:
         chosen = pick(list(trials.values()))
         shares.append(tokens / exhaustive)
         picks.append(value(chosen))
+        scored = [base, *(trials[trial.mixture] for trial in every)]
+        found = standing(scored, [AIM], seed).points[1:]
+        agreements.append(float(np.corrcoef(places(found), places(truth))[0, 1]))
         print(
             f"seed {seed}: {shares[-1]:.4f} of {exhaustive:,} tokens, {chosen.mixture.label} "
             f"{picks[-1]:.4f} (best {value(best):.4f}, one standard error below {enough:.4f})"
@@ -129,6 +140,8 @@ def racing(world: Recording, seeds: int) -> dict[str, object]:
         "most_tokens_over_exhaustive": round(max(shares), 4),
         "within_one_stderr": sum(each >= enough for each in picks),
         "best_found": sum(each == value(best) for each in picks),
+        "spearman": round(float(np.mean(agreements)), 3),
+        "least_spearman": round(min(agreements), 3),
         "seeds": seeds,
     }
 

@@ -7,14 +7,25 @@ correlation of .95 and each example's bits with .92. It serves as a *control var
 chapter 7; Owen 2013, chapter 8): on the scored examples only the difference between score and
 prediction is estimated, and that varies far less than the score.
 
-    estimate = value(actual, scored) + beta * (value(predicted, all) - value(predicted, scored))
+    residual = value(actual, scored) - beta * value(predicted, scored)
+    estimate = beta * value(predicted, all) + residual
 
 The predictions may be wrong without doing harm: beta is fitted, and at 0 they are left out.
+
+Residuals on six examples are mostly the luck of these six: on the starter their noise is 0.1 to 0.2
+bits, where the predictions are wrong by 0.02. So what a mixture's residual differs from those of
+the others on the same examples is shrunk by how much such differences are real (empirical Bayes:
+James and Stein 1961; Efron and Morris 1973),
+
+    share = true variance / (true variance + noise),
+
+and what they have in common likewise. How much is real is told by how far the residuals of many
+mixtures differ beyond their noise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,6 +38,7 @@ from m2m.mix.mixture import BASE, Mixture
 from m2m.mix.trial import Trial
 
 Floats = NDArray[np.float64]
+MANY = 8  # differences between partial trials that it takes to tell how much of them is real
 
 
 @dataclass(frozen=True)
@@ -90,10 +102,51 @@ def estimate(
     with one_blas_thread():
         parts = [_Part.of(trial, target, metric, draws, first_order, of_these) for trial in trials]
     beta = _beta(parts)
-    points, replicates = np.empty(len(trials)), np.empty((len(trials), len(draws)))
-    for i, part in enumerate(parts):
-        points[i], replicates[i] = part.combined(beta, total, of_these)
-    return Estimates(points, replicates)
+    values = np.stack([part.combined(beta, total, of_these) for part in parts])
+    guesses = {i: beta * part.far for i, part in enumerate(parts) if part.far is not None}
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for i in guesses:
+        groups.setdefault(tuple(trials[i].places[target]), []).append(i)
+    if len(guesses) - len(groups) >= MANY:
+        for rows, shrunk in _shrunk(values, guesses, list(groups.values()), beta):
+            values[rows] = shrunk
+    return Estimates(values[:, 0].copy(), values[:, 1:])
+
+
+def _shrunk(
+    values: Floats, guesses: Mapping[int, Floats], groups: Sequence[list[int]], beta: float
+) -> Iterator[tuple[list[int], Floats]]:
+    """The values (m, 1 + R) of each group's trials with residuals shrunk to what is real in them.
+
+    A shrunk residual's doubt is the noise times the share, as the posterior has it; so its
+    resamples, which vary by the noise, are drawn in by the root of the share.
+    """
+    every = []
+    for rows in groups:
+        guess = np.stack([guesses[i] for i in rows])
+        residuals = values[rows] - guess
+        common = residuals.mean(axis=0)
+        every.append((rows, guess, common, residuals - common))
+    free = sum(len(rows) - 1 for rows in groups)
+    noise = [own[:, 1:].var(axis=1) for *_, own in every]
+    luck = float(sum(map(np.sum, noise))) / free
+    seen = sum(float(own[:, 0] @ own[:, 0]) for *_, own in every) / free
+    # Not below what a variance of so many can be wrong by: what was not seen may still be there.
+    true = max(seen - luck, luck * float(np.sqrt(2.0 / free)))
+    for (rows, guess, common, own), each in zip(every, noise, strict=True):
+        # What beta takes from the predictions is for the common part to give back.
+        shift = true + ((1.0 - beta) / max(beta, 0.1) * float(guess[:, 0].mean())) ** 2
+        together = _drawn_in(common, shift, float(common[1:].var()))
+        # One share for all: the best vary most, and must not be held back more than others.
+        yield rows, guess + together + _drawn_in(own, true, float(each.mean()))
+
+
+def _drawn_in(values: Floats, true: float, noise: float) -> Floats:
+    """(..., 1 + R) values and their resamples, shrunk towards 0 to what is real in them."""
+    share = true / (true + noise) if true > 0 else 0.0
+    point = values[..., :1]
+    shrunk: Floats = share * point + share**0.5 * (values - point)
+    return shrunk
 
 
 @dataclass(frozen=True)
@@ -136,20 +189,20 @@ class _Part:
         near = _values(metric, predicted.take(places), few)
         return cls(len(scores), actual, near, _values(metric, predicted, draws, fixed=of_these))
 
-    def combined(self, beta: float, total: int, of_these: bool) -> tuple[float, Floats]:
-        """Point and replicates."""
+    def combined(self, beta: float, total: int, of_these: bool) -> Floats:
+        """(1 + R,): the estimate, and its resamples."""
         if self.seen == total:
-            return float(self.actual[0]), self.actual[1:]
+            return self.actual
         left = self.actual if self.near is None else self.actual - beta * self.near
         # A resample of n varies by (n - 1) / n of what it should; and of N examples that are all
         # there are, n leave a share of (N - n) / N in doubt.
         widen = np.sqrt(self.seen / max(self.seen - 1, 1))
         if of_these:
             widen *= np.sqrt(1 - self.seen / total)
-        values = left[0] + widen * (left - left[0])
+        values: Floats = left[0] + widen * (left - left[0])
         if self.far is not None:
             values = values + beta * self.far
-        return float(values[0]), values[1:]
+        return values
 
 
 def _values(metric: Metric, scores: Scores, draws: Floats, fixed: bool = False) -> Floats:

@@ -75,6 +75,38 @@ def test_useless_predictions_are_left_out() -> None:
     assert with_it.replicates.std() < 1.2 * without.replicates.std()
 
 
+MORE = dict(zip("abcdef", (1.6, 0.9, 0.3, 0.0, -0.3, -0.8), strict=True))
+
+
+def errors(seed: int, count: int, world: World, guide: World | None) -> tuple[np.ndarray, ...]:
+    """What 57 estimates from a few examples are wrong by, and the deviations that they tell."""
+    _, some = trials(world, count, seed)
+    known = FirstOrder.of(trials(guide, count)[0], "t") if guide else None
+    draws = resample(80, np.random.default_rng(seed), 200)
+    found = estimate(some, "t", BITS.metric, draws, known, of_these=True)
+    truth = [BITS.metric.value(world.score(t.mixture).scores["t"], None)[0] for t in some]
+    return found.points - truth, found.replicates.std(axis=1)
+
+
+def test_what_is_luck_in_the_residuals_of_many_is_taken_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A third of the error and more, and the truth stays within what is told."""
+    world = World(MORE, {("a", "b"): 0.8}, examples=80)
+    shrunk, told = zip(*(errors(seed, 6, world, world) for seed in range(6)), strict=True)
+    monkeypatch.setattr("m2m.mix.estimate.MANY", 10**9)
+    plain, _ = zip(*(errors(seed, 6, world, world) for seed in range(6)), strict=True)
+    assert np.std(shrunk) < 0.65 * np.std(plain)
+    assert np.mean(np.abs(shrunk) < 1.96 * np.array(told)) > 0.9
+
+
+def test_predictions_that_say_nothing_do_no_harm_to_many_either() -> None:
+    world, other = World(MORE, examples=80), World({n: 0.0 for n in MORE}, examples=80, seed=9)
+    useless = [errors(seed, 20, world, other)[0] for seed in range(4)]
+    without = [errors(seed, 20, world, None)[0] for seed in range(4)]
+    assert np.std(useless) < 1.3 * np.std(without)
+
+
 def test_a_partial_trial_has_the_wider_interval_and_never_the_first_place() -> None:
     world = World({"a": 0.5, "b": 0.5, "c": 0.5}, seed=2)
     alone, some = trials(world, 8)
