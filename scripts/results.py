@@ -63,7 +63,7 @@ def validation(found: Mapping[str, Any]) -> str:
     for each in sorted(found["mixtures"], key=lambda each: -each["finetuned"]):
         values = (f"{each[name]:.3f}" for name in columns[1:])
         datasets = " + ".join(each["datasets"])
-        scatter.append((str(each["rank"]), *values, str(each["steps"]), datasets))
+        scatter.append((str(each["rank"] or "-"), *values, str(each["steps"]), datasets))
     return "\n".join([*lines, *table(*scatter)])
 
 
