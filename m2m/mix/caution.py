@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from m2m.evaluate.metrics import METRICS
 from m2m.export.gguf import LOW_SURVIVAL
-from m2m.mix.mixture import BASE
+from m2m.mix.mixture import BASE, Mixture
 from m2m.mix.standing import Aim, Standing, standing
 from m2m.mix.trial import Trial
 
@@ -59,6 +59,22 @@ def cautions(trials: Sequence[Trial], aims: Sequence[Aim], seed: int = 0) -> lis
         examples = sum(len(mixed[0].scores[aim.target]) for aim in aims)
         found += _examples(standing(mixed, aims, seed), examples)
     return found
+
+
+def regime_cautions(best: Mixture, budget: str | int) -> list[str]:
+    """Where larger mixtures will be trained for longer, a mean of deltas says too little of them.
+
+    Args:
+        best: the first of the ranking.
+        budget: of the real fine-tunes, the recipe's `[confirm] budget`.
+    """
+    if budget != "proportional" or len(best.datasets) > 1:
+        return []
+    return [
+        'the best here is a single dataset, and by [confirm] budget = "proportional" mixtures are '
+        "fine-tuned for longer than it, which their merges do not show: raise [confirm] top, so "
+        "that the best mixtures are really fine-tuned beside it"
+    ]
 
 
 def _survival(trials: Sequence[Trial]) -> list[str]:

@@ -7,8 +7,15 @@ import numpy as np
 import pytest
 
 from m2m.evaluate.metrics import METRICS
-from m2m.mix.caution import Deltas, cautions, delta_cautions, overlap_cautions, reliability
-from m2m.mix.mixture import subsets
+from m2m.mix.caution import (
+    Deltas,
+    cautions,
+    delta_cautions,
+    overlap_cautions,
+    regime_cautions,
+    reliability,
+)
+from m2m.mix.mixture import Mixture, subsets
 from m2m.mix.standing import Aim, standing
 from m2m.mix.trial import Trial
 from tests.mix.test_study import scores, trial
@@ -76,3 +83,11 @@ def test_mixtures_without_any_difference_get_no_number() -> None:
 def test_overlaps_are_told_where_there_are_any() -> None:
     (found,) = overlap_cautions({"a": 0, "b": 3}, "swahili")
     assert found.startswith("3 rows of b ask questions of swahili")
+
+
+def test_a_single_best_is_doubted_where_mixtures_will_be_trained_for_longer() -> None:
+    one, two = Mixture.uniform(["a"]), Mixture.uniform(["a", "b"])
+    (said,) = regime_cautions(one, "proportional")
+    assert "[confirm] top" in said
+    assert regime_cautions(two, "proportional") == []
+    assert regime_cautions(one, "fixed") == regime_cautions(one, 600) == []
