@@ -9,7 +9,6 @@ understood is refused by name.
 from __future__ import annotations
 
 import ast
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from m2m.evaluate.tasks import Task, assembled
 from m2m.formats.digest import file_sha256
 from m2m.formats.records import Record, read_records
 from m2m.formats.yaml import read_yaml
+from m2m.store import fingerprint
 from m2m.tokenizer import TextTemplate
 
 SUFFIXES = (".yaml", ".yml")
@@ -79,11 +79,9 @@ def load_harness(path: Path, part: Part, seed: int = 0) -> Task:
         pool = [each for each in rows.read(solved) if each.prompt not in barred]
         read += [*tested, *solved]
     # The keys as merged: what an included file says counts as if it stood here.
-    mark = hashlib.sha256(repr(sorted(config.items())).encode("utf-8", "backslashreplace"))
-    for each in read:
-        mark.update(bytes.fromhex(file_sha256(each)))
+    mark = fingerprint(task=config, rows=[file_sha256(each) for each in dict.fromkeys(read)])
     form = _form(config, tuple(pool), seed, path)
-    return assembled(Task(kind, tuple(examples), path, mark.hexdigest(), form))
+    return assembled(Task(kind, tuple(examples), path, mark, form))
 
 
 def _config(path: Path, includes: int) -> dict[str, Any]:

@@ -29,7 +29,7 @@ class Task:
             choices) or "text".
         examples: in file order.
         path: the file.
-        fingerprint: sha256 (hex) of the file's bytes.
+        fingerprint: sha256 (hex) of the file's bytes; of a task file, of all it says and reads.
         form: how the examples are put to a model.
     """
 

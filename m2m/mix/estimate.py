@@ -38,6 +38,7 @@ from m2m.mix.mixture import BASE, Mixture
 from m2m.mix.trial import Trial
 
 Floats = NDArray[np.float64]
+ROUNDING = 1e-12  # of a variance
 MANY = 8  # differences between partial trials that it takes to tell how much of them is real
 
 
@@ -130,6 +131,8 @@ def _shrunk(
     free = sum(len(rows) - 1 for rows in groups)
     noise = [own[:, 1:].var(axis=1) for *_, own in every]
     luck = float(sum(map(np.sum, noise))) / free
+    if luck <= ROUNDING * max(float(common[1:].var()) for _, _, common, _ in every):
+        return  # they are all alike: nothing tells how much of what they have in common is real
     seen = sum(float(own[:, 0] @ own[:, 0]) for *_, own in every) / free
     # Not below what a variance of so many can be wrong by: what was not seen may still be there.
     true = max(seen - luck, luck * float(np.sqrt(2.0 / free)))
@@ -143,7 +146,7 @@ def _shrunk(
 
 def _drawn_in(values: Floats, true: float, noise: float) -> Floats:
     """(..., 1 + R) values and their resamples, shrunk towards 0 to what is real in them."""
-    share = true / (true + noise) if true > 0 else 0.0
+    share = true / (true + noise)
     point = values[..., :1]
     shrunk: Floats = share * point + share**0.5 * (values - point)
     return shrunk

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from m2m.formats.journal import Journal
-from m2m.mix.caution import regime_cautions
 from m2m.mix.mixture import BASE
 from m2m.mix.order import Order
 from m2m.mix.ranking import rank
@@ -95,11 +94,7 @@ def search(
         ranking=ranking,
         examples=len(order),
         dataset_worth=added.datasets,
-        warnings=[
-            *warnings(inputs, experts, complete),
-            *regime_cautions(ranking[0].mixture, recipe.confirm.budget),
-            *rounded,
-        ],
+        warnings=[*warnings(inputs, experts, complete, ranking[0].mixture), *rounded],
         notes=strategy.notes,
         interactions=added.interactions,
         pareto=[OnFront(trial.mixture, scores) for trial, scores in front]

@@ -275,6 +275,17 @@ def test_a_renamed_dataset_and_a_twin_are_ranked_under_their_own_names(done: Pat
     assert found["copy",] == found["twin",]
 
 
+def test_a_race_after_all_was_scored_scores_nothing_and_ranks_by_all_of_it(done: Path) -> None:
+    def search() -> tuple[dict[tuple[str, ...], float], bytes]:
+        ranking = Run(load_recipe(done), Silent()).search().ranking
+        journal = load_recipe(done).folder / "study.jsonl"
+        return {each.mixture.datasets: each.score for each in ranking}, journal.read_bytes()
+
+    before = search()
+    changed(done, "search.strategy")
+    assert search() == before
+
+
 def without_settings(files: dict[str, str | bytes]) -> dict[str, Any]:
     """Without the [train] that an adapter's folder remembers.
 

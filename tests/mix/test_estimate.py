@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -98,6 +100,19 @@ def test_what_is_luck_in_the_residuals_of_many_is_taken_out(
     plain, _ = zip(*(errors(seed, 6, world, world) for seed in range(6)), strict=True)
     assert np.std(shrunk) < 0.65 * np.std(plain)
     assert np.mean(np.abs(shrunk) < 1.96 * np.array(told)) > 0.9
+
+
+def test_residuals_without_any_difference_are_kept_as_they_are() -> None:
+    """Equal mixtures by another name tell nothing about how much of what they share is real."""
+    world = World({n: 0.0 for n in MORE}, examples=80)
+    alone, some = trials(world, 6)
+    twins = [replace(some[0], mixture=each.mixture) for each in some]
+    known = FirstOrder(alone[0].scores["t"], dict.fromkeys(MORE, alone[1].scores["t"]))
+    draws = resample(80, np.random.default_rng(0), 200)
+    one = estimate(twins[:1], "t", BITS.metric, draws, known, of_these=True)
+    many = estimate(twins, "t", BITS.metric, draws, known, of_these=True)
+    np.testing.assert_allclose(many.points, np.full(len(twins), one.points[0]), rtol=1e-12)
+    np.testing.assert_allclose(many.replicates.std(axis=1), one.replicates.std(), rtol=1e-6)
 
 
 def test_predictions_that_say_nothing_do_no_harm_to_many_either() -> None:
