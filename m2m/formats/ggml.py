@@ -15,7 +15,7 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
 from gguf import quants as _quants
 from numpy.typing import NDArray
 
-from m2m.formats.half import bf16_to_f32, f32_to_bf16, f32_to_f16
+from m2m.formats.half import bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16
 
 __all__ = ["GGMLQuantizationType", "GGUFValueType", "dequantize", "encode", "nbytes_of"]
 
@@ -54,7 +54,7 @@ def _decoded(packed: NDArray[np.uint8], type: GGMLQuantizationType) -> NDArray[n
     if type == GGMLQuantizationType.F32:
         return packed.view("<f4")
     if type == GGMLQuantizationType.F16:
-        return packed.view("<f2").astype(np.float32)
+        return f16_to_f32(packed.view("<f2"))
     if type == GGMLQuantizationType.BF16:
         return bf16_to_f32(packed.view("<u2"))
     decoded: NDArray[np.float32] = _quants.dequantize(packed, type)

@@ -8,7 +8,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from m2m.float16 import widen
+
 F32 = NDArray[np.float32]
+
+
+def f16_to_f32(array: NDArray[np.float16]) -> F32:
+    """Widen F16 exactly."""
+    out = np.empty(array.shape, np.float32)
+    widen(array, out)
+    return out
 
 
 def f32_to_f16(array: F32) -> NDArray[np.float16]:

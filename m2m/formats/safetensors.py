@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from m2m.errors import InputError
 from m2m.formats.atomic import atomic_file
-from m2m.formats.half import bf16_to_f32, f32_to_bf16, f32_to_f16, overflows_f16
+from m2m.formats.half import bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16, overflows_f16
 from m2m.formats.mapped import map_file, release
 
 _HEADER_LIMIT = 100_000_000  # bytes; MAX_HEADER_SIZE in safetensors' tensor.rs
@@ -113,7 +113,10 @@ class SafetensorsFile:
         if dtype not in _FLOATS:
             raise InputError(f"{self.path}: tensor {name} is {dtype}, expected floats")
         raw = self.raw(name)
-        array = bf16_to_f32(raw) if dtype == "BF16" else raw.astype(np.float32)
+        if dtype in ("F16", "BF16"):
+            array = f16_to_f32(raw) if dtype == "F16" else bf16_to_f32(raw)
+        else:
+            array = raw.astype(np.float32)
         release(raw)
         return array
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from ctypes import c_bool, c_char_p, c_float, c_int, c_int32, c_int64, c_size_t, c_uint32, c_void_p
 from typing import Any
 
-# Two threads on a busy machine went from 69 to 491 tokens/s with a passive wait; libgomp reads the
-# variable once, when it is loaded. The second keeps a failed GGML_ASSERT from starting a debugger.
+# The first is for OpenMP (see m2m.float16), before the library is loaded; the second keeps a failed
+# GGML_ASSERT from starting a debugger.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("GGML_NO_BACKTRACE", "1")
 

@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from m2m import float16
 from m2m.llamacpp import bindings as c
 from m2m.nn.lora import LoraPair, lora_delta
 
@@ -70,6 +71,8 @@ def dequantize_rows(data: Bytes, type: int, out: Floats) -> None:
     """The float32 values of a few contiguous rows, by ggml's own code, in the calling thread."""
     if type == c.TYPE_F32:
         out[...] = data.view(np.float32).reshape(out.shape)
+    elif type == c.TYPE_F16:
+        float16.widen(data.view(np.float16).reshape(out.shape), out)
     else:
         traits = c.ggml_get_type_traits(type).contents
         traits.to_float(data.ctypes.data, out.ctypes.data, out.size)

@@ -9,7 +9,6 @@ it uses the type as it lies, and reads the file again where it copies the weight
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import shutil
 from collections import deque
@@ -26,17 +25,14 @@ from m2m.errors import InputError, ResourceError
 from m2m.formats.gguf import GGUFFile, nbytes_of, plan_gguf
 from m2m.formats.mapped import release
 from m2m.llamacpp.calibration import Calibration
-from m2m.llamacpp.filetypes import F16, FILE_TYPES, FileType, quantized_layout
+from m2m.llamacpp.filetypes import FILE_TYPES, FileType, quantized_layout
 from m2m.llamacpp.model import LlamaModel
 from m2m.llamacpp.quantize import MergedQuantizer, Survival, tensor_bytes
 from m2m.llamacpp.rows import LowRankRows, Rows, StoredRows
-from m2m.machine import free_memory_bytes
 from m2m.nn.lora import LoraPair
 
 _RAM_DISK = Path("/dev/shm")
 _SCORING_TYPES = ("q8_0", "bf16", "f16")
-_BASE_SHARE = 8  # of the free memory, one part in so many may hold the base as float32,
-_BASE_MOST = 1 << 30  # if that is at most so many bytes: larger models must fit small machines
 
 
 def scratch_folder(key: Path, size: int) -> Path:
@@ -111,9 +107,6 @@ class Surrogate:
         self._specs = {spec.name: spec for spec in specs}
         self._bytes: NDArray[np.uint8] | None = _mapped_scratch(self.path, self.size)
         self._bytes[: len(header)] = np.frombuffer(header, np.uint8)
-        floats = sum(4 * math.prod(tensor.shape) for tensor in base.tensors.values())
-        self._widens = floats <= min(_BASE_MOST, free_memory_bytes() // _BASE_SHARE)
-        self._rows: dict[str, Rows] = {}
         try:
             self._restore(self._specs)
             self.patch = self._best_patch() if patch is None else patch
@@ -179,15 +172,8 @@ class Surrogate:
         quantizer.add(tensor.name, self._base_rows(tensor.name), change, int(spec.type), out)
 
     def _base_rows(self, name: str) -> Rows:
-        """The base's rows; F16 ones are kept as float32 where memory allows."""
-        if name not in self._rows:
-            tensor = self.base.tensors[name]
-            if tensor.type == F16 and self._widens:
-                self._rows[name] = self.base.array(name)
-            else:
-                stored = self.base.raw(name)
-                self._rows[name] = StoredRows(stored, int(tensor.type), tensor.shape)
-        return self._rows[name]
+        tensor = self.base.tensors[name]
+        return StoredRows(self.base.raw(name), int(tensor.type), tensor.shape)
 
     def _release(self, name: str) -> None:
         """Give back the pages of a tensor; whoever still needs them gets them again."""
@@ -227,7 +213,6 @@ class Surrogate:
         """Close the model and delete the scratch file; calling it again does nothing."""
         self._close_model()
         self._bytes = None
-        self._rows.clear()
         self.path.unlink(missing_ok=True)
 
     def __enter__(self) -> Surrogate:

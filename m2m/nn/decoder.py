@@ -38,8 +38,8 @@ class Decoder:
         threads: that share a step. Sums depend on it in their last bits.
         recompute: keep only each layer's input and run the layer again in the backward: about a
             tenth of the activations for a third more time. Changes no bit.
-        half: keep the base as float16 and cast each layer when it is used: half the weights'
-            memory for two passes over them a step. Exact for a base whose weights are float16.
+        half: keep the base as float16 and cast each map when it is used: half the weights' memory
+            for two passes over them a step. Exact for a base whose weights are float16.
         rank: of the adapters to come, if known: they find room without another copy of the base.
     """
 
@@ -131,7 +131,7 @@ class Decoder:
         loss = self._loss(step, x, dx[:, : self.config.hidden_size])
         for number in reversed(range(len(self._layers))):
             rows = self._rows(step, number)
-            layer = self._ready(step, number)
+            layer = self._layers[number]
             state = self._again(step, number) if self._recompute else saved[number]
             dx = layer.backward(step, state, dx, own, rows)
         member.gather("gradients")
@@ -156,8 +156,13 @@ class Decoder:
         return [found[number % len(found)][number // len(found)] for number in range(count)]
 
     def _kept(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Embeddings (V, C) as they are kept."""
-        kept = np.empty(array.shape, np.float16 if self._half else self.dtype)
+        """Embeddings (V, C) as they are kept: float16 where they are, and cast block by block.
+
+        Of the input a batch needs few rows, and the output's blocks are cast in cache: it costs
+        some thousandths of a step.
+        """
+        narrow = self._half or (array.dtype == np.float16 and self.dtype == np.float32)
+        kept = np.empty(array.shape, np.float16 if narrow else self.dtype)
         widen(array, kept)
         return kept
 
@@ -202,16 +207,6 @@ class Decoder:
             plans[local] = AttentionPlan.make(heads, layout, self.dtype)
         return Step(layout, tables, plans, self._spaces[member.number], member)
 
-    def _ready(self, step: Step, number: int) -> Layer:
-        """Return a layer whose weights can be used: all members cast a float16 base together."""
-        layer = self._layers[number]
-        if self._half and step.loaded != number:
-            step.member.gather(("free", step.loads))
-            layer.load(step.member)
-            step.member.gather(("loaded", step.loads))
-            step.loaded, step.loads = number, step.loads + 1
-        return layer
-
     def _rows(self, step: Step, number: int) -> NDArray[np.intp] | None:
         """The tokens that go on from a layer's attention: after the last, those with a loss."""
         return step.layout.loss_index if number == len(self._layers) - 1 else None
@@ -232,8 +227,7 @@ class Decoder:
                 step.space.get(f"{number}.x", *x.shape)[...] = x
             rows = None if all_rows else self._rows(step, number)
             name = f"{number}." if apart else ""
-            layer = self._ready(step, number)
-            state, x, update = layer.forward(step, x, update, name, rows)
+            state, x, update = self._layers[number].forward(step, x, update, name, rows)
             if apart:
                 states.append(state)
         if update is not None:

@@ -42,19 +42,13 @@ ACTIVATIONS = {"silu": (swiglu, swiglu_backward), "gelu_tanh": (geglu, geglu_bac
 
 @dataclass
 class Step:
-    """What all layers share in one thread's pass; tables and plans are by `Layer.local`.
-
-    `loaded` is the layer whose weights are cast, where they are kept as float16, and `loads` how
-    many have been.
-    """
+    """What all layers share in one thread's pass; tables and plans are by `Layer.local`."""
 
     layout: Layout
     tables: dict[bool, NDArray[np.complexfloating[Any, Any]]]
     plans: dict[bool, AttentionPlan]
     space: Workspace
     member: Member
-    loaded: int = -1
-    loads: int = 0
 
     @property
     def tokens(self) -> int:
@@ -121,11 +115,6 @@ class Layer:
         """Put the adapters of the layer's maps into their places."""
         for linear in self.maps:
             linear.bind(lora)
-
-    def load(self, member: Member) -> None:
-        """Cast a member's share of weights that are kept as float16."""
-        for linear in self.maps:
-            linear.load(member.number, member.count)
 
     def forward(
         self, step: Step, x: Array, update: Array | None, name: str, rows: Index | None

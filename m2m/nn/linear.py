@@ -12,7 +12,9 @@ and its input and output arrays are R columns wider than their data:
     backward    hb = dy B,      dx = [dy | hb] @ [W; s A],    dA = s hb' x,    dB = dy' ha
 
 so there is no pass that adds `s (x A') B'` to a whole activation, in either direction. The scale
-sits in A, whose rows are contiguous here; B is copied as it is.
+sits in A, whose rows are contiguous here; B is copied as it is. A norm's gain before the map is
+multiplied into its input and the gradient of that: weights that are cast at every use would have to
+be multiplied at every use, and there are more of them than of activations.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from threading import Lock
+from threading import local
 from typing import Any
 
 import numpy as np
@@ -72,8 +74,7 @@ class Storage:
 
     Args:
         dtype: of the computation.
-        half: keep them as float16; a layer is cast (`FusedLinear.load`) before it is used, to
-            matrices that all layers share.
+        half: keep them as float16; a map is cast by every thread that uses it, when it does.
         rank: of the adapter that every part will get; matrices have room for it at once.
     """
 
@@ -81,12 +82,14 @@ class Storage:
         self.dtype: np.dtype[Any] = np.dtype(dtype)
         self.half = half
         self.rank = rank
-        self._space, self._lock = Workspace(dtype), Lock()
+        self._own = local()
 
-    def matrix(self, kind: str, *shape: int) -> Array:
-        """Return the matrix that maps of one kind are cast to; threads may ask at once."""
-        with self._lock:
-            return self._space.get(kind, *shape)
+    def scratch(self, name: str, *shape: int) -> Array:
+        """Return a buffer of the calling thread that all maps use, one after the other."""
+        if not hasattr(self._own, "space"):
+            self._own.space = Workspace(self.dtype)
+        found: Array = self._own.space.get(name, *shape)
+        return found
 
 
 class FusedLinear:
@@ -96,7 +99,7 @@ class FusedLinear:
         parts: the maps, in the order of their rows.
         weights: HF tensors by name, `MODULE.weight` (out, in).
         storage: how the weights are kept; shared by all maps of a model.
-        gain: (in,) factor on the input channels, folded in (the norm before this map), or None.
+        gain: (in,) factor on the input channels (of the norm before this map), or None.
         bias: whether there is a `MODULE.bias` (out,) as well.
     """
 
@@ -114,14 +117,10 @@ class FusedLinear:
         self._sizes = [len(array) for array in arrays]
         self.rows, self.columns = sum(self._sizes), arrays[0].shape[1]
         self.rank = storage.rank * len(self._parts)
-        if storage.half:
-            self._base: Array = np.empty((self.rows, self.columns), np.float16)
-            self._make_ends()
-        else:
-            self._make_full()
+        self._make_places()
         for part, span, array in zip(self._parts, self._spans(), arrays, strict=True):
             ours = np.ascontiguousarray(part.reorder(array)).reshape(array.shape)
-            widen(ours, self._base[span], 1.0 if storage.half else self._factor(part))
+            widen(ours, self._base[span], 1.0 if storage.half else part.factor)
         self._bias = self._load_bias(weights) if bias else None
 
     def _load_bias(self, weights: Mapping[str, Array]) -> Array:
@@ -132,29 +131,22 @@ class FusedLinear:
             bias[span] *= part.factor
         return bias[:, 0]
 
-    def _make_full(self) -> None:
-        """Make the matrix, with zeros where adapters come and anything where weights do."""
-        self._full = np.empty(
-            (self.rows + self.rank, self.columns + self.rank), self._storage.dtype
-        )
+    def _make_places(self) -> None:
+        """Make room for the matrix, with zeros where adapters come, anything where weights do."""
+        dtype, width = self._storage.dtype, self.columns + self.rank
+        if self._storage.half:
+            # As wide as the matrix, so that it is cast in one run.
+            self._stored: Array = np.zeros((self.rows, width), np.float16)
+            self._base = self._stored[:, : self.columns]
+            self._low = np.zeros((self.rank, self.columns), dtype)
+            self._high = np.zeros((self.rows, self.rank), dtype)
+            return
+        self._full = np.empty((self.rows + self.rank, width), dtype)
         self._base = self._full[: self.rows, : self.columns]
-        self._low, self._high = (
-            self._full[self.rows :, : self.columns],
-            self._full[: self.rows, self.columns :],
-        )
+        self._low = self._full[self.rows :, : self.columns]
+        self._high = self._full[: self.rows, self.columns :]
         self._full[self.rows :] = 0.0
         self._high[...] = 0.0
-
-    def _make_ends(self) -> None:
-        """Make the adapters' places of a map whose matrix is made when it is used."""
-        self._low = np.zeros((self.rank, self.columns), self._storage.dtype)
-        self._high = np.zeros((self.rows, self.rank), self._storage.dtype)
-
-    def _factor(self, part: Part) -> Array | float:
-        """What a part's weights as read are multiplied with here: its factor and the gain."""
-        return (
-            part.factor if self._gain is None else self._gain * self._gain.dtype.type(part.factor)
-        )
 
     def _spans(self) -> list[slice]:
         ends = np.cumsum([0, *self._sizes]).tolist()
@@ -182,8 +174,6 @@ class FusedLinear:
             pair, columns = lora[place.part.module], place.columns
             low = self._low[columns]
             np.multiply(pair.a, low.dtype.type(place.factor), out=low)
-            if self._gain is not None:
-                low *= self._gain
             high = self._high[place.rows, columns]
             place.part.split(high)[...] = place.part.reorder(pair.b)
 
@@ -194,57 +184,67 @@ class FusedLinear:
         self._bound = bound
         if rank != self.rank:
             self.rank, base = rank, self._base
-            if self._storage.half:
-                self._make_ends()
-            else:
-                self._make_full()
-                self._base[...] = base
+            self._make_places()
+            self._base[...] = base
         elif not same:
             self._low[...] = 0.0
             self._high[...] = 0.0
 
-    def load(self, number: int, count: int) -> None:
-        """Cast share `number` of `count` of a map that is kept as float16; needed before its use.
-
-        Between the loads of two layers, and before the use, all `count` must have met.
-        """
-        rows = slice(self.rows * number // count, self.rows * (number + 1) // count)
-        kind = self._parts[0].module.rpartition(".")[2]
-        full = self._storage.matrix(kind, self.rows + self.rank, self.columns + self.rank)
-        self._full = full
+    def _matrix(self) -> Array:
+        """Return the whole matrix; where it is cast now, it is good until this thread's next."""
+        if not self._storage.half:
+            return self._full
+        full = self._storage.scratch("map", self.rows + self.rank, self.columns + self.rank)
+        # In one run: threads wait for each other at every call, longer than the caches would save.
+        widen(self._stored, full[: self.rows])
         for part, span in zip(self._parts, self._spans(), strict=True):
-            cut = slice(max(span.start, rows.start), min(span.stop, rows.stop))
-            if cut.start < cut.stop:
-                widen(self._base[cut], full[cut, : self.columns], self._factor(part))
-        full[rows, self.columns :] = self._high[rows]
-        if number == 0:
-            full[self.rows :, : self.columns] = self._low
-            full[self.rows :, self.columns :] = 0.0
+            if part.factor != 1.0:
+                full[span, : self.columns] *= full.dtype.type(part.factor)
+        full[: self.rows, self.columns :] = self._high
+        full[self.rows :, : self.columns] = self._low
+        full[self.rows :, self.columns :] = 0.0
+        return full
 
     def forward(self, x: Array, out: Array) -> Array:
         """Write `out = x W' + sum s (x A') B'`, (T, out); return the ha columns of x, (T, R).
 
         x: (T, in + R) whose first `in` columns are data; the rest is written here.
         """
-        full = self._full
-        data, low = x[:, : self.columns], x[:, self.columns :]
+        full, low, wide = self._matrix(), x[:, self.columns :], x
+        if self._gain is not None:
+            wide = self._storage.scratch("input", *x.shape)
+            np.multiply(x[:, : self.columns], self._gain, out=wide[:, : self.columns])
         if self.rank:
-            np.matmul(data, full[self.rows :, : self.columns].T, out=low)
-        np.matmul(x, full[: self.rows].T, out=out)
+            np.matmul(
+                wide[:, : self.columns],
+                full[self.rows :, : self.columns].T,
+                out=wide[:, self.columns :],
+            )
+            if wide is not x:
+                low[...] = wide[:, self.columns :]
+        np.matmul(wide, full[: self.rows].T, out=out)
         if self._bias is not None:
             out += self._bias
         return low
 
-    def backward_low(self, dout: Array) -> None:
-        """Write `hb = dy B`, (T, R), into the last columns of dout, (T, out + R)."""
+    def backward_low(self, dout: Array) -> Array:
+        """Write `hb = dy B`, (T, R), into the last columns of dout, (T, out + R).
+
+        Returns:
+            The matrix as it was used.
+        """
+        full = self._matrix()
         if self.rank:
             data, low = dout[:, : self.rows], dout[:, self.rows :]
-            np.matmul(data, self._full[: self.rows, self.columns :], out=low)
+            np.matmul(data, full[: self.rows, self.columns :], out=low)
+        return full
 
     def backward(self, dout: Array, dx: Array) -> None:
         """Write `dx = dy W + sum s (dy B) A`, (T, in), and the last columns of dout."""
-        self.backward_low(dout)
-        np.matmul(dout, self._full[:, : self.columns], out=dx)
+        full = self.backward_low(dout)
+        np.matmul(dout, full[:, : self.columns], out=dx)
+        if self._gain is not None:
+            dx *= self._gain
 
     def grads(
         self, x: Array, ha: Array, dout: Array, into: Mapping[str, tuple[Array, Array]]

@@ -11,6 +11,7 @@ from m2m.nn.layout import PADS, QUERIES, SCORES
 from m2m.nn.lora import select_modules
 
 FLOAT, HALF = 4, 2
+TABLES = ("model.embed_tokens.weight", "lm_head.weight")  # kept as float16 where they are
 BLAS = 24 << 20  # what OpenBLAS touches of its packing buffers, a thread
 
 
@@ -90,6 +91,7 @@ def _passing(config: DecoderConfig, load: Load) -> int:
     low = max(o, d)
     token = 2 * c + (wide + 2 * kv + q) + (f + d) + 2 * (c + low) + 2 * wide + g
     token += 2 * (wide + kv)  # the rotary table, and how it is made
+    token += c + max(q, g)  # a map's input times the gain
     padded = (wide + 2 * kv) + 2 * (wide + config.num_heads) + wide + 2 * kv
     head = 7 * c * load.tokens
     between = 4 * kv * min(load.length, load.tokens) * config.num_layers if load.threads > 1 else 0
@@ -110,11 +112,16 @@ def _weights(config: DecoderConfig, load: Load, half: bool) -> int:
     sizes = ((wide + 2 * config.kv_size, c), (c, wide), (2 * f, c), (c, f))
     ranks = _ranks(config, load)
     pairs = list(zip(sizes, ranks, strict=True))
-    layer = sum((rows + rank) * (columns + rank) for (rows, columns), rank in pairs)
-    places = layer - sum(rows * columns for rows, columns in sizes)
-    if not half:
-        return FLOAT * (total + config.num_layers * places)
-    return HALF * total + FLOAT * (config.num_layers * places + layer)
+    places = sum((r + rank) * (c + rank) - r * c for (r, c), rank in pairs)
+    if half:
+        # Stored as wide as they are cast, one map at a time in every thread.
+        wider = sum(rows * rank for (rows, _), rank in pairs)
+        cast = max((rows + rank) * (columns + rank) for (rows, columns), rank in pairs)
+        stored = HALF * (total + config.num_layers * wider)
+        return stored + FLOAT * (config.num_layers * places + load.threads * cast)
+    tables = sum(math.prod(shapes[name]) for name in TABLES if name in shapes)
+    saved = (FLOAT - HALF) * tables if load.float16 else 0
+    return FLOAT * (total + config.num_layers * places) - saved
 
 
 def _adapters(config: DecoderConfig, load: Load) -> int:

@@ -68,7 +68,9 @@ def test_a_terminal_gets_the_stage_and_a_bar_under_it(tmp_path: Path) -> None:
 
 def test_a_run_leaves_a_log_also_of_its_failure(tmp_path: Path) -> None:
     recipe = make_scenario(tmp_path)
-    text = recipe.read_text(encoding="utf-8").replace("learning_rate = 5e-3", "learning_rate = 1e9")
+    text = recipe.read_text(encoding="utf-8").replace(
+        "learning_rate = 5e-3", "learning_rate = 9e18"
+    )
     recipe.write_text(text, encoding="utf-8")
     line = [sys.executable, "-m", "m2m", "train", str(recipe), "--quiet"]
     done = subprocess.run(line, capture_output=True, text=True)

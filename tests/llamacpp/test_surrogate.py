@@ -202,19 +202,6 @@ def test_a_mixture_does_not_depend_on_the_one_before_or_on_threads(
     assert len(set().union(*scores.values())) == len(mixtures)
 
 
-def test_the_base_is_widened_once_where_memory_allows(wide: Path, tmp_path: Path) -> None:
-    base, name = GGUFFile(wide), "blk.3.ffn_up.weight"
-    tensor = AdaptedTensor(name, low_rank(base, name))
-    found = []
-    for widens in (False, True):
-        with Surrogate(base, f.file_type("q8_0"), tmp_path) as surrogate:
-            surrogate._widens = widens
-            surrogate.load([tensor])
-            assert isinstance(surrogate._rows[name], np.ndarray) == widens
-            found.append(surrogate.path.read_bytes())
-    assert found[0] == found[1]
-
-
 def test_layers_for_a_gpu_that_is_not_there_are_refused(pico: Path, tmp_path: Path) -> None:
     if c.llama_supports_gpu_offload():
         pytest.skip("this llama.cpp has a GPU")
