@@ -8,12 +8,15 @@ run's `variants-BUDGET.md`.
     scripts/validate_variants.py examples/swahili/recipe.toml --mixtures 24 [--only NAME]...
 
 With `--experts FOLDER` surrogates are merges of other adapters, one folder for each dataset, such
-as of a recipe with a shorter training; that table is printed only.
+as of a recipe with a shorter training; that table is printed only. With `--real FILE.csv`, an
+earlier validation's `validate-BUDGET.csv`, nothing is fine-tuned but the experts; the real scores
+then have no error of their own, and intervals are those of which mixtures were drawn.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from m2m.adapter import load_adapter
-from m2m.evaluate.metrics import METRICS
+from m2m.evaluate.metrics import METRICS, REPLICATES
 from m2m.formats.atomic import write_text
 from m2m.formats.journal import Journal
 from m2m.merge.geometry import gram_matrix
@@ -41,14 +44,6 @@ from m2m.recipe import changed, load_recipe
 from m2m.store import run_lock
 
 Weighting = Callable[[Mixture, np.ndarray], float]  # mixture, (k, k) inner products -> factor
-
-
-def _root(mixture: Mixture, gram: np.ndarray) -> float:
-    return len(mixture.datasets) ** 0.5
-
-
-def _sum(mixture: Mixture, gram: np.ndarray) -> float:
-    return len(mixture.datasets)
 
 
 def _as_long(mixture: Mixture, gram: np.ndarray) -> float:
@@ -76,13 +71,15 @@ VARIANTS = {
     "scale 1.5 (times the mean)": _merge(scale=1.5),
     "scale 2": _merge(scale=2.0),
     "scale 0.5": _merge(scale=0.5),
-    "sum / sqrt(k)": Variant(factor=_root),
-    "sum": Variant(factor=_sum),
-    "as long as the experts": Variant(factor=_as_long),
+    "mean": _merge(growth=0.0),
+    "k^0.25 times the mean": _merge(growth=0.25),
+    "sum / sqrt(k)": _merge(growth=0.5),
+    "k^0.75 times the mean": _merge(growth=0.75),
+    "sum": _merge(growth=1.0),
+    "as long as the experts": Variant({"merge": {"growth": 0.0}}, factor=_as_long),
     "accuracy": Variant(metric="accuracy"),
     "accuracy_norm": Variant(metric="accuracy_norm"),
     "bits_per_byte": Variant(metric="bits_per_byte"),
-    "accuracy, as long as the experts": Variant(factor=_as_long, metric="accuracy"),
     "half of the dev examples": Variant(examples=65),
     "32 dev examples": Variant(examples=32),
     "f16": Variant({"quantize": {"type": "f16"}}),
@@ -99,28 +96,38 @@ class Bench:
     """The real fine-tunes of a recipe, and the surrogates that variants make of their mixtures.
 
     experts: where the surrogates' adapters lie, if not in the run.
+    real: an earlier validation's CSV, instead of fine-tunes.
     """
 
     def __init__(
-        self, path: Path, mixtures: int, budget: str | None, experts: Path | None = None
+        self,
+        path: Path,
+        mixtures: int,
+        budget: str | None,
+        experts: Path | None = None,
+        real: Path | None = None,
     ) -> None:
         recipe = changed(
             load_recipe(path), {"validate": {"mixtures": mixtures}, "confirm": {"budget": budget}}
         )
         run = Run(recipe, Silent())
-        found = run.validate()
         self.inputs, self.folder = read_inputs(recipe), run.folder
-        self.experts = {each.dataset: each.path for each in run.train()}
-        self.mixtures = [each.mixture for each in found.validated]
-        tuner = FineTuner(self.inputs, self.experts, self.folder, Silent())
-        tuned = tuner.adapters(self.mixtures)
-        with open_judge(self.inputs, self.experts, tuned, self.folder) as judge:
-            trials = [judge.finetuned(mixture) for mixture in self.mixtures]
-        self.real = Scored.of(standing(trials, aims_on(TEST, self.inputs), 0))
         if experts is not None:
-            self.experts = {name: experts / name for name in self.experts}
+            self.experts = {each.name: experts / each.name for each in recipe.datasets}
+        else:
+            self.experts = {each.dataset: each.path for each in run.train()}
+        self.mixtures, self.real = self._finetuned(run) if real is None else _read(real)
         adapters = [load_adapter(folder) for folder in self.experts.values()]
         self.gram = gram_matrix(adapters)
+
+    def _finetuned(self, run: Run) -> tuple[list[Mixture], Scored]:
+        """What `m2m validate` fine-tunes, scored on test."""
+        mixtures = [each.mixture for each in run.validate().validated]
+        experts = {each.dataset: each.path for each in run.train()}
+        tuned = FineTuner(self.inputs, experts, self.folder, Silent()).adapters(mixtures)
+        with open_judge(self.inputs, experts, tuned, self.folder) as judge:
+            trials = [judge.finetuned(mixture) for mixture in mixtures]
+        return mixtures, Scored.of(standing(trials, aims_on(TEST, self.inputs), 0))
 
     def score(self, variant: Variant) -> tuple[Agreement | None, Agreement | None, float]:
         """Agreement over mixtures of two or more and over all, and the regret of the pick."""
@@ -158,6 +165,15 @@ class Bench:
         return Mixture(mixture.datasets, tuple(times * weight for weight in mixture.weights))
 
 
+def _read(table: Path) -> tuple[list[Mixture], Scored]:
+    """Mixtures and their fine-tunes' scores on test, as a validation wrote them down."""
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    points = np.array([float(row["finetuned_test"]) for row in rows])
+    mixtures = [Mixture.uniform(row["datasets"].split("+")) for row in rows]
+    return mixtures, Scored.exact(points, REPLICATES)
+
+
 def _cut(trial: Trial, examples: int) -> Trial:
     """The trial on its first examples only."""
     scores = {
@@ -183,9 +199,12 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--budget")
     parser.add_argument("--only", action="append", choices=VARIANTS)
     parser.add_argument("--experts", type=Path, help="folder of other adapters to merge")
+    parser.add_argument("--real", type=Path, help="CSV of an earlier validation")
     options = parser.parse_args(arguments)
     with run_lock(load_recipe(options.recipe).folder):
-        bench = Bench(options.recipe, options.mixtures, options.budget, options.experts)
+        bench = Bench(
+            options.recipe, options.mixtures, options.budget, options.experts, options.real
+        )
         count = sum(len(mixture.datasets) > 1 for mixture in bench.mixtures)
         lines = [
             f"| variant | Spearman, {count} mixtures | Pearson | Spearman, with singles | Pearson "

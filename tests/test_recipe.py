@@ -92,6 +92,25 @@ def test_slerp_of_more_than_two_is_told_before_any_work(folder: Path) -> None:
     assert load_recipe(written(folder, slerp + "[search]\nmax_datasets = 2\n")).datasets
 
 
+@pytest.mark.parametrize(
+    ("text", "growth"),
+    [
+        ("", 0.0),
+        ('[confirm]\nbudget = "proportional"', 0.5),
+        ("[confirm]\nbudget = 900", 0.0),
+        ('[confirm]\nbudget = "proportional"\n[merge]\ngrowth = 0', 0.0),
+        ("[merge]\ngrowth = 0.25", 0.25),
+        (
+            '[confirm]\nbudget = "proportional"\n[merge]\nmethod = "slerp"\n'
+            "[search]\nmax_datasets = 2",
+            0.0,
+        ),
+    ],
+)
+def test_merges_grow_as_the_regime_asks_for(folder: Path, text: str, growth: float) -> None:
+    assert load_recipe(written(folder, f"{MINIMAL}\n{text}\n")).growth == growth
+
+
 def test_a_recipe_that_is_not_there_or_not_text(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot read"):
         load_recipe(tmp_path / "none.toml")
@@ -109,7 +128,7 @@ def other_value(default: object, rules: dict[str, object]) -> object:
     if isinstance(default, str):
         choices = [choice for choice in rules.get("choices", ()) if choice != default]  # type: ignore[attr-defined]
         if choices or "low" in rules:
-            return choices[0] if choices else 2
+            return choices[0] if choices else rules.get("high", 2)
         return "other"
     if isinstance(default, float):
         return default / 2 + 0.25

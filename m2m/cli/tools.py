@@ -28,7 +28,7 @@ TYPES = click.Choice(QUANTIZATIONS)
     metavar="DIR[=WEIGHT]",
     help="PEFT folder; equal weights where none is given. Repeatable.",
 )
-@field_options(Merge, [spec.name for spec in dataclasses.fields(Merge)])
+@field_options(Merge, [spec.name for spec in dataclasses.fields(Merge) if spec.name != "growth"])
 @click.option("--type", "kind", type=TYPES, default="q8_0", show_default=True)
 @click.option(
     "--rank", type=click.IntRange(1, 1 << 16), help="Write an adapter of this rank, not a model."

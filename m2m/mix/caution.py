@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from m2m.evaluate.metrics import METRICS
 from m2m.export.gguf import LOW_SURVIVAL
-from m2m.mix.mixture import BASE, Mixture
+from m2m.mix.mixture import BASE
 from m2m.mix.standing import Aim, Standing, standing
 from m2m.mix.trial import Trial
 
@@ -26,6 +26,7 @@ UNEVEN = 3.0  # longest to shortest delta
 EQUAL = 0.95  # cosine of two deltas
 # Mean cosine of the deltas. The mean of k orthogonal ones is only 1/sqrt(k) as long as they are.
 ORTHOGONAL = 0.1
+SAME_LENGTH = 0.5  # growth with which the merge of orthogonal deltas is as long as one of them
 
 
 @dataclass(frozen=True)
@@ -59,22 +60,6 @@ def cautions(trials: Sequence[Trial], aims: Sequence[Aim], seed: int = 0) -> lis
         examples = sum(len(mixed[0].scores[aim.target]) for aim in aims)
         found += _examples(standing(mixed, aims, seed), examples)
     return found
-
-
-def regime_cautions(best: Mixture, budget: str | int) -> list[str]:
-    """Where larger mixtures will be trained for longer, a mean of deltas says too little of them.
-
-    Args:
-        best: the first of the ranking.
-        budget: of the real fine-tunes, the recipe's `[confirm] budget`.
-    """
-    if budget != "proportional" or len(best.datasets) > 1:
-        return []
-    return [
-        'the best here is a single dataset, and by [confirm] budget = "proportional" mixtures are '
-        "fine-tuned for longer than it, which their merges do not show: raise [confirm] top, so "
-        "that the best mixtures are really fine-tuned beside it"
-    ]
 
 
 def _survival(trials: Sequence[Trial]) -> list[str]:
@@ -153,12 +138,17 @@ def _examples(found: Standing, examples: int) -> list[str]:
     return [f"{reason}; about {rounded} examples would bring that down to {1 - RELIABLE:.0%}"]
 
 
-def delta_cautions(deltas: Deltas) -> list[str]:
-    """Warnings from the experts alone, before anything is scored."""
+def delta_cautions(deltas: Deltas, growth: float = 0.0) -> list[str]:
+    """Warnings from the experts alone, before anything is scored.
+
+    Args:
+        deltas: of the experts.
+        growth: of the merged deltas with the number of datasets, the recipe's.
+    """
     if len(deltas.names) < 2:
         return []
     norms, cosines = deltas.norms, deltas.cosines
-    return [*_lengths(deltas.names, norms), *_angles(deltas.names, cosines)]
+    return [*_lengths(deltas.names, norms), *_angles(deltas.names, cosines, growth)]
 
 
 def _lengths(names: Sequence[str], norms: NDArray[np.float64]) -> list[str]:
@@ -180,7 +170,7 @@ def _lengths(names: Sequence[str], norms: NDArray[np.float64]) -> list[str]:
     return found
 
 
-def _angles(names: Sequence[str], cosines: NDArray[np.float64]) -> list[str]:
+def _angles(names: Sequence[str], cosines: NDArray[np.float64], growth: float) -> list[str]:
     rows, columns = np.triu_indices(len(names), 1)
     apart = cosines[rows, columns]
     found = [
@@ -191,7 +181,7 @@ def _angles(names: Sequence[str], cosines: NDArray[np.float64]) -> list[str]:
         if cosines[i, j] > EQUAL
     ]
     mean = float(apart.mean())
-    if mean < ORTHOGONAL and len(names) > 2:
+    if mean < ORTHOGONAL and len(names) > 2 and growth < SAME_LENGTH:
         found.append(
             f"the experts' deltas are nearly orthogonal (mean cosine {mean:.2f}), so the mean of k "
             "of them is only 1/sqrt(k) as long: large mixtures look weaker than they are; compare "

@@ -44,13 +44,17 @@ MANY = 8  # differences between partial trials that it takes to tell how much of
 
 @dataclass(frozen=True)
 class FirstOrder:
-    """Predicts a mixture's scores from those of the base and of the experts by themselves."""
+    """Predicts a mixture's scores from those of the base and of the experts by themselves.
+
+    `growth` is the recipe's: how the merged delta grows with the number of datasets.
+    """
 
     base: Scores
     experts: Mapping[str, Scores]
+    growth: float = 0.0
 
     @classmethod
-    def of(cls, trials: Sequence[Trial], target: str) -> FirstOrder | None:
+    def of(cls, trials: Sequence[Trial], target: str, growth: float = 0.0) -> FirstOrder | None:
         """From the complete trials of base and single datasets; None without a base."""
         complete = [trial for trial in trials if trial.complete]
         base = [trial.scores[target] for trial in complete if trial.mixture == BASE]
@@ -59,15 +63,16 @@ class FirstOrder:
             for trial in complete
             if len(trial.mixture.datasets) == 1
         }
-        return cls(base[0], experts) if base else None
+        return cls(base[0], experts, growth) if base else None
 
     def predict(self, mixture: Mixture) -> Scores | None:
         """The mixture's scores; None where one of its datasets was not scored by itself."""
         if not all(name in self.experts for name in mixture.datasets):
             return None
         loglik = self.base.loglik.copy()
-        for name, weight in mixture.shares.items():
-            loglik += weight * (self.experts[name].loglik - self.base.loglik)
+        coefficients = mixture.coefficients(self.growth)
+        for name, coefficient in zip(mixture.datasets, coefficients, strict=True):
+            loglik += coefficient * (self.experts[name].loglik - self.base.loglik)
         return replace(self.base, loglik=loglik)
 
 

@@ -41,14 +41,21 @@ class Guided:
         aims: targets and metrics.
         seed: of proposals and resamples.
         budget: evaluations of all examples that it may take; 0: 150.
+        growth: of the merged deltas with the number of datasets.
     """
 
     name = "guided"
 
     def __init__(
-        self, space: Space, examples: int, aims: Sequence[Aim], seed: int, budget: float = 0.0
+        self,
+        space: Space,
+        examples: int,
+        aims: Sequence[Aim],
+        seed: int,
+        budget: float = 0.0,
+        growth: float = 0.0,
     ) -> None:
-        self._space, self._aims, self._seed = space, aims, seed
+        self._space, self._aims, self._seed, self._growth = space, aims, seed, growth
         self._rng = np.random.default_rng(seed)
         self._examples = examples
         self._left = budget or BUDGET
@@ -81,6 +88,7 @@ class Guided:
             mixed,
             self._aims,
             self._seed,
+            growth=self._growth,
             reference=self._reference,
             of_these=True,
             resamples=RESAMPLES,
@@ -151,7 +159,10 @@ class Guided:
         """(n,) what base and experts predict."""
         new = [each for each in mixtures if each not in self._predicted]
         if new:
-            guides = {aim.target: FirstOrder.of(self._reference, aim.target) for aim in self._aims}
+            guides = {
+                aim.target: FirstOrder.of(self._reference, aim.target, self._growth)
+                for aim in self._aims
+            }
             scores = [
                 {name: guide.predict(each) for name, guide in guides.items() if guide}
                 for each in new

@@ -36,6 +36,21 @@ class Mixture:
         """Weight by dataset."""
         return dict(zip(self.datasets, self.weights, strict=True))
 
+    def coefficients(self, growth: float) -> tuple[float, ...]:
+        """What each delta is multiplied by in the merge: k^growth times its weight.
+
+        k is the number of datasets or, where they weigh differently, 1 / sum w^2 (Kish's effective
+        number). So 0 gives the mean of the deltas, 1 for a subset their sum.
+        """
+        stretch = self._effective**growth if growth else 1.0
+        return tuple(stretch * weight for weight in self.weights)
+
+    @property
+    def _effective(self) -> float:
+        if self.is_uniform:
+            return float(len(self.datasets) or 1)
+        return 1.0 / sum(weight * weight for weight in self.weights)
+
     @property
     def label(self) -> str:
         """For people: "sw_school + sw_things", or "70 % a + 30 % b" where the weights differ."""

@@ -50,6 +50,7 @@ class Racing:
         seed: of the resamples.
         budget: evaluations of all examples that it may take; 0: an eighth of what all mixtures
             take, but at least three for each dataset.
+        growth: of the merged deltas with the number of datasets.
 
     Attributes:
         risk: the estimated probability that a better mixture (by more than the margin) dropped out.
@@ -59,9 +60,15 @@ class Racing:
     name = "racing"
 
     def __init__(
-        self, space: Space, examples: int, aims: Sequence[Aim], seed: int, budget: float = 0.0
+        self,
+        space: Space,
+        examples: int,
+        aims: Sequence[Aim],
+        seed: int,
+        budget: float = 0.0,
+        growth: float = 0.0,
     ) -> None:
-        self._space, self._aims, self._seed = space, aims, seed
+        self._space, self._aims, self._seed, self._growth = space, aims, seed, growth
         self._racing = list(space.subsets())
         self.candidates = len(self._racing)
         self._rounds = rounds(FIRST * len(aims), examples)
@@ -126,6 +133,7 @@ class Racing:
             trials,
             self._aims,
             self._seed,
+            growth=self._growth,
             reference=self._reference,
             of_these=True,
             resamples=RESAMPLES,

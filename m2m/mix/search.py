@@ -34,7 +34,9 @@ class Exhaustive:
         """Nothing to learn: every subset is scored anyway."""
 
 
-def make_strategy(search: Search, space: Space, examples: int, aims: Sequence[Aim]) -> Strategy:
+def make_strategy(
+    search: Search, space: Space, examples: int, aims: Sequence[Aim], growth: float = 0.0
+) -> Strategy:
     """The strategy that a recipe asks for.
 
     Args:
@@ -42,10 +44,11 @@ def make_strategy(search: Search, space: Space, examples: int, aims: Sequence[Ai
         space: the allowed mixtures.
         examples: of all targets together.
         aims: targets and metrics.
+        growth: of the merged deltas with the number of datasets, the recipe's.
     """
     if search.strategy == "exhaustive":
         return Exhaustive(space, examples)
     large = len(space.names) > RACED and space.most > 1 << RACED
     if search.strategy == "guided" or space.parts or (search.strategy == "auto" and large):
-        return Guided(space, examples, aims, search.seed, search.budget)
-    return Racing(space, examples, aims, search.seed, search.budget)
+        return Guided(space, examples, aims, search.seed, search.budget, growth)
+    return Racing(space, examples, aims, search.seed, search.budget, growth)

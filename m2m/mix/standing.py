@@ -56,6 +56,7 @@ def standing(
     aims: Sequence[Aim],
     seed: int,
     *,
+    growth: float = 0.0,
     reference: Sequence[Trial] = (),
     of_these: bool = False,
     resamples: int = REPLICATES,
@@ -70,6 +71,7 @@ def standing(
         trials: n of them.
         aims: targets, metrics and weights.
         seed: of the resamples.
+        growth: of the merged deltas with the number of datasets, the recipe's.
         reference: more trials: base and experts to predict from, mixtures to standardise over.
         of_these: whether the examples count as all there are: then only what was not scored varies.
         resamples: R.
@@ -81,7 +83,7 @@ def standing(
     for i, aim in enumerate(aims):
         examples = max(len(trial.scores[aim.target]) for trial in every)
         draws = resample(examples, np.random.default_rng([seed, i]), resamples)
-        known = FirstOrder.of(every, aim.target)
+        known = FirstOrder.of(every, aim.target, growth)
         found = estimate(trials, aim.target, aim.metric, draws, known, of_these=of_these)
         if len(aims) == 1:
             return Standing(mixtures, found.points, found.replicates, aim.metric.higher_is_better)

@@ -1,4 +1,4 @@
-"""Makes a mixture's surrogate, base + scale * sum_i w_i delta_i, and scores it in llama.cpp."""
+"""Makes a mixture's surrogate, base + scale * sum_i c_i delta_i, and scores it in llama.cpp."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ class SurrogateScorer:
         surrogate: the scratch model that mixtures are written into.
         evaluators: by target name.
         settings: JSON values that can change a score and are not in the other arguments.
+        growth: of the merged deltas with the number of datasets (`Mixture.coefficients`).
     """
 
     def __init__(
@@ -35,16 +36,20 @@ class SurrogateScorer:
         surrogate: Surrogate,
         evaluators: Mapping[str, Evaluator],
         settings: Mapping[str, Any],
+        growth: float = 0.0,
     ) -> None:
         self._merger = merger
         self._adapters = adapter_fingerprints
         self._surrogate = surrogate
         self._evaluators = evaluators
         self._settings = dict(settings)
+        self._growth = growth
 
     def key(self, mixture: Mixture) -> str:
-        """The fingerprint of adapters, weights and settings."""
-        parts = [[self._adapters[name], weight] for name, weight in mixture.shares.items()]
+        """The fingerprint of adapters, their coefficients and settings."""
+        coefficients = mixture.coefficients(self._growth)
+        adapters = [self._adapters[name] for name in mixture.datasets]
+        parts = [list(pair) for pair in zip(adapters, coefficients, strict=True)]
         return fingerprint(mixture=parts, **self._settings)
 
     @property
@@ -55,7 +60,7 @@ class SurrogateScorer:
     def score(self, mixture: Mixture, places: Places | None = None) -> Trial:
         """Merge, quantise, load, and score every target: the examples at `places`, or all."""
         started = time.perf_counter()
-        model = self._surrogate.load(adapted_tensors(self._merger, mixture))
+        model = self._surrogate.load(adapted_tensors(self._merger, mixture, self._growth))
         every = {name: tuple(range(count)) for name, count in self.examples.items()}
         wanted = {name: some for name, some in (places or every).items() if some}
         scores = {n: self._evaluators[n].evaluate(model, some) for n, some in wanted.items()}
@@ -70,10 +75,12 @@ class SurrogateScorer:
         )
 
 
-def adapted_tensors(merger: Merger, mixture: Mixture) -> Iterator[AdaptedTensor]:
+def adapted_tensors(
+    merger: Merger, mixture: Mixture, growth: float = 0.0
+) -> Iterator[AdaptedTensor]:
     """The weights that a mixture changes, under llama.cpp's names, their rows in its order."""
     config = merger.base.config
-    for name, change in merger.changes(mixture.datasets, mixture.weights):
+    for name, change in merger.changes(mixture.datasets, mixture.coefficients(growth)):
         yield AdaptedTensor(
             hf_to_gguf_name(name),
             replace(change, b=to_gguf_rows(config, name, change.b))

@@ -8,27 +8,18 @@ from pathlib import Path
 from m2m.adapter import load_adapter
 from m2m.evaluate.tasks import Task, requests
 from m2m.merge.geometry import base_norm, gram_matrix
-from m2m.mix.caution import (
-    Deltas,
-    cautions,
-    delta_cautions,
-    overlap_cautions,
-    regime_cautions,
-)
-from m2m.mix.mixture import Mixture
+from m2m.mix.caution import Deltas, cautions, delta_cautions, overlap_cautions
 from m2m.mix.trial import Trial
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.scoring import aims
 
 
-def warnings(
-    inputs: Inputs, experts: Mapping[str, Path], trials: Sequence[Trial], best: Mixture
-) -> list[str]:
+def warnings(inputs: Inputs, experts: Mapping[str, Path], trials: Sequence[Trial]) -> list[str]:
     """Every reason not to trust the ranking of these trials, with what to do about it."""
     adapters = [load_adapter(folder) for folder in experts.values()]
     deltas = Deltas(list(experts), gram_matrix(adapters), base_norm(inputs.base, adapters))
-    found = cautions(trials, aims(inputs), inputs.recipe.search.seed) + delta_cautions(deltas)
-    found += regime_cautions(best, inputs.recipe.confirm.budget)
+    found = cautions(trials, aims(inputs), inputs.recipe.search.seed)
+    found += delta_cautions(deltas, inputs.recipe.growth)
     for target in inputs.recipe.targets:
         tasks = [part[target.name] for part in (inputs.dev, inputs.test) if target.name in part]
         found += overlap_cautions(overlaps(inputs, tasks), target.name)

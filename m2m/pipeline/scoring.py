@@ -69,17 +69,17 @@ def open_scorer(
     loaded = {name: load_adapter(folder) for name, folder in adapters.items()}
     merger = Merger(base, loaded, recipe.merge, finetuned)
     with _surrogate(inputs, scratch) as surrogate:
-        settings = {
+        settings = {  # growth is in the mixtures' coefficients
             "base": base.fingerprint,
             "formatter": inputs.formatter.identity,
             "tasks": {name: each.fingerprint for name, each in evaluators.items()},
-            "merge": as_json(recipe.merge),
+            "merge": {k: v for k, v in as_json(recipe.merge).items() if k != "growth"},
             "type": surrogate.type.name,
             "llama": build_info(),
             "gpu_layers": surrogate.gpu_layers,
             "repacked": not surrogate.patch,
         }
-        yield SurrogateScorer(merger, fingerprints, surrogate, evaluators, settings)
+        yield SurrogateScorer(merger, fingerprints, surrogate, evaluators, settings, recipe.growth)
 
 
 @contextmanager

@@ -58,9 +58,9 @@ def search(
     with open_scorer(inputs, experts, inputs.dev, folder) as scorer:
         study = Study(Journal(folder / "study.jsonl"), scorer, value)
         order = Order.stratified(study.trial(BASE), wanted, recipe.search.seed)
-        strategy = make_strategy(recipe.search, space, len(order), wanted)
+        strategy = make_strategy(recipe.search, space, len(order), wanted, recipe.growth)
         trials = study.run(strategy, order, progress)
-    found = standing(trials, wanted, recipe.search.seed)
+    found = standing(trials, wanted, recipe.search.seed, growth=recipe.growth)
     base = found.mixtures.index(BASE)
     chosen = [i for i, mixture in enumerate(found.mixtures) if space.allows(mixture)]
     ranking = rank(
@@ -94,7 +94,7 @@ def search(
         ranking=ranking,
         examples=len(order),
         dataset_worth=added.datasets,
-        warnings=[*warnings(inputs, experts, complete, ranking[0].mixture), *rounded],
+        warnings=[*warnings(inputs, experts, complete), *rounded],
         notes=strategy.notes,
         interactions=added.interactions,
         pareto=[OnFront(trial.mixture, scores) for trial, scores in front]

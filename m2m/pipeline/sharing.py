@@ -104,8 +104,8 @@ def shareable(inputs: Inputs, examples: int) -> tuple[list[Ask], str]:
         inputs: the run's.
         examples: of all targets together.
     """
-    space, judged = search_space(inputs), aims(inputs)
-    strategy = make_strategy(inputs.recipe.search, space, examples, judged)
+    space, judged, recipe = search_space(inputs), aims(inputs), inputs.recipe
+    strategy = make_strategy(recipe.search, space, examples, judged, recipe.growth)
     asks = strategy.ask()
     if strategy.name == "exhaustive":
         return asks, f"exhaustive: all {len(asks)} mixtures are shared"

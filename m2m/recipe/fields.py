@@ -173,6 +173,14 @@ class Merge:
 
     method: str = _set("linear", "merge method", choices=MERGE_METHODS)
     scale: float = _set(1.0, "factor on the merged delta", low=0.0)
+    growth: str | float = _set(
+        "auto",
+        "how the delta of k datasets grows: k^growth times their mean; 0 is the mean, 1 the sum; "
+        'auto: 0, or 0.5 where [confirm] budget is "proportional"',
+        choices=("auto",),
+        low=0.0,
+        high=1.0,
+    )
     density: float = _set(
         0.2,
         "share of a delta's values that ties, dare, della and breadcrumbs keep",
@@ -300,6 +308,20 @@ class Recipe:
     def folder(self) -> Path:
         """Where the results live."""
         return run_folder(self.path)
+
+    @property
+    def growth(self) -> float:
+        """`[merge] growth` as a number: auto follows the regime of the real fine-tunes.
+
+        Steps in proportion take a fine-tune as far along every dataset as its expert went, in
+        directions that hardly overlap: about sqrt(k) times as far as one of them. Measured in
+        examples/swahili/RESULTS.md. An arc (slerp) is as long as its ends already.
+        """
+        if not isinstance(self.merge.growth, str):
+            return self.merge.growth
+        if self.merge.method == "slerp":
+            return 0.0
+        return 0.5 if self.confirm.budget == "proportional" else 0.0
 
 
 def run_folder(recipe: Path) -> Path:

@@ -23,7 +23,7 @@ _STYLE = Path(__file__).with_name("style.css")
 # Nothing is loaded and nothing runs, even if something slipped through the escaping.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _LIMITS = (
-    "The surrogate, base + mean of the experts' deltas, predicts ranks, not scores, and for one "
+    "The surrogate, base + merge of the experts' deltas, predicts ranks, not scores, and for one "
     "training budget: each mixture with the same number of steps. A longer final training can "
     "change the order, mostly in favour of weak datasets.",
     "The best of many noisy scores flatters itself. That is why the winner is judged on test "

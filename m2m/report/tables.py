@@ -157,7 +157,7 @@ _CHOICES = {
     "random": "a random mixture",
 }
 _PREDICTORS = {
-    "surrogate": "surrogate (base + mean of the deltas)",
+    "surrogate": "surrogate (base + merge of the deltas)",
     "mean_of_singles": "mean of the experts' own scores",
     "similarity": "likeness of the tokens to the target's",
     "repeatability": "the fine-tunes' own scores on dev: about the most that is possible",

@@ -54,6 +54,7 @@ EXCEPTIONS: dict[str, set[str]] = {
     # Only with [train] replay.
     "train.replay_from": set(),
     "base.hub": set(),
+    "confirm.budget": {"scores"},  # the regime decides how far merges reach
     "datasets.languages": set(),
     # They act on targets of other kinds than the scenario's: solved examples, written answers.
     "targets.shots_from": set(),
@@ -81,6 +82,7 @@ VALUES: dict[str, Any] = {
     "train.target_modules": ("q_proj", "v_proj"),
     "confirm.baselines": ("all",),
     "merge.method": "ties",
+    "merge.growth": 0.75,
     "base.model": "other",
     "datasets.path": "other.jsonl",
     "targets.dev": "other-target.jsonl",
@@ -168,10 +170,10 @@ def marks(recipe: Recipe, experts: dict[str, Path]) -> dict[str, set[str]]:
         origin = Origin(corpus.name, inputs.base.name, inputs.base.fingerprint, rows.fingerprint)
         count, held = len(rows.samples), len(rows.held_out)
         adapters.add(identity(inputs.recipe.train, origin, count, held))
-    one = Mixture.uniform(sorted(experts)[:1])
+    one, pair = (Mixture.uniform(sorted(experts)[:count]) for count in (1, 2))
     try:
         with open_scorer(inputs, experts, inputs.dev, recipe.folder) as scorer:
-            scores = {scorer.key(BASE), scorer.key(one)}
+            scores = {scorer.key(BASE), scorer.key(one), scorer.key(pair)}
     except InputError as error:  # adapters of another base
         assert "does not fit the model" in error.message
         scores = set()

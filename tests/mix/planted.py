@@ -24,6 +24,7 @@ class World:
         pairs: nats that two datasets together add, times both weights.
         examples: of each target.
         targets: names, each with examples of its own.
+        growth: of the merged deltas with the number of datasets.
     """
 
     def __init__(
@@ -33,7 +34,9 @@ class World:
         examples: int = 48,
         targets: Sequence[str] = ("t",),
         seed: int = 0,
+        growth: float = 0.0,
     ) -> None:
+        self.growth = growth
         rng = np.random.default_rng(seed)
         self.effects, self.pairs = dict(effects), dict(pairs or {})
         self.examples = dict.fromkeys(targets, examples)
@@ -50,13 +53,16 @@ class World:
 
     def lift(self, mixture: Mixture) -> float:
         """Nats by which the right choice is ahead on average: the true score in other words."""
-        weight = mixture.shares
+        weight = self._coefficients(mixture)
         alone = sum(w * self.effects[name] for name, w in weight.items())
         both = sum(
             effect * weight.get(a, 0.0) * weight.get(b, 0.0)
             for (a, b), effect in self.pairs.items()
         )
         return alone + both
+
+    def _coefficients(self, mixture: Mixture) -> dict[str, float]:
+        return dict(zip(mixture.datasets, mixture.coefficients(self.growth), strict=True))
 
     def key(self, mixture: Mixture) -> str:
         return f"{mixture.label} {mixture.weights}"
@@ -72,7 +78,7 @@ class World:
 
     def _scores(self, target: str, mixture: Mixture) -> Scores:
         loglik, gold = self._base[target].copy(), self._gold[target]
-        for name, weight in zip(mixture.datasets, mixture.weights, strict=True):
+        for name, weight in self._coefficients(mixture).items():
             loglik += weight * self._lean[target, name]
         own = np.random.default_rng(zlib.crc32(self.key(mixture).encode()))
         loglik += own.normal(0, 0.2, loglik.shape) * bool(mixture.datasets)

@@ -12,10 +12,9 @@ from m2m.mix.caution import (
     cautions,
     delta_cautions,
     overlap_cautions,
-    regime_cautions,
     reliability,
 )
-from m2m.mix.mixture import Mixture, subsets
+from m2m.mix.mixture import subsets
 from m2m.mix.standing import Aim, standing
 from m2m.mix.trial import Trial
 from tests.mix.test_study import scores, trial
@@ -53,6 +52,12 @@ def test_experts_too_far_too_uneven_too_alike_and_too_different(
         assert any(re.search(words, each) for each in found)
 
 
+def test_orthogonal_experts_are_no_reason_where_their_merge_is_as_long_as_they() -> None:
+    apart = deltas([[1.0, 0.0, 0.1], [0.0, 1.0, 0.0], [0.0, 0.1, 1.0]])
+    assert delta_cautions(apart, growth=0.0) != []
+    assert delta_cautions(apart, growth=0.5) == []
+
+
 def noisy(spread: float, examples: int, seed: int = 0) -> list[Trial]:
     """31 mixtures whose skills lie `spread` apart, each with its own luck."""
     return [
@@ -83,11 +88,3 @@ def test_mixtures_without_any_difference_get_no_number() -> None:
 def test_overlaps_are_told_where_there_are_any() -> None:
     (found,) = overlap_cautions({"a": 0, "b": 3}, "swahili")
     assert found.startswith("3 rows of b ask questions of swahili")
-
-
-def test_a_single_best_is_doubted_where_mixtures_will_be_trained_for_longer() -> None:
-    one, two = Mixture.uniform(["a"]), Mixture.uniform(["a", "b"])
-    (said,) = regime_cautions(one, "proportional")
-    assert "[confirm] top" in said
-    assert regime_cautions(two, "proportional") == []
-    assert regime_cautions(one, "fixed") == regime_cautions(one, 600) == []

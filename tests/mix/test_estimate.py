@@ -38,6 +38,23 @@ def test_where_log_likelihoods_are_linear_the_prediction_is_exact() -> None:
     assert found.predict(Mixture.uniform(["a", "unknown"])) is None
 
 
+def test_the_prediction_follows_the_growth_of_the_merge() -> None:
+    world = World(EFFECTS, growth=0.5)
+    alone, _ = trials(world, 48)
+    known = FirstOrder.of(alone, "t", growth=0.5)
+    assert known is not None
+    mixture = Mixture.uniform(["a", "b", "c"])
+    predicted, plain = known.predict(mixture), FirstOrder.of(alone, "t").predict(mixture)
+    assert predicted is not None
+    assert plain is not None
+    base = world.score(BASE).scores["t"].loglik
+    np.testing.assert_allclose(predicted.loglik - base, 3**0.5 * (plain.loglik - base))
+    close, far = (
+        np.std(each.loglik - world.score(mixture).scores["t"].loglik) for each in (predicted, plain)
+    )
+    assert close < 0.75 * far  # the rest is the world's own
+
+
 @pytest.mark.parametrize("name", ["choice_bits", "accuracy", "bits_per_byte"])
 def test_predictions_make_a_few_examples_tell_more(name: str) -> None:
     """Over many orders, the error is smaller than without, and about as large as told."""

@@ -33,7 +33,7 @@ def strategy(search: Search, world: World) -> tuple[Strategy, Order]:
     tokens = {name: 100 * (i + 1) for i, name in enumerate(world.names)}
     order = Order.stratified(world.score(BASE), [BITS], search.seed)
     space = make_space(search, datasets, tokens)
-    return make_strategy(search, space, len(order), [BITS]), order
+    return make_strategy(search, space, len(order), [BITS], world.growth), order
 
 
 class Played:
@@ -98,6 +98,10 @@ class TestEveryStrategy:
             assert chosen >= set(limits.get("required", ()))  # type: ignore[call-overload]
             tokens = sum(100 * (1 + "abcde".index(each)) for each in chosen)
             assert tokens <= limits.get("max_tokens", 9999)  # type: ignore[operator]
+
+    def test_finds_a_planted_best_where_merges_grow(self, name: str) -> None:
+        world = World(EFFECTS, {("a", "b"): 0.5}, growth=0.5)
+        assert Played(Search(strategy=name), world).best().label == "a + b"
 
     def test_told_the_same_it_asks_the_same(self, name: str) -> None:
         assert Played(Search(strategy=name)).asks == Played(Search(strategy=name)).asks

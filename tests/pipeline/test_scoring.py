@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from m2m.errors import InputError
@@ -69,6 +70,34 @@ def test_auto_is_one_of_the_fine_types_and_has_its_own_results(recipe: Path) -> 
     assert kinds[0] == "q8_0"
     assert kinds[1] in ("f16", "bf16", "q8_0")
     assert len(set(keys)) == len(set(kinds))
+
+
+def test_the_regime_decides_how_far_merges_reach(recipe: Path) -> None:
+    """With growth 1 a pair is merged as with scale 2; single datasets are what they were."""
+    one, pair = Mixture.uniform(["copy"]), Mixture.uniform(["copy", "upper"])
+    found = {}
+    for name, text in {
+        "mean": "",
+        "scale": "[merge]\nscale = 2.0",
+        "sum": "[merge]\ngrowth = 1",
+        "fine-tunes": '[confirm]\nbudget = "proportional"',
+        "root": "[merge]\ngrowth = 0.5",
+    }.items():
+        changed = recipe.with_name(f"{name}.toml")
+        whole = recipe.read_text(encoding="utf-8").replace("[confirm]\ntop = 2", "")
+        changed.write_text(f"{whole}\n{text}\n", encoding="utf-8")
+        inputs = read_inputs(load_recipe(changed))
+        adapters = load_recipe(recipe).folder / "adapters"
+        experts = {each: adapters / each for each in inputs.corpora}
+        with open_scorer(inputs, experts, inputs.dev, changed.parent) as scorer:
+            scores = scorer.score(pair).scores["copying"].loglik
+            found[name] = scores, scorer.key(one), scorer.key(pair)
+    np.testing.assert_array_equal(found["sum"][0], found["scale"][0])
+    np.testing.assert_array_equal(found["root"][0], found["fine-tunes"][0])
+    assert not np.array_equal(found["root"][0], found["mean"][0])
+    assert found["mean"][1] == found["sum"][1] == found["root"][1]
+    assert found["root"][2] == found["fine-tunes"][2]
+    assert len({found[name][2] for name in ("mean", "scale", "sum", "root")}) == 4
 
 
 def test_gpu_layers_are_refused_before_any_work_where_there_is_no_gpu(recipe: Path) -> None:
