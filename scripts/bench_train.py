@@ -326,7 +326,7 @@ def scaling(options: argparse.Namespace) -> int:
     print(f"{'model':6}{'tokens':>7}{'threads':>8}{'tokens/s':>10}{'GEMM':>7}{'GiB':>7}")
     for model in MODELS:
         for tokens in (128, 512, 2048):
-            for threads in (1, 2):
+            for threads in (2, 1):
                 case = f"long_{tokens}"
                 found = child(options, case, threads, "--model", model)
                 speed, share = found["tokens_per_second"], 1 / found["step_over_gemm"]

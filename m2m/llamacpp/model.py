@@ -120,7 +120,7 @@ class LlamaModel:
         self._gpu_layers = gpu_layers
         self._model: int | None = None
         self._context: int | None = None
-        self._kept: tuple[int, ...] = ()
+        self.kept: tuple[int, ...] = ()
         if not self.path.is_file():
             raise InputError(f"{self.path}: no such model file")
         check_gpu_layers(gpu_layers)
@@ -184,7 +184,7 @@ class LlamaModel:
         self.batch: int = c.llama_n_batch(context)
         self.sequences: int = c.llama_n_seq_max(context)
         self.outputs = outputs
-        self._kept = ()
+        self.kept = ()
 
     def reserve(self, cells: int) -> None:
         """Make sure that the KV cache has at least `cells` cells; a new one is empty."""
@@ -320,23 +320,16 @@ class LlamaModel:
         """Empty the KV cache."""
         self._alive()
         c.llama_memory_clear(self._memory, False)
-        self._kept = ()
+        self.kept = ()
 
     def keep(self, prefix: Sequence[int]) -> int:
         """Leave exactly `prefix` in the cache, as the beginning of every sequence.
 
-        Decoded once; called again with the same prefix it only drops what came after it.
-
-        Returns:
-            the number of tokens that were decoded for it.
+        Decoded once: called again it only drops what came after. Returns how many tokens it was.
         """
-        self._alive()
         size = len(prefix)
-        if size and tuple(prefix) == self._kept:
-            if not c.llama_memory_seq_rm(self._memory, -1, size, -1):
-                raise LlamaError("llama.cpp cannot drop the end of a sequence from its cache")
+        if self.recall(prefix):
             return 0
-        self.clear()
         for start in range(0, size, self.batch):
             part = prefix[start : start + self.batch]
             places = range(start, start + len(part))
@@ -344,8 +337,18 @@ class LlamaModel:
         if size:
             for sequence in range(1, self.sequences):
                 c.llama_memory_seq_cp(self._memory, 0, sequence, 0, size)
-        self._kept = tuple(prefix)
+        self.kept = tuple(prefix)
         return size
+
+    def recall(self, prefix: Sequence[int]) -> bool:
+        """Whether the cache begins with `prefix`: then all else is dropped, if not all of it."""
+        self._alive()
+        if not prefix or tuple(prefix) != self.kept:
+            self.clear()
+            return False
+        if not c.llama_memory_seq_rm(self._memory, -1, len(prefix), -1):
+            raise LlamaError("llama.cpp cannot drop the end of a sequence from its cache")
+        return True
 
     def logits(self, ids: Sequence[int]) -> F32:
         """(T, V) logits after each token of one sequence; a copy, for tests and short texts."""

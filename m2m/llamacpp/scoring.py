@@ -175,7 +175,6 @@ class _Scorer:
             tree = _Tree()
             for branch in group:
                 tree.add(branch)
-            self.decoded += self.model.keep(self.prefix)
             self._decode(tree)
 
     def _units(self, row: list[_Branch]) -> Iterator[list[_Branch]]:
@@ -199,17 +198,26 @@ class _Scorer:
             yield group
 
     def _decode(self, tree: _Tree) -> None:
-        start = 0
+        """Decode a window; its first batch takes the prefix along, where that is not kept yet.
+
+        A batch of its own for a few tokens costs as much as ten tokens more of another.
+        """
+        model, size, start = self.model, len(self.prefix), 0
+        ahead = () if model.recall(self.prefix) else self.prefix
+        if len(ahead) >= model.batch:
+            self.decoded += model.keep(ahead)
+            ahead = ()
         while start < len(tree.tokens):
-            end = self._batch_end(tree, start)
+            end = self._batch_end(tree, start, model.batch - len(ahead))
             asked = [a for a in tree.asked[start:end] if a]
-            logits = self.model.decode(
-                tree.tokens[start:end],
-                [len(self.prefix) + depth for depth in tree.depths[start:end]],
-                tree.owners[start:end],
-                [bool(a) for a in tree.asked[start:end]],
+            logits = model.decode(
+                [*ahead, *tree.tokens[start:end]],
+                [*range(len(ahead)), *(size + depth for depth in tree.depths[start:end])],
+                [*[range(model.sequences)] * len(ahead), *tree.owners[start:end]],
+                [False] * len(ahead) + [bool(a) for a in tree.asked[start:end]],
             )
-            self.decoded += end - start
+            self.decoded += len(ahead) + end - start
+            model.kept, ahead = tuple(self.prefix), ()
             for row, normalizer, questions in zip(
                 logits, log_normalizer(logits), asked, strict=True
             ):
@@ -217,10 +225,10 @@ class _Scorer:
                     branch.nats[index] = float(row[branch.targets[index]]) - normalizer
             start = end
 
-    def _batch_end(self, tree: _Tree, start: int) -> int:
-        """How far one batch may go: within its tokens and its rows of logits."""
+    def _batch_end(self, tree: _Tree, start: int, room: int) -> int:
+        """How far one batch may go: within its room for tokens and its rows of logits."""
         rows = 0
-        end = min(start + self.model.batch, len(tree.tokens))
+        end = min(start + room, len(tree.tokens))
         for node in range(start, end):
             rows += bool(tree.asked[node])
             if rows > self.model.outputs:

@@ -37,7 +37,7 @@ class Decoder:
         dtype: of all computation; float32, or float64 for gradient checks.
         threads: that share a step. Sums depend on it in their last bits.
         recompute: keep only each layer's input and run the layer again in the backward: about a
-            tenth of the activations for a third more time. Changes no bit.
+            tenth of the activations for a third to a half more time. Changes no bit.
         half: keep the base as float16 and cast each map when it is used: half the weights' memory
             for two passes over them a step. Exact for a base whose weights are float16.
         rank: of the adapters to come, if known: they find room without another copy of the base.

@@ -88,6 +88,35 @@ def test_low_bit_weights_agree_within_their_rounding(type: str, pico: Path, tmp_
         assert_equals_naive(surrogate.load([]), asked, {"f16": 0.01}.get(type, 0.1))
 
 
+@pytest.mark.parametrize("length", [5, 60, 300])
+def test_the_first_batch_takes_the_prefix_along(
+    exact: LlamaModel, monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    """One batch fewer than by keeping the prefix first, unless it fills one; the same scores."""
+    head = [3 + i % 250 for i in range(length)]
+    asked = [Request([*head, 10 + i, 40], [[5, 6], [7]]) for i in range(4)]
+    calls: list[int] = []
+    decode = LlamaModel.decode
+
+    def counted(model: LlamaModel, tokens: Sequence[int], *more: object) -> object:
+        calls.append(len(tokens))
+        return decode(model, tokens, *more)  # type: ignore[arg-type]
+
+    exact.clear()
+    exact.reserve(length + 200)
+    monkeypatch.setattr(LlamaModel, "decode", counted)
+    together = score(exact, asked)
+    batches = len(calls)
+    exact.clear()
+    exact.keep(head)
+    apart = score(exact, asked)
+    assert together.decoded == sum(calls[:batches])
+    assert len(calls) - batches == batches + (length < exact.batch)
+    assert together.decoded - apart.decoded == length
+    for one, other in zip(together.loglik, apart.loglik, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+
+
 def test_more_choices_than_sequences(exact: LlamaModel) -> None:
     choices = list(itertools.islice(itertools.product(range(5, 30), repeat=2), 300))
     scored = assert_equals_naive(exact, [Request([9, 8], choices)], 1e-3)
