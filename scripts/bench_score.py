@@ -183,8 +183,9 @@ def naive_seconds(model: LlamaModel, asked: Sequence[Request]) -> float:
 def measure_rate(model: LlamaModel, asked: Sequence[Request], rounds: int) -> dict[str, float]:
     """Scoring against raw decoding and against one sequence per choice."""
     scored = score(model, asked)
-    predicted = sum(1 + len(set(map(tuple, r.continuations))) for r in asked)
-    share = predicted / scored.decoded
+    # Logits are needed after the prompt and after every token of a choice but its last.
+    starts = [{tuple(c[:n]) for c in r.continuations for n in range(len(c))} for r in asked]
+    share = sum(map(len, starts)) / scored.decoded
     rows = max(1, round(share * model.batch))
     ratios: dict[str, list[float]] = {"last": [], "same": [], "naive": []}
     rates = []
