@@ -30,6 +30,7 @@ from m2m.machine import peak_rss_bytes, usable_threads
 from m2m.nn.config import Batch, DecoderConfig
 from m2m.nn.decoder import Decoder
 from m2m.nn.lora import LoraPair, init_lora
+from m2m.nn.matrix import KINDS
 from m2m.nn.memory import Load, peak_bytes
 from m2m.nn.optim import AdamW, clip_factor, global_norm
 from m2m.recipe import PROJECTIONS
@@ -74,6 +75,7 @@ RANK = 16
 PREFIX = 24  # tokens of a chat template's opening, which short rows share
 PEER = Path(__file__).resolve().parent.parent / ".venv-peer" / "bin" / "python"
 PEER_CASES = ("short_512", "long_512")
+HALF = ["--maps", "half"]
 
 Product = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]
 
@@ -160,7 +162,7 @@ class Bench:
             RandomWeights(config),
             threads=options.threads,
             recompute=options.recompute,
-            half=options.half,
+            maps=options.maps,
             rank=RANK,
         )
         self.lora = init_lora(config, config.linear_shapes(), RANK, 2.0 * RANK, rng)
@@ -296,7 +298,8 @@ def against_peer(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
             found[f"vs_peft_{dtype}"][case.split("_")[0]] = round(ratio, 2)
             text = bench.batches[case][1]
             print(
-                f"{case} {dtype}: PEFT {text / min(theirs):.0f}, ours {text / min(ours):.0f} "
+                f"{case} {dtype}: PEFT {text / min(theirs):.0f}, ours ({options.maps}) "
+                f"{text / min(ours):.0f} "
                 f"tokens of text/s; peak {peer.peak_gib:.2f} and {peak_gib():.2f} GiB",
                 file=sys.stderr,
             )
@@ -340,9 +343,9 @@ def savings(options: argparse.Namespace) -> int:
     print(f"{'case':11}{'half':>5}{'again':>6}{'seconds':>9}{'cost':>6}{'GiB':>6}{'expected':>9}")
     for case in options.cases:
         plain = 0.0
-        for ways in ([], ["--half"], ["--recompute"], ["--half", "--recompute"]):
+        for ways in ([], HALF, ["--recompute"], [*HALF, "--recompute"]):
             found = child(options, case, options.threads, "--model", options.model, *ways)
-            again, half = "--recompute" in ways, "--half" in ways
+            again, half = "--recompute" in ways, "--maps" in ways
             plain = plain or found["step_seconds"]
             tokens = int(case.split("_")[1])
             length = min(tokens, 512)
@@ -376,7 +379,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--threads", type=int, default=usable_threads(), help="that share a step")
     parser.add_argument("--model", choices=sorted(MODELS), default="135m", help="shapes to take")
     parser.add_argument("--recompute", action="store_true", help="recompute activations")
-    parser.add_argument("--half", action="store_true", help="keep the base as float16")
+    parser.add_argument("--maps", choices=KINDS, default="whole", help="how the base is kept")
     parser.add_argument("--scaling", action="store_true", help="a table of models, tokens, threads")
     parser.add_argument("--savings", action="store_true", help="a table of ways to save memory")
     parser.add_argument("--busy", action="store_true", help="beside a busy process")
@@ -406,8 +409,10 @@ def main(arguments: Sequence[str]) -> int:
     }
     if not options.alone and PEER.exists():
         command = [sys.executable, __file__, "--peer", "--model", options.model, *PEER_CASES]
-        done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
-        result |= json.loads(done.stdout.splitlines()[-1])
+        for maps, name in (("whole", ""), ("bf16", "bf16_")):
+            done = subprocess.run([*command, "--maps", maps], stdout=subprocess.PIPE, check=True)
+            peers = json.loads(done.stdout.splitlines()[-1])
+            result |= {name + key: value for key, value in peers.items()}
     print(json.dumps(result))
     return 0
 

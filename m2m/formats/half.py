@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from m2m.float16 import widen
+from m2m.kernels.float16 import widen
 
 F32 = NDArray[np.float32]
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from ctypes import c_bool, c_char_p, c_float, c_int, c_int32, c_int64, c_size_t, c_uint32, c_void_p
 from typing import Any
 
-# The first is for OpenMP (see m2m.float16), before the library is loaded; the second keeps a failed
+# The first is for OpenMP (see m2m.kernels.library), before it is loaded; the second keeps a failed
 # GGML_ASSERT from starting a debugger.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("GGML_NO_BACKTRACE", "1")

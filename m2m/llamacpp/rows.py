@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from m2m import float16
+from m2m.kernels import float16
 from m2m.llamacpp import bindings as c
 from m2m.nn.lora import LoraPair, lora_delta
 

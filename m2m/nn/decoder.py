@@ -15,8 +15,8 @@ from m2m.nn.functional import Array, rms_norm, rms_norm_backward, unbuffered, wi
 from m2m.nn.head import numerators, settle
 from m2m.nn.layer import Grads, Layer, Saved, Step
 from m2m.nn.layout import AttentionPlan, Heads, Layout, lay_out, share_out
-from m2m.nn.linear import Storage
 from m2m.nn.lora import LoraPair
+from m2m.nn.matrix import Storage
 from m2m.nn.rope import rotary_table
 from m2m.nn.workspace import Workspace
 
@@ -38,8 +38,10 @@ class Decoder:
         threads: that share a step. Sums depend on it in their last bits.
         recompute: keep only each layer's input and run the layer again in the backward: about a
             tenth of the activations for a third to a half more time. Changes no bit.
-        half: keep the base as float16 and cast each map when it is used: half the weights' memory
-            for two passes over them a step. Exact for a base whose weights are float16.
+        maps: how their weights are kept. "whole": in `dtype`. "half": as float16, each cast when it
+            is used; half the memory for two passes over them a step, and exact for a base of
+            float16. "bf16": rounded to bfloat16 as is what they are multiplied by, and added up in
+            float32; faster where the processor has such products.
         rank: of the adapters to come, if known: they find room without another copy of the base.
     """
 
@@ -51,16 +53,16 @@ class Decoder:
         *,
         threads: int = 1,
         recompute: bool = False,
-        half: bool = False,
+        maps: str = "whole",
         rank: int = 0,
     ) -> None:
         self.config = config
         self.dtype: np.dtype[Any] = np.dtype(dtype)
         self.crew = Crew(threads)
-        self._recompute, self._half = recompute, half
+        self._recompute, self._half = recompute, maps == "half"
         self._spaces = [Workspace(dtype) for _ in range(self.crew.count)]
         self._more: list[Grads] = []
-        storage = Storage(self.dtype, half, rank)
+        storage = Storage(self.dtype, maps, rank)
         self._embedding = self._kept(weights["model.embed_tokens.weight"])
         self._head = self._embedding
         if not config.tie_word_embeddings:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from m2m import float16
+from m2m.kernels import float16
 
 Array = NDArray[np.floating[Any]]
 

@@ -32,8 +32,9 @@ from m2m.nn.functional import (
     swiglu_backward,
 )
 from m2m.nn.layout import AttentionPlan, Index, Layout
-from m2m.nn.linear import FusedLinear, Part, Storage
+from m2m.nn.linear import FusedLinear, Part
 from m2m.nn.lora import LoraPair
+from m2m.nn.matrix import Storage
 from m2m.nn.workspace import Workspace
 
 Grads = dict[str, tuple[Array, Array]]

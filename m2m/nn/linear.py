@@ -11,7 +11,8 @@ and its input and output arrays are R columns wider than their data:
     forward     ha = s x A',    y = [x | ha] @ [W, B]'
     backward    hb = dy B,      dx = [dy | hb] @ [W; s A],    dA = s hb' x,    dB = dy' ha
 
-so there is no pass that adds `s (x A') B'` to a whole activation, in either direction. The scale
+so there is no pass that adds `s (x A') B'` to a whole activation, in either direction (`Matrix`
+says how it is kept). The scale
 sits in A, whose rows are contiguous here; B is copied as it is. A norm's gain before the map is
 multiplied into its input and the gradient of that: weights that are cast at every use would have to
 be multiplied at every use, and there are more of them than of activations.
@@ -22,15 +23,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from threading import local
-from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
 
-from m2m.nn.functional import Array, widen
+from m2m.nn.functional import Array
 from m2m.nn.lora import LoraPair
-from m2m.nn.workspace import Workspace
+from m2m.nn.matrix import Storage
 
 
 @dataclass(frozen=True)
@@ -69,29 +67,6 @@ class _Bound:
     factor: float
 
 
-class Storage:
-    """How frozen weights are kept.
-
-    Args:
-        dtype: of the computation.
-        half: keep them as float16; a map is cast by every thread that uses it, when it does.
-        rank: of the adapter that every part will get; matrices have room for it at once.
-    """
-
-    def __init__(self, dtype: DTypeLike, half: bool = False, rank: int = 0) -> None:
-        self.dtype: np.dtype[Any] = np.dtype(dtype)
-        self.half = half
-        self.rank = rank
-        self._own = local()
-
-    def scratch(self, name: str, *shape: int) -> Array:
-        """Return a buffer of the calling thread that all maps use, one after the other."""
-        if not hasattr(self._own, "space"):
-            self._own.space = Workspace(self.dtype)
-        found: Array = self._own.space.get(name, *shape)
-        return found
-
-
 class FusedLinear:
     """Linear maps of one input as one matrix, with room for their adapters.
 
@@ -116,11 +91,11 @@ class FusedLinear:
         arrays = [np.asarray(weights[f"{part.module}.weight"]) for part in self._parts]
         self._sizes = [len(array) for array in arrays]
         self.rows, self.columns = sum(self._sizes), arrays[0].shape[1]
-        self.rank = storage.rank * len(self._parts)
-        self._make_places()
+        self._used = storage.rank * len(self._parts)
+        self._matrix = storage.matrix(self.rows, self.columns, self._used)
         for part, span, array in zip(self._parts, self._spans(), arrays, strict=True):
             ours = np.ascontiguousarray(part.reorder(array)).reshape(array.shape)
-            widen(ours, self._base[span], 1.0 if storage.half else part.factor)
+            self._matrix.load(span, ours, part.factor)
         self._bias = self._load_bias(weights) if bias else None
 
     def _load_bias(self, weights: Mapping[str, Array]) -> Array:
@@ -131,26 +106,14 @@ class FusedLinear:
             bias[span] *= part.factor
         return bias[:, 0]
 
-    def _make_places(self) -> None:
-        """Make room for the matrix, with zeros where adapters come, anything where weights do."""
-        dtype, width = self._storage.dtype, self.columns + self.rank
-        if self._storage.half:
-            # As wide as the matrix, so that it is cast in one run.
-            self._stored: Array = np.zeros((self.rows, width), np.float16)
-            self._base = self._stored[:, : self.columns]
-            self._low = np.zeros((self.rank, self.columns), dtype)
-            self._high = np.zeros((self.rows, self.rank), dtype)
-            return
-        self._full = np.empty((self.rows + self.rank, width), dtype)
-        self._base = self._full[: self.rows, : self.columns]
-        self._low = self._full[self.rows :, : self.columns]
-        self._high = self._full[: self.rows, self.columns :]
-        self._full[self.rows :] = 0.0
-        self._high[...] = 0.0
-
     def _spans(self) -> list[slice]:
         ends = np.cumsum([0, *self._sizes]).tolist()
         return [slice(a, b) for a, b in pairwise(ends)]
+
+    @property
+    def rank(self) -> int:
+        """R, the columns that inputs and outputs need beside their data."""
+        return self._matrix.rank
 
     @property
     def modules(self) -> list[str]:
@@ -172,77 +135,50 @@ class FusedLinear:
         self._resize(first, bound)
         for place in bound:
             pair, columns = lora[place.part.module], place.columns
-            low = self._low[columns]
+            low = self._matrix.low[columns]
             np.multiply(pair.a, low.dtype.type(place.factor), out=low)
-            high = self._high[place.rows, columns]
+            high = self._matrix.high[place.rows, columns]
             place.part.split(high)[...] = place.part.reorder(pair.b)
+        self._matrix.settle()
 
     def _resize(self, rank: int, bound: list[_Bound]) -> None:
         """Make room for `rank` where the adapters' places changed; zeros between them stay."""
         places = [(b.rows, b.columns) for b in bound]
         same = places == [(b.rows, b.columns) for b in self._bound]
-        self._bound = bound
-        if rank != self.rank:
-            self.rank, base = rank, self._base
-            self._make_places()
-            self._base[...] = base
+        self._bound, self._used = bound, rank
+        if self._matrix.room(rank) != self.rank:
+            self._matrix = self._matrix.resized(rank)
         elif not same:
-            self._low[...] = 0.0
-            self._high[...] = 0.0
-
-    def _matrix(self) -> Array:
-        """Return the whole matrix; where it is cast now, it is good until this thread's next."""
-        if not self._storage.half:
-            return self._full
-        full = self._storage.scratch("map", self.rows + self.rank, self.columns + self.rank)
-        # In one run: threads wait for each other at every call, longer than the caches would save.
-        widen(self._stored, full[: self.rows])
-        for part, span in zip(self._parts, self._spans(), strict=True):
-            if part.factor != 1.0:
-                full[span, : self.columns] *= full.dtype.type(part.factor)
-        full[: self.rows, self.columns :] = self._high
-        full[self.rows :, : self.columns] = self._low
-        full[self.rows :, self.columns :] = 0.0
-        return full
+            self._matrix.low[...] = 0.0
+            self._matrix.high[...] = 0.0
 
     def forward(self, x: Array, out: Array) -> Array:
         """Write `out = x W' + sum s (x A') B'`, (T, out); return the ha columns of x, (T, R).
 
         x: (T, in + R) whose first `in` columns are data; the rest is written here.
         """
-        full, low, wide = self._matrix(), x[:, self.columns :], x
+        low, wide = x[:, self.columns :], x
         if self._gain is not None:
             wide = self._storage.scratch("input", *x.shape)
             np.multiply(x[:, : self.columns], self._gain, out=wide[:, : self.columns])
         if self.rank:
-            np.matmul(
-                wide[:, : self.columns],
-                full[self.rows :, : self.columns].T,
-                out=wide[:, self.columns :],
-            )
+            np.matmul(wide[:, : self.columns], self._matrix.low.T, out=wide[:, self.columns :])
             if wide is not x:
                 low[...] = wide[:, self.columns :]
-        np.matmul(wide, full[: self.rows].T, out=out)
+        self._matrix.forward(wide, out)
         if self._bias is not None:
             out += self._bias
         return low
 
-    def backward_low(self, dout: Array) -> Array:
-        """Write `hb = dy B`, (T, R), into the last columns of dout, (T, out + R).
-
-        Returns:
-            The matrix as it was used.
-        """
-        full = self._matrix()
+    def backward_low(self, dout: Array) -> None:
+        """Write `hb = dy B`, (T, R), into the last columns of dout, (T, out + R)."""
         if self.rank:
-            data, low = dout[:, : self.rows], dout[:, self.rows :]
-            np.matmul(data, full[: self.rows, self.columns :], out=low)
-        return full
+            np.matmul(dout[:, : self.rows], self._matrix.high, out=dout[:, self.rows :])
 
     def backward(self, dout: Array, dx: Array) -> None:
         """Write `dx = dy W + sum s (dy B) A`, (T, in), and the last columns of dout."""
-        full = self.backward_low(dout)
-        np.matmul(dout, full[:, : self.columns], out=dx)
+        self.backward_low(dout)
+        self._matrix.backward(dout, dx)
         if self._gain is not None:
             dx *= self._gain
 
@@ -255,7 +191,7 @@ class FusedLinear:
         """
         if not self.rank:
             return
-        low = dout[:, self.rows :]
+        low = dout[:, self.rows : self.rows + self._used]
         da = np.matmul(low.T, x[:, : self.columns])
         if self._gain is not None:
             da *= self._gain

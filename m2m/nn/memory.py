@@ -9,6 +9,7 @@ from m2m.nn.config import DecoderConfig
 from m2m.nn.head import LOGITS, MOST_ROWS
 from m2m.nn.layout import PADS, QUERIES, SCORES
 from m2m.nn.lora import select_modules
+from m2m.nn.matrix import KINDS
 
 FLOAT, HALF = 4, 2
 TABLES = ("model.embed_tokens.weight", "lm_head.weight")  # kept as float16 where they are
@@ -28,6 +29,7 @@ class Load:
         copies: of the adapters' arrays, beside one gradient a thread: they themselves, AdamW's two,
             and the best one or a second batch's gradients where these are kept.
         float16: whether that is what the base's weights are, so that it can be kept so.
+        bf16: whether maps are kept as bfloat16, once for each direction.
     """
 
     rank: int
@@ -37,6 +39,7 @@ class Load:
     threads: int
     copies: int = 3
     float16: bool = False
+    bf16: bool = False
 
 
 def peak_bytes(config: DecoderConfig, load: Load, *, recompute: bool, half: bool) -> int:
@@ -57,7 +60,8 @@ def _ranks(config: DecoderConfig, load: Load) -> tuple[int, int, int, int]:
     """Low-rank columns beside qkv, o, gate and up, down."""
     names = {name.rsplit(".", 1)[-1] for name in load.modules}
     maps = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",))
-    q, o, g, d = (load.rank * sum(name in names for name in each) for each in maps)
+    ranks = (load.rank * sum(name in names for name in each) for each in maps)
+    q, o, g, d = (KINDS["bf16"].room(rank) if load.bf16 else rank for rank in ranks)
     return q, o, g, d
 
 
@@ -119,6 +123,13 @@ def _weights(config: DecoderConfig, load: Load, half: bool) -> int:
         cast = max((rows + rank) * (columns + rank) for (rows, columns), rank in pairs)
         stored = HALF * (total + config.num_layers * wider)
         return stored + FLOAT * (config.num_layers * places + load.threads * cast)
+    if load.bf16:
+        twice = sum(2 * r * c + rank * (r + c) for (r, c), rank in pairs)
+        low = sum(rank * (r + c) for (r, c), rank in pairs)
+        maps = sum(r * c for (r, c), _ in pairs)
+        kept = (HALF * twice + FLOAT * low) * config.num_layers
+        rest = total - config.num_layers * maps
+        return kept + (HALF if load.float16 else FLOAT) * rest
     tables = sum(math.prod(shapes[name]) for name in TABLES if name in shapes)
     saved = (FLOAT - HALF) * tables if load.float16 else 0
     return FLOAT * (total + config.num_layers * places) - saved

@@ -11,11 +11,12 @@ from typing import TypeVar
 
 from m2m.checkpoint import BaseModel, find_model
 from m2m.dataset import Sample, dataset_fingerprint, encode, load_dataset
-from m2m.errors import InputError, M2MError, Problems
+from m2m.errors import InputError, M2MError, Problems, ResourceError
 from m2m.evaluate.harness import Part
 from m2m.evaluate.targets import load_target, refuse_same_rows
 from m2m.evaluate.tasks import Task, requests
 from m2m.formats.gguf import GGUFFile
+from m2m.kernels import bfloat16
 from m2m.llamacpp.model import check_gpu_layers
 from m2m.recipe import Dataset, Recipe, Target, Train
 from m2m.tokenizer import ChatTemplate, Formatter, Tokenizer
@@ -113,6 +114,7 @@ def read_inputs(recipe: Recipe) -> Inputs:
             corpora[dataset.name] = corpus
     replay = tried(lambda: _replay(opened, recipe))
     tried(lambda: check_gpu_layers(recipe.limits.gpu_layers))
+    tried(lambda: _check_precision(recipe.train.precision))
     for target in recipe.targets:
         if task := tried(lambda t=target: _task(t, "dev", opened)):  # type: ignore[misc]
             dev[target.name] = task
@@ -123,6 +125,20 @@ def read_inputs(recipe: Recipe) -> Inputs:
     if opened is None:
         raise AssertionError("a base that could not be opened is an error")
     return Inputs(_in_steps(recipe, corpora), *opened, corpora, dev, test, replay)
+
+
+def _check_precision(precision: str) -> None:
+    """Refuse products that there are none of.
+
+    Raises:
+        ResourceError: llama-cpp-python's libraries are of another kind than is known.
+    """
+    if precision == "bf16" and not bfloat16.available():
+        raise ResourceError(
+            'precision = "bf16", and this llama-cpp-python has no product of bfloat16 matrices '
+            "that m2m knows how to call",
+            'set precision = "float32" in [train], or install llama-cpp-python 0.3.36',
+        )
 
 
 def longest_row(train: Train, base: BaseModel) -> int:

@@ -43,6 +43,7 @@ def load_of(config: Train, threads: int, *, float16: bool) -> Load:
         threads=threads,
         copies=3 + (config.holdout > 0) + threads * (config.accumulate > 1),
         float16=float16,
+        bf16=config.precision == "bf16",
     )
 
 
@@ -63,7 +64,7 @@ def choose_saving(base: DecoderConfig, load: Load, limit: int, *, held: int) -> 
     savings = [
         Saving(recompute, half, held + peak_bytes(base, load, recompute=recompute, half=half))
         for recompute, half in ways
-        if load.float16 or not half
+        if not half or (load.float16 and not load.bf16)
     ]
     for saving in savings:
         if not limit or saving.bytes <= limit:

@@ -8,9 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from m2m.formats.half import bf16_to_f32, f32_to_bf16
+from m2m.kernels import bfloat16
 from m2m.nn import head, layout
 from m2m.nn.config import Batch
 from m2m.nn.decoder import Decoder, RopeScaling
+from m2m.nn.functional import Array
+from m2m.nn.layer import Grads
 from m2m.nn.lora import LoraPair, init_lora
 from m2m.nn.optim import AdamW
 from tests.nn import reference
@@ -128,9 +132,9 @@ def test_gradients_across_all_block_borders() -> None:
 
 
 @pytest.mark.parametrize(
-    "saving", [{"recompute": True}, {"half": True}, {"recompute": True, "half": True}]
+    "saving", [{"recompute": True}, {"maps": "half"}, {"recompute": True, "maps": "half"}]
 )
-def test_saving_memory_changes_nothing(traits: dict[str, Any], saving: dict[str, bool]) -> None:
+def test_saving_memory_changes_nothing(traits: dict[str, Any], saving: dict[str, Any]) -> None:
     config = make_config(**traits)
     weights = {n: w.astype(np.float16).astype(np.float64) for n, w in make_weights(config).items()}
     lora, batch = make_lora(config), make_batch(config, LENGTHS, 5)
@@ -277,3 +281,43 @@ def test_ten_recorded_losses() -> None:
     golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
     np.testing.assert_allclose(golden_losses(), golden["losses"], rtol=golden["tolerance"])
     assert golden["losses"][-1] < 0.9 * golden["losses"][0]
+
+
+def apart(ours: Grads, theirs: Grads) -> float:
+    """The largest relative difference of two adapters' gradients, array by array."""
+    return max(
+        float(np.linalg.norm(one - other) / np.linalg.norm(other))
+        for module, pair in theirs.items()
+        for one, other in zip(ours[module], pair, strict=True)
+    )
+
+
+def rounded_product(x: Array, weights: bfloat16.BF16, out: Array) -> None:
+    """What `bfloat16.multiply` stands for, in NumPy."""
+    values = bf16_to_f32(f32_to_bf16(np.ascontiguousarray(x))).reshape(x.shape)
+    out[...] = values @ bf16_to_f32(weights).reshape(weights.shape).T
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("rank", [0, 2])
+def test_bfloat16_maps_are_those_of_rounded_weights_and_inputs(
+    traits: dict[str, Any], threads: int, rank: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(**traits)
+    weights = {name: array.astype(np.float32) for name, array in make_weights(config).items()}
+    lora, batch = make_lora(config, rank=2), make_batch(config, LENGTHS, 5)
+    plain = Decoder(config, weights, threads=threads)
+    rounded = Decoder(config, weights, threads=threads, maps="bf16", rank=rank)
+    for adapters in (lora, dict(list(lora.items())[:3]), lora):
+        expected = plain.loss_and_grads(batch, adapters)
+        found = rounded.loss_and_grads(batch, adapters)
+        assert found[1] == expected[1]
+        assert found[0] == pytest.approx(expected[0], rel=0.01)
+        assert 1e-3 < apart(found[2], expected[2]) < 0.1  # weights here are large, layers few
+    again = rounded.loss_and_grads(batch, lora)
+    assert again[0] == found[0]
+    assert apart(again[2], found[2]) == 0.0
+    monkeypatch.setattr(bfloat16, "multiply", rounded_product)
+    written = rounded.loss_and_grads(batch, lora)
+    assert found[0] == pytest.approx(written[0], rel=1e-4)
+    assert apart(found[2], written[2]) < 0.01  # a sum's last bit may decide how it is rounded next

@@ -16,7 +16,7 @@ from m2m.nn.shares import divide
 from tests.nn.reference import make_batch, make_config, make_lora, make_weights
 from tests.nn.test_decoder import LENGTHS, TRAITS, check_gradients
 
-SAVINGS = [{}, {"recompute": True}, {"half": True}, {"recompute": True, "half": True}]
+SAVINGS = [{}, {"recompute": True}, {"maps": "half"}, {"recompute": True, "maps": "half"}]
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +24,7 @@ def _cut_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shares, "LEAST", 1)
 
 
-def make(threads: int, traits: dict[str, Any], **saving: bool) -> Decoder:
+def make(threads: int, traits: dict[str, Any], **saving: Any) -> Decoder:
     config = make_config(**traits)
     weights = {n: w.astype(np.float16).astype(np.float64) for n, w in make_weights(config).items()}
     return Decoder(config, weights, np.float64, threads=threads, **saving)
@@ -45,7 +45,7 @@ def test_threads_change_nothing(
 @pytest.mark.parametrize("prefix", [0, 12])
 @pytest.mark.parametrize("saving", SAVINGS[1:], ids=str)
 def test_threads_that_save_memory_change_nothing(
-    family: str, prefix: int, saving: dict[str, bool]
+    family: str, prefix: int, saving: dict[str, Any]
 ) -> None:
     compare(TRAITS[family], 3, LENGTHS, prefix, saving)
 
@@ -55,7 +55,7 @@ def compare(
     threads: int,
     lengths: tuple[int, ...],
     prefix: int,
-    saving: dict[str, bool],
+    saving: dict[str, Any],
 ) -> None:
     config = make_config(**traits)
     batch, lora = make_batch(config, lengths, prefix), make_lora(config)
@@ -93,7 +93,7 @@ def test_the_same_count_gives_the_same_bytes() -> None:
 
 
 @pytest.mark.parametrize("saving", SAVINGS[1:], ids=str)
-def test_saving_memory_changes_no_bit(saving: dict[str, bool]) -> None:
+def test_saving_memory_changes_no_bit(saving: dict[str, Any]) -> None:
     config = make_config()
     weights = {n: w.astype(np.float16).astype(np.float32) for n, w in make_weights(config).items()}
     lora, batch = make_lora(config), make_batch(config, LENGTHS, 5)

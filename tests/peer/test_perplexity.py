@@ -18,9 +18,9 @@ import pytest
 
 pytest.importorskip("llama_cpp", reason="the venv of m2m itself has it")
 
-from m2m.formats.gguf import GGUFValue  # noqa: E402
-from tests.evaluate.perplexity import CASES, GOLDEN, SENTENCES, measured  # noqa: E402
-from tests.tiny import pico_gguf  # noqa: E402
+from m2m.formats.gguf import GGUFValue
+from tests.evaluate.perplexity import CASES, GOLDEN, SENTENCES, measured
+from tests.tiny import pico_gguf
 
 TOOL = os.environ.get("LLAMA_PERPLEXITY", "")
 pytestmark = [

@@ -10,6 +10,7 @@ import pytest
 
 from m2m.adapter import read_extra
 from m2m.errors import InputError, RecipeError, ResourceError
+from m2m.kernels import bfloat16
 from m2m.mix.mixture import Mixture
 from m2m.nn.decoder import Decoder
 from m2m.pipeline import tuning
@@ -171,3 +172,54 @@ def test_memory_is_saved_where_it_must_be_and_the_adapters_stay_the_same(
     assert len(notes.said) == 1
     assert notes.said[0].endswith("with the base kept as float16 and activations recomputed")
     assert {path: path.read_bytes() for path in before} == before
+
+
+def adapters_of(recipe: Path) -> dict[str, bytes]:
+    folder = recipe.parent / "m2m-runs" / "recipe" / "adapters"
+    return {
+        path.parent.name: path.read_bytes() for path in folder.rglob("adapter_model.safetensors")
+    }
+
+
+def test_another_precision_is_another_training_and_as_repeatable(recipe: Path) -> None:
+    trained(recipe)
+    plain = adapters_of(recipe)
+    change(recipe, "steps = 12", 'steps = 12\nprecision = "bf16"')
+    notes = Notes()
+    assert all(trained(recipe, notes).values())
+    rounded = adapters_of(recipe)
+    assert all(rounded[name] != plain[name] for name in plain)
+    first = {
+        name: read_extra(recipe.parent / "m2m-runs" / "recipe" / "adapters" / name)["losses"]
+        for name in plain
+    }
+    shutil.rmtree(recipe.parent / "m2m-runs")
+    trained(recipe)
+    assert adapters_of(recipe) == rounded
+    change(recipe, 'precision = "bf16"', 'precision = "float32"')
+    trained(recipe)
+    assert adapters_of(recipe) == plain
+    for name, losses in first.items():
+        own = read_extra(recipe.parent / "m2m-runs" / "recipe" / "adapters" / name)["losses"]
+        assert losses != own
+        assert losses == pytest.approx(own, rel=0.02)
+
+
+def test_a_processor_without_bfloat16_is_told_that_it_gains_nothing(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(recipe, "steps = 12", 'steps = 12\nprecision = "bf16"')
+    monkeypatch.setattr(tuning, "bf16_gain", lambda: 0.4)
+    notes = Notes()
+    trained(recipe, notes)
+    assert len(notes.said) == 1
+    assert "0.4 times as fast" in notes.said[0]
+
+
+def test_a_library_without_bfloat16_is_refused_before_anything_is_read_in_full(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(recipe, "steps = 12", 'steps = 12\nprecision = "bf16"')
+    monkeypatch.setattr(bfloat16, "available", lambda: False)
+    with pytest.raises(ResourceError, match="no product of bfloat16"):
+        read_inputs(load_recipe(recipe))

@@ -12,6 +12,7 @@ import pytest
 
 from m2m.errors import ResourceError
 from m2m.nn.config import DecoderConfig
+from m2m.nn.matrix import KINDS
 from m2m.nn.memory import Load, peak_bytes
 from m2m.recipe import PROJECTIONS, Train
 from m2m.tuner.memory import GIB, choose_saving, load_of
@@ -62,6 +63,16 @@ def test_a_base_that_is_not_float16_is_never_kept_so() -> None:
         choose_saving(SMALL, load, limit - 1, held=0)
 
 
+def test_bfloat16_maps_are_not_kept_as_float16_too() -> None:
+    load = load_of(Train(precision="bf16"), 2, float16=True)
+    assert load.bf16
+    limit = peak_bytes(SMALL, load, recompute=True, half=False)
+    saving = choose_saving(SMALL, load, limit, held=0)
+    assert (saving.recompute, saving.half) == (True, False)
+    with pytest.raises(ResourceError):
+        choose_saving(SMALL, load, limit - 1, held=0)
+
+
 def test_what_does_not_fit_is_refused_with_what_would() -> None:
     least = peak_bytes(SMALL, LOAD, recompute=True, half=True)
     with pytest.raises(ResourceError) as caught:
@@ -77,11 +88,12 @@ def test_what_does_not_fit_is_refused_with_what_would() -> None:
 
 
 CHILD = """
-import json, sys
+import dataclasses, json, sys
 import numpy as np
 from m2m.machine import peak_rss_bytes, resident_bytes
 from m2m.nn.decoder import Decoder
 from m2m.nn.lora import init_lora
+from m2m.nn.matrix import KINDS
 from m2m.nn.memory import peak_bytes
 from m2m.nn.optim import AdamW
 from m2m.recipe import PROJECTIONS
@@ -92,9 +104,9 @@ class Weights(dict):
     def __getitem__(self, name):
         return np.full(SMALL.weight_shapes()[name], 0.01, np.float16)
 
-recompute, half = map(int, sys.argv[1:])
+recompute, maps = bool(int(sys.argv[1])), sys.argv[2]
 held = resident_bytes()
-decoder = Decoder(SMALL, Weights(), threads=2, recompute=bool(recompute), half=bool(half), rank=8)
+decoder = Decoder(SMALL, Weights(), threads=2, recompute=recompute, maps=maps, rank=8)
 lora = init_lora(SMALL, PROJECTIONS, LOAD.rank, 16.0, np.random.default_rng(0))
 optimizer = AdamW([x for pair in lora.values() for x in (pair.a, pair.b)], crew=decoder.crew)
 grads = None
@@ -102,16 +114,18 @@ for seed, lengths in enumerate([(512, 512), (300, 200, 200, 100, 90, 80, 30), (5
     batch = make_batch(SMALL, lengths, 0, seed, share=1.0)
     grads = decoder.loss_and_grads(batch, lora, grads)[2]
     optimizer.step([x for pair in grads.values() for x in pair], 1e-3)
-found = peak_bytes(SMALL, LOAD, recompute=bool(recompute), half=bool(half))
+load = dataclasses.replace(LOAD, bf16=maps == "bf16")
+found = peak_bytes(SMALL, load, recompute=recompute, half=maps == "half")
 print(json.dumps([peak_rss_bytes() - held, found]))
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("recompute", "half"), WAYS)
-def test_the_peak_is_what_was_expected(recompute: bool, half: bool) -> None:
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("maps", KINDS)
+def test_the_peak_is_what_was_expected(recompute: bool, maps: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, str(int(recompute)), str(int(half))],
+        [sys.executable, "-c", CHILD, str(int(recompute)), maps],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         check=True,

@@ -1,0 +1,238 @@
+"""The matrix [[W, B], [s A, 0]] of a frozen map and its adapters, kept in one of three ways.
+
+W (out, in) is frozen and large; B (out, R) and s A (R, in) are written anew at every step. The map
+and its gradient are one product each,
+
+    forward     y  = [x | ha] @ [W, B]'
+    backward    dx = [dy | hb] @ [W; s A]
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from threading import local
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from m2m.blas import one_blas_thread
+from m2m.kernels import bfloat16
+from m2m.nn.functional import Array, widen
+from m2m.nn.workspace import Workspace
+
+
+class Storage:
+    """How a decoder's frozen maps are kept.
+
+    Args:
+        dtype: of the computation.
+        maps: "whole", "half" or "bf16", one of the classes below.
+        rank: of the adapter that every part will get; matrices have room for it at once.
+    """
+
+    def __init__(self, dtype: DTypeLike, maps: str = "whole", rank: int = 0) -> None:
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
+        self.rank = rank
+        self._kind = KINDS[maps]
+        self._own = local()
+
+    def matrix(self, rows: int, columns: int, rank: int) -> Matrix:
+        """Return a matrix with zeros where adapters come and anything where weights do."""
+        return self._kind(self, rows, columns, rank)
+
+    def scratch(self, name: str, *shape: int) -> Array:
+        """Return a buffer of the calling thread that all maps use, one after the other."""
+        if not hasattr(self._own, "space"):
+            self._own.space = Workspace(self.dtype)
+        found: Array = self._own.space.get(name, *shape)
+        return found
+
+
+class Matrix(ABC):
+    """See the module's docstring; out = `rows`, in = `columns`, and R = `rank` or more.
+
+    Attributes:
+        rank: R.
+        low: (R, in), s A.
+        high: (out, R), B.
+    """
+
+    low: Array
+    high: Array
+
+    def __init__(self, storage: Storage, rows: int, columns: int, rank: int) -> None:
+        self.storage, self.rows, self.columns, self.rank = storage, rows, columns, rank
+
+    @staticmethod
+    def room(rank: int) -> int:
+        """Return the R that adapters of this rank together get."""
+        return rank
+
+    @abstractmethod
+    def load(self, span: slice, weights: NDArray[Any], factor: float) -> None:
+        """Write rows of `factor` W, (n, in)."""
+
+    @abstractmethod
+    def resized(self, rank: int) -> Matrix:
+        """Return one with the same W and room for adapters of another rank, zeros as yet."""
+
+    @abstractmethod
+    def settle(self) -> None:
+        """Take in what was written into `low` and `high`."""
+
+    @abstractmethod
+    def forward(self, x: Array, out: Array) -> None:
+        """Write `out = x @ [W, B]'`, (T, out), from x (T, in + R)."""
+
+    @abstractmethod
+    def backward(self, dout: Array, dx: Array) -> None:
+        """Write `dx = dout @ [W; s A]`, (T, in), from dout (T, out + R)."""
+
+
+class _Whole(Matrix):
+    """In the computation's own dtype, in one piece."""
+
+    def __init__(self, storage: Storage, rows: int, columns: int, rank: int) -> None:
+        super().__init__(storage, rows, columns, rank)
+        self._full = np.empty((rows + rank, columns + rank), storage.dtype)
+        self._base = self._full[:rows, :columns]
+        self._full[rows:] = 0.0
+        self._full[:rows, columns:] = 0.0
+        self.low, self.high = self._full[rows:, :columns], self._full[:rows, columns:]
+
+    def load(self, span: slice, weights: NDArray[Any], factor: float) -> None:
+        widen(weights, self._base[span], factor)
+
+    def resized(self, rank: int) -> Matrix:
+        made = _Whole(self.storage, self.rows, self.columns, rank)
+        made._base[...] = self._base
+        return made
+
+    def settle(self) -> None:
+        pass
+
+    def forward(self, x: Array, out: Array) -> None:
+        np.matmul(x, self._full[: self.rows].T, out=out)
+
+    def backward(self, dout: Array, dx: Array) -> None:
+        np.matmul(dout, self._full[:, : self.columns], out=dx)
+
+
+class _Half(Matrix):
+    """W in float16, cast by every thread that uses it: half the memory, a few percent more time."""
+
+    def __init__(self, storage: Storage, rows: int, columns: int, rank: int) -> None:
+        super().__init__(storage, rows, columns, rank)
+        # As wide as the matrix, so that it is cast in one run.
+        self._stored = np.zeros((rows, columns + rank), np.float16)
+        self._factors: list[tuple[slice, float]] = []  # what would round float16 waits for the cast
+        self.low = np.zeros((rank, columns), storage.dtype)
+        self.high = np.zeros((rows, rank), storage.dtype)
+
+    def load(self, span: slice, weights: NDArray[Any], factor: float) -> None:
+        widen(weights, self._stored[span, : self.columns])
+        if factor != 1.0:
+            self._factors.append((span, factor))
+
+    def resized(self, rank: int) -> Matrix:
+        made = _Half(self.storage, self.rows, self.columns, rank)
+        made._stored[:, : self.columns] = self._stored[:, : self.columns]
+        made._factors = self._factors
+        return made
+
+    def settle(self) -> None:
+        pass
+
+    def forward(self, x: Array, out: Array) -> None:
+        np.matmul(x, self._cast()[: self.rows].T, out=out)
+
+    def backward(self, dout: Array, dx: Array) -> None:
+        np.matmul(dout, self._cast()[:, : self.columns], out=dx)
+
+    def _cast(self) -> Array:
+        """Return the matrix, good until this thread's next one."""
+        full = self.storage.scratch("map", self.rows + self.rank, self.columns + self.rank)
+        # In one run: threads wait for each other at every call, longer than the caches would save.
+        widen(self._stored, full[: self.rows])
+        for span, factor in self._factors:
+            full[span, : self.columns] *= full.dtype.type(factor)
+        full[: self.rows, self.columns :] = self.high
+        full[self.rows :, : self.columns] = self.low
+        return full
+
+
+class _Bfloat16(Matrix):
+    """In bfloat16, once for each direction: a product's inner values must lie side by side.
+
+    R is rounded up to what products come in multiples of; what is too much stays zero.
+    """
+
+    def __init__(self, storage: Storage, rows: int, columns: int, rank: int) -> None:
+        rank = self.room(rank)
+        super().__init__(storage, rows, columns, rank)
+        self._across = np.zeros((rows, columns + rank), np.uint16)  # [W, B]
+        self._along = np.zeros((columns, rows + rank), np.uint16)  # [W; s A]'
+        self.low = np.zeros((rank, columns), np.float32)
+        self.high = np.zeros((rows, rank), np.float32)
+
+    @staticmethod
+    def room(rank: int) -> int:
+        return -(-rank // bfloat16.ALIGNED) * bfloat16.ALIGNED
+
+    def load(self, span: slice, weights: NDArray[Any], factor: float) -> None:
+        wide = np.empty(weights.shape, np.float32)
+        widen(weights, wide, factor)
+        values = _narrowed(wide)
+        self._across[span, : self.columns] = values
+        self._along[:, span] = values.T
+
+    def resized(self, rank: int) -> Matrix:
+        made = _Bfloat16(self.storage, self.rows, self.columns, rank)
+        made._across[:, : self.columns] = self._across[:, : self.columns]
+        made._along[:, : self.rows] = self._along[:, : self.rows]
+        return made
+
+    def settle(self) -> None:
+        self._across[:, self.columns :] = _narrowed(self.high)
+        self._along[:, self.rows :] = _narrowed(self.low).T
+
+    def forward(self, x: Array, out: Array) -> None:
+        bfloat16.multiply(x, self._across, out)
+
+    def backward(self, dout: Array, dx: Array) -> None:
+        bfloat16.multiply(dout, self._along, dx)
+
+
+KINDS: dict[str, type[Matrix]] = {"whole": _Whole, "half": _Half, "bf16": _Bfloat16}
+
+
+def _narrowed(values: Array) -> bfloat16.BF16:
+    found = np.empty(values.shape, np.uint16)
+    bfloat16.narrow(values, found)
+    return found
+
+
+def bf16_gain() -> float:
+    """How many times as fast as in float32 a product of a usual size is, in one thread.
+
+    Takes some hundredths of a second; 0 where there is none.
+    """
+    if not bfloat16.available():
+        return 0.0
+    x, full = np.ones((128, 1024), np.float32), np.ones((1024, 1024), np.float32)
+    out, weights = np.empty((128, 1024), np.float32), _narrowed(full)
+    ways: tuple[Callable[[], object], ...] = (
+        lambda: np.matmul(x, full.T, out=out),
+        lambda: bfloat16.multiply(x, weights, out),
+    )
+    times: tuple[list[float], list[float]] = ([], [])
+    with one_blas_thread():
+        for _ in range(8):
+            for way, known in zip(ways, times, strict=True):
+                started = time.perf_counter()
+                way()
+                known.append(time.perf_counter() - started)
+    return min(times[0]) / min(times[1])
