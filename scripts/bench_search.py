@@ -33,6 +33,7 @@ from m2m.evaluate.metrics import METRICS
 from m2m.evaluate.scores import Scores
 from m2m.mix.mixture import BASE, Mixture
 from m2m.mix.order import Order
+from m2m.mix.ranking import rank
 from m2m.mix.search import make_strategy
 from m2m.mix.space import Space
 from m2m.mix.standing import Aim, standing
@@ -110,6 +111,14 @@ def places(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return values.argsort().argsort()
 
 
+def ties(trials: Sequence[Trial], seed: int) -> int:
+    """How many of these, the base first, the ranking marks as tied with the best."""
+    found = standing(trials, [AIM], seed)
+    counts = [trial.examples for trial in trials[1:]]
+    ranking = rank(found.mixtures[1:], found.points[1:], found.replicates[1:], examples=counts)
+    return sum(each.tied_with_best for each in ranking)
+
+
 def racing(world: Recording, seeds: int) -> dict[str, object]:
     """Race the recorded mixtures under many seeds."""
     space = Space(world.names)
@@ -119,7 +128,7 @@ def racing(world: Recording, seeds: int) -> dict[str, object]:
     best = pick(every)
     enough = value(best) - AIM.metric.stderr(best.scores[AIM.target])
     truth = np.array([value(trial) for trial in every])
-    shares, picks, agreements = [], [], []
+    shares, picks, agreements, tied = [], [], [], []
     for seed in range(seeds):
         order = Order.stratified(base, [AIM], seed)
         strategy = make_strategy(Search(strategy="racing", seed=seed), space, len(order), [AIM])
@@ -130,6 +139,7 @@ def racing(world: Recording, seeds: int) -> dict[str, object]:
         scored = [base, *(trials[trial.mixture] for trial in every)]
         found = standing(scored, [AIM], seed).points[1:]
         agreements.append(float(np.corrcoef(places(found), places(truth))[0, 1]))
+        tied.append(ties(scored, seed))
         print(
             f"seed {seed}: {shares[-1]:.4f} of {exhaustive:,} tokens, {chosen.mixture.label} "
             f"{picks[-1]:.4f} (best {value(best):.4f}, one standard error below {enough:.4f})"
@@ -142,6 +152,8 @@ def racing(world: Recording, seeds: int) -> dict[str, object]:
         "best_found": sum(each == value(best) for each in picks),
         "spearman": round(float(np.mean(agreements)), 3),
         "least_spearman": round(min(agreements), 3),
+        "tied_with_best": round(float(np.mean(tied)), 1),
+        "exhaustive_tied_with_best": ties([base, *every], 0),
         "seeds": seeds,
     }
 

@@ -131,7 +131,7 @@ def rank(
     first = int(np.argmax(counts[order] == counts.max()))
     order = np.concatenate([order[first : first + 1], np.delete(order, first)])
     behind = ahead(points, replicates, int(order[0]), higher_is_better)
-    tied = _tied(sign * points, sign * replicates)
+    tied = _tied(sign * points, sign * replicates, np.flatnonzero(counts == counts.max()))
     low, high = percentiles(replicates)
     errors = replicates.std(axis=1, ddof=1)
     return [
@@ -200,23 +200,27 @@ def percentiles(replicates: Floats) -> tuple[Floats, Floats]:
     return low, high
 
 
-def _tied(scores: Floats, replicates: Floats) -> NDArray[np.bool_]:
-    """Which mixtures are not shown to be worse than some other (higher is better).
+def _tied(scores: Floats, replicates: Floats, against: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Which mixtures are not shown to be worse than some of those `against` (higher is better).
 
     For each mixture i, the largest of the standardised distances (score_j - score_i) / se_ij over
-    all j is held against the 95 % point of what it would be by chance, if all were equal.
+    these j is held against the 95 % point of what it would be by chance, if all were equal. Which j
+    it is held against is free, as only the truly best one's test must not fail; those scored on few
+    examples only would raise what counts as chance, and show nothing.
     """
+    rivals = replicates[against] - replicates[against].mean(axis=1, keepdims=True)
     noise = replicates - replicates.mean(axis=1, keepdims=True)
     tied = np.empty(len(scores), dtype=np.bool_)
     for i, score in enumerate(scores):
-        chance = noise - noise[i]
+        chance = rivals - noise[i]
         errors = chance.std(axis=1)
         other = errors > 0
         if not other.any():
-            tied[i] = score >= scores.max()
+            tied[i] = score >= scores[against].max()
             continue
         chance = chance[other] / errors[other, None]
         critical = np.quantile(chance.max(axis=0), CONFIDENCE)
-        distance = ((scores[other] - score) / errors[other]).max()
-        tied[i] = distance <= max(critical, 0.0) and not (scores[~other] > score).any()
+        ahead_by = scores[against] - score
+        distance = (ahead_by[other] / errors[other]).max()
+        tied[i] = distance <= max(critical, 0.0) and not (ahead_by[~other] > 0.0).any()
     return tied

@@ -1,7 +1,8 @@
 """What each dataset adds, and which two help each other: from a few mixtures as from all.
 
 Where every mixture was scored, the worth of a dataset is the mean difference that it makes, its
-Banzhaf value. Where only some were, a second-order model of the scores is fitted by ridge
+Banzhaf value; where they are of so many datasets at most, the mean over those that it can still be
+added to. Where only some were scored, a second-order model of the scores is fitted by ridge
 regression (main effects and pairs over which datasets are in); its Banzhaf values are the best
 guess at the true ones (Hammer and Holzman 1992). Intervals come from the resamples of the examples,
 and in the second case also from what the model leaves unexplained.
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from math import comb
 from typing import Any
 
 import numpy as np
@@ -79,10 +81,11 @@ def worth(
     values = sign * np.column_stack([points, replicates])
     known = {frozenset(mixture.datasets): i for i, mixture in enumerate(mixtures)}
     pairs = list(combinations(names, 2))
-    if len(known) == 2 ** len(names):
+    if len(known) == _subsets(len(names), max(map(len, known))):
         alone = dataset_worth(mixtures, points, replicates, higher_is_better)
-        both = [_together(known, pair) @ values for pair in pairs]
-        return Worth(alone, _strongest(pairs, both))
+        found = {pair: _together(known, pair, values) for pair in pairs}
+        both = {pair: effect for pair, effect in found.items() if effect is not None}
+        return Worth(alone, _strongest([*both], [*both.values()]))
     effects, together = _fitted(mixtures, names, pairs, values, np.random.default_rng(seed))
     low, high = percentiles(effects[:, 1:])
     alone = {
@@ -92,13 +95,25 @@ def worth(
     return Worth(alone, _strongest(pairs, list(together)))
 
 
-def _together(known: Mapping[frozenset[str], int], pair: tuple[str, str]) -> Floats:
-    """(n,) contrast: the mean over all mixtures without both of f(ij) - f(i) - f(j) + f()."""
-    contrast = np.zeros(len(known))
+def _subsets(names: int, largest: int) -> int:
+    """How many there are of so many names, of `largest` at most."""
+    return sum(comb(names, size) for size in range(largest + 1))
+
+
+def _together(
+    known: Mapping[frozenset[str], int], pair: tuple[str, str], values: Floats
+) -> Floats | None:
+    """(1 + R,): the mean of f(ij) - f(i) - f(j) + f() over all that both can be added to."""
     one, other = pair
-    for chosen, place in known.items():
-        contrast[place] = 1.0 if (one in chosen) == (other in chosen) else -1.0
-    return contrast / (len(known) / 4)
+    without = [chosen for chosen in known if chosen.isdisjoint(pair) and chosen | {*pair} in known]
+    if not without:
+        return None
+    contrast = np.zeros(len(values))
+    for chosen in without:
+        for more, sign in (((), 1.0), ((one,), -1.0), ((other,), -1.0), (pair, 1.0)):
+            contrast[known[chosen.union(more)]] += sign
+    effect: Floats = contrast @ values / len(without)
+    return effect
 
 
 def _fitted(

@@ -41,6 +41,27 @@ def test_effects_and_the_planted_pair_are_found_also_from_some_mixtures(share: f
     assert all(each.effect.sign == 0 for each in found.interactions[1:])
 
 
+def test_among_small_mixtures_worth_is_what_it_is_among_them() -> None:
+    names = tuple(EFFECT)
+    every = [BASE, *subsets(names, 3)]
+    value = {m: sum(EFFECT[n] for n in m.datasets) + ({"a", "b"} <= {*m.datasets}) for m in every}
+    points = np.array([float(value[mixture]) for mixture in every])
+    noise = 0.01 * np.random.default_rng(0).normal(size=(len(every), 200))
+    found = worth(every, points, points[:, None] + noise)
+    # Of the 1 + 4 + 6 mixtures of two or less without a, 1 + 3 have b.
+    assert found.datasets["a"].estimate == pytest.approx(EFFECT["a"] + 4 / 11)
+    assert found.datasets["c"].estimate == pytest.approx(EFFECT["c"])
+    assert found.interactions[0].datasets == ("a", "b")
+    assert found.interactions[0].effect.estimate == pytest.approx(1.0)
+
+
+def test_small_mixtures_of_one_have_no_interactions() -> None:
+    some = [BASE, *subsets(tuple(EFFECT), 1)]
+    found = worth(some, *scores(some))
+    assert found.interactions == []
+    assert found.datasets["b"].estimate == pytest.approx(EFFECT["b"], abs=0.06)
+
+
 def test_fewer_mixtures_leave_more_doubt() -> None:
     every = [BASE, *subsets(tuple(EFFECT))]
     few = every[:17]
