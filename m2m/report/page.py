@@ -22,10 +22,16 @@ from m2m.report.words import findings
 _STYLE = Path(__file__).with_name("style.css")
 # Nothing is loaded and nothing runs, even if something slipped through the escaping.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+_PREDICTS = (
+    "The surrogate, base + merge of the experts' deltas, predicts ranks, not scores, and for "
+)
+_REGIMES = {
+    "fixed": "one training budget: each mixture with the same number of steps. A longer final "
+    "training can change the order, mostly in favour of weak datasets.",
+    "proportional": "training in proportion: k datasets with k times an expert's steps. Where all "
+    "mixtures get the same number of steps, the order is another, in favour of few datasets.",
+}
 _LIMITS = (
-    "The surrogate, base + merge of the experts' deltas, predicts ranks, not scores, and for one "
-    "training budget: each mixture with the same number of steps. A longer final training can "
-    "change the order, mostly in favour of weak datasets.",
     "The best of many noisy scores flatters itself. That is why the winner is judged on test "
     "examples that nothing was chosen by, and why ties are shown as ties.",
     "Intervals cover the choice of examples (a bootstrap over them, the same resamples for all "
@@ -80,13 +86,18 @@ def _sections(facts: Facts) -> Iterator[Markup]:
         yield _section("Time, memory and energy", _table(t.cost_table(facts)))
     if facts.sources:
         yield _section("Data and licences", _licences(facts), _table(t.source_table(facts.sources)))
-    yield _section("How to read this", _list(_LIMITS))
+    yield _section("How to read this", _list([_predicts(facts), *_LIMITS]))
     yield _section(
         "Recipe, seeds and versions",
         element("p", "The recipe with every default; what differs from the defaults is bold."),
         element("pre", _recipe(facts), tabindex="0"),
         _list([f"{name}: {version}" for name, version in facts.versions.items()]),
     )
+
+
+def _predicts(facts: Facts) -> str:
+    budget = facts.settings.get("confirm", {}).get("budget", "fixed")
+    return _PREDICTS + _REGIMES.get(budget, _REGIMES["fixed"])
 
 
 def _results(facts: Facts) -> Iterator[Markup]:

@@ -87,6 +87,19 @@ def test_it_says_everything_once_there_are_facts() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("budget", "said"),
+    [
+        ("fixed", "each mixture with the same number of steps"),
+        ("proportional", "k datasets with k times an expert&#x27;s steps"),
+        ("900", "each mixture with the same number of steps"),
+    ],
+)
+def test_what_a_surrogate_predicts_goes_by_the_regime(budget: str, said: str) -> None:
+    settings = {**samples.facts().settings, "confirm": {"budget": budget}}
+    assert page(samples.facts(settings=settings)).count(said) == 1
+
+
 def test_an_unfinished_run_has_a_report_too() -> None:
     source = page(Facts("begun", {"name": "base"}, {"base": {"model": "base"}}, {}))
     assert "Nothing is confirmed yet" in source
