@@ -97,6 +97,10 @@ def test_what_does_not_fit_is_refused() -> None:
         with pytest.raises(ValueError, match="cannot multiply"):
             bfloat16.multiply(x, weights, out)
     with pytest.raises(ValueError, match="cannot multiply"):
+        bfloat16.multiply(np.broadcast_to(x[:1], x.shape), weights, np.empty((4, 8), np.float32))
+    with pytest.raises(ValueError, match="cannot multiply"):
+        bfloat16.multiply(x[::-1], weights, np.empty((4, 8), np.float32))
+    with pytest.raises(ValueError, match="cannot multiply"):
         bfloat16.multiply(x[:, :32], weights, np.empty((4, 8), np.float32))
     with pytest.raises(ValueError, match="cannot narrow"):
         bfloat16.narrow(x, np.empty((64, 4), np.uint16))

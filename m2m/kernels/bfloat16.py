@@ -1,8 +1,8 @@
 """Products with weights in bfloat16, by ggml: up to twice as fast where the processor has them.
 
-AVX512-BF16, AMX and ARM's BF16 multiply pairs of bfloat16 numbers (8 bits of mantissa) and add them
-up in float32. NumPy has no such product; ggml's, which llama.cpp computes models with, is called
-here for one pair of matrices at a time, in the calling thread.
+AVX512-BF16 multiplies pairs of bfloat16 numbers (8 bits of mantissa) and adds them up in float32.
+NumPy has no such product; ggml's, which llama.cpp computes models with, is called here for one pair
+of matrices at a time, in the calling thread. It works everywhere and is slow elsewhere.
 """
 
 from __future__ import annotations
@@ -185,6 +185,12 @@ def multiply(x: F32, weights: BF16, out: F32) -> None:
     fit = inner == width and out.shape == (rows, columns)
     if fit and not out.size:
         return
-    if not fit or (x.strides[1], weights.strides[1], out.strides[1]) != (4, 2, 4):
+    if not fit or not (_in_rows(x) and _in_rows(weights) and _in_rows(out)):
         raise ValueError(f"cannot multiply {x.shape} by {weights.shape} into {out.shape}")
     opened[1].arena.multiply(x, weights, out)
+
+
+def _in_rows(array: NDArray[Any]) -> bool:
+    """Whether the values of a row lie side by side, and rows one after the other."""
+    apart, size = array.strides
+    return bool(size == array.itemsize and apart >= size * array.shape[1])
