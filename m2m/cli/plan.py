@@ -69,6 +69,8 @@ def show_plan(plan: Plan) -> None:
         print_table(table)
     if plan.fits:
         click.echo("It fits.")
+        for each in plan.advice:
+            click.echo(each)
 
 
 COMMANDS = [plan]

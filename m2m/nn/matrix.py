@@ -23,6 +23,8 @@ from m2m.kernels import bfloat16
 from m2m.nn.functional import Array, widen
 from m2m.nn.workspace import Workspace
 
+WORTH_BF16 = 1.2  # times as fast as float32's that products must be for a step to be faster
+
 
 class Storage:
     """How a decoder's frozen maps are kept.

@@ -29,7 +29,7 @@ from m2m.machine import (
     usable_threads,
     versions,
 )
-from m2m.nn.matrix import bf16_gain
+from m2m.nn.matrix import WORTH_BF16, bf16_gain
 from m2m.pipeline.inputs import model_folders
 
 GIB = 1 << 30
@@ -43,7 +43,6 @@ _NVIDIA = Path("/proc/driver/nvidia/version")
 _LEAST_MEMORY = 1.5 * GIB
 _LEAST_DISK = 2 * GIB
 _LEAST_RAM_DISK = 1 * GIB
-_WORTH_BF16 = 1.2  # times as fast: two thirds of a step are products
 
 State = Literal["ok", "note", "problem"]
 
@@ -159,7 +158,7 @@ def _bf16() -> Finding:
     if not gain:
         return Finding("bf16", "no products that m2m can call: training is in float32")
     value = f"products {gain:.1f} times as fast as in float32"
-    if gain < _WORTH_BF16:
+    if gain < WORTH_BF16:
         return Finding("bf16", f"{value}: leave [train] precision as it is")
     return Finding("bf16", f'{value}: [train] precision = "bf16" trains faster')
 

@@ -17,6 +17,7 @@ from m2m.llamacpp.model import LlamaModel
 from m2m.machine import peak_rss_bytes
 from m2m.mix.effort import Effort
 from m2m.mix.mixture import BASE
+from m2m.pipeline import planning
 from m2m.pipeline.calibrating import Rates, calibrate, count_tokens
 from m2m.pipeline.inputs import Inputs, read_inputs
 from m2m.pipeline.planning import Work, make_plan, plan_with
@@ -146,6 +147,21 @@ def test_what_does_not_fit_names_what_to_change(inputs: Inputs) -> None:
     full = plan_with(inputs, dataclasses.replace(RATES, adapter_bytes=1 << 55))
     assert full.advice[0].startswith("disk")
     assert plan_with(inputs, RATES, hours=10).fits
+
+
+@pytest.mark.parametrize(("gain", "said"), [(2.0, "1.4 times"), (1.1, ""), (0.0, "")])
+def test_a_faster_precision_is_told_of_where_training_takes_long(
+    inputs: Inputs, monkeypatch: pytest.MonkeyPatch, gain: float, said: str
+) -> None:
+    monkeypatch.setattr(planning, "bf16_gain", lambda: gain)
+    slow = dataclasses.replace(RATES, token=RATES.token * 1e4)
+    found = plan_with(inputs, slow)
+    assert found.fits
+    assert len(found.advice) == bool(said)
+    assert all(said in each for each in found.advice)
+    assert not plan_with(inputs, dataclasses.replace(RATES, token=0.0)).advice
+    train = dataclasses.replace(inputs.recipe.train, precision="bf16")
+    assert not plan_with(with_recipe(inputs, train=train), slow).advice
 
 
 def test_a_training_beyond_its_limit_is_told(inputs: Inputs) -> None:
