@@ -28,6 +28,7 @@ import torch.nn.functional as F
 
 from m2m.checkpoint.gguf_source import open_gguf
 from m2m.dataset import BatchStream, Sample, pack_all
+from m2m.formats.atomic import atomic_file
 from m2m.nn.config import Batch, DecoderConfig
 from m2m.nn.lora import init_lora
 from m2m.nn.optim import learning_rate_factor
@@ -314,7 +315,8 @@ def work_through(plan: Plan, name: str, model: Model, out: Path) -> None:
     started = time.perf_counter()
 
     def save(about: str) -> None:
-        np.savez_compressed(out / f"{name}.npz", **results)  # type: ignore[arg-type]
+        with atomic_file(out / f"{name}.npz") as file:
+            np.savez_compressed(file, **results)  # type: ignore[arg-type]
         print(f"{time.perf_counter() - started:7.1f} s  {name}: {about}", flush=True)
 
     for number, stage in enumerate(plan.programs[name]):

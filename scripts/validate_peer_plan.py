@@ -23,6 +23,7 @@ import numpy as np
 
 from m2m.dataset import Sample
 from m2m.evaluate.tasks import Task, contrasted, requests
+from m2m.formats.atomic import atomic_file
 from m2m.mix.confirm import mixed_rows
 from m2m.mix.mixture import Mixture, subsets
 from m2m.pipeline.inputs import Inputs, read_inputs
@@ -151,7 +152,8 @@ class Plan:
         for split, tasks in (("dev", self.inputs.dev), ("test", self.inputs.test)):
             arrays |= _columns(split, _asked(self.inputs, only(tasks)))
         arrays |= {f"rows.{name}": np.array(rows, np.uint32) for name, rows in self.rows.items()}
-        np.savez_compressed(path, about=json.dumps(about), **arrays)
+        with atomic_file(path) as file:
+            np.savez_compressed(file, about=json.dumps(about), **arrays)
 
 
 def pack(inputs: Inputs, path: Path) -> None:

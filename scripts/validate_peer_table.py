@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 from validate_peer_plan import GROWTHS, PLAIN, REGIMES, SCALES, SEEDS, WAYS, key, only
+from validate_variants import cells_of
 
 from m2m.evaluate.metrics import METRICS
 from m2m.evaluate.scores import Scores, padded
 from m2m.evaluate.tasks import Task
-from m2m.mix.agreement import Agreement, Scored, agreement, regret
+from m2m.mix.agreement import Scored, agreement, regret
 from m2m.mix.mixture import Mixture, weight_matrix
 from m2m.mix.standing import Aim, standing
 from m2m.mix.trial import Trial
@@ -108,7 +109,7 @@ class Regime:
         yield f"| {' | '.join(HEAD)} |"
         yield f"|{' --- |' * len(HEAD)}"
         plain, every = f"{PLAIN}|{self.name}", self.mixtures
-        known = [m for m in every if m in self.results.mixtures("dev", plain)]
+        known = self._of_these(self.results.mixtures("dev", plain))
         singles = [m for m in every if len(m.datasets) == 1]
         yield self._row(PLAIN, known, self.results.scored("dev", plain, known))
         alone = self.results.scored("dev", plain, singles)
@@ -116,7 +117,7 @@ class Regime:
         mean = Scored(shares @ alone.points, shares @ alone.replicates)
         yield self._row("mean of singles", known, mean)
         yield self._row("fine-tunes' own dev scores", every, self.finetunes("dev", every))
-        again = [m for m in every if m in self.results.mixtures("test", f"{self.name}-1")]
+        again = self._of_these(self.results.mixtures("test", f"{self.name}-1"))
         if again:
             again = [*singles, *again]
             real = self.finetunes("test", again, seed=1)
@@ -130,9 +131,14 @@ class Regime:
         names = [f"growth {g:g}" for g in GROWTHS] + [f"scale {s:g}" for s in SCALES]
         for name in [*names, *list(WAYS)[1:]]:
             place = f"{name}|{self.name}"
-            some = [m for m in self.results.mixtures("dev", place) if m in every]
+            some = self._of_these(self.results.mixtures("dev", place))
             if some:
                 yield self._row(name, some, self.results.scored("dev", place, some))
+
+    def _of_these(self, found: Sequence[Mixture]) -> list[Mixture]:
+        """The regime's mixtures that are among others."""
+        wanted = set(found)
+        return [mixture for mixture in self.mixtures if mixture in wanted]
 
     def _row(self, name: str, mixtures: Sequence[Mixture], found: Scored) -> str:
         real = self.real[np.array([self.mixtures.index(mixture) for mixture in mixtures])]
@@ -140,7 +146,7 @@ class Regime:
         rng = np.random.default_rng(0)
         mixed, whole = agreement(found[several], real[several], rng), agreement(found, real, rng)
         lost = regret(real, int(np.argmax(found.points))).estimate
-        cells = [name, str(len(several)), *_cells(mixed), *_cells(whole), f"{lost:.3f}"]
+        cells = [name, str(len(several)), *cells_of(mixed), *cells_of(whole), f"{lost:.3f}"]
         return f"| {' | '.join(cells)} |"
 
     def against(self, table: Path) -> str:
@@ -155,16 +161,9 @@ class Regime:
         )
         apart = np.abs(own - these.points)
         return (
-            f"m2m's own {len(own)} fine-tunes ({table.name}): Spearman {_cells(found)[0]}, "
+            f"m2m's own {len(own)} fine-tunes ({table.name}): Spearman {cells_of(found)[0]}, "
             f"apart by {apart.mean():.3f} on average and {apart.max():.3f} at most"
         )
-
-
-def _cells(found: Agreement | None) -> list[str]:
-    if found is None:
-        return ["-", "-"]
-    both = (found.spearman, found.pearson)
-    return [f"{each.estimate:.2f} ({each.low:.2f} to {each.high:.2f})" for each in both]
 
 
 def compare(inputs: Inputs, folder: Path) -> Iterator[str]:
@@ -180,7 +179,7 @@ def compare(inputs: Inputs, folder: Path) -> Iterator[str]:
         if table.exists():
             yield f"\n{regime.against(table)}"
     control = results.mixtures("test", "float32-0")
-    control = [m for m in control if m in results.mixtures("test", "fixed-0")]
+    control = sorted({*control} & {*results.mixtures("test", "fixed-0")}, key=key)
     if control:
         both = [results.scored("test", name, control) for name in ("float32-0", "fixed-0")]
         apart = np.abs(both[0].points - both[1].points)

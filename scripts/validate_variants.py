@@ -182,7 +182,8 @@ def _cut(trial: Trial, examples: int) -> Trial:
     return replace(trial, scores=scores)
 
 
-def _cells(found: Agreement | None) -> list[str]:
+def cells_of(found: Agreement | None) -> list[str]:
+    """Spearman's and Pearson's correlations with their intervals, for a table."""
     if found is None:
         return ["-", "-"]
     return [
@@ -213,7 +214,7 @@ def main(arguments: Sequence[str]) -> None:
         ]
         for name in options.only or VARIANTS:
             mixed, every, lost = bench.score(VARIANTS[name])
-            cells = [name, *_cells(mixed), *_cells(every), f"{lost:.3f}"]
+            cells = [name, *cells_of(mixed), *cells_of(every), f"{lost:.3f}"]
             lines.append(f"| {' | '.join(cells)} |")
             print(lines[-1], flush=True)
         if options.experts:

@@ -16,9 +16,11 @@ Shape = tuple[int, int, int]
 @pytest.fixture
 def _no_library(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(library, "load", lambda *_: None)
-    bfloat16._opened.cache_clear()
+    for cached in (bfloat16._opened, bf16_gain):
+        cached.cache_clear()
     yield
-    bfloat16._opened.cache_clear()
+    for cached in (bfloat16._opened, bf16_gain):
+        cached.cache_clear()
 
 
 def matrices(shape: Shape, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ and its gradient are one product each,
 
 from __future__ import annotations
 
+import functools
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -217,10 +218,11 @@ def _narrowed(values: Array) -> bfloat16.BF16:
     return found
 
 
+@functools.cache
 def bf16_gain() -> float:
     """How many times as fast as in float32 a product of a usual size is, in one thread.
 
-    Takes some hundredths of a second; 0 where there is none.
+    Measured once, in some hundredths of a second; 0 where there is none.
     """
     if not bfloat16.available():
         return 0.0
