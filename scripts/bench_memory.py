@@ -123,7 +123,12 @@ def train(scene: Scene) -> None:
     config = Train(rank=RANK, steps=1, batch_tokens=TOKENS, learning_rate=1e-3, warmup=0.0)
     threads = usable_threads()
     decoder = Decoder(
-        base.config, base.compact_weights, threads=threads, recompute=True, maps="half", rank=RANK
+        base.config,
+        base.compact_weights,
+        threads=threads,
+        recompute=base.config.num_layers,
+        maps="half",
+        rank=RANK,
     )
     origin = Origin("random", base.name, base.fingerprint, "")
     Trainer(decoder, [sample], config, folder=scene.adapter, origin=origin).run()

@@ -75,7 +75,7 @@ RANK = 16
 PREFIX = 24  # tokens of a chat template's opening, which short rows share
 PEER = Path(__file__).resolve().parent.parent / ".venv-peer" / "bin" / "python"
 PEER_CASES = ("short_512", "long_512")
-HALF = ["--maps", "half"]
+WAYS = (("whole", 0.0), ("half", 0.0), ("half", 0.25), ("half", 0.5), ("half", 1.0), ("whole", 1.0))
 
 Product = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]
 
@@ -341,18 +341,20 @@ def scaling(options: argparse.Namespace) -> int:
 def savings(options: argparse.Namespace) -> int:
     """Print what each way to save memory costs and saves, beside the peak that is expected."""
     print(f"{'case':11}{'half':>5}{'again':>6}{'seconds':>9}{'cost':>6}{'GiB':>6}{'expected':>9}")
+    config = MODELS[options.model]
     for case in options.cases:
         plain = 0.0
-        for ways in ([], HALF, ["--recompute"], [*HALF, "--recompute"]):
-            found = child(options, case, options.threads, "--model", options.model, *ways)
-            again, half = "--recompute" in ways, "--maps" in ways
+        for maps, share in WAYS:
+            half, again = maps == "half", round(share * config.num_layers)
+            ways = ["--model", options.model, "--maps", maps, "--recompute", str(again)]
+            found = child(options, case, options.threads, *ways)
             plain = plain or found["step_seconds"]
             tokens = int(case.split("_")[1])
             length = min(tokens, 512)
             load = Load(RANK, PROJECTIONS, tokens, length, options.threads, float16=True)
-            expected = peak_bytes(MODELS[options.model], load, recompute=again, half=half)
+            expected = peak_bytes(config, load, recompute=again, half=half)
             cost = found["step_seconds"] / plain - 1
-            row = f"{case:11}{half!s:>5}{again!s:>6}{found['step_seconds']:9.3f}{cost:6.0%}"
+            row = f"{case:11}{half!s:>5}{again:6}{found['step_seconds']:9.3f}{cost:6.0%}"
             print(f"{row}{found['peak_rss_gib']:6.2f}{expected / 2**30:9.2f}", flush=True)
     return 0
 
@@ -378,7 +380,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--repeats", type=int, default=5, help="steps per case")
     parser.add_argument("--threads", type=int, default=usable_threads(), help="that share a step")
     parser.add_argument("--model", choices=sorted(MODELS), default="135m", help="shapes to take")
-    parser.add_argument("--recompute", action="store_true", help="recompute activations")
+    parser.add_argument("--recompute", type=int, default=0, help="layers that run again")
     parser.add_argument("--maps", choices=KINDS, default="whole", help="how the base is kept")
     parser.add_argument("--scaling", action="store_true", help="a table of models, tokens, threads")
     parser.add_argument("--savings", action="store_true", help="a table of ways to save memory")

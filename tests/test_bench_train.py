@@ -31,7 +31,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 
 def options(case: str, threads: int) -> argparse.Namespace:
     return argparse.Namespace(
-        model="pico", cases=[case], threads=threads, maps="whole", recompute=False, repeats=1
+        model="pico", cases=[case], threads=threads, maps="whole", recompute=0, repeats=1
     )
 
 

@@ -36,8 +36,9 @@ class Decoder:
         weights: HF tensor names to arrays; read one at a time and copied.
         dtype: of all computation; float32, or float64 for gradient checks.
         threads: that share a step. Sums depend on it in their last bits.
-        recompute: keep only each layer's input and run the layer again in the backward: about a
-            tenth of the activations for a third to a half more time. Changes no bit.
+        recompute: layers, from the first on, of which only the input is kept, and which run again
+            in the backward: a tenth of their activations for a third to a half more of their time.
+            Changes no bit.
         maps: how their weights are kept. "whole": in `dtype`. "half": as float16, each cast when it
             is used; half the memory for two passes over them a step, and exact for a base of
             float16. "bf16": rounded to bfloat16 as is what they are multiplied by, and added up in
@@ -52,7 +53,7 @@ class Decoder:
         dtype: DTypeLike = np.float32,
         *,
         threads: int = 1,
-        recompute: bool = False,
+        recompute: int = 0,
         maps: str = "whole",
         rank: int = 0,
     ) -> None:
@@ -134,7 +135,7 @@ class Decoder:
         for number in reversed(range(len(self._layers))):
             rows = self._rows(step, number)
             layer = self._layers[number]
-            state = self._again(step, number) if self._recompute else saved[number]
+            state = self._again(step, number) if number < self._recompute else saved.pop()
             dx = layer.backward(step, state, dx, own, rows)
         member.gather("gradients")
         for module in list(own)[member.number :: member.count]:
@@ -214,23 +215,26 @@ class Decoder:
         return step.layout.loss_index if number == len(self._layers) - 1 else None
 
     def _forward(self, step: Step, keep: bool, all_rows: bool = False) -> tuple[Array, list[Saved]]:
-        """Return the stream after the last layer, (M, C) or with `all_rows` (T, C), and states."""
+        """Return the stream after the last layer, (M, C) or with `all_rows` (T, C), and states.
+
+        States are of the layers that do not run again, and only with `keep`.
+        """
         x = step.space.get("x", step.tokens, self.config.hidden_size)
         x[...] = self._embedding[step.layout.tokens]
         if self.config.embedding_scale != 1.0:
             x *= self.dtype.type(self.config.embedding_scale)
         update, states = None, []
-        apart = keep and not self._recompute
         for number in range(len(self._layers)):
-            if keep and self._recompute:
+            again = number < self._recompute
+            if keep and again:
                 if update is not None:
                     x += update
                     update = None
                 step.space.get(f"{number}.x", *x.shape)[...] = x
             rows = None if all_rows else self._rows(step, number)
-            name = f"{number}." if apart else ""
+            name = f"{number}." if keep and not again else ""
             state, x, update = self._layers[number].forward(step, x, update, name, rows)
-            if apart:
+            if name:
                 states.append(state)
         if update is not None:
             x += update

@@ -42,11 +42,11 @@ class Load:
     bf16: bool = False
 
 
-def peak_bytes(config: DecoderConfig, load: Load, *, recompute: bool, half: bool) -> int:
+def peak_bytes(config: DecoderConfig, load: Load, *, recompute: int, half: bool) -> int:
     """Return the most bytes that a `Decoder` with these options and an optimiser hold at once."""
-    layers = config.num_layers
-    kept = _kept(config, load)
-    states = kept + layers * load.tokens * config.hidden_size if recompute else layers * kept
+    again = min(recompute, config.num_layers)
+    apart = config.num_layers - again + (again > 0)  # layers that run again share buffers
+    states = apart * _kept(config, load) + again * load.tokens * config.hidden_size
     floats = states + _passing(config, load) + load.threads * _blocks(config, load)
     return (
         FLOAT * floats

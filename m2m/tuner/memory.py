@@ -21,7 +21,7 @@ class Saving:
         bytes: what is expected.
     """
 
-    recompute: bool
+    recompute: int
     half: bool
     bytes: int
 
@@ -29,7 +29,7 @@ class Saving:
     def ways(self) -> str:
         """What is saved, in words."""
         half = ["the base kept as float16"] if self.half else []
-        again = ["activations recomputed"] if self.recompute else []
+        again = [f"activations of {self.recompute} layers recomputed"] if self.recompute else []
         return " and ".join(half + again) or "nothing saved"
 
 
@@ -59,12 +59,12 @@ def choose_saving(base: DecoderConfig, load: Load, limit: int, *, held: int) -> 
     Raises:
         ResourceError: no way fits; the hint says what would.
     """
-    # In the order of their cost at usual batch sizes.
-    ways = [(False, False), (False, True), (True, False), (True, True)]
+    # In the order of their cost: casting takes as long as a few layers that run again.
+    half = load.float16 and not load.bf16
+    ways = [(0, False), *((layers, half) for layers in range(base.num_layers + 1))]
     savings = [
         Saving(recompute, half, held + peak_bytes(base, load, recompute=recompute, half=half))
         for recompute, half in ways
-        if not half or (load.float16 and not load.bf16)
     ]
     for saving in savings:
         if not limit or saving.bytes <= limit:

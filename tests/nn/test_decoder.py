@@ -132,7 +132,8 @@ def test_gradients_across_all_block_borders() -> None:
 
 
 @pytest.mark.parametrize(
-    "saving", [{"recompute": True}, {"maps": "half"}, {"recompute": True, "maps": "half"}]
+    "saving",
+    [{"recompute": 1}, {"recompute": 2}, {"maps": "half"}, {"recompute": 1, "maps": "half"}],
 )
 def test_saving_memory_changes_nothing(traits: dict[str, Any], saving: dict[str, Any]) -> None:
     config = make_config(**traits)

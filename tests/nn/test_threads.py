@@ -16,7 +16,7 @@ from m2m.nn.shares import divide
 from tests.nn.reference import make_batch, make_config, make_lora, make_weights
 from tests.nn.test_decoder import LENGTHS, TRAITS, check_gradients
 
-SAVINGS = [{}, {"recompute": True}, {"maps": "half"}, {"recompute": True, "maps": "half"}]
+SAVINGS = [{}, {"recompute": 1}, {"maps": "half"}, {"recompute": 2, "maps": "half"}]
 
 
 @pytest.fixture(autouse=True)

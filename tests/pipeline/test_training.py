@@ -72,10 +72,11 @@ def test_rows_are_held_out_of_datasets_that_are_large_enough(recipe: Path) -> No
     sizes = {name: (len(c.samples), len(c.held_out)) for name, c in inputs.corpora.items()}
     assert sizes == {"copy": (228, 12), "reverse": (32, 0), "upper": (209, 11)}
     tuner = FineTuner(inputs, {}, recipe.parent / "out", Silent())
+    others = {id(each) for each in gc.get_objects() if isinstance(each, Decoder)}  # other tests'
     pairs = (Mixture.uniform(["copy", "upper"]), Mixture.uniform(["copy", "reverse"]))
     extras = [read_extra(path) for path in tuner.adapters(pairs).values()]
     # Without a collection: scoring, which comes next, finds the base's memory free.
-    assert not [each for each in gc.get_objects() if isinstance(each, Decoder)]
+    assert {id(each) for each in gc.get_objects() if isinstance(each, Decoder)} <= others
     assert [step for step, _ in extras[0]["held_out"]] == [3, 6, 9, 12]
     assert extras[0]["kept_step"] in (3, 6, 9, 12)
     assert extras[1]["held_out"] == []
@@ -166,11 +167,13 @@ def test_memory_is_saved_where_it_must_be_and_the_adapters_stay_the_same(
     before = {path: path.read_bytes() for path in folder.rglob("adapter_model.safetensors")}
     assert len(before) == 3
     shutil.rmtree(folder)
-    saving = Saving(recompute=True, half=True, bytes=1 << 30)
+    saving = Saving(recompute=2, half=True, bytes=1 << 30)
     monkeypatch.setattr(tuning, "choose_saving", lambda *sizes, held: saving)
     trained(recipe, notes)
     assert len(notes.said) == 1
-    assert notes.said[0].endswith("with the base kept as float16 and activations recomputed")
+    assert notes.said[0].endswith(
+        "with the base kept as float16 and activations of 2 layers recomputed"
+    )
     assert {path: path.read_bytes() for path in before} == before
 
 

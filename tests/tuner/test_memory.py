@@ -33,7 +33,8 @@ SMALL = DecoderConfig(
     max_position_embeddings=2048,
 )
 LOAD = Load(rank=8, modules=PROJECTIONS, tokens=1024, length=512, threads=2, float16=True)
-WAYS = [(False, False), (False, True), (True, False), (True, True)]
+LAYERS = SMALL.num_layers
+WAYS = [(0, False), (0, True), *((again, True) for again in range(2, LAYERS + 1))]
 
 
 def test_the_load_is_the_recipes() -> None:
@@ -44,21 +45,21 @@ def test_the_load_is_the_recipes() -> None:
 
 def test_no_more_is_saved_than_must_be() -> None:
     found = []
-    peaks = [peak_bytes(SMALL, LOAD, recompute=r, half=h) for r, h in WAYS]
-    for peak in peaks:
+    for again, half in WAYS:
+        peak = peak_bytes(SMALL, LOAD, recompute=again, half=half)
         saving = choose_saving(SMALL, LOAD, peak + 1000, held=1000)
         assert saving.bytes <= peak + 1000
         found.append((saving.recompute, saving.half))
     assert found == WAYS
     free = choose_saving(SMALL, LOAD, 0, held=0)
-    assert (free.recompute, free.half) == (False, False)
+    assert (free.recompute, free.half) == (0, False)
 
 
 def test_a_base_that_is_not_float16_is_never_kept_so() -> None:
     load = dataclasses.replace(LOAD, float16=False)
-    limit = peak_bytes(SMALL, load, recompute=True, half=False)
+    limit = peak_bytes(SMALL, load, recompute=LAYERS, half=False)
     saving = choose_saving(SMALL, load, limit, held=0)
-    assert (saving.recompute, saving.half) == (True, False)
+    assert (saving.recompute, saving.half) == (LAYERS, False)
     with pytest.raises(ResourceError):
         choose_saving(SMALL, load, limit - 1, held=0)
 
@@ -66,21 +67,21 @@ def test_a_base_that_is_not_float16_is_never_kept_so() -> None:
 def test_bfloat16_maps_are_not_kept_as_float16_too() -> None:
     load = load_of(Train(precision="bf16"), 2, float16=True)
     assert load.bf16
-    limit = peak_bytes(SMALL, load, recompute=True, half=False)
+    limit = peak_bytes(SMALL, load, recompute=LAYERS, half=False)
     saving = choose_saving(SMALL, load, limit, held=0)
-    assert (saving.recompute, saving.half) == (True, False)
+    assert (saving.recompute, saving.half) == (LAYERS, False)
     with pytest.raises(ResourceError):
         choose_saving(SMALL, load, limit - 1, held=0)
 
 
 def test_what_does_not_fit_is_refused_with_what_would() -> None:
-    least = peak_bytes(SMALL, LOAD, recompute=True, half=True)
+    least = peak_bytes(SMALL, LOAD, recompute=LAYERS, half=True)
     with pytest.raises(ResourceError) as caught:
         choose_saving(SMALL, LOAD, least - (10 << 20), held=0)
     assert f"about {least / GIB:.2f} GiB with the base kept as float16" in caught.value.message
     assert "batch_tokens = 512" in (caught.value.hint or "")
     smaller = dataclasses.replace(LOAD, tokens=512)
-    assert peak_bytes(SMALL, smaller, recompute=True, half=True) < least - (10 << 20)
+    assert peak_bytes(SMALL, smaller, recompute=LAYERS, half=True) < least - (10 << 20)
     with pytest.raises(ResourceError) as caught:
         choose_saving(SMALL, LOAD, 1000, held=0)
     assert f"memory to {least / GIB + 0.05:.2f}" in (caught.value.hint or "")
@@ -104,7 +105,7 @@ class Weights(dict):
     def __getitem__(self, name):
         return np.full(SMALL.weight_shapes()[name], 0.01, np.float16)
 
-recompute, maps = bool(int(sys.argv[1])), sys.argv[2]
+recompute, maps = int(sys.argv[1]), sys.argv[2]
 held = resident_bytes()
 decoder = Decoder(SMALL, Weights(), threads=2, recompute=recompute, maps=maps, rank=8)
 lora = init_lora(SMALL, PROJECTIONS, LOAD.rank, 16.0, np.random.default_rng(0))
@@ -121,11 +122,11 @@ print(json.dumps([peak_rss_bytes() - held, found]))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("recompute", [0, LAYERS // 2, LAYERS])
 @pytest.mark.parametrize("maps", KINDS)
-def test_the_peak_is_what_was_expected(recompute: bool, maps: str) -> None:
+def test_the_peak_is_what_was_expected(recompute: int, maps: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, str(int(recompute)), maps],
+        [sys.executable, "-c", CHILD, str(recompute), maps],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         check=True,
@@ -136,4 +137,4 @@ def test_the_peak_is_what_was_expected(recompute: bool, maps: str) -> None:
 
 def test_pico_models_need_next_to_nothing() -> None:
     load = dataclasses.replace(LOAD, tokens=128, length=128)
-    assert peak_bytes(pico_config(), load, recompute=False, half=False) < 100 << 20
+    assert peak_bytes(pico_config(), load, recompute=0, half=False) < 100 << 20
