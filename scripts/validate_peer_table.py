@@ -154,6 +154,8 @@ class Regime:
         with table.open(encoding="utf-8", newline="") as file:
             rows = {row["datasets"]: float(row["finetuned_test"]) for row in csv.DictReader(file)}
         places = [i for i, mixture in enumerate(self.mixtures) if key(mixture) in rows]
+        if not places:
+            return f"none of m2m's own fine-tunes ({table.name}) is among these"
         own = np.array([rows[key(self.mixtures[i])] for i in places])
         these = self.real[np.array(places)]
         found = agreement(

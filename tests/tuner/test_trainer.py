@@ -426,18 +426,18 @@ def test_without_held_out_samples_their_settings_change_nothing(
     assert finished(folder, same, ORIGIN, count, 3) is None
 
 
-@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize(("threads", "maps"), [(2, "whole"), (3, "whole"), (2, "bf16")])
 def test_several_threads_repeat_and_resume_bit_for_bit(
-    samples: list[Sample], tmp_path: Path, whole: bytes, threads: int
+    samples: list[Sample], tmp_path: Path, whole: bytes, threads: int, maps: str
 ) -> None:
-    several = Decoder(pico_config(), pico_weights(), threads=threads)
+    several = Decoder(pico_config(), pico_weights(), threads=threads, maps=maps)
     train(several, samples, tmp_path / "a")
     bytes_ = (tmp_path / "a" / WEIGHTS).read_bytes()
     with pytest.raises(Interrupted):
         train(several, samples, tmp_path / "b", QUICK, Follower(stop_at=3))
-    fresh = Decoder(pico_config(), pico_weights(), threads=threads)
+    fresh = Decoder(pico_config(), pico_weights(), threads=threads, maps=maps)
     train(fresh, samples, tmp_path / "b")
     assert (tmp_path / "b" / WEIGHTS).read_bytes() == bytes_
     one, other = load_adapter(tmp_path / "a").pairs, load_adapter(tmp_path / "whole").pairs
     for module, pair in one.items():
-        np.testing.assert_allclose(pair.a, other[module].a, atol=1e-4)
+        np.testing.assert_allclose(pair.a, other[module].a, atol=1e-4 if maps == "whole" else 2e-2)
