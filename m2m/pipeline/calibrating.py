@@ -102,7 +102,7 @@ def calibrate(inputs: Inputs, progress: Progress) -> Rates:
     with tempfile.TemporaryDirectory(prefix=".m2m-plan-", dir=inputs.recipe.folder) as name:
         folder = Path(name)
         started = time.perf_counter()
-        decoder, saving = open_decoder(inputs)
+        decoder, saving = open_decoder(inputs.base, inputs.recipe)
         opened = time.perf_counter() - started
         used = [
             inputs.corpora[name] for name in usable(inputs.recipe.search, inputs.recipe.datasets)

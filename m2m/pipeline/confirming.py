@@ -47,7 +47,7 @@ def confirm(
     """
     chosen = contenders(searched.ranking, list(experts), inputs.recipe.confirm)
     tuner = FineTuner(inputs, experts, folder, progress)
-    tuned = tuner.adapters(each.mixture for each in chosen)
+    tuned = tuner.adapters([each.mixture for each in chosen])
     merged = searched.ranking[0].mixture
     with open_judge(inputs, experts, tuned, folder) as judge:
         base, best = judge.merged(BASE), judge.merged(merged)

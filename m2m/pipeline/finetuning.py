@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from m2m.mix.study import Study
 from m2m.mix.trial import Trial
 from m2m.pipeline.inputs import Corpus, Inputs
 from m2m.pipeline.scoring import aims, open_scorer
-from m2m.pipeline.tuning import Tuning
+from m2m.pipeline.tuning import Job
+from m2m.pipeline.workers import train_all
 from m2m.progress import Progress
 from m2m.recipe import Train
 from m2m.store import fingerprint
@@ -67,7 +68,7 @@ class FineTuner:
         alone = len(mixture.datasets) == 1 and self.steps(mixture) == train.steps
         return alone and not _borrows(train)
 
-    def adapters(self, mixtures: Iterable[Mixture]) -> dict[Mixture, Path]:
+    def adapters(self, mixtures: Collection[Mixture]) -> dict[Mixture, Path]:
         """The folders of the mixtures' adapters, trained now or before.
 
         The base is let go at the end: who scores next needs the memory.
@@ -75,16 +76,17 @@ class FineTuner:
         Raises:
             Interrupted: the user asked to stop; the state is saved.
         """
-        tuning = Tuning(self._inputs, self._progress)
-        return {mixture: self._adapter(mixture, tuning) for mixture in mixtures}
+        found = {each: self._experts[each.datasets[0]] for each in mixtures if self.is_expert(each)}
+        jobs = {each: self._job(each) for each in mixtures if each not in found}
+        train_all(self._inputs, [*jobs.values()], self._progress)
+        found |= {each: job.folder for each, job in jobs.items()}
+        return {each: found[each] for each in mixtures}
 
-    def _adapter(self, mixture: Mixture, tuning: Tuning) -> Path:
-        if self.is_expert(mixture):
-            return self._experts[mixture.datasets[0]]
+    def _job(self, mixture: Mixture) -> Job:
         steps = self.steps(mixture)
         config = dataclasses.replace(self._inputs.recipe.train, steps=steps)
         place = self._folder / str(steps) / _folder_name(mixture)
-        return tuning.adapter(mixed_corpus(self._inputs, mixture), config, place).path
+        return Job(mixed_corpus(self._inputs, mixture), config, place)
 
 
 def _borrows(train: Train) -> bool:

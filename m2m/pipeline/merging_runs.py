@@ -13,7 +13,8 @@ from m2m.errors import InputError, Problems
 from m2m.formats.atomic import atomic_folder, write_json
 from m2m.formats.records import read_object
 from m2m.pipeline.reporting import RECIPE
-from m2m.pipeline.sharing import ADAPTERS, SHARES, STUDY, join_journals
+from m2m.pipeline.sharing import SHARES, STUDY, join_journals
+from m2m.pipeline.tuning import ADAPTERS
 from m2m.store import run_lock
 
 CONFIRM = "confirm"

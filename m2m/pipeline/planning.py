@@ -25,9 +25,10 @@ from m2m.mix.strategy import Strategy
 from m2m.nn.matrix import WORTH_BF16, bf16_gain
 from m2m.pipeline.calibrating import Rates, calibrate, count_tokens
 from m2m.pipeline.inputs import Inputs
-from m2m.pipeline.scoring import aims
+from m2m.pipeline.scoring import aims, threads
 from m2m.pipeline.searching import search_space
 from m2m.pipeline.sharing import finished_experts, wanted
+from m2m.pipeline.workers import workers
 from m2m.progress import Progress
 from m2m.tuner.memory import GIB
 
@@ -39,6 +40,7 @@ _DRAWN = 256  # mixtures that stand for all where these are too many
 _ROOM = 256 << 20  # left free on a disk
 _LONG = 60.0  # seconds of training below which nobody asks for less
 _PRODUCTS = 0.55  # of a training step that bf16 makes faster
+_ASIDE = 1.15  # what two workers do in the time of one with both threads; more may gain more
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def plan_with(inputs: Inputs, rates: Rates, hours: float = 0.0) -> Plan:
     work = Work(inputs, rates)
     steps = [work.train(), work.search(), work.confirm(), work.export()]
     wrong = [*_memory(work, steps), *_disk(work, steps), *_time(work, steps, hours)]
-    advice = [*wrong, *_precision(work, steps)]
+    advice = [*wrong, *_precision(work, steps), *_workers(work, steps)]
     return Plan(steps, work.strategy.name, work.strategy.candidates, advice, fits=not wrong)
 
 
@@ -172,11 +174,14 @@ class Work:
         made = finished_experts(self.inputs)
         left = [name for name in self.names if name not in made]
         seconds = sum(self._training(self.recipe.train.steps, name) for name in left)
+        count = workers(self.recipe, len(self.names))
+        seconds /= _ASIDE if count > 1 else 1.0
         if left:
             seconds += self.rates.decoder
-        disk = (len(left) + _CHECKPOINTS) * self.rates.adapter_bytes if left else 0
+        disk = (len(left) + _CHECKPOINTS * count) * self.rates.adapter_bytes if left else 0
         what = f"{len(left)} adapters of {self.recipe.train.steps} steps"
-        return PlannedStep("train", what, seconds, self.rates.training_bytes, disk)
+        what += f", {count} at a time" if count > 1 else ""
+        return PlannedStep("train", what, seconds, count * self.rates.training_bytes, disk)
 
     def search(self) -> PlannedStep:
         """The base on dev, what the strategy takes, and the finalists as they are exported."""
@@ -331,6 +336,17 @@ def _precision(work: Work, steps: Sequence[PlannedStep]) -> Iterator[str]:
         yield (
             f'[train] precision = "bf16" would train about {times:.1f} times as fast on this '
             "processor, with rounding that docs/training.md tells of"
+        )
+
+
+def _workers(work: Work, steps: Sequence[PlannedStep]) -> Iterator[str]:
+    recipe, training = work.recipe, steps[0].seconds
+    count = min(threads(recipe), len(work.names) // 2)
+    free, need = free_memory_bytes(), count * work.rates.training_bytes
+    if recipe.limits.workers == 1 and count > 1 and training >= _LONG and free >= need:
+        yield (
+            f"[limits] workers = {count} would train the adapters side by side, at least "
+            f"{_ASIDE:.2f} times as fast as now, in {need / GIB:.1f} GiB"
         )
 
 

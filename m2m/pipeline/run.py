@@ -14,7 +14,6 @@ from pathlib import Path
 
 from m2m.formats.atomic import write_json
 from m2m.machine import peak_rss_bytes
-from m2m.mix.space import usable
 from m2m.mix.validate import Validation
 from m2m.pipeline.confirming import confirm
 from m2m.pipeline.exporting import export
@@ -32,9 +31,10 @@ from m2m.pipeline.reporting import (
 )
 from m2m.pipeline.results import Confirmation, Exported, RunResult, Searched, Step, Trained
 from m2m.pipeline.searching import search
-from m2m.pipeline.sharing import Share, join_shares, search_share, train_share
-from m2m.pipeline.tuning import Tuning
+from m2m.pipeline.sharing import Share, join_shares, search_share, train_share, wanted
+from m2m.pipeline.tuning import expert_job
 from m2m.pipeline.validating import validate
+from m2m.pipeline.workers import peak_together, train_all, workers
 from m2m.progress import Progress
 from m2m.recipe import Recipe
 from m2m.report import write_report
@@ -61,6 +61,7 @@ class Run:
         self._progress = progress
         self._share = share
         self._steps: list[Step] = []
+        self._together = 0  # bytes of the processes that trained side by side
         keep(self.folder, RECIPE, resolved(self._inputs))
 
     def run(self) -> RunResult:
@@ -109,12 +110,10 @@ class Run:
         with self._step("train"):
             if self._share:
                 return train_share(self._inputs, self._share, self._progress)
-            tuning = Tuning(self._inputs, self._progress)
-            return [
-                tuning.expert(corpus, self.folder / "adapters" / corpus.name)
-                for name, corpus in self._inputs.corpora.items()
-                if name in usable(self.recipe.search, self.recipe.datasets)
-            ]
+            jobs = [expert_job(self._inputs, name) for name in wanted(self._inputs)]
+            found = train_all(self._inputs, jobs, self._progress)
+            self._together = peak_together(found, workers(self.recipe, len(jobs)))
+            return found
 
     @property
     def _experts(self) -> dict[str, Path]:
@@ -156,6 +155,7 @@ class Run:
         try:
             yield
         finally:  # an interrupted step took its time too
-            step = Step(name, time.perf_counter() - started, peak_rss_bytes())
+            peak = max(peak_rss_bytes(), self._together)
+            step = Step(name, time.perf_counter() - started, peak)
             self._steps.append(step)
             keep_step(self.folder, step)

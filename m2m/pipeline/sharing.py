@@ -31,12 +31,11 @@ from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.results import Trained
 from m2m.pipeline.scoring import aims, open_scorer
 from m2m.pipeline.searching import search_space
-from m2m.pipeline.tuning import Tuning, expert_corpus
+from m2m.pipeline.tuning import Tuning, expert_job, made
 from m2m.progress import Progress
 from m2m.store import run_lock
-from m2m.tuner.trainer import Origin, finished
 
-SHARES, ADAPTERS, STUDY = "shares", "adapters", "study.jsonl"
+SHARES, STUDY = "shares", "study.jsonl"
 
 
 @dataclass(frozen=True)
@@ -58,11 +57,11 @@ def train_share(inputs: Inputs, share: Share, progress: Progress) -> list[Traine
         BusyError: another process is training one of them.
         Interrupted: the user asked to stop; the state is saved.
     """
-    tuning, run = Tuning(inputs, progress), inputs.recipe.folder
+    tuning, shares = Tuning(inputs.base, inputs.recipe, progress), inputs.recipe.folder / SHARES
     trained = []
     for name in wanted(inputs)[share.number - 1 :: share.total]:
-        with run_lock(run / SHARES / f"adapter-{name}"):
-            trained.append(tuning.expert(inputs.corpora[name], run / ADAPTERS / name))
+        with run_lock(shares / f"adapter-{name}"):
+            trained.append(tuning.train(expert_job(inputs, name)))
     return trained
 
 
@@ -142,15 +141,8 @@ def trained_experts(inputs: Inputs) -> dict[str, Path]:
 
 def finished_experts(inputs: Inputs) -> dict[str, Path]:
     """The folders of the adapters that are trained as the recipe says."""
-    folders = {}
-    for name in wanted(inputs):
-        corpus, base = expert_corpus(inputs, inputs.corpora[name]), inputs.base
-        origin = Origin(name, base.name, base.fingerprint, corpus.fingerprint)
-        folder = inputs.recipe.folder / ADAPTERS / name
-        sizes = len(corpus.samples), len(corpus.held_out)
-        if finished(folder, inputs.recipe.train, origin, *sizes) is not None:
-            folders[name] = folder
-    return folders
+    jobs = {name: expert_job(inputs, name) for name in wanted(inputs)}
+    return {name: job.folder for name, job in jobs.items() if made(inputs.base, job)}
 
 
 def join_shares(run: Path) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from m2m.checkpoint import BaseModel
 from m2m.machine import free_memory_bytes, peak_rss_bytes, resident_bytes
 from m2m.nn.decoder import Decoder
 from m2m.nn.matrix import bf16_gain
@@ -19,100 +21,126 @@ from m2m.store import fingerprint
 from m2m.tuner.callbacks import ShowProgress
 from m2m.tuner.diet import replayed
 from m2m.tuner.memory import GIB, Saving, choose_saving, load_of
+from m2m.tuner.result import TrainResult
 from m2m.tuner.trainer import Origin, Trainer, finished
+
+ADAPTERS = "adapters"  # the experts' folders, in the run's
 
 # What is left free for others where the recipe names no limit.
 _SHARE = 0.9
+
+
+@dataclass(frozen=True)
+class Job:
+    """One adapter to train: on what, how, and into which folder."""
+
+    corpus: Corpus
+    config: Train
+    folder: Path
+
+    def origin(self, base: BaseModel) -> Origin:
+        """What its training is known by."""
+        return Origin(self.corpus.name, base.name, base.fingerprint, self.corpus.fingerprint)
 
 
 class Tuning:
     """Trains adapters of one base, one after the other, with one decoder.
 
     Args:
-        inputs: the run's.
+        base: what they are adapters of.
+        recipe: its `[train]` precision and rank, and its limits.
         progress: gets one bar per adapter.
     """
 
-    def __init__(self, inputs: Inputs, progress: Progress) -> None:
-        self._inputs = inputs
+    def __init__(self, base: BaseModel, recipe: Recipe, progress: Progress) -> None:
+        self._base, self._recipe = base, recipe
         self._progress = progress
 
     @cached_property
     def _decoder(self) -> Decoder:
-        decoder, saving = open_decoder(self._inputs)
+        decoder, saving = open_decoder(self._base, self._recipe)
         if saving.recompute or saving.half:
             size = saving.bytes / GIB
             self._progress.note(f"training takes about {size:.2f} GiB with {saving.ways}")
-        if self._inputs.recipe.train.precision == "bf16" and (gain := bf16_gain()) < 1.0:
+        if self._recipe.train.precision == "bf16" and (gain := bf16_gain()) < 1.0:
             self._progress.note(
                 f"products in bf16 are {gain:.1f} times as fast as in float32 on this processor: "
                 'precision = "float32" in [train] is better here'
             )
         return decoder
 
-    def expert(self, corpus: Corpus, folder: Path) -> Trained:
-        """Train the adapter of one dataset, with what it replays; see `adapter`."""
-        return self.adapter(expert_corpus(self._inputs, corpus), self._inputs.recipe.train, folder)
-
-    def adapter(self, corpus: Corpus, config: Train, folder: Path) -> Trained:
-        """Train an adapter into `folder`, or take it from there if it is the same training's.
+    def train(self, job: Job) -> Trained:
+        """Train an adapter, or take it from its folder if it is the same training's.
 
         Raises:
             Interrupted: the user asked to stop; the state is saved.
             ResourceError: there is not the memory for it.
             TrainingError: it diverged.
         """
-        base = self._inputs.base
-        samples, held_out = corpus.samples, corpus.held_out
-        origin = Origin(corpus.name, base.name, base.fingerprint, corpus.fingerprint)
-        result = finished(folder, config, origin, len(samples), len(held_out))
-        kept = result is not None
-        if result is None:
-            result = Trainer(
-                self._decoder,
-                samples,
-                config,
-                folder=folder,
-                origin=origin,
-                held_out=held_out,
-                callbacks=[ShowProgress(self._progress, f"training {corpus.name}")],
-            ).run()
-        return Trained(
-            dataset=corpus.name,
-            path=folder,
-            steps=result.steps,
-            tokens=result.tokens,
-            loss_first=result.loss_first,
-            loss_last=result.loss_last,
-            tokens_per_second=result.tokens_per_second,
-            peak_rss_bytes=peak_rss_bytes(),
-            resumed=kept or result.resumed > 0,
-        )
+        if found := made(self._base, job):
+            return found
+        corpus = job.corpus
+        result = Trainer(
+            self._decoder,
+            corpus.samples,
+            job.config,
+            folder=job.folder,
+            origin=job.origin(self._base),
+            held_out=corpus.held_out,
+            callbacks=[ShowProgress(self._progress, f"training {corpus.name}")],
+        ).run()
+        return _trained(job, result, kept=result.resumed > 0)
 
 
-def open_decoder(inputs: Inputs) -> tuple[Decoder, Saving]:
-    """The base ready for training, in the way that fits the recipe's memory.
+def made(base: BaseModel, job: Job) -> Trained | None:
+    """The adapter that the same training made before, if it is there."""
+    sizes = len(job.corpus.samples), len(job.corpus.held_out)
+    result = finished(job.folder, job.config, job.origin(base), *sizes)
+    return None if result is None else _trained(job, result, kept=True)
+
+
+def _trained(job: Job, result: TrainResult, *, kept: bool) -> Trained:
+    return Trained(
+        dataset=job.corpus.name,
+        path=job.folder,
+        steps=result.steps,
+        tokens=result.tokens,
+        loss_first=result.loss_first,
+        loss_last=result.loss_last,
+        tokens_per_second=result.tokens_per_second,
+        peak_rss_bytes=peak_rss_bytes(),
+        resumed=kept,
+    )
+
+
+def choose(base: BaseModel, recipe: Recipe) -> Saving:
+    """How training fits into the recipe's memory.
 
     Raises:
         ResourceError: no way fits; the hint says what would.
     """
-    base, recipe = inputs.base, inputs.recipe
-    count = threads(recipe)
-    saving = choose_saving(
-        base.config,
-        load_of(recipe.train, count, float16=base.info.dtype == "F16"),
-        _limit(recipe),
-        held=resident_bytes(),
-    )
+    load = load_of(recipe.train, threads(recipe), float16=base.info.dtype == "F16")
+    return choose_saving(base.config, load, memory_limit(recipe), held=resident_bytes())
+
+
+def open_decoder(base: BaseModel, recipe: Recipe) -> tuple[Decoder, Saving]:
+    """The base ready for training, in the way that fits; raises as `choose` does."""
+    saving = choose(base, recipe)
     decoder = Decoder(
         base.config,
         base.compact_weights,
-        threads=count,
+        threads=threads(recipe),
         recompute=saving.recompute,
         maps="bf16" if recipe.train.precision == "bf16" else "half" if saving.half else "whole",
         rank=recipe.train.rank,
     )
     return decoder, saving
+
+
+def expert_job(inputs: Inputs, name: str) -> Job:
+    """The training of one dataset's expert, with what it replays."""
+    corpus, recipe = expert_corpus(inputs, inputs.corpora[name]), inputs.recipe
+    return Job(corpus, recipe.train, recipe.folder / ADAPTERS / name)
 
 
 def expert_corpus(inputs: Inputs, corpus: Corpus) -> Corpus:
@@ -132,7 +160,7 @@ def expert_corpus(inputs: Inputs, corpus: Corpus) -> Corpus:
     return Corpus(corpus.name, rows, corpus.held_out, mark)
 
 
-def _limit(recipe: Recipe) -> int:
+def memory_limit(recipe: Recipe) -> int:
     """Bytes that training may take; 0 for any."""
     memory = recipe.limits.memory
     if not isinstance(memory, str):

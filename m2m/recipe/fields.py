@@ -279,6 +279,9 @@ class Limits:
     memory: str | float = _set(
         "auto", "GiB for training; auto: most of what is free", choices=("auto",), low=0.1
     )
+    workers: int = _set(
+        1, "processes that train adapters side by side; threads and memory are divided", low=1
+    )
     gpu_layers: int = _set(
         0, "layers that llama.cpp scores on a GPU, where its build has one; -1: all", low=-1
     )

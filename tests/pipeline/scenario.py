@@ -16,15 +16,7 @@ name = "copy"
 path = "copy.jsonl"
 licence = "CC0-1.0"
 
-[[datasets]]
-name = "reverse"
-path = "reverse.jsonl"
-
-[[datasets]]
-name = "upper"
-path = "upper.jsonl"
-
-[[targets]]
+{datasets}[[targets]]
 name = "copying"
 dev = "dev.jsonl"
 test = "test.jsonl"
@@ -47,16 +39,18 @@ threads = 1
 """
 
 
-def make_scenario(folder: Path) -> Path:
-    """Write model, data and recipe; return the recipe's path."""
+def make_scenario(folder: Path, *more: str) -> Path:
+    """Write model, data and recipe, with a dataset each of `more` skills; return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     pico_model(folder / "models")
-    for skill in ("copy", "reverse", "upper"):
+    others = ("reverse", "upper", *more)
+    for skill in ("copy", *others):
         pico_dataset(folder / f"{skill}.jsonl", skill)
+    datasets = "".join(f'[[datasets]]\nname = "{s}"\npath = "{s}.jsonl"\n\n' for s in others)
     pico_target(folder / "dev.jsonl", "copy")
     pico_target(folder / "test.jsonl", "copy", seed=2000)
     recipe = folder / "recipe.toml"
-    recipe.write_text(RECIPE, encoding="utf-8")
+    recipe.write_text(RECIPE.format(datasets=datasets), encoding="utf-8")
     return recipe
 
 

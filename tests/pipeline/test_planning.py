@@ -164,6 +164,26 @@ def test_a_faster_precision_is_told_of_where_training_takes_long(
     assert not plan_with(with_recipe(inputs, train=train), slow).advice
 
 
+def test_workers_are_planned_and_told_of_where_they_would_pay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "bf16_gain", lambda: 0.0)
+    inputs = read_inputs(load_recipe(make_scenario(tmp_path, "first")))
+    slow = dataclasses.replace(RATES, token=1.0, tokens={**RATES.tokens, "first": 100.0})
+    limits = dataclasses.replace(inputs.recipe.limits, threads=8)
+    alone = with_recipe(inputs, limits=limits)
+    found = plan_with(alone, slow)
+    assert ["workers = 2" in each for each in found.advice] == [True]
+    assert not plan_with(alone, dataclasses.replace(slow, token=0.0)).advice
+    large = dataclasses.replace(slow, training_bytes=int(0.6 * planning.free_memory_bytes()))
+    assert not plan_with(alone, large).advice
+    both = plan_with(with_recipe(inputs, limits=dataclasses.replace(limits, workers=2)), slow)
+    assert not both.advice
+    assert both.steps[0].what.endswith("2 at a time")
+    assert both.steps[0].peak_rss_bytes == 2 * slow.training_bytes
+    assert found.steps[0].seconds > both.steps[0].seconds > found.steps[0].seconds / 1.2
+
+
 def test_a_training_beyond_its_limit_is_told(inputs: Inputs) -> None:
     limits = dataclasses.replace(inputs.recipe.limits, memory=0.1)
     found = make_plan(with_recipe(inputs, limits=limits), Silent())

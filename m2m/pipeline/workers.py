@@ -1,0 +1,265 @@
+"""Adapters trained side by side, each by a process with threads and a base of its own.
+
+Threads that share one step wait for each other and for Python's lock at every call; adapters need
+nothing of each other. How many threads train an adapter depends on the recipe and the number of
+adapters alone, never on what is left to do or free: what was cut off goes on bit for bit.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from m2m.checkpoint import BaseModel
+from m2m.errors import Interrupted, M2MError, ResourceError, TrainingError
+from m2m.pipeline.inputs import Inputs
+from m2m.pipeline.results import Trained
+from m2m.pipeline.scoring import threads
+from m2m.pipeline.tuning import Job, Tuning, choose, made, memory_limit
+from m2m.progress import Progress, Silent
+from m2m.recipe import Recipe
+from m2m.tuner.memory import GIB
+
+_ASKED = 0.2  # seconds from one look at whether the user wants to stop to the next
+
+
+@dataclass(frozen=True)
+class _Moved:
+    """What a worker's bar would do."""
+
+    amount: float
+    detail: str
+
+
+@dataclass(frozen=True)
+class _Said:
+    """A line for the user."""
+
+    text: str
+    warning: bool
+
+
+def train_all(inputs: Inputs, jobs: Sequence[Job], progress: Progress) -> list[Trained]:
+    """Train adapters: many of them in as many processes as the recipe's `[limits] workers` says.
+
+    Raises:
+        Interrupted: the user asked to stop; the state of all is saved.
+        ResourceError: there is not the memory for one.
+        TrainingError: one diverged, or its process was killed; the state of the others is saved.
+    """
+    count = workers(inputs.recipe, len(jobs))
+    if count == 1:
+        tuning = Tuning(inputs.base, inputs.recipe, progress)
+        return [tuning.train(job) for job in jobs]
+    found = {job.folder: known for job in jobs if (known := made(inputs.base, job))}
+    if left := [job for job in jobs if job.folder not in found]:
+        recipe, count = _share(inputs.base, inputs.recipe, count, len(left))
+        left.sort(key=lambda job: -job.config.steps)  # so that all end at about the same time
+        with _crew(inputs.base, recipe, count) as crew:
+            found |= _Foreman(crew, left, progress).work()
+    return [found[job.folder] for job in jobs]
+
+
+def workers(recipe: Recipe, jobs: int) -> int:
+    """Processes that train as many adapters: one where some would soon have nothing to do."""
+    count = min(recipe.limits.workers, threads(recipe))
+    return count if jobs >= 2 * count else 1
+
+
+def peak_together(trained: Sequence[Trained], count: int) -> int:
+    """The most bytes that `count` workers held, or one process that trained all."""
+    peaks = sorted((each.peak_rss_bytes for each in trained), reverse=True)
+    return sum(peaks[:count])
+
+
+def _share(base: BaseModel, recipe: Recipe, count: int, jobs: int) -> tuple[Recipe, int]:
+    """The recipe of one of `count` workers, and how many of them memory has room for at once.
+
+    Raises:
+        ResourceError: not even one fits.
+    """
+    limit, at_once = memory_limit(recipe), min(count, jobs)
+    own = replace(recipe.limits, threads=threads(recipe) // count, workers=1)
+    while True:
+        memory = limit / at_once / GIB if limit else "auto"
+        shared = replace(recipe, limits=replace(own, memory=memory))
+        try:
+            choose(base, shared)
+        except ResourceError:
+            if at_once == 1:
+                raise
+            at_once -= 1
+        else:
+            return shared, at_once
+
+
+@dataclass
+class _Worker:
+    """A process, the line to it, and what it is training."""
+
+    process: BaseProcess
+    line: Connection
+    job: Job | None = None
+    steps: float = 0.0  # of the job, that were told
+
+
+@contextmanager
+def _crew(base: BaseModel, recipe: Recipe, count: int) -> Iterator[list[_Worker]]:
+    """Start workers; they are gone afterwards."""
+    context = multiprocessing.get_context("spawn")  # the same everywhere, and safe beside threads
+    crew: list[_Worker] = []
+    try:
+        for _ in range(count):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(base.path, recipe, theirs), daemon=True)
+            process.start()
+            theirs.close()
+            crew.append(_Worker(process, ours))
+        yield crew
+    finally:
+        for worker in crew:
+            worker.process.kill()
+            worker.process.join()
+            worker.line.close()
+
+
+class _Foreman:
+    """Hands jobs to workers, shows what they do, and tells them when to stop.
+
+    Args:
+        crew: started workers.
+        jobs: in the order in which they are begun.
+        progress: shows one bar for all.
+    """
+
+    def __init__(self, crew: Sequence[_Worker], jobs: Sequence[Job], progress: Progress) -> None:
+        self._crew, self._progress = crew, progress
+        self._jobs = deque(jobs)
+        self._found: dict[Path, Trained] = {}
+        self._said: set[_Said] = set()
+        self._stopping = False
+        self._stopped: list[Interrupted] = []
+        self._error: M2MError | None = None
+
+    def work(self) -> dict[Path, Trained]:
+        """Return what was trained, by folder; raises as `train_all` does."""
+        total, steps = len(self._jobs), sum(job.config.steps for job in self._jobs)
+        title = f"training {total} adapters, {len(self._crew)} at a time"
+        self._progress.start(title, steps, "steps")
+        for worker in self._crew:
+            self._give(worker)
+        while busy := [worker for worker in self._crew if worker.job]:
+            ready = wait([worker.line for worker in busy], _ASKED)
+            for worker in busy:
+                if worker.line in ready:
+                    self._hear(worker)
+            if self._progress.stop_requested():
+                self._stop()
+        self._progress.finish()
+        if self._error:
+            raise self._error
+        if self._stopped or len(self._found) < total:
+            told = [each.message for each in self._stopped]
+            raise Interrupted("\n".join(told or [f"stopped after {len(self._found)} of {total}"]))
+        return self._found
+
+    def _give(self, worker: _Worker) -> None:
+        """Hand a worker the next job, or send it home."""
+        worker.job = self._jobs.popleft() if self._jobs and not self._stopping else None
+        worker.steps = 0.0
+        with suppress(OSError):  # it has died, and `_hear` finds out
+            worker.line.send(worker.job)
+
+    def _hear(self, worker: _Worker) -> None:
+        """Take one word of a worker."""
+        try:
+            word = worker.line.recv()
+        except (EOFError, OSError):
+            word = self._obituary(worker)
+        job = worker.job
+        if isinstance(word, _Moved) and job:
+            worker.steps += word.amount
+            self._progress.advance(word.amount, f"{job.corpus.name}: {word.detail}")
+        elif isinstance(word, _Said) and word not in self._said:  # all say the same of themselves
+            self._said.add(word)
+            (self._progress.warn if word.warning else self._progress.note)(word.text)
+        elif isinstance(word, Trained) and job:
+            self._progress.advance(job.config.steps - worker.steps, f"{job.corpus.name}: done")
+            self._found[job.folder] = word
+            self._give(worker)
+        elif isinstance(word, M2MError):
+            worker.job = None
+            if isinstance(word, Interrupted):
+                self._stopped.append(word)
+            else:
+                self._error = self._error or word
+                self._stop()
+
+    def _stop(self) -> None:
+        """Tell all that are at work to save and stop."""
+        if not self._stopping:
+            self._stopping = True
+            for worker in self._crew:
+                if worker.job:
+                    with suppress(OSError):
+                        worker.line.send(None)
+
+    @staticmethod
+    def _obituary(worker: _Worker) -> TrainingError:
+        worker.process.join()
+        name = worker.job.corpus.name if worker.job else "nothing"
+        return TrainingError(
+            f"the process that trained {name} ended by itself, with code {worker.process.exitcode}",
+            "its last checkpoint is kept: run the command again; where memory was short, with a "
+            "smaller workers in [limits]",
+        )
+
+
+class _Relay(Silent):
+    """The `Progress` of a worker: tells the process that started it."""
+
+    def __init__(self, line: Connection) -> None:
+        self._line = line
+        self._stopping = False
+
+    def advance(self, amount: float = 1.0, detail: str = "") -> None:
+        """Tell of steps."""
+        self._send(_Moved(amount, detail))
+
+    def note(self, text: str) -> None:
+        """Pass it on."""
+        self._send(_Said(text, warning=False))
+
+    def warn(self, text: str) -> None:
+        """Pass it on."""
+        self._send(_Said(text, warning=True))
+
+    def stop_requested(self) -> bool:
+        """Whether there is a word, which in the middle of a job is to stop, or nobody any more."""
+        self._stopping = self._stopping or self._line.poll()
+        return self._stopping
+
+    def _send(self, word: _Moved | _Said) -> None:
+        with suppress(OSError):  # nobody there: the state is saved first
+            self._line.send(word)
+
+
+def _work(folder: Path, recipe: Recipe, line: Connection) -> None:
+    """What a worker's process does: train what it is given until there is nothing more."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)  # a whole group gets them; the line says when to stop
+    tuning = Tuning(BaseModel.open(folder), recipe, _Relay(line))
+    with suppress(EOFError, OSError):  # the process that started it is gone
+        while job := line.recv():
+            try:
+                word: Trained | M2MError = tuning.train(job)
+            except M2MError as error:
+                word = error
+            line.send(word)
