@@ -74,8 +74,8 @@ def workers(recipe: Recipe, jobs: int) -> int:
 
 
 def peak_together(trained: Sequence[Trained], count: int) -> int:
-    """The most bytes that `count` workers held, or one process that trained all."""
-    peaks = sorted((each.peak_rss_bytes for each in trained), reverse=True)
+    """The most bytes that `count` workers held at once, by what was trained from its beginning."""
+    peaks = sorted((each.peak_rss_bytes for each in trained if not each.resumed), reverse=True)
     return sum(peaks[:count])
 
 
