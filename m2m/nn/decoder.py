@@ -42,7 +42,7 @@ class Decoder:
         maps: how their weights are kept. "whole": in `dtype`. "half": as float16, each cast when it
             is used; half the memory for two passes over them a step, and exact for a base of
             float16. "bf16": rounded to bfloat16 as is what they are multiplied by, and added up in
-            float32; faster where the processor has such products.
+            float32; faster where the processor has such products. The output head's too.
         rank: of the adapters to come, if known: they find room without another copy of the base.
     """
 
@@ -60,7 +60,7 @@ class Decoder:
         self.config = config
         self.dtype: np.dtype[Any] = np.dtype(dtype)
         self.crew = Crew(threads)
-        self._recompute, self._half = recompute, maps == "half"
+        self._recompute, self._half, self._rounded = recompute, maps == "half", maps == "bf16"
         self._spaces = [Workspace(dtype) for _ in range(self.crew.count)]
         self._more: list[Grads] = []
         storage = Storage(self.dtype, maps, rank)
@@ -259,7 +259,9 @@ class Decoder:
             size * member.number // member.count, size * (member.number + 1) // member.count
         )
         whole = np.concatenate(every) if len(every) > 1 else h
-        found = numerators(whole, self._head[span], dx is not None, step.space)
+        found = numerators(
+            whole, self._head[span], dx is not None, step.space, rounded=self._rounded
+        )
         first = sum(map(len, every[: member.number]))
         parts = [part.of(slice(first, first + len(h))) for part in member.gather("sums", found)]
         dh = None if dx is None else np.empty_like(h)

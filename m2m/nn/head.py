@@ -10,11 +10,13 @@ all positions, since few positions against a whole vocabulary would be bound by 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from m2m.kernels import bfloat16
 from m2m.nn.functional import Array, widen
 from m2m.nn.workspace import Workspace
 
@@ -56,18 +58,23 @@ def cross_entropy(
     return settle(h, embedding, target, [whole], dh)
 
 
-def numerators(h: Array, embedding: Array, grad: bool, space: Workspace) -> Numerators:
-    """Return the sums over `embedding`, (V, C) or some rows of it, for h, (M, C)."""
+def numerators(
+    h: Array, embedding: Array, grad: bool, space: Workspace, *, rounded: bool = False
+) -> Numerators:
+    """Return the sums over `embedding`, (V, C) or some rows of it, for h, (M, C).
+
+    rounded: multiply in bfloat16, for which everything is float32; sums are float32 as ever.
+    """
     sums, shift = np.empty(len(h), h.dtype), np.zeros(len(h), h.dtype)
     product = space.get("head.sum", *h.shape) if grad else None
     for start in range(0, len(h), POSITIONS):
         part = slice(start, min(len(h), start + POSITIONS))
         into = None if product is None else product[part]
         with np.errstate(over="ignore", invalid="ignore"):
-            sums[part] = _sum(h[part], embedding, None, into, space)
+            sums[part] = _sum(h[part], embedding, None, into, space, rounded)
         if not (sums[part].min() > SUM_RANGE[0] and sums[part].max() < SUM_RANGE[1]):
-            shift[part] = _maxima(h[part], embedding, space)
-            sums[part] = _sum(h[part], embedding, shift[part, None], into, space)
+            shift[part] = _maxima(h[part], embedding, space, rounded)
+            sums[part] = _sum(h[part], embedding, shift[part, None], into, space, rounded)
     return Numerators(sums, product, shift)
 
 
@@ -94,42 +101,94 @@ def settle(
     return float((np.log(total.astype(np.float64)) + top - picked).sum())
 
 
-def _vocabulary(h: Array, embedding: Array, space: Workspace) -> Iterator[tuple[Array, Array]]:
+@dataclass(frozen=True)
+class _Block:
+    """Some rows of E, (n, C)."""
+
+    rows: Array
+
+    def logits(self, h: Array, out: Array) -> None:
+        """Write `h @ rows.T`, (m, n)."""
+        np.matmul(h, self.rows.T, out=out)
+
+    def product(self, weights: Array, out: Array) -> None:
+        """Write `weights @ rows`, (m, C)."""
+        np.matmul(weights, self.rows, out=out)
+
+
+@dataclass(frozen=True)
+class _Rounded:
+    """The same in bfloat16, once for each direction, as in `matrix`; made anew for every use."""
+
+    across: bfloat16.BF16  # (n, C)
+    along: bfloat16.BF16  # (C, n)
+
+    @classmethod
+    def of(cls, rows: Array, space: Workspace) -> _Rounded:
+        """Round (n, C) float32."""
+        across, along = (
+            space.get(name, -(-rows.size // 2)).view(np.uint16)[: rows.size].reshape(shape)
+            for name, shape in (("head.across", rows.shape), ("head.along", rows.T.shape))
+        )
+        bfloat16.narrow(rows, across)
+        along[...] = across.T
+        return cls(across, along)
+
+    def logits(self, h: Array, out: Array) -> None:
+        """Write `h @ rows.T`, (m, n)."""
+        bfloat16.multiply(h, self.across, out)
+
+    def product(self, weights: Array, out: Array) -> None:
+        """Write `weights @ rows`, (m, C)."""
+        bfloat16.multiply(weights, self.along, out)
+
+
+def _vocabulary(
+    h: Array, embedding: Array, space: Workspace, rounded: bool
+) -> Iterator[tuple[_Block | _Rounded, Array]]:
     """Yield E in blocks, cast to h's dtype, each with the buffer of its logits, (m, block)."""
     size = max(VOCABULARY, min(MOST_ROWS, LOGITS // len(h)))
+    if rounded:  # an inner size of the product that follows
+        size = max(1, size // bfloat16.ALIGNED) * bfloat16.ALIGNED
     for start in range(0, len(embedding), size):
         chunk = embedding[start : start + size]
         if chunk.dtype != h.dtype:
             cast = space.get("head.chunk", *chunk.shape)
             widen(chunk, cast)
             chunk = cast
-        yield chunk, space.get("head.logits", len(h), len(chunk))
+        block = _Rounded.of(chunk, space) if rounded else _Block(chunk)
+        yield block, space.get("head.logits", len(h), len(chunk))
 
 
-def _maxima(h: Array, embedding: Array, space: Workspace) -> Array:
+def _maxima(h: Array, embedding: Array, space: Workspace, rounded: bool) -> Array:
     """Return the largest logit of each position, (m,)."""
     top = np.full(len(h), -np.inf, h.dtype)
-    for chunk, logits in _vocabulary(h, embedding, space):
-        np.matmul(h, chunk.T, out=logits)
+    for block, logits in _vocabulary(h, embedding, space, rounded):
+        block.logits(h, logits)
         np.maximum(top, logits.max(axis=1), out=top)
     return top
 
 
 def _sum(
-    h: Array, embedding: Array, shift: Array | None, product: Array | None, space: Workspace
+    h: Array,
+    embedding: Array,
+    shift: Array | None,
+    product: Array | None,
+    space: Workspace,
+    rounded: bool,
 ) -> Array:
     """Return `sum_v exp(logit - shift)`, (m,); write `exp(logits - shift) @ E`, (m, C)."""
     sums = np.zeros(len(h), h.dtype)
     if product is not None:
         product[...] = 0.0
         more = space.get("head.product", *product.shape)
-    for chunk, logits in _vocabulary(h, embedding, space):
-        np.matmul(h, chunk.T, out=logits)
+    for block, logits in _vocabulary(h, embedding, space, rounded):
+        block.logits(h, logits)
         if shift is not None:
             logits -= shift
         np.exp(logits, out=logits)
-        sums += logits @ np.ones(len(chunk), h.dtype)
+        sums += logits @ np.ones(logits.shape[1], h.dtype)
         if product is not None:
-            np.matmul(logits, chunk, out=more)
+            block.product(logits, more)
             product += more
     return sums

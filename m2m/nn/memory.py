@@ -105,7 +105,8 @@ def _passing(config: DecoderConfig, load: Load) -> int:
 def _blocks(config: DecoderConfig, load: Load) -> int:
     """Floats of one thread's blocks: scores, logits, a part of the vocabulary."""
     scores = max(SCORES, config.num_heads * QUERIES * load.length)
-    return 3 * scores + max(2 * LOGITS, MOST_ROWS * config.hidden_size)
+    rows = MOST_ROWS * config.hidden_size * (2 if load.bf16 else 1)
+    return 3 * scores + max(2 * LOGITS, rows)
 
 
 def _weights(config: DecoderConfig, load: Load, half: bool) -> int:

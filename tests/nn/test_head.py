@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from m2m.formats.half import bf16_to_f32, f32_to_bf16
 from m2m.nn import head
-from m2m.nn.head import cross_entropy
+from m2m.nn.head import cross_entropy, numerators
 from m2m.nn.workspace import Workspace
 from tests.nn.gradients import F64, check_directions
 
@@ -48,3 +49,21 @@ def test_an_embedding_kept_as_float16_is_cast_block_by_block() -> None:
     small, space = embedding.astype(np.float16), Workspace(np.float64)
     expected = cross_entropy(h, small.astype(np.float64), target, None, space)
     assert cross_entropy(h, small, target, None, space) == expected
+
+
+@pytest.mark.parametrize("scale", [1.0, 300.0], ids=["plain", "beyond exp's range"])
+def test_rounded_products_are_those_of_rounded_numbers(scale: float) -> None:
+    """Sums are of products of bfloat16 numbers, exact but for float32; the gradient's again."""
+    h, embedding = (each.astype(np.float32) for each in draw(scale)[:2])
+    space = Workspace(np.float32)
+    near = [bf16_to_f32(f32_to_bf16(each)).reshape(each.shape) for each in (h, embedding)]
+    found = numerators(h, embedding, True, space, rounded=True)
+    logits = near[0].astype(np.float64) @ near[1].T
+    weights = np.exp(logits - found.shift[:, None])
+    np.testing.assert_allclose(found.sums, weights.sum(axis=1), rtol=2e-4)
+    assert found.product is not None
+    expected = weights @ near[1]
+    assert np.linalg.norm(found.product - expected) < 0.005 * np.linalg.norm(expected)
+    if scale == 1.0:
+        exact = np.exp(h.astype(np.float64) @ embedding.T).sum(axis=1)
+        assert 1e-4 < np.abs(found.sums / exact - 1).max() < 0.05
