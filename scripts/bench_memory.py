@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench_train import MODELS, RANK
+from bench_cases import MODELS, RANK
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 

@@ -1,4 +1,4 @@
-"""A training step of PyTorch + PEFT, run in its own venv by bench_train.py, one step a line.
+"""A training step of PyTorch + PEFT, run in its own venv by bench_servers.py, one step a line.
 
 Reads the case from its argument, then for every line on stdin makes one step and prints its seconds
 and the process's peak resident GiB. Batches are padded by length, as transformers' Trainer does
@@ -17,8 +17,9 @@ import numpy as np
 import peft
 import torch
 import transformers
-from bench_train import MODELS, RANK, make_batch, peak_gib
+from bench_cases import MODELS, RANK, make_batch
 
+from m2m.machine import peak_rss_bytes
 from m2m.recipe import PROJECTIONS
 
 ROWS = 8  # Trainer's per_device_train_batch_size
@@ -96,7 +97,7 @@ def main() -> None:
             loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
-        print(time.perf_counter() - started, peak_gib(), flush=True)
+        print(time.perf_counter() - started, peak_rss_bytes() / 2**30, flush=True)
 
 
 if __name__ == "__main__":

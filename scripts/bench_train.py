@@ -19,15 +19,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
+from bench_cases import CASES, MODELS, RANK, RandomWeights, make_batch
+from bench_servers import PEER, against_peer
 
 from m2m.machine import peak_rss_bytes, usable_threads
-from m2m.nn.config import Batch, DecoderConfig
 from m2m.nn.decoder import Decoder
 from m2m.nn.lora import LoraPair, init_lora
 from m2m.nn.matrix import KINDS
@@ -35,94 +35,16 @@ from m2m.nn.memory import Load, peak_bytes
 from m2m.nn.optim import AdamW, clip_factor, global_norm
 from m2m.recipe import PROJECTIONS
 
-SMOLLM2_135M = DecoderConfig(
-    architecture="llama",
-    vocab_size=49152,
-    hidden_size=576,
-    intermediate_size=1536,
-    num_layers=30,
-    num_heads=9,
-    num_kv_heads=3,
-    head_dim=64,
-    rms_norm_eps=1e-5,
-    rope_theta=100000.0,
-    tie_word_embeddings=True,
-    max_position_embeddings=8192,
-)
-MODELS = {
-    "135m": SMOLLM2_135M,
-    "360m": replace(
-        SMOLLM2_135M,
-        hidden_size=960,
-        intermediate_size=2560,
-        num_layers=32,
-        num_heads=15,
-        num_kv_heads=5,
-    ),
-    "1b": replace(
-        SMOLLM2_135M,
-        vocab_size=128256,
-        hidden_size=2048,
-        intermediate_size=8192,
-        num_layers=16,
-        num_heads=32,
-        num_kv_heads=8,
-        rope_theta=500000.0,
-    ),  # Llama 3.2 1B
-}
-CASES = ("short_512", "short_2048", "long_512", "long_2048")
-RANK = 16
-PREFIX = 24  # tokens of a chat template's opening, which short rows share
-PEER = Path(__file__).resolve().parent.parent / ".venv-peer" / "bin" / "python"
 PEER_CASES = ("short_512", "long_512")
+PEER_WAYS = {
+    "": [],
+    "workers_": ["--workers", "2"],
+    "bf16_": ["--maps", "bf16"],
+    "bf16_workers_": ["--maps", "bf16", "--workers", "2"],
+}
 WAYS = (("whole", 0.0), ("half", 0.0), ("half", 0.25), ("half", 0.5), ("half", 1.0), ("whole", 1.0))
 
 Product = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]
-
-
-class RandomWeights(Mapping[str, Any]):
-    """Weights of the right shapes, drawn when asked for: norms one, the rest small float16."""
-
-    def __init__(self, config: DecoderConfig) -> None:
-        self._shapes = config.weight_shapes()
-        self._rng = np.random.default_rng(0)
-
-    def __getitem__(self, name: str) -> Any:
-        shape = self._shapes[name]
-        if len(shape) == 1:
-            return np.ones(shape, np.float32)
-        drawn = self._rng.standard_normal(shape, dtype=np.float32)
-        drawn *= np.float32(0.02)
-        return drawn.astype(np.float16)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._shapes)
-
-    def __len__(self) -> int:
-        return len(self._shapes)
-
-
-def make_batch(case: str, vocabulary: int, rng: np.random.Generator) -> tuple[Batch, int]:
-    """Return a batch of one of the CASES and the tokens of text it stands for."""
-    kind, budget = case.split("_")
-    if kind == "long":
-        length = min(512, int(budget))
-        lengths, prefix, share = np.full(int(budget) // length, length), 0, 1.0
-    else:
-        prefix, share = PREFIX, 0.2
-        drawn = np.cumsum(rng.integers(28, 53, 1000) - prefix)
-        lengths = np.diff(drawn[drawn <= int(budget) - prefix], prepend=0)
-    ends = prefix + np.cumsum(lengths)
-    index = [
-        np.arange(end - min(length, max(1, round((prefix + length) * share))), end)
-        for end, length in zip(ends, lengths, strict=True)
-    ]
-    loss_index = np.concatenate(index)
-    total = int(prefix + lengths.sum())
-    tokens = rng.integers(0, vocabulary, total).astype(np.int32)
-    target = rng.integers(0, vocabulary, len(loss_index))
-    text = int(lengths.sum() + prefix * len(lengths))
-    return Batch(tokens, lengths, prefix, loss_index, target), text
 
 
 def replay(products: Sequence[Product]) -> None:
@@ -246,67 +168,13 @@ class Bench:
         }
 
 
-class Peer:
-    """PyTorch + PEFT in the peer venv, which makes a step when asked.
-
-    Args:
-        options: the command line's.
-        dtype: "f32" or "bf16".
-    """
-
-    def __init__(self, options: argparse.Namespace, dtype: str) -> None:
-        asked = {"model": options.model, "dtype": dtype, "threads": options.threads}
-        script = Path(__file__).with_name("bench_peer.py")
-        self._process = subprocess.Popen(
-            [str(PEER), str(script), json.dumps(asked | {"cases": options.cases})],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self._answer()
-        self.peak_gib = 0.0
-
-    def step(self, case: str) -> float:
-        """Make a step; return its seconds."""
-        self._process.stdin.write(case + "\n")
-        self._process.stdin.flush()
-        found, self.peak_gib = map(float, self._answer().split())
-        return found
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.communicate()
-
-    def _answer(self) -> str:
-        line = self._process.stdout.readline()
-        if not line:
-            sys.exit("bench_train: PyTorch + PEFT ended early")
-        return line
-
-
-def against_peer(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
-    """Return our speed over PyTorch + PEFT's on the same rows, steps in turn, and our memory."""
-    found: dict[str, Any] = {"vs_peft_f32": {}, "vs_peft_bf16": {}, "rss_over_peft": None}
-    for dtype in ("f32", "bf16"):
-        peer = Peer(options, dtype)
-        for case in options.cases:
-            ours, theirs = [], []
-            for _ in range(options.repeats + 1):
-                ours.append(seconds(lambda case=case: bench.step(case)))
-                theirs.append(peer.step(case))
-            ratio = min(theirs) / min(ours)
-            found[f"vs_peft_{dtype}"][case.split("_")[0]] = round(ratio, 2)
-            text = bench.batches[case][1]
-            print(
-                f"{case} {dtype}: PEFT {text / min(theirs):.0f}, ours ({options.maps}) "
-                f"{text / min(ours):.0f} "
-                f"tokens of text/s; peak {peer.peak_gib:.2f} and {peak_gib():.2f} GiB",
-                file=sys.stderr,
-            )
-        if dtype == "f32":
-            found["rss_over_peft"] = round(peak_gib() / peer.peak_gib, 3)
-        peer.close()
-    return found
+def serve(options: argparse.Namespace) -> int:
+    """Be such a process."""
+    bench = Bench(options)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        print(seconds(partial(bench.step, line.strip())), peak_gib(), flush=True)
+    return 0
 
 
 def child(options: argparse.Namespace, case: str, threads: int, *more: str) -> dict[str, Any]:
@@ -382,21 +250,24 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--model", choices=sorted(MODELS), default="135m", help="shapes to take")
     parser.add_argument("--recompute", type=int, default=0, help="layers that run again")
     parser.add_argument("--maps", choices=KINDS, default="whole", help="how the base is kept")
+    parser.add_argument("--workers", type=int, default=1, help="of ours, beside PyTorch + PEFT")
     parser.add_argument("--scaling", action="store_true", help="a table of models, tokens, threads")
     parser.add_argument("--savings", action="store_true", help="a table of ways to save memory")
     parser.add_argument("--busy", action="store_true", help="beside a busy process")
     parser.add_argument("--alone", action="store_true", help="without PyTorch + PEFT")
     parser.add_argument("--peer", action="store_true", help="PyTorch + PEFT and nothing else")
+    parser.add_argument("--serve", action="store_true", help="make the steps that stdin asks for")
     options = parser.parse_args(arguments)
     for asked, table in (
         (options.scaling, scaling),
         (options.savings, savings),
         (options.busy, busy),
+        (options.serve, serve),
     ):
         if asked:
             return table(options)
     if options.peer:
-        print(json.dumps(against_peer(Bench(options), options)))
+        print(json.dumps(against_peer(options)))
         return 0
     bench, found = Bench(options), {}
     for case in options.cases:
@@ -411,8 +282,8 @@ def main(arguments: Sequence[str]) -> int:
     }
     if not options.alone and PEER.exists():
         command = [sys.executable, __file__, "--peer", "--model", options.model, *PEER_CASES]
-        for maps, name in (("whole", ""), ("bf16", "bf16_")):
-            done = subprocess.run([*command, "--maps", maps], stdout=subprocess.PIPE, check=True)
+        for name, ways in PEER_WAYS.items():
+            done = subprocess.run([*command, *ways], stdout=subprocess.PIPE, check=True)
             peers = json.loads(done.stdout.splitlines()[-1])
             result |= {name + key: value for key, value in peers.items()}
     print(json.dumps(result))

@@ -19,6 +19,7 @@ SCRIPT = Path(__file__).parent.parent / "scripts" / "bench_train.py"
 
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    monkeypatch.syspath_prepend(SCRIPT.parent)
     spec = importlib.util.spec_from_file_location("bench_train", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
