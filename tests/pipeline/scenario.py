@@ -16,7 +16,15 @@ name = "copy"
 path = "copy.jsonl"
 licence = "CC0-1.0"
 
-{datasets}[[targets]]
+[[datasets]]
+name = "reverse"
+path = "reverse.jsonl"
+
+[[datasets]]
+name = "upper"
+path = "upper.jsonl"
+
+[[targets]]
 name = "copying"
 dev = "dev.jsonl"
 test = "test.jsonl"
@@ -43,14 +51,13 @@ def make_scenario(folder: Path, *more: str) -> Path:
     """Write model, data and recipe, with a dataset each of `more` skills; return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     pico_model(folder / "models")
-    others = ("reverse", "upper", *more)
-    for skill in ("copy", *others):
+    for skill in ("copy", "reverse", "upper", *more):
         pico_dataset(folder / f"{skill}.jsonl", skill)
-    datasets = "".join(f'[[datasets]]\nname = "{s}"\npath = "{s}.jsonl"\n\n' for s in others)
+    datasets = "".join(f'[[datasets]]\nname = "{s}"\npath = "{s}.jsonl"\n\n' for s in more)
     pico_target(folder / "dev.jsonl", "copy")
     pico_target(folder / "test.jsonl", "copy", seed=2000)
     recipe = folder / "recipe.toml"
-    recipe.write_text(RECIPE.format(datasets=datasets), encoding="utf-8")
+    recipe.write_text(RECIPE.replace("[[targets]]", f"{datasets}[[targets]]"), encoding="utf-8")
     return recipe
 
 
