@@ -15,7 +15,7 @@ from m2m.nn.functional import Array
 from m2m.nn.shares import Part, divide
 
 SCORES = 1 << 18  # elements in one block of scores: 1 MiB of float32, the size of an L2 cache
-QUERIES = 128  # queries of a row in one block: keys after the block are skipped
+QUERIES = 64  # queries of a row in one block: keys after the block are skipped
 NARROW = 512  # score columns before a block's own up to which masking whole rows is faster
 PADS = (256, 8)  # a group has at most max(256, tokens / 8) pads: fewer and bigger products pay
 
