@@ -75,7 +75,14 @@ def test_all_mistakes_are_told_at_once_with_their_lines(folder: Path) -> None:
         (MINIMAL + "[train]\nlearning_rate = nan\n", "learning_rate must be"),
         (MINIMAL + "[train]\ntarget_modules = []\n", "must be a list"),
         (MINIMAL + "[train]\nrank = true\n", "must be a whole number"),
-        (MINIMAL + '[confirm]\nbudget = "long"\n', "unknown budget 'long'"),
+        (
+            MINIMAL + '[confirm]\nbudget = "long"\n',
+            "budget must be 'fixed' or 'proportional' or a whole number, found 'long'",
+        ),
+        (
+            MINIMAL + '[limits]\nmemory = "2 GiB"\n',
+            "line 12: memory must be 'auto' or a number, found '2 GiB'",
+        ),
     ],
 )
 def test_one_mistake(folder: Path, text: str, expected: str) -> None:

@@ -64,7 +64,8 @@ def model_folders(recipe: Path | None = None) -> list[Path]:
     """Where models are looked for: $M2M_MODELS, `models/` beside the recipe or above it, here."""
     named = os.environ.get("M2M_MODELS")
     above = [folder / "models" for folder in recipe.absolute().parents] if recipe else []
-    return [*([Path(named)] if named else []), *above, Path("models").absolute()]
+    found = [*([Path(named)] if named else []), *above, Path("models").absolute()]
+    return [*dict.fromkeys(found)]
 
 
 def make_formatter(file: GGUFFile, template: str) -> Formatter:

@@ -138,6 +138,11 @@ class _Reader:
         if isinstance(raw, bool) or not isinstance(raw, kinds):
             names = " or ".join(NAMES_OF_TYPES[each] for each in kinds if each in NAMES_OF_TYPES)
             return self.wrong(at, f"{at[-1]} must be {names}, found {raw!r}")
+        if isinstance(raw, str) and raw not in (words := rules.get("choices", (raw,))):
+            others = [NAMES_OF_TYPES[each] for each in kinds if each is not str]
+            if others:
+                wanted = " or ".join([*map(repr, words), *others])
+                return self.wrong(at, f"{at[-1]} must be {wanted}, found {raw!r}")
         return self.obey(raw, rules, at)
 
     def obey(self, value: Any, rules: Mapping[str, Any], at: tuple[str | int, ...]) -> Any:
