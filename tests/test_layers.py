@@ -23,7 +23,7 @@ LAYERS = {
 }  # fmt: skip
 OWNERS = {
     "llama_cpp": {"llamacpp"},
-    "ctypes": {"blas", "kernels", "llamacpp"},
+    "ctypes": {"blas", "kernels", "llamacpp", "machine"},
     "click": {"cli"},
     "rich": {"cli"},
     "gguf": {"formats"},

@@ -120,6 +120,12 @@ class BaseModel:
             )
         return cls(folder)
 
+    def release(self) -> None:
+        """Take the pages of its files out of this process's memory; they come again when read."""
+        self.weights.file.release()
+        if "gguf" in vars(self):
+            self.gguf.release()
+
     @property
     def name(self) -> str:
         """The model's name."""

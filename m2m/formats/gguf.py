@@ -96,6 +96,10 @@ class GGUFFile:
         finally:
             release(raw)
 
+    def release(self) -> None:
+        """Take the file's pages out of this process's memory; they come again when read."""
+        release(self._bytes)
+
     def _tensor(self, name: str) -> GGUFTensor:
         try:
             return self.tensors[name]

@@ -129,6 +129,10 @@ class SafetensorsFile:
         release(raw)
         return array
 
+    def release(self) -> None:
+        """Take the file's pages out of this process's memory; they come again when read."""
+        release(self._bytes)
+
     def _entry(self, name: str) -> _Entry:
         try:
             return self._entries[name]

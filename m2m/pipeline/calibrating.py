@@ -34,7 +34,8 @@ from m2m.nn.decoder import Decoder
 from m2m.pipeline.inputs import Corpus, Inputs
 from m2m.pipeline.scoring import aims, open_scorer
 from m2m.pipeline.sharing import STUDY, finished_experts
-from m2m.pipeline.tuning import expert_corpus, open_decoder
+from m2m.pipeline.tuning import choose, expert_corpus, open_decoder
+from m2m.pipeline.workers import divide, workers
 from m2m.progress import Progress
 from m2m.recipe import Train
 from m2m.tokenizer import Formatter
@@ -45,6 +46,23 @@ from m2m.tuner.trainer import Origin, Trainer
 _SHORT, _MORE_SECONDS, _MORE_STEPS = 10.0, 8.0, 6
 _TOKENS_SCORED = 2_000  # of the examples that are scored
 _BATCHES = 12  # looked at for how full batches are
+
+
+@dataclass(frozen=True)
+class Aside:
+    """How experts train side by side.
+
+    Attributes:
+        count: workers that share the threads.
+        at_once: those that memory has room for.
+        slower: times as long as a step alone takes with all threads, if it saved as much memory.
+        bytes: expected peak of all of them together.
+    """
+
+    count: int
+    at_once: int
+    slower: float
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -61,6 +79,7 @@ class Rates:
         scored: to score a token.
         judged: to bootstrap a model's scores.
         training_bytes: expected peak of the process while training.
+        aside: the experts' training where several train side by side.
         scoring_bytes: measured peak of the process after scoring.
         adapter_bytes: of an adapter's file.
         known: what the run's journal has of a mixture's scores already, by mixture.
@@ -79,6 +98,7 @@ class Rates:
     scoring_bytes: int
     adapter_bytes: int
     known: Mapping[Mixture, Effort] = field(default_factory=dict)
+    aside: Aside | None = None
 
     def step(self, dataset: str | None = None) -> float:
         """Seconds of a training step on a dataset, or on an average one."""
@@ -101,17 +121,29 @@ def calibrate(inputs: Inputs, progress: Progress) -> Rates:
     inputs.recipe.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".m2m-plan-", dir=inputs.recipe.folder) as name:
         folder = Path(name)
-        started = time.perf_counter()
-        decoder, saving = open_decoder(inputs.base, inputs.recipe)
-        opened = time.perf_counter() - started
         used = [
             inputs.corpora[name] for name in usable(inputs.recipe.search, inputs.recipe.datasets)
         ]
+        saving = choose(inputs.base, inputs.recipe)
+        count = workers(inputs.recipe, len(used))
+        portion = divide(inputs.base, inputs.recipe, count, len(used)) if count > 1 else None
+        started = time.perf_counter()
+        decoder = open_decoder(inputs.base, inputs.recipe, saving)
+        opened = time.perf_counter() - started
         corpus = expert_corpus(inputs, used[0])
         tokens = {each.name: _tokens_of_a_step(inputs, each) for each in used}
         timed = _train(inputs, corpus, decoder, folder / "adapter", progress)
         size = sum(file.stat().st_size for file in (folder / "adapter").iterdir())
         del decoder
+        aside = None
+        if portion:
+            slower = 1.0
+            if portion.saving.ways != saving.ways:
+                saving_more = open_decoder(inputs.base, inputs.recipe, portion.saving)
+                again = _train(inputs, corpus, saving_more, folder / "aside", progress)
+                slower = again.step / timed.step
+                del saving_more
+            aside = Aside(count, portion.at_once, slower, portion.at_once * portion.saving.bytes)
         trained = finished_experts(inputs)
         experts = {each.name: trained.get(each.name, folder / "adapter") for each in used}
         timed_scoring, known = _score(inputs, experts, folder, progress, {*trained})
@@ -125,6 +157,7 @@ def calibrate(inputs: Inputs, progress: Progress) -> Rates:
         scoring_bytes=peak_rss_bytes(),
         adapter_bytes=size,
         known=known,
+        aside=aside,
     )
 
 

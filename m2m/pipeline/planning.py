@@ -23,12 +23,12 @@ from m2m.mix.search import make_strategy
 from m2m.mix.space import LISTED, Space
 from m2m.mix.strategy import Strategy
 from m2m.nn.matrix import WORTH_BF16, bf16_gain
-from m2m.pipeline.calibrating import Rates, calibrate, count_tokens
+from m2m.pipeline.calibrating import Aside, Rates, calibrate, count_tokens
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.scoring import aims, threads
 from m2m.pipeline.searching import search_space
 from m2m.pipeline.sharing import finished_experts, wanted
-from m2m.pipeline.workers import workers
+from m2m.pipeline.tuning import memory_limit
 from m2m.progress import Progress
 from m2m.tuner.memory import GIB
 
@@ -174,14 +174,16 @@ class Work:
         made = finished_experts(self.inputs)
         left = [name for name in self.names if name not in made]
         seconds = sum(self._training(self.recipe.train.steps, name) for name in left)
-        count = workers(self.recipe, len(self.names))
-        seconds /= _ASIDE if count > 1 else 1.0
+        what = f"{len(left)} adapters of {self.recipe.train.steps} steps"
+        at_once, peak = 1, self.rates.training_bytes
+        if aside := self.rates.aside:
+            at_once, peak = aside.at_once, aside.bytes
+            seconds *= _times_alone(aside)
+            what += f", {at_once} at a time"
         if left:
             seconds += self.rates.decoder
-        disk = (len(left) + _CHECKPOINTS * count) * self.rates.adapter_bytes if left else 0
-        what = f"{len(left)} adapters of {self.recipe.train.steps} steps"
-        what += f", {count} at a time" if count > 1 else ""
-        return PlannedStep("train", what, seconds, count * self.rates.training_bytes, disk)
+        disk = (len(left) + _CHECKPOINTS * at_once) * self.rates.adapter_bytes if left else 0
+        return PlannedStep("train", what, seconds, peak, disk)
 
     def search(self) -> PlannedStep:
         """The base on dev, what the strategy takes, and the finalists as they are exported."""
@@ -339,11 +341,22 @@ def _precision(work: Work, steps: Sequence[PlannedStep]) -> Iterator[str]:
         )
 
 
+def _times_alone(aside: Aside) -> float:
+    """Times as long as the experts take one after the other, each with all threads."""
+    return aside.slower * aside.count / aside.at_once / _ASIDE
+
+
 def _workers(work: Work, steps: Sequence[PlannedStep]) -> Iterator[str]:
     recipe, training = work.recipe, steps[0].seconds
+    if (aside := work.rates.aside) and _times_alone(aside) > 1.0:
+        yield (
+            f"[limits] memory is too little for {aside.count} workers to be any faster: set "
+            "workers = 1, or give it more"
+        )
     count = min(threads(recipe), len(work.names) // 2)
-    free, need = free_memory_bytes(), count * work.rates.training_bytes
-    if recipe.limits.workers == 1 and count > 1 and training >= _LONG and free >= need:
+    limit, need = memory_limit(recipe), count * work.rates.training_bytes
+    room = not limit or need <= limit
+    if recipe.limits.workers == 1 and count > 1 and training >= _LONG and room:
         yield (
             f"[limits] workers = {count} would train the adapters side by side, about "
             f"{_ASIDE:.2f} times as fast as now, in {need / GIB:.1f} GiB"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from m2m.checkpoint import BaseModel
-from m2m.machine import free_memory_bytes, peak_rss_bytes, resident_bytes
+from m2m.machine import free_memory_bytes, hand_back_freed, peak_rss_bytes, resident_bytes
 from m2m.nn.decoder import Decoder
 from m2m.nn.matrix import bf16_gain
 from m2m.pipeline.inputs import Corpus, Inputs
@@ -58,7 +58,8 @@ class Tuning:
 
     @cached_property
     def _decoder(self) -> Decoder:
-        decoder, saving = open_decoder(self._base, self._recipe)
+        saving = choose(self._base, self._recipe)
+        decoder = open_decoder(self._base, self._recipe, saving)
         if saving.recompute or saving.half:
             size = saving.bytes / GIB
             self._progress.note(f"training takes about {size:.2f} GiB with {saving.ways}")
@@ -120,12 +121,13 @@ def choose(base: BaseModel, recipe: Recipe) -> Saving:
         ResourceError: no way fits; the hint says what would.
     """
     load = load_of(recipe.train, threads(recipe), float16=base.info.dtype == "F16")
+    base.release()  # neither what was read nor what was freed, for scores say, is in the way
+    hand_back_freed()
     return choose_saving(base.config, load, memory_limit(recipe), held=resident_bytes())
 
 
-def open_decoder(base: BaseModel, recipe: Recipe) -> tuple[Decoder, Saving]:
-    """The base ready for training, in the way that fits; raises as `choose` does."""
-    saving = choose(base, recipe)
+def open_decoder(base: BaseModel, recipe: Recipe, saving: Saving) -> Decoder:
+    """The base ready for training, in a way that `choose` found to fit."""
     decoder = Decoder(
         base.config,
         base.compact_weights,
@@ -134,7 +136,8 @@ def open_decoder(base: BaseModel, recipe: Recipe) -> tuple[Decoder, Saving]:
         maps="bf16" if recipe.train.precision == "bf16" else "half" if saving.half else "whole",
         rank=recipe.train.rank,
     )
-    return decoder, saving
+    base.release()  # most tensors are too small for each to be given back as it was read
+    return decoder
 
 
 def expert_job(inputs: Inputs, name: str) -> Job:

@@ -25,7 +25,7 @@ from m2m.pipeline.scoring import threads
 from m2m.pipeline.tuning import Job, Tuning, choose, made, memory_limit
 from m2m.progress import Progress, Silent
 from m2m.recipe import Recipe
-from m2m.tuner.memory import GIB
+from m2m.tuner.memory import GIB, Saving
 
 _ASKED = 0.2  # seconds from one look at whether the user wants to stop to the next
 
@@ -60,9 +60,9 @@ def train_all(inputs: Inputs, jobs: Sequence[Job], progress: Progress) -> list[T
         return [tuning.train(job) for job in jobs]
     found = {job.folder: known for job in jobs if (known := made(inputs.base, job))}
     if left := [job for job in jobs if job.folder not in found]:
-        recipe, count = _share(inputs.base, inputs.recipe, count, len(left))
+        portion = divide(inputs.base, inputs.recipe, count, len(left))
         left.sort(key=lambda job: -job.config.steps)  # so that all end at about the same time
-        with _crew(inputs.base, recipe, count) as crew:
+        with _crew(inputs.base, portion) as crew:
             found |= _Foreman(crew, left, progress).work()
     return [found[job.folder] for job in jobs]
 
@@ -79,8 +79,23 @@ def peak_together(trained: Sequence[Trained], count: int) -> int:
     return sum(peaks[:count])
 
 
-def _share(base: BaseModel, recipe: Recipe, count: int, jobs: int) -> tuple[Recipe, int]:
-    """The recipe of one of `count` workers, and how many of them memory has room for at once.
+@dataclass(frozen=True)
+class Portion:
+    """What each of several workers gets.
+
+    Attributes:
+        recipe: with a worker's threads and memory.
+        at_once: how many of them memory has room for.
+        saving: how one keeps within its memory.
+    """
+
+    recipe: Recipe
+    at_once: int
+    saving: Saving
+
+
+def divide(base: BaseModel, recipe: Recipe, count: int, jobs: int) -> Portion:
+    """Divide a recipe's threads and memory among `count` workers that train as many adapters.
 
     Raises:
         ResourceError: not even one fits.
@@ -91,13 +106,13 @@ def _share(base: BaseModel, recipe: Recipe, count: int, jobs: int) -> tuple[Reci
         memory = limit / at_once / GIB if limit else "auto"
         shared = replace(recipe, limits=replace(own, memory=memory))
         try:
-            choose(base, shared)
+            saving = choose(base, shared)
         except ResourceError:
             if at_once == 1:
                 raise
             at_once -= 1
         else:
-            return shared, at_once
+            return Portion(shared, at_once, saving)
 
 
 @dataclass
@@ -111,14 +126,15 @@ class _Worker:
 
 
 @contextmanager
-def _crew(base: BaseModel, recipe: Recipe, count: int) -> Iterator[list[_Worker]]:
+def _crew(base: BaseModel, portion: Portion) -> Iterator[list[_Worker]]:
     """Start workers; they are gone afterwards."""
     context = multiprocessing.get_context("spawn")  # the same everywhere, and safe beside threads
     crew: list[_Worker] = []
     try:
-        for _ in range(count):
+        for _ in range(portion.at_once):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(base.path, recipe, theirs), daemon=True)
+            told = (base.path, portion.recipe, theirs)
+            process = context.Process(target=_work, args=told, daemon=True)
             process.start()
             theirs.close()
             crew.append(_Worker(process, ours))

@@ -78,7 +78,10 @@ def choose_saving(base: DecoderConfig, load: Load, limit: int, *, held: int) -> 
 
 
 def _remedy(base: DecoderConfig, load: Load, room: int, least: Saving) -> str:
-    """What would fit: fewer tokens a batch, or more memory."""
+    """What would fit: float32, whose base may be kept as float16; fewer tokens; more memory."""
+    exact = replace(load, bf16=False)
+    if load.bf16 and peak_bytes(base, exact, recompute=base.num_layers, half=load.float16) <= room:
+        return 'set precision = "float32" in [train], which fits, or give [limits] memory more'
     tokens = load.tokens // 2
     while tokens >= 64:
         smaller = replace(load, tokens=tokens, length=min(load.length, tokens))

@@ -17,11 +17,12 @@ from m2m.llamacpp.model import LlamaModel
 from m2m.machine import peak_rss_bytes
 from m2m.mix.effort import Effort
 from m2m.mix.mixture import BASE
-from m2m.pipeline import planning
-from m2m.pipeline.calibrating import Rates, calibrate, count_tokens
+from m2m.pipeline import calibrating, planning
+from m2m.pipeline.calibrating import Aside, Rates, calibrate, count_tokens
 from m2m.pipeline.inputs import Inputs, read_inputs
 from m2m.pipeline.planning import Work, make_plan, plan_with
 from m2m.pipeline.run import Run
+from m2m.pipeline.workers import divide
 from m2m.progress import Silent
 from m2m.recipe import Confirm, Quantize, Search, load_recipe
 from m2m.tuner.memory import GIB
@@ -177,11 +178,41 @@ def test_workers_are_planned_and_told_of_where_they_would_pay(
     assert not plan_with(alone, dataclasses.replace(slow, token=0.0)).advice
     large = dataclasses.replace(slow, training_bytes=int(0.6 * planning.free_memory_bytes()))
     assert not plan_with(alone, large).advice
-    both = plan_with(with_recipe(inputs, limits=dataclasses.replace(limits, workers=2)), slow)
-    assert not both.advice
-    assert both.steps[0].what.endswith("2 at a time")
-    assert both.steps[0].peak_rss_bytes == 2 * slow.training_bytes
-    assert found.steps[0].seconds > both.steps[0].seconds > found.steps[0].seconds / 1.2
+    little = with_recipe(inputs, limits=dataclasses.replace(limits, memory=1.5 / 1024))
+    assert not plan_with(little, slow).advice
+
+    two = with_recipe(inputs, limits=dataclasses.replace(limits, workers=2))
+    alone_seconds = found.steps[0].seconds
+    for at_once, slower, least, most in ((2, 1.0, 0.8, 1.0), (2, 1.3, 1.1, 1.2), (1, 1.0, 1.6, 2)):
+        rates = dataclasses.replace(slow, aside=Aside(2, at_once, slower, 5 << 20))
+        both = plan_with(two, rates)
+        assert both.steps[0].what.endswith(f"{at_once} at a time")
+        assert both.steps[0].peak_rss_bytes == 5 << 20
+        assert least < both.steps[0].seconds / alone_seconds < most
+        assert ["set workers = 1" in each for each in both.advice] == [True] * (most > 1)
+
+
+def test_workers_are_calibrated_with_their_part_of_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = read_inputs(load_recipe(make_scenario(tmp_path, "first")))
+    limits = dataclasses.replace(inputs.recipe.limits, threads=2, workers=2)
+    assert calibrate(inputs, Silent()).aside is None
+    two = with_recipe(inputs, limits=limits)
+    own = divide(inputs.base, two.recipe, 2, 4)
+    for room, at_once in ((3.0, 2), (1.4, 1)):
+        gib = room * own.saving.bytes / GIB
+        found = calibrate(
+            with_recipe(inputs, limits=dataclasses.replace(limits, memory=gib)), Silent()
+        ).aside
+        assert found is not None
+        assert (found.count, found.at_once, found.slower) == (2, at_once, 1.0)
+        assert found.bytes <= gib * GIB
+    saving = dataclasses.replace(own.saving, recompute=1)
+    monkeypatch.setattr(calibrating, "divide", lambda *_: dataclasses.replace(own, saving=saving))
+    found = calibrate(two, Silent()).aside
+    assert found is not None
+    assert found.slower not in (0.0, 1.0)  # measured
 
 
 def test_a_training_beyond_its_limit_is_told(inputs: Inputs) -> None:

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from m2m.adapter import read_extra
+from m2m.checkpoint import BaseModel
 from m2m.errors import InputError, RecipeError, ResourceError
 from m2m.kernels import bfloat16
+from m2m.machine import resident_bytes
 from m2m.mix.mixture import Mixture
 from m2m.nn.decoder import Decoder
 from m2m.pipeline import tuning
@@ -226,3 +228,23 @@ def test_a_library_without_bfloat16_is_refused_before_anything_is_read_in_full(
     monkeypatch.setattr(bfloat16, "available", lambda: False)
     with pytest.raises(ResourceError, match="no product of bfloat16"):
         read_inputs(load_recipe(recipe))
+
+
+@pytest.mark.model
+def test_what_was_read_and_freed_before_is_not_in_the_way(recipe: Path, starter: Path) -> None:
+    """A search before the confirming fine-tunes, say."""
+    base, found = BaseModel.open(starter), load_recipe(recipe)
+    before, start = tuning.choose(base, found).bytes, resident_bytes()
+    assert all(weights.size for weights in base.weights.values())
+    assert sum(int(base.gguf.raw(name).max()) for name in base.gguf.tensors)
+    freed = [bytearray(50_000) for _ in range(4000)]
+    last = freed.pop()
+    del freed
+    assert resident_bytes() > start + (500 << 20)
+    assert tuning.choose(base, found).bytes < before + (50 << 20)
+    assert len(last) == 50_000
+    decoder = tuning.open_decoder(base, found, tuning.choose(base, found))
+    held = resident_bytes()
+    base.release()
+    assert held - resident_bytes() < 20 << 20
+    assert decoder

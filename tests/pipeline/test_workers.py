@@ -22,6 +22,7 @@ from m2m.pipeline.tuning import expert_job
 from m2m.pipeline.workers import peak_together, train_all
 from m2m.progress import Silent
 from m2m.recipe import Recipe, changed, load_recipe
+from m2m.tuner.memory import Saving
 from tests.pipeline.scenario import make_scenario
 
 NAMES = ("copy", "reverse", "upper", "first")
@@ -166,18 +167,20 @@ def test_how_many_there_are(
 def test_memory_lets_fewer_run_at_once_with_the_same_threads(
     recipe: Recipe, gib: float, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def choose(base: object, shared: Recipe) -> None:
+    def choose(base: object, shared: Recipe) -> Saving:
         if float(shared.limits.memory) < 1.0:
             raise ResourceError("too little")
+        return Saving(recompute=0, half=False, bytes=1)
 
     monkeypatch.setattr(workers, "choose", choose)
     inputs = read_inputs(changed(recipe, {"limits": {"memory": gib, "threads": 6, "workers": 3}}))
-    shared, found = workers._share(inputs.base, inputs.recipe, 3, 8)
-    assert found == at_once
+    found = workers.divide(inputs.base, inputs.recipe, 3, 8)
+    shared = found.recipe
+    assert found.at_once == at_once
     assert (shared.limits.threads, shared.limits.workers) == (2, 1)
     assert shared.limits.memory == pytest.approx(gib / at_once)
     with pytest.raises(ResourceError, match="too little"):
-        workers._share(*_with(inputs, 0.9), 3, 8)
+        workers.divide(*_with(inputs, 0.9), 3, 8)
 
 
 def _with(inputs: Inputs, gib: float) -> tuple[object, Recipe]:

@@ -70,8 +70,14 @@ def test_bfloat16_maps_are_not_kept_as_float16_too() -> None:
     limit = peak_bytes(SMALL, load, recompute=LAYERS, half=False)
     saving = choose_saving(SMALL, load, limit, held=0)
     assert (saving.recompute, saving.half) == (LAYERS, False)
-    with pytest.raises(ResourceError):
+    with pytest.raises(ResourceError) as caught:
         choose_saving(SMALL, load, limit - 1, held=0)
+    assert 'precision = "float32"' in (caught.value.hint or "")
+    exact = dataclasses.replace(load, bf16=False)
+    less = peak_bytes(SMALL, exact, recompute=LAYERS, half=True) - 1
+    with pytest.raises(ResourceError) as caught:
+        choose_saving(SMALL, load, less, held=0)
+    assert "precision" not in (caught.value.hint or "")
 
 
 def test_what_does_not_fit_is_refused_with_what_would() -> None:
