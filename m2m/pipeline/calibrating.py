@@ -139,10 +139,10 @@ def calibrate(inputs: Inputs, progress: Progress) -> Rates:
         if portion:
             slower = 1.0
             if portion.saving.ways != saving.ways:
-                saving_more = open_decoder(inputs.base, inputs.recipe, portion.saving)
-                again = _train(inputs, corpus, saving_more, folder / "aside", progress)
+                decoder = open_decoder(inputs.base, inputs.recipe, portion.saving)
+                again = _train(inputs, corpus, decoder, folder / "aside", progress)
                 slower = again.step / timed.step
-                del saving_more
+                del decoder
             aside = Aside(count, portion.at_once, slower, portion.at_once * portion.saving.bytes)
         trained = finished_experts(inputs)
         experts = {each.name: trained.get(each.name, folder / "adapter") for each in used}

@@ -350,8 +350,8 @@ def _workers(work: Work, steps: Sequence[PlannedStep]) -> Iterator[str]:
     recipe, training = work.recipe, steps[0].seconds
     if (aside := work.rates.aside) and _times_alone(aside) > 1.0:
         yield (
-            f"[limits] memory is too little for {aside.count} workers to be any faster: set "
-            "workers = 1, or give it more"
+            f"memory is too little for {aside.count} workers to be faster than one: set "
+            "[limits] workers = 1"
         )
     count = min(threads(recipe), len(work.names) // 2)
     limit, need = memory_limit(recipe), count * work.rates.training_bytes

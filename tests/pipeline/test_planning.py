@@ -189,7 +189,7 @@ def test_workers_are_planned_and_told_of_where_they_would_pay(
         assert both.steps[0].what.endswith(f"{at_once} at a time")
         assert both.steps[0].peak_rss_bytes == 5 << 20
         assert least < both.steps[0].seconds / alone_seconds < most
-        assert ["set workers = 1" in each for each in both.advice] == [True] * (most > 1)
+        assert ["[limits] workers = 1" in each for each in both.advice] == [True] * (most > 1)
 
 
 def test_workers_are_calibrated_with_their_part_of_the_memory(
