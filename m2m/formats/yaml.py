@@ -19,6 +19,7 @@ _LARGEST = 1 << 20  # characters of a file
 _LONGEST = 200  # lines of one value in brackets
 _DASH = re.compile(r"(?a)-(\s|$)")  # (?a): white space is ASCII's, as in YAML
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"\\]|\\[\s\S])*\"")
+_MARK = re.compile(r"(?a)(---|\.\.\.)(\s|$)")  # where a document begins or ends
 _BLOCK_TEXT = re.compile(r"(?a)([|>])([+-]?)([1-9]?)([+-]?)(\s+#.*)?")
 
 
@@ -62,8 +63,12 @@ class _Parser:
 
     def document(self) -> Any:
         self._skip()
-        if self._at < len(self._lines) and re.match(r"(?a)---\s*(#|$)", self._lines[self._at]):
+        if self._at < len(self._lines) and re.match(r"(?a)---(\s+#|\s*$)", self._lines[self._at]):
             self._at += 1
+        for at in range(self._at, len(self._lines)):  # even in quotes and brackets
+            if _MARK.match(self._lines[at]):
+                self._at = at
+                raise ValueError("more than one document in the file")
         value = self._block(0, depth=0)
         self._skip()
         if self._at < len(self._lines):
@@ -84,8 +89,6 @@ class _Parser:
         text = line.lstrip(" ")
         if text.startswith("\t"):
             raise ValueError("a tab indents this line; use spaces")
-        if re.match(r"(?a)(---|\.\.\.)(\s|$)", line):
-            raise ValueError("more than one document in the file")
         return len(line) - len(text), text
 
     def _block(self, least: int, depth: int) -> Any:
@@ -99,7 +102,7 @@ class _Parser:
             return self._list(indent, depth)
         if Flow(text).key() is not None:
             return self._map(indent, depth)
-        return self._value(text, indent, depth)
+        return self._value(text, least - 1, depth)
 
     def _list(self, indent: int, depth: int) -> list[Any]:
         items = []
@@ -172,7 +175,7 @@ class _Parser:
 
     def _continued(self, text: str, indent: int) -> str:
         """A plain text with the lines that it goes on in, joined by spaces."""
-        breaks = 0
+        text, breaks = text.rstrip(" \t"), 0
         for at in range(self._at + 1, len(self._lines)):
             line = self._lines[at].strip(" \t")
             size = len(self._lines[at]) - len(self._lines[at].lstrip(" "))
@@ -187,26 +190,30 @@ class _Parser:
     def _block_text(self, header: re.Match[str], indent: int) -> str:
         """A literal (`|`) or folded (`>`) text."""
         style, first, digit, second = header.group(1, 2, 3, 4)
+        if first and second:
+            raise ValueError(f"found {header.group()!r:.40}: two signs of what becomes of its end")
         self._at += 1
         lines: list[str] = []
-        inner = indent + int(digit) if digit else 0
+        inner = max(indent, 0) + int(digit) if digit else 0
+        least = max(indent + 1, 1)  # of the first line, or as much as empty ones before it have
         while self._at < len(self._lines):
             line = self._lines[self._at]
             size = len(line) - len(line.lstrip(" "))
             if line.strip(" "):
-                inner = inner or max(size, indent + 1)
+                inner = inner or max(size, least)
                 if size < inner:
                     break
+            least = max(least, size)
             lines.append(line[inner:] if inner else "")
             self._at += 1
-        count = len(lines)
+        breaks = len(lines) - (self._at == len(self._lines))  # the file's last line has none
         while lines and not lines[-1]:
             lines.pop()
         chomp = first or second
-        end = "" if chomp == "-" or not lines else "\n"
-        extra = "\n" * (count - len(lines)) if chomp == "+" else ""
+        ends = max(0, breaks - len(lines) + bool(lines))
+        kept = {"-": 0, "": min(ends, 1) if lines else 0, "+": ends}[chomp]
         body = "\n".join(lines) if style == "|" else _folded(lines)
-        return body + end + extra
+        return body + "\n" * kept
 
 
 def _folded(lines: list[str]) -> str:

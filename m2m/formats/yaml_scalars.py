@@ -38,7 +38,7 @@ _ESCAPES = {
     **{"e": "\x1b", " ": " ", '"': '"', "/": "/", "\\": "\\"},
     **{"N": "\x85", "_": "\xa0", "L": "\u2028", "P": "\u2029"},
 }
-_FOLD = re.compile(r"(?a)[ \t]*\n\s*")  # the end of a line inside quotes, and empty lines after it
+_FOLD = re.compile(r"(?a)[ \t]*\n\s*")  # a line's end in quotes or brackets, and empty lines after
 _ESCAPED_END = re.compile(r"(?a)\n\s*")
 _HEX = {"x": 2, "u": 4, "U": 8}
 DEEPEST = 32  # levels of brackets, and of blocks
@@ -108,7 +108,8 @@ class Flow:
             except Unfinished:  # keys stay on their line
                 return None
         elif match := re.match(
-            r"(?a)([^\s#,\[\]{}&*!|>'\"%@`?:-][^#]*?|[-?:][^\s#][^#]*?)\s*(?=:(\s|$))", self._text
+            r"(?a)([^\s#,\[\]{}&*!|>'\"%@`?:-][^#]*?|[-?:](?=[^\s#])[^#]*?)\s*(?=:(\s|$))",
+            self._text,
         ):
             name, self._at = match.group(1), match.end()
         else:
@@ -144,10 +145,10 @@ class Flow:
             self._at += 1
         text = self._text[start : self._at].strip(" \t\n")
         if inside:
-            text = re.sub(r"(?a)\s*\n\s*", " ", text)
+            text = _FOLD.sub(lambda fold: "\n" * (fold.group().count("\n") - 1) or " ", text)
         if not inside and re.search(r"(?a):(\s|$)", text):
             raise ValueError(f"a colon in {text!r:.40}; put the text in quotes")
-        if re.match(r"(?a)[-?:](\s|$)|[|>]", text):
+        if re.match(r"(?a)[-?:](\s|$)|[|>]", text) or (inside and text[:1] == ":"):
             raise ValueError(f"found {text!r:.40} where a value is expected")
         return text
 
@@ -241,7 +242,7 @@ class Flow:
 
     def _skip(self) -> None:
         """Over white space, and comments where brackets go over several lines."""
-        while blank := re.compile(r"(?a)\s+|(?<=\s)#[^\n]*\n").match(self._text, self._at):
+        while blank := re.compile(r"(?a)\s+|#[^\n]*(\n|$)").match(self._text, self._at):
             self._at = blank.end()
 
 

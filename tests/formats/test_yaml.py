@@ -98,6 +98,12 @@ def test_a_task_file() -> None:
         ("a: " + "[" * 40, "nested more than 32 deep"),
         ("\n".join("  " * i + "a:" for i in range(40)), "nested more than 32 deep"),
         ("a: 1\nb", "2: found 'b', expected key: value"),
+        ("a: |--\n  b", "1: found '|--': two signs"),
+        ("a: [:b]", "1: found ':b' where a value is expected"),
+        ("a: [b, #]\n", "there is no closing ]"),
+        ("a: '\n---\n'", "2: more than one document"),
+        ("a: |\n   \n  b", "found 'b', not indented to fit"),
+        ("-: : b", "1: a colon in ': b'"),
     ],
 )
 def test_what_is_not_read_is_named_with_its_line(text: str, words: str) -> None:
@@ -105,6 +111,26 @@ def test_what_is_not_read_is_named_with_its_line(text: str, words: str) -> None:
         parse_yaml(text, "t.yaml")
     assert caught.value.message.startswith("t.yaml:")
     assert words in caught.value.message
+
+
+ENDS = {
+    "a: |\n  x": "x",
+    "a: |\n  x\n": "x\n",
+    "a: |+\n  x": "x",
+    "a: |+\n  x\n\n": "x\n\n",
+    "a: |-\n  x\n\n": "x",
+    "a: >\n  x\n  y": "x y",
+    "a: |\n\n": "",
+    "a: |+\n\n": "\n",
+    "a:\n  |\n x\n": "x\n",
+    "a: b  \n  c": "b c",
+    "a: [b\n\n c, # d\n e]": ["b\nc", "e"],
+}
+
+
+@pytest.mark.parametrize("text", ENDS)
+def test_ends_of_lines_and_files(text: str) -> None:
+    assert parse_yaml(text, "t.yaml") == {"a": ENDS[text]}
 
 
 def test_files(tmp_path: Path) -> None:

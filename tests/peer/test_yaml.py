@@ -13,7 +13,7 @@ yaml = pytest.importorskip("yaml", reason="scripts/install-peers makes the venv"
 
 from m2m.errors import InputError  # noqa: E402
 from m2m.formats.yaml import parse_yaml  # noqa: E402
-from tests.formats.test_yaml import TASK  # noqa: E402
+from tests.formats.test_yaml import ENDS, TASK  # noqa: E402
 
 SCALARS = [
     *["~", "null", "True", "off", "Yes", "12", "-3", "+4", "0x1F", "0b101", "017", "1_000", "09"],
@@ -32,6 +32,7 @@ TEXTS = [
     "a: [x,\n  y, # comment\n  'z']\nb: {c: 1,\n d: 2}\n",
     "a: b # c\n# d\n\ne: f\n",
     "just text",
+    *ENDS,
     "",
 ]
 
@@ -70,8 +71,30 @@ def test_what_pyyaml_writes_is_read_back(value: Any, flow: bool | None, style: s
     assert found == yaml.safe_load(text)
 
 
-@settings(max_examples=600, deadline=None)
-@given(st.text("ab:- #'\"[]{},|>\n!&*1.~", max_size=24))
+# Letters alone seldom make a line that is one; pieces of lines do.
+PIECES = [
+    "a: ",
+    "  a: ",
+    "- ",
+    ", ",
+    ": ",
+    " #",
+    "|\n",
+    ">-",
+    "|+",
+    "|2",
+    "> \n",
+    "\n ",
+    "\n\n",
+    "---",
+]
+
+
+@settings(max_examples=3000, deadline=None)
+@given(
+    st.text("ab:- #'\"[]{},|>\n!&*1.~", max_size=24)
+    | st.lists(st.sampled_from([*PIECES, *"ab\n'\"[]{}#1.~!&*+"]), max_size=12).map("".join)
+)
 def test_nothing_is_misread(text: str) -> None:
     try:
         found = parse_yaml(text, "t")
