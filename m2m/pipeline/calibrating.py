@@ -126,7 +126,7 @@ def calibrate(inputs: Inputs, progress: Progress) -> Rates:
         ]
         saving = choose(inputs.base, inputs.recipe)
         count = workers(inputs.recipe, len(used))
-        portion = divide(inputs.base, inputs.recipe, count, len(used)) if count > 1 else None
+        portion = divide(inputs, count, len(used)) if count > 1 else None
         started = time.perf_counter()
         decoder = open_decoder(inputs.base, inputs.recipe, saving)
         opened = time.perf_counter() - started

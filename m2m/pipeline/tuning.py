@@ -114,8 +114,13 @@ def _trained(job: Job, result: TrainResult, *, kept: bool) -> Trained:
     )
 
 
-def choose(base: BaseModel, recipe: Recipe) -> Saving:
+def choose(base: BaseModel, recipe: Recipe, held: int = 0) -> Saving:
     """How training fits into the recipe's memory.
+
+    Args:
+        base: what is trained.
+        recipe: its `[train]` and `[limits]`.
+        held: bytes that the process holds by then; 0: this one, as it is now.
 
     Raises:
         ResourceError: no way fits; the hint says what would.
@@ -123,7 +128,7 @@ def choose(base: BaseModel, recipe: Recipe) -> Saving:
     load = load_of(recipe.train, threads(recipe), float16=base.info.dtype == "F16")
     base.release()  # neither what was read nor what was freed, for scores say, is in the way
     hand_back_freed()
-    return choose_saving(base.config, load, memory_limit(recipe), held=resident_bytes())
+    return choose_saving(base.config, load, memory_limit(recipe), held=held or resident_bytes())
 
 
 def open_decoder(base: BaseModel, recipe: Recipe, saving: Saving) -> Decoder:

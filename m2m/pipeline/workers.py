@@ -27,6 +27,8 @@ from m2m.progress import Progress, Silent
 from m2m.recipe import Recipe
 from m2m.tuner.memory import GIB, Saving
 
+_FRESH = 64 << 20  # bytes of a process with NumPy and this package; 57 MiB on Linux
+_ROW = 400  # bytes of a sample, its arrays' contents apart
 _ASKED = 0.2  # seconds from one look at whether the user wants to stop to the next
 
 
@@ -60,7 +62,7 @@ def train_all(inputs: Inputs, jobs: Sequence[Job], progress: Progress) -> list[T
         return [tuning.train(job) for job in jobs]
     found = {job.folder: known for job in jobs if (known := made(inputs.base, job))}
     if left := [job for job in jobs if job.folder not in found]:
-        portion = divide(inputs.base, inputs.recipe, count, len(left))
+        portion = divide(inputs, count, len(left))
         left.sort(key=lambda job: -job.config.steps)  # so that all end at about the same time
         with _crew(inputs.base, portion) as crew:
             found |= _Foreman(crew, left, progress).work()
@@ -94,25 +96,32 @@ class Portion:
     saving: Saving
 
 
-def divide(base: BaseModel, recipe: Recipe, count: int, jobs: int) -> Portion:
+def divide(inputs: Inputs, count: int, jobs: int) -> Portion:
     """Divide a recipe's threads and memory among `count` workers that train as many adapters.
 
     Raises:
         ResourceError: not even one fits.
     """
+    recipe, held = inputs.recipe, _held_by_one(inputs)
     limit, at_once = memory_limit(recipe), min(count, jobs)
     own = replace(recipe.limits, threads=threads(recipe) // count, workers=1)
     while True:
         memory = limit / at_once / GIB if limit else "auto"
         shared = replace(recipe, limits=replace(own, memory=memory))
         try:
-            saving = choose(base, shared)
+            saving = choose(inputs.base, shared, held)
         except ResourceError:
             if at_once == 1:
                 raise
             at_once -= 1
         else:
             return Portion(shared, at_once, saving)
+
+
+def _held_by_one(inputs: Inputs) -> int:
+    """Bytes that a worker holds before it reads the base: less than this process has come to."""
+    rows = [row for corpus in inputs.corpora.values() for row in corpus.samples]
+    return _FRESH + sum(row.ids.nbytes + row.loss_mask.nbytes + _ROW for row in rows)
 
 
 @dataclass

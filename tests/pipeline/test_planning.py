@@ -14,10 +14,10 @@ from m2m.cli.main import cli
 from m2m.errors import InputError
 from m2m.evaluate.evaluator import Evaluator
 from m2m.llamacpp.model import LlamaModel
-from m2m.machine import peak_rss_bytes
+from m2m.machine import peak_rss_bytes, resident_bytes
 from m2m.mix.effort import Effort
 from m2m.mix.mixture import BASE
-from m2m.pipeline import calibrating, planning
+from m2m.pipeline import calibrating, planning, workers
 from m2m.pipeline.calibrating import Aside, Rates, calibrate, count_tokens
 from m2m.pipeline.inputs import Inputs, read_inputs
 from m2m.pipeline.planning import Work, make_plan, plan_with
@@ -199,7 +199,9 @@ def test_workers_are_calibrated_with_their_part_of_the_memory(
     limits = dataclasses.replace(inputs.recipe.limits, threads=2, workers=2)
     assert calibrate(inputs, Silent()).aside is None
     two = with_recipe(inputs, limits=limits)
-    own = divide(inputs.base, two.recipe, 2, 4)
+    # As if workers held as much from the beginning as this process does.
+    monkeypatch.setattr(workers, "_FRESH", resident_bytes())
+    own = divide(two, 2, 4)
     for room, at_once in ((3.0, 2), (1.4, 1)):
         gib = room * own.saving.bytes / GIB
         found = calibrate(

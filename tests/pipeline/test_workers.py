@@ -6,12 +6,16 @@ import dataclasses
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from m2m.checkpoint import BaseModel
 from m2m.errors import Interrupted, ResourceError, TrainingError
+from m2m.machine import resident_bytes
 from m2m.mix.mixture import Mixture
 from m2m.pipeline import workers
 from m2m.pipeline.finetuning import FineTuner
@@ -22,7 +26,7 @@ from m2m.pipeline.tuning import expert_job
 from m2m.pipeline.workers import peak_together, train_all
 from m2m.progress import Silent
 from m2m.recipe import Recipe, changed, load_recipe
-from m2m.tuner.memory import Saving
+from m2m.tuner.memory import GIB, Saving
 from tests.pipeline.scenario import make_scenario
 
 NAMES = ("copy", "reverse", "upper", "first")
@@ -167,24 +171,36 @@ def test_how_many_there_are(
 def test_memory_lets_fewer_run_at_once_with_the_same_threads(
     recipe: Recipe, gib: float, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def choose(base: object, shared: Recipe) -> Saving:
+    def choose(base: object, shared: Recipe, held: int) -> Saving:
+        assert held
         if float(shared.limits.memory) < 1.0:
             raise ResourceError("too little")
         return Saving(recompute=0, half=False, bytes=1)
 
     monkeypatch.setattr(workers, "choose", choose)
     inputs = read_inputs(changed(recipe, {"limits": {"memory": gib, "threads": 6, "workers": 3}}))
-    found = workers.divide(inputs.base, inputs.recipe, 3, 8)
+    found = workers.divide(inputs, 3, 8)
     shared = found.recipe
     assert found.at_once == at_once
     assert (shared.limits.threads, shared.limits.workers) == (2, 1)
     assert shared.limits.memory == pytest.approx(gib / at_once)
     with pytest.raises(ResourceError, match="too little"):
-        workers.divide(*_with(inputs, 0.9), 3, 8)
+        workers.divide(_with(inputs, 0.9), 3, 8)
 
 
-def _with(inputs: Inputs, gib: float) -> tuple[object, Recipe]:
-    return inputs.base, changed(inputs.recipe, {"limits": {"memory": gib}})
+def _with(inputs: Inputs, gib: float) -> Inputs:
+    recipe = changed(inputs.recipe, {"limits": {"memory": gib}})
+    return dataclasses.replace(inputs, recipe=recipe)
+
+
+def test_what_this_process_has_come_to_hold_is_not_a_workers(recipe: Recipe) -> None:
+    inputs = read_inputs(changed(recipe, {"limits": {"threads": 2, "workers": 2}}))
+    one = workers.divide(inputs, 2, 4).saving.bytes
+    inputs = _with(inputs, 2.2 * one / GIB)
+    grown = np.ones(3 * one, np.uint8)
+    assert resident_bytes() > 3 * one
+    assert workers.divide(inputs, 2, 4).at_once == 2
+    assert grown.all()
 
 
 def test_fine_tunes_of_many_mixtures_go_side_by_side_too(recipe: Recipe, tmp_path: Path) -> None:
@@ -212,3 +228,23 @@ def test_the_step_of_a_run_takes_the_memory_of_all(recipe: Recipe) -> None:
     assert peak_together(trained, 2) == sum(peaks[2:])
     assert run._steps[0].peak_rss_bytes >= sum(peaks[2:])
     assert peak_together(Run(recipe, Silent()).train(), 2) == 0
+
+
+def _fresh(line: object, folder: Path) -> None:
+    BaseModel.open(folder)
+    job = line.recv()  # type: ignore[attr-defined]
+    line.send((job.folder, resident_bytes()))  # type: ignore[attr-defined]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where the system says what is held")
+def test_what_a_worker_is_expected_to_hold_it_holds(recipe: Recipe) -> None:
+    inputs = read_inputs(recipe)
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_fresh, args=(theirs, inputs.base.path))
+    process.start()
+    ours.send(expert_job(inputs, "copy"))
+    held = ours.recv()[1]
+    process.join()
+    # This one has pytest and hypothesis too.
+    assert 0.3 * held < workers._held_by_one(inputs) < held
