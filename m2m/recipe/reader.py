@@ -138,17 +138,24 @@ class _Reader:
         if isinstance(raw, bool) or not isinstance(raw, kinds):
             names = " or ".join(NAMES_OF_TYPES[each] for each in kinds if each in NAMES_OF_TYPES)
             return self.wrong(at, f"{at[-1]} must be {names}, found {raw!r}")
-        if isinstance(raw, str) and raw not in (words := rules.get("choices", (raw,))):
-            others = [NAMES_OF_TYPES[each] for each in kinds if each is not str]
-            if others:
-                wanted = " or ".join([*map(repr, words), *others])
-                return self.wrong(at, f"{at[-1]} must be {wanted}, found {raw!r}")
-        return self.obey(raw, rules, at)
+        numbers = [NAMES_OF_TYPES[each] for each in (int, float) if each in kinds]
+        return self.obey(raw, rules, at, numbers)
 
-    def obey(self, value: Any, rules: Mapping[str, Any], at: tuple[str | int, ...]) -> Any:
+    def obey(
+        self,
+        value: Any,
+        rules: Mapping[str, Any],
+        at: tuple[str | int, ...],
+        numbers: Sequence[str],
+    ) -> Any:
+        """`value` if it keeps the rules; `numbers` says what it could be beside a word."""
         if isinstance(value, str):
             if value not in (choices := rules.get("choices", (value,))):
-                return self.wrong(at, f"unknown {at[-1]} {value!r}; known are {_words(choices)}")
+                if not numbers:
+                    known = _words(choices)
+                    return self.wrong(at, f"unknown {at[-1]} {value!r}; known are {known}")
+                wanted = " or ".join([*map(repr, choices), *numbers])
+                return self.wrong(at, f"{at[-1]} must be {wanted}, found {value!r}")
             if "pattern" in rules and not rules["pattern"].fullmatch(value):
                 return self.wrong(
                     at, f"{at[-1]} {value!r} may hold letters, digits, dots, - and _ only"

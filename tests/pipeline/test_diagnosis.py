@@ -14,6 +14,7 @@ from m2m.llamacpp.build import installed_build
 from m2m.llamacpp.model import build_info
 from m2m.machine import cpu_features, free_memory_bytes, total_memory_bytes, versions
 from m2m.pipeline.diagnosis import Finding, diagnose
+from m2m.pipeline.inputs import model_folders
 from tests.conftest import REPOSITORY
 from tests.tiny import pico_model
 
@@ -29,6 +30,16 @@ def test_a_working_machine_has_no_problem_but_models(tmp_path: Path) -> None:
     names = by_name(found)
     assert build_info().split(" | ")[0] in names["llama.cpp"].value
     assert "GFLOP/s" in names["BLAS"].value
+
+
+def test_a_folder_of_models_is_looked_into_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("M2M_MODELS", str(tmp_path / "models"))
+    found = model_folders(tmp_path / "recipe.toml")
+    assert found[0] == tmp_path / "models"
+    assert len(found) == len({*found}) == len(tmp_path.parents) + 1
 
 
 def test_models_are_opened_and_a_damaged_one_is_told(
