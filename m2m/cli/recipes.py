@@ -74,6 +74,12 @@ def train(recipe: Path, as_json: bool, quiet: bool, share: tuple[int, int] | Non
     help="Propose from a folder's ratios.csv and metrics.csv instead; scores nothing.",
 )
 @click.option("--metric", default="", help="With --from-csv: column of metrics.csv.")
+@click.option(
+    "--higher-is-better/--lower-is-better",
+    "higher",
+    default=None,
+    help="With --from-csv: what the metric means, if m2m does not know it.",
+)
 @json_option
 @quiet_option
 @share_option
@@ -81,6 +87,7 @@ def search(
     recipe: Path | None,
     folder: Path | None,
     metric: str,
+    higher: bool | None,
     as_json: bool,
     quiet: bool,
     share: tuple[int, int] | None,
@@ -99,7 +106,7 @@ def search(
     if folder is not None and recipe is None:
         from m2m.mix.tables import propose_from
 
-        proposed = propose_from(folder, metric)
+        proposed = propose_from(folder, metric, higher=higher)
         show.result(proposed.as_json(), as_json, lambda: show.proposals(proposed))
         return
     if recipe is None or folder is not None:

@@ -1,9 +1,10 @@
 """`ratios.csv` and `metrics.csv`, as data-mixing tools read them, and proposals from such files.
 
 Both have one row per run, joined on `run_id` (Olmix, `olmix/fit/loaders.py`; `run` is understood
-too): the ratios of the datasets, which sum to 1, and one column per metric. `errors.csv` beside
-them has the standard errors of the metrics, so that a mixture that was scored on a few examples
-counts for less.
+too): the ratios of the datasets, which sum to 1, and one column per metric. `errors.csv` has the
+standard errors of the metrics, so that a mixture that was scored on a few examples counts for less.
+`directions.csv` says whether higher or lower values of a metric are better. A direction is never
+guessed: it comes from the user, from that file, or from m2m's own list of metrics.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from m2m.errors import InputError
+from m2m.evaluate.metrics import METRICS as KNOWN
 from m2m.formats.atomic import write_text
 from m2m.formats.records import read_records
 from m2m.mix.gaussian import fit
@@ -25,12 +27,14 @@ from m2m.mix.guided import climb
 from m2m.mix.mixture import Mixture, weight_matrix
 from m2m.mix.ranking import Ranked
 from m2m.mix.space import PARTS, Space
+from m2m.mix.standing import COMBINED
 
 RATIOS, METRICS, ERRORS = "ratios.csv", "metrics.csv", "errors.csv"
+DIRECTIONS = "directions.csv"
 KEYS = ("run_id", "run")
 NOT_DATA = (*KEYS, "name", "index")
 PROPOSED = 10
-LOWER_IS_BETTER = ("bits_per_byte", "perplexity", "loss", "bpb", "calibration")
+BETTER = {True: "higher", False: "lower"}
 
 
 @dataclass(frozen=True)
@@ -72,15 +76,16 @@ class Proposals:
 
 
 def write_tables(
-    folder: Path, ranking: Sequence[Ranked], names: Sequence[str], metric: str
+    folder: Path, ranking: Sequence[Ranked], names: Sequence[str], metric: str, higher: bool
 ) -> None:
-    """Write the three files of a ranking; runs are numbered by rank."""
+    """Write the four files of a ranking; runs are numbered by rank."""
     heads = ["run_id", "name"]
     rows = [[f"m2m-{each.rank:04d}", each.mixture.label] for each in ranking]
     ratios = weight_matrix([each.mixture for each in ranking], names).tolist()
     _write(folder / RATIOS, [*heads, *names], rows, ratios)
     _write(folder / METRICS, [*heads, metric], rows, [[each.score] for each in ranking])
     _write(folder / ERRORS, [*heads, metric], rows, [[each.stderr] for each in ranking])
+    _write(folder / DIRECTIONS, ["metric", "better"], [[metric, BETTER[higher]]], [[]])
 
 
 def _write(
@@ -95,16 +100,19 @@ def _write(
     write_text(path, text.getvalue())
 
 
-def propose_from(folder: Path, metric: str = "", seed: int = 0) -> Proposals:
+def propose_from(
+    folder: Path, metric: str = "", seed: int = 0, higher: bool | None = None
+) -> Proposals:
     """Fit a model to `ratios.csv` and `metrics.csv` in `folder`, and propose; nothing is scored.
 
     Args:
         folder: of the files.
         metric: which column of the metrics; "": the first.
         seed: of the local search.
+        higher: whether higher values are better; None: as the file or m2m's list of metrics says.
 
     Raises:
-        InputError: a file is missing or malformed, or has too few runs.
+        InputError: a file is missing or malformed, has too few runs, or no direction is known.
     """
     ratios, metrics = _read(folder / RATIOS), _read(folder / METRICS)
     names = _columns(ratios, folder / RATIOS)
@@ -125,7 +133,7 @@ def propose_from(folder: Path, metric: str = "", seed: int = 0) -> Proposals:
     )
     if bad := [run for run, row in zip(runs, weights, strict=True) if abs(row.sum() - 1) > 0.01]:
         raise InputError(f"{folder / RATIOS}: the ratios of run {bad[0]} do not sum to 1")
-    higher = not any(word in metric.lower() for word in LOWER_IS_BETTER)
+    higher = _direction(folder, metric) if higher is None else higher
     sign = 1.0 if higher else -1.0
     values = sign * np.array([_number(metrics[run], metric, folder / METRICS) for run in runs])
     errors = _read(folder / ERRORS) if (folder / ERRORS).is_file() else {}
@@ -147,6 +155,30 @@ def propose_from(folder: Path, metric: str = "", seed: int = 0) -> Proposals:
         for i in np.argsort(-means)[:PROPOSED]
     ]
     return Proposals(metric, higher, len(runs), proposals)
+
+
+def _direction(folder: Path, metric: str) -> bool:
+    """Whether higher is better: by `directions.csv`, else by the exact name of a known metric.
+
+    m2m's own columns are called "TARGET METRIC".
+    """
+    path, name = folder / DIRECTIONS, metric.rsplit(" ", 1)[-1]
+    rows = [record.fields for record in read_records(path)] if path.is_file() else []
+    for row in rows:
+        if row.get("metric") == metric:
+            if row.get("better") not in BETTER.values():
+                raise InputError(
+                    f"{path}: better is {row.get('better')!r}", "write higher or lower"
+                )
+            return bool(row["better"] == BETTER[True])
+    if name in KNOWN:
+        return KNOWN[name].higher_is_better
+    if name == COMBINED:
+        return True
+    raise InputError(
+        f"{folder / METRICS}: m2m does not know whether a higher or a lower {metric!r} is better",
+        "add `--higher-is-better` or `--lower-is-better` to the command",
+    )
 
 
 def _mixture(names: Sequence[str], row: Any) -> Mixture:

@@ -81,7 +81,8 @@ def search(
         found.higher_is_better,
         seed=recipe.search.seed,
     )
-    write_tables(folder, ranking, space.names, f"{target_name(wanted)} {metric_name(wanted)}")
+    column = f"{target_name(wanted)} {metric_name(wanted)}"
+    write_tables(folder, ranking, space.names, column, found.higher_is_better)
     return Searched(
         target=target_name(wanted),
         metric=metric_name(wanted),

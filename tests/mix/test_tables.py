@@ -26,7 +26,7 @@ def written(folder: Path, mixtures: list[Mixture], metric: str, sign: float = 1.
     points = sign * np.array([truth(each) for each in mixtures])
     noise = 0.01 * np.random.default_rng(0).normal(size=(len(mixtures), 50))
     ranking = rank(mixtures, points, points[:, None] + noise, sign > 0)
-    write_tables(folder, ranking, tuple(EFFECT), metric)
+    write_tables(folder, ranking, tuple(EFFECT), metric, sign > 0)
     return folder
 
 
@@ -85,12 +85,12 @@ def test_what_is_wrong_with_a_table_is_named(
     }
     for each, content in good.items():
         (tmp_path / each).write_text(content, encoding="utf-8")
-    assert propose_from(tmp_path).runs == 3
+    assert propose_from(tmp_path, higher=True).runs == 3
     with pytest.raises(InputError, match="no column 'other'"):
         propose_from(tmp_path, "other")
     (tmp_path / name).unlink()
     if text is not None:
         (tmp_path / name).write_text(text, encoding="utf-8")
     with pytest.raises(InputError) as caught:
-        propose_from(tmp_path)
+        propose_from(tmp_path, higher=True)
     assert message in caught.value.message
