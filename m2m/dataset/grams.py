@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from m2m.dataset.sameness import normalize
+
 # FNV-1a's 64-bit prime: odd, so that a letter's place in the gram counts.
 _PRIME = np.uint64(0x100000001B3)
 
@@ -37,18 +39,23 @@ def character_grams(
     return hashes, np.repeat(np.arange(len(texts)), lengths)[places]
 
 
-def normalise(text: str) -> str:
-    """Lower case, words only, a space before, between and after them: what counts as the same."""
+def letters(text: str) -> str:
+    """The letters of a text by which its language is told, a space before, between and after words.
+
+    Not a rule of sameness: signs and digits are left out.
+    """
     folded = unicodedata.normalize("NFC", text).casefold()
     # Combining marks belong to their letters: without them tone marks would cut words apart.
-    kept = (c if c.isalnum() or unicodedata.category(c)[0] == "M" else " " for c in folded)
+    kept = (
+        c if unicodedata.category(c)[0] == "M" or (c.isalnum() and not c.isdigit()) else " "
+        for c in folded
+    )
     return f" {' '.join(''.join(kept).split())} "
 
 
 def comparable(text: str) -> str:
-    """`normalise`, and a text of signs only, such as an emoji, as it is."""
-    found = normalise(text)
-    return found if found.strip() else text
+    """A text's normal form, a space before and after, so that one can be sought within another."""
+    return f" {normalize(text)} "
 
 
 def without_frame(texts: Sequence[str]) -> list[str]:

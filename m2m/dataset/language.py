@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from m2m.dataset.grams import character_grams, normalise
+from m2m.dataset.grams import character_grams, letters
 from m2m.dataset.statistics import divergence
 
 # Jensen-Shannon divergence (bits) of bigrams. Measured on eight files of four languages: parts in
@@ -67,7 +67,7 @@ class Languages:
             if len(texts) < _LEAST_TEXTS:
                 continue
             rows = np.linspace(0, len(texts) - 1, min(len(texts), MOST_TEXTS)).astype(np.int64)
-            words = [_letters(texts[i]) for i in rows]
+            words = [letters(texts[i]) for i in rows]
             bigrams, trigrams = _binned(words, 2)[0], _binned(words, 3)
             if not len(trigrams[0]):
                 continue
@@ -126,11 +126,6 @@ def tag(file: str) -> str | None:
     """The language that a file name gives: two or three letters before "_", "-" or "."."""
     head = file.replace("-", "_").replace(".", "_").partition("_")
     return head[0].lower() if head[1] and head[0].isalpha() and 2 <= len(head[0]) <= 3 else None
-
-
-def _letters(text: str) -> str:
-    """Words without digits: a number is of no language."""
-    return normalise("".join(" " if c.isdigit() else c for c in text))
 
 
 def _binned(words: Sequence[str], size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

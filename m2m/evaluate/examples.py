@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from m2m.dataset.sameness import repeated_text
 from m2m.errors import InputError
 from m2m.formats.records import Record
 
@@ -147,8 +148,12 @@ def _read_choices(fields: dict[str, Any], line: int, reading: Reading) -> Exampl
         raise InputError(f'"choices" is {choices!r:.60}, expected a list of two texts or more')
     if not all(isinstance(c, str) and c.strip() for c in choices):
         raise InputError(f'"choices" is {choices!r:.60}, expected non-empty texts')
-    if len(set(choices)) < len(choices):
-        raise InputError(f'"choices" names one twice: {choices!r:.60}')
+    if alike := repeated_text(choices):
+        one, other = alike
+        raise InputError(
+            f"the choices {one!r:.40} and {other!r:.40} are the same text (case and punctuation do "
+            "not count)"
+        )
     gold = _gold(fields, choices, reading)
     return Example(question, tuple(choices), gold, line, facet(fields))
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from m2m.dataset.sameness import normalize
 from m2m.errors import InputError, Problems
 from m2m.evaluate.examples import Example, Kind, facet
 from m2m.evaluate.prompts import SEPARATOR, Form
@@ -75,8 +76,8 @@ def load_harness(path: Path, part: Part, seed: int = 0) -> Task:
     pool: Sequence[Example] = ()
     if config.get("num_fewshot"):
         tested, solved = _split(config, files, "test", path), _shots(config, files, path)
-        barred = {each.prompt for each in rows.read(tested)}
-        pool = [each for each in rows.read(solved) if each.prompt not in barred]
+        barred = {normalize(each.prompt) for each in rows.read(tested)}
+        pool = [each for each in rows.read(solved) if normalize(each.prompt) not in barred]
         read += [*tested, *solved]
     # The keys as merged: what an included file says counts as if it stood here.
     mark = fingerprint(task=config, rows=[file_sha256(each) for each in dict.fromkeys(read)])

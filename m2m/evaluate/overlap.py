@@ -1,16 +1,11 @@
 """How far a written answer agrees with the right ones: exact match, token F1, chrF.
 
-Answers are compared in a normal form that favours no language: Unicode NFKC, case folded, format
-characters dropped, white space and punctuation as single spaces. An apostrophe inside a word
-(ng'ombe), the point or comma of a number (3.5) and the sign before one (-5) stay, since they
-change what is said; so do accents, tone marks and symbols. Unlike SQuAD's, it drops no English
-articles, and punctuation parts words where SQuAD's glues them together.
+Answers are compared in the normal form of `m2m.dataset.sameness`; chrF takes the texts as they are.
 """
 
 from __future__ import annotations
 
 import functools
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -18,46 +13,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from m2m.dataset.sameness import normalize
+
 F64 = NDArray[np.float64]
 
 ORDERS = 6  # of chrF: character n-grams of 1 to 6 letters (Popović 2015, W15-3049)
 _BETA2 = 4.0  # recall counts beta = 2 times as much as precision
-_APOSTROPHES = dict.fromkeys(map(ord, "\u2018\u2019\u02bc\u02bb\uff07\u02b9`\u00b4"), "'")
 _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
-_SIGN = re.compile(r"(?<![\w.,])-(?=\d)")
-
-
-def normalize(text: str) -> str:
-    """The form in which answers are compared; see the module."""
-    text = text.translate(_APOSTROPHES).replace("\u2212", "-")
-    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    signs = {match.start() for match in _SIGN.finditer(text)}
-    kept = (
-        char if at in signs or _inside(text, at) else _plain(char) for at, char in enumerate(text)
-    )
-    return " ".join("".join(kept).split())
-
-
-def _inside(text: str, at: int) -> bool:
-    """Whether the apostrophe, point or comma at this place is part of a word or number."""
-    if text[at] not in "'.," or at == 0:
-        return False
-    before, after = text[at - 1], text[at + 1 : at + 2]
-    if text[at] == "'":
-        return _in_word(before) and _in_word(after)
-    return before.isdigit() and after.isdigit()
-
-
-def _in_word(char: str) -> bool:
-    return bool(char) and unicodedata.category(char)[0] in "LMN"
-
-
-@functools.lru_cache(maxsize=4096)
-def _plain(char: str) -> str:
-    category = unicodedata.category(char)
-    if category == "Cf":
-        return ""
-    return " " if category[0] in "PZC" else char
 
 
 def words(text: str) -> list[str]:

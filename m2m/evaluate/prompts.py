@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from m2m.dataset.sameness import normalize
 from m2m.errors import InputError
 from m2m.evaluate.examples import Example
 from m2m.llamacpp.scoring import Request
@@ -29,7 +30,7 @@ class Form:
         style: "auto" (as the formatter does: chat or plain), "chat", "plain" or "raw".
         instruction: comes first; in a chat it is the system message.
         shots: solved examples before the question.
-        pool: where they are drawn from; never one with the question's own prompt.
+        pool: where they are drawn from; never one that asks the same question.
         seed: of the draw; None takes the pool's first.
         prefix: stands before every answer, scored with it.
         suffix: likewise after it; a written answer ends there.
@@ -80,7 +81,7 @@ class Prompter:
         order = np.arange(len(form.pool))
         if form.seed is not None:
             order = np.random.default_rng(form.seed).permutation(len(form.pool))
-        self._pool = [form.pool[i] for i in order]
+        self._pool = [(normalize(form.pool[i].prompt), form.pool[i]) for i in order]
 
     def request(self, example: Example) -> Request:
         """What to score: the prompt, and each choice in its frame."""
@@ -106,12 +107,15 @@ class Prompter:
         return said or (() if self._chats else (self.form.separator,))
 
     def shots(self, example: Example) -> list[Example]:
-        """The solved examples before this one: the same for all, but for its own prompt.
+        """The solved examples before this one: the same for all, but for its own question.
 
         Raises:
             InputError: the pool has too few.
         """
-        others = (each for each in self._pool if each.prompt != example.prompt)
+        if not self.form.shots:
+            return []
+        asked = normalize(example.prompt)
+        others = (each for form, each in self._pool if form != asked)
         found = [each for each, _ in zip(others, range(self.form.shots), strict=False)]
         if len(found) < self.form.shots:
             raise InputError(

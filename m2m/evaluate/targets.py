@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from m2m.dataset.sameness import normalize
 from m2m.errors import InputError
 from m2m.evaluate.examples import Example, Reading
 from m2m.evaluate.harness import SUFFIXES, Part, load_harness
@@ -112,8 +113,8 @@ def _pool(target: Target) -> tuple[Example, ...]:
     if source.kind == "text":
         raise InputError(f"{source.path}: texts are no solved examples", "name rows with answers")
     test = load_task(target.test, _reading(target)).examples if target.test else ()
-    barred = {example.prompt for example in test}
-    return tuple(example for example in source.examples if example.prompt not in barred)
+    barred = {normalize(example.prompt) for example in test}
+    return tuple(each for each in source.examples if normalize(each.prompt) not in barred)
 
 
 def _text_task(target: Target, task: Task) -> Task:

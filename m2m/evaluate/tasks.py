@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from m2m.dataset.sameness import normalize
 from m2m.errors import InputError, Problems
 from m2m.evaluate.examples import SHAPES, Example, Kind, Reading, kind_of, read_example
 from m2m.evaluate.prompts import Form, Prompter
@@ -77,7 +79,7 @@ def assembled(task: Task) -> Task:
     Raises:
         InputError: all answers are the same.
     """
-    if task.kind == "answer" and len({e.choices[0] for e in task.examples}) < 2:
+    if task.kind == "answer" and len({normalize(e.choices[0]) for e in task.examples}) < 2:
         raise InputError(
             f"{task.path}: all answers are the same, so nothing can be told apart",
             "add rows with other answers",
@@ -96,23 +98,46 @@ def contrasted(task: Task, seed: int = 0) -> Task:
     """An "answer" task in which each example has choices: its answer and those of other rows.
 
     The others are drawn, for each example anew, from the answers nearest in length (bytes), so that
-    length does not give the right one away. The same seed gives the same choices.
+    length does not give the right one away. None is the same text (`m2m.dataset.sameness`) as
+    another or as an answer that the file holds to be right for this question, in this row or in
+    another with the same question. The same seed gives the same choices.
+
+    Raises:
+        InputError: a row for which every answer is right; with its line.
     """
     if task.kind != "answer":
         return task
     rng = np.random.default_rng(seed)
-    answers = sorted({e.choices[0] for e in task.examples})
+    by_form = {normalize(a): a for a in sorted({e.choices[0] for e in task.examples}, reverse=True)}
+    answers = sorted(by_form.values())
+    places = {normalize(answer): place for place, answer in enumerate(answers)}
     lengths = np.array([len(a.encode()) for a in answers])
+    right = _right_by_question(task.examples)
     examples = []
     for example in task.examples:
-        right = example.choices[0]
-        far = np.abs(lengths - len(right.encode())).astype(float)
-        far[[i for i, a in enumerate(answers) if a == right or a in example.references]] = np.inf
+        far = np.abs(lengths - len(example.choices[0].encode())).astype(float)
+        forms = right[normalize(example.prompt)]
+        far[[places[form] for form in forms if form in places]] = np.inf
         pool = np.argsort(far, kind="stable")[: min(_POOL, np.isfinite(far).sum())]
+        if not len(pool):
+            raise InputError(
+                f"{task.path}:{example.line}: the file has no wrong answer to this question, so "
+                "there is nothing to compare its answer with",
+                "add rows with other answers, or give rows with other questions another prompt",
+            )
         drawn = rng.choice(pool, min(CONTRAST - 1, len(pool)), replace=False)
-        choices = (right, *(answers[i] for i in drawn))
+        choices = (example.choices[0], *(answers[i] for i in drawn))
         examples.append(replace(example, choices=choices))
     return replace(task, examples=tuple(examples))
+
+
+def _right_by_question(examples: Sequence[Example]) -> dict[str, set[str]]:
+    """The normal forms of all answers that some row holds to be right, by question."""
+    right: dict[str, set[str]] = {}
+    for each in examples:
+        answers = map(normalize, (each.choices[0], *each.references))
+        right.setdefault(normalize(each.prompt), set()).update(answers)
+    return right
 
 
 def requests(task: Task, formatter: Formatter, seed: int = 0) -> list[Request]:

@@ -13,13 +13,13 @@ from m2m.dataset.duplicates import (
     near_groups,
     repeated,
 )
-from m2m.dataset.grams import normalise
+from m2m.dataset.grams import comparable
 
 
 def sentences(count: int, seed: int = 0) -> list[str]:
     rng = np.random.default_rng(seed)
     words = ["".join(map(chr, rng.integers(97, 123, rng.integers(3, 9)))) for _ in range(400)]
-    return [normalise(" ".join(rng.choice(words, 12))) for _ in range(count)]
+    return [comparable(" ".join(rng.choice(words, 12))) for _ in range(count)]
 
 
 def test_equal_texts_belong_to_the_first_of_them() -> None:
@@ -34,7 +34,7 @@ def test_near_groups_are_those_of_comparing_all_pairs() -> None:
         words = texts[i].split()
         for place in rng.choice(12, 1 + i % 4, replace=False):
             words[place] = words[place][:-1] + "q"
-        texts.append(normalise(" ".join(words)))
+        texts.append(comparable(" ".join(words)))
     shingles = [{t[i : i + 5] for i in range(len(t) - 4)} for t in texts]
     pairs = {
         (i, j)
@@ -70,5 +70,5 @@ def test_a_contradiction_is_the_same_question_with_another_answer() -> None:
 
 
 def test_only_whole_words_of_a_target_are_held() -> None:
-    texts = [normalise(text) for text in ("the big trees", "a big tree here", "big", "tree")]
-    assert holding(texts, map(normalise, ["Big tree", "tree"])) == [1]
+    texts = [comparable(text) for text in ("the big trees", "a big tree here", "big", "tree")]
+    assert holding(texts, map(comparable, ["Big tree", "tree"])) == [1]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from m2m.dataset.grams import character_grams, comparable, normalise, without_frame
+from m2m.dataset.grams import character_grams, comparable, letters, without_frame
 
 
 def test_grams_stay_within_their_text_and_tell_texts_apart() -> None:
@@ -28,14 +28,16 @@ def test_different_grams_hardly_ever_share_a_hash() -> None:
         ("ọ̀rọ̀-kan", " ọ̀rọ̀ kan "),
         ("snake_case", " snake case "),
         ("!!", "  "),
+        ("3 €2 x", " x "),
     ],
 )
-def test_normalised_text(text: str, expected: str) -> None:
-    assert normalise(text) == expected
+def test_the_letters_of_a_text(text: str, expected: str) -> None:
+    assert letters(text) == expected
 
 
 def test_a_text_of_signs_only_is_compared_as_it_is() -> None:
-    assert comparable("🙂") == "🙂" != comparable("🙃")
+    assert comparable("🙂") == " 🙂 " != comparable("🙃")
+    assert comparable("?!") == " ?! " != comparable("!")
 
 
 def test_the_words_of_a_frame_are_cut_off_where_they_are() -> None:

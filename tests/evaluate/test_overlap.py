@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from m2m.evaluate.overlap import chrf, chrf_counts, exact_match, normalize, token_f1, words
+from m2m.dataset.sameness import normalize, repeated_text
+from m2m.evaluate.overlap import chrf, chrf_counts, exact_match, token_f1, words
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "chrf.json"
 
@@ -20,7 +21,7 @@ GOLDEN = Path(__file__).parent.parent / "golden" / "chrf.json"
         ("  The  CAT, sat. ", "the cat sat"),  # articles stay: this is not English only
         ("Ng\u2019ombe ng\u02bcambo 'ndio'", "ng'ombe ng'ambo ndio"),
         ("3.5 kg, 1,000; v. 2.", "3.5 kg 1,000 v 2"),
-        ("-5 \u2212 7 a-b 3-4", "-5 7 a b 3 4"),
+        ("-5 \u2212 7 a-b 3-4", "-5 - 7 a b 3 4"),
         (
             "\u1230\u120b\u121d\u1361\u12d3\u1208\u121d\u1362",
             "\u1230\u120b\u121d \u12d3\u1208\u121d",
@@ -31,7 +32,10 @@ GOLDEN = Path(__file__).parent.parent / "golden" / "chrf.json"
         ("so\u00adft zero\u200bwidth", "soft zerowidth"),
         ("\u00bfQu\u00e9? \u2026 \u060c \u3002", "qu\u00e9"),
         ("5 \u20ac + 2", "5 \u20ac + 2"),
-        ("...", ""),
+        ("6 /  2 * -3, 3*4 and/or \u00bd", "6 / 2 * -3 3*4 and or 1/2"),
+        ("...", "..."),
+        (" \u2026 ?\u200b", "... ?"),
+        ("\u200b", ""),
     ],
 )
 def test_normal_form(text: str, expected: str) -> None:
@@ -42,6 +46,11 @@ def test_normal_form(text: str, expected: str) -> None:
 def test_the_normal_form_is_stable(text: str) -> None:
     once = normalize(text)
     assert normalize(once) == once
+
+
+def test_two_texts_are_the_same_by_the_normal_form() -> None:
+    assert repeated_text(["a", "b", "A.", "B"]) == ("a", "A.")
+    assert repeated_text(["-5", "5", "3.5", "3 5", "a+b", "a-b", "?", "!"]) is None
 
 
 def test_words_of_scripts_without_spaces_are_their_characters() -> None:
@@ -61,7 +70,8 @@ def test_exact_match_and_f1() -> None:
     assert token_f1("red red", ["red"]) == pytest.approx(2 / 3)
     assert token_f1("x", ["a red house", "x y"]) == pytest.approx(2 / 3)
     assert token_f1("", ["a"]) == 0.0
-    assert token_f1("...", ["!"]) == 1.0
+    assert token_f1("...", ["\u2026"]) == 1.0
+    assert exact_match("?", ["!"]) == exact_match("", ["?"]) == token_f1("...", ["!"]) == 0.0
 
 
 @given(st.text("ab cd", max_size=12), st.text("ab cd", max_size=12))

@@ -46,7 +46,7 @@ def test_the_three_kinds(tmp_path: Path) -> None:
         ({"choices": "34"}, "expected a list of two texts or more"),
         ({"choices": ["3", " "]}, "expected non-empty texts"),
         ({"choices": ["3", 4]}, "expected non-empty texts"),
-        ({"choices": ["3", "3"]}, "names one twice"),
+        ({"choices": ["3", "3"]}, "are the same text"),
         ({"question": ""}, "\"question\" is '', expected a text"),
     ],
 )
