@@ -43,6 +43,10 @@ _UNSUPPORTED = (
     "kasa_config",
     "monteclora_config",
 )
+# As PEFT saves a head or embeddings that were trained whole (modules_to_save), or only resized.
+_WHOLE = ("lm_head.weight", "embed_tokens.weight")
+_ENDS = ("lm_head", "embed_tokens")
+_WHOLE_HINT = "merge it with PEFT (`merge_and_unload()`), save that model and import it"
 # Initialisations that change the weights of the base, so that B A is no delta of the one on disk.
 _CHANGES_BASE = ("pissa", "corda", "olora", "loftq", "lora_ga")
 # A pattern of somebody's file must not be able to run for hours: no repeated groups, few repeats.
@@ -226,7 +230,9 @@ def _checked_config(folder: Path) -> _PeftConfig:
     if not _is_real(alpha):
         problems.add(f"lora_alpha is {alpha!r}, expected a number")
     patterns, ranks = (_patterns(data, f"{name}_pattern", problems) for name in ("alpha", "rank"))
-    problems.raise_if_any(InputError, str(path))
+    problems.raise_if_any(
+        InputError, str(path), _WHOLE_HINT if data.get("modules_to_save") else None
+    )
     base = str(data.get("base_model_name_or_path") or "")
     return _PeftConfig(
         int(rank or 0), float(alpha or 0), base, bool(data.get("use_rslora")), patterns, ranks
@@ -273,7 +279,10 @@ def _factors(file: SafetensorsFile) -> dict[str, tuple[NDArray[np.float32], NDAr
     for name in file.names:
         match = _KEY.fullmatch(name)
         if not match or len(file.shape(name)) != 2:
-            problems.add(f"tensor {name} {list(file.shape(name))} is no factor of plain LoRA")
+            whole = ", but a part of the model that was trained whole" * name.endswith(_WHOLE)
+            problems.add(
+                f"tensor {name} {list(file.shape(name))} is no factor of plain LoRA{whole}"
+            )
             continue
         array = file.array(name)
         if not np.isfinite(array).all():
@@ -288,9 +297,10 @@ def _factors(file: SafetensorsFile) -> dict[str, tuple[NDArray[np.float32], NDAr
             problems.add(f"module {module}: {shapes} share no rank")
         else:
             pairs[module] = (found["A"], found["B"])
-    if not sides:
+    if not file.names:
         problems.add("holds no tensors")
-    problems.raise_if_any(InputError, str(file.path))
+    hint = _WHOLE_HINT if any(name.endswith(_WHOLE) for name in file.names) else None
+    problems.raise_if_any(InputError, str(file.path), hint)
     return pairs
 
 
@@ -328,7 +338,8 @@ def check_adapter(
     shapes = config.linear_shapes()
     for module, pair in adapter.pairs.items():
         if module not in shapes:
-            problems.add(f"module {module} is no linear map of the model")
+            apart = "; m2m merges nothing into heads and embeddings" * module.endswith(_ENDS)
+            problems.add(f"module {module} is no linear map of the model's layers{apart}")
         elif pair.shape != shapes[module]:
             problems.add(
                 f"module {module}: the adapter is for {list(pair.shape)}, the model has "

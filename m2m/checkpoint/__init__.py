@@ -1,7 +1,14 @@
 """Base models: a GGUF file or HF folder becomes one of config, tensors, tokenizer and pattern."""
 
 from m2m.checkpoint.importer import import_model
-from m2m.checkpoint.model import BaseModel, ModelInfo, find_model, list_models, remove_model
+from m2m.checkpoint.model import (
+    BaseModel,
+    ModelInfo,
+    find_model,
+    is_model,
+    list_models,
+    remove_model,
+)
 from m2m.checkpoint.names import (
     from_gguf_rows,
     gguf_to_hf_name,
@@ -17,6 +24,7 @@ __all__ = [
     "gguf_to_hf_name",
     "hf_to_gguf_name",
     "import_model",
+    "is_model",
     "list_models",
     "remove_model",
     "to_gguf_rows",

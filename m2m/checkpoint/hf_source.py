@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from m2m.checkpoint.gguf_config import config_to_gguf, gguf_shapes
@@ -38,6 +39,7 @@ _FLOATS = ("F64", "F32", "F16", "BF16")
 _UNUSED = re.compile(r"(model\.)?(vision_tower|multi_modal_projector)\..*|.*rotary_emb\.inv_freq")
 
 _HEADER = re.compile(r"---\n(.*?)\n---", re.S)
+_ROWS = 1 << 12  # of a head that are compared at once
 _CARD = 1 << 16  # characters of a model card that are looked at
 
 _Home = dict[str, tuple[SafetensorsFile, str]]
@@ -112,8 +114,7 @@ def _tensors(folder: Path, files: list[SafetensorsFile], config: DecoderConfig) 
         for stored in file.names:
             name = stored.replace("model.language_model.", "model.", 1)
             name = name.removeprefix("language_model.")
-            surplus_head = name == "lm_head.weight" and config.tie_word_embeddings
-            if surplus_head or _UNUSED.fullmatch(name):
+            if _UNUSED.fullmatch(name):
                 continue
             if file.dtype(stored) not in _FLOATS:
                 problems.add(f"tensor {stored} is {file.dtype(stored)}, expected floats")
@@ -121,7 +122,29 @@ def _tensors(folder: Path, files: list[SafetensorsFile], config: DecoderConfig) 
                 problems.add(f"tensor {name} is in {home[name][0].path.name} and {file.path.name}")
             home[name] = (file, stored)
     problems.raise_if_any(InputError, str(folder))
+    head = home.pop("lm_head.weight", None) if config.tie_word_embeddings else None
+    if head and (embeddings := home.get("model.embed_tokens.weight")):
+        _refuse_another_head(folder, head, embeddings)
     return home
+
+
+def _refuse_another_head(folder: Path, *both: tuple[SafetensorsFile, str]) -> None:
+    """Refuse a head that was trained although the config says that it is the embeddings."""
+    types = {file.dtype(stored) for file, stored in both}
+    head, embeddings = (
+        file.raw(stored) if len(types) == 1 else file.array(stored) for file, stored in both
+    )
+    same = head.shape == embeddings.shape and all(
+        np.array_equal(head[i : i + _ROWS], embeddings[i : i + _ROWS])
+        for i in range(0, len(head), _ROWS)
+    )
+    if not same:
+        raise InputError(
+            f"{folder}: lm_head.weight differs from the embeddings, and {CONFIG} says that they "
+            "are the same (tie_word_embeddings)",
+            f'if the head was trained, set "tie_word_embeddings": false in {CONFIG}; if not, '
+            "delete the tensor",
+        )
 
 
 def _metadata(folder: Path, config: DecoderConfig) -> dict[str, GGUFValue]:

@@ -215,6 +215,11 @@ def list_models(root: Path) -> list[ModelInfo]:
     return [_info(folder, read_object(folder / INFO)) for folder in folders]
 
 
+def is_model(gguf: Path) -> bool:
+    """Whether this file is the base.gguf of an imported model."""
+    return gguf.name == PATTERN and (gguf.parent / INFO).is_file()
+
+
 def find_model(name_or_path: str, search: Sequence[Path]) -> BaseModel:
     """Open a model by the path of its folder, or by its name under one of the `search` folders.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import sys
@@ -15,6 +14,7 @@ import click
 
 from m2m import __version__
 from m2m.errors import Interrupted, M2MError
+from m2m.formats.json_text import json_text
 from m2m.progress import Logged
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _say(recipe: Path, outcome: dict[str, Any], as_json: bool) -> None:
     """One line of what became of a recipe."""
     if as_json:
         line = {"recipe": str(recipe), **outcome}
-        click.echo(json.dumps(line, ensure_ascii=False, separators=(",", ":")))
+        click.echo(json_text(line))
     else:
         click.echo(f"{recipe}: {outcome['winner']}  {outcome['gguf']}")
 

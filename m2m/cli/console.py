@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 import time
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from m2m.formats.json_text import json_text
 from m2m.progress import Meter, duration
 
 if TYPE_CHECKING:
@@ -120,8 +120,8 @@ def stoppable(progress: TerminalProgress) -> Iterator[None]:
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on stdout."""
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+    """Print one JSON document on stdout; what is not a finite number is null."""
+    click.echo(json_text(value, indent=2))
 
 
 def make_table(*heads: str, right: Collection[str] = ()) -> Table:

@@ -62,6 +62,8 @@ def evaluate(
         found = compare_models(models, tasks, target, lora, progress)
     if log_samples:
         write_samples(found, log_samples)
+    for warning in found.warnings:
+        progress.warn(warning)
     show.result(found.as_json(), as_json, lambda: show.comparison(found))
 
 

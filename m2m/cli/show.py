@@ -76,6 +76,7 @@ def adapters(trained: Sequence[Trained]) -> None:
 def ranking(found: Searched) -> None:
     """The top and the bottom of the ranking, and what each dataset is worth."""
     from m2m.mix.worth import VERDICTS
+    from m2m.report.words import plus_minus
 
     tied = sum(each.tied_with_best for each in found.ranking)
     heads = ("rank", found.metric, "95 % interval", "behind the best", "examples", "mixture")
@@ -88,7 +89,7 @@ def ranking(found: Searched) -> None:
             table.add_row("...", *[""] * (len(heads) - 1))
         table.add_row(
             f"{each.rank}" + (" =" if each.tied_with_best else ""),
-            f"{each.score:.3f} ± {each.stderr:.3f}",
+            plus_minus((each.score, each.stderr)),
             f"{each.ci95[0]:.3f} to {each.ci95[1]:.3f}",
             str(each.behind),
             f"{each.examples}",
@@ -208,12 +209,15 @@ def exported(found: Exported) -> None:
 def merged(found: Merged) -> None:
     """What was written, and what is left of the deltas."""
     click.echo(f"{found.out}: {found.type}, {found.seconds:.1f} s")
-    if found.delta_survival:
-        _survival(found.type, found.delta_survival, found.remedy)
+    _survival(found.type, found.delta_survival, found.remedy)
+    for warning in found.warnings:
+        click.echo(f"Warning: {warning}", err=True)
 
 
-def _survival(kind: str, survival: Mapping[str, float], remedy: str | None) -> None:
+def _survival(kind: str, survival: Mapping[str, float] | None, remedy: str | None) -> None:
     """What is left of a delta, with a warning where that is too little."""
+    if survival is None:
+        return
     gain, cosine = survival["gain"], survival["cosine"]
     click.echo(f"Delta kept by {kind}: gain {gain:.2f}, cosine {cosine:.2f}")
     if remedy:
@@ -307,9 +311,11 @@ def _clean(text: str) -> str:
 
 
 def _value(measured: Mapping[str, float] | None, digits: int = 3) -> str:
+    from m2m.report.words import plus_minus
+
     if not measured:
         return "-"
-    return f"{measured['value']:.{digits}f} ± {measured['stderr']:.{digits}f}"
+    return plus_minus((measured["value"], measured["stderr"]), digits)
 
 
 def _plain(value: Any) -> Any:

@@ -101,6 +101,8 @@ def chat(
 
     sampling = Sampling(temperature=temperature, max_tokens=tokens)
     with Chat(model, sampling, seed, system=system, lora=lora) as talk:
+        for warning in talk.warnings:
+            click.echo(f"Warning: {warning}", err=True)
         for line in _lines():
             if line == "/new":
                 talk.forget()

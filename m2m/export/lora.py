@@ -7,6 +7,7 @@ from pathlib import Path
 from m2m.adapter import Adapter, check_adapter, uniform_pairs
 from m2m.checkpoint import BaseModel, hf_to_gguf_name, to_gguf_rows
 from m2m.formats.gguf import GGMLQuantizationType, GGUFTensorSpec, GGUFValue, write_gguf
+from m2m.merge.belonging import FINGERPRINT
 
 
 def export_lora(adapter: Adapter, base: BaseModel, out: Path) -> None:
@@ -33,11 +34,14 @@ def export_lora(adapter: Adapter, base: BaseModel, out: Path) -> None:
         "general.architecture": base.gguf.metadata["general.architecture"],
         "general.type": GGUFValue.string("adapter"),
         "general.name": GGUFValue.string(adapter.name or f"{base.name} adapter"),
-        "general.base_model.count": GGUFValue.uint32(1),
-        "general.base_model.0.name": GGUFValue.string(base.name),
         "adapter.type": GGUFValue.string("lora"),
         "adapter.lora.alpha": GGUFValue.float32(max(pair.rank for pair in pairs.values())),
     }
+    if adapter.base_model:  # of one from elsewhere only what it says itself
+        metadata["general.base_model.count"] = GGUFValue.uint32(1)
+        metadata["general.base_model.0.name"] = GGUFValue.string(adapter.base_model)
+    if adapter.base_fingerprint:
+        metadata[FINGERPRINT] = GGUFValue.string(adapter.base_fingerprint)
     float32 = GGMLQuantizationType.F32
     specs = [GGUFTensorSpec(name, array.shape, float32) for name, array in tensors.items()]
     write_gguf(out, metadata, specs, tensors.values())

@@ -5,7 +5,6 @@ Everything is built beside its target under a temporary name, flushed to the dis
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import shutil
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from m2m.formats.disk import check_room, make_folder, refused, sync_folder
+from m2m.formats.json_text import json_text
 
 _PREFIX = ".m2m-"
 _TEMPORARY = ".tmp"
@@ -91,8 +91,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` to `path` atomically, as indented UTF-8 JSON."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    """Write `value` to `path` atomically, as indented UTF-8 JSON; see `json_text`."""
+    text = json_text(value, indent=2) + "\n"
     write_bytes(path, text.encode("utf-8", "backslashreplace"))  # "\\udc80": JSON's own spelling
 
 

@@ -67,12 +67,14 @@ class Survival:
 
     @property
     def cosine(self) -> float:
-        """How much of the surviving change is the wanted one, 1: no noise beside it."""
-        return self.ed / math.sqrt(self.ee * self.dd) if self.ee and self.dd else math.nan
+        """How much of the surviving change is the wanted one: 1 no noise, 0 nothing survived."""
+        if not self.dd:
+            return math.nan
+        return self.ed / math.sqrt(self.ee * self.dd) if self.ee else 0.0
 
-    def as_json(self) -> dict[str, float]:
-        """`{"gain", "cosine"}`."""
-        return {"gain": self.gain, "cosine": self.cosine}
+    def as_json(self) -> dict[str, float] | None:
+        """`{"gain", "cosine"}`; None if there was no change that could survive."""
+        return {"gain": self.gain, "cosine": self.cosine} if self.dd else None
 
 
 def quantize(

@@ -152,8 +152,11 @@ class Merger:
                 whole += float(np.square(delta, dtype=np.float64).sum())
         if not whole:
             raise InputError("this mixture leaves the base model as it is: all deltas are zero")
-        base = self.base
-        adapter = Adapter(rank, float(rank), pairs, base.name, base.fingerprint)
+        used, base = [self.adapters[name] for name in names], self.base
+        known = all(each.base_fingerprint for each in used)
+        # Of adapters from elsewhere it is not known that this is their base.
+        trained_on = base.name if known else used[0].base_model
+        adapter = Adapter(rank, float(rank), pairs, trained_on, base.fingerprint if known else None)
         # The nearest matrix is the delta's projection, so its share of the square is the gain.
         return adapter, {"gain": kept / whole, "cosine": (kept / whole) ** 0.5}
 

@@ -65,7 +65,7 @@ def cautions(trials: Sequence[Trial], aims: Sequence[Aim], seed: int = 0) -> lis
 def _survival(trials: Sequence[Trial]) -> list[str]:
     kept = [min(trial.survival.values()) for trial in trials if trial.survival]
     low = float(np.median(kept)) if kept else 1.0
-    if low >= LOW_SURVIVAL or math.isnan(low):
+    if low >= LOW_SURVIVAL:
         return []
     return [
         f"quantisation keeps the experts' deltas only to {low:.2f} (gain or cosine, median; below "
@@ -145,10 +145,18 @@ def delta_cautions(deltas: Deltas, growth: float = 0.0) -> list[str]:
         deltas: of the experts.
         growth: of the merged deltas with the number of datasets, the recipe's.
     """
-    if len(deltas.names) < 2:
-        return []
-    norms, cosines = deltas.norms, deltas.cosines
-    return [*_lengths(deltas.names, norms), *_angles(deltas.names, cosines, growth)]
+    moved = np.flatnonzero(deltas.gram.diagonal())
+    names = [deltas.names[int(i)] for i in moved]
+    found = [
+        f"the expert on {name} changes nothing: all its deltas are zero; is [train] learning_rate "
+        "0 or too small?"
+        for name in deltas.names
+        if name not in names
+    ]
+    if len(names) < 2:
+        return found
+    norms, cosines = deltas.norms[moved], deltas.cosines[np.ix_(moved, moved)]
+    return [*found, *_lengths(names, norms), *_angles(names, cosines, growth)]
 
 
 def _lengths(names: Sequence[str], norms: NDArray[np.float64]) -> list[str]:
@@ -161,7 +169,7 @@ def _lengths(names: Sequence[str], norms: NDArray[np.float64]) -> list[str]:
             "with a lower [train] learning_rate or fewer steps"
         )
     if norms[longest] > UNEVEN * norms[shortest]:
-        times = norms[longest] / norms[shortest] if norms[shortest] else math.inf
+        times = norms[longest] / norms[shortest]
         found.append(
             f"the expert on {names[longest]} went {times:.1f} times as far from the base as that "
             f"on {names[shortest]}, so it outweighs it in every mixture of both; look at "

@@ -68,7 +68,7 @@ class SurrogateScorer:
         return Trial(
             mixture=mixture,
             scores=scores,
-            survival=survival.as_json() if survival else {},
+            survival=(survival and survival.as_json()) or {},
             scored_tokens=sum(each.decoded_tokens for each in scores.values()),
             seconds=time.perf_counter() - started,
             places={} if wanted == every else wanted,

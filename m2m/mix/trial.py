@@ -20,7 +20,8 @@ class Trial:
     Attributes:
         mixture: what was merged.
         scores: per-example scores by target name.
-        survival: {"gain", "cosine"} of the delta after quantisation; empty for the base.
+        survival: {"gain", "cosine"} of the delta after quantisation; empty for the base and for a
+            delta of zero.
         scored_tokens: tokens that llama.cpp decoded for it.
         seconds: merge, quantisation, load and scoring.
         places: by target name, which of its examples were scored, in the order of `scores`; empty

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,8 @@ from m2m.evaluate.targets import load_target
 from m2m.evaluate.tasks import Task
 from m2m.formats.atomic import write_text
 from m2m.formats.gguf import GGUFFile
+from m2m.formats.json_text import json_text
+from m2m.merge.belonging import lora_doubts
 from m2m.mix.ranking import Interval, ahead
 from m2m.pipeline.inputs import make_formatter
 from m2m.pipeline.tools import gguf_of, open_model
@@ -90,13 +91,16 @@ class Comparison:
 
     results: Sequence[Evaluated]
     differences: Sequence[Difference]
+    warnings: Sequence[str] = ()
 
     def as_json(self) -> dict[str, Any]:
         """What `m2m eval --json` prints: of one model on one task only its own fields."""
         results = [each.as_json() for each in self.results]
+        warnings = {"warnings": list(self.warnings)}
         if len(results) == 1:
-            return results[0]
-        return {"results": results, "differences": [each.as_json() for each in self.differences]}
+            return results[0] | warnings
+        differences = [each.as_json() for each in self.differences]
+        return {"results": results, "differences": differences} | warnings
 
 
 def compare_models(
@@ -122,14 +126,15 @@ def compare_models(
     progress = progress or Silent()
     loaded = [_task(how, path) for path in tasks]
     only = None if how.metric == "auto" else how.metric
-    results = []
+    results, warnings = [], []
     progress.start("scoring", len(models) * len(tasks), "tasks")
     for model in models:
         name, own = _with_lora(model)
-        path = gguf_of(name)
+        path, adapter = gguf_of(name), own or lora
+        warnings += lora_doubts(adapter, path) if adapter else []
         file = GGUFFile(path)
         evaluators = [Evaluator(task, make_formatter(file, _style(how, file))) for task in loaded]
-        with open_model(path, own or lora) as opened:
+        with open_model(path, adapter) as opened:
             for each in evaluators:
                 if progress.stop_requested():
                     raise Interrupted("stopped between two tasks; nothing was kept")
@@ -138,13 +143,14 @@ def compare_models(
     progress.finish()
     count = len(tasks)
     columns = [results[place::count] for place in range(count)]
-    return Comparison(results, [found for column in columns for found in _differences(column)])
+    differences = [found for column in columns for found in _differences(column)]
+    return Comparison(results, differences, warnings)
 
 
 def write_samples(compared: Comparison, out: Path) -> None:
     """Every example's row of every model and task, as JSON lines."""
     lines = [
-        json.dumps({"model": each.model, "task": str(each.task.path), **row}, ensure_ascii=False)
+        json_text({"model": each.model, "task": str(each.task.path), **row})
         for each in compared.results
         for row in samples(each.task, each.scores)
     ]

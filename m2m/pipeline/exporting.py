@@ -141,9 +141,15 @@ def _compared(model: Confirmed, ahead: Interval) -> str:
 
 
 def _made(
-    inputs: Inputs, searched: Searched, confirmation: Confirmation, kept: dict[str, float]
+    inputs: Inputs, searched: Searched, confirmation: Confirmation, kept: dict[str, float] | None
 ) -> list[str]:
     """How the model came about, a sentence each."""
+    rounded = (
+        f"of the fine-tune's change this keeps a gain of {kept['gain']:.2f} at cosine "
+        f"{kept['cosine']:.2f}"
+        if kept
+        else "the fine-tune changed nothing"
+    )
     train, recipe = inputs.recipe.train, inputs.recipe
     tuned = sum(each.how == "finetuned" for each in confirmation.confirmed)
     return [
@@ -156,7 +162,6 @@ def _made(
         f"{train.accumulate}), learning rate {train.learning_rate:g}, {train.schedule}; budget of "
         f"the fine-tunes: {recipe.confirm.budget}",
         f"Seeds: training {train.seed}, merging {recipe.merge.seed}, search {recipe.search.seed}",
-        f"Quantised to {recipe.quantize.export}; of the fine-tune's change this keeps a gain of "
-        f"{kept['gain']:.2f} at cosine {kept['cosine']:.2f}",
+        f"Quantised to {recipe.quantize.export}; {rounded}",
         f"m2m {__version__}, {build_info()}",
     ]

@@ -42,7 +42,6 @@ from m2m.report.facts import (
     Ranking,
     Source,
     Validation,
-    finite,
 )
 from m2m.store import fingerprint
 
@@ -107,7 +106,7 @@ def keep(folder: Path, name: str, data: Mapping[str, Any]) -> None:
     """Write one of the files, with the mark of the one that it was made from."""
     before = _MADE_FROM.get(name)
     mark = {"made_from": _mark(folder, before)} if before else {}
-    write_json(folder / name, finite({**data, **mark}))
+    write_json(folder / name, {**data, **mark})
 
 
 def keep_step(folder: Path, step: Step) -> None:

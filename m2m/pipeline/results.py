@@ -161,6 +161,7 @@ class Exported:
     Attributes:
         gguf: the merged model.
         lora: the fine-tune alone, for the unchanged base.
+        delta_survival: {"gain", "cosine"} of the fine-tune in `gguf`; None if it changed nothing.
         remedy: what to do where `type` keeps too little of the fine-tune, else None.
         card: the model card.
         remarks: what the licences of base and data ask or forbid.
@@ -171,7 +172,7 @@ class Exported:
     lora: Path
     type: str
     types_written: Mapping[str, int]
-    delta_survival: Mapping[str, float]
+    delta_survival: Mapping[str, float] | None
     remedy: str | None
     card: Path
     remarks: Sequence[str]

@@ -22,6 +22,7 @@ from m2m.llamacpp.generate import Sampling, generate
 from m2m.llamacpp.guard import check_loads
 from m2m.llamacpp.model import LlamaModel
 from m2m.machine import peak_rss_bytes, usable_threads
+from m2m.merge.belonging import adapter_doubts, changes_nothing, lora_doubts
 from m2m.merge.merger import Merger
 from m2m.pipeline.inputs import make_formatter, model_folders
 from m2m.recipe import Merge
@@ -35,14 +36,16 @@ class Merged:
     Attributes:
         type: of the file; "lora" for an adapter.
         delta_survival: {"gain", "cosine"} of what quantisation, or an adapter's rank, left of the
-            deltas; None for a folder in HF format.
+            deltas; None for a folder in HF format, and if all deltas are zero.
         remedy: what to do where that is too little, else None.
+        warnings: why the result may be wrong, a sentence each.
     """
 
     out: Path
     type: str
     delta_survival: dict[str, float] | None
     remedy: str | None
+    warnings: list[str]
     seconds: float
     peak_rss_bytes: int
 
@@ -72,6 +75,9 @@ def merge_adapters(
     base = find_model(model, model_folders())
     weights = _weights(adapters)
     merger = Merger(base, {name: load_adapter(Path(name)) for name in weights}, options)
+    warnings = [doubt for each in merger.adapters.values() for doubt in adapter_doubts(each, base)]
+    if not any(weights.values()) or not options.scale:
+        warnings.append(changes_nothing("this merge"))
     names, shares = list(weights), list(weights.values())
     survival, advice = None, None
     if rank is not None:
@@ -92,7 +98,7 @@ def merge_adapters(
     else:
         raise InputError(f"a folder cannot hold {kind}", "use --type f16, or --out NAME.gguf")
     seconds = time.perf_counter() - started
-    return Merged(out, kind, survival, advice, seconds, peak_rss_bytes())
+    return Merged(out, kind, survival, advice, warnings, seconds, peak_rss_bytes())
 
 
 def _refuse_to_replace(folder: Path) -> None:
@@ -145,7 +151,7 @@ class Chat:
         sampling: how tokens are chosen, and how many an answer has at most.
         seed: for temperatures above 0.
         system: what the model is told before the conversation.
-        lora: a GGUF LoRA that is put on the model.
+        lora: a GGUF LoRA that is put on the model; `warnings` says why it may be a wrong one.
     """
 
     def __init__(
@@ -158,6 +164,7 @@ class Chat:
         lora: Path | None = None,
     ) -> None:
         path = gguf_of(model)
+        self.warnings = lora_doubts(lora, path) if lora else []
         self._formatter = make_formatter(GGUFFile(path), "chat")
         self._sampling = sampling
         self._rng = np.random.default_rng(seed)

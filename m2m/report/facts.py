@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -300,15 +300,6 @@ class Facts:
         return self.watts * seconds / JOULE_PER_KWH
 
     def as_json(self) -> dict[str, Any]:
-        """All of it as JSON values; what is not a finite number is null."""
-        data: dict[str, Any] = finite(dataclasses.asdict(self))
+        """All of it as JSON values."""
+        data = dataclasses.asdict(self)
         return {**data, "seconds": self.seconds, "energy_kwh": self.energy_kwh(self.seconds)}
-
-
-def finite(value: Any) -> Any:
-    """JSON values; what is not finite (the error of a single example) is null."""
-    if isinstance(value, Mapping):
-        return {str(key): finite(each) for key, each in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

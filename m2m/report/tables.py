@@ -94,7 +94,7 @@ def ranking_table(found: Ranking) -> Table:
         rows.append((
             f"{place.rank}{' =' if place.tied_with_best else ''}",
             place.mixture.label,
-            f"{place.score:.3f} ± {place.stderr:.3f}",
+            plus_minus((place.score, place.stderr)),
             "{:.3f} to {:.3f}".format(*place.ci95),
             place.behind.signed,
         ))  # fmt: skip

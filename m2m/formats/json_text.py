@@ -1,0 +1,29 @@
+"""JSON for others to read: RFC 8259 knows neither NaN nor Infinity, so both become null."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """Return `value` as JSON, on one line unless `indent` is given; see `finite`.
+
+    Everything that m2m prints or writes as JSON for a user comes from here. `allow_nan=False` is
+    the wall behind `finite`.
+    """
+    compact = None if indent else (",", ":")
+    return json.dumps(
+        finite(value), ensure_ascii=False, allow_nan=False, indent=indent, separators=compact
+    )
+
+
+def finite(value: Any) -> Any:
+    """Return JSON values; a number that is not finite (the error of one example) is null."""
+    if isinstance(value, Mapping):
+        return {str(key): finite(each) for key, each in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

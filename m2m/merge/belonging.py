@@ -1,0 +1,110 @@
+"""Whether an adapter is for this base model and changes it at all, in words.
+
+Shapes say little: a base model and its instruct version share them all. Fingerprints say it, but
+only m2m writes them. All other adapters carry no more than the name of their base, so names are
+compared. A name can be wrong in both directions, so a doubt is a warning and not an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from m2m.adapter import Adapter
+from m2m.checkpoint import BaseModel, is_model
+from m2m.errors import InputError
+from m2m.formats.gguf import GGUFFile
+from m2m.nn.lora import LoraPair
+
+FINGERPRINT = "m2m.base_fingerprint"  # in a GGUF LoRA that m2m wrote
+# Where a GGUF says what it is called (gguf-py, `Keys.General`). Its `general.base_model.*` name the
+# model that it was made from, which is another one.
+_NAMES = ("name", "basename", "repo_url", "source.repo_url", "source.url", "url")
+_CACHED = re.compile(r"models--[^/\\]+--([^/\\]+)")  # in the hub's cache
+_NUMBERED = re.compile(r"-\d{5}-of-\d{5}")
+# How the same weights are stored is no part of a model's name.
+_STORED = re.compile(
+    r"[ ._-]+(gguf|hf|mlx|unsloth|dynamic|bnb|gptq|awq|(4|8)-?bit|int[48]|fp?16|f32|bf16|i?q\d\w*)$"
+)
+
+
+def adapter_doubts(adapter: Adapter, base: BaseModel) -> list[str]:
+    """Return why an adapter that fits may still be wrong for this base, a sentence each."""
+    called = f"the adapter {adapter.name}" if adapter.name else "the adapter"
+    found = [] if changes_something(adapter.pairs.values()) else [changes_nothing(called)]
+    if adapter.base_fingerprint:  # compared by `check_adapter`
+        return found
+    named = [adapter.base_model] if adapter.base_model else []
+    names = [base.name, base.info.source, *_gguf_names(base.gguf)]
+    return [*found, *_names_doubt(called, named, names)]
+
+
+def lora_doubts(lora: Path, model: Path) -> list[str]:
+    """Return why a GGUF LoRA may be wrong for a GGUF model that llama.cpp would put it on.
+
+    Raises:
+        InputError: one of the files is malformed, or m2m made the LoRA for other weights.
+    """
+    file, base, called = GGUFFile(lora), GGUFFile(model), f"the adapter {lora.name}"
+    known = BaseModel.open(model.parent) if is_model(model) else None
+    fingerprint = file.value(FINGERPRINT)
+    if known and fingerprint and fingerprint != known.fingerprint:
+        raise InputError(
+            f"{lora}: was trained on another base model "
+            f"({file.value('general.base_model.0.name', 'unnamed')}) than {known.name}",
+            "use the base model that it was trained on, or train it again",
+        )
+    ups = [name for name in file.tensors if name.endswith(".lora_b")]
+    zero = ups and not any(file.array(name).any() for name in ups)
+    found = [changes_nothing(called)] if zero else []
+    if known and fingerprint:
+        return found
+    keys = ("name", "repo_url")
+    named = [file.value(f"general.base_model.0.{key}") for key in keys]
+    names = [known.name, known.info.source] if known else [model.name]
+    names += _gguf_names(base)
+    return [*found, *_names_doubt(called, [str(name) for name in named if name], names)]
+
+
+def changes_something(pairs: Iterable[LoraPair]) -> bool:
+    """Whether some delta scale * B A has a part that is not zero."""
+    return any(pair.scale and (pair.a.any(axis=1) & pair.b.any(axis=0)).any() for pair in pairs)
+
+
+def changes_nothing(called: str) -> str:
+    """Return the warning about an adapter, or a merge, whose deltas are all zero."""
+    return (
+        f"{called} changes nothing: all its deltas are zero, so the model answers as the base "
+        "does; was it trained?"
+    )
+
+
+def _gguf_names(file: GGUFFile) -> list[str]:
+    found = (file.value(f"general.{name}") for name in _NAMES)
+    return [name for name in found if isinstance(name, str) and name]
+
+
+def _names_doubt(called: str, named: Sequence[str], names: Sequence[str]) -> list[str]:
+    if not named:
+        return [
+            f"{called} does not say which base model it was trained on; if it was another one than "
+            f"{names[0]}, the result is wrong"
+        ]
+    if {*map(_plain, named)} & {*map(_plain, names)}:
+        return []
+    known = dict.fromkeys(names)
+    return [
+        f"{called} was trained on {named[0]!r:.200}, and this model is called "
+        f"{' or '.join(map(repr, known)):.400}; if these are two models, the result is wrong"
+    ]
+
+
+def _plain(name: str) -> str:
+    """Return a model's name without its owner or folder and without how it is stored."""
+    cached = _CACHED.search(name)
+    last = cached[1] if cached else re.split(r"[/\\]", name.rstrip("/\\"))[-1]
+    last = _NUMBERED.sub("", last.casefold().removesuffix(".gguf"))
+    while (shorter := _STORED.sub("", last)) != last:
+        last = shorter
+    return re.sub(r"[\W_]+", "", last)
