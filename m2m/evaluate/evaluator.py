@@ -18,6 +18,9 @@ from m2m.llamacpp.model import LlamaModel
 from m2m.llamacpp.scoring import Request, score, score_text
 from m2m.tokenizer import Formatter
 
+# Part of the key of all scores: raised when the same task comes to be read, asked or cut otherwise.
+SCHEMA = 2
+
 
 class Evaluator:
     """A task made ready for one family of models: tokenised once, scored for each model.
@@ -76,7 +79,7 @@ class Evaluator:
         about = [[e.gold, e.facet, e.references] for e in self.task.examples]
         form = self.task.form
         written = [self._openings, self._stop, form.max_tokens] if form.writes else []
-        text = json.dumps([self.task.kind, asked, about, written])
+        text = json.dumps([SCHEMA, self.task.kind, asked, about, written])
         return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
     def __len__(self) -> int:

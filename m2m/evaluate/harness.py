@@ -200,7 +200,7 @@ def _form(config: Mapping[str, Any], pool: tuple[Example, ...], seed: int, path:
         shots=shots,
         pool=pool,
         seed=None if sampler == "first_n" else seed,
-        prefix=config.get("target_delimiter", " "),
+        delimiter=config.get("target_delimiter", " "),
         separator=separator,
         stop=stop,
         max_tokens=longest,

@@ -32,8 +32,10 @@ class Form:
         shots: solved examples before the question.
         pool: where they are drawn from; never one that asks the same question.
         seed: of the draw; None takes the pool's first.
-        prefix: stands before every answer, scored with it.
-        suffix: likewise after it; a written answer ends there.
+        prefix: words before every answer. They are part of the prompt: given, never scored.
+        suffix: words after every solved example's answer; a written answer ends there.
+        delimiter: text before every choice that is scored with it, in style "raw": the
+            `target_delimiter` of lm-evaluation-harness; None: not one of its tasks.
         separator: between solved examples, outside a chat.
         writes: whether answers are written too, not only scored.
         stop: texts that end a written answer.
@@ -48,6 +50,7 @@ class Form:
     seed: int | None = 0
     prefix: str = ""
     suffix: str = ""
+    delimiter: str | None = None
     separator: str = SEPARATOR
     writes: bool = False
     stop: tuple[str, ...] = ()
@@ -84,20 +87,29 @@ class Prompter:
         self._pool = [(normalize(form.pool[i].prompt), form.pool[i]) for i in order]
 
     def request(self, example: Example) -> Request:
-        """What to score: the prompt, and each choice in its frame."""
-        answers = [self._framed(choice) for choice in example.choices]
+        """What to score: prompt and prefix as given, and each choice as what may follow them.
+
+        White space at the prefix's end goes with the choice, whose first token it is a part of.
+        Apart from that, choices are tokenised after the prefix as they are after a bare prompt: as
+        one text in style "raw", by themselves in the others.
+        """
+        prefix, head = self.form.prefix, self.form.prefix.rstrip()
         if self._raw:
-            return self._raw_request(self._text(example), answers)
-        continuations = [self._formatter.answer_ids(answer) for answer in answers]
-        return Request(self._formatter.prompt_ids(self._asked(example)), continuations)
+            choices = [(self.form.delimiter or "") + choice for choice in example.choices]
+            return self._raw_request(self._text(example) + prefix, choices)
+        follow = self._formatter.rest_ids if head else self._formatter.answer_ids
+        choices = [prefix[len(head) :] + choice for choice in example.choices]
+        return Request(self.opening(example), [follow(choice) for choice in choices])
 
     def opening(self, example: Example) -> list[int]:
-        """What a written answer goes on from: the prompt, and the frame's words before it."""
-        prefix = self.form.prefix.rstrip()
+        """What a written answer goes on from: the prompt, and the prefix's words."""
+        head = self.form.prefix.rstrip()
         if self._raw:
-            return self._raw_ids(self._text(example) + prefix)
+            text = self._text(example) + head
+            # The harness lets models go on after the white space too.
+            return self._raw_ids(text.rstrip() if self.form.delimiter is None else text)
         prompt = self._formatter.prompt_ids(self._asked(example))
-        return [*prompt, *(self._formatter.answer_ids(prefix) if prefix else ())]
+        return [*prompt, *(self._formatter.answer_ids(head) if head else ())]
 
     @property
     def stop(self) -> tuple[str, ...]:
@@ -126,7 +138,7 @@ class Prompter:
         return found
 
     def _framed(self, answer: str) -> str:
-        return self.form.prefix + answer + self.form.suffix
+        return (self.form.delimiter or "") + self.form.prefix + answer + self.form.suffix
 
     def _asked(self, example: Example) -> str | Sequence[Message]:
         """The turns of a chat, or the text of a plain prompt."""
@@ -159,5 +171,10 @@ class Prompter:
         ids = self._raw_ids(prompt)
         if not ids:
             raise InputError("a raw prompt is empty", "give the row something to ask")
-        whole = [self._raw_ids(text + answer) for answer in answers]
-        return Request(ids, [each[len(ids) :] for each in whole])
+        rest = [self._raw_ids(text + answer)[len(ids) :] for answer in answers]
+        if not all(rest):
+            raise InputError(
+                "an answer vanishes in the prompt's last token, so there is nothing to score",
+                "put a space between prompt and answer, or use another template",
+            )
+        return Request(ids, rest)

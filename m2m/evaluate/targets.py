@@ -77,7 +77,7 @@ def _harness_task(target: Target, part: Part, path: Path) -> Task:
     form = replace(task.form, writes=metric.written, **{k: v for k, v in own.items() if v})
     if target.answer_prefix or form.style != "raw":
         # The delimiter between prompt and answer is for texts put one after the other.
-        form = replace(form, prefix=target.answer_prefix)
+        form = replace(form, prefix=target.answer_prefix, delimiter=None)
     return replace(task, form=form)
 
 

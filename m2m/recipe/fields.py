@@ -116,8 +116,12 @@ class Target:
         None, "rows that they are drawn from; none: the dev set", exists=True
     )
     shots_seed: int = _set(0, "seed of that draw", low=0)
-    answer_prefix: str = _set("", "stands before every answer and is scored with it")
-    answer_suffix: str = _set("", "stands after every answer; a written answer ends there")
+    answer_prefix: str = _set(
+        "", "words before every answer; they are given with the question and not scored"
+    )
+    answer_suffix: str = _set(
+        "", "words after every solved example's answer; not scored; a written answer ends there"
+    )
     stop: tuple[str, ...] = _set((), "texts that end a written answer")
     max_tokens: int = _set(64, "tokens of the longest written answer", low=1)
     window: int = _set(

@@ -147,6 +147,10 @@ class Formatter:
         answer = lead + (text.strip() if self._trims else text)
         return self.tokenizer.encode(answer, continues=self._continues)
 
+    def rest_ids(self, text: str) -> list[int]:
+        """Ids of the rest of an answer whose first words `answer_ids` gave; no end of turn."""
+        return self.tokenizer.encode(text.rstrip() if self._trims else text, continues=True)
+
     def text_ids(self, text: str) -> list[int]:
         """Ids of a bare text, after BOS where the model wants one."""
         return self._with_bos(text, special=False)

@@ -102,6 +102,15 @@ def test_the_same_model_gives_the_same_scores(
     np.testing.assert_array_equal(first.loglik, second.loglik)
 
 
+def test_scores_of_older_rules_are_not_answered(
+    tmp_path: Path, formatter: Formatter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Evaluator(load_task(pico_target(tmp_path / "t.jsonl", "copy", 4)), formatter)
+    now = made.fingerprint
+    monkeypatch.setattr("m2m.evaluate.evaluator.SCHEMA", 1)
+    assert made.fingerprint != now
+
+
 def test_some_of_the_examples_are_scored_as_among_all(
     tmp_path: Path, model: LlamaModel, formatter: Formatter
 ) -> None:

@@ -95,7 +95,7 @@ def test_the_parts_of_a_task_file(tmp_path: Path) -> None:
     assert load_harness(path, "dev").examples[0].prompt == "Q: dev 0\nA:"
     form = task.form
     assert (form.style, form.instruction, form.shots, form.seed) == ("raw", "D\n", 1, 3)
-    assert (form.prefix, form.separator, len(form.pool)) == (" ", "\n\n", 2)
+    assert (form.delimiter, form.prefix, form.separator, len(form.pool)) == (" ", "", "\n\n", 2)
     changed = load_harness(written(tmp_path, doc_to_target="gold", doc_to_choice=["a", "b"]), "dev")
     assert (changed.kind, changed.fingerprint != task.fingerprint) == ("labels", True)
     named = written(tmp_path, doc_to_choice={"x": "yes", "y": "no"}, doc_to_target="yes")
@@ -186,7 +186,7 @@ def test_a_recipe_may_change_how_it_is_asked_but_not_how_it_is_read(tmp_path: Pa
     path = written(tmp_path)
     target = Target("t", path, path, template="chat", instruction="Go.", metric="accuracy")
     form = load_target(target, "test").form
-    assert (form.style, form.instruction, form.prefix) == ("chat", "Go.", "")
+    assert (form.style, form.instruction, form.prefix, form.delimiter) == ("chat", "Go.", "", None)
     with pytest.raises(InputError, match=r"says how its rows are read, and prompt is set"):
         load_target(Target("t", path, prompt="{question}"), "dev")
     one = written(tmp_path, validation_split=None)

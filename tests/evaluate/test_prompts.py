@@ -59,17 +59,17 @@ def test_nothing_set_asks_as_training_does(chat: Formatter, plain: Formatter) ->
 def test_solved_examples_in_every_style(chat: Formatter, plain: Formatter) -> None:
     form = Form(instruction="Do.", shots=2, pool=POOL, seed=None, prefix="A: ", suffix=".")
     assert asked(form, plain) == (
-        "Do.\n\nq0\nA: a0.\n\nq1\nA: a1.\n\nq3\n",
-        ["A: yes.", "A: no."],
+        "Do.\n\nq0\nA: a0.\n\nq1\nA: a1.\n\nq3\nA:",
+        [" yes", " no"],
     )
     raw = replace(form, style="raw", prefix=" ")
-    assert asked(raw, plain) == ("Do.q0 a0.\n\nq1 a1.\n\nq3", [" yes.", " no."])
+    assert asked(raw, plain) == ("Do.q0 a0.\n\nq1 a1.\n\nq3", [" yes", " no"])
     prompt, answers = asked(form, chat)
     marked = prompt.replace("<|im_start|>", "[").replace("<|im_end|>\n", "]")
     assert marked == "[system\nDo.][user\nq0][assistant\nA: a0.][user\nq1][assistant\nA: a1.]" + (
-        "[user\nq3][assistant\n"
+        "[user\nq3][assistant\nA:"
     )
-    assert answers == ["A: yes.", "A: no."]
+    assert answers == [" yes", " no"]
     assert asked(replace(form, style="plain"), chat) == asked(form, plain)
 
 
