@@ -75,6 +75,7 @@ def adapters(trained: Sequence[Trained]) -> None:
 
 def ranking(found: Searched) -> None:
     """The top and the bottom of the ranking, and what each dataset is worth."""
+    from m2m.evaluate.same import in_words
     from m2m.mix.worth import VERDICTS
     from m2m.report.words import plus_minus
 
@@ -97,8 +98,9 @@ def ranking(found: Searched) -> None:
         )
     print_table(table)
     click.echo(
-        f"{len(found.ranking)} mixtures of {found.candidates} on up to {found.examples} examples "
-        f"of {found.target}; base model {found.base_score:.3f}.\n"
+        f"{len(found.ranking)} mixtures of {found.candidates} on up to "
+        f"{in_words(found.examples, found.different)} of {found.target}; "
+        f"base model {found.base_score:.3f}.\n"
         f"{tied} marked = cannot be told from the best (95 %)."
     )
     for note in found.notes:
@@ -267,10 +269,13 @@ def report(facts: Facts, written: Written) -> None:
 
 def comparison(found: Comparison) -> None:
     """Scores of models on tasks: a table per task, by facet too, and the paired differences."""
+    from m2m.evaluate.same import in_words
+
     for task in dict.fromkeys(str(each.task.path) for each in found.results):
         columns = [each.as_json() for each in found.results if str(each.task.path) == task]
         names = [Path(each["name"]).name for each in columns]
-        click.echo(f"{columns[0]['examples']} examples of {task}")
+        count = in_words(columns[0]["examples"], columns[0]["different"])
+        click.echo(f"{count} of {task}")
         _columns("metric", names, [each["metrics"] for each in columns])
         main = next(iter(columns[0]["metrics"]))
         facets = [

@@ -10,6 +10,7 @@ import numpy as np
 
 from m2m.errors import InputError
 from m2m.evaluate.prompts import Prompter
+from m2m.evaluate.same import groups, question_keys
 from m2m.evaluate.scores import Scores, padded
 from m2m.evaluate.tasks import Task, contrasted, requests
 from m2m.evaluate.windows import cut_windows
@@ -59,6 +60,7 @@ class Evaluator:
             prompter = Prompter(task.form, formatter)
             self._openings = [prompter.opening(each) for each in self.task.examples]
             self._stop = prompter.stop
+        self._same = () if task.form.window else groups(question_keys(self.task))
 
     def _refuse_single_tokens(self) -> None:
         for request, example in zip(self._requests, self.task.examples, strict=True):
@@ -79,7 +81,8 @@ class Evaluator:
         about = [[e.gold, e.facet, e.references] for e in self.task.examples]
         form = self.task.form
         written = [self._openings, self._stop, form.max_tokens] if form.writes else []
-        text = json.dumps([SCHEMA, self.task.kind, asked, about, written])
+        same = [self._same] if self._same else []
+        text = json.dumps([SCHEMA, self.task.kind, asked, about, written, *same])
         return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
     def __len__(self) -> int:
@@ -117,6 +120,7 @@ class Evaluator:
             facets=tuple(e.facet for e in about),
             predictions=predictions,
             references=tuple(e.references for e in about) if predictions else (),
+            same=tuple(self._same[i] for i in rows) if self._same else (),
         )
 
     def _written(self, model: LlamaModel, rows: Sequence[int]) -> tuple[tuple[str, ...], int]:

@@ -55,17 +55,20 @@ class Metric:
         return 1.0 if self.higher_is_better else -1.0
 
     def stderr(self, scores: Scores, rng: np.random.Generator | None = None) -> float:
-        """Standard error over examples: sample deviation / sqrt(n) of a mean, else bootstrap.
+        """Standard error over different questions: in closed form for a mean, else bootstrap.
 
-        The bootstrap (1000 resamples, `rng` or one seeded with 0) fits what is fitted anew each
-        time. One example has no standard error: nan.
+        Of a mean it is the cluster-robust one (Liang and Zeger 1986), which is sample deviation /
+        sqrt(n) if all questions differ. The bootstrap (1000 resamples, `rng` or one seeded with 0)
+        fits what is fitted anew each time. One question has no standard error: nan.
         """
-        n = len(scores)
+        n, clusters = scores.different, scores.clusters
         if n < 2:
             return float("nan")
         if self.mean:
-            return float(self.per_example(scores).std(ddof=1) / np.sqrt(n))
-        draws = resample(n, rng or np.random.default_rng(0))
+            each = self.per_example(scores)
+            sums = np.bincount(clusters, each - each.mean())
+            return float(np.sqrt(n / (n - 1) * (sums @ sums)) / len(scores))
+        draws = resample(clusters, rng or np.random.default_rng(0))
         return float(self.value(scores, draws).std(ddof=1))
 
     def measure(self, scores: Scores, rng: np.random.Generator | None = None) -> dict[str, float]:
@@ -74,10 +77,21 @@ class Metric:
         return {"value": value, "stderr": self.stderr(scores, rng)}
 
 
-def resample(examples: int, rng: np.random.Generator, replicates: int = REPLICATES) -> F64:
-    """Bootstrap weights (replicates, examples): how often each resample drew each example."""
-    share = np.full(examples, 1.0 / examples)
-    return rng.multinomial(examples, share, size=replicates).astype(np.float64)
+def resample(
+    clusters: int | NDArray[np.int64], rng: np.random.Generator, replicates: int = REPLICATES
+) -> F64:
+    """Bootstrap weights (replicates, n): how often each resample drew each example.
+
+    Args:
+        clusters: (n,) numbers from 0, equal for equal questions, which are drawn together; or n,
+            if all differ.
+        rng: draws.
+        replicates: how many resamples.
+    """
+    groups = np.arange(clusters) if isinstance(clusters, int) else clusters
+    count = int(groups.max(initial=-1)) + 1
+    drawn = rng.multinomial(count, np.full(count, 1.0 / max(count, 1)), size=replicates)
+    return drawn.astype(np.float64)[:, groups]
 
 
 def _weights(scores: Scores, weights: F64 | None) -> F64:

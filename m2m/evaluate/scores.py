@@ -27,6 +27,7 @@ class Scores:
         facets: (n,) names for a breakdown, None where a row has none.
         predictions: (n,) what the model wrote, where it was asked to.
         references: (n,) all right answers to each prompt, beside `predictions`.
+        same: (n,) numbers, equal for equal questions; empty if all differ.
     """
 
     kind: str
@@ -39,6 +40,7 @@ class Scores:
     facets: tuple[str | None, ...] = ()
     predictions: tuple[str, ...] = ()
     references: tuple[tuple[str, ...], ...] = ()
+    same: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.gold)
@@ -48,6 +50,19 @@ class Scores:
         """(n,) number of choices of each example."""
         count: NDArray[np.int64] = np.isfinite(self.bytes).sum(axis=1)
         return count
+
+    @property
+    def clusters(self) -> NDArray[np.int64]:
+        """(n,) numbers from 0, equal for equal questions."""
+        if not self.same:
+            return np.arange(len(self))
+        found: NDArray[np.int64] = np.unique(self.same, return_inverse=True)[1]
+        return found
+
+    @property
+    def different(self) -> int:
+        """How many questions there are, equal ones counted once."""
+        return len(set(self.same)) if self.same else len(self)
 
     def of_gold(self, values: F64) -> F64:
         """(n,) the right choice's entry of an (n, k) array."""
@@ -69,6 +84,7 @@ class Scores:
             facets=picked(self.facets),
             predictions=picked(self.predictions),
             references=picked(self.references),
+            same=picked(self.same),
         )
 
     @classmethod
@@ -97,6 +113,7 @@ class Scores:
             tuple(f for part in parts for f in part.facets or [None] * len(part)),
             chain("predictions"),
             chain("references"),
+            chain("same"),
         )
 
     def by_facet(self) -> dict[str, Scores]:
@@ -113,9 +130,9 @@ class Scores:
         def cut(array: F64, kind: type[int] | type[float]) -> list[list[float]]:
             return [[kind(x) for x in row[:k]] for row, k in zip(array, counts, strict=True)]
 
-        written = {}
+        written: dict[str, Any] = {"same": list(self.same)} if self.same else {}
         if self.predictions:
-            written = {
+            written |= {
                 "predictions": list(self.predictions),
                 "references": [list(each) for each in self.references],
             }
@@ -145,6 +162,7 @@ class Scores:
             facets=tuple(data["facets"]),
             predictions=tuple(data.get("predictions", ())),
             references=tuple(tuple(each) for each in data.get("references", ())),
+            same=tuple(data.get("same", ())),
         )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2m.evaluate.metrics import METRICS
+from m2m.evaluate.same import in_words
 from m2m.export.gguf import LOW_SURVIVAL
 from m2m.mix.mixture import BASE
 from m2m.mix.standing import Aim, Standing, standing
@@ -54,10 +55,11 @@ def cautions(trials: Sequence[Trial], aims: Sequence[Aim], seed: int = 0) -> lis
     """All warnings that some trials, the base's among them, give reason for."""
     found = [*_survival(trials)]
     for aim in aims:
+        found += _repeated(trials, aim)
         found += [*_chance(trials, aim), *_likelihood(trials, aim)]
     mixed = [trial for trial in trials if trial.mixture != BASE]
     if len(mixed) > 2 and all(len(trial.scores[aims[0].target]) > 1 for trial in mixed):
-        examples = sum(len(mixed[0].scores[aim.target]) for aim in aims)
+        examples = sum(mixed[0].scores[aim.target].different for aim in aims)
         found += _examples(standing(mixed, aims, seed), examples)
     return found
 
@@ -71,6 +73,18 @@ def _survival(trials: Sequence[Trial]) -> list[str]:
         f"quantisation keeps the experts' deltas only to {low:.2f} (gain or cosine, median; below "
         f"{LOW_SURVIVAL}): part of this ranking is rounding noise; score in a finer type "
         "([quantize] type) or train longer"
+    ]
+
+
+def _repeated(trials: Sequence[Trial], aim: Aim) -> list[str]:
+    """Warn of equal questions, which would make all errors too small if they counted apart."""
+    scores = max((trial.scores[aim.target] for trial in trials), key=len)
+    if scores.different == len(scores):
+        return []
+    count = in_words(len(scores), scores.different)
+    return [
+        f"{aim.target} has {count}. Equal questions count as one in every error and interval. "
+        "Keep one of each."
     ]
 
 

@@ -25,6 +25,7 @@ mixtures differ beyond their noise.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -77,6 +78,30 @@ class FirstOrder:
 
 
 @dataclass(frozen=True)
+class Draws:
+    """Resamples of a target's N examples, equal questions together.
+
+    Attributes:
+        clusters: (N,) numbers from 0, equal for equal questions.
+        weights: (R, N) how often each resample draws each example.
+    """
+
+    clusters: NDArray[np.int64]
+    weights: Floats
+
+    @classmethod
+    def of(cls, weights: Floats) -> Draws:
+        """Of examples that all differ."""
+        return cls(np.arange(weights.shape[1]), weights)
+
+    def copies(self, places: Sequence[int]) -> Floats:
+        """(n,) how many examples each of those at `places` stands for, by its equal ones."""
+        seen = np.bincount(self.clusters[places], minlength=int(self.clusters.max()) + 1)
+        share: Floats = (np.bincount(self.clusters) / np.maximum(seen, 1))[self.clusters[places]]
+        return share
+
+
+@dataclass(frozen=True)
 class Estimates:
     """Of n mixtures: scores on all examples (n,), and those of R resamples (n, R)."""
 
@@ -88,7 +113,7 @@ def estimate(
     trials: Sequence[Trial],
     target: str,
     metric: Metric,
-    draws: Floats,
+    draws: Draws,
     first_order: FirstOrder | None,
     *,
     of_these: bool = False,
@@ -99,16 +124,15 @@ def estimate(
         trials: n of them.
         target: whose examples.
         metric: how they are scored; what it fits (a temperature) is fitted anew in every resample.
-        draws: (R, N) how often each resample draws each of the target's examples.
+        draws: resamples of the target's examples.
         first_order: the prediction, if there is one.
         of_these: whether the examples count as all there are, not as a sample of others: then only
             what was not scored is in doubt.
     """
-    total = draws.shape[1]
     with one_blas_thread():
         parts = [_Part.of(trial, target, metric, draws, first_order, of_these) for trial in trials]
     beta = _beta(parts)
-    values = np.stack([part.combined(beta, total, of_these) for part in parts])
+    values = np.stack([part.combined(beta) for part in parts])
     guesses = {i: beta * part.far for i, part in enumerate(parts) if part.far is not None}
     groups: dict[tuple[int, ...], list[int]] = {}
     for i in guesses:
@@ -162,13 +186,13 @@ class _Part:
     """Values of one trial, each (1 + R,): on the examples as they are, then on the resamples.
 
     Attributes:
-        seen: how many examples were scored.
+        widen: by what the resamples' spread is to be multiplied; None if all examples were scored.
         actual: by the scores of these examples.
         near: by the predictions for these examples.
         far: by the predictions for all examples.
     """
 
-    seen: int
+    widen: float | None
     actual: Floats
     near: Floats | None
     far: Floats | None
@@ -179,43 +203,52 @@ class _Part:
         trial: Trial,
         target: str,
         metric: Metric,
-        draws: Floats,
+        draws: Draws,
         first_order: FirstOrder | None,
         of_these: bool,
     ) -> _Part:
-        scores, total = trial.scores[target], draws.shape[1]
-        if len(scores) == total:
+        scores, every = trial.scores[target], draws.weights
+        if len(scores) == every.shape[1]:
             # All scored: of these examples nothing is in doubt.
-            return cls(total, _values(metric, scores, draws, fixed=of_these), None, None)
+            return cls(None, _values(metric, scores, every, fixed=of_these), None, None)
         places = list(trial.places[target])
-        few = draws[:, places]
-        few = np.where(few.any(axis=1, keepdims=True), few, 1.0)
-        actual = _values(metric, scores, few)
+        copies = draws.copies(places)  # equal questions count as often as the target has them
+        few = every[:, places] * copies
+        few = np.where(few.any(axis=1, keepdims=True), few, copies)
+        actual = _values(metric, scores, few, copies)
         predicted = first_order.predict(trial.mixture) if first_order else None
+        # A resample of n varies by (n - 1) / n of what it should; and of N questions that are all
+        # there are, n leave a share of (N - n) / N in doubt.
+        seen = len(np.unique(draws.clusters[places]))
+        widen = math.sqrt(seen / max(seen - 1, 1))
+        if of_these:
+            widen *= math.sqrt(1 - seen / len(np.unique(draws.clusters)))
         if predicted is None:
-            return cls(len(scores), actual, None, None)
-        near = _values(metric, predicted.take(places), few)
-        return cls(len(scores), actual, near, _values(metric, predicted, draws, fixed=of_these))
+            return cls(widen, actual, None, None)
+        near = _values(metric, predicted.take(places), few, copies)
+        return cls(widen, actual, near, _values(metric, predicted, every, fixed=of_these))
 
-    def combined(self, beta: float, total: int, of_these: bool) -> Floats:
+    def combined(self, beta: float) -> Floats:
         """(1 + R,): the estimate, and its resamples."""
-        if self.seen == total:
+        if self.widen is None:
             return self.actual
         left = self.actual if self.near is None else self.actual - beta * self.near
-        # A resample of n varies by (n - 1) / n of what it should; and of N examples that are all
-        # there are, n leave a share of (N - n) / N in doubt.
-        widen = np.sqrt(self.seen / max(self.seen - 1, 1))
-        if of_these:
-            widen *= np.sqrt(1 - self.seen / total)
-        values: Floats = left[0] + widen * (left - left[0])
+        values: Floats = left[0] + self.widen * (left - left[0])
         if self.far is not None:
             values = values + beta * self.far
         return values
 
 
-def _values(metric: Metric, scores: Scores, draws: Floats, fixed: bool = False) -> Floats:
+def _values(
+    metric: Metric,
+    scores: Scores,
+    draws: Floats,
+    copies: Floats | None = None,
+    *,
+    fixed: bool = False,
+) -> Floats:
     """(1 + R,): the value on all examples, and on the resamples; `fixed`: on all in each."""
-    point = metric.value(scores, None)
+    point = metric.value(scores, None if copies is None else copies[None])
     resampled = np.repeat(point, len(draws)) if fixed else metric.value(scores, draws)
     return np.concatenate([point, resampled])
 

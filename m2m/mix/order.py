@@ -57,4 +57,8 @@ def _deal(scores: Scores, rng: np.random.Generator) -> list[int]:
     bits = max(1, (count - 1).bit_length())
     spread = sorted(range(count), key=lambda i: int(f"{i:0{bits}b}"[::-1], 2))
     start = int(rng.integers(count))
-    return [sort[(i + start) % count] for i in spread]
+    dealt = [sort[(i + start) % count] for i in spread]
+    # All different questions come first: an equal one says nothing new.
+    clusters = scores.clusters.tolist()
+    first = {clusters[place]: place for place in reversed(dealt)}
+    return sorted(dealt, key=lambda place: first[clusters[place]] != place)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2m.evaluate.metrics import REPLICATES, Metric, resample
-from m2m.mix.estimate import FirstOrder, estimate
+from m2m.mix.estimate import Draws, FirstOrder, estimate
 from m2m.mix.mixture import Mixture
 from m2m.mix.trial import Trial
 
@@ -81,8 +81,8 @@ def standing(
     points, replicates = np.zeros(len(trials)), np.zeros((len(trials), resamples))
     total = sum(aim.weight for aim in aims)
     for i, aim in enumerate(aims):
-        examples = max(len(trial.scores[aim.target]) for trial in every)
-        draws = resample(examples, np.random.default_rng([seed, i]), resamples)
+        clusters = max((t.scores[aim.target] for t in every), key=len).clusters
+        draws = Draws(clusters, resample(clusters, np.random.default_rng([seed, i]), resamples))
         known = FirstOrder.of(every, aim.target, growth)
         found = estimate(trials, aim.target, aim.metric, draws, known, of_these=of_these)
         if len(aims) == 1:

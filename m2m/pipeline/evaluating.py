@@ -59,6 +59,7 @@ class Evaluated:
             "name": self.model,
             "task": str(self.task.path),
             "examples": len(self.scores),
+            "different": self.scores.different,
             "metrics": self._measured(self.scores),
             "facets": {
                 name: {"examples": len(part), "metrics": self._measured(part)}
@@ -186,7 +187,7 @@ def _differences(results: Sequence[Evaluated]) -> list[Difference]:
     found = []
     # A text in windows has as many as the model's tokenizer makes of it: no pairs then.
     paired = [each for each in results[1:] if len(each.scores) == len(first.scores)]
-    draws = resample(len(first.scores), np.random.default_rng(_SEED))
+    draws = resample(first.scores.clusters, np.random.default_rng(_SEED))
     for name in first.metrics:
         metric = METRICS[name]
         for other in paired:

@@ -9,6 +9,7 @@ from pathlib import Path
 from m2m import __version__
 from m2m.adapter import load_adapter
 from m2m.checkpoint import BaseModel
+from m2m.evaluate.same import in_words
 from m2m.export.card import Card, CardDataset, CardScore, write_card
 from m2m.export.gguf import Provenance, export_gguf, remedy
 from m2m.export.lora import export_lora
@@ -155,8 +156,8 @@ def _made(
     return [
         f"Merge to Mix (arXiv 2505.16066): one LoRA expert per dataset for {len(inputs.corpora)} "
         f"datasets, {len(searched.ranking)} of {searched.candidates} mixtures scored as merged "
-        f"models on {searched.examples} dev examples, {tuned} really fine-tuned; this one was the "
-        "best of these on dev",
+        f"models on {in_words(searched.examples, searched.different, 'dev questions')}, "
+        f"{tuned} really fine-tuned; this one was the best of these on dev",
         f"LoRA of rank {train.rank}, alpha {train.alpha:g}, on {', '.join(train.target_modules)}",
         f"An expert had {train.steps} steps of at most {train.batch_tokens} tokens (times "
         f"{train.accumulate}), learning rate {train.learning_rate:g}, {train.schedule}; budget of "

@@ -22,6 +22,7 @@ import numpy as np
 from m2m import __version__
 from m2m.adapter import OWN
 from m2m.errors import InputError
+from m2m.evaluate.same import in_words
 from m2m.export.licences import remarks
 from m2m.formats.atomic import write_json
 from m2m.formats.digest import file_sha256
@@ -202,12 +203,10 @@ def _stale(folder: Path) -> list[str]:
 
 
 def _few(ranking: Ranking | None) -> list[str]:
-    if ranking is None or ranking.examples >= FEW_EXAMPLES:
+    if ranking is None or (ranking.different or ranking.examples) >= FEW_EXAMPLES:
         return []
-    return [
-        f"{ranking.examples} dev examples of {ranking.target} are too few for intervals to mean "
-        f"much: write more, {FEW_EXAMPLES} at the very least"
-    ]
+    count = in_words(ranking.examples, ranking.different or ranking.examples)
+    return [f"{count} of {ranking.target} are too few. Write at least {FEW_EXAMPLES}, better 100."]
 
 
 def _said(ranking: Ranking | None) -> tuple[str, ...]:

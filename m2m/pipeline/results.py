@@ -51,6 +51,7 @@ class Searched:
 
     Attributes:
         examples: of all dev sets; a mixture that left the search early was scored on fewer.
+        different: how many of them are different questions.
         notes: how the strategy went about it, and what it promises.
         interactions: the strongest between two datasets.
         pareto: where the recipe asks for it.
@@ -66,6 +67,7 @@ class Searched:
     base_score: float
     ranking: Sequence[Ranked]
     examples: int
+    different: int
     dataset_worth: Mapping[str, Interval]
     warnings: Sequence[str]
     notes: Sequence[str] = ()
@@ -86,6 +88,8 @@ class Searched:
             "strategy": self.strategy,
             "candidates": self.candidates,
             "evaluated": len(self.ranking),
+            "examples": self.examples,
+            "different": self.different,
             "scored_tokens": self.scored_tokens,
             "seconds": round(self.seconds, 1),
             "base_score": self.base_score,

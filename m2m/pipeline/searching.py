@@ -94,6 +94,7 @@ def search(
         base_score=float(found.points[base]),
         ranking=ranking,
         examples=len(order),
+        different=sum(scores.different for scores in trials[base].scores.values()),
         dataset_worth=added.datasets,
         warnings=[*warnings(inputs, experts, complete), *rounded],
         notes=strategy.notes,

@@ -24,7 +24,11 @@ def half_width(error: float) -> float:
 
 @dataclass(frozen=True)
 class Ranking:
-    """What `m2m search` found; `notes`: how it went about it, and what that promises."""
+    """What `m2m search` found.
+
+    `notes`: how it went about it, and what that promises; `different`: how many of the examples are
+    different questions.
+    """
 
     target: str
     metric: str
@@ -39,11 +43,13 @@ class Ranking:
     worth: Mapping[str, Interval]
     warnings: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    different: int = 0
 
     @classmethod
     def from_json(cls, data: Json) -> Ranking:
         """From `ranking.json`, which is what `m2m search --json` prints."""
         base = data.get("base_score")
+        examples = max((int(each.get("examples", 0)) for each in data["mixtures"]), default=0)
         places = tuple(map(Ranked.from_json, data["mixtures"]))
         return cls(
             target=str(data["target"]),
@@ -51,7 +57,8 @@ class Ranking:
             higher_is_better=bool(data["higher_is_better"]),
             strategy=str(data["strategy"]),
             candidates=int(data["candidates"]),
-            examples=max((place.examples for place in places), default=0),
+            examples=examples,
+            different=int(data.get("different", examples)),
             scored_tokens=int(data["scored_tokens"]),
             seconds=float(data["seconds"]),
             base_score=None if base is None else float(base),

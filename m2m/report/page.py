@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from m2m.evaluate.same import in_words
 from m2m.progress import duration
 from m2m.report import tables as t
 from m2m.report.charts import (
@@ -162,7 +163,9 @@ def _evidence(facts: Facts) -> Iterator[Markup]:
 def _search(found: Ranking) -> str:
     return (
         f"Search: {found.strategy}, {len(found.places):,} of {found.candidates:,} mixtures, "
-        f"{found.scored_tokens:,} scored tokens, {found.examples} dev examples of {found.target}."
+        f"{found.scored_tokens:,} scored tokens, "
+        f"{in_words(found.examples, found.different or found.examples, 'dev questions')} of "
+        f"{found.target}."
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from m2m.evaluate.metrics import METRICS, resample
-from m2m.mix.estimate import FirstOrder, estimate
+from m2m.mix.estimate import Draws, FirstOrder, estimate
 from m2m.mix.mixture import BASE, Mixture, subsets
 from m2m.mix.order import Order
 from m2m.mix.ranking import rank
@@ -62,7 +62,7 @@ def test_predictions_make_a_few_examples_tell_more(name: str) -> None:
     errors, plain, told = [], [], []
     for seed in range(8):
         alone, some = trials(world, 16, seed)
-        draws = resample(80, np.random.default_rng(seed), 200)
+        draws = Draws.of(resample(80, np.random.default_rng(seed), 200))
         for guide, into in ((FirstOrder.of(alone, "t"), errors), (None, plain)):
             found = estimate(some, "t", metric, draws, guide, of_these=True)
             truth = [metric.value(world.score(t.mixture).scores["t"], None)[0] for t in some]
@@ -76,7 +76,7 @@ def test_predictions_make_a_few_examples_tell_more(name: str) -> None:
 def test_all_examples_leave_no_doubt_about_these_examples() -> None:
     world = World(EFFECTS)
     alone, _ = trials(world, 48)
-    draws = resample(48, np.random.default_rng(0), 50)
+    draws = Draws.of(resample(48, np.random.default_rng(0), 50))
     found = estimate(alone, "t", BITS.metric, draws, None, of_these=True)
     assert np.ptp(found.replicates, axis=1).max() == 0
     sampled = estimate(alone, "t", BITS.metric, draws, None)
@@ -88,7 +88,7 @@ def test_useless_predictions_are_left_out() -> None:
     world, other = World(EFFECTS, examples=80), World(EFFECTS, examples=80, seed=9)
     alone, _ = trials(other, 20)
     _, some = trials(world, 20)
-    draws = resample(80, np.random.default_rng(0), 200)
+    draws = Draws.of(resample(80, np.random.default_rng(0), 200))
     with_it = estimate(some, "t", BITS.metric, draws, FirstOrder.of(alone, "t"), of_these=True)
     without = estimate(some, "t", BITS.metric, draws, None, of_these=True)
     assert with_it.replicates.std() < 1.2 * without.replicates.std()
@@ -101,7 +101,7 @@ def errors(seed: int, count: int, world: World, guide: World | None) -> tuple[np
     """What 57 estimates from a few examples are wrong by, and the deviations that they tell."""
     _, some = trials(world, count, seed)
     known = FirstOrder.of(trials(guide, count)[0], "t") if guide else None
-    draws = resample(80, np.random.default_rng(seed), 200)
+    draws = Draws.of(resample(80, np.random.default_rng(seed), 200))
     found = estimate(some, "t", BITS.metric, draws, known, of_these=True)
     truth = [BITS.metric.value(world.score(t.mixture).scores["t"], None)[0] for t in some]
     return found.points - truth, found.replicates.std(axis=1)
@@ -125,7 +125,7 @@ def test_residuals_without_any_difference_are_kept_as_they_are() -> None:
     alone, some = trials(world, 6)
     twins = [replace(some[0], mixture=each.mixture) for each in some]
     known = FirstOrder(alone[0].scores["t"], dict.fromkeys(MORE, alone[1].scores["t"]))
-    draws = resample(80, np.random.default_rng(0), 200)
+    draws = Draws.of(resample(80, np.random.default_rng(0), 200))
     one = estimate(twins[:1], "t", BITS.metric, draws, known, of_these=True)
     many = estimate(twins, "t", BITS.metric, draws, known, of_these=True)
     np.testing.assert_allclose(many.points, np.full(len(twins), one.points[0]), rtol=1e-12)
