@@ -32,6 +32,7 @@ def opened(
     *,
     hours: float | None = None,
     share: tuple[int, int] | None = None,
+    allow_leaks: bool = False,
 ) -> Iterator[Run]:
     """The recipe's run, locked, with progress; an interruption names the line that resumes.
 
@@ -42,6 +43,7 @@ def opened(
         changes: fields by section that take another value than in the file; None changes nothing.
         hours: that the run may take; it is cut down to them.
         share: (I, N) where only a share of the work is wanted.
+        allow_leaks: whether to train on rows that are also dev or test questions.
     """
     from m2m.cli.console import TerminalProgress, stoppable
     from m2m.pipeline.fitting import fit_hours
@@ -59,7 +61,7 @@ def opened(
             log = Logged(progress, folder / LOG)
             with _logged(log, command):
                 fitted = fit_hours(loaded, hours, log).recipe if hours else loaded
-                yield Run(fitted, log, part)
+                yield Run(fitted, log, part, allow_leaks=allow_leaks)
     except (Interrupted, KeyboardInterrupt) as error:
         reason = error.message if isinstance(error, Interrupted) else "stopped"
         raise Interrupted(reason, f"go on with `{_same_line()}`") from error
@@ -85,6 +87,7 @@ def run_batch(
     *,
     keep_going: bool,
     hours: float | None,
+    allow_leaks: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -99,7 +102,7 @@ def run_batch(
         if not quiet:
             click.echo(f"[{number}/{len(recipes)}] {recipe}", err=True)
         try:
-            with opened(recipe, quiet, "run", hours=hours) as work:
+            with opened(recipe, quiet, "run", hours=hours, allow_leaks=allow_leaks) as work:
                 found = work.run()
         except Interrupted:
             raise

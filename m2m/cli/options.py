@@ -49,6 +49,11 @@ hours_option = click.option(
 lora_option = click.option(
     "--lora", type=click.Path(path_type=Path), help="GGUF LoRA to put on the model."
 )
+leaks_option = click.option(
+    "--allow-leaks",
+    is_flag=True,
+    help="Train also on rows that are dev or test questions; the result is then suspect.",
+)
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="Only warnings and errors.")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -11,6 +12,7 @@ from m2m.cli.options import (
     RECIPE,
     hours_option,
     json_option,
+    leaks_option,
     quiet_option,
     recipe_command,
     share_option,
@@ -21,10 +23,16 @@ from m2m.cli.options import (
 @click.argument("recipes", nargs=-1, required=True, type=RECIPE, metavar="RECIPE...")
 @click.option("--keep-going", is_flag=True, help="After a recipe that fails, go on with the next.")
 @hours_option
+@leaks_option
 @json_option
 @quiet_option
 def run(
-    recipes: tuple[Path, ...], keep_going: bool, hours: float | None, as_json: bool, quiet: bool
+    recipes: tuple[Path, ...],
+    keep_going: bool,
+    hours: float | None,
+    allow_leaks: bool,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Do everything that each RECIPE asks for: train, search, confirm, export, report.
 
@@ -40,17 +48,27 @@ def run(
     from m2m.cli import show
 
     if len(recipes) > 1:
-        run_batch(recipes, keep_going=keep_going, hours=hours, as_json=as_json, quiet=quiet)
+        run_batch(
+            recipes,
+            keep_going=keep_going,
+            hours=hours,
+            allow_leaks=allow_leaks,
+            as_json=as_json,
+            quiet=quiet,
+        )
         return
-    with opened(recipes[0], quiet, "run", hours=hours) as work:
+    with opened(recipes[0], quiet, "run", hours=hours, allow_leaks=allow_leaks) as work:
         found = work.run()
         show.result(found.as_json(), as_json, lambda: show.run(found))
 
 
 @click.command("train")
 @recipe_command
+@leaks_option
 @share_option
-def train(recipe: Path, as_json: bool, quiet: bool, share: tuple[int, int] | None) -> None:
+def train(
+    recipe: Path, as_json: bool, quiet: bool, allow_leaks: bool, share: tuple[int, int] | None
+) -> None:
     """Fine-tune one adapter per dataset of RECIPE; finished ones are kept.
 
     \b
@@ -59,7 +77,7 @@ def train(recipe: Path, as_json: bool, quiet: bool, share: tuple[int, int] | Non
     """
     from m2m.cli import show
 
-    with opened(recipe, quiet, "train", share=share) as work:
+    with opened(recipe, quiet, "train", share=share, allow_leaks=allow_leaks) as work:
         found = work.train()
         adapters = {"adapters": [each.as_json() for each in found]}
         show.result(adapters, as_json, lambda: show.adapters(found))
@@ -80,17 +98,18 @@ def train(recipe: Path, as_json: bool, quiet: bool, share: tuple[int, int] | Non
     default=None,
     help="With --from-csv: what the metric means, if m2m does not know it.",
 )
+@leaks_option
 @json_option
 @quiet_option
 @share_option
 def search(
     recipe: Path | None,
     folder: Path | None,
-    metric: str,
-    higher: bool | None,
+    allow_leaks: bool,
     as_json: bool,
     quiet: bool,
     share: tuple[int, int] | None,
+    **table: Any,
 ) -> None:
     """Score the mixtures of RECIPE's datasets and rank them; scored ones are kept.
 
@@ -106,12 +125,12 @@ def search(
     if folder is not None and recipe is None:
         from m2m.mix.tables import propose_from
 
-        proposed = propose_from(folder, metric, higher=higher)
+        proposed = propose_from(folder, **table)
         show.result(proposed.as_json(), as_json, lambda: show.proposals(proposed))
         return
     if recipe is None or folder is not None:
         raise click.UsageError("give a RECIPE or --from-csv FOLDER")
-    with opened(recipe, quiet, "search", share=share) as work:
+    with opened(recipe, quiet, "search", share=share, allow_leaks=allow_leaks) as work:
         if share:
             count = work.search_share()
             show.result({"scored": count}, as_json, lambda: click.echo(f"{count} models scored"))
@@ -122,7 +141,8 @@ def search(
 
 @click.command("confirm")
 @recipe_command
-def confirm(recipe: Path, as_json: bool, quiet: bool) -> None:
+@leaks_option
+def confirm(recipe: Path, as_json: bool, quiet: bool, allow_leaks: bool) -> None:
     """Really fine-tune on the best mixtures and the baselines, and score them on the test set.
 
     \b
@@ -130,14 +150,15 @@ def confirm(recipe: Path, as_json: bool, quiet: bool) -> None:
     """
     from m2m.cli import show
 
-    with opened(recipe, quiet, "confirm") as work:
+    with opened(recipe, quiet, "confirm", allow_leaks=allow_leaks) as work:
         found = work.confirm()
         show.result(found.as_json(), as_json, lambda: show.confirmed(found))
 
 
 @click.command("export")
 @recipe_command
-def export(recipe: Path, as_json: bool, quiet: bool) -> None:
+@leaks_option
+def export(recipe: Path, as_json: bool, quiet: bool, allow_leaks: bool) -> None:
     """Write the winner as a GGUF with an Ollama Modelfile, a GGUF LoRA and a model card.
 
     \b
@@ -145,7 +166,7 @@ def export(recipe: Path, as_json: bool, quiet: bool) -> None:
     """
     from m2m.cli import show
 
-    with opened(recipe, quiet, "export") as work:
+    with opened(recipe, quiet, "export", allow_leaks=allow_leaks) as work:
         found = work.export()
         show.result(found.as_json(), as_json, lambda: show.exported(found))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from m2m.cli.options import recipe_command
+from m2m.cli.options import leaks_option, recipe_command
 
 
 class Budget(click.ParamType[Any]):
@@ -26,10 +26,16 @@ class Budget(click.ParamType[Any]):
 
 @click.command("validate")
 @recipe_command
+@leaks_option
 @click.option("--mixtures", type=click.IntRange(1), help="How many; default: [validate] mixtures.")
 @click.option("--budget", type=Budget(), help="Their steps; default: [confirm] budget.")
 def validate(
-    recipe: Path, as_json: bool, quiet: bool, mixtures: int | None, budget: str | int | None
+    recipe: Path,
+    as_json: bool,
+    quiet: bool,
+    allow_leaks: bool,
+    mixtures: int | None,
+    budget: str | int | None,
 ) -> None:
     """Really fine-tune a sample of RECIPE's mixtures and say how well the ranking foretold them.
 
@@ -46,7 +52,7 @@ def validate(
         "validate": {"mixtures": mixtures},
         "confirm": {"budget": budget},
     }
-    with opened(recipe, quiet, "validate", changes) as work:
+    with opened(recipe, quiet, "validate", changes, allow_leaks=allow_leaks) as work:
         found = work.validate()
         show.result(found.as_json(), as_json, lambda: show.validation(found))
 

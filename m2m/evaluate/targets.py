@@ -14,6 +14,7 @@ from m2m.evaluate.examples import Example, Reading
 from m2m.evaluate.harness import SUFFIXES, Part, load_harness
 from m2m.evaluate.metrics import check_metric
 from m2m.evaluate.prompts import Form
+from m2m.evaluate.same import question_keys
 from m2m.evaluate.tasks import Task, load_task
 from m2m.recipe import Target
 
@@ -43,17 +44,20 @@ def load_target(target: Target, part: Part) -> Task:
 
 
 def refuse_same_rows(dev: Task | None, test: Task) -> None:
-    """A task file that is named as dev and as test needs a split for each.
+    """A test set needs questions that chose nothing; also of one task file, a split for each.
 
     Raises:
-        InputError: both took the same split.
+        InputError: every test question is a dev question, whatever the files' names and order.
     """
-    harness = test.path.suffix.lower() in SUFFIXES
-    if harness and dev and (dev.path, dev.examples) == (test.path, test.examples):
-        raise InputError(
-            f"{test.path}: dev and test take the same rows",
-            "name a validation_split and a test_split in it",
-        )
+    if dev is None or not set(question_keys(test)) <= set(question_keys(dev)):
+        return
+    if dev.path == test.path and test.path.suffix.lower() in SUFFIXES:
+        message = f"{test.path}: dev and test take the same rows"
+        raise InputError(message, "name a validation_split and a test_split in it")
+    raise InputError(
+        f"{test.path}: every test question is also a dev question, in {dev.path}",
+        "give other questions as `test`, or leave `test` out: the result is then unverified",
+    )
 
 
 def _path(target: Target, part: Part) -> Path:

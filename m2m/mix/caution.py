@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -210,13 +210,3 @@ def _angles(names: Sequence[str], cosines: NDArray[np.float64], growth: float) -
             "sizes with care, and check with `m2m validate`"
         )
     return found
-
-
-def overlap_cautions(rows: Mapping[str, int], target: str) -> list[str]:
-    """Warnings for datasets with rows that ask what the target asks, by their number."""
-    return [
-        f"{count} rows of {name} ask questions of {target}: what was trained on says nothing when "
-        "it is asked again; take them out (`m2m data check` lists them)"
-        for name, count in rows.items()
-        if count
-    ]

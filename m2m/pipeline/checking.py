@@ -11,15 +11,15 @@ from m2m.dataset.checked import SIDES, Checked, DatasetFile, in_rows
 from m2m.dataset.duplicates import (
     contradicted,
     exact_groups,
-    holding,
     near_groups,
     repeated,
 )
-from m2m.dataset.grams import comparable, without_frame
+from m2m.dataset.grams import comparable
 from m2m.dataset.language import OTHER_LANGUAGE, Languages, tag
 from m2m.evaluate.targets import load_target
 from m2m.evaluate.tasks import Task
 from m2m.pipeline.inputs import longest_row, make_formatter, model_folders
+from m2m.pipeline.leaks import Asked, leaked
 from m2m.recipe import Recipe, Target, Train
 from m2m.tokenizer import Formatter
 
@@ -67,7 +67,7 @@ def check_data(
     """
     found = [Checked(path) for path in files]
     content = [DatasetFile(each) for each in found]
-    asked = [_Target(task) for task in targets]
+    asked = [Asked(task) for task in targets]
     for each in content:
         each.check_alone(formatter, max_length)
     readable = [each for each in content if each.rows]
@@ -76,21 +76,7 @@ def check_data(
     return found
 
 
-class _Target:
-    """What a target asks and holds to be right."""
-
-    def __init__(self, task: Task) -> None:
-        examples = task.examples
-        asked = without_frame([each.prompt for each in examples])
-        right = [each.answer for each in examples]
-        # A text asks nothing: it is itself what training should not have seen.
-        self.questions = {comparable(a or b) for a, b in zip(asked, right, strict=True)}
-        # A dataset of another frame may hold the question with the target's.
-        self.questions |= {comparable(each.prompt) for each in examples if each.prompt}
-        self.texts = [comparable(f"{a} {b}") for a, b in zip(asked, right, strict=True)]
-
-
-def _check_repetition(files: Sequence[DatasetFile], targets: Sequence[_Target]) -> None:
+def _check_repetition(files: Sequence[DatasetFile], targets: Sequence[Asked]) -> None:
     """Duplicates and contradictions within and between files, and what the targets ask."""
     parts = [each.texts for each in files] + [each.texts for each in targets]
     groups = iter(near_groups([text for part in parts for text in part]).tolist())
@@ -126,9 +112,8 @@ def _check_leaks(
     file: DatasetFile, near: Sequence[int], asked: set[int], questions: set[str]
 ) -> None:
     held = {
-        *holding([comparable(row.plain_text) for row in file.rows], questions),
+        *leaked([comparable(row.plain_text) for row in file.rows], file.questions, questions),
         *(i for i, group in enumerate(near) if group in asked),
-        *(i for i, question in enumerate(file.questions) if question in questions),
     }
     file.found.overlap = len(held)
     if held:

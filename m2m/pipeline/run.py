@@ -18,6 +18,7 @@ from m2m.mix.validate import Validation
 from m2m.pipeline.confirming import confirm
 from m2m.pipeline.exporting import export
 from m2m.pipeline.inputs import read_inputs
+from m2m.pipeline.leaks import find_leaks, refuse_leaks
 from m2m.pipeline.reporting import (
     CONFIRMED,
     EXPORTED,
@@ -49,17 +50,25 @@ class Run:
         recipe: what to do.
         progress: is told what happens, and asked whether to stop.
         share: makes only a part of the adapters, or of the scores (`search_share`).
+        allow_leaks: whether to train on rows that are also dev or test questions.
 
     Raises:
         InputError: something that the recipe names is wrong; all of it is told.
     """
 
-    def __init__(self, recipe: Recipe, progress: Progress, share: Share | None = None) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        progress: Progress,
+        share: Share | None = None,
+        *,
+        allow_leaks: bool = False,
+    ) -> None:
         self._inputs = read_inputs(recipe)
         self.recipe = self._inputs.recipe
         self.folder = recipe.folder
         self._progress = progress
-        self._share = share
+        self._share, self._allow_leaks = share, allow_leaks
         self._steps: list[Step] = []
         self._together = 0  # bytes of the processes that trained side by side
         keep(self.folder, RECIPE, resolved(self._inputs))
@@ -108,6 +117,9 @@ class Run:
     @cached_property
     def _trained(self) -> list[Trained]:
         with self._step("train"):
+            leaks = find_leaks(self._inputs, wanted(self._inputs), self.folder)
+            if not self._allow_leaks:
+                refuse_leaks(leaks, self.recipe.path)
             if self._share:
                 return train_share(self._inputs, self._share, self._progress)
             jobs = [expert_job(self._inputs, name) for name in wanted(self._inputs)]

@@ -96,7 +96,7 @@ def search(
         examples=len(order),
         different=sum(scores.different for scores in trials[base].scores.values()),
         dataset_worth=added.datasets,
-        warnings=[*warnings(inputs, experts, complete), *rounded],
+        warnings=[*warnings(inputs, experts, complete, folder), *rounded],
         notes=strategy.notes,
         interactions=added.interactions,
         pareto=[OnFront(trial.mixture, scores) for trial, scores in front]

@@ -11,7 +11,6 @@ from m2m.mix.caution import (
     Deltas,
     cautions,
     delta_cautions,
-    overlap_cautions,
     reliability,
 )
 from m2m.mix.mixture import subsets
@@ -83,8 +82,3 @@ def test_mixtures_without_any_difference_get_no_number() -> None:
     assert len(found) == 1
     shares = re.findall(r"(\d+)% of the spread", found[0])
     assert int(shares[0]) > 60
-
-
-def test_overlaps_are_told_where_there_are_any() -> None:
-    (found,) = overlap_cautions({"a": 0, "b": 3}, "swahili")
-    assert found.startswith("3 rows of b ask questions of swahili")

@@ -121,7 +121,7 @@ def test_time_adds_up_over_calls_and_interruptions_count(tmp_path: Path) -> None
 def test_few_examples_are_warned_of(folder: Path) -> None:
     assert any("16 questions of copying are too few" in w for w in read_facts(folder).warnings)
     ranking = load(folder / "ranking.json")
-    ranking["mixtures"][-1]["examples"] = 30
+    ranking["mixtures"][-1]["examples"] = ranking["different"] = 30
     write_json(folder / "ranking.json", ranking)
     assert not any("too few" in warning for warning in read_facts(folder).warnings)
 

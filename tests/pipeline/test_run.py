@@ -114,7 +114,7 @@ def test_removing_a_dataset_costs_nothing(recipe: Path) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "rescored"),
     [
-        ('dev = "dev.jsonl"', 'dev = "test.jsonl"', 8),
+        ('dev = "dev.jsonl"\ntest = "test.jsonl"', 'dev = "test.jsonl"', 8),
         ("[confirm]", '[quantize]\ntype = "f16"\n[confirm]', 8),
         ("[confirm]", "[merge]\nscale = 0.5\n[confirm]", 8),
         ("[confirm]", '[merge]\nmethod = "dare_ties"\n[confirm]', 8),

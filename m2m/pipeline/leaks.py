@@ -1,0 +1,144 @@
+"""Rows that the model would see before it is asked: found before anything is trained.
+
+A row of a dataset is a leak if it asks a dev or test question, or holds one of two words or more.
+Texts are compared by the rule for all texts (`m2m.dataset.sameness`), without the words that an
+instruction repeats on every row. `m2m data check` also lists rows that are only nearly the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from m2m.dataset import load_dataset
+from m2m.dataset.checked import SHOWN, in_rows
+from m2m.dataset.duplicates import holding
+from m2m.dataset.grams import comparable, without_frame
+from m2m.errors import InputError, Problems
+from m2m.evaluate.same import question_keys
+from m2m.evaluate.tasks import Task
+from m2m.formats.atomic import write_json
+from m2m.formats.records import read_object
+from m2m.pipeline.inputs import Inputs
+from m2m.recipe import as_json
+from m2m.store import fingerprint
+
+REPLAY = "the replayed rows"
+_KEPT = "leaks.json"
+
+
+@dataclass(frozen=True)
+class Leak:
+    """A dataset's rows that are also dev or test questions; `lines`: of the first few."""
+
+    dataset: str
+    rows: int
+    lines: tuple[int, ...]
+
+    @property
+    def where(self) -> str:
+        """For people: "3 rows of pc (lines 4, 7, 9)"."""
+        more = ", ..." if self.rows > len(self.lines) else ""
+        many = "s" if self.rows > 1 else ""
+        lines = ", ".join(map(str, self.lines))
+        return f"{in_rows(self.rows)} of {self.dataset} (line{many} {lines}{more})"
+
+    @property
+    def warning(self) -> str:
+        """In full, with the next step."""
+        are = (
+            "is also a dev or test question" if self.rows == 1 else "are also dev or test questions"
+        )
+        them = "it" if self.rows == 1 else "them"
+        return (
+            f"{self.where} {are}. The model has seen the answer, so its score is too high. "
+            f"Delete {them}."
+        )
+
+
+class Asked:
+    """What a target asks and holds to be right, in the form in which texts are compared."""
+
+    def __init__(self, task: Task) -> None:
+        examples = task.examples
+        asked = without_frame([each.prompt for each in examples])
+        right = [each.answer for each in examples]
+        # A text asks nothing: it is itself what training should not have seen.
+        self.questions = {comparable(a or b) for a, b in zip(asked, right, strict=True)}
+        # A dataset of another frame may hold the question with the target's.
+        self.questions |= {comparable(each.prompt) for each in examples if each.prompt}
+        self.texts = [comparable(f"{a} {b}") for a, b in zip(asked, right, strict=True)]
+
+
+def leaked(texts: Sequence[str], questions: Sequence[str], asked: set[str]) -> set[int]:
+    """Places of rows that hold or ask one of the questions `asked`, all in comparable form."""
+    return {*holding(texts, asked), *(i for i, each in enumerate(questions) if each in asked)}
+
+
+def find_leaks(inputs: Inputs, names: Sequence[str], folder: Path) -> list[Leak]:
+    """The leaks of the datasets called `names` and of the rows that all experts replay.
+
+    What was found is kept in the run's `folder` and not looked for again while files and targets
+    stay the same.
+    """
+    tasks = [*inputs.dev.values(), *inputs.test.values()]
+    paths = {each.name: each.path for each in inputs.recipe.datasets if each.name in names}
+    marks = {name: inputs.corpora[name].fingerprint for name in paths}
+    if inputs.replay is not None and inputs.recipe.train.replay_from is not None:
+        paths[REPLAY], marks[REPLAY] = inputs.recipe.train.replay_from, inputs.replay.fingerprint
+    key = fingerprint(
+        datasets=marks,
+        tasks=[task.fingerprint for task in tasks],
+        targets=[as_json(each) for each in inputs.recipe.targets],
+    )
+    kept: dict[str, Any] = read_object(folder / _KEPT) if (folder / _KEPT).is_file() else {}
+    if kept.get("key") == key:
+        return [Leak(each["dataset"], each["rows"], tuple(each["lines"])) for each in kept["leaks"]]
+    asked = {question for task in tasks for question in Asked(task).questions}
+    found = [leak for name, path in paths.items() if (leak := _leak(name, path, asked))]
+    write_json(folder / _KEPT, {"key": key, "leaks": [vars(leak) for leak in found]})
+    return found
+
+
+def _leak(name: str, path: Path, asked: set[str]) -> Leak | None:
+    rows = load_dataset(path)
+    questions = [comparable(each) for each in without_frame([row.sides[0] for row in rows])]
+    held = sorted(leaked([comparable(row.plain_text) for row in rows], questions, asked))
+    return Leak(name, len(held), tuple(rows[i].line for i in held[:SHOWN])) if held else None
+
+
+def refuse_leaks(leaks: Sequence[Leak], recipe: Path) -> None:
+    """Stop before anything is trained.
+
+    Raises:
+        InputError: there are leaks; with their lines.
+    """
+    problems = Problems()
+    for leak in leaks:
+        problems.add(leak.where)
+    problems.raise_if_any(
+        InputError,
+        "rows that are also dev or test questions (the model would see the answers)",
+        f"delete these rows (`m2m data check {recipe}` lists them), or add `--allow-leaks` to go "
+        "on all the same",
+    )
+
+
+def shared(inputs: Inputs) -> dict[str, int]:
+    """By target, how many of its test questions are also dev questions, of any target."""
+    dev = {key for task in inputs.dev.values() for key in question_keys(task)}
+    counts = {
+        name: sum(key in dev for key in question_keys(task)) for name, task in inputs.test.items()
+    }
+    return {name: count for name, count in counts.items() if count}
+
+
+def shared_warnings(inputs: Inputs) -> list[str]:
+    """A sentence for each target whose test set shares questions with a dev set."""
+    return [
+        f"{count} of {len(inputs.test[name].examples)} test questions of {name} are also dev "
+        "questions, which helped to choose the winner. Replace them."
+        for name, count in shared(inputs).items()
+    ]

@@ -1,0 +1,137 @@
+"""Kind: rows that were trained on, or chosen by, say nothing when they are asked on test."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from m2m.cli.main import cli
+from m2m.errors import InputError
+from m2m.pipeline.inputs import read_inputs
+from m2m.pipeline.leaks import find_leaks, shared, shared_warnings
+from m2m.pipeline.run import Run
+from m2m.progress import Silent
+from m2m.recipe import load_recipe
+from tests.pipeline.scenario import make_scenario
+from tests.tiny import write_jsonl
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    return make_scenario(tmp_path)
+
+
+def rows(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def leak(recipe: Path, dataset: str = "copy", part: str = "dev") -> None:
+    """Put two questions of the target into a dataset, one in other letters, one in a sentence."""
+    path = recipe.parent / f"{dataset}.jsonl"
+    one, two = (str(each["question"]) for each in rows(recipe.parent / f"{part}.jsonl")[:2])
+    more = [
+        {"prompt": one.upper() + " ?", "completion": "x"},
+        {"prompt": f"Tell me: {two}, please", "completion": "y"},
+    ]
+    write_jsonl(path, [*rows(path), *more])
+
+
+def m2m(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, [*map(str, arguments)])
+
+
+@pytest.mark.parametrize("command", ["run", "train", "search", "confirm", "export", "validate"])
+@pytest.mark.parametrize("part", ["dev", "test"])
+def test_a_leak_stops_every_command_before_it_trains(recipe: Path, command: str, part: str) -> None:
+    leak(recipe, part=part)
+    found = m2m(command, recipe, "--quiet")
+    assert found.exit_code == 1
+    assert "2 rows of copy (lines 33, 34)" in found.stderr
+    assert "--allow-leaks" in found.stderr
+    assert f"m2m data check {recipe}" in found.stderr
+    assert not (load_recipe(recipe).folder / "adapters").exists()
+
+
+def test_a_leak_in_rows_that_all_experts_replay_is_found(recipe: Path) -> None:
+    leak(recipe, "upper")
+    text = recipe.read_text(encoding="utf-8").replace(
+        "steps = 12", 'steps = 12\nreplay = 0.2\nreplay_from = "upper.jsonl"'
+    )
+    text = text.replace('[[datasets]]\nname = "upper"\npath = "upper.jsonl"\n', "")
+    recipe.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match="2 rows of the replayed rows"):
+        Run(load_recipe(recipe), Silent()).train()
+
+
+def test_a_leak_may_be_allowed_and_an_excluded_dataset_may_leak(recipe: Path) -> None:
+    leak(recipe)
+    assert len(Run(load_recipe(recipe), Silent(), allow_leaks=True).train()) == 3
+    text = recipe.read_text(encoding="utf-8").replace("[search]", '[search]\nexcluded = ["copy"]')
+    recipe.write_text(text, encoding="utf-8")
+    assert len(Run(load_recipe(recipe), Silent()).train()) == 2
+
+
+def test_what_was_found_is_kept_until_a_file_changes(recipe: Path, tmp_path: Path) -> None:
+    names = ["copy", "reverse", "upper"]
+    assert find_leaks(read_inputs(load_recipe(recipe)), names, tmp_path) == []
+    kept = (tmp_path / "leaks.json").read_bytes()
+    leak(recipe)
+    inputs = read_inputs(load_recipe(recipe))
+    (found,) = find_leaks(inputs, names, tmp_path)
+    assert (found.dataset, found.rows, found.lines) == ("copy", 2, (33, 34))
+    assert (tmp_path / "leaks.json").read_bytes() != kept
+    assert find_leaks(inputs, names, tmp_path) == [found]
+
+
+def test_the_recorded_example_is_not_stopped(tmp_path: Path) -> None:
+    pytest.importorskip("m2m")
+    recipe = load_recipe(ROOT / "examples" / "swahili" / "recipe.toml")
+    if not any((ROOT / "models").glob("*/m2m-model.json")):
+        pytest.skip("the starter model is not here")
+    inputs = read_inputs(recipe)
+    assert find_leaks(inputs, list(inputs.corpora), tmp_path) == []
+    assert shared(inputs) == {}
+
+
+def as_test(recipe: Path, test: list[dict[str, object]]) -> Path:
+    write_jsonl(recipe.parent / "test.jsonl", test)
+    return recipe
+
+
+def shouted(each: dict[str, object]) -> dict[str, object]:
+    return {**each, "question": f"  {each['question']}!".upper()}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        list,
+        lambda dev: dev[::-1],
+        lambda dev: dev[:9],
+        lambda dev: [*dev, *dev],
+        lambda dev: [shouted(each) for each in dev],
+    ],
+    ids=["equal", "other order", "a part", "twice", "other letters"],
+)
+def test_a_test_set_without_a_new_question_is_refused(recipe: Path, change) -> None:  # type: ignore[no-untyped-def]
+    as_test(recipe, change(rows(recipe.parent / "dev.jsonl")))
+    found = m2m("run", recipe)
+    assert found.exit_code == 1
+    assert "every test question is also a dev question" in found.stderr
+    assert "leave `test` out" in found.stderr
+
+
+def test_shared_questions_are_counted_and_said(recipe: Path) -> None:
+    new, old = rows(recipe.parent / "test.jsonl"), rows(recipe.parent / "dev.jsonl")
+    inputs = read_inputs(load_recipe(as_test(recipe, [*new, *map(shouted, old[:3])])))
+    assert shared(inputs) == {"copying": 3}
+    (said,) = shared_warnings(inputs)
+    assert said.startswith("3 of 19 test questions of copying are also dev questions")
+    # Another answer to the same words is another question.
+    other = [{**each, "answer": (int(str(each["answer"])) + 1) % 4} for each in old[:3]]
+    assert shared(read_inputs(load_recipe(as_test(recipe, [*new, *other])))) == {}
