@@ -15,6 +15,7 @@ from m2m.checkpoint.names import ROPE_FACTORS, from_gguf_rows, hf_to_gguf_name, 
 from m2m.checkpoint.source import TOKEN_IDS, Source, check_finite
 from m2m.errors import InputError, Problems
 from m2m.formats.gguf import GGUFFile
+from m2m.tokenizer.cautions import vocabulary_cautions
 
 # llama_split_path() of llama.cpp: "%s-%05d-of-%05d.gguf"
 PART = re.compile(r"(?P<name>.+)-\d{5}-of-(?P<count>\d{5})\.gguf")
@@ -65,6 +66,7 @@ def open_gguf(path: Path) -> Source:
         types=types,
         files=[file.path for file in parts],
         read=read,
+        cautions=vocabulary_cautions(first.value),
     )
 
 

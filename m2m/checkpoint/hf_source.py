@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from m2m.formats.gguf import GGUFValue, GGUFValueType
 from m2m.formats.records import read_object
 from m2m.formats.safetensors import SafetensorsFile
 from m2m.nn.config import DecoderConfig
+from m2m.tokenizer.cautions import safe_name
 from m2m.tokenizer.convert import gguf_vocabulary
 
 # Copied as they are; m2m itself goes by the vocabulary in base.gguf.
@@ -72,17 +74,32 @@ def open_folder(folder: Path) -> Source:
         return array
 
     data = read_object(folder / CONFIG)
+    cautions: list[str] = []
     return Source(
         path=folder,
         config=config,
         dtype=dtype,
-        metadata=_metadata(folder, config),
+        metadata=_metadata(folder, config, cautions),
         order=list(gguf_shapes(config)),
         token_ids={key: data[key] for key in TOKEN_IDS if data.get(key) is not None},
         types=types,
         files=[file.path for file in files],
         read=read,
+        stops=_stops(folder, data),
+        cautions=cautions,
     )
+
+
+def _stops(folder: Path, config: Mapping[str, Any]) -> list[int]:
+    """The ids at which transformers' generate() stops: of generation_config.json, else config.json.
+
+    They may be one number or a list.
+    """
+    path = folder / "generation_config.json"
+    named = read_object(path).get("eos_token_id") if path.is_file() else None
+    named = config.get("eos_token_id") if named is None else named
+    ids = named if isinstance(named, list) else [named]
+    return [index for index in ids if type(index) is int]
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -147,17 +164,17 @@ def _refuse_another_head(folder: Path, *both: tuple[SafetensorsFile, str]) -> No
         )
 
 
-def _metadata(folder: Path, config: DecoderConfig) -> dict[str, GGUFValue]:
+def _metadata(folder: Path, config: DecoderConfig, cautions: list[str]) -> dict[str, GGUFValue]:
     """What convert_hf_to_gguf.py writes, in its order."""
     sizes = config_to_gguf(config)
     plain: dict[str, Any] = {
         "general.architecture": next(iter(sizes)).partition(".")[0],
         "general.type": "model",
-        "general.name": folder.resolve().name,
+        "general.name": safe_name(folder.resolve().name),
         **_licence(folder / "README.md"),
     }
     last = {"general.quantization_version": 2}  # GGML_QNT_VERSION, ggml.h
-    vocabulary = gguf_vocabulary(folder, config.vocab_size)
+    vocabulary = gguf_vocabulary(folder, config.vocab_size, cautions)
     return _values(plain) | sizes | _values(vocabulary) | _values(last)
 
 

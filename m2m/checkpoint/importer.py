@@ -5,6 +5,7 @@ A killed import leaves nothing under the model's name and starts over: it takes 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 import shutil
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from m2m.checkpoint.endings import model_endings, settle_ends
 from m2m.checkpoint.gguf_config import rope_factors
 from m2m.checkpoint.gguf_source import open_gguf
 from m2m.checkpoint.hf_config import config_to_json
@@ -39,6 +41,7 @@ from m2m.formats.digest import file_sha256
 from m2m.formats.disk import check_room
 from m2m.formats.gguf import GGMLQuantizationType, GGUFTensorSpec, GGUFValue, write_gguf
 from m2m.formats.safetensors import SafetensorsFile, TensorSpec, write_safetensors
+from m2m.tokenizer.cautions import safe_name
 
 _FILE_TYPES = {"F16": 1, "BF16": 32}  # enum llama_ftype, llama.h
 _TORCH = {"F16": "float16", "BF16": "bfloat16"}
@@ -73,6 +76,7 @@ def import_model(
         )
     model = open_folder(source) if source.is_dir() else open_gguf(source)
     model.check_vocabulary()
+    model = _settled(model)
     specs = [
         TensorSpec(weight, "F32" if len(shape) == 1 else model.dtype, shape)
         for weight, shape in model.config.weight_shapes().items()
@@ -91,6 +95,15 @@ def import_model(
             check(folder / PATTERN)
         write_json(folder / INFO, _described(model, folder, name, licence))
     return BaseModel.open(destination).info
+
+
+def _settled(model: Source) -> Source:
+    """The model with the end tokens, and the name, with which llama.cpp does as m2m does."""
+    ends, said = settle_ends(model.path, model.metadata, model.stops)
+    metadata = {**model.metadata, **ends}
+    if name := metadata.get("general.name"):
+        metadata["general.name"] = GGUFValue.string(safe_name(str(name.value)))
+    return dataclasses.replace(model, metadata=metadata, cautions=[*model.cautions, *said])
 
 
 def _write_pattern(model: Source, path: Path) -> None:
@@ -129,6 +142,8 @@ def _described(model: Source, folder: Path, name: str, licence: str | None) -> d
         "source": model.path.resolve().name,
         "source_sha256": _sha256(model.files),
         "source_types": list(model.types),
+        "cautions": list(model.cautions),
+        "warnings": [*model.cautions, *model_endings(folder / PATTERN, folder / WEIGHTS)],
         "fingerprint": content_fingerprint(folder),
         "files": file_stamps(folder),
     }

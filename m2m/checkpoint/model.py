@@ -13,6 +13,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from m2m.checkpoint.endings import ending_cautions, model_endings
 from m2m.checkpoint.hf_config import config_from_json
 from m2m.errors import InputError, Problems
 from m2m.formats.atomic import remove_folder, write_json
@@ -21,7 +22,8 @@ from m2m.formats.gguf import GGUFFile
 from m2m.formats.records import read_object
 from m2m.formats.safetensors import SafetensorsFile
 from m2m.nn.config import DecoderConfig
-from m2m.tokenizer import Tokenizer
+from m2m.tokenizer import ChatTemplate, Tokenizer
+from m2m.tokenizer.cautions import vocabulary_cautions
 
 WEIGHTS, CONFIG, PATTERN, INFO = "model.safetensors", "config.json", "base.gguf", "m2m-model.json"
 CONTENT = (WEIGHTS, CONFIG, PATTERN)
@@ -44,6 +46,7 @@ class ModelInfo:
         source: name of the file or folder that it was imported from.
         source_sha256: hash of that file; of several, the hash of their hashes.
         source_types: types that its tensors had there, such as ["F32", "Q4_1", "Q8_0"].
+        warnings: why it may not stop, or reads text otherwise than its maker meant.
     """
 
     name: str
@@ -56,6 +59,7 @@ class ModelInfo:
     source: str
     source_sha256: str
     source_types: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 class LazyWeights(Mapping[str, NDArray[Any]]):
@@ -135,6 +139,22 @@ class BaseModel:
     def gguf(self) -> GGUFFile:
         """The pattern file that surrogates and exports are cut from."""
         return GGUFFile(self.path / PATTERN)
+
+    @property
+    def warnings(self) -> list[str]:
+        """`ModelInfo.warnings`; found now for a model that an older m2m imported."""
+        if "warnings" in self._stored:
+            return list(self.info.warnings)
+        endings = model_endings(self.path / PATTERN, self.path / WEIGHTS)
+        return [*vocabulary_cautions(self.gguf.value), *endings]
+
+    def cautions(self, template: ChatTemplate | None) -> list[str]:
+        """Why a model trained with this template (None: plain text) may not do as it should."""
+        stored = self._stored.get("cautions")
+        found = vocabulary_cautions(self.gguf.value) if stored is None else map(str, stored)
+        said = [*found, *ending_cautions(self.tokenizer, template, self.weights.file)]
+        self.weights.file.release()
+        return said
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -284,4 +304,5 @@ def _info(path: Path, stored: Mapping[str, Any]) -> ModelInfo:
     values = {key: stored[key] for key in kinds} | {"source_types": tuple(stored["source_types"])}
     size = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
     licence = stored.get("licence")
+    values["warnings"] = tuple(map(str, stored.get("warnings") or ()))
     return ModelInfo(path=path, bytes=size, licence=licence and str(licence), **values)

@@ -38,6 +38,8 @@ class Source:
         token_ids: `bos_token_id` and the like, for config.json.
         types: the types that its tensors have there.
         files: the files that hold its weights.
+        stops: ids at which its maker's generation stops.
+        cautions: what llama.cpp and m2m do otherwise than its maker.
         read: HF name -> (rows, ...) float32, or as it lies where that is `dtype` already (BF16 as
             uint16); InputError where a value is not finite.
     """
@@ -51,6 +53,8 @@ class Source:
     types: Sequence[str]
     files: Sequence[Path]
     read: Callable[[str], NDArray[Any]]
+    stops: Sequence[int] = ()
+    cautions: Sequence[str] = ()
 
     def check_vocabulary(self) -> None:
         """Raise InputError where the vocabulary is none that m2m reads, or of another size."""

@@ -50,9 +50,15 @@ def models(infos: Sequence[ModelInfo], as_json: bool) -> None:
                 info.licence or "unknown",
             )
         print_table(table)
+        for info in infos:
+            for warning in info.warnings:
+                click.echo(f"Warning: {info.name}: {_clean(warning)}", err=True)
 
     fields = ("name", "path", "architecture", "parameters", "dtype", "bytes", "licence")
-    result([{f: _plain(getattr(i, f)) for f in fields} for i in infos], as_json, show)
+    as_data = [
+        {**{f: _plain(getattr(i, f)) for f in fields}, "warnings": list(i.warnings)} for i in infos
+    ]
+    result(as_data, as_json, show)
 
 
 def adapters(trained: Sequence[Trained]) -> None:

@@ -16,6 +16,7 @@ from m2m.formats.gguf import GGUFFile, GGUFTensorSpec, GGUFValue, write_gguf
 from m2m.llamacpp.filetypes import FileType, file_type, quantized_layout, row_bytes, type_name
 from m2m.llamacpp.quantize import Survival, quantize_merged, tensor_bytes
 from m2m.merge.merger import Merger
+from m2m.tokenizer.cautions import safe_name
 
 LOW_SURVIVAL = 0.8  # gain or cosine below which much of the delta is lost to rounding
 _FINER = ("q5_k_m", "q6_k", "q8_0", "f16", "f32")  # by rising size
@@ -39,7 +40,7 @@ class Provenance:
     def metadata(self) -> dict[str, GGUFValue]:
         """The standard keys of GGUF for it (gguf-py's `Keys.General`)."""
         values: dict[str, Any] = {
-            "general.name": self.name,
+            "general.name": safe_name(self.name),
             "general.base_model.count": 1,
             "general.base_model.0.name": self.base,
             "general.dataset.count": len(self.datasets),

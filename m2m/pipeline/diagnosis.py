@@ -228,12 +228,14 @@ def _models(roots: Sequence[Path]) -> Iterator[Finding]:
             found = True
             value = f"{info.parameters / 1e6:.0f} M parameters, {info.architecture}, {info.path}"
             try:
-                BaseModel.open(info.path)
+                warnings = BaseModel.open(info.path).warnings
             except M2MError as error:
                 remedy = f"import it again: `m2m models add SOURCE --name {info.name}`"
                 yield Finding(info.name, error.message, "problem", remedy)
                 continue
             yield Finding(info.name, value)
+            for warning in warnings:
+                yield Finding(info.name, warning, "note")
     if not found:
         remedy = (
             "`m2m models add FILE.gguf`; for the starter run scripts/fetch-starter, then "

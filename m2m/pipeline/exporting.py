@@ -83,7 +83,7 @@ def export(
             (modelfile.name, "for Ollama: `ollama create NAME -f Modelfile`"),
             (lora.name, f"the fine-tune alone, for the unchanged {base.name}"),
         ],
-        cautions=list(searched.warnings),
+        cautions=[*inputs.cautions, *searched.warnings],
     )
     path = write_card(card, gguf.parent)
     progress.advance(detail=path.name)

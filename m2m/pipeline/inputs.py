@@ -19,7 +19,8 @@ from m2m.formats.gguf import GGUFFile
 from m2m.kernels import bfloat16
 from m2m.llamacpp.model import check_gpu_layers
 from m2m.recipe import Dataset, Recipe, Target, Train
-from m2m.tokenizer import ChatTemplate, Formatter, Tokenizer
+from m2m.tokenizer import Formatter, Tokenizer
+from m2m.tokenizer.ending import chat_template
 from m2m.tuner.diet import budget, hold_out
 
 Found = TypeVar("Found")
@@ -49,6 +50,7 @@ class Inputs:
         dev: tasks by target name.
         test: the same for the targets that have a test file.
         replay: rows for all experts, where the recipe names a file of them.
+        cautions: why the base may not stop, or reads text otherwise than its maker meant.
     """
 
     recipe: Recipe
@@ -58,6 +60,7 @@ class Inputs:
     dev: dict[str, Task]
     test: dict[str, Task]
     replay: Corpus | None = None
+    cautions: tuple[str, ...] = ()
 
 
 def model_folders(recipe: Path | None = None) -> list[Path]:
@@ -77,16 +80,13 @@ def make_formatter(file: GGUFFile, template: str) -> Formatter:
     tokenizer = Tokenizer.from_metadata(file.value)
     if template == "plain":
         return Formatter(tokenizer)
-    source = file.value("tokenizer.chat_template")
-    if not isinstance(source, str):
+    own = chat_template(file.value, tokenizer)
+    if own is None:
         raise InputError(
             f"{file.path}: the model has no chat template",
             'say `plain` instead of `chat` (template = "plain" in [base])',
         )
-    bos, eos = (
-        "" if i is None else tokenizer.tokens[i] for i in (tokenizer.bos_id, tokenizer.eos_id)
-    )
-    return Formatter(tokenizer, ChatTemplate(source, bos, eos))
+    return Formatter(tokenizer, own)
 
 
 def read_inputs(recipe: Recipe) -> Inputs:
@@ -125,7 +125,10 @@ def read_inputs(recipe: Recipe) -> Inputs:
     _raise_all(errors, recipe.path)
     if opened is None:
         raise AssertionError("a base that could not be opened is an error")
-    return Inputs(_in_steps(recipe, corpora), *opened, corpora, dev, test, replay)
+    base, formatter = opened
+    cautions = tuple(base.cautions(formatter.template))
+    recipe = _in_steps(recipe, corpora)
+    return Inputs(recipe, base, formatter, corpora, dev, test, replay, cautions)
 
 
 def _check_precision(precision: str) -> None:

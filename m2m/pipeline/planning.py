@@ -101,6 +101,8 @@ def make_plan(inputs: Inputs, progress: Progress, hours: float = 0.0) -> Plan:
         InputError: the search has no mixture to choose from, or too many.
         Interrupted: the user asked to stop.
     """
+    for caution in inputs.cautions:
+        progress.warn(caution)
     strategy = planned_strategy(inputs)
     try:
         rates = calibrate(inputs, progress)

@@ -82,6 +82,7 @@ def resolved(inputs: Inputs) -> dict[str, Any]:
                 "licence": info.licence,
                 "source": info.source,
                 "fingerprint": inputs.base.fingerprint,
+                "warnings": list(inputs.cautions),
             },
             "datasets": {
                 name: {
@@ -154,7 +155,13 @@ def read_facts(folder: Path, watts: float | None = None) -> Facts:
         export=export,
         costs=_costs(folder, ranking),
         watts=float(assumed) if watts is None else watts,
-        warnings=(*_stale(folder), *_few(ranking), *_said(ranking), *_remedy(export)),
+        warnings=(
+            *_stale(folder),
+            *map(str, base.get("warnings") or ()),
+            *_few(ranking),
+            *_said(ranking),
+            *_remedy(export),
+        ),
         remarks=tuple(
             remarks([(f"base model {base['name']}", str(base.get("licence") or "")), *used])
             if used

@@ -72,6 +72,8 @@ class Run:
         self._steps: list[Step] = []
         self._together = 0  # bytes of the processes that trained side by side
         keep(self.folder, RECIPE, resolved(self._inputs))
+        for caution in self._inputs.cautions:
+            progress.warn(caution)
 
     def run(self) -> RunResult:
         """Everything, ending with the report."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from m2m.errors import InputError
+from m2m.tokenizer.cautions import NFC, beyond_caution, flag_cautions, spm_caution
 from m2m.tokenizer.hf_tokenizer import HFTokenizer
 from m2m.tokenizer.sentencepiece_model import read_sentencepiece
 from m2m.tokenizer.special import END_OF_TURN, TokenType
@@ -32,21 +33,25 @@ _KEYS = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
 _LOOKS_SPECIAL = re.compile(r"<pad>|<mask>|<2mass>|\[@BOS@\]|<\|.*\|>|<｜.*｜>|<unused.*>", re.S)  # noqa: RUF001
 
 
-def gguf_vocabulary(folder: Path, vocab_size: int) -> dict[str, Any]:
+def gguf_vocabulary(
+    folder: Path, vocab_size: int, cautions: list[str] | None = None
+) -> dict[str, Any]:
     """The `tokenizer.*` key-values of a model folder, as plain Python values.
 
     Args:
         folder: has `tokenizer.model` or `tokenizer.json`, and may have `tokenizer_config.json`,
             `added_tokens.json`, `config.json` and a chat template.
         vocab_size: rows of the embeddings; the list of tokens gets this length, with fillers.
+        cautions: gets a sentence on each thing that llama.cpp and m2m do not do as the maker does.
 
     Raises:
         InputError: a file is damaged, or asks for something that llama.cpp does not do.
     """
+    said = [] if cautions is None else cautions
     source = _Folder.read(folder)
     model = folder / "tokenizer.model"
     if model.is_file() and (source.tokenizer is None or _is_sentencepiece(model)):
-        table, values, roles = _from_sentencepiece(model, source, vocab_size)
+        table, values, roles = _from_sentencepiece(model, source, vocab_size, said)
     elif source.tokenizer is None:
         raise InputError(
             f"{folder}: has neither tokenizer.model nor tokenizer.json",
@@ -64,6 +69,7 @@ def gguf_vocabulary(folder: Path, vocab_size: int) -> dict[str, Any]:
     template = source.template()
     if template is not None:
         values["tokenizer.chat_template"] = template
+    said += source.cautions(values["tokenizer.ggml.model"], vocab_size)
     return values
 
 
@@ -112,6 +118,20 @@ class _Folder:
         added |= dict(_config_added(folder / "tokenizer_config.json", config))
         return cls(folder, config, _read_json(folder / "config.json") or {}, added, tokenizer)
 
+    def cautions(self, kind: str, size: int) -> list[str]:
+        """What to know of a vocabulary of this `kind` (tokenizer.ggml.model) and size."""
+        beyond = {i: text for i, (text, _) in self.added.items() if not 0 <= i < size}
+        found = beyond_caution(beyond, size)
+        if self.tokenizer is not None:
+            found += flag_cautions(self.tokenizer.flags)
+            found += [NFC] if "NFC" in self.tokenizer.normalizers else []
+        if kind == "gpt2" and self.config.get("add_prefix_space"):
+            found.append(
+                "tokenizer_config.json asks for a space before each text (add_prefix_space). "
+                "llama.cpp and m2m add none, so the first word gets other ids than in transformers."
+            )
+        return found
+
     def template(self) -> str | None:
         """The chat template, from where the converter takes it first."""
         found = self.config.get("chat_template")
@@ -133,7 +153,7 @@ class _Folder:
 
 
 def _from_sentencepiece(
-    path: Path, source: _Folder, size: int
+    path: Path, source: _Folder, size: int, cautions: list[str]
 ) -> tuple[_Table, dict[str, Any], dict[str, int]]:
     model = read_sentencepiece(path)
     if model.kind not in ("bpe", "unigram") or model.suffixes:
@@ -142,6 +162,10 @@ def _from_sentencepiece(
             f"{path}: is a {model.kind} model {what}; m2m reads SentencePiece's BPE and unigram "
             "models",
             "use a base model of the Llama, Mistral, Qwen, Gemma or SmolLM families",
+        )
+    if model.kind == "bpe" and (model.charsmap or model.merges_spaces):
+        cautions.append(
+            spm_caution(model.normalizer if model.charsmap else "", model.merges_spaces)
         )
     table = _Table(size)
     for index, piece in enumerate(model.pieces):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ class HFTokenizer:
         vocabulary: tokens and ids, without the added ones.
         merges: pairs of tokens, best first.
         added: id -> (text, whether it is special).
+        flags: what added tokens ask for and llama.cpp does not do, flag -> tokens.
         ends: the special tokens that its post-processor puts before and after a text, or None.
 
     Raises:
@@ -69,7 +71,15 @@ class HFTokenizer:
             )
         self.vocabulary = self._read_vocabulary()
         self.merges = [self._pair(merge) for merge in self._list(self._model, "merges")]
+        self.normalizers = self._normalizers()
+        self.flags: dict[str, list[str]] = {}
         self.added = dict(self._read_added())
+        for key in ("continuing_subword_prefix", "end_of_word_suffix"):
+            if self._model.get(key):
+                raise InputError(
+                    f"{path}: {key} is {self._model[key]!r}, which llama.cpp does not know",
+                    "use a base model of a known family",
+                )
         self.ends = self._read_ends()
         self._stages = tuple(self._pre_tokenizers(content.get("pre_tokenizer")))
         self.byte_level = any(stage in (_BYTES, _BYTES_AND_WORDS) for stage in self._stages)
@@ -86,7 +96,7 @@ class HFTokenizer:
         Raises:
             InputError: llama.cpp would cut text in another way than this file asks for.
         """
-        extra = [name for name in self._normalizers() if name != "NFC"]
+        extra = [name for name in self.normalizers if name != "NFC"]
         if extra:
             raise InputError(
                 f"{self.path}: normalizer {extra[0]} is not known", "use another base model"
@@ -108,7 +118,7 @@ class HFTokenizer:
         Raises:
             InputError: spaces are treated in a way that llama.cpp does not know.
         """
-        steps = tuple(name for name in self._normalizers() if name != "NFC")
+        steps = tuple(name for name in self.normalizers if name != "NFC")
         found = _SPACES.get((steps, self._stages))
         if found is None:
             raise InputError(
@@ -191,8 +201,17 @@ class HFTokenizer:
                 raise self._damaged(f"added_tokens has {entry!r}") from error
             if not isinstance(text, str) or not isinstance(index, int):
                 raise self._damaged(f"added_tokens has {entry!r}")
+            for flag in ("lstrip", "rstrip", "single_word", "normalized"):
+                if entry.get(flag) and (flag != "normalized" or self._changes(text)):
+                    self.flags.setdefault(flag, []).append(text)
             # A token of the vocabulary keeps its id, as in the tokenizers library.
             yield self.vocabulary.get(text, index), (text, special)
+
+    def _changes(self, text: str) -> bool:
+        """Whether the normalizers make another text of this one."""
+        spaces = "replace" in self.normalizers and " " in text
+        nfc = "NFC" in self.normalizers and not unicodedata.is_normalized("NFC", text)
+        return "prepend" in self.normalizers or spaces or nfc
 
     def _read_ends(self) -> tuple[str | None, str | None]:
         """What a TemplateProcessing puts round a single text."""

@@ -30,6 +30,7 @@ class SentencePieceModel:
         merges_spaces: whether several spaces count as one, and those round a text not at all.
         suffixes: whether a token's space follows it.
         charsmap: the compiled normalisation; empty for none.
+        normalizer: its name, such as "nmt_nfkc".
         roles: ids by role ("unk", "bos", "eos", "pad"), -1 where there is none.
     """
 
@@ -41,6 +42,7 @@ class SentencePieceModel:
     merges_spaces: bool = True
     suffixes: bool = False
     charsmap: bytes = b""
+    normalizer: str = ""
     roles: dict[str, int] = field(default_factory=lambda: {"unk": 0, "bos": 1, "eos": 2, "pad": -1})
 
 
@@ -90,6 +92,7 @@ def _read_trainer(model: SentencePieceModel, data: bytes) -> None:
 
 def _read_normalizer(model: SentencePieceModel, data: bytes) -> None:
     spec = dict(_fields(data))
+    model.normalizer = _bytes(spec.get(1, b"")).decode("utf-8", "replace")
     model.charsmap = _bytes(spec.get(2, b""))
     model.adds_space = bool(spec.get(3, True))  # add_dummy_prefix
     model.merges_spaces = bool(spec.get(4, True))  # remove_extra_whitespaces

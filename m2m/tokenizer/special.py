@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -77,7 +77,9 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "fim_sep": ("<|file_sep|>",),
 }
 _ENDING_ROLES = ("eos", "eot", "eom", "fim_pad", "fim_rep", "fim_sep")
-_ENDS = (
+# Always found in a text, whatever the file says (gpt-oss).
+_ALWAYS = ("<|channel|>", "<|message|>", "<|start|>", "<|constrain|>")
+ENDS = (
     *END_OF_TURN,
     *_NAMES["eom"],
     "<|return|>",
@@ -100,12 +102,12 @@ class SpecialTokens:
     Attributes:
         roles: "bos", "eos", "eot" and the like to ids, where the vocabulary has them.
         ends: the ids at which generation stops.
-        control: ids that count as control tokens whatever their type says.
+        types: types that some ids have, whatever the file says.
     """
 
     roles: Mapping[str, int]
     ends: frozenset[int]
-    control: frozenset[int]
+    types: Mapping[int, TokenType]
 
     @classmethod
     def find(
@@ -113,8 +115,8 @@ class SpecialTokens:
     ) -> SpecialTokens:
         """Find them in GGUF metadata; `defaults` are ids for roles that it does not name."""
         roles: dict[str, int] = {}
-        control = {ids[name] for name in _ENDS if name in ids}
-        ends = set(control)
+        ends = {ids[name] for name in ENDS if name in ids}
+        control = set(ends)
         for role, names in _NAMES.items():
             found = token_id(get, role, len(ids))
             if found is None:
@@ -124,7 +126,21 @@ class SpecialTokens:
             if found is not None and found < len(ids):
                 roles[role] = found
         ends |= {roles[role] for role in _ENDING_ROLES if role in roles}
-        return cls(roles, frozenset(ends), frozenset(control))
+        types = dict.fromkeys(control, TokenType.CONTROL)
+        types |= {ids[name]: TokenType.USER_DEFINED for name in _ALWAYS if name in ids}
+        for name, kind in _no_ends({name for name, index in ids.items() if index in ends}):
+            ends.discard(ids[name])
+            types[ids[name]] = kind
+        return cls(roles, frozenset(ends), types)
+
+
+def _no_ends(ends: Collection[str]) -> Iterator[tuple[str, TokenType]]:
+    """Names that end nothing in the company of others, with the type that llama.cpp gives them."""
+    calls, others = {"<|call|>", "<|calls|>"}, {"<|return|>", "<|flush|>"}
+    if "<|end|>" in ends and not calls.isdisjoint(ends) and not others.isdisjoint(ends):
+        yield "<|end|>", TokenType.USER_DEFINED
+    if "</s>" in ends and not {"<|tool_response>", "<|plamo:eos|>"}.isdisjoint(ends):
+        yield "</s>", TokenType.NORMAL
 
 
 class Splitter:

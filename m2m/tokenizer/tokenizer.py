@@ -40,7 +40,7 @@ _MODELS: dict[str, Callable[[Mapping[str, int], Callable[[str], Any]], _Model]] 
     "t5": SentencePieceUnigram.from_metadata,
 }
 # llama.cpp's ids where the file names none (src/llama-vocab.cpp, "default special tokens").
-_DEFAULT_IDS = {"llama": {"bos": 1, "eos": 2}, "t5": {"eos": 1}}
+_DEFAULT_IDS = {"gpt2": {"bos": 11, "eos": 11}, "llama": {"bos": 1, "eos": 2}, "t5": {"eos": 1}}
 
 
 class Tokenizer:
@@ -64,14 +64,16 @@ class Tokenizer:
         self.eot_id = special.roles.get("eot")
         self.eog_ids = special.ends
         self.adds_bos = model.adds_bos
-        self._types = types
+        kinds = np.array(types, np.int64)
+        for index, kind in special.types.items():
+            kinds[index] = kind
+        self._types = kinds.tolist()
         self._model = model
         self._words: dict[str, list[int]] = {}
-        kinds = np.asarray(types)
         control = np.isin(kinds, (TokenType.UNKNOWN, TokenType.CONTROL)).nonzero()[0].tolist()
         always = (kinds == TokenType.USER_DEFINED).nonzero()[0].tolist()
-        self._raw = special.control.union(control, always)
-        self._always = Splitter(self.tokens, set(always) - special.control)
+        self._raw = {*control, *always}
+        self._always = Splitter(self.tokens, always)
         self._special = Splitter(self.tokens, self._raw)
 
     @classmethod
@@ -106,7 +108,8 @@ class Tokenizer:
         made = cls(tokens, kinds, make(ids, get), special)
         adds_bos = get("tokenizer.ggml.add_bos_token")
         made.adds_bos = made.adds_bos if adds_bos is None else bool(adds_bos)
-        if made.adds_bos and made.bos_id is None:
+        named = kind != "gpt2" or get("tokenizer.ggml.bos_token_id") is not None
+        if made.adds_bos and (made.bos_id is None or not named):
             raise InputError("the vocabulary wants a BOS token but names none")
         return made
 

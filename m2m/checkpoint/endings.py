@@ -1,0 +1,176 @@
+"""Whether a model can stop: the end tokens that base.gguf names, and whether they were trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2m.errors import InputError
+from m2m.formats.gguf import GGUFFile, GGUFValue
+from m2m.formats.half import bf16_to_f32
+from m2m.formats.safetensors import SafetensorsFile
+from m2m.tokenizer import ChatTemplate, Tokenizer
+from m2m.tokenizer.ending import answer_ending, chat_template
+from m2m.tokenizer.special import ENDS
+
+# Names of tokens that end a text, which `eos` means; the others of ENDS end a turn.
+_TEXT_ENDS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "[EOS]")
+_ALMOST_ZERO = 0.01  # of the median norm of all rows
+_SAMPLED = 512  # rows whose norms are looked at
+_KEY = "tokenizer.ggml.{}_token_id"
+
+
+def settle_ends(
+    where: Path, metadata: Mapping[str, GGUFValue], stops: Sequence[int] = ()
+) -> tuple[dict[str, GGUFValue], list[str]]:
+    """The end tokens that a model's metadata lacks, so that llama.cpp stops where m2m trains.
+
+    Without an eos id llama.cpp ends answers at token 11 of a byte-level vocabulary, often a comma.
+
+    Args:
+        where: the model, for messages.
+        metadata: of its GGUF file.
+        stops: more ids at which its maker's generation stops.
+
+    Returns:
+        key-values to add or replace, and a sentence about each.
+
+    Raises:
+        InputError: no token is known that could end a text.
+    """
+    plain: dict[str, Any] = {key: value.value for key, value in metadata.items()}
+    found: dict[str, int] = {}
+    said: list[str] = []
+    tokenizer = Tokenizer.from_metadata(plain.get)
+    tokens, ending, eos = tokenizer.tokens, None, tokenizer.eos_id
+    with suppress(InputError):  # what a template refuses is said with the other cautions
+        template = chat_template(plain.get, tokenizer)
+        ending = None if template is None else answer_ending(tokenizer, template).token
+    stops = [index for index in stops if 0 <= index < len(tokens)]
+    if _KEY.format("eos") not in plain and (eos is None or tokens[eos] not in ENDS):
+        instead = "" if eos is None else f"; llama.cpp would stop at {tokenizer.decode([eos])!r}"
+        eos = found["eos"] = _find_eos(where, tokens, stops, ending, instead)
+        if not stops:
+            said.append(
+                f"The model's files name no end token{instead}. m2m wrote {tokens[eos]} as eos."
+            )
+    for index in dict.fromkeys([*([] if ending is None else [ending]), *stops]):
+        new = {_KEY.format(role): index for role, index in found.items()}
+        if index in Tokenizer.from_metadata((plain | new).get).eog_ids:
+            continue
+        role = next((r for r in ("eot", "eom") if _is_free(r, plain | new, tokens)), None)
+        if role is None:
+            said.append(f"llama.cpp has no place for one more end token, {tokens[index]}.")
+            continue
+        found[role] = index
+        if index not in stops:
+            said.append(
+                f"The vocabulary does not mark {tokens[index]} as an end token, but the chat "
+                f"template ends answers with it. m2m wrote it as {role}, so llama.cpp stops there."
+            )
+    return {_KEY.format(role): GGUFValue.uint32(index) for role, index in found.items()}, said
+
+
+def _find_eos(
+    where: Path, tokens: Sequence[str], stops: Sequence[int], ending: int | None, instead: str
+) -> int:
+    """The end of text: as its maker says, by a known name, or what the chat template writes."""
+    ids = {token: index for index, token in enumerate(tokens)}
+    named = [ids[name] for name in (*_TEXT_ENDS, *ENDS) if name in ids]
+    found = next(iter([*stops, *named, *([] if ending is None else [ending])]), None)
+    if found is None:
+        raise InputError(
+            f"{where}: the vocabulary names no end token{instead}",
+            'write the end token as "eos_token" into tokenizer_config.json of the Hugging Face '
+            "folder and import that, or get a newer GGUF",
+        )
+    return found
+
+
+def _is_free(role: str, plain: Mapping[str, Any], tokens: Sequence[str]) -> bool:
+    """Whether a role can be given to another token: what has it is an end token by its name."""
+    index = plain.get(_KEY.format(role))
+    return index is None or tokens[index] in ENDS or index == plain.get(_KEY.format("eos"))
+
+
+def model_endings(pattern: Path, weights: Path) -> list[str]:
+    """`ending_cautions` of a model's own chat template, or of plain text if it has none."""
+    get = GGUFFile(pattern).value
+    tokenizer = Tokenizer.from_metadata(get)
+    try:
+        template = chat_template(get, tokenizer)
+    except InputError as error:
+        return [f"{error.message}: {error.hint}."]
+    return list(ending_cautions(tokenizer, template, SafetensorsFile(weights)))
+
+
+def ending_cautions(
+    tokenizer: Tokenizer, template: ChatTemplate | None, weights: SafetensorsFile
+) -> Iterator[str]:
+    """Why a model that is trained with this template may not stop, and the cure.
+
+    Args:
+        tokenizer: the model's.
+        template: None for plain text, which ends with eos.
+        weights: the model's tensors by HF name.
+    """
+    name = "lm_head.weight" if "lm_head.weight" in weights else "model.embed_tokens.weight"
+    head, eos = weights.raw(name), tokenizer.eos_id
+    plain = ""
+    if template is not None and eos is not None and not _untrained(head, eos, tokenizer):
+        plain = (
+            f' Or set template = "plain" in [base]: answers then end with {tokenizer.tokens[eos]}.'
+        )
+    end = eos
+    if template is not None:
+        try:
+            ending = answer_ending(tokenizer, template)
+        except InputError as error:
+            yield f"{error.message}. Use a model with a template that works.{plain}"
+            return
+        end = ending.token if ending.token in tokenizer.eog_ids else None
+        if end is None:
+            wrote = (
+                f"ends an answer with {ending.text[:40]!r}, which is no end token of the "
+                f"vocabulary (it cuts this into {ending.pieces} tokens)"
+                if ending.text
+                else "writes no end token after an answer"
+            )
+            yield (
+                f"The chat template {wrote}. A model that is trained with it does not learn to "
+                f"stop. Use a model whose template ends its answers.{plain}"
+            )
+    fault = None if end is None else _untrained(head, end, tokenizer)
+    if fault and end is not None:
+        yield (
+            f"The end token {tokenizer.tokens[end]} was never trained: its row of {name} {fault}. "
+            "A LoRA cannot teach it, so answers may not stop. Use the instruct version of this "
+            f"model.{plain}"
+        )
+
+
+def _untrained(head: NDArray[Any], index: int, tokenizer: Tokenizer) -> str | None:
+    """What shows that a row (C,) of the head (V, C) was never trained; None if nothing does."""
+    row = head[index]
+    size = _norms(head[index : index + 1])[0]
+    typical = float(np.median(_norms(head[:: max(1, len(head) // _SAMPLED)])))
+    if size <= _ALMOST_ZERO * typical:
+        return "is zero" if size == 0 else "is almost zero"
+    alike = np.flatnonzero((head[:, :16] == row[:16]).all(axis=1))
+    twins = [int(i) for i in alike if i != index and np.array_equal(head[i], row)]
+    if not twins:
+        return None
+    more = f" and of {len(twins) - 1} more tokens" if len(twins) > 1 else ""
+    return f"equals that of {tokenizer.tokens[twins[0]]}{more}"
+
+
+def _norms(rows: NDArray[Any]) -> NDArray[np.float32]:
+    """Norms of rows (N, C) of float16, float32, or uint16 for BF16."""
+    values = bf16_to_f32(rows) if rows.dtype == np.uint16 else rows.astype(np.float32)
+    norms: NDArray[np.float32] = np.linalg.norm(values, axis=1)
+    return norms

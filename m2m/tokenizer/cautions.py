@@ -1,0 +1,107 @@
+"""Where a vocabulary gives other ids than its maker's, or llama.cpp puts something else in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+# llama.cpp strips white space after the special tokens of models with such a name, and cannot load
+# one whose vocabulary lacks `</s>` (src/llama-vocab.cpp, "set attributes by model name").
+_PHI3 = re.compile("phi-?3", re.I)
+_NAMED = 4  # tokens that a caution names
+_FLAGS = {
+    "lstrip": "removes white space before these tokens",
+    "rstrip": "removes white space after these tokens",
+    "single_word": "finds these tokens only as whole words",
+    "normalized": "looks for these tokens in normalised text",
+}
+
+
+def safe_name(name: str) -> str:
+    """A model's name by which llama.cpp does not change how its vocabulary works."""
+    return _PHI3.sub("phi_3", name)
+
+
+def flag_cautions(flags: Mapping[str, list[str]]) -> list[str]:
+    """What added tokens ask for (flag -> tokens) and llama.cpp does not do."""
+    return [
+        f"The tokenizer {_FLAGS[flag]}: {_listed(tokens)} ({flag}). llama.cpp and m2m do not, so "
+        "text next to these tokens gets other ids than in transformers."
+        for flag, tokens in flags.items()
+    ]
+
+
+def _listed(tokens: list[str]) -> str:
+    more = f" and {len(tokens) - _NAMED} more" if len(tokens) > _NAMED else ""
+    return ", ".join(tokens[:_NAMED]) + more
+
+
+def beyond_caution(tokens: Mapping[int, str], size: int) -> list[str]:
+    """What to say of added tokens (id -> text) without a row in `size` rows of embeddings."""
+    if not tokens:
+        return []
+    names = _listed([f"{text} ({index})" for index, text in sorted(tokens.items())])
+    return [
+        f"The tokenizer has tokens that the model has no embeddings for ({size} rows): {names}. "
+        "m2m leaves them out, so their text becomes several tokens. In transformers, "
+        "resize_token_embeddings(len(tokenizer)) makes rows for them; they must then be trained."
+    ]
+
+
+def spm_caution(normalizer: str, merges_spaces: bool) -> str:
+    """What SentencePiece does to text before BPE cuts it: llama.cpp does that for unigram only."""
+    done = [f"normalises text ({normalizer})"] if normalizer else []
+    done += ["makes several spaces one"] if merges_spaces else []
+    return (
+        f"tokenizer.model {' and '.join(done)} first; llama.cpp and m2m do not for this kind of "
+        "vocabulary, so some text gets other ids than in transformers. Save your data as NFKC with "
+        "single spaces."
+    )
+
+
+NFC = (
+    "The tokenizer first changes text to Unicode NFC; llama.cpp and m2m do not. Letters that are "
+    "stored as letter and mark apart get other ids. Save your data as NFC; `m2m data check` finds "
+    "rows that are not."
+)
+
+
+def vocabulary_cautions(get: Callable[[str], Any]) -> list[str]:
+    """What to know about the vocabulary of a GGUF file before training with it.
+
+    Args:
+        get: returns the value of a metadata key, or None.
+    """
+    found = []
+    kind, pre = get("tokenizer.ggml.model"), get("tokenizer.ggml.pre")
+    if kind == "gpt2" and pre in (None, "", "default"):
+        state = 'only "default"' if pre else "missing"
+        found.append(
+            "The model's file does not say how to cut text into words (tokenizer.ggml.pre is "
+            f"{state}). m2m and llama.cpp then use a general rule, probably not the one that the "
+            "model was trained with, and its answers get worse. Get a newer GGUF of this model, or "
+            "import its Hugging Face folder."
+        )
+    if kind == "gpt2" and get("tokenizer.ggml.bos_token_id") is None:
+        template = get("tokenizer.chat_template")
+        tokens = get("tokenizer.ggml.tokens") or []
+        if isinstance(template, str) and "bos_token" in template and len(tokens) > 11:
+            found.append(
+                "The chat template writes bos_token, but the file names no such token. llama.cpp "
+                f"takes token 11 ({tokens[11]!r}), and so does m2m. Get a newer GGUF of this model."
+            )
+    if kind == "llama" and get("tokenizer.ggml.remove_extra_whitespaces"):
+        found.append(
+            "The vocabulary asks for single spaces (tokenizer.ggml.remove_extra_whitespaces), "
+            "which llama.cpp and m2m do not make here. Use single spaces in your data."
+        )
+    if _PHI3.search(str(get("general.name") or "")) and "</s>" in (
+        get("tokenizer.ggml.tokens") or ()
+    ):
+        found.append(
+            "The model's name contains phi-3. For such a name llama.cpp leaves out white space "
+            "after special tokens; m2m keeps it, and writes the name of its own files with phi_3 "
+            "so that llama.cpp keeps it too."
+        )
+    return found
