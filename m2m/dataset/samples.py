@@ -17,7 +17,7 @@ from m2m.formats.digest import file_sha256
 from m2m.tokenizer import Formatter, Segment
 
 # Raised when the same bytes would give other samples than before.
-_SCHEMA = 1
+_SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,13 @@ class Sample:
         ids: (T,) int32.
         loss_mask: (T,) bool, True where a token is predicted; never at 0, which nothing precedes.
         line: the row's line in its file.
+        turn: place among the samples of one conversation, which have beginnings in common.
     """
 
     ids: NDArray[np.int32]
     loss_mask: NDArray[np.bool_]
     line: int
+    turn: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -42,6 +44,9 @@ def encode(
     rows: Sequence[Row], formatter: Formatter, max_length: int, path: Path | str = "dataset"
 ) -> list[Sample]:
     """Tokenise rows; a bare text longer than `max_length` becomes several samples.
+
+    So does a conversation whose earlier turns the template writes differently once later ones
+    follow: each of its answers is trained in the context that a program will send.
 
     Args:
         rows: from `load_dataset`.
@@ -56,38 +61,40 @@ def encode(
     samples: list[Sample] = []
     for row in rows:
         try:
-            segments = _segments(row, formatter)
+            sequences = enumerate(_sequences(row, formatter))
+            found = [_sample(segments, row.line, turn) for turn, segments in sequences]
         except InputError as error:
             problems.add(f"line {row.line}: {error.message}")
             continue
-        sample = _sample(segments, row.line)
-        if len(sample) > max_length and row.text is None:
+        longest = max(map(len, found))
+        if longest > max_length and row.text is None:
             problems.add(
-                f"line {row.line}: {len(sample)} tokens, at most {max_length} fit (max_length)"
+                f"line {row.line}: {longest} tokens, at most {max_length} fit (max_length)"
             )
-        samples += [cut for cut in _cut(sample, max_length) if cut.loss_mask.any()]
+        cuts = [cut for sample in found for cut in _cut(sample, max_length)]
+        samples += [cut for cut in cuts if cut.loss_mask.any()]
     problems.raise_if_any(
         InputError, str(path), "shorten or split these rows, or raise max_length in [train]"
     )
     return samples
 
 
-def _segments(row: Row, formatter: Formatter) -> list[Segment]:
+def _sequences(row: Row, formatter: Formatter) -> list[list[Segment]]:
     if row.messages is not None:
-        return formatter.turns(row.messages, row.tools)
+        return formatter.samples(row.messages, row.tools)
     if row.pieces is not None:
-        return formatter.segments(row.pieces)
-    return formatter.document(row.text or "")
+        return [formatter.segments(row.pieces)]
+    return [formatter.document(row.text or "")]
 
 
-def _sample(segments: Sequence[Segment], line: int) -> Sample:
+def _sample(segments: Sequence[Segment], line: int, turn: int = 0) -> Sample:
     ids = np.array([i for segment in segments for i in segment.ids], dtype=np.int32)
     mask = np.repeat(
         np.array([segment.trained for segment in segments], dtype=np.bool_),
         [len(segment.ids) for segment in segments],
     )
     mask[:1] = False
-    return Sample(ids, mask, line)
+    return Sample(ids, mask, line, turn)
 
 
 def _cut(sample: Sample, max_length: int) -> list[Sample]:
@@ -95,7 +102,7 @@ def _cut(sample: Sample, max_length: int) -> list[Sample]:
     for start in range(0, len(sample), max_length):
         mask = sample.loss_mask[start : start + max_length].copy()
         mask[:1] = False
-        cuts.append(Sample(sample.ids[start : start + max_length], mask, sample.line))
+        cuts.append(Sample(sample.ids[start : start + max_length], mask, sample.line, sample.turn))
     return cuts
 
 
@@ -123,13 +130,16 @@ def split(
 ) -> tuple[list[Sample], list[Sample]]:
     """Samples to train on and samples held out: `fraction` of them, at least one if not 0.
 
-    The same seed gives the same split; order is kept. One sample is always left to train on.
+    The same seed gives the same split; order is kept. One sample is always left to train on, and
+    the samples of one conversation stay together.
     """
-    count = min(len(samples) - 1, max(1, round(len(samples) * fraction))) if fraction > 0 else 0
-    order = np.random.default_rng([seed, len(samples)]).permutation(len(samples))
-    held = {int(i) for i in order[: max(count, 0)]}
-    kept = [sample for i, sample in enumerate(samples) if i not in held]
-    return kept, [samples[i] for i in sorted(held)]
+    rows = np.cumsum([sample.turn == 0 for sample in samples]) - 1  # (samples,): which conversation
+    size = int(rows[-1]) + 1 if len(samples) else 0
+    count = min(size - 1, max(1, round(size * fraction))) if fraction > 0 else 0
+    held = np.random.default_rng([seed, size]).permutation(size)[: max(count, 0)]
+    chosen = np.isin(rows, held)
+    kept = [sample for sample, out in zip(samples, chosen, strict=True) if not out]
+    return kept, [sample for sample, out in zip(samples, chosen, strict=True) if out]
 
 
 def dataset_fingerprint(path: Path, formatter: Formatter, max_length: int) -> str:

@@ -39,7 +39,8 @@ class Evaluator:
         self.task = contrasted(task, seed)
         self.seed = seed
         self._openings: list[list[int]] = []
-        self._stop: tuple[str, ...] = ()
+        self._prompter = Prompter(task.form, formatter)
+        self._head = 0 if task.form.prefix else len(formatter.head)
         if task.form.window:
             windows = cut_windows(task, formatter)
             self._requests, self._bytes = windows.requests, windows.bytes
@@ -57,9 +58,7 @@ class Evaluator:
             self._gold = np.array([e.gold for e in self.task.examples], np.int64)
         self._tokens = padded([[len(c) for c in r.continuations] for r in self._requests])
         if task.form.writes:
-            prompter = Prompter(task.form, formatter)
-            self._openings = [prompter.opening(each) for each in self.task.examples]
-            self._stop = prompter.stop
+            self._openings = [self._prompter.opening(each) for each in self.task.examples]
         self._same = () if task.form.window else groups(question_keys(self.task))
 
     def _refuse_single_tokens(self) -> None:
@@ -80,7 +79,7 @@ class Evaluator:
         ]
         about = [[e.gold, e.facet, e.references] for e in self.task.examples]
         form = self.task.form
-        written = [self._openings, self._stop, form.max_tokens] if form.writes else []
+        written = [self._openings, self._prompter.stop, form.max_tokens] if form.writes else []
         same = [self._same] if self._same else []
         text = json.dumps([SCHEMA, self.task.kind, asked, about, written, *same])
         return hashlib.sha256(text.encode("utf-8")).hexdigest()
@@ -128,8 +127,9 @@ class Evaluator:
         if not self._openings:
             return (), 0
         openings = [self._openings[i] for i in rows]
-        found = complete(model, openings, self.task.form.max_tokens, self._stop)
-        return tuple(text.strip() for text in found.texts), found.decoded
+        limit = self.task.form.max_tokens + self._head
+        found = complete(model, openings, limit, self._prompter.stop)
+        return tuple(map(self._prompter.said, found.texts)), found.decoded
 
 
 def _texts(model: LlamaModel, asked: Sequence[Request]) -> tuple[list[list[float]], int, int]:

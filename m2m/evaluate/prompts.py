@@ -99,7 +99,7 @@ class Prompter:
             return self._raw_request(self._text(example) + prefix, choices)
         follow = self._formatter.rest_ids if head else self._formatter.answer_ids
         choices = [prefix[len(head) :] + choice for choice in example.choices]
-        return Request(self.opening(example), [follow(choice) for choice in choices])
+        return Request(self._begun(example), [follow(choice) for choice in choices])
 
     def opening(self, example: Example) -> list[int]:
         """What a written answer goes on from: the prompt, and the prefix's words."""
@@ -108,8 +108,19 @@ class Prompter:
             text = self._text(example) + head
             # The harness lets models go on after the white space too.
             return self._raw_ids(text.rstrip() if self.form.delimiter is None else text)
-        prompt = self._formatter.prompt_ids(self._asked(example))
-        return [*prompt, *(self._formatter.answer_ids(head) if head else ())]
+        if not head:  # as it is sent: the model writes the words before every answer itself
+            return self._formatter.prompt_ids(self._asked(example))
+        return self._begun(example)
+
+    def _begun(self, example: Example) -> list[int]:
+        """What a scored answer follows: the prompt, the words before every answer, the prefix."""
+        formatter, head = self._formatter, self.form.prefix.rstrip()
+        prompt = formatter.prompt_ids(self._asked(example))
+        return [*prompt, *formatter.head, *(formatter.answer_ids(head) if head else ())]
+
+    def said(self, written: str) -> str:
+        """The answer in what a model wrote."""
+        return written.strip() if self._raw else self._formatter.said(written)
 
     @property
     def stop(self) -> tuple[str, ...]:

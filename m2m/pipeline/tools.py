@@ -184,7 +184,7 @@ class Chat:
                 said += piece
                 yield piece
         finally:
-            self.turns.append({"role": "assistant", "content": said})
+            self.turns.append({"role": "assistant", "content": self._formatter.said(said)})
 
     def forget(self) -> None:
         """Begin a new conversation."""

@@ -1,6 +1,7 @@
 """Text to token ids and back, chat templates, and the one place that decides what is trained on."""
 
-from m2m.tokenizer.chat import ChatTemplate, Formatter, Message, Segment
+from m2m.tokenizer.chat import Formatter, Segment
+from m2m.tokenizer.template import ChatTemplate, Message
 from m2m.tokenizer.text_template import TextTemplate
 from m2m.tokenizer.tokenizer import Tokenizer
 

@@ -1,79 +1,26 @@
-"""Chat templates, and the boundary between what a model is given and what it is trained to say.
+"""The boundary between what a model is given and what it is trained to say.
 
-Training, scoring and generation all go through `Formatter`, so they share that boundary: a prompt
-and an answer are tokenised separately, never across their border.
+Training, scoring and generation all go through `Formatter`. What it gives a model is what programs
+send later: the conversation so far with the template's generation prompt, tokenised as a whole. An
+answer is what follows, tokenised on its own, since the model writes it token by token
+(m2m.tokenizer.answers says what belongs to it).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from m2m.errors import InputError
-from m2m.tokenizer.sandbox import COMPILE_ERRORS, RENDER_ERRORS, Sandbox
+from m2m.tokenizer.answers import Shape, between, closing_marks, parted, restored
+from m2m.tokenizer.template import ChatTemplate, Message
 from m2m.tokenizer.tokenizer import Tokenizer
 
-Message = Mapping[str, Any]
-
-_MARK = "\N{SECTION SIGN}"
-
-
-class ChatTemplate:
-    """A model's Jinja chat template, rendered in a sandbox as transformers and llama.cpp do.
-
-    Args:
-        source: the template, from a GGUF's `tokenizer.chat_template`.
-        bos: text of the BOS token, "" where there is none.
-        eos: text of the EOS token.
-
-    Raises:
-        InputError: the template is not valid Jinja.
-    """
-
-    def __init__(self, source: str, bos: str = "", eos: str = "") -> None:
-        self.source = source
-        self.bos = bos
-        self.eos = eos
-        self._sandbox = Sandbox()
-        try:
-            self._template = self._sandbox.from_string(source)
-        except COMPILE_ERRORS as error:
-            line = getattr(error, "lineno", None)
-            place = f"line {line}: " if line else ""
-            raise InputError(
-                f"the model's chat template is not valid Jinja: {place}{error}",
-                'set template = "plain" in [base] to do without it',
-            ) from error
-
-    def render(
-        self,
-        messages: Sequence[Message],
-        add_generation_prompt: bool = False,
-        tools: Sequence[Any] | None = None,
-    ) -> str:
-        """The text of a conversation.
-
-        Raises:
-            InputError: the template refuses these messages, or it does not come to an end.
-        """
-        try:
-            return self._sandbox.render(
-                self._template,
-                messages=[dict(message) for message in messages],
-                add_generation_prompt=add_generation_prompt,
-                tools=tools,
-                bos_token=self.bos,
-                eos_token=self.eos,
-            )
-        except RENDER_ERRORS as error:
-            roles = ", ".join(str(message.get("role")) for message in messages)
-            raise InputError(
-                f"the model's chat template refuses a conversation of {roles}: {error}",
-                'mend the row, or set template = "plain" in [base]',
-            ) from error
+# Raised when the same template would give other ids than before.
+_SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -90,61 +37,78 @@ class Formatter:
     Args:
         tokenizer: the base model's.
         template: its chat template, or None for plain text: prompt, newline, answer, EOS.
+
+    Attributes:
+        head: ids that every answer begins with; the model writes them, and they are not scored.
     """
 
     def __init__(self, tokenizer: Tokenizer, template: ChatTemplate | None = None) -> None:
         self.tokenizer = tokenizer
         self.template = template
         self._ends = [tokenizer.tokens[i] for i in sorted(tokenizer.eog_ids)]
-        self._trims, self._lead = (False, "") if template is None else _probe(template)
-        # Words that the template puts before every answer (an empty <think> block) belong to the
-        # prompt; a mere space must stay with the answer, whose first token it is a part of.
-        self._head = self._lead if self._lead.strip() else ""
-        self._continues = self._is_text(self.prompt_ids("a"))
+        self._shape = Shape.of(template) if template else None
+        self._trims = self._shape is not None and self._shape.trims
+        head = self._shape.head if self._shape else ""
+        # A mere space must stay with the answer, whose first token it is a part of.
+        self._head, self._lead = (head, "") if head.strip() else ("", head)
+        asked = self.prompt_ids("a")
+        self.head = tokenizer.encode(self._head, True, continues=self._is_text(asked))
+        self._continues = self._is_text([*asked, *self.head])
 
     @property
     def identity(self) -> str:
         """SHA-256 over everything here that decides ids, the vocabulary apart."""
         template = self.template
-        parts = ["plain"]
+        parts: list[Any] = [_SCHEMA, "plain"]
         if template is not None:
-            parts = ["chat", template.source, template.bos, template.eos]
+            parts = [_SCHEMA, "chat", template.source, template.bos, template.eos]
         return hashlib.sha256(json.dumps(parts).encode("utf-8")).hexdigest()
 
-    def turns(
+    def samples(
         self, messages: Sequence[Message], tools: Sequence[Any] | None = None
-    ) -> list[Segment]:
-        """A conversation as segments; the assistant's turns, each with its end, are trained.
+    ) -> list[list[Segment]]:
+        """A conversation as sequences that train each of the assistant's turns and its end once.
+
+        One sequence holds all turns as long as a later prompt goes on from what was trained before.
+        If the template writes earlier turns differently once later ones follow (it drops their
+        reasoning), the next turn begins a sequence of its own, with the context that is sent.
 
         Raises:
-            InputError: no assistant turn, or the template refuses the conversation.
+            InputError: no assistant turn, or the template refuses the conversation or leaves a
+                part of it out.
         """
         if not any(message.get("role") == "assistant" for message in messages):
             raise InputError("the conversation has no assistant turn to train on")
-        if self.template is None:
-            return self._plain_turns(messages)
-        return self._join(self._split_ends(self._chat_turns(self.template, messages, tools)))
+        found: list[list[Segment]] = []
+        done: list[int] = []
+        for prompt, answer in self._turns(messages, tools):
+            if not found or prompt[: len(done)] != done:
+                found.append([])
+                done = []
+            found[-1] += [Segment(tuple(prompt[len(done) :]), False), Segment(tuple(answer), True)]
+            done = [*prompt, *answer]
+        return found
 
     def document(self, text: str) -> list[Segment]:
         """A bare text, trained on as a whole and closed with EOS."""
-        return [*self._bos_segment(), self._closed(text)]
+        return [*self._bos_segment(), Segment(tuple(self._closed(text)), trained=True)]
 
     def segments(self, pieces: Iterable[tuple[str, bool]]) -> list[Segment]:
         """Text written out with its special tokens, in pieces of (text, trained)."""
         return self._join(pieces)
 
-    def prompt_ids(self, prompt: str | Sequence[Message]) -> list[int]:
+    def prompt_ids(
+        self, prompt: str | Sequence[Message], tools: Sequence[Any] | None = None
+    ) -> list[int]:
         """Ids of a question (or conversation) up to where the model's answer begins."""
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
         if self.template is None:
-            return self._with_bos(_plain_prompt(messages), special=False)
-        rendered = self.template.render(messages, add_generation_prompt=True)
-        return self._with_bos(rendered + self._head)
+            return self._plain_ids(messages)
+        return self._with_bos(self.template.render(messages, True, tools))
 
     def answer_ids(self, text: str) -> list[int]:
-        """Ids of a bare answer, as it would follow `prompt_ids`; no end of turn."""
-        lead = "" if self._head else self._lead
-        answer = lead + (text.strip() if self._trims else text)
+        """Ids of a bare answer, as it would follow `prompt_ids` and `head`; no end of turn."""
+        answer = self._lead + (text.strip() if self._trims else text)
         return self.tokenizer.encode(answer, continues=self._continues)
 
     def rest_ids(self, text: str) -> list[int]:
@@ -154,6 +118,15 @@ class Formatter:
     def text_ids(self, text: str) -> list[int]:
         """Ids of a bare text, after BOS where the model wants one."""
         return self._with_bos(text, special=False)
+
+    def said(self, text: str) -> str:
+        """The answer in what a model wrote: without its head, and without a thought before it."""
+        shown = [i for i in self.head if not self.tokenizer.is_special(i)]
+        text = text.strip().removeprefix(self.tokenizer.decode(shown).strip())
+        marks = closing_marks() if self._shape and (self._shape.field or self._shape.open) else ()
+        for mark in marks:
+            text = text.rpartition(mark)[2]
+        return text.strip()
 
     def _with_bos(self, text: str, special: bool = True) -> list[int]:
         """Encode the beginning of a sequence; a BOS that the template wrote is not doubled."""
@@ -171,60 +144,95 @@ class Formatter:
         ids = self._with_bos("")
         return [Segment(tuple(ids), trained=False)] if ids else []
 
-    def _closed(self, text: str, continues: bool = False) -> Segment:
-        """A trained text with EOS after it."""
+    def _closed(self, text: str, continues: bool = False) -> list[int]:
+        """A text with EOS after it."""
         eos = self.tokenizer.eos_id
         ids = self.tokenizer.encode(text, continues=continues)
-        return Segment((*ids, *(() if eos is None else (eos,))), trained=True)
+        return ids if eos is None else [*ids, eos]
 
-    def _plain_turns(self, messages: Sequence[Message]) -> list[Segment]:
-        segments: list[Segment] = []
-        asked: list[Message] = []
+    def _plain_ids(self, messages: Sequence[Message]) -> list[int]:
+        """Turns as text: a line each, but an answer ends with EOS."""
+        ids: list[int] = []
+        text = ""
         for message in messages:
             if message.get("role") != "assistant":
-                asked.append(message)
+                text += f"{message['content']}\n"
                 continue
-            prompt = _plain_prompt(asked)
-            if segments:
-                ids = self.tokenizer.encode(prompt, continues=self._is_text(segments[-1].ids))
-            else:
-                ids = self._with_bos(prompt, special=False)
-            answer = self._closed(message["content"], continues=self._is_text(ids))
-            segments += [Segment(tuple(ids), trained=False), answer]
-            asked = []
-        return segments
+            ids += self._plain_part(text, ids)
+            ids += self._closed(message["content"], self._is_text(ids))
+            text = ""
+        return ids + self._plain_part(text, ids)
 
-    def _chat_turns(
-        self,
-        template: ChatTemplate,
-        messages: Sequence[Message],
-        tools: Sequence[Any] | None,
-    ) -> list[tuple[str, bool]]:
-        """(text, trained) pieces of a rendered conversation.
+    def _plain_part(self, text: str, before: Sequence[int]) -> list[int]:
+        if not before:
+            return self._with_bos(text, special=False)
+        return self.tokenizer.encode(text, continues=self._is_text(before))
 
-        Each answer is what the template adds after its generation prompt. Some templates render
-        earlier turns differently once later ones follow (they drop the reasoning); then only the
-        last answer is trained on.
+    def _turns(
+        self, messages: Sequence[Message], tools: Sequence[Any] | None
+    ) -> Iterable[tuple[list[int], list[int]]]:
+        """For each of the assistant's turns the ids of its prompt and of the answer."""
+        template, shape = self.template, self._shape
+        if template is None or shape is None:
+            for i, message in enumerate(messages):
+                if message.get("role") == "assistant":
+                    ids = self._plain_ids(messages[:i])
+                    yield ids, self._closed(message["content"], self._is_text(ids))
+            return
+        template.check(messages, tools)
+        sides = [parted(each, shape) if _answers(each) else (each, "") for each in messages]
+        whole = [restored(message, thought, shape) for message, thought in sides]
+        for i, (message, thought) in enumerate(sides):
+            if not _answers(message):
+                continue
+            prompt = template.render(whole[:i], True, tools)
+            full = template.render(whole[: i + 1], tools=tools)
+            text = shape.answer(prompt, full)
+            if text is None and not full.startswith(prompt):
+                text = between(template, whole[: i + 1], full, tools)
+            head, text = self._written((prompt, full, text), message, thought)
+            ids = self._with_bos(prompt)
+            answer = self.tokenizer.encode(head, True, continues=self._is_text(ids))
+            after = self._is_text([*ids, *answer])
+            yield ids, answer + self.tokenizer.encode(self._ended(text), True, continues=after)
+
+    def _written(
+        self, rendered: tuple[str, str, str | None], message: Message, thought: str
+    ) -> tuple[str, str]:
+        """Head and text of the answer that ends `full`, as they follow `prompt`."""
+        (prompt, full, text), shape = rendered, self._shape
+        if shape is None:
+            raise AssertionError("only a template has a shape")
+        if thought and shape.field and full.startswith(prompt) and thought in full[len(prompt) :]:
+            return "", full[len(prompt) :]
+        if thought and shape.open and text is not None:
+            gap = "\n" if prompt.endswith("\n") else ""
+            return "", f"{thought}{gap}{shape.open}{2 * gap}{text}"
+        if thought or _lost(message, full):
+            raise InputError(
+                "the model's chat template leaves out the reasoning of an answer: take it out of "
+                'the row, or set template = "plain" in [base]'
+            )
+        if text is not None:
+            return self._head, self._lead + text
+        if full.startswith(prompt):  # a tool call, say, which has another head
+            return "", full[len(prompt) :]
+        raise InputError(
+            "the model's chat template does not begin an answer with its generation prompt",
+            'set template = "plain" in [base] to do without the template',
+        )
+
+    def _ended(self, text: str) -> str:
+        """An answer with its end of turn, and without what the template writes after that.
+
+        Some templates write the end only when a turn follows: then that one is taken.
         """
-        pieces: list[tuple[str, bool]] = []
-        done = ""
-        for i, message in enumerate(messages):
-            if message.get("role") != "assistant":
-                continue
-            prompt = template.render(messages[:i], add_generation_prompt=True, tools=tools)
-            full = template.render(messages[: i + 1], tools=tools)
-            if not full.startswith(prompt):
-                raise InputError(
-                    "the model's chat template does not begin an answer with its generation prompt",
-                    'set template = "plain" in [base] to do without the template',
-                )
-            if not prompt.startswith(done):
-                pieces, done = [], ""
-            start = len(prompt)
-            start += len(self._head) if full.startswith(self._head, start) else 0
-            pieces += [(full[len(done) : start], False), (full[start:], True)]
-            done = full
-        return pieces
+        ends = [text.rfind(mark) + len(mark) for mark in self._ends if mark in text]
+        if ends or self._shape is None:
+            return text[: max(ends, default=len(text))]
+        close, ending = self._shape.close, self._shape.ending
+        ends = [close.find(mark) + len(mark) for mark in self._ends if mark in close]
+        return text.removesuffix(ending) + close[: min(ends)] if ends else text
 
     def _join(self, pieces: Iterable[tuple[str, bool]]) -> list[Segment]:
         """Encode (text, trained) pieces one by one."""
@@ -242,30 +250,12 @@ class Formatter:
             segments.append(Segment(tuple(ids), trained))
         return segments
 
-    def _split_ends(self, pieces: Iterable[tuple[str, bool]]) -> Iterable[tuple[str, bool]]:
-        """Move what a template writes after an end of turn (a newline) out of the trained part."""
-        rest = ""
-        for text, trained in pieces:
-            if not trained:
-                yield rest + text, False
-                rest = ""
-                continue
-            ends = [text.rfind(mark) + len(mark) for mark in self._ends if mark in text]
-            end = max(ends, default=len(text))
-            yield text[:end], True
-            rest = text[end:]
+
+def _answers(message: Message) -> bool:
+    return message.get("role") == "assistant"
 
 
-def _probe(template: ChatTemplate) -> tuple[bool, str]:
-    """Whether a template strips the white space round an answer, and what it puts before it."""
-    asked = {"role": "user", "content": "a"}
-    prompt = template.render([asked], add_generation_prompt=True)
-    answer = {"role": "assistant", "content": f" {_MARK} "}
-    before, _, after = template.render([asked, answer]).partition(_MARK)
-    trims = not after.startswith(" ")
-    lead = before[len(prompt) :] if before.startswith(prompt) else ""
-    return trims, lead if trims else lead.removesuffix(" ")
-
-
-def _plain_prompt(messages: Sequence[Message]) -> str:
-    return "".join(f"{message['content']}\n" for message in messages)
+def _lost(message: Message, full: str) -> bool:
+    """Whether a thought that is written out in an answer is missing from the conversation."""
+    mark = "</think>"
+    return mark in str(message.get("content")) and mark not in full

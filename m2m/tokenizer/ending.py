@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from m2m.tokenizer.chat import ChatTemplate
+from m2m.tokenizer.template import ChatTemplate
 from m2m.tokenizer.tokenizer import Tokenizer
 
 _ASK, _ANSWER = "m2mAsk", "m2mAnswer"  # texts that a template passes on unchanged

@@ -120,3 +120,14 @@ def test_a_fingerprint_covers_bytes_template_and_length(
     path.write_bytes(path.read_bytes() + b" ")
     prints.add(dataset_fingerprint(path, formatter, 512))
     assert len(prints) == 4
+
+
+def test_the_samples_of_a_conversation_are_held_out_together() -> None:
+    made = [
+        Sample(np.arange(4, dtype=np.int32), np.ones(4, np.bool_), line, turn)
+        for line in range(10)
+        for turn in range(3)
+    ]
+    kept, held = split(made, seed=0, fraction=0.3)
+    assert len(held) == 9
+    assert {each.line for each in kept}.isdisjoint(each.line for each in held)

@@ -26,6 +26,12 @@ def tokenizer(**changes: Any) -> Tokenizer:
     return Tokenizer.from_metadata(values.get)
 
 
+def turns(formatter: Formatter, messages: list[dict[str, str]]) -> list[Segment]:
+    """The segments of a conversation that is one sequence."""
+    (segments,) = formatter.samples(messages)
+    return segments
+
+
 def shown(formatter: Formatter, segments: list[Segment]) -> list[tuple[str, bool]]:
     return [(formatter.tokenizer.decode(each.ids), each.trained) for each in segments]
 
@@ -33,7 +39,7 @@ def shown(formatter: Formatter, segments: list[Segment]) -> list[tuple[str, bool
 def test_the_answer_and_its_end_are_trained_and_nothing_else() -> None:
     formatter = Formatter(tokenizer(), ChatTemplate(SMOLLM2))
     head = "<|im_start|>system\nYou are a helpful AI assistant<|im_end|>\n<|im_start|>user\n"
-    assert shown(formatter, formatter.turns([USER, ANSWER])) == [
+    assert shown(formatter, turns(formatter, [USER, ANSWER])) == [
         (f"{head}Jambo<|im_end|>\n<|im_start|>assistant\n", False),
         ("Hello there<|im_end|>", True),
     ]
@@ -41,7 +47,7 @@ def test_the_answer_and_its_end_are_trained_and_nothing_else() -> None:
 
 def test_every_assistant_turn_is_trained() -> None:
     formatter = Formatter(tokenizer(), ChatTemplate(CHATML))
-    segments = formatter.turns([USER, ANSWER, USER, {"role": "assistant", "content": "Hi"}])
+    segments = turns(formatter, [USER, ANSWER, USER, {"role": "assistant", "content": "Hi"}])
     assert shown(formatter, segments)[1:] == [
         ("Hello there<|im_end|>", True),
         ("\n<|im_start|>user\nJambo<|im_end|>\n<|im_start|>assistant\n", False),
@@ -51,13 +57,13 @@ def test_every_assistant_turn_is_trained() -> None:
 
 def test_a_turn_after_the_last_answer_is_left_out() -> None:
     formatter = Formatter(tokenizer(), ChatTemplate(CHATML))
-    assert formatter.turns([USER, ANSWER, USER]) == formatter.turns([USER, ANSWER])
+    assert turns(formatter, [USER, ANSWER, USER]) == turns(formatter, [USER, ANSWER])
 
 
 @pytest.mark.parametrize("template", [ChatTemplate(CHATML), ChatTemplate(SMOLLM2), None])
 def test_training_and_scoring_share_the_boundary(template: ChatTemplate | None) -> None:
     formatter = Formatter(tokenizer(), template)
-    prompt, answer = formatter.turns([USER, ANSWER])
+    prompt, answer = turns(formatter, [USER, ANSWER])
     assert list(prompt.ids) == formatter.prompt_ids("Jambo") == formatter.prompt_ids([USER])
     assert list(answer.ids[:-1]) == formatter.answer_ids("Hello there")
     assert answer.ids[-1] == formatter.tokenizer.eos_id
@@ -66,32 +72,14 @@ def test_training_and_scoring_share_the_boundary(template: ChatTemplate | None) 
 def test_a_template_that_strips_answers_strips_them_for_scoring_too() -> None:
     source = CHATML.replace("message['content']", "message['content'] | trim")
     formatter = Formatter(tokenizer(), ChatTemplate(source))
-    _, answer = formatter.turns([USER, {"role": "assistant", "content": " Hi\n"}])
+    _, answer = turns(formatter, [USER, {"role": "assistant", "content": " Hi\n"}])
     assert list(answer.ids[:-1]) == formatter.answer_ids(" Hi\n")
-
-
-def test_words_that_a_template_puts_before_the_last_answer_belong_to_the_prompt() -> None:
-    # As in Qwen3's template, where an answer without reasoning begins with an empty thought.
-    source = CHATML.replace(
-        "message['content']",
-        "('<think></think>' if loop.last and message['role'] == 'assistant' else '')"
-        " + message['content']",
-    )
-    formatter = Formatter(tokenizer(), ChatTemplate(source))
-    prompt, answer = formatter.turns([USER, ANSWER])
-    assert formatter.tokenizer.decode(prompt.ids).endswith("assistant\n<think></think>")
-    assert list(prompt.ids) == formatter.prompt_ids("Jambo")
-    assert list(answer.ids[:-1]) == formatter.answer_ids("Hello there")
-    # With a turn after it, the first answer is written without the thought.
-    assert shown(formatter, formatter.turns([USER, ANSWER, USER, ANSWER]))[1:] == [
-        ("Hello there<|im_end|>", True)
-    ]
 
 
 def test_plain_text_puts_newline_and_end() -> None:
     formatter = Formatter(tokenizer())
     system = {"role": "system", "content": "Be brief"}
-    assert shown(formatter, formatter.turns([system, USER, ANSWER, USER, ANSWER])) == [
+    assert shown(formatter, turns(formatter, [system, USER, ANSWER, USER, ANSWER])) == [
         ("Be brief\nJambo\n", False),
         ("Hello there<|im_end|>", True),
         ("Jambo\n", False),
@@ -104,7 +92,7 @@ def test_bos_is_put_once() -> None:
     own = "{{ bos_token }}" + CHATML
     for template in (None, ChatTemplate(CHATML), ChatTemplate(own, bos="<|endoftext|>")):
         formatter = Formatter(adds, template)
-        for ids in (formatter.prompt_ids("Hi"), formatter.turns([USER, ANSWER])[0].ids):
+        for ids in (formatter.prompt_ids("Hi"), turns(formatter, [USER, ANSWER])[0].ids):
             assert list(ids).count(0) == 1
             assert ids[0] == 0
         assert formatter.text_ids("Hi")[0] == 0
@@ -126,27 +114,9 @@ def test_written_out_segments_read_special_tokens() -> None:
     assert segments[1].ids[-1] == 2
 
 
-def test_a_template_that_drops_earlier_reasoning_trains_the_last_answer() -> None:
-    source = (
-        "{% for m in messages %}[{{ m.role }}]"
-        "{% if m.role == 'assistant' and loop.last %}<think>{% endif %}"
-        "{{ m.content }}<|im_end|>{% endfor %}"
-        "{% if add_generation_prompt %}[assistant]<think>{% endif %}"
-    )
-    formatter = Formatter(tokenizer(), ChatTemplate(source))
-    assert shown(formatter, formatter.turns([USER, ANSWER, USER, ANSWER])) == [
-        (
-            "[user]Jambo<|im_end|>[assistant]Hello there<|im_end|>"
-            "[user]Jambo<|im_end|>[assistant]<think>",
-            False,
-        ),
-        ("Hello there<|im_end|>", True),
-    ]
-
-
 def test_a_conversation_without_an_answer_is_refused() -> None:
     with pytest.raises(InputError, match="no assistant turn"):
-        Formatter(tokenizer()).turns([USER])
+        Formatter(tokenizer()).samples([USER])
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ def test_prompt_and_answer_join_as_one_text() -> None:
     ours = by_hand()
     plain = Formatter(ours)
     assert plain.prompt_ids("a") + plain.answer_ids("ab") == [1, *ours.encode("a\nab")]
-    prompt, answer = plain.turns(
+    ((prompt, answer),) = plain.samples(
         [{"role": "user", "content": "a"}, {"role": "assistant", "content": "ab"}]
     )
     assert [*prompt.ids, *answer.ids] == [1, *ours.encode("a\nab"), 2]

@@ -1,0 +1,148 @@
+"""A model's Jinja chat template, rendered in the sandbox."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from m2m.errors import InputError
+from m2m.tokenizer.sandbox import COMPILE_ERRORS, RENDER_ERRORS, Sandbox
+
+Message = Mapping[str, Any]
+
+
+class ChatTemplate:
+    """A model's Jinja chat template, rendered in a sandbox as transformers and llama.cpp do.
+
+    A template that refuses or leaves out a system message gets it at the start of the next one,
+    after it a newline, as in llama.cpp (common/chat.cpp, `system_message_not_supported`).
+
+    Args:
+        source: the template, from a GGUF's `tokenizer.chat_template`.
+        bos: text of the BOS token, "" where there is none.
+        eos: text of the EOS token.
+
+    Raises:
+        InputError: the template is not valid Jinja.
+    """
+
+    def __init__(self, source: str, bos: str = "", eos: str = "") -> None:
+        self.source = source
+        self.bos = bos
+        self.eos = eos
+        self._sandbox = Sandbox()
+        self._checked: set[tuple[Any, ...]] = set()
+        try:
+            self._template = self._sandbox.from_string(source)
+        except COMPILE_ERRORS as error:
+            line = getattr(error, "lineno", None)
+            place = f"line {line}: " if line else ""
+            raise InputError(
+                f"the model's chat template is not valid Jinja: {place}{error}",
+                'set template = "plain" in [base] to do without it',
+            ) from error
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        add_generation_prompt: bool = False,
+        tools: Sequence[Any] | None = None,
+        **variables: Any,
+    ) -> str:
+        """The text of a conversation.
+
+        Args:
+            messages: each with a role and a content.
+            add_generation_prompt: whether it ends where the model's answer begins.
+            tools: for a template that writes tools; left undefined if None, as in llama.cpp.
+            variables: others that a program may set, such as `enable_thinking`.
+
+        Raises:
+            InputError: the template refuses these messages, or it does not come to an end.
+        """
+        if messages and messages[0].get("role") == "system" and not self.takes_system:
+            messages = _folded(messages)
+        return self._render(messages, add_generation_prompt, tools, **variables)
+
+    @cached_property
+    def takes_system(self) -> bool:
+        """Whether the template has a place for a system message."""
+        told = [{"role": "system", "content": "m2mSystem"}, {"role": "user", "content": "m2mAsk"}]
+        try:
+            return "m2mSystem" in self._render(told, True)
+        except InputError:
+            return False
+
+    def check(self, messages: Sequence[Message], tools: Sequence[Any] | None = None) -> None:
+        """Refuse a conversation with an answer of which the template leaves a message out.
+
+        A message counts as written if it is in one of the prompts, or in one of the answers.
+
+        Raises:
+            InputError: it does, or it has no place for the tools or the calls of tools.
+        """
+        roles = [str(message.get("role")) for message in messages]
+        last = len(roles) - roles[::-1].index("assistant")
+        kind = (*((m.get("role"), bool(m.get("tool_calls"))) for m in messages[:last]), not tools)
+        if kind in self._checked:
+            return
+        marked = [
+            {**message, "content": f"m2mMark{i}End"} if message.get("content") else message
+            for i, message in enumerate(messages[:last])
+        ]
+        ends = [i for i, role in enumerate(roles) if role == "assistant"]
+        text = "".join(self.render(marked[:end], True, tools) for end in ends)
+        text += "".join(self.render(marked[: end + 1], tools=tools) for end in ends)
+        for i, message in enumerate(marked):
+            if message.get("content") and f"m2mMark{i}End" not in text:
+                raise InputError(
+                    f"the model's chat template leaves out message {i + 1} ({message.get('role')})",
+                    'take it out of the row, or set template = "plain" in [base]',
+                )
+        if tools and self.render(marked, tools=tools) == self.render(marked):
+            raise InputError(
+                "the model's chat template has no place for tools",
+                "take `tools` out of the row, or choose a base model whose template takes them",
+            )
+        uncalled = [{k: v for k, v in m.items() if k != "tool_calls"} for m in marked]
+        if any(m.get("tool_calls") for m in marked) and self.render(marked) == self.render(
+            uncalled
+        ):
+            raise InputError(
+                "the model's chat template leaves out the calls of tools",
+                "take the row out, or choose a base model whose template writes them",
+            )
+        self._checked.add(kind)
+
+    def _render(
+        self,
+        messages: Sequence[Message],
+        add_generation_prompt: bool,
+        tools: Sequence[Any] | None = None,
+        **variables: Any,
+    ) -> str:
+        try:
+            return self._sandbox.render(
+                self._template,
+                messages=[dict(message) for message in messages],
+                add_generation_prompt=add_generation_prompt,
+                bos_token=self.bos,
+                eos_token=self.eos,
+                **({} if tools is None else {"tools": tools}),
+                **variables,
+            )
+        except RENDER_ERRORS as error:
+            roles = ", ".join(str(message.get("role")) for message in messages)
+            raise InputError(
+                f"the model's chat template refuses a conversation of {roles}: {error}",
+                'correct the row, or set template = "plain" in [base]',
+            ) from error
+
+
+def _folded(messages: Sequence[Message]) -> Sequence[Message]:
+    """The system message at the start of the next one."""
+    if len(messages) < 2:
+        raise InputError("the model's chat template has no place for a system message alone")
+    told, first, *rest = messages
+    return [{**first, "content": f"{told.get('content')}\n{first.get('content')}"}, *rest]
