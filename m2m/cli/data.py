@@ -59,15 +59,17 @@ def check(
     else:
         formatter = formatter_of(model, template) if model else None
         found = check_data(files, [read_target(path) for path in targets], formatter)
-    show.result([each.as_json() for each in found], as_json, lambda: show_checked(found))
+    counted = found[0].tokens is not None
+    show.result([e.as_json() for e in found], as_json, lambda: show_checked(found, counted))
     if bad := [str(each.file) for each in found if each.refused]:
         raise InputError(
-            f"`m2m run` would refuse {', '.join(bad)}", "mend what is marked with ! and check again"
+            f"`m2m run` would refuse {', '.join(bad)}",
+            "correct the lines marked ! and run this again",
         )
 
 
-def show_checked(found: Sequence[Checked]) -> None:
-    """A table of all files, and under it what a person should look at."""
+def show_checked(found: Sequence[Checked], tokens: bool = True) -> None:
+    """Print a table of all files, and under it what a person should look at."""
     from m2m.cli.console import make_table, print_table
 
     counts = ("rows", "tokens", "longest", "same", "near", "leaks", "letters/token", "tokens/word")
@@ -90,11 +92,25 @@ def show_checked(found: Sequence[Checked]) -> None:
         if each.problems:
             click.echo(f"{each.file}")
         for problem in each.problems:
-            where = f" (line {', '.join(map(str, problem.lines))})" if problem.lines else ""
+            word = "line" if len(problem.lines) == 1 else "lines"
+            where = f" ({word} {', '.join(map(str, problem.lines))})" if problem.lines else ""
             click.echo(f"  {'!' if problem.refused else '-'} {problem.message}{where}")
             click.echo(f"    {problem.hint}")
     if not any(each.problems for each in found):
-        click.echo("Nothing to complain about.")
+        asked = any(each.format.startswith("target") for each in found)
+        checked = [
+            "encoding and characters",
+            "number of rows",
+            "duplicates",
+            "contradictions",
+            "languages",
+            *(["rows in two files"] if len(found) > 1 + asked else []),
+            *(["rows in dev or test questions", "number of questions"] if asked else []),
+            *(["length in tokens"] if tokens else []),
+        ]
+        click.echo(f"No problems found (checked: {', '.join(checked)}).")
+        if not asked:
+            click.echo("Name your questions with `--target` to check that no row contains them.")
 
 
 def _bars(lengths: dict[int, int]) -> str:

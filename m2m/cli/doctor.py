@@ -38,7 +38,9 @@ def doctor(as_json: bool) -> None:
     as_data = {"ok": not bad, "checks": [dataclasses.asdict(each) for each in found]}
     show.result(as_data, as_json, table)
     if bad:
-        raise ResourceError(f"not ready: {', '.join(bad)}", "do what stands under each line with !")
+        raise ResourceError(
+            f"not ready: {', '.join(bad)}", "follow the advice below each line marked !"
+        )
 
 
 def show_versions(context: click.Context, option: click.Parameter, wanted: bool) -> None:

@@ -65,10 +65,10 @@ def show_plan(plan: Plan) -> None:
         table.add_row(step.name, duration(step.seconds), memory, disk, step.what)
     if plan.steps:
         table.add_section()
-        table.add_row("all", duration(plan.total_seconds), "", "", "by the speed of this moment")
+        table.add_row("all", duration(plan.total_seconds), "", "", "at the speed measured now")
         print_table(table)
     if plan.fits:
-        click.echo("It fits.")
+        click.echo("This computer has enough memory and disk.")
         for each in plan.advice:
             click.echo(each)
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from m2m.dataset.characters import FAULTS, find_faults, guess_encoding
+from m2m.dataset.characters import FAULTS, find_faults, guess_encoding, letters_lost
 from m2m.dataset.grams import comparable, without_frame
 from m2m.dataset.rows import Row, read_rows
 from m2m.dataset.samples import encode
@@ -17,6 +17,8 @@ from m2m.tokenizer import Formatter
 
 SIDES = ("questions", "answers")
 SHOWN = 5  # lines named with a problem
+FEW_ROWS, ENOUGH_ROWS = 100, 200  # docs/own-language.md: 200 rows are a start
+_LONG_TEXT = 20_000  # characters of bare text that are as good as that many rows
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,8 @@ class Checked:
 class DatasetFile:
     """One dataset, taken apart for comparison."""
 
-    def __init__(self, found: Checked) -> None:
-        self.found = found
+    def __init__(self, found: Checked, order: int = 0) -> None:
+        self.found, self.order = found, order
         self.rows: list[Row] = []
         try:
             found.format, self.rows, wrong = read_rows(found.file)
@@ -120,6 +122,8 @@ class DatasetFile:
         self.questions, self.answers = ([comparable(t) for t in self.sides[s]] for s in SIDES)
         pairs = zip(*self.sides.values(), strict=True)
         self.texts = [comparable(f"{question} {answer}") for question, answer in pairs]
+        # Another file may have the same row and not the same frame.
+        self.whole = [comparable(row.plain_text) for row in self.rows]
 
     @property
     def name(self) -> str:
@@ -153,6 +157,13 @@ class DatasetFile:
         for kind, places in find_faults(texts).items():
             what, hint, _ = FAULTS[kind]
             self.say(kind, f"{in_rows(len(places))} with {what}", hint, places)
+        if lost := letters_lost(texts):
+            message = f'{in_rows(len(lost))} with "?" inside words: letters were lost'
+            hint = 'go back to the source and save it as UTF-8 (in Excel: "CSV UTF-8")'
+            self.say("letters_lost", message, hint, lost)
+        if self.rows and len(self.rows) < FEW_ROWS and sum(map(len, texts)) < _LONG_TEXT:
+            message = f"{in_rows(len(self.rows))}: too few to learn from"
+            self.say("few_rows", message, f"aim at {ENOUGH_ROWS} rows or more")
         echoed = (
             [
                 i
@@ -199,15 +210,12 @@ class DatasetFile:
     def _advise(self, side: str, spent: Cost) -> None:
         if spent.characters_per_token >= DEAR:
             return
-        message = (
-            f"a token has {spent.characters_per_token:.1f} characters of the {side}, a word "
-            f"{spent.tokens_per_word:.1f} tokens"
-        )
+        pieces = f"{spent.tokens_per_word:.1f} pieces"
+        message = f"the model cuts each word of the {side} into {pieces}"
+        knows = "almost nothing" if spent.characters_per_token < RUINOUS else "little"
         hint = (
-            "the base hardly knows this script; take one whose vocabulary has it (Gemma 3, Qwen3)"
-            if spent.characters_per_token < RUINOUS
-            else "English has more than 4: expect slower training; a base with a vocabulary for "
-            "many languages (Gemma 3, Qwen3) may do better"
+            f"it knows {knows} of this language, so training will be slow; a base model with a "
+            "vocabulary for many languages (Gemma 3, Qwen3) may do better"
         )
         self.say("tokenizer", message, hint)
 

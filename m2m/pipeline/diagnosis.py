@@ -178,7 +178,7 @@ def _gemm_rate() -> float:
 def _load() -> Finding:
     busy, cores = load_of_others(), usable_threads()
     if busy > 0.5 * cores:
-        remedy = "close other programs, or leave them cores with [limits] threads"
+        remedy = "close other programs, or set a smaller number in [limits] threads"
         return Finding("load", f"{busy:.1f} of {cores} cores are busy", "note", remedy)
     return Finding("load", f"{busy:.1f}")
 
@@ -241,4 +241,4 @@ def _models(roots: Sequence[Path]) -> Iterator[Finding]:
             "`m2m models add FILE.gguf`; for the starter run scripts/fetch-starter, then "
             "`m2m models add starter`"
         )
-        yield Finding("models", "none imported", "problem", remedy)
+        yield Finding("models", "none imported yet", "note", f"next step: {remedy}")

@@ -1,0 +1,118 @@
+"""Tell wrong answers from answers in two languages, if one question has both.
+
+Nothing here knows a language. If one answer of every pair is in Swahili and the other in Hausa, the
+pairs differ in the same direction, and pairs drawn at random from the same answers do not. Wrong
+answers (a column sorted apart, a slip) differ in all directions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2m.dataset.grams import character_grams
+
+_LEAST_PAIRS = 10  # with fewer, chance alone can look like a direction
+_MOST_PAIRS = 100
+_BINS = 1 << 9
+_TURNS, _PAIRINGS = 49, 19  # random draws, all of which must be less clear
+_CLEARLY = 1.15  # times the clearest random pairing
+_ROUNDS = 8
+_SMOOTH = 0.1
+
+Pair = tuple[str, str]
+Matrix = NDArray[np.float64]
+
+
+def disputed(
+    questions: Sequence[str], answers: Sequence[str], others: Iterable[Pair]
+) -> list[Pair]:
+    """The answers of each question with two: the rows' first, and the first other one."""
+    known: dict[str, list[str]] = {}
+    for question, answer in others:
+        known.setdefault(question, []).append(answer)
+    pairs: dict[str, Pair] = {}
+    for question, answer in zip(questions, answers, strict=True):
+        other = next((each for each in known.get(question, ()) if each != answer), None)
+        if other is not None:
+            pairs.setdefault(question, (answer, other))
+    return [*pairs.values()]
+
+
+def differ_alike(pairs: Sequence[Pair], seed: int = 0) -> bool:
+    """Whether the two answers of all pairs differ in one direction, as two languages do.
+
+    False for fewer than ten pairs and for a closed set of answers (labels), which can be wrong in
+    one direction too.
+
+    Args:
+        pairs: comparable texts (`grams.comparable`).
+        seed: of the random pairings.
+    """
+    rng = np.random.default_rng(seed)
+    if len(pairs) > _MOST_PAIRS:
+        pairs = [pairs[i] for i in rng.permutation(len(pairs))[:_MOST_PAIRS]]
+    texts = [text for pair in pairs for text in pair]
+    if len(pairs) < _LEAST_PAIRS or len(set(texts)) < len(texts) / 2:
+        return False
+    counts = _bigrams(texts)
+    one, other = counts[::2], counts[1::2]
+    # In the order given (two files, or later rows) fewer pairs suffice than if any may be turned.
+    turns = (rng.random((len(pairs), 1)) < 0.5 for _ in range(_TURNS))
+    if _is_clear(_odds(one, other).mean(), (_odds(*_turned(one, other, t)).mean() for t in turns)):
+        return True
+    mixed = (counts[rng.permutation(len(counts))] for _ in range(_PAIRINGS))
+    return _is_clear(_split_odds(one, other), (_split_odds(m[::2], m[1::2]) for m in mixed))
+
+
+def _is_clear(seen: float, drawn: Iterable[float]) -> bool:
+    return seen > 0 and all(seen > _CLEARLY * each for each in drawn)
+
+
+def _bigrams(texts: Sequence[str]) -> Matrix:
+    """(texts, bins) counts of hashed pairs of characters."""
+    hashes, rows = character_grams(texts, 2)
+    places = rows * _BINS + (hashes % np.uint64(_BINS)).astype(np.int64)
+    counts = np.bincount(places, minlength=len(texts) * _BINS).reshape(len(texts), _BINS)
+    return counts.astype(np.float64)
+
+
+def _odds(left: Matrix, right: Matrix) -> NDArray[np.float64]:
+    """(n,) nats by which each pair fits its sides better than the other way round.
+
+    A pair's own counts are left out when it is judged.
+    """
+    odds: NDArray[np.float64] = ((left - right) * (_logs(left) - _logs(right))).sum(axis=1)
+    return odds
+
+
+def _split_odds(one: Matrix, other: Matrix) -> float:
+    """The mean of `_odds` once every pair is turned the way it fits best."""
+    left, right = _turned(one, other, _first_guess(one, other))
+    odds = _odds(left, right)
+    for _ in range(_ROUNDS):
+        if not (odds < 0).any():
+            break
+        left, right = _turned(left, right, (odds < 0)[:, None])
+        odds = _odds(left, right)
+    return float(odds.mean())
+
+
+def _turned(one: Matrix, other: Matrix, turn: NDArray[np.bool_]) -> tuple[Matrix, Matrix]:
+    return np.where(turn, other, one), np.where(turn, one, other)
+
+
+def _logs(part: Matrix) -> Matrix:
+    """(n, bins) log shares of a profile, for each text without its own counts."""
+    rest = part.sum(axis=0) - part + _SMOOTH
+    logs: Matrix = np.log(rest / rest.sum(axis=1, keepdims=True))
+    return logs
+
+
+def _first_guess(one: Matrix, other: Matrix) -> NDArray[np.bool_]:
+    """(n, 1) which pairs to turn round so that all differ in the direction of most."""
+    differences = np.sqrt(one) - np.sqrt(other)
+    gram = differences @ differences.T
+    return (np.linalg.eigh(gram)[1][:, -1] < 0)[:, None]
