@@ -210,6 +210,9 @@ def exported(found: Exported) -> None:
     click.echo(f"LoRA       {found.lora} (for the unchanged base)")
     click.echo(f"Card       {found.card}")
     _survival(found.type, found.delta_survival, found.remedy)
+    click.echo(_clean(found.self_test.sentence))
+    for warning in found.self_test.warnings:
+        click.echo(f"Warning: {_clean(warning)}", err=True)
     for remark in found.remarks:
         click.echo(f"Licence: {remark}", err=True)
 

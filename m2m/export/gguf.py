@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from m2m.checkpoint import gguf_to_hf_name, hf_to_gguf_name, to_gguf_rows
 from m2m.formats.gguf import GGUFFile, GGUFTensorSpec, GGUFValue, write_gguf
+from m2m.llamacpp.asking import own_template
 from m2m.llamacpp.filetypes import FileType, file_type, quantized_layout, row_bytes, type_name
 from m2m.llamacpp.quantize import Survival, quantize_merged, tensor_bytes
 from m2m.merge.merger import Merger
 from m2m.tokenizer.cautions import safe_name
 
+_TEMPLATE = "tokenizer.chat_template"
 LOW_SURVIVAL = 0.8  # gain or cosine below which much of the delta is lost to rounding
 _FINER = ("q5_k_m", "q6_k", "q8_0", "f16", "f32")  # by rising size
 _TRIED = 8  # projections in the middle of the model on which a finer type is tried
@@ -75,6 +77,8 @@ def export_gguf(
     """
     base = merger.base.gguf
     metadata, specs = quantized_layout(base, target)
+    if isinstance(template := base.value(_TEMPLATE), str):
+        metadata[_TEMPLATE] = GGUFValue.string(own_template(template))
     if provenance is not None:
         metadata |= provenance.metadata()
     writer = _MergedTensors(merger, weights)

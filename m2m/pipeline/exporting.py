@@ -20,6 +20,7 @@ from m2m.merge.merger import Merger
 from m2m.mix.ranking import Interval
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.results import Confirmation, Confirmed, Exported, Searched
+from m2m.pipeline.selftest import self_test
 from m2m.progress import Progress
 from m2m.report.words import COMPARED, HOW
 
@@ -50,7 +51,7 @@ def export(
     data = _datasets(inputs, winner)
     described = tuple((each.name, _described(each)) for each in data)
     provenance = Provenance(name, base.name, described)
-    progress.start("exporting", 4, "files")
+    progress.start("exporting", 5, "files")
     types, survival = export_gguf(merger, {"winner": 1.0}, target, gguf, provenance)
     progress.advance(detail=gguf.name)
     lora = gguf.with_name(f"{name}-LoRA.gguf")
@@ -68,6 +69,8 @@ def export(
         },
     )
     progress.advance(detail=modelfile.name)
+    tested = self_test(inputs, winner.mixture, gguf)
+    progress.advance(detail="self-test")
     kept = survival.as_json()
     card = Card(
         name=name,
@@ -77,18 +80,19 @@ def export(
         target=confirmation.target,
         metric=confirmation.metric,
         scores=_scores(confirmation),
-        made=_made(inputs, searched, confirmation, kept),
+        made=[*_made(inputs, searched, confirmation, kept), tested.sentence],
         files=[
             (gguf.name, f"the model in {kind}, for llama.cpp and what is built on it"),
             (modelfile.name, "for Ollama: `ollama create NAME -f Modelfile`"),
             (lora.name, f"the fine-tune alone, for the unchanged {base.name}"),
         ],
-        cautions=[*inputs.cautions, *searched.warnings],
+        cautions=[*inputs.cautions, *searched.warnings, *tested.warnings],
     )
     path = write_card(card, gguf.parent)
     progress.advance(detail=path.name)
     progress.finish()
-    return Exported(gguf, modelfile, lora, kind, types, kept, advice, path, tuple(card.remarks))
+    remarks = tuple(card.remarks)
+    return Exported(gguf, modelfile, lora, kind, types, kept, advice, path, remarks, tested)
 
 
 def _datasets(inputs: Inputs, winner: Confirmed) -> list[CardDataset]:

@@ -160,7 +160,7 @@ def read_facts(folder: Path, watts: float | None = None) -> Facts:
             *map(str, base.get("warnings") or ()),
             *_few(ranking),
             *_said(ranking),
-            *_remedy(export),
+            *_exported(export or {}),
         ),
         remarks=tuple(
             remarks([(f"base model {base['name']}", str(base.get("licence") or "")), *used])
@@ -236,10 +236,11 @@ def _named(export: Mapping[str, Any]) -> dict[str, Any]:
     return {k: Path(str(v)).name if k in paths else v for k, v in export.items()}
 
 
-def _remedy(export: Mapping[str, Any] | None) -> list[str]:
-    if not export or not export.get("remedy"):
-        return []
-    return [f"{export['type']} keeps too little of the fine-tune; {export['remedy']}"]
+def _exported(export: Mapping[str, Any]) -> list[str]:
+    remedy = export.get("remedy")
+    lost = f"{export.get('type')} keeps too little of the fine-tune; {remedy}"
+    tested = (export.get("self_test") or {}).get("warnings") or ()
+    return [*([lost] if remedy else []), *map(str, tested)]
 
 
 def _sources(settings: Mapping[str, Any], winner: Mixture) -> tuple[Source, ...]:

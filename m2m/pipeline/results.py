@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from m2m.export.selftest import SelfTest
 from m2m.mix.mixture import Mixture
 from m2m.mix.ranking import Interval, Ranked
 from m2m.mix.worth import VERDICTS, Interaction
@@ -169,6 +170,7 @@ class Exported:
         remedy: what to do where `type` keeps too little of the fine-tune, else None.
         card: the model card.
         remarks: what the licences of base and data ask or forbid.
+        self_test: the GGUF's answers to questions that it was trained on.
     """
 
     gguf: Path
@@ -180,11 +182,12 @@ class Exported:
     remedy: str | None
     card: Path
     remarks: Sequence[str]
+    self_test: SelfTest
 
     def as_json(self) -> dict[str, Any]:
         """The fields of `m2m export --json`."""
         paths = {name: str(getattr(self, name)) for name in ("gguf", "modelfile", "lora", "card")}
-        return {**vars(self), **paths}
+        return {**vars(self), **paths, "self_test": self.self_test.as_json()}
 
 
 @dataclass(frozen=True)
@@ -215,6 +218,7 @@ class RunResult:
             "folder": str(self.folder),
             "ranking": str(self.folder / "ranking.json"),
             "gguf": str(self.exported.gguf),
+            "self_test": self.exported.self_test.as_json(),
             "report": str(self.report),
             "seconds": round(sum(step.seconds for step in self.steps), 1),
             "steps": [vars(step) for step in self.steps],

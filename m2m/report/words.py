@@ -28,7 +28,8 @@ def findings(facts: Facts) -> list[str]:
     if facts.confirmation is not None:
         for each in facts.breakdowns:
             said += _facets(each, facts.confirmation, len(facts.sources))
-    return said
+    tested = (facts.export or {}).get("self_test") or {}
+    return [*said, *([str(tested["sentence"])] if tested.get("sentence") else [])]
 
 
 def how(model: Model) -> str:

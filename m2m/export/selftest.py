@@ -1,0 +1,86 @@
+"""What the export's self-test found, in sentences for the terminal, the card and the report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """The exported file's answers to questions that it was trained on.
+
+    Attributes:
+        questions: how many were asked; 0 if `trouble` says why none were.
+        exact: answers as trained, with the file's own chat template.
+        stops: answers that ended by themselves.
+        own_exact: answers as trained, with the prompt that m2m trains and scores with.
+        own_stops: of these, those that ended by themselves.
+        plain: whether it was trained without a chat template.
+        trouble: why nothing was asked, or that llama.cpp failed.
+        failed: whether llama.cpp failed.
+    """
+
+    questions: int = 0
+    exact: int = 0
+    stops: int = 0
+    own_exact: int = 0
+    own_stops: int = 0
+    plain: bool = False
+    trouble: str = ""
+    failed: bool = False
+
+    @property
+    def sentence(self) -> str:
+        """What was found."""
+        if not self.questions:
+            return f"Self-test: not made; {self.trouble}."
+        count = self.questions
+        stops = f"stops by itself in {self.stops} of {count}"
+        if self.exact or self.own_exact:
+            return (
+                f"Self-test: the model answers {self.exact} of {count} training questions as "
+                f"trained, and {stops}."
+            )
+        return (
+            f"Self-test: the model {stops} answers to training questions. None is word for word "
+            "as trained, which is normal after short training."
+        )
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is wrong, each with its cure."""
+        if self.failed:
+            return ["The self-test failed. Try the file with `m2m chat` before you pass it on."]
+        said = []
+        if self.own_exact > self.exact:
+            cure = (
+                'Set template = "chat" in [base] and run again, or send the question and a line '
+                "end without a chat template."
+                if self.plain
+                else "Use `m2m chat`, or try Ollama with the Modelfile."
+            )
+            said.append(
+                f"With m2m's prompt the model answers {self.own_exact} of {self.questions} "
+                "training questions as trained, with the file's own chat template "
+                f"{self.exact}. Programs that use this template send another prompt than was "
+                f"trained. {cure}"
+            )
+        if self.stops < self.questions:
+            said.append(
+                f"{self.questions - self.stops} of {self.questions} answers in the self-test did "
+                "not stop by themselves. Train longer, and see the warnings about the end token."
+            )
+        return said
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields of `self_test` in `m2m export --json`."""
+        return {
+            "questions": self.questions,
+            "exact": self.exact,
+            "stops": self.stops,
+            "exact_with_m2m_prompt": self.own_exact,
+            "stops_with_m2m_prompt": self.own_stops,
+            "sentence": self.sentence,
+            "warnings": self.warnings,
+        }

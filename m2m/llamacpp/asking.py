@@ -1,0 +1,125 @@
+"""Ask a GGUF questions as a stranger would: llama-cpp-python, with the file's own chat template.
+
+This runs in a child process: if llama.cpp crashes on the file, only the child ends.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from m2m.errors import LlamaError
+
+_START = "from m2m.llamacpp.asking import main; main()"
+_ROOM = 512  # tokens that a template may write more than m2m's prompt has
+
+
+@dataclass(frozen=True)
+class Question:
+    """A conversation that waits for an answer.
+
+    Attributes:
+        messages: of {"role", "content"}.
+        prompt: the ids that m2m makes of them.
+        most: tokens after which the answer is cut off.
+    """
+
+    messages: Sequence[Mapping[str, Any]]
+    prompt: Sequence[int]
+    most: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said, and whether it stopped by itself."""
+
+    text: str
+    stopped: bool
+
+
+def ask(
+    path: Path, questions: Sequence[Question], *, chat: bool, threads: int, seconds: float
+) -> list[tuple[Answer, Answer]]:
+    """The likeliest answers to questions: with the file's own template, and with m2m's prompt.
+
+    Args:
+        path: a GGUF file.
+        questions: at least one.
+        chat: whether the file has a chat template; without, each message is sent as a line.
+        threads: CPU threads.
+        seconds: that all of it may take.
+
+    Raises:
+        LlamaError: llama.cpp crashes, refuses, or takes too long.
+    """
+    job = {
+        "path": str(path.absolute()),
+        "questions": [dataclasses.asdict(each) for each in questions],
+        "chat": chat,
+        "threads": threads,
+    }
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _START],
+            input=json.dumps(job).encode(),
+            capture_output=True,
+            timeout=seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise LlamaError(f"{path.name}: no answers within {seconds:.0f} seconds") from None
+    except OSError as error:
+        raise LlamaError(f"{path.name}: no process for the answers: {error}") from error
+    if done.returncode:
+        lines = done.stderr.decode("utf-8", "replace").strip().splitlines() or [""]
+        raise LlamaError(f"{path.name}: llama.cpp ended with {done.returncode}: {lines[-1][:200]}")
+    found = json.loads(done.stdout)
+    return [(Answer(*own), Answer(*ours)) for own, ours in found]
+
+
+def own_template(template: str) -> str:
+    """The template, written so that llama-cpp-python uses it.
+
+    It replaces a few template texts by formatters of its own, which write other prompts: for ChatML
+    an empty system turn (llama_chat_format.py, guess_chat_format_from_gguf_metadata).
+    """
+    from llama_cpp.llama_chat_format import guess_chat_format_from_gguf_metadata as guess
+
+    replaced = guess({"tokenizer.chat_template": template}) is not None
+    return f"{{# #}}{template}" if replaced else template
+
+
+def main() -> None:
+    """What the child does: a job on stdin, answers on stdout."""
+    from llama_cpp import Llama
+
+    job = json.load(sys.stdin)
+    cells = max(len(each["prompt"]) + each["most"] for each in job["questions"]) + _ROOM
+    count = job["threads"]
+    model = Llama(job["path"], n_ctx=cells, n_threads=count, n_threads_batch=count, verbose=False)
+    with model._stack:  # closes llama.cpp's objects in order
+        found = [_both(model, each, job["chat"]) for each in job["questions"]]
+    sys.stdout.write(json.dumps(found))
+
+
+def _both(model: Any, question: Mapping[str, Any], chat: bool) -> list[tuple[str, bool]]:
+    settings = {"temperature": 0.0, "max_tokens": question["most"]}
+    messages = question["messages"]
+    if chat:
+        said = model.create_chat_completion(messages=messages, **settings)
+        text = said["choices"][0]["message"]["content"] or ""
+    else:
+        asked = "".join(f"{message['content']}\n" for message in messages)
+        said = model.create_completion(asked, **settings)
+        text = said["choices"][0]["text"]
+    own = text, said["choices"][0]["finish_reason"] == "stop"
+    if model.input_ids[: said["usage"]["prompt_tokens"]].tolist() == question["prompt"]:
+        return [own, own]  # the same prompt gets the same answer
+    choice = model.create_completion(question["prompt"], **settings)["choices"][0]
+    return [own, (choice["text"], choice["finish_reason"] == "stop")]
