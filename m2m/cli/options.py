@@ -89,6 +89,23 @@ def recipe_command(command: Command) -> Command:
     return recipe_argument(json_option(quiet_option(command)))
 
 
+class WordOrNumber(Text):
+    """One of some words, or a whole number."""
+
+    def __init__(self, words: Sequence[str], low: int) -> None:
+        self.words, self.low = tuple(words), low
+        self.name = "|".join([*words, "integer"])
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The word, or the number."""
+        if value in self.words:
+            return value
+        if not str(value).isdecimal() or int(value) < self.low:
+            wanted = " or ".join([*map(repr, self.words), f"a number of {self.low} or more"])
+            self.fail(f"{value!r} is not {wanted}", param, ctx)
+        return int(value)
+
+
 def field_options(section: type, names: Sequence[str]) -> Callable[[Command], Command]:
     """An option for each of these fields of a recipe's section, with its default and help."""
     hints = get_type_hints(section)
@@ -107,6 +124,8 @@ def _option(spec: dataclasses.Field[Any], hint: Any) -> Callable[[Command], Comm
     kind: click.ParamType[Any] = click.STRING
     if hint == Path | None:
         kind = click.Path(path_type=Path)
+    elif hint == str | int:
+        kind = WordOrNumber(rules["choices"], rules["low"])
     elif "choices" in rules:
         kind = click.Choice(rules["choices"])
     elif hint is float:

@@ -14,13 +14,15 @@ from m2m.evaluate.same import groups, question_keys
 from m2m.evaluate.scores import Scores, padded
 from m2m.evaluate.tasks import Task, contrasted, requests
 from m2m.evaluate.windows import cut_windows
-from m2m.llamacpp.generate import complete
+from m2m.llamacpp.generate import Completed, complete
 from m2m.llamacpp.model import LlamaModel
 from m2m.llamacpp.scoring import Request, score, score_text
 from m2m.tokenizer import Formatter
 
 # Part of the key of all scores: raised when the same task comes to be read, asked or cut otherwise.
 SCHEMA = 2
+# Added to the limit of a written answer: a model may spell a text in more tokens than it needs.
+_SLACK = 16
 
 
 class Evaluator:
@@ -41,6 +43,8 @@ class Evaluator:
         self._openings: list[list[int]] = []
         self._prompter = Prompter(task.form, formatter)
         self._head = 0 if task.form.prefix else len(formatter.head)
+        self._limit = self._longest = 0
+        self._stop: tuple[str, ...] = ()
         if task.form.window:
             windows = cut_windows(task, formatter)
             self._requests, self._bytes = windows.requests, windows.bytes
@@ -59,6 +63,9 @@ class Evaluator:
         self._tokens = padded([[len(c) for c in r.continuations] for r in self._requests])
         if task.form.writes:
             self._openings = [self._prompter.opening(each) for each in self.task.examples]
+            self._stop = self._prompter.stop(self.task.examples)
+            self._longest = self._prompter.longest(self.task.examples)
+            self._limit = task.form.max_tokens or _SLACK + self._longest * 3 // 2
         self._same = () if task.form.window else groups(question_keys(self.task))
 
     def _refuse_single_tokens(self) -> None:
@@ -78,8 +85,7 @@ class Evaluator:
             for r, row in zip(self._requests, self._bytes, strict=True)
         ]
         about = [[e.gold, e.facet, e.references] for e in self.task.examples]
-        form = self.task.form
-        written = [self._openings, self._prompter.stop, form.max_tokens] if form.writes else []
+        written = [self._openings, self._stop, self._limit] if self.task.form.writes else []
         same = [self._same] if self._same else []
         text = json.dumps([SCHEMA, self.task.kind, asked, about, written, *same])
         return hashlib.sha256(text.encode("utf-8")).hexdigest()
@@ -106,7 +112,8 @@ class Evaluator:
         else:
             scored = score(model, asked)
             loglik, decoded, separate = scored.loglik, scored.decoded, scored.separate
-        predictions, read = self._written(model, rows)
+        written = self._written(model, rows)
+        predictions = tuple(map(self._prompter.said, written.texts))
         about = [] if self.task.form.window else [self.task.examples[i] for i in rows]
         return Scores(
             kind=self.task.kind,
@@ -114,22 +121,23 @@ class Evaluator:
             bytes=self._bytes[rows][:, : max(map(len, loglik), default=0)],
             tokens=self._tokens[rows][:, : max(map(len, loglik), default=0)],
             gold=self._gold[rows],
-            decoded_tokens=decoded + read,
+            decoded_tokens=decoded + written.decoded,
             separate_tokens=separate,
             facets=tuple(e.facet for e in about),
             predictions=predictions,
             references=tuple(e.references for e in about) if predictions else (),
             same=tuple(self._same[i] for i in rows) if self._same else (),
+            cut=tuple(written.cut),
+            limit=self._limit,
+            longest=self._longest,
         )
 
-    def _written(self, model: LlamaModel, rows: Sequence[int]) -> tuple[tuple[str, ...], int]:
-        """What the model answers where it is asked to write, and the tokens that took."""
+    def _written(self, model: LlamaModel, rows: Sequence[int]) -> Completed:
+        """What the model answers, if it is asked to write."""
         if not self._openings:
-            return (), 0
+            return Completed([], [], 0)
         openings = [self._openings[i] for i in rows]
-        limit = self.task.form.max_tokens + self._head
-        found = complete(model, openings, limit, self._prompter.stop)
-        return tuple(map(self._prompter.said, found.texts)), found.decoded
+        return complete(model, openings, self._limit + self._head, self._stop)
 
 
 def _texts(model: LlamaModel, asked: Sequence[Request]) -> tuple[list[list[float]], int, int]:

@@ -39,7 +39,7 @@ class Form:
         separator: between solved examples, outside a chat.
         writes: whether answers are written too, not only scored.
         stop: texts that end a written answer.
-        max_tokens: of a written answer.
+        max_tokens: at which a written answer is cut; 0: by the longest right answer.
         window: tokens of the windows in which a text is scored; 0: every row by itself.
     """
 
@@ -54,8 +54,13 @@ class Form:
     separator: str = SEPARATOR
     writes: bool = False
     stop: tuple[str, ...] = ()
-    max_tokens: int = 64
+    max_tokens: int = 0
     window: int = 0
+
+    @property
+    def ends(self) -> tuple[str, ...]:
+        """The texts that the recipe says end a written answer."""
+        return (*self.stop, *((self.suffix,) if self.suffix else ()))
 
 
 class Prompter:
@@ -122,12 +127,24 @@ class Prompter:
         """The answer in what a model wrote."""
         return written.strip() if self._raw else self._formatter.said(written)
 
-    @property
-    def stop(self) -> tuple[str, ...]:
-        """The texts that end a written answer."""
-        own = (self.form.suffix,) if self.form.suffix else ()
-        said = (*self.form.stop, *own)
-        return said or (() if self._chats else (self.form.separator,))
+    def stop(self, examples: Sequence[Example]) -> tuple[str, ...]:
+        """The texts that end the written answers to some examples.
+
+        An empty line ends them if nothing else is said, unless a right answer has one.
+        """
+        said = self.form.ends
+        gap = self.form.separator
+        if said or self._chats or any(gap in text for each in examples for text in each.references):
+            return said
+        return (gap,)
+
+    def longest(self, examples: Sequence[Example]) -> int:
+        """Tokens of the longest right answer as a model would write it, with the suffix."""
+        form, head = self.form, self.form.prefix.rstrip()
+        follow = self._formatter.rest_ids if head else self._formatter.answer_ids
+        encode = self._raw_ids if self._raw else follow
+        texts = {text for each in examples for text in each.references}
+        return max(len(encode(form.prefix[len(head) :] + text + form.suffix)) for text in texts)
 
     def shots(self, example: Example) -> list[Example]:
         """The solved examples before this one: the same for all, but for its own question.

@@ -49,6 +49,7 @@ def _written(scores: Scores, row: int) -> dict[str, Any]:
     said, right = scores.predictions[row], scores.references[row]
     return {
         "written": said,
+        "cut": bool(scores.cut and scores.cut[row]),
         "references": list(right),
         "exact_match": exact_match(said, right),
         "f1": token_f1(said, right),

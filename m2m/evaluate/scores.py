@@ -28,6 +28,9 @@ class Scores:
         predictions: (n,) what the model wrote, where it was asked to.
         references: (n,) all right answers to each prompt, beside `predictions`.
         same: (n,) numbers, equal for equal questions; empty if all differ.
+        cut: (n,) whether what the model wrote reached the limit of tokens before it ended.
+        limit: that limit; less for a prompt that leaves the model's context less room.
+        longest: tokens of the longest right answer.
     """
 
     kind: str
@@ -41,6 +44,9 @@ class Scores:
     predictions: tuple[str, ...] = ()
     references: tuple[tuple[str, ...], ...] = ()
     same: tuple[int, ...] = ()
+    cut: tuple[bool, ...] = ()
+    limit: int = 0
+    longest: int = 0
 
     def __len__(self) -> int:
         return len(self.gold)
@@ -85,6 +91,9 @@ class Scores:
             predictions=picked(self.predictions),
             references=picked(self.references),
             same=picked(self.same),
+            cut=picked(self.cut),
+            limit=self.limit,
+            longest=self.longest,
         )
 
     @classmethod
@@ -114,6 +123,9 @@ class Scores:
             chain("predictions"),
             chain("references"),
             chain("same"),
+            chain("cut"),
+            parts[0].limit,
+            parts[0].longest,
         )
 
     def by_facet(self) -> dict[str, Scores]:
@@ -122,6 +134,19 @@ class Scores:
         return {
             name: self.take([i for i, f in enumerate(self.facets) if f == name]) for name in names
         }
+
+    @property
+    def cut_in_words(self) -> str | None:
+        """How many written answers were cut, and what to do about it; None if there are none."""
+        if not any(self.cut):
+            return None
+        said = f"{sum(self.cut)} of {len(self)} written answers were cut at {self.limit} tokens"
+        if self.longest <= self.limit:
+            return said
+        return (
+            f"{said}; a right answer has up to {self.longest} and cannot be written: leave "
+            "max_tokens out, or raise it"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists, choices cut to each example's own; floats keep every digit."""
@@ -135,6 +160,9 @@ class Scores:
             written |= {
                 "predictions": list(self.predictions),
                 "references": [list(each) for each in self.references],
+                "cut": list(self.cut),
+                "limit": self.limit,
+                "longest": self.longest,
             }
         return {
             "kind": self.kind,
@@ -163,6 +191,9 @@ class Scores:
             predictions=tuple(data.get("predictions", ())),
             references=tuple(tuple(each) for each in data.get("references", ())),
             same=tuple(data.get("same", ())),
+            cut=tuple(data.get("cut", ())),
+            limit=data.get("limit", 0),
+            longest=data.get("longest", 0),
         )
 
 

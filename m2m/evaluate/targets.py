@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from m2m.dataset.sameness import normalize
-from m2m.errors import InputError
+from m2m.errors import InputError, Problems
 from m2m.evaluate.examples import Example, Reading
 from m2m.evaluate.harness import SUFFIXES, Part, load_harness
 from m2m.evaluate.metrics import check_metric
@@ -40,7 +40,26 @@ def load_target(target: Target, part: Part) -> Task:
         return _text_task(target, task)
     if target.window:
         raise InputError(f"{path}: window is for texts, these rows have answers", "leave it out")
-    return replace(task, form=_form(target, writes=metric.written))
+    task = replace(task, form=_form(target))
+    return asked_to_write(task) if metric.written else task
+
+
+def asked_to_write(task: Task) -> Task:
+    """The task with answers that are written too, not only scored.
+
+    Raises:
+        InputError: right answers hold a text at which a written answer ends; with their lines.
+    """
+    problems = Problems()
+    for each in task.examples if task.form.delimiter is None else ():
+        ends = [end for end in task.form.ends if all(end in text for text in each.references)]
+        if ends:
+            problems.add(f"line {each.line}: the right answer holds {ends[0]!r:.40}")
+    hint = (
+        "choose another `stop` or `answer_suffix`: a written answer ends there, before it is right"
+    )
+    problems.raise_if_any(InputError, str(task.path), hint)
+    return replace(task, form=replace(task.form, writes=True))
 
 
 def refuse_same_rows(dev: Task | None, test: Task) -> None:
@@ -78,11 +97,12 @@ def _harness_task(target: Target, part: Part, path: Path) -> Task:
         "suffix": target.answer_suffix,
         "stop": target.stop,
     }
-    form = replace(task.form, writes=metric.written, **{k: v for k, v in own.items() if v})
+    form = replace(task.form, **{k: v for k, v in own.items() if v})
     if target.answer_prefix or form.style != "raw":
         # The delimiter between prompt and answer is for texts put one after the other.
         form = replace(form, prefix=target.answer_prefix, delimiter=None)
-    return replace(task, form=form)
+    task = replace(task, form=form)
+    return asked_to_write(task) if metric.written else task
 
 
 def _refuse_set(target: Target, path: Path, names: Sequence[str], why: str) -> None:
@@ -96,7 +116,7 @@ def _reading(target: Target) -> Reading:
     return Reading(target.prompt, target.answer, target.choices)
 
 
-def _form(target: Target, *, writes: bool) -> Form:
+def _form(target: Target) -> Form:
     return Form(
         style=target.template,
         instruction=target.instruction,
@@ -105,9 +125,8 @@ def _form(target: Target, *, writes: bool) -> Form:
         seed=target.shots_seed,
         prefix=target.answer_prefix,
         suffix=target.answer_suffix,
-        writes=writes,
         stop=target.stop,
-        max_tokens=target.max_tokens,
+        max_tokens=0 if isinstance(target.max_tokens, str) else target.max_tokens,
     )
 
 

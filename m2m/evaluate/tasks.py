@@ -105,7 +105,7 @@ def contrasted(task: Task, seed: int = 0) -> Task:
     Raises:
         InputError: a row for which every answer is right; with its line.
     """
-    if task.kind != "answer":
+    if task.kind != "answer" or all(len(each.choices) > 1 for each in task.examples):
         return task
     rng = np.random.default_rng(seed)
     by_form = {normalize(a): a for a in sorted({e.choices[0] for e in task.examples}, reverse=True)}

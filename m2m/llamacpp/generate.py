@@ -72,9 +72,16 @@ def generate(
 
 @dataclass(frozen=True)
 class Completed:
-    """The answers to some prompts, and the tokens that went through the model for them."""
+    """The answers to some prompts.
+
+    Attributes:
+        texts: what was written.
+        cut: whether an answer reached its limit of tokens before it ended.
+        decoded: tokens that went through the model for all of them.
+    """
 
     texts: list[str]
+    cut: list[bool]
     decoded: int
 
 
@@ -105,7 +112,7 @@ def complete(
         model.reserve(len(prefix) + sum(each.cells for each in group) - len(group) * len(prefix))
         decoded += model.keep(prefix) + _complete_group(model, group, len(prefix))
     model.clear()
-    return Completed([each.text for each in answers], decoded)
+    return Completed([each.text for each in answers], [each.cut for each in answers], decoded)
 
 
 class _Answer:
@@ -115,7 +122,7 @@ class _Answer:
         self.prompt, self.room = prompt, room
         self.fed: list[int] = list(prompt)
         self.text = ""
-        self.done = room < 1
+        self.done = self.cut = room < 1
         self._held = _Held(stop)
         self._bytes = codecs.getincrementaldecoder("utf-8")("replace")
 
@@ -134,6 +141,7 @@ class _Answer:
         if self._held.stopped:
             self.done = True
         elif len(self.fed) - len(self.prompt) == self.room:
+            self.cut = True
             self._end()
 
     def _end(self) -> None:

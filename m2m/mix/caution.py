@@ -56,7 +56,7 @@ def cautions(trials: Sequence[Trial], aims: Sequence[Aim], seed: int = 0) -> lis
     found = [*_survival(trials)]
     for aim in aims:
         found += _repeated(trials, aim)
-        found += [*_chance(trials, aim), *_likelihood(trials, aim)]
+        found += [*_cut(trials, aim), *_chance(trials, aim), *_likelihood(trials, aim)]
     mixed = [trial for trial in trials if trial.mixture != BASE]
     if len(mixed) > 2 and all(len(trial.scores[aims[0].target]) > 1 for trial in mixed):
         examples = sum(mixed[0].scores[aim.target].different for aim in aims)
@@ -88,6 +88,16 @@ def _repeated(trials: Sequence[Trial], aim: Aim) -> list[str]:
     ]
 
 
+def _cut(trials: Sequence[Trial], aim: Aim) -> list[str]:
+    """Warn if the best mixture's written answers reached the limit of tokens."""
+    mixed = [trial for trial in trials if trial.mixture != BASE]
+    if not mixed or not aim.metric.written:
+        return []
+    best = mixed[standing(mixed, [aim], seed=0).best]
+    cut = best.scores[aim.target].cut_in_words
+    return [f"{best.mixture.label} on {aim.target}: {cut}"] if cut else []
+
+
 def _chance(trials: Sequence[Trial], aim: Aim) -> list[str]:
     """Warn where nothing stands out above chance."""
     best = -math.inf
@@ -97,10 +107,12 @@ def _chance(trials: Sequence[Trial], aim: Aim) -> list[str]:
         if chance is None or trial.mixture == BASE:
             continue
         value = float(aim.metric.value(scores, None)[0])
-        error = aim.metric.stderr(scores) or math.inf
+        error = aim.metric.stderr(scores) or 1e-9  # all examples alike, such as all right
         best = max(best, (value - chance) / error)
     if best > STANDARD_ERRORS or best == -math.inf:
         return []
+    if aim.metric.written and (scores := trials[0].scores[aim.target]).longest > scores.limit:
+        return []  # `_cut` says why
     return [
         f"no mixture is more than {STANDARD_ERRORS:g} standard errors above chance on "
         f"{aim.target}: nothing was learned that this ranking could show; train longer ([train] "

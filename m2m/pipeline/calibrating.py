@@ -20,7 +20,7 @@ import numpy as np
 from m2m.dataset import BatchStream
 from m2m.errors import Interrupted
 from m2m.evaluate.metrics import resample
-from m2m.evaluate.tasks import Task, requests
+from m2m.evaluate.tasks import Task, contrasted, requests
 from m2m.formats.journal import Journal
 from m2m.llamacpp.scoring import common_prefix
 from m2m.machine import peak_rss_bytes
@@ -289,6 +289,7 @@ def _moved(progress: Progress) -> None:
 
 def _some(task: Task, formatter: Formatter) -> Task:
     """The first examples of a task, enough to time it."""
+    task = contrasted(task)  # a part of the answers may hold no wrong ones
     share = _TOKENS_SCORED / max(1, sum(count_tokens(task, formatter)))
     count = min(len(task.examples), max(8, round(share * len(task.examples))))
     return dataclasses.replace(task, examples=task.examples[:count])

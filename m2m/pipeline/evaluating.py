@@ -15,7 +15,7 @@ from m2m.evaluate.evaluator import Evaluator
 from m2m.evaluate.metrics import METRICS, metrics_of, resample
 from m2m.evaluate.samples import samples
 from m2m.evaluate.scores import Scores
-from m2m.evaluate.targets import load_target
+from m2m.evaluate.targets import asked_to_write, load_target
 from m2m.evaluate.tasks import Task
 from m2m.formats.atomic import write_text
 from m2m.formats.gguf import GGUFFile
@@ -61,11 +61,19 @@ class Evaluated:
             "examples": len(self.scores),
             "different": self.scores.different,
             "metrics": self._measured(self.scores),
+            **self._cut(),
             "facets": {
                 name: {"examples": len(part), "metrics": self._measured(part)}
                 for name, part in self.scores.by_facet().items()
             },
         }
+
+    def _cut(self) -> dict[str, Any]:
+        """How many written answers were cut, of a task whose answers were written."""
+        if not self.scores.predictions:
+            return {}
+        found = self.scores
+        return {"cut": sum(found.cut), "max_tokens": found.limit, "longest_right": found.longest}
 
     def _measured(self, scores: Scores) -> dict[str, dict[str, float]]:
         return {name: METRICS[name].measure(scores) for name in self.metrics}
@@ -162,7 +170,7 @@ def _task(how: Target, path: Path) -> Task:
     """A file that is all test set; answers are written unless the one metric needs none."""
     task = load_target(dataclasses.replace(how, dev=path, test=path), "test")
     if task.kind == "answer" and how.metric == "auto":
-        task = dataclasses.replace(task, form=dataclasses.replace(task.form, writes=True))
+        task = asked_to_write(task)
     return task
 
 

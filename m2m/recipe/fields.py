@@ -123,7 +123,13 @@ class Target:
         "", "words after every solved example's answer; not scored; a written answer ends there"
     )
     stop: tuple[str, ...] = _set((), "texts that end a written answer")
-    max_tokens: int = _set(64, "tokens of the longest written answer", low=1)
+    max_tokens: str | int = _set(
+        "auto",
+        "tokens at which a written answer is cut; auto: half as many again as the longest right "
+        "answer has, and 16",
+        choices=("auto",),
+        low=1,
+    )
     window: int = _set(
         0,
         "score a text in windows of so many tokens, as llama-perplexity does; 0: row by row",

@@ -77,7 +77,8 @@ def test_a_prefix_is_the_same_words_at_the_end_of_the_prompt(
     seen = set()
     for kind in ("labels", "answer"):
         metric = "exact_match" if kind == "answer" else "auto"
-        how = Target("t", rows(tmp_path, kind), prompt="{q}", stop=("q",), metric=metric)
+        path = rows(tmp_path, kind)
+        how = Target("t", path, prompt="{q}", stop=("q",), metric=metric, max_tokens=40)
         how = replace(how, answer="{answer}" if kind == "answer" else "")
         with_prefix = replace(how, answer_prefix=prefix, answer_suffix=" in all",
                               template=style.rpartition(" ")[2])  # fmt: skip

@@ -61,6 +61,7 @@ EXCEPTIONS: dict[str, set[str]] = {
     "targets.shots_seed": set(),
     "targets.stop": set(),
     "targets.max_tokens": set(),
+    "targets.answer_suffix": set(),  # in solved examples and written answers
 }
 # Other threads add in another order: adapters are kept, and are not those of a run from nothing.
 SPEED = {"limits.threads"}
@@ -92,6 +93,7 @@ VALUES: dict[str, Any] = {
     "targets.choices": ("a", "b"),
     "targets.shots_from": "other-target.jsonl",
     "targets.stop": ("x",),
+    "targets.max_tokens": 9,
     "datasets.languages": ("sw",),
     "limits.memory": 8.0,
     "limits.threads": 2,
