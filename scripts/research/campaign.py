@@ -38,7 +38,7 @@ from m2m.formats.atomic import atomic_file, remove_folder, write_json
 from m2m.formats.digest import file_sha256
 from m2m.formats.safetensors import SafetensorsFile
 from m2m.llamacpp.model import build_info
-from m2m.mix.mixture import Mixture
+from m2m.mix.mixture import BASE, Mixture
 from m2m.nn.lora import LoraPair
 from m2m.pipeline.finetuning import DEV, TEST, mixed_corpus, open_judge
 from m2m.pipeline.inputs import Inputs, read_inputs
@@ -53,7 +53,7 @@ from m2m.tuner.trainer import Trainer
 HERE = Path(__file__).resolve().parent
 SCENARIOS, RESULTS = HERE / "scenarios", HERE / "results"
 SPLITS = {"dev": DEV, "test": TEST}
-READ = ("choice_bits", "accuracy", "accuracy_norm")
+READ = ("choice_bits", "accuracy", "accuracy_norm", "macro_f1")  # if the target has them
 NAT = 1000  # stored units of a log-likelihood
 
 Points = dict[int, dict[str, Scores]]  # by step, by split
@@ -84,15 +84,14 @@ class Finetune:
 
 
 def read_plan(folder: Path, names: Sequence[str]) -> list[Finetune]:
-    """The plan's fine-tunes in order; `names` are all datasets, for `datasets = "all"`."""
+    """Return the plan's fine-tunes in order; `names` are the datasets of the mixture "all"."""
     plan = tomllib.loads((folder / "plan.toml").read_text(encoding="utf-8"))
     found = []
-    for line in plan["finetunes"]:
-        chosen = names if line["datasets"] == "all" else line["datasets"]
-        name = "all" if line["datasets"] == "all" else "+".join(chosen)
-        points = tuple(line.get("score_at", ()))
-        seed = line.get("seed", 0)
-        found.append(Finetune(name, Mixture.uniform(chosen), line["steps"], seed, points))
+    for group in plan["finetunes"]:
+        seed, points = group.get("seed", 0), tuple(group["score_at"])
+        for name in group["mixtures"]:
+            mixture = Mixture.uniform(names if name == "all" else name.split("+"))
+            found.append(Finetune(name, mixture, group["steps"], seed, points))
     return found
 
 
@@ -154,6 +153,7 @@ class Campaign:
         check_data(self.folder)
         self.results.mkdir(parents=True, exist_ok=True)
         with run_lock(self.work):
+            self._score_base()
             for tune in self.left():
                 self._make(tune)
 
@@ -169,26 +169,32 @@ class Campaign:
             points[step] = self._score(inputs, tune.mixture, training.adapter(step))
             found = {split: measured(scores) for split, scores in points[step].items()}
             say(f"  step {step}: {json.dumps(found)}")
-        questions = self.results / "questions.npz"
-        if not questions.exists():
-            write_arrays(questions, question_arrays(points[tune.steps]))
         self._keep(tune, training, points)
 
-    def _score(self, inputs: Inputs, mixture: Mixture, adapter: Path) -> dict[str, Scores]:
-        """Return the scores on dev and test; the work folder's journal remembers them."""
-        with open_judge(inputs, {}, {mixture: adapter}, self.work) as judge:
-            trial = judge.finetuned(mixture)
+    def _score_base(self) -> None:
+        """Score the base, and write down what the questions of all fine-tunes have in common."""
+        result, questions = self.results / "base.json", self.results / "questions.npz"
+        if result.exists():
+            return
+        scores = self._score(read_inputs(self.recipe))
+        write_arrays(questions, question_arrays(scores))
+        write_arrays(result.with_suffix(".npz"), logliks({0: scores}))
+        metrics = {"0": {split: measured(of) for split, of in scores.items()}}
+        write_json(result, {"metrics": metrics, "machine": machine(self.recipe.limits.threads)})
+
+    def _score(
+        self, inputs: Inputs, mixture: Mixture = BASE, adapter: Path | None = None
+    ) -> dict[str, Scores]:
+        """Return a fine-tune's or the base's scores on dev and test; a journal keeps them."""
+        tuned = {mixture: adapter} if adapter else {}
+        with open_judge(inputs, {}, tuned, self.work) as judge:
+            trial = judge.finetuned(mixture) if adapter else judge.merged(mixture)
         (target,) = inputs.dev
         return {split: trial.scores[prefix + target] for split, prefix in SPLITS.items()}
 
     def _keep(self, tune: Finetune, training: Training, points: Points) -> None:
         """Write the log-likelihoods, and then the JSON file that marks the end."""
-        arrays = {
-            f"{step}.{split}.loglik": np.round(NAT * scores.loglik).astype(np.int32)
-            for step, splits in points.items()
-            for split, scores in splits.items()
-        }
-        write_arrays(self.results / f"{tune.stem}.npz", arrays)
+        write_arrays(self.results / f"{tune.stem}.npz", logliks(points))
         result = {
             "scenario": self.folder.name,
             "datasets": list(tune.mixture.datasets),
@@ -298,9 +304,21 @@ def measured(scores: Scores) -> dict[str, Any]:
         found = METRICS[name].measure(part)
         return [round(found["value"], 4), round(found["stderr"], 4)]
 
-    found: dict[str, Any] = {name: of(name, scores) for name in READ}
+    fitting = [name for name in READ if scores.kind in METRICS[name].kinds]
+    found: dict[str, Any] = {name: of(name, scores) for name in fitting}
     facets = {name: of(READ[0], part) for name, part in scores.by_facet().items()}
     return found | ({"facets": facets} if facets else {})
+
+
+def logliks(points: Points) -> dict[str, NDArray[Any]]:
+    """Return the log-likelihoods by `STEP.SPLIT.loglik`; -1e6 nats: there is no such choice."""
+    return {
+        f"{step}.{split}.loglik": np.round(
+            NAT * np.nan_to_num(scores.loglik, nan=-1e6, neginf=-1e6)
+        ).astype(np.int32)
+        for step, splits in points.items()
+        for split, scores in splits.items()
+    }
 
 
 def question_arrays(splits: Mapping[str, Scores]) -> dict[str, NDArray[Any]]:
