@@ -64,12 +64,13 @@ def models(infos: Sequence[ModelInfo], as_json: bool) -> None:
 def adapters(trained: Sequence[Trained]) -> None:
     """One line per adapter."""
     table = make_table(
-        "dataset", "steps", "tokens", "first loss", "last loss", "tokens/s", "adapter"
+        "dataset", "steps", "passes", "tokens", "first loss", "last loss", "tokens/s", "adapter"
     )
     for each in trained:
         table.add_row(
             each.dataset,
             f"{each.steps}",
+            f"{each.passes:.3g}",
             f"{each.tokens:,}",
             f"{each.loss_first:.3f}",
             f"{each.loss_last:.3f}",

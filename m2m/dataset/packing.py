@@ -60,12 +60,15 @@ class BatchStream:
         samples: the training samples.
         seed: of the order.
         batch_tokens: tokens of a batch, at most.
+        stop: samples after which a step ends, however few its last batch has; 0: never.
 
     Raises:
         InputError: no sample, or one that is longer than a batch.
     """
 
-    def __init__(self, samples: Sequence[Sample], seed: int, batch_tokens: int) -> None:
+    def __init__(
+        self, samples: Sequence[Sample], seed: int, batch_tokens: int, stop: int = 0
+    ) -> None:
         if not samples:
             raise InputError("the dataset has no sample to train on")
         longest = max(samples, key=len)
@@ -77,6 +80,7 @@ class BatchStream:
         self._samples = list(samples)
         self._seed = seed
         self._batch_tokens = batch_tokens
+        self._stop = stop
         self._prefix = common_prefix(samples)
         self._goto(0, 0)
 
@@ -85,18 +89,42 @@ class BatchStream:
         """(epoch, samples taken from it): all that is needed to go on from here."""
         return self._epoch, self._cursor
 
+    @property
+    def taken(self) -> int:
+        """How many samples were taken so far, each as often as it was."""
+        return self._epoch * len(self._samples) + self._cursor
+
     def seek(self, position: tuple[int, int]) -> None:
         """Go on from a `position` of a stream over the same samples, seed and size."""
         self._goto(*position)
 
     def __next__(self) -> Batch:
+        return pack(self._group(), self._prefix)
+
+    def step(self, batches: int) -> Iterator[Batch]:
+        """The batches of one optimiser step."""
+        return (pack(group, self._prefix) for group in self._step(batches))
+
+    def skip(self, batches: int) -> int:
+        """Go past a step without packing it; returns how many tokens it has."""
+        prefix = self._prefix
+        groups = list(self._step(batches))
+        return sum(prefix + sum(len(each) - prefix for each in group) for group in groups)
+
+    def _step(self, batches: int) -> Iterator[list[Sample]]:
+        for _ in range(batches):
+            yield self._group()
+            if self.taken == self._stop:
+                return
+
+    def _group(self) -> list[Sample]:
         group: list[Sample] = []
         size = self._prefix
         while True:
             sample = self._peek()
             own = len(sample) - self._prefix
-            if group and size + own > self._batch_tokens:
-                return pack(group, self._prefix)
+            if group and (size + own > self._batch_tokens or self.taken == self._stop):
+                return group
             group.append(sample)
             size += own
             self._cursor += 1

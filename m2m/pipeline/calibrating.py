@@ -31,10 +31,10 @@ from m2m.mix.study import READABLE
 from m2m.mix.surrogate import SurrogateScorer
 from m2m.mix.trial import Trial
 from m2m.nn.decoder import Decoder
-from m2m.pipeline.inputs import Corpus, Inputs
+from m2m.pipeline.inputs import Corpus, Inputs, expert_corpus
 from m2m.pipeline.scoring import aims, open_scorer
 from m2m.pipeline.sharing import STUDY, finished_experts
-from m2m.pipeline.tuning import choose, expert_corpus, open_decoder
+from m2m.pipeline.tuning import choose, open_decoder
 from m2m.pipeline.workers import divide, workers
 from m2m.progress import Progress
 from m2m.recipe import Train

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+
+import numpy as np
 
 from m2m.checkpoint import BaseModel, find_model
 from m2m.dataset import Sample, dataset_fingerprint, encode, load_dataset
@@ -18,10 +20,12 @@ from m2m.evaluate.tasks import Task, requests
 from m2m.formats.gguf import GGUFFile
 from m2m.kernels import bfloat16
 from m2m.llamacpp.model import check_gpu_layers
+from m2m.mix.space import usable
 from m2m.recipe import Dataset, Recipe, Target, Train
+from m2m.store import fingerprint
 from m2m.tokenizer import Formatter, Tokenizer
 from m2m.tokenizer.ending import chat_template
-from m2m.tuner.diet import budget, hold_out
+from m2m.tuner.diet import budget, hold_out, replayed
 
 Found = TypeVar("Found")
 Opened = tuple[BaseModel, Formatter]
@@ -45,7 +49,7 @@ class Inputs:
     """What a recipe names, read.
 
     Attributes:
-        recipe: with its budget in steps, whatever it was given in.
+        recipe: with its budget in steps, whatever it was given in; `epochs` stay.
         corpora: by dataset name, in the recipe's order.
         dev: tasks by target name.
         test: the same for the targets that have a test file.
@@ -127,8 +131,8 @@ def read_inputs(recipe: Recipe) -> Inputs:
         raise AssertionError("a base that could not be opened is an error")
     base, formatter = opened
     cautions = tuple(base.cautions(formatter.template))
-    recipe = _in_steps(recipe, corpora)
-    return Inputs(recipe, base, formatter, corpora, dev, test, replay, cautions)
+    inputs = Inputs(recipe, base, formatter, corpora, dev, test, replay, cautions)
+    return dataclasses.replace(inputs, recipe=_in_steps(inputs))
 
 
 def _check_precision(precision: str) -> None:
@@ -150,21 +154,45 @@ def longest_row(train: Train, base: BaseModel) -> int:
     return min(train.max_length, train.batch_tokens, base.config.max_position_embeddings)
 
 
-def _in_steps(recipe: Recipe, corpora: Mapping[str, Corpus]) -> Recipe:
+def _in_steps(inputs: Inputs) -> Recipe:
     """The recipe with its budget as a number of steps.
 
     Raises:
         InputError: there is nothing to replay.
     """
-    train = recipe.train
-    if train.replay and not train.replay_from and len(corpora) < 2:
+    recipe, train = inputs.recipe, inputs.recipe.train
+    names = _used(inputs)
+    if train.replay and not train.replay_from and len(names) < 2:
         raise InputError(
             f"{recipe.path}: replay draws rows from other datasets, and there is only one",
             "name a file in replay_from, or leave replay out",
         )
-    steps = budget(train, {name: corpus.samples for name, corpus in corpora.items()})
-    train = dataclasses.replace(train, steps=steps, epochs=0.0, tokens=0)
+    diets = [expert_corpus(inputs, inputs.corpora[name]).samples for name in names]
+    train = dataclasses.replace(train, steps=budget(train, diets), tokens=0)
     return dataclasses.replace(recipe, train=train)
+
+
+def _used(inputs: Inputs) -> list[str]:
+    """The datasets that are trained; all if none is, which the search refuses."""
+    recipe = inputs.recipe
+    return usable(recipe.search, recipe.datasets) or [*inputs.corpora]
+
+
+def expert_corpus(inputs: Inputs, corpus: Corpus) -> Corpus:
+    """A dataset with the rows that its expert replays, drawn by the recipe's seed."""
+    train = inputs.recipe.train
+    if not train.replay:
+        return corpus
+    others = [inputs.corpora[name] for name in _used(inputs) if name != corpus.name]
+    sources = [inputs.replay] if inputs.replay else others
+    rng = np.random.default_rng(train.seed)
+    rows = replayed(corpus.samples, [each.samples for each in sources], train.replay, rng)
+    mark = fingerprint(
+        own=corpus.fingerprint,
+        replay=train.replay,
+        sources=[[each.fingerprint, len(each.samples)] for each in sources],
+    )
+    return Corpus(corpus.name, rows, corpus.held_out, mark)
 
 
 def _raise_all(errors: Sequence[M2MError], path: Path) -> None:

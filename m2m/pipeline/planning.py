@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,13 @@ from m2m.mix.space import LISTED, Space
 from m2m.mix.strategy import Strategy
 from m2m.nn.matrix import WORTH_BF16, bf16_gain
 from m2m.pipeline.calibrating import Aside, Rates, calibrate, count_tokens
-from m2m.pipeline.inputs import Inputs
+from m2m.pipeline.inputs import Inputs, expert_corpus
 from m2m.pipeline.scoring import aims, threads
 from m2m.pipeline.searching import search_space
 from m2m.pipeline.sharing import finished_experts, wanted
 from m2m.pipeline.tuning import memory_limit
 from m2m.progress import Progress
+from m2m.tuner.diet import passes
 from m2m.tuner.memory import GIB
 
 # A checkpoint holds the adapter, AdamW's two and the best adapter so far.
@@ -62,6 +63,7 @@ class Plan:
         steps: in order.
         strategy: of the search.
         candidates: mixtures that it chooses from.
+        passes: how often an expert will see each of its rows, on average, by dataset.
         advice: where it does not fit, what to change; else what may be worth knowing.
         fits: memory, disk and hours suffice.
     """
@@ -69,6 +71,7 @@ class Plan:
     steps: Sequence[PlannedStep]
     strategy: str
     candidates: int
+    passes: Mapping[str, float]
     advice: Sequence[str]
     fits: bool
 
@@ -84,6 +87,7 @@ class Plan:
             "total_seconds": round(self.total_seconds, 1),
             "strategy": self.strategy,
             "candidates": self.candidates,
+            "passes": dict(self.passes),
             "fits": self.fits,
             "advice": list(self.advice),
         }
@@ -108,7 +112,7 @@ def make_plan(inputs: Inputs, progress: Progress, hours: float = 0.0) -> Plan:
         rates = calibrate(inputs, progress)
     except ResourceError as error:
         advice = (error.message, *([error.hint] if error.hint else []))
-        return Plan((), strategy.name, strategy.candidates, advice, fits=False)
+        return Plan((), strategy.name, strategy.candidates, {}, advice, fits=False)
     return plan_with(inputs, rates, hours)
 
 
@@ -117,8 +121,9 @@ def plan_with(inputs: Inputs, rates: Rates, hours: float = 0.0) -> Plan:
     work = Work(inputs, rates)
     steps = [work.train(), work.search(), work.confirm(), work.export()]
     wrong = [*_memory(work, steps), *_disk(work, steps), *_time(work, steps, hours)]
-    advice = [*wrong, *_precision(work, steps), *_workers(work, steps)]
-    return Plan(steps, work.strategy.name, work.strategy.candidates, advice, fits=not wrong)
+    advice = [*wrong, *_precision(work, steps), *_workers(work, steps), *_unseen(work)]
+    name, count = work.strategy.name, work.strategy.candidates
+    return Plan(steps, name, count, work.passes, advice, fits=not wrong)
 
 
 def planned_strategy(inputs: Inputs) -> Strategy:
@@ -151,6 +156,9 @@ class Work:
         self.names = wanted(inputs)
         self.space, self.strategy = search_space(inputs), planned_strategy(inputs)
         self.sizes = _sizes(self.space)
+        train = self.recipe.train
+        diets = {name: expert_corpus(inputs, inputs.corpora[name]).samples for name in self.names}
+        self.passes = {name: passes(rows, train, train.steps) for name, rows in diets.items()}
         dev, test = (
             [count_tokens(task, inputs.formatter) for task in tasks.values()]
             for tasks in (inputs.dev, inputs.test)
@@ -176,7 +184,7 @@ class Work:
         made = finished_experts(self.inputs)
         left = [name for name in self.names if name not in made]
         seconds = sum(self._training(self.recipe.train.steps, name) for name in left)
-        what = f"{len(left)} adapters of {self.recipe.train.steps} steps"
+        what = f"{len(left)} adapters of {self.recipe.train.steps} steps, {self._passes()}"
         at_once, peak = 1, self.rates.training_bytes
         if aside := self.rates.aside:
             at_once, peak = aside.at_once, aside.bytes
@@ -186,6 +194,11 @@ class Work:
             seconds += self.rates.decoder
         disk = (len(left) + _CHECKPOINTS * at_once) * self.rates.adapter_bytes if left else 0
         return PlannedStep("train", what, seconds, peak, disk)
+
+    def _passes(self) -> str:
+        found = [f"{count:.3g}" for count in sorted(self.passes.values())]
+        few_to_many = found[0] if found[0] == found[-1] else f"{found[0]} to {found[-1]}"
+        return f"passes over their rows: {few_to_many}"
 
     def search(self) -> PlannedStep:
         """The base on dev, what the strategy takes, and the finalists as they are exported."""
@@ -346,6 +359,17 @@ def _precision(work: Work, steps: Sequence[PlannedStep]) -> Iterator[str]:
 def _times_alone(aside: Aside) -> float:
     """Times as long as the experts take one after the other, each with all threads."""
     return aside.slower * aside.count / aside.at_once / _ASIDE
+
+
+def _unseen(work: Work) -> Iterator[str]:
+    """Rows that no expert will see: a pass over them takes more steps."""
+    sizes = {name: len(corpus.samples) for name, corpus in work.inputs.corpora.items()}
+    partly = [f"{n} ({x:.0%} of {sizes[n]} rows)" for n, x in work.passes.items() if x < 1]
+    if partly:
+        yield (
+            f"some rows will not be trained on: {work.recipe.train.steps} steps see of "
+            f"{', '.join(partly)}; more [train] steps see them all"
+        )
 
 
 def _workers(work: Work, steps: Sequence[PlannedStep]) -> Iterator[str]:

@@ -17,7 +17,7 @@ Measured = Mapping[str, Mapping[str, float]]  # metric -> {"value", "stderr"}
 
 @dataclass(frozen=True)
 class Trained:
-    """One adapter, new or kept from before."""
+    """One adapter, new or kept; `passes`: how often it has seen each row, on average."""
 
     dataset: str
     path: Path
@@ -28,6 +28,7 @@ class Trained:
     tokens_per_second: float
     peak_rss_bytes: int
     resumed: bool
+    passes: float
 
     def as_json(self) -> dict[str, Any]:
         """The fields of `m2m train --json` for one adapter."""

@@ -6,20 +6,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
 from m2m.checkpoint import BaseModel
 from m2m.machine import free_memory_bytes, hand_back_freed, peak_rss_bytes, resident_bytes
 from m2m.nn.decoder import Decoder
 from m2m.nn.matrix import bf16_gain
-from m2m.pipeline.inputs import Corpus, Inputs
+from m2m.pipeline.inputs import Corpus, Inputs, expert_corpus
 from m2m.pipeline.results import Trained
 from m2m.pipeline.scoring import threads
 from m2m.progress import Progress
 from m2m.recipe import Recipe, Train
-from m2m.store import fingerprint
 from m2m.tuner.callbacks import ShowProgress
-from m2m.tuner.diet import replayed
+from m2m.tuner.diet import passes
 from m2m.tuner.memory import GIB, Saving, choose_saving, load_of
 from m2m.tuner.result import TrainResult
 from m2m.tuner.trainer import Origin, Trainer, finished
@@ -111,6 +108,7 @@ def _trained(job: Job, result: TrainResult, *, kept: bool) -> Trained:
         tokens_per_second=result.tokens_per_second,
         peak_rss_bytes=peak_rss_bytes(),
         resumed=kept,
+        passes=passes(job.corpus.samples, job.config, result.steps),
     )
 
 
@@ -149,23 +147,6 @@ def expert_job(inputs: Inputs, name: str) -> Job:
     """The training of one dataset's expert, with what it replays."""
     corpus, recipe = expert_corpus(inputs, inputs.corpora[name]), inputs.recipe
     return Job(corpus, recipe.train, recipe.folder / ADAPTERS / name)
-
-
-def expert_corpus(inputs: Inputs, corpus: Corpus) -> Corpus:
-    """A dataset with the rows that its expert replays, drawn by the recipe's seed."""
-    train = inputs.recipe.train
-    if not train.replay:
-        return corpus
-    others = [each for each in inputs.corpora.values() if each.name != corpus.name]
-    sources = [inputs.replay] if inputs.replay else others
-    rng = np.random.default_rng(train.seed)
-    rows = replayed(corpus.samples, [each.samples for each in sources], train.replay, rng)
-    mark = fingerprint(
-        own=corpus.fingerprint,
-        replay=train.replay,
-        sources=[[each.fingerprint, len(each.samples)] for each in sources],
-    )
-    return Corpus(corpus.name, rows, corpus.held_out, mark)
 
 
 def memory_limit(recipe: Recipe) -> int:

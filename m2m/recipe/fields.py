@@ -147,8 +147,15 @@ class Train:
         PROJECTIONS, "projections that get an adapter", choices=PROJECTIONS
     )
     steps: int = _set(200, "steps of every expert; or epochs or tokens", low=1, one_of="budget")
-    epochs: float = _set(0.0, "passes over an average dataset", low=0.0, one_of="budget")
-    tokens: int = _set(0, "tokens that every expert is trained on", low=0, one_of="budget")
+    epochs: float = _set(
+        0.0, "passes over the rows of an average dataset", low=0.0, one_of="budget"
+    )
+    tokens: int = _set(
+        0,
+        "tokens that every expert is trained on at least, prompts included",
+        low=0,
+        one_of="budget",
+    )
     batch_tokens: int = _set(512, "tokens per step, at most", low=16)
     accumulate: int = _set(1, "batches per optimiser step", low=1)
     learning_rate: float = _set(1e-3, "peak learning rate of AdamW", low=0.0)

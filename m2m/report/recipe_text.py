@@ -23,12 +23,18 @@ def recipe_lines(settings: Mapping[str, Any]) -> list[tuple[str, bool]]:
 
 
 def _fields(section: str, table: Mapping[str, Any]) -> list[tuple[str, bool]]:
-    kind = {**SECTIONS, **LISTS}[section]
-    defaults = {spec.name: spec.default for spec in dataclasses.fields(kind)}
+    specs = dataclasses.fields({**SECTIONS, **LISTS}[section])
+    defaults = {spec.name: spec.default for spec in specs}
+    # Of fields that exclude each other a recipe has one; steps follow from epochs.
+    either = [spec.name for spec in specs if "one_of" in spec.metadata]
+    unused = {name for name in either if not table.get(name)}
+    unused |= {"steps"} if table.get("epochs") else set()
     return [
         (f"{name} = {toml_value(value)}", _plain(defaults.get(name)) != _plain(value))
         for name, value in table.items()
-        if value is not None and (value not in ("", []) or _plain(defaults.get(name)) != value)
+        if value is not None
+        and name not in unused
+        and (value not in ("", []) or _plain(defaults.get(name)) != value)
     ]
 
 

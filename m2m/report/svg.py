@@ -38,7 +38,8 @@ def scale(values: Iterable[float], start: float, end: float, room: float = 0.03)
     """A scale that holds all finite `values` with some room at both ends."""
     known = [value for value in values if math.isfinite(value)] or [0.0]
     low, high = min(known), max(known)
-    spread = (high - low) or abs(high) or 1.0
+    spread = (high - low) or abs(high)
+    spread = spread if spread > 1e-300 else 1.0  # a part of less is nothing
     return Scale(low - room * spread, high + room * spread, start, end)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
 
-from m2m.dataset import Sample, common_prefix, split
+from m2m.dataset import BatchStream, Sample, split
 from m2m.recipe import Train
 
 Row = TypeVar("Row")
@@ -54,20 +54,49 @@ def mixed_held_out(
     return [row for rows, n in parts for row in draw(rows, min(n, len(rows)), rng)]
 
 
-def budget(config: Train, corpora: Mapping[str, Sequence[Sample]]) -> int:
+def stream_of(samples: Sequence[Sample], config: Train) -> BatchStream:
+    """Return the batches of a training.
+
+    If the budget is in epochs, a step ends with the last row of the last of them, so that every row
+    is seen that many times and none once more to fill the step.
+    """
+    stop = math.ceil(config.epochs * len(samples))
+    return BatchStream(samples, config.seed, config.batch_tokens, stop)
+
+
+def steps_needed(samples: Sequence[Sample], config: Train) -> int:
+    """Return after how many steps a training has seen its `epochs` or its `tokens`.
+
+    Counted in batches as they are packed. A token is one that the model reads: of prompts and
+    templates too, and of a beginning that all rows share once a batch.
+    """
+    stream, steps, tokens = stream_of(samples, config), 0, 0
+    rows = math.ceil(config.epochs * len(samples))
+    while stream.taken < rows or tokens < config.tokens:
+        tokens += stream.skip(config.accumulate)
+        steps += 1
+    return steps
+
+
+def passes(samples: Sequence[Sample], config: Train, steps: int) -> float:
+    """Return how often a training of that many steps sees each row, on average."""
+    stream = stream_of(samples, config)
+    for _ in range(steps):
+        stream.skip(config.accumulate)
+    return stream.taken / len(samples)
+
+
+def budget(config: Train, diets: Sequence[Sequence[Sample]]) -> int:
     """Return the steps that `steps`, `epochs` or `tokens` means, the same for every dataset.
 
-    An epoch is that of an average dataset: as many steps as its rows take, with their replay.
+    `epochs` are those of an average dataset: the mean of the steps that each needs for its own.
+    `tokens` are the least that any expert is trained on.
+
+    Args:
+        config: of the training.
+        diets: the rows that each expert is trained on, replayed ones too.
     """
-    batch = config.batch_tokens * config.accumulate
-    if config.tokens:
-        return max(1, round(config.tokens / batch))
-    if not config.epochs:
+    if not config.epochs and not config.tokens:
         return config.steps
-    sizes = []
-    for samples in corpora.values():
-        prefix = common_prefix(samples)
-        own = sum(len(sample) - prefix for sample in samples)
-        sizes.append(own / (config.batch_tokens - prefix) / config.accumulate)
-    mean = sum(sizes) / len(sizes) / (1.0 - config.replay)
-    return max(1, math.ceil(config.epochs * mean))
+    needed = [steps_needed(samples, config) for samples in diets]
+    return max(needed) if config.tokens else math.ceil(sum(needed) / len(needed))

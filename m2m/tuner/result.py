@@ -94,6 +94,8 @@ def identity(config: Train, origin: Origin, samples: int, held_out: int) -> str:
     # How often held-out loss is measured decides which adapter is kept; else it decides nothing.
     for name in _ELSEWHERE if held_out else (*_ELSEWHERE, *_HELD_OUT):
         del settings[name]
+    if config.epochs:  # a step ends where they end
+        settings["epochs"] = config.epochs
     if settings["precision"] == "float32":  # as every run before there was a choice
         del settings["precision"]
     parts = [SCHEMA, settings, vars(origin), samples, held_out]

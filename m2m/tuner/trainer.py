@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2m.adapter import Adapter
-from m2m.dataset import BatchStream, Sample, pack_all
+from m2m.dataset import Sample, pack_all
 from m2m.errors import Interrupted, TrainingError
 from m2m.nn.decoder import Decoder
 from m2m.nn.lora import LoraPair, init_lora
@@ -21,6 +21,7 @@ from m2m.nn.optim import AdamW, clip_factor, global_norm, learning_rate_factor
 from m2m.recipe import Train
 from m2m.tuner.callbacks import Callback, Step
 from m2m.tuner.checkpointing import checkpoint_path, load_checkpoint, save_checkpoint
+from m2m.tuner.diet import stream_of
 from m2m.tuner.result import Origin, TrainResult, finished, identity, write_result
 
 __all__ = ["Origin", "TrainResult", "Trainer", "finished"]
@@ -83,7 +84,7 @@ class Trainer:
         self._folder = folder
         self._origin = origin
         self._callbacks = callbacks
-        self._stream = BatchStream(samples, config.seed, config.batch_tokens)
+        self._stream = stream_of(samples, config)
         self._held_out = list(pack_all(held_out, config.batch_tokens))
         self._lora = init_lora(
             decoder.config,
@@ -166,8 +167,7 @@ class Trainer:
     def _step(self, rate: float) -> tuple[float, float, int]:
         """One optimiser step: mean loss, gradient norm before clipping, tokens."""
         total, count, tokens = 0.0, 0, 0
-        for part in range(self._config.accumulate):
-            batch = next(self._stream)
+        for part, batch in enumerate(self._stream.step(self._config.accumulate)):
             into = self._sums if part == 0 else self._more
             nats, trained, found = self._decoder.loss_and_grads(batch, self._lora, into)
             total += nats

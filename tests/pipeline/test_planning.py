@@ -112,7 +112,7 @@ def test_constraints_are_planned_for(inputs: Inputs) -> None:
     search = Search(strategy="exhaustive", excluded=("reverse",))
     plan = plan_with(with_recipe(inputs, search=search), RATES)
     assert plan.candidates == 3
-    assert plan.steps[0].what == "2 adapters of 12 steps"
+    assert plan.steps[0].what == "2 adapters of 12 steps, passes over their rows: 4.81"
     required = Search(strategy="exhaustive", required=("copy",), max_datasets=2)
     assert plan_with(with_recipe(inputs, search=required), RATES).candidates == 3
     none = Search(required=("copy", "upper"), max_datasets=1)

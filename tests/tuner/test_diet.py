@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 import pytest
 
-from m2m.dataset import BatchStream, common_prefix
 from m2m.recipe import Train
 from m2m.tuner.diet import budget, draw, hold_out, mixed_held_out, replayed
 from tests.tuner.conftest import pico_samples
@@ -55,20 +54,12 @@ def test_a_mixture_holds_out_rows_of_all_its_datasets_or_none() -> None:
 
 
 def test_tokens_and_epochs_become_steps() -> None:
-    corpora = {"a": pico_samples("copy", 60), "b": pico_samples("reverse", 20)}
+    """What a step count means for packed rows is in tests/cases/test_budgets.py."""
+    diets = [pico_samples("copy", 60), pico_samples("reverse", 20)]
     train = Train(steps=7, batch_tokens=128)
-    assert budget(train, corpora) == 7
-    assert budget(dataclasses.replace(train, tokens=12_800), corpora) == 100
-    assert budget(dataclasses.replace(train, tokens=12_800, accumulate=4), corpora) == 25
-    one = budget(dataclasses.replace(train, epochs=1.0), corpora)
-    assert budget(dataclasses.replace(train, epochs=3.0), corpora) == pytest.approx(3 * one, abs=2)
-    half = dataclasses.replace(train, epochs=1.0, replay=0.5)
-    assert budget(half, corpora) == pytest.approx(2 * one, abs=1)
-    # What an average dataset's epoch really takes.
-    stream = BatchStream(corpora["a"][:40], 0, 128)
-    steps = 0
-    while stream.position[0] == 0:
-        next(stream)
-        steps += 1
-    assert common_prefix(corpora["a"]) > 0
-    assert one == pytest.approx(steps, rel=0.15)
+    assert budget(train, diets) == 7
+    needs = [budget(dataclasses.replace(train, epochs=2.0), [each]) for each in diets]
+    assert needs[0] > needs[1]
+    assert budget(dataclasses.replace(train, epochs=2.0), diets) == -(-sum(needs) // 2)
+    least = [budget(dataclasses.replace(train, tokens=12_800), [each]) for each in diets]
+    assert budget(dataclasses.replace(train, tokens=12_800), diets) == max(least) >= 100
