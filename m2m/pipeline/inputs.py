@@ -25,7 +25,7 @@ from m2m.recipe import Dataset, Recipe, Target, Train
 from m2m.store import fingerprint
 from m2m.tokenizer import Formatter, Tokenizer
 from m2m.tokenizer.ending import chat_template
-from m2m.tuner.diet import budget, hold_out, replayed
+from m2m.tuner.diet import budget, hold_out, passes, replayed
 
 Found = TypeVar("Found")
 Opened = tuple[BaseModel, Formatter]
@@ -193,6 +193,15 @@ def expert_corpus(inputs: Inputs, corpus: Corpus) -> Corpus:
         sources=[[each.fingerprint, len(each.samples)] for each in sources],
     )
     return Corpus(corpus.name, rows, corpus.held_out, mark)
+
+
+def expert_passes(inputs: Inputs) -> dict[str, float]:
+    """How often each expert sees each of its rows, on average, by dataset."""
+    train = inputs.recipe.train
+    return {
+        name: passes(expert_corpus(inputs, inputs.corpora[name]).samples, train, train.steps)
+        for name in _used(inputs)
+    }
 
 
 def _raise_all(errors: Sequence[M2MError], path: Path) -> None:

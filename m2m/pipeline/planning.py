@@ -24,13 +24,12 @@ from m2m.mix.space import LISTED, Space
 from m2m.mix.strategy import Strategy
 from m2m.nn.matrix import WORTH_BF16, bf16_gain
 from m2m.pipeline.calibrating import Aside, Rates, calibrate, count_tokens
-from m2m.pipeline.inputs import Inputs, expert_corpus
+from m2m.pipeline.inputs import Inputs, expert_passes
 from m2m.pipeline.scoring import aims, threads
 from m2m.pipeline.searching import search_space
 from m2m.pipeline.sharing import finished_experts, wanted
 from m2m.pipeline.tuning import memory_limit
 from m2m.progress import Progress
-from m2m.tuner.diet import passes
 from m2m.tuner.memory import GIB
 
 # A checkpoint holds the adapter, AdamW's two and the best adapter so far.
@@ -156,9 +155,7 @@ class Work:
         self.names = wanted(inputs)
         self.space, self.strategy = search_space(inputs), planned_strategy(inputs)
         self.sizes = _sizes(self.space)
-        train = self.recipe.train
-        diets = {name: expert_corpus(inputs, inputs.corpora[name]).samples for name in self.names}
-        self.passes = {name: passes(rows, train, train.steps) for name, rows in diets.items()}
+        self.passes = expert_passes(inputs)
         dev, test = (
             [count_tokens(task, inputs.formatter) for task in tasks.values()]
             for tasks in (inputs.dev, inputs.test)
@@ -184,7 +181,9 @@ class Work:
         made = finished_experts(self.inputs)
         left = [name for name in self.names if name not in made]
         seconds = sum(self._training(self.recipe.train.steps, name) for name in left)
-        what = f"{len(left)} adapters of {self.recipe.train.steps} steps, {self._passes()}"
+        seen = list(dict.fromkeys(f"{count:.3g}" for count in sorted(self.passes.values())))
+        what = f"{len(left)} adapters of {self.recipe.train.steps} steps, passes over their rows: "
+        what += " to ".join([seen[0], *seen[1:][-1:]])
         at_once, peak = 1, self.rates.training_bytes
         if aside := self.rates.aside:
             at_once, peak = aside.at_once, aside.bytes
@@ -194,11 +193,6 @@ class Work:
             seconds += self.rates.decoder
         disk = (len(left) + _CHECKPOINTS * at_once) * self.rates.adapter_bytes if left else 0
         return PlannedStep("train", what, seconds, peak, disk)
-
-    def _passes(self) -> str:
-        found = [f"{count:.3g}" for count in sorted(self.passes.values())]
-        few_to_many = found[0] if found[0] == found[-1] else f"{found[0]} to {found[-1]}"
-        return f"passes over their rows: {few_to_many}"
 
     def search(self) -> PlannedStep:
         """The base on dev, what the strategy takes, and the finalists as they are exported."""
@@ -362,14 +356,9 @@ def _times_alone(aside: Aside) -> float:
 
 
 def _unseen(work: Work) -> Iterator[str]:
-    """Rows that no expert will see: a pass over them takes more steps."""
-    sizes = {name: len(corpus.samples) for name, corpus in work.inputs.corpora.items()}
-    partly = [f"{n} ({x:.0%} of {sizes[n]} rows)" for n, x in work.passes.items() if x < 1]
-    if partly:
-        yield (
-            f"some rows will not be trained on: {work.recipe.train.steps} steps see of "
-            f"{', '.join(partly)}; more [train] steps see them all"
-        )
+    if partly := [f"{x:.0%} of {name}" for name, x in work.passes.items() if x < 1]:
+        seen = ", ".join(partly)
+        yield f"some rows will not be trained on: experts see {seen}; raise [train] steps"
 
 
 def _workers(work: Work, steps: Sequence[PlannedStep]) -> Iterator[str]:
