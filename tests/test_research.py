@@ -1,0 +1,159 @@
+"""The campaign of fine-tunes can be killed anywhere, and its committed results hold together."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+import tomllib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from m2m.evaluate.metrics import METRICS
+from m2m.evaluate.scores import Scores
+from tests.pipeline.scenario import make_scenario
+
+RESEARCH = Path(__file__).parent.parent / "scripts" / "research"
+PLANS = sorted((RESEARCH / "scenarios").glob("*/plan.toml"))
+RESULTS = sorted((RESEARCH / "results").glob("*/*.json"))
+PLAN = """\
+[[finetunes]]
+steps = 6
+score_at = [2, 4]
+mixtures = ["copy+upper"]
+
+[[finetunes]]
+steps = 3
+score_at = []
+seed = 1
+mixtures = ["all"]
+"""
+
+
+def load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def scenarios(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scenarios")
+    make_scenario(folder / "pico")
+    (folder / "pico/plan.toml").write_text(PLAN, encoding="utf-8")
+    (folder / "pico/SHA256SUMS").write_text("", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def campaign(scenarios: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    module = load(RESEARCH / "campaign.py")
+    monkeypatch.setattr(module, "SCENARIOS", scenarios)
+    monkeypatch.setattr(module, "RESULTS", tmp_path / "results")
+    return module
+
+
+def arrays(folder: Path) -> dict[str, dict[str, Any]]:
+    return {path.name: dict(np.load(path)) for path in sorted(folder.glob("*.npz"))}
+
+
+def dies_at(module: ModuleType, name: str, call: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a function of the campaign raise when it is called for the `call`-th time."""
+    real, calls = getattr(module, name), iter(range(1000))
+
+    def once(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == call:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(module, name, once)
+
+
+@pytest.mark.slow
+def test_a_killed_campaign_ends_with_the_same_scores(
+    campaign: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    campaign.Campaign("pico", tmp_path / "whole").run()
+    whole = arrays(tmp_path / "results/pico")
+    names = ["all-3-seed1.npz", "base.npz", "copy+upper-6.npz", "questions.npz"]
+    assert [*whole] == names
+    assert {"2.dev.loglik", "4.test.loglik", "6.dev.loglik"} <= whole["copy+upper-6.npz"].keys()
+    places = [("save_adapter", 0), ("save_adapter", 1), ("open_judge", 2), ("open_decoder", 2)]
+    for name, call in [*places, ("write_arrays", 2), ("write_json", 1)]:
+        folder = tmp_path / f"{name}-{call}"
+        with monkeypatch.context() as patch:
+            patch.setattr(campaign, "RESULTS", folder / "results")
+            with patch.context() as killed:
+                dies_at(campaign, name, call, killed)
+                with pytest.raises(KeyboardInterrupt):
+                    campaign.Campaign("pico", folder / "work").run()
+            left = campaign.Campaign("pico", folder / "work")
+            assert len(left.left()) == 2
+            left.run()
+            assert not left.left()
+        for stem, found in arrays(folder / "results/pico").items():
+            for key, array in found.items():
+                np.testing.assert_array_equal(array, whole[stem][key], f"{name} {call} {key}")
+
+
+def test_a_training_that_is_stopped_to_be_scored_ends_as_one_that_is_not(
+    campaign: ModuleType, scenarios: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    campaign.Campaign("pico", tmp_path / "stopped").run()
+    stopped = arrays(tmp_path / "results/pico")["copy+upper-6.npz"]
+    monkeypatch.setattr(campaign, "RESULTS", tmp_path / "straight")
+    straight = campaign.Campaign("pico", tmp_path / "work")
+    plan = [campaign.dataclasses.replace(straight.plan[0], score_at=())]
+    monkeypatch.setattr(straight, "plan", plan)
+    straight.run()
+    (found,) = (a for n, a in arrays(tmp_path / "straight/pico").items() if n.startswith("copy"))
+    np.testing.assert_array_equal(found["6.test.loglik"], stopped["6.test.loglik"])
+    assert not np.array_equal(stopped["2.test.loglik"], stopped["6.test.loglik"])
+
+
+def test_other_data_than_the_frozen_one_is_refused(
+    campaign: ModuleType, scenarios: Path, tmp_path: Path
+) -> None:
+    sums = scenarios / "pico/SHA256SUMS"
+    sums.write_text(f"{'0' * 64}  copy.jsonl\n", encoding="utf-8")
+    try:
+        with pytest.raises(campaign.InputError, match="another file than the one that was frozen"):
+            campaign.Campaign("pico", tmp_path / "work").run()
+    finally:
+        sums.write_text("", encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", PLANS, ids=lambda path: path.parent.name)
+def test_plans_name_datasets_of_their_recipe(path: Path) -> None:
+    recipe = tomllib.loads((path.parent / "recipe.toml").read_text(encoding="utf-8"))
+    names = [dataset["name"] for dataset in recipe["datasets"]]
+    groups = tomllib.loads(path.read_text(encoding="utf-8"))["finetunes"]
+    made = [(mixture, group["steps"]) for group in groups for mixture in group["mixtures"]]
+    assert len(set(made)) == len(made)
+    for mixture, _ in made:
+        assert mixture == "all" or set(mixture.split("+")) <= set(names), mixture
+    assert all(step < group["steps"] for group in groups for step in group["score_at"])
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_results_say_what_their_log_likelihoods_say(path: Path) -> None:
+    result = json.loads(path.read_text(encoding="utf-8"))
+    questions = np.load(path.parent / "questions.npz")
+    with np.load(path.with_suffix(".npz")) as found:
+        assert len(found.files) == 2 * len(result["metrics"])
+        for step, splits in result["metrics"].items():
+            for split, metrics in splits.items():
+                loglik = found[f"{step}.{split}.loglik"] / 1000
+                sizes = questions[f"{split}.bytes"].astype(float)
+                gold = questions[f"{split}.gold"].astype(np.int64)
+                scores = Scores("choices", loglik, sizes, sizes, gold)
+                for name in ("choice_bits", "accuracy"):
+                    value = METRICS[name].value(scores, None)[0]
+                    assert value == pytest.approx(metrics[name][0], abs=2e-4)
