@@ -141,6 +141,7 @@ def proposals(found: Proposals) -> None:
 
 def confirmed(found: Confirmation) -> None:
     """The really fine-tuned models beside base and merged, on dev and test."""
+    from m2m.report.facts import rows_seen
     from m2m.report.words import COMPARED, HOW
 
     metrics = [found.metric, *(m for m in ("accuracy",) if m != found.metric)]
@@ -151,6 +152,10 @@ def confirmed(found: Confirmation) -> None:
         mark = " *" if each == found.winner else ""
         table.add_row(each.label + mark, HOW[each.how], *cells, each.mixture.label)
     print_table(table)
+    seen = (
+        f"{each.label} {rows_seen(each.as_json()['seen'])}" for each in found.confirmed if each.seen
+    )
+    click.echo(f"Rows seen in training: {'; '.join(seen)}.")
     click.echo("* the winner, chosen by dev among the fine-tuned; test was not looked at before.")
     for each, ahead in zip(found.confirmed, found.ahead or (), strict=False):
         if each != found.winner:

@@ -105,11 +105,12 @@ class BatchStream:
         """The batches of one optimiser step."""
         return (pack(group, self._prefix) for group in self._step(batches))
 
-    def skip(self, batches: int) -> int:
-        """Go past a step without packing it; returns how many tokens it has."""
-        prefix = self._prefix
+    def skip(self, batches: int) -> tuple[list[Sample], int]:
+        """Go past a step without packing it; returns its samples and how many tokens it has."""
         groups = list(self._step(batches))
-        return sum(prefix + sum(len(each) - prefix for each in group) for group in groups)
+        samples = [sample for group in groups for sample in group]
+        shared = self._prefix * (len(groups) - len(samples))  # once a batch
+        return samples, sum(map(len, samples)) + shared
 
     def _step(self, batches: int) -> Iterator[list[Sample]]:
         for _ in range(batches):

@@ -20,22 +20,34 @@ from m2m.tuner.diet import draw
 
 Row = TypeVar("Row")
 
+# Two ways to train on everything: of datasets of unequal size the first leaves rows of the large
+# ones out and repeats those of the small ones; the second is the files put together.
+ALL, UNION = "all datasets equally", "all rows"
+
 
 @dataclass(frozen=True)
 class Contender:
-    """A mixture to fine-tune, and why: "top 1", "all datasets", "best single"."""
+    """A mixture to fine-tune, and why: "top 1", "best single", or one of `ALL` and `UNION`."""
 
     label: str
     mixture: Mixture
 
 
 def contenders(
-    ranking: Sequence[Ranked], names: Sequence[str], confirm: Confirm
+    ranking: Sequence[Ranked], rows: Mapping[str, int], confirm: Confirm
 ) -> list[Contender]:
-    """The top of the ranking and the baselines, each mixture once, with all its labels."""
+    """The top of the ranking and the baselines, each mixture once, with all its labels.
+
+    Args:
+        ranking: best first.
+        rows: that are trained on, of each dataset.
+        confirm: how many of the top, and which baselines.
+    """
     wanted = [(f"top {each.rank}", each.mixture) for each in ranking[: confirm.top]]
     if "all" in confirm.baselines:
-        wanted.append(("all datasets", Mixture.uniform(names)))
+        wanted.append((ALL, Mixture.uniform([*rows])))
+    if "union" in confirm.baselines:
+        wanted.append((UNION, Mixture.union(rows)))
     singles = [each.mixture for each in ranking if len(each.mixture.datasets) == 1]
     if "best_single" in confirm.baselines and singles:
         wanted.append(("best single", singles[0]))

@@ -26,6 +26,14 @@ class Mixture:
         """A subset with equal weights, the mixture of Merge to Mix (arXiv 2505.16066)."""
         return cls(tuple(datasets), tuple(1.0 / len(datasets) for _ in datasets))
 
+    @classmethod
+    def union(cls, rows: Mapping[str, int]) -> Mixture:
+        """Every row once, as if the files were put together: shares by the datasets' rows."""
+        if len(set(rows.values())) == 1:
+            return cls.uniform([*rows])
+        total = sum(rows.values())
+        return cls(tuple(rows), tuple(count / total for count in rows.values()))
+
     @property
     def is_uniform(self) -> bool:
         """Whether all weights are the same."""
@@ -59,9 +67,10 @@ class Mixture:
         return " + ".join(f"{100 * weight:.0f} % {name}" for name, weight in self.shares.items())
 
     def short(self, datasets: int) -> str:
-        """The label, or "all 8 datasets" for all of many."""
-        everything = self.is_uniform and len(self.datasets) == datasets > 3
-        return f"all {datasets} datasets" if everything else self.label
+        """The label, or "all 8 datasets in equal shares" for all of many."""
+        shares = "equal" if self.is_uniform else "unequal"
+        every = len(self.datasets) == datasets > 3
+        return f"all {datasets} datasets in {shares} shares" if every else self.label
 
     def as_json(self) -> dict[str, Any]:
         """`{"datasets": [...], "weights": [...]}`."""

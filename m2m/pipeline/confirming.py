@@ -19,6 +19,7 @@ from m2m.pipeline.finetuning import (
     aims_on,
     has_test,
     open_judge,
+    training_rows,
 )
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.results import Confirmation, Confirmed, Measured, Searched
@@ -45,7 +46,8 @@ def confirm(
     Raises:
         Interrupted: the user asked to stop; what is finished is kept.
     """
-    chosen = contenders(searched.ranking, list(experts), inputs.recipe.confirm)
+    rows = training_rows(inputs, experts)
+    chosen = contenders(searched.ranking, rows, inputs.recipe.confirm)
     tuner = FineTuner(inputs, experts, folder, progress)
     tuned = tuner.adapters([each.mixture for each in chosen])
     merged = searched.ranking[0].mixture
@@ -63,6 +65,7 @@ def confirm(
                 "finetuned",
                 *_measured(trial, first),
                 tuned[each.mixture],
+                tuner.seen(each.mixture, tuned[each.mixture]),
             )
             for each, trial in zip(chosen, trials, strict=True)
         ),

@@ -145,6 +145,13 @@ def _compared(model: Confirmed, ahead: Interval) -> str:
     return f"On test it {COMPARED[ahead.sign]} {model.label} ({HOW[model.how]}): {ahead.in_full}"
 
 
+def _seen(model: Confirmed) -> str:
+    return ", ".join(
+        f"{each.rows} of {each.of} rows of {name} ({each.passes:.3g} passes)"
+        for name, each in model.seen.items()
+    )
+
+
 def _made(
     inputs: Inputs, searched: Searched, confirmation: Confirmation, kept: dict[str, float] | None
 ) -> list[str]:
@@ -166,6 +173,7 @@ def _made(
         f"An expert had {train.steps} steps of at most {train.batch_tokens} tokens (times "
         f"{train.accumulate}), learning rate {train.learning_rate:g}, {train.schedule}; budget of "
         f"the fine-tunes: {recipe.confirm.budget}",
+        f"It was trained on {_seen(confirmation.winner)}",
         f"Seeds: training {train.seed}, merging {recipe.merge.seed}, search {recipe.search.seed}",
         f"Quantised to {recipe.quantize.export}; {rounded}",
         f"m2m {__version__}, {build_info()}",

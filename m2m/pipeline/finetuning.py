@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from m2m.adapter import read_extra
 from m2m.formats.atomic import remove_leftovers
 from m2m.formats.journal import Journal
 from m2m.mix.confirm import budget_steps, mixed_rows
@@ -23,13 +24,14 @@ from m2m.mix.standing import Aim
 from m2m.mix.study import Study
 from m2m.mix.trial import Trial
 from m2m.pipeline.inputs import Corpus, Inputs
+from m2m.pipeline.results import Seen
 from m2m.pipeline.scoring import aims, open_scorer
 from m2m.pipeline.tuning import Job
 from m2m.pipeline.workers import train_all
 from m2m.progress import Progress
 from m2m.recipe import Train
 from m2m.store import fingerprint
-from m2m.tuner.diet import mixed_held_out, replayed
+from m2m.tuner.diet import mixed_held_out, replayed, times_seen
 
 DEV, TEST = "dev:", "test:"
 _LONGEST_NAME = 80
@@ -82,11 +84,26 @@ class FineTuner:
         found |= {each: job.folder for each, job in jobs.items()}
         return {each: found[each] for each in mixtures}
 
+    def seen(self, mixture: Mixture, adapter: Path) -> dict[str, Seen]:
+        """What a mixture's fine-tune saw of each of its datasets."""
+        job, steps = self._job(mixture), read_extra(adapter)["steps"]
+        counts = times_seen(job.corpus.samples, job.config, steps)
+        found = {}
+        for name in mixture.datasets:
+            times = [counts[id(row)] for row in self._inputs.corpora[name].samples]
+            found[name] = Seen(sum(map(bool, times)), len(times), sum(times) / len(times))
+        return found
+
     def _job(self, mixture: Mixture) -> Job:
         steps = self.steps(mixture)
         config = dataclasses.replace(self._inputs.recipe.train, steps=steps)
         place = self._folder / str(steps) / _folder_name(mixture)
         return Job(mixed_corpus(self._inputs, mixture), config, place)
+
+
+def training_rows(inputs: Inputs, names: Iterable[str]) -> dict[str, int]:
+    """How many rows of each dataset are trained on."""
+    return {name: len(inputs.corpora[name].samples) for name in names}
 
 
 def _borrows(train: Train) -> bool:

@@ -24,6 +24,7 @@ from m2m.mix.space import LISTED, Space
 from m2m.mix.strategy import Strategy
 from m2m.nn.matrix import WORTH_BF16, bf16_gain
 from m2m.pipeline.calibrating import Aside, Rates, calibrate, count_tokens
+from m2m.pipeline.finetuning import training_rows
 from m2m.pipeline.inputs import Inputs, expert_passes
 from m2m.pipeline.scoring import aims, threads
 from m2m.pipeline.searching import search_space
@@ -242,9 +243,13 @@ class Work:
         total = len(self.names)
         sizes = [self._expected_size()] * min(confirm.top, self.strategy.candidates)
         trainings = [self._share_trained() * self._confirming(size) for size in sizes]
-        if "all" in confirm.baselines and total > 1:
-            sizes.append(total)
-            trainings.append(self._confirming(total))
+        union = Mixture.union(training_rows(self.inputs, self.names))
+        everything = {"all": Mixture.uniform(self.names), "union": union}
+        # They are the same if all datasets have as many rows.
+        count = len({each for name, each in everything.items() if name in confirm.baselines})
+        if total > 1:
+            sizes += [total] * count
+            trainings += [self._confirming(total)] * count
         models = 2.0 + len(sizes)
         if "best_single" in confirm.baselines and self._expected_size() > 1:
             # It may be one of the top already.

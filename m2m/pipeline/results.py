@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -109,8 +109,17 @@ class Searched:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """What a fine-tune sees of a dataset: how many `of` its rows, and each how often on average."""
+
+    rows: int
+    of: int
+    passes: float
+
+
+@dataclass(frozen=True)
 class Confirmed:
-    """One model scored on dev and test."""
+    """One model scored on dev and test; `seen`: what its training saw of each dataset."""
 
     label: str
     mixture: Mixture
@@ -118,6 +127,7 @@ class Confirmed:
     dev: Measured
     test: Measured
     adapter: Path | None = None
+    seen: Mapping[str, Seen] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """One entry of `m2m confirm --json`."""
@@ -128,6 +138,7 @@ class Confirmed:
             "dev": self.dev,
             "test": self.test,
             "adapter": str(self.adapter) if self.adapter else None,
+            "seen": {name: vars(each) for name, each in self.seen.items()},
         }
 
 

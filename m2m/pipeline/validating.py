@@ -26,7 +26,15 @@ from m2m.mix.validate import (
     by_group,
     plan,
 )
-from m2m.pipeline.finetuning import DEV, TEST, FineTuner, aims_on, has_test, open_judge
+from m2m.pipeline.finetuning import (
+    DEV,
+    TEST,
+    FineTuner,
+    aims_on,
+    has_test,
+    open_judge,
+    training_rows,
+)
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.results import Searched
 from m2m.pipeline.scoring import aims, open_scorer
@@ -71,6 +79,8 @@ def _picks(inputs: Inputs, searched: Searched, names: Sequence[str]) -> dict[str
     ranking = [each.mixture for each in searched.ranking]
     near = _likeness(inputs, ranking)
     picks = {"merge_to_mix": ranking[0], "all": Mixture.uniform(names)}
+    if (union := Mixture.union(training_rows(inputs, names))) != picks["all"]:
+        picks["union"] = union
     singles = [mixture for mixture in ranking if len(mixture.datasets) == 1]
     if singles:
         picks["best_single"] = singles[0]
@@ -105,7 +115,7 @@ def _chosen(
     earlier = [
         Mixture.from_json(each)
         for each in (lines[-1]["plan"] if lines else [])
-        if set(each["datasets"]) <= inputs.corpora.keys()
+        if {*each["datasets"]} <= {*picks["all"].datasets}
     ]
     best = [mixture for mixture in ranking if len(mixture.datasets) > 1][:1]
     rng = np.random.default_rng(recipe.validate.seed)
@@ -184,7 +194,8 @@ def _predictions(
     """What each predictor says of the chosen mixtures."""
     scored = standing(list(surrogates.values()), aims(inputs), inputs.recipe.search.seed)
     place = {mixture: index for index, mixture in enumerate(surrogates)}
-    every, names = Scored.of(scored), list(inputs.corpora)
+    every = Scored.of(scored)
+    names = [name for name in inputs.corpora if Mixture.uniform([name]) in place]  # with experts
     singles = every[np.array([place[Mixture.uniform([name])] for name in names])]
     weights = weight_matrix(chosen, names)
     return {

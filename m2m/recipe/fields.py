@@ -44,7 +44,7 @@ MERGE_METHODS = (
 STRATEGIES = ("auto", "racing", "guided", "exhaustive")
 WEIGHTS = ("subsets", "simplex")
 COMBINES = ("mean", "pareto")
-BASELINES = ("all", "best_single")
+BASELINES = ("all", "union", "best_single")
 STYLES = ("auto", "chat", "plain", "raw")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")  # BCP 47: sw, swh, zh-Hant
@@ -269,7 +269,10 @@ class Confirm:
 
     top: int = _set(2, "mixtures from the top of the ranking", low=1)
     baselines: tuple[str, ...] = _set(
-        BASELINES, "comparisons that are fine-tuned too", choices=BASELINES
+        BASELINES,
+        "comparisons that are fine-tuned too: all datasets in equal shares (all), all rows of all "
+        "datasets, each once (union), the best single dataset",
+        choices=BASELINES,
     )
     budget: str | int = _set(
         "fixed",

@@ -71,7 +71,12 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Model:
-    """One model of the confirmation; `ahead`: how far the winner is ahead of it on test."""
+    """One model of the confirmation.
+
+    Attributes:
+        ahead: how far the winner is ahead of it on test.
+        rows: how many of its datasets' rows its training saw, as "110 of 200".
+    """
 
     label: str
     how: str
@@ -80,6 +85,7 @@ class Model:
     test: Measured
     ahead: Interval | None
     winner: bool
+    rows: str = ""
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,7 @@ class Confirmation:
                 test=measured(each["test"]),
                 ahead=Interval.from_json(span) if span else None,
                 winner=(each["label"], each["how"]) == (winner["label"], winner["how"]),
+                rows=rows_seen(each.get("seen", {})),
             )
             for each, span in zip(entries, ahead, strict=True)
         )
@@ -117,6 +124,14 @@ class Confirmation:
             raise ValueError("the winner is not one of the confirmed models")
         budget = str(data.get("budget", "fixed"))
         return cls(str(data["target"]), str(data["metric"]), models, budget)
+
+
+def rows_seen(seen: Mapping[str, Json]) -> str:
+    """ "110 of 200": the rows of all datasets that a training saw; "" of models without one."""
+    if not seen:
+        return ""
+    rows, of = (sum(int(each[key]) for each in seen.values()) for key in ("rows", "of"))
+    return f"{rows:,} of {of:,}"
 
 
 def measured(data: Json) -> Measured:

@@ -64,14 +64,13 @@ def confirmed_table(facts: Facts) -> Table:
     parts = [p for p in parts if any(p[1] in getattr(model, p[0]) for model in found.models)]
     only = "" if found.metric in metrics else "; scores are of the first target"
     ahead = any(model.ahead for model in found.models)
-    heads = ("mixture", "model", *(f"{part} {metric}" for part, metric in parts))
+    heads = ("mixture", "model", "rows seen", *(f"{part} {metric}" for part, metric in parts))
     rows = []
     for model in found.models:
+        name = model.mixture.short(datasets)
         scores = [plus_minus(getattr(model, part).get(metric)) for part, metric in parts]
         behind = "the winner" if model.winner else model.ahead.signed if model.ahead else "-"
-        rows.append(
-            (model.mixture.short(datasets), how(model), *scores, *([behind] if ahead else []))
-        )
+        rows.append((name, how(model), model.rows or "-", *scores, *([behind] if ahead else [])))
     return Table(
         "confirmed",
         "Models really fine-tuned, with the base and the best merge: value ± standard error. "
@@ -151,7 +150,8 @@ def _confirmation(facts: Facts) -> Confirmation:
 
 _CHOICES = {
     "merge_to_mix": "Merge to Mix: the best surrogate",
-    "all": "all datasets",
+    "all": "all datasets in equal shares",
+    "union": "all rows of all datasets",
     "best_single": "the best single dataset",
     "similarity": "the mixture most like the target",
     "random": "a random mixture",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -73,17 +74,20 @@ def steps_needed(samples: Sequence[Sample], config: Train) -> int:
     stream, steps, tokens = stream_of(samples, config), 0, 0
     rows = math.ceil(config.epochs * len(samples))
     while stream.taken < rows or tokens < config.tokens:
-        tokens += stream.skip(config.accumulate)
+        tokens += stream.skip(config.accumulate)[1]
         steps += 1
     return steps
 
 
 def passes(samples: Sequence[Sample], config: Train, steps: int) -> float:
     """Return how often a training of that many steps sees each row, on average."""
+    return times_seen(samples, config, steps).total() / len(samples)
+
+
+def times_seen(samples: Sequence[Sample], config: Train, steps: int) -> Counter[int]:
+    """Return how often a training of that many steps sees each row, by the row's `id()`."""
     stream = stream_of(samples, config)
-    for _ in range(steps):
-        stream.skip(config.accumulate)
-    return stream.taken / len(samples)
+    return Counter(id(row) for _ in range(steps) for row in stream.skip(config.accumulate)[0])
 
 
 def budget(config: Train, diets: Sequence[Sequence[Sample]]) -> int:

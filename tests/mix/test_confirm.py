@@ -15,9 +15,17 @@ def test_contenders_are_the_top_and_the_baselines_each_once() -> None:
     mixtures = list(subsets(("a", "b", "c")))
     points = np.array([0.9, 0.1, 0.2, 0.8, 0.3, 0.4, 0.5])
     ranking = rank(mixtures, points, np.tile(points[:, None], (1, 10)))
-    found = {each.label: each.mixture.label for each in contenders(ranking, "abc", Confirm(top=2))}
-    assert found == {"top 1, best single": "a", "top 2": "a + b", "all datasets": "a + b + c"}
-    alone = contenders(ranking, "abc", Confirm(top=1, baselines=()))
+    rows = {"a": 10, "b": 10, "c": 80}
+    found = {each.label: each.mixture.label for each in contenders(ranking, rows, Confirm(top=2))}
+    assert found == {
+        "top 1, best single": "a",
+        "top 2": "a + b",
+        "all datasets equally": "a + b + c",
+        "all rows": "10 % a + 10 % b + 80 % c",
+    }
+    equal = contenders(ranking, dict.fromkeys("abc", 7), Confirm(top=1))
+    assert equal[-1].label == "all datasets equally, all rows"
+    alone = contenders(ranking, rows, Confirm(top=1, baselines=()))
     assert [each.mixture.label for each in alone] == ["a"]
 
 
@@ -37,6 +45,14 @@ def test_mixed_rows_keep_the_proportions_and_use_each_row_before_any_twice() -> 
     assert sum(row[0] == "b" for row in mixed) == 20
     assert max(counts[row] for row in rows["b"]) == 1
     assert mixed == mixed_rows(rows, Mixture.uniform("ab"), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("sizes", [(190, 10), (1, 1), (7, 3, 997), (1, 100_000), (33, 33, 34)])
+def test_the_union_of_datasets_is_each_row_once(sizes: tuple[int, ...]) -> None:
+    rows = {str(i): [f"{i}-{row}" for row in range(size)] for i, size in enumerate(sizes)}
+    union = Mixture.union({name: len(each) for name, each in rows.items()})
+    mixed = mixed_rows(rows, union, np.random.default_rng(0))
+    assert sorted(mixed) == sorted(row for each in rows.values() for row in each)
 
 
 @pytest.mark.parametrize("weights", [(0.25, 0.75), (0.999, 0.001)])

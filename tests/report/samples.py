@@ -70,7 +70,12 @@ def confirmation(names: tuple[str, ...]) -> Confirmation:
                 "top 2", "finetuned", uniform(*names[:2]), 0.40, Interval(0.01, -0.1, 0.1), False
             ),
             model(
-                "all datasets", "finetuned", uniform(*names), 0.7, Interval(-0.3, -0.4, -0.2), False
+                "all datasets equally",
+                "finetuned",
+                uniform(*names),
+                0.7,
+                Interval(-0.3, -0.4, -0.2),
+                False,
             ),
         ),
     )

@@ -56,7 +56,7 @@ def test_small_words() -> None:
     assert plus_minus(None) == "-"
     assert plus_minus((0.5, float("nan"))) == "0.500"
     assert Mixture(("a", "b"), (0.7, 0.3)).label == "70 % a + 30 % b"
-    assert samples.uniform("a", "b", "c", "d").short(4) == "all 4 datasets"
+    assert samples.uniform("a", "b", "c", "d").short(4) == "all 4 datasets in equal shares"
 
 
 def test_energy_is_power_times_time() -> None:
