@@ -9,6 +9,7 @@ from typing import Any
 
 from m2m.dataset.characters import FAULTS, find_faults, guess_encoding, letters_lost
 from m2m.dataset.grams import comparable, without_frame
+from m2m.dataset.plain_text import sibling_in_step
 from m2m.dataset.rows import Row, read_rows
 from m2m.dataset.samples import encode
 from m2m.dataset.statistics import DEAR, RUINOUS, Cost, cost, histogram
@@ -18,6 +19,7 @@ from m2m.tokenizer import Formatter
 SIDES = ("questions", "answers")
 SHOWN = 5  # lines named with a problem
 FEW_ROWS, ENOUGH_ROWS = 100, 200  # docs/own-language.md: 200 rows are a start
+_EMPTY = {"None", "nan", "NaN", "null", "NULL", "N/A", "#N/A", "<NA>", "<noinput>"}
 _LONG_TEXT = 20_000  # characters of bare text that are as good as that many rows
 
 
@@ -147,6 +149,7 @@ class DatasetFile:
         path = self.found.file
         encoding = guess_encoding(path.read_bytes()) if path.is_file() else None
         hint = error.hint or "mend the file"
+        encoding = encoding if "not UTF-8" in error.message else None
         if encoding:
             hint = f"it looks like {encoding}; save it as UTF-8"
         self.say("encoding" if encoding else "unreadable", error.message, hint, refused=True)
@@ -161,6 +164,7 @@ class DatasetFile:
             message = f'{in_rows(len(lost))} with "?" inside words: letters were lost'
             hint = 'go back to the source and save it as UTF-8 (in Excel: "CSV UTF-8")'
             self.say("letters_lost", message, hint, lost)
+        self._check_ends()
         if self.rows and len(self.rows) < FEW_ROWS and sum(map(len, texts)) < _LONG_TEXT:
             message = f"{in_rows(len(self.rows))}: too few to learn from"
             self.say("few_rows", message, f"aim at {ENOUGH_ROWS} rows or more")
@@ -182,6 +186,31 @@ class DatasetFile:
             )
         if formatter and self.rows:
             self._count(formatter, max_length)
+
+    def _check_ends(self) -> None:
+        """Note rows that can be trained and may not be meant so."""
+        open_ended = [
+            i for i, row in enumerate(self.rows)
+            if row.messages and row.messages[-1]["role"] != "assistant"
+        ]  # fmt: skip
+        if open_ended:
+            message = f"{in_rows(len(open_ended))} with a last turn that nobody answers"
+            self.say(
+                "unanswered", message, "it is not used: add the answer, or delete it", open_ended
+            )
+        words = [
+            i for i, row in enumerate(self.rows)
+            if row.text is None and any(s.strip().split("\n")[-1] in _EMPTY for s in row.sides)
+        ]  # fmt: skip
+        if words:
+            message = f"{in_rows(len(words))} with the word None, nan or null and nothing else"
+            hint = "did a program write it for an empty field? then delete the word or the row"
+            self.say("empty_word", message, hint, words)
+        path = self.found.file
+        if path.suffix.lower() == ".txt" and (other := sibling_in_step(path, len(self.rows))):
+            message = f"{other} has as many lines: is it a translation?"
+            hint = "each file is learned alone; to learn to translate, write prompt and completion"
+            self.say("parallel", message, hint)
 
     def _count(self, formatter: Formatter, max_length: int) -> None:
         found, tokenizer = self.found, formatter.tokenizer

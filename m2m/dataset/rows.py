@@ -6,11 +6,14 @@ A row becomes a conversation, a bare text or pieces of text, whatever its format
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from m2m.dataset.conversation import Wrong, kind, read_message, with_answer
+from m2m.dataset.fields import refuse_other_answers, refuse_rejected, refuse_unread
+from m2m.dataset.plain_text import refuse_no_prose
 from m2m.errors import InputError, Problems
 from m2m.formats.records import Record, read_records
 
@@ -58,10 +61,6 @@ class Row:
         return "", self.text or ""
 
 
-class _Wrong(ValueError):
-    """What is wrong with a row, in a few words."""
-
-
 def load_dataset(path: Path) -> list[Row]:
     """Read a JSONL, JSON, CSV, TSV or text file of training rows.
 
@@ -72,7 +71,7 @@ def load_dataset(path: Path) -> list[Row]:
         InputError: the file cannot be read or is empty, or rows are wrong; all with their lines.
     """
     _, rows, problems = read_rows(path)
-    problems.raise_if_any(InputError, str(path), "mend these rows or take them out")
+    problems.raise_if_any(InputError, str(path), "correct these rows or delete them")
     return rows
 
 
@@ -86,30 +85,65 @@ def read_rows(path: Path) -> tuple[str, list[Row], Problems]:
     if not records:
         raise InputError(f"{path} has no rows", "give a file with at least one training row")
     name, keys, convert = _detect(path, records[0])
+    if name == "text":
+        refuse_other_answers(path, records)
+        if path.suffix.lower() == ".txt":
+            refuse_no_prose(path, [(record.fields["text"], record.line) for record in records])
+    refuse_rejected(path, records)
     problems = Problems()
     rows: list[Row] = []
     for record in records:
         try:
             if not keys <= record.fields.keys():
-                raise _Wrong(
+                raise Wrong(
                     f"found keys {_listed(record.fields)}, but the file began as {name} rows "
                     f"with {_listed(sorted(keys))}"
                 )
+            refuse_unread(name, record.fields)
             rows.append(convert(record.fields, record.line))
-        except _Wrong as wrong:
+        except Wrong as wrong:
             problems.add(f"line {record.line}: {wrong}")
     return name, rows, problems
 
 
 def _detect(path: Path, first: Record) -> tuple[str, frozenset[str], Callable[[Fields, int], Row]]:
-    for name, (keys, convert) in FORMATS.items():
-        if keys <= first.fields.keys():
-            return name, keys, convert
-    known = "; ".join(f"{name}: {_listed(sorted(keys))}" for name, (keys, _) in FORMATS.items())
-    raise InputError(
-        f"{path}:{first.line}: no known row format has the keys {_listed(first.fields)}",
-        f"name the keys as one of these does: {known}",
-    )
+    fitting = [name for name, (keys, _) in FORMATS.items() if keys <= first.fields.keys()]
+    if len(asking := [name for name in fitting if name != "text"]) > 1:
+        columns = " and ".join(_listed(sorted(FORMATS[name][0])) for name in asking)
+        raise InputError(
+            f"{path}:{first.line}: rows with {columns}: which of them is meant is not clear",
+            "keep the columns of one and delete the others",
+        )
+    if fitting:
+        return fitting[0], *FORMATS[fitting[0]]
+    raise _unknown(path, first)
+
+
+def _unknown(path: Path, first: Record) -> InputError:
+    """The error for columns that no format has, with what to write."""
+    found, keys = f"{path}:{first.line}: m2m does not know the columns", first.fields.keys()
+    known = {key: key.strip().lower() for key in keys}
+    for names, _ in FORMATS.values():
+        if names <= set(known.values()):
+            wrong = [f"{key!r} to {name}" for key, name in known.items() if key != name in names]
+            return InputError(f"{found} {_listed(keys)}", f"rename {', '.join(wrong)}")
+    inside = [key for key, value in first.fields.items() if _is_rows(value)]
+    if inside:
+        hint = f'the rows are inside "{inside[0]}": write a file that has only that list'
+    elif {"question", "choices", "answer"} <= keys:
+        hint = (
+            "these are questions of a target: name the file with `--target`, or under [[targets]]"
+        )
+    else:
+        hint = (
+            "rename the question column to prompt and the answer column to completion; other "
+            "formats are in docs/own-language.md"
+        )
+    return InputError(f"{found} {_listed(keys)}", hint)
+
+
+def _is_rows(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict | list)
 
 
 def _listed(names: Any) -> str:
@@ -121,18 +155,18 @@ def _text(fields: Fields, key: str, *, empty: bool = False) -> str:
     if value is None and empty:
         return ""
     if not isinstance(value, str):
-        raise _Wrong(f'"{key}" must be text, found {type(value).__name__}')
+        raise Wrong(f'"{key}" must be text, found {kind(value)}')
     if not empty and not value.strip():
-        raise _Wrong(f'"{key}" is empty')
+        raise Wrong(f'"{key}" is empty')
     return value
 
 
 def _items(fields: Fields, key: str) -> list[Mapping[str, Any]]:
     value = fields.get(key)
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise _Wrong(f'"{key}" must be a list of objects, found {type(value).__name__}')
+        raise Wrong(f'"{key}" must be a list of objects, found {kind(value)}')
     if not value:
-        raise _Wrong(f'"{key}" is empty')
+        raise Wrong(f'"{key}" is empty')
     return value
 
 
@@ -142,11 +176,11 @@ def _tools(fields: Fields) -> tuple[Any, ...] | None:
         try:
             tools = json.loads(tools)
         except json.JSONDecodeError:
-            raise _Wrong('"tools" is text, but not JSON') from None
+            raise Wrong('"tools" is text, but not JSON') from None
     if not tools:
         return None
     if not isinstance(tools, list):
-        raise _Wrong(f'"tools" must be a list, found {type(tools).__name__}')
+        raise Wrong(f'"tools" must be a list, found {kind(tools)}')
     return tuple(tools)
 
 
@@ -163,49 +197,20 @@ def _from_pair(fields: Fields, line: int) -> Row:
     return Row(
         line,
         messages=(
+            *_system(fields),
             _turn("user", _text(fields, "prompt")),
             _turn("assistant", _text(fields, "completion")),
         ),
     )
 
 
-_ROLES = ("system", "developer", "user", "assistant", "tool")
-
-
 def _from_messages(fields: Fields, line: int) -> Row:
-    messages = [_message(item, i) for i, item in enumerate(_items(fields, "messages"), start=1)]
-    return Row(line, messages=_with_answer(messages), tools=_tools(fields))
-
-
-def _message(item: Mapping[str, Any], number: int) -> Mapping[str, Any]:
-    role, content = item.get("role"), item.get("content")
-    if role not in _ROLES:
-        raise _Wrong(f"message {number} has role {role!r}, expected one of {', '.join(_ROLES)}")
-    if isinstance(content, list):
-        content = _joined_parts(content, number)
-    if content is None and item.get("tool_calls"):
-        content = ""
-    if not isinstance(content, str):
-        raise _Wrong(f"message {number}: content must be text, found {type(content).__name__}")
-    return {**item, "content": content}
-
-
-def _joined_parts(parts: Sequence[Any], number: int) -> str:
-    """OpenAI's content parts, as long as they are text."""
-    texts = [part.get("text") if isinstance(part, dict) else part for part in parts]
-    kept = [text for text in texts if isinstance(text, str)]
-    if len(kept) < len(texts):
-        raise _Wrong(f"message {number} has parts that are not text")
-    return "".join(kept)
-
-
-def _with_answer(messages: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
-    answers = [message for message in messages if message["role"] == "assistant"]
-    if not answers:
-        raise _Wrong("no assistant turn to train on")
-    if not any(message["content"].strip() or message.get("tool_calls") for message in answers):
-        raise _Wrong("the assistant's turns are empty")
-    return tuple(messages)
+    messages: list[Mapping[str, Any]] = [
+        read_message(item, i) for i, item in enumerate(_items(fields, "messages"), start=1)
+    ]
+    if messages[0]["role"] != "system":
+        messages = [*_system(fields), *messages]
+    return Row(line, messages=with_answer(messages), tools=_tools(fields))
 
 
 def _from_text(fields: Fields, line: int) -> Row:
@@ -226,17 +231,18 @@ _SHAREGPT = {
 
 
 def _from_sharegpt(fields: Fields, line: int) -> Row:
-    messages = _system(fields)
+    messages: list[Mapping[str, Any]] = [*_system(fields)]
     for number, item in enumerate(_items(fields, "conversations"), start=1):
         speaker, value = item.get("from"), item.get("value")
         if not isinstance(speaker, str) or speaker not in _SHAREGPT:
-            raise _Wrong(
+            raise Wrong(
                 f'turn {number} is "from" {speaker!r}, expected one of {", ".join(_SHAREGPT)}'
             )
         if not isinstance(value, str):
-            raise _Wrong(f'turn {number}: "value" must be text, found {type(value).__name__}')
-        messages.append(_turn(_SHAREGPT[speaker], value))
-    return Row(line, messages=_with_answer(messages), tools=_tools(fields))
+            raise Wrong(f'turn {number}: "value" must be text, found {kind(value)}')
+        weight = {key: item[key] for key in ("weight", "train") if key in item}
+        messages.append(read_message({**_turn(_SHAREGPT[speaker], value), **weight}, number))
+    return Row(line, messages=with_answer(messages), tools=_tools(fields))
 
 
 def _from_alpaca(fields: Fields, line: int) -> Row:
@@ -244,7 +250,7 @@ def _from_alpaca(fields: Fields, line: int) -> Row:
     history = fields.get("history") or []
     for pair in history if isinstance(history, list) else [history]:
         if not isinstance(pair, list) or [type(side) for side in pair] != [str, str]:
-            raise _Wrong('"history" must be a list of [question, answer]')
+            raise Wrong('"history" must be a list of [question, answer]')
         messages += [_turn("user", pair[0]), _turn("assistant", pair[1])]
     question = _text(fields, "instruction")
     if more := _text(fields, "input", empty=True):
@@ -258,19 +264,19 @@ def _from_segments(fields: Fields, line: int) -> Row:
     for number, item in enumerate(_items(fields, "segments"), start=1):
         text, label = item.get("text"), item.get("label")
         if not isinstance(text, str) or not isinstance(label, bool):
-            raise _Wrong(f'segment {number} needs "text" as text and "label" as true or false')
+            raise Wrong(f'segment {number} needs "text" as text and "label" as true or false')
         pieces.append((text, label))
     if not any(text and label for text, label in pieces):
-        raise _Wrong('no segment with "label": true to train on')
+        raise Wrong('no segment with "label": true to train on')
     return Row(line, pieces=tuple(pieces))
 
 
-# In the order in which they are looked for: mlx-lm's, then the others.
+# A bare text comes last: other columns beside it may be what is meant.
 FORMATS: dict[str, tuple[frozenset[str], Callable[[Fields, int], Row]]] = {
     "prompt/completion": (frozenset({"prompt", "completion"}), _from_pair),
     "chat": (frozenset({"messages"}), _from_messages),
-    "text": (frozenset({"text"}), _from_text),
     "ShareGPT": (frozenset({"conversations"}), _from_sharegpt),
     "Alpaca": (frozenset({"instruction", "output"}), _from_alpaca),
     "segments": (frozenset({"segments"}), _from_segments),
+    "text": (frozenset({"text"}), _from_text),
 }

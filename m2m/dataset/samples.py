@@ -5,19 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from m2m.dataset.rows import Row
+from m2m.dataset.tool_calls import fit_arguments, refuse_unplain
 from m2m.errors import InputError, Problems
 from m2m.formats.digest import file_sha256
-from m2m.tokenizer import Formatter, Segment
+from m2m.tokenizer import Formatter, Message, Segment
 
 # Raised when the same bytes would give other samples than before.
-_SCHEMA = 2
+_SCHEMA = 3
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,27 @@ def encode(
 
 def _sequences(row: Row, formatter: Formatter) -> list[list[Segment]]:
     if row.messages is not None:
-        return formatter.samples(row.messages, row.tools)
+        messages: Sequence[Message] = row.messages
+        if formatter.template is None:
+            refuse_unplain(messages, row.tools)
+        else:
+            messages = fit_arguments(messages, formatter.template)
+        return _weighed(formatter.samples(messages, row.tools), messages)
     if row.pieces is not None:
         return [formatter.segments(row.pieces)]
     return [formatter.document(row.text or "")]
+
+
+def _weighed(sequences: list[list[Segment]], messages: Sequence[Message]) -> list[list[Segment]]:
+    """The sequences, with answers of weight 0 only read."""
+    kept = [each.get("weight") != 0 for each in messages if each["role"] == "assistant"]
+    if all(kept):
+        return sequences
+    turns = iter(kept)
+    return [
+        [replace(part, trained=next(turns)) if part.trained else part for part in segments]
+        for segments in sequences
+    ]
 
 
 def _sample(segments: Sequence[Segment], line: int, turn: int = 0) -> Sample:

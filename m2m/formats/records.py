@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from m2m.errors import InputError, Problems
+from m2m.formats.nature import refuse_other
+from m2m.formats.table import read_table
 
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _BOM = b"\xef\xbb\xbf"
@@ -39,16 +38,19 @@ def read_records(path: Path) -> list[Record]:
     Raises:
         InputError: unreadable, or malformed rows; up to 20 of them are named at once.
     """
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        raise InputError(
-            f"{path}: rows in a {path.suffix or 'nameless'} file",
-            f"expected one of {', '.join(_READERS)}",
-        )
+    refuse_other(path, _beginning(path) if path.is_file() else b"", tuple(_READERS))
     problems = Problems()
-    records = list(reader(read_text(path), problems))
-    problems.raise_if_any(InputError, str(path))
+    records = list(_READERS[path.suffix.lower()](read_text(path).lstrip("\ufeff"), problems))
+    problems.raise_if_any(InputError, str(path), "correct these lines")
     return records
+
+
+def _beginning(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(1 << 16)
+    except OSError:
+        return b""  # `read_text` says why
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -97,8 +99,26 @@ def _loads(text: str) -> Any:
         raise ValueError("nested too deeply") from None
 
 
+def _row(text: str) -> Any:
+    try:
+        return _ROWS.decode(text.strip(_JSON_SPACE))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key in found if sum(key == other for other, _ in pairs) > 1)
+        raise ValueError(f'the name "{twice}" stands there twice')
+    return found
+
+
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+_ROWS = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_each_once)
 
 
 def _kind(value: Any) -> str:
@@ -112,7 +132,7 @@ def _json_lines(text: str, problems: Problems) -> Iterator[Record]:
         if not line.strip(_JSON_SPACE):
             continue
         try:
-            value = _loads(line)
+            value = _row(line.lstrip("\ufeff"))  # one that joined files left there
         except ValueError as error:
             problems.add(f"line {number}: malformed JSON: {error}")
             continue
@@ -140,14 +160,17 @@ def _mended(value: Any) -> Any:
 def _json(text: str, problems: Problems) -> Iterator[Record]:
     start = _skip(text, 0)
     if text[start : start + 1] != "[":
-        yield from _json_lines(text, problems)
+        try:  # one object over several lines
+            one = _row(text) if "\n" in text.strip() else None
+        except ValueError:
+            one = None
+        yield from _json_lines(text, problems) if one is None else _object(one, 1, problems)
         return
-    decoder = json.JSONDecoder(parse_constant=_refuse_constant)
     position, line, counted = _skip(text, start + 1), 1, 0
     while text[position : position + 1] != "]":
         line, counted = line + text.count("\n", counted, position), position
         try:
-            value, position = decoder.raw_decode(text, position)
+            value, position = _ROWS.raw_decode(text, position)
         except (ValueError, RecursionError) as error:
             # After a broken item nobody knows where the next one begins.
             problems.add(f"line {line}: malformed JSON: {error}")
@@ -185,25 +208,8 @@ def _tab_separated(text: str, problems: Problems) -> Iterator[Record]:
 
 
 def _table(text: str, delimiter: str, problems: Problems) -> Iterator[Record]:
-    # The limit guards streams; the text is in memory already. It is global, so it is put back.
-    limit = csv.field_size_limit(sys.maxsize if sys.maxsize < 2**31 else 2**31 - 1)
-    try:
-        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        header = next(rows, None)
-        if header is None or len(set(header)) != len(header):
-            problems.add(f"line 1: expected a header with different names, found {header}")
-            return
-        line = rows.line_num + 1
-        for row in rows:
-            if len(row) == len(header):
-                yield Record(dict(zip(header, row, strict=True)), line)
-            elif row:
-                problems.add(f"line {line}: {len(row)} fields, the header has {len(header)}")
-            line = rows.line_num + 1
-    except csv.Error as error:
-        problems.add(f"line {rows.line_num}: {error}")
-    finally:
-        csv.field_size_limit(limit)
+    for fields, line in read_table(text, delimiter, problems):
+        yield Record(fields, line)
 
 
 def _plain(text: str, problems: Problems) -> Iterator[Record]:

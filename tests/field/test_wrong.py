@@ -118,7 +118,7 @@ EDITS: list[tuple[str, str, Callable[[Path], object], str]] = [
         "utf-16",
         "copy.jsonl",
         lambda path: path.write_bytes(json.dumps(ROW).encode("utf-16")),
-        r"copy\.jsonl: is UTF-16, expected UTF-8",
+        r"copy\.jsonl: this is UTF-16, expected UTF-8",
     ),
     (
         "empty completion",
@@ -154,7 +154,7 @@ EDITS: list[tuple[str, str, Callable[[Path], object], str]] = [
         "a target as a dataset",
         "copy.jsonl",
         lambda path: pico_target(path, "copy"),
-        r'copy\.jsonl:1: no known row format has the keys "question", "choices", "answer"',
+        r'copy\.jsonl:1: m2m does not know the columns "question", "choices", "answer"',
     ),
     (
         "a name twice",

@@ -1,0 +1,99 @@
+"""Messages of a training row as chat templates expect them; what cannot be trained is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Message = Mapping[str, Any]
+_ROLES = ("system", "developer", "user", "assistant", "tool")
+
+
+class Wrong(ValueError):
+    """What is wrong with a row, in a few words."""
+
+
+def kind(value: Any) -> str:
+    """What a value is, in a user's words."""
+    names = {str: "text", bool: "true or false", int: "a number", float: "a number"}
+    names |= {list: "a list", dict: "an object", type(None): "nothing (null)"}
+    return names.get(type(value), type(value).__name__)
+
+
+def read_message(item: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """One message: fields without a value are left out, `weight` stays only if it is 0.
+
+    Raises:
+        Wrong: role, content or tool calls are not what a template can take.
+    """
+    message = {key: value for key, value in item.items() if value is not None}
+    role, content = message.get("role"), message.get("content")
+    if role not in _ROLES:
+        raise Wrong(f"message {number} has role {role!r}, expected one of {', '.join(_ROLES)}")
+    if message.get("function_call"):
+        raise Wrong(f"message {number} has function_call; write it as tool_calls")
+    if isinstance(content, list):
+        content = _joined_parts(content, number)
+    if calls := message.get("tool_calls"):
+        message["tool_calls"] = [_tool_call(call, number) for call in _listed(calls, number)]
+        content = "" if content is None else content
+    if not isinstance(content, str):
+        raise Wrong(f"message {number}: content must be text, found {kind(content)}")
+    return _weighed({**message, "content": content}, number)
+
+
+def _weighed(message: dict[str, Any], number: int) -> dict[str, Any]:
+    weight, train = message.pop("weight", 1), message.pop("train", True)
+    if weight not in (0, 1) or not isinstance(train, bool):
+        raise Wrong(f"message {number}: weight must be 0 or 1, and train true or false")
+    return message if weight and train else {**message, "weight": 0}
+
+
+def _listed(calls: Any, number: int) -> list[Any]:
+    if not isinstance(calls, list):
+        raise Wrong(f"message {number}: tool_calls must be a list, found {kind(calls)}")
+    return calls
+
+
+def _tool_call(call: Any, number: int) -> dict[str, Any]:
+    """A call as OpenAI and transformers write it, with its arguments as an object."""
+    function = call.get("function", call) if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise Wrong(f"message {number}: a tool call needs a name")
+    arguments = function.get("arguments", {})
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments)
+        except ValueError:
+            raise Wrong(f"message {number}: the arguments of a tool call are not JSON") from None
+    if not isinstance(arguments, dict):
+        raise Wrong(f"message {number}: the arguments of a tool call must be an object")
+    rest = {key: call[key] for key in ("id",) if key in call}
+    return {**rest, "type": "function", "function": {**function, "arguments": arguments}}
+
+
+def _joined_parts(parts: Sequence[Any], number: int) -> str:
+    """OpenAI's content parts, as long as they are text."""
+    texts = [part.get("text") if isinstance(part, dict) else part for part in parts]
+    kept = [text for text in texts if isinstance(text, str)]
+    if len(kept) < len(texts):
+        raise Wrong(f"message {number} has parts that are not text")
+    return "".join(kept)
+
+
+def with_answer(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The messages, if every assistant turn says something and one is trained on.
+
+    Raises:
+        Wrong: no turn to train on, or an empty one.
+    """
+    answers = [(i, m) for i, m in enumerate(messages, 1) if m["role"] == "assistant"]
+    if not answers:
+        raise Wrong("no assistant turn to train on")
+    for number, message in answers:
+        if not message["content"].strip() and not message.get("tool_calls"):
+            raise Wrong(f"message {number}: the assistant's turn is empty")
+    if all(message.get("weight") == 0 for _, message in answers):
+        raise Wrong("every assistant turn has weight 0, so there is nothing to train on")
+    return tuple(messages)

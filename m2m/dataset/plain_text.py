@@ -1,0 +1,95 @@
+"""Text files whose lines are not texts: wrapped paragraphs, tagged words, chats, subtitles."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from m2m.errors import InputError
+
+_TAGS = re.compile(r"[._-]")
+
+Line = tuple[str, int]  # text and number
+
+# (what it is, how a line of it looks, the share of lines that do, what to do)
+_KINDS: tuple[tuple[str, re.Pattern[str], float, str], ...] = (
+    (
+        "one word a line with its tag (CoNLL)",
+        re.compile(r"\S+(\s+\S+)*\s+(O|[BIESLUM]-\S+)\s*"),
+        0.8,
+        "write each sentence as prompt and what is wanted of it as completion",
+    ),
+    (
+        "a chat with dates and names",
+        re.compile(r"\W?\d{1,4}[./-]\d{1,2}[./-]\d{1,4},?\s+\d{1,2}:\d{2}.*?( - |\] )[^:]+: .*"),
+        0.5,
+        'write it as messages: {"messages": [{"role": "user", ...}, {"role": "assistant", ...}]}',
+    ),
+    (
+        "subtitles with times",
+        re.compile(r"\d+:\d{2}(:\d{2})?[.,]\d+\s+-->\s+.*"),
+        0.2,
+        "keep the spoken lines only",
+    ),
+)
+# A line was wrapped if the next word had not fitted. Of prose with a sentence a line 0.0 to 0.3 of
+# the breaks look so, of wrapped paragraphs 0.8 to 1.0, with lists between them 0.6.
+_WRAPPED, _LEAST_BREAKS = 0.6, 4
+_NARROW, _WIDE = 30, 200  # characters of a wrapped line
+
+
+def refuse_no_prose(path: Path, lines: Sequence[Line]) -> None:
+    """Refuse a text file in which a line is not a text.
+
+    Raises:
+        InputError: names what it is and what to write.
+    """
+    texts = [text.strip() for text, _ in lines]
+    for what, looks, share, remedy in _KINDS:
+        if sum(bool(looks.fullmatch(text)) for text in texts) >= max(2, share * len(texts)):
+            raise InputError(f"{path}:{lines[0][1]}: this is {what}, not a text a line", remedy)
+    width = wrapped_at(lines)
+    if width:
+        raise InputError(
+            f"{path}:{lines[0][1]}: the paragraphs are broken into lines of about {width} "
+            "characters, and every line would be a text of its own",
+            "write each paragraph on one line",
+        )
+
+
+def sibling_in_step(path: Path, count: int) -> str | None:
+    """The name of a text file with as many texts whose name differs in a language code only."""
+    parts = _TAGS.split(path.name)
+    for other in sorted(path.parent.glob("*.txt")):
+        theirs = _TAGS.split(other.name)
+        differing = [pair for pair in zip(parts, theirs, strict=False) if pair[0] != pair[1]]
+        if len(parts) == len(theirs) and len(differing) == 1 and max(map(len, differing[0])) < 4:
+            lines = other.read_text(encoding="utf-8", errors="replace").split("\n")
+            if sum(bool(line.strip()) for line in lines) == count:
+                return other.name
+    return None
+
+
+def wrapped_at(lines: Sequence[Line]) -> int:
+    """The width at which paragraphs were broken into lines; 0 if they were not.
+
+    Two lines without an empty one between them are a break. The paragraphs are wrapped if at three
+    breaks in five the first word of the second line had not fitted at the end of the first.
+    """
+    pairs = [
+        (one.rstrip(), other)
+        for (one, place), (other, after) in pairwise(lines)
+        if after == place + 1
+    ]
+    if len(pairs) < _LEAST_BREAKS:
+        return 0
+    lengths = sorted(len(one) for one, _ in pairs)
+    width = lengths[int(0.95 * (len(lengths) - 1))]
+    if not _NARROW <= width <= _WIDE:
+        return 0
+    full = sum(len(one) + 1 + len(other.split()[0]) > width for one, other in pairs)
+    # Lines of one length, such as a list of numbers, need no wrapping to look so.
+    spaced = sum(" " in one.strip() for one, _ in pairs)
+    return width if full >= _WRAPPED * len(pairs) and spaced > len(pairs) / 2 else 0

@@ -1,0 +1,287 @@
+"""Rows that are silently read as something else: each becomes the right tokens, or is refused."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from m2m.dataset import Row, encode, load_dataset
+from m2m.errors import InputError
+from m2m.pipeline.checking import check_data
+from m2m.tokenizer import Formatter
+from tests.templates import formatter_of
+from tests.tiny import CHATML, write_jsonl
+
+ASK = {"role": "user", "content": "ask"}
+REPLY = {"role": "assistant", "content": "reply"}
+CALL = {"name": "clock", "arguments": {"zone": "EAT"}}
+WITH_TOOLS = CHATML.replace(
+    "message['content']",
+    "message['content'] + (message.tool_calls[0].function.arguments | tojson"
+    " if message.tool_calls else '')",
+)
+TEXT_ARGUMENTS = WITH_TOOLS.replace(" | tojson", "")
+
+
+def refused(path: Path, *words: str) -> InputError:
+    with pytest.raises(InputError) as caught:
+        load_dataset(path)
+    for word in words:
+        assert word in f"{caught.value.message}\n{caught.value.hint}"
+    return caught.value
+
+
+def file_of(folder: Path, name: str, data: str | bytes) -> Path:
+    path = folder / name
+    path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    return path
+
+
+def pairs(rows: list[Row]) -> list[tuple[str, str]]:
+    return [row.sides for row in rows]
+
+
+def trained(path: Path, formatter: Formatter) -> list[str]:
+    samples = encode(load_dataset(path), formatter, 512, path)
+    return [formatter.tokenizer.decode(each.ids[each.loss_mask]) for each in samples]
+
+
+def test_a_row_with_an_answer_is_no_bare_text(tmp_path: Path) -> None:
+    # The release of Alpaca has all four; "text" is the prompt and the answer once more.
+    row = {"instruction": "ask", "input": "", "output": "reply", "text": "### ask ### reply"}
+    assert pairs(load_dataset(write_jsonl(tmp_path / "a.jsonl", [row]))) == [("ask", "reply")]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("label", "positive"), ("label", 0), ("label", False), ("labels", ["a", "b"]),
+        ("headline", "x"), ("title", "x"), ("summary", "x"), ("translation", {"en": "x"}),
+        ("role", "assistant"), ("category", "news"), ("entities", [[0, 1, "PER"]]), ("score", 3),
+        ("audio_filepath", "a.wav"),
+    ],
+)  # fmt: skip
+def test_text_with_a_column_that_may_be_the_answer_is_refused(
+    tmp_path: Path, field: str, value: Any
+) -> None:
+    rows = [{"text": "Leo nimefurahi"}, {"text": "Umeme umekatika", field: value}]
+    refused(write_jsonl(tmp_path / "a.jsonl", rows), ":2:", field, "prompt", "completion", "delete")
+
+
+def test_text_with_its_source_is_a_bare_text(tmp_path: Path) -> None:
+    about = {"id": 1, "url": "u", "lang": "sw", "date": "2024", "meta": {"a": 1}, "label": None}
+    path = write_jsonl(tmp_path / "a.jsonl", [{"text": "Leo nimefurahi", **about}])
+    assert load_dataset(path) == [Row(1, text="Leo nimefurahi")]
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"prompt": "a", "completion": "b", "messages": [ASK, REPLY]}, "not clear"),
+        ({"prompt": "a", "completion": "b", "context": "c"}, "would not see context"),
+        ({"instruction": "a", "output": "b", "system_prompt": "c"}, "would not see system_prompt"),
+        ({"messages": [ASK, REPLY], "images": ["a.png"]}, "would not see images"),
+        ({"prompt": "a", "completion": "b", "label": False}, "label false"),
+        ({"prompt": "a", "completion": "['2021']"}, "Python list"),
+        ({"prompt": "a", "completion": True}, "must be text, found true or false"),
+        ({"prompt": "a", "completion": 2021}, "must be text, found a number"),
+        ({"prompt": "a", "completion": ["2021"]}, "must be text, found a list"),
+        ({"messages": [ASK, REPLY, ASK, {**REPLY, "content": " "}]}, "message 4"),
+        ({"messages": [ASK, {**REPLY, "weight": 0}]}, "nothing to train on"),
+        ({"messages": [ASK, {**REPLY, "weight": 0.5}]}, "weight must be 0 or 1"),
+        ({"messages": [ASK, {**REPLY, "function_call": CALL}]}, "function_call"),
+        ({"messages": [ASK, {**REPLY, "tool_calls": [{**CALL, "arguments": "{"}]}]}, "not JSON"),
+        ({"question": "a", "response": "b"}, "rename the question column to prompt"),
+        ({"Prompt": "a", "completion ": "b"}, "rename 'Prompt' to prompt"),
+        ({"question": "a", "choices": ["b"], "answer": 0}, "--target"),
+        ({"version": 1, "data": [{"prompt": "a"}]}, 'the rows are inside "data"'),
+    ],
+)
+def test_rows_that_would_be_misread_are_refused(
+    tmp_path: Path, row: dict[str, Any], words: str
+) -> None:
+    refused(write_jsonl(tmp_path / "a.jsonl", [row]), words, "1")
+
+
+def test_system_messages_of_all_formats_are_read(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"prompt": "ask", "completion": "reply"},
+        {"messages": [ASK, REPLY]},
+        {"instruction": "ask", "output": "reply"},
+    ]
+    for row in rows:
+        path = write_jsonl(tmp_path / "a.jsonl", [{**row, "system": "be brief"}])
+        assert pairs(load_dataset(path)) == [("be brief\nask", "reply")]
+
+
+def test_answers_of_weight_0_are_read_and_not_trained(tmp_path: Path) -> None:
+    first = {"role": "assistant", "content": "wrong"}
+    for mark in ({"weight": 0}, {"train": False}):
+        rows = [{"messages": [ASK, {**first, **mark}, ASK, {**REPLY, "weight": 1}]}]
+        path = write_jsonl(tmp_path / "a.jsonl", rows)
+        assert trained(path, formatter_of(CHATML)) == ["reply<|im_end|>"]
+        assert trained(path, Formatter(formatter_of(CHATML).tokenizer)) == ["reply<|im_end|>"]
+
+
+@pytest.mark.parametrize("template", [WITH_TOOLS, TEXT_ARGUMENTS])
+@pytest.mark.parametrize("as_text", [True, False])
+def test_arguments_of_tool_calls_are_encoded_once(
+    tmp_path: Path, template: str, as_text: bool
+) -> None:
+    arguments: Any = '{"zone": "EAT"}' if as_text else {"zone": "EAT"}
+    call = {"type": "function", "function": {"name": "clock", "arguments": arguments}}
+    row = {"messages": [ASK, {"role": "assistant", "content": None, "tool_calls": [call]}]}
+    path = write_jsonl(tmp_path / "a.jsonl", [row])
+    assert trained(path, formatter_of(template)) == ['{"zone": "EAT"}<|im_end|>']
+
+
+def test_what_a_template_has_no_place_for_is_refused_with_its_line(tmp_path: Path) -> None:
+    call = {"function": CALL}
+    thought = {**REPLY, "reasoning_content": "hm"}
+    silent = {"role": "assistant", "content": "", "tool_calls": [call]}
+    chatml = formatter_of(CHATML)
+    for message in (silent, thought, {**REPLY, "thinking": "hm"}, {**REPLY, "reasoning": "hm"}):
+        path = write_jsonl(tmp_path / "a.jsonl", [{"messages": [ASK, message]}])
+        for formatter in (chatml, Formatter(chatml.tokenizer)):
+            with pytest.raises(InputError, match="line 1"):
+                encode(load_dataset(path), formatter, 512, path)
+
+
+def test_null_fields_are_left_out(tmp_path: Path) -> None:
+    # A table of conversations has every field in every message.
+    spoken = "{{ message['name'] if 'name' in message else '' }}"
+    template = CHATML.replace("{{'<|im_start|>'", spoken + "{{'<|im_start|>'")
+    empty = {"name": None, "tool_calls": None, "reasoning_content": None}
+    path = write_jsonl(tmp_path / "a.jsonl", [{"messages": [{**ASK, **empty}, {**REPLY, **empty}]}])
+    (sample,) = encode(load_dataset(path), formatter_of(template), 512)
+    assert "None" not in formatter_of(template).tokenizer.decode(sample.ids)
+
+
+QUOTED = {
+    "swallows three rows": ('maji\t"water\nmoto\tfire\njua\tsun"\nmwezi\tmoon\n', "lines 2 to 4"),
+    "swallows to the end": ('kitabu\tbook\n"Habari\thow are you\nmti\ttree\n', "line 3"),
+    "closes too late": ('"Habari\thow\nkitabu\tbook\nmti\ttree"\nmaji\twater\n', "lines 2 to 4"),
+    "goes on after it": ('kitabu\t"book\nmti\ttree" is big\n', "line 2"),
+}
+
+
+@pytest.mark.parametrize("kind", QUOTED)
+@pytest.mark.parametrize("delimiter", ["\t", ","])
+def test_rows_that_a_quotation_mark_joins_are_refused(
+    tmp_path: Path, kind: str, delimiter: str
+) -> None:
+    text = "prompt\tcompletion\n" + QUOTED[kind][0]
+    lines = csv.reader(io.StringIO(text), delimiter="\t", quoting=csv.QUOTE_NONE)
+    try:
+        joined = len(list(csv.reader(io.StringIO(text), delimiter="\t", strict=True)))
+    except csv.Error:
+        joined = 0
+    assert joined != len(list(lines)), "Python's two modes disagree: the file is ambiguous"
+    name = "a.tsv" if delimiter == "\t" else "a.csv"
+    path = file_of(tmp_path, name, text.replace("\t", delimiter))
+    refused(path, QUOTED[kind][1], "quotation mark", "JSONL")
+
+
+def test_fields_of_several_lines_and_sentences_in_quotation_marks_are_kept(tmp_path: Path) -> None:
+    rows = [("shairi", 'one, two\nthree, four\n"five"'), ("sema", "a, b"), ("ndiyo", 'said "yes"')]
+    for name, delimiter in (("a.csv", ","), ("a.tsv", "\t"), ("b.csv", ";")):
+        file = io.StringIO(newline="")
+        csv.writer(file, delimiter=delimiter).writerows([("prompt", "completion"), *rows])
+        path = file_of(tmp_path, name, file.getvalue())
+        assert pairs(load_dataset(path)) == rows
+    path = file_of(tmp_path, "t.tsv", 'prompt\tcompletion\nkitabu\tbook\n"Ndiyo."\t"Yes."\n')
+    assert pairs(load_dataset(path))[1] == ('"Ndiyo."', '"Yes."')
+    path = file_of(tmp_path, "q.tsv", '"prompt"\t"completion"\n"kitabu"\t"book"\n"mti"\t"tree"\n')
+    assert pairs(load_dataset(path)) == [("kitabu", "book"), ("mti", "tree")]
+
+
+ROW = '{"prompt": "kitabu", "completion": "book"}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("a.csv", b"PK\x03\x04xl/workbook.xml", "Excel"),
+        ("a.xlsx", b"PK\x03\x04xl/workbook.xml", "CSV UTF-8"),
+        ("a.jsonl", gzip.compress(ROW.encode()), "gzip"),
+        ("a.jsonl", "version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        ("a.csv", "<!DOCTYPE html>\n<html></html>", "web page"),
+        ("a.csv", "prompt,completion\n".encode("utf-16-le"), "UTF-16"),
+        ("a.csv", ROW, "rename it to .jsonl"),
+        ("a.txt", ROW, "rename it to .jsonl"),
+        ("a.txt", f"[{ROW}]", "rename it to .json"),
+        ("a.jsonl", f"[{ROW.strip()}]", "rename it to .json"),
+        ("a.jsonl", "{'prompt': 'kitabu', 'completion': 'book'}\n", "Python, not JSON"),
+        ("a.txt", "kitabu\tbook\nmti\ttree\n", "rename it to .tsv"),
+        ("a.csv", "prompt\tcompletion\nkitabu\tbook\n", "separated by tabs"),
+        ("a.csv", "prompt|completion\nkitabu|book\n", "separated by |"),
+        ("a.jsonl", '{"prompt": "a", "prompt": "b", "completion": "c"}\n', "twice"),
+        ("a.json", '[{"prompt": "a", "completion": "c", "completion": "d"}]', "twice"),
+        ("a.jsonl", '{"prompt": "a", "completion": NaN}\n', "line 1"),
+        ("a.jsonlines", ROW, "rename it to a.jsonl"),
+        ("a.txt", "Rais O\nWilliam B-PER\nRuto I-PER\nalisema O\n", "CoNLL"),
+        ("a.txt", "01/02/2024, 10:11 - Asha: Habari?\n01/02/2024, 10:12 - Juma: Nzuri\n", "chat"),
+        ("a.txt", "1\n00:00:01,0 --> 00:00:02,0\nHabari\n\n2\n00:00:03,0 --> 00:00:04,0\nPoa\n",
+         "subtitles"),
+    ],
+)  # fmt: skip
+def test_files_that_are_not_what_their_name_says(
+    tmp_path: Path, name: str, data: str | bytes, words: str
+) -> None:
+    refused(file_of(tmp_path, name, data), words)
+    (found,) = check_data([tmp_path / name])
+    assert found.refused
+
+
+def test_byte_order_marks_are_no_text(tmp_path: Path) -> None:
+    both = "\ufeff" + ROW + "\ufeff" + ROW  # two files put one after the other
+    assert pairs(load_dataset(file_of(tmp_path, "a.jsonl", both))) == [("kitabu", "book")] * 2
+    table = "\ufeff\ufeffprompt,completion\nkitabu,book\n"
+    assert pairs(load_dataset(file_of(tmp_path, "a.csv", table))) == [("kitabu", "book")]
+
+
+def test_one_object_over_several_lines_is_a_row(tmp_path: Path) -> None:
+    path = file_of(tmp_path, "a.json", json.dumps(json.loads(ROW), indent=1))
+    assert pairs(load_dataset(path)) == [("kitabu", "book")]
+
+
+WORDS = "Siku moja sungura alikutana na fisi njiani akamwambia habari ya mvua kubwa iliyonyesha "
+
+
+@pytest.mark.parametrize("width", [40, 60, 72, 100])
+@pytest.mark.parametrize("gap", ["\n", "\n\n"])
+def test_paragraphs_broken_into_lines_are_refused(tmp_path: Path, width: int, gap: str) -> None:
+    text = "Hadithi\n\n" + gap.join(textwrap.fill(WORDS * n, width) for n in (4, 6, 5, 7))
+    error = refused(file_of(tmp_path, "a.txt", text), "on one line")
+    found = int(error.message.partition("about ")[2].partition(" ")[0])
+    assert width - 3 <= found <= width
+
+
+def test_notes_on_rows_that_can_be_trained(tmp_path: Path) -> None:
+    rows = [{"messages": [ASK, REPLY, ASK]}, {"messages": [ASK, {**REPLY, "content": "None"}]}]
+    (found,) = check_data([write_jsonl(tmp_path / "a.jsonl", rows)])
+    lines = {problem.kind: problem.lines for problem in found.problems}
+    assert (lines["unanswered"], lines["empty_word"]) == ((1,), (2,))
+    one, _ = (file_of(tmp_path, f"bible.{tag}.txt", "a b\nc d\ne f\n") for tag in ("en", "sw"))
+    (found,) = check_data([one])
+    assert any("bible.sw.txt" in problem.message for problem in found.problems)
+    file_of(tmp_path, "bible.sw.txt", "a b\nc d\n")
+    (found,) = check_data([one])
+    assert not any(problem.kind == "parallel" for problem in found.problems)
+
+
+def test_texts_on_lines_of_their_own_are_rows(tmp_path: Path) -> None:
+    kept = Path(__file__).parents[1] / "golden" / "sentences.txt"
+    sentences = kept.read_text(encoding="utf-8").splitlines()
+    poem = ["Titi la mama li tamu", "jingine halishi hamu", "nalisifu kwa kudumu"] * 4
+    paragraphs = [WORDS * 3, "", WORDS * 2, "", WORDS]
+    for lines in (sentences, poem, paragraphs, ["kitabu", "nyumba", "mti"] * 9):
+        path = file_of(tmp_path, "a.txt", "\n".join(lines))
+        assert [row.text for row in load_dataset(path)] == [line for line in lines if line]
