@@ -126,6 +126,13 @@ def ending_cautions(
         plain = (
             f' Or set template = "plain" in [base]: answers then end with {tokenizer.tokens[eos]}.'
         )
+    for index in sorted(tokenizer.eog_ids):
+        if not tokenizer.is_special(index):
+            yield (
+                f"The file names {tokenizer.decode([index])!r} (token {index}) as an end token, "
+                "but it is ordinary text: llama.cpp ends an answer wherever the model writes it. "
+                "Get a newer GGUF, or import the model's Hugging Face folder."
+            )
     end = eos
     if template is not None:
         try:

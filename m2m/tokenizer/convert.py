@@ -40,7 +40,7 @@ def gguf_vocabulary(
 
     Args:
         folder: has `tokenizer.model` or `tokenizer.json`, and may have `tokenizer_config.json`,
-            `added_tokens.json`, `config.json` and a chat template.
+            `special_tokens_map.json`, `added_tokens.json`, `config.json` and a chat template.
         vocab_size: rows of the embeddings; the list of tokens gets this length, with fillers.
         cautions: gets a sentence on each thing that llama.cpp and m2m do not do as the maker does.
 
@@ -101,14 +101,15 @@ class _Folder:
     """The tokenizer files of a folder."""
 
     path: Path
-    config: Mapping[str, Any]  # tokenizer_config.json
+    config: Mapping[str, Any]  # tokenizer_config.json, over special_tokens_map.json
     model: Mapping[str, Any]  # config.json
     added: Mapping[int, tuple[str, bool]]
     tokenizer: HFTokenizer | None
 
     @classmethod
     def read(cls, folder: Path) -> _Folder:
-        config = _read_json(folder / "tokenizer_config.json") or {}
+        config = _read_json(folder / "special_tokens_map.json") or {}
+        config |= _read_json(folder / "tokenizer_config.json") or {}
         content = _read_json(folder / "tokenizer.json")
         tokenizer = None
         if content is not None:

@@ -172,6 +172,25 @@ def test_a_folder_ends_where_its_lists_say(file: str, stops: Any, tmp_path: Path
     assert base.tokenizer.eos_id == 2
 
 
+def test_an_end_token_that_is_ordinary_text_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    comma = pico_tokens().index(",")
+    given = {K + "eos_token_id": GGUFValue.uint32(comma)}
+    (warning,) = imported(tmp_path, monkeypatch, **given).info.warnings
+    assert f"names ',' (token {comma}) as an end token, but it is ordinary text" in warning
+
+
+def test_the_end_token_of_special_tokens_map_counts(tmp_path: Path) -> None:
+    source = pico_folder(tmp_path / "source")
+    config = read_object(source / "config.json")
+    write_json(source / "config.json", config | {"eos_token_id": None})
+    write_json(source / "tokenizer_config.json", {})
+    write_json(source / "special_tokens_map.json", {"eos_token": {"content": "<|im_end|>"}})
+    assert import_model(source, tmp_path / "pico", name="pico").warnings == ()
+    assert BaseModel.open(tmp_path / "pico").tokenizer.eos_id == 2
+
+
 def test_a_folder_that_names_no_end_is_refused_or_said(tmp_path: Path) -> None:
     source = pico_folder(tmp_path / "source")
     config = read_object(source / "config.json")

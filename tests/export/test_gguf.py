@@ -10,7 +10,8 @@ import pytest
 from m2m.adapter import Adapter
 from m2m.checkpoint import BaseModel, import_model
 from m2m.export.gguf import Provenance, export_gguf, remedy, requantize
-from m2m.formats.gguf import GGUFFile
+from m2m.formats.gguf import GGUFFile, GGUFValue
+from m2m.llamacpp.asking import own_template
 from m2m.llamacpp.filetypes import FILE_TYPES, file_type
 from m2m.llamacpp.model import LlamaModel
 from m2m.llamacpp.quantize import Survival
@@ -78,8 +79,10 @@ def test_every_type_is_what_llama_quantize_makes_of_the_merged_file(
 
 def test_all_but_the_weights_is_the_bases(merger: Merger, merged_f16: Path) -> None:
     written = GGUFFile(merged_f16).metadata
+    template = own_template(str(merger.base.gguf.value("tokenizer.chat_template")))
     assert written == merger.base.gguf.metadata | {
-        "general.quantization_version": written["general.quantization_version"]
+        "general.quantization_version": written["general.quantization_version"],
+        "tokenizer.chat_template": GGUFValue.string(template),
     }
 
 
@@ -102,7 +105,8 @@ def test_where_it_comes_from_is_written(base: BaseModel, tmp_path: Path) -> None
     assert file.value("general.base_model.0.name") == "pico"
     assert file.value("general.dataset.count") == 2
     assert file.value("general.dataset.1.description") == "share 0.5"
-    assert file.value("tokenizer.chat_template") == base.gguf.value("tokenizer.chat_template")
+    template = own_template(str(base.gguf.value("tokenizer.chat_template")))
+    assert file.value("tokenizer.chat_template") == template
 
 
 def test_a_lost_delta_gets_a_finer_type_and_a_lora(base: BaseModel, tmp_path: Path) -> None:
