@@ -219,6 +219,8 @@ def exported(found: Exported) -> None:
     click.echo(_clean(found.self_test.sentence))
     for warning in found.self_test.warnings:
         click.echo(f"Warning: {_clean(warning)}", err=True)
+    for remark in found.serving:
+        click.echo(f"Note: {_clean(remark)}", err=True)
     for remark in found.remarks:
         click.echo(f"Licence: {remark}", err=True)
 

@@ -55,6 +55,7 @@ class Card:
         made: sentences on how it was made.
         files: (name, what it is) of the files beside the card.
         cautions: what the run warned about.
+        serving: where programs ask the model in another way than it was trained, and what to do.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Card:
     made: Sequence[str]
     files: Sequence[tuple[str, str]]
     cautions: Sequence[str] = ()
+    serving: Sequence[str] = ()
 
     @property
     def remarks(self) -> list[str]:
@@ -103,6 +105,7 @@ def card_text(card: Card) -> str:
         _section("How good it is", _scores(card)),
         _section("How it was made", _bullets(card.made)),
         _section("Files", _bullets([f"`{name}`: {what}" for name, what in card.files], raw=True)),
+        _section("How to ask it", _bullets(card.serving)),
         _section("Limits", _bullets(_limits(card))),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"

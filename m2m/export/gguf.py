@@ -33,11 +33,13 @@ class Provenance:
         name: shown by llama.cpp and Ollama.
         base: name of the model that was fine-tuned.
         datasets: (name, description) of what it was trained on.
+        template: the chat template that it was trained with, if that is not the base's.
     """
 
     name: str
     base: str
     datasets: tuple[tuple[str, str], ...]
+    template: str | None = None
 
     def metadata(self) -> dict[str, GGUFValue]:
         """The standard keys of GGUF for it (gguf-py's `Keys.General`)."""
@@ -50,6 +52,8 @@ class Provenance:
         for index, (name, description) in enumerate(self.datasets):
             values[f"general.dataset.{index}.name"] = name
             values[f"general.dataset.{index}.description"] = description
+        if self.template is not None:
+            values[_TEMPLATE] = self.template
         return {
             key: GGUFValue.uint32(value) if isinstance(value, int) else GGUFValue.string(value)
             for key, value in values.items()

@@ -14,6 +14,7 @@ from m2m.export.card import Card, CardDataset, CardScore, write_card
 from m2m.export.gguf import Provenance, export_gguf, remedy
 from m2m.export.lora import export_lora
 from m2m.export.modelfile import write_modelfile
+from m2m.export.serving import ollama_remarks, serving_remarks
 from m2m.llamacpp.filetypes import file_type
 from m2m.llamacpp.model import build_info
 from m2m.merge.merger import Merger
@@ -23,6 +24,7 @@ from m2m.pipeline.results import Confirmation, Confirmed, Exported, Searched
 from m2m.pipeline.selftest import self_test
 from m2m.progress import Progress
 from m2m.report.words import COMPARED, HOW
+from m2m.tokenizer import plain_source
 
 # Where a GGUF says which hub page it was made from (gguf-py, `Keys.General`).
 _HUB_KEYS = ("general.repo_url", "general.source.repo_url", "general.source.url", "general.url")
@@ -50,7 +52,9 @@ def export(
     gguf = folder / "export" / f"{name}-{kind.upper()}.gguf"
     data = _datasets(inputs, winner)
     described = tuple((each.name, _described(each)) for each in data)
-    provenance = Provenance(name, base.name, described)
+    tokenizer, trained = inputs.formatter.tokenizer, inputs.formatter.template
+    own = None if trained else plain_source(tokenizer.adds_bos)
+    provenance = Provenance(name, base.name, described, own)
     progress.start("exporting", 5, "files")
     types, survival = export_gguf(merger, {"winner": 1.0}, target, gguf, provenance)
     progress.advance(detail=gguf.name)
@@ -69,6 +73,7 @@ def export(
         },
     )
     progress.advance(detail=modelfile.name)
+    serving = [*serving_remarks(inputs.formatter), *ollama_remarks(inputs.formatter)]
     tested = self_test(inputs, winner.mixture, gguf)
     progress.advance(detail="self-test")
     kept = survival.as_json()
@@ -87,12 +92,13 @@ def export(
             (lora.name, f"the fine-tune alone, for the unchanged {base.name}"),
         ],
         cautions=[*inputs.cautions, *searched.warnings, *tested.warnings],
+        serving=serving,
     )
     path = write_card(card, gguf.parent)
     progress.advance(detail=path.name)
     progress.finish()
-    remarks = tuple(card.remarks)
-    return Exported(gguf, modelfile, lora, kind, types, kept, advice, path, remarks, tested)
+    files = (gguf, modelfile, lora, kind, types, kept, advice, path)
+    return Exported(*files, tuple(card.remarks), tested, tuple(serving))
 
 
 def _datasets(inputs: Inputs, winner: Confirmed) -> list[CardDataset]:

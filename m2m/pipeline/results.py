@@ -183,6 +183,7 @@ class Exported:
         card: the model card.
         remarks: what the licences of base and data ask or forbid.
         self_test: the GGUF's answers to questions that it was trained on.
+        serving: where programs ask it in another way than it was trained, and what to do then.
     """
 
     gguf: Path
@@ -195,6 +196,7 @@ class Exported:
     card: Path
     remarks: Sequence[str]
     self_test: SelfTest
+    serving: Sequence[str] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The fields of `m2m export --json`."""

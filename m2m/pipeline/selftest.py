@@ -32,6 +32,7 @@ def self_test(inputs: Inputs, mixture: Mixture, gguf: Path) -> SelfTest:
     """Ask an exported file questions of its mixture's rows; never raises because of the file."""
     chat = isinstance(inputs.base.gguf.value("tokenizer.chat_template"), str)
     count, plain = threads(inputs.recipe), inputs.formatter.template is None
+    chat |= plain  # the export wrote a template for it
     try:
         asked = list(_questions(inputs, mixture))
         if not asked:

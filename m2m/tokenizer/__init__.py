@@ -1,8 +1,16 @@
 """Text to token ids and back, chat templates, and the one place that decides what is trained on."""
 
 from m2m.tokenizer.chat import Formatter, Segment
-from m2m.tokenizer.template import ChatTemplate, Message
+from m2m.tokenizer.template import ChatTemplate, Message, plain_source
 from m2m.tokenizer.text_template import TextTemplate
 from m2m.tokenizer.tokenizer import Tokenizer
 
-__all__ = ["ChatTemplate", "Formatter", "Message", "Segment", "TextTemplate", "Tokenizer"]
+__all__ = [
+    "ChatTemplate",
+    "Formatter",
+    "Message",
+    "Segment",
+    "TextTemplate",
+    "Tokenizer",
+    "plain_source",
+]

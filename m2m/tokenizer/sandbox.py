@@ -34,7 +34,7 @@ _MAX_SOURCE = 2**20
 
 # Templates that print today's date would give other tokens every day. This is the date that
 # Llama 3's template falls back to where no clock is offered.
-_TODAY = datetime.date(2024, 7, 26)
+TODAY = datetime.date(2024, 7, 26)
 
 # What a template that cannot be compiled raises, nesting beyond Python's own limits included.
 COMPILE_ERRORS = (jinja2.TemplateError, RecursionError, SyntaxError, ValueError)
@@ -51,7 +51,8 @@ RENDER_ERRORS = (
 )
 
 _TEXT_METHODS = [
-    "capitalize", "count", "endswith", "find", "index", "isalnum", "isalpha", "isdigit", "islower",
+    "capitalize", "count", "endswith", "find", "format", "index",
+    "isalnum", "isalpha", "isdigit", "islower",
     "isnumeric", "isspace", "isupper", "join", "lower", "lstrip", "partition", "removeprefix",
     "removesuffix", "replace", "rfind", "rpartition", "rsplit", "rstrip", "split", "splitlines",
     "startswith", "strip", "title", "upper",
@@ -135,10 +136,10 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return super().is_safe_attribute(obj, attr, value)
 
     def wrap_str_format(self, value: Any) -> None:
-        """No `str.format`: one short text can ask for padding of any width."""
+        """`str.format` is ours (`call`): one short text can ask for padding of any width."""
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
-        """Call something; two methods of texts are replaced by ours, which look at the size."""
+        """Call something; three methods of texts are replaced by ours, which look at the size."""
         __self._spend(0)
         owner, name = getattr(__obj, "__self__", None), getattr(__obj, "__name__", None)
         if isinstance(owner, str) and name == "replace":
@@ -146,6 +147,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
         if isinstance(owner, str) and name == "join":
             (values,) = args
             return __self._join(values, owner)
+        if isinstance(owner, str) and name == "format":
+            return __self._fill(owner, args, kwargs)
         return super().call(__context, __obj, *args, **kwargs)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
@@ -245,6 +248,22 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def _format(self, text: str, *values: Any, **named: Any) -> Any:
         return self.call_binop(None, "%", str(text), named or values)
+
+    def _fill(self, text: str, values: Sequence[Any], named: Mapping[str, Any]) -> str:
+        """`text.format(...)` with plain fields: no widths, conversions or attributes."""
+        parts = re.split(r"\{(\w*)\}", text)
+        if "{" in "".join(parts[::2]) or "}" in "".join(parts[::2]):
+            raise SecurityError("a chat template may only use plain fields in `format`")
+        unnamed = iter(values)
+        for place, field in enumerate(parts[1::2]):
+            if field:
+                value = values[int(field)] if field.isdigit() else named[field]
+            elif (value := next(unnamed, None)) is None:
+                raise IndexError("`format` has more fields than values")
+            self._measure(value)
+            parts[2 * place + 1] = str(value)
+        self._spend(sum(map(len, parts)))
+        return "".join(parts)
 
     def _string(self, value: Any) -> str:
         self._measure(value)
@@ -356,4 +375,4 @@ def _raise(message: str) -> NoReturn:
 def _strftime_now(form: str) -> str:
     if len(form) > 1000:
         raise SecurityError("a chat template may not ask for so long a date")
-    return _TODAY.strftime(form)
+    return TODAY.strftime(form)

@@ -6,10 +6,25 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+from jinja2.meta import find_undeclared_variables
+
 from m2m.errors import InputError
 from m2m.tokenizer.sandbox import COMPILE_ERRORS, RENDER_ERRORS, Sandbox
 
 Message = Mapping[str, Any]
+
+
+def plain_source(bos: bool) -> str:
+    """A chat template that writes what is trained without one: a line each, answers with EOS.
+
+    Args:
+        bos: whether the tokenizer begins texts with BOS.
+    """
+    return ("{{ bos_token }}" if bos else "") + (
+        "{% for message in messages %}{{ message['content'] }}"
+        "{% if message['role'] == 'assistant' %}{{ eos_token }}{% else %}{{ '\\n' }}{% endif %}"
+        "{% endfor %}"
+    )
 
 
 class ChatTemplate:
@@ -73,6 +88,11 @@ class ChatTemplate:
             return "m2mSystem" in self._render(told, True)
         except InputError:
             return False
+
+    @cached_property
+    def variables(self) -> set[str]:
+        """Names that the template takes from the program that renders it."""
+        return find_undeclared_variables(self._sandbox.parse(self.source))
 
     def check(self, messages: Sequence[Message], tools: Sequence[Any] | None = None) -> None:
         """Refuse a conversation with an answer of which the template leaves a message out.

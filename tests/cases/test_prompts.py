@@ -16,6 +16,7 @@ from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
 from m2m.dataset import Row, encode
 from m2m.errors import InputError
+from m2m.tokenizer import Formatter, plain_source
 from tests.templates import (
     BOS,
     CONVERSATIONS,
@@ -24,6 +25,7 @@ from tests.templates import (
     Messages,
     answers,
     formatter_of,
+    pico_tokenizer,
     prompts,
     turn,
 )
@@ -95,6 +97,16 @@ def test_every_answer_of_a_conversation_is_trained() -> None:
     for source in KINDS.values():
         samples = encode([row], formatter_of(source), 512)
         assert sum((sample.loss_mask[1:] & ~sample.loss_mask[:-1]).sum() for sample in samples) == 3
+
+
+@pytest.mark.parametrize("name", ["one turn", "turns"])
+def test_a_template_for_what_is_trained_without_one(llama: llama_cpp.Llama, name: str) -> None:
+    plain = Formatter(pico_tokenizer())
+    *_, (context, _) = answers(plain.samples(CONVERSATIONS[name]))
+    before = list(prompts(CONVERSATIONS[name]))[-1]
+    assert context == plain.prompt_ids(before) == sent(llama, plain_source(bos=False), [*before])
+    chat = formatter_of(plain_source(bos=False))
+    assert chat.samples(CONVERSATIONS[name]) == plain.samples(CONVERSATIONS[name])
 
 
 THOUGHT = "so and so"

@@ -18,7 +18,7 @@ from m2m.evaluate.evaluator import Evaluator
 from m2m.evaluate.examples import Example
 from m2m.evaluate.prompts import Form
 from m2m.evaluate.tasks import Task
-from m2m.export.gguf import export_gguf
+from m2m.export.gguf import Provenance, export_gguf
 from m2m.formats.gguf import GGUFFile, GGUFValue
 from m2m.llamacpp.filetypes import file_type
 from m2m.llamacpp.model import LlamaModel
@@ -26,6 +26,7 @@ from m2m.merge.merger import Merger
 from m2m.nn.decoder import Decoder
 from m2m.pipeline.inputs import make_formatter
 from m2m.recipe import Train
+from m2m.tokenizer import plain_source
 from m2m.tuner.trainer import Origin, Trainer
 from tests.templates import KINDS, turn
 from tests.tiny import dataset_rows, pico_gguf
@@ -35,20 +36,24 @@ TRAIN = Train(rank=16, alpha=32, steps=120, batch_tokens=256, learning_rate=1e-2
 
 
 def exported(folder: Path, kind: str) -> Path:
-    """A model trained on ROWS, its chat template of this kind."""
-    template = {"tokenizer.chat_template": GGUFValue.string(KINDS[kind])}
+    """A model trained on ROWS, its chat template of this kind, or trained without ("plain")."""
+    source = KINDS["chatml" if kind == "plain" else kind]
+    template = {"tokenizer.chat_template": GGUFValue.string(source)}
     import_model(pico_gguf(folder / "pico.gguf", metadata=template), folder / "base", name="base")
     base = BaseModel.open(folder / "base")
     rows = [
         Row(i, messages=(turn("user", r["prompt"]), turn("assistant", r["completion"])))
         for i, r in enumerate(ROWS, start=1)
     ]
-    samples = encode(rows, make_formatter(base.gguf, "chat"), 256)
+    formatter = make_formatter(base.gguf, "plain" if kind == "plain" else "chat")
+    samples = encode(rows, formatter, 256)
     origin = Origin("reverse", "base", base.fingerprint, "print")
     decoder = Decoder(base.config, base.weights)
     Trainer(decoder, samples, TRAIN, folder=folder / "lora", origin=origin).run()
     merger = Merger(base, {"lora": load_adapter(folder / "lora")})
-    export_gguf(merger, {"lora": 1.0}, file_type("f16"), folder / "out.gguf")
+    own = plain_source(bos=False) if kind == "plain" else None
+    said = Provenance("pico", "pico", (), own)
+    export_gguf(merger, {"lora": 1.0}, file_type("f16"), folder / "out.gguf", said)
     return folder / "out.gguf"
 
 
@@ -64,7 +69,7 @@ def own_answers(path: Path) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["thinks last", "opens", "thinks always"])
+@pytest.mark.parametrize("kind", ["thinks last", "opens", "thinks always", "plain"])
 def test_the_exported_model_answers_as_it_was_trained(kind: str, tmp_path: Path) -> None:
     path = exported(tmp_path, kind)
     right = [row["completion"] for row in ROWS]
@@ -81,7 +86,5 @@ def test_the_exported_model_answers_as_it_was_trained(kind: str, tmp_path: Path)
         said.append(reply["choices"][0]["message"]["content"])
         assert reply["choices"][0]["finish_reason"] == "stop"
     llama.close()
-    head = {"thinks last": "", "opens": "\n</think>\n\n", "thinks always": "<think></think>\n"}[
-        kind
-    ]
+    head = {"opens": "\n</think>\n\n", "thinks always": "<think></think>\n"}.get(kind, "")
     assert said == [head + answer for answer in right]

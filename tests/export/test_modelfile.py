@@ -1,93 +1,133 @@
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from m2m.errors import InputError
-from m2m.export.modelfile import go_template, modelfile, read_turns
-from m2m.formats.gguf import GGUFFile
+from m2m.export.go_template import go_template, read_turns
+from m2m.export.modelfile import modelfile
+from m2m.export.serving import added_text, ollama_remarks, serving_remarks
+from m2m.formats.gguf import GGUFFile, GGUFValue
 from m2m.pipeline.inputs import make_formatter
 from m2m.tokenizer import ChatTemplate
+from tests.templates import CONVERSATIONS, KINDS, formatter_of, prompts, turn
 from tests.tiny import pico_gguf
 
-CHATML_WITH_DEFAULT = (
-    "{% for m in messages %}{% if loop.first and m['role'] != 'system' %}"
-    "{{ '<|im_start|>system\nBe kind.<|im_end|>\n' }}{% endif %}"
-    "{{'<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-LLAMA3 = (
-    "{{ bos_token }}{% for m in messages %}{{ '<|start_header_id|>' + m['role'] + "
-    "'<|end_header_id|>\n\n' + m['content'] | trim + '<|eot_id|>' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}"
-    "{% endif %}"
-)
-GEMMA = (
-    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}"
-    "{% endif %}{% for m in messages %}{{ '<start_of_turn>' + "
-    "('model' if m['role'] == 'assistant' else 'user') + '\n' + m['content'] + '<end_of_turn>\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
-)
 ODD = "{{ messages | length }}: {{ messages[-1]['content'] }}"
-
-
-def render_go(template: str, system: str, messages: Sequence[Mapping[str, str]]) -> str:
-    """What Go's text/template makes of the actions that `go_template` uses."""
-    template = re.sub(
-        r'\{\{ ("(?:[^"\\]|\\.)*") \}\}', lambda found: "\0" + json.loads(found[1])[::-1], template
-    )
-    head, body = template.split("{{ range .Messages }}")
-    body, tail = body.split("{{ end }}{{ end }}")
-    if system_part := re.fullmatch(
-        r"(?s)\{\{ if \.System \}\}(.*)\{\{ else \}\}(.*)\{\{ end \}\}", head
-    ):
-        head = system_part[1].replace("{{ .System }}", system) if system else system_part[2]
-    user, assistant = body.split('{{ else if eq .Role "assistant" }}')
-    parts = {"user": user.removeprefix('{{ if eq .Role "user" }}'), "assistant": assistant}
-    turns = [parts[m["role"]].replace("{{ .Content }}", m["content"]) for m in messages]
-    text = head + "".join(turns) + tail
-    return re.sub("\0(..)", lambda found: found[1][::-1], text)
-
-
-@pytest.mark.parametrize(
-    "source", [CHATML_WITH_DEFAULT, LLAMA3, GEMMA], ids=["chatml", "llama3", "gemma"]
+DATED = (
+    "{% if not date_string is defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
+    "{{ '<|im_start|>system\nToday: ' + date_string + '<|im_end|>\n' }}" + KINDS["chatml"]
 )
-@pytest.mark.parametrize("system", ["", "Answer in Swahili."])
-def test_the_go_template_writes_what_the_chat_template_writes(source: str, system: str) -> None:
-    template = ChatTemplate(source, bos="<s>")
-    turns = read_turns(template, added="<s>")
-    if system and turns.system is None:
-        pytest.skip("this template has no place for a system message")
-    messages = [
-        {"role": "user", "content": "Habari?"},
-        {"role": "assistant", "content": "Nzuri."},
-        {"role": "user", "content": "Shule?"},
-    ]
-    given = [{"role": "system", "content": system}] if system else []
-    expected = template.render([*given, *messages], add_generation_prompt=True)
-    assert render_go(go_template(turns), system, messages) == expected.removeprefix("<s>")
 
 
-def test_a_template_that_does_not_go_turn_by_turn_is_refused() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", CONVERSATIONS)
+def test_ollama_writes_what_the_chat_template_writes(kind: str, name: str) -> None:
+    # Turns.write is what Go makes of go_template: tests/peer/test_templates.py has Go say so.
+    formatter = formatter_of(KINDS[kind])
+    template, added = formatter.template, added_text(formatter)
+    assert template is not None
+    turns = read_turns(template, added)
+    for messages in prompts(CONVERSATIONS[name]):
+        expected = template.render(messages, add_generation_prompt=True).removeprefix(added)
+        same = turns.write(messages) == expected
+        assert same or any("Ollama's template cannot write" in r for r in ollama_remarks(formatter))
+        assert same == (kind != "numbers" or len(messages) < 2)
+
+
+def test_an_answer_at_the_end_is_continued() -> None:
+    turns = read_turns(ChatTemplate(KINDS["chatml"]))
+    assert turns.write([turn("user", "a"), turn("assistant", "b")]).endswith("assistant\nb")
+
+
+def test_a_template_that_does_not_go_turn_by_turn_gives_none(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="chat template"):
         read_turns(ChatTemplate(ODD))
+    text = written(tmp_path, ODD)
+    assert 'TEMPLATE "' not in text
+    assert "# - Ollama cannot follow this chat template" in text
 
 
-def test_braces_in_a_template_survive_go() -> None:
-    source = CHATML_WITH_DEFAULT.replace("Be kind.", "Use {{ '{{' }} braces.")
-    turns = read_turns(ChatTemplate(source.replace("{{ '{{' }}", "' + '{' + '{' + '")))
-    assert '{{ "{{" }}' in go_template(turns)
+def test_braces_and_quotes_in_a_template_survive_go() -> None:
+    source = KINDS["default system"].replace("Be kind.", 'Use {\' + \'{ and """ here: {')
+    text = go_template(read_turns(ChatTemplate(source)))
+    assert '{{ "{{" }}' in text
+    assert '"""' not in text.replace(r"\"\"\"", "")
+
+
+def written(folder: Path, source: str | None = None, template: str = "chat") -> str:
+    metadata = {} if source is None else {"tokenizer.chat_template": GGUFValue.string(source)}
+    file = GGUFFile(pico_gguf(folder / "pico.gguf", metadata=metadata))
+    return modelfile(Path("x/m.gguf"), make_formatter(file, template), 4096, {"copy": "CC0-1.0"})
 
 
 def test_a_modelfile_has_what_ollama_needs_and_no_adapter(tmp_path: Path) -> None:
-    file = GGUFFile(pico_gguf(tmp_path / "pico.gguf"))
-    text = modelfile(Path("x/m.gguf"), make_formatter(file, "chat"), 4096, {"copy": "CC0-1.0"})
+    text = written(tmp_path)
     assert text.startswith("FROM ./m.gguf\nTEMPLATE ")
     assert 'PARAMETER stop "<|im_end|>"\n' in text
     assert "PARAMETER num_ctx 4096\n" in text
     assert 'LICENSE """copy: CC0-1.0"""' in text
     assert "ADAPTER" not in text
+
+
+def test_a_modelfile_without_a_chat_template_writes_all_messages(tmp_path: Path) -> None:
+    text = written(tmp_path, template="plain")
+    assert (
+        'TEMPLATE """{{ range .Messages }}{{ .Content }}{{ if eq .Role "assistant" }}<|im_end|>'
+        '{{ else }}\n{{ end }}{{ end }}"""\n'
+    ) in text
+    assert "# - It was trained without a chat template" in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("opens", 'Every answer begins with "</think>"'),
+        ("refuses system", "no place for a system message"),
+        ("trims", "removes white space at both ends"),
+        ("numbers", "cannot write questions with a system message and conversations"),
+    ],
+)
+def test_what_differs_is_said(kind: str, words: str, tmp_path: Path) -> None:
+    formatter = formatter_of(KINDS[kind])
+    said = [*serving_remarks(formatter), *ollama_remarks(formatter)]
+    assert any(words in remark for remark in said)
+    text = " ".join(written(tmp_path, KINDS[kind]).replace("\n#  ", "").split())
+    assert words in text
+
+
+@pytest.mark.parametrize("kind", ["chatml", "default system", "thinks last", "folds system"])
+def test_nothing_is_said_where_nothing_differs(kind: str) -> None:
+    formatter = formatter_of(KINDS[kind])
+    assert [*serving_remarks(formatter), *ollama_remarks(formatter)] == []
+
+
+def test_a_date_is_said_with_its_cure() -> None:
+    (said,) = serving_remarks(formatter_of(DATED))
+    assert "use 26 Jul 2024" in said
+    assert """--chat-template-kwargs '{"date_string": "26 Jul 2024"}'""" in said
+
+
+@pytest.mark.parametrize(
+    ("when", "words"),
+    [
+        ("enable_thinking is defined and enable_thinking", "start them with `--reasoning off`"),
+        ("enable_thinking is defined", "through `/completion`"),
+        ("documents is defined", "unset, as in training: `documents`"),
+    ],
+)
+def test_variables_that_programs_set_are_said(when: str, words: str) -> None:
+    source = KINDS["chatml"] + f"{{% if {when} %}}<think>{{% endif %}}"
+    (said,) = serving_remarks(formatter_of(source))
+    assert words in said
+
+
+def test_a_bos_that_only_some_programs_add_is_said(tmp_path: Path) -> None:
+    metadata = {
+        "tokenizer.ggml.add_bos_token": GGUFValue.boolean(True),
+        "tokenizer.ggml.bos_token_id": GGUFValue.uint32(0),
+    }
+    file = GGUFFile(pico_gguf(tmp_path / "pico.gguf", metadata=metadata))
+    (said,) = serving_remarks(make_formatter(file, "chat"))
+    assert "The tokenizer puts <|endoftext|> first" in said

@@ -24,6 +24,7 @@ HONEST = [
     ("{{ 'a' + 'b' * 3 }}{{ 2 * 3 + 4 % 3 }}", "abbb7"),
     ("{{ '%s is %d' % ('x', 3) }}", "x is 3"),
     ("{{ '%s is %03d' | format('x', 3) }}", "x is 003"),
+    ("{{ '<{}|{a}|{}>'.format('x', 'y', a=1) }}", "<x|1|y>"),
     ("{{ messages | map(attribute='role') | join(', ') }}", "user, assistant"),
     ("{{ ', '.join(['a', 'b']) }}{{ ['a', 'b'] | join }}", "a, bab"),
     ("{{ 'aXbX'.replace('X', '-') }}{{ 'aXbX' | replace('X', '', 1) }}", "a-b-abX"),

@@ -1,0 +1,143 @@
+"""Ollama's Go template, derived from a model's own chat template.
+
+The derivation renders short conversations and looks at what is written between their messages, so
+it needs no list of known templates. The rules are those of Ollama's template/template.go since 0.3
+(`collate`, `Execute`): `.System` holds all system messages, joined by an empty line; `.Messages`
+holds all messages, system messages too, and neighbours of one role are joined. If the last message
+is an answer, the model continues it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from m2m.errors import InputError
+from m2m.tokenizer import ChatTemplate
+
+# Texts that no template contains and that every template passes on unchanged.
+_SYSTEM, _ASK, _ANSWER, _AGAIN = "m2mSystem", "m2mAsk", "m2mAnswer", "m2mAgain"
+_ROLES = ("user", "assistant")
+
+Texts = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Turns:
+    """What a chat template writes before each message.
+
+    Attributes:
+        bare: before the first question if there is no system message (a default one, say).
+        told: before and after the system message, up to the first question.
+        again: before a later question.
+        told_again: before and after a system message that goes into the last question, if it does;
+            `told` is then for a first question that is the last one.
+        answer: before an answer, the end of the question included.
+        prompt: before the answer that the model writes.
+    """
+
+    bare: str
+    told: Texts
+    again: str
+    told_again: Texts | None
+    answer: str
+    prompt: str
+
+    def write(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """The text that Ollama makes of a conversation with `go_template`."""
+        system = "\n\n".join(m["content"] for m in messages if m["role"] == "system")
+        turns = [m for m in messages if m["role"] != "system"]
+        text, first = "", True
+        for i, message in enumerate(turns):
+            if message["role"] == "assistant":
+                text += self.answer + message["content"]
+                continue
+            last = i == len(turns) - 1
+            told = self.told if first else self.told_again
+            if system and told and (last or self.told_again is None):
+                text += system.join(told)
+            else:
+                text += self.bare if first else self.again
+            text, first = text + message["content"], False
+        ends = not turns or turns[-1]["role"] != "assistant"
+        return text + (self.prompt if ends else "")
+
+
+def read_turns(template: ChatTemplate, added: str = "") -> Turns:
+    """Find out what a chat template writes before messages.
+
+    Args:
+        template: the model's.
+        added: what the tokenizer puts in front of every text by itself (BOS), so that a template
+            that writes it too does not double it.
+
+    Raises:
+        InputError: it does not treat messages one after the other.
+    """
+
+    def render(*contents: str, system: str = "") -> str:
+        turns = [{"role": r, "content": c} for r, c in zip(_ROLES * 2, contents, strict=False)]
+        first = [{"role": "system", "content": system}] if system else []
+        return template.render([*first, *turns], add_generation_prompt=True).removeprefix(added)
+
+    bare, prompt = _cut(render(_ASK), _ASK)
+    later = render(_ASK, _ANSWER, _AGAIN)
+    _, answer, again, _ = _cut(later, _ASK, _ANSWER, _AGAIN)
+    *told, _ = _cut(render(_ASK, system=_SYSTEM), _SYSTEM, _ASK)
+    long = render(_ASK, _ANSWER, _AGAIN, system=_SYSTEM)
+    told_again: Texts | None = None
+    if long.find(_SYSTEM) > long.find(_ANSWER):
+        _, _, before, after, _ = _cut(long, _ASK, _ANSWER, _SYSTEM, _AGAIN)
+        told_again = before, after
+    return Turns(bare, (told[0], told[1]), again, told_again, answer, prompt)
+
+
+def _cut(text: str, *marks: str) -> list[str]:
+    """What is written before, between and after the marks."""
+    parts = []
+    for mark in marks:
+        before, found, text = text.partition(mark)
+        if not found:
+            raise InputError("the chat template moves messages or leaves some out")
+        parts.append(before)
+    return [*parts, text]
+
+
+def go_template(turns: Turns) -> str:
+    """The same turns as a template for Ollama (text/template of Go, with `.Messages`)."""
+    said = "{{ $.System }}".join(map(_go, turns.told))
+    first, later, rest = _go(turns.bare), _go(turns.again), ""
+    told = "$.System"
+    if turns.told_again is not None:
+        last = "(eq (len (slice $.Messages $i)) 1)"
+        told = f"and $.System {last}"
+        again = "{{ $.System }}".join(map(_go, turns.told_again))
+        later = f"{{{{ if {told} }}}}{again}{{{{ else }}}}{later}{{{{ end }}}}"
+    first = f"{{{{ if {told} }}}}{said}{{{{ else }}}}{first}{{{{ end }}}}"
+    rest = f'{{{{ if ne $last "assistant" }}}}{_go(turns.prompt)}{{{{ end }}}}'
+    return (
+        '{{ $first := true }}{{ $last := "" }}{{ range $i, $_ := .Messages }}{{ $last = .Role }}'
+        f'{{{{ if eq .Role "user" }}}}{{{{ if $first }}}}{{{{ $first = false }}}}{first}'
+        f"{{{{ else }}}}{later}{{{{ end }}}}{{{{ .Content }}}}"
+        f'{{{{ else if eq .Role "assistant" }}}}{_go(turns.answer)}{{{{ .Content }}}}'
+        f"{{{{ end }}}}{{{{ end }}}}{rest}"
+    )
+
+
+def plain_template(end: str) -> str:
+    """Messages as lines, answers closed by the text of EOS: as models without a template ask."""
+    return (
+        f'{{{{ range .Messages }}}}{{{{ .Content }}}}{{{{ if eq .Role "assistant" }}}}{_go(end)}'
+        "{{ else }}\n{{ end }}{{ end }}"
+    )
+
+
+def _go(text: str) -> str:
+    """Plain text inside a Go template, inside the three quotes of a Modelfile."""
+    for mark in ("{{", '"""'):
+        text = text.replace(mark, f"{{{{ {json.dumps(mark)} }}}}")
+    # A brace or quote at the end would join what follows.
+    if text and text[-1] in '{"':
+        text = f"{text[:-1]}{{{{ {json.dumps(text[-1])} }}}}"
+    return text

@@ -1,0 +1,171 @@
+"""How programs ask an exported model in another way than it was trained, and what to do then.
+
+m2m trains and scores the prompts that llama.cpp makes of a GGUF's own chat template with no
+settings of the user's. Every sentence here comes from rendering the model's template.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from m2m.errors import InputError
+from m2m.export.go_template import Turns, read_turns
+from m2m.tokenizer import ChatTemplate, Formatter, Message
+from m2m.tokenizer.sandbox import TODAY
+
+# What every program sets, and what has a sentence of its own.
+_USUAL = {"messages", "add_generation_prompt", "bos_token", "eos_token", "tools", "raise_exception"}
+_KNOWN = _USUAL | {"strftime_now", "date_string", "enable_thinking"}
+_ASK: Sequence[Message] = ({"role": "user", "content": "m2mAsk"},)
+_TOLD: Sequence[Message] = ({"role": "system", "content": "m2mSystem"}, *_ASK)
+
+_PLAIN = (
+    "It was trained without a chat template: a message, a newline, the answer. The GGUF and the "
+    "Modelfile ask in the same way; do not give a program another template for it. The GGUF LoRA "
+    "on the unchanged base would be asked in the base's own template"
+)
+_NO_SYSTEM = (
+    "The chat template has no place for a system message. m2m, llama.cpp and the Modelfile put it "
+    "at the start of the first question, with a newline after it. llama-cpp-python refuses it or "
+    "leaves it out: write it into the first question yourself"
+)
+_NO_BOS = (
+    "The tokenizer puts {} first, and the chat template does not write it. llama.cpp and Ollama "
+    "add it; `create_chat_completion` of llama-cpp-python does not"
+)
+_NO_TEMPLATE = (
+    "Ollama cannot follow this chat template ({}), so the Modelfile has no TEMPLATE. Use llama.cpp "
+    "for this model"
+)
+_DATE = (
+    "The chat template writes a date. Training, scoring and the Modelfile use {}, llama.cpp and "
+    "llama-cpp-python use today's"
+)
+_THINKING = (
+    "llama.cpp's own programs turn on thinking (`enable_thinking`) in this chat template, and the "
+    "model was trained without it"
+)
+_HEAD = (
+    'Every answer begins with "{}", as in the chat template. Programs that separate reasoning hide '
+    "this; with others, remove it before you show an answer or send it back"
+)
+_DIFFERS = (
+    "Ollama's template cannot write {} as the chat template does. Do not send these to Ollama, or "
+    "use llama.cpp"
+)
+_TRIMS = (
+    "The chat template removes white space at both ends of a message, and Ollama does not: send "
+    "messages without it"
+)
+
+
+def serving_remarks(formatter: Formatter) -> list[str]:
+    """Where programs ask a model in another way than it was trained, a sentence each."""
+    template = formatter.template
+    if template is None:
+        return [_PLAIN]
+    remarks = [*_date(template), *_thinking(template), *_unset(template), *_head(formatter)]
+    if not template.takes_system:
+        remarks.append(_NO_SYSTEM)
+    tokenizer = formatter.tokenizer
+    if tokenizer.adds_bos and tokenizer.bos_id is not None and not _writes_bos(template):
+        remarks.append(_NO_BOS.format(tokenizer.tokens[tokenizer.bos_id]))
+    return remarks
+
+
+def ollama_remarks(formatter: Formatter) -> list[str]:
+    """Where Ollama with the Modelfile differs from the chat template, a sentence each."""
+    template = formatter.template
+    if template is None:
+        return []
+    try:
+        turns = read_turns(template, added_text(formatter))
+    except InputError as error:
+        return [_NO_TEMPLATE.format(error.message)]
+    return [*_differing(template, turns, added_text(formatter)), *_trimmed(formatter)]
+
+
+def added_text(formatter: Formatter) -> str:
+    """The text of the BOS token that the tokenizer adds by itself."""
+    template, tokenizer = formatter.template, formatter.tokenizer
+    return template.bos if template is not None and tokenizer.adds_bos else ""
+
+
+def _date(template: ChatTemplate) -> Iterator[str]:
+    def other(_: str) -> str:
+        return "m2mDate"
+
+    usual = template.render(_ASK, True)
+    if usual == template.render(_ASK, True, strftime_now=other, date_string="m2mDate"):
+        return
+    day = TODAY.strftime("%d %b %Y")
+    remedy = "Expect small differences"
+    if template.render(_ASK, True, strftime_now=other, date_string=day) == usual:
+        remedy = f'Start llama-server with --chat-template-kwargs \'{{"date_string": "{day}"}}\''
+    elif _same(template, _TOLD, strftime_now=other):
+        remedy = "If you send a system message, no date is written"
+    yield f"{_DATE.format(day)}. {remedy}"
+
+
+def _thinking(template: ChatTemplate) -> Iterator[str]:
+    if _same(template, _ASK, enable_thinking=True):
+        return
+    remedy = "send it the prompt as text, through `/completion`"
+    if _same(template, _ASK, enable_thinking=False):
+        remedy = "start them with `--reasoning off`"
+    yield f"{_THINKING}: {remedy}"
+
+
+def _unset(template: ChatTemplate) -> Iterator[str]:
+    names = [n for n in sorted(template.variables - _KNOWN) if not _same_with(template, n)]
+    if names:
+        listed = ", ".join(f"`{name}`" for name in names)
+        yield f"Leave these variables of the chat template unset, as in training: {listed}"
+
+
+def _head(formatter: Formatter) -> Iterator[str]:
+    head = formatter.tokenizer.decode(formatter.head)
+    if head.strip():
+        yield _HEAD.format(" ".join(head.split()))
+
+
+def _writes_bos(template: ChatTemplate) -> bool:
+    return bool(template.bos) and template.render(_ASK, True).startswith(template.bos)
+
+
+def _same(template: ChatTemplate, messages: Sequence[Message], **variables: Any) -> bool:
+    return template.render(messages, True) == template.render(messages, True, **variables)
+
+
+def _same_with(template: ChatTemplate, name: str) -> bool:
+    """Whether a program that sets this variable gets the same prompt."""
+    try:
+        return all(_same(template, _ASK, **{name: value}) for value in (True, "m2m"))
+    except InputError:
+        return False
+
+
+def _differing(template: ChatTemplate, turns: Turns, added: str) -> Iterator[str]:
+    """The kinds of conversations that Ollama would write in another way."""
+
+    def differs(questions: int, told: bool) -> bool:
+        roles = ("system",) * told + ("user", "assistant") * questions
+        talk = [{"role": role, "content": f"m2m{i}"} for i, role in enumerate(roles[:-1])]
+        return template.render(talk, True).removeprefix(added) != turns.write(talk)
+
+    kinds = {
+        "questions with a system message": differs(1, True),
+        "conversations of more than one question": any(
+            differs(questions, told) for questions in (2, 3) for told in (False, True)
+        ),
+    }
+    if found := [kind for kind, wrong in kinds.items() if wrong]:
+        yield _DIFFERS.format(" and ".join(found))
+
+
+def _trimmed(formatter: Formatter) -> Iterator[str]:
+    asked = ({"role": "user", "content": " m2mAsk "},)
+    template = formatter.template
+    if template is not None and " m2mAsk " not in template.render(asked, True):
+        yield _TRIMS
