@@ -18,19 +18,31 @@ REPOSITORY = Path(__file__).parent.parent
 STARTER = REPOSITORY / "models" / "smollm2-135m-instruct"
 
 
-def pytest_report_header() -> str:
+def pytest_configure() -> None:
+    """Refuse to test at a level of processors that is not in force (`scripts/test-cpus`)."""
+    if level := os.environ.get("M2M_TEST_CPU"):
+        from tests.levels import LEVELS, computing
+
+        if (found := computing()) != LEVELS[level]:
+            raise pytest.UsageError(f"not at the level {level} ({LEVELS[level]}) but: {found}")
+
+
+def pytest_report_header() -> list[str]:
     build: dict[str, Any] = np.show_config(mode="dicts")  # type: ignore[assignment]
     blas = build.get("Build Dependencies", {}).get("blas", {})
     try:
         import llama_cpp
 
-        llama = llama_cpp.__version__
+        from tests.levels import computing
+
+        llama, features = llama_cpp.__version__, str(computing())
     except ImportError:
-        llama = "missing"
-    return (
+        llama, features = "missing", "unknown"
+    return [
         f"numpy {np.__version__} ({blas.get('name')} {blas.get('version')}), "
-        f"llama_cpp {llama}, {os.cpu_count()} cores"
-    )
+        f"llama_cpp {llama}, {os.cpu_count()} cores",
+        f"processor features in use: {features}",
+    ]
 
 
 @pytest.fixture(autouse=True)

@@ -25,6 +25,10 @@ from m2m.progress import Silent
 
 F32 = NDArray[np.float32]
 
+# What a row's place in the cache may change in its log-likelihood, in nats, with a pico model: by
+# the type of the weights, whose products round activations (docs/scoring.md).
+PLACE_NATS = {"f32": 1e-3, "f16": 0.01, "bf16": 0.1, "q8_0": 0.1, "q4_0": 0.1}
+
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 CHATML = (
     "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content']"

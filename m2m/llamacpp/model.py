@@ -79,8 +79,10 @@ def _refuse_without_memory(path: Path, needed: int) -> None:
 class LlamaModel:
     """A loaded model with one context, made for scoring: unified KV cache, flash attention off.
 
-    With flash attention on, log-likelihoods move by up to 0.5 nats with the way a batch is cut;
-    without it, prompts that share their beginning in the cache score as if they stood alone.
+    With flash attention on, log-likelihoods depend on how a batch is cut. Without it, other rows do
+    not count: a row that starts a multiple of 32 cells later in the cache has the same bits. At
+    another place sums over the cells are added up in another order, and activations may then be
+    rounded otherwise: with Q8_0 0.2 nats (rms) of a choice (docs/scoring.md, "A row's place").
 
     `mapped` says whether llama.cpp uses all weights where they lie in the mapped file.
 
@@ -92,9 +94,8 @@ class LlamaModel:
         repack: let llama.cpp copy weights into faster layouts where it has them. Without it, a
             mapped file is used as it lies.
         gpu_layers: layers that a GPU computes, -1 all of them.
-        exact_cache: keep keys and values as F32. With F32 weights too, a score then does not
-            depend on what else is in the batch beyond 1e-4; with 16-bit or 8-bit weights the
-            rounding of activations hides the difference.
+        exact_cache: keep keys and values as F32. With F32 weights too, a row's place changes its
+            score by less than 1e-4.
 
     Raises:
         InputError: there is no such file.

@@ -47,7 +47,11 @@ class Scored:
 
 
 def score(model: LlamaModel, requests: Sequence[Request]) -> Scored:
-    """Score all continuations of all requests; equal to one sequence at a time within 1e-3.
+    """Score all continuations of all requests, as one sequence at a time but for rounding.
+
+    The same requests in the same order give the same bits again, whatever was scored before. In
+    another order they differ by their places in the cache (`LlamaModel`), within 1e-3 if weights
+    and cache are F32.
 
     Raises:
         InputError: a row is longer than the model's context.

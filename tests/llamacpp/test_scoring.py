@@ -17,6 +17,7 @@ from m2m.llamacpp.filetypes import file_type
 from m2m.llamacpp.model import LlamaModel
 from m2m.llamacpp.scoring import Request, common_prefix, log_normalizer, score, score_text
 from m2m.llamacpp.surrogate import Surrogate
+from tests.tiny import PLACE_NATS
 
 TARGET = Path(__file__).parents[2] / "examples"
 
@@ -85,7 +86,31 @@ def test_a_second_call_with_the_same_prefix_finds_it_in_the_cache(exact: LlamaMo
 def test_low_bit_weights_agree_within_their_rounding(type: str, pico: Path, tmp_path: Path) -> None:
     asked = [Request([*range(10, 30), i], [[40, 41], [42, 43, 44], [45]]) for i in range(50, 90)]
     with Surrogate(GGUFFile(pico), file_type(type), tmp_path) as surrogate:
-        assert_equals_naive(surrogate.load([]), asked, {"f16": 0.01}.get(type, 0.1))
+        assert_equals_naive(surrogate.load([]), asked, PLACE_NATS[type])
+
+
+@pytest.mark.parametrize("type", ["f32", "f16", "bf16", "q8_0", "q4_0"])
+def test_a_row_scores_the_same_to_the_bit_a_multiple_of_32_cells_further_on(
+    type: str, pico: Path, tmp_path: Path
+) -> None:
+    """Other rows of the batch do not count, nor how many there are: only lanes of vectors do."""
+    row = [5 + 7 * i % 250 for i in range(40)]
+
+    def logits(model: LlamaModel, before: int, after: int) -> bytes:
+        model.clear()
+        places = [*range(before), *range(len(row)), *range(after)]
+        owners = [(1,)] * before + [(0,)] * len(row) + [(2,)] * after
+        wanted = [False] * before + [True] * len(row) + [False] * after
+        others = [
+            [9 + (start + 3 * i) % 200 for i in range(n)] for start, n in enumerate((before, after))
+        ]
+        return model.decode([*others[0], *row, *others[1]], places, owners, wanted).tobytes()
+
+    with Surrogate(GGUFFile(pico), file_type(type), tmp_path, threads=2) as surrogate:
+        model = surrogate.load([])
+        alone = logits(model, 0, 0)
+        for before, after in ((0, 1), (0, 2), (0, 3), (0, 100), (32, 0), (64, 5), (96, 61)):
+            assert logits(model, before, after) == alone, (before, after)
 
 
 @pytest.mark.parametrize("length", [5, 60, 300])

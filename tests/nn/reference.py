@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from m2m.formats.half import bf16_to_f32, f32_to_bf16
 from m2m.nn.config import Batch, DecoderConfig, RopeScaling
 from m2m.nn.lora import LoraPair
 
@@ -118,6 +119,21 @@ def logits(
         x = model.layer(layer, x)
     head = embedding if config.tie_word_embeddings else weights["lm_head.weight"]
     return np.asarray(model.norm("model.norm", x) @ head.T)
+
+
+def bf16_product(x: Array, weights: Array) -> tuple[Array, Array]:
+    """`x @ weights.T` of x rounded to bfloat16 and weights (N, K) stored in it, in float64.
+
+    Also returns the most by which sums in float32 may differ from it, in any order: K u sum |x w|
+    with u = 2**-24 (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1; float32
+    holds the products of two bfloat16 numbers exactly). Processors differ in the order. What they
+    round next is then sometimes rounded to the next bfloat16 number, 2**-8 away, so only products
+    of the same inputs can be compared this closely, not what a whole model makes of them.
+    """
+    one = bf16_to_f32(f32_to_bf16(np.ascontiguousarray(x))).reshape(x.shape).astype(np.float64)
+    other = bf16_to_f32(np.ascontiguousarray(weights)).reshape(weights.shape).astype(np.float64)
+    most = x.shape[1] * 2.0**-24 * (np.abs(one) @ np.abs(other).T)
+    return one @ other.T, most + np.finfo(np.float32).tiny
 
 
 class _Model:
