@@ -14,8 +14,8 @@ from m2m.errors import InputError
 from m2m.formats.gguf import GGUFFile, GGUFValue
 from m2m.formats.half import bf16_to_f32
 from m2m.formats.safetensors import SafetensorsFile
-from m2m.tokenizer import ChatTemplate, Tokenizer
-from m2m.tokenizer.ending import answer_ending, chat_template
+from m2m.tokenizer import Formatter, Tokenizer
+from m2m.tokenizer.ending import answer_ending, chat_template, trained_end
 from m2m.tokenizer.special import ENDS
 
 # Names of tokens that end a text, which `eos` means; the others of ENDS end a turn.
@@ -103,22 +103,23 @@ def model_endings(pattern: Path, weights: Path) -> list[str]:
     get = GGUFFile(pattern).value
     tokenizer = Tokenizer.from_metadata(get)
     try:
-        template = chat_template(get, tokenizer)
+        formatter = Formatter(tokenizer, chat_template(get, tokenizer))
+        return list(ending_cautions(formatter, SafetensorsFile(weights)))
     except InputError as error:
-        return [f"{error.message}: {error.hint}."]
-    return list(ending_cautions(tokenizer, template, SafetensorsFile(weights)))
+        return [f"{error.message}: use a model with a template that works."]
 
 
-def ending_cautions(
-    tokenizer: Tokenizer, template: ChatTemplate | None, weights: SafetensorsFile
-) -> Iterator[str]:
-    """Why a model that is trained with this template may not stop, and the cure.
+def ending_cautions(formatter: Formatter, weights: SafetensorsFile) -> Iterator[str]:
+    """Why a model that is trained with these prompts and answers may not stop, and the cure.
 
     Args:
-        tokenizer: the model's.
-        template: None for plain text, which ends with eos.
+        formatter: the model's; without a template answers end with eos.
         weights: the model's tensors by HF name.
+
+    Raises:
+        InputError: the template refuses a question and its answer.
     """
+    tokenizer, template = formatter.tokenizer, formatter.template
     name = "lm_head.weight" if "lm_head.weight" in weights else "model.embed_tokens.weight"
     head, eos = weights.raw(name), tokenizer.eos_id
     plain = ""
@@ -133,25 +134,19 @@ def ending_cautions(
                 "but it is ordinary text: llama.cpp ends an answer wherever the model writes it. "
                 "Get a newer GGUF, or import the model's Hugging Face folder."
             )
-    end = eos
-    if template is not None:
-        try:
-            ending = answer_ending(tokenizer, template)
-        except InputError as error:
-            yield f"{error.message}. Use a model with a template that works.{plain}"
-            return
-        end = ending.token if ending.token in tokenizer.eog_ids else None
-        if end is None:
-            wrote = (
-                f"ends an answer with {ending.text[:40]!r}, which is no end token of the "
-                f"vocabulary (it cuts this into {ending.pieces} tokens)"
-                if ending.text
-                else "writes no end token after an answer"
-            )
-            yield (
-                f"The chat template {wrote}. A model that is trained with it does not learn to "
-                f"stop. Use a model whose template ends its answers.{plain}"
-            )
+    end = trained_end(formatter)
+    if end is None and template is not None:
+        ending = answer_ending(tokenizer, template)
+        wrote = (
+            f"ends an answer with {ending.text[:40]!r}, which is no end token of the vocabulary "
+            f"(it cuts this into {ending.pieces} tokens)"
+            if ending.text
+            else "writes no end token after an answer"
+        )
+        yield (
+            f"The chat template {wrote}. A model that is trained with it does not learn to stop. "
+            f"Use a model whose template ends its answers.{plain}"
+        )
     fault = None if end is None else _untrained(head, end, tokenizer)
     if fault and end is not None:
         yield (

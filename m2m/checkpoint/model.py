@@ -22,7 +22,7 @@ from m2m.formats.gguf import GGUFFile
 from m2m.formats.records import read_object
 from m2m.formats.safetensors import SafetensorsFile
 from m2m.nn.config import DecoderConfig
-from m2m.tokenizer import ChatTemplate, Tokenizer
+from m2m.tokenizer import Formatter, Tokenizer
 from m2m.tokenizer.cautions import vocabulary_cautions
 
 WEIGHTS, CONFIG, PATTERN, INFO = "model.safetensors", "config.json", "base.gguf", "m2m-model.json"
@@ -148,11 +148,11 @@ class BaseModel:
         endings = model_endings(self.path / PATTERN, self.path / WEIGHTS)
         return [*vocabulary_cautions(self.gguf.value), *endings]
 
-    def cautions(self, template: ChatTemplate | None) -> list[str]:
-        """Why a model trained with this template (None: plain text) may not do as it should."""
+    def cautions(self, formatter: Formatter) -> list[str]:
+        """Why a model that is trained with these prompts may not do as it should."""
         stored = self._stored.get("cautions")
         found = vocabulary_cautions(self.gguf.value) if stored is None else map(str, stored)
-        said = [*found, *ending_cautions(self.tokenizer, template, self.weights.file)]
+        said = [*found, *ending_cautions(formatter, self.weights.file)]
         self.weights.file.release()
         return said
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -24,7 +24,7 @@ from m2m.mix.space import usable
 from m2m.recipe import Dataset, Recipe, Target, Train
 from m2m.store import fingerprint
 from m2m.tokenizer import Formatter, Tokenizer
-from m2m.tokenizer.ending import chat_template
+from m2m.tokenizer.ending import chat_template, trained_end
 from m2m.tuner.diet import budget, hold_out, passes, replayed
 
 Found = TypeVar("Found")
@@ -130,9 +130,24 @@ def read_inputs(recipe: Recipe) -> Inputs:
     if opened is None:
         raise AssertionError("a base that could not be opened is an error")
     base, formatter = opened
-    cautions = tuple(base.cautions(formatter.template))
+    cautions = (*base.cautions(formatter), *_endless(corpora, formatter))
     inputs = Inputs(recipe, base, formatter, corpora, dev, test, replay, cautions)
     return dataclasses.replace(inputs, recipe=_in_steps(inputs))
+
+
+def _endless(corpora: Mapping[str, Corpus], formatter: Formatter) -> Iterator[str]:
+    """Datasets with rows whose training does not end with an end token."""
+    ends = formatter.tokenizer.eog_ids
+    if trained_end(formatter) is None:
+        return  # the base's own cautions say it of all rows
+    for name, corpus in corpora.items():
+        last = {each.line: each for each in [*corpus.samples, *corpus.held_out]}
+        endless = sum(int(each.ids[each.loss_mask][-1]) not in ends for each in last.values())
+        if endless:
+            yield (
+                f"{endless} of {len(last)} rows of {name} are trained without an end token, so the "
+                "model may not stop after such answers. Write the end token after the answer."
+            )
 
 
 def _check_precision(precision: str) -> None:

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from m2m.tokenizer.chat import Formatter
 from m2m.tokenizer.template import ChatTemplate
 from m2m.tokenizer.tokenizer import Tokenizer
 
-_ASK, _ANSWER = "m2mAsk", "m2mAnswer"  # texts that a template passes on unchanged
+_ASK = {"role": "user", "content": "m2mAsk"}
+_ANSWER = {"role": "assistant", "content": "m2mAnswer"}
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,20 @@ def answer_ending(tokenizer: Tokenizer, template: ChatTemplate) -> Ending:
     Raises:
         InputError: the template refuses a question and its answer.
     """
-    messages = [{"role": "user", "content": _ASK}, {"role": "assistant", "content": _ANSWER}]
-    text = template.render(messages).rpartition(_ANSWER)[2].strip()
+    text = template.render([_ASK, _ANSWER]).rpartition(_ANSWER["content"])[2].strip()
     ids = tokenizer.encode(text, special=True, continues=True)
     token = next((index for index in ids if tokenizer.is_special(index)), None)
     return Ending(text, len(ids), token)
+
+
+def trained_end(formatter: Formatter) -> int | None:
+    """The end token with which answers are trained, None if there is none.
+
+    Raises:
+        InputError: the template refuses a question and its answer.
+    """
+    last = formatter.samples([_ASK, _ANSWER])[-1][-1].ids[-1]
+    return last if last in formatter.tokenizer.eog_ids else None
 
 
 def chat_template(get: Callable[[str], Any], tokenizer: Tokenizer) -> ChatTemplate | None:

@@ -27,9 +27,9 @@ from m2m.llamacpp.model import LlamaModel
 from m2m.pipeline.diagnosis import _models
 from m2m.pipeline.inputs import read_inputs
 from m2m.recipe import load_recipe
-from m2m.tokenizer import Tokenizer
+from m2m.tokenizer import Formatter, Tokenizer
 from tests.pipeline.scenario import make_scenario
-from tests.tiny import CHATML, SPECIAL, pico_gguf, pico_tokens
+from tests.tiny import CHATML, SPECIAL, pico_gguf, pico_tokens, write_jsonl
 from tests.tiny_folder import pico_folder
 
 K = "tokenizer.ggml."
@@ -218,7 +218,7 @@ def test_a_template_without_an_end_token_is_said_with_its_cure(
     assert words in warning
     assert NEVER_STOPS in warning
     assert 'template = "plain"' in warning
-    assert base.cautions(None) == []  # the cure works
+    assert base.cautions(Formatter(base.tokenizer)) == []  # the cure works
     recipe = make_scenario(tmp_path / "run")
     found = CliRunner().invoke(
         cli, ["models", "list", "--models", str(tmp_path / "models"), "--json"]
@@ -232,6 +232,27 @@ def test_a_template_without_an_end_token_is_said_with_its_cure(
     assert read_inputs(load_recipe(recipe)).cautions == (warning,)
     recipe.write_text(text.replace("[base]", '[base]\ntemplate = "plain"'), encoding="utf-8")
     assert read_inputs(load_recipe(recipe)).cautions == ()
+
+
+def test_an_end_that_comes_with_the_next_turn_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such templates end an answer when a question follows; that end is trained."""
+    late = NO_END.replace(
+        "{{'<|im_start|>'", "{% if not loop.first %}<|im_end|>{% endif %}{{'<|im_start|>'"
+    )
+    base = imported(tmp_path, monkeypatch, **{"tokenizer.chat_template": GGUFValue.string(late)})
+    assert base.info.warnings == ()
+
+
+def test_rows_that_end_without_an_end_token_are_said(tmp_path: Path) -> None:
+    recipe = make_scenario(tmp_path)
+    answer = [("b", True), ("<|im_end|>", True)]
+    rows = [[("a", False), *answer], [("a", False), *answer[:1]]]
+    pieces = [[{"text": text, "label": label} for text, label in row] for row in rows]
+    write_jsonl(tmp_path / "copy.jsonl", [{"segments": each} for each in pieces])
+    (caution,) = read_inputs(load_recipe(recipe)).cautions
+    assert caution.startswith("1 of 2 rows of copy are trained without an end token")
 
 
 def _zero(rows: Any) -> None:

@@ -24,7 +24,7 @@ from m2m.formats.atomic import write_json
 from m2m.formats.gguf import GGUFFile, GGUFValue
 from m2m.formats.records import read_object
 from m2m.llamacpp.model import LlamaModel
-from m2m.tokenizer import Tokenizer
+from m2m.tokenizer import Formatter, Tokenizer
 from m2m.tokenizer.cautions import vocabulary_cautions
 from m2m.tokenizer.convert import gguf_vocabulary
 from tests.tiny import pico_gguf, pico_tokens
@@ -87,7 +87,7 @@ def test_a_missing_pre_tokenizer_is_said(
     assert f"tokenizer.ggml.pre is {'only' if pre else 'missing'}" in warning
     assert "Get a newer GGUF" in warning
     base = BaseModel.open(tmp_path / "pico")
-    assert base.cautions(None) == [warning]
+    assert base.cautions(Formatter(base.tokenizer)) == [warning]
     info = read_object(base.path / "m2m-model.json")
     for key in ("warnings", "cautions"):  # an older m2m kept none
         del info[key]
