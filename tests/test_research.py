@@ -32,6 +32,15 @@ score_at = []
 seed = 1
 mixtures = ["all"]
 """
+MERGES = """\
+[[finetunes]]
+steps = 12
+score_at = []
+mixtures = ["copy", "reverse", "upper"]
+
+[merges]
+growth = [0.5]
+"""
 
 
 def load(path: Path) -> ModuleType:
@@ -54,6 +63,7 @@ def scenarios(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def campaign(scenarios: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(RESEARCH)
     module = load(RESEARCH / "campaign.py")
     monkeypatch.setattr(module, "SCENARIOS", scenarios)
     monkeypatch.setattr(module, "RESULTS", tmp_path / "results")
@@ -64,8 +74,9 @@ def arrays(folder: Path) -> dict[str, dict[str, Any]]:
     return {path.name: dict(np.load(path)) for path in sorted(folder.glob("*.npz"))}
 
 
-def dies_at(module: ModuleType, name: str, call: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def dies_at(campaign: ModuleType, name: str, call: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a function of the campaign raise when it is called for the `call`-th time."""
+    module = campaign if hasattr(campaign, name) else sys.modules["training"]
     real, calls = getattr(module, name), iter(range(1000))
 
     def once(*args: Any, **kwargs: Any) -> Any:
@@ -116,6 +127,22 @@ def test_a_training_that_is_stopped_to_be_scored_ends_as_one_that_is_not(
     (found,) = (a for n, a in arrays(tmp_path / "straight/pico").items() if n.startswith("copy"))
     np.testing.assert_array_equal(found["6.test.loglik"], stopped["6.test.loglik"])
     assert not np.array_equal(stopped["2.test.loglik"], stopped["6.test.loglik"])
+
+
+def test_merges_of_the_experts_are_scored(
+    campaign: ModuleType, scenarios: Path, tmp_path: Path
+) -> None:
+    plan = scenarios / "pico/plan.toml"
+    plan.write_text(MERGES, encoding="utf-8")
+    try:
+        campaign.Campaign("pico", tmp_path / "work").run()
+    finally:
+        plan.write_text(PLAN, encoding="utf-8")
+    found = arrays(tmp_path / "results/pico")
+    merges = found["merges-0.5.npz"]
+    assert merges["included"].sum(axis=1).tolist() == [1, 1, 1, 2, 2, 2, 3]
+    for name, loglik in zip(merges["names"], merges["loglik"], strict=False):
+        np.testing.assert_array_equal(loglik, found[f"{name}-12.npz"]["12.dev.loglik"])
 
 
 def test_other_data_than_the_frozen_one_is_refused(

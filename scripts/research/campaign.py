@@ -20,41 +20,34 @@ import platform
 import subprocess
 import time
 import tomllib
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from stored import logliks, measured, question_arrays, stored, write_arrays
+from training import Training
 
 import m2m
-from m2m.adapter import Adapter, save_adapter
-from m2m.errors import InputError, Interrupted, Problems
-from m2m.evaluate.metrics import METRICS
+from m2m.errors import InputError, Problems
 from m2m.evaluate.scores import Scores
-from m2m.formats.atomic import atomic_file, remove_folder, write_json
+from m2m.formats.atomic import write_json
 from m2m.formats.digest import file_sha256
-from m2m.formats.safetensors import SafetensorsFile
+from m2m.formats.journal import Journal
 from m2m.llamacpp.model import build_info
-from m2m.mix.mixture import BASE, Mixture
-from m2m.nn.lora import LoraPair
+from m2m.mix.mixture import BASE, Mixture, subsets
+from m2m.mix.study import Study
 from m2m.pipeline.finetuning import DEV, TEST, mixed_corpus, open_judge
 from m2m.pipeline.inputs import Inputs, read_inputs
-from m2m.pipeline.tuning import Job, choose, made, open_decoder
-from m2m.recipe import as_json, load_recipe
+from m2m.pipeline.scoring import open_scorer
+from m2m.pipeline.tuning import Job
+from m2m.recipe import load_recipe
 from m2m.store import run_lock
-from m2m.tuner.callbacks import Step
-from m2m.tuner.checkpointing import checkpoint_path
-from m2m.tuner.result import TrainResult
-from m2m.tuner.trainer import Trainer
 
 HERE = Path(__file__).resolve().parent
 SCENARIOS, RESULTS = HERE / "scenarios", HERE / "results"
 SPLITS = {"dev": DEV, "test": TEST}
-READ = ("choice_bits", "accuracy", "accuracy_norm", "macro_f1")  # if the target has them
-NAT = 1000  # stored units of a log-likelihood
 
 Points = dict[int, dict[str, Scores]]  # by step, by split
 
@@ -83,8 +76,13 @@ class Finetune:
         return f"{self.name}-{self.steps}" + (f"-seed{self.seed}" if self.seed else "")
 
 
-def read_plan(folder: Path, names: Sequence[str]) -> list[Finetune]:
-    """Return the plan's fine-tunes in order; `names` are the datasets of the mixture "all"."""
+def read_plan(folder: Path, names: Sequence[str]) -> tuple[list[Finetune], list[float]]:
+    """Return a plan's fine-tunes in order, and the growths of the merges that it wants scored.
+
+    Args:
+        folder: of the scenario.
+        names: of all its datasets, which the mixture "all" has.
+    """
     plan = tomllib.loads((folder / "plan.toml").read_text(encoding="utf-8"))
     found = []
     for group in plan["finetunes"]:
@@ -92,42 +90,7 @@ def read_plan(folder: Path, names: Sequence[str]) -> list[Finetune]:
         for name in group["mixtures"]:
             mixture = Mixture.uniform(names if name == "all" else name.split("+"))
             found.append(Finetune(name, mixture, group["steps"], seed, points))
-    return found
-
-
-class Watch:
-    """A `Callback` that stops a training after a step, and measures how fast it went."""
-
-    def __init__(self, until: int) -> None:
-        self._until = until
-        self.tokens, self.seconds, self.last = 0, 0.0, 0
-
-    def on_start(self, total_steps: int, done_steps: int) -> None:
-        """Note where an earlier process stopped."""
-        self.last = done_steps
-
-    def on_step(self, step: Step) -> None:
-        """Count the step."""
-        self.tokens += step.tokens
-        self.seconds += step.seconds
-        self.last = step.number
-
-    def on_end(self, result: TrainResult) -> None:
-        """Do nothing: `Trainer` has written the adapter."""
-
-    def stop_requested(self) -> bool:
-        """Return whether the step is reached."""
-        return self.last >= self._until
-
-    def rate(self) -> dict[str, Any]:
-        """Return the speed, and the machine's load: other programs run beside this one."""
-        return {
-            "until_step": self.last,
-            "tokens": self.tokens,
-            "seconds": round(self.seconds, 1),
-            "tokens_per_second": round(self.tokens / max(self.seconds, 1e-9), 1),
-            "load_average": [round(load, 2) for load in os.getloadavg()],
-        }
+    return found, plan.get("merges", {}).get("growth", [])
 
 
 class Campaign:
@@ -141,7 +104,8 @@ class Campaign:
     def __init__(self, scenario: str, work: Path) -> None:
         self.folder = SCENARIOS / scenario
         self.recipe = load_recipe(self.folder / "recipe.toml")
-        self.plan = read_plan(self.folder, [each.name for each in self.recipe.datasets])
+        names = [each.name for each in self.recipe.datasets]
+        self.plan, self.growths = read_plan(self.folder, names)
         self.results, self.work = RESULTS / scenario, work / scenario
 
     def left(self) -> list[Finetune]:
@@ -156,6 +120,8 @@ class Campaign:
             self._score_base()
             for tune in self.left():
                 self._make(tune)
+            for growth in self.growths:
+                self._score_merges(growth)
 
     def _make(self, tune: Finetune) -> None:
         """Train, score at every step that the plan names, and write the result."""
@@ -192,6 +158,26 @@ class Campaign:
         (target,) = inputs.dev
         return {split: trial.scores[prefix + target] for split, prefix in SPLITS.items()}
 
+    def _score_merges(self, growth: float) -> None:
+        """Score all mixtures of the experts on dev, as a search through all of them does."""
+        result = self.results / f"merges-{growth:g}.npz"
+        if result.exists():
+            return
+        merge = dataclasses.replace(self.recipe.merge, growth=growth)
+        inputs = read_inputs(dataclasses.replace(self.recipe, merge=merge))
+        names, (target,) = list(inputs.corpora), inputs.dev
+        experts = {name: self.work / f"{name}-{inputs.recipe.train.steps}" for name in names}
+        say(f"{self.folder.name}: merges, growth {growth:g}")
+        with open_scorer(inputs, experts, inputs.dev, self.work) as scorer:
+            study = Study(Journal(self.work / "merges.jsonl"), scorer)
+            trials = [study.trial(mixture) for mixture in subsets(names)]
+        arrays = {
+            "names": np.array(names),
+            "included": np.array([[n in t.mixture.datasets for n in names] for t in trials]),
+            "loglik": np.stack([stored(trial.scores[target].loglik) for trial in trials]),
+        }
+        write_arrays(result, arrays)
+
     def _keep(self, tune: Finetune, training: Training, points: Points) -> None:
         """Write the log-likelihoods, and then the JSON file that marks the end."""
         write_arrays(self.results / f"{tune.stem}.npz", logliks(points))
@@ -209,132 +195,6 @@ class Campaign:
         }
         write_json(self.results / f"{tune.stem}.json", result)
         training.forget()
-
-
-class Training:
-    """One fine-tune's training, which can be stopped and looked at after any step."""
-
-    def __init__(self, inputs: Inputs, job: Job) -> None:
-        self._inputs, self._job = inputs, job
-        self._checkpoint = checkpoint_path(job.folder)
-        self._rates = job.folder.with_name(f"{job.folder.name}.rates.jsonl")
-
-    def adapter(self, step: int) -> Path:
-        """Return the folder of the adapter after `step` steps, trained now or before."""
-        job = self._job
-        if step == job.config.steps:
-            if made(self._inputs.base, job) is None:
-                self._advance(step)
-            return job.folder
-        place = job.folder.with_name(f"{job.folder.name}.step{step}")
-        if not place.exists():
-            if self._saved_step() < step:
-                self._advance(step)
-            save_adapter(place, self._saved_adapter())
-        return place
-
-    def facts(self) -> dict[str, Any]:
-        """Return what a result says of its training."""
-        job, inputs = self._job, self._inputs
-        done = made(inputs.base, job)
-        if done is None:
-            raise AssertionError("the training is over")
-        recipe = inputs.recipe
-        return {
-            "rows": len(job.corpus.samples),
-            "tokens": done.tokens,
-            "loss_first": round(done.loss_first, 4),
-            "loss_last": round(done.loss_last, 4),
-            "rates": [json.loads(line) for line in self._rates.read_text("utf-8").splitlines()],
-            "train": as_json(recipe.train),
-            "quantize": recipe.quantize.type,
-            "base": {"name": inputs.base.name, "fingerprint": inputs.base.fingerprint},
-            "data": job.corpus.fingerprint,
-        }
-
-    def forget(self) -> None:
-        """Delete all but the last step's adapter."""
-        self._rates.unlink(missing_ok=True)
-        for place in self._job.folder.parent.glob(f"{self._job.folder.name}.step*"):
-            remove_folder(place)
-
-    def _advance(self, until: int) -> None:
-        """Train up to a step, save the state, and note the speed, also if the user interrupts."""
-        job, base, recipe = self._job, self._inputs.base, self._inputs.recipe
-        watch = Watch(until)
-        trainer = Trainer(
-            open_decoder(base, recipe, choose(base, recipe)),
-            job.corpus.samples,
-            job.config,
-            folder=job.folder,
-            origin=job.origin(base),
-            held_out=job.corpus.held_out,
-            callbacks=[watch],
-        )
-        try:
-            with suppress(Interrupted):
-                trainer.run()
-        finally:
-            with self._rates.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(watch.rate()) + "\n")
-
-    def _saved_step(self) -> int:
-        """Return the step of the checkpoint; 0 without one."""
-        if not self._checkpoint.exists():
-            return 0
-        header = json.loads(SafetensorsFile(self._checkpoint).metadata["m2m_training"])
-        return int(header["progress"]["step"])
-
-    def _saved_adapter(self) -> Adapter:
-        """Return the checkpoint's adapter."""
-        file, config, base = SafetensorsFile(self._checkpoint), self._job.config, self._inputs.base
-        scale = config.alpha / config.rank
-        pairs = {
-            module: LoraPair(file.array(f"{module}.a"), file.array(f"{module}.b"), scale)
-            for module in base.config.linear_shapes()
-            if f"{module}.a" in file.names
-        }
-        return Adapter(config.rank, config.alpha, pairs, base.name, base.fingerprint)
-
-
-def measured(scores: Scores) -> dict[str, Any]:
-    """Return the metrics that results are read by, as (value, standard error)."""
-
-    def of(name: str, part: Scores) -> list[float]:
-        found = METRICS[name].measure(part)
-        return [round(found["value"], 4), round(found["stderr"], 4)]
-
-    fitting = [name for name in READ if scores.kind in METRICS[name].kinds]
-    found: dict[str, Any] = {name: of(name, scores) for name in fitting}
-    facets = {name: of(READ[0], part) for name, part in scores.by_facet().items()}
-    return found | ({"facets": facets} if facets else {})
-
-
-def logliks(points: Points) -> dict[str, NDArray[Any]]:
-    """Return the log-likelihoods by `STEP.SPLIT.loglik`; -1e6 nats: there is no such choice."""
-    return {
-        f"{step}.{split}.loglik": np.round(
-            NAT * np.nan_to_num(scores.loglik, nan=-1e6, neginf=-1e6)
-        ).astype(np.int32)
-        for step, splits in points.items()
-        for split, scores in splits.items()
-    }
-
-
-def question_arrays(splits: Mapping[str, Scores]) -> dict[str, NDArray[Any]]:
-    """Return what all fine-tunes share: bytes of the choices, right answers, facets."""
-    arrays: dict[str, NDArray[Any]] = {}
-    for split, scores in splits.items():
-        arrays |= {f"{split}.gold": scores.gold.astype(np.int16)}
-        arrays |= {f"{split}.bytes": np.nan_to_num(scores.bytes).astype(np.int16)}
-        arrays |= {f"{split}.facets": np.array([facet or "" for facet in scores.facets])}
-    return arrays
-
-
-def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write a .npz file atomically."""
-    with atomic_file(path) as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
 def check_data(folder: Path) -> None:
