@@ -216,10 +216,10 @@ def _checked_config(folder: Path) -> _PeftConfig:
             f"{folder}: is no adapter folder (no {CONFIG})", "expected a folder as PEFT saves it"
         )
     if not (folder / WEIGHTS).is_file():
-        raise InputError(
-            f"{folder}: has no {WEIGHTS}",
-            "m2m reads no pickled adapter_model.bin: save it again with safe_serialization=True",
-        )
+        pickled = "m2m reads no pickled adapter_model.bin: save it with safe_serialization=True"
+        mlx = "this is an adapter of mlx-lm: fuse it with `mlx_lm.fuse` and import that model"
+        is_mlx = (folder / "adapters.safetensors").is_file()
+        raise InputError(f"{folder}: has no {WEIGHTS}", mlx if is_mlx else pickled)
     data = read_object(path)
     problems = Problems()
     for problem in _unsupported(data):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -36,6 +37,17 @@ class Model(Text):
         return [*found, CompletionItem(incomplete, type="dir")]
 
 
+class Real(click.FloatRange):
+    """A finite number in a range; click itself lets nan through every range."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The number."""
+        found = float(super().convert(value, param, ctx))
+        return found if math.isfinite(found) else self.fail(f"{value} is no number.", param, ctx)
+
+
 MODEL = Model()
 
 RECIPE = click.Path(dir_okay=False, path_type=Path)
@@ -43,7 +55,7 @@ recipe_argument = click.argument("recipe", type=RECIPE, metavar="RECIPE")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 hours_option = click.option(
     "--hours",
-    type=click.FloatRange(min=0.0, min_open=True),
+    type=Real(min=0.0, min_open=True),
     help="Hours that a run may take.",
 )
 lora_option = click.option(
@@ -129,7 +141,7 @@ def _option(spec: dataclasses.Field[Any], hint: Any) -> Callable[[Command], Comm
     elif "choices" in rules:
         kind = click.Choice(rules["choices"])
     elif hint is float:
-        kind = click.FloatRange(rules["low"], rules.get("high"))
+        kind = Real(rules["low"], rules.get("high"))
     elif hint is int:
         kind = click.IntRange(rules["low"], rules.get("high"))
     text = rules["help"][0].upper() + rules["help"][1:] + "."

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from m2m.cli.options import json_option, quiet_option
+from m2m.cli.options import Real, json_option, quiet_option
 
 
 @click.command("report")
 @click.argument("run", type=click.Path(path_type=Path), metavar="RECIPE|RUNDIR")
 @click.option(
     "--watts",
-    type=click.FloatRange(min=0),
+    type=Real(min=0),
     help="Power of this machine while it works, for the energy estimate; else the recipe's.",
 )
 @json_option

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -118,9 +119,11 @@ def _weights(adapters: Sequence[str]) -> dict[str, float]:
         try:
             value = float(weight) if equals else 1.0 / len(adapters)
         except ValueError:
-            raise InputError(f"the weight in {text!r} is no number", "write DIR=0.5") from None
+            value = math.nan
+        if not math.isfinite(value):
+            raise InputError(f"the weight in {text!r} is no number", "write DIR=0.5")
         name = folder if equals else text
-        if name in weights:
+        if Path(name).resolve() in {Path(each).resolve() for each in weights}:
             raise InputError(f"the adapter {name} is given twice", "give it once, with its weight")
         weights[name] = value
     return weights
