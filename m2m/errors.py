@@ -57,7 +57,7 @@ class Interrupted(M2MError):
 
 
 class Problems:
-    """A list of mistakes that is raised once, so that a user can mend all of them in one go."""
+    """A list of mistakes that is raised once, so that a user can correct all of them in one go."""
 
     def __init__(self, limit: int = 20) -> None:
         self._found: list[str] = []

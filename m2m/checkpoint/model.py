@@ -252,8 +252,10 @@ def find_model(name_or_path: str, search: Sequence[Path]) -> BaseModel:
             return BaseModel.open(folder)
     known = sorted({info.name for root in search for info in list_models(root)})
     raise InputError(
-        f"found no model {name_or_path!r} under {', '.join(map(str, search)) or 'any folder'}",
-        f"models here: {', '.join(known)}" if known else "import one with `m2m models add SOURCE`",
+        f"there is no model called {name_or_path!r}",
+        f"imported models: {', '.join(known)}"
+        if known
+        else f"import one with `m2m models add SOURCE` (none in {', '.join(map(str, search))})",
     )
 
 

@@ -120,7 +120,7 @@ def run_batch(
     if failed:
         raise M2MError(
             f"{len(failed)} of {len(recipes)} recipes failed: {', '.join(failed)}",
-            f"mend them and run `{_same_line()}`; what is finished is kept",
+            f"correct them and run `{_same_line()}`; what is finished is kept",
         )
 
 

@@ -49,7 +49,7 @@ def check(
     """
     from m2m.cli import show
     from m2m.errors import InputError
-    from m2m.pipeline.checking import check_data, check_recipe, formatter_of, read_target
+    from m2m.pipeline.checking import check_data, check_recipe, open_model, read_target
     from m2m.recipe import load_recipe
 
     if files[0].suffix == ".toml":
@@ -57,8 +57,8 @@ def check(
             raise click.UsageError("a recipe names its own datasets, model and targets")
         found = check_recipe(load_recipe(files[0]))
     else:
-        formatter = formatter_of(model, template) if model else None
-        found = check_data(files, [read_target(path) for path in targets], formatter)
+        opened = open_model(model, template) if model else ()
+        found = check_data(files, [read_target(path) for path in targets], *opened)
     counted = found[0].tokens is not None
     show.result([e.as_json() for e in found], as_json, lambda: show_checked(found, counted))
     if bad := [str(each.file) for each in found if each.refused]:

@@ -15,7 +15,7 @@ MARKS = {"ok": " ", "note": "-", "problem": "!"}
 @click.command("doctor")
 @json_option
 def doctor(as_json: bool) -> None:
-    """Say what this machine has, what is missing or slow, and how to mend it.
+    """Say what this machine has, what is missing or slow, and how to correct it.
 
     Exit code 1 where something marked ! keeps m2m from working.
 

@@ -2,11 +2,12 @@
 
 from m2m.dataset.packing import BatchStream, pack, pack_all
 from m2m.dataset.rows import Row, load_dataset
-from m2m.dataset.samples import Sample, common_prefix, dataset_fingerprint, encode, split
+from m2m.dataset.samples import RowLimit, Sample, common_prefix, dataset_fingerprint, encode, split
 
 __all__ = [
     "BatchStream",
     "Row",
+    "RowLimit",
     "Sample",
     "common_prefix",
     "dataset_fingerprint",

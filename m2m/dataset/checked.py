@@ -11,7 +11,7 @@ from m2m.dataset.characters import FAULTS, find_faults, guess_encoding, letters_
 from m2m.dataset.grams import comparable, without_frame
 from m2m.dataset.plain_text import sibling_in_step
 from m2m.dataset.rows import Row, read_rows
-from m2m.dataset.samples import encode
+from m2m.dataset.samples import RowLimit, encode
 from m2m.dataset.statistics import DEAR, RUINOUS, Cost, cost, histogram
 from m2m.errors import InputError, M2MError
 from m2m.tokenizer import Formatter
@@ -118,7 +118,7 @@ class DatasetFile:
             return
         found.rows = len(self.rows)
         for message in wrong:
-            self.say("bad_row", message, "mend the row or take it out", refused=True)
+            self.say("bad_row", message, "correct the row or delete it", refused=True)
         sides = zip(*(row.sides for row in self.rows), strict=True) if self.rows else ((), ())
         self.sides = {side: without_frame(texts) for side, texts in zip(SIDES, sides, strict=True)}
         self.questions, self.answers = ([comparable(t) for t in self.sides[s]] for s in SIDES)
@@ -148,13 +148,13 @@ class DatasetFile:
     def _note_unreadable(self, error: InputError) -> None:
         path = self.found.file
         encoding = guess_encoding(path.read_bytes()) if path.is_file() else None
-        hint = error.hint or "mend the file"
+        hint = error.hint or "correct the file"
         encoding = encoding if "not UTF-8" in error.message else None
         if encoding:
             hint = f"it looks like {encoding}; save it as UTF-8"
         self.say("encoding" if encoding else "unreadable", error.message, hint, refused=True)
 
-    def check_alone(self, formatter: Formatter | None, max_length: int) -> None:
+    def check_alone(self, formatter: Formatter | None, limit: RowLimit) -> None:
         """Note faults of single rows and, with a formatter, count tokens."""
         texts = [row.plain_text for row in self.rows]
         for kind, places in find_faults(texts).items():
@@ -185,7 +185,7 @@ class DatasetFile:
                 echoed,
             )
         if formatter and self.rows:
-            self._count(formatter, max_length)
+            self._count(formatter, limit)
 
     def _check_ends(self) -> None:
         """Note rows that can be trained and may not be meant so."""
@@ -212,7 +212,7 @@ class DatasetFile:
             hint = "each file is learned alone; to learn to translate, write prompt and completion"
             self.say("parallel", message, hint)
 
-    def _count(self, formatter: Formatter, max_length: int) -> None:
+    def _count(self, formatter: Formatter, limit: RowLimit) -> None:
         found, tokenizer = self.found, formatter.tokenizer
         found.cost = cost([row.plain_text for row in self.rows], tokenizer)
         found.sides = {
@@ -223,18 +223,18 @@ class DatasetFile:
         try:
             samples = encode(self.rows, formatter, 1 << 30, found.file)
         except M2MError as error:
-            self.say("template", error.message, error.hint or "mend these rows", refused=True)
+            self.say("template", error.message, error.hint or "correct these rows", refused=True)
             return
         lengths = [len(sample) for sample in samples]
         found.tokens, found.longest = sum(lengths), max(lengths, default=0)
         found.lengths = histogram(lengths)
         texts = {row.line for row in self.rows if row.text is not None}
-        long = [s.line for s in samples if len(s) > max_length and s.line not in texts]
+        long = [s.line for s in samples if len(s) > limit.tokens and s.line not in texts]
         if long:
             places = [i for i, row in enumerate(self.rows) if row.line in set(long)]
-            message = f"{in_rows(len(long))} longer than max_length = {max_length} tokens"
-            hint = f"shorten or split them, or set max_length = {found.longest} in [train]"
-            self.say("too_long", message, hint, places, refused=True)
+            message = f"{in_rows(len(long))} longer than {limit.tokens} tokens ({limit.name})"
+            needed = max(len(s) for s in samples if s.line not in texts)
+            self.say("too_long", message, limit.remedy(needed), places, refused=True)
 
     def _advise(self, side: str, spent: Cost) -> None:
         if spent.characters_per_token >= DEAR:

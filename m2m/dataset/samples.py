@@ -41,10 +41,42 @@ class Sample:
         return len(self.ids)
 
 
+@dataclass(frozen=True)
+class RowLimit:
+    """The tokens that a row may have, by each of the three things that limit them."""
+
+    max_length: int
+    batch_tokens: int = 1 << 30
+    context: int = 1 << 30
+
+    @property
+    def tokens(self) -> int:
+        """The smallest of the limits."""
+        return min(self.max_length, self.batch_tokens, self.context)
+
+    @property
+    def name(self) -> str:
+        """What the smallest limit is called."""
+        if self.context == self.tokens:
+            return "that is all the model can read"
+        return "max_length" if self.max_length == self.tokens else "batch_tokens"
+
+    def remedy(self, needed: int) -> str:
+        """What to do about rows of up to `needed` tokens."""
+        if needed > self.context:
+            return f"shorten or split them: the model reads {self.context} tokens at most"
+        given = {"max_length": self.max_length, "batch_tokens": self.batch_tokens}
+        names = " and ".join(f"{name} = {needed}" for name, has in given.items() if has < needed)
+        return f"shorten or split them, or set {names} in [train]"
+
+
 def encode(
-    rows: Sequence[Row], formatter: Formatter, max_length: int, path: Path | str = "dataset"
+    rows: Sequence[Row],
+    formatter: Formatter,
+    limit: RowLimit | int,
+    path: Path | str = "dataset",
 ) -> list[Sample]:
-    """Tokenise rows; a bare text longer than `max_length` becomes several samples.
+    """Tokenise rows; a bare text longer than the limit becomes several samples.
 
     So does a conversation whose earlier turns the template writes differently once later ones
     follow: each of its answers is trained in the context that a program will send.
@@ -52,13 +84,14 @@ def encode(
     Args:
         rows: from `load_dataset`.
         formatter: the base model's tokenizer and template.
-        max_length: tokens of the longest sample.
+        limit: tokens of the longest sample.
         path: named in errors.
 
     Raises:
         InputError: rows that are too long or that the template refuses, all with their lines.
     """
-    problems = Problems()
+    limit = RowLimit(limit) if isinstance(limit, int) else limit
+    problems, hints, needed = Problems(), dict[str, None](), 0
     samples: list[Sample] = []
     for row in rows:
         try:
@@ -66,17 +99,17 @@ def encode(
             found = [_sample(segments, row.line, turn) for turn, segments in sequences]
         except InputError as error:
             problems.add(f"line {row.line}: {error.message}")
+            hints |= {error.hint: None} if error.hint else {}
             continue
         longest = max(map(len, found))
-        if longest > max_length and row.text is None:
-            problems.add(
-                f"line {row.line}: {longest} tokens, at most {max_length} fit (max_length)"
-            )
-        cuts = [cut for sample in found for cut in _cut(sample, max_length)]
+        if longest > limit.tokens and row.text is None:
+            needed = max(needed, longest)
+            fits = f"at most {limit.tokens} fit ({limit.name})"
+            problems.add(f"line {row.line}: {longest} tokens, {fits}")
+        cuts = [cut for sample in found for cut in _cut(sample, limit.tokens)]
         samples += [cut for cut in cuts if cut.loss_mask.any()]
-    problems.raise_if_any(
-        InputError, str(path), "shorten or split these rows, or raise max_length in [train]"
-    )
+    hints |= {limit.remedy(needed): None} if needed else {}
+    problems.raise_if_any(InputError, str(path), "; ".join(hints) or "correct these rows")
     return samples
 
 

@@ -15,10 +15,11 @@ from m2m.dataset.duplicates import (
     repeated,
 )
 from m2m.dataset.language import OTHER_LANGUAGE, Languages, tag
+from m2m.dataset.samples import RowLimit
 from m2m.dataset.translations import differ_alike, disputed
 from m2m.evaluate.targets import load_target
 from m2m.evaluate.tasks import Task
-from m2m.pipeline.inputs import longest_row, make_formatter, model_folders
+from m2m.pipeline.inputs import make_formatter, model_folders, row_limit
 from m2m.pipeline.leaks import Asked, leaked
 from m2m.recipe import Recipe, Target, Train
 from m2m.tokenizer import Formatter
@@ -27,6 +28,7 @@ from m2m.tokenizer import Formatter
 _MANY_REPEATED, _MANY_CONTRADICTED, _MANY_FOREIGN = 0.05, 0.05, 0.02
 # docs/own-language.md: at least 100 questions for dev; 30 questions leave ±0.09 on an accuracy.
 _FEW_QUESTIONS, _ENOUGH_QUESTIONS = 30, 100
+_DEFAULT = RowLimit(Train.max_length, Train.batch_tokens)
 
 
 def check_recipe(recipe: Recipe) -> list[Checked]:
@@ -36,7 +38,7 @@ def check_recipe(recipe: Recipe) -> list[Checked]:
     base = find_model(recipe.base.model, model_folders(recipe.path))
     formatter = make_formatter(base.gguf, recipe.base.template)
     files = [each.path for each in recipe.datasets]
-    return check_data(files, targets, formatter, longest_row(recipe.train, base))
+    return check_data(files, targets, formatter, row_limit(recipe.train, base))
 
 
 def read_target(path: Path) -> Task:
@@ -48,16 +50,17 @@ def read_target(path: Path) -> Task:
     return load_target(Target(path.stem, path), "dev")
 
 
-def formatter_of(model: str, template: str) -> Formatter:
-    """Tokenizer and template of a model under models/."""
-    return make_formatter(find_model(model, model_folders()).gguf, template)
+def open_model(model: str, template: str) -> tuple[Formatter, RowLimit]:
+    """Tokenizer and template of a model under models/, and the longest row without a recipe."""
+    base = find_model(model, model_folders())
+    return make_formatter(base.gguf, template), row_limit(Train(), base)
 
 
 def check_data(
     files: Sequence[Path],
     targets: Sequence[Task] = (),
     formatter: Formatter | None = None,
-    max_length: int = Train.max_length,
+    limit: RowLimit = _DEFAULT,
 ) -> list[Checked]:
     """Look at every file on its own, then at all files together and with the targets.
 
@@ -67,13 +70,13 @@ def check_data(
         files: datasets; one that cannot be read is a problem in its own entry.
         targets: examples that no dataset should hold.
         formatter: counts tokens.
-        max_length: tokens from which `m2m run` refuses a row.
+        limit: longer rows are refused by `m2m run`.
     """
     found = [Checked(path) for path in files]
     content = [DatasetFile(each, order) for order, each in enumerate(found)]
     asked = [Asked(task) for task in targets]
     for each in content:
-        each.check_alone(formatter, max_length)
+        each.check_alone(formatter, limit)
     readable = [each for each in content if each.rows]
     _check_repetition(readable, asked)
     _check_languages(readable)

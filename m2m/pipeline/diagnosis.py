@@ -1,4 +1,4 @@
-"""`m2m doctor`: what this machine has, what is missing or slow, and how to mend it."""
+"""`m2m doctor`: what this machine has, what is missing or slow, and how to correct it."""
 
 from __future__ import annotations
 

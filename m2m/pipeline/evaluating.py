@@ -175,11 +175,14 @@ def _task(how: Target, path: Path) -> Task:
 
 
 def _with_lora(model: str) -> tuple[str, Path | None]:
-    """A model and the LoRA that is named behind a plus sign."""
+    """A model and the LoRA after a plus sign; names of folders may have plus signs too."""
     if Path(model).exists() or "+" not in model:
         return model, None
-    name, _, lora = model.partition("+")
-    return name, Path(lora)
+    signs = [place for place, sign in enumerate(model) if sign == "+"]
+    cuts = [(model[:place], Path(model[place + 1 :])) for place in signs]
+    both = [(name, lora) for name, lora in cuts if lora.is_file() and Path(name).exists()]
+    known = [(name, lora) for name, lora in cuts if lora.is_file()]
+    return (both or known or cuts)[0]
 
 
 def _style(how: Target, file: GGUFFile) -> str:

@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from m2m.checkpoint import BaseModel, find_model
-from m2m.dataset import Sample, dataset_fingerprint, encode, load_dataset
+from m2m.dataset import RowLimit, Sample, dataset_fingerprint, encode, load_dataset
 from m2m.errors import InputError, M2MError, Problems, ResourceError
 from m2m.evaluate.harness import Part
 from m2m.evaluate.targets import load_target, refuse_same_rows
@@ -164,9 +164,9 @@ def _check_precision(precision: str) -> None:
         )
 
 
-def longest_row(train: Train, base: BaseModel) -> int:
-    """Tokens of the longest row that is trained on."""
-    return min(train.max_length, train.batch_tokens, base.config.max_position_embeddings)
+def row_limit(train: Train, base: BaseModel) -> RowLimit:
+    """The longest row that is trained on."""
+    return RowLimit(train.max_length, train.batch_tokens, base.config.max_position_embeddings)
 
 
 def _in_steps(inputs: Inputs) -> Recipe:
@@ -226,7 +226,7 @@ def _raise_all(errors: Sequence[M2MError], path: Path) -> None:
     problems = Problems()
     for error in errors:
         problems.add(f"{error.message}; {error.hint}" if error.hint else error.message)
-    problems.raise_if_any(InputError, str(path), "mend these and run the command again")
+    problems.raise_if_any(InputError, str(path), "correct these and run the command again")
 
 
 def _corpus(dataset: Dataset, opened: Opened | None, recipe: Recipe) -> Corpus | None:
@@ -235,9 +235,9 @@ def _corpus(dataset: Dataset, opened: Opened | None, recipe: Recipe) -> Corpus |
     if opened is None:
         return None
     base, formatter = opened
-    length = longest_row(recipe.train, base)
-    samples = encode(rows, formatter, length, dataset.path)
-    mark = dataset_fingerprint(dataset.path, formatter, length)
+    limit = row_limit(recipe.train, base)
+    samples = encode(rows, formatter, limit, dataset.path)
+    mark = dataset_fingerprint(dataset.path, formatter, limit.tokens)
     return Corpus(dataset.name, *hold_out(samples, recipe.train), mark)
 
 

@@ -125,7 +125,7 @@ def _checked(datasets: Sequence[Path], targets: Sequence[Path], formatter: Forma
             read_target(path)
         except M2MError as error:
             problems.add(error.message)
-    problems.raise_if_any(InputError, "not written", "mend these; `m2m data check` says more")
+    problems.raise_if_any(InputError, "not written", "correct these; `m2m data check` says more")
     return longest
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -36,9 +37,7 @@ def load_recipe(path: Path) -> Recipe:
     try:
         tables = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also a number of 5000 digits, and nesting
-        raise InputError(
-            f"{path} is not valid TOML: {error}", "mend the line that it names"
-        ) from error
+        raise InputError(f"{path} is not valid TOML: {error}", _toml_hint(text, error)) from error
     return _Reader(path.absolute(), text).recipe(tables)
 
 
@@ -48,13 +47,15 @@ class _Reader:
     def __init__(self, path: Path, text: str) -> None:
         self.path = path
         self.lines = _line_numbers(text)
-        self.problems = Problems()
+        self.found: list[tuple[int, str]] = []
 
     def recipe(self, tables: Mapping[str, Any]) -> Recipe:
         for name in tables.keys() - SECTIONS.keys() - LISTS.keys():
-            self.wrong(
-                (name,), f"unknown section [{name}]; known are {_words([*SECTIONS, *LISTS])}"
-            )
+            known = [*SECTIONS, *LISTS]
+            if not isinstance(tables[name], dict | list):
+                self.wrong((name,), f"{name!r} stands before the first section; {_place(name, '')}")
+                continue
+            self.wrong((name,), f"unknown section [{name}]; {_meant(name, known)}")
         single: dict[str, Any] = {
             name: self.section(kind, tables.get(name, {}), (name,))
             for name, kind in SECTIONS.items()
@@ -65,9 +66,10 @@ class _Reader:
         if _many_for_slerp(single["merge"], single["search"], many["datasets"]):
             self.wrong(("merge", "method"), "slerp merges two: set [search] max_datasets = 2")
         self.known(single["search"], [each.name for each in many["datasets"]])
-        self.problems.raise_if_any(
-            RecipeError, str(self.path), "docs/reference.md explains every field"
-        )
+        problems = Problems()
+        for line, message in sorted(self.found, key=lambda each: each[0]):
+            problems.add(f"line {line}: {message}" if line else message)
+        problems.raise_if_any(RecipeError, str(self.path), "docs/reference.md explains every field")
         return Recipe(self.path, **single, **many)
 
     def sections(self, kind: type[Section], tables: Any, name: str) -> tuple[Section, ...]:
@@ -75,13 +77,13 @@ class _Reader:
             self.wrong((name,), f"write [[{name}]] with double brackets, once for each")
             return ()
         if not tables:
-            self.problems.add(f"no [[{name}]]: at least one is needed")
+            self.found.append((0, f"no [[{name}]]: at least one is needed"))
         seen: dict[str, int] = {}
         for index, table in enumerate(tables):
             label = table.get("name")
             if isinstance(label, str) and seen.setdefault(label.lower(), index) != index:
                 self.wrong(
-                    (name, index, "name"), f"the name {label!r} is taken by an earlier [[{name}]]"
+                    (name, index, "name"), f"two {name} are called {label}; names must differ"
                 )
         return tuple(
             built
@@ -95,10 +97,11 @@ class _Reader:
             return None
         hints = get_type_hints(kind)
         fields = {each.name: each for each in dataclasses.fields(kind)}  # type: ignore[arg-type]
+        taken: set[str] = set()  # fields that a misspelt one was meant to be
         for key in table.keys() - fields.keys():
-            self.wrong(
-                (*at, key), f"unknown field {key!r} in [{at[0]}]; known are {_words(fields)}"
-            )
+            taken |= {*_close(key, fields)}
+            advice = _meant(key, fields) if _close(key, fields) else _place(key, str(at[0]), fields)
+            self.wrong((*at, key), f"unknown field {key!r} in [{at[0]}]; {advice}")
         values: dict[str, Any] = {}
         complete = True
         for name, spec in fields.items():
@@ -107,7 +110,9 @@ class _Reader:
                 complete &= value is not None
                 values[name] = value
             elif spec.default is dataclasses.MISSING:
-                self.wrong(at, f"field {name!r} is missing in [{at[0]}]: {spec.metadata['help']}")
+                if name not in taken:
+                    missing = f"field {name!r} is missing in [{at[0]}]"
+                    self.wrong(at, f"{missing}: {spec.metadata['help']}")
                 complete = False
         for group in {spec.metadata.get("one_of") for spec in fields.values()} - {None}:
             given = [n for n in fields if n in table and fields[n].metadata.get("one_of") == group]
@@ -152,8 +157,7 @@ class _Reader:
         if isinstance(value, str):
             if value not in (choices := rules.get("choices", (value,))):
                 if not numbers:
-                    known = _words(choices)
-                    return self.wrong(at, f"unknown {at[-1]} {value!r}; known are {known}")
+                    return self.wrong(at, f"unknown {at[-1]} {value!r}; {_meant(value, choices)}")
                 wanted = " or ".join([*map(repr, choices), *numbers])
                 return self.wrong(at, f"{at[-1]} must be {wanted}, found {value!r}")
             if "pattern" in rules and not rules["pattern"].fullmatch(value):
@@ -170,6 +174,11 @@ class _Reader:
         return value
 
     def existing(self, raw: str, at: tuple[str | int, ...]) -> Path | None:
+        if _CONTROL.search(raw):
+            self.wrong(
+                at, f"{at[-1]} {raw!r} has a line break or tab, as \\n and \\t mean; {_SINGLE}"
+            )
+            return None
         path = self.path.parent / raw
         try:
             found = path.is_file()
@@ -187,7 +196,8 @@ class _Reader:
             return
         for field in ("required", "excluded"):
             for name in set(getattr(search, field)) - set(names):
-                self.wrong(("search", field), f"{field}: there is no dataset {name!r}")
+                advice = f"; {_meant(name, names)}" if names else ""
+                self.wrong(("search", field), f"{field}: there is no dataset {name!r}{advice}")
         if search.weights == "simplex" and search.strategy not in ("auto", "guided"):
             self.wrong(("search", "strategy"), 'weights = "simplex" needs strategy = "guided"')
         for name in set(search.required) & set(search.excluded):
@@ -197,7 +207,7 @@ class _Reader:
         """Note a mistake with the line of its field, or else of its section."""
         while at and at not in self.lines:
             at = at[:-1]
-        self.problems.add(f"line {self.lines[at]}: {message}" if at else message)
+        self.found.append((self.lines[at] if at else 0, message))
 
 
 def _many_for_slerp(merge: Merge | None, search: Search | None, datasets: tuple[Any, ...]) -> bool:
@@ -209,6 +219,8 @@ def _many_for_slerp(merge: Merge | None, search: Search | None, datasets: tuple[
 
 _LARGEST = 2**63 - 1  # what NumPy and the file formats count to
 NAMES_OF_TYPES = {str: "text", int: "a whole number", float: "a number", Path: "a path"}
+_CONTROL = re.compile(r"[\x00-\x1f]")
+_SINGLE = "write paths in single quotes ('C:\\data\\rows.csv') or with / (\"C:/data/rows.csv\")"
 _HEADER = re.compile(r"\s*(\[\[?)\s*([A-Za-z0-9_-]+)\s*\]")
 _KEY = re.compile(r"\s*([A-Za-z0-9_-]+)\s*=")
 
@@ -230,6 +242,39 @@ def _line_numbers(text: str) -> dict[tuple[str | int, ...], int]:
         elif key := _KEY.match(line):
             lines.setdefault((*at, key.group(1)), number)
     return lines
+
+
+def _toml_hint(text: str, error: Exception) -> str:
+    """What to change in a file that is not TOML."""
+    place = re.search(r"line (\d+)", str(error))
+    lines = text.split("\n")
+    line = lines[int(place[1]) - 1] if place and int(place[1]) <= len(lines) else ""
+    if re.search(r'"[^"]*\\', line):
+        return f"in double quotes \\ begins a special character: {_SINGLE}"
+    return "correct the line that it names"
+
+
+def _close(name: str, known: Iterable[str]) -> list[str]:
+    return difflib.get_close_matches(name.lower(), known, 1, 0.65)
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    """The word that was probably meant, or all that are known."""
+    known = [*known]
+    close = _close(name, known)
+    return f"did you mean {close[0]}?" if close else f"known are {_words(known)}"
+
+
+def _place(name: str, section: str, known: Iterable[str] = ()) -> str:
+    """The sections that have a field of this name, or else the names that are known."""
+    homes = [
+        f"[{each}]" if each in SECTIONS else f"[[{each}]]"
+        for each, kind in {**SECTIONS, **LISTS}.items()
+        if each != section and name in {spec.name for spec in dataclasses.fields(kind)}
+    ]
+    if homes:
+        return f"it belongs in {' or '.join(homes)}"
+    return f"known are {_words(known)}" if known else "write it under its section"
 
 
 def _words(names: Any) -> str:

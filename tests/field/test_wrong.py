@@ -130,7 +130,7 @@ EDITS: list[tuple[str, str, Callable[[Path], object], str]] = [
         "long row",
         "copy.jsonl",
         lambda path: write_jsonl(path, [ROW, ROW, ROW | {"prompt": LONG}]),
-        r"copy\.jsonl: line 3: \d+ tokens, at most 256 fit \(max_length\)",
+        r"copy\.jsonl: line 3: \d+ tokens, at most 256 fit \(batch_tokens\)",
     ),
     (
         "long question",
@@ -162,7 +162,7 @@ EDITS: list[tuple[str, str, Callable[[Path], object], str]] = [
         lambda path: path.write_text(
             path.read_text(encoding="utf-8").replace('"upper"', '"Copy"', 1), encoding="utf-8"
         ),
-        r"the name 'Copy' is taken by an earlier \[\[datasets\]\]",
+        r"two datasets are called Copy",
     ),
 ]
 
