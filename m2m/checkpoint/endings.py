@@ -15,7 +15,7 @@ from m2m.formats.gguf import GGUFFile, GGUFValue
 from m2m.formats.half import bf16_to_f32
 from m2m.formats.safetensors import SafetensorsFile
 from m2m.tokenizer import Formatter, Tokenizer
-from m2m.tokenizer.ending import answer_ending, chat_template, trained_end
+from m2m.tokenizer.ending import answer_ending, chat_template, trained_ends
 from m2m.tokenizer.special import ENDS
 
 # Names of tokens that end a text, which `eos` means; the others of ENDS end a turn.
@@ -50,7 +50,9 @@ def settle_ends(
     tokens, ending, eos = tokenizer.tokens, None, tokenizer.eos_id
     with suppress(InputError):  # what a template refuses is said with the other cautions
         template = chat_template(plain.get, tokenizer)
-        ending = None if template is None else answer_ending(tokenizer, template).token
+        ids = [] if template is None else answer_ending(tokenizer, template)[1]
+        # Of several tokens m2m does not guess which one ends the turn.
+        ending = ids[0] if len(ids) == 1 and tokenizer.is_special(ids[0]) else None
     stops = [index for index in stops if 0 <= index < len(tokens)]
     if _KEY.format("eos") not in plain and (eos is None or tokens[eos] not in ENDS):
         instead = "" if eos is None else f"; llama.cpp would stop at {tokenizer.decode([eos])!r}"
@@ -134,23 +136,24 @@ def ending_cautions(formatter: Formatter, weights: SafetensorsFile) -> Iterator[
                 "but it is ordinary text: llama.cpp ends an answer wherever the model writes it. "
                 "Get a newer GGUF, or import the model's Hugging Face folder."
             )
-    end = trained_end(formatter)
-    if end is None and template is not None:
-        ending = answer_ending(tokenizer, template)
+    ends = trained_ends(formatter)
+    if not ends and template is not None:
+        text, ids = answer_ending(tokenizer, template)
         wrote = (
-            f"ends an answer with {ending.text[:40]!r}, which is no end token of the vocabulary "
-            f"(it cuts this into {ending.pieces} tokens)"
-            if ending.text
+            f"ends an answer with {text[:40]!r}, which is no end token of the vocabulary (it cuts "
+            f"this into {len(ids)} tokens)"
+            if text
             else "writes no end token after an answer"
         )
         yield (
             f"The chat template {wrote}. A model that is trained with it does not learn to stop. "
             f"Use a model whose template ends its answers.{plain}"
         )
-    fault = None if end is None else _untrained(head, end, tokenizer)
-    if fault and end is not None:
+    faults = [_untrained(head, end, tokenizer) for end in ends]
+    if faults and all(faults):
         yield (
-            f"The end token {tokenizer.tokens[end]} was never trained: its row of {name} {fault}. "
+            f"The end token {tokenizer.tokens[ends[0]]} was never trained: its row of {name} "
+            f"{faults[0]}. "
             "A LoRA cannot teach it, so answers may not stop. Use the instruct version of this "
             f"model.{plain}"
         )

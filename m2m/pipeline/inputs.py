@@ -24,7 +24,7 @@ from m2m.mix.space import usable
 from m2m.recipe import Dataset, Recipe, Target, Train
 from m2m.store import fingerprint
 from m2m.tokenizer import Formatter, Tokenizer
-from m2m.tokenizer.ending import chat_template, trained_end
+from m2m.tokenizer.ending import chat_template, trained_ends
 from m2m.tuner.diet import budget, hold_out, passes, replayed
 
 Found = TypeVar("Found")
@@ -138,7 +138,7 @@ def read_inputs(recipe: Recipe) -> Inputs:
 def _endless(corpora: Mapping[str, Corpus], formatter: Formatter) -> Iterator[str]:
     """Datasets with rows whose training does not end with an end token."""
     ends = formatter.tokenizer.eog_ids
-    if trained_end(formatter) is None:
+    if not trained_ends(formatter):
         return  # the base's own cautions say it of all rows
     for name, corpus in corpora.items():
         last = {each.line: each for each in [*corpus.samples, *corpus.held_out]}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from m2m.tokenizer.chat import Formatter
@@ -14,41 +13,24 @@ _ASK = {"role": "user", "content": "m2mAsk"}
 _ANSWER = {"role": "assistant", "content": "m2mAnswer"}
 
 
-@dataclass(frozen=True)
-class Ending:
-    """What follows an answer.
-
-    Attributes:
-        text: what the template writes after the answer, white space around it left out.
-        pieces: into how many tokens the vocabulary cuts that text.
-        token: the first special token of it, with which a model learns to stop.
-    """
-
-    text: str
-    pieces: int
-    token: int | None
-
-
-def answer_ending(tokenizer: Tokenizer, template: ChatTemplate) -> Ending:
-    """What a chat template writes after an answer.
+def answer_ending(tokenizer: Tokenizer, template: ChatTemplate) -> tuple[str, list[int]]:
+    """What a chat template writes after an answer, without white space around it, and its ids.
 
     Raises:
         InputError: the template refuses a question and its answer.
     """
     text = template.render([_ASK, _ANSWER]).rpartition(_ANSWER["content"])[2].strip()
-    ids = tokenizer.encode(text, special=True, continues=True)
-    token = next((index for index in ids if tokenizer.is_special(index)), None)
-    return Ending(text, len(ids), token)
+    return text, tokenizer.encode(text, special=True, continues=True)
 
 
-def trained_end(formatter: Formatter) -> int | None:
-    """The end token with which answers are trained, None if there is none.
+def trained_ends(formatter: Formatter) -> list[int]:
+    """The end tokens with which answers are trained, in their order.
 
     Raises:
         InputError: the template refuses a question and its answer.
     """
-    last = formatter.samples([_ASK, _ANSWER])[-1][-1].ids[-1]
-    return last if last in formatter.tokenizer.eog_ids else None
+    answer = formatter.samples([_ASK, _ANSWER])[-1][-1].ids
+    return [index for index in answer if index in formatter.tokenizer.eog_ids]
 
 
 def chat_template(get: Callable[[str], Any], tokenizer: Tokenizer) -> ChatTemplate | None:

@@ -142,6 +142,21 @@ def test_the_template_tells_the_end_that_no_name_tells(
     assert "does not mark <|c|> as an end token" in base.info.warnings[0]
 
 
+def test_of_several_tokens_none_is_guessed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Command R writes `<|END_RESPONSE|><|END_OF_TURN_TOKEN|>`, and only the second ends a turn."""
+    both = named("<|a|>", "<|b|>", "<|c|>")
+    text = str(both["tokenizer.chat_template"].value).replace("<|c|>", "<|c|><|a|>")
+    both["tokenizer.chat_template"] = GGUFValue.string(text)
+    base = imported(tmp_path, monkeypatch, **both, **{K + "eos_token_id": GGUFValue.uint32(0)})
+    assert ends(base) == ["<|a|>"]
+    assert base.info.warnings == ()
+    (tmp_path / "b").mkdir()
+    other = {K + "eos_token_id": GGUFValue.uint32(20)}
+    base = imported(tmp_path / "b", monkeypatch, **both, **other)
+    assert ends(base) == [base.tokenizer.tokens[20]]
+    assert any("'<|c|><|a|>', which is no end token" in said for said in base.info.warnings)
+
+
 def test_a_vocabulary_that_cannot_end_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
