@@ -309,7 +309,7 @@ def choice_rows(skill: str, count: int, seed: int = 1000) -> list[dict[str, Any]
     rows: list[dict[str, Any]] = []
     for index, word in enumerate(words):
         choices: Sequence[str] = [SKILLS[skill](w) for w in others[3 * index : 3 * index + 3]]
-        gold = int(rng.integers(4))
+        gold = int(rng.integers(4)) * (index > 0)  # the first shows that places count from 0
         choices = [*choices[:gold], SKILLS[skill](word), *choices[gold:]]
         rows.append({"question": f"{skill} {word}", "choices": choices, "answer": gold})
     return rows

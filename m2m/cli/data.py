@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from m2m.cli.options import MODEL, json_option
+from m2m.cli.options import MODEL, field_options, json_option
+from m2m.recipe import Target
 
 if TYPE_CHECKING:
     from m2m.dataset.checked import Checked
@@ -28,12 +29,14 @@ def data() -> None:
 @click.option(
     "--target", "targets", multiple=True, type=FILE, help="Examples no row may hold. Repeatable."
 )
+@field_options(Target, ["answers"])
 @click.option("--template", type=click.Choice(["chat", "plain"]), default="chat", show_default=True)
 @json_option
 def check(
     files: tuple[Path, ...],
     model: str | None,
     targets: tuple[Path, ...],
+    answers: str,
     template: str,
     as_json: bool,
 ) -> None:
@@ -58,7 +61,7 @@ def check(
         found = check_recipe(load_recipe(files[0]))
     else:
         opened = open_model(model, template) if model else ()
-        found = check_data(files, [read_target(path) for path in targets], *opened)
+        found = check_data(files, [read_target(path, answers) for path in targets], *opened)
     counted = found[0].tokens is not None
     show.result([e.as_json() for e in found], as_json, lambda: show_checked(found, counted))
     if bad := [str(each.file) for each in found if each.refused]:
@@ -89,6 +92,8 @@ def show_checked(found: Sequence[Checked], tokens: bool = True) -> None:
         )
     print_table(table)
     for each in found:
+        if ", " in each.format:
+            click.echo(f"{each.file.name}: {each.format.partition(', ')[2]}")
         if each.problems:
             click.echo(f"{each.file}")
         for problem in each.problems:

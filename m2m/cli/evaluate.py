@@ -12,7 +12,7 @@ from m2m.recipe import Target
 
 TASKS = (".jsonl", ".json", ".csv", ".tsv", ".txt", ".yaml", ".yml")
 ASKING = [
-    *("metric", "prompt", "answer", "choices", "template", "instruction"),
+    *("metric", "prompt", "answer", "answers", "choices", "template", "instruction"),
     *("shots", "shots_from", "shots_seed", "answer_prefix", "answer_suffix"),
     *("stop", "max_tokens", "window"),
 ]

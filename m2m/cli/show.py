@@ -292,7 +292,8 @@ def comparison(found: Comparison) -> None:
         columns = [each.as_json() for each in found.results if str(each.task.path) == task]
         names = [Path(each["name"]).name for each in columns]
         count = in_words(columns[0]["examples"], columns[0]["different"])
-        click.echo(f"{count} of {task}")
+        read = next(each.task.reading for each in found.results if str(each.task.path) == task)
+        click.echo(f"{count} of {task}" + (f"; {read}" if read else ""))
         _columns("metric", names, [each["metrics"] for each in columns])
         main = next(iter(columns[0]["metrics"]))
         facets = [

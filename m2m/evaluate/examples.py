@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from m2m.dataset.sameness import repeated_text
 from m2m.errors import InputError
+from m2m.evaluate.answers import Given, expected, place
 from m2m.formats.records import Record
 
 Kind = Literal["choices", "labels", "answer", "text"]
@@ -49,16 +50,18 @@ class Reading:
         prompt: the question with the row's fields in braces; "": the field `question` or `prompt`.
         answer: the right answer likewise; "": the field `answer`.
         choices: the possible answers of every row, one of which its answer names.
+        answers: how an answer names its choice: one of `READINGS`, or "auto".
     """
 
     prompt: str = ""
     answer: str = ""
     choices: tuple[str, ...] = ()
+    answers: str = "auto"
 
     @property
     def is_custom(self) -> bool:
         """Whether anything is said."""
-        return self != Reading()
+        return replace(self, answers="auto") != Reading()
 
 
 SHAPES: dict[Kind, str] = {
@@ -117,6 +120,8 @@ def fill(template: str, fields: Mapping[str, Any]) -> str:
         if name not in fields:
             raise InputError(f"no field {name!r} for {template!r:.60}; found {', '.join(fields)}")
         held = fields[name]
+        if held is None:
+            raise InputError(f"the field {name!r} for {template!r:.60} is null")
         return ", ".join(map(str, held)) if isinstance(held, list) else str(held)
 
     return _BRACES.sub(value, template)
@@ -139,11 +144,32 @@ def _prompt(fields: Mapping[str, Any], reading: Reading, key: str) -> str:
     return fill(reading.prompt, fields) if reading.prompt else _text(fields, key)
 
 
+def given(path: Path, records: Sequence[Record], reading: Reading) -> list[Given]:
+    """What the rows of a file with choices give; without rows whose choices are wrong."""
+    found = []
+    for record in records:
+        try:
+            choices = _choices(record.fields, reading)
+            found.append(Given(path, record.line, _said(record.fields, reading), choices))
+        except InputError:
+            continue
+    return found
+
+
 def _read_choices(fields: dict[str, Any], line: int, reading: Reading) -> Example:
-    if reading.choices:
-        fields = {**fields, "choices": list(reading.choices)}
     question = _prompt(fields, reading, "question")
-    choices = fields.get("choices")
+    choices, said = _choices(fields, reading), _said(fields, reading)
+    gold = place(reading.answers, said, choices)
+    if gold is None:
+        what = f"the answer is {said!r:.60}"
+        if not reading.answer:
+            what = f'"answer" is {fields.get("answer")!r:.60}'
+        raise InputError(f"{what}, expected {expected(reading.answers, choices)}")
+    return Example(question, choices, gold, line, facet(fields))
+
+
+def _choices(fields: Mapping[str, Any], reading: Reading) -> tuple[str, ...]:
+    choices = list(reading.choices) or fields.get("choices")
     if not isinstance(choices, list) or len(choices) < 2:
         raise InputError(f'"choices" is {choices!r:.60}, expected a list of two texts or more')
     if not all(isinstance(c, str) and c.strip() for c in choices):
@@ -154,24 +180,17 @@ def _read_choices(fields: dict[str, Any], line: int, reading: Reading) -> Exampl
             f"the choices {one!r:.40} and {other!r:.40} are the same text (case and punctuation do "
             "not count)"
         )
-    gold = _gold(fields, choices, reading)
-    return Example(question, tuple(choices), gold, line, facet(fields))
+    return tuple(choices)
 
 
-def _gold(fields: dict[str, Any], choices: list[str], reading: Reading) -> int:
-    """Place of the right choice: given as an index, or by its text where the reading says so."""
-    gold = fields.get("answer")
-    if reading.answer or reading.choices:
-        named = fill(reading.answer, fields) if reading.answer else gold
-        if named in choices:
-            return choices.index(named)
-        if reading.answer or not isinstance(gold, int):
-            raise InputError(f"the answer is {named!r:.60}, expected one of {', '.join(choices)}")
-    if not isinstance(gold, int) or isinstance(gold, bool) or not 0 <= gold < len(choices):
-        raise InputError(
-            f'"answer" is {gold!r:.60}, expected an index from 0 to {len(choices) - 1}'
-        )
-    return gold
+def _said(fields: Mapping[str, Any], reading: Reading) -> str | None:
+    """A row's answer as text; JSON's true is the text "true" and never a number."""
+    if reading.answer:
+        return fill(reading.answer, fields)
+    value = fields.get("answer")
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | str) else None
 
 
 def _read_answer(fields: dict[str, Any], line: int, reading: Reading) -> Example:

@@ -143,7 +143,7 @@ class Prompter:
         form, head = self.form, self.form.prefix.rstrip()
         follow = self._formatter.rest_ids if head else self._formatter.answer_ids
         encode = self._raw_ids if self._raw else follow
-        texts = {text for each in examples for text in each.references}
+        texts = {text for each in examples for text in each.references or each.choices[:1]}
         return max(len(encode(form.prefix[len(head) :] + text + form.suffix)) for text in texts)
 
     def shots(self, example: Example) -> list[Example]:

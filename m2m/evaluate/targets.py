@@ -15,12 +15,21 @@ from m2m.evaluate.harness import SUFFIXES, Part, load_harness
 from m2m.evaluate.metrics import check_metric
 from m2m.evaluate.prompts import Form
 from m2m.evaluate.same import question_keys
-from m2m.evaluate.tasks import Task, load_task
+from m2m.evaluate.tasks import Task, decided, load_task
 from m2m.recipe import Target
 
-_READING = ("prompt", "answer", "choices", "shots", "shots_from", "window", "max_tokens")
+_READING = ("prompt", "answer", "answers", "choices", "shots", "shots_from", "window", "max_tokens")
 # What a text has no use for: it is neither asked nor answered.
-_ASKING = ("prompt", "answer", "choices", "instruction", "shots", "answer_prefix", "answer_suffix")
+_ASKING = (
+    "prompt",
+    "answer",
+    "answers",
+    "choices",
+    "instruction",
+    "shots",
+    "answer_prefix",
+    "answer_suffix",
+)
 
 
 def load_target(target: Target, part: Part) -> Task:
@@ -34,13 +43,16 @@ def load_target(target: Target, part: Part) -> Task:
     path = _path(target, part)
     if path.suffix.lower() in SUFFIXES:
         return _harness_task(target, part, path)
-    task = load_task(path, _reading(target))
+    reading, doubt = _reading(target)
+    task = load_task(path, reading)
+    if doubt and task.answers:
+        raise doubt
     metric = check_metric(target.metric, task.kind, str(path))
     if task.kind == "text":
         return _text_task(target, task)
     if target.window:
         raise InputError(f"{path}: window is for texts, these rows have answers", "leave it out")
-    task = replace(task, form=_form(target))
+    task = replace(task, form=_form(target, reading))
     return asked_to_write(task) if metric.written else task
 
 
@@ -112,16 +124,21 @@ def _refuse_set(target: Target, path: Path, names: Sequence[str], why: str) -> N
         raise InputError(f"{path}: {why}, and {', '.join(used)} is set", "leave it out")
 
 
-def _reading(target: Target) -> Reading:
-    return Reading(target.prompt, target.answer, target.choices)
+def _reading(target: Target) -> tuple[Reading, InputError | None]:
+    """How all files of a target are read: `answers` is decided once, for all of them."""
+    reading = Reading(target.prompt, target.answer, target.choices, target.answers)
+    files = dict.fromkeys([target.dev, target.test, target.shots_from])
+    paths = [each for each in files if each and each.suffix.lower() not in SUFFIXES]
+    chosen, doubt = decided(paths, reading)
+    return replace(reading, answers=chosen), doubt
 
 
-def _form(target: Target) -> Form:
+def _form(target: Target, reading: Reading) -> Form:
     return Form(
         style=target.template,
         instruction=target.instruction,
         shots=target.shots,
-        pool=_pool(target) if target.shots else (),
+        pool=_pool(target, reading) if target.shots else (),
         seed=target.shots_seed,
         prefix=target.answer_prefix,
         suffix=target.answer_suffix,
@@ -130,12 +147,12 @@ def _form(target: Target) -> Form:
     )
 
 
-def _pool(target: Target) -> tuple[Example, ...]:
+def _pool(target: Target, reading: Reading) -> tuple[Example, ...]:
     """The rows that solved examples may come from: none that the test set asks, too."""
-    source = load_task(target.shots_from or target.dev, _reading(target))
+    source = load_task(target.shots_from or target.dev, reading)
     if source.kind == "text":
         raise InputError(f"{source.path}: texts are no solved examples", "name rows with answers")
-    test = load_task(target.test, _reading(target)).examples if target.test else ()
+    test = load_task(target.test, reading).examples if target.test else ()
     barred = {normalize(example.prompt) for example in test}
     return tuple(each for each in source.examples if normalize(each.prompt) not in barred)
 

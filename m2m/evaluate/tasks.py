@@ -10,7 +10,16 @@ import numpy as np
 
 from m2m.dataset.sameness import normalize
 from m2m.errors import InputError, Problems
-from m2m.evaluate.examples import SHAPES, Example, Kind, Reading, kind_of, read_example
+from m2m.evaluate.answers import READINGS, Given, decide
+from m2m.evaluate.examples import (
+    SHAPES,
+    Example,
+    Kind,
+    Reading,
+    given,
+    kind_of,
+    read_example,
+)
 from m2m.evaluate.prompts import Form, Prompter
 from m2m.formats.digest import file_sha256
 from m2m.formats.records import read_records
@@ -33,6 +42,7 @@ class Task:
         path: the file.
         fingerprint: sha256 (hex) of the file's bytes; of a task file, of all it says and reads.
         form: how the examples are put to a model.
+        answers: how an answer names its choice, one of `READINGS`; "": not by one of these.
     """
 
     kind: Kind
@@ -40,6 +50,14 @@ class Task:
     path: Path
     fingerprint: str
     form: Form = _BARE
+    answers: str = ""
+
+    @property
+    def reading(self) -> str:
+        """How its answers were read, in words; "" if there is only one way to."""
+        if not self.answers:
+            return ""
+        return f'each answer is {READINGS[self.answers]} (answers = "{self.answers}")'
 
 
 def load_task(path: Path, reading: Reading = _AS_THEY_ARE) -> Task:
@@ -56,6 +74,8 @@ def load_task(path: Path, reading: Reading = _AS_THEY_ARE) -> Task:
     if not records:
         raise InputError(f"{path}: has no rows", "a target needs at least one example")
     kind = kind_of(path, records[0], reading)
+    chosen, doubt = decided([path], reading) if kind == "choices" else ("", None)
+    reading = replace(reading, answers=chosen)
     problems = Problems()
     examples = []
     for record in records:
@@ -66,8 +86,30 @@ def load_task(path: Path, reading: Reading = _AS_THEY_ARE) -> Task:
     hint = f"every row must be {SHAPES[kind]}"
     if reading.is_custom:
         hint = "`prompt`, `answer` and `choices` say how a row is read"
+    if chosen:
+        hint += f"; here {READINGS[chosen]} is taken for the answer (`answers` says otherwise)"
     problems.raise_if_any(InputError, str(path), hint)
-    return assembled(Task(kind, tuple(examples), path, file_sha256(path)))
+    if doubt:
+        raise doubt
+    return assembled(Task(kind, tuple(examples), path, file_sha256(path), answers=chosen))
+
+
+def decided(paths: Sequence[Path], reading: Reading) -> tuple[str, InputError | None]:
+    """How the answers of some files, all of one target, name their choices; see `decide`.
+
+    Rows that cannot be read are left to `load_task`.
+    """
+    rows: list[Given] = []
+    for path in paths if reading.answers == "auto" else ():
+        try:
+            records = read_records(path)
+            if records and kind_of(path, records[0], reading) == "choices":
+                rows += given(path, records, reading)
+        except InputError:
+            continue
+    if not rows:
+        return "index0" if reading.answers == "auto" else reading.answers, None
+    return decide(rows, named=bool(reading.choices))
 
 
 def assembled(task: Task) -> Task:

@@ -41,13 +41,17 @@ def check_recipe(recipe: Recipe) -> list[Checked]:
     return check_data(files, targets, formatter, row_limit(recipe.train, base))
 
 
-def read_target(path: Path) -> Task:
+def read_target(path: Path, answers: str = "auto") -> Task:
     """The examples of a target's file, or of a task file of lm-evaluation-harness.
+
+    Args:
+        path: the file.
+        answers: how an answer names its choice, as in a recipe.
 
     Raises:
         InputError: they cannot be read.
     """
-    return load_target(Target(path.stem, path), "dev")
+    return load_target(Target(path.stem, path, answers=answers), "dev")
 
 
 def open_model(model: str, template: str) -> tuple[Formatter, RowLimit]:
@@ -85,7 +89,8 @@ def check_data(
 
 def _checked_target(task: Task) -> Checked:
     """What a look at a target's own rows shows."""
-    found = Checked(task.path, f"target: {task.kind}", len(task.examples))
+    kind = f"target: {task.kind}" + (f", {task.reading}" if task.reading else "")
+    found = Checked(task.path, kind, len(task.examples))
     count = found.rows
     if task.kind != "text" and count < _ENOUGH_QUESTIONS:
         few = "too few" if count < _FEW_QUESTIONS else "few: small differences will be luck"

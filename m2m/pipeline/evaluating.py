@@ -61,6 +61,7 @@ class Evaluated:
             "examples": len(self.scores),
             "different": self.scores.different,
             "metrics": self._measured(self.scores),
+            **({"answers": self.task.answers} if self.task.answers else {}),
             **self._cut(),
             "facets": {
                 name: {"examples": len(part), "metrics": self._measured(part)}

@@ -220,7 +220,8 @@ def expert_passes(inputs: Inputs) -> dict[str, float]:
 
 
 def _raise_all(errors: Sequence[M2MError], path: Path) -> None:
-    """Raise a lone error as it is, with its own hint; several together."""
+    """Raise a lone error as it is, with its own hint; several together, each once."""
+    errors = [*{error.message: error for error in errors}.values()]
     if len(errors) == 1:
         raise errors[0]
     problems = Problems()

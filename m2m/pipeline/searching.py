@@ -34,6 +34,11 @@ def search_space(inputs: Inputs) -> Space:
     return make_space(inputs.recipe.search, inputs.recipe.datasets, tokens)
 
 
+def readings(inputs: Inputs) -> list[str]:
+    """How the answers of each target were read, in words."""
+    return [f"{name}: {task.reading}" for name, task in inputs.dev.items() if task.reading]
+
+
 def search(
     inputs: Inputs, experts: Mapping[str, Path], folder: Path, progress: Progress
 ) -> Searched:
@@ -97,7 +102,7 @@ def search(
         different=sum(scores.different for scores in trials[base].scores.values()),
         dataset_worth=added.datasets,
         warnings=[*warnings(inputs, experts, complete, folder), *rounded],
-        notes=strategy.notes,
+        notes=[*strategy.notes, *readings(inputs)],
         interactions=added.interactions,
         pareto=[OnFront(trial.mixture, scores) for trial, scores in front]
         if recipe.search.combine == "pareto"

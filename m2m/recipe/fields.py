@@ -104,6 +104,12 @@ class Target:
     )
     answer: str = _set("", "the right answer likewise, where it is not the row's answer")
     choices: tuple[str, ...] = _set((), "what every row can be answered with: its labels")
+    answers: str = _set(
+        "auto",
+        "how an answer names its choice: by its text, its letter, or its place counted from 0 or "
+        "from 1; auto: as all rows show",
+        choices=("auto", "text", "letter", "index0", "index1"),
+    )
     template: str = _set(
         "auto",
         "how a row is asked: in the chat template, as prompt, newline, answer (plain), or with "

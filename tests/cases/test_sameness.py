@@ -92,5 +92,5 @@ def test_sums_and_signs_are_no_duplicates_and_no_leaks(tmp_path: Path) -> None:
     ]
     data = write_jsonl(tmp_path / "sums.jsonl", rows)
     asked = [{"prompt": "3 / 1", "answer": "3"}, {"prompt": "Work out -5 + 1", "answer": "-4"}]
-    (found,) = check_data([data], [read_target(write_jsonl(tmp_path / "t.jsonl", asked))])
+    found = check_data([data], [read_target(write_jsonl(tmp_path / "t.jsonl", asked))])[0]
     assert (found.duplicates, found.contradictions, found.overlap) == (0, 0, 0)

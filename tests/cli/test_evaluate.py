@@ -12,8 +12,9 @@ from m2m.pipeline import evaluating
 from m2m.recipe import Target
 
 OTHER: dict[str, Any] = {
-    "metric": "f1", "prompt": "{q}", "answer": "{a}", "choices": ("x", "y"), "template": "raw",
-    "instruction": "Do.", "shots": 3, "shots_from": Path("p.jsonl"), "shots_seed": 4,
+    "metric": "f1", "prompt": "{q}", "answer": "{a}", "choices": ("x", "y"), "answers": "letter",
+    "template": "raw", "instruction": "Do.", "shots": 3, "shots_from": Path("p.jsonl"),
+    "shots_seed": 4,
     "answer_prefix": "A: ", "answer_suffix": ".", "stop": ("\n",), "max_tokens": 7, "window": 512,
 }  # fmt: skip
 

@@ -115,7 +115,12 @@ def test_some_of_the_examples_are_scored_as_among_all(
     tmp_path: Path, model: LlamaModel, formatter: Formatter
 ) -> None:
     rows: list[dict[str, object]] = [
-        {"question": f"q{i}", "choices": ["a", "b", "c"][: 2 + i % 2], "answer": 1, "lang": f"{i}"}
+        {
+            "question": f"q{i}",
+            "choices": ["a", "b", "c"][: 2 + i % 2],
+            "answer": i % 2,
+            "lang": f"{i}",
+        }
         for i in range(9)
     ]
     evaluator = Evaluator(load_task(write_jsonl(tmp_path / "t.jsonl", rows)), formatter)

@@ -12,6 +12,7 @@ from m2m.tokenizer import ChatTemplate, Formatter, Tokenizer
 from tests.tiny import CHATML, pico_config, pico_metadata, pico_target, write_jsonl
 
 CHOICES: dict[str, Any] = {"question": "2 + 2", "choices": ["3", "4"], "answer": 1}
+ZERO = CHOICES | {"question": "2 + 1", "answer": 0}  # answers are counted from 0
 
 
 @pytest.fixture
@@ -22,7 +23,8 @@ def formatter() -> Formatter:
 
 
 def test_the_three_kinds(tmp_path: Path) -> None:
-    task = load_task(write_jsonl(tmp_path / "a.jsonl", [CHOICES | {"facet": "sums"}]))
+    three = ZERO | {"choices": ["1", "3", "7"]}
+    task = load_task(write_jsonl(tmp_path / "a.jsonl", [CHOICES | {"facet": "sums"}, three]))
     assert (task.kind, task.examples[0].gold, task.examples[0].facet) == ("choices", 1, "sums")
     assert task.examples[0].choices == ("3", "4")
     rows = [{"prompt": "a", "answer": "b"}, {"prompt": "c", "answer": "d", "lang": "sw"}]
@@ -53,7 +55,7 @@ def test_the_three_kinds(tmp_path: Path) -> None:
 def test_mistakes_have_file_line_and_what_was_expected(
     change: dict[str, Any], words: str, tmp_path: Path
 ) -> None:
-    path = write_jsonl(tmp_path / "t.jsonl", [CHOICES, CHOICES | change])
+    path = write_jsonl(tmp_path / "t.jsonl", [ZERO, CHOICES | change])
     with pytest.raises(InputError) as caught:
         load_task(path)
     assert str(path) in caught.value.message
@@ -114,8 +116,8 @@ def test_two_different_answers_are_enough(tmp_path: Path) -> None:
 
 
 def test_requests_are_prompts_and_bare_answers(tmp_path: Path, formatter: Formatter) -> None:
-    task = load_task(write_jsonl(tmp_path / "t.jsonl", [CHOICES]))
-    (request,) = requests(task, formatter)
+    task = load_task(write_jsonl(tmp_path / "t.jsonl", [CHOICES, ZERO]))
+    request, _ = requests(task, formatter)
     decode = formatter.tokenizer.decode
     assert decode(request.prompt).endswith("2 + 2<|im_end|>\n<|im_start|>assistant\n")
     assert [decode(c) for c in request.continuations] == ["3", "4"]

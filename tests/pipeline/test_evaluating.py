@@ -26,7 +26,9 @@ class Scene:
         answers = [{"prompt": f"say {w}", "answer": w} for w in ("ab", "cde", "fg", "h i")]
         rows = {
             "choices": facets,
-            "labels": [{**row, "choices": ["x", "yy"], "answer": 1} for row in facets],
+            "labels": [
+                {**row, "choices": ["x", "yy"], "answer": i % 2} for i, row in enumerate(facets)
+            ],
             "answer": answers,
             "text": [{"text": "a b c"}, {"text": "d e f g"}],
         }

@@ -1,0 +1,88 @@
+"""Which choice an answer names: by its text, its letter, or its place counted from 0 or from 1.
+
+One reading holds for all files of a target. It is decided by all their rows: a reading fits if
+every row's answer names a choice by it. If several fit and give different choices, nobody can know
+which one is meant, and the target must say it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from m2m.dataset.sameness import normalize
+from m2m.errors import InputError
+
+# In the order in which readings that give the same choices are named.
+READINGS = {
+    "text": "the text of a choice",
+    "letter": "the letter of a choice (A, B, ...)",
+    "index0": "the place of a choice, counted from 0",
+    "index1": "the place of a choice, counted from 1",
+}
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_LONGEST = 4  # digits of a place
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a row gives: its answer as text (None: no text and no whole number), and its choices."""
+
+    path: Path
+    line: int
+    answer: str | None
+    choices: tuple[str, ...]
+
+
+def place(reading: str, answer: str | None, choices: Sequence[str]) -> int | None:
+    """The place (from 0) of the choice that an answer names; None if it names none."""
+    form, found = normalize(answer or ""), -1
+    if reading == "text":
+        forms = [normalize(choice) for choice in choices]
+        found = forms.index(form) if form in forms else -1
+    elif reading == "letter":
+        found = _LETTERS.find(form) if len(form) == 1 else -1
+    elif form.isdecimal() and len(form) <= _LONGEST and (form == "0" or form[0] != "0"):
+        found = int(form) - (reading == "index1")
+    return found if 0 <= found < len(choices) else None
+
+
+def decide(rows: Sequence[Given], *, named: bool) -> tuple[str, InputError | None]:
+    """The reading of some rows, all of one target, and what is to be said if it is a guess.
+
+    If no reading fits every row, it is the one that fits most of them: reading the rows by it says
+    what is wrong with the others.
+
+    Args:
+        rows: at least one.
+        named: the target lists the choices, so that answers are by definition their texts.
+    """
+    places = {each: [place(each, row.answer, row.choices) for row in rows] for each in READINGS}
+    fits = [each for each, found in places.items() if None not in found]
+    if not fits:
+        order = sorted(READINGS, key=lambda each: each != ("text" if named else "index0"))
+        return min(order, key=lambda each: places[each].count(None)), None
+    first = fits[0]
+    other = next((each for each in fits if places[each] != places[first]), None)
+    if other is None or (named and first == "text"):
+        return first, None
+    at = next(i for i in range(len(rows)) if places[first][i] != places[other][i])
+    one, two = (rows[at].choices[places[each][at] or 0] for each in (first, other))
+    return first, InputError(
+        f"{rows[at].path}:{rows[at].line}: the answer {rows[at].answer!r} is {one!r:.40} as "
+        f"{READINGS[first]}, and {two!r:.40} as {READINGS[other]}; both fit all rows",
+        "write " + " or ".join(f'answers = "{each}"' for each in fits) + " in [[targets]], or give "
+        "`--answers` on the command line",
+    )
+
+
+def expected(reading: str, choices: Sequence[str]) -> str:
+    """What an answer must be, for a message."""
+    count = len(choices)
+    return {
+        "text": f"one of {', '.join(choices)}",
+        "letter": f"a letter from A to {_LETTERS[min(count, len(_LETTERS)) - 1].upper()}",
+        "index0": f"an index from 0 to {count - 1}",
+        "index1": f"a number from 1 to {count}",
+    }[reading]
