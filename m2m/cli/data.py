@@ -92,8 +92,8 @@ def show_checked(found: Sequence[Checked], tokens: bool = True) -> None:
         )
     print_table(table)
     for each in found:
-        if ", " in each.format:
-            click.echo(f"{each.file.name}: {each.format.partition(', ')[2]}")
+        if each.reading:
+            click.echo(f"{each.file.name}: {each.reading}")
         if each.problems:
             click.echo(f"{each.file}")
         for problem in each.problems:

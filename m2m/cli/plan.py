@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,10 +31,13 @@ def plan(recipe: Path, as_json: bool, quiet: bool, hours: float | None) -> None:
     from m2m.cli import show
     from m2m.errors import ResourceError
     from m2m.pipeline.inputs import read_inputs
+    from m2m.pipeline.searching import readings
     from m2m.recipe import load_recipe
 
-    found = planned(read_inputs(load_recipe(recipe)), quiet, hours or 0.0)
-    show.result(found.as_json(), as_json, lambda: show_plan(found))
+    inputs = read_inputs(load_recipe(recipe))
+    found, targets = planned(inputs, quiet, hours or 0.0), readings(inputs)
+    data = {**found.as_json(), "targets": targets}
+    show.result(data, as_json, lambda: show_plan(found, targets))
     if not found.fits:
         raise ResourceError("the run does not fit", "; ".join(found.advice))
 
@@ -48,8 +52,8 @@ def planned(inputs: Inputs, quiet: bool, hours: float = 0.0) -> Plan:
         return make_plan(inputs, progress, hours)
 
 
-def show_plan(plan: Plan) -> None:
-    """A table of the steps."""
+def show_plan(plan: Plan, targets: Sequence[str] = ()) -> None:
+    """A table of the steps, and how the targets are read."""
     from rich import box
     from rich.table import Table
 
@@ -67,6 +71,8 @@ def show_plan(plan: Plan) -> None:
         table.add_section()
         table.add_row("all", duration(plan.total_seconds), "", "", "at the speed measured now")
         print_table(table)
+    for each in targets:
+        click.echo(each)
     if plan.fits:
         click.echo("This computer has enough memory and disk.")
         for each in plan.advice:

@@ -324,9 +324,10 @@ def _differences(found: Sequence[Difference]) -> None:
     click.echo(f"Ahead of {Path(found[0].against).name}, on the same examples:")
     table = make_table("metric", "model", "by", "95 % interval", "it is")
     for each in found:
-        ahead = each.ahead
-        interval = f"{ahead.low:+.4f} to {ahead.high:+.4f}"
-        cells = (f"{ahead.estimate:+.4f}", interval, AHEAD[ahead.sign])
+        cells = ("-", "-", f"not comparable: {each.reason}")
+        if ahead := each.ahead:
+            interval = f"{ahead.low:+.4f} to {ahead.high:+.4f}"
+            cells = (f"{ahead.estimate:+.4f}", interval, AHEAD[ahead.sign])
         table.add_row(each.metric, Path(each.model).name, *cells)
     print_table(table)
 

@@ -57,6 +57,7 @@ class Checked:
         shared: rows that another file has too, or nearly so, by that file.
         contradicting: rows whose question another file answers, only differently, by that file.
         foreign: rows that read like another language, by the part that they read like.
+        reading: of a target, how its answers name their choices.
     """
 
     file: Path
@@ -75,6 +76,7 @@ class Checked:
     contradicting: dict[str, int] = field(default_factory=dict)
     foreign: dict[str, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    reading: str = ""
 
     @property
     def refused(self) -> bool:
@@ -86,6 +88,7 @@ class Checked:
         return {
             "file": str(self.file),
             "format": self.format,
+            "reading": self.reading,
             "rows": self.rows,
             "tokens": self.tokens,
             "longest": self.longest,

@@ -40,6 +40,7 @@ class Evaluator:
     def __init__(self, task: Task, formatter: Formatter, seed: int = 0) -> None:
         self.task = contrasted(task, seed)
         self.seed = seed
+        self._tokenizer = formatter.tokenizer
         self._openings: list[list[int]] = []
         self._prompter = Prompter(task.form, formatter)
         self._head = 0 if task.form.prefix else len(formatter.head)
@@ -89,6 +90,13 @@ class Evaluator:
         same = [self._same] if self._same else []
         text = json.dumps([SCHEMA, self.task.kind, asked, about, written, *same])
         return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+    @property
+    def pieces(self) -> str:
+        """SHA-256 of how the texts that are scored are cut into tokens, as bytes."""
+        spelled = self._tokenizer.token_bytes
+        cut = [[[spelled(i).hex() for i in c] for c in r.continuations] for r in self._requests]
+        return hashlib.sha256(json.dumps(cut).encode("ascii")).hexdigest()
 
     def __len__(self) -> int:
         """How many examples there are; of a text in windows, how many windows."""

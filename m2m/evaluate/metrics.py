@@ -38,6 +38,7 @@ class Metric:
         chance: scores -> what guessing gets, or None where that has no meaning.
         mean: whether the value is the plain mean of `per_example`.
         written: whether it judges what the model wrote, so that answers must be generated.
+        per_token: whether it counts tokens, so that only models with one tokenizer compare.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Metric:
     chance: Callable[[Scores], float | None]
     mean: bool = False
     written: bool = False
+    per_token: bool = False
 
     @property
     def sign(self) -> float:
@@ -287,7 +289,7 @@ METRICS: dict[str, Metric] = {
         ),
         Metric("chrf", _ANSWER, True, _chrf, _chrf_each, _none, written=True),
         Metric("bits_per_byte", _ALL, False, _bits_per_byte, _bits_per_byte_each, _none),
-        Metric("perplexity", _ALL, False, _perplexity, _perplexity_each, _none),
+        Metric("perplexity", _ALL, False, _perplexity, _perplexity_each, _none, per_token=True),
     )
 }
 

@@ -89,8 +89,7 @@ def check_data(
 
 def _checked_target(task: Task) -> Checked:
     """What a look at a target's own rows shows."""
-    kind = f"target: {task.kind}" + (f", {task.reading}" if task.reading else "")
-    found = Checked(task.path, kind, len(task.examples))
+    found = Checked(task.path, f"target: {task.kind}", len(task.examples), reading=task.reading)
     count = found.rows
     if task.kind != "text" and count < _ENOUGH_QUESTIONS:
         few = "too few" if count < _FEW_QUESTIONS else "few: small differences will be luck"

@@ -12,7 +12,7 @@ import numpy as np
 
 from m2m.errors import Interrupted
 from m2m.evaluate.evaluator import Evaluator
-from m2m.evaluate.metrics import METRICS, metrics_of, resample
+from m2m.evaluate.metrics import METRICS, Metric, metrics_of, resample
 from m2m.evaluate.samples import samples
 from m2m.evaluate.scores import Scores
 from m2m.evaluate.targets import asked_to_write, load_target
@@ -38,6 +38,7 @@ class Evaluated:
         model: as it was named.
         path: its file.
         task: with the choices that were drawn.
+        pieces: how the texts that are scored are cut into tokens: equal for equal tokenizers.
         only: the one metric that was asked for, or None.
     """
 
@@ -45,6 +46,7 @@ class Evaluated:
     path: Path
     task: Task
     scores: Scores
+    pieces: str
     only: str | None = None
 
     @property
@@ -82,17 +84,22 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Difference:
-    """How far a model is ahead of the first one by a metric, on the same examples."""
+    """How far a model is ahead of the first one by a metric, on the same examples.
+
+    `ahead` is None if the numbers do not compare, and `reason` says why.
+    """
 
     model: str
     against: str
     task: str
     metric: str
-    ahead: Interval
+    ahead: Interval | None
+    reason: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """The names, and `{"estimate", "ci95"}`; above 0 the model is better."""
-        return {**vars(self), "ahead": self.ahead.as_json()}
+        ahead = self.ahead and self.ahead.as_json()
+        return {**vars(self), "ahead": ahead, "comparable": not self.reason}
 
 
 @dataclass(frozen=True)
@@ -148,7 +155,9 @@ def compare_models(
             for each in evaluators:
                 if progress.stop_requested():
                     raise Interrupted("stopped between two tasks; nothing was kept")
-                results.append(Evaluated(model, path, each.task, each.evaluate(opened), only))
+                results.append(
+                    Evaluated(model, path, each.task, each.evaluate(opened), each.pieces, only)
+                )
                 progress.advance(detail=f"{path.name} {each.task.path.name}")
     progress.finish()
     count = len(tasks)
@@ -197,16 +206,25 @@ def _differences(results: Sequence[Evaluated]) -> list[Difference]:
     """Of all models from the first, on one task and on the same resamples of its examples."""
     first = results[0]
     found = []
-    # A text in windows has as many as the model's tokenizer makes of it: no pairs then.
-    paired = [each for each in results[1:] if len(each.scores) == len(first.scores)]
     draws = resample(first.scores.clusters, np.random.default_rng(_SEED))
     for name in first.metrics:
         metric = METRICS[name]
-        for other in paired:
-            pair = [other.scores, first.scores]
-            points = np.array([metric.value(each, None)[0] for each in pair])
-            replicates = np.stack([metric.value(each, draws) for each in pair])
-            lead = ahead(points, replicates, 0, metric.higher_is_better)[1]
-            task = str(first.task.path)
-            found.append(Difference(other.model, first.model, task, name, lead))
+        for other in results[1:]:
+            lead, why = None, _incomparable(metric, first, other)
+            if not why:
+                pair = [other.scores, first.scores]
+                points = np.array([metric.value(each, None)[0] for each in pair])
+                replicates = np.stack([metric.value(each, draws) for each in pair])
+                lead = ahead(points, replicates, 0, metric.higher_is_better)[1]
+            names = (other.model, first.model, str(first.task.path), name)
+            found.append(Difference(*names, lead, why))
     return found
+
+
+def _incomparable(metric: Metric, one: Evaluated, other: Evaluated) -> str:
+    """Why a metric of two models does not compare; "" if it does."""
+    if one.pieces == other.pieces:
+        return ""
+    if one.task.form.window:  # windows of as many tokens hold other parts of the text
+        return "other tokenizer, so other windows"
+    return "other tokenizer" if metric.per_token else ""

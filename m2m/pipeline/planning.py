@@ -27,7 +27,7 @@ from m2m.pipeline.calibrating import Aside, Rates, calibrate, count_tokens
 from m2m.pipeline.finetuning import training_rows
 from m2m.pipeline.inputs import Inputs, expert_passes
 from m2m.pipeline.scoring import aims, threads
-from m2m.pipeline.searching import readings, search_space
+from m2m.pipeline.searching import search_space
 from m2m.pipeline.sharing import finished_experts, wanted
 from m2m.pipeline.tuning import memory_limit
 from m2m.progress import Progress
@@ -122,7 +122,6 @@ def plan_with(inputs: Inputs, rates: Rates, hours: float = 0.0) -> Plan:
     steps = [work.train(), work.search(), work.confirm(), work.export()]
     wrong = [*_memory(work, steps), *_disk(work, steps), *_time(work, steps, hours)]
     advice = [*wrong, *_precision(work, steps), *_workers(work, steps), *_unseen(work)]
-    advice += readings(inputs)
     name, count = work.strategy.name, work.strategy.candidates
     return Plan(steps, name, count, work.passes, advice, fits=not wrong)
 

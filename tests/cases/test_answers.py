@@ -187,7 +187,7 @@ def test_every_command_says_how_answers_were_read(tmp_path: Path) -> None:
     said = 'each answer is the place of a choice, counted from 0 (answers = "index0")'
     dev = tmp_path / "dev.jsonl"
     found = check_data([tmp_path / "copy.jsonl"], [read_target(dev)])[-1]
-    assert found.format == f"target: choices, {said}"
+    assert found.reading == found.as_json()["reading"] == said
     searched = Run(load_recipe(recipe), Silent()).search()
     assert f"copying: {said}" in searched.as_json()["notes"]
     model = str(pico_gguf(tmp_path / "m.gguf"))
@@ -195,7 +195,7 @@ def test_every_command_says_how_answers_were_read(tmp_path: Path) -> None:
     shown = CliRunner().invoke(cli, ["eval", model, str(dev), "--quiet"])
     assert f"dev.jsonl; {said}" in " ".join(shown.stdout.split())
     shown = CliRunner().invoke(cli, ["plan", str(recipe), "--quiet", "--json"])
-    assert f"copying: {said}" in json.loads(shown.stdout)["advice"]
+    assert f"copying: {said}" in json.loads(shown.stdout)["targets"]
 
 
 def test_a_recipe_that_can_be_read_in_two_ways_is_refused_once(tmp_path: Path) -> None:
