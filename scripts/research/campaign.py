@@ -17,6 +17,7 @@ import dataclasses
 import json
 import os
 import platform
+import signal
 import subprocess
 import time
 import tomllib
@@ -242,6 +243,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=HERE / "work")
     parser.add_argument("--list", action="store_true", help="print what is left, and stop")
     asked = parser.parse_args()
+    # As Ctrl-C: the speed so far is noted. Without this the process would just be gone.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     for campaign in [Campaign(name, asked.work.absolute()) for name in asked.scenarios]:
         if asked.list:
             print(*[f"{campaign.folder.name} {each.stem}" for each in campaign.left()], sep="\n")

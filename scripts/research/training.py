@@ -91,12 +91,16 @@ class Training:
             "tokens": done.tokens,
             "loss_first": round(done.loss_first, 4),
             "loss_last": round(done.loss_last, 4),
-            "rates": [json.loads(line) for line in self._rates.read_text("utf-8").splitlines()],
+            "rates": [json.loads(line) for line in self._measured()],
             "train": as_json(recipe.train),
             "quantize": recipe.quantize.type,
             "base": {"name": inputs.base.name, "fingerprint": inputs.base.fingerprint},
             "data": job.corpus.fingerprint,
         }
+
+    def _measured(self) -> list[str]:
+        """Return the lines on speed; a process that was killed has left none."""
+        return self._rates.read_text("utf-8").splitlines() if self._rates.exists() else []
 
     def forget(self) -> None:
         """Delete all but the last step's adapter."""
