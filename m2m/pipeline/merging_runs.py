@@ -104,10 +104,15 @@ def _copy_adapters(source: Path, target: Path, found: MergedRuns) -> None:
 
 
 def _compare(folder: Path, into: Path, found: MergedRuns) -> None:
-    """Warn of scores that another build of llama.cpp made: they are not mixed with ours."""
+    """Warn of another base model or build of llama.cpp: their scores are not mixed with ours."""
     if not all((each / RECIPE).is_file() for each in (folder, into)):
         return
     theirs, ours = read_object(folder / RECIPE), read_object(into / RECIPE)
+    marks = {each.get("inputs", {}).get("base", {}).get("fingerprint") for each in (theirs, ours)}
+    if len(marks - {None}) > 1:
+        found.warnings.append(
+            f"{folder} was made on another base model: its adapters and scores are not used here"
+        )
     if theirs.get("llama") != ours.get("llama"):
         found.warnings.append(
             f"{folder} was scored by another llama.cpp or CPU ({theirs.get('llama')}): a search "

@@ -245,11 +245,11 @@ class Work:
         trainings = [self._share_trained() * self._confirming(size) for size in sizes]
         union = Mixture.union(training_rows(self.inputs, self.names))
         everything = {"all": Mixture.uniform(self.names), "union": union}
-        # They are the same if all datasets have as many rows.
-        count = len({each for name, each in everything.items() if name in confirm.baselines})
-        if total > 1:
-            sizes += [total] * count
-            trainings += [self._confirming(total)] * count
+        # One fine-tune if all datasets have as many rows.
+        both = {everything[name] for name in confirm.baselines if name in everything}
+        whole = len(both) if total > 1 else 0
+        sizes += [total] * whole
+        trainings += [self._confirming(total)] * whole
         models = 2.0 + len(sizes)
         if "best_single" in confirm.baselines and self._expected_size() > 1:
             # It may be one of the top already.
@@ -261,7 +261,7 @@ class Work:
         tuned = sum(map(bool, trainings))
         disk = (tuned + _CHECKPOINTS) * self.rates.adapter_bytes
         peak = max(self.rates.training_bytes, self.rates.scoring_bytes)
-        what = f"up to {tuned} fine-tunes, about {models:.0f} models on dev and test"
+        what = f"up to {tuned} fine-tunes, {whole} on all datasets; {models:.0f} models scored"
         return PlannedStep("confirm", what, seconds, peak, disk)
 
     def export(self) -> PlannedStep:

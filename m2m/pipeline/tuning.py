@@ -108,7 +108,7 @@ def _trained(job: Job, result: TrainResult, *, kept: bool) -> Trained:
         tokens_per_second=result.tokens_per_second,
         peak_rss_bytes=peak_rss_bytes(),
         resumed=kept,
-        passes=passes(job.corpus.samples, job.config, result.steps),
+        passes=result.passes or passes(job.corpus.samples, job.config, result.steps),
     )
 
 

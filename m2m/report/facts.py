@@ -147,13 +147,17 @@ def measured(data: Json) -> Measured:
 
 @dataclass(frozen=True)
 class Curve:
-    """A training's loss, step by step, in nats per trained token."""
+    """A training's loss, step by step, in nats per trained token.
+
+    `passes`: how often it saw each of its rows, on average; None if its folder does not say.
+    """
 
     name: str
     losses: tuple[float, ...]
     held_out: tuple[tuple[int, float], ...]
     kept_step: int
     tokens: int
+    passes: float | None = None
 
     @classmethod
     def from_json(cls, name: str, data: Json) -> Curve:
@@ -161,7 +165,9 @@ class Curve:
         losses = tuple(map(float, data["losses"]))
         held_out = tuple((int(step), float(loss)) for step, loss in data["held_out"])
         kept = int(data.get("kept_step", len(losses)))
-        return cls(name, losses, held_out, kept, int(data["tokens"]))
+        passes = data.get("passes")
+        seen = None if passes is None else float(passes)
+        return cls(name, losses, held_out, kept, int(data["tokens"]), seen)
 
 
 @dataclass(frozen=True)

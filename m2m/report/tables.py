@@ -202,6 +202,7 @@ def training_table(curves: Sequence[Curve]) -> Table:
         rows.append((
             curve.name,
             f"{len(curve.losses)}",
+            "-" if curve.passes is None else f"{curve.passes:.3g}",
             f"{curve.tokens:,}",
             f"{sum(first) / len(first):.3f}" if first else "-",
             f"{sum(last) / len(last):.3f}" if last else "-",
@@ -210,10 +211,20 @@ def training_table(curves: Sequence[Curve]) -> Table:
         ))  # fmt: skip
     return Table(
         "training",
-        "Trainings; losses in nats per trained token, mean of the first and last tenth",
-        ("trained on", "steps", "tokens", "first loss", "last loss", "best held-out", "kept step"),
+        "Trainings; passes over the rows; losses in nats per trained token, mean of the first and "
+        "last tenth",
+        (
+            "trained on",
+            "steps",
+            "passes",
+            "tokens",
+            "first loss",
+            "last loss",
+            "best held-out",
+            "kept step",
+        ),
         tuple(rows),
-        frozenset(range(1, 7)),
+        frozenset(range(1, 8)),
     )
 
 

@@ -53,6 +53,7 @@ class TrainResult:
         tokens_per_second: of this process; 0 where an earlier one had made all steps.
         resumed: steps of earlier processes that this one built on.
         held_out: (step, mean nats per trained token) on the held-out samples.
+        passes: how often each sample was trained on, on average.
     """
 
     adapter: Adapter
@@ -62,6 +63,7 @@ class TrainResult:
     tokens_per_second: float
     resumed: int
     held_out: list[tuple[int, float]]
+    passes: float = 0.0
 
     @property
     def loss_first(self) -> float:
@@ -117,6 +119,7 @@ def write_result(
         "identity": mark,
         "train": as_json(config),
         "dataset_fingerprint": origin.dataset_fingerprint,
+        "passes": result.passes,
         **record,
         "sha256": _digest(result.adapter, record),
     }

@@ -84,7 +84,7 @@ class Trainer:
         self._folder = folder
         self._origin = origin
         self._callbacks = callbacks
-        self._stream = stream_of(samples, config)
+        self._stream, self._samples = stream_of(samples, config), len(samples)
         self._held_out = list(pack_all(held_out, config.batch_tokens))
         self._lora = init_lora(
             decoder.config,
@@ -258,6 +258,7 @@ class Trainer:
             tokens_per_second=0.0 if resumed == done.step else speed,
             resumed=resumed,
             held_out=done.held_out,
+            passes=self._stream.taken / self._samples,
         )
 
 

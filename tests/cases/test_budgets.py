@@ -176,6 +176,7 @@ def test_train_and_plan_say_how_often_each_row_is_seen(tmp_path: Path) -> None:
     inputs = read_inputs(load_recipe(recipe))
     _, tokens = trained(inputs.corpora["upper"].samples, inputs.recipe.train, record["steps"])
     assert record["tokens"] == tokens
+    assert record["passes"] == adapters["upper"]
 
 
 def test_a_plan_says_which_rows_no_expert_will_see(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -180,6 +181,18 @@ def test_other_trainings_and_other_builds_are_told(alone: Path, tmp_path: Path) 
     assert "trained otherwise" in warnings[0]
     assert "another llama.cpp" in warnings[1]
     assert (mine / "adapters" / "copy" / "m2m.json").read_bytes() == before
+
+
+def test_a_run_on_another_base_is_told(alone: Path, tmp_path: Path) -> None:
+    source = load_recipe(alone).folder
+    for name in ("mine", "other"):
+        shutil.copytree(source, tmp_path / name)
+    path = tmp_path / "other" / "recipe.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    settings["inputs"]["base"]["fingerprint"] = "0" * 64
+    path.write_text(json.dumps(settings), encoding="utf-8")
+    (warning,) = merge_runs(tmp_path / "mine", [tmp_path / "other"]).warnings
+    assert "was made on another base model" in warning
 
 
 def test_a_damaged_copy_changes_nothing(alone: Path, tmp_path: Path) -> None:
