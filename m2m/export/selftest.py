@@ -16,7 +16,6 @@ class SelfTest:
         stops: answers that ended by themselves.
         own_exact: answers as trained, with the prompt that m2m trains and scores with.
         own_stops: of these, those that ended by themselves.
-        plain: whether it was trained without a chat template.
         trouble: why nothing was asked, or that llama.cpp failed.
         failed: whether llama.cpp failed.
     """
@@ -26,7 +25,6 @@ class SelfTest:
     stops: int = 0
     own_exact: int = 0
     own_stops: int = 0
-    plain: bool = False
     trouble: str = ""
     failed: bool = False
 
@@ -42,9 +40,10 @@ class SelfTest:
                 f"Self-test: the model answers {self.exact} of {count} training questions as "
                 f"trained, and {stops}."
             )
+        normal = ", which is normal after short training" if self.stops == count else ""
         return (
             f"Self-test: the model {stops} answers to training questions. None is word for word "
-            "as trained, which is normal after short training."
+            f"as trained{normal}."
         )
 
     @property
@@ -54,17 +53,11 @@ class SelfTest:
             return ["The self-test failed. Try the file with `m2m chat` before you pass it on."]
         said = []
         if self.own_exact > self.exact:
-            cure = (
-                'Set template = "chat" in [base] and run again, or send the question and a line '
-                "end without a chat template."
-                if self.plain
-                else "Use `m2m chat`, or try Ollama with the Modelfile."
-            )
             said.append(
                 f"With m2m's prompt the model answers {self.own_exact} of {self.questions} "
                 "training questions as trained, with the file's own chat template "
                 f"{self.exact}. Programs that use this template send another prompt than was "
-                f"trained. {cure}"
+                "trained. Use `m2m chat`, or try Ollama with the Modelfile."
             )
         if self.stops < self.questions:
             said.append(

@@ -44,14 +44,13 @@ class Answer:
 
 
 def ask(
-    path: Path, questions: Sequence[Question], *, chat: bool, threads: int, seconds: float
+    path: Path, questions: Sequence[Question], *, threads: int, seconds: float
 ) -> list[tuple[Answer, Answer]]:
     """The likeliest answers to questions: with the file's own template, and with m2m's prompt.
 
     Args:
-        path: a GGUF file.
+        path: a GGUF file with a chat template.
         questions: at least one.
-        chat: whether the file has a chat template; without, each message is sent as a line.
         threads: CPU threads.
         seconds: that all of it may take.
 
@@ -61,7 +60,6 @@ def ask(
     job = {
         "path": str(path.absolute()),
         "questions": [dataclasses.asdict(each) for each in questions],
-        "chat": chat,
         "threads": threads,
     }
     try:
@@ -104,20 +102,14 @@ def main() -> None:
     count = job["threads"]
     model = Llama(job["path"], n_ctx=cells, n_threads=count, n_threads_batch=count, verbose=False)
     with model._stack:  # closes llama.cpp's objects in order
-        found = [_both(model, each, job["chat"]) for each in job["questions"]]
+        found = [_both(model, each) for each in job["questions"]]
     sys.stdout.write(json.dumps(found))
 
 
-def _both(model: Any, question: Mapping[str, Any], chat: bool) -> list[tuple[str, bool]]:
+def _both(model: Any, question: Mapping[str, Any]) -> list[tuple[str, bool]]:
     settings = {"temperature": 0.0, "max_tokens": question["most"]}
-    messages = question["messages"]
-    if chat:
-        said = model.create_chat_completion(messages=messages, **settings)
-        text = said["choices"][0]["message"]["content"] or ""
-    else:
-        asked = "".join(f"{message['content']}\n" for message in messages)
-        said = model.create_completion(asked, **settings)
-        text = said["choices"][0]["text"]
+    said = model.create_chat_completion(messages=question["messages"], **settings)
+    text = said["choices"][0]["message"]["content"] or ""
     own = text, said["choices"][0]["finish_reason"] == "stop"
     if model.input_ids[: said["usage"]["prompt_tokens"]].tolist() == question["prompt"]:
         return [own, own]  # the same prompt gets the same answer

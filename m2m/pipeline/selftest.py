@@ -30,9 +30,6 @@ Asked = tuple[Question, list[str]]  # with the answers that count as trained
 
 def self_test(inputs: Inputs, mixture: Mixture, gguf: Path) -> SelfTest:
     """Ask an exported file questions of its mixture's rows; never raises because of the file."""
-    chat = isinstance(inputs.base.gguf.value("tokenizer.chat_template"), str)
-    count, plain = threads(inputs.recipe), inputs.formatter.template is None
-    chat |= plain  # the export wrote a template for it
     try:
         asked = list(_questions(inputs, mixture))
         if not asked:
@@ -40,7 +37,7 @@ def self_test(inputs: Inputs, mixture: Mixture, gguf: Path) -> SelfTest:
             why = f"the data has no question with a text answer of at most {longest} tokens"
             return SelfTest(trouble=why)
         questions = [question for question, _ in asked]
-        found = ask(gguf, questions, chat=chat, threads=count, seconds=_SECONDS)
+        found = ask(gguf, questions, threads=threads(inputs.recipe), seconds=_SECONDS)
     except M2MError as error:
         return SelfTest(trouble=error.message, failed=True)
     said = inputs.formatter.said
@@ -54,7 +51,6 @@ def self_test(inputs: Inputs, mixture: Mixture, gguf: Path) -> SelfTest:
         stops=_stopped(own for own, _ in found),
         own_exact=sum(ours for _, ours in right),
         own_stops=_stopped(ours for _, ours in found),
-        plain=plain,
     )
 
 
@@ -87,8 +83,6 @@ def _question(row: Row, formatter: Formatter) -> Asked | None:
         messages.pop()
     if len(messages) < 2 or row.tools or not all(map(_is_text, messages)):
         return None
-    if formatter.template is None and len(messages) > 2:
-        return None  # a plain prompt is one line to a stranger
     try:
         trained = formatter.samples(messages)[-1][-1].ids
         prompt = formatter.prompt_ids(messages[:-1])
