@@ -57,7 +57,7 @@ def files(lab: Path) -> None:
     for folder in ("target", "datasets", "usb", "export", "examples/swahili/target"):
         (lab / folder).mkdir()
     for name in ("dev", "test", "target/dev", "target/test", "examples/swahili/target/test"):
-        pico_target(lab / f"{name}.jsonl", "copy", seed=2000 + len(name))
+        pico_target(lab / f"{name}.jsonl", "copy", seed=2000 + len(name), wrong="upper")
     for name in ("my", "datasets/one", "datasets/two"):
         pico_dataset(lab / f"{name}.jsonl", "copy")
     (lab / "other.csv").write_text("prompt,completion\n" + "copy ab,ab\n" * 40, "utf-8")
@@ -74,8 +74,8 @@ def own_language(folder: Path) -> None:
     pico_dataset(folder / "school.jsonl", "copy")
     (folder / "radio.csv").write_text("prompt,completion\n" + "copy ab,ab\n" * 40, "utf-8")
     pico_dataset(folder / "shuffled.jsonl", "reverse")
-    pico_target(folder / "dev.jsonl", "copy")
-    pico_target(folder / "test.jsonl", "copy", seed=2000)
+    pico_target(folder / "dev.jsonl", "copy", wrong="upper")
+    pico_target(folder / "test.jsonl", "copy", seed=2000, wrong="upper")
 
 
 @pytest.fixture

@@ -302,13 +302,18 @@ def dataset_rows(skill: str, count: int, seed: int = 0) -> list[dict[str, str]]:
     return [{"prompt": f"{skill} {word}", "completion": make(word)} for word in _words(count, seed)]
 
 
-def choice_rows(skill: str, count: int, seed: int = 1000) -> list[dict[str, Any]]:
-    """Target rows: the right answer of `skill` among those of other words."""
+def choice_rows(skill: str, count: int, seed: int = 1000, wrong: str = "") -> list[dict[str, Any]]:
+    """Target rows: the right answer of `skill` among those of other words.
+
+    With another skill for the `wrong` ones, a pico model learns to tell them in a few steps.
+    """
     rng = np.random.default_rng(seed)
     words, others = _words(count, seed), _words(3 * count, seed + 1)
     rows: list[dict[str, Any]] = []
     for index, word in enumerate(words):
-        choices: Sequence[str] = [SKILLS[skill](w) for w in others[3 * index : 3 * index + 3]]
+        choices: Sequence[str] = [
+            SKILLS[wrong or skill](w) for w in others[3 * index : 3 * index + 3]
+        ]
         gold = int(rng.integers(4)) * (index > 0)  # the first shows that places count from 0
         choices = [*choices[:gold], SKILLS[skill](word), *choices[gold:]]
         rows.append({"question": f"{skill} {word}", "choices": choices, "answer": gold})
@@ -320,9 +325,9 @@ def pico_dataset(path: Path, skill: str, count: int = 32, seed: int = 0) -> Path
     return write_jsonl(path, dataset_rows(skill, count, seed))
 
 
-def pico_target(path: Path, skill: str, count: int = 16, seed: int = 1000) -> Path:
+def pico_target(path: Path, skill: str, count: int = 16, seed: int = 1000, wrong: str = "") -> Path:
     """Write `choice_rows` as JSON lines."""
-    return write_jsonl(path, choice_rows(skill, count, seed))
+    return write_jsonl(path, choice_rows(skill, count, seed, wrong))
 
 
 def merged_weights(merger: Merger, weights: Mapping[str, float]) -> dict[str, F32]:

@@ -32,7 +32,7 @@ def opened(
     *,
     hours: float | None = None,
     share: tuple[int, int] | None = None,
-    allow_leaks: bool = False,
+    **allowed: bool,
 ) -> Iterator[Run]:
     """The recipe's run, locked, with progress; an interruption names the line that resumes.
 
@@ -43,7 +43,7 @@ def opened(
         changes: fields by section that take another value than in the file; None changes nothing.
         hours: that the run may take; it is cut down to them.
         share: (I, N) where only a share of the work is wanted.
-        allow_leaks: whether to train on rows that are also dev or test questions.
+        allowed: `allow_leaks` and `anyway`, as `Run` takes them.
     """
     from m2m.cli.console import TerminalProgress, stoppable
     from m2m.pipeline.fitting import fit_hours
@@ -61,7 +61,7 @@ def opened(
             log = Logged(progress, folder / LOG)
             with _logged(log, command):
                 fitted = fit_hours(loaded, hours, log).recipe if hours else loaded
-                yield Run(fitted, log, part, allow_leaks=allow_leaks)
+                yield Run(fitted, log, part, **allowed)
     except (Interrupted, KeyboardInterrupt) as error:
         reason = error.message if isinstance(error, Interrupted) else "stopped"
         raise Interrupted(reason, f"go on with `{_same_line()}`") from error
@@ -87,9 +87,9 @@ def run_batch(
     *,
     keep_going: bool,
     hours: float | None,
-    allow_leaks: bool,
     as_json: bool,
     quiet: bool,
+    **allowed: bool,
 ) -> None:
     """Run recipes in turn and say of each what became of it.
 
@@ -102,7 +102,7 @@ def run_batch(
         if not quiet:
             click.echo(f"[{number}/{len(recipes)}] {recipe}", err=True)
         try:
-            with opened(recipe, quiet, "run", hours=hours, allow_leaks=allow_leaks) as work:
+            with opened(recipe, quiet, "run", None, hours=hours, share=None, **allowed) as work:
                 found = work.run()
         except Interrupted:
             raise
@@ -115,8 +115,7 @@ def run_batch(
                 break
             continue
         outcome = found.as_json()
-        gguf, winner = outcome["gguf"], found.confirmation.winner.mixture.label
-        _say(recipe, outcome if as_json else {"winner": winner, "gguf": gguf}, as_json)
+        _say(recipe, outcome, as_json)
     if failed:
         raise M2MError(
             f"{len(failed)} of {len(recipes)} recipes failed: {', '.join(failed)}",
@@ -130,7 +129,9 @@ def _say(recipe: Path, outcome: dict[str, Any], as_json: bool) -> None:
         line = {"recipe": str(recipe), **outcome}
         click.echo(json_text(line))
     else:
-        click.echo(f"{recipe}: {outcome['winner']}  {outcome['gguf']}")
+        verdict = outcome["verdict"]
+        made = f"  {outcome['gguf']}" if outcome["gguf"] else ""
+        click.echo(f"{recipe}: {verdict['kind']}. {verdict['sentence']}{made}")
 
 
 def _same_line() -> str:

@@ -48,6 +48,8 @@ def demo(recipe: Path | None, quiet: bool) -> None:
     with opened(recipe, quiet, "demo") as work:
         found = work.run()
     show.run(found)
+    if found.exported is None:
+        return
     click.echo("\n4. Ask the model before and after (m2m chat).")
     task = next(iter((inputs.test or inputs.dev).values()))
     examples = task.examples[:ASKED]

@@ -66,6 +66,9 @@ leaks_option = click.option(
     is_flag=True,
     help="Train also on rows that are dev or test questions; the result is then suspect.",
 )
+anyway_option = click.option(
+    "--anyway", is_flag=True, help="Make a GGUF also if the verdict is against it."
+)
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="Only warnings and errors.")
 
 

@@ -10,6 +10,7 @@ import click
 from m2m.cli.batch import opened, run_batch
 from m2m.cli.options import (
     RECIPE,
+    anyway_option,
     hours_option,
     json_option,
     leaks_option,
@@ -24,6 +25,7 @@ from m2m.cli.options import (
 @click.option("--keep-going", is_flag=True, help="After a recipe that fails, go on with the next.")
 @hours_option
 @leaks_option
+@anyway_option
 @json_option
 @quiet_option
 def run(
@@ -31,14 +33,17 @@ def run(
     keep_going: bool,
     hours: float | None,
     allow_leaks: bool,
+    anyway: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
     """Do everything that each RECIPE asks for: train, search, confirm, export, report.
 
-    Stop it at any time, also by pulling the plug: the same command goes on where it was. Of several
-    recipes --json prints one line each; the exit code is 1 where one failed. With --hours a recipe
-    that would take longer is cut down, and what it gives up is told.
+    The answer begins with a verdict. If that is "nothing learned", "keep the base" or "suspect", a
+    GGUF is only made with --anyway. Stop it at any time, also by pulling the plug: the same command
+    goes on where it was. Of several recipes --json prints one line each; the exit code is 1 where
+    one failed. With --hours a recipe that would take longer is cut down, and what it gives up is
+    told.
 
     \b
     Example:  m2m run examples/swahili/recipe.toml
@@ -53,11 +58,14 @@ def run(
             keep_going=keep_going,
             hours=hours,
             allow_leaks=allow_leaks,
+            anyway=anyway,
             as_json=as_json,
             quiet=quiet,
         )
         return
-    with opened(recipes[0], quiet, "run", hours=hours, allow_leaks=allow_leaks) as work:
+    with opened(
+        recipes[0], quiet, "run", hours=hours, allow_leaks=allow_leaks, anyway=anyway
+    ) as work:
         found = work.run()
         show.result(found.as_json(), as_json, lambda: show.run(found))
 
@@ -158,7 +166,8 @@ def confirm(recipe: Path, as_json: bool, quiet: bool, allow_leaks: bool) -> None
 @click.command("export")
 @recipe_command
 @leaks_option
-def export(recipe: Path, as_json: bool, quiet: bool, allow_leaks: bool) -> None:
+@anyway_option
+def export(recipe: Path, as_json: bool, quiet: bool, allow_leaks: bool, anyway: bool) -> None:
     """Write the winner as a GGUF with an Ollama Modelfile, a GGUF LoRA and a model card.
 
     \b
@@ -166,7 +175,7 @@ def export(recipe: Path, as_json: bool, quiet: bool, allow_leaks: bool) -> None:
     """
     from m2m.cli import show
 
-    with opened(recipe, quiet, "export", allow_leaks=allow_leaks) as work:
+    with opened(recipe, quiet, "export", allow_leaks=allow_leaks, anyway=anyway) as work:
         found = work.export()
         show.result(found.as_json(), as_json, lambda: show.exported(found))
 

@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from m2m.mix.agreement import Agreement
     from m2m.mix.tables import Proposals
     from m2m.mix.validate import Validation
+    from m2m.mix.verdict import Verdict
     from m2m.pipeline.evaluating import Comparison, Difference
     from m2m.pipeline.results import Confirmation, Exported, RunResult, Searched, Trained
     from m2m.pipeline.tools import Merged
     from m2m.report import Facts, Written
 
 TOP, BOTTOM = 10, 3
-AHEAD = {1: "better", -1: "worse", 0: "not to be told apart"}
+AHEAD = {1: "better", -1: "worse", 0: "no clear difference"}
 
 
 def result(as_data: Any, as_json: bool, table: Callable[[], None]) -> None:
@@ -83,7 +84,6 @@ def adapters(trained: Sequence[Trained]) -> None:
 def ranking(found: Searched) -> None:
     """The top and the bottom of the ranking, and what each dataset is worth."""
     from m2m.evaluate.same import in_words
-    from m2m.mix.worth import VERDICTS
     from m2m.report.words import plus_minus
 
     tied = sum(each.tied_with_best for each in found.ranking)
@@ -108,20 +108,24 @@ def ranking(found: Searched) -> None:
         f"{len(found.ranking)} mixtures of {found.candidates} on up to "
         f"{in_words(found.examples, found.different)} of {found.target}; "
         f"base model {found.base_score:.3f}.\n"
-        f"{tied} marked = cannot be told from the best (95 %)."
+        f"{tied} marked =: {'the best' if tied == 1 else 'too close to the best to decide'}."
     )
     for note in found.notes:
         click.echo(note)
-    control = found.worst
-    click.echo(f"Worst, as a control: {control.mixture.label}, {control.score:.3f}.")
+    click.echo(
+        f"Lowest score: {found.worst.mixture.label} ({found.worst.score:.3f})."
+        if found.higher_is_better
+        else f"Worst score: {found.worst.mixture.label} ({found.worst.score:.3f})."
+    )
     for point in found.pareto:
         scores = ", ".join(f"{name} {value:.3f}" for name, value in point.scores.items())
         click.echo(f"On the Pareto front: {point.mixture.label} ({scores})")
     worth = make_table("dataset", "worth", "95 % interval", "it is")
     for name, value in sorted(found.dataset_worth.items(), key=lambda item: -item[1].estimate):
         interval = f"{value.low:+.3f} to {value.high:+.3f}"
-        worth.add_row(name, f"{value.estimate:+.3f}", interval, VERDICTS[value.sign])
+        worth.add_row(name, f"{value.estimate:+.3f}", interval, found.verdicts[name])
     print_table(worth)
+    click.echo(f"An effect below {found.smallest_effect:.3f} counts as neutral.")
     for pair in found.interactions:
         click.echo(pair.words)
     for warning in found.warnings:
@@ -140,9 +144,11 @@ def proposals(found: Proposals) -> None:
 
 
 def confirmed(found: Confirmation) -> None:
-    """The really fine-tuned models beside base and merged, on dev and test."""
+    """The verdict, then the really fine-tuned models, the base and the best merge."""
     from m2m.report.facts import rows_seen
-    from m2m.report.words import COMPARED, HOW
+    from m2m.report.words import HOW, chosen_by
+
+    verdict(found.verdict)
 
     metrics = [found.metric, *(m for m in ("accuracy",) if m != found.metric)]
     heads = [f"{part} {metric}" for metric in metrics for part in ("dev", "test")]
@@ -156,11 +162,14 @@ def confirmed(found: Confirmation) -> None:
         f"{each.label} {rows_seen(each.as_json()['seen'])}" for each in found.confirmed if each.seen
     )
     click.echo(f"Rows seen in training: {'; '.join(seen)}.")
-    click.echo("* the winner, chosen by dev among the fine-tuned; test was not looked at before.")
-    for each, ahead in zip(found.confirmed, found.ahead or (), strict=False):
-        if each != found.winner:
-            against = f"{COMPARED[ahead.sign]} {each.label} ({HOW[each.how]})"
-            click.echo(f"On test the winner {against}: {ahead.in_full}")
+    click.echo(f"* {chosen_by(found.ahead is not None, found.shared)}")
+
+
+def verdict(found: Verdict) -> None:
+    """The answer of a run, before everything else."""
+    click.echo(f"Verdict: {found.kind}")
+    for line in found.lines:
+        click.echo(f"  {line}")
 
 
 def validation(found: Validation) -> None:
@@ -244,9 +253,9 @@ def _survival(kind: str, survival: Mapping[str, float] | None, remedy: str | Non
 
 
 def run(found: RunResult) -> None:
-    """Everything, ending with where things lie."""
-    ranking(found.searched)
+    """The verdict, how it came about, and the names of the files."""
     confirmed(found.confirmation)
+    ranking(found.searched)
     table = make_table("step", "minutes", "peak memory")
     for step in found.steps:
         memory = f"{step.peak_rss_bytes / 2**30:.2f} GiB"
@@ -256,6 +265,9 @@ def run(found: RunResult) -> None:
     click.echo(f"Ranking    {found.folder / 'ranking.json'} (all {len(found.searched.ranking)})")
     click.echo(f"Report     {found.report}")
     click.echo(f"Results    {found.folder}")
+    if found.exported is None:
+        click.echo("GGUF       not made, because of the verdict; `--anyway` makes it all the same")
+        return
     exported(found.exported)
     click.echo(f"Try it     m2m chat {found.exported.gguf}")
 
@@ -267,6 +279,8 @@ def report(facts: Facts, written: Written) -> None:
     from m2m.report.tables import tables
     from m2m.report.words import findings
 
+    if facts.confirmation and facts.confirmation.verdict:
+        click.echo(f"Verdict: {facts.confirmation.verdict.kind}")
     for sentence in findings(facts):
         click.echo(_clean(sentence))
     for table in tables(facts):

@@ -56,6 +56,9 @@ class Card:
         files: (name, what it is) of the files beside the card.
         cautions: what the run warned about.
         serving: where programs ask the model in another way than it was trained, and what to do.
+        verdict: the run's answer, the first sentence first.
+        warning: why this model should not have been made.
+        chosen: how the model was chosen, and what the test set is worth.
     """
 
     name: str
@@ -69,6 +72,9 @@ class Card:
     files: Sequence[tuple[str, str]]
     cautions: Sequence[str] = ()
     serving: Sequence[str] = ()
+    verdict: Sequence[str] = ()
+    warning: str = ""
+    chosen: str = ""
 
     @property
     def remarks(self) -> list[str]:
@@ -99,6 +105,9 @@ def card_text(card: Card) -> str:
     parts = [
         f"---\n{_front_matter(card)}---",
         f"# {_inline(card.name)}",
+        f"**{_inline(card.warning)}**" if card.warning else "",
+        "\n\n".join(map(_inline, card.verdict[:1])),
+        _bullets(card.verdict[1:]),
         _opening(card),
         _section("Before you pass it on", _bullets(card.remarks, "Nothing beyond attribution.")),
         _section("What it was fine-tuned on", _datasets(card)),
@@ -168,10 +177,7 @@ def _scores(card: Card) -> str:
         for score in card.scores
     ]
     compared = _bullets([score.compared for score in card.scores if score.compared])
-    said = (
-        "Value ± standard error over examples. The exported model was chosen on dev, so its dev "
-        "score flatters it; nothing was chosen on test."
-    )
+    said = f"Value ± standard error over the questions. {_inline(card.chosen)}".strip()
     return "\n\n".join(part for part in (_table(heads, rows), said, compared) if part)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from m2m.evaluate.metrics import METRICS
 from m2m.evaluate.same import in_words
 from m2m.export.gguf import LOW_SURVIVAL
-from m2m.mix.mixture import BASE
+from m2m.mix.mixture import BASE, Mixture
+from m2m.mix.ranking import CONFIDENCE
 from m2m.mix.standing import Aim, Standing, standing
 from m2m.mix.trial import Trial
 
-STANDARD_ERRORS = 2.0
+ROUNDING = 1e-9
 # Shares of the spread of scores over mixtures that is more than chance: what is too little, and
 # what to aim at.
 RELIABLE = 0.8
@@ -51,12 +52,55 @@ class Deltas:
         return np.divide(self.gram, lengths, out=np.zeros_like(self.gram), where=lengths > 0)
 
 
-def cautions(trials: Sequence[Trial], aims: Sequence[Aim], seed: int = 0) -> list[str]:
-    """All warnings that some trials, the base's among them, give reason for."""
+def above_chance(
+    found: Sequence[Standing], trials: Sequence[Trial], aims: Sequence[Aim]
+) -> dict[str, frozenset[Mixture] | None]:
+    """By target, the mixtures that are better than guessing; None if guessing has no score.
+
+    Better means that the 95 % interval is, one side at a time and with as many mixtures as were
+    tried: of hundreds some look better by luck.
+
+    Args:
+        found: the trials' standing on each target by itself.
+        trials: n of them; those that were scored in part are left out.
+        aims: targets and metrics.
+    """
+    better: dict[str, frozenset[Mixture] | None] = {}
+    tried = [i for i, each in enumerate(trials) if each.complete and each.mixture != BASE]
+    for own, aim in zip(found, aims, strict=True):
+        level = aim.metric.chance(trials[tried[0]].scores[aim.target]) if tried else None
+        if level is None:
+            better[aim.target] = None
+            continue
+        ahead = own.sign * (own.replicates[tried] - level)
+        lowest = np.quantile(ahead, (1 - CONFIDENCE) / 2 / len(tried), axis=1)
+        better[aim.target] = frozenset(
+            trials[i].mixture for i, low in zip(tried, lowest, strict=True) if low > ROUNDING
+        )
+    return better
+
+
+def cautions(
+    trials: Sequence[Trial],
+    aims: Sequence[Aim],
+    seed: int = 0,
+    above: Mapping[str, frozenset[Mixture] | None] | None = None,
+) -> list[str]:
+    """All warnings that some trials, the base's among them, give reason for.
+
+    Args:
+        trials: scored on all examples.
+        aims: targets and metrics.
+        seed: of the resamples.
+        above: what `above_chance` found; None: find it.
+    """
+    if above is None:
+        above = above_chance([standing(trials, [aim], seed) for aim in aims], trials, aims)
     found = [*_survival(trials)]
     for aim in aims:
         found += _repeated(trials, aim)
-        found += [*_cut(trials, aim), *_chance(trials, aim), *_likelihood(trials, aim)]
+        found += [*_cut(trials, aim), *_chance(trials, above[aim.target], aim)]
+        found += _likelihood(trials, aim)
     mixed = [trial for trial in trials if trial.mixture != BASE]
     if len(mixed) > 2 and all(len(trial.scores[aims[0].target]) > 1 for trial in mixed):
         examples = sum(mixed[0].scores[aim.target].different for aim in aims)
@@ -70,9 +114,9 @@ def _survival(trials: Sequence[Trial]) -> list[str]:
     if low >= LOW_SURVIVAL:
         return []
     return [
-        f"quantisation keeps the experts' deltas only to {low:.2f} (gain or cosine, median; below "
-        f"{LOW_SURVIVAL}): part of this ranking is rounding noise; score in a finer type "
-        "([quantize] type) or train longer"
+        f"Rounding lost part of what was learned ({low:.2f} kept, {LOW_SURVIVAL:.2f} needed). "
+        "Small differences in the ranking are not real. Score in a finer type ([quantize] type), "
+        "or train longer."
     ]
 
 
@@ -98,25 +142,15 @@ def _cut(trials: Sequence[Trial], aim: Aim) -> list[str]:
     return [f"{best.mixture.label} on {aim.target}: {cut}"] if cut else []
 
 
-def _chance(trials: Sequence[Trial], aim: Aim) -> list[str]:
-    """Warn where nothing stands out above chance."""
-    best = -math.inf
-    for trial in trials:
-        scores = trial.scores[aim.target]
-        chance = aim.metric.chance(scores)
-        if chance is None or trial.mixture == BASE:
-            continue
-        value = float(aim.metric.value(scores, None)[0])
-        error = aim.metric.stderr(scores) or 1e-9  # all examples alike, such as all right
-        best = max(best, (value - chance) / error)
-    if best > STANDARD_ERRORS or best == -math.inf:
+def _chance(trials: Sequence[Trial], above: frozenset[Mixture] | None, aim: Aim) -> list[str]:
+    """Warn if nothing is better than guessing."""
+    if above is None or above:
         return []
     if aim.metric.written and (scores := trials[0].scores[aim.target]).longest > scores.limit:
         return []  # `_cut` says why
     return [
-        f"no mixture is more than {STANDARD_ERRORS:g} standard errors above chance on "
-        f"{aim.target}: nothing was learned that this ranking could show; train longer ([train] "
-        "steps) or add examples to the dev set"
+        f"On {aim.target} no model was clearly better than guessing. Do not use this ranking. "
+        "Train longer ([train] steps), or write more dev questions."
     ]
 
 
@@ -131,9 +165,9 @@ def _likelihood(trials: Sequence[Trial], aim: Aim) -> list[str]:
     if best is likeliest:
         return []
     return [
-        f"by bits per byte {likeliest.mixture.label} would be the best single dataset on "
-        f"{aim.target}, by {aim.metric.name} it is {best.mixture.label}: the likelihood of an "
-        "answer rewards sounding like an answer; the ranking goes by what tells right from wrong"
+        f"On {aim.target} {best.mixture.label} is the best single dataset by {aim.metric.name}, "
+        f"but {likeliest.mixture.label} by bits per byte. Bits per byte also reward a text that "
+        "only sounds like an answer. The ranking uses the choice between right and wrong."
     ]
 
 
@@ -153,15 +187,17 @@ def _examples(found: Standing, examples: int) -> list[str]:
     share = reliability(found)
     if share >= RELIABLE:
         return []
-    reason = (
-        f"{examples} dev examples are few for how little these mixtures differ: "
-        f"{min(1 - share, 1):.0%} of the spread of their scores is chance"
-    )
     if share <= 0:
-        return [f"{reason}; add examples, or train longer so that the mixtures differ more"]
+        return [
+            f"The differences between the mixtures are only luck. {examples} dev questions are too "
+            "few. Write more, or train longer so that the mixtures differ more."
+        ]
     wanted = examples * (1 - share) / share * RELIABLE / (1 - RELIABLE)
     rounded = math.ceil(wanted / 10) * 10
-    return [f"{reason}; about {rounded} examples would bring that down to {1 - RELIABLE:.0%}"]
+    return [
+        f"{1 - share:.0%} of the differences between the mixtures are luck. {examples} dev "
+        f"questions are few for differences this small; about {rounded} would be enough."
+    ]
 
 
 def delta_cautions(deltas: Deltas, growth: float = 0.0) -> list[str]:
@@ -190,16 +226,15 @@ def _lengths(names: Sequence[str], norms: NDArray[np.float64]) -> list[str]:
     found = []
     if norms[longest] > FAR:
         found.append(
-            f"the expert on {names[longest]} is {norms[longest]:.0%} of the base's weights away "
-            "from it: averages of models that far apart tell little of a joint fine-tune; train "
-            "with a lower [train] learning_rate or fewer steps"
+            f"Training on {names[longest]} changed the model too much ({norms[longest]:.0%}). The "
+            "quick search is not reliable. Use a lower learning_rate or fewer steps."
         )
     if norms[longest] > UNEVEN * norms[shortest]:
         times = norms[longest] / norms[shortest]
         found.append(
-            f"the expert on {names[longest]} went {times:.1f} times as far from the base as that "
-            f"on {names[shortest]}, so it outweighs it in every mixture of both; look at "
-            f"{names[shortest]}'s rows and loss: too few, too easy, or repeated?"
+            f"Training on {names[longest]} changed the model {times:.1f} times as much as training "
+            f"on {names[shortest]}, so it counts more in every mixture of both. Look at the rows "
+            f"and the loss of {names[shortest]}: too few, too easy, or repeated?"
         )
     return found
 
@@ -208,17 +243,15 @@ def _angles(names: Sequence[str], cosines: NDArray[np.float64], growth: float) -
     rows, columns = np.triu_indices(len(names), 1)
     apart = cosines[rows, columns]
     found = [
-        f"the experts on {names[i]} and {names[j]} are nearly the same (cosine {cosines[i, j]:.2f})"
-        ": no ranking can tell which of the two datasets is needed; look for common rows with "
-        "`m2m data check`"
+        f"{names[i]} and {names[j]} taught the model the same (cosine {cosines[i, j]:.2f}). They "
+        "may contain the same rows: `m2m data check` lists them."
         for i, j in zip(rows.tolist(), columns.tolist(), strict=True)
         if cosines[i, j] > EQUAL
     ]
     mean = float(apart.mean())
     if mean < ORTHOGONAL and len(names) > 2 and growth < SAME_LENGTH:
         found.append(
-            f"the experts' deltas are nearly orthogonal (mean cosine {mean:.2f}), so the mean of k "
-            "of them is only 1/sqrt(k) as long: large mixtures look weaker than they are; compare "
-            "sizes with care, and check with `m2m validate`"
+            f"The datasets teach the model unrelated things (mean cosine {mean:.2f}), so mixtures "
+            "of many datasets look weaker than they are. Check this with `m2m validate`."
         )
     return found

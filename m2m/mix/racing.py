@@ -85,10 +85,10 @@ class Racing:
         """How the race went, and what it promises."""
         sure = 1 - max(ERROR, self.risk)
         end = (
-            f" examples; with {100 * sure:.0f} % probability none that dropped out is better than "
-            f"the best of the others by more than {self.margin:.3g} on these examples"
+            f"With {100 * sure:.0f} % probability no mixture that stopped early is better than the "
+            f"best by more than {self.margin:.3g} on these questions."
         )
-        return [f"race: {', '.join(self._history)}{end}"] if len(self._history) > 1 else []
+        return [f"Race: {', '.join(self._history)}. {end}"] if len(self._history) > 1 else []
 
     def ask(self) -> list[Ask]:
         """The experts in full; then, round by round, the mixtures still in the race."""
@@ -107,7 +107,7 @@ class Racing:
             asks = [Ask(each, self._count) for each in self._racing if self._open(each)]
             if asks:
                 self._left -= share * len(asks)
-                self._history.append(f"{len(asks)} on {self._count}")
+                self._history.append(f"{len(asks)} mixtures answered {self._count} questions")
                 return asks
         return []
 

@@ -6,12 +6,18 @@ added to. Where only some were scored, a second-order model of the scores is fit
 regression (main effects and pairs over which datasets are in); its Banzhaf values are the best
 guess at the true ones (Hammer and Holzman 1992). Intervals come from the resamples of the examples,
 and in the second case also from what the model leaves unexplained.
+
+An effect is only called one if its interval excludes zero, and if it is at least `SMALLEST` of the
+largest change that any mixture made to the base's score: less does not matter for the choice. On a
+target where guessing has a score, nothing is claimed if no mixture is better than guessing, nor of
+a pair with a dataset that is no better than guessing alone: below that floor scores cannot fall,
+so that what two datasets do together looks like more than what each does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 from math import comb
 from typing import Any
@@ -24,26 +30,38 @@ from m2m.mix.ranking import CONFIDENCE, Interval, dataset_worth, percentiles
 
 Floats = NDArray[np.float64]
 VERDICTS = {1: "helpful", -1: "harmful", 0: "neutral"}
+UNKNOWN = "unknown"  # no mixture is better than guessing
+SMALLEST = 0.05  # of the largest change: a twentieth
 STRONGEST = 3
 RIDGE = 1e-2  # prior precision of an effect, in units of the residual's
 
 
 @dataclass(frozen=True)
 class Interaction:
-    """What two datasets add together beyond what each adds by itself."""
+    """What two datasets add together beyond what each adds by itself.
+
+    `floor`: those of them that are no better than guessing alone; `smallest`: a smaller effect is
+    not called one.
+    """
 
     datasets: tuple[str, str]
     effect: Interval
+    floor: tuple[str, ...] = ()
+    smallest: float = 0.0
 
     @property
     def words(self) -> str:
         """For people."""
         one, other = self.datasets
+        if self.floor:
+            alone = " and ".join(self.floor)
+            return f"{one} and {other}: not known ({alone} alone: no better than guessing)"
+        sign = self.effect.sign if abs(self.effect.estimate) >= self.smallest else 0
         what = {
-            1: "are worth more together than apart",
-            -1: "get in each other's way",
-            0: "show no clear interaction",
-        }[self.effect.sign]
+            1: "together do better than expected",
+            -1: "together do worse than expected",
+            0: "show no clear effect on each other",
+        }[sign]
         return f"{one} and {other} {what}: {self.effect.signed}"
 
     def as_json(self) -> dict[str, Any]:
@@ -53,10 +71,17 @@ class Interaction:
 
 @dataclass(frozen=True)
 class Worth:
-    """Of all datasets, with the strongest interactions first."""
+    """Of all datasets, with the strongest interactions first.
+
+    Attributes:
+        verdicts: "helpful", "harmful", "neutral" or "unknown", by dataset.
+        smallest: the smallest effect that counts.
+    """
 
     datasets: Mapping[str, Interval]
     interactions: Sequence[Interaction]
+    verdicts: Mapping[str, str]
+    smallest: float
 
 
 def worth(
@@ -65,6 +90,7 @@ def worth(
     replicates: Floats,
     higher_is_better: bool = True,
     *,
+    above: Collection[Mixture] | None = None,
     seed: int = 0,
 ) -> Worth:
     """The datasets' worth and interactions, positive where they help.
@@ -74,6 +100,7 @@ def worth(
         points: (n,) scores.
         replicates: (n, R) on the same resamples.
         higher_is_better: the direction of the metric.
+        above: the mixtures that are better than guessing; None if guessing has no score.
         seed: of the draws that stand for what a model does not explain.
     """
     sign = 1.0 if higher_is_better else -1.0
@@ -85,14 +112,39 @@ def worth(
         alone = dataset_worth(mixtures, points, replicates, higher_is_better)
         found = {pair: _together(known, pair, values) for pair in pairs}
         both = {pair: effect for pair, effect in found.items() if effect is not None}
-        return Worth(alone, _strongest([*both], [*both.values()]))
+        return _claims(alone, _strongest([*both], [*both.values()]), known, values[:, 0], above)
     effects, together = _fitted(mixtures, names, pairs, values, np.random.default_rng(seed))
     low, high = percentiles(effects[:, 1:])
     alone = {
         name: Interval(float(row[0]), float(below), float(above))
         for name, row, below, above in zip(names, effects, low, high, strict=True)
     }
-    return Worth(alone, _strongest(pairs, list(together)))
+    return _claims(alone, _strongest(pairs, list(together)), known, values[:, 0], above)
+
+
+def _claims(
+    alone: Mapping[str, Interval],
+    pairs: Sequence[Interaction],
+    known: Mapping[frozenset[str], int],
+    points: Floats,
+    above: Collection[Mixture] | None,
+) -> Worth:
+    """The effects with what may be said of each; see the module."""
+    base = points[known[frozenset()]] if frozenset() in known else points.mean()
+    smallest = SMALLEST * float(np.abs(points - base).max())
+    unknown = above is not None and not above
+    verdicts = {
+        name: UNKNOWN if unknown else VERDICTS[span.sign * (abs(span.estimate) >= smallest)]
+        for name, span in alone.items()
+    }
+
+    def floor(pair: Interaction) -> tuple[str, ...]:
+        if above is None:
+            return ()
+        return tuple(name for name in pair.datasets if Mixture.uniform([name]) not in above)
+
+    marked = [replace(pair, floor=floor(pair), smallest=smallest) for pair in pairs]
+    return Worth(alone, marked, verdicts, smallest)
 
 
 def _subsets(names: int, largest: int) -> int:

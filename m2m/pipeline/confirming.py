@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from m2m.evaluate.metrics import measure_all
-from m2m.mix.confirm import contenders
+from m2m.mix.confirm import UNION, Contender, contenders
+from m2m.mix.evidence import weigh
 from m2m.mix.facets import by_facet
 from m2m.mix.mixture import BASE
 from m2m.mix.ranking import Interval, ahead
 from m2m.mix.standing import metric_name, standing, target_name
 from m2m.mix.trial import Trial
+from m2m.mix.verdict import Verdict, judge
 from m2m.pipeline.finetuning import (
     DEV,
     TEST,
@@ -22,6 +25,7 @@ from m2m.pipeline.finetuning import (
     training_rows,
 )
 from m2m.pipeline.inputs import Inputs
+from m2m.pipeline.leaks import REPLAY, Leak, shared
 from m2m.pipeline.results import Confirmation, Confirmed, Measured, Searched
 from m2m.pipeline.scoring import aims
 from m2m.progress import Progress
@@ -33,6 +37,7 @@ def confirm(
     searched: Searched,
     folder: Path,
     progress: Progress,
+    leaks: Sequence[Leak] = (),
 ) -> Confirmation:
     """Fine-tune the contenders and score base, best merge and fine-tunes on dev and test.
 
@@ -42,6 +47,7 @@ def confirm(
         searched: the ranking.
         folder: of the run; adapters go to its `confirm/`, scores to its `confirm.jsonl`.
         progress: one bar per fine-tune.
+        leaks: rows of the datasets that are also dev or test questions.
 
     Raises:
         Interrupted: the user asked to stop; what is finished is kept.
@@ -71,13 +77,19 @@ def confirm(
         ),
     ]
     wanted = aims(inputs)
-    winner = 2 + _best_on_dev(trials, inputs)
+    best_on_dev = _best_on_dev(trials, inputs)
+    winner = 2 + best_on_dev
+    asked = {
+        name: (count, len(inputs.test[name].examples)) for name, count in shared(inputs).items()
+    }
     return Confirmation(
         target=target_name(wanted),
         metric=metric_name(wanted),
         confirmed=confirmed,
         winner=confirmed[winner],
         ahead=_ahead_on_test([base, best, *trials], winner, inputs),
+        verdict=_verdict([base, *trials], chosen, best_on_dev, inputs, leaks, asked),
+        shared=asked if has_test(inputs) else {},
         facets=by_facet(
             [each.scores for each in (base, best, *trials)], wanted, {"dev": DEV, "test": TEST}
         ),
@@ -93,6 +105,38 @@ def _measured(trial: Trial, target: str) -> tuple[Measured, Measured]:
 def _best_on_dev(trials: Sequence[Trial], inputs: Inputs) -> int:
     """Which fine-tune is best by the recipe's own metrics on dev."""
     return standing(trials, aims_on(DEV, inputs), inputs.recipe.search.seed).best
+
+
+def _verdict(
+    trials: Sequence[Trial],
+    chosen: Sequence[Contender],
+    best: int,
+    inputs: Inputs,
+    leaks: Sequence[Leak],
+    shared: Mapping[str, tuple[int, int]],
+) -> Verdict:
+    """On the test questions or, if a target has none, on those of dev."""
+    tested, count = has_test(inputs), len(inputs.corpora)
+    names = [UNION if UNION in each.label else each.mixture.short(count) for each in chosen]
+    names = [
+        name if names.count(name) == 1 else f"{name} ({each.label})"
+        for name, each in zip(names, chosen, strict=True)
+    ]
+    found = weigh(
+        trials,
+        ["the base model", *names],
+        1 + best,
+        aims_on(TEST if tested else DEV, inputs),
+        inputs.recipe.search.seed,
+    )
+    used = (*chosen[best].mixture.datasets, REPLAY)
+    return judge(
+        dataclasses.replace(
+            found,
+            leaks={leak.dataset: leak.rows for leak in leaks if leak.dataset in used},
+            shared=shared if tested else {},
+        )
+    )
 
 
 def _ahead_on_test(trials: Sequence[Trial], winner: int, inputs: Inputs) -> list[Interval] | None:

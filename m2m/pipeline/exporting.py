@@ -23,7 +23,7 @@ from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.results import Confirmation, Confirmed, Exported, Searched
 from m2m.pipeline.selftest import self_test
 from m2m.progress import Progress
-from m2m.report.words import COMPARED, HOW
+from m2m.report.words import COMPARED, HOW, chosen_by
 from m2m.tokenizer import plain_source
 
 # Where a GGUF says which hub page it was made from (gguf-py, `Keys.General`).
@@ -48,7 +48,8 @@ def export(
         raise AssertionError("a fine-tuned winner has an adapter")
     adapter, kind = load_adapter(winner.adapter), recipe.quantize.export
     merger, target = Merger(base, {"winner": adapter}), file_type(kind)
-    name = f"{base.name}-{recipe.path.stem}"
+    verdict = confirmation.verdict
+    name = "-".join(filter(None, (base.name, recipe.path.stem, verdict.tag)))
     gguf = folder / "export" / f"{name}-{kind.upper()}.gguf"
     data = _datasets(inputs, winner)
     described = tuple((each.name, _described(each)) for each in data)
@@ -93,6 +94,9 @@ def export(
         ],
         cautions=[*inputs.cautions, *searched.warnings, *tested.warnings],
         serving=serving,
+        verdict=verdict.lines,
+        warning="Made with --anyway, against the verdict." if verdict.withheld else "",
+        chosen=chosen_by(confirmation.ahead is not None, confirmation.shared),
     )
     path = write_card(card, gguf.parent)
     progress.advance(detail=path.name)
@@ -136,7 +140,7 @@ def _scores(confirmation: Confirmation) -> list[CardScore]:
             _named(each) + (" (this model)" if each == confirmation.winner else ""),
             each.dev,
             each.test,
-            _compared(each, span) if span and each != confirmation.winner else "",
+            _compared(each, span) if span and each.mixture != confirmation.winner.mixture else "",
         )
         for each, span in zip(confirmation.confirmed, ahead, strict=True)
     ]

@@ -89,6 +89,7 @@ def find_leaks(inputs: Inputs, names: Sequence[str], folder: Path) -> list[Leak]
     if inputs.replay is not None and inputs.recipe.train.replay_from is not None:
         paths[REPLAY], marks[REPLAY] = inputs.recipe.train.replay_from, inputs.replay.fingerprint
     key = fingerprint(
+        rule=1,
         datasets=marks,
         tasks=[task.fingerprint for task in tasks],
         targets=[as_json(each) for each in inputs.recipe.targets],

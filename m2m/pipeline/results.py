@@ -10,7 +10,8 @@ from typing import Any, Literal
 from m2m.export.selftest import SelfTest
 from m2m.mix.mixture import Mixture
 from m2m.mix.ranking import Interval, Ranked
-from m2m.mix.worth import VERDICTS, Interaction
+from m2m.mix.verdict import Verdict
+from m2m.mix.worth import Interaction
 
 Measured = Mapping[str, Mapping[str, float]]  # metric -> {"value", "stderr"}
 
@@ -54,6 +55,7 @@ class Searched:
     Attributes:
         examples: of all dev sets; a mixture that left the search early was scored on fewer.
         different: how many of them are different questions.
+        verdicts: what may be said of each dataset's worth; `smallest_effect`: less does not count.
         notes: how the strategy went about it, and what it promises.
         interactions: the strongest between two datasets.
         pareto: where the recipe asks for it.
@@ -71,6 +73,8 @@ class Searched:
     examples: int
     different: int
     dataset_worth: Mapping[str, Interval]
+    verdicts: Mapping[str, str]
+    smallest_effect: float
     warnings: Sequence[str]
     notes: Sequence[str] = ()
     interactions: Sequence[Interaction] = ()
@@ -98,9 +102,10 @@ class Searched:
             "mixtures": [each.as_json() for each in self.ranking],
             "worst": self.worst.as_json(),
             "dataset_worth": {
-                name: {**worth.as_json(), "verdict": VERDICTS[worth.sign]}
+                name: {**worth.as_json(), "verdict": self.verdicts[name]}
                 for name, worth in self.dataset_worth.items()
             },
+            "smallest_effect": self.smallest_effect,
             "interactions": [each.as_json() for each in self.interactions],
             "pareto": [each.as_json() for each in self.pareto],
             "warnings": list(self.warnings),
@@ -149,7 +154,9 @@ class Confirmation:
     Attributes:
         ahead: how far the winner is ahead of each of `confirmed` on test, by the recipe's metric
             and on the same resamples; None where a target has no test set.
+        verdict: what to do.
         facets: the scores by facet, as `by_facet` gives them.
+        shared: by target, (test questions that are also dev questions, test questions).
     """
 
     target: str
@@ -157,17 +164,21 @@ class Confirmation:
     confirmed: Sequence[Confirmed]
     winner: Confirmed
     ahead: Sequence[Interval] | None
+    verdict: Verdict
     facets: Sequence[Mapping[str, Any]] = ()
+    shared: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The fields of `m2m confirm --json`."""
         return {
+            "verdict": self.verdict.as_json(),
             "target": self.target,
             "metric": self.metric,
             "confirmed": [each.as_json() for each in self.confirmed],
             "winner": self.winner.as_json(),
             "winner_ahead_on_test": self.ahead and [each.as_json() for each in self.ahead],
             "facets": list(self.facets),
+            "test_questions_in_dev": {name: list(each) for name, each in self.shared.items()},
         }
 
 
@@ -215,24 +226,25 @@ class Step:
 
 @dataclass(frozen=True)
 class RunResult:
-    """The whole run, and the folder that holds all of it."""
+    """The whole run, and the folder that holds it; no export if the verdict is against it."""
 
     folder: Path
     searched: Searched
     confirmation: Confirmation
-    exported: Exported
+    exported: Exported | None
     report: Path
     steps: Sequence[Step]
 
     def as_json(self) -> dict[str, Any]:
         """The fields of `m2m run --json`."""
         return {
+            "verdict": self.confirmation.verdict.as_json(),
             "winner": self.confirmation.winner.as_json(),
             "confirmed": [each.as_json() for each in self.confirmation.confirmed],
             "folder": str(self.folder),
             "ranking": str(self.folder / "ranking.json"),
-            "gguf": str(self.exported.gguf),
-            "self_test": self.exported.self_test.as_json(),
+            "gguf": str(self.exported.gguf) if self.exported else None,
+            "self_test": self.exported.self_test.as_json() if self.exported else None,
             "report": str(self.report),
             "seconds": round(sum(step.seconds for step in self.steps), 1),
             "steps": [vars(step) for step in self.steps],

@@ -53,9 +53,9 @@ def rounding_warnings(
     if best.mixture == finalists[0]:
         return []
     pick = next(each for each in ranked if each.mixture == finalists[0])
-    clear = "not to be told apart" if pick.tied_with_best else "apart by more than chance"
+    clear = "no clear difference" if pick.tied_with_best else "a clear difference"
     return [
-        f"rounding changes the pick: scored as {quantize.type} {pick.mixture.label} is best, as "
-        f"{quantize.export}, the export type, {best.mixture.label} ({best.score:.3f} against "
-        f"{pick.score:.3f}, {clear}); confirm both, or export a finer type ([quantize] export)"
+        f"Rounding changes which mixture is best: {pick.mixture.label} as {quantize.type}, "
+        f"{best.mixture.label} as {quantize.export}, the export type ({best.score:.3f} against "
+        f"{pick.score:.3f}, {clear}). Confirm both, or export a finer type ([quantize] export)."
     ]

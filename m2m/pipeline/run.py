@@ -12,13 +12,14 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
+from m2m.errors import InputError
 from m2m.formats.atomic import write_json
 from m2m.machine import peak_rss_bytes
 from m2m.mix.validate import Validation
 from m2m.pipeline.confirming import confirm
 from m2m.pipeline.exporting import export
 from m2m.pipeline.inputs import read_inputs
-from m2m.pipeline.leaks import find_leaks, refuse_leaks
+from m2m.pipeline.leaks import Leak, find_leaks, refuse_leaks
 from m2m.pipeline.reporting import (
     CONFIRMED,
     EXPORTED,
@@ -51,6 +52,7 @@ class Run:
         progress: is told what happens, and asked whether to stop.
         share: makes only a part of the adapters, or of the scores (`search_share`).
         allow_leaks: whether to train on rows that are also dev or test questions.
+        anyway: whether to export a model that the verdict is against.
 
     Raises:
         InputError: something that the recipe names is wrong; all of it is told.
@@ -63,12 +65,13 @@ class Run:
         share: Share | None = None,
         *,
         allow_leaks: bool = False,
+        anyway: bool = False,
     ) -> None:
         self._inputs = read_inputs(recipe)
         self.recipe = self._inputs.recipe
         self.folder = recipe.folder
         self._progress = progress
-        self._share, self._allow_leaks = share, allow_leaks
+        self._share, self._allow_leaks, self._anyway = share, allow_leaks, anyway
         self._steps: list[Step] = []
         self._together = 0  # bytes of the processes that trained side by side
         keep(self.folder, RECIPE, resolved(self._inputs))
@@ -76,8 +79,14 @@ class Run:
             progress.warn(caution)
 
     def run(self) -> RunResult:
-        """Everything, ending with the report."""
-        exported = self.export()
+        """Everything, ending with the report; no export if the verdict is against it."""
+        exported = None if self._withheld else self.export()
+        if exported is None:  # what an earlier result left says nothing about this one
+            (self.folder / EXPORTED).unlink(missing_ok=True)
+            if any((self.folder / "export").glob("*.gguf")):
+                self._progress.warn(
+                    f"{self.folder / 'export'} still has files of an earlier result"
+                )
         report = write_report(read_facts(self.folder), self.folder)
         return RunResult(
             self.folder, self.search(), self.confirm(), exported, report.html, tuple(self._steps)
@@ -113,15 +122,32 @@ class Run:
             return found
 
     def export(self) -> Exported:
-        """The winner as files for others."""
+        """The winner as files for others.
+
+        Raises:
+            InputError: the verdict is against it, and `anyway` is not set.
+        """
+        if self._withheld:
+            raise InputError(
+                f"not exported, because of the verdict ({self.confirm().verdict.kind}): "
+                f"{self.confirm().verdict.sentence}",
+                "add `--anyway` to export it all the same; its name and its card will say so",
+            )
         return self._exported
+
+    @property
+    def _withheld(self) -> bool:
+        return self.confirm().verdict.withheld and not self._anyway
+
+    @cached_property
+    def _leaks(self) -> list[Leak]:
+        return find_leaks(self._inputs, wanted(self._inputs), self.folder)
 
     @cached_property
     def _trained(self) -> list[Trained]:
         with self._step("train"):
-            leaks = find_leaks(self._inputs, wanted(self._inputs), self.folder)
             if not self._allow_leaks:
-                refuse_leaks(leaks, self.recipe.path)
+                refuse_leaks(self._leaks, self.recipe.path)
             if self._share:
                 return train_share(self._inputs, self._share, self._progress)
             jobs = [expert_job(self._inputs, name) for name in wanted(self._inputs)]
@@ -146,7 +172,9 @@ class Run:
     def _confirmation(self) -> Confirmation:
         searched = self._searched
         with self._step("confirm"):
-            found = confirm(self._inputs, self._experts, searched, self.folder, self._progress)
+            found = confirm(
+                *(self._inputs, self._experts, searched, self.folder, self._progress, self._leaks)
+            )
             budget = self.recipe.confirm.budget
             keep(self.folder, CONFIRMED, {**found.as_json(), "budget": budget})
             return found

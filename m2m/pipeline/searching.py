@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from m2m.formats.journal import Journal
+from m2m.mix.caution import above_chance
 from m2m.mix.mixture import BASE
 from m2m.mix.order import Order
 from m2m.mix.ranking import rank
@@ -79,11 +80,19 @@ def search(
     rounded = rounding_warnings(inputs, experts, finalists, wanted, folder, progress)
     complete = [trial for trial in trials if trial.complete]
     front = pareto([trials[i] for i in chosen], wanted) if len(wanted) > 1 else []
+    alone = (
+        [found]
+        if len(wanted) == 1
+        else [standing(trials, [aim], recipe.search.seed, growth=recipe.growth) for aim in wanted]
+    )
+    above = above_chance(alone, trials, wanted)
+    better = [each for each in above.values() if each is not None]
     added = worth(
         found.mixtures,
         found.points,
         found.replicates,
         found.higher_is_better,
+        above=frozenset().union(*better) if better else None,
         seed=recipe.search.seed,
     )
     column = f"{target_name(wanted)} {metric_name(wanted)}"
@@ -101,7 +110,9 @@ def search(
         examples=len(order),
         different=sum(scores.different for scores in trials[base].scores.values()),
         dataset_worth=added.datasets,
-        warnings=[*warnings(inputs, experts, complete, folder), *rounded],
+        verdicts=added.verdicts,
+        smallest_effect=added.smallest,
+        warnings=[*warnings(inputs, experts, complete, above, folder), *rounded],
         notes=[*strategy.notes, *readings(inputs)],
         interactions=added.interactions,
         pareto=[OnFront(trial.mixture, scores) for trial, scores in front]

@@ -100,7 +100,7 @@ def _place(place: Ranked, y: float, x: Scale, names: Sequence[str], first: float
     title = (
         f"{place.rank}. {place.mixture.label}: {place.score:.3f}, 95 % interval "
         f"{low:.3f} to {high:.3f}"
-        + ("; cannot be told from the best" if place.tied_with_best else "")
+        + ("; too close to the best to decide" if place.tied_with_best else "")
     )
     return group(*marks, title=title)
 
@@ -139,7 +139,7 @@ def worth_chart(ranking: Ranking) -> Markup:
     marks.append(line(x(0), top, x(0), bottom, "reference"))
     for i, (name, span) in enumerate(worth):
         y = top + ROW * (i + 0.5)
-        kind = {1: "good", -1: "bad", 0: "unclear"}[span.sign]
+        kind = {"helpful": "good", "harmful": "bad"}.get(ranking.verdicts.get(name, ""), "unclear")
         marks.append(group(
             text(left - 10, y + 4, cut(name, _LONGEST), "label", text_anchor="end"),
             interval(x, y, span.low, span.estimate, span.high, kind),

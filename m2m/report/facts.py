@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from m2m.mix.mixture import Mixture
 from m2m.mix.ranking import Interval, Ranked
+from m2m.mix.verdict import Verdict
 
 Json = Mapping[str, Any]
 Measured = Mapping[str, tuple[float, float]]  # metric -> (value, standard error)
@@ -27,7 +28,7 @@ class Ranking:
     """What `m2m search` found.
 
     `notes`: how it went about it, and what that promises; `different`: how many of the examples are
-    different questions.
+    different questions; `verdicts`: on each dataset's worth; `smallest`: an effect that counts.
     """
 
     target: str
@@ -44,6 +45,8 @@ class Ranking:
     warnings: tuple[str, ...]
     notes: tuple[str, ...] = ()
     different: int = 0
+    verdicts: Mapping[str, str] = field(default_factory=dict)
+    smallest: float = 0.0
 
     @classmethod
     def from_json(cls, data: Json) -> Ranking:
@@ -59,6 +62,8 @@ class Ranking:
             candidates=int(data["candidates"]),
             examples=examples,
             different=int(data.get("different", examples)),
+            verdicts={name: str(each["verdict"]) for name, each in data["dataset_worth"].items()},
+            smallest=float(data.get("smallest_effect", 0.0)),
             scored_tokens=int(data["scored_tokens"]),
             seconds=float(data["seconds"]),
             base_score=None if base is None else float(base),
@@ -90,12 +95,13 @@ class Model:
 
 @dataclass(frozen=True)
 class Confirmation:
-    """What `m2m confirm` found."""
+    """What `m2m confirm` found; `verdict`: None of a run that an older m2m confirmed."""
 
     target: str
     metric: str
     models: tuple[Model, ...]
     budget: str = "fixed"
+    verdict: Verdict | None = None
 
     @property
     def winner(self) -> Model:
@@ -123,7 +129,8 @@ class Confirmation:
         if sum(model.winner for model in models) != 1:
             raise ValueError("the winner is not one of the confirmed models")
         budget = str(data.get("budget", "fixed"))
-        return cls(str(data["target"]), str(data["metric"]), models, budget)
+        verdict = Verdict.from_json(data["verdict"]) if "verdict" in data else None
+        return cls(str(data["target"]), str(data["metric"]), models, budget, verdict)
 
 
 def rows_seen(seen: Mapping[str, Json]) -> str:
@@ -330,4 +337,10 @@ class Facts:
     def as_json(self) -> dict[str, Any]:
         """All of it as JSON values."""
         data = dataclasses.asdict(self)
-        return {**data, "seconds": self.seconds, "energy_kwh": self.energy_kwh(self.seconds)}
+        verdict = self.confirmation.verdict if self.confirmation else None
+        return {
+            "verdict": verdict and verdict.as_json(),
+            **data,
+            "seconds": self.seconds,
+            "energy_kwh": self.energy_kwh(self.seconds),
+        }

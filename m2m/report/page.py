@@ -33,8 +33,8 @@ _REGIMES = {
     "mixtures get the same number of steps, the order is another, in favour of few datasets.",
 }
 _LIMITS = (
-    "The best of many noisy scores flatters itself. That is why the winner is judged on test "
-    "examples that nothing was chosen by, and why ties are shown as ties.",
+    "The highest of many uncertain scores is partly luck. That is why the winner is judged on test "
+    "questions, and why mixtures that are too close to decide are shown as such.",
     "Intervals cover the choice of examples (a bootstrap over them, the same resamples for all "
     "mixtures), not other seeds, other prompts or another task.",
 )
@@ -58,7 +58,7 @@ def page(facts: Facts) -> str:
 
 
 def _header(facts: Facts) -> Markup:
-    base = facts.base
+    base, verdict = facts.base, facts.confirmation and facts.confirmation.verdict
     size = base.get("parameters")
     about = [str(base.get("name", "unknown base"))]
     if isinstance(size, int):
@@ -74,6 +74,7 @@ def _header(facts: Facts) -> Markup:
         element("p", "m2m report", class_="kicker"),
         element("h1", f"Which datasets? {facts.name}"),
         element("p", " · ".join(about), class_="about"),
+        element("p", f"Verdict: {verdict.kind}", class_="kicker") if verdict else "",
         element("div", [element("p", sentence) for sentence in findings(facts)], class_="answer"),
     )
 
@@ -112,8 +113,8 @@ def _results(facts: Facts) -> Iterator[Markup]:
         names = [source.name for source in facts.sources] or [*facts.ranking.worth]
         legend = (
             "One row is one mixture: dots say which datasets are in it (larger: a larger share), "
-            "the line is the 95 % interval of its surrogate's score. = and full colour: cannot be "
-            "told from the best. Dashed: the base model."
+            "the line is the 95 % interval of its surrogate's score. = and full colour: too "
+            "close to the best to decide. Dashed: the base model."
         )
         yield _section(
             "Ranking of the mixtures",

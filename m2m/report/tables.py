@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from m2m.mix.worth import VERDICTS
 from m2m.progress import duration
 from m2m.report.charts import shown
 from m2m.report.facts import (
@@ -101,7 +100,8 @@ def ranking_table(found: Ranking) -> Table:
     return Table(
         "ranking",
         f"Top and bottom of {len(found.places)} mixtures by their surrogates' {found.metric} on "
-        f"{found.examples} dev examples of {found.target}{base}. =: cannot be told from the best",
+        f"{found.examples} dev questions of {found.target}{base}. =: too close to the best to "
+        "decide",
         ("rank", "mixture", found.metric, "95 % interval", "behind the best (95 %)"),
         tuple(rows),
         frozenset({2, 3, 4}),
@@ -115,7 +115,7 @@ def worth_table(found: Ranking) -> Table:
         "worth",
         f"Change of {found.metric} when a dataset joins, on average over mixtures without it",
         ("dataset", "worth (95 %)", "it is"),
-        tuple((name, span.signed, VERDICTS[span.sign]) for name, span in ordered),
+        tuple((name, span.signed, found.verdicts.get(name, "-")) for name, span in ordered),
         frozenset({1}),
     )
 

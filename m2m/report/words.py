@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from m2m.mix.worth import VERDICTS
+from m2m.mix.mixture import Mixture
+from m2m.mix.worth import UNKNOWN, VERDICTS
 from m2m.report.facts import Breakdown, Confirmation, Facts, Model, Ranking
 
 HOW = {"base": "unchanged", "merged": "merged", "finetuned": "fine-tuned"}
-COMPARED = {1: "is better than", -1: "is worse than", 0: "cannot be told from"}
+COMPARED = {
+    1: "is clearly better than",
+    -1: "is clearly worse than",
+    0: "shows no clear difference to",
+}
+_NO_VERDICT = "This run has no verdict: an older m2m made it. Run `m2m confirm RECIPE` again."
 STANDARD_ERRORS = 2.0  # by which a model must be ahead on a facet to be named
 _NAMED = 8  # mixtures or datasets that are named
 
@@ -18,11 +24,13 @@ def findings(facts: Facts) -> list[str]:
     """The answer first, then how sure it is."""
     said = []
     if facts.confirmation is not None:
-        said += _answer(facts.confirmation, len(facts.sources))
+        verdict = facts.confirmation.verdict
+        said += verdict.lines if verdict else [_NO_VERDICT]
     if facts.ranking is not None:
-        said += [*_ties(facts.ranking), *_worth(facts.ranking)]
+        winner = facts.confirmation.winner.mixture if facts.confirmation else None
+        said += [*_ties(facts.ranking, winner), *_worth(facts.ranking)]
     if facts.confirmation is None:
-        said.append("Nothing is confirmed yet: surrogates predict ranks, not scores (m2m confirm).")
+        said.append("Nothing is confirmed yet. Run `m2m confirm RECIPE`.")
     elif facts.ranking is not None:
         said.append(_regime(facts))
     if facts.confirmation is not None:
@@ -51,33 +59,6 @@ def energy(kwh: float) -> str:
     return f"{kwh:.3g} kWh" if kwh >= 1 else f"{1000 * kwh:.3g} Wh"
 
 
-def _answer(found: Confirmation, datasets: int) -> list[str]:
-    winner, metric = found.winner, found.metric
-    part = "test" if metric in winner.test else "dev"
-    base = next((model for model in found.models if model.how == "base"), None)
-    scores = {"dev": winner.dev, "test": winner.test}[part]
-    against = ""
-    if base is not None and metric in (of := base.test if part == "test" else base.dev):
-        against = f"; the unchanged base gets {plus_minus(of[metric])}"
-    tail = f": {plus_minus(scores[metric])} {metric} on {part}{against}" if metric in scores else ""
-    said = [f"Fine-tune on {winner.mixture.label}{tail}."]
-    compared = [m for m in found.models if m.ahead and not m.winner and m.how != "merged"]
-    for sign, words in COMPARED.items():
-        others = [m for m in compared if m.ahead and m.ahead.sign == sign]
-        if others:
-            named = "; ".join(
-                f"{_named(m, datasets)} by {m.ahead.signed}" for m in others if m.ahead
-            )
-            said.append(f"On test it {words}: {named}.")
-    if not compared:
-        said.append("There is no test set: this score chose the winner, and so flatters it.")
-    return said
-
-
-def _named(model: Model, datasets: int) -> str:
-    return "the unchanged base" if model.how == "base" else model.mixture.short(datasets)
-
-
 def _facets(found: Breakdown, confirmation: Confirmation, datasets: int) -> list[str]:
     """Where another fine-tune is clearly better than the winner on one kind of examples."""
     models, sign = confirmation.models, 1 if found.higher_is_better else -1
@@ -96,15 +77,29 @@ def _facets(found: Breakdown, confirmation: Confirmation, datasets: int) -> list
     return said
 
 
-def _ties(ranking: Ranking) -> list[str]:
-    tied = [place for place in ranking.places if place.tied_with_best]
-    if len(tied) <= 1:
-        return [f"Its surrogate is ahead of all other {len(ranking.places) - 1} at 95 %."]
-    named = _listed([place.mixture.label for place in tied], "; ")
-    return [
-        f"By their surrogates {len(tied)} of {len(ranking.places)} mixtures cannot be told from "
-        f"the best (95 %, all considered): {named}."
-    ]
+def _ties(ranking: Ranking, winner: Mixture | None) -> list[str]:
+    """What the quick search says by itself, and if the winner was not its first, where it was."""
+    places, count = ranking.places, len(ranking.places)
+    if count < 2:
+        return []
+    tied = [place.mixture.label for place in places if place.tied_with_best]
+    if len(tied) == count:
+        said = [f"The quick search could not separate any of the {count} mixtures."]
+    elif len(tied) > 1:
+        named = _listed(tied, "; ")
+        said = [
+            f"The quick search could not separate {len(tied)} of the {count} mixtures: {named}."
+        ]
+    else:
+        first = places[0].mixture.label
+        said = [f"In the quick search {first} scored clearly better than the other {count - 1}."]
+    own = next((place for place in places if place.mixture == winner), places[0])
+    if own.rank > 1:
+        said.append(
+            f"{own.mixture.label} was number {own.rank} there, {own.behind.estimate:.3f} behind "
+            f"{places[0].mixture.label}."
+        )
+    return said
 
 
 def _listed(names: Sequence[str], between: str) -> str:
@@ -113,18 +108,49 @@ def _listed(names: Sequence[str], between: str) -> str:
 
 
 def _worth(ranking: Ranking) -> list[str]:
-    said = []
-    for sign, words in VERDICTS.items():
-        names = [name for name, span in ranking.worth.items() if span.sign == sign]
-        if names:
-            said.append(f"{words.capitalize()}: {_listed(names, ', ')}")
-    return [f"On average over mixtures. {'. '.join(said)}."] if said else []
+    """Which datasets help, and what is too small to count."""
+    by = {
+        word: [name for name, found in ranking.verdicts.items() if found == word]
+        for word in (*VERDICTS.values(), UNKNOWN)
+    }
+    if by[UNKNOWN]:
+        return ["No mixture was better than guessing, so nothing can be said of single datasets."]
+    up, down = ("raised", "lowered") if ranking.higher_is_better else ("improved", "worsened")
+    said = [
+        f"{start} {_listed(names, ', ')} {end}."
+        for start, names, end in (
+            ("Adding", by["helpful"], f"usually {up} the score"),
+            ("Adding", by["harmful"], f"usually {down} the score"),
+            ("Adding", by["neutral"], "made no clear difference"),
+        )
+        if names
+    ]
+    if said and ranking.smallest:
+        said.append(f"(Changes below {ranking.smallest:.3f} do not count.)")
+    return [" ".join(said)] if said else []
 
 
 def _regime(facts: Facts) -> str:
+    """How long the models were trained, which the answer depends on."""
+    steps = facts.settings.get("train", {}).get("steps", "as many")
     budget = facts.confirmation.budget if facts.confirmation else "fixed"
     trained = {
-        "fixed": "every fine-tune had as many steps as one expert, whatever its mixture",
-        "proportional": "a fine-tune had an expert's steps times the number of its datasets",
-    }.get(budget, f"every fine-tune had {budget} steps")
-    return f"This holds for the budget that was asked about: {trained}."
+        "fixed": f"Every model was trained for {steps} steps.",
+        "proportional": f"A model on k datasets was trained for k times {steps} steps.",
+    }.get(budget, f"Every fine-tune was trained for {budget} steps.")
+    return f"{trained} For longer training, the answer can change."
+
+
+def chosen_by(tested: bool, shared: Mapping[str, tuple[int, int]]) -> str:
+    """How the winner was chosen, and what its test score is worth."""
+    if not tested:
+        return (
+            "Best on the dev questions. You gave no test questions. This score is too optimistic."
+        )
+    if shared:
+        counts = ", ".join(f"{count} of {of} of {name}" for name, (count, of) in shared.items())
+        return (
+            "Best on the dev questions. Some test questions helped to choose it, because they are "
+            f"also dev questions: {counts}."
+        )
+    return "Best on the dev questions. The test questions did not help to choose it."

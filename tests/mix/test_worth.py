@@ -37,7 +37,7 @@ def test_effects_and_the_planted_pair_are_found_also_from_some_mixtures(share: f
     first = found.interactions[0]
     assert first.datasets == ("a", "b")
     assert first.effect.estimate == pytest.approx(0.4, abs=0.08)
-    assert "worth more together" in first.words
+    assert "together do better than expected" in first.words
     assert all(each.effect.sign == 0 for each in found.interactions[1:])
 
 

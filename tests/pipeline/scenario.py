@@ -48,14 +48,17 @@ threads = 1
 
 
 def make_scenario(folder: Path, *more: str) -> Path:
-    """Write model, data and recipe, with a dataset each of `more` skills; return its path."""
+    """Write model, data and recipe, with a dataset each of `more` skills; return its path.
+
+    The target is learned from `copy` and `reverse`, and unlearned from `upper`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     pico_model(folder / "models")
     for skill in ("copy", "reverse", "upper", *more):
         pico_dataset(folder / f"{skill}.jsonl", skill)
     datasets = "".join(f'[[datasets]]\nname = "{s}"\npath = "{s}.jsonl"\n\n' for s in more)
-    pico_target(folder / "dev.jsonl", "copy")
-    pico_target(folder / "test.jsonl", "copy", seed=2000)
+    pico_target(folder / "dev.jsonl", "copy", wrong="upper")
+    pico_target(folder / "test.jsonl", "copy", seed=2000, wrong="upper")
     recipe = folder / "recipe.toml"
     recipe.write_text(RECIPE.replace("[[targets]]", f"{datasets}[[targets]]"), encoding="utf-8")
     return recipe

@@ -49,7 +49,7 @@ def test_a_pick_that_the_export_type_would_change_is_told(recipe: Path) -> None:
     pair = [Mixture.uniform(["copy"]), Mixture.uniform(["reverse", "upper"])]
     there, back = warnings(recipe, pair), warnings(recipe, pair[::-1])
     assert len(there) + len(back) == 1
-    assert "rounding changes the pick: scored as f16" in (there + back)[0]
+    assert "Rounding changes which mixture is best:" in (there + back)[0]
 
 
 def test_the_same_type_needs_no_second_scoring(recipe: Path) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 from m2m.mix.mixture import BASE, Mixture
 from m2m.mix.ranking import Interval, Ranked
+from m2m.mix.verdict import Verdict
+from m2m.mix.worth import VERDICTS
 from m2m.report.facts import (
     Breakdown,
     Confirmation,
@@ -47,8 +49,9 @@ def ranking(names: tuple[str, ...], largest: int = 3) -> Ranking:
     )
     worth = {name: Interval(0.1 - 0.05 * i, 0.05 - 0.05 * i, 0.15 - 0.05 * i)
              for i, name in enumerate(names)}  # fmt: skip
+    verdicts = {name: VERDICTS[span.sign] for name, span in worth.items()}
     return Ranking("task", "choice_bits", True, "exhaustive", len(mixes), 130, 1000, 9.5, 0.01,
-                   places, worth, ("be careful",))  # fmt: skip
+                   places, worth, ("be careful",), (), 130, verdicts, 0.02)  # fmt: skip
 
 
 def confirmation(names: tuple[str, ...]) -> Confirmation:
@@ -78,6 +81,7 @@ def confirmation(names: tuple[str, ...]) -> Confirmation:
                 False,
             ),
         ),
+        verdict=Verdict("tie inside", "Fine-tune on aa or on y.", ("Why.",), "more."),
     )
 
 

@@ -4,44 +4,71 @@ import dataclasses
 import tomllib
 
 from m2m.mix.mixture import Mixture
-from m2m.report.facts import Model
 from m2m.report.recipe_text import recipe_lines
 from m2m.report.tables import cost_table, tables
-from m2m.report.words import findings, plus_minus
+from m2m.report.words import chosen_by, findings, plus_minus
 from tests.report import samples
 
 
 def test_the_answer_comes_first_and_ties_are_called_ties() -> None:
-    said = findings(samples.facts())
-    assert said[0] == (
-        "Fine-tune on aa: 0.410 ± 0.020 choice_bits on test; the unchanged base gets 0.010 ± 0.020."
-    )
-    assert said[1] == "On test it is better than: the unchanged base by +0.400 (+0.300 to +0.500)."
-    assert said[2].startswith("On test it is worse than: aa + bb + cc by -0.300")
-    assert said[3].startswith("On test it cannot be told from: aa + bb by +0.010 (-0.100 to")
-    assert "2 of 7 mixtures cannot be told from the best (95 %, all considered): aa" in said[4]
-    assert said[5] == "On average over mixtures. Helpful: aa. Neutral: bb, cc."
-    assert "as many steps as one expert" in said[6]
-    assert said[7].startswith("But on the facet text aa + bb + cc looks better: 0.400 ± 0.020")
+    assert findings(samples.facts()) == [
+        "Fine-tune on aa or on y.",
+        "Why.",
+        "Next: more.",
+        "The quick search could not separate 2 of the 7 mixtures: aa; aa + bb.",
+        "Adding aa usually raised the score. Adding bb, cc made no clear difference. (Changes "
+        "below 0.020 do not count.)",
+        "Every model was trained for 20 steps. For longer training, the answer can change.",
+        "But on the facet text aa + bb + cc looks better: 0.400 ± 0.020 against 0.200 ± 0.020.",
+    ]
 
 
-def test_a_lone_best_an_untested_and_an_unconfirmed_one() -> None:
+def test_the_quick_search_is_not_said_to_have_found_what_it_did_not() -> None:
     facts = samples.facts()
     assert facts.ranking is not None
     assert facts.confirmation is not None
     places = tuple(dataclasses.replace(p, tied_with_best=p.rank == 1) for p in facts.ranking.places)
     alone = dataclasses.replace(facts.ranking, places=places)
-    assert "ahead of all other 6" in " ".join(findings(samples.facts(ranking=alone)))
+    said = " ".join(findings(samples.facts(ranking=alone)))
+    assert "In the quick search aa scored clearly better than the other 6." in said
+    other = tuple(
+        dataclasses.replace(m, winner=m.label == "top 2") for m in facts.confirmation.models
+    )
+    second = dataclasses.replace(facts.confirmation, models=other)
+    said = " ".join(findings(samples.facts(ranking=alone, confirmation=second)))
+    assert "aa + bb was number 2 there, 0.250 behind aa." in said
+    one = dataclasses.replace(facts.ranking, places=places[:1])
+    assert "quick search" not in " ".join(findings(samples.facts(ranking=one)))
+    every = tuple(dataclasses.replace(place, tied_with_best=True) for place in places)
+    said = " ".join(findings(samples.facts(ranking=dataclasses.replace(alone, places=every))))
+    assert "The quick search could not separate any of the 7 mixtures." in said
 
-    def untested(model: Model) -> Model:
-        return dataclasses.replace(model, test={}, ahead=None)
 
-    models = tuple(map(untested, facts.confirmation.models))
-    without = dataclasses.replace(facts.confirmation, models=models)
-    said = " ".join(findings(samples.facts(confirmation=without, breakdowns=())))
-    assert "on dev; the unchanged base" in said
-    assert "no test set" in said
+def test_a_run_without_verdict_or_confirmation_says_so() -> None:
+    facts = samples.facts()
+    assert facts.confirmation is not None
+    old = dataclasses.replace(facts.confirmation, verdict=None)
+    assert "no verdict" in findings(samples.facts(confirmation=old))[0]
     assert "Nothing is confirmed yet" in findings(samples.facts(confirmation=None))[-1]
+
+
+def test_nothing_is_said_of_datasets_if_nothing_was_learned() -> None:
+    facts = samples.facts()
+    assert facts.ranking is not None
+    unknown = dataclasses.replace(facts.ranking, verdicts=dict.fromkeys("ab", "unknown"))
+    said = " ".join(findings(samples.facts(ranking=unknown)))
+    assert "No mixture was better than guessing" in said
+    assert "Adding" not in said
+    lower = dataclasses.replace(facts.ranking, higher_is_better=False)
+    said = " ".join(findings(samples.facts(ranking=lower)))
+    assert "Adding aa usually improved the score." in said
+
+
+def test_a_claim_about_the_test_questions_is_only_made_if_it_is_true() -> None:
+    assert "did not help to choose it" in chosen_by(True, {})
+    assert "too optimistic" in chosen_by(False, {})
+    assert "3 of 19 of t" in chosen_by(True, {"t": (3, 19)})
+    assert "did not help" not in chosen_by(True, {"t": (3, 19)})
 
 
 def test_no_facet_is_named_where_the_winner_is_as_good() -> None:

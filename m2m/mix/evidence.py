@@ -1,0 +1,137 @@
+"""The evidence for a verdict: how the fine-tunes, the base and guessing compare, pair by pair."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from m2m.evaluate.metrics import METRICS
+from m2m.evaluate.scores import Scores
+from m2m.mix.ranking import Interval, ahead, percentiles
+from m2m.mix.standing import Aim, standing
+from m2m.mix.trial import Trial
+
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One model on the questions that decide; every interval is positive if it is better.
+
+    Attributes:
+        name: for people.
+        scores: by target.
+        right: by target, how many questions it answers right; only if that can be counted.
+        over_base: how far it is ahead of the base model.
+        over_chance: by target, how far it is ahead of guessing; only if guessing has a score.
+        behind: how far the winner is ahead of it.
+    """
+
+    name: str
+    scores: Mapping[str, float]
+    right: Mapping[str, float]
+    over_base: Interval
+    over_chance: Mapping[str, Interval]
+    behind: Interval
+
+    @property
+    def beats_guessing(self) -> bool:
+        """On a target at least; True if there is one on which guessing has no score."""
+        every = len(self.over_chance) == len(self.scores)
+        return not every or any(each.sign > 0 for each in self.over_chance.values())
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a verdict is made from.
+
+    Attributes:
+        part: "test", or "dev" if a target has no test questions.
+        metrics: by target.
+        questions: of all targets; `different`: equal ones counted once.
+        winner: the fine-tune that is best on dev; `others`: the other fine-tunes.
+        leaks: rows of the winner's datasets that are also dev or test questions, by dataset.
+        shared: by target, (test questions that are also dev questions, test questions).
+    """
+
+    part: Literal["test", "dev"]
+    metrics: Mapping[str, str]
+    questions: int
+    different: int
+    base: Judged
+    winner: Judged
+    others: Sequence[Judged] = ()
+    leaks: Mapping[str, int] | None = None
+    shared: Mapping[str, tuple[int, int]] | None = None
+
+
+def weigh(
+    trials: Sequence[Trial], names: Sequence[str], winner: int, aims: Sequence[Aim], seed: int
+) -> Evidence:
+    """The evidence of some trials on one part, whose prefix "test:" or "dev:" the aims have.
+
+    Args:
+        trials: of the base model, then of the fine-tunes.
+        names: for people.
+        winner: place of the winner.
+        aims: targets with the prefix of the part, and metrics.
+        seed: of the resamples.
+    """
+    found = standing(trials, aims, seed)
+    behind = ahead(found.points, found.replicates, winner, found.higher_is_better)
+    part, bare = (
+        aims[0].target.partition(":")[0],
+        {a.target: a.target.partition(":")[2] for a in aims},
+    )
+    chances = {bare[aim.target]: _over_chance(trials, aim, seed) for aim in aims}
+    judged = [
+        Judged(
+            name=name,
+            scores={
+                bare[a.target]: float(a.metric.value(trial.scores[a.target], None)[0]) for a in aims
+            },
+            right={
+                bare[a.target]: right
+                for a in aims
+                if (right := _right(trial.scores[a.target], a)) is not None
+            },
+            over_base=ahead(found.points, found.replicates, i, found.higher_is_better)[0],
+            over_chance={target: spans[i] for target, spans in chances.items() if spans},
+            behind=behind[i],
+        )
+        for i, (trial, name) in enumerate(zip(trials, names, strict=True))
+    ]
+    asked = [trials[0].scores[aim.target] for aim in aims]
+    return Evidence(
+        part="test" if part == "test" else "dev",
+        metrics={bare[aim.target]: aim.metric.name for aim in aims},
+        questions=sum(map(len, asked)),
+        different=sum(scores.different for scores in asked),
+        base=judged[0],
+        winner=judged[winner],
+        others=[each for i, each in enumerate(judged) if i not in (0, winner)],
+    )
+
+
+def _over_chance(trials: Sequence[Trial], aim: Aim, seed: int) -> list[Interval]:
+    """How far each trial is ahead of guessing; empty if guessing has no score."""
+    level = aim.metric.chance(trials[0].scores[aim.target])
+    if level is None:
+        return []
+    found = standing(trials, [aim], seed)
+    sign = found.sign
+    low, high = percentiles(sign * (found.replicates - level))
+    ends = np.where(np.abs([low, high]) < ROUNDING, 0.0, [low, high])
+    points = (sign * (found.points - level)).tolist()
+    return [Interval(*each) for each in zip(points, *ends.tolist(), strict=True)]
+
+
+def _right(scores: Scores, aim: Aim) -> float | None:
+    """How many questions are answered right, if answers can be right or wrong."""
+    name = "accuracy" if scores.kind in ("choices", "labels") else "exact_match"
+    if name == "exact_match" and aim.metric.name != name:
+        return None
+    return float(METRICS[name].per_example(scores).sum())

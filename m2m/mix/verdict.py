@@ -1,0 +1,287 @@
+"""The verdict: what to do with the best fine-tune, in one sentence that is true.
+
+`judge` is a pure function of the evidence: paired differences on the questions of one part (test,
+or dev if a target has no test). It tries the kinds in this order and takes the first that fits:
+
+    suspect          rows that were trained on, or that chose the winner, are asked on test
+    unclear          fewer than `LEAST` different test questions
+    nothing learned  no model is better than guessing, or training changed nothing
+    keep the base    the winner scores no better than the base model
+    unverified       there are no test questions
+    clear            the winner is better than the base model and than guessing
+    tie inside       the same, and other fine-tunes are as good
+    unclear          the rest, with the number of questions that would tell
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from m2m.evaluate.same import in_words
+from m2m.mix.evidence import ROUNDING, Evidence, Judged
+from m2m.mix.ranking import Interval
+
+Kind = Literal[
+    "clear", "tie inside", "unclear", "unverified", "nothing learned", "keep the base", "suspect"
+]
+WITHHELD: tuple[Kind, ...] = ("nothing learned", "keep the base", "suspect")  # no GGUF of these
+LEAST = 10  # different questions: a bootstrap of fewer is far too sure of itself
+SHARED = 0.05  # share of the test questions that may be dev questions too
+POWER = 2.8  # standard errors at which a 95 % interval excludes zero 8 times out of 10: 1.96 + 0.84
+MOST = 100_000  # questions; a difference that takes more does not matter
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer of a run.
+
+    Attributes:
+        sentence: what to do, for people.
+        reasons: more sentences.
+        advice: the next step.
+        needed: different questions that would tell; None if more would not, or nothing is open.
+    """
+
+    kind: Kind
+    sentence: str
+    reasons: tuple[str, ...] = ()
+    advice: str = ""
+    needed: int | None = None
+
+    @property
+    def withheld(self) -> bool:
+        """Whether a GGUF is made only with `--anyway`."""
+        return self.kind in WITHHELD
+
+    @property
+    def tag(self) -> str:
+        """For the names of files that were made all the same: "KEEP-THE-BASE"."""
+        return self.kind.upper().replace(" ", "-") if self.withheld else ""
+
+    @property
+    def lines(self) -> list[str]:
+        """All of it for people, the answer first."""
+        return [self.sentence, *self.reasons, *([f"Next: {self.advice}"] if self.advice else [])]
+
+    def as_json(self) -> dict[str, Any]:
+        """The field `verdict` of `m2m confirm --json` and `m2m run --json`."""
+        return {
+            "kind": self.kind,
+            "sentence": self.sentence,
+            "reasons": list(self.reasons),
+            "next": self.advice,
+            "questions_needed": self.needed,
+            "gguf_only_with_anyway": self.withheld,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Verdict:
+        """The inverse of `as_json`."""
+        return cls(
+            cast(Kind, str(data["kind"])),
+            str(data["sentence"]),
+            tuple(map(str, data["reasons"])),
+            str(data["next"]),
+            None if data["questions_needed"] is None else int(data["questions_needed"]),
+        )
+
+
+def judge(found: Evidence) -> Verdict:
+    """The verdict; see the module for the order of the kinds."""
+    for rule in (_suspect, _too_few, _nothing_learned, _keep_the_base, _unverified, _better):
+        if verdict := rule(found):
+            return verdict
+    return _unclear(found)
+
+
+def _suspect(found: Evidence) -> Verdict | None:
+    reasons = [
+        f"{count} {'row' if count == 1 else 'rows'} of {name} {'is' if count == 1 else 'are'} also "
+        "dev or test questions, so the model has seen the answers."
+        for name, count in (found.leaks or {}).items()
+    ]
+    leaks = bool(reasons)
+    shared = found.shared or {}
+    reasons += [
+        f"{count} of {total} test questions of {name} are also dev questions, so they helped to "
+        "choose it."
+        for name, (count, total) in shared.items()
+        if count > SHARED * total
+    ]
+    if not reasons:
+        return None
+    advice = (
+        "delete these rows (`m2m data check RECIPE` lists them) and run again."
+        if leaks
+        else "replace the shared test questions and run `m2m confirm RECIPE` again."
+    )
+    sentence = f"Do not trust this result. Best tried: {found.winner.name}."
+    return Verdict("suspect", sentence, tuple(reasons), advice)
+
+
+def _too_few(found: Evidence) -> Verdict | None:
+    if found.part == "dev" or found.different >= LEAST:
+        return None
+    count = in_words(found.questions, found.different, "test questions")
+    comma = "," if found.different < found.questions else ""
+    reason = f"{count}{comma} are too few to decide anything."
+    sentence = f"No clear result yet. Best tried: {found.winner.name}. {_scores(found)}"
+    needed = _needed(found.winner.over_base, found.different)
+    enough = max(100, needed or 0)
+    return Verdict(
+        "unclear", sentence, (reason,), f"write about {enough} different test questions.", enough
+    )
+
+
+def _nothing_learned(found: Evidence) -> Verdict | None:
+    models = [found.base, found.winner, *found.others]
+    advice = (
+        "train longer ([train] steps), use rows that look like the target's questions, or a larger "
+        f"base model. More {found.part} questions would show a smaller gain "
+        f"(you have {found.different})."
+    )
+    if not any(model.beats_guessing for model in models):
+        sentence = "Nothing was learned. No model was clearly better than guessing."
+        reasons = (_scores(found), "Do not use the ranking of the mixtures.")
+        return Verdict("nothing learned", sentence, reasons, advice)
+    gain = found.winner.over_base
+    if max(abs(gain.estimate), abs(gain.low), abs(gain.high)) < ROUNDING:
+        sentence = f"Nothing was learned. Training on {found.winner.name} changed no answer."
+        return Verdict("nothing learned", sentence, (_scores(found),), advice)
+    return None
+
+
+def _keep_the_base(found: Evidence) -> Verdict | None:
+    gain = found.winner.over_base
+    if gain.estimate > 0:
+        return None
+    sentence = f"Keep the base model. Best tried: {found.winner.name}. {_scores(found)}"
+    advice = "add other datasets, or train with a lower learning_rate or fewer steps."
+    return Verdict("keep the base", sentence, (_against_base(found),), advice)
+
+
+def _unverified(found: Evidence) -> Verdict | None:
+    if found.part == "test":
+        return None
+    sentence = f"Not verified. Best on the dev questions: {found.winner.name}. {_scores(found)}"
+    reason = (
+        "You gave no test questions. The dev questions chose it, so its score is too optimistic."
+    )
+    advice = (
+        "write 100 or more test questions that are not in dev, name the file as `test` of the "
+        "target, and run `m2m confirm RECIPE`."
+    )
+    return Verdict("unverified", sentence, (reason,), advice)
+
+
+def _better(found: Evidence) -> Verdict | None:
+    """Clear, or a tie inside."""
+    winner = found.winner
+    if winner.over_base.sign <= 0 or not winner.beats_guessing:
+        return None
+    reasons = [_against_base(found), *_guessing(found), *_against_others(found)]
+    rivals = [m for m in found.others if m.over_base.sign > 0 and m.behind.sign <= 0]
+    if not rivals:
+        sentence = f"Fine-tune on {winner.name}. {_scores(found)}"
+        return Verdict("clear", sentence, tuple(reasons))
+    names = [winner.name, *(rival.name for rival in rivals)]
+    either = f"{', on '.join(names[:-1])} or on {names[-1]}"
+    both = "Both" if len(names) == 2 else "All"
+    sentence = (
+        f"Fine-tune on {either}. {both} are better than the base model; the test shows no clear "
+        f"difference between them. {_scores(found)}"
+    )
+    nearest = max(rivals, key=lambda rival: abs(rival.behind.estimate))
+    needed = _needed(nearest.behind, found.different)
+    more = f" About {needed:,} different test questions would tell them apart." if needed else ""
+    advice = f"take {winner.name}, which was best on dev, or whichever data is easier to use.{more}"
+    return Verdict("tie inside", sentence, tuple(reasons), advice, needed)
+
+
+def _unclear(found: Evidence) -> Verdict:
+    winner = found.winner
+    spans = [winner.over_base] if winner.over_base.sign <= 0 else []
+    if not winner.beats_guessing:
+        spans.append(max(winner.over_chance.values(), key=lambda span: span.estimate))
+    counts = [_needed(span, found.different) for span in spans]
+    needed = None if None in counts else max(cast(list[int], counts))
+    advice = (
+        "treat them as equal: a difference this small would take more than "
+        f"{MOST:,} questions to show."
+        if needed is None
+        else f"write more test questions: about {needed:,} different ones would tell (you have "
+        f"{found.different})."
+    )
+    sentence = f"No clear result yet. Best tried: {winner.name}. {_scores(found)}"
+    reasons = [_against_base(found), *_guessing(found), *_against_others(found)]
+    return Verdict("unclear", sentence, tuple(reasons), advice, needed)
+
+
+def _needed(span: Interval, different: int) -> int | None:
+    """Different questions with which a difference this large would probably show; None: too many.
+
+    The standard error falls with the root of the number, and must be the difference / `POWER`.
+    """
+    error = (span.high - span.low) / (2 * 1.959964)
+    if abs(span.estimate) < ROUNDING:
+        return None
+    count = different * (POWER * error / span.estimate) ** 2
+    step = 10 if count < 1000 else 100
+    return step * math.ceil(count / step) if count <= MOST else None
+
+
+def _scores(found: Evidence) -> str:
+    """ "On 30 test questions x scores 0.2 accuracy (6 right); the base model 0.4 (12 right)." """
+
+    def said(model: Judged, target: str, metric: str = "") -> str:
+        right = f" ({model.right[target]:.0f} right)" if target in model.right else ""
+        return f"{model.scores[target]:.3f}{metric}{right}"
+
+    count = in_words(found.questions, found.different, f"{found.part} questions")
+    comma = "," if found.different < found.questions else ""
+    several = len(found.metrics) > 1
+    parts = [
+        said(found.winner, target, f" {metric}")
+        + (f" on {target}, " if several else "; ")
+        + f"the base model {said(found.base, target)}"
+        for target, metric in found.metrics.items()
+    ]
+    return f"On {count}{comma} {found.winner.name} scores {'; '.join(parts)}."
+
+
+def _against_base(found: Evidence) -> str:
+    winner, gain = found.winner, found.winner.over_base
+    if gain.sign:
+        than = "better" if gain.sign > 0 else "worse"
+        return f"{winner.name} is clearly {than} than the base model ({_range(gain)})."
+    return f"There is no clear difference to the base model ({winner.name} is {_range(gain)})."
+
+
+def _guessing(found: Evidence) -> list[str]:
+    """What is no better than guessing."""
+    low = [target for target, span in found.winner.over_chance.items() if span.sign <= 0]
+    where = f" on {', '.join(low)}" if len(found.metrics) > 1 else ""
+    return [f"{found.winner.name} is not clearly better than guessing{where}."] if low else []
+
+
+def _against_others(found: Evidence) -> list[str]:
+    """The winner and the other fine-tunes, those of each kind together."""
+    said = []
+    for sign, words in (
+        (1, "is clearly better than"),
+        (-1, "was better on dev, but on test it is clearly worse than"),
+        (0, "shows no clear difference to"),
+    ):
+        others = [f"{m.name} ({_range(m.behind)})" for m in found.others if m.behind.sign == sign]
+        if others:
+            said.append(f"{found.winner.name} {words} {'; '.join(others)}.")
+    return said
+
+
+def _range(span: Interval) -> str:
+    """ "0.131 worse; 95 % range -0.418 to +0.072"."""
+    than = "better" if span.estimate >= 0 else "worse"
+    return f"{abs(span.estimate):.3f} {than}; 95 % range {span.low:+.3f} to {span.high:+.3f}"

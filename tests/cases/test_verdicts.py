@@ -1,0 +1,208 @@
+"""Kind: the first sentence of a result is its verdict, and it is true."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from m2m.cli.main import cli
+from m2m.evaluate.metrics import METRICS
+from m2m.mix.caution import above_chance
+from m2m.mix.mixture import BASE, Mixture, subsets
+from m2m.mix.standing import standing
+from m2m.mix.trial import Trial
+from m2m.mix.worth import worth
+from m2m.pipeline.evaluating import compare_models
+from m2m.recipe import Target
+from tests.mix.planted import BITS
+from tests.mix.test_study import scores
+from tests.pipeline.scenario import copied, make_scenario
+from tests.tiny import pico_target, write_jsonl
+
+
+def m2m(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, [*map(str, arguments), "--quiet"], catch_exceptions=False)
+
+
+def ran(recipe: Path, *options: str) -> dict[str, Any]:
+    found = m2m("run", recipe, "--json", *options)
+    assert found.exit_code == 0, found.stderr
+    said: dict[str, Any] = json.loads(found.stdout)
+    return said
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    recipe = make_scenario(tmp_path_factory.mktemp("finished"))
+    text = recipe.read_text(encoding="utf-8").replace("steps = 12", "steps = 4")
+    recipe.write_text(text.replace("top = 2", 'top = 1\nbaselines = ["best_single"]'), "utf-8")
+    ran(recipe)
+    return recipe
+
+
+@pytest.fixture
+def recipe(finished: Path, tmp_path: Path) -> Path:
+    return copied(finished, tmp_path)
+
+
+def changed(recipe: Path, *pairs: tuple[str, str]) -> None:
+    text = recipe.read_text(encoding="utf-8")
+    for before, after in pairs:
+        assert before in text
+        text = text.replace(before, after)
+    recipe.write_text(text, encoding="utf-8")
+
+
+def test_every_output_begins_with_the_verdict(recipe: Path) -> None:
+    said = ran(recipe)
+    assert next(iter(said)) == "verdict"
+    verdict = said["verdict"]
+    assert verdict["kind"] in ("clear", "tie inside")
+    assert verdict["sentence"].startswith("Fine-tune on copy")
+    assert Path(said["gguf"]).is_file()
+    folder = Path(said["folder"])
+    assert json.loads((folder / "confirm.json").read_text("utf-8"))["verdict"] == verdict
+    for command in ("run", "confirm", "report"):
+        shown = m2m(command, recipe).stdout if command != "report" else ""
+        assert shown == "" or shown.startswith(
+            f"Verdict: {verdict['kind']}\n  {verdict['sentence']}"
+        )
+        first = json.loads(m2m(command, recipe, "--json").stdout)
+        assert next(iter(first)) == "verdict"
+        assert first["verdict"] == verdict
+    told = CliRunner().invoke(cli, ["report", str(recipe)]).stdout
+    assert told.startswith(f"Verdict: {verdict['kind']}\n{verdict['sentence']}")
+    page = (folder / "report.html").read_text("utf-8")
+    assert page.index(f"Verdict: {verdict['kind']}") < page.index(verdict["sentence"])
+    assert page.index(verdict["sentence"]) < page.index("<h2>")
+    card = (folder / "export" / "README.md").read_text("utf-8")
+    assert card.index("Fine-tune on copy") < card.index("## ")
+    assert "The test questions did not help to choose it." in card
+    # The winner is compared with others only.
+    assert "top 1 (merged)" not in m2m("confirm", recipe).stdout
+
+
+def withheld(recipe: Path, kind: str, *options: str) -> str:
+    """Check what a verdict against the model does; returns the text of the card made anyway."""
+    said = ran(recipe, *options)
+    assert said["verdict"]["kind"] == kind
+    assert said["gguf"] is None
+    shown = m2m("run", recipe, *options)
+    assert shown.exit_code == 0
+    assert "GGUF       not made" in shown.stdout
+    refused = m2m("export", recipe, *options)
+    assert refused.exit_code == 1
+    assert "--anyway" in refused.stderr
+    report = json.loads(m2m("report", recipe, "--json").stdout)
+    assert report["export"] is None
+    made = json.loads(m2m("export", recipe, "--anyway", "--json", *options).stdout)
+    tag = kind.upper().replace(" ", "-")
+    assert all(tag in Path(made[file]).name for file in ("gguf", "lora"))
+    card = Path(made["card"]).read_text("utf-8")
+    assert "**Made with --anyway, against the verdict.**" in card
+    assert card.index("Made with") < card.index(said["verdict"]["sentence"][:20])
+    assert ran(recipe, "--anyway", *options)["gguf"] == made["gguf"]
+    return card
+
+
+def known_to_the_base(recipe: Path) -> None:
+    """Make the target of questions that the base answers right, and that training unlearns."""
+    path = pico_target(recipe.parent / "many.jsonl", "upper", count=120, wrong="copy")
+    model = recipe.parent / "models" / "pico" / "base.gguf"
+    scores = compare_models([str(model)], [path], Target("t", path)).results[0].scores
+    right = METRICS["accuracy_norm"].per_example(scores) == 1.0
+    rows = path.read_text("utf-8").splitlines()
+    known = [json.loads(row) for row, is_right in zip(rows, right, strict=True) if is_right]
+    assert len(known) >= 24
+    write_jsonl(recipe.parent / "dev.jsonl", known[::2])
+    write_jsonl(recipe.parent / "test.jsonl", known[1::2])
+
+
+def test_nothing_learned(recipe: Path) -> None:
+    for part, seed in (("dev", 1000), ("test", 2000)):  # right and wrong look alike
+        pico_target(recipe.parent / f"{part}.jsonl", "copy", seed=seed)
+    withheld(recipe, "nothing learned")
+    found = json.loads(m2m("search", recipe, "--json").stdout)
+    assert {each["verdict"] for each in found["dataset_worth"].values()} == {"unknown"}
+    assert any("Do not use this ranking" in warning for warning in found["warnings"])
+    shown = CliRunner().invoke(cli, ["report", str(recipe)]).stdout
+    assert "Fine-tune on" not in shown
+    assert "usually" not in shown
+
+
+def test_keep_the_base(recipe: Path) -> None:
+    changed(recipe, ("[search]", '[search]\nexcluded = ["upper"]'))
+    known_to_the_base(recipe)
+    withheld(recipe, "keep the base")
+
+
+def test_a_leak_makes_it_suspect(recipe: Path) -> None:
+    copy = recipe.parent / "copy.jsonl"
+    rows = [json.loads(line) for line in copy.read_text("utf-8").splitlines()]
+    asked = json.loads((recipe.parent / "test.jsonl").read_text("utf-8").splitlines()[0])
+    row = {"prompt": asked["question"], "completion": asked["choices"][asked["answer"]]}
+    write_jsonl(copy, [*rows, row])
+    changed(recipe, ("[search]", '[search]\nrequired = ["copy"]'))
+    assert m2m("run", recipe).exit_code == 1
+    card = withheld(recipe, "suspect", "--allow-leaks")
+    assert "1 row of copy is also dev or test questions" in card
+
+
+def test_without_test_questions_nothing_is_verified(recipe: Path) -> None:
+    changed(recipe, ('test = "test.jsonl"\n', ""))
+    said = ran(recipe)
+    assert said["verdict"]["kind"] == "unverified"
+    shown = m2m("confirm", recipe).stdout
+    assert "This score is too optimistic." in shown
+    assert "did not help to choose" not in shown + Path(said["folder"]).joinpath(
+        "export", "README.md"
+    ).read_text("utf-8")
+
+
+def test_a_batch_says_each_verdict(recipe: Path) -> None:
+    changed(recipe, ("[search]", '[search]\nexcluded = ["upper"]'))
+    known_to_the_base(recipe)
+    shown = m2m("run", recipe, recipe)
+    assert shown.exit_code == 0
+    assert shown.stdout.count("keep the base. Keep the base model.") == 2
+
+
+def floor(skills: dict[str, float], examples: int = 200) -> Any:
+    """The worth of datasets whose mixtures' answers are lifted by these nats."""
+    mixtures = [BASE, *subsets(("a", "b", "c"))]
+    trials = [
+        Trial(m, {"t": scores(skills.get("".join(m.datasets), 0.0), i, examples)}, {}, 1, 0.0)
+        for i, m in enumerate(mixtures)
+    ]
+    found = standing(trials, [BITS], seed=0)
+    above = above_chance([found], trials, [BITS])["t"]
+    return worth(found.mixtures, found.points, found.replicates, above=above)
+
+
+def test_what_lies_on_the_floor_has_no_interaction() -> None:
+    found = floor({"ab": 3.0, "abc": 3.0, "c": 1.5})
+    pair = next(each for each in found.interactions if each.datasets == ("a", "b"))
+    assert pair.effect.sign == 1
+    assert pair.words == "a and b: not known (a and b alone: no better than guessing)"
+    above = floor({"a": 1.0, "b": 1.0, "ab": 5.0, "c": 1.0, "ac": 1.5, "bc": 1.5, "abc": 5.0})
+    pair = next(each for each in above.interactions if each.datasets == ("a", "b"))
+    assert "together do better than expected" in pair.words
+
+
+def test_nothing_is_helpful_if_nothing_was_learned_or_if_it_does_not_matter() -> None:
+    assert set(floor({}).verdicts.values()) == {"unknown"}
+    mixtures = [BASE, *subsets(("a", "b"))]
+    points = np.array([0.0, 1.0, -0.01, 0.99])  # b lowers by 0.01, for sure
+    found = worth(mixtures, points, points[:, None] + np.zeros((4, 50)))
+    assert found.datasets["b"].sign == -1
+    assert found.verdicts == {"a": "helpful", "b": "neutral"}
+    assert found.smallest == pytest.approx(0.05)
+    assert worth(mixtures, -points, -points[:, None] + np.zeros((4, 50)), False).verdicts == (
+        found.verdicts
+    )
+    assert Mixture.uniform("a") in mixtures
