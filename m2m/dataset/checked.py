@@ -209,6 +209,10 @@ class DatasetFile:
             message = f"{in_rows(len(words))} with the word None, nan or null and nothing else"
             hint = "did a program write it for an empty field? then delete the word or the row"
             self.say("empty_word", message, hint, words)
+        answers = [row.sides[1] for row in self.rows]
+        if len(answers) > 1 and all(text[:1] == " " for text in answers):
+            hint = "delete the spaces after the commas, unless the model shall write them"
+            self.say("leading_space", "all answers begin with a space", hint)
         path = self.found.file
         if path.suffix.lower() == ".txt" and (other := sibling_in_step(path, len(self.rows))):
             message = f"{other} has as many lines: is it a translation?"

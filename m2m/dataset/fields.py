@@ -31,6 +31,10 @@ _ASKED: dict[str, set[str]] = {
 }  # fmt: skip
 _LONG_FORMS = {"chat", "ShareGPT"}  # they hold the whole question; these columns repeat it
 _REPEATED = {"input", "inputs", "context", "contexts", "passage", "document", "history"}
+_CHAT = re.compile(
+    r"<\|im_start\|>|\[INST\]|<start_of_turn>|<\|start_header_id\|>|<\|(user|assistant)\|>|"
+    r"### ?(Instruction|Human|Response|Assistant)\b|^(Human|User): [\s\S]*\n(Assistant|AI|Bot): "
+)
 _NOT = (False, 0, "false", "0")
 _LIST = re.compile(r"\[\s*'(?:[^'\\]|\\.)*'\s*(?:,\s*'(?:[^'\\]|\\.)*'\s*)*\]")
 
@@ -39,12 +43,22 @@ def _has(value: Any) -> bool:
     return value is not None and value not in ("", [], {})
 
 
-def refuse_other_answers(path: Path, records: Sequence[Record]) -> None:
-    """Refuse rows of `text` with another column that could be the answer.
+def refuse_other_answers(path: Path, records: Sequence[Record], answer: str = "completion") -> None:
+    """Refuse rows of `text` with another column that could be the answer, and chats written out.
 
     Raises:
-        InputError: names the columns and what to write.
+        InputError: names the columns, or the marks of the chat, and what to write.
     """
+    marks = [
+        _CHAT.search(str(record.fields["text"])) for record in records if "text" in record.fields
+    ]
+    found = [mark.group() for mark in marks if mark]
+    if found and 2 * len(found) >= len(marks):
+        raise InputError(
+            f"{path}:{records[0].line}: the texts are chats written out, with {found[0]!r}: all of "
+            "a text is used, the questions too",
+            f"write the question as prompt and the answer as {answer}, or a chat as messages",
+        )
     others: dict[str, int] = {}
     for record in records:
         for key, value in record.fields.items():
@@ -55,9 +69,9 @@ def refuse_other_answers(path: Path, records: Sequence[Record]) -> None:
         many = f"the column {names} may hold" if len(others) == 1 else f"{names} may hold"
         raise InputError(
             f"{path}:{min(others.values())}: {many} the answers, but of rows with text only the "
-            "text is trained on",
-            "write the question as prompt and the answer as completion; or, to train on the text "
-            f"alone, delete {names}",
+            "text is used",
+            f"write the question as prompt and the answer as {answer}; or, to use the text alone, "
+            f"delete {names}",
         )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from m2m.errors import InputError
 
+_SPEAKER = re.compile(r"(\w+)\s*[:.)]\s+\S")
 _TAGS = re.compile(r"[._-]")
 
 Line = tuple[str, int]  # text and number
@@ -17,7 +18,7 @@ Line = tuple[str, int]  # text and number
 _KINDS: tuple[tuple[str, re.Pattern[str], float, str], ...] = (
     (
         "one word a line with its tag (CoNLL)",
-        re.compile(r"\S+(\s+\S+)*\s+(O|[BIESLUM]-\S+)\s*"),
+        re.compile(r"\S+(\s+\S+)*\s+(O|[BIESLUM]-\S+)|\S+\s+[A-Z]{1,6}"),
         0.8,
         "write each sentence as prompt and what is wanted of it as completion",
     ),
@@ -32,6 +33,18 @@ _KINDS: tuple[tuple[str, re.Pattern[str], float, str], ...] = (
         re.compile(r"\d+:\d{2}(:\d{2})?[.,]\d+\s+-->\s+.*"),
         0.2,
         "keep the spoken lines only",
+    ),
+    (
+        "labels with texts (fastText)",
+        re.compile(r"__label__\S+ .*"),
+        0.8,
+        "write the text as prompt and its label as completion",
+    ),
+    (
+        "two languages with ||| between them",
+        re.compile(r".* \|\|\| .*"),
+        0.8,
+        "write the source as prompt and its translation as completion",
     ),
 )
 # A line was wrapped if the next word had not fitted. Of prose with a sentence a line 0.0 to 0.3 of
@@ -50,6 +63,11 @@ def refuse_no_prose(path: Path, lines: Sequence[Line]) -> None:
     for what, looks, share, remedy in _KINDS:
         if sum(bool(looks.fullmatch(text)) for text in texts) >= max(2, share * len(texts)):
             raise InputError(f"{path}:{lines[0][1]}: this is {what}, not a text a line", remedy)
+    if names := _speakers(texts):
+        raise InputError(
+            f"{path}:{lines[0][1]}: the lines are of {names[0]} and {names[1]} in turn, not texts",
+            "write each two lines as prompt and completion",
+        )
     width = wrapped_at(lines)
     if width:
         raise InputError(
@@ -57,6 +75,15 @@ def refuse_no_prose(path: Path, lines: Sequence[Line]) -> None:
             "characters, and every line would be a text of its own",
             "write each paragraph on one line",
         )
+
+
+def _speakers(texts: Sequence[str]) -> tuple[str, str] | None:
+    """The two words before a colon with which lines begin in turn ("Q:", "A:"), if all do."""
+    heads = [found.group(1) if (found := _SPEAKER.match(text)) else "" for text in texts]
+    if len(heads) < 4 or "" in heads or len(set(heads)) != 2:
+        return None
+    in_turn = all(one != other for one, other in pairwise(heads))
+    return (heads[0], heads[1]) if in_turn else None
 
 
 def sibling_in_step(path: Path, count: int) -> str | None:

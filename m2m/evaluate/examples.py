@@ -84,10 +84,14 @@ def kind_of(path: Path, record: Record, reading: Reading) -> Kind:
         return "answer"
     if "text" in keys and not reading.is_custom:
         return "text"
-    wanted = "a target's rows are one of " + "; ".join(SHAPES.values())
+    wanted = (
+        "a target needs prompt and answer, or question, choices and answer, or text; or say how "
+        "its rows are read (docs/targets.md)"
+    )
     if reading.is_custom:
         wanted = "a row needs an answer: its field `answer`, or say what to take in `answer`"
-    raise InputError(f"{path}:{record.line}: found the fields {', '.join(keys) or 'none'}", wanted)
+    found = ", ".join(keys) or "(none)"
+    raise InputError(f"{path}:{record.line}: the columns {found} do not fit", wanted)
 
 
 def read_example(record: Record, kind: Kind, reading: Reading) -> Example:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from m2m.dataset.fields import refuse_other_answers
 from m2m.dataset.sameness import normalize
 from m2m.errors import InputError, Problems
 from m2m.evaluate.answers import READINGS, Given, decide
@@ -74,6 +75,8 @@ def load_task(path: Path, reading: Reading = _AS_THEY_ARE) -> Task:
     if not records:
         raise InputError(f"{path}: has no rows", "a target needs at least one example")
     kind = kind_of(path, records[0], reading)
+    if kind == "text":
+        refuse_other_answers(path, records, answer="answer")
     chosen, doubt = decided([path], reading) if kind == "choices" else ("", None)
     reading = replace(reading, answers=chosen)
     problems = Problems()

@@ -26,6 +26,8 @@ _BEGINS: tuple[tuple[bytes, str, str], ...] = (
     (b"version https://git-lfs", "a Git LFS pointer, not the data", "fetch it with `git lfs pull`"),
 )
 _WEB = re.compile(rb"\s*<(!doctype html|html|\?xml|tmx|xliff)\b", re.IGNORECASE)
+_NAMES = "prompt|completion|question|answer|text|label|instruction|input|output|source|target|id"
+_HEADER = re.compile(rf"({_NAMES})(\s*[,;|]\s*\w+)+|\w+(\s*[,;|]\s*({_NAMES}))+", re.IGNORECASE)
 _RENAMED = {
     ".jsonlines": ".jsonl", ".ndjson": ".jsonl", ".ldjson": ".jsonl", ".tab": ".tsv",
     ".text": ".txt", ".md": ".txt",
@@ -90,6 +92,13 @@ def _text(ending: str, text: str) -> tuple[str, str] | None:
     if ending == ".txt" and len(lines) > 1 and len(tabs) == 1 and tabs != {0}:
         header = "prompt<TAB>completion"
         return "a table with tabs", f"put a line of names first ({header}) and rename it to .tsv"
+    if ending == ".txt" and len(lines) > 1 and _HEADER.fullmatch(lines[0].strip()):
+        mark = next((each for each in ",;|" if each in lines[0]), ",")
+        if all(mark in line for line in lines):
+            return (
+                "a table with a header",
+                "rename it to .csv (with commas or semicolons between the columns)",
+            )
     return None
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from m2m.dataset import Row, encode, load_dataset
 from m2m.errors import InputError
-from m2m.pipeline.checking import check_data
+from m2m.pipeline.checking import check_data, read_target
 from m2m.tokenizer import Formatter
 from tests.templates import formatter_of
 from tests.tiny import CHATML, write_jsonl
@@ -73,6 +73,13 @@ def test_text_with_a_column_that_may_be_the_answer_is_refused(
 ) -> None:
     rows = [{"text": "Leo nimefurahi"}, {"text": "Umeme umekatika", field: value}]
     refused(write_jsonl(tmp_path / "a.jsonl", rows), ":2:", field, "prompt", "completion", "delete")
+
+
+def test_a_target_of_texts_has_no_other_answers_either(tmp_path: Path) -> None:
+    rows = [{"text": "Leo nimefurahi", "label": "good"}, {"text": "Umeme", "label": "bad"}]
+    with pytest.raises(InputError, match="label") as caught:
+        read_target(write_jsonl(tmp_path / "dev.jsonl", rows))
+    assert "answer as answer" in str(caught.value.hint)
 
 
 def test_text_with_its_source_is_a_bare_text(tmp_path: Path) -> None:
@@ -230,6 +237,15 @@ ROW = '{"prompt": "kitabu", "completion": "book"}\n'
         ("a.txt", "01/02/2024, 10:11 - Asha: Habari?\n01/02/2024, 10:12 - Juma: Nzuri\n", "chat"),
         ("a.txt", "1\n00:00:01,0 --> 00:00:02,0\nHabari\n\n2\n00:00:03,0 --> 00:00:04,0\nPoa\n",
          "subtitles"),
+        ("a.txt", "__label__good Asante sana\n__label__bad Umeme umekatika\n", "fastText"),
+        ("a.txt", "kitabu ||| book\nnyumba ||| house\n", "|||"),
+        ("a.txt", "Rais NOUN\nalisema VERB\n. PUNCT\n", "CoNLL"),
+        ("a.txt", "Swali: Jina?\nJibu: Asha.\nSwali: Umri?\nJibu: Kumi.\n", "Swali and Jibu"),
+        ("a.txt", "prompt,completion\nkitabu,book\n", "a table"),
+        ("a.txt", "id;answer\n1;book\n", "a table"),
+        ("a.jsonl", '{"text": "[INST] ask [/INST] reply"}\n', "chats written out"),
+        ("a.jsonl", '{"text": "### Human: ask\\n### Assistant: reply"}\n', "chats written out"),
+        ("a.jsonl", '{"text": "Human: ask\\nAssistant: reply"}\n', "chats written out"),
     ],
 )  # fmt: skip
 def test_files_that_are_not_what_their_name_says(
@@ -269,6 +285,8 @@ def test_notes_on_rows_that_can_be_trained(tmp_path: Path) -> None:
     (found,) = check_data([write_jsonl(tmp_path / "a.jsonl", rows)])
     lines = {problem.kind: problem.lines for problem in found.problems}
     assert (lines["unanswered"], lines["empty_word"]) == ((1,), (2,))
+    spaced = file_of(tmp_path, "s.csv", "prompt,completion\nkitabu, book\nmti, tree\n")
+    assert "leading_space" in {problem.kind for problem in check_data([spaced])[0].problems}
     one, _ = (file_of(tmp_path, f"bible.{tag}.txt", "a b\nc d\ne f\n") for tag in ("en", "sw"))
     (found,) = check_data([one])
     assert any("bible.sw.txt" in problem.message for problem in found.problems)

@@ -74,7 +74,7 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     ("rows", "words"),
     [
         ([], "has no rows"),
-        ([{"input": "a", "output": "b"}], r"t\.jsonl:1: found the fields input, output"),
+        ([{"input": "a", "output": "b"}], r"t\.jsonl:1: the columns input, output do not fit"),
         ([{"prompt": "a", "answer": "x"}] * 3, "all answers are the same"),
     ],
 )
