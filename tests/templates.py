@@ -107,6 +107,7 @@ CONVERSATIONS = {
     "one turn": _conversation("", "copy abc", "abc"),
     "system": _conversation("Be brief.", "copy abc", "abc"),
     "turns": _conversation("", "copy abc", "abc", "and d", "d", "the end", "of it"),
+    "white space": _conversation("", " copy  abc\n", " abc\n\nd ", "and\n\nd ", " d\n"),
     "system and turns": _conversation("Be brief.", "copy abc", "abc", "and d", "d"),
 }
 

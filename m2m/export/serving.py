@@ -55,7 +55,7 @@ _DIFFERS = (
     "use llama.cpp"
 )
 _TRIMS = (
-    "The chat template removes white space at both ends of a message, and Ollama does not: send "
+    "The chat template removes white space from the ends of messages, and Ollama does not: send "
     "messages without it"
 )
 
@@ -83,7 +83,8 @@ def ollama_remarks(formatter: Formatter) -> list[str]:
         turns = read_turns(template, added_text(formatter))
     except InputError as error:
         return [_NO_TEMPLATE.format(error.message)]
-    return [*_differing(template, turns, added_text(formatter)), *_trimmed(formatter)]
+    added = added_text(formatter)
+    return [*_differing(template, turns, added)] or [*_spaces(template, turns, added)]
 
 
 def added_text(formatter: Formatter) -> str:
@@ -164,8 +165,8 @@ def _differing(template: ChatTemplate, turns: Turns, added: str) -> Iterator[str
         yield _DIFFERS.format(" and ".join(found))
 
 
-def _trimmed(formatter: Formatter) -> Iterator[str]:
-    asked = ({"role": "user", "content": " m2mAsk "},)
-    template = formatter.template
-    if template is not None and " m2mAsk " not in template.render(asked, True):
+def _spaces(template: ChatTemplate, turns: Turns, added: str) -> Iterator[str]:
+    roles = ("system", "user", "assistant", "user")
+    talk = [{"role": role, "content": f" \nm2m{i}\n "} for i, role in enumerate(roles)]
+    if template.render(talk, True).removeprefix(added) != turns.write(talk):
         yield _TRIMS

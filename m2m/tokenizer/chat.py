@@ -108,8 +108,16 @@ class Formatter:
 
     def answer_ids(self, text: str) -> list[int]:
         """Ids of a bare answer, as it would follow `prompt_ids` and `head`; no end of turn."""
-        answer = self._lead + (text.strip() if self._trims else text)
+        answer = self._lead + self._as_written(text)
         return self.tokenizer.encode(answer, continues=self._continues)
+
+    def _as_written(self, text: str) -> str:
+        """An answer as the template writes it: some take white space off one end or both."""
+        if self.template is None or self._shape is None or text == text.strip():
+            return text
+        talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": text}]
+        found = between(self.template, talk, self.template.render(talk), None)
+        return text.strip() if found is None else found.removesuffix(self._shape.ending)
 
     def rest_ids(self, text: str) -> list[int]:
         """Ids of the rest of an answer whose first words `answer_ids` gave; no end of turn."""

@@ -13,6 +13,8 @@ from m2m.tokenizer.sandbox import COMPILE_ERRORS, RENDER_ERRORS, Sandbox
 
 Message = Mapping[str, Any]
 
+_STEPFUN = "You have access to the following functions in JSONSchema format"
+
 
 def plain_source(bos: bool) -> str:
     """A chat template that writes what is trained without one: a line each, answers with EOS.
@@ -76,9 +78,21 @@ class ChatTemplate:
         Raises:
             InputError: the template refuses these messages, or it does not come to an end.
         """
+        messages = self._adapted(messages)
         if messages and messages[0].get("role") == "system" and not self.takes_system:
             messages = _folded(messages)
         return self._render(messages, add_generation_prompt, tools, **variables)
+
+    def _adapted(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """Messages as llama.cpp changes them for some templates (common/chat.cpp, `workaround`)."""
+        if "<|channel|>" not in self.source:
+            messages = [
+                {**each, "role": "system"} if each.get("role") == "developer" else each
+                for each in messages
+            ]
+        if _STEPFUN in self.source:
+            messages = [{**each, "content": str(each.get("content")).strip()} for each in messages]
+        return messages
 
     @cached_property
     def takes_system(self) -> bool:

@@ -144,6 +144,14 @@ def test_reasoning_without_a_place_is_refused_with_its_line() -> None:
     assert THOUGHT in formatter_of(KINDS["chatml"]).tokenizer.decode(sample.ids.tolist())
 
 
+def test_a_developer_message_is_a_system_message() -> None:
+    # llama.cpp changes the role for all templates but those of gpt-oss' kind.
+    asked = [turn("developer", "Be brief."), turn("user", "copy abc")]
+    told = [turn("system", "Be brief."), turn("user", "copy abc")]
+    formatter = formatter_of(KINDS["chatml"])
+    assert formatter.prompt_ids(asked) == formatter.prompt_ids(told)
+
+
 def test_what_a_template_leaves_out_is_refused_with_its_line(tmp_path: Path) -> None:
     deaf = KINDS["chatml"].replace(
         "{% for message in messages %}", "{% for message in messages if message.role != 'tool' %}"

@@ -32,8 +32,9 @@ def test_ollama_writes_what_the_chat_template_writes(kind: str, name: str) -> No
     for messages in prompts(CONVERSATIONS[name]):
         expected = template.render(messages, add_generation_prompt=True).removeprefix(added)
         same = turns.write(messages) == expected
-        assert same or any("Ollama's template cannot write" in r for r in ollama_remarks(formatter))
-        assert same == (kind != "numbers" or len(messages) < 2)
+        words = " ".join(ollama_remarks(formatter))
+        assert same or "cannot write" in words or (name == "white space" and "removes" in words)
+        assert same == (kind != "numbers" or len(messages) < 2) or name == "white space"
 
 
 def test_an_answer_at_the_end_is_continued() -> None:
@@ -85,7 +86,7 @@ def test_a_modelfile_without_a_chat_template_writes_all_messages(tmp_path: Path)
     [
         ("opens", 'Every answer begins with "</think>"'),
         ("refuses system", "no place for a system message"),
-        ("trims", "removes white space at both ends"),
+        ("trims", "removes white space from the ends"),
         ("numbers", "cannot write questions with a system message and conversations"),
     ],
 )
@@ -97,7 +98,7 @@ def test_what_differs_is_said(kind: str, words: str, tmp_path: Path) -> None:
     assert words in text
 
 
-@pytest.mark.parametrize("kind", ["chatml", "default system", "thinks last", "folds system"])
+@pytest.mark.parametrize("kind", ["chatml", "default system", "folds system"])
 def test_nothing_is_said_where_nothing_differs(kind: str) -> None:
     formatter = formatter_of(KINDS[kind])
     assert [*serving_remarks(formatter), *ollama_remarks(formatter)] == []

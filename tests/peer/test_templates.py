@@ -171,6 +171,8 @@ def test_llama_cpp_python_sends_what_was_trained_or_refuses(
     assert sandbox.TODAY.strftime(day) == "26 Jul 2024"
     theirs = Jinja2ChatFormatter(template=SOURCES[name], eos_token=EOS, bos_token=BOS)
     for messages in asked():
+        if name.startswith("StepFun"):  # llama.cpp takes white space off for it, others do not
+            messages = [{**m, "content": m["content"].strip()} for m in messages]
         told = messages[0]["role"] == "system"
         try:
             sent = theirs(messages=list(messages)).prompt  # type: ignore[arg-type]
@@ -192,7 +194,9 @@ def test_ollama_sends_what_was_trained(name: str, ollama: Program) -> None:
         sent = ollama.ask(template=go_template(turns), messages=messages)
         assert sent == turns.write(messages)
         trained = template.render(messages, add_generation_prompt=True).removeprefix(added)
-        assert sent == trained or "Ollama's template cannot write" in words
+        said = "Ollama's template cannot write" in words
+        spaced = any(m["content"] != m["content"].strip() for m in messages)
+        assert sent == trained or said or (spaced and "removes white space" in words)
 
 
 def test_ollama_joins_continues_and_gathers(ollama: Program) -> None:
