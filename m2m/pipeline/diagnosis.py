@@ -157,7 +157,7 @@ def _bf16() -> Finding:
     gain = bf16_gain()
     if not gain:
         return Finding("bf16", "no products that m2m can call: training is in float32")
-    value = f"products {gain:.1f} times as fast as in float32"
+    value = f"products {gain:.2g} times as fast as in float32"
     if gain < WORTH_BF16:
         return Finding("bf16", f"{value}: leave [train] precision as it is")
     return Finding("bf16", f'{value}: [train] precision = "bf16" trains faster')

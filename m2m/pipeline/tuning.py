@@ -62,7 +62,7 @@ class Tuning:
             self._progress.note(f"training takes about {size:.2f} GiB with {saving.ways}")
         if self._recipe.train.precision == "bf16" and (gain := bf16_gain()) < 1.0:
             self._progress.note(
-                f"products in bf16 are {gain:.1f} times as fast as in float32 on this processor: "
+                f"products in bf16 are {gain:.2g} times as fast as in float32 on this processor: "
                 'precision = "float32" in [train] is better here'
             )
         return decoder
