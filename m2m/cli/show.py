@@ -317,9 +317,6 @@ def comparison(found: Comparison) -> None:
         ]
         _columns(f"{main} by facet", names, facets)
         _differences([each for each in found.differences if each.task == task])
-        for each in found.results:
-            if str(each.task.path) == task and (cut := each.scores.cut_in_words):
-                click.echo(f"Warning: {Path(each.model).name}: {cut}", err=True)
 
 
 def _columns(head: str, names: Sequence[str], columns: Sequence[Mapping[str, Any]]) -> None:

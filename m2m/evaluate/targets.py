@@ -47,6 +47,8 @@ def load_target(target: Target, part: Part) -> Task:
     task = load_task(path, reading)
     if doubt and task.answers:
         raise doubt
+    if target.answers != "auto" and not task.answers:
+        raise InputError(f"{path}: `answers` is for rows with choices", "leave it out")
     metric = check_metric(target.metric, task.kind, str(path))
     if task.kind == "text":
         return _text_task(target, task)

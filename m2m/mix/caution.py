@@ -97,11 +97,12 @@ def cautions(
     if above is None:
         above = above_chance([standing(trials, [aim], seed) for aim in aims], trials, aims)
     found = [*_survival(trials)]
+    mixed = [trial for trial in trials if trial.mixture != BASE]
     for aim in aims:
         found += _repeated(trials, aim)
-        found += [*_cut(trials, aim), *_chance(trials, above[aim.target], aim)]
-        found += _likelihood(trials, aim)
-    mixed = [trial for trial in trials if trial.mixture != BASE]
+        if mixed and aim.metric.written:
+            found += cut_answers(mixed[standing(mixed, [aim], 0).best], [aim])
+        found += [*_chance(trials, above[aim.target], aim), *_likelihood(trials, aim)]
     if len(mixed) > 2 and all(len(trial.scores[aims[0].target]) > 1 for trial in mixed):
         examples = sum(mixed[0].scores[aim.target].different for aim in aims)
         found += _examples(standing(mixed, aims, seed), examples)
@@ -132,14 +133,11 @@ def _repeated(trials: Sequence[Trial], aim: Aim) -> list[str]:
     ]
 
 
-def _cut(trials: Sequence[Trial], aim: Aim) -> list[str]:
-    """Warn if the best mixture's written answers reached the limit of tokens."""
-    mixed = [trial for trial in trials if trial.mixture != BASE]
-    if not mixed or not aim.metric.written:
-        return []
-    best = mixed[standing(mixed, [aim], seed=0).best]
-    cut = best.scores[aim.target].cut_in_words
-    return [f"{best.mixture.label} on {aim.target}: {cut}"] if cut else []
+def cut_answers(trial: Trial, aims: Sequence[Aim]) -> list[str]:
+    """Warn if a trial's written answers reached the limit of tokens, for aims that judge them."""
+    scores = {aim.target: trial.scores.get(aim.target) for aim in aims if aim.metric.written}
+    cut = {name: each.cut_in_words for name, each in scores.items() if each}
+    return [f"{trial.mixture.label} on {name}: {words}" for name, words in cut.items() if words]
 
 
 def _chance(trials: Sequence[Trial], above: frozenset[Mixture] | None, aim: Aim) -> list[str]:
@@ -147,7 +145,7 @@ def _chance(trials: Sequence[Trial], above: frozenset[Mixture] | None, aim: Aim)
     if above is None or above:
         return []
     if aim.metric.written and (scores := trials[0].scores[aim.target]).longest > scores.limit:
-        return []  # `_cut` says why
+        return []  # `cut_answers` says why
     return [
         f"On {aim.target} no model was clearly better than guessing. Do not use this ranking. "
         "Train longer ([train] steps), or write more dev questions."

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from m2m.evaluate.metrics import measure_all
+from m2m.mix.caution import cut_answers
 from m2m.mix.confirm import UNION, Contender, contenders
 from m2m.mix.evidence import weigh
 from m2m.mix.facets import by_facet
@@ -79,6 +80,9 @@ def confirm(
     wanted = aims(inputs)
     best_on_dev = _best_on_dev(trials, inputs)
     winner = 2 + best_on_dev
+    for part in (DEV, TEST):
+        for warning in cut_answers(trials[best_on_dev], aims_on(part, inputs)):
+            progress.warn(warning)
     asked = {
         name: (count, len(inputs.test[name].examples)) for name, count in shared(inputs).items()
     }

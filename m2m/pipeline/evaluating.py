@@ -163,6 +163,8 @@ def compare_models(
     count = len(tasks)
     columns = [results[place::count] for place in range(count)]
     differences = [found for column in columns for found in _differences(column)]
+    cut = [(each, words) for each in results if (words := each.scores.cut_in_words)]
+    warnings += [f"{gguf_of(each.model).name} on {each.task.path.name}: {w}" for each, w in cut]
     return Comparison(results, differences, warnings)
 
 

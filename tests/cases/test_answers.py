@@ -198,6 +198,13 @@ def test_every_command_says_how_answers_were_read(tmp_path: Path) -> None:
     assert f"copying: {said}" in json.loads(shown.stdout)["targets"]
 
 
+def test_a_reading_of_rows_without_choices_is_refused(tmp_path: Path) -> None:
+    made = [{"prompt": each, "answer": each} for each in "ab"]
+    target = Target("t", write_jsonl(tmp_path / "t.jsonl", made), answers="text")
+    with pytest.raises(InputError, match="`answers` is for rows with choices"):
+        load_target(target, "dev")
+
+
 def test_a_recipe_that_can_be_read_in_two_ways_is_refused_once(tmp_path: Path) -> None:
     recipe = make_scenario(tmp_path)
     for name, places in (("dev", (0, 1)), ("test", (2, 1))):

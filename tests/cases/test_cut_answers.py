@@ -33,7 +33,7 @@ from m2m.pipeline.inputs import make_formatter
 from m2m.pipeline.run import Run
 from m2m.progress import Silent
 from m2m.recipe import Target, load_recipe
-from tests.pipeline.scenario import RECIPE
+from tests.pipeline.scenario import RECIPE, make_scenario
 from tests.tiny import pico_gguf, pico_model, write_jsonl
 
 
@@ -147,6 +147,29 @@ def test_cut_answers_are_counted_kept_and_said(tmp_path: Path, pico: Path) -> No
     trials = [Trial(mixture, {"t": scores}, {}, 0, 0.0) for mixture in (BASE, Mixture.uniform("a"))]
     (warning,) = cautions(trials, [Aim("t", METRICS["exact_match"])])
     assert warning == f"a on t: {said}"
+    assert shown["warnings"] == [f"pico.gguf on t.jsonl: {said}"]
+
+
+def test_confirm_says_which_test_answers_of_the_winner_were_cut(tmp_path: Path) -> None:
+    recipe = make_scenario(tmp_path)
+    for name in ("dev", "test"):
+        rows = [{"prompt": f"{name} {w}", "answer": f"{w} {w}"} for w in ("ab", "cd", "ef", "gh")]
+        write_jsonl(tmp_path / f"{name}.jsonl", rows)
+    changed = 'metric = "exact_match"\nmax_tokens = 2\n[train]'
+    text = recipe.read_text(encoding="utf-8").replace("[train]", changed)
+    recipe.write_text(text, encoding="utf-8")
+
+    class Heard(Silent):
+        def warn(self, text: str) -> None:
+            said.append(text)
+
+    said: list[str] = []
+    Run(load_recipe(recipe), Heard()).confirm()
+    for part in ("dev", "test"):
+        words = (
+            rf"\w+ on {part}:copying: \d of 4 written answers were cut at 2 tokens; a right answer"
+        )
+        assert any(re.match(words, each) for each in said), said
 
 
 def test_a_task_file_keeps_the_limit_of_the_harness() -> None:
