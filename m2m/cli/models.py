@@ -71,6 +71,8 @@ def add(
         )
     if as_json or not quiet:
         show.models([info], as_json)
+    else:
+        show.model_warnings([info])
 
 
 @models.command("list")

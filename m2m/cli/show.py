@@ -51,15 +51,20 @@ def models(infos: Sequence[ModelInfo], as_json: bool) -> None:
                 info.licence or "unknown",
             )
         print_table(table)
-        for info in infos:
-            for warning in info.warnings:
-                click.echo(f"Warning: {info.name}: {_clean(warning)}", err=True)
+        model_warnings(infos)
 
     fields = ("name", "path", "architecture", "parameters", "dtype", "bytes", "licence")
     as_data = [
         {**{f: _plain(getattr(i, f)) for f in fields}, "warnings": list(i.warnings)} for i in infos
     ]
     result(as_data, as_json, show)
+
+
+def model_warnings(infos: Sequence[ModelInfo]) -> None:
+    """Why models may not stop, or read text otherwise than their makers meant."""
+    for info in infos:
+        for warning in info.warnings:
+            click.echo(f"Warning: {info.name}: {_clean(warning)}", err=True)
 
 
 def adapters(trained: Sequence[Trained]) -> None:

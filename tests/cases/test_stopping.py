@@ -310,6 +310,24 @@ def test_an_added_token_beyond_the_embeddings_is_said(tmp_path: Path) -> None:
     assert "'<|eot|>', which is no end token" in ending
 
 
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [("{% if", "not valid Jinja"), ("{{ raise_exception('no') }}", "refuses a conversation")],
+)
+@pytest.mark.parametrize("how", ["--quiet", "--json"])
+def test_a_template_that_does_not_work_is_said_at_import(
+    template: str, words: str, how: str, tmp_path: Path
+) -> None:
+    given = {"tokenizer.chat_template": GGUFValue.string(template)}
+    source = pico_gguf(tmp_path / "pico.gguf", metadata=given)
+    where = ["--models", str(tmp_path / "models")]
+    found = CliRunner().invoke(cli, ["models", "add", str(source), *where, how])
+    assert found.exit_code == 0, found.output
+    assert words in (
+        found.stderr if how == "--quiet" else json.loads(found.stdout)[0]["warnings"][0]
+    )
+
+
 def test_plan_and_run_say_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = make_scenario(tmp_path)
     text = recipe.read_text(encoding="utf-8")
