@@ -133,6 +133,11 @@ def ranking(found: Searched) -> None:
     click.echo(f"An effect below {found.smallest_effect:.3f} counts as neutral.")
     for pair in found.interactions:
         click.echo(pair.words)
+    if found.pairs_left_out:
+        click.echo(
+            f"{found.pairs_left_out} pairs of datasets are not judged: one alone is no better than "
+            "guessing, or the two would be expected beyond the best possible score."
+        )
     for warning in found.warnings:
         click.echo(f"Warning: {warning}", err=True)
 

@@ -293,6 +293,16 @@ METRICS: dict[str, Metric] = {
     )
 }
 
+_BEST = {"chrf": 100.0, "ece": 0.0, "bits_per_byte": 0.0, "perplexity": 1.0}
+
+
+def best_possible(metric: Metric, scores: Scores) -> float:
+    """The end of the metric's scale: nothing can score better."""
+    if metric.name in ("choice_bits", "contrast_bits"):
+        return float(np.log2(scores.choices).mean())
+    return _BEST.get(metric.name, 1.0)
+
+
 AUTO = {
     "choices": "choice_bits",
     "labels": "choice_bits",

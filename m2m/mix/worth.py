@@ -9,13 +9,15 @@ and in the second case also from what the model leaves unexplained.
 
 An effect is only called one if its interval excludes zero, and if it is at least `SMALLEST` of the
 largest change that any mixture made to the base's score: less does not matter for the choice. On a
-target where guessing has a score, nothing is claimed if no mixture is better than guessing, nor of
-a pair with a dataset that is no better than guessing alone: below that floor scores cannot fall,
-so that what two datasets do together looks like more than what each does.
+target where guessing has a score, nothing is claimed if no mixture is better than guessing. Pairs
+at an end of the metric's scale are left out: those with a dataset that is no better than guessing
+alone, since below that floor scores cannot fall, and together the two would look better than
+expected; and those whose expected score is beyond the best possible one, which would look worse.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -38,24 +40,16 @@ RIDGE = 1e-2  # prior precision of an effect, in units of the residual's
 
 @dataclass(frozen=True)
 class Interaction:
-    """What two datasets add together beyond what each adds by itself.
-
-    `floor`: those of them that are no better than guessing alone; `smallest`: a smaller effect is
-    not called one.
-    """
+    """What two datasets add together beyond what each adds; `smallest`: less is not called that."""
 
     datasets: tuple[str, str]
     effect: Interval
-    floor: tuple[str, ...] = ()
     smallest: float = 0.0
 
     @property
     def words(self) -> str:
         """For people."""
         one, other = self.datasets
-        if self.floor:
-            alone = " and ".join(self.floor)
-            return f"{one} and {other}: not known ({alone} alone: no better than guessing)"
         sign = self.effect.sign if abs(self.effect.estimate) >= self.smallest else 0
         what = {
             1: "together do better than expected",
@@ -76,12 +70,14 @@ class Worth:
     Attributes:
         verdicts: "helpful", "harmful", "neutral" or "unknown", by dataset.
         smallest: the smallest effect that counts.
+        left_out: how many pairs are at an end of the metric's scale.
     """
 
     datasets: Mapping[str, Interval]
     interactions: Sequence[Interaction]
     verdicts: Mapping[str, str]
     smallest: float
+    left_out: int
 
 
 def worth(
@@ -91,6 +87,7 @@ def worth(
     higher_is_better: bool = True,
     *,
     above: Collection[Mixture] | None = None,
+    best: float | None = None,
     seed: int = 0,
 ) -> Worth:
     """The datasets' worth and interactions, positive where they help.
@@ -101,30 +98,51 @@ def worth(
         replicates: (n, R) on the same resamples.
         higher_is_better: the direction of the metric.
         above: the mixtures that are better than guessing; None if guessing has no score.
+        best: the best possible score; None if there is none.
         seed: of the draws that stand for what a model does not explain.
     """
     sign = 1.0 if higher_is_better else -1.0
     names = list(dict.fromkeys(name for mixture in mixtures for name in mixture.datasets))
     values = sign * np.column_stack([points, replicates])
     known = {frozenset(mixture.datasets): i for i, mixture in enumerate(mixtures)}
-    pairs = list(combinations(names, 2))
+    limit = math.inf if best is None else sign * best
+    every = list(combinations(names, 2))
+    pairs = [p for p in every if _inside(p, known, values[:, 0], above, limit)]
+    left_out = len(every) - len(pairs)
     if len(known) == _subsets(len(names), max(map(len, known))):
         alone = dataset_worth(mixtures, points, replicates, higher_is_better)
         found = {pair: _together(known, pair, values) for pair in pairs}
         both = {pair: effect for pair, effect in found.items() if effect is not None}
-        return _claims(alone, _strongest([*both], [*both.values()]), known, values[:, 0], above)
+        strongest = _strongest([*both], [*both.values()])
+        return _claims(Worth(alone, strongest, {}, 0.0, left_out), known, values[:, 0], above)
     effects, together = _fitted(mixtures, names, pairs, values, np.random.default_rng(seed))
     low, high = percentiles(effects[:, 1:])
     alone = {
         name: Interval(float(row[0]), float(below), float(above))
         for name, row, below, above in zip(names, effects, low, high, strict=True)
     }
-    return _claims(alone, _strongest(pairs, list(together)), known, values[:, 0], above)
+    strongest = _strongest(pairs, list(together))
+    return _claims(Worth(alone, strongest, {}, 0.0, left_out), known, values[:, 0], above)
+
+
+def _inside(
+    pair: tuple[str, str],
+    known: Mapping[frozenset[str], int],
+    points: Floats,
+    above: Collection[Mixture] | None,
+    best: float,
+) -> bool:
+    """Whether a pair is away from both ends of the scale; higher points are better."""
+    if above is not None and not all(Mixture.uniform([name]) in above for name in pair):
+        return False
+    one, other, base = (known.get(frozenset(each)) for each in ([pair[0]], [pair[1]], []))
+    if one is None or other is None or base is None:
+        return True
+    return bool(points[one] + points[other] - points[base] <= best)
 
 
 def _claims(
-    alone: Mapping[str, Interval],
-    pairs: Sequence[Interaction],
+    found: Worth,
     known: Mapping[frozenset[str], int],
     points: Floats,
     above: Collection[Mixture] | None,
@@ -135,16 +153,10 @@ def _claims(
     unknown = above is not None and not above
     verdicts = {
         name: UNKNOWN if unknown else VERDICTS[span.sign * (abs(span.estimate) >= smallest)]
-        for name, span in alone.items()
+        for name, span in found.datasets.items()
     }
-
-    def floor(pair: Interaction) -> tuple[str, ...]:
-        if above is None:
-            return ()
-        return tuple(name for name in pair.datasets if Mixture.uniform([name]) not in above)
-
-    marked = [replace(pair, floor=floor(pair), smallest=smallest) for pair in pairs]
-    return Worth(alone, marked, verdicts, smallest)
+    marked = [replace(pair, smallest=smallest) for pair in found.interactions]
+    return replace(found, interactions=marked, verdicts=verdicts, smallest=smallest)
 
 
 def _subsets(names: int, largest: int) -> int:

@@ -56,6 +56,7 @@ class Searched:
         examples: of all dev sets; a mixture that left the search early was scored on fewer.
         different: how many of them are different questions.
         verdicts: what may be said of each dataset's worth; `smallest_effect`: less does not count.
+        pairs_left_out: of datasets, at an end of the metric's scale.
         notes: how the strategy went about it, and what it promises.
         interactions: the strongest between two datasets.
         pareto: where the recipe asks for it.
@@ -75,6 +76,7 @@ class Searched:
     dataset_worth: Mapping[str, Interval]
     verdicts: Mapping[str, str]
     smallest_effect: float
+    pairs_left_out: int
     warnings: Sequence[str]
     notes: Sequence[str] = ()
     interactions: Sequence[Interaction] = ()
@@ -106,6 +108,7 @@ class Searched:
                 for name, worth in self.dataset_worth.items()
             },
             "smallest_effect": self.smallest_effect,
+            "pairs_left_out": self.pairs_left_out,
             "interactions": [each.as_json() for each in self.interactions],
             "pareto": [each.as_json() for each in self.pareto],
             "warnings": list(self.warnings),

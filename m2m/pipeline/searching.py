@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from m2m.evaluate.metrics import best_possible
 from m2m.formats.journal import Journal
 from m2m.mix.caution import above_chance
 from m2m.mix.mixture import BASE
@@ -93,6 +94,9 @@ def search(
         found.replicates,
         found.higher_is_better,
         above=frozenset().union(*better) if better else None,
+        best=best_possible(wanted[0].metric, trials[base].scores[wanted[0].target])
+        if len(wanted) == 1
+        else None,
         seed=recipe.search.seed,
     )
     column = f"{target_name(wanted)} {metric_name(wanted)}"
@@ -112,6 +116,7 @@ def search(
         dataset_worth=added.datasets,
         verdicts=added.verdicts,
         smallest_effect=added.smallest,
+        pairs_left_out=added.left_out,
         warnings=[*warnings(inputs, experts, complete, above, folder), *rounded],
         notes=[*strategy.notes, *readings(inputs)],
         interactions=added.interactions,

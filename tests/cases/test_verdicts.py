@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from m2m.cli.main import cli
-from m2m.evaluate.metrics import METRICS
+from m2m.evaluate.metrics import METRICS, Metric, best_possible
 from m2m.mix.caution import above_chance
 from m2m.mix.mixture import BASE, Mixture, subsets
 from m2m.mix.standing import standing
@@ -19,6 +19,7 @@ from m2m.mix.trial import Trial
 from m2m.mix.worth import worth
 from m2m.pipeline.evaluating import compare_models
 from m2m.recipe import Target
+from tests.evaluate.test_metrics import drawn
 from tests.mix.planted import BITS
 from tests.mix.test_study import scores
 from tests.pipeline.scenario import copied, make_scenario
@@ -181,17 +182,31 @@ def floor(skills: dict[str, float], examples: int = 200) -> Any:
     ]
     found = standing(trials, [BITS], seed=0)
     above = above_chance([found], trials, [BITS])["t"]
-    return worth(found.mixtures, found.points, found.replicates, above=above)
+    return worth(found.mixtures, found.points, found.replicates, above=above, best=2.0)
 
 
 def test_what_lies_on_the_floor_has_no_interaction() -> None:
     found = floor({"ab": 3.0, "abc": 3.0, "c": 1.5})
-    pair = next(each for each in found.interactions if each.datasets == ("a", "b"))
-    assert pair.effect.sign == 1
-    assert pair.words == "a and b: not known (a and b alone: no better than guessing)"
+    assert found.interactions == []
+    assert found.left_out == 3
     above = floor({"a": 1.0, "b": 1.0, "ab": 5.0, "c": 1.0, "ac": 1.5, "bc": 1.5, "abc": 5.0})
     pair = next(each for each in above.interactions if each.datasets == ("a", "b"))
     assert "together do better than expected" in pair.words
+
+
+def test_what_lies_at_the_ceiling_has_no_interaction() -> None:
+    """Two datasets that each answer nearly everything cannot add up."""
+    found = floor({"a": 6.0, "b": 6.0, "ab": 6.0, "c": 1.0, "ac": 6.0, "bc": 6.0, "abc": 6.0})
+    assert ("a", "b") not in [each.datasets for each in found.interactions]
+    assert found.left_out >= 1
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=lambda m: m.name)
+def test_no_score_is_beyond_the_best_possible_one(metric: Metric) -> None:
+    for seed in range(5):
+        found = drawn(seed, kind=metric.kinds[-1])
+        value = float(metric.value(found, None)[0])
+        assert metric.sign * value <= metric.sign * best_possible(metric, found)
 
 
 def test_nothing_is_helpful_if_nothing_was_learned_or_if_it_does_not_matter() -> None:
