@@ -112,6 +112,25 @@ CONVERSATIONS = {
 }
 
 
+WEATHER = {
+    "name": "weather",
+    "description": "The weather",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+}
+TOOLS = ({"type": "function", "function": WEATHER},)
+CALL = {"id": "call00001", "type": "function"}
+CALLING: list[dict[str, Any]] = [
+    {"role": "user", "content": "Weather?"},
+    {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [CALL | {"function": {"name": "weather", "arguments": {"city": "Nairobi"}}}],
+    },
+    {"role": "tool", "content": "sunny", "tool_call_id": "call00001", "name": "weather"},
+    {"role": "assistant", "content": "It is sunny."},
+]
+
+
 @functools.cache
 def pico_tokenizer() -> Tokenizer:
     values = {key: value.value for key, value in pico_metadata(pico_config()).items()}

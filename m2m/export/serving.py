@@ -103,7 +103,11 @@ def _date(template: ChatTemplate) -> Iterator[str]:
     day = TODAY.strftime("%d %b %Y")
     remedy = "Expect small differences"
     if template.render(_ASK, True, strftime_now=other, date_string=day) == usual:
-        remedy = f'Start llama-server with --chat-template-kwargs \'{{"date_string": "{day}"}}\''
+        kwargs = f'{{"date_string": "{day}"}}'
+        remedy = (
+            f"Start llama-server with --chat-template-kwargs '{kwargs}'; llama-cpp-python has no "
+            "setting for it"
+        )
     elif _same(template, _TOLD, strftime_now=other):
         remedy = "If you send a system message, no date is written"
     yield f"{_DATE.format(day)}. {remedy}"

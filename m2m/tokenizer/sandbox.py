@@ -297,6 +297,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         sort_keys: bool = False,
     ) -> str:
         """Jinja's own `tojson` escapes for HTML; chat templates expect plain JSON."""
+        value = list(value) if isinstance(value, Iterator) else value  # of `map`, say
         self._measure(value)
         self._spend(_MAX_SIZE + 1 if indent is not None and indent > 64 else 0)
         encoder = json.JSONEncoder(

@@ -49,6 +49,7 @@ class ChatTemplate:
         self.bos = bos
         self.eos = eos
         self._sandbox = Sandbox()
+        self._sandbox.filters["safe"] = str  # llama.cpp escapes nothing
         self._checked: set[tuple[Any, ...]] = set()
         try:
             self._template = self._sandbox.from_string(source)
@@ -139,15 +140,20 @@ class ChatTemplate:
                 "the model's chat template has no place for tools",
                 "take `tools` out of the row, or choose a base model whose template takes them",
             )
-        uncalled = [{k: v for k, v in m.items() if k != "tool_calls"} for m in marked]
-        if any(m.get("tool_calls") for m in marked) and self.render(marked) == self.render(
-            uncalled
-        ):
+        if any(m.get("tool_calls") for m in marked) and self._ignores_calls(marked):
             raise InputError(
                 "the model's chat template leaves out the calls of tools",
                 "take the row out, or choose a base model whose template writes them",
             )
         self._checked.add(kind)
+
+    def _ignores_calls(self, messages: Sequence[Message]) -> bool:
+        """Whether the conversation would be the same without its calls of tools."""
+        without = [{k: v for k, v in m.items() if k != "tool_calls"} for m in messages]
+        try:
+            return self.render(messages) == self.render(without)
+        except InputError:  # a result without its call, say
+            return False
 
     def _render(
         self,

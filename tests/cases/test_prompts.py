@@ -19,6 +19,7 @@ from m2m.errors import InputError
 from m2m.tokenizer import Formatter, plain_source
 from tests.templates import (
     BOS,
+    CALLING,
     CONVERSATIONS,
     EOS,
     KINDS,
@@ -142,6 +143,26 @@ def test_reasoning_without_a_place_is_refused_with_its_line() -> None:
         [Row(7, messages=(turn("user", "a"), written))], formatter_of(KINDS["chatml"]), 512
     )
     assert THOUGHT in formatter_of(KINDS["chatml"]).tokenizer.decode(sample.ids.tolist())
+
+
+CALLS = (
+    "{% for m in messages %}{% if m.role == 'tool' and not messages[loop.index0 - 1].tool_calls %}"
+    "{{ raise_exception('a result without its call') }}{% endif %}"
+    "{{ '<|im_start|>' + m.role + '\n' + m.content }}{% for c in m.tool_calls or [] %}"
+    "{{ c.function | tojson }}{% endfor %}{{ '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def test_calls_of_tools_are_trained_or_refused() -> None:
+    row = Row(5, messages=tuple(CALLING))
+    (sample,) = encode([row], formatter_of(CALLS), 512)
+    said = formatter_of(CALLS).tokenizer.decode(sample.ids[sample.loss_mask].tolist())
+    assert said == (
+        '{"name": "weather", "arguments": {"city": "Nairobi"}}<|im_end|>It is sunny.<|im_end|>'
+    )
+    with pytest.raises(InputError, match=r"line 5: .*leaves out the calls of tools"):
+        encode([row], formatter_of(KINDS["chatml"]), 512)
 
 
 def test_a_developer_message_is_a_system_message() -> None:

@@ -1,6 +1,6 @@
 // Prompts as llama.cpp's own template engine makes them (scripts/install-templates builds this).
-// A line of stdin: {"template", "bos", "eos", "messages", "variables"}; of stdout: {"prompt"} or
-// {"error"}.
+// A line of stdin: {"template", "bos", "eos", "messages", "variables", maybe "tools"}; of stdout:
+// {"prompt"} or {"error"}.
 #include "chat.h"
 #include "json.h"
 
@@ -70,6 +70,9 @@ static const common_chat_templates * opened(const json & asked) {
 static std::string render(const json & asked) {
     common_chat_templates_inputs inputs;
     inputs.messages = common_chat_msgs_parse_oaicompat(asked.at("messages"));
+    if (asked.contains("tools")) {
+        inputs.tools = common_chat_tools_parse_oaicompat(asked.at("tools"));
+    }
     for (const auto & [name, value] : asked.at("variables").items()) {
         inputs.chat_template_kwargs[name] = value.dump();
     }

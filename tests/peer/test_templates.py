@@ -25,9 +25,12 @@ from m2m.export.serving import added_text, ollama_remarks, serving_remarks
 from m2m.tokenizer import ChatTemplate, Formatter, sandbox
 from tests.templates import (
     BOS,
+    CALL,
+    CALLING,
     CONVERSATIONS,
     EOS,
     KINDS,
+    TOOLS,
     answers,
     formatter_of,
     prompts,
@@ -48,7 +51,16 @@ REAL = {
 }
 SOURCES = REAL | KINDS
 OFF = {"enable_thinking": False}
+THINKS = {"enable_thinking": True}
 DATE = {"date_string": "26 Jul 2024"}
+# Templates whose tools m2m refuses, as transformers does, or that llama.cpp has its own code for.
+TOOLS_DIFFER = {
+    "CohereForAI-c4ai-command-r-plus-tool_use",  # wants tools of another form
+    "Kimi-K2-Instruct",  # changes a list
+    "Kimi-K2-Thinking",
+    "google-gemma-2-2b-it",  # has no tools
+    "google-gemma-4-31B-it-interleaved",  # llama.cpp joins the turns around a call
+}
 
 Messages = Sequence[Mapping[str, Any]]
 
@@ -157,6 +169,31 @@ def test_llama_cpp_sends_the_same_on_the_day_of_training(
             template=SOURCES[name], bos=BOS, eos=EOS, messages=messages, variables=variables
         )
         assert sent in (trained, ours)
+
+
+@pytest.mark.parametrize("name", sorted(REAL.keys() - TOOLS_DIFFER))
+def test_llama_cpp_sends_tools_as_trained(
+    name: str, llama_cpp: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox, "TODAY", datetime.date.today())
+    formatter, template = opened(name)
+    off = OFF if "with `--reasoning off`" in remarks(formatter) else {}
+    # llama.cpp reads arguments as text and hands them on as the template wants them.
+    function = {"name": "weather", "arguments": json.dumps({"city": "Nairobi"})}
+    asks = {**CALLING[1], "tool_calls": [CALL | {"function": function}]}
+    texts = [CALLING[0], asks, CALLING[2]]
+    talk = texts if name == "meetkai-functionary-medium-v3.2" else CALLING
+    variables = THINKS if "`/completion`" in remarks(formatter) else off
+    for end in (1, 3):
+        sent = llama_cpp.ask(
+            template=SOURCES[name],
+            bos=BOS,
+            eos=EOS,
+            messages=texts[:end],
+            variables=variables | DATE,
+            tools=TOOLS,
+        )
+        assert sent == template.render(talk[:end], True, TOOLS, **variables, **DATE)
 
 
 @pytest.mark.parametrize("name", SOURCES)
