@@ -19,6 +19,9 @@ from typing import Any
 import pytest
 from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
+from m2m.dataset.conversation import read_message
+from m2m.dataset.tool_calls import fit_arguments
+from m2m.errors import InputError
 from m2m.export.go_template import go_template, read_turns
 from m2m.export.modelfile import modelfile
 from m2m.export.serving import added_text, ollama_remarks, serving_remarks
@@ -270,3 +273,20 @@ def test_all_but_one_real_template_are_understood() -> None:
     assert len(REAL) == 70
     for name in REAL.keys() - NOT_UNDERSTOOD:
         formatter_of(REAL[name])
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_the_arguments_of_tool_calls_are_written_once(name: str) -> None:
+    template = ChatTemplate(REAL[name], BOS, EOS)
+    function = {"name": "clock", "arguments": '{"zone": "say \\"hi\\""}'}
+    call = {"id": "call00001", "type": "function", "function": function}
+    said = read_message({"role": "assistant", "content": None, "tool_calls": [call]}, 2)
+    messages = fit_arguments([{"role": "user", "content": "ask"}, said], template)
+    try:
+        template.check(messages)
+        text = template.render(messages)
+    except InputError:
+        return  # refused, with the row's line
+    assert "'zone'" not in text, "as Python writes it"
+    assert '\\"zone' not in text, "encoded twice"
+    assert "hi" in text
