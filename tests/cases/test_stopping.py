@@ -21,7 +21,7 @@ from m2m.checkpoint import BaseModel, import_model
 from m2m.cli.main import cli
 from m2m.errors import InputError
 from m2m.formats.atomic import write_json
-from m2m.formats.gguf import GGUFFile, GGUFValue, GGUFValueType
+from m2m.formats.gguf import GGMLQuantizationType, GGUFFile, GGUFValue, GGUFValueType
 from m2m.formats.records import read_object
 from m2m.llamacpp.model import LlamaModel
 from m2m.pipeline.diagnosis import _models
@@ -293,6 +293,23 @@ def test_an_end_token_that_was_never_trained_is_said(
     assert "end token <|im_end|> was never trained" in warning
     assert words in warning
     assert "plain" not in warning  # there eos is the same token
+
+
+@pytest.mark.parametrize("kind", ["F16", "BF16"])
+def test_of_an_untied_model_the_heads_row_counts(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrays = tiny.pico_weights
+
+    def other(seed: int = 0, config: Any = None) -> Any:
+        made = arrays(seed, config)
+        made["lm_head.weight"][2] = -0.0
+        return made
+
+    monkeypatch.setattr(tiny, "pico_weights", other)
+    source = pico_gguf(tmp_path / "pico.gguf", tie=False, type=GGMLQuantizationType[kind])
+    (warning,) = import_model(source, tmp_path / "pico", name="pico").warnings
+    assert "its row of lm_head.weight is zero" in warning
 
 
 def test_an_added_token_beyond_the_embeddings_is_said(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import pytest
 import tests.tiny as tiny
 from m2m.checkpoint import BaseModel, import_model
 from m2m.errors import InputError
+from m2m.export.gguf import Provenance
 from m2m.formats.atomic import write_json
 from m2m.formats.gguf import GGUFFile, GGUFValue
 from m2m.formats.records import read_object
@@ -183,7 +184,9 @@ def test_a_name_does_not_change_how_llama_cpp_reads_text(name: str, tmp_path: Pa
     metadata = {"general.name": GGUFValue.string(name)}
     source = pico_gguf(tmp_path / "pico.gguf", metadata=metadata)
     import_model(source, tmp_path / "pico", name="pico")
+    exported = Provenance(name, "pico", ()).metadata()["general.name"]
     base = BaseModel.open(tmp_path / "pico")
+    assert base.gguf.metadata["general.name"] == exported
     text = "<|im_start|> a<|im_end|> \n b"
     with LlamaModel(base.gguf.path, threads=1) as model:
         assert model.tokenize(text, special=True) == base.tokenizer.encode(text, special=True)
