@@ -65,7 +65,7 @@ class Reading:
 
 
 SHAPES: dict[Kind, str] = {
-    "choices": '{"question": text, "choices": [texts], "answer": index of the right one, from 0}',
+    "choices": '{"question": text, "choices": [texts], "answer": index of the right one}',
     "answer": '{"prompt": text, "answer": text or [texts]}',
     "text": '{"text": text}',
 }

@@ -282,7 +282,8 @@ SHARES = {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "va
 SEGMENTS = {"segments": [{"text": "a", "label": False}, {"text": "b", "label": True}]}
 CHOICE = {"question": "a?", "choices": ["x", "y", "z"], "answer": 1, "facet": "f"}
 ANSWER = {"prompt": "a", "answer": "b"}
-OTHER: dict[str, Any] = {"answer": {"answer": "c"}}
+# The third row: another question and answer; a place that shows counting from 0.
+OTHER: dict[str, Any] = {"answer": {"prompt": "d", "answer": "c"}, "choices": {"answer": 0}}
 
 
 def _read_source(source: Source) -> None:
@@ -456,7 +457,7 @@ KINDS = [
     *(
         Kind(
             f"{name} target",
-            _one("x.jsonl", _lines(row, {**row, "z": 1}, row | OTHER.get(name, {}))),
+            _one("x.jsonl", _lines(row, {**row, "id": 1}, row | OTHER.get(name, {}))),
             _read_target,
             json=True,
         )

@@ -69,6 +69,7 @@ KNOWING = {"search.strategy"}
 # What does not fit the scenario's rows, or this machine: it is refused, so nothing is reused.
 REFUSED = {
     "targets.answer",
+    "targets.answers",
     "targets.choices",
     "targets.window",
     "limits.gpu_layers",
