@@ -22,7 +22,6 @@ from m2m.evaluate.tasks import Task
 from m2m.formats.atomic import write_json
 from m2m.formats.records import read_object
 from m2m.pipeline.inputs import Inputs
-from m2m.recipe import as_json
 from m2m.store import fingerprint
 
 REPLAY = "the replayed rows"
@@ -80,7 +79,7 @@ def leaked(texts: Sequence[str], questions: Sequence[str], asked: set[str]) -> s
 def find_leaks(inputs: Inputs, names: Sequence[str], folder: Path) -> list[Leak]:
     """The leaks of the datasets called `names` and of the rows that all experts replay.
 
-    What was found is kept in the run's `folder` and not looked for again while files and targets
+    What was found is kept in the run's `folder` and not looked for again while rows and questions
     stay the same.
     """
     tasks = [*inputs.dev.values(), *inputs.test.values()]
@@ -88,16 +87,11 @@ def find_leaks(inputs: Inputs, names: Sequence[str], folder: Path) -> list[Leak]
     marks = {name: inputs.corpora[name].fingerprint for name in paths}
     if inputs.replay is not None and inputs.recipe.train.replay_from is not None:
         paths[REPLAY], marks[REPLAY] = inputs.recipe.train.replay_from, inputs.replay.fingerprint
-    key = fingerprint(
-        rule=1,
-        datasets=marks,
-        tasks=[task.fingerprint for task in tasks],
-        targets=[as_json(each) for each in inputs.recipe.targets],
-    )
+    asked = {question for task in tasks for question in Asked(task).questions}
+    key = fingerprint(rule=1, datasets=marks, asked=sorted(asked))
     kept: dict[str, Any] = read_object(folder / _KEPT) if (folder / _KEPT).is_file() else {}
     if kept.get("key") == key:
         return [Leak(each["dataset"], each["rows"], tuple(each["lines"])) for each in kept["leaks"]]
-    asked = {question for task in tasks for question in Asked(task).questions}
     found = [leak for name, path in paths.items() if (leak := _leak(name, path, asked))]
     write_json(folder / _KEPT, {"key": key, "leaks": [vars(leak) for leak in found]})
     return found

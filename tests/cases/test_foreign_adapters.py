@@ -137,7 +137,7 @@ def test_a_run_whose_experts_learned_nothing_ends_with_warnings(tmp_path: Path) 
     recipe = make_scenario(tmp_path)
     text = recipe.read_text(encoding="utf-8").replace("5e-3", "0.0")
     recipe.write_text(text, encoding="utf-8")
-    found = m2m("export", recipe, "--json", "--quiet")
+    found = m2m("export", recipe, "--anyway", "--json", "--quiet")
     assert found.exit_code == 0
     assert json.loads(found.stdout)["delta_survival"] is None
     ranking = json.loads((tmp_path / "m2m-runs/recipe/ranking.json").read_text(encoding="utf-8"))
