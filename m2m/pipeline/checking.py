@@ -188,7 +188,9 @@ def _say_shared(file: DatasetFile, other: DatasetFile, both: Sequence[int]) -> N
     message = f"{'all' if len(both) == rows else len(both)} of its {in_rows(rows)} are"
     message = f"the same rows as {other.name}" if same else f"{message} also in {other.name}"
     hint = "use only one of the two files" if len(both) == rows else "delete them from one file"
-    file.say("shared", message, f"{hint}: no search can say which of them helped", both)
+    file.say(
+        "shared", message, f"{hint}: no search can say which of them helped", [] if same else both
+    )
 
 
 def _check_languages(files: Sequence[DatasetFile]) -> None:
