@@ -178,7 +178,10 @@ class Prompter:
         for shot in self.shots(example):
             turns.append({"role": "user", "content": shot.prompt})
             turns.append({"role": "assistant", "content": self._framed(shot.answer)})
-        return [*turns, {"role": "user", "content": example.prompt}]
+        turns.append({"role": "user", "content": example.prompt})
+        if self._formatter.template is not None:
+            self._formatter.template.check(turns)
+        return turns
 
     def _text(self, example: Example) -> str:
         """Instruction, solved examples and prompt as one text."""

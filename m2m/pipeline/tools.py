@@ -183,7 +183,8 @@ class Chat:
         self.turns.append({"role": "user", "content": text})
         said = ""
         try:
-            for piece in generate(self._model, self._prompt(), self._sampling, self._rng):
+            pieces = generate(self._model, self._prompt(), self._sampling, self._rng)
+            for piece in _after(self._formatter.shown_head, pieces):
                 said += piece
                 yield piece
         finally:
@@ -207,6 +208,20 @@ class Chat:
 
     def __exit__(self, *error: object) -> None:
         self._model.close()
+
+
+def _after(head: str, pieces: Iterator[str]) -> Iterator[str]:
+    """The pieces of an answer without the head that every answer begins with, if it is there."""
+    held = ""
+    for piece in pieces:
+        held += piece
+        text = held.lstrip()
+        if head and head.startswith(text):
+            continue
+        yield text.removeprefix(head).lstrip() if head and text.startswith(head) else held
+        held = head = ""
+    if held:
+        yield held
 
 
 def ask(model: str, questions: Sequence[str], tokens: int = 24) -> list[str]:

@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from m2m.errors import InputError
@@ -127,10 +128,15 @@ class Formatter:
         """Ids of a bare text, after BOS where the model wants one."""
         return self._with_bos(text, special=False)
 
+    @cached_property
+    def shown_head(self) -> str:
+        """What of the head a reader sees, without the white space round it."""
+        shown = [i for i in self.head if not self.tokenizer.is_special(i)]
+        return self.tokenizer.decode(shown).strip()
+
     def said(self, text: str) -> str:
         """The answer in what a model wrote: without its head, and without a thought before it."""
-        shown = [i for i in self.head if not self.tokenizer.is_special(i)]
-        text = text.strip().removeprefix(self.tokenizer.decode(shown).strip())
+        text = text.strip().removeprefix(self.shown_head)
         marks = closing_marks() if self._shape and (self._shape.field or self._shape.open) else ()
         for mark in marks:
             text = text.rpartition(mark)[2]
@@ -187,6 +193,8 @@ class Formatter:
                     ids = self._plain_ids(messages[:i])
                     yield ids, self._closed(message["content"], self._is_text(ids))
             return
+        roles = [message.get("role") for message in messages]
+        messages = messages[: len(roles) - roles[::-1].index("assistant")]
         template.check(messages, tools)
         sides = [parted(each, shape) if _answers(each) else (each, "") for each in messages]
         whole = [restored(message, thought, shape) for message, thought in sides]

@@ -110,30 +110,32 @@ class ChatTemplate:
         return find_undeclared_variables(self._sandbox.parse(self.source))
 
     def check(self, messages: Sequence[Message], tools: Sequence[Any] | None = None) -> None:
-        """Refuse a conversation with an answer of which the template leaves a message out.
+        """Refuse a conversation of which the template leaves a message out.
 
-        A message counts as written if it is in one of the prompts, or in one of the answers.
+        If it ends with an answer, a message may be in any of its prompts or answers; if not, it
+        must be in the prompt.
 
         Raises:
             InputError: it does, or it has no place for the tools or the calls of tools.
         """
-        roles = [str(message.get("role")) for message in messages]
-        last = len(roles) - roles[::-1].index("assistant")
-        kind = (*((m.get("role"), bool(m.get("tool_calls"))) for m in messages[:last]), not tools)
+        kind = (*((m.get("role"), bool(m.get("tool_calls"))) for m in messages), not tools)
         if kind in self._checked:
             return
         marked = [
             {**message, "content": f"m2mMark{i}End"} if message.get("content") else message
-            for i, message in enumerate(messages[:last])
+            for i, message in enumerate(messages)
         ]
-        ends = [i for i, role in enumerate(roles) if role == "assistant"]
-        text = "".join(self.render(marked[:end], True, tools) for end in ends)
-        text += "".join(self.render(marked[: end + 1], tools=tools) for end in ends)
+        ends = [i for i, m in enumerate(messages) if m.get("role") == "assistant"]
+        if len(marked) - 1 in ends:
+            text = "".join(self.render(marked[:end], True, tools) for end in ends)
+            text += "".join(self.render(marked[: end + 1], tools=tools) for end in ends)
+        else:
+            text = self.render(marked, True, tools)
         for i, message in enumerate(marked):
             if message.get("content") and f"m2mMark{i}End" not in text:
                 raise InputError(
                     f"the model's chat template leaves out message {i + 1} ({message.get('role')})",
-                    'take it out of the row, or set template = "plain" in [base]',
+                    'take it out, or set template = "plain" in [base]',
                 )
         if tools and self.render(marked, tools=tools) == self.render(marked):
             raise InputError(

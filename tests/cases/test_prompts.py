@@ -16,6 +16,9 @@ from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
 from m2m.dataset import Row, encode
 from m2m.errors import InputError
+from m2m.evaluate.examples import Example
+from m2m.evaluate.prompts import Form
+from m2m.evaluate.tasks import Task, requests
 from m2m.tokenizer import Formatter, plain_source
 from tests.templates import (
     BOS,
@@ -163,6 +166,18 @@ def test_calls_of_tools_are_trained_or_refused() -> None:
     )
     with pytest.raises(InputError, match=r"line 5: .*leaves out the calls of tools"):
         encode([row], formatter_of(KINDS["chatml"]), 512)
+
+
+def test_a_target_that_the_template_leaves_a_part_of_out_is_refused_with_its_line() -> None:
+    # Such a template writes the last question only.
+    deaf = KINDS["chatml"].replace("in messages %}", "in messages[-1:] %}")
+    shots = (Example("a", ("b",), 0, 1), Example("c", ("d",), 0, 2))
+    task = Task(
+        "choices", (Example("e", ("f", "g"), 0, 3),), Path("t.jsonl"), "", Form(shots=2, pool=shots)
+    )
+    with pytest.raises(InputError, match=r"t.jsonl:3: .*leaves out message 1 \(user\)"):
+        requests(task, formatter_of(deaf))
+    assert len(requests(task, formatter_of(KINDS["chatml"]))) == 1
 
 
 def test_a_developer_message_is_a_system_message() -> None:

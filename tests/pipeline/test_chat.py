@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from m2m.cli.main import cli
 from m2m.llamacpp.generate import Sampling
-from m2m.pipeline.tools import Chat, ask
+from m2m.pipeline.tools import Chat, _after, ask
 from tests.tiny import pico_gguf
 
 
@@ -39,6 +39,22 @@ def test_the_oldest_turns_go_where_the_context_is_full(model: str) -> None:
         assert len(talk.turns) < 24
         assert roles(talk)[0] == "user"
         assert str(talk.turns[-2]["content"]).startswith("11 ")
+
+
+@pytest.mark.parametrize(
+    ("head", "pieces", "shown"),
+    [
+        ("", ["a", " b"], "a b"),
+        ("</think>", ["\n", "</thi", "nk>", "\n\n", "a b"], "a b"),
+        ("</think>", ["</think>\n\na"], "a"),
+        ("</think>", ["I ", "</think> a"], "I </think> a"),
+        ("</think>", ["</th"], "</th"),
+    ],
+)
+def test_the_words_before_every_answer_are_not_shown(
+    head: str, pieces: list[str], shown: str
+) -> None:
+    assert "".join(_after(head, iter(pieces))) == shown
 
 
 def test_a_stopped_answer_is_kept_as_far_as_it_went(model: str) -> None:
