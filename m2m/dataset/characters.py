@@ -7,6 +7,8 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from functools import cache
 
+from m2m.tokenizer.special import ENDS
+
 _INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff]")  # not U+200C and U+200D, which scripts need
 _LOST = re.compile("[\ufffd\ud800-\udfff]")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
@@ -30,7 +32,7 @@ def find_faults(texts: Sequence[str]) -> dict[str, list[int]]:
 
     "mojibake": UTF-8 that was read as Windows-1252 or Latin-1 ("Ã¨" for "è"). "lost": characters
     that a conversion replaced. "control": control characters. "invisible": soft hyphens, zero-width
-    spaces and byte order marks. "not_nfc": letters and marks apart where one character would do.
+    spaces and byte order marks. "end_written": "</s>" and the like at the end. "not_nfc": letters and marks apart where one character would do.
     "mixed_alphabets": words of Latin, Greek and Cyrillic letters together, look-alikes often.
     """
     found: dict[str, list[int]] = {kind: [] for kind in FAULTS}
@@ -119,6 +121,11 @@ def _alphabet(letter: str) -> str | None:
 
 
 FAULTS: dict[str, tuple[str, str, Callable[[str], bool]]] = {
+    "end_written": (
+        "the end token of a model as their last word",
+        "delete it: m2m adds the end token of the base model; the model would learn to write this",
+        lambda text: text.rstrip().endswith(ENDS),
+    ),
     "mojibake": (
         "UTF-8 that was read as Windows-1252 or Latin-1",
         "open the source as UTF-8 and export it again",

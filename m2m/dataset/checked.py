@@ -12,7 +12,7 @@ from m2m.dataset.grams import comparable, without_frame
 from m2m.dataset.plain_text import sibling_in_step
 from m2m.dataset.rows import Row, read_rows
 from m2m.dataset.samples import RowLimit, encode
-from m2m.dataset.statistics import DEAR, RUINOUS, Cost, cost, histogram
+from m2m.dataset.statistics import DEAR, RUINOUS, Cost, cost, histogram, mostly_letters
 from m2m.errors import InputError, M2MError
 from m2m.tokenizer import Formatter
 
@@ -226,7 +226,8 @@ class DatasetFile:
             side: cost(texts, tokenizer) for side, texts in self.sides.items() if any(texts)
         }
         for side, each in found.sides.items():
-            self._advise(side, each)
+            if mostly_letters(self.sides[side]):  # digits and signs are cut up in every language
+                self._advise(side, each)
         try:
             samples = encode(self.rows, formatter, 1 << 30, found.file)
         except M2MError as error:

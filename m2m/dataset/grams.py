@@ -54,8 +54,12 @@ def letters(text: str) -> str:
 
 
 def comparable(text: str) -> str:
-    """A text's normal form, a space before and after, so that one can be sought within another."""
-    return f" {normalize(text)} "
+    """A text's normal form, a space before and after, so that one can be sought within another.
+
+    Of a text without any characters: "".
+    """
+    form = normalize(text)
+    return f" {form} " if form else ""
 
 
 def without_frame(texts: Sequence[str]) -> list[str]:

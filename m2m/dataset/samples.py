@@ -114,6 +114,12 @@ def encode(
 
 
 def _sequences(row: Row, formatter: Formatter) -> list[list[Segment]]:
+    if row.pieces is None and (token := formatter.tokenizer.written_out(row.plain_text)):
+        raise InputError(
+            f"the text has the control token {token} in it",
+            "delete such tokens: m2m adds those of the chat template itself; a text that is "
+            'already in the template becomes "messages", or "segments" that keep its tokens',
+        )
     if row.messages is not None:
         messages: Sequence[Message] = row.messages
         if formatter.template is None:

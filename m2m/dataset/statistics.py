@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,6 +44,12 @@ def cost(texts: Sequence[str], tokenizer: Tokenizer) -> Cost:
         bytes_per_token=sum(len(text.encode("utf-8", "replace")) for text in texts)
         / max(tokens, 1),
     )
+
+
+def mostly_letters(texts: Sequence[str]) -> bool:
+    """Whether more than half of what is no white space are letters or marks on them."""
+    kinds = Counter(unicodedata.category(c)[0] for text in texts for c in text if not c.isspace())
+    return kinds["L"] + kinds["M"] > kinds.total() / 2
 
 
 def histogram(lengths: Sequence[int]) -> dict[int, int]:

@@ -161,6 +161,11 @@ class Tokenizer:
         """Whether a token is a control token or one that is always found in a text."""
         return token_id in self._raw
 
+    def written_out(self, text: str) -> str | None:
+        """The first control token whose characters a text holds, such as `<|im_end|>`, or None."""
+        pieces = (piece for piece in self._special.split(text) if isinstance(piece, int))
+        return next((self.tokens[i] for i in pieces if self._types[i] == TokenType.CONTROL), None)
+
     def _encode_word(self, word: str) -> list[int]:
         encoded = self._model.encode(word)
         if len(word) <= _LONGEST_CACHED:
