@@ -32,8 +32,9 @@ def find_faults(texts: Sequence[str]) -> dict[str, list[int]]:
 
     "mojibake": UTF-8 that was read as Windows-1252 or Latin-1 ("Ã¨" for "è"). "lost": characters
     that a conversion replaced. "control": control characters. "invisible": soft hyphens, zero-width
-    spaces and byte order marks. "end_written": "</s>" and the like at the end. "not_nfc": letters and marks apart where one character would do.
-    "mixed_alphabets": words of Latin, Greek and Cyrillic letters together, look-alikes often.
+    spaces and byte order marks. "end_written": "</s>" and the like at the end. "not_nfc": letters
+    and marks apart where one character would do. "mixed_alphabets": words of Latin, Greek and
+    Cyrillic letters together, look-alikes often.
     """
     found: dict[str, list[int]] = {kind: [] for kind in FAULTS}
     for place, text in enumerate(texts):

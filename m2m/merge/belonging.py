@@ -33,6 +33,13 @@ def adapter_doubts(adapter: Adapter, base: BaseModel) -> list[str]:
     """Return why an adapter that fits may still be wrong for this base, a sentence each."""
     called = f"the adapter {adapter.name}" if adapter.name else "the adapter"
     found = [] if changes_something(adapter.pairs.values()) else [changes_nothing(called)]
+    kinds = {module.rpartition(".")[2] for module in adapter.pairs}
+    modules = [m for m in base.config.linear_shapes() if m.rpartition(".")[2] in kinds]
+    if missing := [module for module in modules if module not in adapter.pairs]:
+        found.append(
+            f"{called} has no factors for {len(missing)} of {len(modules)} modules of its kinds, "
+            f"such as {missing[0]}; if all layers were trained, the file is incomplete"
+        )
     if adapter.base_fingerprint:  # compared by `check_adapter`
         return found
     named = [adapter.base_model] if adapter.base_model else []

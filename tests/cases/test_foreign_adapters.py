@@ -73,6 +73,18 @@ def test_the_base_that_an_adapter_names_is_compared(
     assert [doubt in each for each in again] == [True] * bool(doubt)
 
 
+def test_an_adapter_that_lost_the_factors_of_a_layer_is_doubted(
+    base: BaseModel, tmp_path: Path
+) -> None:
+    # As a sharded training saves it; PEFT warns of missing keys since 0.14 (its issue 2115).
+    theirs = load_adapter(saved(base, tmp_path / "a", "HuggingFaceTB/SmolLM2-135M"))
+    assert not adapter_doubts(theirs, base)
+    del theirs.pairs["model.layers.1.self_attn.q_proj"]
+    (doubt,) = adapter_doubts(theirs, base)
+    assert "no factors for 1 of" in doubt
+    assert "model.layers.1.self_attn.q_proj" in doubt
+
+
 def test_merge_warns_of_another_base_also_through_a_compressed_adapter(
     base: BaseModel, tmp_path: Path
 ) -> None:

@@ -28,7 +28,7 @@ def loaded(path: Path, row: dict[str, str], formatter: Formatter | None = None) 
     [
         {"prompt": "ask", "completion": "reply<|im_end|>"},
         {"prompt": RENDERED, "completion": "reply"},
-        {"text": RENDERED},
+        {"text": "once upon a time<|im_end|>"},
     ],
 )
 def test_a_control_token_in_a_row_is_refused_with_its_line(
