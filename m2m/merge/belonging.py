@@ -20,7 +20,7 @@ from m2m.nn.lora import LoraPair
 FINGERPRINT = "m2m.base_fingerprint"  # in a GGUF LoRA that m2m wrote
 # Where a GGUF says what it is called (gguf-py, `Keys.General`). Its `general.base_model.*` name the
 # model that it was made from, which is another one.
-_NAMES = ("name", "basename", "repo_url", "source.repo_url", "source.url", "url")
+_NAMES = ("name", "repo_url", "source.repo_url", "source.url", "url")
 _CACHED = re.compile(r"models--[^/\\]+--([^/\\]+)")  # in the hub's cache
 _NUMBERED = re.compile(r"-\d{5}-of-\d{5}")
 # How the same weights are stored is no part of a model's name.
