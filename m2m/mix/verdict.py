@@ -196,8 +196,8 @@ def _better(found: Evidence) -> Verdict | None:
     )
     nearest = max(rivals, key=lambda rival: abs(rival.behind.estimate))
     needed = _needed(nearest.behind, found.different)
-    more = f" About {needed:,} different test questions would tell it from {nearest.name}."
-    more = more if needed else ""
+    tell = f"different test questions would tell it from {nearest.name}."
+    more = f" About {needed:,} {tell}" if needed else ""
     advice = f"take {winner.name}, which was best on dev, or whichever data is easier to use.{more}"
     return Verdict("tie inside", sentence, tuple(reasons), advice, needed)
 
