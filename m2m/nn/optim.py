@@ -87,8 +87,13 @@ class AdamW:
 
 
 def global_norm(grads: Sequence[Array]) -> float:
-    """Return the common norm of all gradients; the arrays' squares are summed in float64."""
-    return math.sqrt(sum(float(np.vdot(g, g)) for g in grads))
+    """Return the common norm of all gradients.
+
+    Squares are added in the arrays' dtype over 64k values at a time, then in float64: with SSE,
+    OpenBLAS adds a whole array in four lanes, which was 4e-4 off for a million equal values.
+    """
+    runs = (g.reshape(-1)[i : i + (1 << 16)] for g in grads for i in range(0, g.size, 1 << 16))
+    return math.sqrt(sum(float(np.vdot(run, run)) for run in runs))
 
 
 def clip_factor(norm: float, limit: float) -> float:

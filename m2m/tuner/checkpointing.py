@@ -14,7 +14,7 @@ from m2m.errors import InputError
 from m2m.formats.safetensors import SafetensorsFile, TensorSpec, write_safetensors
 
 # Raised when an older file could not be gone on from bit for bit.
-SCHEMA = 2
+SCHEMA = 3
 _KEY = "m2m_training"
 
 Arrays = Mapping[str, NDArray[np.float32]]
