@@ -115,6 +115,15 @@ def test_answers_sorted_apart_and_turned_labels_contradict(tmp_path: Path) -> No
         assert all("contradicting" in kinds(each) for each in check_data(paths))
 
 
+def test_bare_texts_ask_nothing_and_so_contradict_nothing(tmp_path: Path) -> None:
+    paths = [tmp_path / "a.txt", tmp_path / "b.txt"]
+    for path, name in zip(paths, ("sw_things", "ha_things"), strict=True):
+        path.write_text("\n".join(column(name, "prompt")[:120]), encoding="utf-8")
+    for found in check_data(paths):
+        assert (found.contradictions, found.contradicting) == (0, {})
+        assert not kinds(found) & {"contradictions", "contradicting", "two_languages"}
+
+
 def test_a_machine_without_models_is_a_working_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
