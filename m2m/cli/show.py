@@ -271,7 +271,9 @@ def run(found: RunResult) -> None:
         memory = f"{step.peak_rss_bytes / 2**30:.2f} GiB"
         table.add_row(step.name, f"{step.seconds / 60:.1f}", memory)
     print_table(table)
-    click.echo(f"Winner     {found.confirmation.winner.mixture.label}")
+    sure = found.confirmation.verdict.kind in ("clear", "tie inside")
+    label = "Winner    " if sure else "Best tried"
+    click.echo(f"{label} {found.confirmation.winner.mixture.label}")
     click.echo(f"Ranking    {found.folder / 'ranking.json'} (all {len(found.searched.ranking)})")
     click.echo(f"Report     {found.report}")
     click.echo(f"Results    {found.folder}")

@@ -94,7 +94,7 @@ def export(
         ],
         cautions=[*inputs.cautions, *searched.warnings, *tested.warnings],
         serving=serving,
-        verdict=verdict.lines,
+        verdict=[f"Verdict: {verdict.kind}. {verdict.sentence}", *verdict.reasons],
         warning="Made with --anyway, against the verdict." if verdict.withheld else "",
         chosen=chosen_by(confirmation.ahead is not None, confirmation.shared),
     )

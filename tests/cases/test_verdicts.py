@@ -82,7 +82,7 @@ def test_every_output_begins_with_the_verdict(recipe: Path) -> None:
     assert page.index(f"Verdict: {verdict['kind']}") < page.index(verdict["sentence"])
     assert page.index(verdict["sentence"]) < page.index("<h2>")
     card = (folder / "export" / "README.md").read_text("utf-8")
-    assert card.index("Fine-tune on copy") < card.index("## ")
+    assert card.index(f"Verdict: {verdict['kind']}. Fine-tune on copy") < card.index("## ")
     assert "The test questions did not help to choose it." in card
     # The winner is compared with others only.
     assert "top 1 (merged)" not in m2m("confirm", recipe).stdout
@@ -96,6 +96,8 @@ def withheld(recipe: Path, kind: str, *options: str) -> str:
     shown = m2m("run", recipe, *options)
     assert shown.exit_code == 0
     assert "GGUF       not made" in shown.stdout
+    assert "Best tried " in shown.stdout
+    assert "Winner" not in shown.stdout
     refused = m2m("export", recipe, *options)
     assert refused.exit_code == 1
     assert "--anyway" in refused.stderr

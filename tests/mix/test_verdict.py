@@ -53,6 +53,7 @@ CASES: list[tuple[str, Evidence]] = [
     ("clear", evidence(judged("x", chance=None), base=None)),
     ("tie inside", evidence(X, RIVAL)),
     ("tie inside", evidence(X, judged("y", behind=DOWN))),  # y is better on test
+    ("tie inside", evidence(X, judged("y", behind=SAME))),  # no number of questions would tell
     ("tie inside", evidence(X, RIVAL, judged("z", behind=SAME), judged("v", behind=UP))),
     ("unclear", evidence(judged("x", LEVEL))),
     ("unclear", evidence(judged("x", LEVEL), judged("y", UP, behind=LEVEL))),
