@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2m.checkpoint import gguf_to_hf_name, hf_to_gguf_name, to_gguf_rows
+from m2m.export.serving import as_trained
 from m2m.formats.gguf import GGUFFile, GGUFTensorSpec, GGUFValue, write_gguf
 from m2m.llamacpp.asking import own_template
 from m2m.llamacpp.filetypes import FileType, file_type, quantized_layout, row_bytes, type_name
@@ -69,6 +70,8 @@ def export_gguf(
 ) -> tuple[dict[str, int], Survival]:
     """Write a merged model as GGUF: the base's metadata and vocabulary with new weights.
 
+    The chat template is changed so that programs ask as in training (`as_trained`).
+
     Args:
         merger: base and adapters.
         weights: of the adapters, by name.
@@ -82,7 +85,7 @@ def export_gguf(
     base = merger.base.gguf
     metadata, specs = quantized_layout(base, target)
     if isinstance(template := base.value(_TEMPLATE), str):
-        metadata[_TEMPLATE] = GGUFValue.string(own_template(template))
+        metadata[_TEMPLATE] = GGUFValue.string(own_template(as_trained(template)))
     if provenance is not None:
         metadata |= provenance.metadata()
     writer = _MergedTensors(merger, weights)

@@ -6,6 +6,7 @@ settings of the user's. Every sentence here comes from rendering the model's tem
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -19,6 +20,10 @@ _USUAL = {"messages", "add_generation_prompt", "bos_token", "eos_token", "tools"
 _KNOWN = _USUAL | {"strftime_now", "date_string", "enable_thinking"}
 _ASK: Sequence[Message] = ({"role": "user", "content": "m2mAsk"},)
 _TOLD: Sequence[Message] = ({"role": "system", "content": "m2mSystem"}, *_ASK)
+
+_DAY = TODAY.strftime("%d %b %Y")
+_ANY_DAY: dict[str, Any] = {"strftime_now": lambda _: "m2mDate", "date_string": "m2mDate"}
+_CALL = re.compile(r"""strftime_now\(\s*(['"])([^'"]*)\1\s*\)""")
 
 _PLAIN = (
     "It was trained without a chat template: a message, a newline, the answer. The GGUF and the "
@@ -38,13 +43,23 @@ _NO_TEMPLATE = (
     "Ollama cannot follow this chat template ({}), so the Modelfile has no TEMPLATE. Use llama.cpp "
     "for this model"
 )
+_FIXED_DATE = (
+    "The chat template writes a date. As in training, it is always {} in the GGUF and the "
+    "Modelfile. With the GGUF LoRA on the unchanged base, llama.cpp and llama-cpp-python write "
+    "today's"
+)
 _DATE = (
     "The chat template writes a date. Training, scoring and the Modelfile use {}, llama.cpp and "
-    "llama-cpp-python use today's"
+    "llama-cpp-python use today's: expect small differences"
 )
 _THINKING = (
-    "llama.cpp's own programs turn on thinking (`enable_thinking`) in this chat template, and the "
+    "llama.cpp's own programs set `enable_thinking`, which changes this template's prompts. The "
     "model was trained without it"
+)
+_FIXED_THINKING = (
+    "`enable_thinking` changes this chat template's prompts. The model was trained without it, and "
+    "in the GGUF and the Modelfile it does nothing. For the GGUF LoRA on the unchanged base "
+    "llama.cpp's own programs set it"
 )
 _HEAD = (
     'Every answer begins with "{}", as in the chat template. Programs that separate reasoning hide '
@@ -93,33 +108,60 @@ def added_text(formatter: Formatter) -> str:
     return template.bos if template is not None and tokenizer.adds_bos else ""
 
 
-def _date(template: ChatTemplate) -> Iterator[str]:
-    def other(_: str) -> str:
-        return "m2mDate"
+def as_trained(source: str) -> str:
+    """The chat template, changed so that programs which set its variables ask as in training.
 
-    usual = template.render(_ASK, True)
-    if usual == template.render(_ASK, True, strftime_now=other, date_string="m2mDate"):
+    Today's date becomes that of training, and `enable_thinking` is as if nobody had set it. What
+    cannot be changed so stays.
+    """
+    fixed = _CALL.sub(lambda found: found[1] + TODAY.strftime(found[2]) + found[1], source)
+    if "date_string" in source:
+        fixed = f'{{% set date_string = "{_DAY}" %}}{fixed}'
+    if fixed != source and not _asks_alike(source, fixed, **_ANY_DAY):
+        fixed = source
+    if "enable_thinking" not in source:
+        return fixed
+    without = [
+        f"{{% set enable_thinking = {value} %}}{fixed}" for value in ("true", "false", "none")
+    ]
+    return next((each for each in (fixed, *without) if _never_thinks(source, each)), fixed)
+
+
+def _never_thinks(source: str, changed: str) -> bool:
+    """Whether the changed template writes the same, whether a program turns on thinking or off."""
+    return all(_asks_alike(source, changed, enable_thinking=on) for on in (True, False))
+
+
+def _asks_alike(source: str, changed: str, **variables: Any) -> bool:
+    """Whether the changed template writes with these variables what the first writes without."""
+    talks = (_ASK, _TOLD, (*_ASK, {"role": "assistant", "content": "m2mAnswer"}, *_ASK))
+    try:
+        one, other = ChatTemplate(source), ChatTemplate(changed)
+        return all(one.render(t, True) == other.render(t, True, **variables) for t in talks)
+    except InputError:
+        return False
+
+
+def _date(template: ChatTemplate) -> Iterator[str]:
+    if _same(template, _ASK, **_ANY_DAY):
         return
-    day = TODAY.strftime("%d %b %Y")
-    remedy = "Expect small differences"
-    if template.render(_ASK, True, strftime_now=other, date_string=day) == usual:
-        kwargs = f'{{"date_string": "{day}"}}'
-        remedy = (
-            f"Start llama-server with --chat-template-kwargs '{kwargs}'; llama-cpp-python has no "
-            "setting for it"
-        )
-    elif _same(template, _TOLD, strftime_now=other):
-        remedy = "If you send a system message, no date is written"
-    yield f"{_DATE.format(day)}. {remedy}"
+    sets = {**_ANY_DAY, "date_string": _DAY}
+    kwargs = f'{{"date_string": "{_DAY}"}}'
+    remedy = f". Start llama-server with --chat-template-kwargs '{kwargs}' then"
+    remedy = remedy if _same(template, _ASK, **sets) else ""
+    fixed = _asks_alike(template.source, as_trained(template.source), **_ANY_DAY)
+    yield f"{(_FIXED_DATE if fixed else _DATE).format(_DAY)}{remedy}"
 
 
 def _thinking(template: ChatTemplate) -> Iterator[str]:
-    if _same(template, _ASK, enable_thinking=True):
+    on, off = (_same(template, _ASK, enable_thinking=value) for value in (True, False))
+    if on and off:
         return
     remedy = "send it the prompt as text, through `/completion`"
-    if _same(template, _ASK, enable_thinking=False):
-        remedy = "start them with `--reasoning off`"
-    yield f"{_THINKING}: {remedy}"
+    remedy = "start them with `--reasoning off`" if off else remedy
+    remedy = "do not start them with `--reasoning off`" if on else remedy
+    fixed = _never_thinks(template.source, as_trained(template.source))
+    yield f"{_FIXED_THINKING if fixed else _THINKING}: {remedy}"
 
 
 def _unset(template: ChatTemplate) -> Iterator[str]:

@@ -3,15 +3,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
 from m2m.errors import InputError
 from m2m.export.go_template import go_template, read_turns
 from m2m.export.modelfile import modelfile
-from m2m.export.serving import added_text, ollama_remarks, serving_remarks
+from m2m.export.serving import added_text, as_trained, ollama_remarks, serving_remarks
 from m2m.formats.gguf import GGUFFile, GGUFValue
 from m2m.pipeline.inputs import make_formatter
 from m2m.tokenizer import ChatTemplate
-from tests.templates import CONVERSATIONS, KINDS, formatter_of, prompts, turn
+from tests.templates import BOS, CONVERSATIONS, EOS, KINDS, formatter_of, prompts, turn
 from tests.tiny import pico_gguf
 
 ODD = "{{ messages | length }}: {{ messages[-1]['content'] }}"
@@ -104,10 +105,42 @@ def test_nothing_is_said_where_nothing_differs(kind: str) -> None:
     assert [*serving_remarks(formatter), *ollama_remarks(formatter)] == []
 
 
-def test_a_date_is_said_with_its_cure() -> None:
+def test_a_date_is_that_of_training() -> None:
     (said,) = serving_remarks(formatter_of(DATED))
-    assert "use 26 Jul 2024" in said
+    assert "always 26 Jul 2024 in the GGUF and the Modelfile" in said
     assert """--chat-template-kwargs '{"date_string": "26 Jul 2024"}'""" in said
+    for source in (DATED, "Today: {{ strftime_now('%Y-%m-%d') }}." + KINDS["chatml"]):
+        formatter = formatter_of(source)
+        theirs = Jinja2ChatFormatter(template=as_trained(source), eos_token=EOS, bos_token=BOS)
+        sent = theirs(messages=[turn("user", "a")], date_string="1 Jan 2030").prompt  # type: ignore
+        assert formatter.template
+        assert sent == formatter.template.render([turn("user", "a")], True)
+        assert "2024" in sent
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        "enable_thinking is defined and enable_thinking",  # gemma-4
+        "enable_thinking is defined and enable_thinking is false",  # Qwen3
+        "enable_thinking is not defined or enable_thinking",  # GLM-4.6
+        "enable_thinking is true or enable_thinking is false",  # RWKV
+    ],
+)
+def test_thinking_is_not_turned_on_or_off_in_the_gguf(when: str) -> None:
+    source = KINDS["chatml"] + f"{{% if {when} %}}<think>{{% endif %}}"
+    trained = ChatTemplate(source).render([turn("user", "a")], True)
+    for value in (True, False):
+        theirs = Jinja2ChatFormatter(template=as_trained(source), eos_token=EOS, bos_token=BOS)
+        sent = theirs(messages=[turn("user", "a")], enable_thinking=value).prompt  # type: ignore
+        assert sent == trained
+
+
+def test_a_date_that_cannot_be_fixed_is_said() -> None:
+    source = "{% set form = '%Y' %}{{ strftime_now(form) }}" + KINDS["chatml"]
+    assert as_trained(source) == source
+    (said,) = serving_remarks(formatter_of(source))
+    assert "use today's: expect small differences" in said
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from m2m.dataset.tool_calls import fit_arguments
 from m2m.errors import InputError
 from m2m.export.go_template import go_template, read_turns
 from m2m.export.modelfile import modelfile
-from m2m.export.serving import added_text, ollama_remarks, serving_remarks
+from m2m.export.serving import added_text, as_trained, ollama_remarks, serving_remarks
 from m2m.tokenizer import ChatTemplate, Formatter, sandbox
 from tests.templates import (
     BOS,
@@ -55,6 +55,7 @@ REAL = {
 SOURCES = REAL | KINDS
 OFF = {"enable_thinking": False}
 THINKS = {"enable_thinking": True}
+CURE = ": start them with `--reasoning off`"
 DATE = {"date_string": "26 Jul 2024"}
 # Templates whose tools m2m refuses, as transformers does, or that llama.cpp has its own code for.
 TOOLS_DIFFER = {
@@ -135,8 +136,8 @@ def test_trained_is_scored(name: str) -> None:
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_llama_cpp_sends_what_was_trained(name: str, llama_cpp: Program) -> None:
-    formatter, template = opened(name)
-    words, source = remarks(formatter), SOURCES[name]
+    _, template = opened(name)
+    source = as_trained(SOURCES[name])
 
     def sent(messages: Messages, **variables: Any) -> str:
         return llama_cpp.ask(
@@ -145,13 +146,7 @@ def test_llama_cpp_sends_what_was_trained(name: str, llama_cpp: Program) -> None
 
     for messages in asked():
         trained = template.render(messages, add_generation_prompt=True)
-        if sent(messages) == trained or "`/completion`" in words:
-            continue
-        cure = (OFF if "turn on thinking" in words else {}) | (
-            DATE if "date_string" in words else {}
-        )
-        said = "The chat template writes a date" in words and "date_string" not in words
-        assert said or (cure and sent(messages, **cure) == trained)
+        assert sent(messages) == sent(messages, **OFF) == trained
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -164,7 +159,7 @@ def test_llama_cpp_sends_the_same_on_the_day_of_training(
     words = remarks(formatter)
     if "`/completion`" in words:
         return
-    variables = {"date_string": "26 Jul 2024"} | (OFF if "turn on thinking" in words else {})
+    variables = {"date_string": "26 Jul 2024"} | (OFF if CURE in words else {})
     for messages in asked():
         trained = template.render(messages, add_generation_prompt=True)
         ours = template.render(messages, add_generation_prompt=True, **DATE)
@@ -180,7 +175,7 @@ def test_llama_cpp_sends_tools_as_trained(
 ) -> None:
     monkeypatch.setattr(sandbox, "TODAY", datetime.date.today())
     formatter, template = opened(name)
-    off = OFF if "with `--reasoning off`" in remarks(formatter) else {}
+    off = OFF if CURE in remarks(formatter) else {}
     # llama.cpp reads arguments as text and hands them on as the template wants them.
     function = {"name": "weather", "arguments": json.dumps({"city": "Nairobi"})}
     asks = {**CALLING[1], "tool_calls": [CALL | {"function": function}]}
@@ -200,16 +195,10 @@ def test_llama_cpp_sends_tools_as_trained(
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_llama_cpp_python_sends_what_was_trained_or_refuses(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_llama_cpp_python_sends_what_was_trained_or_refuses(name: str) -> None:
     _, template = opened(name)
-    day = "%d %b %Y"
-    monkeypatch.setattr(
-        Jinja2ChatFormatter, "strftime_now", staticmethod(lambda form: sandbox.TODAY.strftime(form))
-    )
-    assert sandbox.TODAY.strftime(day) == "26 Jul 2024"
-    theirs = Jinja2ChatFormatter(template=SOURCES[name], eos_token=EOS, bos_token=BOS)
+    source = as_trained(SOURCES[name])
+    theirs = Jinja2ChatFormatter(template=source, eos_token=EOS, bos_token=BOS)
     for messages in asked():
         if name.startswith("StepFun"):  # llama.cpp takes white space off for it, others do not
             messages = [{**m, "content": m["content"].strip()} for m in messages]
