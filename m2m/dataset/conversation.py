@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 Message = Mapping[str, Any]
+# Fields that say whether a turn is trained on, by the programs that write them: OpenAI's weight,
+# axolotl's train and training, ms-swift's loss.
+FLAGS = ("weight", "train", "training", "loss")
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
@@ -44,10 +47,11 @@ def read_message(item: Mapping[str, Any], number: int) -> dict[str, Any]:
 
 
 def _weighed(message: dict[str, Any], number: int) -> dict[str, Any]:
-    weight, train = message.pop("weight", 1), message.pop("train", True)
-    if weight not in (0, 1) or not isinstance(train, bool):
-        raise Wrong(f"message {number}: weight must be 0 or 1, and train true or false")
-    return message if weight and train else {**message, "weight": 0}
+    weight, *others = (message.pop(name, True) for name in FLAGS)
+    if weight not in (0, 1) or not all(isinstance(each, bool) for each in others):
+        names = ", ".join(FLAGS[1:])
+        raise Wrong(f"message {number}: weight must be 0 or 1, and {names} true or false")
+    return message if weight and all(others) else {**message, "weight": 0}
 
 
 def _listed(calls: Any, number: int) -> list[Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,27 +21,33 @@ _ABOUT = re.compile(
     r"author|publisher|meta|metadata|"
     r"(n|num|number_of)?_?(tokens?|words?|chars|characters|bytes)(_?(count|len|length))?|length"
 )
-# Columns that belong to the question, and the formats that read them.
-_ASKED: dict[str, set[str]] = {
-    "system": {"prompt/completion", "chat", "ShareGPT", "Alpaca"},
-    "tools": {"chat", "ShareGPT"},
-    "history": {"Alpaca"},
-    "input": {"Alpaca"},
-    "inputs": set(), "context": set(), "contexts": set(), "passage": set(), "document": set(),
-    "system_prompt": set(), "functions": set(), "image": set(), "images": set(), "audio": set(),
-}  # fmt: skip
-_LONG_FORMS = {"chat", "ShareGPT"}  # they hold the whole question; these columns repeat it
-_REPEATED = {"input", "inputs", "context", "contexts", "passage", "document", "history"}
+# Columns that belong to the question, or to the answer, if the model is not shown them otherwise.
+_QUESTION = re.compile(
+    r"(system|system_prompt|tools|functions|images?|audio|inputs?|(chat_)?history|contexts?|"
+    r"passages?|documents?|articles?|story|paragraphs?|background|dialogue|question|query|"
+    r"premise|hypothesis|sentences?_?\d?|text_?\d?|choices?(_?[a-e\d])?|options?(_?[a-e\d])?)"
+)
+_ANSWER = re.compile(r"responses?|answers?|reasoning(_content)?|thinking|thoughts?")
+# What a chat's turns do not repeat.
+_BESIDE_TURNS = re.compile(r"system_prompt|functions|images?|audio")
+_READ: dict[str, set[str]] = {
+    "prompt/completion": {"system"},
+    "chat": {"system", "tools"},
+    "ShareGPT": {"system", "tools"},
+    "Alpaca": {"system", "history", "input"},
+    "choices": {"question", "choices"},
+}
 _CHAT = re.compile(
     r"<\|im_start\|>|\[INST\]|<start_of_turn>|<\|start_header_id\|>|<\|(user|assistant)\|>|"
     r"### ?(Instruction|Human|Response|Assistant)\b|^(Human|User): [\s\S]*\n(Assistant|AI|Bot): "
 )
 _NOT = (False, 0, "false", "0")
+_ZERO = (0, "0", "0.0")
 _LIST = re.compile(r"\[\s*'(?:[^'\\]|\\.)*'\s*(?:,\s*'(?:[^'\\]|\\.)*'\s*)*\]")
 
 
 def _has(value: Any) -> bool:
-    return value is not None and value not in ("", [], {})
+    return value is not None and value not in ("", [], {}) and not str(value).isspace()
 
 
 def refuse_other_answers(path: Path, records: Sequence[Record], answer: str = "completion") -> None:
@@ -76,28 +83,52 @@ def refuse_other_answers(path: Path, records: Sequence[Record], answer: str = "c
 
 
 def refuse_rejected(path: Path, records: Sequence[Record]) -> None:
-    """Refuse answers that people marked as bad (KTO), and answers that are lists of Python.
+    """Refuse answers that people marked as bad (KTO, weight 0), and answers that are Python lists.
 
     Raises:
         InputError: names their lines.
     """
+    none = [record.line for record in records if _is_one_of(record.fields.get("weight"), _ZERO)]
+    _refuse(path, none, "a row of weight 0 is not meant to be trained on", "delete these rows")
     labels = [record.fields.get("label") for record in records]
     known = {str(label).lower() for label in labels if label is not None}
-    if "completion" in records[0].fields and known and known <= {"true", "false", "1", "0"}:
+    answers = [(_answer(record.fields), record.line) for record in records]
+    if known and known <= {"true", "false", "1", "0"} and not _names_classes(labels, answers):
         bad = [
             record.line
             for record, label in zip(records, labels, strict=True)
-            if (label.lower() if isinstance(label, str) else label) in _NOT and label is not None
+            if _is_one_of(label, _NOT)
         ]
         _refuse(path, bad, "an answer with label false was marked as bad", "delete these rows")
-    answers = [(_answer(record.fields), record.line) for record in records]
+    refuse_listed(path, answers)
+
+
+def refuse_listed(path: Path, answers: Sequence[tuple[str, int]]) -> None:
+    """Refuse answers, with their lines, that are lists of Python written as text.
+
+    Raises:
+        InputError: names their lines.
+    """
     listed = [line for answer, line in answers if _LIST.fullmatch(answer.strip())]
-    if 2 * len(listed) >= len(records):
+    if 2 * len(listed) >= len(answers):
         hint = "write the text alone; if a list is meant, write it as JSON, with double quotes"
         _refuse(path, listed, "the answer is a Python list written as text", hint)
 
 
+def _is_one_of(value: Any, values: Sequence[Any]) -> bool:
+    return value is not None and (value.lower() if isinstance(value, str) else value) in values
+
+
+def _names_classes(labels: Sequence[Any], answers: Sequence[tuple[str, int]]) -> bool:
+    """Whether a label only repeats the answer: all answers of a label are the same."""
+    pairs = {(str(label), answer) for label, (answer, _) in zip(labels, answers, strict=True)}
+    return len(pairs) == len(set(map(str, labels))) < len(answers)
+
+
 def _answer(fields: Mapping[str, Any]) -> str:
+    """What is trained on, of a chat its last turn; "" if it is no text."""
+    if isinstance(turns := fields.get("messages", fields.get("conversations")), list):
+        return repr(turns[-1:])
     value = fields.get("completion", fields.get("output"))
     return value if isinstance(value, str) else ""
 
@@ -110,21 +141,67 @@ def _refuse(path: Path, lines: Sequence[int], message: str, hint: str) -> None:
     raise InputError(f"{path}: {message} (line{'s' * (len(lines) > 1)} {shown})", hint)
 
 
-def refuse_unread(name: str, fields: Mapping[str, Any]) -> None:
-    """Refuse a row of the format `name` with a column of the question that it does not read.
+@cache
+def _unread(name: str, keys: tuple[str, ...]) -> tuple[str, ...]:
+    """The columns that rows of a kind do not read and that may belong to question or answer."""
+    if name in ("text", "segments"):
+        return ()
+    plain = {key: re.sub(r"\W+", "_", key.strip().lower()) for key in keys}
+    lettered = {"a", "b"} <= set(plain.values())
+    return tuple(
+        key
+        for key, word in plain.items()
+        if key not in _READ.get(name, ())
+        and (
+            _BESIDE_TURNS.fullmatch(word)
+            if name in ("chat", "ShareGPT")
+            else _QUESTION.fullmatch(word)
+            or (word in "abcde" and lettered)
+            or (name not in ("choices", "answer") and _ANSWER.fullmatch(word))
+        )
+    )
+
+
+def refuse_unread(
+    name: str, fields: Mapping[str, Any], read: Sequence[str], where: str = ""
+) -> None:
+    """Refuse a row of the kind `name` with a column of its question that the model would not see.
+
+    A column is seen if all its texts are in `read`, or if it repeats all of `read`.
+
+    Args:
+        name: a format of datasets, or a kind of target.
+        fields: the row.
+        read: what is read of the row: the question, the answer.
+        where: how else than in the row the column can be used.
 
     Raises:
         Wrong: names the columns.
     """
-    if name in ("text", "segments"):
-        return
-    lost = [
-        key
-        for key, formats in _ASKED.items()
-        if _has(fields.get(key))
-        and name not in formats
-        and not (name in _LONG_FORMS and key in _REPEATED)
-    ]
+    keys = [key for key in _unread(name, tuple(fields)) if _has(fields[key])]
+    lost = [key for key in keys if not _is_seen(fields[key], read)] if keys else []
     if lost:
-        names = ", ".join(lost)
-        raise Wrong(f"the model would not see {names}; write it into the question, or delete it")
+        words = [re.sub(r"\W+", "_", key.strip().lower()) for key in lost]
+        part = "answer" if all(map(_ANSWER.fullmatch, words)) else "question"
+        into = f"write it into the {part}{where}, or delete it"
+        raise Wrong(f"the model would not see {', '.join(lost)}; {into}")
+
+
+def _is_seen(value: Any, read: Sequence[str]) -> bool:
+    seen = _words(" ".join(read))
+    parts = [_words(part) for part in _texts(value)]
+    whole = " ".join(parts)
+    inside = [re.search(rf"(?<!\w){re.escape(part)}(?!\w)", seen) for part in parts]
+    return all(inside) or all(_words(part) in whole for part in read)
+
+
+def _words(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts(item)
+    elif _has(value):
+        yield str(value)

@@ -29,6 +29,18 @@ _KINDS: tuple[tuple[str, re.Pattern[str], float, str], ...] = (
         'write it as messages: {"messages": [{"role": "user", ...}, {"role": "assistant", ...}]}',
     ),
     (
+        "a chat with times and names",
+        re.compile(r"[\[(]?\d{1,2}:\d{2}(:\d{2})?[\])]?\s+<[^>]+>\s.*"),
+        0.5,
+        'write it as messages: {"messages": [{"role": "user", ...}, {"role": "assistant", ...}]}',
+    ),
+    (
+        "words with their tags",
+        re.compile(r"(\S+[/_|][A-Z]{2,6}[.,]?\s*){2,}"),
+        0.8,
+        "write each sentence as prompt and what is wanted of it as completion",
+    ),
+    (
         "subtitles with times",
         re.compile(r"\d+:\d{2}(:\d{2})?[.,]\d+\s+-->\s+.*"),
         0.2,
@@ -53,8 +65,8 @@ _WRAPPED, _LEAST_BREAKS = 0.6, 4
 _NARROW, _WIDE = 30, 200  # characters of a wrapped line
 
 
-def refuse_no_prose(path: Path, lines: Sequence[Line]) -> None:
-    """Refuse a text file in which a line is not a text.
+def refuse_no_prose(path: Path, lines: Sequence[Line], answer: str = "completion") -> None:
+    """Refuse a text file in which a line is not a text; `answer` names the column of answers.
 
     Raises:
         InputError: names what it is and what to write.
@@ -62,11 +74,14 @@ def refuse_no_prose(path: Path, lines: Sequence[Line]) -> None:
     texts = [text.strip() for text, _ in lines]
     for what, looks, share, remedy in _KINDS:
         if sum(bool(looks.fullmatch(text)) for text in texts) >= max(2, share * len(texts)):
-            raise InputError(f"{path}:{lines[0][1]}: this is {what}, not a text a line", remedy)
+            raise InputError(
+                f"{path}:{lines[0][1]}: this is {what}, not a text a line",
+                remedy.replace("completion", answer),
+            )
     if names := _speakers(texts):
         raise InputError(
             f"{path}:{lines[0][1]}: the lines are of {names[0]} and {names[1]} in turn, not texts",
-            "write each two lines as prompt and completion",
+            f"write each two lines as prompt and {answer}",
         )
     width = wrapped_at(lines)
     if width:

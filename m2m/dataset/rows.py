@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from m2m.dataset.conversation import Wrong, kind, read_message, with_answer
+from m2m.dataset.conversation import FLAGS, Wrong, kind, read_message, with_answer
 from m2m.dataset.fields import refuse_other_answers, refuse_rejected, refuse_unread
 from m2m.dataset.plain_text import refuse_no_prose
 from m2m.errors import InputError, Problems
@@ -99,8 +99,9 @@ def read_rows(path: Path) -> tuple[str, list[Row], Problems]:
                     f"found keys {_listed(record.fields)}, but the file began as {name} rows "
                     f"with {_listed(sorted(keys))}"
                 )
-            refuse_unread(name, record.fields)
-            rows.append(convert(record.fields, record.line))
+            row = convert(record.fields, record.line)
+            refuse_unread(name, record.fields, row.sides)
+            rows.append(row)
         except Wrong as wrong:
             problems.add(f"line {record.line}: {wrong}")
     return name, rows, problems
@@ -208,9 +209,17 @@ def _from_messages(fields: Fields, line: int) -> Row:
     messages: list[Mapping[str, Any]] = [
         read_message(item, i) for i, item in enumerate(_items(fields, "messages"), start=1)
     ]
-    if messages[0]["role"] != "system":
-        messages = [*_system(fields), *messages]
-    return Row(line, messages=with_answer(messages), tools=_tools(fields))
+    return Row(line, messages=with_answer(_led(fields, messages)), tools=_tools(fields))
+
+
+def _led(fields: Fields, messages: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The messages with the column `system` before them, unless they begin with it."""
+    system = _system(fields)
+    if not system or messages[0]["role"] != "system":
+        return [*system, *messages]
+    if messages[0]["content"].strip() != system[0]["content"].strip():
+        raise Wrong('"system" and the first message are two system messages; keep one')
+    return messages
 
 
 def _from_text(fields: Fields, line: int) -> Row:
@@ -231,7 +240,7 @@ _SHAREGPT = {
 
 
 def _from_sharegpt(fields: Fields, line: int) -> Row:
-    messages: list[Mapping[str, Any]] = [*_system(fields)]
+    messages: list[Mapping[str, Any]] = []
     for number, item in enumerate(_items(fields, "conversations"), start=1):
         speaker, value = item.get("from"), item.get("value")
         if not isinstance(speaker, str) or speaker not in _SHAREGPT:
@@ -240,9 +249,9 @@ def _from_sharegpt(fields: Fields, line: int) -> Row:
             )
         if not isinstance(value, str):
             raise Wrong(f'turn {number}: "value" must be text, found {kind(value)}')
-        weight = {key: item[key] for key in ("weight", "train") if key in item}
+        weight = {key: item[key] for key in FLAGS if key in item}
         messages.append(read_message({**_turn(_SHAREGPT[speaker], value), **weight}, number))
-    return Row(line, messages=with_answer(messages), tools=_tools(fields))
+    return Row(line, messages=with_answer(_led(fields, messages)), tools=_tools(fields))
 
 
 def _from_alpaca(fields: Fields, line: int) -> Row:

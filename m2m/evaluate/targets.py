@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from m2m.dataset.plain_text import refuse_no_prose
 from m2m.dataset.sameness import normalize
 from m2m.errors import InputError, Problems
 from m2m.evaluate.examples import Example, Reading
@@ -163,6 +164,9 @@ def _text_task(target: Target, task: Task) -> Task:
     """Rows of text, or all of them as one where they are scored in windows."""
     _refuse_set(target, task.path, _ASKING, "holds texts, which are not asked anything")
     if not target.window:
+        if task.path.suffix.lower() == ".txt":
+            lines = [(each.answer, each.line) for each in task.examples]
+            refuse_no_prose(task.path, lines, answer="answer")
         return task
     whole = "\n".join(example.answer for example in task.examples)
     if task.path.suffix.lower() == ".txt":

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from m2m.dataset.fields import refuse_other_answers
+from m2m.dataset.conversation import Wrong
+from m2m.dataset.fields import refuse_listed, refuse_other_answers, refuse_unread
 from m2m.dataset.sameness import normalize
 from m2m.errors import InputError, Problems
 from m2m.evaluate.answers import READINGS, Given, decide
@@ -23,12 +24,14 @@ from m2m.evaluate.examples import (
 )
 from m2m.evaluate.prompts import Form, Prompter
 from m2m.formats.digest import file_sha256
-from m2m.formats.records import read_records
+from m2m.formats.records import Record, read_records
 from m2m.llamacpp.scoring import Request
 from m2m.tokenizer import Formatter
 
 CONTRAST = 4  # choices of an example that came with its answer only: that and three of others
 _POOL = 12  # distractors are drawn from so many answers nearest in length
+# docs/targets.md: a recipe says how rows are asked.
+_IN_PROMPT = ', or name it with `prompt = "{...}"` in [[targets]]'
 _AS_THEY_ARE, _BARE = Reading(), Form()
 
 
@@ -83,18 +86,36 @@ def load_task(path: Path, reading: Reading = _AS_THEY_ARE) -> Task:
     examples = []
     for record in records:
         try:
-            examples.append(read_example(record, kind, reading))
+            examples.append(_example(record, kind, reading))
         except InputError as error:
             problems.add(f"line {record.line}: {error.message}")
     hint = f"every row must be {SHAPES[kind]}"
     if reading.is_custom:
         hint = "`prompt`, `answer` and `choices` say how a row is read"
-    if chosen:
+    if chosen and examples:
         hint += f"; here {READINGS[chosen]} is taken for the answer (`answers` says otherwise)"
     problems.raise_if_any(InputError, str(path), hint)
+    if kind == "answer":
+        refuse_listed(path, [(each.answer, each.line) for each in examples])
     if doubt:
         raise doubt
     return assembled(Task(kind, tuple(examples), path, file_sha256(path), answers=chosen))
+
+
+def _example(record: Record, kind: Kind, reading: Reading) -> Example:
+    """One row, if the model is shown all of its question.
+
+    Raises:
+        InputError: it is not of that kind, or has other columns that belong to the question.
+    """
+    example = read_example(record, kind, reading)
+    try:
+        if kind != "text" and not reading.prompt:
+            shown = (example.prompt, *example.choices, *example.references)
+            refuse_unread(kind, record.fields, shown, _IN_PROMPT)
+    except Wrong as wrong:
+        raise InputError(str(wrong)) from None
+    return example
 
 
 def decided(paths: Sequence[Path], reading: Reading) -> tuple[str, InputError | None]:

@@ -96,6 +96,17 @@ def test_text_with_its_source_is_a_bare_text(tmp_path: Path) -> None:
         ({"instruction": "a", "output": "b", "system_prompt": "c"}, "would not see system_prompt"),
         ({"messages": [ASK, REPLY], "images": ["a.png"]}, "would not see images"),
         ({"prompt": "a", "completion": "b", "label": False}, "label false"),
+        ({"messages": [ASK, REPLY], "label": False}, "label false"),
+        ({"instruction": "a", "output": "b", "label": "false"}, "label false"),
+        ({"prompt": "a", "completion": "b", "weight": 0}, "weight 0"),
+        ({"prompt": "a", "completion": "c", "choices": ["b", "c"]}, "would not see choices"),
+        ({"prompt": "q", "A": "x", "B": "y", "completion": "A"}, "would not see A, B"),
+        ({"prompt": "a", "hypothesis": "b", "completion": "c"}, "would not see hypothesis"),
+        ({"prompt": "Answer:", "question": "a", "completion": "b"}, "would not see question"),
+        ({"prompt": "a", "text": "long b", "completion": "b"}, "would not see text"),
+        ({"instruction": "a", "article": "long", "output": "b"}, "would not see article"),
+        ({"prompt": "a", "completion": "b", "reasoning": "c"}, "into the answer"),
+        ({"messages": [{**ASK, "role": "system"}, ASK, REPLY], "system": "x"}, "two system"),
         ({"prompt": "a", "completion": "['2021']"}, "Python list"),
         ({"prompt": "a", "completion": True}, "must be text, found true or false"),
         ({"prompt": "a", "completion": 2021}, "must be text, found a number"),
@@ -117,6 +128,56 @@ def test_rows_that_would_be_misread_are_refused(
     refused(write_jsonl(tmp_path / "a.jsonl", [row]), words, "1")
 
 
+def test_columns_that_the_question_or_the_answer_repeats_are_no_matter(tmp_path: Path) -> None:
+    row = {"prompt": "Mto? Tana, Nile", "completion": "It is Tana"}
+    about = {"choices": ["Tana", "Nile"], "question": "Mto?", "answer": "Tana", "context": " "}
+    named = {"category": "x", "score": 0, "notes": "x", "type": "x", "difficulty": 1, "label": 1}
+    path = write_jsonl(tmp_path / "a.jsonl", [{**row, **about, **named}])
+    assert pairs(load_dataset(path)) == [(row["prompt"], row["completion"])]
+
+
+def test_labels_that_name_the_answer_again_mark_no_answer_as_bad(tmp_path: Path) -> None:
+    rows = [{"prompt": f"q {i}", "completion": ["bad", "good"][i % 2], "label": i % 2}
+            for i in range(6)]  # fmt: skip
+    assert len(load_dataset(write_jsonl(tmp_path / "a.jsonl", rows))) == 6
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"prompt": "q", "context": "long", "answer": "a"}, "would not see context"),
+        ({"prompt": "q", "input": "x", "answer": "a"}, "would not see input"),
+        ({"prompt": "q", "system": "x", "answer": "a"}, "would not see system"),
+        ({"prompt": "q", "A": "x", "B": "y", "answer": "a"}, "would not see A, B"),
+        ({"passage": "p", "question": "q", "choices": ["x", "y"], "answer": 0}, "passage"),
+        ({"prompt": "q", "answer": "['Nairobi']"}, "Python list"),
+    ],
+)
+def test_questions_of_which_the_model_would_not_see_a_part_are_refused(
+    tmp_path: Path, row: dict[str, Any], words: str
+) -> None:
+    other = {**row, "answer": 1 if row["answer"] == 0 else "['Mombasa']"}
+    with pytest.raises(InputError, match=words):
+        read_target(write_jsonl(tmp_path / "a.jsonl", [row, other]))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Rais O\nWilliam B-PER\nRuto I-PER\n",
+        "01/02/2024, 10:11 - Asha: Habari?\n01/02/2024, 10:12 - Juma: Nzuri\n",
+        "[10:11] <asha> habari\n[10:12] <juma> nzuri\n",
+        "Mtoto/NOUN analala/VERB\nMama/NOUN anapika/VERB\n",
+        textwrap.fill("Leo asubuhi mama alikwenda sokoni kununua mboga na matunda. " * 9, 60),
+    ],
+)
+def test_text_targets_are_texts_too(tmp_path: Path, text: str) -> None:
+    path = file_of(tmp_path, "a.txt", text)
+    refused(path, ":1:")
+    with pytest.raises(InputError, match=":1:"):
+        read_target(path)
+
+
 def test_system_messages_of_all_formats_are_read(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [
         {"prompt": "ask", "completion": "reply"},
@@ -130,7 +191,7 @@ def test_system_messages_of_all_formats_are_read(tmp_path: Path) -> None:
 
 def test_answers_of_weight_0_are_read_and_not_trained(tmp_path: Path) -> None:
     first = {"role": "assistant", "content": "wrong"}
-    for mark in ({"weight": 0}, {"train": False}):
+    for mark in ({"weight": 0}, {"train": False}, {"training": False}, {"loss": False}):
         rows = [{"messages": [ASK, {**first, **mark}, ASK, {**REPLY, "weight": 1}]}]
         path = write_jsonl(tmp_path / "a.jsonl", rows)
         assert trained(path, formatter_of(CHATML)) == ["reply<|im_end|>"]

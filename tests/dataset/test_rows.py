@@ -96,7 +96,7 @@ def test_a_row_is_read_as_its_format_means_it(
 
 
 def test_prompt_and_completion_win_over_text(tmp_path: Path) -> None:
-    row = {"text": "x", "prompt": "ask", "completion": "reply"}
+    row = {"text": "### ask ### reply", "prompt": "ask", "completion": "reply"}
     assert load(tmp_path, row)[0].messages == (ASK, REPLY)
 
 
