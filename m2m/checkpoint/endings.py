@@ -108,7 +108,8 @@ def model_endings(pattern: Path, weights: Path) -> list[str]:
         formatter = Formatter(tokenizer, chat_template(get, tokenizer))
         return list(ending_cautions(formatter, SafetensorsFile(weights)))
     except InputError as error:
-        return [f"{error.message}: use a model with a template that works."]
+        remedy = 'Use a model with a template that works, or set template = "plain" in [base].'
+        return [f"{error.message}. {remedy}"]
 
 
 def ending_cautions(formatter: Formatter, weights: SafetensorsFile) -> Iterator[str]:

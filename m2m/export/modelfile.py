@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from m2m.errors import InputError
 from m2m.export.go_template import go_template, plain_template, read_turns
 from m2m.export.serving import added_text, ollama_remarks, serving_remarks
 from m2m.formats.atomic import write_text
-from m2m.tokenizer import Formatter
+from m2m.tokenizer import Formatter, Tokenizer
 
 _LONGEST_CONTEXT = 8192
 
@@ -34,12 +33,12 @@ def modelfile(gguf: Path, formatter: Formatter, context: int, licences: Mapping[
     lines.append(f"FROM ./{gguf.name}")
     if template := _template(formatter):
         lines.append(f'TEMPLATE """{template}"""')
-    stops = sorted(tokenizer.tokens[i] for i in tokenizer.eog_ids)
-    lines += [f"PARAMETER stop {json.dumps(stop, ensure_ascii=False)}" for stop in stops]
+    stops = sorted(_shown(tokenizer, i) for i in tokenizer.eog_ids)
+    lines += [f"PARAMETER stop {_quoted(stop)}" for stop in stops]
     lines.append(f"PARAMETER num_ctx {min(context, _LONGEST_CONTEXT)}")
     if licences:
         listed = "\n".join(f"{name}: {licence}" for name, licence in licences.items())
-        lines.append(f'LICENSE """{listed}"""')
+        lines.append(f"LICENSE {_quoted(listed, long=True)}")
     return "\n".join(lines) + "\n"
 
 
@@ -53,6 +52,17 @@ def _template(formatter: Formatter) -> str | None:
         return go_template(read_turns(template, added_text(formatter)))
     except InputError:
         return None
+
+
+def _shown(tokenizer: Tokenizer, index: int) -> str:
+    """An end token as it is in an answer's text; ordinary tokens are spelled in another way."""
+    return tokenizer.tokens[index] if tokenizer.is_special(index) else tokenizer.decode([index])
+
+
+def _quoted(text: str, *, long: bool = False) -> str:
+    """A text of strangers as a value: a Modelfile has no escapes, and three quotes end it."""
+    text = text.replace('"""', "'''")
+    return f'"""{text}"""' if long or set(text) & set('"\n\r') else f'"{text}"'
 
 
 def write_modelfile(

@@ -62,7 +62,8 @@ class SelfTest:
         if self.stops < self.questions:
             said.append(
                 f"{self.questions - self.stops} of {self.questions} answers in the self-test did "
-                "not stop by themselves. Train longer, and see the warnings about the end token."
+                "not stop by themselves. Train longer. If there is a warning about the end token, "
+                "do first what it says."
             )
         return said
 

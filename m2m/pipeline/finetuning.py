@@ -90,8 +90,11 @@ class FineTuner:
         counts = times_seen(job.corpus.samples, job.config, steps)
         found = {}
         for name in mixture.datasets:
-            times = [counts[id(row)] for row in self._inputs.corpora[name].samples]
-            found[name] = Seen(sum(map(bool, times)), len(times), sum(times) / len(times))
+            samples = self._inputs.corpora[name].samples
+            times = [counts[id(sample)] for sample in samples]
+            unseen = {s.line for s, count in zip(samples, times, strict=True) if not count}
+            rows = len({sample.line for sample in samples})  # a row can be several samples
+            found[name] = Seen(rows - len(unseen), rows, sum(times) / len(times))
         return found
 
     def _job(self, mixture: Mixture) -> Job:

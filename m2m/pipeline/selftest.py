@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from m2m.llamacpp.asking import Answer, Question, ask
 from m2m.mix.mixture import Mixture
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.scoring import threads
-from m2m.tokenizer import Formatter
+from m2m.tokenizer import Formatter, Message
 
 _QUESTIONS = 8
 _MOST_TOKENS = 640  # of all answers together: some seconds for 135 M parameters
@@ -92,7 +92,10 @@ def _question(row: Row, formatter: Formatter) -> Asked | None:
         return None
     ends = formatter.tokenizer.eog_ids
     written = formatter.tokenizer.decode(i for i in trained if i not in ends)
-    question = Question(messages[:-1], prompt, 2 * len(trained) + _SLACK)
+    asked: Sequence[Message] = messages[:-1]
+    if formatter.template is not None:
+        asked = formatter.template.placed(asked)
+    question = Question(asked, prompt, 2 * len(trained) + _SLACK)
     return question, [str(messages[-1]["content"]), formatter.said(written)]
 
 

@@ -79,10 +79,17 @@ class ChatTemplate:
         Raises:
             InputError: the template refuses these messages, or it does not come to an end.
         """
+        return self._render(self.placed(messages), add_generation_prompt, tools, **variables)
+
+    def placed(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """Messages as they must be sent: a system message where the template has a place for it.
+
+        llama.cpp does this by itself, other programs do not.
+        """
         messages = self._adapted(messages)
         if messages and messages[0].get("role") == "system" and not self.takes_system:
-            messages = _folded(messages)
-        return self._render(messages, add_generation_prompt, tools, **variables)
+            return _folded(messages)
+        return messages
 
     def _adapted(self, messages: Sequence[Message]) -> Sequence[Message]:
         """Messages as llama.cpp changes them for some templates (common/chat.cpp, `workaround`)."""

@@ -19,14 +19,20 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from m2m.checkpoint import import_model
 from m2m.cli.main import cli
 from m2m.dataset import Sample
+from m2m.formats.gguf import GGUFValue
+from m2m.mix.mixture import Mixture
 from m2m.nn.decoder import Batch
+from m2m.pipeline.finetuning import FineTuner
 from m2m.pipeline.inputs import expert_corpus, read_inputs
+from m2m.progress import Silent
 from m2m.recipe import Train, load_recipe
 from m2m.tuner.diet import budget, passes, stream_of
 from tests.pipeline.scenario import make_scenario
-from tests.tiny import dataset_rows, write_jsonl
+from tests.templates import KINDS, turn
+from tests.tiny import dataset_rows, pico_gguf, write_jsonl
 
 
 def rows_of(lengths: list[int], shared: int = 0) -> list[Sample]:
@@ -192,3 +198,33 @@ def test_no_row_of_an_excluded_dataset_is_replayed(tmp_path: Path) -> None:
     inputs = read_inputs(load_recipe(recipe))
     replayed = expert_corpus(inputs, inputs.corpora["copy"]).samples[32:]
     assert {id(row) for row in replayed} <= {id(row) for row in inputs.corpora["reverse"].samples}
+
+
+def test_rows_of_several_samples_are_counted_as_rows(tmp_path: Path) -> None:
+    # With such a template every answer of a conversation is a sample of its own.
+    recipe = make_scenario(tmp_path)
+    source = pico_gguf(
+        tmp_path / "thinks.gguf",
+        metadata={"tokenizer.chat_template": GGUFValue.string(KINDS["thinks last"])},
+    )
+    import_model(source, tmp_path / "models" / "thinks", name="thinks")
+    rows = [
+        {
+            "messages": [
+                turn("user", row["prompt"]),
+                turn("assistant", row["completion"], reasoning_content="hm"),
+                turn("user", "again"),
+                turn("assistant", row["completion"], reasoning_content="hm"),
+            ]
+        }
+        for row in dataset_rows("copy", 8)
+    ]
+    write_jsonl(tmp_path / "copy.jsonl", rows)
+    text = recipe.read_text(encoding="utf-8").replace('"pico"', '"thinks"')
+    recipe.write_text(text, encoding="utf-8")
+    inputs = read_inputs(load_recipe(recipe))
+    assert len(inputs.corpora["copy"].samples) == 16
+    both = Mixture.uniform(("copy", "reverse"))
+    tuner = FineTuner(inputs, {}, tmp_path / "run", Silent())
+    seen = tuner.seen(both, tuner.adapters([both])[both])["copy"]
+    assert (seen.rows, seen.of) == (8, 8)

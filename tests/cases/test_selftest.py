@@ -13,6 +13,7 @@ from pathlib import Path
 import llama_cpp
 import pytest
 from click.testing import CliRunner
+from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
 from m2m.cli.main import cli
 from m2m.dataset.rows import Row
@@ -23,6 +24,7 @@ from m2m.pipeline.inputs import Inputs, read_inputs
 from m2m.pipeline.selftest import _question, self_test
 from m2m.recipe import load_recipe
 from tests.pipeline.scenario import make_scenario
+from tests.templates import BOS, EOS, KINDS, formatter_of, turn
 from tests.tiny import CHATML, pico_dataset, pico_gguf, write_jsonl
 
 COPY = Mixture.uniform(("copy",))
@@ -167,6 +169,19 @@ def test_a_conversation_is_asked_up_to_its_last_answer(inputs: Inputs) -> None:
     assert _question(Row(1, text="abc"), inputs.formatter) is None
     tools = [{**said[1], "tool_calls": [1]}, said[2]]
     assert _question(Row(1, messages=tuple(tools)), inputs.formatter) is None
+
+
+@pytest.mark.parametrize("kind", ["refuses system", "folds system", "chatml"])
+@pytest.mark.parametrize("role", ["system", "developer"])
+def test_system_messages_are_asked_as_the_export_says(kind: str, role: str) -> None:
+    """A row with one ended the self-test of a template that refuses it."""
+    formatter = formatter_of(KINDS[kind])
+    said = (turn(role, "s"), turn("user", "a"), turn("assistant", "b"))
+    found = _question(Row(1, messages=said), formatter)
+    assert found is not None
+    theirs = Jinja2ChatFormatter(template=KINDS[kind], eos_token=EOS, bos_token=BOS)
+    sent = theirs(messages=[dict(m) for m in found[0].messages]).prompt  # type: ignore[misc]
+    assert formatter.tokenizer.encode(sent, special=True) == found[0].prompt
 
 
 def test_llama_cpp_python_uses_the_files_own_template(tmp_path: Path) -> None:
