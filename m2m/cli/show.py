@@ -160,7 +160,8 @@ def confirmed(found: Confirmation) -> None:
 
     verdict(found.verdict)
 
-    metrics = [found.metric, *(m for m in ("accuracy",) if m != found.metric)]
+    measured = found.confirmed[0].dev
+    metrics = sorted(measured, key=lambda name: name != found.metric)[:2]  # as in the report
     heads = [f"{part} {metric}" for metric in metrics for part in ("dev", "test")]
     table = make_table("model", "how", *heads, "mixture")
     for each in found.confirmed:
@@ -172,6 +173,8 @@ def confirmed(found: Confirmation) -> None:
         f"{each.label} {rows_seen(each.as_json()['seen'])}" for each in found.confirmed if each.seen
     )
     click.echo(f"Rows seen in training: {'; '.join(seen)}.")
+    if found.metric not in measured:
+        click.echo("Scores are of the first target.")
     click.echo(f"* {chosen_by(found.ahead is not None, found.shared)}")
 
 

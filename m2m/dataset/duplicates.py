@@ -75,15 +75,17 @@ def contradicted(
     return [i for i, (question, answer) in pairs if known.get(question, {answer}) - {answer}]
 
 
-def holding(texts: Sequence[str], targets: Iterable[str]) -> list[int]:
-    """Places of the normalised `texts` that hold a normalised target of two words or more."""
+def holding(texts: Sequence[str], targets: Iterable[str]) -> list[tuple[int, str]]:
+    """Places of the normalised `texts` that hold a normalised target of two words or more, each."""
     starts: dict[str, list[str]] = {}
     for target in {target for target in targets if target.count(" ") > 2}:
         starts.setdefault(target.split()[0], []).append(target)
     return [
-        i
+        (i, target)
         for i, text in enumerate(texts)
-        if any(t in text for word in set(text.split()) & starts.keys() for t in starts[word])
+        for word in set(text.split()) & starts.keys()
+        for target in starts[word]
+        if target in text
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -63,7 +64,7 @@ def comparable(text: str) -> str:
 
 
 def without_frame(texts: Sequence[str]) -> list[str]:
-    """Texts without the words with which at least half of them begin or end.
+    """Texts without the words with which at least half of them begin or end; never without any.
 
     What an instruction repeats on every row says nothing about the row: "Translate to English:"
     makes all rows alike, and English.
@@ -89,7 +90,11 @@ def _shared_words(rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
 
 
 def _cut(row: list[str], head: tuple[str, ...]) -> list[str]:
-    return row[len(head) :] if head and _folded(row[: len(head)]) == head else row
+    """The row without the words that it shares with the head, which others may share further."""
+    shared = itertools.takewhile(
+        lambda pair: pair[0] == pair[1], zip(_folded(row[:-1]), head, strict=False)
+    )
+    return row[sum(1 for _ in shared) :]
 
 
 def _folded(words: Sequence[str]) -> tuple[str, ...]:

@@ -28,5 +28,6 @@ def groups(keys: Sequence[Key]) -> tuple[int, ...]:
 
 
 def in_words(questions: int, different: int, what: str = "questions") -> str:
-    """For people: "24 questions", or "24 questions, 8 of them different"."""
-    return f"{questions} {what}" + (f", {different} of them different" * (different < questions))
+    """For people: "1 question", "24 questions", or "24 questions, 8 of them different"."""
+    counted = f"{questions} {what.removesuffix('s') if questions == 1 else what}"
+    return counted + (f", {different} of them different" * (different < questions))

@@ -54,6 +54,8 @@ class Evidence:
         questions: of all targets; `different`: equal ones counted once.
         winner: the fine-tune that is best on dev; `others`: the other fine-tunes.
         leaks: rows of the winner's datasets that are also dev or test questions, by dataset.
+        leaked: other fine-tunes that were trained on such rows; they are not among `others`.
+        untested: targets without test questions.
         shared: by target, (test questions that are also dev questions, test questions).
     """
 
@@ -65,6 +67,8 @@ class Evidence:
     winner: Judged
     others: Sequence[Judged] = ()
     leaks: Mapping[str, int] | None = None
+    leaked: Sequence[str] = ()
+    untested: Sequence[str] = ()
     shared: Mapping[str, tuple[int, int]] | None = None
 
 

@@ -22,6 +22,7 @@ from m2m.mix.mixture import Mixture
 
 Floats = NDArray[np.float64]
 CONFIDENCE = 0.95
+SEEN = 0.0005  # what prints as 0.000 is no difference, however sure it is
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class Interval:
 
     @property
     def sign(self) -> int:
-        """1 or -1 where the interval lies on that side of zero, 0 where it holds zero."""
-        return 1 if self.low > 0 else -1 if self.high < 0 else 0
+        """1 or -1 if the interval is on that side of zero, and at least `SEEN` away; else 0."""
+        return 1 if self.low >= SEEN else -1 if self.high <= -SEEN else 0
 
     def __str__(self) -> str:
         """For people: "0.036 (-0.108 to 0.187)", the ends where they are known."""
@@ -161,8 +162,8 @@ def ahead(
         higher_is_better: the direction of the metric.
     """
     sign = 1.0 if higher_is_better else -1.0
-    low, high = percentiles(sign * (replicates[index] - replicates))
-    estimates = sign * (points[index] - points)
+    low, high = percentiles(sign * (replicates[index] - replicates) + 0.0)  # no -0.0
+    estimates = sign * (points[index] - points) + 0.0
     return [Interval(*map(float, each)) for each in zip(estimates, low, high, strict=True)]
 
 
@@ -206,7 +207,8 @@ def _tied(scores: Floats, replicates: Floats, against: NDArray[np.intp]) -> NDAr
     For each mixture i, the largest of the standardised distances (score_j - score_i) / se_ij over
     these j is held against the 95 % point of what it would be by chance, if all were equal. Which j
     it is held against is free, as only the truly best one's test must not fail; those scored on few
-    examples only would raise what counts as chance, and show nothing.
+    examples only would raise what counts as chance, and show nothing. A distance below `SEEN` does
+    not count.
     """
     rivals = replicates[against] - replicates[against].mean(axis=1, keepdims=True)
     noise = replicates - replicates.mean(axis=1, keepdims=True)
@@ -216,11 +218,11 @@ def _tied(scores: Floats, replicates: Floats, against: NDArray[np.intp]) -> NDAr
         errors = chance.std(axis=1)
         other = errors > 0
         if not other.any():
-            tied[i] = score >= scores[against].max()
+            tied[i] = score > scores[against].max() - SEEN
             continue
         chance = chance[other] / errors[other, None]
         critical = np.quantile(chance.max(axis=0), CONFIDENCE)
         ahead_by = scores[against] - score
-        distance = (ahead_by[other] / errors[other]).max()
-        tied[i] = distance <= max(critical, 0.0) and not (ahead_by[~other] > 0.0).any()
+        distance = np.where(ahead_by >= SEEN, ahead_by, 0.0)[other] / errors[other]
+        tied[i] = distance.max() <= max(critical, 0.0) and not (ahead_by[~other] >= SEEN).any()
     return tied

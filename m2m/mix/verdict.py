@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from m2m.evaluate.same import in_words
-from m2m.mix.evidence import ROUNDING, Evidence, Judged
-from m2m.mix.ranking import Interval
+from m2m.mix.evidence import Evidence, Judged
+from m2m.mix.ranking import SEEN, Interval
 
 Kind = Literal[
     "clear", "tie inside", "unclear", "unverified", "nothing learned", "keep the base", "suspect"
@@ -99,8 +99,12 @@ def judge(found: Evidence) -> Verdict:
 
 def _suspect(found: Evidence) -> Verdict | None:
     reasons = [
-        f"{count} {'row' if count == 1 else 'rows'} of {name} {'is' if count == 1 else 'are'} also "
-        "dev or test questions, so the model has seen the answers."
+        (
+            f"1 row of {name} is also a dev or test question, so the model has seen the answer."
+            if count == 1
+            else f"{count} rows of {name} are also dev or test questions, so the model has seen "
+            "the answers."
+        )
         for name, count in (found.leaks or {}).items()
     ]
     leaks = bool(reasons)
@@ -127,7 +131,8 @@ def _too_few(found: Evidence) -> Verdict | None:
         return None
     count = in_words(found.questions, found.different, "test questions")
     comma = "," if found.different < found.questions else ""
-    reason = f"{count}{comma} are too few to decide anything."
+    are = "is" if found.questions == 1 else "are"
+    reason = f"{count}{comma} {are} too few to decide anything."
     sentence = f"No clear result yet. Best tried: {found.winner.name}. {_scores(found)}"
     needed = _needed(found.winner.over_base, found.different)
     enough = max(100, needed or 0)
@@ -148,15 +153,15 @@ def _nothing_learned(found: Evidence) -> Verdict | None:
         reasons = (_scores(found), "Do not use the ranking of the mixtures.")
         return Verdict("nothing learned", sentence, reasons, advice)
     gain = found.winner.over_base
-    if max(abs(gain.estimate), abs(gain.low), abs(gain.high)) < ROUNDING:
-        sentence = f"Nothing was learned. Training on {found.winner.name} changed no answer."
+    if max(abs(gain.estimate), abs(gain.low), abs(gain.high)) < SEEN:
+        sentence = f"Nothing was learned. Training on {found.winner.name} did not change the score."
         return Verdict("nothing learned", sentence, (_scores(found),), advice)
     return None
 
 
 def _keep_the_base(found: Evidence) -> Verdict | None:
     gain = found.winner.over_base
-    if gain.estimate > 0:
+    if gain.estimate >= SEEN:
         return None
     sentence = f"Keep the base model. Best tried: {found.winner.name}. {_scores(found)}"
     advice = "add other datasets, or train with a lower learning_rate or fewer steps."
@@ -167,8 +172,10 @@ def _unverified(found: Evidence) -> Verdict | None:
     if found.part == "test":
         return None
     sentence = f"Not verified. Best on the dev questions: {found.winner.name}. {_scores(found)}"
+    missing = f" for {', '.join(found.untested)}" if len(found.metrics) > 1 else ""
     reason = (
-        "You gave no test questions. The dev questions chose it, so its score is too optimistic."
+        f"You gave no test questions{missing}. The dev questions chose it, so its score is too "
+        "optimistic."
     )
     advice = (
         "write 100 or more test questions that are not in dev, name the file as `test` of the "
@@ -183,6 +190,7 @@ def _better(found: Evidence) -> Verdict | None:
     if winner.over_base.sign <= 0 or not winner.beats_guessing:
         return None
     reasons = [_against_base(found), *_guessing(found), *_against_others(found)]
+    reasons += _not_comparable(found)
     rivals = [m for m in found.others if m.over_base.sign > 0 and m.behind.sign <= 0]
     if not rivals:
         sentence = f"Fine-tune on {winner.name}. {_scores(found)}"
@@ -210,14 +218,14 @@ def _unclear(found: Evidence) -> Verdict:
     counts = [_needed(span, found.different) for span in spans]
     needed = None if None in counts else max(cast(list[int], counts))
     advice = (
-        "treat them as equal: a difference this small would take more than "
-        f"{MOST:,} questions to show."
+        "more questions would not help: the difference is too small to matter."
         if needed is None
         else f"write more test questions: about {needed:,} different ones would tell (you have "
         f"{found.different})."
     )
     sentence = f"No clear result yet. Best tried: {winner.name}. {_scores(found)}"
     reasons = [_against_base(found), *_guessing(found), *_against_others(found)]
+    reasons += _not_comparable(found)
     return Verdict("unclear", sentence, tuple(reasons), advice, needed)
 
 
@@ -227,7 +235,7 @@ def _needed(span: Interval, different: int) -> int | None:
     The standard error falls with the root of the number, and must be the difference / `POWER`.
     """
     error = (span.high - span.low) / (2 * 1.959964)
-    if abs(span.estimate) < ROUNDING:
+    if abs(span.estimate) < SEEN:
         return None
     count = different * (POWER * error / span.estimate) ** 2
     step = 10 if count < 1000 else 100
@@ -279,6 +287,21 @@ def _against_others(found: Evidence) -> list[str]:
         others = [f"{m.name} ({_range(m.behind)})" for m in found.others if m.behind.sign == sign]
         if others:
             said.append(f"{found.winner.name} {words} {'; '.join(others)}.")
+    return said
+
+
+def _not_comparable(found: Evidence) -> list[str]:
+    """Which fine-tunes are left out, and in which unit differences on several targets are."""
+    said = []
+    if found.leaked:
+        said.append(
+            "Not compared, because they were trained on dev or test questions: "
+            f"{', '.join(found.leaked)}."
+        )
+    if len(found.metrics) > 1:
+        said.append(
+            "Differences are means over the targets, in standard deviations between the models."
+        )
     return said
 
 

@@ -107,10 +107,9 @@ def _check_repetition(files: Sequence[DatasetFile], targets: Sequence[Asked]) ->
     groups = iter(near_groups([text for part in parts for text in part]).tolist())
     near = [list(islice(groups, len(part))) for part in parts]
     asked = {group for part in near[len(files) :] for group in part}
-    questions = {question for target in targets for question in target.questions}
     for file, own in zip(files, near, strict=False):
         _check_own(file, own)
-        _check_leaks(file, own, asked, questions)
+        _check_leaks(file, own, asked, targets)
         for other, theirs in zip(files, near, strict=False):
             if other is not file:
                 _compare(file, own, other, set(theirs))
@@ -143,10 +142,10 @@ def _check_own(file: DatasetFile, near: Sequence[int]) -> None:
 
 
 def _check_leaks(
-    file: DatasetFile, near: Sequence[int], asked: set[int], questions: set[str]
+    file: DatasetFile, near: Sequence[int], asked: set[int], targets: Sequence[Asked]
 ) -> None:
     held = {
-        *leaked(file.whole, file.questions, questions),
+        *leaked(file.rows, targets),
         *(i for i, group in enumerate(near) if group in asked),
     }
     file.found.overlap = len(held)

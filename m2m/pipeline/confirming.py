@@ -121,7 +121,9 @@ def _verdict(
 ) -> Verdict:
     """On the test questions or, if a target has none, on those of dev."""
     tested, count = has_test(inputs), len(inputs.corpora)
-    names = [UNION if UNION in each.label else each.mixture.short(count) for each in chosen]
+    names = [
+        UNION if UNION in each.label and count > 1 else each.mixture.short(count) for each in chosen
+    ]
     names = [
         name if names.count(name) == 1 else f"{name} ({each.label})"
         for name, each in zip(names, chosen, strict=True)
@@ -133,19 +135,27 @@ def _verdict(
         aims_on(TEST if tested else DEV, inputs),
         inputs.recipe.search.seed,
     )
+    rows = {leak.dataset: leak.rows for leak in leaks}
     used = (*chosen[best].mixture.datasets, REPLAY)
+    bad = [n for n, each in zip(names, chosen, strict=True) if rows.keys() & each.mixture.datasets]
     return judge(
         dataclasses.replace(
             found,
-            leaks={leak.dataset: leak.rows for leak in leaks if leak.dataset in used},
+            others=[each for each in found.others if each.name not in bad],
+            leaks={name: count for name, count in rows.items() if name in used},
+            leaked=bad,
+            untested=[each for each in inputs.dev if each not in inputs.test],
             shared=shared if tested else {},
         )
     )
 
 
 def _ahead_on_test(trials: Sequence[Trial], winner: int, inputs: Inputs) -> list[Interval] | None:
-    """How far the winner is ahead of each trial on test, by paired resamples; None without test."""
+    """How far the winner is ahead on test of base, best merge and fine-tunes; None without test."""
     if not has_test(inputs):
         return None
-    found = standing(trials, aims_on(TEST, inputs), inputs.recipe.search.seed)
+    # Several targets are standardised over the models that the verdict compares, without the merge.
+    compared = [trials[0], *trials[2:]]
+    seed = inputs.recipe.search.seed
+    found = standing(trials, aims_on(TEST, inputs), seed, reference=compared)
     return ahead(found.points, found.replicates, winner, found.higher_is_better)

@@ -96,7 +96,7 @@ def _decide(inputs: Inputs, rates: Rates, hours: float) -> dict[str, Any]:
     if seconds() > limit:
         raise ResourceError(
             f"the run does not fit into {hours:g} hours: at its least it takes "
-            f"{seconds() / _SHARE / 3600:.1f}",
+            f"{seconds() / _SHARE / 3600:.2g}",
             "give it more, leave datasets out, or take a smaller base",
         )
     # What was cut furthest gets back what there is room for.

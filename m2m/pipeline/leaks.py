@@ -1,8 +1,10 @@
 """Rows that the model would see before it is asked: found before anything is trained.
 
 A row of a dataset is a leak if it asks a dev or test question, or holds one of two words or more.
-Texts are compared by the rule for all texts (`m2m.dataset.sameness`), without the words that an
-instruction repeats on every row. `m2m data check` also lists rows that are only nearly the same.
+Without the words that an instruction repeats on every row, the same words may ask something else
+("Translate to Swahili: water", "Translate to Hausa: water"), so then the row is a leak only if it
+also holds the right answer. Texts are compared by the rule for all texts
+(`m2m.dataset.sameness`). `m2m data check` also lists rows that are only nearly the same.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from m2m.dataset import load_dataset
+from m2m.dataset import Row, load_dataset
 from m2m.dataset.checked import SHOWN, in_rows
 from m2m.dataset.duplicates import holding
 from m2m.dataset.grams import comparable, without_frame
@@ -58,22 +60,41 @@ class Leak:
 
 
 class Asked:
-    """What a target asks and holds to be right, in the form in which texts are compared."""
+    """What a target asks and holds to be right, in the form in which texts are compared.
+
+    Attributes:
+        whole: its questions as they are asked. A text asks nothing: it is itself what training
+            should not have seen.
+        bare: the right answers to each question without the target's frame.
+        texts: questions without their frame, each with its answer.
+    """
 
     def __init__(self, task: Task) -> None:
         examples = task.examples
         asked = without_frame([each.prompt for each in examples])
         right = [each.answer for each in examples]
-        # A text asks nothing: it is itself what training should not have seen.
-        self.questions = {comparable(a or b) for a, b in zip(asked, right, strict=True)}
-        # A dataset of another frame may hold the question with the target's.
-        self.questions |= {comparable(each.prompt) for each in examples if each.prompt}
+        self.whole = {comparable(each.prompt or each.answer) for each in examples} - {""}
+        self.bare: dict[str, set[str]] = {}
+        for question, answer in zip(map(comparable, asked), right, strict=True):
+            if question:
+                self.bare.setdefault(question, set()).add(comparable(answer))
         self.texts = [comparable(f"{a} {b}") for a, b in zip(asked, right, strict=True)]
 
 
-def leaked(texts: Sequence[str], questions: Sequence[str], asked: set[str]) -> set[int]:
-    """Places of rows that hold or ask one of the questions `asked`, all in comparable form."""
-    return {*holding(texts, asked), *(i for i, each in enumerate(questions) if each in asked)}
+def leaked(rows: Sequence[Row], targets: Sequence[Asked]) -> set[int]:
+    """Places of the rows that hold or ask a target's question; see the module."""
+    texts = [comparable(row.plain_text) for row in rows]
+    prompts = [row.sides[0] for row in rows]
+    whole = {question for target in targets for question in target.whole}
+    found = {i for i, _ in holding(texts, whole)}
+    found |= {i for i, prompt in enumerate(prompts) if comparable(prompt) in whole}
+    own = [*enumerate(map(comparable, without_frame(prompts)))]
+    for bare in (target.bare for target in targets):
+        for i, question in [*holding(texts, bare), *own]:
+            rest = texts[i].replace(question, " ", 1)
+            if any(answer in rest for answer in bare.get(question, ())):
+                found.add(i)
+    return found
 
 
 def find_leaks(inputs: Inputs, names: Sequence[str], folder: Path) -> list[Leak]:
@@ -87,8 +108,9 @@ def find_leaks(inputs: Inputs, names: Sequence[str], folder: Path) -> list[Leak]
     marks = {name: inputs.corpora[name].fingerprint for name in paths}
     if inputs.replay is not None and inputs.recipe.train.replay_from is not None:
         paths[REPLAY], marks[REPLAY] = inputs.recipe.train.replay_from, inputs.replay.fingerprint
-    asked = {question for task in tasks for question in Asked(task).questions}
-    key = fingerprint(rule=1, datasets=marks, asked=sorted(asked))
+    asked = [Asked(task) for task in tasks]
+    said = [[sorted(each.whole), {q: sorted(a) for q, a in each.bare.items()}] for each in asked]
+    key = fingerprint(rule=2, datasets=marks, asked=said)
     kept: dict[str, Any] = read_object(folder / _KEPT) if (folder / _KEPT).is_file() else {}
     if kept.get("key") == key:
         return [Leak(each["dataset"], each["rows"], tuple(each["lines"])) for each in kept["leaks"]]
@@ -97,10 +119,9 @@ def find_leaks(inputs: Inputs, names: Sequence[str], folder: Path) -> list[Leak]
     return found
 
 
-def _leak(name: str, path: Path, asked: set[str]) -> Leak | None:
+def _leak(name: str, path: Path, asked: Sequence[Asked]) -> Leak | None:
     rows = load_dataset(path)
-    questions = [comparable(each) for each in without_frame([row.sides[0] for row in rows])]
-    held = sorted(leaked([comparable(row.plain_text) for row in rows], questions, asked))
+    held = sorted(leaked(rows, asked))
     return Leak(name, len(held), tuple(rows[i].line for i in held[:SHOWN])) if held else None
 
 

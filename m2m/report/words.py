@@ -145,7 +145,7 @@ def chosen_by(tested: bool, shared: Mapping[str, tuple[int, int]]) -> str:
     """How the winner was chosen, and what its test score is worth."""
     if not tested:
         return (
-            "Best on the dev questions. You gave no test questions. This score is too optimistic."
+            "Best on the dev questions. No test questions checked it. This score is too optimistic."
         )
     if shared:
         counts = ", ".join(f"{count} of {of} of {name}" for name, (count, of) in shared.items())

@@ -135,6 +135,7 @@ def test_equal_means_question_and_right_answer_in_one_normal_form(tmp_path: Path
     assert two._same == ()
     assert in_words(8, 7) == "8 questions, 7 of them different"
     assert in_words(7, 7) == "7 questions"
+    assert in_words(1, 1, "test questions") == "1 test question"
 
 
 def test_the_journal_keeps_which_are_the_same() -> None:

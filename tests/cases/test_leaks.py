@@ -135,3 +135,47 @@ def test_shared_questions_are_counted_and_said(recipe: Path) -> None:
     # Another answer to the same words is another question.
     other = [{**each, "answer": (int(str(each["answer"])) + 1) % 4} for each in old[:3]]
     assert shared(read_inputs(load_recipe(as_test(recipe, [*new, *other])))) == {}
+
+
+TRANSLATION = [
+    {"prompt": "Translate to Swahili: good morning", "answer": "habari za asubuhi"},
+    {"prompt": "Translate to Swahili: water", "answer": "maji"},
+    {"prompt": "Translate to Swahili: the big school", "answer": "shule kubwa"},
+    {"prompt": "Translate to Chewa: a small tree", "answer": "mtengo waung'ono"},
+]
+HAUSA = [("good morning", "ina kwana"), ("water", "ruwa"), ("a small tree", "karamar bishiya")]
+
+
+def found_in(
+    recipe: Path, rows: list[dict[str, object]], target: list[dict[str, str]]
+) -> list[int]:
+    """The lines of a dataset's rows that are leaks of a target."""
+    write_jsonl(recipe.parent / "copy.jsonl", rows)
+    write_jsonl(recipe.parent / "dev.jsonl", target)
+    text = recipe.read_text("utf-8").replace('test = "test.jsonl"\n', "")
+    recipe.write_text(text, encoding="utf-8")
+    leaks = find_leaks(read_inputs(load_recipe(recipe)), ["copy"], recipe.parent)
+    return [line for each in leaks for line in each.lines]
+
+
+def test_the_same_words_may_ask_for_another_language(recipe: Path) -> None:
+    """Word lists are translated into many languages; only the target's answers are a leak."""
+    other = [{"prompt": f"Translate to Hausa: {q}", "completion": a} for q, a in HAUSA]
+    story: dict[str, object] = {"prompt": "Tell a story.", "completion": "Good morning, he said."}
+    same: dict[str, object] = {
+        "prompt": "Swahili for good morning?",
+        "completion": "Habari za asubuhi!",
+    }
+    asked: dict[str, object] = {"prompt": "translate to swahili: WATER", "completion": "eau"}
+    assert found_in(recipe, [*other, story, same, asked], TRANSLATION) == [5, 6]
+
+
+def test_what_most_questions_begin_with_hides_no_leak(recipe: Path) -> None:
+    """Half of the questions begin alike; the others share only a part of that."""
+    target = [{"prompt": f"Question: copy {word}", "answer": word} for word in ("ab", "cd", "ef")]
+    target += [{"prompt": "Question: which city is the capital?", "answer": "Lilongwe"}]
+    rows: list[dict[str, object]] = [
+        {"prompt": "Which city is the capital?", "completion": "Lilongwe."},
+        {"prompt": "Which river is the longest?", "completion": "Lilongwe."},
+    ]
+    assert found_in(recipe, rows, target) == [1]

@@ -14,6 +14,7 @@ from m2m.cli.main import cli
 from m2m.evaluate.metrics import METRICS, Metric, best_possible
 from m2m.mix.caution import above_chance
 from m2m.mix.mixture import BASE, Mixture, subsets
+from m2m.mix.ranking import rank
 from m2m.mix.standing import standing
 from m2m.mix.trial import Trial
 from m2m.mix.worth import worth
@@ -153,7 +154,7 @@ def test_a_leak_makes_it_suspect(recipe: Path) -> None:
     changed(recipe, ("[search]", '[search]\nrequired = ["copy"]'))
     assert m2m("run", recipe).exit_code == 1
     card = withheld(recipe, "suspect", "--allow-leaks")
-    assert "1 row of copy is also dev or test questions" in card
+    assert "1 row of copy is also a dev or test question" in card
 
 
 def test_without_test_questions_nothing_is_verified(recipe: Path) -> None:
@@ -165,6 +166,63 @@ def test_without_test_questions_nothing_is_verified(recipe: Path) -> None:
     assert "did not help to choose" not in shown + Path(said["folder"]).joinpath(
         "export", "README.md"
     ).read_text("utf-8")
+
+
+def test_another_fine_tune_that_saw_the_questions_is_not_recommended(recipe: Path) -> None:
+    path = recipe.parent / "reverse.jsonl"
+    asked = json.loads((recipe.parent / "test.jsonl").read_text("utf-8").splitlines()[0])
+    row = {"prompt": asked["question"], "completion": asked["choices"][asked["answer"]]}
+    write_jsonl(path, [*map(json.loads, path.read_text("utf-8").splitlines()), row])
+    changed(recipe, ('baselines = ["best_single"]', 'baselines = ["all"]'))
+    changed(recipe, ("[search]", "[search]\nmax_datasets = 1"), ('"copy"\npath', '"good"\npath'))
+    said = ran(recipe, "--allow-leaks")
+    if said["winner"]["datasets"] == ["good"]:
+        assert said["verdict"]["kind"] == "clear"
+        assert "Not compared, because they were trained on" in said["verdict"]["reasons"][-1]
+    else:
+        assert said["verdict"]["kind"] == "suspect"
+
+
+def test_two_targets_have_one_number_for_each_comparison(recipe: Path) -> None:
+    pico_target(recipe.parent / "dev2.jsonl", "upper", wrong="copy")
+    pico_target(recipe.parent / "test2.jsonl", "upper", seed=2000, wrong="copy")
+    more = '[[targets]]\nname = "upping"\ndev = "dev2.jsonl"\ntest = "test2.jsonl"\n\n[train]'
+    changed(recipe, ("[train]", more), ('["best_single"]', '["all", "best_single"]'))
+    ran(recipe)
+    said = json.loads(m2m("confirm", recipe, "--json").stdout)
+    over_base = said["winner_ahead_on_test"][0]["estimate"]
+    assert f"({abs(over_base):.3f} " in " ".join(said["verdict"]["reasons"])
+    shown = m2m("confirm", recipe).stdout
+    assert "Scores are of the first target." in shown
+    assert "standardised" not in shown
+    changed(recipe, ('test = "test2.jsonl"\n', ""))
+    said = ran(recipe)
+    assert said["verdict"]["kind"] == "unverified"
+    assert "You gave no test questions for upping." in said["verdict"]["reasons"][0]
+    assert "You gave no" not in m2m("confirm", recipe).stdout.split("\n* ")[1]
+
+
+def test_one_dataset_is_called_by_its_name(recipe: Path) -> None:
+    text = recipe.read_text("utf-8")
+    for name in ("reverse", "upper"):
+        text = text.replace(f'[[datasets]]\nname = "{name}"\npath = "{name}.jsonl"\n\n', "")
+    recipe.write_text(text.replace('["best_single"]', '["union"]'), "utf-8")
+    assert ran(recipe)["verdict"]["sentence"].startswith("Fine-tune on copy. ")
+
+
+def test_mixtures_that_print_the_same_score_are_tied(recipe: Path) -> None:
+    """Sure differences of a millionth of a bit are no reason to choose."""
+    found = json.loads(m2m("search", recipe, "--json").stdout)["mixtures"]
+    best = found[0]["score"]
+    assert [each["tied_with_best"] for each in found if each["score"] > best - 5e-4] == [
+        True
+    ] * sum(each["score"] > best - 5e-4 for each in found)
+    points = np.array([1.0, 1.0 - 1e-4, 0.9])
+    ranked = rank([*subsets(("a", "b"))], points, points[:, None] + np.zeros((3, 50)))
+    assert [each.tied_with_best for each in ranked] == [True, True, False]
+    drawn = np.random.default_rng(0).normal(0, 1e-6, (3, 50))
+    ranked = rank([*subsets(("a", "b"))], points, points[:, None] + drawn)
+    assert [each.tied_with_best for each in ranked] == [True, True, False]
 
 
 def test_a_batch_says_each_verdict(recipe: Path) -> None:

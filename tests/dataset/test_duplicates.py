@@ -71,4 +71,4 @@ def test_a_contradiction_is_the_same_question_with_another_answer() -> None:
 
 def test_only_whole_words_of_a_target_are_held() -> None:
     texts = [comparable(text) for text in ("the big trees", "a big tree here", "big", "tree")]
-    assert holding(texts, map(comparable, ["Big tree", "tree"])) == [1]
+    assert holding(texts, map(comparable, ["Big tree", "tree"])) == [(1, " big tree ")]

@@ -145,7 +145,7 @@ def test_racing_scores_few_mixtures_in_full_and_says_what_it_promises() -> None:
     assert sum(trial.complete for trial in played.trials.values()) >= 5 + 3
     (note,) = played.strategy.notes
     assert "95 % probability" in note
-    assert "26 on 6," in note
+    assert "26 mixtures answered 6 questions," in note
 
 
 def test_racing_keeps_its_promise() -> None:

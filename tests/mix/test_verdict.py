@@ -15,7 +15,7 @@ from m2m.mix.mixture import BASE, Mixture
 from m2m.mix.ranking import Interval
 from m2m.mix.standing import Aim
 from m2m.mix.trial import Trial
-from m2m.mix.verdict import LEAST, MOST, Verdict, judge
+from m2m.mix.verdict import LEAST, Verdict, judge
 
 UP, LEVEL, DOWN = Interval(0.4, 0.3, 0.5), Interval(0.1, -0.1, 0.3), Interval(-0.4, -0.5, -0.3)
 SAME = Interval(0.0, 0.0, 0.0)
@@ -121,7 +121,7 @@ def test_the_sentences_are_plain() -> None:
     )
     leak = judge(evidence(X, leaks={"pc": 1, "radio": 5}))
     assert leak.reasons == (
-        "1 row of pc is also dev or test questions, so the model has seen the answers.",
+        "1 row of pc is also a dev or test question, so the model has seen the answer.",
         "5 rows of radio are also dev or test questions, so the model has seen the answers.",
     )
     assert "m2m data check" in leak.advice
@@ -141,9 +141,38 @@ def test_files_that_were_made_all_the_same_say_so_in_their_names() -> None:
 
 
 def test_a_difference_that_never_shows_gets_no_number() -> None:
-    tiny = judge(evidence(judged("x", Interval(1e-6, -0.2, 0.2))))
+    tiny = judge(evidence(judged("x", Interval(1e-3, -0.2, 0.2))))
     assert tiny.needed is None
-    assert f"more than {MOST:,} questions" in tiny.advice
+    assert "too small to matter" in tiny.advice
+
+
+def test_what_prints_as_nothing_is_no_difference() -> None:
+    """All questions agree that y is 0.0001 better: nobody would choose by that."""
+    sure = Interval(0.0001, 0.0001, 0.0001)
+    worse = Interval(-0.0001, -0.0001, -0.0001)
+    tie = judge(evidence(X, judged("y", behind=sure), judged("z", behind=worse)))
+    assert tie.kind == "tie inside"
+    assert "clearly" not in tie.reasons[-1]
+    assert judge(evidence(judged("x", sure), base=UP)).kind == "nothing learned"
+    over_base = Interval(0.0001, -0.1, 0.1)
+    assert judge(evidence(judged("x", over_base), base=UP)).kind == "keep the base"
+
+
+def test_targets_without_test_questions_are_named() -> None:
+    two = {"swahili": "choice_bits", "hausa": "accuracy"}
+    models = [dataclasses.replace(m, scores=dict.fromkeys(two, 0.5)) for m in (X, judged("y"))]
+    found = evidence(models[0], part="dev", metrics=two, untested=["hausa"])
+    said = judge(dataclasses.replace(found, base=models[1]))
+    assert said.kind == "unverified"
+    assert said.reasons[0].startswith("You gave no test questions for hausa. ")
+
+
+def test_a_fine_tune_that_saw_the_questions_is_no_rival() -> None:
+    said = judge(evidence(X, leaked=["y", "all rows"]))
+    assert said.kind == "clear"
+    assert said.reasons[-1] == (
+        "Not compared, because they were trained on dev or test questions: y, all rows."
+    )
 
 
 def trial(mixture: Mixture, targets: Mapping[str, Scores]) -> Trial:

@@ -47,7 +47,7 @@ def ranking(names: tuple[str, ...], largest: int = 3) -> Ranking:
         )
         for rank, mix in enumerate(mixes, 1)
     )
-    worth = {name: Interval(0.1 - 0.05 * i, 0.05 - 0.05 * i, 0.15 - 0.05 * i)
+    worth = {name: Interval(0.1 - 0.05 * i, 0.05 - 0.05 * i, 0.14 - 0.05 * i)
              for i, name in enumerate(names)}  # fmt: skip
     verdicts = {name: VERDICTS[span.sign] for name, span in worth.items()}
     return Ranking("task", "choice_bits", True, "exhaustive", len(mixes), 130, 1000, 9.5, 0.01,
