@@ -133,9 +133,10 @@ def ending_cautions(formatter: Formatter, weights: SafetensorsFile) -> Iterator[
     for index in sorted(tokenizer.eog_ids):
         if not tokenizer.is_special(index):
             yield (
-                f"The file names {tokenizer.decode([index])!r} (token {index}) as an end token, "
-                "but it is ordinary text: llama.cpp ends an answer wherever the model writes it. "
-                "Get a newer GGUF, or import the model's Hugging Face folder."
+                f"llama.cpp ends an answer wherever the model writes {tokenizer.decode([index])!r} "
+                f"(token {index}), which is ordinary text: the model's file names it as an end "
+                "token, or names none. Import the model again. If this warning stays, get a newer "
+                "GGUF, or import the model's Hugging Face folder."
             )
     ends = trained_ends(formatter)
     if not ends and template is not None:

@@ -28,7 +28,7 @@ from m2m.tokenizer.cautions import vocabulary_cautions
 WEIGHTS, CONFIG, PATTERN, INFO = "model.safetensors", "config.json", "base.gguf", "m2m-model.json"
 CONTENT = (WEIGHTS, CONFIG, PATTERN)
 FORMAT_VERSION = 1
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")  # a file name may have 255 bytes
 
 
 @dataclass(frozen=True)
@@ -277,7 +277,7 @@ def check_name(name: str) -> None:
     """Raise InputError for a name that is no plain folder name."""
     if not _NAME.fullmatch(name):
         raise InputError(
-            f"model name {name!r}: expected letters, digits, dot, dash and underscore",
+            f"model name {name!r}: expected at most 128 letters, digits, dots, - and _",
             "choose another with `--name`",
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -284,7 +285,7 @@ def run(found: RunResult) -> None:
         click.echo("GGUF       not made, because of the verdict; `--anyway` makes it all the same")
         return
     exported(found.exported)
-    click.echo(f"Try it     m2m chat {found.exported.gguf}")
+    click.echo(f"Try it     m2m chat {shlex.quote(str(found.exported.gguf))}")
 
 
 def report(facts: Facts, written: Written) -> None:

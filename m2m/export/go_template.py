@@ -10,6 +10,7 @@ is an answer, the model continues it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -133,10 +134,17 @@ def plain_template(end: str) -> str:
     )
 
 
+def unread(text: str) -> re.Match[str] | None:
+    """A character that Ollama skips when it reads a Modelfile (Go's `strconv.IsPrint`)."""
+    return next((m for m in re.finditer(r"[^\n\t ]", text) if not m[0].isprintable()), None)
+
+
 def _go(text: str) -> str:
     """Plain text inside a Go template, inside the three quotes of a Modelfile."""
     for mark in ("{{", '"""'):
         text = text.replace(mark, f"{{{{ {json.dumps(mark)} }}}}")
+    while found := unread(text):
+        text = text.replace(found[0], f'{{{{ "\\U{ord(found[0]):08x}" }}}}')
     # A brace or quote at the end would join what follows.
     if text and text[-1] in '{"':
         text = f"{text[:-1]}{{{{ {json.dumps(text[-1])} }}}}"

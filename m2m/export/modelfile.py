@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from m2m.errors import InputError
-from m2m.export.go_template import go_template, plain_template, read_turns
+from m2m.export.go_template import go_template, plain_template, read_turns, unread
 from m2m.export.serving import added_text, ollama_remarks, serving_remarks
 from m2m.formats.atomic import write_text
 from m2m.tokenizer import Formatter, Tokenizer
@@ -30,11 +30,12 @@ def modelfile(gguf: Path, formatter: Formatter, context: int, licences: Mapping[
         for remark in (*ollama_remarks(formatter), *serving_remarks(formatter))
         for line in textwrap.wrap(remark, 96, initial_indent="# - ", subsequent_indent="#   ")
     ]
-    lines.append(f"FROM ./{gguf.name}")
+    path = f"./{gguf.name}"
+    lines.append(f"FROM {path if path.isprintable() else _quoted(path)}")
     if template := _template(formatter):
         lines.append(f'TEMPLATE """{template}"""')
     stops = sorted(_shown(tokenizer, i) for i in tokenizer.eog_ids)
-    lines += [f"PARAMETER stop {_quoted(stop)}" for stop in stops]
+    lines += [f"PARAMETER stop {_quoted(stop)}" for stop in stops if unread(stop) is None]
     lines.append(f"PARAMETER num_ctx {min(context, _LONGEST_CONTEXT)}")
     if licences:
         listed = "\n".join(f"{name}: {licence}" for name, licence in licences.items())

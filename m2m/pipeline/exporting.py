@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def export(
     lora = gguf.with_name(f"{name}-LoRA.gguf")
     export_lora(adapter, base, lora)
     progress.advance(detail=lora.name)
-    put_on = f"`m2m chat {recipe.base.model} --lora {lora}`"
+    put_on = f"`m2m chat {recipe.base.model} --lora {shlex.quote(str(lora))}`"
     advice = remedy(merger, {"winner": 1.0}, target, survival, put_on)
     modelfile = write_modelfile(
         gguf,

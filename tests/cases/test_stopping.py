@@ -193,7 +193,7 @@ def test_an_end_token_that_is_ordinary_text_is_said(
     comma = pico_tokens().index(",")
     given = {K + "eos_token_id": GGUFValue.uint32(comma)}
     (warning,) = imported(tmp_path, monkeypatch, **given).info.warnings
-    assert f"names ',' (token {comma}) as an end token, but it is ordinary text" in warning
+    assert f"wherever the model writes ',' (token {comma}), which is ordinary text" in warning
 
 
 def test_the_end_token_of_special_tokens_map_counts(tmp_path: Path) -> None:
