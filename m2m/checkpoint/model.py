@@ -302,9 +302,12 @@ def _info(path: Path, stored: Mapping[str, Any]) -> ModelInfo:
     for key, kind in kinds.items():
         if not isinstance(stored.get(key), kind):
             problems.add(f"{key} is {stored.get(key)!r}, expected {kind.__name__}")
+    warnings = stored.get("warnings", [])  # none from an older m2m
+    if not isinstance(warnings, list):
+        problems.add(f"warnings is {warnings!r:.80}, expected list")
     problems.raise_if_any(InputError, str(path / INFO))
     values = {key: stored[key] for key in kinds} | {"source_types": tuple(stored["source_types"])}
     size = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
     licence = stored.get("licence")
-    values["warnings"] = tuple(map(str, stored.get("warnings") or ()))
+    values["warnings"] = tuple(map(str, warnings))
     return ModelInfo(path=path, bytes=size, licence=licence and str(licence), **values)
