@@ -53,7 +53,7 @@ def init(
     found = start_recipe(out, model, template, [*first, *more], targets, tests)
     for note in found.notes:
         click.echo(f"Note: {note}", err=True)
-    click.echo(f"Wrote {found.recipe}; fill in the licences, then")
+    click.echo(f"Wrote {found.recipe}. Add the licences, then run:")
     for command in ("data check", "plan", "run"):
         click.echo(f"  m2m {command} {shlex.quote(str(found.recipe))}")
 

@@ -13,13 +13,14 @@ from m2m.dataset.plain_text import sibling_in_step
 from m2m.dataset.rows import Row, read_rows
 from m2m.dataset.samples import RowLimit, encode
 from m2m.dataset.statistics import DEAR, RUINOUS, Cost, cost, histogram, mostly_letters
-from m2m.errors import InputError, M2MError
+from m2m.errors import InputError, M2MError, Problems
 from m2m.tokenizer import Formatter
 
 SIDES = ("questions", "answers")
 SHOWN = 5  # lines named with a problem
 FEW_ROWS, ENOUGH_ROWS = 100, 200  # docs/own-language.md: 200 rows are a start
-_EMPTY = {"None", "nan", "NaN", "null", "NULL", "N/A", "#N/A", "<NA>", "<noinput>"}
+_EMPTY = {"None", "nan", "NaN", "null", "NULL", "N/A", "NA", "#N/A", "<NA>", "<noinput>"}
+_EMPTY |= {"#REF!", "#NAME?", "#VALUE!", "#DIV/0!"}
 _LONG_TEXT = 20_000  # characters of bare text that are as good as that many rows
 
 
@@ -120,8 +121,7 @@ class DatasetFile:
             self._note_unreadable(error)
             return
         found.rows = len(self.rows)
-        for message in wrong:
-            self.say("bad_row", message, "correct the row or delete it", refused=True)
+        self._note_bad_rows(wrong)
         sides = zip(*(row.sides for row in self.rows), strict=True) if self.rows else ((), ())
         self.sides = {side: without_frame(texts) for side, texts in zip(SIDES, sides, strict=True)}
         self.questions, self.answers = ([comparable(t) for t in self.sides[s]] for s in SIDES)
@@ -156,6 +156,18 @@ class DatasetFile:
         if encoding:
             hint = f"it looks like {encoding}; save it as UTF-8"
         self.say("encoding" if encoding else "unreadable", error.message, hint, refused=True)
+
+    def _note_bad_rows(self, wrong: Problems) -> None:
+        places: dict[str, list[int]] = {}
+        for message in wrong:
+            line, _, what = message.removeprefix("line ").partition(": ")
+            places.setdefault(what, []).append(int(line))
+        for what, lines in places.items():
+            one = len(lines) == 1
+            message = f"line {lines[0]}: {what}" if one else f"{in_rows(len(lines))}: {what}"
+            hint = "correct the row or delete it" if one else "correct these rows or delete them"
+            shown = () if one else tuple(lines[:SHOWN])
+            self.found.problems.append(Problem("bad_row", message, hint, shown, refused=True))
 
     def check_alone(self, formatter: Formatter | None, limit: RowLimit) -> None:
         """Note faults of single rows and, with a formatter, count tokens."""
@@ -206,7 +218,7 @@ class DatasetFile:
             if row.text is None and any(s.strip().split("\n")[-1] in _EMPTY for s in row.sides)
         ]  # fmt: skip
         if words:
-            message = f"{in_rows(len(words))} with the word None, nan or null and nothing else"
+            message = f"{in_rows(len(words))} with None, nan, #REF! or the like and nothing else"
             hint = "did a program write it for an empty field? then delete the word or the row"
             self.say("empty_word", message, hint, words)
         answers = [row.sides[1] for row in self.rows]

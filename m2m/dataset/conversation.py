@@ -36,6 +36,8 @@ def read_message(item: Mapping[str, Any], number: int) -> dict[str, Any]:
         raise Wrong(f"message {number} has role {role!r}, expected one of {', '.join(_ROLES)}")
     if message.get("function_call"):
         raise Wrong(f"message {number} has function_call; write it as tool_calls")
+    if unread := [key for key in ("thought", "thoughts", "analysis") if message.get(key)]:
+        raise Wrong(f"message {number} has {unread[0]}; write it as reasoning_content")
     if isinstance(content, list):
         content = _joined_parts(content, number)
     if calls := message.get("tool_calls"):

@@ -74,11 +74,13 @@ def refuse_other_answers(path: Path, records: Sequence[Record], answer: str = "c
     if others:
         names = ", ".join(others)
         many = f"the column {names} may hold" if len(others) == 1 else f"{names} may hold"
+        named = f'prompt = "{{text}}" and answer = "{{{next(iter(others))}}}" in [[targets]]'
+        also = f"write {named}; or " if answer == "answer" else ""
         raise InputError(
             f"{path}:{min(others.values())}: {many} the answers, but of rows with text only the "
             "text is used",
-            f"write the question as prompt and the answer as {answer}; or, to use the text alone, "
-            f"delete {names}",
+            f"{also}write the question as prompt and the answer as {answer}; or, to use the text "
+            f"alone, delete {names}",
         )
 
 

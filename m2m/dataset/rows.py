@@ -84,7 +84,7 @@ def read_rows(path: Path) -> tuple[str, list[Row], Problems]:
     records = read_records(path)
     if not records:
         raise InputError(f"{path} has no rows", "give a file with at least one training row")
-    name, keys, convert = _detect(path, records[0])
+    name, keys, convert = _detect(path, records[0], len(records) == 1)
     if name == "text":
         refuse_other_answers(path, records)
         if path.suffix.lower() == ".txt":
@@ -107,7 +107,9 @@ def read_rows(path: Path) -> tuple[str, list[Row], Problems]:
     return name, rows, problems
 
 
-def _detect(path: Path, first: Record) -> tuple[str, frozenset[str], Callable[[Fields, int], Row]]:
+def _detect(
+    path: Path, first: Record, alone: bool
+) -> tuple[str, frozenset[str], Callable[[Fields, int], Row]]:
     fitting = [name for name, (keys, _) in FORMATS.items() if keys <= first.fields.keys()]
     if len(asking := [name for name in fitting if name != "text"]) > 1:
         columns = " and ".join(_listed(sorted(FORMATS[name][0])) for name in asking)
@@ -117,10 +119,10 @@ def _detect(path: Path, first: Record) -> tuple[str, frozenset[str], Callable[[F
         )
     if fitting:
         return fitting[0], *FORMATS[fitting[0]]
-    raise _unknown(path, first)
+    raise _unknown(path, first, alone)
 
 
-def _unknown(path: Path, first: Record) -> InputError:
+def _unknown(path: Path, first: Record, alone: bool) -> InputError:
     """The error for columns that no format has, with what to write."""
     found, keys = f"{path}:{first.line}: m2m does not know the columns", first.fields.keys()
     known = {key: key.strip().lower() for key in keys}
@@ -129,17 +131,29 @@ def _unknown(path: Path, first: Record) -> InputError:
             wrong = [f"{key!r} to {name}" for key, name in known.items() if key != name in names]
             return InputError(f"{found} {_listed(keys)}", f"rename {', '.join(wrong)}")
     inside = [key for key, value in first.fields.items() if _is_rows(value)]
-    if inside:
+    if {"chosen", "rejected"} <= keys:
+        hint = "write the question as prompt and the chosen answer as completion"
+    elif turns := [key for key in inside if {"role", "from"} & set(first.fields[key][0])]:
+        name = "messages" if "role" in first.fields[turns[0]][0] else "conversations"
+        hint = f'rename "{turns[0]}" to {name}'
+    elif inside and alone:
         hint = f'the rows are inside "{inside[0]}": write a file that has only that list'
     elif {"question", "choices", "answer"} <= keys:
         hint = (
             "these are questions of a target: name the file with `--target`, or under [[targets]]"
+        )
+    elif {"prompt", "answer"} <= keys:
+        hint = (
+            "to train on these rows, rename answer to completion; to ask them, name the file with "
+            "`--target`, or under [[targets]]"
         )
     else:
         hint = (
             "rename the question column to prompt and the answer column to completion; other "
             "formats are in docs/own-language.md"
         )
+        if path.suffix.lower() in (".csv", ".tsv"):
+            hint += "; if line 1 is a row already, write a line with these names before it"
     return InputError(f"{found} {_listed(keys)}", hint)
 
 

@@ -88,6 +88,8 @@ def kind_of(path: Path, record: Record, reading: Reading) -> Kind:
         "a target needs prompt and answer, or question, choices and answer, or text; or say how "
         "its rows are read (docs/targets.md)"
     )
+    if {"prompt", "completion"} <= keys:
+        wanted = "rename completion to answer"
     if reading.is_custom:
         wanted = "a row needs an answer: its field `answer`, or say what to take in `answer`"
     found = ", ".join(keys) or "(none)"

@@ -31,7 +31,7 @@ from m2m.tokenizer import Formatter
 CONTRAST = 4  # choices of an example that came with its answer only: that and three of others
 _POOL = 12  # distractors are drawn from so many answers nearest in length
 # docs/targets.md: a recipe says how rows are asked.
-_IN_PROMPT = ', or name it with `prompt = "{...}"` in [[targets]]'
+_IN_PROMPT = ', or name its column in `prompt = "{...}"` in [[targets]]'
 _AS_THEY_ARE, _BARE = Reading(), Form()
 
 

@@ -63,7 +63,7 @@ def read_object(path: Path) -> dict[str, Any]:
     try:
         value = _loads(text)
     except ValueError as error:
-        raise InputError(f"{path}: malformed JSON: {error}") from error
+        raise InputError(f"{path}: malformed JSON: {_where(error)}") from error
     if not isinstance(value, dict):
         raise InputError(f"{path}: found {_kind(value)}, expected a JSON object")
     return value
@@ -110,8 +110,30 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = next(key for key in found if sum(key == other for other, _ in pairs) > 1)
-        raise ValueError(f'the name "{twice}" stands there twice')
+        raise ValueError(f'the key "{twice}" is there twice')
     return found
+
+
+def _where(error: Exception) -> str:
+    """What is wrong with one JSON value, for somebody who sees the line."""
+    if not isinstance(error, json.JSONDecodeError):
+        return str(error)
+    if error.pos == 0:
+        return f"expected an object in braces, found {error.doc[:40]!r}"
+    message = f"{error.msg.removesuffix(' starting at')} at column {error.colno}"
+    cut = error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated")
+    return f"{message}; was the file cut off?" if cut else message
+
+
+def _are_joined(text: str) -> bool:
+    """Whether objects follow each other with no regard for lines."""
+    try:
+        value, end = _ROWS.raw_decode(text, start := _skip(text, 0))
+    except (ValueError, RecursionError):
+        return False
+    next_one = _skip(text, end)
+    lines = "\n" in text[start:end] or "\n" not in text[end:next_one]
+    return isinstance(value, dict) and lines and text[next_one : next_one + 1] == "{"
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -134,7 +156,11 @@ def _json_lines(text: str, problems: Problems) -> Iterator[Record]:
         try:
             value = _row(line.lstrip("\ufeff"))  # one that joined files left there
         except ValueError as error:
-            problems.add(f"line {number}: malformed JSON: {error}")
+            if _are_joined(text):
+                wrong = "rows are not on lines of their own; `jq -c . FILE` writes them so"
+                problems.add(f"line {number}: {wrong}")
+                return
+            problems.add(f"line {number}: malformed JSON: {_where(error)}")
             continue
         yield from _object(value, number, problems)
 
@@ -173,7 +199,7 @@ def _json(text: str, problems: Problems) -> Iterator[Record]:
             value, position = _ROWS.raw_decode(text, position)
         except (ValueError, RecursionError) as error:
             # After a broken item nobody knows where the next one begins.
-            problems.add(f"line {line}: malformed JSON: {error}")
+            problems.add(f"line {line}: malformed JSON: {_where(error)}")
             return
         yield from _object(value, line, problems)
         position = _next_item(text, position, line, problems)

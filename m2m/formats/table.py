@@ -61,11 +61,17 @@ def read_table(
 
 
 def _is_header(names: list[str], delimiter: str, problems: Problems) -> bool:
+    first = names[0].strip().lower() if names else ""
+    if first.startswith(("sep=", "#")):
+        problems.add(f"line 1: delete it: the first line names the columns, found {names[0]!r:.40}")
+        return False
     if len(names) == 1:
         for other, name in (("\t", "tabs"), ("|", "|"), (";", ";"), (",", "commas")):
             if other != delimiter and other in names[0]:
                 wanted = "tabs" if delimiter == "\t" else "commas"
-                problems.add(f"line 1: the columns are separated by {name}, expected {wanted}")
+                better = {"\t": "; rename it to .tsv", ",": "; rename it to .csv"}.get(other, "")
+                found = f"the columns are separated by {name}, expected {wanted}{better}"
+                problems.add(f"line 1: {found}")
                 return False
     if "" in names[1:]:
         problems.add("line 1: a column has no name; name it, or delete it")
@@ -83,8 +89,10 @@ def _fault(
 ) -> str | None:
     """What is wrong with one row that stands on `lines`, the first of which is `line`."""
     place = f"lines {line} to {line + len(lines) - 1}"
+    if row == header:
+        return f"line {line}: repeats the header; delete it"
     if row and len(row) != len(header):
-        found = f"{len(row)} fields, the header has {len(header)}"
+        found = f"{len(row)} field{'s' * (len(row) > 1)}, the header has {len(header)}"
         return f"line {line}: {found}" if len(lines) == 1 else f"{place}: {found}; {QUOTES}"
     if len(lines) > 1 and all(_looks_whole(each, len(header), delimiter) for each in lines):
         return f"{place}: a quotation mark makes one row of these {len(lines)}; {QUOTES}"

@@ -101,9 +101,9 @@ def _aims(targets: Sequence[Path], tests: Sequence[Path]) -> tuple[list[dict[str
             beside.is_file()
         ):
             aims[-1]["test"] = beside
-            notes.append(f"{beside} is taken as the test set of {name}")
+            notes.append(f"using {beside} as test questions for {name}")
         else:
-            notes.append(f"{name} has no test set: its winner is judged by what chose it")
+            notes.append(f"no test questions for {name}: the result will be unverified")
     return aims, notes
 
 
@@ -119,14 +119,18 @@ def _checked(datasets: Sequence[Path], targets: Sequence[Path], formatter: Forma
             rows = [row for row in load_dataset(path) if row.text is None]
             longest = max([longest, *map(len, encode(rows, formatter, 1 << 30, path))])
         except M2MError as error:
-            problems.add(error.message)
+            problems.add(_with_hint(error))
     for path in targets:
         try:
             read_target(path)
         except M2MError as error:
-            problems.add(error.message)
-    problems.raise_if_any(InputError, "not written", "correct these; `m2m data check` says more")
+            problems.add(_with_hint(error))
+    problems.raise_if_any(InputError, "no recipe written", "correct this and run it again")
     return longest
+
+
+def _with_hint(error: M2MError) -> str:
+    return f"{error.message}\n    {error.hint}" if error.hint else error.message
 
 
 def _names(stems: Any) -> list[str]:

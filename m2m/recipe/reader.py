@@ -251,7 +251,23 @@ def _toml_hint(text: str, error: Exception) -> str:
     line = lines[int(place[1]) - 1] if place and int(place[1]) <= len(lines) else ""
     if re.search(r'"[^"]*\\', line):
         return f"in double quotes \\ begins a special character: {_SINGLE}"
-    return "correct the line that it names"
+    for message, looks, hint in _TOML:
+        if message in str(error) and re.search(looks, line):
+            return f"line {place[1] if place else 1}: {hint}"
+    return f"correct line {place[1]}: {line.strip():.60}" if place else "correct the file"
+
+
+# (a part of tomllib's message, how the line looks, what to do)
+_TOML = (
+    ("", "[\u201c\u201d\u201e]", "replace the curly quotation marks by straight ones"),
+    ("Expected '='", r"^\s*[\w-]+\s*:", "write = instead of : after the name"),
+    ("Cannot overwrite", "", "this field is there twice; delete one"),
+    ("Cannot declare", "", "this section is there twice; write all its fields under one"),
+    ("Illegal character '\\n'", "", "the quotation mark at the end is missing"),
+    ("Invalid value", r"=\s*(True|False)\b", "write true or false in small letters"),
+    ("Invalid value", r"=\s*[^\W\d]", "write texts in quotation marks"),
+    ("Unclosed array", "", "a comma or the closing ] is missing"),
+)
 
 
 def _close(name: str, known: Iterable[str]) -> list[str]:

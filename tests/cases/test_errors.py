@@ -38,6 +38,22 @@ def test_a_windows_path_in_double_quotes(tmp_path: Path, path: str) -> None:
     assert "there is no file" in said  # in single quotes it is a path
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("name = a", "line 4: write texts in quotation marks"),
+        ('name = "a', "line 4: the quotation mark at the end is missing"),
+        ("name = “a”", "line 4: replace the curly"),
+        ('name: "a"', "line 4: write = instead of :"),
+        ("name = True", "line 4: write true or false"),
+        ('name = "a"\nname = "b"', "line 5: this field is there twice"),
+        ("name = 5,", "correct line 4: name = 5,"),
+    ],
+)
+def test_toml_that_is_wrong_is_named_in_plain_words(tmp_path: Path, line: str, words: str) -> None:
+    assert words in refused(tmp_path, f'{START}"a.jsonl"{END}'.replace('name = "a"', line))
+
+
 def test_mistakes_are_in_the_order_of_lines_with_what_was_meant(tmp_path: Path) -> None:
     text = f'{START}"a.jsonl"{END}'.replace("model =", "modell =") + (
         'metric = "chfr"\n[trian]\nsteps = 10\n[search]\nstrategi = "racing"\nsteps = 3\n'

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ import pytest
 from m2m.dataset import Row, encode, load_dataset
 from m2m.errors import InputError
 from m2m.pipeline.checking import check_data, read_target
+from m2m.pipeline.starting import start_recipe
 from m2m.tokenizer import Formatter
 from tests.templates import formatter_of
-from tests.tiny import CHATML, write_jsonl
+from tests.tiny import CHATML, pico_model, write_jsonl
 
 ASK = {"role": "user", "content": "ask"}
 REPLY = {"role": "assistant", "content": "reply"}
@@ -230,6 +232,46 @@ def test_null_fields_are_left_out(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", [{"messages": [{**ASK, **empty}, {**REPLY, **empty}]}])
     (sample,) = encode(load_dataset(path), formatter_of(template), 512)
     assert "None" not in formatter_of(template).tokenizer.decode(sample.ids)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("a.json", '{"prompt":"a","completion":"b"}{"prompt":"c","completion":"d"}', "jq -c"),
+        ("a.jsonl", '{\n"prompt":"a",\n"completion":"b"\n}\n{\n"prompt":"c"\n}\n', "jq -c"),
+        ("a.jsonl", '{"prompt":"a","completion":"b"}\n{"prompt":"c","com', "line 2.*cut off"),
+        ("a.jsonl", "Not Found\n", "found 'Not Found'"),
+        ("a.csv", "sep=;\nprompt;completion\na;b\n", "line 1: delete it"),
+        ("a.csv", "# 2024\nprompt,completion\na,b\n", "line 1: delete it"),
+        ("a.csv", "prompt,completion\na,b\nprompt,completion\n", "line 3: repeats the header"),
+        ("a.csv", "prompt\tcompletion\na\tb\n", "rename it to .tsv"),
+        ("a.csv", "kitabu,book\nnyumba,house\n", "if line 1 is a row"),
+        ("a.json", '[{"conversation": [{"from": "human", "value": "a"}]}]', "to conversations"),
+        ("a.jsonl", '{"chosen": [{"role": "user"}], "rejected": []}\n', "chosen answer"),
+        ("a.jsonl", '{"prompt": "a", "answer": "b"}\n', "rename answer to completion"),
+    ],
+)
+def test_refusals_say_what_to_write(tmp_path: Path, name: str, text: str, words: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load_dataset(file_of(tmp_path, name, text))
+    assert re.search(words, f"{caught.value.message} {caught.value.hint}")
+
+
+def test_rows_with_the_same_fault_are_one_line_of_data_check(tmp_path: Path) -> None:
+    rows = [{"prompt": f"q {i}", "context": f"long {i}", "completion": "a"} for i in range(200)]
+    (found,) = check_data([write_jsonl(tmp_path / "a.jsonl", rows)])
+    (problem,) = (each for each in found.problems if each.kind == "bad_row")
+    assert problem.message.startswith("200 rows: the model would not see context")
+    assert problem.lines == (1, 2, 3, 4, 5)
+    assert found.refused
+
+
+def test_init_says_what_to_write(tmp_path: Path) -> None:
+    model = pico_model(tmp_path / "pico")
+    data = file_of(tmp_path, "a.csv", "text,label\nna gode,good\n")
+    dev = write_jsonl(tmp_path / "dev.jsonl", [{"prompt": c, "answer": c} for c in "ab"])
+    with pytest.raises(InputError, match="write the question as prompt"):
+        start_recipe(tmp_path / "r.toml", str(model), "plain", [data], [dev], [])
 
 
 QUOTED = {

@@ -79,7 +79,7 @@ def test_an_empty_array_has_no_rows(tmp_path: Path) -> None:
         ("x.csv", b"a,a\n1,2\n", "header"),
         ("x.csv", b"a,b\n1,2\n1,2,3\n", "line 3: 3 fields, the header has 2"),
         ("x.csv", b'a,b\n1,"2\n', "line 2: a quotation mark opens here"),
-        ("x.tsv", b"a\tb\n1\n", "line 2: 1 fields"),
+        ("x.tsv", b"a\tb\n1\n", "line 2: 1 field,"),
     ],
 )
 def test_mistakes_are_told_with_their_place(
