@@ -83,14 +83,14 @@ def quantize(source: Path, out: Path, kind: str) -> None:
 @click.option("--temperature", default=0.0, show_default=True, help="0 takes the likeliest token.")
 @click.option("--tokens", default=256, show_default=True, help="Longest answer.")
 @click.option("--seed", default=0, show_default=True)
-@click.option("--system", help="What the model is told before the conversation.")
+@click.option("--system", help="System message.")
 @lora_option
 def chat(
     model: str, temperature: float, tokens: int, seed: int, system: str | None, lora: Path | None
 ) -> None:
     """Talk to MODEL (a GGUF file, or a name under models/); a line a turn, end with Ctrl-D.
 
-    It remembers what was said; /new begins anew, Ctrl-C stops an answer.
+    It remembers what was said. /new starts a new conversation, Ctrl-C stops an answer.
 
     \b
     Example:  m2m chat export/winner.gguf

@@ -7,10 +7,10 @@ from pathlib import Path
 from m2m.adapter import Adapter, check_adapter, uniform_pairs
 from m2m.checkpoint import BaseModel, hf_to_gguf_name, to_gguf_rows
 from m2m.formats.gguf import GGMLQuantizationType, GGUFTensorSpec, GGUFValue, write_gguf
-from m2m.merge.belonging import FINGERPRINT
+from m2m.merge.belonging import FINGERPRINT, TEMPLATE
 
 
-def export_lora(adapter: Adapter, base: BaseModel, out: Path) -> None:
+def export_lora(adapter: Adapter, base: BaseModel, out: Path, template: str = "chat") -> None:
     """Write a GGUF LoRA: tensors NAME.lora_a (rank, in) and NAME.lora_b (out, rank), float32.
 
     llama.cpp scales each product by alpha / rank with one alpha for the file (llama-adapter.h,
@@ -20,6 +20,7 @@ def export_lora(adapter: Adapter, base: BaseModel, out: Path) -> None:
         adapter: what to write.
         base: the model that it belongs to; its family decides the order of B's rows.
         out: the file; whole or absent.
+        template: that it was trained with, "chat" or "plain"; `m2m chat --lora` asks in it.
 
     Raises:
         InputError: the adapter does not fit the base.
@@ -42,6 +43,8 @@ def export_lora(adapter: Adapter, base: BaseModel, out: Path) -> None:
         metadata["general.base_model.0.name"] = GGUFValue.string(adapter.base_model)
     if adapter.base_fingerprint:
         metadata[FINGERPRINT] = GGUFValue.string(adapter.base_fingerprint)
+    if template == "plain":
+        metadata[TEMPLATE] = GGUFValue.string(template)
     float32 = GGMLQuantizationType.F32
     specs = [GGUFTensorSpec(name, array.shape, float32) for name, array in tensors.items()]
     write_gguf(out, metadata, specs, tensors.values())

@@ -28,7 +28,7 @@ _CALL = re.compile(r"""strftime_now\(\s*(['"])([^'"]*)\1\s*\)""")
 _PLAIN = (
     "It was trained without a chat template: a message, a newline, the answer. The GGUF and the "
     "Modelfile ask in the same way; do not give a program another template for it. The GGUF LoRA "
-    "on the unchanged base would be asked in the base's own template"
+    "on the unchanged base is asked in the same way by `m2m chat --lora`, but not by other programs"
 )
 _NO_SYSTEM = (
     "The chat template has no place for a system message. m2m, llama.cpp and the Modelfile put it "

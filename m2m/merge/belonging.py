@@ -18,6 +18,7 @@ from m2m.formats.gguf import GGUFFile
 from m2m.nn.lora import LoraPair
 
 FINGERPRINT = "m2m.base_fingerprint"  # in a GGUF LoRA that m2m wrote
+TEMPLATE = "m2m.template"  # in one that was trained without the base's chat template: "plain"
 # Where a GGUF says what it is called (gguf-py, `Keys.General`). Its `general.base_model.*` name the
 # model that it was made from, which is another one.
 _NAMES = ("name", "repo_url", "source.repo_url", "source.url", "url")

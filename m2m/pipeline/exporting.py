@@ -61,7 +61,7 @@ def export(
     types, survival = export_gguf(merger, {"winner": 1.0}, target, gguf, provenance)
     progress.advance(detail=gguf.name)
     lora = gguf.with_name(f"{name}-LoRA.gguf")
-    export_lora(adapter, base, lora)
+    export_lora(adapter, base, lora, recipe.base.template)
     progress.advance(detail=lora.name)
     put_on = f"`m2m chat {recipe.base.model} --lora {shlex.quote(str(lora))}`"
     advice = remedy(merger, {"winner": 1.0}, target, survival, put_on)

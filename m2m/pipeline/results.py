@@ -248,6 +248,7 @@ class RunResult:
             "ranking": str(self.folder / "ranking.json"),
             "gguf": str(self.exported.gguf) if self.exported else None,
             "self_test": self.exported.self_test.as_json() if self.exported else None,
+            "serving": list(self.exported.serving) if self.exported else None,
             "report": str(self.report),
             "seconds": round(sum(step.seconds for step in self.steps), 1),
             "steps": [vars(step) for step in self.steps],

@@ -23,7 +23,7 @@ from m2m.llamacpp.generate import Sampling, generate
 from m2m.llamacpp.guard import check_loads
 from m2m.llamacpp.model import LlamaModel
 from m2m.machine import peak_rss_bytes, usable_threads
-from m2m.merge.belonging import adapter_doubts, changes_nothing, lora_doubts
+from m2m.merge.belonging import TEMPLATE, adapter_doubts, changes_nothing, lora_doubts
 from m2m.merge.merger import Merger
 from m2m.pipeline.inputs import make_formatter, model_folders
 from m2m.recipe import Merge
@@ -153,7 +153,7 @@ class Chat:
         model: a GGUF file, or a name under models/.
         sampling: how tokens are chosen, and how many an answer has at most.
         seed: for temperatures above 0.
-        system: what the model is told before the conversation.
+        system: the system message.
         lora: a GGUF LoRA that is put on the model; `warnings` says why it may be a wrong one.
     """
 
@@ -168,7 +168,9 @@ class Chat:
     ) -> None:
         path = gguf_of(model)
         self.warnings = lora_doubts(lora, path) if lora else []
-        self._formatter = make_formatter(GGUFFile(path), "chat")
+        trained = GGUFFile(lora).value(TEMPLATE) if lora else None
+        template = "plain" if trained == "plain" else "chat"
+        self._formatter = make_formatter(GGUFFile(path), template)
         self._sampling = sampling
         self._rng = np.random.default_rng(seed)
         self._told: list[Message] = [{"role": "system", "content": system}] if system else []

@@ -83,6 +83,8 @@ def _sections(facts: Facts) -> Iterator[Markup]:
     if facts.warnings or facts.remarks:
         yield _section("Warnings", _list([*facts.warnings, *facts.remarks]), class_="warnings")
     yield from _results(facts)
+    if serving := (facts.export or {}).get("serving"):
+        yield _section("How to ask the model", _list(list(map(str, serving))))
     yield from _evidence(facts)
     if facts.costs:
         yield _section("Time, memory and energy", _table(t.cost_table(facts)))

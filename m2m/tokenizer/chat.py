@@ -219,12 +219,13 @@ class Formatter:
         (prompt, full, text), shape = rendered, self._shape
         if shape is None:
             raise AssertionError("only a template has a shape")
+        _refuse_lost(message, thought, full)
         if thought and shape.field and full.startswith(prompt) and thought in full[len(prompt) :]:
             return "", full[len(prompt) :]
         if thought and shape.open and text is not None:
             gap = "\n" if prompt.endswith("\n") else ""
             return "", f"{thought}{gap}{shape.open}{2 * gap}{text}"
-        if thought or _lost(message, full):
+        if thought:
             raise InputError(
                 "the model's chat template leaves out the reasoning of an answer: take it out of "
                 'the row, or set template = "plain" in [base]'
@@ -271,7 +272,17 @@ def _answers(message: Message) -> bool:
     return message.get("role") == "assistant"
 
 
-def _lost(message: Message, full: str) -> bool:
-    """Whether a thought that is written out in an answer is missing from the conversation."""
-    mark = "</think>"
-    return mark in str(message.get("content")) and mark not in full
+def _refuse_lost(message: Message, thought: str, full: str) -> None:
+    """Refuse an answer of which a thought or nothing is left.
+
+    Raises:
+        InputError: it is only a thought, or the template leaves a part of it out.
+    """
+    content = str(message.get("content") or "").strip()
+    if thought and not content and not message.get("tool_calls"):
+        raise InputError("an answer has reasoning and nothing after it", "delete the row")
+    if ("<think>" in content or "</think>" in content) and content not in full:
+        raise InputError(
+            "the model's chat template leaves out a part of an answer with <think> or </think>: "
+            "write the reasoning at the start of the answer, from <think> to </think>, or delete it"
+        )

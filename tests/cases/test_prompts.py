@@ -148,6 +148,25 @@ def test_reasoning_without_a_place_is_refused_with_its_line() -> None:
     assert THOUGHT in formatter_of(KINDS["chatml"]).tokenizer.decode(sample.ids.tolist())
 
 
+@pytest.mark.parametrize("kind", ["thinks last", "opens and closes", "opens"])
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("No: <think>so</think> abc", "a part of an answer with <think>"),
+        ("</think> abc", "a part of an answer with <think>"),
+        ("<think>so</think>\n", "reasoning and nothing after it"),
+    ],
+)
+def test_a_part_of_an_answer_is_never_taken_for_reasoning(
+    kind: str, content: str, why: str
+) -> None:
+    # Such templates cut an answer at </think>: "No:" was lost, and an empty answer was trained.
+    asked = turn("user", "what is </think>?")
+    with pytest.raises(InputError, match=why):
+        formatter_of(KINDS[kind]).samples([asked, turn("assistant", content)])
+    formatter_of(KINDS["chatml"]).samples([asked, turn("assistant", content + "d")])
+
+
 CALLS = (
     "{% for m in messages %}{% if m.role == 'tool' and not messages[loop.index0 - 1].tool_calls %}"
     "{{ raise_exception('a result without its call') }}{% endif %}"

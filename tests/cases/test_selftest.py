@@ -80,6 +80,7 @@ def test_the_exported_file_answers_as_trained(recipe: Path, exported: dict[str, 
     assert isinstance(found, dict)
     assert expected.items() <= found.items()
     assert found["warnings"] == []
+    assert exported["serving"] == []
     folder = recipe.parent / "m2m-runs" / "recipe"
     for name in ("export/README.md", "report.html"):
         text = (folder / name).read_text(encoding="utf-8")

@@ -19,12 +19,15 @@ from m2m.evaluate.examples import Example
 from m2m.evaluate.prompts import Form
 from m2m.evaluate.tasks import Task
 from m2m.export.gguf import Provenance, export_gguf
+from m2m.export.lora import export_lora
 from m2m.formats.gguf import GGUFFile, GGUFValue
 from m2m.llamacpp.filetypes import file_type
+from m2m.llamacpp.generate import Sampling
 from m2m.llamacpp.model import LlamaModel
 from m2m.merge.merger import Merger
 from m2m.nn.decoder import Decoder
 from m2m.pipeline.inputs import make_formatter
+from m2m.pipeline.tools import Chat
 from m2m.recipe import Train
 from m2m.tokenizer import plain_source
 from m2m.tuner.trainer import Origin, Trainer
@@ -88,3 +91,13 @@ def test_the_exported_model_answers_as_it_was_trained(kind: str, tmp_path: Path)
     llama.close()
     head = {"opens": "\n</think>\n\n", "thinks always": "<think></think>\n"}.get(kind, "")
     assert said == [head + answer for answer in right]
+
+
+def test_a_lora_that_was_trained_without_a_template_is_asked_without(tmp_path: Path) -> None:
+    # `m2m chat BASE --lora` asked it in the base's chat template: none of the answers was right.
+    exported(tmp_path, "plain")
+    base, lora = BaseModel.open(tmp_path / "base"), tmp_path / "lora.gguf"
+    export_lora(load_adapter(tmp_path / "lora"), base, lora, "plain")
+    for row in ROWS:
+        with Chat(str(base.gguf.path), Sampling(max_tokens=20), lora=lora) as talk:
+            assert "".join(talk.answer(row["prompt"])).strip() == row["completion"]
