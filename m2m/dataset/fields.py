@@ -41,6 +41,7 @@ _CHAT = re.compile(
     r"<\|im_start\|>|\[INST\]|<start_of_turn>|<\|start_header_id\|>|<\|(user|assistant)\|>|"
     r"### ?(Instruction|Human|Response|Assistant)\b|^(Human|User): [\s\S]*\n(Assistant|AI|Bot): "
 )
+_NO_TEXT = re.compile(r"[^\W\d_]?[\W\d_]*|[\w.:/#-]*\d[\w.:/#-]*")  # a number or an id
 _NOT = (False, 0, "false", "0")
 _ZERO = (0, "0", "0.0")
 _LIST = re.compile(r"\[\s*'(?:[^'\\]|\\.)*'\s*(?:,\s*'(?:[^'\\]|\\.)*'\s*)*\]")
@@ -187,6 +188,41 @@ def refuse_unread(
         part = "answer" if all(map(_ANSWER.fullmatch, words)) else "question"
         into = f"write it into the {part}{where}, or delete it"
         raise Wrong(f"the model would not see {', '.join(lost)}; {into}")
+
+
+def refuse_same_question(
+    path: Path, rows: Sequence[Mapping[str, Any]], sides: Sequence[tuple[str, str]]
+) -> None:
+    """Refuse rows that all ask the same, with another answer by a text that the model is not shown.
+
+    Such a text is a column of any name, as in {"instruction": "Translate", "sw": ..., "output"}.
+
+    Args:
+        path: named in errors.
+        rows: their fields.
+        sides: the question and the answer of each.
+
+    Raises:
+        InputError: names the column.
+    """
+    asked = len({question for question, _ in sides})
+    if 2 * asked > len(sides) or len(set(sides)) == asked:
+        return
+    for key in rows[0]:
+        name = key.strip().lower()
+        texts = {
+            row[key]
+            for row, side in zip(rows, sides, strict=True)
+            if isinstance(row.get(key), str) and not _NO_TEXT.fullmatch(row[key])
+            and not _is_seen(row[key], side)
+        }  # fmt: skip
+        about = _ABOUT.fullmatch(name) and name != "source"
+        if not about and 2 * len(texts) > len(rows) and len(texts) >= 2 * asked:
+            raise InputError(
+                f"{path}: {len(rows)} rows ask only {asked} different question{'s' * (asked > 1)}, "
+                f"and the model would not see {key}",
+                f"write {key} into the question, or delete it",
+            )
 
 
 def _is_seen(value: Any, read: Sequence[str]) -> bool:

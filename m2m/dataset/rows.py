@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from m2m.dataset.conversation import FLAGS, Wrong, kind, read_message, with_answer
-from m2m.dataset.fields import refuse_other_answers, refuse_rejected, refuse_unread
+from m2m.dataset.fields import (
+    refuse_other_answers,
+    refuse_rejected,
+    refuse_same_question,
+    refuse_unread,
+)
 from m2m.dataset.plain_text import refuse_no_prose
 from m2m.errors import InputError, Problems
 from m2m.formats.records import Record, read_records
@@ -92,6 +97,7 @@ def read_rows(path: Path) -> tuple[str, list[Row], Problems]:
     refuse_rejected(path, records)
     problems = Problems()
     rows: list[Row] = []
+    good: list[Fields] = []
     for record in records:
         try:
             if not keys <= record.fields.keys():
@@ -102,8 +108,11 @@ def read_rows(path: Path) -> tuple[str, list[Row], Problems]:
             row = convert(record.fields, record.line)
             refuse_unread(name, record.fields, row.sides)
             rows.append(row)
+            good.append(record.fields)
         except Wrong as wrong:
             problems.add(f"line {record.line}: {wrong}")
+    if name in ("prompt/completion", "Alpaca"):
+        refuse_same_question(path, good, [row.sides for row in rows])
     return name, rows, problems
 
 
@@ -128,7 +137,9 @@ def _unknown(path: Path, first: Record, alone: bool) -> InputError:
     known = {key: key.strip().lower() for key in keys}
     for names, _ in FORMATS.values():
         if names <= set(known.values()):
-            wrong = [f"{key!r} to {name}" for key, name in known.items() if key != name in names]
+            wrong = [
+                f"{key!r} to {name}" for key, name in known.items() if key != name in names | _MORE
+            ]
             return InputError(f"{found} {_listed(keys)}", f"rename {', '.join(wrong)}")
     inside = [key for key, value in first.fields.items() if _is_rows(value)]
     if {"chosen", "rejected"} <= keys:
@@ -294,6 +305,8 @@ def _from_segments(fields: Fields, line: int) -> Row:
     return Row(line, pieces=tuple(pieces))
 
 
+# Columns that a format may have, too.
+_MORE = {"input", "system", "history", "tools"}
 # A bare text comes last: other columns beside it may be what is meant.
 FORMATS: dict[str, tuple[frozenset[str], Callable[[Fields, int], Row]]] = {
     "prompt/completion": (frozenset({"prompt", "completion"}), _from_pair),

@@ -9,7 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from m2m.dataset.conversation import Wrong
-from m2m.dataset.fields import refuse_listed, refuse_other_answers, refuse_unread
+from m2m.dataset.fields import (
+    refuse_listed,
+    refuse_other_answers,
+    refuse_same_question,
+    refuse_unread,
+)
 from m2m.dataset.sameness import normalize
 from m2m.errors import InputError, Problems
 from m2m.evaluate.answers import READINGS, Given, decide
@@ -96,6 +101,9 @@ def load_task(path: Path, reading: Reading = _AS_THEY_ARE) -> Task:
         hint += f"; here {READINGS[chosen]} is taken for the answer (`answers` says otherwise)"
     problems.raise_if_any(InputError, str(path), hint)
     if kind == "answer":
+        if not reading.prompt:
+            sides = [(each.prompt, each.answer) for each in examples]
+            refuse_same_question(path, [record.fields for record in records], sides)
         refuse_listed(path, [(each.answer, each.line) for each in examples])
     if doubt:
         raise doubt

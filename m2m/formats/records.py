@@ -239,9 +239,9 @@ def _table(text: str, delimiter: str, problems: Problems) -> Iterator[Record]:
 
 
 def _plain(text: str, problems: Problems) -> Iterator[Record]:
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(re.split("\r\n|\n|\r", text), 1):
         if line.strip():
-            yield Record({"text": line.removesuffix("\r")}, number)
+            yield Record({"text": line}, number)
 
 
 _READERS: dict[str, Callable[[str, Problems], Iterator[Record]]] = {

@@ -228,7 +228,7 @@ class Formatter:
         if thought:
             raise InputError(
                 "the model's chat template leaves out the reasoning of an answer: take it out of "
-                'the row, or set template = "plain" in [base]'
+                "the row, or choose a base model whose template writes it"
             )
         if text is not None:
             return self._head, self._lead + text

@@ -120,6 +120,7 @@ def test_text_with_its_source_is_a_bare_text(tmp_path: Path) -> None:
         ({"messages": [ASK, {**REPLY, "tool_calls": [{**CALL, "arguments": "{"}]}]}, "not JSON"),
         ({"question": "a", "response": "b"}, "rename the question column to prompt"),
         ({"Prompt": "a", "completion ": "b"}, "rename 'Prompt' to prompt"),
+        ({"Instruction": "a", "Input": "b", "Output": "c"}, "'Input' to input"),
         ({"question": "a", "choices": ["b"], "answer": 0}, "--target"),
         ({"version": 1, "data": [{"prompt": "a"}]}, 'the rows are inside "data"'),
     ],
@@ -128,6 +129,24 @@ def test_rows_that_would_be_misread_are_refused(
     tmp_path: Path, row: dict[str, Any], words: str
 ) -> None:
     refused(write_jsonl(tmp_path / "a.jsonl", [row]), words, "1")
+
+
+@pytest.mark.parametrize("column", ["sw", "tweet", "muktadha", "source", "body"])
+def test_rows_of_one_question_with_what_it_is_about_elsewhere_are_refused(
+    tmp_path: Path, column: str
+) -> None:
+    words = ["kitabu", "nyumba kubwa", "mti", "maji ya 5"]
+    rows = [{"instruction": "Translate", column: word, "output": word[::-1]} for word in words]
+    refused(write_jsonl(tmp_path / "a.jsonl", rows), f"would not see {column}", "into the question")
+    asked = [{"prompt": "Translate", column: word, "answer": word[::-1]} for word in words]
+    with pytest.raises(InputError, match=f"would not see {column}"):
+        read_target(write_jsonl(tmp_path / "b.jsonl", asked))
+    # Many answers to one question, with what may differ beside them.
+    about = {"id": "row-1a", "topic": "x", "author": "Asha Ali", "url": "http://a.b/c?d=e"}
+    rows = [
+        {"prompt": "Say a proverb", "completion": w, **about, "key": f"k{w[0]}1"} for w in words
+    ]
+    assert len(load_dataset(write_jsonl(tmp_path / "c.jsonl", rows))) == 4
 
 
 def test_columns_that_the_question_or_the_answer_repeats_are_no_matter(tmp_path: Path) -> None:
@@ -364,6 +383,11 @@ def test_byte_order_marks_are_no_text(tmp_path: Path) -> None:
     assert pairs(load_dataset(file_of(tmp_path, "a.jsonl", both))) == [("kitabu", "book")] * 2
     table = "\ufeff\ufeffprompt,completion\nkitabu,book\n"
     assert pairs(load_dataset(file_of(tmp_path, "a.csv", table))) == [("kitabu", "book")]
+
+
+def test_lines_of_old_machines_are_lines(tmp_path: Path) -> None:
+    rows = load_dataset(file_of(tmp_path, "a.txt", "mstari wa kwanza\rwa pili\r\nwa tatu\n"))
+    assert [row.text for row in rows] == ["mstari wa kwanza", "wa pili", "wa tatu"]
 
 
 def test_one_object_over_several_lines_is_a_row(tmp_path: Path) -> None:
