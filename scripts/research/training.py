@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -28,10 +29,12 @@ class Watch:
     def __init__(self, until: int) -> None:
         self._until = until
         self.tokens, self.seconds, self.last = 0, 0.0, 0
+        self._began = time.process_time()
 
     def on_start(self, total_steps: int, done_steps: int) -> None:
         """Note where an earlier process stopped."""
         self.last = done_steps
+        self._began = time.process_time()
 
     def on_step(self, step: Step) -> None:
         """Count the step."""
@@ -52,6 +55,7 @@ class Watch:
             "until_step": self.last,
             "tokens": self.tokens,
             "seconds": round(self.seconds, 1),
+            "processor_seconds": round(time.process_time() - self._began, 1),
             "tokens_per_second": round(self.tokens / max(self.seconds, 1e-9), 1),
             "load_average": [round(load, 2) for load in os.getloadavg()],
         }
