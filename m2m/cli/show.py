@@ -174,9 +174,8 @@ def confirmed(found: Confirmation) -> None:
         f"{each.label} {rows_seen(each.as_json()['seen'])}" for each in found.confirmed if each.seen
     )
     click.echo(f"Rows seen in training: {'; '.join(seen)}.")
-    if found.metric not in measured:
-        click.echo("Scores are of the first target.")
-    click.echo(f"* {chosen_by(found.ahead is not None, found.shared)}")
+    first = "" if found.metric in measured else " Scores are of the first target."
+    click.echo(f"* {chosen_by(found.ahead is not None, found.shared)}{first}")
 
 
 def verdict(found: Verdict) -> None:

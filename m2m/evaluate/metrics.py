@@ -6,12 +6,14 @@ every metric, and mixtures that answered the same examples are compared on the s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from m2m.dataset.sameness import normalize
 from m2m.errors import InputError
 from m2m.evaluate.overlap import chrf, chrf_counts, exact_match, token_f1
 from m2m.evaluate.scores import Scores
@@ -35,7 +37,8 @@ class Metric:
         value: (scores, weights (R, n) or None) -> (R,); without weights every example counts once
             and R is 1.
         per_example: scores -> (n,) contributions, for pairing and its standard error.
-        chance: scores -> what guessing gets, or None where that has no meaning.
+        chance: scores -> what guessing gets, or the same answer to every question if that is more;
+            None where that has no meaning.
         mean: whether the value is the plain mean of `per_example`.
         written: whether it judges what the model wrote, so that answers must be generated.
         per_token: whether it counts tokens, so that only models with one tokenizer compare.
@@ -211,12 +214,16 @@ def _macro_f1(scores: Scores, weights: F64 | None) -> F64:
     return mean
 
 
+def _shares(scores: Scores) -> F64:
+    share: F64 = np.bincount(scores.gold) / len(scores)
+    return share[share > 0]
+
+
 def _macro_f1_guessing(scores: Scores) -> float | None:
-    """Of a model that gives every label the same share of every example."""
-    share = np.bincount(scores.gold) / len(scores)
-    share = share[share > 0]
-    labels = scores.loglik.shape[1]
-    return float((2 * share / labels / (share + 1 / labels)).sum() / labels)
+    """Of a model that gives every label the same share of every example, or one label all."""
+    share, labels = _shares(scores), scores.loglik.shape[1]
+    even = float((2 * share / labels / (share + 1 / labels)).sum() / labels)
+    return max(even, float((2 * share / (1 + share)).max() / len(share)))
 
 
 def _written(judge: Callable[[str, tuple[str, ...]], float]) -> Callable[[Scores], F64]:
@@ -244,7 +251,27 @@ def _chrf_each(scores: Scores) -> F64:
 
 
 def _guessing(scores: Scores) -> float | None:
-    return float((1.0 / scores.choices).mean())
+    even = float((1.0 / scores.choices).mean())
+    return max(even, _commonest(scores.gold.tolist())) if scores.kind == "labels" else even
+
+
+def _commonest(answers: Sequence[object]) -> float:
+    """How often the answer that most of the others have is right."""
+    most = max(Counter(answers).values())
+    return (most - 1) / max(len(answers) - 1, 1)
+
+
+def _prior_bits(scores: Scores) -> float | None:
+    """What knowing the labels' shares gets: log2(k) - their entropy (corrected: Miller 1955)."""
+    if scores.kind != "labels":
+        return 0.0
+    share = _shares(scores)
+    entropy = float(-(share * np.log2(share)).sum()) + (len(share) - 1) / 2 / len(scores) / _LN2
+    return max(0.0, float(np.log2(scores.loglik.shape[1])) - entropy)
+
+
+def _same_answer(scores: Scores) -> float | None:
+    return _commonest([normalize(right[0]) for right in scores.references])
 
 
 def _zero(scores: Scores) -> float | None:
@@ -264,7 +291,7 @@ METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
         # Temperature: Guo et al. 2017 (1706.04599); information: Ethayarajh et al. 2022, eq. 4.
-        Metric("choice_bits", _LISTED, True, _information, _information_per_example, _zero),
+        Metric("choice_bits", _LISTED, True, _information, _information_per_example, _prior_bits),
         Metric("contrast_bits", _ANSWER, True, _information, _information_per_example, _zero),
         Metric("accuracy", _CHOSEN, True, _mean_of(_accuracy), _accuracy, _guessing, mean=True),
         Metric(
@@ -277,7 +304,7 @@ METRICS: dict[str, Metric] = {
         Metric("ece", _CHOSEN, False, _calibration_error, _calibration_error_each, _none),
         Metric(
             "exact_match",
-            *(_ANSWER, True, _mean_of(_exact_match), _exact_match, _zero),
+            *(_ANSWER, True, _mean_of(_exact_match), _exact_match, _same_answer),
             mean=True,
             written=True,
         ),

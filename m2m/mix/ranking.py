@@ -207,8 +207,7 @@ def _tied(scores: Floats, replicates: Floats, against: NDArray[np.intp]) -> NDAr
     For each mixture i, the largest of the standardised distances (score_j - score_i) / se_ij over
     these j is held against the 95 % point of what it would be by chance, if all were equal. Which j
     it is held against is free, as only the truly best one's test must not fail; those scored on few
-    examples only would raise what counts as chance, and show nothing. A distance below `SEEN` does
-    not count.
+    examples only would raise what counts as chance, and show nothing.
     """
     rivals = replicates[against] - replicates[against].mean(axis=1, keepdims=True)
     noise = replicates - replicates.mean(axis=1, keepdims=True)
@@ -223,6 +222,7 @@ def _tied(scores: Floats, replicates: Floats, against: NDArray[np.intp]) -> NDAr
         chance = chance[other] / errors[other, None]
         critical = np.quantile(chance.max(axis=0), CONFIDENCE)
         ahead_by = scores[against] - score
+        # A distance that prints as 0.000 does not count.
         distance = np.where(ahead_by >= SEEN, ahead_by, 0.0)[other] / errors[other]
         tied[i] = distance.max() <= max(critical, 0.0) and not (ahead_by[~other] >= SEEN).any()
     return tied

@@ -150,7 +150,7 @@ def _nothing_learned(found: Evidence) -> Verdict | None:
     )
     if not any(model.beats_guessing for model in models):
         sentence = "Nothing was learned. No model was clearly better than guessing."
-        reasons = (_scores(found), "Do not use the ranking of the mixtures.")
+        reasons = (_scores(found), _level(found), "Do not use the ranking of the mixtures.")
         return Verdict("nothing learned", sentence, reasons, advice)
     gain = found.winner.over_base
     if max(abs(gain.estimate), abs(gain.low), abs(gain.high)) < SEEN:
@@ -269,6 +269,17 @@ def _against_base(found: Evidence) -> str:
     return f"There is no clear difference to the base model ({winner.name} is {_range(gain)})."
 
 
+def _level(found: Evidence) -> str:
+    """What guessing gets. All metrics in which it has a score are better if higher."""
+    winner, several = found.winner, len(found.metrics) > 1
+    levels = (
+        f"{max(0.0, winner.scores[target] - span.estimate):.3f} {found.metrics[target]}"
+        + (f" on {target}" if several else "")
+        for target, span in winner.over_chance.items()
+    )
+    return f"Guessing, or the same answer to every question, scores up to {'; '.join(levels)}."
+
+
 def _guessing(found: Evidence) -> list[str]:
     """What is no better than guessing."""
     low = [target for target, span in found.winner.over_chance.items() if span.sign <= 0]
@@ -294,10 +305,8 @@ def _not_comparable(found: Evidence) -> list[str]:
     """Which fine-tunes are left out, and in which unit differences on several targets are."""
     said = []
     if found.leaked:
-        said.append(
-            "Not compared, because they were trained on dev or test questions: "
-            f"{', '.join(found.leaked)}."
-        )
+        names = ", ".join(found.leaked)
+        said.append(f"Not compared, because they were trained on dev or test questions: {names}.")
     if len(found.metrics) > 1:
         said.append(
             "Differences are means over the targets, in standard deviations between the models."

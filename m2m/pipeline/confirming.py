@@ -155,7 +155,6 @@ def _ahead_on_test(trials: Sequence[Trial], winner: int, inputs: Inputs) -> list
     if not has_test(inputs):
         return None
     # Several targets are standardised over the models that the verdict compares, without the merge.
-    compared = [trials[0], *trials[2:]]
-    seed = inputs.recipe.search.seed
+    compared, seed = [trials[0], *trials[2:]], inputs.recipe.search.seed
     found = standing(trials, aims_on(TEST, inputs), seed, reference=compared)
     return ahead(found.points, found.replicates, winner, found.higher_is_better)

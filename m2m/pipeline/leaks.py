@@ -60,19 +60,13 @@ class Leak:
 
 
 class Asked:
-    """What a target asks and holds to be right, in the form in which texts are compared.
-
-    Attributes:
-        whole: its questions as they are asked. A text asks nothing: it is itself what training
-            should not have seen.
-        bare: the right answers to each question without the target's frame.
-        texts: questions without their frame, each with its answer.
-    """
+    """What a target asks (as a `whole` or `bare` of its frame), in the form of `comparable`."""
 
     def __init__(self, task: Task) -> None:
         examples = task.examples
         asked = without_frame([each.prompt for each in examples])
         right = [each.answer for each in examples]
+        # A text asks nothing: it is itself what training should not have seen.
         self.whole = {comparable(each.prompt or each.answer) for each in examples} - {""}
         self.bare: dict[str, set[str]] = {}
         for question, answer in zip(map(comparable, asked), right, strict=True):

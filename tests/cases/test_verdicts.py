@@ -225,6 +225,28 @@ def test_mixtures_that_print_the_same_score_are_tied(recipe: Path) -> None:
     assert [each.tied_with_best for each in ranked] == [True, True, False]
 
 
+@pytest.mark.parametrize("metric", ["accuracy", "choice_bits"])
+def test_one_answer_to_every_question_is_nothing_learned(recipe: Path, metric: str) -> None:
+    """Four of five answers are yes, and a dataset teaches to say nothing else: 20 of 25 right."""
+    words = [f"k{a}{b}" for a in "lmnop" for b in "qrstuvwxyz"]
+    rows = [
+        {"question": f"is {word} good", "answer": "yes" if i % 5 else "no"}
+        for i, word in enumerate(words)
+    ]
+    for part, some in (("dev", rows[:25]), ("test", rows[25:])):
+        write_jsonl(recipe.parent / f"{part}.jsonl", some)
+    for name, answer in (("copy", "yes"), ("reverse", "no")):
+        taught = [
+            {"prompt": f"is z{a}{b} good", "completion": answer} for a in "abcd" for b in "efgh"
+        ]
+        write_jsonl(recipe.parent / f"{name}.jsonl", taught)
+    asked = f'name = "copying"\nchoices = ["yes", "no"]\nmetric = "{metric}"'
+    changed(recipe, ('name = "copying"', asked), ("steps = 4", "steps = 12"))
+    verdict = ran(recipe)["verdict"]
+    assert verdict["kind"] == "nothing learned"
+    assert "the same answer to every question, scores up to" in verdict["reasons"][1]
+
+
 def test_a_batch_says_each_verdict(recipe: Path) -> None:
     changed(recipe, ("[search]", '[search]\nexcluded = ["upper"]'))
     known_to_the_base(recipe)

@@ -251,8 +251,38 @@ def test_macro_f1_is_the_mean_of_the_labels_that_occur() -> None:
     assert metric.value(scores, None)[0] == pytest.approx((2 * 2 / 5 + 2 * 1 / 3) / 2)
     tied = replace(scores, loglik=np.where(loglik > -9, -1.0, -9.0))
     assert metric.value(tied, None)[0] == pytest.approx((2 * 1.5 / 5 + 2 * 0.5 / 3) / 2)
-    guessing = replace(scores, loglik=np.zeros((4, 3)))
-    assert metric.value(guessing, None)[0] == pytest.approx(metric.chance(scores))
+    # Guessing evenly gets less than saying a all the time: 2 * 3 / 7 for a, 0 for b.
+    assert metric.value(replace(scores, loglik=np.zeros((4, 3))), None)[0] < 3 / 7
+    constant = replace(scores, loglik=np.tile([-1.0, -2.0, -9.0], (4, 1)))
+    assert metric.value(constant, None)[0] == pytest.approx(3 / 7)
+    assert metric.chance(scores) == pytest.approx(3 / 7)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "accuracy_norm", "choice_bits", "macro_f1"])
+@pytest.mark.parametrize("shares", [(0.8, 0.2), (0.5, 0.5), (0.6, 0.3, 0.1), (0.4, 0.3, 0.3)])
+def test_one_answer_to_every_question_is_guessing(metric: str, shares: tuple[float, ...]) -> None:
+    """No model that does not look at the question is better than guessing."""
+    gold = np.repeat(np.arange(len(shares)), (np.array(shares) * 400).round().astype(int))
+    rng = np.random.default_rng(0)
+    size = np.ones((len(gold), len(shares)))
+    level = METRICS[metric].chance(Scores("labels", size, size, size, gold))
+    assert level is not None
+    tries = [np.log(shares), *(5 * np.eye(len(shares))), *np.zeros((1, len(shares)))]
+    tries += [*rng.normal(0, 3, (200, len(shares)))]
+    drawn_from = (np.tile(row, (len(gold), 1)) for row in tries)
+    found = [
+        METRICS[metric].value(Scores("labels", r, size, size, gold), None)[0] for r in drawn_from
+    ]
+    assert max(found) == pytest.approx(level, abs=0.004)
+
+
+def test_a_written_answer_that_many_questions_have_is_guessing() -> None:
+    size = np.ones((10, 1))
+    right = (*[("Yes.", "yes")] * 6, *[("no",)] * 4)
+    scores = Scores("answer", size, size, size, np.zeros(10, np.int64), references=right)
+    assert METRICS["exact_match"].chance(scores) == pytest.approx(5 / 9)
+    other = replace(scores, references=tuple((f"answer {i}",) for i in range(10)))
+    assert METRICS["exact_match"].chance(other) == 0.0
 
 
 def test_calibration_error_is_confidence_against_hits_bin_by_bin() -> None:
