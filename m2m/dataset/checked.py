@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from m2m.dataset.characters import FAULTS, find_faults, guess_encoding, letters_lost
-from m2m.dataset.grams import comparable, without_frame
+from m2m.dataset.grams import comparable, frame, without_frame
 from m2m.dataset.plain_text import sibling_in_step
 from m2m.dataset.rows import Row, read_rows
 from m2m.dataset.samples import RowLimit, encode
@@ -122,7 +122,8 @@ class DatasetFile:
             return
         found.rows = len(self.rows)
         self._note_bad_rows(wrong)
-        sides = zip(*(row.sides for row in self.rows), strict=True) if self.rows else ((), ())
+        sides = tuple(zip(*(row.sides for row in self.rows), strict=True)) or ((), ())
+        self.frame = frame(sides[0])
         self.sides = {side: without_frame(texts) for side, texts in zip(SIDES, sides, strict=True)}
         self.questions, self.answers = ([comparable(t) for t in self.sides[s]] for s in SIDES)
         pairs = zip(*self.sides.values(), strict=True)
@@ -196,7 +197,7 @@ class DatasetFile:
             self.say(
                 "echo",
                 f"{in_rows(len(echoed))} whose answer only repeats the question",
-                "are these translated? take them out where they teach nothing",
+                "are these translated? delete them if they teach nothing",
                 echoed,
             )
         if formatter and self.rows:

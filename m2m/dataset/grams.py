@@ -76,6 +76,13 @@ def without_frame(texts: Sequence[str]) -> list[str]:
     return [" ".join(_cut(row[::-1], tail)[::-1]) for row in words]
 
 
+def frame(texts: Sequence[str]) -> str:
+    """The words that `without_frame` takes away, in their normal form; "" if there are none."""
+    words = [text.split() for text in texts]
+    tail = _shared_words([row[::-1] for row in words])
+    return normalize(" ".join([*_shared_words(words), *tail[::-1]]))
+
+
 def _shared_words(rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
     """The longest beginning that at least half of the rows have, and at least three."""
     found: tuple[str, ...] = ()

@@ -155,7 +155,7 @@ def assembled(task: Task) -> Task:
     """
     if task.kind == "answer" and len({normalize(e.choices[0]) for e in task.examples}) < 2:
         raise InputError(
-            f"{task.path}: all answers are the same, so nothing can be told apart",
+            f"{task.path}: all answers are the same, so there is no wrong one to score",
             "add rows with other answers",
         )
     order = task.examples[0].choices

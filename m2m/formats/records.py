@@ -79,7 +79,7 @@ def read_text(path: Path) -> str:
         data = path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"cannot read {str(path)!r:.200}: {reason}") from error
+        raise InputError(f"cannot read {str(path)!r:.200}: {reason}", "check the path") from error
     if data.startswith(_UTF16):
         raise InputError(f"{path}: is UTF-16, expected UTF-8", "save it as UTF-8")
     try:

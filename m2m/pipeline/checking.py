@@ -28,6 +28,7 @@ from m2m.tokenizer import Formatter
 _MANY_REPEATED, _MANY_CONTRADICTED, _MANY_FOREIGN = 0.05, 0.05, 0.02
 # docs/own-language.md: at least 100 questions for dev; 30 questions leave ±0.09 on an accuracy.
 _FEW_QUESTIONS, _ENOUGH_QUESTIONS = 30, 100
+_MANY_LETTERS = 20_000  # of a few texts that are as good as many
 _DEFAULT = RowLimit(Train.max_length, Train.batch_tokens)
 
 
@@ -91,6 +92,11 @@ def _checked_target(task: Task) -> Checked:
     """What a look at a target's own rows shows."""
     found = Checked(task.path, f"target: {task.kind}", len(task.examples), reading=task.reading)
     count = found.rows
+    letters = sum(len(each.answer) for each in task.examples)
+    if task.kind == "text" and count < _FEW_QUESTIONS and letters < _MANY_LETTERS:
+        message = f"{'1 text is' if count == 1 else f'{count} texts are'} too few"
+        hint = f"write at least {_FEW_QUESTIONS}, better {_ENOUGH_QUESTIONS} or more"
+        found.problems.append(Problem("few_questions", message, hint))
     if task.kind != "text" and count < _ENOUGH_QUESTIONS:
         few = "too few" if count < _FEW_QUESTIONS else "few: small differences will be luck"
         hint = f"write at least {_FEW_QUESTIONS}, better {_ENOUGH_QUESTIONS} or more"
@@ -164,6 +170,8 @@ def _compare(file: DatasetFile, near: Sequence[int], other: DatasetFile, theirs:
         _say_shared(file, other, both)
     if not (any(file.questions) and any(other.questions)):
         return
+    if file.frame and other.frame and file.frame != other.frame:
+        return  # "Sentiment: ..." and "Topic: ..." ask two things of one text
     answered = list(zip(other.questions, other.answers, strict=True))
     right = set(answered)
     own = zip(file.questions, file.answers, strict=True)
@@ -175,7 +183,7 @@ def _compare(file: DatasetFile, near: Sequence[int], other: DatasetFile, theirs:
         found.contradicting[other.name] = len(against)
         if many:
             message = f"{in_rows(len(against))} whose question {other.name} answers differently"
-            file.say("contradicting", message, "look which of the two files is right", against)
+            file.say("contradicting", message, "check which of the two files is right", against)
 
 
 def _say_shared(file: DatasetFile, other: DatasetFile, both: Sequence[int]) -> None:

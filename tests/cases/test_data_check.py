@@ -115,6 +115,34 @@ def test_answers_sorted_apart_and_turned_labels_contradict(tmp_path: Path) -> No
         assert all("contradicting" in kinds(each) for each in check_data(paths))
 
 
+def test_two_questions_about_the_same_texts_do_not_contradict(tmp_path: Path) -> None:
+    texts = column("sw_school", "prompt")[:60]
+    files = [
+        write_jsonl(
+            tmp_path / f"{name}.jsonl",
+            [
+                {"prompt": f"{ask}: {text}", "completion": words[i % 2]}
+                for i, text in enumerate(texts)
+            ],
+        )
+        for name, ask, words in (
+            ("tone", "Hisia", ("nzuri", "mbaya")),
+            ("topic", "Mada", ("afya", "soka")),
+            ("wrong", "Hisia", ("mbaya", "nzuri")),
+        )
+    ]
+    tone, topic, wrong = check_data(files)
+    assert tone.contradicting == {"wrong": len(texts)}
+    assert wrong.contradicting == {"tone": len(texts)}
+    assert not topic.contradicting
+
+
+def test_two_texts_are_a_small_target(tmp_path: Path) -> None:
+    data = write_jsonl(tmp_path / "a.jsonl", dataset_rows("copy", 120))
+    texts = write_jsonl(tmp_path / "dev.jsonl", [{"text": "Habari"}, {"text": "Asante sana"}])
+    assert kinds(check_data([data], [read_target(texts)])[1]) == {"few_questions"}
+
+
 def test_bare_texts_ask_nothing_and_so_contradict_nothing(tmp_path: Path) -> None:
     paths = [tmp_path / "a.txt", tmp_path / "b.txt"]
     for path, name in zip(paths, ("sw_things", "ha_things"), strict=True):
