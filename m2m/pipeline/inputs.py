@@ -88,7 +88,7 @@ def make_formatter(file: GGUFFile, template: str) -> Formatter:
     if own is None:
         raise InputError(
             f"{file.path}: the model has no chat template",
-            'say `plain` instead of `chat` (template = "plain" in [base])',
+            'set template = "plain" in [base], or add `--template plain`, to use plain text',
         )
     return Formatter(tokenizer, own)
 

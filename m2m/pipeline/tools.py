@@ -29,6 +29,10 @@ from m2m.pipeline.inputs import make_formatter, model_folders
 from m2m.recipe import Merge
 from m2m.tokenizer import Message
 
+_NO_TEMPLATE = (
+    "This model has no chat template. m2m asks it in plain text: a message, a newline, the answer."
+)
+
 
 @dataclass(frozen=True)
 class Merged:
@@ -146,6 +150,11 @@ def open_model(path: Path, lora: Path | None) -> LlamaModel:
     return AdaptedModel(path, lora, threads=threads) if lora else LlamaModel(path, threads=threads)
 
 
+def _is_plain(lora: Path) -> bool:
+    """Whether a GGUF LoRA says that it was trained without a chat template."""
+    return bool(GGUFFile(lora).value(TEMPLATE) == "plain")
+
+
 class Chat:
     """A conversation with a model, which remembers what was said as far as its context reaches.
 
@@ -168,9 +177,11 @@ class Chat:
     ) -> None:
         path = gguf_of(model)
         self.warnings = lora_doubts(lora, path) if lora else []
-        trained = GGUFFile(lora).value(TEMPLATE) if lora else None
-        template = "plain" if trained == "plain" else "chat"
-        self._formatter = make_formatter(GGUFFile(path), template)
+        file, plain = GGUFFile(path), lora is not None and _is_plain(lora)
+        if not plain and file.value("tokenizer.chat_template") is None:
+            plain = True
+            self.warnings.append(_NO_TEMPLATE)
+        self._formatter = make_formatter(file, "plain" if plain else "chat")
         self._sampling = sampling
         self._rng = np.random.default_rng(seed)
         self._told: list[Message] = [{"role": "system", "content": system}] if system else []

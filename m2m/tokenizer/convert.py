@@ -126,6 +126,12 @@ class _Folder:
         if self.tokenizer is not None:
             found += flag_cautions(self.tokenizer.flags)
             found += [NFC] if "NFC" in self.tokenizer.normalizers else []
+        if (other := self._template_file()) and other != self.template():
+            found.append(
+                "tokenizer_config.json and chat_template.jinja have different chat templates. m2m "
+                "uses the first, as llama.cpp's converter does; transformers uses the second. "
+                "Delete the one that the model was not trained with, and import it again."
+            )
         if kind == "gpt2" and self.config.get("add_prefix_space"):
             found.append(
                 "tokenizer_config.json asks for a space before each text (add_prefix_space). "
@@ -136,15 +142,18 @@ class _Folder:
     def template(self) -> str | None:
         """The chat template, from where the converter takes it first."""
         found = self.config.get("chat_template")
-        jinja = self.path / "chat_template.jinja"
-        if found is None and jinja.is_file():
-            found = _read_text(jinja, _MAX_TEMPLATE)
+        if found is None:
+            found = self._template_file()
         if found is None:
             found = (_read_json(self.path / "chat_template.json") or {}).get("chat_template")
         if isinstance(found, list):  # several, by name
             named = {each.get("name"): each.get("template") for each in found if type(each) is dict}
             found = named.get("default")
         return found if isinstance(found, str) else None
+
+    def _template_file(self) -> str | None:
+        jinja = self.path / "chat_template.jinja"
+        return _read_text(jinja, _MAX_TEMPLATE) if jinja.is_file() else None
 
     def token_text(self, role: str) -> str | None:
         """The text of a role's token in tokenizer_config.json."""

@@ -190,3 +190,15 @@ def test_a_name_does_not_change_how_llama_cpp_reads_text(name: str, tmp_path: Pa
     text = "<|im_start|> a<|im_end|> \n b"
     with LlamaModel(base.gguf.path, threads=1) as model:
         assert model.tokenize(text, special=True) == base.tokenizer.encode(text, special=True)
+
+
+def test_two_chat_templates_are_said(tmp_path: Path) -> None:
+    # llama.cpp's converter takes tokenizer_config.json's, transformers the file.
+    folder = pico_folder(tmp_path / "source")
+    said = {}
+    for name, text in (("same", tiny.CHATML), ("other", "{{ messages[0].content }}")):
+        (folder / "chat_template.jinja").write_text(text, encoding="utf-8")
+        import_model(folder, tmp_path / name, name=name)
+        said[name] = " ".join(BaseModel.open(tmp_path / name).info.warnings)
+    assert "have different chat templates" not in said["same"]
+    assert "have different chat templates" in said["other"]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 
+from m2m.checkpoint import BaseModel, import_model
 from m2m.cli.main import cli
 from m2m.llamacpp.generate import Sampling
 from m2m.pipeline.tools import Chat, _after, ask
 from tests.tiny import pico_gguf
+from tests.tiny_folder import pico_folder
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +85,14 @@ def test_new_begins_anew_on_the_command_line(model: str) -> None:
     assert found.exit_code == 0
     half = len(found.stdout) // 2
     assert found.stdout[:half] == found.stdout[half:]
+
+
+def test_a_model_without_a_chat_template_is_asked_in_plain_text(tmp_path: Path) -> None:
+    settings = pico_folder(tmp_path / "source") / "tokenizer_config.json"
+    kept = json.loads(settings.read_text(encoding="utf-8")) | {"chat_template": None}
+    settings.write_text(json.dumps(kept), encoding="utf-8")
+    import_model(settings.parent, tmp_path / "pico", name="pico")
+    path = str(BaseModel.open(tmp_path / "pico").gguf.path)
+    found = CliRunner().invoke(cli, ["chat", path, "--tokens", "4"], input="copy abc\n")
+    assert found.exit_code == 0
+    assert "This model has no chat template." in found.stderr
