@@ -232,6 +232,9 @@ def _relative(value: Any, root: Path) -> Any:
 
 def _named(export: Mapping[str, Any]) -> dict[str, Any]:
     """The export with names of files instead of their paths."""
+    for key, kind in (("self_test", dict), ("serving", list)):
+        if not isinstance(export.get(key) or kind(), kind):
+            raise TypeError(f"{key} is no {kind.__name__}")
     paths = ("gguf", "modelfile", "lora", "card")
     return {k: Path(str(v)).name if k in paths else v for k, v in export.items()}
 

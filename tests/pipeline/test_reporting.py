@@ -174,6 +174,8 @@ def test_a_validation_is_shown_where_there_is_one(tmp_path: Path) -> None:
         ("recipe.json", '{"recipe": 3}', "not as m2m writes it"),
         ("steps.jsonl", '{"name": "train"}\n', "not as m2m writes it"),
         ("validate.json", '{"mixtures": [{"datasets": 3}]}', "not as m2m writes it"),
+        ("export.json", '{"self_test": "x"}', "not as m2m writes it"),
+        ("export.json", '{"serving": "abc"}', "not as m2m writes it"),
         ("adapters/copy/m2m.json", '{"losses": "abc"}', "not as m2m writes it"),
     ],
 )
