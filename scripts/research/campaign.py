@@ -19,6 +19,7 @@ import os
 import platform
 import signal
 import subprocess
+import sys
 import time
 import tomllib
 from collections.abc import Sequence
@@ -248,8 +249,11 @@ def main() -> None:
     for campaign in [Campaign(name, asked.work.absolute()) for name in asked.scenarios]:
         if asked.list:
             print(*[f"{campaign.folder.name} {each.stem}" for each in campaign.left()], sep="\n")
-        else:
+            continue
+        try:
             campaign.run()
+        except KeyboardInterrupt:
+            sys.exit("campaign: stopped; the same command goes on from the last checkpoint")
 
 
 if __name__ == "__main__":
