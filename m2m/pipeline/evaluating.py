@@ -13,6 +13,7 @@ import numpy as np
 from m2m.errors import Interrupted
 from m2m.evaluate.evaluator import Evaluator
 from m2m.evaluate.metrics import METRICS, Metric, metrics_of, resample
+from m2m.evaluate.same import in_words
 from m2m.evaluate.samples import samples
 from m2m.evaluate.scores import Scores
 from m2m.evaluate.targets import asked_to_write, load_target
@@ -22,6 +23,7 @@ from m2m.formats.gguf import GGUFFile
 from m2m.formats.json_text import json_text
 from m2m.merge.belonging import lora_doubts
 from m2m.mix.ranking import Interval, ahead
+from m2m.mix.verdict import LEAST
 from m2m.pipeline.inputs import make_formatter
 from m2m.pipeline.tools import gguf_of, open_model
 from m2m.progress import Progress, Silent
@@ -225,8 +227,13 @@ def _differences(results: Sequence[Evaluated]) -> list[Difference]:
 
 def _incomparable(metric: Metric, one: Evaluated, other: Evaluated) -> str:
     """Why a metric of two models does not compare; "" if it does."""
-    if one.pieces == other.pieces:
-        return ""
-    if one.task.form.window:  # windows of as many tokens hold other parts of the text
+    if one.pieces != other.pieces and one.task.form.window:
+        # Windows of as many tokens hold other parts of the text.
         return "other tokenizer, so other windows"
-    return "other tokenizer" if metric.per_token else ""
+    if one.pieces != other.pieces and metric.per_token:
+        return "other tokenizer"
+    if one.scores.different < LEAST:
+        return (
+            f"{in_words(one.scores.different, one.scores.different)}, at least {LEAST} are needed"
+        )
+    return ""

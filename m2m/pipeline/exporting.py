@@ -10,7 +10,7 @@ from pathlib import Path
 from m2m import __version__
 from m2m.adapter import load_adapter
 from m2m.checkpoint import BaseModel
-from m2m.evaluate.same import in_words
+from m2m.evaluate.same import in_words, question_keys
 from m2m.export.card import Card, CardDataset, CardScore, write_card
 from m2m.export.gguf import Provenance, export_gguf, remedy
 from m2m.export.lora import export_lora
@@ -20,6 +20,7 @@ from m2m.llamacpp.filetypes import file_type
 from m2m.llamacpp.model import build_info
 from m2m.merge.merger import Merger
 from m2m.mix.ranking import Interval
+from m2m.mix.verdict import LEAST
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.results import Confirmation, Confirmed, Exported, Searched
 from m2m.pipeline.selftest import self_test
@@ -86,7 +87,7 @@ def export(
         datasets=data,
         target=confirmation.target,
         metric=confirmation.metric,
-        scores=_scores(confirmation),
+        scores=_scores(confirmation, inputs),
         made=[*_made(inputs, searched, confirmation, kept), tested.sentence],
         files=[
             (gguf.name, f"the model in {kind}, for llama.cpp and what is built on it"),
@@ -134,8 +135,10 @@ def _hub_name(base: BaseModel) -> str | None:
     return None
 
 
-def _scores(confirmation: Confirmation) -> list[CardScore]:
-    ahead: Sequence[Interval | None] = confirmation.ahead or [None] * len(confirmation.confirmed)
+def _scores(confirmation: Confirmation, inputs: Inputs) -> list[CardScore]:
+    nothing: Sequence[Interval | None] = [None] * len(confirmation.confirmed)
+    different = [len({*question_keys(task)}) for task in inputs.test.values()]
+    ahead = confirmation.ahead if min(different, default=0) >= LEAST else None
     return [
         CardScore(
             _named(each) + (" (this model)" if each == confirmation.winner else ""),
@@ -143,7 +146,7 @@ def _scores(confirmation: Confirmation) -> list[CardScore]:
             each.test,
             _compared(each, span) if span and each.mixture != confirmation.winner.mixture else "",
         )
-        for each, span in zip(confirmation.confirmed, ahead, strict=True)
+        for each, span in zip(confirmation.confirmed, ahead or nothing, strict=True)
     ]
 
 

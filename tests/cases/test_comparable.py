@@ -35,7 +35,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def test_perplexity_of_two_tokenizers_is_not_compared(tmp_path: Path, models: list[str]) -> None:
-    rows = [{"prompt": text, "answer": text[::-1] + text} for text in TEXTS]
+    texts = [f"{text} {i}" for text in TEXTS for i in range(4)]
+    rows = [{"prompt": text, "answer": text[::-1] + text} for text in texts]
     task = write_jsonl(tmp_path / "t.jsonl", rows)
     found = compare_models(models, [task], Target("t", task)).as_json()["differences"]
     reasons = {(Path(e["model"]).stem, e["metric"]): e["reason"] for e in found if e["reason"]}
@@ -58,6 +59,15 @@ def test_windows_of_two_tokenizers_are_not_paired(tmp_path: Path, models: list[s
     for metric in ("bits_per_byte", "perplexity"):
         assert apart["few", metric] == "other tokenizer, so other windows"
         assert apart["seed", metric] == ""
+    text.write_text("\n".join(f"{each} {i}" for each in TEXTS for i in range(4)), encoding="utf-8")
     rows = compare_models(models, [text], replace(how, window=0)).as_json()["differences"]
     assert {e["metric"] for e in rows if not e["comparable"]} == {"perplexity"}
     assert json.dumps(rows)
+
+
+def test_nothing_is_better_on_three_questions(tmp_path: Path, models: list[str]) -> None:
+    # A bootstrap of one question has an interval without any width: "+2.0 to +2.0 better".
+    rows = [{"prompt": text, "answer": text[::-1]} for text in TEXTS] * 5
+    task = write_jsonl(tmp_path / "t.jsonl", rows)
+    found = compare_models([models[0], models[2]], [task], Target("t", task)).as_json()
+    assert {e["reason"] for e in found["differences"]} == {"3 questions, at least 10 are needed"}

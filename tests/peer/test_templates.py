@@ -17,6 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+pytest.importorskip("llama_cpp", reason="scripts/install-templates test runs these")
+
 from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
 from m2m.dataset.conversation import read_message

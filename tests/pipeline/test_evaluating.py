@@ -23,14 +23,15 @@ class Scene:
     def __init__(self, folder: Path) -> None:
         self.models = [str(pico_gguf(folder / f"m{seed}.gguf", seed)) for seed in (0, 1)]
         facets = [{**row, "lang": "ab"[i % 2]} for i, row in enumerate(choice_rows("copy", 12))]
-        answers = [{"prompt": f"say {w}", "answer": w} for w in ("ab", "cde", "fg", "h i")]
+        words = ("ab", "cde", "fg", "h i", "jk", "lmn", "op", "q r", "st", "uvw", "xy", "z a")
+        answers = [{"prompt": f"say {w}", "answer": w} for w in words]
         rows = {
             "choices": facets,
             "labels": [
                 {**row, "choices": ["x", "yy"], "answer": i % 2} for i, row in enumerate(facets)
             ],
             "answer": answers,
-            "text": [{"text": "a b c"}, {"text": "d e f g"}],
+            "text": [{"text": f"a b {word}"} for word in words],
         }
         self.tasks = {k: write_jsonl(folder / f"{k}.jsonl", v) for k, v in rows.items()}
         self.how = Target("t", self.tasks["choices"], max_tokens=6)
@@ -89,17 +90,17 @@ def test_samples_are_a_row_for_each_model_task_and_example(scene: Scene, tmp_pat
     found = compare_models(scene.models, list(scene.tasks.values()), scene.how)
     write_samples(found, tmp_path / "log.jsonl")
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text("utf-8").splitlines()]
-    assert len(rows) == 2 * (12 + 12 + 4 + 2)
+    assert len(rows) == 2 * (12 + 12 + 12 + 12)
     first = rows[0]
     assert (first["line"], first["facet"], len(first["loglik"])) == (1, "a", 4)
     hits = [r["chosen"] == r["answer"] for r in rows[:12]]
     accuracy = METRICS["accuracy"].value(found.results[0].scores, None)[0]
     assert np.mean(hits) == pytest.approx(accuracy)
     answers = [r for r in rows if "written" in r]
-    assert len(answers) == 8
+    assert len(answers) == 24
     assert answers[0]["references"] == ["ab"]
     texts = [r for r in rows if "text" in r]
-    assert texts[1]["text"] == "d e f g"
+    assert texts[1]["text"] == "a b cde"
 
 
 def test_a_stop_is_kept(scene: Scene) -> None:
