@@ -154,3 +154,10 @@ def test_the_reference_has_the_help_of_every_command() -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").rglob("*.toml")), ids=lambda p: p.name)
 def test_every_example_recipe_is_valid(path: Path) -> None:
     assert load_recipe(path).datasets
+
+
+def test_the_tables_of_field_cases_name_files_and_leave_out_none() -> None:
+    cases = ROOT / "tests" / "cases"
+    named = set(re.findall(r"`((?:\.\./)?[\w/]+\.py)`", (cases / "README.md").read_text("utf-8")))
+    assert not [name for name in named if not (cases / name).is_file()]
+    assert {path.name for path in cases.glob("test_*.py")} <= named
