@@ -88,7 +88,8 @@ def refuse_no_prose(path: Path, lines: Sequence[Line], answer: str = "completion
         raise InputError(
             f"{path}:{lines[0][1]}: the paragraphs are broken into lines of about {width} "
             "characters, and every line would be a text of its own",
-            "write each paragraph on one line",
+            "write each paragraph on one line"
+            + ", or set `window` to score the file as one text" * (answer == "answer"),
         )
 
 

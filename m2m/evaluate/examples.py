@@ -90,7 +90,9 @@ def kind_of(path: Path, record: Record, reading: Reading) -> Kind:
     )
     if {"prompt", "completion"} <= keys:
         wanted = "rename completion to answer"
-    if reading.is_custom:
+    if reading.answer and not reading.prompt:
+        wanted = 'say what is asked, too: prompt = "{...}" with a column in braces'
+    elif reading.is_custom:
         wanted = "a row needs an answer: its field `answer`, or say what to take in `answer`"
     found = ", ".join(keys) or "(none)"
     raise InputError(f"{path}:{record.line}: the columns {found} do not fit", wanted)

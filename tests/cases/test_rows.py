@@ -15,8 +15,10 @@ import pytest
 
 from m2m.dataset import Row, encode, load_dataset
 from m2m.errors import InputError
+from m2m.evaluate.targets import load_target
 from m2m.pipeline.checking import check_data, read_target
 from m2m.pipeline.starting import start_recipe
+from m2m.recipe import Target
 from m2m.tokenizer import Formatter
 from tests.templates import formatter_of
 from tests.tiny import CHATML, pico_model, write_jsonl
@@ -195,8 +197,16 @@ def test_questions_of_which_the_model_would_not_see_a_part_are_refused(
 def test_text_targets_are_texts_too(tmp_path: Path, text: str) -> None:
     path = file_of(tmp_path, "a.txt", text)
     refused(path, ":1:")
-    with pytest.raises(InputError, match=":1:"):
+    with pytest.raises(InputError, match=":1:") as caught:
         read_target(path)
+    assert ("`window`" in str(caught.value.hint)) == ("broken into lines" in caught.value.message)
+
+
+def test_an_answer_without_a_question_asks_for_the_question(tmp_path: Path) -> None:
+    path = file_of(tmp_path, "a.csv", "text,label\nna gode,good\n")
+    with pytest.raises(InputError) as caught:
+        load_target(Target("t", path, answer="{label}"), "dev")
+    assert 'prompt = "{...}"' in str(caught.value.hint)
 
 
 def test_system_messages_of_all_formats_are_read(tmp_path: Path) -> None:
