@@ -8,6 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
+from m2m.errors import InputError
+from m2m.opening import open_to_append
+
 _SPELLED = "backslashreplace"  # a path that is no text has letters that UTF-8 lacks
 
 
@@ -198,8 +201,9 @@ class Logged:
         """Append lines to the log only."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
         # No work ends for its diary: a full disk is told by the next file that matters.
-        with suppress(OSError), self._path.open("a", encoding="utf-8", errors=_SPELLED) as file:
-            file.writelines(f"{stamp}  {line}\n" for line in text.splitlines())
+        with suppress(OSError, InputError), open_to_append(self._path) as file:
+            lines = "".join(f"{stamp}  {line}\n" for line in text.splitlines())
+            file.write(lines.encode("utf-8", _SPELLED))
 
     def _close(self) -> None:
         if self._meter:

@@ -12,13 +12,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from m2m.errors import BusyError
 from m2m.formats.atomic import remove_leftovers
 from m2m.formats.disk import make_folder, refused
+from m2m.opening import open_to_append
 
 _MOUNTS = Path("/proc/self/mounts")
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -92,7 +92,7 @@ def run_lock(folder: Path) -> Iterator[None]:
     path = folder / "lock"
     try:
         make_folder(folder)
-        file = path.open("a+b", buffering=0)  # a buffer would be flushed again at its end
+        file = open_to_append(path, buffering=0)  # a buffer would be flushed again at its end
     except OSError as error:
         raise refused(path, error) from error
     with file:
@@ -127,7 +127,7 @@ def _busy(folder: Path, owner: Owner | None) -> BusyError:
     return BusyError(f"{folder} is in use by {who}", hint)
 
 
-def _read_owner(file: FileIO) -> Owner | None:
+def _read_owner(file: IO[bytes]) -> Owner | None:
     """Who the lock file names; None where it is empty, torn or from an older m2m."""
     try:
         file.seek(0)
@@ -138,7 +138,7 @@ def _read_owner(file: FileIO) -> Owner | None:
     return found if kinds == [int, str, str, int] and found.pid > 0 else None
 
 
-def _write_owner(file: FileIO, line: bytes) -> None:
+def _write_owner(file: IO[bytes], line: bytes) -> None:
     file.seek(0)
     file.truncate()
     file.write(line)
@@ -181,7 +181,7 @@ if sys.platform == "win32":
     # Windows locks keep others from reading the bytes they cover: lock one far behind the text.
     _LOCK_AT = 1 << 20
 
-    def _try_lock(file: FileIO) -> bool | None:
+    def _try_lock(file: IO[bytes]) -> bool | None:
         """True: ours now; False: another's; None: there are no locks here."""
         file.seek(_LOCK_AT)
         try:
@@ -193,7 +193,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-    def _try_lock(file: FileIO) -> bool | None:
+    def _try_lock(file: IO[bytes]) -> bool | None:
         """True: ours now; False: another's; None: there are no locks here."""
         try:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -11,7 +11,9 @@ import m2m
 
 ROOT = Path(m2m.__file__).parent
 LAYERS = {
-    "__init__": 0, "errors": 0, "blas": 0, "kernels": 0, "machine": 0, "progress": 0,
+    "errors": -2,
+    "opening": -1,
+    "__init__": 0, "blas": 0, "kernels": 0, "machine": 0, "progress": 0,
     "recipe": 1, "formats": 1, "nn": 1, "tokenizer": 1,
     "checkpoint": 2, "adapter": 2, "dataset": 2, "store": 2,
     "tuner": 3, "merge": 3, "llamacpp": 3,

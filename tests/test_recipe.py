@@ -120,7 +120,7 @@ def test_merges_grow_as_the_regime_asks_for(folder: Path, text: str, growth: flo
 def test_a_recipe_that_is_not_there_or_not_text(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot read"):
         load_recipe(tmp_path / "none.toml")
-    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
+    (tmp_path / "bytes.toml").write_bytes(b"a\n\xff")
     with pytest.raises(InputError, match="not UTF-8"):
         load_recipe(tmp_path / "bytes.toml")
 

@@ -19,6 +19,7 @@ from m2m.formats.gguf import GGUFValue, GGUFValueType
 from m2m.formats.records import read_object
 from m2m.formats.safetensors import SafetensorsFile
 from m2m.nn.config import DecoderConfig
+from m2m.opening import first_bytes
 from m2m.tokenizer.cautions import safe_name
 from m2m.tokenizer.convert import gguf_vocabulary
 
@@ -42,7 +43,7 @@ _UNUSED = re.compile(r"(model\.)?(vision_tower|multi_modal_projector)\..*|.*rota
 
 _HEADER = re.compile(r"---\n(.*?)\n---", re.S)
 _ROWS = 1 << 12  # of a head that are compared at once
-_CARD = 1 << 16  # characters of a model card that are looked at
+_CARD = 1 << 16  # bytes of a model card that are looked at
 
 _Home = dict[str, tuple[SafetensorsFile, str]]
 
@@ -180,11 +181,9 @@ def _metadata(folder: Path, config: DecoderConfig, cautions: list[str]) -> dict[
 
 def _licence(card: Path) -> dict[str, str]:
     """What the header of a model card says, if there is one."""
-    try:
-        with card.open(encoding="utf-8", errors="replace") as file:
-            text = file.read(_CARD)
-    except OSError:
+    if not card.is_file():
         return {}
+    text = first_bytes(card, _CARD).decode("utf-8", "replace").replace("\r\n", "\n")
     header = _HEADER.match(text)
     found = re.search(r"^license: *([\w.-]+)", header[1], re.M) if header else None
     return {"general.license": found[1]} if found else {}

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,6 +40,7 @@ from m2m.formats.digest import file_sha256
 from m2m.formats.disk import check_room
 from m2m.formats.gguf import GGMLQuantizationType, GGUFTensorSpec, GGUFValue, write_gguf
 from m2m.formats.safetensors import SafetensorsFile, TensorSpec, write_safetensors
+from m2m.opening import copy_file
 from m2m.tokenizer.cautions import safe_name
 
 _FILE_TYPES = {"F16": 1, "BF16": 32}  # enum llama_ftype, llama.h
@@ -90,7 +90,7 @@ def import_model(
         write_json(folder / CONFIG, config)
         for path in (source / file for file in TOKENIZER_FILES):
             if path.is_file():
-                shutil.copyfile(path, folder / path.name)
+                copy_file(path, folder / path.name)
         if check is not None:
             check(folder / PATTERN)
         write_json(folder / INFO, _described(model, folder, name, licence))

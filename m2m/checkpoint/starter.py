@@ -9,6 +9,7 @@ from pathlib import Path
 
 from m2m.errors import InputError
 from m2m.formats.digest import file_sha256
+from m2m.opening import SETTINGS, read_text
 
 FETCH = "fetch it with `scripts/fetch-starter`"
 _PART = r"-\d{5}-of-\d{5}$"  # of a GGUF model that is split into files
@@ -59,12 +60,10 @@ def locate(source: str, root: Path, name: str | None, licence: str | None) -> Mo
 def _starter(root: Path, name: str | None) -> ModelSource:
     description = root / "starter.toml"
     try:
-        starter = tomllib.loads(description.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(
-            f"cannot read {description}: {error.strerror}",
-            "run this in m2m's own folder, or name the models folder with `--models`",
-        ) from error
+        starter = tomllib.loads(read_text(description, SETTINGS, universal=True))
+    except InputError as error:
+        hint = "run this in m2m's own folder, or name the models folder with `--models`"
+        raise InputError(error.message, hint) from error
     path = root / starter["file"]
     if not path.exists():
         raise InputError(f"there is no file {path}", FETCH)

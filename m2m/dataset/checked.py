@@ -14,6 +14,7 @@ from m2m.dataset.rows import Row, read_rows
 from m2m.dataset.samples import RowLimit, encode
 from m2m.dataset.statistics import DEAR, RUINOUS, Cost, cost, histogram, mostly_letters
 from m2m.errors import InputError, M2MError, Problems
+from m2m.opening import read_bytes
 from m2m.tokenizer import Formatter
 
 SIDES = ("questions", "answers")
@@ -151,9 +152,8 @@ class DatasetFile:
 
     def _note_unreadable(self, error: InputError) -> None:
         path = self.found.file
-        encoding = guess_encoding(path.read_bytes()) if path.is_file() else None
+        encoding = guess_encoding(read_bytes(path)) if "is not UTF-8" in error.message else None
         hint = error.hint or "correct the file"
-        encoding = encoding if "not UTF-8" in error.message else None
         if encoding:
             hint = f"it looks like {encoding}; save it as UTF-8"
         self.say("encoding" if encoding else "unreadable", error.message, hint, refused=True)

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from m2m.errors import InputError
+from m2m.opening import read_bytes
 
 _SPEAKER = re.compile(r"(\w+)\s*[:.)]\s+\S")
 _TAGS = re.compile(r"[._-]")
@@ -109,7 +110,10 @@ def sibling_in_step(path: Path, count: int) -> str | None:
         theirs = _TAGS.split(other.name)
         differing = [pair for pair in zip(parts, theirs, strict=False) if pair[0] != pair[1]]
         if len(parts) == len(theirs) and len(differing) == 1 and max(map(len, differing[0])) < 4:
-            lines = other.read_text(encoding="utf-8", errors="replace").split("\n")
+            try:
+                lines = read_bytes(other).decode("utf-8", "replace").replace("\r", "\n").split("\n")
+            except InputError:  # only a word of advice hangs on it
+                continue
             if sum(bool(line.strip()) for line in lines) == count:
                 return other.name
     return None

@@ -17,6 +17,7 @@ from m2m.evaluate.metrics import check_metric
 from m2m.evaluate.prompts import Form
 from m2m.evaluate.same import question_keys
 from m2m.evaluate.tasks import Task, decided, load_task
+from m2m.opening import read_text
 from m2m.recipe import Target
 
 _READING = ("prompt", "answer", "answers", "choices", "shots", "shots_from", "window", "max_tokens")
@@ -170,6 +171,6 @@ def _text_task(target: Target, task: Task) -> Task:
         return task
     whole = "\n".join(example.answer for example in task.examples)
     if task.path.suffix.lower() == ".txt":
-        whole = task.path.read_text(encoding="utf-8-sig").removesuffix("\n")
+        whole = read_text(task.path, universal=True).removesuffix("\n")
     examples = (Example("", (whole,), 0, 1),)
     return replace(task, examples=examples, form=Form(window=target.window))

@@ -14,6 +14,7 @@ from typing import Any
 
 from m2m.errors import InputError
 from m2m.formats.disk import make_folder, refused, sync_folder
+from m2m.opening import open_to_append, read_bytes
 
 
 class Journal:
@@ -54,7 +55,7 @@ class Journal:
         try:
             make_folder(self.path.parent)
             is_new = not self.path.exists()
-            with self.path.open("a+b") as file:
+            with open_to_append(self.path) as file:
                 self._cut_torn_line(file.fileno())
                 file.write(line)
                 file.flush()
@@ -68,11 +69,11 @@ class Journal:
     def _split(self) -> tuple[bytes, bytes]:
         """The finished lines, and what is left of an unfinished last one."""
         try:
-            data = self.path.read_bytes()
-        except FileNotFoundError:
-            return b"", b""
-        except OSError as error:
-            raise InputError(f"cannot read {self.path}: {error.strerror or error}") from error
+            data = read_bytes(self.path, growing=True)  # another machine's share may be at work
+        except InputError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return b"", b""
+            raise
         end = data.rfind(b"\n") + 1
         last = data.rfind(b"\n", 0, max(end - 1, 0)) + 1
         if b"\0" in data[last:end]:  # JSON holds no zero byte

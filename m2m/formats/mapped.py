@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2m.errors import InputError
+from m2m.opening import open_file, unreadable
 
 # Bytes of a view that is worth giving back: smaller ones come again soon, and each page that does
 # costs a fault.
@@ -22,15 +24,14 @@ def map_file(path: Path, kind: str, least: int) -> NDArray[np.uint8]:
     Raises:
         InputError: it is missing, no file, unreadable or smaller.
     """
-    try:
-        size = path.stat().st_size
-        if not path.is_file():
-            raise InputError(f"{path}: is no file, expected a {kind} file")
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
         if size < least:
             raise InputError(f"{path}: found {size} bytes, a {kind} file has at least {least}")
-        return np.memmap(path, np.uint8, mode="r").view(np.ndarray)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+        try:
+            return np.memmap(file, np.uint8, mode="r").view(np.ndarray)
+        except (OSError, ValueError) as error:  # ValueError: it was emptied since
+            raise unreadable(path, error) from error
 
 
 def release(view: NDArray[Any]) -> None:

@@ -12,9 +12,9 @@ from typing import Any, NoReturn
 from m2m.errors import InputError, Problems
 from m2m.formats.nature import refuse_other
 from m2m.formats.table import read_table
+from m2m.opening import JSON, Text, first_bytes, read_once, read_text
 
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
-_BOM = b"\xef\xbb\xbf"
+_BEGINNING = 1 << 16  # bytes that show what a file is
 _JSON_SPACE = " \t\r\n"
 _HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 
@@ -27,7 +27,17 @@ class Record:
     line: int
 
 
-def read_records(path: Path) -> list[Record]:
+def rows_text(path: Path) -> Text:
+    """Read a file of rows once, for `read_records` and for its hash.
+
+    Raises:
+        InputError: unreadable, or something else than a text file of rows.
+    """
+    refuse_other(path, first_bytes(path, _BEGINNING), tuple(_READERS))
+    return read_once(path)
+
+
+def read_records(source: Path | Text) -> list[Record]:
     """Read all rows of a .jsonl, .json, .csv, .tsv or .txt file (UTF-8, a BOM is skipped).
 
     .json is an array of objects, or JSON lines under another name. .csv and .tsv have a header;
@@ -38,19 +48,11 @@ def read_records(path: Path) -> list[Record]:
     Raises:
         InputError: unreadable, or malformed rows; up to 20 of them are named at once.
     """
-    refuse_other(path, _beginning(path) if path.is_file() else b"", tuple(_READERS))
+    file = rows_text(source) if isinstance(source, Path) else source
     problems = Problems()
-    records = list(_READERS[path.suffix.lower()](read_text(path).lstrip("\ufeff"), problems))
-    problems.raise_if_any(InputError, str(path), "correct these lines")
+    records = list(_READERS[file.path.suffix.lower()](file.text.lstrip("\ufeff"), problems))
+    problems.raise_if_any(InputError, str(file.path), "correct these lines")
     return records
-
-
-def _beginning(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(1 << 16)
-    except OSError:
-        return b""  # `read_text` says why
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -59,7 +61,7 @@ def read_object(path: Path) -> dict[str, Any]:
     Raises:
         InputError: unreadable, malformed, or something else than an object.
     """
-    text = read_text(path)
+    text = read_text(path, JSON)
     try:
         value = _loads(text)
     except ValueError as error:
@@ -67,29 +69,6 @@ def read_object(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError(f"{path}: found {_kind(value)}, expected a JSON object")
     return value
-
-
-def read_text(path: Path) -> str:
-    """A file's text: UTF-8, a BOM is skipped.
-
-    Raises:
-        InputError: unreadable, or not UTF-8, with its line.
-    """
-    try:
-        data = path.read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"cannot read {str(path)!r:.200}: {reason}", "check the path") from error
-    if data.startswith(_UTF16):
-        raise InputError(f"{path}: is UTF-16, expected UTF-8", "save it as UTF-8")
-    try:
-        return data.removeprefix(_BOM).decode("utf-8")
-    except UnicodeDecodeError as error:
-        offset = error.start + len(data) - len(data.removeprefix(_BOM))
-        line = data.count(b"\n", 0, offset) + 1
-        raise InputError(
-            f"{path}:{line}: byte {data[offset]:#04x} is not UTF-8", "save the file as UTF-8"
-        ) from error
 
 
 def _loads(text: str) -> Any:

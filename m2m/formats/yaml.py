@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from m2m.errors import InputError
-from m2m.formats.records import read_text
 from m2m.formats.yaml_scalars import DEEPEST, Flow, Unfinished
+from m2m.opening import SETTINGS, read_text
 
-_LARGEST = 1 << 20  # characters of a file
 _LONGEST = 200  # lines of one value in brackets
 _DASH = re.compile(r"(?a)-(\s|$)")  # (?a): white space is ASCII's, as in YAML
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"\\]|\\[\s\S])*\"")
@@ -29,10 +28,7 @@ def read_yaml(path: Path) -> Any:
     Raises:
         InputError: unreadable, malformed, or outside the supported part; with its line.
     """
-    text = read_text(path)
-    if len(text) > _LARGEST:
-        raise InputError(f"{path}: {len(text)} characters of YAML, at most {_LARGEST} are read")
-    return parse_yaml(text, str(path))
+    return parse_yaml(read_text(path, SETTINGS), str(path))
 
 
 def parse_yaml(text: str, source: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from m2m.formats.safetensors import TensorSpec, write_safetensors
 from m2m.merge.lowrank import truncate
 from m2m.merge.methods import find_method
 from m2m.nn.lora import LoraPair, lora_delta
+from m2m.opening import copy_file
 from m2m.recipe import Merge
 
 Tensor = NDArray[np.float32]
@@ -185,7 +185,7 @@ class Merger:
             )
             for path in sorted(p for pattern in _COPIED for p in base.path.glob(pattern)):
                 if path.name not in _OWN:
-                    shutil.copyfile(path, made / path.name)
+                    copy_file(path, made / path.name)
             config = read_object(base.path / "config.json")
             keys = _TORCH_KEYS & config.keys() or _TORCH_KEYS
             write_json(made / "config.json", config | dict.fromkeys(sorted(keys), _TORCH[dtype]))

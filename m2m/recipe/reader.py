@@ -12,6 +12,7 @@ from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from m2m.errors import InputError, Problems, RecipeError
+from m2m.opening import SETTINGS, read_text
 from m2m.recipe.fields import LISTS, SECTIONS, Merge, Recipe, Search
 
 Section = TypeVar("Section")
@@ -24,16 +25,7 @@ def load_recipe(path: Path) -> Recipe:
         InputError: the file cannot be read or is not TOML.
         RecipeError: it has mistakes; the message lists all of them with their lines.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(
-            f"cannot read {path}: {error.strerror}", "give the path of a recipe.toml"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path} is not UTF-8 text (byte {error.start})", "save it as UTF-8"
-        ) from error
+    text = read_text(path, SETTINGS, universal=True)
     try:
         tables = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also a number of 5000 digits, and nesting

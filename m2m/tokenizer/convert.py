@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from m2m.errors import InputError
+from m2m.opening import JSON, SETTINGS, first_bytes, read_text
 from m2m.tokenizer.cautions import NFC, beyond_caution, flag_cautions, spm_caution
 from m2m.tokenizer.hf_tokenizer import HFTokenizer
 from m2m.tokenizer.sentencepiece_model import read_sentencepiece
 from m2m.tokenizer.special import END_OF_TURN, TokenType
 from m2m.tokenizer.spm import SPACE
 
-_MAX_JSON = 256 * 2**20  # bytes; Gemma's tokenizer.json has 33 MB
-_MAX_TEMPLATE = 2**20
 _ADDED_SCORE = -1000.0  # of added tokens, and of fillers, as the converter writes them
 _FILLER_SCORE = -10000.0
 _BYTE = re.compile("<0x[0-9A-F]{2}>")
@@ -153,7 +152,7 @@ class _Folder:
 
     def _template_file(self) -> str | None:
         jinja = self.path / "chat_template.jinja"
-        return _read_text(jinja, _MAX_TEMPLATE) if jinja.is_file() else None
+        return read_text(jinja, SETTINGS, universal=True) if jinja.is_file() else None
 
     def token_text(self, role: str) -> str | None:
         """The text of a role's token in tokenizer_config.json."""
@@ -295,18 +294,7 @@ def _old_added(path: Path) -> Iterator[tuple[int, tuple[str, bool]]]:
 
 def _is_sentencepiece(path: Path) -> bool:
     """Whether a file begins as SentencePiece's do; Llama 3's `tokenizer.model` does not."""
-    with path.open("rb") as file:
-        return file.read(1) == b"\n"
-
-
-def _read_text(path: Path, limit: int) -> str:
-    size = path.stat().st_size
-    if size > limit:
-        raise InputError(f"{path}: has {size} bytes, m2m reads at most {limit}")
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not UTF-8 at byte {error.start}") from error
+    return first_bytes(path, 1) == b"\n"
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
@@ -314,7 +302,7 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        content = json.loads(_read_text(path, _MAX_JSON))
+        content = json.loads(read_text(path, JSON, universal=True))
     except json.JSONDecodeError as error:
         raise InputError(f"{path}:{error.lineno}: is not JSON: {error.msg}") from error
     except RecursionError as error:

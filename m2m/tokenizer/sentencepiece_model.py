@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from m2m.errors import InputError
+from m2m.opening import read_bytes
 
 _MAX_BYTES = 64 * 2**20  # Gemma's, of 262,144 pieces, has 4.7 MB
 _KINDS = {1: "unigram", 2: "bpe", 3: "word", 4: "char"}
@@ -52,12 +53,10 @@ def read_sentencepiece(path: Path) -> SentencePieceModel:
     Raises:
         InputError: the file is too large, or no SentencePiece model.
     """
-    size = path.stat().st_size
-    if size > _MAX_BYTES:
-        raise InputError(f"{path}: has {size} bytes, a SentencePiece model at most {_MAX_BYTES}")
+    data = read_bytes(path, _MAX_BYTES)
     model = SentencePieceModel()
     try:
-        for number, value in _fields(path.read_bytes()):
+        for number, value in _fields(data):
             if number == 1:
                 _add_piece(model, _bytes(value))
             elif number == 2:

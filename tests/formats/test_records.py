@@ -101,6 +101,7 @@ def test_many_mistakes_are_told_at_once(tmp_path: Path) -> None:
 
 
 def test_unknown_endings_and_absent_files_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.parquet").write_text("x", encoding="utf-8")
     with pytest.raises(InputError, match=r"\.parquet") as caught:
         read_records(tmp_path / "x.parquet")
     assert ".jsonl" in str(caught.value.hint)

@@ -1,0 +1,216 @@
+"""The one place where m2m opens a file that somebody else may have made.
+
+Only regular files are opened: a named pipe would wait for ever, a device may have no end. The size
+is compared with a limit before anything is read. What the limits are for is memory: a file of rows
+takes five to ten times its size once it is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from contextlib import suppress
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+from typing import IO
+
+from m2m.errors import InputError
+
+# The largest files that are read, in bytes, by kind.
+ROWS = 1 << 30  # datasets, targets, journals: at this size, days of training on a laptop
+JSON = 256 << 20  # one JSON object; Gemma's tokenizer.json has 33 MB
+SETTINGS = 1 << 20  # recipes, task files, chat templates
+MODEL = 1 << 38  # weights, which are mapped or streamed and never held in memory
+
+_PART = 1 << 20  # bytes that are copied at once
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_BOM = b"\xef\xbb\xbf"
+_BINARY = getattr(os, "O_BINARY", 0)  # Windows changes line ends without it
+# A pipe that took the file's place after the look at it does not wait for a writer, and a terminal
+# does not become ours. Windows has neither flag, and no such files in its folders.
+_CAREFUL = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | _BINARY
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+}
+
+
+@dataclass(frozen=True)
+class Text:
+    """A file that was read once: its text is that of the bytes that were hashed.
+
+    Attributes:
+        path: the file.
+        text: UTF-8, without a byte order mark.
+        sha256: of the file's bytes (hex).
+    """
+
+    path: Path
+    text: str
+    sha256: str
+
+
+def open_file(path: Path, limit: int | None = MODEL) -> FileIO:
+    """Open a regular file to read, unbuffered; the caller closes it.
+
+    Args:
+        path: the file; a symlink counts as the file that it names.
+        limit: the most bytes that it may have.
+
+    Raises:
+        InputError: missing, not permitted, no regular file, or larger than `limit`.
+    """
+    try:
+        _regular(path, path.stat())  # opening alone can move a device, so look first
+        handle = os.open(path, os.O_RDONLY | _CAREFUL)
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        raise unreadable(path, error) from error
+    try:
+        size = _regular(path, os.fstat(handle))  # of the file that was really opened
+        if limit is not None and size > limit:
+            raise InputError(
+                f"{path}: has {size:,} bytes, m2m reads at most {limit:,} of such a file",
+                "check that it is the right file; if it is, keep a part of it",
+            )
+        return os.fdopen(handle, "rb", buffering=0)
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def open_to_append(path: Path, buffering: int = -1) -> IO[bytes]:
+    """Open a regular file to read and to write at its end; it is made if it is missing.
+
+    Raises:
+        InputError: it is there, and no regular file.
+        OSError: the system refuses; disk.refused says it in words.
+    """
+    with suppress(FileNotFoundError):
+        _regular(path, path.stat())
+    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | _CAREFUL, 0o666)
+    try:
+        _regular(path, os.fstat(handle))
+        return os.fdopen(handle, "a+b", buffering=buffering)
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def read_bytes(path: Path, limit: int = ROWS, *, growing: bool = False) -> bytes:
+    """Read a regular file whole.
+
+    Args:
+        path: the file.
+        limit: the most bytes that it may have.
+        growing: another process may be appending: read what is there now. Without it, a file that
+            changes while it is read is refused.
+
+    Raises:
+        InputError: see `open_file`, or it changed.
+    """
+    with open_file(path, limit) as file:
+        before = os.fstat(file.fileno())
+        data = _take(file, path, before.st_size + (not growing))
+        after = os.fstat(file.fileno())
+    if growing:
+        return data
+    same = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
+    if len(data) != before.st_size or not same:
+        raise InputError(
+            f"{path}: changed while it was read (it had {before.st_size} bytes)",
+            "wait until no other program writes to it, and run the command again",
+        )
+    return data
+
+
+def first_bytes(path: Path, count: int) -> bytes:
+    """The first `count` bytes of a regular file of any size, or all of a smaller one.
+
+    Raises:
+        InputError: see `open_file`.
+    """
+    with open_file(path, None) as file:
+        return _take(file, path, count)
+
+
+def read_once(path: Path, limit: int = ROWS) -> Text:
+    """Read a text file once, for its text and its hash.
+
+    Raises:
+        InputError: see `read_bytes`, or not UTF-8, with the line.
+    """
+    data = read_bytes(path, limit)
+    return Text(path, _decoded(path, data), hashlib.sha256(data).hexdigest())
+
+
+def read_text(path: Path, limit: int = ROWS, *, universal: bool = False) -> str:
+    r"""A file's text: UTF-8, a byte order mark is skipped.
+
+    Args:
+        path: the file.
+        limit: the most bytes that it may have.
+        universal: turn the line ends "\r\n" and "\r" into "\n".
+
+    Raises:
+        InputError: see `read_bytes`, or not UTF-8, with the line.
+    """
+    text = _decoded(path, read_bytes(path, limit))
+    return text.replace("\r\n", "\n").replace("\r", "\n") if universal else text
+
+
+def copy_file(source: Path, target: Path, limit: int = JSON) -> None:
+    """Copy the bytes of a regular file, up to its size at the opening, into a new file.
+
+    Raises:
+        InputError: see `open_file`.
+        OSError: `target` cannot be written.
+    """
+    with open_file(source, limit) as file, target.open("xb") as copy:
+        left = os.fstat(file.fileno()).st_size
+        while left > 0 and (part := _take(file, source, min(left, _PART))):
+            copy.write(part)
+            left -= len(part)
+
+
+def unreadable(path: Path, error: Exception) -> InputError:
+    """The system's refusal to read a file, in words."""
+    reason = getattr(error, "strerror", None) or str(error)
+    return InputError(f"cannot read {str(path)!r:.200}: {reason}", "check the path")
+
+
+def _regular(path: Path, status: os.stat_result) -> int:
+    """The size in bytes of a regular file; raises InputError for anything else."""
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "no regular file")
+        raise InputError(f"{path}: is {kind}, expected a file", "give the path of a regular file")
+    return status.st_size
+
+
+def _take(file: FileIO, path: Path, count: int) -> bytes:
+    """Up to `count` bytes; one read of the system may give fewer than there are."""
+    parts = []
+    try:
+        while count > 0 and (part := file.read(count)):
+            parts.append(part)
+            count -= len(part)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _decoded(path: Path, data: bytes) -> str:
+    if data.startswith(_UTF16):
+        raise InputError(f"{path}: is UTF-16, expected UTF-8", "save it as UTF-8")
+    try:
+        return data.removeprefix(_BOM).decode("utf-8")
+    except UnicodeDecodeError as error:
+        offset = error.start + len(data) - len(data.removeprefix(_BOM))
+        line = data.count(b"\n", 0, offset) + 1
+        raise InputError(
+            f"{path}:{line}: byte {data[offset]:#04x} is not UTF-8", "save the file as UTF-8"
+        ) from error
