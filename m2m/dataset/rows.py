@@ -144,7 +144,7 @@ def _unknown(path: Path, first: Record, alone: bool) -> InputError:
     inside = [key for key, value in first.fields.items() if _is_rows(value)]
     if {"chosen", "rejected"} <= keys:
         hint = "write the question as prompt and the chosen answer as completion"
-    elif turns := [key for key in inside if {"role", "from"} & set(first.fields[key][0])]:
+    elif turns := [key for key in inside if _is_turn(first.fields[key][0])]:
         name = "messages" if "role" in first.fields[turns[0]][0] else "conversations"
         hint = f'rename "{turns[0]}" to {name}'
     elif inside and alone:
@@ -170,6 +170,10 @@ def _unknown(path: Path, first: Record, alone: bool) -> InputError:
 
 def _is_rows(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and isinstance(value[0], dict | list)
+
+
+def _is_turn(value: Any) -> bool:
+    return isinstance(value, dict) and bool({"role", "from"} & value.keys())
 
 
 def _listed(names: Any) -> str:

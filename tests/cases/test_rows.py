@@ -125,6 +125,7 @@ def test_text_with_its_source_is_a_bare_text(tmp_path: Path) -> None:
         ({"Instruction": "a", "Input": "b", "Output": "c"}, "'Input' to input"),
         ({"question": "a", "choices": ["b"], "answer": 0}, "--target"),
         ({"version": 1, "data": [{"prompt": "a"}]}, 'the rows are inside "data"'),
+        ({"pairs": [[[]], "x"]}, "does not know the columns"),
     ],
 )
 def test_rows_that_would_be_misread_are_refused(

@@ -11,8 +11,9 @@ import pytest
 
 from m2m.errors import M2MError
 from m2m.llamacpp.guard import check_loads
-from tests.field.fuzz import KINDS, Fuzzer, damaged_gguf
 from tests.field.places import environment
+from tests.fuzz.damage import damaged_gguf
+from tests.fuzz.targets import TARGETS
 from tests.tiny import pico_gguf
 
 _LOADER = """
@@ -64,32 +65,27 @@ class Loader:
         self.process.wait()
 
 
-def passing(fuzzer: Fuzzer, chance: random.Random) -> bool:
-    """Damage the file's values; whether m2m still reads it."""
-    assert fuzzer.file is not None
-    fuzzer.path.unlink()
-    fuzzer.path.write_bytes(damaged_gguf(fuzzer.file, chance))
-    try:
-        fuzzer.kind.read(fuzzer.path)
-    except M2MError:
-        return False
-    return True
-
-
 def crashes(folder: Path, count: int, seed: int) -> tuple[int, list[Path]]:
     """How many of `count` damaged files m2m reads, and those of them that crash llama.cpp."""
-    kind = next(kind for kind in KINDS if kind.name == "gguf")
-    fuzzer, loader, chance = Fuzzer(kind, folder), Loader(), random.Random(seed)
-    passed, found = 0, []
+    [read] = TARGETS["gguf"].reads
+    whole = pico_gguf(folder / "valid.gguf").read_bytes()
+    loader, chance = Loader(), random.Random(seed)
+    passed, crashing = 0, []
     for number in range(count):
-        if not passing(fuzzer, chance):
+        path = folder / f"{number}.gguf"
+        path.write_bytes(damaged_gguf(whole, chance))
+        try:
+            read(path)
+        except M2MError:
+            path.unlink()
             continue
         passed += 1
-        if loader.load(fuzzer.path) == "crashed":
-            found.append(folder / f"crash-{number}.gguf")
-            found[-1].write_bytes(fuzzer.path.read_bytes())
+        if loader.load(path) == "crashed":
+            crashing.append(path)
+        else:
+            path.unlink()
     loader.close()
-    return passed, found
+    return passed, crashing
 
 
 def test_files_that_pass_our_checks_do_not_crash_llama_cpp(tmp_path: Path) -> None:
