@@ -21,7 +21,7 @@ from m2m.errors import InputError
 # The largest files that are read, in bytes, by kind.
 ROWS = 1 << 30  # datasets, targets, journals: at this size, days of training on a laptop
 JSON = 256 << 20  # one JSON object; Gemma's tokenizer.json has 33 MB
-SETTINGS = 1 << 20  # recipes, task files, chat templates
+SETTINGS = 1 << 20  # recipes, chat templates; task files have less, see m2m.formats.yaml
 MODEL = 1 << 38  # weights, which are mapped or streamed and never held in memory
 
 _PART = 1 << 20  # bytes that are copied at once

@@ -30,6 +30,7 @@ OWNERS = {
     "rich": {"cli"},
     "gguf": {"formats"},
     "safetensors": {"formats"},
+    "yaml": {"formats"},
     "sentencepiece": {"tokenizer"},
     "jinja2": {"tokenizer"},
     "pickle": set(),

@@ -9,6 +9,7 @@ understood is refused by name.
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from m2m.evaluate.prompts import SEPARATOR, Form
 from m2m.evaluate.tasks import Task, assembled
 from m2m.formats.digest import file_sha256
 from m2m.formats.records import Record, read_records
-from m2m.formats.yaml import read_yaml
+from m2m.formats.yaml import Tagged, read_yaml
 from m2m.store import fingerprint
 from m2m.tokenizer import TextTemplate
 
@@ -52,6 +53,9 @@ _KINDS: dict[str, Kind] = {"multiple_choice": "choices", "generate_until": "answ
 _WORDS = {str: "a text", int: "a whole number", list: "a list", dict: "keys and values"}
 _LONGEST_ANSWER = 256  # tokens: max_gen_toks of the harness's models where a task names none
 _INCLUDES = 8
+_NO_TAG = (
+    "m2m runs no code from a file and takes plain values only; write a template, text or number"
+)
 
 
 def load_harness(path: Path, part: Part, seed: int = 0) -> Task:
@@ -79,8 +83,10 @@ def load_harness(path: Path, part: Part, seed: int = 0) -> Task:
         barred = {normalize(each.prompt) for each in rows.read(tested)}
         pool = [each for each in rows.read(solved) if normalize(each.prompt) not in barred]
         read += [*tested, *solved]
-    # The keys as merged: what an included file says counts as if it stood here.
-    mark = fingerprint(task=config, rows=[file_sha256(each) for each in dict.fromkeys(read)])
+    # The keys as merged, so that an included file's keys count as if they were written here; a tag
+    # can only be left in a key without effect.
+    plain = json.loads(json.dumps(config, default=str))
+    mark = fingerprint(task=plain, rows=[file_sha256(each) for each in dict.fromkeys(read)])
     form = _form(config, tuple(pool), seed, path)
     return assembled(Task(kind, tuple(examples), path, mark, form))
 
@@ -110,6 +116,9 @@ def _names(value: Any, key: str, path: Path) -> list[str]:
 def _refuse_unknown(config: Mapping[str, Any], path: Path) -> None:
     problems = Problems()
     for key, value in config.items():
+        if key not in _NO_MATTER and (tagged := _tagged(value)):
+            problems.add(f"`{key}` has {str(tagged)!r:.60} ({tagged.place}): {_NO_TAG}")
+            continue
         if key not in _USED | _NO_MATTER and value not in (None, [], {}, "", False):
             problems.add(f"`{key}` is not supported")
         kinds = _VALUES.get(key, (object,))
@@ -126,6 +135,14 @@ def _refuse_unknown(config: Mapping[str, Any], path: Path) -> None:
             problems.add(f"`{key}` is missing")
     hint = "m2m reads the simple part of such task files: docs/targets.md says which"
     problems.raise_if_any(InputError, str(path), hint)
+
+
+def _tagged(value: Any) -> Tagged | None:
+    """Return the first value with a tag inside a value of YAML, if there is one."""
+    if isinstance(value, Tagged):
+        return value
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return next(filter(None, map(_tagged, inner)), None)
 
 
 def _kind(config: Mapping[str, Any], path: Path) -> Kind:

@@ -178,8 +178,34 @@ def test_sampling_and_code_are_refused(tmp_path: Path) -> None:
         load_harness(written(tmp_path, **changes), "test")
     path = tmp_path / "code.yaml"
     path.write_text("task: t\nprocess_docs: !function utils.go\n", encoding="utf-8")
-    with pytest.raises(InputError, match=r"code\.yaml:2: found a tag .* runs no code"):
+    with pytest.raises(InputError) as caught:
         load_harness(path, "test")
+    assert "`process_docs` has '!function utils.go' (" in caught.value.message
+    assert "code.yaml:2): m2m runs no code from a file" in caught.value.message
+
+
+@pytest.mark.parametrize("key", ["doc_to_text", "doc_to_target", "doc_to_choice", "include"])
+@pytest.mark.parametrize("value", ["!function utils.go", "[a, [!function utils.go]]", "2020-01-01"])
+def test_a_tag_where_it_counts_is_refused(tmp_path: Path, key: str, value: str) -> None:
+    path = written(tmp_path, **{key: "HERE"})
+    text = path.read_text(encoding="utf-8").replace('"HERE"', value)
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        load_harness(path, "test")
+    assert key in caught.value.message
+    assert "!function" in caught.value.message or "2020" in caught.value.message
+
+
+def test_a_tag_without_effect_is_read(tmp_path: Path) -> None:
+    """Real task files name aggregations by `!function`; m2m reports metrics of its own."""
+    path = written(tmp_path, metric_list="HERE")
+    plain = load_harness(path, "test")
+    value = "[{metric: acc, aggregation: !function utils.mean}]"
+    text = path.read_text(encoding="utf-8").replace('"HERE"', value)
+    path.write_text(text, encoding="utf-8")
+    tagged = load_harness(path, "test")
+    assert tagged.examples == plain.examples
+    assert tagged.fingerprint != plain.fingerprint
 
 
 def test_a_recipe_may_change_how_it_is_asked_but_not_how_it_is_read(tmp_path: Path) -> None:
