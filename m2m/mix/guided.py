@@ -19,8 +19,8 @@ from m2m.mix.gaussian import Process, fit
 from m2m.mix.mixture import BASE, Mixture, weight_matrix
 from m2m.mix.racing import BEGINNING, KEEP, rounds
 from m2m.mix.space import Space
-from m2m.mix.standing import Aim, standing
-from m2m.mix.strategy import Ask
+from m2m.mix.standing import standing
+from m2m.mix.strategy import Ask, Cost, Setup, Strategy
 from m2m.mix.trial import Trial
 
 Floats = NDArray[np.float64]
@@ -32,38 +32,21 @@ RANDOM, CLIMBS, CLIMBERS = 150, 4, 6  # of the local search: random starts, step
 RESAMPLES = 100
 
 
-class Guided:
-    """Searches a space that is too large to be raced.
-
-    Args:
-        space: the allowed mixtures.
-        examples: of all targets together.
-        aims: targets and metrics.
-        seed: of proposals and resamples.
-        budget: evaluations of all examples that it may take; 0: 150.
-        growth: of the merged deltas with the number of datasets.
-    """
+class Guided(Strategy):
+    """Searches a space that is too large to be raced; its own budget is 150 evaluations."""
 
     name = "guided"
 
-    def __init__(
-        self,
-        space: Space,
-        examples: int,
-        aims: Sequence[Aim],
-        seed: int,
-        budget: float = 0.0,
-        growth: float = 0.0,
-    ) -> None:
-        self._space, self._aims, self._seed, self._growth = space, aims, seed, growth
-        self._rng = np.random.default_rng(seed)
-        self._examples = examples
-        self._left = budget or BUDGET
+    def __init__(self, setup: Setup) -> None:
+        self._setup, self._space, self._examples = setup, setup.space, setup.examples
+        self._rng = np.random.default_rng(setup.seed)
+        self._budget = self._left = setup.budget or BUDGET
+        self._rounds = rounds(FIRST * len(setup.aims), setup.examples)
         self._reference: list[Trial] = []
         self._found: dict[Mixture, tuple[float, float, bool]] = {}  # estimate, its variance, whole
         self._predicted: dict[Mixture, float] = {}
         self._plan = self._search()
-        self.candidates = space.most
+        self.candidates = setup.space.most
 
     @property
     def notes(self) -> list[str]:
@@ -73,6 +56,33 @@ class Guided:
             f"guided: {len(self._found)} mixtures scored, {whole} of them on all "
             f"{self._examples} examples; mixtures that were not proposed may be better"
         ]
+
+    def cost(self) -> Cost:
+        """The experts, the batches that the budget reaches, and the last few."""
+        asks, examples = self._setup.experts(), self._examples
+        experts = len(asks)
+        found = Cost().plus(experts, 1.0, new=True)
+        left = self._budget - self._charge(experts, examples)
+        unseen = max(self._space.most - sum(self._space.allows(ask.mixture) for ask in asks), 0)
+        while batch := min(BATCH, unseen, self._reach(left, self._rounds[0])):
+            unseen -= batch
+            before = 0
+            for count in self._rounds:
+                batch = min(batch, self._reach(left, count - before))
+                found = found.plus(batch, (count - before) / examples, new=not before)
+                left -= self._charge(batch, count - before)
+                batch, before = max(1, batch // 2) if batch else 0, count
+        last = min(KEEP, found.mixtures - experts)
+        # The best few: experience has them at about half of the examples.
+        return found.plus(last, 0.5, new=False)
+
+    def least_budget(self) -> float:
+        """The experts, one batch to its end and the last few."""
+        return len(self._space.names) + BATCH * 2 * self._rounds[0] / self._examples + KEEP
+
+    def certain(self) -> list[Ask]:
+        """The experts: what is proposed depends on them."""
+        return self._setup.experts()
 
     def ask(self) -> list[Ask]:
         """The experts in full, then batches on more and more examples."""
@@ -86,9 +96,9 @@ class Guided:
             return
         found = standing(
             mixed,
-            self._aims,
-            self._seed,
-            growth=self._growth,
+            self._setup.aims,
+            self._setup.seed,
+            growth=self._setup.growth,
             reference=self._reference,
             of_these=True,
             resamples=RESAMPLES,
@@ -100,12 +110,11 @@ class Guided:
 
     def _search(self) -> Iterator[list[Ask]]:
         total = self._examples
-        experts = [Mixture.uniform([name]) for name in self._space.names]
+        experts = [ask.mixture for ask in self._setup.experts()]
         yield self._asks(experts, 0, total)
-        counts = rounds(FIRST * len(self._aims), total)
-        while batch := self._payable(self._propose(), counts[0]):
+        while batch := self._payable(self._propose(), self._rounds[0]):
             before = 0
-            for count in counts:
+            for count in self._rounds:
                 if not (batch := self._payable(batch, count - before)):
                     break
                 yield self._asks(batch, before, count)
@@ -117,12 +126,18 @@ class Guided:
             yield self._asks(ahead[:KEEP], 0, total)
 
     def _payable(self, mixtures: list[Mixture], examples: int) -> list[Mixture]:
-        """As many as the budget reaches, when the last few are still to be scored in full."""
-        left = self._left - KEEP
-        return mixtures[: max(int(left * self._examples / (examples + BEGINNING)), 0)]
+        return mixtures[: self._reach(self._left, examples)]
+
+    def _reach(self, left: float, examples: int) -> int:
+        """Mixtures that the budget reaches if the last few are still to be scored in full."""
+        return max(int((left - KEEP) * self._examples / (examples + BEGINNING)), 0)
+
+    def _charge(self, mixtures: int, examples: int) -> float:
+        """What a block of examples takes for some mixtures, in evaluations of all."""
+        return mixtures * (examples + BEGINNING) / self._examples
 
     def _asks(self, mixtures: Sequence[Mixture], before: int, count: int) -> list[Ask]:
-        self._left -= len(mixtures) * (count - before + BEGINNING) / self._examples
+        self._left -= self._charge(len(mixtures), count - before)
         return [Ask(mixture, count) for mixture in mixtures]
 
     def _estimate(self, mixture: Mixture) -> float:
@@ -160,8 +175,8 @@ class Guided:
         new = [each for each in mixtures if each not in self._predicted]
         if new:
             guides = {
-                aim.target: FirstOrder.of(self._reference, aim.target, self._growth)
-                for aim in self._aims
+                aim.target: FirstOrder.of(self._reference, aim.target, self._setup.growth)
+                for aim in self._setup.aims
             }
             scores = [
                 {name: guide.predict(each) for name, guide in guides.items() if guide}
@@ -172,10 +187,13 @@ class Guided:
                 for each, known in zip(new, scores, strict=True)
             ]
             found = standing(
-                trials, self._aims, 0, reference=self._reference, of_these=True, resamples=1
+                trials, self._setup.aims, 0, reference=self._reference, of_these=True, resamples=1
             )
             self._predicted |= dict(zip(new, self._sign * found.points, strict=True))
         return np.array([self._predicted[each] for each in mixtures])
+
+
+STRATEGY = Guided
 
 
 def climb(

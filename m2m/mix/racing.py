@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2m.mix.mixture import BASE, Mixture
-from m2m.mix.space import Space
-from m2m.mix.standing import Aim, standing
-from m2m.mix.strategy import Ask
+from m2m.mix.standing import standing
+from m2m.mix.strategy import Ask, Cost, Setup, Strategy
 from m2m.mix.trial import Trial
 
 Floats = NDArray[np.float64]
@@ -30,6 +29,7 @@ BEGINNING = 1  # examples that decoding the prompts' common beginning costs, for
 LEAST = 3.0  # evaluations of all examples for each dataset, whatever the share is
 RESAMPLES = 400
 KEEP = 4  # mixtures that are scored in full, so that the top of the ranking is firm
+STAYS = 0.4  # expected share of the mixtures that stay after a round; measured on the starter
 
 
 def rounds(first: int, total: int) -> list[int]:
@@ -40,17 +40,11 @@ def rounds(first: int, total: int) -> list[int]:
     return counts
 
 
-class Racing:
+class Racing(Strategy):
     """Races all allowed subsets of the datasets.
 
-    Args:
-        space: the allowed mixtures.
-        examples: of all targets together.
-        aims: targets and metrics.
-        seed: of the resamples.
-        budget: evaluations of all examples that it may take; 0: an eighth of what all mixtures
-            take, but at least three for each dataset.
-        growth: of the merged deltas with the number of datasets.
+    Its own budget is an eighth of what all mixtures take, but at least three evaluations for each
+    dataset.
 
     Attributes:
         risk: the estimated probability that a better mixture (by more than the margin) dropped out.
@@ -59,21 +53,14 @@ class Racing:
 
     name = "racing"
 
-    def __init__(
-        self,
-        space: Space,
-        examples: int,
-        aims: Sequence[Aim],
-        seed: int,
-        budget: float = 0.0,
-        growth: float = 0.0,
-    ) -> None:
-        self._space, self._aims, self._seed, self._growth = space, aims, seed, growth
-        self._racing = list(space.subsets())
-        self.candidates = len(self._racing)
-        self._rounds = rounds(FIRST * len(aims), examples)
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._every = self._racing = list(setup.space.subsets())
+        self.candidates = len(self._every)
+        self._rounds = rounds(FIRST * len(setup.aims), setup.examples)
         self._level = ERROR / max(len(self._rounds) - 1, 1)
-        self._left = budget or max(SHARE * self.candidates, LEAST * len(space.names))
+        own = max(SHARE * self.candidates, LEAST * len(setup.space.names))
+        self._budget = self._left = setup.budget or own
         self._count = 0  # examples that all in the race were scored on
         self._reference: list[Trial] = []
         self._trials: dict[Mixture, Trial] = {}
@@ -90,11 +77,47 @@ class Racing:
         )
         return [f"Race: {', '.join(self._history)}. {end}"] if len(self._history) > 1 else []
 
+    def cost(self) -> Cost:
+        """A race ends when it is decided; expect that `STAYS` of it goes on at most."""
+        counts, total = self._rounds, self._rounds[-1]
+        experts = len(self._setup.space.names)
+        found, left = Cost().plus(experts, 1.0, new=True), self._budget - experts
+        mixed = len(self._mixed())
+        there, before = float(self.candidates), 0
+        for count in counts:
+            share = (count - before + BEGINNING) / total
+            if before:
+                there = min(there, max(KEEP, min(there * STAYS, left / share)))
+            if there <= KEEP:
+                count = total
+            # Experts are scored already; the best of them mostly stays to the end.
+            scored = min(there - (mixed < self.candidates), mixed) if before else mixed
+            found = found.plus(scored, (count - before) / total, new=not before)
+            left -= share * scored
+            if count == total:
+                break
+            before = count
+        return found
+
+    def least_budget(self) -> float:
+        """The experts and the first round: its last few are scored in full whatever is left."""
+        first, total = self._rounds[0], self._rounds[-1]
+        experts = len(self._setup.space.names)
+        return experts + len(self._mixed()) * (first + BEGINNING) / total
+
+    def certain(self) -> list[Ask]:
+        """The experts, and the first round: most of the mixtures of a race."""
+        first = self._rounds[-1] if self.candidates <= KEEP else self._rounds[0]
+        return [*self._setup.experts(), *(Ask(mixture, first) for mixture in self._mixed())]
+
+    def _mixed(self) -> list[Mixture]:
+        return [mixture for mixture in self._every if len(mixture.datasets) > 1]
+
     def ask(self) -> list[Ask]:
         """The experts in full; then, round by round, the mixtures still in the race."""
         total = self._rounds[-1]
         if not self._trials:
-            experts = [Ask(Mixture.uniform([name]), total) for name in self._space.names]
+            experts = self._setup.experts()
             self._left -= len(experts)
             return experts
         while self._count < total:
@@ -131,9 +154,9 @@ class Racing:
         trials = [self._trials[mixture] for mixture in self._racing]
         found = standing(
             trials,
-            self._aims,
-            self._seed,
-            growth=self._growth,
+            self._setup.aims,
+            self._setup.seed,
+            growth=self._setup.growth,
             reference=self._reference,
             of_these=True,
             resamples=RESAMPLES,
@@ -150,8 +173,13 @@ class Racing:
         self._racing = [mixture for i, mixture in enumerate(self._racing) if i in left]
 
     def _find_margin(self) -> float:
-        found = standing(self._reference, self._aims, self._seed, reference=self._reference)
+        found = standing(
+            self._reference, self._setup.aims, self._setup.seed, reference=self._reference
+        )
         return MARGIN * float(found.replicates[found.best].std(ddof=1))
+
+
+STRATEGY = Racing
 
 
 def promise(points: Floats, replicates: Floats) -> NDArray[np.int64]:

@@ -1,37 +1,16 @@
-"""The strategies by name, and the plainest of them: score everything."""
+"""Makes the strategy that a recipe asks for."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 
-from m2m.mix.guided import Guided
-from m2m.mix.racing import Racing
+from m2m.errors import InputError
 from m2m.mix.space import Space
 from m2m.mix.standing import Aim
-from m2m.mix.strategy import Ask, Strategy
-from m2m.mix.trial import Trial
+from m2m.mix.strategy import Setup, Strategy
 from m2m.recipe import Search
-
-RACED = 12  # datasets up to which "auto" races
-
-
-class Exhaustive:
-    """Every allowed subset of the datasets on every example, small ones first."""
-
-    name = "exhaustive"
-
-    def __init__(self, space: Space, examples: int) -> None:
-        self._asks = [Ask(mixture, examples) for mixture in space.subsets()]
-        self.candidates = len(self._asks)
-        self.notes: list[str] = []
-
-    def ask(self) -> list[Ask]:
-        """All at once, then nothing."""
-        asks, self._asks = self._asks, []
-        return asks
-
-    def tell(self, trials: Sequence[Trial]) -> None:
-        """Nothing to learn: every subset is scored anyway."""
+from m2m.recipe.strategies import AUTO, STRATEGIES
 
 
 def make_strategy(
@@ -45,10 +24,23 @@ def make_strategy(
         examples: of all targets together.
         aims: targets and metrics.
         growth: of the merged deltas with the number of datasets, the recipe's.
+
+    Raises:
+        InputError: it is unknown, or the mixtures are too many for it.
     """
-    if search.strategy == "exhaustive":
-        return Exhaustive(space, examples)
-    large = len(space.names) > RACED and space.most > 1 << RACED
-    if search.strategy == "guided" or space.parts or (search.strategy == "auto" and large):
-        return Guided(space, examples, aims, search.seed, search.budget, growth)
-    return Racing(space, examples, aims, search.seed, search.budget, growth)
+    name = _automatic(space) if search.strategy == AUTO else search.strategy
+    if name not in STRATEGIES:
+        raise InputError(f"unknown strategy {name!r}", f"choose {AUTO} or {', '.join(STRATEGIES)}")
+    kind: type[Strategy] = import_module(f"m2m.mix.{name}").STRATEGY
+    return kind(Setup(space, examples, aims, search.seed, search.budget, growth))
+
+
+def _automatic(space: Space) -> str:
+    """The first strategy of the list that suits the space."""
+    for name, known in STRATEGIES.items():
+        most = known.auto_up_to
+        if most is None or (space.parts and not known.any_weights):
+            continue
+        if not most or len(space.names) <= most or space.most <= 1 << most:
+            return name
+    raise AssertionError("the list has a strategy for every space")

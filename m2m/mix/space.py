@@ -11,6 +11,7 @@ import numpy as np
 from m2m.errors import InputError
 from m2m.mix.mixture import Mixture, subsets
 from m2m.recipe import Dataset, Search
+from m2m.recipe.strategies import AUTO
 
 LISTED = 1 << 16  # so many mixtures are still scored one by one
 PARTS = 20  # weights are multiples of 1/20: finer ones change less than an evaluation can tell
@@ -75,7 +76,7 @@ class Space:
         if self.most > LISTED:
             raise InputError(
                 f"{self.most:,} mixtures are too many to score each of them",
-                'set [search] strategy = "guided", or max_datasets',
+                f'set [search] strategy = "{AUTO}", or max_datasets',
             )
         return filter(self.allows, subsets(self.names, self.max_datasets))
 

@@ -24,9 +24,9 @@ from m2m.evaluate.tasks import Task, contrasted, requests
 from m2m.formats.journal import Journal
 from m2m.llamacpp.scoring import common_prefix
 from m2m.machine import peak_rss_bytes
-from m2m.mix.effort import Effort
 from m2m.mix.mixture import BASE, Mixture
 from m2m.mix.space import usable
+from m2m.mix.strategy import Cost
 from m2m.mix.study import READABLE
 from m2m.mix.surrogate import SurrogateScorer
 from m2m.mix.trial import Trial
@@ -97,7 +97,7 @@ class Rates:
     training_bytes: int
     scoring_bytes: int
     adapter_bytes: int
-    known: Mapping[Mixture, Effort] = field(default_factory=dict)
+    known: Mapping[Mixture, Cost] = field(default_factory=dict)
     aside: Aside | None = None
 
     def step(self, dataset: str | None = None) -> float:
@@ -234,7 +234,7 @@ def _score(
     folder: Path,
     progress: Progress,
     trained: Set[str],
-) -> tuple[dict[str, float], dict[Mixture, Effort]]:
+) -> tuple[dict[str, float], dict[Mixture, Cost]]:
     """The rates of surrogates, by name, and what is known of mixtures of the trained experts."""
     progress.start("calibrating: surrogates", 4, "models")
     one, every = Mixture.uniform([*experts][:1]), Mixture.uniform([*experts])
@@ -267,16 +267,16 @@ def _score(
     return rates, known
 
 
-def _known(journal: Journal, scorer: SurrogateScorer, trained: Set[str]) -> dict[Mixture, Effort]:
+def _known(journal: Journal, scorer: SurrogateScorer, trained: Set[str]) -> dict[Mixture, Cost]:
     """What the journal has for these very adapters and settings; only finished ones have a key."""
-    total, known = sum(scorer.examples.values()), dict[Mixture, Effort]()
+    total, known = sum(scorer.examples.values()), dict[Mixture, Cost]()
     for line in journal.replay():
         if line.get("schema") not in READABLE:
             continue
         trial = Trial.from_json(line)
         mixture = trial.mixture
         if trained >= {*mixture.datasets} and scorer.key(mixture) == line.get("key"):
-            before = known.get(mixture, Effort())
+            before = known.get(mixture, Cost())
             known[mixture] = before.plus(1, trial.examples / total, new=mixture not in known)
     return known
 

@@ -11,11 +11,9 @@ from typing import Any
 from m2m.errors import InputError, ResourceError
 from m2m.formats.atomic import write_json
 from m2m.formats.records import read_object
-from m2m.mix.effort import least_budget
 from m2m.pipeline.calibrating import Rates, calibrate
 from m2m.pipeline.inputs import Inputs, read_inputs
-from m2m.pipeline.planning import Work, count_examples, plan_with, planned_strategy
-from m2m.pipeline.searching import search_space
+from m2m.pipeline.work import Work
 from m2m.progress import Progress
 from m2m.recipe import LISTS, SECTIONS, Recipe, as_json
 from m2m.store import fingerprint
@@ -78,13 +76,13 @@ def _decide(inputs: Inputs, rates: Rates, hours: float) -> dict[str, Any]:
     """Settings that fit, and what they give up; the least harmful cuts are made first."""
     settings: dict[str, Any] = {}
     gave_up: dict[str, str] = {}
+    work = Work(inputs, rates)
 
     def seconds() -> float:
-        changed = dataclasses.replace(inputs, recipe=_with(inputs.recipe, settings))
-        return plan_with(changed, rates).total_seconds
+        return sum(step.seconds for step in work.of(_with(inputs.recipe, settings)).steps())
 
     limit = hours * 3600 * _SHARE
-    for name, value, words in _cuts(inputs):
+    for name, value, words in _cuts(work):
         if (now := seconds()) <= limit:
             break
         before = settings.copy()
@@ -105,23 +103,22 @@ def _decide(inputs: Inputs, rates: Rates, hours: float) -> dict[str, Any]:
         gave_up["steps"] = _steps_words(inputs.recipe, settings["steps"])
     if "budget" in settings:
         free = _with(inputs.recipe, {k: v for k, v in settings.items() if k != "budget"})
-        effort = Work(dataclasses.replace(inputs, recipe=free), rates).effort()
-        _raise("budget", round(effort.evaluations), settings, seconds, limit)
+        most = work.of(free).strategy.cost().evaluations
+        _raise("budget", round(most), settings, seconds, limit)
         gave_up["budget"] = _budget_words(settings["budget"])
     return {"settings": settings, "gave_up": list(gave_up.values())}
 
 
-def _cuts(inputs: Inputs) -> Iterator[tuple[str, Any, str]]:
+def _cuts(work: Work) -> Iterator[tuple[str, Any, str]]:
     """Name, value and words of every cut, in the order in which they are made."""
-    recipe, space = inputs.recipe, search_space(inputs)
+    recipe, space, strategy = work.recipe, work.space, work.strategy
     if recipe.confirm.top > 1:
         yield "top", 1, f"only the best mixture is confirmed, not {recipe.confirm.top}"
-    strategy = planned_strategy(inputs).name
-    if strategy == "exhaustive":
-        strategy = "racing"
-        yield "strategy", strategy, "mixtures are raced: most are scored on a few examples only"
-    examples, targets = count_examples(inputs), len(recipe.targets)
-    least = math.ceil(least_budget(strategy, space, examples, targets))
+    if strategy.cheaper:
+        name, loss = strategy.cheaper
+        yield "strategy", name, loss
+        strategy = work.of(_with(recipe, {"strategy": name})).strategy
+    least = math.ceil(strategy.least_budget())
     if not recipe.search.budget or least < recipe.search.budget:
         yield "budget", least, _budget_words(least)
     names = len(space.names)

@@ -4,10 +4,9 @@ A share needs no word from the others. Adapters and mixtures are dealt out in tu
 same on every machine; what exists already is not made again. Shares write beside each other: each
 has its own journal under `shares/`, and every adapter its own lock.
 
-An exhaustive search is shared whole. Of one that goes by what it has seen, only what it asks for
-in any case is: all experts in full, and the first round of a race, which has most of its mixtures.
-The search that joins the shares finds these scores and goes on alone; it comes to what one process
-comes to.
+The asks of a strategy that depend on no answer are shared: all of an exhaustive search, the experts
+and the first round of a race, the experts of a guided search. The search that joins the shares
+finds these scores and goes on alone. Its result is the same as that of one process.
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ from m2m.errors import InputError, Interrupted
 from m2m.formats.journal import Journal
 from m2m.mix.mixture import BASE
 from m2m.mix.order import Order
-from m2m.mix.racing import FIRST, KEEP, rounds
 from m2m.mix.search import make_strategy
 from m2m.mix.space import usable
 from m2m.mix.strategy import Ask
@@ -97,26 +95,25 @@ def search_share(inputs: Inputs, share: Share, progress: Progress) -> int:
 
 
 def shareable(inputs: Inputs, examples: int) -> tuple[list[Ask], str]:
-    """What the recipe's strategy asks for whatever the answers are, and the same in words.
+    """The asks of the recipe's strategy that depend on no answer, and the same in words.
 
     Args:
         inputs: the run's.
         examples: of all targets together.
     """
-    space, judged, recipe = search_space(inputs), aims(inputs), inputs.recipe
-    strategy = make_strategy(recipe.search, space, examples, judged, recipe.growth)
-    asks = strategy.ask()
-    if strategy.name == "exhaustive":
-        return asks, f"exhaustive: all {len(asks)} mixtures are shared"
+    recipe, space = inputs.recipe, search_space(inputs)
+    strategy = make_strategy(recipe.search, space, examples, aims(inputs), recipe.growth)
+    asks = strategy.certain()
+    whole = [ask for ask in asks if ask.examples == examples]
+    if sum(space.allows(ask.mixture) for ask in whole) == strategy.candidates:
+        return asks, f"{strategy.name}: all {len(asks)} mixtures are shared"
     rest = "the search that joins the shares does the rest"
-    if strategy.name != "racing":
-        return asks, f"{strategy.name}: only the {len(asks)} single datasets are shared; {rest}"
-    first = rounds(FIRST * len(judged), examples)[0]
-    if strategy.candidates <= KEEP:  # no race
-        first = examples
-    mixed = [Ask(each, first) for each in space.subsets() if len(each.datasets) > 1]
-    what = f"{len(asks)} single datasets on all and {len(mixed)} mixtures on {first} examples"
-    return asks + mixed, f"racing: {what} are shared; {rest}"
+    singles = sum(len(ask.mixture.datasets) == 1 for ask in asks)
+    if singles == len(asks):
+        return asks, f"{strategy.name}: only the {singles} single datasets are shared; {rest}"
+    what = f"{singles} single datasets on all and {len(asks) - singles} mixtures on "
+    what += f"{min(ask.examples for ask in asks)} examples"
+    return asks, f"{strategy.name}: {what} are shared; {rest}"
 
 
 def wanted(inputs: Inputs) -> list[str]:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from m2m.recipe.strategies import AUTO, STRATEGIES, budget_help, for_any_weights, strategy_help
+
 METRICS = (
     "auto",
     "choice_bits",
@@ -41,7 +43,6 @@ MERGE_METHODS = (
     "breadcrumbs",
     "slerp",
 )
-STRATEGIES = ("auto", "racing", "guided", "exhaustive")
 WEIGHTS = ("subsets", "simplex")
 COMBINES = ("mean", "pareto")
 BASELINES = ("all", "union", "best_single")
@@ -239,21 +240,13 @@ class Quantize:
 class Search:
     """`[search]`: which mixtures are scored."""
 
-    strategy: str = _set(
-        "auto",
-        "how mixtures are chosen: racing (all start, few finish), guided (a model proposes), "
-        "exhaustive; auto: racing up to 12 datasets, then guided",
-        choices=STRATEGIES,
-    )
+    strategy: str = _set(AUTO, strategy_help(), choices=(AUTO, *STRATEGIES))
     weights: str = _set(
-        "subsets", "equal weights (subsets) or any (simplex, by guided search)", choices=WEIGHTS
+        "subsets",
+        f"equal weights (subsets) or any (simplex, by {' or '.join(for_any_weights())} search)",
+        choices=WEIGHTS,
     )
-    budget: float = _set(
-        0.0,
-        "evaluations of the whole dev set that the search may take; 0: racing an eighth of what "
-        "all mixtures take, guided 150",
-        low=0.0,
-    )
+    budget: float = _set(0.0, budget_help(), low=0.0)
     max_datasets: int = _set(0, "largest mixture; 0: no limit", low=0)
     max_tokens: int = _set(0, "tokens of a mixture's datasets together; 0: no limit", low=0)
     required: tuple[str, ...] = _set((), "datasets that every mixture has", empty=True)

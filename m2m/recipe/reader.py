@@ -14,6 +14,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from m2m.errors import InputError, Problems, RecipeError
 from m2m.opening import SETTINGS, read_text
 from m2m.recipe.fields import LISTS, SECTIONS, Merge, Recipe, Search
+from m2m.recipe.strategies import AUTO, for_any_weights
 
 Section = TypeVar("Section")
 
@@ -190,8 +191,10 @@ class _Reader:
             for name in set(getattr(search, field)) - set(names):
                 advice = f"; {_meant(name, names)}" if names else ""
                 self.wrong(("search", field), f"{field}: there is no dataset {name!r}{advice}")
-        if search.weights == "simplex" and search.strategy not in ("auto", "guided"):
-            self.wrong(("search", "strategy"), 'weights = "simplex" needs strategy = "guided"')
+        able = for_any_weights()
+        if search.weights == "simplex" and search.strategy not in (AUTO, *able):
+            needed = " or ".join(f'"{name}"' for name in able)
+            self.wrong(("search", "strategy"), f'weights = "simplex" needs strategy = {needed}')
         for name in set(search.required) & set(search.excluded):
             self.wrong(("search", "excluded"), f"{name!r} is both required and excluded")
 

@@ -20,12 +20,13 @@ from m2m.mix.strategy import Ask, Strategy
 from m2m.mix.study import Study
 from m2m.mix.trial import Places, Trial
 from m2m.recipe import Dataset, Search
+from m2m.recipe.strategies import AUTO, STRATEGIES
 from tests.mix.planted import BITS, World
 from tests.tiny import StopAfter
 
 EFFECTS = {"a": 1.2, "b": 0.8, "c": -0.3, "d": -0.8, "e": 0.0}
 PAIRS = {("a", "b"): 4.0}  # so that the two together are best, by far
-STRATEGIES = ["auto", "exhaustive", "racing", "guided"]
+EVERY = [AUTO, *STRATEGIES]
 
 
 def strategy(search: Search, world: World) -> tuple[Strategy, Order]:
@@ -66,7 +67,7 @@ class Played:
         return max(full, key=lambda t: BITS.metric.value(t.scores["t"], None)[0]).mixture
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", EVERY)
 class TestEveryStrategy:
     def test_never_asks_the_same_twice(self, name: str) -> None:
         seen: dict[Mixture, int] = {}

@@ -11,11 +11,12 @@ from m2m.evaluate.metrics import METRICS
 from m2m.evaluate.scores import Scores, padded
 from m2m.formats.journal import Journal
 from m2m.mix.caution import cautions
+from m2m.mix.exhaustive import Exhaustive
 from m2m.mix.mixture import BASE, Mixture, subsets
 from m2m.mix.order import Order
-from m2m.mix.search import Exhaustive
 from m2m.mix.space import Space
 from m2m.mix.standing import Aim, standing
+from m2m.mix.strategy import Setup
 from m2m.mix.study import Study
 from m2m.mix.trial import Places, Trial
 from m2m.progress import Silent
@@ -64,7 +65,7 @@ ORDER = Order.stratified(trial(BASE, scores(0, 0)), [BITS], seed=0)
 
 
 def exhaustive() -> Exhaustive:
-    return Exhaustive(Space(NAMES), len(ORDER))
+    return Exhaustive(Setup(Space(NAMES), len(ORDER), [BITS]))
 
 
 def study(path: Path, scorer: CountingScorer) -> Study:

@@ -15,13 +15,14 @@ from m2m.errors import InputError
 from m2m.evaluate.evaluator import Evaluator
 from m2m.llamacpp.model import LlamaModel
 from m2m.machine import peak_rss_bytes, resident_bytes
-from m2m.mix.effort import Effort
 from m2m.mix.mixture import BASE
+from m2m.mix.strategy import Cost
 from m2m.pipeline import calibrating, planning, workers
 from m2m.pipeline.calibrating import Aside, Rates, calibrate, count_tokens
 from m2m.pipeline.inputs import Inputs, read_inputs
-from m2m.pipeline.planning import Work, make_plan, plan_with
+from m2m.pipeline.planning import make_plan, plan_with
 from m2m.pipeline.run import Run
+from m2m.pipeline.work import Work
 from m2m.pipeline.workers import divide
 from m2m.progress import Silent
 from m2m.recipe import Confirm, Quantize, Search, load_recipe
@@ -101,8 +102,8 @@ def test_a_race_is_planned_with_its_blocks_and_within_its_budget(inputs: Inputs)
     simplex = with_recipe(inputs, search=Search(weights="simplex"))
     short = with_recipe(inputs, search=Search(weights="simplex", budget=60))
     assert plan_with(simplex, RATES).strategy == "guided"
-    efforts = [Work(each, RATES).effort().evaluations for each in (simplex, short)]
-    assert efforts == pytest.approx([150, 60], rel=0.1)
+    taken = [Work(each, RATES).strategy.cost().evaluations for each in (simplex, short)]
+    assert taken == pytest.approx([150, 60], rel=0.1)
     gguf = with_recipe(inputs, quantize=Quantize(export="q4_0"))
     finalists = plan_with(gguf, RATES).steps[1].seconds - plan_with(inputs, RATES).steps[1].seconds
     assert finalists == pytest.approx(2 + 2 * (RATES.load(size, 3) + shared + own))
@@ -127,10 +128,10 @@ def test_what_is_scored_already_is_not_planned_again(inputs: Inputs, strategy: s
     assert fresh.known == {}
     Run(inputs.recipe, Silent()).search()
     rates = calibrate(inputs, Silent())
-    assert rates.known[BASE] == Effort(1.0, 1.0, 1.0)
+    assert rates.known[BASE] == Cost(1.0, 1.0, 1.0)
     assert len(rates.known) == 8
     work = Work(inputs, dataclasses.replace(RATES, known=rates.known))
-    left = work.effort().less(work.done())
+    left = work.strategy.cost().less(work.done())
     assert left.evaluations < 0.2
     if strategy == "exhaustive":
         # What is left is to quantise the base and to look at what the journal has.

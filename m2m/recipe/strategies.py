@@ -1,0 +1,54 @@
+"""The search strategies by name: the only list of them.
+
+The strategy NAME is the module `m2m/mix/NAME.py`, which calls its class `STRATEGY`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Known:
+    """What recipes and their help say about a strategy.
+
+    Attributes:
+        words: what it does, for the help.
+        budget: the evaluations that it takes by itself, for the help; "" if no budget limits it.
+        auto_up_to: "auto" takes the first strategy that has room for the datasets: this many, or
+            fewer than 2 to this power mixtures; 0 for any number, None if "auto" never takes it.
+        any_weights: whether it can choose mixtures whose weights differ.
+    """
+
+    words: str
+    budget: str = ""
+    auto_up_to: int | None = None
+    any_weights: bool = False
+
+
+STRATEGIES = {
+    "racing": Known("all start, few finish", "an eighth of what all mixtures take", auto_up_to=12),
+    "guided": Known("a model proposes", "150", auto_up_to=0, any_weights=True),
+    "exhaustive": Known("all finish"),
+}
+
+
+def strategy_help() -> str:
+    """The help of `[search] strategy`."""
+    every = ", ".join(f"{name} ({known.words})" for name, known in STRATEGIES.items())
+    limits = {n: k.auto_up_to for n, k in STRATEGIES.items() if k.auto_up_to is not None}
+    taken = (f"{name} up to {most} datasets" if most else name for name, most in limits.items())
+    return f"how mixtures are chosen: {every}; auto: {', then '.join(taken)}"
+
+
+def budget_help() -> str:
+    """The help of `[search] budget`."""
+    own = ", ".join(f"{name} {known.budget}" for name, known in STRATEGIES.items() if known.budget)
+    return f"evaluations of the whole dev set that the search may take; 0: {own}"
+
+
+def for_any_weights() -> list[str]:
+    """The names of the strategies that can choose mixtures whose weights differ."""
+    return [name for name, known in STRATEGIES.items() if known.any_weights]
