@@ -6,7 +6,12 @@ expected; its hint says what to do next. Anything else that escapes is a bug, wi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+
+from m2m.escaping import visible
+
+_LATER_LINE = re.compile(r"\n(?!  )")
 
 
 class M2MError(Exception):
@@ -23,9 +28,13 @@ class M2MError(Exception):
         self.hint = hint
 
     def told(self, where: str = "") -> str:
-        """As the user reads it: the message after "Error: ", a blank line, the hint."""
+        """As the user reads it: the message after "Error: ", a blank line, the hint.
+
+        All other lines are indented, so that text of strangers cannot forge an error or a hint.
+        """
         head = "" if isinstance(self, Interrupted) else f"Error: {where}"
-        return head + self.message + (f"\n\nhint: {self.hint}" if self.hint else "")
+        parts = [head + self.message, *([f"hint: {self.hint}"] if self.hint else [])]
+        return "\n\n".join(_LATER_LINE.sub("\n  ", visible(part)) for part in parts)
 
 
 class InputError(M2MError):

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 from m2m.errors import InputError
+from m2m.escaping import one_line
 from m2m.opening import open_to_append
-
-_SPELLED = "backslashreplace"  # a path that is no text has letters that UTF-8 lacks
 
 
 class Progress(Protocol):
@@ -197,13 +196,13 @@ class Logged:
         """Whether the user asked to stop."""
         return self._shown.stop_requested()
 
-    def write(self, text: str) -> None:
-        """Append lines to the log only."""
+    def write(self, *lines: str) -> None:
+        """Append to the log only: as many lines as are given, whatever is in them."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
         # No work ends for its diary: a full disk is told by the next file that matters.
         with suppress(OSError, InputError), open_to_append(self._path) as file:
-            lines = "".join(f"{stamp}  {line}\n" for line in text.splitlines())
-            file.write(lines.encode("utf-8", _SPELLED))
+            text = "".join(f"{stamp}  {one_line(line)}\n" for line in lines)
+            file.write(text.encode("utf-8"))
 
     def _close(self) -> None:
         if self._meter:

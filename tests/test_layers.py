@@ -11,6 +11,7 @@ import m2m
 
 ROOT = Path(m2m.__file__).parent
 LAYERS = {
+    "escaping": -3,
     "errors": -2,
     "opening": -1,
     "__init__": 0, "blas": 0, "kernels": 0, "machine": 0, "progress": 0,

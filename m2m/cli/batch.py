@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from m2m import __version__
+from m2m.cli.console import say
 from m2m.errors import Interrupted, M2MError
 from m2m.formats.json_text import json_text
 from m2m.progress import Logged
@@ -74,7 +73,7 @@ def _logged(log: Logged, command: str) -> Iterator[None]:
     try:
         yield
     except M2MError as error:
-        log.write(error.told())
+        log.write(*error.told().split("\n"))
         raise
     except BaseException as error:
         log.write(f"ended by {type(error).__name__}: {error}")
@@ -100,7 +99,7 @@ def run_batch(
     failed: list[str] = []
     for number, recipe in enumerate(recipes, start=1):
         if not quiet:
-            click.echo(f"[{number}/{len(recipes)}] {recipe}", err=True)
+            say(f"[{number}/{len(recipes)}] {recipe}", err=True)
         try:
             with opened(recipe, quiet, "run", None, hours=hours, share=None, **allowed) as work:
                 found = work.run()
@@ -110,7 +109,7 @@ def run_batch(
             failed.append(str(recipe))
             if as_json:
                 _say(recipe, {"error": error.message, "hint": error.hint}, as_json)
-            click.echo(error.told(f"{recipe}: "), err=True)
+            say(*error.told(f"{recipe}: ").split("\n"), err=True)
             if not keep_going:
                 break
             continue
@@ -127,11 +126,11 @@ def _say(recipe: Path, outcome: dict[str, Any], as_json: bool) -> None:
     """One line of what became of a recipe."""
     if as_json:
         line = {"recipe": str(recipe), **outcome}
-        click.echo(json_text(line))
+        say(json_text(line))
     else:
         verdict = outcome["verdict"]
         made = f"  {outcome['gguf']}" if outcome["gguf"] else ""
-        click.echo(f"{recipe}: {verdict['kind']}. {verdict['sentence']}{made}")
+        say(f"{recipe}: {verdict['kind']}. {verdict['sentence']}{made}")
 
 
 def _same_line() -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from m2m.cli.console import say
+
 # Where each shell reads it from, at every start.
 INSTALL = {
     "bash": "m2m completion bash > ~/.local/share/bash-completion/completions/m2m",
@@ -28,8 +30,8 @@ def completion(shell: str) -> None:
     if kind is None:
         raise AssertionError("click knows bash, zsh and fish")
     group = click.get_current_context().find_root().command
-    click.echo(kind(group, {}, "m2m", "_M2M_COMPLETE").source())
-    click.echo(f"Install it with:  {INSTALL[shell]}", err=True)
+    say(*kind(group, {}, "m2m", "_M2M_COMPLETE").source().split("\n"))
+    say(f"Install it with:  {INSTALL[shell]}", err=True)
 
 
 COMMANDS = [completion]

@@ -7,18 +7,19 @@ import sys
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from m2m.escaping import one_line, visible
 from m2m.formats.json_text import json_text
 from m2m.progress import Meter, duration
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as RichProgress
-    from rich.table import Table
 
 PLAIN_EVERY = 5.0
 
@@ -52,8 +53,10 @@ class TerminalProgress:
             if self._stage:
                 number, stages = self._stages
                 text = f"{duration(time.monotonic() - self._began)} so far"
-                self._bars.add_task(self._stage, total=stages, completed=number - 1, text=text)
-            self._bars.add_task(title, total=total, text="")
+                self._bars.add_task(
+                    one_line(self._stage), total=stages, completed=number - 1, text=text
+                )
+            self._bars.add_task(one_line(title), total=total, text="")
             self._bars.start()
 
     def advance(self, amount: float = 1.0, detail: str = "") -> None:
@@ -63,7 +66,7 @@ class TerminalProgress:
         self._meter.advance(amount, detail)
         if self._bars is not None:
             last = self._bars.task_ids[-1]
-            self._bars.update(last, advance=amount, text=str(self._meter))
+            self._bars.update(last, advance=amount, text=one_line(str(self._meter)))
             if len(self._bars.task_ids) > 1:
                 text = f"{duration(time.monotonic() - self._began)} so far"
                 self._bars.update(self._bars.task_ids[0], text=text)
@@ -95,9 +98,9 @@ class TerminalProgress:
 
     def _line(self, text: str) -> None:
         if self._bars is not None:
-            self._bars.console.print(text, markup=False, highlight=False)
+            self._bars.console.print(one_line(text), markup=False, highlight=False, emoji=False)
         else:
-            click.echo(text, err=True)
+            say(text, err=True)
 
 
 @contextmanager
@@ -119,25 +122,69 @@ def stoppable(progress: TerminalProgress) -> Iterator[None]:
             signal.signal(each, handler)
 
 
+def say(*lines: str, err: bool = False) -> None:
+    """Print lines on stdout or stderr; all that is not a table or JSON comes through here.
+
+    A line stays one line, and nothing in it steers the terminal.
+    """
+    for line in lines:
+        click.echo(one_line(line), err=err)
+
+
+def say_on(text: str) -> None:
+    """Print a piece of an answer on stdout, as it comes."""
+    click.echo(visible(text), nl=False)
+
+
 def print_json(value: Any) -> None:
     """Print one JSON document on stdout; what is not a finite number is null."""
     click.echo(json_text(value, indent=2))
 
 
-def make_table(*heads: str, right: Collection[str] = ()) -> Table:
-    """An empty table; the columns of the `right` heads hold numbers."""
-    from rich import box
-    from rich.table import Table
+@dataclass
+class Table:
+    """A table for people, of texts that may be anybody's.
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for head in heads:
-        table.add_column(head, justify="right" if head in right else "left")
-    return table
+    Attributes:
+        heads: of the columns.
+        right: heads of columns that hold numbers.
+        fold: break long texts of the first column anywhere.
+        rows: cells, whether they are bold, and whether a line separates them from those above.
+    """
+
+    heads: tuple[str, ...]
+    right: Collection[str] = ()
+    fold: bool = False
+    rows: list[tuple[tuple[str, ...], bool, bool]] = field(default_factory=list)
+
+    def add_row(self, *cells: str, bold: bool = False, apart: bool = False) -> None:
+        """Add a row of as many cells as there are heads."""
+        self.rows.append((cells, bold, apart))
+
+
+def make_table(*heads: str, right: Collection[str] = (), fold: bool = False) -> Table:
+    """An empty table; see `Table`."""
+    return Table(heads, right, fold)
 
 
 def print_table(table: Table) -> None:
-    """A table on stdout."""
-    stdout_console().print(table)
+    """A table on stdout; cells are text, in which rich finds no markup."""
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
+    for i, head in enumerate(table.heads):
+        drawn.add_column(
+            Text(one_line(head)),
+            justify="right" if head in table.right else "left",
+            overflow="fold" if table.fold and not i else "ellipsis",
+        )
+    for cells, bold, apart in table.rows:
+        if apart:
+            drawn.add_section()
+        drawn.add_row(*(Text(one_line(cell)) for cell in cells), style="bold" if bold else "")
+    stdout_console().print(drawn)
 
 
 def stdout_console() -> Console:
@@ -152,9 +199,9 @@ def _bars() -> RichProgress:
     from rich.progress import BarColumn, Progress, TextColumn
 
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
-        TextColumn("{task.fields[text]}"),
+        TextColumn("{task.fields[text]}", markup=False),
         console=Console(stderr=True),
         transient=True,
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from m2m.cli.console import say
 from m2m.cli.options import MODEL, field_options, json_option
 from m2m.recipe import Target
 
@@ -76,8 +77,7 @@ def show_checked(found: Sequence[Checked], tokens: bool = True) -> None:
     from m2m.cli.console import make_table, print_table
 
     counts = ("rows", "tokens", "longest", "same", "near", "leaks", "letters/token", "tokens/word")
-    table = make_table("file", *counts, "lengths", right=counts)
-    table.columns[0].overflow = "fold"
+    table = make_table("file", *counts, "lengths", right=counts, fold=True)
     for each in found:
         numbers = (
             each.rows, each.tokens, each.longest,
@@ -93,14 +93,14 @@ def show_checked(found: Sequence[Checked], tokens: bool = True) -> None:
     print_table(table)
     for each in found:
         if each.reading:
-            click.echo(f"{each.file.name}: {each.reading}")
+            say(f"{each.file.name}: {each.reading}")
         if each.problems:
-            click.echo(f"{each.file}")
+            say(f"{each.file}")
         for problem in each.problems:
             word = "line" if len(problem.lines) == 1 else "lines"
             where = f" ({word} {', '.join(map(str, problem.lines))})" if problem.lines else ""
-            click.echo(f"  {'!' if problem.refused else '-'} {problem.message}{where}")
-            click.echo(f"    {problem.hint}")
+            say(f"  {'!' if problem.refused else '-'} {problem.message}{where}")
+            say(f"    {problem.hint}")
     if not any(each.problems for each in found):
         asked = any(each.format.startswith("target") for each in found)
         checked = [
@@ -113,9 +113,9 @@ def show_checked(found: Sequence[Checked], tokens: bool = True) -> None:
             *(["rows in dev or test questions", "number of questions"] if asked else []),
             *(["length in tokens"] if tokens else []),
         ]
-        click.echo(f"No problems found (checked: {', '.join(checked)}).")
+        say(f"No problems found (checked: {', '.join(checked)}).")
         if not asked:
-            click.echo("Name your questions with `--target` to check that no row contains them.")
+            say("Name your questions with `--target` to check that no row contains them.")
 
 
 def _bars(lengths: dict[int, int]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from m2m.cli.batch import opened
+from m2m.cli.console import say
 from m2m.cli.options import RECIPE, quiet_option
 
 EXAMPLE = Path("examples", "swahili", "demo.toml")
@@ -33,33 +34,32 @@ def demo(recipe: Path | None, quiet: bool) -> None:
     recipe = recipe or _example()
     loaded = load_recipe(recipe)
     inputs = read_inputs(loaded)
-    click.echo(
+    say(
         f"A lab has {len(loaded.datasets)} datasets, {', '.join(inputs.corpora)}, and a task, "
-        f"{loaded.targets[0].name}. Which of them should {inputs.base.name} be fine-tuned on?\n"
+        f"{loaded.targets[0].name}. Which of them should {inputs.base.name} be fine-tuned on?",
+        "",
     )
-    click.echo("1. Look at the data (m2m data check). Files may disagree about the answers.")
+    say("1. Look at the data (m2m data check). Files may disagree about the answers.")
     data.show_checked(check_recipe(loaded))
-    click.echo("\n2. Foresee what it takes (m2m plan): a few real steps, timed.")
+    say("", "2. Foresee what it takes (m2m plan): a few real steps, timed.")
     plan.show_plan(plan.planned(inputs, quiet))
-    click.echo(
-        "\n3. One adapter per dataset; every mixture of them merged and scored; the best and"
-    )
-    click.echo("   the baselines really fine-tuned (m2m run). Stop it at any time.")
+    say("", "3. One adapter per dataset; every mixture of them merged and scored; the best and")
+    say("   the baselines really fine-tuned (m2m run). Stop it at any time.")
     with opened(recipe, quiet, "demo") as work:
         found = work.run()
     show.run(found)
     if found.exported is None:
         return
-    click.echo("\n4. Ask the model before and after (m2m chat).")
+    say("", "4. Ask the model before and after (m2m chat).")
     task = next(iter((inputs.test or inputs.dev).values()))
     examples = task.examples[:ASKED]
     questions = [each.prompt or each.choices[0] for each in examples]
     before = ask(str(inputs.base.gguf.path), questions)
     after = ask(str(found.exported.gguf), questions)
     for example, question, old, new in zip(examples, questions, before, after, strict=True):
-        click.echo(f"\n   {question}\n      before  {old}\n      after   {new}")
+        say("", f"   {question}", f"      before  {old}", f"      after   {new}")
         if example.prompt:
-            click.echo(f"      right   {example.choices[example.gold]}")
+            say(f"      right   {example.choices[example.gold]}")
 
 
 def _example() -> Path:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from m2m.cli.console import say
 from m2m.cli.options import json_option
 
 MARKS = {"ok": " ", "note": "-", "problem": "!"}
@@ -31,9 +32,9 @@ def doctor(as_json: bool) -> None:
 
     def table() -> None:
         for each in found:
-            click.echo(f"{MARKS[each.state]} {each.name:20} {each.value}")
+            say(f"{MARKS[each.state]} {each.name:20} {each.value}")
             if each.remedy:
-                click.echo(f"{'':23}{each.remedy}")
+                say(f"{'':23}{each.remedy}")
 
     as_data = {"ok": not bad, "checks": [dataclasses.asdict(each) for each in found]}
     show.result(as_data, as_json, table)
@@ -52,10 +53,10 @@ def show_versions(context: click.Context, option: click.Parameter, wanted: bool)
     from m2m import __version__
     from m2m.machine import versions
 
-    click.echo(f"m2m {__version__}")
-    click.echo(f"Python {platform.python_version()} ({platform.system()} {platform.machine()})")
+    say(f"m2m {__version__}")
+    say(f"Python {platform.python_version()} ({platform.system()} {platform.machine()})")
     for name, version in versions().items():
-        click.echo(f"{name} {version or 'is missing'}")
+        say(f"{name} {version or 'is missing'}")
     context.exit()
 
 

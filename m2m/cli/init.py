@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from m2m.cli.console import say
 from m2m.cli.options import MODEL
 
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -52,10 +53,10 @@ def init(
         raise click.UsageError("give at least one dataset: --data FILE...")
     found = start_recipe(out, model, template, [*first, *more], targets, tests)
     for note in found.notes:
-        click.echo(f"Note: {note}", err=True)
-    click.echo(f"Wrote {found.recipe}. Add the licences, then run:")
+        say(f"Note: {note}", err=True)
+    say(f"Wrote {found.recipe}. Add the licences, then run:")
     for command in ("data check", "plan", "run"):
-        click.echo(f"  m2m {command} {shlex.quote(str(found.recipe))}")
+        say(f"  m2m {command} {shlex.quote(str(found.recipe))}")
 
 
 COMMANDS = [init]

@@ -28,7 +28,9 @@ from m2m.cli import (
     tools,
     validate,
 )
+from m2m.cli.console import say
 from m2m.errors import Interrupted, M2MError, ResourceError
+from m2m.escaping import visible
 
 _NO_MEMORY = (
     "there was not enough memory; what was finished is kept",
@@ -48,6 +50,9 @@ class Commands(click.Group):
         """Run a command: exit 1 after an `M2MError`, 130 after an interruption."""
         try:
             return super().invoke(ctx)
+        except click.ClickException as error:
+            error.message = visible(error.message)  # type: ignore[misc]
+            raise
         except Interrupted as error:
             _say(error)
             ctx.exit(130)
@@ -65,7 +70,7 @@ class Commands(click.Group):
 
 
 def _say(error: M2MError) -> None:
-    click.echo(error.told(), err=True)
+    say(*error.told().split("\n"), err=True)
 
 
 @click.group(cls=Commands, context_settings=CONTEXT)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from m2m.cli.console import say
 from m2m.cli.options import json_option
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -31,10 +32,10 @@ def merge_runs(folders: tuple[Path, ...], into: Path, as_json: bool) -> None:
 
     found = merge(into, folders)
     for warning in found.warnings:
-        click.echo(f"Warning: {warning}", err=True)
+        say(f"Warning: {warning}", err=True)
     said = f"{into}: {len(found.adapters)} adapters, {found.mixtures} scored mixtures and "
     said += f"{found.confirmed} confirmed models are new"
-    show.result(found.as_json(), as_json, lambda: click.echo(said))
+    show.result(found.as_json(), as_json, lambda: say(said))
 
 
 COMMANDS = [merge_runs]

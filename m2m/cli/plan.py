@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from m2m.cli.console import say
 from m2m.cli.options import hours_option, recipe_command
 
 if TYPE_CHECKING:
@@ -54,29 +55,24 @@ def planned(inputs: Inputs, quiet: bool, hours: float = 0.0) -> Plan:
 
 def show_plan(plan: Plan, targets: Sequence[str] = ()) -> None:
     """A table of the steps, and how the targets are read."""
-    from rich import box
-    from rich.table import Table
-
-    from m2m.cli.console import print_table
+    from m2m.cli.console import make_table, print_table
     from m2m.progress import duration
 
-    table = Table("step", box=box.SIMPLE_HEAD, pad_edge=False)
-    for head in ("time", "peak memory", "disk"):
-        table.add_column(head, justify="right")
-    table.add_column("what")
+    numbers = ("time", "peak memory", "disk")
+    table = make_table("step", *numbers, "what", right=numbers)
     for step in plan.steps:
         memory, disk = f"{step.peak_rss_bytes / 2**30:.2f} GiB", f"{step.disk_bytes / 1e6:,.0f} MB"
         table.add_row(step.name, duration(step.seconds), memory, disk, step.what)
     if plan.steps:
-        table.add_section()
-        table.add_row("all", duration(plan.total_seconds), "", "", "at the speed measured now")
+        total = ("all", duration(plan.total_seconds), "", "", "at the speed measured now")
+        table.add_row(*total, apart=True)
         print_table(table)
     for each in targets:
-        click.echo(each)
+        say(each)
     if plan.fits:
-        click.echo("This computer has enough memory and disk.")
+        say("This computer has enough memory and disk.")
         for each in plan.advice:
-            click.echo(each)
+            say(each)
 
 
 COMMANDS = [plan]

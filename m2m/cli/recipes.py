@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from m2m.cli.batch import opened, run_batch
+from m2m.cli.console import say
 from m2m.cli.options import (
     RECIPE,
     anyway_option,
@@ -141,7 +142,7 @@ def search(
     with opened(recipe, quiet, "search", share=share, allow_leaks=allow_leaks) as work:
         if share:
             count = work.search_share()
-            show.result({"scored": count}, as_json, lambda: click.echo(f"{count} models scored"))
+            show.result({"scored": count}, as_json, lambda: say(f"{count} models scored"))
             return
         found = work.search()
         show.result(found.as_json(), as_json, lambda: show.ranking(found))

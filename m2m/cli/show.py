@@ -8,13 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from m2m.cli.console import make_table, print_json, print_table
+from m2m.cli.console import Table, make_table, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from m2m.checkpoint import ModelInfo
     from m2m.mix.agreement import Agreement
     from m2m.mix.tables import Proposals
@@ -65,7 +61,7 @@ def model_warnings(infos: Sequence[ModelInfo]) -> None:
     """Why models may not stop, or read text otherwise than their makers meant."""
     for info in infos:
         for warning in info.warnings:
-            click.echo(f"Warning: {info.name}: {_clean(warning)}", err=True)
+            say(f"Warning: {info.name}: {warning}", err=True)
 
 
 def adapters(trained: Sequence[Trained]) -> None:
@@ -110,37 +106,37 @@ def ranking(found: Searched) -> None:
             each.mixture.label,
         )
     print_table(table)
-    click.echo(
+    say(
         f"{len(found.ranking)} mixtures of {found.candidates} on up to "
         f"{in_words(found.examples, found.different)} of {found.target}; "
-        f"base model {found.base_score:.3f}.\n"
-        f"{tied} marked =: {'the best' if tied == 1 else 'too close to the best to decide'}."
+        f"base model {found.base_score:.3f}.",
+        f"{tied} marked =: {'the best' if tied == 1 else 'too close to the best to decide'}.",
     )
     for note in found.notes:
-        click.echo(note)
-    click.echo(
+        say(note)
+    say(
         f"Lowest score: {found.worst.mixture.label} ({found.worst.score:.3f})."
         if found.higher_is_better
         else f"Worst score: {found.worst.mixture.label} ({found.worst.score:.3f})."
     )
     for point in found.pareto:
         scores = ", ".join(f"{name} {value:.3f}" for name, value in point.scores.items())
-        click.echo(f"On the Pareto front: {point.mixture.label} ({scores})")
+        say(f"On the Pareto front: {point.mixture.label} ({scores})")
     worth = make_table("dataset", "worth", "95 % interval", "it is")
     for name, value in sorted(found.dataset_worth.items(), key=lambda item: -item[1].estimate):
         interval = f"{value.low:+.3f} to {value.high:+.3f}"
         worth.add_row(name, f"{value.estimate:+.3f}", interval, found.verdicts[name])
     print_table(worth)
-    click.echo(f"An effect below {found.smallest_effect:.3f} counts as neutral.")
+    say(f"An effect below {found.smallest_effect:.3f} counts as neutral.")
     for pair in found.interactions:
-        click.echo(pair.words)
+        say(pair.words)
     if found.pairs_left_out:
-        click.echo(
+        say(
             f"{found.pairs_left_out} pairs of datasets are not judged: one alone is no better than "
             "guessing, or the two would be expected beyond the best possible score."
         )
     for warning in found.warnings:
-        click.echo(f"Warning: {warning}", err=True)
+        say(f"Warning: {warning}", err=True)
 
 
 def proposals(found: Proposals) -> None:
@@ -151,7 +147,7 @@ def proposals(found: Proposals) -> None:
         table.add_row(f"{each.expected:.3f} ± {each.stderr:.3f}", scored, each.mixture.label)
     print_table(table)
     direction = "higher" if found.higher_is_better else "lower"
-    click.echo(f"From {found.runs} runs, by {found.metric} ({direction} is better).")
+    say(f"From {found.runs} runs, by {found.metric} ({direction} is better).")
 
 
 def confirmed(found: Confirmation) -> None:
@@ -173,16 +169,16 @@ def confirmed(found: Confirmation) -> None:
     seen = (
         f"{each.label} {rows_seen(each.as_json()['seen'])}" for each in found.confirmed if each.seen
     )
-    click.echo(f"Rows seen in training: {'; '.join(seen)}.")
+    say(f"Rows seen in training: {'; '.join(seen)}.")
     first = "" if found.metric in measured else " Scores are of the first target."
-    click.echo(f"* {chosen_by(found.ahead is not None, found.shared)}{first}")
+    say(f"* {chosen_by(found.ahead is not None, found.shared)}{first}")
 
 
 def verdict(found: Verdict) -> None:
     """The answer of a run, before everything else."""
-    click.echo(f"Verdict: {found.kind}")
+    say(f"Verdict: {found.kind}")
     for line in found.lines:
-        click.echo(f"  {line}")
+        say(f"  {line}")
 
 
 def validation(found: Validation) -> None:
@@ -210,7 +206,7 @@ def validation(found: Validation) -> None:
         interval = f"{lost.low:.3f} to {lost.high:.3f}"
         cost.add_row(choice.replace("_", " "), f"{lost.estimate:.3f}", interval, pick)
     print_table(cost)
-    click.echo(
+    say(
         f"Scores are {found.metric} on {found.target}; budget {found.budget}. For a single dataset "
         "at an expert's budget surrogate and fine-tune are the same model."
     )
@@ -233,26 +229,26 @@ def _agreements(
 def exported(found: Exported) -> None:
     """Where the files are."""
     written = ", ".join(f"{count} {name}" for name, count in found.types_written.items())
-    click.echo(f"GGUF       {found.gguf} ({written})")
-    click.echo(f"Modelfile  {found.modelfile}")
-    click.echo(f"LoRA       {found.lora} (for the unchanged base)")
-    click.echo(f"Card       {found.card}")
+    say(f"GGUF       {found.gguf} ({written})")
+    say(f"Modelfile  {found.modelfile}")
+    say(f"LoRA       {found.lora} (for the unchanged base)")
+    say(f"Card       {found.card}")
     _survival(found.type, found.delta_survival, found.remedy)
-    click.echo(_clean(found.self_test.sentence))
+    say(found.self_test.sentence)
     for warning in found.self_test.warnings:
-        click.echo(f"Warning: {_clean(warning)}", err=True)
+        say(f"Warning: {warning}", err=True)
     for remark in found.serving:
-        click.echo(f"Note: {_clean(remark)}", err=True)
+        say(f"Note: {remark}", err=True)
     for remark in found.remarks:
-        click.echo(f"Licence: {remark}", err=True)
+        say(f"Licence: {remark}", err=True)
 
 
 def merged(found: Merged) -> None:
     """What was written, and what is left of the deltas."""
-    click.echo(f"{found.out}: {found.type}, {found.seconds:.1f} s")
+    say(f"{found.out}: {found.type}, {found.seconds:.1f} s")
     _survival(found.type, found.delta_survival, found.remedy)
     for warning in found.warnings:
-        click.echo(f"Warning: {warning}", err=True)
+        say(f"Warning: {warning}", err=True)
 
 
 def _survival(kind: str, survival: Mapping[str, float] | None, remedy: str | None) -> None:
@@ -260,9 +256,9 @@ def _survival(kind: str, survival: Mapping[str, float] | None, remedy: str | Non
     if survival is None:
         return
     gain, cosine = survival["gain"], survival["cosine"]
-    click.echo(f"Delta kept by {kind}: gain {gain:.2f}, cosine {cosine:.2f}")
+    say(f"Delta kept by {kind}: gain {gain:.2f}, cosine {cosine:.2f}")
     if remedy:
-        click.echo(f"Warning: {kind} keeps too little of the fine-tune; {remedy}", err=True)
+        say(f"Warning: {kind} keeps too little of the fine-tune; {remedy}", err=True)
 
 
 def run(found: RunResult) -> None:
@@ -276,41 +272,38 @@ def run(found: RunResult) -> None:
     print_table(table)
     sure = found.confirmation.verdict.kind in ("clear", "tie inside")
     label = "Winner    " if sure else "Best tried"
-    click.echo(f"{label} {found.confirmation.winner.mixture.label}")
-    click.echo(f"Ranking    {found.folder / 'ranking.json'} (all {len(found.searched.ranking)})")
-    click.echo(f"Report     {found.report}")
-    click.echo(f"Results    {found.folder}")
+    say(f"{label} {found.confirmation.winner.mixture.label}")
+    say(f"Ranking    {found.folder / 'ranking.json'} (all {len(found.searched.ranking)})")
+    say(f"Report     {found.report}")
+    say(f"Results    {found.folder}")
     if found.exported is None:
-        click.echo("GGUF       not made, because of the verdict; `--anyway` makes it all the same")
+        say("GGUF       not made, because of the verdict; `--anyway` makes it all the same")
         return
     exported(found.exported)
-    click.echo(f"Try it     m2m chat {shlex.quote(str(found.exported.gguf))}")
+    say(f"Try it     m2m chat {shlex.quote(str(found.exported.gguf))}")
 
 
 def report(facts: Facts, written: Written) -> None:
     """The report's sentences and tables, and where it lies."""
-    from rich.text import Text
-
     from m2m.report.tables import tables
     from m2m.report.words import findings
 
     if facts.confirmation and facts.confirmation.verdict:
-        click.echo(f"Verdict: {facts.confirmation.verdict.kind}")
+        say(f"Verdict: {facts.confirmation.verdict.kind}")
     for sentence in findings(facts):
-        click.echo(_clean(sentence))
+        say(sentence)
     for table in tables(facts):
-        click.echo(f"\n{_clean(table.caption)}.")
+        say("", f"{table.caption}.")
         drawn = make_table(*table.heads, right=[table.heads[i] for i in table.numeric])
         for i, row in enumerate(table.rows):
-            style = "bold" if i in table.strong else ""
-            drawn.add_row(*(Text(_clean(cell)) for cell in row), style=style)
+            drawn.add_row(*row, bold=i in table.strong)
         print_table(drawn)
     for warning in facts.warnings:
-        click.echo(f"Warning: {_clean(warning)}", err=True)
+        say(f"Warning: {warning}", err=True)
     for remark in facts.remarks:
-        click.echo(f"Licence: {_clean(remark)}", err=True)
-    click.echo(f"Report     {written.html}")
-    click.echo(f"Data       {written.json}, {written.html.with_suffix('')}{os.sep}*.csv")
+        say(f"Licence: {remark}", err=True)
+    say(f"Report     {written.html}")
+    say(f"Data       {written.json}, {written.html.with_suffix('')}{os.sep}*.csv")
 
 
 def comparison(found: Comparison) -> None:
@@ -322,7 +315,7 @@ def comparison(found: Comparison) -> None:
         names = [Path(each["name"]).name for each in columns]
         count = in_words(columns[0]["examples"], columns[0]["different"])
         read = next(each.task.reading for each in found.results if str(each.task.path) == task)
-        click.echo(f"{count} of {task}" + (f"; {read}" if read else ""))
+        say(f"{count} of {task}" + (f"; {read}" if read else ""))
         _columns("metric", names, [each["metrics"] for each in columns])
         main = next(iter(columns[0]["metrics"]))
         facets = [
@@ -347,7 +340,7 @@ def _columns(head: str, names: Sequence[str], columns: Sequence[Mapping[str, Any
 def _differences(found: Sequence[Difference]) -> None:
     if not found:
         return
-    click.echo(f"Ahead of {Path(found[0].against).name}, on the same examples:")
+    say(f"Ahead of {Path(found[0].against).name}, on the same examples:")
     table = make_table("metric", "model", "by", "95 % interval", "it is")
     for each in found:
         cells = ("-", "-", f"not comparable: {each.reason}")
@@ -356,11 +349,6 @@ def _differences(found: Sequence[Difference]) -> None:
             cells = (f"{ahead.estimate:+.4f}", interval, AHEAD[ahead.sign])
         table.add_row(each.metric, Path(each.model).name, *cells)
     print_table(table)
-
-
-def _clean(text: str) -> str:
-    """Text of strangers without what could steer a terminal."""
-    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def _value(measured: Mapping[str, float] | None, digits: int = 3) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from m2m.cli.console import say, say_on
 from m2m.cli.options import field_options, json_option, lora_option
 from m2m.recipe import QUANTIZATIONS, Merge
 
@@ -75,7 +76,7 @@ def quantize(source: Path, out: Path, kind: str) -> None:
     from m2m.export.gguf import requantize
 
     written = requantize(source, out, kind)
-    click.echo(f"{out}: " + ", ".join(f"{count} {name}" for name, count in written.items()))
+    say(f"{out}: " + ", ".join(f"{count} {name}" for name, count in written.items()))
 
 
 @click.command("chat")
@@ -102,18 +103,18 @@ def chat(
     sampling = Sampling(temperature=temperature, max_tokens=tokens)
     with Chat(model, sampling, seed, system=system, lora=lora) as talk:
         for warning in talk.warnings:
-            click.echo(f"Warning: {warning}", err=True)
+            say(f"Warning: {warning}", err=True)
         for line in _lines():
             if line == "/new":
                 talk.forget()
                 continue
             try:
                 for piece in talk.answer(line):
-                    click.echo(piece, nl=False)
+                    say_on(piece)
             except KeyboardInterrupt:
                 if not sys.stdin.isatty():
                     raise
-            click.echo()
+            say("")
 
 
 def _lines() -> Iterator[str]:

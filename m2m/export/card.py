@@ -6,19 +6,18 @@ from the recipe is text of strangers: it is quoted as YAML and escaped as Markdo
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from m2m.escaping import markdown_text as _text
+from m2m.escaping import quoted
 from m2m.export.licences import hub_licence, remarks
 from m2m.formats.atomic import write_text
 
 Measured = Mapping[str, Mapping[str, float]]  # metric -> {"value", "stderr"}
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
-_MARKS = re.compile(r"([\\`*_\[\]|#~])")
 _METRICS = 3
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
 
@@ -104,16 +103,16 @@ def card_text(card: Card) -> str:
     """The card: front matter and Markdown."""
     parts = [
         f"---\n{_front_matter(card)}---",
-        f"# {_inline(card.name)}",
-        f"**{_inline(card.warning)}**" if card.warning else "",
-        "\n\n".join(map(_inline, card.verdict[:1])),
+        f"# {_text(card.name)}",
+        f"**{_text(card.warning)}**" if card.warning else "",
+        "\n\n".join(map(_text, card.verdict[:1])),
         _bullets(card.verdict[1:]),
         _opening(card),
         _section("Before you pass it on", _bullets(card.remarks, "Nothing beyond attribution.")),
         _section("What it was fine-tuned on", _datasets(card)),
         _section("How good it is", _scores(card)),
         _section("How it was made", _bullets(card.made)),
-        _section("Files", _bullets([f"`{name}`: {what}" for name, what in card.files], raw=True)),
+        _section("Files", _files(card)),
         _section("How to ask it", _bullets(card.serving)),
         _section("Limits", _bullets(_limits(card))),
     ]
@@ -132,16 +131,13 @@ def _front_matter(card: Card) -> str:
         "pipeline_tag": "text-generation",
         "tags": ["gguf", "lora", "merge-to-mix", "m2m"],
     }
-    return "".join(
-        f"{key}: {json.dumps(value, ensure_ascii=False)}\n"
-        for key, value in fields.items()
-        if value
-    )
+    return "".join(f"{key}: {quoted(value)}\n" for key, value in fields.items() if value)
 
 
 def _opening(card: Card) -> str:
     named = " + ".join(_code(each.name) for each in card.datasets)
-    spoken = f" Languages of the data: {', '.join(card.languages)}." if card.languages else ""
+    languages = _text(", ".join(card.languages))
+    spoken = f" Languages of the data: {languages}." if languages else ""
     return (
         f"{_code(card.base)} fine-tuned with LoRA on {named}, the mixture that m2m chose for the "
         f"target {_code(card.target)}.{spoken}"
@@ -160,7 +156,7 @@ def _datasets(card: Card) -> str:
         )
         for each in card.datasets
     ]
-    named = [(row[0], *map(_inline, row[1:])) for row in rows]
+    named = [(row[0], *map(_text, row[1:])) for row in rows]
     return _table(("dataset", "share", "languages", "licence", "source", "notes"), named)
 
 
@@ -168,16 +164,16 @@ def _scores(card: Card) -> str:
     present = [m for score in card.scores for m in (*score.dev, *score.test)]
     metrics = sorted(dict.fromkeys(present), key=lambda m: m != card.metric)[:_METRICS]
     columns = [(part, metric) for metric in metrics for part in ("dev", "test")]
-    heads = ("model", *(f"{part} {metric}" for part, metric in columns))
+    heads = ("model", *(f"{part} {_text(metric)}" for part, metric in columns))
     rows = [
         (
-            _inline(score.model),
+            _text(score.model),
             *(_score(getattr(score, part).get(metric)) for part, metric in columns),
         )
         for score in card.scores
     ]
     compared = _bullets([score.compared for score in card.scores if score.compared])
-    said = f"Value ± standard error over the questions. {_inline(card.chosen)}".strip()
+    said = f"Value ± standard error over the questions. {_text(card.chosen)}".strip()
     return "\n\n".join(part for part in (_table(heads, rows), said, compared) if part)
 
 
@@ -203,8 +199,12 @@ def _section(title: str, content: str) -> str:
     return f"## {title}\n\n{content}" if content else ""
 
 
-def _bullets(items: Sequence[str], none: str = "", *, raw: bool = False) -> str:
-    return "\n".join(f"- {item if raw else _inline(item)}" for item in items) or none
+def _bullets(items: Sequence[str], none: str = "") -> str:
+    return "\n".join(f"- {_text(item)}" for item in items) or none
+
+
+def _files(card: Card) -> str:
+    return "\n".join(f"- {_code(name)}: {_text(what)}" for name, what in card.files)
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -212,12 +212,6 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _inline(content: str) -> str:
-    """Text that Markdown shows as it is, on one line and without HTML."""
-    plain = _CONTROL.sub(" ", content).replace("&", "&amp;").replace("<", "&lt;")
-    return _MARKS.sub(r"\\\1", plain.replace(">", "&gt;"))
-
-
 def _code(name: str) -> str:
     """A name as code, where it is no more than a name."""
-    return f"`{name}`" if _PLAIN.fullmatch(name) else _inline(name)
+    return f"`{name}`" if _PLAIN.fullmatch(name) else _text(name)

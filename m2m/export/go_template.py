@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from m2m.errors import InputError
+from m2m.escaping import no_three_quotes
 from m2m.tokenizer import ChatTemplate
 
 # Texts that no template contains and that every template passes on unchanged.
@@ -141,8 +142,7 @@ def unread(text: str) -> re.Match[str] | None:
 
 def _go(text: str) -> str:
     """Plain text inside a Go template, inside the three quotes of a Modelfile."""
-    for mark in ("{{", '"""'):
-        text = text.replace(mark, f"{{{{ {json.dumps(mark)} }}}}")
+    text = no_three_quotes(text.replace("{{", '{{ "{{" }}'), '{{ "\\"" }}')
     while found := unread(text):
         text = text.replace(found[0], f'{{{{ "\\U{ord(found[0]):08x}" }}}}')
     # A brace or quote at the end would join what follows.

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from m2m.errors import InputError
+from m2m.escaping import modelfile_value, one_line, visible
 from m2m.export.go_template import go_template, plain_template, read_turns, unread
 from m2m.export.serving import added_text, ollama_remarks, serving_remarks
 from m2m.formats.atomic import write_text
@@ -27,19 +28,19 @@ def modelfile(gguf: Path, formatter: Formatter, context: int, licences: Mapping[
     tokenizer = formatter.tokenizer
     lines = [
         line
-        for remark in (*ollama_remarks(formatter), *serving_remarks(formatter))
+        for remark in map(one_line, (*ollama_remarks(formatter), *serving_remarks(formatter)))
         for line in textwrap.wrap(remark, 96, initial_indent="# - ", subsequent_indent="#   ")
     ]
     path = f"./{gguf.name}"
-    lines.append(f"FROM {path if path.isprintable() else _quoted(path)}")
+    lines.append(f"FROM {path if path.isprintable() else modelfile_value(path)}")
     if template := _template(formatter):
         lines.append(f'TEMPLATE """{template}"""')
     stops = sorted(_shown(tokenizer, i) for i in tokenizer.eog_ids)
-    lines += [f"PARAMETER stop {_quoted(stop)}" for stop in stops if unread(stop) is None]
+    lines += [f"PARAMETER stop {modelfile_value(stop)}" for stop in stops if unread(stop) is None]
     lines.append(f"PARAMETER num_ctx {min(context, _LONGEST_CONTEXT)}")
     if licences:
         listed = "\n".join(f"{name}: {licence}" for name, licence in licences.items())
-        lines.append(f"LICENSE {_quoted(listed, long=True)}")
+        lines.append(f"LICENSE {modelfile_value(visible(listed), long=True)}")
     return "\n".join(lines) + "\n"
 
 
@@ -58,12 +59,6 @@ def _template(formatter: Formatter) -> str | None:
 def _shown(tokenizer: Tokenizer, index: int) -> str:
     """An end token as it is in an answer's text; ordinary tokens are spelled in another way."""
     return tokenizer.tokens[index] if tokenizer.is_special(index) else tokenizer.decode([index])
-
-
-def _quoted(text: str, *, long: bool = False) -> str:
-    """A text of strangers as a value: a Modelfile has no escapes, and three quotes end it."""
-    text = text.replace('"""', "'''")
-    return f'"""{text}"""' if long or set(text) & set('"\n\r') else f'"{text}"'
 
 
 def write_modelfile(

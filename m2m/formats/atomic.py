@@ -92,8 +92,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` to `path` atomically, as indented UTF-8 JSON; see `json_text`."""
-    text = json_text(value, indent=2) + "\n"
-    write_bytes(path, text.encode("utf-8", "backslashreplace"))  # "\\udc80": JSON's own spelling
+    write_bytes(path, (json_text(value, indent=2) + "\n").encode("utf-8"))
 
 
 def remove_folder(path: Path) -> None:

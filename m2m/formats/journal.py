@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from m2m.errors import InputError
+from m2m.escaping import escape_json
 from m2m.formats.disk import make_folder, refused, sync_folder
 from m2m.opening import open_to_append, read_bytes
 
@@ -51,7 +52,7 @@ class Journal:
             ResourceError: the disk refuses; what was there before stays readable.
         """
         text = json.dumps(entry, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        line = text.encode("utf-8", "backslashreplace") + b"\n"
+        line = escape_json(text).encode("utf-8") + b"\n"
         try:
             make_folder(self.path.parent)
             is_new = not self.path.exists()

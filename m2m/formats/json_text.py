@@ -7,16 +7,20 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from m2m.escaping import escape_json
+
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
     """Return `value` as JSON, on one line unless `indent` is given; see `finite`.
 
     Everything that m2m prints or writes as JSON for a user comes from here. `allow_nan=False` is
-    the wall behind `finite`.
+    the wall behind `finite`. Letters stay readable; control characters are escaped.
     """
     compact = None if indent else (",", ":")
-    return json.dumps(
-        finite(value), ensure_ascii=False, allow_nan=False, indent=indent, separators=compact
+    return escape_json(
+        json.dumps(
+            finite(value), ensure_ascii=False, allow_nan=False, indent=indent, separators=compact
+        )
     )
 
 

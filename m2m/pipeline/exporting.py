@@ -91,7 +91,7 @@ def export(
         made=[*_made(inputs, searched, confirmation, kept), tested.sentence],
         files=[
             (gguf.name, f"the model in {kind}, for llama.cpp and what is built on it"),
-            (modelfile.name, "for Ollama: `ollama create NAME -f Modelfile`"),
+            (modelfile.name, "for Ollama: ollama create NAME -f Modelfile"),
             (lora.name, f"the fine-tune alone, for the unchanged {base.name}"),
         ],
         cautions=[*inputs.cautions, *searched.warnings, *tested.warnings],

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from m2m.escaping import quoted
 from m2m.recipe.fields import LISTS, SECTIONS
 
 _WIDTH = 96
@@ -85,8 +85,7 @@ def toml_value(value: Any) -> str:
     """A text, number, path or list of these as TOML."""
     if isinstance(value, str | Path):
         text = value.as_posix() if isinstance(value, Path) else value
-        # A TOML basic string is a JSON string, but for DEL.
-        return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+        return quoted(text)  # a TOML basic string is a JSON string, but for DEL
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(toml_value, value))}]"
     return repr(value)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import html
-import re
 from collections.abc import Iterable
 
-# Characters that XML 1.0 and HTML forbid even when written as references.
-_FORBIDDEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+from m2m.escaping import html_text
+
 # Elements that are written without content; all others get an end tag.
 _EMPTY = {"br", "meta", "line", "rect", "circle", "path", "polyline", "polygon"}
 
@@ -22,8 +20,8 @@ Child = str | Markup | None | Iterable["Child"]
 
 
 def escape(text: str) -> Markup:
-    """Text as it stands in an element or a quoted attribute, without control characters."""
-    return Markup(html.escape(_FORBIDDEN.sub("", text), quote=True))
+    """Text as it is written in an element or a quoted attribute; see `html_text`."""
+    return Markup(html_text(text))
 
 
 def element(name: str, /, *children: Child, **attributes: str | float | None) -> Markup:

@@ -7,13 +7,11 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 
+from m2m.escaping import csv_text
 from m2m.report.facts import Facts, Model
 
 Value = str | int | float | bool | None
 Record = Mapping[str, Value]
-
-# A spreadsheet takes text that begins so for a formula (OWASP, "CSV Injection").
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def records(facts: Facts) -> dict[str, list[Record]]:
@@ -43,7 +41,7 @@ def as_csv(found: Sequence[Record]) -> str:
 
 def _cell(value: Value) -> Value:
     if isinstance(value, str):
-        return f"'{value}" if value.startswith(_FORMULA) else value
+        return csv_text(value)
     return "" if isinstance(value, float) and not math.isfinite(value) else value
 
 

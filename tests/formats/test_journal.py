@@ -25,7 +25,7 @@ def test_entries_come_back_in_order_one_line_each(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "j.jsonl"
     Journal(path).append({"b": 1, "a": "é\n\u2028"})
     Journal(path).append({})
-    assert path.read_bytes() == '{"b":1,"a":"é\\n\u2028"}\n{}\n'.encode()
+    assert path.read_bytes() == '{"b":1,"a":"é\\n\\u2028"}\n{}\n'.encode()
     assert Journal(path).replay() == [{"b": 1, "a": "é\n\u2028"}, {}]
 
 

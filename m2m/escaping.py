@@ -1,0 +1,88 @@
+"""Text of strangers as text: one function for each medium that m2m writes.
+
+Names, licences, notes, answers and error texts may hold characters that steer a terminal, a
+browser, a spreadsheet or a parser. No function drops a character: a control character is written
+out (`\\x1b`, `U+202E`). Joiners, marks and letters from right to left stay as they are, because
+languages need them. `tests/hostile.py` is the table of texts that every function is tested with.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+
+# DEL and C1, line and paragraph separators, controls of direction (Unicode Standard Annex 9; not
+# the marks U+200E, U+200F and U+061C, which turn no text around), surrogates, byte order marks and
+# the two non-characters that XML and YAML forbid.
+_BEYOND = "\x7f-\x9f\u2028-\u202e\u2066-\u206f\ud800-\udfff\ufeff\ufffe\uffff"
+_UNQUOTED = re.compile(f"[{_BEYOND}]")  # JSON itself escapes C0
+_CONTROL = re.compile(f"[\x00-\x08\x0b-\x1f{_BEYOND}]")
+_LAYOUT = re.compile(r"[\t\n]+")
+_MARKS = re.compile(r"([\\`*_\[\]|#~$!])")
+# A line of Markdown that begins so is an entry of a list, a rule or a heading.
+_BLOCK = re.compile(r"^(\d{0,9})([-+=.)])")
+# Excel and LibreOffice compute what begins so, after spaces too (OWASP, "CSV Injection"); the last
+# four are full width. With another separator than the comma, a cell begins within a text, too.
+_FORMULA = re.compile(r"(^|[;\t\n])(?=[\s'\"]*[=+\-@\uff1d\uff0b\uff0d\uff20])")
+# Ollama skips what Go does not print (by the Unicode that Go knows) and joins what is around it.
+_THREE_QUOTES = re.compile(r'"(?=(?:[^\n\r\t -~]*"){2})')
+
+
+def visible(text: str) -> str:
+    """Write control characters out; line breaks and tabs stay."""
+    return _CONTROL.sub(_written_out, text.replace("\r\n", "\n"))
+
+
+def one_line(text: str) -> str:
+    """Write control characters out, and a space for each run of line breaks and tabs."""
+    return _LAYOUT.sub(" ", visible(text))
+
+
+def html_text(text: str) -> str:
+    """Return text for HTML, SVG and XML, inside an element or a quoted attribute."""
+    return html.escape(visible(text), quote=True)
+
+
+def markdown_text(text: str) -> str:
+    """Return text for one line of Markdown, without HTML, links or the start of a block."""
+    plain = one_line(text).strip().replace("&", "&amp;").replace("<", "&lt;")
+    return _BLOCK.sub(r"\1\\\2", _MARKS.sub(r"\\\1", plain.replace(">", "&gt;")))
+
+
+def quoted(text: str | list[str]) -> str:
+    """Return text or texts as JSON, which YAML and TOML read as well."""
+    return escape_json(json.dumps(text, ensure_ascii=False))
+
+
+def escape_json(document: str) -> str:
+    """Escape the control characters in the strings of `json.dumps(..., ensure_ascii=False)`."""
+    return _UNQUOTED.sub(lambda found: f"\\u{ord(found[0]):04x}", document)
+
+
+def csv_text(text: str) -> str:
+    """Return text for a cell that no spreadsheet computes, whatever separator it splits at."""
+    return _FORMULA.sub(r"\1'", visible(text))
+
+
+def modelfile_value(text: str, *, long: bool = False) -> str:
+    """Return a value for Ollama's Modelfile, which has no escapes.
+
+    Args:
+        text: as Ollama shall read it; the first of three double quotes becomes a single one.
+        long: put it in three quotes if it needs none, too.
+    """
+    text = no_three_quotes(text, "'")
+    return f'"""{text}"""' if long or set(text) & set('"\n\r') else f'"{text}"'
+
+
+def no_three_quotes(text: str, instead: str) -> str:
+    """Replace the first of each three quotes that Ollama would take for the end of a value."""
+    return _THREE_QUOTES.sub(lambda _: instead, text)
+
+
+def _written_out(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if code < 0x100:
+        return "\\r" if code == 0x0D else f"\\x{code:02x}"
+    return f"\\u{code:04x}" if 0xD800 <= code < 0xE000 else f"U+{code:04X}"
