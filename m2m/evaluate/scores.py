@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from m2m.formats.json_values import as_list, as_rows, as_text, as_whole, as_wholes
+
 F64 = NDArray[np.float64]
+
+KINDS = ("choices", "labels", "answer", "text")
+_ROUNDING = 1e-3  # nats by which a sum of logarithms of probabilities may come out above 0
+_MOST = 1e12  # no example has as many bytes, tokens or nats
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,22 +184,42 @@ class Scores:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Scores:
-        """The inverse of `to_json`."""
+        """The inverse of `to_json`; what older versions did not write is empty.
+
+        Raises:
+            ValueError: a field is missing, of another type or length, or out of its range.
+        """
+        kind = as_text(data.get("kind"), "kind", KINDS)
+        loglik, choices = as_rows(data.get("loglik"), "loglik", -_MOST, _ROUNDING)
+        size, _ = as_rows(data.get("bytes"), "bytes", 1, _MOST, choices)
+        tokens, _ = as_rows(data.get("tokens"), "tokens", 1, _MOST, choices)
+        n = len(choices)
+        gold = np.array(as_wholes(data.get("gold"), "gold", count=n), np.int64)
+        if (gold >= np.array(choices, np.int64)).any():
+            raise ValueError("gold names a choice that its example does not have")
+
+        def some(name: str, kinds: tuple[type, ...]) -> tuple[Any, ...]:
+            """A list of n values, or none."""
+            return tuple(as_list(data.get(name, []), name, kinds, n if data.get(name) else 0))
+
+        references = some("references", (list,))
+        for each in references:
+            as_list(each, "references", (str,))
         return cls(
-            kind=data["kind"],
-            loglik=padded(data["loglik"]),
-            bytes=padded(data["bytes"]),
-            tokens=padded(data["tokens"]),
-            gold=np.array(data["gold"], np.int64),
-            decoded_tokens=data["decoded_tokens"],
-            separate_tokens=data["separate_tokens"],
-            facets=tuple(data["facets"]),
-            predictions=tuple(data.get("predictions", ())),
-            references=tuple(tuple(each) for each in data.get("references", ())),
-            same=tuple(data.get("same", ())),
-            cut=tuple(data.get("cut", ())),
-            limit=data.get("limit", 0),
-            longest=data.get("longest", 0),
+            kind=kind,
+            loglik=loglik,
+            bytes=size,
+            tokens=tokens,
+            gold=gold,
+            decoded_tokens=as_whole(data.get("decoded_tokens"), "decoded_tokens"),
+            separate_tokens=as_whole(data.get("separate_tokens"), "separate_tokens"),
+            facets=some("facets", (str, type(None))),
+            predictions=some("predictions", (str,)),
+            references=tuple(map(tuple, references)),
+            same=tuple(as_wholes([*some("same", (int,))], "same")),
+            cut=some("cut", (bool,)),
+            limit=as_whole(data.get("limit", 0), "limit"),
+            longest=as_whole(data.get("longest", 0), "longest"),
         )
 
 

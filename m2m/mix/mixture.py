@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from m2m.formats.json_values import as_list, as_real
+
 BASE_LABEL = "base"
 _EQUAL = 1e-6  # between the weights of a uniform mixture
 
@@ -78,12 +80,18 @@ class Mixture:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Mixture:
-        """The inverse of `as_json`, whatever else is there; ValueError where the sides differ."""
-        names = tuple(map(str, data["datasets"]))
-        weights = tuple(map(float, data["weights"]))
-        if len(weights) != len(names):
-            raise ValueError(f"{len(names)} datasets with {len(weights)} weights")
-        return cls(names, weights)
+        """The inverse of `as_json`, whatever else is there.
+
+        Raises:
+            ValueError: no names, one twice, or another number of weights.
+        """
+        names = as_list(data.get("datasets"), "datasets", (str,))
+        weights = as_list(data.get("weights"), "weights", (int, float), len(names))
+        if len({*names}) < len(names):
+            raise ValueError("datasets has a name twice")
+        return cls(
+            tuple(names), tuple(as_real(each, "weights", 0.0, 1 + _EQUAL) for each in weights)
+        )
 
 
 BASE = Mixture((), ())

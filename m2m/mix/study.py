@@ -53,10 +53,11 @@ class Study:
         self._journal = journal
         self._scorer = scorer
         self._value = value
-        self._lines: dict[str, list[dict[str, Any]]] = {}
-        for line in journal.replay():
+        self._lines: dict[str, list[tuple[dict[str, Any], str]]] = {}
+        for number, line in enumerate(journal.replay(), 1):
             if line.get("schema") in READABLE:
-                self._lines.setdefault(str(line.get("key")), []).append(line)
+                where = f"{journal.path}:{number}"
+                self._lines.setdefault(str(line.get("key")), []).append((line, where))
         self._known: dict[str, Trial] = {}
 
     def trial(self, mixture: Mixture, places: Places | None = None) -> Trial:
@@ -84,10 +85,19 @@ class Study:
         """
         key = self._scorer.key(mixture)
         if key not in self._known and key in self._lines:
-            parts = [Trial.from_json(line) for line in self._lines.pop(key)]
-            self._known[key] = joined(parts, self._scorer.examples)
+            self._known[key] = self._joined(self._lines.pop(key))
         found = self._known.get(key)
         return found and dataclasses.replace(found, mixture=mixture)
+
+    def _joined(self, lines: list[tuple[dict[str, Any], str]]) -> Trial:
+        """What lines of one key come to; what this machine scored goes before what others say."""
+        seen: dict[str, set[int]] = {}
+        parts = []
+        for line, where in sorted(lines, key=lambda each: "elsewhere" in each[0]):
+            trial = Trial.from_json(line, where)
+            trial.check_against(self._scorer.examples, where)
+            parts.append(trial.without(seen))
+        return joined([part for part in parts if part], self._scorer.examples)
 
     def run(self, strategy: Strategy, order: Order, progress: Progress) -> list[Trial]:
         """All trials that the strategy wanted, the base model's first, with all that is known.

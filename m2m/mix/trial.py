@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from m2m.errors import InputError
 from m2m.evaluate.scores import Scores
+from m2m.formats.json_values import as_object, as_real, as_whole, as_wholes
 from m2m.mix.mixture import Mixture
 
 Places = Mapping[str, tuple[int, ...]]  # by target name, places of examples in its file
@@ -26,6 +27,7 @@ class Trial:
         seconds: merge, quantisation, load and scoring.
         places: by target name, which of its examples were scored, in the order of `scores`; empty
             where all were.
+        elsewhere: whether another machine says so; nothing here has verified it.
     """
 
     mixture: Mixture
@@ -34,6 +36,7 @@ class Trial:
     scored_tokens: int
     seconds: float
     places: Places = field(default_factory=dict)
+    elsewhere: bool = False
 
     @property
     def complete(self) -> bool:
@@ -54,9 +57,25 @@ class Trial:
             known = self.places.get(name, range(len(self.scores[name])))
             where = {place: i for i, place in enumerate(known)}
             scores[name] = self.scores[name].take([where[place] for place in wanted])
-        return Trial(
-            self.mixture, scores, self.survival, self.scored_tokens, self.seconds, dict(places)
-        )
+        return replace(self, scores=scores, places=dict(places))
+
+    def without(self, seen: dict[str, set[int]]) -> Trial | None:
+        """The trial without the examples that are in `seen`, which gets the others; None if empty.
+
+        Args:
+            seen: places by target name, of the same mixture under the same key.
+        """
+        fresh, every = {}, True
+        for name, scores in self.scores.items():
+            places = self.places.get(name, range(len(scores)))
+            have = seen.setdefault(name, set())
+            fresh[name] = tuple(place for place in places if place not in have)
+            every = every and len(fresh[name]) == len(scores)
+            have.update(fresh[name])
+        if every:
+            return self
+        left = {name: places for name, places in fresh.items() if places}
+        return self.take(left) if left else None
 
     def as_json(self) -> dict[str, Any]:
         """The trial as a journal line, without its key."""
@@ -67,29 +86,79 @@ class Trial:
             "survival": dict(self.survival),
             "scored_tokens": self.scored_tokens,
             "seconds": round(self.seconds, 3),
-        }
+        } | ({"elsewhere": True} if self.elsewhere else {})
 
     @classmethod
-    def from_json(cls, line: Mapping[str, Any]) -> Trial:
+    def from_json(cls, line: Mapping[str, Any], where: str = "a journal line") -> Trial:
         """A trial from its journal line.
 
+        Args:
+            line: as `as_json` made it, with or without its key.
+            where: file and line, for the message.
+
         Raises:
-            InputError: somebody changed the line.
+            InputError: a field is missing or wrong; names the field.
         """
         try:
+            scores = {
+                name: _named(name, Scores.from_json, as_object(value, name))
+                for name, value in as_object(line.get("scores"), "scores").items()
+            }
+            if not scores:
+                raise ValueError("scores is empty")
+            survival = as_object(line.get("survival"), "survival")
             return cls(
-                mixture=Mixture.from_json(line["mixture"]),
-                scores={name: Scores.from_json(value) for name, value in line["scores"].items()},
-                survival=line["survival"],
-                scored_tokens=line["scored_tokens"],
-                seconds=line["seconds"],
-                places={n: tuple(some) for n, some in line.get("places", {}).items()},
+                mixture=Mixture.from_json(as_object(line.get("mixture"), "mixture")),
+                scores=scores,
+                survival={name: as_real(value, name) for name, value in survival.items()},
+                scored_tokens=as_whole(line.get("scored_tokens"), "scored_tokens"),
+                seconds=as_real(line.get("seconds"), "seconds", 0.0, 1e12),
+                places=_places(line.get("places", {}), scores),
+                elsewhere="elsewhere" in line,
             )
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            said = error if type(error) is ValueError else repr(error)
             raise InputError(
-                f"a journal line is no trial: {error!r:.100}: {line!r:.100}",
+                f"{where}: not a scored mixture: {said!s:.200}",
                 "restore the journal from a copy, or move it away to score again",
             ) from error
+
+    def check_against(self, totals: Mapping[str, int], where: str) -> None:
+        """Compare with how many examples each target has.
+
+        Raises:
+            InputError: other targets, or examples that there are none of; the key of a line covers
+                the targets, so somebody changed it.
+        """
+        for name, scores in self.scores.items():
+            total = totals.get(name, -1)
+            places = self.places.get(name)
+            fits = len(scores) == total if places is None else max(places, default=-1) < total
+            if not fits:
+                raise InputError(
+                    f"{where}: scores {len(scores)} examples of {name}, which has {max(total, 0)}",
+                    "restore the journal from a copy, or move it away to score again",
+                )
+
+
+def _named(name: str, read: Callable[[Mapping[str, Any]], Scores], data: Mapping[str, Any]) -> Any:
+    try:
+        return read(data)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def _places(value: Any, scores: Mapping[str, Scores]) -> Places:
+    """Which examples were scored: of every target or, if all of all, of none."""
+    places = as_object(value, "places")
+    if places and places.keys() != scores.keys():
+        raise ValueError("places has other targets than scores")
+    found = {}
+    for name, some in places.items():
+        found[name] = tuple(as_wholes(some, f"places of {name}", count=len(scores[name])))
+        if len({*found[name]}) < len(found[name]):
+            raise ValueError(f"places of {name} has one twice")
+    return found
 
 
 def joined(parts: Sequence[Trial], totals: Mapping[str, int]) -> Trial:
@@ -104,17 +173,19 @@ def joined(parts: Sequence[Trial], totals: Mapping[str, int]) -> Trial:
     scores, places = {}, {}
     for name in totals:
         having = [part for part in parts if name in part.scores]
+        if not having:  # another machine scored the other targets first
+            continue
         scores[name] = Scores.join([part.scores[name] for part in having])
         places[name] = tuple(place for part in having for place in part.places[name])
-    whole = Trial(
-        parts[0].mixture,
-        scores,
-        parts[0].survival,
-        sum(part.scored_tokens for part in parts),
-        sum(part.seconds for part in parts),
-        places,
+    whole = replace(
+        parts[0],
+        scores=scores,
+        scored_tokens=sum(part.scored_tokens for part in parts),
+        seconds=sum(part.seconds for part in parts),
+        places=places,
+        elsewhere=any(part.elsewhere for part in parts),
     )
-    if any(len(places[name]) < total for name, total in totals.items()):
+    if any(len(places.get(name, ())) < total for name, total in totals.items()):
         return whole
     sort = whole.take({name: tuple(range(total)) for name, total in totals.items()})
-    return Trial(sort.mixture, sort.scores, sort.survival, sort.scored_tokens, sort.seconds)
+    return replace(sort, places={})

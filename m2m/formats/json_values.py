@@ -1,0 +1,110 @@
+"""Checks of values that JSON of strangers brings: each names the field and what it expected.
+
+JSON has no whole numbers, no limits and, as Python reads it, infinity (`1e999`): a file can be JSON
+and still end in a traceback far away. All functions raise ValueError; the caller adds the file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+LARGEST = 1 << 53  # whole numbers below it are the same in every program
+_STRETCH, _FREE = 16, 1 << 20  # how much larger than its values a padded array may be
+
+
+def as_object(value: Any, name: str) -> dict[str, Any]:
+    """The value, if it is a JSON object."""
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} is {value!r:.40}, expected an object")
+    return value
+
+
+def as_text(value: Any, name: str, choices: Collection[str] = ()) -> str:
+    """The value, if it is a string, and one of `choices` if there are any."""
+    if not isinstance(value, str) or (choices and value not in choices):
+        wanted = " or ".join(choices) if choices else "a string"
+        raise ValueError(f"{name} is {value!r:.40}, expected {wanted}")
+    return value
+
+
+def as_whole(value: Any, name: str, low: int = 0, high: int = LARGEST) -> int:
+    """The value, if it is a whole number from `low` to `high`; true and false are not."""
+    if type(value) is not int or not low <= value <= high:
+        raise ValueError(f"{name} is {value!r:.40}, expected a whole number from {low} to {high}")
+    return value
+
+
+def as_real(value: Any, name: str, low: float = -math.inf, high: float = math.inf) -> float:
+    """The value as a float, if it is a finite number from `low` to `high`."""
+    if type(value) not in (int, float) or not _fits(value, low, high):
+        ends = f" from {low:g} to {high:g}" if math.isfinite(low) or math.isfinite(high) else ""
+        raise ValueError(f"{name} is {value!r:.40}, expected a finite number{ends}")
+    return float(value)
+
+
+def as_list(
+    value: Any, name: str, kinds: tuple[type, ...], count: int | None = None
+) -> Sequence[Any]:
+    """The value, if it is a list of these kinds only.
+
+    Args:
+        value: of JSON.
+        name: of the field.
+        kinds: types of the items, exactly: bool is no int.
+        count: how many items it must have; None for any.
+    """
+    if not isinstance(value, list):
+        raise ValueError(f"{name} is {value!r:.40}, expected a list")
+    if count is not None and len(value) != count:
+        raise ValueError(f"{name} has {len(value)} entries, expected {count}")
+    if wrong := {*map(type, value)} - {*kinds}:
+        names = " or ".join(kind.__name__ for kind in kinds)
+        raise ValueError(f"{name} has a value of {wrong.pop().__name__}, expected {names} only")
+    return value
+
+
+def as_wholes(value: Any, name: str, high: int = LARGEST, count: int | None = None) -> list[int]:
+    """The value, if it is a list of whole numbers from 0 to `high`."""
+    found = list(as_list(value, name, (int,), count))
+    if found and (min(found) < 0 or max(found) > high):
+        raise ValueError(f"{name} has {min(found)} to {max(found)}, expected 0 to {high}")
+    return found
+
+
+def as_rows(
+    value: Any, name: str, low: float, high: float, lengths: Sequence[int] | None = None
+) -> tuple[NDArray[np.float64], list[int]]:
+    """Rows of finite numbers as one array, nan behind the short ones, and the rows' lengths.
+
+    Args:
+        value: of JSON; every row has at least one number.
+        name: of the field.
+        low: the smallest number that is allowed.
+        high: the largest.
+        lengths: that the rows must have; None for any.
+    """
+    rows = as_list(value, name, (list,))
+    counts = [len(row) for row in rows]
+    if not all(counts) or (lengths is not None and counts != lengths):
+        raise ValueError(f"{name} has rows of other lengths than the rest of the line")
+    flat = list(chain.from_iterable(rows))
+    if {*map(type, flat)} - {int, float}:
+        raise ValueError(f"{name} has a value that is no number")
+    if not all(_fits(each, low, high) for each in flat):
+        raise ValueError(f"{name} has a value that is not from {low:g} to {high:g}")
+    width = max(counts, default=0)
+    if len(rows) * width > _STRETCH * len(flat) + _FREE:
+        raise ValueError(f"{name} has a row of {width} numbers, far more than the others")
+    array = np.full((len(rows), width), np.nan)
+    array[np.arange(width) < np.array(counts, np.int64)[:, None]] = flat
+    return array, counts
+
+
+def _fits(value: float, low: float, high: float) -> bool:
+    return low <= value <= high and abs(value) < math.inf
