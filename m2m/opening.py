@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from io import FileIO
@@ -48,11 +50,13 @@ class Text:
         path: the file.
         text: UTF-8, without a byte order mark.
         sha256: of the file's bytes (hex).
+        size: of the file in bytes.
     """
 
     path: Path
     text: str
     sha256: str
+    size: int
 
 
 def open_file(path: Path, limit: int | None = MODEL) -> FileIO:
@@ -74,7 +78,7 @@ def open_file(path: Path, limit: int | None = MODEL) -> FileIO:
         size = _regular(path, os.fstat(handle))  # of the file that was really opened
         if limit is not None and size > limit:
             raise InputError(
-                f"{path}: has {size:,} bytes, m2m reads at most {limit:,} of such a file",
+                f"{path}: has {size:,} bytes, m2m reads at most {limit:,} here",
                 "check that it is the right file; if it is, keep a part of it",
             )
         return os.fdopen(handle, "rb", buffering=0)
@@ -145,7 +149,7 @@ def read_once(path: Path, limit: int = ROWS) -> Text:
         InputError: see `read_bytes`, or not UTF-8, with the line.
     """
     data = read_bytes(path, limit)
-    return Text(path, _decoded(path, data), hashlib.sha256(data).hexdigest())
+    return Text(path, _decoded(path, data), hashlib.sha256(data).hexdigest(), len(data))
 
 
 def read_text(path: Path, limit: int = ROWS, *, universal: bool = False) -> str:
@@ -160,7 +164,12 @@ def read_text(path: Path, limit: int = ROWS, *, universal: bool = False) -> str:
         InputError: see `read_bytes`, or not UTF-8, with the line.
     """
     text = _decoded(path, read_bytes(path, limit))
-    return text.replace("\r\n", "\n").replace("\r", "\n") if universal else text
+    return universal_newlines(text) if universal else text
+
+
+def universal_newlines(text: str) -> str:
+    r"""The text with "\n" for the line ends "\r\n" and "\r"."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def copy_file(source: Path, target: Path, limit: int = JSON) -> None:
@@ -175,6 +184,38 @@ def copy_file(source: Path, target: Path, limit: int = JSON) -> None:
         while left > 0 and (part := _take(file, source, min(left, _PART))):
             copy.write(part)
             left -= len(part)
+
+
+def refuse_outside(path: Path, home: Path, roots: Sequence[Path] = ()) -> None:
+    """Refuse a file that somebody's file names and that is in another folder.
+
+    Symlinks are followed first. A name that climbs out is refused without a look at the file: on
+    Windows the look alone can send a password to another machine.
+
+    Args:
+        path: the file that is named.
+        home: the folder of the file that names it.
+        roots: other folders that the user named.
+
+    Raises:
+        InputError: it is in none of these folders, nor in a folder of them.
+    """
+    named = Path(os.path.abspath(path))  # noqa: PTH100 ("..", without symlinks)
+    folders = [home, *roots]
+    try:
+        real = [folder.resolve() for folder in folders]
+        places = [*real, *(Path(os.path.abspath(each)) for each in folders)]  # noqa: PTH100
+        if any(named.is_relative_to(place) for place in places):
+            named = named.resolve()
+            if any(named.is_relative_to(place) for place in real):
+                return
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a zero byte
+        raise unreadable(path, error) from error
+    link = f" (a link to {named})" if path.is_symlink() else ""
+    raise InputError(
+        f"{path}{link} is outside {home}, the folder of the file that names it",
+        f"if m2m may read there, add `--data-root {shlex.quote(str(named.parent))}` to the command",
+    )
 
 
 def unreadable(path: Path, error: Exception) -> InputError:

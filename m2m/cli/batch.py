@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from m2m import __version__
 from m2m.cli.console import say
+from m2m.cli.options import data_roots
 from m2m.errors import Interrupted, M2MError
 from m2m.formats.json_text import json_text
 from m2m.progress import Logged
@@ -52,7 +53,7 @@ def opened(
     from m2m.store import run_lock
 
     progress = TerminalProgress(quiet)
-    loaded = changed(load_recipe(recipe), changes or {})
+    loaded = changed(load_recipe(recipe, data_roots()), changes or {})
     part = Share(*share) if share else None
     folder = part.folder(loaded.folder) if part else loaded.folder
     try:

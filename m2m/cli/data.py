@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from m2m.cli.console import say
-from m2m.cli.options import MODEL, field_options, json_option
+from m2m.cli.options import MODEL, data_root_option, data_roots, field_options, json_option
 from m2m.recipe import Target
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def data() -> None:
 )
 @field_options(Target, ["answers"])
 @click.option("--template", type=click.Choice(["chat", "plain"]), default="chat", show_default=True)
+@data_root_option
 @json_option
 def check(
     files: tuple[Path, ...],
@@ -59,10 +60,12 @@ def check(
     if files[0].suffix == ".toml":
         if len(files) > 1 or model or targets:
             raise click.UsageError("a recipe names its own datasets, model and targets")
-        found = check_recipe(load_recipe(files[0]))
+        found = check_recipe(load_recipe(files[0], data_roots()))
     else:
         opened = open_model(model, template) if model else ()
-        found = check_data(files, [read_target(path, answers) for path in targets], *opened)
+        found = check_data(
+            files, [read_target(path, answers, data_roots()) for path in targets], *opened
+        )
     counted = found[0].tokens is not None
     show.result([e.as_json() for e in found], as_json, lambda: show_checked(found, counted))
     if bad := [str(each.file) for each in found if each.refused]:

@@ -8,7 +8,7 @@ import click
 
 from m2m.cli.batch import opened
 from m2m.cli.console import say
-from m2m.cli.options import RECIPE, quiet_option
+from m2m.cli.options import RECIPE, data_root_option, data_roots, quiet_option
 
 EXAMPLE = Path("examples", "swahili", "demo.toml")
 ASKED = 3
@@ -16,6 +16,7 @@ ASKED = 3
 
 @click.command("demo")
 @click.argument("recipe", type=RECIPE, required=False, metavar="[RECIPE]")
+@data_root_option
 @quiet_option
 def demo(recipe: Path | None, quiet: bool) -> None:
     """Tell the whole story: look at the data, foresee, run, and ask the model before and after.
@@ -32,7 +33,7 @@ def demo(recipe: Path | None, quiet: bool) -> None:
     from m2m.recipe import load_recipe
 
     recipe = recipe or _example()
-    loaded = load_recipe(recipe)
+    loaded = load_recipe(recipe, data_roots())
     inputs = read_inputs(loaded)
     say(
         f"A lab has {len(loaded.datasets)} datasets, {', '.join(inputs.corpora)}, and a task, "

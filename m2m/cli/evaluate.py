@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from m2m.cli.options import field_options, json_option, lora_option, quiet_option
+from m2m.cli.options import (
+    data_root_option,
+    data_roots,
+    field_options,
+    json_option,
+    lora_option,
+    quiet_option,
+)
 from m2m.recipe import Target
 
 TASKS = (".jsonl", ".json", ".csv", ".tsv", ".txt", ".yaml", ".yml")
@@ -27,6 +34,7 @@ ASKING = [
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write what each model said to each example, as JSON lines.",
 )
+@data_root_option
 @json_option
 @quiet_option
 def evaluate(
@@ -59,7 +67,7 @@ def evaluate(
     target = Target(name="task", dev=tasks[0], **how)
     progress = TerminalProgress(quiet)
     with stoppable(progress):
-        found = compare_models(models, tasks, target, lora, progress)
+        found = compare_models(models, tasks, target, lora, progress, data_roots())
     if log_samples:
         write_samples(found, log_samples)
     for warning in found.warnings:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from m2m.cli.console import say
-from m2m.cli.options import MODEL
+from m2m.cli.options import MODEL, data_root_option, data_roots
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -30,6 +30,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
     help="The test file of each target; by default test.jsonl beside dev.jsonl.",
 )
 @click.option("--template", type=click.Choice(["chat", "plain"]), default="chat", show_default=True)
+@data_root_option
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("recipe.toml"), show_default=True
 )
@@ -51,12 +52,14 @@ def init(
 
     if not (first or more):
         raise click.UsageError("give at least one dataset: --data FILE...")
-    found = start_recipe(out, model, template, [*first, *more], targets, tests)
+    found = start_recipe(out, model, template, [*first, *more], targets, tests, data_roots())
     for note in found.notes:
         say(f"Note: {note}", err=True)
+    roots = [part for root in found.roots for part in ("--data-root", str(root))]
     say(f"Wrote {found.recipe}. Add the licences, then run:")
     for command in ("data check", "plan", "run"):
-        say(f"  m2m {command} {shlex.quote(str(found.recipe))}")
+        parts = ["m2m", *command.split(), str(found.recipe), *roots]
+        say(f"  {shlex.join(parts)}")
 
 
 COMMANDS = [init]

@@ -49,6 +49,7 @@ class Real(click.FloatRange):
 
 
 MODEL = Model()
+_ROOTS = "m2m.data_roots"
 
 RECIPE = click.Path(dir_okay=False, path_type=Path)
 recipe_argument = click.argument("recipe", type=RECIPE, metavar="RECIPE")
@@ -60,6 +61,16 @@ hours_option = click.option(
 )
 lora_option = click.option(
     "--lora", type=click.Path(path_type=Path), help="GGUF LoRA to put on the model."
+)
+data_root_option = click.option(
+    "--data-root",
+    "data_roots",
+    type=click.Path(file_okay=False, path_type=Path),
+    multiple=True,
+    envvar="M2M_DATA_ROOT",
+    expose_value=False,
+    callback=lambda ctx, _, value: ctx.meta.__setitem__(_ROOTS, value),
+    help="Another folder in which a recipe or task file may name files. Repeatable.",
 )
 leaks_option = click.option(
     "--allow-leaks",
@@ -91,6 +102,12 @@ class ShareOfN(Pair):
         return int(number), int(total)
 
 
+def data_roots() -> tuple[Path, ...]:
+    """The folders that the running command was given with `--data-root`."""
+    context = click.get_current_context(silent=True)
+    return context.meta.get(_ROOTS, ()) if context else ()
+
+
 share_option = click.option(
     "--share",
     type=ShareOfN(),
@@ -100,8 +117,8 @@ share_option = click.option(
 
 
 def recipe_command(command: Command) -> Command:
-    """RECIPE, --json and --quiet."""
-    return recipe_argument(json_option(quiet_option(command)))
+    """RECIPE, --data-root, --json and --quiet."""
+    return recipe_argument(data_root_option(json_option(quiet_option(command))))
 
 
 class WordOrNumber(Text):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from m2m.cli.console import say
-from m2m.cli.options import hours_option, recipe_command
+from m2m.cli.options import data_roots, hours_option, recipe_command
 
 if TYPE_CHECKING:
     from m2m.pipeline.inputs import Inputs
@@ -35,7 +35,7 @@ def plan(recipe: Path, as_json: bool, quiet: bool, hours: float | None) -> None:
     from m2m.pipeline.searching import readings
     from m2m.recipe import load_recipe
 
-    inputs = read_inputs(load_recipe(recipe))
+    inputs = read_inputs(load_recipe(recipe, data_roots()))
     found, targets = planned(inputs, quiet, hours or 0.0), readings(inputs)
     data = {**found.as_json(), "targets": targets}
     show.result(data, as_json, lambda: show_plan(found, targets))

@@ -12,6 +12,7 @@ from m2m.cli.console import say
 from m2m.cli.options import (
     RECIPE,
     anyway_option,
+    data_root_option,
     hours_option,
     json_option,
     leaks_option,
@@ -27,6 +28,7 @@ from m2m.cli.options import (
 @hours_option
 @leaks_option
 @anyway_option
+@data_root_option
 @json_option
 @quiet_option
 def run(
@@ -108,6 +110,7 @@ def train(
     help="With --from-csv: what the metric means, if m2m does not know it.",
 )
 @leaks_option
+@data_root_option
 @json_option
 @quiet_option
 @share_option

@@ -21,6 +21,7 @@ from m2m.dataset.fields import (
 from m2m.dataset.plain_text import refuse_no_prose
 from m2m.errors import InputError, Problems
 from m2m.formats.records import Record, read_records
+from m2m.opening import Text
 
 Fields = Mapping[str, Any]
 
@@ -66,7 +67,7 @@ class Row:
         return "", self.text or ""
 
 
-def load_dataset(path: Path) -> list[Row]:
+def load_dataset(source: Path | Text) -> list[Row]:
     """Read a JSONL, JSON, CSV, TSV or text file of training rows.
 
     The first row decides the format of the file: prompt/completion, messages, text, ShareGPT
@@ -75,18 +76,20 @@ def load_dataset(path: Path) -> list[Row]:
     Raises:
         InputError: the file cannot be read or is empty, or rows are wrong; all with their lines.
     """
-    _, rows, problems = read_rows(path)
+    _, rows, problems = read_rows(source)
+    path = source if isinstance(source, Path) else source.path
     problems.raise_if_any(InputError, str(path), "correct these rows or delete them")
     return rows
 
 
-def read_rows(path: Path) -> tuple[str, list[Row], Problems]:
+def read_rows(source: Path | Text) -> tuple[str, list[Row], Problems]:
     """As `load_dataset`: the name of the format, the good rows, and what is wrong with the others.
 
     Raises:
         InputError: the file cannot be read or is empty, or its format is unknown.
     """
-    records = read_records(path)
+    records = read_records(source)
+    path = source if isinstance(source, Path) else source.path
     if not records:
         raise InputError(f"{path} has no rows", "give a file with at least one training row")
     name, keys, convert = _detect(path, records[0], len(records) == 1)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from m2m.dataset.rows import Row
 from m2m.dataset.tool_calls import fit_arguments, refuse_unplain
 from m2m.errors import InputError, Problems
-from m2m.formats.digest import file_sha256
+from m2m.opening import Text
 from m2m.tokenizer import Formatter, Message, Segment
 
 # Raised when the same bytes would give other samples than before.
@@ -199,15 +199,15 @@ def split(
     return kept, [sample for sample, out in zip(samples, chosen, strict=True) if out]
 
 
-def dataset_fingerprint(path: Path, formatter: Formatter, max_length: int) -> str:
+def dataset_fingerprint(file: Text, formatter: Formatter, max_length: int) -> str:
     """SHA-256 (hex) of all that a file's samples depend on, the vocabulary apart.
 
     The base model's fingerprint covers the vocabulary.
     """
     parts = [
         _SCHEMA,
-        file_sha256(path),
-        path.suffix.lower(),
+        file.sha256,
+        file.path.suffix.lower(),
         formatter.identity,
         max_length,
     ]

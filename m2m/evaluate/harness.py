@@ -19,10 +19,10 @@ from m2m.dataset.sameness import normalize
 from m2m.errors import InputError, Problems
 from m2m.evaluate.examples import Example, Kind, facet
 from m2m.evaluate.prompts import SEPARATOR, Form
+from m2m.evaluate.task_files import TaskFiles, names
 from m2m.evaluate.tasks import Task, assembled
-from m2m.formats.digest import file_sha256
 from m2m.formats.records import Record, read_records
-from m2m.formats.yaml import Tagged, read_yaml
+from m2m.formats.yaml import Tagged
 from m2m.store import fingerprint
 from m2m.tokenizer import TextTemplate
 
@@ -52,29 +52,30 @@ _VALUES: dict[str, tuple[type, ...]] = {
 _KINDS: dict[str, Kind] = {"multiple_choice": "choices", "generate_until": "answer"}
 _WORDS = {str: "a text", int: "a whole number", list: "a list", dict: "keys and values"}
 _LONGEST_ANSWER = 256  # tokens: max_gen_toks of the harness's models where a task names none
-_INCLUDES = 8
 _NO_TAG = (
     "m2m runs no code from a file and takes plain values only; write a template, text or number"
 )
 
 
-def load_harness(path: Path, part: Part, seed: int = 0) -> Task:
+def load_harness(path: Path, part: Part, seed: int = 0, roots: Sequence[Path] = ()) -> Task:
     """A task file's examples, and the form in which the harness would ask them.
 
     Args:
-        path: the YAML file; data files are looked for beside it.
+        path: the YAML file; the files that it names are relative to its folder.
         part: "dev" takes the validation split and "test" the test split, where there are both.
         seed: draws the solved examples, unless the file takes the first ones.
+        roots: folders besides its own in which it may name files.
 
     Raises:
         InputError: unreadable, or more than the supported part; all of it is told.
     """
     path = Path(path)
-    config = _config(path, _INCLUDES)
+    reader = TaskFiles(path, roots)
+    config = reader.config()
     _refuse_unknown(config, path)
     kind = _kind(config, path)
     files = _files(config, path)
-    rows = _Rows(config, kind, path)
+    rows = _Rows(config, kind, reader)
     asked = _split(config, files, part, path)
     examples, read = rows.read(asked), list(asked)
     pool: Sequence[Example] = ()
@@ -86,31 +87,10 @@ def load_harness(path: Path, part: Part, seed: int = 0) -> Task:
     # The keys as merged, so that an included file's keys count as if they were written here; a tag
     # can only be left in a key without effect.
     plain = json.loads(json.dumps(config, default=str))
-    mark = fingerprint(task=plain, rows=[file_sha256(each) for each in dict.fromkeys(read)])
+    mark = fingerprint(task=plain, rows=[reader.rows(each).sha256 for each in dict.fromkeys(read)])
     form = _form(config, tuple(pool), seed, path)
-    return assembled(Task(kind, tuple(examples), path, mark, form))
-
-
-def _config(path: Path, includes: int) -> dict[str, Any]:
-    """A file's keys over those of the files that it includes."""
-    config = read_yaml(path)
-    if not isinstance(config, dict):
-        raise InputError(f"{path}: expected keys and values of a task of lm-evaluation-harness")
-    included = _names(config.pop("include", None) or [], "include", path)
-    if included and not includes:
-        raise InputError(f"{path}: files include each other more than {_INCLUDES} deep")
-    merged: dict[str, Any] = {}
-    for name in included:
-        merged |= _config(path.parent / name, includes - 1)
-    return merged | {key: value for key, value in config.items() if value is not None}
-
-
-def _names(value: Any, key: str, path: Path) -> list[str]:
-    """One text, or a list of texts, as a list."""
-    names = [value] if isinstance(value, str) else value
-    if not isinstance(names, list) or not all(isinstance(each, str) for each in names):
-        raise InputError(f"{path}: {key} is {value!r:.60}, expected a text or a list of texts")
-    return names
+    task = Task(kind, tuple(examples), path, mark, form, sha256=reader.sha256)
+    return assembled(task)
 
 
 def _refuse_unknown(config: Mapping[str, Any], path: Path) -> None:
@@ -169,7 +149,7 @@ def _files(config: Mapping[str, Any], path: Path) -> dict[str, list[Path]]:
         )
     splits = given if isinstance(given, dict) else {"train": given}
     return {
-        name: [path.parent / each for each in _names(value, f"data_files of {name!r:.40}", path)]
+        name: [path.parent / each for each in names(value, f"data_files of {name!r:.40}", path)]
         for name, value in splits.items()
     }
 
@@ -243,14 +223,14 @@ def _generation(
         )
     if type(longest) is not int or longest < 1:
         raise InputError(f"{path}: max_gen_toks is {longest!r:.40}, expected a number from 1")
-    return tuple(_names(until, "until", path)), longest
+    return tuple(names(until, "until", path)), longest
 
 
 class _Rows:
     """Rows to examples, each template compiled once."""
 
-    def __init__(self, config: Mapping[str, Any], kind: Kind, path: Path) -> None:
-        self._kind = kind
+    def __init__(self, config: Mapping[str, Any], kind: Kind, reader: TaskFiles) -> None:
+        self._kind, self._reader = kind, reader
         self._typed = config["dataset_path"] == "csv"
         self._say: dict[str, Any] = {}
         for key in ("doc_to_text", "doc_to_target", "doc_to_choice"):
@@ -258,7 +238,7 @@ class _Rows:
             try:
                 self._say[key] = TextTemplate(value) if isinstance(value, str) else value
             except InputError as error:
-                raise InputError(f"{path}: {key}: {error.message}") from error
+                raise InputError(f"{reader.path}: {key}: {error.message}") from error
 
     def read(self, files: Sequence[Path]) -> list[Example]:
         """All rows of some files.
@@ -267,7 +247,7 @@ class _Rows:
             InputError: with all mistakes and their lines.
         """
         problems, examples = Problems(), []
-        for file in files:
+        for file in self._reader.split(files):
             records = read_records(file)
             for record in typed(records) if self._typed else records:
                 try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,11 @@ from m2m.evaluate.metrics import check_metric
 from m2m.evaluate.prompts import Form
 from m2m.evaluate.same import question_keys
 from m2m.evaluate.tasks import Task, decided, load_task
-from m2m.opening import read_text
+from m2m.formats.records import rows_text
+from m2m.opening import Text, universal_newlines
 from m2m.recipe import Target
 
+Read = Callable[[Path], Text]  # each file once
 _READING = ("prompt", "answer", "answers", "choices", "shots", "shots_from", "window", "max_tokens")
 # What a text has no use for: it is neither asked nor answered.
 _ASKING = (
@@ -34,29 +38,35 @@ _ASKING = (
 )
 
 
-def load_target(target: Target, part: Part) -> Task:
+def load_target(target: Target, part: Part, roots: Sequence[Path] = ()) -> Task:
     """The dev or test set of a target, with the form in which its rows are asked.
 
     Solved examples never come from the test set, nor from the row that is asked.
+
+    Args:
+        target: of a recipe.
+        part: "dev" or "test".
+        roots: folders besides its own in which a task file may name files.
 
     Raises:
         InputError: the rows, or the settings, are wrong, or do not fit each other.
     """
     path = _path(target, part)
     if path.suffix.lower() in SUFFIXES:
-        return _harness_task(target, part, path)
-    reading, doubt = _reading(target)
-    task = load_task(path, reading)
+        return _harness_task(target, part, path, roots)
+    read = functools.cache(rows_text)
+    reading, doubt = _reading(target, read)
+    task = load_task(read(path), reading)
     if doubt and task.answers:
         raise doubt
     if target.answers != "auto" and not task.answers:
         raise InputError(f"{path}: `answers` is for rows with choices", "leave it out")
     metric = check_metric(target.metric, task.kind, str(path))
     if task.kind == "text":
-        return _text_task(target, task)
+        return _text_task(target, task, read(path).text)
     if target.window:
         raise InputError(f"{path}: window is for texts, these rows have answers", "leave it out")
-    task = replace(task, form=_form(target, reading))
+    task = replace(task, form=_form(target, reading, read))
     return asked_to_write(task) if metric.written else task
 
 
@@ -102,10 +112,10 @@ def _path(target: Target, part: Part) -> Path:
     return path
 
 
-def _harness_task(target: Target, part: Part, path: Path) -> Task:
+def _harness_task(target: Target, part: Part, path: Path, roots: Sequence[Path]) -> Task:
     """A task file as it is; what the recipe sets beside it goes before."""
     _refuse_set(target, path, _READING, "the task file says how its rows are read")
-    task = load_harness(path, part, target.shots_seed)
+    task = load_harness(path, part, target.shots_seed, roots)
     metric = check_metric(target.metric, task.kind, str(path))
     own: dict[str, Any] = {
         "style": "" if target.template == "auto" else target.template,
@@ -128,21 +138,25 @@ def _refuse_set(target: Target, path: Path, names: Sequence[str], why: str) -> N
         raise InputError(f"{path}: {why}, and {', '.join(used)} is set", "leave it out")
 
 
-def _reading(target: Target) -> tuple[Reading, InputError | None]:
+def _reading(target: Target, read: Read) -> tuple[Reading, InputError | None]:
     """How all files of a target are read: `answers` is decided once, for all of them."""
     reading = Reading(target.prompt, target.answer, target.choices, target.answers)
     files = dict.fromkeys([target.dev, target.test, target.shots_from])
-    paths = [each for each in files if each and each.suffix.lower() not in SUFFIXES]
-    chosen, doubt = decided(paths, reading)
+    texts = []
+    for path in files:
+        if path and path.suffix.lower() not in SUFFIXES:
+            with suppress(InputError):  # `load_task` says why
+                texts.append(read(path))
+    chosen, doubt = decided(texts, reading)
     return replace(reading, answers=chosen), doubt
 
 
-def _form(target: Target, reading: Reading) -> Form:
+def _form(target: Target, reading: Reading, read: Read) -> Form:
     return Form(
         style=target.template,
         instruction=target.instruction,
         shots=target.shots,
-        pool=_pool(target, reading) if target.shots else (),
+        pool=_pool(target, reading, read) if target.shots else (),
         seed=target.shots_seed,
         prefix=target.answer_prefix,
         suffix=target.answer_suffix,
@@ -151,18 +165,18 @@ def _form(target: Target, reading: Reading) -> Form:
     )
 
 
-def _pool(target: Target, reading: Reading) -> tuple[Example, ...]:
+def _pool(target: Target, reading: Reading, read: Read) -> tuple[Example, ...]:
     """The rows that solved examples may come from: none that the test set asks, too."""
-    source = load_task(target.shots_from or target.dev, reading)
+    source = load_task(read(target.shots_from or target.dev), reading)
     if source.kind == "text":
         raise InputError(f"{source.path}: texts are no solved examples", "name rows with answers")
-    test = load_task(target.test, reading).examples if target.test else ()
+    test = load_task(read(target.test), reading).examples if target.test else ()
     barred = {normalize(example.prompt) for example in test}
     return tuple(each for each in source.examples if normalize(each.prompt) not in barred)
 
 
-def _text_task(target: Target, task: Task) -> Task:
-    """Rows of text, or all of them as one where they are scored in windows."""
+def _text_task(target: Target, task: Task, text: str) -> Task:
+    """Rows of text, or the whole text of their file if it is scored in windows."""
     _refuse_set(target, task.path, _ASKING, "holds texts, which are not asked anything")
     if not target.window:
         if task.path.suffix.lower() == ".txt":
@@ -171,6 +185,6 @@ def _text_task(target: Target, task: Task) -> Task:
         return task
     whole = "\n".join(example.answer for example in task.examples)
     if task.path.suffix.lower() == ".txt":
-        whole = read_text(task.path, universal=True).removesuffix("\n")
+        whole = universal_newlines(text).removesuffix("\n")
     examples = (Example("", (whole,), 0, 1),)
     return replace(task, examples=examples, form=Form(window=target.window))

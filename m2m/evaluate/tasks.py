@@ -28,9 +28,9 @@ from m2m.evaluate.examples import (
     read_example,
 )
 from m2m.evaluate.prompts import Form, Prompter
-from m2m.formats.digest import file_sha256
-from m2m.formats.records import Record, read_records
+from m2m.formats.records import Record, read_records, rows_text
 from m2m.llamacpp.scoring import Request
+from m2m.opening import Text
 from m2m.tokenizer import Formatter
 
 CONTRAST = 4  # choices of an example that came with its answer only: that and three of others
@@ -52,6 +52,7 @@ class Task:
         fingerprint: sha256 (hex) of the file's bytes; of a task file, of all it says and reads.
         form: how the examples are put to a model.
         answers: how an answer names its choice, one of `READINGS`; "": not by one of these.
+        sha256: of a task file's own bytes; "" for rows, whose fingerprint it is.
     """
 
     kind: Kind
@@ -60,6 +61,7 @@ class Task:
     fingerprint: str
     form: Form = _BARE
     answers: str = ""
+    sha256: str = ""
 
     @property
     def reading(self) -> str:
@@ -69,7 +71,7 @@ class Task:
         return f'each answer is {READINGS[self.answers]} (answers = "{self.answers}")'
 
 
-def load_task(path: Path, reading: Reading = _AS_THEY_ARE) -> Task:
+def load_task(source: Path | Text, reading: Reading = _AS_THEY_ARE) -> Task:
     """Read a target file.
 
     Rows are {"question", "choices", "answer": index}, {"prompt", "answer"} or {"text"}, all of the
@@ -78,14 +80,14 @@ def load_task(path: Path, reading: Reading = _AS_THEY_ARE) -> Task:
     Raises:
         InputError: with up to 20 mistakes and their lines.
     """
-    path = Path(path)
-    records = read_records(path)
+    file = rows_text(source) if isinstance(source, Path) else source
+    path, records = file.path, read_records(file)
     if not records:
         raise InputError(f"{path}: has no rows", "a target needs at least one example")
     kind = kind_of(path, records[0], reading)
     if kind == "text":
         refuse_other_answers(path, records, answer="answer")
-    chosen, doubt = decided([path], reading) if kind == "choices" else ("", None)
+    chosen, doubt = decided([file], reading) if kind == "choices" else ("", None)
     reading = replace(reading, answers=chosen)
     problems = Problems()
     examples = []
@@ -107,7 +109,7 @@ def load_task(path: Path, reading: Reading = _AS_THEY_ARE) -> Task:
         refuse_listed(path, [(each.answer, each.line) for each in examples])
     if doubt:
         raise doubt
-    return assembled(Task(kind, tuple(examples), path, file_sha256(path), answers=chosen))
+    return assembled(Task(kind, tuple(examples), path, file.sha256, answers=chosen))
 
 
 def _example(record: Record, kind: Kind, reading: Reading) -> Example:
@@ -126,17 +128,17 @@ def _example(record: Record, kind: Kind, reading: Reading) -> Example:
     return example
 
 
-def decided(paths: Sequence[Path], reading: Reading) -> tuple[str, InputError | None]:
+def decided(files: Sequence[Text], reading: Reading) -> tuple[str, InputError | None]:
     """How the answers of some files, all of one target, name their choices; see `decide`.
 
     Rows that cannot be read are left to `load_task`.
     """
     rows: list[Given] = []
-    for path in paths if reading.answers == "auto" else ():
+    for file in files if reading.answers == "auto" else ():
         try:
-            records = read_records(path)
-            if records and kind_of(path, records[0], reading) == "choices":
-                rows += given(path, records, reading)
+            records = read_records(file)
+            if records and kind_of(file.path, records[0], reading) == "choices":
+                rows += given(file.path, records, reading)
         except InputError:
             continue
     if not rows:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from m2m.errors import InputError, Problems
 from m2m.formats.nature import refuse_other
 from m2m.formats.table import read_table
-from m2m.opening import JSON, Text, first_bytes, read_once, read_text
+from m2m.opening import JSON, ROWS, Text, first_bytes, read_once, read_text
 
 _BEGINNING = 1 << 16  # bytes that show what a file is
 _JSON_SPACE = " \t\r\n"
@@ -27,14 +27,28 @@ class Record:
     line: int
 
 
-def rows_text(path: Path) -> Text:
+def rows_text(path: Path, limit: int = ROWS) -> Text:
     """Read a file of rows once, for `read_records` and for its hash.
 
     Raises:
         InputError: unreadable, or something else than a text file of rows.
     """
     refuse_other(path, first_bytes(path, _BEGINNING), tuple(_READERS))
-    return read_once(path)
+    return read_once(path, limit)
+
+
+def rows_text_again(path: Path, sha256: str) -> Text:
+    """The file of rows that was read before.
+
+    Raises:
+        InputError: it is unreadable, or its bytes are others now.
+    """
+    file = rows_text(path)
+    if file.sha256 != sha256:
+        raise InputError(
+            f"{path}: changed since this command began", "run it again: it takes the file as it is"
+        )
+    return file
 
 
 def read_records(source: Path | Text) -> list[Record]:

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from m2m.errors import InputError
-from m2m.opening import read_text
 
-_LARGEST = 1 << 18  # bytes of a file
+LARGEST = 1 << 18  # bytes of a file
 _MOST = 10_000  # values and keys of a file
 _DEEPEST = 32  # levels of lists and mappings
 _LONGEST_NUMBER = 40  # characters; base-60 numbers and Python's own limit make longer ones costly
@@ -48,20 +46,11 @@ class Tagged:
     __repr__ = __str__
 
 
-def read_yaml(path: Path) -> Any:
-    """Return the value of a YAML file: null, booleans, numbers, texts, lists, dicts, `Tagged`.
-
-    Raises:
-        InputError: unreadable, malformed, or over a limit; with its line.
-    """
-    return parse_yaml(read_text(path, _LARGEST), str(path))
-
-
 def parse_yaml(text: str, source: str) -> Any:
-    """Return the value of a YAML text; `source` is named in errors.
+    """Return the value of a YAML text: null, booleans, numbers, texts, lists, dicts, `Tagged`.
 
     Raises:
-        InputError: see `read_yaml`.
+        InputError: malformed, or over a limit; names `source` and the line.
     """
     try:
         loader = _Loader(text, source)

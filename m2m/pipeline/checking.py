@@ -34,25 +34,26 @@ _DEFAULT = RowLimit(Train.max_length, Train.batch_tokens)
 
 def check_recipe(recipe: Recipe) -> list[Checked]:
     """The datasets of a recipe against each other and its targets, with its model's tokens."""
-    targets = [load_target(each, "dev") for each in recipe.targets]
-    targets += [load_target(each, "test") for each in recipe.targets if each.test]
+    targets = [load_target(each, "dev", recipe.roots) for each in recipe.targets]
+    targets += [load_target(each, "test", recipe.roots) for each in recipe.targets if each.test]
     base = find_model(recipe.base.model, model_folders(recipe.path))
     formatter = make_formatter(base.gguf, recipe.base.template)
     files = [each.path for each in recipe.datasets]
     return check_data(files, targets, formatter, row_limit(recipe.train, base))
 
 
-def read_target(path: Path, answers: str = "auto") -> Task:
+def read_target(path: Path, answers: str = "auto", roots: Sequence[Path] = ()) -> Task:
     """The examples of a target's file, or of a task file of lm-evaluation-harness.
 
     Args:
         path: the file.
         answers: how an answer names its choice, as in a recipe.
+        roots: folders besides its own in which a task file may name files.
 
     Raises:
         InputError: they cannot be read.
     """
-    return load_target(Target(path.stem, path, answers=answers), "dev")
+    return load_target(Target(path.stem, path, answers=answers), "dev", roots)
 
 
 def open_model(model: str, template: str) -> tuple[Formatter, RowLimit]:

@@ -128,6 +128,7 @@ def compare_models(
     how: Target,
     lora: Path | None = None,
     progress: Progress | None = None,
+    roots: Sequence[Path] = (),
 ) -> Comparison:
     """Score models on tasks, one model in memory at a time.
 
@@ -137,13 +138,14 @@ def compare_models(
         how: everything a recipe's target says about asking; its name and files do not count.
         lora: a GGUF LoRA on every model that has none of its own.
         progress: one bar over models and tasks.
+        roots: folders besides its own in which a task file may name files.
 
     Raises:
         InputError: a model or task cannot be read, or they do not fit each other.
         Interrupted: the user asked to stop.
     """
     progress = progress or Silent()
-    loaded = [_task(how, path) for path in tasks]
+    loaded = [_task(how, path, roots) for path in tasks]
     only = None if how.metric == "auto" else how.metric
     results, warnings = [], []
     progress.start("scoring", len(models) * len(tasks), "tasks")
@@ -180,9 +182,9 @@ def write_samples(compared: Comparison, out: Path) -> None:
     write_text(out, "".join(line + "\n" for line in lines))
 
 
-def _task(how: Target, path: Path) -> Task:
+def _task(how: Target, path: Path, roots: Sequence[Path]) -> Task:
     """A file that is all test set; answers are written unless the one metric needs none."""
-    task = load_target(dataclasses.replace(how, dev=path, test=path), "test")
+    task = load_target(dataclasses.replace(how, dev=path, test=path), "test", roots)
     if task.kind == "answer" and how.metric == "auto":
         task = asked_to_write(task)
     return task

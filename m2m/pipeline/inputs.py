@@ -18,6 +18,7 @@ from m2m.evaluate.harness import Part
 from m2m.evaluate.targets import load_target, refuse_same_rows
 from m2m.evaluate.tasks import Task, requests
 from m2m.formats.gguf import GGUFFile
+from m2m.formats.records import rows_text
 from m2m.kernels import bfloat16
 from m2m.llamacpp.model import check_gpu_layers
 from m2m.mix.space import usable
@@ -35,13 +36,15 @@ Opened = tuple[BaseModel, Formatter]
 class Corpus:
     """One dataset as samples, and the fingerprint of the file and all else that made them.
 
-    `held_out` are not trained on: they choose the step whose adapter is kept.
+    `held_out` are not trained on: they choose the step whose adapter is kept. `sha256` is that of
+    the file's bytes; "" for rows of several files.
     """
 
     name: str
     samples: list[Sample]
     held_out: list[Sample]
     fingerprint: str
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ def read_inputs(recipe: Recipe) -> Inputs:
         return base, make_formatter(base.gguf, recipe.base.template)
 
     opened = tried(base_and_formatter)
-    corpora, dev, test = {}, {}, {}
+    corpora, dev, test, roots = {}, {}, {}, recipe.roots
     for dataset in recipe.datasets:
         if corpus := tried(lambda d=dataset: _corpus(d, opened, recipe)):  # type: ignore[misc]
             corpora[dataset.name] = corpus
@@ -121,9 +124,9 @@ def read_inputs(recipe: Recipe) -> Inputs:
     tried(lambda: check_gpu_layers(recipe.limits.gpu_layers))
     tried(lambda: _check_precision(recipe.train.precision))
     for target in recipe.targets:
-        if task := tried(lambda t=target: _task(t, "dev", opened)):  # type: ignore[misc]
+        if task := tried(lambda t=target: _task(t, "dev", opened, roots)):  # type: ignore[misc]
             dev[target.name] = task
-        if target.test and (task := tried(lambda t=target: _task(t, "test", opened))):  # type: ignore[misc]
+        if target.test and (task := tried(lambda t=target: _task(t, "test", opened, roots))):  # type: ignore[misc]
             test[target.name] = task
             tried(lambda t=task, n=target.name: refuse_same_rows(dev.get(n), t))  # type: ignore[misc]
     _raise_all(errors, recipe.path)
@@ -232,14 +235,15 @@ def _raise_all(errors: Sequence[M2MError], path: Path) -> None:
 
 def _corpus(dataset: Dataset, opened: Opened | None, recipe: Recipe) -> Corpus | None:
     """Rows and samples; without a model the rows are checked all the same."""
-    rows = load_dataset(dataset.path)
+    file = rows_text(dataset.path)
+    rows = load_dataset(file)
     if opened is None:
         return None
     base, formatter = opened
     limit = row_limit(recipe.train, base)
     samples = encode(rows, formatter, limit, dataset.path)
-    mark = dataset_fingerprint(dataset.path, formatter, limit.tokens)
-    return Corpus(dataset.name, *hold_out(samples, recipe.train), mark)
+    mark = dataset_fingerprint(file, formatter, limit.tokens)
+    return Corpus(dataset.name, *hold_out(samples, recipe.train), mark, file.sha256)
 
 
 def _replay(opened: Opened | None, recipe: Recipe) -> Corpus | None:
@@ -253,8 +257,8 @@ def _replay(opened: Opened | None, recipe: Recipe) -> Corpus | None:
     return dataclasses.replace(corpus, samples=corpus.samples + corpus.held_out, held_out=[])
 
 
-def _task(target: Target, part: Part, opened: Opened | None) -> Task:
-    task = load_target(target, part)
+def _task(target: Target, part: Part, opened: Opened | None, roots: Sequence[Path]) -> Task:
+    task = load_target(target, part, roots)
     if opened is not None and task.kind != "text":  # a long text is scored in windows
         _check_lengths(task, *opened)
     return task

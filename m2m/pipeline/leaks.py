@@ -22,7 +22,8 @@ from m2m.errors import InputError, Problems
 from m2m.evaluate.same import question_keys
 from m2m.evaluate.tasks import Task
 from m2m.formats.atomic import write_json
-from m2m.formats.records import read_object
+from m2m.formats.records import read_object, rows_text_again
+from m2m.opening import Text
 from m2m.pipeline.inputs import Inputs
 from m2m.store import fingerprint
 
@@ -99,22 +100,24 @@ def find_leaks(inputs: Inputs, names: Sequence[str], folder: Path) -> list[Leak]
     """
     tasks = [*inputs.dev.values(), *inputs.test.values()]
     paths = {each.name: each.path for each in inputs.recipe.datasets if each.name in names}
-    marks = {name: inputs.corpora[name].fingerprint for name in paths}
+    corpora = {name: inputs.corpora[name] for name in paths}
     if inputs.replay is not None and inputs.recipe.train.replay_from is not None:
-        paths[REPLAY], marks[REPLAY] = inputs.recipe.train.replay_from, inputs.replay.fingerprint
+        paths[REPLAY], corpora[REPLAY] = inputs.recipe.train.replay_from, inputs.replay
+    marks = {name: each.fingerprint for name, each in corpora.items()}
     asked = [Asked(task) for task in tasks]
     said = [[sorted(each.whole), {q: sorted(a) for q, a in each.bare.items()}] for each in asked]
     key = fingerprint(rule=2, datasets=marks, asked=said)
     kept: dict[str, Any] = read_object(folder / _KEPT) if (folder / _KEPT).is_file() else {}
     if kept.get("key") == key:
         return [Leak(each["dataset"], each["rows"], tuple(each["lines"])) for each in kept["leaks"]]
-    found = [leak for name, path in paths.items() if (leak := _leak(name, path, asked))]
+    files = {name: rows_text_again(path, corpora[name].sha256) for name, path in paths.items()}
+    found = [leak for name, file in files.items() if (leak := _leak(name, file, asked))]
     write_json(folder / _KEPT, {"key": key, "leaks": [vars(leak) for leak in found]})
     return found
 
 
-def _leak(name: str, path: Path, asked: Sequence[Asked]) -> Leak | None:
-    rows = load_dataset(path)
+def _leak(name: str, file: Text, asked: Sequence[Asked]) -> Leak | None:
+    rows = load_dataset(file)
     held = sorted(leaked(rows, asked))
     return Leak(name, len(held), tuple(rows[i].line for i in held[:SHOWN])) if held else None
 

@@ -25,7 +25,6 @@ from m2m.errors import InputError
 from m2m.evaluate.same import in_words
 from m2m.export.licences import remarks
 from m2m.formats.atomic import write_json
-from m2m.formats.digest import file_sha256
 from m2m.formats.journal import Journal
 from m2m.formats.records import read_object
 from m2m.llamacpp.model import build_info
@@ -94,9 +93,9 @@ def resolved(inputs: Inputs) -> dict[str, Any]:
             },
             "targets": {
                 target.name: {
-                    part: file_sha256(path)
-                    for part, path in (("dev", target.dev), ("test", target.test))
-                    if path
+                    part: task.sha256 or task.fingerprint
+                    for part, tasks in (("dev", inputs.dev), ("test", inputs.test))
+                    if (task := tasks.get(target.name))
                 }
                 for target in recipe.targets
             },

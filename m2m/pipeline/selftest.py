@@ -13,6 +13,7 @@ from m2m.dataset.rows import Row
 from m2m.errors import InputError, M2MError
 from m2m.evaluate.overlap import exact_match
 from m2m.export.selftest import SelfTest
+from m2m.formats.records import rows_text_again
 from m2m.llamacpp.asking import Answer, Question, ask
 from m2m.mix.mixture import Mixture
 from m2m.pipeline.inputs import Inputs
@@ -63,8 +64,10 @@ def _questions(inputs: Inputs, mixture: Mixture) -> Iterator[Asked]:
     rows: list[Row] = []
     for dataset in inputs.recipe.datasets:
         if dataset.name in mixture.datasets:
-            held_out = {sample.line for sample in inputs.corpora[dataset.name].held_out}
-            rows += [row for row in load_dataset(dataset.path) if row.line not in held_out]
+            corpus = inputs.corpora[dataset.name]
+            held_out = {sample.line for sample in corpus.held_out}
+            file = rows_text_again(dataset.path, corpus.sha256)
+            rows += [row for row in load_dataset(file) if row.line not in held_out]
     used = asked = 0
     for index in np.random.default_rng(inputs.recipe.train.seed).permutation(len(rows)):
         found = _question(rows[index], inputs.formatter)

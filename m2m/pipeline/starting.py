@@ -13,6 +13,7 @@ from m2m.checkpoint import find_model
 from m2m.dataset import encode, load_dataset
 from m2m.errors import InputError, M2MError, Problems
 from m2m.formats.atomic import write_text
+from m2m.opening import refuse_outside
 from m2m.pipeline.checking import read_target
 from m2m.pipeline.inputs import make_formatter, model_folders
 from m2m.recipe import Train, load_recipe
@@ -26,6 +27,7 @@ class Started:
 
     recipe: Path
     notes: tuple[str, ...]
+    roots: tuple[Path, ...] = ()  # folders of files that are outside the recipe's own
 
 
 def start_recipe(
@@ -35,6 +37,7 @@ def start_recipe(
     datasets: Sequence[Path],
     targets: Sequence[Path],
     tests: Sequence[Path],
+    roots: Sequence[Path] = (),
 ) -> Started:
     """Write a recipe with every field explained.
 
@@ -46,6 +49,7 @@ def start_recipe(
         targets: dev files.
         tests: test files, the first for the first target and so on; where there is none, a file
             called "test" like the dev file beside it is taken.
+        roots: folders besides its own in which a task file may name files.
 
     Raises:
         InputError: `out` exists, or a file is wrong; all of them are told.
@@ -60,7 +64,7 @@ def start_recipe(
     base = find_model(model, model_folders(out))
     aims, notes = _aims(targets, tests)
     seen = [path for aim in aims for path in (aim["dev"], aim.get("test")) if path]
-    longest = _checked(datasets, seen, make_formatter(base.gguf, template))
+    longest = _checked(datasets, seen, make_formatter(base.gguf, template), roots)
     train: dict[str, Any] = {}
     most = base.config.max_position_embeddings
     if longest > most:
@@ -85,8 +89,21 @@ def start_recipe(
         {"datasets": _seen_from(folder, rows), "targets": _seen_from(folder, aims)},
     )
     write_text(out, text)
-    load_recipe(out)
-    return Started(out, tuple(notes))
+    outside = _outside(folder, [*datasets, *seen])
+    load_recipe(out, [*outside, *roots])
+    return Started(out, tuple(notes), tuple(outside))
+
+
+def _outside(folder: Path, files: Sequence[Path]) -> list[Path]:
+    """The folders of the files that a recipe in `folder` reaches only with `--data-root`."""
+    found: dict[Path, None] = {}
+    for path in files:
+        try:
+            refuse_outside(path, folder, [*found])
+        except InputError:
+            found[path.resolve().parent] = None
+            found[path.absolute().parent] = None
+    return [*found]
 
 
 def _aims(targets: Sequence[Path], tests: Sequence[Path]) -> tuple[list[dict[str, Any]], list[str]]:
@@ -107,7 +124,12 @@ def _aims(targets: Sequence[Path], tests: Sequence[Path]) -> tuple[list[dict[str
     return aims, notes
 
 
-def _checked(datasets: Sequence[Path], targets: Sequence[Path], formatter: Formatter) -> int:
+def _checked(
+    datasets: Sequence[Path],
+    targets: Sequence[Path],
+    formatter: Formatter,
+    roots: Sequence[Path],
+) -> int:
     """Tokens of the longest row that is not a bare text.
 
     Raises:
@@ -122,7 +144,7 @@ def _checked(datasets: Sequence[Path], targets: Sequence[Path], formatter: Forma
             problems.add(_with_hint(error))
     for path in targets:
         try:
-            read_target(path)
+            read_target(path, roots=roots)
         except M2MError as error:
             problems.add(_with_hint(error))
     problems.raise_if_any(InputError, "no recipe written", "correct this and run it again")

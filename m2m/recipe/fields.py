@@ -317,7 +317,10 @@ class Report:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything about a run, checked."""
+    """Everything about a run, checked.
+
+    `roots` are folders besides its own in which its files may be: the user's word, not the file's.
+    """
 
     path: Path
     base: Base
@@ -331,6 +334,7 @@ class Recipe:
     validate: Validate = Validate()
     limits: Limits = Limits()
     report: Report = Report()
+    roots: tuple[Path, ...] = ()
 
     @property
     def folder(self) -> Path:

@@ -12,15 +12,19 @@ from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from m2m.errors import InputError, Problems, RecipeError
-from m2m.opening import SETTINGS, read_text
+from m2m.opening import SETTINGS, read_text, refuse_outside
 from m2m.recipe.fields import LISTS, SECTIONS, Merge, Recipe, Search
 from m2m.recipe.strategies import AUTO, for_any_weights
 
 Section = TypeVar("Section")
 
 
-def load_recipe(path: Path) -> Recipe:
+def load_recipe(path: Path, roots: Sequence[Path] = ()) -> Recipe:
     """Read and check a recipe.
+
+    Args:
+        path: the file.
+        roots: folders besides its own in which it may name files.
 
     Raises:
         InputError: the file cannot be read or is not TOML.
@@ -31,14 +35,14 @@ def load_recipe(path: Path) -> Recipe:
         tables = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also a number of 5000 digits, and nesting
         raise InputError(f"{path} is not valid TOML: {error}", _toml_hint(text, error)) from error
-    return _Reader(path.absolute(), text).recipe(tables)
+    return _Reader(path.absolute(), text, roots).recipe(tables)
 
 
 class _Reader:
     """Builds a `Recipe` from parsed TOML and collects everything that is wrong with it."""
 
-    def __init__(self, path: Path, text: str) -> None:
-        self.path = path
+    def __init__(self, path: Path, text: str, roots: Sequence[Path]) -> None:
+        self.path, self.roots = path, tuple(roots)
         self.lines = _line_numbers(text)
         self.found: list[tuple[int, str]] = []
 
@@ -63,7 +67,7 @@ class _Reader:
         for line, message in sorted(self.found, key=lambda each: each[0]):
             problems.add(f"line {line}: {message}" if line else message)
         problems.raise_if_any(RecipeError, str(self.path), "docs/reference.md explains every field")
-        return Recipe(self.path, **single, **many)
+        return Recipe(self.path, **single, **many, roots=self.roots)
 
     def sections(self, kind: type[Section], tables: Any, name: str) -> tuple[Section, ...]:
         if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
@@ -174,7 +178,11 @@ class _Reader:
             return None
         path = self.path.parent / raw
         try:
+            refuse_outside(path, self.path.parent, self.roots)
             found = path.is_file()
+        except InputError as error:
+            self.wrong(at, f"{at[-1]}: {error.message}; {error.hint}")
+            return None
         except OSError as error:  # a name too long, a folder that may not be looked into
             self.wrong(at, f"{at[-1]}: {path!s:.200}: {error.strerror}")
             return None

@@ -105,7 +105,7 @@ class Campaign:
 
     def __init__(self, scenario: str, work: Path) -> None:
         self.folder = SCENARIOS / scenario
-        self.recipe = load_recipe(self.folder / "recipe.toml")
+        self.recipe = load_recipe(self.folder / "recipe.toml", [HERE.parents[1] / "examples"])
         names = [each.name for each in self.recipe.datasets]
         self.plan, self.growths = read_plan(self.folder, names)
         self.results, self.work = RESULTS / scenario, work / scenario

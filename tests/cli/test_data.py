@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner, Result
 
 from m2m.cli.main import cli
@@ -42,3 +44,31 @@ def test_the_table_names_problems_and_a_refused_file_exits_with_1(tmp_path: Path
     missing = m2m("data", "check", tmp_path / "gone.csv")
     assert missing.exit_code == 1
     assert "gone.csv" in missing.stdout
+
+
+def test_files_outside_the_recipes_folder_need_the_users_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The option, the variable and the line that the error says, for every command."""
+    private, folder = tmp_path / "private", tmp_path / "recipe"
+    for each in (private, folder):
+        each.mkdir()
+        (each / "rows.jsonl").write_text('{"question": "a", "choices": ["x", "y"], "answer": 0}\n')
+    recipe = folder / "recipe.toml"
+    recipe.write_text(
+        "[base]\nmodel = 'none'\n[[datasets]]\nname = 'd'\npath = '../private/rows.jsonl'\n"
+        "[[targets]]\nname = 't'\ndev = 'rows.jsonl'\n"
+    )
+    allowed = ["--data-root", str(private)]
+    for command in (
+        *(["run"], ["train"], ["search"], ["confirm"], ["export"], ["validate"], ["plan"]),
+        *(["demo"], ["data", "check"]),
+    ):
+        refused = CliRunner().invoke(cli, [*command, str(recipe)])
+        assert refused.exit_code == 1
+        assert f"is outside {folder}" in refused.stderr
+        assert shlex.join(allowed) in refused.stderr
+        found = CliRunner().invoke(cli, [*command, str(recipe), *allowed])
+        assert "is outside" not in found.stderr
+    monkeypatch.setenv("M2M_DATA_ROOT", str(private))
+    assert "is outside" not in CliRunner().invoke(cli, ["plan", str(recipe)]).stderr

@@ -25,7 +25,7 @@ class Seen(Exception):
 
 @pytest.fixture
 def reached(monkeypatch: pytest.MonkeyPatch) -> Any:
-    def stop(models: Any, tasks: Any, how: Target, lora: Any, progress: Any) -> None:
+    def stop(models: Any, tasks: Any, how: Target, lora: Any, *_: Any) -> None:
         raise Seen(models, tasks, how, lora)
 
     monkeypatch.setattr(evaluating, "compare_models", stop)

@@ -17,6 +17,7 @@ from m2m.dataset import (
     split,
 )
 from m2m.errors import InputError
+from m2m.formats.records import rows_text
 from m2m.tokenizer import ChatTemplate, Formatter, Tokenizer
 from tests.tiny import CHATML, pico_config, pico_dataset, pico_metadata
 
@@ -112,13 +113,13 @@ def test_a_fingerprint_covers_bytes_template_and_length(
     path = pico_dataset(tmp_path / "rows.jsonl", "copy", 3)
     plain = Formatter(formatter.tokenizer)
     prints = {
-        dataset_fingerprint(path, formatter, 512),
-        dataset_fingerprint(path, formatter, 511),
-        dataset_fingerprint(path, plain, 512),
+        dataset_fingerprint(rows_text(path), formatter, 512),
+        dataset_fingerprint(rows_text(path), formatter, 511),
+        dataset_fingerprint(rows_text(path), plain, 512),
     }
-    assert dataset_fingerprint(path, formatter, 512) in prints
+    assert dataset_fingerprint(rows_text(path), formatter, 512) in prints
     path.write_bytes(path.read_bytes() + b" ")
-    prints.add(dataset_fingerprint(path, formatter, 512))
+    prints.add(dataset_fingerprint(rows_text(path), formatter, 512))
     assert len(prints) == 4
 
 

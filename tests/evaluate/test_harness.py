@@ -160,7 +160,7 @@ def test_written_answers(tmp_path: Path) -> None:
         ({"doc_to_choice": ["a"]}, "expected two texts or more"),
         ({"fewshot_config": {"sampler": "balanced"}}, "fewshot_config"),
         ({"repeats": 3}, "`repeats` is not supported"),
-        ({"include": "task.yaml"}, "include each other"),
+        ({"include": "task.yaml"}, "includes itself"),
     ],
 )
 def test_what_is_not_understood_is_refused_by_name(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import tracemalloc
-from pathlib import Path
 
 import pytest
 import yaml
@@ -12,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from m2m.errors import InputError
-from m2m.formats.yaml import Tagged, parse_yaml, read_yaml
+from m2m.formats.yaml import Tagged, parse_yaml
 
 TASK = r"""---
 # a task
@@ -205,17 +204,3 @@ def test_nothing_is_misread(text: str) -> None:
         return  # libyaml is stricter in places, and knows no tag of ours
     if not isinstance(found, Tagged):
         assert found == expected
-
-
-def test_files(tmp_path: Path) -> None:
-    path = tmp_path / "t.yaml"
-    path.write_bytes(b"\xef\xbb\xbfa: \xc3\xa9\r\nb:\r\n- 1\r\n")
-    assert read_yaml(path) == {"a": "\u00e9", "b": [1]}
-    path.write_bytes(b"\xff")
-    with pytest.raises(InputError, match="not UTF-8"):
-        read_yaml(path)
-    path.write_bytes(b"#" * (1 << 18) + b"\n")
-    with pytest.raises(InputError, match="has 262,145 bytes, m2m reads at most 262,144"):
-        read_yaml(path)
-    with pytest.raises(InputError, match="cannot read"):
-        read_yaml(tmp_path / "none.yaml")

@@ -1,0 +1,113 @@
+"""The files that a task file of lm-evaluation-harness names: each read once, all of them counted.
+
+A task file comes from elsewhere. It reads files of its own folder, of folders in it and of those
+that the user names, and no more of them than a task needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from m2m.errors import InputError
+from m2m.formats.records import rows_text
+from m2m.formats.yaml import LARGEST, parse_yaml
+from m2m.opening import ROWS, Text, read_once, refuse_outside
+
+_INCLUDES = 64  # times that `include` names a file, in all files of a task together
+_DATA_FILES = 1000
+
+
+class TaskFiles:
+    """Reads for one task.
+
+    Args:
+        path: the task file.
+        roots: folders besides its own in which it may name files.
+    """
+
+    def __init__(self, path: Path, roots: Sequence[Path] = ()) -> None:
+        self.path = path
+        self._roots = roots
+        self._configs: dict[Path, dict[str, Any] | None] = {}  # None: it is being read
+        self._rows: dict[Path, Text] = {}
+        self._included = 0
+        # Bytes that all task files together, and all data files together, may still have.
+        self._yaml_left, self._left = LARGEST, ROWS
+        self.sha256 = ""  # of the task file itself, once it was read
+
+    def config(self) -> dict[str, Any]:
+        """The task file's keys over those of the files that it includes.
+
+        Raises:
+            InputError: unreadable, no keys and values, or includes that are too many, go round in
+                a circle or are in another folder.
+        """
+        return self._config(self.path)
+
+    def rows(self, path: Path) -> Text:
+        """A data file's text and hash.
+
+        Raises:
+            InputError: unreadable, in another folder, or more than 1 GiB of them in all.
+        """
+        place = self._place(path)
+        if place not in self._rows:
+            self._rows[place] = rows_text(path, self._left)
+            self._left -= self._rows[place].size
+        return self._rows[place]
+
+    def split(self, paths: Sequence[Path]) -> list[Text]:
+        """The data files of one split.
+
+        Raises:
+            InputError: see `rows`, or a file is named twice.
+        """
+        if len(paths) > _DATA_FILES:
+            raise InputError(f"{self.path}: a split has {len(paths)} files, at most {_DATA_FILES}")
+        places = [self._place(path) for path in paths]
+        for number, place in enumerate(places):
+            if place in places[:number]:
+                raise InputError(f"{self.path}: data_files names {paths[number]} twice")
+        return [self.rows(path) for path in paths]
+
+    def _place(self, path: Path) -> Path:
+        refuse_outside(path, self.path.parent, self._roots)
+        return path.resolve()
+
+    def _config(self, path: Path) -> dict[str, Any]:
+        place = self._place(path)
+        if place in self._configs:
+            if (known := self._configs[place]) is None:
+                raise InputError(f"{path}: includes itself", "leave one `include` out")
+            return known
+        self._configs[place] = None
+        file = read_once(path, self._yaml_left)
+        self._yaml_left -= file.size
+        self.sha256 = self.sha256 or file.sha256
+        config = parse_yaml(file.text, str(path))
+        if not isinstance(config, dict):
+            raise InputError(f"{path}: expected keys and values of a task of lm-evaluation-harness")
+        included = names(config.pop("include", None) or [], "include", path)
+        self._included += len(included)
+        if self._included > _INCLUDES:
+            raise InputError(f"{self.path}: files are included more than {_INCLUDES} times")
+        merged: dict[str, Any] = {}
+        for name in included:
+            merged |= self._config(path.parent / name)
+        merged |= {key: value for key, value in config.items() if value is not None}
+        self._configs[place] = merged
+        return merged
+
+
+def names(value: Any, key: str, path: Path) -> list[str]:
+    """One text, or a list of texts, as a list.
+
+    Raises:
+        InputError: it is something else.
+    """
+    found = [value] if isinstance(value, str) else value
+    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+        raise InputError(f"{path}: {key} is {value!r:.60}, expected a text or a list of texts")
+    return found
