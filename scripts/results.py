@@ -13,58 +13,19 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from m2m.recipe import load_recipe
+from m2m.results.table import as_markdown
+from m2m.results.validation import Validation, validation_tables
 
 PART = re.compile(r"(<!-- ([\w-]+) -->\n).*?(<!-- end of \2 -->)", re.DOTALL)
 
 
-def table(*rows: tuple[str, ...]) -> Iterator[str]:
-    """Lines of a Markdown table; the first row is its head."""
-    for number, row in enumerate(rows):
-        yield f"| {' | '.join(row)} |"
-        if number == 0:
-            yield f"|{' --- |' * len(row)}"
-    yield ""
-
-
-def correlation(found: Mapping[str, Any], name: str) -> str:
-    """A correlation with its interval."""
-    low, high = found[f"{name}_ci95"]
-    return f"{found[name]:.2f} ({low:.2f} to {high:.2f})"
-
-
-def validation(found: Mapping[str, Any]) -> str:
+def validation(found: Validation) -> str:
     """The tables of one `validate-BUDGET.json`."""
-    head = ("predictor", "against fine-tunes on", "mixtures", "Spearman", "Pearson")
-    rows = [head]
-    against = {**found["agreement"], "fine-tunes on dev": {"test": found["repeatability"]}}
-    for predictor, splits in against.items():
-        for split, groups in splits.items():
-            for group, each in (groups or {}).items():
-                if each:
-                    kind = "of two or more" if group == "mixtures" else "with singles"
-                    values = (correlation(each, name) for name in ("spearman", "pearson"))
-                    name = predictor.replace("_", " ")
-                    rows.append((name, split, f"{each['mixtures']} {kind}", *values))
-    lines = [*table(*rows)]
-    costs = [("choice", f"regret ({found['judged_on']})", "95 % interval", "mixture")]
-    for choice, lost in found["regret"].items():
-        low, high = found["regret_ci95"][choice]
-        pick = " + ".join(found["picks"].get(choice, {}).get("datasets", ("mean of two or more",)))
-        costs.append((choice.replace("_", " "), f"{lost:.3f}", f"{low:.3f} to {high:.3f}", pick))
-    lines += table(*costs)
-    columns = ["rank", "surrogate", "mean_of_singles", "similarity"]
-    columns += [f"finetuned_{split}" for split in ("dev", "test")]
-    scatter = [(*(name.replace("_", " ") for name in columns), "steps", "datasets")]
-    for each in sorted(found["mixtures"], key=lambda each: -each["finetuned"]):
-        values = (f"{each[name]:.3f}" for name in columns[1:])
-        datasets = " + ".join(each["datasets"])
-        scatter.append((str(each["rank"] or "-"), *values, str(each["steps"]), datasets))
-    return "\n".join([*lines, *table(*scatter)])
+    tables = validation_tables(found)
+    return "".join(f"{table.caption}.\n\n{as_markdown(table, str)}\n\n" for table in tables)
 
 
 def main(recipe: Path) -> None:
@@ -74,7 +35,8 @@ def main(recipe: Path) -> None:
     def part(match: re.Match[str]) -> str:
         tables = folder / f"{match[2]}.json", folder / f"{match[2]}.md"
         if tables[0].is_file():
-            text = validation(json.loads(tables[0].read_text(encoding="utf-8")))
+            stored = json.loads(tables[0].read_text(encoding="utf-8"))
+            text = validation(Validation.from_json(stored))
         elif tables[1].is_file():
             text = tables[1].read_text(encoding="utf-8")
         else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-BUDGET = 35_850
+BUDGET = 36_200
 MODULE = 400
 
 root = Path(__file__).resolve().parent.parent / "m2m"

@@ -20,9 +20,10 @@ LAYERS = {
     "tuner": 3, "merge": 3, "llamacpp": 3,
     "evaluate": 4, "export": 4,
     "mix": 5,
-    "report": 6,
-    "pipeline": 7,
-    "cli": 8, "__main__": 9,
+    "results": 6,
+    "report": 7,
+    "pipeline": 8,
+    "cli": 9, "__main__": 10,
 }  # fmt: skip
 OWNERS = {
     "llama_cpp": {"llamacpp"},

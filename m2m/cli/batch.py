@@ -20,8 +20,6 @@ from m2m.progress import Logged
 if TYPE_CHECKING:
     from m2m.pipeline.run import Run
 
-LOG = "run.log"
-
 
 @contextmanager
 def opened(
@@ -50,6 +48,7 @@ def opened(
     from m2m.pipeline.run import Run
     from m2m.pipeline.sharing import Share
     from m2m.recipe import changed, load_recipe
+    from m2m.results.folder import RunFolder
     from m2m.store import run_lock
 
     progress = TerminalProgress(quiet)
@@ -58,7 +57,7 @@ def opened(
     folder = part.folder(loaded.folder) if part else loaded.folder
     try:
         with run_lock(folder), stoppable(progress):
-            log = Logged(progress, folder / LOG)
+            log = Logged(progress, RunFolder(folder).log)
             with _logged(log, command):
                 fitted = fit_hours(loaded, hours, log).recipe if hours else loaded
                 yield Run(fitted, log, part, **allowed)

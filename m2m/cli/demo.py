@@ -48,7 +48,7 @@ def demo(recipe: Path | None, quiet: bool) -> None:
     say("   the baselines really fine-tuned (m2m run). Stop it at any time.")
     with opened(recipe, quiet, "demo") as work:
         found = work.run()
-    show.run(found)
+    show.run(found, len(loaded.datasets))
     if found.exported is None:
         return
     say("", "4. Ask the model before and after (m2m chat).")

@@ -70,7 +70,7 @@ def run(
         recipes[0], quiet, "run", hours=hours, allow_leaks=allow_leaks, anyway=anyway
     ) as work:
         found = work.run()
-        show.result(found.as_json(), as_json, lambda: show.run(found))
+        show.result(found.as_json(), as_json, lambda: show.run(found, len(work.recipe.datasets)))
 
 
 @click.command("train")
@@ -164,7 +164,9 @@ def confirm(recipe: Path, as_json: bool, quiet: bool, allow_leaks: bool) -> None
 
     with opened(recipe, quiet, "confirm", allow_leaks=allow_leaks) as work:
         found = work.confirm()
-        show.result(found.as_json(), as_json, lambda: show.confirmed(found))
+        show.result(
+            found.as_json(), as_json, lambda: show.confirmed(found, len(work.recipe.datasets))
+        )
 
 
 @click.command("export")

@@ -29,9 +29,9 @@ def report(run: Path, watts: float | None, as_json: bool, quiet: bool) -> None:
               m2m report examples/swahili/m2m-runs/recipe --watts 12 --json
     """
     from m2m.cli import show
-    from m2m.pipeline.reporting import read_facts
     from m2m.recipe import run_folder
     from m2m.report import write_report
+    from m2m.results.facts import read_facts
 
     folder = run if run.is_dir() else run_folder(run)
     facts = read_facts(folder, watts)

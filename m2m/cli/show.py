@@ -8,20 +8,24 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from m2m.cli.console import Table, make_table, print_json, print_table, say
+from m2m.cli.console import make_table, print_json, print_table, say
 
 if TYPE_CHECKING:
     from m2m.checkpoint import ModelInfo
-    from m2m.mix.agreement import Agreement
     from m2m.mix.tables import Proposals
-    from m2m.mix.validate import Validation
     from m2m.mix.verdict import Verdict
     from m2m.pipeline.evaluating import Comparison, Difference
-    from m2m.pipeline.results import Confirmation, Exported, RunResult, Searched, Trained
     from m2m.pipeline.tools import Merged
-    from m2m.report import Facts, Written
+    from m2m.report import Written
+    from m2m.results.confirmation import Confirmation
+    from m2m.results.export import Exported
+    from m2m.results.facts import Facts
+    from m2m.results.ranking import Ranking
+    from m2m.results.run import RunResult
+    from m2m.results.table import Table as ResultTable
+    from m2m.results.training import Trained
+    from m2m.results.validation import Validation
 
-TOP, BOTTOM = 10, 3
 AHEAD = {1: "better", -1: "worse", 0: "no clear difference"}
 
 
@@ -66,76 +70,29 @@ def model_warnings(infos: Sequence[ModelInfo]) -> None:
 
 def adapters(trained: Sequence[Trained]) -> None:
     """One line per adapter."""
-    table = make_table(
-        "dataset", "steps", "passes", "tokens", "first loss", "last loss", "tokens/s", "adapter"
-    )
-    for each in trained:
-        table.add_row(
-            each.dataset,
-            f"{each.steps}",
-            f"{each.passes:.3g}",
-            f"{each.tokens:,}",
-            f"{each.loss_first:.3f}",
-            f"{each.loss_last:.3f}",
-            f"{each.tokens_per_second:.0f}" if each.tokens_per_second else "kept",
-            str(each.path),
-        )
-    print_table(table)
+    from m2m.results.training import adapter_table
+
+    print_result(adapter_table(trained))
 
 
-def ranking(found: Searched) -> None:
-    """The top and the bottom of the ranking, and what each dataset is worth."""
+def ranking(result: Ranking) -> None:
+    """The top and the bottom of the ranking, what each dataset is worth, and pairs of datasets."""
     from m2m.evaluate.same import in_words
-    from m2m.report.words import plus_minus
+    from m2m.results.ranking import ranking_tables
 
-    tied = sum(each.tied_with_best for each in found.ranking)
-    heads = ("rank", found.metric, "95 % interval", "behind the best", "examples", "mixture")
-    table = make_table(*heads)
-    shown = [*found.ranking[:TOP]]
-    rest = found.ranking[TOP:]
-    shown += rest[-BOTTOM:]
-    for each in shown:
-        if rest and each.rank == max(TOP + 1, len(found.ranking) - BOTTOM + 1):
-            table.add_row("...", *[""] * (len(heads) - 1))
-        table.add_row(
-            f"{each.rank}" + (" =" if each.tied_with_best else ""),
-            plus_minus((each.score, each.stderr)),
-            f"{each.ci95[0]:.3f} to {each.ci95[1]:.3f}",
-            str(each.behind),
-            f"{each.examples}",
-            each.mixture.label,
-        )
-    print_table(table)
+    best, *others = ranking_tables(result, [])
+    print_result(best)
+    tied = sum(place.tied_with_best for place in result.places)
     say(
-        f"{len(found.ranking)} mixtures of {found.candidates} on up to "
-        f"{in_words(found.examples, found.different)} of {found.target}; "
-        f"base model {found.base_score:.3f}.",
+        f"{result.strategy}: {len(result.places)} of {result.candidates} mixtures on up to "
+        f"{in_words(result.examples, result.different)} of {result.target}.",
         f"{tied} marked =: {'the best' if tied == 1 else 'too close to the best to decide'}.",
     )
-    for note in found.notes:
+    for note in result.notes:
         say(note)
-    say(
-        f"Lowest score: {found.worst.mixture.label} ({found.worst.score:.3f})."
-        if found.higher_is_better
-        else f"Worst score: {found.worst.mixture.label} ({found.worst.score:.3f})."
-    )
-    for point in found.pareto:
-        scores = ", ".join(f"{name} {value:.3f}" for name, value in point.scores.items())
-        say(f"On the Pareto front: {point.mixture.label} ({scores})")
-    worth = make_table("dataset", "worth", "95 % interval", "it is")
-    for name, value in sorted(found.dataset_worth.items(), key=lambda item: -item[1].estimate):
-        interval = f"{value.low:+.3f} to {value.high:+.3f}"
-        worth.add_row(name, f"{value.estimate:+.3f}", interval, found.verdicts[name])
-    print_table(worth)
-    say(f"An effect below {found.smallest_effect:.3f} counts as neutral.")
-    for pair in found.interactions:
-        say(pair.words)
-    if found.pairs_left_out:
-        say(
-            f"{found.pairs_left_out} pairs of datasets are not judged: one alone is no better than "
-            "guessing, or the two would be expected beyond the best possible score."
-        )
-    for warning in found.warnings:
+    for table in others:
+        print_result(table)
+    for warning in result.warnings:
         say(f"Warning: {warning}", err=True)
 
 
@@ -150,28 +107,13 @@ def proposals(found: Proposals) -> None:
     say(f"From {found.runs} runs, by {found.metric} ({direction} is better).")
 
 
-def confirmed(found: Confirmation) -> None:
+def confirmed(result: Confirmation, datasets: int) -> None:
     """The verdict, then the really fine-tuned models, the base and the best merge."""
-    from m2m.report.facts import rows_seen
-    from m2m.report.words import HOW, chosen_by
+    from m2m.results.confirmation import confirmed_table
 
-    verdict(found.verdict)
-
-    measured = found.confirmed[0].dev
-    metrics = sorted(measured, key=lambda name: name != found.metric)[:2]  # as in the report
-    heads = [f"{part} {metric}" for metric in metrics for part in ("dev", "test")]
-    table = make_table("model", "how", *heads, "mixture")
-    for each in found.confirmed:
-        cells = [_value(part.get(metric)) for metric in metrics for part in (each.dev, each.test)]
-        mark = " *" if each == found.winner else ""
-        table.add_row(each.label + mark, HOW[each.how], *cells, each.mixture.label)
-    print_table(table)
-    seen = (
-        f"{each.label} {rows_seen(each.as_json()['seen'])}" for each in found.confirmed if each.seen
-    )
-    say(f"Rows seen in training: {'; '.join(seen)}.")
-    first = "" if found.metric in measured else " Scores are of the first target."
-    say(f"* {chosen_by(found.ahead is not None, found.shared)}{first}")
+    verdict(result.verdict)
+    print_result(confirmed_table(result, datasets))
+    say(result.chosen_by)
 
 
 def verdict(found: Verdict) -> None:
@@ -181,49 +123,12 @@ def verdict(found: Verdict) -> None:
         say(f"  {line}")
 
 
-def validation(found: Validation) -> None:
-    """Every validated mixture, how well predictions and fine-tunes agree, and what choices cost."""
-    splits = [split for split, count in found.examples.items() if count]
-    table = make_table(
-        "rank", "surrogate", *(f"fine-tuned, {split}" for split in splits), "mixture"
-    )
-    sign = -1.0 if found.higher_is_better else 1.0
-    for each in sorted(found.validated, key=lambda each: sign * each.real[found.judged_on][0]):
-        real = (f"{value:.3f} ± {error:.3f}" for value, error in each.real.values())
-        surrogate = f"{each.predicted['surrogate']:.3f} ± {each.stderr:.3f}"
-        table.add_row(f"{each.rank or '-'}", surrogate, *real, each.mixture.label)
-    print_table(table)
-    shown = make_table("predictor", "against", "mixtures", "Spearman", "Pearson")
-    for predictor, against in found.agreements.items():
-        for split, groups in against.items():
-            _agreements(shown, predictor.replace("_", " "), f"fine-tunes on {split}", groups)
-    if found.repeatability:
-        _agreements(shown, "fine-tunes on dev", "fine-tunes on test", found.repeatability)
-    print_table(shown)
-    cost = make_table("choice", f"regret ({found.judged_on})", "95 % interval", "mixture")
-    for choice, lost in found.regret.items():
-        pick = found.picks[choice].label if choice in found.picks else "mean of two or more"
-        interval = f"{lost.low:.3f} to {lost.high:.3f}"
-        cost.add_row(choice.replace("_", " "), f"{lost.estimate:.3f}", interval, pick)
-    print_table(cost)
-    say(
-        f"Scores are {found.metric} on {found.target}; budget {found.budget}. For a single dataset "
-        "at an expert's budget surrogate and fine-tune are the same model."
-    )
+def validation(result: Validation) -> None:
+    """How well predictions and fine-tunes agree, the cost of each choice, and every mixture."""
+    from m2m.results.validation import validation_tables
 
-
-def _agreements(
-    table: Table, predictor: str, against: str, groups: Mapping[str, Agreement | None]
-) -> None:
-    """A row of correlations for each group of mixtures that is large enough for them."""
-    for group, found in groups.items():
-        if found:
-            kind = "with singles" if group == "with_singles" else "of two or more"
-            values = (
-                f"{each.estimate:.2f} ({each.low:.2f} to {each.high:.2f})"
-                for each in (found.spearman, found.pearson)
-            )
-            table.add_row(predictor, against, f"{found.mixtures} {kind}", *values)
+    for table in validation_tables(result):
+        print_result(table)
 
 
 def exported(found: Exported) -> None:
@@ -261,49 +166,56 @@ def _survival(kind: str, survival: Mapping[str, float] | None, remedy: str | Non
         say(f"Warning: {kind} keeps too little of the fine-tune; {remedy}", err=True)
 
 
-def run(found: RunResult) -> None:
+def run(result: RunResult, datasets: int) -> None:
     """The verdict, how it came about, and the names of the files."""
-    confirmed(found.confirmation)
-    ranking(found.searched)
-    table = make_table("step", "minutes", "peak memory")
-    for step in found.steps:
-        memory = f"{step.peak_rss_bytes / 2**30:.2f} GiB"
-        table.add_row(step.name, f"{step.seconds / 60:.1f}", memory)
-    print_table(table)
-    sure = found.confirmation.verdict.kind in ("clear", "tie inside")
+    from m2m.results.folder import RANKING
+    from m2m.results.step import step_table
+
+    confirmed(result.confirmation, datasets)
+    ranking(result.ranking)
+    print_result(step_table(result.steps))
+    sure = result.confirmation.verdict.kind in ("clear", "tie inside")
     label = "Winner    " if sure else "Best tried"
-    say(f"{label} {found.confirmation.winner.mixture.label}")
-    say(f"Ranking    {found.folder / 'ranking.json'} (all {len(found.searched.ranking)})")
-    say(f"Report     {found.report}")
-    say(f"Results    {found.folder}")
-    if found.exported is None:
+    say(f"{label} {result.confirmation.winner.mixture.label}")
+    say(f"Ranking    {result.folder / RANKING} (all {len(result.ranking.places)})")
+    say(f"Report     {result.report}")
+    say(f"Results    {result.folder}")
+    if result.exported is None:
         say("GGUF       not made, because of the verdict; `--anyway` makes it all the same")
         return
-    exported(found.exported)
-    say(f"Try it     m2m chat {shlex.quote(str(found.exported.gguf))}")
+    exported(result.exported)
+    say(f"Try it     m2m chat {shlex.quote(str(result.exported.gguf))}")
 
 
 def report(facts: Facts, written: Written) -> None:
-    """The report's sentences and tables, and where it lies."""
-    from m2m.report.tables import tables
+    """The report's sentences and tables, and where it is stored."""
     from m2m.report.words import findings
+    from m2m.results.facts import tables
 
-    if facts.confirmation and facts.confirmation.verdict:
+    if facts.confirmation:
         say(f"Verdict: {facts.confirmation.verdict.kind}")
     for sentence in findings(facts):
         say(sentence)
     for table in tables(facts):
-        say("", f"{table.caption}.")
-        drawn = make_table(*table.heads, right=[table.heads[i] for i in table.numeric])
-        for i, row in enumerate(table.rows):
-            drawn.add_row(*row, bold=i in table.strong)
-        print_table(drawn)
+        print_result(table)
     for warning in facts.warnings:
         say(f"Warning: {warning}", err=True)
     for remark in facts.remarks:
         say(f"Licence: {remark}", err=True)
     say(f"Report     {written.html}")
     say(f"Data       {written.json}, {written.html.with_suffix('')}{os.sep}*.csv")
+
+
+def print_result(table: ResultTable) -> None:
+    """A result's table with its caption; nothing if it has no rows."""
+    if not table.rows:
+        return
+    say("", f"{table.caption}.")
+    heads = zip(table.heads, table.numeric, strict=True)
+    drawn = make_table(*table.heads, right=[head for head, numeric in heads if numeric])
+    for row, strong in table.shown():
+        drawn.add_row(*row, bold=strong)
+    print_table(drawn)
 
 
 def comparison(found: Comparison) -> None:
@@ -352,11 +264,9 @@ def _differences(found: Sequence[Difference]) -> None:
 
 
 def _value(measured: Mapping[str, float] | None, digits: int = 3) -> str:
-    from m2m.report.words import plus_minus
+    from m2m.evaluate.score import Score
 
-    if not measured:
-        return "-"
-    return plus_minus((measured["value"], measured["stderr"]), digits)
+    return Score.from_json(measured).text(digits) if measured else "-"
 
 
 def _plain(value: Any) -> Any:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from m2m.dataset.sameness import normalize
 from m2m.errors import InputError
 from m2m.evaluate.overlap import chrf, chrf_counts, exact_match, token_f1
+from m2m.evaluate.score import Measured, Score
 from m2m.evaluate.scores import Scores
 from m2m.evaluate.temperature import best_sharpness, cross_entropy, least_cross_entropy
 
@@ -76,10 +77,9 @@ class Metric:
         draws = resample(clusters, rng or np.random.default_rng(0))
         return float(self.value(scores, draws).std(ddof=1))
 
-    def measure(self, scores: Scores, rng: np.random.Generator | None = None) -> dict[str, float]:
-        """`{"value", "stderr"}` on all examples."""
-        value = float(self.value(scores, None)[0])
-        return {"value": value, "stderr": self.stderr(scores, rng)}
+    def measure(self, scores: Scores, rng: np.random.Generator | None = None) -> Score:
+        """The value on all examples, with its standard error."""
+        return Score(float(self.value(scores, None)[0]), self.stderr(scores, rng))
 
 
 def resample(
@@ -373,8 +373,6 @@ def metrics_of(scores: Scores) -> list[Metric]:
     return [m for m in metrics_for(scores.kind) if scores.predictions or not m.written]
 
 
-def measure_all(
-    scores: Scores, rng: np.random.Generator | None = None
-) -> dict[str, dict[str, float]]:
-    """`metrics_of` some scores as `{"value", "stderr"}`."""
+def measure_all(scores: Scores, rng: np.random.Generator | None = None) -> Measured:
+    """All `metrics_of` some scores."""
     return {metric.name: metric.measure(scores, rng) for metric in metrics_of(scores)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +76,24 @@ class SelfTest:
             "stops": self.stops,
             "exact_with_m2m_prompt": self.own_exact,
             "stops_with_m2m_prompt": self.own_stops,
+            "trouble": self.trouble,
+            "failed": self.failed,
             "sentence": self.sentence,
             "warnings": self.warnings,
         }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SelfTest:
+        """The inverse of `as_json`."""
+        counts = {
+            "questions": "questions",
+            "exact": "exact",
+            "stops": "stops",
+            "own_exact": "exact_with_m2m_prompt",
+            "own_stops": "stops_with_m2m_prompt",
+        }
+        return cls(
+            **{name: int(data[key]) for name, key in counts.items()},
+            trouble=str(data["trouble"]),
+            failed=bool(data["failed"]),
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -67,6 +67,18 @@ class Agreement:
             "pearson": self.pearson.estimate,
             "pearson_ci95": [self.pearson.low, self.pearson.high],
         }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Agreement:
+        """The inverse of `as_json`."""
+        spans = [
+            Interval.from_json({"estimate": data[name], "ci95": data[f"{name}_ci95"]})
+            for name in ("spearman", "pearson")
+        ]
+        return cls(int(data["mixtures"]), *spans)
+
+
+Agreements = Mapping[str, Agreement | None]  # by group of mixtures; see m2m.mix.validate
 
 
 def agreement(predicted: Scored, real: Scored, rng: np.random.Generator) -> Agreement | None:

@@ -3,16 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from m2m.evaluate.score import Score
 from m2m.evaluate.scores import Scores
 from m2m.mix.standing import Aim
 
 
+@dataclass(frozen=True)
+class Facet:
+    """One kind of examples of a target, and the score of each model on them."""
+
+    name: str
+    examples: int
+    values: tuple[Score, ...]
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """A metric by facet on one part ("dev", "test") of a target, for the confirmed models."""
+
+    target: str
+    part: str
+    metric: str
+    higher_is_better: bool
+    facets: tuple[Facet, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """One entry of `facets` in `m2m confirm --json`."""
+        facets = [
+            {**vars(facet), "values": [score.as_json() for score in facet.values]}
+            for facet in self.facets
+        ]
+        return {**vars(self), "facets": facets}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Breakdown:
+        """The inverse of `as_json`."""
+        facets = (
+            Facet(
+                str(facet["name"]),
+                int(facet["examples"]),
+                tuple(map(Score.from_json, facet["values"])),
+            )
+            for facet in data["facets"]
+        )
+        return cls(
+            str(data["target"]),
+            str(data["part"]),
+            str(data["metric"]),
+            bool(data["higher_is_better"]),
+            tuple(facets),
+        )
+
+
 def by_facet(
     models: Sequence[Mapping[str, Scores]], aims: Sequence[Aim], parts: Mapping[str, str]
-) -> list[dict[str, Any]]:
-    """Each target's metric by facet, for the last of `parts` that it has scores of.
+) -> list[Breakdown]:
+    """Return each target's metric by facet, on the last of `parts` that it has scores of.
 
     Args:
         models: per-example scores by target name with a part's prefix, one mapping per model.
@@ -20,29 +69,20 @@ def by_facet(
         parts: prefix by the part's name, such as {"dev": "dev:", "test": "test:"}.
 
     Returns:
-        `{"target", "part", "metric", "higher_is_better", "facets": [{"name", "examples",
-        "values"}]}` for each target whose examples have facets; values are `{"value", "stderr"}`
-        in the order of `models`.
+        One for each target whose examples have facets; scores are in the order of `models`.
     """
-    found = []
+    breakdowns = []
     for aim in aims:
         keys = {part: prefix + aim.target for part, prefix in parts.items()}
         part, key = [(part, key) for part, key in keys.items() if key in models[0]][-1]
         split = [model[key].by_facet() for model in models]
-        facets = [
-            {
-                "name": name,
-                "examples": len(scores),
-                "values": [aim.metric.measure(each[name]) for each in split],
-            }
+        facets = tuple(
+            Facet(name, len(scores), tuple(aim.metric.measure(each[name]) for each in split))
             for name, scores in split[0].items()
-        ]
+        )
         if facets:
-            found.append({
-                "target": aim.target,
-                "part": part,
-                "metric": aim.metric.name,
-                "higher_is_better": aim.metric.higher_is_better,
-                "facets": facets,
-            })  # fmt: skip
-    return found
+            metric = aim.metric
+            breakdowns.append(
+                Breakdown(aim.target, part, metric.name, metric.higher_is_better, facets)
+            )
+    return breakdowns

@@ -50,6 +50,11 @@ class Interval:
         return f"{self.estimate:+.3f} ({self.low:+.3f} to {self.high:+.3f})"
 
     @property
+    def ends(self) -> str:
+        """Only the interval: "-0.108 to 0.187"."""
+        return f"{self.low:.3f} to {self.high:.3f}"
+
+    @property
     def in_full(self) -> str:
         """In a sentence: "+0.036, 95 % interval -0.108 to +0.187"."""
         return f"{self.estimate:+.3f}, 95 % interval {self.low:+.3f} to {self.high:+.3f}"
@@ -60,9 +65,11 @@ class Interval:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Interval:
-        """The inverse of `as_json`."""
-        low, high = map(float, data["ci95"])
-        return cls(float(data["estimate"]), low, high)
+        """The inverse of `as_json`; JSON has null for a number that is not known."""
+        ends = data["ci95"]
+        low, high = (math.nan if end is None else float(end) for end in ends)
+        estimate = data["estimate"]
+        return cls(math.nan if estimate is None else float(estimate), low, high)
 
 
 @dataclass(frozen=True)

@@ -6,25 +6,18 @@ and over the sizes, so that what it finds speaks for all mixtures and not for th
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
-from m2m.mix.agreement import Agreement, Scored, agreement
+from m2m.mix.agreement import Agreements, Scored, agreement
 from m2m.mix.mixture import Mixture
-from m2m.mix.ranking import Interval
 
 # The predictors that are compared; each gives every mixture a score, higher is better.
 SURROGATE, SINGLES, LIKENESS = "surrogate", "mean_of_singles", "similarity"
 # A group of mixtures: for a single dataset at an expert's budget the surrogate is the fine-tune.
 MIXED, EVERY = "mixtures", "with_singles"
-
-Agreements = Mapping[str, Agreement | None]
 
 
 def plan(
@@ -72,105 +65,3 @@ def by_group(one: Scored, other: Scored, mixtures: Sequence[Mixture], seed: int)
         group: agreement(one[places], other[places], np.random.default_rng(seed))
         for group, places in ((MIXED, mixed), (EVERY, np.arange(len(mixtures))))
     }
-
-
-@dataclass(frozen=True)
-class Validated:
-    """One mixture: what was predicted for it, and what its fine-tune really scores.
-
-    Attributes:
-        rank: predicted, among all candidates; None for one that the search did not rank.
-        steps: of its fine-tune.
-        predicted: score by predictor.
-        stderr: of the surrogate's score.
-        real: (score, standard error) of the fine-tune by split, "dev" and "test".
-    """
-
-    mixture: Mixture
-    rank: int | None
-    steps: int
-    predicted: Mapping[str, float]
-    stderr: float
-    real: Mapping[str, tuple[float, float]]
-
-    def as_json(self) -> dict[str, Any]:
-        """The fields of `m2m validate --json` for one mixture, `finetuned` on fresh examples."""
-        return {
-            **self.mixture.as_json(),
-            "rank": self.rank,
-            "steps": self.steps,
-            **self.predicted,
-            "surrogate_stderr": self.stderr,
-            "finetuned": [*self.real.values()][-1][0],
-            **{f"finetuned_{split}": value for split, (value, _) in self.real.items()},
-            **{f"finetuned_{split}_stderr": error for split, (_, error) in self.real.items()},
-        }
-
-
-@dataclass(frozen=True)
-class Validation:
-    """How well surrogates foretold real fine-tunes, in the recipe's regime.
-
-    Attributes:
-        judged_on: "test", examples that no surrogate was scored on, or "dev" without them.
-        agreements: by predictor, split and group ("mixtures" of two datasets or more,
-            "with_singles").
-        repeatability: of the fine-tunes' scores on dev with those on test, by group: about what a
-            perfect surrogate could reach; None without test.
-        picks: the mixture that each way of choosing takes.
-        regret: how much better the best of all validated is than each pick, on `judged_on`.
-    """
-
-    target: str
-    metric: str
-    higher_is_better: bool
-    budget: str | int
-    judged_on: str
-    examples: Mapping[str, int]
-    validated: Sequence[Validated]
-    agreements: Mapping[str, Mapping[str, Agreements]]
-    repeatability: Agreements | None
-    picks: Mapping[str, Mixture]
-    regret: Mapping[str, Interval]
-
-    @property
-    def headline(self) -> Agreement | None:
-        """Surrogates against fine-tunes, on fresh examples and without single datasets."""
-        return self.agreements[SURROGATE][self.judged_on][MIXED]
-
-    def as_json(self) -> dict[str, Any]:
-        """The fields of `m2m validate --json`."""
-        none = dict.fromkeys(("spearman", "spearman_ci95", "pearson", "pearson_ci95"))
-        return {
-            "target": self.target,
-            "metric": self.metric,
-            "higher_is_better": self.higher_is_better,
-            "budget": self.budget,
-            "judged_on": self.judged_on,
-            "examples": dict(self.examples),
-            **(self.headline.as_json() if self.headline else none),
-            "mixtures": [each.as_json() for each in self.validated],
-            "singles": sum(len(each.mixture.datasets) == 1 for each in self.validated),
-            "agreement": {
-                predictor: {split: _json(groups) for split, groups in splits.items()}
-                for predictor, splits in self.agreements.items()
-            },
-            "repeatability": _json(self.repeatability) if self.repeatability else None,
-            "picks": {choice: pick.as_json() for choice, pick in self.picks.items()},
-            "regret": {choice: lost.estimate for choice, lost in self.regret.items()},
-            "regret_ci95": {choice: [lost.low, lost.high] for choice, lost in self.regret.items()},
-        }
-
-    def as_csv(self) -> str:
-        """The scatter plot's data: one row per mixture."""
-        rows = [each.as_json() for each in self.validated]
-        names = [name for name in rows[0] if name != "weights"]
-        with io.StringIO(newline="") as text:
-            writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows({**row, "datasets": "+".join(row["datasets"])} for row in rows)
-            return text.getvalue()
-
-
-def _json(groups: Agreements) -> dict[str, Any]:
-    return {group: found.as_json() if found else None for group, found in groups.items()}

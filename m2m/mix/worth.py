@@ -47,20 +47,30 @@ class Interaction:
     smallest: float = 0.0
 
     @property
+    def verdict(self) -> str:
+        """For people, after the names of the two."""
+        sign = self.effect.sign if abs(self.effect.estimate) >= self.smallest else 0
+        return {
+            1: "do better than expected",
+            -1: "do worse than expected",
+            0: "show no clear effect on each other",
+        }[sign]
+
+    @property
     def words(self) -> str:
         """For people."""
         one, other = self.datasets
-        sign = self.effect.sign if abs(self.effect.estimate) >= self.smallest else 0
-        what = {
-            1: "together do better than expected",
-            -1: "together do worse than expected",
-            0: "show no clear effect on each other",
-        }[sign]
-        return f"{one} and {other} {what}: {self.effect.signed}"
+        return f"{one} and {other} together {self.verdict}: {self.effect.signed}"
 
     def as_json(self) -> dict[str, Any]:
         """`{"datasets", "estimate", "ci95", "words"}`."""
         return {"datasets": list(self.datasets), **self.effect.as_json(), "words": self.words}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], smallest: float) -> Interaction:
+        """The inverse of `as_json`; `smallest` is stored once for all of them."""
+        one, other = map(str, data["datasets"])
+        return cls((one, other), Interval.from_json(data), smallest)
 
 
 @dataclass(frozen=True)

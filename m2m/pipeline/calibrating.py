@@ -33,11 +33,12 @@ from m2m.mix.trial import Trial
 from m2m.nn.decoder import Decoder
 from m2m.pipeline.inputs import Corpus, Inputs, expert_corpus
 from m2m.pipeline.scoring import aims, open_scorer
-from m2m.pipeline.sharing import STUDY, finished_experts
+from m2m.pipeline.sharing import finished_experts
 from m2m.pipeline.tuning import choose, open_decoder
 from m2m.pipeline.workers import divide, workers
 from m2m.progress import Progress
 from m2m.recipe import Train
+from m2m.results.folder import RunFolder
 from m2m.tokenizer import Formatter
 from m2m.tuner.callbacks import ShowProgress, Step
 from m2m.tuner.trainer import Origin, Trainer
@@ -245,7 +246,7 @@ def _score(
         for mixture in (BASE, one, every):
             loads.append(scorer.score(mixture, dict.fromkeys(inputs.dev, ())).seconds)
             _moved(progress)
-        known = _known(Journal(inputs.recipe.folder / STUDY), scorer, trained)
+        known = _known(Journal(RunFolder(inputs.recipe.folder).study), scorer, trained)
     some = {name: _some(task, inputs.formatter) for name, task in inputs.dev.items()}
     with open_scorer(inputs, experts, some, folder) as scorer:
         whole = scorer.score(BASE)

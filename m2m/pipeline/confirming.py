@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from m2m.evaluate.metrics import measure_all
+from m2m.evaluate.score import Measured
 from m2m.mix.caution import cut_answers
 from m2m.mix.confirm import UNION, Contender, contenders
 from m2m.mix.evidence import weigh
@@ -27,15 +28,16 @@ from m2m.pipeline.finetuning import (
 )
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.leaks import REPLAY, Leak, shared
-from m2m.pipeline.results import Confirmation, Confirmed, Measured, Searched
 from m2m.pipeline.scoring import aims
 from m2m.progress import Progress
+from m2m.results.confirmation import Confirmation, Model
+from m2m.results.ranking import Ranking
 
 
 def confirm(
     inputs: Inputs,
     experts: Mapping[str, Path],
-    searched: Searched,
+    ranking: Ranking,
     folder: Path,
     progress: Progress,
     leaks: Sequence[Leak] = (),
@@ -45,7 +47,7 @@ def confirm(
     Args:
         inputs: the run's.
         experts: adapter folders by dataset name.
-        searched: the ranking.
+        ranking: of the search.
         folder: of the run; adapters go to its `confirm/`, scores to its `confirm.jsonl`.
         progress: one bar per fine-tune.
         leaks: rows of the datasets that are also dev or test questions.
@@ -54,19 +56,19 @@ def confirm(
         Interrupted: the user asked to stop; what is finished is kept.
     """
     rows = training_rows(inputs, experts)
-    chosen = contenders(searched.ranking, rows, inputs.recipe.confirm)
+    chosen = contenders(ranking.places, rows, inputs.recipe.confirm)
     tuner = FineTuner(inputs, experts, folder, progress)
     tuned = tuner.adapters([each.mixture for each in chosen])
-    merged = searched.ranking[0].mixture
+    merged = ranking.places[0].mixture
     with open_judge(inputs, experts, tuned, folder) as judge:
         base, best = judge.merged(BASE), judge.merged(merged)
         trials = [judge.finetuned(each.mixture) for each in chosen]
     first = inputs.recipe.targets[0].name
     confirmed = [
-        Confirmed("base", BASE, "base", *_measured(base, first)),
-        Confirmed("top 1", merged, "merged", *_measured(best, first)),
+        Model("base", BASE, "base", *_measured(base, first)),
+        Model("top 1", merged, "merged", *_measured(best, first)),
         *(
-            Confirmed(
+            Model(
                 each.label,
                 each.mixture,
                 "finetuned",
@@ -89,14 +91,15 @@ def confirm(
     return Confirmation(
         target=target_name(wanted),
         metric=metric_name(wanted),
-        confirmed=confirmed,
-        winner=confirmed[winner],
+        models=confirmed,
+        winning=winner,
         ahead=_ahead_on_test([base, best, *trials], winner, inputs),
         verdict=_verdict([base, *trials], chosen, best_on_dev, inputs, leaks, asked),
         shared=asked if has_test(inputs) else {},
-        facets=by_facet(
+        breakdowns=by_facet(
             [each.scores for each in (base, best, *trials)], wanted, {"dev": DEV, "test": TEST}
         ),
+        budget=inputs.recipe.confirm.budget,
     )
 
 

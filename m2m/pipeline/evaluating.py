@@ -81,7 +81,7 @@ class Evaluated:
         return {"cut": sum(found.cut), "max_tokens": found.limit, "longest_right": found.longest}
 
     def _measured(self, scores: Scores) -> dict[str, dict[str, float]]:
-        return {name: METRICS[name].measure(scores) for name in self.metrics}
+        return {name: METRICS[name].measure(scores).as_json() for name in self.metrics}
 
 
 @dataclass(frozen=True)

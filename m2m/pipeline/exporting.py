@@ -11,6 +11,7 @@ from m2m import __version__
 from m2m.adapter import load_adapter
 from m2m.checkpoint import BaseModel
 from m2m.evaluate.same import in_words, question_keys
+from m2m.evaluate.score import measured_json
 from m2m.export.card import Card, CardDataset, CardScore, write_card
 from m2m.export.gguf import Provenance, export_gguf, remedy
 from m2m.export.lora import export_lora
@@ -22,10 +23,13 @@ from m2m.merge.merger import Merger
 from m2m.mix.ranking import Interval
 from m2m.mix.verdict import LEAST
 from m2m.pipeline.inputs import Inputs
-from m2m.pipeline.results import Confirmation, Confirmed, Exported, Searched
 from m2m.pipeline.selftest import self_test
 from m2m.progress import Progress
-from m2m.report.words import COMPARED, HOW, chosen_by
+from m2m.report.words import COMPARED
+from m2m.results.confirmation import HOW, Confirmation, Model
+from m2m.results.export import Exported
+from m2m.results.folder import RunFolder
+from m2m.results.ranking import Ranking
 from m2m.tokenizer import plain_source
 
 # Where a GGUF says which hub page it was made from (gguf-py, `Keys.General`).
@@ -35,7 +39,7 @@ _HUB_NAME = re.compile(r"https?://[^/]+/([\w.-]+/[\w.-]+?)/?")
 
 def export(
     inputs: Inputs,
-    searched: Searched,
+    ranking: Ranking,
     confirmation: Confirmation,
     folder: Path,
     progress: Progress,
@@ -52,7 +56,7 @@ def export(
     merger, target = Merger(base, {"winner": adapter}), file_type(kind)
     verdict = confirmation.verdict
     name = "-".join(filter(None, (base.name, recipe.path.stem, verdict.tag)))
-    gguf = folder / "export" / f"{name}-{kind.upper()}.gguf"
+    gguf = RunFolder(folder).exports / f"{name}-{kind.upper()}.gguf"
     data = _datasets(inputs, winner)
     described = tuple((each.name, _described(each)) for each in data)
     tokenizer, trained = inputs.formatter.tokenizer, inputs.formatter.template
@@ -88,17 +92,17 @@ def export(
         target=confirmation.target,
         metric=confirmation.metric,
         scores=_scores(confirmation, inputs),
-        made=[*_made(inputs, searched, confirmation, kept), tested.sentence],
+        made=[*_made(inputs, ranking, confirmation, kept), tested.sentence],
         files=[
             (gguf.name, f"the model in {kind}, for llama.cpp and what is built on it"),
             (modelfile.name, "for Ollama: ollama create NAME -f Modelfile"),
             (lora.name, f"the fine-tune alone, for the unchanged {base.name}"),
         ],
-        cautions=[*inputs.cautions, *searched.warnings, *tested.warnings],
+        cautions=[*inputs.cautions, *ranking.warnings, *tested.warnings],
         serving=serving,
         verdict=[f"Verdict: {verdict.kind}. {verdict.sentence}", *verdict.reasons],
         warning="Made with --anyway, against the verdict." if verdict.withheld else "",
-        chosen=chosen_by(confirmation.ahead is not None, confirmation.shared),
+        chosen=confirmation.chosen_by,
     )
     path = write_card(card, gguf.parent)
     progress.advance(detail=path.name)
@@ -107,7 +111,7 @@ def export(
     return Exported(*files, tuple(card.remarks), tested, tuple(serving))
 
 
-def _datasets(inputs: Inputs, winner: Confirmed) -> list[CardDataset]:
+def _datasets(inputs: Inputs, winner: Model) -> list[CardDataset]:
     known = {each.name: each for each in inputs.recipe.datasets}
     return [
         CardDataset(
@@ -136,30 +140,30 @@ def _hub_name(base: BaseModel) -> str | None:
 
 
 def _scores(confirmation: Confirmation, inputs: Inputs) -> list[CardScore]:
-    nothing: Sequence[Interval | None] = [None] * len(confirmation.confirmed)
+    nothing: Sequence[Interval | None] = [None] * len(confirmation.models)
     different = [len({*question_keys(task)}) for task in inputs.test.values()]
     ahead = confirmation.ahead if min(different, default=0) >= LEAST else None
     return [
         CardScore(
             _named(each) + (" (this model)" if each == confirmation.winner else ""),
-            each.dev,
-            each.test,
+            measured_json(each.dev),
+            measured_json(each.test),
             _compared(each, span) if span and each.mixture != confirmation.winner.mixture else "",
         )
-        for each, span in zip(confirmation.confirmed, ahead or nothing, strict=True)
+        for each, span in zip(confirmation.models, ahead or nothing, strict=True)
     ]
 
 
-def _named(model: Confirmed) -> str:
+def _named(model: Model) -> str:
     mixture = "" if model.how == "base" else f"{model.mixture.label}: "
     return f"{mixture}{model.label}, {HOW[model.how]}"
 
 
-def _compared(model: Confirmed, ahead: Interval) -> str:
+def _compared(model: Model, ahead: Interval) -> str:
     return f"On test it {COMPARED[ahead.sign]} {model.label} ({HOW[model.how]}): {ahead.in_full}"
 
 
-def _seen(model: Confirmed) -> str:
+def _seen(model: Model) -> str:
     return ", ".join(
         f"{each.rows} of {each.of} rows of {name} ({each.passes:.3g} passes)"
         for name, each in model.seen.items()
@@ -167,7 +171,7 @@ def _seen(model: Confirmed) -> str:
 
 
 def _made(
-    inputs: Inputs, searched: Searched, confirmation: Confirmation, kept: dict[str, float] | None
+    inputs: Inputs, ranking: Ranking, confirmation: Confirmation, kept: dict[str, float] | None
 ) -> list[str]:
     """How the model came about, a sentence each."""
     rounded = (
@@ -177,11 +181,11 @@ def _made(
         else "the fine-tune changed nothing"
     )
     train, recipe = inputs.recipe.train, inputs.recipe
-    tuned = sum(each.how == "finetuned" for each in confirmation.confirmed)
+    tuned = sum(each.how == "finetuned" for each in confirmation.models)
     return [
         f"Merge to Mix (arXiv 2505.16066): one LoRA expert per dataset for {len(inputs.corpora)} "
-        f"datasets, {len(searched.ranking)} of {searched.candidates} mixtures scored as merged "
-        f"models on {in_words(searched.examples, searched.different, 'dev questions')}, "
+        f"datasets, {len(ranking.places)} of {ranking.candidates} mixtures scored as merged "
+        f"models on {in_words(ranking.examples, ranking.different, 'dev questions')}, "
         f"{tuned} really fine-tuned; this one was the best of these on dev",
         f"LoRA of rank {train.rank}, alpha {train.alpha:g}, on {', '.join(train.target_modules)}",
         f"An expert had {train.steps} steps of at most {train.batch_tokens} tokens (times "

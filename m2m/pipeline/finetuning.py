@@ -24,12 +24,13 @@ from m2m.mix.standing import Aim
 from m2m.mix.study import Study
 from m2m.mix.trial import Trial
 from m2m.pipeline.inputs import Corpus, Inputs
-from m2m.pipeline.results import Seen
 from m2m.pipeline.scoring import aims, open_scorer
 from m2m.pipeline.tuning import Job
 from m2m.pipeline.workers import train_all
 from m2m.progress import Progress
 from m2m.recipe import Train
+from m2m.results.confirmation import RowsSeen
+from m2m.results.folder import RunFolder
 from m2m.store import fingerprint
 from m2m.tuner.diet import mixed_held_out, replayed, times_seen
 
@@ -54,7 +55,7 @@ class FineTuner:
     ) -> None:
         self._inputs = inputs
         self._experts = experts
-        self._folder = folder / "confirm"
+        self._folder = RunFolder(folder).finetunes
         self._progress = progress
         for place in self._folder.glob("*"):
             remove_leftovers(place)  # deeper than the run's lock looks
@@ -84,7 +85,7 @@ class FineTuner:
         found |= {each: job.folder for each, job in jobs.items()}
         return {each: found[each] for each in mixtures}
 
-    def seen(self, mixture: Mixture, adapter: Path) -> dict[str, Seen]:
+    def seen(self, mixture: Mixture, adapter: Path) -> dict[str, RowsSeen]:
         """What a mixture's fine-tune saw of each of its datasets."""
         job, steps = self._job(mixture), read_extra(adapter)["steps"]
         counts = times_seen(job.corpus.samples, job.config, steps)
@@ -94,7 +95,7 @@ class FineTuner:
             times = [counts[id(sample)] for sample in samples]
             unseen = {s.line for s, count in zip(samples, times, strict=True) if not count}
             rows = len({sample.line for sample in samples})  # a row can be several samples
-            found[name] = Seen(rows - len(unseen), rows, sum(times) / len(times))
+            found[name] = RowsSeen(rows - len(unseen), rows, sum(times) / len(times))
         return found
 
     def _job(self, mixture: Mixture) -> Job:
@@ -174,7 +175,7 @@ def open_judge(
     }
     finetuned = {_key(mixture): path for mixture, path in tuned.items()}
     with open_scorer(inputs, experts, tasks, folder, finetuned) as scorer:
-        yield Judge(Study(Journal(folder / "confirm.jsonl"), scorer))
+        yield Judge(Study(Journal(RunFolder(folder).finetune_scores), scorer))
 
 
 def _key(mixture: Mixture) -> str:

@@ -16,9 +16,9 @@ from m2m.pipeline.inputs import Inputs, read_inputs
 from m2m.pipeline.work import Work
 from m2m.progress import Progress
 from m2m.recipe import LISTS, SECTIONS, Recipe, as_json
+from m2m.results.folder import RunFolder
 from m2m.store import fingerprint
 
-DECISION = "hours.json"
 # A plan is within 30 % of what a run takes; this much of the time is planned for.
 _SHARE = 0.85
 # Experts of fewer steps than this share of the recipe's would answer another question.
@@ -47,7 +47,7 @@ def fit_hours(recipe: Recipe, hours: float, progress: Progress) -> Fitted:
     kept = _kept(recipe, mark)
     if kept is None:
         kept = _decide(inputs, calibrate(inputs, progress), hours)
-        write_json(recipe.folder / DECISION, {"recipe": mark, "hours": hours, **kept})
+        write_json(RunFolder(recipe.folder).hours, {"recipe": mark, "hours": hours, **kept})
     fitted = Fitted(_with(inputs.recipe, kept["settings"]), tuple(kept["gave_up"]))
     for each in fitted.gave_up:
         progress.warn(f"to fit into {hours:g} hours: {each}")
@@ -62,7 +62,7 @@ def _mark(recipe: Recipe, hours: float) -> str:
 
 def _kept(recipe: Recipe, mark: str) -> dict[str, Any] | None:
     """What an earlier process decided about this very recipe."""
-    path = recipe.folder / DECISION
+    path = RunFolder(recipe.folder).hours
     if not path.is_file():
         return None
     try:

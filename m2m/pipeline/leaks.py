@@ -25,10 +25,10 @@ from m2m.formats.atomic import write_json
 from m2m.formats.records import read_object, rows_text_again
 from m2m.opening import Text
 from m2m.pipeline.inputs import Inputs
+from m2m.results.folder import RunFolder
 from m2m.store import fingerprint
 
 REPLAY = "the replayed rows"
-_KEPT = "leaks.json"
 
 
 @dataclass(frozen=True)
@@ -107,12 +107,13 @@ def find_leaks(inputs: Inputs, names: Sequence[str], folder: Path) -> list[Leak]
     asked = [Asked(task) for task in tasks]
     said = [[sorted(each.whole), {q: sorted(a) for q, a in each.bare.items()}] for each in asked]
     key = fingerprint(rule=2, datasets=marks, asked=said)
-    kept: dict[str, Any] = read_object(folder / _KEPT) if (folder / _KEPT).is_file() else {}
+    stored = RunFolder(folder).leaks
+    kept: dict[str, Any] = read_object(stored) if stored.is_file() else {}
     if kept.get("key") == key:
         return [Leak(each["dataset"], each["rows"], tuple(each["lines"])) for each in kept["leaks"]]
     files = {name: rows_text_again(path, corpora[name].sha256) for name, path in paths.items()}
     found = [leak for name, file in files.items() if (leak := _leak(name, file, asked))]
-    write_json(folder / _KEPT, {"key": key, "leaks": [vars(leak) for leak in found]})
+    write_json(stored, {"key": key, "leaks": [vars(leak) for leak in found]})
     return found
 
 

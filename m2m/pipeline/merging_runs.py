@@ -12,12 +12,11 @@ from m2m.adapter import CONFIG, load_adapter, read_extra
 from m2m.errors import InputError, Problems
 from m2m.formats.atomic import atomic_folder, write_json
 from m2m.formats.records import read_object
-from m2m.pipeline.reporting import RECIPE
-from m2m.pipeline.sharing import SHARES, STUDY, join_journals
-from m2m.pipeline.tuning import ADAPTERS
+from m2m.pipeline.sharing import join_journals
+from m2m.results.folder import RECIPE
 from m2m.store import run_lock
 
-CONFIRM = "confirm"
+ADAPTERS, CONFIRM, SHARES, STUDY = "adapters", "confirm", "shares", "study.jsonl"
 
 
 @dataclass

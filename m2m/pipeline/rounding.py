@@ -16,6 +16,7 @@ from m2m.mix.trial import Trial
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.scoring import open_scorer
 from m2m.progress import Progress
+from m2m.results.folder import RunFolder
 
 
 def rounding_warnings(
@@ -40,7 +41,7 @@ def rounding_warnings(
     progress.start(f"finalists as {quantize.export}", len(finalists), "mixtures")
     trials: list[Trial] = []
     with open_scorer(replace(inputs, recipe=recipe), experts, inputs.dev, folder) as scorer:
-        study = Study(Journal(folder / "study.jsonl"), scorer)
+        study = Study(Journal(RunFolder(folder).study), scorer)
         for mixture in finalists:
             if progress.stop_requested():
                 raise Interrupted(f"stopped after {len(trials)} of {len(finalists)} finalists")

@@ -15,23 +15,11 @@ from pathlib import Path
 from m2m.errors import InputError
 from m2m.formats.atomic import write_json
 from m2m.machine import peak_rss_bytes
-from m2m.mix.validate import Validation
 from m2m.pipeline.confirming import confirm
 from m2m.pipeline.exporting import export
 from m2m.pipeline.inputs import read_inputs
 from m2m.pipeline.leaks import Leak, find_leaks, refuse_leaks
-from m2m.pipeline.reporting import (
-    CONFIRMED,
-    EXPORTED,
-    RANKING,
-    RECIPE,
-    VALIDATED,
-    keep,
-    keep_step,
-    read_facts,
-    resolved,
-)
-from m2m.pipeline.results import Confirmation, Exported, RunResult, Searched, Step, Trained
+from m2m.pipeline.resolved import resolved
 from m2m.pipeline.searching import search
 from m2m.pipeline.sharing import Share, join_shares, search_share, train_share, wanted
 from m2m.pipeline.tuning import expert_job
@@ -40,6 +28,15 @@ from m2m.pipeline.workers import peak_together, train_all, workers
 from m2m.progress import Progress
 from m2m.recipe import Recipe
 from m2m.report import write_report
+from m2m.results.confirmation import Confirmation
+from m2m.results.export import Exported
+from m2m.results.facts import read_facts
+from m2m.results.folder import CONFIRMED, EXPORTED, RANKING, RECIPE, VALIDATED, RunFolder
+from m2m.results.ranking import Ranking
+from m2m.results.run import RunResult
+from m2m.results.step import Step
+from m2m.results.training import Trained
+from m2m.results.validation import Validation
 
 STEPS = ("train", "search", "confirm", "export")
 
@@ -70,11 +67,12 @@ class Run:
         self._inputs = read_inputs(recipe)
         self.recipe = self._inputs.recipe
         self.folder = recipe.folder
+        self._stored = RunFolder(recipe.folder)
         self._progress = progress
         self._share, self._allow_leaks, self._anyway = share, allow_leaks, anyway
         self._steps: list[Step] = []
         self._together = 0  # bytes of the processes that trained side by side
-        keep(self.folder, RECIPE, resolved(self._inputs))
+        self._stored.keep(RECIPE, resolved(self._inputs))
         for caution in self._inputs.cautions:
             progress.warn(caution)
 
@@ -83,10 +81,8 @@ class Run:
         exported = None if self._withheld else self.export()
         if exported is None:  # what an earlier result left says nothing about this one
             (self.folder / EXPORTED).unlink(missing_ok=True)
-            if any((self.folder / "export").glob("*.gguf")):
-                self._progress.warn(
-                    f"{self.folder / 'export'} still has files of an earlier result"
-                )
+            if any(self._stored.exports.glob("*.gguf")):
+                self._progress.warn(f"{self._stored.exports} still has files of an earlier result")
         report = write_report(read_facts(self.folder), self.folder)
         return RunResult(
             self.folder, self.search(), self.confirm(), exported, report.html, tuple(self._steps)
@@ -96,9 +92,9 @@ class Run:
         """One adapter per dataset."""
         return self._trained
 
-    def search(self) -> Searched:
+    def search(self) -> Ranking:
         """The ranking of the mixtures."""
-        return self._searched
+        return self._ranking
 
     def search_share(self) -> int:
         """Score this run's share of the mixtures; return how many it has."""
@@ -113,12 +109,12 @@ class Run:
 
     def validate(self) -> Validation:
         """The surrogates held against a sample of real fine-tunes."""
-        searched = self._searched
+        ranking = self._ranking
         with self._step("validate"):
-            found = validate(self._inputs, self._experts, searched, self.folder, self._progress)
+            found = validate(self._inputs, self._experts, ranking, self.folder, self._progress)
             # Each regime's result is kept; the report shows the last one's.
-            write_json(self.folder / f"validate-{found.budget}.json", found.as_json())
-            keep(self.folder, VALIDATED, found.as_json())
+            write_json(self._stored.validation(found.budget, ".json"), found.as_json())
+            self._stored.keep(VALIDATED, found.as_json())
             return found
 
     def export(self) -> Exported:
@@ -160,31 +156,30 @@ class Run:
         return {each.dataset: each.path for each in self._trained}
 
     @cached_property
-    def _searched(self) -> Searched:
+    def _ranking(self) -> Ranking:
         experts = self._experts
         with self._step("search"):
             join_shares(self.folder)
             found = search(self._inputs, experts, self.folder, self._progress)
-            keep(self.folder, RANKING, found.as_json())
+            self._stored.keep(RANKING, found.as_json())
             return found
 
     @cached_property
     def _confirmation(self) -> Confirmation:
-        searched = self._searched
+        ranking = self._ranking
         with self._step("confirm"):
             found = confirm(
-                *(self._inputs, self._experts, searched, self.folder, self._progress, self._leaks)
+                *(self._inputs, self._experts, ranking, self.folder, self._progress, self._leaks)
             )
-            budget = self.recipe.confirm.budget
-            keep(self.folder, CONFIRMED, {**found.as_json(), "budget": budget})
+            self._stored.keep(CONFIRMED, found.as_json())
             return found
 
     @cached_property
     def _exported(self) -> Exported:
-        searched, confirmation = self._searched, self._confirmation
+        ranking, confirmation = self._ranking, self._confirmation
         with self._step("export"):
-            found = export(self._inputs, searched, confirmation, self.folder, self._progress)
-            keep(self.folder, EXPORTED, found.as_json())
+            found = export(self._inputs, ranking, confirmation, self.folder, self._progress)
+            self._stored.keep(EXPORTED, found.as_json())
             return found
 
     @contextmanager
@@ -200,4 +195,4 @@ class Run:
             peak = max(peak_rss_bytes(), self._together)
             step = Step(name, time.perf_counter() - started, peak)
             self._steps.append(step)
-            keep_step(self.folder, step)
+            self._stored.keep_step(step)

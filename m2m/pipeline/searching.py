@@ -20,10 +20,11 @@ from m2m.mix.trial import Trial
 from m2m.mix.worth import worth
 from m2m.pipeline.cautioning import warnings
 from m2m.pipeline.inputs import Inputs
-from m2m.pipeline.results import OnFront, Searched
 from m2m.pipeline.rounding import rounding_warnings
 from m2m.pipeline.scoring import aims, open_scorer
 from m2m.progress import Progress
+from m2m.results.folder import RunFolder
+from m2m.results.ranking import OnFront, Ranking
 
 
 def search_space(inputs: Inputs) -> Space:
@@ -43,7 +44,7 @@ def readings(inputs: Inputs) -> list[str]:
 
 def search(
     inputs: Inputs, experts: Mapping[str, Path], folder: Path, progress: Progress
-) -> Searched:
+) -> Ranking:
     """Score the mixtures that the recipe's strategy wants on the dev sets.
 
     Args:
@@ -63,7 +64,7 @@ def search(
         return float(wanted[0].metric.value(trial.scores[wanted[0].target], None)[0])
 
     with open_scorer(inputs, experts, inputs.dev, folder) as scorer:
-        study = Study(Journal(folder / "study.jsonl"), scorer, value)
+        study = Study(Journal(RunFolder(folder).study), scorer, value)
         order = Order.stratified(study.trial(BASE), wanted, recipe.search.seed)
         strategy = make_strategy(recipe.search, space, len(order), wanted, recipe.growth)
         trials = study.run(strategy, order, progress)
@@ -101,7 +102,7 @@ def search(
     )
     column = f"{target_name(wanted)} {metric_name(wanted)}"
     write_tables(folder, ranking, space.names, column, found.higher_is_better)
-    return Searched(
+    return Ranking(
         target=target_name(wanted),
         metric=metric_name(wanted),
         higher_is_better=found.higher_is_better,
@@ -110,10 +111,10 @@ def search(
         scored_tokens=sum(trial.scored_tokens for trial in trials),
         seconds=sum(trial.seconds for trial in trials),
         base_score=float(found.points[base]),
-        ranking=ranking,
+        places=ranking,
         examples=len(order),
         different=sum(scores.different for scores in trials[base].scores.values()),
-        dataset_worth=added.datasets,
+        worth=added.datasets,
         verdicts=added.verdicts,
         smallest_effect=added.smallest,
         pairs_left_out=added.left_out,

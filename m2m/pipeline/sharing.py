@@ -26,14 +26,13 @@ from m2m.mix.strategy import Ask
 from m2m.mix.study import READABLE, SCHEMA, Study
 from m2m.mix.trial import Trial
 from m2m.pipeline.inputs import Inputs
-from m2m.pipeline.results import Trained
 from m2m.pipeline.scoring import aims, open_scorer
 from m2m.pipeline.searching import search_space
 from m2m.pipeline.tuning import Tuning, expert_job, made
 from m2m.progress import Progress
+from m2m.results.folder import RunFolder
+from m2m.results.training import Trained
 from m2m.store import run_lock
-
-SHARES, STUDY = "shares", "study.jsonl"
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Share:
 
     def folder(self, run: Path) -> Path:
         """Where a share keeps what is its own."""
-        return run / SHARES / f"{self.number}-of-{self.total}"
+        return RunFolder(run).shares / f"{self.number}-of-{self.total}"
 
 
 def train_share(inputs: Inputs, share: Share, progress: Progress) -> list[Trained]:
@@ -55,7 +54,10 @@ def train_share(inputs: Inputs, share: Share, progress: Progress) -> list[Traine
         BusyError: another process is training one of them.
         Interrupted: the user asked to stop; the state is saved.
     """
-    tuning, shares = Tuning(inputs.base, inputs.recipe, progress), inputs.recipe.folder / SHARES
+    tuning, shares = (
+        Tuning(inputs.base, inputs.recipe, progress),
+        RunFolder(inputs.recipe.folder).shares,
+    )
     trained = []
     for name in wanted(inputs)[share.number - 1 :: share.total]:
         with run_lock(shares / f"adapter-{name}"):
@@ -78,7 +80,7 @@ def search_share(inputs: Inputs, share: Share, progress: Progress) -> int:
         )
     folder = share.folder(recipe.folder)
     with open_scorer(inputs, trained_experts(inputs), inputs.dev, folder) as scorer:
-        study = Study(Journal(folder / STUDY), scorer, lambda trial: 0.0)
+        study = Study(Journal(RunFolder(folder).study), scorer, lambda trial: 0.0)
         asks, what = shareable(inputs, sum(scorer.examples.values()))
         progress.note(what)
         order = Order.stratified(study.trial(BASE), aims(inputs), recipe.search.seed)
@@ -144,7 +146,7 @@ def finished_experts(inputs: Inputs) -> dict[str, Path]:
 
 def join_shares(run: Path) -> int:
     """Put what all shares scored into the run's journal; return how many lines were new."""
-    return join_journals(run / STUDY, sorted((run / SHARES).glob(f"*-of-*/{STUDY}")))
+    return join_journals(RunFolder(run).study, RunFolder(run).share_studies())
 
 
 def join_journals(into: Path, sources: Iterable[Path]) -> int:

@@ -11,17 +11,16 @@ from m2m.machine import free_memory_bytes, hand_back_freed, peak_rss_bytes, resi
 from m2m.nn.decoder import Decoder
 from m2m.nn.matrix import bf16_gain
 from m2m.pipeline.inputs import Corpus, Inputs, expert_corpus
-from m2m.pipeline.results import Trained
 from m2m.pipeline.scoring import threads
 from m2m.progress import Progress
 from m2m.recipe import Recipe, Train
+from m2m.results.folder import RunFolder
+from m2m.results.training import Trained
 from m2m.tuner.callbacks import ShowProgress
 from m2m.tuner.diet import passes
 from m2m.tuner.memory import GIB, Saving, choose_saving, load_of
 from m2m.tuner.result import TrainResult
 from m2m.tuner.trainer import Origin, Trainer, finished
-
-ADAPTERS = "adapters"  # the experts' folders, in the run's
 
 # What is left free for others where the recipe names no limit.
 _SHARE = 0.9
@@ -146,7 +145,7 @@ def open_decoder(base: BaseModel, recipe: Recipe, saving: Saving) -> Decoder:
 def expert_job(inputs: Inputs, name: str) -> Job:
     """The training of one dataset's expert, with what it replays."""
     corpus, recipe = expert_corpus(inputs, inputs.corpora[name]), inputs.recipe
-    return Job(corpus, recipe.train, recipe.folder / ADAPTERS / name)
+    return Job(corpus, recipe.train, RunFolder(recipe.folder).adapters / name)
 
 
 def memory_limit(recipe: Recipe) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from m2m.evaluate.score import Score
 from m2m.evaluate.tasks import requests
 from m2m.formats.atomic import write_text
 from m2m.formats.journal import Journal
@@ -17,15 +18,7 @@ from m2m.mix.similarity import likeness, token_shares
 from m2m.mix.standing import metric_name, standing, target_name
 from m2m.mix.study import Study
 from m2m.mix.trial import Trial
-from m2m.mix.validate import (
-    LIKENESS,
-    SINGLES,
-    SURROGATE,
-    Validated,
-    Validation,
-    by_group,
-    plan,
-)
+from m2m.mix.validate import LIKENESS, SINGLES, SURROGATE, by_group, plan
 from m2m.pipeline.finetuning import (
     DEV,
     TEST,
@@ -36,15 +29,18 @@ from m2m.pipeline.finetuning import (
     training_rows,
 )
 from m2m.pipeline.inputs import Inputs
-from m2m.pipeline.results import Searched
 from m2m.pipeline.scoring import aims, open_scorer
 from m2m.progress import Progress
+from m2m.results.folder import RunFolder
+from m2m.results.ranking import Ranking
+from m2m.results.table import as_csv
+from m2m.results.validation import Validated, Validation, mixture_table
 
 
 def validate(
     inputs: Inputs,
     experts: Mapping[str, Path],
-    searched: Searched,
+    ranking: Ranking,
     folder: Path,
     progress: Progress,
 ) -> Validation:
@@ -53,7 +49,7 @@ def validate(
     Args:
         inputs: the run's; `[confirm] budget` names the regime.
         experts: adapter folders by dataset name.
-        searched: the ranking.
+        ranking: of the search.
         folder: of the run; the plan is kept in its `validate.jsonl`, adapters and scores lie where
             the confirm step keeps its own, the scatter plot's data go to `validate-BUDGET.csv`.
         progress: one bar per fine-tune.
@@ -61,30 +57,31 @@ def validate(
     Raises:
         Interrupted: the user asked to stop; what is finished is kept.
     """
-    picks = _picks(inputs, searched, list(experts))
+    stored = RunFolder(folder)
+    picks = _picks(inputs, ranking, list(experts))
     tuner = FineTuner(inputs, experts, folder, progress)
-    chosen = _chosen(inputs, searched, picks, tuner, Journal(folder / "validate.jsonl"))
+    chosen = _chosen(inputs, ranking, picks, tuner, Journal(stored.validation_plan))
     tuned = tuner.adapters(chosen)
     surrogates = _surrogates(inputs, experts, chosen, folder)
     with open_judge(inputs, experts, tuned, folder) as judge:
         trials = [judge.finetuned(mixture) for mixture in chosen]
     predicted = _predictions(inputs, surrogates, chosen)
-    found = _compare(inputs, searched, predicted, trials, tuner, picks)
-    write_text(folder / f"validate-{found.budget}.csv", found.as_csv())
+    found = _compare(inputs, ranking, predicted, trials, tuner, picks)
+    write_text(stored.validation(found.budget, ".csv"), as_csv(mixture_table(found)))
     return found
 
 
-def _picks(inputs: Inputs, searched: Searched, names: Sequence[str]) -> dict[str, Mixture]:
+def _picks(inputs: Inputs, ranking: Ranking, names: Sequence[str]) -> dict[str, Mixture]:
     """The mixture that each way of choosing takes."""
-    ranking = [each.mixture for each in searched.ranking]
-    near = _likeness(inputs, ranking)
-    picks = {"merge_to_mix": ranking[0], "all": Mixture.uniform(names)}
+    ranked = [place.mixture for place in ranking.places]
+    near = _likeness(inputs, ranked)
+    picks = {"merge_to_mix": ranked[0], "all": Mixture.uniform(names)}
     if (union := Mixture.union(training_rows(inputs, names))) != picks["all"]:
         picks["union"] = union
-    singles = [mixture for mixture in ranking if len(mixture.datasets) == 1]
+    singles = [mixture for mixture in ranked if len(mixture.datasets) == 1]
     if singles:
         picks["best_single"] = singles[0]
-    return picks | {"similarity": ranking[int(np.argmax(near))]}
+    return picks | {"similarity": ranked[int(np.argmax(near))]}
 
 
 def _likeness(inputs: Inputs, mixtures: Sequence[Mixture]) -> NDArray[np.float64]:
@@ -104,27 +101,27 @@ def _likeness(inputs: Inputs, mixtures: Sequence[Mixture]) -> NDArray[np.float64
 
 def _chosen(
     inputs: Inputs,
-    searched: Searched,
+    ranking: Ranking,
     picks: Mapping[str, Mixture],
     tuner: FineTuner,
     journal: Journal,
 ) -> list[Mixture]:
     """The plan, an earlier one's mixtures first, and the single datasets that cost nothing."""
-    recipe, ranking = inputs.recipe, [each.mixture for each in searched.ranking]
+    recipe, ranked = inputs.recipe, [place.mixture for place in ranking.places]
     lines = journal.replay()
     earlier = [
         Mixture.from_json(each)
         for each in (lines[-1]["plan"] if lines else [])
         if {*each["datasets"]} <= {*picks["all"].datasets}
     ]
-    best = [mixture for mixture in ranking if len(mixture.datasets) > 1][:1]
+    best = [mixture for mixture in ranked if len(mixture.datasets) > 1][:1]
     rng = np.random.default_rng(recipe.validate.seed)
     wanted = [*best, *picks.values(), *earlier]
-    planned = plan(ranking, wanted, recipe.validate.mixtures, rng)
+    planned = plan(ranked, wanted, recipe.validate.mixtures, rng)
     entry = {"plan": [mixture.as_json() for mixture in planned]}
     if not lines or (lines[-1] != entry and len(planned) >= len(earlier)):
         journal.append(entry)
-    singles = [mixture for mixture in ranking if tuner.is_expert(mixture)]
+    singles = [mixture for mixture in ranked if tuner.is_expert(mixture)]
     return list(dict.fromkeys([*planned, *singles, *picks.values()]))
 
 
@@ -134,13 +131,13 @@ def _surrogates(
     """The surrogates of the chosen and of all single datasets on the dev sets, as in the search."""
     singles = [Mixture.uniform([name]) for name in experts]
     with open_scorer(inputs, experts, inputs.dev, folder) as scorer:
-        study = Study(Journal(folder / "study.jsonl"), scorer)
+        study = Study(Journal(RunFolder(folder).study), scorer)
         return {mixture: study.trial(mixture) for mixture in dict.fromkeys([*chosen, *singles])}
 
 
 def _compare(
     inputs: Inputs,
-    searched: Searched,
+    ranking: Ranking,
     predicted: Mapping[str, Scored],
     trials: Sequence[Trial],
     tuner: FineTuner,
@@ -155,7 +152,7 @@ def _compare(
     place = {mixture: index for index, mixture in enumerate(chosen)}
     choices = {choice: [place[pick]] for choice, pick in picks.items()}
     choices["random"] = [i for i, mixture in enumerate(chosen) if len(mixture.datasets) > 1]
-    ranks = {each.mixture: each.rank for each in searched.ranking}
+    ranks = {each.mixture: each.rank for each in ranking.places}
     wanted, tasks = aims(inputs), {"dev": inputs.dev, "test": inputs.test}
     return Validation(
         target=target_name(wanted),
@@ -164,7 +161,7 @@ def _compare(
         budget=inputs.recipe.confirm.budget,
         judged_on=judged_on,
         examples={s: sum(len(task.examples) for task in tasks[s].values()) for s in splits},
-        validated=[
+        mixtures=[
             Validated(
                 mixture,
                 ranks.get(mixture),
@@ -174,7 +171,7 @@ def _compare(
                     for name, each in predicted.items()
                 },
                 predicted[SURROGATE].stderr(i),
-                {split: (float(found[split].points[i]), real[split].stderr(i)) for split in splits},
+                {s: Score(float(found[s].points[i]), real[s].stderr(i)) for s in splits},
             )
             for i, mixture in enumerate(chosen)
         ],

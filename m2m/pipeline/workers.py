@@ -20,11 +20,11 @@ from pathlib import Path
 from m2m.checkpoint import BaseModel
 from m2m.errors import Interrupted, M2MError, ResourceError, TrainingError
 from m2m.pipeline.inputs import Inputs
-from m2m.pipeline.results import Trained
 from m2m.pipeline.scoring import threads
 from m2m.pipeline.tuning import Job, Tuning, choose, made, memory_limit
 from m2m.progress import Progress, Silent
 from m2m.recipe import Recipe
+from m2m.results.training import Trained
 from m2m.tuner.memory import GIB, Saving
 
 _FRESH = 64 << 20  # bytes of a process with NumPy and this package; 57 MiB on Linux

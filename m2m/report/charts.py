@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from m2m.evaluate.score import Score
 from m2m.mix.ranking import Ranked
-from m2m.report.facts import Confirmation, Ranking, half_width
 from m2m.report.markup import Markup
 from m2m.report.svg import (
     CHARACTER,
@@ -22,9 +22,9 @@ from m2m.report.svg import (
     scale,
     text,
 )
-from m2m.report.words import how
+from m2m.results.confirmation import Confirmation
+from m2m.results.ranking import BOTTOM, TOP, Ranking
 
-TOP, BOTTOM = 16, 3  # mixtures of the ranking that are drawn one by one
 ROW = 21.0
 _COLUMN = 20.0
 _PLOT = 360.0
@@ -157,15 +157,15 @@ def confirmed_chart(confirmation: Confirmation, datasets: int) -> Markup | None:
         return None
     width, high, top = 460.0, 46.0, 6.0
     parts = [part for model in rows for part in (model.dev, model.test) if metric in part]
-    ends = [value + sign * half_width(error)
-            for part in parts for value, error in [part[metric]] for sign in (-1, 1)]  # fmt: skip
+    ends = [end for part in parts for end in part[metric].ends]
     x = scale(ends, 12, width - 12)
     bottom = top + high * len(rows) + 4
     marks = axis_below(x, bottom, metric, top)
     for i, model in enumerate(rows):
+        winner = model is confirmation.winner
         y = top + high * i
-        name = f"{model.mixture.short(datasets)} ({how(model)})"
-        marks.append(text(14, y + 13, cut(name, 62), "label strong" if model.winner else "label"))
+        name = f"{model.mixture.short(datasets)} ({model.described})"
+        marks.append(text(14, y + 13, cut(name, 62), "label strong" if winner else "label"))
         for part, at, kind in ((model.dev, y + 23, "dev"), (model.test, y + 35, "test")):
             if metric in part:
                 marks.append(_estimate(x, at, part[metric], kind, name))
@@ -173,8 +173,7 @@ def confirmed_chart(confirmation: Confirmation, datasets: int) -> Markup | None:
     return figure("confirmed", (width, bottom + 40), ("Confirmed models", said), *marks)
 
 
-def _estimate(x: Scale, y: float, found: tuple[float, float], kind: str, name: str) -> Markup:
-    value, error = found
-    half = half_width(error)
-    marks = interval(x, y, value - half, value, value + half, kind)
-    return group(marks, title=f"{kind}: {value:.3f} ± {error:.3f}, {name}")
+def _estimate(x: Scale, y: float, score: Score, kind: str, name: str) -> Markup:
+    low, high = score.ends
+    marks = interval(x, y, low, score.value, high, kind)
+    return group(marks, title=f"{kind}: {score.text()}, {name}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from m2m.report.facts import Curve, Pair, Validation, half_width
+from m2m.evaluate.score import Score
 from m2m.report.markup import Markup
 from m2m.report.svg import (
     Scale,
@@ -20,6 +20,8 @@ from m2m.report.svg import (
     scale,
     text,
 )
+from m2m.results.training import Curve
+from m2m.results.validation import Validation
 
 _BINS = 60  # points of a loss curve
 _SEEN = 0.02  # share of the losses at either end that the common axis may leave out
@@ -70,29 +72,32 @@ def _thinned(losses: Sequence[float]) -> tuple[list[float], list[float], list[fl
 def validation_chart(validation: Validation) -> Markup:
     """Each mixture's surrogate (across) and real fine-tune (up), with 95 % intervals."""
     width, height, left, top, bottom = 430.0, 350.0, 54.0, 28.0, 306.0
-    pairs = validation.pairs
-    x = scale(_ends([pair.surrogate for pair in pairs]), left, width - 14, 0.06)
-    y = scale(_ends([pair.finetuned for pair in pairs]), bottom, top, 0.06)
-    metric = f"{validation.metric} " if validation.metric else ""
-    marks = axis_left(y, left, f"{metric}fine-tuned, on {validation.judged_on}", width - 14)
-    marks += axis_below(x, bottom, f"{metric}surrogate, on dev", top)
-    marks += [_pair(pair, x, y) for pair in pairs]
+    judged_on = validation.judged_on
+    pairs = [
+        (each.mixture.label, each.surrogate, each.real[judged_on]) for each in validation.mixtures
+    ]
+    x = scale(_ends([surrogate for _, surrogate, _ in pairs]), left, width - 14, 0.06)
+    y = scale(_ends([tuned for _, _, tuned in pairs]), bottom, top, 0.06)
+    metric = validation.metric
+    marks = axis_left(y, left, f"{metric} fine-tuned, on {judged_on}", width - 14)
+    marks += axis_below(x, bottom, f"{metric} surrogate, on dev", top)
+    marks += [_pair(*pair, x, y) for pair in pairs]
     said = f"Scores of {len(pairs)} mixtures as surrogates and really fine-tuned"
     titles = ("Surrogate against fine-tuned", said)
     return figure("validation", (width, height + 2), titles, *marks)
 
 
-def _ends(scores: Sequence[tuple[float, float]]) -> list[float]:
-    return [value + sign * half_width(error) for value, error in scores for sign in (-1, 1)]
+def _ends(scores: Sequence[Score]) -> list[float]:
+    return [end for score in scores for end in score.ends]
 
 
-def _pair(pair: Pair, x: Scale, y: Scale) -> Markup:
-    (across, error_x), (up, error_y) = pair.surrogate, pair.finetuned
-    px, py = x(across), y(up)
+def _pair(label: str, surrogate: Score, tuned: Score, x: Scale, y: Scale) -> Markup:
+    px, py = x(surrogate.value), y(tuned.value)
+    (left, right), (low, high) = surrogate.ends, tuned.ends
     marks = [
-        line(x(across - half_width(error_x)), py, x(across + half_width(error_x)), py, "range"),
-        line(px, y(up - half_width(error_y)), px, y(up + half_width(error_y)), "range"),
+        line(x(left), py, x(right), py, "range"),
+        line(px, y(low), px, y(high), "range"),
         dot(px, py, 4, "dot"),
     ]
-    title = f"{pair.mixture.label}: surrogate {across:.3f}, fine-tuned {up:.3f}"
+    title = f"{label}: surrogate {surrogate.value:.3f}, fine-tuned {tuned.value:.3f}"
     return group(*marks, title=title, class_="tied cross")

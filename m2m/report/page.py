@@ -7,7 +7,6 @@ from pathlib import Path
 
 from m2m.evaluate.same import in_words
 from m2m.progress import duration
-from m2m.report import tables as t
 from m2m.report.charts import (
     confirmed_chart,
     overview_chart,
@@ -15,10 +14,15 @@ from m2m.report.charts import (
     worth_chart,
 )
 from m2m.report.curves import loss_charts, validation_chart
-from m2m.report.facts import Facts, Ranking
 from m2m.report.markup import Child, Markup, element
 from m2m.report.recipe_text import recipe_lines
 from m2m.report.words import findings
+from m2m.results.confirmation import confirmed_table, facet_tables
+from m2m.results.facts import Facts, cost_table, source_table
+from m2m.results.ranking import Ranking, ranking_tables
+from m2m.results.table import Table
+from m2m.results.training import training_table
+from m2m.results.validation import validation_tables
 
 _STYLE = Path(__file__).with_name("style.css")
 # Nothing is loaded and nothing runs, even if something slipped through the escaping.
@@ -67,7 +71,7 @@ def _header(facts: Facts) -> Markup:
         about.append(f"target {facts.ranking.target}")
     if facts.sources:
         about.append(f"{len(facts.sources)} datasets")
-    if facts.costs:
+    if facts.steps:
         about.append(f"{duration(facts.seconds)} of work")
     return element(
         "header",
@@ -83,13 +87,13 @@ def _sections(facts: Facts) -> Iterator[Markup]:
     if facts.warnings or facts.remarks:
         yield _section("Warnings", _list([*facts.warnings, *facts.remarks]), class_="warnings")
     yield from _results(facts)
-    if serving := (facts.export or {}).get("serving"):
-        yield _section("How to ask the model", _list(list(map(str, serving))))
+    if facts.export and facts.export.serving:
+        yield _section("How to ask the model", _list(facts.export.serving))
     yield from _evidence(facts)
-    if facts.costs:
-        yield _section("Time, memory and energy", _table(t.cost_table(facts)))
+    if facts.steps:
+        yield _section("Time, memory and energy", _table(cost_table(facts)))
     if facts.sources:
-        yield _section("Data and licences", _licences(facts), _table(t.source_table(facts.sources)))
+        yield _section("Data and licences", _licences(facts), _table(source_table(facts.sources)))
     yield _section("How to read this", _list([_predicts(facts), *_LIMITS]))
     yield _section(
         "Recipe, seeds and versions",
@@ -109,7 +113,7 @@ def _results(facts: Facts) -> Iterator[Markup]:
     if facts.confirmation:
         chart = confirmed_chart(facts.confirmation, len(facts.sources))
         legend = "Open: dev, by which the winner was chosen. Filled: test. Lines: 95 % intervals."
-        table = _table(t.confirmed_table(facts))
+        table = _table(confirmed_table(facts.confirmation, len(facts.sources)))
         yield _section("Confirmed", _figure(chart, legend) if chart else None, table)
     if facts.ranking and facts.ranking.places:
         names = [source.name for source in facts.sources] or [*facts.ranking.worth]
@@ -118,11 +122,12 @@ def _results(facts: Facts) -> Iterator[Markup]:
             "the line is the 95 % interval of its surrogate's score. = and full colour: too "
             "close to the best to decide. Dashed: the base model."
         )
+        best, worth_table, *others = ranking_tables(facts.ranking, names)
         yield _section(
             "Ranking of the mixtures",
             element("p", f"{_search(facts.ranking)} {' '.join(facts.ranking.notes)}".strip()),
             _figure(ranking_chart(facts.ranking, names), legend),
-            _more("As a table", _table(t.ranking_table(facts.ranking))),
+            _more("As a table", _table(best)),
         )
         overview = _figure(
             overview_chart(facts.ranking),
@@ -135,22 +140,22 @@ def _results(facts: Facts) -> Iterator[Markup]:
         yield _section(
             "All scores, and what each dataset is worth",
             element("div", overview, worth or None, class_="side"),
-            _more("Worth as a table", _table(t.worth_table(facts.ranking))),
+            _more("Worth as a table", _table(worth_table)),
+            [_table(table) for table in others if table.rows],
         )
 
 
 def _evidence(facts: Facts) -> Iterator[Markup]:
     """Facets, validation and training."""
-    if facts.breakdowns:
-        found = [_table(t.facet_table(each, facts)) for each in facts.breakdowns]
-        yield _section("By facet", *found)
-    if facts.validation and facts.validation.pairs:
+    if facts.confirmation and facts.confirmation.breakdowns:
+        facets = facet_tables(facts.confirmation, len(facts.sources))
+        yield _section("By facet", *map(_table, facets))
+    if facts.validation and facts.validation.mixtures:
         legend = "One dot is one mixture, as a surrogate and really fine-tuned; 95 % intervals."
-        both = [t.agreement_table(facts.validation), t.regret_table(facts.validation)]
         yield _section(
             "Do surrogates predict fine-tunes here?",
             _figure(validation_chart(facts.validation), legend),
-            [_table(table) for table in both if table.rows],
+            [_table(table) for table in validation_tables(facts.validation) if table.rows],
         )
     if facts.curves:
         legend = (
@@ -159,7 +164,7 @@ def _evidence(facts: Facts) -> Iterator[Markup]:
             "step that was kept."
         )
         charts = element("div", loss_charts(facts.curves), class_="many")
-        table = t.training_table(facts.curves)
+        table = training_table(facts.curves)
         yield _section("Training", _figure(charts, legend), _more("As a table", _table(table)))
 
 
@@ -167,7 +172,7 @@ def _search(found: Ranking) -> str:
     return (
         f"Search: {found.strategy}, {len(found.places):,} of {found.candidates:,} mixtures, "
         f"{found.scored_tokens:,} scored tokens, "
-        f"{in_words(found.examples, found.different or found.examples, 'dev questions')} of "
+        f"{in_words(found.examples, found.different, 'dev questions')} of "
         f"{found.target}."
     )
 
@@ -205,9 +210,9 @@ def _more(title: str, content: Markup) -> Markup:
     return element("details", element("summary", title), content)
 
 
-def _table(table: t.Table) -> Markup:
+def _table(table: Table) -> Markup:
     def cell(name: str, content: str, i: int) -> Markup:
-        class_ = "number" if i in table.numeric else None
+        class_ = "number" if table.numeric[i] else None
         return element(name, content, class_=class_, scope="col" if name == "th" else None)
 
     head = element("tr", [cell("th", each, i) for i, each in enumerate(table.heads)])
@@ -215,9 +220,9 @@ def _table(table: t.Table) -> Markup:
         element(
             "tr",
             [cell("td", each, i) for i, each in enumerate(row)],
-            class_="strong" if number in table.strong else None,
+            class_="strong" if strong else None,
         )
-        for number, row in enumerate(table.rows)
+        for row, strong in table.shown()
     ]
     drawn = element(
         "table",

@@ -1,21 +1,22 @@
-"""What a run found, in sentences: the same in the report, on the terminal and nowhere else."""
+"""What a run found, in sentences: the same in the report and on the terminal."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
+from m2m.mix.facets import Breakdown
 from m2m.mix.mixture import Mixture
 from m2m.mix.worth import UNKNOWN, VERDICTS
-from m2m.report.facts import Breakdown, Confirmation, Facts, Model, Ranking
+from m2m.results.confirmation import Confirmation
+from m2m.results.facts import Facts
+from m2m.results.ranking import Ranking
 
-HOW = {"base": "unchanged", "merged": "merged", "finetuned": "fine-tuned"}
 COMPARED = {
     1: "is clearly better than",
     -1: "is clearly worse than",
     0: "shows no clear difference to",
 }
-_NO_VERDICT = "This run has no verdict: an older m2m made it. Run `m2m confirm RECIPE` again."
 STANDARD_ERRORS = 2.0  # by which a model must be ahead on a facet to be named
 _NAMED = 8  # mixtures or datasets that are named
 
@@ -24,8 +25,7 @@ def findings(facts: Facts) -> list[str]:
     """The answer first, then how sure it is."""
     said = []
     if facts.confirmation is not None:
-        verdict = facts.confirmation.verdict
-        said += verdict.lines if verdict else [_NO_VERDICT]
+        said += facts.confirmation.verdict.lines
     if facts.ranking is not None:
         winner = facts.confirmation.winner.mixture if facts.confirmation else None
         said += [*_ties(facts.ranking, winner), *_worth(facts.ranking)]
@@ -34,29 +34,9 @@ def findings(facts: Facts) -> list[str]:
     elif facts.ranking is not None:
         said.append(_regime(facts))
     if facts.confirmation is not None:
-        for each in facts.breakdowns:
-            said += _facets(each, facts.confirmation, len(facts.sources))
-    tested = (facts.export or {}).get("self_test") or {}
-    return [*said, *([str(tested["sentence"])] if tested.get("sentence") else [])]
-
-
-def how(model: Model) -> str:
-    """ "top 1, fine-tuned"; of the base only "unchanged"."""
-    done = HOW.get(model.how, model.how)
-    return done if model.how == "base" else f"{model.label}, {done}"
-
-
-def plus_minus(found: tuple[float, float] | None, digits: int = 3) -> str:
-    """A value with its standard error."""
-    if found is None:
-        return "-"
-    value, error = found
-    return f"{value:.{digits}f} ± {error:.{digits}f}" if error == error else f"{value:.{digits}f}"
-
-
-def energy(kwh: float) -> str:
-    """ "24.9 Wh" or "1.2 kWh"."""
-    return f"{kwh:.3g} kWh" if kwh >= 1 else f"{1000 * kwh:.3g} Wh"
+        for breakdown in facts.confirmation.breakdowns:
+            said += _facets(breakdown, facts.confirmation, len(facts.sources))
+    return [*said, *([facts.export.self_test.sentence] if facts.export else [])]
 
 
 def _facets(found: Breakdown, confirmation: Confirmation, datasets: int) -> list[str]:
@@ -65,14 +45,13 @@ def _facets(found: Breakdown, confirmation: Confirmation, datasets: int) -> list
     said = []
     for facet in found.facets:
         scored = [(m, v) for m, v in zip(models, facet.values, strict=True) if m.how == "finetuned"]
-        own = next((value for model, value in scored if model.winner), None)
-        if own is None:
-            continue
-        model, (value, error) = max(scored, key=lambda each: sign * each[1][0])
-        if sign * (value - own[0]) > STANDARD_ERRORS * math.hypot(error, own[1]):
+        own = facet.values[confirmation.winning]
+        model, score = max(scored, key=lambda pair: sign * pair[1].value)
+        errors = math.hypot(score.stderr, own.stderr)
+        if sign * (score.value - own.value) > STANDARD_ERRORS * errors:
             said.append(
                 f"But on the facet {facet.name} {model.mixture.short(datasets)} looks better: "
-                f"{plus_minus((value, error))} against {plus_minus(own)}."
+                f"{score.text()} against {own.text()}."
             )
     return said
 
@@ -125,8 +104,8 @@ def _worth(ranking: Ranking) -> list[str]:
         )
         if names
     ]
-    if said and ranking.smallest:
-        said.append(f"(Changes below {ranking.smallest:.3f} do not count.)")
+    if said and ranking.smallest_effect:
+        said.append(f"(Changes below {ranking.smallest_effect:.3f} do not count.)")
     return [" ".join(said)] if said else []
 
 
@@ -137,20 +116,5 @@ def _regime(facts: Facts) -> str:
     trained = {
         "fixed": f"Every model was trained for {steps} steps.",
         "proportional": f"A model on k datasets was trained for k times {steps} steps.",
-    }.get(budget, f"Every fine-tune was trained for {budget} steps.")
+    }.get(str(budget), f"Every fine-tune was trained for {budget} steps.")
     return f"{trained} For longer training, the answer can change."
-
-
-def chosen_by(tested: bool, shared: Mapping[str, tuple[int, int]]) -> str:
-    """How the winner was chosen, and what its test score is worth."""
-    if not tested:
-        return (
-            "Best on the dev questions. No test questions checked it. This score is too optimistic."
-        )
-    if shared:
-        counts = ", ".join(f"{count} of {of} of {name}" for name, (count, of) in shared.items())
-        return (
-            "Best on the dev questions. Some test questions helped to choose it, because they are "
-            f"also dev questions: {counts}."
-        )
-    return "Best on the dev questions. The test questions did not help to choose it."

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from m2m.formats.atomic import write_json, write_text
-from m2m.report.facts import Facts
 from m2m.report.page import page
-from m2m.report.records import as_csv, records
+from m2m.results.facts import Facts, csv_tables
+from m2m.results.folder import RunFolder
+from m2m.results.table import as_csv
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,11 @@ def write_report(facts: Facts, folder: Path) -> Written:
         InputError: the folder cannot be written to.
         ResourceError: the disk is full.
     """
-    html, data = folder / "report.html", folder / "report.json"
+    stored = RunFolder(folder)
+    html, data = stored.page, stored.data
     write_text(html, page(facts))
     write_json(data, facts.as_json())
-    tables = {folder / "report" / f"{name}.csv": rows for name, rows in records(facts).items()}
-    for path, rows in tables.items():
-        write_text(path, as_csv(rows))
+    tables = {stored.tables / f"{table.name}.csv": table for table in csv_tables(facts)}
+    for path, table in tables.items():
+        write_text(path, as_csv(table))
     return Written(html, data, tuple(tables))

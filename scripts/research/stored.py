@@ -28,8 +28,8 @@ def measured(scores: Scores) -> dict[str, Any]:
     """Return the metrics that results are read by, as (value, standard error)."""
 
     def of(name: str, part: Scores) -> list[float]:
-        found = METRICS[name].measure(part)
-        return [round(found["value"], 4), round(found["stderr"], 4)]
+        metric = METRICS[name]
+        return [round(float(metric.value(part, None)[0]), 4), round(metric.stderr(part), 4)]
 
     fitting = [name for name in READ if scores.kind in METRICS[name].kinds]
     found: dict[str, Any] = {name: of(name, scores) for name in fitting}

@@ -31,10 +31,10 @@ from m2m.mix.study import Study
 from m2m.mix.trial import Trial
 from m2m.pipeline.inputs import make_formatter
 from m2m.pipeline.merging_runs import merge_runs
-from m2m.pipeline.reporting import read_facts
 from m2m.recipe import load_recipe
 from m2m.report.page import page
-from m2m.report.records import as_csv, records
+from m2m.results.facts import csv_tables, read_facts
+from m2m.results.table import as_csv
 from m2m.tokenizer import ChatTemplate, Formatter, TextTemplate
 from m2m.tokenizer.sentencepiece_model import read_sentencepiece
 from m2m.tuner.checkpointing import load_checkpoint
@@ -147,7 +147,7 @@ def _text_template(path: Path) -> None:
 def _report(path: Path) -> None:
     facts = read_facts(_run_of(path))
     page(facts)
-    for table in records(facts).values():
+    for table in csv_tables(facts):
         as_csv(table)
 
 

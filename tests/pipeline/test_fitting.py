@@ -13,11 +13,12 @@ from m2m.cli.main import cli
 from m2m.errors import ResourceError
 from m2m.pipeline import fitting
 from m2m.pipeline.calibrating import Rates
-from m2m.pipeline.fitting import DECISION, fit_hours
+from m2m.pipeline.fitting import fit_hours
 from m2m.pipeline.inputs import Inputs, read_inputs
 from m2m.pipeline.planning import plan_with
 from m2m.progress import Silent
 from m2m.recipe import Recipe, Search, load_recipe
+from m2m.results.folder import RunFolder
 from tests.pipeline.scenario import make_scenario
 from tests.pipeline.test_planning import RATES
 from tests.tiny import pico_target
@@ -90,7 +91,7 @@ def test_what_cannot_be_cut_enough_is_refused(
     monkeypatch.setattr(fitting, "calibrate", lambda inputs, progress: RATES)
     with pytest.raises(ResourceError, match=r"at its least it takes"):
         fit_hours(recipe, 1e-4, Silent())
-    assert not (recipe.folder / DECISION).exists()
+    assert not RunFolder(recipe.folder).hours.exists()
 
 
 def test_a_decision_lasts_for_its_recipe_and_hours(
@@ -104,7 +105,7 @@ def test_a_decision_lasts_for_its_recipe_and_hours(
     assert fit_hours(recipe, hours, Silent()) == first
     changed = dataclasses.replace(recipe, merge=dataclasses.replace(recipe.merge, scale=0.9))
     assert fit_hours(changed, hours, Silent()).gave_up != first.gave_up
-    (recipe.folder / DECISION).write_text("{", encoding="utf-8")
+    RunFolder(recipe.folder).hours.write_text("{", encoding="utf-8")
     assert fit_hours(recipe, hours, Silent()).gave_up != first.gave_up
 
 
@@ -118,6 +119,8 @@ def test_the_command_runs_what_fits_and_logs_what_it_gave_up(tmp_path: Path) -> 
     recipe.write_text(text.replace("steps = 4000", "steps = 2"), encoding="utf-8")
     found = CliRunner().invoke(cli, ["run", str(recipe), "--hours", "1", "--json", "--quiet"])
     assert found.exit_code == 0
-    decided = json.loads((tmp_path / "m2m-runs" / "recipe" / DECISION).read_text(encoding="utf-8"))
+    decided = json.loads(
+        (RunFolder(tmp_path / "m2m-runs" / "recipe").hours).read_text(encoding="utf-8")
+    )
     assert decided["gave_up"] == []
     assert json.loads(found.stdout)["winner"]

@@ -9,12 +9,13 @@ import pytest
 
 from m2m.errors import InputError, Interrupted
 from m2m.formats.atomic import write_json
-from m2m.pipeline.reporting import read_facts
-from m2m.pipeline.results import RunResult
+from m2m.formats.json_text import json_text
 from m2m.pipeline.run import Run
 from m2m.progress import Silent
 from m2m.recipe import load_recipe
 from m2m.report import write_report
+from m2m.results.facts import read_facts
+from m2m.results.run import RunResult
 from tests.pipeline.scenario import make_scenario
 
 
@@ -48,21 +49,24 @@ def test_the_folder_alone_says_what_the_run_found(finished: RunResult, folder: P
     facts = read_facts(folder)
     assert facts.ranking is not None
     assert facts.confirmation is not None
-    searched, confirmed = finished.searched, finished.confirmation
+    searched, confirmed = finished.ranking, finished.confirmation
     home = finished.folder.parent.parent
-    assert [p.score for p in facts.ranking.places] == [r.score for r in searched.ranking]
+    assert [p.score for p in facts.ranking.places] == [r.score for r in searched.places]
     assert facts.confirmation.winner.mixture.datasets == confirmed.winner.mixture.datasets
-    assert [m.label for m in facts.confirmation.models] == [c.label for c in confirmed.confirmed]
+    assert [m.label for m in facts.confirmation.models] == [c.label for c in confirmed.models]
     assert {s.name: s.rows for s in facts.sources} == {
         name: len(path.read_text(encoding="utf-8").splitlines())
         for name in ("copy", "reverse", "upper")
         if (path := home / f"{name}.jsonl")
     }
-    assert [c.step for c in facts.costs] == ["train", "search", "confirm", "export"]
+    assert [c.name for c in facts.steps] == ["train", "search", "confirm", "export"]
     assert {len(c.losses) for c in facts.curves} == {12}
     assert len(facts.curves) >= 4
     assert facts.base["name"] == "pico"
     assert str(home) not in json.dumps(facts.as_json())
+    assert facts.ranking.as_json() == searched.as_json() | {"seconds": facts.ranking.seconds}
+    assert facts.confirmation.verdict == confirmed.verdict
+    assert facts.export is not None
 
 
 def test_an_adapter_that_the_search_did_not_use_has_no_curve(folder: Path) -> None:
@@ -87,7 +91,7 @@ def test_a_run_ends_with_its_report_and_rewriting_it_changes_no_byte(
 def test_facets_are_broken_down_for_every_model(folder: Path) -> None:
     facts = read_facts(folder)
     assert facts.confirmation is not None
-    (found,) = facts.breakdowns
+    (found,) = facts.confirmation.breakdowns
     assert (found.part, found.metric) == ("test", "choice_bits")
     assert {facet.name: facet.examples for facet in found.facets} == {"odd": 8, "even": 8}
     assert all(len(f.values) == len(facts.confirmation.models) for f in found.facets)
@@ -105,14 +109,14 @@ def test_time_adds_up_over_calls_and_interruptions_count(tmp_path: Path) -> None
     with pytest.raises(Interrupted):
         Run(recipe, StopSoon()).search()
     begun = read_facts(recipe.folder)
-    assert [cost.step for cost in begun.costs] == ["train"]
+    assert [step.name for step in begun.steps] == ["train"]
     assert begun.seconds > 0
     assert begun.ranking is None
     write_report(begun, recipe.folder)
     Run(recipe, Silent()).search()
     again = read_facts(recipe.folder)
-    assert [cost.step for cost in again.costs] == ["train", "search"]
-    assert again.costs[0].seconds > begun.costs[0].seconds
+    assert [step.name for step in again.steps] == ["train", "search"]
+    assert again.steps[0].seconds > begun.steps[0].seconds
     assert again.ranking is not None
     assert again.confirmation is None
     assert "Nothing is confirmed yet" in write_report(again, recipe.folder).html.read_text("utf-8")
@@ -121,7 +125,7 @@ def test_time_adds_up_over_calls_and_interruptions_count(tmp_path: Path) -> None
 def test_few_examples_are_warned_of(folder: Path) -> None:
     assert any("16 questions of copying are too few" in w for w in read_facts(folder).warnings)
     ranking = load(folder / "ranking.json")
-    ranking["mixtures"][-1]["examples"] = ranking["different"] = 30
+    ranking["examples"] = ranking["different"] = 30
     write_json(folder / "ranking.json", ranking)
     assert not any("too few" in warning for warning in read_facts(folder).warnings)
 
@@ -150,19 +154,11 @@ def test_a_validation_is_shown_where_there_is_one(tmp_path: Path) -> None:
     found = run.validate()
     facts = read_facts(run.folder)
     assert facts.validation is not None
-    assert len(facts.validation.pairs) == len(found.validated)
-    first, pair = found.validated[0], facts.validation.pairs[0]
-    assert pair.mixture.datasets == first.mixture.datasets
-    assert pair.surrogate == (first.predicted["surrogate"], first.stderr)
-    assert pair.finetuned == first.real["test"]
-    assert facts.validation.regret["all"].estimate == found.regret["all"].estimate
-    if found.headline:
-        spearman, _ = facts.validation.agreement["surrogate"]
-        assert spearman.estimate == found.headline.spearman.estimate
+    assert json_text(facts.validation.as_json()) == json_text(found.as_json())
     written = write_report(facts, run.folder)
     assert "Do surrogates predict fine-tunes here?" in written.html.read_text(encoding="utf-8")
     assert "validation" in {path.stem for path in written.csv}
-    assert "validate" in {cost.step for cost in facts.costs}
+    assert "validate" in {step.name for step in facts.steps}
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def outcome(recipe: Path) -> dict[str, Any]:
     run = Run(load_recipe(recipe), Silent())
     searched = run.search().as_json()
     del searched["seconds"]
-    confirmed = [{**c.as_json(), "adapter": None} for c in run.confirm().confirmed]
+    confirmed = [{**c.as_json(), "adapter": None} for c in run.confirm().models]
     gguf = run.export().gguf.read_bytes()
     adapters = [(a.path / "adapter_model.safetensors").read_bytes() for a in run.train()]
     return {"searched": searched, "confirmed": confirmed, "gguf": gguf, "adapters": adapters}
@@ -59,14 +59,14 @@ def outcome(recipe: Path) -> dict[str, Any]:
 def test_the_run_ranks_all_mixtures_confirms_and_exports(finished: Path) -> None:
     run = Run(load_recipe(finished), Silent())
     searched, confirmation, exported = run.search(), run.confirm(), run.export()
-    assert searched.candidates == len(searched.ranking) == 7
-    assert [each.rank for each in searched.ranking] == list(range(1, 8))
-    assert searched.ranking[0].tied_with_best
-    assert set(searched.dataset_worth) == {"copy", "reverse", "upper"}
-    hows = [each.how for each in confirmation.confirmed]
+    assert searched.candidates == len(searched.places) == 7
+    assert [each.rank for each in searched.places] == list(range(1, 8))
+    assert searched.places[0].tied_with_best
+    assert set(searched.worth) == {"copy", "reverse", "upper"}
+    hows = [each.how for each in confirmation.models]
     assert hows[:2] == ["base", "merged"]
     assert set(hows[2:]) == {"finetuned"}
-    assert confirmation.winner in confirmation.confirmed
+    assert confirmation.winner in confirmation.models
     written = json.loads((run.folder / "ranking.json").read_text(encoding="utf-8"))
     del written["made_from"]
     assert written == json.loads(json.dumps(searched.as_json()))
@@ -79,7 +79,7 @@ def test_the_exported_file_scores_as_the_confirmed_winner(finished: Path) -> Non
     winner = run.confirm().winner
     found = evaluated(run.export().gguf, finished.parent / "test.jsonl")
     for name, measured in winner.test.items():
-        assert found["metrics"][name]["value"] == pytest.approx(measured["value"], abs=1e-6)
+        assert found["metrics"][name]["value"] == pytest.approx(measured.value, abs=1e-6)
 
 
 def test_a_finished_run_does_nothing_again(recipe: Path) -> None:
@@ -107,7 +107,7 @@ def test_removing_a_dataset_costs_nothing(recipe: Path) -> None:
         text.replace('[[datasets]]\nname = "upper"\npath = "upper.jsonl"\n', ""), "utf-8"
     )
     searched = Run(load_recipe(recipe), Silent()).search()
-    assert len(searched.ranking) == 3
+    assert len(searched.places) == 3
     assert trials(recipe) == before
 
 
@@ -133,18 +133,18 @@ def test_a_changed_setting_is_never_answered_from_old_lines(
 
 
 def test_the_merge_options_change_no_fine_tune(recipe: Path) -> None:
-    before = Run(load_recipe(recipe), Silent()).confirm().confirmed
+    before = Run(load_recipe(recipe), Silent()).confirm().models
     options = '[merge]\nmethod = "ties"\nscale = 0.5\n[confirm]'
     text = recipe.read_text(encoding="utf-8").replace("[confirm]", options)
     recipe.write_text(text, encoding="utf-8")
     run = Run(load_recipe(recipe), Silent())
     known = {each.mixture: each.test for each in before if each.how == "finetuned"}
-    again = [each for each in run.confirm().confirmed if each.how == "finetuned"]
+    again = [each for each in run.confirm().models if each.how == "finetuned"]
     assert any(each.mixture in known for each in again)
     assert all(each.test == known.get(each.mixture, each.test) for each in again)
     found = evaluated(run.export().gguf, recipe.parent / "test.jsonl")
     for name, measured in run.confirm().winner.test.items():
-        assert found["metrics"][name]["value"] == pytest.approx(measured["value"], abs=1e-6)
+        assert found["metrics"][name]["value"] == pytest.approx(measured.value, abs=1e-6)
 
 
 def test_stops_anywhere_lead_to_the_same_result(finished: Path, tmp_path: Path) -> None:

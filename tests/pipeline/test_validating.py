@@ -9,10 +9,10 @@ import pytest
 
 from m2m.errors import Interrupted
 from m2m.formats.journal import Journal
-from m2m.mix.validate import Validation
 from m2m.pipeline.run import Run
 from m2m.progress import Silent
 from m2m.recipe import Recipe, changed, load_recipe
+from m2m.results.validation import Validation
 from tests.pipeline.scenario import make_scenario
 from tests.tiny import StopAfter
 
@@ -34,8 +34,8 @@ def test_all_mixtures_are_really_fine_tuned_and_held_against_what_was_predicted(
     recipe: Recipe,
 ) -> None:
     found = of(recipe)
-    assert sorted(each.rank or 0 for each in found.validated) == list(range(1, 8))
-    assert {each.steps for each in found.validated} == {12}
+    assert sorted(each.rank or 0 for each in found.mixtures) == list(range(1, 8))
+    assert {each.steps for each in found.mixtures} == {12}
     assert found.as_json()["singles"] == 3
     assert found.judged_on == "test"
     both = found.agreements["surrogate"]["test"]["with_singles"]
@@ -44,8 +44,8 @@ def test_all_mixtures_are_really_fine_tuned_and_held_against_what_was_predicted(
     assert set(found.regret) == {"merge_to_mix", "all", "best_single", "similarity", "random"}
     assert all(lost.estimate >= 0 for lost in found.regret.values())
     # A single dataset's surrogate is its expert, and so is its fine-tune.
-    ranked = {each.mixture: each.score for each in Run(recipe, Silent()).search().ranking}
-    for each in found.validated:
+    ranked = {each.mixture: each.score for each in Run(recipe, Silent()).search().places}
+    for each in found.mixtures:
         assert each.predicted["surrogate"] == pytest.approx(ranked[each.mixture])
         if len(each.mixture.datasets) == 1:
             assert each.real["dev"][0] == pytest.approx(each.predicted["surrogate"], abs=1e-6)
@@ -55,9 +55,9 @@ def test_all_mixtures_are_really_fine_tuned_and_held_against_what_was_predicted(
     assert written == json.loads(json.dumps(found.as_json()))
     with (recipe.folder / "validate-fixed.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [float(row["finetuned_test"]) for row in rows] == [
-        each.real["test"][0] for each in found.validated
-    ]
+    scores = sorted((each.real["test"].value for each in found.mixtures), reverse=True)
+    assert [float(row["finetuned_test"]) for row in rows] == scores
+    assert all(row["mean_of_singles"] for row in rows)
 
 
 def test_what_is_fine_tuned_is_kept_for_a_longer_plan_and_for_the_confirmation(
@@ -78,14 +78,14 @@ def test_what_is_fine_tuned_is_kept_for_a_longer_plan_and_for_the_confirmation(
 def test_the_regime_decides_the_steps(recipe: Recipe) -> None:
     longer = changed(recipe, {"confirm": {"budget": "proportional"}})
     found = of(longer, 1)
-    assert {len(each.mixture.datasets): each.steps for each in found.validated} == {
-        size: 12 * size for size in {len(each.mixture.datasets) for each in found.validated}
+    assert {len(each.mixture.datasets): each.steps for each in found.mixtures} == {
+        size: 12 * size for size in {len(each.mixture.datasets) for each in found.mixtures}
     }
-    assert max(each.steps for each in found.validated) > 12
+    assert max(each.steps for each in found.mixtures) > 12
     assert found.budget == "proportional"
     assert found.headline is None
     alone = of(changed(recipe, {"confirm": {"budget": 5}}), 1)
-    assert {each.steps for each in alone.validated} == {5}
+    assert {each.steps for each in alone.mixtures} == {5}
 
 
 def test_without_a_test_set_dev_must_do(recipe: Recipe) -> None:
@@ -93,7 +93,7 @@ def test_without_a_test_set_dev_must_do(recipe: Recipe) -> None:
     found = of(untested, 4)
     assert found.judged_on == "dev"
     assert found.repeatability is None
-    assert found.as_json()["mixtures"][0]["finetuned"] == found.validated[0].real["dev"][0]
+    assert found.as_json()["mixtures"][0]["finetuned"] == found.mixtures[0].real["dev"][0]
 
 
 def test_an_interrupted_validation_goes_on_to_the_same_result(

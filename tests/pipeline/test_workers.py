@@ -20,12 +20,12 @@ from m2m.mix.mixture import Mixture
 from m2m.pipeline import workers
 from m2m.pipeline.finetuning import FineTuner
 from m2m.pipeline.inputs import Inputs, read_inputs
-from m2m.pipeline.results import Trained
 from m2m.pipeline.run import Run
 from m2m.pipeline.tuning import expert_job
 from m2m.pipeline.workers import peak_together, train_all
 from m2m.progress import Silent
 from m2m.recipe import Recipe, changed, load_recipe
+from m2m.results.training import Trained
 from m2m.tuner.memory import GIB, Saving
 from tests.pipeline.scenario import make_scenario
 

@@ -6,23 +6,19 @@ import math
 from itertools import combinations
 from typing import Any
 
+from m2m.evaluate.score import Score
+from m2m.mix.agreement import Agreement
+from m2m.mix.facets import Breakdown, Facet
 from m2m.mix.mixture import BASE, Mixture
 from m2m.mix.ranking import Interval, Ranked
 from m2m.mix.verdict import Verdict
 from m2m.mix.worth import VERDICTS
-from m2m.report.facts import (
-    Breakdown,
-    Confirmation,
-    Cost,
-    Curve,
-    Facet,
-    Facts,
-    Model,
-    Pair,
-    Ranking,
-    Source,
-    Validation,
-)
+from m2m.results.confirmation import Confirmation, How, Model
+from m2m.results.facts import Facts, Source
+from m2m.results.ranking import Ranking
+from m2m.results.step import Step
+from m2m.results.training import Curve
+from m2m.results.validation import Validated, Validation
 
 EVIL = "</title></script><script>alert(1)</script>\"'><img src=x onerror=alert(2)>&\x00\x1b[31m=cmd"
 
@@ -50,38 +46,76 @@ def ranking(names: tuple[str, ...], largest: int = 3) -> Ranking:
     worth = {name: Interval(0.1 - 0.05 * i, 0.05 - 0.05 * i, 0.14 - 0.05 * i)
              for i, name in enumerate(names)}  # fmt: skip
     verdicts = {name: VERDICTS[span.sign] for name, span in worth.items()}
-    return Ranking("task", "choice_bits", True, "exhaustive", len(mixes), 130, 1000, 9.5, 0.01,
-                   places, worth, ("be careful",), (), 130, verdicts, 0.02)  # fmt: skip
+    return Ranking(
+        target="task",
+        metric="choice_bits",
+        higher_is_better=True,
+        strategy="exhaustive",
+        candidates=len(mixes),
+        scored_tokens=1000,
+        seconds=9.5,
+        base_score=0.01,
+        places=places,
+        examples=130,
+        different=130,
+        worth=worth,
+        verdicts=verdicts,
+        smallest_effect=0.02,
+        warnings=["be careful"],
+    )
 
 
-def confirmation(names: tuple[str, ...]) -> Confirmation:
-    def model(
-        label: str, how: str, mix: Mixture, score: float, ahead: Interval, winner: bool
-    ) -> Model:
-        scores = {"choice_bits": (score, 0.02), "accuracy": (0.5, math.nan)}
-        return Model(label, how, mix, scores, scores, ahead, winner)
+def confirmation(names: tuple[str, ...], text: str = "text") -> Confirmation:
+    def model(label: str, how: How, mix: Mixture, score: float) -> Model:
+        scores = {"choice_bits": Score(score, 0.02), "accuracy": Score(0.5)}
+        return Model(label, mix, how, scores, scores)
 
-    best, zero = uniform(names[0]), Interval(0.0, 0.0, 0.0)
+    best = uniform(names[0])
+    values = tuple(Score(0.1 * i, 0.02) for i in range(5))
     return Confirmation(
-        "task",
-        "choice_bits",
-        (
-            model("base", "base", BASE, 0.01, Interval(0.4, 0.3, 0.5), False),
-            model("top 1", "merged", best, 0.4, zero, False),
-            model("top 1, best single", "finetuned", best, 0.41, zero, True),
-            model(
-                "top 2", "finetuned", uniform(*names[:2]), 0.40, Interval(0.01, -0.1, 0.1), False
-            ),
-            model(
-                "all datasets equally",
-                "finetuned",
-                uniform(*names),
-                0.7,
-                Interval(-0.3, -0.4, -0.2),
-                False,
-            ),
-        ),
+        target="task",
+        metric="choice_bits",
+        models=[
+            model("base", "base", BASE, 0.01),
+            model("top 1", "merged", best, 0.4),
+            model("top 1, best single", "finetuned", best, 0.41),
+            model("top 2", "finetuned", uniform(*names[:2]), 0.40),
+            model("all datasets equally", "finetuned", uniform(*names), 0.7),
+        ],
+        winning=2,
+        ahead=[
+            Interval(0.4, 0.3, 0.5),
+            Interval(0.0, 0.0, 0.0),
+            Interval(0.0, 0.0, 0.0),
+            Interval(0.01, -0.1, 0.1),
+            Interval(-0.3, -0.4, -0.2),
+        ],
         verdict=Verdict("tie inside", "Fine-tune on aa or on y.", ("Why.",), "more."),
+        breakdowns=[Breakdown(text, "test", "choice_bits", True, (Facet(text, 40, values),))],
+    )
+
+
+def validation(names: tuple[str, ...]) -> Validation:
+    """One mixture for each dataset."""
+    found = Agreement(3, Interval(0.9, 0.5, 1.0), Interval(0.8, math.nan, math.nan))
+    groups = {"mixtures": found, "with_singles": None}
+    return Validation(
+        target="task",
+        metric="choice_bits",
+        higher_is_better=True,
+        budget="fixed",
+        judged_on="test",
+        examples={"test": 130},
+        mixtures=[
+            Validated(
+                uniform(name), i + 1, 20, {"surrogate": 0.1 * i}, 0.02, {"test": Score(0.2 * i)}
+            )
+            for i, name in enumerate(names)
+        ],
+        agreements={"surrogate": {"test": groups}},
+        repeatability=None,
+        picks={"all": uniform(*names)},
+        regret={"all": Interval(0.1, 0.0, 0.2)},
     )
 
 
@@ -90,15 +124,12 @@ def facts(names: tuple[str, ...] = ("aa", "bb", "cc"), text: str = "text", **cha
     sources = tuple(
         Source(name, 100, float(i == 0), ("sw",), text, text, text) for i, name in enumerate(names)
     )
-    values = tuple((0.1 * i, 0.02) for i in range(5))
     settings = {
         "base": {"model": text, "template": "chat"},
         "datasets": [{"name": n, "path": f"{n}.jsonl", "notes": text} for n in names],
         "train": {"steps": 20, "seed": 3, "target_modules": ["q_proj"]},
         "confirm": {"budget": "fixed"},
     }
-    pairs = tuple(Pair(uniform(n), (0.1 * i, 0.02), (0.2 * i, math.nan))
-                  for i, n in enumerate(names))  # fmt: skip
     whole: dict[str, Any] = {
         "name": text,
         "base": {"name": text, "parameters": 135_000_000, "licence": "MIT"},
@@ -106,21 +137,13 @@ def facts(names: tuple[str, ...] = ("aa", "bb", "cc"), text: str = "text", **cha
         "versions": {"m2m": "0", "seeds": text},
         "sources": sources,
         "ranking": ranking(names),
-        "confirmation": confirmation(names),
-        "breakdowns": (Breakdown(text, "test", "choice_bits", True, (Facet(text, 40, values),)),),
+        "confirmation": confirmation(names, text),
         "curves": tuple(
             Curve(name, tuple(5 / (s + 1) for s in range(20)), ((10, 1.0), (20, 0.5)), 20, 500)
             for name in names
         ),
-        "validation": Validation(
-            pairs,
-            "choice_bits",
-            "test",
-            "fixed",
-            {"surrogate": (Interval(0.9, 0.5, 1.0), Interval(0.8, math.nan, math.nan))},
-            {"all": Interval(0.1, 0.0, 0.2)},
-        ),
-        "costs": (Cost("train", 3600.0, 2**30), Cost("search", 1800.0, 2**31)),
+        "validation": validation(names),
+        "steps": (Step("train", 3600.0, 2**30), Step("search", 1800.0, 2**31)),
         "watts": 20.0,
         "warnings": (text,),
         "remarks": (text,),

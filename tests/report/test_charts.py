@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from m2m.mix.mixture import Mixture
 from m2m.report.charts import confirmed_chart, overview_chart, ranking_chart, shown, worth_chart
 from m2m.report.curves import loss_charts, validation_chart
-from m2m.report.facts import Curve, Validation
 from m2m.report.svg import Scale, number, scale
+from m2m.results.training import Curve
 from tests.report import samples
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -108,4 +108,4 @@ def test_a_long_training_is_drawn_with_few_points() -> None:
 
 def test_empty_and_single_values_draw() -> None:
     loss_charts([Curve("none", (), (), 0, 0), Curve("one", (1.0,), (), 1, 1)])
-    validation_chart(Validation((), "", "test", "fixed", {}, {}))
+    validation_chart(dataclasses.replace(samples.validation(NAMES), mixtures=()))

@@ -5,8 +5,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from m2m.report.facts import Facts
 from m2m.report.page import page
+from m2m.results.facts import Facts
 from tests.report import samples
 from tests.report.test_markup import Reader
 

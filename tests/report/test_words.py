@@ -3,10 +3,11 @@ from __future__ import annotations
 import dataclasses
 import tomllib
 
+from m2m.evaluate.score import Score
 from m2m.mix.mixture import Mixture
 from m2m.report.recipe_text import recipe_lines
-from m2m.report.tables import cost_table, tables
-from m2m.report.words import chosen_by, findings, plus_minus
+from m2m.report.words import findings
+from m2m.results.facts import cost_table, tables
 from tests.report import samples
 
 
@@ -31,10 +32,7 @@ def test_the_quick_search_is_not_said_to_have_found_what_it_did_not() -> None:
     alone = dataclasses.replace(facts.ranking, places=places)
     said = " ".join(findings(samples.facts(ranking=alone)))
     assert "In the quick search aa scored clearly better than the other 6." in said
-    other = tuple(
-        dataclasses.replace(m, winner=m.label == "top 2") for m in facts.confirmation.models
-    )
-    second = dataclasses.replace(facts.confirmation, models=other)
+    second = dataclasses.replace(facts.confirmation, winning=3)
     said = " ".join(findings(samples.facts(ranking=alone, confirmation=second)))
     assert "aa + bb was number 2 there, 0.250 behind aa." in said
     one = dataclasses.replace(facts.ranking, places=places[:1])
@@ -42,14 +40,6 @@ def test_the_quick_search_is_not_said_to_have_found_what_it_did_not() -> None:
     every = tuple(dataclasses.replace(place, tied_with_best=True) for place in places)
     said = " ".join(findings(samples.facts(ranking=dataclasses.replace(alone, places=every))))
     assert "The quick search could not separate any of the 7 mixtures." in said
-
-
-def test_a_run_without_verdict_or_confirmation_says_so() -> None:
-    facts = samples.facts()
-    assert facts.confirmation is not None
-    old = dataclasses.replace(facts.confirmation, verdict=None)
-    assert "no verdict" in findings(samples.facts(confirmation=old))[0]
-    assert "Nothing is confirmed yet" in findings(samples.facts(confirmation=None))[-1]
 
 
 def test_nothing_is_said_of_datasets_if_nothing_was_learned() -> None:
@@ -65,37 +55,43 @@ def test_nothing_is_said_of_datasets_if_nothing_was_learned() -> None:
 
 
 def test_a_claim_about_the_test_questions_is_only_made_if_it_is_true() -> None:
-    assert "did not help to choose it" in chosen_by(True, {})
-    assert "too optimistic" in chosen_by(False, {})
-    assert "3 of 19 of t" in chosen_by(True, {"t": (3, 19)})
-    assert "did not help" not in chosen_by(True, {"t": (3, 19)})
+    tested = samples.confirmation(("aa", "bb", "cc"))
+    assert "did not help to choose it" in tested.chosen_by
+    assert "too optimistic" in dataclasses.replace(tested, ahead=None).chosen_by
+    shared = dataclasses.replace(tested, shared={"t": (3, 19)}).chosen_by
+    assert "3 of 19 of t" in shared
+    assert "did not help" not in shared
 
 
 def test_no_facet_is_named_where_the_winner_is_as_good() -> None:
     facts = samples.facts()
-    facet = facts.breakdowns[0].facets[0]
-    level = dataclasses.replace(facet, values=((0.1, 0.05),) * 5)
-    same = dataclasses.replace(facts.breakdowns[0], facets=(level,))
-    assert not any("facet" in each for each in findings(samples.facts(breakdowns=(same,))))
+    assert facts.confirmation is not None
+    breakdown = facts.confirmation.breakdowns[0]
+    level = dataclasses.replace(breakdown.facets[0], values=(Score(0.1, 0.05),) * 5)
+    same = dataclasses.replace(breakdown, facets=(level,))
+    even = dataclasses.replace(facts.confirmation, breakdowns=[same])
+    assert not any("facet" in each for each in findings(samples.facts(confirmation=even)))
 
 
 def test_small_words() -> None:
-    assert plus_minus(None) == "-"
-    assert plus_minus((0.5, float("nan"))) == "0.500"
+    assert Score(0.5).text() == "0.500"
+    assert Score(0.5, 0.01).text(2) == "0.50 ± 0.01"
     assert Mixture(("a", "b"), (0.7, 0.3)).label == "70 % a + 30 % b"
     assert samples.uniform("a", "b", "c", "d").short(4) == "all 4 datasets in equal shares"
 
 
 def test_energy_is_power_times_time() -> None:
     table = cost_table(samples.facts(watts=20.0))
-    assert table.rows[0] == ("train", "1 h 00 min", "1.00 GiB", "20 Wh")
-    assert table.rows[-1] == ("all", "1 h 30 min", "2.00 GiB", "30 Wh")
+    rows = [row for row, _ in table.shown()]
+    assert rows[0] == ["train", "1 h 00 min", "1.00 GiB", "20 Wh"]
+    assert rows[-1] == ["all", "1 h 30 min", "2.00 GiB", "30 Wh"]
     assert "20 W" in table.caption
 
 
 def test_every_table_is_rectangular() -> None:
     for table in tables(samples.facts()):
-        assert {len(row) for row in table.rows} == {len(table.heads)}, table.name
+        assert {len(row) for row in table.rows} == {len(table.columns)}, table.name
+        assert {len(row) for row, _ in table.shown()} == {len(table.heads)}, table.name
 
 
 def test_the_recipe_is_toml_that_says_the_same() -> None:

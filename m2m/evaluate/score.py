@@ -1,0 +1,55 @@
+"""A score with its standard error, as it is stored, printed and compared."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+_HALF = 1.959964  # standard errors: half of a normal 95 % interval
+
+
+class Score(NamedTuple):
+    """A metric's value on some examples.
+
+    Attributes:
+        value: on all of them.
+        stderr: its standard error over the examples; nan if it is not known.
+    """
+
+    value: float
+    stderr: float = math.nan
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """A normal 95 % interval; only the value if the standard error is not known."""
+        half = _HALF * self.stderr if math.isfinite(self.stderr) else 0.0
+        return self.value - half, self.value + half
+
+    def text(self, digits: int = 3) -> str:
+        """For people: "0.123 ± 0.045", without the error if it is not known."""
+        value = f"{self.value:.{digits}f}"
+        return f"{value} ± {self.stderr:.{digits}f}" if math.isfinite(self.stderr) else value
+
+    def as_json(self) -> dict[str, float]:
+        """`{"value", "stderr"}`."""
+        return {"value": self.value, "stderr": self.stderr}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Score:
+        """The inverse of `as_json`; JSON has null for an error that is not known."""
+        error = data.get("stderr")
+        return cls(float(data["value"]), math.nan if error is None else float(error))
+
+
+Measured = Mapping[str, Score]  # by metric
+
+
+def measured_json(scores: Measured) -> dict[str, dict[str, float]]:
+    """`{metric: {"value", "stderr"}}`."""
+    return {metric: score.as_json() for metric, score in scores.items()}
+
+
+def measured_from_json(data: Mapping[str, Any]) -> dict[str, Score]:
+    """The inverse of `measured_json`."""
+    return {str(metric): Score.from_json(score) for metric, score in data.items()}

@@ -1,0 +1,56 @@
+"""The recipe as it was used: `recipe.json` of a run's folder."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import numpy as np
+
+from m2m import __version__
+from m2m.llamacpp.model import build_info
+from m2m.pipeline.inputs import Inputs
+from m2m.recipe import SECTIONS, as_json
+
+
+def resolved(inputs: Inputs) -> dict[str, Any]:
+    """The recipe with its defaults, what it names, and the versions at work: `recipe.json`."""
+    recipe, info = inputs.recipe, inputs.base.info
+    return {
+        "m2m": __version__,
+        "llama": build_info(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "system": f"{platform.system()} {platform.machine()}",
+        "recipe": str(recipe.path),
+        **{name: as_json(getattr(recipe, name)) for name in SECTIONS},
+        "datasets": [as_json(each) for each in recipe.datasets],
+        "targets": [as_json(each) for each in recipe.targets],
+        "inputs": {
+            "base": {
+                "name": info.name,
+                "architecture": info.architecture,
+                "parameters": info.parameters,
+                "licence": info.licence,
+                "source": info.source,
+                "fingerprint": inputs.base.fingerprint,
+                "warnings": list(inputs.cautions),
+            },
+            "datasets": {
+                name: {
+                    "rows": len(corpus.samples) + len(corpus.held_out),
+                    "held_out": len(corpus.held_out),
+                    "fingerprint": corpus.fingerprint,
+                }
+                for name, corpus in inputs.corpora.items()
+            },
+            "targets": {
+                target.name: {
+                    part: task.sha256 or task.fingerprint
+                    for part, tasks in (("dev", inputs.dev), ("test", inputs.test))
+                    if (task := tasks.get(target.name))
+                }
+                for target in recipe.targets
+            },
+        },
+    }

@@ -1,0 +1,276 @@
+"""The result of the confirm step: models that were really fine-tuned, with base and best merge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from m2m.evaluate.score import Measured, Score, measured_from_json, measured_json
+from m2m.mix.facets import Breakdown
+from m2m.mix.mixture import Mixture
+from m2m.mix.ranking import Interval
+from m2m.mix.verdict import Verdict
+from m2m.results.table import Cell, Column, Table
+
+How = Literal["base", "merged", "finetuned"]
+HOW: Mapping[str, str] = {"base": "unchanged", "merged": "merged", "finetuned": "fine-tuned"}
+_METRICS = 2  # that people see, the recipe's own first; CSV has all
+
+
+@dataclass(frozen=True)
+class RowsSeen:
+    """How many of a dataset's `of` rows a training used, and each how often on average."""
+
+    rows: int
+    of: int
+    passes: float
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> RowsSeen:
+        """The inverse of `vars`."""
+        return cls(int(data["rows"]), int(data["of"]), float(data["passes"]))
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model scored on dev and test.
+
+    Attributes:
+        label: why it was chosen, such as "top 1, best single".
+        adapter: folder of a fine-tune.
+        seen: rows that its training used, by dataset.
+    """
+
+    label: str
+    mixture: Mixture
+    how: How
+    dev: Measured
+    test: Measured
+    adapter: Path | None = None
+    seen: Mapping[str, RowsSeen] = field(default_factory=dict)
+
+    @property
+    def described(self) -> str:
+        """ "top 1, fine-tuned"; only "unchanged" for the base."""
+        made = HOW.get(self.how, self.how)
+        return made if self.how == "base" else f"{self.label}, {made}"
+
+    @property
+    def rows_seen(self) -> str:
+        """ "110 of 200": rows of all datasets together; "" for a model that was not trained."""
+        rows, of = (
+            sum(getattr(each, key) for each in self.seen.values()) for key in ("rows", "of")
+        )
+        return f"{rows:,} of {of:,}" if self.seen else ""
+
+    def as_json(self) -> dict[str, Any]:
+        """One entry of `m2m confirm --json`."""
+        return {
+            "label": self.label,
+            **self.mixture.as_json(),
+            "how": self.how,
+            "dev": measured_json(self.dev),
+            "test": measured_json(self.test),
+            "adapter": str(self.adapter) if self.adapter else None,
+            "seen": {name: vars(rows) for name, rows in self.seen.items()},
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Model:
+        """The inverse of `as_json`."""
+        adapter, seen = data["adapter"], data["seen"]
+        return cls(
+            label=str(data["label"]),
+            mixture=Mixture.from_json(data),
+            how=cast(How, str(data["how"])),
+            dev=measured_from_json(data["dev"]),
+            test=measured_from_json(data["test"]),
+            adapter=None if adapter is None else Path(str(adapter)),
+            seen={str(name): RowsSeen.from_json(rows) for name, rows in seen.items()},
+        )
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """All confirmed models and the winner, which dev chose among the fine-tuned.
+
+    Attributes:
+        winning: the place of the winner in `models`.
+        ahead: how far the winner is ahead of each of `models` on test, by the recipe's metric and
+            on the same resamples; None if a target has no test set.
+        verdict: the answer.
+        breakdowns: scores by facet.
+        shared: by target, (test questions that are also dev questions, test questions).
+        budget: steps of the fine-tunes: "fixed", "proportional" or a number.
+    """
+
+    target: str
+    metric: str
+    models: Sequence[Model]
+    winning: int
+    ahead: Sequence[Interval] | None
+    verdict: Verdict
+    breakdowns: Sequence[Breakdown] = ()
+    shared: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    budget: str | int = "fixed"
+
+    @property
+    def winner(self) -> Model:
+        """The fine-tuned model that is best on dev."""
+        return self.models[self.winning]
+
+    @property
+    def chosen_by(self) -> str:
+        """How the winner was chosen, and what its test score is worth."""
+        if self.ahead is None:
+            return (
+                "Best on the dev questions. No test questions checked it. This score is too "
+                "optimistic."
+            )
+        if self.shared:
+            counts = ", ".join(f"{n} of {of} of {name}" for name, (n, of) in self.shared.items())
+            return (
+                "Best on the dev questions. Some test questions helped to choose it, because they "
+                f"are also dev questions: {counts}."
+            )
+        return "Best on the dev questions. The test questions did not help to choose it."
+
+    def ahead_of(self, place: int) -> Interval | None:
+        """How far the winner is ahead on test of the model at a place; None without a test set."""
+        return self.ahead[place] if self.ahead else None
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields of `m2m confirm --json` and of `confirm.json`."""
+        return {
+            "verdict": self.verdict.as_json(),
+            "target": self.target,
+            "metric": self.metric,
+            "confirmed": [model.as_json() for model in self.models],
+            "winner": self.winner.as_json(),
+            "winner_ahead_on_test": self.ahead and [span.as_json() for span in self.ahead],
+            "facets": [breakdown.as_json() for breakdown in self.breakdowns],
+            "test_questions_in_dev": {name: list(each) for name, each in self.shared.items()},
+            "budget": self.budget,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Confirmation:
+        """The inverse of `as_json`.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is not from `as_json`.
+        """
+        models = [Model.from_json(each) for each in data["confirmed"]]
+        winner = data["winner"]["label"], data["winner"]["how"]
+        places = [i for i, model in enumerate(models) if (model.label, model.how) == winner]
+        if len(places) != 1:
+            raise ValueError("the winner is not one of the confirmed models")
+        ahead = data["winner_ahead_on_test"]
+        breakdowns = [Breakdown.from_json(each) for each in data["facets"]]
+        lengths = {len(facet.values) for each in breakdowns for facet in each.facets}
+        if ahead is not None:
+            lengths.add(len(ahead))
+        if lengths - {len(models)}:
+            raise ValueError(f"{max(lengths)} values for {len(models)} models")
+        shared, budget = data["test_questions_in_dev"], data["budget"]
+        return cls(
+            target=str(data["target"]),
+            metric=str(data["metric"]),
+            models=models,
+            winning=places[0],
+            ahead=None if ahead is None else [Interval.from_json(each) for each in ahead],
+            verdict=Verdict.from_json(data["verdict"]),
+            breakdowns=breakdowns,
+            shared={str(name): (int(count), int(of)) for name, (count, of) in shared.items()},
+            budget=budget if isinstance(budget, int) else str(budget),
+        )
+
+
+def confirmed_table(confirmation: Confirmation, datasets: int) -> Table:
+    """Every confirmed model on dev and test, and how far the winner is ahead.
+
+    Args:
+        confirmation: the models.
+        datasets: how many the run has.
+    """
+    models = confirmation.models
+    scored = [metric for model in models for metric in (*model.dev, *model.test)]
+    metrics = sorted(dict.fromkeys(scored), key=lambda metric: metric != confirmation.metric)
+    parts = [
+        (part, metric, number < _METRICS)
+        for number, metric in enumerate(metrics)
+        for part in ("dev", "test")
+        if any(metric in getattr(model, part) for model in models)
+    ]
+    first = "" if confirmation.metric in metrics else "; scores are of the first target"
+    rows: list[list[Cell]] = []
+    for place, model in enumerate(models):
+        scores = [getattr(model, part).get(metric) for part, metric, _ in parts]
+        winner = place == confirmation.winning
+        rows.append([
+            model.mixture.short(datasets),
+            model.described,
+            winner,
+            model.rows_seen or None,
+            *scores,
+            None if winner else confirmation.ahead_of(place),
+        ])  # fmt: skip
+    return Table(
+        "confirmed",
+        "Models really fine-tuned, with the base and the best merge: value ± standard error. "
+        "The winner is the best of the fine-tuned on dev; how far it is ahead is measured on test"
+        + first,
+        [
+            Column("mixture", "mixture"),
+            Column("model", "model"),
+            Column("winner", "winner", bool, lambda winner: "*" if winner else ""),
+            Column("rows_seen", "rows seen"),
+            *(
+                Column(f"{part}_{metric}", f"{part} {metric}" if visible else "", Score)
+                for part, metric, visible in parts
+            ),
+            Column(
+                "winner_ahead",
+                "winner ahead (95 %)" if confirmation.ahead else "",
+                Interval,
+                lambda span: span.signed,
+            ),
+        ],
+        rows,
+        strong=frozenset({confirmation.winning}),
+    )
+
+
+def facet_tables(confirmation: Confirmation, datasets: int) -> list[Table]:
+    """The metric of each target by facet: one row for each model, one column for each facet."""
+    return [
+        _facets(breakdown, confirmation, datasets, number)
+        for number, breakdown in enumerate(confirmation.breakdowns, 1)
+    ]
+
+
+def _facets(breakdown: Breakdown, confirmation: Confirmation, datasets: int, number: int) -> Table:
+    return Table(
+        f"facets-{number}",  # a file's name, so not the target's
+        f"{breakdown.metric} on the {breakdown.part} examples of {breakdown.target}, by facet "
+        "(number of examples); value ± standard error",
+        [
+            Column("mixture", "mixture"),
+            Column("model", "model"),
+            *(
+                Column(facet.name, f"{facet.name} ({facet.examples})", Score)
+                for facet in breakdown.facets
+            ),
+        ],
+        [
+            (
+                model.mixture.short(datasets),
+                model.described,
+                *(facet.values[place] for facet in breakdown.facets),
+            )
+            for place, model in enumerate(confirmation.models)
+        ],
+        strong=frozenset({confirmation.winning}),
+    )

@@ -1,0 +1,331 @@
+"""Everything that is known of one run, read from its folder alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from m2m.adapter import OWN
+from m2m.errors import InputError
+from m2m.evaluate.same import in_words
+from m2m.export.licences import remarks
+from m2m.formats.journal import Journal
+from m2m.formats.records import read_object
+from m2m.mix.mixture import BASE, Mixture
+from m2m.recipe import Report
+from m2m.results.confirmation import Confirmation, confirmed_table, facet_tables
+from m2m.results.export import Exported
+from m2m.results.folder import (
+    CONFIRMED,
+    EXPORTED,
+    RANKING,
+    RECIPE,
+    VALIDATED,
+    RunFolder,
+    parsed,
+)
+from m2m.results.ranking import Ranking, ranking_tables
+from m2m.results.step import Step, added_up, step_columns, step_rows
+from m2m.results.table import Column, Table
+from m2m.results.training import Curve, loss_table, training_table
+from m2m.results.validation import Validation, validation_tables
+
+Json = Mapping[str, Any]
+JOULE_PER_KWH = 3.6e6
+FEW_EXAMPLES = 30  # below which a bootstrap's percentile intervals are too narrow to be shown alone
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset: where it comes from, what may be done with it, its share in the winner."""
+
+    name: str
+    rows: int | None
+    share: float
+    languages: tuple[str, ...]
+    licence: str
+    source: str
+    notes: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything that a report says about one run.
+
+    Attributes:
+        name: of the run, its recipe's.
+        base: what is known of the base model (`name`, `parameters`, `licence`, ...).
+        settings: the recipe with its defaults, section by section.
+        versions: of m2m and llama.cpp.
+        steps: the cost of each step, over all calls.
+        watts: what the machine is taken to draw while it works.
+        warnings: about the results, each a sentence.
+        remarks: what the licences of the base and of the winner's data ask or forbid.
+    """
+
+    name: str
+    base: Json
+    settings: Json
+    versions: Mapping[str, str]
+    sources: Sequence[Source] = ()
+    ranking: Ranking | None = None
+    confirmation: Confirmation | None = None
+    curves: Sequence[Curve] = ()
+    validation: Validation | None = None
+    export: Exported | None = None
+    steps: Sequence[Step] = ()
+    watts: float = 0.0
+    warnings: Sequence[str] = ()
+    remarks: Sequence[str] = ()
+
+    @property
+    def seconds(self) -> float:
+        """Total over all steps."""
+        return sum(step.seconds for step in self.steps)
+
+    def energy_kwh(self, seconds: float) -> float:
+        """Energy at the assumed power."""
+        return self.watts * seconds / JOULE_PER_KWH
+
+    def as_json(self) -> dict[str, Any]:
+        """The content of `report.json`: each result as its own command prints it."""
+        parts = ("ranking", "confirmation", "validation", "export")
+        results = {name: getattr(self, name) for name in parts}
+        return {
+            "verdict": self.confirmation and self.confirmation.verdict.as_json(),
+            **vars(self),
+            **{name: result and result.as_json() for name, result in results.items()},
+            "sources": [vars(source) for source in self.sources],
+            "curves": [curve.as_json() for curve in self.curves],
+            "steps": [vars(step) for step in self.steps],
+            "seconds": self.seconds,
+            "energy_kwh": self.energy_kwh(self.seconds),
+        }
+
+
+def read_facts(path: Path, watts: float | None = None) -> Facts:
+    """Read everything that is known of the run in the folder `path`; nothing is computed again.
+
+    Args:
+        path: of the run, which may be unfinished.
+        watts: instead of the recipe's, for the energy estimate.
+
+    Raises:
+        InputError: it is not the folder of a run, or a file in it is damaged.
+    """
+    folder, recipe = RunFolder(path), path / RECIPE
+    if not recipe.is_file():
+        raise InputError(
+            f"{path} is not the folder of a run (it has no {RECIPE})",
+            "start it with `m2m run RECIPE`, or give the folder m2m-runs/NAME beside a recipe",
+        )
+    stored = read_object(recipe)
+    home = parsed(recipe, lambda: Path(stored["recipe"]).parent)
+    settings = _relative(stored, home)
+    ranking = folder.read(RANKING, Ranking.from_json)
+    confirmation = folder.read(
+        CONFIRMED, lambda data: Confirmation.from_json(_relative(data, home))
+    )
+    export = folder.read(EXPORTED, lambda d: Exported.from_json(_relative(d, home)))
+    winner = confirmation.winner.mixture if confirmation else BASE
+    sources = parsed(recipe, lambda: _sources(settings, winner))
+    base = parsed(recipe, lambda: _base(settings))
+    used = [(source.name, source.licence) for source in sources if source.share]
+    assumed = settings.get("report", {}).get("watts", Report().watts)
+    return Facts(
+        name=path.name,
+        base=base,
+        settings=settings,
+        versions=parsed(recipe, lambda: _versions(settings)),
+        sources=sources,
+        ranking=ranking,
+        confirmation=confirmation,
+        curves=_curves(folder, sources, ranking, confirmation),
+        validation=folder.read(VALIDATED, Validation.from_json),
+        export=export,
+        steps=_steps(folder, ranking),
+        watts=parsed(recipe, lambda: float(assumed)) if watts is None else watts,
+        warnings=[
+            *folder.stale(),
+            *map(str, base.get("warnings") or ()),
+            *_few(ranking),
+            *(ranking.warnings if ranking else ()),
+            *(export.warnings if export else ()),
+        ],
+        remarks=remarks([(f"base model {base['name']}", str(base.get("licence") or "")), *used])
+        if used
+        else [],
+    )
+
+
+def _base(settings: Json) -> dict[str, Any]:
+    return dict(settings.get("inputs", {}).get("base") or {"name": settings["base"]["model"]})
+
+
+def _few(ranking: Ranking | None) -> list[str]:
+    if ranking is None or ranking.different >= FEW_EXAMPLES:
+        return []
+    count = in_words(ranking.examples, ranking.different)
+    return [f"{count} of {ranking.target} are too few. Write at least {FEW_EXAMPLES}, better 100."]
+
+
+def _relative(value: Any, root: Path) -> Any:
+    """JSON values with the paths below `root` relative to it: a report names no home folder."""
+    if isinstance(value, Mapping):
+        return {key: _relative(each, root) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_relative(each, root) for each in value]
+    inside = isinstance(value, str) and value.startswith(f"{root}{os.sep}")
+    return Path(value).relative_to(root).as_posix() if inside else value
+
+
+def _sources(settings: Json, winner: Mixture) -> list[Source]:
+    known = settings.get("inputs", {}).get("datasets", {})
+    return [
+        Source(
+            name=str(dataset["name"]),
+            rows=known.get(dataset["name"], {}).get("rows"),
+            share=winner.shares.get(dataset["name"], 0.0),
+            languages=tuple(map(str, dataset.get("languages") or ())),
+            **{key: str(dataset.get(key) or "") for key in ("licence", "source", "notes")},
+        )
+        for dataset in settings["datasets"]
+    ]
+
+
+def _versions(settings: Json) -> dict[str, str]:
+    keys = {"m2m": "m2m", "llama.cpp": "llama", "Python": "python", "NumPy": "numpy",
+            "system": "system"}  # fmt: skip
+    versions = {name: str(settings[key]) for name, key in keys.items() if settings.get(key)}
+    sections = [section for section in ("train", "merge", "search") if section in settings]
+    seeds = ", ".join(f"{section} {settings[section].get('seed', 0)}" for section in sections)
+    base = settings.get("inputs", {}).get("base", {}).get("fingerprint")
+    return {**versions, "seeds": seeds, **({"base SHA-256": str(base)} if base else {})}
+
+
+def _curves(
+    folder: RunFolder,
+    sources: Sequence[Source],
+    ranking: Ranking | None,
+    confirmation: Confirmation | None,
+) -> list[Curve]:
+    """Curves of the experts in the recipe's order, then of the confirming fine-tunes.
+
+    An adapter of a dataset that the search did not use belongs to an earlier recipe.
+    """
+    names = [source.name for source in sources]
+    if ranking:
+        used = {name for place in ranking.places for name in place.mixture.datasets}
+        names = [name for name in names if name in used]
+    places = [(name, folder.adapters / name) for name in names]
+    for model in confirmation.models if confirmation else ():
+        if adapter := _inside(folder, model.adapter):
+            places.append((f"fine-tune: {model.mixture.short(len(sources))}", adapter))
+    curves = []
+    for name, place in places:
+        own = str((place / OWN).relative_to(folder.path))
+        curve = folder.read(own, lambda data, name=name: Curve.from_json(name, data))  # type: ignore[misc]
+        curves += [curve] if curve else []
+    return curves
+
+
+def _inside(folder: RunFolder, adapter: Path | None) -> Path | None:
+    """A fine-tune's folder in this copy of the run, whatever machine its path is from."""
+    parts = adapter.as_posix().replace("\\", "/").split("/") if adapter else []
+    name = folder.finetunes.name
+    if name not in parts:
+        return None
+    rest = parts[len(parts) - parts[::-1].index(name) :]
+    return None if ".." in rest else folder.finetunes.joinpath(*rest)
+
+
+def _steps(folder: RunFolder, ranking: Ranking | None) -> tuple[Step, ...]:
+    """Each step over all calls; in a folder without that journal, the search alone."""
+    lines = Journal(folder.steps).replay()
+    steps = parsed(folder.steps, lambda: added_up(map(Step.from_json, lines)))
+    if not steps and ranking:
+        return (Step("search", ranking.seconds, 0),)
+    return steps
+
+
+def tables(facts: Facts) -> list[Table]:
+    """All tables for people that there are results for."""
+    shown: list[Table] = []
+    if facts.confirmation:
+        shown.append(confirmed_table(facts.confirmation, len(facts.sources)))
+    if facts.ranking:
+        shown += ranking_tables(facts.ranking, [source.name for source in facts.sources])
+    if facts.confirmation:
+        shown += facet_tables(facts.confirmation, len(facts.sources))
+    if facts.validation:
+        shown += validation_tables(facts.validation)
+    if facts.curves:
+        shown.append(training_table(facts.curves))
+    if facts.sources:
+        shown.append(source_table(facts.sources))
+    if facts.steps:
+        shown.append(cost_table(facts))
+    return [table for table in shown if table.rows]
+
+
+def csv_tables(facts: Facts) -> list[Table]:
+    """The tables of the report's CSV files: those for people, and every step's loss."""
+    losses = [loss_table(facts.curves)] if facts.curves else []
+    return [*tables(facts), *losses]
+
+
+def source_table(sources: Sequence[Source]) -> Table:
+    """Where the data comes from."""
+    return Table(
+        "data",
+        "Datasets as the recipe describes them, with their share in the winner",
+        [
+            Column("dataset", "dataset"),
+            Column("share", "share", float, lambda share: f"{100 * share:.0f} %" if share else "-"),
+            Column("rows", "rows", int),
+            Column("languages", "languages"),
+            Column("licence", "licence", text=lambda licence: licence or "not given"),
+            Column("source", "source", text=lambda source: source or "not given"),
+            Column("notes", "notes"),
+        ],
+        [
+            (
+                source.name,
+                source.share,
+                source.rows,
+                ", ".join(source.languages) or None,
+                source.licence,
+                source.source,
+                source.notes,
+            )
+            for source in sources
+        ],
+        strong=frozenset(place for place, source in enumerate(sources) if source.share),
+    )
+
+
+def cost_table(facts: Facts) -> Table:
+    """Time, memory and energy of each step."""
+    peak = max((step.peak_rss_bytes for step in facts.steps), default=0)
+    total = Step("all", facts.seconds, peak)
+    columns = step_columns()
+    rows = [
+        (*row, facts.energy_kwh(step.seconds))
+        for row, step in zip(step_rows([*facts.steps, total]), [*facts.steps, total], strict=True)
+    ]
+    return Table(
+        "costs",
+        "Time over all calls, with the largest peak of memory; energy if the whole machine draws "
+        f"{facts.watts:g} W while it works (an assumption, not a measurement)",
+        [*columns, Column("kwh", "energy", float, _energy)],
+        rows,
+        strong=frozenset({len(facts.steps)}),
+    )
+
+
+def _energy(kwh: float) -> str:
+    """ "24.9 Wh" or "1.2 kWh"."""
+    return f"{kwh:.3g} kWh" if kwh >= 1 else f"{1000 * kwh:.3g} Wh"

@@ -1,0 +1,179 @@
+"""The folder of a run: the names of its files, and results that note what they were made from.
+
+    recipe.json -> ranking.json -> confirm.json -> export.json
+                              \\-> validate.json
+
+Each of these notes the state of the one before it, so that a report can warn of results that do not
+belong together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from m2m.errors import InputError
+from m2m.formats.atomic import write_json
+from m2m.formats.journal import Journal
+from m2m.formats.records import read_object
+from m2m.results.step import Step
+from m2m.store import fingerprint
+
+RECIPE, RANKING, CONFIRMED = "recipe.json", "ranking.json", "confirm.json"
+EXPORTED, VALIDATED = "export.json", "validate.json"
+_MADE_FROM = {RANKING: RECIPE, CONFIRMED: RANKING, VALIDATED: RANKING, EXPORTED: CONFIRMED}
+# Keys of a file that decide the results after it.
+_DECIDES = {
+    RECIPE: ("base", "train", "merge", "quantize", "search", "datasets", "targets", "inputs"),
+    RANKING: ("mixtures",),
+    CONFIRMED: ("winner",),
+}
+_REDO = {RANKING: "search", CONFIRMED: "confirm", VALIDATED: "validate", EXPORTED: "export"}
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of a run. No other module knows their names.
+
+    Files for other tools (`m2m.mix.tables`), the lock (`m2m.store`) and the content of an adapter's
+    folder (`m2m.adapter`) are named where their formats are.
+    """
+
+    path: Path
+
+    @property
+    def adapters(self) -> Path:
+        """Folder of the experts: a PEFT folder for each dataset."""
+        return self.path / "adapters"
+
+    @property
+    def finetunes(self) -> Path:
+        """Folder of the real fine-tunes: a folder for each number of steps."""
+        return self.path / "confirm"
+
+    @property
+    def exports(self) -> Path:
+        """Folder of the winner's files."""
+        return self.path / "export"
+
+    @property
+    def shares(self) -> Path:
+        """Folder in which each share of the work has its own folder."""
+        return self.path / "shares"
+
+    @property
+    def study(self) -> Path:
+        """Journal of the scores of all mixtures."""
+        return self.path / "study.jsonl"
+
+    @property
+    def finetune_scores(self) -> Path:
+        """Journal of the scores of the real fine-tunes, of the base and of the best merge."""
+        return self.path / "confirm.jsonl"
+
+    @property
+    def validation_plan(self) -> Path:
+        """Journal of the mixtures that `m2m validate` planned."""
+        return self.path / "validate.jsonl"
+
+    def validation(self, budget: str | int, ending: str) -> Path:
+        """What `m2m validate` found with one budget, as ".json" or ".csv"."""
+        return self.path / f"validate-{budget}{ending}"
+
+    @property
+    def steps(self) -> Path:
+        """Journal of the time and memory that each step took."""
+        return self.path / "steps.jsonl"
+
+    @property
+    def leaks(self) -> Path:
+        """Rows of the datasets that are also dev or test questions."""
+        return self.path / "leaks.json"
+
+    @property
+    def hours(self) -> Path:
+        """How the recipe was cut down to fit into the user's hours."""
+        return self.path / "hours.json"
+
+    @property
+    def log(self) -> Path:
+        """Everything that was said, with times."""
+        return self.path / "run.log"
+
+    @property
+    def page(self) -> Path:
+        """The report as one page."""
+        return self.path / "report.html"
+
+    @property
+    def data(self) -> Path:
+        """The report for programs."""
+        return self.path / "report.json"
+
+    @property
+    def tables(self) -> Path:
+        """Folder of the report's tables as CSV."""
+        return self.path / "report"
+
+    def share_studies(self) -> list[Path]:
+        """The journals of all shares."""
+        return sorted(self.shares.glob(f"*-of-*/{self.study.name}"))
+
+    def keep(self, name: str, data: Mapping[str, Any]) -> None:
+        """Write one of the results, with a mark of the one that it was made from."""
+        before = _MADE_FROM.get(name)
+        mark = {"made_from": self._mark(before)} if before else {}
+        write_json(self.path / name, {**data, **mark})
+
+    def keep_step(self, step: Step) -> None:
+        """Add the cost of a step."""
+        Journal(self.steps).append(step.as_json())
+
+    def read(self, name: str, parse: Callable[[Mapping[str, Any]], Found]) -> Found | None:
+        """Return `parse` of a JSON file, or None if there is no such file.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        path = self.path / name
+        if not path.is_file():
+            return None
+        data = read_object(path)
+        return parsed(path, lambda: parse(data))
+
+    def stale(self) -> list[str]:
+        """A sentence for each result that was made before the one before it changed."""
+        sentences = []
+        for name, before in _MADE_FROM.items():
+            path = self.path / name
+            made_from = read_object(path).get("made_from") if path.is_file() else None
+            if made_from and (self.path / before).is_file() and made_from != self._mark(before):
+                sentences.append(
+                    f"{name} was made before {before} changed: `m2m {_REDO[name]} RECIPE` brings "
+                    "it up to date"
+                )
+        return sentences
+
+    def _mark(self, name: str) -> str:
+        """The fingerprint of what decides the next step's results."""
+        data = read_object(self.path / name)
+        return fingerprint(**{key: data.get(key) for key in _DECIDES[name]})
+
+
+def parsed(path: Path, parse: Callable[[], Found]) -> Found:
+    """Return the result of `parse`, which takes values from the content of `path`.
+
+    Raises:
+        InputError: it misses something, or a value is of another kind.
+    """
+    try:
+        return parse()
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+        raise InputError(
+            f"{path}: is not as m2m writes it ({type(error).__name__}: {error})",
+            "run `m2m run RECIPE` again: it writes the file anew from what is finished",
+        ) from error

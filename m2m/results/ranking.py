@@ -1,0 +1,233 @@
+"""The result of a search: all scored mixtures, best first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from m2m.evaluate.score import Score
+from m2m.mix.mixture import Mixture
+from m2m.mix.ranking import Interval, Ranked
+from m2m.mix.worth import Interaction
+from m2m.results.table import Cell, Column, Table
+
+TOP, BOTTOM = 16, 3  # mixtures that are shown one by one
+
+
+@dataclass(frozen=True)
+class OnFront:
+    """A mixture of the Pareto front: no other beats it on one target without losing on another."""
+
+    mixture: Mixture
+    scores: Mapping[str, float]
+
+    def as_json(self) -> dict[str, Any]:
+        """Datasets, weights and the score on each target."""
+        return {**self.mixture.as_json(), "scores": dict(self.scores)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> OnFront:
+        """The inverse of `as_json`."""
+        scores = {str(target): float(score) for target, score in data["scores"].items()}
+        return cls(Mixture.from_json(data), scores)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The ranking of all scored mixtures.
+
+    Attributes:
+        candidates: mixtures that the recipe allows.
+        places: the scored ones, best first.
+        examples: in all dev sets; a mixture that left the search early was scored on fewer.
+        different: how many of them are different questions.
+        worth: how much each dataset adds; `verdicts`: the words for it; a change below
+            `smallest_effect` does not count.
+        pairs_left_out: of datasets, at an end of the metric's scale.
+        notes: how the strategy worked, and what it promises.
+        interactions: the strongest between two datasets.
+        pareto: the front over several targets, if the recipe asks for it.
+    """
+
+    target: str
+    metric: str
+    higher_is_better: bool
+    strategy: str
+    candidates: int
+    scored_tokens: int
+    seconds: float
+    base_score: float
+    places: Sequence[Ranked]
+    examples: int
+    different: int
+    worth: Mapping[str, Interval] = field(default_factory=dict)
+    verdicts: Mapping[str, str] = field(default_factory=dict)
+    smallest_effect: float = 0.0
+    pairs_left_out: int = 0
+    warnings: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    interactions: Sequence[Interaction] = ()
+    pareto: Sequence[OnFront] = ()
+
+    @property
+    def worst(self) -> Ranked:
+        """The control: a search that tells anything tells this one from the best."""
+        return self.places[-1]
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields of `m2m search --json` and of `ranking.json`."""
+        return {
+            "target": self.target,
+            "metric": self.metric,
+            "higher_is_better": self.higher_is_better,
+            "strategy": self.strategy,
+            "candidates": self.candidates,
+            "evaluated": len(self.places),
+            "examples": self.examples,
+            "different": self.different,
+            "scored_tokens": self.scored_tokens,
+            "seconds": round(self.seconds, 1),
+            "base_score": self.base_score,
+            "mixtures": [place.as_json() for place in self.places],
+            "worst": self.worst.as_json(),
+            "dataset_worth": {
+                name: {**worth.as_json(), "verdict": self.verdicts[name]}
+                for name, worth in self.worth.items()
+            },
+            "smallest_effect": self.smallest_effect,
+            "pairs_left_out": self.pairs_left_out,
+            "interactions": [pair.as_json() for pair in self.interactions],
+            "pareto": [point.as_json() for point in self.pareto],
+            "warnings": list(self.warnings),
+            "notes": list(self.notes),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Ranking:
+        """The inverse of `as_json`.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is not from `as_json`.
+        """
+        places = [Ranked.from_json(place) for place in data["mixtures"]]
+        if not places:
+            raise ValueError("no mixtures")
+        worth, smallest = data["dataset_worth"], float(data["smallest_effect"])
+        return cls(
+            target=str(data["target"]),
+            metric=str(data["metric"]),
+            higher_is_better=bool(data["higher_is_better"]),
+            strategy=str(data["strategy"]),
+            candidates=int(data["candidates"]),
+            scored_tokens=int(data["scored_tokens"]),
+            seconds=float(data["seconds"]),
+            base_score=float(data["base_score"]),
+            places=places,
+            examples=int(data["examples"]),
+            different=int(data["different"]),
+            worth={str(name): Interval.from_json(each) for name, each in worth.items()},
+            verdicts={str(name): str(each["verdict"]) for name, each in worth.items()},
+            smallest_effect=smallest,
+            pairs_left_out=int(data["pairs_left_out"]),
+            warnings=list(map(str, data["warnings"])),
+            notes=list(map(str, data["notes"])),
+            interactions=[Interaction.from_json(each, smallest) for each in data["interactions"]],
+            pareto=[OnFront.from_json(each) for each in data["pareto"]],
+        )
+
+
+def ranking_tables(ranking: Ranking, names: Sequence[str]) -> list[Table]:
+    """The ranking, what each dataset adds, pairs of datasets, and the Pareto front."""
+    return [
+        ranking_table(ranking, names),
+        worth_table(ranking),
+        interaction_table(ranking),
+        pareto_table(ranking),
+    ]
+
+
+def ranking_table(ranking: Ranking, names: Sequence[str]) -> Table:
+    """All scored mixtures, best first; CSV has the share of each of the datasets `names`."""
+    rows: list[list[Cell]] = []
+    for place in ranking.places:
+        shares = place.mixture.shares
+        rows.append([
+            place.rank,
+            place.tied_with_best,
+            place.mixture.label,
+            Score(place.score, place.stderr),
+            Interval(place.score, *place.ci95),
+            place.behind,
+            place.examples,
+            *(shares.get(name, 0.0) for name in names),
+        ])  # fmt: skip
+    return Table(
+        "ranking",
+        f"{len(ranking.places):,} mixtures by their surrogates' {ranking.metric} on up to "
+        f"{ranking.examples:,} dev questions of {ranking.target}; the base has "
+        f"{ranking.base_score:.3f}. =: too close to the best to decide",
+        [
+            Column("rank", "rank", int),
+            Column("tied_with_best", "=", bool),
+            Column("mixture", "mixture"),
+            Column(ranking.metric, ranking.metric, Score),
+            Column("interval", "95 % interval", Interval, lambda span: span.ends),
+            Column("behind", "behind the best (95 %)", Interval, lambda span: span.signed),
+            Column("examples", "questions", int),
+            *(Column(f"share of {name}", "", float) for name in names),
+        ],
+        rows,
+        top=TOP,
+        bottom=BOTTOM,
+    )
+
+
+def worth_table(ranking: Ranking) -> Table:
+    """How much each dataset adds on average."""
+    ordered = sorted(ranking.worth.items(), key=lambda item: -item[1].estimate)
+    return Table(
+        "worth",
+        f"Change of {ranking.metric} when a dataset joins, on average over mixtures without it; "
+        f"less than {ranking.smallest_effect:.3f} counts as neutral",
+        [
+            Column("dataset", "dataset"),
+            Column("worth", "worth (95 %)", Interval, lambda span: span.signed),
+            Column("verdict", "it is"),
+        ],
+        [(name, span, ranking.verdicts.get(name)) for name, span in ordered],
+    )
+
+
+def interaction_table(ranking: Ranking) -> Table:
+    """The strongest pairs of datasets."""
+    left_out = (
+        f". {ranking.pairs_left_out} pairs are not judged: one dataset alone is no better than "
+        "guessing, or the two would be expected beyond the best possible score"
+        if ranking.pairs_left_out
+        else ""
+    )
+    return Table(
+        "interactions",
+        f"Pairs of datasets: {ranking.metric} together beyond what each adds alone{left_out}",
+        [
+            Column("pair", "pair"),
+            Column("effect", "effect (95 %)", Interval, lambda span: span.signed),
+            Column("verdict", "together they"),
+        ],
+        [(" + ".join(pair.datasets), pair.effect, pair.verdict) for pair in ranking.interactions],
+    )
+
+
+def pareto_table(ranking: Ranking) -> Table:
+    """Mixtures that no other beats on all targets at once."""
+    targets = list(ranking.pareto[0].scores) if ranking.pareto else []
+    return Table(
+        "pareto",
+        "Pareto front: mixtures that no other beats on one target without losing on another",
+        [
+            Column("mixture", "mixture"),
+            *(Column(target, target, float, "{:.3f}".format) for target in targets),
+        ],
+        [(p.mixture.label, *(p.scores[target] for target in targets)) for p in ranking.pareto],
+    )

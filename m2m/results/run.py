@@ -1,0 +1,43 @@
+"""The result of a whole run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from m2m.results.confirmation import Confirmation
+from m2m.results.export import Exported
+from m2m.results.folder import RANKING
+from m2m.results.ranking import Ranking
+from m2m.results.step import Step
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """The whole run, and the folder that holds it; no export if the verdict is against it."""
+
+    folder: Path
+    ranking: Ranking
+    confirmation: Confirmation
+    exported: Exported | None
+    report: Path
+    steps: Sequence[Step]
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields of `m2m run --json`."""
+        confirmation, exported = self.confirmation, self.exported
+        return {
+            "verdict": confirmation.verdict.as_json(),
+            "winner": confirmation.winner.as_json(),
+            "confirmed": [model.as_json() for model in confirmation.models],
+            "folder": str(self.folder),
+            "ranking": str(self.folder / RANKING),
+            "gguf": str(exported.gguf) if exported else None,
+            "self_test": exported.self_test.as_json() if exported else None,
+            "serving": list(exported.serving) if exported else None,
+            "report": str(self.report),
+            "seconds": round(sum(step.seconds for step in self.steps), 1),
+            "steps": [vars(step) for step in self.steps],
+        }

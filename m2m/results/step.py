@@ -1,0 +1,59 @@
+"""The cost of each step of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from m2m.progress import duration
+from m2m.results.table import Cell, Column, Table
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step of the run took; memory is the process's peak when it ended."""
+
+    name: str
+    seconds: float
+    peak_rss_bytes: int
+
+    def as_json(self) -> dict[str, Any]:
+        """One line of `steps.jsonl`."""
+        return {**vars(self), "seconds": round(self.seconds, 3)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Step:
+        """The inverse of `as_json`."""
+        return cls(str(data["name"]), float(data["seconds"]), int(data["peak_rss_bytes"]))
+
+
+def added_up(steps: Iterable[Step]) -> tuple[Step, ...]:
+    """Each step over all its calls: seconds summed, and the largest peak."""
+    total: dict[str, Step] = {}
+    for step in steps:
+        before = total.get(step.name, Step(step.name, 0.0, 0))
+        peak = max(before.peak_rss_bytes, step.peak_rss_bytes)
+        total[step.name] = Step(step.name, before.seconds + step.seconds, peak)
+    return tuple(total.values())
+
+
+def step_table(steps: Sequence[Step]) -> Table:
+    """Time and memory of each step of one call."""
+    return Table("steps", "Time and memory of this call", step_columns(), step_rows(steps))
+
+
+def step_columns() -> list[Column]:
+    """Columns of tables with a step in each row."""
+    return [
+        Column("step", "step"),
+        Column("seconds", "time", float, duration),
+        Column("peak_rss_bytes", "peak memory", int, lambda n: f"{n / GIB:.2f} GiB" if n else "-"),
+    ]
+
+
+def step_rows(steps: Iterable[Step]) -> list[tuple[Cell, ...]]:
+    """A row for each step."""
+    return [(step.name, step.seconds, step.peak_rss_bytes) for step in steps]

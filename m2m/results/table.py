@@ -1,0 +1,149 @@
+"""One table for every medium: the terminal, the HTML report, Markdown and CSV.
+
+Cells hold values, not text. A reader sees each as its column writes it; CSV gets the numbers.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from m2m.escaping import csv_text
+from m2m.evaluate.score import Score
+from m2m.mix.ranking import Interval
+
+Cell = str | int | float | Score | Interval | None
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        key: its name in CSV; a `Score` adds `KEY_stderr`, an `Interval` `KEY_low` and `KEY_high`.
+        head: for people; "" if only CSV has it.
+        kind: of its cells, which may also be None.
+        text: writes a cell for people; by default, as its kind is usually written.
+    """
+
+    key: str
+    head: str
+    kind: type = str
+    text: Callable[[Any], str] | None = None
+
+    @property
+    def numeric(self) -> bool:
+        """Whether it is set to the right."""
+        return self.kind is not str
+
+    def shown(self, cell: Cell) -> str:
+        """A cell for people."""
+        if cell is None:
+            return "-"
+        return self.text(cell) if self.text else _written(cell)
+
+    @property
+    def keys(self) -> list[str]:
+        """Its columns in CSV."""
+        return [self.key, *(f"{self.key}_{part}" for part in _PARTS.get(self.kind, ()))]
+
+    def values(self, cell: Cell) -> list[str | int | float]:
+        """A cell in CSV, a value for each of `keys`; numbers that are not known are empty."""
+        values: list[Any] = [cell]
+        if isinstance(cell, Interval):
+            values = [cell.estimate, cell.low, cell.high]
+        elif isinstance(cell, Score):
+            values = [*cell]
+        values += [None] * (len(self.keys) - len(values))
+        return [_csv_value(value) for value in values]
+
+
+_PARTS: dict[type, tuple[str, ...]] = {Score: ("stderr",), Interval: ("low", "high")}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells under columns.
+
+    Attributes:
+        name: of its file, and of its place in a report.
+        caption: what it shows, without a full stop.
+        strong: rows that stand out.
+        top: rows that people see first, of a long table; 0: all. CSV always has all.
+        bottom: rows that people see last, after a gap.
+    """
+
+    name: str
+    caption: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Cell]]
+    strong: frozenset[int] = field(default=frozenset())
+    top: int = 0
+    bottom: int = 0
+
+    @property
+    def visible(self) -> list[int]:
+        """Places of the columns that people see."""
+        return [i for i, column in enumerate(self.columns) if column.head]
+
+    @property
+    def heads(self) -> list[str]:
+        """For people."""
+        return [self.columns[i].head for i in self.visible]
+
+    @property
+    def numeric(self) -> list[bool]:
+        """For each of `heads`, whether its column is set to the right."""
+        return [self.columns[i].numeric for i in self.visible]
+
+    def shown(self) -> Iterator[tuple[list[str], bool]]:
+        """The rows that people see, as text, and whether each stands out; a gap is "..."."""
+        count = len(self.rows)
+        gap = self.top if 0 < self.top + self.bottom < count and self.top else count
+        for place, row in enumerate(self.rows):
+            if gap <= place < count - self.bottom:
+                if place == gap:
+                    yield ["...", *[""] * (len(self.visible) - 1)], False
+                continue
+            yield [self.columns[i].shown(row[i]) for i in self.visible], place in self.strong
+
+
+def as_csv(table: Table) -> str:
+    """CSV with a header (RFC 4180, but with plain line ends)."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(_csv_value(key) for column in table.columns for key in column.keys)
+    for row in table.rows:
+        cells = zip(table.columns, row, strict=True)
+        writer.writerow(value for column, cell in cells for value in column.values(cell))
+    return out.getvalue()
+
+
+def as_markdown(table: Table, escape: Callable[[str], str]) -> str:
+    """A Markdown table; `escape` makes text of strangers harmless."""
+    lines = [table.heads, ["---"] * len(table.heads), *(row for row, _ in table.shown())]
+    return "\n".join(f"| {' | '.join(map(escape, line))} |" for line in lines)
+
+
+def _written(cell: Cell) -> str:
+    if isinstance(cell, Score):
+        return cell.text()
+    if isinstance(cell, bool):
+        return "=" if cell else ""
+    if isinstance(cell, int):
+        return f"{cell:,}"
+    return f"{cell:.3g}" if isinstance(cell, float) else str(cell)
+
+
+def _csv_value(value: Any) -> str | int | float:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, int | float):
+        return value
+    return csv_text(str(value))

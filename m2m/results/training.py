@@ -1,0 +1,158 @@
+"""The result of training one adapter: its cost, and its loss step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from m2m.results.table import Cell, Column, Table
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One adapter, new or kept; `passes`: how often it has seen each row, on average."""
+
+    dataset: str
+    path: Path
+    steps: int
+    tokens: int
+    loss_first: float
+    loss_last: float
+    tokens_per_second: float
+    peak_rss_bytes: int
+    resumed: bool
+    passes: float
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields of `m2m train --json` for one adapter."""
+        return {**vars(self), "path": str(self.path)}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A training's loss, step by step, in nats per trained token.
+
+    `passes`: how often it saw each of its rows, on average; None if its folder does not say.
+    """
+
+    name: str
+    losses: tuple[float, ...]
+    held_out: tuple[tuple[int, float], ...]
+    kept_step: int
+    tokens: int
+    passes: float | None = None
+
+    @property
+    def loss_first(self) -> float | None:
+        """Mean loss of the first tenth of the steps; one step says little."""
+        return _mean(self.losses[: self._tenth])
+
+    @property
+    def loss_last(self) -> float | None:
+        """Mean loss of the last tenth of the steps."""
+        return _mean(self.losses[-self._tenth :])
+
+    @property
+    def _tenth(self) -> int:
+        return max(1, len(self.losses) // 10)
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields of `curves` in `report.json`."""
+        return {**vars(self), "held_out": [list(point) for point in self.held_out]}
+
+    @classmethod
+    def from_json(cls, name: str, data: Mapping[str, Any]) -> Curve:
+        """From the `m2m.json` of an adapter's folder."""
+        losses = tuple(map(float, data["losses"]))
+        held_out = tuple((int(step), float(loss)) for step, loss in data["held_out"])
+        kept = int(data.get("kept_step", len(losses)))
+        passes = data.get("passes")
+        seen = None if passes is None else float(passes)
+        return cls(name, losses, held_out, kept, int(data["tokens"]), seen)
+
+
+def _mean(losses: Sequence[float]) -> float | None:
+    return sum(losses) / len(losses) if losses else None
+
+
+def adapter_table(trained: Sequence[Trained]) -> Table:
+    """One row for each adapter of `m2m train`."""
+    return Table(
+        "adapters",
+        "Adapters; losses in nats per trained token, mean of the first and last tenth",
+        [
+            Column("dataset", "dataset"),
+            Column("steps", "steps", int),
+            Column("passes", "passes", float),
+            Column("tokens", "tokens", int),
+            Column("first_loss", "first loss", float, "{:.3f}".format),
+            Column("last_loss", "last loss", float, "{:.3f}".format),
+            Column("speed", "tokens/s", float, lambda speed: f"{speed:.0f}" if speed else "kept"),
+            Column("adapter", "adapter"),
+        ],
+        [
+            (
+                each.dataset,
+                each.steps,
+                each.passes,
+                each.tokens,
+                each.loss_first,
+                each.loss_last,
+                each.tokens_per_second,
+                str(each.path),
+            )
+            for each in trained
+        ],
+    )
+
+
+def training_table(curves: Sequence[Curve]) -> Table:
+    """One row for each training."""
+    return Table(
+        "training",
+        "Trainings; passes over the rows; losses in nats per trained token, mean of the first and "
+        "last tenth",
+        [
+            Column("trained_on", "trained on"),
+            Column("steps", "steps", int),
+            Column("passes", "passes", float),
+            Column("tokens", "tokens", int),
+            Column("first_loss", "first loss", float, "{:.3f}".format),
+            Column("last_loss", "last loss", float, "{:.3f}".format),
+            Column("held_out", "best held-out", float, "{:.3f}".format),
+            Column("kept_step", "kept step", int),
+        ],
+        [
+            (
+                curve.name,
+                len(curve.losses),
+                curve.passes,
+                curve.tokens,
+                curve.loss_first,
+                curve.loss_last,
+                min((loss for _, loss in curve.held_out), default=None),
+                curve.kept_step,
+            )
+            for curve in curves
+        ],
+    )
+
+
+def loss_table(curves: Sequence[Curve]) -> Table:
+    """The loss of every step of every training."""
+    rows: list[Sequence[Cell]] = []
+    for curve in curves:
+        held_out = dict(curve.held_out)
+        rows += [
+            (curve.name, step, loss, held_out.get(step))
+            for step, loss in enumerate(curve.losses, 1)
+        ]
+    columns = [
+        Column("trained_on", "trained on"),
+        Column("step", "step", int),
+        Column("loss", "loss", float),
+        Column("held_out", "held-out", float),
+    ]
+    return Table("losses", "Losses in nats per trained token", columns, rows)

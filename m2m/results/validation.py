@@ -1,0 +1,285 @@
+"""The result of `m2m validate`: how well the surrogates foretold real fine-tunes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from m2m.evaluate.score import Score
+from m2m.mix.agreement import Agreement, Agreements
+from m2m.mix.mixture import Mixture
+from m2m.mix.ranking import Interval
+from m2m.mix.validate import MIXED, SURROGATE
+from m2m.results.table import Cell, Column, Table
+
+
+@dataclass(frozen=True)
+class Validated:
+    """One mixture: what was predicted for it, and what its fine-tune really scores.
+
+    Attributes:
+        rank: predicted, among all candidates; None for one that the search did not rank.
+        steps: of its fine-tune.
+        predicted: score by predictor.
+        stderr: of the surrogate's score.
+        real: score of the fine-tune by split, "dev" and "test".
+    """
+
+    mixture: Mixture
+    rank: int | None
+    steps: int
+    predicted: Mapping[str, float]
+    stderr: float
+    real: Mapping[str, Score]
+
+    @property
+    def surrogate(self) -> Score:
+        """The surrogate's score."""
+        return Score(self.predicted[SURROGATE], self.stderr)
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields of `m2m validate --json` for one mixture, `finetuned` on fresh examples."""
+        return {
+            **self.mixture.as_json(),
+            "rank": self.rank,
+            "steps": self.steps,
+            **self.predicted,
+            "surrogate_stderr": self.stderr,
+            "finetuned": [*self.real.values()][-1][0],
+            **{f"finetuned_{split}": value for split, (value, _) in self.real.items()},
+            **{f"finetuned_{split}_stderr": error for split, (_, error) in self.real.items()},
+        }
+
+    @classmethod
+    def from_json(
+        cls, data: Mapping[str, Any], predictors: Sequence[str], splits: Sequence[str]
+    ) -> Validated:
+        """The inverse of `as_json`, whose keys name predictors and splits."""
+        rank, names = data["rank"], [f"finetuned_{split}" for split in splits]
+        return cls(
+            mixture=Mixture.from_json(data),
+            rank=None if rank is None else int(rank),
+            steps=int(data["steps"]),
+            predicted={name: _number(data[name]) for name in predictors},
+            stderr=_number(data["surrogate_stderr"]),
+            real={
+                split: Score(_number(data[name]), _number(data[f"{name}_stderr"]))
+                for split, name in zip(splits, names, strict=True)
+            },
+        )
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How well surrogates foretold real fine-tunes, in the recipe's regime.
+
+    Attributes:
+        judged_on: "test", examples that no surrogate was scored on, or "dev" without them.
+        agreements: by predictor, split and group ("mixtures" of two datasets or more,
+            "with_singles").
+        repeatability: of the fine-tunes' scores on dev with those on test, by group: about what a
+            perfect surrogate could reach; None without test.
+        picks: the mixture that each way of choosing takes.
+        regret: how much better the best of all mixtures is than each pick, on `judged_on`.
+    """
+
+    target: str
+    metric: str
+    higher_is_better: bool
+    budget: str | int
+    judged_on: str
+    examples: Mapping[str, int]
+    mixtures: Sequence[Validated]
+    agreements: Mapping[str, Mapping[str, Agreements]]
+    repeatability: Agreements | None
+    picks: Mapping[str, Mixture]
+    regret: Mapping[str, Interval]
+
+    @property
+    def headline(self) -> Agreement | None:
+        """Surrogates against fine-tunes, on fresh examples and without single datasets."""
+        return self.agreements[SURROGATE][self.judged_on][MIXED]
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields of `m2m validate --json` and of `validate.json`."""
+        none = dict.fromkeys(("spearman", "spearman_ci95", "pearson", "pearson_ci95"))
+        return {
+            "target": self.target,
+            "metric": self.metric,
+            "higher_is_better": self.higher_is_better,
+            "budget": self.budget,
+            "judged_on": self.judged_on,
+            "examples": dict(self.examples),
+            **(self.headline.as_json() if self.headline else none),
+            "mixtures": [each.as_json() for each in self.mixtures],
+            "singles": sum(len(each.mixture.datasets) == 1 for each in self.mixtures),
+            "agreement": {
+                predictor: {split: _json(groups) for split, groups in splits.items()}
+                for predictor, splits in self.agreements.items()
+            },
+            "repeatability": _json(self.repeatability) if self.repeatability else None,
+            "picks": {choice: pick.as_json() for choice, pick in self.picks.items()},
+            "regret": {choice: lost.estimate for choice, lost in self.regret.items()},
+            "regret_ci95": {choice: [lost.low, lost.high] for choice, lost in self.regret.items()},
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Validation:
+        """The inverse of `as_json`.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is not from `as_json`.
+        """
+        budget, repeatability = data["budget"], data["repeatability"]
+        agreements = {
+            str(predictor): {str(split): _agreements(groups) for split, groups in splits.items()}
+            for predictor, splits in data["agreement"].items()
+        }
+        splits = list(agreements[SURROGATE])
+        intervals = data["regret_ci95"]
+        return cls(
+            target=str(data["target"]),
+            metric=str(data["metric"]),
+            higher_is_better=bool(data["higher_is_better"]),
+            budget=budget if isinstance(budget, int) else str(budget),
+            judged_on=str(data["judged_on"]),
+            examples={str(split): int(count) for split, count in data["examples"].items()},
+            mixtures=[
+                Validated.from_json(each, [*agreements], splits) for each in data["mixtures"]
+            ],
+            agreements=agreements,
+            repeatability=None if repeatability is None else _agreements(repeatability),
+            picks={str(name): Mixture.from_json(each) for name, each in data["picks"].items()},
+            regret={
+                str(name): Interval.from_json({"estimate": value, "ci95": intervals[name]})
+                for name, value in data["regret"].items()
+            },
+        )
+
+
+def _json(groups: Agreements) -> dict[str, Any]:
+    return {group: found.as_json() if found else None for group, found in groups.items()}
+
+
+def _agreements(groups: Mapping[str, Any]) -> Agreements:
+    """The inverse of `_json`."""
+    return {
+        str(group): None if found is None else Agreement.from_json(found)
+        for group, found in groups.items()
+    }
+
+
+def _number(value: Any) -> float:
+    """A number; JSON has null for one that is not known."""
+    return math.nan if value is None else float(value)
+
+
+_CHOICES = {
+    "merge_to_mix": "Merge to Mix: the best surrogate",
+    "all": "all datasets in equal shares",
+    "union": "all rows of all datasets",
+    "best_single": "the best single dataset",
+    "similarity": "the mixture most like the target",
+    "random": "a random mixture",
+}
+_PREDICTORS = {
+    "surrogate": "surrogate (base + merge of the deltas)",
+    "mean_of_singles": "mean of the experts' own scores",
+    "similarity": "likeness of the tokens to the target's",
+    "repeatability": "the fine-tunes' own scores on dev: about the most that is possible",
+}
+
+
+def validation_tables(validation: Validation) -> list[Table]:
+    """How well predictions and fine-tunes agree, the cost of each choice, and every mixture."""
+    judged_on, metric = validation.judged_on, validation.metric
+    agreement = Table(
+        "agreement",
+        f"Correlation with the fine-tunes' {metric} (95 % intervals); budget of the fine-tunes: "
+        f"{validation.budget}. For a single dataset at an expert's budget surrogate and fine-tune "
+        "are the same model",
+        [
+            Column("predictor", "foretold by"),
+            Column("against", "fine-tunes on"),
+            Column("mixtures", "mixtures", int),
+            Column("group", "of"),
+            Column("spearman", "Spearman", Interval, str),
+            Column("pearson", "Pearson", Interval, str),
+        ],
+        list(_agreement_rows(validation)),
+    )
+    regret = Table(
+        "regret",
+        f"Regret: how far the pick of each way of choosing is behind the best that was fine-tuned, "
+        f"in {metric} on {judged_on} (95 %)",
+        [
+            Column("choice", "chosen by"),
+            Column("regret", "regret", Interval, str),
+            Column("pick", "its pick"),
+        ],
+        [
+            (_CHOICES.get(rule, rule), lost, _picked(validation, rule))
+            for rule, lost in validation.regret.items()
+        ],
+    )
+    return [agreement, regret, mixture_table(validation)]
+
+
+def _agreement_rows(validation: Validation) -> Iterator[tuple[Cell, ...]]:
+    """A row for each predictor, part and group of mixtures that is large enough."""
+    known = dict(validation.agreements)
+    if validation.repeatability:
+        known["repeatability"] = {"test": validation.repeatability}
+    for predictor, splits in known.items():
+        for split, groups in splits.items():
+            for group, agreement in groups.items():
+                if agreement:
+                    kind = "two datasets or more" if group == MIXED else "any size"
+                    yield (
+                        _PREDICTORS.get(predictor, predictor),
+                        split,
+                        agreement.mixtures,
+                        kind,
+                        agreement.spearman,
+                        agreement.pearson,
+                    )
+
+
+def _picked(validation: Validation, rule: str) -> str:
+    return validation.picks[rule].label if rule in validation.picks else "mean of two or more"
+
+
+def mixture_table(validation: Validation) -> Table:
+    """Every validated mixture; CSV has all predictions."""
+    splits = [split for split, count in validation.examples.items() if count]
+    others = [name for name in validation.agreements if name != SURROGATE]
+    sign = -1.0 if validation.higher_is_better else 1.0
+    ordered = sorted(
+        validation.mixtures, key=lambda each: sign * each.real[validation.judged_on].value
+    )
+    return Table(
+        "validation",
+        f"Every validated mixture, best fine-tune first: {validation.metric} of its surrogate and "
+        "of its real fine-tune (value ± standard error)",
+        [
+            Column("rank", "rank", int),
+            Column("mixture", "mixture"),
+            Column("steps", "steps", int),
+            Column("surrogate", "surrogate", Score),
+            *(Column(f"finetuned_{split}", f"fine-tuned, {split}", Score) for split in splits),
+            *(Column(name, "", float) for name in others),
+        ],
+        [
+            (
+                each.rank,
+                each.mixture.label,
+                each.steps,
+                each.surrogate,
+                *(each.real.get(split) for split in splits),
+                *(each.predicted.get(name) for name in others),
+            )
+            for each in ordered
+        ],
+    )
