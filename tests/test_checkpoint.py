@@ -252,7 +252,7 @@ _REFUSED: dict[str, tuple[dict[str, GGUFValue], str]] = {
     "fewer layers": ({"llama.block_count": _number(1)}, "blk.1"),
     "partial rotation": ({"llama.rope.dimension_count": _number(8)}, "rope.dimension_count"),
     "scaled rotation": ({"llama.rope.scaling.type": _string("yarn")}, "rotary"),
-    "experts": ({"llama.expert_count": _number(8)}, "mixture of experts"),
+    "experts": ({"llama.expert_count": _number(8)}, "expert_count is 8"),
     "a split model": ({"split.count": _number(2)}, "split"),
     "infinite epsilon": (
         {"llama.attention.layer_norm_rms_epsilon": GGUFValue.float32(float("inf"))},

@@ -101,8 +101,9 @@ SIZES = (
 JSON, GGUF = 1, 2  # columns of SIZES
 PERIOD = 6  # every 6th layer is global where a file does not say (gemma3.cpp, Gemma3TextConfig)
 LOCAL_THETA = 10000.0  # rotary base of local layers, likewise
-_LIMIT = 1 << 31  # no size of a model that fits any machine comes near it
-_MOST_LAYERS = 10_000
+_LIMIT = (1 << 31) - 1  # llama.cpp counts in int32
+_MOST_LAYERS = 512  # LLAMA_MAX_LAYERS, llama-hparams.h; it aborts beyond
+_LAYERS_27B = 62
 
 
 def family_of(name: Any, table: Mapping[str, Family], what: str) -> Family:
@@ -164,6 +165,17 @@ class Keys:
         return found
 
 
+def query_width(architecture: str, sizes: Mapping[str, int]) -> int:
+    """Return the width whose root divides q k'.
+
+    It is head_dim, but hidden_size // num_heads in Gemma 3 27B, which llama.cpp knows by its 62
+    layers (src/models/gemma3.cpp, f_attention_scale).
+    """
+    if architecture == "gemma3" and sizes["num_layers"] == _LAYERS_27B:
+        return sizes["hidden_size"] // sizes["num_heads"]
+    return sizes["head_dim"]
+
+
 def build_config(
     where: str, family: Family, problems: Problems, values: Mapping[str, Any]
 ) -> DecoderConfig:
@@ -172,8 +184,12 @@ def build_config(
     Raises:
         InputError: `problems` is not empty, or the sizes do not fit one another.
     """
+    if (flags := values.get("layer_is_local")) and True not in flags:
+        problems.add("no layer looks through the sliding window, which llama.cpp cannot compute")
     problems.raise_if_any(InputError, where)
     derived = {"embedding_scale": values["hidden_size"] ** 0.5} if family.scaled_embeddings else {}
+    if (width := query_width(family.name, values)) != values["head_dim"]:
+        derived["query_scale"] = width**-0.5
     try:
         return DecoderConfig(architecture=family.name, **family.traits, **derived, **values)
     except ValueError as error:

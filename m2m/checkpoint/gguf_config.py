@@ -21,6 +21,7 @@ from m2m.checkpoint.families import (
     local_layers,
     period_of,
 )
+from m2m.checkpoint.gguf_keys import refuse_keys
 from m2m.checkpoint.names import ROPE_FACTORS, hf_to_gguf_name
 from m2m.errors import Problems
 from m2m.formats.gguf import GGUFValue
@@ -65,18 +66,15 @@ def config_from_gguf(
     }
     values |= _window(keys, family, values["num_layers"])
     _refuse_traits(keys, values["head_dim"])
-    return build_config(f"{where}: {architecture} metadata", family, problems, values)
+    config = build_config(f"{where}: {architecture} metadata", family, problems, values)
+    refuse_keys(where, get, config.head_dim)
+    return config
 
 
 def _refuse_traits(keys: Keys, head_dim: int) -> None:
     for key in ("rope.dimension_count", "attention.value_length"):
         if keys.size(key, default=head_dim) != head_dim:
             keys.problems.add(f"{key} is not head_dim ({head_dim})")
-    if keys.get("expert_count"):
-        keys.problems.add("is a mixture of experts, which m2m does not compute")
-    for key in ("attn_logit_softcapping", "final_logit_softcapping"):
-        if keys.get(key):
-            keys.problems.add(f"has {key}, which m2m does not compute")
 
 
 def _rope_scaling(

@@ -18,6 +18,7 @@ from m2m.checkpoint.families import (
     family_of,
     local_layers,
     period_of,
+    query_width,
 )
 from m2m.errors import Problems
 from m2m.formats.records import read_object
@@ -31,6 +32,7 @@ _ACTIVATIONS = {
 _FLAGS = {"sliding_attention": True, "full_attention": False}
 # What no family here has: the values that say so.
 _HARMLESS: dict[str, tuple[Any, ...]] = {
+    "is_causal": (None, True),
     "mlp_bias": (None, False),
     "use_sliding_window": (None, False),  # Qwen's, which llama.cpp does not apply
     "use_bidirectional_attention": (None, False),
@@ -56,7 +58,7 @@ def config_from_json(path: Path) -> DecoderConfig:
     problems = Problems()
     keys = Keys(data.get, problems)
     values: dict[str, Any] = keys.sizes(JSON)
-    _refuse_traits(keys, family, values["head_dim"])
+    _refuse_traits(keys, family, query_width(family.name, values))
     rope, local = _rope(data)
     theta = Keys(lambda key: rope.get(key, data.get(key)), problems)
     values |= {
@@ -70,12 +72,12 @@ def config_from_json(path: Path) -> DecoderConfig:
     return build_config(str(path), family, problems, values)
 
 
-def _refuse_traits(keys: Keys, family: Family, head_dim: int) -> None:
+def _refuse_traits(keys: Keys, family: Family, width: int) -> None:
     key, activation = _ACTIVATIONS[family.traits.get("activation", "silu")]
     harmless = _HARMLESS | {
         key: (None, activation),
         "attention_bias": (None, False, family.traits.get("attention_bias", False)),
-        "query_pre_attn_scalar": (None, head_dim),  # llama.cpp takes head_dim
+        "query_pre_attn_scalar": (None, width),  # llama.cpp takes this one
     }
     for key, values in harmless.items():
         if (found := keys.get(key)) not in values:
@@ -171,7 +173,7 @@ def config_to_json(config: DecoderConfig, dtype: str, token_ids: Mapping[str, An
         names = {flag: name for name, flag in _FLAGS.items()}
         data["layer_types"] = [names[flag] for flag in config.layer_is_local]
         data["rope_local_base_freq"] = config.local_rope_theta
-        data["query_pre_attn_scalar"] = config.head_dim
+        data["query_pre_attn_scalar"] = query_width(config.architecture, vars(config))
     return data
 
 

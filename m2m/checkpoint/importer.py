@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from m2m.checkpoint.endings import model_endings, settle_ends
 from m2m.checkpoint.gguf_config import rope_factors
+from m2m.checkpoint.gguf_keys import quiet_keys
 from m2m.checkpoint.gguf_source import open_gguf
 from m2m.checkpoint.hf_config import config_to_json
 from m2m.checkpoint.hf_source import TOKENIZER_FILES, open_folder
@@ -100,10 +101,11 @@ def import_model(
 def _settled(model: Source) -> Source:
     """The model with the end tokens, and the name, with which llama.cpp does as m2m does."""
     ends, said = settle_ends(model.path, model.metadata, model.stops)
-    metadata = {**model.metadata, **ends}
+    quiet, asked = quiet_keys(model.metadata)
+    metadata = {**model.metadata, **ends, **quiet}
     if name := metadata.get("general.name"):
         metadata["general.name"] = GGUFValue.string(safe_name(str(name.value)))
-    return dataclasses.replace(model, metadata=metadata, cautions=[*model.cautions, *said])
+    return dataclasses.replace(model, metadata=metadata, cautions=[*model.cautions, *said, *asked])
 
 
 def _write_pattern(model: Source, path: Path) -> None:

@@ -94,6 +94,15 @@ class DecoderConfig:
         """K/V heads * D, the width of k and of v."""
         return self.num_kv_heads * self.head_dim
 
+    @property
+    def exact_length(self) -> int:
+        """Tokens of the longest row that llama.cpp computes as the decoder does.
+
+        llama.cpp does not apply the window of Mistral; up to its length there is no difference.
+        """
+        window = 0 if self.layer_is_local else self.sliding_window
+        return min(self.max_position_embeddings, window or self.max_position_embeddings)
+
     def is_local(self, layer: int) -> bool:
         """Whether `layer` looks through the sliding window."""
         if not self.sliding_window:

@@ -169,7 +169,7 @@ def _check_precision(precision: str) -> None:
 
 def row_limit(train: Train, base: BaseModel) -> RowLimit:
     """The longest row that is trained on."""
-    return RowLimit(train.max_length, train.batch_tokens, base.config.max_position_embeddings)
+    return RowLimit(train.max_length, train.batch_tokens, base.config.exact_length)
 
 
 def _in_steps(inputs: Inputs) -> Recipe:

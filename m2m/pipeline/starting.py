@@ -66,7 +66,7 @@ def start_recipe(
     seen = [path for aim in aims for path in (aim["dev"], aim.get("test")) if path]
     longest = _checked(datasets, seen, make_formatter(base.gguf, template), roots)
     train: dict[str, Any] = {}
-    most = base.config.max_position_embeddings
+    most = base.config.exact_length
     if longest > most:
         notes.append(f"rows of up to {longest} tokens do not fit {base.name}, which reads {most}")
     if min(longest, most) > Train.max_length:

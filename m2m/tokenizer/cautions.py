@@ -9,6 +9,7 @@ from typing import Any
 # llama.cpp strips white space after the special tokens of models with such a name, and cannot load
 # one whose vocabulary lacks `</s>` (src/llama-vocab.cpp, "set attributes by model name").
 _PHI3 = re.compile("phi-?3", re.I)
+_MODERN_BERT = re.compile("modern-bert", re.I)  # white space before `[MASK]`, in the same place
 _NAMED = 4  # tokens that a caution names
 _FLAGS = {
     "lstrip": "removes white space before these tokens",
@@ -20,7 +21,7 @@ _FLAGS = {
 
 def safe_name(name: str) -> str:
     """A model's name by which llama.cpp does not change how its vocabulary works."""
-    return _PHI3.sub("phi_3", name)
+    return _MODERN_BERT.sub("modern_bert", _PHI3.sub("phi_3", name))
 
 
 def flag_cautions(flags: Mapping[str, list[str]]) -> list[str]:
@@ -103,5 +104,13 @@ def vocabulary_cautions(get: Callable[[str], Any]) -> list[str]:
             "The model's name contains phi-3. For such a name llama.cpp leaves out white space "
             "after special tokens; m2m keeps it, and writes the name of its own files with phi_3 "
             "so that llama.cpp keeps it too."
+        )
+    if _MODERN_BERT.search(str(get("general.name") or "")) and "[MASK]" in (
+        get("tokenizer.ggml.tokens") or ()
+    ):
+        found.append(
+            "The model's name contains modern-bert. For such a name llama.cpp leaves out white "
+            "space before [MASK]; m2m keeps it, and writes the name of its own files with "
+            "modern_bert so that llama.cpp keeps it too."
         )
     return found

@@ -76,6 +76,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "fim_rep": ("<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"),
     "fim_sep": ("<|file_sep|>",),
 }
+_OLD_ROLES = {"fim_pre": "prefix", "fim_suf": "suffix", "fim_mid": "middle"}  # read last there
 _ENDING_ROLES = ("eos", "eot", "eom", "fim_pad", "fim_rep", "fim_sep")
 # Always found in a text, whatever the file says (gpt-oss).
 _ALWAYS = ("<|channel|>", "<|message|>", "<|start|>", "<|constrain|>")
@@ -118,7 +119,8 @@ class SpecialTokens:
         ends = {ids[name] for name in ENDS if name in ids}
         control = set(ends)
         for role, names in _NAMES.items():
-            found = token_id(get, role, len(ids))
+            old = token_id(get, _OLD_ROLES[role], len(ids)) if role in _OLD_ROLES else None
+            found = token_id(get, role, len(ids)) if old is None else old
             if found is None:
                 found = next((ids[name] for name in names if name in ids), None)
                 control |= set() if found is None else {found}

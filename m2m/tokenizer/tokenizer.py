@@ -104,6 +104,11 @@ class Tokenizer:
         types = get("tokenizer.ggml.token_type")
         key = "tokenizer.ggml.token_type"
         kinds = [1] * len(tokens) if types is None else numbers(types, key, len(tokens)).tolist()
+        if strange := sorted(set(kinds) - set(TokenType)):
+            raise InputError(
+                f"{key} has {strange[0]!r} for token {kinds.index(strange[0])}, expected 1 to 6",
+                "the file is damaged: get it again",
+            )
         special = SpecialTokens.find(get, ids, _DEFAULT_IDS.get(str(kind), {}))
         made = cls(tokens, kinds, make(ids, get), special)
         adds_bos = get("tokenizer.ggml.add_bos_token")

@@ -17,13 +17,14 @@ import numpy as np
 import sentencepiece
 
 from m2m.errors import InputError
-from m2m.tokenizer.metadata import numbers
+from m2m.tokenizer.metadata import numbers, token_id
 from m2m.tokenizer.special import TokenType
 from m2m.tokenizer.spm import SPACE
 
 _DAMAGED = "the file is damaged: get it again"
 _CHARSMAP = "tokenizer.ggml.precompiled_charsmap"
 _BYTES = 256
+_UNKNOWN = 2  # llama.cpp's own if the file names none
 
 
 class SentencePieceUnigram:
@@ -78,6 +79,14 @@ class SentencePieceUnigram:
             )
         kinds = get("tokenizer.ggml.token_type")
         types = [1] * len(ids) if kinds is None else kinds
+        unknown = token_id(get, "unknown", len(ids))
+        unknown = _UNKNOWN if unknown is None else unknown
+        if unknown < len(types) and types[unknown] != TokenType.UNKNOWN:
+            raise InputError(
+                f"tokenizer.ggml.unknown_token_id is {unknown}, which token_type does not mark as "
+                "the unknown token",
+                _DAMAGED,
+            )
         charsmap = get(_CHARSMAP)
         found = [] if charsmap is None else charsmap
         space = get("tokenizer.ggml.add_space_prefix")

@@ -1,0 +1,147 @@
+"""The keys of a GGUF file that llama.cpp reads, and which of their values m2m can follow.
+
+llama.cpp reads more keys than m2m. A key that changes what llama.cpp computes and not what m2m
+trains would make every score wrong, so such a value is refused. tests/checkpoint/test_gguf_keys.py
+finds the keys that the installed llama.cpp reads, and sets each to odd values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from m2m.errors import InputError, Problems
+from m2m.formats.gguf import GGUFValue
+
+# After the architecture's name. m2m computes with these: m2m.checkpoint.gguf_config.
+COMPUTED = frozenset(
+    {
+        "attention.head_count",
+        "attention.head_count_kv",
+        "attention.key_length",
+        "attention.layer_norm_rms_epsilon",
+        "attention.sliding_window",
+        "attention.sliding_window_pattern",
+        "attention.value_length",
+        "block_count",
+        "context_length",
+        "embedding_length",
+        "feed_forward_length",
+        "rope.dimension_count",
+        "rope.freq_base",
+        "rope.freq_base_swa",
+        "rope.scale_linear",
+        "rope.scaling.factor",
+        "rope.scaling.type",
+    }
+)
+# llama.cpp computes as m2m does only with one of these values, or without the key.
+NEUTRAL: Mapping[str, Collection[Any]] = {
+    "attention.causal": (True,),
+    "expert_count": (0,),
+    "expert_group_count": (0,),
+    "expert_group_used_count": (0,),
+    "expert_used_count": (0,),
+    "attn_logit_softcapping": (0,),
+    "final_logit_softcapping": (0,),
+    "nextn_predict_layers": (0,),
+    "rope.scaling.attn_factor": (1,),
+}
+# These must be head_dim.
+HEADS = frozenset(
+    {"attention.key_length_swa", "attention.value_length_swa", "rope.dimension_count_swa"}
+)
+# These change names, pooled embeddings and scalings of other kinds than m2m imports.
+HARMLESS = frozenset(
+    {
+        "classifier.output_labels",
+        "classifier.pooling_type",
+        "embedding_length_out",
+        "pooling_type",
+        "rope.scaling.alpha",
+        "rope.scaling.finetuned",
+        "rope.scaling.original_context_length",
+        "vocab_size",
+    }
+)
+# Whole keys that m2m.tokenizer reads, that `refuse_keys` refuses or that `quiet_keys` replaces.
+TOKENIZER = frozenset(
+    f"tokenizer.ggml.{name}"
+    for name in (
+        *("model", "pre", "tokens", "token_type", "scores", "merges", "precompiled_charsmap"),
+        *("add_bos_token", "add_eos_token", "add_sep_token", "add_space_prefix"),
+        *("remove_extra_whitespaces", "suppress_tokens", "unknown_token_id"),
+        *(f"{role}_token_id" for role in ("bos", "eos", "eot", "eom", "fim_pre", "fim_suf")),
+        *(f"{role}_token_id" for role in ("fim_mid", "fim_pad", "fim_rep", "fim_sep")),
+        *(f"{role}_token_id" for role in ("prefix", "suffix", "middle")),
+    )
+)
+# Only kinds of vocabularies that m2m does not import, and the programs of llama.cpp, use these.
+HARMLESS_ANYWHERE = frozenset(
+    {
+        "general.file_type",
+        "general.name",  # m2m.tokenizer.cautions.safe_name writes another if it has an effect
+        "tokenizer.ggml.mask_token_id",
+        "tokenizer.ggml.normalizer.lowercase",
+        "tokenizer.ggml.normalizer.strip_accents",
+        "tokenizer.ggml.padding_token_id",
+        "tokenizer.ggml.seperator_token_id",
+        "tokenizer.ggml.token_type_count",
+    }
+)
+# Lists that must be empty: llama.cpp never samples these tokens, computes these tensors otherwise.
+EMPTY = ("tokenizer.ggml.suppress_tokens", "general.tensor_extra.name")
+_ADDED = {"tokenizer.ggml.add_eos_token": "eos", "tokenizer.ggml.add_sep_token": "sep"}
+_HINT = "use another GGUF of this model, or its Hugging Face folder"
+
+
+def refuse_keys(where: str, get: Callable[[str], Any], head_dim: int) -> None:
+    """Refuse values with which llama.cpp computes, cuts or stops otherwise than m2m.
+
+    Args:
+        where: the file, for errors.
+        get: returns the value of a key, or None.
+        head_dim: the model's.
+
+    Raises:
+        InputError: with all such keys.
+    """
+    problems = Problems()
+    family = get("general.architecture")
+    for key, values in {**NEUTRAL, **dict.fromkeys(HEADS, (head_dim,))}.items():
+        value = get(f"{family}.{key}")
+        if value is not None and value not in values:
+            expected = " or ".join(map(str, values))
+            problems.add(f"{key} is {value!r:.60}, m2m computes models with {expected} only")
+    for key in EMPTY:
+        if get(key):
+            problems.add(f"{key} is {get(key)!r:.60}, which m2m does not follow")
+    pre, tokens = get("tokenizer.ggml.pre"), get("tokenizer.ggml.tokens")
+    if "jina-v2" in str(pre) and isinstance(tokens, list) and "<mask>" in tokens:
+        problems.add(f"tokenizer.ggml.pre is {pre!r:.60}, which m2m does not follow")
+    problems.raise_if_any(InputError, where, _HINT)
+
+
+def quiet_keys(metadata: Mapping[str, GGUFValue]) -> tuple[dict[str, GGUFValue], list[str]]:
+    """Keys that keep llama.cpp's programs from adding tokens after a prompt.
+
+    An end token after a prompt makes a model answer as if the text were over. m2m never puts one
+    there, so base.gguf must say so.
+
+    Returns:
+        key-values to add or replace, and a sentence about each that was set otherwise.
+    """
+    kind = metadata.get("tokenizer.ggml.model")
+    found: dict[str, GGUFValue] = {}
+    said: list[str] = []
+    for key, role in _ADDED.items():
+        stated = metadata.get(key)
+        if stated is None and not (role == "eos" and kind is not None and kind.value == "t5"):
+            continue  # only a unigram vocabulary adds an end token that its file does not ask for
+        found[key] = GGUFValue.boolean(False)
+        if stated is None or stated.value:
+            said.append(
+                f"The vocabulary asks for the {role} token after each text ({key}). m2m does not "
+                "put it after prompts, and wrote false, so that llama.cpp's programs do not either."
+            )
+    return found, said
