@@ -22,6 +22,7 @@ from m2m.formats.records import read_object
 from m2m.formats.safetensors import SafetensorsFile, TensorSpec, write_safetensors
 from m2m.nn.config import DecoderConfig
 from m2m.nn.lora import LoraPair
+from m2m.opening import refuse_links
 
 CONFIG, WEIGHTS, OWN = "adapter_config.json", "adapter_model.safetensors", "m2m.json"
 _PREFIX = "base_model.model."
@@ -52,6 +53,7 @@ _CHANGES_BASE = ("pissa", "corda", "olora", "loftq", "lora_ga")
 # A pattern of somebody's file must not be able to run for hours: no repeated groups, few repeats.
 _PATTERN = re.compile(r"[\w.^$\\|()\[\]*+?-]{1,200}")
 _REPEATS = 3
+_MOST_PATTERNS = 2048  # each is tried on each module; a model of 126 layers has 882 modules
 
 
 @dataclass(frozen=True)
@@ -215,6 +217,7 @@ def _checked_config(folder: Path) -> _PeftConfig:
         raise InputError(
             f"{folder}: is no adapter folder (no {CONFIG})", "expected a folder as PEFT saves it"
         )
+    refuse_links(folder, CONFIG, WEIGHTS, OWN)
     if not (folder / WEIGHTS).is_file():
         pickled = "m2m reads no pickled adapter_model.bin: save it with safe_serialization=True"
         mlx = "this is an adapter of mlx-lm: fuse it with `mlx_lm.fuse` and import that model"
@@ -244,6 +247,9 @@ def _patterns(data: Mapping[str, Any], key: str, problems: Problems) -> dict[str
     patterns = data.get(key) or {}
     if not isinstance(patterns, dict) or not all(map(_is_real, patterns.values())):
         problems.add(f"{key} is no object of numbers")
+        return {}
+    if len(patterns) > _MOST_PATTERNS:
+        problems.add(f"{key} has {len(patterns):,} patterns, m2m reads {_MOST_PATTERNS:,}")
         return {}
     for pattern in patterns:
         if not _is_simple(pattern):

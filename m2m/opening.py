@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from m2m.errors import InputError
 
@@ -25,6 +25,9 @@ ROWS = 1 << 30  # datasets, targets, journals: at this size, days of training on
 JSON = 256 << 20  # one JSON object; Gemma's tokenizer.json has 33 MB
 SETTINGS = 1 << 20  # recipes, chat templates; task files have less, see m2m.formats.yaml
 MODEL = 1 << 38  # weights, which are mapped or streamed and never held in memory
+
+# Of one JSON text; Gemma 3's tokenizer.json has 1.4 and 0.5 million. An empty list takes 64 bytes.
+_MOST_ITEMS, _MOST_LISTS = 1 << 22, 1 << 21
 
 _PART = 1 << 20  # bytes that are copied at once
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
@@ -170,6 +173,50 @@ def read_text(path: Path, limit: int = ROWS, *, universal: bool = False) -> str:
 def universal_newlines(text: str) -> str:
     r"""The text with "\n" for the line ends "\r\n" and "\r"."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def refuse_many(where: Any, text: str | bytes) -> None:
+    """Refuse JSON that would take gigabytes once it is read.
+
+    Raises:
+        InputError: `text` of the file `where` has too many values, or lists and objects.
+    """
+    signs: Any = (",", "[", "{") if isinstance(text, str) else (b",", b"[", b"{")
+    items, lists, objects = map(text.count, signs)
+    if items > _MOST_ITEMS or lists + objects > _MOST_LISTS:
+        raise InputError(
+            f"{where}: has about {items:,} values in {lists + objects:,} lists and objects, m2m "
+            f"reads {_MOST_ITEMS:,} in {_MOST_LISTS:,}",
+            "get the file again, from its maker",
+        )
+
+
+def refuse_links(folder: Path, *patterns: str) -> None:
+    """Refuse files of a stranger's folder that are links to somewhere else.
+
+    m2m copies or shows such files, and a link could name any file of the user. The download folders
+    of Hugging Face are made of links (`snapshots/HASH/FILE` to `blobs/HASH`): links that stay in
+    one `models--OWNER--NAME` are followed.
+
+    Args:
+        folder: what the user named, which may be a link itself.
+        patterns: the names that are looked at, as `Path.glob` takes them.
+
+    Raises:
+        InputError: with all such links.
+    """
+    home = folder.resolve()
+    cached = home.parent.name == "snapshots" and home.parents[1].name.startswith("models--")
+    inside = home.parents[1] if cached else home
+    files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
+    away = [file for file in files if not file.resolve().is_relative_to(inside)]
+    if away:
+        named = ", ".join(f"{file.name} -> {file.resolve()}" for file in away[:3])
+        raise InputError(
+            f"{folder}: {len(away)} files are links out of the folder: {named}",
+            "if you trust them, copy the folder with the files that they name (`cp -rL`), and give "
+            "the copy",
+        )
 
 
 def copy_file(source: Path, target: Path, limit: int = JSON) -> None:

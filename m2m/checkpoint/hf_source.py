@@ -19,7 +19,7 @@ from m2m.formats.gguf import GGUFValue, GGUFValueType
 from m2m.formats.records import read_object
 from m2m.formats.safetensors import SafetensorsFile
 from m2m.nn.config import DecoderConfig
-from m2m.opening import first_bytes
+from m2m.opening import first_bytes, refuse_links
 from m2m.tokenizer.cautions import safe_name
 from m2m.tokenizer.convert import gguf_vocabulary
 
@@ -59,6 +59,7 @@ def open_folder(folder: Path) -> Source:
             f"{folder}: is a folder without {CONFIG}, so no Hugging Face model",
             "give the folder of a model, or its .gguf file",
         )
+    refuse_links(folder, CONFIG, "README.md", _INDEX, "*.safetensors", *TOKENIZER_FILES)
     config = config_from_json(folder / CONFIG)
     files = [SafetensorsFile(path) for path in _weight_files(folder)]
     home = _tensors(folder, files, config)
@@ -82,25 +83,38 @@ def open_folder(folder: Path) -> Source:
         dtype=dtype,
         metadata=_metadata(folder, config, cautions),
         order=list(gguf_shapes(config)),
-        token_ids={key: data[key] for key in TOKEN_IDS if data.get(key) is not None},
+        token_ids={key: data[key] for key in TOKEN_IDS if _is_ids(data.get(key))},
         types=types,
         files=[file.path for file in files],
         read=read,
-        stops=_stops(folder, data),
+        stops=_stops(folder, data, config.vocab_size, cautions),
         cautions=cautions,
     )
 
 
-def _stops(folder: Path, config: Mapping[str, Any]) -> list[int]:
+def _is_ids(value: Any) -> bool:
+    """Whether config.json may name these: a number or a list of numbers."""
+    return {type(each) for each in (value if isinstance(value, list) else [value])} == {int}
+
+
+def _stops(folder: Path, config: Mapping[str, Any], size: int, cautions: list[str]) -> list[int]:
     """The ids at which transformers' generate() stops: of generation_config.json, else config.json.
 
-    They may be one number or a list.
+    They may be one number or a list. What is no id of the `size` tokens is said and left out.
     """
     path = folder / "generation_config.json"
     named = read_object(path).get("eos_token_id") if path.is_file() else None
     named = config.get("eos_token_id") if named is None else named
     ids = named if isinstance(named, list) else [named]
-    return [index for index in ids if type(index) is int]
+    good = [index for index in ids if type(index) is int and 0 <= index < size]
+    bad = [index for index in ids if index is not None and not (_is_ids(index) and index in good)]
+    if bad:
+        named = ", ".join(f"{each!r:.40}" for each in bad[:4])
+        cautions.append(
+            f"eos_token_id of the model's files names {named}"
+            f", which is no token of the {size}. m2m left it out: answers do not stop there."
+        )
+    return good
 
 
 def _weight_files(folder: Path) -> list[Path]:

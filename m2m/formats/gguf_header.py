@@ -25,6 +25,14 @@ ALIGNMENT_KEY = "general.alignment"
 DEFAULT_ALIGNMENT = 32  # GGUF_DEFAULT_ALIGNMENT, gguf.h
 _MAX_DIMENSIONS = 4  # GGML_MAX_DIMS, ggml.h
 _MAX_NAME_BYTES = 63  # GGML_MAX_NAME - 1, ggml.h
+# Beyond these llama.cpp takes minutes, or m2m gigabytes: real files stay far below. The format
+# allows keys of 65,535 bytes, and llama.cpp's time grows with their square.
+_MAX_KEY_BYTES = 256  # the longest in use has 50
+_MAX_PAIRS = 4096  # 30 to 60; llama.cpp compares each key with all before it
+_MAX_TENSORS = 16_384  # LLAMA_MAX_LAYERS, 512, of 14 tensors are 7,168; compared likewise
+_MAX_ITEMS = 1 << 22  # of all lists together; Gemma 3 has 1.3 million
+_MAX_ITEM_BYTES = 1 << 16  # of a text in a list
+_MAX_HEADER = 256 << 20  # Gemma 3's has 16 MB
 
 _SCALARS: dict[GGUFValueType, np.dtype[Any]] = {
     GGUFValueType.UINT8: np.dtype("<u1"),
@@ -109,6 +117,7 @@ class HeaderReader:
         self.size = len(buffer)
         self._buffer = buffer
         self.position = 0
+        self._items_left = _MAX_ITEMS
 
     def fail(self, message: str) -> InputError:
         """An error that names the file."""
@@ -123,6 +132,8 @@ class HeaderReader:
                 f"{self.size - start}"
             )
         self.position = start + count
+        if self.position > _MAX_HEADER:
+            raise self.fail(f"{what} is at byte {start:,}, m2m reads headers of {_MAX_HEADER:,}")
         return start
 
     def uint32(self, what: str) -> int:
@@ -133,9 +144,11 @@ class HeaderReader:
         """Read eight bytes; `what` names them in an error."""
         return int(struct.unpack_from("<Q", self._buffer, self.take(8, what))[0])
 
-    def string(self, what: str) -> str:
-        """Read a length and that many bytes."""
+    def string(self, what: str, limit: int = _MAX_HEADER) -> str:
+        """Read a length, at most `limit`, and that many bytes."""
         length = self.uint64(what)
+        if length > limit:
+            raise self.fail(f"{what} has {length:,} bytes, m2m reads at most {limit:,}")
         start = self.take(length, what)
         # Some vocabularies hold broken UTF-8; surrogates keep their bytes for the writer.
         return str(self._buffer[start : start + length], "utf-8", "surrogateescape")
@@ -158,13 +171,18 @@ class HeaderReader:
                 f"claims {pairs} key-values and {tensors} tensors, too many for its {self.size} "
                 "bytes"
             )
+        if pairs > _MAX_PAIRS or tensors > _MAX_TENSORS:
+            raise self.fail(
+                f"has {pairs:,} key-values and {tensors:,} tensors, m2m reads at most "
+                f"{_MAX_PAIRS:,} and {_MAX_TENSORS:,}"
+            )
         return pairs, tensors
 
     def metadata(self, count: int) -> dict[str, GGUFValue]:
         """Read `count` key-values."""
         found: dict[str, GGUFValue] = {}
         for index in range(count):
-            key = self.string(f"key {index}")
+            key = self.string(f"key {index}", _MAX_KEY_BYTES)
             if key in found:
                 raise self.fail(f"has the key {key!r} twice")
             found[key] = self._value(key)
@@ -191,11 +209,19 @@ class HeaderReader:
         what = f"value of {key!r}"
         if type == GGUFValueType.STRING:
             self._check_room(count, 8, what)
-            return [self.string(what) for _ in range(count)]
+            self._count(count, what)
+            limit = _MAX_HEADER if count == 1 else _MAX_ITEM_BYTES
+            return [self.string(what, limit) for _ in range(count)]
         dtype = _SCALARS[type]
         start = self.take(count * dtype.itemsize, what)
+        self._count(count, what)
         items: list[Any] = np.frombuffer(self._buffer, dtype, count, start).tolist()
         return items
+
+    def _count(self, count: int, what: str) -> None:
+        self._items_left -= count
+        if self._items_left < 0:
+            raise self.fail(f"{what} has {count:,} items, m2m reads {_MAX_ITEMS:,} of all lists")
 
     def _check_room(self, count: int, least: int, what: str) -> None:
         if count * least > self.size - self.position:
@@ -206,7 +232,7 @@ class HeaderReader:
         return [self._entry(index) for index in range(count)]
 
     def _entry(self, index: int) -> GGUFTensor:
-        name = self.string(f"name of tensor {index}")
+        name = self.string(f"name of tensor {index}", _MAX_NAME_BYTES)
         dimensions = self.uint32(f"dimensions of {name}")
         if not 1 <= dimensions <= _MAX_DIMENSIONS:
             raise self.fail(f"tensor {name} has {dimensions} dimensions, expected 1 to 4")

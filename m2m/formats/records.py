@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from m2m.errors import InputError, Problems
 from m2m.formats.nature import refuse_other
 from m2m.formats.table import read_table
-from m2m.opening import JSON, ROWS, Text, first_bytes, read_once, read_text
+from m2m.opening import JSON, ROWS, Text, first_bytes, read_once, read_text, refuse_many
 
 _BEGINNING = 1 << 16  # bytes that show what a file is
 _JSON_SPACE = " \t\r\n"
@@ -76,6 +76,7 @@ def read_object(path: Path) -> dict[str, Any]:
         InputError: unreadable, malformed, or something else than an object.
     """
     text = read_text(path, JSON)
+    refuse_many(path, text)
     try:
         value = _loads(text)
     except ValueError as error:

@@ -22,6 +22,7 @@ from m2m.errors import InputError
 from m2m.formats.atomic import atomic_file
 from m2m.formats.half import bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16, overflows_f16
 from m2m.formats.mapped import map_file, release
+from m2m.opening import refuse_many
 
 _HEADER_LIMIT = 100_000_000  # bytes; MAX_HEADER_SIZE in safetensors' tensor.rs
 _METADATA = "__metadata__"
@@ -146,6 +147,7 @@ def _header(path: Path, data: NDArray[np.uint8]) -> tuple[dict[str, Any], int]:
         raise InputError(
             f"{path}: claims a header of {length} bytes, the file has {len(data)} in all", _HINT
         )
+    refuse_many(path, data[8 : 8 + length].tobytes())
     try:
         header = json.loads(data[8 : 8 + length].tobytes(), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:

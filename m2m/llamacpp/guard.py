@@ -7,15 +7,24 @@ and decodes a token in a child; what kills the child is told as an error.
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from m2m.errors import LlamaError, M2MError
 from m2m.llamacpp.adapter import AdaptedModel
 from m2m.llamacpp.model import LlamaModel
 
+if sys.platform != "win32":
+    import resource
+
 _REFUSED = 3
+# What the child may take, by the size of its files in bytes. Honest files need a tenth of it.
+_ADDRESSES = 8 << 30  # Python, NumPy's buffers for threads, llama.cpp, a context of 256 cells
+_COPIES = 3  # the mapped file, weights in a faster layout, and room
+_CPU_SECONDS, _BYTES_A_SECOND = 120, 16 << 20
 SECONDS = 600  # a large file on a slow stick takes minutes to read
 _START = "import sys; from m2m.llamacpp.guard import main; main(*sys.argv[1:])"
 
@@ -42,6 +51,9 @@ def check_loads(path: Path, lora: Path | None = None, seconds: float = SECONDS) 
         raise LlamaError(f"{named}: llama.cpp does not come back from this file", hint) from None
     if done.returncode == _REFUSED:
         raise LlamaError(done.stdout.decode("utf-8", "replace").strip(), hint)
+    if sys.platform != "win32" and done.returncode == -signal.SIGXCPU:
+        most = _limits(files)[1]
+        raise LlamaError(f"{named}: llama.cpp computes more than {most} s at this file", hint)
     if done.returncode != 0:
         reason = f"signal {-done.returncode}" if done.returncode < 0 else f"code {done.returncode}"
         raise LlamaError(f"{named}: llama.cpp crashes on this file ({reason})", hint)
@@ -61,10 +73,37 @@ def load_once(path: Path, lora: Path | None = None) -> None:
         model.logits(model.tokenize("Habari? 1 2\n", special=True)[:8] or [0])
 
 
+def _limits(files: Sequence[str]) -> tuple[int, int]:
+    """Bytes of address space and seconds of processor time for a child that loads these files."""
+    size = sum(Path(file).stat().st_size for file in files)
+    return _ADDRESSES + _COPIES * size, _CPU_SECONDS + size // _BYTES_A_SECOND
+
+
+def _confine(files: Sequence[str]) -> None:
+    """Let the system end this process if llama.cpp takes too much; it leaves no core dump.
+
+    macOS ignores RLIMIT_AS, and Windows has none of these limits: there the parent's wall time
+    remains. Only Linux has been tried.
+    """
+    if sys.platform != "win32":
+        addresses, seconds = _limits(files)
+        asked = {resource.RLIMIT_AS: addresses, resource.RLIMIT_CPU: seconds}
+        for which, value in {**asked, resource.RLIMIT_CORE: 0}.items():
+            soft, hard = resource.getrlimit(which)
+            least = min(
+                (old for old in (soft, hard) if old != resource.RLIM_INFINITY), default=value
+            )
+            resource.setrlimit(which, (min(value, least), hard))
+
+
 def main(path: str, lora: str | None = None) -> None:
     """What the child does; exit code 3 with the message on stdout where llama.cpp refuses."""
+    _confine([path, *([lora] if lora else [])])
     try:
         load_once(Path(path), Path(lora) if lora else None)
     except M2MError as error:
         sys.stdout.buffer.write(error.message.encode("utf-8", "replace"))
+        sys.exit(_REFUSED)
+    except MemoryError:
+        sys.stdout.buffer.write(f"{path}: llama.cpp needs too much memory".encode())
         sys.exit(_REFUSED)

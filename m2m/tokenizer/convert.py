@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from m2m.errors import InputError
-from m2m.opening import JSON, SETTINGS, first_bytes, read_text
+from m2m.opening import JSON, SETTINGS, first_bytes, read_text, refuse_many
 from m2m.tokenizer.cautions import NFC, beyond_caution, flag_cautions, spm_caution
 from m2m.tokenizer.hf_tokenizer import HFTokenizer
 from m2m.tokenizer.sentencepiece_model import read_sentencepiece
@@ -302,9 +302,13 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        content = json.loads(read_text(path, JSON, universal=True))
+        text = read_text(path, JSON, universal=True)
+        refuse_many(path, text)
+        content = json.loads(text)
     except json.JSONDecodeError as error:
         raise InputError(f"{path}:{error.lineno}: is not JSON: {error.msg}") from error
+    except ValueError as error:  # a number of thousands of digits
+        raise InputError(f"{path}: is not JSON: {error}") from error
     except RecursionError as error:
         raise InputError(f"{path}: is nested too deeply") from error
     if not isinstance(content, dict):
