@@ -201,14 +201,17 @@ def read_extra(folder: Path) -> dict[str, Any]:
     return read_object(folder / OWN) if (folder / OWN).is_file() else {}
 
 
+_Patterns = Mapping[re.Pattern[str], float]
+
+
 @dataclass(frozen=True)
 class _PeftConfig:
     rank: int
     alpha: float
     base_model: str
     rslora: bool = False
-    patterns: Mapping[str, float] = field(default_factory=dict)
-    ranks: Mapping[str, float] = field(default_factory=dict)
+    patterns: _Patterns = field(default_factory=dict)
+    ranks: _Patterns = field(default_factory=dict)
 
 
 def _checked_config(folder: Path) -> _PeftConfig:
@@ -242,8 +245,8 @@ def _checked_config(folder: Path) -> _PeftConfig:
     )
 
 
-def _patterns(data: Mapping[str, Any], key: str, problems: Problems) -> dict[str, float]:
-    """Module pattern -> number."""
+def _patterns(data: Mapping[str, Any], key: str, problems: Problems) -> _Patterns:
+    """Module pattern -> number; compiled once, as `re` remembers only 512."""
     patterns = data.get(key) or {}
     if not isinstance(patterns, dict) or not all(map(_is_real, patterns.values())):
         problems.add(f"{key} is no object of numbers")
@@ -254,7 +257,9 @@ def _patterns(data: Mapping[str, Any], key: str, problems: Problems) -> dict[str
     for pattern in patterns:
         if not _is_simple(pattern):
             problems.add(f"{key} {pattern!r:.80} is not a simple pattern")
-    return patterns
+    if not all(map(_is_simple, patterns)):
+        return {}
+    return {_ending(pattern): value for pattern, value in patterns.items()}
 
 
 def _is_real(value: Any) -> bool:
@@ -310,10 +315,15 @@ def _factors(file: SafetensorsFile) -> dict[str, tuple[NDArray[np.float32], NDAr
     return pairs
 
 
-def _pattern_value(patterns: Mapping[str, float], module: str, default: float) -> float:
+def _pattern_value(patterns: _Patterns, module: str, default: float) -> float:
     """The first pattern that matches the end of `module` (PEFT's get_pattern_key)."""
-    matches = (v for p, v in patterns.items() if re.match(rf"(.*\.)?({p})$", module))
+    matches = (value for pattern, value in patterns.items() if pattern.match(module))
     return float(next(matches, default))
+
+
+def _ending(pattern: str) -> re.Pattern[str]:
+    """A pattern for the end of a module's path; raises re.error if it is none."""
+    return re.compile(rf"(.*\.)?({pattern})$")
 
 
 def _is_simple(pattern: str) -> bool:
@@ -321,7 +331,7 @@ def _is_simple(pattern: str) -> bool:
     if not _PATTERN.fullmatch(pattern) or repeats > _REPEATS or re.search(r"\)[*+?]", pattern):
         return False
     try:
-        re.compile(pattern)
+        _ending(pattern)
     except re.error:
         return False
     return True

@@ -135,6 +135,16 @@ def test_patterns_of_an_adapter_are_counted(tmp_path: Path) -> None:
         load_adapter(folder)
 
 
+def test_flags_in_the_middle_of_a_pattern_are_an_error_message(tmp_path: Path) -> None:
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    data = {"peft_type": "LORA", "r": 4, "lora_alpha": 4, "rank_pattern": {"(?i)q": 4}}
+    (folder / "adapter_config.json").write_text(json.dumps(data), encoding="utf-8")
+    (folder / "adapter_model.safetensors").write_bytes(bytes(10))
+    with pytest.raises(InputError, match="is not a simple pattern"):
+        load_adapter(folder)
+
+
 def test_end_tokens_that_are_none_are_said(tmp_path: Path) -> None:
     folder = pico_folder(tmp_path / "pico")
     changed(folder / "config.json", eos_token_id=[2, "0", 1.5, True, 99_999, -3, [2]])

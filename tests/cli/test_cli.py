@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from m2m.cli.main import cli
+from m2m.formats.gguf import GGUFValue
 from m2m.store import run_lock
 from tests.pipeline.scenario import make_scenario
 from tests.tiny import pico_gguf, pico_model
@@ -104,6 +105,13 @@ def test_models_are_added_listed_and_removed(tmp_path: Path) -> None:
     assert listed[0]["parameters"] > 0
     assert m2m("models", "remove", "my-pico", "--yes", "--models", root).exit_code == 0
     assert m2m("models", "list", "--models", root, "--json").stdout.strip() == "[]"
+
+
+def test_a_model_whose_licence_looks_like_markup_is_added_and_listed(tmp_path: Path) -> None:
+    odd = {"general.license": GGUFValue.string("MIT [/x]")}
+    source, root = pico_gguf(tmp_path / "x.gguf", metadata=odd), tmp_path / "models"
+    assert "MIT [/x]" in m2m("models", "add", source, "--models", root).stdout
+    assert "MIT [/x]" in m2m("models", "list", "--models", root).stdout
 
 
 def test_a_starter_file_with_other_bytes_is_refused(tmp_path: Path) -> None:
