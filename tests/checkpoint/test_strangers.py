@@ -175,3 +175,5 @@ def test_the_system_keeps_llama_cpp_within_limits(
     run("_CPU_SECONDS = 120")
     with pytest.raises(LlamaError, match=r"too much memory|cannot|crashes|needs"):
         run("_ADDRESSES = 1 << 20")
+    with pytest.raises(LlamaError, match="computes more than 120 s"):
+        run(f"_CPU_SECONDS = 0; guard._confine([{str(path)!r}]); any(iter(int, 1))")
