@@ -30,7 +30,7 @@ OWNERS = {
     "ctypes": {"blas", "kernels", "llamacpp", "machine"},
     "click": {"cli"},
     "rich": {"cli"},
-    "gguf": {"formats"},
+    "gguf": set(),
     "safetensors": {"formats"},
     "yaml": {"formats"},
     "sentencepiece": {"tokenizer"},

@@ -1,64 +1,107 @@
 """ggml's tensor types: sizes, and bytes <-> float32.
 
-The one place that uses the `gguf` package; m2m.llamacpp.quantize is the other direction for
-types that need a quantiser.
+m2m.llamacpp.quantize is the other direction for types that need a quantiser. The names are those of
+the `gguf` package, which is not needed: it brings an HTTP client along, and is slower than ggml.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from enum import IntEnum
 from typing import Any
 
 import numpy as np
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
-from gguf import quants as _quants
 from numpy.typing import NDArray
 
 from m2m.formats.half import bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16
+from m2m.kernels import blocks
 
-__all__ = ["GGMLQuantizationType", "GGUFValueType", "dequantize", "encode", "nbytes_of"]
 
-_DEQUANTIZED_AT_ONCE = 1 << 20  # values; bounds the temporaries of one step to a few MB
+class GGMLQuantizationType(IntEnum):
+    """`enum ggml_type` of ggml.h, with the values and bytes of a type's block.
+
+    The sizes are written out so that a file's header is read without llama.cpp's libraries.
+    """
+
+    values_per_block: int
+    block_bytes: int
+
+    def __new__(cls, number: int, values: int = 0, size: int = 0) -> GGMLQuantizationType:
+        """Make a member; `GGMLQuantizationType(number)` returns one that exists."""
+        member = int.__new__(cls, number)
+        member._value_ = number
+        member.values_per_block, member.block_bytes = values, size
+        return member
+
+    F32 = 0, 1, 4
+    F16 = 1, 1, 2
+    Q4_0 = 2, 32, 18
+    Q4_1 = 3, 32, 20
+    Q5_0 = 6, 32, 22
+    Q5_1 = 7, 32, 24
+    Q8_0 = 8, 32, 34
+    Q8_1 = 9, 32, 36
+    Q2_K = 10, 256, 84
+    Q3_K = 11, 256, 110
+    Q4_K = 12, 256, 144
+    Q5_K = 13, 256, 176
+    Q6_K = 14, 256, 210
+    Q8_K = 15, 256, 292
+    IQ2_XXS = 16, 256, 66
+    IQ2_XS = 17, 256, 74
+    IQ3_XXS = 18, 256, 98
+    IQ1_S = 19, 256, 50
+    IQ4_NL = 20, 32, 18
+    IQ3_S = 21, 256, 110
+    IQ2_S = 22, 256, 82
+    IQ4_XS = 23, 256, 136
+    I8 = 24, 1, 1
+    I16 = 25, 1, 2
+    I32 = 26, 1, 4
+    I64 = 27, 1, 8
+    F64 = 28, 1, 8
+    IQ1_M = 29, 256, 56
+    BF16 = 30, 1, 2
+    TQ1_0 = 34, 256, 54
+    TQ2_0 = 35, 256, 66
+    MXFP4 = 39, 32, 17
+    NVFP4 = 40, 64, 36
+    Q1_0 = 41, 128, 18
+    Q2_0 = 42, 64, 18
 
 
 def nbytes_of(shape: Sequence[int], type: GGMLQuantizationType) -> int:
-    """Bytes of a tensor; ValueError where its rows are no multiple of the type's block."""
-    block, block_bytes = GGML_QUANT_SIZES[type]
+    """Bytes of a tensor; ValueError if its rows are no multiple of the type's block."""
     columns = shape[-1] if shape else 1
-    if columns % block:
-        raise ValueError(f"rows of {columns} values, {type.name} needs a multiple of {block}")
-    return math.prod(shape) // block * block_bytes
+    if columns % type.values_per_block:
+        raise ValueError(
+            f"rows of {columns} values, {type.name} needs a multiple of {type.values_per_block}"
+        )
+    return math.prod(shape) // type.values_per_block * type.block_bytes
 
 
 def dequantize(
     raw: NDArray[np.uint8], type: GGMLQuantizationType, shape: tuple[int, ...]
 ) -> NDArray[np.float32]:
-    """Turn the bytes of a tensor into a new float32 array of `shape`, a few rows at a time.
+    """Turn the bytes of a tensor into a new float32 array of `shape`.
 
     Raises:
-        NotImplementedError: for a type that the gguf package cannot read.
+        NotImplementedError: for a type that ggml does not read.
+        ValueError: the bytes are more or fewer than the shape takes.
     """
-    out = np.empty(shape, np.float32)
-    rows = out.reshape(-1, shape[-1] if shape else 1)
-    packed = raw.reshape(rows.shape[0], -1)
-    step = max(1, _DEQUANTIZED_AT_ONCE // max(1, rows.shape[1]))
-    with np.errstate(over="ignore", invalid="ignore"):  # a damaged file's scales may be anything
-        for start in range(0, rows.shape[0], step):
-            rows[start : start + step] = _decoded(packed[start : start + step], type)
-    return out
-
-
-def _decoded(packed: NDArray[np.uint8], type: GGMLQuantizationType) -> NDArray[np.float32]:
-    packed = np.ascontiguousarray(packed)
+    if raw.nbytes != nbytes_of(shape, type):
+        raise ValueError(f"{raw.nbytes} bytes are no {type.name} tensor of shape {shape}")
+    raw = np.ascontiguousarray(raw)
     if type == GGMLQuantizationType.F32:
-        return packed.view("<f4")
+        return raw.view("<f4").astype(np.float32).reshape(shape)
     if type == GGMLQuantizationType.F16:
-        return f16_to_f32(packed.view("<f2"))
+        return f16_to_f32(raw.view("<f2")).reshape(shape)
     if type == GGMLQuantizationType.BF16:
-        return bf16_to_f32(packed.view("<u2"))
-    decoded: NDArray[np.float32] = _quants.dequantize(packed, type)
-    return decoded
+        return bf16_to_f32(raw.view("<u2")).reshape(shape)
+    out = np.empty(shape, np.float32)
+    blocks.widen(raw, type, out)
+    return out
 
 
 def encode(array: NDArray[np.float32], type: GGMLQuantizationType) -> NDArray[np.uint8]:

@@ -16,7 +16,6 @@ from m2m.errors import InputError
 from m2m.formats.atomic import atomic_file
 from m2m.formats.ggml import (
     GGMLQuantizationType,
-    GGUFValueType,
     dequantize,
     encode,
     nbytes_of,
@@ -27,6 +26,7 @@ from m2m.formats.gguf_header import (
     GGUFTensor,
     GGUFTensorSpec,
     GGUFValue,
+    GGUFValueType,
     HeaderReader,
     placed_tensors,
     plan_gguf,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import IntEnum
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from m2m.errors import InputError
-from m2m.formats.ggml import GGMLQuantizationType, GGUFValueType, nbytes_of
+from m2m.formats.ggml import GGMLQuantizationType, nbytes_of
 
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
@@ -33,6 +34,25 @@ _MAX_TENSORS = 16_384  # LLAMA_MAX_LAYERS, 512, of 14 tensors are 7,168; compare
 _MAX_ITEMS = 1 << 22  # of all lists together; Gemma 3 has 1.3 million
 _MAX_ITEM_BYTES = 1 << 16  # of a text in a list
 _MAX_HEADER = 256 << 20  # Gemma 3's has 16 MB
+
+
+class GGUFValueType(IntEnum):
+    """`enum gguf_type` of gguf.h: the type of a key's value."""
+
+    UINT8 = 0
+    INT8 = 1
+    UINT16 = 2
+    INT16 = 3
+    UINT32 = 4
+    INT32 = 5
+    FLOAT32 = 6
+    BOOL = 7
+    STRING = 8
+    ARRAY = 9
+    UINT64 = 10
+    INT64 = 11
+    FLOAT64 = 12
+
 
 _SCALARS: dict[GGUFValueType, np.dtype[Any]] = {
     GGUFValueType.UINT8: np.dtype("<u1"),

@@ -43,4 +43,6 @@ def f32_to_bf16(array: F32) -> NDArray[np.uint16]:
 
 def bf16_to_f32(bits: NDArray[np.uint16]) -> F32:
     """Widen BF16 exactly."""
-    return (bits.astype(np.uint32) << 16).view(np.float32)
+    out = np.empty(bits.shape, np.uint32)
+    np.left_shift(bits, 16, out=out, dtype=np.uint32)  # without a copy of all bits
+    return out.view(np.float32)

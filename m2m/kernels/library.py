@@ -15,6 +15,9 @@ from pathlib import Path
 # busily starve others on a shared machine (with a passive wait two went from 69 to 491 tokens/s).
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+INSTALL_HINT = (
+    "install the version that m2m was tested with: `pip install llama-cpp-python==0.3.36`"
+)
 _NAMES = ("lib{}.so", "lib{}.dylib", "{}.dll")
 
 

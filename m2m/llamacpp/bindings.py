@@ -21,12 +21,10 @@ import llama_cpp
 from llama_cpp import llama_cpp as package
 
 from m2m.errors import LlamaError
+from m2m.kernels.library import INSTALL_HINT
 from m2m.llamacpp import log
 
 PACKAGE_VERSION: str = llama_cpp.__version__
-INSTALL_HINT = (
-    "install the version that m2m was tested with: `pip install llama-cpp-python==0.3.36`"
-)
 
 ModelParams = package.llama_model_params
 ContextParams = package.llama_context_params
@@ -40,9 +38,6 @@ LOAD_MODE_MMAP = 1
 # enum ggml_type, ggml.h (the others are in quantize.py)
 TYPE_F32, TYPE_F16 = 0, 1
 
-# typedef void (*ggml_to_float_t)(const void * x, float * y, int64_t k);
-ToFloat = ctypes.CFUNCTYPE(None, c_void_p, c_void_p, c_int64)
-
 
 class Batch(ctypes.Structure):
     """`struct llama_batch` of llama.h, arrays as plain addresses that NumPy owns."""
@@ -55,20 +50,6 @@ class Batch(ctypes.Structure):
         ("n_seq_id", c_void_p),  # int32_t *
         ("seq_id", c_void_p),  # llama_seq_id **
         ("logits", c_void_p),  # int8_t *
-    ]
-
-
-class TypeTraits(ctypes.Structure):
-    """`struct ggml_type_traits` of ggml.h."""
-
-    _fields_ = [
-        ("type_name", c_char_p),
-        ("blck_size", c_int64),
-        ("blck_size_interleave", c_int64),
-        ("type_size", c_size_t),
-        ("is_quantized", c_bool),
-        ("to_float", ToFloat),
-        ("from_float_ref", c_void_p),
     ]
 
 
@@ -215,10 +196,6 @@ ggml_quantize_init = _declare(_ggml, "ggml_quantize_init", None, c_int)
 ggml_validate_row_data = _declare(
     _ggml, "ggml_validate_row_data", c_bool, c_int, c_void_p, c_size_t
 )
-# const char * ggml_type_name(enum ggml_type type);
-ggml_type_name = _declare(_ggml, "ggml_type_name", c_char_p, c_int)
-# const struct ggml_type_traits * ggml_get_type_traits(enum ggml_type type);
-ggml_get_type_traits = _declare(_ggml, "ggml_get_type_traits", ctypes.POINTER(TypeTraits), c_int)
 # const char * ggml_commit(void);
 ggml_commit = _declare(_ggml, "ggml_commit", c_char_p)
 

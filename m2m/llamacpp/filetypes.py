@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from m2m.errors import InputError
 from m2m.formats.gguf import GGMLQuantizationType, GGUFFile, GGUFTensorSpec, GGUFValue
-from m2m.llamacpp import bindings as c
+from m2m.kernels import blocks
 
 F32, F16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 = 0, 1, 2, 3, 6, 7, 8  # enum ggml_type, ggml.h
 Q4_K, Q5_K, Q6_K, BF16 = 12, 13, 14, 30
@@ -72,16 +72,15 @@ def file_type(name: str) -> FileType:
 
 def type_name(type: int) -> str:
     """A ggml type's name as llama.cpp prints it, such as `q5_0`."""
-    name: bytes = c.ggml_type_name(type)
-    return name.decode()
+    return blocks.layout(type)[0]
 
 
 def row_bytes(columns: int, type: int) -> int:
     """Bytes of a row of `columns` values."""
-    traits = c.ggml_get_type_traits(type).contents
-    if columns % traits.blck_size:
-        raise ValueError(f"rows of {columns} values do not divide into blocks of {type_name(type)}")
-    return int(columns // traits.blck_size * traits.type_size)
+    name, values, size = blocks.layout(type)
+    if columns % values:
+        raise ValueError(f"rows of {columns} values do not divide into blocks of {name}")
+    return columns // values * size
 
 
 def quantizable(name: str, shape: Sequence[int]) -> bool:
@@ -102,7 +101,7 @@ def effective_type(name: str, shape: Sequence[int], requested: int, kept: int = 
         return kept
     columns = shape[-1]
     for candidate in (requested, _FALLBACK.get(requested, F16), F16):
-        if columns % c.ggml_get_type_traits(candidate).contents.blck_size == 0:
+        if columns % blocks.layout(candidate)[1] == 0:
             return candidate
     return F16
 
@@ -150,7 +149,7 @@ def _visiting_order(name: str) -> tuple[int, str]:
 
 def _output_type(wanted: int, columns: int) -> int:
     """The output matrix (or embeddings that serve as such) gets 6 bits at least."""
-    if columns % c.ggml_get_type_traits(wanted).contents.blck_size:
+    if columns % blocks.layout(wanted)[1]:
         return Q8_0
     return wanted if wanted == Q8_0 else Q6_K
 

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from m2m.kernels import float16
+from m2m.kernels import blocks, float16
 from m2m.llamacpp import bindings as c
 from m2m.nn.lora import LoraPair, lora_delta
 
@@ -74,5 +74,4 @@ def dequantize_rows(data: Bytes, type: int, out: Floats) -> None:
     elif type == c.TYPE_F16:
         float16.widen(data.view(np.float16).reshape(out.shape), out)
     else:
-        traits = c.ggml_get_type_traits(type).contents
-        traits.to_float(data.ctypes.data, out.ctypes.data, out.size)
+        blocks.widen(data, type, out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
 import pytest
 from gguf import quants
@@ -12,7 +13,6 @@ from gguf import quants
 from m2m.checkpoint import BaseModel, import_model
 from m2m.errors import InputError
 from m2m.formats.gguf import GGMLQuantizationType, GGUFFile, GGUFTensorSpec, nbytes_of, write_gguf
-from m2m.llamacpp import bindings as c
 from tests.tiny import encode, gguf_name, pico_config, pico_metadata, pico_weights
 
 F32 = GGMLQuantizationType.F32
@@ -33,15 +33,15 @@ def random_file(path: Path, kind: GGMLQuantizationType) -> Path:
 
 
 def widened(file: GGUFFile, name: str) -> Any:
-    """A tensor as ggml itself reads it."""
-    tensor, raw = file.tensors[name], np.array(file.raw(name))
-    out = np.empty(tensor.shape, np.float32)
-    to_float = c.ggml_get_type_traits(int(tensor.type)).contents.to_float
-    to_float(raw.ctypes.data, out.ctypes.data, out.size)
-    return out
+    """A tensor as the gguf package reads it."""
+    tensor = file.tensors[name]
+    raw = file.raw(name).reshape(tensor.shape[0], -1)
+    return gguf.dequantize(raw, gguf.GGMLQuantizationType(tensor.type))
 
 
-@pytest.mark.parametrize("kind", [t for t in quants._type_traits if t.name != "BF16"])
+@pytest.mark.parametrize(
+    "kind", [GGMLQuantizationType(t) for t in quants._type_traits if t.name != "BF16"]
+)
 def test_matrices_are_what_ggml_reads(tmp_path: Path, kind: GGMLQuantizationType) -> None:
     source = GGUFFile(random_file(tmp_path / "x.gguf", kind))
     import_model(source.path, tmp_path / "m", name="m")

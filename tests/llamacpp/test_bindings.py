@@ -10,7 +10,7 @@ from pathlib import Path
 
 import llama_cpp
 import pytest
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+from gguf import GGMLQuantizationType
 
 from m2m.llamacpp import bindings as c
 from m2m.llamacpp import filetypes
@@ -31,17 +31,6 @@ def test_file_types_have_llama_cpps_numbers(name: str) -> None:
     assert kind.number == getattr(llama_cpp, prefix + upper)
     tensor = upper.removesuffix("_M")
     assert kind.tensor == GGMLQuantizationType[tensor]
-
-
-@pytest.mark.parametrize(
-    "type", [filetypes.Q5_0, filetypes.Q5_1, *(t.tensor for t in filetypes.FILE_TYPES.values())]
-)
-def test_type_traits_are_read_through_the_right_layout(type: int) -> None:
-    traits = c.ggml_get_type_traits(type).contents
-    name = GGMLQuantizationType(type).name
-    assert traits.type_name.decode().upper() == name == filetypes.type_name(type).upper()
-    assert (traits.blck_size, traits.type_size) == GGML_QUANT_SIZES[GGMLQuantizationType(type)]
-    assert traits.is_quantized == (name not in ("F32", "F16", "BF16"))
 
 
 def test_our_batch_has_the_packages_layout() -> None:

@@ -1,0 +1,30 @@
+"""What m2m runs with."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tomllib
+from importlib.metadata import PackageNotFoundError, requires
+
+from tests.conftest import REPOSITORY
+
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+CLIENTS = {"requests", "urllib3", "httpx", "httpcore", "aiohttp", "huggingface-hub", "websockets"}
+
+
+def names(requirements: list[str]) -> set[str]:
+    """Names of packages, as indexes spell them, without those of an extra."""
+    plain = (line for line in requirements if "extra" not in line)
+    found = (re.match(r"[A-Za-z0-9._-]+", line) for line in plain)
+    return {re.sub("[._-]+", "-", match[0]).lower() for match in found if match}
+
+
+def test_no_dependency_is_an_http_client() -> None:
+    found, queue = set(), names(PROJECT["dependencies"])
+    while queue:
+        name = queue.pop()
+        found.add(name)
+        with contextlib.suppress(PackageNotFoundError):  # one of another system
+            queue |= names(requires(name) or []) - found
+    assert not found & CLIENTS
