@@ -67,6 +67,7 @@ class Adapter:
         base_model: name or path of the model that it was trained on, as its maker wrote it.
         base_fingerprint: fingerprint of that model, None for adapters from elsewhere.
         name: what to call it.
+        sha256: of the file of its factors (hex); "" if it was not read from one.
     """
 
     rank: int
@@ -75,6 +76,7 @@ class Adapter:
     base_model: str
     base_fingerprint: str | None = None
     name: str = ""
+    sha256: str = ""
 
     @property
     def parameters(self) -> int:
@@ -193,6 +195,7 @@ def load_adapter(folder: Path) -> Adapter:
         base_model=config.base_model,
         base_fingerprint=fingerprint if isinstance(fingerprint, str) else None,
         name=str(own.get("name") or folder.resolve().name),
+        sha256=file.sha256,
     )
 
 

@@ -260,7 +260,7 @@ def refuse_outside(path: Path, home: Path, roots: Sequence[Path] = ()) -> None:
         raise unreadable(path, error) from error
     link = f" (a link to {named})" if path.is_symlink() else ""
     raise InputError(
-        f"{path}{link} is outside {home}, the folder of the file that names it",
+        f"{path}{link} is outside {home.absolute()}, the folder of the file that names it",
         f"if m2m may read there, add `--data-root {shlex.quote(str(named.parent))}` to the command",
     )
 

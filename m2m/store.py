@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from m2m.errors import BusyError
 from m2m.formats.atomic import remove_leftovers
-from m2m.formats.disk import make_folder, refused
+from m2m.formats.disk import make_folder, refused, unwatch, watch
 from m2m.opening import open_to_append
 
 _MOUNTS = Path("/proc/self/mounts")
@@ -101,13 +101,17 @@ def run_lock(folder: Path) -> Iterator[None]:
             raise _busy(folder, owner)
         try:
             try:
-                _write_owner(file, json.dumps(asdict(Owner.this_process())).encode() + b"\n")
+                _write_owner(
+                    file, line := json.dumps(asdict(Owner.this_process())).encode() + b"\n"
+                )
+                watch({path: line})
                 for place in (folder, *folder.iterdir()):
                     remove_leftovers(place)
             except OSError as error:
                 raise refused(path, error) from error
             yield
         finally:
+            unwatch(path)
             with suppress(OSError):  # an owner that is dead counts as none
                 _write_owner(file, b"")
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from m2m.errors import InputError, M2MError, ResourceError
+from m2m.opening import first_bytes
 
+_WATCHED: dict[Path, bytes] = {}  # of the runs that are at work in this process
 _QUOTA = getattr(errno, "EDQUOT", errno.ENOSPC)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 # What a file system says that has no fsync for folders (shares, FAT through FUSE), or lets nobody
@@ -61,12 +64,44 @@ def make_folder(folder: Path) -> None:
 
     Raises:
         OSError: it cannot be made.
+        ResourceError: the folder of a run that is at work here was deleted or replaced.
     """
+    _refuse_without_lock()
     if folder.is_dir():
         return
     make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
     sync_folder(folder.parent)
+
+
+def watch(locks: Mapping[Path, bytes]) -> None:
+    """From now on write nothing unless these lock files are there and hold these bytes."""
+    _WATCHED.update(locks)
+
+
+def unwatch(lock: Path) -> None:
+    """Stop watching a lock file."""
+    _WATCHED.pop(lock, None)
+
+
+def watched() -> dict[Path, bytes]:
+    """The lock files of this process, for its child processes to watch."""
+    return dict(_WATCHED)
+
+
+def _refuse_without_lock() -> None:
+    """A run whose folder was deleted must not make it again: it would have no lock there."""
+    for lock, words in _WATCHED.items():
+        try:
+            same = first_bytes(lock, len(words) + 1) == words
+        except InputError:
+            same = False
+        if not same:
+            raise ResourceError(
+                f"{lock} is gone or another run's: {lock.parent} was deleted or replaced while "
+                "this run was at work in it",
+                "nothing more was written; run the same command again",
+            )
 
 
 def sync_folder(folder: Path) -> None:

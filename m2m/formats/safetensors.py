@@ -7,10 +7,12 @@ is believed before it was compared with the file's size.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -89,6 +91,11 @@ class SafetensorsFile:
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the file's bytes (hex): of the file that was opened, whatever has its name now."""
+        return hashlib.sha256(self._bytes.data).hexdigest()
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a tensor."""

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from m2m.blas import one_blas_thread
 from m2m.errors import InputError, ResourceError
+from m2m.formats.disk import make_folder
 from m2m.formats.gguf import GGUFFile, nbytes_of, plan_gguf
 from m2m.formats.mapped import release
 from m2m.llamacpp.calibration import Calibration
@@ -50,7 +51,7 @@ def scratch_folder(key: Path, size: int) -> Path:
                 return folder
     except OSError:  # no RAM disk here, or not for us
         pass
-    key.mkdir(parents=True, exist_ok=True)
+    make_folder(key)
     return key
 
 

@@ -21,6 +21,7 @@ from m2m.dataset import BatchStream
 from m2m.errors import Interrupted
 from m2m.evaluate.metrics import resample
 from m2m.evaluate.tasks import Task, contrasted, requests
+from m2m.formats.disk import make_folder
 from m2m.formats.journal import Journal
 from m2m.llamacpp.scoring import common_prefix
 from m2m.machine import peak_rss_bytes
@@ -119,7 +120,7 @@ def calibrate(inputs: Inputs, progress: Progress) -> Rates:
         ResourceError: training does not fit into memory; the hint says what would.
         Interrupted: the user asked to stop.
     """
-    inputs.recipe.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(inputs.recipe.folder)
     with tempfile.TemporaryDirectory(prefix=".m2m-plan-", dir=inputs.recipe.folder) as name:
         folder = Path(name)
         used = [

@@ -7,11 +7,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from m2m.adapter import WEIGHTS, load_adapter
+from m2m.adapter import load_adapter
 from m2m.evaluate.evaluator import Evaluator
 from m2m.evaluate.metrics import check_metric
 from m2m.evaluate.tasks import Task
-from m2m.formats.digest import file_sha256
 from m2m.llamacpp.filetypes import file_type
 from m2m.llamacpp.model import build_info
 from m2m.llamacpp.surrogate import Surrogate, fastest_type, scratch_folder
@@ -64,9 +63,9 @@ def open_scorer(
     }
     finetuned = finetuned or {}
     adapters = {**experts, **finetuned}
-    fingerprints = {name: file_sha256(folder / WEIGHTS) for name, folder in adapters.items()}
-    fingerprints |= {name: f"finetuned {fingerprints[name]}" for name in finetuned}
     loaded = {name: load_adapter(folder) for name, folder in adapters.items()}
+    fingerprints = {name: adapter.sha256 for name, adapter in loaded.items()}
+    fingerprints |= {name: f"finetuned {fingerprints[name]}" for name in finetuned}
     merger = Merger(base, loaded, recipe.merge, finetuned)
     with _surrogate(inputs, scratch) as surrogate:
         settings = {  # growth is in the mixtures' coefficients

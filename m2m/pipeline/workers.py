@@ -10,7 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
@@ -19,6 +19,7 @@ from pathlib import Path
 
 from m2m.checkpoint import BaseModel
 from m2m.errors import Interrupted, M2MError, ResourceError, TrainingError
+from m2m.formats.disk import watch, watched
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.scoring import threads
 from m2m.pipeline.tuning import Job, Tuning, choose, made, memory_limit
@@ -142,7 +143,7 @@ def _crew(base: BaseModel, portion: Portion) -> Iterator[list[_Worker]]:
     try:
         for _ in range(portion.at_once):
             ours, theirs = context.Pipe()
-            told = (base.path, portion.recipe, theirs)
+            told = (base.path, portion.recipe, watched(), theirs)
             process = context.Process(target=_work, args=told, daemon=True)
             process.start()
             theirs.close()
@@ -276,10 +277,11 @@ class _Relay(Silent):
             self._line.send(word)
 
 
-def _work(folder: Path, recipe: Recipe, line: Connection) -> None:
+def _work(folder: Path, recipe: Recipe, locks: Mapping[Path, bytes], line: Connection) -> None:
     """What a worker's process does: train what it is given until there is nothing more."""
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.SIG_IGN)  # a whole group gets them; the line says when to stop
+    watch(locks)
     tuning = Tuning(BaseModel.open(folder), recipe, _Relay(line))
     with suppress(EOFError, OSError):  # the process that started it is gone
         while job := line.recv():

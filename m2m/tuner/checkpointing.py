@@ -35,7 +35,6 @@ def save_checkpoint(path: Path, identity: str, progress: Mapping[str, Any], arra
         arrays: parameters and optimiser state.
     """
     header = {"schema": SCHEMA, "identity": identity, "progress": progress}
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_safetensors(
         path,
         [TensorSpec(name, "F32", array.shape) for name, array in arrays.items()],

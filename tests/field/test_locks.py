@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,7 +16,10 @@ from pathlib import Path
 import pytest
 
 from m2m import store
-from m2m.errors import BusyError
+from m2m.errors import BusyError, ResourceError
+from m2m.formats.atomic import write_json
+from m2m.formats.disk import make_folder
+from m2m.formats.journal import Journal
 from m2m.store import Owner, run_lock
 
 fcntl = pytest.importorskip("fcntl", reason="locks of POSIX systems")
@@ -146,3 +150,30 @@ def test_what_a_killed_run_left_half_written_is_cleared_away(tmp_path: Path) -> 
     with run_lock(tmp_path):
         assert sorted(p.name for p in tmp_path.iterdir()) == ["adapters", "lock"]
         assert [p.name for p in (tmp_path / "adapters").iterdir()] == ["copy"]
+
+
+def test_a_folder_that_was_deleted_is_not_made_again_without_its_lock(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with run_lock(folder):
+        write_json(folder / "a.json", 1)
+        shutil.rmtree(folder)
+        for write in (
+            lambda: write_json(folder / "b.json", 1),
+            lambda: Journal(folder / "study.jsonl").append({}),
+            lambda: make_folder(folder / "adapters"),
+        ):
+            with pytest.raises(ResourceError, match="was deleted or replaced while"):
+                write()
+        assert not folder.exists()
+    write_json(folder / "b.json", 1)  # nobody is at work in it any more
+
+
+def test_a_folder_that_another_run_took_is_left_to_it(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with run_lock(folder):
+        shutil.rmtree(folder)
+        folder.mkdir()
+        (folder / "lock").write_text(json.dumps(dataclasses.asdict(ELSEWHERE)), encoding="utf-8")
+        with pytest.raises(ResourceError, match="another run's"):
+            write_json(folder / "a.json", 1)
+        assert [each.name for each in folder.iterdir()] == ["lock"]

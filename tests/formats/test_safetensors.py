@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -193,3 +195,14 @@ def test_a_value_too_large_for_f16_is_refused_by_name(tmp_path: Path) -> None:
 def test_two_tensors_of_one_name_are_not_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="twice"):
         write_safetensors(tmp_path / "x", [TensorSpec("t", "F32", (2, 3))] * 2, [X, X])
+
+
+def test_the_hash_is_that_of_the_opened_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    write_safetensors(path, [TensorSpec("x", "F32", (4,))], [np.ones(4, np.float32)])
+    expected = hashlib.sha256(path.read_bytes()).hexdigest()
+    file = SafetensorsFile(path)
+    if os.name == "posix":  # Windows does not replace an open file
+        write_safetensors(path, [TensorSpec("x", "F32", (4,))], [np.zeros(4, np.float32)])
+    assert file.sha256 == expected
+    assert file.array("x").tolist() == [1.0] * 4

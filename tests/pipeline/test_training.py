@@ -20,7 +20,8 @@ from m2m.pipeline.finetuning import FineTuner, mixed_corpus
 from m2m.pipeline.inputs import expert_corpus, read_inputs
 from m2m.pipeline.run import Run
 from m2m.progress import Silent
-from m2m.recipe import load_recipe
+from m2m.recipe import changed, load_recipe
+from m2m.store import run_lock
 from m2m.tuner.memory import Saving
 from tests.pipeline.scenario import make_scenario
 from tests.tiny import pico_dataset
@@ -249,3 +250,24 @@ def test_what_was_read_and_freed_before_is_not_in_the_way(recipe: Path, starter:
     base.release()
     assert held - resident_bytes() < 20 << 20
     assert decoder
+
+
+class Deletes(Silent):
+    """Another person deletes the run's folder in the middle of training."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.left = folder, 4
+
+    def advance(self, amount: float = 1.0, detail: str = "") -> None:
+        self.left -= 1
+        if self.left == 0:
+            shutil.rmtree(self.folder)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_training_stops_in_words_when_its_folder_is_deleted(tmp_path: Path, workers: int) -> None:
+    path = make_scenario(tmp_path)
+    recipe = changed(load_recipe(path), {"limits": {"workers": workers}})
+    with pytest.raises(ResourceError, match="was deleted"), run_lock(recipe.folder):
+        Run(recipe, Deletes(recipe.folder)).train()
+    assert not recipe.folder.exists()
