@@ -56,6 +56,8 @@ def export(
     merger, target = Merger(base, {"winner": adapter}), file_type(kind)
     verdict = confirmation.verdict
     name = "-".join(filter(None, (base.name, recipe.path.stem, verdict.tag)))
+    # Ollama skips what it cannot print, and would not find the file.
+    name = "".join(c if c.isprintable() and c != '"' else "_" for c in name)
     gguf = RunFolder(folder).exports / f"{name}-{kind.upper()}.gguf"
     data = _datasets(inputs, winner)
     described = tuple((each.name, _described(each)) for each in data)

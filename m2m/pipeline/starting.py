@@ -12,6 +12,7 @@ from typing import Any
 from m2m.checkpoint import find_model
 from m2m.dataset import encode, load_dataset
 from m2m.errors import InputError, M2MError, Problems
+from m2m.escaping import one_line
 from m2m.formats.atomic import write_text
 from m2m.opening import refuse_outside
 from m2m.pipeline.checking import read_target
@@ -19,6 +20,9 @@ from m2m.pipeline.inputs import make_formatter, model_folders
 from m2m.recipe import Train, load_recipe
 from m2m.recipe.template import recipe_text
 from m2m.tokenizer import Formatter
+
+# Names that `load_recipe` refuses, and bytes that are not UTF-8 (lone surrogates).
+_UNNAMED = re.compile("[\x00-\x1f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -80,13 +84,15 @@ def start_recipe(
         for name, path in zip(_names([path.stem for path in datasets]), datasets, strict=True)
     ]
     folder = out.absolute().parent
+    rows, aims = _seen_from(folder, rows), _seen_from(folder, aims)
+    _check_names([value for entry in (*rows, *aims) for value in entry.values()])
     named = any((root / model).is_dir() for root in model_folders(out))
     text = recipe_text(
         {
             "base": {"model": model if named else base.path.absolute(), "template": template},
             "train": train,
         },
-        {"datasets": _seen_from(folder, rows), "targets": _seen_from(folder, aims)},
+        {"datasets": rows, "targets": aims},
     )
     write_text(out, text)
     outside = _outside(folder, [*datasets, *seen])
@@ -149,6 +155,14 @@ def _checked(
             problems.add(_with_hint(error))
     problems.raise_if_any(InputError, "no recipe written", "correct this and run it again")
     return longest
+
+
+def _check_names(values: Sequence[Any]) -> None:
+    """Refuse files whose names a recipe cannot hold: `load_recipe` takes UTF-8 without controls."""
+    refused = [one_line(str(path)) for path in values if _UNNAMED.search(str(path))]
+    if refused:
+        hint = "rename the file or its folder: without line breaks, in UTF-8"
+        raise InputError(f"a recipe cannot hold this name: {', '.join(refused)}", hint)
 
 
 def _with_hint(error: M2MError) -> str:

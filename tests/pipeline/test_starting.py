@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from m2m.pipeline.inputs import read_inputs
 from m2m.pipeline.starting import start_recipe
 from m2m.recipe import LISTS, SECTIONS, load_recipe
 from m2m.recipe.template import recipe_text, toml_value
+from tests.hostile import controls
 from tests.pipeline.scenario import make_scenario
 from tests.tiny import pico_config, write_jsonl, write_pico_gguf
 
@@ -119,3 +122,24 @@ def test_the_command_takes_files_as_a_shell_gives_them(folder: Path) -> None:
     assert f"m2m run {out}" in found.stdout
     assert len(load_recipe(Path(out)).datasets) == 3
     assert CliRunner().invoke(cli, ["init", "--model", "pico", "--target", target]).exit_code == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows allows no such file name")
+@pytest.mark.parametrize("name", ["a\nb.jsonl", os.fsdecode(b"caf\xe9.jsonl")])
+def test_a_name_that_no_recipe_can_hold_is_refused_before_writing(folder: Path, name: str) -> None:
+    try:
+        (folder / "copy.jsonl").rename(folder / name)
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    with pytest.raises(InputError, match="cannot hold this name"):
+        started(folder, datasets=[folder / name])
+    assert not (folder / "new.toml").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows allows no such file name")
+def test_any_other_name_is_in_the_recipe_as_it_is(folder: Path) -> None:
+    name = "a\x9b\u202e\"'c\\ ẹ̀kọ́\u200d.jsonl"
+    (folder / "copy.jsonl").rename(folder / name)
+    written = started(folder, datasets=[folder / name])
+    assert load_recipe(written).datasets[0].path == folder / name
+    assert not controls(written.read_text(encoding="utf-8"))
