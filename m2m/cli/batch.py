@@ -41,7 +41,7 @@ def opened(
         changes: fields by section that take another value than in the file; None changes nothing.
         hours: that the run may take; it is cut down to them.
         share: (I, N) where only a share of the work is wanted.
-        allowed: `allow_leaks` and `anyway`, as `Run` takes them.
+        allowed: `allow_leaks`, `anyway` and `rescore`, as `Run` takes them.
     """
     from m2m.cli.console import TerminalProgress, stoppable
     from m2m.pipeline.fitting import fit_hours

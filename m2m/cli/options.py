@@ -80,6 +80,9 @@ leaks_option = click.option(
 anyway_option = click.option(
     "--anyway", is_flag=True, help="Make a GGUF also if the verdict is against it."
 )
+rescore_option = click.option(
+    "--rescore", is_flag=True, help="Score here the models whose scores merge-runs brought."
+)
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="Only warnings and errors.")
 
 

@@ -18,6 +18,7 @@ from m2m.cli.options import (
     leaks_option,
     quiet_option,
     recipe_command,
+    rescore_option,
     share_option,
 )
 
@@ -29,16 +30,16 @@ from m2m.cli.options import (
 @leaks_option
 @anyway_option
 @data_root_option
+@rescore_option
 @json_option
 @quiet_option
 def run(
     recipes: tuple[Path, ...],
     keep_going: bool,
     hours: float | None,
-    allow_leaks: bool,
-    anyway: bool,
     as_json: bool,
     quiet: bool,
+    **allowed: bool,
 ) -> None:
     """Do everything that each RECIPE asks for: train, search, confirm, export, report.
 
@@ -60,15 +61,12 @@ def run(
             recipes,
             keep_going=keep_going,
             hours=hours,
-            allow_leaks=allow_leaks,
-            anyway=anyway,
             as_json=as_json,
             quiet=quiet,
+            **allowed,
         )
         return
-    with opened(
-        recipes[0], quiet, "run", hours=hours, allow_leaks=allow_leaks, anyway=anyway
-    ) as work:
+    with opened(recipes[0], quiet, "run", None, hours=hours, share=None, **allowed) as work:
         found = work.run()
         show.result(found.as_json(), as_json, lambda: show.run(found, len(work.recipe.datasets)))
 
@@ -111,17 +109,17 @@ def train(
 )
 @leaks_option
 @data_root_option
+@rescore_option
 @json_option
 @quiet_option
 @share_option
 def search(
     recipe: Path | None,
     folder: Path | None,
-    allow_leaks: bool,
     as_json: bool,
     quiet: bool,
     share: tuple[int, int] | None,
-    **table: Any,
+    **more: Any,
 ) -> None:
     """Score the mixtures of RECIPE's datasets and rank them; scored ones are kept.
 
@@ -137,12 +135,13 @@ def search(
     if folder is not None and recipe is None:
         from m2m.mix.tables import propose_from
 
-        proposed = propose_from(folder, **table)
+        proposed = propose_from(folder, more["metric"], higher=more["higher"])
         show.result(proposed.as_json(), as_json, lambda: show.proposals(proposed))
         return
     if recipe is None or folder is not None:
         raise click.UsageError("give a RECIPE or --from-csv FOLDER")
-    with opened(recipe, quiet, "search", share=share, allow_leaks=allow_leaks) as work:
+    allowed = {name: more[name] for name in ("allow_leaks", "rescore")}
+    with opened(recipe, quiet, "search", None, hours=None, share=share, **allowed) as work:
         if share:
             count = work.search_share()
             show.result({"scored": count}, as_json, lambda: say(f"{count} models scored"))
@@ -154,7 +153,8 @@ def search(
 @click.command("confirm")
 @recipe_command
 @leaks_option
-def confirm(recipe: Path, as_json: bool, quiet: bool, allow_leaks: bool) -> None:
+@rescore_option
+def confirm(recipe: Path, as_json: bool, quiet: bool, allow_leaks: bool, rescore: bool) -> None:
     """Really fine-tune on the best mixtures and the baselines, and score them on the test set.
 
     \b
@@ -162,7 +162,7 @@ def confirm(recipe: Path, as_json: bool, quiet: bool, allow_leaks: bool) -> None
     """
     from m2m.cli import show
 
-    with opened(recipe, quiet, "confirm", allow_leaks=allow_leaks) as work:
+    with opened(recipe, quiet, "confirm", allow_leaks=allow_leaks, rescore=rescore) as work:
         found = work.confirm()
         show.result(
             found.as_json(), as_json, lambda: show.confirmed(found, len(work.recipe.datasets))

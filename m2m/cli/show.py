@@ -114,6 +114,8 @@ def confirmed(result: Confirmation, datasets: int) -> None:
     verdict(result.verdict)
     print_result(confirmed_table(result, datasets))
     say(result.chosen_by)
+    for warning in result.warnings:
+        say(f"Warning: {warning}", err=True)
 
 
 def verdict(found: Verdict) -> None:

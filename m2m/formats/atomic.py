@@ -78,6 +78,37 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         sync_folder(path.parent)
 
 
+@contextmanager
+def staged(folder: Path) -> Iterator[tuple[Path, dict[Path, Path]]]:
+    """Make several files and folders and put all of them in their places at the end.
+
+    Yields an empty temporary folder in `folder`, and a dict to fill: place -> what was made for it
+    in the temporary folder. Places are filled in its order. A folder's place must be free; a file
+    is replaced. An exception before the end changes nothing. After a kill during the last renames
+    some places have the new thing and the others the old, each of them whole.
+
+    Raises:
+        InputError: `folder` cannot be written to.
+        ResourceError: the disk is full or does not answer.
+    """
+    moves: dict[Path, Path] = {}
+    temporary = _temporary_beside(folder / "x")
+    try:
+        make_folder(folder)
+        temporary.mkdir()
+        try:
+            yield temporary, moves
+            _sync_tree(temporary)
+            for place, made in moves.items():
+                make_folder(place.parent)
+                os.replace(made, place)  # noqa: PTH105 (the name that tests interrupt)
+                sync_folder(place.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise refused(folder, error) from error
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path` atomically."""
     with atomic_file(path, len(data)) as file:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,12 @@ from m2m.errors import InputError
 from m2m.escaping import escape_json
 from m2m.formats.disk import make_folder, refused, sync_folder
 from m2m.opening import open_to_append, read_bytes
+
+
+def as_line(entry: Mapping[str, Any]) -> bytes:
+    """An entry as the bytes of its line."""
+    text = json.dumps(entry, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
 class Journal:
@@ -39,10 +46,21 @@ class Journal:
         Raises:
             InputError: a finished line is no JSON object; names the line.
         """
+        return [entry for _, entry in self.lines()]
+
+    def lines(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """What `replay` returns one by one, each with its file and line as "PATH:LINE"."""
         whole, rest = self._split()
         self.torn = bool(rest)
-        lines = whole.split(b"\n")[:-1]
-        return [self._entry(line, number) for number, line in enumerate(lines, 1)]
+        start, number = 0, 0
+        while start < len(whole):
+            end, number = whole.index(b"\n", start), number + 1
+            yield f"{self.path}:{number}", self._entry(whole[start:end], number)
+            start = end + 1
+
+    def whole(self) -> bytes:
+        """The bytes of all finished lines, malformed ones too."""
+        return self._split()[0]
 
     def append(self, entry: dict[str, Any]) -> None:
         """Add one entry and wait until it is on the disk.

@@ -77,6 +77,14 @@ def as_wholes(value: Any, name: str, high: int = LARGEST, count: int | None = No
     return found
 
 
+def as_reals(value: Any, name: str, least: int = 0) -> list[float]:
+    """The value, if it is a list of `least` or more finite numbers."""
+    found = [as_real(each, name) for each in as_list(value, name, (int, float))]
+    if len(found) < least:
+        raise ValueError(f"{name} has {len(found)} entries, expected {least} or more")
+    return found
+
+
 def as_rows(
     value: Any, name: str, low: float, high: float, lengths: Sequence[int] | None = None
 ) -> tuple[NDArray[np.float64], list[int]]:

@@ -97,6 +97,12 @@ class SafetensorsFile:
         """Of the file's bytes (hex): of the file that was opened, whatever has its name now."""
         return hashlib.sha256(self._bytes.data).hexdigest()
 
+    @property
+    def spare(self) -> int:
+        """Bytes of the file that belong to no tensor, the header apart."""
+        used = sum(entry.end - entry.begin for entry in self._entries.values())
+        return len(self._bytes) - self._start - used
+
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a tensor."""
         return self._entry(name).shape

@@ -135,9 +135,12 @@ class Trial:
             places = self.places.get(name)
             fits = len(scores) == total if places is None else max(places, default=-1) < total
             if not fits:
+                last = len(scores) if places is None else max(places, default=0) + 1
                 raise InputError(
-                    f"{where}: scores {len(scores)} examples of {name}, which has {max(total, 0)}",
-                    "restore the journal from a copy, or move it away to score again",
+                    f"{where}: scores example {last} of {name}, which has {max(total, 0)}",
+                    "add `--rescore`, to score here what other machines say that they scored"
+                    if self.elsewhere
+                    else "restore the journal from a copy, or move it away to score again",
                 )
 
 

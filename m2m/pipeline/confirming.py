@@ -27,10 +27,12 @@ from m2m.pipeline.finetuning import (
     training_rows,
 )
 from m2m.pipeline.inputs import Inputs
+from m2m.pipeline.joining import claimed_warnings
 from m2m.pipeline.leaks import REPLAY, Leak, shared
 from m2m.pipeline.scoring import aims
 from m2m.progress import Progress
 from m2m.results.confirmation import Confirmation, Model
+from m2m.results.folder import RunFolder
 from m2m.results.ranking import Ranking
 
 
@@ -85,6 +87,8 @@ def confirm(
     for part in (DEV, TEST):
         for warning in cut_answers(trials[best_on_dev], aims_on(part, inputs)):
             progress.warn(warning)
+    every = [base, best, *trials]
+    claimed = claimed_warnings(every, RunFolder(folder).finetune_scores, "confirm")
     asked = {
         name: (count, len(inputs.test[name].examples)) for name, count in shared(inputs).items()
     }
@@ -93,13 +97,13 @@ def confirm(
         metric=metric_name(wanted),
         models=confirmed,
         winning=winner,
-        ahead=_ahead_on_test([base, best, *trials], winner, inputs),
+        ahead=_ahead_on_test(every, winner, inputs),
         verdict=_verdict([base, *trials], chosen, best_on_dev, inputs, leaks, asked),
         shared=asked if has_test(inputs) else {},
-        breakdowns=by_facet(
-            [each.scores for each in (base, best, *trials)], wanted, {"dev": DEV, "test": TEST}
-        ),
+        breakdowns=by_facet([each.scores for each in every], wanted, {"dev": DEV, "test": TEST}),
         budget=inputs.recipe.confirm.budget,
+        scored_elsewhere=sum(each.elsewhere for each in every),
+        warnings=claimed,
     )
 
 

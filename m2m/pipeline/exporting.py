@@ -100,7 +100,7 @@ def export(
             (modelfile.name, "for Ollama: ollama create NAME -f Modelfile"),
             (lora.name, f"the fine-tune alone, for the unchanged {base.name}"),
         ],
-        cautions=[*inputs.cautions, *ranking.warnings, *tested.warnings],
+        cautions=[*inputs.cautions, *ranking.warnings, *confirmation.warnings, *tested.warnings],
         serving=serving,
         verdict=[f"Verdict: {verdict.kind}. {verdict.sentence}", *verdict.reasons],
         warning="Made with --anyway, against the verdict." if verdict.withheld else "",

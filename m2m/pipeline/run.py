@@ -18,6 +18,7 @@ from m2m.machine import peak_rss_bytes
 from m2m.pipeline.confirming import confirm
 from m2m.pipeline.exporting import export
 from m2m.pipeline.inputs import read_inputs
+from m2m.pipeline.joining import set_aside
 from m2m.pipeline.leaks import Leak, find_leaks, refuse_leaks
 from m2m.pipeline.resolved import resolved
 from m2m.pipeline.searching import search
@@ -50,6 +51,7 @@ class Run:
         share: makes only a part of the adapters, or of the scores (`search_share`).
         allow_leaks: whether to train on rows that are also dev or test questions.
         anyway: whether to export a model that the verdict is against.
+        rescore: whether to score here what other machines say that they scored.
 
     Raises:
         InputError: something that the recipe names is wrong; all of it is told.
@@ -63,6 +65,7 @@ class Run:
         *,
         allow_leaks: bool = False,
         anyway: bool = False,
+        rescore: bool = False,
     ) -> None:
         self._inputs = read_inputs(recipe)
         self.recipe = self._inputs.recipe
@@ -73,6 +76,10 @@ class Run:
         self._steps: list[Step] = []
         self._together = 0  # bytes of the processes that trained side by side
         self._stored.keep(RECIPE, resolved(self._inputs))
+        if rescore:
+            journals = (self._stored.study, self._stored.finetune_scores)
+            count = sum(map(set_aside, journals))
+            progress.note(f"{count} scores of other machines were set aside")
         for caution in self._inputs.cautions:
             progress.warn(caution)
 

@@ -20,6 +20,7 @@ from m2m.mix.trial import Trial
 from m2m.mix.worth import worth
 from m2m.pipeline.cautioning import warnings
 from m2m.pipeline.inputs import Inputs
+from m2m.pipeline.joining import claimed_warnings
 from m2m.pipeline.rounding import rounding_warnings
 from m2m.pipeline.scoring import aims, open_scorer
 from m2m.progress import Progress
@@ -80,6 +81,7 @@ def search(
     )
     finalists = [each.mixture for each in ranking[: max(2, recipe.confirm.top)]]
     rounded = rounding_warnings(inputs, experts, finalists, wanted, folder, progress)
+    claimed = claimed_warnings(trials, RunFolder(folder).study, "search")
     complete = [trial for trial in trials if trial.complete]
     front = pareto([trials[i] for i in chosen], wanted) if len(wanted) > 1 else []
     alone = (
@@ -118,7 +120,9 @@ def search(
         verdicts=added.verdicts,
         smallest_effect=added.smallest,
         pairs_left_out=added.left_out,
-        warnings=[*warnings(inputs, experts, complete, above, folder), *rounded],
+        warnings=[*warnings(inputs, experts, complete, above, folder), *rounded, *claimed],
+        scored=len(trials),
+        scored_elsewhere=sum(trial.elsewhere for trial in trials),
         notes=[*strategy.notes, *readings(inputs)],
         interactions=added.interactions,
         pareto=[OnFront(trial.mixture, scores) for trial, scores in front]

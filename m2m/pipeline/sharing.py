@@ -11,10 +11,8 @@ finds these scores and goes on alone. Its result is the same as that of one proc
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from m2m.errors import InputError, Interrupted
 from m2m.formats.journal import Journal
@@ -23,9 +21,9 @@ from m2m.mix.order import Order
 from m2m.mix.search import make_strategy
 from m2m.mix.space import usable
 from m2m.mix.strategy import Ask
-from m2m.mix.study import READABLE, SCHEMA, Study
-from m2m.mix.trial import Trial
+from m2m.mix.study import Study
 from m2m.pipeline.inputs import Inputs
+from m2m.pipeline.joining import join_journals
 from m2m.pipeline.scoring import aims, open_scorer
 from m2m.pipeline.searching import search_space
 from m2m.pipeline.tuning import Tuning, expert_job, made
@@ -147,44 +145,3 @@ def finished_experts(inputs: Inputs) -> dict[str, Path]:
 def join_shares(run: Path) -> int:
     """Put what all shares scored into the run's journal; return how many lines were new."""
     return join_journals(RunFolder(run).study, RunFolder(run).share_studies())
-
-
-def join_journals(into: Path, sources: Iterable[Path]) -> int:
-    """Append the lines of other journals that this one has not; return how many.
-
-    A line is known by its key, which covers everything that can change its scores. Of one whose
-    examples were scored in part already only the others are taken: a study wants no example twice.
-
-    Raises:
-        InputError: somebody changed a line.
-    """
-    journal = Journal(into)
-    known: dict[Any, dict[str, set[int]]] = {}
-    for line in journal.replay():
-        _new(line, known)
-    added = 0
-    for source in sources:
-        for line in Journal(source).replay():
-            if (new := _new(line, known)) is not None:
-                journal.append(new)
-                added += 1
-    return added
-
-
-def _new(line: dict[str, Any], known: dict[Any, dict[str, set[int]]]) -> dict[str, Any] | None:
-    """What of a line was not known, as a line; None for nothing. Now it is."""
-    if line.get("schema") not in READABLE:
-        return None
-    trial, seen = Trial.from_json(line), known.setdefault(line.get("key"), {})
-    fresh = {}
-    for name, scores in trial.scores.items():
-        have = seen.setdefault(name, set())
-        places = trial.places.get(name, range(len(scores)))
-        fresh[name] = tuple(place for place in places if place not in have)
-        have.update(fresh[name])
-    if not any(fresh.values()):
-        return None
-    if all(len(fresh[name]) == len(scores) for name, scores in trial.scores.items()):
-        return line
-    part = trial.take({name: places for name, places in fresh.items() if places})
-    return {"schema": SCHEMA, "key": line.get("key"), **part.as_json()}

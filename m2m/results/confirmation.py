@@ -104,6 +104,8 @@ class Confirmation:
         breakdowns: scores by facet.
         shared: by target, (test questions that are also dev questions, test questions).
         budget: steps of the fine-tunes: "fixed", "proportional" or a number.
+        scored_elsewhere: how many of `models` have scores that another machine claims.
+        warnings: about these scores.
     """
 
     target: str
@@ -115,6 +117,8 @@ class Confirmation:
     breakdowns: Sequence[Breakdown] = ()
     shared: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     budget: str | int = "fixed"
+    scored_elsewhere: int = 0
+    warnings: Sequence[str] = ()
 
     @property
     def winner(self) -> Model:
@@ -153,6 +157,8 @@ class Confirmation:
             "facets": [breakdown.as_json() for breakdown in self.breakdowns],
             "test_questions_in_dev": {name: list(each) for name, each in self.shared.items()},
             "budget": self.budget,
+            "scored_elsewhere": self.scored_elsewhere,
+            "warnings": list(self.warnings),
         }
 
     @classmethod
@@ -185,6 +191,8 @@ class Confirmation:
             breakdowns=breakdowns,
             shared={str(name): (int(count), int(of)) for name, (count, of) in shared.items()},
             budget=budget if isinstance(budget, int) else str(budget),
+            scored_elsewhere=int(data.get("scored_elsewhere", 0)),
+            warnings=list(map(str, data.get("warnings", ()))),
         )
 
 

@@ -153,6 +153,7 @@ def read_facts(path: Path, watts: float | None = None) -> Facts:
             *map(str, base.get("warnings") or ()),
             *_few(ranking),
             *(ranking.warnings if ranking else ()),
+            *(confirmation.warnings if confirmation else ()),
             *(export.warnings if export else ()),
         ],
         remarks=remarks([(f"base model {base['name']}", str(base.get("licence") or "")), *used])

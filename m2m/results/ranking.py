@@ -48,6 +48,8 @@ class Ranking:
         notes: how the strategy worked, and what it promises.
         interactions: the strongest between two datasets.
         pareto: the front over several targets, if the recipe asks for it.
+        scored: models whose scores were used, with the base; `scored_elsewhere`: those of them
+            whose scores another machine claims.
     """
 
     target: str
@@ -69,6 +71,8 @@ class Ranking:
     notes: Sequence[str] = ()
     interactions: Sequence[Interaction] = ()
     pareto: Sequence[OnFront] = ()
+    scored: int = 0
+    scored_elsewhere: int = 0
 
     @property
     def worst(self) -> Ranked:
@@ -86,6 +90,8 @@ class Ranking:
             "evaluated": len(self.places),
             "examples": self.examples,
             "different": self.different,
+            "scored": self.scored,
+            "scored_elsewhere": self.scored_elsewhere,
             "scored_tokens": self.scored_tokens,
             "seconds": round(self.seconds, 1),
             "base_score": self.base_score,
@@ -134,6 +140,8 @@ class Ranking:
             notes=list(map(str, data["notes"])),
             interactions=[Interaction.from_json(each, smallest) for each in data["interactions"]],
             pareto=[OnFront.from_json(each) for each in data["pareto"]],
+            scored=int(data.get("scored", 0)),
+            scored_elsewhere=int(data.get("scored_elsewhere", 0)),
         )
 
 

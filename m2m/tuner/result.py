@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from m2m.adapter import Adapter, load_adapter, read_extra, save_adapter
+from m2m.adapter import OWN, Adapter, load_adapter, read_extra, save_adapter
 from m2m.errors import InputError
+from m2m.formats.json_values import as_list, as_real, as_reals, as_text, as_whole
 from m2m.recipe import Train, as_json
 from m2m.tuner.checkpointing import SCHEMA
 
@@ -149,21 +151,46 @@ def finished(
     A folder that is damaged is none of ours: it is trained again, and then replaced.
     """
     try:
-        extra = read_extra(folder)
-        if extra.get("identity") != identity(config, origin, samples, held_out):
+        if read_extra(folder).get("identity") != identity(config, origin, samples, held_out):
             return None
-        adapter = load_adapter(folder)
+        return read_result(folder)
     except InputError:
         return None
+
+
+def read_result(folder: Path) -> TrainResult:
+    """What an adapter's folder says of its training, if it belongs to the adapter in it.
+
+    Raises:
+        InputError: damaged, changed, or not made by m2m.
+    """
+    extra, path = read_extra(folder), folder / OWN
+    adapter = load_adapter(folder)
     record = {name: extra.get(name) for name in _RECORD}
     if extra.get("sha256") != _digest(adapter, record):
-        return None
-    return TrainResult(
-        adapter=adapter,
-        steps=extra["steps"],
-        tokens=extra["tokens"],
-        losses=extra["losses"],
-        tokens_per_second=0.0,
-        resumed=extra["steps"],
-        held_out=[(step, loss) for step, loss in extra["held_out"]],
-    )
+        raise InputError(
+            f"{path}: its sha256 is not that of this adapter and this training record",
+            "copy the folder again, or train the adapter again",
+        )
+    try:
+        as_whole(record["kept_step"], "kept_step")
+        as_text(extra.get("identity"), "identity")
+        as_real(extra.get("passes", 0.0), "passes", 0.0)
+        held_out = as_list(record["held_out"], "held_out", (list,))
+        return TrainResult(
+            adapter=adapter,
+            steps=as_whole(record["steps"], "steps", 1),
+            tokens=as_whole(record["tokens"], "tokens"),
+            losses=as_reals(record["losses"], "losses", least=1),
+            tokens_per_second=0.0,
+            resumed=as_whole(record["steps"], "steps", 1),
+            held_out=[_measured(each) for each in held_out],
+        )
+    except ValueError as error:
+        raise InputError(f"{path}: {error}", "train the adapter again") from error
+
+
+def _measured(pair: Sequence[Any]) -> tuple[int, float]:
+    """One held-out loss: (step, mean nats per trained token)."""
+    step, loss = as_list(pair, "held_out", (int, float), 2)
+    return as_whole(step, "held_out"), as_real(loss, "held_out")

@@ -144,10 +144,10 @@ def test_places_are_held_against_the_task(tmp_path: Path) -> None:
     """A line whose key is right and whose places are not: there are sixteen examples."""
     mixture = Trial.from_json(block()).mixture
     wrong = changed(block(), ("places", "copying", 0), 16)
-    with pytest.raises(InputError, match=r"s\.jsonl:2: scores 3 examples of copying, which has 16"):
+    with pytest.raises(InputError, match=r"s\.jsonl:2: scores example 17 of copying, which has 16"):
         study(tmp_path / "s.jsonl", block(), wrong).known(mixture)
     wrong = {**block(), "places": {}}
-    with pytest.raises(InputError, match=r"a\.jsonl:1: scores 3 examples of copying"):
+    with pytest.raises(InputError, match=r"a\.jsonl:1: scores example 3 of copying, which has 16"):
         study(tmp_path / "a.jsonl", wrong).known(mixture)
 
 

@@ -23,9 +23,10 @@ from m2m.errors import BusyError, InputError
 from m2m.formats.journal import Journal
 from m2m.mix.study import SCHEMA
 from m2m.mix.trial import Trial, joined
+from m2m.pipeline.joining import join_journals
 from m2m.pipeline.merging_runs import merge_runs
 from m2m.pipeline.run import Run
-from m2m.pipeline.sharing import Share, join_journals, join_shares
+from m2m.pipeline.sharing import Share, join_shares
 from m2m.progress import Silent
 from m2m.recipe import load_recipe
 from m2m.store import run_lock
@@ -44,8 +45,10 @@ class Heard(Silent):
 
 
 def ranking(run: Run) -> dict[str, Any]:
+    """What a search found, without its time and without who scored."""
     found = run.search().as_json()
-    del found["seconds"]
+    del found["seconds"], found["scored_elsewhere"]
+    found["warnings"] = [each for each in found["warnings"] if "Scored elsewhere" not in each]
     return found
 
 

@@ -1,0 +1,261 @@
+"""A run's folder from somebody else: which of its files count, and whether each is as it should be.
+
+Only files that m2m itself writes are looked at, by their names; everything else stays where it is.
+Links are never followed. The folder may change meanwhile (a network share, a stick that somebody
+has prepared), so what was checked is known by its SHA-256, and a copy is compared with it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from m2m.adapter import CONFIG, OWN, WEIGHTS, check_adapter
+from m2m.checkpoint import BaseModel
+from m2m.errors import InputError, Problems
+from m2m.formats.digest import file_sha256
+from m2m.formats.disk import in_words
+from m2m.formats.records import read_object
+from m2m.formats.safetensors import SafetensorsFile
+from m2m.opening import copy_file
+from m2m.recipe.fields import NAME
+from m2m.results.folder import RECIPE, RunFolder
+from m2m.tuner.result import read_result
+
+_FILES = {CONFIG: 1 << 20, WEIGHTS: 4 << 30, OWN: 64 << 20}  # of an adapter, with their most bytes
+_JOURNAL = 1 << 30
+_ENTRIES = 100_000  # names in a folder, and adapters in a run
+_TUNED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,200}")  # "copy+upper", "12-datasets-0a1b2c3d"
+_SHARE = re.compile(r"\d{1,6}-of-\d{1,6}")
+_SPARE = 16 << 20  # bytes that a header may take beside the factors
+# A folder of Windows that stands for another one; Python calls it no link.
+_JUNCTION = getattr(stat, "IO_REPARSE_TAG_MOUNT_POINT", -1)
+
+
+@dataclass(frozen=True)
+class ForeignAdapter:
+    """An adapter folder that was found to be whole.
+
+    Attributes:
+        source: where it is.
+        place: where it belongs, relative to a run's folder.
+        identity: of its training.
+        sha256: of each of its files, by name.
+        bytes: of all of them.
+    """
+
+    source: Path
+    place: Path
+    identity: str
+    sha256: dict[str, str]
+    bytes: int
+
+    def copy(self, folder: Path) -> None:
+        """Copy the checked files into a new folder.
+
+        Raises:
+            InputError: one has changed since.
+            OSError: `folder` cannot be written.
+        """
+        folder.mkdir(parents=True)
+        for name, expected in self.sha256.items():
+            copy_file(self.source / name, folder / name, _FILES[name])
+            if file_sha256(folder / name) != expected:
+                raise InputError(
+                    f"{self.source / name}: changed while it was copied; nothing was merged",
+                    "wait until no other program writes to it, and run the command again",
+                )
+
+
+@dataclass
+class ForeignRun:
+    """What counts in a run's folder.
+
+    Attributes:
+        folder: of the run.
+        adapters: experts and fine-tunes.
+        journals: of the search and of its shares.
+        confirmed: journals of confirmations, one at most.
+        recipe: what `recipe.json` says; None without one.
+        left_out: names of files that m2m does not know, or does not take from others.
+    """
+
+    folder: Path
+    adapters: list[ForeignAdapter] = field(default_factory=list)
+    journals: list[Path] = field(default_factory=list)
+    confirmed: list[Path] = field(default_factory=list)
+    recipe: dict[str, Any] | None = None
+    left_out: list[str] = field(default_factory=list)
+
+
+def read_foreign(folder: Path, base: BaseModel | None, problems: Problems) -> ForeignRun:
+    """Find and check what counts in a run's folder; adds to `problems` whatever is wrong with it.
+
+    Args:
+        folder: as the user named it; a link to a folder is fine here, and nowhere inside.
+        base: the model that adapters with its fingerprint must fit; None if it is not here.
+        problems: gets one entry for each file.
+    """
+    run, files = ForeignRun(folder), RunFolder(folder)
+    wanted = files.adapters, files.study, files.shares
+    if not any(map(os.path.lexists, wanted)):
+        problems.add(f"{folder} has no {wanted[0].name}/, {wanted[1].name} or {wanted[2].name}/")
+        return run
+    walk = _Walk(problems, run.left_out)
+    try:
+        for path in _adapter_folders(files, walk):
+            _read_adapter(path, run, base, walk)
+        run.journals = [
+            *walk.files(folder, files.study.name),
+            *(path for share in walk.folders(files.shares, _SHARE)
+              for path in walk.files(share, files.study.name)),
+        ]  # fmt: skip
+        run.confirmed = walk.files(folder, files.finetune_scores.name)
+        for path in walk.files(folder, RECIPE):
+            run.recipe = _read_recipe(path)
+    except InputError as error:
+        problems.add(error.message)
+    except OSError as error:
+        problems.add(f"cannot read {error.filename or folder}: {error.strerror or error}")
+    return run
+
+
+@dataclass
+class _Walk:
+    """Looks at names of a folder without following any."""
+
+    problems: Problems
+    left_out: list[str]
+    seen: int = 0
+
+    def files(self, folder: Path, name: str, limit: int = _JOURNAL) -> list[Path]:
+        """The file, as a list of one; of none if it is missing or wrong."""
+        path = folder / name
+        try:
+            status = path.lstat()
+        except FileNotFoundError:
+            return []
+        if _is_link(status):
+            self.problems.add(f"{path}: is a link, expected the file itself")
+        elif not stat.S_ISREG(status.st_mode):
+            self.problems.add(f"{path}: is no regular file")
+        elif status.st_size > limit:
+            self.problems.add(
+                f"{path}: has {in_words(status.st_size)}, expected at most {in_words(limit)}"
+            )
+        else:
+            return [path]
+        return []
+
+    def folders(self, folder: Path, pattern: re.Pattern[str]) -> list[Path]:
+        """The folders in a folder whose names fit; none if it is missing."""
+        try:
+            status = folder.lstat()
+        except FileNotFoundError:
+            return []
+        if _is_link(status) or not stat.S_ISDIR(status.st_mode):
+            self.problems.add(f"{folder}: is no folder of its own, or a link to one")
+            return []
+        found = []
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                self.seen += 1
+                if self.seen > _ENTRIES:
+                    raise InputError(f"{folder}: more than {_ENTRIES:,} names")
+                path, status = folder / entry.name, entry.stat(follow_symlinks=False)
+                if not pattern.fullmatch(entry.name):
+                    self._leave(path)
+                elif _is_link(status):
+                    self.problems.add(f"{path}: is a link, expected the folder itself")
+                elif stat.S_ISDIR(status.st_mode):
+                    found.append(path)
+                else:
+                    self._leave(path)
+        return sorted(found)
+
+    def leave_unknown(self, folder: Path) -> None:
+        """Note the names of an adapter's folder that do not belong into one."""
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                self.seen += 1
+                if self.seen > _ENTRIES:
+                    raise InputError(f"{folder}: more than {_ENTRIES:,} names")
+                if entry.name not in _FILES:
+                    self._leave(folder / entry.name)
+
+    def _leave(self, path: Path) -> None:
+        if not path.name.startswith(".m2m-"):  # what a killed writer left
+            self.left_out.append(str(path))
+
+
+def _is_link(status: os.stat_result) -> bool:
+    return stat.S_ISLNK(status.st_mode) or getattr(status, "st_reparse_tag", 0) == _JUNCTION
+
+
+def _adapter_folders(files: RunFolder, walk: _Walk) -> Iterator[Path]:
+    """Experts, and real fine-tunes in a folder of their steps."""
+    yield from walk.folders(files.adapters, NAME)
+    for steps in walk.folders(files.finetunes, re.compile(r"\d{1,9}")):
+        yield from walk.folders(steps, _TUNED)
+
+
+def _read_adapter(path: Path, run: ForeignRun, base: BaseModel | None, walk: _Walk) -> None:
+    walk.leave_unknown(path)
+    files = [file for name, most in _FILES.items() for file in walk.files(path, name, most)]
+    if len(files) < len(_FILES):
+        missing = [name for name in _FILES if not os.path.lexists(path / name)]
+        if missing:
+            walk.problems.add(f"{path}: has no {', '.join(missing)}")
+        return
+    try:
+        extra = read_object(path / OWN)
+        ours = base if base and extra.get("base_fingerprint") == base.fingerprint else None
+        _check_size(path, ours)
+        sha256 = {file.name: file_sha256(file) for file in files}  # of what is checked from here on
+        result = read_result(path)
+        if ours:
+            check_adapter(result.adapter, ours.config)
+    except InputError as error:
+        walk.problems.add(error.message)
+        return
+    size = sum(file.stat().st_size for file in files)
+    place = path.relative_to(run.folder)
+    run.adapters.append(ForeignAdapter(path, place, str(extra["identity"]), sha256, size))
+
+
+def _check_size(path: Path, base: BaseModel | None) -> None:
+    """Compare the bytes of the weights with the rank and the base's shapes, before they are read.
+
+    Raises:
+        InputError: larger than such an adapter can be, or bytes that belong to no tensor.
+    """
+    file = SafetensorsFile(path / WEIGHTS)
+    if file.spare:
+        raise InputError(f"{file.path}: {file.spare} bytes of it belong to no tensor")
+    if base is None:
+        return
+    shapes = base.config.linear_shapes().values()
+    named = read_object(path / CONFIG).get("r")
+    rank = min(named, max(map(max, shapes))) if type(named) is int else 0
+    most = rank * sum(map(sum, shapes)) * 8 + _SPARE  # as float64, the largest type
+    if (size := file.path.stat().st_size) > most:
+        raise InputError(
+            f"{file.path}: has {in_words(size)}; an adapter of rank {rank} of {base.name} has at "
+            f"most {in_words(most)}"
+        )
+
+
+def _read_recipe(path: Path) -> dict[str, Any]:
+    """What `recipe.json` says, with the types that `merge_runs` and a report need."""
+    data = read_object(path)
+    inputs = data.get("inputs", {})
+    base = inputs.get("base", {}) if isinstance(inputs, dict) else None
+    marks = (data.get("llama"), base.get("fingerprint")) if isinstance(base, dict) else (0,)
+    if not all(mark is None or isinstance(mark, str) for mark in marks):
+        raise InputError(f"{path}: is not as m2m writes it (inputs.base or llama)")
+    return data

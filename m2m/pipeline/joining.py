@@ -1,0 +1,165 @@
+"""Journals of scored mixtures, joined: nothing twice, and every line checked before one is added.
+
+The key of a line covers everything that can change its scores: adapters, base, targets, merge, type
+and build of llama.cpp. A line whose key this machine does not come to itself is never used. What is
+left are lines with the right key and false numbers: nobody can see that without scoring again, so
+lines of other machines keep the mark `elsewhere`, and `--rescore` sets them aside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from m2m.errors import InputError
+from m2m.formats.atomic import atomic_file, write_bytes
+from m2m.formats.journal import Journal, as_line
+from m2m.mix.study import READABLE, SCHEMA
+from m2m.mix.trial import Trial
+
+ELSEWHERE = "elsewhere"
+_SHOWN = 5  # differences of which each is a warning
+_SAME = 1e-3  # nats by which two machines may differ, as a share of the larger one where it is >1
+
+Known = dict[str, dict[str, set[int]]]  # places by key and target
+
+
+def join_journals(into: Path, sources: Iterable[Path]) -> int:
+    """Add the lines of other journals that this one does not have; return how many.
+
+    Raises:
+        InputError: a line of any of them is malformed; nothing was added.
+    """
+    lines = new_lines(into, sources)
+    if lines:
+        with atomic_file(into) as file:
+            file.write(Journal(into).whole())
+            file.writelines(lines)
+    return len(lines)
+
+
+def new_lines(into: Path | None, sources: Iterable[Path], elsewhere: str = "") -> list[bytes]:
+    """The lines of other journals that a journal does not have, as bytes to add to it.
+
+    Of a line whose examples were scored in part already, only the others are taken.
+
+    Args:
+        into: the journal, which need not exist; None to only check the others.
+        sources: journals of this or of other machines.
+        elsewhere: the folder that they come from, to mark them as not scored here.
+
+    Raises:
+        InputError: a line is malformed; names file and line.
+    """
+    known: Known = {}
+    for _, _, trial, seen in _trials(into, known) if into else ():
+        trial.without(seen)
+    lines = []
+    for source in sources:
+        for line, key, trial, seen in _trials(source, known):
+            part = trial.without(seen)
+            if part is None:
+                continue
+            mark = elsewhere or line.get(ELSEWHERE)
+            new = line if part is trial else {"schema": SCHEMA, "key": key, **part.as_json()}
+            lines.append(as_line(new | ({ELSEWHERE: mark} if mark else {})))
+    return lines
+
+
+def _trials(
+    path: Path, known: Known
+) -> Iterator[tuple[dict[str, Any], str, Trial, dict[str, set[int]]]]:
+    """Each line that this version reads: itself, its key, as a trial, and its key's places."""
+    for where, line in Journal(path).lines():
+        if line.get("schema") not in READABLE:
+            continue
+        key = line.get("key")
+        if not isinstance(key, str):
+            raise InputError(f"{where}: key is {key!r:.40}, expected a string", _RESTORE)
+        yield line, key, Trial.from_json(line, where), known.setdefault(key, {})
+
+
+_RESTORE = "restore the journal from a copy, or move it away to score again"
+
+
+def set_aside(journal: Path) -> int:
+    """Move the lines of other machines out of a journal; return how many.
+
+    They are kept beside it, for `contradictions`. A kill on the way moves nothing or repeats it.
+    """
+    claims = _claims(journal)
+    own: list[bytes] = []
+    others: list[bytes] = []
+    for _, line in Journal(journal).lines():
+        (others if ELSEWHERE in line else own).append(as_line(line))
+    if others:
+        before = Journal(claims).whole()
+        write_bytes(claims, before + b"".join(line for line in others if line not in before))
+        write_bytes(journal, b"".join(own))
+    return len(others)
+
+
+def claimed_warnings(trials: Sequence[Trial], journal: Path, command: str) -> list[str]:
+    """How many of the scores come from other machines, and which of their claims were wrong.
+
+    Args:
+        trials: that the results are made of.
+        journal: that they are kept in.
+        command: of m2m that scores them.
+    """
+    count = sum(trial.elsewhere for trial in trials)
+    said = f"Scored elsewhere: {count} of {len(trials)} models. Nothing here has verified these "
+    said += f"scores; `m2m {command} RECIPE --rescore` scores these models here."
+    return [*([said] if count else []), *contradictions(journal)]
+
+
+def contradictions(journal: Path) -> list[str]:
+    """Say for every model that was scored again what other machines had claimed otherwise."""
+    claims: dict[str, list[tuple[str, Trial]]] = {}
+    for where, line in Journal(_claims(journal)).lines():
+        claimed = Trial.from_json(line, where)
+        claims.setdefault(str(line.get("key")), []).append((str(line.get(ELSEWHERE)), claimed))
+    said: list[str] = []
+    for where, line in Journal(journal).lines() if claims else ():
+        for folder, claimed in claims.get(str(line.get("key")), ()):
+            if ELSEWHERE not in line:
+                said += _difference(folder, claimed, Trial.from_json(line, where))
+    if len(said) > _SHOWN:
+        return [*said[:_SHOWN], f"{len(said) - _SHOWN} more scores differ from what others claimed"]
+    return said
+
+
+def _difference(folder: str, claimed: Trial, own: Trial) -> Iterator[str]:
+    """One sentence for each target on which a claim differs from what was scored here."""
+    for name, scores in own.scores.items():
+        other = claimed.scores.get(name)
+        if other is None:
+            continue
+        ours = _by_place(own, name)
+        pairs = [(row, ours[p]) for p, row in _by_place(claimed, name).items() if p in ours]
+        apart = [_apart(one, two) for one, two in pairs]
+        if wrong := [each for each in apart if each > _SAME]:
+            yield (
+                f"{own.mixture.label}: {folder} claimed other scores on {len(wrong)} of "
+                f"{len(pairs)} examples of {name} than were found here (largest difference "
+                f"{max(wrong):.3g} nats); those of this machine are used"
+            )
+        elif other.kind != scores.kind:
+            yield f"{own.mixture.label}: {folder} claimed scores of another kind of target"
+
+
+def _by_place(trial: Trial, name: str) -> Mapping[int, list[float]]:
+    rows = trial.scores[name].to_json()["loglik"]
+    return dict(zip(trial.places.get(name, range(len(rows))), rows, strict=True))
+
+
+def _apart(one: list[float], two: list[float]) -> float:
+    """The largest difference of two examples' log-likelihoods, less for large ones."""
+    if len(one) != len(two):
+        return float("inf")
+    return max(abs(a - b) / max(1.0, abs(a)) for a, b in zip(one, two, strict=True))
+
+
+def _claims(journal: Path) -> Path:
+    return journal.with_name(f"{journal.stem}-elsewhere.jsonl")
