@@ -10,6 +10,7 @@ also holds the right answer. Texts are compared by the rule for all texts
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from m2m.errors import InputError, Problems
 from m2m.evaluate.same import question_keys
 from m2m.evaluate.tasks import Task
 from m2m.formats.atomic import write_json
+from m2m.formats.json_values import as_list, as_text, as_whole, as_wholes
 from m2m.formats.records import read_object, rows_text_again
 from m2m.opening import Text
 from m2m.pipeline.inputs import Inputs
@@ -110,11 +112,18 @@ def find_leaks(inputs: Inputs, names: Sequence[str], folder: Path) -> list[Leak]
     stored = RunFolder(folder).leaks
     kept: dict[str, Any] = read_object(stored) if stored.is_file() else {}
     if kept.get("key") == key:
-        return [Leak(each["dataset"], each["rows"], tuple(each["lines"])) for each in kept["leaks"]]
+        with suppress(KeyError, TypeError, ValueError):  # somebody changed it: looked for again
+            return [_kept(each) for each in as_list(kept["leaks"], "leaks", (dict,))]
     files = {name: rows_text_again(path, corpora[name].sha256) for name, path in paths.items()}
     found = [leak for name, file in files.items() if (leak := _leak(name, file, asked))]
     write_json(stored, {"key": key, "leaks": [vars(leak) for leak in found]})
     return found
+
+
+def _kept(data: dict[str, Any]) -> Leak:
+    """A leak that was found before."""
+    lines = as_wholes(data["lines"], "lines")
+    return Leak(as_text(data["dataset"], "dataset"), as_whole(data["rows"], "rows"), tuple(lines))
 
 
 def _leak(name: str, file: Text, asked: Sequence[Asked]) -> Leak | None:

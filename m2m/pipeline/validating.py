@@ -31,7 +31,7 @@ from m2m.pipeline.finetuning import (
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.scoring import aims, open_scorer
 from m2m.progress import Progress
-from m2m.results.folder import RunFolder
+from m2m.results.folder import RunFolder, parsed
 from m2m.results.ranking import Ranking
 from m2m.results.table import as_csv
 from m2m.results.validation import Validated, Validation, mixture_table
@@ -109,11 +109,11 @@ def _chosen(
     """The plan, an earlier one's mixtures first, and the single datasets that cost nothing."""
     recipe, ranked = inputs.recipe, [place.mixture for place in ranking.places]
     lines = journal.replay()
-    earlier = [
-        Mixture.from_json(each)
-        for each in (lines[-1]["plan"] if lines else [])
-        if {*each["datasets"]} <= {*picks["all"].datasets}
-    ]
+    known = parsed(
+        journal.path,
+        lambda: [Mixture.from_json(each) for each in (lines[-1]["plan"] if lines else [])],
+    )
+    earlier = [each for each in known if {*each.datasets} <= {*picks["all"].datasets}]
     best = [mixture for mixture in ranked if len(mixture.datasets) > 1][:1]
     rng = np.random.default_rng(recipe.validate.seed)
     wanted = [*best, *picks.values(), *earlier]

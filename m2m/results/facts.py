@@ -28,6 +28,7 @@ from m2m.results.folder import (
     parsed,
 )
 from m2m.results.ranking import Ranking, ranking_tables
+from m2m.results.settings import checked_settings
 from m2m.results.step import Step, added_up, step_columns, step_rows
 from m2m.results.table import Column, Table
 from m2m.results.training import Curve, loss_table, training_table
@@ -122,7 +123,8 @@ def read_facts(path: Path, watts: float | None = None) -> Facts:
             f"{path} is not the folder of a run (it has no {RECIPE})",
             "start it with `m2m run RECIPE`, or give the folder m2m-runs/NAME beside a recipe",
         )
-    stored = read_object(recipe)
+    data = read_object(recipe)
+    stored = parsed(recipe, lambda: checked_settings(data))
     home = parsed(recipe, lambda: Path(stored["recipe"]).parent)
     settings = _relative(stored, home)
     ranking = folder.read(RANKING, Ranking.from_json)

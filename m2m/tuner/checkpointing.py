@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2m.errors import InputError
+from m2m.formats.json_values import as_object
 from m2m.formats.safetensors import SafetensorsFile, TensorSpec, write_safetensors
 
 # Raised when an older file could not be gone on from bit for bit.
@@ -60,13 +61,13 @@ def load_checkpoint(path: Path, identity: str, into: Arrays) -> dict[str, Any] |
         header = json.loads(file.metadata[_KEY])
         if header["schema"] != SCHEMA or header["identity"] != identity:
             return None
-        progress: dict[str, Any] = header["progress"]
+        progress = as_object(header["progress"], "progress")
         for name, array in into.items():
             stored = file.raw(name)
             if stored.shape != array.shape or stored.dtype != array.dtype:
                 raise InputError(f"{path}: tensor {name} does not fit")
             array[...] = stored
-    except (InputError, ValueError, KeyError, TypeError) as error:
+    except (InputError, ValueError, KeyError, TypeError, RecursionError) as error:
         message = error.message if isinstance(error, InputError) else f"{path}: not a checkpoint"
         raise InputError(message, hint) from error
     return progress

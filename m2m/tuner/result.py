@@ -184,13 +184,13 @@ def read_result(folder: Path) -> TrainResult:
             losses=as_reals(record["losses"], "losses", least=1),
             tokens_per_second=0.0,
             resumed=as_whole(record["steps"], "steps", 1),
-            held_out=[_measured(each) for each in held_out],
+            held_out=[measured(each) for each in held_out],
         )
     except ValueError as error:
         raise InputError(f"{path}: {error}", "train the adapter again") from error
 
 
-def _measured(pair: Sequence[Any]) -> tuple[int, float]:
+def measured(pair: Sequence[Any]) -> tuple[int, float]:
     """One held-out loss: (step, mean nats per trained token)."""
     step, loss = as_list(pair, "held_out", (int, float), 2)
     return as_whole(step, "held_out"), as_real(loss, "held_out")

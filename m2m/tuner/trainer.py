@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from m2m.adapter import Adapter
 from m2m.dataset import Sample, pack_all
-from m2m.errors import Interrupted, TrainingError
+from m2m.errors import InputError, Interrupted, TrainingError
+from m2m.formats.json_values import as_list, as_reals, as_whole, as_wholes
 from m2m.nn.decoder import Decoder
 from m2m.nn.lora import LoraPair, init_lora
 from m2m.nn.optim import AdamW, clip_factor, global_norm, learning_rate_factor
@@ -22,7 +23,7 @@ from m2m.recipe import Train
 from m2m.tuner.callbacks import Callback, Step
 from m2m.tuner.checkpointing import checkpoint_path, load_checkpoint, save_checkpoint
 from m2m.tuner.diet import stream_of
-from m2m.tuner.result import Origin, TrainResult, finished, identity, write_result
+from m2m.tuner.result import Origin, TrainResult, finished, identity, measured, write_result
 
 __all__ = ["Origin", "TrainResult", "Trainer", "finished"]
 
@@ -47,6 +48,24 @@ class _Progress:
         """Which of the held-out measurements is the lowest; the first of equals."""
         losses = [loss for _, loss in self.held_out]
         return losses.index(min(losses))
+
+
+def _read_progress(found: Mapping[str, Any], steps: int, samples: int) -> _Progress:
+    """What a checkpoint says; raises ValueError for values that no training has."""
+    step = as_whole(found.get("step"), "step", 0, steps)
+    losses = as_reals(found.get("losses"), "losses")
+    if len(losses) != step:
+        raise ValueError(f"losses has {len(losses)} entries, expected {step}")
+    epoch, taken = as_wholes(found.get("position"), "position", count=2)
+    as_whole(taken, "position", 0, samples)
+    held_out = as_list(found.get("held_out"), "held_out", (list,))
+    return _Progress(
+        step,
+        (epoch, taken),
+        as_whole(found.get("tokens"), "tokens"),
+        losses,
+        [measured(each) for each in held_out],
+    )
 
 
 class Trainer:
@@ -231,12 +250,16 @@ class Trainer:
         found = load_checkpoint(self._checkpoint, self._identity, self._arrays())
         if found is None:
             return _Progress()
-        self._optimizer.steps = found["step"]
-        self._stream.seek(tuple(found["position"]))
-        held_out = [(step, loss) for step, loss in found["held_out"]]
-        return _Progress(
-            found["step"], tuple(found["position"]), found["tokens"], found["losses"], held_out
-        )
+        try:
+            done = _read_progress(found, self._config.steps, self._samples)
+        except ValueError as error:
+            raise InputError(
+                f"{self._checkpoint}: {error}",
+                f"delete {self._checkpoint} to start this training again",
+            ) from error
+        self._optimizer.steps = done.step
+        self._stream.seek(done.position)
+        return done
 
     def _save(self, done: _Progress) -> None:
         save_checkpoint(self._checkpoint, self._identity, vars(done), self._arrays())

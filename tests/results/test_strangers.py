@@ -1,0 +1,81 @@
+"""A run's folder of a stranger: whatever its JSON says, a report is made or refused in words."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from m2m.errors import InputError, M2MError
+from m2m.pipeline.run import Run
+from m2m.progress import Silent
+from m2m.recipe import load_recipe
+from m2m.report import write_report
+from m2m.results.facts import read_facts
+from tests.pipeline.scenario import make_scenario
+
+WRONG: list[Any] = [None, "x", -1, 1e308, math.inf, [], {"a": {}}, 10**400]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    recipe = make_scenario(tmp_path_factory.mktemp("run"))
+    text = recipe.read_text(encoding="utf-8").replace("steps = 12", "steps = 3")
+    recipe.write_text(text, encoding="utf-8")
+    Run(load_recipe(recipe), Silent(), anyway=True).run()
+    return load_recipe(recipe).folder
+
+
+def ways(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The way to every value in JSON, the first one of each list."""
+    if at:
+        yield at
+    if isinstance(value, dict):
+        for name in value:
+            yield from ways(value[name], (*at, name))
+    elif isinstance(value, list) and value:
+        yield from ways(value[0], (*at, 0))
+
+
+def changed(data: dict[str, Any], at: tuple[Any, ...], value: Any) -> str:
+    data = copy.deepcopy(data)
+    inside: Any = data
+    for step in at[:-1]:
+        inside = inside[step]
+    inside[at[-1]] = value
+    return json.dumps(data).replace("Infinity", "1e999")  # which JSON allows
+
+
+@pytest.mark.parametrize(
+    "name", ["recipe.json", "ranking.json", "confirm.json", "export.json", "adapters/copy/m2m.json"]
+)
+def test_a_wrong_value_is_shown_or_refused_in_words(
+    folder: Path, tmp_path: Path, name: str
+) -> None:
+    run = Path(shutil.copytree(folder, tmp_path / "run"))
+    data = json.loads((run / name).read_text(encoding="utf-8"))
+    refused = 0
+    for number, at in enumerate(ways(data)):
+        for wrong in (WRONG[number % len(WRONG)], WRONG[(number + 3) % len(WRONG)]):
+            (run / name).write_text(changed(data, at, wrong), encoding="utf-8")
+            try:
+                write_report(read_facts(run), run)
+            except M2MError as error:
+                assert name in error.message
+                refused += 1
+    assert refused > 5
+
+
+def test_a_dataset_has_no_name_that_leads_out_of_the_folder(folder: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(folder, tmp_path / "run"))
+    data = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
+    data["datasets"][0]["name"] = "../../elsewhere"
+    (run / "recipe.json").write_text(json.dumps(data), encoding="utf-8")
+    with pytest.raises(InputError, match="is no name of a dataset"):
+        read_facts(run)
