@@ -35,8 +35,10 @@ class Steps:
                 self.action(kind, path)
 
     def hook(self, event: str, args: tuple[Any, ...]) -> None:
-        if event == "open" and args[2] & _WRITES:
-            self.step("open", _text(args[0]))
+        if event == "open":
+            # A number is a file that is open already: Python makes an object for it.
+            if args[2] & _WRITES and not isinstance(args[0], int):
+                self.step("open", _text(args[0]))
         elif event in _CHANGES:
             self.step(event.removeprefix("os."), _text(args[0]))
 
