@@ -1,8 +1,9 @@
 """safetensors: a JSON header, then the bytes of every tensor.
 
-Layout: https://github.com/huggingface/safetensors#format. Reading is ours because the package
-has no BF16 for NumPy and copies what it reads; a memory map costs nothing. Nothing in the header
-is believed before it was compared with the file's size.
+Layout: https://github.com/huggingface/safetensors#format. The package checks
+headers. Reading tensors is ours because the package has no BF16 for NumPy and copies, and a memory
+map costs nothing; writing is ours because the package sorts tensors by name, so that the same
+adapter would have other bytes, and takes all of them at once.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 
 from m2m.errors import InputError
 from m2m.formats.atomic import atomic_file
@@ -80,13 +81,13 @@ class SafetensorsFile:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
+        before = _identity(self.path)
         self._bytes = map_file(self.path, "safetensors", 10)
-        header, self._start = _header(self.path, self._bytes)
-        self.metadata: dict[str, str] = _metadata(self.path, header.pop(_METADATA, {}))
-        room = len(self._bytes) - self._start
-        entries = {name: _entry(self.path, name, entry, room) for name, entry in header.items()}
-        self._entries = dict(sorted(entries.items(), key=lambda item: item[1].begin))
-        _refuse_overlaps(self.path, self._entries)
+        length = min(int.from_bytes(self._bytes[:8].tobytes(), "little"), _HEADER_LIMIT)
+        refuse_many(self.path, self._bytes[8 : 8 + length].tobytes())
+        self._entries, self.metadata, self._start = _checked_header(self.path, len(self._bytes))
+        if _identity(self.path) != before:  # the package opens the path again, for the header
+            raise InputError(f"{path}: changed while it was opened", "run the command again")
         self.names: list[str] = list(self._entries)
 
     def __contains__(self, name: object) -> bool:
@@ -154,64 +155,36 @@ class SafetensorsFile:
             raise InputError(f"{self.path}: has no tensor {name}") from None
 
 
-def _header(path: Path, data: NDArray[np.uint8]) -> tuple[dict[str, Any], int]:
-    length = int.from_bytes(data[:8].tobytes(), "little")
-    if length > min(_HEADER_LIMIT, len(data) - 8):
-        raise InputError(
-            f"{path}: claims a header of {length} bytes, the file has {len(data)} in all", _HINT
-        )
-    refuse_many(path, data[8 : 8 + length].tobytes())
+def _identity(path: Path) -> tuple[int, ...] | None:
+    """Return numbers that change if another file takes the path; None if there is no file."""
     try:
-        header = json.loads(data[8 : 8 + length].tobytes(), object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: the header is no JSON ({error})", _HINT) from error
-    if not isinstance(header, dict):
-        raise InputError(f"{path}: the header is no JSON object", _HINT)
-    return header, 8 + length
+        status = path.stat()
+    except (OSError, ValueError):  # `map_file` names the reason
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key appears twice")
-    return found
+def _checked_header(path: Path, size: int) -> tuple[dict[str, _Entry], dict[str, str], int]:
+    """The tensors in the order of their bytes, the metadata, and where the first tensor begins.
 
-
-def _metadata(path: Path, value: Any) -> dict[str, str]:
-    if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
-        raise InputError(f"{path}: {_METADATA} is no object of strings")
-    return value
-
-
-def _entry(path: Path, name: str, value: Any, room: int) -> _Entry:
-    if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
-        raise InputError(
-            f"{path}: tensor {name}: expected dtype, shape and data_offsets, found {value!r:.80}"
-        )
-    dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in _DTYPES:
-        raise InputError(f"{path}: tensor {name}: unknown dtype {dtype!r:.40}")
-    if not _whole(shape) or not _whole(offsets) or len(offsets) != 2:
-        raise InputError(f"{path}: tensor {name}: shape and offsets must be whole numbers >= 0")
-    begin, end = offsets
-    expected = math.prod(shape) * _DTYPES[dtype].itemsize
-    if end > room or end - begin != expected:
-        raise InputError(
-            f"{path}: tensor {name}: {dtype} {shape} takes {expected} bytes, found bytes {begin} "
-            f"to {end} of {room}",
-            _HINT,
-        )
-    return _Entry(dtype, tuple(shape), begin, end)
-
-
-def _whole(values: Any) -> bool:
-    return isinstance(values, list) and all(type(v) is int and 0 <= v < 2**63 for v in values)
-
-
-def _refuse_overlaps(path: Path, entries: Mapping[str, _Entry]) -> None:
-    for (first, one), (second, other) in pairwise(entries.items()):
-        if one.end > other.begin:
-            raise InputError(f"{path}: tensors {first} and {second} overlap")
+    The package makes sure that tensors follow each other without a gap up to the file's last byte.
+    """
+    try:
+        with safe_open(path, "numpy") as file:
+            slices = {name: file.get_slice(name) for name in file.offset_keys()}
+            metadata = file.metadata() or {}
+            kinds = {name: (part.get_dtype(), part.get_shape()) for name, part in slices.items()}
+    except (SafetensorError, OSError) as error:
+        problem = str(error).removeprefix("Error while deserializing header: ")
+        raise InputError(f"{path}: {problem}; the file has {size} bytes", _HINT) from error
+    entries, end = {}, 0
+    for name, (dtype, shape) in kinds.items():
+        if dtype not in _DTYPES:
+            known = ", ".join(_DTYPES)
+            raise InputError(f"{path}: tensor {name} has the type {dtype}, expected one of {known}")
+        begin, end = end, end + math.prod(shape) * _DTYPES[dtype].itemsize
+        entries[name] = _Entry(dtype, tuple(shape), begin, end)
+    return entries, metadata, size - end
 
 
 def write_safetensors(

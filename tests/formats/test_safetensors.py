@@ -90,6 +90,18 @@ def test_views_copy_nothing_and_arrays_are_new(tmp_path: Path) -> None:
     np.testing.assert_array_equal(file.array("x"), X)
 
 
+def test_bytes_are_the_packages_if_names_are_sorted(tmp_path: Path) -> None:
+    """The package sorts; m2m keeps the order of the layers, and adapters keep their bytes."""
+    sizes = {"model.layers.1.a": 3, "model.layers.10.a": 2, "model.layers.2.\u00e9": 1}
+    arrays = {name: np.arange(size, dtype=np.float32) for name, size in sizes.items()}
+    specs = [TensorSpec(name, "F32", array.shape) for name, array in arrays.items()]
+    write_safetensors(tmp_path / "ours", specs, arrays.values(), {"format": "pt"})
+    ours = (tmp_path / "ours").read_bytes()
+    assert ours == safetensors.numpy.save(arrays, {"format": "pt"})
+    backwards = dict(reversed(arrays.items()))
+    assert ours == safetensors.numpy.save(backwards, {"format": "pt"})
+
+
 def test_the_data_is_aligned(tmp_path: Path) -> None:
     for length in range(1, 12):
         path = tmp_path / f"{length}.safetensors"
@@ -134,28 +146,37 @@ def _one(dtype: Any = "F32", shape: Any = (4,), offsets: Any = (0, 16)) -> dict[
 
 _HOSTILE: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "0 bytes"),
-    "header beyond the end": ((2**63).to_bytes(8, "little") + bytes(64), "claims a header"),
-    "header of almost the file": ((65).to_bytes(8, "little") + bytes(64), "claims a header"),
-    "no json": (_file(b"{"), "no JSON"),
-    "no utf-8": (_file(b'{"\xff": 1}'), "no JSON"),
-    "nested": (_file(b"[" * 100_000), "no JSON"),
-    "a list": (_file([]), "no JSON object"),
-    "a tensor twice": (_file(b'{"t": 1, "t": 2}'), "twice"),
-    "metadata of numbers": (_file({"__metadata__": {"a": 1}}), "__metadata__"),
-    "metadata of a list": (_file({"__metadata__": []}), "__metadata__"),
-    "no entry": (_file({"t": 1}), "tensor t"),
-    "an entry with more": (_file({"t": _one()["t"] | {"x": 1}}), "tensor t"),
+    "header beyond the end": ((2**63).to_bytes(8, "little") + bytes(64), "header too large"),
+    "header of almost the file": ((65).to_bytes(8, "little") + bytes(64), "invalid header length"),
+    "no json": (_file(b"{"), "EOF while parsing an object"),
+    "no utf-8": (_file(b'{"\xff": 1}'), "invalid UTF-8 in header"),
+    "nested": (_file(b"[" * 100_000), "expected struct"),
+    "a list": (_file([]), "expected struct"),
+    "a tensor twice": (_file(b'{"t": 1, "t": 2}'), "expected struct"),
+    "metadata of numbers": (_file({"__metadata__": {"a": 1}}), "expected a string at line 1"),
+    "metadata of a list": (_file({"__metadata__": []}), "expected a map"),
+    "no entry": (_file({"t": 1}), "expected struct TensorInfo"),
+    "an entry with more": (_file({"t": _one()["t"] | {"x": 1}}), "not fully covered"),
     "unknown dtype": (_file(_one("F8_E9")), "F8_E9"),
-    "dtype of a list": (_file(_one(["F32"])), "dtype"),
-    "negative shape": (_file(_one(shape=[-4])), "whole numbers"),
-    "shape of booleans": (_file(_one("BOOL", [True], [0, 1])), "whole numbers"),
-    "shape of floats": (_file(_one(shape=[4.0])), "whole numbers"),
-    "shape that overflows": (_file(_one(shape=[2**62, 4], offsets=[0, 16])), "takes"),
-    "one offset": (_file(_one(offsets=[0])), "whole numbers"),
-    "offsets beyond the end": (_file(_one(offsets=[56, 72])), "of 64"),
-    "offsets backwards": (_file(_one(offsets=[16, 0])), "takes"),
-    "too few bytes": (_file(_one(offsets=[0, 12])), "takes 16"),
-    "overlap": (_file(_one() | {"u": _one(offsets=[8, 24])["t"]}), "overlap"),
+    "dtype of a list": (_file(_one(["F32"])), "expected string"),
+    "negative shape": (_file(_one(shape=[-4])), "`-4`, expected usize"),
+    "shape of booleans": (_file(_one("BOOL", [True], [0, 1])), "`true`, expected usize"),
+    "shape of floats": (_file(_one(shape=[4.0])), "`4.0`, expected usize"),
+    "shape that overflows": (
+        _file(_one(shape=[2**62, 4], offsets=[0, 16])),
+        "overflow computing buffer size",
+    ),
+    "one offset": (_file(_one(offsets=[0])), "expected a tuple of size 2"),
+    "offsets beyond the end": (_file(_one(offsets=[56, 72])), "invalid offset for tensor `t`"),
+    "offsets backwards": (_file(_one(offsets=[16, 0])), "invalid offset for tensor `t`"),
+    "too few bytes": (_file(_one(offsets=[0, 12])), "invalid shape, data type, or offset"),
+    "a gap": (_file(_one() | {"u": _one(offsets=[32, 48])["t"]}, bytes(48)), "tensor `u`"),
+    "bytes at the end": (_file(_one(), bytes(17)), "not fully covered"),
+    "no type of ours": (
+        _file(_one("F8_E5M2", [16]), bytes(16)),
+        "tensor t has the type F8_E5M2, expected one of",
+    ),
+    "overlap": (_file(_one() | {"u": _one(offsets=[8, 24])["t"]}), "invalid offset for tensor"),
 }
 
 
@@ -206,3 +227,19 @@ def test_the_hash_is_that_of_the_opened_file(tmp_path: Path) -> None:
         write_safetensors(path, [TensorSpec("x", "F32", (4,))], [np.zeros(4, np.float32)])
     assert file.sha256 == expected
     assert file.array("x").tolist() == [1.0] * 4
+
+
+def test_a_file_that_is_replaced_while_it_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, other = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    for name, file in (("x", path), ("y", other)):
+        write_safetensors(file, [TensorSpec(name, "F32", (4,))], [np.ones(4, np.float32)])
+
+    def swap(*arguments: Any) -> Any:
+        path.write_bytes(other.read_bytes() + b"more")
+        return safe_open(other, "numpy")
+
+    monkeypatch.setattr("m2m.formats.safetensors.safe_open", swap)
+    with pytest.raises(InputError, match="changed while it was opened"):
+        SafetensorsFile(path)
