@@ -46,7 +46,8 @@ def default(spec: dataclasses.Field[Any]) -> str:
 def meaning(spec: dataclasses.Field[Any]) -> str:
     """A field's help with the values it takes."""
     choices = ", ".join(f"`{choice}`" for choice in spec.metadata.get("choices", ()))
-    return spec.metadata["help"] + (f" ({choices})" if choices else "")
+    text = str(spec.metadata["help"])
+    return f"{text} ({choices})" if choices else text
 
 
 def fields() -> str:
@@ -63,7 +64,8 @@ def fields() -> str:
 
 def commands() -> str:
     """The help of every command, in the order of the command line."""
-    root = click.Context(cli, info_name="m2m", **{**CONTEXT, "terminal_width": WIDTH})
+    settings: dict[str, Any] = {**CONTEXT, "terminal_width": WIDTH}
+    root = click.Context(cli, info_name="m2m", **settings)
     return "\n".join(
         f"### `{context.command_path}`\n\n```text\n{context.get_help()}\n```\n"
         for context in contexts(root)

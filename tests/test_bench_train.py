@@ -1,4 +1,4 @@
-"""scripts/bench_train.py measures what it says, on a pico model."""
+"""scripts/bench/train.py measures what it says, on a pico model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from tests.tiny import pico_config
 
-SCRIPT = Path(__file__).parent.parent / "scripts" / "bench_train.py"
+SCRIPT = Path(__file__).parent.parent / "scripts" / "bench" / "train.py"
 
 
 @pytest.fixture

@@ -116,7 +116,7 @@ def test_there_are_commands_to_check() -> None:
 @pytest.mark.parametrize("name", PAGES)
 def test_every_script_and_every_linked_file_exists(name: str) -> None:
     for script in set(re.findall(r"\bscripts/[\w.-]*\w", PAGES[name])):
-        assert (ROOT / script).is_file(), script
+        assert (ROOT / script).exists(), script
     folder = ROOT if name == "README.md" else ROOT / "docs"
     for link in re.findall(r"\]\(([^)#:]+)(?:#[\w-]*)?\)", PAGES[name]):
         assert (folder / link).exists(), link

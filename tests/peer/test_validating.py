@@ -40,9 +40,9 @@ def test_every_fine_tune_of_a_recipe(tmp_path: Path) -> None:
     (tmp_path / validated.name).write_bytes(validated.read_bytes())
 
     plan, found = tmp_path / "plan.npz", tmp_path / "found"
-    run(OWN, "scripts/validate_peer_plan.py", recipe, plan)
+    run(OWN, "scripts/research/validate_peer_plan.py", recipe, plan)
     base = tmp_path / "models" / "pico" / "base.gguf"
-    run(sys.executable, "scripts/validate_peer.py", plan, base, found)
+    run(sys.executable, "scripts/research/validate_peer.py", plan, base, found)
     arrays = {}
     for path in found.glob("*.npz"):
         with np.load(path) as some:
@@ -57,7 +57,7 @@ def test_every_fine_tune_of_a_recipe(tmp_path: Path) -> None:
     assert len(arrays["losses warm"]) == 4
     assert arrays["losses warm start|copy"][0] < 0.9 * arrays[f"losses {PLAIN}|copy"][0]
 
-    table = run(OWN, "scripts/validate_peer_table.py", recipe, found)
+    table = run(OWN, "scripts/research/validate_peer_table.py", recipe, found)
     with validated.open(encoding="utf-8", newline="") as file:
         assert len(list(csv.DictReader(file))) == 7
     apart = re.search(r"own 7 fine-tunes .* apart by \S+ on average and (\S+) at most", table)

@@ -5,7 +5,7 @@ The fine-tunes stay as they are; every variant only scores the same mixtures' su
 keeps the scores in the run's `variants.jsonl`. Prints a table in Markdown and writes it to the
 run's `variants-BUDGET.md`.
 
-    scripts/validate_variants.py examples/swahili/recipe.toml --mixtures 24 [--only NAME]...
+    validate_variants.py examples/swahili/recipe.toml --mixtures 24 [--only NAME]...
 
 With `--experts FOLDER` surrogates are merges of other adapters, one folder for each dataset, such
 as of a recipe with a shorter training; that table is printed only. With `--real FILE.csv`, an
@@ -31,10 +31,10 @@ from m2m.formats.atomic import write_text
 from m2m.formats.journal import Journal
 from m2m.merge.geometry import gram_matrix
 from m2m.mix.agreement import Agreement, Scored, agreement, regret
-from m2m.mix.mixture import Mixture
-from m2m.mix.similarity import weight_matrix
+from m2m.mix.mixture import Mixture, weight_matrix
 from m2m.mix.standing import standing
-from m2m.mix.study import Study, Trial
+from m2m.mix.study import Study
+from m2m.mix.trial import Trial
 from m2m.pipeline.finetuning import TEST, FineTuner, aims_on, open_judge
 from m2m.pipeline.inputs import Inputs, read_inputs
 from m2m.pipeline.run import Run
@@ -122,7 +122,7 @@ class Bench:
 
     def _finetuned(self, run: Run) -> tuple[list[Mixture], Scored]:
         """What `m2m validate` fine-tunes, scored on test."""
-        mixtures = [each.mixture for each in run.validate().validated]
+        mixtures = [each.mixture for each in run.validate().mixtures]
         experts = {each.dataset: each.path for each in run.train()}
         tuned = FineTuner(self.inputs, experts, self.folder, Silent()).adapters(mixtures)
         with open_judge(self.inputs, experts, tuned, self.folder) as judge:

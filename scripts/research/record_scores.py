@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Write a recording of every mixture's per-example scores, for `scripts/bench.py search` to replay.
+"""Record every mixture's per-example scores, for `python scripts/bench search` to replay.
 
-`scripts/record_scores.py RECIPE [OUT]` runs the recipe's search exhaustively (resumable; the
+`scripts/research/record_scores.py RECIPE [OUT]` runs the search exhaustively (resumable; the
 starter's 255 mixtures take 25 minutes) and keeps log-likelihoods to a hundredth of a nat.
 `--study study.jsonl` takes a finished search's journal instead.
 """
@@ -24,7 +24,7 @@ from m2m.pipeline.run import Run
 from m2m.recipe import load_recipe
 from m2m.store import run_lock
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 STARTER = ROOT / "examples/swahili"
 
 

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Search strategies on recorded scores: `scripts/bench.py search [--seeds N]`.
+"""Search strategies on recorded scores: `python scripts/bench search [--seeds N]`.
 
-Replays `examples/swahili/scores.npz` (made by `scripts/record_scores.py`): the per-example scores
-of all 255 mixtures of the starter's eight datasets. `racing`: scored tokens as a share of
-exhaustive scoring, in how many seeds the pick's score on all examples lies within one standard
-error of the best, and how the whole ranking agrees with exhaustive scoring's (Spearman). A block's
+Replays `examples/swahili/scores.npz` (made by `scripts/research/record_scores.py`): the
+per-example scores of all 255 mixtures of the starter's eight datasets. `racing`: scored tokens as
+a share of exhaustive scoring, in how many seeds the pick's score on all examples is within one
+standard error of the best, and how the whole ranking agrees with exhaustive scoring's (Spearman). A
+block's
 tokens are the common beginning of its prompts and each example's own.
 
 `guided`: 16 and 24 datasets, simulated. Their mixtures' log-likelihoods are a second-order
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from m2m.blas import one_blas_thread
 from m2m.evaluate.metrics import METRICS
@@ -41,7 +43,7 @@ from m2m.mix.strategy import Strategy
 from m2m.mix.trial import Places, Trial
 from m2m.recipe import Search
 
-RECORDING = Path(__file__).resolve().parent.parent / "examples/swahili/scores.npz"
+RECORDING = Path(__file__).resolve().parents[2] / "examples/swahili/scores.npz"
 AIM = Aim("swahili", METRICS["choice_bits"])
 
 
@@ -184,10 +186,11 @@ class Simulated(Recording):
         self._scored: dict[Mixture, Scores] = {}
 
     @staticmethod
-    def _pairs(weights: np.ndarray) -> np.ndarray:
+    def _pairs(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """(m, N (N - 1) / 2) products of two weights."""
         first, second = np.triu_indices(weights.shape[1], 1)
-        return weights[:, first] * weights[:, second]
+        products: NDArray[np.float64] = weights[:, first] * weights[:, second]
+        return products
 
     def scores(self, mixture: Mixture) -> Scores:
         """On all examples; the same mixture always gets the same."""
@@ -315,7 +318,7 @@ def main() -> None:
     parser.add_argument("--guided-seeds", type=int, default=3)
     given = parser.parse_args()
     if not given.recording.is_file():
-        sys.exit(f"{given.recording} is missing: make it with scripts/record_scores.py")
+        sys.exit(f"{given.recording} is missing: make it with scripts/research/record_scores.py")
     started = time.perf_counter()
     found = {
         "racing": racing(Recording(given.recording), given.seeds) if given.seeds else None,

@@ -1,6 +1,6 @@
 """What each setting of scoring costs: type, cache window, batch, threads that wait busily or not.
 
-    python scripts/bench_settings.py [--types f16 bf16 q8_0 q4_0] [--rounds 3] [--rows 32]
+    python scripts/bench/settings.py [--types f16 bf16 q8_0 q4_0] [--rounds 3] [--rows 32]
 
 Scores the starter's dev rows on the base model. Prints, per setting, the best of the rounds in
 tokens per second and in milliseconds of processor time per token, of all threads together: a busy
@@ -28,7 +28,7 @@ from m2m.llamacpp.scoring import Request, score
 from m2m.llamacpp.surrogate import Surrogate
 from m2m.pipeline.inputs import make_formatter
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "models" / "smollm2-135m-instruct"
 TASK = ROOT / "examples" / "swahili" / "target" / "dev.jsonl"
 SHAPES = ((256, 128), (256, 256), (512, 256), (512, 512), (1024, 512))  # cells, batch

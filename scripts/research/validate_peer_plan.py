@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Plan the validation of Merge to Mix on *every* mixture, to be made in PyTorch, best on a GPU.
 
-    scripts/validate_peer_plan.py RECIPE PLAN.npz        # what to train, merge and score
-    scripts/validate_peer.py PLAN.npz BASE.gguf FOLDER   # does it, where PyTorch and a GPU are
-    scripts/validate_peer_table.py RECIPE FOLDER         # tables in Markdown
+    validate_peer_plan.py RECIPE PLAN.npz        # what to train, merge and score
+    validate_peer.py PLAN.npz BASE.gguf FOLDER   # does it, where PyTorch and a GPU are
+    validate_peer_table.py RECIPE FOLDER         # tables in Markdown
 
 Fine-tunes of all mixtures with an expert's budget, and of those of up to three datasets with k
 budgets; experts trained in many ways; their merges. The recipe has one target of choices. Programs

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench_cases import MODELS, make_batch
+from cases import MODELS, make_batch
 
 HERE = Path(__file__).resolve().parent
-PEER = HERE.parent / ".venv-peer" / "bin" / "python"
+PEER = HERE.parents[1] / ".venv-peer" / "bin" / "python"
 
 
 class Server:
@@ -35,6 +35,9 @@ class Server:
             stdout=subprocess.PIPE,
             text=True,
         )
+        if self._process.stdin is None or self._process.stdout is None:
+            raise AssertionError("both are pipes")
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
         self._line()
         self.peak_gib = 0.0
 
@@ -43,7 +46,7 @@ class Server:
         """PyTorch + PEFT in the peer venv, in "f32" or "bf16"."""
         asked = {"model": options.model, "dtype": dtype, "threads": options.threads}
         asked["cases"] = options.cases
-        command = [str(PEER), str(HERE / "bench_peer.py"), json.dumps(asked)]
+        command = [str(PEER), str(HERE / "peer.py"), json.dumps(asked)]
         return cls(command, options.threads)
 
     @classmethod
@@ -52,7 +55,7 @@ class Server:
         threads = options.threads // options.workers
         command = [
             sys.executable,
-            str(HERE / "bench_train.py"),
+            str(HERE / "train.py"),
             "--serve",
             "--threads",
             str(threads),
@@ -63,8 +66,8 @@ class Server:
 
     def ask(self, case: str) -> None:
         """Let it make a step."""
-        self._process.stdin.write(case + "\n")
-        self._process.stdin.flush()
+        self._stdin.write(case + "\n")
+        self._stdin.flush()
 
     def answer(self) -> float:
         """Wait for the step; return its seconds."""
@@ -76,9 +79,9 @@ class Server:
         self._process.communicate()
 
     def _line(self) -> str:
-        line = self._process.stdout.readline()
+        line = self._stdout.readline()
         if not line:
-            sys.exit("bench_train: a process that makes steps ended early")
+            sys.exit("train: a process that makes steps ended early")
         return line
 
 

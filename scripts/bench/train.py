@@ -1,6 +1,6 @@
 """Measure a training step against its bare matrix products and against PyTorch + PEFT.
 
-    env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE python scripts/bench_train.py [CASE ...]
+    env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE python scripts/bench/train.py [CASE ...]
 
 Weights are random, the shapes are real (SmolLM2-135M). A step's products are recorded as it runs
 (operands and results, wherever they lie in memory) and then replayed alone, in turn with whole
@@ -24,8 +24,8 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from bench_cases import CASES, MODELS, RANK, RandomWeights, make_batch
-from bench_servers import PEER, against_peer
+from cases import CASES, MODELS, RANK, RandomWeights, make_batch
+from servers import PEER, against_peer
 
 from m2m.machine import peak_rss_bytes, usable_threads
 from m2m.nn.decoder import Decoder
@@ -232,9 +232,9 @@ def busy(options: argparse.Namespace) -> int:
     bench = Bench(options)
     for case in options.cases:
         bench.step(case)
-        alone = min(seconds(lambda case=case: bench.step(case)) for _ in range(options.repeats))
+        alone = min(seconds(partial(bench.step, case)) for _ in range(options.repeats))
         with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:
-            beside = [seconds(lambda case=case: bench.step(case)) for _ in range(options.repeats)]
+            beside = [seconds(partial(bench.step, case)) for _ in range(options.repeats)]
             other.kill()
         middle = statistics.median(beside)
         print(f"{case}: {alone:.3f} s alone, {middle:.3f} s beside one: x{middle / alone:.2f}")
@@ -242,7 +242,7 @@ def busy(options: argparse.Namespace) -> int:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print a table of the cases, or the JSON line that scripts/bench.py reads."""
+    """Print a table of the cases, or the JSON line that python scripts/bench reads."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cases", nargs="*", default=list(CASES), metavar="CASE")
     parser.add_argument("--repeats", type=int, default=5, help="steps per case")

@@ -1,6 +1,6 @@
 """Measure the peak memory of importing, training, merging and scoring a 1B Llama.
 
-    python scripts/bench_memory.py [--model 1b] [--folder DIR]
+    python scripts/bench/memory.py [--model 1b] [--folder DIR]
 
 The model has Llama 3.2 1B's shapes and random weights; it is written to a temporary folder, with
 all that is made of it (10 GB). Each step runs in a process of its own, as m2m runs it: import as
@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench_cases import MODELS, RANK
+from cases import MODELS, RANK
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from m2m.nn.config import DecoderConfig
 from tests.tiny import choice_rows, gguf_name, pico_metadata, write_jsonl
@@ -198,7 +198,7 @@ def measured(step: str, scene: Scene) -> Measured:
         time.sleep(0.02)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        sys.exit(f"bench_memory: {step} ended with {process.returncode}")
+        sys.exit(f"memory: {step} ended with {process.returncode}")
     unit = 1 if sys.platform == "darwin" else 1024
     return Measured(usage.ru_maxrss * unit / 2**30, anonymous, time.perf_counter() - started)
 
@@ -213,7 +213,7 @@ def anonymous_now(pid: int) -> float:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the table and, last, the JSON line that scripts/bench.py promises."""
+    """Print the table and, last, the JSON line that python scripts/bench promises."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", choices=sorted(MODELS), default="1b", help="shapes to take")
     parser.add_argument("--folder", type=Path, help="where to make the temporary folder")

@@ -1,4 +1,4 @@
-"""A training step of PyTorch + PEFT, run in its own venv by bench_servers.py, one step a line.
+"""A training step of PyTorch + PEFT, run in its own venv by servers.py, one step a line.
 
 Reads the case from its argument, then for every line on stdin makes one step and prints its seconds
 and the process's peak resident GiB. Batches are padded by length, as transformers' Trainer does
@@ -17,7 +17,7 @@ import numpy as np
 import peft
 import torch
 import transformers
-from bench_cases import MODELS, RANK, make_batch
+from cases import MODELS, RANK, make_batch
 
 from m2m.machine import peak_rss_bytes
 from m2m.recipe import PROJECTIONS

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Merge to Mix in PyTorch: train, merge and score what `validate_peer_plan.py` planned.
 
-    scripts/validate_peer.py PLAN.npz BASE.gguf FOLDER [--program NAME]... [--precision tf32]
+    validate_peer.py PLAN.npz BASE.gguf FOLDER [--program NAME]... [--precision tf32]
 
 Nothing of m2m's trainer, merger and scorer is used, only what feeds them: the base's weights, the
 samples and their order, an adapter's first weights. So it tells whether a finding is m2m's or the

@@ -1,6 +1,6 @@
 """Which kinds of surrogate rank mixtures as the F16 merge does, and what each costs.
 
-    python scripts/bench_rank.py RECIPE [--mixtures 32] [--examples 65] [--kinds f16 lora:q4_0 ...]
+    python scripts/bench/rank.py RECIPE [--mixtures 32] [--examples 65] [--kinds f16 lora:q4_0 ...]
 
 Needs the trained adapters of a run of RECIPE (`m2m train RECIPE`, or --adapters FOLDER). Scores a
 seeded draw of the subsets of its datasets on a seeded draw of dev examples. "lora:TYPE" leaves the
@@ -73,7 +73,11 @@ def adapted(stack: ExitStack, merger: Merger, kind: str, folder: Path) -> Load:
         open_models.append(AdaptedModel(surrogate.path, lora))
         return open_models[0]
 
-    stack.callback(lambda: [model.close() for model in open_models])
+    def close() -> None:
+        for model in open_models:
+            model.close()
+
+    stack.callback(close)
     return load
 
 
@@ -128,7 +132,7 @@ def agreement(entries: Sequence[dict[str, Any]], truth: Sequence[dict[str, Any]]
     ranks = [np.argsort(np.argsort(x)) for x in (ours, theirs)]
     pick = int(ours.argmax())
     return {
-        "spearman": round(float(np.corrcoef(*ranks)[0, 1]), 4),
+        "spearman": round(float(np.corrcoef(ranks[0], ranks[1])[0, 1]), 4),
         "pearson": round(float(np.corrcoef(ours, theirs)[0, 1]), 4),
         "largest_difference": round(float(np.abs(ours - theirs).max()), 4),
         "same_pick": bool(pick == int(theirs.argmax())),

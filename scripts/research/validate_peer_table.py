@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Hold merges against the fine-tunes of all mixtures that `validate_peer.py` made, in Markdown.
 
-    scripts/validate_peer_table.py RECIPE FOLDER
+    scripts/research/validate_peer_table.py RECIPE FOLDER
 
 Every row is one way of predicting the fine-tunes' test scores; what was not made is left out.
 """

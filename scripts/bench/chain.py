@@ -1,6 +1,6 @@
 """What a user scripts today for one mixture: PEFT merges adapters into a base and saves a folder.
 
-Run in the peer's own venv by bench_score.py. Its argument is JSON: base, adapters (PEFT folders),
+Run in the peer's own venv by score.py. Its argument is JSON: base, adapters (PEFT folders),
 weights, out, started (the time then). Prints what the interpreter's start and the imports took, in
 seconds and in processor seconds.
 """

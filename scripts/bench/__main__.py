@@ -1,5 +1,4 @@
-#!/usr/bin/env python3
-"""Speed and memory as ratios within one run: `scripts/bench.py NAME`.
+"""Speed and memory as ratios within one run: `python scripts/bench NAME`.
 
 Each bench prints what it measures and, as its last line, one JSON object. Run on a quiet machine;
 absolute figures say little, the ratios are interleaved in time.
@@ -11,9 +10,9 @@ import runpy
 import sys
 from pathlib import Path
 
-BENCHES = {n: f"bench_{n}.py" for n in ("train", "score", "settings", "rank", "memory", "search")}
+BENCHES = {n: f"{n}.py" for n in ("train", "score", "settings", "rank", "memory", "search")}
 
 if len(sys.argv) < 2 or sys.argv[1] not in BENCHES:
-    sys.exit(f"usage: scripts/bench.py {'|'.join(BENCHES)} [options]")
+    sys.exit(f"usage: python scripts/bench {'|'.join(BENCHES)} [options]")
 sys.argv = [BENCHES[sys.argv[1]], *sys.argv[2:]]
 runpy.run_path(str(Path(__file__).parent / sys.argv[0]), run_name="__main__")

@@ -1,6 +1,6 @@
 """Measure scoring against llama.cpp itself, and a mixture's turn-around against scripting it.
 
-    python scripts/bench_score.py [--type q8_0 ...] [--rounds 3] [--adapters 3]
+    python scripts/bench/score.py [--type q8_0 ...] [--rounds 3] [--adapters 3]
 
 Needs the starter model (scripts/fetch-starter). Everything that is compared runs in turn, within
 one process. The last line is JSON; its ratios (the first type's at the top level):
@@ -60,7 +60,7 @@ from m2m.mix.surrogate import adapted_tensors
 from m2m.nn.lora import LoraPair, lora_delta
 from m2m.pipeline.inputs import make_formatter
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "models" / "smollm2-135m-instruct"
 TASK = ROOT / "examples" / "swahili" / "target" / "dev.jsonl"
 PEER = ROOT / ".venv-peer" / "bin" / "python"
@@ -124,7 +124,7 @@ class Turnaround:
         """The user's chain; what PEFT needed to start, in seconds and processor seconds."""
         merged = self.folder / "merged"
         done = subprocess.run(
-            [PEER, ROOT / "scripts" / "bench_chain.py", json.dumps(self._asked(merged))],
+            [PEER, Path(__file__).with_name("chain.py"), json.dumps(self._asked(merged))],
             check=True,
             capture_output=True,
             text=True,
@@ -227,7 +227,11 @@ def measure_turnaround(turn: Turnaround, rounds: int) -> dict[str, float]:
                 floor.append(clocked(turn.floor))
             if PEER.exists():
                 said: list[tuple[float, float]] = []
-                took = clocked(lambda into=said: into.append(turn.chain()))
+
+                def follow(into: list[tuple[float, float]] = said) -> None:
+                    into.append(turn.chain())
+
+                took = clocked(follow)
                 chain.append(took)
                 warm.append((took[0] - said[0][0], took[1] - said[0][1]))
     best, work = map(min, zip(*ours, strict=True))
@@ -262,7 +266,7 @@ def measure(
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print a line per type, then the JSON line that scripts/bench.py reads."""
+    """Print a line per type, then the JSON line that python scripts/bench reads."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--type", nargs="+", default=["q8_0"], dest="types")
     parser.add_argument("--rounds", type=int, default=3)

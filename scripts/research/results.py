@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Write what `m2m validate` and `scripts/validate_variants.py` found into a RESULTS.md.
+"""Write what `m2m validate` and `scripts/research/validate_variants.py` found into a RESULTS.md.
 
-    scripts/results.py examples/swahili/recipe.toml
+    scripts/research/results.py examples/swahili/recipe.toml
 
 replaces what stands between a pair of markers `<!-- NAME -->` and `<!-- end of NAME -->` in the
 RESULTS.md beside the recipe; NAME is a file of the run's folder without its suffix, such as
