@@ -134,7 +134,10 @@ class _Reader:
             else (hint,)
         )
         if float in kinds and isinstance(raw, int) and not isinstance(raw, bool):
-            raw = float(raw)
+            try:
+                raw = float(raw)
+            except OverflowError:
+                return self.wrong(at, f"{at[-1]} must be smaller, found {raw!r:.20}...")
         if Path in kinds and isinstance(raw, str):
             return self.existing(raw, at)
         if isinstance(raw, bool) or not isinstance(raw, kinds):

@@ -17,13 +17,18 @@ def texts(get: Callable[[str], Any], key: str) -> list[str]:
     """The list of texts under `key`.
 
     Raises:
-        InputError: there is none, or it holds something else.
+        InputError: there is none, or it holds something else than texts in UTF-8.
     """
     values = get(key)
     if not isinstance(values, list):
         raise InputError(f"the file has no list {key}", "use a GGUF file with its vocabulary")
     if not set(map(type, values)) <= {str}:
         raise InputError(f"{key} must hold texts", _DAMAGED)
+    try:
+        "".join(values).encode("utf-8")
+    except UnicodeEncodeError as error:  # bytes of the file that are no UTF-8
+        number = next(i for i, text in enumerate(values) if error.object[error.start] in text)
+        raise InputError(f"{key}: entry {number} is not UTF-8", _DAMAGED) from error
     return values
 
 

@@ -1,19 +1,19 @@
 """One case at a time under limits that the kernel keeps.
 
-Before a case is read, this process's soft limits are set to what it has used so far and a little
-more: RLIMIT_AS ends too large an allocation with a MemoryError, also inside C code, and RLIMIT_CPU
-and the real-time timer end the process. Whoever started it finds the case in the file `current` and
-the stack in `stack.txt`. macOS does not keep RLIMIT_AS, and Windows has neither limit.
+Before a case is read, RLIMIT_AS is set to what this process has and a little more: too large an
+allocation ends with a MemoryError, also inside C code. Two timers of the kernel end the process,
+one of processor time and one of real time; RLIMIT_CPU counts whole seconds since the start by a
+clock that runs ahead of the others, so it cannot limit one case among thousands. Whoever started
+the process finds the case in the file `current` and the stack in `stack.txt`. macOS does not keep
+RLIMIT_AS, and Windows has none of this.
 """
 
 from __future__ import annotations
 
 import contextlib
 import faulthandler
-import math
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def report_ends(folder: Path) -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        for number in (signal.SIGXCPU, signal.SIGALRM):
+        for number in (signal.SIGPROF, signal.SIGALRM):
             faulthandler.register(number, file, chain=True)
 
 
@@ -48,20 +48,18 @@ def bounded(slack: int = 1) -> Iterator[None]:
         return
     import resource
 
-    _, hard_seconds = resource.getrlimit(resource.RLIMIT_CPU)
-    _, hard_bytes = resource.getrlimit(resource.RLIMIT_AS)
-    most = math.ceil(time.process_time()) + SECONDS * slack
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
     try:
-        resource.setrlimit(resource.RLIMIT_CPU, (most, hard_seconds))
+        signal.setitimer(signal.ITIMER_PROF, SECONDS * slack)
         signal.setitimer(signal.ITIMER_REAL, WALL)
         if sys.platform == "linux":
-            resource.setrlimit(resource.RLIMIT_AS, (_used() + MEMORY, hard_bytes))
+            resource.setrlimit(resource.RLIMIT_AS, (_used() + MEMORY, most))
         yield
     finally:
         if sys.platform == "linux":
-            resource.setrlimit(resource.RLIMIT_AS, (hard_bytes, hard_bytes))
+            resource.setrlimit(resource.RLIMIT_AS, (most, most))
         signal.setitimer(signal.ITIMER_REAL, 0)
-        resource.setrlimit(resource.RLIMIT_CPU, (hard_seconds, hard_seconds))
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def _used() -> int:

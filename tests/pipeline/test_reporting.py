@@ -182,6 +182,33 @@ def test_a_damaged_file_is_named(folder: Path, name: str, text: str, said: str) 
     assert Path(name).name in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("name", "keys", "value"),
+    [
+        ("recipe.json", ("inputs", "base"), 0.5),
+        ("recipe.json", ("inputs", "base", "warnings"), 0.5),
+        ("recipe.json", ("inputs", "datasets", "copy", "rows"), [1]),
+        ("recipe.json", ("datasets", 0, "name"), ["a"]),
+        ("recipe.json", ("confirm",), 1.0),
+        ("ranking.json", ("mixtures", 0, "weights"), [0.0]),
+        ("ranking.json", ("mixtures", 0, "score"), 10**400),
+        ("confirm.json", ("confirmed", 0, "seen"), {"copy": {"rows": 1}}),
+    ],
+)
+def test_a_value_of_another_kind_is_named(
+    folder: Path, name: str, keys: tuple[str | int, ...], value: object
+) -> None:
+    data: Any = load(folder / name)
+    part = data
+    for key in keys[:-1]:
+        part = part[key]
+    part[keys[-1]] = value
+    (folder / name).write_text(json.dumps(data), encoding="utf-8")
+    with pytest.raises(InputError, match="not as m2m writes it") as caught:
+        read_facts(folder)
+    assert name in caught.value.message
+
+
 def test_another_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not the folder of a run"):
         read_facts(tmp_path)

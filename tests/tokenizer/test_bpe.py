@@ -120,6 +120,7 @@ def test_long_words_take_no_quadratic_time() -> None:
         ({"tokenizer__ggml__model": None}, "unknown vocabulary"),
         ({"tokenizer__ggml__tokens": None}, "no list tokenizer.ggml.tokens"),
         ({"tokenizer__ggml__merges": [1, 2]}, "must hold texts"),
+        ({"tokenizer__ggml__merges": ["a b", "a \udc80"]}, "entry 1 is not UTF-8"),
         ({"tokenizer__ggml__token_type": [1]}, "has 1 entries"),
         ({"tokenizer__ggml__bos_token_id": 10**6}, "bos_token_id is 1000000"),
     ],
