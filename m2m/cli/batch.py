@@ -44,7 +44,6 @@ def opened(
         allowed: `allow_leaks`, `anyway` and `rescore`, as `Run` takes them.
     """
     from m2m.cli.console import TerminalProgress, stoppable
-    from m2m.pipeline.fitting import fit_hours
     from m2m.pipeline.run import Run
     from m2m.pipeline.sharing import Share
     from m2m.recipe import changed, load_recipe
@@ -59,8 +58,7 @@ def opened(
         with run_lock(folder), stoppable(progress):
             log = Logged(progress, RunFolder(folder).log)
             with _logged(log, command):
-                fitted = fit_hours(loaded, hours, log).recipe if hours else loaded
-                yield Run(fitted, log, part, **allowed)
+                yield Run(loaded, log, part, hours=hours or 0.0, **allowed)
     except (Interrupted, KeyboardInterrupt) as error:
         reason = error.message if isinstance(error, Interrupted) else "stopped"
         raise Interrupted(reason, f"go on with `{_same_line()}`") from error

@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from m2m.errors import InputError, ResourceError
 from m2m.formats.atomic import write_json
 from m2m.formats.records import read_object
 from m2m.pipeline.calibrating import Rates, calibrate
-from m2m.pipeline.inputs import Inputs, read_inputs
+from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.work import Work
 from m2m.progress import Progress
 from m2m.recipe import LISTS, SECTIONS, Recipe, as_json
@@ -25,33 +24,32 @@ _SHARE = 0.85
 _LEAST_STEPS = 0.25
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """A recipe that fits, and what it gave up for that, in words."""
+def fit_hours(inputs: Inputs, recipe: Recipe, hours: float, progress: Progress) -> Inputs:
+    """Cut a run down to `hours`; the same recipe and hours get the same cut as the first time.
 
-    recipe: Recipe
-    gave_up: tuple[str, ...]
+    The decision is kept in the run's folder, so that a run that goes on after a power cut, on a
+    machine that is busier or not, keeps its adapters. Every cut is a warning.
 
+    Args:
+        inputs: the run's.
+        recipe: as its file says, which names the decision.
+        hours: that the run may take.
+        progress: shows the calibration.
 
-def fit_hours(recipe: Recipe, hours: float, progress: Progress) -> Fitted:
-    """Cut a recipe down to `hours`; the same recipe and hours get the same cut as the first time.
-
-    What was decided lies in the run's folder, so that a run that goes on after a power cut, on a
-    machine that is busier or not, keeps its adapters.
+    Returns:
+        The inputs with the recipe cut; they need not be read again.
 
     Raises:
         ResourceError: no cut suffices.
     """
-    inputs = read_inputs(recipe)
     mark = _mark(recipe, hours)
     kept = _kept(recipe, mark)
     if kept is None:
         kept = _decide(inputs, calibrate(inputs, progress), hours)
         write_json(RunFolder(recipe.folder).hours, {"recipe": mark, "hours": hours, **kept})
-    fitted = Fitted(_with(inputs.recipe, kept["settings"]), tuple(kept["gave_up"]))
-    for each in fitted.gave_up:
-        progress.warn(f"to fit into {hours:g} hours: {each}")
-    return fitted
+    for loss in kept["gave_up"]:
+        progress.warn(f"to fit into {hours:g} hours: {loss}")
+    return dataclasses.replace(inputs, recipe=_with(inputs.recipe, kept["settings"]))
 
 
 def _mark(recipe: Recipe, hours: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,9 @@ from m2m.machine import free_memory_bytes
 from m2m.nn.matrix import WORTH_BF16, bf16_gain
 from m2m.pipeline.calibrating import Rates, calibrate
 from m2m.pipeline.inputs import Inputs
+from m2m.pipeline.leaks import find_leaks, shared_warnings
 from m2m.pipeline.scoring import threads
+from m2m.pipeline.sharing import wanted
 from m2m.pipeline.tuning import memory_limit
 from m2m.pipeline.work import ASIDE, PlannedStep, Work, planned_strategy, times_alone
 from m2m.progress import Progress
@@ -35,6 +38,7 @@ class Plan:
         passes: how often an expert will see each of its rows, on average, by dataset.
         advice: where it does not fit, what to change; else what may be worth knowing.
         fits: memory, disk and hours suffice.
+        warnings: about the model and the data, as the run prints them.
     """
 
     steps: Sequence[PlannedStep]
@@ -43,6 +47,7 @@ class Plan:
     passes: Mapping[str, float]
     advice: Sequence[str]
     fits: bool
+    warnings: Sequence[str] = ()
 
     @property
     def total_seconds(self) -> float:
@@ -59,6 +64,7 @@ class Plan:
             "passes": dict(self.passes),
             "fits": self.fits,
             "advice": list(self.advice),
+            "warnings": list(self.warnings),
         }
 
 
@@ -74,15 +80,24 @@ def make_plan(inputs: Inputs, progress: Progress, hours: float = 0.0) -> Plan:
         InputError: the search has no mixture to choose from, or too many.
         Interrupted: the user asked to stop.
     """
-    for caution in inputs.cautions:
-        progress.warn(caution)
-    strategy = planned_strategy(inputs)
+    strategy, warnings = planned_strategy(inputs), [*inputs.cautions, *_leaks(inputs)]
+    for warning in warnings:
+        progress.warn(warning)
     try:
         rates = calibrate(inputs, progress)
     except ResourceError as error:
         advice = (error.message, *([error.hint] if error.hint else []))
-        return Plan((), strategy.name, strategy.candidates, {}, advice, fits=False)
-    return plan_with(inputs, rates, hours)
+        return Plan((), strategy.name, strategy.candidates, {}, advice, False, warnings)
+    return dataclasses.replace(plan_with(inputs, rates, hours), warnings=warnings)
+
+
+def _leaks(inputs: Inputs) -> Iterator[str]:
+    """Why the run would stop before it trains, and test questions that helped to choose."""
+    leaks = find_leaks(inputs, wanted(inputs), inputs.recipe.folder)
+    yield from (leak.warning for leak in leaks)
+    if leaks:
+        yield "`m2m run` stops at these rows, unless `--allow-leaks` is added."
+    yield from shared_warnings(inputs)
 
 
 def plan_with(inputs: Inputs, rates: Rates, hours: float = 0.0) -> Plan:

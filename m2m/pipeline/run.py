@@ -17,6 +17,7 @@ from m2m.formats.atomic import write_json
 from m2m.machine import peak_rss_bytes
 from m2m.pipeline.confirming import confirm
 from m2m.pipeline.exporting import export
+from m2m.pipeline.fitting import fit_hours
 from m2m.pipeline.inputs import read_inputs
 from m2m.pipeline.joining import set_aside
 from m2m.pipeline.leaks import Leak, find_leaks, refuse_leaks
@@ -49,12 +50,14 @@ class Run:
         recipe: what to do.
         progress: is told what happens, and asked whether to stop.
         share: makes only a part of the adapters, or of the scores (`search_share`).
+        hours: that the run may take; the recipe is cut down to them. 0: any.
         allow_leaks: whether to train on rows that are also dev or test questions.
         anyway: whether to export a model that the verdict is against.
         rescore: whether to score here what other machines say that they scored.
 
     Raises:
-        InputError: something that the recipe names is wrong; all of it is told.
+        InputError: something that the recipe names is wrong; the message lists everything.
+        ResourceError: no cut fits into the hours.
     """
 
     def __init__(
@@ -63,18 +66,22 @@ class Run:
         progress: Progress,
         share: Share | None = None,
         *,
+        hours: float = 0.0,
         allow_leaks: bool = False,
         anyway: bool = False,
         rescore: bool = False,
     ) -> None:
         self._inputs = read_inputs(recipe)
-        self.recipe = self._inputs.recipe
         self.folder = recipe.folder
         self._stored = RunFolder(recipe.folder)
         self._progress = progress
         self._share, self._allow_leaks, self._anyway = share, allow_leaks, anyway
         self._steps: list[Step] = []
         self._together = 0  # bytes of the processes that trained side by side
+        if hours:
+            self._check_leaks()  # before minutes of calibration
+            self._inputs = fit_hours(self._inputs, recipe, hours, progress)
+        self.recipe = self._inputs.recipe
         self._stored.keep(RECIPE, resolved(self._inputs))
         if rescore:
             journals = (self._stored.study, self._stored.finetune_scores)
@@ -146,11 +153,14 @@ class Run:
     def _leaks(self) -> list[Leak]:
         return find_leaks(self._inputs, wanted(self._inputs), self.folder)
 
+    def _check_leaks(self) -> None:
+        if not self._allow_leaks:
+            refuse_leaks(self._leaks, self._inputs.recipe.path)
+
     @cached_property
     def _trained(self) -> list[Trained]:
         with self._step("train"):
-            if not self._allow_leaks:
-                refuse_leaks(self._leaks, self.recipe.path)
+            self._check_leaks()
             if self._share:
                 return train_share(self._inputs, self._share, self._progress)
             jobs = [expert_job(self._inputs, name) for name in wanted(self._inputs)]

@@ -56,27 +56,36 @@ def planned_strategy(inputs: Inputs, examples: int = 1) -> Strategy:
 
 
 @dataclass(frozen=True)
-class Counts:
-    """The size of the targets, however a recipe is cut.
+class Sizes:
+    """The sizes that stay the same however `--hours` cuts a recipe; slow to find.
 
     Attributes:
         examples: of all dev sets; of a text in windows each window is one.
         dev: the tokens of each dev set, as `count_tokens` has them.
         test: the same of each test set.
+        scratch: bytes of the scratch model.
+        exported: bytes of the exported model.
     """
 
     examples: int
     dev: Sequence[tuple[int, int]]
     test: Sequence[tuple[int, int]]
+    scratch: int
+    exported: int
 
     @classmethod
-    def of(cls, inputs: Inputs) -> Counts:
+    def of(cls, inputs: Inputs) -> Sizes:
         """Tokenises all examples."""
-        form, seed = inputs.formatter, inputs.recipe.search.seed
+        form, seed, quantize = inputs.formatter, inputs.recipe.search.seed, inputs.recipe.quantize
+        kind = "f16" if quantize.type == "auto" else quantize.type  # none that auto takes is larger
         return cls(
             sum(len(Evaluator(task, form, seed)) for task in inputs.dev.values()),
             [count_tokens(task, form) for task in inputs.dev.values()],
             [count_tokens(task, form) for task in inputs.test.values()],
+            *(
+                plan_gguf(*quantized_layout(inputs.base.gguf, file_type(each)))[2]
+                for each in (kind, quantize.export)
+            ),
         )
 
 
@@ -86,18 +95,20 @@ class Work:
     Args:
         inputs: the run's.
         rates: of this machine.
-        counts: of the inputs' targets, if they are known.
+        like: the work of the same inputs with other settings, which saves time.
     """
 
-    def __init__(self, inputs: Inputs, rates: Rates, counts: Counts | None = None) -> None:
-        self.inputs, self.rates, self.counts = inputs, rates, counts or Counts.of(inputs)
-        self.recipe = inputs.recipe
+    def __init__(self, inputs: Inputs, rates: Rates, like: Work | None = None) -> None:
+        self.inputs, self.rates, self.recipe = inputs, rates, inputs.recipe
+        self._fixed: Sizes = like._fixed if like else Sizes.of(inputs)
+        self.scratch, self.exported = self._fixed.scratch, self._fixed.exported
         self.names = wanted(inputs)
         self.space = search_space(inputs)
-        self.strategy = planned_strategy(inputs, self.counts.examples)
+        self.strategy = planned_strategy(inputs, self._fixed.examples)
         self.sizes = _sizes(self.space)
-        self.passes = expert_passes(inputs)
-        dev, test = self.counts.dev, self.counts.test
+        same = like and like.recipe.train == self.recipe.train
+        self.passes: dict[str, float] = like.passes if like and same else expert_passes(inputs)
+        dev, test = self._fixed.dev, self._fixed.test
         self.block_seconds = sum(shared for shared, _ in dev) * rates.scored
         self.dev_seconds, self.test_seconds = (
             sum(map(sum, tokens)) * rates.scored for tokens in (dev, test)
@@ -106,16 +117,10 @@ class Work:
             len(example.choices) for task in inputs.dev.values() for example in task.examples
         )
         self.line = _CHOICE * choices
-        kind = self.recipe.quantize.type
-        kind = "f16" if kind == "auto" else kind  # none that auto takes is larger
-        metadata, specs = quantized_layout(inputs.base.gguf, file_type(kind))
-        self.scratch = plan_gguf(metadata, specs)[2]
-        metadata, specs = quantized_layout(inputs.base.gguf, file_type(self.recipe.quantize.export))
-        self.exported = plan_gguf(metadata, specs)[2]
 
     def of(self, recipe: Recipe) -> Work:
         """The work of a recipe that differs in its settings only."""
-        return Work(dataclasses.replace(self.inputs, recipe=recipe), self.rates, self.counts)
+        return Work(dataclasses.replace(self.inputs, recipe=recipe), self.rates, self)
 
     def steps(self) -> list[PlannedStep]:
         """All steps, in order."""

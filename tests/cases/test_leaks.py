@@ -10,12 +10,15 @@ from click.testing import CliRunner, Result
 
 from m2m.cli.main import cli
 from m2m.errors import InputError
-from m2m.pipeline.inputs import read_inputs
+from m2m.pipeline import fitting
+from m2m.pipeline.calibrating import Rates
+from m2m.pipeline.inputs import Inputs, read_inputs
 from m2m.pipeline.leaks import find_leaks, shared, shared_warnings
 from m2m.pipeline.run import Run
-from m2m.progress import Silent
+from m2m.progress import Progress, Silent
 from m2m.recipe import load_recipe
 from tests.pipeline.scenario import make_scenario
+from tests.pipeline.test_planning import RATES
 from tests.tiny import write_jsonl
 
 ROOT = Path(__file__).parents[2]
@@ -55,6 +58,35 @@ def test_a_leak_stops_every_command_before_it_trains(recipe: Path, command: str,
     assert "--allow-leaks" in found.stderr
     assert f"m2m data check {recipe}" in found.stderr
     assert not (load_recipe(recipe).folder / "adapters").exists()
+
+
+def test_with_hours_a_leak_stops_a_run_before_anything_is_timed(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leak(recipe)
+    timed: list[object] = []
+
+    def calibrate(inputs: Inputs, progress: Progress) -> Rates:
+        timed.append(inputs)
+        return RATES
+
+    monkeypatch.setattr(fitting, "calibrate", calibrate)
+    with pytest.raises(InputError, match="also dev or test questions"):
+        Run(load_recipe(recipe), Silent(), hours=100.0)
+    assert not timed
+    Run(load_recipe(recipe), Silent(), hours=100.0, allow_leaks=True)
+    assert timed
+
+
+def test_a_plan_shows_the_leaks_that_stop_the_run(recipe: Path) -> None:
+    leak(recipe)
+    found = m2m("plan", recipe, "--json")
+    assert found.exit_code == 0
+    warnings = json.loads(found.stdout)["warnings"]
+    assert "2 rows of copy (lines 33, 34) are also dev or test questions" in warnings[0]
+    assert "`m2m run` stops" in warnings[1]
+    for warning in warnings:
+        assert f"Warning: {warning}" in found.stderr
 
 
 def test_a_leak_in_rows_that_all_experts_replay_is_found(recipe: Path) -> None:

@@ -10,12 +10,15 @@ import pytest
 from click.testing import CliRunner
 
 from m2m.cli.main import cli
+from m2m.dataset import Row, load_dataset
 from m2m.errors import ResourceError
 from m2m.pipeline import fitting
+from m2m.pipeline import inputs as inputs_module
 from m2m.pipeline.calibrating import Rates
 from m2m.pipeline.fitting import fit_hours
 from m2m.pipeline.inputs import Inputs, read_inputs
 from m2m.pipeline.planning import plan_with
+from m2m.pipeline.run import Run
 from m2m.progress import Silent
 from m2m.recipe import Recipe, Search, load_recipe
 from m2m.results.folder import RunFolder
@@ -49,9 +52,9 @@ def test_a_recipe_is_cut_until_it_fits_and_no_further(
     inputs, heard = read_inputs(recipe), Heard()
     whole = seconds(inputs, recipe)
     limit = share * whole
-    found = fit_hours(recipe, limit / fitting._SHARE / 3600, heard)
+    found = fit_hours(inputs, recipe, limit / fitting._SHARE / 3600, heard)
     assert seconds(inputs, found.recipe) <= limit
-    assert len(heard.warnings) == len(found.gave_up)
+    assert bool(heard.warnings) == (share < 1)
     assert (found.recipe == inputs.recipe) == (share > 1)
     assert found.recipe.confirm.top == (2 if share > 1 else 1)
     if found.recipe.train.steps < 12:
@@ -90,7 +93,7 @@ def test_what_cannot_be_cut_enough_is_refused(
 ) -> None:
     monkeypatch.setattr(fitting, "calibrate", lambda inputs, progress: RATES)
     with pytest.raises(ResourceError, match=r"at its least it takes"):
-        fit_hours(recipe, 1e-4, Silent())
+        fit_hours(read_inputs(recipe), recipe, 1e-4, Silent())
     assert not RunFolder(recipe.folder).hours.exists()
 
 
@@ -98,15 +101,47 @@ def test_a_decision_lasts_for_its_recipe_and_hours(
     recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fitting, "calibrate", lambda inputs, progress: RATES)
-    hours = 0.75 * seconds(read_inputs(recipe), recipe) / 3600
-    first = fit_hours(recipe, hours, Silent())
+    inputs = read_inputs(recipe)
+    hours = 0.75 * seconds(inputs, recipe) / 3600
+
+    def cut(recipe: Recipe) -> list[str]:
+        heard = Heard()
+        fit_hours(dataclasses.replace(inputs, recipe=recipe), recipe, hours, heard)
+        return heard.warnings
+
+    first = cut(recipe)
     slower = dataclasses.replace(RATES, token=RATES.token * 1.2)
     monkeypatch.setattr(fitting, "calibrate", lambda inputs, progress: slower)
-    assert fit_hours(recipe, hours, Silent()) == first
+    assert cut(recipe) == first
     changed = dataclasses.replace(recipe, merge=dataclasses.replace(recipe.merge, scale=0.9))
-    assert fit_hours(changed, hours, Silent()).gave_up != first.gave_up
+    assert cut(changed) != first
     RunFolder(recipe.folder).hours.write_text("{", encoding="utf-8")
-    assert fit_hours(recipe, hours, Silent()).gave_up != first.gave_up
+    assert cut(recipe) != first
+
+
+@pytest.mark.parametrize("budget", ["steps = 12", "epochs = 4.0"])
+def test_a_run_reads_its_inputs_once_and_keeps_the_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget: str
+) -> None:
+    """A budget in epochs too: read again, it would be the whole number of steps again."""
+    path = make_scenario(tmp_path)
+    text = path.read_text(encoding="utf-8").replace("steps = 12", budget)
+    path.write_text(text, encoding="utf-8")
+    recipe = load_recipe(path)
+    monkeypatch.setattr(fitting, "calibrate", lambda inputs, progress: RATES)
+    whole = read_inputs(recipe)
+    limit = 0.5 * seconds(whole, whole.recipe)
+    read: list[Path] = []
+
+    def counting(source: Path | Text) -> list[Row]:
+        read.append(source if isinstance(source, Path) else source.path)
+        return load_dataset(source)
+
+    monkeypatch.setattr(inputs_module, "load_dataset", counting)
+    run = Run(recipe, Heard(), hours=limit / fitting._SHARE / 3600)
+    assert sorted(read) == sorted(dataset.path for dataset in recipe.datasets)
+    assert run.recipe.train.steps < whole.recipe.train.steps
+    assert seconds(whole, run.recipe) <= limit
 
 
 def test_the_command_runs_what_fits_and_logs_what_it_gave_up(tmp_path: Path) -> None:
