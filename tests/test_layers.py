@@ -14,7 +14,7 @@ LAYERS = {
     "escaping": -3,
     "errors": -2,
     "opening": -1,
-    "__init__": 0, "blas": 0, "kernels": 0, "machine": 0, "progress": 0,
+    "__init__": 0, "counted": 0, "blas": 0, "kernels": 0, "machine": 0, "progress": 0,
     "recipe": 1, "formats": 1, "nn": 1, "tokenizer": 1,
     "checkpoint": 2, "adapter": 2, "dataset": 2, "store": 2,
     "tuner": 3, "merge": 3, "llamacpp": 3,

@@ -169,3 +169,26 @@ def test_every_field_arrives(folder: Path, section: str, spec: dataclasses.Field
     found = getattr(built[0] if isinstance(built, tuple) else built, spec.name)
     assert found == (folder / "dev.jsonl" if isinstance(found, Path) else value)
     assert found != spec.default
+
+
+@pytest.mark.parametrize(
+    ("section", "line", "meant"),
+    [
+        ("search", 'strategy = "race"', "did you mean racing?"),
+        ("search", 'strategy = "exhaust"', "did you mean exhaustive?"),
+        ("merge", 'method = "dare-ties"', "did you mean dare_ties?"),
+        ("quantize", 'type = "q8"', "did you mean q8_0?"),
+        ("confirm", 'budget = "proportion"', "did you mean proportional?"),
+        ("confirm", 'baselines = ["single"]', "did you mean best_single?"),
+        ("train", "warm = 0.1", "did you mean warmup?"),
+        ("limits", 'threads = "automatic"', "did you mean auto?"),
+        ("search", 'strategy = "magic"', "known are auto"),
+    ],
+)
+def test_a_misspelt_word_is_guessed_in_every_field(
+    folder: Path, section: str, line: str, meant: str
+) -> None:
+    text = f"{MINIMAL}\n[{section}]\n{line}\n"
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(written(folder, text))
+    assert meant in str(caught.value)

@@ -28,13 +28,15 @@ def merge_runs(folders: tuple[Path, ...], into: Path, as_json: bool) -> None:
     Example:  m2m merge-runs /media/usb/*/m2m-runs/recipe --into m2m-runs/recipe
     """
     from m2m.cli import show
+    from m2m.counted import counted
     from m2m.pipeline.merging_runs import merge_runs as merge
 
     found = merge(into, folders)
     for warning in found.warnings:
         say(f"Warning: {warning}", err=True)
-    said = f"{into}: {len(found.adapters)} adapters, {found.mixtures} scored mixtures and "
-    said += f"{found.confirmed} confirmed models are new"
+    said = f"{into}: {counted(len(found.adapters), 'adapter')}, "
+    said += f"{counted(found.mixtures, 'scored mixture')} and "
+    said += f"{counted(found.confirmed, 'confirmed model')} new"
     show.result(found.as_json(), as_json, lambda: say(said))
 
 

@@ -131,6 +131,7 @@ def search(
               m2m search --from-csv examples/swahili/m2m-runs/recipe
     """
     from m2m.cli import show
+    from m2m.counted import counted
 
     if folder is not None and recipe is None:
         from m2m.mix.tables import propose_from
@@ -144,7 +145,9 @@ def search(
     with opened(recipe, quiet, "search", None, hours=None, share=share, **allowed) as work:
         if share:
             count = work.search_share()
-            show.result({"scored": count}, as_json, lambda: say(f"{count} models scored"))
+            show.result(
+                {"scored": count}, as_json, lambda: say(f"{counted(count, 'model')} scored")
+            )
             return
         found = work.search()
         show.result(found.as_json(), as_json, lambda: show.ranking(found))

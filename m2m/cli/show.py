@@ -77,6 +77,7 @@ def adapters(trained: Sequence[Trained]) -> None:
 
 def ranking(result: Ranking) -> None:
     """The top and the bottom of the ranking, what each dataset is worth, and pairs of datasets."""
+    from m2m.counted import counted
     from m2m.evaluate.same import in_words
     from m2m.results.ranking import ranking_tables
 
@@ -84,8 +85,8 @@ def ranking(result: Ranking) -> None:
     print_result(best)
     tied = sum(place.tied_with_best for place in result.places)
     say(
-        f"{result.strategy}: {len(result.places)} of {result.candidates} mixtures on up to "
-        f"{in_words(result.examples, result.different)} of {result.target}.",
+        f"{result.strategy}: {len(result.places)} of {counted(result.candidates, 'mixture')} "
+        f"on up to {in_words(result.examples, result.different)} of {result.target}.",
         f"{tied} marked =: {'the best' if tied == 1 else 'too close to the best to decide'}.",
     )
     for note in result.notes:
@@ -100,8 +101,8 @@ def proposals(found: Proposals) -> None:
     """What a model of a table expects most of."""
     table = make_table("expected", "scored", "mixture")
     for each in found.proposals:
-        scored = "-" if each.scored is None else f"{each.scored:.3f}"
-        table.add_row(f"{each.expected:.3f} ± {each.stderr:.3f}", scored, each.mixture.label)
+        scored = "-" if each.scored is None else f"{each.scored:z.3f}"
+        table.add_row(f"{each.expected:z.3f} ± {each.stderr:z.3f}", scored, each.mixture.label)
     print_table(table)
     direction = "higher" if found.higher_is_better else "lower"
     say(f"From {found.runs} runs, by {found.metric} ({direction} is better).")
@@ -163,7 +164,7 @@ def _survival(kind: str, survival: Mapping[str, float] | None, remedy: str | Non
     if survival is None:
         return
     gain, cosine = survival["gain"], survival["cosine"]
-    say(f"Delta kept by {kind}: gain {gain:.2f}, cosine {cosine:.2f}")
+    say(f"Delta kept by {kind}: gain {gain:z.2f}, cosine {cosine:z.2f}")
     if remedy:
         say(f"Warning: {kind} keeps too little of the fine-tune; {remedy}", err=True)
 
@@ -259,8 +260,8 @@ def _differences(found: Sequence[Difference]) -> None:
     for each in found:
         cells = ("-", "-", f"not comparable: {each.reason}")
         if ahead := each.ahead:
-            interval = f"{ahead.low:+.4f} to {ahead.high:+.4f}"
-            cells = (f"{ahead.estimate:+.4f}", interval, AHEAD[ahead.sign])
+            interval = f"{ahead.low:+z.4f} to {ahead.high:+z.4f}"
+            cells = (f"{ahead.estimate:+z.4f}", interval, AHEAD[ahead.sign])
         table.add_row(each.metric, Path(each.model).name, *cells)
     print_table(table)
 

@@ -28,8 +28,8 @@ class Score(NamedTuple):
 
     def text(self, digits: int = 3) -> str:
         """For people: "0.123 ± 0.045", without the error if it is not known."""
-        value = f"{self.value:.{digits}f}"
-        return f"{value} ± {self.stderr:.{digits}f}" if math.isfinite(self.stderr) else value
+        value = f"{self.value:z.{digits}f}"
+        return f"{value} ± {self.stderr:z.{digits}f}" if math.isfinite(self.stderr) else value
 
     def as_json(self) -> dict[str, float]:
         """`{"value", "stderr"}`."""

@@ -182,7 +182,7 @@ def _score(found: Mapping[str, float | None] | None) -> str:
         return "-"
     error = found.get("stderr")
     known = error is not None and error == error
-    return f"{found['value']:.3f} ± {error:.3f}" if known else f"{found['value']:.3f}"
+    return f"{found['value']:z.3f} ± {error:z.3f}" if known else f"{found['value']:z.3f}"
 
 
 def _limits(card: Card) -> list[str]:

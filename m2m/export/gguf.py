@@ -128,7 +128,7 @@ def remedy(
         kept = min(writer.survival.gain, writer.survival.cosine)
         if kept >= LOW_SURVIVAL:
             break
-    return f"{kind} keeps {kept:.2f}; or put the adapter on the unchanged base: {lora}"
+    return f"{kind} keeps {kept:z.2f}; or put the adapter on the unchanged base: {lora}"
 
 
 class _MergedTensors:

@@ -87,7 +87,10 @@ def agreement(predicted: Scored, real: Scored, rng: np.random.Generator) -> Agre
     Each bootstrap replicate draws the mixtures anew, and takes predicted and real scores from one
     resample of the examples each, so the intervals hold both errors: which mixtures were validated,
     and on how few examples. As a replicate is noisier than what it stands for, its correlations lie
-    too low; the bias-corrected percentiles (Efron 1981, section 7) put that right.
+    too low; the bias-corrected percentiles (Efron 1981, section 7) put that right. If the noise
+    decides the order of nearly equal scores, the estimate is outside the middle 95 % of the
+    replicates, and the corrected ends would pass it. The replicates cannot tell the bias then; the
+    interval is that of the plain percentiles, extended to the estimate.
     """
     count, replicates = real.replicates.shape
     if count < _LEAST:
@@ -124,7 +127,7 @@ def ranks(values: Floats) -> Floats:
 
 
 def _bias_corrected(estimate: float, replicates: Floats) -> Interval:
-    """An interval whose percentiles are moved by how far the replicates lie off the estimate."""
+    """An interval of moved percentiles; it always holds the estimate (see `agreement`)."""
     known = replicates[np.isfinite(replicates)]
     if not np.isfinite(estimate) or not len(known):
         return Interval(estimate, np.nan, np.nan)
@@ -132,8 +135,16 @@ def _bias_corrected(estimate: float, replicates: Floats) -> Interval:
     share = ((known < estimate).mean() + (known <= estimate).mean()) / 2
     shift = normal.inv_cdf(float(np.clip(share, 1 / len(known), 1 - 1 / len(known))))
     tail = normal.inv_cdf((1 + CONFIDENCE) / 2)
+    if abs(shift) > tail:
+        return _holding(estimate, known)
     low, high = np.quantile(known, [normal.cdf(2 * shift + side * tail) for side in (-1, 1)])
-    return Interval(estimate, float(low), float(high))
+    return Interval(estimate, min(float(low), estimate), max(float(high), estimate))
+
+
+def _holding(estimate: float, replicates: Floats) -> Interval:
+    """The plain percentiles, widened to the estimate: a resample may be biased to one side."""
+    low, high = np.quantile(replicates, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Interval(estimate, min(float(low), estimate), max(float(high), estimate))
 
 
 def regret(real: Scored, choice: int | Sequence[int]) -> Interval:
@@ -144,6 +155,4 @@ def regret(real: Scored, choice: int | Sequence[int]) -> Interval:
     chosen = np.atleast_1d(choice)
     best = int(np.argmax(real.points))
     lost = real.replicates[best] - real.replicates[chosen].mean(axis=0)
-    low, high = np.quantile(lost, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    estimate = real.points[best] - real.points[chosen].mean()
-    return Interval(float(estimate), float(low), float(high))
+    return _holding(float(real.points[best] - real.points[chosen].mean()), lost)

@@ -115,7 +115,7 @@ def _survival(trials: Sequence[Trial]) -> list[str]:
     if low >= LOW_SURVIVAL:
         return []
     return [
-        f"Rounding lost part of what was learned ({low:.2f} kept, {LOW_SURVIVAL:.2f} needed). "
+        f"Rounding lost part of what was learned ({low:z.2f} kept, {LOW_SURVIVAL:z.2f} needed). "
         "Small differences in the ranking are not real. Score in a finer type ([quantize] type), "
         "or train longer."
     ]
@@ -241,7 +241,7 @@ def _angles(names: Sequence[str], cosines: NDArray[np.float64], growth: float) -
     rows, columns = np.triu_indices(len(names), 1)
     apart = cosines[rows, columns]
     found = [
-        f"{names[i]} and {names[j]} taught the model the same (cosine {cosines[i, j]:.2f}). They "
+        f"{names[i]} and {names[j]} taught the model the same (cosine {cosines[i, j]:z.2f}). They "
         "may contain the same rows: `m2m data check` lists them."
         for i, j in zip(rows.tolist(), columns.tolist(), strict=True)
         if cosines[i, j] > EQUAL
@@ -249,7 +249,7 @@ def _angles(names: Sequence[str], cosines: NDArray[np.float64], growth: float) -
     mean = float(apart.mean())
     if mean < ORTHOGONAL and len(names) > 2 and growth < SAME_LENGTH:
         found.append(
-            f"The datasets teach the model unrelated things (mean cosine {mean:.2f}), so mixtures "
+            f"The datasets teach the model unrelated things (mean cosine {mean:z.2f}), so mixtures "
             "of many datasets look weaker than they are. Check this with `m2m validate`."
         )
     return found

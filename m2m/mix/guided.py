@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from m2m.counted import counted
 from m2m.mix.estimate import FirstOrder
 from m2m.mix.gaussian import Process, fit
 from m2m.mix.mixture import BASE, Mixture, weight_matrix
@@ -53,8 +54,8 @@ class Guided(Strategy):
         """How much of the space was looked at."""
         whole = sum(complete for _, _, complete in self._found.values())
         return [
-            f"guided: {len(self._found)} mixtures scored, {whole} of them on all "
-            f"{self._examples} examples; mixtures that were not proposed may be better"
+            f"guided: {counted(len(self._found), 'mixture')} scored, {whole} of them on all "
+            f"{counted(self._examples, 'example')}; mixtures that were not proposed may be better"
         ]
 
     def cost(self) -> Cost:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from m2m.counted import counted
 from m2m.mix.mixture import BASE, Mixture
 from m2m.mix.standing import standing
 from m2m.mix.strategy import Ask, Cost, Setup, Strategy
@@ -130,7 +131,9 @@ class Racing(Strategy):
             asks = [Ask(each, self._count) for each in self._racing if self._open(each)]
             if asks:
                 self._left -= share * len(asks)
-                self._history.append(f"{len(asks)} mixtures answered {self._count} questions")
+                self._history.append(
+                    f"{counted(len(asks), 'mixture')} answered {counted(self._count, 'question')}"
+                )
                 return asks
         return []
 

@@ -41,23 +41,23 @@ class Interval:
     def __str__(self) -> str:
         """For people: "0.036 (-0.108 to 0.187)", the ends where they are known."""
         known = math.isfinite(self.low) and math.isfinite(self.high)
-        ends = f" ({self.low:.3f} to {self.high:.3f})" if known else ""
-        return f"{self.estimate:.3f}{ends}"
+        ends = f" ({self.low:z.3f} to {self.high:z.3f})" if known else ""
+        return f"{self.estimate:z.3f}{ends}"
 
     @property
     def signed(self) -> str:
         """A difference for people: "+0.036 (-0.108 to +0.187)"."""
-        return f"{self.estimate:+.3f} ({self.low:+.3f} to {self.high:+.3f})"
+        return f"{self.estimate:+z.3f} ({self.low:+z.3f} to {self.high:+z.3f})"
 
     @property
     def ends(self) -> str:
         """Only the interval: "-0.108 to 0.187"."""
-        return f"{self.low:.3f} to {self.high:.3f}"
+        return f"{self.low:z.3f} to {self.high:z.3f}"
 
     @property
     def in_full(self) -> str:
         """In a sentence: "+0.036, 95 % interval -0.108 to +0.187"."""
-        return f"{self.estimate:+.3f}, 95 % interval {self.low:+.3f} to {self.high:+.3f}"
+        return f"{self.estimate:+z.3f}, 95 % interval {self.low:+z.3f} to {self.high:+z.3f}"
 
     def as_json(self) -> dict[str, Any]:
         """`{"estimate", "ci95"}`."""

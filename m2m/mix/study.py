@@ -116,7 +116,7 @@ class Study:
                 whole = ask.examples >= len(order)
                 told.append(self.trial(ask.mixture, None if whole else order.first(ask.examples)))
                 seen[ask.mixture] = told[-1]
-                progress.advance(detail=f"{self._value(told[-1]):.3f} {ask.mixture.label}")
+                progress.advance(detail=f"{self._value(told[-1]):z.3f} {ask.mixture.label}")
             strategy.tell(told)
             progress.finish()
         return [self.known(mixture) or trial for mixture, trial in seen.items()]

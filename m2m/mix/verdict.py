@@ -247,7 +247,7 @@ def _scores(found: Evidence) -> str:
 
     def said(model: Judged, target: str, metric: str = "") -> str:
         right = f" ({model.right[target]:.0f} right)" if target in model.right else ""
-        return f"{model.scores[target]:.3f}{metric}{right}"
+        return f"{model.scores[target]:z.3f}{metric}{right}"
 
     count = in_words(found.questions, found.different, f"{found.part} questions")
     comma = "," if found.different < found.questions else ""
@@ -273,7 +273,7 @@ def _level(found: Evidence) -> str:
     """What guessing gets. All metrics in which it has a score are better if higher."""
     winner, several = found.winner, len(found.metrics) > 1
     levels = (
-        f"{max(0.0, winner.scores[target] - span.estimate):.3f} {found.metrics[target]}"
+        f"{max(0.0, winner.scores[target] - span.estimate):z.3f} {found.metrics[target]}"
         + (f" on {target}" if several else "")
         for target, span in winner.over_chance.items()
     )
@@ -317,4 +317,4 @@ def _not_comparable(found: Evidence) -> list[str]:
 def _range(span: Interval) -> str:
     """ "0.131 worse; 95 % range -0.418 to +0.072"."""
     than = "better" if span.estimate >= 0 else "worse"
-    return f"{abs(span.estimate):.3f} {than}; 95 % range {span.low:+.3f} to {span.high:+.3f}"
+    return f"{abs(span.estimate):z.3f} {than}; 95 % range {span.low:+z.3f} to {span.high:+z.3f}"

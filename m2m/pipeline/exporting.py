@@ -10,6 +10,7 @@ from pathlib import Path
 from m2m import __version__
 from m2m.adapter import load_adapter
 from m2m.checkpoint import BaseModel
+from m2m.counted import counted
 from m2m.evaluate.same import in_words, question_keys
 from m2m.evaluate.score import measured_json
 from m2m.export.card import Card, CardDataset, CardScore, write_card
@@ -129,7 +130,7 @@ def _datasets(inputs: Inputs, winner: Model) -> list[CardDataset]:
 
 
 def _described(dataset: CardDataset) -> str:
-    return f"share {dataset.share:.3f}, licence {dataset.licence or 'not given'}"
+    return f"share {dataset.share:z.3f}, licence {dataset.licence or 'not given'}"
 
 
 def _hub_name(base: BaseModel) -> str | None:
@@ -185,9 +186,10 @@ def _made(
     train, recipe = inputs.recipe.train, inputs.recipe
     tuned = sum(each.how == "finetuned" for each in confirmation.models)
     return [
-        f"Merge to Mix (arXiv 2505.16066): one LoRA expert per dataset for {len(inputs.corpora)} "
-        f"datasets, {len(ranking.places)} of {ranking.candidates} mixtures scored as merged "
-        f"models on {in_words(ranking.examples, ranking.different, 'dev questions')}, "
+        f"Merge to Mix (arXiv 2505.16066): one LoRA expert per dataset for "
+        f"{counted(len(inputs.corpora), 'dataset')}, {len(ranking.places)} of "
+        f"{counted(ranking.candidates, 'mixture')} scored as merged models on "
+        f"{in_words(ranking.examples, ranking.different, 'dev questions')}, "
         f"{tuned} really fine-tuned; this one was the best of these on dev",
         f"LoRA of rank {train.rank}, alpha {train.alpha:g}, on {', '.join(train.target_modules)}",
         f"An expert had {train.steps} steps of at most {train.batch_tokens} tokens (times "

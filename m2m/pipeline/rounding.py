@@ -57,6 +57,6 @@ def rounding_warnings(
     clear = "no clear difference" if pick.tied_with_best else "a clear difference"
     return [
         f"Rounding changes which mixture is best: {pick.mixture.label} as {quantize.type}, "
-        f"{best.mixture.label} as {quantize.export}, the export type ({best.score:.3f} against "
-        f"{pick.score:.3f}, {clear}). Confirm both, or export a finer type ([quantize] export)."
+        f"{best.mixture.label} as {quantize.export}, the export type ({best.score:z.3f} against "
+        f"{pick.score:z.3f}, {clear}). Confirm both, or export a finer type ([quantize] export)."
     ]

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from m2m.counted import counted
 from m2m.errors import InputError, Interrupted
 from m2m.formats.journal import Journal
 from m2m.mix.mixture import BASE
@@ -106,14 +107,16 @@ def shareable(inputs: Inputs, examples: int) -> tuple[list[Ask], str]:
     asks = strategy.certain()
     whole = [ask for ask in asks if ask.examples == examples]
     if sum(space.allows(ask.mixture) for ask in whole) == strategy.candidates:
-        return asks, f"{strategy.name}: all {len(asks)} mixtures are shared"
+        return asks, f"{strategy.name}: all {counted(len(asks), 'mixture')} can be shared"
     rest = "the search that joins the shares does the rest"
     singles = sum(len(ask.mixture.datasets) == 1 for ask in asks)
     if singles == len(asks):
-        return asks, f"{strategy.name}: only the {singles} single datasets are shared; {rest}"
-    what = f"{singles} single datasets on all and {len(asks) - singles} mixtures on "
-    what += f"{min(ask.examples for ask in asks)} examples"
-    return asks, f"{strategy.name}: {what} are shared; {rest}"
+        what = f"only {counted(singles, 'single dataset')}"
+    else:
+        what = f"{counted(singles, 'single dataset')} on all and "
+        what += f"{counted(len(asks) - singles, 'mixture')} on "
+        what += counted(min(ask.examples for ask in asks), "example")
+    return asks, f"{strategy.name}: {what} can be shared; {rest}"
 
 
 def wanted(inputs: Inputs) -> list[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from m2m.counted import counted
 from m2m.evaluate.evaluator import Evaluator
 from m2m.formats.gguf import plan_gguf
 from m2m.llamacpp.filetypes import file_type, quantized_layout
@@ -132,8 +133,8 @@ class Work:
         left = [name for name in self.names if name not in made]
         seconds = sum(self._training(self.recipe.train.steps, name) for name in left)
         seen = list(dict.fromkeys(f"{count:.3g}" for count in sorted(self.passes.values())))
-        what = f"{len(left)} adapters of {self.recipe.train.steps} steps, passes over their rows: "
-        what += " to ".join([seen[0], *seen[1:][-1:]])
+        what = f"{counted(len(left), 'adapter')} of {self.recipe.train.steps} steps, "
+        what += "passes over their rows: " + " to ".join([seen[0], *seen[1:][-1:]])
         at_once, peak = 1, self.rates.training_bytes
         if aside := self.rates.aside:
             at_once, peak = aside.at_once, aside.bytes
@@ -174,12 +175,10 @@ class Work:
 
     def _search_in_words(self, cost: Cost) -> str:
         name, count = self.strategy.name, self.strategy.candidates
-        some = f"{count:,}" if cost.mixtures >= count else f"{cost.mixtures:.0f} of {count:,}"
+        part = "" if cost.mixtures >= count else f"{cost.mixtures:.0f} of "
         all_in_full = cost.evaluations >= count
         evaluations = f", about {cost.evaluations:.0f} evaluations of dev"
-        return (
-            f"{name}: {some} mixture{'' if count == 1 else 's'}{'' if all_in_full else evaluations}"
-        )
+        return f"{name}: {part}{counted(count, 'mixture')}{'' if all_in_full else evaluations}"
 
     def confirm(self) -> PlannedStep:
         """Fine-tunes of the best and of the baselines, all scored on dev and test."""
@@ -205,7 +204,8 @@ class Work:
         tuned = sum(map(bool, trainings))
         disk = (tuned + _CHECKPOINTS) * self.rates.adapter_bytes
         peak = max(self.rates.training_bytes, self.rates.scoring_bytes)
-        what = f"up to {tuned} fine-tunes, {whole} on all datasets; {models:.0f} models scored"
+        what = f"up to {counted(tuned, 'fine-tune')}, {whole} on all datasets; "
+        what += f"{models:.0f} models scored"
         return PlannedStep("confirm", what, seconds, peak, disk)
 
     def export(self) -> PlannedStep:

@@ -159,7 +159,8 @@ class _Reader:
                 if not numbers:
                     return self.wrong(at, f"unknown {at[-1]} {value!r}; {_meant(value, choices)}")
                 wanted = " or ".join([*map(repr, choices), *numbers])
-                return self.wrong(at, f"{at[-1]} must be {wanted}, found {value!r}")
+                meant = f"; {_meant(value, choices)}" if _close(value, choices) else ""
+                return self.wrong(at, f"{at[-1]} must be {wanted}, found {value!r}{meant}")
             if "pattern" in rules and not rules["pattern"].fullmatch(value):
                 return self.wrong(
                     at, f"{at[-1]} {value!r} may hold letters, digits, dots, - and _ only"
@@ -277,7 +278,10 @@ _TOML = (
 
 
 def _close(name: str, known: Iterable[str]) -> list[str]:
-    return difflib.get_close_matches(name.lower(), known, 1, 0.65)
+    """The likely word, if there is one: spelt nearly the same, or the only one that begins so."""
+    known = [*known]
+    begin = [word for word in known if word.startswith(name.lower()) and len(name) > 2]
+    return difflib.get_close_matches(name.lower(), known, 1, 0.6) or begin[: len(begin) == 1]
 
 
 def _meant(name: str, known: Iterable[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from m2m.counted import counted
 from m2m.evaluate.score import Score
 from m2m.mix.ranking import Ranked
 from m2m.report.markup import Markup
@@ -63,7 +64,8 @@ def ranking_chart(ranking: Ranking, names: Sequence[str]) -> Markup:
         marks.append(text(x.end, rows[gap] - ROW * 0.72, left_out, "tick", text_anchor="end"))
     size = (x.end + 16, bottom + 40)
     said = (
-        f"Surrogate scores of the best {min(TOP, len(places))} mixtures of {len(ranking.places)}, "
+        f"Surrogate scores of the best {min(TOP, len(places))} of "
+        f"{counted(len(ranking.places), 'mixture')}, "
         "and of the last ones; a dot under a dataset's name says that it is in the mixture"
     )
     return figure("ranking", size, ("Ranking of the mixtures", said), *marks)
@@ -98,8 +100,8 @@ def _place(place: Ranked, y: float, x: Scale, names: Sequence[str], first: float
     low, high = place.ci95
     marks.append(interval(x, y, low, place.score, high, kind))
     title = (
-        f"{place.rank}. {place.mixture.label}: {place.score:.3f}, 95 % interval "
-        f"{low:.3f} to {high:.3f}"
+        f"{place.rank}. {place.mixture.label}: {place.score:z.3f}, 95 % interval "
+        f"{low:z.3f} to {high:z.3f}"
         + ("; too close to the best to decide" if place.tied_with_best else "")
     )
     return group(*marks, title=title)
@@ -123,7 +125,9 @@ def overview_chart(ranking: Ranking) -> Markup:
     marks.append(path([(x(p.rank), y(p.score)) for p in places], "curve"))
     tied = [p for p in places if p.tied_with_best]
     marks += [dot(x(p.rank), y(p.score), 2.6, "present") for p in tied]
-    said = f"Scores of all {len(ranking.places)} mixtures by rank, best first, with intervals"
+    said = (
+        f"Scores of {counted(len(ranking.places), 'mixture')} by rank, best first, with intervals"
+    )
     return figure("overview", (width, height), ("All mixtures by rank", said), *marks)
 
 

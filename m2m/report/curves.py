@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from m2m.counted import counted
 from m2m.evaluate.score import Score
 from m2m.report.markup import Markup
 from m2m.report.svg import (
@@ -82,7 +83,7 @@ def validation_chart(validation: Validation) -> Markup:
     marks = axis_left(y, left, f"{metric} fine-tuned, on {judged_on}", width - 14)
     marks += axis_below(x, bottom, f"{metric} surrogate, on dev", top)
     marks += [_pair(*pair, x, y) for pair in pairs]
-    said = f"Scores of {len(pairs)} mixtures as surrogates and really fine-tuned"
+    said = f"Scores of {counted(len(pairs), 'mixture')} as surrogates and really fine-tuned"
     titles = ("Surrogate against fine-tuned", said)
     return figure("validation", (width, height + 2), titles, *marks)
 
@@ -99,5 +100,5 @@ def _pair(label: str, surrogate: Score, tuned: Score, x: Scale, y: Scale) -> Mar
         line(px, y(low), px, y(high), "range"),
         dot(px, py, 4, "dot"),
     ]
-    title = f"{label}: surrogate {surrogate.value:.3f}, fine-tuned {tuned.value:.3f}"
+    title = f"{label}: surrogate {surrogate.value:z.3f}, fine-tuned {tuned.value:z.3f}"
     return group(*marks, title=title, class_="tied cross")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from m2m.counted import counted
 from m2m.evaluate.same import in_words
 from m2m.progress import duration
 from m2m.report.charts import (
@@ -70,7 +71,7 @@ def _header(facts: Facts) -> Markup:
     if facts.ranking:
         about.append(f"target {facts.ranking.target}")
     if facts.sources:
-        about.append(f"{len(facts.sources)} datasets")
+        about.append(counted(len(facts.sources), "dataset"))
     if facts.steps:
         about.append(f"{duration(facts.seconds)} of work")
     return element(
@@ -170,8 +171,8 @@ def _evidence(facts: Facts) -> Iterator[Markup]:
 
 def _search(found: Ranking) -> str:
     return (
-        f"Search: {found.strategy}, {len(found.places):,} of {found.candidates:,} mixtures, "
-        f"{found.scored_tokens:,} scored tokens, "
+        f"Search: {found.strategy}, {len(found.places):,} of "
+        f"{counted(found.candidates, 'mixture')}, {found.scored_tokens:,} scored tokens, "
         f"{in_words(found.examples, found.different, 'dev questions')} of "
         f"{found.target}."
     )

@@ -75,7 +75,7 @@ def _ties(ranking: Ranking, winner: Mixture | None) -> list[str]:
     own = next((place for place in places if place.mixture == winner), places[0])
     if own.rank > 1:
         said.append(
-            f"{own.mixture.label} was number {own.rank} there, {own.behind.estimate:.3f} behind "
+            f"{own.mixture.label} was number {own.rank} there, {own.behind.estimate:z.3f} behind "
             f"{places[0].mixture.label}."
         )
     return said
@@ -105,7 +105,7 @@ def _worth(ranking: Ranking) -> list[str]:
         if names
     ]
     if said and ranking.smallest_effect:
-        said.append(f"(Changes below {ranking.smallest_effect:.3f} do not count.)")
+        said.append(f"(Changes below {ranking.smallest_effect:z.3f} do not count.)")
     return [" ".join(said)] if said else []
 
 

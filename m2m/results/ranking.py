@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from m2m.counted import counted
 from m2m.evaluate.score import Score
 from m2m.mix.mixture import Mixture
 from m2m.mix.ranking import Interval, Ranked
@@ -172,9 +173,9 @@ def ranking_table(ranking: Ranking, names: Sequence[str]) -> Table:
         ])  # fmt: skip
     return Table(
         "ranking",
-        f"{len(ranking.places):,} mixtures by their surrogates' {ranking.metric} on up to "
-        f"{ranking.examples:,} dev questions of {ranking.target}; the base has "
-        f"{ranking.base_score:.3f}. =: too close to the best to decide",
+        f"{counted(len(ranking.places), 'mixture')} by their surrogates' {ranking.metric} on up to "
+        f"{counted(ranking.examples, 'dev question')} of {ranking.target}; the base has "
+        f"{ranking.base_score:z.3f}. =: too close to the best to decide",
         [
             Column("rank", "rank", int),
             Column("tied_with_best", "=", bool),
@@ -197,7 +198,7 @@ def worth_table(ranking: Ranking) -> Table:
     return Table(
         "worth",
         f"Change of {ranking.metric} when a dataset joins, on average over mixtures without it; "
-        f"less than {ranking.smallest_effect:.3f} counts as neutral",
+        f"less than {ranking.smallest_effect:z.3f} counts as neutral",
         [
             Column("dataset", "dataset"),
             Column("worth", "worth (95 %)", Interval, lambda span: span.signed),
@@ -210,7 +211,7 @@ def worth_table(ranking: Ranking) -> Table:
 def interaction_table(ranking: Ranking) -> Table:
     """The strongest pairs of datasets."""
     left_out = (
-        f". {ranking.pairs_left_out} pairs are not judged: one dataset alone is no better than "
+        f". Pairs not judged: {ranking.pairs_left_out}. One dataset alone is no better than "
         "guessing, or the two would be expected beyond the best possible score"
         if ranking.pairs_left_out
         else ""
@@ -235,7 +236,7 @@ def pareto_table(ranking: Ranking) -> Table:
         "Pareto front: mixtures that no other beats on one target without losing on another",
         [
             Column("mixture", "mixture"),
-            *(Column(target, target, float, "{:.3f}".format) for target in targets),
+            *(Column(target, target, float, "{:z.3f}".format) for target in targets),
         ],
         [(p.mixture.label, *(p.scores[target] for target in targets)) for p in ranking.pareto],
     )

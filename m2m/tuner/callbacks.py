@@ -69,7 +69,7 @@ class ShowProgress:
     def on_step(self, step: Step) -> None:
         """Move the bar by one step."""
         speed = step.tokens / step.seconds if step.seconds else 0.0
-        self._progress.advance(1, f"loss {step.loss:.3f}, {speed:.0f} tokens/s")
+        self._progress.advance(1, f"loss {step.loss:z.3f}, {speed:.0f} tokens/s")
 
     def on_end(self, result: TrainResult) -> None:
         """Close the bar."""

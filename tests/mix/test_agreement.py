@@ -61,3 +61,19 @@ def test_regret_is_what_a_choice_costs() -> None:
     lost = regret(real, 2)
     assert (lost.estimate, lost.low, lost.high) == pytest.approx((0.2, 0.2, 0.2))
     assert regret(real, [0, 2]).estimate == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("spread", [1e-4, 1e-2, 1.0])
+def test_an_interval_holds_its_estimate_however_near_the_scores_are(spread: float) -> None:
+    """Noise of 0.05 on scores that differ by 0.0001: resamples order the mixtures by chance."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        real = rng.normal(0, spread, 6)
+        predicted, true = (
+            Scored(points, points[:, None] + rng.normal(0, 0.05, (6, 300)))
+            for points in (real + rng.normal(0, spread / 10, 6), real)
+        )
+        found = agreement(predicted, true, np.random.default_rng(0))
+        assert found is not None
+        for each in (found.spearman, found.pearson, regret(true, 0)):
+            assert each.low <= each.estimate <= each.high

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from m2m.cli.main import cli
 from m2m.dataset import Row, load_dataset
 from m2m.errors import ResourceError
+from m2m.opening import Text
 from m2m.pipeline import fitting
 from m2m.pipeline import inputs as inputs_module
 from m2m.pipeline.calibrating import Rates

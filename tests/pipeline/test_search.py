@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from m2m.cli.main import cli
 from m2m.errors import InputError, Interrupted
 from m2m.formats.journal import Journal
 from m2m.mix.tables import propose_from
@@ -138,3 +140,14 @@ def with_search_again(recipe: Path, line: str) -> Path:
     text = recipe.read_text(encoding="utf-8")
     recipe.write_text(text.replace("[search]\n", f"[search]\n{line}\n"), encoding="utf-8")
     return recipe
+
+
+def test_a_single_mixture_is_singular(recipe: Path) -> None:
+    text = recipe.read_text(encoding="utf-8")
+    text = text.replace('strategy = "racing"', 'excluded = ["reverse", "upper"]')
+    recipe.write_text(text, encoding="utf-8")
+    shown = CliRunner().invoke(cli, ["search", str(recipe), "--quiet"])
+    assert shown.exit_code == 0
+    assert "1 of 1 mixture on" in shown.stdout
+    assert "Lowest score" not in shown.stdout
+    assert "-0.000" not in shown.stdout

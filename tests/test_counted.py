@@ -1,0 +1,43 @@
+"""Printed numbers: a noun that agrees, and never a minus before nothing but zeros."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import m2m
+from m2m.counted import counted
+from m2m.evaluate.score import Score
+from m2m.mix.ranking import Interval
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(0, "0 mixtures"), (1, "1 mixture"), (2, "2 mixtures"), (1255, "1,255 mixtures")],
+)
+def test_a_noun_agrees_with_its_number(count: int, words: str) -> None:
+    assert counted(count, "mixture") == words
+
+
+def test_no_score_is_printed_as_minus_zero() -> None:
+    span = Interval(-0.0001, -0.0004, -0.00001)
+    shown = [
+        str(span),
+        span.signed,
+        span.in_full,
+        Score(-0.0001, 0.2).text(),
+        Score(-1e-9, 0.0).text(4),
+    ]
+    assert not [text for text in shown if "-0.0" in text]
+    assert span.signed == "+0.000 (+0.000 to +0.000)"
+    assert str(Interval(-0.001, -0.2, 0.1)) == "-0.001 (-0.200 to 0.100)"
+
+
+@pytest.mark.parametrize(
+    "path", sorted(Path(m2m.__file__).parent.rglob("*.py")), ids=lambda p: p.name
+)
+def test_every_format_of_a_score_drops_the_sign_of_zero(path: Path) -> None:
+    """Scores have three or four digits; `z` in their format is the one rule for all of them."""
+    assert re.findall(r"[:][+]?[.][34]f", path.read_text(encoding="utf-8")) == []
