@@ -13,7 +13,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from m2m import families
+from m2m.checkpoint import families as checkpoint_families
 from m2m.cli.main import cli
+from m2m.dataset.fields import READ
+from m2m.dataset.rows import FORMATS
 from m2m.recipe import load_recipe
 from tests.pipeline.scenario import make_scenario
 from tests.tiny import pico_dataset, pico_gguf, pico_model, pico_target
@@ -161,3 +165,23 @@ def test_the_tables_of_field_cases_name_files_and_leave_out_none() -> None:
     named = set(re.findall(r"`((?:\.\./)?[\w/]+\.py)`", (cases / "README.md").read_text("utf-8")))
     assert not [name for name in named if not (cases / name).is_file()]
     assert {path.name for path in cases.glob("test_*.py")} <= named
+
+
+def test_the_pages_list_every_model_family() -> None:
+    assert {*families.FAMILIES} == {*checkpoint_families.FAMILIES}
+    pages = [PAGES["README.md"], PAGES["own-language.md"], PAGES["reference.md"]]
+    for page in pages:
+        assert families.KNOWN in " ".join(page.split())
+
+
+def test_the_pages_list_every_row_format() -> None:
+    for name, (columns, _) in FORMATS.items():
+        row = next(
+            (line for line in PAGES["own-language.md"].splitlines()
+             if line.startswith("| `") and all(f"`{c}`" in line.split("|")[1] for c in columns)),
+            "",
+        )  # fmt: skip
+        assert row, name
+        assert all(f"`{column}`" in row for column in READ.get(name, ())), name
+        assert any(all(f'"{c}"' in shown for c in columns)
+                   for shown in re.findall(r"`({.*?})`[,.]", PAGES["README.md"])), name  # fmt: skip

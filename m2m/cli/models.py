@@ -43,8 +43,8 @@ def add(
 ) -> None:
     """Import SOURCE: a GGUF file (of a split model any part), a Hugging Face folder, or `starter`.
 
-    `starter` is the model that models/starter.toml describes. Llama, Mistral, Qwen2, Qwen3 and
-    Gemma 3 models are known, and those that are made like them.
+    `starter` is the model that models/starter.toml describes. Known families: Llama 2 and 3,
+    SmolLM2, Mistral, Qwen2 and 2.5, Qwen3, Gemma 3 (text), and models that are made like them.
 
     \b
     Example:  m2m models add starter

@@ -30,7 +30,8 @@ _QUESTION = re.compile(
 _ANSWER = re.compile(r"responses?|answers?|reasoning(_content)?|thinking|thoughts?")
 # What a chat's turns do not repeat.
 _BESIDE_TURNS = re.compile(r"system_prompt|functions|images?|audio")
-_READ: dict[str, set[str]] = {
+# Columns that a format reads if they are there, besides those that it needs.
+READ: dict[str, set[str]] = {
     "prompt/completion": {"system"},
     "chat": {"system", "tools"},
     "ShareGPT": {"system", "tools"},
@@ -154,7 +155,7 @@ def _unread(name: str, keys: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(
         key
         for key, word in plain.items()
-        if key not in _READ.get(name, ())
+        if key not in READ.get(name, ())
         and (
             _BESIDE_TURNS.fullmatch(word)
             if name in ("chat", "ShareGPT")

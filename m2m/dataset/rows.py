@@ -13,6 +13,7 @@ from typing import Any
 
 from m2m.dataset.conversation import FLAGS, Wrong, kind, read_message, with_answer
 from m2m.dataset.fields import (
+    READ,
     refuse_other_answers,
     refuse_rejected,
     refuse_same_question,
@@ -70,8 +71,7 @@ class Row:
 def load_dataset(source: Path | Text) -> list[Row]:
     """Read a JSONL, JSON, CSV, TSV or text file of training rows.
 
-    The first row decides the format of the file: prompt/completion, messages, text, ShareGPT
-    conversations, Alpaca or segments.
+    The first row decides the format of the file, one of `FORMATS`.
 
     Raises:
         InputError: the file cannot be read or is empty, or rows are wrong; all with their lines.
@@ -138,10 +138,11 @@ def _unknown(path: Path, first: Record, alone: bool) -> InputError:
     """The error for columns that no format has, with what to write."""
     found, keys = f"{path}:{first.line}: m2m does not know the columns", first.fields.keys()
     known = {key: key.strip().lower() for key in keys}
-    for names, _ in FORMATS.values():
+    for form, (names, _) in FORMATS.items():
         if names <= set(known.values()):
+            more = READ.get(form, set())
             wrong = [
-                f"{key!r} to {name}" for key, name in known.items() if key != name in names | _MORE
+                f"{key!r} to {name}" for key, name in known.items() if key != name in names | more
             ]
             return InputError(f"{found} {_listed(keys)}", f"rename {', '.join(wrong)}")
     inside = [key for key, value in first.fields.items() if _is_rows(value)]
@@ -312,8 +313,6 @@ def _from_segments(fields: Fields, line: int) -> Row:
     return Row(line, pieces=tuple(pieces))
 
 
-# Columns that a format may have, too.
-_MORE = {"input", "system", "history", "tools"}
 # A bare text comes last: other columns beside it may be what is meant.
 FORMATS: dict[str, tuple[frozenset[str], Callable[[Fields, int], Row]]] = {
     "prompt/completion": (frozenset({"prompt", "completion"}), _from_pair),

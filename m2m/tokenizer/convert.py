@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from m2m.errors import InputError
+from m2m.families import USE_KNOWN
 from m2m.opening import JSON, SETTINGS, first_bytes, read_text, refuse_many
 from m2m.tokenizer.cautions import NFC, beyond_caution, flag_cautions, spm_caution
 from m2m.tokenizer.hf_tokenizer import HFTokenizer
@@ -170,7 +171,7 @@ def _from_sentencepiece(
         raise InputError(
             f"{path}: is a {model.kind} model {what}; m2m reads SentencePiece's BPE and unigram "
             "models",
-            "use a base model of the Llama, Mistral, Qwen, Gemma or SmolLM families",
+            USE_KNOWN,
         )
     if model.kind == "bpe" and (model.charsmap or model.merges_spaces):
         cautions.append(

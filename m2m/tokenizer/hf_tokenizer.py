@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from m2m.errors import InputError
+from m2m.families import USE_KNOWN
 from m2m.tokenizer.spm import SPACE
 
 _MAX_TOKEN = 1024  # characters; real vocabularies stay below 300
@@ -67,7 +68,7 @@ class HFTokenizer:
         if kind != "BPE":
             raise InputError(
                 f"{path}: holds a {kind} model; m2m reads BPE",
-                "use a base model of the Llama, Mistral, Qwen, Gemma or SmolLM families",
+                USE_KNOWN,
             )
         self.vocabulary = self._read_vocabulary()
         self.merges = [self._pair(merge) for merge in self._list(self._model, "merges")]
@@ -78,7 +79,7 @@ class HFTokenizer:
             if self._model.get(key):
                 raise InputError(
                     f"{path}: {key} is {self._model[key]!r}, which llama.cpp does not know",
-                    "use a base model of a known family",
+                    USE_KNOWN,
                 )
         self.ends = self._read_ends()
         self._stages = tuple(self._pre_tokenizers(content.get("pre_tokenizer")))
@@ -108,7 +109,7 @@ class HFTokenizer:
                 f"{self.path}: unknown pre_tokenizer {' | '.join(self._stages)}"
                 f"{' with ignore_merges' if ignores else ''}; "
                 f"known are those of {', '.join(sorted(_PRETOKENIZERS.values()))}",
-                "use a base model of a known family",
+                USE_KNOWN,
             )
         return name
 
@@ -124,7 +125,7 @@ class HFTokenizer:
             raise InputError(
                 f"{self.path}: unknown treatment of spaces: normalizer {list(steps)}, "
                 f"pre_tokenizer {list(self._stages)}",
-                "use a base model of the Gemma, Llama 2, TinyLlama or Mistral families",
+                USE_KNOWN,
             )
         return found
 

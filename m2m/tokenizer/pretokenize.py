@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from m2m.errors import InputError
+from m2m.families import USE_KNOWN
 
 # The private bytes of llama.cpp's k_ucat_cpt; a vertical tab stands for white space beyond ASCII.
 _NUMBER, _LETTER, _PUNCTUATION, _MARK, _SYMBOL, _OTHER = "\xd1\xd2\xd3\xd4\xd5\xd0"
@@ -157,5 +158,5 @@ def find_pretokenizer(name: Any) -> Pretokenizer:
         raise InputError(
             f"unknown pre-tokenizer {name!r} (tokenizer.ggml.pre); "
             f"known are {', '.join(sorted(PRETOKENIZERS))}",
-            "use a base model of a known family",
+            USE_KNOWN,
         ) from None

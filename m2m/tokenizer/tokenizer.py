@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from m2m.errors import InputError
+from m2m.families import USE_KNOWN
 from m2m.tokenizer.bpe import ByteLevelBPE
 from m2m.tokenizer.metadata import numbers, texts
 from m2m.tokenizer.special import SpecialTokens, Splitter, TokenType
@@ -89,7 +90,7 @@ class Tokenizer:
             raise InputError(
                 f"tokenizer.ggml.model is {kind!r}: an unknown vocabulary; m2m reads byte-level "
                 "BPE ('gpt2') and SentencePiece's BPE ('llama') and unigram ('t5')",
-                "use a base model of the Llama, Mistral, Qwen, Gemma or SmolLM families",
+                USE_KNOWN,
             )
         tokens = texts(get, "tokenizer.ggml.tokens")
         if "" in tokens:
