@@ -3,7 +3,8 @@
 No list of languages is needed, so it works for those that no such list has: every part of a file
 (its questions, its answers) is a profile of character n-grams (Cavnar and Trenkle 1994). Parts
 whose bigrams differ clearly count as different languages; a row of one part that the trigrams of
-another language make far likelier is told, its own trigrams left out of its part's counts.
+another language make far likelier is told, its own trigrams left out of its part's counts. It is
+our own because the usual packages know a fixed list of languages only.
 """
 
 from __future__ import annotations

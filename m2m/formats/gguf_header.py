@@ -2,7 +2,8 @@
 
 Version 3 of https://github.com/ggml-org/ggml/blob/master/docs/gguf.md (2 differs in nothing here):
 magic, version, counts; key-values; tensor table; padding; aligned tensor data. Little-endian.
-Reading trusts no number in the file before it was compared with the file's size.
+Reading trusts no number in the file before it was compared with the file's size. This reader is our
+own because the `gguf` package brings an HTTP client along and does not name the place of an error.
 """
 
 from __future__ import annotations

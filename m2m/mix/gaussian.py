@@ -2,7 +2,8 @@
 
 With the kernel s (w.w') + s (w.w')^2 over the weights it is Bayesian linear regression on every
 weight and every product of two (Rasmussen and Williams 2006, chapter 2); a nugget stands for what
-these do not explain. Signal and nugget are those of the greatest marginal likelihood on a grid.
+these do not explain. Signal and nugget are those of the greatest marginal likelihood on a grid. It
+is our own because scikit-learn and SciPy would come along for a few lines of linear algebra.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Drawing in SVG: a figure with title and description, scales with round ticks, axes, marks."""
+"""Drawing in SVG: a figure with title and description, scales with round ticks, axes, marks.
+
+It is our own because a plotting package and all that it needs would come along for a few figures.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 Jinja's own sandbox keeps a template away from Python's internals, but lets it fill the memory or
 never come back. Here every loop, call, filter and joining of texts is paid from a budget, no value
-grows beyond a size, and only the methods and filters that chat templates use exist at all.
+grows beyond a size, and only the methods and filters that chat templates use exist at all. These
+limits are our own because Jinja has none for time and memory.
 """
 
 from __future__ import annotations
