@@ -197,7 +197,7 @@ def on_battery() -> bool:
 PACKAGES = (
     "numpy",
     "llama-cpp-python",
-    "gguf",
+    "pyyaml",
     "safetensors",
     "sentencepiece",
     "jinja2",

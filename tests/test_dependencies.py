@@ -8,6 +8,7 @@ import sys
 import tomllib
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 
+from m2m.machine import PACKAGES
 from tests.conftest import REPOSITORY
 from tests.test_layers import ROOT, imports
 
@@ -40,3 +41,7 @@ def test_no_dependency_is_an_http_client() -> None:
         with contextlib.suppress(PackageNotFoundError):  # one of another system
             queue |= names(requires(name) or []) - found
     assert not found & CLIENTS
+
+
+def test_the_doctor_looks_for_what_is_declared() -> None:
+    assert set(PACKAGES) == names(PROJECT["dependencies"])

@@ -1,7 +1,7 @@
 """Text to token ids and back, from the vocabulary of a GGUF file, with the ids of llama.cpp.
 
 The tokenizers are our own because training must see llama.cpp's ids, from a GGUF file alone and in
-a process that has not loaded llama.cpp; packages that read `tokenizer.json` give other ids for some.
+a process that has not loaded llama.cpp; packages that read `tokenizer.json` give other ids.
 """
 
 from __future__ import annotations
