@@ -17,7 +17,9 @@ INSTALL = {
 @click.command("completion")
 @click.argument("shell", type=click.Choice([*INSTALL]))
 def completion(shell: str) -> None:
-    """Print the script that lets SHELL complete m2m's commands, options, files and models.
+    """Print the script with which a shell completes m2m's commands.
+
+    It completes options, files and names of models too.
 
     \b
     Example:  m2m completion bash > ~/.local/share/bash-completion/completions/m2m

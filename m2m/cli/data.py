@@ -42,11 +42,12 @@ def check(
     template: str,
     as_json: bool,
 ) -> None:
-    """Say what is wrong with datasets: FILE... are some, or one recipe, which names them.
+    """Find faults in datasets, before they are trained on.
 
-    Duplicate, contradicting and leaked rows, within and between files; encodings and Unicode forms;
-    rows in another language; what the model's tokenizer makes of the language. Exit code 1 where
-    `m2m run` would refuse a file.
+    FILE... are datasets, or one recipe, which names them. It finds duplicate, contradicting and
+    leaked rows, within and between files; wrong encodings and Unicode forms; and rows in another
+    language. It counts the tokens that the model needs for a word. The exit code is 1 if `m2m run`
+    would refuse a file.
 
     \b
     Example:  m2m data check examples/swahili/recipe.toml

@@ -19,9 +19,10 @@ ASKED = 3
 @data_root_option
 @quiet_option
 def demo(recipe: Path | None, quiet: bool) -> None:
-    """Tell the whole story: look at the data, foresee, run, and ask the model before and after.
+    """Show every step on a small example, in about ten minutes.
 
-    By default on the Swahili example: about ten minutes on two cores.
+    The steps: look at the data, plan, run, and ask the model before and after. Without a RECIPE it
+    uses the Swahili example. The time is for two cores.
 
     \b
     Example:  m2m demo

@@ -16,9 +16,9 @@ MARKS = {"ok": " ", "note": "-", "problem": "!"}
 @click.command("doctor")
 @json_option
 def doctor(as_json: bool) -> None:
-    """Say what this machine has, what is missing or slow, and how to correct it.
+    """Check this machine: what is missing or slow, and the remedy.
 
-    Exit code 1 where something marked ! keeps m2m from working.
+    The exit code is 1 if something marked ! keeps m2m from working.
 
     \b
     Example:  m2m doctor

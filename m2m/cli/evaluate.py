@@ -45,11 +45,13 @@ def evaluate(
     quiet: bool,
     **how: Any,
 ) -> None:
-    """Score models on tasks, every metric that fits; several models are compared with the first.
+    """Score models on tasks, and compare them.
+
+    Every metric that fits is printed. Several models are compared with the first one.
 
     A MODEL is a GGUF file or a name under models/, also MODEL+LORA.gguf. A TASK is a file of rows
-    (JSONL, JSON, CSV, TSV, text) or a task file (YAML) of lm-evaluation-harness. The options say
-    what a recipe's target says.
+    (JSONL, JSON, CSV, TSV, text) or a task file (YAML) of lm-evaluation-harness. The options are
+    the fields of a recipe's target.
 
     \b
     Example:  m2m eval export/winner.gguf target/test.jsonl

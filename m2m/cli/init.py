@@ -43,7 +43,7 @@ def init(
     template: str,
     out: Path,
 ) -> None:
-    """Write a recipe for some files, with every field explained.
+    """Write a recipe for your files, with every field explained.
 
     \b
     Example:  m2m init --model smollm2-135m-instruct --data datasets/*.jsonl --target dev.jsonl

@@ -22,7 +22,9 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 )
 @json_option
 def merge_runs(folders: tuple[Path, ...], into: Path, as_json: bool) -> None:
-    """Copy adapters and scores from other copies of a run's folder; nothing is made twice.
+    """Bring together a run's parts from several machines.
+
+    It copies the adapters and scores that this copy of the run's folder does not have.
 
     \b
     Example:  m2m merge-runs /media/usb/*/m2m-runs/recipe --into m2m-runs/recipe

@@ -41,10 +41,11 @@ def add(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Import SOURCE: a GGUF file (of a split model any part), a Hugging Face folder, or `starter`.
+    """Import a model, from a GGUF file or a Hugging Face folder.
 
-    `starter` is the model that models/starter.toml describes. Known families: Llama 2 and 3,
-    SmolLM2, Mistral, Qwen2 and 2.5, Qwen3, Gemma 3 (text), and models that are made like them.
+    Of a split GGUF, give any part. `starter` is the model that models/starter.toml describes. Known
+    families: Llama 2 and 3, SmolLM2, Mistral, Qwen2 and 2.5, Qwen3, Gemma 3 (text), and models that
+    are made like them.
 
     \b
     Example:  m2m models add starter
@@ -95,7 +96,7 @@ def list_(root: Path, as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @root_option
 def remove(name: str, yes: bool, root: Path) -> None:
-    """Delete the imported model NAME.
+    """Delete an imported model.
 
     \b
     Example:  m2m models remove smollm2-135m-instruct

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 @recipe_command
 @hours_option
 def plan(recipe: Path, as_json: bool, quiet: bool, hours: float | None) -> None:
-    """Say what RECIPE's run will take here: time, memory and disk of every step.
+    """Estimate a run's time, memory and disk on this machine.
 
-    Measures for some seconds on the recipe's own model and data, and plans the search by its
-    strategy. Adapters and scores that are there already count as nothing. Exit code 1 where the run
+    It measures for some seconds on the recipe's own model and data, and plans the search by its
+    strategy. Adapters and scores that exist already cost nothing. The exit code is 1 if the run
     does not fit.
 
     \b

@@ -41,13 +41,13 @@ def run(
     quiet: bool,
     **allowed: bool,
 ) -> None:
-    """Do everything that each RECIPE asks for: train, search, confirm, export, report.
+    """Do everything: train, search, confirm, export, report.
 
     The answer begins with a verdict. If that is "nothing learned", "keep the base" or "suspect", a
-    GGUF is only made with --anyway. Stop it at any time, also by pulling the plug: the same command
-    goes on where it was. Of several recipes --json prints one line each; the exit code is 1 where
-    one failed. With --hours a recipe that would take longer is cut down, and what it gives up is
-    told.
+    GGUF is only made with --anyway. You can stop it at any time, even by pulling the plug: the same
+    command continues. With several recipes, --json prints one line for each, and the exit code is 1
+    if one failed. With --hours, a recipe that would take longer is cut down, and m2m prints what it
+    gave up.
 
     \b
     Example:  m2m run examples/swahili/recipe.toml
@@ -78,7 +78,9 @@ def run(
 def train(
     recipe: Path, as_json: bool, quiet: bool, allow_leaks: bool, share: tuple[int, int] | None
 ) -> None:
-    """Fine-tune one adapter per dataset of RECIPE; finished ones are kept.
+    """Fine-tune one adapter for each dataset.
+
+    Finished adapters are kept.
 
     \b
     Example:  m2m train examples/swahili/recipe.toml
@@ -121,9 +123,10 @@ def search(
     share: tuple[int, int] | None,
     **more: Any,
 ) -> None:
-    """Score the mixtures of RECIPE's datasets and rank them; scored ones are kept.
+    """Score mixtures of the datasets, and rank them.
 
-    With --share they are only scored; a search without it ranks what all shares scored.
+    Scored mixtures are kept. With --share they are only scored; a search without --share ranks the
+    scores of all shares.
 
     \b
     Example:  m2m search examples/swahili/recipe.toml --json > ranking.json
@@ -158,7 +161,9 @@ def search(
 @leaks_option
 @rescore_option
 def confirm(recipe: Path, as_json: bool, quiet: bool, allow_leaks: bool, rescore: bool) -> None:
-    """Really fine-tune on the best mixtures and the baselines, and score them on the test set.
+    """Really fine-tune the best mixtures and the baselines.
+
+    They are scored on the dev and test sets, and the best on dev wins.
 
     \b
     Example:  m2m confirm examples/swahili/recipe.toml
@@ -177,7 +182,9 @@ def confirm(recipe: Path, as_json: bool, quiet: bool, allow_leaks: bool, rescore
 @leaks_option
 @anyway_option
 def export(recipe: Path, as_json: bool, quiet: bool, allow_leaks: bool, anyway: bool) -> None:
-    """Write the winner as a GGUF with an Ollama Modelfile, a GGUF LoRA and a model card.
+    """Write the winner as a GGUF file, for llama.cpp and Ollama.
+
+    An Ollama Modelfile, a GGUF LoRA and a model card are written too.
 
     \b
     Example:  m2m export examples/swahili/recipe.toml

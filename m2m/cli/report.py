@@ -19,10 +19,10 @@ from m2m.cli.options import Real, json_option, quiet_option
 @json_option
 @quiet_option
 def report(run: Path, watts: float | None, as_json: bool, quiet: bool) -> None:
-    """Write the report of a run again, from what is in its folder; nothing is computed anew.
+    """Write the report of a run again, from its folder.
 
-    It goes to report.html (one page that opens offline), report.json and report/*.csv. A run that
-    is not finished gets a report of what is there.
+    Nothing is computed again. The report is report.html (one page that opens offline), report.json
+    and report/*.csv. The report of an unfinished run shows the steps that are done.
 
     \b
     Example:  m2m report examples/swahili/recipe.toml

@@ -50,7 +50,10 @@ def merge(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Merge adapters' deltas into a base model, or with --rank into one adapter.
+    """Merge adapters into a base model, or into one adapter.
+
+    The deltas are merged as `--method` says. With --rank the result is one LoRA adapter of that
+    rank.
 
     \b
     Example:  m2m merge --model smollm2-135m-instruct --adapter a --adapter b --out merged.gguf
@@ -68,7 +71,9 @@ def merge(
 @click.argument("out", type=PATH, metavar="OUT.gguf")
 @click.option("--type", "kind", type=TYPES, required=True)
 def quantize(source: Path, out: Path, kind: str) -> None:
-    """Write a GGUF in another type, with metadata and vocabulary as they were.
+    """Write a GGUF file in another type.
+
+    Metadata and vocabulary stay as they were.
 
     \b
     Example:  m2m quantize base.gguf small.gguf --type q4_0
@@ -89,9 +94,11 @@ def quantize(source: Path, out: Path, kind: str) -> None:
 def chat(
     model: str, temperature: float, tokens: int, seed: int, system: str | None, lora: Path | None
 ) -> None:
-    """Talk to MODEL (a GGUF file, or a name under models/); a line a turn, end with Ctrl-D.
+    """Talk to a model.
 
-    It remembers what was said. /new starts a new conversation, Ctrl-C stops an answer.
+    MODEL is a GGUF file, or a name under models/. Each line that you type is one turn, and the
+    model remembers the conversation. /new starts a new one, Ctrl-C stops an answer, Ctrl-D ends the
+    chat.
 
     \b
     Example:  m2m chat export/winner.gguf

@@ -37,9 +37,10 @@ def validate(
     mixtures: int | None,
     budget: str | int | None,
 ) -> None:
-    """Really fine-tune a sample of RECIPE's mixtures and say how well the ranking foretold them.
+    """Measure how well the ranking predicts real fine-tunes.
 
-    Takes as long as so many fine-tunes. Finished ones are kept: a larger number goes on from them.
+    It really fine-tunes a sample of the mixtures, and takes as long as that many fine-tunes.
+    Finished ones are kept: a larger --mixtures continues from them.
 
     \b
     Example:  m2m validate examples/swahili/recipe.toml --mixtures 12

@@ -78,7 +78,7 @@ def test_a_model_that_knows_long_answers_gets_full_marks(
         encoding="utf-8",
     )
     found = Run(load_recipe(recipe), Silent(), allow_leaks=True).search()
-    assert found.ranking[0].score == exact
+    assert found.places[0].score == exact
     said = "\n".join(found.warnings)
     assert "train longer" not in said
     if words is None:

@@ -42,6 +42,14 @@ def test_every_command_explains_itself_with_an_example(path: tuple[str, ...], fl
     assert "Example:" in found.stdout or "Commands:" in found.stdout
 
 
+@pytest.mark.parametrize("path", [(), ("models",), ("data",)])
+def test_summaries_are_whole_at_80_columns(path: tuple[str, ...]) -> None:
+    text = CliRunner().invoke(cli, [*path, "--help"], terminal_width=80).stdout
+    summaries = text.partition("Commands:\n")[2].splitlines()
+    assert summaries
+    assert not [line for line in summaries if line.endswith("...") or len(line) > 80]
+
+
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys; from m2m.cli.main import cli\n"

@@ -272,7 +272,7 @@ def test_a_renamed_dataset_and_a_twin_are_ranked_under_their_own_names(done: Pat
     renamed = text.replace('name = "upper"', 'name = "shouted"')
     twin = '[[datasets]]\nname = "twin"\npath = "copy.jsonl"\n\n[[targets]]'
     done.write_text(renamed.replace("[[targets]]", twin, 1), encoding="utf-8")
-    ranking = Run(load_recipe(done), Silent()).search().ranking
+    ranking = Run(load_recipe(done), Silent()).search().places
     found = {each.mixture.datasets: each.score for each in ranking}
     assert len(found) == len(ranking) == 15
     assert {name for names in found for name in names} == {"copy", "reverse", "shouted", "twin"}
@@ -281,7 +281,7 @@ def test_a_renamed_dataset_and_a_twin_are_ranked_under_their_own_names(done: Pat
 
 def test_a_race_after_all_was_scored_scores_nothing_and_ranks_by_all_of_it(done: Path) -> None:
     def search() -> tuple[dict[tuple[str, ...], float], bytes]:
-        ranking = Run(load_recipe(done), Silent()).search().ranking
+        ranking = Run(load_recipe(done), Silent()).search().places
         journal = load_recipe(done).folder / "study.jsonl"
         return {each.mixture.datasets: each.score for each in ranking}, journal.read_bytes()
 
