@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SECONDS = 2  # of processor time; a busy neighbour is no hang
-WALL = 90  # seconds; for a case that sleeps or waits for a pipe
+WALL = 300  # seconds; for a case that sleeps or waits; a busy machine makes others wait, too
 MEMORY = 192 << 20  # bytes beyond what the process has when a case begins
 
 POSIX = sys.platform != "win32"
