@@ -24,7 +24,8 @@ LAYERS = {
     "results": 6,
     "report": 7,
     "pipeline": 8,
-    "cli": 9, "__main__": 10,
+    "commands": 9, "planning": 9,
+    "cli": 10, "__main__": 11,
 }  # fmt: skip
 OWNERS = {
     "llama_cpp": {"llamacpp"},

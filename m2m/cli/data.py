@@ -54,8 +54,8 @@ def check(
               m2m data check a.jsonl b.csv --model smollm2-135m-instruct --target dev.jsonl
     """
     from m2m.cli import show
+    from m2m.commands.data_check import check_data, check_recipe, open_model, read_target
     from m2m.errors import InputError
-    from m2m.pipeline.checking import check_data, check_recipe, open_model, read_target
     from m2m.recipe import load_recipe
 
     if files[0].suffix == ".toml":

@@ -28,9 +28,9 @@ def demo(recipe: Path | None, quiet: bool) -> None:
     Example:  m2m demo
     """
     from m2m.cli import data, plan, show
-    from m2m.pipeline.checking import check_recipe
+    from m2m.commands.chat import ask
+    from m2m.commands.data_check import check_recipe
     from m2m.pipeline.inputs import read_inputs
-    from m2m.pipeline.tools import ask
     from m2m.recipe import load_recipe
 
     recipe = recipe or _example()

@@ -24,8 +24,8 @@ def doctor(as_json: bool) -> None:
     Example:  m2m doctor
     """
     from m2m.cli import show
+    from m2m.commands.doctor import diagnose
     from m2m.errors import ResourceError
-    from m2m.pipeline.diagnosis import diagnose
 
     found = diagnose(Path.cwd())
     bad = [each.name for each in found if each.state == "problem"]

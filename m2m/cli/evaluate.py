@@ -59,7 +59,7 @@ def evaluate(
     """
     from m2m.cli import show
     from m2m.cli.console import TerminalProgress, stoppable
-    from m2m.pipeline.evaluating import compare_models, write_samples
+    from m2m.commands.eval import compare_models, write_samples
 
     tasks = [Path(name) for name in named if name.lower().endswith(TASKS)]
     models = [name for name in named if not name.lower().endswith(TASKS)]

@@ -48,7 +48,7 @@ def init(
     \b
     Example:  m2m init --model smollm2-135m-instruct --data datasets/*.jsonl --target dev.jsonl
     """
-    from m2m.pipeline.starting import start_recipe
+    from m2m.commands.init import start_recipe
 
     if not (first or more):
         raise click.UsageError("give at least one dataset: --data FILE...")

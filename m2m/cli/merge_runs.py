@@ -31,7 +31,7 @@ def merge_runs(folders: tuple[Path, ...], into: Path, as_json: bool) -> None:
     """
     from m2m.cli import show
     from m2m.counted import counted
-    from m2m.pipeline.merging_runs import merge_runs as merge
+    from m2m.pipeline.merge_runs import merge_runs as merge
 
     found = merge(into, folders)
     for warning in found.warnings:

@@ -13,7 +13,7 @@ from m2m.cli.options import data_roots, hours_option, recipe_command
 
 if TYPE_CHECKING:
     from m2m.pipeline.inputs import Inputs
-    from m2m.pipeline.planning import Plan
+    from m2m.planning.plan import Plan
 
 
 @click.command("plan")
@@ -32,7 +32,7 @@ def plan(recipe: Path, as_json: bool, quiet: bool, hours: float | None) -> None:
     from m2m.cli import show
     from m2m.errors import ResourceError
     from m2m.pipeline.inputs import read_inputs
-    from m2m.pipeline.searching import readings
+    from m2m.pipeline.search import readings
     from m2m.recipe import load_recipe
 
     inputs = read_inputs(load_recipe(recipe, data_roots()))
@@ -46,7 +46,7 @@ def plan(recipe: Path, as_json: bool, quiet: bool, hours: float | None) -> None:
 def planned(inputs: Inputs, quiet: bool, hours: float = 0.0) -> Plan:
     """Calibrate and plan, with bars."""
     from m2m.cli.console import TerminalProgress, stoppable
-    from m2m.pipeline.planning import make_plan
+    from m2m.planning.plan import make_plan
 
     progress = TerminalProgress(quiet)
     with stoppable(progress):

@@ -12,10 +12,10 @@ from m2m.cli.console import make_table, print_json, print_table, say
 
 if TYPE_CHECKING:
     from m2m.checkpoint import ModelInfo
+    from m2m.commands.eval import Comparison, Difference
+    from m2m.commands.merge import Merged
     from m2m.mix.tables import Proposals
     from m2m.mix.verdict import Verdict
-    from m2m.pipeline.evaluating import Comparison, Difference
-    from m2m.pipeline.tools import Merged
     from m2m.report import Written
     from m2m.results.confirmation import Confirmation
     from m2m.results.export import Exported

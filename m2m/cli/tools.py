@@ -60,7 +60,7 @@ def merge(
               m2m merge --model smollm2-135m-instruct --adapter a=1 --rank 16 --out a-lora.gguf
     """
     from m2m.cli import show
-    from m2m.pipeline.tools import merge_adapters
+    from m2m.commands.merge import merge_adapters
 
     found = merge_adapters(model, adapters, Merge(**options), kind, rank, out)
     show.result(found.as_json(), as_json, lambda: show.merged(found))
@@ -104,8 +104,8 @@ def chat(
     Example:  m2m chat export/winner.gguf
               echo "Translate from Swahili to English: shule" | m2m chat export/winner.gguf
     """
+    from m2m.commands.chat import Chat
     from m2m.llamacpp.generate import Sampling
-    from m2m.pipeline.tools import Chat
 
     sampling = Sampling(temperature=temperature, max_tokens=tokens)
     with Chat(model, sampling, seed, system=system, lora=lora) as talk:

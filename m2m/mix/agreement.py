@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2m.mix.ranking import CONFIDENCE, Interval
-from m2m.mix.standing import Standing
+from m2m.mix.scoreboard import Scoreboard
 
 Floats = NDArray[np.float64]
 _LEAST = 4  # mixtures below which a correlation says nothing
@@ -31,8 +31,8 @@ class Scored:
     replicates: Floats
 
     @classmethod
-    def of(cls, found: Standing) -> Scored:
-        """A standing with its sign turned so that higher is better."""
+    def of(cls, found: Scoreboard) -> Scored:
+        """A scoreboard with its sign turned so that higher is better."""
         sign = 1.0 if found.higher_is_better else -1.0
         return cls(sign * found.points, sign * found.replicates)
 
@@ -78,7 +78,7 @@ class Agreement:
         return cls(int(data["mixtures"]), *spans)
 
 
-Agreements = Mapping[str, Agreement | None]  # by group of mixtures; see m2m.mix.validate
+Agreements = Mapping[str, Agreement | None]  # by group of mixtures; see m2m.mix.validation_plan
 
 
 def agreement(predicted: Scored, real: Scored, rng: np.random.Generator) -> Agreement | None:

@@ -11,7 +11,7 @@ import numpy as np
 from m2m.evaluate.metrics import METRICS
 from m2m.evaluate.scores import Scores
 from m2m.mix.ranking import Interval, ahead, percentiles
-from m2m.mix.standing import Aim, standing
+from m2m.mix.scoreboard import Objective, scoreboard
 from m2m.mix.trial import Trial
 
 ROUNDING = 1e-9
@@ -73,33 +73,40 @@ class Evidence:
 
 
 def weigh(
-    trials: Sequence[Trial], names: Sequence[str], winner: int, aims: Sequence[Aim], seed: int
+    trials: Sequence[Trial],
+    names: Sequence[str],
+    winner: int,
+    objectives: Sequence[Objective],
+    seed: int,
 ) -> Evidence:
-    """The evidence of some trials on one part, whose prefix "test:" or "dev:" the aims have.
+    """The evidence of some trials on one part, whose prefix "test:" or "dev:" the objectives have.
 
     Args:
         trials: of the base model, then of the fine-tunes.
         names: for people.
         winner: place of the winner.
-        aims: targets with the prefix of the part, and metrics.
+        objectives: targets with the prefix of the part, and metrics.
         seed: of the resamples.
     """
-    found = standing(trials, aims, seed)
+    found = scoreboard(trials, objectives, seed)
     behind = ahead(found.points, found.replicates, winner, found.higher_is_better)
     part, bare = (
-        aims[0].target.partition(":")[0],
-        {a.target: a.target.partition(":")[2] for a in aims},
+        objectives[0].target.partition(":")[0],
+        {a.target: a.target.partition(":")[2] for a in objectives},
     )
-    chances = {bare[aim.target]: _over_chance(trials, aim, seed) for aim in aims}
+    chances = {
+        bare[objective.target]: _over_chance(trials, objective, seed) for objective in objectives
+    }
     judged = [
         Judged(
             name=name,
             scores={
-                bare[a.target]: float(a.metric.value(trial.scores[a.target], None)[0]) for a in aims
+                bare[a.target]: float(a.metric.value(trial.scores[a.target], None)[0])
+                for a in objectives
             },
             right={
                 bare[a.target]: right
-                for a in aims
+                for a in objectives
                 if (right := _right(trial.scores[a.target], a)) is not None
             },
             over_base=ahead(found.points, found.replicates, i, found.higher_is_better)[0],
@@ -108,10 +115,10 @@ def weigh(
         )
         for i, (trial, name) in enumerate(zip(trials, names, strict=True))
     ]
-    asked = [trials[0].scores[aim.target] for aim in aims]
+    asked = [trials[0].scores[objective.target] for objective in objectives]
     return Evidence(
         part="test" if part == "test" else "dev",
-        metrics={bare[aim.target]: aim.metric.name for aim in aims},
+        metrics={bare[objective.target]: objective.metric.name for objective in objectives},
         questions=sum(map(len, asked)),
         different=sum(scores.different for scores in asked),
         base=judged[0],
@@ -120,12 +127,12 @@ def weigh(
     )
 
 
-def _over_chance(trials: Sequence[Trial], aim: Aim, seed: int) -> list[Interval]:
+def _over_chance(trials: Sequence[Trial], objective: Objective, seed: int) -> list[Interval]:
     """How far each trial is ahead of guessing; empty if guessing has no score."""
-    level = aim.metric.chance(trials[0].scores[aim.target])
+    level = objective.metric.chance(trials[0].scores[objective.target])
     if level is None:
         return []
-    found = standing(trials, [aim], seed)
+    found = scoreboard(trials, [objective], seed)
     sign = found.sign
     low, high = percentiles(sign * (found.replicates - level))
     ends = np.where(np.abs([low, high]) < ROUNDING, 0.0, [low, high])
@@ -133,9 +140,9 @@ def _over_chance(trials: Sequence[Trial], aim: Aim, seed: int) -> list[Interval]
     return [Interval(*each) for each in zip(points, *ends.tolist(), strict=True)]
 
 
-def _right(scores: Scores, aim: Aim) -> float | None:
+def _right(scores: Scores, objective: Objective) -> float | None:
     """How many questions are answered right, if answers can be right or wrong."""
     name = "accuracy" if scores.kind in ("choices", "labels") else "exact_match"
-    if name == "exact_match" and aim.metric.name != name:
+    if name == "exact_match" and objective.metric.name != name:
         return None
     return float(METRICS[name].per_example(scores).sum())

@@ -8,7 +8,7 @@ from typing import Any
 
 from m2m.evaluate.score import Score
 from m2m.evaluate.scores import Scores
-from m2m.mix.standing import Aim
+from m2m.mix.scoreboard import Objective
 
 
 @dataclass(frozen=True)
@@ -59,30 +59,32 @@ class Breakdown:
 
 
 def by_facet(
-    models: Sequence[Mapping[str, Scores]], aims: Sequence[Aim], parts: Mapping[str, str]
+    models: Sequence[Mapping[str, Scores]],
+    objectives: Sequence[Objective],
+    parts: Mapping[str, str],
 ) -> list[Breakdown]:
     """Return each target's metric by facet, on the last of `parts` that it has scores of.
 
     Args:
         models: per-example scores by target name with a part's prefix, one mapping per model.
-        aims: targets and metrics.
+        objectives: targets and metrics.
         parts: prefix by the part's name, such as {"dev": "dev:", "test": "test:"}.
 
     Returns:
         One for each target whose examples have facets; scores are in the order of `models`.
     """
     breakdowns = []
-    for aim in aims:
-        keys = {part: prefix + aim.target for part, prefix in parts.items()}
+    for objective in objectives:
+        keys = {part: prefix + objective.target for part, prefix in parts.items()}
         part, key = [(part, key) for part, key in keys.items() if key in models[0]][-1]
         split = [model[key].by_facet() for model in models]
         facets = tuple(
-            Facet(name, len(scores), tuple(aim.metric.measure(each[name]) for each in split))
+            Facet(name, len(scores), tuple(objective.metric.measure(each[name]) for each in split))
             for name, scores in split[0].items()
         )
         if facets:
-            metric = aim.metric
+            metric = objective.metric
             breakdowns.append(
-                Breakdown(aim.target, part, metric.name, metric.higher_is_better, facets)
+                Breakdown(objective.target, part, metric.name, metric.higher_is_better, facets)
             )
     return breakdowns

@@ -19,8 +19,8 @@ from m2m.mix.estimate import FirstOrder
 from m2m.mix.gaussian import Process, fit
 from m2m.mix.mixture import BASE, Mixture, weight_matrix
 from m2m.mix.racing import BEGINNING, KEEP, rounds
+from m2m.mix.scoreboard import scoreboard
 from m2m.mix.space import Space
-from m2m.mix.standing import standing
 from m2m.mix.strategy import Ask, Cost, Setup, Strategy
 from m2m.mix.trial import Trial
 
@@ -42,7 +42,7 @@ class Guided(Strategy):
         self._setup, self._space, self._examples = setup, setup.space, setup.examples
         self._rng = np.random.default_rng(setup.seed)
         self._budget = self._left = setup.budget or BUDGET
-        self._rounds = rounds(FIRST * len(setup.aims), setup.examples)
+        self._rounds = rounds(FIRST * len(setup.objectives), setup.examples)
         self._reference: list[Trial] = []
         self._found: dict[Mixture, tuple[float, float, bool]] = {}  # estimate, its variance, whole
         self._predicted: dict[Mixture, float] = {}
@@ -95,9 +95,9 @@ class Guided(Strategy):
         mixed = [trial for trial in trials if trial.mixture != BASE]
         if not mixed:
             return
-        found = standing(
+        found = scoreboard(
             mixed,
-            self._setup.aims,
+            self._setup.objectives,
             self._setup.seed,
             growth=self._setup.growth,
             reference=self._reference,
@@ -176,8 +176,10 @@ class Guided(Strategy):
         new = [each for each in mixtures if each not in self._predicted]
         if new:
             guides = {
-                aim.target: FirstOrder.of(self._reference, aim.target, self._setup.growth)
-                for aim in self._setup.aims
+                objective.target: FirstOrder.of(
+                    self._reference, objective.target, self._setup.growth
+                )
+                for objective in self._setup.objectives
             }
             scores = [
                 {name: guide.predict(each) for name, guide in guides.items() if guide}
@@ -187,8 +189,13 @@ class Guided(Strategy):
                 Trial(each, {n: s for n, s in known.items() if s}, {}, 0, 0.0)
                 for each, known in zip(new, scores, strict=True)
             ]
-            found = standing(
-                trials, self._setup.aims, 0, reference=self._reference, of_these=True, resamples=1
+            found = scoreboard(
+                trials,
+                self._setup.objectives,
+                0,
+                reference=self._reference,
+                of_these=True,
+                resamples=1,
             )
             self._predicted |= dict(zip(new, self._sign * found.points, strict=True))
         return np.array([self._predicted[each] for each in mixtures])

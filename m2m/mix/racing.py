@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from m2m.counted import counted
 from m2m.mix.mixture import BASE, Mixture
-from m2m.mix.standing import standing
+from m2m.mix.scoreboard import scoreboard
 from m2m.mix.strategy import Ask, Cost, Setup, Strategy
 from m2m.mix.trial import Trial
 
@@ -58,7 +58,7 @@ class Racing(Strategy):
         self._setup = setup
         self._every = self._racing = list(setup.space.subsets())
         self.candidates = len(self._every)
-        self._rounds = rounds(FIRST * len(setup.aims), setup.examples)
+        self._rounds = rounds(FIRST * len(setup.objectives), setup.examples)
         self._level = ERROR / max(len(self._rounds) - 1, 1)
         own = max(SHARE * self.candidates, LEAST * len(setup.space.names))
         self._budget = self._left = setup.budget or own
@@ -155,9 +155,9 @@ class Racing(Strategy):
         """Take out of the race what cannot win, and what the budget does not reach."""
         self.margin = self.margin or self._find_margin()
         trials = [self._trials[mixture] for mixture in self._racing]
-        found = standing(
+        found = scoreboard(
             trials,
-            self._setup.aims,
+            self._setup.objectives,
             self._setup.seed,
             growth=self._setup.growth,
             reference=self._reference,
@@ -176,8 +176,8 @@ class Racing(Strategy):
         self._racing = [mixture for i, mixture in enumerate(self._racing) if i in left]
 
     def _find_margin(self) -> float:
-        found = standing(
-            self._reference, self._setup.aims, self._setup.seed, reference=self._reference
+        found = scoreboard(
+            self._reference, self._setup.objectives, self._setup.seed, reference=self._reference
         )
         return MARGIN * float(found.replicates[found.best].std(ddof=1))
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from m2m.mix.mixture import Mixture
+from m2m.mix.scoreboard import Objective
 from m2m.mix.space import Space
-from m2m.mix.standing import Aim
 from m2m.mix.trial import Trial
 
 
@@ -70,7 +70,7 @@ class Setup:
     Attributes:
         space: the allowed mixtures.
         examples: of all targets together.
-        aims: targets and metrics.
+        objectives: targets and metrics.
         seed: of everything random.
         budget: evaluations of all examples that the search may take; 0: as the strategy has it.
         growth: of the merged deltas with the number of datasets.
@@ -78,7 +78,7 @@ class Setup:
 
     space: Space
     examples: int
-    aims: Sequence[Aim]
+    objectives: Sequence[Objective]
     seed: int = 0
     budget: float = 0.0
     growth: float = 0.0

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 from m2m.errors import Interrupted
 from m2m.formats.journal import Journal
+from m2m.mix.example_order import ExampleOrder
 from m2m.mix.mixture import BASE, Mixture
-from m2m.mix.order import Order
 from m2m.mix.strategy import Strategy
 from m2m.mix.trial import Places, Trial, joined
 from m2m.progress import Progress
@@ -99,7 +99,7 @@ class Study:
             parts.append(trial.without(seen))
         return joined([part for part in parts if part], self._scorer.examples)
 
-    def run(self, strategy: Strategy, order: Order, progress: Progress) -> list[Trial]:
+    def run(self, strategy: Strategy, order: ExampleOrder, progress: Progress) -> list[Trial]:
         """All trials that the strategy wanted, the base model's first, with all that is known.
 
         Raises:

@@ -26,8 +26,8 @@ from m2m.mix.gaussian import fit
 from m2m.mix.guided import climb
 from m2m.mix.mixture import Mixture, weight_matrix
 from m2m.mix.ranking import Ranked
+from m2m.mix.scoreboard import COMBINED
 from m2m.mix.space import PARTS, Space
-from m2m.mix.standing import COMBINED
 
 RATIOS, METRICS, ERRORS = "ratios.csv", "metrics.csv", "errors.csv"
 DIRECTIONS = "directions.csv"

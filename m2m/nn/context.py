@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from m2m.nn.crew import Member
 from m2m.nn.functional import Array
 from m2m.nn.layout import PREFIX, Layout, Piece, RowGroup
+from m2m.nn.thread_pool import Worker
 from m2m.nn.workspace import Workspace
 
 
@@ -31,14 +31,14 @@ class Contexts:
 
     Args:
         layout: the share.
-        member: hands pieces to other shares.
+        worker: hands pieces to other shares.
         space: the share's buffers.
         layer: number of the layer. What others read has buffers of that name, since a share can
             be some layers ahead of another; running a forward again writes the same bytes there.
     """
 
-    def __init__(self, layout: Layout, member: Member, space: Workspace, layer: int) -> None:
-        self._layout, self._member, self._space, self._layer = layout, member, space, layer
+    def __init__(self, layout: Layout, worker: Worker, space: Workspace, layer: int) -> None:
+        self._layout, self._member, self._space, self._layer = layout, worker, space, layer
         self._found: dict[tuple[Piece, ...], Context] = {}
         self._grads: dict[tuple[Piece, ...], Context] = {}
 

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from m2m.nn.config import Batch, DecoderConfig, RopeScaling
-from m2m.nn.crew import Crew, Member
 from m2m.nn.functional import Array, rms_norm, rms_norm_backward, unbuffered, widen
 from m2m.nn.head import numerators, settle
 from m2m.nn.layer import Grads, Layer, Saved, Step
@@ -18,6 +17,7 @@ from m2m.nn.layout import AttentionPlan, Heads, Layout, lay_out, share_out
 from m2m.nn.lora import LoraPair
 from m2m.nn.matrix import Storage
 from m2m.nn.rope import rotary_table
+from m2m.nn.thread_pool import ThreadPool, Worker
 from m2m.nn.workspace import Workspace
 
 Found = TypeVar("Found")
@@ -59,9 +59,9 @@ class Decoder:
     ) -> None:
         self.config = config
         self.dtype: np.dtype[Any] = np.dtype(dtype)
-        self.crew = Crew(threads)
+        self.pool = ThreadPool(threads)
         self._recompute, self._half, self._rounded = recompute, maps == "half", maps == "bf16"
-        self._spaces = [Workspace(dtype) for _ in range(self.crew.count)]
+        self._spaces = [Workspace(dtype) for _ in range(self.pool.count)]
         self._more: list[Grads] = []
         storage = Storage(self.dtype, maps, rank)
         self._embedding = self._kept(weights["model.embed_tokens.weight"])
@@ -81,7 +81,7 @@ class Decoder:
         nothing = np.zeros(0, np.intp)
         layout = lay_out(Batch(tokens, np.array([len(tokens)]), 0, nothing, nothing), trim=False)
         self._bind(lora or {})
-        x, _ = self._forward(self._start([layout], Member()), keep=False, all_rows=True)
+        x, _ = self._forward(self._start([layout], Worker()), keep=False, all_rows=True)
         h = np.empty_like(x)
         rms_norm(x, self.config.rms_norm_eps, h)
         h *= self._norm
@@ -95,12 +95,12 @@ class Decoder:
         self._bind(lora or {})
         layouts = self._share_out(batch)
 
-        def work(member: Member) -> float:
-            step = self._start(layouts, member)
+        def work(worker: Worker) -> float:
+            step = self._start(layouts, worker)
             x, _ = self._forward(step, keep=False)
             return self._loss(step, x, None)
 
-        return sum(self.crew.run(work, len(layouts))), len(batch.loss_index)
+        return sum(self.pool.run(work, len(layouts))), len(batch.loss_index)
 
     @unbuffered()
     def loss_and_grads(
@@ -121,13 +121,13 @@ class Decoder:
         layouts = self._share_out(batch)
         every = [grads, *self._others(lora, len(layouts) - 1)]
         work = partial(self._share_of_grads, layouts, every)
-        return sum(self.crew.run(work, len(layouts))), len(batch.loss_index), grads
+        return sum(self.pool.run(work, len(layouts))), len(batch.loss_index), grads
 
     def _share_of_grads(
-        self, layouts: Sequence[Layout], grads: Sequence[Grads], member: Member
+        self, layouts: Sequence[Layout], grads: Sequence[Grads], worker: Worker
     ) -> float:
-        """Return one share's loss; its gradients, then all members' sums, go into `grads`."""
-        step, own = self._start(layouts, member), grads[member.number]
+        """Return one share's loss; its gradients, then all workers' sums, go into `grads`."""
+        step, own = self._start(layouts, worker), grads[worker.number]
         x, saved = self._forward(step, keep=True)
         width = self.config.hidden_size + self._rank()
         dx = step.space.get("dx.last", len(x), width)
@@ -137,8 +137,8 @@ class Decoder:
             layer = self._layers[number]
             state = self._again(step, number) if number < self._recompute else saved.pop()
             dx = layer.backward(step, state, dx, own, rows)
-        member.gather("gradients")
-        for module in list(own)[member.number :: member.count]:
+        worker.gather("gradients")
+        for module in list(own)[worker.number :: worker.count]:
             for others in grads[1:]:
                 for total, more in zip(grads[0][module], others[module], strict=True):
                     total += more
@@ -148,12 +148,12 @@ class Decoder:
         config = self.config
         weights = sum(rows * columns for rows, columns in config.linear_shapes().values())
         key = KEY_COST * config.num_layers * config.query_size / weights
-        return share_out(batch, self.crew.count, key)
+        return share_out(batch, self.pool.count, key)
 
     def _each_layer(self, work: Callable[[int], Found]) -> list[Found]:
         """Return what `work` gives for every layer, done by all threads."""
         count = self.config.num_layers
-        found = self.crew.run(
+        found = self.pool.run(
             lambda m: [work(number) for number in range(m.number, count, m.count)]
         )
         return [found[number % len(found)][number // len(found)] for number in range(count)]
@@ -176,7 +176,7 @@ class Decoder:
         }
 
     def _others(self, lora: Mapping[str, LoraPair], count: int) -> list[Grads]:
-        """Return gradients for members after the first, kept from step to step."""
+        """Return gradients for workers after the first, kept from step to step."""
         shapes = {module: (pair.a.shape, pair.b.shape) for module, pair in lora.items()}
         kept = {
             module: (da.shape, db.shape) for module, (da, db) in (self._more or [{}])[0].items()
@@ -195,9 +195,9 @@ class Decoder:
             raise ValueError(f"adapter for unknown modules: {', '.join(unknown)}")
         self._each_layer(lambda number: self._layers[number].bind(pairs))
 
-    def _start(self, layouts: Sequence[Layout], member: Member) -> Step:
-        """Check the ids of a member's share and prepare what the layers share."""
-        config, layout = self.config, layouts[member.number]
+    def _start(self, layouts: Sequence[Layout], worker: Worker) -> Step:
+        """Check the ids of a worker's share and prepare what the layers share."""
+        config, layout = self.config, layouts[worker.number]
         ids = layout.tokens
         if len(ids) and (ids.min() < 0 or ids.max() >= config.vocab_size):
             raise ValueError(f"token id outside of 0..{config.vocab_size - 1}")
@@ -208,7 +208,7 @@ class Decoder:
             heads = Heads(config.num_kv_heads, group, config.head_dim, window)
             tables[local] = rotary_table(config, layout.positions, local, self.dtype)
             plans[local] = AttentionPlan.make(heads, layout, self.dtype)
-        return Step(layout, tables, plans, self._spaces[member.number], member)
+        return Step(layout, tables, plans, self._spaces[worker.number], worker)
 
     def _rows(self, step: Step, number: int) -> NDArray[np.intp] | None:
         """The tokens that go on from a layer's attention: after the last, those with a loss."""
@@ -248,22 +248,22 @@ class Decoder:
     def _loss(self, step: Step, x: Array, dx: Array | None) -> float:
         """Return the loss of the last stream (M, C); write its gradient, (M, C), into dx.
 
-        Every member takes a part of the vocabulary, for the positions of all.
+        Every worker takes a part of the vocabulary, for the positions of all.
         """
-        member, xhat = step.member, np.empty_like(x)
+        worker, xhat = step.worker, np.empty_like(x)
         inv = rms_norm(x, self.config.rms_norm_eps, xhat)
         h = xhat * self._norm
-        every = member.gather("h", h)
+        every = worker.gather("h", h)
         size = len(self._head)
         span = slice(
-            size * member.number // member.count, size * (member.number + 1) // member.count
+            size * worker.number // worker.count, size * (worker.number + 1) // worker.count
         )
         whole = np.concatenate(every) if len(every) > 1 else h
         found = numerators(
             whole, self._head[span], dx is not None, step.space, rounded=self._rounded
         )
-        first = sum(map(len, every[: member.number]))
-        parts = [part.of(slice(first, first + len(h))) for part in member.gather("sums", found)]
+        first = sum(map(len, every[: worker.number]))
+        parts = [part.of(slice(first, first + len(h))) for part in worker.gather("sums", found)]
         dh = None if dx is None else np.empty_like(h)
         loss = settle(h, self._head, step.layout.loss_target, parts, dh)
         if dx is not None and dh is not None:

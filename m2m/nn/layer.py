@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from m2m.nn.attention import GroupState, attention, attention_backward
 from m2m.nn.config import DecoderConfig
 from m2m.nn.context import Contexts
-from m2m.nn.crew import Member
 from m2m.nn.functional import (
     Array,
     geglu,
@@ -35,6 +34,7 @@ from m2m.nn.layout import AttentionPlan, Index, Layout
 from m2m.nn.linear import FusedLinear, Part
 from m2m.nn.lora import LoraPair
 from m2m.nn.matrix import Storage
+from m2m.nn.thread_pool import Worker
 from m2m.nn.workspace import Workspace
 
 Grads = dict[str, tuple[Array, Array]]
@@ -49,7 +49,7 @@ class Step:
     tables: dict[bool, NDArray[np.complexfloating[Any, Any]]]
     plans: dict[bool, AttentionPlan]
     space: Workspace
-    member: Member
+    worker: Worker
 
     @property
     def tokens(self) -> int:
@@ -141,7 +141,7 @@ class Layer:
         rotate(qkv[:, : self._rotated], step.tables[self.local])
         mixed = space.get(name + "mixed", step.tokens, self.o.columns + self.o.rank)
         plan = step.plans[self.local]
-        contexts = Contexts(step.layout, step.member, space, self._number)
+        contexts = Contexts(step.layout, step.worker, space, self._number)
         states = attention(qkv, plan, mixed[:, : self.o.columns], contexts, space, name)
         kept = mixed
         if rows is not None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from m2m.nn.crew import Crew, Member
+from m2m.nn.thread_pool import ThreadPool, Worker
 
 Array = NDArray[np.floating[Any]]
 
@@ -25,7 +25,7 @@ class AdamW:
     Args:
         parameters: arrays; the order names their state.
         weight_decay: one value for all parameters.
-        crew: threads that share the work; every one gives the same bytes.
+        pool: threads that share the work; every one gives the same bytes.
     """
 
     def __init__(
@@ -35,12 +35,12 @@ class AdamW:
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
-        crew: Crew | None = None,
+        pool: ThreadPool | None = None,
     ) -> None:
         self.parameters = list(parameters)
         self.steps = 0
         self._betas, self._eps, self._decay = betas, eps, weight_decay
-        self._crew = crew if crew is not None else Crew(1)
+        self._crew = pool if pool is not None else ThreadPool(1)
         self._first = [np.zeros_like(p) for p in self.parameters]
         self._second = [np.zeros_like(p) for p in self.parameters]
 
@@ -52,16 +52,16 @@ class AdamW:
         """
         self.steps += 1
         every = list(zip(self.parameters, grads, self._first, self._second, strict=True))
-        self._crew.run(lambda member: self._move(every, learning_rate, scale, member))
+        self._crew.run(lambda worker: self._move(every, learning_rate, scale, worker))
 
     def _move(
-        self, every: Sequence[Sequence[Array]], learning_rate: float, scale: float, member: Member
+        self, every: Sequence[Sequence[Array]], learning_rate: float, scale: float, worker: Worker
     ) -> None:
-        """Move one member's share of the parameters."""
+        """Move one worker's share of the parameters."""
         first, second = self._betas
         root = math.sqrt(1.0 - second**self.steps)
         size = learning_rate * root / (1.0 - first**self.steps)
-        for p, g, m, v in every[member.number :: member.count]:
+        for p, g, m, v in every[worker.number :: worker.count]:
             m *= first
             work = g * ((1.0 - first) * scale)
             m += work

@@ -26,7 +26,7 @@ from m2m.recipe import Dataset, Recipe, Target, Train
 from m2m.store import fingerprint
 from m2m.tokenizer import Formatter, Tokenizer
 from m2m.tokenizer.ending import chat_template, trained_ends
-from m2m.tuner.diet import budget, hold_out, passes, replayed
+from m2m.tuner.row_mix import budget, hold_out, passes, replayed
 
 Found = TypeVar("Found")
 Opened = tuple[BaseModel, Formatter]
@@ -185,8 +185,8 @@ def _in_steps(inputs: Inputs) -> Recipe:
             f"{recipe.path}: replay draws rows from other datasets, and there is only one",
             "name a file in replay_from, or leave replay out",
         )
-    diets = [expert_corpus(inputs, inputs.corpora[name]).samples for name in names]
-    train = dataclasses.replace(train, steps=budget(train, diets), tokens=0)
+    row_mixes = [expert_corpus(inputs, inputs.corpora[name]).samples for name in names]
+    train = dataclasses.replace(train, steps=budget(train, row_mixes), tokens=0)
     return dataclasses.replace(recipe, train=train)
 
 

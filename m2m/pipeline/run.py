@@ -7,7 +7,7 @@ a power cut does only what is left.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -15,17 +15,16 @@ from pathlib import Path
 from m2m.errors import InputError
 from m2m.formats.atomic import write_json
 from m2m.machine import peak_rss_bytes
-from m2m.pipeline.confirming import confirm
-from m2m.pipeline.exporting import export
-from m2m.pipeline.fitting import fit_hours
-from m2m.pipeline.inputs import read_inputs
-from m2m.pipeline.joining import set_aside
+from m2m.pipeline.confirm import confirm
+from m2m.pipeline.experts import expert_job
+from m2m.pipeline.export import export
+from m2m.pipeline.inputs import Inputs, read_inputs
+from m2m.pipeline.journals import set_aside
 from m2m.pipeline.leaks import Leak, find_leaks, refuse_leaks
 from m2m.pipeline.resolved import resolved
-from m2m.pipeline.searching import search
-from m2m.pipeline.sharing import Share, join_shares, search_share, train_share, wanted
-from m2m.pipeline.tuning import expert_job
-from m2m.pipeline.validating import validate
+from m2m.pipeline.search import search
+from m2m.pipeline.shares import Share, join_shares, search_share, train_share, wanted
+from m2m.pipeline.validate import validate
 from m2m.pipeline.workers import peak_together, train_all, workers
 from m2m.progress import Progress
 from m2m.recipe import Recipe
@@ -50,7 +49,7 @@ class Run:
         recipe: what to do.
         progress: is told what happens, and asked whether to stop.
         share: makes only a part of the adapters, or of the scores (`search_share`).
-        hours: that the run may take; the recipe is cut down to them. 0: any.
+        fit: cuts the inputs down to the time that the user has; see `m2m.planning.hours`.
         allow_leaks: whether to train on rows that are also dev or test questions.
         anyway: whether to export a model that the verdict is against.
         rescore: whether to score here what other machines say that they scored.
@@ -66,7 +65,7 @@ class Run:
         progress: Progress,
         share: Share | None = None,
         *,
-        hours: float = 0.0,
+        fit: Callable[[Inputs, Progress], Inputs] | None = None,
         allow_leaks: bool = False,
         anyway: bool = False,
         rescore: bool = False,
@@ -78,9 +77,9 @@ class Run:
         self._share, self._allow_leaks, self._anyway = share, allow_leaks, anyway
         self._steps: list[Step] = []
         self._together = 0  # bytes of the processes that trained side by side
-        if hours:
+        if fit:
             self._check_leaks()  # before minutes of calibration
-            self._inputs = fit_hours(self._inputs, recipe, hours, progress)
+            self._inputs = fit(self._inputs, progress)
         self.recipe = self._inputs.recipe
         self._stored.keep(RECIPE, resolved(self._inputs))
         if rescore:

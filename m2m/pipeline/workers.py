@@ -20,9 +20,9 @@ from pathlib import Path
 from m2m.checkpoint import BaseModel
 from m2m.errors import Interrupted, M2MError, ResourceError, TrainingError
 from m2m.formats.disk import watch, watched
+from m2m.pipeline.experts import Job, Tuning, choose, made, memory_limit
 from m2m.pipeline.inputs import Inputs
-from m2m.pipeline.scoring import threads
-from m2m.pipeline.tuning import Job, Tuning, choose, made, memory_limit
+from m2m.pipeline.scorer import threads
 from m2m.progress import Progress, Silent
 from m2m.recipe import Recipe
 from m2m.results.training import Trained
@@ -34,7 +34,7 @@ _ASKED = 0.2  # seconds from one look at whether the user wants to stop to the n
 
 
 @dataclass(frozen=True)
-class _Moved:
+class _Advance:
     """What a worker's bar would do."""
 
     amount: float
@@ -42,7 +42,7 @@ class _Moved:
 
 
 @dataclass(frozen=True)
-class _Said:
+class _Message:
     """A line for the user."""
 
     text: str
@@ -65,8 +65,8 @@ def train_all(inputs: Inputs, jobs: Sequence[Job], progress: Progress) -> list[T
     if left := [job for job in jobs if job.folder not in found]:
         portion = divide(inputs, count, len(left))
         left.sort(key=lambda job: -job.config.steps)  # so that all end at about the same time
-        with _crew(inputs.base, portion) as crew:
-            found |= _Foreman(crew, left, progress).work()
+        with _pool(inputs.base, portion) as pool:
+            found |= _JobQueue(pool, left, progress).work()
     return [found[job.folder] for job in jobs]
 
 
@@ -136,10 +136,10 @@ class _Worker:
 
 
 @contextmanager
-def _crew(base: BaseModel, portion: Portion) -> Iterator[list[_Worker]]:
+def _pool(base: BaseModel, portion: Portion) -> Iterator[list[_Worker]]:
     """Start workers; they are gone afterwards."""
     context = multiprocessing.get_context("spawn")  # the same everywhere, and safe beside threads
-    crew: list[_Worker] = []
+    pool: list[_Worker] = []
     try:
         for _ in range(portion.at_once):
             ours, theirs = context.Pipe()
@@ -147,29 +147,29 @@ def _crew(base: BaseModel, portion: Portion) -> Iterator[list[_Worker]]:
             process = context.Process(target=_work, args=told, daemon=True)
             process.start()
             theirs.close()
-            crew.append(_Worker(process, ours))
-        yield crew
+            pool.append(_Worker(process, ours))
+        yield pool
     finally:
-        for worker in crew:
+        for worker in pool:
             worker.process.kill()
             worker.process.join()
             worker.line.close()
 
 
-class _Foreman:
+class _JobQueue:
     """Hands jobs to workers, shows what they do, and tells them when to stop.
 
     Args:
-        crew: started workers.
+        pool: started workers.
         jobs: in the order in which they are begun.
         progress: shows one bar for all.
     """
 
-    def __init__(self, crew: Sequence[_Worker], jobs: Sequence[Job], progress: Progress) -> None:
-        self._crew, self._progress = crew, progress
+    def __init__(self, pool: Sequence[_Worker], jobs: Sequence[Job], progress: Progress) -> None:
+        self._pool, self._progress = pool, progress
         self._jobs = deque(jobs)
         self._found: dict[Path, Trained] = {}
-        self._said: set[_Said] = set()
+        self._said: set[_Message] = set()
         self._stopping = False
         self._stopped: list[Interrupted] = []
         self._error: M2MError | None = None
@@ -177,15 +177,15 @@ class _Foreman:
     def work(self) -> dict[Path, Trained]:
         """Return what was trained, by folder; raises as `train_all` does."""
         total, steps = len(self._jobs), sum(job.config.steps for job in self._jobs)
-        title = f"training {total} adapters, {len(self._crew)} at a time"
+        title = f"training {total} adapters, {len(self._pool)} at a time"
         self._progress.start(title, steps, "steps")
-        for worker in self._crew:
-            self._give(worker)
-        while busy := [worker for worker in self._crew if worker.job]:
+        for worker in self._pool:
+            self._assign(worker)
+        while busy := [worker for worker in self._pool if worker.job]:
             ready = wait([worker.line for worker in busy], _ASKED)
             for worker in busy:
                 if worker.line in ready:
-                    self._hear(worker)
+                    self._receive(worker)
             if self._progress.stop_requested():
                 self._stop()
         self._progress.finish()
@@ -196,30 +196,32 @@ class _Foreman:
             raise Interrupted("\n".join(told or [f"stopped after {len(self._found)} of {total}"]))
         return self._found
 
-    def _give(self, worker: _Worker) -> None:
-        """Hand a worker the next job, or send it home."""
+    def _assign(self, worker: _Worker) -> None:
+        """Hand a worker the next job, or tell it that there is none."""
         worker.job = self._jobs.popleft() if self._jobs and not self._stopping else None
         worker.steps = 0.0
-        with suppress(OSError):  # it has died, and `_hear` finds out
+        with suppress(OSError):  # it has died, and `_receive` finds out
             worker.line.send(worker.job)
 
-    def _hear(self, worker: _Worker) -> None:
+    def _receive(self, worker: _Worker) -> None:
         """Take one word of a worker."""
         try:
             word = worker.line.recv()
         except (EOFError, OSError):
-            word = self._obituary(worker)
+            word = self._exit_error(worker)
         job = worker.job
-        if isinstance(word, _Moved) and job:
+        if isinstance(word, _Advance) and job:
             worker.steps += word.amount
             self._progress.advance(word.amount, f"{job.corpus.name}: {word.detail}")
-        elif isinstance(word, _Said) and word not in self._said:  # all say the same of themselves
+        elif (
+            isinstance(word, _Message) and word not in self._said
+        ):  # all say the same of themselves
             self._said.add(word)
             (self._progress.warn if word.warning else self._progress.note)(word.text)
         elif isinstance(word, Trained) and job:
             self._progress.advance(job.config.steps - worker.steps, f"{job.corpus.name}: done")
             self._found[job.folder] = word
-            self._give(worker)
+            self._assign(worker)
         elif isinstance(word, M2MError):
             worker.job = None
             if isinstance(word, Interrupted):
@@ -232,13 +234,13 @@ class _Foreman:
         """Tell all that are at work to save and stop."""
         if not self._stopping:
             self._stopping = True
-            for worker in self._crew:
+            for worker in self._pool:
                 if worker.job:
                     with suppress(OSError):
                         worker.line.send(None)
 
     @staticmethod
-    def _obituary(worker: _Worker) -> TrainingError:
+    def _exit_error(worker: _Worker) -> TrainingError:
         worker.process.join()
         name = worker.job.corpus.name if worker.job else "nothing"
         return TrainingError(
@@ -257,22 +259,22 @@ class _Relay(Silent):
 
     def advance(self, amount: float = 1.0, detail: str = "") -> None:
         """Tell of steps."""
-        self._send(_Moved(amount, detail))
+        self._send(_Advance(amount, detail))
 
     def note(self, text: str) -> None:
         """Pass it on."""
-        self._send(_Said(text, warning=False))
+        self._send(_Message(text, warning=False))
 
     def warn(self, text: str) -> None:
         """Pass it on."""
-        self._send(_Said(text, warning=True))
+        self._send(_Message(text, warning=True))
 
     def stop_requested(self) -> bool:
         """Whether there is a word, which in the middle of a job is to stop, or nobody any more."""
         self._stopping = self._stopping or self._line.poll()
         return self._stopping
 
-    def _send(self, word: _Moved | _Said) -> None:
+    def _send(self, word: _Advance | _Message) -> None:
         with suppress(OSError):  # nobody there: the state is saved first
             self._line.send(word)
 

@@ -11,7 +11,7 @@ from m2m.evaluate.score import Score
 from m2m.mix.agreement import Agreement, Agreements
 from m2m.mix.mixture import Mixture
 from m2m.mix.ranking import Interval
-from m2m.mix.validate import MIXED, SURROGATE
+from m2m.mix.validation_plan import MIXED, SURROGATE
 from m2m.results.table import Cell, Column, Table
 
 

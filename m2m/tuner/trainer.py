@@ -22,8 +22,8 @@ from m2m.nn.optim import AdamW, clip_factor, global_norm, learning_rate_factor
 from m2m.recipe import Train
 from m2m.tuner.callbacks import Callback, Step
 from m2m.tuner.checkpointing import checkpoint_path, load_checkpoint, save_checkpoint
-from m2m.tuner.diet import stream_of
 from m2m.tuner.result import Origin, TrainResult, finished, identity, measured, write_result
+from m2m.tuner.row_mix import stream_of
 
 __all__ = ["Origin", "TrainResult", "Trainer", "finished"]
 
@@ -122,7 +122,7 @@ class Trainer:
         self._sums: Gradients | None = None
         self._more: Gradients | None = None
         self._optimizer = AdamW(
-            self._parameters, weight_decay=config.weight_decay, crew=decoder.crew
+            self._parameters, weight_decay=config.weight_decay, pool=decoder.pool
         )
         self._identity = identity(config, origin, len(samples), len(held_out))
         self._checkpoint = checkpoint_path(folder)

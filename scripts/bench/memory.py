@@ -136,7 +136,7 @@ def train(scene: Scene) -> None:
 
 def merge(scene: Scene) -> None:
     """`m2m merge --type q8_0`."""
-    from m2m.pipeline.tools import merge_adapters
+    from m2m.commands.merge import merge_adapters
     from m2m.recipe import Merge
 
     model = str(scene.base().path)

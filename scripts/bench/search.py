@@ -33,18 +33,18 @@ from numpy.typing import NDArray
 from m2m.blas import one_blas_thread
 from m2m.evaluate.metrics import METRICS
 from m2m.evaluate.scores import Scores
+from m2m.mix.example_order import ExampleOrder
 from m2m.mix.mixture import BASE, Mixture
-from m2m.mix.order import Order
 from m2m.mix.ranking import rank
-from m2m.mix.search import make_strategy
+from m2m.mix.scoreboard import Objective, scoreboard
 from m2m.mix.space import Space
-from m2m.mix.standing import Aim, standing
+from m2m.mix.strategies import make_strategy
 from m2m.mix.strategy import Strategy
 from m2m.mix.trial import Places, Trial
 from m2m.recipe import Search
 
 RECORDING = Path(__file__).resolve().parents[2] / "examples/swahili/scores.npz"
-AIM = Aim("swahili", METRICS["choice_bits"])
+AIM = Objective("swahili", METRICS["choice_bits"])
 
 
 class Recording:
@@ -77,7 +77,7 @@ class Recording:
 
 
 def play(
-    strategy: Strategy, world: Recording, order: Order, base: Trial
+    strategy: Strategy, world: Recording, order: ExampleOrder, base: Trial
 ) -> tuple[dict[Mixture, Trial], int]:
     """A search to its end: the last trial of each mixture, and all scored tokens."""
     trials: dict[Mixture, Trial] = {}
@@ -115,7 +115,7 @@ def places(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 def ties(trials: Sequence[Trial], seed: int) -> int:
     """How many of these, the base first, the ranking marks as tied with the best."""
-    found = standing(trials, [AIM], seed)
+    found = scoreboard(trials, [AIM], seed)
     counts = [trial.examples for trial in trials[1:]]
     ranking = rank(found.mixtures[1:], found.points[1:], found.replicates[1:], examples=counts)
     return sum(each.tied_with_best for each in ranking)
@@ -132,14 +132,14 @@ def racing(world: Recording, seeds: int) -> dict[str, object]:
     truth = np.array([value(trial) for trial in every])
     shares, picks, agreements, tied = [], [], [], []
     for seed in range(seeds):
-        order = Order.stratified(base, [AIM], seed)
+        order = ExampleOrder.stratified(base, [AIM], seed)
         strategy = make_strategy(Search(strategy="racing", seed=seed), space, len(order), [AIM])
         trials, tokens = play(strategy, world, order, base)
         chosen = pick(list(trials.values()))
         shares.append(tokens / exhaustive)
         picks.append(value(chosen))
         scored = [base, *(trials[trial.mixture] for trial in every)]
-        found = standing(scored, [AIM], seed).points[1:]
+        found = scoreboard(scored, [AIM], seed).points[1:]
         agreements.append(float(np.corrcoef(places(found), places(truth))[0, 1]))
         tied.append(ties(scored, seed))
         print(
@@ -283,7 +283,7 @@ def guided(path: Path, split: int, seeds: int) -> dict[str, object]:
     for seed in range(seeds):
         world = Simulated(path, split, seed)
         base = world.score(BASE)
-        order = Order.stratified(base, [AIM], seed)
+        order = ExampleOrder.stratified(base, [AIM], seed)
         search = Search(strategy="guided", seed=seed, budget=BUDGET)
         strategy = make_strategy(search, Space(world.names), len(order), [AIM])
         trials, tokens = play(strategy, world, order, base)

@@ -92,7 +92,7 @@ class Bench:
             noise = rng.standard_normal(pair.b.shape, dtype=np.float32) * np.float32(0.01)
             self.lora[module] = LoraPair(pair.a, noise, pair.scale)
         arrays = [array for pair in self.lora.values() for array in (pair.a, pair.b)]
-        self.optimizer = AdamW(arrays, crew=self.decoder.crew)
+        self.optimizer = AdamW(arrays, pool=self.decoder.pool)
         self.grads: Any = None
         self.batches = {
             case: make_batch(case, config.vocab_size, np.random.default_rng(1))
@@ -114,8 +114,8 @@ class Bench:
     def recorded(self, case: str, threads: int) -> list[list[Product]]:
         """Return the products of a step as (a, b, out), in order, for each of its threads."""
         products: dict[int, list[Product]] = {}
-        matmul, crew = np.matmul, self.decoder.crew
-        count, crew.count = crew.count, threads
+        matmul, pool = np.matmul, self.decoder.pool
+        count, pool.count = pool.count, threads
 
         def record(a: Any, b: Any, out: Any = None) -> Any:
             result = matmul(a, b, out=out)
@@ -127,7 +127,7 @@ class Bench:
         try:
             self.gradients(case)
         finally:
-            np.matmul, crew.count = matmul, count
+            np.matmul, pool.count = matmul, count
         return list(products.values())
 
     def measure(self, case: str, repeats: int) -> dict[str, float]:
@@ -139,13 +139,13 @@ class Bench:
         batch, text = self.batches[case]
         for _ in range(2):
             self.step(case)
-        peak, crew = peak_gib(), self.decoder.crew
-        shared = self.recorded(case, crew.count)
+        peak, pool = peak_gib(), self.decoder.pool
+        shared = self.recorded(case, pool.count)
         whole = self.recorded(case, 1)[0]
         runs: dict[str, Callable[[], object]] = {
             "step": lambda: self.step(case),
             "gradients": lambda: self.gradients(case),
-            "shared": lambda: crew.run(lambda m: replay(shared[m.number]), len(shared)),
+            "shared": lambda: pool.run(lambda m: replay(shared[m.number]), len(shared)),
             "whole": lambda: replay(whole),
         }
         times: dict[str, list[float]] = {name: [] for name in runs}

@@ -40,10 +40,10 @@ from m2m.formats.journal import Journal
 from m2m.llamacpp.model import build_info
 from m2m.mix.mixture import BASE, Mixture, subsets
 from m2m.mix.study import Study
-from m2m.pipeline.finetuning import DEV, TEST, mixed_corpus, open_judge
+from m2m.pipeline.experts import Job
+from m2m.pipeline.finetunes import DEV, TEST, mixed_corpus, open_judge
 from m2m.pipeline.inputs import Inputs, read_inputs
-from m2m.pipeline.scoring import open_scorer
-from m2m.pipeline.tuning import Job
+from m2m.pipeline.scorer import open_scorer
 from m2m.recipe import load_recipe
 from m2m.store import run_lock
 

@@ -14,8 +14,8 @@ from m2m.errors import Interrupted
 from m2m.formats.atomic import remove_folder
 from m2m.formats.safetensors import SafetensorsFile
 from m2m.nn.lora import LoraPair
+from m2m.pipeline.experts import Job, choose, made, open_decoder
 from m2m.pipeline.inputs import Inputs
-from m2m.pipeline.tuning import Job, choose, made, open_decoder
 from m2m.recipe import as_json
 from m2m.tuner.callbacks import Step
 from m2m.tuner.checkpointing import checkpoint_path

@@ -24,11 +24,11 @@ import numpy as np
 from m2m.dataset import Sample
 from m2m.evaluate.tasks import Task, contrasted, requests
 from m2m.formats.atomic import atomic_file
-from m2m.mix.confirm import mixed_rows
+from m2m.mix.contenders import mixed_rows
 from m2m.mix.mixture import Mixture, subsets
 from m2m.pipeline.inputs import Inputs, read_inputs
 from m2m.recipe import load_recipe
-from m2m.tuner.diet import replayed
+from m2m.tuner.row_mix import replayed
 
 REGIMES = {"fixed": 0.0, "proportional": 0.5}  # with the growth of merges that suits it
 LARGEST = 3  # datasets of a mixture in the proportional regime, where k of them take k budgets

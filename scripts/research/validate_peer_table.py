@@ -23,10 +23,10 @@ from m2m.evaluate.scores import Scores, padded
 from m2m.evaluate.tasks import Task
 from m2m.mix.agreement import Scored, agreement, regret
 from m2m.mix.mixture import Mixture, weight_matrix
-from m2m.mix.standing import Aim, standing
+from m2m.mix.scoreboard import Objective, scoreboard
 from m2m.mix.trial import Trial
 from m2m.pipeline.inputs import Inputs, read_inputs
-from m2m.pipeline.scoring import aims
+from m2m.pipeline.scorer import objectives
 from m2m.recipe import load_recipe
 
 HEAD = (
@@ -43,7 +43,7 @@ class Results:
     """What `validate_peer.py` wrote: log-likelihoods of all choices by split and model."""
 
     def __init__(self, inputs: Inputs, folder: Path) -> None:
-        (self._aim,) = aims(inputs)
+        (self._aim,) = objectives(inputs)
         self._tasks = {"dev": only(inputs.dev), "test": only(inputs.test)}
         self._arrays: dict[str, Any] = {}
         for path in sorted(folder.glob("*.npz")):
@@ -73,7 +73,7 @@ class Results:
             scores = scores.take(range(len(scores))[:examples])
             trials.append(Trial(mixture, {self._aim.target: scores}, {}, 0, 0.0))
         chosen = METRICS[metric] if metric else self._aim.metric
-        return Scored.of(standing(trials, [Aim(self._aim.target, chosen)], 0))
+        return Scored.of(scoreboard(trials, [Objective(self._aim.target, chosen)], 0))
 
     def _scores(self, task: Task, loglik: Any) -> Scores:
         counts = [len(example.choices) for example in task.examples]

@@ -32,13 +32,13 @@ from m2m.formats.journal import Journal
 from m2m.merge.geometry import gram_matrix
 from m2m.mix.agreement import Agreement, Scored, agreement, regret
 from m2m.mix.mixture import Mixture, weight_matrix
-from m2m.mix.standing import standing
+from m2m.mix.scoreboard import scoreboard
 from m2m.mix.study import Study
 from m2m.mix.trial import Trial
-from m2m.pipeline.finetuning import TEST, FineTuner, aims_on, open_judge
+from m2m.pipeline.finetunes import TEST, FineTuner, objectives_on, open_judge
 from m2m.pipeline.inputs import Inputs, read_inputs
 from m2m.pipeline.run import Run
-from m2m.pipeline.scoring import aims, open_scorer
+from m2m.pipeline.scorer import objectives, open_scorer
 from m2m.progress import Silent
 from m2m.recipe import changed, load_recipe
 from m2m.store import run_lock
@@ -127,7 +127,7 @@ class Bench:
         tuned = FineTuner(self.inputs, experts, self.folder, Silent()).adapters(mixtures)
         with open_judge(self.inputs, experts, tuned, self.folder) as judge:
             trials = [judge.finetuned(mixture) for mixture in mixtures]
-        return mixtures, Scored.of(standing(trials, aims_on(TEST, self.inputs), 0))
+        return mixtures, Scored.of(scoreboard(trials, objectives_on(TEST, self.inputs), 0))
 
     def score(self, variant: Variant) -> tuple[Agreement | None, Agreement | None, float]:
         """Agreement over mixtures of two or more and over all, and the regret of the pick."""
@@ -136,12 +136,12 @@ class Bench:
             replace(trial, mixture=mixture)
             for mixture, trial in zip(self.mixtures, self._trials(inputs, variant), strict=True)
         ]
-        wanted = aims(inputs)
+        wanted = objectives(inputs)
         if variant.metric:
-            wanted = [replace(aim, metric=METRICS[variant.metric]) for aim in wanted]
+            wanted = [replace(objective, metric=METRICS[variant.metric]) for objective in wanted]
         if variant.examples:
             trials = [_cut(trial, variant.examples) for trial in trials]
-        scored = Scored.of(standing(trials, wanted, 0))
+        scored = Scored.of(scoreboard(trials, wanted, 0))
         mixed = np.flatnonzero([len(mixture.datasets) > 1 for mixture in self.mixtures])
         rng = np.random.default_rng(0)
         lost = regret(self.real, int(np.argmax(scored.points))).estimate

@@ -18,10 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from m2m.cli.main import cli
+from m2m.commands.data_check import check_data, read_target
+from m2m.commands.eval import compare_models
 from m2m.errors import InputError
 from m2m.evaluate.targets import load_target
-from m2m.pipeline.checking import check_data, read_target
-from m2m.pipeline.evaluating import compare_models
 from m2m.pipeline.inputs import read_inputs
 from m2m.pipeline.run import Run
 from m2m.progress import Silent

@@ -25,11 +25,11 @@ from m2m.dataset import Sample
 from m2m.formats.gguf import GGUFValue
 from m2m.mix.mixture import Mixture
 from m2m.nn.decoder import Batch
-from m2m.pipeline.finetuning import FineTuner
+from m2m.pipeline.finetunes import FineTuner
 from m2m.pipeline.inputs import expert_corpus, read_inputs
 from m2m.progress import Silent
 from m2m.recipe import Train, load_recipe
-from m2m.tuner.diet import budget, passes, stream_of
+from m2m.tuner.row_mix import budget, passes, stream_of
 from tests.pipeline.scenario import make_scenario
 from tests.templates import KINDS, turn
 from tests.tiny import dataset_rows, pico_gguf, write_jsonl
@@ -147,7 +147,7 @@ def changed(recipe: Path, budget_line: str) -> Path:
 
 
 def test_a_recipe_counts_what_is_trained_held_out_and_replayed_rows_apart(tmp_path: Path) -> None:
-    """Rows of 250 are partly held out; half of a diet is replayed; one dataset is not trained."""
+    """Rows of 250 are partly held out; half of the rows are replayed; one is not trained."""
     recipe = changed(make_scenario(tmp_path), "epochs = 2\nreplay = 0.5\naccumulate = 2")
     write_jsonl(tmp_path / "copy.jsonl", dataset_rows("copy", 250))
     text = recipe.read_text(encoding="utf-8")

@@ -14,8 +14,8 @@ import pytest
 from click.testing import CliRunner
 
 from m2m.cli.main import cli
+from m2m.commands.eval import compare_models
 from m2m.formats.gguf import GGUFValue, GGUFValueType
-from m2m.pipeline.evaluating import compare_models
 from m2m.recipe import Target
 from tests.tiny import MERGES, pico_gguf, write_jsonl
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from m2m.commands.eval import compare_models
 from m2m.errors import InputError
 from m2m.evaluate.evaluator import Evaluator
 from m2m.evaluate.metrics import METRICS
@@ -24,11 +25,10 @@ from m2m.evaluate.tasks import load_task
 from m2m.formats.gguf import GGUFFile
 from m2m.llamacpp.generate import Sampling, complete, generate
 from m2m.llamacpp.model import LlamaModel
-from m2m.mix.caution import cautions
 from m2m.mix.mixture import BASE, Mixture
-from m2m.mix.standing import Aim
+from m2m.mix.scoreboard import Objective
 from m2m.mix.trial import Trial
-from m2m.pipeline.evaluating import compare_models
+from m2m.mix.warnings import mixture_warnings
 from m2m.pipeline.inputs import make_formatter
 from m2m.pipeline.run import Run
 from m2m.progress import Silent
@@ -145,7 +145,7 @@ def test_cut_answers_are_counted_kept_and_said(tmp_path: Path, pico: Path) -> No
     parts = Scores.join([again.take([1]), again.take([0])])
     assert (parts.cut, parts.limit, parts.longest) == (scores.cut[::-1], 3, scores.longest)
     trials = [Trial(mixture, {"t": scores}, {}, 0, 0.0) for mixture in (BASE, Mixture.uniform("a"))]
-    (warning,) = cautions(trials, [Aim("t", METRICS["exact_match"])])
+    (warning,) = mixture_warnings(trials, [Objective("t", METRICS["exact_match"])])
     assert warning == f"a on t: {said}"
     assert shown["warnings"] == [f"pico.gguf on t.jsonl: {said}"]
 

@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from m2m.cli.main import cli
+from m2m.commands.data_check import check_data, read_target
 from m2m.dataset.characters import letters_lost
 from m2m.dataset.checked import Checked
-from m2m.pipeline.checking import check_data, read_target
 from tests.tiny import choice_rows, dataset_rows, write_jsonl
 
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "swahili"
@@ -46,10 +46,10 @@ def test_few_rows_and_few_questions_are_said_with_a_number_to_aim_at(tmp_path: P
     dev = write_jsonl(tmp_path / "dev.jsonl", choice_rows("reverse", 30))
     data, target = check_data([few], [read_target(dev)])
     assert [(p.message, p.hint) for p in data.problems] == [
-        ("2 rows: too few to learn from", "aim at 200 rows or more")
+        ("2 rows: too few to learn from", "objective at 200 rows or more")
     ]
     assert (target.format, target.rows) == ("target: choices", 30)
-    assert [p.hint for p in target.problems] == ["aim at 100 or more"]
+    assert [p.hint for p in target.problems] == ["objective at 100 or more"]
 
 
 def test_what_was_checked_is_named(tmp_path: Path) -> None:

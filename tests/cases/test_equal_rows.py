@@ -14,13 +14,13 @@ from m2m.evaluate.same import groups, in_words, question_keys
 from m2m.evaluate.scores import Scores
 from m2m.evaluate.tasks import load_task
 from m2m.formats.gguf import GGUFFile
-from m2m.mix.caution import cautions
 from m2m.mix.estimate import Draws, estimate
+from m2m.mix.example_order import ExampleOrder
 from m2m.mix.mixture import BASE, Mixture, subsets
-from m2m.mix.order import Order
 from m2m.mix.ranking import ahead, rank
-from m2m.mix.standing import Aim, standing
+from m2m.mix.scoreboard import Objective, scoreboard
 from m2m.mix.trial import Trial
+from m2m.mix.warnings import mixture_warnings
 from m2m.pipeline.inputs import make_formatter
 from tests.evaluate.test_metrics import drawn
 from tests.mix.planted import BITS, World
@@ -70,7 +70,7 @@ def test_a_tie_stays_a_tie() -> None:
     trials = [world.score(Mixture.uniform([name])) for name in "ab"]
 
     def best(wanted: list[Trial]) -> tuple[bool, int]:
-        found = standing(wanted, [BITS], seed=0)
+        found = scoreboard(wanted, [BITS], seed=0)
         both = rank(found.mixtures, found.points, found.replicates)
         lead = ahead(found.points, found.replicates, found.best)
         return both[1].tied_with_best, max(each.sign for each in lead)
@@ -83,7 +83,9 @@ def test_a_tie_stays_a_tie() -> None:
     assert best(trials) == best(again) == (True, 0)
     assert best(blind) == (False, 1)
     assert [
-        each for each in cautions(again, [BITS]) if "240 questions, 30 of them different" in each
+        each
+        for each in mixture_warnings(again, [BITS])
+        if "240 questions, 30 of them different" in each
     ]
 
 
@@ -93,7 +95,7 @@ def test_a_race_spends_its_first_questions_on_different_ones_and_loses_nothing()
     whole = dataclasses.replace(
         world.score(base), scores={"t": copied(world.score(base).scores["t"], times)}
     )
-    order = Order.stratified(whole, [BITS], seed=0)
+    order = ExampleOrder.stratified(whole, [BITS], seed=0)
     first = order.first(12)["t"]
     assert len({whole.scores["t"].same[place] for place in first}) == 12
     clusters = whole.scores["t"].clusters
@@ -108,7 +110,7 @@ def test_races_on_copies_choose_as_on_the_questions_themselves() -> None:
     world = World({"a": 1.5, "b": 0.5, "c": 0.1}, examples=40)
     trials = [world.score(mix) for mix in (BASE, *subsets(tuple(world.effects)))]
     again = [dataclasses.replace(t, scores={"t": copied(t.scores["t"], 3)}) for t in trials]
-    one, many = (standing(each, [BITS], seed=0) for each in (trials, again))
+    one, many = (scoreboard(each, [BITS], seed=0) for each in (trials, again))
     np.testing.assert_allclose(one.points, many.points, atol=1e-7)
     np.testing.assert_allclose(one.replicates, many.replicates, atol=1e-7)
 
@@ -144,4 +146,4 @@ def test_the_journal_keeps_which_are_the_same() -> None:
     assert again.same == scores.same
     assert Scores.join([scores.take([0, 3]), scores.take([1])]).same == (0, 1, 0)
     assert "same" not in drawn(0).to_json()
-    assert Aim("t", METRICS["accuracy"]).metric.stderr(again) > 0
+    assert Objective("t", METRICS["accuracy"]).metric.stderr(again) > 0

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from m2m.commands.data_check import check_recipe
+from m2m.commands.eval import _with_lora
 from m2m.dataset import Row, RowLimit, encode
 from m2m.errors import InputError, M2MError
-from m2m.pipeline.checking import check_recipe
-from m2m.pipeline.evaluating import _with_lora
 from m2m.recipe import load_recipe
 from tests.pipeline.scenario import make_scenario
 from tests.templates import formatter_of

@@ -10,15 +10,15 @@ from click.testing import CliRunner, Result
 
 from m2m.cli.main import cli
 from m2m.errors import InputError
-from m2m.pipeline import fitting
-from m2m.pipeline.calibrating import Rates
 from m2m.pipeline.inputs import Inputs, read_inputs
 from m2m.pipeline.leaks import find_leaks, shared, shared_warnings
 from m2m.pipeline.run import Run
+from m2m.planning import hours as hours_module
+from m2m.planning.calibration import Rates
 from m2m.progress import Progress, Silent
 from m2m.recipe import load_recipe
 from tests.pipeline.scenario import make_scenario
-from tests.pipeline.test_planning import RATES
+from tests.planning.test_plan import RATES
 from tests.tiny import write_jsonl
 
 ROOT = Path(__file__).parents[2]
@@ -70,11 +70,12 @@ def test_with_hours_a_leak_stops_a_run_before_anything_is_timed(
         timed.append(inputs)
         return RATES
 
-    monkeypatch.setattr(fitting, "calibrate", calibrate)
+    loaded = load_recipe(recipe)
+    monkeypatch.setattr(hours_module, "calibrate", calibrate)
     with pytest.raises(InputError, match="also dev or test questions"):
-        Run(load_recipe(recipe), Silent(), hours=100.0)
+        Run(loaded, Silent(), fit=hours_module.within(loaded, 100.0))
     assert not timed
-    Run(load_recipe(recipe), Silent(), hours=100.0, allow_leaks=True)
+    Run(loaded, Silent(), fit=hours_module.within(loaded, 100.0), allow_leaks=True)
     assert timed
 
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
+from m2m.commands.data_check import check_data, read_target
+from m2m.commands.init import start_recipe
 from m2m.dataset import Row, encode, load_dataset
 from m2m.errors import InputError
 from m2m.evaluate.targets import load_target
-from m2m.pipeline.checking import check_data, read_target
-from m2m.pipeline.starting import start_recipe
 from m2m.recipe import Target
 from m2m.tokenizer import Formatter
 from tests.templates import formatter_of

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from m2m.commands.data_check import check_data, read_target
 from m2m.errors import InputError
 from m2m.evaluate.overlap import exact_match
 from m2m.evaluate.prompts import Prompter
 from m2m.evaluate.targets import load_target
 from m2m.evaluate.tasks import contrasted, load_task
 from m2m.formats.gguf import GGUFFile
-from m2m.pipeline.checking import check_data, read_target
 from m2m.recipe import Target
 from m2m.tokenizer import Formatter, Tokenizer
 from tests.tiny import pico_gguf, write_jsonl

@@ -21,7 +21,7 @@ from m2m.formats.gguf import GGUFFile, GGUFTensorSpec, GGUFValue, GGUFValueType,
 from m2m.llamacpp.asking import own_template
 from m2m.mix.mixture import Mixture
 from m2m.pipeline.inputs import Inputs, read_inputs
-from m2m.pipeline.selftest import _question, self_test
+from m2m.pipeline.self_test import _question, self_test
 from m2m.recipe import load_recipe
 from tests.pipeline.scenario import make_scenario
 from tests.templates import BOS, EOS, KINDS, formatter_of, turn

@@ -13,6 +13,7 @@ import pytest
 
 from m2m.adapter import load_adapter
 from m2m.checkpoint import BaseModel, import_model
+from m2m.commands.chat import Chat
 from m2m.dataset import Row, encode
 from m2m.evaluate.evaluator import Evaluator
 from m2m.evaluate.examples import Example
@@ -27,7 +28,6 @@ from m2m.llamacpp.model import LlamaModel
 from m2m.merge.merger import Merger
 from m2m.nn.decoder import Decoder
 from m2m.pipeline.inputs import make_formatter
-from m2m.pipeline.tools import Chat
 from m2m.recipe import Train
 from m2m.tokenizer import plain_source
 from m2m.tuner.trainer import Origin, Trainer

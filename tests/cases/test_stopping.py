@@ -19,12 +19,12 @@ from click.testing import CliRunner
 import tests.tiny as tiny
 from m2m.checkpoint import BaseModel, import_model
 from m2m.cli.main import cli
+from m2m.commands.doctor import _models
 from m2m.errors import InputError
 from m2m.formats.atomic import write_json
 from m2m.formats.gguf import GGMLQuantizationType, GGUFFile, GGUFValue, GGUFValueType
 from m2m.formats.records import read_object
 from m2m.llamacpp.model import LlamaModel
-from m2m.pipeline.diagnosis import _models
 from m2m.pipeline.inputs import read_inputs
 from m2m.recipe import load_recipe
 from m2m.tokenizer import Formatter, Tokenizer

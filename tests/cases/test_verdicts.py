@@ -11,14 +11,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from m2m.cli.main import cli
+from m2m.commands.eval import compare_models
 from m2m.evaluate.metrics import METRICS, Metric, best_possible
-from m2m.mix.caution import above_chance
 from m2m.mix.mixture import BASE, Mixture, subsets
 from m2m.mix.ranking import rank
-from m2m.mix.standing import standing
+from m2m.mix.scoreboard import scoreboard
 from m2m.mix.trial import Trial
+from m2m.mix.warnings import above_chance
 from m2m.mix.worth import worth
-from m2m.pipeline.evaluating import compare_models
 from m2m.recipe import Target
 from tests.evaluate.test_metrics import drawn
 from tests.mix.planted import BITS
@@ -262,7 +262,7 @@ def floor(skills: dict[str, float], examples: int = 200) -> Any:
         Trial(m, {"t": scores(skills.get("".join(m.datasets), 0.0), i, examples)}, {}, 1, 0.0)
         for i, m in enumerate(mixtures)
     ]
-    found = standing(trials, [BITS], seed=0)
+    found = scoreboard(trials, [BITS], seed=0)
     above = above_chance([found], trials, [BITS])["t"]
     return worth(found.mixtures, found.points, found.replicates, above=above, best=2.0)
 

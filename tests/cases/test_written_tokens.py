@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from m2m.commands.data_check import check_data
 from m2m.dataset import encode, load_dataset
 from m2m.errors import InputError
-from m2m.pipeline.checking import check_data
 from m2m.tokenizer import Formatter
 from tests.templates import formatter_of
 from tests.tiny import CHATML, write_jsonl

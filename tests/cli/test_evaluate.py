@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from m2m.cli.evaluate import ASKING, evaluate
-from m2m.pipeline import evaluating
+from m2m.commands import eval as eval_module
 from m2m.recipe import Target
 
 OTHER: dict[str, Any] = {
@@ -28,7 +28,7 @@ def reached(monkeypatch: pytest.MonkeyPatch) -> Any:
     def stop(models: Any, tasks: Any, how: Target, lora: Any, *_: Any) -> None:
         raise Seen(models, tasks, how, lora)
 
-    monkeypatch.setattr(evaluating, "compare_models", stop)
+    monkeypatch.setattr(eval_module, "compare_models", stop)
 
     def run(*arguments: str) -> tuple[list[str], list[Path], Target, Path | None]:
         found = CliRunner().invoke(evaluate, ["m", "t.jsonl", *arguments])

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from m2m.cli.tools import merge
-from m2m.pipeline import tools
+from m2m.commands import merge as merge_module
 from m2m.recipe import MERGE_METHODS, Merge
 
 OTHER = {"method": "ties", "scale": 0.5, "density": 0.7, "epsilon": 0.2, "gamma": 0.03, "seed": 5}
@@ -23,7 +23,7 @@ def reached(monkeypatch: pytest.MonkeyPatch) -> Any:
     def stop(model: str, adapters: Any, options: Merge, kind: str, rank: Any, out: Any) -> None:
         raise Seen(options, kind, rank)
 
-    monkeypatch.setattr(tools, "merge_adapters", stop)
+    monkeypatch.setattr(merge_module, "merge_adapters", stop)
 
     def run(*arguments: str) -> tuple[Merge, str, int | None]:
         found = CliRunner().invoke(merge, [*NEEDED, *arguments])

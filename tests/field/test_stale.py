@@ -16,7 +16,7 @@ from m2m.errors import InputError, M2MError
 from m2m.mix.mixture import BASE, Mixture
 from m2m.pipeline.inputs import expert_corpus, read_inputs
 from m2m.pipeline.run import Run
-from m2m.pipeline.scoring import open_scorer
+from m2m.pipeline.scorer import open_scorer
 from m2m.progress import Silent
 from m2m.recipe import LISTS, SECTIONS, Recipe, load_recipe
 from m2m.tuner.result import Origin, identity

@@ -13,11 +13,11 @@ import pytest
 
 from m2m.adapter import Adapter, save_adapter
 from m2m.checkpoint import import_model
+from m2m.commands.merge import merge_adapters
 from m2m.errors import InputError, M2MError
 from m2m.formats.safetensors import SafetensorsFile, TensorSpec, write_safetensors
 from m2m.nn.lora import LoraPair
 from m2m.pipeline.inputs import read_inputs
-from m2m.pipeline.tools import merge_adapters
 from m2m.recipe import Merge, load_recipe
 from tests.tiny import pico_config, pico_gguf, pico_model, pico_target, write_jsonl
 from tests.tiny_folder import pico_folder, pico_tokenizer_files

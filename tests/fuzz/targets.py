@@ -29,7 +29,7 @@ from m2m.formats.journal import Journal
 from m2m.formats.safetensors import SafetensorsFile
 from m2m.mix.trial import Trial
 from m2m.pipeline.inputs import make_formatter
-from m2m.pipeline.merging_runs import merge_runs
+from m2m.pipeline.merge_runs import merge_runs
 from m2m.recipe import load_recipe
 from m2m.report.page import page
 from m2m.results.facts import csv_tables, read_facts

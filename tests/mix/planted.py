@@ -10,10 +10,10 @@ import numpy as np
 from m2m.evaluate.metrics import METRICS
 from m2m.evaluate.scores import Scores, padded
 from m2m.mix.mixture import Mixture
-from m2m.mix.standing import Aim
+from m2m.mix.scoreboard import Objective
 from m2m.mix.trial import Places, Trial
 
-BITS = Aim("t", METRICS["choice_bits"])
+BITS = Objective("t", METRICS["choice_bits"])
 
 
 class World:

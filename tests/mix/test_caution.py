@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 
 from m2m.evaluate.metrics import METRICS
-from m2m.mix.caution import (
+from m2m.mix.mixture import subsets
+from m2m.mix.scoreboard import Objective, scoreboard
+from m2m.mix.trial import Trial
+from m2m.mix.warnings import (
     Deltas,
-    cautions,
-    delta_cautions,
+    delta_warnings,
+    mixture_warnings,
     reliability,
 )
-from m2m.mix.mixture import subsets
-from m2m.mix.standing import Aim, standing
-from m2m.mix.trial import Trial
 from tests.mix.test_study import scores, trial
 
 NAMES = ("a", "b", "c")
-ACCURACY = Aim("t", METRICS["accuracy"])
+ACCURACY = Objective("t", METRICS["accuracy"])
 
 
 def deltas(vectors: Sequence[Sequence[float]], base: float = 100.0) -> Deltas:
@@ -50,7 +50,7 @@ FINE = [[1.0, 0.3, 0.3], [0.3, 1.0, 0.3], [0.3, 0.3, 1.0]]
 def test_experts_too_far_too_uneven_too_alike_and_too_different(
     vectors: Sequence[Sequence[float]], words: str | None
 ) -> None:
-    found = delta_cautions(deltas(vectors))
+    found = delta_warnings(deltas(vectors))
     if words is None:
         assert found == []
     else:
@@ -59,8 +59,8 @@ def test_experts_too_far_too_uneven_too_alike_and_too_different(
 
 def test_orthogonal_experts_are_no_reason_where_their_merge_is_as_long_as_they() -> None:
     apart = deltas([[1.0, 0.0, 0.1], [0.0, 1.0, 0.0], [0.0, 0.1, 1.0]])
-    assert delta_cautions(apart, growth=0.0) != []
-    assert delta_cautions(apart, growth=0.5) == []
+    assert delta_warnings(apart, growth=0.0) != []
+    assert delta_warnings(apart, growth=0.5) == []
 
 
 def noisy(spread: float, examples: int, seed: int = 0) -> list[Trial]:
@@ -73,20 +73,20 @@ def noisy(spread: float, examples: int, seed: int = 0) -> list[Trial]:
 
 def test_too_few_examples_are_told_with_the_number_that_would_do() -> None:
     few = noisy(0.02, 60)
-    (warning,) = (each for each in cautions(few, [ACCURACY]) if "dev questions" in each)
+    (warning,) = (each for each in mixture_warnings(few, [ACCURACY]) if "dev questions" in each)
     wanted = int(re.findall(r"about (\d+) would", warning)[0])
     assert wanted > 60
     enough = [noisy(0.02, wanted, seed) for seed in range(1, 4)]
-    shares = [reliability(standing(trials, [ACCURACY], 0)) for trials in enough]
+    shares = [reliability(scoreboard(trials, [ACCURACY], 0)) for trials in enough]
     assert np.mean(shares) == pytest.approx(0.8, abs=0.12)
     assert not any(
-        "dev questions are few" in each for each in cautions(noisy(0.1, 400), [ACCURACY])
+        "dev questions are few" in each for each in mixture_warnings(noisy(0.1, 400), [ACCURACY])
     )
 
 
 def test_mixtures_without_any_difference_get_no_number() -> None:
     same = [trial(mixture, scores(2.0, place, 50)) for place, mixture in enumerate(subsets("abcd"))]
-    found = [each for each in cautions(same, [ACCURACY]) if "luck" in each]
+    found = [each for each in mixture_warnings(same, [ACCURACY]) if "luck" in each]
     assert len(found) == 1
     shares = re.findall(r"(\d+)% of the differences", found[0])
     assert int(shares[0]) > 60 if shares else "are only luck" in found[0]

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from m2m.mix.confirm import budget_steps, contenders, mixed_rows
+from m2m.mix.contenders import budget_steps, contenders, mixed_rows
 from m2m.mix.mixture import Mixture, subsets
 from m2m.mix.ranking import rank
 from m2m.recipe import Confirm

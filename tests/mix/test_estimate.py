@@ -7,10 +7,10 @@ import pytest
 
 from m2m.evaluate.metrics import METRICS, resample
 from m2m.mix.estimate import Draws, FirstOrder, estimate
+from m2m.mix.example_order import ExampleOrder
 from m2m.mix.mixture import BASE, Mixture, subsets
-from m2m.mix.order import Order
 from m2m.mix.ranking import rank
-from m2m.mix.standing import standing
+from m2m.mix.scoreboard import scoreboard
 from m2m.mix.trial import Trial
 from tests.mix.planted import BITS, World
 
@@ -20,7 +20,7 @@ EFFECTS = {"a": 1.2, "b": 0.6, "c": -0.4}
 def trials(world: World, count: int, seed: int = 0) -> tuple[list[Trial], list[Trial]]:
     """Base and experts in full; all other mixtures on the first `count` examples."""
     alone = [world.score(BASE), *(world.score(Mixture.uniform([n])) for n in world.names)]
-    order = Order.stratified(alone[0], [BITS], seed)
+    order = ExampleOrder.stratified(alone[0], [BITS], seed)
     rest = [m for m in subsets(world.names) if len(m.datasets) > 1]
     return alone, [world.score(mixture, order.first(count)) for mixture in rest]
 
@@ -142,8 +142,8 @@ def test_predictions_that_say_nothing_do_no_harm_to_many_either() -> None:
 def test_a_partial_trial_has_the_wider_interval_and_never_the_first_place() -> None:
     world = World({"a": 0.5, "b": 0.5, "c": 0.5}, seed=2)
     alone, some = trials(world, 8)
-    found = standing([*alone, *some], [BITS], seed=0)
-    whole = standing([*alone, *(world.score(t.mixture) for t in some)], [BITS], seed=0)
+    found = scoreboard([*alone, *some], [BITS], seed=0)
+    whole = scoreboard([*alone, *(world.score(t.mixture) for t in some)], [BITS], seed=0)
     assert (found.replicates[4:].std(axis=1) > whole.replicates[4:].std(axis=1)).mean() > 0.5
     counts = [t.examples for t in [*alone, *some]]
     points = found.points.copy()

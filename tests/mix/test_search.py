@@ -10,12 +10,12 @@ import pytest
 
 from m2m.errors import InputError, Interrupted
 from m2m.formats.journal import Journal
+from m2m.mix.example_order import ExampleOrder
 from m2m.mix.mixture import BASE, Mixture
-from m2m.mix.order import Order
 from m2m.mix.racing import Racing, losses, promise, rounds
-from m2m.mix.search import make_strategy
+from m2m.mix.scoreboard import Objective
 from m2m.mix.space import Space, make_space
-from m2m.mix.standing import Aim
+from m2m.mix.strategies import make_strategy
 from m2m.mix.strategy import Ask, Strategy
 from m2m.mix.study import Study
 from m2m.mix.trial import Places, Trial
@@ -29,10 +29,10 @@ PAIRS = {("a", "b"): 4.0}  # so that the two together are best, by far
 EVERY = [AUTO, *STRATEGIES]
 
 
-def strategy(search: Search, world: World) -> tuple[Strategy, Order]:
+def strategy(search: Search, world: World) -> tuple[Strategy, ExampleOrder]:
     datasets = [Dataset(name, Path(name)) for name in world.names]
     tokens = {name: 100 * (i + 1) for i, name in enumerate(world.names)}
-    order = Order.stratified(world.score(BASE), [BITS], search.seed)
+    order = ExampleOrder.stratified(world.score(BASE), [BITS], search.seed)
     space = make_space(search, datasets, tokens)
     return make_strategy(search, space, len(order), [BITS], world.growth), order
 
@@ -58,7 +58,7 @@ class Played:
         return self.trials[mixture].examples if mixture in self.trials else 0
 
     @staticmethod
-    def places(ask: Ask, order: Order) -> Places | None:
+    def places(ask: Ask, order: ExampleOrder) -> Places | None:
         return None if ask.examples >= len(order) else order.first(ask.examples)
 
     def best(self) -> Mixture:
@@ -259,17 +259,17 @@ def test_every_beginning_of_the_order_has_all_strata() -> None:
         facets=tuple("short" if each < 32 else "long" for each in length),
     )
     base = replace(plain, scores={"t": scores})
-    order = Order.stratified(base, [BITS], seed=5)
+    order = ExampleOrder.stratified(base, [BITS], seed=5)
     for count in (4, 8, 16):
         places = order.first(count)["t"]
         assert len({int(length[place]) * count // 64 for place in places}) >= count - 1
         assert sum(scores.facets[place] == "short" for place in places) == count // 2
     assert sorted(order.first(64)["t"]) == list(range(64))
-    assert order != Order.stratified(base, [BITS], seed=6)
+    assert order != ExampleOrder.stratified(base, [BITS], seed=6)
 
 
 def test_targets_share_every_beginning_of_the_order() -> None:
     world = World({"a": 1.0}, examples=40, targets=("t", "u"))
-    order = Order.stratified(world.score(BASE), [BITS, Aim("u", BITS.metric)], seed=0)
+    order = ExampleOrder.stratified(world.score(BASE), [BITS, Objective("u", BITS.metric)], seed=0)
     assert [len(each) for each in order.first(12).values()] == [6, 6]
     assert len(order) == 80

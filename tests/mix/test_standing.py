@@ -8,10 +8,10 @@ import pytest
 from m2m.evaluate.metrics import METRICS
 from m2m.evaluate.scores import Scores, padded
 from m2m.mix.mixture import Mixture
-from m2m.mix.standing import Aim, pareto, standing
+from m2m.mix.scoreboard import Objective, pareto, scoreboard
 from m2m.mix.trial import Trial
 
-AIMS = (Aim("up", METRICS["accuracy"]), Aim("down", METRICS["bits_per_byte"]))
+AIMS = (Objective("up", METRICS["accuracy"]), Objective("down", METRICS["bits_per_byte"]))
 
 
 def trial(name: str, right: int, bits: float) -> Trial:
@@ -28,8 +28,8 @@ def trial(name: str, right: int, bits: float) -> Trial:
 TRIALS = [trial("a", 9, 2.0), trial("b", 5, 1.0), trial("c", 5, 1.5), trial("d", 9, 2.5)]
 
 
-def names(trials: list[Trial], aims: tuple[Aim, ...] = AIMS) -> list[str]:
-    return [each.mixture.label for each, _ in pareto(trials, aims)]
+def names(trials: list[Trial], objectives: tuple[Objective, ...] = AIMS) -> list[str]:
+    return [each.mixture.label for each, _ in pareto(trials, objectives)]
 
 
 def test_the_front_is_what_nothing_beats_without_losing_elsewhere() -> None:
@@ -57,11 +57,11 @@ def test_what_was_scored_in_part_cannot_stand_on_the_front() -> None:
 def test_the_weighted_mean_is_of_standardised_scores() -> None:
     """Doubling the unit of a target changes nothing; its weight does."""
     wide = [replace(each, scores=each.scores | {"down": _twice(each)}) for each in TRIALS]
-    plain = standing(TRIALS, AIMS, seed=0)
-    assert standing(wide, AIMS, seed=0).points == pytest.approx(plain.points)
+    plain = scoreboard(TRIALS, AIMS, seed=0)
+    assert scoreboard(wide, AIMS, seed=0).points == pytest.approx(plain.points)
     assert plain.higher_is_better
-    heavy = standing(TRIALS, (replace(AIMS[0], weight=9.0), AIMS[1]), seed=0)
-    light = standing(TRIALS, (replace(AIMS[0], weight=0.1), AIMS[1]), seed=0)
+    heavy = scoreboard(TRIALS, (replace(AIMS[0], weight=9.0), AIMS[1]), seed=0)
+    light = scoreboard(TRIALS, (replace(AIMS[0], weight=0.1), AIMS[1]), seed=0)
     assert (heavy.best, light.best) == (0, 1)
 
 

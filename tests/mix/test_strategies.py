@@ -14,16 +14,16 @@ from m2m.errors import InputError
 from m2m.evaluate.metrics import METRICS
 from m2m.evaluate.scores import Scores
 from m2m.formats.journal import Journal
+from m2m.mix.example_order import ExampleOrder
 from m2m.mix.mixture import BASE, Mixture
-from m2m.mix.order import Order
 from m2m.mix.racing import KEEP
-from m2m.mix.search import make_strategy
+from m2m.mix.scoreboard import Objective
 from m2m.mix.space import Space
-from m2m.mix.standing import Aim
+from m2m.mix.strategies import make_strategy
 from m2m.mix.strategy import Ask, Cost, Setup, Strategy
 from m2m.mix.study import Scorer, Study
 from m2m.mix.trial import Places, Trial
-from m2m.pipeline.sharing import join_journals
+from m2m.pipeline.shares import join_journals
 from m2m.progress import Silent
 from m2m.recipe import Search
 from m2m.recipe.strategies import STRATEGIES, Known
@@ -76,7 +76,7 @@ class Played:
 
     def __init__(self, search: Search, space: Space, world: World | Recorded) -> None:
         examples, base = world.examples["t"], world.score(BASE)
-        order = Order.stratified(base, [BITS], search.seed)
+        order = ExampleOrder.stratified(base, [BITS], search.seed)
         self.strategy = make_strategy(search, space, examples, [BITS])
         self.stated, self.certain = self.strategy.cost(), list(self.strategy.certain())
         self.asks: list[Ask] = []
@@ -131,7 +131,7 @@ class TestEveryStrategy:
         self, name: str, space: Space, tmp_path: Path
     ) -> None:
         world = planted()
-        order = Order.stratified(world.score(BASE), [BITS], 0)
+        order = ExampleOrder.stratified(world.score(BASE), [BITS], 0)
 
         def search(folder: Path, scorer: Scorer) -> list[Trial]:
             strategy = make_strategy(Search(strategy=name), space, EXAMPLES, [BITS])
@@ -195,8 +195,8 @@ def test_what_is_done_is_taken_off() -> None:
     ],
 )
 def test_auto_takes_the_first_that_suits(space: Space, taken: str) -> None:
-    aims = [Aim("t", METRICS["choice_bits"])]
-    assert make_strategy(Search(), space, EXAMPLES, aims).name == taken
+    objectives = [Objective("t", METRICS["choice_bits"])]
+    assert make_strategy(Search(), space, EXAMPLES, objectives).name == taken
 
 
 class Singles(Strategy):

@@ -10,20 +10,20 @@ from m2m.errors import Interrupted
 from m2m.evaluate.metrics import METRICS
 from m2m.evaluate.scores import Scores, padded
 from m2m.formats.journal import Journal
-from m2m.mix.caution import cautions
+from m2m.mix.example_order import ExampleOrder
 from m2m.mix.exhaustive import Exhaustive
 from m2m.mix.mixture import BASE, Mixture, subsets
-from m2m.mix.order import Order
+from m2m.mix.scoreboard import Objective, scoreboard
 from m2m.mix.space import Space
-from m2m.mix.standing import Aim, standing
 from m2m.mix.strategy import Setup
 from m2m.mix.study import Study
 from m2m.mix.trial import Places, Trial
+from m2m.mix.warnings import mixture_warnings
 from m2m.progress import Silent
 from tests.tiny import StopAfter
 
 NAMES = ("a", "b", "c")
-BITS = Aim("t", METRICS["choice_bits"])
+BITS = Objective("t", METRICS["choice_bits"])
 
 
 def scores(skill: float, seed: int, examples: int = 60, likelihood: float = 0.0) -> Scores:
@@ -61,7 +61,7 @@ class CountingScorer:
         return whole if places is None else whole.take(places)
 
 
-ORDER = Order.stratified(trial(BASE, scores(0, 0)), [BITS], seed=0)
+ORDER = ExampleOrder.stratified(trial(BASE, scores(0, 0)), [BITS], seed=0)
 
 
 def exhaustive() -> Exhaustive:
@@ -160,9 +160,9 @@ def test_one_target_keeps_its_unit_and_several_are_standardised() -> None:
         Trial(m, {"t": scores(i, 1), "u": scores(0, 2, likelihood=-i)}, {}, 0, 0.0)
         for i, m in enumerate(mixtures)
     ]
-    alone = standing(trials, [Aim("t", good)], seed=0)
+    alone = scoreboard(trials, [Objective("t", good)], seed=0)
     assert alone.points == pytest.approx([good.value(t.scores["t"], None)[0] for t in trials])
-    both = standing(trials, [Aim("t", good, 3.0), Aim("u", bad, 1.0)], seed=0)
+    both = scoreboard(trials, [Objective("t", good, 3.0), Objective("u", bad, 1.0)], seed=0)
     t, u = (
         np.array([metric.value(trial.scores[name], None)[0] for trial in trials])
         for name, metric in (("t", good), ("u", bad))
@@ -179,19 +179,23 @@ def healthy() -> list[Trial]:
 
 
 def test_a_healthy_study_gives_no_warning() -> None:
-    assert cautions(healthy(), [BITS]) == []
+    assert mixture_warnings(healthy(), [BITS]) == []
 
 
 def test_chance_is_named() -> None:
     trials = [trial(m, scores(0, seed)) for seed, m in enumerate([BASE, *subsets(NAMES)])]
     assert (
-        sum("no model was clearly better than guessing" in w for w in cautions(trials, [BITS])) == 1
+        sum(
+            "no model was clearly better than guessing" in w
+            for w in mixture_warnings(trials, [BITS])
+        )
+        == 1
     )
 
 
 def test_lost_deltas_are_named() -> None:
     trials = [trial(t.mixture, t.scores["t"], survival=0.4) for t in healthy()]
-    assert "0.40" in next(w for w in cautions(trials, [BITS]) if "Rounding lost" in w)
+    assert "0.40" in next(w for w in mixture_warnings(trials, [BITS]) if "Rounding lost" in w)
 
 
 def test_a_likelihood_that_misleads_is_named() -> None:
@@ -200,7 +204,7 @@ def test_a_likelihood_that_misleads_is_named() -> None:
         trial(Mixture.uniform("a"), scores(3, 1)),
         trial(Mixture.uniform("b"), scores(0.5, 1, likelihood=8)),
     ]
-    (warning,) = cautions(trials, [BITS])
+    (warning,) = mixture_warnings(trials, [BITS])
     assert "a is the best single dataset by choice_bits, but b by bits per byte" in warning
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 
 from m2m.mix.mixture import Mixture, subsets
-from m2m.mix.validate import plan
+from m2m.mix.validation_plan import plan
 
 NAMES = tuple("abcdefgh")
 RANKING = [

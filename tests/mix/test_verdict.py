@@ -13,7 +13,7 @@ from m2m.evaluate.scores import Scores, padded
 from m2m.mix.evidence import Evidence, Judged, weigh
 from m2m.mix.mixture import BASE, Mixture
 from m2m.mix.ranking import Interval
-from m2m.mix.standing import Aim
+from m2m.mix.scoreboard import Objective
 from m2m.mix.trial import Trial
 from m2m.mix.verdict import LEAST, Verdict, judge
 
@@ -203,7 +203,7 @@ def found(
     key = f"{part}:t"
     trials = [trial(m, {key: s}) for m, s in ((BASE, base), (A, one), (B, other))]
     names = ["the base model", "a", "b"]
-    return judge(weigh(trials, names, 1, [Aim(key, METRICS[metric])], seed=0))
+    return judge(weigh(trials, names, 1, [Objective(key, METRICS[metric])], seed=0))
 
 
 @pytest.mark.parametrize("metric", ["choice_bits", "accuracy", "accuracy_norm"])
@@ -238,14 +238,17 @@ def test_less_may_be_better(metric: str) -> None:
 
 
 def test_several_targets_count_together_and_each_is_named() -> None:
-    aims = [Aim("test:up", METRICS["accuracy"]), Aim("test:down", METRICS["bits_per_byte"])]
+    objectives = [
+        Objective("test:up", METRICS["accuracy"]),
+        Objective("test:down", METRICS["bits_per_byte"]),
+    ]
 
     def both(*pairs: tuple[float, float]) -> Verdict:
         trials = [
             trial(mix, {"test:up": answers(skill, i + 1), "test:down": texts(bits, i + 9)})
             for i, (mix, (skill, bits)) in enumerate(zip((BASE, A, B), pairs, strict=True))
         ]
-        return judge(weigh(trials, ["the base model", "a", "b"], 1, aims, seed=0))
+        return judge(weigh(trials, ["the base model", "a", "b"], 1, objectives, seed=0))
 
     good = both((0.0, 2.0), (3.0, 1.5), (0.0, 2.0))
     assert good.kind == "clear"

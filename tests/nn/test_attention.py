@@ -8,8 +8,8 @@ import pytest
 from m2m.nn import layout
 from m2m.nn.attention import attention, attention_backward
 from m2m.nn.context import Contexts
-from m2m.nn.crew import Member
 from m2m.nn.layout import AttentionPlan, Heads, lay_out
+from m2m.nn.thread_pool import Worker
 from m2m.nn.workspace import Workspace
 from tests.nn.gradients import F64, check_directions
 from tests.nn.reference import make_batch, make_config
@@ -24,7 +24,7 @@ def make_plan(prefix: int, lengths: Sequence[int], window: int) -> AttentionPlan
 
 def run(qkv: F64, plan: AttentionPlan) -> F64:
     out, space = np.empty((len(qkv), plan.heads.query_size)), Workspace(np.float64)
-    attention(qkv, plan, out, Contexts(plan.layout, Member(), space, 0), space, "")
+    attention(qkv, plan, out, Contexts(plan.layout, Worker(), space, 0), space, "")
     return out
 
 
@@ -71,7 +71,7 @@ def test_gradients(prefix: int, lengths: tuple[int, ...], window: int) -> None:
     qkv = rng.standard_normal((prefix + sum(lengths), 40))
     weight = rng.standard_normal((len(qkv), plan.heads.query_size))
     space, out, dqkv = Workspace(np.float64), np.empty_like(weight), np.empty_like(qkv)
-    contexts = Contexts(plan.layout, Member(), space, 0)
+    contexts = Contexts(plan.layout, Worker(), space, 0)
     states = attention(qkv, plan, out, contexts, space, "")
     attention_backward(weight, out, states, plan, contexts, dqkv, space)
     check_directions(lambda arrays: float((run(arrays[0], plan) * weight).sum()), [qkv], [dqkv])

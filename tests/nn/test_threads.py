@@ -9,10 +9,10 @@ import pytest
 
 from m2m.nn import shares
 from m2m.nn.config import Batch
-from m2m.nn.crew import Abandoned, Crew, Member
 from m2m.nn.decoder import Decoder
 from m2m.nn.layout import PREFIX, share_out
 from m2m.nn.shares import divide
+from m2m.nn.thread_pool import PoolBroken, ThreadPool, Worker
 from tests.nn.reference import make_batch, make_config, make_lora, make_weights
 from tests.nn.test_decoder import LENGTHS, TRAITS, check_gradients
 
@@ -131,24 +131,24 @@ def test_a_mistake_in_one_share_ends_all_and_is_told() -> None:
 
 
 def test_numpys_error_state_reaches_every_member() -> None:
-    def overflow(member: Member) -> float:
+    def overflow(worker: Worker) -> float:
         return float(np.float32(3e38) * np.float32(10))
 
     with np.errstate(over="ignore"):
-        assert Crew(3).run(overflow) == [np.inf] * 3
+        assert ThreadPool(3).run(overflow) == [np.inf] * 3
     with np.errstate(over="raise"), pytest.raises(FloatingPointError):
-        Crew(3).run(overflow)
+        ThreadPool(3).run(overflow)
 
 
 def test_members_meet_and_hand_over() -> None:
-    def work(member: Member) -> list[int]:
-        member.put(("left", member.number), member.number * 10)
-        return [member.take(("left", 2)), *member.gather("all", member.number)]
+    def work(worker: Worker) -> list[int]:
+        worker.put(("left", worker.number), worker.number * 10)
+        return [worker.take(("left", 2)), *worker.gather("all", worker.number)]
 
-    assert Crew(3).run(work) == [[20, 0, 1, 2]] * 3
-    assert Crew(3).run(lambda member: member.count, 2) == [2, 2]
-    with pytest.raises(Abandoned):
-        Crew(2).run(lambda member: member.fail() or member.take("never"))
+    assert ThreadPool(3).run(work) == [[20, 0, 1, 2]] * 3
+    assert ThreadPool(3).run(lambda worker: worker.count, 2) == [2, 2]
+    with pytest.raises(PoolBroken):
+        ThreadPool(2).run(lambda worker: worker.fail() or worker.take("never"))
 
 
 @pytest.mark.parametrize(

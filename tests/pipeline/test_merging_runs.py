@@ -22,8 +22,8 @@ from m2m.formats.atomic import write_json
 from m2m.formats.journal import Journal
 from m2m.formats.records import read_object
 from m2m.formats.safetensors import TensorSpec, write_safetensors
-from m2m.pipeline.foreign import read_foreign
-from m2m.pipeline.merging_runs import merge_runs
+from m2m.pipeline.foreign_run import read_foreign
+from m2m.pipeline.merge_runs import merge_runs
 from m2m.pipeline.run import Run
 from m2m.progress import Silent
 from m2m.recipe import load_recipe
@@ -277,7 +277,7 @@ def test_a_file_that_changes_after_the_check_is_not_copied(stick: Path, tmp_path
 _KILLED = """
 import os, sys
 from pathlib import Path
-from m2m.pipeline.merging_runs import merge_runs
+from m2m.pipeline.merge_runs import merge_runs
 from tests.field.child import Steps, kill
 into, stick, fresh = map(Path, sys.argv[1:])
 import shutil

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from m2m.commands.eval import compare_models
 from m2m.errors import InputError, Interrupted
 from m2m.formats.journal import Journal
-from m2m.pipeline.evaluating import compare_models
 from m2m.pipeline.run import Run
 from m2m.progress import Silent
 from m2m.recipe import Target, load_recipe

@@ -11,9 +11,9 @@ from m2m.errors import InputError
 from m2m.llamacpp import bindings as c
 from m2m.mix.mixture import BASE, Mixture
 from m2m.pipeline.inputs import read_inputs
-from m2m.pipeline.rounding import rounding_warnings
+from m2m.pipeline.rescoring import rounding_warnings
 from m2m.pipeline.run import Run
-from m2m.pipeline.scoring import aims, open_scorer
+from m2m.pipeline.scorer import objectives, open_scorer
 from m2m.progress import Silent
 from m2m.recipe import load_recipe
 from tests.pipeline.scenario import copied, make_scenario
@@ -35,7 +35,7 @@ def warnings(recipe: Path, finalists: list[Mixture]) -> list[str]:
     inputs = read_inputs(load_recipe(recipe))
     folder = inputs.recipe.folder
     experts = {name: folder / "adapters" / name for name in inputs.corpora}
-    return rounding_warnings(inputs, experts, finalists, aims(inputs), folder, Silent())
+    return rounding_warnings(inputs, experts, finalists, objectives(inputs), folder, Silent())
 
 
 def quantize(recipe: Path, text: str) -> None:

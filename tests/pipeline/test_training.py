@@ -15,8 +15,8 @@ from m2m.kernels import bfloat16
 from m2m.machine import resident_bytes
 from m2m.mix.mixture import Mixture
 from m2m.nn.decoder import Decoder
-from m2m.pipeline import tuning
-from m2m.pipeline.finetuning import FineTuner, mixed_corpus
+from m2m.pipeline import experts as experts_module
+from m2m.pipeline.finetunes import FineTuner, mixed_corpus
 from m2m.pipeline.inputs import expert_corpus, read_inputs
 from m2m.pipeline.run import Run
 from m2m.progress import Silent
@@ -101,14 +101,14 @@ def test_replayed_rows_come_from_the_other_datasets_and_are_known_by_the_fingerp
     change(recipe, "steps = 12", "steps = 12\nreplay = 0.2")
     inputs = read_inputs(load_recipe(recipe))
     for name, corpus in inputs.corpora.items():
-        diet = expert_corpus(inputs, corpus)
-        assert diet.samples[:32] == corpus.samples
-        replayed = {id(sample) for sample in diet.samples[32:]}
+        row_mix = expert_corpus(inputs, corpus)
+        assert row_mix.samples[:32] == corpus.samples
+        replayed = {id(sample) for sample in row_mix.samples[32:]}
         assert len(replayed) == 8
         for other in inputs.corpora.values():
             shared = replayed & {id(sample) for sample in other.samples}
             assert len(shared) == (0 if other.name == name else 4)
-        assert diet.fingerprint != corpus.fingerprint == plain.corpora[name].fingerprint
+        assert row_mix.fingerprint != corpus.fingerprint == plain.corpora[name].fingerprint
     assert all(trained(recipe).values())
     upper = recipe.parent / "upper.jsonl"
     upper.write_text(upper.read_text(encoding="utf-8").replace("upper", "Upper"), encoding="utf-8")
@@ -128,9 +128,9 @@ def test_a_replay_file_feeds_experts_and_confirming_fine_tunes_alike(recipe: Pat
     assert inputs.replay is not None
     assert len(inputs.replay.samples) == 40
     general = {id(sample) for sample in inputs.replay.samples}
-    diet = expert_corpus(inputs, inputs.corpora["copy"])
-    assert len(diet.samples) == 64
-    assert {id(sample) for sample in diet.samples[32:]} <= general
+    row_mix = expert_corpus(inputs, inputs.corpora["copy"])
+    assert len(row_mix.samples) == 64
+    assert {id(sample) for sample in row_mix.samples[32:]} <= general
     both = Mixture.uniform(["copy", "upper"])
     mixed = mixed_corpus(inputs, both)
     assert sum(id(sample) in general for sample in mixed.samples) == len(mixed.samples) // 2
@@ -172,7 +172,7 @@ def test_memory_is_saved_where_it_must_be_and_the_adapters_stay_the_same(
     assert len(before) == 3
     shutil.rmtree(folder)
     saving = Saving(recompute=2, half=True, bytes=1 << 30)
-    monkeypatch.setattr(tuning, "choose_saving", lambda *sizes, held: saving)
+    monkeypatch.setattr(experts_module, "choose_saving", lambda *sizes, held: saving)
     trained(recipe, notes)
     assert len(notes.said) == 1
     assert notes.said[0].endswith(
@@ -216,7 +216,7 @@ def test_a_processor_without_bfloat16_is_told_that_it_gains_nothing(
     recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change(recipe, "steps = 12", 'steps = 12\nprecision = "bf16"')
-    monkeypatch.setattr(tuning, "bf16_gain", lambda: 0.4)
+    monkeypatch.setattr(experts_module, "bf16_gain", lambda: 0.4)
     notes = Notes()
     trained(recipe, notes)
     assert len(notes.said) == 1
@@ -236,16 +236,16 @@ def test_a_library_without_bfloat16_is_refused_before_anything_is_read_in_full(
 def test_what_was_read_and_freed_before_is_not_in_the_way(recipe: Path, starter: Path) -> None:
     """A search before the confirming fine-tunes, say."""
     base, found = BaseModel.open(starter), load_recipe(recipe)
-    before, start = tuning.choose(base, found).bytes, resident_bytes()
+    before, start = experts_module.choose(base, found).bytes, resident_bytes()
     assert all(weights.size for weights in base.weights.values())
     assert sum(int(base.gguf.raw(name).max()) for name in base.gguf.tensors)
     freed = [bytearray(50_000) for _ in range(4000)]
     last = freed.pop()
     del freed
     assert resident_bytes() > start + (500 << 20)
-    assert tuning.choose(base, found).bytes < before + (50 << 20)
+    assert experts_module.choose(base, found).bytes < before + (50 << 20)
     assert len(last) == 50_000
-    decoder = tuning.open_decoder(base, found, tuning.choose(base, found))
+    decoder = experts_module.open_decoder(base, found, experts_module.choose(base, found))
     held = resident_bytes()
     base.release()
     assert held - resident_bytes() < 20 << 20

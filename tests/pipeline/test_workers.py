@@ -18,10 +18,10 @@ from m2m.errors import Interrupted, ResourceError, TrainingError
 from m2m.machine import resident_bytes
 from m2m.mix.mixture import Mixture
 from m2m.pipeline import workers
-from m2m.pipeline.finetuning import FineTuner
+from m2m.pipeline.experts import expert_job
+from m2m.pipeline.finetunes import FineTuner
 from m2m.pipeline.inputs import Inputs, read_inputs
 from m2m.pipeline.run import Run
-from m2m.pipeline.tuning import expert_job
 from m2m.pipeline.workers import peak_together, train_all
 from m2m.progress import Silent
 from m2m.recipe import Recipe, changed, load_recipe
@@ -145,7 +145,7 @@ def test_a_worker_whose_parent_is_gone_saves_and_ends(recipe: Recipe) -> None:
     process.start()
     theirs.close()
     ours.send(job)
-    assert isinstance(ours.recv(), workers._Moved)
+    assert isinstance(ours.recv(), workers._Advance)
     if os.name == "posix":
         for each in (signal.SIGINT, signal.SIGTERM):
             os.kill(process.pid or 0, each)  # as a whole group gets them

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from m2m.recipe import Train
-from m2m.tuner.diet import budget, draw, hold_out, mixed_held_out, replayed
+from m2m.tuner.row_mix import budget, draw, hold_out, mixed_held_out, replayed
 from tests.tuner.conftest import pico_samples
 
 
@@ -55,11 +55,11 @@ def test_a_mixture_holds_out_rows_of_all_its_datasets_or_none() -> None:
 
 def test_tokens_and_epochs_become_steps() -> None:
     """What a step count means for packed rows is in tests/cases/test_budgets.py."""
-    diets = [pico_samples("copy", 60), pico_samples("reverse", 20)]
+    row_mixes = [pico_samples("copy", 60), pico_samples("reverse", 20)]
     train = Train(steps=7, batch_tokens=128)
-    assert budget(train, diets) == 7
-    needs = [budget(dataclasses.replace(train, epochs=2.0), [each]) for each in diets]
+    assert budget(train, row_mixes) == 7
+    needs = [budget(dataclasses.replace(train, epochs=2.0), [each]) for each in row_mixes]
     assert needs[0] > needs[1]
-    assert budget(dataclasses.replace(train, epochs=2.0), diets) == -(-sum(needs) // 2)
-    least = [budget(dataclasses.replace(train, tokens=12_800), [each]) for each in diets]
-    assert budget(dataclasses.replace(train, tokens=12_800), diets) == max(least) >= 100
+    assert budget(dataclasses.replace(train, epochs=2.0), row_mixes) == -(-sum(needs) // 2)
+    least = [budget(dataclasses.replace(train, tokens=12_800), [each]) for each in row_mixes]
+    assert budget(dataclasses.replace(train, tokens=12_800), row_mixes) == max(least) >= 100

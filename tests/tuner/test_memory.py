@@ -115,7 +115,7 @@ recompute, maps = int(sys.argv[1]), sys.argv[2]
 held = resident_bytes()
 decoder = Decoder(SMALL, Weights(), threads=2, recompute=recompute, maps=maps, rank=8)
 lora = init_lora(SMALL, PROJECTIONS, LOAD.rank, 16.0, np.random.default_rng(0))
-optimizer = AdamW([x for pair in lora.values() for x in (pair.a, pair.b)], crew=decoder.crew)
+optimizer = AdamW([x for pair in lora.values() for x in (pair.a, pair.b)], pool=decoder.pool)
 grads = None
 for seed, lengths in enumerate([(512, 512), (300, 200, 200, 100, 90, 80, 30), (512, 511)]):
     batch = make_batch(SMALL, lengths, 0, seed, share=1.0)

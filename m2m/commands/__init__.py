@@ -1,0 +1,1 @@
+"""Commands that have no run: one module for each."""

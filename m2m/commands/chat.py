@@ -1,0 +1,122 @@
+"""`m2m chat`: a conversation with a model, without a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from m2m.commands.models import gguf_of, open_model
+from m2m.formats.gguf import GGUFFile
+from m2m.llamacpp.generate import Sampling, generate
+from m2m.merge.belonging import TEMPLATE, lora_doubts
+from m2m.pipeline.inputs import make_formatter
+from m2m.tokenizer import Message
+
+_NO_TEMPLATE = (
+    "This model has no chat template. m2m asks it in plain text: a message, a newline, the answer."
+)
+
+
+def _is_plain(lora: Path) -> bool:
+    """Whether a GGUF LoRA says that it was trained without a chat template."""
+    return bool(GGUFFile(lora).value(TEMPLATE) == "plain")
+
+
+class Chat:
+    """A conversation with a model, which remembers what was said as far as its context reaches.
+
+    Args:
+        model: a GGUF file, or a name under models/.
+        sampling: how tokens are chosen, and how many an answer has at most.
+        seed: for temperatures above 0.
+        system: the system message.
+        lora: a GGUF LoRA that is put on the model; `warnings` says why it may be a wrong one.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        sampling: Sampling,
+        seed: int = 0,
+        *,
+        system: str | None = None,
+        lora: Path | None = None,
+    ) -> None:
+        path = gguf_of(model)
+        self.warnings = lora_doubts(lora, path) if lora else []
+        file, plain = GGUFFile(path), lora is not None and _is_plain(lora)
+        if not plain and file.value("tokenizer.chat_template") is None:
+            plain = True
+            self.warnings.append(_NO_TEMPLATE)
+        self._formatter = make_formatter(file, "plain" if plain else "chat")
+        self._sampling = sampling
+        self._rng = np.random.default_rng(seed)
+        self._told: list[Message] = [{"role": "system", "content": system}] if system else []
+        self.turns: list[Message] = []
+        self._model = open_model(path, lora)
+
+    def answer(self, text: str) -> Iterator[str]:
+        """The model's answer to `text`, in pieces as they come.
+
+        An answer that the reader stops is remembered as far as it went.
+        """
+        self.turns.append({"role": "user", "content": text})
+        said = ""
+        try:
+            pieces = generate(self._model, self._prompt(), self._sampling, self._rng)
+            for piece in _after(self._formatter.shown_head, pieces):
+                said += piece
+                yield piece
+        finally:
+            self.turns.append({"role": "assistant", "content": self._formatter.said(said)})
+
+    def forget(self) -> None:
+        """Begin a new conversation."""
+        self.turns.clear()
+
+    def _prompt(self) -> list[int]:
+        """The conversation as ids; the oldest turns are forgotten where it grows too long."""
+        while True:
+            ids = self._formatter.prompt_ids([*self._told, *self.turns])
+            room = self._model.context_trained - self._sampling.max_tokens
+            if len(ids) <= room or len(self.turns) <= 1:
+                return ids
+            del self.turns[:2]
+
+    def __enter__(self) -> Chat:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._model.close()
+
+
+def _after(head: str, pieces: Iterator[str]) -> Iterator[str]:
+    """The pieces of an answer without the head that every answer begins with, if it is there."""
+    held = ""
+    for piece in pieces:
+        held += piece
+        text = held.lstrip()
+        if head and head.startswith(text):
+            continue
+        yield text.removeprefix(head).lstrip() if head and text.startswith(head) else held
+        held = head = ""
+    if held:
+        yield held
+
+
+def ask(model: str, questions: Sequence[str], tokens: int = 24) -> list[str]:
+    """A model's likeliest answer to each question on its own, on one line.
+
+    Args:
+        model: a GGUF file, or a name under models/.
+        questions: one conversation each.
+        tokens: of the longest answer.
+    """
+    answers = []
+    with Chat(model, Sampling(max_tokens=tokens)) as talk:
+        for question in questions:
+            talk.forget()
+            answers.append(" ".join("".join(talk.answer(question)).split()))
+    return answers

@@ -1,0 +1,245 @@
+"""`m2m data check`: everything that is wrong with data, before it is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+
+from m2m.checkpoint import find_model
+from m2m.dataset.checked import SIDES, Checked, DatasetFile, Problem, in_rows
+from m2m.dataset.duplicates import (
+    contradicted,
+    exact_groups,
+    near_groups,
+    repeated,
+)
+from m2m.dataset.language import OTHER_LANGUAGE, Languages, tag
+from m2m.dataset.samples import RowLimit
+from m2m.dataset.translations import differ_alike, disputed
+from m2m.evaluate.targets import load_target
+from m2m.evaluate.tasks import Task
+from m2m.pipeline.inputs import make_formatter, model_folders, row_limit
+from m2m.pipeline.leaks import Asked, leaked
+from m2m.recipe import Recipe, Target, Train
+from m2m.tokenizer import Formatter
+
+# Shares of a file's rows from which something is a problem, not a matter of course.
+_MANY_REPEATED, _MANY_CONTRADICTED, _MANY_FOREIGN = 0.05, 0.05, 0.02
+# docs/own-language.md: at least 100 questions for dev; 30 questions leave ±0.09 on an accuracy.
+_FEW_QUESTIONS, _ENOUGH_QUESTIONS = 30, 100
+_MANY_LETTERS = 20_000  # of a few texts that are as good as many
+_DEFAULT = RowLimit(Train.max_length, Train.batch_tokens)
+
+
+def check_recipe(recipe: Recipe) -> list[Checked]:
+    """The datasets of a recipe against each other and its targets, with its model's tokens."""
+    targets = [load_target(each, "dev", recipe.roots) for each in recipe.targets]
+    targets += [load_target(each, "test", recipe.roots) for each in recipe.targets if each.test]
+    base = find_model(recipe.base.model, model_folders(recipe.path))
+    formatter = make_formatter(base.gguf, recipe.base.template)
+    files = [each.path for each in recipe.datasets]
+    return check_data(files, targets, formatter, row_limit(recipe.train, base))
+
+
+def read_target(path: Path, answers: str = "auto", roots: Sequence[Path] = ()) -> Task:
+    """The examples of a target's file, or of a task file of lm-evaluation-harness.
+
+    Args:
+        path: the file.
+        answers: how an answer names its choice, as in a recipe.
+        roots: folders besides its own in which a task file may name files.
+
+    Raises:
+        InputError: they cannot be read.
+    """
+    return load_target(Target(path.stem, path, answers=answers), "dev", roots)
+
+
+def open_model(model: str, template: str) -> tuple[Formatter, RowLimit]:
+    """Tokenizer and template of a model under models/, and the longest row without a recipe."""
+    base = find_model(model, model_folders())
+    return make_formatter(base.gguf, template), row_limit(Train(), base)
+
+
+def check_data(
+    files: Sequence[Path],
+    targets: Sequence[Task] = (),
+    formatter: Formatter | None = None,
+    limit: RowLimit = _DEFAULT,
+) -> list[Checked]:
+    """Look at every file on its own, then at all files together and with the targets.
+
+    The targets follow the datasets in what is returned.
+
+    Args:
+        files: datasets; one that cannot be read is a problem in its own entry.
+        targets: examples that no dataset should hold.
+        formatter: counts tokens.
+        limit: longer rows are refused by `m2m run`.
+    """
+    found = [Checked(path) for path in files]
+    content = [DatasetFile(each, order) for order, each in enumerate(found)]
+    asked = [Asked(task) for task in targets]
+    for each in content:
+        each.check_alone(formatter, limit)
+    readable = [each for each in content if each.rows]
+    _check_repetition(readable, asked)
+    _check_languages(readable)
+    return [*found, *(_checked_target(task) for task in targets)]
+
+
+def _checked_target(task: Task) -> Checked:
+    """What a look at a target's own rows shows."""
+    found = Checked(task.path, f"target: {task.kind}", len(task.examples), reading=task.reading)
+    count = found.rows
+    letters = sum(len(each.answer) for each in task.examples)
+    if task.kind == "text" and count < _FEW_QUESTIONS and letters < _MANY_LETTERS:
+        message = f"{'1 text is' if count == 1 else f'{count} texts are'} too few"
+        hint = f"write at least {_FEW_QUESTIONS}, better {_ENOUGH_QUESTIONS} or more"
+        found.problems.append(Problem("few_questions", message, hint))
+    if task.kind != "text" and count < _ENOUGH_QUESTIONS:
+        few = "too few" if count < _FEW_QUESTIONS else "few: small differences will be luck"
+        hint = f"write at least {_FEW_QUESTIONS}, better {_ENOUGH_QUESTIONS} or more"
+        if count >= _FEW_QUESTIONS:
+            hint = f"objective at {_ENOUGH_QUESTIONS} or more"
+        asked = "1 question is" if count == 1 else f"{count} questions are"
+        found.problems.append(Problem("few_questions", f"{asked} {few}", hint))
+    return found
+
+
+def _check_repetition(files: Sequence[DatasetFile], targets: Sequence[Asked]) -> None:
+    """Duplicates and contradictions within and between files, and what the targets ask."""
+    parts = [each.texts for each in files] + [each.texts for each in targets]
+    groups = iter(near_groups([text for part in parts for text in part]).tolist())
+    near = [list(islice(groups, len(part))) for part in parts]
+    asked = {group for part in near[len(files) :] for group in part}
+    for file, own in zip(files, near, strict=False):
+        _check_own(file, own)
+        _check_leaks(file, own, asked, targets)
+        for other, theirs in zip(files, near, strict=False):
+            if other is not file:
+                _compare(file, own, other, set(theirs))
+
+
+def _check_own(file: DatasetFile, near: Sequence[int]) -> None:
+    found = file.found
+    equal, alike = repeated(exact_groups(file.texts).tolist()), repeated(near)
+    found.duplicates, found.near_duplicates = len(equal), len(alike) - len(equal)
+    if len(alike) > _MANY_REPEATED * found.rows:
+        message = f"{found.duplicates} duplicate and {found.near_duplicates} nearly duplicate rows"
+        file.say(
+            "duplicates", message, "keep one of each, unless they are meant to weigh more", alike
+        )
+    if not any(file.questions):
+        return
+    own = list(zip(file.questions, file.answers, strict=True))
+    against = contradicted(file.questions, file.answers, own)
+    if len(against) > _MANY_CONTRADICTED * found.rows and differ_alike(
+        disputed(file.questions, file.answers, own)
+    ):
+        message = f"{in_rows(len(against))} whose question has answers in two languages or styles"
+        hint = "say in the question which language is wanted, or make a file of each"
+        file.say("two_languages", message, hint, against)
+        return
+    found.contradictions = len(against)
+    if len(against) > _MANY_CONTRADICTED * found.rows:
+        message = f"{in_rows(len(against))} whose question another row answers differently"
+        file.say("contradictions", message, "are all of these answers right?", against)
+
+
+def _check_leaks(
+    file: DatasetFile, near: Sequence[int], asked: set[int], targets: Sequence[Asked]
+) -> None:
+    held = {
+        *leaked(file.rows, targets),
+        *(i for i, group in enumerate(near) if group in asked),
+    }
+    file.found.overlap = len(held)
+    if held:
+        are = "is" if len(held) == 1 else "are"
+        message = f"{in_rows(len(held))} {are} also in your dev or test questions"
+        file.say("leak", message, "delete them from the dataset", sorted(held))
+
+
+def _compare(file: DatasetFile, near: Sequence[int], other: DatasetFile, theirs: set[int]) -> None:
+    found = file.found
+    known = set(other.whole)
+    pairs = enumerate(zip(near, file.whole, strict=True))
+    if both := [i for i, (group, text) in pairs if group in theirs or text in known]:
+        found.shared[other.name] = len(both)
+        _say_shared(file, other, both)
+    if not (any(file.questions) and any(other.questions)):
+        return
+    if file.frame and other.frame and file.frame != other.frame:
+        return  # "Sentiment: ..." and "Topic: ..." ask two things of one text
+    answered = list(zip(other.questions, other.answers, strict=True))
+    right = set(answered)
+    own = zip(file.questions, file.answers, strict=True)
+    agreed = {i for i, pair in enumerate(own) if pair in right}
+    against = [i for i in contradicted(file.questions, file.answers, answered) if i not in agreed]
+    many = len(against) > _MANY_CONTRADICTED * found.rows
+    asked, said = ([side[i] for i in against] for side in (file.questions, file.answers))
+    if against and not (many and differ_alike(disputed(asked, said, answered))):
+        found.contradicting[other.name] = len(against)
+        if many:
+            message = f"{in_rows(len(against))} whose question {other.name} answers differently"
+            file.say("contradicting", message, "check which of the two files is right", against)
+
+
+def _say_shared(file: DatasetFile, other: DatasetFile, both: Sequence[int]) -> None:
+    """Note rows that another file has too, at the file of which they are the larger part."""
+    rows, theirs = file.found.rows, other.found.rows
+    if len(both) <= _MANY_REPEATED * rows or (rows, file.order) > (theirs, other.order):
+        return
+    same = len(both) == rows == theirs
+    message = f"{'all' if len(both) == rows else len(both)} of its {in_rows(rows)} are"
+    message = f"the same rows as {other.name}" if same else f"{message} also in {other.name}"
+    hint = "use only one of the two files" if len(both) == rows else "delete them from one file"
+    file.say(
+        "shared", message, f"{hint}: no search can say which of them helped", [] if same else both
+    )
+
+
+def _check_languages(files: Sequence[DatasetFile]) -> None:
+    languages = Languages({(file.name, s): t for file in files for s, t in file.sides.items()})
+    for file in files:
+        for side in SIDES:
+            suspects = languages.suspects((file.name, side))
+            for each in suspects:
+                like = " of ".join(each.like[::-1])
+                file.found.foreign[like] = file.found.foreign.get(like, 0) + 1
+            if len(suspects) > max(2, _MANY_FOREIGN * file.found.rows):
+                likes = dict.fromkeys(" of ".join(each.like[::-1]) for each in suspects)
+                message = (
+                    f"{in_rows(len(suspects))} whose {side} read like {', '.join([*likes][:3])}"
+                )
+                hint = "another language, or names? look at them"
+                file.say("language", message, hint, [each.row for each in suspects])
+    names = [file.name for file in files]
+    for file in files:
+        for side, like in _mislabelled(file.name, names, languages):
+            message = (
+                f"the {side} read like those of {like}, not like the other {tag(file.name)} files"
+            )
+            file.say("language", message, "is the file what its name says?")
+
+
+def _mislabelled(
+    name: str, names: Sequence[str], languages: Languages
+) -> Iterator[tuple[str, str]]:
+    """Sides of a file that are in no language of the files of its tag, but in another file's."""
+    for side in SIDES:
+        apart: Mapping[str, float] = {
+            other: distance
+            for other in names
+            if other != name
+            and (distance := languages.distance((name, side), (other, side))) is not None
+        }
+        fellows = [d for other, d in apart.items() if tag(other) == tag(name)]
+        strangers = {other: d for other, d in apart.items() if tag(other) != tag(name)}
+        if not (tag(name) and fellows and strangers) or min(fellows) <= OTHER_LANGUAGE:
+            continue
+        nearest = min(strangers, key=lambda other: strangers[other])
+        if strangers[nearest] <= OTHER_LANGUAGE:
+            yield side, nearest

@@ -1,0 +1,241 @@
+"""Models on tasks, side by side: scores with errors, breakdowns and paired differences."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from m2m.commands.models import gguf_of, open_model
+from m2m.errors import Interrupted
+from m2m.evaluate.evaluator import Evaluator
+from m2m.evaluate.metrics import METRICS, Metric, metrics_of, resample
+from m2m.evaluate.same import in_words
+from m2m.evaluate.samples import samples
+from m2m.evaluate.scores import Scores
+from m2m.evaluate.targets import asked_to_write, load_target
+from m2m.evaluate.tasks import Task
+from m2m.formats.atomic import write_text
+from m2m.formats.gguf import GGUFFile
+from m2m.formats.json_text import json_text
+from m2m.merge.belonging import lora_doubts
+from m2m.mix.ranking import Interval, ahead
+from m2m.mix.verdict import LEAST
+from m2m.pipeline.inputs import make_formatter
+from m2m.progress import Progress, Silent
+from m2m.recipe import Target
+
+_SEED = 0  # of the resamples: the same for all models and tasks
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One model's scores on one task.
+
+    Attributes:
+        model: as it was named.
+        path: its file.
+        task: with the choices that were drawn.
+        pieces: how the texts that are scored are cut into tokens: equal for equal tokenizers.
+        only: the one metric that was asked for, or None.
+    """
+
+    model: str
+    path: Path
+    task: Task
+    scores: Scores
+    pieces: str
+    only: str | None = None
+
+    @property
+    def metrics(self) -> list[str]:
+        """The names of those that are reported."""
+        return [self.only] if self.only else [each.name for each in metrics_of(self.scores)]
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields of `m2m eval --json` for one model and task."""
+        return {
+            "model": str(self.path),
+            "name": self.model,
+            "task": str(self.task.path),
+            "examples": len(self.scores),
+            "different": self.scores.different,
+            "metrics": self._measured(self.scores),
+            **({"answers": self.task.answers} if self.task.answers else {}),
+            **self._cut(),
+            "facets": {
+                name: {"examples": len(part), "metrics": self._measured(part)}
+                for name, part in self.scores.by_facet().items()
+            },
+        }
+
+    def _cut(self) -> dict[str, Any]:
+        """How many written answers were cut, of a task whose answers were written."""
+        if not self.scores.predictions:
+            return {}
+        found = self.scores
+        return {"cut": sum(found.cut), "max_tokens": found.limit, "longest_right": found.longest}
+
+    def _measured(self, scores: Scores) -> dict[str, dict[str, float]]:
+        return {name: METRICS[name].measure(scores).as_json() for name in self.metrics}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far a model is ahead of the first one by a metric, on the same examples.
+
+    `ahead` is None if the numbers do not compare, and `reason` says why.
+    """
+
+    model: str
+    against: str
+    task: str
+    metric: str
+    ahead: Interval | None
+    reason: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """The names, and `{"estimate", "ci95"}`; above 0 the model is better."""
+        ahead = self.ahead and self.ahead.as_json()
+        return {**vars(self), "ahead": ahead, "comparable": not self.reason}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All models on all tasks."""
+
+    results: Sequence[Evaluated]
+    differences: Sequence[Difference]
+    warnings: Sequence[str] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """What `m2m eval --json` prints: of one model on one task only its own fields."""
+        results = [each.as_json() for each in self.results]
+        warnings = {"warnings": list(self.warnings)}
+        if len(results) == 1:
+            return results[0] | warnings
+        differences = [each.as_json() for each in self.differences]
+        return {"results": results, "differences": differences} | warnings
+
+
+def compare_models(
+    models: Sequence[str],
+    tasks: Sequence[Path],
+    how: Target,
+    lora: Path | None = None,
+    progress: Progress | None = None,
+    roots: Sequence[Path] = (),
+) -> Comparison:
+    """Score models on tasks, one model in memory at a time.
+
+    Args:
+        models: GGUF files or names under models/, each with a GGUF LoRA as `MODEL+LORA`.
+        tasks: files of rows, or task files of lm-evaluation-harness.
+        how: everything a recipe's target says about asking; its name and files do not count.
+        lora: a GGUF LoRA on every model that has none of its own.
+        progress: one bar over models and tasks.
+        roots: folders besides its own in which a task file may name files.
+
+    Raises:
+        InputError: a model or task cannot be read, or they do not fit each other.
+        Interrupted: the user asked to stop.
+    """
+    progress = progress or Silent()
+    loaded = [_task(how, path, roots) for path in tasks]
+    only = None if how.metric == "auto" else how.metric
+    results, warnings = [], []
+    progress.start("scoring", len(models) * len(tasks), "tasks")
+    for model in models:
+        name, own = _with_lora(model)
+        path, adapter = gguf_of(name), own or lora
+        warnings += lora_doubts(adapter, path) if adapter else []
+        file = GGUFFile(path)
+        evaluators = [Evaluator(task, make_formatter(file, _style(how, file))) for task in loaded]
+        with open_model(path, adapter) as opened:
+            for each in evaluators:
+                if progress.stop_requested():
+                    raise Interrupted("stopped between two tasks; nothing was kept")
+                results.append(
+                    Evaluated(model, path, each.task, each.evaluate(opened), each.pieces, only)
+                )
+                progress.advance(detail=f"{path.name} {each.task.path.name}")
+    progress.finish()
+    count = len(tasks)
+    columns = [results[place::count] for place in range(count)]
+    differences = [found for column in columns for found in _differences(column)]
+    cut = [(each, words) for each in results if (words := each.scores.cut_in_words)]
+    warnings += [f"{gguf_of(each.model).name} on {each.task.path.name}: {w}" for each, w in cut]
+    return Comparison(results, differences, warnings)
+
+
+def write_samples(compared: Comparison, out: Path) -> None:
+    """Every example's row of every model and task, as JSON lines."""
+    lines = [
+        json_text({"model": each.model, "task": str(each.task.path), **row})
+        for each in compared.results
+        for row in samples(each.task, each.scores)
+    ]
+    write_text(out, "".join(line + "\n" for line in lines))
+
+
+def _task(how: Target, path: Path, roots: Sequence[Path]) -> Task:
+    """A file that is all test set; answers are written unless the one metric needs none."""
+    task = load_target(dataclasses.replace(how, dev=path, test=path), "test", roots)
+    if task.kind == "answer" and how.metric == "auto":
+        task = asked_to_write(task)
+    return task
+
+
+def _with_lora(model: str) -> tuple[str, Path | None]:
+    """A model and the LoRA after a plus sign; names of folders may have plus signs too."""
+    if Path(model).exists() or "+" not in model:
+        return model, None
+    signs = [place for place, sign in enumerate(model) if sign == "+"]
+    cuts = [(model[:place], Path(model[place + 1 :])) for place in signs]
+    both = [(name, lora) for name, lora in cuts if lora.is_file() and Path(name).exists()]
+    known = [(name, lora) for name, lora in cuts if lora.is_file()]
+    return (both or known or cuts)[0]
+
+
+def _style(how: Target, file: GGUFFile) -> str:
+    """The formatter's: the chat template where it is asked for, or where the model has one."""
+    if how.template != "auto":
+        return "chat" if how.template == "chat" else "plain"
+    return "chat" if isinstance(file.value("tokenizer.chat_template"), str) else "plain"
+
+
+def _differences(results: Sequence[Evaluated]) -> list[Difference]:
+    """Of all models from the first, on one task and on the same resamples of its examples."""
+    first = results[0]
+    found = []
+    draws = resample(first.scores.clusters, np.random.default_rng(_SEED))
+    for name in first.metrics:
+        metric = METRICS[name]
+        for other in results[1:]:
+            lead, why = None, _incomparable(metric, first, other)
+            if not why:
+                pair = [other.scores, first.scores]
+                points = np.array([metric.value(each, None)[0] for each in pair])
+                replicates = np.stack([metric.value(each, draws) for each in pair])
+                lead = ahead(points, replicates, 0, metric.higher_is_better)[1]
+            names = (other.model, first.model, str(first.task.path), name)
+            found.append(Difference(*names, lead, why))
+    return found
+
+
+def _incomparable(metric: Metric, one: Evaluated, other: Evaluated) -> str:
+    """Why a metric of two models does not compare; "" if it does."""
+    if one.pieces != other.pieces and one.task.form.window:
+        # Windows of as many tokens hold other parts of the text.
+        return "other tokenizer, so other windows"
+    if one.pieces != other.pieces and metric.per_token:
+        return "other tokenizer"
+    if one.scores.different < LEAST:
+        return (
+            f"{in_words(one.scores.different, one.scores.different)}, at least {LEAST} are needed"
+        )
+    return ""

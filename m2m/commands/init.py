@@ -1,0 +1,209 @@
+"""`m2m init`: a recipe for files that a user has, checked before it is written."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from m2m.checkpoint import find_model
+from m2m.commands.data_check import read_target
+from m2m.dataset import encode, load_dataset
+from m2m.errors import InputError, M2MError, Problems
+from m2m.escaping import one_line
+from m2m.formats.atomic import write_text
+from m2m.opening import refuse_outside
+from m2m.pipeline.inputs import make_formatter, model_folders
+from m2m.recipe import Train, load_recipe
+from m2m.recipe.template import recipe_text
+from m2m.tokenizer import Formatter
+
+# Names that `load_recipe` refuses, and bytes that are not UTF-8 (lone surrogates).
+_UNNAMED = re.compile("[\x00-\x1f\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class Started:
+    """A written recipe, and what was decided for the user."""
+
+    recipe: Path
+    notes: tuple[str, ...]
+    roots: tuple[Path, ...] = ()  # folders of files that are outside the recipe's own
+
+
+def start_recipe(
+    out: Path,
+    model: str,
+    template: str,
+    datasets: Sequence[Path],
+    targets: Sequence[Path],
+    tests: Sequence[Path],
+    roots: Sequence[Path] = (),
+) -> Started:
+    """Write a recipe with every field explained.
+
+    Args:
+        out: the file to make.
+        model: a name under models/, or a folder.
+        template: "chat" or "plain".
+        datasets: files of rows.
+        targets: dev files.
+        tests: test files, the first for the first target and so on; where there is none, a file
+            called "test" like the dev file beside it is taken.
+        roots: folders besides its own in which a task file may name files.
+
+    Raises:
+        InputError: `out` exists, or a file is wrong; all of them are told.
+    """
+    if out.exists():
+        raise InputError(f"{out} exists", "name another file with `--out`, or move it away")
+    if len(tests) > len(targets):
+        raise InputError(
+            f"{len(tests)} test files for {len(targets)} targets",
+            "give each `--target` at most one `--test`, in the same order",
+        )
+    base = find_model(model, model_folders(out))
+    objectives, notes = _aims(targets, tests)
+    seen = [
+        path
+        for objective in objectives
+        for path in (objective["dev"], objective.get("test"))
+        if path
+    ]
+    longest = _checked(datasets, seen, make_formatter(base.gguf, template), roots)
+    train: dict[str, Any] = {}
+    most = base.config.exact_length
+    if longest > most:
+        notes.append(f"rows of up to {longest} tokens do not fit {base.name}, which reads {most}")
+    if min(longest, most) > Train.max_length:
+        limit = min(longest, most)
+        train = {"batch_tokens": limit, "max_length": limit}
+        notes.append(
+            f"the longest row has {longest} tokens: max_length and batch_tokens are raised"
+        )
+    rows = [
+        {"name": name, "path": path, "licence": ""}
+        for name, path in zip(_names([path.stem for path in datasets]), datasets, strict=True)
+    ]
+    folder = out.absolute().parent
+    rows, objectives = _seen_from(folder, rows), _seen_from(folder, objectives)
+    _check_names([value for entry in (*rows, *objectives) for value in entry.values()])
+    named = any((root / model).is_dir() for root in model_folders(out))
+    text = recipe_text(
+        {
+            "base": {"model": model if named else base.path.absolute(), "template": template},
+            "train": train,
+        },
+        {"datasets": rows, "targets": objectives},
+    )
+    write_text(out, text)
+    outside = _outside(folder, [*datasets, *seen])
+    load_recipe(out, [*outside, *roots])
+    return Started(out, tuple(notes), tuple(outside))
+
+
+def _outside(folder: Path, files: Sequence[Path]) -> list[Path]:
+    """The folders of the files that a recipe in `folder` reaches only with `--data-root`."""
+    found: dict[Path, None] = {}
+    for path in files:
+        try:
+            refuse_outside(path, folder, [*found])
+        except InputError:
+            found[path.resolve().parent] = None
+            found[path.absolute().parent] = None
+    return [*found]
+
+
+def _aims(targets: Sequence[Path], tests: Sequence[Path]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Name, dev and test of every target, and what should be told about them."""
+    objectives: list[dict[str, Any]] = []
+    notes = []
+    for number, (dev, name) in enumerate(zip(targets, _names(map(_aim, targets)), strict=True)):
+        objectives.append({"name": name, "dev": dev})
+        if number < len(tests):
+            objectives[-1]["test"] = tests[number]
+        elif (beside := dev.with_name(dev.name.replace("dev", "test", 1))) != dev and (
+            beside.is_file()
+        ):
+            objectives[-1]["test"] = beside
+            notes.append(f"using {beside} as test questions for {name}")
+        else:
+            notes.append(f"no test questions for {name}: the result will be unverified")
+    return objectives, notes
+
+
+def _checked(
+    datasets: Sequence[Path],
+    targets: Sequence[Path],
+    formatter: Formatter,
+    roots: Sequence[Path],
+) -> int:
+    """Tokens of the longest row that is not a bare text.
+
+    Raises:
+        InputError: with all files that are wrong.
+    """
+    problems, longest = Problems(), 0
+    for path in datasets:
+        try:
+            rows = [row for row in load_dataset(path) if row.text is None]
+            longest = max([longest, *map(len, encode(rows, formatter, 1 << 30, path))])
+        except M2MError as error:
+            problems.add(_with_hint(error))
+    for path in targets:
+        try:
+            read_target(path, roots=roots)
+        except M2MError as error:
+            problems.add(_with_hint(error))
+    problems.raise_if_any(InputError, "no recipe written", "correct this and run it again")
+    return longest
+
+
+def _check_names(values: Sequence[Any]) -> None:
+    """Refuse files whose names a recipe cannot hold: `load_recipe` takes UTF-8 without controls."""
+    refused = [one_line(str(path)) for path in values if _UNNAMED.search(str(path))]
+    if refused:
+        hint = "rename the file or its folder: without line breaks, in UTF-8"
+        raise InputError(f"a recipe cannot hold this name: {', '.join(refused)}", hint)
+
+
+def _with_hint(error: M2MError) -> str:
+    return f"{error.message}\n    {error.hint}" if error.hint else error.message
+
+
+def _names(stems: Any) -> list[str]:
+    """Names that a recipe takes, all different."""
+    names: list[str] = []
+    for stem in stems:
+        plain = re.sub(r"[^A-Za-z0-9._-]+", "_", stem).lstrip("._-") or "data"
+        name, number = plain, 2
+        while name.lower() in {known.lower() for known in names}:
+            name, number = f"{plain}_{number}", number + 1
+        names.append(name)
+    return names
+
+
+def _aim(path: Path) -> str:
+    """A target is called by its folder where its file is only called "dev"."""
+    return path.absolute().parent.name if path.stem in ("dev", "val", "valid") else path.stem
+
+
+def _seen_from(folder: Path, entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {
+            key: _relative(each, folder) if isinstance(each, Path) else each
+            for key, each in e.items()
+        }
+        for e in entries
+    ]
+
+
+def _relative(path: Path, folder: Path) -> Path:
+    """The path from `folder`; as it is where there is none (another drive)."""
+    try:
+        return Path(os.path.relpath(path, folder))
+    except ValueError:
+        return path.absolute()

@@ -1,0 +1,79 @@
+"""Confirmation: what is really fine-tuned after the search, and on which rows.
+
+The surrogate predicts ranks, not scores, and the best of many noisy scores flatters itself. So the
+top mixtures are fine-tuned for real, beside honest baselines, and scored on examples that the
+search has never seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from m2m.mix.mixture import Mixture
+from m2m.mix.ranking import Ranked
+from m2m.recipe import Confirm
+from m2m.tuner.row_mix import draw
+
+Row = TypeVar("Row")
+
+# Two ways to train on everything: of datasets of unequal size the first leaves rows of the large
+# ones out and repeats those of the small ones; the second is the files put together.
+ALL, UNION = "all datasets equally", "all rows"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A mixture to fine-tune, and why: "top 1", "best single", or one of `ALL` and `UNION`."""
+
+    label: str
+    mixture: Mixture
+
+
+def contenders(
+    ranking: Sequence[Ranked], rows: Mapping[str, int], confirm: Confirm
+) -> list[Contender]:
+    """The top of the ranking and the baselines, each mixture once, with all its labels.
+
+    Args:
+        ranking: best first.
+        rows: that are trained on, of each dataset.
+        confirm: how many of the top, and which baselines.
+    """
+    wanted = [(f"top {each.rank}", each.mixture) for each in ranking[: confirm.top]]
+    if "all" in confirm.baselines:
+        wanted.append((ALL, Mixture.uniform([*rows])))
+    if "union" in confirm.baselines:
+        wanted.append((UNION, Mixture.union(rows)))
+    singles = [each.mixture for each in ranking if len(each.mixture.datasets) == 1]
+    if "best_single" in confirm.baselines and singles:
+        wanted.append(("best single", singles[0]))
+    labels: dict[Mixture, list[str]] = {}
+    for label, mixture in wanted:
+        labels.setdefault(mixture, []).append(label)
+    return [Contender(", ".join(of), mixture) for mixture, of in labels.items()]
+
+
+def budget_steps(confirm: Confirm, expert_steps: int, mixture: Mixture) -> int:
+    """Optimiser steps of a confirming fine-tune, by the recipe's regime."""
+    if confirm.budget == "proportional":
+        return expert_steps * len(mixture.datasets)
+    return expert_steps if confirm.budget == "fixed" else int(confirm.budget)
+
+
+def mixed_rows(
+    rows: Mapping[str, Sequence[Row]], mixture: Mixture, rng: np.random.Generator
+) -> list[Row]:
+    """One epoch of a mixture: as many rows as its datasets have, in the mixture's proportions.
+
+    A dataset gives each row once before it gives one twice; which rows come once more, or are left
+    out, is drawn by `rng`.
+    """
+    total = sum(len(rows[name]) for name in mixture.datasets)
+    mixed: list[Row] = []
+    for name, weight in mixture.shares.items():
+        mixed += draw(rows[name], max(1, round(weight * total)), rng)
+    return mixed

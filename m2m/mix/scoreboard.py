@@ -1,0 +1,133 @@
+"""From trials to points and bootstrap replicates, for one target or several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2m.evaluate.metrics import REPLICATES, Metric, resample
+from m2m.mix.estimate import Draws, FirstOrder, estimate
+from m2m.mix.mixture import Mixture
+from m2m.mix.trial import Trial
+
+Floats = NDArray[np.float64]
+COMBINED = "standardised"
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A target with the metric that it is judged by, and its share among several."""
+
+    target: str
+    metric: Metric
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Scoreboard:
+    """Scores of n mixtures and of R bootstrap resamples of the examples, the same for all.
+
+    Attributes:
+        points: (n,).
+        replicates: (n, R).
+    """
+
+    mixtures: tuple[Mixture, ...]
+    points: Floats
+    replicates: Floats
+    higher_is_better: bool
+
+    @property
+    def sign(self) -> float:
+        """What turns the scores so that higher is better."""
+        return 1.0 if self.higher_is_better else -1.0
+
+    @property
+    def best(self) -> int:
+        """Place of the mixture with the best score."""
+        return int(np.argmax(self.sign * self.points))
+
+
+def scoreboard(
+    trials: Sequence[Trial],
+    objectives: Sequence[Objective],
+    seed: int,
+    *,
+    growth: float = 0.0,
+    reference: Sequence[Trial] = (),
+    of_these: bool = False,
+    resamples: int = REPLICATES,
+) -> Scoreboard:
+    """Evaluate every trial on all examples and on the resamples that `seed` draws.
+
+    One target keeps its metric's own unit. Several are standardised over the mixtures (mean 0,
+    deviation 1, higher is better) and averaged with their weights; the replicates go through the
+    same map. What is not scored in full is estimated (see `estimate`), with wider replicates.
+
+    Args:
+        trials: n of them.
+        objectives: targets, metrics and weights.
+        seed: of the resamples.
+        growth: of the merged deltas with the number of datasets, the recipe's.
+        reference: more trials: base and experts to predict from, mixtures to standardise over.
+        of_these: whether the examples count as all there are: then only what was not scored varies.
+        resamples: R.
+    """
+    mixtures = tuple(trial.mixture for trial in trials)
+    every = [*reference, *trials]
+    points, replicates = np.zeros(len(trials)), np.zeros((len(trials), resamples))
+    total = sum(objective.weight for objective in objectives)
+    for i, objective in enumerate(objectives):
+        clusters = max((t.scores[objective.target] for t in every), key=len).clusters
+        draws = Draws(clusters, resample(clusters, np.random.default_rng([seed, i]), resamples))
+        known = FirstOrder.of(every, objective.target, growth)
+        found = estimate(
+            trials, objective.target, objective.metric, draws, known, of_these=of_these
+        )
+        if len(objectives) == 1:
+            return Scoreboard(
+                mixtures, found.points, found.replicates, objective.metric.higher_is_better
+            )
+        unit = _reference(reference, objective) if reference else found.points
+        factor = objective.metric.sign * objective.weight / total / (unit.std() or 1.0)
+        points += factor * (found.points - unit.mean())
+        replicates += factor * (found.replicates - unit.mean())
+    return Scoreboard(mixtures, points, replicates, True)
+
+
+def pareto(
+    trials: Sequence[Trial], objectives: Sequence[Objective]
+) -> list[tuple[Trial, dict[str, float]]]:
+    """Complete trials that no other beats on one target without losing on another, with scores."""
+    complete = [trial for trial in trials if trial.complete]
+    if not complete:
+        return []
+    scores = np.column_stack([_reference(complete, objective) for objective in objectives])
+    signed = scores * [objective.metric.sign for objective in objectives]
+    found = []
+    for trial, own, row in zip(complete, scores, signed, strict=True):
+        beaten = ((signed >= row).all(axis=1) & (signed > row).any(axis=1)).any()
+        if not beaten:
+            names = [objective.target for objective in objectives]
+            found.append((trial, dict(zip(names, map(float, own), strict=True))))
+    return found
+
+
+def _reference(trials: Sequence[Trial], objective: Objective) -> Floats:
+    complete = [trial for trial in trials if trial.complete]
+    return np.array(
+        [objective.metric.value(each.scores[objective.target], None)[0] for each in complete]
+    )
+
+
+def metric_name(objectives: Sequence[Objective]) -> str:
+    """What the ranking is by."""
+    return objectives[0].metric.name if len(objectives) == 1 else COMBINED
+
+
+def target_name(objectives: Sequence[Objective]) -> str:
+    """Which targets the ranking is for."""
+    return " + ".join(objective.target for objective in objectives)

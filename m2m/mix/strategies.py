@@ -1,0 +1,50 @@
+"""Makes the strategy that a recipe asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+
+from m2m.errors import InputError
+from m2m.mix.scoreboard import Objective
+from m2m.mix.space import Space
+from m2m.mix.strategy import Setup, Strategy
+from m2m.recipe import Search
+from m2m.recipe.strategies import AUTO, STRATEGIES
+
+
+def make_strategy(
+    search: Search,
+    space: Space,
+    examples: int,
+    objectives: Sequence[Objective],
+    growth: float = 0.0,
+) -> Strategy:
+    """The strategy that a recipe asks for.
+
+    Args:
+        search: the recipe's.
+        space: the allowed mixtures.
+        examples: of all targets together.
+        objectives: targets and metrics.
+        growth: of the merged deltas with the number of datasets, the recipe's.
+
+    Raises:
+        InputError: it is unknown, or the mixtures are too many for it.
+    """
+    name = _automatic(space) if search.strategy == AUTO else search.strategy
+    if name not in STRATEGIES:
+        raise InputError(f"unknown strategy {name!r}", f"choose {AUTO} or {', '.join(STRATEGIES)}")
+    kind: type[Strategy] = import_module(f"m2m.mix.{name}").STRATEGY
+    return kind(Setup(space, examples, objectives, search.seed, search.budget, growth))
+
+
+def _automatic(space: Space) -> str:
+    """The first strategy of the list that suits the space."""
+    for name, known in STRATEGIES.items():
+        most = known.auto_up_to
+        if most is None or (space.parts and not known.any_weights):
+            continue
+        if not most or len(space.names) <= most or space.most <= 1 << most:
+            return name
+    raise AssertionError("the list has a strategy for every space")

@@ -1,0 +1,167 @@
+"""The confirm step: really fine-tune the best mixtures and the baselines, and score them all."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from m2m.evaluate.metrics import measure_all
+from m2m.evaluate.score import Measured
+from m2m.mix.contenders import UNION, Contender, contenders
+from m2m.mix.evidence import weigh
+from m2m.mix.facets import by_facet
+from m2m.mix.mixture import BASE
+from m2m.mix.ranking import Interval, ahead
+from m2m.mix.scoreboard import metric_name, scoreboard, target_name
+from m2m.mix.trial import Trial
+from m2m.mix.verdict import Verdict, judge
+from m2m.mix.warnings import cut_answers
+from m2m.pipeline.finetunes import (
+    DEV,
+    TEST,
+    FineTuner,
+    has_test,
+    objectives_on,
+    open_judge,
+    training_rows,
+)
+from m2m.pipeline.inputs import Inputs
+from m2m.pipeline.journals import claimed_warnings
+from m2m.pipeline.leaks import REPLAY, Leak, shared
+from m2m.pipeline.scorer import objectives
+from m2m.progress import Progress
+from m2m.results.confirmation import Confirmation, Model
+from m2m.results.folder import RunFolder
+from m2m.results.ranking import Ranking
+
+
+def confirm(
+    inputs: Inputs,
+    experts: Mapping[str, Path],
+    ranking: Ranking,
+    folder: Path,
+    progress: Progress,
+    leaks: Sequence[Leak] = (),
+) -> Confirmation:
+    """Fine-tune the contenders and score base, best merge and fine-tunes on dev and test.
+
+    Args:
+        inputs: the run's.
+        experts: adapter folders by dataset name.
+        ranking: of the search.
+        folder: of the run; adapters go to its `confirm/`, scores to its `confirm.jsonl`.
+        progress: one bar per fine-tune.
+        leaks: rows of the datasets that are also dev or test questions.
+
+    Raises:
+        Interrupted: the user asked to stop; what is finished is kept.
+    """
+    rows = training_rows(inputs, experts)
+    chosen = contenders(ranking.places, rows, inputs.recipe.confirm)
+    tuner = FineTuner(inputs, experts, folder, progress)
+    tuned = tuner.adapters([each.mixture for each in chosen])
+    merged = ranking.places[0].mixture
+    with open_judge(inputs, experts, tuned, folder) as judge:
+        base, best = judge.merged(BASE), judge.merged(merged)
+        trials = [judge.finetuned(each.mixture) for each in chosen]
+    first = inputs.recipe.targets[0].name
+    confirmed = [
+        Model("base", BASE, "base", *_measured(base, first)),
+        Model("top 1", merged, "merged", *_measured(best, first)),
+        *(
+            Model(
+                each.label,
+                each.mixture,
+                "finetuned",
+                *_measured(trial, first),
+                tuned[each.mixture],
+                tuner.seen(each.mixture, tuned[each.mixture]),
+            )
+            for each, trial in zip(chosen, trials, strict=True)
+        ),
+    ]
+    wanted = objectives(inputs)
+    best_on_dev = _best_on_dev(trials, inputs)
+    winner = 2 + best_on_dev
+    for part in (DEV, TEST):
+        for warning in cut_answers(trials[best_on_dev], objectives_on(part, inputs)):
+            progress.warn(warning)
+    every = [base, best, *trials]
+    claimed = claimed_warnings(every, RunFolder(folder).finetune_scores, "confirm")
+    asked = {
+        name: (count, len(inputs.test[name].examples)) for name, count in shared(inputs).items()
+    }
+    return Confirmation(
+        target=target_name(wanted),
+        metric=metric_name(wanted),
+        models=confirmed,
+        winning=winner,
+        ahead=_ahead_on_test(every, winner, inputs),
+        verdict=_verdict([base, *trials], chosen, best_on_dev, inputs, leaks, asked),
+        shared=asked if has_test(inputs) else {},
+        breakdowns=by_facet([each.scores for each in every], wanted, {"dev": DEV, "test": TEST}),
+        budget=inputs.recipe.confirm.budget,
+        scored_elsewhere=sum(each.elsewhere for each in every),
+        warnings=claimed,
+    )
+
+
+def _measured(trial: Trial, target: str) -> tuple[Measured, Measured]:
+    """All metrics on dev and on test; nothing for a target without a test file."""
+    test = trial.scores.get(TEST + target)
+    return measure_all(trial.scores[DEV + target]), measure_all(test) if test else {}
+
+
+def _best_on_dev(trials: Sequence[Trial], inputs: Inputs) -> int:
+    """Which fine-tune is best by the recipe's own metrics on dev."""
+    return scoreboard(trials, objectives_on(DEV, inputs), inputs.recipe.search.seed).best
+
+
+def _verdict(
+    trials: Sequence[Trial],
+    chosen: Sequence[Contender],
+    best: int,
+    inputs: Inputs,
+    leaks: Sequence[Leak],
+    shared: Mapping[str, tuple[int, int]],
+) -> Verdict:
+    """On the test questions or, if a target has none, on those of dev."""
+    tested, count = has_test(inputs), len(inputs.corpora)
+    names = [
+        UNION if UNION in each.label and count > 1 else each.mixture.short(count) for each in chosen
+    ]
+    names = [
+        name if names.count(name) == 1 else f"{name} ({each.label})"
+        for name, each in zip(names, chosen, strict=True)
+    ]
+    found = weigh(
+        trials,
+        ["the base model", *names],
+        1 + best,
+        objectives_on(TEST if tested else DEV, inputs),
+        inputs.recipe.search.seed,
+    )
+    rows = {leak.dataset: leak.rows for leak in leaks}
+    used = (*chosen[best].mixture.datasets, REPLAY)
+    bad = [n for n, each in zip(names, chosen, strict=True) if rows.keys() & each.mixture.datasets]
+    return judge(
+        dataclasses.replace(
+            found,
+            others=[each for each in found.others if each.name not in bad],
+            leaks={name: count for name, count in rows.items() if name in used},
+            leaked=bad,
+            untested=[each for each in inputs.dev if each not in inputs.test],
+            shared=shared if tested else {},
+        )
+    )
+
+
+def _ahead_on_test(trials: Sequence[Trial], winner: int, inputs: Inputs) -> list[Interval] | None:
+    """How far the winner is ahead on test of base, best merge and fine-tunes; None without test."""
+    if not has_test(inputs):
+        return None
+    # Several targets are standardised over the models that the verdict compares, without the merge.
+    compared, seed = [trials[0], *trials[2:]], inputs.recipe.search.seed
+    found = scoreboard(trials, objectives_on(TEST, inputs), seed, reference=compared)
+    return ahead(found.points, found.replicates, winner, found.higher_is_better)

@@ -1,0 +1,157 @@
+"""Fine-tunes adapters; finished ones are kept, and the base is loaded only when needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from m2m.checkpoint import BaseModel
+from m2m.machine import free_memory_bytes, hand_back_freed, peak_rss_bytes, resident_bytes
+from m2m.nn.decoder import Decoder
+from m2m.nn.matrix import bf16_gain
+from m2m.pipeline.inputs import Corpus, Inputs, expert_corpus
+from m2m.pipeline.scorer import threads
+from m2m.progress import Progress
+from m2m.recipe import Recipe, Train
+from m2m.results.folder import RunFolder
+from m2m.results.training import Trained
+from m2m.tuner.callbacks import ShowProgress
+from m2m.tuner.memory import GIB, Saving, choose_saving, load_of
+from m2m.tuner.result import TrainResult
+from m2m.tuner.row_mix import passes
+from m2m.tuner.trainer import Origin, Trainer, finished
+
+# What is left free for others where the recipe names no limit.
+_SHARE = 0.9
+
+
+@dataclass(frozen=True)
+class Job:
+    """One adapter to train: on what, how, and into which folder."""
+
+    corpus: Corpus
+    config: Train
+    folder: Path
+
+    def origin(self, base: BaseModel) -> Origin:
+        """What its training is known by."""
+        return Origin(self.corpus.name, base.name, base.fingerprint, self.corpus.fingerprint)
+
+
+class Tuning:
+    """Trains adapters of one base, one after the other, with one decoder.
+
+    Args:
+        base: what they are adapters of.
+        recipe: its `[train]` precision and rank, and its limits.
+        progress: gets one bar per adapter.
+    """
+
+    def __init__(self, base: BaseModel, recipe: Recipe, progress: Progress) -> None:
+        self._base, self._recipe = base, recipe
+        self._progress = progress
+
+    @cached_property
+    def _decoder(self) -> Decoder:
+        saving = choose(self._base, self._recipe)
+        decoder = open_decoder(self._base, self._recipe, saving)
+        if saving.recompute or saving.half:
+            size = saving.bytes / GIB
+            self._progress.note(f"training takes about {size:.2f} GiB with {saving.ways}")
+        if self._recipe.train.precision == "bf16" and (gain := bf16_gain()) < 1.0:
+            self._progress.note(
+                f"products in bf16 are {gain:.2g} times as fast as in float32 on this processor: "
+                'precision = "float32" in [train] is better here'
+            )
+        return decoder
+
+    def train(self, job: Job) -> Trained:
+        """Train an adapter, or take it from its folder if it is the same training's.
+
+        Raises:
+            Interrupted: the user asked to stop; the state is saved.
+            ResourceError: there is not the memory for it.
+            TrainingError: it diverged.
+        """
+        if found := made(self._base, job):
+            return found
+        corpus = job.corpus
+        result = Trainer(
+            self._decoder,
+            corpus.samples,
+            job.config,
+            folder=job.folder,
+            origin=job.origin(self._base),
+            held_out=corpus.held_out,
+            callbacks=[ShowProgress(self._progress, f"training {corpus.name}")],
+        ).run()
+        return _trained(job, result, kept=result.resumed > 0)
+
+
+def made(base: BaseModel, job: Job) -> Trained | None:
+    """The adapter that the same training made before, if it is there."""
+    sizes = len(job.corpus.samples), len(job.corpus.held_out)
+    result = finished(job.folder, job.config, job.origin(base), *sizes)
+    return None if result is None else _trained(job, result, kept=True)
+
+
+def _trained(job: Job, result: TrainResult, *, kept: bool) -> Trained:
+    return Trained(
+        dataset=job.corpus.name,
+        path=job.folder,
+        steps=result.steps,
+        tokens=result.tokens,
+        loss_first=result.loss_first,
+        loss_last=result.loss_last,
+        tokens_per_second=result.tokens_per_second,
+        peak_rss_bytes=peak_rss_bytes(),
+        resumed=kept,
+        passes=result.passes or passes(job.corpus.samples, job.config, result.steps),
+    )
+
+
+def choose(base: BaseModel, recipe: Recipe, held: int = 0) -> Saving:
+    """How training fits into the recipe's memory.
+
+    Args:
+        base: what is trained.
+        recipe: its `[train]` and `[limits]`.
+        held: bytes that the process holds by then; 0: this one, as it is now.
+
+    Raises:
+        ResourceError: no way fits; the hint says what would.
+    """
+    load = load_of(recipe.train, threads(recipe), float16=base.info.dtype == "F16")
+    base.release()  # neither what was read nor what was freed, for scores say, is in the way
+    hand_back_freed()
+    return choose_saving(base.config, load, memory_limit(recipe), held=held or resident_bytes())
+
+
+def open_decoder(base: BaseModel, recipe: Recipe, saving: Saving) -> Decoder:
+    """The base ready for training, in a way that `choose` found to fit."""
+    decoder = Decoder(
+        base.config,
+        base.compact_weights,
+        threads=threads(recipe),
+        recompute=saving.recompute,
+        maps="bf16" if recipe.train.precision == "bf16" else "half" if saving.half else "whole",
+        rank=recipe.train.rank,
+    )
+    base.release()  # most tensors are too small for each to be given back as it was read
+    return decoder
+
+
+def expert_job(inputs: Inputs, name: str) -> Job:
+    """The training of one dataset's expert, with what it replays."""
+    corpus, recipe = expert_corpus(inputs, inputs.corpora[name]), inputs.recipe
+    return Job(corpus, recipe.train, RunFolder(recipe.folder).adapters / name)
+
+
+def memory_limit(recipe: Recipe) -> int:
+    """Bytes that training may take; 0 for any."""
+    memory = recipe.limits.memory
+    if not isinstance(memory, str):
+        return int(memory * GIB)
+    free = free_memory_bytes()
+    return int(_SHARE * free) + resident_bytes() if free else 0

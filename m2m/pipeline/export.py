@@ -1,0 +1,202 @@
+"""The export step: the winner as GGUF, as a GGUF LoRA, with a Modelfile and a model card."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from m2m import __version__
+from m2m.adapter import load_adapter
+from m2m.checkpoint import BaseModel
+from m2m.counted import counted
+from m2m.evaluate.same import in_words, question_keys
+from m2m.evaluate.score import measured_json
+from m2m.export.card import Card, CardDataset, CardScore, write_card
+from m2m.export.gguf import Provenance, export_gguf, remedy
+from m2m.export.lora import export_lora
+from m2m.export.modelfile import write_modelfile
+from m2m.export.serving import ollama_remarks, serving_remarks
+from m2m.llamacpp.filetypes import file_type
+from m2m.llamacpp.model import build_info
+from m2m.merge.merger import Merger
+from m2m.mix.ranking import Interval
+from m2m.mix.verdict import LEAST
+from m2m.pipeline.inputs import Inputs
+from m2m.pipeline.self_test import self_test
+from m2m.progress import Progress
+from m2m.report.words import COMPARED
+from m2m.results.confirmation import HOW, Confirmation, Model
+from m2m.results.export import Exported
+from m2m.results.folder import RunFolder
+from m2m.results.ranking import Ranking
+from m2m.tokenizer import plain_source
+
+# Where a GGUF says which hub page it was made from (gguf-py, `Keys.General`).
+_HUB_KEYS = ("general.repo_url", "general.source.repo_url", "general.source.url", "general.url")
+_HUB_NAME = re.compile(r"https?://[^/]+/([\w.-]+/[\w.-]+?)/?")
+
+
+def export(
+    inputs: Inputs,
+    ranking: Ranking,
+    confirmation: Confirmation,
+    folder: Path,
+    progress: Progress,
+) -> Exported:
+    """Write the winner into `export/` of the run's folder; one bar over its files.
+
+    Raises:
+        ResourceError: the disk is full.
+    """
+    winner, base, recipe = confirmation.winner, inputs.base, inputs.recipe
+    if winner.adapter is None:
+        raise AssertionError("a fine-tuned winner has an adapter")
+    adapter, kind = load_adapter(winner.adapter), recipe.quantize.export
+    merger, target = Merger(base, {"winner": adapter}), file_type(kind)
+    verdict = confirmation.verdict
+    name = "-".join(filter(None, (base.name, recipe.path.stem, verdict.tag)))
+    # Ollama skips what it cannot print, and would not find the file.
+    name = "".join(c if c.isprintable() and c != '"' else "_" for c in name)
+    gguf = RunFolder(folder).exports / f"{name}-{kind.upper()}.gguf"
+    data = _datasets(inputs, winner)
+    described = tuple((each.name, _described(each)) for each in data)
+    tokenizer, trained = inputs.formatter.tokenizer, inputs.formatter.template
+    own = None if trained else plain_source(tokenizer.adds_bos)
+    provenance = Provenance(name, base.name, described, own)
+    progress.start("exporting", 5, "files")
+    types, survival = export_gguf(merger, {"winner": 1.0}, target, gguf, provenance)
+    progress.advance(detail=gguf.name)
+    lora = gguf.with_name(f"{name}-LoRA.gguf")
+    export_lora(adapter, base, lora, recipe.base.template)
+    progress.advance(detail=lora.name)
+    put_on = f"`m2m chat {recipe.base.model} --lora {shlex.quote(str(lora))}`"
+    advice = remedy(merger, {"winner": 1.0}, target, survival, put_on)
+    modelfile = write_modelfile(
+        gguf,
+        inputs.formatter,
+        base.config.max_position_embeddings,
+        {
+            base.name: base.info.licence or "not given",
+            **{each.name: each.licence or "not given" for each in data},
+        },
+    )
+    progress.advance(detail=modelfile.name)
+    serving = [*serving_remarks(inputs.formatter), *ollama_remarks(inputs.formatter)]
+    tested = self_test(inputs, winner.mixture, gguf)
+    progress.advance(detail="self-test")
+    kept = survival.as_json()
+    card = Card(
+        name=name,
+        base=recipe.base.hub or _hub_name(base) or base.name,
+        base_licence=base.info.licence or "",
+        datasets=data,
+        target=confirmation.target,
+        metric=confirmation.metric,
+        scores=_scores(confirmation, inputs),
+        made=[*_made(inputs, ranking, confirmation, kept), tested.sentence],
+        files=[
+            (gguf.name, f"the model in {kind}, for llama.cpp and what is built on it"),
+            (modelfile.name, "for Ollama: ollama create NAME -f Modelfile"),
+            (lora.name, f"the fine-tune alone, for the unchanged {base.name}"),
+        ],
+        cautions=[*inputs.cautions, *ranking.warnings, *confirmation.warnings, *tested.warnings],
+        serving=serving,
+        verdict=[f"Verdict: {verdict.kind}. {verdict.sentence}", *verdict.reasons],
+        warning="Made with --anyway, against the verdict." if verdict.withheld else "",
+        chosen=confirmation.chosen_by,
+    )
+    path = write_card(card, gguf.parent)
+    progress.advance(detail=path.name)
+    progress.finish()
+    files = (gguf, modelfile, lora, kind, types, kept, advice, path)
+    return Exported(*files, tuple(card.remarks), tested, tuple(serving))
+
+
+def _datasets(inputs: Inputs, winner: Model) -> list[CardDataset]:
+    known = {each.name: each for each in inputs.recipe.datasets}
+    return [
+        CardDataset(
+            name,
+            share,
+            known[name].licence,
+            known[name].source,
+            known[name].notes,
+            known[name].languages,
+        )
+        for name, share in winner.mixture.shares.items()
+    ]
+
+
+def _described(dataset: CardDataset) -> str:
+    return f"share {dataset.share:z.3f}, licence {dataset.licence or 'not given'}"
+
+
+def _hub_name(base: BaseModel) -> str | None:
+    """The base's identifier on a hub, where its file names its page there."""
+    for key in _HUB_KEYS:
+        found = _HUB_NAME.fullmatch(str(base.gguf.value(key) or ""))
+        if found:
+            return found[1]
+    return None
+
+
+def _scores(confirmation: Confirmation, inputs: Inputs) -> list[CardScore]:
+    nothing: Sequence[Interval | None] = [None] * len(confirmation.models)
+    different = [len({*question_keys(task)}) for task in inputs.test.values()]
+    ahead = confirmation.ahead if min(different, default=0) >= LEAST else None
+    return [
+        CardScore(
+            _named(each) + (" (this model)" if each == confirmation.winner else ""),
+            measured_json(each.dev),
+            measured_json(each.test),
+            _compared(each, span) if span and each.mixture != confirmation.winner.mixture else "",
+        )
+        for each, span in zip(confirmation.models, ahead or nothing, strict=True)
+    ]
+
+
+def _named(model: Model) -> str:
+    mixture = "" if model.how == "base" else f"{model.mixture.label}: "
+    return f"{mixture}{model.label}, {HOW[model.how]}"
+
+
+def _compared(model: Model, ahead: Interval) -> str:
+    return f"On test it {COMPARED[ahead.sign]} {model.label} ({HOW[model.how]}): {ahead.in_full}"
+
+
+def _seen(model: Model) -> str:
+    return ", ".join(
+        f"{each.rows} of {each.of} rows of {name} ({each.passes:.3g} passes)"
+        for name, each in model.seen.items()
+    )
+
+
+def _made(
+    inputs: Inputs, ranking: Ranking, confirmation: Confirmation, kept: dict[str, float] | None
+) -> list[str]:
+    """How the model came about, a sentence each."""
+    rounded = (
+        f"of the fine-tune's change this keeps a gain of {kept['gain']:.2f} at cosine "
+        f"{kept['cosine']:.2f}"
+        if kept
+        else "the fine-tune changed nothing"
+    )
+    train, recipe = inputs.recipe.train, inputs.recipe
+    tuned = sum(each.how == "finetuned" for each in confirmation.models)
+    return [
+        f"Merge to Mix (arXiv 2505.16066): one LoRA expert per dataset for "
+        f"{counted(len(inputs.corpora), 'dataset')}, {len(ranking.places)} of "
+        f"{counted(ranking.candidates, 'mixture')} scored as merged models on "
+        f"{in_words(ranking.examples, ranking.different, 'dev questions')}, "
+        f"{tuned} really fine-tuned; this one was the best of these on dev",
+        f"LoRA of rank {train.rank}, alpha {train.alpha:g}, on {', '.join(train.target_modules)}",
+        f"An expert had {train.steps} steps of at most {train.batch_tokens} tokens (times "
+        f"{train.accumulate}), learning rate {train.learning_rate:g}, {train.schedule}; budget of "
+        f"the fine-tunes: {recipe.confirm.budget}",
+        f"It was trained on {_seen(confirmation.winner)}",
+        f"Seeds: training {train.seed}, merging {recipe.merge.seed}, search {recipe.search.seed}",
+        f"Quantised to {recipe.quantize.export}; {rounded}",
+        f"m2m {__version__}, {build_info()}",
+    ]

@@ -1,0 +1,196 @@
+"""Real fine-tunes of mixtures, the truth that surrogates are held against.
+
+One mixture is one adapter folder and one line of the run's `confirm.jsonl`, both known by the
+fingerprint of what they were made from. Confirmation and validation share them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from m2m.adapter import read_extra
+from m2m.formats.atomic import remove_leftovers
+from m2m.formats.journal import Journal
+from m2m.mix.contenders import budget_steps, mixed_rows
+from m2m.mix.mixture import Mixture
+from m2m.mix.scoreboard import Objective
+from m2m.mix.study import Study
+from m2m.mix.trial import Trial
+from m2m.pipeline.experts import Job
+from m2m.pipeline.inputs import Corpus, Inputs
+from m2m.pipeline.scorer import objectives, open_scorer
+from m2m.pipeline.workers import train_all
+from m2m.progress import Progress
+from m2m.recipe import Train
+from m2m.results.confirmation import RowsSeen
+from m2m.results.folder import RunFolder
+from m2m.store import fingerprint
+from m2m.tuner.row_mix import mixed_held_out, replayed, times_seen
+
+DEV, TEST = "dev:", "test:"
+_LONGEST_NAME = 80
+
+
+class FineTuner:
+    """Fine-tunes mixtures for as many steps as the recipe's regime gives them; keeps them all.
+
+    The run's lock must be held: what a killed process left half-written is cleared away.
+
+    Args:
+        inputs: the run's.
+        experts: adapter folders by dataset name.
+        folder: of the run; adapters go to its `confirm/STEPS/`.
+        progress: one bar per fine-tune.
+    """
+
+    def __init__(
+        self, inputs: Inputs, experts: Mapping[str, Path], folder: Path, progress: Progress
+    ) -> None:
+        self._inputs = inputs
+        self._experts = experts
+        self._folder = RunFolder(folder).finetunes
+        self._progress = progress
+        for place in self._folder.glob("*"):
+            remove_leftovers(place)  # deeper than the run's lock looks
+
+    def steps(self, mixture: Mixture) -> int:
+        """Optimiser steps of this mixture's fine-tune."""
+        recipe = self._inputs.recipe
+        return budget_steps(recipe.confirm, recipe.train.steps, mixture)
+
+    def is_expert(self, mixture: Mixture) -> bool:
+        """Whether its fine-tune is an expert: a single dataset at an expert's budget and rows."""
+        train = self._inputs.recipe.train
+        alone = len(mixture.datasets) == 1 and self.steps(mixture) == train.steps
+        return alone and not _borrows(train)
+
+    def adapters(self, mixtures: Collection[Mixture]) -> dict[Mixture, Path]:
+        """The folders of the mixtures' adapters, trained now or before.
+
+        The base is let go at the end: who scores next needs the memory.
+
+        Raises:
+            Interrupted: the user asked to stop; the state is saved.
+        """
+        found = {each: self._experts[each.datasets[0]] for each in mixtures if self.is_expert(each)}
+        jobs = {each: self._job(each) for each in mixtures if each not in found}
+        train_all(self._inputs, [*jobs.values()], self._progress)
+        found |= {each: job.folder for each, job in jobs.items()}
+        return {each: found[each] for each in mixtures}
+
+    def seen(self, mixture: Mixture, adapter: Path) -> dict[str, RowsSeen]:
+        """What a mixture's fine-tune saw of each of its datasets."""
+        job, steps = self._job(mixture), read_extra(adapter)["steps"]
+        counts = times_seen(job.corpus.samples, job.config, steps)
+        found = {}
+        for name in mixture.datasets:
+            samples = self._inputs.corpora[name].samples
+            times = [counts[id(sample)] for sample in samples]
+            unseen = {s.line for s, count in zip(samples, times, strict=True) if not count}
+            rows = len({sample.line for sample in samples})  # a row can be several samples
+            found[name] = RowsSeen(rows - len(unseen), rows, sum(times) / len(times))
+        return found
+
+    def _job(self, mixture: Mixture) -> Job:
+        steps = self.steps(mixture)
+        config = dataclasses.replace(self._inputs.recipe.train, steps=steps)
+        place = self._folder / str(steps) / _folder_name(mixture)
+        return Job(mixed_corpus(self._inputs, mixture), config, place)
+
+
+def training_rows(inputs: Inputs, names: Iterable[str]) -> dict[str, int]:
+    """How many rows of each dataset are trained on."""
+    return {name: len(inputs.corpora[name].samples) for name in names}
+
+
+def _borrows(train: Train) -> bool:
+    """Whether experts are trained on rows of other datasets too: a real fine-tune is not."""
+    return train.replay > 0 and train.replay_from is None
+
+
+def mixed_corpus(inputs: Inputs, mixture: Mixture) -> Corpus:
+    """A mixture's rows, and those of the replay file where the recipe has one."""
+    corpora, train = [inputs.corpora[name] for name in mixture.datasets], inputs.recipe.train
+    rng = np.random.default_rng(train.seed)
+    parts: dict[str, Any] = {
+        "corpora": [each.fingerprint for each in corpora],
+        "weights": mixture.weights,
+    }
+    samples = mixed_rows({each.name: each.samples for each in corpora}, mixture, rng)
+    if train.replay and inputs.replay:
+        samples = replayed(samples, [inputs.replay.samples], train.replay, rng)
+        parts |= {"replay": train.replay, "source": inputs.replay.fingerprint}
+    held_out = mixed_held_out([each.held_out for each in corpora], mixture.weights, rng)
+    return Corpus(mixture.label, samples, held_out, fingerprint(**parts))
+
+
+def _folder_name(mixture: Mixture) -> str:
+    """The datasets' names; a digest where these are too long for a file system, or not equal."""
+    name = "+".join(mixture.datasets)
+    if mixture == Mixture.uniform(mixture.datasets) and len(name) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(repr(mixture).encode("utf-8")).hexdigest()[:8]
+    return f"{len(mixture.datasets)}-datasets-{digest}"
+
+
+class Judge:
+    """Scores fine-tunes, and merges beside them, on dev and test; see `open_judge`."""
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+
+    def merged(self, mixture: Mixture) -> Trial:
+        """A mixture's surrogate, or the base."""
+        return self._study.trial(mixture)
+
+    def finetuned(self, mixture: Mixture) -> Trial:
+        """A mixture's real fine-tune."""
+        return dataclasses.replace(
+            self._study.trial(Mixture((_key(mixture),), (1.0,))), mixture=mixture
+        )
+
+
+@contextmanager
+def open_judge(
+    inputs: Inputs, experts: Mapping[str, Path], tuned: Mapping[Mixture, Path], folder: Path
+) -> Iterator[Judge]:
+    """A judge of fine-tunes whose trials are kept in the run's `confirm.jsonl`.
+
+    Args:
+        inputs: the run's.
+        experts: adapter folders by dataset name.
+        tuned: adapter folders of the fine-tunes.
+        folder: of the run.
+    """
+    tasks = {
+        **{DEV + name: task for name, task in inputs.dev.items()},
+        **{TEST + name: task for name, task in inputs.test.items()},
+    }
+    finetuned = {_key(mixture): path for mixture, path in tuned.items()}
+    with open_scorer(inputs, experts, tasks, folder, finetuned) as scorer:
+        yield Judge(Study(Journal(RunFolder(folder).finetune_scores), scorer))
+
+
+def _key(mixture: Mixture) -> str:
+    """A name that no dataset has."""
+    return f"confirm/{_folder_name(mixture)}"
+
+
+def objectives_on(split: str, inputs: Inputs) -> list[Objective]:
+    """The recipe's targets and metrics on the `DEV` or the `TEST` scores of a judge's trials."""
+    return [
+        dataclasses.replace(objective, target=split + objective.target)
+        for objective in objectives(inputs)
+    ]
+
+
+def has_test(inputs: Inputs) -> bool:
+    """Whether all targets have test examples."""
+    return inputs.test.keys() == inputs.dev.keys()

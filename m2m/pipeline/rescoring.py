@@ -1,0 +1,62 @@
+"""Whether the export type's rounding would change which mixture is best."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from m2m.errors import Interrupted
+from m2m.formats.journal import Journal
+from m2m.mix.mixture import Mixture
+from m2m.mix.ranking import rank
+from m2m.mix.scoreboard import Objective, scoreboard
+from m2m.mix.study import Study
+from m2m.mix.trial import Trial
+from m2m.pipeline.inputs import Inputs
+from m2m.pipeline.scorer import open_scorer
+from m2m.progress import Progress
+from m2m.results.folder import RunFolder
+
+
+def rounding_warnings(
+    inputs: Inputs,
+    experts: Mapping[str, Path],
+    finalists: Sequence[Mixture],
+    objectives: Sequence[Objective],
+    folder: Path,
+    progress: Progress,
+) -> list[str]:
+    """Score the finalists, best first, at the export type; a warning where another one leads there.
+
+    Nothing is scored where mixtures were ranked at that type already.
+
+    Raises:
+        Interrupted: the user asked to stop; what is scored is in the journal.
+    """
+    quantize = inputs.recipe.quantize
+    if quantize.export == quantize.type or len(finalists) < 2:
+        return []
+    recipe = replace(inputs.recipe, quantize=replace(quantize, type=quantize.export))
+    progress.start(f"finalists as {quantize.export}", len(finalists), "mixtures")
+    trials: list[Trial] = []
+    with open_scorer(replace(inputs, recipe=recipe), experts, inputs.dev, folder) as scorer:
+        study = Study(Journal(RunFolder(folder).study), scorer)
+        for mixture in finalists:
+            if progress.stop_requested():
+                raise Interrupted(f"stopped after {len(trials)} of {len(finalists)} finalists")
+            trials.append(study.trial(mixture))
+            progress.advance(detail=mixture.label)
+    progress.finish()
+    found = scoreboard(trials, objectives, recipe.search.seed)
+    ranked = rank(found.mixtures, found.points, found.replicates, found.higher_is_better)
+    best = ranked[0]
+    if best.mixture == finalists[0]:
+        return []
+    pick = next(each for each in ranked if each.mixture == finalists[0])
+    clear = "no clear difference" if pick.tied_with_best else "a clear difference"
+    return [
+        f"Rounding changes which mixture is best: {pick.mixture.label} as {quantize.type}, "
+        f"{best.mixture.label} as {quantize.export}, the export type ({best.score:z.3f} against "
+        f"{pick.score:z.3f}, {clear}). Confirm both, or export a finer type ([quantize] export)."
+    ]

@@ -1,0 +1,98 @@
+"""Opens what a study needs: experts merged into a base, a scratch model, the examples."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from m2m.adapter import load_adapter
+from m2m.evaluate.evaluator import Evaluator
+from m2m.evaluate.metrics import check_metric
+from m2m.evaluate.tasks import Task
+from m2m.llamacpp.filetypes import file_type
+from m2m.llamacpp.model import build_info
+from m2m.llamacpp.surrogate import Surrogate, fastest_type, scratch_folder
+from m2m.machine import usable_threads
+from m2m.merge.merger import Merger
+from m2m.mix.scoreboard import Objective
+from m2m.mix.surrogate import SurrogateScorer
+from m2m.pipeline.inputs import Inputs
+from m2m.recipe import Recipe, as_json
+
+
+def threads(recipe: Recipe) -> int:
+    """Threads that the recipe allows, or all cores."""
+    wanted = recipe.limits.threads
+    return usable_threads() if isinstance(wanted, str) else wanted
+
+
+def objectives(inputs: Inputs) -> list[Objective]:
+    """The recipe's targets with their metrics."""
+    return [
+        Objective(
+            target.name,
+            check_metric(target.metric, inputs.dev[target.name].kind, str(target.dev)),
+            target.weight,
+        )
+        for target in inputs.recipe.targets
+    ]
+
+
+@contextmanager
+def open_scorer(
+    inputs: Inputs,
+    experts: Mapping[str, Path],
+    tasks: Mapping[str, Task],
+    scratch: Path,
+    finetuned: Mapping[str, Path] | None = None,
+) -> Iterator[SurrogateScorer]:
+    """A scorer of mixtures of `experts` on `tasks`; its scratch file is deleted at the end.
+
+    Args:
+        inputs: the run's.
+        experts: PEFT folders by name.
+        tasks: by the name that their scores shall have.
+        scratch: folder for the scratch model where there is no RAM disk.
+        finetuned: PEFT folders of models that are scored as they are, not merged.
+    """
+    recipe, base = inputs.recipe, inputs.base
+    evaluators = {
+        name: Evaluator(task, inputs.formatter, recipe.search.seed) for name, task in tasks.items()
+    }
+    finetuned = finetuned or {}
+    adapters = {**experts, **finetuned}
+    loaded = {name: load_adapter(folder) for name, folder in adapters.items()}
+    fingerprints = {name: adapter.sha256 for name, adapter in loaded.items()}
+    fingerprints |= {name: f"finetuned {fingerprints[name]}" for name in finetuned}
+    merger = Merger(base, loaded, recipe.merge, finetuned)
+    with _surrogate(inputs, scratch) as surrogate:
+        settings = {  # growth is in the mixtures' coefficients
+            "base": base.fingerprint,
+            "formatter": inputs.formatter.identity,
+            "tasks": {name: each.fingerprint for name, each in evaluators.items()},
+            "merge": {k: v for k, v in as_json(recipe.merge).items() if k != "growth"},
+            "type": surrogate.type.name,
+            "llama": build_info(),
+            "gpu_layers": surrogate.gpu_layers,
+            "repacked": not surrogate.patch,
+        }
+        yield SurrogateScorer(merger, fingerprints, surrogate, evaluators, settings, recipe.growth)
+
+
+@contextmanager
+def _surrogate(inputs: Inputs, scratch: Path) -> Iterator[Surrogate]:
+    recipe, base = inputs.recipe, inputs.base
+    folder = scratch_folder(scratch, 2 * base.info.parameters)  # at most 16 bits a weight
+    kind, count = recipe.quantize.type, threads(recipe)
+    try:
+        if kind == "auto":
+            kind = fastest_type(base.gguf, folder, count)
+        layers = recipe.limits.gpu_layers
+        made = Surrogate(base.gguf, file_type(kind), folder, threads=count, gpu_layers=layers)
+        with made as surrogate:
+            yield surrogate
+    finally:
+        if folder != scratch:
+            shutil.rmtree(folder, ignore_errors=True)

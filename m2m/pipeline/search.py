@@ -1,0 +1,134 @@
+"""The search step: score mixtures, rank them, say what each dataset is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from m2m.evaluate.metrics import best_possible
+from m2m.formats.journal import Journal
+from m2m.mix.example_order import ExampleOrder
+from m2m.mix.mixture import BASE
+from m2m.mix.ranking import rank
+from m2m.mix.scoreboard import metric_name, pareto, scoreboard, target_name
+from m2m.mix.space import Space, make_space
+from m2m.mix.strategies import make_strategy
+from m2m.mix.study import Study
+from m2m.mix.tables import write_tables
+from m2m.mix.trial import Trial
+from m2m.mix.warnings import above_chance
+from m2m.mix.worth import worth
+from m2m.pipeline.inputs import Inputs
+from m2m.pipeline.journals import claimed_warnings
+from m2m.pipeline.rescoring import rounding_warnings
+from m2m.pipeline.scorer import objectives, open_scorer
+from m2m.pipeline.search_warnings import warnings
+from m2m.progress import Progress
+from m2m.results.folder import RunFolder
+from m2m.results.ranking import OnFront, Ranking
+
+
+def search_space(inputs: Inputs) -> Space:
+    """The mixtures that the recipe allows.
+
+    Raises:
+        InputError: none at all.
+    """
+    tokens = {name: sum(map(len, each.samples)) for name, each in inputs.corpora.items()}
+    return make_space(inputs.recipe.search, inputs.recipe.datasets, tokens)
+
+
+def readings(inputs: Inputs) -> list[str]:
+    """How the answers of each target were read, in words."""
+    return [f"{name}: {task.reading}" for name, task in inputs.dev.items() if task.reading]
+
+
+def search(
+    inputs: Inputs, experts: Mapping[str, Path], folder: Path, progress: Progress
+) -> Ranking:
+    """Score the mixtures that the recipe's strategy wants on the dev sets.
+
+    Args:
+        inputs: the run's.
+        experts: adapter folders by dataset name.
+        folder: of the run; the journal is its `study.jsonl`.
+        progress: one bar per batch of mixtures.
+
+    Raises:
+        InputError: the constraints leave no mixture, or too many for the strategy.
+        Interrupted: the user asked to stop; scored mixtures are in the journal.
+    """
+    wanted, recipe = objectives(inputs), inputs.recipe
+    space = search_space(inputs)
+
+    def value(trial: Trial) -> float:
+        return float(wanted[0].metric.value(trial.scores[wanted[0].target], None)[0])
+
+    with open_scorer(inputs, experts, inputs.dev, folder) as scorer:
+        study = Study(Journal(RunFolder(folder).study), scorer, value)
+        order = ExampleOrder.stratified(study.trial(BASE), wanted, recipe.search.seed)
+        strategy = make_strategy(recipe.search, space, len(order), wanted, recipe.growth)
+        trials = study.run(strategy, order, progress)
+    found = scoreboard(trials, wanted, recipe.search.seed, growth=recipe.growth)
+    base = found.mixtures.index(BASE)
+    chosen = [i for i, mixture in enumerate(found.mixtures) if space.allows(mixture)]
+    ranking = rank(
+        [found.mixtures[i] for i in chosen],
+        found.points[chosen],
+        found.replicates[chosen],
+        found.higher_is_better,
+        [trials[i].examples for i in chosen],
+    )
+    finalists = [each.mixture for each in ranking[: max(2, recipe.confirm.top)]]
+    rounded = rounding_warnings(inputs, experts, finalists, wanted, folder, progress)
+    claimed = claimed_warnings(trials, RunFolder(folder).study, "search")
+    complete = [trial for trial in trials if trial.complete]
+    front = pareto([trials[i] for i in chosen], wanted) if len(wanted) > 1 else []
+    alone = (
+        [found]
+        if len(wanted) == 1
+        else [
+            scoreboard(trials, [objective], recipe.search.seed, growth=recipe.growth)
+            for objective in wanted
+        ]
+    )
+    above = above_chance(alone, trials, wanted)
+    better = [each for each in above.values() if each is not None]
+    added = worth(
+        found.mixtures,
+        found.points,
+        found.replicates,
+        found.higher_is_better,
+        above=frozenset().union(*better) if better else None,
+        best=best_possible(wanted[0].metric, trials[base].scores[wanted[0].target])
+        if len(wanted) == 1
+        else None,
+        seed=recipe.search.seed,
+    )
+    column = f"{target_name(wanted)} {metric_name(wanted)}"
+    write_tables(folder, ranking, space.names, column, found.higher_is_better)
+    return Ranking(
+        target=target_name(wanted),
+        metric=metric_name(wanted),
+        higher_is_better=found.higher_is_better,
+        strategy=strategy.name,
+        candidates=strategy.candidates,
+        scored_tokens=sum(trial.scored_tokens for trial in trials),
+        seconds=sum(trial.seconds for trial in trials),
+        base_score=float(found.points[base]),
+        places=ranking,
+        examples=len(order),
+        different=sum(scores.different for scores in trials[base].scores.values()),
+        worth=added.datasets,
+        verdicts=added.verdicts,
+        smallest_effect=added.smallest,
+        pairs_left_out=added.left_out,
+        warnings=[*warnings(inputs, experts, complete, above, folder), *rounded, *claimed],
+        scored=len(trials),
+        scored_elsewhere=sum(trial.elsewhere for trial in trials),
+        notes=[*strategy.notes, *readings(inputs)],
+        interactions=added.interactions,
+        pareto=[OnFront(trial.mixture, scores) for trial, scores in front]
+        if recipe.search.combine == "pareto"
+        else [],
+    )

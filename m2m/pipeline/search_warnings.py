@@ -1,0 +1,31 @@
+"""Every reason not to trust a ranking: the experts, the scores, leaks and shared questions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from m2m.adapter import load_adapter
+from m2m.merge.geometry import base_norm, gram_matrix
+from m2m.mix.mixture import Mixture
+from m2m.mix.trial import Trial
+from m2m.mix.warnings import Deltas, delta_warnings, mixture_warnings
+from m2m.pipeline.inputs import Inputs
+from m2m.pipeline.leaks import find_leaks, shared_warnings
+from m2m.pipeline.scorer import objectives
+
+
+def warnings(
+    inputs: Inputs,
+    experts: Mapping[str, Path],
+    trials: Sequence[Trial],
+    above: Mapping[str, frozenset[Mixture] | None],
+    folder: Path,
+) -> list[str]:
+    """Every reason not to trust the ranking of these trials, with what to do about it."""
+    adapters = [load_adapter(folder) for folder in experts.values()]
+    deltas = Deltas(list(experts), gram_matrix(adapters), base_norm(inputs.base, adapters))
+    found = mixture_warnings(trials, objectives(inputs), inputs.recipe.search.seed, above)
+    found += delta_warnings(deltas, inputs.recipe.growth)
+    found += [leak.warning for leak in find_leaks(inputs, list(experts), folder)]
+    return found + shared_warnings(inputs)

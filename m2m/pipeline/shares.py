@@ -1,0 +1,150 @@
+"""One recipe on many machines: a share of its adapters or mixtures, made apart and joined later.
+
+A share needs no word from the others. Adapters and mixtures are dealt out in turn, so `2/8` is the
+same on every machine; what exists already is not made again. Shares write beside each other: each
+has its own journal under `shares/`, and every adapter its own lock.
+
+The asks of a strategy that depend on no answer are shared: all of an exhaustive search, the experts
+and the first round of a race, the experts of a guided search. The search that joins the shares
+finds these scores and goes on alone. Its result is the same as that of one process.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from m2m.counted import counted
+from m2m.errors import InputError, Interrupted
+from m2m.formats.journal import Journal
+from m2m.mix.example_order import ExampleOrder
+from m2m.mix.mixture import BASE
+from m2m.mix.space import usable
+from m2m.mix.strategies import make_strategy
+from m2m.mix.strategy import Ask
+from m2m.mix.study import Study
+from m2m.pipeline.experts import Tuning, expert_job, made
+from m2m.pipeline.inputs import Inputs
+from m2m.pipeline.journals import join_journals
+from m2m.pipeline.scorer import objectives, open_scorer
+from m2m.pipeline.search import search_space
+from m2m.progress import Progress
+from m2m.results.folder import RunFolder
+from m2m.results.training import Trained
+from m2m.store import run_lock
+
+
+@dataclass(frozen=True)
+class Share:
+    """The `number`th of `total` shares, counted from 1."""
+
+    number: int
+    total: int
+
+    def folder(self, run: Path) -> Path:
+        """Where a share keeps what is its own."""
+        return RunFolder(run).shares / f"{self.number}-of-{self.total}"
+
+
+def train_share(inputs: Inputs, share: Share, progress: Progress) -> list[Trained]:
+    """Train every `total`th adapter of a recipe, from the `number`th on.
+
+    Raises:
+        BusyError: another process is training one of them.
+        Interrupted: the user asked to stop; the state is saved.
+    """
+    tuning, shares = (
+        Tuning(inputs.base, inputs.recipe, progress),
+        RunFolder(inputs.recipe.folder).shares,
+    )
+    trained = []
+    for name in wanted(inputs)[share.number - 1 :: share.total]:
+        with run_lock(shares / f"adapter-{name}"):
+            trained.append(tuning.train(expert_job(inputs, name)))
+    return trained
+
+
+def search_share(inputs: Inputs, share: Share, progress: Progress) -> int:
+    """Score the base and this share of what can be scored apart; return how many models.
+
+    Raises:
+        InputError: an adapter is not trained yet, or each machine would choose its own type.
+        Interrupted: the user asked to stop; what was scored is in the share's journal.
+    """
+    recipe = inputs.recipe
+    if recipe.quantize.type == "auto":
+        raise InputError(
+            f"{recipe.path}: shares must be scored as one type, and [quantize] type is auto",
+            'name the type, such as type = "q8_0"',
+        )
+    folder = share.folder(recipe.folder)
+    with open_scorer(inputs, trained_experts(inputs), inputs.dev, folder) as scorer:
+        study = Study(Journal(RunFolder(folder).study), scorer, lambda trial: 0.0)
+        asks, what = shareable(inputs, sum(scorer.examples.values()))
+        progress.note(what)
+        order = ExampleOrder.stratified(study.trial(BASE), objectives(inputs), recipe.search.seed)
+        own = asks[share.number - 1 :: share.total]
+        progress.start("scoring", len(own), "mixtures")
+        for number, ask in enumerate(own, start=1):
+            if progress.stop_requested():
+                raise Interrupted(f"stopped after {number} scored models of this share")
+            whole = ask.examples >= len(order)
+            study.trial(ask.mixture, None if whole else order.first(ask.examples))
+            progress.advance(detail=ask.mixture.label)
+        progress.finish()
+    return 1 + len(own)
+
+
+def shareable(inputs: Inputs, examples: int) -> tuple[list[Ask], str]:
+    """The asks of the recipe's strategy that depend on no answer, and the same in words.
+
+    Args:
+        inputs: the run's.
+        examples: of all targets together.
+    """
+    recipe, space = inputs.recipe, search_space(inputs)
+    strategy = make_strategy(recipe.search, space, examples, objectives(inputs), recipe.growth)
+    asks = strategy.certain()
+    whole = [ask for ask in asks if ask.examples == examples]
+    if sum(space.allows(ask.mixture) for ask in whole) == strategy.candidates:
+        return asks, f"{strategy.name}: all {counted(len(asks), 'mixture')} can be shared"
+    rest = "the search that joins the shares does the rest"
+    singles = sum(len(ask.mixture.datasets) == 1 for ask in asks)
+    if singles == len(asks):
+        what = f"only {counted(singles, 'single dataset')}"
+    else:
+        what = f"{counted(singles, 'single dataset')} on all and "
+        what += f"{counted(len(asks) - singles, 'mixture')} on "
+        what += counted(min(ask.examples for ask in asks), "example")
+    return asks, f"{strategy.name}: {what} can be shared; {rest}"
+
+
+def wanted(inputs: Inputs) -> list[str]:
+    """The datasets that may be in a mixture: those whose experts are trained."""
+    return usable(inputs.recipe.search, inputs.recipe.datasets)
+
+
+def trained_experts(inputs: Inputs) -> dict[str, Path]:
+    """The folders of all adapters.
+
+    Raises:
+        InputError: some are not trained, or for other settings.
+    """
+    folders = finished_experts(inputs)
+    if missing := [name for name in wanted(inputs) if name not in folders]:
+        raise InputError(
+            f"{inputs.recipe.path}: not trained yet: {', '.join(missing)}",
+            "run `m2m train` first, or all shares of it",
+        )
+    return folders
+
+
+def finished_experts(inputs: Inputs) -> dict[str, Path]:
+    """The folders of the adapters that are trained as the recipe says."""
+    jobs = {name: expert_job(inputs, name) for name in wanted(inputs)}
+    return {name: job.folder for name, job in jobs.items() if made(inputs.base, job)}
+
+
+def join_shares(run: Path) -> int:
+    """Put what all shares scored into the run's journal; return how many lines were new."""
+    return join_journals(RunFolder(run).study, RunFolder(run).share_studies())

@@ -1,0 +1,202 @@
+"""The validate step: surrogates held against the real fine-tunes of a planned sample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2m.evaluate.score import Score
+from m2m.evaluate.tasks import requests
+from m2m.formats.atomic import write_text
+from m2m.formats.journal import Journal
+from m2m.mix.agreement import Scored, regret
+from m2m.mix.mixture import Mixture, weight_matrix
+from m2m.mix.scoreboard import metric_name, scoreboard, target_name
+from m2m.mix.similarity import likeness, token_shares
+from m2m.mix.study import Study
+from m2m.mix.trial import Trial
+from m2m.mix.validation_plan import LIKENESS, SINGLES, SURROGATE, by_group, plan
+from m2m.pipeline.finetunes import (
+    DEV,
+    TEST,
+    FineTuner,
+    has_test,
+    objectives_on,
+    open_judge,
+    training_rows,
+)
+from m2m.pipeline.inputs import Inputs
+from m2m.pipeline.scorer import objectives, open_scorer
+from m2m.progress import Progress
+from m2m.results.folder import RunFolder, parsed
+from m2m.results.ranking import Ranking
+from m2m.results.table import as_csv
+from m2m.results.validation import Validated, Validation, mixture_table
+
+
+def validate(
+    inputs: Inputs,
+    experts: Mapping[str, Path],
+    ranking: Ranking,
+    folder: Path,
+    progress: Progress,
+) -> Validation:
+    """Fine-tune the planned mixtures, score them, and compare them with what was predicted.
+
+    Args:
+        inputs: the run's; `[confirm] budget` names the regime.
+        experts: adapter folders by dataset name.
+        ranking: of the search.
+        folder: of the run; the plan is kept in its `validate.jsonl`, adapters and scores lie where
+            the confirm step keeps its own, the scatter plot's data go to `validate-BUDGET.csv`.
+        progress: one bar per fine-tune.
+
+    Raises:
+        Interrupted: the user asked to stop; what is finished is kept.
+    """
+    stored = RunFolder(folder)
+    picks = _picks(inputs, ranking, list(experts))
+    tuner = FineTuner(inputs, experts, folder, progress)
+    chosen = _chosen(inputs, ranking, picks, tuner, Journal(stored.validation_plan))
+    tuned = tuner.adapters(chosen)
+    surrogates = _surrogates(inputs, experts, chosen, folder)
+    with open_judge(inputs, experts, tuned, folder) as judge:
+        trials = [judge.finetuned(mixture) for mixture in chosen]
+    predicted = _predictions(inputs, surrogates, chosen)
+    found = _compare(inputs, ranking, predicted, trials, tuner, picks)
+    write_text(stored.validation(found.budget, ".csv"), as_csv(mixture_table(found)))
+    return found
+
+
+def _picks(inputs: Inputs, ranking: Ranking, names: Sequence[str]) -> dict[str, Mixture]:
+    """The mixture that each way of choosing takes."""
+    ranked = [place.mixture for place in ranking.places]
+    near = _likeness(inputs, ranked)
+    picks = {"merge_to_mix": ranked[0], "all": Mixture.uniform(names)}
+    if (union := Mixture.union(training_rows(inputs, names))) != picks["all"]:
+        picks["union"] = union
+    singles = [mixture for mixture in ranked if len(mixture.datasets) == 1]
+    if singles:
+        picks["best_single"] = singles[0]
+    return picks | {"similarity": ranked[int(np.argmax(near))]}
+
+
+def _likeness(inputs: Inputs, mixtures: Sequence[Mixture]) -> NDArray[np.float64]:
+    """(n,) likeness of the mixtures' tokens to those of the dev questions and right answers."""
+    vocabulary = inputs.base.config.vocab_size
+    shares = {
+        name: token_shares([sample.ids for sample in corpus.samples], vocabulary)
+        for name, corpus in inputs.corpora.items()
+    }
+    asked = [
+        [*request.prompt, *request.continuations[example.gold]]
+        for task in inputs.dev.values()
+        for request, example in zip(requests(task, inputs.formatter), task.examples, strict=True)
+    ]
+    return likeness(mixtures, shares, token_shares(asked, vocabulary))
+
+
+def _chosen(
+    inputs: Inputs,
+    ranking: Ranking,
+    picks: Mapping[str, Mixture],
+    tuner: FineTuner,
+    journal: Journal,
+) -> list[Mixture]:
+    """The plan, an earlier one's mixtures first, and the single datasets that cost nothing."""
+    recipe, ranked = inputs.recipe, [place.mixture for place in ranking.places]
+    lines = journal.replay()
+    known = parsed(
+        journal.path,
+        lambda: [Mixture.from_json(each) for each in (lines[-1]["plan"] if lines else [])],
+    )
+    earlier = [each for each in known if {*each.datasets} <= {*picks["all"].datasets}]
+    best = [mixture for mixture in ranked if len(mixture.datasets) > 1][:1]
+    rng = np.random.default_rng(recipe.validate.seed)
+    wanted = [*best, *picks.values(), *earlier]
+    planned = plan(ranked, wanted, recipe.validate.mixtures, rng)
+    entry = {"plan": [mixture.as_json() for mixture in planned]}
+    if not lines or (lines[-1] != entry and len(planned) >= len(earlier)):
+        journal.append(entry)
+    singles = [mixture for mixture in ranked if tuner.is_expert(mixture)]
+    return list(dict.fromkeys([*planned, *singles, *picks.values()]))
+
+
+def _surrogates(
+    inputs: Inputs, experts: Mapping[str, Path], chosen: Sequence[Mixture], folder: Path
+) -> dict[Mixture, Trial]:
+    """The surrogates of the chosen and of all single datasets on the dev sets, as in the search."""
+    singles = [Mixture.uniform([name]) for name in experts]
+    with open_scorer(inputs, experts, inputs.dev, folder) as scorer:
+        study = Study(Journal(RunFolder(folder).study), scorer)
+        return {mixture: study.trial(mixture) for mixture in dict.fromkeys([*chosen, *singles])}
+
+
+def _compare(
+    inputs: Inputs,
+    ranking: Ranking,
+    predicted: Mapping[str, Scored],
+    trials: Sequence[Trial],
+    tuner: FineTuner,
+    picks: Mapping[str, Mixture],
+) -> Validation:
+    """Correlations, regrets and the table of all validated mixtures."""
+    chosen, seed = [trial.mixture for trial in trials], inputs.recipe.search.seed
+    splits = {"dev": DEV} | ({"test": TEST} if has_test(inputs) else {})
+    found = {s: scoreboard(trials, objectives_on(on, inputs), seed) for s, on in splits.items()}
+    real = {split: Scored.of(each) for split, each in found.items()}
+    judged_on, higher = [*splits][-1], found["dev"].higher_is_better
+    place = {mixture: index for index, mixture in enumerate(chosen)}
+    choices = {choice: [place[pick]] for choice, pick in picks.items()}
+    choices["random"] = [i for i, mixture in enumerate(chosen) if len(mixture.datasets) > 1]
+    ranks = {each.mixture: each.rank for each in ranking.places}
+    wanted, tasks = objectives(inputs), {"dev": inputs.dev, "test": inputs.test}
+    return Validation(
+        target=target_name(wanted),
+        metric=metric_name(wanted),
+        higher_is_better=higher,
+        budget=inputs.recipe.confirm.budget,
+        judged_on=judged_on,
+        examples={s: sum(len(task.examples) for task in tasks[s].values()) for s in splits},
+        mixtures=[
+            Validated(
+                mixture,
+                ranks.get(mixture),
+                tuner.steps(mixture),
+                {
+                    name: float(each.points[i]) * (1 if higher or name == LIKENESS else -1)
+                    for name, each in predicted.items()
+                },
+                predicted[SURROGATE].stderr(i),
+                {s: Score(float(found[s].points[i]), real[s].stderr(i)) for s in splits},
+            )
+            for i, mixture in enumerate(chosen)
+        ],
+        agreements={
+            name: {split: by_group(each, truth, chosen, seed) for split, truth in real.items()}
+            for name, each in predicted.items()
+        },
+        repeatability=by_group(real["dev"], real["test"], chosen, seed) if "test" in real else None,
+        picks=picks,
+        regret={choice: regret(real[judged_on], places) for choice, places in choices.items()},
+    )
+
+
+def _predictions(
+    inputs: Inputs, surrogates: Mapping[Mixture, Trial], chosen: Sequence[Mixture]
+) -> dict[str, Scored]:
+    """What each predictor says of the chosen mixtures."""
+    scored = scoreboard(list(surrogates.values()), objectives(inputs), inputs.recipe.search.seed)
+    place = {mixture: index for index, mixture in enumerate(surrogates)}
+    every = Scored.of(scored)
+    names = [name for name in inputs.corpora if Mixture.uniform([name]) in place]  # with experts
+    singles = every[np.array([place[Mixture.uniform([name])] for name in names])]
+    weights = weight_matrix(chosen, names)
+    return {
+        SURROGATE: every[np.array([place[mixture] for mixture in chosen])],
+        SINGLES: Scored(weights @ singles.points, weights @ singles.replicates),
+        LIKENESS: Scored.exact(_likeness(inputs, chosen), every.replicates.shape[1]),
+    }

@@ -1,0 +1,320 @@
+"""Measures what the parts of a run take on this machine, in a few seconds, by doing some of each.
+
+Nothing is guessed from sizes that can be timed: real training steps on the recipe's own rows, real
+surrogates of its own base, real examples of its own targets.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from itertools import pairwise, takewhile
+from pathlib import Path
+
+import numpy as np
+
+from m2m.dataset import BatchStream
+from m2m.errors import Interrupted
+from m2m.evaluate.metrics import resample
+from m2m.evaluate.tasks import Task, contrasted, requests
+from m2m.formats.disk import make_folder
+from m2m.formats.journal import Journal
+from m2m.llamacpp.scoring import common_prefix
+from m2m.machine import peak_rss_bytes
+from m2m.mix.mixture import BASE, Mixture
+from m2m.mix.space import usable
+from m2m.mix.strategy import Cost
+from m2m.mix.study import READABLE
+from m2m.mix.surrogate import SurrogateScorer
+from m2m.mix.trial import Trial
+from m2m.nn.decoder import Decoder
+from m2m.pipeline.experts import choose, open_decoder
+from m2m.pipeline.inputs import Corpus, Inputs, expert_corpus
+from m2m.pipeline.scorer import objectives, open_scorer
+from m2m.pipeline.shares import finished_experts
+from m2m.pipeline.workers import divide, workers
+from m2m.progress import Progress
+from m2m.recipe import Train
+from m2m.results.folder import RunFolder
+from m2m.tokenizer import Formatter
+from m2m.tuner.callbacks import ShowProgress, Step
+from m2m.tuner.trainer import Origin, Trainer
+
+# A first step also allocates; where steps are short enough, more are made and the median is taken.
+_SHORT, _MORE_SECONDS, _MORE_STEPS = 10.0, 8.0, 6
+_TOKENS_SCORED = 2_000  # of the examples that are scored
+_BATCHES = 12  # looked at for how full batches are
+
+
+@dataclass(frozen=True)
+class Aside:
+    """How experts train side by side.
+
+    Attributes:
+        count: workers that share the threads.
+        at_once: those that memory has room for.
+        slower: times as long as a step alone takes with all threads, if it saved as much memory.
+        bytes: expected peak of all of them together.
+    """
+
+    count: int
+    at_once: int
+    slower: float
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Seconds and bytes of the parts of a run.
+
+    Attributes:
+        decoder: to read the base into the trainer.
+        token: of one training step, by its tokens.
+        tokens: of a step, by dataset.
+        pause: to measure held-out rows and write a checkpoint or an adapter.
+        surrogate: to quantise the base before the first mixture.
+        load_one, load_all: to merge and load a mixture of one and of all datasets.
+        scored: to score a token.
+        judged: to bootstrap a model's scores.
+        training_bytes: expected peak of the process while training.
+        aside: the experts' training where several train side by side.
+        scoring_bytes: measured peak of the process after scoring.
+        adapter_bytes: of an adapter's file.
+        known: what the run's journal has of a mixture's scores already, by mixture.
+    """
+
+    decoder: float
+    token: float
+    tokens: Mapping[str, float]
+    pause: float
+    surrogate: float
+    load_one: float
+    load_all: float
+    scored: float
+    judged: float
+    training_bytes: int
+    scoring_bytes: int
+    adapter_bytes: int
+    known: Mapping[Mixture, Cost] = field(default_factory=dict)
+    aside: Aside | None = None
+
+    def step(self, dataset: str | None = None) -> float:
+        """Seconds of a training step on a dataset, or on an average one."""
+        tokens = self.tokens[dataset] if dataset else statistics.fmean(self.tokens.values())
+        return self.token * tokens
+
+    def load(self, size: float, of: int) -> float:
+        """Seconds to merge and load a mixture of `size` of `of` datasets."""
+        share = (size - 1) / (of - 1) if of > 1 else 0.0
+        return self.load_one + share * (self.load_all - self.load_one)
+
+
+def calibrate(inputs: Inputs, progress: Progress) -> Rates:
+    """Do a little of everything.
+
+    Raises:
+        ResourceError: training does not fit into memory; the hint says what would.
+        Interrupted: the user asked to stop.
+    """
+    make_folder(inputs.recipe.folder)
+    with tempfile.TemporaryDirectory(prefix=".m2m-plan-", dir=inputs.recipe.folder) as name:
+        folder = Path(name)
+        used = [
+            inputs.corpora[name] for name in usable(inputs.recipe.search, inputs.recipe.datasets)
+        ]
+        saving = choose(inputs.base, inputs.recipe)
+        count = workers(inputs.recipe, len(used))
+        portion = divide(inputs, count, len(used)) if count > 1 else None
+        started = time.perf_counter()
+        decoder = open_decoder(inputs.base, inputs.recipe, saving)
+        opened = time.perf_counter() - started
+        corpus = expert_corpus(inputs, used[0])
+        tokens = {each.name: _tokens_of_a_step(inputs, each) for each in used}
+        timed = _train(inputs, corpus, decoder, folder / "adapter", progress)
+        size = sum(file.stat().st_size for file in (folder / "adapter").iterdir())
+        del decoder
+        aside = None
+        if portion:
+            slower = 1.0
+            if portion.saving.ways != saving.ways:
+                decoder = open_decoder(inputs.base, inputs.recipe, portion.saving)
+                again = _train(inputs, corpus, decoder, folder / "aside", progress)
+                slower = again.step / timed.step
+                del decoder
+            aside = Aside(count, portion.at_once, slower, portion.at_once * portion.saving.bytes)
+        trained = finished_experts(inputs)
+        experts = {each.name: trained.get(each.name, folder / "adapter") for each in used}
+        timed_scoring, known = _score(inputs, experts, folder, progress, {*trained})
+    return Rates(
+        decoder=opened,
+        token=timed.step / tokens[corpus.name],
+        tokens=tokens,
+        pause=timed.pause,
+        **timed_scoring,
+        training_bytes=saving.bytes,
+        scoring_bytes=peak_rss_bytes(),
+        adapter_bytes=size,
+        known=known,
+        aside=aside,
+    )
+
+
+@dataclass(frozen=True)
+class _Timed:
+    step: float
+    pause: float
+
+
+def _train(
+    inputs: Inputs, corpus: Corpus, decoder: Decoder, folder: Path, progress: Progress
+) -> _Timed:
+    """One real step, and some more where that was short."""
+    found = _run(inputs, corpus, decoder, folder, progress, steps=1)
+    if found.step < _SHORT:
+        steps = max(2, min(_MORE_STEPS, int(_MORE_SECONDS / found.step)))
+        found = _run(inputs, corpus, decoder, folder, progress, steps=steps)
+    return found
+
+
+class _Stopwatch(ShowProgress):
+    """Keeps the seconds of every step."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__(progress, "calibrating: training")
+        self.steps: list[float] = []
+
+    def on_step(self, step: Step) -> None:
+        """Note and show."""
+        self.steps.append(step.seconds)
+        super().on_step(step)
+
+
+def _run(
+    inputs: Inputs,
+    corpus: Corpus,
+    decoder: Decoder,
+    folder: Path,
+    progress: Progress,
+    *,
+    steps: int,
+) -> _Timed:
+    config = dataclasses.replace(inputs.recipe.train, steps=steps, patience=0, warmup=0.0)
+    origin = Origin(
+        "calibration", inputs.base.name, inputs.base.fingerprint, f"{corpus.fingerprint} {steps}"
+    )
+    watch = _Stopwatch(progress)
+    trainer = Trainer(
+        decoder,
+        corpus.samples,
+        config,
+        folder=folder,
+        origin=origin,
+        held_out=corpus.held_out,
+        callbacks=[watch],
+    )
+    started = time.perf_counter()
+    trainer.run()
+    spent = time.perf_counter() - started
+    return _Timed(statistics.median(watch.steps), max(0.0, spent - sum(watch.steps)))
+
+
+def _tokens_of_a_step(inputs: Inputs, corpus: Corpus) -> float:
+    """How full a dataset's batches are: rows do not fill them to the last token."""
+    train: Train = inputs.recipe.train
+    stream = BatchStream(expert_corpus(inputs, corpus).samples, train.seed, train.batch_tokens)
+    batches = [len(next(stream).tokens) for _ in range(min(_BATCHES, train.steps))]
+    return train.accumulate * statistics.fmean(batches)
+
+
+def _score(
+    inputs: Inputs,
+    experts: Mapping[str, Path],
+    folder: Path,
+    progress: Progress,
+    trained: Set[str],
+) -> tuple[dict[str, float], dict[Mixture, Cost]]:
+    """The rates of surrogates, by name, and what is known of mixtures of the trained experts."""
+    progress.start("calibrating: surrogates", 4, "models")
+    one, every = Mixture.uniform([*experts][:1]), Mixture.uniform([*experts])
+    started = time.perf_counter()
+    with open_scorer(inputs, experts, inputs.dev, folder) as scorer:
+        made = time.perf_counter() - started
+        loads = []
+        for mixture in (BASE, one, every):
+            loads.append(scorer.score(mixture, dict.fromkeys(inputs.dev, ())).seconds)
+            _moved(progress)
+        known = _known(Journal(RunFolder(inputs.recipe.folder).study), scorer, trained)
+    some = {name: _some(task, inputs.formatter) for name, task in inputs.dev.items()}
+    with open_scorer(inputs, experts, some, folder) as scorer:
+        whole = scorer.score(BASE)
+        _moved(progress)
+    progress.finish()
+    started = time.perf_counter()
+    for objective in objectives(inputs):
+        scores = whole.scores[objective.target]
+        objective.metric.value(scores, resample(len(scores), np.random.default_rng(0)))
+    judged = time.perf_counter() - started
+    tokens = sum(sum(count_tokens(task, inputs.formatter)) for task in some.values())
+    rates = {
+        "surrogate": made,
+        "load_one": loads[1],
+        "load_all": loads[2],
+        "scored": max(0.0, whole.seconds - loads[0]) / tokens,
+        "judged": judged,
+    }
+    return rates, known
+
+
+def _known(journal: Journal, scorer: SurrogateScorer, trained: Set[str]) -> dict[Mixture, Cost]:
+    """What the journal has for these very adapters and settings; only finished ones have a key."""
+    total, known = sum(scorer.examples.values()), dict[Mixture, Cost]()
+    for line in journal.replay():
+        if line.get("schema") not in READABLE:
+            continue
+        trial = Trial.from_json(line)
+        mixture = trial.mixture
+        if trained >= {*mixture.datasets} and scorer.key(mixture) == line.get("key"):
+            before = known.get(mixture, Cost())
+            known[mixture] = before.plus(1, trial.examples / total, new=mixture not in known)
+    return known
+
+
+def _moved(progress: Progress) -> None:
+    progress.advance()
+    if progress.stop_requested():
+        raise Interrupted("stopped while calibrating")
+
+
+def _some(task: Task, formatter: Formatter) -> Task:
+    """The first examples of a task, enough to time it."""
+    task = contrasted(task)  # a part of the answers may hold no wrong ones
+    share = _TOKENS_SCORED / max(1, sum(count_tokens(task, formatter)))
+    count = min(len(task.examples), max(8, round(share * len(task.examples))))
+    return dataclasses.replace(task, examples=task.examples[:count])
+
+
+def count_tokens(task: Task, formatter: Formatter) -> tuple[int, int]:
+    """Tokens that scoring a task decodes, each beginning that answers share only once.
+
+    Returns:
+        Those that all prompts have in common, decoded once for each block of examples; and all that
+        the examples have of their own. What is predicted only, a last token, is not decoded.
+    """
+    asked = requests(task, formatter)
+    shared = len(common_prefix(asked))
+    own = sum(len(each.prompt) - shared + _branches(each.continuations) for each in asked)
+    return shared, own
+
+
+def _branches(continuations: Sequence[Sequence[int]]) -> int:
+    """Tokens of the tree that some continuations make, without their last ones."""
+    paths = sorted(tuple(each[:-1]) for each in continuations)
+    shared = (
+        sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
+        for a, b in pairwise(paths)
+    )
+    return sum(map(len, paths)) - sum(shared)

@@ -1,0 +1,271 @@
+"""The work of a run, step by step, in seconds and bytes of this machine."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from m2m.counted import counted
+from m2m.evaluate.evaluator import Evaluator
+from m2m.formats.gguf import plan_gguf
+from m2m.llamacpp.filetypes import file_type, quantized_layout
+from m2m.llamacpp.surrogate import scratch_folder
+from m2m.mix.mixture import BASE, Mixture
+from m2m.mix.space import LISTED, Space
+from m2m.mix.strategies import make_strategy
+from m2m.mix.strategy import Cost, Strategy
+from m2m.pipeline.finetunes import training_rows
+from m2m.pipeline.inputs import Inputs, expert_passes
+from m2m.pipeline.scorer import objectives
+from m2m.pipeline.search import search_space
+from m2m.pipeline.shares import finished_experts, wanted
+from m2m.planning.calibration import Aside, Rates, count_tokens
+from m2m.recipe import Recipe
+
+# A checkpoint holds the adapter, AdamW's two and the best adapter so far.
+_CHECKPOINTS = 4
+# A trial's line in the journal: a log-likelihood a choice, and what stands around it.
+_LINE, _CHOICE = 500, 20
+_DRAWN = 256  # mixtures that stand for all where these are too many
+ASIDE = 1.15  # two workers against one with both threads: 1.13 to 1.2; more may gain more
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """What one step will take; memory is the process's peak until its end, as in `Step`."""
+
+    name: str
+    what: str
+    seconds: float
+    peak_rss_bytes: int
+    disk_bytes: int
+
+
+def planned_strategy(inputs: Inputs, examples: int = 1) -> Strategy:
+    """The strategy of the search; its name and candidates are the same for any number of examples.
+
+    Raises:
+        InputError: it has no mixture to choose from, or too many.
+    """
+    recipe = inputs.recipe
+    space = search_space(inputs)
+    return make_strategy(recipe.search, space, examples, objectives(inputs), recipe.growth)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes that stay the same however `--hours` cuts a recipe; slow to find.
+
+    Attributes:
+        examples: of all dev sets; of a text in windows each window is one.
+        dev: the tokens of each dev set, as `count_tokens` has them.
+        test: the same of each test set.
+        scratch: bytes of the scratch model.
+        exported: bytes of the exported model.
+    """
+
+    examples: int
+    dev: Sequence[tuple[int, int]]
+    test: Sequence[tuple[int, int]]
+    scratch: int
+    exported: int
+
+    @classmethod
+    def of(cls, inputs: Inputs) -> Sizes:
+        """Tokenises all examples."""
+        form, seed, quantize = inputs.formatter, inputs.recipe.search.seed, inputs.recipe.quantize
+        kind = "f16" if quantize.type == "auto" else quantize.type  # none that auto takes is larger
+        return cls(
+            sum(len(Evaluator(task, form, seed)) for task in inputs.dev.values()),
+            [count_tokens(task, form) for task in inputs.dev.values()],
+            [count_tokens(task, form) for task in inputs.test.values()],
+            *(
+                plan_gguf(*quantized_layout(inputs.base.gguf, file_type(each)))[2]
+                for each in (kind, quantize.export)
+            ),
+        )
+
+
+class Work:
+    """What a run has to do, in seconds and bytes.
+
+    Args:
+        inputs: the run's.
+        rates: of this machine.
+        like: the work of the same inputs with other settings, which saves time.
+    """
+
+    def __init__(self, inputs: Inputs, rates: Rates, like: Work | None = None) -> None:
+        self.inputs, self.rates, self.recipe = inputs, rates, inputs.recipe
+        self._fixed: Sizes = like._fixed if like else Sizes.of(inputs)
+        self.scratch, self.exported = self._fixed.scratch, self._fixed.exported
+        self.names = wanted(inputs)
+        self.space = search_space(inputs)
+        self.strategy = planned_strategy(inputs, self._fixed.examples)
+        self.sizes = _sizes(self.space)
+        same = like and like.recipe.train == self.recipe.train
+        self.passes: dict[str, float] = like.passes if like and same else expert_passes(inputs)
+        dev, test = self._fixed.dev, self._fixed.test
+        self.block_seconds = sum(shared for shared, _ in dev) * rates.scored
+        self.dev_seconds, self.test_seconds = (
+            sum(map(sum, tokens)) * rates.scored for tokens in (dev, test)
+        )
+        choices = sum(
+            len(example.choices) for task in inputs.dev.values() for example in task.examples
+        )
+        self.line = _CHOICE * choices
+
+    def of(self, recipe: Recipe) -> Work:
+        """The work of a recipe that differs in its settings only."""
+        return Work(dataclasses.replace(self.inputs, recipe=recipe), self.rates, self)
+
+    def steps(self) -> list[PlannedStep]:
+        """All steps, in order."""
+        return [self.train(), self.search(), self.confirm(), self.export()]
+
+    def train(self) -> PlannedStep:
+        """One adapter for every dataset that has none yet."""
+        made = finished_experts(self.inputs)
+        left = [name for name in self.names if name not in made]
+        seconds = sum(self._training(self.recipe.train.steps, name) for name in left)
+        seen = list(dict.fromkeys(f"{count:.3g}" for count in sorted(self.passes.values())))
+        what = f"{counted(len(left), 'adapter')} of {self.recipe.train.steps} steps, "
+        what += "passes over their rows: " + " to ".join([seen[0], *seen[1:][-1:]])
+        at_once, peak = 1, self.rates.training_bytes
+        if aside := self.rates.aside:
+            at_once, peak = aside.at_once, aside.bytes
+            seconds *= times_alone(aside)
+            what += f", {at_once} at a time"
+        if left:
+            seconds += self.rates.decoder
+        disk = (len(left) + _CHECKPOINTS * at_once) * self.rates.adapter_bytes if left else 0
+        return PlannedStep("train", what, seconds, peak, disk)
+
+    def search(self) -> PlannedStep:
+        """The base on dev, what the strategy takes, and the finalists as they are exported."""
+        cost, rates = self.strategy.cost(), self.rates
+        left = cost.less(self.done())
+        base = 1.0 - rates.known.get(BASE, Cost()).evaluations
+        load = rates.load(self._expected_size(), len(self.names))
+        seconds = rates.surrogate + base * (rates.load(1, len(self.names)) + self.dev_seconds)
+        seconds += left.loads * (load + self.block_seconds)
+        seconds += left.evaluations * (self.dev_seconds - self.block_seconds)
+        # Every mixture's scoreboard once; of whole ones the warnings look again.
+        seconds += (cost.mixtures + cost.evaluations + 1) * rates.judged
+        quantize, finalists = self.recipe.quantize, max(2, self.recipe.confirm.top)
+        finalists = min(finalists, self.strategy.candidates)
+        if quantize.export != quantize.type and finalists > 1:
+            seconds += rates.surrogate + finalists * (load + self.dev_seconds)
+        disk = round(cost.loads * _LINE + cost.evaluations * self.line) + self.scratch_on_disk()
+        peak = max(rates.training_bytes, rates.scoring_bytes)
+        return PlannedStep("search", self._search_in_words(cost), seconds, peak, disk)
+
+    def done(self) -> Cost:
+        """What the journal has of the mixtures that the search may look at."""
+        singles = [Mixture.uniform([name]) for name in self.names]
+        found = Cost()
+        for mixture, known in self.rates.known.items():
+            if self.space.allows(mixture) or mixture in singles:
+                found += known
+        return found
+
+    def _search_in_words(self, cost: Cost) -> str:
+        name, count = self.strategy.name, self.strategy.candidates
+        part = "" if cost.mixtures >= count else f"{cost.mixtures:.0f} of "
+        all_in_full = cost.evaluations >= count
+        evaluations = f", about {cost.evaluations:.0f} evaluations of dev"
+        return f"{name}: {part}{counted(count, 'mixture')}{'' if all_in_full else evaluations}"
+
+    def confirm(self) -> PlannedStep:
+        """Fine-tunes of the best and of the baselines, all scored on dev and test."""
+        confirm = self.recipe.confirm
+        total = len(self.names)
+        sizes = [self._expected_size()] * min(confirm.top, self.strategy.candidates)
+        trainings = [self._share_trained() * self._confirming(size) for size in sizes]
+        union = Mixture.union(training_rows(self.inputs, self.names))
+        everything = {"all": Mixture.uniform(self.names), "union": union}
+        # One fine-tune if all datasets have as many rows.
+        both = {everything[name] for name in confirm.baselines if name in everything}
+        whole = len(both) if total > 1 else 0
+        sizes += [total] * whole
+        trainings += [self._confirming(total)] * whole
+        models = 2.0 + len(sizes)
+        if "best_single" in confirm.baselines and self._expected_size() > 1:
+            # It may be one of the top already.
+            models += self._share_mixed() ** confirm.top
+            trainings.append(0.0 if self._is_free() else self._confirming(1))
+        seconds = sum(trainings) + (self.rates.decoder if any(trainings) else 0.0)
+        seconds += self.rates.surrogate + models * (self.dev_seconds + self.test_seconds)
+        seconds += models * (self.rates.load(1, total) + 2 * self.rates.judged)
+        tuned = sum(map(bool, trainings))
+        disk = (tuned + _CHECKPOINTS) * self.rates.adapter_bytes
+        peak = max(self.rates.training_bytes, self.rates.scoring_bytes)
+        what = f"up to {counted(tuned, 'fine-tune')}, {whole} on all datasets; "
+        what += f"{models:.0f} models scored"
+        return PlannedStep("confirm", what, seconds, peak, disk)
+
+    def export(self) -> PlannedStep:
+        """The winner as GGUF and LoRA."""
+        seconds = self.rates.surrogate + self.rates.load(1, len(self.names))
+        peak = max(self.rates.training_bytes, self.rates.scoring_bytes)
+        disk = self.exported + self.rates.adapter_bytes
+        return PlannedStep("export", self.recipe.quantize.export, seconds, peak, disk)
+
+    def _training(self, steps: int, dataset: str | None = None) -> float:
+        pauses = -(-steps // self.recipe.train.checkpoint_every)
+        return steps * self.rates.step(dataset) + pauses * self.rates.pause
+
+    def _confirming(self, size: float) -> float:
+        """Seconds of one confirming fine-tune."""
+        return self._training(self._budget(size))
+
+    def _budget(self, size: float) -> int:
+        budget, steps = self.recipe.confirm.budget, self.recipe.train.steps
+        if budget == "proportional":
+            return round(steps * size)
+        return steps if isinstance(budget, str) else budget
+
+    def _is_free(self) -> bool:
+        """Whether a confirmed single dataset is its expert, trained already."""
+        borrows = self.recipe.train.replay > 0 and self.recipe.train.replay_from is None
+        return not borrows and self._budget(1) == self.recipe.train.steps
+
+    def _expected_size(self) -> float:
+        """Datasets of a winner of which nothing is known."""
+        return sum(size * count for size, count in self.sizes.items()) / sum(self.sizes.values())
+
+    def _share_trained(self) -> float:
+        """The chance that a top mixture is not a single dataset that is trained already."""
+        return self._share_mixed() if self._is_free() else 1.0
+
+    def _share_mixed(self) -> float:
+        """The chance that a mixture is not a single dataset, where nothing is known."""
+        return 1.0 - self.sizes[1] / sum(self.sizes.values())
+
+    def scratch_on_disk(self) -> int:
+        """Bytes of the scratch model on the disk; 0 if it is in memory."""
+        key = self.recipe.folder
+        folder = scratch_folder(key, 2 * self.inputs.base.info.parameters)
+        if folder == key:
+            return self.scratch
+        if not any(folder.iterdir()):
+            folder.rmdir()
+        return 0
+
+
+def _sizes(space: Space) -> Counter[int]:
+    """How many mixtures have how many datasets: of all, or of a sample where they are too many."""
+    if not space.parts and space.most <= LISTED:
+        return Counter(len(each.datasets) for each in space.subsets())
+    rng = np.random.default_rng(0)
+    drawn = [space.draw(rng) for _ in range(_DRAWN)]
+    return Counter(len(each.datasets) for each in drawn if each) or Counter([1])
+
+
+def times_alone(aside: Aside) -> float:
+    """Times as long as the experts take one after the other, each with all threads."""
+    return aside.slower * aside.count / aside.at_once / ASIDE

@@ -1,0 +1,170 @@
+"""`m2m run --hours H`: a recipe cut down until it fits into the time there is."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from m2m.errors import InputError, ResourceError
+from m2m.formats.atomic import write_json
+from m2m.formats.records import read_object
+from m2m.pipeline.inputs import Inputs
+from m2m.planning.calibration import Rates, calibrate
+from m2m.planning.cost import Work
+from m2m.progress import Progress
+from m2m.recipe import LISTS, SECTIONS, Recipe, as_json
+from m2m.results.folder import RunFolder
+from m2m.store import fingerprint
+
+# A plan is within 30 % of what a run takes; this much of the time is planned for.
+_SHARE = 0.85
+# Experts of fewer steps than this share of the recipe's would answer another question.
+_LEAST_STEPS = 0.25
+
+
+def fit_hours(inputs: Inputs, recipe: Recipe, hours: float, progress: Progress) -> Inputs:
+    """Cut a run down to `hours`; the same recipe and hours get the same cut as the first time.
+
+    The decision is kept in the run's folder, so that a run that goes on after a power cut, on a
+    machine that is busier or not, keeps its adapters. Every cut is a warning.
+
+    Args:
+        inputs: the run's.
+        recipe: as its file says, which names the decision.
+        hours: that the run may take.
+        progress: shows the calibration.
+
+    Returns:
+        The inputs with the recipe cut; they need not be read again.
+
+    Raises:
+        ResourceError: no cut suffices.
+    """
+    mark = _mark(recipe, hours)
+    kept = _kept(recipe, mark)
+    if kept is None:
+        kept = _decide(inputs, calibrate(inputs, progress), hours)
+        write_json(RunFolder(recipe.folder).hours, {"recipe": mark, "hours": hours, **kept})
+    for loss in kept["gave_up"]:
+        progress.warn(f"to fit into {hours:g} hours: {loss}")
+    return dataclasses.replace(inputs, recipe=_with(inputs.recipe, kept["settings"]))
+
+
+def within(recipe: Recipe, hours: float) -> Callable[[Inputs, Progress], Inputs]:
+    """`fit_hours` for `Run`, which reads the inputs first and looks for leaks."""
+    return lambda inputs, progress: fit_hours(inputs, recipe, hours, progress)
+
+
+def _mark(recipe: Recipe, hours: float) -> str:
+    sections = {name: as_json(getattr(recipe, name)) for name in SECTIONS}
+    lists = {name: [as_json(each) for each in getattr(recipe, name)] for name in LISTS}
+    return fingerprint(hours=hours, **sections, **lists)
+
+
+def _kept(recipe: Recipe, mark: str) -> dict[str, Any] | None:
+    """What an earlier process decided about this very recipe."""
+    path = RunFolder(recipe.folder).hours
+    if not path.is_file():
+        return None
+    try:
+        found = read_object(path)
+    except InputError:
+        return None
+    return found if found.get("recipe") == mark else None
+
+
+def _decide(inputs: Inputs, rates: Rates, hours: float) -> dict[str, Any]:
+    """Settings that fit, and what they give up; the least harmful cuts are made first."""
+    settings: dict[str, Any] = {}
+    gave_up: dict[str, str] = {}
+    work = Work(inputs, rates)
+
+    def seconds() -> float:
+        return sum(step.seconds for step in work.of(_with(inputs.recipe, settings)).steps())
+
+    limit = hours * 3600 * _SHARE
+    for name, value, words in _cuts(work):
+        if (now := seconds()) <= limit:
+            break
+        before = settings.copy()
+        settings[name] = value
+        if seconds() < now:
+            gave_up[name] = words
+        else:  # a cut that saves nothing is none
+            settings = before
+    if seconds() > limit:
+        raise ResourceError(
+            f"the run does not fit into {hours:g} hours: at its least it takes "
+            f"{seconds() / _SHARE / 3600:.2g}",
+            "give it more, leave datasets out, or take a smaller base",
+        )
+    # What was cut furthest gets back what there is room for.
+    if "steps" in settings:
+        _raise("steps", inputs.recipe.train.steps, settings, seconds, limit)
+        gave_up["steps"] = _steps_words(inputs.recipe, settings["steps"])
+    if "budget" in settings:
+        free = _with(inputs.recipe, {k: v for k, v in settings.items() if k != "budget"})
+        most = work.of(free).strategy.cost().evaluations
+        _raise("budget", round(most), settings, seconds, limit)
+        gave_up["budget"] = _budget_words(settings["budget"])
+    return {"settings": settings, "gave_up": list(gave_up.values())}
+
+
+def _cuts(work: Work) -> Iterator[tuple[str, Any, str]]:
+    """Name, value and words of every cut, in the order in which they are made."""
+    recipe, space, strategy = work.recipe, work.space, work.strategy
+    if recipe.confirm.top > 1:
+        yield "top", 1, f"only the best mixture is confirmed, not {recipe.confirm.top}"
+    if strategy.cheaper:
+        name, loss = strategy.cheaper
+        yield "strategy", name, loss
+        strategy = work.of(_with(recipe, {"strategy": name})).strategy
+    least = math.ceil(strategy.least_budget())
+    if not recipe.search.budget or least < recipe.search.budget:
+        yield "budget", least, _budget_words(least)
+    names = len(space.names)
+    largest = min(recipe.search.max_datasets or names, names)
+    smallest = max(2, len(recipe.search.required))
+    for most in range(largest - 1, max(2, smallest - 1), -1):
+        yield "max_datasets", most, f"mixtures of more than {most} datasets are left out"
+    steps = max(1, round(recipe.train.steps * _LEAST_STEPS))
+    yield "steps", steps, _steps_words(recipe, steps)
+    if largest > 2 >= smallest:
+        yield "max_datasets", 2, "mixtures of more than 2 datasets are left out"
+
+
+def _budget_words(budget: float) -> str:
+    return (
+        f"the search has a budget of {budget:.0f} evaluations: fewer mixtures are scored on more "
+        "than a few examples"
+    )
+
+
+def _steps_words(recipe: Recipe, steps: int) -> str:
+    return f"experts get {steps} steps, not {recipe.train.steps}: what is learned slowly is missed"
+
+
+def _raise(
+    name: str, high: int, settings: dict[str, Any], seconds: Callable[[], float], limit: float
+) -> None:
+    """Set a setting to the most up to `high` that fits; as it is, it does."""
+    low = settings[name]
+    while low < high:
+        settings[name] = middle = (low + high + 1) // 2
+        if seconds() <= limit:
+            low = middle
+        else:
+            high = middle - 1
+    settings[name] = low
+
+
+def _with(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
+    """The recipe with some settings of its sections replaced."""
+    homes = {"steps": "train", "top": "confirm"}
+    for name, value in settings.items():
+        home = homes.get(name, "search")
+        section = dataclasses.replace(getattr(recipe, home), **{name: value})
+        recipe = dataclasses.replace(recipe, **{home: section})
+    return recipe

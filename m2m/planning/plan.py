@@ -1,0 +1,186 @@
+"""`m2m plan`: seconds, memory and disk of every step of a run, before it is made."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from m2m.errors import ResourceError
+from m2m.machine import free_memory_bytes
+from m2m.nn.matrix import WORTH_BF16, bf16_gain
+from m2m.pipeline.experts import memory_limit
+from m2m.pipeline.inputs import Inputs
+from m2m.pipeline.leaks import find_leaks, shared_warnings
+from m2m.pipeline.scorer import threads
+from m2m.pipeline.shares import wanted
+from m2m.planning.calibration import Rates, calibrate
+from m2m.planning.cost import ASIDE, PlannedStep, Work, planned_strategy, times_alone
+from m2m.progress import Progress
+from m2m.tuner.memory import GIB
+
+_ROOM = 256 << 20  # left free on a disk
+_LONG = 60.0  # seconds of training below which nobody asks for less
+_PRODUCTS = 0.55  # of a training step that bf16 makes faster
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole run, before it is made.
+
+    Attributes:
+        steps: in order.
+        strategy: of the search.
+        candidates: mixtures that it chooses from.
+        passes: how often an expert will see each of its rows, on average, by dataset.
+        advice: where it does not fit, what to change; else what may be worth knowing.
+        fits: memory, disk and hours suffice.
+        warnings: about the model and the data, as the run prints them.
+    """
+
+    steps: Sequence[PlannedStep]
+    strategy: str
+    candidates: int
+    passes: Mapping[str, float]
+    advice: Sequence[str]
+    fits: bool
+    warnings: Sequence[str] = ()
+
+    @property
+    def total_seconds(self) -> float:
+        """Of all steps."""
+        return sum(step.seconds for step in self.steps)
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields of `m2m plan --json`."""
+        return {
+            "steps": [{**vars(each), "seconds": round(each.seconds, 1)} for each in self.steps],
+            "total_seconds": round(self.total_seconds, 1),
+            "strategy": self.strategy,
+            "candidates": self.candidates,
+            "passes": dict(self.passes),
+            "fits": self.fits,
+            "advice": list(self.advice),
+            "warnings": list(self.warnings),
+        }
+
+
+def make_plan(inputs: Inputs, progress: Progress, hours: float = 0.0) -> Plan:
+    """Calibrate and plan.
+
+    Args:
+        inputs: the run's.
+        progress: shows the calibration.
+        hours: that the run may take; 0 for any.
+
+    Raises:
+        InputError: the search has no mixture to choose from, or too many.
+        Interrupted: the user asked to stop.
+    """
+    strategy, warnings = planned_strategy(inputs), [*inputs.cautions, *_leaks(inputs)]
+    for warning in warnings:
+        progress.warn(warning)
+    try:
+        rates = calibrate(inputs, progress)
+    except ResourceError as error:
+        advice = (error.message, *([error.hint] if error.hint else []))
+        return Plan((), strategy.name, strategy.candidates, {}, advice, False, warnings)
+    return dataclasses.replace(plan_with(inputs, rates, hours), warnings=warnings)
+
+
+def _leaks(inputs: Inputs) -> Iterator[str]:
+    """Why the run would stop before it trains, and test questions that helped to choose."""
+    leaks = find_leaks(inputs, wanted(inputs), inputs.recipe.folder)
+    yield from (leak.warning for leak in leaks)
+    if leaks:
+        yield "`m2m run` stops at these rows, unless `--allow-leaks` is added."
+    yield from shared_warnings(inputs)
+
+
+def plan_with(inputs: Inputs, rates: Rates, hours: float = 0.0) -> Plan:
+    """The plan that some rates make; see `make_plan`."""
+    work = Work(inputs, rates)
+    steps = work.steps()
+    wrong = [*_memory(work, steps), *_disk(work, steps), *_time(work, steps, hours)]
+    advice = [*wrong, *_precision(work, steps), *_workers(work, steps), *_unseen(work)]
+    name, count = work.strategy.name, work.strategy.candidates
+    return Plan(steps, name, count, work.passes, advice, fits=not wrong)
+
+
+def _memory(work: Work, steps: Sequence[PlannedStep]) -> Iterator[str]:
+    free = free_memory_bytes()
+    # The scratch model lies in memory too where there is a RAM disk.
+    need = max(step.peak_rss_bytes for step in steps)
+    need += 0 if work.scratch_on_disk() else work.scratch
+    if free and need > free:
+        yield (
+            f"memory: {need / GIB:.1f} GiB needed, {free / GIB:.1f} free: set [limits] memory or a "
+            "smaller [train] batch_tokens, take a smaller [quantize] type, or close programs"
+        )
+
+
+def _disk(work: Work, steps: Sequence[PlannedStep]) -> Iterator[str]:
+    need = sum(step.disk_bytes for step in steps) + _ROOM
+    free = shutil.disk_usage(_existing(work.recipe.folder)).free
+    if need > free:
+        yield (
+            f"disk: {need / GIB:.1f} GiB needed under {work.recipe.folder}, {free / GIB:.1f} free: "
+            "free some, or move the recipe to a larger disk"
+        )
+
+
+def _precision(work: Work, steps: Sequence[PlannedStep]) -> Iterator[str]:
+    training = sum(step.seconds for step in steps if step.name in ("train", "confirm"))
+    if work.recipe.train.precision != "float32" or training < _LONG:
+        return
+    if (gain := bf16_gain()) >= WORTH_BF16:
+        times = 1.0 / (1.0 - _PRODUCTS + _PRODUCTS / gain)
+        yield (
+            f'[train] precision = "bf16" would train about {times:.1f} times as fast on this '
+            "processor, with rounding that docs/training.md tells of"
+        )
+
+
+def _unseen(work: Work) -> Iterator[str]:
+    if partly := [f"{x:.0%} of {name}" for name, x in work.passes.items() if x < 1]:
+        seen = ", ".join(partly)
+        yield f"some rows will not be trained on: experts see {seen}; raise [train] steps"
+
+
+def _workers(work: Work, steps: Sequence[PlannedStep]) -> Iterator[str]:
+    recipe, training = work.recipe, steps[0].seconds
+    if (aside := work.rates.aside) and times_alone(aside) > 1.0:
+        yield (
+            f"memory is too little for {aside.count} workers to be faster than one: set "
+            "[limits] workers = 1"
+        )
+    count = min(threads(recipe), len(work.names) // 2)
+    limit, need = memory_limit(recipe), count * work.rates.training_bytes
+    room = not limit or need <= limit
+    if recipe.limits.workers == 1 and count > 1 and training >= _LONG and room:
+        yield (
+            f"[limits] workers = {count} would train the adapters side by side, about "
+            f"{ASIDE:.2f} times as fast as now, in {need / GIB:.1f} GiB"
+        )
+
+
+def _existing(path: Path) -> Path:
+    return path if path.exists() else _existing(path.parent)
+
+
+def _time(work: Work, steps: Sequence[PlannedStep], hours: float) -> Iterator[str]:
+    total = sum(step.seconds for step in steps)
+    if not hours or total <= hours * 3600:
+        return
+    longest = max(steps, key=lambda step: step.seconds)
+    cheaper = work.strategy.cheaper
+    less = f'strategy = "{cheaper[0]}"' if cheaper else "a smaller budget"
+    change = {
+        "train": "lower [train] steps, or leave datasets out",
+        "search": f"set [search] {less}, or a smaller max_datasets",
+        "confirm": 'set [confirm] top = 1, or budget = "fixed"',
+    }.get(longest.name, "take a smaller base")
+    yield f"time: {total / 3600:.1f} of {hours:g} hours, most of it to {longest.name}: {change}"

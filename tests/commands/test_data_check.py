@@ -1,0 +1,114 @@
+"""What `m2m data check` says about the example, and about files with planted faults."""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from m2m.commands.data_check import check_data, check_recipe, read_target
+from m2m.dataset import load_dataset
+from m2m.dataset.checked import Checked
+from m2m.recipe import load_recipe
+from tests.pipeline.scenario import make_scenario
+from tests.tiny import choice_rows, dataset_rows, write_jsonl
+
+EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "swahili"
+
+
+def kinds(found: Checked) -> set[str]:
+    return {problem.kind for problem in found.problems}
+
+
+def check(path: Path, *targets: Path) -> Checked:
+    return check_data([path], [read_target(each) for each in targets])[0]
+
+
+@pytest.fixture(scope="module")
+def example() -> dict[str, Checked]:
+    files = sorted((EXAMPLE / "datasets").glob("*.jsonl"))
+    targets = sorted((EXAMPLE / "target").glob("*.jsonl"))
+    tasks = [read_target(path) for path in targets]
+    return {each.file.stem: each for each in check_data(files, tasks)}
+
+
+def test_the_missorted_dataset_is_told_by_its_contradictions(example: dict[str, Checked]) -> None:
+    bad = example["sw_missorted"]
+    assert {"sw_school", "sw_things"} <= bad.contradicting.keys()
+    assert bad.contradicting["sw_school"] + bad.contradicting["sw_things"] > 0.9 * bad.rows
+    for name in ("sw_dictionary", "ny_school", "ha_things", "en_definitions"):
+        assert "contradicting" not in kinds(example[name])
+
+
+def test_the_example_leaks_nothing(example: dict[str, Checked]) -> None:
+    assert all(each.overlap == 0 and not each.refused for each in example.values())
+
+
+def test_a_file_under_another_languages_name_is_told(tmp_path: Path) -> None:
+    files = [EXAMPLE / "datasets" / f"{n}.jsonl" for n in ("sw_school", "sw_things", "ha_things")]
+    wrong = tmp_path / "sw_more.jsonl"
+    wrong.write_bytes(files[2].read_bytes())
+    found = {each.file.stem: each for each in check_data([*files, wrong])}
+    (problem,) = [p for p in found["sw_more"].problems if p.kind == "language"]
+    assert "ha_things" in problem.message
+    assert "language" not in kinds(found["sw_school"])
+    assert found["sw_more"].shared["ha_things"] == found["sw_more"].rows
+
+
+def test_planted_faults_are_counted_with_their_lines(tmp_path: Path) -> None:
+    rows = [{"prompt": f"question {i} about word{i * 7}", "completion": f"answer {i}"}
+            for i in range(40)]  # fmt: skip
+    rows[5] = {"prompt": "QUESTION 4 about word28!", "completion": "answer 4"}
+    rows[6] = {"prompt": "question 3 about word21", "completion": "quite another"}
+    rows[7]["completion"] = unicodedata.normalize("NFD", "étés")
+    rows[8]["completion"] = "Ã©tÃ©"
+    rows[9] = {"prompt": "copied words", "completion": "copied words"}
+    found = check(write_jsonl(tmp_path / "a.jsonl", rows))
+    assert (found.rows, found.duplicates, found.contradictions) == (40, 1, 2)
+    lines = {problem.kind: problem.lines for problem in found.problems if problem.lines}
+    assert lines == {"not_nfc": (8,), "mojibake": (9,), "echo": (10,)}
+
+
+def test_leaks_are_questions_texts_and_near_copies(tmp_path: Path) -> None:
+    asked = choice_rows("copy", 12)
+    target = write_jsonl(tmp_path / "dev.jsonl", asked)
+    rows = dataset_rows("reverse", 30, seed=5)
+    clean = check(write_jsonl(tmp_path / "clean.jsonl", rows), target)
+    assert clean.overlap == 0
+    rows[3] = {"prompt": asked[2]["question"], "completion": "anything"}
+    found = check(write_jsonl(tmp_path / "leaky.jsonl", rows), target)
+    assert found.overlap == 1
+    assert [p.lines for p in found.problems if p.kind == "leak"] == [(4,)]
+
+
+def test_what_cannot_be_read_is_a_problem_of_its_file_alone(tmp_path: Path) -> None:
+    good = write_jsonl(tmp_path / "good.jsonl", dataset_rows("copy", 20))
+    broken = tmp_path / "broken.jsonl"
+    broken.write_bytes('{"text": "été"}\n'.encode() + '{"text": "été"}\n'.encode("latin-1"))
+    empty = write_jsonl(
+        tmp_path / "empty.jsonl", [{"prompt": "a", "completion": ""}, *dataset_rows("copy", 3)]
+    )
+    found = check_data([good, broken, empty, tmp_path / "none.jsonl"])
+    assert [each.refused for each in found] == [False, True, True, True]
+    assert "UTF-8 mixed with Latin-1" in found[1].problems[0].hint
+    assert "line 1" in found[2].problems[0].message
+    assert found[2].rows == 3
+
+
+def test_a_recipe_is_checked_with_its_models_tokens(tmp_path: Path) -> None:
+    recipe = load_recipe(make_scenario(tmp_path))
+    found = check_recipe(recipe)
+    first = found[0]
+    assert first.rows == len(load_dataset(first.file)) == sum(first.lengths.values())
+    assert first.tokens and first.cost and first.longest
+    assert "tokenizer" in kinds(first)
+    assert first.as_json()["tokens_per_word"] > 1
+
+
+def test_rows_that_the_run_would_refuse_are_told(tmp_path: Path) -> None:
+    recipe = make_scenario(tmp_path)
+    text = recipe.read_text(encoding="utf-8").replace("rank = 4", "rank = 4\nmax_length = 12")
+    recipe.write_text(text, encoding="utf-8")
+    found = check_recipe(load_recipe(recipe))[:3]
+    assert all("too_long" in kinds(each) and each.refused for each in found)

@@ -1,0 +1,114 @@
+"""`m2m doctor` on this machine, and with parts of it broken for real."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from m2m.cli.main import cli
+from m2m.commands.doctor import Finding, diagnose
+from m2m.llamacpp.build import installed_build
+from m2m.llamacpp.model import build_info
+from m2m.machine import cpu_features, free_memory_bytes, total_memory_bytes, versions
+from m2m.pipeline.inputs import model_folders
+from tests.conftest import REPOSITORY
+from tests.tiny import pico_model
+
+
+def by_name(found: list[Finding]) -> dict[str, Finding]:
+    return {each.name: each for each in found}
+
+
+def test_a_working_machine_has_no_problem(tmp_path: Path) -> None:
+    found = diagnose(tmp_path)
+    assert [each.name for each in found if each.state == "problem"] == []
+    assert all(each.remedy for each in found if each.state != "ok")
+    names = by_name(found)
+    assert build_info().split(" | ")[0] in names["llama.cpp"].value
+    assert "GFLOP/s" in names["BLAS"].value
+
+
+def test_a_folder_of_models_is_looked_into_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("M2M_MODELS", str(tmp_path / "models"))
+    found = model_folders(tmp_path / "recipe.toml")
+    assert found[0] == tmp_path / "models"
+    assert len(found) == len({*found}) == len(tmp_path.parents) + 1
+
+
+def test_models_are_opened_and_a_damaged_one_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = pico_model(tmp_path)
+    monkeypatch.setenv("M2M_MODELS", str(tmp_path))
+    assert by_name(diagnose(tmp_path))["pico"].state == "ok"
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-10])
+    damaged = by_name(diagnose(tmp_path))["pico"]
+    assert damaged.state == "problem"
+    assert "model.safetensors" in damaged.value
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import os, signal\nos.kill(os.getpid(), signal.SIGILL)\n", "signal 4"),
+        ("raise OSError('libllama.so: cannot open')\n", "cannot open"),
+    ],
+)
+def test_a_llama_cpp_that_cannot_be_loaded_is_told_and_does_not_end_the_doctor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, said: str
+) -> None:
+    (tmp_path / "llama_cpp").mkdir()
+    (tmp_path / "llama_cpp" / "__init__.py").write_text(code, encoding="utf-8")
+
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(REPOSITORY)]))
+    build = installed_build()
+    assert build.error is not None
+    assert said in build.error
+    assert by_name(diagnose(tmp_path))["llama.cpp"].state == "problem"
+
+
+def test_the_build_has_the_features_of_its_description() -> None:
+    build = installed_build()
+    assert build.error is None
+    assert build.description == build_info()
+    assert all(f"{feature} = 1" in build.description for feature in build.features)
+    assert build.features
+
+
+def test_the_machine_is_described() -> None:
+    assert total_memory_bytes() >= free_memory_bytes() > 0
+    assert all(name == name.upper() for name in cpu_features())
+    assert versions()["numpy"]
+
+
+def test_the_command_exits_by_what_it_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = pico_model(tmp_path)
+    monkeypatch.setenv("M2M_MODELS", str(tmp_path))
+    (folder / "model.safetensors").write_bytes(b"")
+    found = CliRunner().invoke(cli, ["doctor", "--json"])
+    assert found.exit_code == 1
+    printed = json.loads(found.stdout)
+    assert not printed["ok"]
+    assert {"name", "value", "state", "remedy"} == printed["checks"][0].keys()
+    shutil.rmtree(folder)
+    pico_model(tmp_path)
+    well = CliRunner().invoke(cli, ["doctor"])
+    assert well.exit_code == 0
+    assert "llama.cpp" in well.stdout
+
+
+def test_the_version_names_everything() -> None:
+    lines = CliRunner().invoke(cli, ["--version"]).stdout.splitlines()
+    assert lines[0].startswith("m2m ")
+    assert any(line.startswith("llama-cpp-python ") for line in lines)
