@@ -49,6 +49,10 @@ class ResourceError(M2MError):
     """Memory, disk or another part of this machine does not suffice."""
 
 
+class LimitError(M2MError):
+    """A stranger's file asks for more memory or time than m2m gives it."""
+
+
 class LlamaError(M2MError):
     """llama.cpp refused; the message carries its own last log lines."""
 

@@ -39,12 +39,12 @@ def resident_bytes() -> int:
     if sys.platform == "linux":
         pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
-    return _by_ps() or peak_rss_bytes()
+    return resident_bytes_of(os.getpid()) or peak_rss_bytes()
 
 
-def _by_ps() -> int:
-    """The same by the command of POSIX, whose unit is KiB; 0 where there is none."""
-    command = ["ps", "-o", "rss=", "-p", str(os.getpid())]
+def resident_bytes_of(process: int) -> int:
+    """Memory of a process by the command `ps` of POSIX, in bytes; 0 if the system does not say."""
+    command = ["ps", "-o", "rss=", "-p", str(process)]
     try:
         done = subprocess.run(command, capture_output=True, check=True, timeout=10)
         return int(done.stdout) * 1024

@@ -49,7 +49,7 @@ def settle_ends(
     tokenizer = Tokenizer.from_metadata(plain.get)
     tokens, ending, eos = tokenizer.tokens, None, tokenizer.eos_id
     with suppress(InputError):  # what a template refuses is said with the other cautions
-        template = chat_template(plain.get, tokenizer)
+        template = chat_template(plain.get, tokenizer, where)
         ids = [] if template is None else answer_ending(tokenizer, template)[1]
         # Of several tokens m2m does not guess which one ends the turn.
         ending = ids[0] if len(ids) == 1 and tokenizer.is_special(ids[0]) else None
@@ -105,7 +105,7 @@ def model_endings(pattern: Path, weights: Path) -> list[str]:
     get = GGUFFile(pattern).value
     tokenizer = Tokenizer.from_metadata(get)
     try:
-        formatter = Formatter(tokenizer, chat_template(get, tokenizer))
+        formatter = Formatter(tokenizer, chat_template(get, tokenizer, pattern))
         return list(ending_cautions(formatter, SafetensorsFile(weights)))
     except InputError as error:
         remedy = 'Use a model with a template that works, or set template = "plain" in [base].'

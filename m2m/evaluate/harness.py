@@ -8,7 +8,6 @@ understood is refused by name.
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -236,7 +235,9 @@ class _Rows:
         for key in ("doc_to_text", "doc_to_target", "doc_to_choice"):
             value = config.get(key)
             try:
-                self._say[key] = TextTemplate(value) if isinstance(value, str) else value
+                self._say[key] = (
+                    TextTemplate(value, str(reader.path)) if isinstance(value, str) else value
+                )
             except InputError as error:
                 raise InputError(f"{reader.path}: {key}: {error.message}") from error
 
@@ -292,8 +293,8 @@ class _Rows:
             return int(text)
         if key == "doc_to_choice" or (key == "doc_to_target" and re.fullmatch(r"(?s)\[.*\]", text)):
             try:
-                return ast.literal_eval(text)
-            except (ValueError, SyntaxError, RecursionError, MemoryError):
+                return told.literal(text)
+            except InputError:
                 if key == "doc_to_choice":
                     raise InputError(f"doc_to_choice gives {text!r:.40}, no list") from None
         return text

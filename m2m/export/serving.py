@@ -13,7 +13,7 @@ from typing import Any
 from m2m.errors import InputError
 from m2m.export.go_template import Turns, read_turns
 from m2m.tokenizer import ChatTemplate, Formatter, Message
-from m2m.tokenizer.sandbox import TODAY
+from m2m.tokenizer.template import TODAY
 
 # What every program sets, and what has a sentence of its own.
 _USUAL = {"messages", "add_generation_prompt", "bos_token", "eos_token", "tools", "raise_exception"}
@@ -22,7 +22,8 @@ _ASK: Sequence[Message] = ({"role": "user", "content": "m2mAsk"},)
 _TOLD: Sequence[Message] = ({"role": "system", "content": "m2mSystem"}, *_ASK)
 
 _DAY = TODAY.strftime("%d %b %Y")
-_ANY_DAY: dict[str, Any] = {"strftime_now": lambda _: "m2mDate", "date_string": "m2mDate"}
+_ANY_DAY: dict[str, Any] = {"strftime_now": "m2mDate", "date_string": "m2mDate"}
+_TRIED = 100  # names of variables
 _CALL = re.compile(r"""strftime_now\(\s*(['"])([^'"]*)\1\s*\)""")
 
 _PLAIN = (
@@ -114,7 +115,7 @@ def as_trained(source: str) -> str:
     Today's date becomes that of training, and `enable_thinking` is as if nobody had set it. What
     cannot be changed so stays.
     """
-    fixed = _CALL.sub(lambda found: found[1] + TODAY.strftime(found[2]) + found[1], source)
+    fixed = _CALL.sub(_dated, source)
     if "date_string" in source:
         fixed = f'{{% set date_string = "{_DAY}" %}}{fixed}'
     if fixed != source and not _asks_alike(source, fixed, **_ANY_DAY):
@@ -125,6 +126,14 @@ def as_trained(source: str) -> str:
         f"{{% set enable_thinking = {value} %}}{fixed}" for value in ("true", "false", "none")
     ]
     return next((each for each in (fixed, *without) if _never_thinks(source, each)), fixed)
+
+
+def _dated(call: re.Match[str]) -> str:
+    """What a call of `strftime_now` writes, in its quotes; the call itself if that fails."""
+    try:
+        return call[1] + ChatTemplate(f"{{{{ {call[0]} }}}}").render([]) + call[1]
+    except InputError:
+        return call[0]
 
 
 def _never_thinks(source: str, changed: str) -> bool:
@@ -165,9 +174,13 @@ def _thinking(template: ChatTemplate) -> Iterator[str]:
 
 
 def _unset(template: ChatTemplate) -> Iterator[str]:
-    names = [n for n in sorted(template.variables - _KNOWN) if not _same_with(template, n)]
+    unknown = sorted(template.variables - _KNOWN)
+    # Every name costs four renderings; a template with thousands of names is no honest one.
+    names = [n for n in unknown[:_TRIED] if not _same_with(template, n)]
     if names:
         listed = ", ".join(f"`{name}`" for name in names)
+        if more := len(unknown) - len(unknown[:_TRIED]):
+            listed += f" and perhaps some of {more} more"
         yield f"Leave these variables of the chat template unset, as in training: {listed}"
 
 

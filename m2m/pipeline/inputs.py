@@ -87,7 +87,7 @@ def make_formatter(file: GGUFFile, template: str) -> Formatter:
     tokenizer = Tokenizer.from_metadata(file.value)
     if template == "plain":
         return Formatter(tokenizer)
-    own = chat_template(file.value, tokenizer)
+    own = chat_template(file.value, tokenizer, file.path)
     if own is None:
         raise InputError(
             f"{file.path}: the model has no chat template",

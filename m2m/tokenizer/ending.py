@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from m2m.tokenizer.chat import Formatter
@@ -33,15 +34,18 @@ def trained_ends(formatter: Formatter) -> list[int]:
     return [index for index in answer if index in formatter.tokenizer.eog_ids]
 
 
-def chat_template(get: Callable[[str], Any], tokenizer: Tokenizer) -> ChatTemplate | None:
-    """The chat template in GGUF metadata, None if there is none.
+def chat_template(
+    get: Callable[[str], Any], tokenizer: Tokenizer, file: Path
+) -> ChatTemplate | None:
+    """The chat template in GGUF metadata, None if there is none; errors name the file.
 
     Raises:
         InputError: it is not valid Jinja.
+        LimitError: compiling it takes more memory or time than a stranger's file gets.
     """
     source = get("tokenizer.chat_template")
     if not isinstance(source, str):
         return None
     ids = (tokenizer.bos_id, tokenizer.eos_id)
     bos, eos = ("" if index is None else tokenizer.tokens[index] for index in ids)
-    return ChatTemplate(source, bos, eos)
+    return ChatTemplate(source, bos, eos, str(file))

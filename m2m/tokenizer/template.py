@@ -1,17 +1,20 @@
-"""A model's Jinja chat template, rendered in the sandbox."""
+"""A model's Jinja chat template, rendered in a child process."""
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from jinja2.meta import find_undeclared_variables
-
 from m2m.errors import InputError
-from m2m.tokenizer.sandbox import COMPILE_ERRORS, RENDER_ERRORS, Sandbox
+from m2m.templates.parent import Refused, Template
 
 Message = Mapping[str, Any]
+
+# Templates that print today's date would give other tokens every day. This is the date that
+# Llama 3's template falls back to where no clock is offered.
+TODAY = datetime.date(2024, 7, 26)
 
 _STEPFUN = "You have access to the following functions in JSONSchema format"
 
@@ -30,7 +33,7 @@ def plain_source(bos: bool) -> str:
 
 
 class ChatTemplate:
-    """A model's Jinja chat template, rendered in a sandbox as transformers and llama.cpp do.
+    """A model's Jinja chat template, rendered as transformers and llama.cpp do, but bounded.
 
     A template that refuses or leaves out a system message gets it at the start of the next one,
     after it a newline, as in llama.cpp (common/chat.cpp, `system_message_not_supported`).
@@ -39,23 +42,24 @@ class ChatTemplate:
         source: the template, from a GGUF's `tokenizer.chat_template`.
         bos: text of the BOS token, "" where there is none.
         eos: text of the EOS token.
+        file: the model file that it is from, for errors.
 
     Raises:
         InputError: the template is not valid Jinja.
+        LimitError: compiling it takes more memory or time than a stranger's file gets; later
+            renderings may raise this, too.
     """
 
-    def __init__(self, source: str, bos: str = "", eos: str = "") -> None:
+    def __init__(self, source: str, bos: str = "", eos: str = "", file: str = "") -> None:
         self.source = source
         self.bos = bos
         self.eos = eos
-        self._sandbox = Sandbox()
-        self._sandbox.filters["safe"] = str  # llama.cpp escapes nothing
         self._checked: set[tuple[Any, ...]] = set()
+        name = f"{file}: the chat template" if file else "the model's chat template"
         try:
-            self._template = self._sandbox.from_string(source)
-        except COMPILE_ERRORS as error:
-            line = getattr(error, "lineno", None)
-            place = f"line {line}: " if line else ""
+            self._template = Template(source, "chat", name, TODAY.isoformat())
+        except Refused as error:
+            place = f"line {error.line}: " if error.line else ""
             raise InputError(
                 f"the model's chat template is not valid Jinja: {place}{error}",
                 'set template = "plain" in [base] to do without it',
@@ -74,7 +78,8 @@ class ChatTemplate:
             messages: each with a role and a content.
             add_generation_prompt: whether it ends where the model's answer begins.
             tools: for a template that writes tools; left undefined if None, as in llama.cpp.
-            variables: others that a program may set, such as `enable_thinking`.
+            variables: others that a program may set, such as `enable_thinking`; for
+                `strftime_now` the text that this function writes.
 
         Raises:
             InputError: the template refuses these messages, or it does not come to an end.
@@ -114,7 +119,7 @@ class ChatTemplate:
     @cached_property
     def variables(self) -> set[str]:
         """Names that the template takes from the program that renders it."""
-        return find_undeclared_variables(self._sandbox.parse(self.source))
+        return self._template.variables()
 
     def check(self, messages: Sequence[Message], tools: Sequence[Any] | None = None) -> None:
         """Refuse a conversation of which the template leaves a message out.
@@ -171,17 +176,20 @@ class ChatTemplate:
         tools: Sequence[Any] | None = None,
         **variables: Any,
     ) -> str:
+        today = variables.pop("strftime_now", None)
         try:
-            return self._sandbox.render(
-                self._template,
-                messages=[dict(message) for message in messages],
-                add_generation_prompt=add_generation_prompt,
-                bos_token=self.bos,
-                eos_token=self.eos,
-                **({} if tools is None else {"tools": tools}),
-                **variables,
+            return self._template.render(
+                {
+                    "messages": [dict(message) for message in messages],
+                    "add_generation_prompt": add_generation_prompt,
+                    "bos_token": self.bos,
+                    "eos_token": self.eos,
+                    **({} if tools is None else {"tools": tools}),
+                    **variables,
+                },
+                today,
             )
-        except RENDER_ERRORS as error:
+        except Refused as error:
             roles = ", ".join(str(message.get("role")) for message in messages)
             raise InputError(
                 f"the model's chat template refuses a conversation of {roles}: {error}",

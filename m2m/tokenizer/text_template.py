@@ -5,33 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jinja2 import StrictUndefined
-
 from m2m.errors import InputError
-from m2m.tokenizer.sandbox import COMPILE_ERRORS, RENDER_ERRORS, Sandbox
+from m2m.templates.parent import Refused, Template, literal
+from m2m.tokenizer.template import TODAY
 
 
 class TextTemplate:
-    """A template of a task file, in the sandbox that chat templates run in.
+    """A template of a task file, rendered in the child process that chat templates run in.
 
     White space stays as it is and a field that a row lacks is an error (lm_eval/utils.py, `env`).
 
     Args:
         source: the template.
+        file: the file that it is from, for errors.
 
     Raises:
         InputError: it is not valid Jinja, or uses a filter that the sandbox does not have.
+        LimitError: compiling it takes more memory or time than a stranger's file gets.
     """
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, file: str = "a task file") -> None:
         self.source = source
-        self._sandbox = Sandbox()
-        self._sandbox.trim_blocks = self._sandbox.lstrip_blocks = False
-        self._sandbox.keep_trailing_newline = True
-        self._sandbox.undefined = StrictUndefined
+        self._name = f"the template {source!r:.60} of {file}"
         try:
-            self._template = self._sandbox.from_string(source)
-        except COMPILE_ERRORS as error:
+            self._template = Template(source, "text", self._name, TODAY.isoformat())
+        except Refused as error:
             raise InputError(f"the template {source!r:.60} is not understood: {error}") from error
 
     def render(self, fields: Mapping[str, Any]) -> str:
@@ -39,8 +37,21 @@ class TextTemplate:
 
         Raises:
             InputError: the row does not fit, or the template does not come to an end.
+            LimitError: it takes more memory or time than a stranger's file gets.
         """
         try:
-            return self._sandbox.render(self._template, **fields)
-        except RENDER_ERRORS as error:
+            return self._template.render(fields)
+        except Refused as error:
             raise InputError(f"the template {self.source!r:.60} fails: {error}") from error
+
+    def literal(self, text: str) -> Any:
+        """The Python literal that the template wrote, a list for instance; JSON's kinds only.
+
+        Raises:
+            InputError: it wrote none.
+            LimitError: reading it takes more memory or time than a stranger's file gets.
+        """
+        try:
+            return literal(text, self._name)
+        except Refused as error:
+            raise InputError(f"the template {self.source!r:.60} gives {text!r:.40}") from error

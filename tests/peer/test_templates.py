@@ -28,7 +28,7 @@ from m2m.errors import InputError
 from m2m.export.go_template import go_template, read_turns
 from m2m.export.modelfile import modelfile
 from m2m.export.serving import added_text, as_trained, ollama_remarks, serving_remarks
-from m2m.tokenizer import ChatTemplate, Formatter, sandbox
+from m2m.tokenizer import ChatTemplate, Formatter
 from tests.templates import (
     BOS,
     CALL,
@@ -157,7 +157,7 @@ def test_llama_cpp_sends_the_same_on_the_day_of_training(
     name: str, llama_cpp: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     today = datetime.date.today()
-    monkeypatch.setattr(sandbox, "TODAY", today)
+    monkeypatch.setattr("m2m.tokenizer.template.TODAY", today)
     formatter, template = opened(name)
     words = remarks(formatter)
     if "`/completion`" in words:
@@ -176,7 +176,7 @@ def test_llama_cpp_sends_the_same_on_the_day_of_training(
 def test_llama_cpp_sends_tools_as_trained(
     name: str, llama_cpp: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sandbox, "TODAY", datetime.date.today())
+    monkeypatch.setattr("m2m.tokenizer.template.TODAY", datetime.date.today())
     formatter, template = opened(name)
     off = OFF if CURE in remarks(formatter) else {}
     # llama.cpp reads arguments as text and hands them on as the template wants them.

@@ -123,7 +123,7 @@ def test_a_conversation_without_an_answer_is_refused() -> None:
     ("source", "words"),
     [
         ("{{ raise_exception('only two roles') }}", "user.*only two roles"),
-        ("{{ 'a' * 100000000 }}", "may not compute"),
+        ("{{ 'a' * 100000000 }}", "longer than 16 MiB"),
         ("{{ 9 ** 9 ** 9 }}", "may not compute"),
         ("{% for i in range(90000) %}{{ 'a' * 9000 }}{% endfor %}", "longer than 16 MiB"),
         ("{{ messages.__class__.__mro__ }}", "unsafe|not"),

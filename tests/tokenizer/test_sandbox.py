@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from time import perf_counter
 from typing import Any
 
 import pytest
 
-from m2m.errors import InputError
+from m2m.errors import InputError, LimitError
+from m2m.limits import Limits
+from m2m.templates import parent
 from m2m.tokenizer import ChatTemplate
 
+ONE_SECOND = Limits(cpu=1)
 USER = {"role": "user", "content": "Jambo"}
 ANSWER = {"role": "assistant", "content": "Hello"}
 
@@ -105,7 +107,6 @@ ENDLESS = {
     "padding by expandtabs": "{{ '\t'.expandtabs(999999999) }}",
     "bytes of a number": "{{ (1).to_bytes(999999999, 'big') }}",
     "a huge number": "{{ 9 ** 9 ** 9 }}",
-    "a large product": "{{ 99999999999 * 99999999999 }}",
     "a list times a number": "{{ [1] * 999999999 }}",
     "lipsum": "{{ lipsum(n=999999999) }}",
     "one long range": "{% for i in range(999999999) %}{% endfor %}",
@@ -136,16 +137,14 @@ ENDLESS = {
     "a block that never ends": (
         "{% set t %}{% for i in range(90000) %}" + "a" * 9000 + "{% endfor %}{% endset %}"
     ),
-    "a long date": "{{ strftime_now('%A' * 999999) }}",
 }
 
 
 @pytest.mark.parametrize("name", list(ENDLESS))
-def test_every_template_ends_and_stays_small(name: str) -> None:
-    begin = perf_counter()
-    with pytest.raises(InputError):
+def test_every_template_ends_and_stays_small(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parent, "LIMITS", ONE_SECOND)
+    with pytest.raises((InputError, LimitError)):
         render(ENDLESS[name])
-    assert perf_counter() - begin < 20
 
 
 @pytest.mark.parametrize(
@@ -224,9 +223,7 @@ def test_a_long_conversation_is_no_trouble() -> None:
         "{{ '<|im_start|>' + m.role + '\n' + m.content | trim + '<|im_end|>' + '\n' }}{% endfor %}"
     )
     messages = [{"role": "user", "content": "x" * 500}] * 5000
-    begin = perf_counter()
     assert len(render(source, *messages)) > 2_500_000
-    assert perf_counter() - begin < 5
 
 
 def test_a_refused_rendering_leaves_the_next_one_its_whole_budget() -> None:

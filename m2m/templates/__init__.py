@@ -1,0 +1,1 @@
+"""Templates of strangers' files, compiled and rendered in a child process with hard limits."""

@@ -1,0 +1,137 @@
+"""The child process: it reads requests on stdin, renders, and answers on stdout.
+
+A request (m2m.templates.message) is an object; its "do" names one of the functions below, "with"
+has its arguments. The answer is [true, what it returned] or [false, why not, line of the template].
+
+This module imports little, because the child starts while a user waits.
+"""
+
+from __future__ import annotations
+
+import ast
+import datetime
+import gc
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO
+
+import jinja2
+from jinja2.meta import find_undeclared_variables
+
+from m2m.limits import Limits, allow_processor, impose
+from m2m.templates.message import LENGTH, OUT_OF_MEMORY, packed, unpacked
+from m2m.templates.sandbox import COMPILE_ERRORS, RENDER_ERRORS, Sandbox
+
+
+class Refused(Exception):
+    """A template is wrong, or does not fit its values."""
+
+
+class Child:
+    """Answers requests; templates stay compiled under the number that the parent gave them."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits, self._granted = limits, 0
+        self._sandboxes: dict[tuple[str, str], Sandbox] = {}
+        self._templates: dict[int, tuple[Sandbox, jinja2.Template]] = {}
+
+    def answer(self, request: Mapping[str, Any]) -> Any:
+        """What a request asks for, ready for JSON."""
+        does: dict[str, Callable[..., Any]] = {
+            "render": self.render,
+            "compile": self.compile,
+            "variables": self.variables,
+            "literal": literal,
+        }
+        self._granted = allow_processor(self._limits.cpu, self._granted)
+        try:
+            return [True, does[request["do"]](**request["with"])]
+        except Refused as error:
+            line = getattr(error.__cause__, "lineno", None)
+            return [False, str(error), line if isinstance(line, int) else None]
+
+    def compile(self, number: int, source: str, style: str, day: str, forget: bool) -> None:
+        """Keep a template for later renderings."""
+        if forget:
+            self._templates.clear()
+            gc.collect()
+        sandbox = self._sandbox(style, day)
+        try:
+            self._templates[number] = sandbox, sandbox.from_string(source)
+        except COMPILE_ERRORS as error:
+            raise Refused(str(error)) from error
+
+    def render(self, number: int, values: dict[str, Any], today: str | None = None) -> str:
+        """The text of a template that is kept; `today` is what `strftime_now` is to write."""
+        sandbox, template = self._templates[number]
+        if today is not None:
+            values["strftime_now"] = lambda form: today
+        try:
+            return sandbox.render(template, values)
+        except RENDER_ERRORS as error:
+            raise Refused(str(error)) from error
+
+    def variables(self, source: str, style: str, day: str) -> list[str]:
+        """The names that a template takes from the program that renders it."""
+        sandbox = self._sandbox(style, day)
+        return sorted(find_undeclared_variables(sandbox.parse(source)))
+
+    def _sandbox(self, style: str, day: str) -> Sandbox:
+        if (style, day) not in self._sandboxes:
+            today = datetime.date.fromisoformat(day)
+            if style == "chat":  # as transformers and llama.cpp
+                sandbox = Sandbox(today, trim_blocks=True, lstrip_blocks=True)
+                sandbox.filters["safe"] = str  # llama.cpp escapes nothing
+            else:  # as lm-evaluation-harness (lm_eval/utils.py, `env`)
+                sandbox = Sandbox(
+                    today, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
+                )
+            self._sandboxes[style, day] = sandbox
+        return self._sandboxes[style, day]
+
+
+def literal(text: str) -> Any:
+    """A Python literal; a dict as {"dict": pairs}, what JSON does not know as {"other": its text}.
+
+    Raises:
+        Refused: it is none.
+    """
+    try:
+        return _plain(ast.literal_eval(text))
+    except (ValueError, SyntaxError, RecursionError, TypeError) as error:
+        raise Refused(str(error)) from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {"dict": [[_plain(key), _plain(item)] for key, item in value.items()]}
+    return value if isinstance(value, (str, int, float, type(None))) else {"other": repr(value)}
+
+
+def serve(child: Child, source: BinaryIO, sink: BinaryIO) -> None:
+    """Answer one request after the other until there are no more."""
+    while len(head := source.read(LENGTH.size)) == LENGTH.size:
+        data = source.read(LENGTH.unpack(head)[0])
+        request = unpacked(data)
+        del data
+        sink.write(packed(child.answer(request)))
+        sink.flush()
+
+
+def main(*numbers: str) -> None:
+    """Impose the limits on this process, then serve; called by m2m.templates.parent.
+
+    Args:
+        numbers: of `Limits`, in its order.
+    """
+    limits = Limits(*map(int, numbers))
+    impose(limits)
+    try:
+        serve(Child(limits), sys.stdin.buffer, sys.stdout.buffer)
+    except MemoryError:
+        os._exit(OUT_OF_MEMORY)
+    except BrokenPipeError:  # the parent is gone
+        os._exit(0)

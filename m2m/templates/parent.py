@@ -1,0 +1,373 @@
+"""The parent's side: one child process for all templates of strangers, started when needed.
+
+The child has no environment, no open files but two pipes and limits that the operating system keeps
+(m2m.limits). If it exceeds one it is gone, and the file that the template came from is refused. A
+child that dies for another reason is replaced once: then the template is asked again in a child
+that did nothing before, so that no template is blamed for the work of another.
+"""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import astuple, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, Any
+
+from m2m.errors import LimitError, M2MError, ResourceError
+from m2m.limits import CPU_SIGNAL, MIB, Limits, confine, watches_memory
+from m2m.machine import resident_bytes_of
+from m2m.templates.message import LENGTH, OUT_OF_MEMORY, packed, unpacked
+
+LIMITS = Limits()
+
+_MAX_REQUEST = 64 * MIB  # bytes of JSON; more would not fit into the child's memory
+_MAX_REPLY = 128 * MIB  # a text of 16 Mi characters, six bytes of JSON each, and some more
+_KEPT = 64  # compiled templates in a child
+_TICK = 0.25  # seconds between two looks at a child that works
+_START = (
+    "import sys; sys.path += sys.argv[4:]; "
+    "from m2m.templates.child import main; main(*sys.argv[1:4])"
+)
+# What Python itself may need to start; where its libraries are, say.
+_ENVIRONMENT = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PATH", "SYSTEMROOT")
+_PACKAGES = ("m2m", "jinja2", "markupsafe")
+
+
+class _Lost(Exception):
+    """The child is gone; the reason is one of these, or how it ended."""
+
+    MEMORY, CPU, WALL = "memory", "processor", "wall"
+
+
+class _Process:
+    """A running child."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.kept: set[int] = set()  # numbers of templates that it has compiled
+        self.asked = 0
+        self._busy = False
+        self._reason = ""
+        self._closed = threading.Event()
+        try:
+            self._process = subprocess.Popen(
+                _command(limits),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                bufsize=0,
+                env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+            )
+            self._job = confine(self._process.pid, limits)
+        except OSError as error:
+            raise ResourceError(
+                f"cannot start the process that renders chat templates: {error.strerror or error}",
+                "close other programs, or allow this user more processes",
+            ) from error
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def ask(self, message: bytes) -> bytes:
+        """Send a request and return the answer; whatever goes wrong ends the child.
+
+        Raises:
+            _Lost: it has exceeded a limit, or has died.
+        """
+        stdin, stdout = self._process.stdin, self._process.stdout
+        if stdin is None or stdout is None:
+            raise AssertionError("the child has pipes")
+        self.asked += 1
+        self._busy = True
+        try:
+            _write(stdin, message)
+            size = LENGTH.unpack(_read(stdout, LENGTH.size))[0]
+            if size > _MAX_REPLY:
+                self._end(_Lost.MEMORY)
+                raise _Lost
+            return _read(stdout, size)
+        except OSError as error:  # of the pipe: the other end is gone
+            raise _Lost from error
+        except _Lost:
+            raise
+        except BaseException:  # an answer that nobody waits for must not be taken for the next
+            self.close()
+            raise
+        finally:
+            self._busy = False
+
+    def fate(self) -> str:
+        """Why the child is gone."""
+        self.close(grace=5)
+        code = self._process.returncode
+        if self._reason:
+            return self._reason
+        if code == OUT_OF_MEMORY:
+            return _Lost.MEMORY
+        if code == -CPU_SIGNAL and CPU_SIGNAL:
+            return _Lost.CPU
+        return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+    def close(self, grace: float = 0) -> None:
+        """End the child; twice is safe.
+
+        Args:
+            grace: seconds in which it may end by itself.
+        """
+        self._closed.set()
+        try:
+            self._process.wait(grace)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe:
+                pipe.close()
+
+    def _watch(self) -> None:
+        """End a child that works on one request for too long.
+
+        The looks are counted, not the seconds: a machine that slept meanwhile blames nobody.
+        """
+        last, looks = 0, 0
+        while not self._closed.wait(_TICK):
+            looks = looks + 1 if self._busy and self.asked == last else 0
+            last = self.asked
+            if looks and watches_memory() and self._is_large():
+                self._end(_Lost.MEMORY)
+            if looks * _TICK > self.limits.wall:
+                self._end(_Lost.WALL)
+
+    def _is_large(self) -> bool:
+        return resident_bytes_of(self._process.pid) > self.limits.memory
+
+    def _end(self, reason: str) -> None:
+        self._reason = self._reason or reason
+        self._process.kill()
+
+
+class Refused(Exception):
+    """The child refused: the template or text is malformed, or does not fit the values.
+
+    Attributes:
+        line: of the template, if it is known.
+    """
+
+    def __init__(self, message: str, line: int | None) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+class Template:
+    """A template that the child compiles and renders.
+
+    Args:
+        source: its text.
+        style: "chat" as transformers and llama.cpp render it, "text" as lm-evaluation-harness.
+        name: what errors call it; it should name the file.
+        day: what the template takes for today, in ISO form.
+
+    Raises:
+        Refused: it is not valid Jinja.
+        LimitError: compiling it exceeds a limit.
+    """
+
+    def __init__(self, source: str, style: str, name: str, day: str) -> None:
+        self._name, self._number = name, next(_NUMBERS)
+        self._definition = {"source": source, "style": style, "day": day}
+        _RENDERER.ask(name, self._kept)
+
+    def render(self, values: Mapping[str, Any], today: str | None = None) -> str:
+        """The text for these values.
+
+        Args:
+            values: JSON must be able to hold them.
+            today: what `strftime_now` writes instead of the day.
+
+        Raises:
+            Refused: they do not fit, or the template does not come to an end.
+            LimitError: it exceeds a limit.
+        """
+        message = _message("render", number=self._number, values=values, today=today)
+
+        def ask(process: _Process) -> bytes:
+            if self._number not in process.kept:
+                self._kept(process)
+            return process.ask(message)
+
+        return str(_RENDERER.ask(self._name, ask))
+
+    def variables(self) -> set[str]:
+        """The names that the template takes from the program that renders it."""
+        message = _message("variables", **self._definition)
+        return set(_RENDERER.ask(self._name, lambda process: process.ask(message)))
+
+    def _kept(self, process: _Process) -> bytes:
+        """Have it compiled."""
+        forget = len(process.kept) >= _KEPT
+        if forget:
+            process.kept.clear()
+        reply = process.ask(
+            _message("compile", number=self._number, forget=forget, **self._definition)
+        )
+        process.kept.add(self._number)
+        return reply
+
+
+def literal(text: str, name: str) -> Any:
+    """Read a Python literal as `ast.literal_eval` does; other values than JSON's become `Other`.
+
+    Raises:
+        Refused: it is none.
+        LimitError: reading it exceeds a limit.
+    """
+    message = _message("literal", text=text)
+    return _restored(_RENDERER.ask(name, lambda process: process.ask(message)))
+
+
+@dataclass(frozen=True)
+class Other:
+    """A tuple, set or the like, of which only the text is known."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def _restored(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_restored(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "other" in value:
+        return Other(value["other"])
+    return {_restored(key): _restored(item) for key, item in value["dict"]}
+
+
+class _Renderer:
+    """Hands requests to a child process, which is started when there is a request."""
+
+    def __init__(self) -> None:
+        self._process: _Process | None = None
+        self._lock = threading.Lock()
+        atexit.register(self.close)
+
+    def ask(self, name: str, request: Callable[[_Process], bytes]) -> Any:
+        """What the child answers to a request.
+
+        Args:
+            name: what the request is about, for errors.
+            request: sends it; called again with a new child if the first one dies of something
+                that may be the work of an earlier request.
+
+        Raises:
+            Refused: the child refuses it.
+            LimitError: it exceeds a limit.
+            ResourceError: the child cannot be started, or dies for a reason that is not known.
+        """
+        with self._lock:
+            while True:
+                if self._process is None or self._process.limits is not LIMITS:
+                    self.close()
+                    self._process = _Process(LIMITS)
+                process, first = self._process, self._process.asked == 0
+                try:
+                    done, *answer = unpacked(request(process))
+                    break
+                except _Lost:
+                    fate = process.fate()
+                    self._process = None
+                    if first or fate == _Lost.CPU:
+                        raise _error(name, fate, process.limits) from None
+                except BaseException:
+                    self._process = None
+                    process.close()
+                    raise
+        if not done:
+            raise Refused(*answer)
+        return answer[0]
+
+    def close(self) -> None:
+        """End the child, if there is one."""
+        process, self._process = self._process, None
+        if process:
+            process.close()
+
+
+_NUMBERS = itertools.count()
+_RENDERER = _Renderer()
+
+
+def _command(limits: Limits) -> list[str]:
+    """Start Python without the user's settings, and with no packages but those that it needs."""
+    # In an environment, `python.exe` starts another process, which the job would not allow.
+    python = getattr(sys, "_base_executable", "") if sys.platform == "win32" else sys.executable
+    origins = [spec.origin for name in _PACKAGES if (spec := find_spec(name)) and spec.origin]
+    folders = dict.fromkeys(str(Path(origin).parents[1]) for origin in origins)
+    return [python, "-I", "-S", "-B", "-c", _START, *map(str, astuple(limits)), *folders]
+
+
+def _message(do: str, **arguments: Any) -> bytes:
+    try:
+        message = packed({"do": do, "with": arguments})
+    except (TypeError, ValueError, RecursionError) as error:
+        raise Refused(f"a template cannot be given this: {error}", None) from error
+    if len(message) > _MAX_REQUEST:
+        size = len(message) // MIB
+        raise Refused(f"{size} MiB are more than a template is given ({_MAX_REQUEST // MIB})", None)
+    return message
+
+
+def _write(pipe: IO[bytes], data: bytes) -> None:
+    """Write all; a pipe may take a part only."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[pipe.write(rest) :]
+
+
+def _read(pipe: IO[bytes], size: int) -> bytes:
+    """Read `size` bytes.
+
+    Raises:
+        _Lost: there are less.
+    """
+    data = pipe.read(size)
+    if len(data) == size:
+        return data
+    pieces = [data]
+    while data and (size := size - len(data)):
+        data = pipe.read(min(size, MIB))
+        pieces.append(data)
+    if not data:
+        raise _Lost
+    return b"".join(pieces)
+
+
+def _error(name: str, fate: str, limits: Limits) -> M2MError:
+    most = {
+        _Lost.MEMORY: f"{limits.memory // MIB} MiB of memory, or is nested too deeply",
+        _Lost.CPU: f"{limits.cpu} seconds of processor time",
+    }
+    if fate in most:
+        return LimitError(
+            f"{name} needs more than {most[fate]}: m2m refuses it",
+            "it is damaged or was made to do harm: get the file again, from its maker, or delete "
+            "the template from it",
+        )
+    if fate == _Lost.WALL:
+        return ResourceError(
+            f"{name}: no answer within {limits.wall} seconds from the process that renders it, "
+            "which may lack processor time or memory, or be stuck",
+            "try again when this machine has less to do; if it happens again, do not use the file",
+        )
+    return ResourceError(
+        f"{name}: the process that renders it ended twice without a message ({fate}); the system "
+        "ends processes if memory runs out, and a template may crash Python",
+        "close other programs and try again; if it happens again, do not use the file",
+    )
