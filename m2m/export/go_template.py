@@ -140,11 +140,17 @@ def unread(text: str) -> re.Match[str] | None:
     return next((m for m in re.finditer(r"[^\n\t ]", text) if not m[0].isprintable()), None)
 
 
+def _readable(character: re.Match[str]) -> str:
+    """The character, or a Go string for one that Ollama skips."""
+    shown = character[0]
+    return shown if shown.isprintable() else f'{{{{ "\\U{ord(shown):08x}" }}}}'
+
+
 def _go(text: str) -> str:
     """Plain text inside a Go template, inside the three quotes of a Modelfile."""
     text = no_three_quotes(text.replace("{{", '{{ "{{" }}'), '{{ "\\"" }}')
-    while found := unread(text):
-        text = text.replace(found[0], f'{{{{ "\\U{ord(found[0]):08x}" }}}}')
+    # In one pass: a hostile template can write a hundred thousand different ones.
+    text = re.sub(r"[^\n\t ]", _readable, text)
     # A brace or quote at the end would join what follows.
     if text and text[-1] in '{"':
         text = f"{text[:-1]}{{{{ {json.dumps(text[-1])} }}}}"
