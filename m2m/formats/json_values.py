@@ -48,6 +48,11 @@ def as_real(value: Any, name: str, low: float = -math.inf, high: float = math.in
     return float(value)
 
 
+def as_seconds(value: Any, name: str) -> float:
+    """The value, if it is a time that a computation may take; sums of such times stay finite."""
+    return as_real(value, name, 0.0, 1e12)
+
+
 def as_list(
     value: Any, name: str, kinds: tuple[type, ...], count: int | None = None
 ) -> Sequence[Any]:

@@ -89,6 +89,8 @@ class Mixture:
         weights = as_list(data.get("weights"), "weights", (int, float), len(names))
         if len({*names}) < len(names):
             raise ValueError("datasets has a name twice")
+        if names and not any(weights):
+            raise ValueError("weights are all 0")
         return cls(
             tuple(names), tuple(as_real(each, "weights", 0.0, 1 + _EQUAL) for each in weights)
         )

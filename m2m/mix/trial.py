@@ -8,7 +8,7 @@ from typing import Any
 
 from m2m.errors import InputError
 from m2m.evaluate.scores import Scores
-from m2m.formats.json_values import as_object, as_real, as_whole, as_wholes
+from m2m.formats.json_values import as_object, as_real, as_seconds, as_whole, as_wholes
 from m2m.mix.mixture import Mixture
 
 Places = Mapping[str, tuple[int, ...]]  # by target name, places of examples in its file
@@ -112,7 +112,7 @@ class Trial:
                 scores=scores,
                 survival={name: as_real(value, name) for name, value in survival.items()},
                 scored_tokens=as_whole(line.get("scored_tokens"), "scored_tokens"),
-                seconds=as_real(line.get("seconds"), "seconds", 0.0, 1e12),
+                seconds=as_seconds(line.get("seconds"), "seconds"),
                 places=_places(line.get("places", {}), scores),
                 elsewhere="elsewhere" in line,
             )

@@ -8,6 +8,7 @@ from typing import Any
 
 from m2m.counted import counted
 from m2m.evaluate.score import Score
+from m2m.formats.json_values import as_seconds
 from m2m.mix.mixture import Mixture
 from m2m.mix.ranking import Interval, Ranked
 from m2m.mix.worth import Interaction
@@ -128,7 +129,7 @@ class Ranking:
             strategy=str(data["strategy"]),
             candidates=int(data["candidates"]),
             scored_tokens=int(data["scored_tokens"]),
-            seconds=float(data["seconds"]),
+            seconds=as_seconds(data["seconds"], "seconds"),
             base_score=float(data["base_score"]),
             places=places,
             examples=int(data["examples"]),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from m2m.formats.json_values import as_seconds, as_text, as_whole
 from m2m.progress import duration
 from m2m.results.table import Cell, Column, Table
 
@@ -26,8 +27,16 @@ class Step:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Step:
-        """The inverse of `as_json`."""
-        return cls(str(data["name"]), float(data["seconds"]), int(data["peak_rss_bytes"]))
+        """The inverse of `as_json`.
+
+        Raises:
+            KeyError, ValueError: it is not from `as_json`.
+        """
+        return cls(
+            as_text(data["name"], "name"),
+            as_seconds(data["seconds"], "seconds"),
+            as_whole(data["peak_rss_bytes"], "peak_rss_bytes"),
+        )
 
 
 def added_up(steps: Iterable[Step]) -> tuple[Step, ...]:
