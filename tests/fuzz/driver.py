@@ -12,6 +12,7 @@ import argparse
 import importlib.util
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -110,7 +111,8 @@ def keep(name: str, folder: Path) -> int:
     place.mkdir(parents=True, exist_ok=True)
     room = ALL - sum(path.stat().st_size for path in place.iterdir())
     scratch = folder / name / "keep"
-    scratch.mkdir(exist_ok=True)
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
     lines, kept = Lines(), 0
     reader = Reader(TARGETS[name], scratch)
     with lines:
