@@ -31,8 +31,11 @@ class Cases:
     """Runs the cases of one target, counts them and writes down what is wrong."""
 
     def __init__(self, name: str, folder: Path, seed: int, slack: int = 1) -> None:
+        from m2m.limits import Limits
+        from m2m.templates import parent
         from tests.fuzz.targets import TARGETS, Reader
 
+        parent.LIMITS = Limits(cpu=1)  # of the child that renders templates, for more cases
         self.folder = folder / name
         for part in ("files", "grown", "findings"):
             (self.folder / part).mkdir(parents=True, exist_ok=True)
