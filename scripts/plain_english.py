@@ -3,7 +3,7 @@
 
 Most readers speak English as a second language. Each count is per 10,000 words of docstrings and
 comments: "where" (usually for "if"), "what" (usually a clause used as a noun), "told", "lie" for
-"is stored", and "beside". `scripts/english.py FOLDER...` lists the places in these folders.
+"is stored", and "beside". `scripts/plain_english.py FOLDER...` lists the places in these folders.
 """
 
 from __future__ import annotations
