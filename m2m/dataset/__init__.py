@@ -1,4 +1,4 @@
-"""Rows of a training file, as token sequences that say which tokens are trained on."""
+"""Read training files: rows become token sequences with a mark on each token to train on."""
 
 from m2m.dataset.packing import BatchStream, pack, pack_all
 from m2m.dataset.rows import Row, load_dataset

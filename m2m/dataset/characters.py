@@ -1,4 +1,4 @@
-"""Texts whose characters went wrong on the way: encodings mixed up, forms mixed, signs unseen."""
+"""Find texts with damaged characters: wrong encodings, mixed forms, invisible characters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from m2m.tokenizer.special import ENDS
 _INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff]")  # not U+200C and U+200D, which scripts need
 _LOST = re.compile("[\ufffd\ud800-\udfff]")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-# UTF-8 read as Windows-1252: a lead byte's letter, then the letters of 0x80-0xBF.
+# UTF-8 read as Windows-1252: the letter of a lead byte, then the letters of the bytes 0x80-0xBF.
 _HIGH = (
     "\u0080-\u00bf\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc"
     "\u2013-\u203a\u20ac\u2122"
@@ -20,7 +20,7 @@ _HIGH = (
 _MISREAD = re.compile(f"[\u00c2-\u00df][{_HIGH}]|[\u00e0-\u00ef][{_HIGH}]{{2}}")
 _ALPHABETS = ("LATIN", "GREEK", "CYRILLIC")
 _WORD = re.compile(r"[^\W\d_]+")
-# A "?" between letters or before a word, and words of nothing else: no language writes so.
+# A "?" between letters or before a word, and words that consist of "?": no language writes so.
 _QUESTIONED = re.compile(r"(?:[^\W\d_]\?+|(?<![^\s\"'(\[])\?+)(?=[^\W\d_])(.)")
 _ONLY_MARKS = re.compile(r"(?<!\S)\?{2,}(?!\S)")
 _ADDRESS = re.compile(r"\S*(?:://|www\.|[=&/\\])\S*")
@@ -28,13 +28,13 @@ _LOST_ROWS, _LOST_WORDS = 0.03, 3
 
 
 def find_faults(texts: Sequence[str]) -> dict[str, list[int]]:
-    """Places of texts with each kind of fault; kinds without any are left out.
+    """Return the places of the texts with each kind of fault; a kind without any is left out.
 
     "mojibake": UTF-8 that was read as Windows-1252 or Latin-1 ("Ã¨" for "è"). "lost": characters
     that a conversion replaced. "control": control characters. "invisible": soft hyphens, zero-width
-    spaces and byte order marks. "end_written": "</s>" and the like at the end. "not_nfc": letters
-    and marks apart where one character would do. "mixed_alphabets": words of Latin, Greek and
-    Cyrillic letters together, look-alikes often.
+    spaces and byte order marks. "end_written": "</s>" and the like at the end. "not_nfc": a letter
+    and its mark are two characters although one exists for both. "mixed_alphabets": words with
+    letters of two of the Latin, Greek and Cyrillic alphabets, which often look alike.
     """
     found: dict[str, list[int]] = {kind: [] for kind in FAULTS}
     for place, text in enumerate(texts):
@@ -45,10 +45,10 @@ def find_faults(texts: Sequence[str]) -> dict[str, list[int]]:
 
 
 def letters_lost(texts: Sequence[str]) -> list[int]:
-    """Places of texts whose letters a program turned into "?" ("k?nk?" for "kọńkọ́").
+    """Return the places of texts in which a program replaced letters by "?" ("k?nk?" for "kọńkọ́").
 
-    Excel does so when it saves as CSV and not as CSV UTF-8. Empty unless 3 % of the texts and three
-    words have it: a forgotten space after a question looks the same.
+    Excel does so when it saves as CSV and not as CSV UTF-8. Return an empty list unless 3 % of the
+    texts and three words have it: a missing space after a question mark looks the same.
     """
     words = [_count_questioned(text) for text in texts]
     places = [place for place, count in enumerate(words) if count]
@@ -67,9 +67,9 @@ def _count_questioned(text: str) -> int:
 
 
 def guess_encoding(data: bytes) -> str | None:
-    """What a file that is not UTF-8 is probably in; None where it is UTF-8.
+    """Return the name of a file's probable encoding; None if the file is UTF-8.
 
-    A file whose lines are UTF-8 here and something else there is "UTF-8 mixed with ...".
+    A file with some lines in UTF-8 and others in another encoding is "UTF-8 mixed with ...".
     """
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "UTF-16"

@@ -1,4 +1,4 @@
-"""One dataset looked at on its own: what `m2m data check` finds in it."""
+"""Check one dataset by itself, for `m2m data check`."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from m2m.opening import read_bytes
 from m2m.tokenizer import Formatter
 
 SIDES = ("questions", "answers")
-SHOWN = 5  # lines named with a problem
+SHOWN = 5  # lines that a problem names
 FEW_ROWS, ENOUGH_ROWS = 100, 200  # docs/own-language.md: 200 rows are a start
 _EMPTY = {"None", "nan", "NaN", "null", "NULL", "N/A", "NA", "#N/A", "<NA>", "<noinput>"}
 _EMPTY |= {"#REF!", "#NAME?", "#VALUE!", "#DIV/0!"}
-_LONG_TEXT = 20_000  # characters of bare text that are as good as that many rows
+_LONG_TEXT = 20_000  # characters of bare text that are worth as much as that many rows
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that a person should look at.
+    """Something in a dataset that a person should look at.
 
     Attributes:
         kind: a word for programs: "leak", "duplicates", "mojibake", ...
-        message: what was found.
-        hint: what to do.
-        lines: of the file, the first few.
-        refused: `m2m run` would not take the file so.
+        message: the finding, in a sentence.
+        hint: the next step.
+        lines: the first few lines of the file that have the problem.
+        refused: whether `m2m run` would refuse the file because of it.
     """
 
     kind: str
@@ -44,22 +44,22 @@ class Problem:
     refused: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        """As plain values."""
+        """Return the problem as plain values for JSON."""
         return {**vars(self), "lines": list(self.lines)}
 
 
 @dataclass
 class Checked:
-    """What was found in one file; counts of tokens are None where no model was named.
+    """The results for one file; counts of tokens are None if no model was named.
 
     Attributes:
-        near_duplicates: rows nearly as an earlier one, equal ones not counted.
-        contradictions: rows whose question another row of the file answers differently.
+        near_duplicates: rows that nearly equal an earlier one; equal ones are not counted.
+        contradictions: rows with a question that another row of the file answers differently.
         overlap: rows that hold a target's question.
-        shared: rows that another file has too, or nearly so, by that file.
+        shared: rows that another file has too, exactly or nearly, by that file.
         contradicting: rows whose question another file answers, only differently, by that file.
         foreign: rows that read like another language, by the part that they read like.
-        reading: of a target, how its answers name their choices.
+        reading: how the answers of a target name their choices; for targets only.
     """
 
     file: Path
@@ -82,11 +82,11 @@ class Checked:
 
     @property
     def refused(self) -> bool:
-        """Whether `m2m run` would refuse the file."""
+        """Return whether `m2m run` would refuse the file."""
         return any(problem.refused for problem in self.problems)
 
     def as_json(self) -> dict[str, Any]:
-        """The fields of `m2m data check --json`."""
+        """Return the fields of `m2m data check --json`."""
         return {
             "file": str(self.file),
             "format": self.format,
@@ -111,7 +111,7 @@ class Checked:
 
 
 class DatasetFile:
-    """One dataset, taken apart for comparison."""
+    """One dataset, split into the parts that are compared."""
 
     def __init__(self, found: Checked, order: int = 0) -> None:
         self.found, self.order = found, order
@@ -129,12 +129,12 @@ class DatasetFile:
         self.questions, self.answers = ([comparable(t) for t in self.sides[s]] for s in SIDES)
         pairs = zip(*self.sides.values(), strict=True)
         self.texts = [comparable(f"{question} {answer}") for question, answer in pairs]
-        # Another file may have the same row and not the same frame.
+        # Another file may have the same row with another frame.
         self.whole = [comparable(row.plain_text) for row in self.rows]
 
     @property
     def name(self) -> str:
-        """What other files' entries call it."""
+        """Return the name that other files' entries use for this file."""
         return self.found.file.stem
 
     def say(
@@ -146,7 +146,7 @@ class DatasetFile:
         *,
         refused: bool = False,
     ) -> None:
-        """Note a problem of the rows at `places`."""
+        """Add a problem of the rows at `places`."""
         lines = tuple(self.rows[place].line for place in places[:SHOWN])
         self.found.problems.append(Problem(kind, message, hint, lines, refused))
 
@@ -171,7 +171,7 @@ class DatasetFile:
             self.found.problems.append(Problem("bad_row", message, hint, shown, refused=True))
 
     def check_alone(self, formatter: Formatter | None, limit: RowLimit) -> None:
-        """Note faults of single rows and, with a formatter, count tokens."""
+        """Add the faults of single rows and, with a formatter, count tokens."""
         texts = [row.plain_text for row in self.rows]
         for kind, places in find_faults(texts).items():
             what, hint, _ = FAULTS[kind]
@@ -204,7 +204,7 @@ class DatasetFile:
             self._count(formatter, limit)
 
     def _check_ends(self) -> None:
-        """Note rows that can be trained and may not be meant so."""
+        """Add a problem for rows that can be trained on but are probably a mistake."""
         open_ended = [
             i for i, row in enumerate(self.rows)
             if row.messages and row.messages[-1]["role"] != "assistant"
@@ -239,7 +239,7 @@ class DatasetFile:
             side: cost(texts, tokenizer) for side, texts in self.sides.items() if any(texts)
         }
         for side, each in found.sides.items():
-            if mostly_letters(self.sides[side]):  # digits and signs are cut up in every language
+            if mostly_letters(self.sides[side]):  # digits and signs are split in every language
                 self._advise(side, each)
         try:
             samples = encode(self.rows, formatter, 1 << 30, found.file)
@@ -271,5 +271,5 @@ class DatasetFile:
 
 
 def in_rows(count: int) -> str:
-    """A number of rows in words."""
+    """Return a number of rows in words."""
     return f"{count} row" if count == 1 else f"{count} rows"

@@ -1,4 +1,4 @@
-"""Messages of a training row as chat templates expect them; what cannot be trained is refused."""
+"""Read the messages of a training row for a chat template; refuse any that cannot be trained on."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 Message = Mapping[str, Any]
-# Fields that say whether a turn is trained on, by the programs that write them: OpenAI's weight,
-# axolotl's train and training, ms-swift's loss.
+# Fields that say whether a turn is trained on: OpenAI's weight, axolotl's train and training,
+# ms-swift's loss.
 FLAGS = ("weight", "train", "training", "loss")
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
 class Wrong(ValueError):
-    """What is wrong with a row, in a few words."""
+    """Says in a few words why a row is wrong."""
 
 
 def kind(value: Any) -> str:
-    """What a value is, in a user's words."""
+    """Return a user's word for the type of a value."""
     names = {str: "text", bool: "true or false", int: "a number", float: "a number"}
     names |= {list: "a list", dict: "an object", type(None): "nothing (null)"}
     return names.get(type(value), type(value).__name__)
 
 
 def read_message(item: Mapping[str, Any], number: int) -> dict[str, Any]:
-    """One message: fields without a value are left out, `weight` stays only if it is 0.
+    """Return one message without empty fields; `weight` stays only if it is 0.
 
     Raises:
-        Wrong: role, content or tool calls are not what a template can take.
+        Wrong: a template cannot take the role, the content or the tool calls.
     """
     message = {key: value for key, value in item.items() if value is not None}
     role, content = message.get("role"), message.get("content")
@@ -63,7 +63,7 @@ def _listed(calls: Any, number: int) -> list[Any]:
 
 
 def _tool_call(call: Any, number: int) -> dict[str, Any]:
-    """A call as OpenAI and transformers write it, with its arguments as an object."""
+    """Return a call as OpenAI and transformers write it, with its arguments as an object."""
     function = call.get("function", call) if isinstance(call, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise Wrong(f"message {number}: a tool call needs a name")
@@ -80,7 +80,7 @@ def _tool_call(call: Any, number: int) -> dict[str, Any]:
 
 
 def _joined_parts(parts: Sequence[Any], number: int) -> str:
-    """OpenAI's content parts, as long as they are text."""
+    """Join OpenAI's content parts; all of them must be text."""
     texts = [part.get("text") if isinstance(part, dict) else part for part in parts]
     kept = [text for text in texts if isinstance(text, str)]
     if len(kept) < len(texts):
@@ -89,10 +89,10 @@ def _joined_parts(parts: Sequence[Any], number: int) -> str:
 
 
 def with_answer(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """The messages, if every assistant turn says something and one is trained on.
+    """Return the messages if every assistant turn has content and one is trained on.
 
     Raises:
-        Wrong: no turn to train on, or an empty one.
+        Wrong: there is no turn to train on, or a turn is empty.
     """
     answers = [(i, m) for i, m in enumerate(messages, 1) if m["role"] == "assistant"]
     if not answers:

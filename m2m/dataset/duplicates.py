@@ -1,4 +1,4 @@
-"""Rows that say the same: letter for letter, nearly, or the same question with another answer.
+"""Find rows that repeat each other: exactly, nearly, or the same question with another answer.
 
 Near duplicates are found by MinHash (Broder 1997) of character shingles with banding (Leskovec et
 al., Mining of Massive Datasets, chapter 3); every pair that it proposes is compared in full.
@@ -22,18 +22,18 @@ _NOTHING = np.iinfo(np.uint32).max
 
 
 def exact_groups(texts: Sequence[Hashable]) -> NDArray[np.int64]:
-    """For each text the place of the first one that is equal to it."""
+    """Return for each text the place of the first text that equals it."""
     first: dict[Hashable, int] = {}
     return np.array([first.setdefault(text, i) for i, text in enumerate(texts)], np.int64)
 
 
 def near_groups(texts: Sequence[str], seed: int = 0) -> NDArray[np.int64]:
-    """For each text the place of the first one that is equal or nearly equal to it.
+    """Return for each text the place of the first text that equals or nearly equals it.
 
-    What is near to something near belongs to the same group.
+    Being near is transitive: a text that is near to a member of a group belongs to the group.
 
     Args:
-        texts: comparable ones (`grams.comparable`).
+        texts: comparable texts (`grams.comparable`).
         seed: of the hash functions.
     """
     groups = exact_groups(texts)
@@ -54,7 +54,7 @@ def near_groups(texts: Sequence[str], seed: int = 0) -> NDArray[np.int64]:
 
 
 def repeated(groups: Iterable[int]) -> list[int]:
-    """Places whose group an earlier place has."""
+    """Return the places whose group already has an earlier place."""
     seen: set[int] = set()
     return [i for i, group in enumerate(groups) if group in seen or seen.add(group)]  # type: ignore[func-returns-value]
 
@@ -62,11 +62,11 @@ def repeated(groups: Iterable[int]) -> list[int]:
 def contradicted(
     questions: Sequence[str], answers: Sequence[str], others: Iterable[tuple[str, str]]
 ) -> list[int]:
-    """Places whose question `others` answer, and only differently.
+    """Return the places of questions that `others` answer, and only differently.
 
     Args:
         questions, answers: of the rows.
-        others: (question, answer) pairs, which may be those of the rows themselves.
+        others: (question, answer) pairs; these may include the rows' own pairs.
     """
     known: dict[str, set[str]] = {}
     for question, answer in others:
@@ -76,7 +76,7 @@ def contradicted(
 
 
 def holding(texts: Sequence[str], targets: Iterable[str]) -> list[tuple[int, str]]:
-    """Places of the normalised `texts` that hold a normalised target of two words or more, each."""
+    """Return (place, target) for each text that holds a target; all normalised, 2 words or more."""
     starts: dict[str, list[str]] = {}
     for target in {target for target in targets if target.count(" ") > 2}:
         starts.setdefault(target.split()[0], []).append(target)
@@ -90,7 +90,7 @@ def holding(texts: Sequence[str], targets: Iterable[str]) -> list[tuple[int, str
 
 
 def _signatures(texts: Sequence[str], rng: np.random.Generator) -> NDArray[np.uint32]:
-    """(texts, bands * rows) smallest hashes of each text's shingles; the largest where none."""
+    """Return (texts, bands * rows) smallest shingle hashes; the largest value if there are none."""
     count = _BANDS * _ROWS
     factors, shifts = rng.integers(0, 1 << 63, (2, count), np.uint64)
     factors |= np.uint64(1)
@@ -117,9 +117,9 @@ def _chunks(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 
 def _proposed(signatures: NDArray[np.uint32]) -> list[tuple[int, int]]:
-    """Pairs that agree in a whole band: each text with the band's first and with the one before.
+    """Return pairs that agree in a whole band: each text with the band's first and the one before.
 
-    All pairs of a band would be quadratic where many rows are alike.
+    All pairs of a band would take quadratic time if many rows are alike.
     """
     pairs: set[tuple[int, int]] = set()
     for band in range(_BANDS):

@@ -1,4 +1,4 @@
-"""Columns beside those that are trained on: none may be an answer, or a part of the question."""
+"""Refuse extra columns that may be an answer or a part of the question."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from m2m.dataset.conversation import Wrong
 from m2m.errors import InputError
 from m2m.formats.records import Record
 
-# Columns that say where a text comes from. All others may be what a person wants to be answered.
+# Columns about the source of a text. Any other column may be the intended answer.
 _ABOUT = re.compile(
     r"|_?(row_?|doc_?|document_?|text_?|source_?)?(id|idx|index)|_*index_level_\d+_*|unnamed: \d+|"
     r"u?uid|guid|hash|sha\d*|md5|ur[li]|link|source|dataset|data_source|corpus|origin|licen[cs]e|"
@@ -21,16 +21,16 @@ _ABOUT = re.compile(
     r"author|publisher|meta|metadata|"
     r"(n|num|number_of)?_?(tokens?|words?|chars|characters|bytes)(_?(count|len|length))?|length"
 )
-# Columns that belong to the question, or to the answer, if the model is not shown them otherwise.
+# Columns that belong to the question or to the answer, unless the model sees them in another way.
 _QUESTION = re.compile(
     r"(system|system_prompt|tools|functions|images?|audio|inputs?|(chat_)?history|contexts?|"
     r"passages?|documents?|articles?|story|paragraphs?|background|dialogue|question|query|"
     r"premise|hypothesis|sentences?_?\d?|text_?\d?|choices?(_?[a-e\d])?|options?(_?[a-e\d])?)"
 )
 _ANSWER = re.compile(r"responses?|answers?|reasoning(_content)?|thinking|thoughts?")
-# What a chat's turns do not repeat.
+# Columns that the turns of a chat do not repeat.
 _BESIDE_TURNS = re.compile(r"system_prompt|functions|images?|audio")
-# Columns that a format reads if they are there, besides those that it needs.
+# Columns that a format reads if they exist, besides those that it needs.
 READ: dict[str, set[str]] = {
     "prompt/completion": {"system"},
     "chat": {"system", "tools"},
@@ -53,10 +53,10 @@ def _has(value: Any) -> bool:
 
 
 def refuse_other_answers(path: Path, records: Sequence[Record], answer: str = "completion") -> None:
-    """Refuse rows of `text` with another column that could be the answer, and chats written out.
+    """Refuse rows of `text` with another column that could be the answer, and chats as text.
 
     Raises:
-        InputError: names the columns, or the marks of the chat, and what to write.
+        InputError: names the columns, or the marks of the chat, and the format to use.
     """
     marks = [
         _CHAT.search(str(record.fields["text"])) for record in records if "text" in record.fields
@@ -90,7 +90,7 @@ def refuse_rejected(path: Path, records: Sequence[Record]) -> None:
     """Refuse answers that people marked as bad (KTO, weight 0), and answers that are Python lists.
 
     Raises:
-        InputError: names their lines.
+        InputError: names the lines.
     """
     none = [record.line for record in records if _is_one_of(record.fields.get("weight"), _ZERO)]
     _refuse(path, none, "a row of weight 0 is not meant to be trained on", "delete these rows")
@@ -108,10 +108,10 @@ def refuse_rejected(path: Path, records: Sequence[Record]) -> None:
 
 
 def refuse_listed(path: Path, answers: Sequence[tuple[str, int]]) -> None:
-    """Refuse answers, with their lines, that are lists of Python written as text.
+    """Refuse (answer, line) pairs in which the answer is a Python list written as text.
 
     Raises:
-        InputError: names their lines.
+        InputError: names the lines.
     """
     listed = [line for answer, line in answers if _LIST.fullmatch(answer.strip())]
     if 2 * len(listed) >= len(answers):
@@ -124,13 +124,13 @@ def _is_one_of(value: Any, values: Sequence[Any]) -> bool:
 
 
 def _names_classes(labels: Sequence[Any], answers: Sequence[tuple[str, int]]) -> bool:
-    """Whether a label only repeats the answer: all answers of a label are the same."""
+    """Return whether a label only repeats the answer: all answers with one label are the same."""
     pairs = {(str(label), answer) for label, (answer, _) in zip(labels, answers, strict=True)}
     return len(pairs) == len(set(map(str, labels))) < len(answers)
 
 
 def _answer(fields: Mapping[str, Any]) -> str:
-    """What is trained on, of a chat its last turn; "" if it is no text."""
+    """Return the text that is trained on (the last turn of a chat); "" if it is not a text."""
     if isinstance(turns := fields.get("messages", fields.get("conversations")), list):
         return repr(turns[-1:])
     value = fields.get("completion", fields.get("output"))
@@ -147,7 +147,7 @@ def _refuse(path: Path, lines: Sequence[int], message: str, hint: str) -> None:
 
 @cache
 def _unread(name: str, keys: tuple[str, ...]) -> tuple[str, ...]:
-    """The columns that rows of a kind do not read and that may belong to question or answer."""
+    """Return the columns that a kind of row does not read but that may be question or answer."""
     if name in ("text", "segments"):
         return ()
     plain = {key: re.sub(r"\W+", "_", key.strip().lower()) for key in keys}
@@ -171,13 +171,13 @@ def refuse_unread(
 ) -> None:
     """Refuse a row of the kind `name` with a column of its question that the model would not see.
 
-    A column is seen if all its texts are in `read`, or if it repeats all of `read`.
+    The model sees a column if `read` contains all its texts, or if it repeats all of `read`.
 
     Args:
         name: a format of datasets, or a kind of target.
         fields: the row.
-        read: what is read of the row: the question, the answer.
-        where: how else than in the row the column can be used.
+        read: the texts that are read from the row: the question, the answer.
+        where: another way to use the column, for the message.
 
     Raises:
         Wrong: names the columns.
@@ -194,14 +194,14 @@ def refuse_unread(
 def refuse_same_question(
     path: Path, rows: Sequence[Mapping[str, Any]], sides: Sequence[tuple[str, str]]
 ) -> None:
-    """Refuse rows that all ask the same, with another answer by a text that the model is not shown.
+    """Refuse rows with one question if a column that the model does not see decides the answer.
 
-    Such a text is a column of any name, as in {"instruction": "Translate", "sw": ..., "output"}.
+    Such a column can have any name, as in {"instruction": "Translate", "sw": ..., "output"}.
 
     Args:
         path: named in errors.
         rows: their fields.
-        sides: the question and the answer of each.
+        sides: the question and the answer of each row.
 
     Raises:
         InputError: names the column.

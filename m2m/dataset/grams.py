@@ -1,4 +1,4 @@
-"""Character n-grams of many texts at once, by which duplicates and languages are told."""
+"""Character n-grams of many texts at once, to find duplicates and to compare languages."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from numpy.typing import NDArray
 
 from m2m.dataset.sameness import normalize
 
-# FNV-1a's 64-bit prime: odd, so that a letter's place in the gram counts.
+# FNV-1a's 64-bit prime: it is odd, so the position of a letter in the gram matters.
 _PRIME = np.uint64(0x100000001B3)
 
 
 def character_grams(
     texts: Sequence[str], size: int
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """The n-grams of all texts, none across two of them.
+    """Return the n-grams of all texts; no n-gram spans two texts.
 
     Args:
-        texts: any; one shorter than `size` has none.
-        size: characters of a gram.
+        texts: any texts; one that is shorter than `size` has no n-grams.
+        size: characters of an n-gram.
 
     Returns:
-        (G,) hashes and the (G,) places in `texts` that they come from, in order.
+        (G,) hashes and (G,) places in `texts` that the n-grams come from, in order.
     """
     lengths = np.array([len(text) for text in texts], np.int64)
     data = "".join(texts).encode("utf-32-le", "surrogatepass")
@@ -41,12 +41,12 @@ def character_grams(
 
 
 def letters(text: str) -> str:
-    """The letters of a text by which its language is told, a space before, between and after words.
+    """Return the letters of a text for comparing languages, with a space around each word.
 
-    Not a rule of sameness: signs and digits are left out.
+    Do not use this to decide whether texts are the same: it drops signs and digits.
     """
     folded = unicodedata.normalize("NFC", text).casefold()
-    # Combining marks belong to their letters: without them tone marks would cut words apart.
+    # Combining marks belong to their letters: without them tone marks would split words.
     kept = (
         c if unicodedata.category(c)[0] == "M" or (c.isalnum() and not c.isdigit()) else " "
         for c in folded
@@ -55,19 +55,19 @@ def letters(text: str) -> str:
 
 
 def comparable(text: str) -> str:
-    """A text's normal form, a space before and after, so that one can be sought within another.
+    """Return a text's normal form with a space before and after, to search one text in another.
 
-    Of a text without any characters: "".
+    Return "" for a text without any characters.
     """
     form = normalize(text)
     return f" {form} " if form else ""
 
 
 def without_frame(texts: Sequence[str]) -> list[str]:
-    """Texts without the words with which at least half of them begin or end; never without any.
+    """Return the texts without the words with which at least half of them begin or end.
 
-    What an instruction repeats on every row says nothing about the row: "Translate to English:"
-    makes all rows alike, and English.
+    At least one word of each text is kept. Words that an instruction repeats in every row carry no
+    information: "Translate to English:" makes all rows alike, and makes them look English.
     """
     words = [text.split() for text in texts]
     head = _shared_words(words)
@@ -77,18 +77,18 @@ def without_frame(texts: Sequence[str]) -> list[str]:
 
 
 def frame(texts: Sequence[str]) -> str:
-    """The words that `without_frame` takes away, in their normal form; "" if there are none."""
+    """Return the words that `without_frame` removes, in normal form; "" if there are none."""
     words = [text.split() for text in texts]
     tail = _shared_words([row[::-1] for row in words])
     return normalize(" ".join([*_shared_words(words), *tail[::-1]]))
 
 
 def _shared_words(rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    """The longest beginning that at least half of the rows have, and at least three."""
+    """Return the longest beginning that at least half of the rows, and at least three, share."""
     found: tuple[str, ...] = ()
     while True:
         size = len(found) + 1
-        # A beginning that is all of a row would leave nothing of it.
+        # A beginning as long as the row would leave nothing of it.
         counts = Counter(_folded(row[:size]) for row in rows if len(row) > size)
         best, count = counts.most_common(1)[0] if counts else ((), 0)
         if count < max(3, len(rows) / 2):
@@ -97,7 +97,7 @@ def _shared_words(rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
 
 
 def _cut(row: list[str], head: tuple[str, ...]) -> list[str]:
-    """The row without the words that it shares with the head, which others may share further."""
+    """Return the row without the words that it shares with the head, which may be a few of them."""
     shared = itertools.takewhile(
         lambda pair: pair[0] == pair[1], zip(_folded(row[:-1]), head, strict=False)
     )

@@ -1,10 +1,11 @@
-"""Which rows are probably in another language than their file, told by the files themselves.
+"""Find rows that are probably in another language than the rest of their file.
 
-No list of languages is needed, so it works for those that no such list has: every part of a file
-(its questions, its answers) is a profile of character n-grams (Cavnar and Trenkle 1994). Parts
-whose bigrams differ clearly count as different languages; a row of one part that the trigrams of
-another language make far likelier is told, its own trigrams left out of its part's counts. It is
-our own because the usual packages know a fixed list of languages only.
+The files themselves are the reference, so this works for languages that no language detector knows.
+Every part of a file (its questions, its answers) has a profile of character n-grams (Cavnar and
+Trenkle 1994). Two parts count as different languages if their bigrams differ clearly. A row is
+reported if the trigrams of another language make it far likelier than those of its own part, from
+which its own trigrams are left out. m2m has its own code because the usual packages know only a
+fixed list of languages.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from m2m.dataset.statistics import divergence
 # one language 0.00 to 0.10, lists of names 0.13 to 0.16, Swahili and Chichewa (both Bantu) 0.16,
 # Swahili and Hausa 0.22, Swahili and English 0.40.
 OTHER_LANGUAGE = 0.12
-# Question and answer of one file share names and loanwords, so they must differ more.
+# Question and answer of one file share names and loanwords, so they must differ by more.
 _OTHER_SIDE = 0.2
-# A row is told from e^10 : 1 on. Of rows planted from another file 85 to 100 % were found so, and
-# 0 to 2 % of the others told too: loanwords and names.
+# A row is reported from odds of e^10 : 1. This found 85 to 100 % of the rows planted from another
+# file, and wrongly 0 to 2 % of the others, because of loanwords and names.
 _ODDS = 10.0
 _LEAST_GRAMS = 8
 _LEAST_TEXTS = 30
-MOST_TEXTS = 20_000  # of a part; more say no more about its language
+MOST_TEXTS = 20_000  # of a part; more texts add nothing about its language
 _BINS = 1 << 16
 _SMOOTH, _VOCABULARY = 0.05, 20_000
 
@@ -43,7 +44,7 @@ class Suspect:
     Attributes:
         row: its place in its part.
         like: the part that it reads like.
-        odds: by how many nats that is likelier.
+        odds: how many nats likelier that part is.
     """
 
     row: int
@@ -55,8 +56,9 @@ class Languages:
     """Profiles of the parts of files.
 
     Args:
-        parts: the texts of each (file, side), without what an instruction repeats. Of more than
-            `MOST_TEXTS` evenly spaced ones are taken; parts of less than 30 texts are left out.
+        parts: the texts of each (file, side), without the words that an instruction repeats. If
+            there are more than `MOST_TEXTS`, evenly spaced ones are used; parts of fewer than 30
+            texts are left out.
     """
 
     def __init__(self, parts: Mapping[Part, Sequence[str]]) -> None:
@@ -78,13 +80,13 @@ class Languages:
             self._bigrams[part] = share / share.sum()
 
     def distance(self, one: Part, other: Part) -> float | None:
-        """How far two parts are apart, 0 to 1 bit; None where one of them is too small to tell."""
+        """Return the distance of two parts, 0 to 1 bit; None if one of them is too small."""
         if one not in self._bigrams or other not in self._bigrams:
             return None
         return divergence(self._bigrams[one], self._bigrams[other])
 
     def suspects(self, part: Part) -> list[Suspect]:
-        """Rows of a part that are probably in the language of another, the clearest first."""
+        """Return the rows of a part that are probably in the language of another, best first."""
         others = [other for other in self._rows if self._is_foreign(part, other)]
         if part not in self._rows or not others:
             return []
@@ -103,18 +105,18 @@ class Languages:
     def _is_foreign(self, part: Part, other: Part) -> bool:
         distance = self.distance(part, other)
         limit = _OTHER_SIDE if part[0] == other[0] else OTHER_LANGUAGE
-        # Files that call themselves the same language are not asked about each other's rows.
+        # Files that name the same language are not compared row by row.
         same = part[1] == other[1] and tag(part[0]) is not None and tag(part[0]) == tag(other[0])
         return distance is not None and distance > limit and not same
 
     def _likelihood(self, model: Part, part: Part) -> NDArray[np.float64]:
-        """(rows of `part`,) nats by the trigrams of `model`."""
+        """Return (rows of `part`,) log-likelihoods in nats by the trigrams of `model`."""
         counts, (bins, rows) = self._counts[model], self._grams[part]
         share = np.log((counts + _SMOOTH) / (counts.sum() + _SMOOTH * _VOCABULARY))
         return _sums(share[bins], rows, len(self._rows[part]))
 
     def _own(self, part: Part) -> NDArray[np.float64]:
-        """The same by the part itself, each row's own trigrams left out."""
+        """Return the same by the part itself, without each row's own trigrams."""
         counts, (bins, rows) = self._counts[part], self._grams[part]
         _, where, times = np.unique(rows * _BINS + bins, return_inverse=True, return_counts=True)
         sizes = np.bincount(rows, minlength=len(self._rows[part]))
@@ -124,7 +126,7 @@ class Languages:
 
 
 def tag(file: str) -> str | None:
-    """The language that a file name gives: two or three letters before "_", "-" or "."."""
+    """Return the language in a file name: two or three letters before "_", "-" or "."."""
     head = file.replace("-", "_").replace(".", "_").partition("_")
     return head[0].lower() if head[1] and head[0].isalpha() and 2 <= len(head[0]) <= 3 else None
 

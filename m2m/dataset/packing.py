@@ -1,4 +1,4 @@
-"""Packing samples into batches without padding, in a seeded order that can be taken up anywhere."""
+"""Pack samples into batches without padding, in a seeded order that can resume anywhere."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from m2m.nn.decoder import Batch
 
 
 def pack(samples: Sequence[Sample], prefix: int = 0) -> Batch:
-    """Put samples end to end behind the `prefix` tokens with which all of them begin.
+    """Put samples end to end after the `prefix` tokens with which all of them begin.
 
     Args:
-        samples: what the batch holds, in order.
-        prefix: tokens to hold once, at most `common_prefix(samples)`.
+        samples: the samples of the batch, in order.
+        prefix: how many shared tokens to hold once, at most `common_prefix(samples)`.
     """
     lengths = np.array([len(sample) - prefix for sample in samples], dtype=np.int64)
     starts = prefix + np.cumsum(lengths) - lengths
     tokens = [samples[0].ids[:prefix], *(sample.ids[prefix:] for sample in samples)]
-    # A target's place in its sample -> the place in the batch of the token before it.
+    # Map a target's place in its sample to the place in the batch of the token before it.
     targets = [np.flatnonzero(sample.loss_mask) for sample in samples]
     index = [places - 1 - prefix + start for places, start in zip(targets, starts, strict=True)]
     return Batch(
@@ -36,7 +36,7 @@ def pack(samples: Sequence[Sample], prefix: int = 0) -> Batch:
 
 
 def pack_all(samples: Sequence[Sample], batch_tokens: int) -> Iterator[Batch]:
-    """All samples once, in order, in batches of at most `batch_tokens`."""
+    """Yield all samples once, in order, in batches of at most `batch_tokens`."""
     prefix = common_prefix(samples)
     group: list[Sample] = []
     size = prefix
@@ -51,19 +51,19 @@ def pack_all(samples: Sequence[Sample], batch_tokens: int) -> Iterator[Batch]:
 
 
 class BatchStream:
-    """Endless batches: every epoch is a fresh seeded order, and batches run across epochs.
+    """Endless batches: every epoch has a new seeded order, and batches run across epochs.
 
-    A batch is filled until the next sample would not fit, so all batches are about as large,
-    however small the dataset.
+    A batch is filled until the next sample would not fit, so all batches are about equally large,
+    even if the dataset is small.
 
     Args:
         samples: the training samples.
         seed: of the order.
         batch_tokens: tokens of a batch, at most.
-        stop: samples after which a step ends, however few its last batch has; 0: never.
+        stop: samples after which a step ends, even if its last batch is small; 0: never.
 
     Raises:
-        InputError: no sample, or one that is longer than a batch.
+        InputError: there are no samples, or one is longer than a batch.
     """
 
     def __init__(
@@ -86,30 +86,30 @@ class BatchStream:
 
     @property
     def position(self) -> tuple[int, int]:
-        """(epoch, samples taken from it): all that is needed to go on from here."""
+        """Return (epoch, samples taken from it), which is enough to resume from here."""
         return self._epoch, self._cursor
 
     @property
     def taken(self) -> int:
-        """How many samples were taken so far, each as often as it was."""
+        """Return how many samples were taken so far; a repeated one counts each time."""
         return self._epoch * len(self._samples) + self._cursor
 
     def seek(self, position: tuple[int, int]) -> None:
-        """Go on from a `position` of a stream over the same samples, seed and size."""
+        """Continue from a `position` of a stream with the same samples, seed and size."""
         self._goto(*position)
 
     def __next__(self) -> Batch:
         return pack(self._group(), self._prefix)
 
     def step(self, batches: int) -> Iterator[Batch]:
-        """The batches of one optimiser step."""
+        """Yield the batches of one optimiser step."""
         return (pack(group, self._prefix) for group in self._step(batches))
 
     def skip(self, batches: int) -> tuple[list[Sample], int]:
-        """Go past a step without packing it; returns its samples and how many tokens it has."""
+        """Skip a step without packing it; return its samples and how many tokens it has."""
         groups = list(self._step(batches))
         samples = [sample for group in groups for sample in group]
-        shared = self._prefix * (len(groups) - len(samples))  # once a batch
+        shared = self._prefix * (len(groups) - len(samples))  # once per batch
         return samples, sum(map(len, samples)) + shared
 
     def _step(self, batches: int) -> Iterator[list[Sample]]:

@@ -1,4 +1,4 @@
-"""Text files whose lines are not texts: wrapped paragraphs, tagged words, chats, subtitles."""
+"""Detect text files in which a line is not a text: wrapped paragraphs, tags, chats, subtitles."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from m2m.opening import read_bytes
 _SPEAKER = re.compile(r"(\w+)\s*[:.)]\s+\S")
 _TAGS = re.compile(r"[._-]")
 
-Line = tuple[str, int]  # text and number
+Line = tuple[str, int]  # the text and its line number
 
-# (what it is, how a line of it looks, the share of lines that do, what to do)
+# (its name, a pattern for its lines, the share of lines that must match, a hint)
 _KINDS: tuple[tuple[str, re.Pattern[str], float, str], ...] = (
     (
         "one word a line with its tag (CoNLL)",
@@ -60,8 +60,8 @@ _KINDS: tuple[tuple[str, re.Pattern[str], float, str], ...] = (
         "write the source as prompt and its translation as completion",
     ),
 )
-# A line was wrapped if the next word had not fitted. Of prose with a sentence a line 0.0 to 0.3 of
-# the breaks look so, of wrapped paragraphs 0.8 to 1.0, with lists between them 0.6.
+# A line was wrapped if the next word did not fit. This holds for 0.0 to 0.3 of the line breaks of
+# prose with one sentence a line, 0.8 to 1.0 of wrapped paragraphs, 0.6 with lists between them.
 _WRAPPED, _LEAST_BREAKS = 0.6, 4
 _NARROW, _WIDE = 30, 200  # characters of a wrapped line
 
@@ -70,7 +70,7 @@ def refuse_no_prose(path: Path, lines: Sequence[Line], answer: str = "completion
     """Refuse a text file in which a line is not a text; `answer` names the column of answers.
 
     Raises:
-        InputError: names what it is and what to write.
+        InputError: names the kind of file and the format to use.
     """
     texts = [text.strip() for text, _ in lines]
     for what, looks, share, remedy in _KINDS:
@@ -95,7 +95,7 @@ def refuse_no_prose(path: Path, lines: Sequence[Line], answer: str = "completion
 
 
 def _speakers(texts: Sequence[str]) -> tuple[str, str] | None:
-    """The two words before a colon with which lines begin in turn ("Q:", "A:"), if all do."""
+    """Return the two words before a colon that start the lines in turn ("Q:", "A:"), if all do."""
     heads = [found.group(1) if (found := _SPEAKER.match(text)) else "" for text in texts]
     if len(heads) < 4 or "" in heads or len(set(heads)) != 2:
         return None
@@ -104,7 +104,7 @@ def _speakers(texts: Sequence[str]) -> tuple[str, str] | None:
 
 
 def sibling_in_step(path: Path, count: int) -> str | None:
-    """The name of a text file with as many texts whose name differs in a language code only."""
+    """Return the name of a text file with as many texts and a name in another language's code."""
     parts = _TAGS.split(path.name)
     for other in sorted(path.parent.glob("*.txt")):
         theirs = _TAGS.split(other.name)
@@ -112,7 +112,7 @@ def sibling_in_step(path: Path, count: int) -> str | None:
         if len(parts) == len(theirs) and len(differing) == 1 and max(map(len, differing[0])) < 4:
             try:
                 lines = read_bytes(other).decode("utf-8", "replace").replace("\r", "\n").split("\n")
-            except InputError:  # only a word of advice hangs on it
+            except InputError:  # the name is only used for a hint
                 continue
             if sum(bool(line.strip()) for line in lines) == count:
                 return other.name
@@ -120,10 +120,10 @@ def sibling_in_step(path: Path, count: int) -> str | None:
 
 
 def wrapped_at(lines: Sequence[Line]) -> int:
-    """The width at which paragraphs were broken into lines; 0 if they were not.
+    """Return the width at which paragraphs were wrapped into lines; 0 if they were not wrapped.
 
-    Two lines without an empty one between them are a break. The paragraphs are wrapped if at three
-    breaks in five the first word of the second line had not fitted at the end of the first.
+    Two lines without an empty one between them are a break. The paragraphs are wrapped if, at three
+    breaks in five, the first word of the second line did not fit at the end of the first.
     """
     pairs = [
         (one.rstrip(), other)
@@ -137,6 +137,6 @@ def wrapped_at(lines: Sequence[Line]) -> int:
     if not _NARROW <= width <= _WIDE:
         return 0
     full = sum(len(one) + 1 + len(other.split()[0]) > width for one, other in pairs)
-    # Lines of one length, such as a list of numbers, need no wrapping to look so.
+    # Lines of equal length, such as a list of numbers, look wrapped even if they are not.
     spaced = sum(" " in one.strip() for one, _ in pairs)
     return width if full >= _WRAPPED * len(pairs) and spaced > len(pairs) / 2 else 0

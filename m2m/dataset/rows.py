@@ -1,6 +1,6 @@
-"""Reading training rows in the formats that other tools use; a file has one of them.
+"""Read training rows in the formats that other tools use; each file has one format.
 
-A row becomes a conversation, a bare text or pieces of text, whatever its format was.
+Every format gives the same rows: a conversation, a bare text or pieces of text.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class Row:
     """One training row; exactly one of `messages`, `text` and `pieces` is set.
 
     Attributes:
-        line: where it begins in its file, counted from 1.
+        line: its first line in the file, counted from 1.
         messages: a conversation of {"role", "content"}; the assistant's turns are trained on.
         text: a bare text, trained on as a whole.
         pieces: (text, trained) stretches written out with their special tokens.
-        tools: what a chat template gets as `tools`.
+        tools: the value of `tools` for a chat template.
     """
 
     line: int
@@ -47,7 +47,7 @@ class Row:
 
     @property
     def plain_text(self) -> str:
-        """All that people wrote in it, parts on lines of their own."""
+        """Return all text that people wrote in it, each part on its own line."""
         if self.messages is not None:
             return "\n".join(str(message["content"]) for message in self.messages)
         if self.pieces is not None:
@@ -56,7 +56,7 @@ class Row:
 
     @property
     def sides(self) -> tuple[str, str]:
-        """What is asked and what is trained on; a bare text asks nothing."""
+        """Return the question and the text that is trained on; a bare text has the question ""."""
         if self.messages is not None:
             said: tuple[list[str], list[str]] = ([], [])
             for message in self.messages:
@@ -74,7 +74,7 @@ def load_dataset(source: Path | Text) -> list[Row]:
     The first row decides the format of the file, one of `FORMATS`.
 
     Raises:
-        InputError: the file cannot be read or is empty, or rows are wrong; all with their lines.
+        InputError: the file cannot be read or is empty, or rows are wrong; names all their lines.
     """
     _, rows, problems = read_rows(source)
     path = source if isinstance(source, Path) else source.path
@@ -83,7 +83,7 @@ def load_dataset(source: Path | Text) -> list[Row]:
 
 
 def read_rows(source: Path | Text) -> tuple[str, list[Row], Problems]:
-    """As `load_dataset`: the name of the format, the good rows, and what is wrong with the others.
+    """Read as `load_dataset` does; return the format's name, the good rows, and the problems.
 
     Raises:
         InputError: the file cannot be read or is empty, or its format is unknown.
@@ -135,7 +135,7 @@ def _detect(
 
 
 def _unknown(path: Path, first: Record, alone: bool) -> InputError:
-    """The error for columns that no format has, with what to write."""
+    """Return the error for columns that no format has, with the columns to use."""
     found, keys = f"{path}:{first.line}: m2m does not know the columns", first.fields.keys()
     known = {key: key.strip().lower() for key in keys}
     for form, (names, _) in FORMATS.items():
@@ -246,7 +246,7 @@ def _from_messages(fields: Fields, line: int) -> Row:
 
 
 def _led(fields: Fields, messages: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The messages with the column `system` before them, unless they begin with it."""
+    """Put the column `system` before the messages, unless they already begin with it."""
     system = _system(fields)
     if not system or messages[0]["role"] != "system":
         return [*system, *messages]
@@ -259,7 +259,7 @@ def _from_text(fields: Fields, line: int) -> Row:
     return Row(line, text=_text(fields, "text"))
 
 
-# ShareGPT's names of speakers, and LLaMA-Factory's two more.
+# ShareGPT's names of speakers, and two more from LLaMA-Factory.
 _SHAREGPT = {
     "human": "user",
     "user": "user",
@@ -313,7 +313,7 @@ def _from_segments(fields: Fields, line: int) -> Row:
     return Row(line, pieces=tuple(pieces))
 
 
-# A bare text comes last: other columns beside it may be what is meant.
+# A bare text comes last: if there are other columns, one of them may be the intended format.
 FORMATS: dict[str, tuple[frozenset[str], Callable[[Fields, int], Row]]] = {
     "prompt/completion": (frozenset({"prompt", "completion"}), _from_pair),
     "chat": (frozenset({"messages"}), _from_messages),

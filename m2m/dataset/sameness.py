@@ -1,11 +1,11 @@
-"""When two texts are the same: the one rule for answers, choices, questions, rows and leaks.
+"""Decide when two texts are the same: one rule for answers, choices, questions, rows and leaks.
 
 Texts are compared in a normal form that favours no language: Unicode NFKC, case folded, format
 characters dropped, white space and punctuation as single spaces. An apostrophe inside a word
 (ng'ombe), the point or comma of a number (3.5), the sign before one (-5) and the operator between
-two (6 / 2, 3/4, 6 - 2) stay, since they change what is said; so do accents, tone marks and symbols.
-A text of punctuation only stays as it is. Unlike SQuAD's form, this one drops no English articles,
-and punctuation parts words that SQuAD's glues together.
+two (6 / 2, 3/4, 6 - 2) stay, because they change the meaning; so do accents, tone marks and
+symbols. A text of punctuation only is not changed. Unlike SQuAD's form, this one keeps English
+articles, and punctuation separates words that SQuAD's form joins.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import unicodedata
 from collections.abc import Sequence
 
 _APOSTROPHES = dict.fromkeys(map(ord, "\u2018\u2019\u02bc\u02bb\uff07\u02b9`\u00b4"), "'")
-# What may be part of a word or a number, the sign before a number, and the operators between two.
+# Marks that may be part of a word or number, the sign before a number, operators between numbers.
 _KEPT = re.compile(r"['.,]|(?<![\w.,])-(?=\d)|(?<=\d)[*/](?=\d)|(?<=\d )[-*/](?= -?\d)")
 
 
 class _Table(dict[int, int | str | None]):
-    """What becomes of each character, for `str.translate`; filled as characters occur."""
+    """The replacement of each character, for `str.translate`; filled as characters occur."""
 
     def __init__(self, spaces: str) -> None:
         self._spaces = spaces  # first letters of the Unicode categories that become a space
@@ -35,7 +35,7 @@ _WORDS, _SIGNS = _Table("PZC"), _Table("ZC")
 
 
 def normalize(text: str) -> str:
-    """The form in which texts are compared; see the module."""
+    """Return the form in which texts are compared; see the module."""
     text = text.translate(_APOSTROPHES).replace("\u2212", "-")
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     text = " ".join(text.replace("\u2044", "/").split())  # the slash of a fraction such as ½
@@ -50,7 +50,7 @@ def normalize(text: str) -> str:
 
 
 def _inside(text: str, at: int) -> bool:
-    """Whether the apostrophe, point or comma at this place is part of a word or number."""
+    """Return whether the apostrophe, point or comma at `at` is part of a word or number."""
     if at == 0:
         return False
     before, after = text[at - 1], text[at + 1 : at + 2]
@@ -64,7 +64,7 @@ def _in_word(char: str) -> bool:
 
 
 def repeated_text(texts: Sequence[str]) -> tuple[str, str] | None:
-    """The first two of some texts that are the same; None if all differ."""
+    """Return the first two texts that are the same; None if all differ."""
     seen: dict[str, str] = {}
     for text in texts:
         form = normalize(text)

@@ -1,4 +1,4 @@
-"""Token sequences with a mark on each token that is trained on."""
+"""Turn rows into token sequences with a mark on each token that is trained on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from m2m.errors import InputError, Problems
 from m2m.opening import Text
 from m2m.tokenizer import Formatter, Message, Segment
 
-# Raised when the same bytes would give other samples than before.
+# Raise this number when the same bytes give other samples than before.
 _SCHEMA = 3
 
 
@@ -27,9 +27,9 @@ class Sample:
 
     Attributes:
         ids: (T,) int32.
-        loss_mask: (T,) bool, True where a token is predicted; never at 0, which nothing precedes.
+        loss_mask: (T,) bool, True if the token is predicted; never at 0, which nothing precedes.
         line: the row's line in its file.
-        turn: place among the samples of one conversation, which have beginnings in common.
+        turn: place among the samples of one conversation, which share their beginnings.
     """
 
     ids: NDArray[np.int32]
@@ -43,7 +43,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class RowLimit:
-    """The tokens that a row may have, by each of the three things that limit them."""
+    """The most tokens that a row may have, by each of the three settings that limit it."""
 
     max_length: int
     batch_tokens: int = 1 << 30
@@ -51,18 +51,18 @@ class RowLimit:
 
     @property
     def tokens(self) -> int:
-        """The smallest of the limits."""
+        """Return the smallest of the limits."""
         return min(self.max_length, self.batch_tokens, self.context)
 
     @property
     def name(self) -> str:
-        """What the smallest limit is called."""
+        """Return the name of the smallest limit."""
         if self.context == self.tokens:
             return "that is all the model can read"
         return "max_length" if self.max_length == self.tokens else "batch_tokens"
 
     def remedy(self, needed: int) -> str:
-        """What to do about rows of up to `needed` tokens."""
+        """Return a hint for rows of up to `needed` tokens."""
         if needed > self.context:
             return f"shorten or split them: the model reads {self.context} tokens at most"
         given = {"max_length": self.max_length, "batch_tokens": self.batch_tokens}
@@ -78,8 +78,8 @@ def encode(
 ) -> list[Sample]:
     """Tokenise rows; a bare text longer than the limit becomes several samples.
 
-    So does a conversation whose earlier turns the template writes differently once later ones
-    follow: each of its answers is trained in the context that a program will send.
+    A conversation also becomes several samples if its template writes earlier turns differently
+    once later ones follow: each answer is then trained in the context that a program will send.
 
     Args:
         rows: from `load_dataset`.
@@ -88,7 +88,7 @@ def encode(
         path: named in errors.
 
     Raises:
-        InputError: rows that are too long or that the template refuses, all with their lines.
+        InputError: rows are too long or the template refuses them; names all their lines.
     """
     limit = RowLimit(limit) if isinstance(limit, int) else limit
     problems, hints, needed = Problems(), dict[str, None](), 0
@@ -133,7 +133,7 @@ def _sequences(row: Row, formatter: Formatter) -> list[list[Segment]]:
 
 
 def _weighed(sequences: list[list[Segment]], messages: Sequence[Message]) -> list[list[Segment]]:
-    """The sequences, with answers of weight 0 only read."""
+    """Return the sequences with answers of weight 0 as context only."""
     kept = [each.get("weight") != 0 for each in messages if each["role"] == "assistant"]
     if all(kept):
         return sequences
@@ -164,17 +164,17 @@ def _cut(sample: Sample, max_length: int) -> list[Sample]:
 
 
 def common_prefix(samples: Sequence[Sample]) -> int:
-    """Tokens with which all samples begin and that a batch needs to hold only once.
+    """Return how many tokens all samples begin with, which a batch needs to hold only once.
 
-    It ends so early that no token of it predicts a trained one, and that every sample keeps a
-    token of its own.
+    The prefix ends before any token that predicts a trained one, and leaves every sample at least
+    one token of its own.
     """
     if not samples:
         return 0
     first = samples[0].ids
     length = len(first)
     for sample in samples:
-        # The first trained token is predicted from the one before it, which must be the row's own.
+        # The token before the first trained one predicts it, so it must belong to the row itself.
         own = int(np.argmax(sample.loss_mask)) - 1 if sample.loss_mask.any() else len(sample) - 1
         length = min(length, own)
         different = np.flatnonzero(first[:length] != sample.ids[:length])
@@ -185,12 +185,12 @@ def common_prefix(samples: Sequence[Sample]) -> int:
 def split(
     samples: Sequence[Sample], seed: int, fraction: float
 ) -> tuple[list[Sample], list[Sample]]:
-    """Samples to train on and samples held out: `fraction` of them, at least one if not 0.
+    """Return the samples to train on and the held-out ones: a `fraction`, at least 1 if not 0.
 
     The same seed gives the same split; order is kept. One sample is always left to train on, and
     the samples of one conversation stay together.
     """
-    rows = np.cumsum([sample.turn == 0 for sample in samples]) - 1  # (samples,): which conversation
+    rows = np.cumsum([sample.turn == 0 for sample in samples]) - 1  # (samples,): its conversation
     size = int(rows[-1]) + 1 if len(samples) else 0
     count = min(size - 1, max(1, round(size * fraction))) if fraction > 0 else 0
     held = np.random.default_rng([seed, size]).permutation(size)[: max(count, 0)]
@@ -200,7 +200,7 @@ def split(
 
 
 def dataset_fingerprint(file: Text, formatter: Formatter, max_length: int) -> str:
-    """SHA-256 (hex) of all that a file's samples depend on, the vocabulary apart.
+    """Return the SHA-256 (hex) of everything that decides a file's samples, except the vocabulary.
 
     The base model's fingerprint covers the vocabulary.
     """

@@ -1,4 +1,4 @@
-"""How long rows are, what a tokenizer makes of their language, how far two of them lie apart."""
+"""Measure row lengths, the cost of a language in tokens, and the distance of two distributions."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 
 from m2m.tokenizer import Tokenizer
 
-# Of English the vocabularies of today make 4 to 4.5 characters a token.
+# Current vocabularies reach 4 to 4.5 characters per token on English text.
 DEAR, RUINOUS = 2.5, 1.2
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What texts cost in tokens.
+    """The cost of texts in tokens.
 
     Attributes:
         tokens: of the texts alone, without a template.
-        tokens_per_word: words are what white space parts.
-        characters_per_token: the less, the dearer; comparable between languages with one alphabet.
-        bytes_per_token: UTF-8 bytes; below 1.5 the vocabulary hardly has more than single bytes.
+        tokens_per_word: words are separated by white space.
+        characters_per_token: fewer cost more; comparable between languages with one alphabet.
+        bytes_per_token: UTF-8 bytes; below 1.5 the vocabulary has hardly more than single bytes.
     """
 
     tokens: int
@@ -34,7 +34,7 @@ class Cost:
 
 
 def cost(texts: Sequence[str], tokenizer: Tokenizer) -> Cost:
-    """Tokenise and count."""
+    """Tokenise texts and return their cost."""
     tokens = sum(len(tokenizer.encode(text)) for text in texts)
     words = sum(len(text.split()) for text in texts)
     return Cost(
@@ -47,13 +47,13 @@ def cost(texts: Sequence[str], tokenizer: Tokenizer) -> Cost:
 
 
 def mostly_letters(texts: Sequence[str]) -> bool:
-    """Whether more than half of what is no white space are letters or marks on them."""
+    """Return whether more than half of the characters, except white space, are letters or marks."""
     kinds = Counter(unicodedata.category(c)[0] for text in texts for c in text if not c.isspace())
     return kinds["L"] + kinds["M"] > kinds.total() / 2
 
 
 def histogram(lengths: Sequence[int]) -> dict[int, int]:
-    """How many lengths are at most 16, 32, 64, ... and above the one before."""
+    """Count the lengths of at most 16, 32, 64, ..., each above the limit before."""
     counts: dict[int, int] = {}
     edge = 16
     while lengths and (not counts or max(counts) < max(lengths)):
@@ -63,7 +63,7 @@ def histogram(lengths: Sequence[int]) -> dict[int, int]:
 
 
 def divergence(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
-    """Jensen-Shannon divergence of two distributions in bits: 0 for the same, 1 for disjoint ones.
+    """Return the Jensen-Shannon divergence of two distributions in bits: 0 if equal, 1 if disjoint.
 
     Lin 1991, "Divergence measures based on the Shannon entropy", eq. 4.1 with equal weights.
     """

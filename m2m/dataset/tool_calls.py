@@ -1,4 +1,4 @@
-"""Tool calls in the form that a template writes, and what plain text cannot hold of a message."""
+"""Fit tool calls to the form that a template writes; refuse parts that plain text cannot hold."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _ASKED = {"role": "user", "content": "a"}
 
 
 def refuse_unplain(messages: Sequence[Message], tools: Sequence[Any] | None) -> None:
-    """Refuse what has no place without a chat template.
+    """Refuse parts of messages that cannot be written without a chat template.
 
     Raises:
-        InputError: names it.
+        InputError: names the part.
     """
     names = ("tool_calls", *_REASONING)
     held = [name for name in names if any(message.get(name) for message in messages)]
@@ -30,9 +30,9 @@ def refuse_unplain(messages: Sequence[Message], tools: Sequence[Any] | None) -> 
 
 
 def fit_arguments(messages: Sequence[Message], template: ChatTemplate) -> Sequence[Message]:
-    """Messages whose calls have their arguments as the template writes them: an object or JSON.
+    """Return the messages with call arguments in the template's form: an object or JSON text.
 
-    Most templates encode an object themselves; some (as OpenAI's interface) expect JSON as text.
+    Most templates encode an object themselves; some (like OpenAI's interface) expect JSON as text.
     """
     if not any(message.get("tool_calls") for message in messages):
         return messages
@@ -40,7 +40,7 @@ def fit_arguments(messages: Sequence[Message], template: ChatTemplate) -> Sequen
 
 
 def _writes_objects(template: ChatTemplate) -> bool:
-    """Whether the template writes an object of arguments as something else than Python's."""
+    """Return whether the template writes an object of arguments in another form than Python's."""
     call = {"type": "function", "id": "call00001"}
     asked = {**_CALL, "tool_calls": [
         {**call, "function": {"name": "f", "arguments": {"m2mKey": "m2mValue"}}}

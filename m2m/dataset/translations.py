@@ -1,8 +1,8 @@
-"""Tell wrong answers from answers in two languages, if one question has both.
+"""Distinguish wrong answers from answers in two languages, if one question has both.
 
-Nothing here knows a language. If one answer of every pair is in Swahili and the other in Hausa, the
+This code knows no language. If one answer of every pair is in Swahili and the other in Hausa, the
 pairs differ in the same direction, and pairs drawn at random from the same answers do not. Wrong
-answers (a column sorted apart, a slip) differ in all directions.
+answers (a column sorted separately, a slip) differ in all directions.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Matrix = NDArray[np.float64]
 def disputed(
     questions: Sequence[str], answers: Sequence[str], others: Iterable[Pair]
 ) -> list[Pair]:
-    """The answers of each question with two: the rows' first, and the first other one."""
+    """Return the answers of each question with two: the rows' first, and the first other one."""
     known: dict[str, list[str]] = {}
     for question, answer in others:
         known.setdefault(question, []).append(answer)
@@ -42,7 +42,7 @@ def disputed(
 
 
 def differ_alike(pairs: Sequence[Pair], seed: int = 0) -> bool:
-    """Whether the two answers of all pairs differ in one direction, as two languages do.
+    """Return whether the two answers of all pairs differ in one direction, as two languages do.
 
     False for fewer than ten pairs and for a closed set of answers (labels), which can be wrong in
     one direction too.
@@ -59,7 +59,7 @@ def differ_alike(pairs: Sequence[Pair], seed: int = 0) -> bool:
         return False
     counts = _bigrams(texts)
     one, other = counts[::2], counts[1::2]
-    # In the order given (two files, or later rows) fewer pairs suffice than if any may be turned.
+    # In the given order (two files, or later rows) fewer pairs are enough than with swaps.
     turns = (rng.random((len(pairs), 1)) < 0.5 for _ in range(_TURNS))
     if _is_clear(_odds(one, other).mean(), (_odds(*_turned(one, other, t)).mean() for t in turns)):
         return True
@@ -72,7 +72,7 @@ def _is_clear(seen: float, drawn: Iterable[float]) -> bool:
 
 
 def _bigrams(texts: Sequence[str]) -> Matrix:
-    """(texts, bins) counts of hashed pairs of characters."""
+    """Return (texts, bins) counts of hashed pairs of characters."""
     hashes, rows = character_grams(texts, 2)
     places = rows * _BINS + (hashes % np.uint64(_BINS)).astype(np.int64)
     counts = np.bincount(places, minlength=len(texts) * _BINS).reshape(len(texts), _BINS)
@@ -80,7 +80,7 @@ def _bigrams(texts: Sequence[str]) -> Matrix:
 
 
 def _odds(left: Matrix, right: Matrix) -> NDArray[np.float64]:
-    """(n,) nats by which each pair fits its sides better than the other way round.
+    """Return (n,) nats by which each pair fits its sides better than when swapped.
 
     A pair's own counts are left out when it is judged.
     """
@@ -89,7 +89,7 @@ def _odds(left: Matrix, right: Matrix) -> NDArray[np.float64]:
 
 
 def _split_odds(one: Matrix, other: Matrix) -> float:
-    """The mean of `_odds` once every pair is turned the way it fits best."""
+    """Return the mean of `_odds` after every pair is swapped to its best order."""
     left, right = _turned(one, other, _first_guess(one, other))
     odds = _odds(left, right)
     for _ in range(_ROUNDS):
@@ -105,14 +105,14 @@ def _turned(one: Matrix, other: Matrix, turn: NDArray[np.bool_]) -> tuple[Matrix
 
 
 def _logs(part: Matrix) -> Matrix:
-    """(n, bins) log shares of a profile, for each text without its own counts."""
+    """Return (n, bins) log shares of a profile, without each text's own counts."""
     rest = part.sum(axis=0) - part + _SMOOTH
     logs: Matrix = np.log(rest / rest.sum(axis=1, keepdims=True))
     return logs
 
 
 def _first_guess(one: Matrix, other: Matrix) -> NDArray[np.bool_]:
-    """(n, 1) which pairs to turn round so that all differ in the direction of most."""
+    """Return (n, 1) whether to swap each pair so that all differ in the direction of most."""
     differences = np.sqrt(one) - np.sqrt(other)
     gram = differences @ differences.T
     return (np.linalg.eigh(gram)[1][:, -1] < 0)[:, None]
