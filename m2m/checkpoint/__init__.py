@@ -1,4 +1,4 @@
-"""Base models: a GGUF file or HF folder becomes one of config, tensors, tokenizer and pattern."""
+"""Base models: import a GGUF file or HF folder as one config, tensors, tokenizer and pattern."""
 
 from m2m.checkpoint.importer import import_model
 from m2m.checkpoint.model import (

@@ -1,4 +1,4 @@
-"""Whether a model can stop: the end tokens that base.gguf names, and whether they were trained."""
+"""Check that a model can stop: the end tokens that base.gguf names, and if they were trained."""
 
 from __future__ import annotations
 
@@ -18,40 +18,40 @@ from m2m.tokenizer import Formatter, Tokenizer
 from m2m.tokenizer.ending import answer_ending, chat_template, trained_ends
 from m2m.tokenizer.special import ENDS
 
-# Names of tokens that end a text, which `eos` means; the others of ENDS end a turn.
+# Names of tokens that end a text: the meaning of `eos`; the others of ENDS end a turn.
 _TEXT_ENDS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "[EOS]")
 _ALMOST_ZERO = 0.01  # of the median norm of all rows
-_SAMPLED = 512  # rows whose norms are looked at
+_SAMPLED = 512  # rows whose norms give the median
 _KEY = "tokenizer.ggml.{}_token_id"
 
 
 def settle_ends(
     where: Path, metadata: Mapping[str, GGUFValue], stops: Sequence[int] = ()
 ) -> tuple[dict[str, GGUFValue], list[str]]:
-    """The end tokens that a model's metadata lacks, so that llama.cpp stops where m2m trains.
+    """Return the end tokens that a model's metadata lacks; with them llama.cpp stops as m2m trains.
 
     Without an eos id llama.cpp ends answers at token 11 of a byte-level vocabulary, often a comma.
 
     Args:
         where: the model, for messages.
-        metadata: of its GGUF file.
-        stops: more ids at which its maker's generation stops.
+        metadata: key-values of its GGUF file.
+        stops: more ids at which generation stops, as the model's maker set them.
 
     Returns:
         key-values to add or replace, and a sentence about each.
 
     Raises:
-        InputError: no token is known that could end a text.
+        InputError: m2m knows no token of the vocabulary that could end a text.
     """
     plain: dict[str, Any] = {key: value.value for key, value in metadata.items()}
     found: dict[str, int] = {}
     said: list[str] = []
     tokenizer = Tokenizer.from_metadata(plain.get)
     tokens, ending, eos = tokenizer.tokens, None, tokenizer.eos_id
-    with suppress(InputError):  # what a template refuses is said with the other cautions
+    with suppress(InputError):  # `ending_cautions` reports a template that fails
         template = chat_template(plain.get, tokenizer, where)
         ids = [] if template is None else answer_ending(tokenizer, template)[1]
-        # Of several tokens m2m does not guess which one ends the turn.
+        # m2m does not guess which one of several tokens ends the turn.
         ending = ids[0] if len(ids) == 1 and tokenizer.is_special(ids[0]) else None
     stops = [index for index in stops if 0 <= index < len(tokens)]
     if _KEY.format("eos") not in plain and (eos is None or tokens[eos] not in ENDS):
@@ -81,7 +81,7 @@ def settle_ends(
 def _find_eos(
     where: Path, tokens: Sequence[str], stops: Sequence[int], ending: int | None, instead: str
 ) -> int:
-    """The end of text: as its maker says, by a known name, or what the chat template writes."""
+    """Return the id of the end of text: the maker's, one with a known name, or the template's."""
     ids = {token: index for index, token in enumerate(tokens)}
     named = [ids[name] for name in (*_TEXT_ENDS, *ENDS) if name in ids]
     found = next(iter([*stops, *named, *([] if ending is None else [ending])]), None)
@@ -95,13 +95,13 @@ def _find_eos(
 
 
 def _is_free(role: str, plain: Mapping[str, Any], tokens: Sequence[str]) -> bool:
-    """Whether a role can be given to another token: what has it is an end token by its name."""
+    """Return whether `role` may mark another token: unset, an end token by name, or also eos."""
     index = plain.get(_KEY.format(role))
     return index is None or tokens[index] in ENDS or index == plain.get(_KEY.format("eos"))
 
 
 def model_endings(pattern: Path, weights: Path) -> list[str]:
-    """`ending_cautions` of a model's own chat template, or of plain text if it has none."""
+    """Return `ending_cautions` of a model's own chat template, or of plain text without one."""
     get = GGUFFile(pattern).value
     tokenizer = Tokenizer.from_metadata(get)
     try:
@@ -113,14 +113,14 @@ def model_endings(pattern: Path, weights: Path) -> list[str]:
 
 
 def ending_cautions(formatter: Formatter, weights: SafetensorsFile) -> Iterator[str]:
-    """Why a model that is trained with these prompts and answers may not stop, and the cure.
+    """Yield why a model that is trained with these prompts may not stop, and the remedy.
 
     Args:
-        formatter: the model's; without a template answers end with eos.
+        formatter: of the model; if it has no template, answers end with eos.
         weights: the model's tensors by HF name.
 
     Raises:
-        InputError: the template refuses a question and its answer.
+        InputError: the template cannot format a question and its answer.
     """
     tokenizer, template = formatter.tokenizer, formatter.template
     name = "lm_head.weight" if "lm_head.weight" in weights else "model.embed_tokens.weight"
@@ -162,7 +162,7 @@ def ending_cautions(formatter: Formatter, weights: SafetensorsFile) -> Iterator[
 
 
 def _untrained(head: NDArray[Any], index: int, tokenizer: Tokenizer) -> str | None:
-    """What shows that a row (C,) of the head (V, C) was never trained; None if nothing does."""
+    """Return the sign that a row (C,) of the head (V, C) was never trained, or None."""
     row = head[index]
     size = _norms(head[index : index + 1])[0]
     typical = float(np.median(_norms(head[:: max(1, len(head) // _SAMPLED)])))
@@ -177,7 +177,7 @@ def _untrained(head: NDArray[Any], index: int, tokenizer: Tokenizer) -> str | No
 
 
 def _norms(rows: NDArray[Any]) -> NDArray[np.float32]:
-    """Norms of rows (N, C) of float16, float32, or uint16 for BF16."""
+    """Return the norms of rows (N, C) of float16, float32, or uint16 for BF16."""
     values = bf16_to_f32(rows) if rows.dtype == np.uint16 else rows.astype(np.float32)
     norms: NDArray[np.float32] = np.linalg.norm(values, axis=1)
     return norms

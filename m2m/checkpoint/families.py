@@ -1,6 +1,6 @@
-"""The model families that m2m knows, and the sizes that their files name, each in its own way.
+"""The model families that m2m knows, and the names of their sizes in config.json and GGUF.
 
-A new family is one row of FAMILIES; what its layers do differently are traits of DecoderConfig.
+A new family is one row of FAMILIES; the differences of its layers are traits of DecoderConfig.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from m2m.nn.config import DecoderConfig
 
 @dataclass(frozen=True)
 class Family:
-    """One row of the table.
+    """One model family: a row of FAMILIES.
 
     Attributes:
         name: `DecoderConfig.architecture`.
         model_types: `model_type` of config.json; the first is written.
         hf_class: `architectures[0]` of config.json.
-        gguf: `general.architecture`, where it is not `name`.
+        gguf: `general.architecture`, if it is not `name`.
         window: which layers look through `sliding_window`; "some": all but every n-th.
-        scaled_embeddings: embeddings are multiplied by the root of their width.
-        traits: what DecoderConfig is told beside the sizes.
-        defaults: what transformers takes where config.json says nothing.
+        scaled_embeddings: embeddings are multiplied by the square root of their width.
+        traits: arguments of DecoderConfig in addition to the sizes.
+        defaults: values that transformers uses if config.json does not set them.
     """
 
     name: str
@@ -41,11 +41,11 @@ class Family:
 
     @property
     def architecture(self) -> str:
-        """`general.architecture` in GGUF."""
+        """Return `general.architecture` in GGUF."""
         return self.gguf or self.name
 
 
-# A family is listed once nn.decoder computes its traits: tests compare each with llama.cpp and
+# Add a family only after nn.decoder computes its traits: tests compare each with llama.cpp and
 # transformers. llama.cpp knows Mistral as "llama" and does not apply its window.
 FAMILIES = {
     family.name: family
@@ -88,7 +88,7 @@ FAMILIES = {
     )
 }
 
-# The sizes of a model: in DecoderConfig, in config.json, in GGUF after the architecture's name.
+# Names of a model's sizes: in DecoderConfig, in config.json, in GGUF after the architecture.
 SIZES = (
     ("hidden_size", "hidden_size", "embedding_length"),
     ("intermediate_size", "intermediate_size", "feed_forward_length"),
@@ -99,15 +99,15 @@ SIZES = (
     ("max_position_embeddings", "max_position_embeddings", "context_length"),
 )
 JSON, GGUF = 1, 2  # columns of SIZES
-PERIOD = 6  # every 6th layer is global where a file does not say (gemma3.cpp, Gemma3TextConfig)
-LOCAL_THETA = 10000.0  # rotary base of local layers, likewise
+PERIOD = 6  # every 6th layer is global if the file does not say (gemma3.cpp, Gemma3TextConfig)
+LOCAL_THETA = 10000.0  # rotary base of local layers if the file does not say
 _LIMIT = (1 << 31) - 1  # llama.cpp counts in int32
-_MOST_LAYERS = 512  # LLAMA_MAX_LAYERS, llama-hparams.h; it aborts beyond
+_MOST_LAYERS = 512  # LLAMA_MAX_LAYERS, llama-hparams.h; llama.cpp aborts above it
 _LAYERS_27B = 62
 
 
 def family_of(name: Any, table: Mapping[str, Family], what: str) -> Family:
-    """Look a family up; InputError that lists the known ones where there is none."""
+    """Return the family `name`; raise InputError that lists the known ones if there is none."""
     if isinstance(name, str) and name in table:
         return table[name]
     raise InputError(
@@ -116,25 +116,25 @@ def family_of(name: Any, table: Mapping[str, Family], what: str) -> Family:
 
 
 def local_layers(layers: int, period: int) -> tuple[bool, ...]:
-    """One flag a layer: all but every `period`-th are local (0: all of them)."""
+    """Return one flag a layer: all but every `period`-th are local (0: all of them)."""
     return tuple(period == 0 or (layer + 1) % period != 0 for layer in range(layers))
 
 
 def period_of(flags: tuple[bool, ...]) -> int | None:
-    """The inverse of `local_layers`; None where the flags follow no period."""
+    """Return the period that gives these flags (inverse of `local_layers`); None if none does."""
     period = flags.index(False) + 1 if False in flags else 0
     return period if flags == local_layers(len(flags), period) else None
 
 
 @dataclass
 class Keys:
-    """Typed look-ups that note every missing or impossible value."""
+    """Look up values of given types; collect every missing or impossible value as a problem."""
 
     get: Callable[[str], Any]
     problems: Problems
 
     def size(self, key: str, *, default: int | None = None, at_most: int = _LIMIT) -> int:
-        """A whole number from 1 to `at_most`; 1 after a problem, so that the rest is read too."""
+        """Return a whole number from 1 to `at_most`; after a problem 1, so that reading goes on."""
         value = self.get(key)
         value = default if value is None else value
         if type(value) is int and 1 <= value <= at_most:
@@ -143,7 +143,7 @@ class Keys:
         return 1
 
     def number(self, key: str, *, default: float | None = None) -> float:
-        """A positive finite number; stored float32 comes back as its shortest decimal."""
+        """Return a positive finite number; a stored float32 is read as its shortest decimal."""
         value: Any = self.get(key)
         value = default if value is None else value
         if type(value) in (int, float) and 0 < value < 3e38:
@@ -152,7 +152,7 @@ class Keys:
         return 1.0
 
     def sizes(self, column: int) -> dict[str, int]:
-        """All SIZES, by their names in DecoderConfig."""
+        """Return all SIZES, by their names in DecoderConfig."""
         found: dict[str, int] = {}
         for row in SIZES:
             name, most = row[0], _MOST_LAYERS if row[0] == "num_layers" else _LIMIT
@@ -166,10 +166,10 @@ class Keys:
 
 
 def query_width(architecture: str, sizes: Mapping[str, int]) -> int:
-    """Return the width whose root divides q k'.
+    """Return the width by whose square root q k' is divided.
 
-    It is head_dim, but hidden_size // num_heads in Gemma 3 27B, which llama.cpp knows by its 62
-    layers (src/models/gemma3.cpp, f_attention_scale).
+    It is head_dim. Only Gemma 3 27B has hidden_size // num_heads; llama.cpp recognises that model
+    by its 62 layers (src/models/gemma3.cpp, f_attention_scale).
     """
     if architecture == "gemma3" and sizes["num_layers"] == _LAYERS_27B:
         return sizes["hidden_size"] // sizes["num_heads"]
@@ -179,7 +179,7 @@ def query_width(architecture: str, sizes: Mapping[str, int]) -> int:
 def build_config(
     where: str, family: Family, problems: Problems, values: Mapping[str, Any]
 ) -> DecoderConfig:
-    """Join what a file says with the family's traits.
+    """Return the config: the values of a file together with the family's traits.
 
     Raises:
         InputError: `problems` is not empty, or the sizes do not fit one another.

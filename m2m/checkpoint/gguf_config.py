@@ -1,4 +1,4 @@
-"""A model's sizes and traits <-> the metadata of a GGUF file (gguf-py's constants.py)."""
+"""Convert a model's sizes and traits from and to GGUF metadata (gguf-py's constants.py)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from m2m.formats.gguf import GGUFValue
 from m2m.nn.config import DecoderConfig, RopeScaling
 from m2m.nn.rope import frequencies
 
-# Llama 3.1 and later have the first; the rest are what others made of the same formula.
+# Llama 3.1 and later have the first; other makers used the rest in the same formula.
 _LLAMA3_CONTEXTS = (8192, 1024, 2048, 4096, 16384, 32768, 65536, 131072)
 
 
@@ -38,13 +38,13 @@ def config_from_gguf(
     shapes: Mapping[str, Sequence[int]],
     rope_factors: NDArray[np.float32] | None = None,
 ) -> DecoderConfig:
-    """Read a model's sizes and traits.
+    """Read a model's sizes and traits from its GGUF metadata.
 
     Args:
         where: the file, for errors.
-        get: the value of a metadata key, or None.
-        shapes: of the file's tensors, by GGUF name.
-        rope_factors: its tensor `rope_freqs.weight` (D / 2,), where it has one.
+        get: returns the value of a metadata key, or None.
+        shapes: shapes of the file's tensors, by GGUF name.
+        rope_factors: the file's tensor `rope_freqs.weight` (D / 2,), if it has one.
 
     Raises:
         InputError: an architecture or trait that m2m does not have, or sizes that do not fit.
@@ -93,7 +93,7 @@ def _rope_scaling(
 
 
 def _llama3(keys: Keys, head_dim: int, factors: NDArray[np.float32]) -> RopeScaling | None:
-    """The Llama 3 scaling whose factors these are; GGUF does not keep what they came from."""
+    """Return the Llama 3 scaling that gives these factors; GGUF stores only the factors."""
     if np.all(factors == 1.0):
         return None
     theta = keys.number("rope.freq_base", default=10000.0)
@@ -125,7 +125,7 @@ def _window(keys: Keys, family: Family, layers: int) -> dict[str, Any]:
 
 
 def config_to_gguf(config: DecoderConfig) -> dict[str, GGUFValue]:
-    """Return the `ARCHITECTURE.*` keys as llama.cpp reads them."""
+    """Return the `ARCHITECTURE.*` keys in llama.cpp's format."""
     number, real = GGUFValue.uint32, GGUFValue.float32
     keys = {gguf: number(getattr(config, name)) for name, _, gguf in SIZES}
     keys |= {
@@ -149,7 +149,7 @@ def config_to_gguf(config: DecoderConfig) -> dict[str, GGUFValue]:
 
 
 def gguf_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every tensor of the model's GGUF file, by its name there."""
+    """Return the shape of every tensor of the model's GGUF file, by GGUF name."""
     weights = config.weight_shapes().items()
     shapes = {hf_to_gguf_name(name, config): shape for name, shape in weights}
     if config.rope_scaling is not None and config.rope_scaling.kind == "llama3":
@@ -158,7 +158,7 @@ def gguf_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
 
 
 def rope_factors(config: DecoderConfig) -> NDArray[np.float32]:
-    """Return the tensor `rope_freqs.weight` (D / 2,), by which llama.cpp divides frequencies."""
+    """Return the tensor `rope_freqs.weight` (D / 2,); llama.cpp divides frequencies by it."""
     return _factors(config.head_dim, config.rope_theta, config.rope_scaling)
 
 

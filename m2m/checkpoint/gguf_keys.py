@@ -1,7 +1,7 @@
 """The keys of a GGUF file that llama.cpp reads, and which of their values m2m can follow.
 
-llama.cpp reads more keys than m2m. A key that changes what llama.cpp computes and not what m2m
-trains would make every score wrong, so such a value is refused. tests/checkpoint/test_gguf_keys.py
+llama.cpp reads more keys than m2m. If a key changed llama.cpp's computation but not m2m's training,
+every score would be wrong, so m2m refuses such a value. tests/checkpoint/test_gguf_keys.py
 finds the keys that the installed llama.cpp reads, and sets each to odd values.
 """
 
@@ -89,22 +89,22 @@ HARMLESS_ANYWHERE = frozenset(
         "tokenizer.ggml.token_type_count",
     }
 )
-# Lists that must be empty: llama.cpp never samples these tokens, computes these tensors otherwise.
+# Lists that must be empty: tokens that llama.cpp never samples, tensors that it changes.
 EMPTY = ("tokenizer.ggml.suppress_tokens", "general.tensor_extra.name")
 _ADDED = {"tokenizer.ggml.add_eos_token": "eos", "tokenizer.ggml.add_sep_token": "sep"}
 _HINT = "use another GGUF of this model, or its Hugging Face folder"
 
 
 def refuse_keys(where: str, get: Callable[[str], Any], head_dim: int) -> None:
-    """Refuse values with which llama.cpp computes, cuts or stops otherwise than m2m.
+    """Raise if a key makes llama.cpp compute, cut or stop in another way than m2m.
 
     Args:
         where: the file, for errors.
         get: returns the value of a key, or None.
-        head_dim: the model's.
+        head_dim: `DecoderConfig.head_dim` of the model.
 
     Raises:
-        InputError: with all such keys.
+        InputError: one or more such keys; the message lists all.
     """
     problems = Problems()
     family = get("general.architecture")
@@ -123,13 +123,13 @@ def refuse_keys(where: str, get: Callable[[str], Any], head_dim: int) -> None:
 
 
 def quiet_keys(metadata: Mapping[str, GGUFValue]) -> tuple[dict[str, GGUFValue], list[str]]:
-    """Keys that keep llama.cpp's programs from adding tokens after a prompt.
+    """Return keys that keep llama.cpp's programs from adding tokens after a prompt.
 
-    An end token after a prompt makes a model answer as if the text were over. m2m never puts one
-    there, so base.gguf must say so.
+    A model that sees an end token after a prompt answers as if the text were over. m2m never adds
+    one there, so base.gguf must say so.
 
     Returns:
-        key-values to add or replace, and a sentence about each that was set otherwise.
+        key-values to add or replace, and a sentence about each that had another value.
     """
     kind = metadata.get("tokenizer.ggml.model")
     found: dict[str, GGUFValue] = {}
@@ -137,7 +137,7 @@ def quiet_keys(metadata: Mapping[str, GGUFValue]) -> tuple[dict[str, GGUFValue],
     for key, role in _ADDED.items():
         stated = metadata.get(key)
         if stated is None and not (role == "eos" and kind is not None and kind.value == "t5"):
-            continue  # only a unigram vocabulary adds an end token that its file does not ask for
+            continue  # only unigram adds an end token without such a key
         found[key] = GGUFValue.boolean(False)
         if stated is None or stated.value:
             said.append(

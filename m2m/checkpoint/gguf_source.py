@@ -1,4 +1,4 @@
-"""A GGUF file, or a model split into several, as the source of an import."""
+"""Read a GGUF file, or a model split into several, as the source of an import."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _HALVES = {"F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
 
 
 def open_gguf(path: Path) -> Source:
-    """Open a GGUF file, or all parts of the split model that it is a part of.
+    """Open a GGUF file, or all parts of the split model that it belongs to.
 
     Raises:
-        InputError: malformed, incomplete, of an unknown family, or its sizes do not fit.
+        InputError: a malformed or incomplete file, an unknown family, or sizes that do not fit.
     """
     parts = _parts(path)
     first = parts[0]
@@ -36,7 +36,7 @@ def open_gguf(path: Path) -> Source:
     factors = home[ROPE_FACTORS].array(ROPE_FACTORS) if ROPE_FACTORS in home else None
     config = config_from_gguf(str(path), first.value, shapes, factors)
     expected = gguf_shapes(config)
-    if factors is not None:  # all 1 where nothing is scaled: the file has them all the same
+    if factors is not None:  # a file may have factors that are all 1 and scale nothing
         expected[ROPE_FACTORS] = (config.head_dim // 2,)
     compare_shapes(str(path), expected, shapes)
     types = sorted({tensor.type.name for tensor in tensors.values()})
@@ -71,7 +71,7 @@ def open_gguf(path: Path) -> Source:
 
 
 def _parts(path: Path) -> list[GGUFFile]:
-    """The file, or all parts of its model, the first one first."""
+    """Return the file, or all parts of its model in order."""
     file = GGUFFile(path)
     count = file.value("split.count") or 1
     if count == 1:

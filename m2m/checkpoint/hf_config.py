@@ -1,4 +1,4 @@
-"""A model's sizes and traits <-> config.json, as transformers 4 and 5 spell it."""
+"""Convert a model's sizes and traits from and to config.json of transformers 4 and 5."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ACTIVATIONS = {
     "gelu_tanh": ("hidden_activation", "gelu_pytorch_tanh"),
 }
 _FLAGS = {"sliding_attention": True, "full_attention": False}
-# What no family here has: the values that say so.
+# Traits that no family here has: the values that say so.
 _HARMLESS: dict[str, tuple[Any, ...]] = {
     "is_causal": (None, True),
     "mlp_bias": (None, False),
@@ -47,12 +47,12 @@ def config_from_json(path: Path) -> DecoderConfig:
     """Read a model's sizes and traits from its config.json.
 
     Raises:
-        InputError: unreadable, of an unknown family, or with sizes missing or out of range, or
-            with a trait that m2m does not compute.
+        InputError: an unreadable file, an unknown family, sizes that are missing or out of range,
+            or a trait that m2m does not compute.
     """
     data = read_object(path)
     family = family_of(data.get("model_type"), _BY_MODEL_TYPE, f"{path}: model_type")
-    if isinstance(nested := data.get("text_config"), dict):  # a model with eyes
+    if isinstance(nested := data.get("text_config"), dict):  # a model with a vision part
         data = nested
     data = {**family.defaults, **data}
     problems = Problems()
@@ -77,7 +77,7 @@ def _refuse_traits(keys: Keys, family: Family, width: int) -> None:
     harmless = _HARMLESS | {
         key: (None, activation),
         "attention_bias": (None, False, family.traits.get("attention_bias", False)),
-        "query_pre_attn_scalar": (None, width),  # llama.cpp takes this one
+        "query_pre_attn_scalar": (None, width),  # llama.cpp uses this width
     }
     for key, values in harmless.items():
         if (found := keys.get(key)) not in values:
@@ -85,7 +85,7 @@ def _refuse_traits(keys: Keys, family: Family, width: int) -> None:
 
 
 def _rope(data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The settings of global and of local layers: transformers 5 keeps one set a kind of layer."""
+    """Return the rope settings of global and local layers; transformers 5 has one set for each."""
     new = data.get("rope_parameters")
     if not isinstance(new, dict):
         old = data.get("rope_scaling")
@@ -142,12 +142,12 @@ def _window(keys: Keys, family: Family, layers: int, local: Mapping[str, Any]) -
 
 
 def config_to_json(config: DecoderConfig, dtype: str, token_ids: Mapping[str, Any]) -> Any:
-    """Return the content of config.json as transformers reads it, in the spelling of both.
+    """Return the content of config.json, in the spelling of transformers 4 and 5.
 
     Args:
         config: sizes and traits.
         dtype: "float16" or "bfloat16".
-        token_ids: "bos_token_id" and the like, where the tokenizer has them.
+        token_ids: values of "bos_token_id" and others that the tokenizer has.
     """
     family = FAMILIES[config.architecture]
     key, activation = _ACTIVATIONS[config.activation]

@@ -1,4 +1,4 @@
-"""A Hugging Face folder as the source of an import: config.json, safetensors, tokenizer."""
+"""Read a Hugging Face folder (config.json, safetensors, tokenizer) as the source of an import."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from m2m.opening import first_bytes, refuse_links
 from m2m.tokenizer.cautions import safe_name
 from m2m.tokenizer.convert import gguf_vocabulary
 
-# Copied as they are; m2m itself goes by the vocabulary in base.gguf.
+# Copied as they are; m2m itself uses the vocabulary in base.gguf.
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer.model",
@@ -42,17 +42,17 @@ _FLOATS = ("F64", "F32", "F16", "BF16")
 _UNUSED = re.compile(r"(model\.)?(vision_tower|multi_modal_projector)\..*|.*rotary_emb\.inv_freq")
 
 _HEADER = re.compile(r"---\n(.*?)\n---", re.S)
-_ROWS = 1 << 12  # of a head that are compared at once
-_CARD = 1 << 16  # bytes of a model card that are looked at
+_ROWS = 1 << 12  # of an output head that are compared in one step
+_CARD = 1 << 16  # bytes of a model card that are read
 
 _Home = dict[str, tuple[SafetensorsFile, str]]
 
 
 def open_folder(folder: Path) -> Source:
-    """Open a model as transformers saves it.
+    """Open a model folder that transformers saved.
 
     Raises:
-        InputError: malformed, incomplete, of an unknown family, or its sizes do not fit.
+        InputError: malformed or incomplete files, an unknown family, or sizes that do not fit.
     """
     if not (folder / CONFIG).is_file():
         raise InputError(
@@ -93,14 +93,15 @@ def open_folder(folder: Path) -> Source:
 
 
 def _is_ids(value: Any) -> bool:
-    """Whether config.json may name these: a number or a list of numbers."""
+    """Return whether a value of config.json can be ids: a number or a list of numbers."""
     return {type(each) for each in (value if isinstance(value, list) else [value])} == {int}
 
 
 def _stops(folder: Path, config: Mapping[str, Any], size: int, cautions: list[str]) -> list[int]:
-    """The ids at which transformers' generate() stops: of generation_config.json, else config.json.
+    """Return the ids that stop transformers' generate(): generation_config.json, else config.json.
 
-    They may be one number or a list. What is no id of the `size` tokens is said and left out.
+    They may be one number or a list. A caution reports values that are not ids of the `size`
+    tokens; these are left out.
     """
     path = folder / "generation_config.json"
     named = read_object(path).get("eos_token_id") if path.is_file() else None
@@ -118,7 +119,7 @@ def _stops(folder: Path, config: Mapping[str, Any], size: int, cautions: list[st
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    """The files that hold the model, as its index says if there is one."""
+    """Return the files that hold the model: those of its index, if there is one."""
     if (folder / _INDEX).is_file():
         named = read_object(folder / _INDEX).get("weight_map")
         names = list(named.values()) if isinstance(named, dict) else []
@@ -139,7 +140,7 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def _tensors(folder: Path, files: list[SafetensorsFile], config: DecoderConfig) -> _Home:
-    """Where the tensor of each name lies; models with eyes name the text decoder's otherwise."""
+    """Return name -> (file, stored name); the name lacks the prefix that vision models add."""
     home: _Home = {}
     problems = Problems()
     for file in files:
@@ -161,7 +162,7 @@ def _tensors(folder: Path, files: list[SafetensorsFile], config: DecoderConfig) 
 
 
 def _refuse_another_head(folder: Path, *both: tuple[SafetensorsFile, str]) -> None:
-    """Refuse a head that was trained although the config says that it is the embeddings."""
+    """Raise if the folder has a trained head but its config says that it equals the embeddings."""
     types = {file.dtype(stored) for file, stored in both}
     head, embeddings = (
         file.raw(stored) if len(types) == 1 else file.array(stored) for file, stored in both
@@ -180,7 +181,7 @@ def _refuse_another_head(folder: Path, *both: tuple[SafetensorsFile, str]) -> No
 
 
 def _metadata(folder: Path, config: DecoderConfig, cautions: list[str]) -> dict[str, GGUFValue]:
-    """What convert_hf_to_gguf.py writes, in its order."""
+    """Return the key-values that convert_hf_to_gguf.py writes, in its order."""
     sizes = config_to_gguf(config)
     plain: dict[str, Any] = {
         "general.architecture": next(iter(sizes)).partition(".")[0],
@@ -194,7 +195,7 @@ def _metadata(folder: Path, config: DecoderConfig, cautions: list[str]) -> dict[
 
 
 def _licence(card: Path) -> dict[str, str]:
-    """What the header of a model card says, if there is one."""
+    """Return the licence keys in the header of a model card, if there are any."""
     if not card.is_file():
         return {}
     text = first_bytes(card, _CARD).decode("utf-8", "replace").replace("\r\n", "\n")
@@ -208,7 +209,7 @@ def _values(plain: dict[str, Any]) -> dict[str, GGUFValue]:
 
 
 def _value(key: str, value: Any) -> GGUFValue:
-    """A plain value under the type that gguf-py writes it in."""
+    """Return a plain value with the GGUF type that gguf-py writes."""
     if isinstance(value, str):
         return GGUFValue.string(value)
     if isinstance(value, bool):

@@ -1,6 +1,6 @@
-"""Turn somebody's model into a folder under models/, one tensor at a time.
+"""Import a model as a folder under models/, one tensor at a time.
 
-A killed import leaves nothing under the model's name and starts over: it takes seconds.
+A killed import leaves nothing under the model's name. It starts from the beginning, in seconds.
 """
 
 from __future__ import annotations
@@ -64,11 +64,11 @@ def import_model(
         destination: the folder to make; an m2m model there is replaced, anything else is not.
         name: the model's name.
         licence: overrides `general.license` of the source.
-        check: is given the finished base.gguf, and raises where it is not to be kept.
+        check: gets the path of the finished base.gguf, and raises if it must not be kept.
 
     Raises:
-        InputError: malformed, of an unknown family, of another vocabulary than m2m reads.
-        ResourceError: not enough room on the disk.
+        InputError: a malformed file, an unknown family, or a vocabulary that m2m does not read.
+        ResourceError: not enough space on the disk.
     """
     check_name(name)
     if destination.exists() and not (destination / INFO).is_file():
@@ -99,7 +99,7 @@ def import_model(
 
 
 def _settled(model: Source) -> Source:
-    """The model with the end tokens, and the name, with which llama.cpp does as m2m does."""
+    """Return the model with the end tokens and name that make llama.cpp behave as m2m does."""
     ends, said = settle_ends(model.path, model.metadata, model.stops)
     quiet, asked = quiet_keys(model.metadata)
     metadata = {**model.metadata, **ends, **quiet}
@@ -109,7 +109,7 @@ def _settled(model: Source) -> Source:
 
 
 def _write_pattern(model: Source, path: Path) -> None:
-    """Write base.gguf in the source's order, from the tensors just written."""
+    """Write base.gguf in the source's order, from the tensors of model.safetensors."""
     weights, config = SafetensorsFile(path.with_name(WEIGHTS)), model.config
 
     def spec(name: str) -> GGUFTensorSpec:
@@ -152,7 +152,7 @@ def _described(model: Source, folder: Path, name: str, licence: str | None) -> d
 
 
 def _sha256(files: Sequence[Path]) -> str:
-    """The hash of a file; of several, the hash of their hashes."""
+    """Return the hash of a file; for several, the hash of their hashes."""
     hashes = [file_sha256(path) for path in files]
     if len(hashes) == 1:
         return hashes[0]

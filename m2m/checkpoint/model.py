@@ -1,4 +1,4 @@
-"""A base model's folder under models/: opening it, finding it, knowing whether it changed."""
+"""Open and find a base model's folder under models/, and notice if its files changed."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")  # a file name may have 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What is known of a model without reading its tensors.
+    """The facts about a model that need no read of its tensors.
 
     Attributes:
-        name: its name, and that of its folder.
+        name: name of the model and of its folder.
         path: its folder.
         architecture: "llama", ... (`FAMILIES`).
         parameters: number of weights.
         dtype: type of its matrices, "F16" or "BF16"; norms are F32.
         bytes: size of the folder's files.
-        licence: as given or as the source said; None where nobody said.
+        licence: as given, or from the source; None if neither names one.
         source: name of the file or folder that it was imported from.
         source_sha256: hash of that file; of several, the hash of their hashes.
-        source_types: types that its tensors had there, such as ["F32", "Q4_1", "Q8_0"].
-        warnings: why it may not stop, or reads text otherwise than its maker meant.
+        source_types: types of the tensors in the source, such as ["F32", "Q4_1", "Q8_0"].
+        warnings: reasons why it may not stop, or may read text in another way than its maker meant.
     """
 
     name: str
@@ -66,8 +66,8 @@ class LazyWeights(Mapping[str, NDArray[Any]]):
     """Tensors by HF name; each look-up reads the file and returns a new array.
 
     Args:
-        file: where they lie.
-        compact: return tensors that are stored as float16 so; others are float32.
+        file: the file that holds them.
+        compact: return float16 for tensors that are stored as float16; others are float32.
     """
 
     def __init__(self, file: SafetensorsFile, *, compact: bool = False) -> None:
@@ -90,14 +90,14 @@ class LazyWeights(Mapping[str, NDArray[Any]]):
 
 
 class BaseModel:
-    """An opened base model; its parts are read when they are asked for.
+    """An opened base model; each part is read on its first use.
 
     Attributes:
         path: its folder.
-        info: what is known without reading tensors.
+        info: facts that need no read of tensors.
         config: its sizes.
         weights: float32 tensors by HF name, read at each look-up.
-        compact_weights: the same, but those that are stored as float16 come as float16.
+        compact_weights: the same, but float16 for those that are stored as float16.
     """
 
     def __init__(self, path: Path) -> None:
@@ -115,7 +115,7 @@ class BaseModel:
         """Open the model in `folder`.
 
         Raises:
-            InputError: there is none, or its files do not fit one another.
+            InputError: the folder is not a model, or its files do not fit one another.
         """
         if not (folder / INFO).is_file():
             raise InputError(
@@ -125,31 +125,31 @@ class BaseModel:
         return cls(folder)
 
     def release(self) -> None:
-        """Take the pages of its files out of this process's memory; they come again when read."""
+        """Drop the pages of its files from this process's memory; later reads load them again."""
         self.weights.file.release()
         if "gguf" in vars(self):
             self.gguf.release()
 
     @property
     def name(self) -> str:
-        """The model's name."""
+        """Return the model's name."""
         return self.info.name
 
     @cached_property
     def gguf(self) -> GGUFFile:
-        """The pattern file that surrogates and exports are cut from."""
+        """Return the pattern file, base.gguf, whose metadata surrogates and exports copy."""
         return GGUFFile(self.path / PATTERN)
 
     @property
     def warnings(self) -> list[str]:
-        """`ModelInfo.warnings`; found now for a model that an older m2m imported."""
+        """Return `ModelInfo.warnings`; computed here if an older m2m imported the model."""
         if "warnings" in self._stored:
             return list(self.info.warnings)
         endings = model_endings(self.path / PATTERN, self.path / WEIGHTS)
         return [*vocabulary_cautions(self.gguf.value), *endings]
 
     def cautions(self, formatter: Formatter) -> list[str]:
-        """Why a model that is trained with these prompts may not do as it should."""
+        """Return reasons why a model that is trained with these prompts may misbehave."""
         stored = self._stored.get("cautions")
         found = vocabulary_cautions(self.gguf.value) if stored is None else map(str, stored)
         said = [*found, *ending_cautions(formatter, self.weights.file)]
@@ -158,30 +158,30 @@ class BaseModel:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer, from the pattern file."""
+        """Return the tokenizer, from the pattern file."""
         return Tokenizer.from_metadata(self.gguf.value)
 
     @cached_property
     def fingerprint(self) -> str:
-        """The sha256 (hex) of everything in the folder that can change a result.
+        """Return the sha256 (hex) of everything in the folder that can change a result.
 
-        Remembered in m2m-model.json for as long as the files keep their size and times.
+        m2m-model.json keeps it for as long as the files keep their size and times.
         """
         stamps = file_stamps(self.path)
         known = self._stored.get("fingerprint")
         if isinstance(known, str) and self._stored.get("files") == stamps:
             return known
         found = content_fingerprint(self.path)
-        with suppress(InputError):  # a folder that may only be read is hashed each time
+        with suppress(InputError):  # a read-only folder is hashed each time
             write_json(self.path / INFO, self._stored | {"fingerprint": found, "files": stamps})
         return found
 
 
 def check_tensors(config: DecoderConfig, file: SafetensorsFile) -> None:
-    """Compare a file's tensors with what `config` says.
+    """Compare a file's tensors with the shapes that `config` implies.
 
     Raises:
-        InputError: all tensors that are missing, surplus or of another shape.
+        InputError: tensors are missing, surplus or have another shape; lists all.
     """
     found = {name: file.shape(name) for name in file.names}
     compare_shapes(str(file.path), config.weight_shapes(), found)
@@ -190,7 +190,7 @@ def check_tensors(config: DecoderConfig, file: SafetensorsFile) -> None:
 def compare_shapes(
     where: str, expected: Mapping[str, Sequence[int]], found: Mapping[str, Sequence[int]]
 ) -> None:
-    """Raise InputError with all tensors that are missing, surplus or of another shape."""
+    """Raise InputError that lists all tensors that are missing, surplus or of another shape."""
     problems = Problems()
     for name in sorted(expected.keys() - found.keys()):
         problems.add(f"has no tensor {name}")
@@ -205,9 +205,10 @@ def compare_shapes(
 
 
 def file_stamps(folder: Path) -> dict[str, list[int]]:
-    """Size in bytes and times of change in ns of each content file: of its bytes, and of anything.
+    """Return [size in bytes, time of change of the bytes, of anything] of each file, times in ns.
 
-    The second cannot be set, so bytes that were changed under the first one's old time are seen.
+    Programs can set the first time but not the second. So m2m notices bytes that changed under
+    an old first time.
     """
     stamps = {}
     for name in CONTENT:
@@ -220,7 +221,7 @@ def file_stamps(folder: Path) -> dict[str, list[int]]:
 
 
 def content_fingerprint(folder: Path) -> str:
-    """The sha256 (hex) over the sha256 of each content file."""
+    """Return the sha256 (hex) over the sha256 of each content file."""
     whole = hashlib.sha256()
     for name in CONTENT:
         whole.update(f"{name} {file_sha256(folder / name)}\n".encode())
@@ -228,7 +229,7 @@ def content_fingerprint(folder: Path) -> str:
 
 
 def list_models(root: Path) -> list[ModelInfo]:
-    """All models directly under `root`, by name; none where the folder does not exist."""
+    """Return all models directly under `root`, by name; empty if the folder does not exist."""
     if not root.is_dir():
         return []
     folders = sorted(path.parent for path in root.glob(f"*/{INFO}"))
@@ -236,7 +237,7 @@ def list_models(root: Path) -> list[ModelInfo]:
 
 
 def is_model(gguf: Path) -> bool:
-    """Whether this file is the base.gguf of an imported model."""
+    """Return whether this file is the base.gguf of an imported model."""
     return gguf.name == PATTERN and (gguf.parent / INFO).is_file()
 
 
@@ -244,7 +245,7 @@ def find_model(name_or_path: str, search: Sequence[Path]) -> BaseModel:
     """Open a model by the path of its folder, or by its name under one of the `search` folders.
 
     Raises:
-        InputError: no such model; the hint lists those that are there.
+        InputError: there is no such model; the hint lists the known ones.
     """
     candidates = [root / name_or_path for root in search] if _NAME.fullmatch(name_or_path) else []
     for folder in [*candidates, Path(name_or_path)]:
@@ -263,7 +264,7 @@ def remove_model(folder: Path) -> None:
     """Delete an imported model.
 
     Raises:
-        InputError: the folder is no m2m model, or may not be deleted.
+        InputError: the folder is not an m2m model, or cannot be deleted.
     """
     if not (folder / INFO).is_file():
         raise InputError(f"{folder}: is no m2m model (no {INFO}), nothing was deleted")
@@ -274,7 +275,7 @@ def remove_model(folder: Path) -> None:
 
 
 def check_name(name: str) -> None:
-    """Raise InputError for a name that is no plain folder name."""
+    """Raise InputError if a name is not a plain folder name."""
     if not _NAME.fullmatch(name):
         raise InputError(
             f"model name {name!r}: expected at most 128 letters, digits, dots, - and _",
@@ -302,7 +303,7 @@ def _info(path: Path, stored: Mapping[str, Any]) -> ModelInfo:
     for key, kind in kinds.items():
         if not isinstance(stored.get(key), kind):
             problems.add(f"{key} is {stored.get(key)!r}, expected {kind.__name__}")
-    warnings = stored.get("warnings", [])  # none from an older m2m
+    warnings = stored.get("warnings", [])  # an older m2m wrote none
     if not isinstance(warnings, list):
         problems.add(f"warnings is {warnings!r:.80}, expected list")
     problems.raise_if_any(InputError, str(path / INFO))

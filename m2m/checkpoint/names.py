@@ -1,7 +1,7 @@
-"""Hugging Face's tensors <-> llama.cpp's: names, the row order of q and k, and Gemma's norms.
+"""Convert tensors between Hugging Face and llama.cpp: names, row order of q and k, Gemma's norms.
 
 Names: gguf-py/gguf/tensor_mapping.py. Row order: LlamaModel.permute of convert_hf_to_gguf.py.
-Nothing outside this border knows that the two differ.
+Code outside this module does not know the difference.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from m2m.checkpoint.families import FAMILIES
 from m2m.errors import InputError
 from m2m.nn.config import DecoderConfig
 
-ROPE_FACTORS = "rope_freqs.weight"  # in GGUF; config.json holds what it is computed from
+ROPE_FACTORS = "rope_freqs.weight"  # in GGUF; config.json holds the settings that give it
 
 _TOP = {
     "model.embed_tokens": "token_embd",
@@ -37,7 +37,7 @@ _BLOCK = {
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
 }
-# With a norm after attention too, "post attention" is that one and no longer the MLP's.
+# With a norm after attention too, "post attention" means that norm, not the MLP's.
 _POST_NORMS = {
     "post_attention_layernorm": "post_attention_norm",
     "pre_feedforward_layernorm": "ffn_norm",
@@ -51,7 +51,7 @@ _PERMUTED = frozenset({"llama"})
 
 
 def hf_to_gguf_name(name: str, config: DecoderConfig | None = None) -> str:
-    """Rename as in "model.layers.0.self_attn.q_proj.weight" to "blk.0.attn_q.weight".
+    """Return the GGUF name: "model.layers.0.self_attn.q_proj.weight" is "blk.0.attn_q.weight".
 
     Args:
         name: the tensor's HF name.
@@ -64,7 +64,7 @@ def hf_to_gguf_name(name: str, config: DecoderConfig | None = None) -> str:
 
 
 def gguf_to_hf_name(name: str, config: DecoderConfig | None = None) -> str:
-    """Rename as in "blk.0.attn_q.weight" to "model.layers.0.self_attn.q_proj.weight".
+    """Return the HF name: "blk.0.attn_q.weight" is "model.layers.0.self_attn.q_proj.weight".
 
     Args:
         name: the tensor's GGUF name.
@@ -99,7 +99,7 @@ def _renamed(
 
 
 def norm_shift(config: DecoderConfig, name: str) -> float:
-    """What GGUF has added to an HF tensor: Gemma's norms are stored less 1 (Gemma3RMSNorm)."""
+    """Return the number that GGUF adds to an HF tensor: HF's Gemma norms lack 1 (Gemma3RMSNorm)."""
     return config.norm_offset if name.endswith("norm.weight") else 0.0
 
 
@@ -109,7 +109,7 @@ def to_gguf_rows(config: DecoderConfig, name: str, array: NDArray[Any]) -> NDArr
     Args:
         config: the model's sizes and architecture.
         name: the tensor's HF name.
-        array: (rows, ...); weights, biases and LoRA's B alike.
+        array: (rows, ...); a weight, a bias or a LoRA's B.
 
     Returns:
         a new array for q and k of the llama architecture, `array` itself for all others.
@@ -119,7 +119,7 @@ def to_gguf_rows(config: DecoderConfig, name: str, array: NDArray[Any]) -> NDArr
 
 
 def from_gguf_rows(config: DecoderConfig, name: str, array: NDArray[Any]) -> NDArray[Any]:
-    """Undo `to_gguf_rows`."""
+    """Put the rows of a tensor into Hugging Face's order (inverse of `to_gguf_rows`)."""
     heads = _permuted_heads(config, name)
     return array if heads is None else _swapped(array, heads, array.shape[0] // heads // 2, 2)
 

@@ -1,4 +1,4 @@
-"""What a model is imported from, checked: the same to the importer wherever it comes from."""
+"""The checked content of a GGUF file or HF folder, in one form for the importer."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from m2m.formats.gguf import GGUFValue
 from m2m.nn.config import DecoderConfig
 from m2m.tokenizer import Tokenizer
 
-# In config.json, and in GGUF.
+# Names in config.json, and in GGUF.
 TOKEN_IDS = {
     "bos_token_id": "tokenizer.ggml.bos_token_id",
     "eos_token_id": "tokenizer.ggml.eos_token_id",
     "pad_token_id": "tokenizer.ggml.padding_token_id",
 }
-_AT_ONCE = 1 << 20  # values that are looked at in one step
+_AT_ONCE = 1 << 20  # values that are checked in one step
 
 
 @dataclass(frozen=True)
 class Source:
-    """A checked model.
+    """A checked model, ready to import.
 
     Attributes:
-        path: the file or folder that was named.
+        path: the file or folder that the user named.
         config: sizes and traits.
-        dtype: what its matrices become, "F16" or "BF16".
+        dtype: type of its matrices after the import, "F16" or "BF16".
         metadata: the key-values of base.gguf.
         order: the tensors of base.gguf, by GGUF name.
-        token_ids: `bos_token_id` and the like, for config.json.
-        types: the types that its tensors have there.
+        token_ids: `bos_token_id` and others, for config.json.
+        types: the types of its tensors in the source.
         files: the files that hold its weights.
-        stops: ids at which its maker's generation stops.
-        cautions: what llama.cpp and m2m do otherwise than its maker.
-        read: HF name -> (rows, ...) float32, or as it lies where that is `dtype` already (BF16 as
-            uint16); InputError where a value is not finite.
+        stops: ids at which generation stops, as the model's maker set them.
+        cautions: differences between llama.cpp or m2m and the maker's own program.
+        read: HF name -> (rows, ...) float32, or the stored values if their type is `dtype` (BF16
+            as uint16); InputError if a value is not finite.
     """
 
     path: Path
@@ -57,7 +57,7 @@ class Source:
     cautions: Sequence[str] = ()
 
     def check_vocabulary(self) -> None:
-        """Raise InputError where the vocabulary is none that m2m reads, or of another size."""
+        """Raise InputError if m2m cannot read the vocabulary or its size is not the config's."""
         plain = {key: value.value for key, value in self.metadata.items()}
         found, rows = Tokenizer.from_metadata(plain.get).vocab_size, self.config.vocab_size
         if found != rows:
@@ -65,14 +65,14 @@ class Source:
 
 
 def check_finite(path: Path, name: str, array: NDArray[Any]) -> None:
-    """Raise InputError where a tensor (float32, float16, uint16 for BF16) has NaN or infinity."""
+    """Raise InputError if a tensor (float32, float16, uint16 for BF16) has NaN or infinity."""
     flat = array.reshape(-1)
     for start in range(0, flat.size, _AT_ONCE):
         part = flat[start : start + _AT_ONCE]
-        if array.dtype == np.uint16:  # the exponent is that of float32, in bits 7 to 14
+        if array.dtype == np.uint16:  # bits 7 to 14 are float32's exponent
             finite = not np.any((part & 0x7F80) == 0x7F80)
         else:
-            # A sum is not finite where an item is not, and needs no array of flags.
+            # The sum is not finite if an item is not; this needs no array of flags.
             with np.errstate(invalid="ignore"):
                 finite = math.isfinite(np.sum(part, dtype=np.float64))
         if not finite:

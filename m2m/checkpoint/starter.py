@@ -1,4 +1,4 @@
-"""What `m2m models add` is given: a path, or the starter that models/starter.toml describes."""
+"""Find the source of `m2m models add`: a path, or the starter of models/starter.toml."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from m2m.formats.digest import file_sha256
 from m2m.opening import SETTINGS, read_text
 
 FETCH = "fetch it with `scripts/fetch-starter`"
-_PART = r"-\d{5}-of-\d{5}$"  # of a GGUF model that is split into files
+_PART = r"-\d{5}-of-\d{5}$"  # name of one part of a split GGUF model
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A file or folder to import, under which name, and the sha256 the file must have."""
+    """A file or folder to import, its name in m2m, and the sha256 that the file must have."""
 
     path: Path
     name: str
@@ -25,7 +25,7 @@ class ModelSource:
     sha256: str | None = None
 
     def check(self) -> None:
-        """Raise InputError where the file is not the expected one."""
+        """Raise InputError if the file is not the expected one."""
         if self.sha256 and (found := file_sha256(self.path)) != self.sha256:
             raise InputError(
                 f"{self.path} is not the starter: sha256 {found}, expected {self.sha256}",
@@ -34,13 +34,13 @@ class ModelSource:
 
 
 def locate(source: str, root: Path, name: str | None, licence: str | None) -> ModelSource:
-    """Find what `source` means.
+    """Return the file or folder that `source` means.
 
     Args:
         source: the path of a file or folder, or "starter".
         root: the folder of models, which has `starter.toml`.
-        name: the user's choice of a name, if any.
-        licence: the user's word on the licence, if any.
+        name: the name that the user chose, if any.
+        licence: the licence that the user named, if any.
 
     Raises:
         InputError: there is no such path.

@@ -1,1 +1,1 @@
-"""Loops that llama-cpp-python compiled for this machine's processor, for arrays of NumPy."""
+"""Loops that llama-cpp-python compiled for this machine's processor, for NumPy arrays."""

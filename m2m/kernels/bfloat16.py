@@ -1,8 +1,8 @@
-"""Products with weights in bfloat16, by ggml: up to twice as fast where the processor has them.
+"""Multiply by bfloat16 weights with ggml: up to twice as fast if the processor has such products.
 
 AVX512-BF16 multiplies pairs of bfloat16 numbers (8 bits of mantissa) and adds them up in float32.
-NumPy has no such product; ggml's, which llama.cpp computes models with, is called here for one pair
-of matrices at a time, in the calling thread. It works everywhere and is slow elsewhere.
+NumPy has no such product. ggml has one, because llama.cpp computes models with it; this module
+calls it for one pair of matrices, in the calling thread. It is slow on other processors.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from m2m.kernels import library
 
 ALIGNED = 32  # columns of a product come in multiples of this, or ggml takes a slower way
 _F32, _BF16 = 0, 30  # enum ggml_type, ggml.h
-_ROOM = 1 << 16  # bytes of an arena beside the copy of x in bfloat16
+_ROOM = 1 << 16  # bytes of an arena besides the copy of x in bfloat16
 
 BF16 = NDArray[np.uint16]
 F32 = NDArray[np.float32]
@@ -45,7 +45,7 @@ class _Tensor(ctypes.Structure):
     ]
 
     def place(self, array: NDArray[Any]) -> None:
-        """Let it be rows of an array, which may lie apart."""
+        """Use the rows of an array as this tensor's data; gaps between rows are allowed."""
         self.data = array.ctypes.data
         self.nb[1] = array.strides[0]
         self.nb[2] = self.nb[3] = array.strides[0] * array.shape[0]
@@ -58,10 +58,10 @@ class _InitParams(ctypes.Structure):
 
 
 class _Functions:
-    """Those of ggml.h and ggml-cpu.h that a product takes; AttributeError where one is missing."""
+    """The functions of ggml.h and ggml-cpu.h for one product; AttributeError if one is missing."""
 
     def __init__(self) -> None:
-        # What takes no time keeps Python's lock: to hand it over takes longer.
+        # Quick calls keep Python's lock (PyDLL): to release it takes longer than the call.
         quick, slow = library.load("ggml-base", ctypes.PyDLL), library.load("ggml-cpu")
         tensor = POINTER(_Tensor)
         self.init = self._declare(quick, "ggml_init", c_void_p, _InitParams)
@@ -92,7 +92,7 @@ class _Functions:
 
 
 class _Arena:
-    """A ggml context: the memory of one product after the other, in one thread."""
+    """A ggml context: memory for one product at a time, in one thread."""
 
     def __init__(self, functions: _Functions) -> None:
         self._f = functions
@@ -120,7 +120,7 @@ class _Arena:
             raise RuntimeError(f"ggml could not multiply {x.shape} by {weights.shape}: {status}")
 
     def understood(self) -> bool:
-        """Whether `_Tensor` is how this library lays a tensor out."""
+        """Return whether `_Tensor` matches the memory layout of this library's tensors."""
         context = self._cleared(_ROOM)
         self._f.set_no_alloc(context, False)
         tensor = self._f.new_tensor(context, _F32, 3, 5)
@@ -155,12 +155,12 @@ def _opened() -> tuple[_Functions, _Local] | None:
 
 
 def available() -> bool:
-    """Whether llama-cpp-python's libraries are there, and lay tensors out as they are known to."""
+    """Return whether llama-cpp-python's libraries exist and have the expected tensor layout."""
     return _opened() is not None
 
 
 def narrow(values: F32, out: BF16) -> None:
-    """Round float32 to the nearest bfloat16, ties to even; both contiguous."""
+    """Round float32 to the nearest bfloat16, ties to even; both arrays are contiguous."""
     if (opened := _opened()) is None:
         raise RuntimeError("no bfloat16 here: ask available() first")
     if values.shape != out.shape or not (values.flags.c_contiguous and out.flags.c_contiguous):
@@ -172,12 +172,12 @@ def multiply(x: F32, weights: BF16, out: F32) -> None:
     """Write `x @ weights.T` into out; x is rounded to bfloat16, sums are float32.
 
     Args:
-        x: (M, K); rows may lie apart, as those of `out`.
-        weights: (N, K); rows may lie apart.
+        x: (M, K); gaps between rows are allowed, in `out` too.
+        weights: (N, K); gaps between rows are allowed.
         out: (M, N).
 
     Raises:
-        ValueError: shapes that do not fit, values of a row that do not lie side by side.
+        ValueError: shapes that do not fit, or gaps between the values of a row.
     """
     if (opened := _opened()) is None:
         raise RuntimeError("no bfloat16 here: ask available() first")
@@ -191,6 +191,6 @@ def multiply(x: F32, weights: BF16, out: F32) -> None:
 
 
 def _in_rows(array: NDArray[Any]) -> bool:
-    """Whether the values of a row lie side by side, and rows one after the other."""
+    """Return whether each row has its values without gaps, and the rows do not overlap."""
     apart, size = array.strides
     return bool(size == array.itemsize and apart >= size * array.shape[1])

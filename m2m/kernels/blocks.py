@@ -1,7 +1,7 @@
-"""ggml's tensor types: their names and sizes, and their bytes as float32, by ggml's own loops.
+"""ggml's tensor types: their names and sizes, and a loop that converts their bytes to float32.
 
 A quantised type packs a block of values into a few bytes; `to_float` of ggml's table of types reads
-them. It is the same for every processor, and bit for bit that of the `gguf` package.
+them. It gives the same bits on every processor, and the same bits as the `gguf` package.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def layout(type: int) -> tuple[str, int, int]:
     """Return a type's name as llama.cpp prints it, and the values and bytes of one block.
 
     Args:
-        type: a number of `enum ggml_type`; ggml ends the process for one that it does not know.
+        type: a number of `enum ggml_type`; ggml ends the process if it does not know it.
     """
     traits = _traits(type)
     return traits.type_name.decode(), traits.blck_size, traits.type_size
@@ -51,7 +51,7 @@ def widen(raw: NDArray[np.uint8], type: int, out: NDArray[np.float32]) -> None:
     Args:
         raw: the blocks' bytes, of any shape.
         type: a number of `enum ggml_type`.
-        out: contiguous, as many values as `raw` holds.
+        out: contiguous array with as many values as `raw` holds.
 
     Raises:
         NotImplementedError: ggml has no loop for the type.

@@ -1,6 +1,6 @@
-"""Finds ggml's libraries without importing llama-cpp-python.
+"""Find ggml's libraries without importing llama-cpp-python.
 
-Importing the package takes longer than most of what its loops are wanted for.
+The import of that package takes longer than most uses of the loops.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import importlib.util
 import os
 from pathlib import Path
 
-# The library brings OpenMP with it, which reads this once, when it is loaded: threads that wait
-# busily starve others on a shared machine (with a passive wait two went from 69 to 491 tokens/s).
+# The library loads OpenMP, which reads this variable once, at that time. Threads that wait in a
+# busy loop slow down others on a shared machine (two went from 69 to 491 tokens/s when passive).
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 INSTALL_HINT = (
@@ -32,16 +32,16 @@ def _path(name: str) -> Path | None:
 
 
 def load(name: str = "ggml-cpu", kind: type[ctypes.CDLL] = ctypes.CDLL) -> ctypes.CDLL | None:
-    """A library of ggml's; None where llama-cpp-python is not installed as it usually is.
+    """Return one of ggml's libraries; None if llama-cpp-python is not installed in the usual way.
 
-    kind: CDLL lets other threads of Python run meanwhile; PyDLL is quicker for what takes no time.
+    kind: CDLL lets other threads of Python run during a call; PyDLL is faster for short calls.
     """
     if (place := _path(name)) is None:
         return None
     try:
         library = kind(str(place))
         if name == "ggml-cpu":
-            library.ggml_cpu_init()  # tables for processors that lack an instruction
+            library.ggml_cpu_init()  # fills tables for processors that lack an instruction
     except (OSError, AttributeError):
         return None
     return library

@@ -1,1 +1,1 @@
-"""Fine-tunes one LoRA adapter, resumably."""
+"""Fine-tune one LoRA adapter; a stopped run can go on later."""

@@ -1,4 +1,4 @@
-"""What a training run tells others, and how it is asked to stop."""
+"""The events that a training run reports, and the request to stop it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Step:
-    """One optimiser step that was made.
+    """One finished optimiser step.
 
     Attributes:
-        number: counted from 1.
+        number: number of the step, counted from 1.
         loss: mean nats per trained token.
-        learning_rate: that the step used.
-        gradient_norm: before clipping.
-        tokens: processed by the step.
-        seconds: it took.
+        learning_rate: learning rate of the step.
+        gradient_norm: norm before clipping.
+        tokens: tokens that the step processed.
+        seconds: duration of the step.
     """
 
     number: int
@@ -33,27 +33,27 @@ class Step:
 
 
 class Callback(Protocol):
-    """Follows a run; every method is called from the training thread."""
+    """Follow a training run; the training thread calls every method."""
 
     def on_start(self, total_steps: int, done_steps: int) -> None:
-        """Training begins, after `done_steps` of an earlier process."""
+        """Handle the start, after `done_steps` steps of an earlier process."""
 
     def on_step(self, step: Step) -> None:
-        """A step was made."""
+        """Handle a finished step."""
 
     def on_end(self, result: TrainResult) -> None:
-        """All steps were made and the adapter is written."""
+        """Handle the end: all steps are done and the adapter is written."""
 
     def stop_requested(self) -> bool:
-        """Whether to save and stop; asked after each step."""
+        """Return whether to save and stop; called after each step."""
 
 
 class ShowProgress:
-    """A `Callback` that moves one bar of a `Progress`.
+    """Show training as one bar of a `Progress`.
 
     Args:
-        progress: where to show it.
-        title: of the bar.
+        progress: the display that gets the bar.
+        title: title of the bar.
     """
 
     def __init__(self, progress: Progress, title: str) -> None:
@@ -61,7 +61,7 @@ class ShowProgress:
         self._title = title
 
     def on_start(self, total_steps: int, done_steps: int) -> None:
-        """Open the bar, at where an earlier process left it."""
+        """Open the bar at the step that an earlier process reached."""
         self._progress.start(self._title, total_steps, "steps")
         if done_steps:
             self._progress.advance(done_steps, f"going on after step {done_steps}")
@@ -76,5 +76,5 @@ class ShowProgress:
         self._progress.finish()
 
     def stop_requested(self) -> bool:
-        """Whether the user asked to stop."""
+        """Return whether the user asked to stop."""
         return self._progress.stop_requested()

@@ -1,4 +1,4 @@
-"""The state of a training run in one file, so that it is whole or absent."""
+"""Save and load the state of a training run, in one file that is whole or absent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from m2m.errors import InputError
 from m2m.formats.json_values import as_object
 from m2m.formats.safetensors import SafetensorsFile, TensorSpec, write_safetensors
 
-# Raised when an older file could not be gone on from bit for bit.
+# Increased when an older file could no longer be resumed bit for bit.
 SCHEMA = 3
 _KEY = "m2m_training"
 
@@ -22,7 +22,7 @@ Arrays = Mapping[str, NDArray[np.float32]]
 
 
 def checkpoint_path(folder: Path) -> Path:
-    """Where the run that will end as `folder` keeps its state meanwhile."""
+    """Return the path of a run's checkpoint; `folder` is the adapter that the run will write."""
     return folder.with_name(f"{folder.name}.checkpoint.safetensors")
 
 
@@ -31,7 +31,7 @@ def save_checkpoint(path: Path, identity: str, progress: Mapping[str, Any], arra
 
     Args:
         path: from `checkpoint_path`.
-        identity: of the run; a state of another run is never gone on from.
+        identity: identity of the run; another run never resumes from this state.
         progress: JSON values; floats keep every bit.
         arrays: parameters and optimiser state.
     """
@@ -48,7 +48,7 @@ def load_checkpoint(path: Path, identity: str, into: Arrays) -> dict[str, Any] |
     """Read a state back into the arrays that it was saved from.
 
     Returns:
-        the progress, or None where there is no state of this very run.
+        the progress, or None if there is no state of exactly this run.
 
     Raises:
         InputError: the file is damaged.

@@ -1,4 +1,4 @@
-"""Keeping a training within the memory it may take."""
+"""Choose how a training stays within its memory limit."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ GIB = 1 << 30
 
 @dataclass(frozen=True)
 class Saving:
-    """How a decoder saves memory, and the peak that is expected of the whole process.
+    """A way to save memory, and the expected peak of the whole process.
 
     Attributes:
         recompute, half: as for `Decoder`.
-        bytes: what is expected.
+        bytes: expected peak of the process.
     """
 
     recompute: int
@@ -27,14 +27,14 @@ class Saving:
 
     @property
     def ways(self) -> str:
-        """What is saved, in words."""
+        """Return the names of the ways to save memory, for messages."""
         half = ["the base kept as float16"] if self.half else []
         again = [f"activations of {self.recompute} layers recomputed"] if self.recompute else []
         return " and ".join(half + again) or "nothing saved"
 
 
 def load_of(config: Train, threads: int, *, float16: bool) -> Load:
-    """What a recipe's `[train]` asks of a decoder, whose base may be of float16 weights."""
+    """Return the decoder's load for a recipe's `[train]`; `float16`: type of the base's weights."""
     return Load(
         rank=config.rank,
         modules=config.target_modules,
@@ -48,18 +48,18 @@ def load_of(config: Train, threads: int, *, float16: bool) -> Load:
 
 
 def choose_saving(base: DecoderConfig, load: Load, limit: int, *, held: int) -> Saving:
-    """Return the fastest way to train within `limit` bytes; only what changes no number.
+    """Return the fastest way to train within `limit` bytes that changes no number.
 
     Args:
         base: sizes of the model.
-        load: of the training.
-        limit: bytes that the process may take; 0 for any.
-        held: bytes that it holds already.
+        load: load of the training.
+        limit: most bytes for the process; 0 for no limit.
+        held: bytes that the process has already.
 
     Raises:
-        ResourceError: no way fits; the hint says what would.
+        ResourceError: no way fits; the hint names changes that would fit.
     """
-    # In the order of their cost: casting takes as long as a few layers that run again.
+    # In the order of their cost: casts take as long as computing a few layers twice.
     half = load.float16 and not load.bf16
     ways = [(0, False), *((layers, half) for layers in range(base.num_layers + 1))]
     savings = [
@@ -78,7 +78,7 @@ def choose_saving(base: DecoderConfig, load: Load, limit: int, *, held: int) -> 
 
 
 def _remedy(base: DecoderConfig, load: Load, room: int, least: Saving) -> str:
-    """What would fit: float32, whose base may be kept as float16; fewer tokens; more memory."""
+    """Return a hint that fits: float32 (its base can stay float16), fewer tokens or more memory."""
     exact = replace(load, bf16=False)
     if load.bf16 and peak_bytes(base, exact, recompute=base.num_layers, half=load.float16) <= room:
         return 'set precision = "float32" in [train], which fits, or give [limits] memory more'

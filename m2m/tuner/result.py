@@ -1,4 +1,4 @@
-"""What a training was made from and what came of it, as its adapter's folder remembers it."""
+"""The inputs and the results of a training, as its adapter's folder stores them."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from m2m.formats.json_values import as_list, as_real, as_reals, as_text, as_whol
 from m2m.recipe import Train, as_json
 from m2m.tuner.checkpointing import SCHEMA
 
-# Fields of [train] whose effect is in the samples, or in the steps, and so is covered there.
+# Fields of [train] that change only the samples or the steps, which the identity has already.
 _ELSEWHERE = ("epochs", "tokens", "holdout", "replay", "replay_from")
-# Fields that change nothing but what is measured on held-out samples, and when.
+# Fields that change only which held-out losses are measured, and when.
 _HELD_OUT = ("checkpoint_every", "patience")
 
-# What m2m.json says of the training, all of it under one hash.
+# Fields of m2m.json that describe the training; one hash covers all of them.
 _RECORD = ("steps", "kept_step", "tokens", "losses", "held_out")
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What an adapter is made from.
+    """The inputs of an adapter's training.
 
     Attributes:
-        name: of the adapter, usually its dataset's.
+        name: name of the adapter, usually the name of its dataset.
         base_model: name or path of the base, written into the PEFT configuration.
         base_fingerprint: SHA-256 of the base.
-        dataset_fingerprint: from `m2m.dataset.dataset_fingerprint`, or of several together.
+        dataset_fingerprint: from `m2m.dataset.dataset_fingerprint`, or one for several datasets.
     """
 
     name: str
@@ -50,12 +50,12 @@ class TrainResult:
     Attributes:
         adapter: as written to the folder.
         steps: optimiser steps.
-        tokens: processed in all of them.
+        tokens: tokens processed in all steps.
         losses: mean nats per trained token, step by step.
-        tokens_per_second: of this process; 0 where an earlier one had made all steps.
-        resumed: steps of earlier processes that this one built on.
+        tokens_per_second: speed of this process; 0 if an earlier process had made all steps.
+        resumed: number of steps that earlier processes made.
         held_out: (step, mean nats per trained token) on the held-out samples.
-        passes: how often each sample was trained on, on average.
+        passes: mean number of times that a sample was trained on.
     """
 
     adapter: Adapter
@@ -69,12 +69,12 @@ class TrainResult:
 
     @property
     def loss_first(self) -> float:
-        """Mean loss of the first tenth of the steps; one step says little."""
+        """Return the mean loss of the first tenth of the steps; one step says little."""
         return float(np.mean(self.losses[: self._tenth]))
 
     @property
     def loss_last(self) -> float:
-        """Mean loss of the last tenth of the steps."""
+        """Return the mean loss of the last tenth of the steps."""
         return float(np.mean(self.losses[-self._tenth :]))
 
     @property
@@ -83,24 +83,24 @@ class TrainResult:
 
     @property
     def best_step(self) -> int | None:
-        """The step with the lowest held-out loss, None without held-out samples."""
+        """Return the step with the lowest held-out loss, None without held-out samples."""
         return min(self.held_out, key=lambda each: each[1])[0] if self.held_out else None
 
     @property
     def kept_step(self) -> int:
-        """The step whose adapter is kept: the best, or else the last."""
+        """Return the step whose adapter is kept: the best, or else the last."""
         return self.best_step or self.steps
 
 
 def identity(config: Train, origin: Origin, samples: int, held_out: int) -> str:
-    """SHA-256 of everything that decides the bits of a run."""
+    """Return the SHA-256 of everything that decides the bits of a run."""
     settings = as_json(config)
-    # How often held-out loss is measured decides which adapter is kept; else it decides nothing.
+    # The times of held-out measurements decide which adapter is kept; without them, nothing.
     for name in _ELSEWHERE if held_out else (*_ELSEWHERE, *_HELD_OUT):
         del settings[name]
-    if config.epochs:  # a step ends where they end
+    if config.epochs:  # a step ends with the last epoch
         settings["epochs"] = config.epochs
-    if settings["precision"] == "float32":  # as every run before there was a choice
+    if settings["precision"] == "float32":  # older runs had only this one and no such setting
         del settings["precision"]
     parts = [SCHEMA, settings, vars(origin), samples, held_out]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode("utf-8")).hexdigest()
@@ -129,7 +129,7 @@ def write_result(
 
 
 def _digest(adapter: Adapter, record: dict[str, Any]) -> str:
-    """SHA-256 of an adapter's values and its record, by which a damaged one is known."""
+    """Return the SHA-256 of an adapter's values and its record, to detect damage."""
     whole = hashlib.sha256(json.dumps(record, sort_keys=True).encode("utf-8"))
     for module, pair in sorted(adapter.pairs.items()):
         whole.update(f"{module} {pair.a.shape} {pair.b.shape} {pair.scale!r}\n".encode())
@@ -141,14 +141,14 @@ def _digest(adapter: Adapter, record: dict[str, Any]) -> str:
 def finished(
     folder: Path, config: Train, origin: Origin, samples: int, held_out: int = 0
 ) -> TrainResult | None:
-    """What an earlier run left in `folder`, or None where that is not this very training.
+    """Return the result of an earlier run in `folder`, or None if that was another training.
 
     Args:
-        folder: of the adapter.
-        config, origin: as a `Trainer` would get them.
-        samples, held_out: how many there are.
+        folder: folder of the adapter.
+        config, origin: the arguments of a `Trainer`.
+        samples, held_out: number of rows.
 
-    A folder that is damaged is none of ours: it is trained again, and then replaced.
+    A damaged folder counts as missing: the training runs again and replaces it.
     """
     try:
         if read_extra(folder).get("identity") != identity(config, origin, samples, held_out):
@@ -159,10 +159,10 @@ def finished(
 
 
 def read_result(folder: Path) -> TrainResult:
-    """What an adapter's folder says of its training, if it belongs to the adapter in it.
+    """Read a training's result from an adapter's folder; check that it belongs to the adapter.
 
     Raises:
-        InputError: damaged, changed, or not made by m2m.
+        InputError: the folder is damaged, changed, or not made by m2m.
     """
     extra, path = read_extra(folder), folder / OWN
     adapter = load_adapter(folder)
@@ -191,6 +191,6 @@ def read_result(folder: Path) -> TrainResult:
 
 
 def measured(pair: Sequence[Any]) -> tuple[int, float]:
-    """One held-out loss: (step, mean nats per trained token)."""
+    """Return one held-out loss: (step, mean nats per trained token)."""
     step, loss = as_list(pair, "held_out", (int, float), 2)
     return as_whole(step, "held_out"), as_real(loss, "held_out")

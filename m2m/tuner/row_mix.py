@@ -1,4 +1,4 @@
-"""What one training is fed: rows held out, rows replayed from elsewhere, and for how many steps."""
+"""Choose the rows of one training (held out, replayed from other datasets) and its steps."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from m2m.recipe import Train
 
 Row = TypeVar("Row")
 
-# Fewer rows are all needed for training; more held-out rows than this cost time and say little.
+# With fewer rows, training needs all. More held-out rows than this cost time and say little.
 LEAST_ROWS = 200
 MOST_HELD_OUT = 64
 
 
 def hold_out(samples: Sequence[Sample], config: Train) -> tuple[list[Sample], list[Sample]]:
-    """Part samples into those to train on and those held out, by `holdout` and `seed`."""
+    """Split samples into those to train on and those held out, by `holdout` and `seed`."""
     if config.holdout <= 0 or len(samples) < LEAST_ROWS:
         return list(samples), []
     return split(samples, config.seed, min(config.holdout, MOST_HELD_OUT / len(samples)))
@@ -29,7 +29,7 @@ def hold_out(samples: Sequence[Sample], config: Train) -> tuple[list[Sample], li
 def replayed(
     own: Sequence[Row], others: Sequence[Sequence[Row]], share: float, rng: np.random.Generator
 ) -> list[Row]:
-    """Return `own`, then rows of `others` in equal parts, which are `share` of all."""
+    """Return `own`, then equal parts of `others`, which are the fraction `share` of all rows."""
     wanted = round(len(own) * share / (1.0 - share))
     rows = list(own)
     for number, source in enumerate(others):
@@ -39,7 +39,7 @@ def replayed(
 
 
 def draw(rows: Sequence[Row], count: int, rng: np.random.Generator) -> list[Row]:
-    """Return `count` of `rows`, in their order: each once before one is taken twice."""
+    """Return `count` of `rows`, in their order: each once before any is taken twice."""
     whole, rest = divmod(count, len(rows))
     return [*rows] * whole + [rows[i] for i in sorted(rng.permutation(len(rows))[:rest])]
 
@@ -47,7 +47,7 @@ def draw(rows: Sequence[Row], count: int, rng: np.random.Generator) -> list[Row]
 def mixed_held_out(
     held_out: Sequence[Sequence[Row]], weights: Sequence[float], rng: np.random.Generator
 ) -> list[Row]:
-    """Held-out rows of a mixture, by its weights; none where one of its datasets holds none out."""
+    """Return a mixture's held-out rows, by its weights; empty if one of its datasets has none."""
     if not all(held_out):
         return []
     counts = [max(1, round(weight * MOST_HELD_OUT)) for weight in weights]
@@ -58,18 +58,18 @@ def mixed_held_out(
 def stream_of(samples: Sequence[Sample], config: Train) -> BatchStream:
     """Return the batches of a training.
 
-    If the budget is in epochs, a step ends with the last row of the last of them, so that every row
-    is seen that many times and none once more to fill the step.
+    If the budget is in epochs, a step ends with the last row of the last epoch. So every row
+    is seen that many times, and no row once more to fill the step.
     """
     stop = math.ceil(config.epochs * len(samples))
     return BatchStream(samples, config.seed, config.batch_tokens, stop)
 
 
 def steps_needed(samples: Sequence[Sample], config: Train) -> int:
-    """Return after how many steps a training has seen its `epochs` or its `tokens`.
+    """Return the number of steps after which a training has seen its `epochs` or its `tokens`.
 
-    Counted in batches as they are packed. A token is one that the model reads: of prompts and
-    templates too, and of a beginning that all rows share once a batch.
+    Counts batches as they are packed. Every token that the model reads counts, also tokens of
+    prompts and templates. A prefix that all rows share counts once per batch.
     """
     stream, steps, tokens = stream_of(samples, config), 0, 0
     rows = math.ceil(config.epochs * len(samples))
@@ -91,13 +91,13 @@ def times_seen(samples: Sequence[Sample], config: Train, steps: int) -> Counter[
 
 
 def budget(config: Train, row_mixes: Sequence[Sequence[Sample]]) -> int:
-    """Return the steps that `steps`, `epochs` or `tokens` means, the same for every dataset.
+    """Return the steps that `steps`, `epochs` or `tokens` gives, the same for every dataset.
 
-    `epochs` are those of an average dataset: the mean of the steps that each needs for its own.
-    `tokens` are the least that any expert is trained on.
+    `epochs` means epochs of an average dataset: the mean of the steps that each dataset needs.
+    `tokens` is the least number of tokens that any expert is trained on.
 
     Args:
-        config: of the training.
+        config: settings of the training.
         row_mixes: the rows that each expert is trained on, replayed ones too.
     """
     if not config.epochs and not config.tokens:

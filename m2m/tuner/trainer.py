@@ -1,4 +1,4 @@
-"""Training one LoRA adapter: deterministic, stoppable after any step and resumable bit for bit."""
+"""Train one LoRA adapter: deterministic, stoppable after any step and resumable bit for bit."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ __all__ = ["Origin", "TrainResult", "Trainer", "finished"]
 F32 = NDArray[np.float32]
 Gradients = dict[str, tuple[NDArray[Any], NDArray[Any]]]
 
-# Steps whose mean loss shows a divergence that never became infinite.
+# Number of steps whose mean loss shows a divergence that never became infinite.
 _WINDOW = 5
 
 
 @dataclass
 class _Progress:
-    """How far a run is: what a checkpoint holds besides arrays."""
+    """The progress of a run: the content of a checkpoint besides arrays."""
 
     step: int = 0
     position: tuple[int, int] = (0, 0)
@@ -45,13 +45,13 @@ class _Progress:
     held_out: list[tuple[int, float]] = field(default_factory=list)
 
     def best(self) -> int:
-        """Which of the held-out measurements is the lowest; the first of equals."""
+        """Return the index of the lowest held-out loss; the first of equals."""
         losses = [loss for _, loss in self.held_out]
         return losses.index(min(losses))
 
 
 def _read_progress(found: Mapping[str, Any], steps: int, samples: int) -> _Progress:
-    """What a checkpoint says; raises ValueError for values that no training has."""
+    """Return the progress in a checkpoint; raise ValueError for values that no training has."""
     step = as_whole(found.get("step"), "step", 0, steps)
     losses = as_reals(found.get("losses"), "losses")
     if len(losses) != step:
@@ -69,19 +69,19 @@ def _read_progress(found: Mapping[str, Any], steps: int, samples: int) -> _Progr
 
 
 class Trainer:
-    """Trains one adapter and writes it as a PEFT folder.
+    """Train one adapter and write it as a PEFT folder.
 
-    Every step up to `steps` is made, with one learning-rate schedule. Held-out samples choose which
-    step's adapter is kept; `patience` ends a training that they find to be past its best.
+    The trainer makes every step up to `steps`, with one learning-rate schedule. Held-out samples
+    choose which step's adapter is kept; `patience` ends a training that is past its best.
 
     Args:
         decoder: the frozen base.
-        samples: what to train on.
+        samples: rows to train on.
         config: the recipe's `[train]`.
-        folder: the PEFT folder to make; the checkpoint lies beside it until it is made.
+        folder: the PEFT folder to make; until then the checkpoint is stored next to it.
         origin: names and fingerprints of base and dataset.
         held_out: samples whose loss is measured at every checkpoint, never trained on.
-        callbacks: followers of the run.
+        callbacks: get the events of the run.
 
     Raises:
         InputError: samples that do not fit into batches.
@@ -118,7 +118,7 @@ class Trainer:
             module: LoraPair(pair.a.copy(), pair.b.copy(), pair.scale)
             for module, pair in (self._lora if self._held_out else {}).items()
         }
-        # Gradients of a step and of its second batch on, kept so that no step allocates them anew.
+        # Gradients of a step and of its later batches, kept so that no step allocates them again.
         self._sums: Gradients | None = None
         self._more: Gradients | None = None
         self._optimizer = AdamW(
@@ -152,7 +152,7 @@ class Trainer:
                 )
         seconds = time.perf_counter() - started
         result = self._result(done, resumed, (done.tokens - earlier) / max(seconds, 1e-9))
-        # Only when the folder is there the checkpoint is no longer needed.
+        # The checkpoint is needed until the folder exists.
         write_result(self._folder, result, self._config, self._origin, self._identity)
         self._checkpoint.unlink(missing_ok=True)
         for callback in self._callbacks:
@@ -166,10 +166,10 @@ class Trainer:
         return 0 < patience < len(done.held_out) and len(done.held_out) - done.best() > patience
 
     def _advance(self, done: _Progress) -> None:
-        """Make one step and note it."""
+        """Make one step and record it."""
         started = time.perf_counter()
         rate = self._learning_rate(done.step)
-        # Overflow is what a divergence looks like; it is told below, in words.
+        # A divergence shows as overflow; `_refuse_divergence` reports it in words.
         with np.errstate(over="ignore", invalid="ignore"):
             loss, norm, tokens = self._step(rate)
         done.step += 1
@@ -184,7 +184,7 @@ class Trainer:
             callback.on_step(Step(done.step, loss, rate, norm, tokens, seconds))
 
     def _step(self, rate: float) -> tuple[float, float, int]:
-        """One optimiser step: mean loss, gradient norm before clipping, tokens."""
+        """Make one optimiser step; return mean loss, gradient norm before clipping, tokens."""
         total, count, tokens = 0.0, 0, 0
         for part, batch in enumerate(self._stream.step(self._config.accumulate)):
             into = self._sums if part == 0 else self._more
@@ -213,7 +213,7 @@ class Trainer:
         return step % self._config.checkpoint_every == 0 or step == self._config.steps
 
     def _measure_held_out(self, done: _Progress) -> None:
-        """Note the held-out loss, and keep the adapter where there was none better."""
+        """Record the held-out loss; keep the adapter if no earlier one was better."""
         if not self._held_out:
             return
         sums = [self._decoder.loss(batch, self._lora) for batch in self._held_out]
@@ -226,7 +226,7 @@ class Trainer:
     def _refuse_divergence(self, done: _Progress, norm: float) -> None:
         loss = done.losses[-1]
         recent = float(np.mean(done.losses[-_WINDOW:]))
-        # Worse than guessing every token alike, and clearly worse than untrained.
+        # Worse than the same guess for every token, and clearly worse than untrained.
         limit = max(math.log(self._decoder.config.vocab_size), 1.5 * done.losses[0])
         lost = done.step > _WINDOW and recent > limit
         if math.isfinite(loss) and math.isfinite(norm) and not lost:
@@ -239,7 +239,7 @@ class Trainer:
         )
 
     def _arrays(self) -> dict[str, F32]:
-        """Everything that a step changes, by name, and the best adapter so far."""
+        """Return everything that a step changes, by name, and the best adapter so far."""
         arrays: dict[str, F32] = {}
         for prefix, pairs in (("", self._lora), ("best.", self._best)):
             for module, pair in pairs.items():
