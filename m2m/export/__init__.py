@@ -1,1 +1,1 @@
-"""Files for others: merged GGUF models and what tools want beside them."""
+"""Files for others: merged GGUF models, and the files that other programs need with them."""

@@ -1,7 +1,7 @@
-"""The model card: README.md beside an exported model, as the Hugging Face hub reads it.
+"""The model card: README.md next to an exported model, as the Hugging Face hub reads it.
 
-Front matter: base_model, datasets, language, license (huggingface_hub, `ModelCardData`). What comes
-from the recipe is text of strangers: it is quoted as YAML and escaped as Markdown.
+Front matter: base_model, datasets, language, license (huggingface_hub, `ModelCardData`). Texts
+from the recipe can come from strangers, so they are quoted as YAML and escaped as Markdown.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class CardDataset:
 
 @dataclass(frozen=True)
 class CardScore:
-    """A model's scores; `compared`: how the exported model did against it on test."""
+    """A model's scores; `compared` says how the exported model did against it on test."""
 
     model: str
     dev: Measured
@@ -46,18 +46,18 @@ class CardScore:
 
 @dataclass(frozen=True)
 class Card:
-    """What a model card says.
+    """The content of a model card.
 
     Attributes:
-        base: the base model's identifier on the hub, or its name here.
-        metric: the recipe's, shown first.
-        made: sentences on how it was made.
-        files: (name, what it is) of the files beside the card.
-        cautions: what the run warned about.
-        serving: where programs ask the model in another way than it was trained, and what to do.
-        verdict: the run's answer, the first sentence first.
+        base: the base model's identifier on the hub, or its name in m2m.
+        metric: the recipe's metric, which is shown first.
+        made: sentences about how the model was made.
+        files: (name, description) of the files next to the card.
+        cautions: the warnings of the run.
+        serving: how other programs ask the model differently than in training, and the remedy.
+        verdict: the sentences of the run's answer; the first one is shown first.
         warning: why this model should not have been made.
-        chosen: how the model was chosen, and what the test set is worth.
+        chosen: how the model was chosen, and how far to trust its test score.
     """
 
     name: str
@@ -77,18 +77,18 @@ class Card:
 
     @property
     def remarks(self) -> list[str]:
-        """What the licences of base and data ask or forbid."""
+        """The demands and limits of the licences of base and data, one sentence each."""
         base = (f"base model {self.base}", self.base_licence)
         return remarks([base, *((each.name, each.licence) for each in self.datasets)])
 
     @property
     def languages(self) -> list[str]:
-        """Of the data, each once."""
+        """The languages of the data, each once."""
         return list(dict.fromkeys(code for each in self.datasets for code in each.languages))
 
     @property
     def licence(self) -> str:
-        """As the hub calls it; "other" where the parts have to be read."""
+        """The hub's name of the model's licence; "other" if people have to read the parts."""
         return hub_licence(self.base_licence, [each.licence for each in self.datasets])
 
 
@@ -100,7 +100,7 @@ def write_card(card: Card, folder: Path) -> Path:
 
 
 def card_text(card: Card) -> str:
-    """The card: front matter and Markdown."""
+    """Return the text of the card: front matter and Markdown."""
     parts = [
         f"---\n{_front_matter(card)}---",
         f"# {_text(card.name)}",
@@ -120,7 +120,7 @@ def card_text(card: Card) -> str:
 
 
 def _front_matter(card: Card) -> str:
-    """YAML 1.2, of which JSON is a part: every string is quoted."""
+    """Return the YAML 1.2 of the card; every string is quoted as in JSON, which YAML includes."""
     fields: dict[str, str | list[str]] = {
         "base_model": card.base,
         "base_model_relation": "finetune",
@@ -213,5 +213,5 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _code(name: str) -> str:
-    """A name as code, where it is no more than a name."""
+    """Return a name as Markdown code if it has only plain characters; else escape it."""
     return f"`{name}`" if _PLAIN.fullmatch(name) else _text(name)

@@ -21,20 +21,20 @@ from m2m.merge.merger import Merger
 from m2m.tokenizer.cautions import safe_name
 
 _TEMPLATE = "tokenizer.chat_template"
-LOW_SURVIVAL = 0.8  # gain or cosine below which much of the delta is lost to rounding
-_FINER = ("q5_k_m", "q6_k", "q8_0", "f16", "f32")  # by rising size
+LOW_SURVIVAL = 0.8  # below this gain or cosine, rounding destroys much of the delta
+_FINER = ("q5_k_m", "q6_k", "q8_0", "f16", "f32")  # from small to large
 _TRIED = 8  # projections in the middle of the model on which a finer type is tried
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What an exported model says about itself.
+    """The origin of an exported model, as it is written into its file.
 
     Attributes:
-        name: shown by llama.cpp and Ollama.
+        name: llama.cpp and Ollama show it.
         base: name of the model that was fine-tuned.
-        datasets: (name, description) of what it was trained on.
-        template: the chat template that it was trained with, if that is not the base's.
+        datasets: (name, description) of the training datasets.
+        template: the chat template of the training, if it is not the base's.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Provenance:
     template: str | None = None
 
     def metadata(self) -> dict[str, GGUFValue]:
-        """The standard keys of GGUF for it (gguf-py's `Keys.General`)."""
+        """Return the origin under the standard keys of GGUF (gguf-py's `Keys.General`)."""
         values: dict[str, Any] = {
             "general.name": safe_name(self.name),
             "general.base_model.count": 1,
@@ -74,13 +74,13 @@ def export_gguf(
 
     Args:
         merger: base and adapters.
-        weights: of the adapters, by name.
-        target: the type; as llama-quantize does, some tensors get another.
-        out: the file; whole or absent.
+        weights: the adapters' weights, by name.
+        target: the file's type; some tensors get another type, as with llama-quantize.
+        out: the file; it is whole or absent.
         provenance: written to `general.*`.
 
     Returns:
-        How many tensors have each ggml type, and what quantisation left of the deltas.
+        How many tensors have each ggml type, and how much of the deltas is left after quantisation.
     """
     base = merger.base.gguf
     metadata, specs = quantized_layout(base, target)
@@ -94,10 +94,10 @@ def export_gguf(
 
 
 def requantize(source: Path, out: Path, kind: str) -> dict[str, int]:
-    """Write a GGUF in another type; returns how many tensors have each ggml type.
+    """Write a GGUF in another type, and return how many tensors have each ggml type.
 
     Raises:
-        InputError: the source is malformed or the type unknown.
+        InputError: the source is malformed, or the type is unknown.
     """
     file = GGUFFile(source)
     metadata, specs = quantized_layout(file, file_type(kind))
@@ -108,10 +108,10 @@ def requantize(source: Path, out: Path, kind: str) -> dict[str, int]:
 def remedy(
     merger: Merger, weights: Mapping[str, float], target: FileType, survival: Survival, lora: str
 ) -> str | None:
-    """What to do where too little of a delta survived at `target`; None where enough did.
+    """Return advice if `target` kept too little of the delta; None if it kept enough.
 
-    The finer type is the first that keeps enough of the projections in the middle of the model;
-    `lora` says how to leave the base as it is and put the adapter on it.
+    The advice names the first finer type that keeps enough in the projections in the middle of the
+    model. It ends with `lora`, which says how to put the adapter on the unchanged base.
     """
     if not min(survival.gain, survival.cosine) < LOW_SURVIVAL:
         return None
@@ -132,7 +132,7 @@ def remedy(
 
 
 class _MergedTensors:
-    """Makes the bytes of one tensor after the other, and adds up what survives."""
+    """Makes the bytes of one tensor after the other, and adds up how much of the deltas is left."""
 
     def __init__(self, merger: Merger, weights: Mapping[str, float]) -> None:
         self._merger = merger

@@ -1,10 +1,10 @@
 """Ollama's Go template, derived from a model's own chat template.
 
-The derivation renders short conversations and looks at what is written between their messages, so
-it needs no list of known templates. The rules are those of Ollama's template/template.go since 0.3
+The derivation renders short conversations and reads the text between their messages, so it needs no
+list of known templates. The rules are those of Ollama's template/template.go since 0.3
 (`collate`, `Execute`): `.System` holds all system messages, joined by an empty line; `.Messages`
-holds all messages, system messages too, and neighbours of one role are joined. If the last message
-is an answer, the model continues it.
+holds all messages, system messages too, and neighbouring messages of one role are joined. If the
+last message is an answer, the model continues it.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ Texts = tuple[str, str]
 
 @dataclass(frozen=True)
 class Turns:
-    """What a chat template writes before each message.
+    """The texts that a chat template writes before each message.
 
     Attributes:
-        bare: before the first question if there is no system message (a default one, say).
-        told: before and after the system message, up to the first question.
+        bare: before the first question if there is no system message (for example a default one).
+        told: before and after the system message; the second text ends at the first question.
         again: before a later question.
-        told_again: before and after a system message that goes into the last question, if it does;
-            `told` is then for a first question that is the last one.
-        answer: before an answer, the end of the question included.
+        told_again: before and after the system message, if the template puts it into the last
+            question; `told` then applies if the first question is also the last. Else None.
+        answer: before an answer, with the end of the question.
         prompt: before the answer that the model writes.
     """
 
@@ -47,7 +47,7 @@ class Turns:
     prompt: str
 
     def write(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """The text that Ollama makes of a conversation with `go_template`."""
+        """Return the text that Ollama makes of a conversation with `go_template`."""
         system = "\n\n".join(m["content"] for m in messages if m["role"] == "system")
         turns = [m for m in messages if m["role"] != "system"]
         text, first = "", True
@@ -67,15 +67,15 @@ class Turns:
 
 
 def read_turns(template: ChatTemplate, added: str = "") -> Turns:
-    """Find out what a chat template writes before messages.
+    """Find the texts that a chat template writes before messages.
 
     Args:
-        template: the model's.
-        added: what the tokenizer puts in front of every text by itself (BOS), so that a template
-            that writes it too does not double it.
+        template: the model's chat template.
+        added: the text (BOS) that the tokenizer itself puts in front of every text. It is left out
+            here, so that it is not written twice if the template writes it too.
 
     Raises:
-        InputError: it does not treat messages one after the other.
+        InputError: the template does not write the messages one after the other.
     """
 
     def render(*contents: str, system: str = "") -> str:
@@ -96,7 +96,7 @@ def read_turns(template: ChatTemplate, added: str = "") -> Turns:
 
 
 def _cut(text: str, *marks: str) -> list[str]:
-    """What is written before, between and after the marks."""
+    """Return the texts before, between and after the marks."""
     parts = []
     for mark in marks:
         before, found, text = text.partition(mark)
@@ -107,7 +107,7 @@ def _cut(text: str, *marks: str) -> list[str]:
 
 
 def go_template(turns: Turns) -> str:
-    """The same turns as a template for Ollama (text/template of Go, with `.Messages`)."""
+    """Return the same turns as a template for Ollama (Go's text/template, with `.Messages`)."""
     said = "{{ $.System }}".join(map(_go, turns.told))
     first, later, rest = _go(turns.bare), _go(turns.again), ""
     told = "$.System"
@@ -128,7 +128,7 @@ def go_template(turns: Turns) -> str:
 
 
 def plain_template(end: str) -> str:
-    """Messages as lines, answers closed by the text of EOS: as models without a template ask."""
+    """Return a template for models without one: a line per message, EOS after each answer."""
     return (
         f'{{{{ range .Messages }}}}{{{{ .Content }}}}{{{{ if eq .Role "assistant" }}}}{_go(end)}'
         "{{ else }}\n{{ end }}{{ end }}"
@@ -136,22 +136,22 @@ def plain_template(end: str) -> str:
 
 
 def unread(text: str) -> re.Match[str] | None:
-    """A character that Ollama skips when it reads a Modelfile (Go's `strconv.IsPrint`)."""
+    """Find a character that Ollama skips when it reads a Modelfile (Go's `strconv.IsPrint`)."""
     return next((m for m in re.finditer(r"[^\n\t ]", text) if not m[0].isprintable()), None)
 
 
 def _readable(character: re.Match[str]) -> str:
-    """The character, or a Go string for one that Ollama skips."""
+    """Return the character, or a Go string for it if Ollama would skip it."""
     shown = character[0]
     return shown if shown.isprintable() else f'{{{{ "\\U{ord(shown):08x}" }}}}'
 
 
 def _go(text: str) -> str:
-    """Plain text inside a Go template, inside the three quotes of a Modelfile."""
+    """Escape plain text for a Go template inside the three quotes of a Modelfile."""
     text = no_three_quotes(text.replace("{{", '{{ "{{" }}'), '{{ "\\"" }}')
-    # In one pass: a hostile template can write a hundred thousand different ones.
+    # In one pass: a hostile template can write a hundred thousand different characters.
     text = re.sub(r"[^\n\t ]", _readable, text)
-    # A brace or quote at the end would join what follows.
+    # A brace or quote at the end would join the text that follows.
     if text and text[-1] in '{"':
         text = f"{text[:-1]}{{{{ {json.dumps(text[-1])} }}}}"
     return text

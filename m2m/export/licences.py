@@ -1,6 +1,6 @@
-"""What common licences of data and models ask for: a small table, and no legal advice.
+"""The demands of common licences of data and models: a small table, not legal advice.
 
-The identifiers are SPDX's, as people write them; the hub's are those of its list of licences.
+Identifiers are those of SPDX, as people write them, and those of the hub's list of licences.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ NO_DERIVATIVES = "forbids passing on changed versions: ask its owner before you 
 SHARE_ALIKE = "asks that what is made from it is passed on under the same licence"
 RESTRICTED = "restricts what models may be used for: pass its conditions on with the model"
 
-# Identifier in the form of `_key` -> the hub's identifier ("": it has none) and what it asks.
+# Identifier in the form of `_key` -> the hub's identifier ("" if it has none) and the demands.
 _KNOWN: dict[str, tuple[str, tuple[str, ...]]] = {
     **{
         name: (name, ())
@@ -57,9 +57,10 @@ _ALIASES = {
 
 
 def terms(licence: str) -> tuple[str, ...] | None:
-    """What a licence, or an expression such as "MIT and GPL-2.0-or-later", asks for.
+    """Return the demands of a licence or of an expression such as "MIT and GPL-2.0-or-later".
 
-    Of alternatives ("A or B") only what all of them ask counts. None where a part is not known.
+    For alternatives ("A or B"), only the demands that all of them make count. Returns None if a
+    part is not known.
     """
     alternatives = []
     for alternative in re.split(r"\s+or\s+", licence.strip(), flags=re.IGNORECASE):
@@ -75,10 +76,10 @@ def terms(licence: str) -> tuple[str, ...] | None:
 
 
 def remarks(named: Iterable[tuple[str, str]]) -> list[str]:
-    """What to heed before passing a model on, a sentence each.
+    """Return the points to check before you pass a model on, one sentence each.
 
     Args:
-        named: (what it is the licence of, the licence) of the base and of the data.
+        named: (name, licence) of the base and of each dataset.
     """
     said, shared = [], {}
     for name, licence in named:
@@ -98,7 +99,7 @@ def remarks(named: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def hub_licence(base: str, data: Iterable[str]) -> str:
-    """The hub's identifier for the model: the base's where all data is permissive, or "other"."""
+    """Return the hub's identifier: the base's if all data is permissive, else "other"."""
     known = _look_up(base) if base.strip() else None
     free = all(licence.strip() and terms(licence) == () for licence in data)
     return known[0] or "other" if known and free else "other"
@@ -115,7 +116,7 @@ def _look_up(licence: str) -> tuple[str, tuple[str, ...]] | None:
 
 
 def _key(licence: str) -> str:
-    """An identifier in one form: "CC BY-NC 4.0" -> cc-by-nc-4.0, "GPLv2+" -> gpl-2.0."""
+    """Return an identifier in one form: "CC BY-NC 4.0" -> cc-by-nc-4.0, "GPLv2+" -> gpl-2.0."""
     key = re.sub(r"[\s_()]+", "-", licence.strip().lower()).strip("-")
     key = re.sub(r"-(or-later|only|international|deed)$|\+$", "", key)
     key = re.sub(r"^((?:a|l)?gpl|apache|mpl)-?v?(\d)(\.\d)?$", _versioned, key)

@@ -1,4 +1,4 @@
-"""An adapter as GGUF, which llama.cpp puts on the unchanged base (`llama-cli --lora FILE`)."""
+"""An adapter as GGUF, which llama.cpp applies to the unchanged base (`llama-cli --lora FILE`)."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ def export_lora(adapter: Adapter, base: BaseModel, out: Path, template: str = "c
     """Write a GGUF LoRA: tensors NAME.lora_a (rank, in) and NAME.lora_b (out, rank), float32.
 
     llama.cpp scales each product by alpha / rank with one alpha for the file (llama-adapter.h,
-    `get_scale`). The scales are in B and alpha is the rank, so every reader comes to 1.
+    `get_scale`). m2m puts the scales into B and writes the rank as alpha, so every reader gets the
+    scale 1.
 
     Args:
-        adapter: what to write.
+        adapter: the adapter to write.
         base: the model that it belongs to; its family decides the order of B's rows.
-        out: the file; whole or absent.
-        template: that it was trained with, "chat" or "plain"; `m2m chat --lora` asks in it.
+        out: the file; it is whole or absent.
+        template: the template of the training, "chat" or "plain"; `m2m chat --lora` uses it.
 
     Raises:
         InputError: the adapter does not fit the base.
@@ -38,7 +39,7 @@ def export_lora(adapter: Adapter, base: BaseModel, out: Path, template: str = "c
         "adapter.type": GGUFValue.string("lora"),
         "adapter.lora.alpha": GGUFValue.float32(max(pair.rank for pair in pairs.values())),
     }
-    if adapter.base_model:  # of one from elsewhere only what it says itself
+    if adapter.base_model:  # an adapter from elsewhere: only the name that it gives
         metadata["general.base_model.count"] = GGUFValue.uint32(1)
         metadata["general.base_model.0.name"] = GGUFValue.string(adapter.base_model)
     if adapter.base_fingerprint:

@@ -1,4 +1,4 @@
-"""Ollama's Modelfile. Without `ADAPTER`, which Ollama refuses since 0.34.1."""
+"""Ollama's Modelfile, without `ADAPTER`, which Ollama refuses since 0.34.1."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _LONGEST_CONTEXT = 8192
 
 
 def modelfile(gguf: Path, formatter: Formatter, context: int, licences: Mapping[str, str]) -> str:
-    """The text of a Modelfile for `gguf`, which is in the same folder.
+    """Return the text of a Modelfile for `gguf`, which is in the same folder.
 
     Args:
         gguf: the exported model.
-        formatter: tokenizer and template; how Ollama differs from them is said in comments.
-        context: tokens that the model was trained for.
-        licences: of the base and the datasets, by name.
+        formatter: tokenizer and template; comments say how Ollama differs from them.
+        context: the context length of the training, in tokens.
+        licences: the licences of the base and the datasets, by name.
     """
     tokenizer = formatter.tokenizer
     lines = [
@@ -45,7 +45,7 @@ def modelfile(gguf: Path, formatter: Formatter, context: int, licences: Mapping[
 
 
 def _template(formatter: Formatter) -> str | None:
-    """The Go template; None if there is none that does what the chat template does."""
+    """Return the Go template; None if no Go template can write the same as the chat template."""
     tokenizer, template = formatter.tokenizer, formatter.template
     if template is None:
         eos = tokenizer.eos_id
@@ -57,14 +57,14 @@ def _template(formatter: Formatter) -> str | None:
 
 
 def _shown(tokenizer: Tokenizer, index: int) -> str:
-    """An end token as it is in an answer's text; ordinary tokens are spelled in another way."""
+    """Return an end token as an answer's text shows it; ordinary tokens are spelled differently."""
     return tokenizer.tokens[index] if tokenizer.is_special(index) else tokenizer.decode([index])
 
 
 def write_modelfile(
     gguf: Path, formatter: Formatter, context: int, licences: Mapping[str, str]
 ) -> Path:
-    """Write `Modelfile` beside `gguf`; returns its path."""
+    """Write `Modelfile` next to `gguf`, and return its path."""
     path = gguf.parent / "Modelfile"
     write_text(path, modelfile(gguf, formatter, context, licences))
     return path

@@ -1,4 +1,4 @@
-"""What the export's self-test found, in sentences for the terminal, the card and the report."""
+"""The result of the export's self-test, in sentences for the terminal, the card and the report."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class SelfTest:
-    """The exported file's answers to questions that it was trained on.
+    """How the exported file answers questions from its training.
 
     Attributes:
-        questions: how many were asked; 0 if `trouble` says why none were.
-        exact: answers as trained, with the file's own chat template.
-        stops: answers that ended by themselves.
-        own_exact: answers as trained, with the prompt that m2m trains and scores with.
-        own_stops: of these, those that ended by themselves.
+        questions: how many questions were asked; if it is 0, `trouble` says why.
+        exact: how many answers are as trained, with the file's own chat template.
+        stops: how many answers ended by themselves.
+        own_exact: how many are as trained, with the prompt that m2m trains and scores with.
+        own_stops: how many answers to that prompt ended by themselves.
         trouble: why nothing was asked, or that llama.cpp failed.
         failed: whether llama.cpp failed.
     """
@@ -31,7 +31,7 @@ class SelfTest:
 
     @property
     def sentence(self) -> str:
-        """What was found."""
+        """The result in one or two sentences."""
         if not self.questions:
             return f"Self-test: not made; {self.trouble}."
         count = self.questions
@@ -49,7 +49,7 @@ class SelfTest:
 
     @property
     def warnings(self) -> list[str]:
-        """What is wrong, each with its cure."""
+        """The problems, each with its remedy."""
         if self.failed:
             return ["The self-test failed. Try the file with `m2m chat` before you pass it on."]
         said = []

@@ -1,7 +1,7 @@
-"""How programs ask an exported model in another way than it was trained, and what to do then.
+"""How programs ask an exported model differently than in training, and the remedies.
 
-m2m trains and scores the prompts that llama.cpp makes of a GGUF's own chat template with no
-settings of the user's. Every sentence here comes from rendering the model's template.
+m2m trains and scores with the prompts that llama.cpp makes from a GGUF's own chat template if the
+user sets nothing. Every sentence here comes from rendering the model's template.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from m2m.export.go_template import Turns, read_turns
 from m2m.tokenizer import ChatTemplate, Formatter, Message
 from m2m.tokenizer.template import TODAY
 
-# What every program sets, and what has a sentence of its own.
+# Variables that every program sets, and those that have their own sentence below.
 _USUAL = {"messages", "add_generation_prompt", "bos_token", "eos_token", "tools", "raise_exception"}
 _KNOWN = _USUAL | {"strftime_now", "date_string", "enable_thinking"}
 _ASK: Sequence[Message] = ({"role": "user", "content": "m2mAsk"},)
@@ -23,7 +23,7 @@ _TOLD: Sequence[Message] = ({"role": "system", "content": "m2mSystem"}, *_ASK)
 
 _DAY = TODAY.strftime("%d %b %Y")
 _ANY_DAY: dict[str, Any] = {"strftime_now": "m2mDate", "date_string": "m2mDate"}
-_TRIED = 100  # names of variables
+_TRIED = 100  # names of variables at most
 _CALL = re.compile(r"""strftime_now\(\s*(['"])([^'"]*)\1\s*\)""")
 
 _PLAIN = (
@@ -77,7 +77,7 @@ _TRIMS = (
 
 
 def serving_remarks(formatter: Formatter) -> list[str]:
-    """Where programs ask a model in another way than it was trained, a sentence each."""
+    """Return how programs ask a model differently than in training, one sentence each."""
     template = formatter.template
     if template is None:
         return [_PLAIN]
@@ -91,7 +91,7 @@ def serving_remarks(formatter: Formatter) -> list[str]:
 
 
 def ollama_remarks(formatter: Formatter) -> list[str]:
-    """Where Ollama with the Modelfile differs from the chat template, a sentence each."""
+    """Return how Ollama with the Modelfile differs from the chat template, one sentence each."""
     template = formatter.template
     if template is None:
         return []
@@ -104,16 +104,16 @@ def ollama_remarks(formatter: Formatter) -> list[str]:
 
 
 def added_text(formatter: Formatter) -> str:
-    """The text of the BOS token that the tokenizer adds by itself."""
+    """Return the text of the BOS token that the tokenizer itself adds; "" if it adds none."""
     template, tokenizer = formatter.template, formatter.tokenizer
     return template.bos if template is not None and tokenizer.adds_bos else ""
 
 
 def as_trained(source: str) -> str:
-    """The chat template, changed so that programs which set its variables ask as in training.
+    """Return the chat template, changed so that programs that set its variables ask as in training.
 
-    Today's date becomes that of training, and `enable_thinking` is as if nobody had set it. What
-    cannot be changed so stays.
+    Today's date becomes the date of the training, and `enable_thinking` has no effect. A part that
+    cannot be changed in this way stays as it is.
     """
     fixed = _CALL.sub(_dated, source)
     if "date_string" in source:
@@ -129,7 +129,7 @@ def as_trained(source: str) -> str:
 
 
 def _dated(call: re.Match[str]) -> str:
-    """What a call of `strftime_now` writes, in its quotes; the call itself if that fails."""
+    """Return the quoted text that a call of `strftime_now` writes; the call itself if it fails."""
     try:
         return call[1] + ChatTemplate(f"{{{{ {call[0]} }}}}").render([]) + call[1]
     except InputError:
@@ -137,12 +137,12 @@ def _dated(call: re.Match[str]) -> str:
 
 
 def _never_thinks(source: str, changed: str) -> bool:
-    """Whether the changed template writes the same, whether a program turns on thinking or off."""
+    """Return whether the changed template writes the same with thinking on, and with it off."""
     return all(_asks_alike(source, changed, enable_thinking=on) for on in (True, False))
 
 
 def _asks_alike(source: str, changed: str, **variables: Any) -> bool:
-    """Whether the changed template writes with these variables what the first writes without."""
+    """Return whether `changed` with these variables writes the same as `source` without them."""
     talks = (_ASK, _TOLD, (*_ASK, {"role": "assistant", "content": "m2mAnswer"}, *_ASK))
     try:
         one, other = ChatTemplate(source), ChatTemplate(changed)
@@ -175,7 +175,7 @@ def _thinking(template: ChatTemplate) -> Iterator[str]:
 
 def _unset(template: ChatTemplate) -> Iterator[str]:
     unknown = sorted(template.variables - _KNOWN)
-    # Every name costs four renderings; a template with thousands of names is no honest one.
+    # Every name costs four renderings; no honest template has thousands of names.
     names = [n for n in unknown[:_TRIED] if not _same_with(template, n)]
     if names:
         listed = ", ".join(f"`{name}`" for name in names)
@@ -199,7 +199,7 @@ def _same(template: ChatTemplate, messages: Sequence[Message], **variables: Any)
 
 
 def _same_with(template: ChatTemplate, name: str) -> bool:
-    """Whether a program that sets this variable gets the same prompt."""
+    """Return whether a program that sets this variable gets the same prompt."""
     try:
         return all(_same(template, _ASK, **{name: value}) for value in (True, "m2m"))
     except InputError:
@@ -207,7 +207,7 @@ def _same_with(template: ChatTemplate, name: str) -> bool:
 
 
 def _differing(template: ChatTemplate, turns: Turns, added: str) -> Iterator[str]:
-    """The kinds of conversations that Ollama would write in another way."""
+    """Yield a remark if Ollama would write some kinds of conversations in another way."""
 
     def differs(questions: int, told: bool) -> bool:
         roles = ("system",) * told + ("user", "assistant") * questions
