@@ -47,15 +47,15 @@ def confirm(
     """Fine-tune the contenders and score base, best merge and fine-tunes on dev and test.
 
     Args:
-        inputs: the run's.
+        inputs: the run's inputs.
         experts: adapter folders by dataset name.
-        ranking: of the search.
-        folder: of the run; adapters go to its `confirm/`, scores to its `confirm.jsonl`.
-        progress: one bar per fine-tune.
+        ranking: the search's ranking.
+        folder: the run's folder; adapters go to its `confirm/`, scores to its `confirm.jsonl`.
+        progress: shows one bar per fine-tune.
         leaks: rows of the datasets that are also dev or test questions.
 
     Raises:
-        Interrupted: the user asked to stop; what is finished is kept.
+        Interrupted: the user asked to stop; finished fine-tunes and scores are kept.
     """
     rows = training_rows(inputs, experts)
     chosen = contenders(ranking.places, rows, inputs.recipe.confirm)
@@ -108,13 +108,13 @@ def confirm(
 
 
 def _measured(trial: Trial, target: str) -> tuple[Measured, Measured]:
-    """All metrics on dev and on test; nothing for a target without a test file."""
+    """Return all metrics on dev and on test; empty for a target without a test file."""
     test = trial.scores.get(TEST + target)
     return measure_all(trial.scores[DEV + target]), measure_all(test) if test else {}
 
 
 def _best_on_dev(trials: Sequence[Trial], inputs: Inputs) -> int:
-    """Which fine-tune is best by the recipe's own metrics on dev."""
+    """Return the index of the fine-tune that is best on dev by the recipe's own metrics."""
     return scoreboard(trials, objectives_on(DEV, inputs), inputs.recipe.search.seed).best
 
 
@@ -126,7 +126,7 @@ def _verdict(
     leaks: Sequence[Leak],
     shared: Mapping[str, tuple[int, int]],
 ) -> Verdict:
-    """On the test questions or, if a target has none, on those of dev."""
+    """Judge the best fine-tune on the test questions; on dev if a target has no test file."""
     tested, count = has_test(inputs), len(inputs.corpora)
     names = [
         UNION if UNION in each.label and count > 1 else each.mixture.short(count) for each in chosen
@@ -158,7 +158,7 @@ def _verdict(
 
 
 def _ahead_on_test(trials: Sequence[Trial], winner: int, inputs: Inputs) -> list[Interval] | None:
-    """How far the winner is ahead on test of base, best merge and fine-tunes; None without test."""
+    """Return how far the winner is ahead of each model on test; None without test questions."""
     if not has_test(inputs):
         return None
     # Several targets are standardised over the models that the verdict compares, without the merge.

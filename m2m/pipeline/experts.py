@@ -1,4 +1,4 @@
-"""Fine-tunes adapters; finished ones are kept, and the base is loaded only when needed."""
+"""Fine-tune adapters; finished ones are kept, and the base is loaded only when needed."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from m2m.tuner.result import TrainResult
 from m2m.tuner.row_mix import passes
 from m2m.tuner.trainer import Origin, Trainer, finished
 
-# What is left free for others where the recipe names no limit.
+# The share of free memory that training may take if the recipe names no limit.
 _SHARE = 0.9
 
 
 @dataclass(frozen=True)
 class Job:
-    """One adapter to train: on what, how, and into which folder."""
+    """One adapter to train: its data, its settings and its folder."""
 
     corpus: Corpus
     config: Train
     folder: Path
 
     def origin(self, base: BaseModel) -> Origin:
-        """What its training is known by."""
+        """Return the names and fingerprints that identify its training."""
         return Origin(self.corpus.name, base.name, base.fingerprint, self.corpus.fingerprint)
 
 
@@ -43,8 +43,8 @@ class Tuning:
     """Trains adapters of one base, one after the other, with one decoder.
 
     Args:
-        base: what they are adapters of.
-        recipe: its `[train]` precision and rank, and its limits.
+        base: the model that the adapters belong to.
+        recipe: gives precision and rank in `[train]`, and the limits.
         progress: gets one bar per adapter.
     """
 
@@ -67,12 +67,12 @@ class Tuning:
         return decoder
 
     def train(self, job: Job) -> Trained:
-        """Train an adapter, or take it from its folder if it is the same training's.
+        """Train an adapter, or take it from its folder if the same training made it.
 
         Raises:
             Interrupted: the user asked to stop; the state is saved.
-            ResourceError: there is not the memory for it.
-            TrainingError: it diverged.
+            ResourceError: there is not enough memory.
+            TrainingError: the training diverged.
         """
         if found := made(self._base, job):
             return found
@@ -90,7 +90,7 @@ class Tuning:
 
 
 def made(base: BaseModel, job: Job) -> Trained | None:
-    """The adapter that the same training made before, if it is there."""
+    """Return the adapter that the same training made before, or None."""
     sizes = len(job.corpus.samples), len(job.corpus.held_out)
     result = finished(job.folder, job.config, job.origin(base), *sizes)
     return None if result is None else _trained(job, result, kept=True)
@@ -112,24 +112,24 @@ def _trained(job: Job, result: TrainResult, *, kept: bool) -> Trained:
 
 
 def choose(base: BaseModel, recipe: Recipe, held: int = 0) -> Saving:
-    """How training fits into the recipe's memory.
+    """Choose how training fits into the recipe's memory.
 
     Args:
-        base: what is trained.
-        recipe: its `[train]` and `[limits]`.
-        held: bytes that the process holds by then; 0: this one, as it is now.
+        base: the model that is trained.
+        recipe: gives `[train]` and `[limits]`.
+        held: bytes that the process will hold by then; 0: the bytes that this process holds now.
 
     Raises:
-        ResourceError: no way fits; the hint says what would.
+        ResourceError: no way fits; the hint names settings that would.
     """
     load = load_of(recipe.train, threads(recipe), float16=base.info.dtype == "F16")
-    base.release()  # neither what was read nor what was freed, for scores say, is in the way
+    base.release()  # memory of earlier reading and scoring does not count
     hand_back_freed()
     return choose_saving(base.config, load, memory_limit(recipe), held=held or resident_bytes())
 
 
 def open_decoder(base: BaseModel, recipe: Recipe, saving: Saving) -> Decoder:
-    """The base ready for training, in a way that `choose` found to fit."""
+    """Open the base for training, in a way that `choose` found to fit."""
     decoder = Decoder(
         base.config,
         base.compact_weights,
@@ -138,18 +138,18 @@ def open_decoder(base: BaseModel, recipe: Recipe, saving: Saving) -> Decoder:
         maps="bf16" if recipe.train.precision == "bf16" else "half" if saving.half else "whole",
         rank=recipe.train.rank,
     )
-    base.release()  # most tensors are too small for each to be given back as it was read
+    base.release()  # Most tensors are too small to be given back one by one while they are read.
     return decoder
 
 
 def expert_job(inputs: Inputs, name: str) -> Job:
-    """The training of one dataset's expert, with what it replays."""
+    """Return the training of one dataset's expert, with the rows that it replays."""
     corpus, recipe = expert_corpus(inputs, inputs.corpora[name]), inputs.recipe
     return Job(corpus, recipe.train, RunFolder(recipe.folder).adapters / name)
 
 
 def memory_limit(recipe: Recipe) -> int:
-    """Bytes that training may take; 0 for any."""
+    """Return the bytes that training may take; 0 for no limit."""
     memory = recipe.limits.memory
     if not isinstance(memory, str):
         return int(memory * GIB)

@@ -33,7 +33,7 @@ from m2m.results.folder import RunFolder
 from m2m.results.ranking import Ranking
 from m2m.tokenizer import plain_source
 
-# Where a GGUF says which hub page it was made from (gguf-py, `Keys.General`).
+# The keys in which a GGUF names the hub page that it was made from (gguf-py, `Keys.General`).
 _HUB_KEYS = ("general.repo_url", "general.source.repo_url", "general.source.url", "general.url")
 _HUB_NAME = re.compile(r"https?://[^/]+/([\w.-]+/[\w.-]+?)/?")
 
@@ -57,7 +57,7 @@ def export(
     merger, target = Merger(base, {"winner": adapter}), file_type(kind)
     verdict = confirmation.verdict
     name = "-".join(filter(None, (base.name, recipe.path.stem, verdict.tag)))
-    # Ollama skips what it cannot print, and would not find the file.
+    # Ollama skips characters that cannot be printed, and would not find the file.
     name = "".join(c if c.isprintable() and c != '"' else "_" for c in name)
     gguf = RunFolder(folder).exports / f"{name}-{kind.upper()}.gguf"
     data = _datasets(inputs, winner)
@@ -134,7 +134,7 @@ def _described(dataset: CardDataset) -> str:
 
 
 def _hub_name(base: BaseModel) -> str | None:
-    """The base's identifier on a hub, where its file names its page there."""
+    """Return the base's identifier on a hub, or None if its file names no page there."""
     for key in _HUB_KEYS:
         found = _HUB_NAME.fullmatch(str(base.gguf.value(key) or ""))
         if found:
@@ -176,7 +176,7 @@ def _seen(model: Model) -> str:
 def _made(
     inputs: Inputs, ranking: Ranking, confirmation: Confirmation, kept: dict[str, float] | None
 ) -> list[str]:
-    """How the model came about, a sentence each."""
+    """Say how the model was made, in one sentence per fact."""
     rounded = (
         f"of the fine-tune's change this keeps a gain of {kept['gain']:.2f} at cosine "
         f"{kept['cosine']:.2f}"

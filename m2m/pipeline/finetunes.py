@@ -1,7 +1,8 @@
-"""Real fine-tunes of mixtures, the truth that surrogates are held against.
+"""Real fine-tunes of mixtures: the truth that surrogates are compared with.
 
-One mixture is one adapter folder and one line of the run's `confirm.jsonl`, both known by the
-fingerprint of what they were made from. Confirmation and validation share them.
+A fine-tune of a mixture is one adapter folder and one line of the run's `confirm.jsonl`. Each is
+identified by a fingerprint of everything that it was made from. Confirmation and validation share
+them.
 """
 
 from __future__ import annotations
@@ -41,13 +42,13 @@ _LONGEST_NAME = 80
 class FineTuner:
     """Fine-tunes mixtures for as many steps as the recipe's regime gives them; keeps them all.
 
-    The run's lock must be held: what a killed process left half-written is cleared away.
+    The run's lock must be held, because files that a killed process left half-written are deleted.
 
     Args:
-        inputs: the run's.
+        inputs: the run's inputs.
         experts: adapter folders by dataset name.
-        folder: of the run; adapters go to its `confirm/STEPS/`.
-        progress: one bar per fine-tune.
+        folder: the run's folder; adapters go to its `confirm/STEPS/`.
+        progress: shows one bar per fine-tune.
     """
 
     def __init__(
@@ -58,23 +59,23 @@ class FineTuner:
         self._folder = RunFolder(folder).finetunes
         self._progress = progress
         for place in self._folder.glob("*"):
-            remove_leftovers(place)  # deeper than the run's lock looks
+            remove_leftovers(place)  # The run's lock does not look so deep.
 
     def steps(self, mixture: Mixture) -> int:
-        """Optimiser steps of this mixture's fine-tune."""
+        """Return the optimiser steps of this mixture's fine-tune."""
         recipe = self._inputs.recipe
         return budget_steps(recipe.confirm, recipe.train.steps, mixture)
 
     def is_expert(self, mixture: Mixture) -> bool:
-        """Whether its fine-tune is an expert: a single dataset at an expert's budget and rows."""
+        """Return whether its fine-tune is an expert: one dataset, an expert's budget and rows."""
         train = self._inputs.recipe.train
         alone = len(mixture.datasets) == 1 and self.steps(mixture) == train.steps
         return alone and not _borrows(train)
 
     def adapters(self, mixtures: Collection[Mixture]) -> dict[Mixture, Path]:
-        """The folders of the mixtures' adapters, trained now or before.
+        """Return the folders of the mixtures' adapters; train those that are missing.
 
-        The base is let go at the end: who scores next needs the memory.
+        The base's memory is freed at the end, because scoring comes next and needs it.
 
         Raises:
             Interrupted: the user asked to stop; the state is saved.
@@ -86,7 +87,7 @@ class FineTuner:
         return {each: found[each] for each in mixtures}
 
     def seen(self, mixture: Mixture, adapter: Path) -> dict[str, RowsSeen]:
-        """What a mixture's fine-tune saw of each of its datasets."""
+        """Return how many rows of each of its datasets a mixture's fine-tune saw."""
         job, steps = self._job(mixture), read_extra(adapter)["steps"]
         counts = times_seen(job.corpus.samples, job.config, steps)
         found = {}
@@ -106,17 +107,17 @@ class FineTuner:
 
 
 def training_rows(inputs: Inputs, names: Iterable[str]) -> dict[str, int]:
-    """How many rows of each dataset are trained on."""
+    """Return the number of rows of each dataset that are trained on."""
     return {name: len(inputs.corpora[name].samples) for name in names}
 
 
 def _borrows(train: Train) -> bool:
-    """Whether experts are trained on rows of other datasets too: a real fine-tune is not."""
+    """Return if experts are trained on rows of other datasets too; real fine-tunes are not."""
     return train.replay > 0 and train.replay_from is None
 
 
 def mixed_corpus(inputs: Inputs, mixture: Mixture) -> Corpus:
-    """A mixture's rows, and those of the replay file where the recipe has one."""
+    """Return a mixture's rows, with those of the replay file if the recipe has one."""
     corpora, train = [inputs.corpora[name] for name in mixture.datasets], inputs.recipe.train
     rng = np.random.default_rng(train.seed)
     parts: dict[str, Any] = {
@@ -132,7 +133,7 @@ def mixed_corpus(inputs: Inputs, mixture: Mixture) -> Corpus:
 
 
 def _folder_name(mixture: Mixture) -> str:
-    """The datasets' names; a digest where these are too long for a file system, or not equal."""
+    """Return the datasets' names, or a digest if they are too long or their shares differ."""
     name = "+".join(mixture.datasets)
     if mixture == Mixture.uniform(mixture.datasets) and len(name) <= _LONGEST_NAME:
         return name
@@ -141,17 +142,17 @@ def _folder_name(mixture: Mixture) -> str:
 
 
 class Judge:
-    """Scores fine-tunes, and merges beside them, on dev and test; see `open_judge`."""
+    """Scores fine-tunes and merged mixtures on dev and test; see `open_judge`."""
 
     def __init__(self, study: Study) -> None:
         self._study = study
 
     def merged(self, mixture: Mixture) -> Trial:
-        """A mixture's surrogate, or the base."""
+        """Score a mixture's surrogate, or the base."""
         return self._study.trial(mixture)
 
     def finetuned(self, mixture: Mixture) -> Trial:
-        """A mixture's real fine-tune."""
+        """Score a mixture's real fine-tune."""
         return dataclasses.replace(
             self._study.trial(Mixture((_key(mixture),), (1.0,))), mixture=mixture
         )
@@ -161,13 +162,13 @@ class Judge:
 def open_judge(
     inputs: Inputs, experts: Mapping[str, Path], tuned: Mapping[Mixture, Path], folder: Path
 ) -> Iterator[Judge]:
-    """A judge of fine-tunes whose trials are kept in the run's `confirm.jsonl`.
+    """Open a judge of fine-tunes whose trials are kept in the run's `confirm.jsonl`.
 
     Args:
-        inputs: the run's.
+        inputs: the run's inputs.
         experts: adapter folders by dataset name.
         tuned: adapter folders of the fine-tunes.
-        folder: of the run.
+        folder: the run's folder.
     """
     tasks = {
         **{DEV + name: task for name, task in inputs.dev.items()},
@@ -179,12 +180,12 @@ def open_judge(
 
 
 def _key(mixture: Mixture) -> str:
-    """A name that no dataset has."""
+    """Return a name that no dataset has."""
     return f"confirm/{_folder_name(mixture)}"
 
 
 def objectives_on(split: str, inputs: Inputs) -> list[Objective]:
-    """The recipe's targets and metrics on the `DEV` or the `TEST` scores of a judge's trials."""
+    """Return the recipe's targets and metrics for the `DEV` or the `TEST` scores of a judge."""
     return [
         dataclasses.replace(objective, target=split + objective.target)
         for objective in objectives(inputs)
@@ -192,5 +193,5 @@ def objectives_on(split: str, inputs: Inputs) -> list[Objective]:
 
 
 def has_test(inputs: Inputs) -> bool:
-    """Whether all targets have test examples."""
+    """Return whether all targets have test examples."""
     return inputs.test.keys() == inputs.dev.keys()

@@ -1,8 +1,8 @@
-"""A run's folder from somebody else: which of its files count, and whether each is as it should be.
+"""Read a run's folder from somebody else: find the files that count, and check each one.
 
-Only files that m2m itself writes are looked at, by their names; everything else stays where it is.
-Links are never followed. The folder may change meanwhile (a network share, a stick that somebody
-has prepared), so what was checked is known by its SHA-256, and a copy is compared with it.
+Only files that m2m itself writes are read, by their names; everything else is left alone. Links are
+never followed. The folder may change meanwhile (a network share, a USB stick that somebody has
+prepared), so a checked file is identified by its SHA-256, and the copy is compared with it.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from m2m.tuner.result import read_result
 
 _FILES = {CONFIG: 1 << 20, WEIGHTS: 4 << 30, OWN: 64 << 20}  # of an adapter, with their most bytes
 _JOURNAL = 1 << 30
-_ENTRIES = 100_000  # names in a folder, and adapters in a run
+_ENTRIES = 100_000  # names in a folder, and adapters in a run, at most
 _TUNED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,200}")  # "copy+upper", "12-datasets-0a1b2c3d"
 _SHARE = re.compile(r"\d{1,6}-of-\d{1,6}")
-_SPARE = 16 << 20  # bytes that a header may take beside the factors
-# A folder of Windows that stands for another one; Python calls it no link.
+_SPARE = 16 << 20  # bytes that a header may take in addition to the factors
+# A Windows folder that points to another one (a junction); Python does not call it a link.
 _JUNCTION = getattr(stat, "IO_REPARSE_TAG_MOUNT_POINT", -1)
 
 
 @dataclass(frozen=True)
 class ForeignAdapter:
-    """An adapter folder that was found to be whole.
+    """A complete, checked adapter folder.
 
     Attributes:
-        source: where it is.
-        place: where it belongs, relative to a run's folder.
-        identity: of its training.
-        sha256: of each of its files, by name.
-        bytes: of all of them.
+        source: the checked folder.
+        place: its path relative to a run's folder.
+        identity: identity of its training.
+        sha256: SHA-256 of each of its files, by name.
+        bytes: size of all its files.
     """
 
     source: Path
@@ -59,7 +59,7 @@ class ForeignAdapter:
         """Copy the checked files into a new folder.
 
         Raises:
-            InputError: one has changed since.
+            InputError: a file has changed since it was checked.
             OSError: `folder` cannot be written.
         """
         folder.mkdir(parents=True)
@@ -74,14 +74,14 @@ class ForeignAdapter:
 
 @dataclass
 class ForeignRun:
-    """What counts in a run's folder.
+    """The files that count in a run's folder.
 
     Attributes:
-        folder: of the run.
+        folder: the run's folder.
         adapters: experts and fine-tunes.
-        journals: of the search and of its shares.
+        journals: journals of the search and of its shares.
         confirmed: journals of confirmations, one at most.
-        recipe: what `recipe.json` says; None without one.
+        recipe: content of `recipe.json`; None without one.
         left_out: names of files that m2m does not know, or does not take from others.
     """
 
@@ -94,10 +94,10 @@ class ForeignRun:
 
 
 def read_foreign(folder: Path, base: BaseModel | None, problems: Problems) -> ForeignRun:
-    """Find and check what counts in a run's folder; adds to `problems` whatever is wrong with it.
+    """Find and check the files that count in a run's folder; add each fault to `problems`.
 
     Args:
-        folder: as the user named it; a link to a folder is fine here, and nowhere inside.
+        folder: as the user named it; it may be a link to a folder, but not contain links.
         base: the model that adapters with its fingerprint must fit; None if it is not here.
         problems: gets one entry for each file.
     """
@@ -127,14 +127,14 @@ def read_foreign(folder: Path, base: BaseModel | None, problems: Problems) -> Fo
 
 @dataclass
 class _Walk:
-    """Looks at names of a folder without following any."""
+    """Lists names of a folder without following links."""
 
     problems: Problems
     left_out: list[str]
     seen: int = 0
 
     def files(self, folder: Path, name: str, limit: int = _JOURNAL) -> list[Path]:
-        """The file, as a list of one; of none if it is missing or wrong."""
+        """Return the file as a list of one; an empty list if it is missing or wrong."""
         path = folder / name
         try:
             status = path.lstat()
@@ -153,7 +153,7 @@ class _Walk:
         return []
 
     def folders(self, folder: Path, pattern: re.Pattern[str]) -> list[Path]:
-        """The folders in a folder whose names fit; none if it is missing."""
+        """Return the folders in a folder whose names fit; an empty list if it is missing."""
         try:
             status = folder.lstat()
         except FileNotFoundError:
@@ -179,7 +179,7 @@ class _Walk:
         return sorted(found)
 
     def leave_unknown(self, folder: Path) -> None:
-        """Note the names of an adapter's folder that do not belong into one."""
+        """Note the files in an adapter's folder that are not part of an adapter."""
         with os.scandir(folder) as entries:
             for entry in entries:
                 self.seen += 1
@@ -189,7 +189,7 @@ class _Walk:
                     self._leave(folder / entry.name)
 
     def _leave(self, path: Path) -> None:
-        if not path.name.startswith(".m2m-"):  # what a killed writer left
+        if not path.name.startswith(".m2m-"):  # left by a killed writer
             self.left_out.append(str(path))
 
 
@@ -198,7 +198,7 @@ def _is_link(status: os.stat_result) -> bool:
 
 
 def _adapter_folders(files: RunFolder, walk: _Walk) -> Iterator[Path]:
-    """Experts, and real fine-tunes in a folder of their steps."""
+    """Find the folders of experts, and of real fine-tunes in a folder of their steps."""
     yield from walk.folders(files.adapters, NAME)
     for steps in walk.folders(files.finetunes, re.compile(r"\d{1,9}")):
         yield from walk.folders(steps, _TUNED)
@@ -216,7 +216,7 @@ def _read_adapter(path: Path, run: ForeignRun, base: BaseModel | None, walk: _Wa
         extra = read_object(path / OWN)
         ours = base if base and extra.get("base_fingerprint") == base.fingerprint else None
         _check_size(path, ours)
-        sha256 = {file.name: file_sha256(file) for file in files}  # of what is checked from here on
+        sha256 = {file.name: file_sha256(file) for file in files}  # taken before the checks below
         result = read_result(path)
         if ours:
             check_adapter(result.adapter, ours.config)
@@ -229,10 +229,10 @@ def _read_adapter(path: Path, run: ForeignRun, base: BaseModel | None, walk: _Wa
 
 
 def _check_size(path: Path, base: BaseModel | None) -> None:
-    """Compare the bytes of the weights with the rank and the base's shapes, before they are read.
+    """Compare the size of the weights with the rank and the base's shapes, before reading them.
 
     Raises:
-        InputError: larger than such an adapter can be, or bytes that belong to no tensor.
+        InputError: the file is larger than such an adapter can be, or has bytes outside tensors.
     """
     file = SafetensorsFile(path / WEIGHTS)
     if file.spare:
@@ -251,7 +251,7 @@ def _check_size(path: Path, base: BaseModel | None) -> None:
 
 
 def _read_recipe(path: Path) -> dict[str, Any]:
-    """What `recipe.json` says, with the types that `merge_runs` and a report need."""
+    """Read `recipe.json` and check the types that `merge_runs` and a report need."""
     data = read_object(path)
     inputs = data.get("inputs", {})
     base = inputs.get("base", {}) if isinstance(inputs, dict) else None

@@ -1,4 +1,4 @@
-"""Everything a run reads, opened and checked before any long work; all mistakes told at once."""
+"""Everything a run reads, opened and checked before any long work; one error lists all mistakes."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ Opened = tuple[BaseModel, Formatter]
 
 @dataclass(frozen=True)
 class Corpus:
-    """One dataset as samples, and the fingerprint of the file and all else that made them.
+    """One dataset as samples, with the fingerprint of the file and all settings that made them.
 
-    `held_out` are not trained on: they choose the step whose adapter is kept. `sha256` is that of
-    the file's bytes; "" for rows of several files.
+    `held_out` are not trained on: they choose the step whose adapter is kept. `sha256` is the hash
+    of the file's bytes; "" for rows of several files.
     """
 
     name: str
@@ -49,15 +49,15 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a recipe names, read.
+    """The files that a recipe names, read.
 
     Attributes:
-        recipe: with its budget in steps, whatever it was given in; `epochs` stay.
+        recipe: with its budget converted to steps; `epochs` stay.
         corpora: by dataset name, in the recipe's order.
         dev: tasks by target name.
         test: the same for the targets that have a test file.
-        replay: rows for all experts, where the recipe names a file of them.
-        cautions: why the base may not stop, or reads text otherwise than its maker meant.
+        replay: rows for all experts, if the recipe names a file of them.
+        cautions: reasons why the base may not stop, or may read text differently than intended.
     """
 
     recipe: Recipe
@@ -71,7 +71,7 @@ class Inputs:
 
 
 def model_folders(recipe: Path | None = None) -> list[Path]:
-    """Where models are looked for: $M2M_MODELS, `models/` beside the recipe or above it, here."""
+    """List the folders of models: $M2M_MODELS, `models/` in the recipe's folder or above, here."""
     named = os.environ.get("M2M_MODELS")
     above = [folder / "models" for folder in recipe.absolute().parents] if recipe else []
     found = [*([Path(named)] if named else []), *above, Path("models").absolute()]
@@ -79,10 +79,10 @@ def model_folders(recipe: Path | None = None) -> list[Path]:
 
 
 def make_formatter(file: GGUFFile, template: str) -> Formatter:
-    """A GGUF's tokenizer with its chat template, or without ("plain").
+    """Build a GGUF's tokenizer with its chat template, or without ("plain").
 
     Raises:
-        InputError: "chat" is asked for and the model has no chat template.
+        InputError: the recipe asks for "chat" and the model has no chat template.
     """
     tokenizer = Tokenizer.from_metadata(file.value)
     if template == "plain":
@@ -100,7 +100,7 @@ def read_inputs(recipe: Recipe) -> Inputs:
     """Open the base, encode the datasets and read the targets.
 
     Raises:
-        InputError: with all that is wrong with any of them.
+        InputError: the message lists everything that is wrong with any of them.
     """
     errors: list[M2MError] = []
 
@@ -139,10 +139,10 @@ def read_inputs(recipe: Recipe) -> Inputs:
 
 
 def _endless(corpora: Mapping[str, Corpus], formatter: Formatter) -> Iterator[str]:
-    """Datasets with rows whose training does not end with an end token."""
+    """Warn of datasets with rows that are trained without an end token."""
     ends = formatter.tokenizer.eog_ids
     if not trained_ends(formatter):
-        return  # the base's own cautions say it of all rows
+        return  # the base's own cautions already say this of all rows
     for name, corpus in corpora.items():
         last = {each.line: each for each in [*corpus.samples, *corpus.held_out]}
         endless = sum(int(each.ids[each.loss_mask][-1]) not in ends for each in last.values())
@@ -154,10 +154,10 @@ def _endless(corpora: Mapping[str, Corpus], formatter: Formatter) -> Iterator[st
 
 
 def _check_precision(precision: str) -> None:
-    """Refuse products that there are none of.
+    """Raise if this build of llama-cpp-python has no bf16 matrix product that m2m can call.
 
     Raises:
-        ResourceError: llama-cpp-python's libraries are of another kind than is known.
+        ResourceError: the message names the setting to change.
     """
     if precision == "bf16" and not bfloat16.available():
         raise ResourceError(
@@ -168,15 +168,15 @@ def _check_precision(precision: str) -> None:
 
 
 def row_limit(train: Train, base: BaseModel) -> RowLimit:
-    """The longest row that is trained on."""
+    """Return the limit for the rows that are trained on."""
     return RowLimit(train.max_length, train.batch_tokens, base.config.exact_length)
 
 
 def _in_steps(inputs: Inputs) -> Recipe:
-    """The recipe with its budget as a number of steps.
+    """Return the recipe with its budget as a number of steps.
 
     Raises:
-        InputError: there is nothing to replay.
+        InputError: there are no rows to replay.
     """
     recipe, train = inputs.recipe, inputs.recipe.train
     names = _used(inputs)
@@ -191,13 +191,13 @@ def _in_steps(inputs: Inputs) -> Recipe:
 
 
 def _used(inputs: Inputs) -> list[str]:
-    """The datasets that are trained; all if none is, which the search refuses."""
+    """Return the datasets that are trained; all if none is, a case that the search refuses."""
     recipe = inputs.recipe
     return usable(recipe.search, recipe.datasets) or [*inputs.corpora]
 
 
 def expert_corpus(inputs: Inputs, corpus: Corpus) -> Corpus:
-    """A dataset with the rows that its expert replays, drawn by the recipe's seed."""
+    """Return a dataset with the rows that its expert replays, drawn by the recipe's seed."""
     train = inputs.recipe.train
     if not train.replay:
         return corpus
@@ -214,7 +214,7 @@ def expert_corpus(inputs: Inputs, corpus: Corpus) -> Corpus:
 
 
 def expert_passes(inputs: Inputs) -> dict[str, float]:
-    """How often each expert sees each of its rows, on average, by dataset."""
+    """Return how often each expert sees each of its rows, on average, by dataset."""
     train = inputs.recipe.train
     return {
         name: passes(expert_corpus(inputs, inputs.corpora[name]).samples, train, train.steps)
@@ -223,7 +223,7 @@ def expert_passes(inputs: Inputs) -> dict[str, float]:
 
 
 def _raise_all(errors: Sequence[M2MError], path: Path) -> None:
-    """Raise a lone error as it is, with its own hint; several together, each once."""
+    """Raise a single error as it is, with its own hint; join several, each once."""
     errors = [*{error.message: error for error in errors}.values()]
     if len(errors) == 1:
         raise errors[0]
@@ -234,7 +234,7 @@ def _raise_all(errors: Sequence[M2MError], path: Path) -> None:
 
 
 def _corpus(dataset: Dataset, opened: Opened | None, recipe: Recipe) -> Corpus | None:
-    """Rows and samples; without a model the rows are checked all the same."""
+    """Return a dataset's samples; without a model, only check its rows."""
     file = rows_text(dataset.path)
     rows = load_dataset(file)
     if opened is None:
@@ -247,7 +247,7 @@ def _corpus(dataset: Dataset, opened: Opened | None, recipe: Recipe) -> Corpus |
 
 
 def _replay(opened: Opened | None, recipe: Recipe) -> Corpus | None:
-    """The rows that all experts replay, where the recipe names a file of them."""
+    """Return the rows that all experts replay, if the recipe names a file of them."""
     train = recipe.train
     if not train.replay or train.replay_from is None:
         return None

@@ -1,9 +1,9 @@
-"""Journals of scored mixtures, joined: nothing twice, and every line checked before one is added.
+"""Join journals of scored mixtures: nothing twice, and every line checked before one is added.
 
 The key of a line covers everything that can change its scores: adapters, base, targets, merge, type
-and build of llama.cpp. A line whose key this machine does not come to itself is never used. What is
-left are lines with the right key and false numbers: nobody can see that without scoring again, so
-lines of other machines keep the mark `elsewhere`, and `--rescore` sets them aside.
+and build of llama.cpp. A line is used only if this machine computes the same key itself. A line
+with the right key and false numbers cannot be detected without scoring again, so lines of other
+machines keep the mark `elsewhere`, and `--rescore` sets them aside.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from m2m.mix.study import READABLE, SCHEMA
 from m2m.mix.trial import Trial
 
 ELSEWHERE = "elsewhere"
-_SHOWN = 5  # differences of which each is a warning
-_SAME = 1e-3  # nats by which two machines may differ, as a share of the larger one where it is >1
+_SHOWN = 5  # differences that get a warning of their own
+_SAME = 1e-3  # allowed difference of two machines: nats, or a share of values above 1
 
 Known = dict[str, dict[str, set[int]]]  # places by key and target
 
@@ -40,14 +40,14 @@ def join_journals(into: Path, sources: Iterable[Path]) -> int:
 
 
 def new_lines(into: Path | None, sources: Iterable[Path], elsewhere: str = "") -> list[bytes]:
-    """The lines of other journals that a journal does not have, as bytes to add to it.
+    """Return the lines of other journals that a journal does not have, as bytes to add to it.
 
-    Of a line whose examples were scored in part already, only the others are taken.
+    If some examples of a line were scored already, only the others are taken.
 
     Args:
         into: the journal, which need not exist; None to only check the others.
-        sources: journals of this or of other machines.
-        elsewhere: the folder that they come from, to mark them as not scored here.
+        sources: journals of this machine or of other machines.
+        elsewhere: the folder that they come from, which marks them as not scored here.
 
     Raises:
         InputError: a line is malformed; names file and line.
@@ -70,7 +70,7 @@ def new_lines(into: Path | None, sources: Iterable[Path], elsewhere: str = "") -
 def _trials(
     path: Path, known: Known
 ) -> Iterator[tuple[dict[str, Any], str, Trial, dict[str, set[int]]]]:
-    """Each line that this version reads: itself, its key, as a trial, and its key's places."""
+    """Yield each line that this version reads, with its key, its trial, and its key's places."""
     for where, line in Journal(path).lines():
         if line.get("schema") not in READABLE:
             continue
@@ -86,7 +86,7 @@ _RESTORE = "restore the journal from a copy, or move it away to score again"
 def set_aside(journal: Path) -> int:
     """Move the lines of other machines out of a journal; return how many.
 
-    They are kept beside it, for `contradictions`. A kill on the way moves nothing or repeats it.
+    They are kept in a second file, for `contradictions`. If it is killed half-way, run it again.
     """
     claims = _claims(journal)
     own: list[bytes] = []
@@ -101,12 +101,12 @@ def set_aside(journal: Path) -> int:
 
 
 def claimed_warnings(trials: Sequence[Trial], journal: Path, command: str) -> list[str]:
-    """How many of the scores come from other machines, and which of their claims were wrong.
+    """Warn how many of the scores come from other machines, and which of their claims were wrong.
 
     Args:
-        trials: that the results are made of.
-        journal: that they are kept in.
-        command: of m2m that scores them.
+        trials: the trials behind the results.
+        journal: the journal that holds them.
+        command: the m2m command that scores them.
     """
     count = sum(trial.elsewhere for trial in trials)
     said = f"Scored elsewhere: {count} of {len(trials)} models. Nothing here has verified these "
@@ -115,7 +115,7 @@ def claimed_warnings(trials: Sequence[Trial], journal: Path, command: str) -> li
 
 
 def contradictions(journal: Path) -> list[str]:
-    """Say for every model that was scored again what other machines had claimed otherwise."""
+    """List the models whose scores here differ from the claims of other machines."""
     claims: dict[str, list[tuple[str, Trial]]] = {}
     for where, line in Journal(_claims(journal)).lines():
         claimed = Trial.from_json(line, where)
@@ -131,7 +131,7 @@ def contradictions(journal: Path) -> list[str]:
 
 
 def _difference(folder: str, claimed: Trial, own: Trial) -> Iterator[str]:
-    """One sentence for each target on which a claim differs from what was scored here."""
+    """Yield a sentence for each target on which a claim differs from the scores made here."""
     for name, scores in own.scores.items():
         other = claimed.scores.get(name)
         if other is None:
@@ -155,7 +155,7 @@ def _by_place(trial: Trial, name: str) -> Mapping[int, list[float]]:
 
 
 def _apart(one: list[float], two: list[float]) -> float:
-    """The largest difference of two examples' log-likelihoods, less for large ones."""
+    """Return the largest difference of two examples' log-likelihoods, relative if over 1 nat."""
     if len(one) != len(two):
         return float("inf")
     return max(abs(a - b) / max(1.0, abs(a)) for a, b in zip(one, two, strict=True))

@@ -1,9 +1,9 @@
-"""Rows that the model would see before it is asked: found before anything is trained.
+"""Find rows that would show the model the questions of its exam, before anything is trained.
 
-A row of a dataset is a leak if it asks a dev or test question, or holds one of two words or more.
-Without the words that an instruction repeats on every row, the same words may ask something else
-("Translate to Swahili: water", "Translate to Hausa: water"), so then the row is a leak only if it
-also holds the right answer. Texts are compared by the rule for all texts
+A row of a dataset is a leak if it asks a dev or test question, or contains a question of two or
+more words. Without the words that an instruction repeats on every row, the same words may ask
+something else ("Translate to Swahili: water", "Translate to Hausa: water"). In that case the row is
+a leak only if it also contains the right answer. Texts are compared by the rule for all texts
 (`m2m.dataset.sameness`). `m2m data check` also lists rows that are only nearly the same.
 """
 
@@ -35,7 +35,7 @@ REPLAY = "the replayed rows"
 
 @dataclass(frozen=True)
 class Leak:
-    """A dataset's rows that are also dev or test questions; `lines`: of the first few."""
+    """A dataset's rows that are also dev or test questions; `lines` has the first line numbers."""
 
     dataset: str
     rows: int
@@ -43,7 +43,7 @@ class Leak:
 
     @property
     def where(self) -> str:
-        """For people: "3 rows of pc (lines 4, 7, 9)"."""
+        """Say it in words: "3 rows of pc (lines 4, 7, 9)"."""
         more = ", ..." if self.rows > len(self.lines) else ""
         many = "s" if self.rows > 1 else ""
         lines = ", ".join(map(str, self.lines))
@@ -51,7 +51,7 @@ class Leak:
 
     @property
     def warning(self) -> str:
-        """In full, with the next step."""
+        """Return the whole warning, with the next step."""
         are = (
             "is also a dev or test question" if self.rows == 1 else "are also dev or test questions"
         )
@@ -63,13 +63,13 @@ class Leak:
 
 
 class Asked:
-    """What a target asks (as a `whole` or `bare` of its frame), in the form of `comparable`."""
+    """A target's questions (as a `whole` or `bare` of its frame), in the form of `comparable`."""
 
     def __init__(self, task: Task) -> None:
         examples = task.examples
         asked = without_frame([each.prompt for each in examples])
         right = [each.answer for each in examples]
-        # A text asks nothing: it is itself what training should not have seen.
+        # A text has no question: training should not have seen the text itself.
         self.whole = {comparable(each.prompt or each.answer) for each in examples} - {""}
         self.bare: dict[str, set[str]] = {}
         for question, answer in zip(map(comparable, asked), right, strict=True):
@@ -79,7 +79,7 @@ class Asked:
 
 
 def leaked(rows: Sequence[Row], targets: Sequence[Asked]) -> set[int]:
-    """Places of the rows that hold or ask a target's question; see the module."""
+    """Return the indices of rows that contain or ask a target's question; see the module."""
     texts = [comparable(row.plain_text) for row in rows]
     prompts = [row.sides[0] for row in rows]
     whole = {question for target in targets for question in target.whole}
@@ -95,10 +95,10 @@ def leaked(rows: Sequence[Row], targets: Sequence[Asked]) -> set[int]:
 
 
 def find_leaks(inputs: Inputs, names: Sequence[str], folder: Path) -> list[Leak]:
-    """The leaks of the datasets called `names` and of the rows that all experts replay.
+    """Find the leaks of the datasets called `names` and of the rows that all experts replay.
 
-    What was found is kept in the run's `folder` and not looked for again while rows and questions
-    stay the same.
+    The result is kept in the run's `folder`, and used again while rows and questions stay the
+    same.
     """
     tasks = [*inputs.dev.values(), *inputs.test.values()]
     paths = {each.name: each.path for each in inputs.recipe.datasets if each.name in names}
@@ -112,7 +112,7 @@ def find_leaks(inputs: Inputs, names: Sequence[str], folder: Path) -> list[Leak]
     stored = RunFolder(folder).leaks
     kept: dict[str, Any] = read_object(stored) if stored.is_file() else {}
     if kept.get("key") == key:
-        with suppress(KeyError, TypeError, ValueError):  # somebody changed it: looked for again
+        with suppress(KeyError, TypeError, ValueError):  # somebody changed the file: search again
             return [_kept(each) for each in as_list(kept["leaks"], "leaks", (dict,))]
     files = {name: rows_text_again(path, corpora[name].sha256) for name, path in paths.items()}
     found = [leak for name, file in files.items() if (leak := _leak(name, file, asked))]
@@ -121,7 +121,7 @@ def find_leaks(inputs: Inputs, names: Sequence[str], folder: Path) -> list[Leak]
 
 
 def _kept(data: dict[str, Any]) -> Leak:
-    """A leak that was found before."""
+    """Read a leak that an earlier search found."""
     lines = as_wholes(data["lines"], "lines")
     return Leak(as_text(data["dataset"], "dataset"), as_whole(data["rows"], "rows"), tuple(lines))
 
@@ -133,10 +133,10 @@ def _leak(name: str, file: Text, asked: Sequence[Asked]) -> Leak | None:
 
 
 def refuse_leaks(leaks: Sequence[Leak], recipe: Path) -> None:
-    """Stop before anything is trained.
+    """Raise if there are leaks, before anything is trained.
 
     Raises:
-        InputError: there are leaks; with their lines.
+        InputError: there are leaks; the message names their lines.
     """
     problems = Problems()
     for leak in leaks:
@@ -150,7 +150,7 @@ def refuse_leaks(leaks: Sequence[Leak], recipe: Path) -> None:
 
 
 def shared(inputs: Inputs) -> dict[str, int]:
-    """By target, how many of its test questions are also dev questions, of any target."""
+    """Return, by target, how many of its test questions are also dev questions of any target."""
     dev = {key for task in inputs.dev.values() for key in question_keys(task)}
     counts = {
         name: sum(key in dev for key in question_keys(task)) for name, task in inputs.test.items()
@@ -159,7 +159,7 @@ def shared(inputs: Inputs) -> dict[str, int]:
 
 
 def shared_warnings(inputs: Inputs) -> list[str]:
-    """A sentence for each target whose test set shares questions with a dev set."""
+    """Return a warning for each target whose test set shares questions with a dev set."""
     return [
         f"{count} of {len(inputs.test[name].examples)} test questions of {name} are also dev "
         "questions, which helped to choose the winner. Replace them."

@@ -1,8 +1,8 @@
-"""`m2m merge-runs`: parts of one run, made on several machines, brought together.
+"""`m2m merge-runs`: bring together parts of one run that several machines made.
 
-The folders may be a stranger's. So everything is checked before anything is copied, everything is
-copied into a temporary folder first, and only then moved to its place. Scores keep the mark that
-they were not made here.
+The folders may come from a stranger. So m2m checks everything before it copies anything, copies
+everything into a temporary folder first, and only then moves it to its place. Scores keep the mark
+that they were not made here.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _SHOWN = 5  # names of files in one warning
 
 @dataclass
 class MergedRuns:
-    """What came over.
+    """The parts that were copied.
 
     Attributes:
-        adapters: names of adapters that were copied.
-        mixtures: lines of scored mixtures that were new.
-        confirmed: the same of confirmed models.
-        warnings: what does not fit together, and what was left out.
+        adapters: names of the copied adapters.
+        mixtures: number of new lines of scored mixtures.
+        confirmed: number of new lines of confirmed models.
+        warnings: parts that do not fit together, and files that were left out.
     """
 
     into: Path
@@ -48,22 +48,22 @@ class MergedRuns:
     warnings: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
-        """The fields of `m2m merge-runs --json`."""
+        """Return the fields of `m2m merge-runs --json`."""
         return {**asdict(self), "into": str(self.into)}
 
 
 def merge_runs(into: Path, folders: Sequence[Path]) -> MergedRuns:
     """Copy adapters and journal lines that `into` does not have.
 
-    An adapter that is there stays. If another folder has a different one of that name, a warning
-    says that its scores are not used. Nothing in `folders` is changed. A kill at any moment leaves
-    whole adapters and journals; the same command then copies the rest.
+    An adapter in `into` stays. If another folder has a different one of that name, a warning says
+    that its scores are not used. Nothing in `folders` is changed. A kill at any moment leaves whole
+    adapters and journals; the same command then copies the rest.
 
     Raises:
-        InputError: a folder is no run, or a file in it is damaged, a link, too large or otherwise
-            not as m2m writes it; nothing was copied.
-        ResourceError: the disk has no room for them; nothing was copied.
-        BusyError: a run is going on in `into`.
+        InputError: a folder is not a run, or a file in it is damaged, a link, too large or
+            otherwise not as m2m writes it; nothing was copied.
+        ResourceError: the disk has not enough space for them; nothing was copied.
+        BusyError: another process works on the run in `into`.
     """
     runs = _checked(into, folders)
     merged = MergedRuns(into)
@@ -104,7 +104,7 @@ def _checked(into: Path, folders: Sequence[Path]) -> list[ForeignRun]:
 
 
 def _base(into: Path) -> BaseModel | None:
-    """The base of the run in `into`, if there is one and its model is here."""
+    """Return the base of the run in `into`, if there is one and its model is on this machine."""
     if not (into / RECIPE).is_file():
         return None
     section = read_object(into / RECIPE).get("base")
@@ -118,7 +118,7 @@ def _base(into: Path) -> BaseModel | None:
 def _stage_adapters(
     run: ForeignRun, into: Path, temporary: Path, moves: dict[Path, Path], merged: MergedRuns
 ) -> None:
-    """Copy the adapters whose places are free; the first of several runs has its way."""
+    """Copy the adapters that `into` does not have; the first of several runs wins."""
     for adapter in run.adapters:
         place = into / adapter.place
         there = moves.get(place) or (place if place.exists() else None)
@@ -145,7 +145,7 @@ def _stage_journal(
     temporary: Path,
     moves: dict[Path, Path],
 ) -> int:
-    """Make a journal with the old and all new lines; return how many are new."""
+    """Write a journal with the old and all new lines; return how many are new."""
     made, count = temporary / place.name, 0
     for run, sources in parts:
         before = made if count else place
@@ -158,7 +158,7 @@ def _stage_journal(
 
 
 def _compare(run: ForeignRun, into: Path, merged: MergedRuns) -> None:
-    """Warn of another base model or build of llama.cpp: their scores are not mixed with ours."""
+    """Warn if another base model or build of llama.cpp was used, as such scores are not mixed."""
     if run.recipe is None or not (into / RECIPE).is_file():
         return
     ours = read_object(into / RECIPE)

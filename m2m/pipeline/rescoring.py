@@ -1,4 +1,4 @@
-"""Whether the export type's rounding would change which mixture is best."""
+"""Check whether rounding to the export type would change which mixture is best."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def rounding_warnings(
     folder: Path,
     progress: Progress,
 ) -> list[str]:
-    """Score the finalists, best first, at the export type; a warning where another one leads there.
+    """Score the finalists, best first, at the export type; warn if another one leads there.
 
-    Nothing is scored where mixtures were ranked at that type already.
+    Nothing is scored if mixtures were ranked at that type already.
 
     Raises:
-        Interrupted: the user asked to stop; what is scored is in the journal.
+        Interrupted: the user asked to stop; finished scores are in the journal.
     """
     quantize = inputs.recipe.quantize
     if quantize.export == quantize.type or len(finalists) < 2:

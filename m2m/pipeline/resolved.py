@@ -14,7 +14,7 @@ from m2m.recipe import SECTIONS, as_json
 
 
 def resolved(inputs: Inputs) -> dict[str, Any]:
-    """The recipe with its defaults, what it names, and the versions at work: `recipe.json`."""
+    """Return the recipe with its defaults, its files and the versions used, for `recipe.json`."""
     recipe, info = inputs.recipe, inputs.base.info
     return {
         "m2m": __version__,

@@ -1,7 +1,7 @@
 """A run: train, search, confirm, export and report one recipe, each step resumable.
 
-Every step asks the one before for its results; what is finished comes from the disk, so `run` after
-a power cut does only what is left.
+Every step asks the step before it for its results. Finished results are read from the disk, so
+after a power cut `run` does only the rest.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ class Run:
     """One recipe's run in its own folder.
 
     Args:
-        recipe: what to do.
-        progress: is told what happens, and asked whether to stop.
-        share: makes only a part of the adapters, or of the scores (`search_share`).
+        recipe: the recipe to run.
+        progress: gets the messages, and says whether the user wants to stop.
+        share: limits the run to a part of the adapters, or of the scores (`search_share`).
         fit: cuts the inputs down to the time that the user has; see `m2m.planning.hours`.
         allow_leaks: whether to train on rows that are also dev or test questions.
         anyway: whether to export a model that the verdict is against.
-        rescore: whether to score here what other machines say that they scored.
+        rescore: whether to score models here that other machines have scored.
 
     Raises:
         InputError: something that the recipe names is wrong; the message lists everything.
@@ -78,7 +78,7 @@ class Run:
         self._steps: list[Step] = []
         self._together = 0  # bytes of the processes that trained side by side
         if fit:
-            self._check_leaks()  # before minutes of calibration
+            self._check_leaks()  # before calibration, which takes minutes
             self._inputs = fit(self._inputs, progress)
         self.recipe = self._inputs.recipe
         self._stored.keep(RECIPE, resolved(self._inputs))
@@ -90,9 +90,9 @@ class Run:
             progress.warn(caution)
 
     def run(self) -> RunResult:
-        """Everything, ending with the report; no export if the verdict is against it."""
+        """Do all steps, ending with the report; do not export if the verdict is against it."""
         exported = None if self._withheld else self.export()
-        if exported is None:  # what an earlier result left says nothing about this one
+        if exported is None:  # files of an earlier result say nothing about this one
             (self.folder / EXPORTED).unlink(missing_ok=True)
             if any(self._stored.exports.glob("*.gguf")):
                 self._progress.warn(f"{self._stored.exports} still has files of an earlier result")
@@ -102,11 +102,11 @@ class Run:
         )
 
     def train(self) -> list[Trained]:
-        """One adapter per dataset."""
+        """Train one adapter per dataset."""
         return self._trained
 
     def search(self) -> Ranking:
-        """The ranking of the mixtures."""
+        """Rank the mixtures."""
         return self._ranking
 
     def search_share(self) -> int:
@@ -117,11 +117,11 @@ class Run:
             return search_share(self._inputs, self._share, self._progress)
 
     def confirm(self) -> Confirmation:
-        """The best mixtures and the baselines, really fine-tuned and scored."""
+        """Fine-tune the best mixtures and the baselines, and score them."""
         return self._confirmation
 
     def validate(self) -> Validation:
-        """The surrogates held against a sample of real fine-tunes."""
+        """Compare the surrogates with a sample of real fine-tunes."""
         ranking = self._ranking
         with self._step("validate"):
             found = validate(self._inputs, self._experts, ranking, self.folder, self._progress)
@@ -131,7 +131,7 @@ class Run:
             return found
 
     def export(self) -> Exported:
-        """The winner as files for others.
+        """Write the winner as files for others.
 
         Raises:
             InputError: the verdict is against it, and `anyway` is not set.

@@ -1,4 +1,4 @@
-"""Opens what a study needs: experts merged into a base, a scratch model, the examples."""
+"""Open the parts that a study needs: merged experts, a scratch model, the examples."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from m2m.recipe import Recipe, as_json
 
 
 def threads(recipe: Recipe) -> int:
-    """Threads that the recipe allows, or all cores."""
+    """Return the threads that the recipe allows, or all cores."""
     wanted = recipe.limits.threads
     return usable_threads() if isinstance(wanted, str) else wanted
 
 
 def objectives(inputs: Inputs) -> list[Objective]:
-    """The recipe's targets with their metrics."""
+    """Return the recipe's targets with their metrics."""
     return [
         Objective(
             target.name,
@@ -48,13 +48,13 @@ def open_scorer(
     scratch: Path,
     finetuned: Mapping[str, Path] | None = None,
 ) -> Iterator[SurrogateScorer]:
-    """A scorer of mixtures of `experts` on `tasks`; its scratch file is deleted at the end.
+    """Open a scorer of mixtures of `experts` on `tasks`; its scratch file is deleted at the end.
 
     Args:
-        inputs: the run's.
+        inputs: the run's inputs.
         experts: PEFT folders by name.
-        tasks: by the name that their scores shall have.
-        scratch: folder for the scratch model where there is no RAM disk.
+        tasks: tasks by the name that their scores shall have.
+        scratch: folder for the scratch model if there is no RAM disk.
         finetuned: PEFT folders of models that are scored as they are, not merged.
     """
     recipe, base = inputs.recipe, inputs.base

@@ -1,4 +1,4 @@
-"""The search step: score mixtures, rank them, say what each dataset is worth."""
+"""The search step: score mixtures, rank them, estimate how much each dataset helps."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ from m2m.results.ranking import OnFront, Ranking
 
 
 def search_space(inputs: Inputs) -> Space:
-    """The mixtures that the recipe allows.
+    """Return the mixtures that the recipe allows.
 
     Raises:
-        InputError: none at all.
+        InputError: no mixture is allowed.
     """
     tokens = {name: sum(map(len, each.samples)) for name, each in inputs.corpora.items()}
     return make_space(inputs.recipe.search, inputs.recipe.datasets, tokens)
 
 
 def readings(inputs: Inputs) -> list[str]:
-    """How the answers of each target were read, in words."""
+    """Say how the answers of each target were read, in words."""
     return [f"{name}: {task.reading}" for name, task in inputs.dev.items() if task.reading]
 
 
 def search(
     inputs: Inputs, experts: Mapping[str, Path], folder: Path, progress: Progress
 ) -> Ranking:
-    """Score the mixtures that the recipe's strategy wants on the dev sets.
+    """Score on the dev sets the mixtures that the recipe's strategy asks for.
 
     Args:
-        inputs: the run's.
+        inputs: the run's inputs.
         experts: adapter folders by dataset name.
-        folder: of the run; the journal is its `study.jsonl`.
-        progress: one bar per batch of mixtures.
+        folder: the run's folder; the journal is its `study.jsonl`.
+        progress: shows one bar per batch of mixtures.
 
     Raises:
         InputError: the constraints leave no mixture, or too many for the strategy.

@@ -22,7 +22,7 @@ def warnings(
     above: Mapping[str, frozenset[Mixture] | None],
     folder: Path,
 ) -> list[str]:
-    """Every reason not to trust the ranking of these trials, with what to do about it."""
+    """Return every reason not to trust the ranking of these trials, each with a remedy."""
     adapters = [load_adapter(folder) for folder in experts.values()]
     deltas = Deltas(list(experts), gram_matrix(adapters), base_norm(inputs.base, adapters))
     found = mixture_warnings(trials, objectives(inputs), inputs.recipe.search.seed, above)

@@ -1,4 +1,4 @@
-"""The export's self-test: the exported file is asked questions that it was trained on."""
+"""The export's self-test: ask the exported file questions that it was trained on."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from m2m.tokenizer import Formatter, Message
 _QUESTIONS = 8
 _MOST_TOKENS = 640  # of all answers together: some seconds for 135 M parameters
 _LONGEST_PROMPT = 1024
-_SLACK = 32  # tokens, besides twice the trained answer's
+_SLACK = 32  # tokens, in addition to twice the trained answer's
 _SECONDS = 600.0
 
 Asked = tuple[Question, list[str]]  # with the answers that count as trained
 
 
 def self_test(inputs: Inputs, mixture: Mixture, gguf: Path) -> SelfTest:
-    """Ask an exported file questions of its mixture's rows; never raises because of the file."""
+    """Ask an exported file questions of its mixture's rows; a faulty file never raises."""
     try:
         asked = list(_questions(inputs, mixture))
         if not asked:
@@ -60,7 +60,7 @@ def _stopped(answers: Iterator[Answer]) -> int:
 
 
 def _questions(inputs: Inputs, mixture: Mixture) -> Iterator[Asked]:
-    """Some of the rows that were trained on, drawn by the training's seed."""
+    """Yield some of the rows that were trained on, drawn by the training's seed."""
     rows: list[Row] = []
     for dataset in inputs.recipe.datasets:
         if dataset.name in mixture.datasets:
@@ -80,7 +80,7 @@ def _questions(inputs: Inputs, mixture: Mixture) -> Iterator[Asked]:
 
 
 def _question(row: Row, formatter: Formatter) -> Asked | None:
-    """A row's conversation up to its last answer; None if it cannot be asked so."""
+    """Return a row's conversation up to its last answer; None if it cannot be asked."""
     messages = [*(row.messages or ())]
     while messages and messages[-1].get("role") != "assistant":
         messages.pop()
@@ -103,6 +103,6 @@ def _question(row: Row, formatter: Formatter) -> Asked | None:
 
 
 def _is_text(message: Mapping[str, Any]) -> bool:
-    """Whether a message says something and calls no tool."""
+    """Return whether a message has text and does not call a tool."""
     tool = message.get("tool_calls") or message["role"] == "tool"
     return not tool and bool(str(message["content"]).strip())

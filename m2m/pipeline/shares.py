@@ -1,12 +1,12 @@
-"""One recipe on many machines: a share of its adapters or mixtures, made apart and joined later.
+"""One recipe on many machines: make a share of its adapters or mixtures apart, and join it later.
 
-A share needs no word from the others. Adapters and mixtures are dealt out in turn, so `2/8` is the
-same on every machine; what exists already is not made again. Shares write beside each other: each
-has its own journal under `shares/`, and every adapter its own lock.
+A share needs no message from the others. Adapters and mixtures are dealt out in turn, so `2/8` is
+the same on every machine; results that exist already are not made again. Shares can write at the
+same time: each has its own journal under `shares/`, and every adapter its own lock.
 
-The asks of a strategy that depend on no answer are shared: all of an exhaustive search, the experts
-and the first round of a race, the experts of a guided search. The search that joins the shares
-finds these scores and goes on alone. Its result is the same as that of one process.
+A strategy's asks that depend on no answer are shared: all of an exhaustive search, the experts and
+the first round of a race, the experts of a guided search. The search that joins the shares finds
+these scores and does the rest alone. Its result is the same as the result of one process.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ from m2m.store import run_lock
 
 @dataclass(frozen=True)
 class Share:
-    """The `number`th of `total` shares, counted from 1."""
+    """Share `number` of `total`, counted from 1."""
 
     number: int
     total: int
 
     def folder(self, run: Path) -> Path:
-        """Where a share keeps what is its own."""
+        """Return the folder for the share's own files."""
         return RunFolder(run).shares / f"{self.number}-of-{self.total}"
 
 
 def train_share(inputs: Inputs, share: Share, progress: Progress) -> list[Trained]:
-    """Train every `total`th adapter of a recipe, from the `number`th on.
+    """Train every `total`th adapter of a recipe, starting with adapter `number`.
 
     Raises:
         BusyError: another process is training one of them.
@@ -65,11 +65,11 @@ def train_share(inputs: Inputs, share: Share, progress: Progress) -> list[Traine
 
 
 def search_share(inputs: Inputs, share: Share, progress: Progress) -> int:
-    """Score the base and this share of what can be scored apart; return how many models.
+    """Score the base and this share of the mixtures that can be shared; return how many models.
 
     Raises:
         InputError: an adapter is not trained yet, or each machine would choose its own type.
-        Interrupted: the user asked to stop; what was scored is in the share's journal.
+        Interrupted: the user asked to stop; finished scores are in the share's journal.
     """
     recipe = inputs.recipe
     if recipe.quantize.type == "auto":
@@ -96,11 +96,11 @@ def search_share(inputs: Inputs, share: Share, progress: Progress) -> int:
 
 
 def shareable(inputs: Inputs, examples: int) -> tuple[list[Ask], str]:
-    """The asks of the recipe's strategy that depend on no answer, and the same in words.
+    """Return the asks of the recipe's strategy that depend on no answer, and the same in words.
 
     Args:
-        inputs: the run's.
-        examples: of all targets together.
+        inputs: the run's inputs.
+        examples: number of examples of all targets together.
     """
     recipe, space = inputs.recipe, search_space(inputs)
     strategy = make_strategy(recipe.search, space, examples, objectives(inputs), recipe.growth)
@@ -120,15 +120,15 @@ def shareable(inputs: Inputs, examples: int) -> tuple[list[Ask], str]:
 
 
 def wanted(inputs: Inputs) -> list[str]:
-    """The datasets that may be in a mixture: those whose experts are trained."""
+    """Return the datasets that may be in a mixture, whose experts are trained."""
     return usable(inputs.recipe.search, inputs.recipe.datasets)
 
 
 def trained_experts(inputs: Inputs) -> dict[str, Path]:
-    """The folders of all adapters.
+    """Return the folders of all adapters.
 
     Raises:
-        InputError: some are not trained, or for other settings.
+        InputError: some adapters are not trained, or were trained with other settings.
     """
     folders = finished_experts(inputs)
     if missing := [name for name in wanted(inputs) if name not in folders]:
@@ -140,11 +140,11 @@ def trained_experts(inputs: Inputs) -> dict[str, Path]:
 
 
 def finished_experts(inputs: Inputs) -> dict[str, Path]:
-    """The folders of the adapters that are trained as the recipe says."""
+    """Return the folders of the adapters that are trained as the recipe says."""
     jobs = {name: expert_job(inputs, name) for name in wanted(inputs)}
     return {name: job.folder for name, job in jobs.items() if made(inputs.base, job)}
 
 
 def join_shares(run: Path) -> int:
-    """Put what all shares scored into the run's journal; return how many lines were new."""
+    """Put the scores of all shares into the run's journal; return how many lines were new."""
     return join_journals(RunFolder(run).study, RunFolder(run).share_studies())

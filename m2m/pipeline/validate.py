@@ -1,4 +1,4 @@
-"""The validate step: surrogates held against the real fine-tunes of a planned sample."""
+"""The validate step: compare surrogates with the real fine-tunes of a planned sample."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ def validate(
     folder: Path,
     progress: Progress,
 ) -> Validation:
-    """Fine-tune the planned mixtures, score them, and compare them with what was predicted.
+    """Fine-tune the planned mixtures, score them, and compare the scores with the predictions.
 
     Args:
-        inputs: the run's; `[confirm] budget` names the regime.
+        inputs: the run's inputs; `[confirm] budget` names the regime.
         experts: adapter folders by dataset name.
-        ranking: of the search.
-        folder: of the run; the plan is kept in its `validate.jsonl`, adapters and scores lie where
-            the confirm step keeps its own, the scatter plot's data go to `validate-BUDGET.csv`.
-        progress: one bar per fine-tune.
+        ranking: the search's ranking.
+        folder: the run's folder. Its `validate.jsonl` keeps the plan, `validate-BUDGET.csv` the
+            data of the scatter plot; adapters and scores go to the files of the confirm step.
+        progress: shows one bar per fine-tune.
 
     Raises:
-        Interrupted: the user asked to stop; what is finished is kept.
+        Interrupted: the user asked to stop; finished fine-tunes and scores are kept.
     """
     stored = RunFolder(folder)
     picks = _picks(inputs, ranking, list(experts))
@@ -72,7 +72,7 @@ def validate(
 
 
 def _picks(inputs: Inputs, ranking: Ranking, names: Sequence[str]) -> dict[str, Mixture]:
-    """The mixture that each way of choosing takes."""
+    """Return the mixture that each way of choosing takes."""
     ranked = [place.mixture for place in ranking.places]
     near = _likeness(inputs, ranked)
     picks = {"merge_to_mix": ranked[0], "all": Mixture.uniform(names)}
@@ -85,7 +85,7 @@ def _picks(inputs: Inputs, ranking: Ranking, names: Sequence[str]) -> dict[str, 
 
 
 def _likeness(inputs: Inputs, mixtures: Sequence[Mixture]) -> NDArray[np.float64]:
-    """(n,) likeness of the mixtures' tokens to those of the dev questions and right answers."""
+    """Return the likeness (n,) of the mixtures' tokens to dev questions and right answers."""
     vocabulary = inputs.base.config.vocab_size
     shares = {
         name: token_shares([sample.ids for sample in corpus.samples], vocabulary)
@@ -106,7 +106,7 @@ def _chosen(
     tuner: FineTuner,
     journal: Journal,
 ) -> list[Mixture]:
-    """The plan, an earlier one's mixtures first, and the single datasets that cost nothing."""
+    """Return the plan, with an earlier plan's mixtures first, and the single datasets for free."""
     recipe, ranked = inputs.recipe, [place.mixture for place in ranking.places]
     lines = journal.replay()
     known = parsed(
@@ -128,7 +128,7 @@ def _chosen(
 def _surrogates(
     inputs: Inputs, experts: Mapping[str, Path], chosen: Sequence[Mixture], folder: Path
 ) -> dict[Mixture, Trial]:
-    """The surrogates of the chosen and of all single datasets on the dev sets, as in the search."""
+    """Score the surrogates of the chosen and all single datasets on dev, as the search does."""
     singles = [Mixture.uniform([name]) for name in experts]
     with open_scorer(inputs, experts, inputs.dev, folder) as scorer:
         study = Study(Journal(RunFolder(folder).study), scorer)
@@ -143,7 +143,7 @@ def _compare(
     tuner: FineTuner,
     picks: Mapping[str, Mixture],
 ) -> Validation:
-    """Correlations, regrets and the table of all validated mixtures."""
+    """Compute correlations, regrets and the table of all validated mixtures."""
     chosen, seed = [trial.mixture for trial in trials], inputs.recipe.search.seed
     splits = {"dev": DEV} | ({"test": TEST} if has_test(inputs) else {})
     found = {s: scoreboard(trials, objectives_on(on, inputs), seed) for s, on in splits.items()}
@@ -188,7 +188,7 @@ def _compare(
 def _predictions(
     inputs: Inputs, surrogates: Mapping[Mixture, Trial], chosen: Sequence[Mixture]
 ) -> dict[str, Scored]:
-    """What each predictor says of the chosen mixtures."""
+    """Return each predictor's scores of the chosen mixtures."""
     scored = scoreboard(list(surrogates.values()), objectives(inputs), inputs.recipe.search.seed)
     place = {mixture: index for index, mixture in enumerate(surrogates)}
     every = Scored.of(scored)

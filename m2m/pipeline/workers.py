@@ -1,8 +1,9 @@
-"""Adapters trained side by side, each by a process with threads and a base of its own.
+"""Train adapters side by side, each in a process with threads and a base of its own.
 
 Threads that share one step wait for each other and for Python's lock at every call; adapters need
-nothing of each other. How many threads train an adapter depends on the recipe and the number of
-adapters alone, never on what is left to do or free: what was cut off goes on bit for bit.
+nothing from each other. The number of threads per adapter depends only on the recipe and the number
+of adapters, never on finished adapters or free memory, so an interrupted training resumes bit for
+bit.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ from m2m.results.training import Trained
 from m2m.tuner.memory import GIB, Saving
 
 _FRESH = 64 << 20  # bytes of a process with NumPy and this package; 57 MiB on Linux
-_ROW = 400  # bytes of a sample, its arrays' contents apart
-_ASKED = 0.2  # seconds from one look at whether the user wants to stop to the next
+_ROW = 400  # bytes of a sample without its arrays' contents
+_ASKED = 0.2  # seconds between two checks whether the user wants to stop
 
 
 @dataclass(frozen=True)
 class _Advance:
-    """What a worker's bar would do."""
+    """A step of a worker's progress bar."""
 
     amount: float
     detail: str
@@ -50,11 +51,11 @@ class _Message:
 
 
 def train_all(inputs: Inputs, jobs: Sequence[Job], progress: Progress) -> list[Trained]:
-    """Train adapters: many of them in as many processes as the recipe's `[limits] workers` says.
+    """Train adapters, many of them in as many processes as the recipe's `[limits] workers` says.
 
     Raises:
         Interrupted: the user asked to stop; the state of all is saved.
-        ResourceError: there is not the memory for one.
+        ResourceError: there is not enough memory for one worker.
         TrainingError: one diverged, or its process was killed; the state of the others is saved.
     """
     count = workers(inputs.recipe, len(jobs))
@@ -71,25 +72,25 @@ def train_all(inputs: Inputs, jobs: Sequence[Job], progress: Progress) -> list[T
 
 
 def workers(recipe: Recipe, jobs: int) -> int:
-    """Processes that train as many adapters: one where some would soon have nothing to do."""
+    """Return the number of worker processes; 1 if some would soon have nothing to do."""
     count = min(recipe.limits.workers, threads(recipe))
     return count if jobs >= 2 * count else 1
 
 
 def peak_together(trained: Sequence[Trained], count: int) -> int:
-    """The most bytes that `count` workers held at once, by what was trained from its beginning."""
+    """Return the most bytes that `count` workers held at once; resumed adapters do not count."""
     peaks = sorted((each.peak_rss_bytes for each in trained if not each.resumed), reverse=True)
     return sum(peaks[:count])
 
 
 @dataclass(frozen=True)
 class Portion:
-    """What each of several workers gets.
+    """The part of the machine that each of several workers gets.
 
     Attributes:
-        recipe: with a worker's threads and memory.
-        at_once: how many of them memory has room for.
-        saving: how one keeps within its memory.
+        recipe: the recipe with a worker's threads and memory.
+        at_once: number of workers that fit into memory.
+        saving: how a worker keeps within its memory.
     """
 
     recipe: Recipe
@@ -101,7 +102,7 @@ def divide(inputs: Inputs, count: int, jobs: int) -> Portion:
     """Divide a recipe's threads and memory among `count` workers that train as many adapters.
 
     Raises:
-        ResourceError: not even one fits.
+        ResourceError: not even one worker fits.
     """
     recipe, held = inputs.recipe, _held_by_one(inputs)
     limit, at_once = memory_limit(recipe), min(count, jobs)
@@ -120,25 +121,25 @@ def divide(inputs: Inputs, count: int, jobs: int) -> Portion:
 
 
 def _held_by_one(inputs: Inputs) -> int:
-    """Bytes that a worker holds before it reads the base: less than this process has come to."""
+    """Return the bytes that a worker holds before it reads the base; this process holds more."""
     rows = [row for corpus in inputs.corpora.values() for row in corpus.samples]
     return _FRESH + sum(row.ids.nbytes + row.loss_mask.nbytes + _ROW for row in rows)
 
 
 @dataclass
 class _Worker:
-    """A process, the line to it, and what it is training."""
+    """A process, the pipe to it, and the adapter that it trains."""
 
     process: BaseProcess
     line: Connection
     job: Job | None = None
-    steps: float = 0.0  # of the job, that were told
+    steps: float = 0.0  # steps of the job that the worker has reported
 
 
 @contextmanager
 def _pool(base: BaseModel, portion: Portion) -> Iterator[list[_Worker]]:
-    """Start workers; they are gone afterwards."""
-    context = multiprocessing.get_context("spawn")  # the same everywhere, and safe beside threads
+    """Start workers; kill them at the end."""
+    context = multiprocessing.get_context("spawn")  # the same on all systems, and safe with threads
     pool: list[_Worker] = []
     try:
         for _ in range(portion.at_once):
@@ -157,11 +158,11 @@ def _pool(base: BaseModel, portion: Portion) -> Iterator[list[_Worker]]:
 
 
 class _JobQueue:
-    """Hands jobs to workers, shows what they do, and tells them when to stop.
+    """Hands jobs to workers, shows their progress, and stops them.
 
     Args:
         pool: started workers.
-        jobs: in the order in which they are begun.
+        jobs: in the order in which they are started.
         progress: shows one bar for all.
     """
 
@@ -175,7 +176,7 @@ class _JobQueue:
         self._error: M2MError | None = None
 
     def work(self) -> dict[Path, Trained]:
-        """Return what was trained, by folder; raises as `train_all` does."""
+        """Return the trained adapters by folder; raise as `train_all` does."""
         total, steps = len(self._jobs), sum(job.config.steps for job in self._jobs)
         title = f"training {total} adapters, {len(self._pool)} at a time"
         self._progress.start(title, steps, "steps")
@@ -197,14 +198,14 @@ class _JobQueue:
         return self._found
 
     def _assign(self, worker: _Worker) -> None:
-        """Hand a worker the next job, or tell it that there is none."""
+        """Hand a worker the next job, or None if there is none."""
         worker.job = self._jobs.popleft() if self._jobs and not self._stopping else None
         worker.steps = 0.0
-        with suppress(OSError):  # it has died, and `_receive` finds out
+        with suppress(OSError):  # it has died, and `_receive` notices
             worker.line.send(worker.job)
 
     def _receive(self, worker: _Worker) -> None:
-        """Take one word of a worker."""
+        """Handle one message of a worker."""
         try:
             word = worker.line.recv()
         except (EOFError, OSError):
@@ -215,7 +216,7 @@ class _JobQueue:
             self._progress.advance(word.amount, f"{job.corpus.name}: {word.detail}")
         elif (
             isinstance(word, _Message) and word not in self._said
-        ):  # all say the same of themselves
+        ):  # all workers send the same messages
             self._said.add(word)
             (self._progress.warn if word.warning else self._progress.note)(word.text)
         elif isinstance(word, Trained) and job:
@@ -231,7 +232,7 @@ class _JobQueue:
                 self._stop()
 
     def _stop(self) -> None:
-        """Tell all that are at work to save and stop."""
+        """Ask all busy workers to save and stop."""
         if not self._stopping:
             self._stopping = True
             for worker in self._pool:
@@ -251,38 +252,38 @@ class _JobQueue:
 
 
 class _Relay(Silent):
-    """The `Progress` of a worker: tells the process that started it."""
+    """The `Progress` of a worker: passes everything to the process that started it."""
 
     def __init__(self, line: Connection) -> None:
         self._line = line
         self._stopping = False
 
     def advance(self, amount: float = 1.0, detail: str = "") -> None:
-        """Tell of steps."""
+        """Pass finished steps on."""
         self._send(_Advance(amount, detail))
 
     def note(self, text: str) -> None:
-        """Pass it on."""
+        """Pass the note on."""
         self._send(_Message(text, warning=False))
 
     def warn(self, text: str) -> None:
-        """Pass it on."""
+        """Pass the warning on."""
         self._send(_Message(text, warning=True))
 
     def stop_requested(self) -> bool:
-        """Whether there is a word, which in the middle of a job is to stop, or nobody any more."""
+        """Return whether the parent asks to stop, or is gone; a message during a job means stop."""
         self._stopping = self._stopping or self._line.poll()
         return self._stopping
 
     def _send(self, word: _Advance | _Message) -> None:
-        with suppress(OSError):  # nobody there: the state is saved first
+        with suppress(OSError):  # the parent is gone: the state is saved first
             self._line.send(word)
 
 
 def _work(folder: Path, recipe: Recipe, locks: Mapping[Path, bytes], line: Connection) -> None:
-    """What a worker's process does: train what it is given until there is nothing more."""
+    """Run a worker's process: train each job that comes until there are no more."""
     for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, signal.SIG_IGN)  # a whole group gets them; the line says when to stop
+        signal.signal(each, signal.SIG_IGN)  # a whole group gets them; the pipe says when to stop
     watch(locks)
     tuning = Tuning(BaseModel.open(folder), recipe, _Relay(line))
     with suppress(EOFError, OSError):  # the process that started it is gone
