@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,18 @@ def test_imports_point_down_and_packages_have_one_owner(path: Path) -> None:
 def test_every_room_has_a_layer() -> None:
     rooms = {path.name.removesuffix(".py") for path in ROOT.iterdir() if path.suffix in ("", ".py")}
     assert rooms - {"__pycache__"} == set(LAYERS)
+
+
+def test_the_architecture_has_the_same_floors() -> None:
+    page = (ROOT.parent / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (-?\d+) \| (.*?) \|", page, re.MULTILINE)
+    floors = {room: int(floor) for floor, rooms in rows for room in re.findall(r"`(\w+)`", rooms)}
+    assert floors == LAYERS
+
+
+@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "CONTRIBUTING.md", "README.md", "SECURITY.md"])
+def test_every_file_that_a_page_names_is_there(page: str) -> None:
+    text = (ROOT.parent / page).read_text(encoding="utf-8")
+    named = set(re.findall(r"\b(?:m2m|tests|scripts|docs)/[\w/.-]*\w", text))
+    missing = [name for name in named if not (ROOT.parent / name).exists()]
+    assert not [name for name in missing if "NAME" not in name and "ROOM" not in name]

@@ -47,7 +47,7 @@ def compare(scores: Scores, recorded: dict[str, Any]) -> None:
     if scores.kind == "choices":
         np.testing.assert_allclose(scores.loglik, recorded["loglik"], atol=1e-3)
     for name, value in recorded["metrics"].items():
-        assert metrics[NAMES[name]]["value"] == pytest.approx(value, abs=1e-12), name
+        assert metrics[NAMES[name]].value == pytest.approx(value, abs=1e-12), name
 
 
 @pytest.mark.parametrize("name", TASKS)
