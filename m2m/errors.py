@@ -70,21 +70,27 @@ class Interrupted(M2MError):
 
 
 class Problems:
-    """A list of mistakes that is raised once, so that a user can correct all of them in one go."""
+    """Mistakes that are raised once, so that a user can correct all of them in one go.
+
+    Args:
+        limit: how many are kept and shown; the others are counted, as there can be millions.
+    """
 
     def __init__(self, limit: int = 20) -> None:
         self._found: list[str] = []
-        self._limit = limit
+        self._count, self._limit = 0, limit
 
     def add(self, message: str) -> None:
         """Note one mistake: where it is, what was found and what was expected."""
-        self._found.append(message)
+        self._count += 1
+        if self._count <= self._limit:
+            self._found.append(message)
 
     def __bool__(self) -> bool:
-        return bool(self._found)
+        return self._count > 0
 
     def __len__(self) -> int:
-        return len(self._found)
+        return self._count
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._found)
@@ -93,10 +99,9 @@ class Problems:
         """Raise `kind` with all mistakes under `heading`; do nothing where there is none."""
         if not self._found:
             return
-        if len(self._found) == 1:
+        if self._count == 1:
             raise kind(f"{heading}: {self._found[0]}", hint)
-        shown = self._found[: self._limit]
-        lines = [f"{heading}: {len(self._found)} problems", *(f"  - {line}" for line in shown)]
-        if len(self._found) > len(shown):
-            lines.append(f"  - and {len(self._found) - len(shown)} more")
+        lines = [f"{heading}: {self._count} problems", *(f"  - {line}" for line in self._found)]
+        if more := self._count - len(self._found):
+            lines.append(f"  - and {more} more")
         raise kind("\n".join(lines), hint)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +18,12 @@ from m2m.opening import JSON, ROWS, Text, first_bytes, read_once, read_text, ref
 
 _BEGINNING = 1 << 16  # bytes that show what a file is
 _JSON_SPACE = " \t\r\n"
+_SPACES = re.compile(f"[{_JSON_SPACE}]*")
+_DEEPEST = 100  # levels of lists and objects in a row; more would end in Python's own limit later
 _HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """One row: its fields by name, and the line (from 1) on which it begins."""
 
@@ -103,13 +107,18 @@ def _row(text: str) -> Any:
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        twice = next(key for key in found if sum(key == other for other, _ in pairs) > 1)
+        times = Counter(key for key, _ in pairs)
+        twice = next(key for key in found if times[key] > 1)
         raise ValueError(f'the key "{twice}" is there twice')
     return found
 
 
 def _where(error: Exception) -> str:
     """What is wrong with one JSON value, for somebody who sees the line."""
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    if "set_int_max_str_digits" in str(error):  # Python's advice to a programmer
+        return f"a number has more than {sys.get_int_max_str_digits()} digits"
     if not isinstance(error, json.JSONDecodeError):
         return str(error)
     if error.pos == 0:
@@ -150,7 +159,8 @@ def _json_lines(text: str, problems: Problems) -> Iterator[Record]:
         try:
             value = _row(line.lstrip("\ufeff"))  # one that joined files left there
         except ValueError as error:
-            if _are_joined(text):
+            # Only the first mistake can be of this kind, and each look costs the first object.
+            if not problems and _are_joined(text):
                 wrong = "rows are not on lines of their own; `jq -c . FILE` writes them so"
                 problems.add(f"line {number}: {wrong}")
                 return
@@ -160,21 +170,30 @@ def _json_lines(text: str, problems: Problems) -> Iterator[Record]:
 
 
 def _object(value: Any, line: int, problems: Problems) -> Iterator[Record]:
-    if isinstance(value, dict):
-        yield Record(_mended(value), line)
-    else:
+    if not isinstance(value, dict):
         problems.add(f"line {line}: found {_kind(value)}, expected an object")
+        return
+    try:
+        yield Record(_mended(value, _DEEPEST), line)
+    except ValueError as error:
+        problems.add(f"line {line}: {error}")
 
 
-def _mended(value: Any) -> Any:
-    """The value with U+FFFD for each half of a surrogate pair that stands alone."""
+def _mended(value: Any, levels: int) -> Any:
+    """The value with U+FFFD for each half of a surrogate pair that stands alone.
+
+    Raises:
+        ValueError: it has more than so many levels.
+    """
     if isinstance(value, str):
         return value if value.isascii() else _HALF_A_PAIR.sub("\ufffd", value)
+    if not isinstance(value, (dict, list)):
+        return value
+    if not levels:
+        raise ValueError(f"nested more than {_DEEPEST} deep")
     if isinstance(value, dict):
-        return {_mended(key): _mended(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_mended(item) for item in value]
-    return value
+        return {_mended(key, levels): _mended(item, levels - 1) for key, item in value.items()}
+    return [_mended(item, levels - 1) for item in value]
 
 
 def _json(text: str, problems: Problems) -> Iterator[Record]:
@@ -212,9 +231,8 @@ def _next_item(text: str, position: int, line: int, problems: Problems) -> int:
 
 
 def _skip(text: str, position: int) -> int:
-    while text[position : position + 1] and text[position] in _JSON_SPACE:
-        position += 1
-    return position
+    spaces = _SPACES.match(text, position)
+    return spaces.end() if spaces else position
 
 
 def _comma_separated(text: str, problems: Problems) -> Iterator[Record]:

@@ -6,6 +6,7 @@ import csv
 import io
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -77,7 +78,7 @@ def _is_header(names: list[str], delimiter: str, problems: Problems) -> bool:
         problems.add("line 1: a column has no name; name it, or delete it")
         return False
     if not names or len(set(names)) != len(names):
-        twice = next((name for name in names if names.count(name) > 1), None)
+        twice = next((name for name, times in Counter(names).items() if times > 1), None)
         found = "no header" if twice is None else f"two columns called {twice!r}"
         problems.add(f"line 1: found {found}, expected a header with different names")
         return False

@@ -75,6 +75,11 @@ def test_an_empty_array_has_no_rows(tmp_path: Path) -> None:
         ("x.json", b"[{}] []", "after the array's end"),
         ("x.json", b"[" * 100_000, "malformed JSON"),
         ("x.json", b"[{}\n,", "malformed JSON"),
+        (
+            "x.jsonl",
+            b'{"a": ' + b"1" * 5000 + b"}",
+            "line 1: malformed JSON: a number has more tha",
+        ),
         ("x.csv", b"", "header"),
         ("x.csv", b"a,a\n1,2\n", "header"),
         ("x.csv", b"a,b\n1,2\n1,2,3\n", "line 3: 3 fields, the header has 2"),
@@ -98,6 +103,44 @@ def test_many_mistakes_are_told_at_once(tmp_path: Path) -> None:
     assert "30 problems" in message
     assert "line 20:" in message
     assert "line 21:" not in message
+
+
+LAST_TWICE = [*(f"k{i:06}" for i in range(100_000)), "k099999"]
+LARGE = '{"a": [' + "1, " * 400_000 + "1]}\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("x.jsonl", "{" + ",".join(f'"{key}":1' for key in LAST_TWICE) + "}", "k099999"),
+        ("x.csv", ",".join(LAST_TWICE), "k099999"),
+        ("x.jsonl", LARGE + "x\n" * 20_000, "line 2: malformed"),
+        ("x.jsonl", "x\n" * 1_000_000, "1000000 problems"),
+        ("x.json", "[" + " " * 10_000_000 + "3]", "line 1: found 3"),
+    ],
+    ids=["a key twice", "a column twice", "a large first row", "every line", "white space"],
+)
+def test_mistakes_in_large_files_take_no_quadratic_time(
+    tmp_path: Path, name: str, data: str, said: str
+) -> None:
+    # No clock is asked: each of these took minutes, or hundreds of bytes a line.
+    with pytest.raises(InputError, match=said):
+        rows(tmp_path / name, data)
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.json"])
+@pytest.mark.parametrize(("opens", "closes"), [("[", "]"), ('{"a": ', "}")])
+def test_rows_are_nested_a_hundred_deep_at_most(
+    tmp_path: Path, name: str, opens: str, closes: str
+) -> None:
+    def row(levels: int) -> str:
+        text = f'{{"a": {opens * (levels - 1)}1{closes * (levels - 1)}}}'
+        return f"[{text}]" if name == "x.json" else text
+
+    assert len(rows(tmp_path / name, row(100))) == 1
+    for levels in (101, 500, 700, 950, 5000):  # Python's own limit is reached in several places
+        with pytest.raises(InputError, match=r"line 1: .*nested"):
+            rows(tmp_path / name, row(levels))
 
 
 def test_unknown_endings_and_absent_files_are_refused(tmp_path: Path) -> None:
