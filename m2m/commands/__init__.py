@@ -1,1 +1,1 @@
-"""Commands that have no run: one module for each."""
+"""Commands that need no run: one module for each."""

@@ -1,4 +1,4 @@
-"""`m2m chat`: a conversation with a model, without a recipe."""
+"""`m2m chat`: have a conversation with a model, without a recipe."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _NO_TEMPLATE = (
 
 
 def _is_plain(lora: Path) -> bool:
-    """Whether a GGUF LoRA says that it was trained without a chat template."""
+    """Return whether a GGUF LoRA says that it was trained without a chat template."""
     return bool(GGUFFile(lora).value(TEMPLATE) == "plain")
 
 
 class Chat:
-    """A conversation with a model, which remembers what was said as far as its context reaches.
+    """A conversation with a model, which remembers as much of it as its context holds.
 
     Args:
         model: a GGUF file, or a name under models/.
-        sampling: how tokens are chosen, and how many an answer has at most.
-        seed: for temperatures above 0.
+        sampling: how tokens are chosen, and the most tokens of an answer.
+        seed: seed for temperatures above 0.
         system: the system message.
-        lora: a GGUF LoRA that is put on the model; `warnings` says why it may be a wrong one.
+        lora: a GGUF LoRA for the model; `warnings` says why it may be a wrong one.
     """
 
     def __init__(
@@ -58,9 +58,9 @@ class Chat:
         self._model = open_model(path, lora)
 
     def answer(self, text: str) -> Iterator[str]:
-        """The model's answer to `text`, in pieces as they come.
+        """Yield the model's answer to `text` in pieces, as soon as they are generated.
 
-        An answer that the reader stops is remembered as far as it went.
+        If the reader stops an answer, the text so far is remembered.
         """
         self.turns.append({"role": "user", "content": text})
         said = ""
@@ -77,7 +77,7 @@ class Chat:
         self.turns.clear()
 
     def _prompt(self) -> list[int]:
-        """The conversation as ids; the oldest turns are forgotten where it grows too long."""
+        """Return the conversation as ids; drop the oldest turns if it grows too long."""
         while True:
             ids = self._formatter.prompt_ids([*self._told, *self.turns])
             room = self._model.context_trained - self._sampling.max_tokens
@@ -93,7 +93,7 @@ class Chat:
 
 
 def _after(head: str, pieces: Iterator[str]) -> Iterator[str]:
-    """The pieces of an answer without the head that every answer begins with, if it is there."""
+    """Yield an answer's pieces without the head that every answer begins with, if it is there."""
     held = ""
     for piece in pieces:
         held += piece
@@ -107,12 +107,12 @@ def _after(head: str, pieces: Iterator[str]) -> Iterator[str]:
 
 
 def ask(model: str, questions: Sequence[str], tokens: int = 24) -> list[str]:
-    """A model's likeliest answer to each question on its own, on one line.
+    """Return a model's likeliest answer to each question on its own, on one line.
 
     Args:
         model: a GGUF file, or a name under models/.
-        questions: one conversation each.
-        tokens: of the longest answer.
+        questions: the questions, one conversation each.
+        tokens: length of the longest answer.
     """
     answers = []
     with Chat(model, Sampling(max_tokens=tokens)) as talk:

@@ -1,4 +1,4 @@
-"""`m2m data check`: everything that is wrong with data, before it is trained on."""
+"""`m2m data check`: find everything that is wrong with data, before training on it."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from m2m.pipeline.leaks import Asked, leaked
 from m2m.recipe import Recipe, Target, Train
 from m2m.tokenizer import Formatter
 
-# Shares of a file's rows from which something is a problem, not a matter of course.
+# Shares of a file's rows above which something is a problem; less is normal.
 _MANY_REPEATED, _MANY_CONTRADICTED, _MANY_FOREIGN = 0.05, 0.05, 0.02
 # docs/own-language.md: at least 100 questions for dev; 30 questions leave ±0.09 on an accuracy.
 _FEW_QUESTIONS, _ENOUGH_QUESTIONS = 30, 100
-_MANY_LETTERS = 20_000  # of a few texts that are as good as many
+_MANY_LETTERS = 20_000  # letters; a few texts with this many letters are enough
 _DEFAULT = RowLimit(Train.max_length, Train.batch_tokens)
 
 
 def check_recipe(recipe: Recipe) -> list[Checked]:
-    """The datasets of a recipe against each other and its targets, with its model's tokens."""
+    """Check a recipe's datasets against each other and its targets, with its model's tokens."""
     targets = [load_target(each, "dev", recipe.roots) for each in recipe.targets]
     targets += [load_target(each, "test", recipe.roots) for each in recipe.targets if each.test]
     base = find_model(recipe.base.model, model_folders(recipe.path))
@@ -43,12 +43,12 @@ def check_recipe(recipe: Recipe) -> list[Checked]:
 
 
 def read_target(path: Path, answers: str = "auto", roots: Sequence[Path] = ()) -> Task:
-    """The examples of a target's file, or of a task file of lm-evaluation-harness.
+    """Read the examples of a target's file, or of a task file of lm-evaluation-harness.
 
     Args:
         path: the file.
         answers: how an answer names its choice, as in a recipe.
-        roots: folders besides its own in which a task file may name files.
+        roots: more folders in which a task file may name files, in addition to its own.
 
     Raises:
         InputError: they cannot be read.
@@ -57,7 +57,7 @@ def read_target(path: Path, answers: str = "auto", roots: Sequence[Path] = ()) -
 
 
 def open_model(model: str, template: str) -> tuple[Formatter, RowLimit]:
-    """Tokenizer and template of a model under models/, and the longest row without a recipe."""
+    """Open a model under models/; return its formatter and the row limit without a recipe."""
     base = find_model(model, model_folders())
     return make_formatter(base.gguf, template), row_limit(Train(), base)
 
@@ -68,15 +68,15 @@ def check_data(
     formatter: Formatter | None = None,
     limit: RowLimit = _DEFAULT,
 ) -> list[Checked]:
-    """Look at every file on its own, then at all files together and with the targets.
+    """Check every file on its own, then all files together and with the targets.
 
-    The targets follow the datasets in what is returned.
+    The result lists the datasets first, then the targets.
 
     Args:
         files: datasets; one that cannot be read is a problem in its own entry.
-        targets: examples that no dataset should hold.
+        targets: examples that no dataset should contain.
         formatter: counts tokens.
-        limit: longer rows are refused by `m2m run`.
+        limit: `m2m run` refuses longer rows.
     """
     found = [Checked(path) for path in files]
     content = [DatasetFile(each, order) for order, each in enumerate(found)]
@@ -90,7 +90,7 @@ def check_data(
 
 
 def _checked_target(task: Task) -> Checked:
-    """What a look at a target's own rows shows."""
+    """Check the number of a target's own examples."""
     found = Checked(task.path, f"target: {task.kind}", len(task.examples), reading=task.reading)
     count = found.rows
     letters = sum(len(each.answer) for each in task.examples)
@@ -109,7 +109,7 @@ def _checked_target(task: Task) -> Checked:
 
 
 def _check_repetition(files: Sequence[DatasetFile], targets: Sequence[Asked]) -> None:
-    """Duplicates and contradictions within and between files, and what the targets ask."""
+    """Find duplicates and contradictions within and between files, and rows that targets ask."""
     parts = [each.texts for each in files] + [each.texts for each in targets]
     groups = iter(near_groups([text for part in parts for text in part]).tolist())
     near = [list(islice(groups, len(part))) for part in parts]
@@ -188,7 +188,7 @@ def _compare(file: DatasetFile, near: Sequence[int], other: DatasetFile, theirs:
 
 
 def _say_shared(file: DatasetFile, other: DatasetFile, both: Sequence[int]) -> None:
-    """Note rows that another file has too, at the file of which they are the larger part."""
+    """Note rows that another file also has, at the file of which they are the larger part."""
     rows, theirs = file.found.rows, other.found.rows
     if len(both) <= _MANY_REPEATED * rows or (rows, file.order) > (theirs, other.order):
         return
@@ -228,7 +228,7 @@ def _check_languages(files: Sequence[DatasetFile]) -> None:
 def _mislabelled(
     name: str, names: Sequence[str], languages: Languages
 ) -> Iterator[tuple[str, str]]:
-    """Sides of a file that are in no language of the files of its tag, but in another file's."""
+    """Find sides unlike all files with the same tag, but like a file with another tag."""
     for side in SIDES:
         apart: Mapping[str, float] = {
             other: distance

@@ -1,4 +1,4 @@
-"""`m2m doctor`: what this machine has, what is missing or slow, and how to correct it."""
+"""`m2m doctor`: check this machine, list missing or slow parts, and say how to correct them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _REBUILD = (
 )
 _WITH_CUDA = ("-DLLAVA_BUILD=OFF", "'-DGGML_CUDA=on -DLLAVA_BUILD=OFF'")
 _NVIDIA = Path("/proc/driver/nvidia/version")
-# Training SmolLM2-135M takes 1.2 GiB, scoring it 1.4; below this nothing of use fits.
+# Training SmolLM2-135M takes 1.2 GiB, scoring it 1.4; with less memory nothing useful fits.
 _LEAST_MEMORY = 1.5 * GIB
 _LEAST_DISK = 2 * GIB
 _LEAST_RAM_DISK = 1 * GIB
@@ -49,13 +49,13 @@ State = Literal["ok", "note", "problem"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        name: of the thing.
-        value: what was found.
-        state: "problem": m2m cannot work so; "note": it works, slower or with less.
-        remedy: what to do unless all is well.
+        name: name of the checked part.
+        value: the value that was found.
+        state: "problem": m2m cannot work so; "note": it works, but slower or with less.
+        remedy: the next step, unless all is well.
     """
 
     name: str
@@ -65,10 +65,10 @@ class Finding:
 
 
 def diagnose(folder: Path) -> list[Finding]:
-    """Look at everything.
+    """Do all checks.
 
     Args:
-        folder: where runs would be made.
+        folder: the folder in which runs would be made.
     """
     build = installed_build()
     return [
@@ -164,7 +164,7 @@ def _bf16() -> Finding:
 
 
 def _gemm_rate() -> float:
-    """Billions of float32 operations a second of NumPy's matrix product, at its best of three."""
+    """Measure NumPy's float32 matrix product in GFLOP/s, the best of three."""
     size = 768
     a = np.ones((size, size), np.float32)
     best = float("inf")

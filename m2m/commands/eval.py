@@ -1,4 +1,4 @@
-"""Models on tasks, side by side: scores with errors, breakdowns and paired differences."""
+"""Compare models on tasks: scores with errors, breakdowns and paired differences."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from m2m.pipeline.inputs import make_formatter
 from m2m.progress import Progress, Silent
 from m2m.recipe import Target
 
-_SEED = 0  # of the resamples: the same for all models and tasks
+_SEED = 0  # seed of the resamples: the same for all models and tasks
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class Evaluated:
     """One model's scores on one task.
 
     Attributes:
-        model: as it was named.
+        model: the model as the user named it.
         path: its file.
-        task: with the choices that were drawn.
-        pieces: how the texts that are scored are cut into tokens: equal for equal tokenizers.
-        only: the one metric that was asked for, or None.
+        task: the task with the choices that were drawn.
+        pieces: how the scored texts are cut into tokens: equal for equal tokenizers.
+        only: the one metric that the user asked for, or None.
     """
 
     model: str
@@ -53,11 +53,11 @@ class Evaluated:
 
     @property
     def metrics(self) -> list[str]:
-        """The names of those that are reported."""
+        """Return the names of the reported metrics."""
         return [self.only] if self.only else [each.name for each in metrics_of(self.scores)]
 
     def as_json(self) -> dict[str, Any]:
-        """The fields of `m2m eval --json` for one model and task."""
+        """Return the fields of `m2m eval --json` for one model and task."""
         return {
             "model": str(self.path),
             "name": self.model,
@@ -74,7 +74,7 @@ class Evaluated:
         }
 
     def _cut(self) -> dict[str, Any]:
-        """How many written answers were cut, of a task whose answers were written."""
+        """Count the written answers that were cut; empty for a task without written answers."""
         if not self.scores.predictions:
             return {}
         found = self.scores
@@ -99,7 +99,7 @@ class Difference:
     reason: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """The names, and `{"estimate", "ci95"}`; above 0 the model is better."""
+        """Return the names, and `{"estimate", "ci95"}`; above 0 the model is better."""
         ahead = self.ahead and self.ahead.as_json()
         return {**vars(self), "ahead": ahead, "comparable": not self.reason}
 
@@ -113,7 +113,7 @@ class Comparison:
     warnings: Sequence[str] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """What `m2m eval --json` prints: of one model on one task only its own fields."""
+        """Return the output of `m2m eval --json`; for one model and task only its own fields."""
         results = [each.as_json() for each in self.results]
         warnings = {"warnings": list(self.warnings)}
         if len(results) == 1:
@@ -135,10 +135,10 @@ def compare_models(
     Args:
         models: GGUF files or names under models/, each with a GGUF LoRA as `MODEL+LORA`.
         tasks: files of rows, or task files of lm-evaluation-harness.
-        how: everything a recipe's target says about asking; its name and files do not count.
-        lora: a GGUF LoRA on every model that has none of its own.
-        progress: one bar over models and tasks.
-        roots: folders besides its own in which a task file may name files.
+        how: a recipe's target, which says how to ask; its name and files do not count.
+        lora: a GGUF LoRA for every model that has none of its own.
+        progress: shows one bar over models and tasks.
+        roots: more folders in which a task file may name files, in addition to its own.
 
     Raises:
         InputError: a model or task cannot be read, or they do not fit each other.
@@ -173,7 +173,7 @@ def compare_models(
 
 
 def write_samples(compared: Comparison, out: Path) -> None:
-    """Every example's row of every model and task, as JSON lines."""
+    """Write every example's row of every model and task, as JSON lines."""
     lines = [
         json_text({"model": each.model, "task": str(each.task.path), **row})
         for each in compared.results
@@ -183,7 +183,7 @@ def write_samples(compared: Comparison, out: Path) -> None:
 
 
 def _task(how: Target, path: Path, roots: Sequence[Path]) -> Task:
-    """A file that is all test set; answers are written unless the one metric needs none."""
+    """Load a file as test set; answers are written unless the one metric does not need them."""
     task = load_target(dataclasses.replace(how, dev=path, test=path), "test", roots)
     if task.kind == "answer" and how.metric == "auto":
         task = asked_to_write(task)
@@ -191,7 +191,7 @@ def _task(how: Target, path: Path, roots: Sequence[Path]) -> Task:
 
 
 def _with_lora(model: str) -> tuple[str, Path | None]:
-    """A model and the LoRA after a plus sign; names of folders may have plus signs too."""
+    """Split a model and the LoRA after a plus sign; names of folders may have plus signs too."""
     if Path(model).exists() or "+" not in model:
         return model, None
     signs = [place for place, sign in enumerate(model) if sign == "+"]
@@ -202,14 +202,14 @@ def _with_lora(model: str) -> tuple[str, Path | None]:
 
 
 def _style(how: Target, file: GGUFFile) -> str:
-    """The formatter's: the chat template where it is asked for, or where the model has one."""
+    """Return the formatter's style: chat if the user asks for it or the model has a template."""
     if how.template != "auto":
         return "chat" if how.template == "chat" else "plain"
     return "chat" if isinstance(file.value("tokenizer.chat_template"), str) else "plain"
 
 
 def _differences(results: Sequence[Evaluated]) -> list[Difference]:
-    """Of all models from the first, on one task and on the same resamples of its examples."""
+    """Compare all models with the first, on one task and on the same resamples of its examples."""
     first = results[0]
     found = []
     draws = resample(first.scores.clusters, np.random.default_rng(_SEED))
@@ -228,9 +228,9 @@ def _differences(results: Sequence[Evaluated]) -> list[Difference]:
 
 
 def _incomparable(metric: Metric, one: Evaluated, other: Evaluated) -> str:
-    """Why a metric of two models does not compare; "" if it does."""
+    """Say why a metric of two models cannot be compared; "" if it can."""
     if one.pieces != other.pieces and one.task.form.window:
-        # Windows of as many tokens hold other parts of the text.
+        # Windows with the same number of tokens hold different parts of the text.
         return "other tokenizer, so other windows"
     if one.pieces != other.pieces and metric.per_token:
         return "other tokenizer"

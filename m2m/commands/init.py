@@ -1,4 +1,4 @@
-"""`m2m init`: a recipe for files that a user has, checked before it is written."""
+"""`m2m init`: write a recipe for a user's files, checked before it is written."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _UNNAMED = re.compile("[\x00-\x1f\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class Started:
-    """A written recipe, and what was decided for the user."""
+    """A written recipe, with notes about the choices that m2m made for the user."""
 
     recipe: Path
     notes: tuple[str, ...]
-    roots: tuple[Path, ...] = ()  # folders of files that are outside the recipe's own
+    roots: tuple[Path, ...] = ()  # folders of files outside the recipe's own folder
 
 
 def start_recipe(
@@ -46,17 +46,17 @@ def start_recipe(
     """Write a recipe with every field explained.
 
     Args:
-        out: the file to make.
+        out: the file to write.
         model: a name under models/, or a folder.
         template: "chat" or "plain".
         datasets: files of rows.
         targets: dev files.
-        tests: test files, the first for the first target and so on; where there is none, a file
-            called "test" like the dev file beside it is taken.
-        roots: folders besides its own in which a task file may name files.
+        tests: test files, the first for the first target and so on. For a target without one, a
+            file with the dev file's name and "test" for "dev" in the same folder is used.
+        roots: more folders in which a task file may name files, in addition to its own.
 
     Raises:
-        InputError: `out` exists, or a file is wrong; all of them are told.
+        InputError: `out` exists, or a file is wrong; the message lists all wrong files.
     """
     if out.exists():
         raise InputError(f"{out} exists", "name another file with `--out`, or move it away")
@@ -106,7 +106,7 @@ def start_recipe(
 
 
 def _outside(folder: Path, files: Sequence[Path]) -> list[Path]:
-    """The folders of the files that a recipe in `folder` reaches only with `--data-root`."""
+    """Return the folders of the files that a recipe in `folder` reaches only with `--data-root`."""
     found: dict[Path, None] = {}
     for path in files:
         try:
@@ -118,7 +118,7 @@ def _outside(folder: Path, files: Sequence[Path]) -> list[Path]:
 
 
 def _aims(targets: Sequence[Path], tests: Sequence[Path]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Name, dev and test of every target, and what should be told about them."""
+    """Return name, dev and test of every target, and notes about them for the user."""
     objectives: list[dict[str, Any]] = []
     notes = []
     for number, (dev, name) in enumerate(zip(targets, _names(map(_aim, targets)), strict=True)):
@@ -141,10 +141,10 @@ def _checked(
     formatter: Formatter,
     roots: Sequence[Path],
 ) -> int:
-    """Tokens of the longest row that is not a bare text.
+    """Count the tokens of the longest row that is not a bare text.
 
     Raises:
-        InputError: with all files that are wrong.
+        InputError: a file is wrong; the message lists all wrong files.
     """
     problems, longest = Problems(), 0
     for path in datasets:
@@ -163,7 +163,7 @@ def _checked(
 
 
 def _check_names(values: Sequence[Any]) -> None:
-    """Refuse files whose names a recipe cannot hold: `load_recipe` takes UTF-8 without controls."""
+    """Raise for file names that a recipe cannot hold (`load_recipe` takes UTF-8, no controls)."""
     refused = [one_line(str(path)) for path in values if _UNNAMED.search(str(path))]
     if refused:
         hint = "rename the file or its folder: without line breaks, in UTF-8"
@@ -175,7 +175,7 @@ def _with_hint(error: M2MError) -> str:
 
 
 def _names(stems: Any) -> list[str]:
-    """Names that a recipe takes, all different."""
+    """Make names that a recipe takes, all different."""
     names: list[str] = []
     for stem in stems:
         plain = re.sub(r"[^A-Za-z0-9._-]+", "_", stem).lstrip("._-") or "data"
@@ -187,7 +187,7 @@ def _names(stems: Any) -> list[str]:
 
 
 def _aim(path: Path) -> str:
-    """A target is called by its folder where its file is only called "dev"."""
+    """Name a target after its file, or after its folder if the file is only called "dev"."""
     return path.absolute().parent.name if path.stem in ("dev", "val", "valid") else path.stem
 
 
@@ -202,7 +202,7 @@ def _seen_from(folder: Path, entries: Sequence[dict[str, Any]]) -> list[dict[str
 
 
 def _relative(path: Path, folder: Path) -> Path:
-    """The path from `folder`; as it is where there is none (another drive)."""
+    """Return the path from `folder`, or the absolute path if there is none (another drive)."""
     try:
         return Path(os.path.relpath(path, folder))
     except ValueError:

@@ -1,4 +1,4 @@
-"""`m2m merge`: adapters merged into a model, or into one adapter, without a recipe."""
+"""`m2m merge`: merge adapters into a model, or into one adapter, without a recipe."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from m2m.recipe import Merge
 
 @dataclass(frozen=True)
 class Merged:
-    """What `m2m merge` wrote.
+    """The result of `m2m merge`.
 
     Attributes:
-        type: of the file; "lora" for an adapter.
-        delta_survival: {"gain", "cosine"} of what quantisation, or an adapter's rank, left of the
-            deltas; None for a folder in HF format, and if all deltas are zero.
-        remedy: what to do where that is too little, else None.
-        warnings: why the result may be wrong, a sentence each.
+        type: type of the file; "lora" for an adapter.
+        delta_survival: {"gain", "cosine"} of the deltas after quantisation, or after the cut to an
+            adapter's rank; None for a folder in HF format, and if all deltas are zero.
+        remedy: the next step if too little of the deltas is left, else None.
+        warnings: reasons why the result may be wrong, a sentence each.
     """
 
     out: Path
@@ -43,7 +43,7 @@ class Merged:
     peak_rss_bytes: int
 
     def as_json(self) -> dict[str, Any]:
-        """The fields of `m2m merge --json`."""
+        """Return the fields of `m2m merge --json`."""
         return {**vars(self), "out": str(self.out), "seconds": round(self.seconds, 2)}
 
 
@@ -61,7 +61,7 @@ def merge_adapters(
         out: NAME.gguf, or a folder: in HF format for a model, in PEFT's for an adapter.
 
     Raises:
-        InputError: an adapter does not fit the model, or a weight is no number.
+        InputError: an adapter does not fit the model, or a weight is not a number.
     """
     started = time.perf_counter()
     _refuse_to_replace(out)
@@ -95,7 +95,7 @@ def merge_adapters(
 
 
 def _refuse_to_replace(folder: Path) -> None:
-    """A folder is replaced as a whole: only one that is a model or an adapter may be."""
+    """Raise unless a folder is a model or an adapter, because it is replaced as a whole."""
     known = ("config.json", "adapter_config.json")
     if folder.is_dir() and not any((folder / name).is_file() for name in known):
         raise InputError(
@@ -104,7 +104,7 @@ def _refuse_to_replace(folder: Path) -> None:
 
 
 def _weights(adapters: Sequence[str]) -> dict[str, float]:
-    """Folder -> weight."""
+    """Return the weights by folder."""
     weights: dict[str, float] = {}
     for text in adapters:
         folder, equals, weight = text.rpartition("=") if not Path(text).exists() else (text, "", "")

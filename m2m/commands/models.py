@@ -1,4 +1,4 @@
-"""GGUF models that a command names, opened in llama.cpp."""
+"""Find the GGUF models that a command names, and open them in llama.cpp."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from m2m.pipeline.inputs import model_folders
 
 
 def gguf_of(model: str) -> Path:
-    """The GGUF file that `model` means: a file, or the base.gguf of a model under models/."""
+    """Return the GGUF file of `model`: a file, or the base.gguf of a model under models/."""
     path = Path(model)
     return path if path.is_file() else find_model(model, model_folders()).gguf.path
 
 
 def open_model(path: Path, lora: Path | None) -> LlamaModel:
-    """A GGUF model in llama.cpp, with a GGUF LoRA on it where one is given.
+    """Open a GGUF model in llama.cpp, with a GGUF LoRA if one is given.
 
     Raises:
-        LlamaError: llama.cpp cannot load them; a child process has tried before this one does.
+        LlamaError: llama.cpp cannot load them; a child process has tried it first.
     """
     check_loads(path, lora)
     threads = usable_threads()

@@ -1,1 +1,1 @@
-"""What a run will cost on this machine, and how to cut it down to the user's hours."""
+"""Estimate the cost of a run on this machine, and cut a run down to the user's hours."""

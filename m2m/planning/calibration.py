@@ -1,7 +1,7 @@
-"""Measures what the parts of a run take on this machine, in a few seconds, by doing some of each.
+"""Measure the speed of each part of a run on this machine, by doing a little of each.
 
-Nothing is guessed from sizes that can be timed: real training steps on the recipe's own rows, real
-surrogates of its own base, real examples of its own targets.
+This takes a few seconds. Anything that can be timed is timed, not guessed from sizes: real training
+steps on the recipe's own rows, real surrogates of its own base, real examples of its own targets.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ from m2m.tokenizer import Formatter
 from m2m.tuner.callbacks import ShowProgress, Step
 from m2m.tuner.trainer import Origin, Trainer
 
-# A first step also allocates; where steps are short enough, more are made and the median is taken.
+# A first step also allocates memory. If steps are short, several are made and the median counts.
 _SHORT, _MORE_SECONDS, _MORE_STEPS = 10.0, 8.0, 6
-_TOKENS_SCORED = 2_000  # of the examples that are scored
-_BATCHES = 12  # looked at for how full batches are
+_TOKENS_SCORED = 2_000  # tokens of the examples that are scored
+_BATCHES = 12  # batches that are measured, as they are not full
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,10 @@ class Aside:
 
     Attributes:
         count: workers that share the threads.
-        at_once: those that memory has room for.
-        slower: times as long as a step alone takes with all threads, if it saved as much memory.
-        bytes: expected peak of all of them together.
+        at_once: workers that fit into memory together.
+        slower: time of a step that saves as much memory as a worker's, divided by the time of a
+            step of one process alone; both use all threads.
+        bytes: expected peak of all workers together.
     """
 
     count: int
@@ -72,19 +73,19 @@ class Rates:
     """Seconds and bytes of the parts of a run.
 
     Attributes:
-        decoder: to read the base into the trainer.
-        token: of one training step, by its tokens.
-        tokens: of a step, by dataset.
-        pause: to measure held-out rows and write a checkpoint or an adapter.
-        surrogate: to quantise the base before the first mixture.
-        load_one, load_all: to merge and load a mixture of one and of all datasets.
-        scored: to score a token.
-        judged: to bootstrap a model's scores.
+        decoder: seconds to read the base into the trainer.
+        token: seconds of one training step divided by its tokens.
+        tokens: tokens of a step, by dataset.
+        pause: seconds to measure held-out rows and write a checkpoint or an adapter.
+        surrogate: seconds to quantise the base before the first mixture.
+        load_one, load_all: seconds to merge and load a mixture of one and of all datasets.
+        scored: seconds to score a token.
+        judged: seconds to bootstrap a model's scores.
         training_bytes: expected peak of the process while training.
-        aside: the experts' training where several train side by side.
+        aside: the experts' training if several train side by side.
         scoring_bytes: measured peak of the process after scoring.
-        adapter_bytes: of an adapter's file.
-        known: what the run's journal has of a mixture's scores already, by mixture.
+        adapter_bytes: size of an adapter's file.
+        known: work that the run's journal already holds, by mixture.
     """
 
     decoder: float
@@ -103,21 +104,21 @@ class Rates:
     aside: Aside | None = None
 
     def step(self, dataset: str | None = None) -> float:
-        """Seconds of a training step on a dataset, or on an average one."""
+        """Return the seconds of a training step on a dataset, or on an average one."""
         tokens = self.tokens[dataset] if dataset else statistics.fmean(self.tokens.values())
         return self.token * tokens
 
     def load(self, size: float, of: int) -> float:
-        """Seconds to merge and load a mixture of `size` of `of` datasets."""
+        """Return the seconds to merge and load a mixture of `size` of `of` datasets."""
         share = (size - 1) / (of - 1) if of > 1 else 0.0
         return self.load_one + share * (self.load_all - self.load_one)
 
 
 def calibrate(inputs: Inputs, progress: Progress) -> Rates:
-    """Do a little of everything.
+    """Time a little of every part of a run.
 
     Raises:
-        ResourceError: training does not fit into memory; the hint says what would.
+        ResourceError: training does not fit into memory; the hint names settings that would.
         Interrupted: the user asked to stop.
     """
     make_folder(inputs.recipe.folder)
@@ -172,7 +173,7 @@ class _Timed:
 def _train(
     inputs: Inputs, corpus: Corpus, decoder: Decoder, folder: Path, progress: Progress
 ) -> _Timed:
-    """One real step, and some more where that was short."""
+    """Time one real step, and some more if it was short."""
     found = _run(inputs, corpus, decoder, folder, progress, steps=1)
     if found.step < _SHORT:
         steps = max(2, min(_MORE_STEPS, int(_MORE_SECONDS / found.step)))
@@ -188,7 +189,7 @@ class _Stopwatch(ShowProgress):
         self.steps: list[float] = []
 
     def on_step(self, step: Step) -> None:
-        """Note and show."""
+        """Note the step's seconds and show it."""
         self.steps.append(step.seconds)
         super().on_step(step)
 
@@ -223,7 +224,7 @@ def _run(
 
 
 def _tokens_of_a_step(inputs: Inputs, corpus: Corpus) -> float:
-    """How full a dataset's batches are: rows do not fill them to the last token."""
+    """Return the tokens of a step: rows do not fill a dataset's batches to the last token."""
     train: Train = inputs.recipe.train
     stream = BatchStream(expert_corpus(inputs, corpus).samples, train.seed, train.batch_tokens)
     batches = [len(next(stream).tokens) for _ in range(min(_BATCHES, train.steps))]
@@ -237,7 +238,7 @@ def _score(
     progress: Progress,
     trained: Set[str],
 ) -> tuple[dict[str, float], dict[Mixture, Cost]]:
-    """The rates of surrogates, by name, and what is known of mixtures of the trained experts."""
+    """Return the rates of surrogates by name, and the known work for mixtures of `trained`."""
     progress.start("calibrating: surrogates", 4, "models")
     one, every = Mixture.uniform([*experts][:1]), Mixture.uniform([*experts])
     started = time.perf_counter()
@@ -270,7 +271,7 @@ def _score(
 
 
 def _known(journal: Journal, scorer: SurrogateScorer, trained: Set[str]) -> dict[Mixture, Cost]:
-    """What the journal has for these very adapters and settings; only finished ones have a key."""
+    """Return the journal's work for these adapters and settings; only finished ones have a key."""
     total, known = sum(scorer.examples.values()), dict[Mixture, Cost]()
     for line in journal.replay():
         if line.get("schema") not in READABLE:
@@ -290,19 +291,19 @@ def _moved(progress: Progress) -> None:
 
 
 def _some(task: Task, formatter: Formatter) -> Task:
-    """The first examples of a task, enough to time it."""
-    task = contrasted(task)  # a part of the answers may hold no wrong ones
+    """Return the first examples of a task, enough to time it."""
+    task = contrasted(task)  # some of the answers alone may include no wrong ones
     share = _TOKENS_SCORED / max(1, sum(count_tokens(task, formatter)))
     count = min(len(task.examples), max(8, round(share * len(task.examples))))
     return dataclasses.replace(task, examples=task.examples[:count])
 
 
 def count_tokens(task: Task, formatter: Formatter) -> tuple[int, int]:
-    """Tokens that scoring a task decodes, each beginning that answers share only once.
+    """Count the tokens that scoring a task decodes; a beginning that answers share counts once.
 
     Returns:
-        Those that all prompts have in common, decoded once for each block of examples; and all that
-        the examples have of their own. What is predicted only, a last token, is not decoded.
+        The tokens that all prompts have in common, decoded once for each block of examples; and all
+        tokens that the examples have of their own. A last token is only predicted, not decoded.
     """
     asked = requests(task, formatter)
     shared = len(common_prefix(asked))
@@ -311,7 +312,7 @@ def count_tokens(task: Task, formatter: Formatter) -> tuple[int, int]:
 
 
 def _branches(continuations: Sequence[Sequence[int]]) -> int:
-    """Tokens of the tree that some continuations make, without their last ones."""
+    """Count the tokens of the tree of some continuations, without their last ones."""
     paths = sorted(tuple(each[:-1]) for each in continuations)
     shared = (
         sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))

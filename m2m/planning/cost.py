@@ -26,17 +26,17 @@ from m2m.pipeline.shares import finished_experts, wanted
 from m2m.planning.calibration import Aside, Rates, count_tokens
 from m2m.recipe import Recipe
 
-# A checkpoint holds the adapter, AdamW's two and the best adapter so far.
+# A checkpoint holds the adapter, AdamW's two states and the best adapter so far.
 _CHECKPOINTS = 4
-# A trial's line in the journal: a log-likelihood a choice, and what stands around it.
+# A trial's line in the journal: bytes of the line itself, and of each choice's log-likelihood.
 _LINE, _CHOICE = 500, 20
-_DRAWN = 256  # mixtures that stand for all where these are too many
-ASIDE = 1.15  # two workers against one with both threads: 1.13 to 1.2; more may gain more
+_DRAWN = 256  # mixtures that represent all mixtures if these are too many
+ASIDE = 1.15  # speed of two workers over one with both threads: 1.13 to 1.2; more may gain more
 
 
 @dataclass(frozen=True)
 class PlannedStep:
-    """What one step will take; memory is the process's peak until its end, as in `Step`."""
+    """The expected cost of one step; memory is the process's peak until its end, as in `Step`."""
 
     name: str
     what: str
@@ -46,10 +46,10 @@ class PlannedStep:
 
 
 def planned_strategy(inputs: Inputs, examples: int = 1) -> Strategy:
-    """The strategy of the search; its name and candidates are the same for any number of examples.
+    """Build the strategy; its name and candidates are the same for any number of examples.
 
     Raises:
-        InputError: it has no mixture to choose from, or too many.
+        InputError: the strategy has no mixture to choose from, or too many.
     """
     recipe = inputs.recipe
     space = search_space(inputs)
@@ -58,11 +58,11 @@ def planned_strategy(inputs: Inputs, examples: int = 1) -> Strategy:
 
 @dataclass(frozen=True)
 class Sizes:
-    """The sizes that stay the same however `--hours` cuts a recipe; slow to find.
+    """The sizes that `--hours` cannot change when it cuts a recipe; slow to compute.
 
     Attributes:
-        examples: of all dev sets; of a text in windows each window is one.
-        dev: the tokens of each dev set, as `count_tokens` has them.
+        examples: number of examples of all dev sets; each window of a text counts as one.
+        dev: the tokens of each dev set, as `count_tokens` returns them.
         test: the same of each test set.
         scratch: bytes of the scratch model.
         exported: bytes of the exported model.
@@ -76,9 +76,9 @@ class Sizes:
 
     @classmethod
     def of(cls, inputs: Inputs) -> Sizes:
-        """Tokenises all examples."""
+        """Measure the sizes; tokenises all examples."""
         form, seed, quantize = inputs.formatter, inputs.recipe.search.seed, inputs.recipe.quantize
-        kind = "f16" if quantize.type == "auto" else quantize.type  # none that auto takes is larger
+        kind = "f16" if quantize.type == "auto" else quantize.type  # auto never takes a larger type
         return cls(
             sum(len(Evaluator(task, form, seed)) for task in inputs.dev.values()),
             [count_tokens(task, form) for task in inputs.dev.values()],
@@ -91,11 +91,11 @@ class Sizes:
 
 
 class Work:
-    """What a run has to do, in seconds and bytes.
+    """The work of a run, in seconds and bytes.
 
     Args:
-        inputs: the run's.
-        rates: of this machine.
+        inputs: the run's inputs.
+        rates: the rates of this machine.
         like: the work of the same inputs with other settings, which saves time.
     """
 
@@ -120,15 +120,15 @@ class Work:
         self.line = _CHOICE * choices
 
     def of(self, recipe: Recipe) -> Work:
-        """The work of a recipe that differs in its settings only."""
+        """Return the work of a recipe that differs only in its settings."""
         return Work(dataclasses.replace(self.inputs, recipe=recipe), self.rates, self)
 
     def steps(self) -> list[PlannedStep]:
-        """All steps, in order."""
+        """Return all steps, in order."""
         return [self.train(), self.search(), self.confirm(), self.export()]
 
     def train(self) -> PlannedStep:
-        """One adapter for every dataset that has none yet."""
+        """Plan one adapter for every dataset that has none yet."""
         made = finished_experts(self.inputs)
         left = [name for name in self.names if name not in made]
         seconds = sum(self._training(self.recipe.train.steps, name) for name in left)
@@ -146,7 +146,7 @@ class Work:
         return PlannedStep("train", what, seconds, peak, disk)
 
     def search(self) -> PlannedStep:
-        """The base on dev, what the strategy takes, and the finalists as they are exported."""
+        """Plan the base on dev, the strategy's mixtures, and the finalists as they are exported."""
         cost, rates = self.strategy.cost(), self.rates
         left = cost.less(self.done())
         base = 1.0 - rates.known.get(BASE, Cost()).evaluations
@@ -154,7 +154,7 @@ class Work:
         seconds = rates.surrogate + base * (rates.load(1, len(self.names)) + self.dev_seconds)
         seconds += left.loads * (load + self.block_seconds)
         seconds += left.evaluations * (self.dev_seconds - self.block_seconds)
-        # Every mixture's scoreboard once; of whole ones the warnings look again.
+        # One scoreboard for every mixture; the warnings use complete mixtures a second time.
         seconds += (cost.mixtures + cost.evaluations + 1) * rates.judged
         quantize, finalists = self.recipe.quantize, max(2, self.recipe.confirm.top)
         finalists = min(finalists, self.strategy.candidates)
@@ -165,7 +165,7 @@ class Work:
         return PlannedStep("search", self._search_in_words(cost), seconds, peak, disk)
 
     def done(self) -> Cost:
-        """What the journal has of the mixtures that the search may look at."""
+        """Return the work that the journal holds for mixtures that the search may need."""
         singles = [Mixture.uniform([name]) for name in self.names]
         found = Cost()
         for mixture, known in self.rates.known.items():
@@ -181,7 +181,7 @@ class Work:
         return f"{name}: {part}{counted(count, 'mixture')}{'' if all_in_full else evaluations}"
 
     def confirm(self) -> PlannedStep:
-        """Fine-tunes of the best and of the baselines, all scored on dev and test."""
+        """Plan fine-tunes of the best and of the baselines, all scored on dev and test."""
         confirm = self.recipe.confirm
         total = len(self.names)
         sizes = [self._expected_size()] * min(confirm.top, self.strategy.candidates)
@@ -195,7 +195,7 @@ class Work:
         trainings += [self._confirming(total)] * whole
         models = 2.0 + len(sizes)
         if "best_single" in confirm.baselines and self._expected_size() > 1:
-            # It may be one of the top already.
+            # It may already be one of the top mixtures.
             models += self._share_mixed() ** confirm.top
             trainings.append(0.0 if self._is_free() else self._confirming(1))
         seconds = sum(trainings) + (self.rates.decoder if any(trainings) else 0.0)
@@ -209,7 +209,7 @@ class Work:
         return PlannedStep("confirm", what, seconds, peak, disk)
 
     def export(self) -> PlannedStep:
-        """The winner as GGUF and LoRA."""
+        """Plan the winner as GGUF and LoRA."""
         seconds = self.rates.surrogate + self.rates.load(1, len(self.names))
         peak = max(self.rates.training_bytes, self.rates.scoring_bytes)
         disk = self.exported + self.rates.adapter_bytes
@@ -220,7 +220,7 @@ class Work:
         return steps * self.rates.step(dataset) + pauses * self.rates.pause
 
     def _confirming(self, size: float) -> float:
-        """Seconds of one confirming fine-tune."""
+        """Return the seconds of one confirming fine-tune."""
         return self._training(self._budget(size))
 
     def _budget(self, size: float) -> int:
@@ -230,24 +230,24 @@ class Work:
         return steps if isinstance(budget, str) else budget
 
     def _is_free(self) -> bool:
-        """Whether a confirmed single dataset is its expert, trained already."""
+        """Return whether a confirmed single dataset is its expert, which is trained already."""
         borrows = self.recipe.train.replay > 0 and self.recipe.train.replay_from is None
         return not borrows and self._budget(1) == self.recipe.train.steps
 
     def _expected_size(self) -> float:
-        """Datasets of a winner of which nothing is known."""
+        """Return the expected number of datasets of the winner, when nothing is known of it."""
         return sum(size * count for size, count in self.sizes.items()) / sum(self.sizes.values())
 
     def _share_trained(self) -> float:
-        """The chance that a top mixture is not a single dataset that is trained already."""
+        """Return the chance that a top mixture is not a single dataset that is trained already."""
         return self._share_mixed() if self._is_free() else 1.0
 
     def _share_mixed(self) -> float:
-        """The chance that a mixture is not a single dataset, where nothing is known."""
+        """Return the chance that a mixture is not a single dataset, when nothing is known."""
         return 1.0 - self.sizes[1] / sum(self.sizes.values())
 
     def scratch_on_disk(self) -> int:
-        """Bytes of the scratch model on the disk; 0 if it is in memory."""
+        """Return the bytes of the scratch model on the disk; 0 if it is in memory."""
         key = self.recipe.folder
         folder = scratch_folder(key, 2 * self.inputs.base.info.parameters)
         if folder == key:
@@ -258,7 +258,7 @@ class Work:
 
 
 def _sizes(space: Space) -> Counter[int]:
-    """How many mixtures have how many datasets: of all, or of a sample where they are too many."""
+    """Count the mixtures by their number of datasets: all, or a sample if there are too many."""
     if not space.parts and space.most <= LISTED:
         return Counter(len(each.datasets) for each in space.subsets())
     rng = np.random.default_rng(0)
@@ -267,5 +267,5 @@ def _sizes(space: Space) -> Counter[int]:
 
 
 def times_alone(aside: Aside) -> float:
-    """Times as long as the experts take one after the other, each with all threads."""
+    """Return the time of workers divided by the time of training one by one with all threads."""
     return aside.slower * aside.count / aside.at_once / ASIDE

@@ -1,4 +1,4 @@
-"""`m2m run --hours H`: a recipe cut down until it fits into the time there is."""
+"""`m2m run --hours H`: cut a recipe down until it fits into the available time."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from m2m.recipe import LISTS, SECTIONS, Recipe, as_json
 from m2m.results.folder import RunFolder
 from m2m.store import fingerprint
 
-# A plan is within 30 % of what a run takes; this much of the time is planned for.
+# A plan is within 30 % of a run's real time; the plan may take this share of the hours.
 _SHARE = 0.85
-# Experts of fewer steps than this share of the recipe's would answer another question.
+# Experts with fewer steps than this share of the recipe's would answer another question.
 _LEAST_STEPS = 0.25
 
 
 def fit_hours(inputs: Inputs, recipe: Recipe, hours: float, progress: Progress) -> Inputs:
-    """Cut a run down to `hours`; the same recipe and hours get the same cut as the first time.
+    """Cut a run down to `hours`; the same recipe and hours get the same cut every time.
 
-    The decision is kept in the run's folder, so that a run that goes on after a power cut, on a
-    machine that is busier or not, keeps its adapters. Every cut is a warning.
+    The decision is kept in the run's folder, so that a run that continues after a power cut keeps
+    its adapters, even if the machine is busier or less busy. Every cut is a warning.
 
     Args:
-        inputs: the run's.
-        recipe: as its file says, which names the decision.
-        hours: that the run may take.
+        inputs: the run's inputs.
+        recipe: the recipe as its file says, which names the decision.
+        hours: hours that the run may take.
         progress: shows the calibration.
 
     Returns:
-        The inputs with the recipe cut; they need not be read again.
+        The inputs with the cut recipe; they need not be read again.
 
     Raises:
         ResourceError: no cut suffices.
@@ -53,7 +53,7 @@ def fit_hours(inputs: Inputs, recipe: Recipe, hours: float, progress: Progress) 
 
 
 def within(recipe: Recipe, hours: float) -> Callable[[Inputs, Progress], Inputs]:
-    """`fit_hours` for `Run`, which reads the inputs first and looks for leaks."""
+    """Return `fit_hours` for `Run`, which first reads the inputs and looks for leaks."""
     return lambda inputs, progress: fit_hours(inputs, recipe, hours, progress)
 
 
@@ -64,7 +64,7 @@ def _mark(recipe: Recipe, hours: float) -> str:
 
 
 def _kept(recipe: Recipe, mark: str) -> dict[str, Any] | None:
-    """What an earlier process decided about this very recipe."""
+    """Return the decision of an earlier process about this very recipe, or None."""
     path = RunFolder(recipe.folder).hours
     if not path.is_file():
         return None
@@ -76,7 +76,7 @@ def _kept(recipe: Recipe, mark: str) -> dict[str, Any] | None:
 
 
 def _decide(inputs: Inputs, rates: Rates, hours: float) -> dict[str, Any]:
-    """Settings that fit, and what they give up; the least harmful cuts are made first."""
+    """Choose settings that fit, and list the losses; the least harmful cuts are made first."""
     settings: dict[str, Any] = {}
     gave_up: dict[str, str] = {}
     work = Work(inputs, rates)
@@ -92,7 +92,7 @@ def _decide(inputs: Inputs, rates: Rates, hours: float) -> dict[str, Any]:
         settings[name] = value
         if seconds() < now:
             gave_up[name] = words
-        else:  # a cut that saves nothing is none
+        else:  # this cut saves nothing
             settings = before
     if seconds() > limit:
         raise ResourceError(
@@ -100,7 +100,7 @@ def _decide(inputs: Inputs, rates: Rates, hours: float) -> dict[str, Any]:
             f"{seconds() / _SHARE / 3600:.2g}",
             "give it more, leave datasets out, or take a smaller base",
         )
-    # What was cut furthest gets back what there is room for.
+    # Raise the largest cuts again as far as the time allows.
     if "steps" in settings:
         _raise("steps", inputs.recipe.train.steps, settings, seconds, limit)
         gave_up["steps"] = _steps_words(inputs.recipe, settings["steps"])
@@ -113,7 +113,7 @@ def _decide(inputs: Inputs, rates: Rates, hours: float) -> dict[str, Any]:
 
 
 def _cuts(work: Work) -> Iterator[tuple[str, Any, str]]:
-    """Name, value and words of every cut, in the order in which they are made."""
+    """Yield name, value and words of every cut, in the order in which they are made."""
     recipe, space, strategy = work.recipe, work.space, work.strategy
     if recipe.confirm.top > 1:
         yield "top", 1, f"only the best mixture is confirmed, not {recipe.confirm.top}"
@@ -149,7 +149,7 @@ def _steps_words(recipe: Recipe, steps: int) -> str:
 def _raise(
     name: str, high: int, settings: dict[str, Any], seconds: Callable[[], float], limit: float
 ) -> None:
-    """Set a setting to the most up to `high` that fits; as it is, it does."""
+    """Raise a setting as far as the limit allows, up to `high`; its present value fits."""
     low = settings[name]
     while low < high:
         settings[name] = middle = (low + high + 1) // 2
@@ -161,7 +161,7 @@ def _raise(
 
 
 def _with(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
-    """The recipe with some settings of its sections replaced."""
+    """Return the recipe with some settings of its sections replaced."""
     homes = {"steps": "train", "top": "confirm"}
     for name, value in settings.items():
         home = homes.get(name, "search")

@@ -1,4 +1,4 @@
-"""`m2m plan`: seconds, memory and disk of every step of a run, before it is made."""
+"""`m2m plan`: estimate time, memory and disk of every step of a run before it starts."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from m2m.planning.cost import ASIDE, PlannedStep, Work, planned_strategy, times_
 from m2m.progress import Progress
 from m2m.tuner.memory import GIB
 
-_ROOM = 256 << 20  # left free on a disk
-_LONG = 60.0  # seconds of training below which nobody asks for less
-_PRODUCTS = 0.55  # of a training step that bf16 makes faster
+_ROOM = 256 << 20  # bytes left free on a disk
+_LONG = 60.0  # seconds of training; nobody needs a shorter time than this
+_PRODUCTS = 0.55  # share of a training step that bf16 makes faster
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole run, before it is made.
+    """The plan of a whole run.
 
     Attributes:
-        steps: in order.
-        strategy: of the search.
-        candidates: mixtures that it chooses from.
+        steps: the steps in order.
+        strategy: name of the search's strategy.
+        candidates: number of mixtures that it chooses from.
         passes: how often an expert will see each of its rows, on average, by dataset.
-        advice: where it does not fit, what to change; else what may be worth knowing.
+        advice: changes to make if the run does not fit; else hints that may help.
         fits: memory, disk and hours suffice.
-        warnings: about the model and the data, as the run prints them.
+        warnings: warnings about the model and the data, as the run prints them.
     """
 
     steps: Sequence[PlannedStep]
@@ -51,11 +51,11 @@ class Plan:
 
     @property
     def total_seconds(self) -> float:
-        """Of all steps."""
+        """Return the seconds of all steps together."""
         return sum(step.seconds for step in self.steps)
 
     def as_json(self) -> dict[str, Any]:
-        """The fields of `m2m plan --json`."""
+        """Return the fields of `m2m plan --json`."""
         return {
             "steps": [{**vars(each), "seconds": round(each.seconds, 1)} for each in self.steps],
             "total_seconds": round(self.total_seconds, 1),
@@ -72,9 +72,9 @@ def make_plan(inputs: Inputs, progress: Progress, hours: float = 0.0) -> Plan:
     """Calibrate and plan.
 
     Args:
-        inputs: the run's.
+        inputs: the run's inputs.
         progress: shows the calibration.
-        hours: that the run may take; 0 for any.
+        hours: hours that the run may take; 0 for any.
 
     Raises:
         InputError: the search has no mixture to choose from, or too many.
@@ -92,7 +92,7 @@ def make_plan(inputs: Inputs, progress: Progress, hours: float = 0.0) -> Plan:
 
 
 def _leaks(inputs: Inputs) -> Iterator[str]:
-    """Why the run would stop before it trains, and test questions that helped to choose."""
+    """Warn of leaks, which would stop the run, and of test questions that helped to choose."""
     leaks = find_leaks(inputs, wanted(inputs), inputs.recipe.folder)
     yield from (leak.warning for leak in leaks)
     if leaks:
@@ -101,7 +101,7 @@ def _leaks(inputs: Inputs) -> Iterator[str]:
 
 
 def plan_with(inputs: Inputs, rates: Rates, hours: float = 0.0) -> Plan:
-    """The plan that some rates make; see `make_plan`."""
+    """Return the plan for given rates; see `make_plan`."""
     work = Work(inputs, rates)
     steps = work.steps()
     wrong = [*_memory(work, steps), *_disk(work, steps), *_time(work, steps, hours)]
@@ -112,7 +112,7 @@ def plan_with(inputs: Inputs, rates: Rates, hours: float = 0.0) -> Plan:
 
 def _memory(work: Work, steps: Sequence[PlannedStep]) -> Iterator[str]:
     free = free_memory_bytes()
-    # The scratch model lies in memory too where there is a RAM disk.
+    # With a RAM disk the scratch model is in memory too.
     need = max(step.peak_rss_bytes for step in steps)
     need += 0 if work.scratch_on_disk() else work.scratch
     if free and need > free:
