@@ -1,1 +1,1 @@
-"""Tasks, metrics and the evaluation of one model."""
+"""Evaluate a model: tasks, metrics and scores."""

@@ -1,8 +1,8 @@
-"""Which choice an answer names: by its text, its letter, or its place counted from 0 or from 1.
+"""Find the choice that an answer names: by its text, its letter, or its place from 0 or from 1.
 
-One reading holds for all files of a target. It is decided by all their rows: a reading fits if
-every row's answer names a choice by it. If several fit and give different choices, nobody can know
-which one is meant, and the target must say it.
+One reading holds for all files of a target, and all their rows decide it: a reading fits if every
+row's answer names a choice by it. If several readings fit and give different choices, m2m cannot
+know which one is meant, and the target must name it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from m2m.dataset.sameness import normalize
 from m2m.errors import InputError
 
-# In the order in which readings that give the same choices are named.
+# This is the order in which a message names readings that give the same choices.
 READINGS = {
     "text": "the text of a choice",
     "letter": "the letter of a choice (A, B, ...)",
@@ -27,7 +27,7 @@ _LONGEST = 4  # digits of a place
 
 @dataclass(frozen=True)
 class Given:
-    """What a row gives: its answer as text (None: no text and no whole number), and its choices."""
+    """The answer of a row as text (None: not a text or a whole number), and the row's choices."""
 
     path: Path
     line: int
@@ -36,7 +36,7 @@ class Given:
 
 
 def place(reading: str, answer: str | None, choices: Sequence[str]) -> int | None:
-    """The place (from 0) of the choice that an answer names; None if it names none."""
+    """Return the place (from 0) of the choice that an answer names; None if it names none."""
     form, found = normalize(answer or ""), -1
     if reading == "text":
         forms = [normalize(choice) for choice in choices]
@@ -49,14 +49,14 @@ def place(reading: str, answer: str | None, choices: Sequence[str]) -> int | Non
 
 
 def decide(rows: Sequence[Given], *, named: bool) -> tuple[str, InputError | None]:
-    """The reading of some rows, all of one target, and what is to be said if it is a guess.
+    """Return the reading of some rows, all of one target, and a message if it is a guess.
 
-    If no reading fits every row, it is the one that fits most of them: reading the rows by it says
-    what is wrong with the others.
+    If no reading fits every row, return the one that fits most rows: the errors of reading by it
+    then name the rows that are wrong.
 
     Args:
         rows: at least one.
-        named: the target lists the choices, so that answers are by definition their texts.
+        named: whether the target lists the choices, so that answers are always their texts.
     """
     places = {each: [place(each, row.answer, row.choices) for row in rows] for each in READINGS}
     fits = [each for each, found in places.items() if None not in found]
@@ -78,7 +78,7 @@ def decide(rows: Sequence[Given], *, named: bool) -> tuple[str, InputError | Non
 
 
 def expected(reading: str, choices: Sequence[str]) -> str:
-    """What an answer must be, for a message."""
+    """Return the form that an answer must have, for a message."""
     count = len(choices)
     return {
         "text": f"one of {', '.join(choices)}",

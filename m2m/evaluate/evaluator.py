@@ -1,4 +1,4 @@
-"""Scores a model on a task: one pass, every metric afterwards."""
+"""Score a model on a task in one pass; compute every metric afterwards."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from m2m.llamacpp.model import LlamaModel
 from m2m.llamacpp.scoring import Request, score, score_text
 from m2m.tokenizer import Formatter
 
-# Part of the key of all scores: raised when the same task comes to be read, asked or cut otherwise.
+# A part of the key of all scores: raise it when the same task is read, asked or cut differently.
 SCHEMA = 2
-# Added to the limit of a written answer: a model may spell a text in more tokens than it needs.
+# Added to the limit of a written answer: a model may use more tokens for a text than it needs.
 _SLACK = 16
 
 
 class Evaluator:
-    """A task made ready for one family of models: tokenised once, scored for each model.
+    """A task prepared for one family of models: tokenised once, scored for each model.
 
     Args:
-        task: the examples, and how they are put to a model.
+        task: the examples, and the form in which a model is asked.
         formatter: the models' tokenizer and template.
-        seed: draws the distractors of a task with answers only.
+        seed: draws the distractors of a task that has answers only.
 
     Raises:
-        InputError: an example cannot be asked; with its line.
+        InputError: an example cannot be asked; names its line.
     """
 
     def __init__(self, task: Task, formatter: Formatter, seed: int = 0) -> None:
@@ -80,7 +80,7 @@ class Evaluator:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of all that is asked and of what is right: whatever can change the scores."""
+        """Return the SHA-256 of all questions and right answers: all that can change scores."""
         asked = [
             [list(r.prompt), [list(c) for c in r.continuations], row[np.isfinite(row)].tolist()]
             for r, row in zip(self._requests, self._bytes, strict=True)
@@ -93,21 +93,21 @@ class Evaluator:
 
     @property
     def pieces(self) -> str:
-        """SHA-256 of how the texts that are scored are cut into tokens, as bytes."""
+        """Return the SHA-256 of the bytes of each token of the scored texts."""
         spelled = self._tokenizer.token_bytes
         cut = [[[spelled(i).hex() for i in c] for c in r.continuations] for r in self._requests]
         return hashlib.sha256(json.dumps(cut).encode("ascii")).hexdigest()
 
     def __len__(self) -> int:
-        """How many examples there are; of a text in windows, how many windows."""
+        """Return the number of examples; for a text in windows, the number of windows."""
         return len(self._requests)
 
     def evaluate(self, model: LlamaModel, places: Sequence[int] | None = None) -> Scores:
-        """Score examples, and let the model write its answers where the task wants them.
+        """Score examples, and let the model write its answers if the task asks for it.
 
         Args:
             model: of the family that the formatter is for.
-            places: which examples, in that order; None: all.
+            places: the examples to score, in that order; None: all.
 
         Raises:
             InputError: an example is longer than the model's context.
@@ -141,7 +141,7 @@ class Evaluator:
         )
 
     def _written(self, model: LlamaModel, rows: Sequence[int]) -> Completed:
-        """What the model answers, if it is asked to write."""
+        """Return the answers that the model writes; empty if it is not asked to write."""
         if not self._openings:
             return Completed([], [], 0)
         openings = [self._openings[i] for i in rows]
@@ -149,7 +149,7 @@ class Evaluator:
 
 
 def _texts(model: LlamaModel, asked: Sequence[Request]) -> tuple[list[list[float]], int, int]:
-    """Short texts in shared batches, long ones in windows."""
+    """Score short texts in shared batches and long ones in windows."""
     whole = [len(r.prompt) + len(r.continuations[0]) for r in asked]
     short = [n <= model.context_trained for n in whole]
     scored = score(model, [r for r, s in zip(asked, short, strict=True) if s])
@@ -166,6 +166,6 @@ def _texts(model: LlamaModel, asked: Sequence[Request]) -> tuple[list[list[float
 
 
 def _context_bytes(formatter: Formatter, first: int) -> int:
-    """Bytes of a text's first token, which is not predicted; a BOS stands for none of them."""
+    """Return the bytes of a text's first token, which is not predicted; 0 if it is a BOS."""
     tokenizer = formatter.tokenizer
     return 0 if first == tokenizer.bos_id else len(tokenizer.token_bytes(first))

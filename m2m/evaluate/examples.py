@@ -1,4 +1,4 @@
-"""One row of a target as an example: what is asked, what can be answered, what is right."""
+"""Read one row of a target as an example: the question, the choices and the right answer."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Example:
 
     Attributes:
         prompt: the question; "" for a text.
-        choices: the possible answers; of a text the text itself.
-        gold: place of the right one.
+        choices: the possible answers; for a text, the text itself.
+        gold: place of the right choice.
         line: in the file, from 1.
         facet: the row's `facet` or `lang`, for a breakdown.
-        references: all right answers, where a row has no choices.
+        references: all right answers, if a row has no choices.
     """
 
     prompt: str
@@ -38,17 +38,17 @@ class Example:
 
     @property
     def answer(self) -> str:
-        """The right answer."""
+        """Return the right answer."""
         return self.choices[self.gold]
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How a file's rows are read, where they are not in one of the shapes that need no saying.
+    """How to read the rows of a file that has none of the standard shapes.
 
     Attributes:
         prompt: the question with the row's fields in braces; "": the field `question` or `prompt`.
-        answer: the right answer likewise; "": the field `answer`.
+        answer: the right answer in the same form; "": the field `answer`.
         choices: the possible answers of every row, one of which its answer names.
         answers: how an answer names its choice: one of `READINGS`, or "auto".
     """
@@ -60,7 +60,7 @@ class Reading:
 
     @property
     def is_custom(self) -> bool:
-        """Whether anything is said."""
+        """Return whether any setting differs from the default."""
         return replace(self, answers="auto") != Reading()
 
 
@@ -72,10 +72,10 @@ SHAPES: dict[Kind, str] = {
 
 
 def kind_of(path: Path, record: Record, reading: Reading) -> Kind:
-    """The kind of task that a file's first row shows.
+    """Return the kind of task that a file's first row shows.
 
     Raises:
-        InputError: it has none of the shapes.
+        InputError: the row has none of the shapes.
     """
     keys = record.fields.keys()
     if "choices" in keys or reading.choices:
@@ -99,10 +99,10 @@ def kind_of(path: Path, record: Record, reading: Reading) -> Kind:
 
 
 def read_example(record: Record, kind: Kind, reading: Reading) -> Example:
-    """One row.
+    """Read one row as an example.
 
     Raises:
-        InputError: it is not of that kind.
+        InputError: the row is not of that kind.
     """
     return _READERS[kind](record.fields, record.line, reading)
 
@@ -111,12 +111,12 @@ _BRACES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
 def fill(template: str, fields: Mapping[str, Any]) -> str:
-    """A template with the row's fields in place of their names in braces; `{{` is a brace.
+    """Replace the names in braces of a template by the row's fields; `{{` is a brace.
 
     A list is written with commas.
 
     Raises:
-        InputError: the row has no such field, or a brace stands alone.
+        InputError: the row does not have such a field, or a brace has no partner.
     """
 
     def value(match: re.Match[str]) -> str:
@@ -143,7 +143,7 @@ def _text(fields: Mapping[str, Any], key: str) -> str:
 
 
 def facet(fields: Mapping[str, Any]) -> str | None:
-    """The part of a breakdown that a row belongs to: its field `facet` or `lang`."""
+    """Return the part of a breakdown that a row belongs to: its field `facet` or `lang`."""
     value = fields.get("facet", fields.get("lang"))
     return None if value is None else str(value)
 
@@ -153,7 +153,7 @@ def _prompt(fields: Mapping[str, Any], reading: Reading, key: str) -> str:
 
 
 def given(path: Path, records: Sequence[Record], reading: Reading) -> list[Given]:
-    """What the rows of a file with choices give; without rows whose choices are wrong."""
+    """Return the answers and choices of a file's rows, without rows whose choices are wrong."""
     found = []
     for record in records:
         try:
@@ -192,7 +192,7 @@ def _choices(fields: Mapping[str, Any], reading: Reading) -> tuple[str, ...]:
 
 
 def _said(fields: Mapping[str, Any], reading: Reading) -> str | None:
-    """A row's answer as text; JSON's true is the text "true" and never a number."""
+    """Return a row's answer as text; JSON's true is the text "true" and never a number."""
     if reading.answer:
         return fill(reading.answer, fields)
     value = fields.get("answer")

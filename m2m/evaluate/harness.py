@@ -1,9 +1,9 @@
-"""Task files of lm-evaluation-harness: the part of them that needs no code and no network.
+"""Read task files of lm-evaluation-harness: the part of them that needs no code and no network.
 
 `output_type` multiple_choice and generate_until over local JSON, JSONL, CSV and TSV files, with
 `doc_to_text`, `doc_to_choice` and `doc_to_target` as Jinja templates or names of fields
-(lm_eval/api/task.py, ConfigurableTask, and lm_eval/config/task.py for the defaults). What is not
-understood is refused by name.
+(lm_eval/api/task.py, ConfigurableTask, and lm_eval/config/task.py for the defaults). Any other
+setting is refused by name.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _USED = {
     *("doc_to_text", "doc_to_choice", "doc_to_target", "description"),
     *("target_delimiter", "fewshot_delimiter", "num_fewshot", "fewshot_config", "repeats"),
 }
-# m2m reports every metric of its own that fits; names and notes change no number.
+# m2m reports all its own metrics that fit; names and notes do not change a number.
 _NO_MATTER = {
     *("task", "task_alias", "tag", "group", "group_alias", "metadata", "metric_list"),
     *("should_decontaminate", "doc_to_decontamination_query"),
 }
-# What each value must be; nothing (null) is as if the key were not there.
+# The types of each value; null counts as a missing key.
 _VALUES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys((*_SPLITS, "dataset_path", "output_type", "description"), (str,)),
     **dict.fromkeys(("target_delimiter", "fewshot_delimiter", "doc_to_text"), (str,)),
@@ -50,23 +50,24 @@ _VALUES: dict[str, tuple[type, ...]] = {
 }
 _KINDS: dict[str, Kind] = {"multiple_choice": "choices", "generate_until": "answer"}
 _WORDS = {str: "a text", int: "a whole number", list: "a list", dict: "keys and values"}
-_LONGEST_ANSWER = 256  # tokens: max_gen_toks of the harness's models where a task names none
+_LONGEST_ANSWER = 256  # tokens: max_gen_toks of the harness's models, for a task without a limit
 _NO_TAG = (
     "m2m runs no code from a file and takes plain values only; write a template, text or number"
 )
 
 
 def load_harness(path: Path, part: Part, seed: int = 0, roots: Sequence[Path] = ()) -> Task:
-    """A task file's examples, and the form in which the harness would ask them.
+    """Return a task file's examples, and the form in which the harness would ask them.
 
     Args:
         path: the YAML file; the files that it names are relative to its folder.
-        part: "dev" takes the validation split and "test" the test split, where there are both.
+        part: "dev" takes the validation split and "test" the test split, if the file has both.
         seed: draws the solved examples, unless the file takes the first ones.
-        roots: folders besides its own in which it may name files.
+        roots: folders, besides its own, in which it may name files.
 
     Raises:
-        InputError: unreadable, or more than the supported part; all of it is told.
+        InputError: the file is unreadable, or needs more than the supported part; lists every
+            problem.
     """
     path = Path(path)
     reader = TaskFiles(path, roots)
@@ -83,8 +84,8 @@ def load_harness(path: Path, part: Part, seed: int = 0, roots: Sequence[Path] = 
         barred = {normalize(each.prompt) for each in rows.read(tested)}
         pool = [each for each in rows.read(solved) if normalize(each.prompt) not in barred]
         read += [*tested, *solved]
-    # The keys as merged, so that an included file's keys count as if they were written here; a tag
-    # can only be left in a key without effect.
+    # Use the merged keys, so that an included file's keys count as if they were written here; a tag
+    # can remain only in a key that has no effect.
     plain = json.loads(json.dumps(config, default=str))
     mark = fingerprint(task=plain, rows=[reader.rows(each).sha256 for each in dict.fromkeys(read)])
     form = _form(config, tuple(pool), seed, path)
@@ -117,7 +118,7 @@ def _refuse_unknown(config: Mapping[str, Any], path: Path) -> None:
 
 
 def _tagged(value: Any) -> Tagged | None:
-    """Return the first value with a tag inside a value of YAML, if there is one."""
+    """Return the first value with a tag inside a value of YAML; None if there is none."""
     if isinstance(value, Tagged):
         return value
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
@@ -137,7 +138,7 @@ def _kind(config: Mapping[str, Any], path: Path) -> Kind:
 
 
 def _files(config: Mapping[str, Any], path: Path) -> dict[str, list[Path]]:
-    """The data files of each split; one without a split is `train`, as in `datasets`."""
+    """Return the data files of each split; one without a split is `train`, as in `datasets`."""
     arguments = config.get("dataset_kwargs") or {}
     given = arguments.get("data_files") if isinstance(arguments, dict) else None
     others = [key for key in arguments if key != "data_files"]
@@ -167,7 +168,7 @@ def _shots(config: Mapping[str, Any], files: Mapping[str, list[Path]], path: Pat
 def _first(
     config: Mapping[str, Any], files: Mapping[str, list[Path]], keys: Sequence[str], path: Path
 ) -> list[Path]:
-    """The files of the first of these splits that the task names."""
+    """Return the files of the first of these splits that the task names."""
     name = next((config[key] for key in keys if config.get(key)), None)
     if name is None or name not in files:
         raise InputError(
@@ -206,7 +207,7 @@ def _form(config: Mapping[str, Any], pool: tuple[Example, ...], seed: int, path:
 def _generation(
     config: Mapping[str, Any], separator: str, path: Path
 ) -> tuple[tuple[str, ...], int]:
-    """What ends a written answer: texts, and a number of tokens."""
+    """Return the texts that end a written answer, and its largest number of tokens."""
     given = dict(config.get("generation_kwargs") or {})
     until = given.pop("until", separator)
     longest = given.pop("max_gen_toks", _LONGEST_ANSWER)
@@ -226,7 +227,7 @@ def _generation(
 
 
 class _Rows:
-    """Rows to examples, each template compiled once."""
+    """Turns rows into examples; compiles each template once."""
 
     def __init__(self, config: Mapping[str, Any], kind: Kind, reader: TaskFiles) -> None:
         self._kind, self._reader = kind, reader
@@ -242,10 +243,10 @@ class _Rows:
                 raise InputError(f"{reader.path}: {key}: {error.message}") from error
 
     def read(self, files: Sequence[Path]) -> list[Example]:
-        """All rows of some files.
+        """Read all rows of some files.
 
         Raises:
-            InputError: with all mistakes and their lines.
+            InputError: lists all mistakes with their lines.
         """
         problems, examples = Problems(), []
         for file in self._reader.split(files):
@@ -282,7 +283,7 @@ class _Rows:
         return Example(prompt, choices, gold, record.line, facet(fields))
 
     def _value(self, key: str, fields: Mapping[str, Any]) -> Any:
-        """A field by its name, or a template's text: a number or list where it looks like one."""
+        """Return a field by its name, or a template's text; a number or list if it looks so."""
         told = self._say[key]
         if not isinstance(told, TextTemplate):
             return told
@@ -312,7 +313,7 @@ class _Rows:
 
 
 def typed(records: Sequence[Record]) -> list[Record]:
-    """CSV rows with numbers where a whole column is made of them, as pandas reads it."""
+    """Return CSV rows with numbers if a whole column consists of numbers, as pandas reads it."""
     kinds: dict[str, Any] = {}
     for name in records[0].fields if records else ():
         values = [record.fields[name] for record in records]

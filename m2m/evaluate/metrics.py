@@ -1,6 +1,6 @@
-"""Metrics: pure functions from per-example scores to a number, each for many resamples at once.
+"""Metrics: pure functions from per-example scores to a number, for many resamples at once.
 
-`value` takes weights (R, n), how often each resample drew each example; so one bootstrap serves
+`value` takes weights (R, n), how often each resample drew each example. So one bootstrap serves
 every metric, and mixtures that answered the same examples are compared on the same resamples.
 """
 
@@ -38,10 +38,10 @@ class Metric:
         value: (scores, weights (R, n) or None) -> (R,); without weights every example counts once
             and R is 1.
         per_example: scores -> (n,) contributions, for pairing and its standard error.
-        chance: scores -> what guessing gets, or the same answer to every question if that is more;
-            None where that has no meaning.
+        chance: scores -> the score of guessing, or of always giving one answer if that is more;
+            None if this has no meaning.
         mean: whether the value is the plain mean of `per_example`.
-        written: whether it judges what the model wrote, so that answers must be generated.
+        written: whether it judges the text that the model wrote, so that answers are generated.
         per_token: whether it counts tokens, so that only models with one tokenizer compare.
     """
 
@@ -57,15 +57,15 @@ class Metric:
 
     @property
     def sign(self) -> float:
-        """What turns the value so that higher is better."""
+        """Return the factor that turns the value so that higher is better."""
         return 1.0 if self.higher_is_better else -1.0
 
     def stderr(self, scores: Scores, rng: np.random.Generator | None = None) -> float:
-        """Standard error over different questions: in closed form for a mean, else bootstrap.
+        """Return the standard error over different questions: a formula for a mean, else bootstrap.
 
-        Of a mean it is the cluster-robust one (Liang and Zeger 1986), which is sample deviation /
+        For a mean it is the cluster-robust one (Liang and Zeger 1986), which is sample deviation /
         sqrt(n) if all questions differ. The bootstrap (1000 resamples, `rng` or one seeded with 0)
-        fits what is fitted anew each time. One question has no standard error: nan.
+        repeats any fit in each resample. One question has no standard error: nan.
         """
         n, clusters = scores.different, scores.clusters
         if n < 2:
@@ -78,20 +78,20 @@ class Metric:
         return float(self.value(scores, draws).std(ddof=1))
 
     def measure(self, scores: Scores, rng: np.random.Generator | None = None) -> Score:
-        """The value on all examples, with its standard error."""
+        """Return the value on all examples, with its standard error."""
         return Score(float(self.value(scores, None)[0]), self.stderr(scores, rng))
 
 
 def resample(
     clusters: int | NDArray[np.int64], rng: np.random.Generator, replicates: int = REPLICATES
 ) -> F64:
-    """Bootstrap weights (replicates, n): how often each resample drew each example.
+    """Return bootstrap weights (replicates, n): how often each resample drew each example.
 
     Args:
         clusters: (n,) numbers from 0, equal for equal questions, which are drawn together; or n,
-            if all differ.
-        rng: draws.
-        replicates: how many resamples.
+            if all questions differ.
+        rng: draws the examples.
+        replicates: the number of resamples.
     """
     groups = np.arange(clusters) if isinstance(clusters, int) else clusters
     count = int(groups.max(initial=-1)) + 1
@@ -113,13 +113,13 @@ def _mean_of(per_example: Callable[[Scores], F64]) -> Callable[[Scores, F64 | No
 
 
 def _normalized(scores: Scores) -> F64:
-    """(n, k) nats per byte; -inf where there is no choice, so that it has no share."""
+    """Return (n, k) nats per byte; -inf for a missing choice, which then has no share."""
     rate = scores.loglik / scores.bytes
     return np.where(np.isfinite(rate), rate, -np.inf)
 
 
 def _information(scores: Scores, weights: F64 | None) -> F64:
-    """log2(k) - min_t cross-entropy of softmax(nats per byte / t), in bits, weighted."""
+    """Return log2(k) - min_t cross-entropy of softmax(nats per byte / t), in bits, weighted."""
     drawn = _weights(scores, weights)
     least = least_cross_entropy(_normalized(scores), scores.gold, drawn)
     most: F64 = drawn @ np.log2(scores.choices) / drawn.sum(axis=1)
@@ -134,7 +134,7 @@ def _information_per_example(scores: Scores) -> F64:
 
 
 def _hits(ranked: F64, gold: NDArray[np.int64]) -> F64:
-    """1 where the right choice is ahead, 1/m where m choices tie for the first place."""
+    """Return 1 if the right choice is ahead, 1/m if m choices tie for the first place, else 0."""
     best = ranked.max(axis=1, keepdims=True)
     first = ranked == best
     right = first[np.arange(len(gold)), gold]
@@ -173,7 +173,7 @@ def _perplexity_each(scores: Scores) -> F64:
 
 
 def _believed(scores: Scores) -> F64:
-    """(n, k) softmax of the log-likelihoods: what the model holds each choice to be worth."""
+    """Return (n, k) softmax of the log-likelihoods: the probability that a model gives a choice."""
     loglik = np.where(np.isfinite(scores.loglik), scores.loglik, -np.inf)
     share = np.exp(loglik - loglik.max(axis=1, keepdims=True))
     believed: F64 = share / share.sum(axis=1, keepdims=True)
@@ -181,7 +181,7 @@ def _believed(scores: Scores) -> F64:
 
 
 def _bin(scores: Scores) -> tuple[F64, F64]:
-    """(bins, n) which bin of confidence each example is in; (n,) confidence minus hit."""
+    """Return (bins, n) the bin of confidence of each example, and (n,) confidence minus hit."""
     confidence = _believed(scores).max(axis=1)
     place = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
     return np.eye(_BINS)[:, place], confidence - _accuracy(scores)
@@ -201,7 +201,7 @@ def _calibration_error_each(scores: Scores) -> F64:
 
 
 def _macro_f1(scores: Scores, weights: F64 | None) -> F64:
-    """Mean F1 of the labels that occur, right or predicted; a tie predicts each label in part."""
+    """Return the mean F1 of the labels that occur, right or predicted; ties count in part."""
     drawn = _weights(scores, weights)
     first = scores.loglik == scores.loglik.max(axis=1, keepdims=True)
     predicted = first / first.sum(axis=1, keepdims=True)
@@ -220,7 +220,7 @@ def _shares(scores: Scores) -> F64:
 
 
 def _macro_f1_guessing(scores: Scores) -> float | None:
-    """Of a model that gives every label the same share of every example, or one label all."""
+    """Return the better macro-F1 of two guesses: equal shares for all labels, or one label only."""
     share, labels = _shares(scores), scores.loglik.shape[1]
     even = float((2 * share / labels / (share + 1 / labels)).sum() / labels)
     return max(even, float((2 * share / (1 + share)).max() / len(share)))
@@ -256,13 +256,16 @@ def _guessing(scores: Scores) -> float | None:
 
 
 def _commonest(answers: Sequence[object]) -> float:
-    """How often the answer that most of the others have is right."""
+    """Return how often the commonest answer of the other examples is right."""
     most = max(Counter(answers).values())
     return (most - 1) / max(len(answers) - 1, 1)
 
 
 def _prior_bits(scores: Scores) -> float | None:
-    """What knowing the labels' shares gets: log2(k) - their entropy (corrected: Miller 1955)."""
+    """Return the score of a model that knows only the labels' shares.
+
+    It is log2(k) minus the entropy of the shares (corrected: Miller 1955).
+    """
     if scores.kind != "labels":
         return 0.0
     share = _shares(scores)
@@ -324,7 +327,7 @@ _BEST = {"chrf": 100.0, "ece": 0.0, "bits_per_byte": 0.0, "perplexity": 1.0}
 
 
 def best_possible(metric: Metric, scores: Scores) -> float:
-    """The end of the metric's scale: nothing can score better."""
+    """Return the end of the metric's scale: nothing can score better."""
     if metric.name in ("choice_bits", "contrast_bits"):
         return float(np.log2(scores.choices).mean())
     return _BEST.get(metric.name, 1.0)
@@ -339,13 +342,13 @@ AUTO = {
 
 
 def metrics_for(kind: str) -> list[Metric]:
-    """All metrics that fit a kind of task, its default first."""
+    """Return all metrics that fit a kind of task, its default first."""
     fitting = [m for m in METRICS.values() if kind in m.kinds]
     return sorted(fitting, key=lambda m: m.name != AUTO[kind])
 
 
 def check_metric(name: str, kind: str, where: str) -> Metric:
-    """The metric of that name ("auto": the default of the kind) if it fits the kind of task.
+    """Return the metric of that name ("auto": the kind's default) if it fits the kind of task.
 
     Args:
         name: from a recipe or the command line.
@@ -353,7 +356,7 @@ def check_metric(name: str, kind: str, where: str) -> Metric:
         where: the task's file, for the message.
 
     Raises:
-        InputError: unknown, or not for such tasks.
+        InputError: the metric is unknown, or not for such tasks.
     """
     metric = METRICS.get(AUTO[kind] if name == "auto" else name)
     if metric is None or kind not in metric.kinds:
@@ -366,13 +369,13 @@ def check_metric(name: str, kind: str, where: str) -> Metric:
 
 
 def metrics_of(scores: Scores) -> list[Metric]:
-    """All metrics that some scores have, the default of their kind first.
+    """Return all metrics that the scores allow, the default of their kind first.
 
-    Those that judge what the model wrote are left out where it was not asked to write.
+    Metrics of written answers are left out if the model was not asked to write.
     """
     return [m for m in metrics_for(scores.kind) if scores.predictions or not m.written]
 
 
 def measure_all(scores: Scores, rng: np.random.Generator | None = None) -> Measured:
-    """All `metrics_of` some scores."""
+    """Measure the scores by each of `metrics_of`."""
     return {metric.name: metric.measure(scores, rng) for metric in metrics_of(scores)}

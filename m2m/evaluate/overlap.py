@@ -1,6 +1,6 @@
-"""How far a written answer agrees with the right ones: exact match, token F1, chrF.
+"""Compare a written answer with the right ones: exact match, token F1, chrF.
 
-Answers are compared in the normal form of `m2m.dataset.sameness`; chrF takes the texts as they are.
+Answers are compared in the normal form of `m2m.dataset.sameness`; chrF takes the unchanged texts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "
 
 
 def words(text: str) -> list[str]:
-    """The words of a normalised text; scripts written without spaces give one a character."""
+    """Return the words of a normalised text; scripts without spaces give one word a character."""
     found: list[str] = []
     for part in normalize(text).split():
         last = ""
@@ -43,14 +43,14 @@ def _unspaced(char: str) -> bool:
 
 
 def exact_match(prediction: str, references: Sequence[str]) -> float:
-    """1 where the normalised prediction is one of the normalised references, else 0."""
+    """Return 1 if the normalised prediction is one of the normalised references, else 0."""
     return float(normalize(prediction) in {normalize(each) for each in references})
 
 
 def token_f1(prediction: str, references: Sequence[str]) -> float:
-    """The best F1 over bags of words with any reference (Rajpurkar et al. 2016, 1606.05250).
+    """Return the best F1 over bags of words with any reference (Rajpurkar et al. 2016, 1606.05250).
 
-    Where either has no words: 1 if both have none, else 0.
+    If prediction or reference has no words: 1 if both have none, else 0.
     """
     said = Counter(words(prediction))
     return max(_bag_f1(said, Counter(words(each))) for each in references)
@@ -63,10 +63,10 @@ def _bag_f1(said: Counter[str], right: Counter[str]) -> float:
 
 
 def chrf_counts(prediction: str, references: Sequence[str]) -> F64:
-    """(18,) n-grams in the prediction, in the reference and in both, for each order 1 to 6.
+    """Count the n-grams in the prediction, in the reference and in both: (18,), orders 1 to 6.
 
-    White space does not count. Of several references the one with the best chrF is taken, as in
-    sacrebleu (metrics/chrf.py), whose `CHRF()` this equals.
+    White space does not count. If there are several references, the one with the best chrF is used,
+    as in sacrebleu (metrics/chrf.py), whose `CHRF()` this equals.
     """
     said = _ngrams(prediction)
     counted = np.array([_matches(said, _ngrams(each)) for each in references], np.float64)
@@ -86,15 +86,15 @@ def _matches(said: list[Counter[str]], right: list[Counter[str]]) -> list[int]:
     return [
         count
         for ours, theirs in zip(said, right, strict=True)
-        # n-grams of an order that the reference is too short for are not held against it
+        # If the reference is too short for an order, the prediction's n-grams of it do not count.
         for count in (ours.total() if theirs else 0, theirs.total(), (ours & theirs).total())
     ]
 
 
 def chrf(counts: F64) -> F64:
-    """chrF, 0 to 100, of summed counts (..., 18): the F-score of mean precision and mean recall.
+    """Return chrF, 0 to 100, of summed counts (..., 18): F-score of mean precision and mean recall.
 
-    The means go over the orders that both sides have n-grams of.
+    The means go over the orders of which both sides have n-grams.
     """
     said, right, both = np.moveaxis(counts.reshape(*counts.shape[:-1], ORDERS, 3), -1, 0)
     used = (said > 0) & (right > 0)

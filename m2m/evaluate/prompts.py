@@ -1,9 +1,9 @@
-"""How an example is put to a model: instruction, solved examples, prompt, and the answer's frame.
+"""Ask a model an example: instruction, solved examples, prompt, and the frame of the answer.
 
 Three styles: "chat" (the model's own chat template, solved examples as earlier turns), "plain"
-(prompt, newline, answer; as in training without a template) and "raw" (the texts as they stand,
-nothing between them), which is how lm-evaluation-harness asks. In "plain" and "raw" solved examples
-are parted by an empty line, which also ends a written answer where nothing else is said to.
+(prompt, newline, answer; as in training without a template) and "raw" (the unchanged texts with
+nothing between them), which is how lm-evaluation-harness asks. In "plain" and "raw" an empty line
+separates solved examples; it also ends a written answer unless another end is set.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ SEPARATOR = "\n\n"
 
 @dataclass(frozen=True)
 class Form:
-    """How the examples of a task are put to a model, and what it may write.
+    """How to ask the examples of a task, and the limits of a written answer.
 
     Attributes:
         style: "auto" (as the formatter does: chat or plain), "chat", "plain" or "raw".
         instruction: comes first; in a chat it is the system message.
-        shots: solved examples before the question.
-        pool: where they are drawn from; never one that asks the same question.
-        seed: of the draw; None takes the pool's first.
+        shots: number of solved examples before the question.
+        pool: the examples to draw these from; one with the same question is never drawn.
+        seed: of the draw; None takes the pool's first ones.
         prefix: words before every answer. They are part of the prompt: given, never scored.
         suffix: words after every solved example's answer; a written answer ends there.
-        delimiter: text before every choice that is scored with it, in style "raw": the
-            `target_delimiter` of lm-evaluation-harness; None: not one of its tasks.
-        separator: between solved examples, outside a chat.
+        delimiter: text before every choice, scored with it, in style "raw": the
+            `target_delimiter` of lm-evaluation-harness; None if the task is not one of its tasks.
+        separator: the text between solved examples, outside a chat.
         writes: whether answers are written too, not only scored.
         stop: texts that end a written answer.
-        max_tokens: at which a written answer is cut; 0: by the longest right answer.
+        max_tokens: limit of a written answer; 0: set by the longest right answer.
         window: tokens of the windows in which a text is scored; 0: every row by itself.
     """
 
@@ -59,12 +59,12 @@ class Form:
 
     @property
     def ends(self) -> tuple[str, ...]:
-        """The texts that the recipe says end a written answer."""
+        """Return the texts that end a written answer according to the recipe."""
         return (*self.stop, *((self.suffix,) if self.suffix else ()))
 
 
 class Prompter:
-    """Token ids of examples, for one family of models.
+    """Makes the token ids of examples, for one family of models.
 
     Args:
         form: how to ask.
@@ -92,11 +92,11 @@ class Prompter:
         self._pool = [(normalize(form.pool[i].prompt), form.pool[i]) for i in order]
 
     def request(self, example: Example) -> Request:
-        """What to score: prompt and prefix as given, and each choice as what may follow them.
+        """Return the scoring request: prompt and prefix as context, each choice as a continuation.
 
-        White space at the prefix's end goes with the choice, whose first token it is a part of.
-        Apart from that, choices are tokenised after the prefix as they are after a bare prompt: as
-        one text in style "raw", by themselves in the others.
+        White space at the prefix's end belongs to the choice, because it is part of the choice's
+        first token. Apart from that, choices are tokenised after the prefix as they are after a
+        bare prompt: as one text in style "raw", by themselves in the others.
         """
         prefix, head = self.form.prefix, self.form.prefix.rstrip()
         if self._raw:
@@ -107,30 +107,30 @@ class Prompter:
         return Request(self._begun(example), [follow(choice) for choice in choices])
 
     def opening(self, example: Example) -> list[int]:
-        """What a written answer goes on from: the prompt, and the prefix's words."""
+        """Return the ids before a written answer: the prompt, and the words of the prefix."""
         head = self.form.prefix.rstrip()
         if self._raw:
             text = self._text(example) + head
-            # The harness lets models go on after the white space too.
+            # The harness lets models continue after the white space too.
             return self._raw_ids(text.rstrip() if self.form.delimiter is None else text)
-        if not head:  # as it is sent: the model writes the words before every answer itself
+        if not head:  # unchanged: the model itself writes the words before every answer
             return self._formatter.prompt_ids(self._asked(example))
         return self._begun(example)
 
     def _begun(self, example: Example) -> list[int]:
-        """What a scored answer follows: the prompt, the words before every answer, the prefix."""
+        """Return the ids before a scored answer: prompt, words before every answer, prefix."""
         formatter, head = self._formatter, self.form.prefix.rstrip()
         prompt = formatter.prompt_ids(self._asked(example))
         return [*prompt, *formatter.head, *(formatter.answer_ids(head) if head else ())]
 
     def said(self, written: str) -> str:
-        """The answer in what a model wrote."""
+        """Extract the answer from the text that a model wrote."""
         return written.strip() if self._raw else self._formatter.said(written)
 
     def stop(self, examples: Sequence[Example]) -> tuple[str, ...]:
-        """The texts that end the written answers to some examples.
+        """Return the texts that end the written answers to some examples.
 
-        An empty line ends them if nothing else is said, unless a right answer has one.
+        An empty line ends them if no other end is set, unless a right answer contains one.
         """
         said = self.form.ends
         gap = self.form.separator
@@ -139,7 +139,7 @@ class Prompter:
         return (gap,)
 
     def longest(self, examples: Sequence[Example]) -> int:
-        """Tokens of the longest right answer as a model would write it, with the suffix."""
+        """Return how many tokens the longest right answer has as a model writes it, with suffix."""
         form, head = self.form, self.form.prefix.rstrip()
         follow = self._formatter.rest_ids if head else self._formatter.answer_ids
         encode = self._raw_ids if self._raw else follow
@@ -147,10 +147,10 @@ class Prompter:
         return max(len(encode(form.prefix[len(head) :] + text + form.suffix)) for text in texts)
 
     def shots(self, example: Example) -> list[Example]:
-        """The solved examples before this one: the same for all, but for its own question.
+        """Return the solved examples before this one: the same for all, except its own question.
 
         Raises:
-            InputError: the pool has too few.
+            InputError: the pool has too few examples.
         """
         if not self.form.shots:
             return []
@@ -169,7 +169,7 @@ class Prompter:
         return (self.form.delimiter or "") + self.form.prefix + answer + self.form.suffix
 
     def _asked(self, example: Example) -> str | Sequence[Message]:
-        """The turns of a chat, or the text of a plain prompt."""
+        """Return the turns of a chat, or the text of a plain prompt."""
         if not self._chats:
             return self._text(example)
         turns: list[Message] = []
@@ -184,7 +184,7 @@ class Prompter:
         return turns
 
     def _text(self, example: Example) -> str:
-        """Instruction, solved examples and prompt as one text."""
+        """Return instruction, solved examples and prompt as one text."""
         form, gap = self.form, "" if self._raw else "\n"
         solved = [s.prompt + gap + self._framed(s.answer) for s in self.shots(example)]
         head = form.instruction + (form.separator if form.instruction and not self._raw else "")
@@ -194,9 +194,9 @@ class Prompter:
         return [i for part in self._formatter.segments([(text, False)]) for i in part.ids]
 
     def _raw_request(self, text: str, answers: Sequence[str]) -> Request:
-        """Prompt and answer tokenised as one text and cut after the prompt's own tokens.
+        """Tokenise prompt and answer as one text and cut after the prompt's own tokens.
 
-        White space at the prompt's end goes with the answer (lm_eval/api/model.py, _encode_pair).
+        White space at the prompt's end belongs to the answer (lm_eval/api/model.py, _encode_pair).
         """
         prompt = text.rstrip()
         ids = self._raw_ids(prompt)

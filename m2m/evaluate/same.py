@@ -1,8 +1,8 @@
-"""Which questions are the same: one rule for errors, for counts and for rows that two sets share.
+"""Find equal questions: one rule for errors, for counts and for rows that two sets share.
 
 Two questions are the same if their text and their right answer are equal by the rule for all
-texts (`m2m.dataset.sameness`). Equal questions say the same thing twice, so they are drawn
-together, as one, whenever an error is computed (cluster bootstrap: Field and Welsh 2007).
+texts (`m2m.dataset.sameness`). Equal questions carry the same information twice, so every error is
+computed by drawing them together, as one (cluster bootstrap: Field and Welsh 2007).
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ Key = tuple[str, str]
 
 
 def question_keys(task: Task) -> list[Key]:
-    """A key for each example, equal for equal questions. A text is a question without words."""
+    """Return keys of the examples, equal for equal questions. A text has an empty question."""
     return [(normalize(each.prompt), normalize(each.answer)) for each in task.examples]
 
 
 def groups(keys: Sequence[Key]) -> tuple[int, ...]:
-    """For each example the place of the first one that is the same; empty if all differ."""
+    """Return for each example the place of the first equal one; empty if all differ."""
     first: dict[Key, int] = {}
     found = tuple(first.setdefault(key, place) for place, key in enumerate(keys))
     return found if len(first) < len(keys) else ()
 
 
 def in_words(questions: int, different: int, what: str = "questions") -> str:
-    """For people: "1 question", "24 questions", or "24 questions, 8 of them different"."""
+    """Say for people: "1 question", "24 questions", or "24 questions, 8 of them different"."""
     counted = f"{questions} {what.removesuffix('s') if questions == 1 else what}"
     return counted + (f", {different} of them different" * (different < questions))

@@ -1,4 +1,4 @@
-"""What a model said to each example, as plain rows for a log."""
+"""A model's answer to each example, as plain rows for a log."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from m2m.evaluate.tasks import Task
 
 
 def samples(task: Task, scores: Scores) -> Iterator[dict[str, Any]]:
-    """A row per example: what was asked and right, what the model held likely, what it wrote.
+    """Yield a row per example: question, right answer, likelihoods of the choices, written answer.
 
     Args:
         task: as the evaluator scored it, with the choices that it drew.

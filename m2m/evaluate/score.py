@@ -1,4 +1,4 @@
-"""A score with its standard error, as it is stored, printed and compared."""
+"""A score with its standard error, to store, print and compare."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Score(NamedTuple):
     """A metric's value on some examples.
 
     Attributes:
-        value: on all of them.
+        value: on all the examples.
         stderr: its standard error over the examples; nan if it is not known.
     """
 
@@ -22,22 +22,22 @@ class Score(NamedTuple):
 
     @property
     def ends(self) -> tuple[float, float]:
-        """A normal 95 % interval; only the value if the standard error is not known."""
+        """Return a normal 95 % interval; only the value if the standard error is not known."""
         half = _HALF * self.stderr if math.isfinite(self.stderr) else 0.0
         return self.value - half, self.value + half
 
     def text(self, digits: int = 3) -> str:
-        """For people: "0.123 ± 0.045", without the error if it is not known."""
+        """Format for people: "0.123 ± 0.045", without the error if it is not known."""
         value = f"{self.value:z.{digits}f}"
         return f"{value} ± {self.stderr:z.{digits}f}" if math.isfinite(self.stderr) else value
 
     def as_json(self) -> dict[str, float]:
-        """`{"value", "stderr"}`."""
+        """Return `{"value", "stderr"}`."""
         return {"value": self.value, "stderr": self.stderr}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Score:
-        """The inverse of `as_json`; JSON has null for an error that is not known."""
+        """Invert `as_json`; JSON has null for an error that is not known."""
         error = data.get("stderr")
         return cls(float(data["value"]), math.nan if error is None else float(error))
 
@@ -46,10 +46,10 @@ Measured = Mapping[str, Score]  # by metric
 
 
 def measured_json(scores: Measured) -> dict[str, dict[str, float]]:
-    """`{metric: {"value", "stderr"}}`."""
+    """Return `{metric: {"value", "stderr"}}`."""
     return {metric: score.as_json() for metric, score in scores.items()}
 
 
 def measured_from_json(data: Mapping[str, Any]) -> dict[str, Score]:
-    """The inverse of `measured_json`."""
+    """Invert `measured_json`."""
     return {str(metric): Score.from_json(score) for metric, score in data.items()}

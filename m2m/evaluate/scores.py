@@ -1,4 +1,4 @@
-"""What a model said about each example of a task; every metric is computed from it afterwards."""
+"""A model's scores on each example of a task; every metric is computed from them afterwards."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from m2m.formats.json_values import as_list, as_rows, as_text, as_whole, as_whol
 F64 = NDArray[np.float64]
 
 KINDS = ("choices", "labels", "answer", "text")
-_ROUNDING = 1e-3  # nats by which a sum of logarithms of probabilities may come out above 0
-_MOST = 1e12  # no example has as many bytes, tokens or nats
+_ROUNDING = 1e-3  # nats by which rounding may lift a sum of logarithms of probabilities above 0
+_MOST = 1e12  # an example never has this many bytes, tokens or nats
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What a model said about each of n examples with at most k choices.
+    """A model's scores on each of n examples with at most k choices.
 
     Attributes:
         kind: of the task: "choices", "labels", "answer" or "text".
-        loglik: (n, k) log-likelihood in nats of each choice; nan where an example has fewer.
+        loglik: (n, k) log-likelihood in nats of each choice; nan if an example has fewer.
         bytes: (n, k) UTF-8 bytes of each choice that were scored.
         tokens: (n, k) tokens of each choice that were scored.
         gold: (n,) place of the right choice.
-        decoded_tokens: that went through the model.
-        separate_tokens: that would have, had every choice been evaluated by itself.
-        facets: (n,) names for a breakdown, None where a row has none.
-        predictions: (n,) what the model wrote, where it was asked to.
-        references: (n,) all right answers to each prompt, beside `predictions`.
+        decoded_tokens: tokens that the model processed.
+        separate_tokens: tokens that it would have processed with every choice by itself.
+        facets: (n,) names for a breakdown, None if a row has none.
+        predictions: (n,) texts that the model wrote, if it was asked to write.
+        references: (n,) all right answers to each prompt, for `predictions`.
         same: (n,) numbers, equal for equal questions; empty if all differ.
-        cut: (n,) whether what the model wrote reached the limit of tokens before it ended.
-        limit: that limit; less for a prompt that leaves the model's context less room.
+        cut: (n,) whether a written text reached the limit of tokens before it ended.
+        limit: that limit; lower for a prompt that leaves less room in the model's context.
         longest: tokens of the longest right answer.
     """
 
@@ -59,13 +59,13 @@ class Scores:
 
     @property
     def choices(self) -> NDArray[np.int64]:
-        """(n,) number of choices of each example."""
+        """Return the (n,) numbers of choices of the examples."""
         count: NDArray[np.int64] = np.isfinite(self.bytes).sum(axis=1)
         return count
 
     @property
     def clusters(self) -> NDArray[np.int64]:
-        """(n,) numbers from 0, equal for equal questions."""
+        """Return (n,) numbers from 0, equal for equal questions."""
         if not self.same:
             return np.arange(len(self))
         found: NDArray[np.int64] = np.unique(self.same, return_inverse=True)[1]
@@ -73,15 +73,15 @@ class Scores:
 
     @property
     def different(self) -> int:
-        """How many questions there are, equal ones counted once."""
+        """Return how many questions there are, equal ones counted once."""
         return len(set(self.same)) if self.same else len(self)
 
     def of_gold(self, values: F64) -> F64:
-        """(n,) the right choice's entry of an (n, k) array."""
+        """Return the (n,) entries of the right choices in an (n, k) array."""
         return values[np.arange(len(self)), self.gold]
 
     def take(self, places: Sequence[int]) -> Scores:
-        """The examples at `places`, in that order; token counts are left out."""
+        """Return the examples at `places`, in that order; token counts are left out."""
         rows = np.array(places, np.int64)
 
         def picked(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -104,7 +104,7 @@ class Scores:
 
     @classmethod
     def join(cls, parts: Sequence[Scores]) -> Scores:
-        """The examples of all parts, one part after the other; token counts are summed."""
+        """Join the examples of all parts, one part after the other; token counts are summed."""
         width = max(part.loglik.shape[1] for part in parts)
 
         def stack(name: str) -> F64:
@@ -135,7 +135,7 @@ class Scores:
         )
 
     def by_facet(self) -> dict[str, Scores]:
-        """The scores of each facet by its name, in order of appearance."""
+        """Return the scores of each facet by its name, in order of appearance."""
         names = dict.fromkeys(f for f in self.facets if f is not None)
         return {
             name: self.take([i for i, f in enumerate(self.facets) if f == name]) for name in names
@@ -143,7 +143,7 @@ class Scores:
 
     @property
     def cut_in_words(self) -> str | None:
-        """How many written answers were cut, and what to do about it; None if there are none."""
+        """Say how many written answers were cut, and the next step; None if none was cut."""
         if not any(self.cut):
             return None
         said = f"{sum(self.cut)} of {len(self)} written answers were cut at {self.limit} tokens"
@@ -155,7 +155,7 @@ class Scores:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain lists, choices cut to each example's own; floats keep every digit."""
+        """Return plain lists, choices cut to each example's own; floats keep every digit."""
         counts = self.choices
 
         def cut(array: F64, kind: type[int] | type[float]) -> list[list[float]]:
@@ -184,7 +184,7 @@ class Scores:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Scores:
-        """The inverse of `to_json`; what older versions did not write is empty.
+        """Invert `to_json`; a field that older versions did not write is empty.
 
         Raises:
             ValueError: a field is missing, of another type or length, or out of its range.
@@ -199,7 +199,7 @@ class Scores:
             raise ValueError("gold names a choice that its example does not have")
 
         def some(name: str, kinds: tuple[type, ...]) -> tuple[Any, ...]:
-            """A list of n values, or none."""
+            """Return a list of n values, or an empty one."""
             return tuple(as_list(data.get(name, []), name, kinds, n if data.get(name) else 0))
 
         references = some("references", (list,))
@@ -224,6 +224,6 @@ class Scores:
 
 
 def padded(rows: list[list[float]]) -> F64:
-    """Rows of different lengths as one (n, k) array, nan behind the short ones."""
+    """Return rows of different lengths as one (n, k) array, with nan after the short ones."""
     width = max(map(len, rows), default=0)
     return np.array([[*row, *[np.nan] * (width - len(row))] for row in rows], np.float64)

@@ -1,4 +1,4 @@
-"""A recipe's target as a task: which rows, how they are read, and how a model is asked."""
+"""Turn a recipe's target into a task: its rows, how to read them, and how to ask a model."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from m2m.formats.records import rows_text
 from m2m.opening import Text, universal_newlines
 from m2m.recipe import Target
 
-Read = Callable[[Path], Text]  # each file once
+Read = Callable[[Path], Text]  # reads each file once
 _READING = ("prompt", "answer", "answers", "choices", "shots", "shots_from", "window", "max_tokens")
-# What a text has no use for: it is neither asked nor answered.
+# Settings that a text does not use: it has no question and no answer.
 _ASKING = (
     "prompt",
     "answer",
@@ -39,17 +39,17 @@ _ASKING = (
 
 
 def load_target(target: Target, part: Part, roots: Sequence[Path] = ()) -> Task:
-    """The dev or test set of a target, with the form in which its rows are asked.
+    """Return the dev or test set of a target, with the form in which its rows are asked.
 
     Solved examples never come from the test set, nor from the row that is asked.
 
     Args:
         target: of a recipe.
         part: "dev" or "test".
-        roots: folders besides its own in which a task file may name files.
+        roots: folders, besides its own, in which a task file may name files.
 
     Raises:
-        InputError: the rows, or the settings, are wrong, or do not fit each other.
+        InputError: the rows or the settings are wrong, or do not fit each other.
     """
     path = _path(target, part)
     if path.suffix.lower() in SUFFIXES:
@@ -71,10 +71,10 @@ def load_target(target: Target, part: Part, roots: Sequence[Path] = ()) -> Task:
 
 
 def asked_to_write(task: Task) -> Task:
-    """The task with answers that are written too, not only scored.
+    """Return the task with answers that are written too, not only scored.
 
     Raises:
-        InputError: right answers hold a text at which a written answer ends; with their lines.
+        InputError: right answers hold a text at which a written answer ends; names their lines.
     """
     problems = Problems()
     for each in task.examples if task.form.delimiter is None else ():
@@ -89,7 +89,9 @@ def asked_to_write(task: Task) -> Task:
 
 
 def refuse_same_rows(dev: Task | None, test: Task) -> None:
-    """A test set needs questions that chose nothing; also of one task file, a split for each.
+    """Refuse a test set that has only dev questions, which already chose the winner.
+
+    This also holds for one task file with a split for each set.
 
     Raises:
         InputError: every test question is a dev question, whatever the files' names and order.
@@ -113,7 +115,7 @@ def _path(target: Target, part: Part) -> Path:
 
 
 def _harness_task(target: Target, part: Part, path: Path, roots: Sequence[Path]) -> Task:
-    """A task file as it is; what the recipe sets beside it goes before."""
+    """Return a task file's task; the recipe's own settings override it."""
     _refuse_set(target, path, _READING, "the task file says how its rows are read")
     task = load_harness(path, part, target.shots_seed, roots)
     metric = check_metric(target.metric, task.kind, str(path))
@@ -125,7 +127,7 @@ def _harness_task(target: Target, part: Part, path: Path, roots: Sequence[Path])
     }
     form = replace(task.form, **{k: v for k, v in own.items() if v})
     if target.answer_prefix or form.style != "raw":
-        # The delimiter between prompt and answer is for texts put one after the other.
+        # The delimiter between prompt and answer is only for texts that are joined directly.
         form = replace(form, prefix=target.answer_prefix, delimiter=None)
     task = replace(task, form=form)
     return asked_to_write(task) if metric.written else task
@@ -139,13 +141,13 @@ def _refuse_set(target: Target, path: Path, names: Sequence[str], why: str) -> N
 
 
 def _reading(target: Target, read: Read) -> tuple[Reading, InputError | None]:
-    """How all files of a target are read: `answers` is decided once, for all of them."""
+    """Return how all files of a target are read: `answers` is decided once, for all of them."""
     reading = Reading(target.prompt, target.answer, target.choices, target.answers)
     files = dict.fromkeys([target.dev, target.test, target.shots_from])
     texts = []
     for path in files:
         if path and path.suffix.lower() not in SUFFIXES:
-            with suppress(InputError):  # `load_task` says why
+            with suppress(InputError):  # `load_task` gives the reason
                 texts.append(read(path))
     chosen, doubt = decided(texts, reading)
     return replace(reading, answers=chosen), doubt
@@ -166,7 +168,7 @@ def _form(target: Target, reading: Reading, read: Read) -> Form:
 
 
 def _pool(target: Target, reading: Reading, read: Read) -> tuple[Example, ...]:
-    """The rows that solved examples may come from: none that the test set asks, too."""
+    """Return the rows that solved examples may come from: all that the test set does not ask."""
     source = load_task(read(target.shots_from or target.dev), reading)
     if source.kind == "text":
         raise InputError(f"{source.path}: texts are no solved examples", "name rows with answers")
@@ -176,7 +178,7 @@ def _pool(target: Target, reading: Reading, read: Read) -> tuple[Example, ...]:
 
 
 def _text_task(target: Target, task: Task, text: str) -> Task:
-    """Rows of text, or the whole text of their file if it is scored in windows."""
+    """Return rows of text, or the whole text of their file if it is scored in windows."""
     _refuse_set(target, task.path, _ASKING, "holds texts, which are not asked anything")
     if not target.window:
         if task.path.suffix.lower() == ".txt":

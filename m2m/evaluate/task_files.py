@@ -1,7 +1,7 @@
-"""The files that a task file of lm-evaluation-harness names: each read once, all of them counted.
+"""Read the files that a task file of lm-evaluation-harness names: each once, all counted.
 
-A task file comes from elsewhere. It reads files of its own folder, of folders in it and of those
-that the user names, and no more of them than a task needs.
+The user may have downloaded a task file, so it is not trusted. It may name files in its own folder,
+in folders below it and in folders that the user names, and only as many as a task needs.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from m2m.formats.records import rows_text
 from m2m.formats.yaml import LARGEST, parse_yaml
 from m2m.opening import ROWS, Text, read_once, refuse_outside
 
-_INCLUDES = 64  # times that `include` names a file, in all files of a task together
+_INCLUDES = 64  # how often `include` may name a file, in all files of a task together
 _DATA_FILES = 1000
 
 
 class TaskFiles:
-    """Reads for one task.
+    """Reads the files of one task.
 
     Args:
         path: the task file.
-        roots: folders besides its own in which it may name files.
+        roots: folders, besides its own, in which it may name files.
     """
 
     def __init__(self, path: Path, roots: Sequence[Path] = ()) -> None:
@@ -33,24 +33,24 @@ class TaskFiles:
         self._configs: dict[Path, dict[str, Any] | None] = {}  # None: it is being read
         self._rows: dict[Path, Text] = {}
         self._included = 0
-        # Bytes that all task files together, and all data files together, may still have.
+        # Bytes that may still be read: of all task files together, and of all data files together.
         self._yaml_left, self._left = LARGEST, ROWS
-        self.sha256 = ""  # of the task file itself, once it was read
+        self.sha256 = ""  # of the task file itself, after it was read
 
     def config(self) -> dict[str, Any]:
-        """The task file's keys over those of the files that it includes.
+        """Return the task file's keys over those of the files that it includes.
 
         Raises:
-            InputError: unreadable, no keys and values, or includes that are too many, go round in
-                a circle or are in another folder.
+            InputError: a file is unreadable or not keys and values, or the includes are too many,
+                form a circle or are in another folder.
         """
         return self._config(self.path)
 
     def rows(self, path: Path) -> Text:
-        """A data file's text and hash.
+        """Return a data file's text and hash.
 
         Raises:
-            InputError: unreadable, in another folder, or more than 1 GiB of them in all.
+            InputError: a file is unreadable or in another folder, or all are more than 1 GiB.
         """
         place = self._place(path)
         if place not in self._rows:
@@ -59,7 +59,7 @@ class TaskFiles:
         return self._rows[place]
 
     def split(self, paths: Sequence[Path]) -> list[Text]:
-        """The data files of one split.
+        """Return the data files of one split.
 
         Raises:
             InputError: see `rows`, or a file is named twice.
@@ -102,10 +102,10 @@ class TaskFiles:
 
 
 def names(value: Any, key: str, path: Path) -> list[str]:
-    """One text, or a list of texts, as a list.
+    """Return one text, or a list of texts, as a list.
 
     Raises:
-        InputError: it is something else.
+        InputError: the value is something else.
     """
     found = [value] if isinstance(value, str) else value
     if not isinstance(found, list) or not all(isinstance(each, str) for each in found):

@@ -1,4 +1,4 @@
-"""Targets: labelled examples from a file, and the requests that score them."""
+"""Read targets: labelled examples from a file, and the requests that score them."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from m2m.llamacpp.scoring import Request
 from m2m.opening import Text
 from m2m.tokenizer import Formatter
 
-CONTRAST = 4  # choices of an example that came with its answer only: that and three of others
-_POOL = 12  # distractors are drawn from so many answers nearest in length
-# docs/targets.md: a recipe says how rows are asked.
+CONTRAST = 4  # choices of an example that came with its answer only: that answer and three others
+_POOL = 12  # distractors are drawn from this many answers of the nearest length
+# See docs/targets.md: a recipe can set the prompt of its rows.
 _IN_PROMPT = ', or name its column in `prompt = "{...}"` in [[targets]]'
 _AS_THEY_ARE, _BARE = Reading(), Form()
 
@@ -49,10 +49,10 @@ class Task:
             choices) or "text".
         examples: in file order.
         path: the file.
-        fingerprint: sha256 (hex) of the file's bytes; of a task file, of all it says and reads.
-        form: how the examples are put to a model.
-        answers: how an answer names its choice, one of `READINGS`; "": not by one of these.
-        sha256: of a task file's own bytes; "" for rows, whose fingerprint it is.
+        fingerprint: sha256 (hex) of the file's bytes; for a task file, of all it says and reads.
+        form: how the examples are asked.
+        answers: how an answer names its choice, one of `READINGS`; "" if none of these.
+        sha256: of a task file's own bytes; "" for rows, whose hash is the fingerprint.
     """
 
     kind: Kind
@@ -65,7 +65,7 @@ class Task:
 
     @property
     def reading(self) -> str:
-        """How its answers were read, in words; "" if there is only one way to."""
+        """Return in words how its answers were read; "" if there is only one way."""
         if not self.answers:
             return ""
         return f'each answer is {READINGS[self.answers]} (answers = "{self.answers}")'
@@ -75,10 +75,10 @@ def load_task(source: Path | Text, reading: Reading = _AS_THEY_ARE) -> Task:
     """Read a target file.
 
     Rows are {"question", "choices", "answer": index}, {"prompt", "answer"} or {"text"}, all of the
-    same kind, or whatever `reading` makes one of; `facet` or `lang` is optional.
+    same kind, or any rows that `reading` turns into one of these; `facet` or `lang` is optional.
 
     Raises:
-        InputError: with up to 20 mistakes and their lines.
+        InputError: lists up to 20 mistakes with their lines.
     """
     file = rows_text(source) if isinstance(source, Path) else source
     path, records = file.path, read_records(file)
@@ -113,10 +113,10 @@ def load_task(source: Path | Text, reading: Reading = _AS_THEY_ARE) -> Task:
 
 
 def _example(record: Record, kind: Kind, reading: Reading) -> Example:
-    """One row, if the model is shown all of its question.
+    """Read one row, if the model sees all of its question.
 
     Raises:
-        InputError: it is not of that kind, or has other columns that belong to the question.
+        InputError: the row is not of that kind, or has more columns that belong to the question.
     """
     example = read_example(record, kind, reading)
     try:
@@ -129,7 +129,7 @@ def _example(record: Record, kind: Kind, reading: Reading) -> Example:
 
 
 def decided(files: Sequence[Text], reading: Reading) -> tuple[str, InputError | None]:
-    """How the answers of some files, all of one target, name their choices; see `decide`.
+    """Return how the answers of some files of one target name their choices; see `decide`.
 
     Rows that cannot be read are left to `load_task`.
     """
@@ -147,10 +147,10 @@ def decided(files: Sequence[Text], reading: Reading) -> tuple[str, InputError | 
 
 
 def assembled(task: Task) -> Task:
-    """A task, checked as a whole.
+    """Return a task after checking it as a whole.
 
-    Where all rows have the same choices it becomes one of labels: each label gets a place of its
-    own, and macro-F1 counts by place.
+    If all rows have the same choices, it becomes a task of labels: each label gets a fixed place,
+    and macro-F1 counts by place.
 
     Raises:
         InputError: all answers are the same.
@@ -171,15 +171,16 @@ def assembled(task: Task) -> Task:
 
 
 def contrasted(task: Task, seed: int = 0) -> Task:
-    """An "answer" task in which each example has choices: its answer and those of other rows.
+    """Return an "answer" task with choices: each example's answer and answers of other rows.
 
-    The others are drawn, for each example anew, from the answers nearest in length (bytes), so that
-    length does not give the right one away. None is the same text (`m2m.dataset.sameness`) as
-    another or as an answer that the file holds to be right for this question, in this row or in
-    another with the same question. The same seed gives the same choices.
+    The others are drawn, again for each example, from the answers nearest in length (bytes), so
+    that length does not give the right one away. A drawn answer never is the same text
+    (`m2m.dataset.sameness`) as another choice, or as an answer that the file holds to be right for
+    this question, in this row or in another with the same question. The same seed gives the same
+    choices.
 
     Raises:
-        InputError: a row for which every answer is right; with its line.
+        InputError: every answer is right for a row; names its line.
     """
     if task.kind != "answer" or all(len(each.choices) > 1 for each in task.examples):
         return task
@@ -208,7 +209,7 @@ def contrasted(task: Task, seed: int = 0) -> Task:
 
 
 def _right_by_question(examples: Sequence[Example]) -> dict[str, set[str]]:
-    """The normal forms of all answers that some row holds to be right, by question."""
+    """Return the normal forms of all answers that some row holds to be right, by question."""
     right: dict[str, set[str]] = {}
     for each in examples:
         answers = map(normalize, (each.choices[0], *each.references))
@@ -217,13 +218,13 @@ def _right_by_question(examples: Sequence[Example]) -> dict[str, set[str]]:
 
 
 def requests(task: Task, formatter: Formatter, seed: int = 0) -> list[Request]:
-    """What to score for each example: its prompt and its choices as token ids.
+    """Return a scoring request for each example: its prompt and its choices as token ids.
 
-    Answers are bare: no end of turn, which every choice would share. A text is scored from its
-    second token on, or from its first where the model begins texts with a BOS.
+    Answers are bare, without the end of turn, which every choice would share. A text is scored from
+    its second token on, or from its first if the model begins texts with a BOS.
 
     Raises:
-        InputError: an example cannot be asked; with its line.
+        InputError: an example cannot be asked; names its line.
     """
     if task.kind == "text":
         return [_text_request(example, formatter) for example in task.examples]

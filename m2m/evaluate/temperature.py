@@ -1,4 +1,4 @@
-"""The one temperature that makes a model's choices most informative, fitted for many resamples.
+"""Fit the temperature that makes a model's choices most informative, for many resamples.
 
 With b = 1 / t, the mean cross-entropy of softmax(b * s) is convex in b, so a safeguarded Newton
 iteration finds its minimum; b = 0 is guessing, so the fit is never worse than that.
@@ -13,19 +13,19 @@ F64 = NDArray[np.float64]
 
 _STEPS = 60
 _TOLERANCE = 1e-10
-_ROUNDING = 1e-12  # of the scores' size: smaller differences between them are none
+_ROUNDING = 1e-12  # of the scores' size: smaller differences between them count as 0
 _SHARPEST = 1e6  # in units of 1 / spread of the scores: a perfect model's optimum is at infinity
 _TINY = float(np.finfo(np.float64).tiny)
 _FEW = 8  # resamples that are fitted one by one
-_GRID, _REACH = 320, 64.0  # points of the table; how far it reaches below the common best
+_GRID, _REACH = 320, 64.0  # points of the table, and how far it goes below the common best
 _AT_ONCE = 1 << 20  # values of one temporary array
 
 
 def cross_entropy(scores: F64, gold: NDArray[np.int64], sharpness: F64) -> F64:
-    """-log softmax(b * scores)[gold] in nats for each sharpness b.
+    """Return -log softmax(b * scores)[gold] in nats for each sharpness b.
 
     Args:
-        scores: (n, k), -inf where an example has no such choice.
+        scores: (n, k), -inf if an example does not have this choice.
         gold: (n,) place of the right choice.
         sharpness: (R,) values of b, 0 or more.
 
@@ -45,15 +45,15 @@ def cross_entropy(scores: F64, gold: NDArray[np.int64], sharpness: F64) -> F64:
 
 
 def least_cross_entropy(scores: F64, gold: NDArray[np.int64], weights: F64) -> F64:
-    """The weighted mean cross-entropy at the best temperature, for each row of weights.
+    """Return the weighted mean cross-entropy at the best temperature, for each row of weights.
 
-    A bootstrap asks for a thousand rows at once. They share one table of every example's
+    A bootstrap needs a thousand rows at once. They share one table of every example's
     cross-entropy over a fine grid of sharpnesses, so that a resample costs a row of a matrix
-    product; a Newton step from its best grid point leaves an error far below the bootstrap's own
-    (a test holds it to 1e-5).
+    product. A Newton step from its best grid point leaves an error far below the bootstrap's own
+    (a test limits it to 1e-5).
 
     Args:
-        scores: (n, k), -inf where an example has no such choice.
+        scores: (n, k), -inf if an example does not have this choice.
         gold: (n,) place of the right choice.
         weights: (R, n), how often each example counts.
 
@@ -68,14 +68,14 @@ def least_cross_entropy(scores: F64, gold: NDArray[np.int64], weights: F64) -> F
         return few
     natural = 1.0 / _spread(scores, gold)
     common = best_sharpness(scores, gold, np.ones((1, len(gold))))[0] or natural
-    # Far upwards, since a resample that is answered without a mistake has its best at infinity.
+    # The grid goes far up, because a resample without a mistake has its best at infinity.
     span = np.geomspace(min(natural, common) / _REACH, natural * _SHARPEST, _GRID)
     grid = np.concatenate([[0.0], span])
     value = weights @ cross_entropy(scores, gold, grid).T
     slope, curve = (weights @ table.T for table in _derivatives(_gaps(scores, gold), grid))
     best = value.argmin(axis=1)[:, None]
     value, slope, curve = (np.take_along_axis(x, best, 1)[:, 0] for x in (value, slope, curve))
-    # From b = 0 only upwards: a negative b would prefer wrong choices.
+    # From b = 0, move only up: a negative b would prefer wrong choices.
     moves = (curve > 0) & ((best[:, 0] > 0) | (slope < 0))
     gain = np.where(moves, slope**2 / (2 * np.maximum(curve, _TINY)), 0.0)
     least: F64 = (value - gain).clip(0.0) / total
@@ -83,10 +83,10 @@ def least_cross_entropy(scores: F64, gold: NDArray[np.int64], weights: F64) -> F
 
 
 def best_sharpness(scores: F64, gold: NDArray[np.int64], weights: F64) -> F64:
-    """The b = 1 / t >= 0 that minimises the weighted mean cross-entropy, for each row of weights.
+    """Return the b = 1 / t >= 0 that minimises the weighted mean cross-entropy, per row of weights.
 
     Args:
-        scores: (n, k), -inf where an example has no such choice.
+        scores: (n, k), -inf if an example does not have this choice.
         gold: (n,) place of the right choice.
         weights: (R, n), how often each example counts.
 
@@ -112,7 +112,7 @@ def _parts(rows: int, size: int) -> list[slice]:
 
 
 def _minimise(gaps: F64, weights: F64, start: F64) -> F64:
-    """Newton on the derivative, held in a bracket [low, high] that every step shrinks."""
+    """Run Newton on the derivative, in a bracket [low, high] that every step shrinks."""
     total = weights.sum(axis=1)
     low, high = np.zeros(len(weights)), np.full(len(weights), _SHARPEST)
     slope, _ = _slope(gaps, weights, np.zeros(len(weights)))
@@ -128,7 +128,7 @@ def _minimise(gaps: F64, weights: F64, start: F64) -> F64:
         high[active] = np.where(slope >= 0, here, high[active])
         with np.errstate(divide="ignore", invalid="ignore"):
             step = here - slope / curve
-        # Where Newton leaves the bracket, go on by a factor: the scale of b is not known.
+        # If Newton leaves the bracket, continue by a factor: the scale of b is not known.
         wide = np.where(
             high[active] < _SHARPEST, (low[active] + high[active]) / 2, (here * 8).clip(1.0)
         )
@@ -142,7 +142,7 @@ def _minimise(gaps: F64, weights: F64, start: F64) -> F64:
 
 
 def _slope(gaps: F64, weights: F64, sharpness: F64) -> tuple[F64, F64]:
-    """First and second derivative in b of the weighted sum of cross-entropies: (R,), (R,)."""
+    """Return the two derivatives in b of the weighted sum of cross-entropies: (R,), (R,)."""
     first, second = _derivatives(gaps, sharpness)
     slope: F64 = (weights * first).sum(axis=1)
     curve: F64 = (weights * second).sum(axis=1)
@@ -150,7 +150,7 @@ def _slope(gaps: F64, weights: F64, sharpness: F64) -> tuple[F64, F64]:
 
 
 def _derivatives(gaps: F64, sharpness: F64) -> tuple[F64, F64]:
-    """First and second derivative in b of each example's cross-entropy: (R, n), (R, n)."""
+    """Return first and second derivative in b of each example's cross-entropy: (R, n), (R, n)."""
     present = np.isfinite(gaps)
     finite = np.where(present, gaps, 0.0)
     logits = np.where(present, finite * sharpness[:, None, None], -np.inf)
@@ -162,12 +162,12 @@ def _derivatives(gaps: F64, sharpness: F64) -> tuple[F64, F64]:
 
 
 def _gaps(scores: F64, gold: NDArray[np.int64]) -> F64:
-    """(n, k) how far each choice is ahead of the right one."""
+    """Return (n, k) how far each choice is ahead of the right one."""
     gaps: F64 = scores - scores[np.arange(len(gold)), gold][:, None]
     return gaps
 
 
 def _spread(scores: F64, gold: NDArray[np.int64]) -> float:
-    """The size of the gaps; smallest positive number where there are none."""
+    """Return the size of the gaps; the smallest positive number if there are none."""
     gaps = _gaps(scores, gold)
     return float(np.sqrt(np.square(gaps[np.isfinite(gaps)]).mean())) or _TINY

@@ -1,4 +1,4 @@
-"""One long text cut into windows, as llama-perplexity cuts it: each window is one example."""
+"""Cut one long text into windows, as llama-perplexity cuts it: each window is one example."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from m2m.tokenizer import Formatter
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """What to score in each of n windows: its first half is context, the rest is predicted.
+    """The requests of n windows: the first half is context, the rest is predicted.
 
     Attributes:
         bytes: (n, 1) UTF-8 bytes that are predicted.
@@ -26,12 +26,12 @@ class Windows:
 
 
 def cut_windows(task: Task, formatter: Formatter) -> Windows:
-    """The windows of a task that is one text (llama.cpp, tools/perplexity/perplexity.cpp).
+    """Return the windows of a task that is one text (llama.cpp, tools/perplexity/perplexity.cpp).
 
-    They follow each other without overlap; what is left at the end counts nowhere. In a window of
+    They follow each other without overlap; the rest at the end does not count. In a window of
     n tokens those after place n / 2 are predicted, n - n / 2 - 1 of them, so that each has half a
-    window of context. Where the model begins texts with a BOS, it takes the place of every
-    window's first token.
+    window of context. If the model begins texts with a BOS, it takes the place of every window's
+    first token.
 
     Raises:
         InputError: the text does not fill two windows.

@@ -1,1 +1,1 @@
-"""Merges adapters' deltas into a base model, one tensor at a time."""
+"""Merge the deltas of adapters into a base model, one tensor at a time."""

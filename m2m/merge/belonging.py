@@ -1,8 +1,8 @@
-"""Whether an adapter is for this base model and changes it at all, in words.
+"""Check in words whether an adapter is for this base model and whether it changes it at all.
 
-Shapes say little: a base model and its instruct version share them all. Fingerprints say it, but
-only m2m writes them. All other adapters carry no more than the name of their base, so names are
-compared. A name can be wrong in both directions, so a doubt is a warning and not an error.
+Shapes say little: a base model and its instruct version have the same ones. Fingerprints would
+decide it, but only m2m writes them. All other adapters store only the name of their base, so names
+are compared. A name can be wrong in both directions, so a doubt is a warning and not an error.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from m2m.formats.gguf import GGUFFile
 from m2m.nn.lora import LoraPair
 
 FINGERPRINT = "m2m.base_fingerprint"  # in a GGUF LoRA that m2m wrote
-TEMPLATE = "m2m.template"  # in one that was trained without the base's chat template: "plain"
-# Where a GGUF says what it is called (gguf-py, `Keys.General`). Its `general.base_model.*` name the
-# model that it was made from, which is another one.
+TEMPLATE = "m2m.template"  # in a LoRA that was trained without the base's chat template: "plain"
+# The keys of a GGUF that hold its own name (gguf-py, `Keys.General`). Its `general.base_model.*`
+# name the model that it was made from, which is a different one.
 _NAMES = ("name", "repo_url", "source.repo_url", "source.url", "url")
 _CACHED = re.compile(r"models--[^/\\]+--([^/\\]+)")  # in the hub's cache
 _NUMBERED = re.compile(r"-\d{5}-of-\d{5}")
-# How the same weights are stored is no part of a model's name.
+# How the weights are stored does not belong to a model's name.
 _STORED = re.compile(
     r"[ ._-]+(gguf|hf|mlx|unsloth|dynamic|bnb|gptq|awq|(4|8)-?bit|int[48]|fp?16|f32|bf16|i?q\d\w*)$"
 )
 
 
 def adapter_doubts(adapter: Adapter, base: BaseModel) -> list[str]:
-    """Return why an adapter that fits may still be wrong for this base, a sentence each."""
+    """Return the reasons why an adapter that fits may be wrong for this base, one sentence each."""
     called = f"the adapter {adapter.name}" if adapter.name else "the adapter"
     found = [] if changes_something(adapter.pairs.values()) else [changes_nothing(called)]
     kinds = {module.rpartition(".")[2] for module in adapter.pairs}
@@ -49,7 +49,7 @@ def adapter_doubts(adapter: Adapter, base: BaseModel) -> list[str]:
 
 
 def lora_doubts(lora: Path, model: Path) -> list[str]:
-    """Return why a GGUF LoRA may be wrong for a GGUF model that llama.cpp would put it on.
+    """Return the reasons why a GGUF LoRA may be wrong for the GGUF model that it is applied to.
 
     Raises:
         InputError: one of the files is malformed, or m2m made the LoRA for other weights.
@@ -76,12 +76,12 @@ def lora_doubts(lora: Path, model: Path) -> list[str]:
 
 
 def changes_something(pairs: Iterable[LoraPair]) -> bool:
-    """Whether some delta scale * B A has a part that is not zero."""
+    """Return whether at least one delta scale * B A has a value that is not zero."""
     return any(pair.scale and (pair.a.any(axis=1) & pair.b.any(axis=0)).any() for pair in pairs)
 
 
 def changes_nothing(called: str) -> str:
-    """Return the warning about an adapter, or a merge, whose deltas are all zero."""
+    """Return the warning that all deltas of an adapter, or of a merge, are zero."""
     return (
         f"{called} changes nothing: all its deltas are zero, so the model answers as the base "
         "does; was it trained?"
@@ -109,7 +109,7 @@ def _names_doubt(called: str, named: Sequence[str], names: Sequence[str]) -> lis
 
 
 def _plain(name: str) -> str:
-    """Return a model's name without its owner or folder and without how it is stored."""
+    """Return a model's name without its owner or folder and without its storage format."""
     cached = _CACHED.search(name)
     last = cached[1] if cached else re.split(r"[/\\]", name.rstrip("/\\"))[-1]
     last = _NUMBERED.sub("", last.casefold().removesuffix(".gguf"))

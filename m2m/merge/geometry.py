@@ -1,4 +1,4 @@
-"""How adapters' deltas lie to each other: lengths and angles, without ever making a delta."""
+"""Lengths and angles of adapters' deltas, computed without making a delta."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Floats = NDArray[np.float64]
 
 @one_blas_thread()  # products of low rank gain nothing from more
 def gram_matrix(adapters: Sequence[Adapter]) -> Floats:
-    """(N, N) inner products <d_i, d_j> of N adapters' deltas, summed over all projections.
+    """Return (N, N) inner products <d_i, d_j> of N adapters' deltas, summed over all projections.
 
-    From the factors alone, which costs the rank times the weight's sides and not their product:
-    <B_i A_i, B_j A_j> = tr(A_i' B_i' B_j A_j) = sum((B_i' B_j) * (A_i A_j')).
+    Only the factors are used, so the cost is the rank times the sides of the weight, not their
+    product: <B_i A_i, B_j A_j> = tr(A_i' B_i' B_j A_j) = sum((B_i' B_j) * (A_i A_j')).
     """
     gram = np.zeros((len(adapters), len(adapters)))
     for module in dict.fromkeys(module for adapter in adapters for module in adapter.pairs):
@@ -35,7 +35,7 @@ def gram_matrix(adapters: Sequence[Adapter]) -> Floats:
 
 
 def base_norm(base: BaseModel, adapters: Sequence[Adapter]) -> float:
-    """Frobenius norm of all weights of the base that some adapter changes."""
+    """Return the Frobenius norm of all weights of the base that at least one adapter changes."""
     modules = dict.fromkeys(module for adapter in adapters for module in adapter.pairs)
     squares = (np.square(base.weights[f"{m}.weight"], dtype=np.float64).sum() for m in modules)
     return float(np.sqrt(sum(squares)))

@@ -1,4 +1,4 @@
-"""A delta as a LoRA pair again: the truncated SVD, by random projection."""
+"""Turn a delta back into a LoRA pair: the truncated SVD, by random projection."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from numpy.typing import NDArray
 from m2m.nn.lora import LoraPair
 
 _SPARE = 10  # columns beyond the rank, as Halko et al. advise (section 4.2)
-_PASSES = 4  # each takes the singular values to the power of two more: flat spectra need them
+_PASSES = 4  # each raises the singular values' power by two, which flat spectra need
 
 
 def truncate(
     delta: NDArray[np.floating], rank: int, rng: np.random.Generator
 ) -> tuple[LoraPair, NDArray[np.floating]]:
-    """The pair of at most `rank` whose product is nearest to `delta` (out, in).
+    """Return the pair of at most `rank` whose product is nearest to `delta` (out, in).
 
     Randomised subspace iteration (Halko, Martinsson, Tropp 2011, arXiv 0909.4061, algorithm 4.4):
-    exact where the delta has no higher rank, and a few products instead of a whole SVD.
+    exact if the rank of the delta is not higher, and a few products instead of a whole SVD.
 
     Returns:
-        The pair, its scale 1 and its singular values shared between the factors, and these values.
+        The pair and its singular values. The pair has scale 1, and its two factors share the
+        singular values.
     """
     rank = min(rank, *delta.shape)
     width = min(rank + _SPARE, *delta.shape)

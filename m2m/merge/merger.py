@@ -1,4 +1,4 @@
-"""Streams a merged model: base weights plus the mixture's delta, one tensor at a time."""
+"""Stream a merged model: base weights plus the mixture's delta, one tensor at a time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Tensor = NDArray[np.float32]
 
 _LINEAR = Merge()
 _TORCH = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-_TORCH_KEYS = {"torch_dtype", "dtype"}  # before and since transformers 4.56
+_TORCH_KEYS = {"torch_dtype", "dtype"}  # before transformers 4.56 and since
 _COPIED = ("*.json", "*.jinja", "tokenizer.model")
 _OWN = ("m2m-model.json", "model.safetensors.index.json")
 
@@ -35,15 +35,15 @@ _OWN = ("m2m-model.json", "model.safetensors.index.json")
 class Merger:
     """Merges weighted adapters into a base model.
 
-    Neither the order of the adapters nor that of the tensors changes a bit of the result: adapters
-    are taken by name, and what is random is drawn from the seed and the tensor's name.
+    The order of the adapters and of the tensors does not change a bit of the result: adapters are
+    taken by name, and random values are drawn from the seed and the tensor's name.
 
     Args:
         base: the model that the adapters were trained on.
-        adapters: by dataset name; every one is checked against the base.
+        adapters: by dataset name; each is checked against the base.
         options: method, scale and the rest of the recipe's `[merge]`.
-        finetuned: names of adapters that are models to be judged, not experts to be merged: alone
-            they are added as they are, whatever the options say.
+        finetuned: names of adapters that are models to judge, not experts to merge: one of these
+            alone is added unchanged, whatever the options say.
 
     Raises:
         InputError: an adapter does not fit the base, or the method is unknown.
@@ -62,26 +62,26 @@ class Merger:
         self.adapters = dict(adapters)
         self.options = options
         self._finetuned = frozenset(finetuned)
-        self._sound: set[tuple[str, str]] = set()  # (adapter, module) seen to be finite
+        self._sound: set[tuple[str, str]] = set()  # (adapter, module) pairs known to be finite
         find_method(options.method)
         adapted = {module for adapter in adapters.values() for module in adapter.pairs}
-        # In the base's order; a dict is a set that keeps it.
+        # In the base's order: a dict is a set that keeps its order.
         self.modules = {m: None for m in base.config.linear_shapes() if m in adapted}
 
     def adapts(self, module: str) -> bool:
-        """Whether some adapter changes this projection."""
+        """Return whether an adapter changes this projection."""
         return module in self.modules
 
     @one_blas_thread()
     def change(
         self, module: str, names: Sequence[str], weights: Sequence[float]
     ) -> Tensor | LoraPair | None:
-        """The mixture's delta (out, in) for one projection, or the factors whose product it is.
+        """Return the mixture's delta (out, in) for one projection, or two factors of that product.
 
-        None where no adapter touches it.
+        Return None if no adapter changes it.
 
         Raises:
-            InputError: the delta is not finite, or the method cannot merge so many.
+            InputError: the delta is not finite, or the method cannot merge that many adapters.
         """
         options = _LINEAR if len(names) == 1 and names[0] in self._finetuned else self.options
         chosen = [
@@ -94,7 +94,7 @@ class Merger:
         pairs, scaled = zip(*chosen, strict=True)
         merge = find_method(options.method)
         change = merge(pairs, scaled, options, self._rng(module))
-        # The factors too, once: a vote between signs passes over what is no number.
+        # Check the factors too, once: a vote between signs ignores values that are not numbers.
         used = [name for name, weight in zip(names, weights, strict=True) if weight]
         unseen = [name for name in used if (name, module) not in self._sound]
         found = (self.adapters[name].pairs.get(module) for name in unseen)
@@ -106,12 +106,12 @@ class Merger:
         self._sound.update((name, module) for name in unseen)
         return change
 
-    @one_blas_thread()  # products of low rank gain nothing from more
+    @one_blas_thread()  # more threads do not speed up products of low rank
     def delta(self, module: str, names: Sequence[str], weights: Sequence[float]) -> Tensor | None:
-        """The mixture's delta (out, in) for one projection; None where no adapter touches it.
+        """Return the mixture's delta (out, in) for one projection; None if no adapter changes it.
 
         Raises:
-            InputError: the delta is not finite, or the method cannot merge so many.
+            InputError: the delta is not finite, or the method cannot merge that many adapters.
         """
         change = self.change(module, names, weights)
         if isinstance(change, LoraPair):
@@ -125,7 +125,7 @@ class Merger:
     def changes(
         self, names: Sequence[str], weights: Sequence[float]
     ) -> Iterator[tuple[str, Tensor | LoraPair]]:
-        """The weights that a mixture changes, each with its `change`; base's order, HF layout."""
+        """Yield each weight that a mixture changes, with its `change`; base's order, HF layout."""
         for module in self.modules:
             change = self.change(module, names, weights)
             if change is not None:
@@ -135,10 +135,10 @@ class Merger:
     def adapter(
         self, names: Sequence[str], weights: Sequence[float], rank: int
     ) -> tuple[Adapter, dict[str, float]]:
-        """The mixture as one adapter: of every delta the nearest matrix of that rank.
+        """Return the mixture as one adapter: the nearest matrix of that rank to every delta.
 
         Returns:
-            The adapter, and {"gain", "cosine"} of what the rank keeps of the deltas.
+            The adapter, and the {"gain", "cosine"} of the deltas that this rank keeps.
 
         Raises:
             InputError: the mixture changes nothing.
@@ -154,10 +154,10 @@ class Merger:
             raise InputError("this mixture leaves the base model as it is: all deltas are zero")
         used, base = [self.adapters[name] for name in names], self.base
         known = all(each.base_fingerprint for each in used)
-        # Of adapters from elsewhere it is not known that this is their base.
+        # It is not known whether adapters from other tools were trained on this base.
         trained_on = base.name if known else used[0].base_model
         adapter = Adapter(rank, float(rank), pairs, trained_on, base.fingerprint if known else None)
-        # The nearest matrix is the delta's projection, so its share of the square is the gain.
+        # The nearest matrix is a projection of the delta, so its share of the square is the gain.
         return adapter, {"gain": kept / whole, "cosine": (kept / whole) ** 0.5}
 
     def write_folder(
@@ -167,8 +167,8 @@ class Merger:
 
         Args:
             names: of the adapters.
-            weights: one for each.
-            folder: made whole or not at all.
+            weights: one for each adapter.
+            folder: the folder to create, whole or not at all.
             dtype: of the matrices, F32, F16 or BF16; norms are F32.
         """
         base = self.base
@@ -193,7 +193,7 @@ class Merger:
     def _weight(
         self, spec: TensorSpec, names: Sequence[str], weights: Sequence[float]
     ) -> NDArray[Any]:
-        """A tensor of the merged model; one that does not change is a view of the base's file."""
+        """Return a tensor of the merged model; an unchanged one is a view of the base's file."""
         module, stored = spec.name.removesuffix(".weight"), self.base.weights
         delta = self.delta(module, names, weights) if self.adapts(module) else None
         if delta is not None:

@@ -1,13 +1,13 @@
 """Merge methods: pure functions from one projection's experts to one delta.
 
 A method gets the experts' LoRA pairs of one weight, their mixture weights, the recipe's `[merge]`
-and a generator of the weight's own, and returns the merged delta (out, in) in the experts' dtype,
-or the two factors whose product it is, from which a few rows can be made at a time. Reading,
-streaming and memory belong to `merger`, and so does `[merge] scale`: with all of them a factor on
-the weights is a factor on the delta.
+and a random generator for this weight. It returns the merged delta (out, in) in the experts' dtype,
+or two factors of that product, from which a few rows can be made at a time. `merger` does the
+reading and streaming and limits memory. It also applies `[merge] scale`: in every method a factor
+on the weights is a factor on the delta.
 
-Alone at weight 1, an expert comes back as it is from `linear` and `slerp`, and from the others at
-density 1; below that they drop some of it, which is what they are for.
+An expert alone at weight 1 stays as it is in `linear` and `slerp`, and in the other methods at
+density 1; at a lower density they drop a part of it, which is their purpose.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ Method = Callable[
 ]
 METHODS: dict[str, Method] = {}
 
-_PARALLEL = 1e-3  # sine of the angle below which an arc is its chord
+_PARALLEL = 1e-3  # sine of the angle below which the chord replaces the arc
 
 
 def merge_method(name: str) -> Callable[[Method], Method]:
-    """Enter a method into the registry, once."""
+    """Register a merge method under a name that must be new."""
 
     def register(method: Method) -> Method:
         if name in METHODS:
@@ -44,10 +44,10 @@ def merge_method(name: str) -> Callable[[Method], Method]:
 
 
 def find_method(name: str) -> Method:
-    """The method of that name.
+    """Return the method with that name.
 
     Raises:
-        InputError: there is none.
+        InputError: no method has that name.
     """
     try:
         return METHODS[name]
@@ -65,12 +65,12 @@ def linear(
     options: Merge,
     rng: np.random.Generator,
 ) -> LoraPair:
-    """The weighted sum of the deltas, sum_i w_i * scale_i * B_i @ A_i.
+    """Return the weighted sum of the deltas, sum_i w_i * scale_i * B_i @ A_i.
 
     With weights that sum to 1 it is the mean of Merge to Mix (arXiv 2505.16066). Task arithmetic
     (arXiv 2212.04089) is the same sum; its lambda is `[merge] scale`.
 
-    The products are summed, never A and B apart: one product of the concatenated factors,
+    The products are summed, never A and B separately: one product of the concatenated factors,
     [w_1 scale_1 B_1, w_2 scale_2 B_2, ...] @ [A_1; A_2; ...], is that sum exactly.
     """
     return concat_pairs(pairs, weights)
@@ -83,7 +83,7 @@ def ties(
     options: Merge,
     rng: np.random.Generator,
 ) -> Delta:
-    """Trim to the largest values, elect signs, take the mean of those that agree.
+    """Trim to the largest values, elect signs, and return the mean of the values that agree.
 
     TIES-Merging, arXiv 2306.01708, algorithm 1; `density` is its k.
     """
@@ -141,7 +141,7 @@ def breadcrumbs(
 ) -> Delta:
     """Drop the smallest values and the largest, sum the rest (Model Breadcrumbs, arXiv 2312.06795).
 
-    A share `gamma` goes from the top, as far as `density` lets it, and the others from below.
+    A share `gamma` is dropped from the top, if `density` leaves room, and the rest from below.
     """
     parts = (_band(lora_delta(pair), options.density, options.gamma) for pair in pairs)
     return _total(parts, weights)
@@ -154,13 +154,13 @@ def slerp(
     options: Merge,
     rng: np.random.Generator,
 ) -> Delta:
-    """The point of an arc between two deltas (Shoemake 1985, doi 10.1145/325165.325242).
+    """Return a point on the arc between two deltas (Shoemake 1985, doi 10.1145/325165.325242).
 
     With the angle W between them and t = w_2 / (w_1 + w_2) it is
-    (w_1 + w_2) * (sin((1 - t) W) d_1 + sin(t W) d_2) / sin W; parallel ones are summed.
+    (w_1 + w_2) * (sin((1 - t) W) d_1 + sin(t W) d_2) / sin W; parallel deltas are summed.
 
     Raises:
-        InputError: there are more than two.
+        InputError: there are more than two deltas.
     """
     if len(pairs) > 2:
         raise InputError(
@@ -178,7 +178,7 @@ def slerp(
 
 
 def _total(parts: Iterable[Delta], weights: Sequence[float]) -> Delta:
-    """The weighted sum, one part at a time."""
+    """Return the weighted sum, adding one part at a time."""
     total: Delta | None = None
     for part, weight in zip(parts, weights, strict=True):
         scaled = part * part.dtype.type(weight)
@@ -189,10 +189,10 @@ def _total(parts: Iterable[Delta], weights: Sequence[float]) -> Delta:
 
 
 def _agreed(parts: Sequence[Delta], weights: Sequence[float]) -> Delta:
-    """The weighted mean, value by value, of the parts that have the sign of the weighted sum.
+    """Return the weighted mean, per value, of the parts that have the sign of the weighted sum.
 
-    It is multiplied with the sum of the weights: mixtures that sum to 1 get TIES' disjoint mean,
-    and parts that agree everywhere are merged as by `linear`.
+    It is multiplied by the sum of the weights: mixtures that sum to 1 get TIES' disjoint mean,
+    and parts that agree everywhere are merged as in `linear`.
     """
     elected = np.sign(_total(parts, weights))
     merged, share = np.zeros_like(elected), np.zeros_like(elected)
@@ -206,9 +206,9 @@ def _agreed(parts: Sequence[Delta], weights: Sequence[float]) -> Delta:
 
 
 def _band(delta: Delta, density: float, outliers: float = 0.0) -> Delta:
-    """Zeros but for a share `density` of the values, those of the largest magnitude.
+    """Set all values to zero except a share `density` with the largest magnitudes.
 
-    Before, a share `outliers` is dropped from the top, where `density` leaves room for it.
+    First, a share `outliers` is dropped from the top, as far as `density` leaves room for it.
     """
     kept = int(density * delta.size)
     top = delta.size - min(int(outliers * delta.size), delta.size - kept)
@@ -223,15 +223,15 @@ def _band(delta: Delta, density: float, outliers: float = 0.0) -> Delta:
 
 
 def _thinned(delta: Delta, chance: float | Delta, rng: np.random.Generator) -> Delta:
-    """Keep each value with its chance, divided by it, so that its expectation stays."""
+    """Keep each value with its chance, divided by that chance, so that its expectation stays."""
     kept = rng.random(delta.shape, np.float32) < chance
     return np.divide(delta, chance, out=np.zeros_like(delta), where=kept)
 
 
 def _ranked_chances(delta: Delta, density: float, epsilon: float) -> Delta:
-    """Chances from about density - epsilon / 2 to density + epsilon / 2 by magnitude in a row."""
+    """Return chances of about density - epsilon / 2 to density + epsilon / 2, by rank in a row."""
     columns = delta.shape[1]
-    width = min(epsilon, 2 * density, 2 * (1 - density))  # all of them from 0 to 1
+    width = min(epsilon, 2 * density, 2 * (1 - density))  # keeps all chances between 0 and 1
     rising = density + width * ((np.arange(columns) + 0.5) / columns - 0.5)
     chances = np.empty_like(delta)
     order = np.argsort(np.abs(delta), axis=1)
