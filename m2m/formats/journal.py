@@ -16,7 +16,7 @@ from typing import Any
 from m2m.errors import InputError
 from m2m.escaping import escape_json
 from m2m.formats.disk import make_folder, refused, sync_folder
-from m2m.opening import open_to_append, read_bytes
+from m2m.opening import open_to_append, read_bytes, refuse_many
 
 
 def as_line(entry: Mapping[str, Any]) -> bytes:
@@ -100,11 +100,13 @@ class Journal:
         return data[:end], data[end:]
 
     def _entry(self, line: bytes, number: int) -> dict[str, Any]:
+        refuse_many(f"{self.path}:{number}", line)
         try:
             entry = json.loads(line)
         except (ValueError, RecursionError) as error:
+            said = "nested too deeply" if isinstance(error, RecursionError) else error
             raise InputError(
-                f"{self.path}:{number}: malformed journal line: {error}",
+                f"{self.path}:{number}: malformed journal line: {said}",
                 "restore the file from a copy, or move it away to start over",
             ) from error
         if not isinstance(entry, dict):

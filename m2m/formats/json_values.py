@@ -7,7 +7,7 @@ and still end in a traceback far away. All functions raise ValueError; the calle
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 LARGEST = 1 << 53  # whole numbers below it are the same in every program
+_WHOLE, _REAL, _INFINITE = "a whole number", "a finite number", "infinity"
 _STRETCH, _FREE = 16, 1 << 20  # how much larger than its values a padded array may be
 
 
@@ -117,6 +118,49 @@ def as_rows(
     array = np.full((len(rows), width), np.nan)
     array[np.arange(width) < np.array(counts, np.int64)[:, None]] = flat
     return array, counts
+
+
+def refuse_other_kinds(read: Any, written: Any, name: str = "") -> None:
+    """Compare JSON with what is written of the values that were made from it.
+
+    Python makes numbers of texts ("nan"), texts of numbers, and true or false of everything: the
+    inverse of `as_json` alone does not see that a value is of another kind. Values that only one
+    side has are not compared, because older versions write less.
+
+    Args:
+        read: as the file has it.
+        written: the same by `as_json`; a number that is not finite is null in the file.
+        name: of the value, for the message.
+
+    Raises:
+        ValueError: a value is of another kind; names the first one.
+    """
+    if isinstance(read, dict) and isinstance(written, Mapping):
+        for key in read.keys() & {*map(str, written)}:
+            refuse_other_kinds(read[key], written[key], f"{name}.{key}" if name else key)
+    elif isinstance(read, list) and isinstance(written, list | tuple):
+        if len(read) != len(written):
+            raise ValueError(f"{name} has {len(read)} entries, expected {len(written)}")
+        for number, (one, other) in enumerate(zip(read, written, strict=True)):
+            refuse_other_kinds(one, other, f"{name}[{number}]")
+    else:
+        kind, wanted = _kind(read), _kind(written).replace(_INFINITE, "null")
+        if kind != wanted and (kind, wanted) != (_WHOLE, _REAL):
+            raise ValueError(f"{name} is {read!r:.40}, expected {wanted}")
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, int):
+        return _WHOLE
+    if isinstance(value, float):
+        return _REAL if math.isfinite(value) else _INFINITE
+    if isinstance(value, str):
+        return "a string"
+    return "an object" if isinstance(value, Mapping) else "a list"
 
 
 def _fits(value: float, low: float, high: float) -> bool:

@@ -20,11 +20,13 @@ from m2m.checkpoint import BaseModel
 from m2m.errors import InputError, Problems
 from m2m.formats.digest import file_sha256
 from m2m.formats.disk import in_words
+from m2m.formats.json_values import as_text
 from m2m.formats.records import read_object
 from m2m.formats.safetensors import SafetensorsFile
 from m2m.opening import copy_file
 from m2m.recipe.fields import NAME
-from m2m.results.folder import RECIPE, RunFolder
+from m2m.results.folder import RECIPE, RunFolder, parsed
+from m2m.results.settings import checked_settings
 from m2m.tuner.result import read_result
 
 _FILES = {CONFIG: 1 << 20, WEIGHTS: 4 << 30, OWN: 64 << 20}  # of an adapter, with their most bytes
@@ -253,9 +255,6 @@ def _check_size(path: Path, base: BaseModel | None) -> None:
 def _read_recipe(path: Path) -> dict[str, Any]:
     """Read `recipe.json` and check the types that `merge_runs` and a report need."""
     data = read_object(path)
-    inputs = data.get("inputs", {})
-    base = inputs.get("base", {}) if isinstance(inputs, dict) else None
-    marks = (data.get("llama"), base.get("fingerprint")) if isinstance(base, dict) else (0,)
-    if not all(mark is None or isinstance(mark, str) for mark in marks):
-        raise InputError(f"{path}: is not as m2m writes it (inputs.base or llama)")
+    parsed(path, lambda: checked_settings(data))
+    parsed(path, lambda: as_text(data.get("llama", ""), "llama"))
     return data

@@ -172,6 +172,6 @@ def _compare(run: ForeignRun, into: Path, merged: MergedRuns) -> None:
         )
     if run.recipe.get("llama") != ours.get("llama"):
         merged.warnings.append(
-            f"{run.folder} was scored by another llama.cpp or CPU ({run.recipe.get('llama')}): a "
-            "search here scores its mixtures again"
+            f"{run.folder} was scored by another llama.cpp or CPU "
+            f"({run.recipe.get('llama')!s:.200}): a search here scores its mixtures again"
         )

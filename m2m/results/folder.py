@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from m2m.errors import InputError
 from m2m.formats.atomic import write_json
 from m2m.formats.journal import Journal
+from m2m.formats.json_values import refuse_other_kinds
 from m2m.formats.records import read_object
 from m2m.results.step import Step
 from m2m.store import fingerprint
@@ -33,6 +34,14 @@ _DECIDES = {
 _REDO = {RANKING: "search", CONFIRMED: "confirm", VALIDATED: "validate", EXPORTED: "export"}
 
 Found = TypeVar("Found")
+
+
+class _Result(Protocol):
+    def as_json(self) -> dict[str, Any]:
+        """What is written of it."""
+
+
+Kept = TypeVar("Kept", bound=_Result)
 
 
 @dataclass(frozen=True)
@@ -133,17 +142,19 @@ class RunFolder:
         """Add the cost of a step."""
         Journal(self.steps).append(step.as_json())
 
-    def read(self, name: str, parse: Callable[[Mapping[str, Any]], Found]) -> Found | None:
+    def read(self, name: str, parse: Callable[[Mapping[str, Any]], Kept]) -> Kept | None:
         """Return `parse` of a JSON file, or None if there is no such file.
 
         Raises:
-            InputError: the file is damaged.
+            InputError: the file is damaged, or a value is of another kind than m2m writes.
         """
         path = self.path / name
         if not path.is_file():
             return None
         data = read_object(path)
-        return parsed(path, lambda: parse(data))
+        result = parsed(path, lambda: parse(data))
+        parsed(path, lambda: refuse_other_kinds(data, result.as_json()))
+        return result
 
     def stale(self) -> list[str]:
         """A sentence for each result that was made before the one before it changed."""
@@ -173,7 +184,8 @@ def parsed(path: Path, parse: Callable[[], Found]) -> Found:
     try:
         return parse()
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+        said = str(error) if type(error) is ValueError else repr(error)
         raise InputError(
-            f"{path}: is not as m2m writes it ({type(error).__name__}: {error})",
-            "run `m2m run RECIPE` again: it writes the file anew from what is finished",
+            f"{path}: is not as m2m writes it ({said:.200})",
+            "run `m2m run RECIPE`: it writes the file again from what is finished",
         ) from error

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from m2m.evaluate.score import Score
+from m2m.formats.json_values import as_text
 from m2m.mix.agreement import Agreement, Agreements
 from m2m.mix.mixture import Mixture
 from m2m.mix.ranking import Interval
@@ -144,7 +145,7 @@ class Validation:
             metric=str(data["metric"]),
             higher_is_better=bool(data["higher_is_better"]),
             budget=budget if isinstance(budget, int) else str(budget),
-            judged_on=str(data["judged_on"]),
+            judged_on=as_text(data["judged_on"], "judged_on", splits),
             examples={str(split): int(count) for split, count in data["examples"].items()},
             mixtures=[
                 Validated.from_json(each, [*agreements], splits) for each in data["mixtures"]

@@ -208,7 +208,7 @@ REFUSED: list[Any] = [
     pytest.param(pipe_journal, "study.jsonl: is no regular file", marks=posix),
     pytest.param(pipe_weights, f"{WEIGHTS}: is no regular file", marks=posix),
     pytest.param(pipe_share, "study.jsonl: is no regular file", marks=posix),
-    pytest.param(sparse_weights, "belong to no tensor", marks=posix),
+    pytest.param(sparse_weights, "file not fully covered", marks=posix),
     pytest.param(sparse_journal, "has 1099.51 GB, expected at most 1.07 GB", marks=posix),
     pytest.param(giant_tensor, "an adapter of rank 4 of pico has at most", marks=posix),
     (other_bytes, "its sha256 is not that of this adapter"),
@@ -225,6 +225,9 @@ REFUSED: list[Any] = [
     (changed_recipe(inputs={"base": []}), "recipe.json: is not as m2m writes it"),
     (changed_recipe(inputs=7), "recipe.json: is not as m2m writes it"),
     (changed_recipe(llama={}), "recipe.json: is not as m2m writes it"),
+    (changed_recipe(datasets=[{"name": "../x"}]), "'../x' is no name of a dataset"),
+    (bad_line("[" * 100_000), "study.jsonl:9: malformed journal line: nested too deeply"),
+    (bad_line('{"schema":7,"x":[' + "[]," * (1 << 21) + "[]]}"), "m2m reads 4,194,304 in 2,097"),
 ]  # fmt: skip
 
 

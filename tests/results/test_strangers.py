@@ -20,6 +20,7 @@ from m2m.report import write_report
 from m2m.results.facts import read_facts
 from tests.pipeline.scenario import make_scenario
 
+FREE = ("made_from", "budget")  # of more than one kind, or read apart
 WRONG: list[Any] = [None, "x", -1, 1e308, math.inf, [], {"a": {}}, 10**400]
 
 
@@ -28,7 +29,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = make_scenario(tmp_path_factory.mktemp("run"))
     text = recipe.read_text(encoding="utf-8").replace("steps = 12", "steps = 3")
     recipe.write_text(text, encoding="utf-8")
-    Run(load_recipe(recipe), Silent(), anyway=True).run()
+    run = Run(load_recipe(recipe), Silent(), anyway=True)
+    run.run()
+    run.validate()
     return load_recipe(recipe).folder
 
 
@@ -53,8 +56,9 @@ def changed(data: dict[str, Any], at: tuple[Any, ...], value: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    "name", ["recipe.json", "ranking.json", "confirm.json", "export.json", "adapters/copy/m2m.json"]
-)
+    "name", ["recipe.json", "ranking.json", "confirm.json", "export.json", "validate.json",
+             "adapters/copy/m2m.json"],
+)  # fmt: skip
 def test_a_wrong_value_is_shown_or_refused_in_words(
     folder: Path, tmp_path: Path, name: str
 ) -> None:
@@ -70,6 +74,37 @@ def test_a_wrong_value_is_shown_or_refused_in_words(
                 assert name in error.message
                 refused += 1
     assert refused > 5
+
+
+@pytest.mark.parametrize("name", ["ranking.json", "confirm.json", "export.json", "validate.json"])
+def test_no_value_of_another_kind_is_read_as_if_it_were_right(
+    folder: Path, tmp_path: Path, name: str
+) -> None:
+    """Texts are no numbers, numbers no texts, and only true and false are true or false."""
+    run = Path(shutil.copytree(folder, tmp_path / "run"))
+    data = json.loads((run / name).read_text(encoding="utf-8"))
+    for at in ways(data):
+        inside = data
+        for step in at:
+            inside = inside[step]
+        if inside is None or isinstance(inside, dict | list) or at[0] in FREE:
+            continue
+        for wrong in (7,) if isinstance(inside, str) else ("nan", "7", math.inf):
+            (run / name).write_text(changed(data, at, wrong), encoding="utf-8")
+            with pytest.raises(InputError, match=f"{name}: is not as m2m writes it"):
+                read_facts(run)
+
+
+@pytest.mark.parametrize("line", [
+    '{"name":"train","seconds":"inf","peak_rss_bytes":1}',
+    '{"name":"train","seconds":-1,"peak_rss_bytes":1}',
+    '{"name":"train","seconds":1,"peak_rss_bytes":' + "9" * 400 + "}",
+])  # fmt: skip
+def test_a_step_that_cannot_be_is_refused(folder: Path, tmp_path: Path, line: str) -> None:
+    run = Path(shutil.copytree(folder, tmp_path / "run"))
+    (run / "steps.jsonl").write_text(line + "\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"steps.jsonl: is not as m2m writes it"):
+        read_facts(run)
 
 
 def test_a_dataset_has_no_name_that_leads_out_of_the_folder(folder: Path, tmp_path: Path) -> None:
