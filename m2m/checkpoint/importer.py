@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from m2m.checkpoint.model import (
 )
 from m2m.checkpoint.names import ROPE_FACTORS, gguf_to_hf_name, norm_shift, to_gguf_rows
 from m2m.checkpoint.source import Source
-from m2m.errors import InputError
+from m2m.errors import InputError, LimitError, LlamaError
 from m2m.formats.atomic import atomic_folder, write_json
 from m2m.formats.digest import file_sha256
 from m2m.formats.disk import check_room
@@ -75,9 +76,10 @@ def import_model(
         raise InputError(
             f"{destination}: exists and is no m2m model", "choose another name or move it away"
         )
-    model = open_folder(source) if source.is_dir() else open_gguf(source)
-    model.check_vocabulary()
-    model = _settled(model)
+    with _naming(source):
+        model = open_folder(source) if source.is_dir() else open_gguf(source)
+        model.check_vocabulary()
+        model = _settled(model)
     specs = [
         TensorSpec(weight, "F32" if len(shape) == 1 else model.dtype, shape)
         for weight, shape in model.config.weight_shapes().items()
@@ -93,9 +95,24 @@ def import_model(
             if path.is_file():
                 copy_file(path, folder / path.name)
         if check is not None:
-            check(folder / PATTERN)
+            with _naming(source, folder / PATTERN):
+                check(folder / PATTERN)
         write_json(folder / INFO, _described(model, folder, name, licence))
     return BaseModel.open(destination).info
+
+
+@contextmanager
+def _naming(source: Path, made: Path | None = None) -> Iterator[None]:
+    """Let errors name what the user gave, not the unfinished file `made` of it."""
+    try:
+        yield
+    except (InputError, LimitError, LlamaError) as error:
+        said = error.message
+        for path in (made.absolute(), made) if made else ():
+            said = said.replace(str(path), str(source))
+        if str(source) not in said:
+            said = f"{source}: {said}"
+        raise type(error)(said, error.hint) from error
 
 
 def _settled(model: Source) -> Source:

@@ -34,6 +34,7 @@ _MAX_PAIRS = 4096  # 30 to 60; llama.cpp compares each key with all before it
 _MAX_TENSORS = 16_384  # LLAMA_MAX_LAYERS, 512, of 14 tensors are 7,168; compared likewise
 _MAX_ITEMS = 1 << 22  # of all lists together; Gemma 3 has 1.3 million
 _MAX_ITEM_BYTES = 1 << 16  # of a text in a list
+_MAX_NAME = 4096  # of the model: llama.cpp's time grows with its square, too
 _MAX_HEADER = 256 << 20  # Gemma 3's has 16 MB
 
 
@@ -232,6 +233,7 @@ class HeaderReader:
             self._check_room(count, 8, what)
             self._count(count, what)
             limit = _MAX_HEADER if count == 1 else _MAX_ITEM_BYTES
+            limit = _MAX_NAME if key == "general.name" else limit
             return [self.string(what, limit) for _ in range(count)]
         dtype = _SCALARS[type]
         start = self.take(count * dtype.itemsize, what)

@@ -55,12 +55,15 @@ def token_id(get: Callable[[str], Any], role: str, size: int) -> int | None:
     """The id of a role such as "bos", None where the file names none.
 
     Raises:
-        InputError: the vocabulary has no such id.
+        InputError: it is no id of the vocabulary.
     """
     key = f"tokenizer.ggml.{role}_token_id"
     value = get(key)
     if value is None:
         return None
-    if not isinstance(value, int) or not 0 <= value < size:
-        raise InputError(f"{key} is {value}, but the vocabulary has {size} tokens")
+    if type(value) is not int or not 0 <= value < size:
+        raise InputError(
+            f"{key} is {value!r:.40}, expected a whole number below {size}, the number of tokens",
+            _DAMAGED,
+        )
     return value

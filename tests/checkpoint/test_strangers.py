@@ -12,7 +12,7 @@ import pytest
 
 from m2m.adapter import load_adapter
 from m2m.checkpoint import import_model
-from m2m.errors import InputError, LlamaError
+from m2m.errors import InputError, LlamaError, M2MError
 from m2m.formats.gguf import GGUFFile, GGUFValue, GGUFValueType
 from m2m.llamacpp import guard
 from m2m.opening import refuse_many
@@ -41,14 +41,39 @@ def changed(path: Path, **values: Any) -> None:
             {"x": GGUFValue.array(GGUFValueType.UINT8, bytes(1 << 22))},
             "value of 'x' has 4,194,304 items",
         ),
+        (
+            {"general.name": GGUFValue.string("n" * 5000)},
+            "value of 'general.name' has 5,000 bytes, m2m reads at most 4,096",
+        ),
     ],
-    ids=["key", "keys", "text", "items"],
+    ids=["key", "keys", "text", "items", "name"],
 )
 def test_what_takes_llama_cpp_or_us_too_long_is_refused_before_it_is_read(
     tmp_path: Path, odd: dict[str, GGUFValue], said: str
 ) -> None:
     with pytest.raises(InputError, match=said):
         GGUFFile(pico_gguf(tmp_path / "x.gguf", metadata=odd))
+
+
+@pytest.mark.parametrize(
+    ("odd", "said"),
+    [
+        ({"eos_token_id": GGUFValue.string("2")}, "eos_token_id is '2', expected a whole number"),
+        ({"eos_token_id": GGUFValue.boolean(True)}, "eos_token_id is True, expected a whole"),
+        ({"scores": GGUFValue.array(GGUFValueType.FLOAT32, [1.0])}, "cannot load this model"),
+        ({"tokens": GGUFValue.array(GGUFValueType.STRING, ["a", "b"])}, "295 entries"),
+    ],
+)
+def test_a_refusal_names_the_users_file_and_no_unfinished_one(
+    tmp_path: Path, odd: dict[str, GGUFValue], said: str
+) -> None:
+    keys = {f"tokenizer.ggml.{name}": value for name, value in odd.items()}
+    path = pico_gguf(tmp_path / "x.gguf", metadata=keys)
+    with pytest.raises(M2MError, match=said) as caught:
+        import_model(path, tmp_path / "m", name="m", check=guard.check_loads)
+    assert caught.value.message.startswith(f"{path}: ")
+    assert ".m2m-" not in caught.value.message
+    assert caught.value.hint
 
 
 def test_a_long_tensor_name_and_many_tensors_are_refused(tmp_path: Path) -> None:
