@@ -1,1 +1,1 @@
-"""The wall round C: llama.cpp's library behind a small safe interface."""
+"""A small safe interface to llama.cpp's C library: other rooms call no C function of it."""

@@ -1,4 +1,4 @@
-"""A base model with a GGUF LoRA on it, as `llama-cli --lora` runs it."""
+"""Run a base model with a GGUF LoRA on it, as `llama-cli --lora` does."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class AdaptedModel(LlamaModel):
         path: the base model, a GGUF file.
         lora: the adapter, a GGUF file that `export_lora` or llama.cpp's converter wrote.
         scale: factor on the adapter's delta.
-        options: of `LlamaModel`.
+        options: options for `LlamaModel`.
 
     Raises:
         InputError: one of the files is missing.
-        LlamaError: llama.cpp cannot load one of them, or they do not fit; carries its log.
+        LlamaError: llama.cpp cannot load one of them, or they do not fit; the message has its log.
     """
 
     def __init__(self, path: Path, lora: Path, scale: float = 1.0, **options: Any) -> None:

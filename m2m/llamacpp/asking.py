@@ -1,4 +1,4 @@
-"""Ask a GGUF questions as a stranger would: llama-cpp-python, with the file's own chat template.
+"""Ask a GGUF questions as an outside user would: llama-cpp-python with the file's own template.
 
 This runs in a child process: if llama.cpp crashes on the file, only the child ends.
 """
@@ -17,7 +17,7 @@ from typing import Any
 from m2m.errors import LlamaError
 
 _START = "from m2m.llamacpp.asking import main; main()"
-_ROOM = 512  # tokens that a template may write more than m2m's prompt has
+_ROOM = 512  # most tokens by which a template's prompt may exceed m2m's prompt
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Question:
     """A conversation that waits for an answer.
 
     Attributes:
-        messages: of {"role", "content"}.
-        prompt: the ids that m2m makes of them.
-        most: tokens after which the answer is cut off.
+        messages: list of {"role", "content"}.
+        prompt: the ids that m2m makes from the messages.
+        most: most tokens of the answer.
     """
 
     messages: Sequence[Mapping[str, Any]]
@@ -37,7 +37,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model said, and whether it stopped by itself."""
+    """A model's answer, and whether it stopped by itself."""
 
     text: str
     stopped: bool
@@ -46,13 +46,13 @@ class Answer:
 def ask(
     path: Path, questions: Sequence[Question], *, threads: int, seconds: float
 ) -> list[tuple[Answer, Answer]]:
-    """The likeliest answers to questions: with the file's own template, and with m2m's prompt.
+    """Return the greedy answers to questions: with the file's own template, and m2m's prompt.
 
     Args:
         path: a GGUF file with a chat template.
         questions: at least one.
         threads: CPU threads.
-        seconds: that all of it may take.
+        seconds: time limit for all answers.
 
     Raises:
         LlamaError: llama.cpp crashes, refuses, or takes too long.
@@ -82,10 +82,11 @@ def ask(
 
 
 def own_template(template: str) -> str:
-    """The template, written so that llama-cpp-python uses it.
+    """Return the template, changed so that llama-cpp-python really uses it.
 
-    It replaces a few template texts by formatters of its own, which write other prompts: for ChatML
-    an empty system turn (llama_chat_format.py, guess_chat_format_from_gguf_metadata).
+    llama-cpp-python replaces a few known templates by its own formatters, which write other
+    prompts: for ChatML an empty system turn (llama_chat_format.py,
+    guess_chat_format_from_gguf_metadata).
     """
     from llama_cpp.llama_chat_format import guess_chat_format_from_gguf_metadata as guess
 
@@ -94,7 +95,7 @@ def own_template(template: str) -> str:
 
 
 def main() -> None:
-    """What the child does: a job on stdin, answers on stdout."""
+    """Run in the child: read a job from stdin, write the answers to stdout."""
     from llama_cpp import Llama
 
     job = json.load(sys.stdin)

@@ -1,7 +1,7 @@
-"""llama.cpp's C functions, declared once: the C prototype (llama.h, ggml.h) above each signature.
+"""llama.cpp's C functions, each declared below its C prototype (llama.h, ggml.h).
 
-The struct layouts come from the llama-cpp-python package, because they change with the library that
-it ships; the functions are declared here on a handle of our own, and only those that m2m calls.
+The struct layouts come from the llama-cpp-python package, because they change with the library in
+it. The functions are declared here, on m2m's own handle of the library, and only those in use.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Callable
 from ctypes import c_bool, c_char_p, c_float, c_int, c_int32, c_int64, c_size_t, c_uint32, c_void_p
 from typing import Any
 
-# The first is for OpenMP (see m2m.kernels.library), before it is loaded; the second keeps a failed
-# GGML_ASSERT from starting a debugger.
+# The first is for OpenMP (see m2m.kernels.library), before it is loaded. The second prevents a
+# failed GGML_ASSERT from starting a debugger.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("GGML_NO_BACKTRACE", "1")
 
@@ -30,7 +30,7 @@ ModelParams = package.llama_model_params
 ContextParams = package.llama_context_params
 QuantizeParams = package.llama_model_quantize_params
 
-MAX_SEQUENCES = 256  # LLAMA_MAX_SEQ, llama-cparams.h: more abort the process
+MAX_SEQUENCES = 256  # LLAMA_MAX_SEQ, llama-cparams.h: a higher number aborts the process
 
 # enum llama_flash_attn_type and enum llama_load_mode, llama.h
 FLASH_ATTN_DISABLED = 0
@@ -40,7 +40,7 @@ TYPE_F32, TYPE_F16 = 0, 1
 
 
 class Batch(ctypes.Structure):
-    """`struct llama_batch` of llama.h, arrays as plain addresses that NumPy owns."""
+    """`struct llama_batch` of llama.h; its arrays are addresses of memory that NumPy owns."""
 
     _fields_ = [
         ("n_tokens", c_int32),
@@ -54,7 +54,7 @@ class Batch(ctypes.Structure):
 
 
 def _open(base: str) -> ctypes.CDLL:
-    """A handle of our own on a library that the package has loaded already."""
+    """Return a new handle of a library that the package has already loaded."""
     from llama_cpp._ctypes_extensions import load_shared_library
 
     handle: ctypes.CDLL = load_shared_library(base, package._base_path)
@@ -116,7 +116,7 @@ llama_model_is_hybrid = _declare(_llama, "llama_model_is_hybrid", c_bool, c_void
 
 # struct llama_adapter_lora * llama_adapter_lora_init(struct llama_model * model,
 #                                                     const char * path_lora);
-# Freed with the model.
+# The adapter is freed with the model.
 llama_adapter_lora_init = _declare(_llama, "llama_adapter_lora_init", c_void_p, c_void_p, c_char_p)
 # int32_t llama_set_adapters_lora(struct llama_context * ctx, struct llama_adapter_lora ** adapters,
 #                                 size_t n_adapters, float * scales);
@@ -201,9 +201,9 @@ ggml_commit = _declare(_ggml, "ggml_commit", c_char_p)
 
 
 def _check_structs() -> None:
-    """Refuse a package whose struct layouts do not fit its library, before anything is passed in.
+    """Raise if the package's struct layouts do not fit its library; runs before any C call.
 
-    The defaults are set in C: through a wrong layout these fields could not all come out right.
+    C sets the default values. Through a wrong layout m2m could not read all of them correctly.
     """
     model, context = llama_model_default_params(), llama_context_default_params()
     quantize = llama_model_quantize_default_params()

@@ -1,7 +1,7 @@
-"""What the installed llama.cpp can do, told by a process of its own.
+"""Read the features of the installed llama.cpp, in a child process.
 
-A library that was built for another CPU ends its process at the first instruction that this one
-does not have, so whoever only asks about it must not load it.
+A library that was built for another CPU ends its process at the first instruction that this CPU
+does not have. So code that only asks about the library must not load it.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ print(json.dumps(loaded()))
 
 @dataclass(frozen=True)
 class Build:
-    """An installed llama.cpp.
+    """The facts about an installed llama.cpp.
 
     Attributes:
-        description: package, commit and features, as they are written beside results.
-        features: of the CPU, that it was built for: "AVX2", "NEON", ...
+        description: package, commit and features, as m2m stores them with results.
+        features: CPU features that it was built for: "AVX2", "NEON", ...
         gpu: whether it can use a GPU.
-        error: why it cannot be loaded; everything else is empty then.
+        error: why it cannot be loaded; all other fields are empty then.
     """
 
     description: str = ""
@@ -36,7 +36,7 @@ class Build:
 
 
 def loaded() -> dict[str, object]:
-    """Load llama.cpp into this process and say what it is."""
+    """Load llama.cpp into this process and return the fields of `Build`."""
     from llama_cpp import llama_supports_gpu_offload
 
     from m2m.llamacpp.model import build_info
@@ -45,7 +45,7 @@ def loaded() -> dict[str, object]:
 
 
 def installed_build() -> Build:
-    """What is installed, also where loading it fails or kills the process that tries."""
+    """Return the installed llama.cpp, even if a process that loads it fails or crashes."""
     done = subprocess.run([sys.executable, "-c", _ASK], capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]

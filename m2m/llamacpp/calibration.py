@@ -1,8 +1,8 @@
-"""What this machine is fast at: measured once, kept for the next time.
+"""Measure once how fast this machine scores and loads each type, and keep the result.
 
-llama.cpp copies the weights of some types into layouts for which it has faster kernels. Then a
-mixture costs a reload; without the copy it costs nothing, but scoring is slower. Which is sooner
-done depends on the processor and on llama.cpp's build: both are timed, once per machine and type.
+llama.cpp copies the weights of some types into layouts for which it has faster kernels. Then each
+mixture needs a reload. Without the copy it needs none, but scoring is slower. The faster way
+depends on the processor and on llama.cpp's build, so m2m times both once per machine and type.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from m2m.formats.records import read_object
 from m2m.llamacpp.model import LlamaModel, build_info
 from m2m.machine import processor_name
 
-_SCORED = 4096  # tokens that a mixture is scored on, at least: what a reload is weighed against
-_TOKENS = 512  # of one timed decode
-_ROUNDS = 3  # the best counts: what disturbs only ever makes slower
+_SCORED = 4096  # least tokens to score per mixture; a reload must save time on these
+_TOKENS = 512  # tokens of one timed decode
+_ROUNDS = 3  # the best counts: other load can only make a round slower
 
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast a file is scored and loaded.
+    """The speed of scoring and loading one file.
 
     Attributes:
-        tokens_per_second: raw `llama_decode`, the logits of one token per batch.
-        load_seconds: from the file to a context.
+        tokens_per_second: speed of `llama_decode` with the logits of one token per batch.
+        load_seconds: time from the file to a context.
     """
 
     tokens_per_second: float
@@ -41,11 +41,11 @@ class Speed:
 
 
 class Calibration:
-    """Measured speeds, kept in the user's cache folder.
+    """Measured speeds, stored in the user's cache folder.
 
     Args:
         path: the JSON file; None: `calibration.json` in the cache folder of this system.
-        threads: that llama.cpp gets; None takes all cores.
+        threads: threads of llama.cpp; None uses all cores.
     """
 
     def __init__(self, path: Path | None = None, threads: int | None = None) -> None:
@@ -53,11 +53,11 @@ class Calibration:
         self._threads = threads
 
     def patches(self, file: Path, kind: str) -> bool:
-        """Whether mixtures are sooner scored on the mapped `file` as it lies than on reloads.
+        """Return whether scoring on the mapped `file` without repacking is faster than reloading.
 
         Args:
             file: a GGUF file of type `kind`.
-            kind: name of the type, under which speeds are kept.
+            kind: name of the type, a part of the key of stored speeds.
         """
         with LlamaModel(file, threads=self._threads) as model:
             if model.mapped:
@@ -67,7 +67,7 @@ class Calibration:
         return _SCORED / plain.tokens_per_second < reload
 
     def speed(self, file: Path, kind: str, repack: bool) -> Speed:
-        """The speed of `file`, kept from an earlier time or measured now, in a few seconds."""
+        """Return the speed of `file`: a stored one, or measured now in a few seconds."""
         threads = f"{self._threads or os.cpu_count()} threads"
         size = f"{kind} {file.stat().st_size} bytes"
         layout = "repacked" if repack else "as it lies"
@@ -79,7 +79,7 @@ class Calibration:
         return Speed(**known[key])
 
     def _read(self) -> dict[str, Any]:
-        """What is kept; a file that is missing or torn counts as empty: it is only a cache."""
+        """Return the stored speeds; a missing or damaged file is empty, as this is only a cache."""
         try:
             return read_object(self.path) if self.path.is_file() else {}
         except InputError:
@@ -89,7 +89,7 @@ class Calibration:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             write_json(self.path, known)
-        except OSError:  # no home that can be written: measured again next time
+        except OSError:  # no writable cache folder: measure again next time
             pass
 
 
@@ -99,13 +99,13 @@ def _measured(file: Path, threads: int | None, repack: bool) -> Speed:
         started = time.perf_counter()
         with LlamaModel(file, threads=threads, repack=repack) as model:
             loads.append(time.perf_counter() - started)
-            raw_seconds(model, model.batch)  # the first decode also reads the weights
+            raw_seconds(model, model.batch)  # not timed: the first decode also reads the weights
             rates.append(_TOKENS / raw_seconds(model, _TOKENS))
     return Speed(max(rates), min(loads))
 
 
 def raw_seconds(model: LlamaModel, tokens: int, rows: int = 1) -> float:
-    """Seconds of `llama_decode` on random tokens, in full batches with `rows` logits each."""
+    """Return the seconds of `llama_decode` on random tokens, in full batches with `rows` logits."""
     ids = np.random.default_rng(0).integers(0, model.vocab_size, tokens).tolist()
     started = time.perf_counter()
     for first in range(0, tokens, model.batch):
@@ -117,7 +117,7 @@ def raw_seconds(model: LlamaModel, tokens: int, rows: int = 1) -> float:
 
 
 def cache_folder() -> Path:
-    """Where this system keeps what programs can make again."""
+    """Return this system's folder for files that programs can make again."""
     if sys.platform == "win32":
         root = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":

@@ -1,7 +1,7 @@
-"""The types of GGUF files: which ggml type each tensor of a file gets, as llama-quantize chooses.
+"""The types of GGUF files: the ggml type that llama-quantize chooses for each tensor of a file.
 
-The choice follows `llama_tensor_get_type` of llama.cpp's src/llama-quant.cpp for dense models; the
-tests compare it with `llama_model_quantize` on whole files.
+The choice follows `llama_tensor_get_type` of llama.cpp's src/llama-quant.cpp for dense models.
+Tests compare it with `llama_model_quantize` on whole files.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ Q4_K, Q5_K, Q6_K, BF16 = 12, 13, 14, 30
 
 @dataclass(frozen=True)
 class FileType:
-    """A type of a whole file, as `--type` names it.
+    """A type of a whole file, as the option `--type` names it.
 
     Attributes:
-        name: in lower case.
+        name: name in lower case.
         number: `enum llama_ftype` of llama.h, written as `general.file_type`.
-        tensor: the ggml type that most of its weights get.
+        tensor: the ggml type of most of its weights.
         mixed: whether some tensors get more bits ("M" types and those with 6-bit embeddings).
     """
 
@@ -51,17 +51,17 @@ FILE_TYPES: dict[str, FileType] = {
     )
 }
 
-# tensor_type_fallback(): what a type becomes where its rows are no multiple of 256
+# tensor_type_fallback(): the type for rows whose length is not a multiple of 256
 _FALLBACK = {Q4_K: Q5_0, Q5_K: Q5_1, Q6_K: Q8_0}
 _NOT_QUANTISED = re.compile(r"_norm\.weight|ffn_gate_inp\.weight")
 _LAYER = re.compile(r"blk\.(\d+)\.")
 
 
 def file_type(name: str) -> FileType:
-    """The file type of that name, in any case.
+    """Return the file type of that name, in any case.
 
     Raises:
-        InputError: unknown; lists the known ones.
+        InputError: the name is unknown; the message lists the known ones.
     """
     try:
         return FILE_TYPES[name.lower()]
@@ -71,12 +71,12 @@ def file_type(name: str) -> FileType:
 
 
 def type_name(type: int) -> str:
-    """A ggml type's name as llama.cpp prints it, such as `q5_0`."""
+    """Return a ggml type's name as llama.cpp prints it, such as `q5_0`."""
     return blocks.layout(type)[0]
 
 
 def row_bytes(columns: int, type: int) -> int:
-    """Bytes of a row of `columns` values."""
+    """Return the bytes of a row of `columns` values."""
     name, values, size = blocks.layout(type)
     if columns % values:
         raise ValueError(f"rows of {columns} values do not divide into blocks of {name}")
@@ -84,18 +84,18 @@ def row_bytes(columns: int, type: int) -> int:
 
 
 def quantizable(name: str, shape: Sequence[int]) -> bool:
-    """Whether llama-quantize changes a tensor's type at all: matrices, but no norms or routers."""
+    """Return whether llama-quantize changes a tensor's type: matrices, but not norms or routers."""
     return len(shape) >= 2 and name.endswith("weight") and not _NOT_QUANTISED.search(name)
 
 
 def effective_type(name: str, shape: Sequence[int], requested: int, kept: int = F32) -> int:
-    """The type that a tensor really gets when `requested` is asked for.
+    """Return the type that a tensor gets when `requested` is asked for.
 
     Args:
         name: GGUF name.
         shape: rows, columns (NumPy order).
-        requested: ggml type.
-        kept: the type it has now, kept where it is not quantised.
+        requested: the ggml type asked for.
+        kept: its type now, which it keeps if it is not quantised.
     """
     if not quantizable(name, shape):
         return kept
@@ -113,10 +113,10 @@ def choose_types(
     layers: int,
     pure: bool = False,
 ) -> dict[str, int]:
-    """The type of every tensor of a file, as llama-quantize would choose them.
+    """Return the type of every tensor of a file, as llama-quantize would choose it.
 
     Args:
-        tensors: name -> (shape in NumPy order, type it has now).
+        tensors: name -> (shape in NumPy order, its type now).
         target: the file type.
         layers: blocks of the model (`block_count`).
         pure: one type for all (`llama-quantize --pure`).
@@ -142,20 +142,20 @@ def choose_types(
 
 
 def _visiting_order(name: str) -> tuple[int, str]:
-    """llama.cpp visits tensors by layer, then name (weight_name_comparer)."""
+    """Return the sort key of llama.cpp's order: layer, then name (weight_name_comparer)."""
     layer = _LAYER.match(name)
     return (int(layer[1]) if layer else -1, name)
 
 
 def _output_type(wanted: int, columns: int) -> int:
-    """The output matrix (or embeddings that serve as such) gets 6 bits at least."""
+    """Return the type of the output matrix (or of embeddings used as such): 6 bits at least."""
     if columns % blocks.layout(wanted)[1]:
         return Q8_0
     return wanted if wanted == Q8_0 else Q6_K
 
 
 def _more_bits(target: FileType, index: int, count: int) -> int:
-    """The "M" types give 6 bits to the first and last eighth and to every third in between."""
+    """Return an "M" type's choice: 6 bits for the first and last eighth, every third in between."""
     if target.name not in ("q4_k_m", "q5_k_m"):
         return target.tensor
     first = count // 8
@@ -166,7 +166,7 @@ def _more_bits(target: FileType, index: int, count: int) -> int:
 def quantized_layout(
     base: GGUFFile, target: FileType, *, pure: bool = False
 ) -> tuple[dict[str, GGUFValue], list[GGUFTensorSpec]]:
-    """Metadata and tensor table of `base` as a file of type `target`, as llama-quantize has them.
+    """Return the metadata and tensor table of `base` as a file of type `target`, as llama-quantize.
 
     Tensors keep their order; only `general.file_type` and `general.quantization_version` change.
     """

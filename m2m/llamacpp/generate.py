@@ -1,6 +1,6 @@
-"""Text from a model: one answer in pieces as it comes, or the greedy answers to many prompts.
+"""Generate text: one answer in pieces while it is made, or the greedy answers to many prompts.
 
-Answers end where the model ends them, at a stop text, or after so many tokens.
+An answer ends at the model's end token, at a stop text, or after a number of tokens.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from numpy.typing import NDArray
 from m2m.llamacpp.model import LlamaModel
 from m2m.llamacpp.scoring import Ids, Request, common_prefix
 
-_AT_ONCE = 32  # answers in one batch: each token of a batch shares one reading of the weights
-_CELLS = 2048  # of the cache for them, beside the beginning that all prompts share
+_AT_ONCE = 32  # answers in one batch: the weights are read once for all tokens of a batch
+_CELLS = 2048  # cache cells for them, in addition to the prefix that all prompts share
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen.
+    """The way to choose the next token.
 
     Attributes:
-        temperature: 0 takes the likeliest token.
-        top_k: draw among so many of the likeliest; 0: all.
-        top_p: of these, the fewest that hold this much probability.
-        max_tokens: at most so many in one answer.
+        temperature: 0 chooses the likeliest token.
+        top_k: draw among this many of the likeliest tokens; 0: all.
+        top_p: of these, keep the fewest that have this much probability together.
+        max_tokens: most tokens of one answer.
     """
 
     temperature: float = 0.0
@@ -43,14 +43,14 @@ def generate(
     rng: np.random.Generator | None = None,
     stop: Sequence[str] = (),
 ) -> Iterator[str]:
-    """Continue a prompt, in pieces of text as they come (never half a character).
+    """Yield the continuation of a prompt as pieces of text (never half a character).
 
     Args:
-        model: its KV cache is this generation's until it ends.
+        model: this generation uses its KV cache until it ends.
         prompt: token ids, at least one.
-        sampling: greedy if None.
-        rng: for a temperature above 0; seeded with 0 if None.
-        stop: texts that end the answer and are left out of it.
+        sampling: settings of the choice; greedy if None.
+        rng: generator for a temperature above 0; seeded with 0 if None.
+        stop: texts that end the answer; the answer does not contain them.
 
     Raises:
         InputError: the prompt is longer than the model's context.
@@ -75,9 +75,9 @@ class Completed:
     """The answers to some prompts.
 
     Attributes:
-        texts: what was written.
-        cut: whether an answer reached its limit of tokens before it ended.
-        decoded: tokens that went through the model for all of them.
+        texts: the text of each answer.
+        cut: whether each answer reached its limit of tokens before it ended.
+        decoded: number of tokens that the model decoded for all answers.
     """
 
     texts: list[str]
@@ -88,13 +88,13 @@ class Completed:
 def complete(
     model: LlamaModel, prompts: Sequence[Ids], max_tokens: int, stop: Sequence[str] = ()
 ) -> Completed:
-    """The greedy answers to many prompts: decoded side by side, their common beginning once.
+    """Return the greedy answers to many prompts, decoded in batches; the common prefix only once.
 
     Args:
-        model: its KV cache is used and left empty.
+        model: uses its KV cache and leaves it empty.
         prompts: token ids, at least one each.
-        max_tokens: of the longest answer; less where the model's context ends.
-        stop: texts that end an answer and are left out of it.
+        max_tokens: most tokens of an answer; fewer if the model's context ends.
+        stop: texts that end an answer; the answer does not contain them.
 
     Raises:
         InputError: a prompt is longer than the model's context.
@@ -116,7 +116,7 @@ def complete(
 
 
 class _Answer:
-    """One answer on its way."""
+    """One answer in progress."""
 
     def __init__(self, prompt: Ids, room: int, stop: Sequence[str]) -> None:
         self.prompt, self.room = prompt, room
@@ -128,11 +128,11 @@ class _Answer:
 
     @property
     def cells(self) -> int:
-        """Of the cache: the last token is said, never read."""
+        """Return the cache cells that it needs; the last token is never fed to the model."""
         return len(self.prompt) + max(self.room - 1, 0)
 
     def say(self, model: LlamaModel, token: int) -> None:
-        """Add a token, or end."""
+        """Add a token to the answer, or end it."""
         if model.ends_generation(token):
             self._end()
             return
@@ -151,7 +151,7 @@ class _Answer:
 
 
 def _groups(model: LlamaModel, answers: Sequence[_Answer], shared: int) -> Iterator[list[_Answer]]:
-    """Answers that are decoded together, long prompts with long ones."""
+    """Yield groups of answers to decode together, sorted by length."""
     group: list[_Answer] = []
     used = 0
     for answer in sorted(answers, key=lambda each: each.cells):
@@ -165,7 +165,7 @@ def _groups(model: LlamaModel, answers: Sequence[_Answer], shared: int) -> Itera
 
 
 def _complete_group(model: LlamaModel, group: Sequence[_Answer], shared: int) -> int:
-    """Answer all of a group, the cache holding what they share; the number of tokens decoded."""
+    """Answer a group; the cache holds the shared prefix. Return the number of tokens decoded."""
     fed = [(answer, place) for answer in group for place in range(shared, len(answer.fed))]
     sequence = {id(answer): index for index, answer in enumerate(group)}
     decoded = 0
@@ -195,7 +195,7 @@ def _tokens(
     rng: np.random.Generator,
     room: int,
 ) -> Iterator[int]:
-    """Up to `room` token ids after the prompt, without the one that ends the answer."""
+    """Yield up to `room` token ids after the prompt, without the one that ends the answer."""
     model.clear()
     logits = _read(model, prompt)
     position = len(prompt)
@@ -210,7 +210,7 @@ def _tokens(
 
 
 def _read(model: LlamaModel, prompt: Sequence[int]) -> NDArray[np.float32]:
-    """Logits after the whole prompt, decoded a batch at a time."""
+    """Return the logits after the whole prompt, decoded a batch at a time."""
     if not prompt:
         raise ValueError("a prompt needs at least one token")
     for start in range(0, len(prompt), model.batch):
@@ -224,7 +224,7 @@ def _read(model: LlamaModel, prompt: Sequence[int]) -> NDArray[np.float32]:
 
 
 def choose(logits: NDArray[np.float32], sampling: Sampling, rng: np.random.Generator) -> int:
-    """The next token id from (V,) logits: top-k, then temperature, then top-p, then a draw."""
+    """Return the next token id for (V,) logits: top-k, temperature, top-p, then a draw."""
     if sampling.temperature <= 0:
         return int(logits.argmax())
     count = min(sampling.top_k or len(logits), len(logits))
@@ -239,7 +239,7 @@ def choose(logits: NDArray[np.float32], sampling: Sampling, rng: np.random.Gener
 
 
 class _Held:
-    """Holds text back while it may be the beginning of a stop text."""
+    """Hold text back while it may be the beginning of a stop text."""
 
     def __init__(self, stop: Sequence[str]) -> None:
         self._stop = [s for s in stop if s]
@@ -247,7 +247,7 @@ class _Held:
         self.stopped = False
 
     def add(self, text: str) -> Iterator[str]:
-        """What of the text so far can be shown."""
+        """Yield the part of the text so far that can be shown."""
         self._text += text
         ends = [at for s in self._stop if (at := self._text.find(s)) >= 0]
         if ends:
@@ -261,12 +261,12 @@ class _Held:
             yield shown
 
     def rest(self) -> Iterator[str]:
-        """What was held back and turned out to be no stop text."""
+        """Yield the text that was held back and is not a stop text."""
         if self._text:
             yield self._text
         self._text = ""
 
 
 def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of `text` that `stop` begins with."""
+    """Return the length of the longest end of `text` that `stop` begins with."""
     return next((n for n in range(min(len(text), len(stop)), 0, -1) if text.endswith(stop[:n])), 0)

@@ -1,8 +1,8 @@
-"""Trying a stranger's GGUF in a process that may die, before it is loaded in this one.
+"""Try a GGUF from elsewhere in a child process before this process loads it.
 
-m2m checks what it reads of a file, but llama.cpp reads more than m2m does, and where it aborts or
-crashes it takes its process along. So a file from elsewhere is first loaded, with its vocabulary,
-and decodes a token in a child; what kills the child is told as an error.
+m2m checks the parts of a file that it reads. But llama.cpp reads more, and if it aborts or crashes
+there, its whole process ends. So a child first loads such a file with its vocabulary and decodes
+a token. If the child dies, m2m raises an error that gives the reason.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ if sys.platform != "win32":
     import resource
 
 _REFUSED = 3
-# What the child may take, by the size of its files in bytes. Honest files need a tenth of it.
+# Limits for the child, from the size of its files in bytes. Honest files need a tenth of them.
 _ADDRESSES = 8 << 30  # Python, NumPy's buffers for threads, llama.cpp, a context of 256 cells
-_COPIES = 3  # the mapped file, weights in a faster layout, and room
+_COPIES = 3  # the mapped file, weights in a faster layout, and spare memory
 _CPU_SECONDS, _BYTES_A_SECOND = 120, 16 << 20
-SECONDS = 600  # a large file on a slow stick takes minutes to read
+SECONDS = 600  # reading a large file from a slow USB stick takes minutes
 _START = "import sys; from m2m.llamacpp.guard import main; main(*sys.argv[1:])"
 
 
 def check_loads(path: Path, lora: Path | None = None, seconds: float = SECONDS) -> None:
-    """Load a model in a child process, with an adapter on it where one is given.
+    """Load a model in a child process, with an adapter on it if one is given.
 
     Raises:
-        LlamaError: llama.cpp refuses the file, crashes on it, or does not come back.
+        LlamaError: llama.cpp refuses the file, crashes on it, or hangs.
     """
     files = [str(path.absolute()), *([str(lora.absolute())] if lora else [])]
     named = " with ".join(map(str, [path, *([lora] if lora else [])]))
@@ -60,10 +60,10 @@ def check_loads(path: Path, lora: Path | None = None, seconds: float = SECONDS) 
 
 
 def load_once(path: Path, lora: Path | None = None) -> None:
-    """Load a model in this process and ask it for all that m2m ever asks.
+    """Load a model in this process and run everything that m2m needs from it.
 
     Raises:
-        M2MError: it is refused.
+        M2MError: m2m or llama.cpp refuses the model.
     """
     opened = AdaptedModel(path, lora, threads=1) if lora else LlamaModel(path, threads=1)
     with opened as model:
@@ -74,16 +74,16 @@ def load_once(path: Path, lora: Path | None = None) -> None:
 
 
 def _limits(files: Sequence[str]) -> tuple[int, int]:
-    """Bytes of address space and seconds of processor time for a child that loads these files."""
+    """Return the limits for a child that loads these files: address space in bytes, CPU seconds."""
     size = sum(Path(file).stat().st_size for file in files)
     return _ADDRESSES + _COPIES * size, _CPU_SECONDS + size // _BYTES_A_SECOND
 
 
 def _confine(files: Sequence[str]) -> None:
-    """Let the system end this process if llama.cpp takes too much; it leaves no core dump.
+    """Let the system end this process if llama.cpp takes too much; no core dump is written.
 
-    macOS ignores RLIMIT_AS, and Windows has none of these limits: there the parent's wall time
-    remains. Only Linux has been tried.
+    macOS ignores RLIMIT_AS, and Windows has none of these limits. There only the parent's limit of
+    wall time remains. Only Linux has been tried.
     """
     if sys.platform != "win32":
         addresses, seconds = _limits(files)
@@ -97,7 +97,7 @@ def _confine(files: Sequence[str]) -> None:
 
 
 def main(path: str, lora: str | None = None) -> None:
-    """What the child does; exit code 3 with the message on stdout where llama.cpp refuses."""
+    """Run in the child; if llama.cpp refuses, exit with code 3 and the message on stdout."""
     _confine([path, *([lora] if lora else [])])
     try:
         load_once(Path(path), Path(lora) if lora else None)

@@ -1,4 +1,4 @@
-"""llama.cpp's log, kept instead of printed, so that an error can carry the library's own words."""
+"""Keep llama.cpp's log instead of printing it, so that errors can quote the library."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ LogCallback = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_voi
 class LlamaLog:
     """The last lines that llama.cpp logged, with their levels.
 
-    C threads may call in at any time; the callback only appends, and never raises into C.
+    C threads may call the callback at any time; it only appends, and never raises into C.
     """
 
     def __init__(self, keep: int = 400) -> None:
         self._lines: deque[tuple[int, int, str]] = deque(maxlen=keep)
         self._lock = threading.Lock()
         self._count = 0
-        self.callback = LogCallback(self._receive)  # C holds the address: this reference must live
+        self.callback = LogCallback(self._receive)  # C holds the address: keep this reference
 
     def _receive(self, level: int, text: bytes | None, _data: Any) -> None:
         piece = (text or b"").decode("utf-8", "replace").rstrip("\n")
@@ -40,11 +40,11 @@ class LlamaLog:
                 self._lines.append((self._count, level, piece))
 
     def mark(self) -> int:
-        """A place in the log, to ask later what came after it."""
+        """Return a position in the log, for later questions about lines after it."""
         return self._count
 
     def complaints(self, mark: int = 0, limit: int = 6) -> list[str]:
-        """The last warnings and errors logged after `mark`, at most `limit` of them."""
+        """Return the last warnings and errors logged after `mark`, at most `limit` of them."""
         with self._lock:
             lines = [
                 line
@@ -54,12 +54,12 @@ class LlamaLog:
         return lines[-limit:]
 
     def lines(self, mark: int = 0) -> list[str]:
-        """What is kept of the lines logged after `mark`, of any level."""
+        """Return the stored lines of any level logged after `mark`."""
         with self._lock:
             return [line for number, _, line in self._lines if number > mark]
 
     def error(self, message: str, mark: int = 0, hint: str | None = None) -> LlamaError:
-        """An error that ends with what llama.cpp said after `mark`."""
+        """Return an error that ends with llama.cpp's complaints after `mark`."""
         said = [f"  llama.cpp: {line}" for line in self.complaints(mark)]
         return LlamaError("\n".join([message, *said]), hint)
 
@@ -68,6 +68,6 @@ LOG = LlamaLog()
 
 
 def install(llama_log_set: Any) -> None:
-    """Route llama.cpp's log into `LOG`, and back to its default before the interpreter goes."""
+    """Send llama.cpp's log to `LOG`; restore the default before the interpreter ends."""
     llama_log_set(LOG.callback, None)
     atexit.register(llama_log_set, LogCallback(), None)

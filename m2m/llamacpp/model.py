@@ -1,4 +1,4 @@
-"""A GGUF model held by llama.cpp: load, tokenise, decode batches, close in order."""
+"""Run a GGUF model in llama.cpp: load, tokenise, decode batches, close in order."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WINDOW = 256  # cells: attention runs over all of them; scored tokens/s 1224 her
 _MOST_BATCH = 512  # tokens; more bring no speed and cost compute buffers
 _CELL_STEP = 256  # llama.cpp rounds n_ctx and the attended cells up to this (llama-context.cpp)
 _BUFFER = re.compile(r"(\S+) model buffer size =")
-_WORK_BYTES = 48 << 20  # graphs and small buffers: where there is no room, ggml_init aborts
+_WORK_BYTES = 48 << 20  # graphs and small buffers: without memory for them, ggml_init aborts
 _LOGIT_BYTES = 128 << 20  # at most this much for the logits of one batch
 
 F32 = NDArray[np.float32]
@@ -34,19 +34,19 @@ _LIVE: weakref.WeakSet[LlamaModel] = weakref.WeakSet()
 
 @atexit.register
 def _close_all() -> None:
-    """Free what is still open while Python can still take llama.cpp's log."""
+    """Free everything still open while Python can still receive llama.cpp's log."""
     for model in list(_LIVE):
         model.close()
 
 
 def build_info() -> str:
-    """Package, llama.cpp commit and CPU features: whatever may change a score is named here."""
+    """Return package, llama.cpp commit and CPU features: all that can change a score."""
     system = c.llama_print_system_info().decode().strip(" |")
     return f"llama-cpp-python {c.PACKAGE_VERSION} ggml {c.ggml_commit().decode()} | {system}"
 
 
 def check_gpu_layers(layers: int) -> None:
-    """Refuse layers for a GPU where there is none for llama.cpp.
+    """Raise if layers are meant for a GPU that llama.cpp cannot use.
 
     Raises:
         ResourceError: this llama.cpp was built without GPU support, or finds no GPU.
@@ -59,9 +59,10 @@ def check_gpu_layers(layers: int) -> None:
 
 
 def _all_mapped(lines: Sequence[str]) -> bool:
-    """Whether all weights are used where they lie in the mapped file.
+    """Return whether llama.cpp uses all weights in the mapped file, without a copy.
 
-    Only llama.cpp's log tells (`load_tensors: CPU_Mapped model buffer size = ...`); where it says
+    Only llama.cpp's log says so (`load_tensors: CPU_Mapped model buffer size = ...`). If it says
+    nothing, the weights count as copied.
     nothing, they count as copied.
     """
     places = [match[1] for line in lines if (match := _BUFFER.search(line))]
@@ -69,7 +70,7 @@ def _all_mapped(lines: Sequence[str]) -> bool:
 
 
 def _refuse_without_memory(path: Path, needed: int) -> None:
-    """Raise ResourceError where so many bytes are not free: llama.cpp would end the process."""
+    """Raise ResourceError if too few bytes are free; else llama.cpp would end the process."""
     free = free_memory_bytes()
     if 0 < free < needed:
         message = f"scoring needs {needed / 1e6:.0f} MB of memory more, {free / 1e6:.0f} are free"
@@ -80,27 +81,27 @@ class LlamaModel:
     """A loaded model with one context, made for scoring: unified KV cache, flash attention off.
 
     With flash attention on, log-likelihoods depend on how a batch is cut. Without it, other rows do
-    not count: a row that starts a multiple of 32 cells later in the cache has the same bits. At
-    another place sums over the cells are added up in another order, and activations may then be
-    rounded otherwise: with Q8_0 0.2 nats (rms) of a choice (docs/scoring.md, "A row's place").
+    not matter: a row that starts a multiple of 32 cells later in the cache has the same bits. At
+    another place, sums over the cells add up in another order, and activations may then round
+    differently: with Q8_0 by 0.2 nats (rms) of a choice (docs/scoring.md, "A row's place").
 
-    `mapped` says whether llama.cpp uses all weights where they lie in the mapped file.
+    `mapped` says whether llama.cpp uses all weights in the mapped file, without a copy.
 
     Args:
         path: a GGUF file with weights.
-        threads: CPU threads; None takes all cores.
+        threads: CPU threads; None uses all cores.
         context: cells of the KV cache; `reserve` makes it larger when a row needs more.
         batch: most tokens in one decode; None: as many as the cache has cells, at most 512.
-        repack: let llama.cpp copy weights into faster layouts where it has them. Without it, a
-            mapped file is used as it lies.
+        repack: let llama.cpp copy weights into faster layouts if it has them. Otherwise it uses
+            the weights of a mapped file without a copy.
         gpu_layers: layers that a GPU computes, -1 all of them.
         exact_cache: keep keys and values as F32. With F32 weights too, a row's place changes its
             score by less than 1e-4.
 
     Raises:
         InputError: there is no such file.
-        LlamaError: llama.cpp cannot load it; carries its log.
-        ResourceError: layers for a GPU, which this llama.cpp cannot use.
+        LlamaError: llama.cpp cannot load it; the message has its log.
+        ResourceError: `gpu_layers` needs a GPU that this llama.cpp cannot use.
     """
 
     def __init__(
@@ -167,7 +168,7 @@ class LlamaModel:
         params = c.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch = cells, batch, batch
         params.n_outputs_max = outputs
-        # output_reserve() aborts where n_seq_max > n_outputs_max (llama-context.cpp)
+        # output_reserve() aborts if n_seq_max > n_outputs_max (llama-context.cpp)
         params.n_seq_max = min(outputs, c.MAX_SEQUENCES)
         params.n_threads = params.n_threads_batch = self.threads
         params.flash_attn_type = c.FLASH_ATTN_DISABLED
@@ -195,10 +196,10 @@ class LlamaModel:
             self._open_context(cells)
 
     def check_length(self, tokens: int) -> None:
-        """Refuse a sequence that is longer than the model was trained for.
+        """Raise if a sequence is longer than the model was trained for.
 
         Raises:
-            InputError: with both lengths.
+            InputError: the sequence is too long; the message has both lengths.
         """
         if tokens > self.context_trained:
             raise InputError(
@@ -209,14 +210,14 @@ class LlamaModel:
 
     @property
     def description(self) -> str:
-        """Architecture, size and type in llama.cpp's words, such as `llama 256M Q8_0`."""
+        """Return architecture, size and type in llama.cpp's words, such as `llama 256M Q8_0`."""
         self._alive()
         buffer = ctypes.create_string_buffer(256)
         c.llama_model_desc(self._model, buffer, len(buffer))
         return buffer.value.decode("utf-8", "replace")
 
     def tokenize(self, text: str, special: bool = False) -> list[int]:
-        """Token ids of `text`, nothing added in front; `special` parses special tokens in it."""
+        """Return the ids of `text`, with none added in front; `special` parses special tokens."""
         self._alive()
         data = text.encode()
         room = len(data) + 8
@@ -230,7 +231,7 @@ class LlamaModel:
         raise LlamaError(f"llama.cpp cannot tokenise a text of {len(data)} bytes")
 
     def piece(self, token: int, special: bool = False) -> bytes:
-        """The bytes that a token stands for; `special` shows special tokens as text."""
+        """Return the bytes that a token stands for; `special` shows special tokens as text."""
         self._alive()
         if not 0 <= token < self.vocab_size:
             raise ValueError(f"token {token}, the vocabulary has {self.vocab_size}")
@@ -243,7 +244,7 @@ class LlamaModel:
         raise LlamaError(f"llama.cpp cannot give the text of token {token}")
 
     def ends_generation(self, token: int) -> bool:
-        """Whether a token ends an answer (end of text, end of turn, ...)."""
+        """Return whether a token ends an answer (end of text, end of turn, ...)."""
         self._alive()
         return bool(c.llama_vocab_is_eog(self._vocab, token))
 
@@ -254,19 +255,19 @@ class LlamaModel:
         owners: Sequence[Sequence[int]],
         wanted: Sequence[bool],
     ) -> F32:
-        """Run one batch through the model and its cache.
+        """Run one batch through the model and its cache; return the wanted logits.
 
         Args:
             tokens: (T,) ids.
             positions: (T,) place of each token in its sequences.
-            owners: for each token all sequences that it belongs to (a shared part has many).
+            owners: for each token all sequences that contain it (a shared part has many).
             wanted: (T,) whether the logits after this token are needed.
 
         Returns:
             (number of wanted, V) logits in nats: a view that the next decode overwrites.
 
         Raises:
-            LlamaError: llama.cpp refused.
+            LlamaError: llama.cpp refused the batch.
         """
         context = self._alive()
         batch, rows, _memory = self._checked_batch(tokens, positions, owners, wanted)
@@ -287,7 +288,7 @@ class LlamaModel:
         owners: Sequence[Sequence[int]],
         wanted: Sequence[bool],
     ) -> tuple[Any, int, list[Any]]:
-        """A C batch over NumPy memory; what would abort inside ggml is refused here."""
+        """Return a C batch over NumPy memory; raise for values that would abort inside ggml."""
         ids = np.asarray(tokens, np.int32)
         count = np.fromiter((len(o) for o in owners), np.int32, len(owners))
         flat = np.fromiter((s for o in owners for s in o), np.int32, int(count.sum()))
@@ -326,7 +327,8 @@ class LlamaModel:
     def keep(self, prefix: Sequence[int]) -> int:
         """Leave exactly `prefix` in the cache, as the beginning of every sequence.
 
-        Decoded once: called again it only drops what came after. Returns how many tokens it was.
+        A second call with the same prefix only drops the tokens after it. Returns the number of
+        tokens decoded.
         """
         size = len(prefix)
         if self.recall(prefix):
@@ -342,7 +344,7 @@ class LlamaModel:
         return size
 
     def recall(self, prefix: Sequence[int]) -> bool:
-        """Whether the cache begins with `prefix`: then all else is dropped, if not all of it."""
+        """Return whether the cache begins with `prefix`; drop all else, or everything if not."""
         self._alive()
         if not prefix or tuple(prefix) != self.kept:
             self.clear()
@@ -352,7 +354,7 @@ class LlamaModel:
         return True
 
     def logits(self, ids: Sequence[int]) -> F32:
-        """(T, V) logits after each token of one sequence; a copy, for tests and short texts."""
+        """Return (T, V) logits after each token of one sequence; a copy, for short texts."""
         self.check_length(len(ids))
         self.reserve(len(ids))
         self.clear()
@@ -368,11 +370,11 @@ class LlamaModel:
 
     @property
     def closed(self) -> bool:
-        """Whether the model has been freed."""
+        """Return whether the model has been freed."""
         return self._context is None
 
     def _alive(self) -> int:
-        """The context's address; asking a closed model is a mistake of the caller."""
+        """Return the context's address; raise if the model is closed (a mistake of the caller)."""
         if self._context is None:
             raise ValueError(f"{self.path}: this model is closed")
         return self._context
@@ -383,7 +385,7 @@ class LlamaModel:
         self._context = None
 
     def close(self) -> None:
-        """Free the context, then the model; calling it again does nothing."""
+        """Free the context, then the model; a second call does nothing."""
         self._close_context()
         if self._model is not None:
             c.llama_model_free(self._model)

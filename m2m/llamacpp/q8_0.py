@@ -1,7 +1,7 @@
-"""Q8_0 in NumPy: the bytes of ggml's `quantize_row_q8_0_ref`, in half its time.
+"""Quantise to Q8_0 in NumPy: the bytes of ggml's `quantize_row_q8_0_ref`, in half its time.
 
-libggml-base is built for any processor of its family and calls roundf for every value; NumPy's
-loops are as wide as this one allows.
+libggml-base is built for any processor of its family and calls roundf for every value. NumPy's
+loops use the widest vectors of this processor.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 _BLOCK = np.dtype([("d", "<f2"), ("qs", "i1", (32,))])  # block_q8_0, ggml-common.h
 _SIGN = np.uint32(0x80000000)
-# roundf(v) is trunc(v + copysign(h, v)) with h the largest number below one half: with one half
-# itself 0.49999997 would become 1.
+# roundf(v) is trunc(v + copysign(h, v)) with h the largest number below one half. With exactly one
+# half, 0.49999997 would become 1.
 _HALF = np.nextafter(np.float32(0.5), np.float32(0)).view(np.uint32)
 
 
@@ -20,7 +20,7 @@ def quantize_q8_0(source: NDArray[np.float32], out: NDArray[np.uint8]) -> bool:
     """Quantise finite float32 rows of whole blocks of 32 into `out`, (rows, bytes per row).
 
     Returns:
-        False, and `out` is undefined, where values are so small that C leaves open what comes out.
+        False, with undefined `out`, if values are so small that C leaves the result open.
     """
     size = np.abs(source).reshape(-1)
     while size.size > source.size // 32:

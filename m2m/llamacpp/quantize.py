@@ -1,11 +1,11 @@
-"""Quantise as llama-quantize does, the same bytes, and measure what is left of a merge's change.
+"""Quantise to the same bytes as llama-quantize, and measure how much of a merge's change survives.
 
-The bytes come from ggml's own `ggml_quantize_chunk`, in threads over chunks of rows; only Q8_0, the
-type of most surrogates, has a faster way to the same ones (`q8_0`).
+The bytes come from ggml's own `ggml_quantize_chunk`, in threads over chunks of rows. Only Q8_0, the
+type of most surrogates, has a faster way to the same bytes (`q8_0`).
 
-A base that came from a low-bit file lies on that type's grid, so a small change can be rounded
-away: then a surrogate ranks rounding noise, and an export loses what was learned. `Survival` is the
-measure of it.
+The values of a base that came from a low-bit file are on that type's grid, so rounding can undo a
+small change. Then a surrogate ranks rounding noise, and an export loses the training. `Survival`
+measures this.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 Result = TypeVar("Result")
 
-# Values made in one go, 3 MB with sum and bytes. Fewer would fit a core's cache, but threads wait
+# Values per step: 3 MB with the sum and the bytes. Fewer would fit a core's cache, but threads wait
 # for each other at every call: with a quarter, a mixture takes 1.5 times as long on two cores.
 _CHUNK = 1 << 19
-_MEASURED_SHARE = 32  # survival is measured on one row in so many,
-_AHEAD = 8  # runs of rows per thread that may wait: bounds the memory of what was not yet done
-_ALL_MEASURED = 1 << 16  # but on all rows of a matrix of up to so many values
+_MEASURED_SHARE = 32  # survival is measured on one row in this many,
+_AHEAD = 8  # runs of rows per thread that may wait: limits the memory of unfinished work
+_ALL_MEASURED = 1 << 16  # but on all rows of a matrix of at most this many values
 
 
 @dataclass(frozen=True)
@@ -62,18 +62,18 @@ class Survival:
 
     @property
     def gain(self) -> float:
-        """Share of the change that survives (its projection): 1 is all, nan if there was none."""
+        """Return the fraction of the change that survives (projection); nan without a change."""
         return self.ed / self.dd if self.dd else math.nan
 
     @property
     def cosine(self) -> float:
-        """How much of the surviving change is the wanted one: 1 no noise, 0 nothing survived."""
+        """Return how pure the surviving change is: 1 without noise, 0 if nothing survived."""
         if not self.dd:
             return math.nan
         return self.ed / math.sqrt(self.ee * self.dd) if self.ee else 0.0
 
     def as_json(self) -> dict[str, float] | None:
-        """`{"gain", "cosine"}`; None if there was no change that could survive."""
+        """Return `{"gain", "cosine"}`; None if there was no change that could survive."""
         return {"gain": self.gain, "cosine": self.cosine} if self.dd else None
 
 
@@ -84,13 +84,13 @@ def quantize(
     out: Bytes | None = None,
     threads: int | None = None,
 ) -> Bytes:
-    """Quantise a matrix; equal to llama_model_quantize's bytes.
+    """Quantise a matrix to the bytes of llama_model_quantize.
 
     Args:
         array: (rows, columns) float32, C order.
-        type: ggml type whose block divides the columns.
-        out: where to put the bytes, (rows, bytes per row) and contiguous; made if None.
-        threads: None takes all cores.
+        type: ggml type whose block size divides the columns.
+        out: contiguous array for the bytes, (rows, bytes per row); None makes a new one.
+        threads: None uses all cores.
 
     Returns:
         (rows, bytes per row) uint8.
@@ -116,19 +116,20 @@ def quantize(
 
 
 class MergedQuantizer:
-    """Makes and quantises merged matrices in threads, a few rows at a time.
+    """Make and quantise merged matrices in threads, a few rows at a time.
 
-    Use as a context manager: at its end all work is done, or on an error cancelled. How a matrix is
-    cut follows from its shape alone: the bytes depend neither on threads nor on what came before.
+    Use it as a context manager: at its end all work is done, or cancelled after an error. Only the
+    shape of a matrix decides how it is cut, so the bytes depend neither on threads nor on earlier
+    work.
 
-    The measure of survival reads one row in 32 of a large matrix and all of a small one: its sums
-    are over millions of weights either way, and the base must be quantised anew for it.
+    Survival is measured on one row in 32 of a large matrix and on all rows of a small one. In both
+    cases the sums cover millions of weights, and the base must be quantised again for them.
 
     Args:
-        threads: None takes all cores.
+        threads: None uses all cores.
 
     Raises:
-        InputError: a value is not finite; names the matrix. From `add` or at the end.
+        InputError: a value is not finite; the message names the matrix. From `add` or at the end.
     """
 
     def __init__(self, threads: int | None = None) -> None:
@@ -139,7 +140,7 @@ class MergedQuantizer:
     def add(self, name: str, base: Rows, delta: Rows, type: int, out: Bytes) -> None:
         """Quantise base + delta, both (rows, columns), into `out`, (rows, bytes per row).
 
-        What is given must stay as it is until the end.
+        The arrays must not change until the end.
         """
         share = 1 if math.prod(base.shape) <= _ALL_MEASURED else _MEASURED_SHARE
 
@@ -167,7 +168,7 @@ class MergedQuantizer:
         finally:
             for future in self._waiting:
                 future.cancel()
-            wait(self._waiting)  # nobody writes into `out` after this
+            wait(self._waiting)  # no thread writes into `out` after this
 
 
 def quantize_merged(
@@ -186,7 +187,7 @@ def _merge_rows(base: Floats, delta: Floats, type: int, out: Bytes, share: int) 
 
 
 def _survived(base: Floats, delta: Floats, type: int, packed: Bytes) -> Survival:
-    """The sums over a few contiguous rows; `packed` is base + delta, quantised."""
+    """Return the sums over a few contiguous rows; `packed` is base + delta, quantised."""
     before = np.empty_like(packed)
     quantize_rows(np.ascontiguousarray(base), type, before)
     change = np.empty(base.shape, np.float32)
@@ -198,7 +199,7 @@ def _survived(base: Floats, delta: Floats, type: int, packed: Bytes) -> Survival
 
 
 def tensor_bytes(base: GGUFFile, spec: GGUFTensorSpec, threads: int | None = None) -> Bytes:
-    """The flat bytes of a base tensor at the type that `spec` gives it."""
+    """Return the flat bytes of a base tensor, converted to the type in `spec`."""
     if base.tensors[spec.name].type == spec.type:
         return base.raw(spec.name)
     return quantize(base.array(spec.name), int(spec.type), threads=threads).reshape(-1)
@@ -207,7 +208,7 @@ def tensor_bytes(base: GGUFFile, spec: GGUFTensorSpec, threads: int | None = Non
 def quantize_rows(source: Floats, type: int, out: Bytes) -> None:
     """Quantise a few contiguous rows in the calling thread."""
     with np.errstate(all="ignore"):
-        square = np.vdot(source, source)  # nan or inf anywhere shows in it
+        square = np.vdot(source, source)  # not finite if any value is nan or inf
     if not np.isfinite(square) and not np.isfinite(source).all():
         raise InputError("cannot quantise: the weights hold a value that is not a finite number")
     if type != Q8_0 or not quantize_q8_0(source, out):
@@ -220,7 +221,7 @@ def quantize_rows(source: Floats, type: int, out: Bytes) -> None:
 
 
 def row_chunks(rows: int, columns: int) -> list[slice]:
-    """Cut a matrix into runs of rows that fit a core's cache, all of about the same size."""
+    """Return runs of rows that fit a core's cache, all of about the same size."""
     step = -(-rows // max(1, -(-rows * columns // _CHUNK)))
     return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
 
@@ -228,7 +229,7 @@ def row_chunks(rows: int, columns: int) -> list[slice]:
 def in_threads(
     work: Callable[[slice], Result], parts: Sequence[slice], threads: int | None
 ) -> list[Result]:
-    """Do `work` on every part, in threads: results in order, the first error raised here."""
+    """Run `work` on every part in threads; return results in order, raise the first error."""
     threads = threads or os.cpu_count() or 1
     if threads == 1 or len(parts) == 1:
         return [work(part) for part in parts]

@@ -1,7 +1,7 @@
-"""Matrices read a few rows at a time as float32: stored ones, and the products of low rank.
+"""Read matrices a few rows at a time as float32: stored ones, and products of low rank.
 
-A merge goes through its weights in runs of rows that fit a core's cache, so neither a whole float32
-base nor a whole delta need ever exist.
+A merge reads its weights in runs of rows that fit a core's cache. So it never needs a whole float32
+base or a whole delta in memory.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ Bytes = NDArray[np.uint8]
 
 
 class Rows(Protocol):
-    """What gives float32 rows: an array does, too."""
+    """A source of float32 rows, such as an array."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(rows, columns)."""
+        """Return (rows, columns)."""
 
     def __getitem__(self, part: slice, /) -> Floats:
-        """The rows of `part`, (its length, columns)."""
+        """Return the rows of `part`, (its length, columns)."""
 
 
 class StoredRows:
-    """A matrix as it lies in a file.
+    """A matrix in the format of its file.
 
     Args:
         data: its bytes, flat.
@@ -44,7 +44,7 @@ class StoredRows:
         self._data, self._type = data.reshape(shape[0], -1), type
 
     def __getitem__(self, part: slice, /) -> Floats:
-        """The rows of `part`, a new array."""
+        """Return the rows of `part` as a new array."""
         data = self._data[part]
         out = np.empty((len(data), *self.shape[1:]), np.float32)
         dequantize_rows(data, self._type, out)
@@ -52,9 +52,9 @@ class StoredRows:
 
 
 class LowRankRows:
-    """An adapter's delta; the product is formed for the rows that are asked for.
+    """An adapter's delta; computes the product only for the rows that are asked for.
 
-    At rank 48 that costs no more than reading it from memory where it was kept (docs/scoring.md).
+    At rank 48 this costs no more than reading a stored product from memory (docs/scoring.md).
     """
 
     def __init__(self, pair: LoraPair) -> None:
@@ -62,13 +62,13 @@ class LowRankRows:
         self._pair = pair
 
     def __getitem__(self, part: slice, /) -> Floats:
-        """The rows of `part`, a new array."""
+        """Return the rows of `part` as a new array."""
         pair = self._pair
         return np.asarray(lora_delta(LoraPair(pair.a, pair.b[part], pair.scale)), np.float32)
 
 
 def dequantize_rows(data: Bytes, type: int, out: Floats) -> None:
-    """The float32 values of a few contiguous rows, by ggml's own code, in the calling thread."""
+    """Write a few contiguous rows as float32 into `out` with ggml's own code, in this thread."""
     if type == c.TYPE_F32:
         out[...] = data.view(np.float32).reshape(out.shape)
     elif type == c.TYPE_F16:

@@ -1,7 +1,7 @@
-"""Log-likelihoods of continuations, many rows to a batch, nothing decoded twice.
+"""Compute log-likelihoods of continuations: many rows to a batch, nothing decoded twice.
 
-The beginning common to all prompts is decoded once and stays in the cache. The rest of a window is
-one tree of tokens: a token shared by several continuations (their prompt) is decoded once and
+The prefix common to all prompts is decoded once and stays in the cache. The rest of a window is
+one tree of tokens: a token that several continuations share (in their prompt) is decoded once and
 belongs to all their sequences. The last token of a continuation is predicted, never decoded.
 """
 
@@ -20,7 +20,7 @@ from m2m.llamacpp.model import LlamaModel
 Ids = Sequence[int]
 F64 = NDArray[np.float64]
 
-_LEAST_ROOM = 192  # tokens beside the kept prefix: smaller batches waste the matrix kernels
+_LEAST_ROOM = 192  # tokens besides the kept prefix: smaller batches waste the matrix kernels
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Scored:
-    """What `score` found.
+    """The result of `score`.
 
     Attributes:
         loglik: for each request and continuation the log-likelihood in nats (0 or below).
-        decoded: tokens that went through the model.
-        separate: tokens that would have, one sequence at a time without sharing.
+        decoded: number of tokens that the model decoded.
+        separate: number of tokens without sharing, one sequence at a time.
     """
 
     loglik: list[list[float]]
@@ -47,11 +47,11 @@ class Scored:
 
 
 def score(model: LlamaModel, requests: Sequence[Request]) -> Scored:
-    """Score all continuations of all requests, as one sequence at a time but for rounding.
+    """Score all continuations of all requests; equal to one sequence at a time, except rounding.
 
-    The same requests in the same order give the same bits again, whatever was scored before. In
-    another order they differ by their places in the cache (`LlamaModel`), within 1e-3 if weights
-    and cache are F32.
+    The same requests in the same order give the same bits, whatever was scored before. In another
+    order, the scores differ because of their places in the cache (`LlamaModel`): within 1e-3 if
+    weights and cache are F32.
 
     Raises:
         InputError: a row is longer than the model's context.
@@ -69,10 +69,11 @@ def score(model: LlamaModel, requests: Sequence[Request]) -> Scored:
 def score_text(
     model: LlamaModel, ids: Ids, *, window: int | None = None, stride: int | None = None
 ) -> F64:
-    """Log-likelihood in nats of each token of a text after the first, which is only context.
+    """Return the log-likelihood in nats of each token of a text except the first.
 
-    A text longer than `window` (default: the model's context) is cut into windows that start every
-    `stride` tokens (default: half a window); each token counts once, with the most context.
+    The first token is only context. A text longer than `window` (default: the model's context) is
+    cut into windows that start every `stride` tokens (default: half a window). Each token counts
+    once, with the most context.
 
     Returns:
         (len(ids) - 1,) float64.
@@ -94,18 +95,18 @@ def score_text(
 
 
 def common_prefix(requests: Sequence[Request]) -> Ids:
-    """The tokens that all prompts begin with, short of the last one of the shortest prompt."""
+    """Return the longest common prefix of all prompts, without the last token of the shortest."""
     if any(not r.prompt for r in requests):
         raise ValueError("a request needs a prompt of at least one token")
     prompts = [list(r.prompt) for r in requests]
     if not prompts:
         return ()
-    low = min(prompts)  # what the first and the last in order share, all share
+    low = min(prompts)  # a prefix common to the first and last in sorted order is common to all
     return low[: min(min(map(len, prompts)) - 1, _shared(low, max(prompts)))]
 
 
 def log_normalizer(logits: NDArray[np.float32]) -> F64:
-    """log(sum(exp(row))) of each row (n, V), summed in float64; a row at a time stays in cache."""
+    """Return log(sum(exp(row))) of each row (n, V), summed in float64, row by row in cache."""
     result = np.empty(len(logits), np.float64)
     scratch = np.empty(logits.shape[1], np.float32)
     for index, row in enumerate(logits):
@@ -129,7 +130,7 @@ class _Branch:
 
 @dataclass
 class _Tree:
-    """Tokens in the order of decoding, parents first, each with the sequences it belongs to."""
+    """A tree of tokens in decoding order, parents first, each with the sequences it belongs to."""
 
     tokens: list[int] = field(default_factory=list)
     depths: list[int] = field(default_factory=list)
@@ -139,7 +140,7 @@ class _Tree:
     _children: dict[tuple[int, int], int] = field(default_factory=dict)
 
     def add(self, branch: _Branch) -> None:
-        """Give the branch a sequence of its own along its path; new tokens only where it forks."""
+        """Give the branch its own sequence along its path; add new tokens only after it forks."""
         first_asked = len(branch.path) - len(branch.targets)
         node = -1
         for depth, token in enumerate(branch.path):
@@ -157,7 +158,7 @@ class _Tree:
 
 
 class _Scorer:
-    """Packs branches into windows of the cache and reads off their log-likelihoods."""
+    """Pack branches into windows of the cache and read their log-likelihoods."""
 
     def __init__(self, model: LlamaModel, prefix: Ids) -> None:
         self.model, self.prefix = model, prefix
@@ -168,7 +169,7 @@ class _Scorer:
         return _Branch(rest, continuation)
 
     def run(self, rows: Iterable[Sequence[_Branch]]) -> None:
-        """Fill in `nats` of every branch."""
+        """Write the `nats` of every branch."""
         units = [unit for row in rows for unit in self._units([b for b in row if b.targets])]
         if not units:
             return
@@ -182,7 +183,7 @@ class _Scorer:
             self._decode(tree)
 
     def _units(self, row: list[_Branch]) -> Iterator[list[_Branch]]:
-        """The branches of a row, together unless there are more than sequences."""
+        """Yield the branches of a row, together unless there are more branches than sequences."""
         for start in range(0, len(row), self.model.sequences):
             yield row[start : start + self.model.sequences]
 
@@ -202,9 +203,9 @@ class _Scorer:
             yield group
 
     def _decode(self, tree: _Tree) -> None:
-        """Decode a window; its first batch takes the prefix along, where that is not kept yet.
+        """Decode a window; its first batch includes the prefix if the cache does not hold it yet.
 
-        A batch of its own for a few tokens costs as much as ten tokens more of another.
+        A separate batch for a few tokens costs as much as ten more tokens in another batch.
         """
         model, size, start = self.model, len(self.prefix), 0
         ahead = () if model.recall(self.prefix) else self.prefix
@@ -230,7 +231,7 @@ class _Scorer:
             start = end
 
     def _batch_end(self, tree: _Tree, start: int, room: int) -> int:
-        """How far one batch may go: within its room for tokens and its rows of logits."""
+        """Return the end of one batch: within its space for tokens and its rows of logits."""
         rows = 0
         end = min(start + room, len(tree.tokens))
         for node in range(start, end):
@@ -241,13 +242,13 @@ class _Scorer:
 
 
 def _tree_size(branches: Sequence[_Branch]) -> int:
-    """Tokens in the tree of some paths: sorted, each adds what it does not share with the last."""
+    """Return the tokens in a tree: each sorted path adds those not shared with the one before."""
     paths = sorted(b.path for b in branches)
     shared = sum(_shared(a, b) for a, b in itertools.pairwise(paths))
     return sum(map(len, paths)) - shared
 
 
 def _shared(a: Ids, b: Ids) -> int:
-    """Length of the common beginning of two sequences."""
+    """Return the length of the common beginning of two sequences."""
     size = min(len(a), len(b))
     return next((i for i in range(size) if a[i] != b[i]), size)

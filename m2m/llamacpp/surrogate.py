@@ -1,9 +1,9 @@
-"""A mixture's merged model, made scorable fast: one scratch file whose adapted tensors change.
+"""Make a mixture's merged model scorable quickly: one scratch file whose adapted tensors change.
 
 All tensors are quantised once. A mixture then rewrites the adapted ones in place, at their fixed
-offsets in a mapped file on a RAM disk where there is one: sum and quantisation of a few rows at a
-time, straight into the file. llama.cpp goes on with its own mapping of it, context and all, where
-it uses the type as it lies, and reads the file again where it copies the weights (`calibration`).
+offsets in a mapped file (on a RAM disk if there is one): sum and quantisation of a few rows at a
+time, straight into the file. If llama.cpp uses the type without a copy, it keeps its own mapping
+and context. If it copies the weights, it reads the file again (`calibration`).
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ _SCORING_TYPES = ("q8_0", "bf16", "f16")
 
 
 def scratch_folder(key: Path, size: int) -> Path:
-    """A folder for scratch files: on the RAM disk if `size` bytes fit there twice, else in `key`.
+    """Return a folder for scratch files: the RAM disk if `size` bytes fit twice, else `key`.
 
-    The same `key` (the run's own folder) always gets the same place, so what a killed process left
-    there is overwritten by the next.
+    The same `key` (the run's own folder) always gives the same folder, so the next process
+    overwrites the files of a killed one.
     """
     name = hashlib.sha256(os.fsencode(key.resolve())).hexdigest()[:16]
     folder = _RAM_DISK / f"m2m-{name}"
@@ -49,7 +49,7 @@ def scratch_folder(key: Path, size: int) -> Path:
             folder.mkdir(mode=0o700, exist_ok=True)
             if os.access(folder, os.W_OK):
                 return folder
-    except OSError:  # no RAM disk here, or not for us
+    except OSError:  # no RAM disk here, or no permission
         pass
     make_folder(key)
     return key
@@ -60,8 +60,8 @@ class AdaptedTensor:
     """A mixture's change of a weight, (rows, columns): GGUF name, float32, GGUF row order.
 
     Attributes:
-        name: of the tensor.
-        delta: the change as it is, or the factors whose product it is.
+        name: name of the tensor.
+        delta: the change itself, or the factors whose product is the change.
     """
 
     name: str
@@ -69,22 +69,23 @@ class AdaptedTensor:
 
 
 class Surrogate:
-    """The scratch model of a search: give it merged tensors, get a model to score.
+    """The scratch model of a search: takes merged tensors and returns a model to score.
 
-    `survival` says what quantisation left of the deltas at the last `load`.
+    `survival` holds the `Survival` of the deltas at the last `load`.
 
     Args:
         base: the base model, F16 or F32 weights.
-        type: what the surrogates are quantised to.
-        folder: for the scratch file (see `scratch_folder`); one surrogate of a type at a time.
-        threads: for quantising and for the model; None takes all cores.
-        patch: True: let llama.cpp use the mapped file as it lies, so a mixture needs no reload;
-            False: reload, for types with faster kernels on repacked weights; None: whichever is
-            sooner done here, see `Calibration`.
-        gpu_layers: see `LlamaModel`; what lies on a GPU is reloaded.
+        type: the type of the quantised surrogates.
+        folder: folder for the scratch file (see `scratch_folder`); one surrogate of a type at a
+            time.
+        threads: for quantising and for the model; None uses all cores.
+        patch: True: let llama.cpp use the mapped file without a copy, so a mixture needs no reload;
+            False: reload, for types with faster kernels on repacked weights; None: the way that
+            is faster on this machine, see `Calibration`.
+        gpu_layers: see `LlamaModel`; weights on a GPU are reloaded.
 
     Raises:
-        ResourceError: the scratch file does not fit.
+        ResourceError: not enough space for the scratch file.
     """
 
     def __init__(
@@ -125,13 +126,13 @@ class Surrogate:
         tensors: Iterable[AdaptedTensor],
         **options: Any,
     ) -> LlamaModel:
-        """Make the model in which `tensors` replace the base's; all others are the base's.
+        """Return the model in which `tensors` replace the base's; all others are the base's.
 
-        The model stays this surrogate's: the next `load` changes or closes it.
+        The surrogate still owns the model: the next `load` changes or closes it.
 
         Args:
-            tensors: the changed weights, taken one at a time.
-            options: for `LlamaModel` when it is opened.
+            tensors: the changed weights, read one at a time.
+            options: options of `LlamaModel` when it is opened.
 
         Raises:
             InputError: an unknown tensor, a wrong shape or a value that is not finite.
@@ -145,7 +146,7 @@ class Surrogate:
                 for tensor in tensors:
                     self._add(tensor, quantizer)
                     done.append(tensor.name)
-                    if len(done) > 2:  # the work that waits is about one large tensor
+                    if len(done) > 2:  # keeps the waiting work at about one large tensor
                         self._release(done.popleft())
             self.survival = quantizer.survival
             for name in done:
@@ -177,7 +178,7 @@ class Surrogate:
         return StoredRows(self.base.raw(name), int(tensor.type), tensor.shape)
 
     def _release(self, name: str) -> None:
-        """Give back the pages of a tensor; whoever still needs them gets them again."""
+        """Release a tensor's pages from memory; a later read loads them again."""
         release(self._place(name))
         release(self.base.raw(name))
 
@@ -211,7 +212,7 @@ class Surrogate:
         self._model = None
 
     def close(self) -> None:
-        """Close the model and delete the scratch file; calling it again does nothing."""
+        """Close the model and delete the scratch file; a second call does nothing."""
         self._close_model()
         self._bytes = None
         self.path.unlink(missing_ok=True)
@@ -224,9 +225,9 @@ class Surrogate:
 
 
 def fastest_type(base: GGUFFile, folder: Path, threads: int | None = None) -> str:
-    """Of the types that keep a small delta (16 bits and Q8_0), the one that is scored fastest here.
+    """Return the fastest type to score here of those that keep a small delta (16 bits and Q8_0).
 
-    Measured once per machine, model size and llama.cpp build; takes some seconds then.
+    Measured once per machine, model size and llama.cpp build; the measurement takes some seconds.
     """
     calibration = Calibration(threads=threads)
     rates = {}
@@ -238,7 +239,7 @@ def fastest_type(base: GGUFFile, folder: Path, threads: int | None = None) -> st
 
 
 def _mapped_scratch(path: Path, size: int) -> NDArray[np.uint8]:
-    """A new file of `size` bytes, mapped; its room is taken now: a full disk would kill us."""
+    """Return a new mapped file of `size` bytes, reserved now: a full disk would kill m2m later."""
     try:
         path.unlink(missing_ok=True)
         with path.open("wb") as file:
