@@ -108,7 +108,7 @@ def dare_ties(
     options: Merge,
     rng: np.random.Generator,
 ) -> Delta:
-    """DARE's random dropping (arXiv 2311.03099), then the elected signs of TIES."""
+    """Drop values at random as DARE does (arXiv 2311.03099), then elect signs as TIES does."""
     return _agreed([_thinned(lora_delta(pair), options.density, rng) for pair in pairs], weights)
 
 
@@ -119,7 +119,7 @@ def della(
     options: Merge,
     rng: np.random.Generator,
 ) -> Delta:
-    """Random dropping that spares large values, then elected signs (DELLA, arXiv 2406.11617).
+    """Drop values at random but keep large ones more often, elect signs (DELLA, arXiv 2406.11617).
 
     The value of rank r among the n of its row, smallest first, is kept with probability
     density + epsilon * ((r + 1/2) / n - 1/2) and divided by it.

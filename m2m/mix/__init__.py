@@ -1,1 +1,1 @@
-"""Mixtures: search, ranking, study, confirmation."""
+"""Search, rank and confirm mixtures."""

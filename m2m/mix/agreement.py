@@ -1,4 +1,4 @@
-"""How well predicted scores go with real ones: correlations and regrets, with their errors."""
+"""Compare predicted scores with real ones: correlations and regrets, with their errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from m2m.mix.ranking import CONFIDENCE, Interval
 from m2m.mix.scoreboard import Scoreboard
 
 Floats = NDArray[np.float64]
-_LEAST = 4  # mixtures below which a correlation says nothing
+_LEAST = 4  # fewer mixtures make a correlation meaningless
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Scored:
 
     Attributes:
         points: (n,).
-        replicates: (n, R) on bootstrap resamples of the examples; for what has no error from
-            examples, the points R times.
+        replicates: (n, R) on bootstrap resamples of the examples; the points R times if they do
+            not have an error from examples.
     """
 
     points: Floats
@@ -32,34 +32,34 @@ class Scored:
 
     @classmethod
     def of(cls, found: Scoreboard) -> Scored:
-        """A scoreboard with its sign turned so that higher is better."""
+        """Return a scoreboard with its sign turned so that higher is better."""
         sign = 1.0 if found.higher_is_better else -1.0
         return cls(sign * found.points, sign * found.replicates)
 
     @classmethod
     def exact(cls, points: Floats, replicates: int) -> Scored:
-        """Predictions without an error of their own."""
+        """Return predictions that have no error of their own."""
         return cls(points, np.tile(points[:, None], (1, replicates)))
 
     def __getitem__(self, chosen: NDArray[np.intp]) -> Scored:
-        """The mixtures of these places."""
+        """Return the mixtures at these places."""
         return Scored(self.points[chosen], self.replicates[chosen])
 
     def stderr(self, index: int) -> float:
-        """Standard error of one mixture's score."""
+        """Return the standard error of one mixture's score."""
         return float(self.replicates[index].std(ddof=1))
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well predicted scores of n mixtures go with the real ones."""
+    """How well predicted scores of n mixtures agree with the real ones."""
 
     mixtures: int
     spearman: Interval
     pearson: Interval
 
     def as_json(self) -> dict[str, Any]:
-        """`{"mixtures", "spearman", "spearman_ci95", "pearson", "pearson_ci95"}`."""
+        """Return `{"mixtures", "spearman", "spearman_ci95", "pearson", "pearson_ci95"}`."""
         return {
             "mixtures": self.mixtures,
             "spearman": self.spearman.estimate,
@@ -70,7 +70,7 @@ class Agreement:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Agreement:
-        """The inverse of `as_json`."""
+        """Invert `as_json`."""
         spans = [
             Interval.from_json({"estimate": data[name], "ci95": data[f"{name}_ci95"]})
             for name in ("spearman", "pearson")
@@ -82,15 +82,15 @@ Agreements = Mapping[str, Agreement | None]  # by group of mixtures; see m2m.mix
 
 
 def agreement(predicted: Scored, real: Scored, rng: np.random.Generator) -> Agreement | None:
-    """Spearman and Pearson correlations with 95 % intervals; None for fewer than four mixtures.
+    """Return Spearman and Pearson correlations with 95 % intervals; None for under four mixtures.
 
-    Each bootstrap replicate draws the mixtures anew, and takes predicted and real scores from one
-    resample of the examples each, so the intervals hold both errors: which mixtures were validated,
-    and on how few examples. As a replicate is noisier than what it stands for, its correlations lie
-    too low; the bias-corrected percentiles (Efron 1981, section 7) put that right. If the noise
-    decides the order of nearly equal scores, the estimate is outside the middle 95 % of the
-    replicates, and the corrected ends would pass it. The replicates cannot tell the bias then; the
-    interval is that of the plain percentiles, extended to the estimate.
+    Each bootstrap replicate draws the mixtures again, and takes predicted and real scores from one
+    resample of the examples each. So the intervals include both errors: which mixtures were
+    validated, and on how few examples. A replicate has more noise than the data that it imitates,
+    so its correlations are too low; the bias-corrected percentiles (Efron 1981, section 7) correct
+    this. If the noise decides the order of nearly equal scores, the estimate is outside the middle
+    95 % of the replicates, and the corrected ends would pass it. The bias cannot be computed from
+    the replicates then; the interval is that of the plain percentiles, extended to the estimate.
     """
     count, replicates = real.replicates.shape
     if count < _LEAST:
@@ -109,7 +109,7 @@ def agreement(predicted: Scored, real: Scored, rng: np.random.Generator) -> Agre
 
 
 def correlation(x: Floats, y: Floats) -> Floats:
-    """Pearson's correlation of each row of two (R, n) arrays; nan where one does not vary."""
+    """Return Pearson's correlation of each row of two (R, n) arrays; nan if one is constant."""
     x, y = (each - each.mean(axis=1, keepdims=True) for each in (x, y))
     spread = np.sqrt((x * x).sum(axis=1) * (y * y).sum(axis=1))
     found: Floats = np.divide(
@@ -119,7 +119,7 @@ def correlation(x: Floats, y: Floats) -> Floats:
 
 
 def ranks(values: Floats) -> Floats:
-    """The rank of each value in its row of (R, n), equal ones sharing the mean of theirs."""
+    """Return the rank of each value in its row of (R, n); equal values share their mean rank."""
     below = (values[:, None, :] < values[:, :, None]).sum(axis=2)
     equal = (values[:, None, :] == values[:, :, None]).sum(axis=2)
     found: Floats = below + (equal + 1) / 2
@@ -127,7 +127,7 @@ def ranks(values: Floats) -> Floats:
 
 
 def _bias_corrected(estimate: float, replicates: Floats) -> Interval:
-    """An interval of moved percentiles; it always holds the estimate (see `agreement`)."""
+    """Return an interval of shifted percentiles; it always contains the estimate (`agreement`)."""
     known = replicates[np.isfinite(replicates)]
     if not np.isfinite(estimate) or not len(known):
         return Interval(estimate, np.nan, np.nan)
@@ -142,15 +142,16 @@ def _bias_corrected(estimate: float, replicates: Floats) -> Interval:
 
 
 def _holding(estimate: float, replicates: Floats) -> Interval:
-    """The plain percentiles, widened to the estimate: a resample may be biased to one side."""
+    """Return the plain percentiles, extended to the estimate: resamples may be biased."""
     low, high = np.quantile(replicates, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Interval(estimate, min(float(low), estimate), max(float(high), estimate))
 
 
 def regret(real: Scored, choice: int | Sequence[int]) -> Interval:
-    """How much better the best of n fine-tunes really is than a choice, or the mean of several.
+    """Return how much the best of n fine-tunes beats a choice, or the mean of several choices.
 
-    The best is the luckiest of n noisy scores too, so this is rather too large than too small.
+    The best of n noisy scores is also a lucky one, so the result is rather too large than too
+    small.
     """
     chosen = np.atleast_1d(choice)
     best = int(np.argmax(real.points))

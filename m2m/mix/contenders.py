@@ -1,8 +1,8 @@
-"""Confirmation: what is really fine-tuned after the search, and on which rows.
+"""Confirmation: choose the mixtures that are really fine-tuned after the search, and their rows.
 
-The surrogate predicts ranks, not scores, and the best of many noisy scores flatters itself. So the
-top mixtures are fine-tuned for real, beside honest baselines, and scored on examples that the
-search has never seen.
+The surrogate predicts ranks, not scores, and the best of many noisy scores is too optimistic. So
+the top mixtures are fine-tuned for real, together with honest baselines, and scored on examples
+that the search has never seen.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from m2m.tuner.row_mix import draw
 
 Row = TypeVar("Row")
 
-# Two ways to train on everything: of datasets of unequal size the first leaves rows of the large
-# ones out and repeats those of the small ones; the second is the files put together.
+# Two ways to train on everything. If datasets have unequal sizes, the first leaves out rows of the
+# large ones and repeats rows of the small ones; the second is the files put together.
 ALL, UNION = "all datasets equally", "all rows"
 
 
@@ -36,11 +36,11 @@ class Contender:
 def contenders(
     ranking: Sequence[Ranked], rows: Mapping[str, int], confirm: Confirm
 ) -> list[Contender]:
-    """The top of the ranking and the baselines, each mixture once, with all its labels.
+    """Return the top of the ranking and the baselines, each mixture once, with all its labels.
 
     Args:
         ranking: best first.
-        rows: that are trained on, of each dataset.
+        rows: how many rows of each dataset are trained on.
         confirm: how many of the top, and which baselines.
     """
     wanted = [(f"top {each.rank}", each.mixture) for each in ranking[: confirm.top]]
@@ -58,7 +58,7 @@ def contenders(
 
 
 def budget_steps(confirm: Confirm, expert_steps: int, mixture: Mixture) -> int:
-    """Optimiser steps of a confirming fine-tune, by the recipe's regime."""
+    """Return the optimiser steps of a confirming fine-tune, by the recipe's regime."""
     if confirm.budget == "proportional":
         return expert_steps * len(mixture.datasets)
     return expert_steps if confirm.budget == "fixed" else int(confirm.budget)
@@ -67,10 +67,10 @@ def budget_steps(confirm: Confirm, expert_steps: int, mixture: Mixture) -> int:
 def mixed_rows(
     rows: Mapping[str, Sequence[Row]], mixture: Mixture, rng: np.random.Generator
 ) -> list[Row]:
-    """One epoch of a mixture: as many rows as its datasets have, in the mixture's proportions.
+    """Return one epoch of a mixture: as many rows as its datasets have, in its proportions.
 
-    A dataset gives each row once before it gives one twice; which rows come once more, or are left
-    out, is drawn by `rng`.
+    No row of a dataset comes twice before each came once; `rng` draws the rows that come once more
+    or are left out.
     """
     total = sum(len(rows[name]) for name in mixture.datasets)
     mixed: list[Row] = []

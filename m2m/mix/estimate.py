@@ -1,4 +1,4 @@
-"""A mixture's score on all examples, told from a few of them.
+"""Estimate a mixture's score on all examples from its scores on a few of them.
 
 To first order in the merged delta, a mixture's log-likelihoods are the base's plus the weighted
 changes that its experts make by themselves. Base and experts are scored on every example, so this
@@ -10,17 +10,17 @@ prediction is estimated, and that varies far less than the score.
     residual = value(actual, scored) - beta * value(predicted, scored)
     estimate = beta * value(predicted, all) + residual
 
-The predictions may be wrong without doing harm: beta is fitted, and at 0 they are left out.
+Wrong predictions do no harm: beta is fitted, and at 0 they are left out.
 
 Residuals on six examples are mostly the luck of these six: on the starter their noise is 0.1 to 0.2
-bits, where the predictions are wrong by 0.02. So what a mixture's residual differs from those of
-the others on the same examples is shrunk by how much such differences are real (empirical Bayes:
-James and Stein 1961; Efron and Morris 1973),
+bits, and the predictions are wrong by only 0.02. So a mixture's difference from the residuals of
+the others on the same examples is shrunk to the share of such differences that is real (empirical
+Bayes: James and Stein 1961; Efron and Morris 1973),
 
     share = true variance / (true variance + noise),
 
-and what they have in common likewise. How much is real is told by how far the residuals of many
-mixtures differ beyond their noise.
+and their common part is shrunk in the same way. The true variance is estimated from how much the
+residuals of many mixtures differ beyond their noise.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from m2m.mix.trial import Trial
 
 Floats = NDArray[np.float64]
 ROUNDING = 1e-12  # of a variance
-MANY = 8  # differences between partial trials that it takes to tell how much of them is real
+MANY = 8  # differences between partial trials that are needed to estimate the real part
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class FirstOrder:
 
     @classmethod
     def of(cls, trials: Sequence[Trial], target: str, growth: float = 0.0) -> FirstOrder | None:
-        """From the complete trials of base and single datasets; None without a base."""
+        """Make it from the complete trials of base and single datasets; None without a base."""
         complete = [trial for trial in trials if trial.complete]
         base = [trial.scores[target] for trial in complete if trial.mixture == BASE]
         experts = {
@@ -67,7 +67,7 @@ class FirstOrder:
         return cls(base[0], experts, growth) if base else None
 
     def predict(self, mixture: Mixture) -> Scores | None:
-        """The mixture's scores; None where one of its datasets was not scored by itself."""
+        """Return the mixture's scores; None if one of its datasets was not scored alone."""
         if not all(name in self.experts for name in mixture.datasets):
             return None
         loglik = self.base.loglik.copy()
@@ -79,7 +79,7 @@ class FirstOrder:
 
 @dataclass(frozen=True)
 class Draws:
-    """Resamples of a target's N examples, equal questions together.
+    """Resamples of a target's N examples; equal questions are drawn together.
 
     Attributes:
         clusters: (N,) numbers from 0, equal for equal questions.
@@ -91,11 +91,14 @@ class Draws:
 
     @classmethod
     def of(cls, weights: Floats) -> Draws:
-        """Of examples that all differ."""
+        """Return draws of examples that all differ."""
         return cls(np.arange(weights.shape[1]), weights)
 
     def copies(self, places: Sequence[int]) -> Floats:
-        """(n,) how many examples each of those at `places` stands for, by its equal ones."""
+        """Return (n,) how many of the target's examples each one at `places` stands for.
+
+        An example also stands for the equal ones that were not scored.
+        """
         seen = np.bincount(self.clusters[places], minlength=int(self.clusters.max()) + 1)
         share: Floats = (np.bincount(self.clusters) / np.maximum(seen, 1))[self.clusters[places]]
         return share
@@ -103,7 +106,7 @@ class Draws:
 
 @dataclass(frozen=True)
 class Estimates:
-    """Of n mixtures: scores on all examples (n,), and those of R resamples (n, R)."""
+    """Scores of n mixtures on all examples (n,), and on R resamples (n, R)."""
 
     points: Floats
     replicates: Floats
@@ -118,16 +121,16 @@ def estimate(
     *,
     of_these: bool = False,
 ) -> Estimates:
-    """Scores of complete and partial trials, with resamples that carry the doubt.
+    """Return scores of complete and partial trials, with resamples that carry the uncertainty.
 
     Args:
         trials: n of them.
         target: whose examples.
-        metric: how they are scored; what it fits (a temperature) is fitted anew in every resample.
+        metric: scores them; a value that it fits (a temperature) is fitted in every resample.
         draws: resamples of the target's examples.
         first_order: the prediction, if there is one.
-        of_these: whether the examples count as all there are, not as a sample of others: then only
-            what was not scored is in doubt.
+        of_these: whether the examples count as the whole population, not as a sample: then only
+            the examples that were not scored add uncertainty.
     """
     with one_blas_thread():
         parts = [_Part.of(trial, target, metric, draws, first_order, of_these) for trial in trials]
@@ -146,10 +149,10 @@ def estimate(
 def _shrunk(
     values: Floats, guesses: Mapping[int, Floats], groups: Sequence[list[int]], beta: float
 ) -> Iterator[tuple[list[int], Floats]]:
-    """The values (m, 1 + R) of each group's trials with residuals shrunk to what is real in them.
+    """Yield each group's trials with values (m, 1 + R), residuals shrunk to their real part.
 
-    A shrunk residual's doubt is the noise times the share, as the posterior has it; so its
-    resamples, which vary by the noise, are drawn in by the root of the share.
+    The posterior variance of a shrunk residual is the noise times the share. Its resamples vary by
+    the noise, so they are shrunk by the root of the share.
     """
     every = []
     for rows in groups:
@@ -161,20 +164,20 @@ def _shrunk(
     noise = [own[:, 1:].var(axis=1) for *_, own in every]
     luck = float(sum(map(np.sum, noise))) / free
     if luck <= ROUNDING * max(float(common[1:].var()) for _, _, common, _ in every):
-        return  # they are all alike: nothing tells how much of what they have in common is real
+        return  # all are alike: how much of their common part is real cannot be estimated
     seen = sum(float(own[:, 0] @ own[:, 0]) for *_, own in every) / free
-    # Not below what a variance of so many can be wrong by: what was not seen may still be there.
+    # At least the error of a variance of this many: real differences may have stayed unseen.
     true = max(seen - luck, luck * float(np.sqrt(2.0 / free)))
     for (rows, guess, common, own), each in zip(every, noise, strict=True):
-        # What beta takes from the predictions is for the common part to give back.
+        # The common part must return the part of the predictions that beta removes.
         shift = true + ((1.0 - beta) / max(beta, 0.1) * float(guess[:, 0].mean())) ** 2
         together = _drawn_in(common, shift, float(common[1:].var()))
-        # One share for all: the best vary most, and must not be held back more than others.
+        # One share for all: the best have the most noise, and must not be shrunk more than others.
         yield rows, guess + together + _drawn_in(own, true, float(each.mean()))
 
 
 def _drawn_in(values: Floats, true: float, noise: float) -> Floats:
-    """(..., 1 + R) values and their resamples, shrunk towards 0 to what is real in them."""
+    """Return (..., 1 + R) values and their resamples, shrunk towards 0 to their real part."""
     share = true / (true + noise)
     point = values[..., :1]
     shrunk: Floats = share * point + share**0.5 * (values - point)
@@ -186,10 +189,10 @@ class _Part:
     """Values of one trial, each (1 + R,): on the examples as they are, then on the resamples.
 
     Attributes:
-        widen: by what the resamples' spread is to be multiplied; None if all examples were scored.
-        actual: by the scores of these examples.
-        near: by the predictions for these examples.
-        far: by the predictions for all examples.
+        widen: factor for the resamples' spread; None if all examples were scored.
+        actual: from the scores of these examples.
+        near: from the predictions for these examples.
+        far: from the predictions for all examples.
     """
 
     widen: float | None
@@ -209,16 +212,16 @@ class _Part:
     ) -> _Part:
         scores, every = trial.scores[target], draws.weights
         if len(scores) == every.shape[1]:
-            # All scored: of these examples nothing is in doubt.
+            # All examples are scored: nothing about them is uncertain.
             return cls(None, _values(metric, scores, every, fixed=of_these), None, None)
         places = list(trial.places[target])
-        copies = draws.copies(places)  # equal questions count as often as the target has them
+        copies = draws.copies(places)  # equal questions count as often as in the target
         few = every[:, places] * copies
         few = np.where(few.any(axis=1, keepdims=True), few, copies)
         actual = _values(metric, scores, few, copies)
         predicted = first_order.predict(trial.mixture) if first_order else None
-        # A resample of n varies by (n - 1) / n of what it should; and of N questions that are all
-        # there are, n leave a share of (N - n) / N in doubt.
+        # A resample of n has (n - 1) / n of the right variance. If N questions are the whole
+        # population, n of them leave a share of (N - n) / N uncertain.
         seen = len(np.unique(draws.clusters[places]))
         widen = math.sqrt(seen / max(seen - 1, 1))
         if of_these:
@@ -229,7 +232,7 @@ class _Part:
         return cls(widen, actual, near, _values(metric, predicted, every, fixed=of_these))
 
     def combined(self, beta: float) -> Floats:
-        """(1 + R,): the estimate, and its resamples."""
+        """Return (1 + R,): the estimate, and its resamples."""
         if self.widen is None:
             return self.actual
         left = self.actual if self.near is None else self.actual - beta * self.near
@@ -247,14 +250,14 @@ def _values(
     *,
     fixed: bool = False,
 ) -> Floats:
-    """(1 + R,): the value on all examples, and on the resamples; `fixed`: on all in each."""
+    """Return (1 + R,): the value on all examples and on the resamples; `fixed`: always on all."""
     point = metric.value(scores, None if copies is None else copies[None])
     resampled = np.repeat(point, len(draws)) if fixed else metric.value(scores, draws)
     return np.concatenate([point, resampled])
 
 
 def _beta(parts: Sequence[_Part]) -> float:
-    """The coefficient that makes the differences vary least, pooled over the trials; 0 to 1."""
+    """Return the coefficient, 0 to 1, by which the differences vary least over all trials."""
     product = square = 0.0
     for part in parts:
         if part.near is not None:

@@ -1,4 +1,4 @@
-"""The evidence for a verdict: how the fine-tunes, the base and guessing compare, pair by pair."""
+"""Collect the evidence for a verdict: pairwise differences of fine-tunes, base and guessing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Judged:
-    """One model on the questions that decide; every interval is positive if it is better.
+    """One model's results on the deciding questions; an interval is positive if it is better.
 
     Attributes:
         name: for people.
@@ -39,22 +39,22 @@ class Judged:
 
     @property
     def beats_guessing(self) -> bool:
-        """On a target at least; True if there is one on which guessing has no score."""
+        """Return whether it beats guessing on a target; True if guessing has no score on one."""
         every = len(self.over_chance) == len(self.scores)
         return not every or any(each.sign > 0 for each in self.over_chance.values())
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a verdict is made from.
+    """The facts that decide a verdict.
 
     Attributes:
         part: "test", or "dev" if a target has no test questions.
         metrics: by target.
-        questions: of all targets; `different`: equal ones counted once.
+        questions: how many in all targets; `different`: equal ones counted once.
         winner: the fine-tune that is best on dev; `others`: the other fine-tunes.
         leaks: rows of the winner's datasets that are also dev or test questions, by dataset.
-        leaked: other fine-tunes that were trained on such rows; they are not among `others`.
+        leaked: other fine-tunes that were trained on such rows; `others` does not include them.
         untested: targets without test questions.
         shared: by target, (test questions that are also dev questions, test questions).
     """
@@ -79,7 +79,7 @@ def weigh(
     objectives: Sequence[Objective],
     seed: int,
 ) -> Evidence:
-    """The evidence of some trials on one part, whose prefix "test:" or "dev:" the objectives have.
+    """Return the evidence of trials on one part; the objectives have its prefix "test:" or "dev:".
 
     Args:
         trials: of the base model, then of the fine-tunes.
@@ -128,7 +128,7 @@ def weigh(
 
 
 def _over_chance(trials: Sequence[Trial], objective: Objective, seed: int) -> list[Interval]:
-    """How far each trial is ahead of guessing; empty if guessing has no score."""
+    """Return how far each trial is ahead of guessing; empty if guessing has no score."""
     level = objective.metric.chance(trials[0].scores[objective.target])
     if level is None:
         return []
@@ -141,7 +141,7 @@ def _over_chance(trials: Sequence[Trial], objective: Objective, seed: int) -> li
 
 
 def _right(scores: Scores, objective: Objective) -> float | None:
-    """How many questions are answered right, if answers can be right or wrong."""
+    """Return how many questions are answered right; None if answers cannot be right or wrong."""
     name = "accuracy" if scores.kind in ("choices", "labels") else "exact_match"
     if name == "exact_match" and objective.metric.name != name:
         return None

@@ -1,9 +1,9 @@
-"""The order in which examples are spent: seeded, and fair at every length.
+"""Order the examples for scoring: seeded, and representative at every length.
 
 A mixture that is scored on a few examples only gets the first ones of an order common to all, so
 that mixtures are compared on the same examples. Each target's examples are sorted by facet and by
-length, and dealt by systematic sampling: every beginning of the order has about the mix of facets
-that the whole has, and costs its share (Cochran 1977, chapter 8).
+length, and dealt by systematic sampling: every beginning of the order has about the same mix of
+facets as the whole, and its share of the cost (Cochran 1977, chapter 8).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from m2m.mix.trial import Places, Trial
 
 @dataclass(frozen=True)
 class ExampleOrder:
-    """(target, place of the example in its file), in the order of spending."""
+    """Pairs (target, place of the example in its file), in the order of scoring."""
 
     steps: tuple[tuple[str, int], ...]
 
     @classmethod
     def stratified(cls, base: Trial, objectives: Sequence[Objective], seed: int) -> ExampleOrder:
-        """The order for some targets, from the base model's trial on all of their examples."""
+        """Return the order for some targets, from the base model's trial on all their examples."""
         ranked = []
         for i, objective in enumerate(objectives):
             rng = np.random.default_rng([seed, i])
@@ -38,7 +38,7 @@ class ExampleOrder:
         return len(self.steps)
 
     def first(self, count: int) -> Places:
-        """Places of the first `count` examples by target."""
+        """Return the places of the first `count` examples by target."""
         taken: dict[str, list[int]] = {target: [] for target, _ in self.steps}
         for target, place in self.steps[:count]:
             taken[target].append(place)
@@ -46,9 +46,10 @@ class ExampleOrder:
 
 
 def _deal(scores: Scores, rng: np.random.Generator) -> list[int]:
-    """Places of the examples: sorted into strata, then in bit-reversed order from a random start.
+    """Return the examples' places: sorted into strata, bit-reversed order from a random start.
 
-    The first 2^k of a bit-reversed order lie evenly in the sorted sequence (van der Corput 1935).
+    The first 2^k of a bit-reversed order are evenly spread in the sorted sequence (van der Corput
+    1935).
     """
     count = len(scores)
     length = np.nansum(scores.bytes, axis=1)
@@ -58,7 +59,7 @@ def _deal(scores: Scores, rng: np.random.Generator) -> list[int]:
     spread = sorted(range(count), key=lambda i: int(f"{i:0{bits}b}"[::-1], 2))
     start = int(rng.integers(count))
     dealt = [sort[(i + start) % count] for i in spread]
-    # All different questions come first: an equal one says nothing new.
+    # All different questions come first, because an equal one adds no information.
     clusters = scores.clusters.tolist()
     first = {clusters[place]: place for place in reversed(dealt)}
     return sorted(dealt, key=lambda place: first[clusters[place]] != place)

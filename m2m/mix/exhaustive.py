@@ -1,4 +1,4 @@
-"""Exhaustive search: every allowed mixture of equal weights on every example."""
+"""Exhaustive search: score every allowed mixture of equal weights on every example."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ class Exhaustive(Strategy):
         self.candidates, self._asked = len(self._every), False
 
     def cost(self) -> Cost:
-        """All mixtures in full."""
+        """Return the cost of all mixtures in full."""
         return Cost().plus(self.candidates, 1.0, new=True)
 
     def least_budget(self) -> float:
-        """All of it: no budget limits this search."""
+        """Return the whole cost: this search ignores any budget."""
         return float(self.candidates)
 
     def certain(self) -> list[Ask]:
-        """Everything."""
+        """Return all asks."""
         return self._every
 
     def ask(self) -> list[Ask]:
-        """All at once, then nothing."""
+        """Return all asks at once, then none."""
         asked, self._asked = self._asked, True
         return [] if asked else self._every
 
     def tell(self, trials: Sequence[Trial]) -> None:
-        """Nothing to learn: every mixture is scored anyway."""
+        """Do nothing: every mixture is scored in any case."""
 
 
 STRATEGY = Exhaustive

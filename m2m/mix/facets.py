@@ -1,4 +1,4 @@
-"""The confirmed models' scores by facet: for each language, subject or source of the examples."""
+"""Score the confirmed models by facet: by language, subject or source of the examples."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from m2m.mix.scoreboard import Objective
 
 @dataclass(frozen=True)
 class Facet:
-    """One kind of examples of a target, and the score of each model on them."""
+    """One kind of examples of a target, with the score of each model on them."""
 
     name: str
     examples: int
@@ -31,7 +31,7 @@ class Breakdown:
     facets: tuple[Facet, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """One entry of `facets` in `m2m confirm --json`."""
+        """Return one entry of `facets` in `m2m confirm --json`."""
         facets = [
             {**vars(facet), "values": [score.as_json() for score in facet.values]}
             for facet in self.facets
@@ -40,7 +40,7 @@ class Breakdown:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Breakdown:
-        """The inverse of `as_json`."""
+        """Invert `as_json`."""
         facets = (
             Facet(
                 str(facet["name"]),
@@ -63,7 +63,7 @@ def by_facet(
     objectives: Sequence[Objective],
     parts: Mapping[str, str],
 ) -> list[Breakdown]:
-    """Return each target's metric by facet, on the last of `parts` that it has scores of.
+    """Return each target's metric by facet, on the last of `parts` for which it has scores.
 
     Args:
         models: per-example scores by target name with a part's prefix, one mapping per model.
@@ -71,7 +71,7 @@ def by_facet(
         parts: prefix by the part's name, such as {"dev": "dev:", "test": "test:"}.
 
     Returns:
-        One for each target whose examples have facets; scores are in the order of `models`.
+        A breakdown per target whose examples have facets; scores in the order of `models`.
     """
     breakdowns = []
     for objective in objectives:

@@ -1,9 +1,10 @@
-"""A Gaussian process over mixtures: main effects and pairs, with what it does not know.
+"""Fit a Gaussian process over mixtures: main effects, pairs, and its own uncertainty.
 
 With the kernel s (w.w') + s (w.w')^2 over the weights it is Bayesian linear regression on every
-weight and every product of two (Rasmussen and Williams 2006, chapter 2); a nugget stands for what
-these do not explain. Signal and nugget are those of the greatest marginal likelihood on a grid. It
-is our own because scikit-learn and SciPy would come along for a few lines of linear algebra.
+weight and every product of two weights (Rasmussen and Williams 2006, chapter 2); a nugget is the
+variance that these do not explain. Signal and nugget have the greatest marginal likelihood on a
+grid. m2m has its own code because scikit-learn and SciPy are large for a few lines of linear
+algebra.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-SIGNALS = (0.1, 1.0, 10.0, 100.0)  # in units of the variance of what is fitted
+SIGNALS = (0.1, 1.0, 10.0, 100.0)  # in units of the variance of the fitted values
 NUGGETS = (0.001, 0.03, 0.3, 1.0)
 _JITTER = 1e-9
 
@@ -27,7 +28,7 @@ class Process:
         weights: (n, N) of the mixtures that it was fitted to.
         factor: (n, n) lower Cholesky factor of their covariance, noise included.
         solved: (n,) covariance^-1 (y - mean).
-        mean: of all.
+        mean: of all values.
         signal: factor of the kernel.
         nugget: variance that no effect explains.
     """
@@ -40,7 +41,7 @@ class Process:
     nugget: float
 
     def predict(self, weights: Floats) -> tuple[Floats, Floats]:
-        """Mean and standard deviation of m mixtures (m, N): (m,), (m,)."""
+        """Return mean and standard deviation of m mixtures (m, N): (m,), (m,)."""
         across = self.signal * kernel(weights, self.weights)
         mean = self.mean + across @ self.solved
         half = np.linalg.solve(self.factor, across.T)
@@ -50,14 +51,14 @@ class Process:
 
 
 def kernel(one: Floats, other: Floats) -> Floats:
-    """(m, n) covariances of main effects and pairs, for weights (m, N) and (n, N)."""
+    """Return (m, n) covariances of main effects and pairs, for weights (m, N) and (n, N)."""
     product = one @ other.T
     covariance: Floats = product + product**2
     return covariance
 
 
 def fit(weights: Floats, values: Floats, noise: Floats) -> Process:
-    """The process of the greatest marginal likelihood.
+    """Return the process with the greatest marginal likelihood.
 
     Args:
         weights: (n, N) of n mixtures.

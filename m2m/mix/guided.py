@@ -1,9 +1,9 @@
 """Guided search: a model of the mixtures proposes, examples decide.
 
-For more datasets than can be raced. Base and experts predict every mixture to first order (see
-`estimate`); a Gaussian process learns where mixtures differ from that. Batches of the mixtures with
-the greatest upper confidence bounds (Srinivas et al. 2010), found by local search, start on a few
-examples; the better half of each goes on to twice as many (successive halving, Jamieson and
+This is for more datasets than can be raced. Base and experts predict every mixture to first order
+(see `estimate`); a Gaussian process learns how the mixtures differ from that. Each batch holds the
+mixtures with the greatest upper confidence bounds (Srinivas et al. 2010), found by local search. It
+starts on a few examples; the better half goes on to twice as many (successive halving, Jamieson and
 Talwalkar 2016).
 """
 
@@ -26,15 +26,15 @@ from m2m.mix.trial import Trial
 
 Floats = NDArray[np.float64]
 BUDGET = 150.0  # evaluations of all examples
-FIRST = 16  # examples of each target that a proposal starts on
+FIRST = 16  # examples of each target on which a proposal starts
 BATCH = 16
 BOLDEST = 2.5  # standard deviations in the upper bound of a batch's boldest proposal
-RANDOM, CLIMBS, CLIMBERS = 150, 4, 6  # of the local search: random starts, steps, mixtures a step
+RANDOM, CLIMBS, CLIMBERS = 150, 4, 6  # local search: random starts, steps, mixtures per step
 RESAMPLES = 100
 
 
 class Guided(Strategy):
-    """Searches a space that is too large to be raced; its own budget is 150 evaluations."""
+    """Searches a space that is too large for a race; its own budget is 150 evaluations."""
 
     name = "guided"
 
@@ -51,7 +51,7 @@ class Guided(Strategy):
 
     @property
     def notes(self) -> list[str]:
-        """How much of the space was looked at."""
+        """Say how much of the space was scored."""
         whole = sum(complete for _, _, complete in self._found.values())
         return [
             f"guided: {counted(len(self._found), 'mixture')} scored, {whole} of them on all "
@@ -59,7 +59,7 @@ class Guided(Strategy):
         ]
 
     def cost(self) -> Cost:
-        """The experts, the batches that the budget reaches, and the last few."""
+        """Return the cost of the experts, the batches that the budget allows, and the last few."""
         asks, examples = self._setup.experts(), self._examples
         experts = len(asks)
         found = Cost().plus(experts, 1.0, new=True)
@@ -74,23 +74,23 @@ class Guided(Strategy):
                 left -= self._charge(batch, count - before)
                 batch, before = max(1, batch // 2) if batch else 0, count
         last = min(KEEP, found.mixtures - experts)
-        # The best few: experience has them at about half of the examples.
+        # The best few: in experience they are at about half of the examples by then.
         return found.plus(last, 0.5, new=False)
 
     def least_budget(self) -> float:
-        """The experts, one batch to its end and the last few."""
+        """Return the budget for the experts, one batch to its end and the last few."""
         return len(self._space.names) + BATCH * 2 * self._rounds[0] / self._examples + KEEP
 
     def certain(self) -> list[Ask]:
-        """The experts: what is proposed depends on them."""
+        """Return the experts: all proposals depend on their scores."""
         return self._setup.experts()
 
     def ask(self) -> list[Ask]:
-        """The experts in full, then batches on more and more examples."""
+        """Return the experts in full, then batches on more and more examples."""
         return next(self._plan, [])
 
     def tell(self, trials: Sequence[Trial]) -> None:
-        """Remember what each trial says about all examples."""
+        """Store the estimate of each trial's score on all examples."""
         self._reference += [trial for trial in trials if len(trial.mixture.datasets) <= 1]
         mixed = [trial for trial in trials if trial.mixture != BASE]
         if not mixed:
@@ -130,11 +130,11 @@ class Guided(Strategy):
         return mixtures[: self._reach(self._left, examples)]
 
     def _reach(self, left: float, examples: int) -> int:
-        """Mixtures that the budget reaches if the last few are still to be scored in full."""
+        """Return how many mixtures the budget allows if the last few are still scored in full."""
         return max(int((left - KEEP) * self._examples / (examples + BEGINNING)), 0)
 
     def _charge(self, mixtures: int, examples: int) -> float:
-        """What a block of examples takes for some mixtures, in evaluations of all."""
+        """Return the cost of a block of examples for some mixtures, in evaluations of all."""
         return mixtures * (examples + BEGINNING) / self._examples
 
     def _asks(self, mixtures: Sequence[Mixture], before: int, count: int) -> list[Ask]:
@@ -145,7 +145,7 @@ class Guided(Strategy):
         return self._found[mixture][0]
 
     def _propose(self) -> list[Mixture]:
-        """The next batch: for each boldness the unseen mixture of the greatest upper bound."""
+        """Return the next batch: per boldness the unseen mixture with the greatest upper bound."""
         process = self._process()
         start = sorted(filter(self._space.allows, self._found), key=self._estimate)[-CLIMBERS:]
         pool = climb(self._space, lambda some: self._bounds(process, some, 1.0), self._rng, start)
@@ -160,7 +160,7 @@ class Guided(Strategy):
         return batch
 
     def _process(self) -> Process:
-        """Fitted to what the estimates have beyond the predictions."""
+        """Return a process fitted to the differences between estimates and predictions."""
         mixtures = list(self._found)
         values, noise = np.array([self._found[each][:2] for each in mixtures]).T
         weights = weight_matrix(mixtures, self._space.names)
@@ -172,7 +172,7 @@ class Guided(Strategy):
         return bounds
 
     def _prior(self, mixtures: Sequence[Mixture]) -> Floats:
-        """(n,) what base and experts predict."""
+        """Return (n,) scores that base and experts predict."""
         new = [each for each in mixtures if each not in self._predicted]
         if new:
             guides = {
@@ -210,11 +210,11 @@ def climb(
     rng: np.random.Generator,
     start: Sequence[Mixture],
 ) -> list[Mixture]:
-    """All that a local search from random mixtures and `start` comes by; none twice.
+    """Return all mixtures that a local search from random ones and `start` visits, each once.
 
     Args:
         space: the allowed mixtures.
-        value: of n mixtures (n,), higher is better.
+        value: returns (n,) values of n mixtures, higher is better.
         rng: draws the random ones.
         start: more mixtures to start from.
     """

@@ -1,4 +1,4 @@
-"""A mixture: which datasets, and how much of each."""
+"""A mixture: a set of datasets with their weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from m2m.formats.json_values import as_list, as_real
 
 BASE_LABEL = "base"
-_EQUAL = 1e-6  # between the weights of a uniform mixture
+_EQUAL = 1e-6  # tolerance between the weights of a uniform mixture
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,12 @@ class Mixture:
 
     @classmethod
     def uniform(cls, datasets: Sequence[str]) -> Mixture:
-        """A subset with equal weights, the mixture of Merge to Mix (arXiv 2505.16066)."""
+        """Return a subset with equal weights, the mixture of Merge to Mix (arXiv 2505.16066)."""
         return cls(tuple(datasets), tuple(1.0 / len(datasets) for _ in datasets))
 
     @classmethod
     def union(cls, rows: Mapping[str, int]) -> Mixture:
-        """Every row once, as if the files were put together: shares by the datasets' rows."""
+        """Return the mixture that has every row once: shares by the datasets' numbers of rows."""
         if len(set(rows.values())) == 1:
             return cls.uniform([*rows])
         total = sum(rows.values())
@@ -38,19 +38,19 @@ class Mixture:
 
     @property
     def is_uniform(self) -> bool:
-        """Whether all weights are the same."""
+        """Return whether all weights are the same."""
         return not self.weights or max(self.weights) - min(self.weights) < _EQUAL
 
     @property
     def shares(self) -> dict[str, float]:
-        """Weight by dataset."""
+        """Return the weights by dataset."""
         return dict(zip(self.datasets, self.weights, strict=True))
 
     def coefficients(self, growth: float) -> tuple[float, ...]:
-        """What each delta is multiplied by in the merge: k^growth times its weight.
+        """Return the factor of each delta in the merge: k^growth times its weight.
 
-        k is the number of datasets or, where they weigh differently, 1 / sum w^2 (Kish's effective
-        number). So 0 gives the mean of the deltas, 1 for a subset their sum.
+        k is the number of datasets or, if their weights differ, 1 / sum w^2 (Kish's effective
+        number). So growth 0 gives the mean of the deltas, and growth 1 their sum for a subset.
         """
         stretch = self._effective**growth if growth else 1.0
         return tuple(stretch * weight for weight in self.weights)
@@ -63,27 +63,27 @@ class Mixture:
 
     @property
     def label(self) -> str:
-        """For people: "sw_school + sw_things", or "70 % a + 30 % b" where the weights differ."""
+        """Return a name: "sw_school + sw_things", or "70 % a + 30 % b" if the weights differ."""
         if self.is_uniform:
             return " + ".join(self.datasets) or BASE_LABEL
         return " + ".join(f"{100 * weight:.0f} % {name}" for name, weight in self.shares.items())
 
     def short(self, datasets: int) -> str:
-        """The label, or "all 8 datasets in equal shares" for all of many."""
+        """Return the label, or "all 8 datasets in equal shares" if it has many and all of them."""
         shares = "equal" if self.is_uniform else "unequal"
         every = len(self.datasets) == datasets > 3
         return f"all {datasets} datasets in {shares} shares" if every else self.label
 
     def as_json(self) -> dict[str, Any]:
-        """`{"datasets": [...], "weights": [...]}`."""
+        """Return `{"datasets": [...], "weights": [...]}`."""
         return {"datasets": list(self.datasets), "weights": list(self.weights)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Mixture:
-        """The inverse of `as_json`, whatever else is there.
+        """Invert `as_json`; other keys are ignored.
 
         Raises:
-            ValueError: no names, one twice, or another number of weights.
+            ValueError: there are no names, a name is repeated, or the number of weights differs.
         """
         names = as_list(data.get("datasets"), "datasets", (str,))
         weights = as_list(data.get("weights"), "weights", (int, float), len(names))
@@ -100,7 +100,7 @@ BASE = Mixture((), ())
 
 
 def subsets(names: Sequence[str], max_datasets: int = 0) -> Iterator[Mixture]:
-    """All uniform mixtures of at most `max_datasets` (0: any number), small ones first."""
+    """Yield all uniform mixtures of at most `max_datasets` (0: any number), small ones first."""
     largest = min(max_datasets or len(names), len(names))
     for size in range(1, largest + 1):
         for chosen in combinations(names, size):
@@ -108,6 +108,6 @@ def subsets(names: Sequence[str], max_datasets: int = 0) -> Iterator[Mixture]:
 
 
 def weight_matrix(mixtures: Sequence[Mixture], names: Sequence[str]) -> NDArray[np.float64]:
-    """(n, N) weights of n mixtures over N datasets."""
+    """Return (n, N) weights of n mixtures over N datasets."""
     every = [mixture.shares for mixture in mixtures]
     return np.array([[shares.get(name, 0.0) for name in names] for shares in every])

@@ -1,11 +1,11 @@
-"""Racing: every mixture starts on a few examples, and those that cannot win any more drop out.
+"""Racing: every mixture starts on a few examples, and mixtures that can no longer win drop out.
 
 Hoeffding races (Maron and Moore 1994) and F-race (Birattari et al. 2002), with three changes. The
 scores are estimated with control variates (see `estimate`), which makes a few examples enough. All
 survivors are compared at once, by paired resamples of the examples, so that mixtures which win and
-lose together need not be told apart first. And what is bounded is the *loss*: with probability
-1 - `error`, over all rounds together, no mixture that dropped out beats the best of those left by
-more than the `margin`, half a standard error of a mixture's score on all examples.
+lose together need not be separated first. And the *loss* is bounded: with probability 1 - `error`,
+over all rounds together, no mixture that dropped out beats the best of the rest by more than the
+`margin`, half a standard error of a mixture's score on all examples.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from m2m.mix.trial import Trial
 Floats = NDArray[np.float64]
 ERROR = 0.05
 MARGIN = 0.5  # standard errors of the best single dataset's score
-FIRST = 6  # examples of each target that every mixture is scored on
-SHARE = 0.097  # of what scoring everything takes: lengths vary, and it shall not be more than 1/8
-BEGINNING = 1  # examples that decoding the prompts' common beginning costs, for each block again
-LEAST = 3.0  # evaluations of all examples for each dataset, whatever the share is
+FIRST = 6  # examples of each target on which every mixture is scored
+SHARE = 0.097  # of the cost of scoring all: lengths vary, and the cost must stay below 1/8
+BEGINNING = 1  # cost, in examples, of decoding the prompts' common beginning, again in each block
+LEAST = 3.0  # evaluations of all examples for each dataset, even if the share is smaller
 RESAMPLES = 400
 KEEP = 4  # mixtures that are scored in full, so that the top of the ranking is firm
-STAYS = 0.4  # expected share of the mixtures that stay after a round; measured on the starter
+STAYS = 0.4  # expected share of mixtures that stay after a round; measured on the starter
 
 
 def rounds(first: int, total: int) -> list[int]:
-    """How many examples the mixtures of each round have been scored on: doubling."""
+    """Return how many examples the mixtures are scored on after each round: doubling."""
     counts = [min(first, total)]
     while counts[-1] < total:
         counts.append(min(2 * counts[-1], total))
@@ -44,7 +44,7 @@ def rounds(first: int, total: int) -> list[int]:
 class Racing(Strategy):
     """Races all allowed subsets of the datasets.
 
-    Its own budget is an eighth of what all mixtures take, but at least three evaluations for each
+    Its own budget is an eighth of the cost of all mixtures, but at least three evaluations for each
     dataset.
 
     Attributes:
@@ -62,7 +62,7 @@ class Racing(Strategy):
         self._level = ERROR / max(len(self._rounds) - 1, 1)
         own = max(SHARE * self.candidates, LEAST * len(setup.space.names))
         self._budget = self._left = setup.budget or own
-        self._count = 0  # examples that all in the race were scored on
+        self._count = 0  # examples that all mixtures in the race were scored on
         self._reference: list[Trial] = []
         self._trials: dict[Mixture, Trial] = {}
         self._history: list[str] = []
@@ -70,7 +70,7 @@ class Racing(Strategy):
 
     @property
     def notes(self) -> list[str]:
-        """How the race went, and what it promises."""
+        """Say how the race went, and the probability that it lost a better mixture."""
         sure = 1 - max(ERROR, self.risk)
         end = (
             f"With {100 * sure:.0f} % probability no mixture that stopped early is better than the "
@@ -79,7 +79,7 @@ class Racing(Strategy):
         return [f"Race: {', '.join(self._history)}. {end}"] if len(self._history) > 1 else []
 
     def cost(self) -> Cost:
-        """A race ends when it is decided; expect that `STAYS` of it goes on at most."""
+        """Return the expected cost: each round keeps a share `STAYS` at most until it is over."""
         counts, total = self._rounds, self._rounds[-1]
         experts = len(self._setup.space.names)
         found, left = Cost().plus(experts, 1.0, new=True), self._budget - experts
@@ -91,7 +91,7 @@ class Racing(Strategy):
                 there = min(there, max(KEEP, min(there * STAYS, left / share)))
             if there <= KEEP:
                 count = total
-            # Experts are scored already; the best of them mostly stays to the end.
+            # Experts are scored already; the best of them usually stays to the end.
             scored = min(there - (mixed < self.candidates), mixed) if before else mixed
             found = found.plus(scored, (count - before) / total, new=not before)
             left -= share * scored
@@ -101,13 +101,13 @@ class Racing(Strategy):
         return found
 
     def least_budget(self) -> float:
-        """The experts and the first round: its last few are scored in full whatever is left."""
+        """Return the budget of experts and first round: the last few are always scored in full."""
         first, total = self._rounds[0], self._rounds[-1]
         experts = len(self._setup.space.names)
         return experts + len(self._mixed()) * (first + BEGINNING) / total
 
     def certain(self) -> list[Ask]:
-        """The experts, and the first round: most of the mixtures of a race."""
+        """Return the experts and the first round, which is most of the mixtures of a race."""
         first = self._rounds[-1] if self.candidates <= KEEP else self._rounds[0]
         return [*self._setup.experts(), *(Ask(mixture, first) for mixture in self._mixed())]
 
@@ -115,7 +115,7 @@ class Racing(Strategy):
         return [mixture for mixture in self._every if len(mixture.datasets) > 1]
 
     def ask(self) -> list[Ask]:
-        """The experts in full; then, round by round, the mixtures still in the race."""
+        """Return the experts in full; then, round by round, the mixtures still in the race."""
         total = self._rounds[-1]
         if not self._trials:
             experts = self._setup.experts()
@@ -141,7 +141,7 @@ class Racing(Strategy):
         return next(count for count in self._rounds if count > self._count)
 
     def tell(self, trials: Sequence[Trial]) -> None:
-        """Remember; base and experts are what all estimates lean on."""
+        """Store the trials; all estimates depend on those of the base and the experts."""
         for trial in trials:
             if len(trial.mixture.datasets) <= 1:
                 self._reference.append(trial)
@@ -152,7 +152,7 @@ class Racing(Strategy):
         return mixture not in self._trials or not self._trials[mixture].complete
 
     def _drop(self, share: float) -> None:
-        """Take out of the race what cannot win, and what the budget does not reach."""
+        """Remove mixtures that cannot win, and those for which the budget is not enough."""
         self.margin = self.margin or self._find_margin()
         trials = [self._trials[mixture] for mixture in self._racing]
         found = scoreboard(
@@ -186,22 +186,22 @@ STRATEGY = Racing
 
 
 def promise(points: Floats, replicates: Floats) -> NDArray[np.int64]:
-    """Order of (n,) mixtures from the least to the most likely to be better than the leader."""
+    """Return the order of (n,) mixtures, from the least to the most likely to beat the leader."""
     behind = replicates - replicates[int(points.argmax())]
     spread = behind.std(axis=1)
     distance = (points - points.max()) / np.where(spread > 0, spread, 1.0)
-    # Two ways to be without doubt: the leader itself, and what is surely worse.
+    # Two cases without uncertainty: the leader itself, and mixtures that are surely worse.
     distance = np.where((spread > 0) | (points == points.max()), distance, -np.inf)
     order: NDArray[np.int64] = np.lexsort((points, distance))
     return order
 
 
 def losses(replicates: Floats, margin: float) -> Floats:
-    """The probability that dropping the first k of n mixtures loses more than the margin.
+    """Return the probability that dropping the first k of n mixtures loses more than the margin.
 
     Args:
         replicates: (n, R), higher is better.
-        margin: by which the best of the dropped must beat the best of the others.
+        margin: by how much the best of the dropped must beat the best of the others.
 
     Returns:
         (n,) for k = 0 to n - 1.

@@ -1,11 +1,11 @@
-"""From scores with errors to a ranking that says what it does not know.
+"""Turn scores with errors into a ranking that shows its uncertainty.
 
 All mixtures answer the same examples, or the first of them, so they are compared pair by pair: one
 bootstrap resamples the examples, and every mixture is scored on the same resamples. A mixture is
-*tied with the best* unless it is shown to be worse than some other, judged over all others at once:
-with 255 noisy scores some run ahead by luck alone. These mixtures are a 95 % confidence set of the
-truly best one (multiple comparisons with the best, Hsu 1981, by the maximum statistic of Westfall
-and Young 1993).
+*tied with the best* unless it is shown to be worse than another one, tested against all others at
+once: among 255 noisy scores some lead by luck alone. The tied mixtures are a 95 % confidence set of
+the truly best one (multiple comparisons with the best, Hsu 1981, by the maximum statistic of
+Westfall and Young 1993).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from m2m.mix.mixture import Mixture
 
 Floats = NDArray[np.float64]
 CONFIDENCE = 0.95
-SEEN = 0.0005  # what prints as 0.000 is no difference, however sure it is
+SEEN = 0.0005  # a difference that prints as 0.000 does not count, even if it is certain
 
 
 @dataclass(frozen=True)
@@ -35,37 +35,37 @@ class Interval:
 
     @property
     def sign(self) -> int:
-        """1 or -1 if the interval is on that side of zero, and at least `SEEN` away; else 0."""
+        """Return 1 or -1 if the interval is on that side of zero by at least `SEEN`; else 0."""
         return 1 if self.low >= SEEN else -1 if self.high <= -SEEN else 0
 
     def __str__(self) -> str:
-        """For people: "0.036 (-0.108 to 0.187)", the ends where they are known."""
+        """Format for people: "0.036 (-0.108 to 0.187)", the ends if they are known."""
         known = math.isfinite(self.low) and math.isfinite(self.high)
         ends = f" ({self.low:z.3f} to {self.high:z.3f})" if known else ""
         return f"{self.estimate:z.3f}{ends}"
 
     @property
     def signed(self) -> str:
-        """A difference for people: "+0.036 (-0.108 to +0.187)"."""
+        """Format a difference for people: "+0.036 (-0.108 to +0.187)"."""
         return f"{self.estimate:+z.3f} ({self.low:+z.3f} to {self.high:+z.3f})"
 
     @property
     def ends(self) -> str:
-        """Only the interval: "-0.108 to 0.187"."""
+        """Format only the interval: "-0.108 to 0.187"."""
         return f"{self.low:z.3f} to {self.high:z.3f}"
 
     @property
     def in_full(self) -> str:
-        """In a sentence: "+0.036, 95 % interval -0.108 to +0.187"."""
+        """Format for a sentence: "+0.036, 95 % interval -0.108 to +0.187"."""
         return f"{self.estimate:+z.3f}, 95 % interval {self.low:+z.3f} to {self.high:+z.3f}"
 
     def as_json(self) -> dict[str, Any]:
-        """`{"estimate", "ci95"}`."""
+        """Return `{"estimate", "ci95"}`."""
         return {"estimate": self.estimate, "ci95": [self.low, self.high]}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Interval:
-        """The inverse of `as_json`; JSON has null for a number that is not known."""
+        """Invert `as_json`; JSON has null for a number that is not known."""
         ends = data["ci95"]
         low, high = (math.nan if end is None else float(end) for end in ends)
         estimate = data["estimate"]
@@ -74,7 +74,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Ranked:
-    """One mixture's place."""
+    """One mixture's place in a ranking."""
 
     mixture: Mixture
     rank: int
@@ -86,7 +86,7 @@ class Ranked:
     examples: int = 0
 
     def as_json(self) -> dict[str, Any]:
-        """The fields that `m2m search --json` prints for a mixture."""
+        """Return the fields that `m2m search --json` prints for a mixture."""
         return {
             **self.mixture.as_json(),
             "score": self.score,
@@ -100,7 +100,7 @@ class Ranked:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Ranked:
-        """The inverse of `as_json`."""
+        """Invert `as_json`."""
         low, high = map(float, data["ci95"])
         return cls(
             Mixture.from_json(data),
@@ -123,15 +123,15 @@ def rank(
 ) -> list[Ranked]:
     """Order mixtures by score, best first, with errors, distances to the best and ties.
 
-    The best is the best of those with the most examples: a few examples flatter easily, and a
-    mixture that left a race early had no chance to be checked.
+    The best mixture is the best of those with the most examples: scores on a few examples are
+    easily too good, and a mixture that left a race early was never checked.
 
     Args:
         mixtures: n of them.
         points: (n,) scores on all examples.
         replicates: (n, R) scores on the R bootstrap resamples, the same for every mixture.
         higher_is_better: the direction of the metric.
-        examples: (n,) that each was scored on; without them, all on the same.
+        examples: (n,) numbers of examples that each was scored on; empty: all on the same.
     """
     sign = 1.0 if higher_is_better else -1.0
     counts = np.array(examples or [0] * len(points))
@@ -160,12 +160,12 @@ def rank(
 def ahead(
     points: Floats, replicates: Floats, index: int, higher_is_better: bool = True
 ) -> list[Interval]:
-    """How far one of n is ahead of each, with paired 95 % intervals; of itself by nothing.
+    """Return how far one of n is ahead of each, with paired 95 % intervals; of itself by nothing.
 
     Args:
         points: (n,) scores on all examples.
         replicates: (n, R) scores on the same R resamples.
-        index: the one.
+        index: place of that one.
         higher_is_better: the direction of the metric.
     """
     sign = 1.0 if higher_is_better else -1.0
@@ -177,10 +177,10 @@ def ahead(
 def dataset_worth(
     mixtures: Sequence[Mixture], points: Floats, replicates: Floats, higher_is_better: bool = True
 ) -> dict[str, Interval]:
-    """What each dataset adds, on average over every scored pair of mixtures with and without it.
+    """Return each dataset's effect, the mean over every scored pair of mixtures with and without.
 
     Over all subsets this is the Banzhaf value of the dataset (Banzhaf 1965; for data valuation,
-    Wang and Jia 2023), positive where the dataset helps; the interval is the bootstrap's.
+    Wang and Jia 2023), positive if the dataset helps; the interval is the bootstrap's.
     """
     sign = 1.0 if higher_is_better else -1.0
     place = {frozenset(mixture.datasets): i for i, mixture in enumerate(mixtures)}
@@ -202,19 +202,19 @@ def dataset_worth(
 
 
 def percentiles(replicates: Floats) -> tuple[Floats, Floats]:
-    """The ends (n,), (n,) of the 95 % intervals of (n, R) replicates."""
+    """Return the ends (n,), (n,) of the 95 % intervals of (n, R) replicates."""
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(replicates, [tail, 1 - tail], axis=1)
     return low, high
 
 
 def _tied(scores: Floats, replicates: Floats, against: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """Which mixtures are not shown to be worse than some of those `against` (higher is better).
+    """Return which mixtures are not shown to be worse than any of `against` (higher is better).
 
-    For each mixture i, the largest of the standardised distances (score_j - score_i) / se_ij over
-    these j is held against the 95 % point of what it would be by chance, if all were equal. Which j
-    it is held against is free, as only the truly best one's test must not fail; those scored on few
-    examples only would raise what counts as chance, and show nothing.
+    For each mixture i, take the largest of the standardised distances (score_j - score_i) / se_ij
+    over these j, and compare it with the 95 % point of its distribution by chance, if all were
+    equal. The choice of the j is free, because only the test of the truly best one must not fail.
+    Mixtures that were scored on few examples would raise the 95 % point and show nothing.
     """
     rivals = replicates[against] - replicates[against].mean(axis=1, keepdims=True)
     noise = replicates - replicates.mean(axis=1, keepdims=True)

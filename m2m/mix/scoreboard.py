@@ -1,4 +1,4 @@
-"""From trials to points and bootstrap replicates, for one target or several."""
+"""Compute points and bootstrap replicates from trials, for one target or several."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COMBINED = "standardised"
 
 @dataclass(frozen=True)
 class Objective:
-    """A target with the metric that it is judged by, and its share among several."""
+    """A target with the metric that judges it, and its share among several."""
 
     target: str
     metric: Metric
@@ -42,12 +42,12 @@ class Scoreboard:
 
     @property
     def sign(self) -> float:
-        """What turns the scores so that higher is better."""
+        """Return the factor that turns the scores so that higher is better."""
         return 1.0 if self.higher_is_better else -1.0
 
     @property
     def best(self) -> int:
-        """Place of the mixture with the best score."""
+        """Return the place of the mixture with the best score."""
         return int(np.argmax(self.sign * self.points))
 
 
@@ -65,7 +65,8 @@ def scoreboard(
 
     One target keeps its metric's own unit. Several are standardised over the mixtures (mean 0,
     deviation 1, higher is better) and averaged with their weights; the replicates go through the
-    same map. What is not scored in full is estimated (see `estimate`), with wider replicates.
+    same map. Trials that are not scored in full are estimated (see `estimate`), with wider
+    replicates.
 
     Args:
         trials: n of them.
@@ -73,7 +74,8 @@ def scoreboard(
         seed: of the resamples.
         growth: of the merged deltas with the number of datasets, the recipe's.
         reference: more trials: base and experts to predict from, mixtures to standardise over.
-        of_these: whether the examples count as all there are: then only what was not scored varies.
+        of_these: whether the examples count as the whole population: then only the examples that
+            were not scored add variance.
         resamples: R.
     """
     mixtures = tuple(trial.mixture for trial in trials)
@@ -101,7 +103,7 @@ def scoreboard(
 def pareto(
     trials: Sequence[Trial], objectives: Sequence[Objective]
 ) -> list[tuple[Trial, dict[str, float]]]:
-    """Complete trials that no other beats on one target without losing on another, with scores."""
+    """Return each complete trial, with scores, that no other beats without losing on a target."""
     complete = [trial for trial in trials if trial.complete]
     if not complete:
         return []
@@ -124,10 +126,10 @@ def _reference(trials: Sequence[Trial], objective: Objective) -> Floats:
 
 
 def metric_name(objectives: Sequence[Objective]) -> str:
-    """What the ranking is by."""
+    """Return the name of the measure that orders the ranking."""
     return objectives[0].metric.name if len(objectives) == 1 else COMBINED
 
 
 def target_name(objectives: Sequence[Objective]) -> str:
-    """Which targets the ranking is for."""
+    """Return the targets of the ranking, for people."""
     return " + ".join(objective.target for objective in objectives)

@@ -1,6 +1,6 @@
-"""What a ranking of mixtures has to beat: predictors that merge nothing.
+"""Baselines for a ranking of mixtures: predictors that merge nothing.
 
-One goes by likeness to the target and needs no training: a dataset is like a target when its tokens
+One uses similarity to the target and needs no training: a dataset is like a target if its tokens
 occur as often as the target's do. The other averages the scores of the experts alone.
 """
 
@@ -18,14 +18,14 @@ Floats = NDArray[np.float64]
 
 
 def token_shares(sequences: Iterable[ArrayLike], vocabulary: int) -> Floats:
-    """(V,) share of each token among all tokens of some sequences; they sum to 1."""
+    """Return the (V,) share of each token among all tokens of some sequences; they sum to 1."""
     ids = np.concatenate([np.asarray(sequence, np.int64) for sequence in sequences])
     shares: Floats = np.bincount(ids, minlength=vocabulary) / len(ids)
     return shares
 
 
 def likeness(mixtures: Sequence[Mixture], shares: Mapping[str, Floats], target: Floats) -> Floats:
-    """(n,) how much like the target each mixture's tokens are, from -1 (not at all) to 0.
+    """Return (n,) how similar each mixture's tokens are to the target's: -1 (not at all) to 0.
 
     Args:
         mixtures: n of them.

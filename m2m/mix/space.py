@@ -1,4 +1,4 @@
-"""Which mixtures are allowed: the recipe's constraints."""
+"""The space of allowed mixtures: the recipe's constraints."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from m2m.mix.mixture import Mixture, subsets
 from m2m.recipe import Dataset, Search
 from m2m.recipe.strategies import AUTO
 
-LISTED = 1 << 16  # so many mixtures are still scored one by one
-PARTS = 20  # weights are multiples of 1/20: finer ones change less than an evaluation can tell
+LISTED = 1 << 16  # up to this many mixtures are scored one by one
+PARTS = 20  # weights are multiples of 1/20: an evaluation cannot resolve finer ones
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Space:
         names: datasets that may be used, in the recipe's order.
         max_datasets: of the largest mixture; 0: any number.
         required: datasets that every mixture has.
-        tokens: of each dataset, where `max_tokens` needs them.
+        tokens: of each dataset, if `max_tokens` needs them.
         max_tokens: of all datasets of a mixture together; 0: no limit.
         parts: 0: equal weights; else weights are multiples of 1 / parts.
     """
@@ -38,7 +38,7 @@ class Space:
     parts: int = 0
 
     def allows(self, mixture: Mixture) -> bool:
-        """Whether a mixture may be chosen."""
+        """Return whether a mixture is allowed."""
         chosen = set(mixture.datasets)
         return (
             bool(chosen)
@@ -53,7 +53,7 @@ class Space:
 
     @property
     def most(self) -> int:
-        """How many mixtures there are before any limit on tokens."""
+        """Return how many mixtures there are before any limit on tokens."""
         if self.parts:
             sizes = range(1, min(self.max_datasets or self.parts, len(self.names), self.parts) + 1)
             return sum(
@@ -68,10 +68,10 @@ class Space:
         return every if self.required else every - 1
 
     def subsets(self) -> Iterator[Mixture]:
-        """All allowed uniform mixtures, small ones first.
+        """Yield all allowed uniform mixtures, small ones first.
 
         Raises:
-            InputError: they are too many to go through.
+            InputError: there are too many mixtures.
         """
         if self.most > LISTED:
             raise InputError(
@@ -81,7 +81,7 @@ class Space:
         return filter(self.allows, subsets(self.names, self.max_datasets))
 
     def draw(self, rng: np.random.Generator) -> Mixture | None:
-        """A random mixture, all sizes alike; None where what was drawn is not allowed."""
+        """Draw a random mixture, all sizes equally likely; None if the drawn one is not allowed."""
         free = [name for name in self.names if name not in self.required]
         most = min(len(free), (self.max_datasets or len(self.names)) - len(self.required))
         count = int(rng.integers(0 if self.required else 1, most + 1))
@@ -94,7 +94,7 @@ class Space:
         return mixture if self.allows(mixture) else None
 
     def neighbours(self, mixture: Mixture) -> Iterator[Mixture]:
-        """Allowed mixtures with one dataset more or less, or with some weight moved."""
+        """Yield allowed mixtures with one dataset more or fewer, or with one weight moved."""
         chosen = set(mixture.datasets)
         if not self.parts:
             near = [self.uniform(chosen ^ {name}) for name in self.names if chosen ^ {name}]
@@ -115,12 +115,12 @@ class Space:
         return Mixture(tuple(names), tuple(shares[name] / self.parts for name in names))
 
     def uniform(self, chosen: set[str] | frozenset[str]) -> Mixture:
-        """The subset with equal weights, in the recipe's order."""
+        """Return the subset with equal weights, in the recipe's order."""
         return Mixture.uniform([name for name in self.names if name in chosen])
 
 
 def usable(search: Search, datasets: Sequence[Dataset]) -> list[str]:
-    """Names of the datasets that the recipe neither excludes nor forbids by licence."""
+    """Return the datasets that the recipe excludes neither by name nor by licence."""
     allowed = {licence.lower() for licence in search.licences}
     return [
         each.name
@@ -130,11 +130,11 @@ def usable(search: Search, datasets: Sequence[Dataset]) -> list[str]:
 
 
 def make_space(search: Search, datasets: Sequence[Dataset], tokens: Mapping[str, int]) -> Space:
-    """The space of a recipe.
+    """Return the space of a recipe.
 
     Args:
         search: its constraints.
-        datasets: all of the recipe's.
+        datasets: all of the recipe's datasets.
         tokens: of each dataset.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Makes the strategy that a recipe asks for."""
+"""Make the strategy that a recipe asks for."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def make_strategy(
     objectives: Sequence[Objective],
     growth: float = 0.0,
 ) -> Strategy:
-    """The strategy that a recipe asks for.
+    """Return the strategy that a recipe asks for.
 
     Args:
         search: the recipe's.
@@ -30,7 +30,7 @@ def make_strategy(
         growth: of the merged deltas with the number of datasets, the recipe's.
 
     Raises:
-        InputError: it is unknown, or the mixtures are too many for it.
+        InputError: the strategy is unknown, or there are too many mixtures for it.
     """
     name = _automatic(space) if search.strategy == AUTO else search.strategy
     if name not in STRATEGIES:
@@ -40,7 +40,7 @@ def make_strategy(
 
 
 def _automatic(space: Space) -> str:
-    """The first strategy of the list that suits the space."""
+    """Return the name of the first strategy in the list that suits the space."""
     for name, known in STRATEGIES.items():
         most = known.auto_up_to
         if most is None or (space.parts and not known.any_weights):

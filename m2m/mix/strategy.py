@@ -1,9 +1,9 @@
-"""Search strategies: which mixtures to score next, and on how many examples.
+"""Search strategies: they choose the next mixtures to score, and on how many examples.
 
-A strategy is asked for mixtures and gets their trials. It never sees a model; the study does the
-work, remembers it and replays it after an interruption, so a strategy keeps no state on disk and
-its answers follow from its seed and from the trials that it got. It also says before its first ask
-how much it will take and which asks depend on no answer; plans, time limits and shares use that.
+The study asks a strategy for mixtures and gives it their trials. A strategy never sees a model; the
+study does the work, stores it and replays it after an interruption. So a strategy keeps no state on
+disk, and its answers follow from its seed and its trials. Before the first ask it also gives its
+cost and the asks that depend on no answer; plans, time limits and shares use these.
 
 A new strategy is a module here and a line in `m2m/recipe/strategies.py`.
 """
@@ -34,7 +34,7 @@ class Cost:
     """The work of scoring mixtures.
 
     Attributes:
-        evaluations: of all examples; a block of them is a part of one.
+        evaluations: in evaluations of all examples; a block of them is a part of one.
         loads: models that are merged and loaded: one for each block.
         mixtures: how many are scored, in full or not.
     """
@@ -44,7 +44,7 @@ class Cost:
     mixtures: float = 0.0
 
     def plus(self, mixtures: float, examples: float, *, new: bool) -> Cost:
-        """After a block of `examples` (a share of all) for some mixtures, new ones or not."""
+        """Return the cost after a block of `examples` (a share) for some mixtures, new or not."""
         return self + Cost(mixtures * examples, mixtures, mixtures * new)
 
     def __add__(self, other: Cost) -> Cost:
@@ -55,7 +55,7 @@ class Cost:
         )
 
     def less(self, done: Cost) -> Cost:
-        """The rest if some was done already."""
+        """Return the rest if some work was done already."""
         return Cost(
             max(self.evaluations - done.evaluations, 0.0),
             max(self.loads - done.loads, 0.0),
@@ -72,7 +72,7 @@ class Setup:
         examples: of all targets together.
         objectives: targets and metrics.
         seed: of everything random.
-        budget: evaluations of all examples that the search may take; 0: as the strategy has it.
+        budget: evaluations of all examples that the search may use; 0: the strategy's own.
         growth: of the merged deltas with the number of datasets.
     """
 
@@ -84,7 +84,7 @@ class Setup:
     growth: float = 0.0
 
     def experts(self) -> list[Ask]:
-        """Every single dataset on all examples: the estimates of other mixtures need them."""
+        """Return each single dataset on all examples, which the estimates of mixtures need."""
         names = self.space.names
         return [Ask(Mixture.uniform([name]), self.examples) for name in names]
 
@@ -94,8 +94,8 @@ class Strategy(ABC):
 
     Attributes:
         name: in recipes and results.
-        cheaper: the name of a strategy that takes less, and in words the loss; None for one that
-            takes less if its budget is smaller.
+        cheaper: the name of a strategy that costs less, with its disadvantage in words; None if a
+            smaller budget makes this one cheaper.
         candidates: how many mixtures could be chosen.
     """
 
@@ -105,28 +105,28 @@ class Strategy(ABC):
 
     @abstractmethod
     def __init__(self, setup: Setup) -> None:
-        """Raise InputError if the mixtures are too many for the strategy."""
+        """Raise InputError if there are too many mixtures for the strategy."""
 
     @property
     def notes(self) -> list[str]:
-        """Sentences for readers of the result about how it came about."""
+        """Return sentences for readers of the result about how it was found."""
         return []
 
     @abstractmethod
     def cost(self) -> Cost:
-        """The whole search without the base model, as expected before the first ask."""
+        """Return the cost of the search without the base model, estimated before the first ask."""
 
     @abstractmethod
     def least_budget(self) -> float:
-        """The budget with which a search still sees something of all that it can start on."""
+        """Return the budget that still covers a part of everything that the search can start on."""
 
     @abstractmethod
     def certain(self) -> list[Ask]:
-        """The first asks, up to the first that depends on an answer; other machines can do them."""
+        """Return the asks up to the first that depends on an answer; other machines can do them."""
 
     @abstractmethod
     def ask(self) -> list[Ask]:
-        """The next mixtures to score, each new or on more examples than before; none when done."""
+        """Return the next mixtures to score, new or on more examples; an empty list ends it."""
 
     @abstractmethod
     def tell(self, trials: Sequence[Trial]) -> None:

@@ -1,9 +1,9 @@
-"""The study: scores mixtures, remembers each at once, and never scores an example twice.
+"""The study: score mixtures, store each at once, and never score an example twice.
 
 The journal is an append-only JSONL file with one line per scored mixture and block of examples. Its
 key covers everything that can change the scores, so a changed input is never answered from an old
 line, and adding a dataset leaves the old lines valid. A kill at any moment loses at most the
-mixture in work.
+mixture in progress.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from m2m.mix.trial import Places, Trial, joined
 from m2m.progress import Progress
 
 SCHEMA = 2
-READABLE = (1, 2)  # 1: before there were blocks, every line has all examples
+READABLE = (1, 2)  # schema 1 had no blocks: every line has all examples
 
 
 class Scorer(Protocol):
@@ -29,22 +29,22 @@ class Scorer(Protocol):
 
     @property
     def examples(self) -> Mapping[str, int]:
-        """How many examples each target has."""
+        """Return how many examples each target has."""
 
     def key(self, mixture: Mixture) -> str:
-        """The fingerprint of everything that can change this mixture's scores."""
+        """Return the fingerprint of everything that can change this mixture's scores."""
 
     def score(self, mixture: Mixture, places: Places | None = None) -> Trial:
         """Merge, quantise, load and score the examples at `places`, or all."""
 
 
 class Study:
-    """Asks a strategy for mixtures and scores what the journal does not know of them.
+    """Asks a strategy for mixtures and scores those that the journal does not have.
 
     Args:
-        journal: where finished trials are kept.
+        journal: the file of finished trials.
         scorer: makes and scores surrogates.
-        value: a trial as one number, for the progress line of `run`.
+        value: turns a trial into one number, for the progress line of `run`.
     """
 
     def __init__(
@@ -61,9 +61,9 @@ class Study:
         self._known: dict[str, Trial] = {}
 
     def trial(self, mixture: Mixture, places: Places | None = None) -> Trial:
-        """The mixture's trial on the examples at `places` (all, if None).
+        """Return the mixture's trial on the examples at `places` (all, if None).
 
-        What the journal knows is taken from there; the rest is scored now and written down.
+        The journal's scores are used; the other examples are scored now and written to it.
         """
         known = self.known(mixture)
         missing = self._missing(known, places)
@@ -78,10 +78,10 @@ class Study:
         return known if places is None else known.take(places)
 
     def known(self, mixture: Mixture) -> Trial | None:
-        """All that the journal has of a mixture; None where it has nothing.
+        """Return all that the journal has of a mixture; None if it has nothing.
 
-        A key knows adapters by their bytes: a dataset may have had another name then, or have a
-        twin. The trial bears the names that are asked for.
+        A key contains adapters by their bytes: a dataset may have had another name then, or have an
+        equal copy. The trial has the names that are asked for.
         """
         key = self._scorer.key(mixture)
         if key not in self._known and key in self._lines:
@@ -90,7 +90,7 @@ class Study:
         return found and dataclasses.replace(found, mixture=mixture)
 
     def _joined(self, lines: list[tuple[dict[str, Any], str]]) -> Trial:
-        """What lines of one key come to; what this machine scored goes before what others say."""
+        """Join the lines of one key; this machine's scores come before those of other machines."""
         seen: dict[str, set[int]] = {}
         parts = []
         for line, where in sorted(lines, key=lambda each: "elsewhere" in each[0]):
@@ -100,7 +100,7 @@ class Study:
         return joined([part for part in parts if part], self._scorer.examples)
 
     def run(self, strategy: Strategy, order: ExampleOrder, progress: Progress) -> list[Trial]:
-        """All trials that the strategy wanted, the base model's first, with all that is known.
+        """Return all trials that the strategy asked for, the base model's first, all scores joined.
 
         Raises:
             Interrupted: the user asked to stop; finished trials are in the journal.
@@ -122,7 +122,7 @@ class Study:
         return [self.known(mixture) or trial for mixture, trial in seen.items()]
 
     def _missing(self, known: Trial | None, places: Places | None) -> Places | None:
-        """Places to score; None: all of them."""
+        """Return the places to score; None: all of them."""
         if known is None:
             return places
         if known.complete:

@@ -1,4 +1,4 @@
-"""Makes a mixture's surrogate, base + scale * sum_i c_i delta_i, and scores it in llama.cpp."""
+"""Make a mixture's surrogate, base + scale * sum_i c_i delta_i, and score it in llama.cpp."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class SurrogateScorer:
         self._growth = growth
 
     def key(self, mixture: Mixture) -> str:
-        """The fingerprint of adapters, their coefficients and settings."""
+        """Return the fingerprint of adapters, their coefficients and settings."""
         coefficients = mixture.coefficients(self._growth)
         adapters = [self._adapters[name] for name in mixture.datasets]
         parts = [list(pair) for pair in zip(adapters, coefficients, strict=True)]
@@ -54,7 +54,7 @@ class SurrogateScorer:
 
     @property
     def examples(self) -> dict[str, int]:
-        """How many examples each target has."""
+        """Return how many examples each target has."""
         return {name: len(each) for name, each in self._evaluators.items()}
 
     def score(self, mixture: Mixture, places: Places | None = None) -> Trial:
@@ -78,7 +78,7 @@ class SurrogateScorer:
 def adapted_tensors(
     merger: Merger, mixture: Mixture, growth: float = 0.0
 ) -> Iterator[AdaptedTensor]:
-    """The weights that a mixture changes, under llama.cpp's names, their rows in its order."""
+    """Yield the weights that a mixture changes, with llama.cpp's names and order of rows."""
     config = merger.base.config
     for name, change in merger.changes(mixture.datasets, mixture.coefficients(growth)):
         yield AdaptedTensor(

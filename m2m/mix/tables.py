@@ -1,6 +1,6 @@
-"""`ratios.csv` and `metrics.csv`, as data-mixing tools read them, and proposals from such files.
+"""Write `ratios.csv` and `metrics.csv`, as data-mixing tools read them; propose from such files.
 
-Both have one row per run, joined on `run_id` (Olmix, `olmix/fit/loaders.py`; `run` is understood
+Both have one row per run, joined on `run_id` (Olmix, `olmix/fit/loaders.py`; `run` is accepted
 too): the ratios of the datasets, which sum to 1, and one column per metric. `errors.csv` has the
 standard errors of the metrics, so that a mixture that was scored on a few examples counts for less.
 `directions.csv` says whether higher or lower values of a metric are better. A direction is never
@@ -39,7 +39,7 @@ BETTER = {True: "higher", False: "lower"}
 
 @dataclass(frozen=True)
 class Proposal:
-    """A mixture with what the model expects of it."""
+    """A mixture with the score that the model expects."""
 
     mixture: Mixture
     expected: float
@@ -47,7 +47,7 @@ class Proposal:
     scored: float | None
 
     def as_json(self) -> dict[str, Any]:
-        """One entry of `m2m search --from-csv --json`."""
+        """Return one entry of `m2m search --from-csv --json`."""
         return {
             **self.mixture.as_json(),
             "expected": self.expected,
@@ -66,7 +66,7 @@ class Proposals:
     proposals: Sequence[Proposal]
 
     def as_json(self) -> dict[str, Any]:
-        """The fields of `m2m search --from-csv --json`."""
+        """Return the fields of `m2m search --from-csv --json`."""
         return {
             "metric": self.metric,
             "higher_is_better": self.higher_is_better,
@@ -109,10 +109,10 @@ def propose_from(
         folder: of the files.
         metric: which column of the metrics; "": the first.
         seed: of the local search.
-        higher: whether higher values are better; None: as the file or m2m's list of metrics says.
+        higher: whether higher values are better; None: see the file or m2m's list of metrics.
 
     Raises:
-        InputError: a file is missing or malformed, has too few runs, or no direction is known.
+        InputError: a file is missing or malformed, has too few runs, or the direction is unknown.
     """
     ratios, metrics = _read(folder / RATIOS), _read(folder / METRICS)
     names = _columns(ratios, folder / RATIOS)
@@ -158,7 +158,7 @@ def propose_from(
 
 
 def _direction(folder: Path, metric: str) -> bool:
-    """Whether higher is better: by `directions.csv`, else by the exact name of a known metric.
+    """Return whether higher is better: by `directions.csv`, else by the name of a known metric.
 
     m2m's own columns are called "TARGET METRIC".
     """
@@ -188,7 +188,7 @@ def _mixture(names: Sequence[str], row: Any) -> Mixture:
 
 
 def _read(path: Path) -> dict[str, Mapping[str, str]]:
-    """Rows by run."""
+    """Return the rows by run."""
     rows = [record.fields for record in read_records(path)]
     key = next((key for key in KEYS if rows and key in rows[0]), None)
     if key is None:

@@ -1,4 +1,4 @@
-"""A trial: what one mixture, or a part of the examples, was scored with; journal lines and back."""
+"""A trial: the scores of one mixture on all examples or some; reads and writes journal lines."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class Trial:
     """One scored mixture.
 
     Attributes:
-        mixture: what was merged.
+        mixture: the merged mixture.
         scores: per-example scores by target name.
         survival: {"gain", "cosine"} of the delta after quantisation; empty for the base and for a
             delta of zero.
         scored_tokens: tokens that llama.cpp decoded for it.
         seconds: merge, quantisation, load and scoring.
-        places: by target name, which of its examples were scored, in the order of `scores`; empty
-            where all were.
-        elsewhere: whether another machine says so; nothing here has verified it.
+        places: by target name, the examples that were scored, in the order of `scores`; empty if
+            all were.
+        elsewhere: whether another machine reported it; this machine did not verify it.
     """
 
     mixture: Mixture
@@ -40,16 +40,16 @@ class Trial:
 
     @property
     def complete(self) -> bool:
-        """Whether all examples were scored."""
+        """Return whether all examples were scored."""
         return not self.places
 
     @property
     def examples(self) -> int:
-        """How many examples were scored."""
+        """Return how many examples were scored."""
         return sum(map(len, self.scores.values()))
 
     def take(self, places: Places) -> Trial:
-        """The trial as if only these of its examples had been scored; costs stay what they were."""
+        """Return the trial as if only these examples had been scored; its costs stay the same."""
         scores = {}
         for name, wanted in places.items():
             if name not in self.scores:
@@ -60,7 +60,7 @@ class Trial:
         return replace(self, scores=scores, places=dict(places))
 
     def without(self, seen: dict[str, set[int]]) -> Trial | None:
-        """The trial without the examples that are in `seen`, which gets the others; None if empty.
+        """Return the trial without the examples in `seen`, and add the rest to it; None if empty.
 
         Args:
             seen: places by target name, of the same mixture under the same key.
@@ -78,7 +78,7 @@ class Trial:
         return self.take(left) if left else None
 
     def as_json(self) -> dict[str, Any]:
-        """The trial as a journal line, without its key."""
+        """Return the trial as a journal line, without its key."""
         return {
             "mixture": self.mixture.as_json(),
             "places": {name: list(places) for name, places in self.places.items()},
@@ -90,7 +90,7 @@ class Trial:
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any], where: str = "a journal line") -> Trial:
-        """A trial from its journal line.
+        """Read a trial from its journal line.
 
         Args:
             line: as `as_json` made it, with or without its key.
@@ -124,11 +124,11 @@ class Trial:
             ) from error
 
     def check_against(self, totals: Mapping[str, int], where: str) -> None:
-        """Compare with how many examples each target has.
+        """Raise if the trial does not fit the number of examples of each target.
 
         Raises:
-            InputError: other targets, or examples that there are none of; the key of a line covers
-                the targets, so somebody changed it.
+            InputError: it has other targets, or examples that do not exist. The key of a line
+                covers the targets, so somebody changed it.
         """
         for name, scores in self.scores.items():
             total = totals.get(name, -1)
@@ -152,7 +152,7 @@ def _named(name: str, read: Callable[[Mapping[str, Any]], Scores], data: Mapping
 
 
 def _places(value: Any, scores: Mapping[str, Scores]) -> Places:
-    """Which examples were scored: of every target or, if all of all, of none."""
+    """Return the places that were scored; if every target is complete, an empty mapping."""
     places = as_object(value, "places")
     if places and places.keys() != scores.keys():
         raise ValueError("places has other targets than scores")
@@ -165,11 +165,11 @@ def _places(value: Any, scores: Mapping[str, Scores]) -> Places:
 
 
 def joined(parts: Sequence[Trial], totals: Mapping[str, int]) -> Trial:
-    """Blocks of one mixture as one trial.
+    """Join blocks of one mixture into one trial.
 
     Args:
-        parts: with no example in common.
-        totals: examples of each target; where all are there, they come in the file's order.
+        parts: trials without an example in common.
+        totals: examples of each target; a target with all of them gets the file's order.
     """
     if len(parts) == 1:
         return parts[0]

@@ -1,7 +1,7 @@
-"""Validation: how well the surrogates' ranking foretells that of real fine-tunes.
+"""Validation: how well the surrogates' ranking predicts that of real fine-tunes.
 
-A plan of mixtures is drawn before any of them is fine-tuned, spread evenly over the predicted ranks
-and over the sizes, so that what it finds speaks for all mixtures and not for the best few.
+A plan of mixtures is drawn before any of them is fine-tuned. It is spread evenly over the predicted
+ranks and over the sizes, so that its result holds for all mixtures and not only for the best few.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import numpy as np
 from m2m.mix.agreement import Agreements, Scored, agreement
 from m2m.mix.mixture import Mixture
 
-# The predictors that are compared; each gives every mixture a score, higher is better.
+# The predictors to compare; each gives every mixture a score, higher is better.
 SURROGATE, SINGLES, LIKENESS = "surrogate", "mean_of_singles", "similarity"
-# A group of mixtures: for a single dataset at an expert's budget the surrogate is the fine-tune.
+# Groups of mixtures: for a single dataset at an expert's budget the surrogate is the fine-tune.
 MIXED, EVERY = "mixtures", "with_singles"
 
 
@@ -26,15 +26,15 @@ def plan(
     count: int,
     rng: np.random.Generator,
 ) -> list[Mixture]:
-    """Mixtures of two datasets or more to fine-tune: stratified by predicted rank and by size.
+    """Return mixtures of two or more datasets to fine-tune, stratified by predicted rank and size.
 
-    After those that are wanted anyway, one comes from each of equal bands of the ranking, of a size
-    that the plan has least of. The bands are visited far apart, so that the plan's beginning is
-    itself spread over the ranks: stopping early costs precision only.
+    After the `wanted` mixtures, one comes from each of equal bands of the ranking, with the size
+    that is rarest in the plan so far. Bands far apart follow each other, so that the plan's
+    beginning is also spread over the ranks: stopping early costs only precision.
 
     Args:
         ranking: all candidates, best first.
-        wanted: to be in the plan whatever is drawn; single datasets among them are passed over.
+        wanted: always in the plan, whatever is drawn; single datasets among them are skipped.
         count: how many mixtures to plan, at most.
         rng: draws within a band.
     """
@@ -52,14 +52,14 @@ def plan(
 
 
 def _far_apart(count: int) -> list[int]:
-    """0 to count - 1 in an order whose every beginning is spread out (van der Corput, base 2)."""
+    """Order 0 to count - 1 so that every beginning is spread out (van der Corput, base 2)."""
     width = count.bit_length() + 1
     points = (int(f"{i:0{width}b}"[::-1], 2) * count >> width for i in range(1 << width))
     return list(dict.fromkeys(points))
 
 
 def by_group(one: Scored, other: Scored, mixtures: Sequence[Mixture], seed: int) -> Agreements:
-    """Their agreement over mixtures of two datasets or more, and over all."""
+    """Return their agreement over mixtures of two or more datasets, and over all mixtures."""
     mixed = np.flatnonzero([len(mixture.datasets) > 1 for mixture in mixtures])
     return {
         group: agreement(one[places], other[places], np.random.default_rng(seed))

@@ -1,16 +1,16 @@
-"""The verdict: what to do with the best fine-tune, in one sentence that is true.
+"""The verdict: say in one true sentence how to use the best fine-tune.
 
 `judge` is a pure function of the evidence: paired differences on the questions of one part (test,
 or dev if a target has no test). It tries the kinds in this order and takes the first that fits:
 
-    suspect          rows that were trained on, or that chose the winner, are asked on test
+    suspect          test has questions that were trained on, or that chose the winner
     unclear          fewer than `LEAST` different test questions
     nothing learned  no model is better than guessing, or training changed nothing
     keep the base    the winner scores no better than the base model
     unverified       there are no test questions
     clear            the winner is better than the base model and than guessing
     tie inside       the same, and other fine-tunes are as good
-    unclear          the rest, with the number of questions that would tell
+    unclear          the rest, with the number of questions that would decide it
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from m2m.mix.ranking import SEEN, Interval
 Kind = Literal[
     "clear", "tie inside", "unclear", "unverified", "nothing learned", "keep the base", "suspect"
 ]
-WITHHELD: tuple[Kind, ...] = ("nothing learned", "keep the base", "suspect")  # no GGUF of these
-LEAST = 10  # different questions: a bootstrap of fewer is far too sure of itself
+WITHHELD: tuple[Kind, ...] = ("nothing learned", "keep the base", "suspect")  # these get no GGUF
+LEAST = 10  # different questions: a bootstrap of fewer is far too certain
 SHARED = 0.05  # share of the test questions that may be dev questions too
 POWER = 2.8  # standard errors at which a 95 % interval excludes zero 8 times out of 10: 1.96 + 0.84
-MOST = 100_000  # questions; a difference that takes more does not matter
+MOST = 100_000  # questions; a difference that needs more does not matter
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,11 @@ class Verdict:
     """The answer of a run.
 
     Attributes:
-        sentence: what to do, for people.
+        sentence: the recommendation, for people.
         reasons: more sentences.
         advice: the next step.
-        needed: different questions that would tell; None if more would not, or nothing is open.
+        needed: different questions that would decide it; None if more would not, or if it is
+            decided.
     """
 
     kind: Kind
@@ -53,21 +54,21 @@ class Verdict:
 
     @property
     def withheld(self) -> bool:
-        """Whether a GGUF is made only with `--anyway`."""
+        """Return whether a GGUF is made only with `--anyway`."""
         return self.kind in WITHHELD
 
     @property
     def tag(self) -> str:
-        """For the names of files that were made all the same: "KEEP-THE-BASE"."""
+        """Return a mark for the names of files that are made all the same: "KEEP-THE-BASE"."""
         return self.kind.upper().replace(" ", "-") if self.withheld else ""
 
     @property
     def lines(self) -> list[str]:
-        """All of it for people, the answer first."""
+        """Return all lines for people, the answer first."""
         return [self.sentence, *self.reasons, *([f"Next: {self.advice}"] if self.advice else [])]
 
     def as_json(self) -> dict[str, Any]:
-        """The field `verdict` of `m2m confirm --json` and `m2m run --json`."""
+        """Return the field `verdict` of `m2m confirm --json` and `m2m run --json`."""
         return {
             "kind": self.kind,
             "sentence": self.sentence,
@@ -79,7 +80,7 @@ class Verdict:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Verdict:
-        """The inverse of `as_json`."""
+        """Invert `as_json`."""
         return cls(
             cast(Kind, str(data["kind"])),
             str(data["sentence"]),
@@ -90,7 +91,7 @@ class Verdict:
 
 
 def judge(found: Evidence) -> Verdict:
-    """The verdict; see the module for the order of the kinds."""
+    """Return the verdict; see the module for the order of the kinds."""
     for rule in (_suspect, _too_few, _nothing_learned, _keep_the_base, _unverified, _better):
         if verdict := rule(found):
             return verdict
@@ -185,7 +186,7 @@ def _unverified(found: Evidence) -> Verdict | None:
 
 
 def _better(found: Evidence) -> Verdict | None:
-    """Clear, or a tie inside."""
+    """Return "clear" or "tie inside" if one of them fits."""
     winner = found.winner
     if winner.over_base.sign <= 0 or not winner.beats_guessing:
         return None
@@ -230,7 +231,7 @@ def _unclear(found: Evidence) -> Verdict:
 
 
 def _needed(span: Interval, different: int) -> int | None:
-    """Different questions with which a difference this large would probably show; None: too many.
+    """Return how many different questions would probably show this difference; None: too many.
 
     The standard error falls with the root of the number, and must be the difference / `POWER`.
     """
@@ -243,7 +244,7 @@ def _needed(span: Interval, different: int) -> int | None:
 
 
 def _scores(found: Evidence) -> str:
-    """ "On 30 test questions x scores 0.2 accuracy (6 right); the base model 0.4 (12 right)." """
+    """Return "On 30 test questions x scores 0.2 accuracy (6 right); base model 0.4 (12 right)"."""
 
     def said(model: Judged, target: str, metric: str = "") -> str:
         right = f" ({model.right[target]:.0f} right)" if target in model.right else ""
@@ -270,7 +271,7 @@ def _against_base(found: Evidence) -> str:
 
 
 def _level(found: Evidence) -> str:
-    """What guessing gets. All metrics in which it has a score are better if higher."""
+    """Say the score of guessing; all metrics in which it has one are better if higher."""
     winner, several = found.winner, len(found.metrics) > 1
     levels = (
         f"{max(0.0, winner.scores[target] - span.estimate):z.3f} {found.metrics[target]}"
@@ -281,14 +282,14 @@ def _level(found: Evidence) -> str:
 
 
 def _guessing(found: Evidence) -> list[str]:
-    """What is no better than guessing."""
+    """Say on which targets the winner is not clearly better than guessing."""
     low = [target for target, span in found.winner.over_chance.items() if span.sign <= 0]
     where = f" on {', '.join(low)}" if len(found.metrics) > 1 else ""
     return [f"{found.winner.name} is not clearly better than guessing{where}."] if low else []
 
 
 def _against_others(found: Evidence) -> list[str]:
-    """The winner and the other fine-tunes, those of each kind together."""
+    """Compare the winner with the other fine-tunes, in one sentence per kind of difference."""
     said = []
     for sign, words in (
         (1, "is clearly better than"),
@@ -302,7 +303,7 @@ def _against_others(found: Evidence) -> list[str]:
 
 
 def _not_comparable(found: Evidence) -> list[str]:
-    """Which fine-tunes are left out, and in which unit differences on several targets are."""
+    """Name the fine-tunes that are left out, and the unit of differences over several targets."""
     said = []
     if found.leaked:
         names = ", ".join(found.leaked)
@@ -315,6 +316,6 @@ def _not_comparable(found: Evidence) -> list[str]:
 
 
 def _range(span: Interval) -> str:
-    """ "0.131 worse; 95 % range -0.418 to +0.072"."""
+    """Return text like "0.131 worse; 95 % range -0.418 to +0.072"."""
     than = "better" if span.estimate >= 0 else "worse"
     return f"{abs(span.estimate):z.3f} {than}; 95 % range {span.low:+z.3f} to {span.high:+z.3f}"

@@ -1,4 +1,4 @@
-"""When not to trust a ranking, in words: each warning has its reason and the next step."""
+"""Warn in words when a ranking cannot be trusted: each warning has a reason and the next step."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from m2m.mix.scoreboard import Objective, Scoreboard, scoreboard
 from m2m.mix.trial import Trial
 
 ROUNDING = 1e-9
-# Shares of the spread of scores over mixtures that is more than chance: what is too little, and
-# what to objective at.
+# Of the spread of scores over mixtures, at least this share must be real; fewer examples give a
+# warning with the number that would reach it.
 RELIABLE = 0.8
-# Of all changed weights: experts beyond this have left the surroundings of the base in which
-# averages of models work (over-trained experts merge worse: arXiv 2506.14126).
+# Of the norm of all changed weights: experts beyond this are too far from the base for averages of
+# models to work (over-trained experts merge worse: arXiv 2506.14126).
 FAR = 0.1
 UNEVEN = 3.0  # longest to shortest delta
 EQUAL = 0.95  # cosine of two deltas
 # Mean cosine of the deltas. The mean of k orthogonal ones is only 1/sqrt(k) as long as they are.
 ORTHOGONAL = 0.1
-SAME_LENGTH = 0.5  # growth with which the merge of orthogonal deltas is as long as one of them
+SAME_LENGTH = 0.5  # growth at which the merge of orthogonal deltas is as long as one of them
 
 
 @dataclass(frozen=True)
 class Deltas:
-    """How the experts' deltas lie: names, their (N, N) inner products, and the base's norm."""
+    """The geometry of the experts' deltas: names, (N, N) inner products, and the base's norm."""
 
     names: Sequence[str]
     gram: NDArray[np.float64]
@@ -41,13 +41,13 @@ class Deltas:
 
     @property
     def norms(self) -> NDArray[np.float64]:
-        """(N,) lengths, as shares of the base's."""
+        """Return the (N,) lengths, as shares of the base's."""
         lengths: NDArray[np.float64] = np.sqrt(self.gram.diagonal()) / self.base
         return lengths
 
     @property
     def cosines(self) -> NDArray[np.float64]:
-        """(N, N), 0 where a delta is zero."""
+        """Return the (N, N) cosines; 0 if a delta is zero."""
         lengths = np.sqrt(np.outer(self.gram.diagonal(), self.gram.diagonal()))
         return np.divide(self.gram, lengths, out=np.zeros_like(self.gram), where=lengths > 0)
 
@@ -55,10 +55,10 @@ class Deltas:
 def above_chance(
     found: Sequence[Scoreboard], trials: Sequence[Trial], objectives: Sequence[Objective]
 ) -> dict[str, frozenset[Mixture] | None]:
-    """By target, the mixtures that are better than guessing; None if guessing has no score.
+    """Return by target the mixtures that are better than guessing; None if guessing has no score.
 
-    Better means that the 95 % interval is, one side at a time and with as many mixtures as were
-    tried: of hundreds some look better by luck.
+    Better means that the 95 % interval is. The interval is one-sided and corrected for the number
+    of mixtures, because of hundreds some look better by luck.
 
     Args:
         found: the trials' scoreboard on each target by itself.
@@ -88,13 +88,13 @@ def mixture_warnings(
     seed: int = 0,
     above: Mapping[str, frozenset[Mixture] | None] | None = None,
 ) -> list[str]:
-    """All warnings that some trials, the base's among them, give reason for.
+    """Return all warnings about some trials, which include the base model's.
 
     Args:
         trials: scored on all examples.
         objectives: targets and metrics.
         seed: of the resamples.
-        above: what `above_chance` found; None: find it.
+        above: the result of `above_chance`; None: compute it.
     """
     if above is None:
         above = above_chance(
@@ -129,7 +129,7 @@ def _survival(trials: Sequence[Trial]) -> list[str]:
 
 
 def _repeated(trials: Sequence[Trial], objective: Objective) -> list[str]:
-    """Warn of equal questions, which would make all errors too small if they counted apart."""
+    """Warn of equal questions, which would make all errors too small if counted separately."""
     scores = max((trial.scores[objective.target] for trial in trials), key=len)
     if scores.different == len(scores):
         return []
@@ -161,7 +161,7 @@ def _chance(
         objective.metric.written
         and (scores := trials[0].scores[objective.target]).longest > scores.limit
     ):
-        return []  # `cut_answers` says why
+        return []  # `cut_answers` gives the reason
     return [
         f"On {objective.target} no model was clearly better than guessing. Do not use this "
         "ranking. Train longer ([train] steps), or write more dev questions."
@@ -169,7 +169,7 @@ def _chance(
 
 
 def _likelihood(trials: Sequence[Trial], objective: Objective) -> list[str]:
-    """Warn where the likelihood of the right answer would order the datasets otherwise."""
+    """Warn if the likelihood of the right answer would order the datasets differently."""
     singles = [trial for trial in trials if len(trial.mixture.datasets) == 1]
     if objective.metric.name == "bits_per_byte" or len(singles) < 2:
         return []
@@ -187,10 +187,11 @@ def _likelihood(trials: Sequence[Trial], objective: Objective) -> list[str]:
 
 
 def reliability(found: Scoreboard) -> float:
-    """Share of the spread of scores over mixtures that is not chance, from -inf to 1.
+    """Return the share of the spread of scores over mixtures that is not chance, from -inf to 1.
 
-    1 - noise / spread, as a test's reliability (Cronbach 1951 in its general form): noise is the
-    mean variance of the replicates after what all mixtures share, spread that of the scores.
+    1 - noise / spread, like a test's reliability (Cronbach 1951 in its general form). Noise is the
+    mean variance of the replicates without the part that all mixtures share; spread is the variance
+    of the scores.
     """
     noise = found.replicates - found.replicates.mean(axis=0)
     spread = float(found.points.var(ddof=1))
@@ -198,7 +199,7 @@ def reliability(found: Scoreboard) -> float:
 
 
 def _examples(found: Scoreboard, examples: int) -> list[str]:
-    """Warn where much of the spread is chance, with the number of examples that would do."""
+    """Warn if much of the spread is chance, with the number of examples that would be enough."""
     share = reliability(found)
     if share >= RELIABLE:
         return []
@@ -216,7 +217,7 @@ def _examples(found: Scoreboard, examples: int) -> list[str]:
 
 
 def delta_warnings(deltas: Deltas, growth: float = 0.0) -> list[str]:
-    """Warnings from the experts alone, before anything is scored.
+    """Return warnings from the experts alone, before anything is scored.
 
     Args:
         deltas: of the experts.

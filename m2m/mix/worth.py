@@ -1,18 +1,19 @@
-"""What each dataset adds, and which two help each other: from a few mixtures as from all.
+"""Compute each dataset's effect and which pairs help each other, from all mixtures or from a few.
 
-Where every mixture was scored, the worth of a dataset is the mean difference that it makes, its
-Banzhaf value; where they are of so many datasets at most, the mean over those that it can still be
-added to. Where only some were scored, a second-order model of the scores is fitted by ridge
+If every mixture was scored, the worth of a dataset is the mean difference that it makes, its
+Banzhaf value; if the mixtures have a largest size, it is the mean over those that the dataset can
+still be added to. If only some were scored, a second-order model of the scores is fitted by ridge
 regression (main effects and pairs over which datasets are in); its Banzhaf values are the best
 guess at the true ones (Hammer and Holzman 1992). Intervals come from the resamples of the examples,
-and in the second case also from what the model leaves unexplained.
+and in the second case also from the variance that the model leaves unexplained.
 
-An effect is only called one if its interval excludes zero, and if it is at least `SMALLEST` of the
-largest change that any mixture made to the base's score: less does not matter for the choice. On a
-target where guessing has a score, nothing is claimed if no mixture is better than guessing. Pairs
-at an end of the metric's scale are left out: those with a dataset that is no better than guessing
-alone, since below that floor scores cannot fall, and together the two would look better than
-expected; and those whose expected score is beyond the best possible one, which would look worse.
+A result only counts as an effect if its interval excludes zero, and if it is at least `SMALLEST` of
+the largest change that any mixture made to the base's score: less does not matter for the choice.
+On a target on which guessing has a score, nothing is claimed if no mixture is better than guessing.
+Pairs at an end of the metric's scale are left out. These are pairs with a dataset that alone is no
+better than guessing: scores cannot fall below that floor, so together the two would look better
+than expected. And they are pairs whose expected score is beyond the best possible one, which would
+look worse.
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ from m2m.mix.ranking import CONFIDENCE, Interval, dataset_worth, percentiles
 Floats = NDArray[np.float64]
 VERDICTS = {1: "helpful", -1: "harmful", 0: "neutral"}
 UNKNOWN = "unknown"  # no mixture is better than guessing
-SMALLEST = 0.05  # of the largest change: a twentieth
+SMALLEST = 0.05  # of the largest change
 STRONGEST = 3
 RIDGE = 1e-2  # prior precision of an effect, in units of the residual's
 
 
 @dataclass(frozen=True)
 class Interaction:
-    """What two datasets add together beyond what each adds; `smallest`: less is not called that."""
+    """The effect of two datasets together beyond that of each; it counts from `smallest` on."""
 
     datasets: tuple[str, str]
     effect: Interval
@@ -48,7 +49,7 @@ class Interaction:
 
     @property
     def verdict(self) -> str:
-        """For people, after the names of the two."""
+        """Return the verdict for people, to follow the names of the two."""
         sign = self.effect.sign if abs(self.effect.estimate) >= self.smallest else 0
         return {
             1: "do better than expected",
@@ -58,24 +59,24 @@ class Interaction:
 
     @property
     def words(self) -> str:
-        """For people."""
+        """Return names and verdict for people."""
         one, other = self.datasets
         return f"{one} and {other} together {self.verdict}: {self.effect.signed}"
 
     def as_json(self) -> dict[str, Any]:
-        """`{"datasets", "estimate", "ci95", "words"}`."""
+        """Return `{"datasets", "estimate", "ci95", "words"}`."""
         return {"datasets": list(self.datasets), **self.effect.as_json(), "words": self.words}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], smallest: float) -> Interaction:
-        """The inverse of `as_json`; `smallest` is stored once for all of them."""
+        """Invert `as_json`; `smallest` is stored once for all of them."""
         one, other = map(str, data["datasets"])
         return cls((one, other), Interval.from_json(data), smallest)
 
 
 @dataclass(frozen=True)
 class Worth:
-    """Of all datasets, with the strongest interactions first.
+    """The worth of all datasets, with the strongest interactions first.
 
     Attributes:
         verdicts: "helpful", "harmful", "neutral" or "unknown", by dataset.
@@ -100,7 +101,7 @@ def worth(
     best: float | None = None,
     seed: int = 0,
 ) -> Worth:
-    """The datasets' worth and interactions, positive where they help.
+    """Return the datasets' worth and interactions, positive if they help.
 
     Args:
         mixtures: n of them, the base among them.
@@ -109,7 +110,7 @@ def worth(
         higher_is_better: the direction of the metric.
         above: the mixtures that are better than guessing; None if guessing has no score.
         best: the best possible score; None if there is none.
-        seed: of the draws that stand for what a model does not explain.
+        seed: of the draws that stand for the unexplained variance of a model.
     """
     sign = 1.0 if higher_is_better else -1.0
     names = list(dict.fromkeys(name for mixture in mixtures for name in mixture.datasets))
@@ -142,7 +143,7 @@ def _inside(
     above: Collection[Mixture] | None,
     best: float,
 ) -> bool:
-    """Whether a pair is away from both ends of the scale; higher points are better."""
+    """Return whether a pair is away from both ends of the scale; higher points are better."""
     if above is not None and not all(Mixture.uniform([name]) in above for name in pair):
         return False
     one, other, base = (known.get(frozenset(each)) for each in ([pair[0]], [pair[1]], []))
@@ -157,7 +158,7 @@ def _claims(
     points: Floats,
     above: Collection[Mixture] | None,
 ) -> Worth:
-    """The effects with what may be said of each; see the module."""
+    """Return the effects, each with its verdict; see the module."""
     base = points[known[frozenset()]] if frozenset() in known else points.mean()
     smallest = SMALLEST * float(np.abs(points - base).max())
     unknown = above is not None and not above
@@ -170,14 +171,14 @@ def _claims(
 
 
 def _subsets(names: int, largest: int) -> int:
-    """How many there are of so many names, of `largest` at most."""
+    """Return how many subsets of this many names have at most `largest` names."""
     return sum(comb(names, size) for size in range(largest + 1))
 
 
 def _together(
     known: Mapping[frozenset[str], int], pair: tuple[str, str], values: Floats
 ) -> Floats | None:
-    """(1 + R,): the mean of f(ij) - f(i) - f(j) + f() over all that both can be added to."""
+    """Return (1 + R,): the mean of f(ij) - f(i) - f(j) + f() over all that both can extend."""
     one, other = pair
     without = [chosen for chosen in known if chosen.isdisjoint(pair) and chosen | {*pair} in known]
     if not without:
@@ -197,9 +198,10 @@ def _fitted(
     values: Floats,
     rng: np.random.Generator,
 ) -> tuple[Floats, Floats]:
-    """(N, 1 + R) worth and (P, 1 + R) interactions of the second-order model.
+    """Return (N, 1 + R) worth and (P, 1 + R) interactions of the second-order model.
 
-    Coded -1 and 1, so that a coefficient is half a Banzhaf value, or a quarter of an interaction.
+    Membership is coded as -1 and 1, so a coefficient is half a Banzhaf value, or a quarter of an
+    interaction.
     """
     coded = np.array([[1.0 if n in each.datasets else -1.0 for n in names] for each in mixtures])
     place = {name: i for i, name in enumerate(names)}
@@ -219,7 +221,7 @@ def _fitted(
 
 
 def _strongest(pairs: Sequence[tuple[str, str]], values: Sequence[Floats]) -> list[Interaction]:
-    """The clearest interactions first; all intervals hold at once, for the clearest are chosen."""
+    """Return the clearest interactions first; all intervals hold at once, as they are selected."""
     if not pairs:
         return []
     drawn = np.stack(values)
