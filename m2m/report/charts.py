@@ -1,4 +1,4 @@
-"""The figures of the ranking: mixtures with what is in them, all scores by rank, dataset worth."""
+"""The figures of the ranking: mixtures with their datasets, all scores by rank, dataset worth."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ ROW = 21.0
 _COLUMN = 20.0
 _PLOT = 360.0
 _LONGEST = 26  # characters of a dataset's name
-_POINTS = 240  # of the curve over all mixtures
+_POINTS = 240  # points of the curve over all mixtures
 
 
 def shown(ranking: Ranking) -> list[Ranked]:
-    """The top and the bottom of the ranking."""
+    """Return the top and the bottom of the ranking."""
     places = ranking.places
     return [*places] if len(places) <= TOP + BOTTOM else [*places[:TOP], *places[-BOTTOM:]]
 
 
 def ranking_chart(ranking: Ranking, names: Sequence[str]) -> Markup:
-    """Top and bottom mixtures: which datasets are in them (dots), score and 95 % interval."""
+    """Draw top and bottom mixtures: their datasets (dots), score and 95 % interval."""
     places = shown(ranking)
     header = 14 + 0.75 * CHARACTER * min(max(map(len, names)), _LONGEST)
     digits = len(str(max(place.rank for place in places)))
-    first = 32 + CHARACTER * 1.1 * digits  # the place of the first dataset's column
+    first = 32 + CHARACTER * 1.1 * digits  # x of the first dataset's column
     left = first + _COLUMN * len(names) + 6
     values = [v for p in places for v in p.ci95]
     base = ranking.base_score
@@ -72,7 +72,7 @@ def ranking_chart(ranking: Ranking, names: Sequence[str]) -> Markup:
 
 
 def _gap(places: Sequence[Ranked]) -> int | None:
-    """The row before which mixtures are left out."""
+    """Return the index of the first row after the left-out mixtures; None if none are left out."""
     ranks = [place.rank for place in places]
     return next((i for i in range(1, len(ranks)) if ranks[i] > ranks[i - 1] + 1), None)
 
@@ -83,7 +83,7 @@ def _heading(x: float, y: float, name: str) -> Markup:
 
 
 def _place(place: Ranked, y: float, x: Scale, names: Sequence[str], first: float) -> Markup:
-    """One row: rank, dots of the datasets, interval."""
+    """Draw one row: rank, dots of the datasets, interval."""
     mark = "=" if place.tied_with_best else ""
     shares = place.mixture.shares
     most = max(shares.values(), default=1.0)
@@ -108,7 +108,7 @@ def _place(place: Ranked, y: float, x: Scale, names: Sequence[str], first: float
 
 
 def overview_chart(ranking: Ranking) -> Markup:
-    """The scores of all mixtures by rank, with their 95 % intervals as a band."""
+    """Draw the scores of all mixtures by rank, with their 95 % intervals as a band."""
     every = max(1, -(-len(ranking.places) // _POINTS))
     places = [*ranking.places[::every]]
     width, height, left, top, bottom = 420.0, 270.0, 52.0, 26.0, 226.0
@@ -132,7 +132,7 @@ def overview_chart(ranking: Ranking) -> Markup:
 
 
 def worth_chart(ranking: Ranking) -> Markup:
-    """What each dataset adds on average, with its interval; zero is marked."""
+    """Draw each dataset's average effect with its interval; zero is marked."""
     worth = sorted(ranking.worth.items(), key=lambda each: -each[1].estimate)
     longest = min(max(len(name) for name, _ in worth), _LONGEST)
     left, top, width = 16 + CHARACTER * longest, 8.0, 420.0
@@ -154,7 +154,7 @@ def worth_chart(ranking: Ranking) -> Markup:
 
 
 def confirmed_chart(confirmation: Confirmation, datasets: int) -> Markup | None:
-    """The confirmed models on dev (open) and test (filled) with 95 % intervals."""
+    """Draw the confirmed models on dev (open) and test (filled) with 95 % intervals."""
     metric = confirmation.metric
     rows = [model for model in confirmation.models if metric in model.dev]
     if not rows:

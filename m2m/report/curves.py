@@ -25,11 +25,11 @@ from m2m.results.training import Curve
 from m2m.results.validation import Validation
 
 _BINS = 60  # points of a loss curve
-_SEEN = 0.02  # share of the losses at either end that the common axis may leave out
+_SEEN = 0.02  # share of the losses at either end that the common axis may cut off
 
 
 def loss_charts(curves: Sequence[Curve]) -> list[Markup]:
-    """A small figure for each training, all with the same axis of losses."""
+    """Draw a small figure for each training, all with the same axis of losses."""
     losses = sorted(loss for curve in curves for loss in _thinned(curve.losses)[0])
     held_out = [loss for curve in curves for _, loss in curve.held_out]
     skipped = int(_SEEN * len(losses))
@@ -64,14 +64,14 @@ def _loss_chart(curve: Curve, values: Sequence[float], name: str) -> Markup:
 
 
 def _thinned(losses: Sequence[float]) -> tuple[list[float], list[float], list[float]]:
-    """Mean, lowest and highest loss of consecutive steps, at most `_BINS` of each."""
+    """Return mean, lowest and highest loss of consecutive steps, at most `_BINS` of each."""
     size = max(1, math.ceil(len(losses) / _BINS))
     bins = [losses[i : i + size] for i in range(0, len(losses), size)]
     return [sum(b) / len(b) for b in bins], [min(b) for b in bins], [max(b) for b in bins]
 
 
 def validation_chart(validation: Validation) -> Markup:
-    """Each mixture's surrogate (across) and real fine-tune (up), with 95 % intervals."""
+    """Draw each mixture's surrogate (across) and real fine-tune (up), with 95 % intervals."""
     width, height, left, top, bottom = 430.0, 350.0, 54.0, 28.0, 306.0
     judged_on = validation.judged_on
     pairs = [

@@ -1,4 +1,4 @@
-"""HTML and SVG that cannot be broken out of: all text is escaped unless it was built here."""
+"""Build HTML and SVG that no text can break out of: all text is escaped unless built here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _EMPTY = {"br", "meta", "line", "rect", "circle", "path", "polyline", "polygon"}
 
 
 class Markup(str):
-    """Text that is markup already, made by `element` from escaped parts."""
+    """Text that is already markup, made by `element` from escaped parts."""
 
     __slots__ = ()
 
@@ -20,15 +20,15 @@ Child = str | Markup | None | Iterable["Child"]
 
 
 def escape(text: str) -> Markup:
-    """Text as it is written in an element or a quoted attribute; see `html_text`."""
+    """Escape text for an element or a quoted attribute; see `html_text`."""
     return Markup(html_text(text))
 
 
 def element(name: str, /, *children: Child, **attributes: str | float | None) -> Markup:
-    """`<name attributes>children</name>`.
+    """Return `<name attributes>children</name>`.
 
     Args:
-        name: of the element.
+        name: name of the element.
         children: text, which is escaped, or markup, or several of them; None is left out.
         attributes: a trailing underscore is dropped (`class_`), others become hyphens
             (`stroke_width`); None leaves the attribute out.
@@ -45,7 +45,7 @@ def element(name: str, /, *children: Child, **attributes: str | float | None) ->
 
 
 def join(children: Child) -> Markup:
-    """The children one after the other."""
+    """Join the children one after the other."""
     if children is None:
         return Markup("")
     if isinstance(children, Markup):

@@ -1,4 +1,4 @@
-"""The report as one HTML page: no script, and no font or image from elsewhere."""
+"""Build the report as one HTML page: no script, and no font or image from elsewhere."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from m2m.results.training import training_table
 from m2m.results.validation import validation_tables
 
 _STYLE = Path(__file__).with_name("style.css")
-# Nothing is loaded and nothing runs, even if something slipped through the escaping.
+# The browser loads nothing and runs nothing, even if a text slipped through the escaping.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _PREDICTS = (
     "The surrogate, base + merge of the experts' deltas, predicts ranks, not scores, and for "
@@ -46,7 +46,7 @@ _LIMITS = (
 
 
 def page(facts: Facts) -> str:
-    """The whole page."""
+    """Return the whole page."""
     title = f"{facts.name}: which datasets to fine-tune on"
     head = element(
         "head",
@@ -110,7 +110,7 @@ def _predicts(facts: Facts) -> str:
 
 
 def _results(facts: Facts) -> Iterator[Markup]:
-    """Confirmation and ranking."""
+    """Build the sections of confirmation and ranking."""
     if facts.confirmation:
         chart = confirmed_chart(facts.confirmation, len(facts.sources))
         legend = "Open: dev, by which the winner was chosen. Filled: test. Lines: 95 % intervals."
@@ -147,7 +147,7 @@ def _results(facts: Facts) -> Iterator[Markup]:
 
 
 def _evidence(facts: Facts) -> Iterator[Markup]:
-    """Facets, validation and training."""
+    """Build the sections of facets, validation and training."""
     if facts.confirmation and facts.confirmation.breakdowns:
         facets = facet_tables(facts.confirmation, len(facts.sources))
         yield _section("By facet", *map(_table, facets))

@@ -1,4 +1,4 @@
-"""The recipe as TOML, from its resolved values."""
+"""Write the recipe as TOML, from its resolved values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from m2m.recipe.template import toml_value
 
 
 def recipe_lines(settings: Mapping[str, Any]) -> list[tuple[str, bool]]:
-    """Each line of a recipe with these settings, and whether it differs from the default."""
+    """Return each line of a recipe with these settings, and whether it differs from the default."""
     lines: list[tuple[str, bool]] = []
     for name in ("base", *LISTS, *(name for name in SECTIONS if name != "base")):
         found = settings.get(name)
@@ -25,7 +25,7 @@ def recipe_lines(settings: Mapping[str, Any]) -> list[tuple[str, bool]]:
 def _fields(section: str, table: Mapping[str, Any]) -> list[tuple[str, bool]]:
     specs = dataclasses.fields({**SECTIONS, **LISTS}[section])
     defaults = {spec.name: spec.default for spec in specs}
-    # Of fields that exclude each other a recipe has one; steps follow from epochs.
+    # A recipe has only one of several fields that exclude each other; steps follow from epochs.
     either = [spec.name for spec in specs if "one_of" in spec.metadata]
     unused = {name for name in either if not table.get(name)}
     unused |= {"steps"} if table.get("epochs") else set()

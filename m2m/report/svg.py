@@ -1,6 +1,6 @@
-"""Drawing in SVG: a figure with title and description, scales with round ticks, axes, marks.
+"""Draw SVG: a figure with title and description, scales with round ticks, axes, marks.
 
-It is our own because a plotting package and all that it needs would come along for a few figures.
+m2m has its own code for this, because a plotting package would bring many others along.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from m2m.report.markup import Child, Markup, element
 
-TICK = 4.0  # length of a tick, in user units as everything here (1 = 1 CSS pixel at full width)
+TICK = 4.0  # length of a tick, in user units as everywhere here (1 = 1 CSS pixel at full width)
 CHARACTER = 7.0  # width of a character of the figures' text, in a wide font
 
 
@@ -25,12 +25,12 @@ class Scale:
     end: float
 
     def __call__(self, value: float) -> float:
-        """Where a value is drawn; values outside stay at the border."""
+        """Return the position of a value; values outside stay at the border."""
         share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
         return self.start + share * (self.end - self.start)
 
     def ticks(self, count: int = 5) -> list[float]:
-        """About `count` round values within the scale."""
+        """Return about `count` round values within the scale."""
         step = _round_step((self.high - self.low) / max(count, 1))
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)
@@ -38,33 +38,33 @@ class Scale:
 
 
 def scale(values: Iterable[float], start: float, end: float, room: float = 0.03) -> Scale:
-    """A scale that holds all finite `values` with some room at both ends."""
+    """Make a scale that holds all finite `values`, with some room at both ends."""
     known = [value for value in values if math.isfinite(value)] or [0.0]
     low, high = min(known), max(known)
     spread = (high - low) or abs(high)
-    spread = spread if spread > 1e-300 else 1.0  # a part of less is nothing
+    spread = spread if spread > 1e-300 else 1.0  # parts of a smaller spread are zero
     return Scale(low - room * spread, high + room * spread, start, end)
 
 
 def _round_step(step: float) -> float:
-    """The smallest of 1, 2, 2.5 and 5 times a power of ten that is at least `step`."""
+    """Return the smallest of 1, 2, 2.5 and 5 times a power of ten that is at least `step`."""
     power = 10.0 ** math.floor(math.log10(step))
     return next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= step * 0.999)
 
 
 def number(value: float) -> str:
-    """A tick's value: as short as it is exact enough, with a real minus sign."""
+    """Format a tick's value: as short as its precision allows, with a real minus sign."""
     return f"{round(value, 10):.6g}".replace("-", "\N{MINUS SIGN}")
 
 
 def figure(name: str, size: tuple[float, float], titles: tuple[str, str], *marks: Child) -> Markup:
-    """An `<svg>` that screen readers can name.
+    """Make an `<svg>` that screen readers can name.
 
     Args:
         name: unique on the page.
         size: (width, height); it shrinks with the page down to three quarters of the width.
-        titles: what it shows in a few words, and in a sentence.
-        marks: what is drawn.
+        titles: its subject in a few words, and in a sentence.
+        marks: the content.
     """
     width, height = size
     return element(
@@ -81,41 +81,41 @@ def figure(name: str, size: tuple[float, float], titles: tuple[str, str], *marks
 
 
 def text(x: float, y: float, content: str, class_: str = "label", **more: str | float) -> Markup:
-    """A line of text."""
+    """Draw a line of text."""
     return element("text", content, x=x, y=y, class_=class_, **more)
 
 
 def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
-    """A straight line."""
+    """Draw a straight line."""
     return element("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=class_)
 
 
 def dot(x: float, y: float, radius: float, class_: str) -> Markup:
-    """A filled circle."""
+    """Draw a filled circle."""
     return element("circle", cx=x, cy=y, r=radius, class_=class_)
 
 
 def path(points: Sequence[tuple[float, float]], class_: str, close: bool = False) -> Markup:
-    """A line through points."""
+    """Draw a line through points."""
     drawn = "L".join(f"{x:.1f},{y:.1f}" for x, y in points)
     return element("path", d=f"M{drawn}{'Z' if close else ''}", class_=class_)
 
 
 def group(*marks: Child, title: str | None = None, class_: str | None = None) -> Markup:
-    """Marks that belong together; `title` appears under the pointer."""
+    """Group marks that belong together; `title` appears under the pointer."""
     named = element("title", title) if title else None
     return element("g", named, marks, class_=class_)
 
 
 def interval(x: Scale, y: float, low: float, value: float, high: float, class_: str) -> Markup:
-    """A dot with its interval on a horizontal axis."""
+    """Draw a dot with its interval on a horizontal axis."""
     return group(line(x(low), y, x(high), y, "range"), dot(x(value), y, 4, "dot"), class_=class_)
 
 
 def axis_below(
     x: Scale, y: float, label: str, top: float | None = None, count: int = 5
 ) -> list[Markup]:
-    """A horizontal axis at height y; with `top`, grid lines up to there."""
+    """Draw a horizontal axis at height y; with `top`, grid lines up to there."""
     marks = [line(x.start, y, x.end, y, "axis")]
     for tick in x.ticks(count):
         at = x(tick)
@@ -130,7 +130,7 @@ def axis_below(
 def axis_left(
     y: Scale, x: float, label: str, right: float | None = None, count: int = 4
 ) -> list[Markup]:
-    """A vertical axis at x; with `right`, grid lines up to there."""
+    """Draw a vertical axis at x; with `right`, grid lines up to there."""
     marks = [line(x, y.start, x, y.end, "axis")]
     for tick in y.ticks(count):
         at = y(tick)
@@ -144,7 +144,7 @@ def axis_left(
 
 
 def cut(content: str, characters: int) -> str:
-    """Text that is at most so long."""
+    """Cut text to this many characters."""
     return (
         content
         if len(content) <= characters

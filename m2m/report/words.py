@@ -1,4 +1,4 @@
-"""What a run found, in sentences: the same in the report and on the terminal."""
+"""The findings of a run in sentences: the same in the report and on the terminal."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ COMPARED = {
     -1: "is clearly worse than",
     0: "shows no clear difference to",
 }
-STANDARD_ERRORS = 2.0  # by which a model must be ahead on a facet to be named
+STANDARD_ERRORS = 2.0  # a model is named if it is ahead on a facet by this many
 _NAMED = 8  # mixtures or datasets that are named
 
 
 def findings(facts: Facts) -> list[str]:
-    """The answer first, then how sure it is."""
+    """Return the answer first, then how sure it is."""
     said = []
     if facts.confirmation is not None:
         said += facts.confirmation.verdict.lines
@@ -40,7 +40,7 @@ def findings(facts: Facts) -> list[str]:
 
 
 def _facets(found: Breakdown, confirmation: Confirmation, datasets: int) -> list[str]:
-    """Where another fine-tune is clearly better than the winner on one kind of examples."""
+    """Name the kinds of examples on which another fine-tune is clearly better than the winner."""
     models, sign = confirmation.models, 1 if found.higher_is_better else -1
     said = []
     for facet in found.facets:
@@ -57,7 +57,7 @@ def _facets(found: Breakdown, confirmation: Confirmation, datasets: int) -> list
 
 
 def _ties(ranking: Ranking, winner: Mixture | None) -> list[str]:
-    """What the quick search says by itself, and if the winner was not its first, where it was."""
+    """Say how clear the quick search is, and the winner's rank in it if it was not first."""
     places, count = ranking.places, len(ranking.places)
     if count < 2:
         return []
@@ -87,7 +87,7 @@ def _listed(names: Sequence[str], between: str) -> str:
 
 
 def _worth(ranking: Ranking) -> list[str]:
-    """Which datasets help, and what is too small to count."""
+    """Say which datasets help, and which effects are too small to count."""
     by = {
         word: [name for name, found in ranking.verdicts.items() if found == word]
         for word in (*VERDICTS.values(), UNKNOWN)
@@ -110,7 +110,7 @@ def _worth(ranking: Ranking) -> list[str]:
 
 
 def _regime(facts: Facts) -> str:
-    """How long the models were trained, which the answer depends on."""
+    """Say how long the models were trained, because the answer depends on it."""
     steps = facts.settings.get("train", {}).get("steps", "as many")
     budget = facts.confirmation.budget if facts.confirmation else "fixed"
     trained = {

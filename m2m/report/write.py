@@ -1,4 +1,4 @@
-"""Puts a report into a run's folder: report.html, report.json and one CSV for each table."""
+"""Write a report into a run's folder: report.html, report.json and one CSV for each table."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from m2m.results.table import as_csv
 
 @dataclass(frozen=True)
 class Written:
-    """Where a report lies."""
+    """The files of a report."""
 
     html: Path
     json: Path
     csv: tuple[Path, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """The paths."""
+        """Return the paths."""
         return {
             "html": str(self.html),
             "json": str(self.json),

@@ -16,12 +16,12 @@ from m2m.results.table import Cell, Column, Table
 
 How = Literal["base", "merged", "finetuned"]
 HOW: Mapping[str, str] = {"base": "unchanged", "merged": "merged", "finetuned": "fine-tuned"}
-_METRICS = 2  # that people see, the recipe's own first; CSV has all
+_METRICS = 2  # metrics that people see, the recipe's own first; CSV has all
 
 
 @dataclass(frozen=True)
 class RowsSeen:
-    """How many of a dataset's `of` rows a training used, and each how often on average."""
+    """Number of a dataset's `of` rows that a training used, and its average passes over them."""
 
     rows: int
     of: int
@@ -29,7 +29,7 @@ class RowsSeen:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> RowsSeen:
-        """The inverse of `vars`."""
+        """Rebuild it from `vars`."""
         return cls(int(data["rows"]), int(data["of"]), float(data["passes"]))
 
 
@@ -53,20 +53,20 @@ class Model:
 
     @property
     def described(self) -> str:
-        """ "top 1, fine-tuned"; only "unchanged" for the base."""
+        """Describe the model: "top 1, fine-tuned"; only "unchanged" for the base."""
         made = HOW.get(self.how, self.how)
         return made if self.how == "base" else f"{self.label}, {made}"
 
     @property
     def rows_seen(self) -> str:
-        """ "110 of 200": rows of all datasets together; "" for a model that was not trained."""
+        """Return "110 of 200": rows of all datasets together; "" for an untrained model."""
         rows, of = (
             sum(getattr(each, key) for each in self.seen.values()) for key in ("rows", "of")
         )
         return f"{rows:,} of {of:,}" if self.seen else ""
 
     def as_json(self) -> dict[str, Any]:
-        """One entry of `m2m confirm --json`."""
+        """Return one entry of `m2m confirm --json`."""
         return {
             "label": self.label,
             **self.mixture.as_json(),
@@ -79,7 +79,7 @@ class Model:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Model:
-        """The inverse of `as_json`."""
+        """Rebuild it from `as_json`."""
         adapter, seen = data["adapter"], data["seen"]
         return cls(
             label=str(data["label"]),
@@ -97,15 +97,15 @@ class Confirmation:
     """All confirmed models and the winner, which dev chose among the fine-tuned.
 
     Attributes:
-        winning: the place of the winner in `models`.
+        winning: index of the winner in `models`.
         ahead: how far the winner is ahead of each of `models` on test, by the recipe's metric and
             on the same resamples; None if a target has no test set.
         verdict: the answer.
         breakdowns: scores by facet.
         shared: by target, (test questions that are also dev questions, test questions).
         budget: steps of the fine-tunes: "fixed", "proportional" or a number.
-        scored_elsewhere: how many of `models` have scores that another machine claims.
-        warnings: about these scores.
+        scored_elsewhere: number of `models` whose scores come from another machine.
+        warnings: warnings about these scores.
     """
 
     target: str
@@ -122,12 +122,12 @@ class Confirmation:
 
     @property
     def winner(self) -> Model:
-        """The fine-tuned model that is best on dev."""
+        """Return the fine-tuned model that is best on dev."""
         return self.models[self.winning]
 
     @property
     def chosen_by(self) -> str:
-        """How the winner was chosen, and what its test score is worth."""
+        """Say how the winner was chosen, and how far to trust its test score."""
         if self.ahead is None:
             return (
                 "Best on the dev questions. No test questions checked it. This score is too "
@@ -142,11 +142,11 @@ class Confirmation:
         return "Best on the dev questions. The test questions did not help to choose it."
 
     def ahead_of(self, place: int) -> Interval | None:
-        """How far the winner is ahead on test of the model at a place; None without a test set."""
+        """Return how far the winner is ahead of a model on test; None without a test set."""
         return self.ahead[place] if self.ahead else None
 
     def as_json(self) -> dict[str, Any]:
-        """The fields of `m2m confirm --json` and of `confirm.json`."""
+        """Return the fields of `m2m confirm --json` and of `confirm.json`."""
         return {
             "verdict": self.verdict.as_json(),
             "target": self.target,
@@ -163,10 +163,10 @@ class Confirmation:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Confirmation:
-        """The inverse of `as_json`.
+        """Rebuild it from `as_json`.
 
         Raises:
-            KeyError, TypeError, ValueError: it is not from `as_json`.
+            KeyError, TypeError, ValueError: `data` is not from `as_json`.
         """
         models = [Model.from_json(each) for each in data["confirmed"]]
         winner = data["winner"]["label"], data["winner"]["how"]
@@ -197,11 +197,11 @@ class Confirmation:
 
 
 def confirmed_table(confirmation: Confirmation, datasets: int) -> Table:
-    """Every confirmed model on dev and test, and how far the winner is ahead.
+    """Show every confirmed model on dev and test, and how far the winner is ahead.
 
     Args:
         confirmation: the models.
-        datasets: how many the run has.
+        datasets: number of datasets of the run.
     """
     models = confirmation.models
     scored = [metric for model in models for metric in (*model.dev, *model.test)]
@@ -252,7 +252,7 @@ def confirmed_table(confirmation: Confirmation, datasets: int) -> Table:
 
 
 def facet_tables(confirmation: Confirmation, datasets: int) -> list[Table]:
-    """The metric of each target by facet: one row for each model, one column for each facet."""
+    """Show the metric of each target by facet: a row for each model, a column for each facet."""
     return [
         _facets(breakdown, confirmation, datasets, number)
         for number, breakdown in enumerate(confirmation.breakdowns, 1)
@@ -261,7 +261,7 @@ def facet_tables(confirmation: Confirmation, datasets: int) -> list[Table]:
 
 def _facets(breakdown: Breakdown, confirmation: Confirmation, datasets: int, number: int) -> Table:
     return Table(
-        f"facets-{number}",  # a file's name, so not the target's
+        f"facets-{number}",  # name of a file, so not the target's name
         f"{breakdown.metric} on the {breakdown.part} examples of {breakdown.target}, by facet "
         "(number of examples); value ± standard error",
         [

@@ -20,11 +20,11 @@ class Exported:
         gguf: the merged model.
         lora: the fine-tune alone, for the unchanged base.
         delta_survival: {"gain", "cosine"} of the fine-tune in `gguf`; None if it changed nothing.
-        remedy: what to do if `type` keeps too little of the fine-tune, else None.
+        remedy: the next step if `type` keeps too little of the fine-tune, else None.
         card: the model card.
-        remarks: what the licences of base and data ask or forbid.
+        remarks: obligations and restrictions of the licences of base and data.
         self_test: the GGUF's answers to questions that it was trained on.
-        serving: if programs ask it in another way than it was trained, how, and what to do then.
+        serving: how programs ask the model differently than in training, and the remedy.
     """
 
     gguf: Path
@@ -41,21 +41,21 @@ class Exported:
 
     @property
     def warnings(self) -> list[str]:
-        """What is wrong with the files."""
+        """Return warnings about the files."""
         lost = f"{self.type} keeps too little of the fine-tune; {self.remedy}"
         return [*([lost] if self.remedy else []), *self.self_test.warnings]
 
     def as_json(self) -> dict[str, Any]:
-        """The fields of `m2m export --json` and of `export.json`."""
+        """Return the fields of `m2m export --json` and of `export.json`."""
         paths = {name: str(getattr(self, name)) for name in _FILES}
         return {**vars(self), **paths, "self_test": self.self_test.as_json()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Exported:
-        """The inverse of `as_json`.
+        """Rebuild it from `as_json`.
 
         Raises:
-            KeyError, TypeError, ValueError: it is not from `as_json`.
+            KeyError, TypeError, ValueError: `data` is not from `as_json`.
         """
         survival, remedy = data["delta_survival"], data["remedy"]
         return cls(

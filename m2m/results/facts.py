@@ -1,4 +1,4 @@
-"""Everything that is known of one run, read from its folder alone."""
+"""Collect all facts about one run, read from its folder alone."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from m2m.results.validation import Validation, validation_tables
 
 Json = Mapping[str, Any]
 JOULE_PER_KWH = 3.6e6
-FEW_EXAMPLES = 30  # below which a bootstrap's percentile intervals are too narrow to be shown alone
+FEW_EXAMPLES = 30  # with fewer, a bootstrap's percentile intervals are too narrow to be shown alone
 
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset: where it comes from, what may be done with it, its share in the winner."""
+    """A dataset: its origin, its terms of use, its share in the winner."""
 
     name: str
     rows: int | None
@@ -57,14 +57,14 @@ class Facts:
     """Everything that a report says about one run.
 
     Attributes:
-        name: of the run, its recipe's.
-        base: what is known of the base model (`name`, `parameters`, `licence`, ...).
+        name: name of the run, which is its recipe's name.
+        base: facts about the base model (`name`, `parameters`, `licence`, ...).
         settings: the recipe with its defaults, section by section.
-        versions: of m2m and llama.cpp.
+        versions: versions of m2m and llama.cpp.
         steps: the cost of each step, over all calls.
-        watts: what the machine is taken to draw while it works.
-        warnings: about the results, each a sentence.
-        remarks: what the licences of the base and of the winner's data ask or forbid.
+        watts: assumed power of the machine while it works.
+        warnings: warnings about the results, each a sentence.
+        remarks: obligations and restrictions of the licences of the base and of the winner's data.
     """
 
     name: str
@@ -84,15 +84,15 @@ class Facts:
 
     @property
     def seconds(self) -> float:
-        """Total over all steps."""
+        """Return the total over all steps."""
         return sum(step.seconds for step in self.steps)
 
     def energy_kwh(self, seconds: float) -> float:
-        """Energy at the assumed power."""
+        """Return the energy at the assumed power."""
         return self.watts * seconds / JOULE_PER_KWH
 
     def as_json(self) -> dict[str, Any]:
-        """The content of `report.json`: each result as its own command prints it."""
+        """Return the content of `report.json`: each result as its own command prints it."""
         parts = ("ranking", "confirmation", "validation", "export")
         results = {name: getattr(self, name) for name in parts}
         return {
@@ -108,14 +108,14 @@ class Facts:
 
 
 def read_facts(path: Path, watts: float | None = None) -> Facts:
-    """Read everything that is known of the run in the folder `path`; nothing is computed again.
+    """Read all facts about the run in the folder `path`; nothing is computed again.
 
     Args:
-        path: of the run, which may be unfinished.
-        watts: instead of the recipe's, for the energy estimate.
+        path: the run's folder; the run may be unfinished.
+        watts: power for the energy estimate, instead of the recipe's.
 
     Raises:
-        InputError: it is not the folder of a run, or a file in it is damaged.
+        InputError: `path` is not the folder of a run, or a file in it is damaged.
     """
     folder, recipe = RunFolder(path), path / RECIPE
     if not recipe.is_file():
@@ -176,7 +176,7 @@ def _few(ranking: Ranking | None) -> list[str]:
 
 
 def _relative(value: Any, root: Path) -> Any:
-    """JSON values with the paths below `root` relative to it: a report names no home folder."""
+    """Make paths below `root` in JSON values relative, so that a report names no home folder."""
     if isinstance(value, Mapping):
         return {key: _relative(each, root) for key, each in value.items()}
     if isinstance(value, list):
@@ -215,7 +215,7 @@ def _curves(
     ranking: Ranking | None,
     confirmation: Confirmation | None,
 ) -> list[Curve]:
-    """Curves of the experts in the recipe's order, then of the confirming fine-tunes.
+    """Read the curves of the experts in the recipe's order, then of the confirming fine-tunes.
 
     An adapter of a dataset that the search did not use belongs to an earlier recipe.
     """
@@ -236,7 +236,7 @@ def _curves(
 
 
 def _inside(folder: RunFolder, adapter: Path | None) -> Path | None:
-    """A fine-tune's folder in this copy of the run, whatever machine its path is from."""
+    """Return a fine-tune's folder in this copy of the run, whatever machine its path is from."""
     parts = adapter.as_posix().replace("\\", "/").split("/") if adapter else []
     name = folder.finetunes.name
     if name not in parts:
@@ -246,7 +246,7 @@ def _inside(folder: RunFolder, adapter: Path | None) -> Path | None:
 
 
 def _steps(folder: RunFolder, ranking: Ranking | None) -> tuple[Step, ...]:
-    """Each step over all calls; in a folder without that journal, the search alone."""
+    """Add up each step over all calls; in a folder without that journal, the search alone."""
     lines = Journal(folder.steps).replay()
     steps = parsed(folder.steps, lambda: added_up(map(Step.from_json, lines)))
     if not steps and ranking:
@@ -255,7 +255,7 @@ def _steps(folder: RunFolder, ranking: Ranking | None) -> tuple[Step, ...]:
 
 
 def tables(facts: Facts) -> list[Table]:
-    """All tables for people that there are results for."""
+    """Return all tables for people that have results."""
     shown: list[Table] = []
     if facts.confirmation:
         shown.append(confirmed_table(facts.confirmation, len(facts.sources)))
@@ -275,13 +275,13 @@ def tables(facts: Facts) -> list[Table]:
 
 
 def csv_tables(facts: Facts) -> list[Table]:
-    """The tables of the report's CSV files: those for people, and every step's loss."""
+    """Return the tables of the report's CSV files: the tables for people, and every step's loss."""
     losses = [loss_table(facts.curves)] if facts.curves else []
     return [*tables(facts), *losses]
 
 
 def source_table(sources: Sequence[Source]) -> Table:
-    """Where the data comes from."""
+    """Show the origin of the data."""
     return Table(
         "data",
         "Datasets as the recipe describes them, with their share in the winner",
@@ -311,7 +311,7 @@ def source_table(sources: Sequence[Source]) -> Table:
 
 
 def cost_table(facts: Facts) -> Table:
-    """Time, memory and energy of each step."""
+    """Show time, memory and energy of each step."""
     peak = max((step.peak_rss_bytes for step in facts.steps), default=0)
     total = Step("all", facts.seconds, peak)
     columns = step_columns()
@@ -330,5 +330,5 @@ def cost_table(facts: Facts) -> Table:
 
 
 def _energy(kwh: float) -> str:
-    """ "24.9 Wh" or "1.2 kWh"."""
+    """Write an energy: "24.9 Wh" or "1.2 kWh"."""
     return f"{kwh:.3g} kWh" if kwh >= 1 else f"{1000 * kwh:.3g} Wh"

@@ -1,4 +1,4 @@
-"""The folder of a run: the names of its files, and results that note what they were made from.
+"""The folder of a run: the names of its files, and results that note their inputs.
 
     recipe.json -> ranking.json -> confirm.json -> export.json
                               \\-> validate.json
@@ -49,97 +49,97 @@ class RunFolder:
     """The files of a run. No other module knows their names.
 
     Files for other tools (`m2m.mix.tables`), the lock (`m2m.store`) and the content of an adapter's
-    folder (`m2m.adapter`) are named where their formats are.
+    folder (`m2m.adapter`) are named in the modules of their formats.
     """
 
     path: Path
 
     @property
     def adapters(self) -> Path:
-        """Folder of the experts: a PEFT folder for each dataset."""
+        """Return the folder of the experts: a PEFT folder for each dataset."""
         return self.path / "adapters"
 
     @property
     def finetunes(self) -> Path:
-        """Folder of the real fine-tunes: a folder for each number of steps."""
+        """Return the folder of the real fine-tunes: a folder for each number of steps."""
         return self.path / "confirm"
 
     @property
     def exports(self) -> Path:
-        """Folder of the winner's files."""
+        """Return the folder of the winner's files."""
         return self.path / "export"
 
     @property
     def shares(self) -> Path:
-        """Folder in which each share of the work has its own folder."""
+        """Return the folder in which each share of the work has its own folder."""
         return self.path / "shares"
 
     @property
     def study(self) -> Path:
-        """Journal of the scores of all mixtures."""
+        """Return the journal of the scores of all mixtures."""
         return self.path / "study.jsonl"
 
     @property
     def finetune_scores(self) -> Path:
-        """Journal of the scores of the real fine-tunes, of the base and of the best merge."""
+        """Return the journal of the scores of the real fine-tunes, the base and the best merge."""
         return self.path / "confirm.jsonl"
 
     @property
     def validation_plan(self) -> Path:
-        """Journal of the mixtures that `m2m validate` planned."""
+        """Return the journal of the mixtures that `m2m validate` planned."""
         return self.path / "validate.jsonl"
 
     def validation(self, budget: str | int, ending: str) -> Path:
-        """What `m2m validate` found with one budget, as ".json" or ".csv"."""
+        """Return the file of `m2m validate`'s results with one budget, as ".json" or ".csv"."""
         return self.path / f"validate-{budget}{ending}"
 
     @property
     def steps(self) -> Path:
-        """Journal of the time and memory that each step took."""
+        """Return the journal of the time and memory that each step took."""
         return self.path / "steps.jsonl"
 
     @property
     def leaks(self) -> Path:
-        """Rows of the datasets that are also dev or test questions."""
+        """Return the file of rows of the datasets that are also dev or test questions."""
         return self.path / "leaks.json"
 
     @property
     def hours(self) -> Path:
-        """How the recipe was cut down to fit into the user's hours."""
+        """Return the file that says how the recipe was cut to fit into the user's hours."""
         return self.path / "hours.json"
 
     @property
     def log(self) -> Path:
-        """Everything that was said, with times."""
+        """Return the log of all messages, with times."""
         return self.path / "run.log"
 
     @property
     def page(self) -> Path:
-        """The report as one page."""
+        """Return the file of the report as one page."""
         return self.path / "report.html"
 
     @property
     def data(self) -> Path:
-        """The report for programs."""
+        """Return the file of the report for programs."""
         return self.path / "report.json"
 
     @property
     def tables(self) -> Path:
-        """Folder of the report's tables as CSV."""
+        """Return the folder of the report's tables as CSV."""
         return self.path / "report"
 
     def share_studies(self) -> list[Path]:
-        """The journals of all shares."""
+        """Return the journals of all shares."""
         return sorted(self.shares.glob(f"*-of-*/{self.study.name}"))
 
     def keep(self, name: str, data: Mapping[str, Any]) -> None:
-        """Write one of the results, with a mark of the one that it was made from."""
+        """Write a result, with a mark of the result that it was made from."""
         before = _MADE_FROM.get(name)
         mark = {"made_from": self._mark(before)} if before else {}
         write_json(self.path / name, {**data, **mark})
 
     def keep_step(self, step: Step) -> None:
-        """Add the cost of a step."""
+        """Add the cost of a step to the journal."""
         Journal(self.steps).append(step.as_json())
 
     def read(self, name: str, parse: Callable[[Mapping[str, Any]], Kept]) -> Kept | None:
@@ -157,7 +157,7 @@ class RunFolder:
         return result
 
     def stale(self) -> list[str]:
-        """A sentence for each result that was made before the one before it changed."""
+        """Return a warning for each result that was made before its own input changed."""
         sentences = []
         for name, before in _MADE_FROM.items():
             path = self.path / name
@@ -170,7 +170,7 @@ class RunFolder:
         return sentences
 
     def _mark(self, name: str) -> str:
-        """The fingerprint of what decides the next step's results."""
+        """Return the fingerprint of the values that decide the next step's results."""
         data = read_object(self.path / name)
         return fingerprint(**{key: data.get(key) for key in _DECIDES[name]})
 
@@ -179,7 +179,7 @@ def parsed(path: Path, parse: Callable[[], Found]) -> Found:
     """Return the result of `parse`, which takes values from the content of `path`.
 
     Raises:
-        InputError: it misses something, or a value is of another kind.
+        InputError: a value is missing or of another kind.
     """
     try:
         return parse()

@@ -25,12 +25,12 @@ class OnFront:
     scores: Mapping[str, float]
 
     def as_json(self) -> dict[str, Any]:
-        """Datasets, weights and the score on each target."""
+        """Return datasets, weights and the score on each target."""
         return {**self.mixture.as_json(), "scores": dict(self.scores)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> OnFront:
-        """The inverse of `as_json`."""
+        """Rebuild it from `as_json`."""
         scores = {str(target): float(score) for target, score in data["scores"].items()}
         return cls(Mixture.from_json(data), scores)
 
@@ -40,18 +40,18 @@ class Ranking:
     """The ranking of all scored mixtures.
 
     Attributes:
-        candidates: mixtures that the recipe allows.
-        places: the scored ones, best first.
-        examples: in all dev sets; a mixture that left the search early was scored on fewer.
-        different: how many of them are different questions.
+        candidates: number of mixtures that the recipe allows.
+        places: the scored mixtures, best first.
+        examples: examples in all dev sets; a mixture that left the search early had fewer.
+        different: number of different questions among them.
         worth: how much each dataset adds; `verdicts`: the words for it; a change below
             `smallest_effect` does not count.
-        pairs_left_out: of datasets, at an end of the metric's scale.
-        notes: how the strategy worked, and what it promises.
-        interactions: the strongest between two datasets.
+        pairs_left_out: number of pairs of datasets at an end of the metric's scale.
+        notes: how the strategy worked, and its promises.
+        interactions: the strongest interactions of two datasets.
         pareto: the front over several targets, if the recipe asks for it.
-        scored: models whose scores were used, with the base; `scored_elsewhere`: those of them
-            whose scores another machine claims.
+        scored: number of models whose scores were used, with the base; `scored_elsewhere`: number
+            of these whose scores come from another machine.
     """
 
     target: str
@@ -78,11 +78,11 @@ class Ranking:
 
     @property
     def worst(self) -> Ranked:
-        """The control: a search that tells anything tells this one from the best."""
+        """Return the control: a search that measures anything separates it from the best."""
         return self.places[-1]
 
     def as_json(self) -> dict[str, Any]:
-        """The fields of `m2m search --json` and of `ranking.json`."""
+        """Return the fields of `m2m search --json` and of `ranking.json`."""
         return {
             "target": self.target,
             "metric": self.metric,
@@ -113,10 +113,10 @@ class Ranking:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Ranking:
-        """The inverse of `as_json`.
+        """Rebuild it from `as_json`.
 
         Raises:
-            KeyError, TypeError, ValueError: it is not from `as_json`.
+            KeyError, TypeError, ValueError: `data` is not from `as_json`.
         """
         places = [Ranked.from_json(place) for place in data["mixtures"]]
         if not places:
@@ -148,7 +148,7 @@ class Ranking:
 
 
 def ranking_tables(ranking: Ranking, names: Sequence[str]) -> list[Table]:
-    """The ranking, what each dataset adds, pairs of datasets, and the Pareto front."""
+    """Return the tables: ranking, worth of each dataset, pairs of datasets, and Pareto front."""
     return [
         ranking_table(ranking, names),
         worth_table(ranking),
@@ -158,7 +158,7 @@ def ranking_tables(ranking: Ranking, names: Sequence[str]) -> list[Table]:
 
 
 def ranking_table(ranking: Ranking, names: Sequence[str]) -> Table:
-    """All scored mixtures, best first; CSV has the share of each of the datasets `names`."""
+    """Show all scored mixtures, best first; CSV has the share of each of the datasets `names`."""
     rows: list[list[Cell]] = []
     for place in ranking.places:
         shares = place.mixture.shares
@@ -194,7 +194,7 @@ def ranking_table(ranking: Ranking, names: Sequence[str]) -> Table:
 
 
 def worth_table(ranking: Ranking) -> Table:
-    """How much each dataset adds on average."""
+    """Show how much each dataset adds on average."""
     ordered = sorted(ranking.worth.items(), key=lambda item: -item[1].estimate)
     return Table(
         "worth",
@@ -210,7 +210,7 @@ def worth_table(ranking: Ranking) -> Table:
 
 
 def interaction_table(ranking: Ranking) -> Table:
-    """The strongest pairs of datasets."""
+    """Show the strongest pairs of datasets."""
     left_out = (
         f". Pairs not judged: {ranking.pairs_left_out}. One dataset alone is no better than "
         "guessing, or the two would be expected beyond the best possible score"
@@ -230,7 +230,7 @@ def interaction_table(ranking: Ranking) -> Table:
 
 
 def pareto_table(ranking: Ranking) -> Table:
-    """Mixtures that no other beats on all targets at once."""
+    """Show the mixtures that no other beats on all targets at once."""
     targets = list(ranking.pareto[0].scores) if ranking.pareto else []
     return Table(
         "pareto",

@@ -26,7 +26,7 @@ class RunResult:
     steps: Sequence[Step]
 
     def as_json(self) -> dict[str, Any]:
-        """The fields of `m2m run --json`."""
+        """Return the fields of `m2m run --json`."""
         confirmation, exported = self.confirmation, self.exported
         return {
             "verdict": confirmation.verdict.as_json(),

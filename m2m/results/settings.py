@@ -1,4 +1,4 @@
-"""The recipe as a run's folder remembers it, with the types that a report needs."""
+"""The recipe as stored in a run's folder, with the types that a report needs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def checked_settings(data: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the content of `recipe.json` if a report can be made of it.
 
     Raises:
-        ValueError: a value is of another type, or a name would lead out of the run's folder.
+        ValueError: a value has another type, or a name would lead out of the run's folder.
     """
     for name in SECTIONS:
         as_object(data.get(name, {}), name)
@@ -34,7 +34,7 @@ def checked_settings(data: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _check_inputs(inputs: Mapping[str, Any]) -> None:
-    """Check what is known of the base model and of the datasets' files."""
+    """Check the stored facts about the base model and the datasets' files."""
     base = as_object(inputs.get("base", {}), "base")
     if base:
         as_text(base.get("name"), "name of the base")

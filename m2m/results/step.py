@@ -15,19 +15,19 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Step:
-    """What one step of the run took; memory is the process's peak when it ended."""
+    """The cost of one step of the run; memory is the process's peak when it ended."""
 
     name: str
     seconds: float
     peak_rss_bytes: int
 
     def as_json(self) -> dict[str, Any]:
-        """One line of `steps.jsonl`."""
+        """Return one line of `steps.jsonl`."""
         return {**vars(self), "seconds": round(self.seconds, 3)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Step:
-        """The inverse of `as_json`.
+        """Rebuild it from `as_json`.
 
         Raises:
             KeyError, ValueError: it is not from `as_json`.
@@ -40,7 +40,7 @@ class Step:
 
 
 def added_up(steps: Iterable[Step]) -> tuple[Step, ...]:
-    """Each step over all its calls: seconds summed, and the largest peak."""
+    """Add up each step over all its calls: the sum of the seconds, and the largest peak."""
     total: dict[str, Step] = {}
     for step in steps:
         before = total.get(step.name, Step(step.name, 0.0, 0))
@@ -50,12 +50,12 @@ def added_up(steps: Iterable[Step]) -> tuple[Step, ...]:
 
 
 def step_table(steps: Sequence[Step]) -> Table:
-    """Time and memory of each step of one call."""
+    """Show time and memory of each step of one call."""
     return Table("steps", "Time and memory of this call", step_columns(), step_rows(steps))
 
 
 def step_columns() -> list[Column]:
-    """Columns of tables with a step in each row."""
+    """Return the columns of tables with a step in each row."""
     return [
         Column("step", "step"),
         Column("seconds", "time", float, duration),
@@ -64,5 +64,5 @@ def step_columns() -> list[Column]:
 
 
 def step_rows(steps: Iterable[Step]) -> list[tuple[Cell, ...]]:
-    """A row for each step."""
+    """Return a row for each step."""
     return [(step.name, step.seconds, step.peak_rss_bytes) for step in steps]

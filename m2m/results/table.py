@@ -1,6 +1,6 @@
 """One table for every medium: the terminal, the HTML report, Markdown and CSV.
 
-Cells hold values, not text. A reader sees each as its column writes it; CSV gets the numbers.
+Cells hold values, not text. A reader sees each as its column formats it; CSV gets the numbers.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Column:
 
     Attributes:
         key: its name in CSV; a `Score` adds `KEY_stderr`, an `Interval` `KEY_low` and `KEY_high`.
-        head: for people; "" if only CSV has it.
-        kind: of its cells, which may also be None.
-        text: writes a cell for people; by default, as its kind is usually written.
+        head: its title for people; "" if only CSV has it.
+        kind: type of its cells, which may also be None.
+        text: formats a cell for people; by default, as usual for its kind.
     """
 
     key: str
@@ -37,22 +37,22 @@ class Column:
 
     @property
     def numeric(self) -> bool:
-        """Whether it is set to the right."""
+        """Return whether it is aligned to the right."""
         return self.kind is not str
 
     def shown(self, cell: Cell) -> str:
-        """A cell for people."""
+        """Format a cell for people."""
         if cell is None:
             return "-"
         return self.text(cell) if self.text else _written(cell)
 
     @property
     def keys(self) -> list[str]:
-        """Its columns in CSV."""
+        """Return the names of its columns in CSV."""
         return [self.key, *(f"{self.key}_{part}" for part in _PARTS.get(self.kind, ()))]
 
     def values(self, cell: Cell) -> list[str | int | float]:
-        """A cell in CSV, a value for each of `keys`; numbers that are not known are empty."""
+        """Return a cell's values in CSV, one for each of `keys`; unknown numbers are empty."""
         values: list[Any] = [cell]
         if isinstance(cell, Interval):
             values = [cell.estimate, cell.low, cell.high]
@@ -70,11 +70,11 @@ class Table:
     """Rows of cells under columns.
 
     Attributes:
-        name: of its file, and of its place in a report.
-        caption: what it shows, without a full stop.
+        name: name of its file, and of its place in a report.
+        caption: its subject, without a full stop.
         strong: rows that stand out.
-        top: rows that people see first, of a long table; 0: all. CSV always has all.
-        bottom: rows that people see last, after a gap.
+        top: number of rows that people see first, for a long table; 0: all. CSV always has all.
+        bottom: number of rows that people see last, after a gap.
     """
 
     name: str
@@ -87,21 +87,21 @@ class Table:
 
     @property
     def visible(self) -> list[int]:
-        """Places of the columns that people see."""
+        """Return the indices of the columns that people see."""
         return [i for i, column in enumerate(self.columns) if column.head]
 
     @property
     def heads(self) -> list[str]:
-        """For people."""
+        """Return the titles of the columns that people see."""
         return [self.columns[i].head for i in self.visible]
 
     @property
     def numeric(self) -> list[bool]:
-        """For each of `heads`, whether its column is set to the right."""
+        """Return for each of `heads` whether its column is aligned to the right."""
         return [self.columns[i].numeric for i in self.visible]
 
     def shown(self) -> Iterator[tuple[list[str], bool]]:
-        """The rows that people see, as text, and whether each stands out; a gap is "..."."""
+        """Yield the rows that people see, as text, and if each stands out; a gap is "..."."""
         count = len(self.rows)
         gap = self.top if 0 < self.top + self.bottom < count and self.top else count
         for place, row in enumerate(self.rows):
@@ -113,7 +113,7 @@ class Table:
 
 
 def as_csv(table: Table) -> str:
-    """CSV with a header (RFC 4180, but with plain line ends)."""
+    """Format a table as CSV with a header (RFC 4180, but with plain line ends)."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(_csv_value(key) for column in table.columns for key in column.keys)
@@ -124,7 +124,7 @@ def as_csv(table: Table) -> str:
 
 
 def as_markdown(table: Table, escape: Callable[[str], str]) -> str:
-    """A Markdown table; `escape` makes text of strangers harmless."""
+    """Format a table as Markdown; `escape` makes text of strangers harmless."""
     lines = [table.heads, ["---"] * len(table.heads), *(row for row, _ in table.shown())]
     return "\n".join(f"| {' | '.join(map(escape, line))} |" for line in lines)
 

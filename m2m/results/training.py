@@ -26,7 +26,7 @@ class Trained:
     passes: float
 
     def as_json(self) -> dict[str, Any]:
-        """The fields of `m2m train --json` for one adapter."""
+        """Return the fields of `m2m train --json` for one adapter."""
         return {**vars(self), "path": str(self.path)}
 
 
@@ -34,7 +34,7 @@ class Trained:
 class Curve:
     """A training's loss, step by step, in nats per trained token.
 
-    `passes`: how often it saw each of its rows, on average; None if its folder does not say.
+    `passes`: how often it saw each of its rows, on average; None if its folder does not have it.
     """
 
     name: str
@@ -46,12 +46,12 @@ class Curve:
 
     @property
     def loss_first(self) -> float | None:
-        """Mean loss of the first tenth of the steps; one step says little."""
+        """Return the mean loss of the first tenth of the steps; one step says little."""
         return _mean(self.losses[: self._tenth])
 
     @property
     def loss_last(self) -> float | None:
-        """Mean loss of the last tenth of the steps."""
+        """Return the mean loss of the last tenth of the steps."""
         return _mean(self.losses[-self._tenth :])
 
     @property
@@ -59,12 +59,12 @@ class Curve:
         return max(1, len(self.losses) // 10)
 
     def as_json(self) -> dict[str, Any]:
-        """The fields of `curves` in `report.json`."""
+        """Return the fields of `curves` in `report.json`."""
         return {**vars(self), "held_out": [list(point) for point in self.held_out]}
 
     @classmethod
     def from_json(cls, name: str, data: Mapping[str, Any]) -> Curve:
-        """From the `m2m.json` of an adapter's folder."""
+        """Read a curve from the `m2m.json` of an adapter's folder."""
         losses = tuple(map(float, data["losses"]))
         held_out = tuple((int(step), float(loss)) for step, loss in data["held_out"])
         kept = int(data.get("kept_step", len(losses)))
@@ -78,7 +78,7 @@ def _mean(losses: Sequence[float]) -> float | None:
 
 
 def adapter_table(trained: Sequence[Trained]) -> Table:
-    """One row for each adapter of `m2m train`."""
+    """Show one row for each adapter of `m2m train`."""
     return Table(
         "adapters",
         "Adapters; losses in nats per trained token, mean of the first and last tenth",
@@ -109,7 +109,7 @@ def adapter_table(trained: Sequence[Trained]) -> Table:
 
 
 def training_table(curves: Sequence[Curve]) -> Table:
-    """One row for each training."""
+    """Show one row for each training."""
     return Table(
         "training",
         "Trainings; passes over the rows; losses in nats per trained token, mean of the first and "
@@ -141,7 +141,7 @@ def training_table(curves: Sequence[Curve]) -> Table:
 
 
 def loss_table(curves: Sequence[Curve]) -> Table:
-    """The loss of every step of every training."""
+    """Show the loss of every step of every training."""
     rows: list[Sequence[Cell]] = []
     for curve in curves:
         held_out = dict(curve.held_out)

@@ -1,4 +1,4 @@
-"""The result of `m2m validate`: how well the surrogates foretold real fine-tunes."""
+"""The result of `m2m validate`: how well the surrogates predicted real fine-tunes."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from m2m.results.table import Cell, Column, Table
 
 @dataclass(frozen=True)
 class Validated:
-    """One mixture: what was predicted for it, and what its fine-tune really scores.
+    """One mixture: its predicted scores, and the real scores of its fine-tune.
 
     Attributes:
-        rank: predicted, among all candidates; None for one that the search did not rank.
-        steps: of its fine-tune.
+        rank: predicted rank among all candidates; None if the search did not rank it.
+        steps: steps of its fine-tune.
         predicted: score by predictor.
-        stderr: of the surrogate's score.
+        stderr: standard error of the surrogate's score.
         real: score of the fine-tune by split, "dev" and "test".
     """
 
@@ -37,11 +37,11 @@ class Validated:
 
     @property
     def surrogate(self) -> Score:
-        """The surrogate's score."""
+        """Return the surrogate's score."""
         return Score(self.predicted[SURROGATE], self.stderr)
 
     def as_json(self) -> dict[str, Any]:
-        """The fields of `m2m validate --json` for one mixture, `finetuned` on fresh examples."""
+        """Return one mixture of `m2m validate --json`; `finetuned` is on fresh examples."""
         return {
             **self.mixture.as_json(),
             "rank": self.rank,
@@ -57,7 +57,7 @@ class Validated:
     def from_json(
         cls, data: Mapping[str, Any], predictors: Sequence[str], splits: Sequence[str]
     ) -> Validated:
-        """The inverse of `as_json`, whose keys name predictors and splits."""
+        """Rebuild it from `as_json`, whose keys name predictors and splits."""
         rank, names = data["rank"], [f"finetuned_{split}" for split in splits]
         return cls(
             mixture=Mixture.from_json(data),
@@ -74,14 +74,14 @@ class Validated:
 
 @dataclass(frozen=True)
 class Validation:
-    """How well surrogates foretold real fine-tunes, in the recipe's regime.
+    """How well surrogates predicted real fine-tunes, in the recipe's regime.
 
     Attributes:
         judged_on: "test", examples that no surrogate was scored on, or "dev" without them.
-        agreements: by predictor, split and group ("mixtures" of two datasets or more,
+        agreements: by predictor, split and group ("mixtures" of two or more datasets,
             "with_singles").
-        repeatability: of the fine-tunes' scores on dev with those on test, by group: about what a
-            perfect surrogate could reach; None without test.
+        repeatability: agreement of the fine-tunes' scores on dev with their scores on test, by
+            group: about the most that a perfect surrogate could reach; None without test.
         picks: the mixture that each way of choosing takes.
         regret: how much better the best of all mixtures is than each pick, on `judged_on`.
     """
@@ -100,11 +100,11 @@ class Validation:
 
     @property
     def headline(self) -> Agreement | None:
-        """Surrogates against fine-tunes, on fresh examples and without single datasets."""
+        """Return the agreement on fresh examples, without single datasets."""
         return self.agreements[SURROGATE][self.judged_on][MIXED]
 
     def as_json(self) -> dict[str, Any]:
-        """The fields of `m2m validate --json` and of `validate.json`."""
+        """Return the fields of `m2m validate --json` and of `validate.json`."""
         none = dict.fromkeys(("spearman", "spearman_ci95", "pearson", "pearson_ci95"))
         return {
             "target": self.target,
@@ -128,10 +128,10 @@ class Validation:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Validation:
-        """The inverse of `as_json`.
+        """Rebuild it from `as_json`.
 
         Raises:
-            KeyError, TypeError, ValueError: it is not from `as_json`.
+            KeyError, TypeError, ValueError: `data` is not from `as_json`.
         """
         budget, repeatability = data["budget"], data["repeatability"]
         agreements = {
@@ -165,7 +165,7 @@ def _json(groups: Agreements) -> dict[str, Any]:
 
 
 def _agreements(groups: Mapping[str, Any]) -> Agreements:
-    """The inverse of `_json`."""
+    """Rebuild the agreements from `_json`."""
     return {
         str(group): None if found is None else Agreement.from_json(found)
         for group, found in groups.items()
@@ -173,7 +173,7 @@ def _agreements(groups: Mapping[str, Any]) -> Agreements:
 
 
 def _number(value: Any) -> float:
-    """A number; JSON has null for one that is not known."""
+    """Read a number; JSON has null for an unknown one."""
     return math.nan if value is None else float(value)
 
 
@@ -194,7 +194,7 @@ _PREDICTORS = {
 
 
 def validation_tables(validation: Validation) -> list[Table]:
-    """How well predictions and fine-tunes agree, the cost of each choice, and every mixture."""
+    """Show how well predictions and fine-tunes agree, each choice's regret, and every mixture."""
     judged_on, metric = validation.judged_on, validation.metric
     agreement = Table(
         "agreement",
@@ -229,7 +229,7 @@ def validation_tables(validation: Validation) -> list[Table]:
 
 
 def _agreement_rows(validation: Validation) -> Iterator[tuple[Cell, ...]]:
-    """A row for each predictor, part and group of mixtures that is large enough."""
+    """Yield a row for each predictor, split and group of mixtures that is large enough."""
     known = dict(validation.agreements)
     if validation.repeatability:
         known["repeatability"] = {"test": validation.repeatability}
@@ -253,7 +253,7 @@ def _picked(validation: Validation, rule: str) -> str:
 
 
 def mixture_table(validation: Validation) -> Table:
-    """Every validated mixture; CSV has all predictions."""
+    """Show every validated mixture; CSV has all predictions."""
     splits = [split for split, count in validation.examples.items() if count]
     others = [name for name in validation.agreements if name != SURROGATE]
     sign = -1.0 if validation.higher_is_better else 1.0
