@@ -1,3 +1,3 @@
-"""m2m: which of your datasets to fine-tune a small language model on, before you fine-tune."""
+"""m2m: find out which datasets to fine-tune a small language model on, before you fine-tune."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""`python -m m2m` is the `m2m` command."""
+"""Run `m2m` as `python -m m2m`."""
 
 from m2m.cli.main import main
 

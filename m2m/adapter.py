@@ -1,7 +1,7 @@
 """LoRA adapters as PEFT folders: adapter_config.json and adapter_model.safetensors.
 
-Written so that `peft.PeftModel.from_pretrained` loads them as they are; read from wherever PEFT
-wrote them, as far as plain LoRA goes. What m2m knows beside that lies in m2m.json.
+m2m writes folders that `peft.PeftModel.from_pretrained` loads as they are. It reads any folder that
+PEFT wrote, if it holds plain LoRA. m2m's own data about an adapter is stored in m2m.json.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PREFIX = "base_model.model."
 _KEY = re.compile(
     r"base_model\.model\.(?P<module>[\w.]{1,200})\.lora_(?P<side>[AB])(\.\w+)?\.weight"
 )
-# Truthy under one of these keys: PEFT computes something else than W + scale * B A.
+# If one of these keys has a true value, PEFT computes something else than W + scale * B A.
 _UNSUPPORTED = (
     "use_dora",
     "lora_bias",
@@ -45,13 +45,13 @@ _UNSUPPORTED = (
     "kasa_config",
     "monteclora_config",
 )
-# As PEFT saves a head or embeddings that were trained whole (modules_to_save), or only resized.
+# The tensors that PEFT saves for a head or embeddings trained whole (modules_to_save) or resized.
 _WHOLE = ("lm_head.weight", "embed_tokens.weight")
 _ENDS = ("lm_head", "embed_tokens")
 _WHOLE_HINT = "merge it with PEFT (`merge_and_unload()`), save that model and import it"
-# Initialisations that change the weights of the base, so that B A is no delta of the one on disk.
+# Initialisations that change the base's weights, so that B A is not a delta of the file on disk.
 _CHANGES_BASE = ("pissa", "corda", "olora", "loftq", "lora_ga")
-# A pattern of somebody's file must not be able to run for hours: no repeated groups, few repeats.
+# A pattern in a stranger's file must not run for hours: no repeated groups, few repeats.
 _PATTERN = re.compile(r"[\w.^$\\|()\[\]*+?-]{1,200}")
 _REPEATS = 3
 _MOST_PATTERNS = 2048  # each is tried on each module; a model of 126 layers has 882 modules
@@ -63,12 +63,12 @@ class Adapter:
 
     Attributes:
         rank: the rank that its config names; a pair may have another.
-        alpha: likewise; what counts is each pair's scale.
+        alpha: the alpha that its config names; the scale of each pair is used.
         pairs: factors by module path, such as "model.layers.0.self_attn.q_proj"; float32.
         base_model: name or path of the model that it was trained on, as its maker wrote it.
         base_fingerprint: fingerprint of that model, None for adapters from elsewhere.
-        name: what to call it.
-        sha256: of the file of its factors (hex); "" if it was not read from one.
+        name: the adapter's name.
+        sha256: hash of the file of its factors (hex); "" if it was not read from one.
     """
 
     rank: int
@@ -81,20 +81,20 @@ class Adapter:
 
     @property
     def parameters(self) -> int:
-        """Number of values in all factors."""
+        """Return the number of values in all factors."""
         return sum(pair.a.size + pair.b.size for pair in self.pairs.values())
 
 
 def save_adapter(folder: Path, adapter: Adapter, extra: Mapping[str, Any] | None = None) -> None:
     """Write a PEFT folder atomically; an existing one is replaced as a whole.
 
-    One rank and one alpha hold for the whole folder: pairs of a smaller rank are padded with
-    zeros, other scales are multiplied into B. Either leaves every delta as it was.
+    The whole folder has one rank and one alpha: pairs of a smaller rank are padded with zeros,
+    and other scales are multiplied into B. Neither changes a delta.
 
     Args:
-        folder: the folder to make.
-        adapter: what to write, as float32.
-        extra: JSON values for m2m.json, beside name and base_fingerprint.
+        folder: the folder to write.
+        adapter: the adapter, which is written as float32.
+        extra: JSON values for m2m.json, in addition to name and base_fingerprint.
     """
     if not adapter.pairs:
         raise ValueError("an adapter without pairs")
@@ -114,9 +114,9 @@ def save_adapter(folder: Path, adapter: Adapter, extra: Mapping[str, Any] | None
 
 
 def uniform_pairs(adapter: Adapter, scale: float) -> dict[str, LoraPair]:
-    """The pairs with one rank and one scale for all, their deltas as they were.
+    """Return the pairs (float32) with one rank and one scale for all, and unchanged deltas.
 
-    Smaller ranks are padded with zeros, other scales are multiplied into B. float32.
+    Smaller ranks are padded with zeros, and other scales are multiplied into B.
     """
     rank = max(adapter.rank, *(pair.rank for pair in adapter.pairs.values()))
     uniform = {}
@@ -158,7 +158,7 @@ def _peft_config(adapter: Adapter, rank: int, alpha: float) -> dict[str, Any]:
 
 
 def _target_modules(pairs: Mapping[str, LoraPair]) -> list[str]:
-    """Last parts ("q_proj") where every parent has the same ones, else full paths."""
+    """Return last parts ("q_proj") if every parent has the same ones, else full paths."""
     by_layer: dict[str, set[str]] = {}
     for module in pairs:
         match = re.fullmatch(r"(.*\.\d+)\..*?(\w+)", module)
@@ -168,11 +168,11 @@ def _target_modules(pairs: Mapping[str, LoraPair]) -> list[str]:
 
 
 def load_adapter(folder: Path) -> Adapter:
-    """Read a PEFT folder of plain LoRA, m2m's own or anybody's.
+    """Read a PEFT folder of plain LoRA, written by m2m or anybody else.
 
     Raises:
-        InputError: no such folder, malformed, or with traits that m2m does not compute (DoRA,
-            biases, fully trained modules, other methods); all of them are named.
+        InputError: the folder is missing or malformed, or it has features that m2m does not support
+            (DoRA, biases, fully trained modules, other methods); the message lists all of them.
     """
     config = _checked_config(folder)
     file = SafetensorsFile(folder / WEIGHTS)
@@ -201,7 +201,7 @@ def load_adapter(folder: Path) -> Adapter:
 
 
 def read_extra(folder: Path) -> dict[str, Any]:
-    """What m2m.json of an adapter folder holds; empty for adapters from elsewhere."""
+    """Return the content of m2m.json of an adapter folder; empty for adapters from elsewhere."""
     return read_object(folder / OWN) if (folder / OWN).is_file() else {}
 
 
@@ -250,7 +250,7 @@ def _checked_config(folder: Path) -> _PeftConfig:
 
 
 def _patterns(data: Mapping[str, Any], key: str, problems: Problems) -> _Patterns:
-    """Module pattern -> number; compiled once, as `re` remembers only 512."""
+    """Return numbers by module pattern; compiled once, as `re` caches only 512 patterns."""
     patterns = data.get(key) or {}
     if not isinstance(patterns, dict) or not all(map(_is_real, patterns.values())):
         problems.add(f"{key} is no object of numbers")
@@ -320,13 +320,13 @@ def _factors(file: SafetensorsFile) -> dict[str, tuple[NDArray[np.float32], NDAr
 
 
 def _pattern_value(patterns: _Patterns, module: str, default: float) -> float:
-    """The first pattern that matches the end of `module` (PEFT's get_pattern_key)."""
+    """Return the value of the first pattern that matches the end of `module` (get_pattern_key)."""
     matches = (value for pattern, value in patterns.items() if pattern.match(module))
     return float(next(matches, default))
 
 
 def _ending(pattern: str) -> re.Pattern[str]:
-    """A pattern for the end of a module's path; raises re.error if it is none."""
+    """Compile a pattern for the end of a module's path; raises re.error if it is invalid."""
     return re.compile(rf"(.*\.)?({pattern})$")
 
 
@@ -349,10 +349,11 @@ def check_adapter(
     Args:
         adapter: the adapter.
         config: the model's sizes.
-        base_fingerprint: the model's fingerprint, compared where both sides have one.
+        base_fingerprint: the model's fingerprint, compared if both sides have one.
 
     Raises:
-        InputError: modules that the model lacks, other shapes, another base; all are named.
+        InputError: modules that the model lacks, other shapes, or another base; the message lists
+            all problems.
     """
     problems = Problems()
     shapes = config.linear_shapes()

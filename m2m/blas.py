@@ -1,9 +1,9 @@
-"""NumPy's matrix products in one thread, where other threads have the cores.
+"""Run NumPy's matrix products in one thread while other threads use the cores.
 
-OpenBLAS's own threads wait for each other by spinning. Where anything else wants a core that costs
+OpenBLAS's own threads wait for each other by spinning. If anything else needs a core, that costs
 far more than it gains: on two busy cores a mixture's products took 4.3 s instead of 0.3 s, and a
-training step beside one busy process up to fifty times as long as on a quiet machine. So whoever
-has threads of its own holds OpenBLAS at one. Other libraries (Accelerate, MKL) keep their own.
+training step next to one busy process took up to fifty times as long as on a quiet machine. So code
+with threads of its own limits OpenBLAS to one. Other libraries (Accelerate, MKL) keep their own.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import numpy as np
 _FOLDERS = (
     "../numpy.libs",
     ".dylibs",
-)  # where wheels for Linux and Windows, and for macOS, have it
+)  # the library's folder in wheels for Linux and Windows, and for macOS
 _PREFIXES = ("scipy_openblas_{}64_", "scipy_openblas_{}", "openblas_{}64_", "openblas_{}")
 
 
 class _Held:
-    """How many ask for one thread now, and what was set before the first of them."""
+    """How many callers need one thread now, and the setting before the first of them."""
 
     lock = threading.Lock()
     count = 0
@@ -34,9 +34,9 @@ class _Held:
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Inside, a matrix product stays in the thread that asks for it; no effect without OpenBLAS.
+    """Keep matrix products in the thread that calls them; no effect without OpenBLAS.
 
-    It counts for the whole process, until the last of those inside is out again.
+    This holds for the whole process, until the last caller has left the block.
     """
     found = _switches()
     if found is None:
@@ -58,13 +58,13 @@ def one_blas_thread() -> Iterator[None]:
 
 
 def can_hold_blas() -> bool:
-    """Whether `one_blas_thread` has an effect here."""
+    """Return whether `one_blas_thread` has an effect here."""
     return _switches() is not None
 
 
 @functools.cache
 def _switches() -> tuple[Callable[[], int], Callable[[int], None]] | None:
-    """OpenBLAS's getter and setter of its number of threads, in the library that NumPy loaded."""
+    """Return OpenBLAS's getter and setter of its number of threads, from NumPy's own library."""
     home = Path(np.__file__).parent
     for path in (p for folder in _FOLDERS for p in (home / folder).glob("*openblas*")):
         try:

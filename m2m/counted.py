@@ -1,8 +1,8 @@
-"""Numbers with their noun."""
+"""Write numbers with their noun."""
 
 from __future__ import annotations
 
 
 def counted(count: int, noun: str) -> str:
-    """For people: "1 mixture", "1,234 mixtures"; for nouns whose plural has an s."""
+    """Return "1 mixture" or "1,234 mixtures", for nouns whose plural has an s."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -1,7 +1,8 @@
-"""What m2m says when it cannot go on: a message for the reader and the next step to take.
+"""The errors of m2m: a message for the reader, and the next step to take.
 
-Every error that a user can cause is an `M2MError`. Its message says what, where, found and
-expected; its hint says what to do next. Anything else that escapes is a bug, with its traceback.
+Every error that a user can cause is an `M2MError`. Its message names the fault, its place, and the
+found and expected values; its hint names the next step. Any other error is a bug, and shows its
+traceback.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ _LATER_LINE = re.compile(r"\n(?!  )")
 
 
 class M2MError(Exception):
-    """An expected failure, told to the user without a traceback (exit code 1).
+    """An expected failure, shown to the user without a traceback (exit code 1).
 
     Args:
-        message: what went wrong and where, one line or several, without a full stop at the end.
-        hint: the next step, or None where the message already says it.
+        message: the fault and its place, one line or several, without a full stop at the end.
+        hint: the next step, or None if the message already contains it.
     """
 
     def __init__(self, message: str, hint: str | None = None) -> None:
@@ -28,9 +29,9 @@ class M2MError(Exception):
         self.hint = hint
 
     def told(self, where: str = "") -> str:
-        """As the user reads it: the message after "Error: ", a blank line, the hint.
+        """Format the error for the user: the message after "Error: ", a blank line, the hint.
 
-        All other lines are indented, so that text of strangers cannot forge an error or a hint.
+        All later lines are indented, so that text of strangers cannot forge an error or a hint.
         """
         head = "" if isinstance(self, Interrupted) else f"Error: {where}"
         parts = [head + self.message, *([f"hint: {self.hint}"] if self.hint else [])]
@@ -42,7 +43,7 @@ class InputError(M2MError):
 
 
 class RecipeError(M2MError):
-    """The recipe has mistakes; all of them are in the message."""
+    """The recipe has mistakes; the message lists all of them."""
 
 
 class ResourceError(M2MError):
@@ -73,7 +74,8 @@ class Problems:
     """Mistakes that are raised once, so that a user can correct all of them in one go.
 
     Args:
-        limit: how many are kept and shown; the others are counted, as there can be millions.
+        limit: number of mistakes that are kept and shown; the others are only counted, because
+            there can be millions.
     """
 
     def __init__(self, limit: int = 20) -> None:
@@ -96,7 +98,7 @@ class Problems:
         return iter(self._found)
 
     def raise_if_any(self, kind: type[M2MError], heading: str, hint: str | None = None) -> None:
-        """Raise `kind` with all mistakes under `heading`; do nothing where there is none."""
+        """Raise `kind` with all mistakes under `heading`; do nothing if there are none."""
         if not self._found:
             return
         if self._count == 1:

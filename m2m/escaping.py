@@ -1,9 +1,9 @@
-"""Text of strangers as text: one function for each medium that m2m writes.
+"""Write text of strangers safely: one function for each medium that m2m writes.
 
-Names, licences, notes, answers and error texts may hold characters that steer a terminal, a
+Names, licences, notes, answers and error texts may contain characters that control a terminal, a
 browser, a spreadsheet or a parser. No function drops a character: a control character is written
 out (`\\x1b`, `U+202E`). Joiners, marks and letters from right to left stay as they are, because
-languages need them. `tests/hostile.py` is the table of texts that every function is tested with.
+languages need them. `tests/hostile.py` is the table of texts that tests every function.
 """
 
 from __future__ import annotations
@@ -13,29 +13,31 @@ import json
 import re
 
 # DEL and C1, line and paragraph separators, controls of direction (Unicode Standard Annex 9; not
-# the marks U+200E, U+200F and U+061C, which turn no text around), surrogates, byte order marks and
-# the two non-characters that XML and YAML forbid.
+# the marks U+200E, U+200F and U+061C, which reverse no text), surrogates, byte order marks and the
+# two non-characters that XML and YAML forbid.
 _BEYOND = "\x7f-\x9f\u2028-\u202e\u2066-\u206f\ud800-\udfff\ufeff\ufffe\uffff"
 _UNQUOTED = re.compile(f"[{_BEYOND}]")  # JSON itself escapes C0
 _CONTROL = re.compile(f"[\x00-\x08\x0b-\x1f{_BEYOND}]")
 _LAYOUT = re.compile(r"[\t\n]+")
 _MARKS = re.compile(r"([\\`*_\[\]|#~$!])")
-# A line of Markdown that begins so is an entry of a list, a rule or a heading.
+# A line of Markdown with such a start is an entry of a list, a rule or a heading.
 _BLOCK = re.compile(r"^(\d{0,9})([-+=.)])")
-# Excel and LibreOffice compute what begins so, after spaces too (OWASP, "CSV Injection"); the last
-# four are full width. With another separator than the comma, a cell begins within a text, too.
+# Excel and LibreOffice compute a cell with such a start, also after spaces (OWASP, "CSV
+# Injection"); the last four signs are full width. If the separator is not a comma, a cell can also
+# begin within a text.
 _FORMULA = re.compile(r"(^|[;\t\n])(?=[\s'\"]*[=+\-@\uff1d\uff0b\uff0d\uff20])")
-# Ollama skips what Go does not print (by the Unicode that Go knows) and joins what is around it.
+# Ollama skips characters that Go cannot print (by Go's version of Unicode) and joins their
+# neighbours.
 _THREE_QUOTES = re.compile(r'"(?=(?:[^\n\r\t -~]*"){2})')
 
 
 def visible(text: str) -> str:
-    """Write control characters out; line breaks and tabs stay."""
+    """Write control characters out; keep line breaks and tabs."""
     return _CONTROL.sub(_written_out, text.replace("\r\n", "\n"))
 
 
 def one_line(text: str) -> str:
-    """Write control characters out, and a space for each run of line breaks and tabs."""
+    """Write control characters out; replace each run of line breaks and tabs by a space."""
     return _LAYOUT.sub(" ", visible(text))
 
 
@@ -61,7 +63,7 @@ def escape_json(document: str) -> str:
 
 
 def csv_text(text: str) -> str:
-    """Return text for a cell that no spreadsheet computes, whatever separator it splits at."""
+    """Return text for a cell that no spreadsheet computes, whatever its separator."""
     return _FORMULA.sub(r"\1'", visible(text))
 
 
@@ -69,15 +71,16 @@ def modelfile_value(text: str, *, long: bool = False) -> str:
     """Return a value for Ollama's Modelfile, which has no escapes.
 
     Args:
-        text: as Ollama shall read it; the first of three double quotes becomes a single one.
-        long: put it in three quotes if it needs none, too.
+        text: the value that Ollama shall read; the first of three double quotes becomes a single
+            one.
+        long: use three quotes even if the text does not need them.
     """
     text = no_three_quotes(text, "'")
     return f'"""{text}"""' if long or set(text) & set('"\n\r') else f'"{text}"'
 
 
 def no_three_quotes(text: str, instead: str) -> str:
-    """Replace the first of each three quotes that Ollama would take for the end of a value."""
+    """Replace the first of every three quotes, which would end a value in Ollama."""
     return _THREE_QUOTES.sub(lambda _: instead, text)
 
 

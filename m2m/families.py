@@ -1,4 +1,4 @@
-"""The model families in words, for messages; `m2m.checkpoint.families` has how each is read."""
+"""The names of the model families, for messages; `m2m.checkpoint.families` reads each of them."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""Hard limits that the operating system keeps on a child process.
+"""Set hard limits on a child process, which the operating system enforces.
 
 | system | memory | processor time | wall time |
 | --- | --- | --- | --- |
 | Linux and other Unix | RLIMIT_AS | RLIMIT_CPU | the parent waits |
-| macOS | the parent looks (RLIMIT_AS is ignored there) | RLIMIT_CPU | the parent waits |
+| macOS | the parent checks (RLIMIT_AS is ignored there) | RLIMIT_CPU | the parent waits |
 | Windows | a job object | by the wall time | the parent waits |
 
-The child imposes the Unix limits on itself before it reads anything of a stranger; the parent puts
+On Unix, the child limits itself before it reads anything of a stranger. On Windows, the parent puts
 it into the job object before it sends anything. Only Linux has been tried.
 """
 
@@ -32,7 +32,7 @@ else:
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request to a child may take.
+    """The limits of one request to a child.
 
     Attributes:
         memory: bytes of address space of the whole child, Python and Jinja (25 MiB) included.
@@ -46,7 +46,7 @@ class Limits:
 
 
 def watches_memory() -> bool:
-    """Whether the parent has to look how much memory a child takes."""
+    """Return whether the parent has to check how much memory a child takes."""
     return sys.platform == "darwin"
 
 
@@ -58,7 +58,7 @@ if sys.platform == "win32":
     _EXTENDED_LIMIT_INFORMATION = 9  # JOBOBJECTINFOCLASS
 
     class _Extended(ctypes.Structure):
-        """JOBOBJECT_EXTENDED_LIMIT_INFORMATION of winnt.h, its two parts written out."""
+        """JOBOBJECT_EXTENDED_LIMIT_INFORMATION of winnt.h, with its two parts written out."""
 
         _fields_ = [
             ("PerProcessUserTimeLimit", ctypes.c_int64),
@@ -78,7 +78,7 @@ if sys.platform == "win32":
         ]
 
     def confine(pid: int, limits: Limits) -> object:
-        """Put a child into a job object; it ends when the object that is returned is dropped.
+        """Put a child into a job object; the child ends when the returned object is dropped.
 
         Raises:
             OSError: Windows refuses.
@@ -122,7 +122,7 @@ if sys.platform == "win32":
         return _Job(kernel, job)
 
     class _Job:
-        """A handle that is closed when nobody needs it any more."""
+        """A handle that is closed when it is no longer used."""
 
         def __init__(self, kernel: ctypes.WinDLL, handle: int) -> None:
             self._kernel, self._handle = kernel, handle
@@ -131,21 +131,21 @@ if sys.platform == "win32":
             self._kernel.CloseHandle(self._handle)
 
     def impose(limits: Limits) -> None:
-        """Limit this process; Windows has that done by the parent."""
+        """Limit this process; on Windows the parent has done that."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def allow_processor(seconds: int, granted: int) -> int:
-        """Let this process compute for a while; Windows has no limit that could be raised."""
+        """Let this process compute for a while; Windows has no limit to raise."""
         return granted
 
 else:
 
     def confine(pid: int, limits: Limits) -> object:
-        """Put a child into a job object; other systems than Windows have none."""
+        """Put a child into a job object; only Windows has job objects."""
         return None
 
     def impose(limits: Limits) -> None:
-        """Limit this process, which also may write no file and start no process from now on."""
+        """Limit this process, which then can write no file and start no process."""
         # Ctrl-C goes to all processes of a terminal; the parent decides what it means.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         fixed = {resource.RLIMIT_CORE: 0, resource.RLIMIT_FSIZE: 0, resource.RLIMIT_NPROC: 0}
@@ -159,11 +159,11 @@ else:
         """Let this process compute for `seconds` from now on, at most one more.
 
         Args:
-            seconds: of processor time.
-            granted: what the last call returned, 0 for the first.
+            seconds: seconds of processor time.
+            granted: return value of the last call, 0 for the first.
 
         Returns:
-            the seconds since the start of the process at which the system ends it.
+            The processor time (seconds since the start of the process) at which the system ends it.
         """
         if time.process_time() + seconds < granted:
             return granted
@@ -173,6 +173,6 @@ else:
         return granted
 
     def _at_most(which: int, value: int) -> int:
-        """The value, or what this process may have if that is less."""
+        """Return the value, or the hard limit of this process if that is less."""
         _, hard = resource.getrlimit(which)
         return value if hard == resource.RLIM_INFINITY else min(value, hard)

@@ -1,4 +1,4 @@
-"""What this machine offers, asked through the standard library alone."""
+"""Ask this machine for its resources, with the standard library alone."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _GROUP_FILES = (
 if sys.platform == "win32":
 
     def peak_rss_bytes() -> int:
-        """Peak resident memory of this process in bytes; 0 where the system does not say."""
+        """Return the peak resident memory of this process in bytes; 0 if unknown."""
         return 0
 
 else:
     import resource
 
     def peak_rss_bytes() -> int:
-        """Peak resident memory of this process in bytes; 0 where the system does not say."""
+        """Return the peak resident memory of this process in bytes; 0 if unknown."""
         if sys.platform == "linux":
             # A process inherits `ru_maxrss` from the one that started it; VmHWM is its own.
             lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
@@ -35,7 +35,7 @@ else:
 
 
 def resident_bytes() -> int:
-    """Memory that this process holds now, in bytes; its peak where the system says no more."""
+    """Return the bytes of memory that this process holds now; its peak if only that is known."""
     if sys.platform == "linux":
         pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
@@ -43,7 +43,7 @@ def resident_bytes() -> int:
 
 
 def resident_bytes_of(process: int) -> int:
-    """Memory of a process by the command `ps` of POSIX, in bytes; 0 if the system does not say."""
+    """Return a process's memory in bytes from POSIX's command `ps`; 0 if unknown."""
     command = ["ps", "-o", "rss=", "-p", str(process)]
     try:
         done = subprocess.run(command, capture_output=True, check=True, timeout=10)
@@ -53,7 +53,7 @@ def resident_bytes_of(process: int) -> int:
 
 
 def hand_back_freed() -> None:
-    """Let the system have what this process freed, where the C library (glibc's) holds on to it."""
+    """Give freed memory back to the system, if the C library (glibc) still holds it."""
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim:
@@ -61,7 +61,7 @@ def hand_back_freed() -> None:
 
 
 def free_memory_bytes() -> int:
-    """Memory that can be had without swapping, in bytes; 0 where the system does not say."""
+    """Return the bytes of memory that are available without swapping; 0 if unknown."""
     if sys.platform == "win32":
         return 0
     if sys.platform != "linux":
@@ -73,7 +73,7 @@ def free_memory_bytes() -> int:
 
 
 def _address_space() -> int:
-    """What `ulimit -v` leaves of this process's addresses."""
+    """Return the bytes of this process's address space that `ulimit -v` leaves."""
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit == resource.RLIM_INFINITY:
         return sys.maxsize
@@ -82,9 +82,10 @@ def _address_space() -> int:
 
 
 def _groups(table: Path = Path("/proc/self/cgroup")) -> list[Path]:
-    """The control groups (a container, a batch job) that limit this process's memory: cgroups(7).
+    """Find the control groups (a container, a batch job) that limit this process's memory.
 
-    In a container the path that is named may be the host's; then the group is mounted as the root.
+    See cgroups(7). In a container the path in the file may belong to the host; then the group is
+    mounted as the root.
     """
     root, found = Path("/sys/fs/cgroup"), [Path("/sys/fs/cgroup")]
     try:
@@ -103,14 +104,14 @@ def _groups(table: Path = Path("/proc/self/cgroup")) -> list[Path]:
 
 
 def _group_memory(group: Path) -> int:
-    """What the processes of a control group (of version 2 or 1) may still take."""
+    """Return the bytes that the processes of a control group (version 2 or 1) may still take."""
     for most, taken in _GROUP_FILES:
         try:
             limit = (group / most).read_text(encoding="ascii").strip()
             used = int((group / taken).read_text(encoding="ascii"))
         except OSError:
             continue
-        # Cached files count as used, and are given back when memory is asked for.
+        # Cached files count as used, but the system frees them when memory is needed.
         return sys.maxsize if limit == "max" else max(0, int(limit) - used + _cached(group))
     return sys.maxsize
 
@@ -125,14 +126,14 @@ def _cached(group: Path) -> int:
 
 
 def usable_threads() -> int:
-    """Cores that this process may run on."""
+    """Return the number of cores that this process may run on."""
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def processor_name() -> str:
-    """What the processor is called."""
+    """Return the processor's name."""
     for line in _cpu_info():
         if line.startswith(("model name", "Model", "cpu model")):
             return line.partition(":")[2].strip()
@@ -140,14 +141,14 @@ def processor_name() -> str:
 
 
 def _cpu_info() -> list[str]:
-    """The lines of /proc/cpuinfo; none on other systems than Linux."""
+    """Return the lines of /proc/cpuinfo; none on other systems than Linux."""
     if sys.platform != "linux":
         return []
     return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
 
 
 def cpu_features() -> frozenset[str]:
-    """Instructions of this CPU that matter here, by llama.cpp's names; empty where unknown."""
+    """Return the CPU's instructions that matter here, by llama.cpp's names; empty if unknown."""
     flags = {
         flag
         for line in _cpu_info()
@@ -157,7 +158,7 @@ def cpu_features() -> frozenset[str]:
     return frozenset(name for flag, name in _FEATURES.items() if flag in flags)
 
 
-# As /proc/cpuinfo and ggml call them.
+# The names in /proc/cpuinfo, and in ggml.
 _FEATURES = {
     "avx": "AVX",
     "avx2": "AVX2",
@@ -174,26 +175,26 @@ _FEATURES = {
 
 
 def total_memory_bytes() -> int:
-    """Memory of this machine in bytes; 0 where the system does not say."""
+    """Return the memory of this machine in bytes; 0 if unknown."""
     if sys.platform == "win32":
         return 0
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def load_of_others() -> float:
-    """Cores that others keep busy, over the last minute; 0 where the system does not say."""
+    """Return how many cores were busy over the last minute; 0 if unknown."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
 def on_battery() -> bool:
-    """Whether a laptop runs from its battery; False where the system does not say."""
+    """Return whether a laptop runs from its battery; False if unknown."""
     states = Path("/sys/class/power_supply").glob("*/status")
     return any(
         "Discharging" in each.read_text(encoding="utf-8", errors="replace") for each in states
     )
 
 
-# What m2m runs with.
+# The packages that m2m needs.
 PACKAGES = (
     "numpy",
     "llama-cpp-python",
@@ -207,7 +208,7 @@ PACKAGES = (
 
 
 def versions() -> dict[str, str | None]:
-    """Package -> version, None where it is not installed."""
+    """Return the version of each package, or None if it is not installed."""
     found: dict[str, str | None] = {}
     for name in PACKAGES:
         try:

@@ -1,7 +1,7 @@
-"""The one place where m2m opens a file that somebody else may have made.
+"""Open files that somebody else may have made; no other module does.
 
 Only regular files are opened: a named pipe would wait for ever, a device may have no end. The size
-is compared with a limit before anything is read. What the limits are for is memory: a file of rows
+is compared with a limit before anything is read. The limits protect the memory: a file of rows
 takes five to ten times its size once it is read.
 """
 
@@ -20,20 +20,21 @@ from typing import IO, Any
 
 from m2m.errors import InputError
 
-# The largest files that are read, in bytes, by kind.
+# The largest files that m2m reads, in bytes, by kind.
 ROWS = 1 << 30  # datasets, targets, journals: at this size, days of training on a laptop
 JSON = 256 << 20  # one JSON object; Gemma's tokenizer.json has 33 MB
 SETTINGS = 1 << 20  # recipes, chat templates; task files have less, see m2m.formats.yaml
 MODEL = 1 << 38  # weights, which are mapped or streamed and never held in memory
 
-# Of one JSON text; Gemma 3's tokenizer.json has 1.4 and 0.5 million. An empty list takes 64 bytes.
+# Limits of one JSON text. Gemma 3's tokenizer.json has 1.4 and 0.5 million. An empty list takes 64
+# bytes.
 _MOST_ITEMS, _MOST_LISTS = 1 << 22, 1 << 21
 
 _PART = 1 << 20  # bytes that are copied at once
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _BOM = b"\xef\xbb\xbf"
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows changes line ends without it
-# A pipe that took the file's place after the look at it does not wait for a writer, and a terminal
+# If a pipe replaces the file after the check, opening it does not wait for a writer. A terminal
 # does not become ours. Windows has neither flag, and no such files in its folders.
 _CAREFUL = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | _BINARY
 _KINDS = {
@@ -47,13 +48,13 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Text:
-    """A file that was read once: its text is that of the bytes that were hashed.
+    """A file that was read once: its text comes from the same bytes as its hash.
 
     Attributes:
         path: the file.
         text: UTF-8, without a byte order mark.
-        sha256: of the file's bytes (hex).
-        size: of the file in bytes.
+        sha256: hash of the file's bytes (hex).
+        size: size of the file in bytes.
     """
 
     path: Path
@@ -70,15 +71,15 @@ def open_file(path: Path, limit: int | None = MODEL) -> FileIO:
         limit: the most bytes that it may have.
 
     Raises:
-        InputError: missing, not permitted, no regular file, or larger than `limit`.
+        InputError: the file is missing, not permitted, not regular, or larger than `limit`.
     """
     try:
-        _regular(path, path.stat())  # opening alone can move a device, so look first
+        _regular(path, path.stat())  # opening alone can move a device, so check first
         handle = os.open(path, os.O_RDONLY | _CAREFUL)
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         raise unreadable(path, error) from error
     try:
-        size = _regular(path, os.fstat(handle))  # of the file that was really opened
+        size = _regular(path, os.fstat(handle))  # size of the file that was really opened
         if limit is not None and size > limit:
             raise InputError(
                 f"{path}: has {size:,} bytes, m2m reads at most {limit:,} here",
@@ -91,10 +92,10 @@ def open_file(path: Path, limit: int | None = MODEL) -> FileIO:
 
 
 def open_to_append(path: Path, buffering: int = -1) -> IO[bytes]:
-    """Open a regular file to read and to write at its end; it is made if it is missing.
+    """Open a regular file to read and to write at its end; create it if it is missing.
 
     Raises:
-        InputError: it is there, and no regular file.
+        InputError: `path` exists and is not a regular file.
         OSError: the system refuses; disk.refused says it in words.
     """
     with suppress(FileNotFoundError):
@@ -109,16 +110,16 @@ def open_to_append(path: Path, buffering: int = -1) -> IO[bytes]:
 
 
 def read_bytes(path: Path, limit: int = ROWS, *, growing: bool = False) -> bytes:
-    """Read a regular file whole.
+    """Read a whole regular file.
 
     Args:
         path: the file.
         limit: the most bytes that it may have.
-        growing: another process may be appending: read what is there now. Without it, a file that
-            changes while it is read is refused.
+        growing: another process may be appending: read the bytes that are there now. Without it, a
+            file that changes while it is read is refused.
 
     Raises:
-        InputError: see `open_file`, or it changed.
+        InputError: see `open_file`, or the file changed.
     """
     with open_file(path, limit) as file:
         before = os.fstat(file.fileno())
@@ -136,7 +137,7 @@ def read_bytes(path: Path, limit: int = ROWS, *, growing: bool = False) -> bytes
 
 
 def first_bytes(path: Path, count: int) -> bytes:
-    """The first `count` bytes of a regular file of any size, or all of a smaller one.
+    """Return the first `count` bytes of a regular file of any size, or all of a smaller one.
 
     Raises:
         InputError: see `open_file`.
@@ -149,14 +150,14 @@ def read_once(path: Path, limit: int = ROWS) -> Text:
     """Read a text file once, for its text and its hash.
 
     Raises:
-        InputError: see `read_bytes`, or not UTF-8, with the line.
+        InputError: see `read_bytes`, or the file is not UTF-8 (names the line).
     """
     data = read_bytes(path, limit)
     return Text(path, _decoded(path, data), hashlib.sha256(data).hexdigest(), len(data))
 
 
 def read_text(path: Path, limit: int = ROWS, *, universal: bool = False) -> str:
-    r"""A file's text: UTF-8, a byte order mark is skipped.
+    r"""Read a text file: UTF-8, a byte order mark is skipped.
 
     Args:
         path: the file.
@@ -164,19 +165,19 @@ def read_text(path: Path, limit: int = ROWS, *, universal: bool = False) -> str:
         universal: turn the line ends "\r\n" and "\r" into "\n".
 
     Raises:
-        InputError: see `read_bytes`, or not UTF-8, with the line.
+        InputError: see `read_bytes`, or the file is not UTF-8 (names the line).
     """
     text = _decoded(path, read_bytes(path, limit))
     return universal_newlines(text) if universal else text
 
 
 def universal_newlines(text: str) -> str:
-    r"""The text with "\n" for the line ends "\r\n" and "\r"."""
+    r"""Replace the line ends "\r\n" and "\r" by "\n"."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def refuse_many(where: Any, text: str | bytes) -> None:
-    """Refuse JSON that would take gigabytes once it is read.
+    """Raise for JSON that would take gigabytes once it is read.
 
     Raises:
         InputError: `text` of the file `where` has too many values, or lists and objects.
@@ -192,18 +193,18 @@ def refuse_many(where: Any, text: str | bytes) -> None:
 
 
 def refuse_links(folder: Path, *patterns: str) -> None:
-    """Refuse files of a stranger's folder that are links to somewhere else.
+    """Raise for files of a stranger's folder that are links to somewhere else.
 
     m2m copies or shows such files, and a link could name any file of the user. The download folders
     of Hugging Face are made of links (`snapshots/HASH/FILE` to `blobs/HASH`): links that stay in
     one `models--OWNER--NAME` are followed.
 
     Args:
-        folder: what the user named, which may be a link itself.
-        patterns: the names that are looked at, as `Path.glob` takes them.
+        folder: the folder that the user named, which may be a link itself.
+        patterns: names of the files to check, as `Path.glob` takes them.
 
     Raises:
-        InputError: with all such links.
+        InputError: there are such links; the message names them.
     """
     home = folder.resolve()
     cached = home.parent.name == "snapshots" and home.parents[1].name.startswith("models--")
@@ -220,7 +221,7 @@ def refuse_links(folder: Path, *patterns: str) -> None:
 
 
 def copy_file(source: Path, target: Path, limit: int = JSON) -> None:
-    """Copy the bytes of a regular file, up to its size at the opening, into a new file.
+    """Copy the bytes of a regular file, up to its size when opened, into a new file.
 
     Raises:
         InputError: see `open_file`.
@@ -234,18 +235,18 @@ def copy_file(source: Path, target: Path, limit: int = JSON) -> None:
 
 
 def refuse_outside(path: Path, home: Path, roots: Sequence[Path] = ()) -> None:
-    """Refuse a file that somebody's file names and that is in another folder.
+    """Raise if a file names another file outside its own folder and outside `roots`.
 
-    Symlinks are followed first. A name that climbs out is refused without a look at the file: on
-    Windows the look alone can send a password to another machine.
+    Symlinks are followed first. A name that leads out is refused without any access to the
+    file: on Windows, even asking for its size can send a password to another machine.
 
     Args:
-        path: the file that is named.
+        path: the named file.
         home: the folder of the file that names it.
         roots: other folders that the user named.
 
     Raises:
-        InputError: it is in none of these folders, nor in a folder of them.
+        InputError: `path` is not inside any of these folders.
     """
     named = Path(os.path.abspath(path))  # noqa: PTH100 ("..", without symlinks)
     folders = [home, *roots]
@@ -266,13 +267,13 @@ def refuse_outside(path: Path, home: Path, roots: Sequence[Path] = ()) -> None:
 
 
 def unreadable(path: Path, error: Exception) -> InputError:
-    """The system's refusal to read a file, in words."""
+    """Return an error that says why the system refused to read a file."""
     reason = getattr(error, "strerror", None) or str(error)
     return InputError(f"cannot read {str(path)!r:.200}: {reason}", "check the path")
 
 
 def _regular(path: Path, status: os.stat_result) -> int:
-    """The size in bytes of a regular file; raises InputError for anything else."""
+    """Return the size in bytes of a regular file; raise InputError for anything else."""
     if not stat.S_ISREG(status.st_mode):
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "no regular file")
         raise InputError(f"{path}: is {kind}, expected a file", "give the path of a regular file")
@@ -280,7 +281,7 @@ def _regular(path: Path, status: os.stat_result) -> int:
 
 
 def _take(file: FileIO, path: Path, count: int) -> bytes:
-    """Up to `count` bytes; one read of the system may give fewer than there are."""
+    """Read up to `count` bytes; one system read may return fewer than there are."""
     parts = []
     try:
         while count > 0 and (part := file.read(count)):

@@ -1,4 +1,4 @@
-"""How long work tells what it is doing: a small protocol that the command line draws."""
+"""How long work reports its progress: a small protocol that the command line draws."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from m2m.opening import open_to_append
 
 
 class Progress(Protocol):
-    """Receives what a run is doing; one bar is open at a time, within one stage."""
+    """Receives a run's progress; one bar is open at a time, within one stage."""
 
     def stage(self, title: str, number: int, total: int) -> None:
-        """Say that the bars from now on belong to stage `number` of `total`, counted from 1."""
+        """Begin stage `number` of `total`, counted from 1; later bars belong to it."""
 
     def start(self, title: str, total: float, unit: str) -> None:
         """Open a bar: `total` in `unit` ("steps", "mixtures")."""
 
     def advance(self, amount: float = 1.0, detail: str = "") -> None:
-        """Move the open bar and show `detail` ("loss 2.31") beside it."""
+        """Move the open bar and show `detail` ("loss 2.31") next to it."""
 
     def finish(self) -> None:
         """Close the open bar."""
 
     def note(self, text: str) -> None:
-        """Say one line that stays."""
+        """Show one line that stays."""
 
     def warn(self, text: str) -> None:
-        """Say one line that the user should not miss."""
+        """Show one line that the user should not miss."""
 
     def stop_requested(self) -> bool:
-        """Whether the user asked to stop; asked between two units of work."""
+        """Return whether the user asked to stop; called between two units of work."""
 
 
 class Silent:
@@ -60,23 +60,23 @@ class Silent:
         """Show nothing."""
 
     def stop_requested(self) -> bool:
-        """Nobody asks."""
+        """Return False: nobody can ask to stop."""
         return False
 
 
 class Meter:
-    """How far a bar is, how fast it moves and how long it will still take.
+    """The position of a bar, its speed and the time that is left.
 
-    The rate is that of the last moves: what came from an earlier process counts as done, not as
-    fast, and a machine that becomes busy is seen.
+    The rate covers only the last moves. So steps of an earlier process count as done but not as
+    fast, and a machine that becomes busy is noticed.
 
     Args:
         title, total, unit: as in `Progress.start`.
     """
 
     _MOVES = 50
-    # What is reported at once was done before: steps of an earlier process, scores in a journal.
-    _AT_ONCE = 0.005  # seconds from one to the next
+    # Moves reported all at once were done before: steps of an earlier process, scores in a journal.
+    _AT_ONCE = 0.005  # seconds between two such moves, at most
 
     def __init__(self, title: str, total: float, unit: str) -> None:
         self.title, self.total, self.unit = title, total, unit
@@ -97,18 +97,18 @@ class Meter:
 
     @property
     def seconds(self) -> float:
-        """Since it was opened."""
+        """Return the seconds since it was opened."""
         return time.monotonic() - self.started
 
     @property
     def rate(self) -> float:
-        """Units a second; 0 where nothing is known yet."""
+        """Return the units per second; 0 while unknown."""
         (first, before), (last, after) = self._moves[0], self._moves[-1]
         return (after - before) / (last - first) if last > first else 0.0
 
     @property
     def left(self) -> float | None:
-        """Seconds that it will still take, None where nothing is known yet."""
+        """Return the seconds that are left, or None while unknown."""
         return (self.total - self.done) / self.rate if self.rate else None
 
     def __str__(self) -> str:
@@ -119,7 +119,7 @@ class Meter:
 
     @property
     def end(self) -> str:
-        """What there is to say when it is closed."""
+        """Return the text for the end of the bar."""
         detail = f", {self.detail}" if self.detail else ""
         return f"{self.done:g}/{self.total:g} {self.unit} in {duration(self.seconds)}{detail}"
 
@@ -132,7 +132,7 @@ class Meter:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: "2 h 05 min", "3 min 10 s", "8 s"."""
+    """Format seconds as people say them: "2 h 05 min", "3 min 10 s", "8 s"."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
@@ -144,8 +144,8 @@ class Logged:
     """A `Progress` that passes everything on and also appends it to a log file, with times.
 
     Args:
-        shown: where everything goes.
-        path: the log; an earlier one is continued.
+        shown: the `Progress` that gets everything.
+        path: the log; an existing one is continued.
     """
 
     EVERY = 30.0
@@ -169,7 +169,7 @@ class Logged:
         self._shown.start(title, total, unit)
 
     def advance(self, amount: float = 1.0, detail: str = "") -> None:
-        """Show, and log now and then."""
+        """Show it, and log it now and then."""
         if self._meter:
             self._meter.advance(amount, detail)
             if time.monotonic() - self._said >= self.EVERY:
@@ -193,13 +193,14 @@ class Logged:
         self._shown.warn(text)
 
     def stop_requested(self) -> bool:
-        """Whether the user asked to stop."""
+        """Return whether the user asked to stop."""
         return self._shown.stop_requested()
 
     def write(self, *lines: str) -> None:
-        """Append to the log only: as many lines as are given, whatever is in them."""
+        """Append to the log only: one line for each given line, whatever it contains."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-        # No work ends for its diary: a full disk is told by the next file that matters.
+        # Never fail a run because its log cannot be written. The next important file reports a full
+        # disk.
         with suppress(OSError, InputError), open_to_append(self._path) as file:
             text = "".join(f"{stamp}  {one_line(line)}\n" for line in lines)
             file.write(text.encode("utf-8"))

@@ -1,4 +1,4 @@
-"""Results that know what they were made from: fingerprints, and the lock of a run's folder."""
+"""Fingerprints, which say what a result was made from, and the lock of a run's folder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SHARED = re.compile(r"nfs\d?|cifs|smb\w*|9p|afs|ceph|davfs|ncpfs|fuse\.(sshfs|g
 
 
 def fingerprint(**parts: Any) -> str:
-    """The sha256 (hex) of everything that can change a result.
+    """Return the sha256 (hex) of everything that can change a result.
 
     Args:
         parts: JSON values; the names count, their order does not.
@@ -36,19 +36,19 @@ def fingerprint(**parts: Any) -> str:
     return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
 
 
-# EDEADLOCK is what Windows says, EACCES what some file systems do.
+# Windows returns EDEADLK, and some file systems EACCES.
 _HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 
 
 @dataclass(frozen=True)
 class Owner:
-    """Who holds a folder.
+    """The process that holds a folder.
 
     Attributes:
-        pid: its process.
+        pid: its process number.
         host: name of its machine.
-        boot: identity of the machine's current start; "" where the system has none.
-        started: when the process began, in ticks since then; 0 where the system does not say.
+        boot: identity of the machine's current start; "" if the system has none.
+        started: when the process began, in ticks since then; 0 if the system does not say.
     """
 
     pid: int
@@ -58,15 +58,15 @@ class Owner:
 
     @classmethod
     def this_process(cls) -> Owner:
-        """The one that is running."""
+        """Return the owner for the running process."""
         return cls(os.getpid(), socket.gethostname(), _boot(), _started(os.getpid()))
 
     def is_here(self) -> bool:
-        """Whether it is a process of this machine, dead or alive."""
+        """Return whether it is a process of this machine, dead or alive."""
         return bool(self.boot and self.boot == _boot()) or self.host == socket.gethostname()
 
     def is_alive(self) -> bool:
-        """Whether it may be running; a number that another process has taken over is not it."""
+        """Return whether it may be running; another process with the same number does not count."""
         if self.boot != _boot() or self.started != _started(self.pid):
             return False
         if os.name == "posix":
@@ -79,20 +79,20 @@ class Owner:
 
 @contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
-    """Hold `folder` for this process, and clear away what a killed one left half-written in it.
+    """Hold `folder` for this process, and delete half-written files of a killed one.
 
-    The system's own lock dies with its process, also in a power cut. Beside it the file `lock` says
-    who holds the folder: that decides where the system has no locks, and in a folder that other
-    machines share.
+    The system's own lock ends with its process, also in a power cut. In addition, the file `lock`
+    names the owner. It decides if the system has no locks, and in a folder that other machines
+    share.
 
     Raises:
-        BusyError: another process holds it; the message has its pid and machine.
+        BusyError: another process holds it; the message names its pid and machine.
         InputError: the folder cannot be written to.
     """
     path = folder / "lock"
     try:
         make_folder(folder)
-        file = open_to_append(path, buffering=0)  # a buffer would be flushed again at its end
+        file = open_to_append(path, buffering=0)  # closing would flush a buffer again
     except OSError as error:
         raise refused(path, error) from error
     with file:
@@ -112,12 +112,12 @@ def run_lock(folder: Path) -> Iterator[None]:
             yield
         finally:
             unwatch(path)
-            with suppress(OSError):  # an owner that is dead counts as none
+            with suppress(OSError):  # a dead owner counts as none
                 _write_owner(file, b"")
 
 
 def _still_counts(owner: Owner, locked: bool, folder: Path) -> bool:
-    """Whether the owner that a lock file names may be at work, though the system let us in."""
+    """Return whether the owner in a lock file may still work, though the system let us in."""
     if owner.is_here():
         return not locked and owner.is_alive()
     return not locked or _is_shared(folder)
@@ -132,7 +132,7 @@ def _busy(folder: Path, owner: Owner | None) -> BusyError:
 
 
 def _read_owner(file: IO[bytes]) -> Owner | None:
-    """Who the lock file names; None where it is empty, torn or from an older m2m."""
+    """Return the owner in the lock file; None if it is empty, torn or from an older m2m."""
     try:
         file.seek(0)
         found = Owner(**json.loads(file.read(4096)))
@@ -149,7 +149,7 @@ def _write_owner(file: IO[bytes], line: bytes) -> None:
 
 
 def _is_shared(folder: Path) -> bool:
-    """Whether other machines may see this folder, as far as the system tells."""
+    """Return whether other machines may see this folder, as far as the system knows."""
     try:
         mounts = _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
@@ -171,7 +171,7 @@ def _boot() -> str:
 
 
 def _started(pid: int) -> int:
-    """Field 22 of /proc/PID/stat (proc(5)): a number with which a pid is never given again."""
+    """Return field 22 of /proc/PID/stat (proc(5)); a reused pid has a different value."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     except OSError:
@@ -182,11 +182,11 @@ def _started(pid: int) -> int:
 if sys.platform == "win32":
     import msvcrt
 
-    # Windows locks keep others from reading the bytes they cover: lock one far behind the text.
+    # A Windows lock stops others from reading the locked bytes: lock one far behind the text.
     _LOCK_AT = 1 << 20
 
     def _try_lock(file: IO[bytes]) -> bool | None:
-        """True: ours now; False: another's; None: there are no locks here."""
+        """Lock the file: True if it is ours now, False if another's, None if there are no locks."""
         file.seek(_LOCK_AT)
         try:
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
@@ -198,7 +198,7 @@ else:
     import fcntl
 
     def _try_lock(file: IO[bytes]) -> bool | None:
-        """True: ours now; False: another's; None: there are no locks here."""
+        """Lock the file: True if it is ours now, False if another's, None if there are no locks."""
         try:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -1,7 +1,7 @@
-"""What a recipe says, section by section; the only home of its defaults.
+"""The fields of a recipe, section by section; the only place of their defaults.
 
-The dataclasses are frozen; each field carries its help and the rules that its value obeys, from
-which the command line and the documentation are built.
+The dataclasses are frozen. Each field carries its help and the rules for its value; the command
+line and the documentation are built from them.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")  # BCP 47: sw, swh, 
 
 
 def _set(default: Any, text: str, **rules: Any) -> Any:
-    """A field with its default, its help and its value's rules (`choices`, `low`, `high`)."""
+    """Declare a field with default, help and rules for its value (`choices`, `low`, `high`)."""
     return field(default=default, metadata={"help": text, **rules})
 
 
 def _need(text: str, **rules: Any) -> Any:
-    """A field without a default."""
+    """Declare a field without a default."""
     return field(metadata={"help": text, **rules})
 
 
@@ -264,7 +264,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Confirm:
-    """`[confirm]`: what is really fine-tuned after the search."""
+    """`[confirm]`: the real fine-tunes after the search."""
 
     top: int = _set(2, "mixtures from the top of the ranking", low=1)
     baselines: tuple[str, ...] = _set(
@@ -284,7 +284,7 @@ class Confirm:
 
 @dataclass(frozen=True)
 class Validate:
-    """`[validate]`: how the ranking is checked against real fine-tunes, when it is asked for."""
+    """`[validate]`: how `m2m validate` checks the ranking against real fine-tunes."""
 
     mixtures: int = _set(24, "mixtures of two datasets or more that are fine-tuned", low=1)
     seed: int = _set(0, "seed of which mixtures these are", low=0)
@@ -292,7 +292,7 @@ class Validate:
 
 @dataclass(frozen=True)
 class Limits:
-    """`[limits]`: what the run may use of this machine."""
+    """`[limits]`: the parts of this machine that the run may use."""
 
     threads: str | int = _set("auto", "threads for training and scoring", choices=("auto",), low=1)
     memory: str | float = _set(
@@ -308,7 +308,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Report:
-    """`[report]`: what the report assumes."""
+    """`[report]`: the assumptions of the report."""
 
     watts: float = _set(
         30.0, "power that the machine draws while it works, for the energy estimate", low=0.0
@@ -319,7 +319,8 @@ class Report:
 class Recipe:
     """Everything about a run, checked.
 
-    `roots` are folders besides its own in which its files may be: the user's word, not the file's.
+    `roots` are more folders in which its files may be, in addition to its own. They come from the
+    user, not from the file.
     """
 
     path: Path
@@ -338,16 +339,16 @@ class Recipe:
 
     @property
     def folder(self) -> Path:
-        """Where the results live."""
+        """Return the folder of the results."""
         return run_folder(self.path)
 
     @property
     def growth(self) -> float:
-        """`[merge] growth` as a number: auto follows the regime of the real fine-tunes.
+        """Return `[merge] growth` as a number: auto follows the regime of the real fine-tunes.
 
-        Steps in proportion take a fine-tune as far along every dataset as its expert went, in
-        directions that hardly overlap: about sqrt(k) times as far as one of them. Measured in
-        examples/swahili/RESULTS.md. An arc (slerp) is as long as its ends already.
+        With steps in proportion, a fine-tune goes as far along every dataset as its expert went.
+        The directions hardly overlap, so it goes about sqrt(k) times as far as one of them.
+        Measured in examples/swahili/RESULTS.md. An arc (slerp) is already as long as its ends.
         """
         if not isinstance(self.merge.growth, str):
             return self.merge.growth
@@ -357,7 +358,7 @@ class Recipe:
 
 
 def run_folder(recipe: Path) -> Path:
-    """Where a recipe's results live: `m2m-runs/NAME/` beside it."""
+    """Return the folder of a recipe's results: `m2m-runs/NAME/` in the recipe's folder."""
     return recipe.parent / "m2m-runs" / recipe.stem
 
 
@@ -376,13 +377,13 @@ LISTS: dict[str, type] = {"datasets": Dataset, "targets": Target}
 
 
 def as_json(section: Any) -> dict[str, Any]:
-    """A section as plain JSON values, defaults included: what a result's fingerprint covers."""
+    """Return a section as plain JSON values with defaults, as covered by a result's fingerprint."""
     plain = dataclasses.asdict(section)
     return {key: str(value) if isinstance(value, Path) else value for key, value in plain.items()}
 
 
 def changed(recipe: Recipe, changes: Mapping[str, Mapping[str, Any]]) -> Recipe:
-    """The recipe with other values for some fields, by section and name; None keeps the field's."""
+    """Return the recipe with changed fields, by section and name; None keeps the field's value."""
     sections = {}
     for name, fields in changes.items():
         given = {key: value for key, value in fields.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Reads a recipe.toml and reports every mistake at once, with its line."""
+"""Read a recipe.toml and report every mistake at once, with its line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def load_recipe(path: Path, roots: Sequence[Path] = ()) -> Recipe:
 
     Args:
         path: the file.
-        roots: folders besides its own in which it may name files.
+        roots: more folders in which it may name files, in addition to its own.
 
     Raises:
         InputError: the file cannot be read or is not TOML.
@@ -39,7 +39,7 @@ def load_recipe(path: Path, roots: Sequence[Path] = ()) -> Recipe:
 
 
 class _Reader:
-    """Builds a `Recipe` from parsed TOML and collects everything that is wrong with it."""
+    """Builds a `Recipe` from parsed TOML and collects all mistakes in it."""
 
     def __init__(self, path: Path, text: str, roots: Sequence[Path]) -> None:
         self.path, self.roots = path, tuple(roots)
@@ -94,7 +94,7 @@ class _Reader:
             return None
         hints = get_type_hints(kind)
         fields = {each.name: each for each in dataclasses.fields(kind)}  # type: ignore[arg-type]
-        taken: set[str] = set()  # fields that a misspelt one was meant to be
+        taken: set[str] = set()  # fields that were probably meant by a misspelt one
         for key in table.keys() - fields.keys():
             taken |= {*_close(key, fields)}
             advice = _meant(key, fields) if _close(key, fields) else _place(key, str(at[0]), fields)
@@ -120,7 +120,7 @@ class _Reader:
     def value(
         self, raw: Any, hint: Any, rules: Mapping[str, Any], at: tuple[str | int, ...]
     ) -> Any:
-        """`raw` as the field's type, or None after noting what is wrong with it."""
+        """Return `raw` as the field's type, or None after noting its mistake."""
         if get_origin(hint) is tuple:
             if not isinstance(raw, list) or (
                 not raw and "baselines" not in at and "empty" not in rules
@@ -153,7 +153,7 @@ class _Reader:
         at: tuple[str | int, ...],
         numbers: Sequence[str],
     ) -> Any:
-        """`value` if it keeps the rules; `numbers` says what it could be beside a word."""
+        """Return `value` if it keeps the rules; `numbers`: allowed kinds other than a word."""
         if isinstance(value, str):
             if value not in (choices := rules.get("choices", (value,))):
                 if not numbers:
@@ -167,7 +167,7 @@ class _Reader:
                 )
             return value
         low, high = rules.get("low", float("-inf")), rules.get("high", _LARGEST)
-        if not low <= value <= high:  # NaN is nowhere
+        if not low <= value <= high:  # NaN is never in the range
             bound = (
                 f"from {low} to {high}" if "high" in rules or value > high else f"at least {low}"
             )
@@ -187,7 +187,7 @@ class _Reader:
         except InputError as error:
             self.wrong(at, f"{at[-1]}: {error.message}; {error.hint}")
             return None
-        except OSError as error:  # a name too long, a folder that may not be looked into
+        except OSError as error:  # the name is too long, or the folder may not be read
             self.wrong(at, f"{at[-1]}: {path!s:.200}: {error.strerror}")
             return None
         if not found:
@@ -196,7 +196,7 @@ class _Reader:
         return path
 
     def known(self, search: Search | None, names: Sequence[str]) -> None:
-        """Check what the search says about datasets by name."""
+        """Check the names of datasets in the search section."""
         if search is None:
             return
         for field in ("required", "excluded"):
@@ -211,7 +211,7 @@ class _Reader:
             self.wrong(("search", "excluded"), f"{name!r} is both required and excluded")
 
     def wrong(self, at: tuple[str | int, ...], message: str) -> None:
-        """Note a mistake with the line of its field, or else of its section."""
+        """Note a mistake with the line of its field, or if it has none, of its section."""
         while at and at not in self.lines:
             at = at[:-1]
         self.found.append((self.lines[at] if at else 0, message))
@@ -224,7 +224,7 @@ def _many_for_slerp(merge: Merge | None, search: Search | None, datasets: tuple[
     return min(largest or len(datasets), len(datasets)) > 2
 
 
-_LARGEST = 2**63 - 1  # what NumPy and the file formats count to
+_LARGEST = 2**63 - 1  # NumPy and the file formats count up to this
 NAMES_OF_TYPES = {str: "text", int: "a whole number", float: "a number", Path: "a path"}
 _CONTROL = re.compile(r"[\x00-\x1f]")
 _SINGLE = "write paths in single quotes ('C:\\data\\rows.csv') or with / (\"C:/data/rows.csv\")"
@@ -233,7 +233,7 @@ _KEY = re.compile(r"\s*([A-Za-z0-9_-]+)\s*=")
 
 
 def _line_numbers(text: str) -> dict[tuple[str | int, ...], int]:
-    """Where each section and field stands: ("datasets", 1, "path") -> line, counted from 1."""
+    """Return the line of each section and field: ("datasets", 1, "path") -> line, from 1."""
     lines: dict[tuple[str | int, ...], int] = {}
     counts: dict[str, int] = {}
     at: tuple[str | int, ...] = ()
@@ -252,7 +252,7 @@ def _line_numbers(text: str) -> dict[tuple[str | int, ...], int]:
 
 
 def _toml_hint(text: str, error: Exception) -> str:
-    """What to change in a file that is not TOML."""
+    """Say how to correct a file that is not TOML."""
     place = re.search(r"line (\d+)", str(error))
     lines = text.split("\n")
     line = lines[int(place[1]) - 1] if place and int(place[1]) <= len(lines) else ""
@@ -264,7 +264,7 @@ def _toml_hint(text: str, error: Exception) -> str:
     return f"correct line {place[1]}: {line.strip():.60}" if place else "correct the file"
 
 
-# (a part of tomllib's message, how the line looks, what to do)
+# (a part of tomllib's message, a pattern of the line, the correction)
 _TOML = (
     ("", "[\u201c\u201d\u201e]", "replace the curly quotation marks by straight ones"),
     ("Expected '='", r"^\s*[\w-]+\s*:", "write = instead of : after the name"),
@@ -278,21 +278,21 @@ _TOML = (
 
 
 def _close(name: str, known: Iterable[str]) -> list[str]:
-    """The likely word, if there is one: spelt nearly the same, or the only one that begins so."""
+    """Return the likely word, if any: spelt nearly the same, or the only one with this start."""
     known = [*known]
     begin = [word for word in known if word.startswith(name.lower()) and len(name) > 2]
     return difflib.get_close_matches(name.lower(), known, 1, 0.6) or begin[: len(begin) == 1]
 
 
 def _meant(name: str, known: Iterable[str]) -> str:
-    """The word that was probably meant, or all that are known."""
+    """Suggest the word that was probably meant, or list all known ones."""
     known = [*known]
     close = _close(name, known)
     return f"did you mean {close[0]}?" if close else f"known are {_words(known)}"
 
 
 def _place(name: str, section: str, known: Iterable[str] = ()) -> str:
-    """The sections that have a field of this name, or else the names that are known."""
+    """Name the sections that have a field of this name; if none has, list the known names."""
     homes = [
         f"[{each}]" if each in SECTIONS else f"[[{each}]]"
         for each, kind in {**SECTIONS, **LISTS}.items()

@@ -1,6 +1,6 @@
 """The search strategies by name: the only list of them.
 
-The strategy NAME is the module `m2m/mix/NAME.py`, which calls its class `STRATEGY`.
+The strategy NAME is in the module `m2m/mix/NAME.py`, which assigns its class to `STRATEGY`.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class Known:
-    """What recipes and their help say about a strategy.
+    """A strategy in the words of recipes and their help.
 
     Attributes:
-        words: what it does, for the help.
-        budget: the evaluations that it takes by itself, for the help; "" if no budget limits it.
-        auto_up_to: "auto" takes the first strategy that has room for the datasets: this many, or
+        words: the way it works, for the help.
+        budget: its own number of evaluations, for the help; "" if no budget limits it.
+        auto_up_to: "auto" takes the first strategy that allows enough datasets: up to this many, or
             fewer than 2 to this power mixtures; 0 for any number, None if "auto" never takes it.
         any_weights: whether it can choose mixtures whose weights differ.
     """
@@ -36,7 +36,7 @@ STRATEGIES = {
 
 
 def strategy_help() -> str:
-    """The help of `[search] strategy`."""
+    """Return the help of `[search] strategy`."""
     every = ", ".join(f"{name} ({known.words})" for name, known in STRATEGIES.items())
     limits = {n: k.auto_up_to for n, k in STRATEGIES.items() if k.auto_up_to is not None}
     taken = (f"{name} up to {most} datasets" if most else name for name, most in limits.items())
@@ -44,11 +44,11 @@ def strategy_help() -> str:
 
 
 def budget_help() -> str:
-    """The help of `[search] budget`."""
+    """Return the help of `[search] budget`."""
     own = ", ".join(f"{name} {known.budget}" for name, known in STRATEGIES.items() if known.budget)
     return f"evaluations of the whole dev set that the search may take; 0: {own}"
 
 
 def for_any_weights() -> list[str]:
-    """The names of the strategies that can choose mixtures whose weights differ."""
+    """Return the names of the strategies that can choose mixtures whose weights differ."""
     return [name for name, known in STRATEGIES.items() if known.any_weights]

@@ -1,4 +1,4 @@
-"""A new recipe as text: what was given, and every other field as a comment with its default."""
+"""Write a new recipe: the given fields, and all others as comments with their defaults."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from m2m.escaping import quoted
 from m2m.recipe.fields import LISTS, SECTIONS
 
 _WIDTH = 96
-# Stands in for what has no default but nothing.
+# Shown for a field whose default is empty.
 _ANY = "..."
 
 Given = Mapping[str, Any]
 
 
 def recipe_text(sections: Mapping[str, Given], lists: Mapping[str, Sequence[Given]]) -> str:
-    """A recipe.toml that explains itself.
+    """Return a recipe.toml that explains itself.
 
     Args:
         sections: values of fields by section ("base", "train", ...).
@@ -82,10 +82,10 @@ def _meaning(spec: dataclasses.Field[Any], specs: Sequence[dataclasses.Field[Any
 
 
 def toml_value(value: Any) -> str:
-    """A text, number, path or list of these as TOML."""
+    """Format a text, number, path or list of these as TOML."""
     if isinstance(value, str | Path):
         text = value.as_posix() if isinstance(value, Path) else value
-        return quoted(text)  # a TOML basic string is a JSON string, but for DEL
+        return quoted(text)  # a TOML basic string is a JSON string, except for DEL
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(toml_value, value))}]"
     return repr(value)
