@@ -19,21 +19,22 @@ from markdown_it import MarkdownIt
 
 from m2m.cli import console
 from m2m.errors import InputError
-from m2m.export.card import CardDataset, CardScore, card_text
 from m2m.export.modelfile import modelfile
 from m2m.formats.gguf import GGUFFile, GGUFValue
 from m2m.formats.journal import Journal
 from m2m.formats.json_text import json_text
+from m2m.mix.verdict import Verdict
 from m2m.pipeline.inputs import make_formatter
 from m2m.progress import Logged, Silent
 from m2m.recipe.template import recipe_text, toml_value
 from m2m.report import charts
+from m2m.report.card import card_text
 from m2m.report.page import page
-from m2m.results.facts import csv_tables
+from m2m.results.facts import Source, csv_tables
 from m2m.results.table import Column, Table, as_csv
-from tests.export.test_card import CARD
 from tests.hostile import HOSTILE, READABLE, controls, formulas, read_modelfile
 from tests.report import samples
+from tests.report.test_card import CARD
 from tests.report.test_markup import Reader
 from tests.tiny import CHATML, pico_gguf
 
@@ -44,11 +45,15 @@ SHORT = re.compile(r"\s+")
 
 
 def card(text: str) -> str:
-    data = CardDataset("set", 1.0, text, text, text, ("sw",))
-    score = CardScore(text, {}, {}, text)
-    named = dict.fromkeys(("name", "base", "base_licence", "target", "warning", "chosen"), text)
-    said = {field: [text, text] for field in ("made", "cautions", "serving", "verdict")}
-    return card_text(dataclasses.replace(CARD, **named, **said, datasets=[data], scores=[score]))
+    data = Source("set", 3, 1.0, ("sw",), text, text, text)
+    plain = samples.confirmation(("aa", "bb", "cc"))
+    models = [dataclasses.replace(model, label=text) for model in plain.models]
+    verdict = Verdict("keep the base", text, (text,), text)
+    confirmation = dataclasses.replace(plain, target=text, models=models, verdict=verdict)
+    named = dict.fromkeys(("name", "base", "base_licence"), text)
+    said = {field: [text, text] for field in ("made", "cautions", "serving", "compared")}
+    whole = dataclasses.replace(CARD, **named, **said, sources=[data], confirmation=confirmation)
+    return card_text(whole)
 
 
 def template(text: str) -> str:

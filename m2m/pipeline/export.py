@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 
 from m2m import __version__
@@ -12,8 +11,6 @@ from m2m.adapter import load_adapter
 from m2m.checkpoint import BaseModel
 from m2m.counted import counted
 from m2m.evaluate.same import in_words, question_keys
-from m2m.evaluate.score import measured_json
-from m2m.export.card import Card, CardDataset, CardScore, write_card
 from m2m.export.gguf import Provenance, export_gguf, remedy
 from m2m.export.lora import export_lora
 from m2m.export.modelfile import write_modelfile
@@ -21,14 +18,15 @@ from m2m.export.serving import ollama_remarks, serving_remarks
 from m2m.llamacpp.filetypes import file_type
 from m2m.llamacpp.model import build_info
 from m2m.merge.merger import Merger
-from m2m.mix.ranking import Interval
 from m2m.mix.verdict import LEAST
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.self_test import self_test
 from m2m.progress import Progress
+from m2m.report.card import Card, write_card
 from m2m.report.words import COMPARED
 from m2m.results.confirmation import HOW, Confirmation, Model
 from m2m.results.export import Exported
+from m2m.results.facts import Source
 from m2m.results.folder import RunFolder
 from m2m.results.ranking import Ranking
 from m2m.tokenizer import plain_source
@@ -60,7 +58,7 @@ def export(
     # Ollama skips characters that cannot be printed, and would not find the file.
     name = "".join(c if c.isprintable() and c != '"' else "_" for c in name)
     gguf = RunFolder(folder).exports / f"{name}-{kind.upper()}.gguf"
-    data = _datasets(inputs, winner)
+    data = _sources(inputs, winner)
     described = tuple((each.name, _described(each)) for each in data)
     tokenizer, trained = inputs.formatter.tokenizer, inputs.formatter.template
     own = None if trained else plain_source(tokenizer.adds_bos)
@@ -91,10 +89,8 @@ def export(
         name=name,
         base=recipe.base.hub or _hub_name(base) or base.name,
         base_licence=base.info.licence or "",
-        datasets=data,
-        target=confirmation.target,
-        metric=confirmation.metric,
-        scores=_scores(confirmation, inputs),
+        sources=data,
+        confirmation=confirmation,
         made=[*_made(inputs, ranking, confirmation, kept), tested.sentence],
         files=[
             (gguf.name, f"the model in {kind}, for llama.cpp and what is built on it"),
@@ -103,9 +99,7 @@ def export(
         ],
         cautions=[*inputs.cautions, *ranking.warnings, *confirmation.warnings, *tested.warnings],
         serving=serving,
-        verdict=[f"Verdict: {verdict.kind}. {verdict.sentence}", *verdict.reasons],
-        warning="Made with --anyway, against the verdict." if verdict.withheld else "",
-        chosen=confirmation.chosen_by,
+        compared=_compared(confirmation, inputs),
     )
     path = write_card(card, gguf.parent)
     progress.advance(detail=path.name)
@@ -114,22 +108,24 @@ def export(
     return Exported(*files, tuple(card.remarks), tested, tuple(serving))
 
 
-def _datasets(inputs: Inputs, winner: Model) -> list[CardDataset]:
-    known = {each.name: each for each in inputs.recipe.datasets}
+def _sources(inputs: Inputs, winner: Model) -> list[Source]:
+    shares = winner.mixture.shares
     return [
-        CardDataset(
-            name,
-            share,
-            known[name].licence,
-            known[name].source,
-            known[name].notes,
-            known[name].languages,
+        Source(
+            name=dataset.name,
+            rows=len(inputs.corpora[dataset.name].samples),
+            share=shares[dataset.name],
+            languages=dataset.languages,
+            licence=dataset.licence,
+            source=dataset.source,
+            notes=dataset.notes,
         )
-        for name, share in winner.mixture.shares.items()
+        for dataset in inputs.recipe.datasets
+        if dataset.name in shares
     ]
 
 
-def _described(dataset: CardDataset) -> str:
+def _described(dataset: Source) -> str:
     return f"share {dataset.share:z.3f}, licence {dataset.licence or 'not given'}"
 
 
@@ -142,28 +138,16 @@ def _hub_name(base: BaseModel) -> str | None:
     return None
 
 
-def _scores(confirmation: Confirmation, inputs: Inputs) -> list[CardScore]:
-    nothing: Sequence[Interval | None] = [None] * len(confirmation.models)
+def _compared(confirmation: Confirmation, inputs: Inputs) -> list[str]:
+    """How the winner does on test against the others; nothing on fewer than `LEAST` questions."""
     different = [len({*question_keys(task)}) for task in inputs.test.values()]
-    ahead = confirmation.ahead if min(different, default=0) >= LEAST else None
+    if confirmation.ahead is None or min(different, default=0) < LEAST:
+        return []
     return [
-        CardScore(
-            _named(each) + (" (this model)" if each == confirmation.winner else ""),
-            measured_json(each.dev),
-            measured_json(each.test),
-            _compared(each, span) if span and each.mixture != confirmation.winner.mixture else "",
-        )
-        for each, span in zip(confirmation.models, ahead or nothing, strict=True)
+        f"On test it {COMPARED[ahead.sign]} {model.label} ({HOW[model.how]}): {ahead.in_full}"
+        for model, ahead in zip(confirmation.models, confirmation.ahead, strict=True)
+        if model.mixture != confirmation.winner.mixture
     ]
-
-
-def _named(model: Model) -> str:
-    mixture = "" if model.how == "base" else f"{model.mixture.label}: "
-    return f"{mixture}{model.label}, {HOW[model.how]}"
-
-
-def _compared(model: Model, ahead: Interval) -> str:
-    return f"On test it {COMPARED[ahead.sign]} {model.label} ({HOW[model.how]}): {ahead.in_full}"
 
 
 def _seen(model: Model) -> str:

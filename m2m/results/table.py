@@ -124,9 +124,15 @@ def as_csv(table: Table) -> str:
 
 
 def as_markdown(table: Table, escape: Callable[[str], str]) -> str:
-    """Format a table as Markdown; `escape` makes text of strangers harmless."""
-    lines = [table.heads, ["---"] * len(table.heads), *(row for row, _ in table.shown())]
-    return "\n".join(f"| {' | '.join(map(escape, line))} |" for line in lines)
+    """Format a table as Markdown; `escape` makes text of strangers harmless, as numbers are."""
+    columns = [table.columns[i] for i in table.visible]
+
+    def cell(column: Column, text: str) -> str:
+        return text if column.numeric or text == "-" else escape(text)
+
+    rows = (map(cell, columns, row) for row, _ in table.shown())
+    lines = [map(escape, table.heads), ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _written(cell: Cell) -> str:

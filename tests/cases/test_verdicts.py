@@ -193,7 +193,7 @@ def test_two_targets_have_one_number_for_each_comparison(recipe: Path) -> None:
     over_base = said["winner_ahead_on_test"][0]["estimate"]
     assert f"({abs(over_base):.3f} " in " ".join(said["verdict"]["reasons"])
     shown = m2m("confirm", recipe).stdout
-    assert "Scores are of the first target." in shown
+    assert "scores are of the first target" in shown
     assert "standardised" not in shown
     changed(recipe, ('test = "test2.jsonl"\n', ""))
     said = ran(recipe)
