@@ -4,8 +4,7 @@ The files themselves are the reference, so this works for languages that no lang
 Every part of a file (its questions, its answers) has a profile of character n-grams (Cavnar and
 Trenkle 1994). Two parts count as different languages if their bigrams differ clearly. A row is
 reported if the trigrams of another language make it far likelier than those of its own part, from
-which its own trigrams are left out. m2m has its own code because the usual packages know only a
-fixed list of languages.
+which its own trigrams are left out. The usual packages know only a fixed list of languages.
 """
 
 from __future__ import annotations
@@ -56,9 +55,8 @@ class Languages:
     """Profiles of the parts of files.
 
     Args:
-        parts: the texts of each (file, side), without the words that an instruction repeats. If
-            there are more than `MOST_TEXTS`, evenly spaced ones are used; parts of fewer than 30
-            texts are left out.
+        parts: the texts of each (file, side), without the words that an instruction repeats. Over
+            `MOST_TEXTS`, evenly spaced ones are used; under 30, the part is left out.
     """
 
     def __init__(self, parts: Mapping[Part, Sequence[str]]) -> None:

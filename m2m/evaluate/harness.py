@@ -66,8 +66,7 @@ def load_harness(path: Path, part: Part, seed: int = 0, roots: Sequence[Path] = 
         roots: folders, besides its own, in which it may name files.
 
     Raises:
-        InputError: the file is unreadable, or needs more than the supported part; lists every
-            problem.
+        InputError: unreadable, or more than the supported part; the message lists all problems.
     """
     path = Path(path)
     reader = TaskFiles(path, roots)

@@ -262,10 +262,7 @@ def _commonest(answers: Sequence[object]) -> float:
 
 
 def _prior_bits(scores: Scores) -> float | None:
-    """Return the score of a model that knows only the labels' shares.
-
-    It is log2(k) minus the entropy of the shares (corrected: Miller 1955).
-    """
+    """Return the bits of knowing the labels' shares: log2(k) - their entropy (Miller 1955)."""
     if scores.kind != "labels":
         return 0.0
     share = _shares(scores)

@@ -89,9 +89,7 @@ def asked_to_write(task: Task) -> Task:
 
 
 def refuse_same_rows(dev: Task | None, test: Task) -> None:
-    """Refuse a test set that has only dev questions, which already chose the winner.
-
-    This also holds for one task file with a split for each set.
+    """Refuse a test set without new questions, also in one task file: dev ones chose the winner.
 
     Raises:
         InputError: every test question is a dev question, whatever the files' names and order.

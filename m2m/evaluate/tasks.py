@@ -174,10 +174,9 @@ def contrasted(task: Task, seed: int = 0) -> Task:
     """Return an "answer" task with choices: each example's answer and answers of other rows.
 
     The others are drawn, again for each example, from the answers nearest in length (bytes), so
-    that length does not give the right one away. A drawn answer never is the same text
-    (`m2m.dataset.sameness`) as another choice, or as an answer that the file holds to be right for
-    this question, in this row or in another with the same question. The same seed gives the same
-    choices.
+    that length does not reveal the right one. No drawn answer is the same text
+    (`m2m.dataset.sameness`) as another choice, or as a right answer to this question in this row
+    or in another with the same question. The same seed gives the same choices.
 
     Raises:
         InputError: every answer is right for a row; names its line.

@@ -20,8 +20,7 @@ def truncate(
     exact if the rank of the delta is not higher, and a few products instead of a whole SVD.
 
     Returns:
-        The pair and its singular values. The pair has scale 1, and its two factors share the
-        singular values.
+        The pair, with scale 1 and the singular values shared by its factors; and these values.
     """
     rank = min(rank, *delta.shape)
     width = min(rank + _SPARE, *delta.shape)

@@ -150,8 +150,7 @@ def _holding(estimate: float, replicates: Floats) -> Interval:
 def regret(real: Scored, choice: int | Sequence[int]) -> Interval:
     """Return how much the best of n fine-tunes beats a choice, or the mean of several choices.
 
-    The best of n noisy scores is also a lucky one, so the result is rather too large than too
-    small.
+    The best of n noisy scores is also a lucky one, so the result is rather too large.
     """
     chosen = np.atleast_1d(choice)
     best = int(np.argmax(real.points))

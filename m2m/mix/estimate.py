@@ -95,10 +95,7 @@ class Draws:
         return cls(np.arange(weights.shape[1]), weights)
 
     def copies(self, places: Sequence[int]) -> Floats:
-        """Return (n,) how many of the target's examples each one at `places` stands for.
-
-        An example also stands for the equal ones that were not scored.
-        """
+        """Return (n,) how many examples each of `places` stands for, with unscored equal ones."""
         seen = np.bincount(self.clusters[places], minlength=int(self.clusters.max()) + 1)
         share: Floats = (np.bincount(self.clusters) / np.maximum(seen, 1))[self.clusters[places]]
         return share

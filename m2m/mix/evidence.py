@@ -39,7 +39,7 @@ class Judged:
 
     @property
     def beats_guessing(self) -> bool:
-        """Return whether it beats guessing on a target; True if guessing has no score on one."""
+        """Return whether it beats guessing on any target; True if guessing has no score on one."""
         every = len(self.over_chance) == len(self.scores)
         return not every or any(each.sign > 0 for each in self.over_chance.values())
 

@@ -48,8 +48,7 @@ class ExampleOrder:
 def _deal(scores: Scores, rng: np.random.Generator) -> list[int]:
     """Return the examples' places: sorted into strata, bit-reversed order from a random start.
 
-    The first 2^k of a bit-reversed order are evenly spread in the sorted sequence (van der Corput
-    1935).
+    The first 2^k of a bit-reversed order are spread evenly over the sorted ones (Corput 1935).
     """
     count = len(scores)
     length = np.nansum(scores.bytes, axis=1)

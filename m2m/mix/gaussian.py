@@ -3,8 +3,7 @@
 With the kernel s (w.w') + s (w.w')^2 over the weights it is Bayesian linear regression on every
 weight and every product of two weights (Rasmussen and Williams 2006, chapter 2); a nugget is the
 variance that these do not explain. Signal and nugget have the greatest marginal likelihood on a
-grid. m2m has its own code because scikit-learn and SciPy are large for a few lines of linear
-algebra.
+grid. m2m has its own code: scikit-learn and SciPy are large for a few lines of linear algebra.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ class Mixture:
         """Invert `as_json`; other keys are ignored.
 
         Raises:
-            ValueError: there are no names, a name is repeated, or the number of weights differs.
+            ValueError: the names are missing, one is repeated, or the weights are wrong.
         """
         names = as_list(data.get("datasets"), "datasets", (str,))
         weights = as_list(data.get("weights"), "weights", (int, float), len(names))

@@ -65,8 +65,7 @@ def scoreboard(
 
     One target keeps its metric's own unit. Several are standardised over the mixtures (mean 0,
     deviation 1, higher is better) and averaged with their weights; the replicates go through the
-    same map. Trials that are not scored in full are estimated (see `estimate`), with wider
-    replicates.
+    same map. Partial trials are estimated (see `estimate`), with wider replicates.
 
     Args:
         trials: n of them.
@@ -74,8 +73,7 @@ def scoreboard(
         seed: of the resamples.
         growth: of the merged deltas with the number of datasets, the recipe's.
         reference: more trials: base and experts to predict from, mixtures to standardise over.
-        of_these: whether the examples count as the whole population: then only the examples that
-            were not scored add variance.
+        of_these: whether these examples are the population: only unscored ones then add variance.
         resamples: R.
     """
     mixtures = tuple(trial.mixture for trial in trials)

@@ -42,8 +42,7 @@ class Verdict:
         sentence: the recommendation, for people.
         reasons: more sentences.
         advice: the next step.
-        needed: different questions that would decide it; None if more would not, or if it is
-            decided.
+        needed: different questions that would decide it; None if more would not, or none need to.
     """
 
     kind: Kind

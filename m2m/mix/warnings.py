@@ -18,8 +18,8 @@ from m2m.mix.scoreboard import Objective, Scoreboard, scoreboard
 from m2m.mix.trial import Trial
 
 ROUNDING = 1e-9
-# Of the spread of scores over mixtures, at least this share must be real; fewer examples give a
-# warning with the number that would reach it.
+# At least this share of the spread of scores of mixtures must be real. If not, a warning names the
+# number of examples that would be enough.
 RELIABLE = 0.8
 # Of the norm of all changed weights: experts beyond this are too far from the base for averages of
 # models to work (over-trained experts merge worse: arXiv 2506.14126).
@@ -189,9 +189,8 @@ def _likelihood(trials: Sequence[Trial], objective: Objective) -> list[str]:
 def reliability(found: Scoreboard) -> float:
     """Return the share of the spread of scores over mixtures that is not chance, from -inf to 1.
 
-    1 - noise / spread, like a test's reliability (Cronbach 1951 in its general form). Noise is the
-    mean variance of the replicates without the part that all mixtures share; spread is the variance
-    of the scores.
+    1 - noise / spread, like a test's reliability (Cronbach 1951 in its general form): noise is the
+    mean variance of the replicates without their common part, spread that of the scores.
     """
     noise = found.replicates - found.replicates.mean(axis=0)
     spread = float(found.points.var(ddof=1))

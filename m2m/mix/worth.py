@@ -9,11 +9,10 @@ and in the second case also from the variance that the model leaves unexplained.
 
 A result only counts as an effect if its interval excludes zero, and if it is at least `SMALLEST` of
 the largest change that any mixture made to the base's score: less does not matter for the choice.
-On a target on which guessing has a score, nothing is claimed if no mixture is better than guessing.
-Pairs at an end of the metric's scale are left out. These are pairs with a dataset that alone is no
-better than guessing: scores cannot fall below that floor, so together the two would look better
-than expected. And they are pairs whose expected score is beyond the best possible one, which would
-look worse.
+If guessing has a score on a target, nothing is claimed if no mixture is better than guessing. Pairs
+at an end of the metric's scale are left out. If one dataset alone does not beat guessing, the pair
+would look better than expected, because scores cannot fall below that floor. If a pair's expected
+score is beyond the best possible one, the pair would look worse.
 """
 
 from __future__ import annotations
@@ -200,8 +199,7 @@ def _fitted(
 ) -> tuple[Floats, Floats]:
     """Return (N, 1 + R) worth and (P, 1 + R) interactions of the second-order model.
 
-    Membership is coded as -1 and 1, so a coefficient is half a Banzhaf value, or a quarter of an
-    interaction.
+    Membership is coded -1 or 1: a coefficient is half a Banzhaf value, or a quarter interaction.
     """
     coded = np.array([[1.0 if n in each.datasets else -1.0 for n in names] for each in mixtures])
     place = {name: i for i, name in enumerate(names)}
