@@ -352,8 +352,7 @@ def check_adapter(
         base_fingerprint: the model's fingerprint, compared if both sides have one.
 
     Raises:
-        InputError: modules that the model lacks, other shapes, or another base; the message lists
-            all problems.
+        InputError: modules that the model lacks, other shapes, or another base (lists all).
     """
     problems = Problems()
     shapes = config.linear_shapes()

@@ -1,8 +1,7 @@
 """The errors of m2m: a message for the reader, and the next step to take.
 
 Every error that a user can cause is an `M2MError`. Its message names the fault, its place, and the
-found and expected values; its hint names the next step. Any other error is a bug, and shows its
-traceback.
+found and expected values; its hint names the next step. Other errors are bugs with a traceback.
 """
 
 from __future__ import annotations
@@ -74,8 +73,7 @@ class Problems:
     """Mistakes that are raised once, so that a user can correct all of them in one go.
 
     Args:
-        limit: number of mistakes that are kept and shown; the others are only counted, because
-            there can be millions.
+        limit: number of mistakes that are shown; others are counted, as there can be millions.
     """
 
     def __init__(self, limit: int = 20) -> None:
@@ -83,7 +81,7 @@ class Problems:
         self._count, self._limit = 0, limit
 
     def add(self, message: str) -> None:
-        """Note one mistake: where it is, what was found and what was expected."""
+        """Note one mistake: its place, the found and the expected value."""
         self._count += 1
         if self._count <= self._limit:
             self._found.append(message)

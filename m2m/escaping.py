@@ -22,12 +22,10 @@ _LAYOUT = re.compile(r"[\t\n]+")
 _MARKS = re.compile(r"([\\`*_\[\]|#~$!])")
 # A line of Markdown with such a start is an entry of a list, a rule or a heading.
 _BLOCK = re.compile(r"^(\d{0,9})([-+=.)])")
-# Excel and LibreOffice compute a cell with such a start, also after spaces (OWASP, "CSV
-# Injection"); the last four signs are full width. If the separator is not a comma, a cell can also
-# begin within a text.
+# Excel and LibreOffice compute cells with such a start, also after spaces (OWASP, "CSV Injection");
+# the last four are full width. If the separator is not a comma, a cell can begin within a text.
 _FORMULA = re.compile(r"(^|[;\t\n])(?=[\s'\"]*[=+\-@\uff1d\uff0b\uff0d\uff20])")
-# Ollama skips characters that Go cannot print (by Go's version of Unicode) and joins their
-# neighbours.
+# Ollama skips characters that Go (by its version of Unicode) does not print, and joins the rest.
 _THREE_QUOTES = re.compile(r'"(?=(?:[^\n\r\t -~]*"){2})')
 
 
@@ -71,8 +69,7 @@ def modelfile_value(text: str, *, long: bool = False) -> str:
     """Return a value for Ollama's Modelfile, which has no escapes.
 
     Args:
-        text: the value that Ollama shall read; the first of three double quotes becomes a single
-            one.
+        text: the value for Ollama; the first of three double quotes becomes a single one.
         long: use three quotes even if the text does not need them.
     """
     text = no_three_quotes(text, "'")

@@ -146,7 +146,7 @@ else:
 
     def impose(limits: Limits) -> None:
         """Limit this process, which then can write no file and start no process."""
-        # Ctrl-C goes to all processes of a terminal; the parent decides what it means.
+        # Ctrl-C goes to all processes of a terminal; the parent decides its meaning.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         fixed = {resource.RLIMIT_CORE: 0, resource.RLIMIT_FSIZE: 0, resource.RLIMIT_NPROC: 0}
         if not watches_memory():

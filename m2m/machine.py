@@ -82,10 +82,9 @@ def _address_space() -> int:
 
 
 def _groups(table: Path = Path("/proc/self/cgroup")) -> list[Path]:
-    """Find the control groups (a container, a batch job) that limit this process's memory.
+    """Find the control groups (container, batch job) that limit this process's memory: cgroups(7).
 
-    See cgroups(7). In a container the path in the file may belong to the host; then the group is
-    mounted as the root.
+    In a container the path in the file may be the host's; then the group is mounted as the root.
     """
     root, found = Path("/sys/fs/cgroup"), [Path("/sys/fs/cgroup")]
     try:

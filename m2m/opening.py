@@ -26,8 +26,7 @@ JSON = 256 << 20  # one JSON object; Gemma's tokenizer.json has 33 MB
 SETTINGS = 1 << 20  # recipes, chat templates; task files have less, see m2m.formats.yaml
 MODEL = 1 << 38  # weights, which are mapped or streamed and never held in memory
 
-# Limits of one JSON text. Gemma 3's tokenizer.json has 1.4 and 0.5 million. An empty list takes 64
-# bytes.
+# Of one JSON text; Gemma 3's tokenizer.json has 1.4 and 0.5 million. An empty list takes 64 bytes.
 _MOST_ITEMS, _MOST_LISTS = 1 << 22, 1 << 21
 
 _PART = 1 << 20  # bytes that are copied at once

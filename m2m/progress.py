@@ -199,8 +199,7 @@ class Logged:
     def write(self, *lines: str) -> None:
         """Append to the log only: one line for each given line, whatever it contains."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-        # Never fail a run because its log cannot be written. The next important file reports a full
-        # disk.
+        # Never fail a run because its log cannot be written; other files report a full disk.
         with suppress(OSError, InputError), open_to_append(self._path) as file:
             text = "".join(f"{stamp}  {one_line(line)}\n" for line in lines)
             file.write(text.encode("utf-8"))

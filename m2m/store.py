@@ -1,4 +1,4 @@
-"""Fingerprints, which say what a result was made from, and the lock of a run's folder."""
+"""Fingerprints of the inputs of a result, and the lock of a run's folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs that nobody watches: one recipe opened safely, and several after one another."""
+"""Unattended runs: open one recipe safely, and run several one after another."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def opened(
     share: tuple[int, int] | None = None,
     **allowed: bool,
 ) -> Iterator[Run]:
-    """The recipe's run, locked, with progress; an interruption names the line that resumes.
+    """Open the recipe's run, locked, with progress; after an interruption, say how to resume.
 
     Args:
-        recipe: the file.
-        quiet: no progress.
-        command: for the log.
-        changes: fields by section that take another value than in the file; None changes nothing.
-        hours: that the run may take; it is cut down to them.
-        share: (I, N) where only a share of the work is wanted.
+        recipe: the recipe's file.
+        quiet: show no progress.
+        command: name of the command, for the log.
+        changes: other values than in the file for fields, by section; None changes nothing.
+        hours: hours that the run may take; it is cut down to them.
+        share: (I, N) if only a share of the work is wanted.
         allowed: `allow_leaks`, `anyway` and `rescore`, as `Run` takes them.
     """
     from m2m.cli.console import TerminalProgress, stoppable
@@ -68,7 +68,7 @@ def opened(
 
 @contextmanager
 def _logged(log: Logged, command: str) -> Iterator[None]:
-    """Write into the log that a command began and how it ended."""
+    """Log that a command began and how it ended."""
     log.write(f"m2m {__version__} {command} (pid {os.getpid()})")
     try:
         yield
@@ -90,11 +90,11 @@ def run_batch(
     quiet: bool,
     **allowed: bool,
 ) -> None:
-    """Run recipes in turn and say of each what became of it.
+    """Run recipes in turn and print the outcome of each.
 
     Raises:
-        Interrupted: the user asked to stop; the line that resumes takes up all of them.
-        M2MError: one failed, after all others were tried where `keep_going` says so.
+        Interrupted: the user asked to stop; the same command resumes all of them.
+        M2MError: one recipe failed; with `keep_going` all others were tried first.
     """
     failed: list[str] = []
     for number, recipe in enumerate(recipes, start=1):
@@ -123,7 +123,7 @@ def run_batch(
 
 
 def _say(recipe: Path, outcome: dict[str, Any], as_json: bool) -> None:
-    """One line of what became of a recipe."""
+    """Print one line with the outcome of a recipe."""
     if as_json:
         line = {"recipe": str(recipe), **outcome}
         say(json_text(line))
@@ -134,5 +134,5 @@ def _say(recipe: Path, outcome: dict[str, Any], as_json: bool) -> None:
 
 
 def _same_line() -> str:
-    """What the user typed: every command goes on where it was."""
+    """Return the command as the user typed it: every command resumes its own work."""
     return shlex.join(["m2m", *sys.argv[1:]])

@@ -1,4 +1,4 @@
-"""`m2m completion`: what a shell needs to complete commands, options, files and models."""
+"""`m2m completion`: let a shell complete commands, options, files and models."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import click
 
 from m2m.cli.console import say
 
-# Where each shell reads it from, at every start.
+# The file from which each shell reads it at every start.
 INSTALL = {
     "bash": "m2m completion bash > ~/.local/share/bash-completion/completions/m2m",
     "zsh": 'm2m completion zsh > ~/.m2m-completion.zsh; echo ". ~/.m2m-completion.zsh" >> ~/.zshrc',

@@ -1,4 +1,4 @@
-"""What people see on stderr: bars on a terminal, plain lines elsewhere, nothing when quiet."""
+"""Show progress on stderr: bars on a terminal, plain lines elsewhere, nothing when quiet."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PLAIN_EVERY = 5.0
 
 
 class TerminalProgress:
-    """A `Progress` on stderr; it also carries the request to stop after SIGINT or SIGTERM."""
+    """A `Progress` on stderr; it also passes on the request to stop after SIGINT or SIGTERM."""
 
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
@@ -38,14 +38,14 @@ class TerminalProgress:
         self._began, self._said = time.monotonic(), 0.0
 
     def stage(self, title: str, number: int, total: int) -> None:
-        """Head the bars from now on; on a plain stream, say what begins."""
+        """Show the stage above the bars from now on; on a plain stream, print its name."""
         self.finish()
         self._stage, self._stages = f"{number}/{total} {title}", (number, total)
         if not self.quiet and not self._terminal:
             self._line(self._stage)
 
     def start(self, title: str, total: float, unit: str) -> None:
-        """Open a bar, under that of the stage where there is one."""
+        """Open a bar, under the bar of the stage if there is one."""
         self.finish()
         self._meter, self._said = Meter(title, total, unit), time.monotonic()
         if self._terminal:
@@ -60,7 +60,7 @@ class TerminalProgress:
             self._bars.start()
 
     def advance(self, amount: float = 1.0, detail: str = "") -> None:
-        """Move the bar; on a plain stream, a line every few seconds with the time left."""
+        """Move the bar; on a plain stream, print a line every few seconds with the time left."""
         if self._meter is None:
             return
         self._meter.advance(amount, detail)
@@ -75,7 +75,7 @@ class TerminalProgress:
             self._line(f"{self._meter.title}: {self._meter}")
 
     def finish(self) -> None:
-        """Close the bar and leave a line of it; on a plain stream only where it took long."""
+        """Close the bar and leave a line of it; on a plain stream only if it took long."""
         if self._bars is not None:
             self._bars.stop()
             self._bars = None
@@ -84,16 +84,16 @@ class TerminalProgress:
             self._line(f"{meter.title}: {meter.end}")
 
     def note(self, text: str) -> None:
-        """Say one line, unless quiet."""
+        """Print one line, unless quiet."""
         if not self.quiet:
             self._line(text)
 
     def warn(self, text: str) -> None:
-        """Say a warning, also when quiet."""
+        """Print a warning, also when quiet."""
         self._line(f"Warning: {text}")
 
     def stop_requested(self) -> bool:
-        """Whether SIGINT or SIGTERM arrived."""
+        """Return whether SIGINT or SIGTERM arrived."""
         return self.stopping
 
     def _line(self, text: str) -> None:
@@ -105,7 +105,7 @@ class TerminalProgress:
 
 @contextmanager
 def stoppable(progress: TerminalProgress) -> Iterator[None]:
-    """Within, the first SIGINT or SIGTERM asks the work to save and stop; the second ends it."""
+    """Catch SIGINT and SIGTERM: the first asks the work to save and stop, the second ends it."""
 
     def ask(number: int, frame: FrameType | None) -> None:
         if progress.stopping:
@@ -123,33 +123,33 @@ def stoppable(progress: TerminalProgress) -> Iterator[None]:
 
 
 def say(*lines: str, err: bool = False) -> None:
-    """Print lines on stdout or stderr; all that is not a table or JSON comes through here.
+    """Print lines on stdout or stderr; everything except tables and JSON goes through here.
 
-    A line stays one line, and nothing in it steers the terminal.
+    A line stays one line, and nothing in it can control the terminal.
     """
     for line in lines:
         click.echo(one_line(line), err=err)
 
 
 def say_on(text: str) -> None:
-    """Print a piece of an answer on stdout, as it comes."""
+    """Print a piece of an answer on stdout, as soon as it comes."""
     click.echo(visible(text), nl=False)
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON document on stdout; what is not a finite number is null."""
+    """Print one JSON document on stdout; numbers that are not finite become null."""
     click.echo(json_text(value, indent=2))
 
 
 @dataclass
 class Table:
-    """A table for people, of texts that may be anybody's.
+    """A table for people, whose texts may come from strangers.
 
     Attributes:
-        heads: of the columns.
-        right: heads of columns that hold numbers.
+        heads: titles of the columns.
+        right: titles of columns that hold numbers.
         fold: break long texts of the first column anywhere.
-        rows: cells, whether they are bold, and whether a line separates them from those above.
+        rows: cells, whether they are bold, and whether a line separates them from the row above.
     """
 
     heads: tuple[str, ...]
@@ -158,17 +158,17 @@ class Table:
     rows: list[tuple[tuple[str, ...], bool, bool]] = field(default_factory=list)
 
     def add_row(self, *cells: str, bold: bool = False, apart: bool = False) -> None:
-        """Add a row of as many cells as there are heads."""
+        """Add a row with one cell for each title."""
         self.rows.append((cells, bold, apart))
 
 
 def make_table(*heads: str, right: Collection[str] = (), fold: bool = False) -> Table:
-    """An empty table; see `Table`."""
+    """Make an empty table; see `Table`."""
     return Table(heads, right, fold)
 
 
 def print_table(table: Table) -> None:
-    """A table on stdout; cells are text, in which rich finds no markup."""
+    """Print a table on stdout; cells are plain text, so rich finds no markup in them."""
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
@@ -188,7 +188,7 @@ def print_table(table: Table) -> None:
 
 
 def stdout_console() -> Console:
-    """Rich on stdout: as wide as the terminal, and wide enough elsewhere not to cut tables."""
+    """Return rich's console on stdout: as wide as the terminal, or else as wide as tables need."""
     from rich.console import Console
 
     return Console(highlight=False, width=None if sys.stdout.isatty() else 120)

@@ -1,4 +1,4 @@
-"""`m2m data`: a look at data before anything is trained on it."""
+"""`m2m data`: check data before anything is trained on it."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def check(
 
 
 def show_checked(found: Sequence[Checked], tokens: bool = True) -> None:
-    """Print a table of all files, and under it what a person should look at."""
+    """Print a table of all files, and below it everything that a person should check."""
     from m2m.cli.console import make_table, print_table
 
     counts = ("rows", "tokens", "longest", "same", "near", "leaks", "letters/token", "tokens/word")
@@ -123,7 +123,7 @@ def show_checked(found: Sequence[Checked], tokens: bool = True) -> None:
 
 
 def _bars(lengths: dict[int, int]) -> str:
-    """A histogram as a line of blocks, from the first edge with rows to the last."""
+    """Draw a histogram as a line of blocks, from the first edge with rows to the last."""
     used = [edge for edge, count in lengths.items() if count]
     if not used:
         return "-"

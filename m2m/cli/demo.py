@@ -1,4 +1,4 @@
-"""`m2m demo`: the whole story on one recipe, told as it happens."""
+"""`m2m demo`: show all steps on one recipe, with explanations."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def demo(recipe: Path | None, quiet: bool) -> None:
 
 
 def _example() -> Path:
-    """The example recipe: here, or beside m2m's own source."""
+    """Find the example recipe: in this folder, or next to m2m's own source."""
     from m2m.errors import InputError
 
     for root in (Path(), Path(__file__).parents[2]):

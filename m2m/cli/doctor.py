@@ -1,4 +1,4 @@
-"""`m2m doctor`: is this machine ready?"""
+"""`m2m doctor`: check whether this machine is ready."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MARKS = {"ok": " ", "note": "-", "problem": "!"}
 @click.command("doctor")
 @json_option
 def doctor(as_json: bool) -> None:
-    """Check this machine: what is missing or slow, and the remedy.
+    """Check this machine, list missing or slow parts, and say how to correct them.
 
     The exit code is 1 if something marked ! keeps m2m from working.
 
@@ -45,7 +45,7 @@ def doctor(as_json: bool) -> None:
 
 
 def show_versions(context: click.Context, option: click.Parameter, wanted: bool) -> None:
-    """m2m's version and those of all that it runs with."""
+    """Print the versions of m2m and of everything that it runs with."""
     if not wanted or context.resilient_parsing:
         return
     import platform

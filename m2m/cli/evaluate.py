@@ -1,4 +1,4 @@
-"""`m2m eval`: models on tasks, side by side."""
+"""`m2m eval`: compare models on tasks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`m2m init`: the first recipe."""
+"""`m2m init`: write the first recipe."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The `m2m` command: its groups, its errors and its exit codes.
 
 Only click is imported here and at the head of every command module, so that `m2m --help` is quick;
-NumPy, llama.cpp and rich come inside the commands that use them.
+NumPy, llama.cpp and rich are imported inside the commands that use them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _NO_MEMORY = (
     "there was not enough memory; what was finished is kept",
     "free memory, lower batch_tokens in [train], or take a smaller base, and run it again",
 )
-# A pulled stick, a share that went away: a matter of the machine, wherever it is met.
+# A pulled USB stick or a lost network share: a fault of the machine, wherever it shows.
 _DISK_IS_GONE = (errno.EIO, errno.ENODEV, errno.ENXIO, getattr(errno, "ESTALE", errno.EIO))
 _LOOK = "see that its disk is still there, then run the same command again"
 
@@ -44,7 +44,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 class Commands(click.Group):
-    """A group that turns m2m's own errors into messages; everything else keeps its traceback."""
+    """A group that prints m2m's own errors as messages; all others keep their traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command: exit 1 after an `M2MError`, 130 after an interruption."""
@@ -105,7 +105,7 @@ for module in (
 
 
 def main() -> None:
-    """Entry point of the `m2m` script."""
+    """Run the `m2m` script."""
     # Busy-waiting OpenMP threads starve each other on a shared machine; read when llama.cpp loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     for stream in (sys.stdin, sys.stdout, sys.stderr):

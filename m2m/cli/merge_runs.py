@@ -1,4 +1,4 @@
-"""`m2m merge-runs`: parts of a run from several machines, brought together."""
+"""`m2m merge-runs`: bring together parts of a run from several machines."""
 
 from __future__ import annotations
 

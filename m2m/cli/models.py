@@ -1,4 +1,4 @@
-"""`m2m models`: the base models of this machine."""
+"""`m2m models`: add, list and remove the base models of this machine."""
 
 from __future__ import annotations
 

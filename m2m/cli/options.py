@@ -30,7 +30,7 @@ class Model(Text):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """The models here whose names begin so, and folders."""
+        """Return the models here whose names begin with the typed text, and folders."""
         root = Path(os.environ.get("M2M_MODELS", "models"))
         names = sorted(path.parent.name for path in root.glob("*/m2m-model.json"))
         found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
@@ -43,7 +43,7 @@ class Real(click.FloatRange):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """The number."""
+        """Return the number."""
         found = float(super().convert(value, param, ctx))
         return found if math.isfinite(found) else self.fail(f"{value} is no number.", param, ctx)
 
@@ -94,7 +94,7 @@ class ShareOfN(Pair):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[int, int]:
-        """The two numbers."""
+        """Return the two numbers."""
         if isinstance(value, tuple):
             return value
         number, slash, total = str(value).partition("/")
@@ -106,7 +106,7 @@ class ShareOfN(Pair):
 
 
 def data_roots() -> tuple[Path, ...]:
-    """The folders that the running command was given with `--data-root`."""
+    """Return the folders that the user gave to the running command with `--data-root`."""
     context = click.get_current_context(silent=True)
     return context.meta.get(_ROOTS, ()) if context else ()
 
@@ -120,7 +120,7 @@ share_option = click.option(
 
 
 def recipe_command(command: Command) -> Command:
-    """RECIPE, --data-root, --json and --quiet."""
+    """Add RECIPE, --data-root, --json and --quiet to a command."""
     return recipe_argument(data_root_option(json_option(quiet_option(command))))
 
 
@@ -132,7 +132,7 @@ class WordOrNumber(Text):
         self.name = "|".join([*words, "integer"])
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The word, or the number."""
+        """Return the word, or the number."""
         if value in self.words:
             return value
         if not str(value).isdecimal() or int(value) < self.low:
@@ -142,7 +142,7 @@ class WordOrNumber(Text):
 
 
 def field_options(section: type, names: Sequence[str]) -> Callable[[Command], Command]:
-    """An option for each of these fields of a recipe's section, with its default and help."""
+    """Make an option for each of these fields of a recipe's section, with its default and help."""
     hints = get_type_hints(section)
     specs = {spec.name: spec for spec in dataclasses.fields(section)}
 

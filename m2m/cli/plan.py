@@ -1,4 +1,4 @@
-"""`m2m plan`: what a run will take, before it is made."""
+"""`m2m plan`: estimate the cost of a run before it starts."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def planned(inputs: Inputs, quiet: bool, hours: float = 0.0) -> Plan:
 
 
 def show_plan(plan: Plan, targets: Sequence[str] = ()) -> None:
-    """A table of the steps, and how the targets are read."""
+    """Print a table of the steps, and how the targets are read."""
     from m2m.cli.console import make_table, print_table
     from m2m.progress import duration
 

@@ -46,8 +46,7 @@ def run(
     The answer begins with a verdict. If that is "nothing learned", "keep the base" or "suspect", a
     GGUF is only made with --anyway. You can stop it at any time, even by pulling the plug: the same
     command continues. With several recipes, --json prints one line for each, and the exit code is 1
-    if one failed. With --hours, a recipe that would take longer is cut down, and m2m prints what it
-    gave up.
+    if one failed. With --hours, longer runs are cut down, and m2m prints each cut.
 
     \b
     Example:  m2m run examples/swahili/recipe.toml

@@ -1,4 +1,4 @@
-"""`m2m report`: what a run found, as one HTML page, as tables, CSV and JSON."""
+"""`m2m report`: write the findings of a run as one HTML page, as tables, CSV and JSON."""
 
 from __future__ import annotations
 

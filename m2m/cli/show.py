@@ -1,4 +1,4 @@
-"""Results as tables for people, or as JSON for programs."""
+"""Print results as tables for people, or as JSON for programs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ AHEAD = {1: "better", -1: "worse", 0: "no clear difference"}
 
 
 def result(as_data: Any, as_json: bool, table: Callable[[], None]) -> None:
-    """Print JSON where it was asked for, otherwise the table."""
+    """Print JSON if the user asked for it, otherwise the table."""
     if as_json:
         print_json(as_data)
     else:
@@ -38,7 +38,7 @@ def result(as_data: Any, as_json: bool, table: Callable[[], None]) -> None:
 
 
 def models(infos: Sequence[ModelInfo], as_json: bool) -> None:
-    """The models of this machine."""
+    """Print the models of this machine."""
 
     def show() -> None:
         table = make_table("name", "architecture", "parameters", "dtype", "size", "licence")
@@ -62,21 +62,21 @@ def models(infos: Sequence[ModelInfo], as_json: bool) -> None:
 
 
 def model_warnings(infos: Sequence[ModelInfo]) -> None:
-    """Why models may not stop, or read text otherwise than their makers meant."""
+    """Warn of models that may not stop, or that read text differently than intended."""
     for info in infos:
         for warning in info.warnings:
             say(f"Warning: {info.name}: {warning}", err=True)
 
 
 def adapters(trained: Sequence[Trained]) -> None:
-    """One line per adapter."""
+    """Print one line per adapter."""
     from m2m.results.training import adapter_table
 
     print_result(adapter_table(trained))
 
 
 def ranking(result: Ranking) -> None:
-    """The top and the bottom of the ranking, what each dataset is worth, and pairs of datasets."""
+    """Print the top and the bottom of the ranking, each dataset's worth, and pairs of datasets."""
     from m2m.counted import counted
     from m2m.evaluate.same import in_words
     from m2m.results.ranking import ranking_tables
@@ -98,7 +98,7 @@ def ranking(result: Ranking) -> None:
 
 
 def proposals(found: Proposals) -> None:
-    """What a model of a table expects most of."""
+    """Print the mixtures from which a model of a table expects most."""
     table = make_table("expected", "scored", "mixture")
     for each in found.proposals:
         scored = "-" if each.scored is None else f"{each.scored:z.3f}"
@@ -109,7 +109,7 @@ def proposals(found: Proposals) -> None:
 
 
 def confirmed(result: Confirmation, datasets: int) -> None:
-    """The verdict, then the really fine-tuned models, the base and the best merge."""
+    """Print the verdict, then the really fine-tuned models, the base and the best merge."""
     from m2m.results.confirmation import confirmed_table
 
     verdict(result.verdict)
@@ -120,14 +120,14 @@ def confirmed(result: Confirmation, datasets: int) -> None:
 
 
 def verdict(found: Verdict) -> None:
-    """The answer of a run, before everything else."""
+    """Print the answer of a run, before everything else."""
     say(f"Verdict: {found.kind}")
     for line in found.lines:
         say(f"  {line}")
 
 
 def validation(result: Validation) -> None:
-    """How well predictions and fine-tunes agree, the cost of each choice, and every mixture."""
+    """Print how well predictions and fine-tunes agree, each choice's regret, and every mixture."""
     from m2m.results.validation import validation_tables
 
     for table in validation_tables(result):
@@ -135,7 +135,7 @@ def validation(result: Validation) -> None:
 
 
 def exported(found: Exported) -> None:
-    """Where the files are."""
+    """Print the paths of the files, and warnings about them."""
     written = ", ".join(f"{count} {name}" for name, count in found.types_written.items())
     say(f"GGUF       {found.gguf} ({written})")
     say(f"Modelfile  {found.modelfile}")
@@ -152,7 +152,7 @@ def exported(found: Exported) -> None:
 
 
 def merged(found: Merged) -> None:
-    """What was written, and what is left of the deltas."""
+    """Print the file that was written, and how much of the deltas it keeps."""
     say(f"{found.out}: {found.type}, {found.seconds:.1f} s")
     _survival(found.type, found.delta_survival, found.remedy)
     for warning in found.warnings:
@@ -160,7 +160,7 @@ def merged(found: Merged) -> None:
 
 
 def _survival(kind: str, survival: Mapping[str, float] | None, remedy: str | None) -> None:
-    """What is left of a delta, with a warning where that is too little."""
+    """Print how much of a delta is left, with a warning if that is too little."""
     if survival is None:
         return
     gain, cosine = survival["gain"], survival["cosine"]
@@ -170,7 +170,7 @@ def _survival(kind: str, survival: Mapping[str, float] | None, remedy: str | Non
 
 
 def run(result: RunResult, datasets: int) -> None:
-    """The verdict, how it came about, and the names of the files."""
+    """Print the verdict, its reasons, and the names of the files."""
     from m2m.results.folder import RANKING
     from m2m.results.step import step_table
 
@@ -191,7 +191,7 @@ def run(result: RunResult, datasets: int) -> None:
 
 
 def report(facts: Facts, written: Written) -> None:
-    """The report's sentences and tables, and where it is stored."""
+    """Print the report's sentences and tables, and the path of the report."""
     from m2m.report.words import findings
     from m2m.results.facts import tables
 
@@ -210,7 +210,7 @@ def report(facts: Facts, written: Written) -> None:
 
 
 def print_result(table: ResultTable) -> None:
-    """A result's table with its caption; nothing if it has no rows."""
+    """Print a result's table with its caption; nothing if it has no rows."""
     if not table.rows:
         return
     say("", f"{table.caption}.")
@@ -222,7 +222,7 @@ def print_result(table: ResultTable) -> None:
 
 
 def comparison(found: Comparison) -> None:
-    """Scores of models on tasks: a table per task, by facet too, and the paired differences."""
+    """Print scores of models: a table per task, also by facet, and the paired differences."""
     from m2m.evaluate.same import in_words
 
     for task in dict.fromkeys(str(each.task.path) for each in found.results):
@@ -243,7 +243,7 @@ def comparison(found: Comparison) -> None:
 
 
 def _columns(head: str, names: Sequence[str], columns: Sequence[Mapping[str, Any]]) -> None:
-    """Values with standard errors, a row per key and a column per model."""
+    """Print values with standard errors, a row per key and a column per model."""
     if not columns:
         return
     table = make_table(head, *names)

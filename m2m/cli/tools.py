@@ -1,4 +1,4 @@
-"""The parts on their own: `m2m merge`, `quantize`, `chat`."""
+"""Single parts of a run as commands: `m2m merge`, `quantize`, `chat`."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def chat(
 
 
 def _lines() -> Iterator[str]:
-    """What the user types, without empty lines; on a terminal with arrow keys."""
+    """Yield the lines that the user types, without empty ones; on a terminal with arrow keys."""
     if not sys.stdin.isatty():
         yield from (line.strip() for line in sys.stdin if line.strip())
         return

@@ -1,4 +1,4 @@
-"""How far to trust a ranking: `m2m validate`."""
+"""`m2m validate`: measure how far to trust a ranking."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Budget(click.ParamType[Any]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> str | int:
-        """The word or the number."""
+        """Return the word or the number."""
         if value in ("fixed", "proportional"):
             return str(value)
         return int(click.IntRange(1).convert(value, param, ctx))

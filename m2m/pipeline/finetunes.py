@@ -1,8 +1,7 @@
 """Real fine-tunes of mixtures: the truth that surrogates are compared with.
 
-A fine-tune of a mixture is one adapter folder and one line of the run's `confirm.jsonl`. Each is
-identified by a fingerprint of everything that it was made from. Confirmation and validation share
-them.
+A mixture is one adapter folder and one line of the run's `confirm.jsonl`, both identified by a
+fingerprint of all their inputs. Confirmation and validation share them.
 """
 
 from __future__ import annotations

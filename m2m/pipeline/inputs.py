@@ -154,11 +154,7 @@ def _endless(corpora: Mapping[str, Corpus], formatter: Formatter) -> Iterator[st
 
 
 def _check_precision(precision: str) -> None:
-    """Raise if this build of llama-cpp-python has no bf16 matrix product that m2m can call.
-
-    Raises:
-        ResourceError: the message names the setting to change.
-    """
+    """Raise ResourceError if llama-cpp-python has no bf16 matrix product that m2m can call."""
     if precision == "bf16" and not bfloat16.available():
         raise ResourceError(
             'precision = "bf16", and this llama-cpp-python has no product of bfloat16 matrices '

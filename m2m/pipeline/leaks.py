@@ -97,8 +97,7 @@ def leaked(rows: Sequence[Row], targets: Sequence[Asked]) -> set[int]:
 def find_leaks(inputs: Inputs, names: Sequence[str], folder: Path) -> list[Leak]:
     """Find the leaks of the datasets called `names` and of the rows that all experts replay.
 
-    The result is kept in the run's `folder`, and used again while rows and questions stay the
-    same.
+    The result is kept in the run's `folder`, and used again while rows and questions are unchanged.
     """
     tasks = [*inputs.dev.values(), *inputs.test.values()]
     paths = {each.name: each.path for each in inputs.recipe.datasets if each.name in names}
@@ -133,11 +132,7 @@ def _leak(name: str, file: Text, asked: Sequence[Asked]) -> Leak | None:
 
 
 def refuse_leaks(leaks: Sequence[Leak], recipe: Path) -> None:
-    """Raise if there are leaks, before anything is trained.
-
-    Raises:
-        InputError: there are leaks; the message names their lines.
-    """
+    """Raise InputError with the lines of all leaks, before anything is trained."""
     problems = Problems()
     for leak in leaks:
         problems.add(leak.where)

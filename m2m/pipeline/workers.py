@@ -2,8 +2,7 @@
 
 Threads that share one step wait for each other and for Python's lock at every call; adapters need
 nothing from each other. The number of threads per adapter depends only on the recipe and the number
-of adapters, never on finished adapters or free memory, so an interrupted training resumes bit for
-bit.
+of adapters, not on finished adapters or free memory: interrupted training resumes bit for bit.
 """
 
 from __future__ import annotations

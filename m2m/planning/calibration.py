@@ -1,7 +1,7 @@
 """Measure the speed of each part of a run on this machine, by doing a little of each.
 
-This takes a few seconds. Anything that can be timed is timed, not guessed from sizes: real training
-steps on the recipe's own rows, real surrogates of its own base, real examples of its own targets.
+It takes a few seconds, and guesses nothing that it can time: real training steps on the recipe's
+own rows, real surrogates of its own base, real examples of its own targets.
 """
 
 from __future__ import annotations
@@ -57,8 +57,7 @@ class Aside:
     Attributes:
         count: workers that share the threads.
         at_once: workers that fit into memory together.
-        slower: time of a step that saves as much memory as a worker's, divided by the time of a
-            step of one process alone; both use all threads.
+        slower: time of a step with a worker's memory saving over the time of a step alone.
         bytes: expected peak of all workers together.
     """
 

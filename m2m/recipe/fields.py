@@ -319,8 +319,7 @@ class Report:
 class Recipe:
     """Everything about a run, checked.
 
-    `roots` are more folders in which its files may be, in addition to its own. They come from the
-    user, not from the file.
+    `roots` are more folders in which its files may be; they come from the user, not from the file.
     """
 
     path: Path

@@ -38,7 +38,7 @@ Found = TypeVar("Found")
 
 class _Result(Protocol):
     def as_json(self) -> dict[str, Any]:
-        """What is written of it."""
+        """Return its fields as JSON values."""
 
 
 Kept = TypeVar("Kept", bound=_Result)
