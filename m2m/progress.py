@@ -60,7 +60,7 @@ class Silent:
         """Show nothing."""
 
     def stop_requested(self) -> bool:
-        """Return False: nobody can ask to stop."""
+        """Return False, as there is no user to ask."""
         return False
 
 

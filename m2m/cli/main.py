@@ -36,7 +36,7 @@ _NO_MEMORY = (
     "there was not enough memory; what was finished is kept",
     "free memory, lower batch_tokens in [train], or take a smaller base, and run it again",
 )
-# A pulled USB stick or a lost network share: a fault of the machine, wherever it shows.
+# A pulled USB stick or a lost network share: a fault of the machine, in any command.
 _DISK_IS_GONE = (errno.EIO, errno.ENODEV, errno.ENXIO, getattr(errno, "ESTALE", errno.EIO))
 _LOOK = "see that its disk is still there, then run the same command again"
 

@@ -29,7 +29,7 @@ from m2m.results.folder import RECIPE, RunFolder, parsed
 from m2m.results.settings import checked_settings
 from m2m.tuner.result import read_result
 
-_FILES = {CONFIG: 1 << 20, WEIGHTS: 4 << 30, OWN: 64 << 20}  # of an adapter, with their most bytes
+_FILES = {CONFIG: 1 << 20, WEIGHTS: 4 << 30, OWN: 64 << 20}  # an adapter's files: most bytes
 _JOURNAL = 1 << 30
 _ENTRIES = 100_000  # names in a folder, and adapters in a run, at most
 _TUNED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,200}")  # "copy+upper", "12-datasets-0a1b2c3d"

@@ -86,7 +86,7 @@ _RESTORE = "restore the journal from a copy, or move it away to score again"
 def set_aside(journal: Path) -> int:
     """Move the lines of other machines out of a journal; return how many.
 
-    They are kept in a second file, for `contradictions`. If it is killed half-way, run it again.
+    They are kept in a second file, for `contradictions`. A kill loses no line; run it again.
     """
     claims = _claims(journal)
     own: list[bytes] = []

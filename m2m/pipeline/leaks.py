@@ -1,4 +1,4 @@
-"""Find rows that would show the model the questions of its exam, before anything is trained.
+"""Find rows of the datasets that are also dev or test questions, before anything is trained.
 
 A row of a dataset is a leak if it asks a dev or test question, or contains a question of two or
 more words. Without the words that an instruction repeats on every row, the same words may ask
