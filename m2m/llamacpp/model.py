@@ -61,8 +61,8 @@ def check_gpu_layers(layers: int) -> None:
 def _all_mapped(lines: Sequence[str]) -> bool:
     """Return whether llama.cpp uses all weights in the mapped file, without a copy.
 
-    Only its log says so (`load_tensors: CPU_Mapped ...`). Without it they count as copied.
-    nothing, they count as copied.
+    Only llama.cpp's log says so (`load_tensors: CPU_Mapped model buffer size = ...`). If it says
+    nothing, the weights count as copied.
     """
     places = [match[1] for line in lines if (match := _BUFFER.search(line))]
     return bool(places) and all(place.endswith("_Mapped") for place in places)
@@ -326,7 +326,7 @@ class LlamaModel:
     def keep(self, prefix: Sequence[int]) -> int:
         """Leave exactly `prefix` in the cache, as the beginning of every sequence.
 
-        A second call with the same prefix only drops the tokens after it. Returns tokens decoded.
+        If the cache has it already, only drop the tokens after it. Returns the number decoded.
         """
         size = len(prefix)
         if self.recall(prefix):

@@ -1,15 +1,15 @@
-"""Causal attention of packed rows behind what they share, in cache-sized blocks.
+"""Causal attention of packed rows and the tokens that they share, in cache-sized blocks.
 
 Scores are never kept: the forward saves `lse = log sum exp(scores)` and the backward computes the
-probabilities again (Dao et al. 2022, arXiv 2205.14135). Constants of a row ride in the products,
-in one more channel beside the D of each head:
+probabilities again (Dao et al. 2022, arXiv 2205.14135). The products also carry constants of a row,
+in one more channel after the D of each head:
 
     forward     O    = exp(S) [V | 1]          the last column is the sum
     backward    P    = exp([Q | -lse] [K | 1]')
                 dS   = P * ([dO | -delta] [V | 1]'),    delta = sum_d dO * O
 
 Row groups are (K, S, N, ...): the G heads that read one K/V head are rows of one matrix, N * G.
-Gradients into keys and values that several rows see add up over all of them.
+If several rows see the same keys and values, their gradients add up over all of these rows.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from m2m.nn.layout import PREFIX, AttentionPlan, Block, Heads, RowGroup
 from m2m.nn.workspace import Workspace
 
 # exp needs no shift while its sum stays far from both ends of float32's range, as it does in real
-# models. A block outside of it is computed again with each row's maximum taken off.
+# models. A block outside this range is computed again, with each row's maximum subtracted.
 SUM_RANGE = (1e-25, 1e30)
 
 ALL = slice(None)
 
 
 class GroupState(NamedTuple):
-    """What attention's backward needs of a group.
+    """A group's arrays that attention's backward needs.
 
-    q (K, S, N * G, D + 1), k and v (K, S, N, D + 1) are head-major copies; the last channel of k
-    and v is 1, that of q is -lse once the forward is done.
+    q (K, S, N * G, D + 1), k and v (K, S, N, D + 1) are head-major copies. The last channel of k
+    and v is 1; that of q is -lse after the forward.
     """
 
     q: Array
@@ -44,7 +44,7 @@ class GroupState(NamedTuple):
 
 
 class _Gradients(NamedTuple):
-    """dq (K, S, N * G, D), dk and dv (K, S, N, D); dk and dv add up over blocks."""
+    """Gradients: dq (K, S, N * G, D), dk and dv (K, S, N, D); dk and dv add up over blocks."""
 
     dq: Array
     dk: Array
@@ -56,7 +56,7 @@ def attention(
 ) -> list[GroupState]:
     """Write `out = softmax(q k' + mask) v`, (T, H * D); return each group's state.
 
-    qkv: (T, (H + 2 K) * D), rotated, with the softmax scale in q; contexts: what stands before
+    qkv: (T, (H + 2 K) * D), rotated, with the softmax scale in q; contexts: keys and values before
     each group; name: prefix of the buffers that hold the state.
     """
     heads, groups = plan.heads, plan.layout.groups
@@ -94,7 +94,7 @@ def attention_backward(
     split = (len(out), heads.kv * heads.group, heads.dim)
     delta = np.einsum("thd,thd->th", dout.reshape(split), out.reshape(split))
     for group, blocks, own in zip(plan.layout.groups, plan.blocks, states, strict=True):
-        if group.piece == PREFIX:  # the last: all others of this share have looked back
+        if group.piece == PREFIX:  # the last group: all others of this share have read it
             contexts.give_back()
         do = _split_gradient(dout, delta, group, heads, space)
         grads, far = _zeros(own, space), (contexts.of(group), contexts.gradient(group))
@@ -115,7 +115,7 @@ def _attend(
     result: Array,
     space: Workspace,
 ) -> None:
-    """Write one block of the unnormalised `exp(S) [V | 1]`, and -lse beside its queries."""
+    """Write one block of the unnormalised `exp(S) [V | 1]`, and -lse next to its queries."""
     part = (ALL, block.rows, block.queries)
     into = result[part]
     with np.errstate(over="ignore", invalid="ignore"):
@@ -140,7 +140,7 @@ def _scores(
     space: Workspace,
     augmented: bool = False,
 ) -> Array:
-    """Return `q k'` with the mask added, (K, rows, queries, P + keys); [q | .] [k | 1]' if told."""
+    """Return `q k'` with the mask, (K, rows, queries, P + keys); `augmented`: [q | .] [k | 1]'."""
     used = ALL if augmented else slice(-1)
     q = own.q[:, block.rows, block.queries, used]
     keys = own.k[:, block.rows, : block.keys, used]
@@ -174,9 +174,9 @@ def _attend_backward(
     far: tuple[Context | None, Context | None],
     space: Workspace,
 ) -> None:
-    """Write one block of dq; add its part of dk and dv, and of the gradient of what is before.
+    """Write one block of dq; add its part of dk and dv, and of the context's gradient.
 
-    far: what stands before the rows, and where its gradient is summed.
+    far: the context before the rows, and the sum of its gradient.
     """
     prefix, dprefix = far
     part = (ALL, block.rows, block.queries)
@@ -233,7 +233,7 @@ def _split_gradient(
 
 
 def _zeros(group: GroupState, space: Workspace) -> _Gradients:
-    """Return gradients for the arrays of `group`; dk and dv are zero."""
+    """Return gradients for the arrays of `group`; dk and dv start at zero."""
     q, k, v = (
         space.get(f"attention.own.{i}", *x.shape[:-1], x.shape[-1] - 1) for i, x in enumerate(group)
     )
@@ -266,7 +266,7 @@ def _rows(x: Array) -> Array:
 
 
 def _open(group: RowGroup, packed: Array, space: Workspace) -> Array:
-    """Return where a group's results go, (S, N, W): `packed` itself where nothing is padded."""
+    """Return the array for a group's results, (S, N, W): part of `packed` if nothing is padded."""
     if group.slots is None:
         return packed[group.tokens].reshape(group.rows, group.length, -1)
     size = group.rows * group.length
@@ -276,6 +276,6 @@ def _open(group: RowGroup, packed: Array, space: Workspace) -> Array:
 
 
 def _close(group: RowGroup, padded: Array, packed: Array) -> None:
-    """Bring the results of `_open` to `packed` where they are not there yet."""
+    """Copy the results in `_open`'s array to `packed` if they are not there yet."""
     if group.slots is not None:
         packed[group.tokens] = padded.reshape(-1, padded.shape[-1])[group.slots]

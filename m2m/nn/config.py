@@ -1,4 +1,4 @@
-"""What a decoder looks like (sizes and family traits), and what one step of it is fed."""
+"""The sizes and family traits of a decoder, and the input of one training step."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MLP = ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
 
 @dataclass(frozen=True)
 class RopeScaling:
-    """How rotary frequencies are stretched for longer contexts (HF `rope_scaling`).
+    """The way that rotary frequencies are stretched for longer contexts (HF `rope_scaling`).
 
     `linear` divides every frequency by `factor`; `llama3` does so for long wavelengths only and
     blends between (Llama 3.1, `_compute_llama3_parameters` in transformers).
@@ -42,12 +42,12 @@ class DecoderConfig:
         attention_bias: q, k and v have biases (Qwen2).
         qk_norm: RMS norm over D on every head of q and k, before the rotation (Qwen3, Gemma 3).
         post_norms: norms after attention and MLP too, before the residual sum (Gemma 3).
-        norm_offset: what is added to every stored norm weight (Gemma: 1).
+        norm_offset: number added to every stored norm weight (Gemma: 1).
         embedding_scale: factor on the looked-up embeddings (Gemma: sqrt(hidden_size)).
         query_scale: factor on q k'; None for head_dim ** -0.5.
-        sliding_window: a position sees itself and this many positions less one before it, on
-            layers that `layer_is_local` marks; 0 for no window.
-        layer_is_local: one flag a layer; empty for "all of them, where there is a window".
+        sliding_window: a position sees this many positions, itself included, on layers that
+            `layer_is_local` marks; 0 for no window.
+        layer_is_local: one flag a layer; empty: all layers are local if there is a window.
         local_rope_theta: rotary base of local layers; None for `rope_theta`.
         rope_scaling: applies to layers that are not local.
     """
@@ -86,25 +86,25 @@ class DecoderConfig:
 
     @property
     def query_size(self) -> int:
-        """H * D, the width of q and of attention's output."""
+        """Return H * D, the width of q and of attention's output."""
         return self.num_heads * self.head_dim
 
     @property
     def kv_size(self) -> int:
-        """K/V heads * D, the width of k and of v."""
+        """Return the number of K/V heads * D, the width of k and of v."""
         return self.num_kv_heads * self.head_dim
 
     @property
     def exact_length(self) -> int:
-        """Tokens of the longest row that llama.cpp computes as the decoder does.
+        """Return the longest row that llama.cpp computes as the decoder does, in tokens.
 
-        llama.cpp does not apply the window of Mistral; up to its length there is no difference.
+        llama.cpp does not apply Mistral's window; up to its length there is no difference.
         """
         window = 0 if self.layer_is_local else self.sliding_window
         return min(self.max_position_embeddings, window or self.max_position_embeddings)
 
     def is_local(self, layer: int) -> bool:
-        """Whether `layer` looks through the sliding window."""
+        """Return whether `layer` looks through the sliding window."""
         if not self.sliding_window:
             return False
         return self.layer_is_local[layer] if self.layer_is_local else True
@@ -154,13 +154,13 @@ class DecoderConfig:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of tokens packed end to end, after one optional prefix that all of them share.
+    """Rows of tokens packed end to end, after an optional prefix that all of them share.
 
     Attributes:
         tokens: (T,) int32, the prefix, then row after row; no padding.
-        lengths: (S,) own tokens of each row; they sum to T - prefix_length.
-        prefix_length: P; the first P tokens stand before every row, whose positions start at P.
-            0 where rows share nothing. Sharing is exact: the prefix is causal and so looks the
+        lengths: (S,) number of own tokens of each row; they sum to T - prefix_length.
+        prefix_length: P; the first P tokens precede every row, and a row's positions start at P.
+            0 if rows share nothing. Sharing is exact: the prefix is causal, so it looks the
             same from every row.
         loss_index: (M,) places in `tokens` whose next token is predicted, none in the prefix.
         loss_target: (M,) the tokens predicted there.

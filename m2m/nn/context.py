@@ -1,10 +1,10 @@
-"""Keys and values that stand before a group's own, whichever thread computes them.
+"""Keys and values of the tokens before a group's own, even if another thread computes them.
 
-A row's queries see the prefix that all rows share and, where the row is cut between two shares,
-its own earlier parts. Such a piece is computed once. The share that has it hands its keys and
-values to all that look back to it, and in the backward adds up what they send back, in the order
-of the shares. Later shares wait for earlier ones in the forward and the other way round in the
-backward, so they never wait for each other in a circle.
+A row's queries see the prefix that all rows share. If a row is cut between two shares, they also
+see its earlier parts. Each such piece is computed once. The share that has it sends its keys and
+values to all groups that need them. In the backward it adds up the gradients that they send back,
+in the order of the shares. Later shares wait for earlier ones in the forward, and earlier shares
+for later ones in the backward, so they never wait for each other in a circle.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from m2m.nn.workspace import Workspace
 
 
 class Context(NamedTuple):
-    """k and v: (K, 1, P, D + 1), of which the last channel is 1; as gradients (K, 1, P, D)."""
+    """k and v: (K, 1, P, D + 1), whose last channel is 1; as gradients (K, 1, P, D)."""
 
     k: Array
     v: Array
 
 
 class Contexts:
-    """What one layer's groups look back to, in one share.
+    """The keys and values before one layer's groups, in one share.
 
     Args:
-        layout: the share.
-        worker: hands pieces to other shares.
-        space: the share's buffers.
-        layer: number of the layer. What others read has buffers of that name, since a share can
-            be some layers ahead of another; running a forward again writes the same bytes there.
+        layout: layout of the share.
+        worker: sends pieces to other shares and receives theirs.
+        space: buffers of the share.
+        layer: number of the layer. It is in the names of buffers that other shares read, since a
+            share can be some layers ahead of another. Another forward writes the same bytes there.
     """
 
     def __init__(self, layout: Layout, worker: Worker, space: Workspace, layer: int) -> None:
@@ -43,18 +43,18 @@ class Contexts:
         self._grads: dict[tuple[Piece, ...], Context] = {}
 
     def name(self, group: RowGroup, otherwise: str) -> str:
-        """Return the prefix of the names of a group's buffers."""
+        """Return the prefix of a group's buffer names; `otherwise` if no other group reads it."""
         if group.piece is None:
             return otherwise
         return f"{self._layer}.{'prefix' if group.piece == PREFIX else 'cut'}."
 
     def publish(self, group: RowGroup, k: Array, v: Array) -> None:
-        """Let others look back to `group`, if they do: k and v are (K, 1, N, D + 1)."""
+        """Send `group` to the shares that need it, if any; k and v are (K, 1, N, D + 1)."""
         if group.piece is not None:
             self._member.put((self._layer, group.piece), Context(k, v))
 
     def of(self, group: RowGroup) -> Context | None:
-        """Return what stands before every row of `group`; waits for it."""
+        """Return the keys and values before every row of `group`; blocks until they are ready."""
         before = group.before
         if before and before not in self._found:
             pieces = [self._piece(piece) for piece in before]
@@ -62,7 +62,7 @@ class Contexts:
         return self._found.get(before)
 
     def gradient(self, group: RowGroup) -> Context | None:
-        """Return where the gradient of `of(group)` is summed; zero at first."""
+        """Return the buffer that sums the gradient of `of(group)`; zero at first."""
         context = self.of(group)
         if context is not None and group.before not in self._grads:
             name = f"{self._layer}.{'prefix' if group.before == (PREFIX,) else 'joined'}"
@@ -75,7 +75,7 @@ class Contexts:
         return self._grads.get(group.before)
 
     def give_back(self) -> None:
-        """Hand the summed gradients to the shares that have the pieces."""
+        """Send the summed gradients to the shares that have the pieces."""
         for before, grads in self._grads.items():
             first = 0
             for piece in before:
@@ -86,7 +86,7 @@ class Contexts:
         self._grads.clear()
 
     def collect(self, group: RowGroup, dk: Array, dv: Array) -> None:
-        """Add what comes back for `group` to dk and dv, (K, 1, N, D); waits for it."""
+        """Add the gradients from readers of `group` to dk and dv, (K, 1, N, D); blocks for them."""
         if group.piece is None:
             return
         for reader in self._layout.readers.get(group.piece, ()):

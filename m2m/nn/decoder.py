@@ -1,4 +1,4 @@
-"""The decoder: summed loss and LoRA gradients of packed rows, with all weights frozen."""
+"""Compute the summed loss and the LoRA gradients of packed rows; all other weights are frozen."""
 
 from __future__ import annotations
 
@@ -24,26 +24,27 @@ Found = TypeVar("Found")
 
 __all__ = ["Batch", "Decoder", "DecoderConfig", "RopeScaling"]
 
-# A key that a query sees costs 2 products forward and 5 backward, a weight one each: their ratio.
+# One key that a query sees costs 2 products forward and 5 backward; one weight costs 1 and 1.
+# This is the ratio.
 KEY_COST = 3.5
 
 
 class Decoder:
-    """A frozen decoder whose linear maps take adapters.
+    """A frozen decoder with linear maps that take adapters.
 
     Args:
         config: sizes and traits.
         weights: HF tensor names to arrays; read one at a time and copied.
-        dtype: of all computation; float32, or float64 for gradient checks.
-        threads: that share a step. Sums depend on it in their last bits.
-        recompute: layers, from the first on, of which only the input is kept, and which run again
-            in the backward: a tenth of their activations for a third to a half more of their time.
-            Changes no bit.
-        maps: how their weights are kept. "whole": in `dtype`. "half": as float16, each cast when it
-            is used; half the memory for two passes over them a step, and exact for a base of
-            float16. "bf16": rounded to bfloat16 as is what they are multiplied by, and added up in
-            float32; faster where the processor has such products. The output head's too.
-        rank: of the adapters to come, if known: they find room without another copy of the base.
+        dtype: type of all computation; float32, or float64 for gradient checks.
+        threads: number of threads that share a step. It changes the last bits of sums.
+        recompute: number of first layers that keep only their input and run again in the
+            backward: this needs a tenth of the memory for their activations and a third to a half
+            more of their time. Changes no bit.
+        maps: storage of the maps' weights. "whole": in `dtype`. "half": as float16, each cast when
+            it is used; half the memory for two passes over them a step, and exact for a float16
+            base. "bf16": weights and inputs are rounded to bfloat16, and sums are float32; faster
+            if the processor has such products. The same holds for the output head.
+        rank: rank of later adapters, if known: they get their space without a copy of the base.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class Decoder:
 
     @unbuffered()
     def loss(self, batch: Batch, lora: Mapping[str, LoraPair] | None = None) -> tuple[float, int]:
-        """Return the summed loss in nats and the count of positions, forward only."""
+        """Return the summed loss in nats and the number of positions, forward only."""
         if not len(batch.loss_index):
             return 0.0, 0
         self._bind(lora or {})
@@ -106,10 +107,10 @@ class Decoder:
     def loss_and_grads(
         self, batch: Batch, lora: Mapping[str, LoraPair], out: Grads | None = None
     ) -> tuple[float, int, Grads]:
-        """Return the summed loss in nats, the count of positions, and d(sum)/d(A, B) by module.
+        """Return the summed loss in nats, the number of positions, and d(sum)/d(A, B) by module.
 
-        The gradients are written into `out`, as an earlier call with the same shapes returned it,
-        or into fresh arrays.
+        Writes the gradients into `out`, which an earlier call with the same shapes returned,
+        or into new arrays.
         """
         grads = out if out is not None else self._fresh(lora)
         if not len(batch.loss_index):
@@ -126,7 +127,7 @@ class Decoder:
     def _share_of_grads(
         self, layouts: Sequence[Layout], grads: Sequence[Grads], worker: Worker
     ) -> float:
-        """Return one share's loss; its gradients, then all workers' sums, go into `grads`."""
+        """Return one share's loss; write its gradients, then all workers' sums, into `grads`."""
         step, own = self._start(layouts, worker), grads[worker.number]
         x, saved = self._forward(step, keep=True)
         width = self.config.hidden_size + self._rank()
@@ -151,7 +152,7 @@ class Decoder:
         return share_out(batch, self.pool.count, key)
 
     def _each_layer(self, work: Callable[[int], Found]) -> list[Found]:
-        """Return what `work` gives for every layer, done by all threads."""
+        """Return the result of `work` for every layer; all threads share the layers."""
         count = self.config.num_layers
         found = self.pool.run(
             lambda m: [work(number) for number in range(m.number, count, m.count)]
@@ -159,10 +160,10 @@ class Decoder:
         return [found[number % len(found)][number // len(found)] for number in range(count)]
 
     def _kept(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Embeddings (V, C) as they are kept: float16 where they are, and cast block by block.
+        """Return a copy of embeddings (V, C): float16 if they are, and then cast block by block.
 
-        Of the input a batch needs few rows, and the output's blocks are cast in cache: it costs
-        some thousandths of a step.
+        A batch needs few rows of the input embeddings, and the output's blocks are cast in cache.
+        So the casts take only some thousandths of a step.
         """
         narrow = self._half or (array.dtype == np.float16 and self.dtype == np.float32)
         kept = np.empty(array.shape, np.float16 if narrow else self.dtype)
@@ -176,7 +177,7 @@ class Decoder:
         }
 
     def _others(self, lora: Mapping[str, LoraPair], count: int) -> list[Grads]:
-        """Return gradients for workers after the first, kept from step to step."""
+        """Return gradients for workers after the first; steps reuse the arrays."""
         shapes = {module: (pair.a.shape, pair.b.shape) for module, pair in lora.items()}
         kept = {
             module: (da.shape, db.shape) for module, (da, db) in (self._more or [{}])[0].items()
@@ -187,7 +188,7 @@ class Decoder:
         return self._more[:count]
 
     def _rank(self) -> int:
-        """The most low-rank columns that the stream's gradient needs beside it."""
+        """Return the most low-rank columns that the stream's gradient needs after its own."""
         return max(max(layer.o.rank, layer.down.rank) for layer in self._layers)
 
     def _bind(self, pairs: Mapping[str, LoraPair]) -> None:
@@ -196,7 +197,7 @@ class Decoder:
         self._each_layer(lambda number: self._layers[number].bind(pairs))
 
     def _start(self, layouts: Sequence[Layout], worker: Worker) -> Step:
-        """Check the ids of a worker's share and prepare what the layers share."""
+        """Check the ids of a worker's share and prepare the values that the layers share."""
         config, layout = self.config, layouts[worker.number]
         ids = layout.tokens
         if len(ids) and (ids.min() < 0 or ids.max() >= config.vocab_size):
@@ -211,13 +212,13 @@ class Decoder:
         return Step(layout, tables, plans, self._spaces[worker.number], worker)
 
     def _rows(self, step: Step, number: int) -> NDArray[np.intp] | None:
-        """The tokens that go on from a layer's attention: after the last, those with a loss."""
+        """Return the tokens needed after a layer's attention: in the last one, those with loss."""
         return step.layout.loss_index if number == len(self._layers) - 1 else None
 
     def _forward(self, step: Step, keep: bool, all_rows: bool = False) -> tuple[Array, list[Saved]]:
         """Return the stream after the last layer, (M, C) or with `all_rows` (T, C), and states.
 
-        States are of the layers that do not run again, and only with `keep`.
+        Only with `keep` there are states, for the layers that do not run again.
         """
         x = step.space.get("x", step.tokens, self.config.hidden_size)
         x[...] = self._embedding[step.layout.tokens]
@@ -248,7 +249,7 @@ class Decoder:
     def _loss(self, step: Step, x: Array, dx: Array | None) -> float:
         """Return the loss of the last stream (M, C); write its gradient, (M, C), into dx.
 
-        Every worker takes a part of the vocabulary, for the positions of all.
+        Every worker takes a part of the vocabulary, for the positions of all workers.
         """
         worker, xhat = step.worker, np.empty_like(x)
         inv = rms_norm(x, self.config.rms_norm_eps, xhat)

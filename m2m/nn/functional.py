@@ -2,9 +2,9 @@
 
 Letters of this package: T tokens of a batch (prefix and rows, packed), S rows of a group, N their
 padded length, C channels, F MLP width, H query heads, K key/value heads, G = H / K, D head dim,
-R rank, V vocabulary, M positions with loss. Kernels keep the dtype they are given, write into
-arrays that the caller owns, and go through them in blocks of rows that stay in cache, since a
-chain of element-wise passes over a whole activation is bound by memory.
+R rank, V vocabulary, M positions with loss. Kernels keep the dtype of their input and write into
+arrays of the caller. They work in blocks of rows that stay in cache, because memory limits the
+speed of a chain of element-wise passes over a whole activation.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from m2m.kernels import float16
 
 Array = NDArray[np.floating[Any]]
 
-# Elements of one operand in a block, 512 KiB of float32. Five of a third would fit an L2 cache, but
-# threads wait for each other at every call: with two of them fewer, larger blocks are 1 % faster.
+# Elements of one operand in a block, 512 KiB of float32. With a third of this, five operands would
+# fit an L2 cache, but threads wait for each other at every call: larger blocks save two of three
+# calls and are 1 % faster.
 BLOCK = 1 << 17
 GELU = float(np.sqrt(2.0 / np.pi))  # Hendrycks & Gimpel 2016 (arXiv 1606.08415), tanh form
 CUBIC = 0.044715
@@ -36,11 +37,11 @@ def blocks(rows: int, width: int) -> Iterator[slice]:
 
 @contextmanager
 def unbuffered() -> Iterator[None]:
-    """Keep NumPy from copying rows of wider arrays through its cast buffer, which no kernel needs.
+    """Keep NumPy from copying rows of wider arrays through its cast buffer; kernels need no cast.
 
-    NumPy 2.4 sends every operand that is not one contiguous run (columns of a wider array, say)
-    through buffers of `np.getbufsize()` elements, at up to three times the cost of the work
-    itself; with the least size it works in place.
+    NumPy 2.4 copies every operand that is not one contiguous run (for example, columns of a wider
+    array) through buffers of `np.getbufsize()` elements, at up to three times the cost of the
+    work itself. With the least buffer size it works in place.
     """
     before = np.setbufsize(16)
     try:
@@ -52,7 +53,7 @@ def unbuffered() -> Iterator[None]:
 def widen(source: NDArray[Any], out: Array, factor: Array | float = 1.0) -> None:
     """Write weights, (rows, columns), into out, in its dtype, times a number or one per column.
 
-    A block is widened beside its place, in cache, and multiplied into it.
+    A block is cast into a scratch buffer, in cache, and multiplied into its place.
     """
     scaled = not isinstance(factor, float) or factor != 1.0
     beside = source.dtype == np.float16 and out.dtype == np.float32 and source.flags.c_contiguous
@@ -63,7 +64,7 @@ def widen(source: NDArray[Any], out: Array, factor: Array | float = 1.0) -> None
     for part in blocks(*source.shape):
         values = source[part]
         if beside:
-            # One for all blocks: fresh pages cost more than the work on them.
+            # One buffer for all blocks: new pages cost more than the work on them.
             scratch = np.empty(values.shape, np.float32) if scratch is None else scratch
             float16.widen(values, scratch[: len(values)])
             values = scratch[: len(values)]
@@ -81,7 +82,7 @@ def _dots(x: Array, y: Array) -> Array:
 def rms_norm(x: Array, eps: float, out: Array, residual: Array | None = None) -> Array:
     """Write `out = x * inv` with `inv = (mean_c x^2 + eps) ** -0.5`; return inv, (T, 1).
 
-    x, out: (T, C). The gain is no part of it: it is folded into the weight that reads `out`. With
+    x, out: (T, C). The gain is not applied here: the weight that reads `out` contains it. With
     `residual` (T, C), x first becomes `x + residual`, in place.
     """
     rows, width = x.shape
@@ -100,7 +101,7 @@ def rms_norm(x: Array, eps: float, out: Array, residual: Array | None = None) ->
 
 
 def rms_norm_backward(dout: Array, out: Array, inv: Array, dx: Array) -> None:
-    """Add to dx, (T, C): `inv * (dout - out * mean_c(dout * out))`; overwrites dout, (T, C)."""
+    """Add `inv * (dout - out * mean_c(dout * out))` to dx, (T, C); overwrites dout, (T, C)."""
     rows, width = dout.shape
     for part in blocks(rows, width):
         grad, values = dout[part], out[part]
@@ -129,9 +130,9 @@ def rotate_backward(dout: Array, table: NDArray[np.complexfloating[Any, Any]]) -
 
 
 def _fetch(block: Array) -> None:
-    """Read one element of every cache line, so that the block is in cache for what follows.
+    """Read one element of every cache line, so that the next pass finds the block in cache.
 
-    tanh keeps too few loads in flight to stream memory: on cold rows this halves its time.
+    tanh has too few loads in flight to stream memory: on cold rows this halves its time.
     """
     block[:, :: 64 // block.itemsize].sum()
 
@@ -139,7 +140,7 @@ def _fetch(block: Array) -> None:
 def swiglu(pair: Array, out: Array) -> None:
     """Write `out = silu(2 g) * u` for `pair = [g | u]`, (T, 2 F); out: (T, F).
 
-    g is half of the gate (the half is folded into its weight, exactly), because
+    g is half of the gate (the weight contains the half, exactly), because
     `silu(2 g) = g * (1 + tanh g)` needs one pass less than exp and cannot overflow.
     """
     width = out.shape[1]
@@ -155,8 +156,8 @@ def swiglu(pair: Array, out: Array) -> None:
 def swiglu_backward(dout: Array, pair: Array) -> None:
     """Turn `pair = [g | u]`, (T, 2 F), into its gradient and dout, (T, F), into the forward's out.
 
-    With `w = 1 + tanh g`: `du = dout * g w`, `dg = dout * u * (w + g w (2 - w))`. In place, since
-    writing to fresh arrays of this size costs more than the arithmetic.
+    With `w = 1 + tanh g`: `du = dout * g w`, `dg = dout * u * (w + g w (2 - w))`. In place,
+    because writing to new arrays of this size costs more than the arithmetic.
     """
     width = dout.shape[1]
     for part, (weight, act) in _scratch(dout):
@@ -214,7 +215,7 @@ def geglu_backward(dout: Array, pair: Array) -> None:
 
 
 def _scratch(like: Array) -> Iterator[tuple[slice, tuple[Array, Array]]]:
-    """Yield the blocks of `like`, (T, F), each with two arrays of its size."""
+    """Yield the blocks of `like`, (T, F), each with two arrays of the block's size."""
     space = np.empty((2, max(1, BLOCK // like.shape[1]), like.shape[1]), like.dtype)
     for part in blocks(*like.shape):
         rows = part.stop - part.start
@@ -222,7 +223,7 @@ def _scratch(like: Array) -> Iterator[tuple[slice, tuple[Array, Array]]]:
 
 
 def _finish(slope: Array, up: Array, grad: Array, act: Array, work: Array) -> None:
-    """From `act(g)` and its slope to dg (in slope), du (in up) and act * u (in grad)."""
+    """Turn `act(g)` and its slope into dg (in slope), du (in up) and act * u (in grad)."""
     slope *= up
     slope *= grad
     np.multiply(act, up, out=work)

@@ -1,10 +1,10 @@
-"""The output head with its loss: logits exist one block of the vocabulary at a time.
+"""Compute the output head's loss; logits exist for one block of the vocabulary at a time.
 
     loss = sum_m (log sum_v exp(h_m . e_v) - h_m . e_target),    dh = softmax(h E') E - E[target]
 
-The softmax's numerators are multiplied into E as they come and their sum divides the result, so
-each logit is computed once. Sums over parts of the vocabulary add up: threads take a part each, for
-all positions, since few positions against a whole vocabulary would be bound by memory.
+Each numerator of the softmax is multiplied into E at once, and their sum divides the result. So
+each logit is computed once. Sums over parts of the vocabulary add up: each thread takes a part, for
+all positions. Few positions against a whole vocabulary would be limited by memory.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from m2m.nn.workspace import Workspace
 POSITIONS = 512  # rows of h at a time
 VOCABULARY = 256  # least rows of E in one block
 LOGITS = 1 << 20  # elements of one block of logits: 4 MiB of float32
-MOST_ROWS = 8192  # of E in one block, however few positions there are
+MOST_ROWS = 8192  # most rows of E in one block, even for few positions
 
-# exp without a shift is exact enough while its sum stays far from both ends of float32's range;
-# real models' logits do. Outside of it the block is computed again with the maximum taken off.
+# exp without a shift is exact enough while its sum stays far from both ends of float32's range, as
+# it does in real models. Outside this range the block is computed again, less the maximum.
 SUM_RANGE = (1e-25, 1e30)
 
 
 class Numerators(NamedTuple):
-    """Sums over a part of the vocabulary.
+    """The sums over a part of the vocabulary.
 
     sums (M,): `sum_v exp(h_m . e_v - shift_m)`; product (M, C): `sum_v exp(...) e_v`, or None;
     shift (M,).
@@ -42,7 +42,7 @@ class Numerators(NamedTuple):
     shift: Array
 
     def of(self, rows: slice) -> Numerators:
-        """Return those of some positions."""
+        """Return the sums of some positions."""
         product = None if self.product is None else self.product[rows]
         return Numerators(self.sums[rows], product, self.shift[rows])
 
@@ -63,7 +63,7 @@ def numerators(
 ) -> Numerators:
     """Return the sums over `embedding`, (V, C) or some rows of it, for h, (M, C).
 
-    rounded: multiply in bfloat16, for which everything is float32; sums are float32 as ever.
+    rounded: multiply in bfloat16; all inputs must be float32, and sums are still float32.
     """
     sums, shift = np.empty(len(h), h.dtype), np.zeros(len(h), h.dtype)
     product = space.get("head.sum", *h.shape) if grad else None
@@ -85,7 +85,7 @@ def settle(
     parts: Sequence[Numerators],
     dh: Array | None,
 ) -> float:
-    """Return the loss from the sums over all parts of the vocabulary; shapes as above."""
+    """Return the loss from the sums over all parts of the vocabulary; shapes as in `numerators`."""
     top = np.max([part.shift for part in parts], axis=0)
     scales = [np.exp(part.shift - top) for part in parts]
     total = np.zeros(len(h), h.dtype)
@@ -103,7 +103,7 @@ def settle(
 
 @dataclass(frozen=True)
 class _Block:
-    """Some rows of E, (n, C)."""
+    """Rows of E, (n, C), in the dtype of h."""
 
     rows: Array
 
@@ -118,14 +118,14 @@ class _Block:
 
 @dataclass(frozen=True)
 class _Rounded:
-    """The same in bfloat16, once for each direction, as in `matrix`; made anew for every use."""
+    """The same rows in bfloat16, once per direction as in `matrix`; made again for every use."""
 
     across: bfloat16.BF16  # (n, C)
     along: bfloat16.BF16  # (C, n)
 
     @classmethod
     def of(cls, rows: Array, space: Workspace) -> _Rounded:
-        """Round (n, C) float32."""
+        """Return (n, C) float32 rows rounded to bfloat16."""
         across, along = (
             space.get(name, -(-rows.size // 2)).view(np.uint16)[: rows.size].reshape(shape)
             for name, shape in (("head.across", rows.shape), ("head.along", rows.T.shape))
@@ -148,7 +148,7 @@ def _vocabulary(
 ) -> Iterator[tuple[_Block | _Rounded, Array]]:
     """Yield E in blocks, cast to h's dtype, each with the buffer of its logits, (m, block)."""
     size = max(VOCABULARY, min(MOST_ROWS, LOGITS // len(h)))
-    if rounded:  # an inner size of the product that follows
+    if rounded:  # the block is the inner size of the next product
         size = max(1, size // bfloat16.ALIGNED) * bfloat16.ALIGNED
     for start in range(0, len(embedding), size):
         chunk = embedding[start : start + size]

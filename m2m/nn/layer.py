@@ -1,10 +1,10 @@
-"""One layer of the decoder: attention and MLP, each behind a norm, forward and backward by hand.
+"""One layer of the decoder: attention and MLP, each after a norm; forward and backward by hand.
 
     x += P1(O attention(rotate([q k v] norm(x))));     x += P2(D act([g u] norm(x)))
 
-P1 and P2 are norms in families that have them, else nothing. Gains of the norms before a map are
-folded into it. Saved are the normalised inputs, rotated q, k, v, attention's output and log sums,
-and gate and up; all else is computed again in the backward where that is cheap.
+P1 and P2 are norms in families that have them, else nothing. The gain of a norm before a map is
+part of the map. The forward saves the normalised inputs, rotated q, k, v, attention's output and
+log sums, and gate and up. The backward computes all other values again if that is cheap.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ ACTIVATIONS = {"silu": (swiglu, swiglu_backward), "gelu_tanh": (geglu, geglu_bac
 
 @dataclass
 class Step:
-    """What all layers share in one thread's pass; tables and plans are by `Layer.local`."""
+    """Values that all layers share in one thread's pass; tables and plans by `Layer.local`."""
 
     layout: Layout
     tables: dict[bool, NDArray[np.complexfloating[Any, Any]]]
@@ -53,34 +53,34 @@ class Step:
 
     @property
     def tokens(self) -> int:
-        """T."""
+        """Return T."""
         return len(self.layout.tokens)
 
 
 @dataclass
 class Saved:
-    """What a layer's backward needs; inputs of maps end with the R low-rank columns of the map.
+    """A layer's arrays for its backward; inputs of maps end with the map's R low-rank columns.
 
-    T2 is T, or M in the last layer, which goes on with the rows that have a loss.
+    T2 is T, or M in the last layer, which computes only the rows that have a loss after attention.
     """
 
     h1: Array  # (T, C + R), normalised input of q, k, v
     inv1: Array  # (T, 1)
     heads: tuple[Array, Array] | None  # normalised q and k (T, (H + K) * D), their inv
     attention: list[GroupState]  # q, k and v, rotated, and log sums
-    contexts: Contexts  # what stands before them
+    contexts: Contexts  # keys and values before them
     mixed: Array  # (T, H * D + R), attention's output
-    kept: Array  # (T2, H * D + R), the rows of it that go on
+    kept: Array  # (T2, H * D + R), its rows that are needed after attention
     post1: tuple[Array, Array] | None  # normalised output of O, its inv
     h2: Array  # (T2, C + R), normalised input of the MLP
     inv2: Array  # (T2, 1)
-    pair: Array  # (T2, 2 F + R), half the gate, and up; the backward makes it their gradient
+    pair: Array  # (T2, 2 F + R), half the gate, and up; the backward writes their gradient here
     low: Array  # (T2, R), of down
     post2: tuple[Array, Array] | None  # normalised output of D, its inv
 
 
 class Layer:
-    """One layer with its weights; see the module's docstring for what it computes."""
+    """One layer with its weights; the module's docstring has the formulas."""
 
     def __init__(
         self,
@@ -109,11 +109,11 @@ class Layer:
 
     @property
     def maps(self) -> tuple[FusedLinear, ...]:
-        """The layer's fused maps."""
+        """Return the layer's fused maps."""
         return (self.qkv, self.o, self.gate_up, self.down)
 
     def bind(self, lora: Mapping[str, LoraPair]) -> None:
-        """Put the adapters of the layer's maps into their places."""
+        """Write the adapters of the layer's maps into the maps."""
         for linear in self.maps:
             linear.bind(lora)
 
@@ -123,14 +123,14 @@ class Layer:
         """Run the layer.
 
         Args:
-            step: what all layers share.
+            step: values that all layers share.
             x: (T, C) residual stream; `update` (the layer before's output) is added first.
             update: (T, C) or None.
-            name: prefix of the buffers that hold what is saved.
+            name: prefix of the buffers that hold the saved arrays.
             rows: (M,) tokens that matter after this layer's attention, or None for all.
 
         Returns:
-            what to save, the stream (T2, C) and this layer's last update to it, (T2, C).
+            the arrays to save, the stream (T2, C) and this layer's last update to it, (T2, C).
         """
         space, qkv_map = step.space, self.qkv
         h1 = space.get(name + "h1", step.tokens, qkv_map.columns + qkv_map.rank)
@@ -169,8 +169,8 @@ class Layer:
     ) -> Array:
         """Return dx at this layer's input, (T, C + R), from dx at its output, (T2, C + R).
 
-        Writes the adapters' gradients. The arrays are wider than the stream's C by what the maps
-        that write to it need for their low-rank columns.
+        Writes the adapters' gradients. The arrays are wider than the stream's C: the maps that
+        write to the stream need these columns for their low-rank products.
         """
         space, width = step.space, self._width
         count = len(dx)
@@ -194,7 +194,7 @@ class Layer:
     def _attention_backward(
         self, step: Step, saved: Saved, dmixed: Array, dx: Array, grads: Grads
     ) -> None:
-        """Go on from attention's output to the layer's input."""
+        """Continue the backward from attention's output to the layer's input."""
         space, width, qkv_map = step.space, self._width, self.qkv
         dqkv = space.get("dqkv", step.tokens, qkv_map.rows + qkv_map.rank)
         plan, mixed = step.plans[self.local], saved.mixed[:, : self.o.columns]
@@ -202,7 +202,7 @@ class Layer:
         attention_backward(dmixed, mixed, saved.attention, plan, saved.contexts, data, space)
         rotate_backward(data[:, : self._rotated], step.tables[self.local])
         self._heads_backward(data[:, : self._rotated], saved.heads, space)
-        if not self._number:  # nothing trainable lies before it
+        if not self._number:  # nothing before it is trainable
             qkv_map.backward_low(dqkv)
             qkv_map.grads(saved.h1, saved.h1[:, qkv_map.columns :], dqkv, grads)
             return
@@ -212,14 +212,14 @@ class Layer:
 
     @staticmethod
     def _map_backward(linear: FusedLinear, x: Array, dout: Array, dx: Array, grads: Grads) -> None:
-        """Run a map's whole backward; x (T, in + R) is what its forward saw."""
+        """Run a map's whole backward; x (T, in + R) is the input of its forward."""
         linear.backward(dout, dx)
         linear.grads(x, x[:, linear.columns :], dout, grads)
 
     def _post(
         self, change: Array, which: int, space: Workspace, name: str
     ) -> tuple[Array, Array] | None:
-        """Normalise an update in place, in families that do; return the normalised and inv."""
+        """Normalise an update in place, in families that do; return the result and inv, or None."""
         if self._posts is None:
             return None
         xhat = space.get(name, *change.shape)
@@ -235,7 +235,7 @@ class Layer:
         rank: int,
         space: Workspace,
     ) -> Array:
-        """Return the gradient of an update before its norm, (T2, C + rank); dx where none is."""
+        """Return the gradient of an update before its norm, (T2, C + rank); dx without a norm."""
         if self._posts is None or saved is None:
             return dx[:, : self._width + rank]
         dout = space.get("dpost", len(dx), self._width + rank)
@@ -275,7 +275,7 @@ class Layer:
 def _gain(
     config: DecoderConfig, weights: Mapping[str, NDArray[Any]], name: str, storage: Storage
 ) -> Array:
-    """Return a norm's gain with the family's offset."""
+    """Return a norm's gain with the family's offset added."""
     gain = np.array(weights[f"{name}.weight"], storage.dtype)
     gain += config.norm_offset
     return gain
@@ -293,7 +293,7 @@ def _head_gain(
 
 
 def _scatter(rows: Array, index: Index, out: Array) -> Array:
-    """Return out (T, X), zero but for `rows` (M, X) at `index`."""
+    """Write `rows` (M, X) at `index` of out (T, X) and zero elsewhere; return out."""
     out[...] = 0.0
     out[index] = rows
     return out

@@ -1,4 +1,4 @@
-"""How a batch lies in memory: the threads' shares of it, rows of like length in groups, blocks."""
+"""Order a batch in memory: shares for the threads, groups of rows with similar length, blocks."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from m2m.nn.shares import Part, divide
 
 SCORES = 1 << 18  # elements in one block of scores: 1 MiB of float32, the size of an L2 cache
 QUERIES = 64  # queries of a row in one block: keys after the block are skipped
-NARROW = 512  # score columns before a block's own up to which masking whole rows is faster
-PADS = (256, 8)  # a group has at most max(256, tokens / 8) pads: fewer and bigger products pay
+NARROW = 512  # up to this many score columns before a block's own, masking whole rows is faster
+PADS = (256, 8)  # a group has at most max(256, tokens / 8) pads: the price of bigger products
 
 Index = NDArray[np.intp]
 Piece = tuple[int, int]  # (row, its first token there): tokens that queries elsewhere see
@@ -30,11 +30,11 @@ class RowGroup:
     """Rows that are processed together, padded to one length.
 
     Attributes:
-        start: the first token of the group in the layout's order.
+        start: index of the group's first token in the layout's order.
         lengths: (S,) tokens of each row, longest first.
-        prefix: tokens that stand before every row (0 for the group that is the prefix itself).
-        before: the pieces that these tokens lie in, in order.
-        piece: what others know this group's tokens by, where they look back to them.
+        prefix: number of tokens before every row (0 for the group that is the prefix itself).
+        before: the pieces that contain these tokens, in order.
+        piece: name of this group's tokens for groups that read them, or None.
     """
 
     start: int
@@ -45,22 +45,22 @@ class RowGroup:
 
     @property
     def rows(self) -> int:
-        """S."""
+        """Return S."""
         return len(self.lengths)
 
     @property
     def length(self) -> int:
-        """N, the longest row's."""
+        """Return N, the length of the longest row."""
         return self.lengths[0]
 
     @property
     def tokens(self) -> slice:
-        """Where the group lies among the layout's tokens."""
+        """Return the group's slice of the layout's tokens."""
         return slice(self.start, self.start + sum(self.lengths))
 
     @cached_property
     def slots(self) -> Index | None:
-        """The place of each token among the S * N padded ones; None where nothing is padded."""
+        """Return each token's place among the S * N padded ones; None if nothing is padded."""
         if self.lengths[-1] == self.length:
             return None
         return np.flatnonzero(self._real)
@@ -71,12 +71,12 @@ class RowGroup:
 
     @cached_property
     def pads(self) -> Index:
-        """The padded places that hold no token."""
+        """Return the padded places without a token."""
         return np.flatnonzero(~self._real)
 
     @cached_property
     def sources(self) -> Index:
-        """The token that fills each padded place, (S * N,); pads repeat the row's last one."""
+        """Return the token for each padded place, (S * N,); pads repeat the row's last token."""
         ends = np.cumsum(self.lengths)
         inside = np.minimum(np.arange(self.length), np.array(self.lengths)[:, None] - 1)
         found: Index = ((ends - self.lengths)[:, None] + inside).reshape(-1)
@@ -85,7 +85,7 @@ class RowGroup:
     def pad(self, packed: Array, buffer: Array, clear: bool = False) -> Array:
         """Return the group's tokens of `packed` (T, W) as (S, N, W): a view, or `buffer` filled.
 
-        With `clear` the pads become zero; else they repeat their row's last token.
+        With `clear` the pads are zero; else they repeat their row's last token.
         """
         own = packed[self.tokens]
         if self.slots is not None:
@@ -98,14 +98,14 @@ class RowGroup:
 
 @dataclass(frozen=True)
 class Layout:
-    """The order of one share's tokens, and what follows from it.
+    """The order of one share's tokens, and the values that depend on it.
 
     Attributes:
         tokens: (T,) ids; the prefix first, then rows from the longest to the shortest.
-        positions: (T,) place of each token in its own text.
-        groups: the rows' groups, then the prefix's where there is one.
-        loss_index, loss_target: (M,) as in Batch, in this order.
-        readers: who looks back to each piece.
+        positions: (T,) position of each token in its own text.
+        groups: groups of the rows, then the group of the prefix if there is one.
+        loss_index, loss_target: (M,) as in Batch, but in this order.
+        readers: the shares that read each piece.
     """
 
     tokens: Index
@@ -117,27 +117,27 @@ class Layout:
 
     @property
     def prefix(self) -> RowGroup | None:
-        """The group of the shared prefix, where this share has it."""
+        """Return the group of the shared prefix, if this share has it."""
         last = self.groups[-1] if self.groups else None
         return last if last is not None and last.piece == PREFIX else None
 
 
 def lay_out(batch: Batch, trim: bool = True) -> Layout:
-    """Order and group a batch's rows; leave out what no loss depends on.
+    """Order and group a batch's rows in one share; leave out tokens that no loss depends on.
 
-    With `trim`, tokens after a row's last loss position (and rows without one) are dropped: they
-    are seen by nobody that counts.
+    With `trim`, it drops tokens after a row's last loss position, and rows without one: no
+    position with a loss sees them.
     """
     return share_out(batch, 1, 0.0, trim)[0]
 
 
 def share_out(batch: Batch, count: int, key: float, trim: bool = True) -> list[Layout]:
-    """Lay out a batch as at most `count` shares of about the same work; the first has the prefix.
+    """Divide a batch into at most `count` layouts of about the same work; the first has the prefix.
 
     Args:
         batch: rows.
-        count: how many shares; those that would be empty are left out.
-        key: the work of one key that a query sees, in tokens.
+        count: most shares; empty ones are left out.
+        key: the work of one key that a query sees, in units of a token's work.
         trim: as for `lay_out`.
     """
     prefix = batch.prefix_length
@@ -166,7 +166,7 @@ def _layout(
     groups: tuple[RowGroup, ...],
     readers: dict[Piece, list[Reader]],
 ) -> Layout:
-    """Lay out one share's tokens; parts come with the place of their row in the batch."""
+    """Return the layout of one share; each part has the index of its row in the batch."""
     prefix = batch.prefix_length
     own = prefix if groups and groups[-1].piece == PREFIX else 0
     source = [np.arange(own)] + [start + np.arange(p.first, p.last) for start, p in parts]
@@ -195,7 +195,7 @@ def _needed(batch: Batch, starts: Index, lengths: Index) -> Index:
 
 
 def _groups(parts: Sequence[Part], own: int, prefix: int) -> tuple[RowGroup, ...]:
-    """Group a share's parts, longest first; parts of cut rows and the prefix are groups alone.
+    """Group a share's parts, longest first; each part of a cut row, and the prefix, is a group.
 
     `own` is the length of the prefix in the share that has it, else 0.
     """
@@ -237,11 +237,11 @@ def _group(
 
 @dataclass(frozen=True)
 class Heads:
-    """How a row of [q | k | v] divides into heads.
+    """The division of a row of [q | k | v] into heads.
 
     Attributes:
         kv: K, key/value heads.
-        group: G, the query heads of each.
+        group: G, query heads per key/value head.
         dim: D.
         window: positions that a query sees, itself included; 0 for all before it.
     """
@@ -253,23 +253,23 @@ class Heads:
 
     @property
     def query_size(self) -> int:
-        """H * D."""
+        """Return H * D."""
         return self.kv * self.group * self.dim
 
     @property
     def kv_size(self) -> int:
-        """K * D."""
+        """Return K * D."""
         return self.kv * self.dim
 
 
 @dataclass(frozen=True)
 class Block:
-    """Scores of some queries of some rows with the prefix and all own keys up to the last of them.
+    """A block of scores: some queries of some rows, with the prefix and own keys up to the last.
 
     Attributes:
-        rows: of the group's S.
-        queries: of the group's N * G.
-        keys: how many own keys, from the first.
+        rows: range of the group's S.
+        queries: range of the group's N * G.
+        keys: number of own keys, from the first.
         mask: (queries, P + keys - mask_from), 0 or -inf, for the score columns from mask_from.
     """
 
@@ -282,7 +282,7 @@ class Block:
 
 @dataclass(frozen=True)
 class AttentionPlan:
-    """A layout's blocks for one kind of head; made once a batch, used by every such layer."""
+    """A layout's blocks for one kind of head; made once a batch, for every layer of that kind."""
 
     heads: Heads
     layout: Layout

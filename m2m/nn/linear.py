@@ -1,6 +1,6 @@
-"""Frozen linear maps with adapters, several maps of one input fused into one matrix product.
+"""Frozen linear maps with adapters; several maps of one input are one matrix product.
 
-The low-rank products ride in the big one. A map of `in` to `out` channels with adapters of total
+The big product includes the low-rank ones. A map of `in` to `out` channels with adapters of total
 rank R is one matrix
 
     full = [[W,   B],      (out + R, in + R)
@@ -11,11 +11,11 @@ and its input and output arrays are R columns wider than their data:
     forward     ha = s x A',    y = [x | ha] @ [W, B]'
     backward    hb = dy B,      dx = [dy | hb] @ [W; s A],    dA = s hb' x,    dB = dy' ha
 
-so there is no pass that adds `s (x A') B'` to a whole activation, in either direction (`Matrix`
-says how it is kept). The scale
-sits in A, whose rows are contiguous here; B is copied as it is. A norm's gain before the map is
-multiplied into its input and the gradient of that: weights that are cast at every use would have to
-be multiplied at every use, and there are more of them than of activations.
+so no separate pass adds `s (x A') B'` to a whole activation, in either direction. (`Matrix` says
+how the matrix is stored.) A contains the scale, because its rows are contiguous here; B is copied
+as it is. If there is a norm before the map, its gain is multiplied into the map's input and the
+gradient of it. To multiply it into the weights would cost more: weights that are cast at every use
+would need it at every use, and there are more weights than activations.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class Part:
     """One map of a fused product.
 
     Attributes:
-        module: its path, "model.layers.0.self_attn.q_proj".
-        heads: for maps whose output is rotated, how many heads that is; channels that rotate
-            together, j and j + D / 2 of a head in HF's order, lie side by side here.
-        factor: what its output is multiplied with here.
+        module: path of the map, "model.layers.0.self_attn.q_proj".
+        heads: for maps whose output is rotated, the number of heads. Channels that rotate
+            together, j and j + D / 2 of a head in HF's order, are neighbours here.
+        factor: factor on the map's output.
     """
 
     module: str
@@ -47,19 +47,19 @@ class Part:
     factor: float = 1.0
 
     def reorder(self, rows: Array) -> Array:
-        """View rows in HF's order (out, X) in ours, as (heads, D / 2, 2, X)."""
+        """View rows in HF's order (out, X) in m2m's order, as (heads, D / 2, 2, X)."""
         if not self.heads:
             return rows
         return rows.reshape(self.heads, 2, -1, rows.shape[-1]).swapaxes(1, 2)
 
     def split(self, rows: Array) -> Array:
-        """View rows in our order (out, X) as `reorder` shapes them."""
+        """View rows in m2m's order (out, X) with the shape that `reorder` gives."""
         return rows.reshape(self.heads, -1, 2, rows.shape[-1]) if self.heads else rows
 
 
 @dataclass
 class _Bound:
-    """An adapter in its place: the rows of its part, its columns among the R, its factor on A."""
+    """An adapter's place: the rows of its part, its columns among the R, its factor on A."""
 
     part: Part
     rows: slice
@@ -68,14 +68,14 @@ class _Bound:
 
 
 class FusedLinear:
-    """Linear maps of one input as one matrix, with room for their adapters.
+    """Linear maps of one input as one matrix, with space for their adapters.
 
     Args:
         parts: the maps, in the order of their rows.
         weights: HF tensors by name, `MODULE.weight` (out, in).
-        storage: how the weights are kept; shared by all maps of a model.
+        storage: storage of the weights; shared by all maps of a model.
         gain: (in,) factor on the input channels (of the norm before this map), or None.
-        bias: whether there is a `MODULE.bias` (out,) as well.
+        bias: whether there is also a `MODULE.bias` (out,).
     """
 
     def __init__(
@@ -112,16 +112,16 @@ class FusedLinear:
 
     @property
     def rank(self) -> int:
-        """R, the columns that inputs and outputs need beside their data."""
+        """Return R, the number of columns of inputs and outputs after their data."""
         return self._matrix.rank
 
     @property
     def modules(self) -> list[str]:
-        """The module paths of the parts."""
+        """Return the module paths of the parts."""
         return [part.module for part in self._parts]
 
     def bind(self, lora: Mapping[str, LoraPair]) -> None:
-        """Write the factors of this map's adapters into their places; others have none."""
+        """Write the factors of this map's adapters into their places, and remove earlier ones."""
         bound, first = [], 0
         for part, rows in zip(self._parts, self._spans(), strict=True):
             if (pair := lora.get(part.module)) is None:
@@ -142,7 +142,7 @@ class FusedLinear:
         self._matrix.settle()
 
     def _resize(self, rank: int, bound: list[_Bound]) -> None:
-        """Make room for `rank` where the adapters' places changed; zeros between them stay."""
+        """Make space for `rank` columns; if the adapters' places changed, set all to zero."""
         places = [(b.rows, b.columns) for b in bound]
         same = places == [(b.rows, b.columns) for b in self._bound]
         self._bound, self._used = bound, rank
@@ -155,7 +155,7 @@ class FusedLinear:
     def forward(self, x: Array, out: Array) -> Array:
         """Write `out = x W' + sum s (x A') B'`, (T, out); return the ha columns of x, (T, R).
 
-        x: (T, in + R) whose first `in` columns are data; the rest is written here.
+        x: (T, in + R); its first `in` columns are data, this method writes the rest.
         """
         low, wide = x[:, self.columns :], x
         if self._gain is not None:

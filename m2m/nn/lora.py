@@ -1,4 +1,4 @@
-"""Low-rank adapters: a pair of factors per linear map, and the one home of their product."""
+"""Low-rank adapters: a pair of factors per linear map, and the only function of their product."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class LoraPair:
     Attributes:
         a: (R, in), the down projection (PEFT's `lora_A.weight`).
         b: (out, R), the up projection (PEFT's `lora_B.weight`).
-        scale: alpha / R, or what the adapter's maker meant instead.
+        scale: alpha / R, or another factor that the adapter's maker chose.
     """
 
     a: NDArray[np.floating]
@@ -35,25 +35,25 @@ class LoraPair:
 
     @property
     def rank(self) -> int:
-        """R, the inner dimension of the product."""
+        """Return R, the inner dimension of the product."""
         return int(self.a.shape[0])
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(out, in), the shape of the delta."""
+        """Return (out, in), the shape of the delta."""
         return int(self.b.shape[0]), int(self.a.shape[1])
 
 
 def lora_delta(pair: LoraPair) -> NDArray[np.floating]:
-    """Return what an adapter adds to its weight: `scale * b @ a`, (out, in), dtype kept."""
+    """Return an adapter's change of its weight: `scale * b @ a`, (out, in), dtype kept."""
     scaled = pair.b * pair.b.dtype.type(pair.scale)
     return np.asarray(scaled @ pair.a)
 
 
 def concat_pairs(pairs: Sequence[LoraPair], weights: Iterable[float]) -> LoraPair:
-    """Return one pair whose delta is `sum_i weights[i] * delta_i`, exactly; the ranks add up.
+    """Return one pair whose delta is exactly `sum_i weights[i] * delta_i`; the ranks add up.
 
-    Every factor stays as it is but for the column scaling of b, so no delta is formed.
+    Only the columns of b are scaled, so no delta is computed.
     """
     if not pairs:
         raise ValueError("no LoRA pair to concatenate")
@@ -75,7 +75,7 @@ def init_lora(
     alpha: float,
     rng: np.random.Generator,
 ) -> dict[str, LoraPair]:
-    """Return fresh pairs by module path, drawn as PEFT draws them, so that every delta is zero.
+    """Return new pairs by module path, drawn as PEFT draws them, so that every delta is zero.
 
     A is `kaiming_uniform(a=sqrt(5))`, that is uniform within `1 / sqrt(in)`; B is zero. float32.
     `modules` are full paths ("model.layers.0.self_attn.q_proj") or their last parts ("q_proj").
@@ -94,9 +94,9 @@ def init_lora(
 def select_modules(
     shapes: Mapping[str, tuple[int, int]], modules: Iterable[str]
 ) -> dict[str, tuple[int, int]]:
-    """Return those of `shapes` whose path or last part is among `modules`, in model order.
+    """Return the entries of `shapes` whose path or last part is among `modules`, in model order.
 
-    Raises ValueError with the names that match nothing.
+    Raises ValueError that lists the names without a match.
     """
     wanted = set(modules)
     found = {m: s for m, s in shapes.items() if m in wanted or m.rsplit(".", 1)[-1] in wanted}

@@ -1,6 +1,6 @@
-"""The matrix [[W, B], [s A, 0]] of a frozen map and its adapters, kept in one of three ways.
+"""The matrix [[W, B], [s A, 0]] of a frozen map and its adapters, stored in one of three ways.
 
-W (out, in) is frozen and large; B (out, R) and s A (R, in) are written anew at every step. The map
+W (out, in) is frozen and large; B (out, R) and s A (R, in) are written again at every step. The map
 and its gradient are one product each,
 
     forward     y  = [x | ha] @ [W, B]'
@@ -24,16 +24,16 @@ from m2m.kernels import bfloat16
 from m2m.nn.functional import Array, widen
 from m2m.nn.workspace import Workspace
 
-WORTH_BF16 = 1.2  # times as fast as float32's that products must be for a step to be faster
+WORTH_BF16 = 1.2  # a step is faster only if products are this many times as fast as in float32
 
 
 class Storage:
-    """How a decoder's frozen maps are kept.
+    """The storage of a decoder's frozen maps.
 
     Args:
-        dtype: of the computation.
+        dtype: type of the computation.
         maps: "whole", "half" or "bf16", one of the classes below.
-        rank: of the adapter that every part will get; matrices have room for it at once.
+        rank: rank of every part's later adapter; matrices have space for it from the start.
     """
 
     def __init__(self, dtype: DTypeLike, maps: str = "whole", rank: int = 0) -> None:
@@ -43,11 +43,11 @@ class Storage:
         self._own = local()
 
     def matrix(self, rows: int, columns: int, rank: int) -> Matrix:
-        """Return a matrix with zeros where adapters come and anything where weights do."""
+        """Return a matrix with zeros for the adapters; the weights are not set yet."""
         return self._kind(self, rows, columns, rank)
 
     def scratch(self, name: str, *shape: int) -> Array:
-        """Return a buffer of the calling thread that all maps use, one after the other."""
+        """Return a buffer of the calling thread; all maps use the same one in turn."""
         if not hasattr(self._own, "space"):
             self._own.space = Workspace(self.dtype)
         found: Array = self._own.space.get(name, *shape)
@@ -55,7 +55,7 @@ class Storage:
 
 
 class Matrix(ABC):
-    """See the module's docstring; out = `rows`, in = `columns`, and R = `rank` or more.
+    """The matrix of the module's docstring: out = `rows`, in = `columns`, R = `rank` or more.
 
     Attributes:
         rank: R.
@@ -71,7 +71,7 @@ class Matrix(ABC):
 
     @staticmethod
     def room(rank: int) -> int:
-        """Return the R that adapters of this rank together get."""
+        """Return the R that adapters with this total rank get."""
         return rank
 
     @abstractmethod
@@ -80,11 +80,11 @@ class Matrix(ABC):
 
     @abstractmethod
     def resized(self, rank: int) -> Matrix:
-        """Return one with the same W and room for adapters of another rank, zeros as yet."""
+        """Return a matrix with the same W and space for adapters of another rank, first zero."""
 
     @abstractmethod
     def settle(self) -> None:
-        """Take in what was written into `low` and `high`."""
+        """Apply the values that were written into `low` and `high`."""
 
     @abstractmethod
     def forward(self, x: Array, out: Array) -> None:
@@ -96,7 +96,7 @@ class Matrix(ABC):
 
 
 class _Whole(Matrix):
-    """In the computation's own dtype, in one piece."""
+    """The matrix in the computation's own dtype, in one piece."""
 
     def __init__(self, storage: Storage, rows: int, columns: int, rank: int) -> None:
         super().__init__(storage, rows, columns, rank)
@@ -129,9 +129,10 @@ class _Half(Matrix):
 
     def __init__(self, storage: Storage, rows: int, columns: int, rank: int) -> None:
         super().__init__(storage, rows, columns, rank)
-        # As wide as the matrix, so that it is cast in one run.
+        # As wide as the matrix, so that one call casts it.
         self._stored = np.zeros((rows, columns + rank), np.float16)
-        self._factors: list[tuple[slice, float]] = []  # what would round float16 waits for the cast
+        # Applied after the cast, because float16 would round the products.
+        self._factors: list[tuple[slice, float]] = []
         self.low = np.zeros((rank, columns), storage.dtype)
         self.high = np.zeros((rows, rank), storage.dtype)
 
@@ -156,9 +157,9 @@ class _Half(Matrix):
         np.matmul(dout, self._cast()[:, : self.columns], out=dx)
 
     def _cast(self) -> Array:
-        """Return the matrix, good until this thread's next one."""
+        """Return the matrix, valid until this thread casts the next one."""
         full = self.storage.scratch("map", self.rows + self.rank, self.columns + self.rank)
-        # In one run: threads wait for each other at every call, longer than the caches would save.
+        # In one call: threads wait for each other at every call, longer than the caches would save.
         widen(self._stored, full[: self.rows])
         for span, factor in self._factors:
             full[span, : self.columns] *= full.dtype.type(factor)
@@ -168,9 +169,9 @@ class _Half(Matrix):
 
 
 class _Bfloat16(Matrix):
-    """In bfloat16, once for each direction: a product's inner values must lie side by side.
+    """The matrix in bfloat16, once per direction: a product needs its inner values contiguous.
 
-    R is rounded up to what products come in multiples of; what is too much stays zero.
+    R is rounded up to a multiple of `bfloat16.ALIGNED`; the extra columns stay zero.
     """
 
     def __init__(self, storage: Storage, rows: int, columns: int, rank: int) -> None:
@@ -220,9 +221,9 @@ def _narrowed(values: Array) -> bfloat16.BF16:
 
 @functools.cache
 def bf16_gain() -> float:
-    """How many times as fast as in float32 a product of a usual size is, in one thread.
+    """Return the speed of a typical bfloat16 product relative to float32, in one thread.
 
-    Measured once, in some hundredths of a second; 0 where there is none.
+    Measured once, in some hundredths of a second; 0 if there is no bfloat16 product.
     """
     if not bfloat16.available():
         return 0.0

@@ -1,4 +1,4 @@
-"""How much memory a training takes, from sizes alone, so that it can be told before it starts."""
+"""Compute the memory of a training from sizes alone, so that m2m knows it before the start."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from m2m.nn.lora import select_modules
 from m2m.nn.matrix import KINDS
 
 FLOAT, HALF = 4, 2
-TABLES = ("model.embed_tokens.weight", "lm_head.weight")  # kept as float16 where they are
-BLAS = 24 << 20  # what OpenBLAS touches of its packing buffers, a thread
+TABLES = ("model.embed_tokens.weight", "lm_head.weight")  # stays float16 if the base is
+BLAS = 24 << 20  # bytes of packing buffers that OpenBLAS uses per thread
 
 
 @dataclass(frozen=True)
 class Load:
-    """What a training asks of the decoder.
+    """The sizes of a training that decide its memory.
 
     Attributes:
-        rank: of every adapter.
+        rank: rank of every adapter.
         modules: last parts of the modules that have one.
-        tokens: of a batch, at most.
+        tokens: most tokens of a batch.
         length: tokens of the longest row.
-        threads: that share a step.
-        copies: of the adapters' arrays, beside one gradient a thread: they themselves, AdamW's two,
-            and the best one or a second batch's gradients where these are kept.
-        float16: whether that is what the base's weights are, so that it can be kept so.
-        bf16: whether maps are kept as bfloat16, once for each direction.
+        threads: number of threads that share a step.
+        copies: number of arrays as large as all adapters, besides one gradient a thread: adapters,
+            AdamW's two, and the best adapter or a second batch's gradients if these are kept.
+        float16: whether the base's weights are float16, so that they can stay so.
+        bf16: whether maps are stored as bfloat16, once for each direction.
     """
 
     rank: int
@@ -57,7 +57,7 @@ def peak_bytes(config: DecoderConfig, load: Load, *, recompute: int, half: bool)
 
 
 def _ranks(config: DecoderConfig, load: Load) -> tuple[int, int, int, int]:
-    """Low-rank columns beside qkv, o, gate and up, down."""
+    """Return the low-rank columns of qkv, o, gate and up, down."""
     names = {name.rsplit(".", 1)[-1] for name in load.modules}
     maps = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",))
     ranks = (load.rank * sum(name in names for name in each) for each in maps)
@@ -66,12 +66,12 @@ def _ranks(config: DecoderConfig, load: Load) -> tuple[int, int, int, int]:
 
 
 def _padded(load: Load) -> int:
-    """Tokens of a batch with the pads of its groups."""
+    """Return the tokens of a batch with the pads of its groups."""
     return load.tokens + max(PADS[0], load.tokens // PADS[1])
 
 
 def _kept(config: DecoderConfig, load: Load) -> int:
-    """Floats that a layer's forward saves (`layer.Saved`)."""
+    """Return the floats that a layer's forward saves (`layer.Saved`)."""
     c, f, wide = config.hidden_size, config.intermediate_size, config.query_size
     q, o, g, d = _ranks(config, load)
     token = (c + q) + (wide + o) + (c + g) + (2 * f + g) + d + 2
@@ -84,7 +84,7 @@ def _kept(config: DecoderConfig, load: Load) -> int:
 
 
 def _passing(config: DecoderConfig, load: Load) -> int:
-    """Floats of buffers that all layers use in turn, and of what shares hand each other."""
+    """Return the floats of buffers that all layers use in turn, and that shares send each other."""
     c, f, wide, kv = (
         config.hidden_size,
         config.intermediate_size,
@@ -94,7 +94,7 @@ def _passing(config: DecoderConfig, load: Load) -> int:
     q, o, g, d = _ranks(config, load)
     low = max(o, d)
     token = 2 * c + (wide + 2 * kv + q) + (f + d) + 2 * (c + low) + 2 * wide + g
-    token += 2 * (wide + kv)  # the rotary table, and how it is made
+    token += 2 * (wide + kv)  # the rotary table, and the arrays that make it
     token += c + max(q, g)  # a map's input times the gain
     padded = (wide + 2 * kv) + 2 * (wide + config.num_heads) + wide + 2 * kv
     head = 7 * c * load.tokens
@@ -103,14 +103,14 @@ def _passing(config: DecoderConfig, load: Load) -> int:
 
 
 def _blocks(config: DecoderConfig, load: Load) -> int:
-    """Floats of one thread's blocks: scores, logits, a part of the vocabulary."""
+    """Return the floats of one thread's blocks: scores, logits, a part of the vocabulary."""
     scores = max(SCORES, config.num_heads * QUERIES * load.length)
     rows = MOST_ROWS * config.hidden_size * (2 if load.bf16 else 1)
     return 3 * scores + max(2 * LOGITS, rows)
 
 
 def _weights(config: DecoderConfig, load: Load, half: bool) -> int:
-    """Bytes of the base, with the adapters' places in it."""
+    """Return the bytes of the base, with the adapters' places in it."""
     shapes = config.weight_shapes()
     total = sum(math.prod(shape) for shape in shapes.values())
     c, f, wide = config.hidden_size, config.intermediate_size, config.query_size
@@ -119,7 +119,7 @@ def _weights(config: DecoderConfig, load: Load, half: bool) -> int:
     pairs = list(zip(sizes, ranks, strict=True))
     places = sum((r + rank) * (c + rank) - r * c for (r, c), rank in pairs)
     if half:
-        # Stored as wide as they are cast, one map at a time in every thread.
+        # Stored as wide as they are cast; every thread casts one map at a time.
         wider = sum(rows * rank for (rows, _), rank in pairs)
         cast = max((rows + rank) * (columns + rank) for (rows, columns), rank in pairs)
         stored = HALF * (total + config.num_layers * wider)
@@ -137,7 +137,7 @@ def _weights(config: DecoderConfig, load: Load, half: bool) -> int:
 
 
 def _adapters(config: DecoderConfig, load: Load) -> int:
-    """Bytes of adapters, gradients and the optimiser's state."""
+    """Return the bytes of adapters, gradients and the optimiser's state."""
     shapes = select_modules(config.linear_shapes(), load.modules)
     parameters = load.rank * sum(rows + columns for rows, columns in shapes.values())
     return FLOAT * parameters * (load.copies + load.threads)

@@ -25,7 +25,7 @@ class AdamW:
     Args:
         parameters: arrays; the order names their state.
         weight_decay: one value for all parameters.
-        pool: threads that share the work; every one gives the same bytes.
+        pool: threads that share the work; any number gives the same bytes.
     """
 
     def __init__(
@@ -47,8 +47,8 @@ class AdamW:
     def step(self, grads: Sequence[Array], learning_rate: float, scale: float = 1.0) -> None:
         """Move every parameter once by `scale` times its gradient.
 
-        grads: as many as parameters, of the same shapes; they are kept. `scale` rides in factors
-        that are there anyway, so that a mean and a clip cost no pass over the gradients.
+        grads: as many as parameters, of the same shapes; they are not changed. `scale` is part of
+        factors that exist anyway, so a mean and a clip need no pass over the gradients.
         """
         self.steps += 1
         every = list(zip(self.parameters, grads, self._first, self._second, strict=True))
@@ -78,7 +78,7 @@ class AdamW:
             p -= work
 
     def state_arrays(self) -> dict[str, Array]:
-        """Return the state by name, as live arrays: `first.0`, `second.0`, ..., for a checkpoint.
+        """Return the state by name, as the live arrays (`first.0`, `second.0`, ...), to save.
 
         `steps` is the rest of the state.
         """
@@ -89,22 +89,22 @@ class AdamW:
 def global_norm(grads: Sequence[Array]) -> float:
     """Return the common norm of all gradients.
 
-    Squares are added in the arrays' dtype over 64k values at a time, then in float64: with SSE,
-    OpenBLAS adds a whole array in four lanes, which was 4e-4 off for a million equal values.
+    Squares are added in the arrays' dtype over 64k values at a time, then in float64. With SSE,
+    OpenBLAS adds a whole array in four lanes, with an error of 4e-4 for a million equal values.
     """
     runs = (g.reshape(-1)[i : i + (1 << 16)] for g in grads for i in range(0, g.size, 1 << 16))
     return math.sqrt(sum(float(np.vdot(run, run)) for run in runs))
 
 
 def clip_factor(norm: float, limit: float) -> float:
-    """Return what brings a norm down to `limit`, at most 1. A limit of 0 or less clips nothing."""
+    """Return the factor that reduces a norm to `limit`, at most 1. A limit <= 0 clips nothing."""
     return limit / norm if 0.0 < limit < norm else 1.0
 
 
 def learning_rate_factor(schedule: str, step: int, total: int, warmup: int) -> float:
-    """Return what the peak learning rate is multiplied with at `step` (the first is 0) of `total`.
+    """Return the factor on the peak learning rate at `step` (the first is 0) of `total`.
 
-    The factor rises linearly over the first `warmup` steps; then it stays 1 (`constant`), falls
+    It rises linearly over the first `warmup` steps. Then it stays 1 (`constant`), or falls
     linearly (`linear`) or as half a cosine (`cosine`), to 0 at step `total`.
     """
     if step < warmup:
@@ -112,7 +112,7 @@ def learning_rate_factor(schedule: str, step: int, total: int, warmup: int) -> f
     return SCHEDULES[schedule](min(1.0, (step - warmup) / max(1, total - warmup)))
 
 
-# The factor by the share of the steps after the warm-up that lie behind.
+# The factor as a function of the fraction of the steps after the warm-up that are done.
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda _: 1.0,
     "linear": lambda done: 1.0 - done,

@@ -1,4 +1,4 @@
-"""Rotary positions: frequencies, their scaling, and the tables that `functional.rotate` takes."""
+"""Rotary positions: frequencies, their scaling, and the tables for `functional.rotate`."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def _llama3(angles: NDArray[np.float64], scaling: RopeScaling) -> NDArray[np.flo
 def rotary_table(
     config: DecoderConfig, positions: NDArray[np.integer[Any]], local: bool, dtype: DTypeLike
 ) -> NDArray[np.complexfloating[Any, Any]]:
-    """Return the factors for a row of [q | k], (T, (H + K) * D / 2) complex.
+    """Return the rotation factors for a row of [q | k], (T, (H + K) * D / 2) complex.
 
-    The entries of q carry the softmax scale too, which makes it free.
+    The entries of q include the softmax scale, which then costs nothing.
     """
     theta, scaling = config.rope_theta, config.rope_scaling
     if local:

@@ -1,4 +1,4 @@
-"""Dealing out a batch's rows to threads, so that all have about the same work."""
+"""Divide a batch's rows among threads, so that all have about the same work."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-LEAST = 16  # tokens of a row that are worth a cut between two threads
+LEAST = 16  # least tokens on each side of a cut between two threads
 
 
 @dataclass(frozen=True)
@@ -23,20 +23,20 @@ class Part:
 
     @property
     def first(self) -> int:
-        """The first token."""
+        """Return the index of the first token."""
         return self.cuts[-1]
 
     @property
     def size(self) -> int:
-        """How many tokens."""
+        """Return the number of tokens."""
         return self.last - self.first
 
 
 def divide(lengths: Sequence[int], prefix: int, key: float, count: int) -> list[list[Part]]:
-    """Deal out rows, in order, to `count` shares of about the same work; some may stay empty.
+    """Divide rows, in order, into `count` shares of about the same work; some may stay empty.
 
-    The first share has the prefix as well. A row goes to one share where that keeps them even;
-    else it is cut, and its later part looks back to the earlier one. The work of n tokens that see
+    The first share has the prefix as well. A row goes to one share if that keeps the shares even.
+    Otherwise it is cut, and its later part reads the earlier one. The work of n tokens that see
     c keys each on average is `n (1 + key c)`.
     """
 
@@ -63,9 +63,9 @@ def divide(lengths: Sequence[int], prefix: int, key: float, count: int) -> list[
 
 
 def _fitting(tokens: int, room: float, each: float, key: float) -> int:
-    """How many of `tokens` fill `room`: n that solves n (each + key n / 2) = room, or all, or none.
+    """Return how many of `tokens` fill `room`: n with n (each + key n / 2) = room, or all, or none.
 
-    Where that would cut off less than LEAST, all go to the side that has more of them.
+    If fewer than LEAST tokens would be on one side, all go to the side that has more of them.
     """
     if room <= 0:
         return 0

@@ -1,7 +1,7 @@
-"""Threads of our own that do the shares of one step side by side, and what they hand each other.
+"""Threads that compute the shares of one step at the same time, and exchange values.
 
-NumPy lets go of the interpreter inside every array operation, so threads that each work on their
-own tokens use all cores, for element-wise work as well as for products; a thread that has to wait
+NumPy releases the interpreter inside every array operation. So threads that each work on their own
+tokens use all cores, for element-wise work as well as for products; a thread that has to wait
 sleeps. The shares and the order of every sum are fixed, so the same count gives the same bytes.
 """
 
@@ -20,11 +20,11 @@ Result = TypeVar("Result")
 
 
 class PoolBroken(RuntimeError):
-    """Another worker failed, so what this one waits for will never come."""
+    """Another worker failed, so the value that this one waits for will never come."""
 
 
 class _Board:
-    """Where the workers of one run leave things for each other."""
+    """The values that the workers of one run exchange."""
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
@@ -37,7 +37,7 @@ class Worker:
 
     Attributes:
         number: from 0; 0 is the thread that asked for the run.
-        count: how many there are.
+        count: number of threads in the run.
     """
 
     def __init__(self, number: int = 0, count: int = 1, board: _Board | None = None) -> None:
@@ -45,13 +45,13 @@ class Worker:
         self._board = board if board is not None else _Board()
 
     def put(self, key: Hashable, value: Any) -> None:
-        """Leave `value` for the others."""
+        """Store `value` for the other workers."""
         with self._board.changed:
             self._board.left[key] = value
             self._board.changed.notify_all()
 
     def take(self, key: Hashable) -> Any:
-        """Return what a worker has put under `key`, as soon as it has.
+        """Return the value that a worker stores under `key`; blocks until it is there.
 
         Raises:
             PoolBroken: another worker failed.
@@ -64,12 +64,12 @@ class Worker:
             return board.left[key]
 
     def gather(self, key: Hashable, value: Any = None) -> list[Any]:
-        """Put `value` and return every worker's, by number: nobody goes on before all are here."""
+        """Store `value`; return every worker's, by number, after all have stored theirs."""
         self.put((key, self.number), value)
         return [self.take((key, number)) for number in range(self.count)]
 
     def fail(self) -> None:
-        """Let nobody wait any longer."""
+        """Mark the run as failed, so that no worker waits any longer."""
         with self._board.changed:
             self._board.failed = True
             self._board.changed.notify_all()
@@ -79,8 +79,8 @@ class ThreadPool:
     """The threads of a decoder.
 
     Args:
-        count: how many, the caller's own included. Where NumPy's BLAS cannot be held at one
-            thread it keeps its own threads and the pool is the caller alone.
+        count: number of threads, the caller's included. If NumPy's BLAS cannot be limited to one
+            thread, it keeps its own threads and the pool is the caller alone.
     """
 
     def __init__(self, count: int) -> None:
@@ -88,10 +88,10 @@ class ThreadPool:
         self._pool = ThreadPoolExecutor(max(1, self.count - 1), "m2m-step")
 
     def run(self, work: Callable[[Worker], Result], count: int | None = None) -> list[Result]:
-        """Return what `work` gives for `count` workers (all of the pool), done side by side.
+        """Return the results of `work` for `count` workers (all of the pool), run in parallel.
 
-        Context variables are those of the caller: NumPy's error state and buffer size are such.
-        An exception in a worker ends the others' waiting and is raised here.
+        Workers get the caller's context variables, such as NumPy's error state and buffer size.
+        If a worker raises an exception, the others stop waiting and this method raises it.
         """
         count, board = min(count or self.count, self.count), _Board()
         workers = [Worker(number, count, board) for number in range(count)]
@@ -110,7 +110,7 @@ class ThreadPool:
                 for worker in workers[1:]
             ]
             try:
-                with suppress(PoolBroken):  # the failure itself is told below
+                with suppress(PoolBroken):  # the failure itself is raised below
                     found.append(guarded(workers[0]))
             finally:
                 wait(others)

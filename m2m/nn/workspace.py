@@ -1,4 +1,4 @@
-"""Named buffers that live across steps: in its steady state a step allocates nothing big."""
+"""Named buffers that stay from step to step: after the first steps, no step allocates much."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from numpy.typing import DTypeLike, NDArray
 
 
 class Workspace:
-    """Buffers by name; each grows to the largest size asked of it and is then reused.
+    """Buffers by name; each grows to the largest size that is asked for, and is reused.
 
-    Fresh memory costs a page fault for every 4 KiB, which is as much as an element-wise pass.
+    New memory costs a page fault for every 4 KiB, which takes as long as an element-wise pass.
     """
 
     def __init__(self, dtype: DTypeLike) -> None:
@@ -20,7 +20,7 @@ class Workspace:
         self._flat: dict[str, NDArray[Any]] = {}
 
     def get(self, name: str, *shape: int) -> NDArray[Any]:
-        """Return the buffer `name` with this shape, C-contiguous; what it holds is stale."""
+        """Return the buffer `name` with this shape, C-contiguous; its content is stale."""
         size = math.prod(shape)
         flat = self._flat.get(name)
         if flat is None or flat.size < size:
@@ -30,5 +30,5 @@ class Workspace:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held."""
+        """Return the bytes of all buffers."""
         return sum(flat.nbytes for flat in self._flat.values())
