@@ -178,11 +178,7 @@ class BaseModel:
 
 
 def check_tensors(config: DecoderConfig, file: SafetensorsFile) -> None:
-    """Compare a file's tensors with the shapes that `config` implies.
-
-    Raises:
-        InputError: tensors are missing, surplus or have another shape; lists all.
-    """
+    """Raise InputError that lists all tensors that are missing, surplus or not as `config` says."""
     found = {name: file.shape(name) for name in file.names}
     compare_shapes(str(file.path), config.weight_shapes(), found)
 
@@ -261,11 +257,7 @@ def find_model(name_or_path: str, search: Sequence[Path]) -> BaseModel:
 
 
 def remove_model(folder: Path) -> None:
-    """Delete an imported model.
-
-    Raises:
-        InputError: the folder is not an m2m model, or cannot be deleted.
-    """
+    """Delete an imported model; raise InputError if it is not one, or cannot be deleted."""
     if not (folder / INFO).is_file():
         raise InputError(f"{folder}: is no m2m model (no {INFO}), nothing was deleted")
     try:

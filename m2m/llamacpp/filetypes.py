@@ -58,11 +58,7 @@ _LAYER = re.compile(r"blk\.(\d+)\.")
 
 
 def file_type(name: str) -> FileType:
-    """Return the file type of that name, in any case.
-
-    Raises:
-        InputError: the name is unknown; the message lists the known ones.
-    """
+    """Return the file type `name`, in any case; raise InputError that lists the known ones."""
     try:
         return FILE_TYPES[name.lower()]
     except KeyError:

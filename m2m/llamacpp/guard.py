@@ -60,11 +60,7 @@ def check_loads(path: Path, lora: Path | None = None, seconds: float = SECONDS) 
 
 
 def load_once(path: Path, lora: Path | None = None) -> None:
-    """Load a model in this process and run everything that m2m needs from it.
-
-    Raises:
-        M2MError: m2m or llama.cpp refuses the model.
-    """
+    """Load a model here and run everything that m2m needs from it; raise M2MError if it fails."""
     opened = AdaptedModel(path, lora, threads=1) if lora else LlamaModel(path, threads=1)
     with opened as model:
         for token in range(model.vocab_size):

@@ -46,11 +46,7 @@ def build_info() -> str:
 
 
 def check_gpu_layers(layers: int) -> None:
-    """Raise if layers are meant for a GPU that llama.cpp cannot use.
-
-    Raises:
-        ResourceError: this llama.cpp was built without GPU support, or finds no GPU.
-    """
+    """Raise ResourceError if `layers` is not 0 and llama.cpp lacks GPU support or finds no GPU."""
     if layers and not c.llama_supports_gpu_offload():
         raise ResourceError(
             f"gpu_layers = {layers}, and this llama.cpp can use no GPU",
@@ -195,11 +191,7 @@ class LlamaModel:
             self._open_context(cells)
 
     def check_length(self, tokens: int) -> None:
-        """Raise if a sequence is longer than the model was trained for.
-
-        Raises:
-            InputError: the sequence is too long; the message has both lengths.
-        """
+        """Raise InputError with both lengths if `tokens` is more than the model was trained for."""
         if tokens > self.context_trained:
             raise InputError(
                 f"a row has {tokens} tokens, {self.path.name} was trained for at most "

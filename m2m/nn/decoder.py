@@ -24,8 +24,7 @@ Found = TypeVar("Found")
 
 __all__ = ["Batch", "Decoder", "DecoderConfig", "RopeScaling"]
 
-# One key that a query sees costs 2 products forward and 5 backward; one weight costs 1 and 1.
-# This is the ratio.
+# Products for a key that a query sees (2 forward, 5 backward), relative to a weight (1 and 1).
 KEY_COST = 3.5
 
 

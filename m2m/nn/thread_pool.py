@@ -51,11 +51,7 @@ class Worker:
             self._board.changed.notify_all()
 
     def take(self, key: Hashable) -> Any:
-        """Return the value that a worker stores under `key`; blocks until it is there.
-
-        Raises:
-            PoolBroken: another worker failed.
-        """
+        """Wait for the value under `key` and return it; raise PoolBroken if a worker failed."""
         board = self._board
         with board.changed:
             board.changed.wait_for(lambda: key in board.left or board.failed)
