@@ -248,7 +248,7 @@ def refuse_outside(path: Path, home: Path, roots: Sequence[Path] = ()) -> None:
         InputError: `path` is not inside any of these folders.
     """
     named = Path(os.path.abspath(path))  # noqa: PTH100 ("..", without symlinks)
-    folders = [home, *roots]
+    folders, link = [home, *roots], ""
     try:
         real = [folder.resolve() for folder in folders]
         places = [*real, *(Path(os.path.abspath(each)) for each in folders)]  # noqa: PTH100
@@ -256,9 +256,9 @@ def refuse_outside(path: Path, home: Path, roots: Sequence[Path] = ()) -> None:
             named = named.resolve()
             if any(named.is_relative_to(place) for place in real):
                 return
+            link = f" (a link to {named})"
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a zero byte
         raise unreadable(path, error) from error
-    link = f" (a link to {named})" if path.is_symlink() else ""
     raise InputError(
         f"{path}{link} is outside {home.absolute()}, the folder of the file that names it",
         f"if m2m may read there, add `--data-root {shlex.quote(str(named.parent))}` to the command",

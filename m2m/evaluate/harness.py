@@ -26,6 +26,7 @@ from m2m.store import fingerprint
 from m2m.tokenizer import TextTemplate
 
 SUFFIXES = (".yaml", ".yml")
+_MOST_TEXT = 1 << 28  # characters of the examples of a split; up to 1 GiB of memory
 Part = Literal["dev", "test"]
 
 _SPLITS = ("test_split", "validation_split", "training_split", "fewshot_split")
@@ -225,6 +226,11 @@ def _generation(
     return tuple(names(until, "until", path)), longest
 
 
+def _size(example: Example) -> int:
+    """Return about how many characters an example takes; a short text takes 50 bytes, too."""
+    return len(example.prompt) + sum(len(text) + 50 for text in example.choices)
+
+
 class _Rows:
     """Turns rows into examples; compiles each template once."""
 
@@ -247,14 +253,21 @@ class _Rows:
         Raises:
             InputError: lists all mistakes with their lines.
         """
-        problems, examples = Problems(), []
+        problems, examples, size = Problems(), list[Example](), 0
         for file in self._reader.split(files):
             records = read_records(file)
             for record in typed(records) if self._typed else records:
                 try:
                     examples.append(self._example(record))
+                    size += _size(examples[-1])
                 except InputError as error:
                     problems.add(f"line {record.line}: {error.message}")
+                if size > _MOST_TEXT:
+                    raise InputError(
+                        f"{file.path}:{record.line}: up to this row the templates of "
+                        f"{self._reader.path} write more than {_MOST_TEXT:,} characters",
+                        "correct the templates, or keep a part of the rows",
+                    )
         problems.raise_if_any(InputError, ", ".join(map(str, files)))
         if not examples:
             raise InputError(f"{', '.join(map(str, files))}: no rows", "a task needs an example")

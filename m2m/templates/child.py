@@ -13,7 +13,8 @@ import datetime
 import gc
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import jinja2
@@ -21,11 +22,30 @@ from jinja2.meta import find_undeclared_variables
 
 from m2m.limits import Limits, allow_processor, impose
 from m2m.templates.message import LENGTH, OUT_OF_MEMORY, packed, unpacked
-from m2m.templates.sandbox import COMPILE_ERRORS, RENDER_ERRORS, Sandbox
+from m2m.templates.sandbox import Sandbox
+
+_LONGEST = 500  # characters of a message; a template can raise one of millions
 
 
 class Refused(Exception):
     """A template is wrong, or does not fit its values."""
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Refuse a template for whatever it raises; Jinja and its filters let many kinds through.
+
+    Raises:
+        Refused: instead of the template's error.
+        MemoryError: the system gives this process no more.
+    """
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        text = str(error) or type(error).__name__
+        raise Refused(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}...") from error
 
 
 class Child:
@@ -36,8 +56,8 @@ class Child:
         self._sandboxes: dict[tuple[str, str], Sandbox] = {}
         self._templates: dict[int, tuple[Sandbox, jinja2.Template]] = {}
 
-    def answer(self, request: Mapping[str, Any]) -> Any:
-        """What a request asks for, ready for JSON."""
+    def answer(self, request: Mapping[str, Any]) -> bytes:
+        """What a request asks for, as a message."""
         does: dict[str, Callable[..., Any]] = {
             "render": self.render,
             "compile": self.compile,
@@ -46,10 +66,12 @@ class Child:
         }
         self._granted = allow_processor(self._limits.cpu, self._granted)
         try:
-            return [True, does[request["do"]](**request["with"])]
+            value = does[request["do"]](**request["with"])
+            with _refusing():  # a number may be too long for JSON
+                return packed([True, value])
         except Refused as error:
             line = getattr(error.__cause__, "lineno", None)
-            return [False, str(error), line if isinstance(line, int) else None]
+            return packed([False, str(error), line if isinstance(line, int) else None])
 
     def compile(self, number: int, source: str, style: str, day: str, forget: bool) -> None:
         """Keep a template for later renderings."""
@@ -57,25 +79,22 @@ class Child:
             self._templates.clear()
             gc.collect()
         sandbox = self._sandbox(style, day)
-        try:
+        with _refusing():
             self._templates[number] = sandbox, sandbox.from_string(source)
-        except COMPILE_ERRORS as error:
-            raise Refused(str(error)) from error
 
     def render(self, number: int, values: dict[str, Any], today: str | None = None) -> str:
         """The text of a template that is kept; `today` is what `strftime_now` is to write."""
         sandbox, template = self._templates[number]
         if today is not None:
             values["strftime_now"] = lambda form: today
-        try:
+        with _refusing():
             return sandbox.render(template, values)
-        except RENDER_ERRORS as error:
-            raise Refused(str(error)) from error
 
     def variables(self, source: str, style: str, day: str) -> list[str]:
         """The names that a template takes from the program that renders it."""
         sandbox = self._sandbox(style, day)
-        return sorted(find_undeclared_variables(sandbox.parse(source)))
+        with _refusing():
+            return sorted(find_undeclared_variables(sandbox.parse(source)))
 
     def _sandbox(self, style: str, day: str) -> Sandbox:
         if (style, day) not in self._sandboxes:
@@ -97,10 +116,8 @@ def literal(text: str) -> Any:
     Raises:
         Refused: it is none.
     """
-    try:
+    with _refusing():
         return _plain(ast.literal_eval(text))
-    except (ValueError, SyntaxError, RecursionError, TypeError) as error:
-        raise Refused(str(error)) from error
 
 
 def _plain(value: Any) -> Any:
@@ -117,7 +134,7 @@ def serve(child: Child, source: BinaryIO, sink: BinaryIO) -> None:
         data = source.read(LENGTH.unpack(head)[0])
         request = unpacked(data)
         del data
-        sink.write(packed(child.answer(request)))
+        sink.write(child.answer(request))
         sink.flush()
 
 

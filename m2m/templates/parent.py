@@ -29,6 +29,8 @@ LIMITS = Limits()
 
 _MAX_REQUEST = 64 * MIB  # bytes of JSON; more would not fit into the child's memory
 _MAX_REPLY = 128 * MIB  # a text of 16 Mi characters, six bytes of JSON each, and some more
+# A text may be longer than its template by so many characters, and so many for a byte of values.
+_SPARE, _REPEATED = 256 * 1024, 16
 _KEPT = 64  # compiled templates in a child
 _TICK = 0.25  # seconds between two looks at a child that works
 _START = (
@@ -65,13 +67,14 @@ class _Process:
                 bufsize=0,
                 env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
             )
-            self._job = confine(self._process.pid, limits)
         except OSError as error:
-            raise ResourceError(
-                f"cannot start the process that renders chat templates: {error.strerror or error}",
-                "close other programs, or allow this user more processes",
-            ) from error
-        threading.Thread(target=self._watch, daemon=True).start()
+            raise _not_started(error) from error
+        try:
+            self._job = confine(self._process.pid, limits)
+            threading.Thread(target=self._watch, daemon=True).start()
+        except (OSError, RuntimeError) as error:  # no job object, or no more threads
+            self.close()
+            raise _not_started(error) from error
 
     def ask(self, message: bytes) -> bytes:
         """Send a request and return the answer; whatever goes wrong ends the child.
@@ -125,9 +128,16 @@ class _Process:
         except subprocess.TimeoutExpired:
             self._process.kill()
         self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe:
-                pipe.close()
+        self._close_pipes()
+
+    def disown(self) -> None:
+        """Let go of a child in a process that was forked from its parent."""
+        self._close_pipes()
+        self._process.returncode = 0  # it is the parent that waits for it
+
+    def _close_pipes(self) -> None:
+        for pipe in filter(None, (self._process.stdin, self._process.stdout)):
+            pipe.close()
 
     def _watch(self) -> None:
         """End a child that works on one request for too long.
@@ -200,7 +210,11 @@ class Template:
                 self._kept(process)
             return process.ask(message)
 
-        return str(_RENDERER.ask(self._name, ask))
+        text = str(_RENDERER.ask(self._name, ask))
+        most = _SPARE + len(self._definition["source"]) + _REPEATED * len(message)
+        if len(text) > most:
+            raise Refused(f"it writes {len(text):,} characters, expected at most {most:,}", None)
+        return text
 
     def variables(self) -> set[str]:
         """The names that the template takes from the program that renders it."""
@@ -257,6 +271,8 @@ class _Renderer:
         self._process: _Process | None = None
         self._lock = threading.Lock()
         atexit.register(self.close)
+        if sys.platform != "win32":
+            os.register_at_fork(after_in_child=self._forked)
 
     def ask(self, name: str, request: Callable[[_Process], bytes]) -> Any:
         """What the child answers to a request.
@@ -293,11 +309,22 @@ class _Renderer:
             raise Refused(*answer)
         return answer[0]
 
+    def _forked(self) -> None:
+        """Two processes with the same pipes would get the answers to each other's questions."""
+        process, self._process, self._lock = self._process, None, threading.Lock()
+        if process:
+            process.disown()
+
     def close(self) -> None:
         """End the child, if there is one."""
         process, self._process = self._process, None
         if process:
             process.close()
+
+
+def _not_started(error: Exception) -> ResourceError:
+    what = f"the process that renders templates: {getattr(error, 'strerror', None) or error}"
+    return ResourceError(f"cannot start {what}", "close other programs, or allow more processes")
 
 
 _NUMBERS = itertools.count()

@@ -30,20 +30,6 @@ _MAX_OUTPUT = 16 * 2**20  # characters
 _MAX_STEPS = 2**18  # rounds of loops and calls
 _MAX_SOURCE = 2**20  # characters
 
-# What a template that cannot be compiled raises, nesting beyond Python's own limits included.
-COMPILE_ERRORS = (jinja2.TemplateError, RecursionError, SyntaxError, ValueError)
-
-# What an expression of a template may raise when it does not fit the messages.
-RENDER_ERRORS = (
-    jinja2.TemplateError,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
-
 _TEXT_METHODS = [
     "capitalize", "count", "endswith", "find", "format", "index",
     "isalnum", "isalpha", "isdigit", "islower",
@@ -115,7 +101,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
         Raises:
             SecurityError: it does more, or goes on for longer, than a chat template may.
-            RENDER_ERRORS: it does not fit the values.
+            Exception: it does not fit the values.
         """
         self._steps = 0
         pieces, size = [], 0

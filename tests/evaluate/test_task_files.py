@@ -12,7 +12,7 @@ import pytest
 
 from m2m.dataset import load_dataset
 from m2m.errors import InputError, RecipeError
-from m2m.evaluate import task_files
+from m2m.evaluate import harness, task_files
 from m2m.evaluate.harness import load_harness
 from m2m.evaluate.targets import load_target
 from m2m.evaluate.tasks import Task, load_task
@@ -72,6 +72,25 @@ def test_a_link_counts_as_the_file_that_it_names(tmp_path: Path) -> None:
     assert len(load_harness(tmp_path / "alias" / "task.yaml", "test").examples) == 3
 
 
+def test_a_name_that_climbs_out_is_not_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # On Windows a look at `//machine/share` sends a password there.
+    looked: list[str] = []
+    for name in ("stat", "lstat", "readlink", "open"):
+        look = getattr(os, name)
+
+        def watched(path: Any, *args: Any, _look: Any = look, **named: Any) -> Any:
+            looked.append(str(path))
+            return _look(path, *args, **named)
+
+        monkeypatch.setattr(os, name, watched)
+    with pytest.raises(InputError, match="is outside"):
+        refuse_outside(tmp_path / ".." / "elsewhere" / "x.jsonl", tmp_path)
+    assert looked
+    assert not any("elsewhere" in each for each in looked)
+
+
 def test_a_zero_byte_in_a_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot read"):
         load_harness(written(tmp_path, **data("a\0.jsonl")), "test")
@@ -113,6 +132,14 @@ def test_all_task_files_together_are_small(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"#" * (130 << 10) + b"\n{}\n")
     with pytest.raises(InputError, match=r"b\.yaml: has 133,124 bytes, m2m reads at most 128,"):
         load_harness(written(tmp_path, include=["a.yaml", "b.yaml"]), "test")
+
+
+def test_what_templates_write_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = written(tmp_path, doc_to_text="{{ 'a' * 200000 }}{{ q }}")
+    assert len(load_harness(long, "test").examples) == 3
+    monkeypatch.setattr(harness, "_MOST_TEXT", 400_000)
+    with pytest.raises(InputError, match=r"rows\.jsonl:2: up to this row the templates of .*task"):
+        load_harness(long, "test")
 
 
 def test_data_files_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -202,6 +202,59 @@ def _lives(process: int) -> bool:
     return bool(state.strip()) and not state.startswith("Z")
 
 
+@unix
+def test_a_forked_process_gets_its_own_answers() -> None:
+    program = (
+        "import os; from m2m.tokenizer import ChatTemplate;"
+        "t = ChatTemplate('{{ messages[0].content }}'); fork = os.fork();"
+        "me = 'a' if fork else 'b';"
+        "wrong = [i for i in range(300) if t.render([{'content': f'{me}{i}'}]) != f'{me}{i}'];"
+        "code = os.waitstatus_to_exitcode(os.waitpid(fork, 0)[1]) if fork else 0;"
+        "raise SystemExit(len(wrong) + code)"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], check=False)
+    assert done.returncode == 0
+
+
+def test_a_process_without_threads_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    parent._RENDERER.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(ResourceError, match=r"cannot start the process .*: can't start new"):
+            ChatTemplate("a")
+    assert ChatTemplate("a").render([]) == "a"
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["{{ cycler() }}", "{{ 1e999 | int }}", "{{ ('f' * 9999) | int(0, 16) }}"],
+    ids=["RuntimeError", "OverflowError", "a long number"],
+)
+def test_whatever_a_template_raises_is_an_error_of_the_template(source: str) -> None:
+    ChatTemplate("a")
+    running = parent._RENDERER._process
+    with pytest.raises(InputError, match="the model's chat template "):
+        render(source)
+    assert parent._RENDERER._process is running
+
+
+def test_messages_of_templates_are_cut() -> None:
+    with pytest.raises(InputError) as caught:
+        render("{{ raise_exception('a' * 9000000) }}")
+    assert len(caught.value.message) < 700
+
+
+def test_a_text_is_no_longer_than_its_template_and_values_explain() -> None:
+    source = "{{ 'a' * 200000 }}{{ messages[0].content * 10 }}"
+    assert len(ChatTemplate(source).render([{"content": "b" * 100_000}])) == 1_200_000
+    assert len(ChatTemplate("a" * 900_000).render([])) == 900_000
+    with pytest.raises(InputError, match=r"it writes 300,000 characters, expected at most 26"):
+        render("{{ 'a' * 300000 }}")
+
+
 def test_threads_get_their_own_answers() -> None:
     template, wrong = ChatTemplate("{{ messages[0].content }}"), []
 
@@ -296,7 +349,10 @@ def test_literals_are_those_of_python(text: str) -> None:
     assert isinstance(found, (type(expected), parent.Other))
 
 
-@pytest.mark.parametrize("text", ["", "a", "[1", "[a]", "__import__('os')", "[" * 300 + "]" * 300])
+@pytest.mark.parametrize(
+    "text",
+    ["", "a", "[1", "[0x" + "f" * 9999 + "]", "[a]", "__import__('os')", "[" * 300 + "]" * 300],
+)
 def test_what_is_no_literal_is_refused(text: str) -> None:
     with pytest.raises(InputError):
         TextTemplate("a").literal(text)
