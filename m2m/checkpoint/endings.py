@@ -28,7 +28,7 @@ _KEY = "tokenizer.ggml.{}_token_id"
 def settle_ends(
     where: Path, metadata: Mapping[str, GGUFValue], stops: Sequence[int] = ()
 ) -> tuple[dict[str, GGUFValue], list[str]]:
-    """Return the end tokens that a model's metadata lacks; with them llama.cpp stops as m2m trains.
+    """Return the end tokens that metadata lacks, so that llama.cpp stops as m2m trained the model.
 
     Without an eos id llama.cpp ends answers at token 11 of a byte-level vocabulary, often a comma.
 

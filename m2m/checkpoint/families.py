@@ -134,7 +134,7 @@ class Keys:
     problems: Problems
 
     def size(self, key: str, *, default: int | None = None, at_most: int = _LIMIT) -> int:
-        """Return a whole number from 1 to `at_most`; after a problem 1, so that reading goes on."""
+        """Return a whole number from 1 to `at_most`; 1 after a problem, to check the rest too."""
         value = self.get(key)
         value = default if value is None else value
         if type(value) is int and 1 <= value <= at_most:

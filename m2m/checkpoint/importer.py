@@ -103,7 +103,7 @@ def import_model(
 
 @contextmanager
 def _naming(source: Path, made: Path | None = None) -> Iterator[None]:
-    """Let errors name what the user gave, not the unfinished file `made` of it."""
+    """Make errors name the user's file, not the unfinished file `made` from it."""
     try:
         yield
     except (InputError, LimitError, LlamaError) as error:

@@ -33,7 +33,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")  # a file name may have 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """The facts about a model that need no read of its tensors.
+    """The facts about a model that m2m knows without reading its tensors.
 
     Attributes:
         name: name of the model and of its folder.
@@ -94,7 +94,7 @@ class BaseModel:
 
     Attributes:
         path: its folder.
-        info: facts that need no read of tensors.
+        info: facts known without reading tensors.
         config: its sizes.
         weights: float32 tensors by HF name, read at each look-up.
         compact_weights: the same, but float16 for those that are stored as float16.
