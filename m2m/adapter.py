@@ -236,7 +236,7 @@ def _checked_config(folder: Path) -> _PeftConfig:
         problems.add(problem)
     rank, alpha = data.get("r"), data.get("lora_alpha")
     if type(rank) is not int or not 1 <= rank <= 1 << 20:
-        problems.add(f"r is {rank!r}, expected a whole number from 1")
+        problems.add(f"r is {rank!r:.40}, expected a whole number from 1")
     if not _is_real(alpha):
         problems.add(f"lora_alpha is {alpha!r}, expected a number")
     patterns, ranks = (_patterns(data, f"{name}_pattern", problems) for name in ("alpha", "rank"))

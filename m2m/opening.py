@@ -36,7 +36,9 @@ _BINARY = getattr(os, "O_BINARY", 0)  # Windows changes line ends without it
 # If a pipe replaces the file after the check, opening it does not wait for a writer. A terminal
 # does not become ours. Windows has neither flag, and no such files in its folders.
 _CAREFUL = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | _BINARY
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _KINDS = {
+    stat.S_IFLNK: "a link",
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device",
@@ -93,13 +95,15 @@ def open_file(path: Path, limit: int | None = MODEL) -> FileIO:
 def open_to_append(path: Path, buffering: int = -1) -> IO[bytes]:
     """Open a regular file to read and to write at its end; create it if it is missing.
 
+    No link is followed: in a folder of a stranger's it could name any file of the user.
+
     Raises:
-        InputError: `path` exists and is not a regular file.
+        InputError: `path` exists and is a link, or not a regular file.
         OSError: the system refuses; disk.refused says it in words.
     """
     with suppress(FileNotFoundError):
-        _regular(path, path.stat())
-    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | _CAREFUL, 0o666)
+        _regular(path, path.lstat())
+    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | _CAREFUL | _NO_LINK, 0o666)
     try:
         _regular(path, os.fstat(handle))
         return os.fdopen(handle, "a+b", buffering=buffering)
@@ -209,14 +213,29 @@ def refuse_links(folder: Path, *patterns: str) -> None:
     cached = home.parent.name == "snapshots" and home.parents[1].name.startswith("models--")
     inside = home.parents[1] if cached else home
     files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
-    away = [file for file in files if not file.resolve().is_relative_to(inside)]
+    away = [file for file in files if not _is_inside(file, inside)]
     if away:
-        named = ", ".join(f"{file.name} -> {file.resolve()}" for file in away[:3])
+        more = f", and {len(away) - 3} more" if len(away) > 3 else ""
+        named = ", ".join(f"{file.relative_to(folder)} -> {_target(file)}" for file in away[:3])
         raise InputError(
-            f"{folder}: {len(away)} files are links out of the folder: {named}",
+            f"{folder}: has links out of the folder: {named}{more}",
             "if you trust them, copy the folder with the files that they name (`cp -rL`), and give "
             "the copy",
         )
+
+
+def _is_inside(path: Path, home: Path) -> bool:
+    try:
+        return path.resolve().is_relative_to(home)
+    except (OSError, RuntimeError):  # links that name each other
+        return False
+
+
+def _target(path: Path) -> str:
+    try:
+        return str(path.readlink())
+    except OSError:  # a file in a folder that is the link
+        return str(path.resolve())
 
 
 def copy_file(source: Path, target: Path, limit: int = JSON) -> None:

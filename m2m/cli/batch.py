@@ -56,6 +56,7 @@ def opened(
     part = Share(*share) if share else None
     fit = within(loaded, hours) if hours else None
     folder = part.folder(loaded.folder) if part else loaded.folder
+    RunFolder(loaded.folder).refuse_links()
     try:
         with run_lock(folder), stoppable(progress):
             log = Logged(progress, RunFolder(folder).log)

@@ -65,6 +65,7 @@ def merge_runs(into: Path, folders: Sequence[Path]) -> MergedRuns:
         ResourceError: the disk has not enough space for them; nothing was copied.
         BusyError: another process works on the run in `into`.
     """
+    RunFolder(into).refuse_links()
     runs = _checked(into, folders)
     merged = MergedRuns(into)
     with run_lock(into), staged(into) as (temporary, moves):

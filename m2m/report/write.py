@@ -34,10 +34,11 @@ def write_report(facts: Facts, folder: Path) -> Written:
     """Write all forms of the report into `folder`; the same facts give the same bytes.
 
     Raises:
-        InputError: the folder cannot be written to.
+        InputError: the folder cannot be written to, or links lead out of it.
         ResourceError: the disk is full.
     """
     stored = RunFolder(folder)
+    stored.refuse_links()
     html, data = stored.page, stored.data
     write_text(html, page(facts))
     write_json(data, facts.as_json())

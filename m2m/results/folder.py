@@ -19,6 +19,7 @@ from m2m.formats.atomic import write_json
 from m2m.formats.journal import Journal
 from m2m.formats.json_values import refuse_other_kinds
 from m2m.formats.records import read_object
+from m2m.opening import refuse_links
 from m2m.results.step import Step
 from m2m.store import fingerprint
 
@@ -127,6 +128,15 @@ class RunFolder:
     def tables(self) -> Path:
         """Return the folder of the report's tables as CSV."""
         return self.path / "report"
+
+    def refuse_links(self) -> None:
+        """Refuse links that would lead what is written here to another place.
+
+        Raises:
+            InputError: names them.
+        """
+        for depth in range(1, 5):  # no deeper than confirm/STEPS/MIXTURE/FILE
+            refuse_links(self.path, "/".join("*" * depth))
 
     def share_studies(self) -> list[Path]:
         """Return the journals of all shares."""

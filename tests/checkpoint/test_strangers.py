@@ -116,7 +116,7 @@ def test_links_out_of_the_folder_are_refused(tmp_path: Path, name: str) -> None:
     secret.write_text("{}", encoding="utf-8")
     (folder / name).unlink(missing_ok=True)
     (folder / name).symlink_to("../secret")
-    with pytest.raises(InputError, match=f"1 files are links out of the folder: {name} -> "):
+    with pytest.raises(InputError, match=f"has links out of the folder: {name} -> "):
         import_model(folder, tmp_path / "m", name="m")
     assert not (tmp_path / "m").exists()
 

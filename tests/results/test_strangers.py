@@ -6,20 +6,25 @@ import copy
 import json
 import math
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from m2m.cli.main import cli
 from m2m.errors import InputError, M2MError
 from m2m.pipeline.run import Run
 from m2m.progress import Silent
 from m2m.recipe import load_recipe
 from m2m.report import write_report
 from m2m.results.facts import read_facts
+from m2m.store import run_lock
 from tests.pipeline.scenario import make_scenario
 
+LINKS = pytest.mark.skipif(sys.platform == "win32", reason="Windows makes no links for everybody")
 FREE = ("made_from", "budget")  # of more than one kind, or read apart
 WRONG: list[Any] = [None, "x", -1, 1e308, math.inf, [], {"a": {}}, 10**400]
 
@@ -105,6 +110,47 @@ def test_a_step_that_cannot_be_is_refused(folder: Path, tmp_path: Path, line: st
     (run / "steps.jsonl").write_text(line + "\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"steps.jsonl: is not as m2m writes it"):
         read_facts(run)
+
+
+@LINKS
+@pytest.mark.parametrize("name", ["lock", "run.log", "steps.jsonl", "study.jsonl", "report.html",
+                                  "report", "export", "adapters", "confirm/3"])  # fmt: skip
+def test_nothing_is_written_through_links_of_a_runs_folder(
+    folder: Path, tmp_path: Path, name: str
+) -> None:
+    home = Path(shutil.copytree(folder.parents[1], tmp_path / "home"))
+    run = home / "m2m-runs" / folder.name
+    mine = tmp_path / "mine"
+    if (run / name).is_dir():
+        shutil.rmtree(run / name)
+        mine.mkdir()
+    else:
+        (run / name).unlink(missing_ok=True)
+        mine.write_text("mine", encoding="utf-8")
+    (run / name).symlink_to(mine)
+    for line in (["report", str(run)], ["run", str(home / "recipe.toml")],
+                 ["merge-runs", str(folder), "--into", str(run)]):  # fmt: skip
+        done = CliRunner().invoke(cli, line)
+        assert done.exit_code == 1
+        assert f"has links out of the folder: {name} -> {mine}" in done.output
+    assert mine.is_dir() or mine.read_text(encoding="utf-8") == "mine"
+    assert not mine.is_dir() or not [*mine.iterdir()]
+
+
+@LINKS
+def test_links_that_stay_in_the_folder_and_a_folder_that_is_a_link_are_fine(
+    folder: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(folder, tmp_path / "run"))
+    (run / "report").rename(run / "tables")
+    (run / "report").symlink_to("tables")
+    (tmp_path / "link").symlink_to(run)
+    write_report(read_facts(tmp_path / "link"), tmp_path / "link")
+    (run / "lock").unlink(missing_ok=True)
+    (run / "lock").symlink_to("study.jsonl")  # which the lock would empty
+    with pytest.raises(InputError, match="lock: is a link"), run_lock(run):
+        pass
+    assert (run / "study.jsonl").read_bytes() == (folder / "study.jsonl").read_bytes()
 
 
 def test_a_dataset_has_no_name_that_leads_out_of_the_folder(folder: Path, tmp_path: Path) -> None:
