@@ -26,6 +26,7 @@ from m2m.store import fingerprint
 from m2m.tokenizer import TextTemplate
 
 SUFFIXES = (".yaml", ".yml")
+_PLACE = re.compile(r"\d{1,20}")  # of a choice; int() takes no "²", and no 5,000 digits
 _MOST_TEXT = 1 << 28  # characters of the examples of a split; up to 1 GiB of memory
 Part = Literal["dev", "test"]
 
@@ -107,7 +108,7 @@ def _refuse_unknown(config: Mapping[str, Any], path: Path) -> None:
             problems.add(f"`{key}` is {value!r:.60}, expected {expected}")
     if config.get("dataset_path") not in ("json", "csv"):
         found = config.get("dataset_path")
-        problems.add(f"dataset_path is {found!r}, expected json or csv with local files")
+        problems.add(f"dataset_path is {found!r:.60}, expected json or csv with local files")
     if config.get("repeats", 1) != 1:
         problems.add("`repeats` is not supported: answers are greedy, all would be the same")
     for key in ("doc_to_text", "doc_to_target", "output_type"):
@@ -218,7 +219,7 @@ def _generation(
     }
     if wrong:
         raise InputError(
-            f"{path}: generation_kwargs {wrong} is not supported",
+            f"{path}: generation_kwargs {wrong!r:.60} is not supported",
             "answers are greedy: leave it out",
         )
     if type(longest) is not int or longest < 1:
@@ -302,7 +303,8 @@ class _Rows:
         if told.source in fields:
             return fields[told.source]
         text = told.render(fields)
-        if key == "doc_to_target" and text.isdigit() and self._say["doc_to_choice"] is not None:
+        places = key == "doc_to_target" and self._say["doc_to_choice"] is not None
+        if places and _PLACE.fullmatch(text):
             return int(text)
         if key == "doc_to_choice" or (key == "doc_to_target" and re.fullmatch(r"(?s)\[.*\]", text)):
             try:

@@ -155,6 +155,8 @@ def test_written_answers(tmp_path: Path) -> None:
         ({"doc_to_text": "{{gold}}"}, "choices inside prompts"),
         ({"doc_to_text": "{% for a in range(10**9) %}{% endfor %}"}, "compute powers"),
         ({"doc_to_target": "{{one}}x"}, "which is none of the choices"),
+        ({"doc_to_target": "²"}, "which is none of the choices"),
+        ({"doc_to_target": "1" * 5000}, "which is none of the choices"),
         ({"doc_to_target": -1}, "which is none of the choices"),
         ({"doc_to_choice": "{{one}}"}, "no list"),
         ({"doc_to_choice": ["a"]}, "expected two texts or more"),
