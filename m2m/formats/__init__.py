@@ -1,1 +1,1 @@
-"""Bytes on disk to arrays and back; nothing here knows a model."""
+"""File formats: bytes on disk to arrays and back; this room knows nothing about models."""

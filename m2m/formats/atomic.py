@@ -1,6 +1,7 @@
 """Files and folders that are whole or absent, whatever happens to their writer.
 
-Everything is built beside its target under a temporary name, flushed to the disk and renamed last.
+m2m builds each one next to its target under a temporary name, flushes it to the disk, and renames
+it last.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from m2m.formats.json_text import json_text
 
 _PREFIX = ".m2m-"
 _TEMPORARY = ".tmp"
-# A folder cannot be replaced in one step: the old one waits under this prefix + its own name.
+# A folder cannot be replaced in one step: the old one has this prefix + its own name meanwhile.
 _REPLACED = ".m2m-old-"
 
 
@@ -30,11 +31,11 @@ def atomic_file(path: Path, size: int = 0) -> Iterator[BinaryIO]:
 
     Args:
         path: the file to make.
-        size: bytes that will be written, where known: they are refused before the first of them.
+        size: bytes that will be written, if known; if there is no room for them, none is written.
 
     Raises:
         InputError: the folder cannot be written to.
-        ResourceError: the disk is full or does not answer; the bytes needed and free are told.
+        ResourceError: the disk is full or does not answer; names the bytes needed and free.
     """
     temporary = _temporary_beside(path)
     with _named_errors(path, temporary, size):
@@ -48,7 +49,7 @@ def atomic_file(path: Path, size: int = 0) -> Iterator[BinaryIO]:
                 os.fsync(file.fileno())
             os.replace(temporary, path)  # noqa: PTH105 (the name that tests interrupt)
         except BaseException:
-            with suppress(OSError):  # a disk that is gone: the first error is the one to tell
+            with suppress(OSError):  # if the disk is gone, the first error is the one to show
                 temporary.unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
@@ -56,7 +57,7 @@ def atomic_file(path: Path, size: int = 0) -> Iterator[BinaryIO]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Fill the yielded empty folder; it becomes `path` at the end, and not at all on an exception.
+    """Fill the yielded empty folder; it becomes `path` at the end, but not after an exception.
 
     An existing folder of that name is swapped out as a whole and then deleted.
 
@@ -82,10 +83,10 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 def staged(folder: Path) -> Iterator[tuple[Path, dict[Path, Path]]]:
     """Make several files and folders and put all of them in their places at the end.
 
-    Yields an empty temporary folder in `folder`, and a dict to fill: place -> what was made for it
-    in the temporary folder. Places are filled in its order. A folder's place must be free; a file
-    is replaced. An exception before the end changes nothing. After a kill during the last renames
-    some places have the new thing and the others the old, each of them whole.
+    Yields an empty temporary folder in `folder`, and a dict to fill: place -> the file or folder
+    for it in the temporary folder. They are moved in the order of the dict. A folder's place must
+    be free; a file is replaced. An exception before the end changes nothing. After a kill during
+    the last renames, some places have the new version and the others the old, each of them whole.
 
     Raises:
         InputError: `folder` cannot be written to.
@@ -116,8 +117,8 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` atomically, as UTF-8 with the line ends it has."""
-    # A file name of another encoding is text with lone surrogates, which stand for its bytes.
+    """Write `text` to `path` atomically, as UTF-8, with its own line ends."""
+    # A file name in another encoding is read as lone surrogates, one for each byte.
     write_bytes(path, text.encode("utf-8", "surrogateescape"))
 
 
@@ -127,16 +128,16 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def remove_folder(path: Path) -> None:
-    """Delete a folder; a kill on the way leaves a leftover, never half of it under its name."""
+    """Delete a folder; after a kill no half of it has its name, only a leftover may be there."""
     temporary = _temporary_beside(path)
     path.rename(temporary)
     shutil.rmtree(temporary)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what a killed writer left in `folder`, and put back what it was about to replace.
+    """Delete the leftovers of a killed writer in `folder`; restore folders that it was replacing.
 
-    Only for a folder in which nobody else is writing now.
+    Call this only if no other process is writing in the folder now.
     """
     if not folder.is_dir():
         return
@@ -152,7 +153,7 @@ def _temporary_beside(path: Path) -> Path:
 
 @contextmanager
 def _named_errors(path: Path, temporary: Path, size: int = 0) -> Iterator[None]:
-    """Tell the system's refusals to write in words; errors about other files pass as they are."""
+    """Turn the system's refusals to write into m2m's errors; errors about other files pass."""
     try:
         yield
     except OSError as error:
@@ -162,7 +163,7 @@ def _named_errors(path: Path, temporary: Path, size: int = 0) -> Iterator[None]:
 
 
 def _is_ours(error: OSError, path: Path, temporary: Path) -> bool:
-    """Whether an error came from writing: it names no file, or one of those written here."""
+    """Return whether an error came from this writing: it names no file, or one written here."""
     if error.filename is None:
         return True
     named = Path(os.fsdecode(error.filename))

@@ -1,4 +1,4 @@
-"""The sha256 of a file, by which inputs and results are known again."""
+"""The sha256 of a file, which identifies inputs and results."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from m2m.opening import open_file
 
 
 def file_sha256(path: Path) -> str:
-    """The sha256 (hex) of a file's bytes.
+    """Return the sha256 (hex) of a file's bytes.
 
     Raises:
-        InputError: it cannot be opened, see `m2m.opening.open_file`.
+        InputError: the file cannot be opened, see `m2m.opening.open_file`.
     """
     with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""The disk as the field has it: full, read-only, gone, or slow to keep what it was given."""
+"""Real disks: full, read-only, gone, or slow to store data."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from pathlib import Path
 from m2m.errors import InputError, M2MError, ResourceError
 from m2m.opening import first_bytes
 
-_WATCHED: dict[Path, bytes] = {}  # of the runs that are at work in this process
+_WATCHED: dict[Path, bytes] = {}  # lock file -> content, for the runs of this process
 _QUOTA = getattr(errno, "EDQUOT", errno.ENOSPC)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
-# What a file system says that has no fsync for folders (shares, FAT through FUSE), or lets nobody
-# look into this one. Its renames are as durable as it makes them.
+# Errors of file systems that have no fsync for folders (shares, FAT through FUSE) or that do not
+# let m2m open this folder. m2m cannot make renames more durable there.
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EPERM)
 
 
 def refused(path: Path, error: OSError, needed: int = 0) -> M2MError:
-    """What to tell a user about an operating system that did not write `path`.
+    """Return the error for a user if the operating system did not write `path`.
 
     Args:
-        path: the file or folder that was to be.
-        error: what the system said.
-        needed: bytes that it takes, 0 where that is not known.
+        path: the file or folder that m2m wanted to write.
+        error: the system's error.
+        needed: the bytes that it needs, 0 if that is not known.
     """
     folder = existing(path)
     again = f"make room under `{folder}` and run the same command again"
@@ -49,22 +49,22 @@ def refused(path: Path, error: OSError, needed: int = 0) -> M2MError:
 
 
 def check_room(path: Path, needed: int) -> None:
-    """Raise ResourceError where `path` of `needed` bytes does not fit on its disk."""
+    """Raise ResourceError if `path` of `needed` bytes does not fit on its disk."""
     folder = existing(path)
     try:
         free = shutil.disk_usage(folder).free
-    except OSError:  # the write itself will tell
+    except OSError:  # then the write itself raises
         return
     if needed > free:
         raise refused(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), needed)
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder with all above it, durably.
+    """Make a folder and all folders above it, durably.
 
     Raises:
-        OSError: it cannot be made.
-        ResourceError: the folder of a run that is at work here was deleted or replaced.
+        OSError: the folder cannot be made.
+        ResourceError: the folder of a run of this process was deleted or replaced.
     """
     _refuse_without_lock()
     if folder.is_dir():
@@ -75,7 +75,7 @@ def make_folder(folder: Path) -> None:
 
 
 def watch(locks: Mapping[Path, bytes]) -> None:
-    """From now on write nothing unless these lock files are there and hold these bytes."""
+    """From now on, write only if these lock files are there and hold these bytes."""
     _WATCHED.update(locks)
 
 
@@ -85,12 +85,12 @@ def unwatch(lock: Path) -> None:
 
 
 def watched() -> dict[Path, bytes]:
-    """The lock files of this process, for its child processes to watch."""
+    """Return the lock files of this process, so that its child processes can watch them too."""
     return dict(_WATCHED)
 
 
 def _refuse_without_lock() -> None:
-    """A run whose folder was deleted must not make it again: it would have no lock there."""
+    """Raise if the folder of a run was deleted: a new folder would not have its lock."""
     for lock, words in _WATCHED.items():
         try:
             same = first_bytes(lock, len(words) + 1) == words
@@ -105,7 +105,7 @@ def _refuse_without_lock() -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the names in `folder` are on the disk: a new file's or a rename's."""
+    """Wait until the names in `folder` are on the disk, after a new file or a rename."""
     if os.name != "posix":  # Windows cannot open folders and needs no such call
         return
     try:
@@ -120,7 +120,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def existing(path: Path) -> Path:
-    """The nearest folder above `path` that is there."""
+    """Return the nearest folder above `path` that exists."""
     for folder in path.absolute().parents:
         with suppress(OSError):
             if folder.is_dir():
@@ -129,7 +129,7 @@ def existing(path: Path) -> Path:
 
 
 def in_words(count: int) -> str:
-    """A number of bytes for people: "640 bytes", "95.2 kB", "12.5 MB", "3.20 GB"."""
+    """Return a number of bytes for people: "640 bytes", "95.2 kB", "12.5 MB", "3.20 GB"."""
     if count < 10_000:
         return f"{count} bytes"
     if count < 1e6:

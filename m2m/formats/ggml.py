@@ -1,7 +1,7 @@
 """ggml's tensor types: sizes, and bytes <-> float32.
 
-m2m.llamacpp.quantize is the other direction for types that need a quantiser. The names are those of
-the `gguf` package, which is not needed: it brings an HTTP client along, and is slower than ggml.
+m2m.llamacpp.quantize writes the types that need a quantiser. The names are those of the `gguf`
+package. m2m does not use that package: it installs an HTTP client and is slower than ggml.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from m2m.kernels import blocks
 
 
 class GGMLQuantizationType(IntEnum):
-    """`enum ggml_type` of ggml.h, with the values and bytes of a type's block.
+    """`enum ggml_type` of ggml.h, with the number of values and of bytes in a block of each type.
 
-    The sizes are written out so that a file's header is read without llama.cpp's libraries.
+    The sizes are here so that m2m can read a file's header without llama.cpp's libraries.
     """
 
     values_per_block: int
     block_bytes: int
 
     def __new__(cls, number: int, values: int = 0, size: int = 0) -> GGMLQuantizationType:
-        """Make a member; `GGMLQuantizationType(number)` returns one that exists."""
+        """Make a member; `GGMLQuantizationType(number)` returns the existing one."""
         member = int.__new__(cls, number)
         member._value_ = number
         member.values_per_block, member.block_bytes = values, size
@@ -72,7 +72,7 @@ class GGMLQuantizationType(IntEnum):
 
 
 def nbytes_of(shape: Sequence[int], type: GGMLQuantizationType) -> int:
-    """Bytes of a tensor; ValueError if its rows are no multiple of the type's block."""
+    """Return the bytes of a tensor; ValueError if its rows do not fill blocks of the type."""
     columns = shape[-1] if shape else 1
     if columns % type.values_per_block:
         raise ValueError(
@@ -87,8 +87,8 @@ def dequantize(
     """Turn the bytes of a tensor into a new float32 array of `shape`.
 
     Raises:
-        NotImplementedError: for a type that ggml does not read.
-        ValueError: the bytes are more or fewer than the shape takes.
+        NotImplementedError: ggml does not read this type.
+        ValueError: the number of bytes does not fit the shape.
     """
     if raw.nbytes != nbytes_of(shape, type):
         raise ValueError(f"{raw.nbytes} bytes are no {type.name} tensor of shape {shape}")
@@ -105,7 +105,10 @@ def dequantize(
 
 
 def encode(array: NDArray[np.float32], type: GGMLQuantizationType) -> NDArray[np.uint8]:
-    """Bytes of a float32 array as F32, F16 or BF16 (flat); other types: m2m.llamacpp.quantize."""
+    """Return the bytes (flat) of a float32 array as F32, F16 or BF16.
+
+    m2m.llamacpp.quantize writes the other types.
+    """
     flat: NDArray[Any] = np.ascontiguousarray(array, np.float32).reshape(-1)
     if type == GGMLQuantizationType.F16:
         flat = f32_to_f16(flat)

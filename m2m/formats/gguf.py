@@ -1,6 +1,6 @@
 """GGUF: llama.cpp's model files, read through a memory map and written one tensor at a time.
 
-The names of m2m.formats.ggml and m2m.formats.gguf_header that callers need are here too.
+Callers can also import the names of m2m.formats.ggml and m2m.formats.gguf_header from here.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ __all__ = [
 
 
 class GGUFFile:
-    """An open GGUF file: metadata read, tensors as views of the mapped file.
+    """An open GGUF file: its metadata, and its tensors as views of the mapped file.
 
     Attributes:
-        path: where it lies.
+        path: the file's path.
         metadata: all key-values in file order.
         tensors: all tensors by name, in file order.
 
@@ -70,17 +70,17 @@ class GGUFFile:
         self.tensors: dict[str, GGUFTensor] = placed_tensors(reader, table, _alignment(self))
 
     def value(self, key: str, default: Any = None) -> Any:
-        """The plain value under `key`, or `default` where the file has none."""
+        """Return the plain value under `key`, or `default` if the file does not have the key."""
         found = self.metadata.get(key)
         return default if found is None else found.value
 
     def raw(self, name: str) -> NDArray[np.uint8]:
-        """The bytes of a tensor: a flat read-only view of the file, nothing is copied."""
+        """Return the bytes of a tensor: a flat read-only view of the file, without a copy."""
         tensor = self._tensor(name)
         return self._bytes[tensor.offset : tensor.offset + tensor.nbytes]
 
     def array(self, name: str) -> NDArray[np.float32]:
-        """A tensor as a new float32 array of its shape.
+        """Return a tensor as a new float32 array of its shape.
 
         Raises:
             InputError: there is no such tensor, or its type cannot be read.
@@ -97,7 +97,7 @@ class GGUFFile:
             release(raw)
 
     def release(self) -> None:
-        """Take the file's pages out of this process's memory; they come again when read."""
+        """Take the file's pages out of this process's memory; reading them loads them again."""
         release(self._bytes)
 
     def _tensor(self, name: str) -> GGUFTensor:
@@ -128,7 +128,7 @@ def write_gguf(
         path: the file to make.
         metadata: key-values, written in their order.
         specs: the tensors in order.
-        data: for each spec an array whose memory is the tensor's bytes (C order).
+        data: an array for each spec; its memory holds the tensor's bytes (C order).
 
     Returns:
         each tensor's offset from the file's start, in bytes.

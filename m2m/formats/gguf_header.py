@@ -1,9 +1,9 @@
 """The header of a GGUF file: key-values and tensor table, bytes <-> objects.
 
-Version 3 of https://github.com/ggml-org/ggml/blob/master/docs/gguf.md (2 differs in nothing here):
+Version 3 of https://github.com/ggml-org/ggml/blob/master/docs/gguf.md (2 is the same here):
 magic, version, counts; key-values; tensor table; padding; aligned tensor data. Little-endian.
-Reading trusts no number in the file before it was compared with the file's size. This reader is our
-own because the `gguf` package brings an HTTP client along and does not name the place of an error.
+The reader compares every number with the file's size before it uses it. m2m has its own reader
+because the `gguf` package installs an HTTP client and does not name the place of an error.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ ALIGNMENT_KEY = "general.alignment"
 DEFAULT_ALIGNMENT = 32  # GGUF_DEFAULT_ALIGNMENT, gguf.h
 _MAX_DIMENSIONS = 4  # GGML_MAX_DIMS, ggml.h
 _MAX_NAME_BYTES = 63  # GGML_MAX_NAME - 1, ggml.h
-# Beyond these llama.cpp takes minutes, or m2m gigabytes: real files stay far below. The format
-# allows keys of 65,535 bytes, and llama.cpp's time grows with their square.
-_MAX_KEY_BYTES = 256  # the longest in use has 50
-_MAX_PAIRS = 4096  # 30 to 60; llama.cpp compares each key with all before it
-_MAX_TENSORS = 16_384  # LLAMA_MAX_LAYERS, 512, of 14 tensors are 7,168; compared likewise
-_MAX_ITEMS = 1 << 22  # of all lists together; Gemma 3 has 1.3 million
-_MAX_ITEM_BYTES = 1 << 16  # of a text in a list
-_MAX_NAME = 4096  # of the model: llama.cpp's time grows with its square, too
+# Above these limits llama.cpp needs minutes, or m2m gigabytes. Real files stay far below. The
+# format allows keys of 65,535 bytes; llama.cpp's time grows with the square of their length.
+_MAX_KEY_BYTES = 256  # the longest known key has 50
+_MAX_PAIRS = 4096  # real files: 30 to 60; llama.cpp compares each key with all before it
+_MAX_TENSORS = 16_384  # 512 layers (LLAMA_MAX_LAYERS) of 14 are 7,168; compared too
+_MAX_ITEMS = 1 << 22  # in all lists together; Gemma 3 has 1.3 million
+_MAX_ITEM_BYTES = 1 << 16  # for each text in a list
+_MAX_NAME = 4096  # for the model's name: llama.cpp's time grows with its square too
 _MAX_HEADER = 256 << 20  # Gemma 3's has 16 MB
 
 
@@ -78,7 +78,7 @@ class GGUFValue:
     Attributes:
         type: the stored type; ARRAY for a list.
         value: str, bool, int, float, or a list of one of them.
-        item_type: the type of a list's items, None for anything else.
+        item_type: the type of a list's items; None if the value is not a list.
     """
 
     type: GGUFValueType
@@ -87,27 +87,27 @@ class GGUFValue:
 
     @classmethod
     def string(cls, text: str) -> GGUFValue:
-        """A STRING."""
+        """Return a value of type STRING."""
         return cls(GGUFValueType.STRING, text)
 
     @classmethod
     def uint32(cls, number: int) -> GGUFValue:
-        """A UINT32, the usual type of counts and ids."""
+        """Return a UINT32, the usual type of counts and ids."""
         return cls(GGUFValueType.UINT32, number)
 
     @classmethod
     def float32(cls, number: float) -> GGUFValue:
-        """A FLOAT32."""
+        """Return a value of type FLOAT32."""
         return cls(GGUFValueType.FLOAT32, number)
 
     @classmethod
     def boolean(cls, flag: bool) -> GGUFValue:
-        """A BOOL."""
+        """Return a value of type BOOL."""
         return cls(GGUFValueType.BOOL, flag)
 
     @classmethod
     def array(cls, item_type: GGUFValueType, items: Sequence[Any]) -> GGUFValue:
-        """An ARRAY of `item_type`."""
+        """Return an ARRAY of `item_type`."""
         return cls(GGUFValueType.ARRAY, list(items), item_type)
 
 
@@ -142,11 +142,11 @@ class HeaderReader:
         self._items_left = _MAX_ITEMS
 
     def fail(self, message: str) -> InputError:
-        """An error that names the file."""
+        """Return an error that names the file."""
         return InputError(f"{self.path}: {message}", "is the file a complete GGUF download?")
 
     def take(self, count: int, what: str) -> int:
-        """Step over `count` bytes and return where they begin."""
+        """Step over `count` bytes and return the first one's position; errors name them `what`."""
         start = self.position
         if count > self.size - start:
             raise self.fail(
@@ -159,11 +159,11 @@ class HeaderReader:
         return start
 
     def uint32(self, what: str) -> int:
-        """Read four bytes; `what` names them in an error."""
+        """Read four bytes; errors name them with the text in `what`."""
         return int(struct.unpack_from("<I", self._buffer, self.take(4, what))[0])
 
     def uint64(self, what: str) -> int:
-        """Read eight bytes; `what` names them in an error."""
+        """Read eight bytes; errors name them with the text in `what`."""
         return int(struct.unpack_from("<Q", self._buffer, self.take(8, what))[0])
 
     def string(self, what: str, limit: int = _MAX_HEADER) -> str:
@@ -172,7 +172,7 @@ class HeaderReader:
         if length > limit:
             raise self.fail(f"{what} has {length:,} bytes, m2m reads at most {limit:,}")
         start = self.take(length, what)
-        # Some vocabularies hold broken UTF-8; surrogates keep their bytes for the writer.
+        # Some vocabularies hold broken UTF-8; surrogates keep its bytes for the writer.
         return str(self._buffer[start : start + length], "utf-8", "surrogateescape")
 
     def counts(self) -> tuple[int, int]:
@@ -280,7 +280,7 @@ class HeaderReader:
 def placed_tensors(
     reader: HeaderReader, table: list[GGUFTensor], alignment: int
 ) -> dict[str, GGUFTensor]:
-    """Turn relative into absolute offsets; refuse what overlaps or leaves the file."""
+    """Make the offsets absolute; raise if tensors overlap or end after the file."""
     base = _aligned(reader.position, alignment)
     placed: dict[str, GGUFTensor] = {}
     for tensor in table:
@@ -310,7 +310,7 @@ def _aligned(position: int, alignment: int) -> int:
 def plan_gguf(
     metadata: Mapping[str, GGUFValue], specs: Sequence[GGUFTensorSpec]
 ) -> tuple[bytes, dict[str, int], int]:
-    """Lay out a file without its tensors.
+    """Make the header of a file and the plan of its tensors.
 
     Returns:
         the bytes before the tensor data, each tensor's offset from the file's start, and the

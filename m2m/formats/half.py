@@ -1,6 +1,7 @@
 """16-bit floats <-> float32: IEEE half precision (F16) and bfloat16 (BF16, the upper half of F32).
 
-Arrays of any shape in, arrays of that shape out; BF16 travels as uint16, NumPy having no such type.
+Arrays may have any shape, and results have the same shape. BF16 values are in uint16 arrays because
+NumPy has no BF16 type.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ def f16_to_f32(array: NDArray[np.float16]) -> F32:
 
 
 def f32_to_f16(array: F32) -> NDArray[np.float16]:
-    """Round to F16, ties to even; what is too large becomes infinite (see `overflows_f16`)."""
+    """Round to F16, ties to even; too large values become infinite (see `overflows_f16`)."""
     with np.errstate(over="ignore"):
         return array.astype(np.float16)
 
 
 def overflows_f16(array: F32) -> bool:
-    """Whether a finite value would become infinite in F16 (65520 and above)."""
+    """Return whether a finite value would become infinite in F16 (65520 and above)."""
     if array.size == 0:
         return False
     return bool(max(array.max(), -array.min()) >= 65520.0)
@@ -44,5 +45,5 @@ def f32_to_bf16(array: F32) -> NDArray[np.uint16]:
 def bf16_to_f32(bits: NDArray[np.uint16]) -> F32:
     """Widen BF16 exactly."""
     out = np.empty(bits.shape, np.uint32)
-    np.left_shift(bits, 16, out=out, dtype=np.uint32)  # without a copy of all bits
+    np.left_shift(bits, 16, out=out, dtype=np.uint32)  # without another copy
     return out.view(np.float32)

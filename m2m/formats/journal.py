@@ -1,8 +1,8 @@
-"""An append-only file of JSON lines: what was appended survives a kill right after.
+"""An append-only file of JSON lines; an appended entry survives a kill directly afterwards.
 
-A kill during an append leaves a last line without its end; after a power cut some file systems
-give it its length but not all its bytes, which then read as zeros. Such a last line is dropped at
-the next replay and cut off before the next append; any other malformed line is an error.
+A kill during an append leaves a last line without its end. After a power cut, some file systems
+keep its length but not all its bytes, and zeros are read instead. The next replay drops such a last
+line, and the next append cuts it off. Any other malformed line is an error.
 """
 
 from __future__ import annotations
@@ -20,36 +20,36 @@ from m2m.opening import open_to_append, read_bytes, refuse_many
 
 
 def as_line(entry: Mapping[str, Any]) -> bytes:
-    """An entry as the bytes of its line."""
+    """Return an entry as the bytes of its line."""
     text = json.dumps(entry, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
 class Journal:
-    """A journal file, which need not exist yet.
+    """A journal file; it does not have to exist yet.
 
-    Only one process may append at a time (the run's folder lock sees to that).
+    Only one process may append at a time (the lock of the run's folder makes sure of this).
 
     Attributes:
-        path: where it lies.
+        path: the file's path.
         torn: whether the last replay dropped an unfinished last line.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.torn = False
-        self._size = -1  # bytes after this journal's own last append; another size is looked into
+        self._size = -1  # bytes after this object's last append; if it differs, check the end
 
     def replay(self) -> list[dict[str, Any]]:
-        """All entries in order; none where the file does not exist.
+        """Return all entries in order; none if the file does not exist.
 
         Raises:
-            InputError: a finished line is no JSON object; names the line.
+            InputError: a finished line is not a JSON object; names the line.
         """
         return [entry for _, entry in self.lines()]
 
     def lines(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """What `replay` returns one by one, each with its file and line as "PATH:LINE"."""
+        """Yield the entries of `replay`, each with its file and line as "PATH:LINE"."""
         whole, rest = self._split()
         self.torn = bool(rest)
         start, number = 0, 0
@@ -59,7 +59,7 @@ class Journal:
             start = end + 1
 
     def whole(self) -> bytes:
-        """The bytes of all finished lines, malformed ones too."""
+        """Return the bytes of all finished lines, malformed ones too."""
         return self._split()[0]
 
     def append(self, entry: dict[str, Any]) -> None:
@@ -67,7 +67,7 @@ class Journal:
 
         Raises:
             InputError: the folder cannot be written to.
-            ResourceError: the disk refuses; what was there before stays readable.
+            ResourceError: the disk refuses; earlier entries stay readable.
         """
         text = json.dumps(entry, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         line = escape_json(text).encode("utf-8") + b"\n"
@@ -86,9 +86,9 @@ class Journal:
             raise refused(self.path, error, len(line)) from error
 
     def _split(self) -> tuple[bytes, bytes]:
-        """The finished lines, and what is left of an unfinished last one."""
+        """Return the finished lines, and the rest: an unfinished last line."""
         try:
-            data = read_bytes(self.path, growing=True)  # another machine's share may be at work
+            data = read_bytes(self.path, growing=True)  # another machine may be appending to it
         except InputError as error:
             if isinstance(error.__cause__, FileNotFoundError):
                 return b"", b""

@@ -1,4 +1,4 @@
-"""JSON for others to read: RFC 8259 knows neither NaN nor Infinity, so both become null."""
+"""JSON that other programs can read: RFC 8259 has no NaN and no Infinity, so both become null."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def json_text(value: Any, *, indent: int | None = None) -> str:
     """Return `value` as JSON, on one line unless `indent` is given; see `finite`.
 
     Everything that m2m prints or writes as JSON for a user comes from here. `allow_nan=False` is
-    the wall behind `finite`. Letters stay readable; control characters are escaped.
+    a second check after `finite`. Letters stay readable; control characters are escaped.
     """
     compact = None if indent else (",", ":")
     return escape_json(
@@ -25,7 +25,7 @@ def json_text(value: Any, *, indent: int | None = None) -> str:
 
 
 def finite(value: Any) -> Any:
-    """Return JSON values; a number that is not finite (the error of one example) is null."""
+    """Return JSON values; numbers that are not finite (the error of one example) become null."""
     if isinstance(value, Mapping):
         return {str(key): finite(each) for key, each in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):

@@ -1,7 +1,8 @@
-"""Checks of values that JSON of strangers brings: each names the field and what it expected.
+"""Checks of values from strangers' JSON; each error names the field and the expected value.
 
-JSON has no whole numbers, no limits and, as Python reads it, infinity (`1e999`): a file can be JSON
-and still end in a traceback far away. All functions raise ValueError; the caller adds the file.
+JSON has no whole numbers and no limits, and Python reads infinity from it (`1e999`): a file can be
+valid JSON and still cause a traceback much later. All functions raise ValueError; the caller adds
+the file's name.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ _STRETCH, _FREE = 16, 1 << 20  # how much larger than its values a padded array 
 
 
 def as_object(value: Any, name: str) -> dict[str, Any]:
-    """The value, if it is a JSON object."""
+    """Return the value if it is a JSON object."""
     if not isinstance(value, dict):
         raise ValueError(f"{name} is {value!r:.40}, expected an object")
     return value
 
 
 def as_text(value: Any, name: str, choices: Collection[str] = ()) -> str:
-    """The value, if it is a string, and one of `choices` if there are any."""
+    """Return the value if it is a string, and one of `choices` if there are any."""
     if not isinstance(value, str) or (choices and value not in choices):
         wanted = " or ".join(choices) if choices else "a string"
         raise ValueError(f"{name} is {value!r:.40}, expected {wanted}")
@@ -35,14 +36,14 @@ def as_text(value: Any, name: str, choices: Collection[str] = ()) -> str:
 
 
 def as_whole(value: Any, name: str, low: int = 0, high: int = LARGEST) -> int:
-    """The value, if it is a whole number from `low` to `high`; true and false are not."""
+    """Return the value if it is a whole number from `low` to `high`; true and false are not."""
     if type(value) is not int or not low <= value <= high:
         raise ValueError(f"{name} is {value!r:.40}, expected a whole number from {low} to {high}")
     return value
 
 
 def as_real(value: Any, name: str, low: float = -math.inf, high: float = math.inf) -> float:
-    """The value as a float, if it is a finite number from `low` to `high`."""
+    """Return the value as a float if it is a finite number from `low` to `high`."""
     if type(value) not in (int, float) or not _fits(value, low, high):
         ends = f" from {low:g} to {high:g}" if math.isfinite(low) or math.isfinite(high) else ""
         raise ValueError(f"{name} is {value!r:.40}, expected a finite number{ends}")
@@ -57,13 +58,13 @@ def as_seconds(value: Any, name: str) -> float:
 def as_list(
     value: Any, name: str, kinds: tuple[type, ...], count: int | None = None
 ) -> Sequence[Any]:
-    """The value, if it is a list of these kinds only.
+    """Return the value if it is a list with items of these kinds only.
 
     Args:
-        value: of JSON.
-        name: of the field.
-        kinds: types of the items, exactly: bool is no int.
-        count: how many items it must have; None for any.
+        value: a value from JSON.
+        name: the field's name.
+        kinds: the exact types of the items: bool does not count as int.
+        count: how many items it must have; None for any number.
     """
     if not isinstance(value, list):
         raise ValueError(f"{name} is {value!r:.40}, expected a list")
@@ -76,7 +77,7 @@ def as_list(
 
 
 def as_wholes(value: Any, name: str, high: int = LARGEST, count: int | None = None) -> list[int]:
-    """The value, if it is a list of whole numbers from 0 to `high`."""
+    """Return the value if it is a list of whole numbers from 0 to `high`."""
     found = list(as_list(value, name, (int,), count))
     if found and (min(found) < 0 or max(found) > high):
         raise ValueError(f"{name} has {min(found)} to {max(found)}, expected 0 to {high}")
@@ -84,7 +85,7 @@ def as_wholes(value: Any, name: str, high: int = LARGEST, count: int | None = No
 
 
 def as_reals(value: Any, name: str, least: int = 0) -> list[float]:
-    """The value, if it is a list of `least` or more finite numbers."""
+    """Return the value if it is a list of `least` or more finite numbers."""
     found = [as_real(each, name) for each in as_list(value, name, (int, float))]
     if len(found) < least:
         raise ValueError(f"{name} has {len(found)} entries, expected {least} or more")
@@ -94,14 +95,14 @@ def as_reals(value: Any, name: str, least: int = 0) -> list[float]:
 def as_rows(
     value: Any, name: str, low: float, high: float, lengths: Sequence[int] | None = None
 ) -> tuple[NDArray[np.float64], list[int]]:
-    """Rows of finite numbers as one array, nan behind the short ones, and the rows' lengths.
+    """Return rows of finite numbers as one array, with nan after short rows, and their lengths.
 
     Args:
-        value: of JSON; every row has at least one number.
-        name: of the field.
-        low: the smallest number that is allowed.
-        high: the largest.
-        lengths: that the rows must have; None for any.
+        value: a value from JSON; every row has at least one number.
+        name: the field's name.
+        low: the smallest allowed number.
+        high: the largest allowed number.
+        lengths: the lengths that the rows must have; None for any.
     """
     rows = as_list(value, name, (list,))
     counts = [len(row) for row in rows]

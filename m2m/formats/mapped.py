@@ -1,4 +1,4 @@
-"""A file's bytes as a read-only array: the system reads what is touched, nothing is copied."""
+"""A file's bytes as a read-only array, without a copy: the system reads a page when it is used."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from m2m.errors import InputError
 from m2m.opening import open_file, unreadable
 
-# Bytes of a view that is worth giving back: smaller ones come again soon, and each page that does
-# costs a fault.
+# Smaller views stay in memory: they are used again soon, and each page would cost a page fault.
 _LARGE = 4 << 20
 
 
@@ -22,7 +21,7 @@ def map_file(path: Path, kind: str, least: int) -> NDArray[np.uint8]:
     """Map `path`; `least` is the size in bytes of the smallest possible file of this `kind`.
 
     Raises:
-        InputError: it is missing, no file, unreadable or smaller.
+        InputError: the file is missing, not a file, unreadable or smaller than `least`.
     """
     with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -30,21 +29,21 @@ def map_file(path: Path, kind: str, least: int) -> NDArray[np.uint8]:
             raise InputError(f"{path}: found {size} bytes, a {kind} file has at least {least}")
         try:
             return np.memmap(file, np.uint8, mode="r").view(np.ndarray)
-        except (OSError, ValueError) as error:  # ValueError: it was emptied since
+        except (OSError, ValueError) as error:  # ValueError: the file is empty by now
             raise unreadable(path, error) from error
 
 
 def release(view: NDArray[Any]) -> None:
     """Take the pages of a large contiguous view of a mapped file out of this process's memory.
 
-    They stay in the system's cache, or on the disk, and are there again when they are touched. So
-    whoever walks through a file holds one tensor of it, not all. Does nothing to other arrays, and
-    where the system has no such call.
+    They stay in the system's cache or on the disk, and using them loads them again. So code that
+    goes through a file holds one tensor in memory, not all. This does nothing to other arrays, or
+    if the system has no such call.
     """
     owner: Any = view
     while isinstance(owner, np.ndarray) and not isinstance(owner.base, mmap.mmap):
         owner = owner.base
-    # The pages of a private map ("c") hold changes that are nowhere else.
+    # The pages of a private map ("c") hold changes that exist only there.
     if view.nbytes < _LARGE or not isinstance(owner, np.memmap) or owner.mode == "c":
         return
     pages: Any = owner.base

@@ -1,4 +1,4 @@
-"""What a file is, if its content is not what its name says."""
+"""The real kind of a file, if its content does not fit its name."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ _RENAMED = {
 
 
 def refuse_other(path: Path, data: bytes, known: tuple[str, ...]) -> None:
-    """Refuse a file that is not one of rows: by its first bytes, by its text, then by its name.
+    """Refuse a file without rows, by its first bytes, then by its text, then by its name.
 
     Args:
         path: the file.
-        data: its bytes; more than the first thousands are not needed.
-        known: endings of files with rows.
+        data: its bytes; the first few thousand are enough.
+        known: name endings of files with rows.
 
     Raises:
-        InputError: says what it is and what to do.
+        InputError: names the real kind of the file and the next step.
     """
     what = _binary(data) or _text(path.suffix.lower(), data.decode("utf-8", "replace"))
     if what:

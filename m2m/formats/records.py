@@ -1,4 +1,4 @@
-"""Rows of JSONL, JSON, CSV, TSV and text files; every mistake has its file and line."""
+"""Rows of JSONL, JSON, CSV, TSV and text files; errors name the file and the line."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from m2m.formats.nature import refuse_other
 from m2m.formats.table import read_table
 from m2m.opening import JSON, ROWS, Text, first_bytes, read_once, read_text, refuse_many
 
-_BEGINNING = 1 << 16  # bytes that show what a file is
+_BEGINNING = 1 << 16  # bytes that show the kind of a file
 _JSON_SPACE = " \t\r\n"
 _SPACES = re.compile(f"[{_JSON_SPACE}]*")
-_DEEPEST = 100  # levels of lists and objects in a row; more would end in Python's own limit later
+_DEEPEST = 100  # levels of lists and objects in a row; more would exceed Python's own limit
 _HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 
 
@@ -35,17 +35,17 @@ def rows_text(path: Path, limit: int = ROWS) -> Text:
     """Read a file of rows once, for `read_records` and for its hash.
 
     Raises:
-        InputError: unreadable, or something else than a text file of rows.
+        InputError: the file is unreadable, or not a text file of rows.
     """
     refuse_other(path, first_bytes(path, _BEGINNING), tuple(_READERS))
     return read_once(path, limit)
 
 
 def rows_text_again(path: Path, sha256: str) -> Text:
-    """The file of rows that was read before.
+    """Read a file of rows again that was read before.
 
     Raises:
-        InputError: it is unreadable, or its bytes are others now.
+        InputError: the file is unreadable, or its bytes have changed.
     """
     file = rows_text(path)
     if file.sha256 != sha256:
@@ -58,13 +58,13 @@ def rows_text_again(path: Path, sha256: str) -> Text:
 def read_records(source: Path | Text) -> list[Record]:
     """Read all rows of a .jsonl, .json, .csv, .tsv or .txt file (UTF-8, a BOM is skipped).
 
-    .json is an array of objects, or JSON lines under another name. .csv and .tsv have a header;
-    a .csv whose header has semicolons and no comma is read with semicolons. Every non-empty line
-    of a .txt is a row {"text": line}. Half a surrogate pair (JSON's "\\ud83d" alone, an emoji that
-    somebody cut in two) reads as U+FFFD, which is what tokenizers make of it.
+    .json is an array of objects, one object, or JSON lines under another name. .csv and .tsv have
+    a header; a .csv whose header has semicolons and no comma is read with semicolons. Every
+    non-empty line of a .txt is a row {"text": line}. Half a surrogate pair (JSON's
+    "\\ud83d" alone, an emoji that somebody cut in two) is read as U+FFFD, as tokenizers do.
 
     Raises:
-        InputError: unreadable, or malformed rows; up to 20 of them are named at once.
+        InputError: the file is unreadable, or rows are malformed; names up to 20 of them at once.
     """
     file = rows_text(source) if isinstance(source, Path) else source
     problems = Problems()
@@ -77,7 +77,7 @@ def read_object(path: Path) -> dict[str, Any]:
     """Read a file that holds one JSON object.
 
     Raises:
-        InputError: unreadable, malformed, or something else than an object.
+        InputError: the file is unreadable, malformed, or not an object.
     """
     text = read_text(path, JSON)
     refuse_many(path, text)
@@ -114,7 +114,7 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _where(error: Exception) -> str:
-    """What is wrong with one JSON value, for somebody who sees the line."""
+    """Describe the fault in one JSON value, for a user who sees the line."""
     if isinstance(error, RecursionError):
         return "nested too deeply"
     if "set_int_max_str_digits" in str(error):  # Python's advice to a programmer
@@ -129,7 +129,7 @@ def _where(error: Exception) -> str:
 
 
 def _are_joined(text: str) -> bool:
-    """Whether objects follow each other with no regard for lines."""
+    """Return whether objects follow each other without one line for each."""
     try:
         value, end = _ROWS.raw_decode(text, start := _skip(text, 0))
     except (ValueError, RecursionError):
@@ -152,14 +152,14 @@ def _kind(value: Any) -> str:
 
 
 def _json_lines(text: str, problems: Problems) -> Iterator[Record]:
-    # Not splitlines(): that also cuts at U+2028 and the like, which JSON strings may hold.
+    # Not splitlines(): it also cuts at U+2028 and similar characters, which JSON strings may hold.
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip(_JSON_SPACE):
             continue
         try:
-            value = _row(line.lstrip("\ufeff"))  # one that joined files left there
+            value = _row(line.lstrip("\ufeff"))  # a BOM from files that were joined
         except ValueError as error:
-            # Only the first mistake can be of this kind, and each look costs the first object.
+            # Only the first mistake can be of this kind; each check reads the first object again.
             if not problems and _are_joined(text):
                 wrong = "rows are not on lines of their own; `jq -c . FILE` writes them so"
                 problems.add(f"line {number}: {wrong}")
@@ -180,10 +180,10 @@ def _object(value: Any, line: int, problems: Problems) -> Iterator[Record]:
 
 
 def _mended(value: Any, levels: int) -> Any:
-    """The value with U+FFFD for each half of a surrogate pair that stands alone.
+    """Return the value with U+FFFD for each single half of a surrogate pair.
 
     Raises:
-        ValueError: it has more than so many levels.
+        ValueError: it has more than `levels` levels of lists and objects.
     """
     if isinstance(value, str):
         return value if value.isascii() else _HALF_A_PAIR.sub("\ufffd", value)
@@ -211,7 +211,7 @@ def _json(text: str, problems: Problems) -> Iterator[Record]:
         try:
             value, position = _ROWS.raw_decode(text, position)
         except (ValueError, RecursionError) as error:
-            # After a broken item nobody knows where the next one begins.
+            # After a broken item, the start of the next one is unknown.
             problems.add(f"line {line}: malformed JSON: {_where(error)}")
             return
         yield from _object(value, line, problems)
@@ -237,7 +237,7 @@ def _skip(text: str, position: int) -> int:
 
 def _comma_separated(text: str, problems: Problems) -> Iterator[Record]:
     header = text.partition("\n")[0]
-    # Spreadsheets of many countries write semicolons where the comma is a decimal point.
+    # In many countries the comma is the decimal point, and spreadsheets separate with semicolons.
     return _table(text, ";" if ";" in header and "," not in header else ",", problems)
 
 

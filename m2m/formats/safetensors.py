@@ -1,9 +1,9 @@
 """safetensors: a JSON header, then the bytes of every tensor.
 
 Layout: https://github.com/huggingface/safetensors#format. The package checks
-headers. Reading tensors is ours because the package has no BF16 for NumPy and copies, and a memory
-map costs nothing; writing is ours because the package sorts tensors by name, so that the same
-adapter would have other bytes, and takes all of them at once.
+headers. m2m reads tensors itself because the package has no BF16 for NumPy and copies, while a
+memory map costs nothing. m2m writes them itself because the package needs all tensors at once and
+sorts them by name, so that the same adapter would have other bytes.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _HINT = "is the file a complete download?"
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A tensor to be written: `dtype` is one of F32, F16 and BF16."""
+    """A tensor to write; `dtype` is one of F32, F16 and BF16."""
 
     name: str
     dtype: str
@@ -68,10 +68,10 @@ class _Entry:
 
 
 class SafetensorsFile:
-    """An open safetensors file: header read and checked, tensors as views of the mapped file.
+    """An open safetensors file: its checked header, and its tensors as views of the mapped file.
 
     Attributes:
-        path: where it lies.
+        path: the file's path.
         metadata: the strings under `__metadata__`.
         names: the tensors in the order of their bytes.
 
@@ -95,34 +95,34 @@ class SafetensorsFile:
 
     @cached_property
     def sha256(self) -> str:
-        """Of the file's bytes (hex): of the file that was opened, whatever has its name now."""
+        """The sha256 (hex) of the file that was opened, even if another file has its name now."""
         return hashlib.sha256(self._bytes.data).hexdigest()
 
     @property
     def spare(self) -> int:
-        """Bytes of the file that belong to no tensor, the header apart."""
+        """The number of bytes that belong neither to a tensor nor to the header."""
         used = sum(entry.end - entry.begin for entry in self._entries.values())
         return len(self._bytes) - self._start - used
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of a tensor."""
+        """Return the shape of a tensor."""
         return self._entry(name).shape
 
     def dtype(self, name: str) -> str:
-        """The stored type of a tensor: "F32", "F16", "BF16", ..."""
+        """Return the stored type of a tensor: "F32", "F16", "BF16", ..."""
         return self._entry(name).dtype
 
     def raw(self, name: str) -> NDArray[Any]:
-        """A tensor as a read-only view of the file, in its stored type (BF16 as uint16)."""
+        """Return a tensor as a read-only view of the file, in its stored type (BF16 as uint16)."""
         entry = self._entry(name)
         view = self._bytes[self._start + entry.begin : self._start + entry.end]
         return view.view(_DTYPES[entry.dtype]).reshape(entry.shape)
 
     def array(self, name: str) -> NDArray[np.float32]:
-        """A tensor as a new float32 array.
+        """Return a tensor as a new float32 array.
 
         Raises:
-            InputError: there is no such tensor, or it holds no floats.
+            InputError: there is no such tensor, or it does not hold floats.
         """
         dtype = self.dtype(name)
         if dtype not in _FLOATS:
@@ -136,7 +136,7 @@ class SafetensorsFile:
         return array
 
     def compact(self, name: str) -> NDArray[np.float16] | NDArray[np.float32]:
-        """A tensor as a new array, of float16 where it is stored so, else of float32."""
+        """Return a tensor as a new array: float16 if it is stored as F16, else float32."""
         if self.dtype(name) != "F16":
             return self.array(name)
         raw = self.raw(name)
@@ -145,7 +145,7 @@ class SafetensorsFile:
         return array
 
     def release(self) -> None:
-        """Take the file's pages out of this process's memory; they come again when read."""
+        """Take the file's pages out of this process's memory; reading them loads them again."""
         release(self._bytes)
 
     def _entry(self, name: str) -> _Entry:
@@ -165,7 +165,7 @@ def _identity(path: Path) -> tuple[int, ...] | None:
 
 
 def _checked_header(path: Path, size: int) -> tuple[dict[str, _Entry], dict[str, str], int]:
-    """The tensors in the order of their bytes, the metadata, and where the first tensor begins.
+    """Return the tensors in the order of their bytes, the metadata, and the start of the first.
 
     The package makes sure that tensors follow each other without a gap up to the file's last byte.
     """
@@ -198,8 +198,8 @@ def write_safetensors(
     Args:
         path: the file to make.
         specs: the tensors in order.
-        tensors: for each spec its array. float32 is rounded to the spec's type; float16, and
-            uint16 for BF16, are written as they are.
+        tensors: the array of each spec. float32 is rounded to the spec's type; float16, and
+            uint16 for BF16, are written unchanged.
         metadata: strings for `__metadata__`, such as {"format": "pt"}.
 
     Raises:

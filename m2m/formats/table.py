@@ -1,4 +1,4 @@
-"""Rows of CSV and TSV files; quotation marks that join rows are refused, not followed."""
+"""Rows of CSV and TSV files; m2m refuses quotation marks that join several rows to one."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def read_table(
 ) -> Iterator[tuple[dict[str, Any], int]]:
     """Read (fields, line) of a table whose first line names the columns.
 
-    Quotation marks round a field are not part of it (RFC 4180). In a TSV file they are, if no field
-    needs them and only some fields have them: a sentence in quotation marks, as in Tatoeba's files.
-    Rows that a quotation mark joins are refused: every line of the joined row would be a row.
+    Quotation marks around a field are not part of it (RFC 4180). In a TSV file they are part of it
+    if no field needs them and only some fields have them: a sentence in quotation marks, as in
+    Tatoeba's files. A row over several lines is refused if each of its lines would be a row.
     """
     literal = delimiter == "\t" and _are_literal(text)
-    # The limit guards streams; the text is in memory already. It is global, so it is put back.
+    # The limit protects streams, but the text is in memory already. It is global: restore it later.
     limit = csv.field_size_limit(sys.maxsize if sys.maxsize < 2**31 else 2**31 - 1)
-    # csv also ends lines at a lone CR, so lines are counted as it does.
+    # csv also ends lines at a lone CR, so count lines in the same way.
     lines = re.split("\r\n|\n|\r", text)
     line = 1
     try:
@@ -88,7 +88,7 @@ def _is_header(names: list[str], delimiter: str, problems: Problems) -> bool:
 def _fault(
     row: list[str], header: list[str], lines: list[str], line: int, delimiter: str
 ) -> str | None:
-    """What is wrong with one row that stands on `lines`, the first of which is `line`."""
+    """Return the fault of one row, or None; `lines` are its lines, the first has number `line`."""
     place = f"lines {line} to {line + len(lines) - 1}"
     if row == header:
         return f"line {line}: repeats the header; delete it"
@@ -101,13 +101,13 @@ def _fault(
 
 
 def _looks_whole(line: str, columns: int, delimiter: str) -> bool:
-    """Whether a line alone would be a row; a comma before a space is one of a sentence."""
+    """Return whether a line alone would be a row; a comma before a space belongs to a sentence."""
     prose = 0 if delimiter == "\t" else line.count(f"{delimiter} ")
     return columns > 1 and line.count(delimiter) - prose == columns - 1
 
 
 def _are_literal(text: str) -> bool:
-    """Whether quotation marks round the fields of a TSV file are part of their texts."""
+    """Return whether quotation marks around fields of a TSV file are part of their texts."""
     if '""' in text or '"' not in text:
         return False
     cells = [line.removesuffix("\r").split("\t") for line in text.split("\n") if line.strip("\r")]

@@ -1,7 +1,7 @@
-"""YAML files as PyYAML's safe loader reads them, within limits; a tag never runs code.
+"""YAML files as PyYAML's safe loader reads them, with limits; a tag never runs code.
 
-PyYAML is written in Python and slow (about 1 MB in 10 s), so a file is small, and its nodes and
-levels are counted while they are read. Of the 14,441 task files of lm-evaluation-harness 0.4.13 the
+PyYAML is written in Python and slow (about 1 MB in 10 s), so m2m reads small files only, and
+counts nodes and levels while it reads. lm-evaluation-harness 0.4.13 has 14,441 task files. The
 largest has 62,570 bytes, 859 events and 7 levels; none has an alias or a merge key.
 """
 
@@ -28,10 +28,10 @@ _HINT = "correct this line; a text with `: `, ` #` or a bracket or brace at its 
 
 @dataclass(frozen=True)
 class Tagged:
-    """A value that is no plain data and stays as it is written: `!function utils.f`, a date.
+    """A value that is not plain data and keeps its text: `!function utils.f`, or a date.
 
     Attributes:
-        tag: `!function`, or `!!timestamp` for a tag of YAML's own.
+        tag: `!function`, or `!!timestamp` for one of YAML's own tags.
         text: the scalar behind the tag; "" for a list or mapping, which is not read.
         place: file and line.
     """
@@ -50,7 +50,7 @@ def parse_yaml(text: str, source: str) -> Any:
     """Return the value of a YAML text: null, booleans, numbers, texts, lists, dicts, `Tagged`.
 
     Raises:
-        InputError: malformed, or over a limit; names `source` and the line.
+        InputError: the text is malformed or over a limit; names `source` and the line.
     """
     try:
         loader = _Loader(text, source)
@@ -73,7 +73,7 @@ def parse_yaml(text: str, source: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's scanner, parser and scalars; limits while nodes are made, and no other objects."""
+    """PyYAML's scanner, parser and scalars, with limits and without other objects."""
 
     def __init__(self, text: str, source: str) -> None:
         super().__init__(text)
@@ -82,7 +82,7 @@ class _Loader(yaml.SafeLoader):
         self._nodes = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """Make the node of the next events, if the file keeps to the limits so far."""
+        """Make the node of the next events; raise if the file is over a limit."""
         event = self.peek_event()
         mark = event.start_mark
         self._nodes += 1
@@ -101,7 +101,7 @@ class _Loader(yaml.SafeLoader):
             self._depth -= 1
 
     def value(self, node: Any) -> Any:
-        """Return the plain value of a node; what is none becomes a `Tagged`."""
+        """Return the plain value of a node; a value that is not plain becomes a `Tagged`."""
         if isinstance(node, yaml.MappingNode) and node.tag == f"{_YAML_TAG}map":
             return self._mapping(node)
         if isinstance(node, yaml.SequenceNode) and node.tag == f"{_YAML_TAG}seq":
