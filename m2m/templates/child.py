@@ -1,9 +1,9 @@
 """The child process: it reads requests on stdin, renders, and answers on stdout.
 
 A request (m2m.templates.message) is an object; its "do" names one of the functions below, "with"
-has its arguments. The answer is [true, what it returned] or [false, why not, line of the template].
+has its arguments. The answer is [true, its result] or [false, reason, line of the template].
 
-This module imports little, because the child starts while a user waits.
+This module imports little because a user waits while the child starts.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ _LONGEST = 500  # characters of a message; a template can raise one of millions
 
 
 class Refused(Exception):
-    """A template is wrong, or does not fit its values."""
+    """The template is wrong, or its values do not fit it."""
 
 
 @contextmanager
 def _refusing() -> Iterator[None]:
-    """Refuse a template for whatever it raises; Jinja and its filters let many kinds through.
+    """Refuse a template for any exception; Jinja and its filters raise many kinds.
 
     Raises:
         Refused: instead of the template's error.
-        MemoryError: the system gives this process no more.
+        MemoryError: the system gives this process no more memory.
     """
     try:
         yield
@@ -49,7 +49,7 @@ def _refusing() -> Iterator[None]:
 
 
 class Child:
-    """Answers requests; templates stay compiled under the number that the parent gave them."""
+    """Answers requests; keeps compiled templates under the number that the parent gives them."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits, self._granted = limits, 0
@@ -57,7 +57,7 @@ class Child:
         self._templates: dict[int, tuple[Sandbox, jinja2.Template]] = {}
 
     def answer(self, request: Mapping[str, Any]) -> bytes:
-        """What a request asks for, as a message."""
+        """Return the answer to a request, as a message."""
         does: dict[str, Callable[..., Any]] = {
             "render": self.render,
             "compile": self.compile,
@@ -83,7 +83,7 @@ class Child:
             self._templates[number] = sandbox, sandbox.from_string(source)
 
     def render(self, number: int, values: dict[str, Any], today: str | None = None) -> str:
-        """The text of a template that is kept; `today` is what `strftime_now` is to write."""
+        """Return the text of a kept template; `strftime_now` writes `today` if it is given."""
         sandbox, template = self._templates[number]
         if today is not None:
             values["strftime_now"] = lambda form: today
@@ -91,7 +91,7 @@ class Child:
             return sandbox.render(template, values)
 
     def variables(self, source: str, style: str, day: str) -> list[str]:
-        """The names that a template takes from the program that renders it."""
+        """Return the names that a template takes from the program that renders it."""
         sandbox = self._sandbox(style, day)
         with _refusing():
             return sorted(find_undeclared_variables(sandbox.parse(source)))
@@ -99,10 +99,10 @@ class Child:
     def _sandbox(self, style: str, day: str) -> Sandbox:
         if (style, day) not in self._sandboxes:
             today = datetime.date.fromisoformat(day)
-            if style == "chat":  # as transformers and llama.cpp
+            if style == "chat":  # like transformers and llama.cpp
                 sandbox = Sandbox(today, trim_blocks=True, lstrip_blocks=True)
                 sandbox.filters["safe"] = str  # llama.cpp escapes nothing
-            else:  # as lm-evaluation-harness (lm_eval/utils.py, `env`)
+            else:  # like lm-evaluation-harness (lm_eval/utils.py, `env`)
                 sandbox = Sandbox(
                     today, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
                 )
@@ -111,10 +111,10 @@ class Child:
 
 
 def literal(text: str) -> Any:
-    """A Python literal; a dict as {"dict": pairs}, what JSON does not know as {"other": its text}.
+    """Read a Python literal; a dict becomes {"dict": pairs}, a non-JSON value {"other": its text}.
 
     Raises:
-        Refused: it is none.
+        Refused: the text is not a literal.
     """
     with _refusing():
         return _plain(ast.literal_eval(text))
@@ -142,7 +142,7 @@ def main(*numbers: str) -> None:
     """Impose the limits on this process, then serve; called by m2m.templates.parent.
 
     Args:
-        numbers: of `Limits`, in its order.
+        numbers: the fields of `Limits`, in their order.
     """
     limits = Limits(*map(int, numbers))
     impose(limits)

@@ -1,4 +1,4 @@
-"""What parent and child send each other: a length in bytes, then that many bytes of JSON."""
+"""Messages between parent and child: a length in bytes, then that many bytes of JSON."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 LENGTH = struct.Struct(">I")
 
-# The exit code of a child that the system gave no more memory.
+# The exit code of a child that got no more memory from the system.
 OUT_OF_MEMORY = 70
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def packed(value: Any) -> bytes:
-    """A value as a message.
+    """Return a value as a message.
 
     Raises:
         TypeError, ValueError, RecursionError: JSON cannot hold it.
@@ -25,5 +25,5 @@ def packed(value: Any) -> bytes:
 
 
 def unpacked(data: bytes) -> Any:
-    """The value of a message without its length."""
+    """Return the value of a message; `data` has no length in front."""
     return json.loads(data.decode("utf-8", "surrogatepass"))

@@ -1,9 +1,9 @@
-"""The parent's side: one child process for all templates of strangers, started when needed.
+"""The parent's side: one child process for all strangers' templates, started when needed.
 
-The child has no environment, no open files but two pipes and limits that the operating system keeps
-(m2m.limits). If it exceeds one it is gone, and the file that the template came from is refused. A
-child that dies for another reason is replaced once: then the template is asked again in a child
-that did nothing before, so that no template is blamed for the work of another.
+The child has almost no environment, no open files except two pipes, and limits that the operating
+system enforces (m2m.limits). If it exceeds a limit, it ends, and m2m refuses the template's file.
+If a child ends for another reason, m2m starts one new child and asks it again: that child did
+nothing before, so m2m does not refuse one template because of another.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from m2m.templates.message import LENGTH, OUT_OF_MEMORY, packed, unpacked
 LIMITS = Limits()
 
 _MAX_REQUEST = 64 * MIB  # bytes of JSON; more would not fit into the child's memory
-_MAX_REPLY = 128 * MIB  # a text of 16 Mi characters, six bytes of JSON each, and some more
-# A text may be longer than its template by so many characters, and so many for a byte of values.
+_MAX_REPLY = 128 * MIB  # a text of 16 Mi characters, six bytes of JSON each, and a reserve
+# A text may be longer than its template by this many characters + this many per byte of values.
 _SPARE, _REPEATED = 256 * 1024, 16
 _KEPT = 64  # compiled templates in a child
 _TICK = 0.25  # seconds between two looks at a child that works
@@ -37,13 +37,13 @@ _START = (
     "import sys; sys.path += sys.argv[4:]; "
     "from m2m.templates.child import main; main(*sys.argv[1:4])"
 )
-# What Python itself may need to start; where its libraries are, say.
+# Variables that Python itself may need to start, for example the path of its libraries.
 _ENVIRONMENT = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PATH", "SYSTEMROOT")
 _PACKAGES = ("m2m", "jinja2", "markupsafe")
 
 
 class _Lost(Exception):
-    """The child is gone; the reason is one of these, or how it ended."""
+    """The child has ended; the reason is one of these, or the way in which it ended."""
 
     MEMORY, CPU, WALL = "memory", "processor", "wall"
 
@@ -77,10 +77,10 @@ class _Process:
             raise _not_started(error) from error
 
     def ask(self, message: bytes) -> bytes:
-        """Send a request and return the answer; whatever goes wrong ends the child.
+        """Send a request and return the answer; any error ends the child.
 
         Raises:
-            _Lost: it has exceeded a limit, or has died.
+            _Lost: the child has exceeded a limit, or has ended.
         """
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:
@@ -94,18 +94,18 @@ class _Process:
                 self._end(_Lost.MEMORY)
                 raise _Lost
             return _read(stdout, size)
-        except OSError as error:  # of the pipe: the other end is gone
+        except OSError as error:  # the other end of the pipe is closed
             raise _Lost from error
         except _Lost:
             raise
-        except BaseException:  # an answer that nobody waits for must not be taken for the next
+        except BaseException:  # a late answer must not count as the answer to the next request
             self.close()
             raise
         finally:
             self._busy = False
 
     def fate(self) -> str:
-        """Why the child is gone."""
+        """Return the reason why the child has ended."""
         self.close(grace=5)
         code = self._process.returncode
         if self._reason:
@@ -120,7 +120,7 @@ class _Process:
         """End the child; twice is safe.
 
         Args:
-            grace: seconds in which it may end by itself.
+            grace: seconds that it gets to end by itself.
         """
         self._closed.set()
         try:
@@ -131,9 +131,9 @@ class _Process:
         self._close_pipes()
 
     def disown(self) -> None:
-        """Let go of a child in a process that was forked from its parent."""
+        """Release the child in a process that was forked from its parent."""
         self._close_pipes()
-        self._process.returncode = 0  # it is the parent that waits for it
+        self._process.returncode = 0  # the parent waits for it
 
     def _close_pipes(self) -> None:
         for pipe in filter(None, (self._process.stdin, self._process.stdout)):
@@ -142,7 +142,7 @@ class _Process:
     def _watch(self) -> None:
         """End a child that works on one request for too long.
 
-        The looks are counted, not the seconds: a machine that slept meanwhile blames nobody.
+        It counts its checks, not the seconds: time in which the machine slept does not count.
         """
         last, looks = 0, 0
         while not self._closed.wait(_TICK):
@@ -165,7 +165,7 @@ class Refused(Exception):
     """The child refused: the template or text is malformed, or does not fit the values.
 
     Attributes:
-        line: of the template, if it is known.
+        line: the line of the template, if it is known.
     """
 
     def __init__(self, message: str, line: int | None) -> None:
@@ -178,12 +178,12 @@ class Template:
 
     Args:
         source: its text.
-        style: "chat" as transformers and llama.cpp render it, "text" as lm-evaluation-harness.
-        name: what errors call it; it should name the file.
-        day: what the template takes for today, in ISO form.
+        style: "chat" renders like transformers and llama.cpp, "text" like lm-evaluation-harness.
+        name: its name in errors; it should name the file.
+        day: the date that the template uses as today, in ISO form.
 
     Raises:
-        Refused: it is not valid Jinja.
+        Refused: the source is not valid Jinja.
         LimitError: compiling it exceeds a limit.
     """
 
@@ -193,15 +193,15 @@ class Template:
         _RENDERER.ask(name, self._kept)
 
     def render(self, values: Mapping[str, Any], today: str | None = None) -> str:
-        """The text for these values.
+        """Return the text for these values.
 
         Args:
-            values: JSON must be able to hold them.
-            today: what `strftime_now` writes instead of the day.
+            values: values that JSON can hold.
+            today: the text that `strftime_now` writes instead of the day.
 
         Raises:
-            Refused: they do not fit, or the template does not come to an end.
-            LimitError: it exceeds a limit.
+            Refused: the values do not fit, or the template does not end.
+            LimitError: the template exceeds a limit.
         """
         message = _message("render", number=self._number, values=values, today=today)
 
@@ -217,12 +217,12 @@ class Template:
         return text
 
     def variables(self) -> set[str]:
-        """The names that the template takes from the program that renders it."""
+        """Return the names that the template takes from the program that renders it."""
         message = _message("variables", **self._definition)
         return set(_RENDERER.ask(self._name, lambda process: process.ask(message)))
 
     def _kept(self, process: _Process) -> bytes:
-        """Have it compiled."""
+        """Let the child compile and keep the template."""
         forget = len(process.kept) >= _KEPT
         if forget:
             process.kept.clear()
@@ -234,10 +234,10 @@ class Template:
 
 
 def literal(text: str, name: str) -> Any:
-    """Read a Python literal as `ast.literal_eval` does; other values than JSON's become `Other`.
+    """Read a Python literal as `ast.literal_eval` does; values that JSON lacks become `Other`.
 
     Raises:
-        Refused: it is none.
+        Refused: the text is not a literal.
         LimitError: reading it exceeds a limit.
     """
     message = _message("literal", text=text)
@@ -246,7 +246,7 @@ def literal(text: str, name: str) -> Any:
 
 @dataclass(frozen=True)
 class Other:
-    """A tuple, set or the like, of which only the text is known."""
+    """A tuple, a set or a similar value; only its text is known."""
 
     text: str
 
@@ -265,7 +265,7 @@ def _restored(value: Any) -> Any:
 
 
 class _Renderer:
-    """Hands requests to a child process, which is started when there is a request."""
+    """Passes requests to a child process; starts it at the first request."""
 
     def __init__(self) -> None:
         self._process: _Process | None = None
@@ -275,17 +275,17 @@ class _Renderer:
             os.register_at_fork(after_in_child=self._forked)
 
     def ask(self, name: str, request: Callable[[_Process], bytes]) -> Any:
-        """What the child answers to a request.
+        """Return the child's answer to a request.
 
         Args:
-            name: what the request is about, for errors.
-            request: sends it; called again with a new child if the first one dies of something
-                that may be the work of an earlier request.
+            name: the subject of the request, for errors.
+            request: sends the request. It is called again with a new child if the first one ends
+                for a reason that an earlier request may have caused.
 
         Raises:
-            Refused: the child refuses it.
-            LimitError: it exceeds a limit.
-            ResourceError: the child cannot be started, or dies for a reason that is not known.
+            Refused: the child refuses the request.
+            LimitError: the request exceeds a limit.
+            ResourceError: the child cannot be started, or ends for an unknown reason.
         """
         with self._lock:
             while True:
@@ -310,7 +310,7 @@ class _Renderer:
         return answer[0]
 
     def _forked(self) -> None:
-        """Two processes with the same pipes would get the answers to each other's questions."""
+        """Release the child after a fork: two processes would read each other's answers."""
         process, self._process, self._lock = self._process, None, threading.Lock()
         if process:
             process.disown()
@@ -332,8 +332,8 @@ _RENDERER = _Renderer()
 
 
 def _command(limits: Limits) -> list[str]:
-    """Start Python without the user's settings, and with no packages but those that it needs."""
-    # In an environment, `python.exe` starts another process, which the job would not allow.
+    """Return the command of a Python without user settings, with only the needed packages."""
+    # In a virtual environment, `python.exe` starts another process, which the job does not allow.
     python = getattr(sys, "_base_executable", "") if sys.platform == "win32" else sys.executable
     origins = [spec.origin for name in _PACKAGES if (spec := find_spec(name)) and spec.origin]
     folders = dict.fromkeys(str(Path(origin).parents[1]) for origin in origins)
@@ -352,7 +352,7 @@ def _message(do: str, **arguments: Any) -> bytes:
 
 
 def _write(pipe: IO[bytes], data: bytes) -> None:
-    """Write all; a pipe may take a part only."""
+    """Write all of `data`; one write to a pipe may take only a part."""
     rest = memoryview(data)
     while rest:
         rest = rest[pipe.write(rest) :]
@@ -362,7 +362,7 @@ def _read(pipe: IO[bytes], size: int) -> bytes:
     """Read `size` bytes.
 
     Raises:
-        _Lost: there are less.
+        _Lost: there are fewer bytes.
     """
     data = pipe.read(size)
     if len(data) == size:

@@ -1,10 +1,10 @@
-"""The Jinja environment of templates from strangers' files: they reach nothing outside.
+"""The Jinja environment for templates from strangers' files; they cannot reach anything outside.
 
 Only the child process imports this module (m2m.templates.child); the operating system limits the
-memory and time of that process. Here are the rules that a limit cannot give: only the methods and
-filters that chat templates use exist at all, and no text depends on the address of an object.
-Loops and calls are counted too, so that the usual endless template is refused at the same round on
-every machine, long before the time is up.
+memory and time of that process. This module adds rules that a limit cannot give: only the methods
+and filters that chat templates use exist, and no text depends on the address of an object. It also
+counts loops and calls, so that a usual endless template is refused at the same round on every
+machine, long before its time is used up.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _PLAIN = (str, int, float, Undefined, type(None))
 
 
 class _Generation(Extension):
-    """`{% generation %}`, with which some templates mark for transformers what is an answer."""
+    """`{% generation %}`: some templates mark the answers with it, for transformers."""
 
     tags = {"generation"}  # noqa: RUF012 (declared so by Jinja)
 
@@ -70,8 +70,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
     """Compiles and renders templates, one rendering at a time.
 
     Args:
-        day: what `strftime_now` takes for today.
-        options: of Jinja's environment.
+        day: the date that `strftime_now` uses as today.
+        options: the options of Jinja's environment.
     """
 
     intercepted_binops = frozenset(["**", "%"])
@@ -97,11 +97,11 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.globals["strftime_now"] = lambda form: day.strftime(form)
 
     def render(self, template: jinja2.Template, values: Mapping[str, Any]) -> str:
-        """The template's text.
+        """Return the template's text.
 
         Raises:
-            SecurityError: it does more, or goes on for longer, than a chat template may.
-            Exception: it does not fit the values.
+            SecurityError: the template does more, or runs longer, than a chat template may.
+            Exception: the template does not fit the values.
         """
         self._steps = 0
         pieces, size = [], 0
@@ -113,17 +113,17 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return "".join(pieces)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        """Whether a template may read this attribute: of plain values, only listed methods."""
+        """Return whether a template may read an attribute: only listed methods of plain values."""
         for kind, methods in _METHODS.items():
             if isinstance(obj, kind):
                 return attr in methods
         return super().is_safe_attribute(obj, attr, value)
 
     def wrap_str_format(self, value: Any) -> None:
-        """`str.format` is ours (`call`): a field could ask for attributes."""
+        """Turn Jinja's `str.format` off: its fields could read attributes. `call` replaces it."""
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
-        """Call something; `format` of texts is replaced by ours."""
+        """Call an object; a text's `format` is replaced by `_fill`."""
         __self._step()
         owner = getattr(__obj, "__self__", None)
         if isinstance(owner, str) and getattr(__obj, "__name__", None) == "format":
@@ -131,7 +131,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return super().call(__context, __obj, *args, **kwargs)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        """Evaluate `%`, or refuse: powers have no use, and texts are made of plain values only."""
+        """Evaluate `%`; refuse powers, which have no use, and other than plain values in texts."""
         if operator == "**":
             raise SecurityError("a chat template may not compute powers")
         if isinstance(left, str):
@@ -150,7 +150,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             raise SecurityError("the template does not come to an end")
 
     def _counting(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A filter whose calls are counted; one that makes a text takes plain values only."""
+        """Return a filter that counts its calls; one that writes text takes plain values only."""
 
         @functools.wraps(function)
         def counting(*args: Any, **kwargs: Any) -> Any:
@@ -162,7 +162,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return counting
 
     def _counted(self, values: Iterable[Any]) -> Iterator[Any]:
-        """What a `for` goes through, one step a round."""
+        """Yield the values of a `for` loop, and count one step for each round."""
         for value in values:
             self._step()
             yield value
@@ -181,7 +181,7 @@ _CONTEXTS = (jinja2.Environment, jinja2.runtime.Context, nodes.EvalContext)
 
 
 class _Meter(NodeTransformer):
-    """Sends loops and joined texts of a parsed template through the sandbox."""
+    """Rewrites a parsed template so that its loops and joined texts go through the sandbox."""
 
     def __init__(self, environment: Sandbox) -> None:
         self._environment = environment
@@ -203,7 +203,7 @@ class _Meter(NodeTransformer):
 
 
 def _writable(value: Any) -> Any:
-    """A value of which a text is made; functions and the like would write their address."""
+    """Return the value; raise if a text of it would hold an address, as with functions."""
     if isinstance(value, _PLAIN):
         return value
     waiting, known = [value], set()
@@ -222,7 +222,7 @@ def _writable(value: Any) -> Any:
 
 
 def _fill(text: str, values: Sequence[Any], named: Mapping[str, Any]) -> str:
-    """`text.format(...)` with plain fields: no widths, conversions or attributes."""
+    """Return `text.format(...)` with plain fields: no widths, conversions or attributes."""
     parts = re.split(r"\{(\w*)\}", text)
     if "{" in "".join(parts[::2]) or "}" in "".join(parts[::2]):
         raise SecurityError("a chat template may only use plain fields in `format`")
@@ -249,8 +249,8 @@ def _to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """Jinja's own `tojson` escapes for HTML; chat templates expect plain JSON."""
-    value = list(value) if isinstance(value, Iterator) else value  # of `map`, say
+    """Return plain JSON, as chat templates expect; Jinja's own `tojson` escapes for HTML."""
+    value = list(value) if isinstance(value, Iterator) else value  # for example from `map`
     return json.dumps(
         _writable(value),
         ensure_ascii=ensure_ascii,
