@@ -1,4 +1,4 @@
-"""Text to token ids and back, chat templates, and the one place that decides what is trained on."""
+"""Text to token ids and back, chat templates, and the one place that decides which ids to train."""
 
 from m2m.tokenizer.chat import Formatter, Segment
 from m2m.tokenizer.template import ChatTemplate, Message, plain_source

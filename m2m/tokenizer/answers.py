@@ -1,19 +1,21 @@
-"""How a model's answer begins and ends after the prompt that is really sent.
+"""How a model's answer begins and ends after the prompt that programs really send.
 
 llama.cpp, llama-cpp-python and Ollama send a conversation with the template's generation prompt,
-and the model writes the rest. So that is where training cuts, and an answer is what follows. Most
-templates write an answer's text there and its end. Others do more; `Shape` finds out by rendering
-short conversations, and this is what an answer begins with then (its head):
+and the model writes the rest. So training cuts there, and the answer is the text that follows. Most
+templates write only the answer's text and its end there. Others write more. `Shape` finds this by
+rendering short conversations, and it decides the first part of an answer (its head):
 
-- The template puts an empty thought into the last turn only (Qwen3): no head. Earlier turns of a
-  conversation are written without one, so a later prompt goes on from what was trained, and every
+- The template puts an empty thought into the last turn only (Qwen3): no head. It writes earlier
+  turns of a conversation without a thought, so a later prompt continues the trained text, and every
   program that serves the model shows clean text.
-- It writes something before every answer (gpt-oss: `<|channel|>final<|message|>`; GLM-4.6: an empty
-  thought): that is the head. The model has to write it, so it is trained on it.
-- The generation prompt opens a thought (DeepSeek-R1, Qwen3.5): the head closes it, as the template
-  does or, if it never shows that, with an empty line on both sides, as Qwen and DeepSeek do.
+- It writes a text before every answer (gpt-oss: `<|channel|>final<|message|>`; GLM-4.6: an empty
+  thought): this text is the head. The model has to write it, so it is trained on it.
+- The generation prompt opens a thought (DeepSeek-R1, Qwen3.5): the head closes it in the same way
+  as the template. If the template never shows this, the closing mark gets an empty line on both
+  sides, as Qwen and DeepSeek write it.
 
-The head is trained and conditioned on, but not scored: it is the same for all answers.
+The head is trained, and answers are scored after it, but it is not scored itself: it is the same
+for all answers.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from m2m.tokenizer.template import ChatTemplate, Message
 _MARK = "\N{SECTION SIGN}"
 _THOUGHT = "\N{PILCROW SIGN}"
 _ASKED: Message = {"role": "user", "content": "a"}
-# What opens and closes a thought in the templates of llama.cpp's models/templates.
+# The marks that open and close a thought in the templates of llama.cpp's models/templates.
 _BRACKETS = (
     ("<think>", "</think>"),
     ("<seed:think>", "</seed:think>"),
@@ -37,7 +39,7 @@ _BRACKETS = (
     ("<|START_THINKING|>", "<|END_THINKING|>"),
     ("[THINK]", "[/THINK]"),
 )
-# Where rows keep reasoning: DeepSeek's and Qwen's name, gpt-oss' and Ollama's, OpenRouter's.
+# Fields for reasoning in rows: the name of DeepSeek and Qwen, of gpt-oss and Ollama, of OpenRouter.
 REASONING = ("reasoning_content", "thinking", "reasoning")
 _WRITTEN_OUT = re.compile(r"\s*<think>(.*?)</think>\s*(.*)", re.DOTALL)
 _OPEN_TAG = re.compile(r"<[^<>]*$")
@@ -45,17 +47,17 @@ _OPEN_TAG = re.compile(r"<[^<>]*$")
 
 @dataclass(frozen=True)
 class Shape:
-    """How a template frames answers.
+    """The texts that a template writes around answers.
 
     Attributes:
-        dropped: end of the generation prompt that the template leaves out before a given answer.
-        opening: what it writes there instead, up to the answer's text.
-        head: what an answer begins with after the generation prompt.
-        ending: what it writes after an answer that is the last turn.
-        close: what it writes after one before the next turn.
-        field: the message field whose text it writes as a thought, if any.
-        open: closing mark of the thought that the generation prompt opens, or "".
-        trims: whether it strips the white space around an answer.
+        dropped: the end of the generation prompt, if the template leaves it out before an answer.
+        opening: the text that it writes there instead, up to the answer's text.
+        head: the beginning of an answer after the generation prompt.
+        ending: the text that it writes after an answer that is the last turn.
+        close: the text that it writes between an answer and the next turn.
+        field: the message field whose text it writes as a thought, or None.
+        open: the closing mark of the thought that the generation prompt opens, or "".
+        trims: whether it removes the white space around an answer.
     """
 
     dropped: str
@@ -69,7 +71,7 @@ class Shape:
 
     @classmethod
     def of(cls, template: ChatTemplate) -> Shape:
-        """Find out by rendering.
+        """Find the shape of a template by rendering short conversations.
 
         Raises:
             InputError: the template refuses a question and its answer.
@@ -100,7 +102,7 @@ class Shape:
         return cls(dropped, opening, head, ending, close, field, _left_open(generated), trims)
 
     def answer(self, prompt: str, full: str) -> str | None:
-        """The answer in `full`, a conversation without thoughts, as it follows `prompt`."""
+        """Return the answer in `full`, a conversation without thoughts, as it follows `prompt`."""
         stem = prompt.removesuffix(self.dropped) + self.opening
         if prompt.endswith(self.dropped) and full.startswith(stem):
             return full[len(stem) :]
@@ -108,9 +110,9 @@ class Shape:
 
 
 def parted(message: Message, shape: Shape) -> tuple[Message, str]:
-    """A turn without its reasoning, and the reasoning: of a field, or written out as `<think>`.
+    """Return a turn without its reasoning, and the reasoning from a field or from `<think>`.
 
-    Text in `<think>` stays a part of the answer if the template has no other place for it.
+    Text in `<think>` stays a part of the answer if the template does not have another place for it.
     """
     fields = dict(message)
     named = [str(text) for name in REASONING if (text := fields.pop(name, None))]
@@ -123,17 +125,17 @@ def parted(message: Message, shape: Shape) -> tuple[Message, str]:
 
 
 def restored(message: Message, reasoning: str, shape: Shape) -> Message:
-    """The turn with its reasoning where the template looks for it."""
+    """Return the turn with its reasoning in the field that the template reads."""
     return {**message, shape.field: reasoning} if reasoning and shape.field else message
 
 
 def between(
     template: ChatTemplate, messages: Sequence[Message], full: str, tools: Sequence[Any] | None
 ) -> str | None:
-    """The last answer in `full` with what follows it; None if it cannot be told from the rest.
+    """Return the last answer in `full` and the text after it; None if its start is not clear.
 
-    For templates that move things when an answer is added (Mistral's: the system message is in the
-    last question, and nowhere if there is an answer after it).
+    This is for templates that move texts if an answer follows (Mistral's: the system message is in
+    the last question, but it is left out if there is an answer after that).
     """
     if not messages[-1].get("content"):
         return None
@@ -147,14 +149,14 @@ def _answer(text: str, **more: Any) -> Mapping[str, Any]:
 
 
 def _common(one: str, other: str) -> str:
-    """What two texts begin with, up to a whole tag."""
+    """Return the common beginning of two texts, without an incomplete tag at its end."""
     pairs = zip(one, other, strict=False)
     size = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
     return one if size == len(one) else _OPEN_TAG.sub("", one[:size])
 
 
 def _earlier(template: ChatTemplate) -> str:
-    """An answer with a turn after it; "" if the template refuses that."""
+    """Render an answer with a turn after it; return "" if the template refuses that."""
     asked_again: Message = {"role": "user", "content": _THOUGHT}
     try:
         return template.render([_ASKED, _answer(_MARK), asked_again], add_generation_prompt=True)
@@ -163,7 +165,7 @@ def _earlier(template: ChatTemplate) -> str:
 
 
 def _thought(template: ChatTemplate, prompt: str) -> tuple[str | None, str | None]:
-    """The field that is written as a thought, and what stands between thought and answer."""
+    """Find the field that is written as a thought, and the text between thought and answer."""
     for name in REASONING:
         try:
             full = template.render([_ASKED, _answer(_MARK, **{name: _THOUGHT})])
@@ -176,7 +178,7 @@ def _thought(template: ChatTemplate, prompt: str) -> tuple[str | None, str | Non
 
 
 def _left_open(text: str) -> str:
-    """The closing mark of a thought that `text` opens and does not close."""
+    """Return the closing mark of a thought that `text` opens but does not close, or ""."""
     for opens, closes in _BRACKETS:
         if text.rfind(opens) > text.rfind(closes):
             return closes
@@ -184,5 +186,5 @@ def _left_open(text: str) -> str:
 
 
 def closing_marks() -> Sequence[str]:
-    """The marks after which an answer begins, if a model wrote a thought first."""
+    """Return the marks after which an answer begins if a model wrote a thought first."""
     return [closes for _, closes in _BRACKETS]

@@ -11,7 +11,7 @@ from m2m.tokenizer.pretokenize import Pretokenizer, find_pretokenizer
 
 
 def _byte_letters() -> list[str]:
-    """GPT-2's printable letter for each of the 256 bytes (openai/gpt-2, encoder.py)."""
+    """Return GPT-2's printable letter for each of the 256 bytes (openai/gpt-2, encoder.py)."""
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     spare = iter(range(0x100, 0x200))
     return [chr(byte if byte in printable else next(spare)) for byte in range(256)]
@@ -57,11 +57,11 @@ class ByteLevelBPE:
         return cls(ids, texts(get, "tokenizer.ggml.merges"), pretokenizer)
 
     def cut(self, text: str) -> list[str]:
-        """The words of `text`, which are encoded one by one."""
+        """Cut `text` into words, which are encoded one by one."""
         return self._pretokenizer.cut(text)
 
     def encode(self, word: str) -> list[int]:
-        """The ids of one word."""
+        """Return the ids of one word."""
         letters = word.encode("utf-8").decode("latin-1").translate(_TO_LETTERS)
         if letters in self._whole:
             return [self._whole[letters]]
@@ -70,12 +70,12 @@ class ByteLevelBPE:
             found = self._ids.get(part)
             if found is not None:
                 ids.append(found)
-            else:  # merged to something without an id: byte by byte, a missing byte is dropped
+            else:  # a merged part without an id: byte by byte; a byte without an id is dropped
                 ids.extend(self._ids[letter] for letter in part if letter in self._ids)
         return ids
 
     def token_bytes(self, token: str) -> bytes:
-        """The bytes of an ordinary token."""
+        """Return the bytes of an ordinary token."""
         try:
             return bytes([_BYTES[letter] for letter in token])
         except KeyError:  # not in the byte alphabet

@@ -1,4 +1,4 @@
-"""Where a vocabulary gives other ids than its maker's, or llama.cpp puts something else in."""
+"""Warnings: a vocabulary gives other ids than its maker's, or llama.cpp changes how it works."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _FLAGS = {
 
 
 def safe_name(name: str) -> str:
-    """A model's name by which llama.cpp does not change how its vocabulary works."""
+    """Return the name, changed so that llama.cpp does not change the vocabulary because of it."""
     return _MODERN_BERT.sub("modern_bert", _PHI3.sub("phi_3", name))
 
 
 def flag_cautions(flags: Mapping[str, list[str]]) -> list[str]:
-    """What added tokens ask for (flag -> tokens) and llama.cpp does not do."""
+    """Return warnings about flags of added tokens (flag -> tokens) that llama.cpp ignores."""
     return [
         f"The tokenizer {_FLAGS[flag]}: {_listed(tokens)} ({flag}). llama.cpp and m2m do not, so "
         "text next to these tokens gets other ids than in transformers."
@@ -39,7 +39,7 @@ def _listed(tokens: list[str]) -> str:
 
 
 def beyond_caution(tokens: Mapping[int, str], size: int) -> list[str]:
-    """What to say of added tokens (id -> text) without a row in `size` rows of embeddings."""
+    """Return warnings about added tokens (id -> text) beyond the `size` rows of embeddings."""
     if not tokens:
         return []
     names = _listed([f"{text} ({index})" for index, text in sorted(tokens.items())])
@@ -51,7 +51,7 @@ def beyond_caution(tokens: Mapping[int, str], size: int) -> list[str]:
 
 
 def spm_caution(normalizer: str, merges_spaces: bool) -> str:
-    """What SentencePiece does to text before BPE cuts it: llama.cpp does that for unigram only."""
+    """Return a warning: SentencePiece changes text before BPE, llama.cpp only before unigram."""
     done = [f"normalises text ({normalizer})"] if normalizer else []
     done += ["makes several spaces one"] if merges_spaces else []
     return (
@@ -69,7 +69,7 @@ NFC = (
 
 
 def vocabulary_cautions(get: Callable[[str], Any]) -> list[str]:
-    """What to know about the vocabulary of a GGUF file before training with it.
+    """Return warnings about the vocabulary of a GGUF file, to read before training with it.
 
     Args:
         get: returns the value of a metadata key, or None.

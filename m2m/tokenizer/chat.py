@@ -1,9 +1,9 @@
-"""The boundary between what a model is given and what it is trained to say.
+"""The boundary between a model's prompt and the answer that it is trained to write.
 
-Training, scoring and generation all go through `Formatter`. What it gives a model is what programs
-send later: the conversation so far with the template's generation prompt, tokenised as a whole. An
-answer is what follows, tokenised on its own, since the model writes it token by token
-(m2m.tokenizer.answers says what belongs to it).
+Training, scoring and generation all use `Formatter`. It gives a model the same prompt that programs
+send later: the conversation so far with the template's generation prompt, tokenised as a whole. The
+answer is the text that follows. It is tokenised by itself, because the model writes it token by
+token (m2m.tokenizer.answers says which text belongs to it).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from m2m.tokenizer.answers import Shape, between, closing_marks, parted, restore
 from m2m.tokenizer.template import ChatTemplate, Message
 from m2m.tokenizer.tokenizer import Tokenizer
 
-# Raised when the same template would give other ids than before.
+# Increase this number if the same template gives other ids than before.
 _SCHEMA = 2
 
 
@@ -33,14 +33,14 @@ class Segment:
 
 
 class Formatter:
-    """Turns conversations and texts into ids, for training, scoring and generation alike.
+    """Turns conversations and texts into ids, the same for training, scoring and generation.
 
     Args:
-        tokenizer: the base model's.
+        tokenizer: the base model's tokenizer.
         template: its chat template, or None for plain text: prompt, newline, answer, EOS.
 
     Attributes:
-        head: ids that every answer begins with; the model writes them, and they are not scored.
+        head: the first ids of every answer; the model writes them, but they are not scored.
     """
 
     def __init__(self, tokenizer: Tokenizer, template: ChatTemplate | None = None) -> None:
@@ -50,7 +50,7 @@ class Formatter:
         self._shape = Shape.of(template) if template else None
         self._trims = self._shape is not None and self._shape.trims
         head = self._shape.head if self._shape else ""
-        # A mere space must stay with the answer, whose first token it is a part of.
+        # A head of only spaces stays with the answer: it is a part of the answer's first token.
         self._head, self._lead = (head, "") if head.strip() else ("", head)
         asked = self.prompt_ids("a")
         self.head = tokenizer.encode(self._head, True, continues=self._is_text(asked))
@@ -58,7 +58,7 @@ class Formatter:
 
     @property
     def identity(self) -> str:
-        """SHA-256 over everything here that decides ids, the vocabulary apart."""
+        """SHA-256 over everything here that decides ids, except the vocabulary."""
         template = self.template
         parts: list[Any] = [_SCHEMA, "plain"]
         if template is not None:
@@ -68,15 +68,15 @@ class Formatter:
     def samples(
         self, messages: Sequence[Message], tools: Sequence[Any] | None = None
     ) -> list[list[Segment]]:
-        """A conversation as sequences that train each of the assistant's turns and its end once.
+        """Turn a conversation into sequences that train each assistant turn and its end once.
 
-        One sequence holds all turns as long as a later prompt goes on from what was trained before.
-        If the template writes earlier turns differently once later ones follow (it drops their
-        reasoning), the next turn begins a sequence of its own, with the context that is sent.
+        Turns share one sequence as long as a later prompt continues the ids of the earlier turns.
+        If the template changes earlier turns when later ones follow (it drops their reasoning), the
+        next turn begins a new sequence, with the context that programs send.
 
         Raises:
-            InputError: no assistant turn, or the template refuses the conversation or leaves a
-                part of it out.
+            InputError: there is no assistant turn, or the template refuses the conversation or
+                leaves a part of it out.
         """
         if not any(message.get("role") == "assistant" for message in messages):
             raise InputError("the conversation has no assistant turn to train on")
@@ -91,29 +91,29 @@ class Formatter:
         return found
 
     def document(self, text: str) -> list[Segment]:
-        """A bare text, trained on as a whole and closed with EOS."""
+        """Turn a plain text into segments: all of it is trained, and EOS follows."""
         return [*self._bos_segment(), Segment(tuple(self._closed(text)), trained=True)]
 
     def segments(self, pieces: Iterable[tuple[str, bool]]) -> list[Segment]:
-        """Text written out with its special tokens, in pieces of (text, trained)."""
+        """Turn pieces of (text, trained) into segments; texts may spell out special tokens."""
         return self._join(pieces)
 
     def prompt_ids(
         self, prompt: str | Sequence[Message], tools: Sequence[Any] | None = None
     ) -> list[int]:
-        """Ids of a question (or conversation) up to where the model's answer begins."""
+        """Return the ids of a question or conversation, up to the start of the model's answer."""
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
         if self.template is None:
             return self._plain_ids(messages)
         return self._with_bos(self.template.render(messages, True, tools))
 
     def answer_ids(self, text: str) -> list[int]:
-        """Ids of a bare answer, as it would follow `prompt_ids` and `head`; no end of turn."""
+        """Return the ids of an answer after `prompt_ids` and `head`, without an end of turn."""
         answer = self._lead + self._as_written(text)
         return self.tokenizer.encode(answer, continues=self._continues)
 
     def _as_written(self, text: str) -> str:
-        """An answer as the template writes it: some take white space off one end or both."""
+        """Return an answer as the template writes it: some remove white space at its ends."""
         if self.template is None or self._shape is None or text == text.strip():
             return text
         talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": text}]
@@ -121,21 +121,21 @@ class Formatter:
         return text.strip() if found is None else found.removesuffix(self._shape.ending)
 
     def rest_ids(self, text: str) -> list[int]:
-        """Ids of the rest of an answer whose first words `answer_ids` gave; no end of turn."""
+        """Return the ids of the rest of an answer after `answer_ids`, without an end of turn."""
         return self.tokenizer.encode(text.rstrip() if self._trims else text, continues=True)
 
     def text_ids(self, text: str) -> list[int]:
-        """Ids of a bare text, after BOS where the model wants one."""
+        """Return the ids of a plain text, after BOS if the model wants one."""
         return self._with_bos(text, special=False)
 
     @cached_property
     def shown_head(self) -> str:
-        """What of the head a reader sees, without the white space round it."""
+        """The part of the head that a reader sees, without the white space around it."""
         shown = [i for i in self.head if not self.tokenizer.is_special(i)]
         return self.tokenizer.decode(shown).strip()
 
     def said(self, text: str) -> str:
-        """The answer in what a model wrote: without its head, and without a thought before it."""
+        """Return the answer in a model's text, without its head and without a thought before it."""
         text = text.strip().removeprefix(self.shown_head)
         marks = closing_marks() if self._shape and (self._shape.field or self._shape.open) else ()
         for mark in marks:
@@ -143,7 +143,7 @@ class Formatter:
         return text.strip()
 
     def _with_bos(self, text: str, special: bool = True) -> list[int]:
-        """Encode the beginning of a sequence; a BOS that the template wrote is not doubled."""
+        """Encode the beginning of a sequence; a BOS that the template wrote is not added again."""
         ids = self.tokenizer.encode(text, special)
         bos = self.tokenizer.bos_id
         if self.tokenizer.adds_bos and bos is not None and ids[:1] != [bos]:
@@ -151,7 +151,7 @@ class Formatter:
         return ids
 
     def _is_text(self, ids: Sequence[int]) -> bool:
-        """Whether what follows `ids` goes on with their text, not after a special token."""
+        """Return whether text after `ids` continues their text; false after a special token."""
         return bool(ids) and not self.tokenizer.is_special(ids[-1])
 
     def _bos_segment(self) -> list[Segment]:
@@ -159,13 +159,13 @@ class Formatter:
         return [Segment(tuple(ids), trained=False)] if ids else []
 
     def _closed(self, text: str, continues: bool = False) -> list[int]:
-        """A text with EOS after it."""
+        """Return the ids of a text with EOS after it."""
         eos = self.tokenizer.eos_id
         ids = self.tokenizer.encode(text, continues=continues)
         return ids if eos is None else [*ids, eos]
 
     def _plain_ids(self, messages: Sequence[Message]) -> list[int]:
-        """Turns as text: a line each, but an answer ends with EOS."""
+        """Return the ids of turns as plain text: one line each, but an answer ends with EOS."""
         ids: list[int] = []
         text = ""
         for message in messages:
@@ -185,7 +185,7 @@ class Formatter:
     def _turns(
         self, messages: Sequence[Message], tools: Sequence[Any] | None
     ) -> Iterable[tuple[list[int], list[int]]]:
-        """For each of the assistant's turns the ids of its prompt and of the answer."""
+        """Yield the ids of the prompt and of the answer, for each assistant turn."""
         template, shape = self.template, self._shape
         if template is None or shape is None:
             for i, message in enumerate(messages):
@@ -215,7 +215,7 @@ class Formatter:
     def _written(
         self, rendered: tuple[str, str, str | None], message: Message, thought: str
     ) -> tuple[str, str]:
-        """Head and text of the answer that ends `full`, as they follow `prompt`."""
+        """Return the head and the text of the answer that ends `full`, as they follow `prompt`."""
         (prompt, full, text), shape = rendered, self._shape
         if shape is None:
             raise AssertionError("only a template has a shape")
@@ -232,7 +232,7 @@ class Formatter:
             )
         if text is not None:
             return self._head, self._lead + text
-        if full.startswith(prompt):  # a tool call, say, which has another head
+        if full.startswith(prompt):  # for example a tool call, which has another head
             return "", full[len(prompt) :]
         raise InputError(
             "the model's chat template does not begin an answer with its generation prompt",
@@ -240,9 +240,9 @@ class Formatter:
         )
 
     def _ended(self, text: str) -> str:
-        """An answer with its end of turn, and without what the template writes after that.
+        """Return an answer with its end of turn, but without the template's text after that.
 
-        Some templates write the end only when a turn follows: then that one is taken.
+        Some templates write the end only if a turn follows: then it is taken from there.
         """
         ends = [text.rfind(mark) + len(mark) for mark in self._ends if mark in text]
         if ends or self._shape is None:
@@ -273,10 +273,10 @@ def _answers(message: Message) -> bool:
 
 
 def _refuse_lost(message: Message, thought: str, full: str) -> None:
-    """Refuse an answer of which a thought or nothing is left.
+    """Raise if an answer is only a thought, or if the template leaves a part of it out.
 
     Raises:
-        InputError: it is only a thought, or the template leaves a part of it out.
+        InputError: one of these holds.
     """
     content = str(message.get("content") or "").strip()
     if thought and not content and not message.get("tool_calls"):

@@ -1,8 +1,8 @@
-"""The vocabulary of a Hugging Face folder as the key-values that a GGUF file has for it.
+"""Turns the vocabulary of a Hugging Face folder into the key-values of a GGUF file.
 
-What convert_hf_to_gguf.py of llama.cpp writes for the same folder (conversion/base.py; gguf-py,
-vocab.py), without its dependence on transformers. llama.cpp applies no Unicode normalisation, so
-where the folder asks for NFC the ids agree with transformers' on text that is in NFC.
+The result is the same as that of llama.cpp's convert_hf_to_gguf.py (conversion/base.py; gguf-py,
+vocab.py), but this module does not need transformers. llama.cpp does not normalise Unicode: if the
+folder asks for NFC, the ids agree with those of transformers only on text that is in NFC.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from m2m.tokenizer.sentencepiece_model import read_sentencepiece
 from m2m.tokenizer.special import END_OF_TURN, TokenType
 from m2m.tokenizer.spm import SPACE
 
-_ADDED_SCORE = -1000.0  # of added tokens, and of fillers, as the converter writes them
+_ADDED_SCORE = -1000.0  # scores of added tokens and of fillers, as the converter writes them
 _FILLER_SCORE = -10000.0
 _BYTE = re.compile("<0x[0-9A-F]{2}>")
 _KEYS = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
 
-# Added tokens that are control tokens although their files do not say so (the converter's
+# Added tokens that are control tokens although their files do not mark them (the converter's
 # does_token_look_special).
 _LOOKS_SPECIAL = re.compile(r"<pad>|<mask>|<2mass>|\[@BOS@\]|<\|.*\|>|<｜.*｜>|<unused.*>", re.S)  # noqa: RUF001
 
@@ -36,16 +36,16 @@ _LOOKS_SPECIAL = re.compile(r"<pad>|<mask>|<2mass>|\[@BOS@\]|<\|.*\|>|<｜.*｜>
 def gguf_vocabulary(
     folder: Path, vocab_size: int, cautions: list[str] | None = None
 ) -> dict[str, Any]:
-    """The `tokenizer.*` key-values of a model folder, as plain Python values.
+    """Return the `tokenizer.*` key-values of a model folder, as plain Python values.
 
     Args:
         folder: has `tokenizer.model` or `tokenizer.json`, and may have `tokenizer_config.json`,
             `special_tokens_map.json`, `added_tokens.json`, `config.json` and a chat template.
         vocab_size: rows of the embeddings; the list of tokens gets this length, with fillers.
-        cautions: gets a sentence on each thing that llama.cpp and m2m do not do as the maker does.
+        cautions: gets one sentence for each difference of llama.cpp and m2m from the maker.
 
     Raises:
-        InputError: a file is damaged, or asks for something that llama.cpp does not do.
+        InputError: a file is damaged, or needs a feature that llama.cpp does not have.
     """
     said = [] if cautions is None else cautions
     source = _Folder.read(folder)
@@ -74,7 +74,7 @@ def gguf_vocabulary(
 
 
 class _Table:
-    """Tokens by id, fillers where nothing is put."""
+    """Tokens by id, with a filler for each id without a token."""
 
     def __init__(self, size: int) -> None:
         self.tokens = [f"[PAD{i}]" for i in range(size)]
@@ -82,7 +82,7 @@ class _Table:
         self.scores = [_FILLER_SCORE] * size
 
     def put(self, index: int, token: str, type: int, score: float = 0.0) -> None:
-        """Set a token; one beyond the embeddings cannot be used and is left out."""
+        """Set a token; a token beyond the embeddings cannot be used and is left out."""
         if 0 <= index < len(self.tokens):
             self.tokens[index], self.types[index], self.scores[index] = token, int(type), score
 
@@ -92,7 +92,7 @@ class _Table:
             if special or _LOOKS_SPECIAL.fullmatch(text):
                 self.put(index, text, TokenType.CONTROL, _ADDED_SCORE)
             else:
-                plain = text.replace(SPACE, " ")  # found in texts as they are
+                plain = text.replace(SPACE, " ")  # texts contain them with plain spaces
                 self.put(index, plain, TokenType.USER_DEFINED, _ADDED_SCORE)
 
 
@@ -101,7 +101,7 @@ class _Folder:
     """The tokenizer files of a folder."""
 
     path: Path
-    config: Mapping[str, Any]  # tokenizer_config.json, over special_tokens_map.json
+    config: Mapping[str, Any]  # tokenizer_config.json, which overrides special_tokens_map.json
     model: Mapping[str, Any]  # config.json
     added: Mapping[int, tuple[str, bool]]
     tokenizer: HFTokenizer | None
@@ -120,7 +120,7 @@ class _Folder:
         return cls(folder, config, _read_json(folder / "config.json") or {}, added, tokenizer)
 
     def cautions(self, kind: str, size: int) -> list[str]:
-        """What to know of a vocabulary of this `kind` (tokenizer.ggml.model) and size."""
+        """Return warnings about a vocabulary of this `kind` (tokenizer.ggml.model) and size."""
         beyond = {i: text for i, (text, _) in self.added.items() if not 0 <= i < size}
         found = beyond_caution(beyond, size)
         if self.tokenizer is not None:
@@ -140,7 +140,7 @@ class _Folder:
         return found
 
     def template(self) -> str | None:
-        """The chat template, from where the converter takes it first."""
+        """Return the chat template from the first place in which the converter finds one."""
         found = self.config.get("chat_template")
         if found is None:
             found = self._template_file()
@@ -156,7 +156,7 @@ class _Folder:
         return read_text(jinja, SETTINGS, universal=True) if jinja.is_file() else None
 
     def token_text(self, role: str) -> str | None:
-        """The text of a role's token in tokenizer_config.json."""
+        """Return the text of a role's token in tokenizer_config.json."""
         entry = self.config.get(f"{role}_token")
         text = entry.get("content") if isinstance(entry, dict) else entry
         return text if isinstance(text, str) else None
@@ -197,7 +197,7 @@ def _from_sentencepiece(
 def _from_merges(
     source: _Folder, tokenizer: HFTokenizer, size: int
 ) -> tuple[_Table, dict[str, Any], dict[str, int]]:
-    """SentencePiece-like BPE out of a tokenizer.json."""
+    """Read a SentencePiece-like BPE from a tokenizer.json."""
     table = _Table(size)
     adds_space, scores = tokenizer.adds_space(), tokenizer.scores()
     worst = -float(len(tokenizer.merges) + 1)
@@ -229,7 +229,7 @@ def _from_byte_level(
 
 
 def _within(tokenizer: HFTokenizer, size: int) -> Iterator[tuple[str, int]]:
-    """The vocabulary's tokens, all of which must have a row in the embeddings."""
+    """Yield the vocabulary's tokens; raise if one has no row in the embeddings."""
     for token, index in tokenizer.vocabulary.items():
         if index >= size:
             raise InputError(
@@ -251,7 +251,7 @@ def _spm_values(source: _Folder, table: _Table, adds_space: bool) -> dict[str, A
 
 
 def _roles(source: _Folder, tokens: list[str], fallback: Mapping[str, int]) -> dict[str, Any]:
-    """Ids of special tokens, and whether BOS and EOS are put round a text."""
+    """Return the ids of special tokens, and whether texts get BOS and EOS."""
     ids = {token: index for index, token in enumerate(tokens)}
     ends: dict[str, str | None] = {}
     if source.tokenizer is not None:
@@ -264,14 +264,16 @@ def _roles(source: _Folder, tokens: list[str], fallback: Mapping[str, int]) -> d
             found = fallback.get(role, -1)
         if 0 <= found < len(tokens):
             values[f"tokenizer.ggml.{name}_token_id"] = found
-    # Written out because llama.cpp takes whichever of several it meets first.
+    # Written explicitly: of several such tokens, llama.cpp takes the first that it meets.
     turn = next((ids[text] for text in END_OF_TURN if text in ids), None)
     if turn is not None:
         values["tokenizer.ggml.eot_token_id"] = turn
     for role in ("bos", "eos"):
         known = values.get(f"tokenizer.ggml.{role}_token_id")
         adds = source.config.get(f"add_{role}_token")
-        if not isinstance(adds, bool):  # SentencePiece's habit in transformers, or as written
+        if not isinstance(
+            adds, bool
+        ):  # BOS only, as SentencePiece in transformers; else as in the file
             adds = role == "bos" if not ends else ids.get(ends[role] or "", -1) == known
         values[f"tokenizer.ggml.add_{role}_token"] = adds and known is not None
     return values
@@ -294,12 +296,12 @@ def _old_added(path: Path) -> Iterator[tuple[int, tuple[str, bool]]]:
 
 
 def _is_sentencepiece(path: Path) -> bool:
-    """Whether a file begins as SentencePiece's do; Llama 3's `tokenizer.model` does not."""
+    """Return whether a file begins like SentencePiece's; Llama 3's `tokenizer.model` does not."""
     return first_bytes(path, 1) == b"\n"
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a JSON file, None where there is no file."""
+    """Return the object in a JSON file; None if there is no file."""
     if not path.is_file():
         return None
     try:
@@ -308,7 +310,7 @@ def _read_json(path: Path) -> dict[str, Any] | None:
         content = json.loads(text)
     except json.JSONDecodeError as error:
         raise InputError(f"{path}:{error.lineno}: is not JSON: {error.msg}") from error
-    except ValueError as error:  # a number of thousands of digits
+    except ValueError as error:  # a number with thousands of digits
         raise InputError(f"{path}: is not JSON: {error}") from error
     except RecursionError as error:
         raise InputError(f"{path}: is nested too deeply") from error

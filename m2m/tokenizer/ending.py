@@ -1,4 +1,4 @@
-"""How an answer ends: what a chat template writes after it, and whether that is an end token."""
+"""How an answer ends: the text that a chat template writes after it, and its end tokens."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ANSWER = {"role": "assistant", "content": "m2mAnswer"}
 
 
 def answer_ending(tokenizer: Tokenizer, template: ChatTemplate) -> tuple[str, list[int]]:
-    """What a chat template writes after an answer, without white space around it, and its ids.
+    """Return the text that a chat template writes after an answer, stripped, and its ids.
 
     Raises:
         InputError: the template refuses a question and its answer.
@@ -25,7 +25,7 @@ def answer_ending(tokenizer: Tokenizer, template: ChatTemplate) -> tuple[str, li
 
 
 def trained_ends(formatter: Formatter) -> list[int]:
-    """The end tokens with which answers are trained, in their order.
+    """Return the end tokens with which answers are trained, in their order.
 
     Raises:
         InputError: the template refuses a question and its answer.
@@ -37,10 +37,10 @@ def trained_ends(formatter: Formatter) -> list[int]:
 def chat_template(
     get: Callable[[str], Any], tokenizer: Tokenizer, file: Path
 ) -> ChatTemplate | None:
-    """The chat template in GGUF metadata, None if there is none; errors name the file.
+    """Return the chat template in GGUF metadata, None if there is none; errors name the file.
 
     Raises:
-        InputError: it is not valid Jinja.
+        InputError: the template is not valid Jinja.
         LimitError: compiling it takes more memory or time than a stranger's file gets.
     """
     source = get("tokenizer.chat_template")

@@ -1,4 +1,4 @@
-"""Reading Hugging Face's `tokenizer.json`: which kind of BPE it is, and what GGUF takes from it."""
+"""Reads Hugging Face's `tokenizer.json`: the kind of its BPE, and the values that GGUF needs."""
 
 from __future__ import annotations
 
@@ -46,18 +46,18 @@ class HFTokenizer:
     """A checked `tokenizer.json` of the BPE kind.
 
     Args:
-        path: where it came from, for messages.
+        path: the file's path, for messages.
         content: the parsed file.
 
     Attributes:
         vocabulary: tokens and ids, without the added ones.
         merges: pairs of tokens, best first.
         added: id -> (text, whether it is special).
-        flags: what added tokens ask for and llama.cpp does not do, flag -> tokens.
+        flags: flags of added tokens that llama.cpp does not support, flag -> tokens.
         ends: the special tokens that its post-processor puts before and after a text, or None.
 
     Raises:
-        InputError: it is of another kind, or damaged.
+        InputError: the file is of another kind, or damaged.
     """
 
     def __init__(self, path: Path, content: Mapping[str, Any]) -> None:
@@ -92,10 +92,10 @@ class HFTokenizer:
         return found if isinstance(found, str) else None
 
     def pretokenizer(self) -> str:
-        """The value of tokenizer.ggml.pre for byte-level BPE.
+        """Return the value of tokenizer.ggml.pre for byte-level BPE.
 
         Raises:
-            InputError: llama.cpp would cut text in another way than this file asks for.
+            InputError: llama.cpp cannot cut text in the way that this file asks for.
         """
         extra = [name for name in self.normalizers if name != "NFC"]
         if extra:
@@ -114,10 +114,10 @@ class HFTokenizer:
         return name
 
     def adds_space(self) -> bool:
-        """For SentencePiece-like BPE: whether a space is put before a text.
+        """Return whether SentencePiece-like BPE puts a space before a text.
 
         Raises:
-            InputError: spaces are treated in a way that llama.cpp does not know.
+            InputError: llama.cpp cannot treat spaces in the way that this file asks for.
         """
         steps = tuple(name for name in self.normalizers if name != "NFC")
         found = _SPACES.get((steps, self._stages))
@@ -130,14 +130,14 @@ class HFTokenizer:
         return found
 
     def scores(self) -> dict[str, float]:
-        """For SentencePiece-like BPE: scores that lead llama.cpp to the same merges.
+        """Return scores with which llama.cpp makes the merges of this SentencePiece-like BPE.
 
-        llama.cpp joins any two neighbours that make a token, the best score first; this file names
-        the pairs that are joined, in order. Both are the same when each way to cut a token in two
-        is named.
+        llama.cpp joins any two neighbours that make a token, the best score first. This file lists
+        the pairs that are joined, in order. Both give the same ids if the list has every way to
+        cut a token in two.
 
         Raises:
-            InputError: a way is not named.
+            InputError: the list lacks a way.
         """
         pairs = set(self.merges)
         scores: dict[str, float] = {}
@@ -209,13 +209,13 @@ class HFTokenizer:
             yield self.vocabulary.get(text, index), (text, special)
 
     def _changes(self, text: str) -> bool:
-        """Whether the normalizers make another text of this one."""
+        """Return whether the normalizers change this text."""
         spaces = "replace" in self.normalizers and " " in text
         nfc = "NFC" in self.normalizers and not unicodedata.is_normalized("NFC", text)
         return "prepend" in self.normalizers or spaces or nfc
 
     def _read_ends(self) -> tuple[str | None, str | None]:
-        """What a TemplateProcessing puts round a single text."""
+        """Return the tokens that a TemplateProcessing puts before and after a single text."""
         for node in _flat(self._content.get("post_processor"), "processors"):
             single = node.get("single")
             if node.get("type") == "TemplateProcessing" and isinstance(single, list) and single:
@@ -243,7 +243,7 @@ class HFTokenizer:
 
 
 def _flat(node: Any, key: str) -> Iterator[dict[str, Any]]:
-    """The steps of a component, out of its nested sequences."""
+    """Yield the steps of a component from its nested sequences."""
     if not isinstance(node, dict):
         return
     children = node.get(key)
@@ -255,14 +255,14 @@ def _flat(node: Any, key: str) -> Iterator[dict[str, Any]]:
 
 
 def _special(part: Any) -> str | None:
-    """The special token that a part of a TemplateProcessing is."""
+    """Return the special token in a part of a TemplateProcessing, or None."""
     token = part.get("SpecialToken") if isinstance(part, dict) else None
     text = token.get("id") if isinstance(token, dict) else None
     return text if isinstance(text, str) else None
 
 
 def _stage(node: dict[str, Any]) -> str:
-    """One step of a pre-tokenizer in words that can be compared."""
+    """Describe one step of a pre-tokenizer by a text that can be compared."""
     kind, pattern = node.get("type"), node.get("pattern")
     if kind == "ByteLevel" and not node.get("add_prefix_space", True):
         return _BYTES_AND_WORDS if node.get("use_regex", True) else _BYTES

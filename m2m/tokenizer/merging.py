@@ -10,11 +10,11 @@ def merge(word: str, rank: Callable[[str, str], float | None]) -> list[str]:
     """Join neighbours, lowest rank first and leftmost among equals, in O(n log n).
 
     Args:
-        word: the text to begin with, one part a character.
-        rank: the rank of joining two neighbours, None where they are never joined.
+        word: the text; at first each character is one part.
+        rank: returns the rank of joining two neighbours; None if they are never joined.
 
     Returns:
-        the parts that are left; joined they are `word`.
+        the parts that are left; together they are `word`.
     """
     parts = list(word)
     last = len(parts)
@@ -30,7 +30,7 @@ def merge(word: str, rank: Callable[[str, str], float | None]) -> list[str]:
         _, i, left, right = heapq.heappop(queue)
         j = after[i]
         if j == last or parts[i] != left or parts[j] != right:
-            continue  # one of the two has been joined to another neighbour since
+            continue  # one of the two has already been joined to another neighbour
         parts[i], parts[j] = left + right, ""
         after[i] = k = after[j]
         if k != last:

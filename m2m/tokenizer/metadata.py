@@ -1,4 +1,4 @@
-"""Reading vocabulary lists and ids out of a GGUF file's metadata, checked."""
+"""Reads and checks vocabulary lists and ids from a GGUF file's metadata."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _DAMAGED = "the file is damaged: get it again"
 
 
 def texts(get: Callable[[str], Any], key: str) -> list[str]:
-    """The list of texts under `key`.
+    """Return the list of texts under `key`.
 
     Raises:
-        InputError: there is none, or it holds something else than texts in UTF-8.
+        InputError: there is no list, or it holds values that are not texts in UTF-8.
     """
     values = get(key)
     if not isinstance(values, list):
@@ -26,17 +26,17 @@ def texts(get: Callable[[str], Any], key: str) -> list[str]:
         raise InputError(f"{key} must hold texts", _DAMAGED)
     try:
         "".join(values).encode("utf-8")
-    except UnicodeEncodeError as error:  # bytes of the file that are no UTF-8
+    except UnicodeEncodeError as error:  # bytes of the file that are not UTF-8
         number = next(i for i, text in enumerate(values) if error.object[error.start] in text)
         raise InputError(f"{key}: entry {number} is not UTF-8", _DAMAGED) from error
     return values
 
 
 def numbers(values: Any, key: str, count: int) -> NDArray[Any]:
-    """`values` of `key` as an array of `count` finite numbers.
+    """Return the `values` of `key` as an array of `count` finite numbers.
 
     Raises:
-        InputError: it is no list of numbers, or of another length.
+        InputError: they are not a list of numbers, or the list has another length.
     """
     try:
         found = np.asarray(values)
@@ -52,7 +52,7 @@ def numbers(values: Any, key: str, count: int) -> NDArray[Any]:
 
 
 def token_id(get: Callable[[str], Any], role: str, size: int) -> int | None:
-    """The id of a role such as "bos", None where the file names none.
+    """Return the id of a role such as "bos"; None if the file does not name one.
 
     Raises:
         InputError: it is no id of the vocabulary.

@@ -1,8 +1,8 @@
-"""Cutting text into words before byte-pair encoding, exactly where llama.cpp cuts it.
+"""Cuts text into words before byte-pair encoding, at the same places as llama.cpp.
 
-Python's `re` knows no Unicode categories. As in llama.cpp (src/unicode.cpp, "collapsed" text),
-each character beyond ASCII is replaced by one private byte that stands for its category, an
-ASCII-only expression finds the cuts on that, and the original text is cut at the same places.
+Python's `re` does not know Unicode categories. As in llama.cpp (src/unicode.cpp, "collapsed" text),
+m2m replaces each character beyond ASCII with one private byte for its category. An ASCII-only
+expression finds the cuts in the result, and the original text is cut at the same places.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from m2m.errors import InputError
 from m2m.families import USE_KNOWN
 
-# The private bytes of llama.cpp's k_ucat_cpt; a vertical tab stands for white space beyond ASCII.
+# The private bytes of llama.cpp's k_ucat_cpt; a vertical tab replaces white space beyond ASCII.
 _NUMBER, _LETTER, _PUNCTUATION, _MARK, _SYMBOL, _OTHER = "\xd1\xd2\xd3\xd4\xd5\xd0"
 _BY_CATEGORY = {"N": _NUMBER, "L": _LETTER, "P": _PUNCTUATION, "M": _MARK, "S": _SYMBOL}
 
@@ -24,7 +24,7 @@ _WHITE_SPACE = frozenset(
     [0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000]
 )
 
-# Letters and numbers of Unicode 15.1 (llama.cpp's tables) that Python 3.11's 14.0 does not know.
+# Letters and numbers of Unicode 15.1 (llama.cpp's tables) that Python 3.11's Unicode 14.0 lacks.
 _NEWER_LETTERS = (
     (0x1123F, 0x11240),
     (0x11F02, 0x11F02),
@@ -80,7 +80,7 @@ def _stage(expression: str) -> re.Pattern[str]:
 
 
 # Expressions from llm_tokenizer_bpe in llama.cpp's src/llama-vocab.cpp, applied one after another:
-# each cuts the pieces of the one before, and what lies between two matches is a piece as well.
+# each cuts the pieces of the one before, and the text between two matches is a piece too.
 _GPT2_SPLIT = _stage(
     r"'s|'t|'re|'ve|'m|'ll|'d| ?[\p{L}]+| ?[\p{N}]+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 )
@@ -100,12 +100,12 @@ _DEFAULT = (
 
 @dataclass(frozen=True)
 class Pretokenizer:
-    """How one family of vocabularies cuts text, and what else its name decides in llama.cpp.
+    """How one family of vocabularies cuts text, and its other settings in llama.cpp.
 
     Attributes:
         stages: expressions over collapsed text.
-        ignore_merges: a word that is a token itself is taken whole.
-        adds_bos: a sequence starts with the BOS token unless the file says otherwise.
+        ignore_merges: whether a word that is a token is kept whole.
+        adds_bos: whether a sequence starts with the BOS token if the file does not say it.
     """
 
     stages: tuple[re.Pattern[str], ...]
@@ -113,7 +113,7 @@ class Pretokenizer:
     adds_bos: bool = False
 
     def cut(self, text: str) -> list[str]:
-        """The words of `text` in order; joined they are the text."""
+        """Cut `text` into words, in order; together they are the text."""
         collapsed = text if text.isascii() else text.translate(_CATEGORIES)
         pieces = [collapsed]
         for stage in self.stages:
@@ -147,7 +147,7 @@ PRETOKENIZERS: dict[str, Pretokenizer] = {
 
 
 def find_pretokenizer(name: Any) -> Pretokenizer:
-    """The entry of `PRETOKENIZERS` for a file's `tokenizer.ggml.pre` (absent: "default").
+    """Return the entry of `PRETOKENIZERS` for a file's `tokenizer.ggml.pre` (absent: "default").
 
     Raises:
         InputError: the name is not in the table; guessing would give wrong ids.

@@ -1,8 +1,8 @@
-"""Reading SentencePiece's `tokenizer.model`.
+"""Reads SentencePiece's `tokenizer.model`.
 
-The file is one protocol buffer (google/sentencepiece, src/sentencepiece_model.proto). It is read
-here and not by the `sentencepiece` package, which tells neither what kind of model it holds nor
-which pieces its maker defined.
+The file is one protocol buffer (google/sentencepiece, src/sentencepiece_model.proto). m2m
+reads it without the `sentencepiece` package, because that package names neither the kind of the
+model nor the pieces that its maker defined.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from pathlib import Path
 from m2m.errors import InputError
 from m2m.opening import read_bytes
 
-_MAX_BYTES = 64 * 2**20  # Gemma's, of 262,144 pieces, has 4.7 MB
+_MAX_BYTES = 64 * 2**20  # Gemma's file, with 262,144 pieces, has 4.7 MB
 _KINDS = {1: "unigram", 2: "bpe", 3: "word", 4: "char"}
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 @dataclass
 class SentencePieceModel:
-    """What a GGUF vocabulary takes from a `tokenizer.model`.
+    """The values of a `tokenizer.model` that a GGUF vocabulary needs.
 
     Attributes:
-        pieces, scores, types: of the tokens, by id; the types count as GGUF's do.
+        pieces, scores, types: of the tokens, by id; the types have GGUF's numbers.
         kind: "unigram", "bpe", "word" or "char".
         adds_space: whether a space is put before a text.
-        merges_spaces: whether several spaces count as one, and those round a text not at all.
+        merges_spaces: whether several spaces count as one, and spaces at a text's ends as none.
         suffixes: whether a token's space follows it.
         charsmap: the compiled normalisation; empty for none.
-        normalizer: its name, such as "nmt_nfkc".
-        roles: ids by role ("unk", "bos", "eos", "pad"), -1 where there is none.
+        normalizer: the normalisation's name, such as "nmt_nfkc".
+        roles: ids by role ("unk", "bos", "eos", "pad"); -1 if there is none.
     """
 
     pieces: list[str] = field(default_factory=list)
@@ -51,7 +51,7 @@ def read_sentencepiece(path: Path) -> SentencePieceModel:
     """Read a `tokenizer.model`.
 
     Raises:
-        InputError: the file is too large, or no SentencePiece model.
+        InputError: the file is too large, or not a SentencePiece model.
     """
     data = read_bytes(path, _MAX_BYTES)
     model = SentencePieceModel()
@@ -98,7 +98,7 @@ def _read_normalizer(model: SentencePieceModel, data: bytes) -> None:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """The (number, value) of a message's fields: an int, or the bytes of anything else."""
+    """Yield (number, value) of a message's fields: an int, or the bytes of another type."""
     at, end = 0, len(data)
     while at < end:
         key, at = _varint(data, at)

@@ -1,4 +1,4 @@
-"""Tokens with a meaning of their own: which they are, and where a text has them written out."""
+"""Special tokens of a vocabulary, and the search for them in a text."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ END_OF_TURN = (
     "<end_of_utterance>",
 )
 
-# Texts by which llama.cpp finds a role that the file does not name (src/llama-vocab.cpp,
+# Texts with which llama.cpp finds a role that the file does not name (src/llama-vocab.cpp,
 # "auto-detect special tokens by text").
 _NAMES: dict[str, tuple[str, ...]] = {
     "bos": (),
@@ -76,9 +76,13 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "fim_rep": ("<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"),
     "fim_sep": ("<|file_sep|>",),
 }
-_OLD_ROLES = {"fim_pre": "prefix", "fim_suf": "suffix", "fim_mid": "middle"}  # read last there
+_OLD_ROLES = {
+    "fim_pre": "prefix",
+    "fim_suf": "suffix",
+    "fim_mid": "middle",
+}  # llama.cpp reads them last
 _ENDING_ROLES = ("eos", "eot", "eom", "fim_pad", "fim_rep", "fim_sep")
-# Always found in a text, whatever the file says (gpt-oss).
+# Always found in a text, even if the file says otherwise (gpt-oss).
 _ALWAYS = ("<|channel|>", "<|message|>", "<|start|>", "<|constrain|>")
 ENDS = (
     *END_OF_TURN,
@@ -101,9 +105,9 @@ class SpecialTokens:
     """The special tokens of a vocabulary, as llama.cpp sees them.
 
     Attributes:
-        roles: "bos", "eos", "eot" and the like to ids, where the vocabulary has them.
+        roles: "bos", "eos", "eot" and other roles -> id, if the vocabulary has them.
         ends: the ids at which generation stops.
-        types: types that some ids have, whatever the file says.
+        types: types of some ids, which replace those in the file.
     """
 
     roles: Mapping[str, int]
@@ -114,7 +118,7 @@ class SpecialTokens:
     def find(
         cls, get: Callable[[str], Any], ids: Mapping[str, int], defaults: Mapping[str, int]
     ) -> SpecialTokens:
-        """Find them in GGUF metadata; `defaults` are ids for roles that it does not name."""
+        """Find them in GGUF metadata; `defaults` has ids for roles that the file does not name."""
         roles: dict[str, int] = {}
         ends = {ids[name] for name in ENDS if name in ids}
         control = set(ends)
@@ -137,7 +141,7 @@ class SpecialTokens:
 
 
 def _no_ends(ends: Collection[str]) -> Iterator[tuple[str, TokenType]]:
-    """Names that end nothing in the company of others, with the type that llama.cpp gives them."""
+    """Yield names that do not end an answer if others exist, with the type from llama.cpp."""
     calls, others = {"<|call|>", "<|calls|>"}, {"<|return|>", "<|flush|>"}
     if "<|end|>" in ends and not calls.isdisjoint(ends) and not others.isdisjoint(ends):
         yield "<|end|>", TokenType.USER_DEFINED
@@ -149,14 +153,14 @@ class Splitter:
     """Finds tokens that are written out in a text, the longest token first, as llama.cpp does."""
 
     def __init__(self, tokens: Sequence[str], ids: Iterable[int]) -> None:
-        # By their first two characters: few of a vocabulary's thousands need to be looked for.
+        # By their first two characters: so only a few of a vocabulary's thousands are searched.
         self._by_head: dict[str, list[tuple[int, int, str]]] = {}
         for i in ids:
             entry = (-len(tokens[i].encode("utf-8")), i, tokens[i])
             self._by_head.setdefault(tokens[i][:2], []).append(entry)
 
     def split(self, text: str) -> list[str | int]:
-        """The text's pieces between tokens, and the ids of the tokens."""
+        """Split a text into the pieces between tokens and the ids of the tokens."""
         found = [
             entry
             for head, entries in self._by_head.items()

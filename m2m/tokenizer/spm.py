@@ -13,20 +13,20 @@ from m2m.errors import InputError
 from m2m.tokenizer.merging import merge
 from m2m.tokenizer.metadata import numbers
 
-SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # how a vocabulary writes a space
-_NONE = "\ud800"  # a character that no token has
+SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # the character that vocabularies use for a space
+_NONE = "\ud800"  # a character that is in no token
 
 
 class SentencePieceBPE:
-    """Characters joined wherever the result is a token, the best score first.
+    """Joins characters if the result is a token, the best score first.
 
-    As llama.cpp's llm_tokenizer_spm does; what no token covers is written in byte tokens. Scores
-    are compared over a whole text there. Here a text is cut before its spaces first, which gives
-    the same ids: where no token reaches across a place, nothing is ever joined across it.
+    It works like llama.cpp's llm_tokenizer_spm; characters without a token become byte tokens.
+    llama.cpp compares scores over a whole text. m2m first cuts a text before its spaces. This
+    gives the same ids: if no token can cross a place, parts are never joined across it.
 
     Args:
         ids: the tokens and their ids, in the ids' order.
-        scores: of the tokens, the best is the highest.
+        scores: the tokens' scores; the highest is the best.
         adds_space: whether a space is put before a text.
     """
 
@@ -58,11 +58,11 @@ class SentencePieceBPE:
         return cls(ids, found.astype(np.float32).tolist(), adds_space is None or bool(adds_space))
 
     def cut(self, text: str) -> list[str]:
-        """The stretches of `text` that can be encoded one by one."""
+        """Cut `text` into parts that can be encoded one by one."""
         return self._words.findall(text.replace(" ", SPACE))
 
     def encode(self, word: str) -> list[int]:
-        """The ids of one stretch.
+        """Return the ids of one part of a text.
 
         Raises:
             InputError: a character has no token, and the vocabulary has no byte tokens.
@@ -77,7 +77,7 @@ class SentencePieceBPE:
         return ids
 
     def token_bytes(self, token: str) -> bytes:
-        """The bytes of an ordinary token."""
+        """Return the bytes of an ordinary token."""
         return token.replace(SPACE, " ").encode("utf-8")
 
     def _rank(self, left: str, right: str) -> float | None:
@@ -95,7 +95,7 @@ class SentencePieceBPE:
 
 
 def _word(tokens: str) -> str:
-    """The expression of a stretch: it ends before a space that no token joins to what it follows.
+    """Return the expression of a part: it ends before a space that no token joins to its left.
 
     Args:
         tokens: all tokens in one text.

@@ -13,14 +13,14 @@ from m2m.templates.parent import Refused, Template
 Message = Mapping[str, Any]
 
 # Templates that print today's date would give other tokens every day. This is the date that
-# Llama 3's template falls back to where no clock is offered.
+# Llama 3's template uses if there is no clock.
 TODAY = datetime.date(2024, 7, 26)
 
 _STEPFUN = "You have access to the following functions in JSONSchema format"
 
 
 def plain_source(bos: bool) -> str:
-    """A chat template that writes what is trained without one: a line each, answers with EOS.
+    """Return a chat template for plain text: messages as lines, but answers end with EOS.
 
     Args:
         bos: whether the tokenizer begins texts with BOS.
@@ -33,21 +33,22 @@ def plain_source(bos: bool) -> str:
 
 
 class ChatTemplate:
-    """A model's Jinja chat template, rendered as transformers and llama.cpp do, but bounded.
+    """A model's Jinja chat template, rendered like in transformers and llama.cpp, with limits.
 
-    A template that refuses or leaves out a system message gets it at the start of the next one,
-    after it a newline, as in llama.cpp (common/chat.cpp, `system_message_not_supported`).
+    A template that refuses or leaves out a system message gets it at the start of the next
+    message, with a newline after it, as in llama.cpp (common/chat.cpp,
+    `system_message_not_supported`).
 
     Args:
         source: the template, from a GGUF's `tokenizer.chat_template`.
-        bos: text of the BOS token, "" where there is none.
+        bos: text of the BOS token, "" if there is none.
         eos: text of the EOS token.
-        file: the model file that it is from, for errors.
+        file: the model file of the template, for errors.
 
     Raises:
         InputError: the template is not valid Jinja.
         LimitError: compiling it takes more memory or time than a stranger's file gets; later
-            renderings may raise this, too.
+            renderings may also raise this.
     """
 
     def __init__(self, source: str, bos: str = "", eos: str = "", file: str = "") -> None:
@@ -72,24 +73,24 @@ class ChatTemplate:
         tools: Sequence[Any] | None = None,
         **variables: Any,
     ) -> str:
-        """The text of a conversation.
+        """Return the text of a conversation.
 
         Args:
-            messages: each with a role and a content.
-            add_generation_prompt: whether it ends where the model's answer begins.
-            tools: for a template that writes tools; left undefined if None, as in llama.cpp.
-            variables: others that a program may set, such as `enable_thinking`; for
-                `strftime_now` the text that this function writes.
+            messages: dicts with a role and a content.
+            add_generation_prompt: whether the text ends with the start of the model's answer.
+            tools: for templates that write tools; if None, undefined, as in llama.cpp.
+            variables: other variables that a program may set, such as `enable_thinking`; for
+                `strftime_now`, the text that this function returns.
 
         Raises:
-            InputError: the template refuses these messages, or it does not come to an end.
+            InputError: the template refuses these messages, or it does not end.
         """
         return self._render(self.placed(messages), add_generation_prompt, tools, **variables)
 
     def placed(self, messages: Sequence[Message]) -> Sequence[Message]:
-        """Messages as they must be sent: a system message where the template has a place for it.
+        """Return messages as programs must send them; not every template takes a system message.
 
-        llama.cpp does this by itself, other programs do not.
+        llama.cpp does this by itself; other programs do not.
         """
         messages = self._adapted(messages)
         if messages and messages[0].get("role") == "system" and not self.takes_system:
@@ -97,7 +98,7 @@ class ChatTemplate:
         return messages
 
     def _adapted(self, messages: Sequence[Message]) -> Sequence[Message]:
-        """Messages as llama.cpp changes them for some templates (common/chat.cpp, `workaround`)."""
+        """Return messages as llama.cpp changes them for some templates (common/chat.cpp)."""
         if "<|channel|>" not in self.source:
             messages = [
                 {**each, "role": "system"} if each.get("role") == "developer" else each
@@ -122,13 +123,13 @@ class ChatTemplate:
         return self._template.variables()
 
     def check(self, messages: Sequence[Message], tools: Sequence[Any] | None = None) -> None:
-        """Refuse a conversation of which the template leaves a message out.
+        """Raise if the template leaves a message of a conversation out.
 
         If it ends with an answer, a message may be in any of its prompts or answers; if not, it
         must be in the prompt.
 
         Raises:
-            InputError: it does, or it has no place for the tools or the calls of tools.
+            InputError: it does, or it does not write the tools or the calls of tools.
         """
         kind = (*((m.get("role"), bool(m.get("tool_calls"))) for m in messages), not tools)
         if kind in self._checked:
@@ -162,11 +163,11 @@ class ChatTemplate:
         self._checked.add(kind)
 
     def _ignores_calls(self, messages: Sequence[Message]) -> bool:
-        """Whether the conversation would be the same without its calls of tools."""
+        """Return whether the conversation would be the same without its calls of tools."""
         without = [{k: v for k, v in m.items() if k != "tool_calls"} for m in messages]
         try:
             return self.render(messages) == self.render(without)
-        except InputError:  # a result without its call, say
+        except InputError:  # for example a result without its call
             return False
 
     def _render(
@@ -198,7 +199,7 @@ class ChatTemplate:
 
 
 def _folded(messages: Sequence[Message]) -> Sequence[Message]:
-    """The system message at the start of the next one."""
+    """Return messages with the system message at the start of the next one."""
     if len(messages) < 2:
         raise InputError("the model's chat template has no place for a system message alone")
     told, first, *rest = messages

@@ -1,4 +1,4 @@
-"""Jinja templates over the fields of a row, rendered as lm-evaluation-harness does, but bounded."""
+"""Jinja templates over the fields of a row, rendered like in lm-evaluation-harness, with limits."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from m2m.tokenizer.template import TODAY
 
 
 class TextTemplate:
-    """A template of a task file, rendered in the child process that chat templates run in.
+    """A template of a task file, rendered in the child process for chat templates.
 
-    White space stays as it is and a field that a row lacks is an error (lm_eval/utils.py, `env`).
+    White space stays as it is, and a field that a row lacks is an error (lm_eval/utils.py, `env`).
 
     Args:
         source: the template.
-        file: the file that it is from, for errors.
+        file: the file of the template, for errors.
 
     Raises:
-        InputError: it is not valid Jinja, or uses a filter that the sandbox does not have.
+        InputError: it is not valid Jinja, or it uses a filter that the sandbox does not have.
         LimitError: compiling it takes more memory or time than a stranger's file gets.
     """
 
@@ -33,10 +33,10 @@ class TextTemplate:
             raise InputError(f"the template {source!r:.60} is not understood: {error}") from error
 
     def render(self, fields: Mapping[str, Any]) -> str:
-        """The text for one row.
+        """Return the text for one row.
 
         Raises:
-            InputError: the row does not fit, or the template does not come to an end.
+            InputError: the row does not fit, or the template does not end.
             LimitError: it takes more memory or time than a stranger's file gets.
         """
         try:
@@ -45,10 +45,10 @@ class TextTemplate:
             raise InputError(f"the template {self.source!r:.60} fails: {error}") from error
 
     def literal(self, text: str) -> Any:
-        """The Python literal that the template wrote, a list for instance; JSON's kinds only.
+        """Read the Python literal, such as a list, that the template wrote; see `parent.literal`.
 
         Raises:
-            InputError: it wrote none.
+            InputError: the text is not a literal.
             LimitError: reading it takes more memory or time than a stranger's file gets.
         """
         try:

@@ -1,7 +1,7 @@
 """Text to token ids and back, from the vocabulary of a GGUF file, with the ids of llama.cpp.
 
-The tokenizers are our own because training must see llama.cpp's ids, from a GGUF file alone and in
-a process that has not loaded llama.cpp; packages that read `tokenizer.json` give other ids.
+m2m has its own tokenizers because training needs llama.cpp's ids, from only a GGUF file and in a
+process that has not loaded llama.cpp. Packages that read `tokenizer.json` give other ids.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from m2m.tokenizer.spm import SentencePieceBPE
 from m2m.tokenizer.unigram import SentencePieceUnigram
 
 _MAX_CACHED = 1 << 18
-_LONGEST_CACHED = 256  # characters; longer words hardly come again
+_LONGEST_CACHED = 256  # characters; longer words are rarely used again
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _BYTE = re.compile("<0x([0-9A-Fa-f]{2})>")
 
 
 class _Model(Protocol):
-    """What one kind of vocabulary does with text that has no special tokens in it."""
+    """One kind of vocabulary, for text without special tokens."""
 
     adds_bos: bool
     adds_space: bool
@@ -44,7 +44,7 @@ _MODELS: dict[str, Callable[[Mapping[str, int], Callable[[str], Any]], _Model]] 
     "llama": SentencePieceBPE.from_metadata,
     "t5": SentencePieceUnigram.from_metadata,
 }
-# llama.cpp's ids where the file names none (src/llama-vocab.cpp, "default special tokens").
+# llama.cpp's ids if the file names none (src/llama-vocab.cpp, "default special tokens").
 _DEFAULT_IDS = {"gpt2": {"bos": 11, "eos": 11}, "llama": {"bos": 1, "eos": 2}, "t5": {"eos": 1}}
 
 
@@ -53,7 +53,7 @@ class Tokenizer:
 
     Attributes:
         tokens: the tokens as the vocabulary writes them.
-        bos_id, eos_id, eot_id: begin of sequence, end of sequence, end of turn; None where absent.
+        bos_id, eos_id, eot_id: begin of sequence, end of sequence, end of turn; None if absent.
         adds_bos: whether llama.cpp puts the BOS token before a sequence.
         eog_ids: all ids at which generation stops.
         vocab_size: number of tokens.
@@ -86,7 +86,7 @@ class Tokenizer:
         """Build from GGUF metadata; `get` returns the value of a key, or None.
 
         Raises:
-            InputError: another kind of vocabulary, an unknown pre-tokenizer, lists that do not fit.
+            InputError: unknown kind of vocabulary or pre-tokenizer, or lists that do not fit.
         """
         kind = get("tokenizer.ggml.model")
         make = _MODELS.get(kind) if isinstance(kind, str) else None
@@ -124,13 +124,13 @@ class Tokenizer:
         return made
 
     def encode(self, text: str, special: bool = False, *, continues: bool = False) -> list[int]:
-        """The ids of `text`, without a BOS token.
+        """Return the ids of `text`, without a BOS token.
 
         Args:
             text: any text; unpaired surrogates count as U+FFFD.
             special: read the text of control tokens, such as `<|im_end|>`, as these tokens.
-            continues: it goes on where other text ended: a vocabulary that puts a space before
-                a text puts none here.
+            continues: whether the text continues another text: a vocabulary that puts a space
+                before a text then puts none.
         """
         if not text.isascii() and _SURROGATES.search(text):
             text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -149,15 +149,15 @@ class Tokenizer:
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids`, control tokens included; broken UTF-8 becomes U+FFFD.
+        """Return the text of `ids`, with control tokens; broken UTF-8 becomes U+FFFD.
 
-        The space that a vocabulary puts before a text is taken off.
+        The space that a vocabulary puts before a text is removed.
         """
         text = b"".join(map(self.token_bytes, ids)).decode("utf-8", "replace")
         return text.removeprefix(" ") if self._model.adds_space else text
 
     def token_bytes(self, token_id: int) -> bytes:
-        """The bytes of one token, which may be a part of a character; none of an unused token."""
+        """Return the bytes of one token, perhaps a part of a character; b"" for an unused token."""
         token, kind = self.tokens[token_id], self._types[token_id]
         if token_id in self._raw:
             return token.encode("utf-8")
@@ -168,11 +168,11 @@ class Tokenizer:
         return b""
 
     def is_special(self, token_id: int) -> bool:
-        """Whether a token is a control token or one that is always found in a text."""
+        """Return whether a token is a control token or one that is always found in a text."""
         return token_id in self._raw
 
     def written_out(self, text: str) -> str | None:
-        """The first control token whose characters a text holds, such as `<|im_end|>`, or None."""
+        """Return the first control token that a text contains, such as `<|im_end|>`, or None."""
         pieces = (piece for piece in self._special.split(text) if isinstance(piece, int))
         return next((self.tokens[i] for i in pieces if self._types[i] == TokenType.CONTROL), None)
 

@@ -1,9 +1,9 @@
-"""SentencePiece unigram ("t5" in GGUF): the likeliest cut of a text, by the package itself.
+"""SentencePiece unigram ("t5" in GGUF): the most likely cut of a text, found by the package.
 
-Text is normalised and cut by the `sentencepiece` package, out of a model rebuilt from the GGUF
-vocabulary. llama.cpp gives the same ids (src/llama-vocab.cpp, llm_tokenizer_ugm), except that it
-knows no byte tokens here: a character that the vocabulary lacks is written in bytes by
-SentencePiece, as the model was trained, and becomes the unknown token in llama.cpp.
+The `sentencepiece` package normalises and cuts text, with a model that m2m rebuilds from the GGUF
+vocabulary. llama.cpp gives the same ids (src/llama-vocab.cpp, llm_tokenizer_ugm) with one
+exception: it does not use byte tokens here. If the vocabulary lacks a character, SentencePiece
+writes it in byte tokens, as in the model's training; llama.cpp writes the unknown token.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from m2m.tokenizer.spm import SPACE
 _DAMAGED = "the file is damaged: get it again"
 _CHARSMAP = "tokenizer.ggml.precompiled_charsmap"
 _BYTES = 256
-_UNKNOWN = 2  # llama.cpp's own if the file names none
+_UNKNOWN = 2  # llama.cpp's default if the file names none
 
 
 class SentencePieceUnigram:
-    """The cut of a text into tokens whose scores have the greatest sum.
+    """Cuts a text into the tokens whose scores have the greatest sum.
 
     Args:
         pieces: (token, score, type) by id.
         charsmap: SentencePiece's compiled normalisation; empty for none.
         adds_space: whether a space is put before a text.
-        merges_spaces: whether several spaces count as one, and those round a text not at all.
+        merges_spaces: whether several spaces count as one, and spaces at a text's ends as none.
 
     Raises:
-        InputError: the vocabulary or the normalisation is none that SentencePiece can use.
+        InputError: SentencePiece cannot use the vocabulary or the normalisation.
     """
 
     adds_bos = False
@@ -68,7 +68,7 @@ class SentencePieceUnigram:
         """Build from GGUF metadata.
 
         Raises:
-            InputError: there is no score for each token, or what the constructor refuses.
+            InputError: a token has no score, or the constructor refuses the values.
         """
         scores = get("tokenizer.ggml.scores")
         if scores is None:
@@ -105,22 +105,22 @@ class SentencePieceUnigram:
         )
 
     def cut(self, text: str) -> list[str]:
-        """The text as one stretch: any cut could change what is likeliest."""
+        """Return the text as one part: any cut could change the most likely tokens."""
         return [text]
 
     def encode(self, word: str) -> list[int]:
-        """The ids of a stretch."""
+        """Return the ids of a text."""
         spaced = self._merges_spaces and word.startswith(" ")
         ids: list[int] = (self._spaced if spaced else self._plain).EncodeAsIds(word)
         return ids
 
     def token_bytes(self, token: str) -> bytes:
-        """The bytes of an ordinary token."""
+        """Return the bytes of an ordinary token."""
         return token.replace(SPACE, " ").encode("utf-8")
 
     @functools.cached_property
     def _spaced(self) -> sentencepiece.SentencePieceProcessor:
-        """Puts back the one space that merging took from the front."""
+        """A processor that restores the one space that merging removes from the front."""
         return self._processor(adds_space=True)
 
     def _processor(self, adds_space: bool) -> sentencepiece.SentencePieceProcessor:
@@ -133,15 +133,15 @@ class SentencePieceUnigram:
             *_number(4, int(self._merges_spaces)),
         ]
         model = [self._model, *_fields(2, [b"".join(trainer)]), *_fields(3, [b"".join(normalizer)])]
-        try:  # it checks the vocabulary and, since 0.2.3, that the normalisation stays inside
+        try:  # it checks the vocabulary and, since 0.2.3, the bounds of the normalisation
             return sentencepiece.SentencePieceProcessor(model_proto=b"".join(model))
         except RuntimeError as error:
             raise InputError(f"SentencePiece refuses the vocabulary: {error}", _DAMAGED) from error
 
 
 def _piece(token: str, score: float, kind: int) -> Iterator[bytes]:
-    """A SentencePiece message: piece, score, type."""
-    # GGUF keeps the spaces of tokens that are found in a text as it is.
+    """Yield the parts of a SentencePiece message: piece, score, type."""
+    # GGUF keeps plain spaces in tokens that are found in an unchanged text.
     text = token.replace(" ", SPACE) if kind == TokenType.USER_DEFINED else token
     yield from _fields(1, [text.encode("utf-8", "replace")])
     yield _varint(2 << 3 | 5) + struct.pack("<f", score)
