@@ -1,7 +1,6 @@
 """Files and folders that are whole or absent, whatever happens to their writer.
 
-m2m builds each one next to its target under a temporary name, flushes it to the disk, and renames
-it last.
+Each is built next to its target under a temporary name, flushed to the disk, and renamed last.
 """
 
 from __future__ import annotations

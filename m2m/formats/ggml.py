@@ -105,10 +105,7 @@ def dequantize(
 
 
 def encode(array: NDArray[np.float32], type: GGMLQuantizationType) -> NDArray[np.uint8]:
-    """Return the bytes (flat) of a float32 array as F32, F16 or BF16.
-
-    m2m.llamacpp.quantize writes the other types.
-    """
+    """Return flat bytes of float32 values as F32, F16, BF16; others: m2m.llamacpp.quantize."""
     flat: NDArray[Any] = np.ascontiguousarray(array, np.float32).reshape(-1)
     if type == GGMLQuantizationType.F16:
         flat = f32_to_f16(flat)

@@ -132,7 +132,7 @@ class GGUFTensor:
 
 
 class HeaderReader:
-    """Walks the header of one file; every read is checked against the file's end."""
+    """Walks the header of one file and checks every read; `what` names a read in errors."""
 
     def __init__(self, path: Path, buffer: memoryview) -> None:
         self.path = path
@@ -146,7 +146,7 @@ class HeaderReader:
         return InputError(f"{self.path}: {message}", "is the file a complete GGUF download?")
 
     def take(self, count: int, what: str) -> int:
-        """Step over `count` bytes and return the first one's position; errors name them `what`."""
+        """Step over `count` bytes and return the first one's position."""
         start = self.position
         if count > self.size - start:
             raise self.fail(
@@ -159,11 +159,11 @@ class HeaderReader:
         return start
 
     def uint32(self, what: str) -> int:
-        """Read four bytes; errors name them with the text in `what`."""
+        """Read four bytes as a number."""
         return int(struct.unpack_from("<I", self._buffer, self.take(4, what))[0])
 
     def uint64(self, what: str) -> int:
-        """Read eight bytes; errors name them with the text in `what`."""
+        """Read eight bytes as a number."""
         return int(struct.unpack_from("<Q", self._buffer, self.take(8, what))[0])
 
     def string(self, what: str, limit: int = _MAX_HEADER) -> str:

@@ -1,7 +1,6 @@
 """16-bit floats <-> float32: IEEE half precision (F16) and bfloat16 (BF16, the upper half of F32).
 
-Arrays may have any shape, and results have the same shape. BF16 values are in uint16 arrays because
-NumPy has no BF16 type.
+Results have the shape of the argument. BF16 is in uint16 arrays because NumPy has no such type.
 """
 
 from __future__ import annotations

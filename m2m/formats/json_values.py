@@ -1,8 +1,7 @@
 """Checks of values from strangers' JSON; each error names the field and the expected value.
 
 JSON has no whole numbers and no limits, and Python reads infinity from it (`1e999`): a file can be
-valid JSON and still cause a traceback much later. All functions raise ValueError; the caller adds
-the file's name.
+valid JSON and still cause an error much later. All functions raise ValueError, without the file.
 """
 
 from __future__ import annotations
@@ -122,16 +121,16 @@ def as_rows(
 
 
 def refuse_other_kinds(read: Any, written: Any, name: str = "") -> None:
-    """Compare JSON with what is written of the values that were made from it.
+    """Raise if a value of JSON is of another kind than m2m writes for it.
 
-    Python makes numbers of texts ("nan"), texts of numbers, and true or false of everything: the
-    inverse of `as_json` alone does not see that a value is of another kind. Values that only one
-    side has are not compared, because older versions write less.
+    Python makes numbers from texts ("nan"), texts from numbers, and true or false from everything:
+    the inverse of `as_json` alone does not see that a value is of another kind. Values that only
+    one side has are not compared, because older versions write less.
 
     Args:
-        read: as the file has it.
-        written: the same by `as_json`; a number that is not finite is null in the file.
-        name: of the value, for the message.
+        read: the JSON of the file.
+        written: `as_json` of the value made from it; not finite numbers are null in the file.
+        name: the value's name, for the message.
 
     Raises:
         ValueError: a value is of another kind; names the first one.

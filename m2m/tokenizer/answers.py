@@ -10,12 +10,10 @@ rendering short conversations, and it decides the first part of an answer (its h
   program that serves the model shows clean text.
 - It writes a text before every answer (gpt-oss: `<|channel|>final<|message|>`; GLM-4.6: an empty
   thought): this text is the head. The model has to write it, so it is trained on it.
-- The generation prompt opens a thought (DeepSeek-R1, Qwen3.5): the head closes it in the same way
-  as the template. If the template never shows this, the closing mark gets an empty line on both
-  sides, as Qwen and DeepSeek write it.
+- The generation prompt opens a thought (DeepSeek-R1, Qwen3.5): the head closes it as the template
+  does; if the template never shows this, with an empty line on both sides, as Qwen and DeepSeek do.
 
-The head is trained, and answers are scored after it, but it is not scored itself: it is the same
-for all answers.
+The head is trained and comes before scored text, but is not scored: all answers have the same.
 """
 
 from __future__ import annotations

@@ -271,9 +271,7 @@ def _roles(source: _Folder, tokens: list[str], fallback: Mapping[str, int]) -> d
     for role in ("bos", "eos"):
         known = values.get(f"tokenizer.ggml.{role}_token_id")
         adds = source.config.get(f"add_{role}_token")
-        if not isinstance(
-            adds, bool
-        ):  # BOS only, as SentencePiece in transformers; else as in the file
+        if not isinstance(adds, bool):  # BOS only, as in transformers; else as in the file
             adds = role == "bos" if not ends else ids.get(ends[role] or "", -1) == known
         values[f"tokenizer.ggml.add_{role}_token"] = adds and known is not None
     return values

@@ -76,11 +76,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "fim_rep": ("<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"),
     "fim_sep": ("<|file_sep|>",),
 }
-_OLD_ROLES = {
-    "fim_pre": "prefix",
-    "fim_suf": "suffix",
-    "fim_mid": "middle",
-}  # llama.cpp reads them last
+_OLD_ROLES = {"fim_pre": "prefix", "fim_suf": "suffix", "fim_mid": "middle"}  # read last
 _ENDING_ROLES = ("eos", "eot", "eom", "fim_pad", "fim_rep", "fim_sep")
 # Always found in a text, even if the file says otherwise (gpt-oss).
 _ALWAYS = ("<|channel|>", "<|message|>", "<|start|>", "<|constrain|>")

@@ -35,9 +35,8 @@ def plain_source(bos: bool) -> str:
 class ChatTemplate:
     """A model's Jinja chat template, rendered like in transformers and llama.cpp, with limits.
 
-    A template that refuses or leaves out a system message gets it at the start of the next
-    message, with a newline after it, as in llama.cpp (common/chat.cpp,
-    `system_message_not_supported`).
+    A template that refuses or leaves out a system message gets it and a newline before the next
+    message, as in llama.cpp (common/chat.cpp, `system_message_not_supported`).
 
     Args:
         source: the template, from a GGUF's `tokenizer.chat_template`.
