@@ -222,7 +222,8 @@ def _checked_config(folder: Path) -> _PeftConfig:
     path = folder / CONFIG
     if not path.is_file():
         raise InputError(
-            f"{folder}: is no adapter folder (no {CONFIG})", "expected a folder as PEFT saves it"
+            f"{folder}: is not an adapter folder (no {CONFIG})",
+            "expected a folder as PEFT saves it",
         )
     refuse_links(folder, CONFIG, WEIGHTS, OWN)
     if not (folder / WEIGHTS).is_file():
@@ -253,7 +254,7 @@ def _patterns(data: Mapping[str, Any], key: str, problems: Problems) -> _Pattern
     """Return numbers by module pattern; compiled once, as `re` caches only 512 patterns."""
     patterns = data.get(key) or {}
     if not isinstance(patterns, dict) or not all(map(_is_real, patterns.values())):
-        problems.add(f"{key} is no object of numbers")
+        problems.add(f"{key} is not an object of numbers")
         return {}
     if len(patterns) > _MOST_PATTERNS:
         problems.add(f"{key} has {len(patterns):,} patterns, m2m reads {_MOST_PATTERNS:,}")
@@ -296,7 +297,7 @@ def _factors(file: SafetensorsFile) -> dict[str, tuple[NDArray[np.float32], NDAr
         if not match or len(file.shape(name)) != 2:
             whole = ", but a part of the model that was trained whole" * name.endswith(_WHOLE)
             problems.add(
-                f"tensor {name} {list(file.shape(name))} is no factor of plain LoRA{whole}"
+                f"tensor {name} {list(file.shape(name))} is not a factor of plain LoRA{whole}"
             )
             continue
         array = file.array(name)
@@ -359,7 +360,7 @@ def check_adapter(
     for module, pair in adapter.pairs.items():
         if module not in shapes:
             apart = "; m2m merges nothing into heads and embeddings" * module.endswith(_ENDS)
-            problems.add(f"module {module} is no linear map of the model's layers{apart}")
+            problems.add(f"module {module} is not a linear map of the model's layers{apart}")
         elif pair.shape != shapes[module]:
             problems.add(
                 f"module {module}: the adapter is for {list(pair.shape)}, the model has "

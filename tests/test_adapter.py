@@ -194,7 +194,7 @@ def test_half_precision_and_named_keys_are_read(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_adapter_or_with_pickles_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no adapter folder"):
+    with pytest.raises(InputError, match="not an adapter folder"):
         load_adapter(tmp_path)
     theirs = foreign(tmp_path / "theirs")
     (theirs / "adapter_model.safetensors").rename(theirs / "adapter_model.bin")

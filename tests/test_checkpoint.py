@@ -206,7 +206,7 @@ def test_models_are_listed_and_found(pico: Path) -> None:
     with pytest.raises(InputError, match="'other'") as caught:
         find_model("other", [root])
     assert "pico" in str(caught.value.hint)
-    with pytest.raises(InputError, match="is no m2m model"):
+    with pytest.raises(InputError, match="is not an m2m model"):
         BaseModel.open(root)
 
 
@@ -222,7 +222,7 @@ def test_an_m2m_model_is_replaced_and_nothing_else(tmp_path: Path) -> None:
     source = pico_gguf(tmp_path / "x.gguf")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years", encoding="utf-8")
-    with pytest.raises(InputError, match="no m2m model"):
+    with pytest.raises(InputError, match="not an m2m model"):
         import_model(source, tmp_path / "mine", name="mine")
     assert (tmp_path / "mine" / "thesis.txt").exists()
     import_model(source, tmp_path / "m", name="m")

@@ -142,8 +142,8 @@ def ending_cautions(formatter: Formatter, weights: SafetensorsFile) -> Iterator[
     if not ends and template is not None:
         text, ids = answer_ending(tokenizer, template)
         wrote = (
-            f"ends an answer with {text[:40]!r}, which is no end token of the vocabulary (it cuts "
-            f"this into {len(ids)} tokens)"
+            f"ends an answer with {text[:40]!r}, which is not an end token of the vocabulary (it "
+            f"cuts this into {len(ids)} tokens)"
             if text
             else "writes no end token after an answer"
         )

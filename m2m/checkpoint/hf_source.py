@@ -113,7 +113,7 @@ def _stops(folder: Path, config: Mapping[str, Any], size: int, cautions: list[st
         named = ", ".join(f"{each!r:.40}" for each in bad[:4])
         cautions.append(
             f"eos_token_id of the model's files names {named}"
-            f", which is no token of the {size}. m2m left it out: answers do not stop there."
+            f", which is not a token of the {size}. m2m left it out: answers do not stop there."
         )
     return good
 

@@ -74,7 +74,7 @@ def import_model(
     check_name(name)
     if destination.exists() and not (destination / INFO).is_file():
         raise InputError(
-            f"{destination}: exists and is no m2m model", "choose another name or move it away"
+            f"{destination}: exists and is not an m2m model", "choose another name or move it away"
         )
     with _naming(source):
         model = open_folder(source) if source.is_dir() else open_gguf(source)

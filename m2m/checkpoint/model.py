@@ -119,7 +119,7 @@ class BaseModel:
         """
         if not (folder / INFO).is_file():
             raise InputError(
-                f"{folder}: is no m2m model (no {INFO})",
+                f"{folder}: is not an m2m model (no {INFO})",
                 "import one with `m2m models add SOURCE`",
             )
         return cls(folder)
@@ -259,7 +259,7 @@ def find_model(name_or_path: str, search: Sequence[Path]) -> BaseModel:
 def remove_model(folder: Path) -> None:
     """Delete an imported model; raise InputError if it is not one, or cannot be deleted."""
     if not (folder / INFO).is_file():
-        raise InputError(f"{folder}: is no m2m model (no {INFO}), nothing was deleted")
+        raise InputError(f"{folder}: is not an m2m model (no {INFO}), nothing was deleted")
     try:
         remove_folder(folder)
     except OSError as error:

@@ -111,7 +111,7 @@ def stoppable(progress: TerminalProgress) -> Iterator[None]:
         if progress.stopping:
             raise KeyboardInterrupt
         progress.stopping = True
-        progress.warn("stopping after this step; once more to stop at once")
+        progress.warn("stopping after this step; press Ctrl-C again to stop now")
 
     before = {each: signal.signal(each, ask) for each in (signal.SIGINT, signal.SIGTERM)}
     try:

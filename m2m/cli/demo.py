@@ -43,7 +43,7 @@ def demo(recipe: Path | None, quiet: bool) -> None:
     )
     say("1. Look at the data (m2m data check). Files may disagree about the answers.")
     data.show_checked(check_recipe(loaded))
-    say("", "2. Foresee what it takes (m2m plan): a few real steps, timed.")
+    say("", "2. Estimate time and memory (m2m plan): a few real steps, timed.")
     plan.show_plan(plan.planned(inputs, quiet))
     say("", "3. One adapter per dataset; every mixture of them merged and scored; the best and")
     say("   the baselines really fine-tuned (m2m run). Stop it at any time.")

@@ -27,7 +27,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
     "tests",
     multiple=True,
     type=FILE,
-    help="The test file of each target; by default test.jsonl beside dev.jsonl.",
+    help="The test file of each target; by default test.jsonl next to dev.jsonl.",
 )
 @click.option("--template", type=click.Choice(["chat", "plain"]), default="chat", show_default=True)
 @data_root_option

@@ -27,8 +27,8 @@ def models() -> None:
 @models.command("add")
 @click.argument("source")
 @click.option("--name", help="Name of the model; by default that of the file.")
-@click.option("--licence", help="Its licence, where the file does not say.")
-@click.option("--if-missing", is_flag=True, help="Do nothing where the model is there already.")
+@click.option("--licence", help="Its licence, if the file does not name it.")
+@click.option("--if-missing", is_flag=True, help="Do nothing if the model is there already.")
 @root_option
 @json_option
 @quiet_option

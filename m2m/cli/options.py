@@ -45,7 +45,7 @@ class Real(click.FloatRange):
     ) -> float:
         """Return the number."""
         found = float(super().convert(value, param, ctx))
-        return found if math.isfinite(found) else self.fail(f"{value} is no number.", param, ctx)
+        return found if math.isfinite(found) else self.fail(f"{value} is not a number.", param, ctx)
 
 
 MODEL = Model()

@@ -164,7 +164,7 @@ def _survival(kind: str, survival: Mapping[str, float] | None, remedy: str | Non
     if survival is None:
         return
     gain, cosine = survival["gain"], survival["cosine"]
-    say(f"Delta kept by {kind}: gain {gain:z.2f}, cosine {cosine:z.2f}")
+    say(f"Kept after rounding to {kind}: gain {gain:z.2f}, cosine {cosine:z.2f} (1.00: all)")
     if remedy:
         say(f"Warning: {kind} keeps too little of the fine-tune; {remedy}", err=True)
 

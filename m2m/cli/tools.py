@@ -27,7 +27,7 @@ TYPES = click.Choice(QUANTIZATIONS)
     multiple=True,
     required=True,
     metavar="DIR[=WEIGHT]",
-    help="PEFT folder; equal weights where none is given. Repeatable.",
+    help="PEFT folder; equal weights if you give none. Repeatable.",
 )
 @field_options(Merge, [spec.name for spec in dataclasses.fields(Merge) if spec.name != "growth"])
 @click.option("--type", "kind", type=TYPES, default="q8_0", show_default=True)

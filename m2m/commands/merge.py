@@ -99,7 +99,7 @@ def _refuse_to_replace(folder: Path) -> None:
     known = ("config.json", "adapter_config.json")
     if folder.is_dir() and not any((folder / name).is_file() for name in known):
         raise InputError(
-            f"{folder}: exists and is no model or adapter", "choose another name for `--out`"
+            f"{folder}: exists and is not a model or adapter", "choose another name for `--out`"
         )
 
 
@@ -113,7 +113,7 @@ def _weights(adapters: Sequence[str]) -> dict[str, float]:
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            raise InputError(f"the weight in {text!r} is no number", "write DIR=0.5")
+            raise InputError(f"the weight in {text!r} is not a number", "write DIR=0.5")
         name = folder if equals else text
         if Path(name).resolve() in {Path(each).resolve() for each in weights}:
             raise InputError(f"the adapter {name} is given twice", "give it once, with its weight")

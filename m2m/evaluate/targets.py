@@ -169,7 +169,7 @@ def _pool(target: Target, reading: Reading, read: Read) -> tuple[Example, ...]:
     """Return the rows that solved examples may come from: all that the test set does not ask."""
     source = load_task(read(target.shots_from or target.dev), reading)
     if source.kind == "text":
-        raise InputError(f"{source.path}: texts are no solved examples", "name rows with answers")
+        raise InputError(f"{source.path}: texts are not solved examples", "name rows with answers")
     test = load_task(read(target.test), reading).examples if target.test else ()
     barred = {normalize(example.prompt) for example in test}
     return tuple(each for each in source.examples if normalize(each.prompt) not in barred)

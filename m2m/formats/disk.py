@@ -142,4 +142,4 @@ def _room(folder: Path, needed: int) -> str:
     try:
         return f"{wanted}{in_words(shutil.disk_usage(folder).free)} are free"
     except OSError:
-        return f"{wanted}how much is free cannot be told"
+        return f"{wanted}the free space is unknown"

@@ -109,7 +109,7 @@ def as_rows(
         raise ValueError(f"{name} has rows of other lengths than the rest of the line")
     flat = list(chain.from_iterable(rows))
     if {*map(type, flat)} - {int, float}:
-        raise ValueError(f"{name} has a value that is no number")
+        raise ValueError(f"{name} has a value that is not a number")
     if not all(_fits(each, low, high) for each in flat):
         raise ValueError(f"{name} has a value that is not from {low:g} to {high:g}")
     width = max(counts, default=0)

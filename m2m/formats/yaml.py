@@ -128,12 +128,13 @@ class _Loader(yaml.SafeLoader):
         if node.tag in _NUMBERS and len(text) > _LONGEST_NUMBER:
             raise _problem(f"a number of {len(text)} characters: put it in quotes", mark)
         if _HALF_A_PAIR.search(text):
-            raise _problem("an escape gives half a surrogate pair, which is no character", mark)
+            raise _problem("an escape gives half a surrogate pair, which is not a character", mark)
         try:
             return self.construct_object(node)
         except (ValueError, LookupError) as error:  # a tag that does not fit, or `0b_`
             name = node.tag.replace(_YAML_TAG, "!!")
-            raise _problem(f"{text!r:.40} is no value of {name}: put it in quotes", mark) from error
+            problem = f"{text!r:.40} is not a value of {name}: put it in quotes"
+            raise _problem(problem, mark) from error
 
 
 def _problem(text: str, mark: Any) -> yaml.MarkedYAMLError:

@@ -199,7 +199,7 @@ def _read(path: Path) -> dict[str, Mapping[str, str]]:
 def _columns(rows: Mapping[str, Mapping[str, str]], path: Path) -> list[str]:
     names = [name for name in next(iter(rows.values())) if name and name not in NOT_DATA]
     if not names:
-        raise InputError(f"{path}: has no column beside {', '.join(NOT_DATA)}")
+        raise InputError(f"{path}: has no columns except {', '.join(NOT_DATA)}")
     return names
 
 

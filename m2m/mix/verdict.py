@@ -204,7 +204,7 @@ def _better(found: Evidence) -> Verdict | None:
     )
     nearest = max(rivals, key=lambda rival: abs(rival.behind.estimate))
     needed = _needed(nearest.behind, found.different)
-    tell = f"different test questions would tell it from {nearest.name}."
+    tell = f"different test questions would separate it from {nearest.name}."
     more = f" About {needed:,} {tell}" if needed else ""
     advice = f"take {winner.name}, which was best on dev, or whichever data is easier to use.{more}"
     return Verdict("tie inside", sentence, tuple(reasons), advice, needed)
@@ -220,8 +220,8 @@ def _unclear(found: Evidence) -> Verdict:
     advice = (
         "more questions would not help: the difference is too small to matter."
         if needed is None
-        else f"write more test questions: about {needed:,} different ones would tell (you have "
-        f"{found.different})."
+        else f"write more test questions: about {needed:,} different ones would be enough (you "
+        f"have {found.different})."
     )
     sentence = f"No clear result yet. Best tried: {winner.name}. {_scores(found)}"
     reasons = [_against_base(found), *_guessing(found), *_against_others(found)]

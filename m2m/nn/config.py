@@ -187,6 +187,6 @@ class Batch:
             int(np.min(self.loss_index)) < self.prefix_length
             or int(np.max(self.loss_index)) >= count
         ):
-            raise ValueError("a loss position lies outside the rows")
+            raise ValueError("a loss position is outside the rows")
         if len(np.unique(self.loss_index)) != len(self.loss_index):
             raise ValueError("a loss position is given twice")

@@ -145,7 +145,7 @@ class _Walk:
         if _is_link(status):
             self.problems.add(f"{path}: is a link, expected the file itself")
         elif not stat.S_ISREG(status.st_mode):
-            self.problems.add(f"{path}: is no regular file")
+            self.problems.add(f"{path}: is not a regular file")
         elif status.st_size > limit:
             self.problems.add(
                 f"{path}: has {in_words(status.st_size)}, expected at most {in_words(limit)}"
@@ -161,7 +161,7 @@ class _Walk:
         except FileNotFoundError:
             return []
         if _is_link(status) or not stat.S_ISDIR(status.st_mode):
-            self.problems.add(f"{folder}: is no folder of its own, or a link to one")
+            self.problems.add(f"{folder}: is not a folder of its own, or a link to one")
             return []
         found = []
         with os.scandir(folder) as entries:

@@ -129,8 +129,8 @@ def _stage_adapters(
             merged.adapters.append(place.name)
         elif read_extra(there).get("identity") != adapter.identity:
             merged.warnings.append(
-                f"{adapter.source} was trained otherwise than {place}, which stays: what was "
-                "scored with it is not used"
+                f"{adapter.source} was trained differently from {place}: m2m keeps the second and "
+                "does not use scores of the first"
             )
     if run.left_out:
         more = f" and {len(run.left_out) - _SHOWN} more" if len(run.left_out) > _SHOWN else ""

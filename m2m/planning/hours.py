@@ -143,7 +143,7 @@ def _budget_words(budget: float) -> str:
 
 
 def _steps_words(recipe: Recipe, steps: int) -> str:
-    return f"experts get {steps} steps, not {recipe.train.steps}: what is learned slowly is missed"
+    return f"experts get {steps} steps, not {recipe.train.steps}: slow learning can be missed"
 
 
 def _raise(

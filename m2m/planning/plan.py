@@ -140,7 +140,7 @@ def _precision(work: Work, steps: Sequence[PlannedStep]) -> Iterator[str]:
         times = 1.0 / (1.0 - _PRODUCTS + _PRODUCTS / gain)
         yield (
             f'[train] precision = "bf16" would train about {times:.1f} times as fast on this '
-            "processor, with rounding that docs/training.md tells of"
+            "processor, with rounding that docs/training.md describes"
         )
 
 

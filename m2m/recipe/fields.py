@@ -101,9 +101,9 @@ class Target:
     )
     weight: float = _set(1.0, "share in the mean over several targets", low=0.0)
     prompt: str = _set(
-        "", "the question with the row's fields in braces, where it is not its question or prompt"
+        "", "template of the question, with fields in braces; default: the row's question or prompt"
     )
-    answer: str = _set("", "the right answer likewise, where it is not the row's answer")
+    answer: str = _set("", "template of the right answer; default: the row's answer")
     choices: tuple[str, ...] = _set((), "what every row can be answered with: its labels")
     answers: str = _set(
         "auto",
@@ -139,7 +139,7 @@ class Target:
     )
     window: int = _set(
         0,
-        "score a text in windows of so many tokens, as llama-perplexity does; 0: row by row",
+        "score a text in windows of this many tokens, as llama-perplexity does; 0: row by row",
         low=0,
     )
 
@@ -174,11 +174,11 @@ class Train:
     clip: float = _set(1.0, "largest global norm of a gradient; 0: no clipping", low=0.0)
     precision: str = _set(
         "float32",
-        "of the large products in training; bf16 is faster on processors that have it (m2m doctor "
-        "tells), and rounds weights and activations to 8 bits",
+        "of the large products in training; bf16 is faster on processors that have it (see m2m "
+        "doctor), and rounds weights and activations to 8 bits",
         choices=("float32", "bf16"),
     )
-    max_length: int = _set(512, "tokens of a row beyond which it is refused", low=8)
+    max_length: int = _set(512, "longest row allowed, in tokens", low=8)
     holdout: float = _set(
         0.05,
         "share of a dataset of 200 rows or more that is kept out of training, to keep the adapter "
@@ -187,7 +187,7 @@ class Train:
         high=0.5,
     )
     patience: int = _set(
-        0, "checkpoints without a better held-out loss that end a training; 0: none do", low=0
+        0, "stop early after this many checkpoints without improvement; 0: never", low=0
     )
     replay: float = _set(
         0.0, "share of an expert's rows from the other datasets or replay_from", low=0.0, high=0.9
@@ -256,7 +256,7 @@ class Search:
     licences: tuple[str, ...] = _set((), "the only licences allowed; none given: any", empty=True)
     combine: str = _set(
         "mean",
-        "several targets: their weighted mean (mean), and the Pareto front beside it (pareto)",
+        "several targets: their weighted mean (mean), or the mean and the Pareto front (pareto)",
         choices=COMBINES,
     )
     seed: int = _set(0, "seed of everything random in search and ranking", low=0)
@@ -302,7 +302,7 @@ class Limits:
         1, "processes that train adapters side by side; threads and memory are divided", low=1
     )
     gpu_layers: int = _set(
-        0, "layers that llama.cpp scores on a GPU, where its build has one; -1: all", low=-1
+        0, "layers that llama.cpp scores on a GPU, if its build supports one; -1: all", low=-1
     )
 
 

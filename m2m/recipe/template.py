@@ -33,9 +33,9 @@ def recipe_text(sections: Mapping[str, Given], lists: Mapping[str, Sequence[Give
 
 
 _HEAD = """\
-# What m2m shall do. Look at the data with `m2m data check`, see what it will take with `m2m plan`,
-# and run it with `m2m run`, each followed by this file's name. Lines that begin with # show
-# defaults: take the # away to change one. Paths are relative to this file.
+# The recipe of a study. Check the data with `m2m data check`, estimate time and memory with
+# `m2m plan`, and start with `m2m run`, each followed by this file's name. Lines that begin with #
+# show defaults: delete the # to change one. Paths are relative to this file.
 """
 
 

@@ -121,7 +121,7 @@ def read_facts(path: Path, watts: float | None = None) -> Facts:
     if not recipe.is_file():
         raise InputError(
             f"{path} is not the folder of a run (it has no {RECIPE})",
-            "start it with `m2m run RECIPE`, or give the folder m2m-runs/NAME beside a recipe",
+            "start it with `m2m run RECIPE`, or give the folder m2m-runs/NAME next to a recipe",
         )
     data = read_object(recipe)
     stored = parsed(recipe, lambda: checked_settings(data))

@@ -22,7 +22,7 @@ def checked_settings(data: Mapping[str, Any]) -> Mapping[str, Any]:
         as_object(data.get(name, {}), name)
     for dataset in as_list(data.get("datasets"), "datasets", (dict,)):
         if not NAME.fullmatch(as_text(dataset.get("name"), "name of a dataset")):
-            raise ValueError(f"{dataset['name']!r:.40} is no name of a dataset")
+            raise ValueError(f"{dataset['name']!r:.40} is not the name of a dataset")
         as_list(dataset.get("languages") or [], "languages", (str,))
     watts = data.get("report", {}).get("watts", 0.0)
     as_real(watts, "watts", 0.0, _MOST_WATTS)

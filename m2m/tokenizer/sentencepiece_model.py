@@ -65,7 +65,7 @@ def read_sentencepiece(path: Path) -> SentencePieceModel:
                 _read_normalizer(model, _bytes(value))
     except (ValueError, struct.error, TypeError, KeyError) as error:
         raise InputError(
-            f"{path}: is no SentencePiece model: {error} after {len(model.pieces)} pieces",
+            f"{path}: is not a SentencePiece model: {error} after {len(model.pieces)} pieces",
             "get the file again",
         ) from error
     if not model.pieces:

@@ -112,10 +112,10 @@ def test_a_weight_that_is_no_number_is_not_blamed_on_the_adapter(
 ) -> None:
     save_adapter(tmp_path / "a", adapter(base, 1))
     asked = ("--model", base.path, "--out", tmp_path / "m.gguf", "--adapter")
-    assert "is no number" in merge(*asked, f"{tmp_path / 'a'}={weight}").stderr
+    assert "is not a number" in merge(*asked, f"{tmp_path / 'a'}={weight}").stderr
     found = merge(*asked, tmp_path / "a", "--scale", "nan")
     assert found.exit_code == 2
-    assert "nan is no number" in found.stderr
+    assert "nan is not a number" in found.stderr
 
 
 class Norms:

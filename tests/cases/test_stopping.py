@@ -154,7 +154,7 @@ def test_of_several_tokens_none_is_guessed(tmp_path: Path, monkeypatch: pytest.M
     other = {K + "eos_token_id": GGUFValue.uint32(20)}
     base = imported(tmp_path / "b", monkeypatch, **both, **other)
     assert ends(base) == [base.tokenizer.tokens[20]]
-    assert any("'<|c|><|a|>', which is no end token" in said for said in base.info.warnings)
+    assert any("'<|c|><|a|>', which is not an end token" in said for said in base.info.warnings)
 
 
 def test_a_vocabulary_that_cannot_end_is_refused(
@@ -220,7 +220,7 @@ def test_a_folder_that_names_no_end_is_refused_or_said(tmp_path: Path) -> None:
     ("template", "words"),
     [
         (NO_END, "writes no end token after an answer"),
-        (CHATML.replace("<|im_end|>", "<|eot|>"), "ends an answer with '<|eot|>', which is no end"),
+        (CHATML.replace("<|im_end|>", "<|eot|>"), "ends an answer with '<|eot|>', which is not"),
     ],
 )
 def test_a_template_without_an_end_token_is_said_with_its_cure(
@@ -324,7 +324,7 @@ def test_an_added_token_beyond_the_embeddings_is_said(tmp_path: Path) -> None:
     info = import_model(source, tmp_path / "pico", name="pico")
     beyond, ending = info.warnings
     assert "no embeddings for (295 rows): <|eot|> (400)" in beyond
-    assert "'<|eot|>', which is no end token" in ending
+    assert "'<|eot|>', which is not an end token" in ending
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,7 @@ _REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "packed weights": ("llama", {"quantization_config": {"bits": 4}}, "quantization_config"),
     "partial rotation": ("llama", {"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
     "odd heads": ("llama", {"head_dim": 15}, "odd"),
-    "a size that is no number": ("llama", {"hidden_size": "64"}, "hidden_size is '64'"),
+    "a size that is not a number": ("llama", {"hidden_size": "64"}, "hidden_size is '64'"),
 }
 
 

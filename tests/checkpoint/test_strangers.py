@@ -175,7 +175,7 @@ def test_end_tokens_that_are_none_are_said(tmp_path: Path) -> None:
     changed(folder / "config.json", eos_token_id=[2, "0", 1.5, True, 99_999, -3, [2]])
     info = import_model(folder, tmp_path / "m", name="m")
     said = next(text for text in info.warnings if "eos_token_id" in text)
-    assert "names '0', 1.5, True, 99999, which is no token of the 295" in said
+    assert "names '0', 1.5, True, 99999, which is not a token of the 295" in said
     config = json.loads((tmp_path / "m" / "config.json").read_text(encoding="utf-8"))
     assert "eos_token_id" not in config
 

@@ -94,7 +94,7 @@ def test_a_folder_that_is_something_else_is_not_replaced(
     scene: Scene, tmp_path: Path, rank: int | None
 ) -> None:
     (tmp_path / "precious.txt").write_text("mine", encoding="utf-8")
-    with pytest.raises(InputError, match="exists and is no model or adapter"):
+    with pytest.raises(InputError, match="exists and is not a model or adapter"):
         scene.merge(tmp_path, rank=rank)
     assert (tmp_path / "precious.txt").is_file()
     scene.merge(tmp_path / "new", rank=rank)

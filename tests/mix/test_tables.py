@@ -73,7 +73,7 @@ def test_unequal_ratios_are_answered_with_ratios(tmp_path: Path) -> None:
         ("ratios.csv", "run_id,a,b\n1,x,0.2\n2,1,0\n3,1,0\n", "expected a number"),
         ("metrics.csv", "run_id,m\n1,nan\n2,1\n3,1\n", "finite"),
         ("metrics.csv", "run_id,m\n7,1\n", "0 runs"),
-        ("metrics.csv", "run_id\n7\n", "no column beside"),
+        ("metrics.csv", "run_id\n7\n", "no columns except"),
     ],
 )
 def test_what_is_wrong_with_a_table_is_named(

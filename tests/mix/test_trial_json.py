@@ -102,7 +102,7 @@ def test_every_value_is_checked(at: tuple[Any, ...]) -> None:
     [
         (("scores", "copying", "loglik", 0, 0), 1e999, "loglik has a value that is not from"),
         (("scores", "copying", "loglik", 0, 0), 0.5, "loglik has a value that is not from"),
-        (("scores", "copying", "loglik", 0, 0), True, "loglik has a value that is no number"),
+        (("scores", "copying", "loglik", 0, 0), True, "loglik has a value that is not a number"),
         (("scores", "copying", "loglik", 0), [-1.0], "other lengths"),
         (("scores", "copying", "gold", 0), 4, "a choice that its example does not have"),
         (("scores", "copying", "gold", 0), -1, "gold has -1 to"),

@@ -181,7 +181,7 @@ def test_other_trainings_and_other_builds_are_told(alone: Path, tmp_path: Path) 
     before = (mine / "adapters" / "copy" / "m2m.json").read_bytes()
     warnings = merge_runs(mine, [other]).warnings
     assert len(warnings) == 2
-    assert "trained otherwise" in warnings[0]
+    assert "trained differently" in warnings[0]
     assert "another llama.cpp" in warnings[1]
     assert (mine / "adapters" / "copy" / "m2m.json").read_bytes() == before
 

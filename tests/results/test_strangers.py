@@ -158,5 +158,5 @@ def test_a_dataset_has_no_name_that_leads_out_of_the_folder(folder: Path, tmp_pa
     data = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
     data["datasets"][0]["name"] = "../../elsewhere"
     (run / "recipe.json").write_text(json.dumps(data), encoding="utf-8")
-    with pytest.raises(InputError, match="is no name of a dataset"):
+    with pytest.raises(InputError, match="is not the name of a dataset"):
         read_facts(run)
