@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 
@@ -13,12 +14,12 @@ from m2m.machine import hand_back_freed, resident_bytes
 
 @pytest.mark.skipif(shutil.which("ps") is None, reason="no ps here")
 def test_ps_says_the_same_as_the_system() -> None:
-    assert machine._by_ps() == pytest.approx(resident_bytes(), rel=0.05)
+    assert machine.resident_bytes_of(os.getpid()) == pytest.approx(resident_bytes(), rel=0.05)
 
 
 def test_without_ps_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    assert machine._by_ps() == 0
+    assert machine.resident_bytes_of(os.getpid()) == 0
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries keep nothing")

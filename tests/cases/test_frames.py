@@ -97,7 +97,7 @@ def test_a_prefix_is_the_same_words_at_the_end_of_the_prompt(
         found, wanted = measure_all(ours), measure_all(theirs)
         assert found.keys() == wanted.keys()
         for name, measured in found.items():
-            assert measured["value"] == pytest.approx(wanted[name]["value"], abs=1e-3, rel=1e-3)
+            assert measured.value == pytest.approx(wanted[name].value, abs=1e-3, rel=1e-3)
         seen |= found.keys()
     assert seen == METRICS.keys()
 

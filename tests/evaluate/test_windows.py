@@ -56,7 +56,7 @@ def test_a_window_is_an_example_with_an_error(tmp_path: Path) -> None:
     assert 0.4 * len(text) < scores.bytes.sum() < 0.5 * len(text)
     found = measure_all(scores)
     assert set(found) == {"bits_per_byte", "perplexity"}
-    assert all(each["stderr"] > 0 for each in found.values())
+    assert all(each.stderr > 0 for each in found.values())
 
 
 def test_rows_are_one_text_too(tmp_path: Path) -> None:
