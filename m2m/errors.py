@@ -69,21 +69,25 @@ class Interrupted(M2MError):
     """The work was stopped on request after its state was saved (exit code 130)."""
 
 
+_SHOWN = 20  # mistakes in one message
+
+
 class Problems:
     """Mistakes that are raised once, so that a user can correct all of them in one go.
 
     Args:
-        limit: number of mistakes that are shown; others are counted, as there can be millions.
+        kept: number of mistakes that are kept; others are counted, as there can be millions. An
+            error shows 20 of them at most.
     """
 
-    def __init__(self, limit: int = 20) -> None:
+    def __init__(self, kept: int = 20) -> None:
         self._found: list[str] = []
-        self._count, self._limit = 0, limit
+        self._count, self._kept = 0, kept
 
     def add(self, message: str) -> None:
         """Note one mistake: its place, the found and the expected value."""
         self._count += 1
-        if self._count <= self._limit:
+        if self._count <= self._kept:
             self._found.append(message)
 
     def __bool__(self) -> bool:
@@ -101,7 +105,8 @@ class Problems:
             return
         if self._count == 1:
             raise kind(f"{heading}: {self._found[0]}", hint)
-        lines = [f"{heading}: {self._count} problems", *(f"  - {line}" for line in self._found)]
-        if more := self._count - len(self._found):
+        shown = self._found[:_SHOWN]
+        lines = [f"{heading}: {self._count} problems", *(f"  - {line}" for line in shown)]
+        if more := self._count - len(shown):
             lines.append(f"  - and {more} more")
         raise kind("\n".join(lines), hint)

@@ -16,7 +16,7 @@ MARKS = {"ok": " ", "note": "-", "problem": "!"}
 @click.command("doctor")
 @json_option
 def doctor(as_json: bool) -> None:
-    """Check this machine, list missing or slow parts, and say how to correct them.
+    """Check this machine: missing or slow parts, and the remedy.
 
     The exit code is 1 if something marked ! keeps m2m from working.
 

@@ -169,6 +169,9 @@ class DatasetFile:
             hint = "correct the row or delete it" if one else "correct these rows or delete them"
             shown = () if one else tuple(lines[:SHOWN])
             self.found.problems.append(Problem("bad_row", message, hint, shown, refused=True))
+        if more := len(wrong) - sum(map(len, places.values())):
+            hint = "correct the first ones, and check again"
+            self.say("bad_row", f"{in_rows(more)} more with faults", hint, refused=True)
 
     def check_alone(self, formatter: Formatter | None, limit: RowLimit) -> None:
         """Add the faults of single rows and, with a formatter, count tokens."""

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from m2m.cli.main import cli
 from m2m.commands.data_check import check_data, read_target
+from m2m.dataset import rows as rows_module
 from m2m.dataset.characters import letters_lost
 from m2m.dataset.checked import Checked
 from tests.tiny import choice_rows, dataset_rows, write_jsonl
@@ -160,3 +161,15 @@ def test_a_machine_without_models_is_a_working_machine(
     found = CliRunner().invoke(cli, ["doctor"])
     assert "models" not in found.stderr
     assert "next step: `m2m models add" in found.stdout
+
+
+def test_faulty_rows_beyond_the_kept_ones_are_counted_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows_module, "_KEPT", 3)
+    good = [{"prompt": "a", "completion": "b"}]
+    path = write_jsonl(tmp_path / "a.jsonl", good + [{"prompt": "a", "completion": 1}] * 10)
+    (checked,) = check_data([path])
+    messages = [problem.message for problem in checked.problems]
+    assert any(message.startswith("3 rows") for message in messages)
+    assert "7 rows more with faults" in messages

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from m2m.dataset import Row, load_dataset
+from m2m.dataset import rows as rows_module
 from m2m.errors import InputError
 from tests.tiny import write_jsonl
 
@@ -151,3 +152,13 @@ def test_all_wrong_rows_are_named_at_once(tmp_path: Path) -> None:
 def test_an_empty_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has no rows"):
         load(tmp_path)
+
+
+def test_more_faulty_rows_than_are_kept_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows_module, "_KEPT", 3)
+    path = write_jsonl(tmp_path / "a.jsonl", [{"prompt": "a", "completion": 1}] * 10)
+    with pytest.raises(InputError, match="10 problems") as caught:
+        load_dataset(path)
+    assert "and 7 more" in caught.value.message

@@ -164,7 +164,7 @@ def test_long_texts_take_no_quadratic_time() -> None:
         ({"tokens": ["<s>", "<s>"]}, "'<s>' twice"),
         ({"model": "rwkv"}, "an unknown vocabulary"),
         ({"eos_token_id": 265}, "eos_token_id is 265"),
-        ({"bos_token_id": "1"}, "bos_token_id is 1"),
+        ({"bos_token_id": "1"}, "bos_token_id is '1', expected a whole number"),
     ],
 )
 def test_vocabularies_that_cannot_be_read_are_refused(changes: dict[str, Any], words: str) -> None:
