@@ -93,7 +93,7 @@ def control_group(limit: int) -> Iterator[Path]:
 @pytest.mark.soak
 def test_training_beyond_a_control_group_is_refused_and_never_killed(recipe: Path) -> None:
     large_batches(recipe)
-    with control_group(110 << 20) as group:
+    with control_group(150 << 20) as group:  # the process for templates is in it, too
 
         def join() -> None:
             (group / "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
@@ -158,10 +158,10 @@ def test_threads_change_scores_within_a_tolerance_and_no_ranking_beyond_ties(
         rankings.append(json.loads((folder / "ranking.json").read_text(encoding="utf-8")))
     by_name = [{tuple(m["datasets"]): m for m in each["mixtures"]} for each in rankings]
     for name, here in by_name[0].items():
-        assert abs(here["score"] - by_name[1][name]["score"]) < SHARE * here["stderr"]
+        assert abs(here["score"] - by_name[1][name]["score"]) <= SHARE * here["stderr"]
     for here, there in zip(*map(list, by_name), strict=True):  # another order only among ties
         gap = by_name[0][here]["score"] - by_name[0][there]["score"]
-        assert abs(gap) < 2 * SHARE * by_name[0][here]["stderr"]
+        assert abs(gap) <= 2 * SHARE * by_name[0][here]["stderr"]
 
 
 @pytest.mark.soak
