@@ -293,7 +293,7 @@ def unreadable(path: Path, error: Exception) -> InputError:
 def _regular(path: Path, status: os.stat_result) -> int:
     """Return the size in bytes of a regular file; raise InputError for anything else."""
     if not stat.S_ISREG(status.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "no regular file")
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "not a regular file")
         raise InputError(f"{path}: is {kind}, expected a file", "give the path of a regular file")
     return status.st_size
 

@@ -50,7 +50,7 @@ def as_real(value: Any, name: str, low: float = -math.inf, high: float = math.in
 
 
 def as_seconds(value: Any, name: str) -> float:
-    """The value, if it is a time that a computation may take; sums of such times stay finite."""
+    """Return the value if it is a time that a computation may take; sums of such stay finite."""
     return as_real(value, name, 0.0, 1e12)
 
 

@@ -48,7 +48,7 @@ def check_loads(path: Path, lora: Path | None = None, seconds: float = SECONDS) 
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise LlamaError(f"{named}: llama.cpp does not come back from this file", hint) from None
+        raise LlamaError(f"{named}: llama.cpp hangs on this file", hint) from None
     if done.returncode == _REFUSED:
         raise LlamaError(done.stdout.decode("utf-8", "replace").strip(), hint)
     if sys.platform != "win32" and done.returncode == -signal.SIGXCPU:

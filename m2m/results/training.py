@@ -9,6 +9,14 @@ from typing import Any
 
 from m2m.results.table import Cell, Column, Table
 
+_COLUMNS = (
+    Column("steps", "steps", int),
+    Column("passes", "passes", float),
+    Column("tokens", "tokens", int),
+    Column("first_loss", "first loss", float, "{:z.3f}".format),
+    Column("last_loss", "last loss", float, "{:z.3f}".format),
+)
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -84,11 +92,7 @@ def adapter_table(trained: Sequence[Trained]) -> Table:
         "Adapters; losses in nats per trained token, mean of the first and last tenth",
         [
             Column("dataset", "dataset"),
-            Column("steps", "steps", int),
-            Column("passes", "passes", float),
-            Column("tokens", "tokens", int),
-            Column("first_loss", "first loss", float, "{:z.3f}".format),
-            Column("last_loss", "last loss", float, "{:z.3f}".format),
+            *_COLUMNS,
             Column("speed", "tokens/s", float, lambda speed: f"{speed:.0f}" if speed else "kept"),
             Column("adapter", "adapter"),
         ],
@@ -116,11 +120,7 @@ def training_table(curves: Sequence[Curve]) -> Table:
         "last tenth",
         [
             Column("trained_on", "trained on"),
-            Column("steps", "steps", int),
-            Column("passes", "passes", float),
-            Column("tokens", "tokens", int),
-            Column("first_loss", "first loss", float, "{:z.3f}".format),
-            Column("last_loss", "last loss", float, "{:z.3f}".format),
+            *_COLUMNS,
             Column("held_out", "best held-out", float, "{:z.3f}".format),
             Column("kept_step", "kept step", int),
         ],

@@ -202,7 +202,7 @@ def validation_tables(validation: Validation) -> list[Table]:
         f"{validation.budget}. For a single dataset at an expert's budget surrogate and fine-tune "
         "are the same model",
         [
-            Column("predictor", "foretold by"),
+            Column("predictor", "predicted by"),
             Column("against", "fine-tunes on"),
             Column("mixtures", "mixtures", int),
             Column("group", "of"),
