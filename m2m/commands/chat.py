@@ -70,7 +70,9 @@ class Chat:
                 said += piece
                 yield piece
         finally:
-            self.turns.append({"role": "assistant", "content": self._formatter.said(said)})
+            self.turns.append(
+                {"role": "assistant", "content": self._formatter.extract_answer(said)}
+            )
 
     def forget(self) -> None:
         """Begin a new conversation."""

@@ -123,7 +123,7 @@ def _check_repetition(files: Sequence[DatasetFile], targets: Sequence[Asked]) ->
 
 
 def _check_own(file: DatasetFile, near: Sequence[int]) -> None:
-    found = file.found
+    found = file.result
     equal, alike = repeated(exact_groups(file.texts).tolist()), repeated(near)
     found.duplicates, found.near_duplicates = len(equal), len(alike) - len(equal)
     if len(alike) > _MANY_REPEATED * found.rows:
@@ -155,7 +155,7 @@ def _check_leaks(
         *leaked(file.rows, targets),
         *(i for i, group in enumerate(near) if group in asked),
     }
-    file.found.overlap = len(held)
+    file.result.overlap = len(held)
     if held:
         are = "is" if len(held) == 1 else "are"
         message = f"{in_rows(len(held))} {are} also in your dev or test questions"
@@ -163,7 +163,7 @@ def _check_leaks(
 
 
 def _compare(file: DatasetFile, near: Sequence[int], other: DatasetFile, theirs: set[int]) -> None:
-    found = file.found
+    found = file.result
     known = set(other.whole)
     pairs = enumerate(zip(near, file.whole, strict=True))
     if both := [i for i, (group, text) in pairs if group in theirs or text in known]:
@@ -189,7 +189,7 @@ def _compare(file: DatasetFile, near: Sequence[int], other: DatasetFile, theirs:
 
 def _say_shared(file: DatasetFile, other: DatasetFile, both: Sequence[int]) -> None:
     """Note rows that another file also has, at the file of which they are the larger part."""
-    rows, theirs = file.found.rows, other.found.rows
+    rows, theirs = file.result.rows, other.result.rows
     if len(both) <= _MANY_REPEATED * rows or (rows, file.order) > (theirs, other.order):
         return
     same = len(both) == rows == theirs
@@ -208,8 +208,8 @@ def _check_languages(files: Sequence[DatasetFile]) -> None:
             suspects = languages.suspects((file.name, side))
             for each in suspects:
                 like = " of ".join(each.like[::-1])
-                file.found.foreign[like] = file.found.foreign.get(like, 0) + 1
-            if len(suspects) > max(2, _MANY_FOREIGN * file.found.rows):
+                file.result.foreign[like] = file.result.foreign.get(like, 0) + 1
+            if len(suspects) > max(2, _MANY_FOREIGN * file.result.rows):
                 likes = dict.fromkeys(" of ".join(each.like[::-1]) for each in suspects)
                 message = (
                     f"{in_rows(len(suspects))} whose {side} read like {', '.join([*likes][:3])}"

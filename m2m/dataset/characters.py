@@ -36,12 +36,12 @@ def find_faults(texts: Sequence[str]) -> dict[str, list[int]]:
     and its mark are two characters although one exists for both. "mixed_alphabets": words with
     letters of two of the Latin, Greek and Cyrillic alphabets, which often look alike.
     """
-    found: dict[str, list[int]] = {kind: [] for kind in FAULTS}
+    faulty: dict[str, list[int]] = {kind: [] for kind in FAULTS}
     for place, text in enumerate(texts):
         for kind, (_, _, is_faulty) in FAULTS.items():
             if is_faulty(text):
-                found[kind].append(place)
-    return {kind: places for kind, places in found.items() if places}
+                faulty[kind].append(place)
+    return {kind: places for kind, places in faulty.items() if places}
 
 
 def letters_lost(texts: Sequence[str]) -> list[int]:
@@ -61,9 +61,11 @@ def _count_questioned(text: str) -> int:
     if "?" not in text:
         return 0
     text = _ADDRESS.sub(" ", text)
-    inside = sum(not found.group(1).isupper() for found in _QUESTIONED.finditer(text))
-    whole = len(_ONLY_MARKS.findall(text))
-    return inside + (whole if whole > 1 and 2 * whole >= len(text.split()) else 0)
+    inside = sum(not match.group(1).isupper() for match in _QUESTIONED.finditer(text))
+    words_of_marks = len(_ONLY_MARKS.findall(text))
+    return inside + (
+        words_of_marks if words_of_marks > 1 and 2 * words_of_marks >= len(text.split()) else 0
+    )
 
 
 def guess_encoding(data: bytes) -> str | None:
@@ -92,7 +94,7 @@ def _is_utf8(line: bytes) -> bool:
 
 
 def _is_misread(text: str) -> bool:
-    return any(_reads_back(found.group()) for found in _MISREAD.finditer(text))
+    return any(_reads_back(match.group()) for match in _MISREAD.finditer(text))
 
 
 def _reads_back(piece: str) -> bool:

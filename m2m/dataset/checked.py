@@ -98,7 +98,7 @@ class Checked:
             "tokens_per_word": self.cost and round(self.cost.tokens_per_word, 3),
             "characters_per_token": self.cost and round(self.cost.characters_per_token, 3),
             "bytes_per_token": self.cost and round(self.cost.bytes_per_token, 3),
-            "sides": {side: asdict(found) for side, found in self.sides.items()},
+            "sides": {side: asdict(side_cost) for side, side_cost in self.sides.items()},
             "duplicates": self.duplicates,
             "near_duplicates": self.near_duplicates,
             "contradictions": self.contradictions,
@@ -113,15 +113,15 @@ class Checked:
 class DatasetFile:
     """One dataset, split into the parts that are compared."""
 
-    def __init__(self, found: Checked, order: int = 0) -> None:
-        self.found, self.order = found, order
+    def __init__(self, result: Checked, order: int = 0) -> None:
+        self.result, self.order = result, order
         self.rows: list[Row] = []
         try:
-            found.format, self.rows, wrong = read_rows(found.file)
+            result.format, self.rows, wrong = read_rows(result.file)
         except InputError as error:
             self._note_unreadable(error)
             return
-        found.rows = len(self.rows)
+        result.rows = len(self.rows)
         self._note_bad_rows(wrong)
         sides = tuple(zip(*(row.sides for row in self.rows), strict=True)) or ((), ())
         self.frame = frame(sides[0])
@@ -135,7 +135,7 @@ class DatasetFile:
     @property
     def name(self) -> str:
         """Return the name that other files' entries use for this file."""
-        return self.found.file.stem
+        return self.result.file.stem
 
     def say(
         self,
@@ -148,10 +148,10 @@ class DatasetFile:
     ) -> None:
         """Add a problem of the rows at `places`."""
         lines = tuple(self.rows[place].line for place in places[:SHOWN])
-        self.found.problems.append(Problem(kind, message, hint, lines, refused))
+        self.result.problems.append(Problem(kind, message, hint, lines, refused))
 
     def _note_unreadable(self, error: InputError) -> None:
-        path = self.found.file
+        path = self.result.file
         encoding = guess_encoding(read_bytes(path)) if "is not UTF-8" in error.message else None
         hint = error.hint or "correct the file"
         if encoding:
@@ -161,14 +161,14 @@ class DatasetFile:
     def _note_bad_rows(self, wrong: Problems) -> None:
         places: dict[str, list[int]] = {}
         for message in wrong:
-            line, _, what = message.removeprefix("line ").partition(": ")
-            places.setdefault(what, []).append(int(line))
-        for what, lines in places.items():
+            line, _, fault = message.removeprefix("line ").partition(": ")
+            places.setdefault(fault, []).append(int(line))
+        for fault, lines in places.items():
             one = len(lines) == 1
-            message = f"line {lines[0]}: {what}" if one else f"{in_rows(len(lines))}: {what}"
+            message = f"line {lines[0]}: {fault}" if one else f"{in_rows(len(lines))}: {fault}"
             hint = "correct the row or delete it" if one else "correct these rows or delete them"
             shown = () if one else tuple(lines[:SHOWN])
-            self.found.problems.append(Problem("bad_row", message, hint, shown, refused=True))
+            self.result.problems.append(Problem("bad_row", message, hint, shown, refused=True))
         if more := len(wrong) - sum(map(len, places.values())):
             hint = "correct the first ones, and check again"
             self.say("bad_row", f"{in_rows(more)} more with faults", hint, refused=True)
@@ -190,8 +190,8 @@ class DatasetFile:
         echoed = (
             [
                 i
-                for i, (asked, said) in enumerate(zip(*self.sides.values(), strict=True))
-                if len(said.split()) > 1 and comparable(asked) == comparable(said)
+                for i, (question, answer) in enumerate(zip(*self.sides.values(), strict=True))
+                if len(answer.split()) > 1 and comparable(question) == comparable(answer)
             ]
             if self.rows
             else []
@@ -229,29 +229,29 @@ class DatasetFile:
         if len(answers) > 1 and all(text[:1] == " " for text in answers):
             hint = "delete the spaces after the commas, unless the model shall write them"
             self.say("leading_space", "all answers begin with a space", hint)
-        path = self.found.file
+        path = self.result.file
         if path.suffix.lower() == ".txt" and (other := sibling_in_step(path, len(self.rows))):
             message = f"{other} has as many lines: is it a translation?"
             hint = "each file is learned alone; to learn to translate, write prompt and completion"
             self.say("parallel", message, hint)
 
     def _count(self, formatter: Formatter, limit: RowLimit) -> None:
-        found, tokenizer = self.found, formatter.tokenizer
-        found.cost = cost([row.plain_text for row in self.rows], tokenizer)
-        found.sides = {
+        result, tokenizer = self.result, formatter.tokenizer
+        result.cost = cost([row.plain_text for row in self.rows], tokenizer)
+        result.sides = {
             side: cost(texts, tokenizer) for side, texts in self.sides.items() if any(texts)
         }
-        for side, each in found.sides.items():
+        for side, side_cost in result.sides.items():
             if mostly_letters(self.sides[side]):  # digits and signs are split in every language
-                self._advise(side, each)
+                self._advise(side, side_cost)
         try:
-            samples = encode(self.rows, formatter, 1 << 30, found.file)
+            samples = encode(self.rows, formatter, 1 << 30, result.file)
         except M2MError as error:
             self.say("template", error.message, error.hint or "correct these rows", refused=True)
             return
         lengths = [len(sample) for sample in samples]
-        found.tokens, found.longest = sum(lengths), max(lengths, default=0)
-        found.lengths = histogram(lengths)
+        result.tokens, result.longest = sum(lengths), max(lengths, default=0)
+        result.lengths = histogram(lengths)
         texts = {row.line for row in self.rows if row.text is not None}
         long = [s.line for s in samples if len(s) > limit.tokens and s.line not in texts]
         if long:

@@ -50,7 +50,7 @@ def read_message(item: Mapping[str, Any], number: int) -> dict[str, Any]:
 
 def _weighed(message: dict[str, Any], number: int) -> dict[str, Any]:
     weight, *others = (message.pop(name, True) for name in FLAGS)
-    if weight not in (0, 1) or not all(isinstance(each, bool) for each in others):
+    if weight not in (0, 1) or not all(isinstance(flag, bool) for flag in others):
         names = ", ".join(FLAGS[1:])
         raise Wrong(f"message {number}: weight must be 0 or 1, and {names} true or false")
     return message if weight and all(others) else {**message, "weight": 0}

@@ -94,7 +94,7 @@ def _signatures(texts: Sequence[str], rng: np.random.Generator) -> NDArray[np.ui
     count = _BANDS * _ROWS
     factors, shifts = rng.integers(0, 1 << 63, (2, count), np.uint64)
     factors |= np.uint64(1)
-    found = np.full((len(texts), count), _NOTHING, np.uint32)
+    signatures = np.full((len(texts), count), _NOTHING, np.uint32)
     for start, end in _chunks([len(text) for text in texts]):
         hashes, rows = character_grams(texts[start:end], SHINGLE)
         if not len(hashes):
@@ -102,8 +102,8 @@ def _signatures(texts: Sequence[str], rng: np.random.Generator) -> NDArray[np.ui
         begins = np.flatnonzero(np.diff(rows, prepend=-1))
         for number in range(count):
             mixed = (hashes * factors[number] + shifts[number]) >> np.uint64(32)
-            found[start + rows[begins], number] = np.minimum.reduceat(mixed, begins)
-    return found
+            signatures[start + rows[begins], number] = np.minimum.reduceat(mixed, begins)
+    return signatures
 
 
 def _chunks(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:

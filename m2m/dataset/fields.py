@@ -61,11 +61,11 @@ def refuse_other_answers(path: Path, records: Sequence[Record], answer: str = "c
     marks = [
         _CHAT.search(str(record.fields["text"])) for record in records if "text" in record.fields
     ]
-    found = [mark.group() for mark in marks if mark]
-    if found and 2 * len(found) >= len(marks):
+    chat_marks = [mark.group() for mark in marks if mark]
+    if chat_marks and 2 * len(chat_marks) >= len(marks):
         raise InputError(
-            f"{path}:{records[0].line}: the texts are chats written out, with {found[0]!r}: all of "
-            "a text is used, the questions too",
+            f"{path}:{records[0].line}: the texts are chats written out, with {chat_marks[0]!r}: "
+            "all of a text is used, the questions too",
             f"write the question as prompt and the answer as {answer}, or a chat as messages",
         )
     others: dict[str, int] = {}
@@ -206,8 +206,8 @@ def refuse_same_question(
     Raises:
         InputError: names the column.
     """
-    asked = len({question for question, _ in sides})
-    if 2 * asked > len(sides) or len(set(sides)) == asked:
+    questions = len({question for question, _ in sides})
+    if 2 * questions > len(sides) or len(set(sides)) == questions:
         return
     for key in rows[0]:
         name = key.strip().lower()
@@ -218,10 +218,10 @@ def refuse_same_question(
             and not _is_seen(row[key], side)
         }  # fmt: skip
         about = _ABOUT.fullmatch(name) and name != "source"
-        if not about and 2 * len(texts) > len(rows) and len(texts) >= 2 * asked:
+        if not about and 2 * len(texts) > len(rows) and len(texts) >= 2 * questions:
             raise InputError(
-                f"{path}: {len(rows)} rows ask only {asked} different question{'s' * (asked > 1)}, "
-                f"and the model would not see {key}",
+                f"{path}: {len(rows)} rows ask only {questions} different "
+                f"question{'s' * (questions > 1)}, and the model would not see {key}",
                 f"write {key} into the question, or delete it",
             )
 

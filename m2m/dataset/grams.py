@@ -85,15 +85,15 @@ def frame(texts: Sequence[str]) -> str:
 
 def _shared_words(rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
     """Return the longest beginning that at least half of the rows, and at least three, share."""
-    found: tuple[str, ...] = ()
+    beginning: tuple[str, ...] = ()
     while True:
-        size = len(found) + 1
+        size = len(beginning) + 1
         # A beginning as long as the row would leave nothing of it.
         counts = Counter(_folded(row[:size]) for row in rows if len(row) > size)
         best, count = counts.most_common(1)[0] if counts else ((), 0)
         if count < max(3, len(rows) / 2):
-            return found
-        found = best
+            return beginning
+        beginning = best
 
 
 def _cut(row: list[str], head: tuple[str, ...]) -> list[str]:

@@ -74,8 +74,8 @@ class Languages:
                 continue
             self._rows[part], self._grams[part] = rows, trigrams
             self._counts[part] = np.bincount(trigrams[0], minlength=_BINS).astype(np.float64)
-            share = np.bincount(bigrams, minlength=_BINS).astype(np.float64)
-            self._bigrams[part] = share / share.sum()
+            counts = np.bincount(bigrams, minlength=_BINS).astype(np.float64)
+            self._bigrams[part] = counts / counts.sum()
 
     def distance(self, one: Part, other: Part) -> float | None:
         """Return the distance of two parts, 0 to 1 bit; None if one of them is too small."""
@@ -94,11 +94,11 @@ class Languages:
         odds = np.stack([self._likelihood(other, part) - own for other in others])
         best = odds.argmax(axis=0)
         clear = (odds.max(axis=0) > _ODDS) & (sizes >= _LEAST_GRAMS)
-        found = [
+        foreign = [
             Suspect(int(self._rows[part][i]), others[best[i]], float(odds[best[i], i]))
             for i in np.flatnonzero(clear)
         ]
-        return sorted(found, key=lambda each: -each.odds)
+        return sorted(foreign, key=lambda suspect: -suspect.odds)
 
     def _is_foreign(self, part: Part, other: Part) -> bool:
         distance = self.distance(part, other)
@@ -110,8 +110,8 @@ class Languages:
     def _likelihood(self, model: Part, part: Part) -> NDArray[np.float64]:
         """Return (rows of `part`,) log-likelihoods in nats by the trigrams of `model`."""
         counts, (bins, rows) = self._counts[model], self._grams[part]
-        share = np.log((counts + _SMOOTH) / (counts.sum() + _SMOOTH * _VOCABULARY))
-        return _sums(share[bins], rows, len(self._rows[part]))
+        log_probability = np.log((counts + _SMOOTH) / (counts.sum() + _SMOOTH * _VOCABULARY))
+        return _sums(log_probability[bins], rows, len(self._rows[part]))
 
     def _own(self, part: Part) -> NDArray[np.float64]:
         """Return the same by the part itself, without each row's own trigrams."""

@@ -15,7 +15,7 @@ _TAGS = re.compile(r"[._-]")
 
 Line = tuple[str, int]  # the text and its line number
 
-# (its name, a pattern for its lines, the share of lines that must match, a hint)
+# (its name, a pattern for its lines, the fraction of lines that must match, a hint)
 _KINDS: tuple[tuple[str, re.Pattern[str], float, str], ...] = (
     (
         "one word a line with its tag (CoNLL)",
@@ -73,10 +73,10 @@ def refuse_no_prose(path: Path, lines: Sequence[Line], answer: str = "completion
         InputError: names the kind of file and the format to use.
     """
     texts = [text.strip() for text, _ in lines]
-    for what, looks, share, remedy in _KINDS:
-        if sum(bool(looks.fullmatch(text)) for text in texts) >= max(2, share * len(texts)):
+    for kind, looks, fraction, remedy in _KINDS:
+        if sum(bool(looks.fullmatch(text)) for text in texts) >= max(2, fraction * len(texts)):
             raise InputError(
-                f"{path}:{lines[0][1]}: this is {what}, not a text a line",
+                f"{path}:{lines[0][1]}: this is {kind}, not a text a line",
                 remedy.replace("completion", answer),
             )
     if names := _speakers(texts):
@@ -96,7 +96,7 @@ def refuse_no_prose(path: Path, lines: Sequence[Line], answer: str = "completion
 
 def _speakers(texts: Sequence[str]) -> tuple[str, str] | None:
     """Return the two words before a colon that start the lines in turn ("Q:", "A:"), if all do."""
-    heads = [found.group(1) if (found := _SPEAKER.match(text)) else "" for text in texts]
+    heads = [match.group(1) if (match := _SPEAKER.match(text)) else "" for text in texts]
     if len(heads) < 4 or "" in heads or len(set(heads)) != 2:
         return None
     in_turn = all(one != other for one, other in pairwise(heads))

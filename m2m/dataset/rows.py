@@ -59,13 +59,13 @@ class Row:
     def sides(self) -> tuple[str, str]:
         """Return the question and the text that is trained on; a bare text has the question ""."""
         if self.messages is not None:
-            said: tuple[list[str], list[str]] = ([], [])
+            texts: tuple[list[str], list[str]] = ([], [])
             for message in self.messages:
-                said[message["role"] == "assistant"].append(str(message["content"]))
-            return "\n".join(said[0]), "\n".join(said[1])
+                texts[message["role"] == "assistant"].append(str(message["content"]))
+            return "\n".join(texts[0]), "\n".join(texts[1])
         if self.pieces is not None:
-            given = "".join(text for text, trained in self.pieces if not trained)
-            return given, "".join(text for text, trained in self.pieces if trained)
+            question = "".join(text for text, trained in self.pieces if not trained)
+            return question, "".join(text for text, trained in self.pieces if trained)
         return "", self.text or ""
 
 
@@ -137,7 +137,7 @@ def _detect(
 
 def _unknown(path: Path, first: Record, alone: bool) -> InputError:
     """Return the error for columns that no format has, with the columns to use."""
-    found, keys = f"{path}:{first.line}: m2m does not know the columns", first.fields.keys()
+    message, keys = f"{path}:{first.line}: m2m does not know the columns", first.fields.keys()
     known = {key: key.strip().lower() for key in keys}
     for form, (names, _) in FORMATS.items():
         if names <= set(known.values()):
@@ -145,7 +145,7 @@ def _unknown(path: Path, first: Record, alone: bool) -> InputError:
             wrong = [
                 f"{key!r} to {name}" for key, name in known.items() if key != name in names | more
             ]
-            return InputError(f"{found} {_listed(keys)}", f"rename {', '.join(wrong)}")
+            return InputError(f"{message} {_listed(keys)}", f"rename {', '.join(wrong)}")
     inside = [key for key, value in first.fields.items() if _is_rows(value)]
     if {"chosen", "rejected"} <= keys:
         hint = "write the question as prompt and the chosen answer as completion"
@@ -170,7 +170,7 @@ def _unknown(path: Path, first: Record, alone: bool) -> InputError:
         )
         if path.suffix.lower() in (".csv", ".tsv"):
             hint += "; if line 1 is a row already, write a line with these names before it"
-    return InputError(f"{found} {_listed(keys)}", hint)
+    return InputError(f"{message} {_listed(keys)}", hint)
 
 
 def _is_rows(value: Any) -> bool:

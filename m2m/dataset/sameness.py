@@ -45,8 +45,8 @@ def normalize(text: str) -> str:
         if text[at] in "-*/" or _inside(text, at):
             parts += [text[done:at].translate(_WORDS), text[at]]
             done = at + 1
-    found = " ".join("".join([*parts, text[done:].translate(_WORDS)]).split())
-    return found or " ".join(text.translate(_SIGNS).split())
+    words = " ".join("".join([*parts, text[done:].translate(_WORDS)]).split())
+    return words or " ".join(text.translate(_SIGNS).split())
 
 
 def _inside(text: str, at: int) -> bool:

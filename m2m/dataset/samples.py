@@ -65,8 +65,10 @@ class RowLimit:
         """Return a hint for rows of up to `needed` tokens."""
         if needed > self.context:
             return f"shorten or split them: the model reads {self.context} tokens at most"
-        given = {"max_length": self.max_length, "batch_tokens": self.batch_tokens}
-        names = " and ".join(f"{name} = {needed}" for name, has in given.items() if has < needed)
+        limits = {"max_length": self.max_length, "batch_tokens": self.batch_tokens}
+        names = " and ".join(
+            f"{name} = {needed}" for name, limit in limits.items() if limit < needed
+        )
         return f"shorten or split them, or set {names} in [train]"
 
 
@@ -96,17 +98,17 @@ def encode(
     for row in rows:
         try:
             sequences = enumerate(_sequences(row, formatter))
-            found = [_sample(segments, row.line, turn) for turn, segments in sequences]
+            row_samples = [_sample(segments, row.line, turn) for turn, segments in sequences]
         except InputError as error:
             problems.add(f"line {row.line}: {error.message}")
             hints |= {error.hint: None} if error.hint else {}
             continue
-        longest = max(map(len, found))
+        longest = max(map(len, row_samples))
         if longest > limit.tokens and row.text is None:
             needed = max(needed, longest)
             fits = f"at most {limit.tokens} fit ({limit.name})"
             problems.add(f"line {row.line}: {longest} tokens, {fits}")
-        cuts = [cut for sample in found for cut in _cut(sample, limit.tokens)]
+        cuts = [cut for sample in row_samples for cut in _cut(sample, limit.tokens)]
         samples += [cut for cut in cuts if cut.loss_mask.any()]
     hints |= {limit.remedy(needed): None} if needed else {}
     problems.raise_if_any(InputError, str(path), "; ".join(hints) or "correct these rows")
@@ -134,10 +136,10 @@ def _sequences(row: Row, formatter: Formatter) -> list[list[Segment]]:
 
 def _weighed(sequences: list[list[Segment]], messages: Sequence[Message]) -> list[list[Segment]]:
     """Return the sequences with answers of weight 0 as context only."""
-    kept = [each.get("weight") != 0 for each in messages if each["role"] == "assistant"]
-    if all(kept):
+    trained = [message.get("weight") != 0 for message in messages if message["role"] == "assistant"]
+    if all(trained):
         return sequences
-    turns = iter(kept)
+    turns = iter(trained)
     return [
         [replace(part, trained=next(turns)) if part.trained else part for part in segments]
         for segments in sequences

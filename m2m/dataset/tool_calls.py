@@ -36,17 +36,17 @@ def fit_arguments(messages: Sequence[Message], template: ChatTemplate) -> Sequen
     """
     if not any(message.get("tool_calls") for message in messages):
         return messages
-    return messages if _writes_objects(template) else [_as_text(each) for each in messages]
+    return messages if _writes_objects(template) else [_as_text(message) for message in messages]
 
 
 def _writes_objects(template: ChatTemplate) -> bool:
     """Return whether the template writes an object of arguments in another form than Python's."""
     call = {"type": "function", "id": "call00001"}
-    asked = {**_CALL, "tool_calls": [
+    turn = {**_CALL, "tool_calls": [
         {**call, "function": {"name": "f", "arguments": {"m2mKey": "m2mValue"}}}
     ]}  # fmt: skip
     try:
-        written = template.render([_ASKED, asked])
+        written = template.render([_ASKED, turn])
     except InputError:
         return False
     return "'m2mKey'" not in written and '\\"m2mKey' not in written

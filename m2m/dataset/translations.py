@@ -35,7 +35,9 @@ def disputed(
         known.setdefault(question, []).append(answer)
     pairs: dict[str, Pair] = {}
     for question, answer in zip(questions, answers, strict=True):
-        other = next((each for each in known.get(question, ()) if each != answer), None)
+        other = next(
+            (candidate for candidate in known.get(question, ()) if candidate != answer), None
+        )
         if other is not None:
             pairs.setdefault(question, (answer, other))
     return [*pairs.values()]
@@ -67,8 +69,8 @@ def differ_alike(pairs: Sequence[Pair], seed: int = 0) -> bool:
     return _is_clear(_split_odds(one, other), (_split_odds(m[::2], m[1::2]) for m in mixed))
 
 
-def _is_clear(seen: float, drawn: Iterable[float]) -> bool:
-    return seen > 0 and all(seen > _CLEARLY * each for each in drawn)
+def _is_clear(odds: float, by_chance: Iterable[float]) -> bool:
+    return odds > 0 and all(odds > _CLEARLY * value for value in by_chance)
 
 
 def _bigrams(texts: Sequence[str]) -> Matrix:
@@ -105,7 +107,7 @@ def _turned(one: Matrix, other: Matrix, turn: NDArray[np.bool_]) -> tuple[Matrix
 
 
 def _logs(part: Matrix) -> Matrix:
-    """Return (n, bins) log shares of a profile, without each text's own counts."""
+    """Return (n, bins) log fractions of a profile, without each text's own counts."""
     rest = part.sum(axis=0) - part + _SMOOTH
     logs: Matrix = np.log(rest / rest.sum(axis=1, keepdims=True))
     return logs

@@ -37,15 +37,15 @@ class Given:
 
 def place(reading: str, answer: str | None, choices: Sequence[str]) -> int | None:
     """Return the place (from 0) of the choice that an answer names; None if it names none."""
-    form, found = normalize(answer or ""), -1
+    form, index = normalize(answer or ""), -1
     if reading == "text":
         forms = [normalize(choice) for choice in choices]
-        found = forms.index(form) if form in forms else -1
+        index = forms.index(form) if form in forms else -1
     elif reading == "letter":
-        found = _LETTERS.find(form) if len(form) == 1 else -1
+        index = _LETTERS.find(form) if len(form) == 1 else -1
     elif form.isdecimal() and len(form) <= _LONGEST and (form == "0" or form[0] != "0"):
-        found = int(form) - (reading == "index1")
-    return found if 0 <= found < len(choices) else None
+        index = int(form) - (reading == "index1")
+    return index if 0 <= index < len(choices) else None
 
 
 def decide(rows: Sequence[Given], *, named: bool) -> tuple[str, InputError | None]:
@@ -58,21 +58,25 @@ def decide(rows: Sequence[Given], *, named: bool) -> tuple[str, InputError | Non
         rows: at least one.
         named: whether the target lists the choices, so that answers are always their texts.
     """
-    places = {each: [place(each, row.answer, row.choices) for row in rows] for each in READINGS}
-    fits = [each for each, found in places.items() if None not in found]
+    places = {
+        reading: [place(reading, row.answer, row.choices) for row in rows] for reading in READINGS
+    }
+    fits = [reading for reading, row_places in places.items() if None not in row_places]
     if not fits:
-        order = sorted(READINGS, key=lambda each: each != ("text" if named else "index0"))
-        return min(order, key=lambda each: places[each].count(None)), None
+        order = sorted(READINGS, key=lambda reading: reading != ("text" if named else "index0"))
+        return min(order, key=lambda reading: places[reading].count(None)), None
     first = fits[0]
-    other = next((each for each in fits if places[each] != places[first]), None)
+    other = next((reading for reading in fits if places[reading] != places[first]), None)
     if other is None or (named and first == "text"):
         return first, None
     at = next(i for i in range(len(rows)) if places[first][i] != places[other][i])
-    one, two = (rows[at].choices[places[each][at] or 0] for each in (first, other))
+    one, two = (rows[at].choices[places[reading][at] or 0] for reading in (first, other))
     return first, InputError(
         f"{rows[at].path}:{rows[at].line}: the answer {rows[at].answer!r} is {one!r:.40} as "
         f"{READINGS[first]}, and {two!r:.40} as {READINGS[other]}; both fit all rows",
-        "write " + " or ".join(f'answers = "{each}"' for each in fits) + " in [[targets]], or give "
+        "write "
+        + " or ".join(f'answers = "{reading}"' for reading in fits)
+        + " in [[targets]], or give "
         "`--answers` on the command line",
     )
 

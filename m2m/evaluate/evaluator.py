@@ -63,7 +63,7 @@ class Evaluator:
             self._gold = np.array([e.gold for e in self.task.examples], np.int64)
         self._tokens = padded([[len(c) for c in r.continuations] for r in self._requests])
         if task.form.writes:
-            self._openings = [self._prompter.opening(each) for each in self.task.examples]
+            self._openings = [self._prompter.opening(example) for example in self.task.examples]
             self._stop = self._prompter.stop(self.task.examples)
             self._longest = self._prompter.longest(self.task.examples)
             self._limit = task.form.max_tokens or _SLACK + self._longest * 3 // 2
@@ -81,14 +81,14 @@ class Evaluator:
     @property
     def fingerprint(self) -> str:
         """Return the SHA-256 of all questions and right answers: all that can change scores."""
-        asked = [
+        questions = [
             [list(r.prompt), [list(c) for c in r.continuations], row[np.isfinite(row)].tolist()]
             for r, row in zip(self._requests, self._bytes, strict=True)
         ]
         about = [[e.gold, e.facet, e.references] for e in self.task.examples]
         written = [self._openings, self._stop, self._limit] if self.task.form.writes else []
         same = [self._same] if self._same else []
-        text = json.dumps([SCHEMA, self.task.kind, asked, about, written, *same])
+        text = json.dumps([SCHEMA, self.task.kind, questions, about, written, *same])
         return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
     @property
@@ -114,14 +114,14 @@ class Evaluator:
             LlamaError: llama.cpp failed.
         """
         rows = list(range(len(self)) if places is None else places)
-        asked = [self._requests[i] for i in rows]
+        chosen = [self._requests[i] for i in rows]
         if self.task.kind == "text":
-            loglik, decoded, separate = _texts(model, asked)
+            loglik, decoded, separate = _texts(model, chosen)
         else:
-            scored = score(model, asked)
+            scored = score(model, chosen)
             loglik, decoded, separate = scored.loglik, scored.decoded, scored.separate
         written = self._written(model, rows)
-        predictions = tuple(map(self._prompter.said, written.texts))
+        predictions = tuple(map(self._prompter.extract_answer, written.texts))
         about = [] if self.task.form.window else [self.task.examples[i] for i in rows]
         return Scores(
             kind=self.task.kind,
@@ -148,21 +148,21 @@ class Evaluator:
         return complete(model, openings, self._limit + self._head, self._stop)
 
 
-def _texts(model: LlamaModel, asked: Sequence[Request]) -> tuple[list[list[float]], int, int]:
+def _texts(model: LlamaModel, texts: Sequence[Request]) -> tuple[list[list[float]], int, int]:
     """Score short texts in shared batches and long ones in windows."""
-    whole = [len(r.prompt) + len(r.continuations[0]) for r in asked]
-    short = [n <= model.context_trained for n in whole]
-    scored = score(model, [r for r, s in zip(asked, short, strict=True) if s])
-    found = iter(scored.loglik)
+    lengths = [len(r.prompt) + len(r.continuations[0]) for r in texts]
+    short = [n <= model.context_trained for n in lengths]
+    scored = score(model, [r for r, s in zip(texts, short, strict=True) if s])
+    short_scores = iter(scored.loglik)
     loglik, decoded = [], scored.decoded
-    for request, fits in zip(asked, short, strict=True):
+    for request, fits in zip(texts, short, strict=True):
         if fits:
-            loglik.append(next(found))
+            loglik.append(next(short_scores))
         else:
             ids = [*request.prompt, *request.continuations[0]]
             loglik.append([float(score_text(model, ids).sum())])
             decoded += len(ids)
-    return loglik, decoded, sum(whole)
+    return loglik, decoded, sum(lengths)
 
 
 def _context_bytes(formatter: Formatter, first: int) -> int:

@@ -84,18 +84,18 @@ def kind_of(path: Path, record: Record, reading: Reading) -> Kind:
         return "answer"
     if "text" in keys and not reading.is_custom:
         return "text"
-    wanted = (
+    remedy = (
         "a target needs prompt and answer, or question, choices and answer, or text; or say how "
         "its rows are read (docs/targets.md)"
     )
     if {"prompt", "completion"} <= keys:
-        wanted = "rename completion to answer"
+        remedy = "rename completion to answer"
     if reading.answer and not reading.prompt:
-        wanted = 'say what is asked, too: prompt = "{...}" with a column in braces'
+        remedy = 'say what is asked, too: prompt = "{...}" with a column in braces'
     elif reading.is_custom:
-        wanted = "a row needs an answer: its field `answer`, or say what to take in `answer`"
-    found = ", ".join(keys) or "(none)"
-    raise InputError(f"{path}:{record.line}: the columns {found} do not fit", wanted)
+        remedy = "a row needs an answer: its field `answer`, or say what to take in `answer`"
+    columns = ", ".join(keys) or "(none)"
+    raise InputError(f"{path}:{record.line}: the columns {columns} do not fit", remedy)
 
 
 def read_example(record: Record, kind: Kind, reading: Reading) -> Example:
@@ -120,17 +120,17 @@ def fill(template: str, fields: Mapping[str, Any]) -> str:
     """
 
     def value(match: re.Match[str]) -> str:
-        found, name = match.group(), match.group(1)
-        if found in ("{{", "}}"):
-            return found[0]
+        mark, name = match.group(), match.group(1)
+        if mark in ("{{", "}}"):
+            return mark[0]
         if name is None:
-            raise InputError(f"a lone {found} in {template!r:.60}; write it twice to mean itself")
+            raise InputError(f"a lone {mark} in {template!r:.60}; write it twice to mean itself")
         if name not in fields:
             raise InputError(f"no field {name!r} for {template!r:.60}; found {', '.join(fields)}")
-        held = fields[name]
-        if held is None:
+        field = fields[name]
+        if field is None:
             raise InputError(f"the field {name!r} for {template!r:.60} is null")
-        return ", ".join(map(str, held)) if isinstance(held, list) else str(held)
+        return ", ".join(map(str, field)) if isinstance(field, list) else str(field)
 
     return _BRACES.sub(value, template)
 
@@ -154,22 +154,22 @@ def _prompt(fields: Mapping[str, Any], reading: Reading, key: str) -> str:
 
 def given(path: Path, records: Sequence[Record], reading: Reading) -> list[Given]:
     """Return the answers and choices of a file's rows, without rows whose choices are wrong."""
-    found = []
+    rows = []
     for record in records:
         try:
             choices = _choices(record.fields, reading)
-            found.append(Given(path, record.line, _said(record.fields, reading), choices))
+            rows.append(Given(path, record.line, _answer_text(record.fields, reading), choices))
         except InputError:
             continue
-    return found
+    return rows
 
 
 def _read_choices(fields: dict[str, Any], line: int, reading: Reading) -> Example:
     question = _prompt(fields, reading, "question")
-    choices, said = _choices(fields, reading), _said(fields, reading)
-    gold = place(reading.answers, said, choices)
+    choices, answer = _choices(fields, reading), _answer_text(fields, reading)
+    gold = place(reading.answers, answer, choices)
     if gold is None:
-        what = f"the answer is {said!r:.60}"
+        what = f"the answer is {answer!r:.60}"
         if not reading.answer:
             what = f'"answer" is {fields.get("answer")!r:.60}'
         raise InputError(f"{what}, expected {expected(reading.answers, choices)}")
@@ -191,7 +191,7 @@ def _choices(fields: Mapping[str, Any], reading: Reading) -> tuple[str, ...]:
     return tuple(choices)
 
 
-def _said(fields: Mapping[str, Any], reading: Reading) -> str | None:
+def _answer_text(fields: Mapping[str, Any], reading: Reading) -> str | None:
     """Return a row's answer as text; JSON's true is the text "true" and never a number."""
     if reading.answer:
         return fill(reading.answer, fields)
@@ -206,7 +206,7 @@ def _read_answer(fields: dict[str, Any], line: int, reading: Reading) -> Example
     if reading.answer:
         answers = [fill(reading.answer, fields)]
     elif isinstance(fields.get("answer"), list) and fields["answer"]:
-        answers = [_text({"answer": each}, "answer") for each in fields["answer"]]
+        answers = [_text({"answer": answer}, "answer") for answer in fields["answer"]]
     else:
         answers = [_text(fields, "answer")]
     if not answers[0].strip():

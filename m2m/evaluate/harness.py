@@ -77,18 +77,18 @@ def load_harness(path: Path, part: Part, seed: int = 0, roots: Sequence[Path] = 
     kind = _kind(config, path)
     files = _files(config, path)
     rows = _Rows(config, kind, reader)
-    asked = _split(config, files, part, path)
-    examples, read = rows.read(asked), list(asked)
+    scored = _split(config, files, part, path)
+    examples, read = rows.read(scored), list(scored)
     pool: Sequence[Example] = ()
     if config.get("num_fewshot"):
         tested, solved = _split(config, files, "test", path), _shots(config, files, path)
-        barred = {normalize(each.prompt) for each in rows.read(tested)}
-        pool = [each for each in rows.read(solved) if normalize(each.prompt) not in barred]
+        barred = {normalize(example.prompt) for example in rows.read(tested)}
+        pool = [example for example in rows.read(solved) if normalize(example.prompt) not in barred]
         read += [*tested, *solved]
     # Use the merged keys, so that an included file's keys count as if they were written here; a tag
     # can remain only in a key that has no effect.
     plain = json.loads(json.dumps(config, default=str))
-    mark = fingerprint(task=plain, rows=[reader.rows(each).sha256 for each in dict.fromkeys(read)])
+    mark = fingerprint(task=plain, rows=[reader.rows(file).sha256 for file in dict.fromkeys(read)])
     form = _form(config, tuple(pool), seed, path)
     task = Task(kind, tuple(examples), path, mark, form, sha256=reader.sha256)
     return assembled(task)
@@ -107,8 +107,8 @@ def _refuse_unknown(config: Mapping[str, Any], path: Path) -> None:
             expected = " or ".join(_WORDS[kind] for kind in kinds)
             problems.add(f"`{key}` is {value!r:.60}, expected {expected}")
     if config.get("dataset_path") not in ("json", "csv"):
-        found = config.get("dataset_path")
-        problems.add(f"dataset_path is {found!r:.60}, expected json or csv with local files")
+        loader = config.get("dataset_path")
+        problems.add(f"dataset_path is {loader!r:.60}, expected json or csv with local files")
     if config.get("repeats", 1) != 1:
         problems.add("`repeats` is not supported: answers are greedy, all would be the same")
     for key in ("doc_to_text", "doc_to_target", "output_type"):
@@ -141,16 +141,16 @@ def _kind(config: Mapping[str, Any], path: Path) -> Kind:
 def _files(config: Mapping[str, Any], path: Path) -> dict[str, list[Path]]:
     """Return the data files of each split; one without a split is `train`, as in `datasets`."""
     arguments = config.get("dataset_kwargs") or {}
-    given = arguments.get("data_files") if isinstance(arguments, dict) else None
+    data_files = arguments.get("data_files") if isinstance(arguments, dict) else None
     others = [key for key in arguments if key != "data_files"]
-    if not given or others:
+    if not data_files or others:
         raise InputError(
             f"{path}: dataset_kwargs is {arguments!r:.60}, expected data_files and nothing else",
             "name local files: dataset_kwargs: {data_files: {test: test.jsonl}}",
         )
-    splits = given if isinstance(given, dict) else {"train": given}
+    splits = data_files if isinstance(data_files, dict) else {"train": data_files}
     return {
-        name: [path.parent / each for each in names(value, f"data_files of {name!r:.40}", path)]
+        name: [path.parent / file for file in names(value, f"data_files of {name!r:.40}", path)]
         for name, value in splits.items()
     }
 
@@ -209,12 +209,12 @@ def _generation(
     config: Mapping[str, Any], separator: str, path: Path
 ) -> tuple[tuple[str, ...], int]:
     """Return the texts that end a written answer, and its largest number of tokens."""
-    given = dict(config.get("generation_kwargs") or {})
-    until = given.pop("until", separator)
-    longest = given.pop("max_gen_toks", _LONGEST_ANSWER)
+    options = dict(config.get("generation_kwargs") or {})
+    until = options.pop("until", separator)
+    longest = options.pop("max_gen_toks", _LONGEST_ANSWER)
     wrong = {
         key: value
-        for key, value in given.items()
+        for key, value in options.items()
         if (key, bool(value)) not in (("do_sample", False), ("temperature", False))
     }
     if wrong:
@@ -282,7 +282,7 @@ class _Rows:
         target = self._value("doc_to_target", fields)
         if self._kind == "answer":
             answers = tuple(
-                str(each) for each in (target if isinstance(target, list) else [target])
+                str(answer) for answer in (target if isinstance(target, list) else [target])
             )
             if not answers or not answers[0].strip():
                 raise InputError(f"doc_to_target gives {target!r:.40}, expected a text")
@@ -297,33 +297,33 @@ class _Rows:
 
     def _value(self, key: str, fields: Mapping[str, Any]) -> Any:
         """Return a field by its name, or a template's text; a number or list if it looks so."""
-        told = self._say[key]
-        if not isinstance(told, TextTemplate):
-            return told
-        if told.source in fields:
-            return fields[told.source]
-        text = told.render(fields)
+        rule = self._say[key]
+        if not isinstance(rule, TextTemplate):
+            return rule
+        if rule.source in fields:
+            return fields[rule.source]
+        text = rule.render(fields)
         places = key == "doc_to_target" and self._say["doc_to_choice"] is not None
         if places and _PLACE.fullmatch(text):
             return int(text)
         if key == "doc_to_choice" or (key == "doc_to_target" and re.fullmatch(r"(?s)\[.*\]", text)):
             try:
-                return told.literal(text)
+                return rule.literal(text)
             except InputError:
                 if key == "doc_to_choice":
                     raise InputError(f"doc_to_choice gives {text!r:.40}, no list") from None
         return text
 
     def _choices(self, fields: Mapping[str, Any]) -> tuple[str, ...]:
-        found = self._value("doc_to_choice", fields)
-        found = list(found.values()) if isinstance(found, dict) else found
+        choices = self._value("doc_to_choice", fields)
+        choices = list(choices.values()) if isinstance(choices, dict) else choices
         if (
-            not isinstance(found, list)
-            or len(found) < 2
-            or not all(isinstance(each, str) and each for each in found)
+            not isinstance(choices, list)
+            or len(choices) < 2
+            or not all(isinstance(choice, str) and choice for choice in choices)
         ):
-            raise InputError(f"doc_to_choice gives {found!r:.40}, expected two texts or more")
-        return tuple(found)
+            raise InputError(f"doc_to_choice gives {choices!r:.40}, expected two texts or more")
+        return tuple(choices)
 
 
 def typed(records: Sequence[Record]) -> list[Record]:

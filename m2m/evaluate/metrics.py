@@ -71,8 +71,8 @@ class Metric:
         if n < 2:
             return float("nan")
         if self.mean:
-            each = self.per_example(scores)
-            sums = np.bincount(clusters, each - each.mean())
+            values = self.per_example(scores)
+            sums = np.bincount(clusters, values - values.mean())
             return float(np.sqrt(n / (n - 1) * (sums @ sums)) / len(scores))
         draws = resample(clusters, rng or np.random.default_rng(0))
         return float(self.value(scores, draws).std(ddof=1))
@@ -113,7 +113,7 @@ def _mean_of(per_example: Callable[[Scores], F64]) -> Callable[[Scores, F64 | No
 
 
 def _normalized(scores: Scores) -> F64:
-    """Return (n, k) nats per byte; -inf for a missing choice, which then has no share."""
+    """Return (n, k) nats per byte; -inf for a missing choice, which then has no probability."""
     rate = scores.loglik / scores.bytes
     return np.where(np.isfinite(rate), rate, -np.inf)
 
@@ -158,8 +158,8 @@ def _bits_per_byte(scores: Scores, weights: F64 | None) -> F64:
 
 
 def _bits_per_byte_each(scores: Scores) -> F64:
-    each: F64 = -scores.of_gold(scores.loglik) / scores.of_gold(scores.bytes) / _LN2
-    return each
+    bits: F64 = -scores.of_gold(scores.loglik) / scores.of_gold(scores.bytes) / _LN2
+    return bits
 
 
 def _perplexity(scores: Scores, weights: F64 | None) -> F64:
@@ -175,8 +175,8 @@ def _perplexity_each(scores: Scores) -> F64:
 def _believed(scores: Scores) -> F64:
     """Return (n, k) softmax of the log-likelihoods: the probability that a model gives a choice."""
     loglik = np.where(np.isfinite(scores.loglik), scores.loglik, -np.inf)
-    share = np.exp(loglik - loglik.max(axis=1, keepdims=True))
-    believed: F64 = share / share.sum(axis=1, keepdims=True)
+    likelihood = np.exp(loglik - loglik.max(axis=1, keepdims=True))
+    believed: F64 = likelihood / likelihood.sum(axis=1, keepdims=True)
     return believed
 
 
@@ -196,8 +196,8 @@ def _calibration_error(scores: Scores, weights: F64 | None) -> F64:
 
 def _calibration_error_each(scores: Scores) -> F64:
     inside, gap = _bin(scores)
-    each: F64 = gap * (np.sign(inside @ gap) @ inside)
-    return each
+    errors: F64 = gap * (np.sign(inside @ gap) @ inside)
+    return errors
 
 
 def _macro_f1(scores: Scores, weights: F64 | None) -> F64:
@@ -214,22 +214,22 @@ def _macro_f1(scores: Scores, weights: F64 | None) -> F64:
     return mean
 
 
-def _shares(scores: Scores) -> F64:
-    share: F64 = np.bincount(scores.gold) / len(scores)
-    return share[share > 0]
+def _label_fractions(scores: Scores) -> F64:
+    fractions: F64 = np.bincount(scores.gold) / len(scores)
+    return fractions[fractions > 0]
 
 
 def _macro_f1_guessing(scores: Scores) -> float | None:
-    """Return the better macro-F1 of two guesses: equal shares for all labels, or one label only."""
-    share, labels = _shares(scores), scores.loglik.shape[1]
-    even = float((2 * share / labels / (share + 1 / labels)).sum() / labels)
-    return max(even, float((2 * share / (1 + share)).max() / len(share)))
+    """Return the better macro-F1 of two guesses: all labels equally often, or one label only."""
+    fractions, labels = _label_fractions(scores), scores.loglik.shape[1]
+    even = float((2 * fractions / labels / (fractions + 1 / labels)).sum() / labels)
+    return max(even, float((2 * fractions / (1 + fractions)).max() / len(fractions)))
 
 
 def _written(judge: Callable[[str, tuple[str, ...]], float]) -> Callable[[Scores], F64]:
     def per_example(scores: Scores) -> F64:
         pairs = zip(scores.predictions, scores.references, strict=True)
-        return np.array([judge(said, right) for said, right in pairs])
+        return np.array([judge(prediction, references) for prediction, references in pairs])
 
     return per_example
 
@@ -239,7 +239,7 @@ _exact_match, _token_f1 = _written(exact_match), _written(token_f1)
 
 def _chrf_counts(scores: Scores) -> F64:
     pairs = zip(scores.predictions, scores.references, strict=True)
-    return np.array([chrf_counts(said, right) for said, right in pairs])
+    return np.array([chrf_counts(prediction, references) for prediction, references in pairs])
 
 
 def _chrf(scores: Scores, weights: F64 | None) -> F64:
@@ -262,11 +262,14 @@ def _commonest(answers: Sequence[object]) -> float:
 
 
 def _prior_bits(scores: Scores) -> float | None:
-    """Return the bits of knowing the labels' shares: log2(k) - their entropy (Miller 1955)."""
+    """Return the bits of knowing the labels' proportions: log2(k) - their entropy (Miller 1955)."""
     if scores.kind != "labels":
         return 0.0
-    share = _shares(scores)
-    entropy = float(-(share * np.log2(share)).sum()) + (len(share) - 1) / 2 / len(scores) / _LN2
+    fractions = _label_fractions(scores)
+    entropy = (
+        float(-(fractions * np.log2(fractions)).sum())
+        + (len(fractions) - 1) / 2 / len(scores) / _LN2
+    )
     return max(0.0, float(np.log2(scores.loglik.shape[1])) - entropy)
 
 

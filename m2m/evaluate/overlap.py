@@ -24,17 +24,17 @@ _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "
 
 def words(text: str) -> list[str]:
     """Return the words of a normalised text; scripts without spaces give one word a character."""
-    found: list[str] = []
+    pieces: list[str] = []
     for part in normalize(text).split():
         last = ""
         for char in part:
             mark = unicodedata.category(char).startswith("M")
             if last and (mark or not (_unspaced(char) or _unspaced(last))):
-                found[-1] += char
+                pieces[-1] += char
             else:
-                found.append(char)
+                pieces.append(char)
             last = last if mark and last else char
-    return found
+    return pieces
 
 
 @functools.lru_cache(maxsize=4096)
@@ -44,7 +44,7 @@ def _unspaced(char: str) -> bool:
 
 def exact_match(prediction: str, references: Sequence[str]) -> float:
     """Return 1 if the normalised prediction is one of the normalised references, else 0."""
-    return float(normalize(prediction) in {normalize(each) for each in references})
+    return float(normalize(prediction) in {normalize(reference) for reference in references})
 
 
 def token_f1(prediction: str, references: Sequence[str]) -> float:
@@ -52,14 +52,14 @@ def token_f1(prediction: str, references: Sequence[str]) -> float:
 
     If prediction or reference has no words: 1 if both have none, else 0.
     """
-    said = Counter(words(prediction))
-    return max(_bag_f1(said, Counter(words(each))) for each in references)
+    predicted = Counter(words(prediction))
+    return max(_bag_f1(predicted, Counter(words(reference))) for reference in references)
 
 
-def _bag_f1(said: Counter[str], right: Counter[str]) -> float:
-    if not said or not right:
-        return float(said == right)
-    return 2.0 * (said & right).total() / (said.total() + right.total())
+def _bag_f1(predicted: Counter[str], right: Counter[str]) -> float:
+    if not predicted or not right:
+        return float(predicted == right)
+    return 2.0 * (predicted & right).total() / (predicted.total() + right.total())
 
 
 def chrf_counts(prediction: str, references: Sequence[str]) -> F64:
@@ -68,8 +68,10 @@ def chrf_counts(prediction: str, references: Sequence[str]) -> F64:
     White space does not count. If there are several references, the one with the best chrF is used,
     as in sacrebleu (metrics/chrf.py), whose `CHRF()` this equals.
     """
-    said = _ngrams(prediction)
-    counted = np.array([_matches(said, _ngrams(each)) for each in references], np.float64)
+    predicted = _ngrams(prediction)
+    counted = np.array(
+        [_matches(predicted, _ngrams(reference)) for reference in references], np.float64
+    )
     best: F64 = counted[int(chrf(counted).argmax())]
     return best
 
@@ -82,10 +84,10 @@ def _ngrams(text: str) -> list[Counter[str]]:
     ]
 
 
-def _matches(said: list[Counter[str]], right: list[Counter[str]]) -> list[int]:
+def _matches(predicted: list[Counter[str]], right: list[Counter[str]]) -> list[int]:
     return [
         count
-        for ours, theirs in zip(said, right, strict=True)
+        for ours, theirs in zip(predicted, right, strict=True)
         # If the reference is too short for an order, the prediction's n-grams of it do not count.
         for count in (ours.total() if theirs else 0, theirs.total(), (ours & theirs).total())
     ]
@@ -96,10 +98,10 @@ def chrf(counts: F64) -> F64:
 
     The means go over the orders of which both sides have n-grams.
     """
-    said, right, both = np.moveaxis(counts.reshape(*counts.shape[:-1], ORDERS, 3), -1, 0)
-    used = (said > 0) & (right > 0)
+    predicted, right, both = np.moveaxis(counts.reshape(*counts.shape[:-1], ORDERS, 3), -1, 0)
+    used = (predicted > 0) & (right > 0)
     orders = np.maximum(used.sum(axis=-1), 1)
-    precision = np.where(used, both / np.where(used, said, 1.0), 0.0).sum(axis=-1) / orders
+    precision = np.where(used, both / np.where(used, predicted, 1.0), 0.0).sum(axis=-1) / orders
     recall = np.where(used, both / np.where(used, right, 1.0), 0.0).sum(axis=-1) / orders
     below = _BETA2 * precision + recall
     score: F64 = 100 * (1 + _BETA2) * precision * recall / np.where(below > 0, below, 1.0)

@@ -123,19 +123,23 @@ class Prompter:
         prompt = formatter.prompt_ids(self._asked(example))
         return [*prompt, *formatter.head, *(formatter.answer_ids(head) if head else ())]
 
-    def said(self, written: str) -> str:
+    def extract_answer(self, written: str) -> str:
         """Extract the answer from the text that a model wrote."""
-        return written.strip() if self._raw else self._formatter.said(written)
+        return written.strip() if self._raw else self._formatter.extract_answer(written)
 
     def stop(self, examples: Sequence[Example]) -> tuple[str, ...]:
         """Return the texts that end the written answers to some examples.
 
         An empty line ends them if no other end is set, unless a right answer contains one.
         """
-        said = self.form.ends
+        ends = self.form.ends
         gap = self.form.separator
-        if said or self._chats or any(gap in text for each in examples for text in each.references):
-            return said
+        if (
+            ends
+            or self._chats
+            or any(gap in text for example in examples for text in example.references)
+        ):
+            return ends
         return (gap,)
 
     def longest(self, examples: Sequence[Example]) -> int:
@@ -143,7 +147,7 @@ class Prompter:
         form, head = self.form, self.form.prefix.rstrip()
         follow = self._formatter.rest_ids if head else self._formatter.answer_ids
         encode = self._raw_ids if self._raw else follow
-        texts = {text for each in examples for text in each.references or each.choices[:1]}
+        texts = {text for example in examples for text in example.references or example.choices[:1]}
         return max(len(encode(form.prefix[len(head) :] + text + form.suffix)) for text in texts)
 
     def shots(self, example: Example) -> list[Example]:
@@ -154,16 +158,16 @@ class Prompter:
         """
         if not self.form.shots:
             return []
-        asked = normalize(example.prompt)
-        others = (each for form, each in self._pool if form != asked)
-        found = [each for each, _ in zip(others, range(self.form.shots), strict=False)]
-        if len(found) < self.form.shots:
+        question = normalize(example.prompt)
+        others = (other for form, other in self._pool if form != question)
+        chosen = [other for other, _ in zip(others, range(self.form.shots), strict=False)]
+        if len(chosen) < self.form.shots:
             raise InputError(
-                f"{self.form.shots} solved examples are asked for, and only {len(found)} rows are "
+                f"{self.form.shots} solved examples are asked for, and only {len(chosen)} rows are "
                 "neither the example itself nor in the test set",
                 "lower shots, or name a larger file in shots_from",
             )
-        return found
+        return chosen
 
     def _framed(self, answer: str) -> str:
         return (self.form.delimiter or "") + self.form.prefix + answer + self.form.suffix

@@ -17,14 +17,14 @@ Key = tuple[str, str]
 
 def question_keys(task: Task) -> list[Key]:
     """Return keys of the examples, equal for equal questions. A text has an empty question."""
-    return [(normalize(each.prompt), normalize(each.answer)) for each in task.examples]
+    return [(normalize(example.prompt), normalize(example.answer)) for example in task.examples]
 
 
 def groups(keys: Sequence[Key]) -> tuple[int, ...]:
     """Return for each example the place of the first equal one; empty if all differ."""
     first: dict[Key, int] = {}
-    found = tuple(first.setdefault(key, place) for place, key in enumerate(keys))
-    return found if len(first) < len(keys) else ()
+    places = tuple(first.setdefault(key, place) for place, key in enumerate(keys))
+    return places if len(first) < len(keys) else ()
 
 
 def in_words(questions: int, different: int, what: str = "questions") -> str:

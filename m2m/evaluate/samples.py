@@ -22,23 +22,23 @@ def samples(task: Task, scores: Scores) -> Iterator[dict[str, Any]]:
     for row in range(len(scores)):
         count = int(scores.choices[row])
         loglik = scores.loglik[row, :count]
-        said: dict[str, Any] = {"loglik": loglik.tolist()}
-        said |= {"bytes": scores.bytes[row, :count].astype(int).tolist()}
-        said |= {"tokens": scores.tokens[row, :count].astype(int).tolist()}
+        scored: dict[str, Any] = {"loglik": loglik.tolist()}
+        scored |= {"bytes": scores.bytes[row, :count].astype(int).tolist()}
+        scored |= {"tokens": scores.tokens[row, :count].astype(int).tolist()}
         if task.form.window:
-            yield {"window": row, **said}
+            yield {"window": row, **scored}
             continue
         example = task.examples[row]
-        asked = {"line": example.line, "facet": example.facet}
+        about = {"line": example.line, "facet": example.facet}
         if task.kind == "text":
-            yield {**asked, "text": example.answer, **said}
+            yield {**about, "text": example.answer, **scored}
             continue
         yield {
-            **asked,
+            **about,
             "prompt": example.prompt,
             "choices": list(example.choices),
             "answer": example.gold,
-            **said,
+            **scored,
             "chosen": int(np.argmax(loglik)),
             "chosen_by_byte": int(np.argmax(loglik / scores.bytes[row, :count])),
             **(_written(scores, row) if scores.predictions else {}),
@@ -46,12 +46,12 @@ def samples(task: Task, scores: Scores) -> Iterator[dict[str, Any]]:
 
 
 def _written(scores: Scores, row: int) -> dict[str, Any]:
-    said, right = scores.predictions[row], scores.references[row]
+    prediction, references = scores.predictions[row], scores.references[row]
     return {
-        "written": said,
+        "written": prediction,
         "cut": bool(scores.cut and scores.cut[row]),
-        "references": list(right),
-        "exact_match": exact_match(said, right),
-        "f1": token_f1(said, right),
-        "chrf": float(chrf(chrf_counts(said, right))),
+        "references": list(references),
+        "exact_match": exact_match(prediction, references),
+        "f1": token_f1(prediction, references),
+        "chrf": float(chrf(chrf_counts(prediction, references))),
     }

@@ -68,8 +68,8 @@ class Scores:
         """Return (n,) numbers from 0, equal for equal questions."""
         if not self.same:
             return np.arange(len(self))
-        found: NDArray[np.int64] = np.unique(self.same, return_inverse=True)[1]
-        return found
+        numbers: NDArray[np.int64] = np.unique(self.same, return_inverse=True)[1]
+        return numbers
 
     @property
     def different(self) -> int:
@@ -146,11 +146,11 @@ class Scores:
         """Say how many written answers were cut, and the next step; None if none was cut."""
         if not any(self.cut):
             return None
-        said = f"{sum(self.cut)} of {len(self)} written answers were cut at {self.limit} tokens"
+        message = f"{sum(self.cut)} of {len(self)} written answers were cut at {self.limit} tokens"
         if self.longest <= self.limit:
-            return said
+            return message
         return (
-            f"{said}; a right answer has up to {self.longest} and cannot be written: leave "
+            f"{message}; a right answer has up to {self.longest} and cannot be written: leave "
             "max_tokens out, or raise it"
         )
 
@@ -165,7 +165,7 @@ class Scores:
         if self.predictions:
             written |= {
                 "predictions": list(self.predictions),
-                "references": [list(each) for each in self.references],
+                "references": [list(texts) for texts in self.references],
                 "cut": list(self.cut),
                 "limit": self.limit,
                 "longest": self.longest,
@@ -203,8 +203,8 @@ class Scores:
             return tuple(as_list(data.get(name, []), name, kinds, n if data.get(name) else 0))
 
         references = some("references", (list,))
-        for each in references:
-            as_list(each, "references", (str,))
+        for texts in references:
+            as_list(texts, "references", (str,))
         return cls(
             kind=kind,
             loglik=loglik,

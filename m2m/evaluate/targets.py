@@ -77,10 +77,10 @@ def asked_to_write(task: Task) -> Task:
         InputError: right answers hold a text at which a written answer ends; names their lines.
     """
     problems = Problems()
-    for each in task.examples if task.form.delimiter is None else ():
-        ends = [end for end in task.form.ends if all(end in text for text in each.references)]
+    for example in task.examples if task.form.delimiter is None else ():
+        ends = [end for end in task.form.ends if all(end in text for text in example.references)]
         if ends:
-            problems.add(f"line {each.line}: the right answer holds {ends[0]!r:.40}")
+            problems.add(f"line {example.line}: the right answer holds {ends[0]!r:.40}")
     hint = (
         "choose another `stop` or `answer_suffix`: a written answer ends there, before it is right"
     )
@@ -172,7 +172,7 @@ def _pool(target: Target, reading: Reading, read: Read) -> tuple[Example, ...]:
         raise InputError(f"{source.path}: texts are not solved examples", "name rows with answers")
     test = load_task(read(target.test), reading).examples if target.test else ()
     barred = {normalize(example.prompt) for example in test}
-    return tuple(each for each in source.examples if normalize(each.prompt) not in barred)
+    return tuple(example for example in source.examples if normalize(example.prompt) not in barred)
 
 
 def _text_task(target: Target, task: Task, text: str) -> Task:
@@ -180,7 +180,7 @@ def _text_task(target: Target, task: Task, text: str) -> Task:
     _refuse_set(target, task.path, _ASKING, "holds texts, which are not asked anything")
     if not target.window:
         if task.path.suffix.lower() == ".txt":
-            lines = [(each.answer, each.line) for each in task.examples]
+            lines = [(example.answer, example.line) for example in task.examples]
             refuse_no_prose(task.path, lines, answer="answer")
         return task
     whole = "\n".join(example.answer for example in task.examples)

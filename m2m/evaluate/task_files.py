@@ -107,7 +107,7 @@ def names(value: Any, key: str, path: Path) -> list[str]:
     Raises:
         InputError: the value is something else.
     """
-    found = [value] if isinstance(value, str) else value
-    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise InputError(f"{path}: {key} is {value!r:.60}, expected a text or a list of texts")
-    return found
+    return texts

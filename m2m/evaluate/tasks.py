@@ -104,9 +104,9 @@ def load_task(source: Path | Text, reading: Reading = _AS_THEY_ARE) -> Task:
     problems.raise_if_any(InputError, str(path), hint)
     if kind == "answer":
         if not reading.prompt:
-            sides = [(each.prompt, each.answer) for each in examples]
+            sides = [(example.prompt, example.answer) for example in examples]
             refuse_same_question(path, [record.fields for record in records], sides)
-        refuse_listed(path, [(each.answer, each.line) for each in examples])
+        refuse_listed(path, [(example.answer, example.line) for example in examples])
     if doubt:
         raise doubt
     return assembled(Task(kind, tuple(examples), path, file.sha256, answers=chosen))
@@ -161,11 +161,12 @@ def assembled(task: Task) -> Task:
             "add rows with other answers",
         )
     order = task.examples[0].choices
-    alike = all(set(each.choices) == set(order) for each in task.examples)
+    alike = all(set(example.choices) == set(order) for example in task.examples)
     if task.kind != "choices" or not alike or len(task.examples) < 2:
         return task
     examples = (
-        replace(each, choices=order, gold=order.index(each.answer)) for each in task.examples
+        replace(example, choices=order, gold=order.index(example.answer))
+        for example in task.examples
     )
     return replace(task, kind="labels", examples=tuple(examples))
 
@@ -181,7 +182,7 @@ def contrasted(task: Task, seed: int = 0) -> Task:
     Raises:
         InputError: every answer is right for a row; names its line.
     """
-    if task.kind != "answer" or all(len(each.choices) > 1 for each in task.examples):
+    if task.kind != "answer" or all(len(example.choices) > 1 for example in task.examples):
         return task
     rng = np.random.default_rng(seed)
     by_form = {normalize(a): a for a in sorted({e.choices[0] for e in task.examples}, reverse=True)}
@@ -210,9 +211,9 @@ def contrasted(task: Task, seed: int = 0) -> Task:
 def _right_by_question(examples: Sequence[Example]) -> dict[str, set[str]]:
     """Return the normal forms of all answers that some row holds to be right, by question."""
     right: dict[str, set[str]] = {}
-    for each in examples:
-        answers = map(normalize, (each.choices[0], *each.references))
-        right.setdefault(normalize(each.prompt), set()).update(answers)
+    for example in examples:
+        answers = map(normalize, (example.choices[0], *example.references))
+        right.setdefault(normalize(example.prompt), set()).update(answers)
     return right
 
 
@@ -228,7 +229,7 @@ def requests(task: Task, formatter: Formatter, seed: int = 0) -> list[Request]:
     if task.kind == "text":
         return [_text_request(example, formatter) for example in task.examples]
     prompter = Prompter(task.form, formatter)
-    return [_request(task.path, prompter, each) for each in contrasted(task, seed).examples]
+    return [_request(task.path, prompter, example) for example in contrasted(task, seed).examples]
 
 
 def _request(path: Path, prompter: Prompter, example: Example) -> Request:

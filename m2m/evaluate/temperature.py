@@ -154,10 +154,10 @@ def _derivatives(gaps: F64, sharpness: F64) -> tuple[F64, F64]:
     present = np.isfinite(gaps)
     finite = np.where(present, gaps, 0.0)
     logits = np.where(present, finite * sharpness[:, None, None], -np.inf)
-    share = np.exp(logits - logits.max(axis=2, keepdims=True))
-    share /= share.sum(axis=2, keepdims=True)
-    mean = (share * finite).sum(axis=2)
-    square = (share * finite * finite).sum(axis=2)
+    probability = np.exp(logits - logits.max(axis=2, keepdims=True))
+    probability /= probability.sum(axis=2, keepdims=True)
+    mean = (probability * finite).sum(axis=2)
+    square = (probability * finite * finite).sum(axis=2)
     return mean, square - mean * mean
 
 

@@ -44,12 +44,12 @@ def cut_windows(task: Task, formatter: Formatter) -> Windows:
             f"{task.path}: {len(ids)} tokens are less than two windows of {size}",
             f"set window to {len(ids) // 2} or less, or give more text",
         )
-    found, sizes = [], []
+    requests, sizes = [], []
     first = size // 2 + 1
     for start in range(0, len(ids) // size * size, size):
         window = ids[start : start + size]
         if tokenizer.adds_bos and tokenizer.bos_id is not None:
             window = [tokenizer.bos_id, *window[1:]]
-        found.append(Request(window[:first], [window[first:]]))
+        requests.append(Request(window[:first], [window[first:]]))
         sizes.append([float(sum(len(tokenizer.token_bytes(i)) for i in window[first:]))])
-    return Windows(found, np.array(sizes))
+    return Windows(requests, np.array(sizes))

@@ -138,8 +138,8 @@ def in_words(count: int) -> str:
 
 
 def _room(folder: Path, needed: int) -> str:
-    wanted = f"it needs {in_words(needed)}, " if needed else ""
+    need = f"it needs {in_words(needed)}, " if needed else ""
     try:
-        return f"{wanted}{in_words(shutil.disk_usage(folder).free)} are free"
+        return f"{need}{in_words(shutil.disk_usage(folder).free)} are free"
     except OSError:
-        return f"{wanted}the free space is unknown"
+        return f"{need}the free space is unknown"

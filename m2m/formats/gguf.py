@@ -71,8 +71,8 @@ class GGUFFile:
 
     def value(self, key: str, default: Any = None) -> Any:
         """Return the plain value under `key`, or `default` if the file does not have the key."""
-        found = self.metadata.get(key)
-        return default if found is None else found.value
+        entry = self.metadata.get(key)
+        return default if entry is None else entry.value
 
     def raw(self, name: str) -> NDArray[np.uint8]:
         """Return the bytes of a tensor: a flat read-only view of the file, without a copy."""

@@ -202,13 +202,13 @@ class HeaderReader:
 
     def metadata(self, count: int) -> dict[str, GGUFValue]:
         """Read `count` key-values."""
-        found: dict[str, GGUFValue] = {}
+        values: dict[str, GGUFValue] = {}
         for index in range(count):
             key = self.string(f"key {index}", _MAX_KEY_BYTES)
-            if key in found:
+            if key in values:
                 raise self.fail(f"has the key {key!r} twice")
-            found[key] = self._value(key)
-        return found
+            values[key] = self._value(key)
+        return values
 
     def _value(self, key: str) -> GGUFValue:
         type = self._value_type(key)

@@ -104,9 +104,9 @@ class Journal:
         try:
             entry = json.loads(line)
         except (ValueError, RecursionError) as error:
-            said = "nested too deeply" if isinstance(error, RecursionError) else error
+            fault = "nested too deeply" if isinstance(error, RecursionError) else error
             raise InputError(
-                f"{self.path}:{number}: malformed journal line: {said}",
+                f"{self.path}:{number}: malformed journal line: {fault}",
                 "restore the file from a copy, or move it away to start over",
             ) from error
         if not isinstance(entry, dict):

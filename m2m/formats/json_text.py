@@ -27,7 +27,7 @@ def json_text(value: Any, *, indent: int | None = None) -> str:
 def finite(value: Any) -> Any:
     """Return JSON values; numbers that are not finite (the error of one example) become null."""
     if isinstance(value, Mapping):
-        return {str(key): finite(each) for key, each in value.items()}
+        return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [finite(each) for each in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

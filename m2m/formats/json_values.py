@@ -29,8 +29,8 @@ def as_object(value: Any, name: str) -> dict[str, Any]:
 def as_text(value: Any, name: str, choices: Collection[str] = ()) -> str:
     """Return the value if it is a string, and one of `choices` if there are any."""
     if not isinstance(value, str) or (choices and value not in choices):
-        wanted = " or ".join(choices) if choices else "a string"
-        raise ValueError(f"{name} is {value!r:.40}, expected {wanted}")
+        expected = " or ".join(choices) if choices else "a string"
+        raise ValueError(f"{name} is {value!r:.40}, expected {expected}")
     return value
 
 
@@ -77,18 +77,18 @@ def as_list(
 
 def as_wholes(value: Any, name: str, high: int = LARGEST, count: int | None = None) -> list[int]:
     """Return the value if it is a list of whole numbers from 0 to `high`."""
-    found = list(as_list(value, name, (int,), count))
-    if found and (min(found) < 0 or max(found) > high):
-        raise ValueError(f"{name} has {min(found)} to {max(found)}, expected 0 to {high}")
-    return found
+    numbers = list(as_list(value, name, (int,), count))
+    if numbers and (min(numbers) < 0 or max(numbers) > high):
+        raise ValueError(f"{name} has {min(numbers)} to {max(numbers)}, expected 0 to {high}")
+    return numbers
 
 
 def as_reals(value: Any, name: str, least: int = 0) -> list[float]:
     """Return the value if it is a list of `least` or more finite numbers."""
-    found = [as_real(each, name) for each in as_list(value, name, (int, float))]
-    if len(found) < least:
-        raise ValueError(f"{name} has {len(found)} entries, expected {least} or more")
-    return found
+    numbers = [as_real(number, name) for number in as_list(value, name, (int, float))]
+    if len(numbers) < least:
+        raise ValueError(f"{name} has {len(numbers)} entries, expected {least} or more")
+    return numbers
 
 
 def as_rows(
@@ -110,7 +110,7 @@ def as_rows(
     flat = list(chain.from_iterable(rows))
     if {*map(type, flat)} - {int, float}:
         raise ValueError(f"{name} has a value that is not a number")
-    if not all(_fits(each, low, high) for each in flat):
+    if not all(_fits(number, low, high) for number in flat):
         raise ValueError(f"{name} has a value that is not from {low:g} to {high:g}")
     width = max(counts, default=0)
     if len(rows) * width > _STRETCH * len(flat) + _FREE:
@@ -144,9 +144,9 @@ def refuse_other_kinds(read: Any, written: Any, name: str = "") -> None:
         for number, (one, other) in enumerate(zip(read, written, strict=True)):
             refuse_other_kinds(one, other, f"{name}[{number}]")
     else:
-        kind, wanted = _kind(read), _kind(written).replace(_INFINITE, "null")
-        if kind != wanted and (kind, wanted) != (_WHOLE, _REAL):
-            raise ValueError(f"{name} is {read!r:.40}, expected {wanted}")
+        kind, expected = _kind(read), _kind(written).replace(_INFINITE, "null")
+        if kind != expected and (kind, expected) != (_WHOLE, _REAL):
+            raise ValueError(f"{name} is {read!r:.40}, expected {expected}")
 
 
 def _kind(value: Any) -> str:

@@ -93,7 +93,7 @@ def _text(ending: str, text: str) -> tuple[str, str] | None:
         header = "prompt<TAB>completion"
         return "a table with tabs", f"put a line of names first ({header}) and rename it to .tsv"
     if ending == ".txt" and len(lines) > 1 and _HEADER.fullmatch(lines[0].strip()):
-        mark = next((each for each in ",;|" if each in lines[0]), ",")
+        mark = next((separator for separator in ",;|" if separator in lines[0]), ",")
         if all(mark in line for line in lines):
             return (
                 "a table with a header",

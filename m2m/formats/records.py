@@ -105,12 +105,12 @@ def _row(text: str) -> Any:
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
         times = Counter(key for key, _ in pairs)
-        twice = next(key for key in found if times[key] > 1)
+        twice = next(key for key in fields if times[key] > 1)
         raise ValueError(f'the key "{twice}" is there twice')
-    return found
+    return fields
 
 
 def _where(error: Exception) -> str:

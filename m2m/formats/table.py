@@ -69,18 +69,18 @@ def _is_header(names: list[str], delimiter: str, problems: Problems) -> bool:
     if len(names) == 1:
         for other, name in (("\t", "tabs"), ("|", "|"), (";", ";"), (",", "commas")):
             if other != delimiter and other in names[0]:
-                wanted = "tabs" if delimiter == "\t" else "commas"
+                expected = "tabs" if delimiter == "\t" else "commas"
                 better = {"\t": "; rename it to .tsv", ",": "; rename it to .csv"}.get(other, "")
-                found = f"the columns are separated by {name}, expected {wanted}{better}"
-                problems.add(f"line 1: {found}")
+                fault = f"the columns are separated by {name}, expected {expected}{better}"
+                problems.add(f"line 1: {fault}")
                 return False
     if "" in names[1:]:
         problems.add("line 1: a column has no name; name it, or delete it")
         return False
     if not names or len(set(names)) != len(names):
         twice = next((name for name, times in Counter(names).items() if times > 1), None)
-        found = "no header" if twice is None else f"two columns called {twice!r}"
-        problems.add(f"line 1: found {found}, expected a header with different names")
+        fault = "no header" if twice is None else f"two columns called {twice!r}"
+        problems.add(f"line 1: found {fault}, expected a header with different names")
         return False
     return True
 
@@ -93,9 +93,9 @@ def _fault(
     if row == header:
         return f"line {line}: repeats the header; delete it"
     if row and len(row) != len(header):
-        found = f"{len(row)} field{'s' * (len(row) > 1)}, the header has {len(header)}"
-        return f"line {line}: {found}" if len(lines) == 1 else f"{place}: {found}; {QUOTES}"
-    if len(lines) > 1 and all(_looks_whole(each, len(header), delimiter) for each in lines):
+        fault = f"{len(row)} field{'s' * (len(row) > 1)}, the header has {len(header)}"
+        return f"line {line}: {fault}" if len(lines) == 1 else f"{place}: {fault}; {QUOTES}"
+    if len(lines) > 1 and all(_looks_whole(text, len(header), delimiter) for text in lines):
         return f"{place}: a quotation mark makes one row of these {len(lines)}; {QUOTES}"
     return None
 

@@ -41,9 +41,9 @@ def self_test(inputs: Inputs, mixture: Mixture, gguf: Path) -> SelfTest:
         found = ask(gguf, questions, threads=threads(inputs.recipe), seconds=_SECONDS)
     except M2MError as error:
         return SelfTest(trouble=error.message, failed=True)
-    said = inputs.formatter.said
+    answer_in = inputs.formatter.extract_answer
     right = [
-        [exact_match(said(answer.text), trained) > 0 for answer in both]
+        [exact_match(answer_in(answer.text), trained) > 0 for answer in both]
         for both, (_, trained) in zip(found, asked, strict=True)
     ]
     return SelfTest(
@@ -99,7 +99,7 @@ def _question(row: Row, formatter: Formatter) -> Asked | None:
     if formatter.template is not None:
         asked = formatter.template.placed(asked)
     question = Question(asked, prompt, 2 * len(trained) + _SLACK)
-    return question, [str(messages[-1]["content"]), formatter.said(written)]
+    return question, [str(messages[-1]["content"]), formatter.extract_answer(written)]
 
 
 def _is_text(message: Mapping[str, Any]) -> bool:

@@ -90,8 +90,8 @@ class Shape:
             head = thought
         else:
             head = "" if dropped.endswith(opening) else opening
-        asked = template.render([_ASKED])
-        generated = prompt.removeprefix(asked) if prompt.startswith(asked) else dropped
+        question = template.render([_ASKED])
+        generated = prompt.removeprefix(question) if prompt.startswith(question) else dropped
         generated = generated or dropped
         mark = _left_open(generated + head)
         if mark:
@@ -138,8 +138,8 @@ def between(
     if not messages[-1].get("content"):
         return None
     marked = template.render([*messages[:-1], {**messages[-1], "content": _MARK}], tools=tools)
-    before, found, _ = marked.partition(_MARK)
-    return full[len(before) :] if found and full.startswith(before) else None
+    before, mark, _ = marked.partition(_MARK)
+    return full[len(before) :] if mark and full.startswith(before) else None
 
 
 def _answer(text: str, **more: Any) -> Mapping[str, Any]:

@@ -67,9 +67,9 @@ class ByteLevelBPE:
             return [self._whole[letters]]
         ids: list[int] = []
         for part in merge(letters, self._rank):
-            found = self._ids.get(part)
-            if found is not None:
-                ids.append(found)
+            index = self._ids.get(part)
+            if index is not None:
+                ids.append(index)
             else:  # a merged part without an id: byte by byte; a byte without an id is dropped
                 ids.extend(self._ids[letter] for letter in part if letter in self._ids)
         return ids

@@ -74,11 +74,11 @@ def vocabulary_cautions(get: Callable[[str], Any]) -> list[str]:
     Args:
         get: returns the value of a metadata key, or None.
     """
-    found = []
+    cautions = []
     kind, pre = get("tokenizer.ggml.model"), get("tokenizer.ggml.pre")
     if kind == "gpt2" and pre in (None, "", "default"):
         state = 'only "default"' if pre else "missing"
-        found.append(
+        cautions.append(
             "The model's file does not say how to cut text into words (tokenizer.ggml.pre is "
             f"{state}). m2m and llama.cpp then use a general rule, probably not the one that the "
             "model was trained with, and its answers get worse. Get a newer GGUF of this model, or "
@@ -88,19 +88,19 @@ def vocabulary_cautions(get: Callable[[str], Any]) -> list[str]:
         template = get("tokenizer.chat_template")
         tokens = get("tokenizer.ggml.tokens") or []
         if isinstance(template, str) and "bos_token" in template and len(tokens) > 11:
-            found.append(
+            cautions.append(
                 "The chat template writes bos_token, but the file names no such token. llama.cpp "
                 f"takes token 11 ({tokens[11]!r}), and so does m2m. Get a newer GGUF of this model."
             )
     if kind == "llama" and get("tokenizer.ggml.remove_extra_whitespaces"):
-        found.append(
+        cautions.append(
             "The vocabulary asks for single spaces (tokenizer.ggml.remove_extra_whitespaces), "
             "which llama.cpp and m2m do not make here. Use single spaces in your data."
         )
     if _PHI3.search(str(get("general.name") or "")) and "</s>" in (
         get("tokenizer.ggml.tokens") or ()
     ):
-        found.append(
+        cautions.append(
             "The model's name contains phi-3. For such a name llama.cpp leaves out white space "
             "after special tokens; m2m keeps it, and writes the name of its own files with phi_3 "
             "so that llama.cpp keeps it too."
@@ -108,9 +108,9 @@ def vocabulary_cautions(get: Callable[[str], Any]) -> list[str]:
     if _MODERN_BERT.search(str(get("general.name") or "")) and "[MASK]" in (
         get("tokenizer.ggml.tokens") or ()
     ):
-        found.append(
+        cautions.append(
             "The model's name contains modern-bert. For such a name llama.cpp leaves out white "
             "space before [MASK]; m2m keeps it, and writes the name of its own files with "
             "modern_bert so that llama.cpp keeps it too."
         )
-    return found
+    return cautions

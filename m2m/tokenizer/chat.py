@@ -52,9 +52,9 @@ class Formatter:
         head = self._shape.head if self._shape else ""
         # A head of only spaces stays with the answer: it is a part of the answer's first token.
         self._head, self._lead = (head, "") if head.strip() else ("", head)
-        asked = self.prompt_ids("a")
-        self.head = tokenizer.encode(self._head, True, continues=self._is_text(asked))
-        self._continues = self._is_text([*asked, *self.head])
+        prompt = self.prompt_ids("a")
+        self.head = tokenizer.encode(self._head, True, continues=self._is_text(prompt))
+        self._continues = self._is_text([*prompt, *self.head])
 
     @property
     def identity(self) -> str:
@@ -80,15 +80,18 @@ class Formatter:
         """
         if not any(message.get("role") == "assistant" for message in messages):
             raise InputError("the conversation has no assistant turn to train on")
-        found: list[list[Segment]] = []
+        sequences: list[list[Segment]] = []
         done: list[int] = []
         for prompt, answer in self._turns(messages, tools):
-            if not found or prompt[: len(done)] != done:
-                found.append([])
+            if not sequences or prompt[: len(done)] != done:
+                sequences.append([])
                 done = []
-            found[-1] += [Segment(tuple(prompt[len(done) :]), False), Segment(tuple(answer), True)]
+            sequences[-1] += [
+                Segment(tuple(prompt[len(done) :]), False),
+                Segment(tuple(answer), True),
+            ]
             done = [*prompt, *answer]
-        return found
+        return sequences
 
     def document(self, text: str) -> list[Segment]:
         """Turn a plain text into segments: all of it is trained, and EOS follows."""
@@ -117,8 +120,8 @@ class Formatter:
         if self.template is None or self._shape is None or text == text.strip():
             return text
         talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": text}]
-        found = between(self.template, talk, self.template.render(talk), None)
-        return text.strip() if found is None else found.removesuffix(self._shape.ending)
+        written = between(self.template, talk, self.template.render(talk), None)
+        return text.strip() if written is None else written.removesuffix(self._shape.ending)
 
     def rest_ids(self, text: str) -> list[int]:
         """Return the ids of the rest of an answer after `answer_ids`, without an end of turn."""
@@ -134,7 +137,7 @@ class Formatter:
         shown = [i for i in self.head if not self.tokenizer.is_special(i)]
         return self.tokenizer.decode(shown).strip()
 
-    def said(self, text: str) -> str:
+    def extract_answer(self, text: str) -> str:
         """Return the answer in a model's text, without its head and without a thought before it."""
         text = text.strip().removeprefix(self.shown_head)
         marks = closing_marks() if self._shape and (self._shape.field or self._shape.open) else ()
@@ -196,7 +199,9 @@ class Formatter:
         roles = [message.get("role") for message in messages]
         messages = messages[: len(roles) - roles[::-1].index("assistant")]
         template.check(messages, tools)
-        sides = [parted(each, shape) if _answers(each) else (each, "") for each in messages]
+        sides = [
+            parted(message, shape) if _answers(message) else (message, "") for message in messages
+        ]
         whole = [restored(message, thought, shape) for message, thought in sides]
         for i, (message, thought) in enumerate(sides):
             if not _answers(message):

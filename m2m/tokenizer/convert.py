@@ -47,11 +47,11 @@ def gguf_vocabulary(
     Raises:
         InputError: a file is damaged, or needs a feature that llama.cpp does not have.
     """
-    said = [] if cautions is None else cautions
+    cautions = [] if cautions is None else cautions
     source = _Folder.read(folder)
     model = folder / "tokenizer.model"
     if model.is_file() and (source.tokenizer is None or _is_sentencepiece(model)):
-        table, values, roles = _from_sentencepiece(model, source, vocab_size, said)
+        table, values, roles = _from_sentencepiece(model, source, vocab_size, cautions)
     elif source.tokenizer is None:
         raise InputError(
             f"{folder}: has neither tokenizer.model nor tokenizer.json",
@@ -69,7 +69,7 @@ def gguf_vocabulary(
     template = source.template()
     if template is not None:
         values["tokenizer.chat_template"] = template
-    said += source.cautions(values["tokenizer.ggml.model"], vocab_size)
+    cautions += source.cautions(values["tokenizer.ggml.model"], vocab_size)
     return values
 
 
@@ -122,34 +122,40 @@ class _Folder:
     def cautions(self, kind: str, size: int) -> list[str]:
         """Return warnings about a vocabulary of this `kind` (tokenizer.ggml.model) and size."""
         beyond = {i: text for i, (text, _) in self.added.items() if not 0 <= i < size}
-        found = beyond_caution(beyond, size)
+        warnings = beyond_caution(beyond, size)
         if self.tokenizer is not None:
-            found += flag_cautions(self.tokenizer.flags)
-            found += [NFC] if "NFC" in self.tokenizer.normalizers else []
+            warnings += flag_cautions(self.tokenizer.flags)
+            warnings += [NFC] if "NFC" in self.tokenizer.normalizers else []
         if (other := self._template_file()) and other != self.template():
-            found.append(
+            warnings.append(
                 "tokenizer_config.json and chat_template.jinja have different chat templates. m2m "
                 "uses the first, as llama.cpp's converter does; transformers uses the second. "
                 "Delete the one that the model was not trained with, and import it again."
             )
         if kind == "gpt2" and self.config.get("add_prefix_space"):
-            found.append(
+            warnings.append(
                 "tokenizer_config.json asks for a space before each text (add_prefix_space). "
                 "llama.cpp and m2m add none, so the first word gets other ids than in transformers."
             )
-        return found
+        return warnings
 
     def template(self) -> str | None:
         """Return the chat template from the first place in which the converter finds one."""
-        found = self.config.get("chat_template")
-        if found is None:
-            found = self._template_file()
-        if found is None:
-            found = (_read_json(self.path / "chat_template.json") or {}).get("chat_template")
-        if isinstance(found, list):  # several, by name
-            named = {each.get("name"): each.get("template") for each in found if type(each) is dict}
-            found = named.get("default")
-        return found if isinstance(found, str) else None
+        chat_template = self.config.get("chat_template")
+        if chat_template is None:
+            chat_template = self._template_file()
+        if chat_template is None:
+            chat_template = (_read_json(self.path / "chat_template.json") or {}).get(
+                "chat_template"
+            )
+        if isinstance(chat_template, list):  # several, by name
+            named = {
+                entry.get("name"): entry.get("template")
+                for entry in chat_template
+                if type(entry) is dict
+            }
+            chat_template = named.get("default")
+        return chat_template if isinstance(chat_template, str) else None
 
     def _template_file(self) -> str | None:
         jinja = self.path / "chat_template.jinja"
@@ -241,12 +247,14 @@ def _within(tokenizer: HFTokenizer, size: int) -> Iterator[tuple[str, int]]:
 
 
 def _spm_values(source: _Folder, table: _Table, adds_space: bool) -> dict[str, Any]:
-    asked = source.config.get("add_prefix_space")
+    add_prefix_space = source.config.get("add_prefix_space")
     return {
         "tokenizer.ggml.model": "llama",
         "tokenizer.ggml.pre": "default",
         "tokenizer.ggml.scores": table.scores,
-        "tokenizer.ggml.add_space_prefix": asked if isinstance(asked, bool) else adds_space,
+        "tokenizer.ggml.add_space_prefix": add_prefix_space
+        if isinstance(add_prefix_space, bool)
+        else adds_space,
     }
 
 
@@ -259,21 +267,21 @@ def _roles(source: _Folder, tokens: list[str], fallback: Mapping[str, int]) -> d
     values: dict[str, Any] = {}
     for role, name in _KEYS.items():
         text = source.token_text(role) or ends.get(role) or ""
-        found = ids.get(text, source.model.get(f"{role}_token_id"))
-        if not isinstance(found, int) or not 0 <= found < len(tokens):
-            found = fallback.get(role, -1)
-        if 0 <= found < len(tokens):
-            values[f"tokenizer.ggml.{name}_token_id"] = found
+        token_id = ids.get(text, source.model.get(f"{role}_token_id"))
+        if not isinstance(token_id, int) or not 0 <= token_id < len(tokens):
+            token_id = fallback.get(role, -1)
+        if 0 <= token_id < len(tokens):
+            values[f"tokenizer.ggml.{name}_token_id"] = token_id
     # Written explicitly: of several such tokens, llama.cpp takes the first that it meets.
     turn = next((ids[text] for text in END_OF_TURN if text in ids), None)
     if turn is not None:
         values["tokenizer.ggml.eot_token_id"] = turn
     for role in ("bos", "eos"):
-        known = values.get(f"tokenizer.ggml.{role}_token_id")
+        role_id = values.get(f"tokenizer.ggml.{role}_token_id")
         adds = source.config.get(f"add_{role}_token")
         if not isinstance(adds, bool):  # BOS only, as in transformers; else as in the file
-            adds = role == "bos" if not ends else ids.get(ends[role] or "", -1) == known
-        values[f"tokenizer.ggml.add_{role}_token"] = adds and known is not None
+            adds = role == "bos" if not ends else ids.get(ends[role] or "", -1) == role_id
+        values[f"tokenizer.ggml.add_{role}_token"] = adds and role_id is not None
     return values
 
 

@@ -88,8 +88,8 @@ class HFTokenizer:
     @property
     def unknown(self) -> str | None:
         """The text of the unknown token."""
-        found = self._model.get("unk_token")
-        return found if isinstance(found, str) else None
+        token = self._model.get("unk_token")
+        return token if isinstance(token, str) else None
 
     def pretokenizer(self) -> str:
         """Return the value of tokenizer.ggml.pre for byte-level BPE.
@@ -120,14 +120,14 @@ class HFTokenizer:
             InputError: llama.cpp cannot treat spaces in the way that this file asks for.
         """
         steps = tuple(name for name in self.normalizers if name != "NFC")
-        found = _SPACES.get((steps, self._stages))
-        if found is None:
+        adds = _SPACES.get((steps, self._stages))
+        if adds is None:
             raise InputError(
                 f"{self.path}: unknown treatment of spaces: normalizer {list(steps)}, "
                 f"pre_tokenizer {list(self._stages)}",
                 USE_KNOWN,
             )
-        return found
+        return adds
 
     def scores(self) -> dict[str, float]:
         """Return scores with which llama.cpp makes the merges of this SentencePiece-like BPE.
@@ -158,16 +158,16 @@ class HFTokenizer:
         return scores
 
     def _part(self, content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-        found = content.get(key)
-        if not isinstance(found, dict):
+        part = content.get(key)
+        if not isinstance(part, dict):
             raise self._damaged(f"{key} must be an object")
-        return found
+        return part
 
     def _list(self, content: Mapping[str, Any], key: str) -> list[Any]:
-        found = content.get(key) or []
-        if not isinstance(found, list):
+        entries = content.get(key) or []
+        if not isinstance(entries, list):
             raise self._damaged(f"{key} must be a list")
-        return found
+        return entries
 
     def _damaged(self, what: str) -> InputError:
         return InputError(f"{self.path}: {what}", "get the file again")

@@ -21,9 +21,9 @@ def merge(word: str, rank: Callable[[str, str], float | None]) -> list[str]:
     before = list(range(-1, last - 1))
     after = list(range(1, last + 1))
     queue = [
-        (found, i, parts[i], parts[i + 1])
+        (priority, i, parts[i], parts[i + 1])
         for i in range(last - 1)
-        if (found := rank(parts[i], parts[i + 1])) is not None
+        if (priority := rank(parts[i], parts[i + 1])) is not None
     ]
     heapq.heapify(queue)
     while queue:
@@ -35,8 +35,8 @@ def merge(word: str, rank: Callable[[str, str], float | None]) -> list[str]:
         after[i] = k = after[j]
         if k != last:
             before[k] = i
-            if (found := rank(parts[i], parts[k])) is not None:
-                heapq.heappush(queue, (found, i, parts[i], parts[k]))
-        if (h := before[i]) >= 0 and (found := rank(parts[h], parts[i])) is not None:
-            heapq.heappush(queue, (found, h, parts[h], parts[i]))
+            if (priority := rank(parts[i], parts[k])) is not None:
+                heapq.heappush(queue, (priority, i, parts[i], parts[k]))
+        if (h := before[i]) >= 0 and (priority := rank(parts[h], parts[i])) is not None:
+            heapq.heappush(queue, (priority, h, parts[h], parts[i]))
     return [part for part in parts if part]

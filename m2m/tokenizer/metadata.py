@@ -39,16 +39,16 @@ def numbers(values: Any, key: str, count: int) -> NDArray[Any]:
         InputError: they are not a list of numbers, or the list has another length.
     """
     try:
-        found = np.asarray(values)
+        array = np.asarray(values)
     except ValueError:  # a ragged list
-        found = np.empty(0, dtype=object)
-    if found.dtype.kind not in "iuf" or found.ndim != 1 or not np.isfinite(found).all():
+        array = np.empty(0, dtype=object)
+    if array.dtype.kind not in "iuf" or array.ndim != 1 or not np.isfinite(array).all():
         raise InputError(f"{key} must hold numbers", _DAMAGED)
-    if len(found) != count:
+    if len(array) != count:
         raise InputError(
-            f"{key} has {len(found)} entries, tokenizer.ggml.tokens has {count}", _DAMAGED
+            f"{key} has {len(array)} entries, tokenizer.ggml.tokens has {count}", _DAMAGED
         )
-    return found
+    return array
 
 
 def token_id(get: Callable[[str], Any], role: str, size: int) -> int | None:

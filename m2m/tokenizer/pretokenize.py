@@ -48,8 +48,8 @@ class _Categories(dict[int, str]):
     """A table for `str.translate` that fills itself, one code point at a time."""
 
     def __missing__(self, code: int) -> str:
-        self[code] = found = _representative(code)
-        return found
+        self[code] = letter = _representative(code)
+        return letter
 
 
 def _representative(code: int) -> str:

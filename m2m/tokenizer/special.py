@@ -120,13 +120,13 @@ class SpecialTokens:
         control = set(ends)
         for role, names in _NAMES.items():
             old = token_id(get, _OLD_ROLES[role], len(ids)) if role in _OLD_ROLES else None
-            found = token_id(get, role, len(ids)) if old is None else old
-            if found is None:
-                found = next((ids[name] for name in names if name in ids), None)
-                control |= set() if found is None else {found}
-                found = defaults.get(role) if found is None else found
-            if found is not None and found < len(ids):
-                roles[role] = found
+            role_id = token_id(get, role, len(ids)) if old is None else old
+            if role_id is None:
+                role_id = next((ids[name] for name in names if name in ids), None)
+                control |= set() if role_id is None else {role_id}
+                role_id = defaults.get(role) if role_id is None else role_id
+            if role_id is not None and role_id < len(ids):
+                roles[role] = role_id
         ends |= {roles[role] for role in _ENDING_ROLES if role in roles}
         types = dict.fromkeys(control, TokenType.CONTROL)
         types |= {ids[name]: TokenType.USER_DEFINED for name in _ALWAYS if name in ids}
@@ -157,7 +157,7 @@ class Splitter:
 
     def split(self, text: str) -> list[str | int]:
         """Split a text into the pieces between tokens and the ids of the tokens."""
-        found = [
+        candidates = [
             entry
             for head, entries in self._by_head.items()
             if head in text
@@ -165,7 +165,7 @@ class Splitter:
             if entry[2] in text
         ]
         pieces: list[str | int] = [text] if text else []
-        for _, index, token in sorted(found):
+        for _, index, token in sorted(candidates):
             pieces = [cut for piece in pieces for cut in _cut_at(piece, token, index)]
         return pieces
 

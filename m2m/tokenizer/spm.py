@@ -52,10 +52,10 @@ class SentencePieceBPE:
                 "tokenizer.ggml.scores",
                 "use a GGUF file with its vocabulary",
             )
-        found = numbers(scores, "tokenizer.ggml.scores", len(ids))
+        values = numbers(scores, "tokenizer.ggml.scores", len(ids))
         adds_space = get("tokenizer.ggml.add_space_prefix")
         # llama.cpp keeps and compares float32.
-        return cls(ids, found.astype(np.float32).tolist(), adds_space is None or bool(adds_space))
+        return cls(ids, values.astype(np.float32).tolist(), adds_space is None or bool(adds_space))
 
     def cut(self, text: str) -> list[str]:
         """Cut `text` into parts that can be encoded one by one."""
@@ -69,9 +69,9 @@ class SentencePieceBPE:
         """
         ids: list[int] = []
         for part in merge(word, self._rank):
-            found = self._ids.get(part)
-            if found is not None:
-                ids.append(found)
+            index = self._ids.get(part)
+            if index is not None:
+                ids.append(index)
             else:
                 ids.extend(map(self._byte_id, part.encode("utf-8")))
         return ids

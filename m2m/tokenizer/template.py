@@ -100,19 +100,24 @@ class ChatTemplate:
         """Return messages as llama.cpp changes them for some templates (common/chat.cpp)."""
         if "<|channel|>" not in self.source:
             messages = [
-                {**each, "role": "system"} if each.get("role") == "developer" else each
-                for each in messages
+                {**message, "role": "system"} if message.get("role") == "developer" else message
+                for message in messages
             ]
         if _STEPFUN in self.source:
-            messages = [{**each, "content": str(each.get("content")).strip()} for each in messages]
+            messages = [
+                {**message, "content": str(message.get("content")).strip()} for message in messages
+            ]
         return messages
 
     @cached_property
     def takes_system(self) -> bool:
         """Whether the template has a place for a system message."""
-        told = [{"role": "system", "content": "m2mSystem"}, {"role": "user", "content": "m2mAsk"}]
+        messages = [
+            {"role": "system", "content": "m2mSystem"},
+            {"role": "user", "content": "m2mAsk"},
+        ]
         try:
-            return "m2mSystem" in self._render(told, True)
+            return "m2mSystem" in self._render(messages, True)
         except InputError:
             return False
 
@@ -201,5 +206,5 @@ def _folded(messages: Sequence[Message]) -> Sequence[Message]:
     """Return messages with the system message at the start of the next one."""
     if len(messages) < 2:
         raise InputError("the model's chat template has no place for a system message alone")
-    told, first, *rest = messages
-    return [{**first, "content": f"{told.get('content')}\n{first.get('content')}"}, *rest]
+    system, first, *rest = messages
+    return [{**first, "content": f"{system.get('content')}\n{first.get('content')}"}, *rest]

@@ -57,7 +57,7 @@ class SentencePieceUnigram:
                 f"the vocabulary has {self._bytes} byte tokens, expected none or all {_BYTES}",
                 _DAMAGED,
             )
-        self._model = b"".join(_fields(1, [b"".join(_piece(*each)) for each in pieces]))
+        self._model = b"".join(_fields(1, [b"".join(_piece(*piece)) for piece in pieces]))
         self._charsmap = charsmap
         self._plain = self._processor(adds_space=False)
 
@@ -88,7 +88,7 @@ class SentencePieceUnigram:
                 _DAMAGED,
             )
         charsmap = get(_CHARSMAP)
-        found = [] if charsmap is None else charsmap
+        entries = [] if charsmap is None else charsmap
         space = get("tokenizer.ggml.add_space_prefix")
         return cls(
             list(
@@ -99,7 +99,7 @@ class SentencePieceUnigram:
                     strict=True,
                 )
             ),
-            numbers(found, _CHARSMAP, len(found)).astype(np.uint8).tobytes(),
+            numbers(entries, _CHARSMAP, len(entries)).astype(np.uint8).tobytes(),
             space is None or bool(space),
             bool(get("tokenizer.ggml.remove_extra_whitespaces")),
         )
@@ -158,8 +158,8 @@ def _number(number: int, value: int) -> Iterator[bytes]:
 
 
 def _varint(value: int) -> bytes:
-    found = bytearray()
+    encoded = bytearray()
     while value > 0x7F:
-        found.append(value & 0x7F | 0x80)
+        encoded.append(value & 0x7F | 0x80)
         value >>= 7
-    return bytes([*found, value])
+    return bytes([*encoded, value])

@@ -87,7 +87,7 @@ def test_the_head_of_an_answer(kind: str, head: str) -> None:
     formatter = formatter_of(KINDS[kind])
     ids = formatter.samples(CONVERSATIONS["one turn"])[0][-1].ids
     assert formatter.tokenizer.decode(ids) == f"{head}abc<|im_end|>"
-    assert formatter.said(f"{head}abc") == "abc"
+    assert formatter.extract_answer(f"{head}abc") == "abc"
 
 
 def test_turns_go_into_one_sequence_where_later_prompts_go_on_from_them() -> None:
@@ -133,7 +133,7 @@ def test_reasoning_is_trained_as_the_model_writes_it(kind: str, said: dict[str, 
     assert list(prompt.ids) == formatter.prompt_ids([asked])
     text = formatter.tokenizer.decode([*prompt.ids, *answer.ids]).rpartition("assistant")[2]
     assert "".join(text.split()) == "<think>soandso</think>abc<|im_end|>"
-    assert formatter.said(formatter.tokenizer.decode(answer.ids[:-1])) == "abc"
+    assert formatter.extract_answer(formatter.tokenizer.decode(answer.ids[:-1])) == "abc"
 
 
 def test_reasoning_without_a_place_is_refused_with_its_line() -> None:
