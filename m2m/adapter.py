@@ -273,20 +273,20 @@ def _is_real(value: Any) -> bool:
 
 def _unsupported(data: Mapping[str, Any]) -> list[str]:
     # fan_in_fan_out says how the base stores its weights; A and B look the same either way.
-    found = []
+    problems = []
     if data.get("peft_type") != "LORA":
-        found.append(f"peft_type is {data.get('peft_type')!r}, m2m reads 'LORA'")
+        problems.append(f"peft_type is {data.get('peft_type')!r}, m2m reads 'LORA'")
     if data.get("bias", "none") not in ("none", None):
-        found.append(f"bias is {data['bias']!r}: trained biases are not supported")
+        problems.append(f"bias is {data['bias']!r}: trained biases are not supported")
     if str(data.get("init_lora_weights")).lower().startswith(_CHANGES_BASE):
-        found.append(
+        problems.append(
             f"init_lora_weights is {data['init_lora_weights']!r}, which changed the base: save it "
             "with path_initial_model_for_weight_conversion"
         )
     for key in _UNSUPPORTED:
         if data.get(key):
-            found.append(f"{key} is {data[key]!r}, which is not supported")
-    return found
+            problems.append(f"{key} is {data[key]!r}, which is not supported")
+    return problems
 
 
 def _factors(file: SafetensorsFile) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
@@ -305,14 +305,14 @@ def _factors(file: SafetensorsFile) -> dict[str, tuple[NDArray[np.float32], NDAr
             problems.add(f"tensor {name} has values that are not finite")
         sides.setdefault(match["module"], {})[match["side"]] = array
     pairs = {}
-    for module, found in sides.items():
-        if found.keys() != {"A", "B"}:
-            problems.add(f"module {module} has lora_{''.join(found)} only")
-        elif found["A"].shape[0] != found["B"].shape[1] or found["A"].size == 0:
-            shapes = f"A {list(found['A'].shape)} and B {list(found['B'].shape)}"
+    for module, factors in sides.items():
+        if factors.keys() != {"A", "B"}:
+            problems.add(f"module {module} has lora_{''.join(factors)} only")
+        elif factors["A"].shape[0] != factors["B"].shape[1] or factors["A"].size == 0:
+            shapes = f"A {list(factors['A'].shape)} and B {list(factors['B'].shape)}"
             problems.add(f"module {module}: {shapes} share no rank")
         else:
-            pairs[module] = (found["A"], found["B"])
+            pairs[module] = (factors["A"], factors["B"])
     if not file.names:
         problems.add("holds no tensors")
     hint = _WHOLE_HINT if any(name.endswith(_WHOLE) for name in file.names) else None

@@ -38,11 +38,11 @@ def one_blas_thread() -> Iterator[None]:
 
     This holds for the whole process, until the last caller has left the block.
     """
-    found = _switches()
-    if found is None:
+    switches = _switches()
+    if switches is None:
         yield
         return
-    get, set_ = found
+    get, set_ = switches
     with _Held.lock:
         if not _Held.count:
             _Held.before = get()

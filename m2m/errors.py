@@ -27,7 +27,7 @@ class M2MError(Exception):
         self.message = message
         self.hint = hint
 
-    def told(self, where: str = "") -> str:
+    def for_user(self, where: str = "") -> str:
         """Format the error for the user: the message after "Error: ", a blank line, the hint.
 
         All later lines are indented, so that text of strangers cannot forge an error or a hint.

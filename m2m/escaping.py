@@ -57,7 +57,7 @@ def quoted(text: str | list[str]) -> str:
 
 def escape_json(document: str) -> str:
     """Escape the control characters in the strings of `json.dumps(..., ensure_ascii=False)`."""
-    return _UNQUOTED.sub(lambda found: f"\\u{ord(found[0]):04x}", document)
+    return _UNQUOTED.sub(lambda match: f"\\u{ord(match[0]):04x}", document)
 
 
 def csv_text(text: str) -> str:
@@ -81,8 +81,8 @@ def no_three_quotes(text: str, instead: str) -> str:
     return _THREE_QUOTES.sub(lambda _: instead, text)
 
 
-def _written_out(found: re.Match[str]) -> str:
-    code = ord(found[0])
+def _written_out(match: re.Match[str]) -> str:
+    code = ord(match[0])
     if code < 0x100:
         return "\\r" if code == 0x0D else f"\\x{code:02x}"
     return f"\\u{code:04x}" if 0xD800 <= code < 0xE000 else f"U+{code:04X}"

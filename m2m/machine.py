@@ -86,11 +86,11 @@ def _groups(table: Path = Path("/proc/self/cgroup")) -> list[Path]:
 
     In a container the path in the file may be the host's; then the group is mounted as the root.
     """
-    root, found = Path("/sys/fs/cgroup"), [Path("/sys/fs/cgroup")]
+    root, groups = Path("/sys/fs/cgroup"), [Path("/sys/fs/cgroup")]
     try:
         lines = table.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
-        return found
+        return groups
     for line in lines:
         _, controllers, path = line.split(":", 2)
         names = controllers.split(",")
@@ -98,8 +98,8 @@ def _groups(table: Path = Path("/proc/self/cgroup")) -> list[Path]:
             continue
         top = root / "memory" if controllers else root
         here = top / path.lstrip("/")
-        found += [here, *(parent for parent in here.parents if parent.is_relative_to(top))]
-    return found
+        groups += [here, *(parent for parent in here.parents if parent.is_relative_to(top))]
+    return groups
 
 
 def _group_memory(group: Path) -> int:
@@ -189,7 +189,7 @@ def on_battery() -> bool:
     """Return whether a laptop runs from its battery; False if unknown."""
     states = Path("/sys/class/power_supply").glob("*/status")
     return any(
-        "Discharging" in each.read_text(encoding="utf-8", errors="replace") for each in states
+        "Discharging" in state.read_text(encoding="utf-8", errors="replace") for state in states
     )
 
 
@@ -208,10 +208,10 @@ PACKAGES = (
 
 def versions() -> dict[str, str | None]:
     """Return the version of each package, or None if it is not installed."""
-    found: dict[str, str | None] = {}
+    installed: dict[str, str | None] = {}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+            installed[name] = None
+    return installed

@@ -270,7 +270,7 @@ def refuse_outside(path: Path, home: Path, roots: Sequence[Path] = ()) -> None:
     folders, link = [home, *roots], ""
     try:
         real = [folder.resolve() for folder in folders]
-        places = [*real, *(Path(os.path.abspath(each)) for each in folders)]  # noqa: PTH100
+        places = [*real, *(Path(os.path.abspath(folder)) for folder in folders)]  # noqa: PTH100
         if any(named.is_relative_to(place) for place in places):
             named = named.resolve()
             if any(named.is_relative_to(place) for place in real):

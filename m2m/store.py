@@ -135,11 +135,11 @@ def _read_owner(file: IO[bytes]) -> Owner | None:
     """Return the owner in the lock file; None if it is empty, torn or from an older m2m."""
     try:
         file.seek(0)
-        found = Owner(**json.loads(file.read(4096)))
+        owner = Owner(**json.loads(file.read(4096)))
     except (OSError, ValueError, TypeError, RecursionError):
         return None
-    kinds = [type(value) for value in asdict(found).values()]
-    return found if kinds == [int, str, str, int] and found.pid > 0 else None
+    kinds = [type(value) for value in asdict(owner).values()]
+    return owner if kinds == [int, str, str, int] and owner.pid > 0 else None
 
 
 def _write_owner(file: IO[bytes], line: bytes) -> None:

@@ -192,11 +192,11 @@ def test_the_log_has_one_line_for_each_thing_said(text: str, tmp_path: Path) -> 
 
 @hostile
 def test_an_error_has_one_head_and_one_hint(text: str, tmp_path: Path) -> None:
-    told = InputError(f"bad name {text}\n  - more", f"rename {text}").told()
-    heads = [line for line in told.split("\n") if not line.startswith("  ")]
+    shown = InputError(f"bad name {text}\n  - more", f"rename {text}").for_user()
+    heads = [line for line in shown.split("\n") if not line.startswith("  ")]
     assert [line[:5] for line in heads] == ["Error", "", "hint:"]
     log = Logged(Silent(), tmp_path / "run.log")
-    log.write(*told.split("\n"))
+    log.write(*shown.split("\n"))
     assert not controls(log._path.read_text(encoding="utf-8"))
 
 

@@ -44,8 +44,8 @@ def settle_ends(
         InputError: m2m knows no token of the vocabulary that could end a text.
     """
     plain: dict[str, Any] = {key: value.value for key, value in metadata.items()}
-    found: dict[str, int] = {}
-    said: list[str] = []
+    ends: dict[str, int] = {}
+    cautions: list[str] = []
     tokenizer = Tokenizer.from_metadata(plain.get)
     tokens, ending, eos = tokenizer.tokens, None, tokenizer.eos_id
     with suppress(InputError):  # `ending_cautions` reports a template that fails
@@ -56,26 +56,26 @@ def settle_ends(
     stops = [index for index in stops if 0 <= index < len(tokens)]
     if _KEY.format("eos") not in plain and (eos is None or tokens[eos] not in ENDS):
         instead = "" if eos is None else f"; llama.cpp would stop at {tokenizer.decode([eos])!r}"
-        eos = found["eos"] = _find_eos(where, tokens, stops, ending, instead)
+        eos = ends["eos"] = _find_eos(where, tokens, stops, ending, instead)
         if not stops:
-            said.append(
+            cautions.append(
                 f"The model's files name no end token{instead}. m2m wrote {tokens[eos]} as eos."
             )
     for index in dict.fromkeys([*([] if ending is None else [ending]), *stops]):
-        new = {_KEY.format(role): index for role, index in found.items()}
+        new = {_KEY.format(role): index for role, index in ends.items()}
         if index in Tokenizer.from_metadata((plain | new).get).eog_ids:
             continue
         role = next((r for r in ("eot", "eom") if _is_free(r, plain | new, tokens)), None)
         if role is None:
-            said.append(f"llama.cpp has no place for one more end token, {tokens[index]}.")
+            cautions.append(f"llama.cpp has no place for one more end token, {tokens[index]}.")
             continue
-        found[role] = index
+        ends[role] = index
         if index not in stops:
-            said.append(
+            cautions.append(
                 f"The vocabulary does not mark {tokens[index]} as an end token, but the chat "
                 f"template ends answers with it. m2m wrote it as {role}, so llama.cpp stops there."
             )
-    return {_KEY.format(role): GGUFValue.uint32(index) for role, index in found.items()}, said
+    return {_KEY.format(role): GGUFValue.uint32(index) for role, index in ends.items()}, cautions
 
 
 def _find_eos(
@@ -84,14 +84,14 @@ def _find_eos(
     """Return the id of the end of text: the maker's, one with a known name, or the template's."""
     ids = {token: index for index, token in enumerate(tokens)}
     named = [ids[name] for name in (*_TEXT_ENDS, *ENDS) if name in ids]
-    found = next(iter([*stops, *named, *([] if ending is None else [ending])]), None)
-    if found is None:
+    eos = next(iter([*stops, *named, *([] if ending is None else [ending])]), None)
+    if eos is None:
         raise InputError(
             f"{where}: the vocabulary names no end token{instead}",
             'write the end token as "eos_token" into tokenizer_config.json of the Hugging Face '
             "folder and import that, or get a newer GGUF",
         )
-    return found
+    return eos
 
 
 def _is_free(role: str, plain: Mapping[str, Any], tokens: Sequence[str]) -> bool:

@@ -153,16 +153,16 @@ class Keys:
 
     def sizes(self, column: int) -> dict[str, int]:
         """Return all SIZES, by their names in DecoderConfig."""
-        found: dict[str, int] = {}
+        by_name: dict[str, int] = {}
         for row in SIZES:
             name, most = row[0], _MOST_LAYERS if row[0] == "num_layers" else _LIMIT
             default = None
             if name == "num_kv_heads":
-                default = found["num_heads"]
+                default = by_name["num_heads"]
             elif name == "head_dim":
-                default = found["hidden_size"] // found["num_heads"]
-            found[name] = self.size(row[column], default=default, at_most=most)
-        return found
+                default = by_name["hidden_size"] // by_name["num_heads"]
+            by_name[name] = self.size(row[column], default=default, at_most=most)
+        return by_name
 
 
 def query_width(architecture: str, sizes: Mapping[str, int]) -> int:

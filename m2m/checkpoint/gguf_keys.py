@@ -132,16 +132,16 @@ def quiet_keys(metadata: Mapping[str, GGUFValue]) -> tuple[dict[str, GGUFValue],
         key-values to add or replace, and a sentence about each that had another value.
     """
     kind = metadata.get("tokenizer.ggml.model")
-    found: dict[str, GGUFValue] = {}
-    said: list[str] = []
+    keys: dict[str, GGUFValue] = {}
+    cautions: list[str] = []
     for key, role in _ADDED.items():
         stated = metadata.get(key)
         if stated is None and not (role == "eos" and kind is not None and kind.value == "t5"):
             continue  # only unigram adds an end token without such a key
-        found[key] = GGUFValue.boolean(False)
+        keys[key] = GGUFValue.boolean(False)
         if stated is None or stated.value:
-            said.append(
+            cautions.append(
                 f"The vocabulary asks for the {role} token after each text ({key}). m2m does not "
                 "put it after prompts, and wrote false, so that llama.cpp's programs do not either."
             )
-    return found, said
+    return keys, cautions

@@ -97,11 +97,11 @@ def _parts(path: Path) -> list[GGUFFile]:
 def _check_parts(path: Path, parts: list[GGUFFile]) -> None:
     problems = Problems()
     for number, part in enumerate(parts):
-        said = part.value("split.no"), part.value("split.count")
-        if said != (number, len(parts)):
-            problems.add(f"{part.path.name} says that it is number {said[0]} of {said[1]}")
+        numbers = part.value("split.no"), part.value("split.count")
+        if numbers != (number, len(parts)):
+            problems.add(f"{part.path.name} says that it is number {numbers[0]} of {numbers[1]}")
     count = sum(len(part.tensors) for part in parts)
-    wanted = parts[0].value("split.tensors.count", count)
-    if wanted != count or len({name for part in parts for name in part.tensors}) != count:
-        problems.add(f"{count} tensors in all parts, expected {wanted} different ones")
+    expected = parts[0].value("split.tensors.count", count)
+    if expected != count or len({name for part in parts for name in part.tensors}) != count:
+        problems.add(f"{count} tensors in all parts, expected {expected} different ones")
     problems.raise_if_any(InputError, str(path), "are these the parts of one and the same model?")

@@ -80,8 +80,8 @@ def _refuse_traits(keys: Keys, family: Family, width: int) -> None:
         "query_pre_attn_scalar": (None, width),  # llama.cpp uses this width
     }
     for key, values in harmless.items():
-        if (found := keys.get(key)) not in values:
-            keys.problems.add(f"{key} is {found!r:.60}, which m2m does not compute")
+        if (value := keys.get(key)) not in values:
+            keys.problems.add(f"{key} is {value!r:.60}, which m2m does not compute")
 
 
 def _rope(data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -63,8 +63,8 @@ def open_folder(folder: Path) -> Source:
     config = config_from_json(folder / CONFIG)
     files = [SafetensorsFile(path) for path in _weight_files(folder)]
     home = _tensors(folder, files, config)
-    found = {name: file.shape(stored) for name, (file, stored) in home.items()}
-    compare_shapes(str(folder), config.weight_shapes(), found)
+    shapes = {name: file.shape(stored) for name, (file, stored) in home.items()}
+    compare_shapes(str(folder), config.weight_shapes(), shapes)
     types = sorted({file.dtype(stored) for file, stored in home.values()})
     dtype = "BF16" if "BF16" in types else "F16"
 
@@ -94,7 +94,7 @@ def open_folder(folder: Path) -> Source:
 
 def _is_ids(value: Any) -> bool:
     """Return whether a value of config.json can be ids: a number or a list of numbers."""
-    return {type(each) for each in (value if isinstance(value, list) else [value])} == {int}
+    return {type(item) for item in (value if isinstance(value, list) else [value])} == {int}
 
 
 def _stops(folder: Path, config: Mapping[str, Any], size: int, cautions: list[str]) -> list[int]:
@@ -110,7 +110,7 @@ def _stops(folder: Path, config: Mapping[str, Any], size: int, cautions: list[st
     good = [index for index in ids if type(index) is int and 0 <= index < size]
     bad = [index for index in ids if index is not None and not (_is_ids(index) and index in good)]
     if bad:
-        named = ", ".join(f"{each!r:.40}" for each in bad[:4])
+        named = ", ".join(f"{item!r:.40}" for item in bad[:4])
         cautions.append(
             f"eos_token_id of the model's files names {named}"
             f", which is not a token of the {size}. m2m left it out: answers do not stop there."
@@ -200,8 +200,8 @@ def _licence(card: Path) -> dict[str, str]:
         return {}
     text = first_bytes(card, _CARD).decode("utf-8", "replace").replace("\r\n", "\n")
     header = _HEADER.match(text)
-    found = re.search(r"^license: *([\w.-]+)", header[1], re.M) if header else None
-    return {"general.license": found[1]} if found else {}
+    match = re.search(r"^license: *([\w.-]+)", header[1], re.M) if header else None
+    return {"general.license": match[1]} if match else {}
 
 
 def _values(plain: dict[str, Any]) -> dict[str, GGUFValue]:

@@ -107,22 +107,24 @@ def _naming(source: Path, made: Path | None = None) -> Iterator[None]:
     try:
         yield
     except (InputError, LimitError, LlamaError) as error:
-        said = error.message
+        message = error.message
         for path in (made.absolute(), made) if made else ():
-            said = said.replace(str(path), str(source))
-        if str(source) not in said:
-            said = f"{source}: {said}"
-        raise type(error)(said, error.hint) from error
+            message = message.replace(str(path), str(source))
+        if str(source) not in message:
+            message = f"{source}: {message}"
+        raise type(error)(message, error.hint) from error
 
 
 def _settled(model: Source) -> Source:
     """Return the model with the end tokens and name that make llama.cpp behave as m2m does."""
-    ends, said = settle_ends(model.path, model.metadata, model.stops)
+    ends, cautions = settle_ends(model.path, model.metadata, model.stops)
     quiet, asked = quiet_keys(model.metadata)
     metadata = {**model.metadata, **ends, **quiet}
     if name := metadata.get("general.name"):
         metadata["general.name"] = GGUFValue.string(safe_name(str(name.value)))
-    return dataclasses.replace(model, metadata=metadata, cautions=[*model.cautions, *said, *asked])
+    return dataclasses.replace(
+        model, metadata=metadata, cautions=[*model.cautions, *cautions, *asked]
+    )
 
 
 def _write_pattern(model: Source, path: Path) -> None:

@@ -151,10 +151,10 @@ class BaseModel:
     def cautions(self, formatter: Formatter) -> list[str]:
         """Return reasons why a model that is trained with these prompts may misbehave."""
         stored = self._stored.get("cautions")
-        found = vocabulary_cautions(self.gguf.value) if stored is None else map(str, stored)
-        said = [*found, *ending_cautions(formatter, self.weights.file)]
+        vocabulary = vocabulary_cautions(self.gguf.value) if stored is None else map(str, stored)
+        reasons = [*vocabulary, *ending_cautions(formatter, self.weights.file)]
         self.weights.file.release()
-        return said
+        return reasons
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -171,31 +171,31 @@ class BaseModel:
         known = self._stored.get("fingerprint")
         if isinstance(known, str) and self._stored.get("files") == stamps:
             return known
-        found = content_fingerprint(self.path)
+        digest = content_fingerprint(self.path)
         with suppress(InputError):  # a read-only folder is hashed each time
-            write_json(self.path / INFO, self._stored | {"fingerprint": found, "files": stamps})
-        return found
+            write_json(self.path / INFO, self._stored | {"fingerprint": digest, "files": stamps})
+        return digest
 
 
 def check_tensors(config: DecoderConfig, file: SafetensorsFile) -> None:
     """Raise InputError that lists all tensors that are missing, surplus or not as `config` says."""
-    found = {name: file.shape(name) for name in file.names}
-    compare_shapes(str(file.path), config.weight_shapes(), found)
+    shapes = {name: file.shape(name) for name in file.names}
+    compare_shapes(str(file.path), config.weight_shapes(), shapes)
 
 
 def compare_shapes(
-    where: str, expected: Mapping[str, Sequence[int]], found: Mapping[str, Sequence[int]]
+    where: str, expected: Mapping[str, Sequence[int]], stored: Mapping[str, Sequence[int]]
 ) -> None:
     """Raise InputError that lists all tensors that are missing, surplus or of another shape."""
     problems = Problems()
-    for name in sorted(expected.keys() - found.keys()):
+    for name in sorted(expected.keys() - stored.keys()):
         problems.add(f"has no tensor {name}")
-    for name in sorted(found.keys() - expected.keys()):
+    for name in sorted(stored.keys() - expected.keys()):
         problems.add(f"has a tensor {name}, which this architecture does not have")
-    for name in sorted(expected.keys() & found.keys()):
-        if tuple(found[name]) != tuple(expected[name]):
+    for name in sorted(expected.keys() & stored.keys()):
+        if tuple(stored[name]) != tuple(expected[name]):
             problems.add(
-                f"tensor {name} is {list(found[name])}, its config says {list(expected[name])}"
+                f"tensor {name} is {list(stored[name])}, its config says {list(expected[name])}"
             )
     problems.raise_if_any(InputError, where)
 

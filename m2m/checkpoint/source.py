@@ -59,9 +59,9 @@ class Source:
     def check_vocabulary(self) -> None:
         """Raise InputError if m2m cannot read the vocabulary or its size is not the config's."""
         plain = {key: value.value for key, value in self.metadata.items()}
-        found, rows = Tokenizer.from_metadata(plain.get).vocab_size, self.config.vocab_size
-        if found != rows:
-            raise InputError(f"{self.path}: has {found} tokens and {rows} rows of embeddings")
+        tokens, rows = Tokenizer.from_metadata(plain.get).vocab_size, self.config.vocab_size
+        if tokens != rows:
+            raise InputError(f"{self.path}: has {tokens} tokens and {rows} rows of embeddings")
 
 
 def check_finite(path: Path, name: str, array: NDArray[Any]) -> None:

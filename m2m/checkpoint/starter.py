@@ -26,9 +26,9 @@ class ModelSource:
 
     def check(self) -> None:
         """Raise InputError if the file is not the expected one."""
-        if self.sha256 and (found := file_sha256(self.path)) != self.sha256:
+        if self.sha256 and (digest := file_sha256(self.path)) != self.sha256:
             raise InputError(
-                f"{self.path} is not the starter: sha256 {found}, expected {self.sha256}",
+                f"{self.path} is not the starter: sha256 {digest}, expected {self.sha256}",
                 f"delete it and {FETCH}",
             )
 

@@ -74,7 +74,7 @@ def _logged(log: Logged, command: str) -> Iterator[None]:
     try:
         yield
     except M2MError as error:
-        log.write(*error.told().split("\n"))
+        log.write(*error.for_user().split("\n"))
         raise
     except BaseException as error:
         log.write(f"ended by {type(error).__name__}: {error}")
@@ -110,7 +110,7 @@ def run_batch(
             failed.append(str(recipe))
             if as_json:
                 _say(recipe, {"error": error.message, "hint": error.hint}, as_json)
-            say(*error.told(f"{recipe}: ").split("\n"), err=True)
+            say(*error.for_user(f"{recipe}: ").split("\n"), err=True)
             if not keep_going:
                 break
             continue

@@ -70,7 +70,7 @@ class Commands(click.Group):
 
 
 def _say(error: M2MError) -> None:
-    say(*error.told().split("\n"), err=True)
+    say(*error.for_user().split("\n"), err=True)
 
 
 @click.group(cls=Commands, context_settings=CONTEXT)

@@ -31,18 +31,20 @@ class Turns:
 
     Attributes:
         bare: before the first question if there is no system message (for example a default one).
-        told: before and after the system message; the second text ends at the first question.
+        with_system: before and after the system message; the second text ends at the first
+            question.
         again: before a later question.
-        told_again: before and after the system message, if the template puts it into the last
-            question; `told` then applies if the first question is also the last. Else None.
+        with_system_later: before and after the system message, if the template puts it into the
+            last question; `with_system` then applies if the first question is also the last. Else
+            None.
         answer: before an answer, with the end of the question.
         prompt: before the answer that the model writes.
     """
 
     bare: str
-    told: Texts
+    with_system: Texts
     again: str
-    told_again: Texts | None
+    with_system_later: Texts | None
     answer: str
     prompt: str
 
@@ -56,9 +58,9 @@ class Turns:
                 text += self.answer + message["content"]
                 continue
             last = i == len(turns) - 1
-            told = self.told if first else self.told_again
-            if system and told and (last or self.told_again is None):
-                text += system.join(told)
+            around = self.with_system if first else self.with_system_later
+            if system and around and (last or self.with_system_later is None):
+                text += system.join(around)
             else:
                 text += self.bare if first else self.again
             text, first = text + message["content"], False
@@ -86,21 +88,21 @@ def read_turns(template: ChatTemplate, added: str = "") -> Turns:
     bare, prompt = _cut(render(_ASK), _ASK)
     later = render(_ASK, _ANSWER, _AGAIN)
     _, answer, again, _ = _cut(later, _ASK, _ANSWER, _AGAIN)
-    *told, _ = _cut(render(_ASK, system=_SYSTEM), _SYSTEM, _ASK)
+    *with_system, _ = _cut(render(_ASK, system=_SYSTEM), _SYSTEM, _ASK)
     long = render(_ASK, _ANSWER, _AGAIN, system=_SYSTEM)
-    told_again: Texts | None = None
+    with_system_later: Texts | None = None
     if long.find(_SYSTEM) > long.find(_ANSWER):
         _, _, before, after, _ = _cut(long, _ASK, _ANSWER, _SYSTEM, _AGAIN)
-        told_again = before, after
-    return Turns(bare, (told[0], told[1]), again, told_again, answer, prompt)
+        with_system_later = before, after
+    return Turns(bare, (with_system[0], with_system[1]), again, with_system_later, answer, prompt)
 
 
 def _cut(text: str, *marks: str) -> list[str]:
     """Return the texts before, between and after the marks."""
     parts = []
     for mark in marks:
-        before, found, text = text.partition(mark)
-        if not found:
+        before, separator, text = text.partition(mark)
+        if not separator:
             raise InputError("the chat template moves messages or leaves some out")
         parts.append(before)
     return [*parts, text]
@@ -108,15 +110,15 @@ def _cut(text: str, *marks: str) -> list[str]:
 
 def go_template(turns: Turns) -> str:
     """Return the same turns as a template for Ollama (Go's text/template, with `.Messages`)."""
-    said = "{{ $.System }}".join(map(_go, turns.told))
+    with_system = "{{ $.System }}".join(map(_go, turns.with_system))
     first, later, rest = _go(turns.bare), _go(turns.again), ""
-    told = "$.System"
-    if turns.told_again is not None:
+    condition = "$.System"
+    if turns.with_system_later is not None:
         last = "(eq (len (slice $.Messages $i)) 1)"
-        told = f"and $.System {last}"
-        again = "{{ $.System }}".join(map(_go, turns.told_again))
-        later = f"{{{{ if {told} }}}}{again}{{{{ else }}}}{later}{{{{ end }}}}"
-    first = f"{{{{ if {told} }}}}{said}{{{{ else }}}}{first}{{{{ end }}}}"
+        condition = f"and $.System {last}"
+        again = "{{ $.System }}".join(map(_go, turns.with_system_later))
+        later = f"{{{{ if {condition} }}}}{again}{{{{ else }}}}{later}{{{{ end }}}}"
+    first = f"{{{{ if {condition} }}}}{with_system}{{{{ else }}}}{first}{{{{ end }}}}"
     rest = f'{{{{ if ne $last "assistant" }}}}{_go(turns.prompt)}{{{{ end }}}}'
     return (
         '{{ $first := true }}{{ $last := "" }}{{ range $i, $_ := .Messages }}{{ $last = .Role }}'

@@ -81,21 +81,25 @@ def remarks(named: Iterable[tuple[str, str]]) -> list[str]:
     Args:
         named: (name, licence) of the base and of each dataset.
     """
-    said, shared = [], {}
+    sentences, shared = [], {}
     for name, licence in named:
         asked = terms(licence) if licence.strip() else ()
         if not licence.strip():
-            said.append(f"{name}: no licence is given: ask its owner before you pass the model on")
+            sentences.append(
+                f"{name}: no licence is given: ask its owner before you pass the model on"
+            )
         elif asked is None:
-            said.append(f"{name}: m2m does not know the licence {licence!r}: read what it asks")
+            sentences.append(
+                f"{name}: m2m does not know the licence {licence!r}: read what it asks"
+            )
         else:
-            said += [f"{name}: {licence} {term}" for term in asked]
+            sentences += [f"{name}: {licence} {term}" for term in asked]
             if SHARE_ALIKE in asked:
                 shared[_key(licence)] = licence
     if len(shared) > 1:
         listed = ", ".join(shared.values())
-        said.append(f"each of {listed} asks for itself: they may not allow a common model")
-    return said
+        sentences.append(f"each of {listed} asks for itself: they may not allow a common model")
+    return sentences
 
 
 def hub_licence(base: str, data: Iterable[str]) -> str:
@@ -107,8 +111,8 @@ def hub_licence(base: str, data: Iterable[str]) -> str:
 
 def _look_up(licence: str) -> tuple[str, tuple[str, ...]] | None:
     key = _key(licence)
-    if found := _CC.fullmatch(key):
-        kind, version = found.groups()
+    if match := _CC.fullmatch(key):
+        kind, version = match.groups()
         asked = [(NON_COMMERCIAL, "-nc"), (NO_DERIVATIVES, "-nd"), (SHARE_ALIKE, "-sa")]
         hub = key if version in _HUB_CC[kind] else ""
         return hub, tuple(term for term, mark in asked if mark in kind)
@@ -123,5 +127,5 @@ def _key(licence: str) -> str:
     return _ALIASES.get(key, key)
 
 
-def _versioned(found: re.Match[str]) -> str:
-    return f"{found[1]}-{found[2]}{found[3] or '.0'}"
+def _versioned(match: re.Match[str]) -> str:
+    return f"{match[1]}-{match[2]}{match[3] or '.0'}"

@@ -52,21 +52,21 @@ class SelfTest:
         """The problems, each with its remedy."""
         if self.failed:
             return ["The self-test failed. Try the file with `m2m chat` before you pass it on."]
-        said = []
+        problems = []
         if self.own_exact > self.exact:
-            said.append(
+            problems.append(
                 f"With m2m's prompt the model answers {self.own_exact} of {self.questions} "
                 "training questions as trained, with the file's own chat template "
                 f"{self.exact}. Programs that use this template send another prompt than was "
                 "trained. Use `m2m chat`, or try Ollama with the Modelfile."
             )
         if self.stops < self.questions:
-            said.append(
+            problems.append(
                 f"{self.questions - self.stops} of {self.questions} answers in the self-test did "
                 "not stop by themselves. Train longer. If there is a warning about the end token, "
                 "do first what it says."
             )
-        return said
+        return problems
 
     def as_json(self) -> dict[str, Any]:
         """The fields of `self_test` in `m2m export --json`."""

@@ -125,7 +125,7 @@ def as_trained(source: str) -> str:
     without = [
         f"{{% set enable_thinking = {value} %}}{fixed}" for value in ("true", "false", "none")
     ]
-    return next((each for each in (fixed, *without) if _never_thinks(source, each)), fixed)
+    return next((variant for variant in (fixed, *without) if _never_thinks(source, variant)), fixed)
 
 
 def _dated(call: re.Match[str]) -> str:
@@ -209,19 +209,19 @@ def _same_with(template: ChatTemplate, name: str) -> bool:
 def _differing(template: ChatTemplate, turns: Turns, added: str) -> Iterator[str]:
     """Yield a remark if Ollama would write some kinds of conversations in another way."""
 
-    def differs(questions: int, told: bool) -> bool:
-        roles = ("system",) * told + ("user", "assistant") * questions
+    def differs(questions: int, with_system: bool) -> bool:
+        roles = ("system",) * with_system + ("user", "assistant") * questions
         talk = [{"role": role, "content": f"m2m{i}"} for i, role in enumerate(roles[:-1])]
         return template.render(talk, True).removeprefix(added) != turns.write(talk)
 
     kinds = {
         "questions with a system message": differs(1, True),
         "conversations of more than one question": any(
-            differs(questions, told) for questions in (2, 3) for told in (False, True)
+            differs(questions, with_system) for questions in (2, 3) for with_system in (False, True)
         ),
     }
-    if found := [kind for kind, wrong in kinds.items() if wrong]:
-        yield _DIFFERS.format(" and ".join(found))
+    if differing := [kind for kind, wrong in kinds.items() if wrong]:
+        yield _DIFFERS.format(" and ".join(differing))
 
 
 def _spaces(template: ChatTemplate, turns: Turns, added: str) -> Iterator[str]:

@@ -124,9 +124,9 @@ class _Arena:
         context = self._cleared(_ROOM)
         self._f.set_no_alloc(context, False)
         tensor = self._f.new_tensor(context, _F32, 3, 5)
-        found = tensor.contents
-        sizes = (list(found.ne), list(found.nb)) == ([3, 5, 1, 1], [4, 12, 60, 60])
-        return sizes and found.data == self._f.get_data(tensor)
+        contents = tensor.contents
+        sizes = (list(contents.ne), list(contents.nb)) == ([3, 5, 1, 1], [4, 12, 60, 60])
+        return sizes and contents.data == self._f.get_data(tensor)
 
     def _cleared(self, size: int) -> int:
         if self._context is None or size > self._size:

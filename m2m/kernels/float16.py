@@ -41,7 +41,7 @@ def _loop() -> Callable[[int, int, int], None] | None:
 
     void ggml_cpu_fp16_to_fp32(const ggml_fp16_t *, float *, int64_t);  -- ggml-cpu.h
     """
-    found = getattr(library.load(), "ggml_cpu_fp16_to_fp32", None)
-    if found is not None:
-        found.restype, found.argtypes = None, [c_void_p, c_void_p, c_int64]
-    return found
+    function = getattr(library.load(), "ggml_cpu_fp16_to_fp32", None)
+    if function is not None:
+        function.restype, function.argtypes = None, [c_void_p, c_void_p, c_int64]
+    return function

@@ -26,8 +26,8 @@ def _path(name: str) -> Path | None:
     package = importlib.util.find_spec("llama_cpp")
     for place in (package and package.submodule_search_locations) or ():
         for pattern in _NAMES:
-            if (found := Path(place) / "lib" / pattern.format(name)).is_file():
-                return found
+            if (path := Path(place) / "lib" / pattern.format(name)).is_file():
+                return path
     return None
 
 

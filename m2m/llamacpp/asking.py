@@ -59,7 +59,7 @@ def ask(
     """
     job = {
         "path": str(path.absolute()),
-        "questions": [dataclasses.asdict(each) for each in questions],
+        "questions": [dataclasses.asdict(question) for question in questions],
         "threads": threads,
     }
     try:
@@ -77,8 +77,8 @@ def ask(
     if done.returncode:
         lines = done.stderr.decode("utf-8", "replace").strip().splitlines() or [""]
         raise LlamaError(f"{path.name}: llama.cpp ended with {done.returncode}: {lines[-1][:200]}")
-    found = json.loads(done.stdout)
-    return [(Answer(*own), Answer(*ours)) for own, ours in found]
+    answers = json.loads(done.stdout)
+    return [(Answer(*own), Answer(*ours)) for own, ours in answers]
 
 
 def own_template(template: str) -> str:
@@ -99,20 +99,20 @@ def main() -> None:
     from llama_cpp import Llama
 
     job = json.load(sys.stdin)
-    cells = max(len(each["prompt"]) + each["most"] for each in job["questions"]) + _ROOM
+    cells = max(len(question["prompt"]) + question["most"] for question in job["questions"]) + _ROOM
     count = job["threads"]
     model = Llama(job["path"], n_ctx=cells, n_threads=count, n_threads_batch=count, verbose=False)
     with model._stack:  # closes llama.cpp's objects in order
-        found = [_both(model, each) for each in job["questions"]]
-    sys.stdout.write(json.dumps(found))
+        answers = [_both(model, question) for question in job["questions"]]
+    sys.stdout.write(json.dumps(answers))
 
 
 def _both(model: Any, question: Mapping[str, Any]) -> list[tuple[str, bool]]:
     settings = {"temperature": 0.0, "max_tokens": question["most"]}
-    said = model.create_chat_completion(messages=question["messages"], **settings)
-    text = said["choices"][0]["message"]["content"] or ""
-    own = text, said["choices"][0]["finish_reason"] == "stop"
-    if model.input_ids[: said["usage"]["prompt_tokens"]].tolist() == question["prompt"]:
+    response = model.create_chat_completion(messages=question["messages"], **settings)
+    text = response["choices"][0]["message"]["content"] or ""
+    own = text, response["choices"][0]["finish_reason"] == "stop"
+    if model.input_ids[: response["usage"]["prompt_tokens"]].tolist() == question["prompt"]:
         return [own, own]  # the same prompt gets the same answer
     choice = model.create_completion(question["prompt"], **settings)["choices"][0]
     return [own, (choice["text"], choice["finish_reason"] == "stop")]

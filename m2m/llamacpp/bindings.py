@@ -207,14 +207,14 @@ def _check_structs() -> None:
     """
     model, context = llama_model_default_params(), llama_context_default_params()
     quantize = llama_model_quantize_default_params()
-    found = (
+    checks = (
         ctypes.sizeof(Batch) == ctypes.sizeof(package.llama_batch),
         model.load_mode in (-1, LOAD_MODE_MMAP) and model.use_extra_bufts and not model.no_alloc,
         context.n_ctx == 512 and context.flash_attn_type == -1 and context.type_k == 1,
         context.offload_kqv and not context.kv_unified and context.n_samplers == 0,
         quantize.quantize_output_tensor and not quantize.pure and not quantize.imatrix,
     )
-    if not all(found):
+    if not all(checks):
         message = f"llama-cpp-python {PACKAGE_VERSION} does not fit the llama.cpp library it loads"
         raise LlamaError(message, INSTALL_HINT)
 

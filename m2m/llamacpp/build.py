@@ -51,7 +51,7 @@ def installed_build() -> Build:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         killed = f"its process ended with signal {-done.returncode}"
         return Build(error=killed if done.returncode < 0 else last)
-    found = json.loads(done.stdout.splitlines()[-1])
-    parts = [part.strip() for part in found["description"].split("|")]
+    report = json.loads(done.stdout.splitlines()[-1])
+    parts = [part.strip() for part in report["description"].split("|")]
     features = {part.split("=")[0].split(":")[-1].strip() for part in parts if part.endswith("= 1")}
-    return Build(found["description"], frozenset(features), found["gpu"])
+    return Build(report["description"], frozenset(features), report["gpu"])

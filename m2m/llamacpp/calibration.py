@@ -111,8 +111,8 @@ def raw_seconds(model: LlamaModel, tokens: int, rows: int = 1) -> float:
     for first in range(0, tokens, model.batch):
         part = ids[first : first + model.batch]
         model.clear()
-        wanted = [i >= len(part) - rows for i in range(len(part))]
-        model.decode(part, range(len(part)), [(0,)] * len(part), wanted)
+        with_logits = [i >= len(part) - rows for i in range(len(part))]
+        model.decode(part, range(len(part)), [(0,)] * len(part), with_logits)
     return time.perf_counter() - started
 
 

@@ -123,17 +123,17 @@ def choose_types(
     value_count = sum("attn_v.weight" in name for name in tensors)
     for name in sorted(tensors, key=_visiting_order):
         shape, now = tensors[name]
-        wanted = target.tensor
+        kind = target.tensor
         if target.mixed and not pure and quantizable(name, shape):
             if name == "output.weight" or (tied and name == "token_embd.weight"):
-                wanted = _output_type(wanted, shape[-1])
+                kind = _output_type(kind, shape[-1])
             elif "attn_v.weight" in name:
-                wanted = _more_bits(target, values, value_count)
+                kind = _more_bits(target, values, value_count)
                 values += 1
             elif "ffn_down" in name:
-                wanted = _more_bits(target, downs, layers)
+                kind = _more_bits(target, downs, layers)
                 downs += 1
-        chosen[name] = effective_type(name, shape, wanted, now)
+        chosen[name] = effective_type(name, shape, kind, now)
     return {name: chosen[name] for name in tensors}
 
 
@@ -143,11 +143,11 @@ def _visiting_order(name: str) -> tuple[int, str]:
     return (int(layer[1]) if layer else -1, name)
 
 
-def _output_type(wanted: int, columns: int) -> int:
+def _output_type(kind: int, columns: int) -> int:
     """Return the type of the output matrix (or of embeddings used as such): 6 bits at least."""
-    if columns % blocks.layout(wanted)[1]:
+    if columns % blocks.layout(kind)[1]:
         return Q8_0
-    return wanted if wanted == Q8_0 else Q6_K
+    return kind if kind == Q8_0 else Q6_K
 
 
 def _more_bits(target: FileType, index: int, count: int) -> int:

@@ -109,10 +109,14 @@ def complete(
     ]
     decoded = 0
     for group in _groups(model, answers, len(prefix)):
-        model.reserve(len(prefix) + sum(each.cells for each in group) - len(group) * len(prefix))
+        model.reserve(
+            len(prefix) + sum(answer.cells for answer in group) - len(group) * len(prefix)
+        )
         decoded += model.keep(prefix) + _complete_group(model, group, len(prefix))
     model.clear()
-    return Completed([each.text for each in answers], [each.cut for each in answers], decoded)
+    return Completed(
+        [answer.text for answer in answers], [answer.cut for answer in answers], decoded
+    )
 
 
 class _Answer:
@@ -154,7 +158,7 @@ def _groups(model: LlamaModel, answers: Sequence[_Answer], shared: int) -> Itera
     """Yield groups of answers to decode together, sorted by length."""
     group: list[_Answer] = []
     used = 0
-    for answer in sorted(answers, key=lambda each: each.cells):
+    for answer in sorted(answers, key=lambda answer: answer.cells):
         cells = answer.cells - shared
         if group and (used + cells > _CELLS or len(group) == min(_AT_ONCE, model.sequences)):
             yield group
@@ -169,7 +173,7 @@ def _complete_group(model: LlamaModel, group: Sequence[_Answer], shared: int) ->
     fed = [(answer, place) for answer in group for place in range(shared, len(answer.fed))]
     sequence = {id(answer): index for index, answer in enumerate(group)}
     decoded = 0
-    while fed := [each for each in fed if not each[0].done]:
+    while fed := [pair for pair in fed if not pair[0].done]:
         for start in range(0, len(fed), model.batch):
             part = fed[start : start + model.batch]
             last = [place + 1 == len(answer.fed) for answer, place in part]
@@ -179,9 +183,9 @@ def _complete_group(model: LlamaModel, group: Sequence[_Answer], shared: int) ->
                 [(sequence[id(answer)],) for answer, _ in part],
                 last,
             )
-            said = logits.argmax(axis=1)
-            ended = [answer for (answer, _), wanted in zip(part, last, strict=True) if wanted]
-            for answer, token in zip(ended, said, strict=True):
+            tokens = logits.argmax(axis=1)
+            ended = [answer for (answer, _), ends in zip(part, last, strict=True) if ends]
+            for answer, token in zip(ended, tokens, strict=True):
                 answer.say(model, int(token))
             decoded += len(part)
         fed = [(answer, len(answer.fed) - 1) for answer in group]
@@ -216,9 +220,9 @@ def _read(model: LlamaModel, prompt: Sequence[int]) -> NDArray[np.float32]:
     for start in range(0, len(prompt), model.batch):
         part = prompt[start : start + model.batch]
         last = start + len(part) == len(prompt)
-        wanted = [False] * (len(part) - 1) + [last]
+        with_logits = [False] * (len(part) - 1) + [last]
         places = range(start, start + len(part))
-        logits = model.decode(part, places, [(0,)] * len(part), wanted)
+        logits = model.decode(part, places, [(0,)] * len(part), with_logits)
     row: NDArray[np.float32] = logits[0]
     return row
 

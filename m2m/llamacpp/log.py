@@ -60,8 +60,8 @@ class LlamaLog:
 
     def error(self, message: str, mark: int = 0, hint: str | None = None) -> LlamaError:
         """Return an error that ends with llama.cpp's complaints after `mark`."""
-        said = [f"  llama.cpp: {line}" for line in self.complaints(mark)]
-        return LlamaError("\n".join([message, *said]), hint)
+        complaints = [f"  llama.cpp: {line}" for line in self.complaints(mark)]
+        return LlamaError("\n".join([message, *complaints]), hint)
 
 
 LOG = LlamaLog()

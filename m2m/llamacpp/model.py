@@ -244,24 +244,24 @@ class LlamaModel:
         tokens: Sequence[int],
         positions: Sequence[int],
         owners: Sequence[Sequence[int]],
-        wanted: Sequence[bool],
+        with_logits: Sequence[bool],
     ) -> F32:
-        """Run one batch through the model and its cache; return the wanted logits.
+        """Run one batch through the model and its cache; return the logits asked for.
 
         Args:
             tokens: (T,) ids.
             positions: (T,) place of each token in its sequences.
             owners: for each token all sequences that contain it (a shared part has many).
-            wanted: (T,) whether the logits after this token are needed.
+            with_logits: (T,) whether the logits after this token are needed.
 
         Returns:
-            (number of wanted, V) logits in nats: a view that the next decode overwrites.
+            (N, V) logits in nats of those N tokens: a view that the next decode overwrites.
 
         Raises:
             LlamaError: llama.cpp refused the batch.
         """
         context = self._alive()
-        batch, rows, _memory = self._checked_batch(tokens, positions, owners, wanted)
+        batch, rows, _memory = self._checked_batch(tokens, positions, owners, with_logits)
         mark = LOG.mark()
         code = c.llama_decode(context, batch)
         if code != 0:
@@ -277,13 +277,13 @@ class LlamaModel:
         tokens: Sequence[int],
         positions: Sequence[int],
         owners: Sequence[Sequence[int]],
-        wanted: Sequence[bool],
+        with_logits: Sequence[bool],
     ) -> tuple[Any, int, list[Any]]:
         """Return a C batch over NumPy memory; raise for values that would abort inside ggml."""
         ids = np.asarray(tokens, np.int32)
         count = np.fromiter((len(o) for o in owners), np.int32, len(owners))
         flat = np.fromiter((s for o in owners for s in o), np.int32, int(count.sum()))
-        output = np.asarray(wanted, np.int8)
+        output = np.asarray(with_logits, np.int8)
         place = np.asarray(positions, np.int32)
         rows = int(np.count_nonzero(output))
         if not 0 < len(ids) <= self.batch or not len(ids) == len(place) == len(count) == len(

@@ -33,19 +33,19 @@ _STORED = re.compile(
 def adapter_doubts(adapter: Adapter, base: BaseModel) -> list[str]:
     """Return the reasons why an adapter that fits may be wrong for this base, one sentence each."""
     called = f"the adapter {adapter.name}" if adapter.name else "the adapter"
-    found = [] if changes_something(adapter.pairs.values()) else [changes_nothing(called)]
+    doubts = [] if changes_something(adapter.pairs.values()) else [changes_nothing(called)]
     kinds = {module.rpartition(".")[2] for module in adapter.pairs}
     modules = [m for m in base.config.linear_shapes() if m.rpartition(".")[2] in kinds]
     if missing := [module for module in modules if module not in adapter.pairs]:
-        found.append(
+        doubts.append(
             f"{called} has no factors for {len(missing)} of {len(modules)} modules of its kinds, "
             f"such as {missing[0]}; if all layers were trained, the file is incomplete"
         )
     if adapter.base_fingerprint:  # compared by `check_adapter`
-        return found
+        return doubts
     named = [adapter.base_model] if adapter.base_model else []
     names = [base.name, base.info.source, *_gguf_names(base.gguf)]
-    return [*found, *_names_doubt(called, named, names)]
+    return [*doubts, *_names_doubt(called, named, names)]
 
 
 def lora_doubts(lora: Path, model: Path) -> list[str]:
@@ -65,14 +65,14 @@ def lora_doubts(lora: Path, model: Path) -> list[str]:
         )
     ups = [name for name in file.tensors if name.endswith(".lora_b")]
     zero = ups and not any(file.array(name).any() for name in ups)
-    found = [changes_nothing(called)] if zero else []
+    doubts = [changes_nothing(called)] if zero else []
     if known and fingerprint:
-        return found
+        return doubts
     keys = ("name", "repo_url")
     named = [file.value(f"general.base_model.0.{key}") for key in keys]
     names = [known.name, known.info.source] if known else [model.name]
     names += _gguf_names(base)
-    return [*found, *_names_doubt(called, [str(name) for name in named if name], names)]
+    return [*doubts, *_names_doubt(called, [str(name) for name in named if name], names)]
 
 
 def changes_something(pairs: Iterable[LoraPair]) -> bool:
@@ -89,8 +89,8 @@ def changes_nothing(called: str) -> str:
 
 
 def _gguf_names(file: GGUFFile) -> list[str]:
-    found = (file.value(f"general.{name}") for name in _NAMES)
-    return [name for name in found if isinstance(name, str) and name]
+    values = (file.value(f"general.{name}") for name in _NAMES)
+    return [name for name in values if isinstance(name, str) and name]
 
 
 def _names_doubt(called: str, named: Sequence[str], names: Sequence[str]) -> list[str]:

@@ -97,8 +97,8 @@ class Merger:
         # Check the factors too, once: a vote between signs ignores values that are not numbers.
         used = [name for name, weight in zip(names, weights, strict=True) if weight]
         unseen = [name for name in used if (name, module) not in self._sound]
-        found = (self.adapters[name].pairs.get(module) for name in unseen)
-        arrays = [array for pair in found if pair is not None for array in (pair.a, pair.b)]
+        unseen_pairs = (self.adapters[name].pairs.get(module) for name in unseen)
+        arrays = [array for pair in unseen_pairs if pair is not None for array in (pair.a, pair.b)]
         if not isinstance(change, LoraPair):
             change = np.asarray(change, np.float32)
             arrays.append(change)
@@ -153,7 +153,7 @@ class Merger:
         if not whole:
             raise InputError("this mixture leaves the base model as it is: all deltas are zero")
         used, base = [self.adapters[name] for name in names], self.base
-        known = all(each.base_fingerprint for each in used)
+        known = all(expert.base_fingerprint for expert in used)
         # It is not known whether adapters from other tools were trained on this base.
         trained_on = base.name if known else used[0].base_model
         adapter = Adapter(rank, float(rank), pairs, trained_on, base.fingerprint if known else None)

@@ -31,10 +31,10 @@ class Scored:
     replicates: Floats
 
     @classmethod
-    def of(cls, found: Scoreboard) -> Scored:
+    def of(cls, board: Scoreboard) -> Scored:
         """Return a scoreboard with its sign turned so that higher is better."""
-        sign = 1.0 if found.higher_is_better else -1.0
-        return cls(sign * found.points, sign * found.replicates)
+        sign = 1.0 if board.higher_is_better else -1.0
+        return cls(sign * board.points, sign * board.replicates)
 
     @classmethod
     def exact(cls, points: Floats, replicates: int) -> Scored:
@@ -110,20 +110,20 @@ def agreement(predicted: Scored, real: Scored, rng: np.random.Generator) -> Agre
 
 def correlation(x: Floats, y: Floats) -> Floats:
     """Return Pearson's correlation of each row of two (R, n) arrays; nan if one is constant."""
-    x, y = (each - each.mean(axis=1, keepdims=True) for each in (x, y))
+    x, y = (values - values.mean(axis=1, keepdims=True) for values in (x, y))
     spread = np.sqrt((x * x).sum(axis=1) * (y * y).sum(axis=1))
-    found: Floats = np.divide(
+    coefficients: Floats = np.divide(
         (x * y).sum(axis=1), spread, out=np.full(len(x), np.nan), where=spread > 0
     )
-    return found
+    return coefficients
 
 
 def ranks(values: Floats) -> Floats:
     """Return the rank of each value in its row of (R, n); equal values share their mean rank."""
     below = (values[:, None, :] < values[:, :, None]).sum(axis=2)
     equal = (values[:, None, :] == values[:, :, None]).sum(axis=2)
-    found: Floats = below + (equal + 1) / 2
-    return found
+    mean_ranks: Floats = below + (equal + 1) / 2
+    return mean_ranks
 
 
 def _bias_corrected(estimate: float, replicates: Floats) -> Interval:

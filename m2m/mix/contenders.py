@@ -43,16 +43,16 @@ def contenders(
         rows: how many rows of each dataset are trained on.
         confirm: how many of the top, and which baselines.
     """
-    wanted = [(f"top {each.rank}", each.mixture) for each in ranking[: confirm.top]]
+    labelled = [(f"top {ranked.rank}", ranked.mixture) for ranked in ranking[: confirm.top]]
     if "all" in confirm.baselines:
-        wanted.append((ALL, Mixture.uniform([*rows])))
+        labelled.append((ALL, Mixture.uniform([*rows])))
     if "union" in confirm.baselines:
-        wanted.append((UNION, Mixture.union(rows)))
-    singles = [each.mixture for each in ranking if len(each.mixture.datasets) == 1]
+        labelled.append((UNION, Mixture.union(rows)))
+    singles = [ranked.mixture for ranked in ranking if len(ranked.mixture.datasets) == 1]
     if "best_single" in confirm.baselines and singles:
-        wanted.append(("best single", singles[0]))
+        labelled.append(("best single", singles[0]))
     labels: dict[Mixture, list[str]] = {}
-    for label, mixture in wanted:
+    for label, mixture in labelled:
         labels.setdefault(mixture, []).append(label)
     return [Contender(", ".join(of), mixture) for mixture, of in labels.items()]
 

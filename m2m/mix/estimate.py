@@ -165,12 +165,12 @@ def _shrunk(
     seen = sum(float(own[:, 0] @ own[:, 0]) for *_, own in every) / free
     # At least the error of a variance of this many: real differences may have stayed unseen.
     true = max(seen - luck, luck * float(np.sqrt(2.0 / free)))
-    for (rows, guess, common, own), each in zip(every, noise, strict=True):
+    for (rows, guess, common, own), variances in zip(every, noise, strict=True):
         # The common part must return the part of the predictions that beta removes.
         shift = true + ((1.0 - beta) / max(beta, 0.1) * float(guess[:, 0].mean())) ** 2
         together = _drawn_in(common, shift, float(common[1:].var()))
         # One share for all: the best have the most noise, and must not be shrunk more than others.
-        yield rows, guess + together + _drawn_in(own, true, float(each.mean()))
+        yield rows, guess + together + _drawn_in(own, true, float(variances.mean()))
 
 
 def _drawn_in(values: Floats, true: float, noise: float) -> Floats:

@@ -41,7 +41,7 @@ class Judged:
     def beats_guessing(self) -> bool:
         """Return whether it beats guessing on any target; True if guessing has no score on one."""
         every = len(self.over_chance) == len(self.scores)
-        return not every or any(each.sign > 0 for each in self.over_chance.values())
+        return not every or any(span.sign > 0 for span in self.over_chance.values())
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ def weigh(
         objectives: targets with the prefix of the part, and metrics.
         seed: of the resamples.
     """
-    found = scoreboard(trials, objectives, seed)
-    behind = ahead(found.points, found.replicates, winner, found.higher_is_better)
+    board = scoreboard(trials, objectives, seed)
+    behind = ahead(board.points, board.replicates, winner, board.higher_is_better)
     part, bare = (
         objectives[0].target.partition(":")[0],
         {a.target: a.target.partition(":")[2] for a in objectives},
@@ -109,7 +109,7 @@ def weigh(
                 for a in objectives
                 if (right := _right(trial.scores[a.target], a)) is not None
             },
-            over_base=ahead(found.points, found.replicates, i, found.higher_is_better)[0],
+            over_base=ahead(board.points, board.replicates, i, board.higher_is_better)[0],
             over_chance={target: spans[i] for target, spans in chances.items() if spans},
             behind=behind[i],
         )
@@ -123,7 +123,7 @@ def weigh(
         different=sum(scores.different for scores in asked),
         base=judged[0],
         winner=judged[winner],
-        others=[each for i, each in enumerate(judged) if i not in (0, winner)],
+        others=[model for i, model in enumerate(judged) if i not in (0, winner)],
     )
 
 
@@ -132,12 +132,12 @@ def _over_chance(trials: Sequence[Trial], objective: Objective, seed: int) -> li
     level = objective.metric.chance(trials[0].scores[objective.target])
     if level is None:
         return []
-    found = scoreboard(trials, [objective], seed)
-    sign = found.sign
-    low, high = percentiles(sign * (found.replicates - level))
+    board = scoreboard(trials, [objective], seed)
+    sign = board.sign
+    low, high = percentiles(sign * (board.replicates - level))
     ends = np.where(np.abs([low, high]) < ROUNDING, 0.0, [low, high])
-    points = (sign * (found.points - level)).tolist()
-    return [Interval(*each) for each in zip(points, *ends.tolist(), strict=True)]
+    points = (sign * (board.points - level)).tolist()
+    return [Interval(*interval) for interval in zip(points, *ends.tolist(), strict=True)]
 
 
 def _right(scores: Scores, objective: Objective) -> float | None:

@@ -79,7 +79,11 @@ def by_facet(
         part, key = [(part, key) for part, key in keys.items() if key in models[0]][-1]
         split = [model[key].by_facet() for model in models]
         facets = tuple(
-            Facet(name, len(scores), tuple(objective.metric.measure(each[name]) for each in split))
+            Facet(
+                name,
+                len(scores),
+                tuple(objective.metric.measure(by_name[name]) for by_name in split),
+            )
             for name, scores in split[0].items()
         )
         if facets:

@@ -75,8 +75,8 @@ def fit(weights: Floats, values: Floats, noise: Floats) -> Process:
             likelihood = -0.5 * float(half @ half) - float(np.log(np.diag(factor)).sum())
             if best is None or likelihood > best[0]:
                 solved = np.linalg.solve(factor.T, half)
-                found = Process(weights, factor, solved, mean, unit * signal, unit * nugget)
-                best = likelihood, found
+                process = Process(weights, factor, solved, mean, unit * signal, unit * nugget)
+                best = likelihood, process
     if best is None:
         raise AssertionError("the grid is not empty")
     return best[1]

@@ -44,7 +44,8 @@ class Guided(Strategy):
         self._budget = self._left = setup.budget or BUDGET
         self._rounds = rounds(FIRST * len(setup.objectives), setup.examples)
         self._reference: list[Trial] = []
-        self._found: dict[Mixture, tuple[float, float, bool]] = {}  # estimate, its variance, whole
+        # By mixture: the estimate, its variance, whether it is on all examples.
+        self._estimates: dict[Mixture, tuple[float, float, bool]] = {}
         self._predicted: dict[Mixture, float] = {}
         self._plan = self._search()
         self.candidates = setup.space.most
@@ -52,9 +53,9 @@ class Guided(Strategy):
     @property
     def notes(self) -> list[str]:
         """Say how much of the space was scored."""
-        whole = sum(complete for _, _, complete in self._found.values())
+        whole = sum(complete for _, _, complete in self._estimates.values())
         return [
-            f"guided: {counted(len(self._found), 'mixture')} scored, {whole} of them on all "
+            f"guided: {counted(len(self._estimates), 'mixture')} scored, {whole} of them on all "
             f"{counted(self._examples, 'example')}; mixtures that were not proposed may be better"
         ]
 
@@ -62,7 +63,7 @@ class Guided(Strategy):
         """Return the cost of the experts, the batches that the budget allows, and the last few."""
         asks, examples = self._setup.experts(), self._examples
         experts = len(asks)
-        found = Cost().plus(experts, 1.0, new=True)
+        expected = Cost().plus(experts, 1.0, new=True)
         left = self._budget - self._charge(experts, examples)
         unseen = max(self._space.most - sum(self._space.allows(ask.mixture) for ask in asks), 0)
         while batch := min(BATCH, unseen, self._reach(left, self._rounds[0])):
@@ -70,12 +71,12 @@ class Guided(Strategy):
             before = 0
             for count in self._rounds:
                 batch = min(batch, self._reach(left, count - before))
-                found = found.plus(batch, (count - before) / examples, new=not before)
+                expected = expected.plus(batch, (count - before) / examples, new=not before)
                 left -= self._charge(batch, count - before)
                 batch, before = max(1, batch // 2) if batch else 0, count
-        last = min(KEEP, found.mixtures - experts)
+        last = min(KEEP, expected.mixtures - experts)
         # The best few: in experience they are at about half of the examples by then.
-        return found.plus(last, 0.5, new=False)
+        return expected.plus(last, 0.5, new=False)
 
     def least_budget(self) -> float:
         """Return the budget for the experts, one batch to its end and the last few."""
@@ -95,7 +96,7 @@ class Guided(Strategy):
         mixed = [trial for trial in trials if trial.mixture != BASE]
         if not mixed:
             return
-        found = scoreboard(
+        board = scoreboard(
             mixed,
             self._setup.objectives,
             self._setup.seed,
@@ -104,10 +105,10 @@ class Guided(Strategy):
             of_these=True,
             resamples=RESAMPLES,
         )
-        self._sign = found.sign
-        for trial, point, drawn in zip(mixed, found.points, found.replicates, strict=True):
-            told = self._sign * float(point), float(drawn.var()), trial.complete
-            self._found[trial.mixture] = told
+        self._sign = board.sign
+        for trial, point, drawn in zip(mixed, board.points, board.replicates, strict=True):
+            estimate = self._sign * float(point), float(drawn.var()), trial.complete
+            self._estimates[trial.mixture] = estimate
 
     def _search(self) -> Iterator[list[Ask]]:
         total = self._examples
@@ -121,7 +122,7 @@ class Guided(Strategy):
                 yield self._asks(batch, before, count)
                 before = count
                 batch = sorted(batch, key=self._estimate, reverse=True)[: max(1, len(batch) // 2)]
-        unfinished = [each for each in self._found if not self._found[each][2]]
+        unfinished = [mixture for mixture in self._estimates if not self._estimates[mixture][2]]
         ahead = sorted(filter(self._space.allows, unfinished), key=self._estimate, reverse=True)
         if ahead:
             yield self._asks(ahead[:KEEP], 0, total)
@@ -142,14 +143,14 @@ class Guided(Strategy):
         return [Ask(mixture, count) for mixture in mixtures]
 
     def _estimate(self, mixture: Mixture) -> float:
-        return self._found[mixture][0]
+        return self._estimates[mixture][0]
 
     def _propose(self) -> list[Mixture]:
         """Return the next batch: per boldness the unseen mixture with the greatest upper bound."""
         process = self._process()
-        start = sorted(filter(self._space.allows, self._found), key=self._estimate)[-CLIMBERS:]
+        start = sorted(filter(self._space.allows, self._estimates), key=self._estimate)[-CLIMBERS:]
         pool = climb(self._space, lambda some: self._bounds(process, some, 1.0), self._rng, start)
-        left = [each for each in pool if each not in self._found]
+        left = [mixture for mixture in pool if mixture not in self._estimates]
         batch: list[Mixture] = []
         for boldness in np.linspace(0.0, BOLDEST, BATCH):
             if not left:
@@ -161,8 +162,8 @@ class Guided(Strategy):
 
     def _process(self) -> Process:
         """Return a process fitted to the differences between estimates and predictions."""
-        mixtures = list(self._found)
-        values, noise = np.array([self._found[each][:2] for each in mixtures]).T
+        mixtures = list(self._estimates)
+        values, noise = np.array([self._estimates[mixture][:2] for mixture in mixtures]).T
         weights = weight_matrix(mixtures, self._space.names)
         return fit(weights, values - self._prior(mixtures), noise)
 
@@ -173,7 +174,7 @@ class Guided(Strategy):
 
     def _prior(self, mixtures: Sequence[Mixture]) -> Floats:
         """Return (n,) scores that base and experts predict."""
-        new = [each for each in mixtures if each not in self._predicted]
+        new = [mixture for mixture in mixtures if mixture not in self._predicted]
         if new:
             guides = {
                 objective.target: FirstOrder.of(
@@ -182,14 +183,14 @@ class Guided(Strategy):
                 for objective in self._setup.objectives
             }
             scores = [
-                {name: guide.predict(each) for name, guide in guides.items() if guide}
-                for each in new
+                {name: guide.predict(mixture) for name, guide in guides.items() if guide}
+                for mixture in new
             ]
             trials = [
-                Trial(each, {n: s for n, s in known.items() if s}, {}, 0, 0.0)
-                for each, known in zip(new, scores, strict=True)
+                Trial(mixture, {n: s for n, s in known.items() if s}, {}, 0, 0.0)
+                for mixture, known in zip(new, scores, strict=True)
             ]
-            found = scoreboard(
+            board = scoreboard(
                 trials,
                 self._setup.objectives,
                 0,
@@ -197,8 +198,8 @@ class Guided(Strategy):
                 of_these=True,
                 resamples=1,
             )
-            self._predicted |= dict(zip(new, self._sign * found.points, strict=True))
-        return np.array([self._predicted[each] for each in mixtures])
+            self._predicted |= dict(zip(new, self._sign * board.points, strict=True))
+        return np.array([self._predicted[mixture] for mixture in mixtures])
 
 
 STRATEGY = Guided
@@ -219,13 +220,13 @@ def climb(
         start: more mixtures to start from.
     """
     drawn = [space.draw(rng) for _ in range(RANDOM)]
-    pool = dict.fromkeys([*(each for each in drawn if each), *filter(space.allows, start)])
+    pool = dict.fromkeys([*(mixture for mixture in drawn if mixture), *filter(space.allows, start)])
     tried: set[Mixture] = set()
     for _ in range(CLIMBS):
         known = list(pool)
         order = [known[i] for i in np.argsort(-value(known), kind="stable")] if known else []
-        climbers = [each for each in order if each not in tried][:CLIMBERS]
+        climbers = [mixture for mixture in order if mixture not in tried][:CLIMBERS]
         tried |= set(climbers)
-        for each in climbers:
-            pool |= dict.fromkeys(space.neighbours(each))
+        for mixture in climbers:
+            pool |= dict.fromkeys(space.neighbours(mixture))
     return list(pool)

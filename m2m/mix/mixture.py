@@ -92,7 +92,7 @@ class Mixture:
         if names and not any(weights):
             raise ValueError("weights are all 0")
         return cls(
-            tuple(names), tuple(as_real(each, "weights", 0.0, 1 + _EQUAL) for each in weights)
+            tuple(names), tuple(as_real(weight, "weights", 0.0, 1 + _EQUAL) for weight in weights)
         )
 
 

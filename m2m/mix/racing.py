@@ -82,23 +82,23 @@ class Racing(Strategy):
         """Return the expected cost: each round keeps a share `STAYS` at most until it is over."""
         counts, total = self._rounds, self._rounds[-1]
         experts = len(self._setup.space.names)
-        found, left = Cost().plus(experts, 1.0, new=True), self._budget - experts
+        expected, left = Cost().plus(experts, 1.0, new=True), self._budget - experts
         mixed = len(self._mixed())
         there, before = float(self.candidates), 0
         for count in counts:
-            share = (count - before + BEGINNING) / total
+            fraction = (count - before + BEGINNING) / total
             if before:
-                there = min(there, max(KEEP, min(there * STAYS, left / share)))
+                there = min(there, max(KEEP, min(there * STAYS, left / fraction)))
             if there <= KEEP:
                 count = total
             # Experts are scored already; the best of them usually stays to the end.
             scored = min(there - (mixed < self.candidates), mixed) if before else mixed
-            found = found.plus(scored, (count - before) / total, new=not before)
-            left -= share * scored
+            expected = expected.plus(scored, (count - before) / total, new=not before)
+            left -= fraction * scored
             if count == total:
                 break
             before = count
-        return found
+        return expected
 
     def least_budget(self) -> float:
         """Return the budget of experts and first round: the last few are always scored in full."""
@@ -123,14 +123,14 @@ class Racing(Strategy):
             return experts
         while self._count < total:
             before, self._count = self._count, self._next()
-            share = (self._count - before + BEGINNING) / total
+            fraction = (self._count - before + BEGINNING) / total
             if before:
-                self._drop(share)
+                self._drop(fraction)
             if len(self._racing) <= KEEP:
                 self._count = total
-            asks = [Ask(each, self._count) for each in self._racing if self._open(each)]
+            asks = [Ask(mixture, self._count) for mixture in self._racing if self._open(mixture)]
             if asks:
-                self._left -= share * len(asks)
+                self._left -= fraction * len(asks)
                 self._history.append(
                     f"{counted(len(asks), 'mixture')} answered {counted(self._count, 'question')}"
                 )
@@ -151,11 +151,11 @@ class Racing(Strategy):
     def _open(self, mixture: Mixture) -> bool:
         return mixture not in self._trials or not self._trials[mixture].complete
 
-    def _drop(self, share: float) -> None:
+    def _drop(self, fraction: float) -> None:
         """Remove mixtures that cannot win, and those for which the budget is not enough."""
         self.margin = self.margin or self._find_margin()
         trials = [self._trials[mixture] for mixture in self._racing]
-        found = scoreboard(
+        board = scoreboard(
             trials,
             self._setup.objectives,
             self._setup.seed,
@@ -164,22 +164,22 @@ class Racing(Strategy):
             of_these=True,
             resamples=RESAMPLES,
         )
-        order = promise(found.sign * found.points, found.sign * found.replicates)
-        risks = losses(found.sign * found.replicates[order], self.margin)
+        order = promise(board.sign * board.points, board.sign * board.replicates)
+        risks = losses(board.sign * board.replicates[order], self.margin)
         most = max(len(order) - KEEP, 0)
         out = int(np.flatnonzero(risks[: most + 1] <= self._level)[-1])
         open_ = np.array([self._open(self._racing[i]) for i in order])
-        while out < most and share * open_[out:].sum() > self._left:
+        while out < most and fraction * open_[out:].sum() > self._left:
             out += 1
         self.risk += float(risks[out])
         left = set(order[out:].tolist())
         self._racing = [mixture for i, mixture in enumerate(self._racing) if i in left]
 
     def _find_margin(self) -> float:
-        found = scoreboard(
+        board = scoreboard(
             self._reference, self._setup.objectives, self._setup.seed, reference=self._reference
         )
-        return MARGIN * float(found.replicates[found.best].std(ddof=1))
+        return MARGIN * float(board.replicates[board.best].std(ddof=1))
 
 
 STRATEGY = Racing

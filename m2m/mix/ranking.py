@@ -171,7 +171,7 @@ def ahead(
     sign = 1.0 if higher_is_better else -1.0
     low, high = percentiles(sign * (replicates[index] - replicates) + 0.0)  # no -0.0
     estimates = sign * (points[index] - points) + 0.0
-    return [Interval(*map(float, each)) for each in zip(estimates, low, high, strict=True)]
+    return [Interval(*map(float, interval)) for interval in zip(estimates, low, high, strict=True)]
 
 
 def dataset_worth(

@@ -84,17 +84,17 @@ def scoreboard(
         clusters = max((t.scores[objective.target] for t in every), key=len).clusters
         draws = Draws(clusters, resample(clusters, np.random.default_rng([seed, i]), resamples))
         known = FirstOrder.of(every, objective.target, growth)
-        found = estimate(
+        estimates = estimate(
             trials, objective.target, objective.metric, draws, known, of_these=of_these
         )
         if len(objectives) == 1:
             return Scoreboard(
-                mixtures, found.points, found.replicates, objective.metric.higher_is_better
+                mixtures, estimates.points, estimates.replicates, objective.metric.higher_is_better
             )
-        unit = _reference(reference, objective) if reference else found.points
+        unit = _reference(reference, objective) if reference else estimates.points
         factor = objective.metric.sign * objective.weight / total / (unit.std() or 1.0)
-        points += factor * (found.points - unit.mean())
-        replicates += factor * (found.replicates - unit.mean())
+        points += factor * (estimates.points - unit.mean())
+        replicates += factor * (estimates.replicates - unit.mean())
     return Scoreboard(mixtures, points, replicates, True)
 
 
@@ -107,19 +107,19 @@ def pareto(
         return []
     scores = np.column_stack([_reference(complete, objective) for objective in objectives])
     signed = scores * [objective.metric.sign for objective in objectives]
-    found = []
+    front = []
     for trial, own, row in zip(complete, scores, signed, strict=True):
         beaten = ((signed >= row).all(axis=1) & (signed > row).any(axis=1)).any()
         if not beaten:
             names = [objective.target for objective in objectives]
-            found.append((trial, dict(zip(names, map(float, own), strict=True))))
-    return found
+            front.append((trial, dict(zip(names, map(float, own), strict=True))))
+    return front
 
 
 def _reference(trials: Sequence[Trial], objective: Objective) -> Floats:
     complete = [trial for trial in trials if trial.complete]
     return np.array(
-        [objective.metric.value(each.scores[objective.target], None)[0] for each in complete]
+        [objective.metric.value(trial.scores[objective.target], None)[0] for trial in complete]
     )
 
 

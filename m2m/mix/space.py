@@ -123,9 +123,10 @@ def usable(search: Search, datasets: Sequence[Dataset]) -> list[str]:
     """Return the datasets that the recipe excludes neither by name nor by licence."""
     allowed = {licence.lower() for licence in search.licences}
     return [
-        each.name
-        for each in datasets
-        if each.name not in search.excluded and (not allowed or each.licence.lower() in allowed)
+        dataset.name
+        for dataset in datasets
+        if dataset.name not in search.excluded
+        and (not allowed or dataset.licence.lower() in allowed)
     ]
 
 

@@ -86,14 +86,14 @@ class Study:
         key = self._scorer.key(mixture)
         if key not in self._known and key in self._lines:
             self._known[key] = self._joined(self._lines.pop(key))
-        found = self._known.get(key)
-        return found and dataclasses.replace(found, mixture=mixture)
+        trial = self._known.get(key)
+        return trial and dataclasses.replace(trial, mixture=mixture)
 
     def _joined(self, lines: list[tuple[dict[str, Any], str]]) -> Trial:
         """Join the lines of one key; this machine's scores come before those of other machines."""
         seen: dict[str, set[int]] = {}
         parts = []
-        for line, where in sorted(lines, key=lambda each: "elsewhere" in each[0]):
+        for line, where in sorted(lines, key=lambda entry: "elsewhere" in entry[0]):
             trial = Trial.from_json(line, where)
             trial.check_against(self._scorer.examples, where)
             parts.append(trial.without(seen))
@@ -109,15 +109,15 @@ class Study:
         strategy.tell([seen[BASE]])
         while asks := strategy.ask():
             progress.start("scoring", len(asks), "mixtures")
-            told = []
+            trials = []
             for ask in asks:
                 if progress.stop_requested():
                     raise Interrupted(f"stopped after {len(seen) - 1} scored mixtures")
                 whole = ask.examples >= len(order)
-                told.append(self.trial(ask.mixture, None if whole else order.first(ask.examples)))
-                seen[ask.mixture] = told[-1]
-                progress.advance(detail=f"{self._value(told[-1]):z.3f} {ask.mixture.label}")
-            strategy.tell(told)
+                trials.append(self.trial(ask.mixture, None if whole else order.first(ask.examples)))
+                seen[ask.mixture] = trials[-1]
+                progress.advance(detail=f"{self._value(trials[-1]):z.3f} {ask.mixture.label}")
+            strategy.tell(trials)
             progress.finish()
         return [self.known(mixture) or trial for mixture, trial in seen.items()]
 
@@ -129,6 +129,6 @@ class Study:
             return {}
         every = {name: tuple(range(total)) for name, total in self._scorer.examples.items()}
         return {
-            name: tuple(sorted({*wanted} - {*known.places.get(name, ())}))
-            for name, wanted in (places or every).items()
+            name: tuple(sorted({*asked} - {*known.places.get(name, ())}))
+            for name, asked in (places or every).items()
         }

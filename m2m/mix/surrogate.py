@@ -55,23 +55,23 @@ class SurrogateScorer:
     @property
     def examples(self) -> dict[str, int]:
         """Return how many examples each target has."""
-        return {name: len(each) for name, each in self._evaluators.items()}
+        return {name: len(evaluator) for name, evaluator in self._evaluators.items()}
 
     def score(self, mixture: Mixture, places: Places | None = None) -> Trial:
         """Merge, quantise, load, and score every target: the examples at `places`, or all."""
         started = time.perf_counter()
         model = self._surrogate.load(adapted_tensors(self._merger, mixture, self._growth))
         every = {name: tuple(range(count)) for name, count in self.examples.items()}
-        wanted = {name: some for name, some in (places or every).items() if some}
-        scores = {n: self._evaluators[n].evaluate(model, some) for n, some in wanted.items()}
+        asked = {name: some for name, some in (places or every).items() if some}
+        scores = {n: self._evaluators[n].evaluate(model, some) for n, some in asked.items()}
         survival = self._surrogate.survival if mixture.datasets else None
         return Trial(
             mixture=mixture,
             scores=scores,
             survival=(survival and survival.as_json()) or {},
-            scored_tokens=sum(each.decoded_tokens for each in scores.values()),
+            scored_tokens=sum(scored.decoded_tokens for scored in scores.values()),
             seconds=time.perf_counter() - started,
-            places={} if wanted == every else wanted,
+            places={} if asked == every else asked,
         )
 
 

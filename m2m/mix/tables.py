@@ -71,7 +71,7 @@ class Proposals:
             "metric": self.metric,
             "higher_is_better": self.higher_is_better,
             "runs": self.runs,
-            "proposals": [each.as_json() for each in self.proposals],
+            "proposals": [proposal.as_json() for proposal in self.proposals],
         }
 
 
@@ -80,11 +80,11 @@ def write_tables(
 ) -> None:
     """Write the four files of a ranking; runs are numbered by rank."""
     heads = ["run_id", "name"]
-    rows = [[f"m2m-{each.rank:04d}", each.mixture.label] for each in ranking]
-    ratios = weight_matrix([each.mixture for each in ranking], names).tolist()
+    rows = [[f"m2m-{ranked.rank:04d}", ranked.mixture.label] for ranked in ranking]
+    ratios = weight_matrix([ranked.mixture for ranked in ranking], names).tolist()
     _write(folder / RATIOS, [*heads, *names], rows, ratios)
-    _write(folder / METRICS, [*heads, metric], rows, [[each.score] for each in ranking])
-    _write(folder / ERRORS, [*heads, metric], rows, [[each.stderr] for each in ranking])
+    _write(folder / METRICS, [*heads, metric], rows, [[ranked.score] for ranked in ranking])
+    _write(folder / ERRORS, [*heads, metric], rows, [[ranked.stderr] for ranked in ranking])
     _write(folder / DIRECTIONS, ["metric", "better"], [[metric, BETTER[higher]]], [[]])
 
 
@@ -95,7 +95,7 @@ def _write(
     table = csv.writer(text, lineterminator="\n")
     table.writerow(heads)
     table.writerows(
-        [*row, *(repr(v) for v in each)] for row, each in zip(rows, values, strict=True)
+        [*row, *(repr(v) for v in numbers)] for row, numbers in zip(rows, values, strict=True)
     )
     write_text(path, text.getvalue())
 

@@ -51,12 +51,12 @@ class Trial:
     def take(self, places: Places) -> Trial:
         """Return the trial as if only these examples had been scored; its costs stay the same."""
         scores = {}
-        for name, wanted in places.items():
+        for name, chosen in places.items():
             if name not in self.scores:
                 continue
             known = self.places.get(name, range(len(self.scores[name])))
             where = {place: i for i, place in enumerate(known)}
-            scores[name] = self.scores[name].take([where[place] for place in wanted])
+            scores[name] = self.scores[name].take([where[place] for place in chosen])
         return replace(self, scores=scores, places=dict(places))
 
     def without(self, seen: dict[str, set[int]]) -> Trial | None:
@@ -68,10 +68,10 @@ class Trial:
         fresh, every = {}, True
         for name, scores in self.scores.items():
             places = self.places.get(name, range(len(scores)))
-            have = seen.setdefault(name, set())
-            fresh[name] = tuple(place for place in places if place not in have)
+            known = seen.setdefault(name, set())
+            fresh[name] = tuple(place for place in places if place not in known)
             every = every and len(fresh[name]) == len(scores)
-            have.update(fresh[name])
+            known.update(fresh[name])
         if every:
             return self
         left = {name: places for name, places in fresh.items() if places}
@@ -117,9 +117,9 @@ class Trial:
                 elsewhere="elsewhere" in line,
             )
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-            said = error if type(error) is ValueError else repr(error)
+            reason = error if type(error) is ValueError else repr(error)
             raise InputError(
-                f"{where}: not a scored mixture: {said!s:.200}",
+                f"{where}: not a scored mixture: {reason!s:.200}",
                 "restore the journal from a copy, or move it away to score again",
             ) from error
 
@@ -156,12 +156,12 @@ def _places(value: Any, scores: Mapping[str, Scores]) -> Places:
     places = as_object(value, "places")
     if places and places.keys() != scores.keys():
         raise ValueError("places has other targets than scores")
-    found = {}
+    checked = {}
     for name, some in places.items():
-        found[name] = tuple(as_wholes(some, f"places of {name}", count=len(scores[name])))
-        if len({*found[name]}) < len(found[name]):
+        checked[name] = tuple(as_wholes(some, f"places of {name}", count=len(scores[name])))
+        if len({*checked[name]}) < len(checked[name]):
             raise ValueError(f"places of {name} has one twice")
-    return found
+    return checked
 
 
 def joined(parts: Sequence[Trial], totals: Mapping[str, int]) -> Trial:

@@ -22,24 +22,24 @@ MIXED, EVERY = "mixtures", "with_singles"
 
 def plan(
     ranking: Sequence[Mixture],
-    wanted: Sequence[Mixture],
+    required: Sequence[Mixture],
     count: int,
     rng: np.random.Generator,
 ) -> list[Mixture]:
     """Return mixtures of two or more datasets to fine-tune, stratified by predicted rank and size.
 
-    After the `wanted` mixtures, one comes from each of equal bands of the ranking, with the size
+    After the `required` mixtures, one comes from each of equal bands of the ranking, with the size
     that is rarest in the plan so far. Bands far apart follow each other, so that the plan's
     beginning is also spread over the ranks: stopping early costs only precision.
 
     Args:
         ranking: all candidates, best first.
-        wanted: always in the plan, whatever is drawn; single datasets among them are skipped.
+        required: always in the plan, whatever is drawn; single datasets among them are skipped.
         count: how many mixtures to plan, at most.
         rng: draws within a band.
     """
     candidates = [mixture for mixture in ranking if len(mixture.datasets) > 1]
-    planned = [mixture for mixture in dict.fromkeys(wanted) if len(mixture.datasets) > 1][:count]
+    planned = [mixture for mixture in dict.fromkeys(required) if len(mixture.datasets) > 1][:count]
     bands = np.array_split(np.arange(len(candidates)), max(1, count - len(planned)))
     for band in (bands[i] for i in _far_apart(len(bands))):
         left = [candidates[i] for i in band if candidates[i] not in planned]

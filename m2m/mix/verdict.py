@@ -89,15 +89,15 @@ class Verdict:
         )
 
 
-def judge(found: Evidence) -> Verdict:
+def judge(evidence: Evidence) -> Verdict:
     """Return the verdict; see the module for the order of the kinds."""
     for rule in (_suspect, _too_few, _nothing_learned, _keep_the_base, _unverified, _better):
-        if verdict := rule(found):
+        if verdict := rule(evidence):
             return verdict
-    return _unclear(found)
+    return _unclear(evidence)
 
 
-def _suspect(found: Evidence) -> Verdict | None:
+def _suspect(evidence: Evidence) -> Verdict | None:
     reasons = [
         (
             f"1 row of {name} is also a dev or test question, so the model has seen the answer."
@@ -105,10 +105,10 @@ def _suspect(found: Evidence) -> Verdict | None:
             else f"{count} rows of {name} are also dev or test questions, so the model has seen "
             "the answers."
         )
-        for name, count in (found.leaks or {}).items()
+        for name, count in (evidence.leaks or {}).items()
     ]
     leaks = bool(reasons)
-    shared = found.shared or {}
+    shared = evidence.shared or {}
     reasons += [
         f"{count} of {total} test questions of {name} are also dev questions, so they helped to "
         "choose it."
@@ -122,57 +122,61 @@ def _suspect(found: Evidence) -> Verdict | None:
         if leaks
         else "replace the shared test questions and run `m2m confirm RECIPE` again."
     )
-    sentence = f"Do not trust this result. Best tried: {found.winner.name}."
+    sentence = f"Do not trust this result. Best tried: {evidence.winner.name}."
     return Verdict("suspect", sentence, tuple(reasons), advice)
 
 
-def _too_few(found: Evidence) -> Verdict | None:
-    if found.part == "dev" or found.different >= LEAST:
+def _too_few(evidence: Evidence) -> Verdict | None:
+    if evidence.part == "dev" or evidence.different >= LEAST:
         return None
-    count = in_words(found.questions, found.different, "test questions")
-    comma = "," if found.different < found.questions else ""
-    are = "is" if found.questions == 1 else "are"
+    count = in_words(evidence.questions, evidence.different, "test questions")
+    comma = "," if evidence.different < evidence.questions else ""
+    are = "is" if evidence.questions == 1 else "are"
     reason = f"{count}{comma} {are} too few to decide anything."
-    sentence = f"No clear result yet. Best tried: {found.winner.name}. {_scores(found)}"
-    needed = _needed(found.winner.over_base, found.different)
+    sentence = f"No clear result yet. Best tried: {evidence.winner.name}. {_scores(evidence)}"
+    needed = _needed(evidence.winner.over_base, evidence.different)
     enough = max(100, needed or 0)
     return Verdict(
         "unclear", sentence, (reason,), f"write about {enough} different test questions.", enough
     )
 
 
-def _nothing_learned(found: Evidence) -> Verdict | None:
-    models = [found.base, found.winner, *found.others]
+def _nothing_learned(evidence: Evidence) -> Verdict | None:
+    models = [evidence.base, evidence.winner, *evidence.others]
     advice = (
         "train longer ([train] steps), use rows that look like the target's questions, or a larger "
-        f"base model. More {found.part} questions would show a smaller gain "
-        f"(you have {found.different})."
+        f"base model. More {evidence.part} questions would show a smaller gain "
+        f"(you have {evidence.different})."
     )
     if not any(model.beats_guessing for model in models):
         sentence = "Nothing was learned. No model was clearly better than guessing."
-        reasons = (_scores(found), _level(found), "Do not use the ranking of the mixtures.")
+        reasons = (_scores(evidence), _level(evidence), "Do not use the ranking of the mixtures.")
         return Verdict("nothing learned", sentence, reasons, advice)
-    gain = found.winner.over_base
+    gain = evidence.winner.over_base
     if max(abs(gain.estimate), abs(gain.low), abs(gain.high)) < SEEN:
-        sentence = f"Nothing was learned. Training on {found.winner.name} did not change the score."
-        return Verdict("nothing learned", sentence, (_scores(found),), advice)
+        sentence = (
+            f"Nothing was learned. Training on {evidence.winner.name} did not change the score."
+        )
+        return Verdict("nothing learned", sentence, (_scores(evidence),), advice)
     return None
 
 
-def _keep_the_base(found: Evidence) -> Verdict | None:
-    gain = found.winner.over_base
+def _keep_the_base(evidence: Evidence) -> Verdict | None:
+    gain = evidence.winner.over_base
     if gain.estimate >= SEEN:
         return None
-    sentence = f"Keep the base model. Best tried: {found.winner.name}. {_scores(found)}"
+    sentence = f"Keep the base model. Best tried: {evidence.winner.name}. {_scores(evidence)}"
     advice = "add other datasets, or train with a lower learning_rate or fewer steps."
-    return Verdict("keep the base", sentence, (_against_base(found),), advice)
+    return Verdict("keep the base", sentence, (_against_base(evidence),), advice)
 
 
-def _unverified(found: Evidence) -> Verdict | None:
-    if found.part == "test":
+def _unverified(evidence: Evidence) -> Verdict | None:
+    if evidence.part == "test":
         return None
-    sentence = f"Not verified. Best on the dev questions: {found.winner.name}. {_scores(found)}"
-    missing = f" for {', '.join(found.untested)}" if len(found.metrics) > 1 else ""
+    sentence = (
+        f"Not verified. Best on the dev questions: {evidence.winner.name}. {_scores(evidence)}"
+    )
+    missing = f" for {', '.join(evidence.untested)}" if len(evidence.metrics) > 1 else ""
     reason = (
         f"You gave no test questions{missing}. The dev questions chose it, so its score is too "
         "optimistic."
@@ -184,48 +188,48 @@ def _unverified(found: Evidence) -> Verdict | None:
     return Verdict("unverified", sentence, (reason,), advice)
 
 
-def _better(found: Evidence) -> Verdict | None:
+def _better(evidence: Evidence) -> Verdict | None:
     """Return "clear" or "tie inside" if one of them fits."""
-    winner = found.winner
+    winner = evidence.winner
     if winner.over_base.sign <= 0 or not winner.beats_guessing:
         return None
-    reasons = [_against_base(found), *_guessing(found), *_against_others(found)]
-    reasons += _not_comparable(found)
-    rivals = [m for m in found.others if m.over_base.sign > 0 and m.behind.sign <= 0]
+    reasons = [_against_base(evidence), *_guessing(evidence), *_against_others(evidence)]
+    reasons += _not_comparable(evidence)
+    rivals = [m for m in evidence.others if m.over_base.sign > 0 and m.behind.sign <= 0]
     if not rivals:
-        sentence = f"Fine-tune on {winner.name}. {_scores(found)}"
+        sentence = f"Fine-tune on {winner.name}. {_scores(evidence)}"
         return Verdict("clear", sentence, tuple(reasons))
     names = [winner.name, *(rival.name for rival in rivals)]
     either = f"{', on '.join(names[:-1])} or on {names[-1]}"
     both = "Both" if len(names) == 2 else "All"
     sentence = (
         f"Fine-tune on {either}. {both} are better than the base model; the test shows no clear "
-        f"difference between them. {_scores(found)}"
+        f"difference between them. {_scores(evidence)}"
     )
     nearest = max(rivals, key=lambda rival: abs(rival.behind.estimate))
-    needed = _needed(nearest.behind, found.different)
+    needed = _needed(nearest.behind, evidence.different)
     tell = f"different test questions would separate it from {nearest.name}."
     more = f" About {needed:,} {tell}" if needed else ""
     advice = f"take {winner.name}, which was best on dev, or whichever data is easier to use.{more}"
     return Verdict("tie inside", sentence, tuple(reasons), advice, needed)
 
 
-def _unclear(found: Evidence) -> Verdict:
-    winner = found.winner
+def _unclear(evidence: Evidence) -> Verdict:
+    winner = evidence.winner
     spans = [winner.over_base] if winner.over_base.sign <= 0 else []
     if not winner.beats_guessing:
         spans.append(max(winner.over_chance.values(), key=lambda span: span.estimate))
-    counts = [_needed(span, found.different) for span in spans]
+    counts = [_needed(span, evidence.different) for span in spans]
     needed = None if None in counts else max(cast(list[int], counts))
     advice = (
         "more questions would not help: the difference is too small to matter."
         if needed is None
         else f"write more test questions: about {needed:,} different ones would be enough (you "
-        f"have {found.different})."
+        f"have {evidence.different})."
     )
-    sentence = f"No clear result yet. Best tried: {winner.name}. {_scores(found)}"
-    reasons = [_against_base(found), *_guessing(found), *_against_others(found)]
-    reasons += _not_comparable(found)
+    sentence = f"No clear result yet. Best tried: {winner.name}. {_scores(evidence)}"
+    reasons = [_against_base(evidence), *_guessing(evidence), *_against_others(evidence)]
+    reasons += _not_comparable(evidence)
     return Verdict("unclear", sentence, tuple(reasons), advice, needed)
 
 
@@ -242,76 +246,80 @@ def _needed(span: Interval, different: int) -> int | None:
     return step * math.ceil(count / step) if count <= MOST else None
 
 
-def _scores(found: Evidence) -> str:
+def _scores(evidence: Evidence) -> str:
     """Return "On 30 test questions x scores 0.2 accuracy (6 right); base model 0.4 (12 right)"."""
 
-    def said(model: Judged, target: str, metric: str = "") -> str:
+    def score_text(model: Judged, target: str, metric: str = "") -> str:
         right = f" ({model.right[target]:.0f} right)" if target in model.right else ""
         return f"{model.scores[target]:z.3f}{metric}{right}"
 
-    count = in_words(found.questions, found.different, f"{found.part} questions")
-    comma = "," if found.different < found.questions else ""
-    several = len(found.metrics) > 1
+    count = in_words(evidence.questions, evidence.different, f"{evidence.part} questions")
+    comma = "," if evidence.different < evidence.questions else ""
+    several = len(evidence.metrics) > 1
     parts = [
-        said(found.winner, target, f" {metric}")
+        score_text(evidence.winner, target, f" {metric}")
         + (f" on {target}, " if several else "; ")
-        + f"the base model {said(found.base, target)}"
-        for target, metric in found.metrics.items()
+        + f"the base model {score_text(evidence.base, target)}"
+        for target, metric in evidence.metrics.items()
     ]
-    return f"On {count}{comma} {found.winner.name} scores {'; '.join(parts)}."
+    return f"On {count}{comma} {evidence.winner.name} scores {'; '.join(parts)}."
 
 
-def _against_base(found: Evidence) -> str:
-    winner, gain = found.winner, found.winner.over_base
+def _against_base(evidence: Evidence) -> str:
+    winner, gain = evidence.winner, evidence.winner.over_base
     if gain.sign:
         than = "better" if gain.sign > 0 else "worse"
         return f"{winner.name} is clearly {than} than the base model ({_range(gain)})."
     return f"There is no clear difference to the base model ({winner.name} is {_range(gain)})."
 
 
-def _level(found: Evidence) -> str:
+def _level(evidence: Evidence) -> str:
     """Say the score of guessing; all metrics in which it has one are better if higher."""
-    winner, several = found.winner, len(found.metrics) > 1
+    winner, several = evidence.winner, len(evidence.metrics) > 1
     levels = (
-        f"{max(0.0, winner.scores[target] - span.estimate):z.3f} {found.metrics[target]}"
+        f"{max(0.0, winner.scores[target] - span.estimate):z.3f} {evidence.metrics[target]}"
         + (f" on {target}" if several else "")
         for target, span in winner.over_chance.items()
     )
     return f"Guessing, or the same answer to every question, scores up to {'; '.join(levels)}."
 
 
-def _guessing(found: Evidence) -> list[str]:
+def _guessing(evidence: Evidence) -> list[str]:
     """Say on which targets the winner is not clearly better than guessing."""
-    low = [target for target, span in found.winner.over_chance.items() if span.sign <= 0]
-    where = f" on {', '.join(low)}" if len(found.metrics) > 1 else ""
-    return [f"{found.winner.name} is not clearly better than guessing{where}."] if low else []
+    low = [target for target, span in evidence.winner.over_chance.items() if span.sign <= 0]
+    where = f" on {', '.join(low)}" if len(evidence.metrics) > 1 else ""
+    return [f"{evidence.winner.name} is not clearly better than guessing{where}."] if low else []
 
 
-def _against_others(found: Evidence) -> list[str]:
+def _against_others(evidence: Evidence) -> list[str]:
     """Compare the winner with the other fine-tunes, in one sentence per kind of difference."""
-    said = []
+    sentences = []
     for sign, words in (
         (1, "is clearly better than"),
         (-1, "was better on dev, but on test it is clearly worse than"),
         (0, "shows no clear difference to"),
     ):
-        others = [f"{m.name} ({_range(m.behind)})" for m in found.others if m.behind.sign == sign]
+        others = [
+            f"{m.name} ({_range(m.behind)})" for m in evidence.others if m.behind.sign == sign
+        ]
         if others:
-            said.append(f"{found.winner.name} {words} {'; '.join(others)}.")
-    return said
+            sentences.append(f"{evidence.winner.name} {words} {'; '.join(others)}.")
+    return sentences
 
 
-def _not_comparable(found: Evidence) -> list[str]:
+def _not_comparable(evidence: Evidence) -> list[str]:
     """Name the fine-tunes that are left out, and the unit of differences over several targets."""
-    said = []
-    if found.leaked:
-        names = ", ".join(found.leaked)
-        said.append(f"Not compared, because they were trained on dev or test questions: {names}.")
-    if len(found.metrics) > 1:
-        said.append(
+    sentences = []
+    if evidence.leaked:
+        names = ", ".join(evidence.leaked)
+        sentences.append(
+            f"Not compared, because they were trained on dev or test questions: {names}."
+        )
+    if len(evidence.metrics) > 1:
+        sentences.append(
             "Differences are means over the targets, in standard deviations between the models."
         )
-    return said
+    return sentences
 
 
 def _range(span: Interval) -> str:

@@ -53,7 +53,7 @@ class Deltas:
 
 
 def above_chance(
-    found: Sequence[Scoreboard], trials: Sequence[Trial], objectives: Sequence[Objective]
+    boards: Sequence[Scoreboard], trials: Sequence[Trial], objectives: Sequence[Objective]
 ) -> dict[str, frozenset[Mixture] | None]:
     """Return by target the mixtures that are better than guessing; None if guessing has no score.
 
@@ -61,13 +61,13 @@ def above_chance(
     of mixtures, because of hundreds some look better by luck.
 
     Args:
-        found: the trials' scoreboard on each target by itself.
+        boards: the trials' scoreboard on each target by itself.
         trials: n of them; those that were scored in part are left out.
         objectives: targets and metrics.
     """
     better: dict[str, frozenset[Mixture] | None] = {}
-    tried = [i for i, each in enumerate(trials) if each.complete and each.mixture != BASE]
-    for own, objective in zip(found, objectives, strict=True):
+    tried = [i for i, trial in enumerate(trials) if trial.complete and trial.mixture != BASE]
+    for own, objective in zip(boards, objectives, strict=True):
         level = (
             objective.metric.chance(trials[tried[0]].scores[objective.target]) if tried else None
         )
@@ -100,20 +100,20 @@ def mixture_warnings(
         above = above_chance(
             [scoreboard(trials, [objective], seed) for objective in objectives], trials, objectives
         )
-    found = [*_survival(trials)]
+    warnings = [*_survival(trials)]
     mixed = [trial for trial in trials if trial.mixture != BASE]
     for objective in objectives:
-        found += _repeated(trials, objective)
+        warnings += _repeated(trials, objective)
         if mixed and objective.metric.written:
-            found += cut_answers(mixed[scoreboard(mixed, [objective], 0).best], [objective])
-        found += [
+            warnings += cut_answers(mixed[scoreboard(mixed, [objective], 0).best], [objective])
+        warnings += [
             *_chance(trials, above[objective.target], objective),
             *_likelihood(trials, objective),
         ]
     if len(mixed) > 2 and all(len(trial.scores[objectives[0].target]) > 1 for trial in mixed):
         examples = sum(mixed[0].scores[objective.target].different for objective in objectives)
-        found += _examples(scoreboard(mixed, objectives, seed), examples)
-    return found
+        warnings += _examples(scoreboard(mixed, objectives, seed), examples)
+    return warnings
 
 
 def _survival(trials: Sequence[Trial]) -> list[str]:
@@ -147,7 +147,7 @@ def cut_answers(trial: Trial, objectives: Sequence[Objective]) -> list[str]:
         for objective in objectives
         if objective.metric.written
     }
-    cut = {name: each.cut_in_words for name, each in scores.items() if each}
+    cut = {name: answers.cut_in_words for name, answers in scores.items() if answers}
     return [f"{trial.mixture.label} on {name}: {words}" for name, words in cut.items() if words]
 
 
@@ -186,31 +186,31 @@ def _likelihood(trials: Sequence[Trial], objective: Objective) -> list[str]:
     ]
 
 
-def reliability(found: Scoreboard) -> float:
+def reliability(board: Scoreboard) -> float:
     """Return the share of the spread of scores over mixtures that is not chance, from -inf to 1.
 
     1 - noise / spread, like a test's reliability (Cronbach 1951 in its general form): noise is the
     mean variance of the replicates without their common part, spread that of the scores.
     """
-    noise = found.replicates - found.replicates.mean(axis=0)
-    spread = float(found.points.var(ddof=1))
+    noise = board.replicates - board.replicates.mean(axis=0)
+    spread = float(board.points.var(ddof=1))
     return 1.0 - float(noise.var(axis=1, ddof=1).mean()) / spread if spread else -math.inf
 
 
-def _examples(found: Scoreboard, examples: int) -> list[str]:
+def _examples(board: Scoreboard, examples: int) -> list[str]:
     """Warn if much of the spread is chance, with the number of examples that would be enough."""
-    share = reliability(found)
-    if share >= RELIABLE:
+    fraction = reliability(board)
+    if fraction >= RELIABLE:
         return []
-    if share <= 0:
+    if fraction <= 0:
         return [
             f"The differences between the mixtures are only luck. {examples} dev questions are too "
             "few. Write more, or train longer so that the mixtures differ more."
         ]
-    wanted = examples * (1 - share) / share * RELIABLE / (1 - RELIABLE)
-    rounded = math.ceil(wanted / 10) * 10
+    enough = examples * (1 - fraction) / fraction * RELIABLE / (1 - RELIABLE)
+    rounded = math.ceil(enough / 10) * 10
     return [
-        f"{1 - share:.0%} of the differences between the mixtures are luck. {examples} dev "
+        f"{1 - fraction:.0%} of the differences between the mixtures are luck. {examples} dev "
         f"questions are few for differences this small; about {rounded} would be enough."
     ]
 
@@ -224,40 +224,40 @@ def delta_warnings(deltas: Deltas, growth: float = 0.0) -> list[str]:
     """
     moved = np.flatnonzero(deltas.gram.diagonal())
     names = [deltas.names[int(i)] for i in moved]
-    found = [
+    warnings = [
         f"the expert on {name} changes nothing: all its deltas are zero; is [train] learning_rate "
         "0 or too small?"
         for name in deltas.names
         if name not in names
     ]
     if len(names) < 2:
-        return found
+        return warnings
     norms, cosines = deltas.norms[moved], deltas.cosines[np.ix_(moved, moved)]
-    return [*found, *_lengths(names, norms), *_angles(names, cosines, growth)]
+    return [*warnings, *_lengths(names, norms), *_angles(names, cosines, growth)]
 
 
 def _lengths(names: Sequence[str], norms: NDArray[np.float64]) -> list[str]:
     longest, shortest = int(np.argmax(norms)), int(np.argmin(norms))
-    found = []
+    warnings = []
     if norms[longest] > FAR:
-        found.append(
+        warnings.append(
             f"Training on {names[longest]} changed the model too much ({norms[longest]:.0%}). The "
             "quick search is not reliable. Use a lower learning_rate or fewer steps."
         )
     if norms[longest] > UNEVEN * norms[shortest]:
         times = norms[longest] / norms[shortest]
-        found.append(
+        warnings.append(
             f"Training on {names[longest]} changed the model {times:.1f} times as much as training "
             f"on {names[shortest]}, so it counts more in every mixture of both. Look at the rows "
             f"and the loss of {names[shortest]}: too few, too easy, or repeated?"
         )
-    return found
+    return warnings
 
 
 def _angles(names: Sequence[str], cosines: NDArray[np.float64], growth: float) -> list[str]:
     rows, columns = np.triu_indices(len(names), 1)
     apart = cosines[rows, columns]
-    found = [
+    warnings = [
         f"{names[i]} and {names[j]} taught the model the same (cosine {cosines[i, j]:z.2f}). They "
         "may contain the same rows: `m2m data check` lists them."
         for i, j in zip(rows.tolist(), columns.tolist(), strict=True)
@@ -265,8 +265,8 @@ def _angles(names: Sequence[str], cosines: NDArray[np.float64], growth: float) -
     ]
     mean = float(apart.mean())
     if mean < ORTHOGONAL and len(names) > 2 and growth < SAME_LENGTH:
-        found.append(
+        warnings.append(
             f"The datasets teach the model unrelated things (mean cosine {mean:z.2f}), so mixtures "
             "of many datasets look weaker than they are. Check this with `m2m validate`."
         )
-    return found
+    return warnings

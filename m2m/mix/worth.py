@@ -121,8 +121,8 @@ def worth(
     left_out = len(every) - len(pairs)
     if len(known) == _subsets(len(names), max(map(len, known))):
         alone = dataset_worth(mixtures, points, replicates, higher_is_better)
-        found = {pair: _together(known, pair, values) for pair in pairs}
-        both = {pair: effect for pair, effect in found.items() if effect is not None}
+        interactions = {pair: _together(known, pair, values) for pair in pairs}
+        both = {pair: effect for pair, effect in interactions.items() if effect is not None}
         strongest = _strongest([*both], [*both.values()])
         return _claims(Worth(alone, strongest, {}, 0.0, left_out), known, values[:, 0], above)
     effects, together = _fitted(mixtures, names, pairs, values, np.random.default_rng(seed))
@@ -145,14 +145,14 @@ def _inside(
     """Return whether a pair is away from both ends of the scale; higher points are better."""
     if above is not None and not all(Mixture.uniform([name]) in above for name in pair):
         return False
-    one, other, base = (known.get(frozenset(each)) for each in ([pair[0]], [pair[1]], []))
+    one, other, base = (known.get(frozenset(names)) for names in ([pair[0]], [pair[1]], []))
     if one is None or other is None or base is None:
         return True
     return bool(points[one] + points[other] - points[base] <= best)
 
 
 def _claims(
-    found: Worth,
+    effects: Worth,
     known: Mapping[frozenset[str], int],
     points: Floats,
     above: Collection[Mixture] | None,
@@ -163,10 +163,10 @@ def _claims(
     unknown = above is not None and not above
     verdicts = {
         name: UNKNOWN if unknown else VERDICTS[span.sign * (abs(span.estimate) >= smallest)]
-        for name, span in found.datasets.items()
+        for name, span in effects.datasets.items()
     }
-    marked = [replace(pair, smallest=smallest) for pair in found.interactions]
-    return replace(found, interactions=marked, verdicts=verdicts, smallest=smallest)
+    marked = [replace(pair, smallest=smallest) for pair in effects.interactions]
+    return replace(effects, interactions=marked, verdicts=verdicts, smallest=smallest)
 
 
 def _subsets(names: int, largest: int) -> int:
@@ -201,7 +201,9 @@ def _fitted(
 
     Membership is coded -1 or 1: a coefficient is half a Banzhaf value, or a quarter interaction.
     """
-    coded = np.array([[1.0 if n in each.datasets else -1.0 for n in names] for each in mixtures])
+    coded = np.array(
+        [[1.0 if n in mixture.datasets else -1.0 for n in names] for mixture in mixtures]
+    )
     place = {name: i for i, name in enumerate(names)}
     crossed = [coded[:, place[one]] * coded[:, place[other]] for one, other in pairs]
     design = np.column_stack([np.ones(len(mixtures)), coded, *crossed])
@@ -209,13 +211,13 @@ def _fitted(
     penalty[0, 0] = 0.0
     inverse = np.linalg.inv(design.T @ design + penalty)
     solve = inverse @ design.T
-    found = solve @ values
+    coefficients = solve @ values
     freedom = max(len(mixtures) - float(np.trace(design @ solve)), 1.0)
-    left = values[:, 0] - design @ found[:, 0]
+    left = values[:, 0] - design @ coefficients[:, 0]
     spread = np.sqrt(float(left @ left) / freedom)
     root = np.linalg.cholesky(inverse)
-    found[:, 1:] += spread * root @ rng.normal(size=(len(root), values.shape[1] - 1))
-    return 2 * found[1 : 1 + len(names)], 4 * found[1 + len(names) :]
+    coefficients[:, 1:] += spread * root @ rng.normal(size=(len(root), values.shape[1] - 1))
+    return 2 * coefficients[1 : 1 + len(names)], 4 * coefficients[1 + len(names) :]
 
 
 def _strongest(pairs: Sequence[tuple[str, str]], values: Sequence[Floats]) -> list[Interaction]:

@@ -95,8 +95,8 @@ class Contexts:
             dv += part.v
 
     def _piece(self, piece: Piece) -> Context:
-        found: Context = self._member.take((self._layer, piece))
-        return found
+        context: Context = self._member.take((self._layer, piece))
+        return context
 
     def _join(self, pieces: list[Context]) -> Context:
         """Copy pieces into one context."""

@@ -20,7 +20,7 @@ from m2m.nn.rope import rotary_table
 from m2m.nn.thread_pool import ThreadPool, Worker
 from m2m.nn.workspace import Workspace
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 __all__ = ["Batch", "Decoder", "DecoderConfig", "RopeScaling"]
 
@@ -150,13 +150,13 @@ class Decoder:
         key = KEY_COST * config.num_layers * config.query_size / weights
         return share_out(batch, self.pool.count, key)
 
-    def _each_layer(self, work: Callable[[int], Found]) -> list[Found]:
+    def _each_layer(self, work: Callable[[int], Result]) -> list[Result]:
         """Return the result of `work` for every layer; all threads share the layers."""
         count = self.config.num_layers
-        found = self.pool.run(
+        results = self.pool.run(
             lambda m: [work(number) for number in range(m.number, count, m.count)]
         )
-        return [found[number % len(found)][number // len(found)] for number in range(count)]
+        return [results[number % len(results)][number // len(results)] for number in range(count)]
 
     def _kept(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return a copy of embeddings (V, C): float16 if they are, and then cast block by block.
@@ -259,11 +259,11 @@ class Decoder:
             size * worker.number // worker.count, size * (worker.number + 1) // worker.count
         )
         whole = np.concatenate(every) if len(every) > 1 else h
-        found = numerators(
+        sums = numerators(
             whole, self._head[span], dx is not None, step.space, rounded=self._rounded
         )
         first = sum(map(len, every[: worker.number]))
-        parts = [part.of(slice(first, first + len(h))) for part in worker.gather("sums", found)]
+        parts = [part.of(slice(first, first + len(h))) for part in worker.gather("sums", sums)]
         dh = None if dx is None else np.empty_like(h)
         loss = settle(h, self._head, step.layout.loss_target, parts, dh)
         if dx is not None and dh is not None:

@@ -79,8 +79,8 @@ class RowGroup:
         """Return the token for each padded place, (S * N,); pads repeat the row's last token."""
         ends = np.cumsum(self.lengths)
         inside = np.minimum(np.arange(self.length), np.array(self.lengths)[:, None] - 1)
-        found: Index = ((ends - self.lengths)[:, None] + inside).reshape(-1)
-        return found
+        tokens: Index = ((ends - self.lengths)[:, None] + inside).reshape(-1)
+        return tokens
 
     def pad(self, packed: Array, buffer: Array, clear: bool = False) -> Array:
         """Return the group's tokens of `packed` (T, W) as (S, N, W): a view, or `buffer` filled.
@@ -203,12 +203,12 @@ def _groups(parts: Sequence[Part], own: int, prefix: int) -> tuple[RowGroup, ...
     groups: list[RowGroup] = []
     shared = (PREFIX,) if prefix else ()
     for whole, run in groupby(parts, lambda part: part.size == part.length):
-        found = list(run)
+        members = list(run)
         if whole:
-            groups += _group([part.length for part in found], start, prefix, shared)
-            start += sum(part.length for part in found)
+            groups += _group([part.length for part in members], start, prefix, shared)
+            start += sum(part.length for part in members)
             continue
-        for part in found:
+        for part in members:
             earlier = shared + tuple((part.row, first) for first in part.cuts[:-1])
             piece = (part.row, part.first) if part.last < part.length else None
             groups.append(RowGroup(start, (part.size,), prefix + part.first, earlier, piece))

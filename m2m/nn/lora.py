@@ -98,9 +98,9 @@ def select_modules(
 
     Raises ValueError that lists the names without a match.
     """
-    wanted = set(modules)
-    found = {m: s for m, s in shapes.items() if m in wanted or m.rsplit(".", 1)[-1] in wanted}
-    known = set(found) | {m.rsplit(".", 1)[-1] for m in found}
-    if missing := sorted(wanted - known):
+    asked = set(modules)
+    selected = {m: s for m, s in shapes.items() if m in asked or m.rsplit(".", 1)[-1] in asked}
+    known = set(selected) | {m.rsplit(".", 1)[-1] for m in selected}
+    if missing := sorted(asked - known):
         raise ValueError(f"no such linear module: {', '.join(missing)}")
-    return found
+    return selected

@@ -50,8 +50,8 @@ class Storage:
         """Return a buffer of the calling thread; all maps use the same one in turn."""
         if not hasattr(self._own, "space"):
             self._own.space = Workspace(self.dtype)
-        found: Array = self._own.space.get(name, *shape)
-        return found
+        buffer: Array = self._own.space.get(name, *shape)
+        return buffer
 
 
 class Matrix(ABC):
@@ -214,9 +214,9 @@ KINDS: dict[str, type[Matrix]] = {"whole": _Whole, "half": _Half, "bf16": _Bfloa
 
 
 def _narrowed(values: Array) -> bfloat16.BF16:
-    found = np.empty(values.shape, np.uint16)
-    bfloat16.narrow(values, found)
-    return found
+    narrowed = np.empty(values.shape, np.uint16)
+    bfloat16.narrow(values, narrowed)
+    return narrowed
 
 
 @functools.cache

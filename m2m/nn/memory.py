@@ -60,7 +60,7 @@ def _ranks(config: DecoderConfig, load: Load) -> tuple[int, int, int, int]:
     """Return the low-rank columns of qkv, o, gate and up, down."""
     names = {name.rsplit(".", 1)[-1] for name in load.modules}
     maps = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",))
-    ranks = (load.rank * sum(name in names for name in each) for each in maps)
+    ranks = (load.rank * sum(name in names for name in group) for group in maps)
     q, o, g, d = (KINDS["bf16"].room(rank) if load.bf16 else rank for rank in ranks)
     return q, o, g, d
 

@@ -62,14 +62,14 @@ def divide(lengths: Sequence[int], prefix: int, key: float, count: int) -> list[
     return shares
 
 
-def _fitting(tokens: int, room: float, each: float, key: float) -> int:
-    """Return how many of `tokens` fill `room`: n with n (each + key n / 2) = room, or all, or none.
+def _fitting(tokens: int, room: float, cost: float, key: float) -> int:
+    """Return how many of `tokens` fill `room`: n with n (cost + key n / 2) = room, or all, or none.
 
     If fewer than LEAST tokens would be on one side, all go to the side that has more of them.
     """
     if room <= 0:
         return 0
-    count = round(2.0 * room / (each + math.sqrt(each * each + 2.0 * key * room)))
+    count = round(2.0 * room / (cost + math.sqrt(cost * cost + 2.0 * key * room)))
     if LEAST <= count <= tokens - LEAST:
         return count
     return tokens if 2 * count >= tokens else 0

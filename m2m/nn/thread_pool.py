@@ -99,7 +99,7 @@ class ThreadPool:
                 worker.fail()
                 raise
 
-        found: list[Result] = []
+        results: list[Result] = []
         with one_blas_thread():
             others = [
                 self._pool.submit(contextvars.copy_context().run, guarded, worker)
@@ -107,10 +107,10 @@ class ThreadPool:
             ]
             try:
                 with suppress(PoolBroken):  # the failure itself is raised below
-                    found.append(guarded(workers[0]))
+                    results.append(guarded(workers[0]))
             finally:
                 wait(others)
         errors = [error for other in others if (error := other.exception()) is not None]
-        for error in sorted(errors, key=lambda each: isinstance(each, PoolBroken)):
+        for error in sorted(errors, key=lambda failure: isinstance(failure, PoolBroken)):
             raise error
-        return found + [other.result() for other in others]
+        return results + [other.result() for other in others]

@@ -133,7 +133,7 @@ def calibrate(inputs: Inputs, progress: Progress) -> Rates:
         decoder = open_decoder(inputs.base, inputs.recipe, saving)
         opened = time.perf_counter() - started
         corpus = expert_corpus(inputs, used[0])
-        tokens = {each.name: _tokens_of_a_step(inputs, each) for each in used}
+        tokens = {corpus.name: _tokens_of_a_step(inputs, corpus) for corpus in used}
         timed = _train(inputs, corpus, decoder, folder / "adapter", progress)
         size = sum(file.stat().st_size for file in (folder / "adapter").iterdir())
         del decoder
@@ -147,7 +147,7 @@ def calibrate(inputs: Inputs, progress: Progress) -> Rates:
                 del decoder
             aside = Aside(count, portion.at_once, slower, portion.at_once * portion.saving.bytes)
         trained = finished_experts(inputs)
-        experts = {each.name: trained.get(each.name, folder / "adapter") for each in used}
+        experts = {corpus.name: trained.get(corpus.name, folder / "adapter") for corpus in used}
         timed_scoring, known = _score(inputs, experts, folder, progress, {*trained})
     return Rates(
         decoder=opened,
@@ -173,11 +173,11 @@ def _train(
     inputs: Inputs, corpus: Corpus, decoder: Decoder, folder: Path, progress: Progress
 ) -> _Timed:
     """Time one real step, and some more if it was short."""
-    found = _run(inputs, corpus, decoder, folder, progress, steps=1)
-    if found.step < _SHORT:
-        steps = max(2, min(_MORE_STEPS, int(_MORE_SECONDS / found.step)))
-        found = _run(inputs, corpus, decoder, folder, progress, steps=steps)
-    return found
+    timed = _run(inputs, corpus, decoder, folder, progress, steps=1)
+    if timed.step < _SHORT:
+        steps = max(2, min(_MORE_STEPS, int(_MORE_SECONDS / timed.step)))
+        timed = _run(inputs, corpus, decoder, folder, progress, steps=steps)
+    return timed
 
 
 class _Stopwatch(ShowProgress):
@@ -306,13 +306,13 @@ def count_tokens(task: Task, formatter: Formatter) -> tuple[int, int]:
     """
     asked = requests(task, formatter)
     shared = len(common_prefix(asked))
-    own = sum(len(each.prompt) - shared + _branches(each.continuations) for each in asked)
+    own = sum(len(request.prompt) - shared + _branches(request.continuations) for request in asked)
     return shared, own
 
 
 def _branches(continuations: Sequence[Sequence[int]]) -> int:
     """Count the tokens of the tree of some continuations, without their last ones."""
-    paths = sorted(tuple(each[:-1]) for each in continuations)
+    paths = sorted(tuple(continuation[:-1]) for continuation in continuations)
     shared = (
         sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
         for a, b in pairwise(paths)

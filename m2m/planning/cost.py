@@ -84,8 +84,8 @@ class Sizes:
             [count_tokens(task, form) for task in inputs.dev.values()],
             [count_tokens(task, form) for task in inputs.test.values()],
             *(
-                plan_gguf(*quantized_layout(inputs.base.gguf, file_type(each)))[2]
-                for each in (kind, quantize.export)
+                plan_gguf(*quantized_layout(inputs.base.gguf, file_type(type_name)))[2]
+                for type_name in (kind, quantize.export)
             ),
         )
 
@@ -167,11 +167,11 @@ class Work:
     def done(self) -> Cost:
         """Return the work that the journal holds for mixtures that the search may need."""
         singles = [Mixture.uniform([name]) for name in self.names]
-        found = Cost()
+        total = Cost()
         for mixture, known in self.rates.known.items():
             if self.space.allows(mixture) or mixture in singles:
-                found += known
-        return found
+                total += known
+        return total
 
     def _search_in_words(self, cost: Cost) -> str:
         name, count = self.strategy.name, self.strategy.candidates
@@ -260,10 +260,10 @@ class Work:
 def _sizes(space: Space) -> Counter[int]:
     """Count the mixtures by their number of datasets: all, or a sample if there are too many."""
     if not space.parts and space.most <= LISTED:
-        return Counter(len(each.datasets) for each in space.subsets())
+        return Counter(len(mixture.datasets) for mixture in space.subsets())
     rng = np.random.default_rng(0)
     drawn = [space.draw(rng) for _ in range(_DRAWN)]
-    return Counter(len(each.datasets) for each in drawn if each) or Counter([1])
+    return Counter(len(mixture.datasets) for mixture in drawn if mixture) or Counter([1])
 
 
 def times_alone(aside: Aside) -> float:

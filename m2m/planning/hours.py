@@ -59,7 +59,7 @@ def within(recipe: Recipe, hours: float) -> Callable[[Inputs, Progress], Inputs]
 
 def _mark(recipe: Recipe, hours: float) -> str:
     sections = {name: as_json(getattr(recipe, name)) for name in SECTIONS}
-    lists = {name: [as_json(each) for each in getattr(recipe, name)] for name in LISTS}
+    lists = {name: [as_json(entry) for entry in getattr(recipe, name)] for name in LISTS}
     return fingerprint(hours=hours, **sections, **lists)
 
 
@@ -69,10 +69,10 @@ def _kept(recipe: Recipe, mark: str) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        found = read_object(path)
+        decision = read_object(path)
     except InputError:
         return None
-    return found if found.get("recipe") == mark else None
+    return decision if decision.get("recipe") == mark else None
 
 
 def _decide(inputs: Inputs, rates: Rates, hours: float) -> dict[str, Any]:

@@ -57,7 +57,7 @@ class Plan:
     def as_json(self) -> dict[str, Any]:
         """Return the fields of `m2m plan --json`."""
         return {
-            "steps": [{**vars(each), "seconds": round(each.seconds, 1)} for each in self.steps],
+            "steps": [{**vars(step), "seconds": round(step.seconds, 1)} for step in self.steps],
             "total_seconds": round(self.total_seconds, 1),
             "strategy": self.strategy,
             "candidates": self.candidates,

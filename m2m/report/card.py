@@ -52,17 +52,17 @@ class Card:
     def remarks(self) -> list[str]:
         """The demands and limits of the licences of base and data, one sentence each."""
         base = (f"base model {self.base}", self.base_licence)
-        return remarks([base, *((each.name, each.licence) for each in self.sources)])
+        return remarks([base, *((source.name, source.licence) for source in self.sources)])
 
     @property
     def languages(self) -> list[str]:
         """The languages of the data, each once."""
-        return list(dict.fromkeys(code for each in self.sources for code in each.languages))
+        return list(dict.fromkeys(code for source in self.sources for code in source.languages))
 
     @property
     def licence(self) -> str:
         """The hub's name of the model's licence; "other" if people have to read the parts."""
-        return hub_licence(self.base_licence, [each.licence for each in self.sources])
+        return hub_licence(self.base_licence, [source.licence for source in self.sources])
 
 
 def write_card(card: Card, folder: Path) -> Path:
@@ -98,7 +98,7 @@ def _front_matter(card: Card) -> str:
     fields: dict[str, str | list[str]] = {
         "base_model": card.base,
         "base_model_relation": "finetune",
-        "datasets": [each.name for each in card.sources],
+        "datasets": [source.name for source in card.sources],
         "language": card.languages,
         "license": card.licence,
         "license_name": "see-model-card" if card.licence == "other" else "",
@@ -109,7 +109,7 @@ def _front_matter(card: Card) -> str:
 
 
 def _opening(card: Card) -> str:
-    named = " + ".join(_code(each.name) for each in card.sources)
+    named = " + ".join(_code(source.name) for source in card.sources)
     languages = _text(", ".join(card.languages))
     spoken = f" Languages of the data: {languages}." if languages else ""
     return (

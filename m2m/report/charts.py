@@ -58,17 +58,17 @@ def ranking_chart(ranking: Ranking, names: Sequence[str]) -> Markup:
     if base is not None:
         marks += [line(x(base), header, x(base), bottom, "reference"),
                   text(x(base), header - 6, "base", "tick", text_anchor="middle")]  # fmt: skip
-    marks += [_place(each, y, x, names, first) for each, y in zip(places, rows, strict=True)]
+    marks += [_place(place, y, x, names, first) for place, y in zip(places, rows, strict=True)]
     if gap is not None:
         left_out = f"{len(ranking.places) - TOP - BOTTOM} mixtures between"
         marks.append(text(x.end, rows[gap] - ROW * 0.72, left_out, "tick", text_anchor="end"))
     size = (x.end + 16, bottom + 40)
-    said = (
+    description = (
         f"Surrogate scores of the best {min(TOP, len(places))} of "
         f"{counted(len(ranking.places), 'mixture')}, "
         "and of the last ones; a dot under a dataset's name says that it is in the mixture"
     )
-    return figure("ranking", size, ("Ranking of the mixtures", said), *marks)
+    return figure("ranking", size, ("Ranking of the mixtures", description), *marks)
 
 
 def _gap(places: Sequence[Ranked]) -> int | None:
@@ -125,15 +125,15 @@ def overview_chart(ranking: Ranking) -> Markup:
     marks.append(path([(x(p.rank), y(p.score)) for p in places], "curve"))
     tied = [p for p in places if p.tied_with_best]
     marks += [dot(x(p.rank), y(p.score), 2.6, "present") for p in tied]
-    said = (
+    description = (
         f"Scores of {counted(len(ranking.places), 'mixture')} by rank, best first, with intervals"
     )
-    return figure("overview", (width, height), ("All mixtures by rank", said), *marks)
+    return figure("overview", (width, height), ("All mixtures by rank", description), *marks)
 
 
 def worth_chart(ranking: Ranking) -> Markup:
     """Draw each dataset's average effect with its interval; zero is marked."""
-    worth = sorted(ranking.worth.items(), key=lambda each: -each[1].estimate)
+    worth = sorted(ranking.worth.items(), key=lambda item: -item[1].estimate)
     longest = min(max(len(name) for name, _ in worth), _LONGEST)
     left, top, width = 16 + CHARACTER * longest, 8.0, 420.0
     bottom = top + ROW * len(worth) + 4
@@ -149,8 +149,8 @@ def worth_chart(ranking: Ranking) -> Markup:
             interval(x, y, span.low, span.estimate, span.high, kind),
             title=f"{name}: {span.in_full}",
         ))  # fmt: skip
-    said = "Average change of the score when a dataset joins a mixture, with 95 % intervals"
-    return figure("worth", (width, bottom + 40), ("Worth of each dataset", said), *marks)
+    description = "Average change of the score when a dataset joins a mixture, with 95 % intervals"
+    return figure("worth", (width, bottom + 40), ("Worth of each dataset", description), *marks)
 
 
 def confirmed_chart(confirmation: Confirmation, datasets: int) -> Markup | None:
@@ -173,8 +173,10 @@ def confirmed_chart(confirmation: Confirmation, datasets: int) -> Markup | None:
         for part, at, kind in ((model.dev, y + 23, "dev"), (model.test, y + 35, "test")):
             if metric in part:
                 marks.append(_estimate(x, at, part[metric], kind, name))
-    said = f"{metric} of each confirmed model, on dev above and on test below, with intervals"
-    return figure("confirmed", (width, bottom + 40), ("Confirmed models", said), *marks)
+    description = (
+        f"{metric} of each confirmed model, on dev above and on test below, with intervals"
+    )
+    return figure("confirmed", (width, bottom + 40), ("Confirmed models", description), *marks)
 
 
 def _estimate(x: Scale, y: float, score: Score, kind: str, name: str) -> Markup:

@@ -59,8 +59,8 @@ def _loss_chart(curve: Curve, values: Sequence[float], name: str) -> Markup:
         marks += [dot(px, py, 2.2, "heldout") for px, py in points]
         marks.append(line(x(curve.kept_step), top, x(curve.kept_step), bottom, "reference"))
     last = f"{means[-1]:.2f}" if means else "unknown"
-    said = f"Training loss over {len(curve.losses)} steps, at the end {last} nats per token"
-    return figure(name, (width, height), (f"Loss of {curve.name}", said), *marks)
+    description = f"Training loss over {len(curve.losses)} steps, at the end {last} nats per token"
+    return figure(name, (width, height), (f"Loss of {curve.name}", description), *marks)
 
 
 def _thinned(losses: Sequence[float]) -> tuple[list[float], list[float], list[float]]:
@@ -75,7 +75,8 @@ def validation_chart(validation: Validation) -> Markup:
     width, height, left, top, bottom = 430.0, 350.0, 54.0, 28.0, 306.0
     judged_on = validation.judged_on
     pairs = [
-        (each.mixture.label, each.surrogate, each.real[judged_on]) for each in validation.mixtures
+        (validated.mixture.label, validated.surrogate, validated.real[judged_on])
+        for validated in validation.mixtures
     ]
     x = scale(_ends([surrogate for _, surrogate, _ in pairs]), left, width - 14, 0.06)
     y = scale(_ends([tuned for _, _, tuned in pairs]), bottom, top, 0.06)
@@ -83,8 +84,8 @@ def validation_chart(validation: Validation) -> Markup:
     marks = axis_left(y, left, f"{metric} fine-tuned, on {judged_on}", width - 14)
     marks += axis_below(x, bottom, f"{metric} surrogate, on dev", top)
     marks += [_pair(*pair, x, y) for pair in pairs]
-    said = f"Scores of {counted(len(pairs), 'mixture')} as surrogates and really fine-tuned"
-    titles = ("Surrogate against fine-tuned", said)
+    description = f"Scores of {counted(len(pairs), 'mixture')} as surrogates and really fine-tuned"
+    titles = ("Surrogate against fine-tuned", description)
     return figure("validation", (width, height + 2), titles, *marks)
 
 

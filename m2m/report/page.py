@@ -169,12 +169,12 @@ def _evidence(facts: Facts) -> Iterator[Markup]:
         yield _section("Training", _figure(charts, legend), _more("As a table", _table(table)))
 
 
-def _search(found: Ranking) -> str:
+def _search(ranking: Ranking) -> str:
     return (
-        f"Search: {found.strategy}, {len(found.places):,} of "
-        f"{counted(found.candidates, 'mixture')}, {found.scored_tokens:,} scored tokens, "
-        f"{in_words(found.examples, found.different, 'dev questions')} of "
-        f"{found.target}."
+        f"Search: {ranking.strategy}, {len(ranking.places):,} of "
+        f"{counted(ranking.candidates, 'mixture')}, {ranking.scored_tokens:,} scored tokens, "
+        f"{in_words(ranking.examples, ranking.different, 'dev questions')} of "
+        f"{ranking.target}."
     )
 
 
@@ -216,11 +216,11 @@ def _table(table: Table) -> Markup:
         class_ = "number" if table.numeric[i] else None
         return element(name, content, class_=class_, scope="col" if name == "th" else None)
 
-    head = element("tr", [cell("th", each, i) for i, each in enumerate(table.heads)])
+    head = element("tr", [cell("th", heading, i) for i, heading in enumerate(table.heads)])
     rows = [
         element(
             "tr",
-            [cell("td", each, i) for i, each in enumerate(row)],
+            [cell("td", content, i) for i, content in enumerate(row)],
             class_="strong" if strong else None,
         )
         for row, strong in table.shown()

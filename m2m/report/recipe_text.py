@@ -14,9 +14,9 @@ def recipe_lines(settings: Mapping[str, Any]) -> list[tuple[str, bool]]:
     """Return each line of a recipe with these settings, and whether it differs from the default."""
     lines: list[tuple[str, bool]] = []
     for name in ("base", *LISTS, *(name for name in SECTIONS if name != "base")):
-        found = settings.get(name)
+        value = settings.get(name)
         head = f"[[{name}]]" if name in LISTS else f"[{name}]"
-        for table in found if isinstance(found, list) else [found]:
+        for table in value if isinstance(value, list) else [value]:
             if isinstance(table, Mapping):
                 lines += [(head, False), *_fields(name, table), ("", False)]
     return lines[:-1]

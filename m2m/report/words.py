@@ -23,37 +23,37 @@ _NAMED = 8  # mixtures or datasets that are named
 
 def findings(facts: Facts) -> list[str]:
     """Return the answer first, then how sure it is."""
-    said = []
+    sentences = []
     if facts.confirmation is not None:
-        said += facts.confirmation.verdict.lines
+        sentences += facts.confirmation.verdict.lines
     if facts.ranking is not None:
         winner = facts.confirmation.winner.mixture if facts.confirmation else None
-        said += [*_ties(facts.ranking, winner), *_worth(facts.ranking)]
+        sentences += [*_ties(facts.ranking, winner), *_worth(facts.ranking)]
     if facts.confirmation is None:
-        said.append("Nothing is confirmed yet. Run `m2m confirm RECIPE`.")
+        sentences.append("Nothing is confirmed yet. Run `m2m confirm RECIPE`.")
     elif facts.ranking is not None:
-        said.append(_regime(facts))
+        sentences.append(_regime(facts))
     if facts.confirmation is not None:
         for breakdown in facts.confirmation.breakdowns:
-            said += _facets(breakdown, facts.confirmation, len(facts.sources))
-    return [*said, *([facts.export.self_test.sentence] if facts.export else [])]
+            sentences += _facets(breakdown, facts.confirmation, len(facts.sources))
+    return [*sentences, *([facts.export.self_test.sentence] if facts.export else [])]
 
 
-def _facets(found: Breakdown, confirmation: Confirmation, datasets: int) -> list[str]:
+def _facets(breakdown: Breakdown, confirmation: Confirmation, datasets: int) -> list[str]:
     """Name the kinds of examples on which another fine-tune is clearly better than the winner."""
-    models, sign = confirmation.models, 1 if found.higher_is_better else -1
-    said = []
-    for facet in found.facets:
+    models, sign = confirmation.models, 1 if breakdown.higher_is_better else -1
+    sentences = []
+    for facet in breakdown.facets:
         scored = [(m, v) for m, v in zip(models, facet.values, strict=True) if m.how == "finetuned"]
         own = facet.values[confirmation.winning]
         model, score = max(scored, key=lambda pair: sign * pair[1].value)
         errors = math.hypot(score.stderr, own.stderr)
         if sign * (score.value - own.value) > STANDARD_ERRORS * errors:
-            said.append(
+            sentences.append(
                 f"But on the facet {facet.name} {model.mixture.short(datasets)} looks better: "
                 f"{score.text()} against {own.text()}."
             )
-    return said
+    return sentences
 
 
 def _ties(ranking: Ranking, winner: Mixture | None) -> list[str]:
@@ -63,22 +63,24 @@ def _ties(ranking: Ranking, winner: Mixture | None) -> list[str]:
         return []
     tied = [place.mixture.label for place in places if place.tied_with_best]
     if len(tied) == count:
-        said = [f"The quick search could not separate any of the {count} mixtures."]
+        sentences = [f"The quick search could not separate any of the {count} mixtures."]
     elif len(tied) > 1:
         named = _listed(tied, "; ")
-        said = [
+        sentences = [
             f"The quick search could not separate {len(tied)} of the {count} mixtures: {named}."
         ]
     else:
         first = places[0].mixture.label
-        said = [f"In the quick search {first} scored clearly better than the other {count - 1}."]
+        sentences = [
+            f"In the quick search {first} scored clearly better than the other {count - 1}."
+        ]
     own = next((place for place in places if place.mixture == winner), places[0])
     if own.rank > 1:
-        said.append(
+        sentences.append(
             f"{own.mixture.label} was number {own.rank} there, {own.behind.estimate:z.3f} behind "
             f"{places[0].mixture.label}."
         )
-    return said
+    return sentences
 
 
 def _listed(names: Sequence[str], between: str) -> str:
@@ -89,13 +91,13 @@ def _listed(names: Sequence[str], between: str) -> str:
 def _worth(ranking: Ranking) -> list[str]:
     """Say which datasets help, and which effects are too small to count."""
     by = {
-        word: [name for name, found in ranking.verdicts.items() if found == word]
+        word: [name for name, verdict in ranking.verdicts.items() if verdict == word]
         for word in (*VERDICTS.values(), UNKNOWN)
     }
     if by[UNKNOWN]:
         return ["No mixture was better than guessing, so nothing can be said of single datasets."]
     up, down = ("raised", "lowered") if ranking.higher_is_better else ("improved", "worsened")
-    said = [
+    sentences = [
         f"{start} {_listed(names, ', ')} {end}."
         for start, names, end in (
             ("Adding", by["helpful"], f"usually {up} the score"),
@@ -104,9 +106,9 @@ def _worth(ranking: Ranking) -> list[str]:
         )
         if names
     ]
-    if said and ranking.smallest_effect:
-        said.append(f"(Changes below {ranking.smallest_effect:z.3f} do not count.)")
-    return [" ".join(said)] if said else []
+    if sentences and ranking.smallest_effect:
+        sentences.append(f"(Changes below {ranking.smallest_effect:z.3f} do not count.)")
+    return [" ".join(sentences)] if sentences else []
 
 
 def _regime(facts: Facts) -> str:

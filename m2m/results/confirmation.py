@@ -61,7 +61,7 @@ class Model:
     def rows_seen(self) -> str:
         """Return "110 of 200": rows of all datasets together; "" for an untrained model."""
         rows, of = (
-            sum(getattr(each, key) for each in self.seen.values()) for key in ("rows", "of")
+            sum(getattr(seen, key) for seen in self.seen.values()) for key in ("rows", "of")
         )
         return f"{rows:,} of {of:,}" if self.seen else ""
 
@@ -155,7 +155,7 @@ class Confirmation:
             "winner": self.winner.as_json(),
             "winner_ahead_on_test": self.ahead and [span.as_json() for span in self.ahead],
             "facets": [breakdown.as_json() for breakdown in self.breakdowns],
-            "test_questions_in_dev": {name: list(each) for name, each in self.shared.items()},
+            "test_questions_in_dev": {name: list(counts) for name, counts in self.shared.items()},
             "budget": self.budget,
             "scored_elsewhere": self.scored_elsewhere,
             "warnings": list(self.warnings),
@@ -168,14 +168,14 @@ class Confirmation:
         Raises:
             KeyError, TypeError, ValueError: `data` is not from `as_json`.
         """
-        models = [Model.from_json(each) for each in data["confirmed"]]
+        models = [Model.from_json(model) for model in data["confirmed"]]
         winner = data["winner"]["label"], data["winner"]["how"]
         places = [i for i, model in enumerate(models) if (model.label, model.how) == winner]
         if len(places) != 1:
             raise ValueError("the winner is not one of the confirmed models")
         ahead = data["winner_ahead_on_test"]
-        breakdowns = [Breakdown.from_json(each) for each in data["facets"]]
-        lengths = {len(facet.values) for each in breakdowns for facet in each.facets}
+        breakdowns = [Breakdown.from_json(breakdown) for breakdown in data["facets"]]
+        lengths = {len(facet.values) for breakdown in breakdowns for facet in breakdown.facets}
         if ahead is not None:
             lengths.add(len(ahead))
         if lengths - {len(models)}:
@@ -186,7 +186,7 @@ class Confirmation:
             metric=str(data["metric"]),
             models=models,
             winning=places[0],
-            ahead=None if ahead is None else [Interval.from_json(each) for each in ahead],
+            ahead=None if ahead is None else [Interval.from_json(span) for span in ahead],
             verdict=Verdict.from_json(data["verdict"]),
             breakdowns=breakdowns,
             shared={str(name): (int(count), int(of)) for name, (count, of) in shared.items()},

@@ -178,9 +178,9 @@ def _few(ranking: Ranking | None) -> list[str]:
 def _relative(value: Any, root: Path) -> Any:
     """Make paths below `root` in JSON values relative, so that a report names no home folder."""
     if isinstance(value, Mapping):
-        return {key: _relative(each, root) for key, each in value.items()}
+        return {key: _relative(item, root) for key, item in value.items()}
     if isinstance(value, list):
-        return [_relative(each, root) for each in value]
+        return [_relative(item, root) for item in value]
     inside = isinstance(value, str) and value.startswith(f"{root}{os.sep}")
     return Path(value).relative_to(root).as_posix() if inside else value
 

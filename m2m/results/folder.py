@@ -34,7 +34,7 @@ _DECIDES = {
 }
 _REDO = {RANKING: "search", CONFIRMED: "confirm", VALIDATED: "validate", EXPORTED: "export"}
 
-Found = TypeVar("Found")
+Parsed = TypeVar("Parsed")
 
 
 class _Result(Protocol):
@@ -185,7 +185,7 @@ class RunFolder:
         return fingerprint(**{key: data.get(key) for key in _DECIDES[name]})
 
 
-def parsed(path: Path, parse: Callable[[], Found]) -> Found:
+def parsed(path: Path, parse: Callable[[], Parsed]) -> Parsed:
     """Return the result of `parse`, which takes values from the content of `path`.
 
     Raises:
@@ -194,8 +194,8 @@ def parsed(path: Path, parse: Callable[[], Found]) -> Found:
     try:
         return parse()
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
-        said = str(error) if type(error) is ValueError else repr(error)
+        reason = str(error) if type(error) is ValueError else repr(error)
         raise InputError(
-            f"{path}: is not as m2m writes it ({said:.200})",
+            f"{path}: is not as m2m writes it ({reason:.200})",
             "run `m2m run RECIPE`: it writes the file again from what is finished",
         ) from error

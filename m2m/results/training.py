@@ -98,16 +98,16 @@ def adapter_table(trained: Sequence[Trained]) -> Table:
         ],
         [
             (
-                each.dataset,
-                each.steps,
-                each.passes,
-                each.tokens,
-                each.loss_first,
-                each.loss_last,
-                each.tokens_per_second,
-                str(each.path),
+                training.dataset,
+                training.steps,
+                training.passes,
+                training.tokens,
+                training.loss_first,
+                training.loss_last,
+                training.tokens_per_second,
+                str(training.path),
             )
-            for each in trained
+            for training in trained
         ],
     )
 

@@ -114,8 +114,8 @@ class Validation:
             "judged_on": self.judged_on,
             "examples": dict(self.examples),
             **(self.headline.as_json() if self.headline else none),
-            "mixtures": [each.as_json() for each in self.mixtures],
-            "singles": sum(len(each.mixture.datasets) == 1 for each in self.mixtures),
+            "mixtures": [validated.as_json() for validated in self.mixtures],
+            "singles": sum(len(validated.mixture.datasets) == 1 for validated in self.mixtures),
             "agreement": {
                 predictor: {split: _json(groups) for split, groups in splits.items()}
                 for predictor, splits in self.agreements.items()
@@ -148,11 +148,12 @@ class Validation:
             judged_on=as_text(data["judged_on"], "judged_on", splits),
             examples={str(split): int(count) for split, count in data["examples"].items()},
             mixtures=[
-                Validated.from_json(each, [*agreements], splits) for each in data["mixtures"]
+                Validated.from_json(validated, [*agreements], splits)
+                for validated in data["mixtures"]
             ],
             agreements=agreements,
             repeatability=None if repeatability is None else _agreements(repeatability),
-            picks={str(name): Mixture.from_json(each) for name, each in data["picks"].items()},
+            picks={str(name): Mixture.from_json(pick) for name, pick in data["picks"].items()},
             regret={
                 str(name): Interval.from_json({"estimate": value, "ci95": intervals[name]})
                 for name, value in data["regret"].items()
@@ -161,14 +162,16 @@ class Validation:
 
 
 def _json(groups: Agreements) -> dict[str, Any]:
-    return {group: found.as_json() if found else None for group, found in groups.items()}
+    return {
+        group: agreement.as_json() if agreement else None for group, agreement in groups.items()
+    }
 
 
 def _agreements(groups: Mapping[str, Any]) -> Agreements:
     """Rebuild the agreements from `_json`."""
     return {
-        str(group): None if found is None else Agreement.from_json(found)
-        for group, found in groups.items()
+        str(group): None if stored is None else Agreement.from_json(stored)
+        for group, stored in groups.items()
     }
 
 
@@ -258,7 +261,7 @@ def mixture_table(validation: Validation) -> Table:
     others = [name for name in validation.agreements if name != SURROGATE]
     sign = -1.0 if validation.higher_is_better else 1.0
     ordered = sorted(
-        validation.mixtures, key=lambda each: sign * each.real[validation.judged_on].value
+        validation.mixtures, key=lambda validated: sign * validated.real[validation.judged_on].value
     )
     return Table(
         "validation",
@@ -274,13 +277,13 @@ def mixture_table(validation: Validation) -> Table:
         ],
         [
             (
-                each.rank,
-                each.mixture.label,
-                each.steps,
-                each.surrogate,
-                *(each.real.get(split) for split in splits),
-                *(each.predicted.get(name) for name in others),
+                validated.rank,
+                validated.mixture.label,
+                validated.steps,
+                validated.surrogate,
+                *(validated.real.get(split) for split in splits),
+                *(validated.predicted.get(name) for name in others),
             )
-            for each in ordered
+            for validated in ordered
         ],
     )

@@ -84,7 +84,7 @@ class TrainResult:
     @property
     def best_step(self) -> int | None:
         """Return the step with the lowest held-out loss, None without held-out samples."""
-        return min(self.held_out, key=lambda each: each[1])[0] if self.held_out else None
+        return min(self.held_out, key=lambda point: point[1])[0] if self.held_out else None
 
     @property
     def kept_step(self) -> int:
@@ -115,7 +115,7 @@ def write_result(
         "kept_step": result.kept_step,
         "tokens": result.tokens,
         "losses": result.losses,
-        "held_out": [list(each) for each in result.held_out],
+        "held_out": [list(point) for point in result.held_out],
     }
     extra: dict[str, Any] = {
         "identity": mark,
@@ -184,7 +184,7 @@ def read_result(folder: Path) -> TrainResult:
             losses=as_reals(record["losses"], "losses", least=1),
             tokens_per_second=0.0,
             resumed=as_whole(record["steps"], "steps", 1),
-            held_out=[measured(each) for each in held_out],
+            held_out=[measured(point) for point in held_out],
         )
     except ValueError as error:
         raise InputError(f"{path}: {error}", "train the adapter again") from error

@@ -27,13 +27,13 @@ def hold_out(samples: Sequence[Sample], config: Train) -> tuple[list[Sample], li
 
 
 def replayed(
-    own: Sequence[Row], others: Sequence[Sequence[Row]], share: float, rng: np.random.Generator
+    own: Sequence[Row], others: Sequence[Sequence[Row]], fraction: float, rng: np.random.Generator
 ) -> list[Row]:
-    """Return `own`, then equal parts of `others`, which are the fraction `share` of all rows."""
-    wanted = round(len(own) * share / (1.0 - share))
+    """Return `own`, then equal parts of `others`, which are `fraction` of all rows."""
+    total = round(len(own) * fraction / (1.0 - fraction))
     rows = list(own)
     for number, source in enumerate(others):
-        count = wanted * (number + 1) // len(others) - wanted * number // len(others)
+        count = total * (number + 1) // len(others) - total * number // len(others)
         rows += draw(source, count, rng)
     return rows
 

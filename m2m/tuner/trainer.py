@@ -50,21 +50,21 @@ class _Progress:
         return losses.index(min(losses))
 
 
-def _read_progress(found: Mapping[str, Any], steps: int, samples: int) -> _Progress:
+def _read_progress(state: Mapping[str, Any], steps: int, samples: int) -> _Progress:
     """Return the progress in a checkpoint; raise ValueError for values that no training has."""
-    step = as_whole(found.get("step"), "step", 0, steps)
-    losses = as_reals(found.get("losses"), "losses")
+    step = as_whole(state.get("step"), "step", 0, steps)
+    losses = as_reals(state.get("losses"), "losses")
     if len(losses) != step:
         raise ValueError(f"losses has {len(losses)} entries, expected {step}")
-    epoch, taken = as_wholes(found.get("position"), "position", count=2)
+    epoch, taken = as_wholes(state.get("position"), "position", count=2)
     as_whole(taken, "position", 0, samples)
-    held_out = as_list(found.get("held_out"), "held_out", (list,))
+    held_out = as_list(state.get("held_out"), "held_out", (list,))
     return _Progress(
         step,
         (epoch, taken),
-        as_whole(found.get("tokens"), "tokens"),
+        as_whole(state.get("tokens"), "tokens"),
         losses,
-        [measured(each) for each in held_out],
+        [measured(point) for point in held_out],
     )
 
 
@@ -188,15 +188,15 @@ class Trainer:
         total, count, tokens = 0.0, 0, 0
         for part, batch in enumerate(self._stream.step(self._config.accumulate)):
             into = self._sums if part == 0 else self._more
-            nats, trained, found = self._decoder.loss_and_grads(batch, self._lora, into)
+            nats, trained, grads = self._decoder.loss_and_grads(batch, self._lora, into)
             total += nats
             count += trained
             tokens += len(batch.tokens)
             if part == 0:
-                self._sums = sums = found
+                self._sums = sums = grads
             else:
-                self._more = found
-                _add(sums, found)
+                self._more = grads
+                _add(sums, grads)
         gradients = [gradient for module in self._lora for gradient in sums[module]]
         norm = global_norm(gradients) / count
         if math.isfinite(norm):
@@ -247,11 +247,11 @@ class Trainer:
         return arrays | self._optimizer.state_arrays()
 
     def _resume(self) -> _Progress:
-        found = load_checkpoint(self._checkpoint, self._identity, self._arrays())
-        if found is None:
+        state = load_checkpoint(self._checkpoint, self._identity, self._arrays())
+        if state is None:
             return _Progress()
         try:
-            done = _read_progress(found, self._config.steps, self._samples)
+            done = _read_progress(state, self._config.steps, self._samples)
         except ValueError as error:
             raise InputError(
                 f"{self._checkpoint}: {error}",
