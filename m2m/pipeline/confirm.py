@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from m2m.evaluate.metrics import measure_all
 from m2m.evaluate.score import Measured
@@ -28,41 +27,28 @@ from m2m.pipeline.finetunes import (
 )
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.journals import claimed_warnings
-from m2m.pipeline.leaks import REPLAY, Leak, shared
+from m2m.pipeline.leaks import REPLAY, find_leaks, shared
 from m2m.pipeline.scorer import objectives
-from m2m.progress import Progress
+from m2m.pipeline.trained_run import TrainedRun
 from m2m.results.confirmation import Confirmation, Model
-from m2m.results.folder import RunFolder
 from m2m.results.ranking import Ranking
 
 
-def confirm(
-    inputs: Inputs,
-    experts: Mapping[str, Path],
-    ranking: Ranking,
-    folder: Path,
-    progress: Progress,
-    leaks: Sequence[Leak] = (),
-) -> Confirmation:
+def confirm(run: TrainedRun, ranking: Ranking) -> Confirmation:
     """Fine-tune the contenders and score base, best merge and fine-tunes on dev and test.
 
-    Args:
-        inputs: the run's inputs.
-        experts: adapter folders by dataset name.
-        ranking: the search's ranking.
-        folder: the run's folder; adapters go to its `confirm/`, scores to its `confirm.jsonl`.
-        progress: shows one bar per fine-tune.
-        leaks: rows of the datasets that are also dev or test questions.
+    Adapters go to the run's `confirm/`, scores to its `confirm.jsonl`. Each fine-tune has a bar.
 
     Raises:
         Interrupted: the user asked to stop; finished fine-tunes and scores are kept.
     """
-    rows = training_rows(inputs, experts)
+    inputs = run.inputs
+    rows = training_rows(inputs, run.experts)
     chosen = contenders(ranking.places, rows, inputs.recipe.confirm)
-    tuner = FineTuner(inputs, experts, folder, progress)
+    tuner = FineTuner(run)
     tuned = tuner.adapters([each.mixture for each in chosen])
     merged = ranking.places[0].mixture
-    with open_judge(inputs, experts, tuned, folder) as judge:
+    with open_judge(run, tuned) as judge:
         base, best = judge.merged(BASE), judge.merged(merged)
         trials = [judge.finetuned(each.mixture) for each in chosen]
     first = inputs.recipe.targets[0].name
@@ -86,9 +72,9 @@ def confirm(
     winner = 2 + best_on_dev
     for part in (DEV, TEST):
         for warning in cut_answers(trials[best_on_dev], objectives_on(part, inputs)):
-            progress.warn(warning)
+            run.progress.warn(warning)
     every = [base, best, *trials]
-    claimed = claimed_warnings(every, RunFolder(folder).finetune_scores, "confirm")
+    claimed = claimed_warnings(every, run.files.finetune_scores, "confirm")
     asked = {
         name: (count, len(inputs.test[name].examples)) for name, count in shared(inputs).items()
     }
@@ -98,7 +84,7 @@ def confirm(
         models=confirmed,
         winning=winner,
         ahead=_ahead_on_test(every, winner, inputs),
-        verdict=_verdict([base, *trials], chosen, best_on_dev, inputs, leaks, asked),
+        verdict=_verdict([base, *trials], chosen, best_on_dev, inputs, asked),
         shared=asked if has_test(inputs) else {},
         breakdowns=by_facet([each.scores for each in every], wanted, {"dev": DEV, "test": TEST}),
         budget=inputs.recipe.confirm.budget,
@@ -123,7 +109,6 @@ def _verdict(
     chosen: Sequence[Contender],
     best: int,
     inputs: Inputs,
-    leaks: Sequence[Leak],
     shared: Mapping[str, tuple[int, int]],
 ) -> Verdict:
     """Judge the best fine-tune on the test questions; on dev if a target has no test file."""
@@ -142,7 +127,7 @@ def _verdict(
         objectives_on(TEST if tested else DEV, inputs),
         inputs.recipe.search.seed,
     )
-    rows = {leak.dataset: leak.rows for leak in leaks}
+    rows = {leak.dataset: leak.rows for leak in find_leaks(inputs)}
     used = (*chosen[best].mixture.datasets, REPLAY)
     bad = [n for n, each in zip(names, chosen, strict=True) if rows.keys() & each.mixture.datasets]
     return judge(

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from m2m.checkpoint import BaseModel
+from m2m.errors import InputError
 from m2m.machine import free_memory_bytes, hand_back_freed, peak_rss_bytes, resident_bytes
 from m2m.nn.decoder import Decoder
 from m2m.nn.matrix import bf16_gain
@@ -14,7 +15,6 @@ from m2m.pipeline.inputs import Corpus, Inputs, expert_corpus
 from m2m.pipeline.scorer import threads
 from m2m.progress import Progress
 from m2m.recipe import Recipe, Train
-from m2m.results.folder import RunFolder
 from m2m.results.training import Trained
 from m2m.tuner.callbacks import ShowProgress
 from m2m.tuner.memory import GIB, Saving, choose_saving, load_of
@@ -145,7 +145,28 @@ def open_decoder(base: BaseModel, recipe: Recipe, saving: Saving) -> Decoder:
 def expert_job(inputs: Inputs, name: str) -> Job:
     """Return the training of one dataset's expert, with the rows that it replays."""
     corpus, recipe = expert_corpus(inputs, inputs.corpora[name]), inputs.recipe
-    return Job(corpus, recipe.train, RunFolder(recipe.folder).adapters / name)
+    return Job(corpus, recipe.train, inputs.files.adapters / name)
+
+
+def trained_experts(inputs: Inputs) -> dict[str, Path]:
+    """Return the folders of all adapters.
+
+    Raises:
+        InputError: some adapters are not trained, or were trained with other settings.
+    """
+    folders = finished_experts(inputs)
+    if missing := [name for name in inputs.expert_names if name not in folders]:
+        raise InputError(
+            f"{inputs.recipe.path}: not trained yet: {', '.join(missing)}",
+            "run `m2m train` first, or all shares of it",
+        )
+    return folders
+
+
+def finished_experts(inputs: Inputs) -> dict[str, Path]:
+    """Return the folders of the adapters that are trained as the recipe says."""
+    jobs = {name: expert_job(inputs, name) for name in inputs.expert_names}
+    return {name: job.folder for name, job in jobs.items() if made(inputs.base, job)}
 
 
 def memory_limit(recipe: Recipe) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-from pathlib import Path
 
 from m2m import __version__
 from m2m.adapter import load_adapter
@@ -21,13 +20,12 @@ from m2m.merge.merger import Merger
 from m2m.mix.verdict import LEAST
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.self_test import self_test
-from m2m.progress import Progress
+from m2m.pipeline.trained_run import TrainedRun
 from m2m.report.card import Card, write_card
 from m2m.report.words import COMPARED
 from m2m.results.confirmation import HOW, Confirmation, Model
 from m2m.results.export import Exported
 from m2m.results.facts import Source
-from m2m.results.folder import RunFolder
 from m2m.results.ranking import Ranking
 from m2m.tokenizer import plain_source
 
@@ -36,19 +34,14 @@ _HUB_KEYS = ("general.repo_url", "general.source.repo_url", "general.source.url"
 _HUB_NAME = re.compile(r"https?://[^/]+/([\w.-]+/[\w.-]+?)/?")
 
 
-def export(
-    inputs: Inputs,
-    ranking: Ranking,
-    confirmation: Confirmation,
-    folder: Path,
-    progress: Progress,
-) -> Exported:
+def export(run: TrainedRun, ranking: Ranking, confirmation: Confirmation) -> Exported:
     """Write the winner into `export/` of the run's folder; one bar over its files.
 
     Raises:
         ResourceError: the disk is full.
     """
-    winner, base, recipe = confirmation.winner, inputs.base, inputs.recipe
+    inputs, progress, winner = run.inputs, run.progress, confirmation.winner
+    base, recipe = inputs.base, inputs.recipe
     if winner.adapter is None:
         raise AssertionError("a fine-tuned winner has an adapter")
     adapter, kind = load_adapter(winner.adapter), recipe.quantize.export
@@ -57,7 +50,7 @@ def export(
     name = "-".join(filter(None, (base.name, recipe.path.stem, verdict.tag)))
     # Ollama skips characters that cannot be printed, and would not find the file.
     name = "".join(c if c.isprintable() and c != '"' else "_" for c in name)
-    gguf = RunFolder(folder).exports / f"{name}-{kind.upper()}.gguf"
+    gguf = run.files.exports / f"{name}-{kind.upper()}.gguf"
     data = _sources(inputs, winner)
     described = tuple((each.name, _described(each)) for each in data)
     tokenizer, trained = inputs.formatter.tokenizer, inputs.formatter.template

@@ -26,11 +26,10 @@ from m2m.mix.trial import Trial
 from m2m.pipeline.experts import Job
 from m2m.pipeline.inputs import Corpus, Inputs
 from m2m.pipeline.scorer import objectives, open_scorer
+from m2m.pipeline.trained_run import TrainedRun
 from m2m.pipeline.workers import train_all
-from m2m.progress import Progress
 from m2m.recipe import Train
 from m2m.results.confirmation import RowsSeen
-from m2m.results.folder import RunFolder
 from m2m.store import fingerprint
 from m2m.tuner.row_mix import mixed_held_out, replayed, times_seen
 
@@ -44,19 +43,12 @@ class FineTuner:
     The run's lock must be held, because files that a killed process left half-written are deleted.
 
     Args:
-        inputs: the run's inputs.
-        experts: adapter folders by dataset name.
-        folder: the run's folder; adapters go to its `confirm/STEPS/`.
-        progress: shows one bar per fine-tune.
+        run: adapters go to its `confirm/STEPS/`; each fine-tune has a bar.
     """
 
-    def __init__(
-        self, inputs: Inputs, experts: Mapping[str, Path], folder: Path, progress: Progress
-    ) -> None:
-        self._inputs = inputs
-        self._experts = experts
-        self._folder = RunFolder(folder).finetunes
-        self._progress = progress
+    def __init__(self, run: TrainedRun) -> None:
+        self._run, self._inputs = run, run.inputs
+        self._folder = run.files.finetunes
         for place in self._folder.glob("*"):
             remove_leftovers(place)  # The run's lock does not look so deep.
 
@@ -79,11 +71,13 @@ class FineTuner:
         Raises:
             Interrupted: the user asked to stop; the state is saved.
         """
-        found = {each: self._experts[each.datasets[0]] for each in mixtures if self.is_expert(each)}
-        jobs = {each: self._job(each) for each in mixtures if each not in found}
-        train_all(self._inputs, [*jobs.values()], self._progress)
-        found |= {each: job.folder for each, job in jobs.items()}
-        return {each: found[each] for each in mixtures}
+        jobs = {mixture: self._job(mixture) for mixture in mixtures if not self.is_expert(mixture)}
+        train_all(self._inputs, [*jobs.values()], self._run.progress)
+        experts = self._run.experts
+        return {
+            mixture: jobs[mixture].folder if mixture in jobs else experts[mixture.datasets[0]]
+            for mixture in mixtures
+        }
 
     def seen(self, mixture: Mixture, adapter: Path) -> dict[str, RowsSeen]:
         """Return how many rows of each of its datasets a mixture's fine-tune saw."""
@@ -158,24 +152,20 @@ class Judge:
 
 
 @contextmanager
-def open_judge(
-    inputs: Inputs, experts: Mapping[str, Path], tuned: Mapping[Mixture, Path], folder: Path
-) -> Iterator[Judge]:
+def open_judge(run: TrainedRun, tuned: Mapping[Mixture, Path]) -> Iterator[Judge]:
     """Open a judge of fine-tunes whose trials are kept in the run's `confirm.jsonl`.
 
     Args:
-        inputs: the run's inputs.
-        experts: adapter folders by dataset name.
+        run: the run, which also gives the experts of merged mixtures.
         tuned: adapter folders of the fine-tunes.
-        folder: the run's folder.
     """
     tasks = {
-        **{DEV + name: task for name, task in inputs.dev.items()},
-        **{TEST + name: task for name, task in inputs.test.items()},
+        **{DEV + name: task for name, task in run.inputs.dev.items()},
+        **{TEST + name: task for name, task in run.inputs.test.items()},
     }
     finetuned = {_key(mixture): path for mixture, path in tuned.items()}
-    with open_scorer(inputs, experts, tasks, folder, finetuned) as scorer:
-        yield Judge(Study(Journal(RunFolder(folder).finetune_scores), scorer))
+    with open_scorer(run.inputs, run.experts, tasks, finetuned=finetuned) as scorer:
+        yield Judge(Study(Journal(run.files.finetune_scores), scorer))
 
 
 def _key(mixture: Mixture) -> str:

@@ -23,6 +23,7 @@ from m2m.kernels import bfloat16
 from m2m.llamacpp.model import check_gpu_layers
 from m2m.mix.space import usable
 from m2m.recipe import Dataset, Recipe, Target, Train
+from m2m.results.folder import RunFolder
 from m2m.store import fingerprint
 from m2m.tokenizer import Formatter, Tokenizer
 from m2m.tokenizer.ending import chat_template, trained_ends
@@ -68,6 +69,16 @@ class Inputs:
     test: dict[str, Task]
     replay: Corpus | None = None
     cautions: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> RunFolder:
+        """Return the names of the run's files."""
+        return RunFolder(self.recipe.folder)
+
+    @property
+    def expert_names(self) -> list[str]:
+        """Return the datasets that may be in a mixture, whose experts are trained."""
+        return usable(self.recipe.search, self.recipe.datasets)
 
 
 def model_folders(recipe: Path | None = None) -> list[Path]:
@@ -188,8 +199,7 @@ def _in_steps(inputs: Inputs) -> Recipe:
 
 def _used(inputs: Inputs) -> list[str]:
     """Return the datasets that are trained; all if none is, a case that the search refuses."""
-    recipe = inputs.recipe
-    return usable(recipe.search, recipe.datasets) or [*inputs.corpora]
+    return inputs.expert_names or [*inputs.corpora]
 
 
 def expert_corpus(inputs: Inputs, corpus: Corpus) -> Corpus:

@@ -27,7 +27,6 @@ from m2m.formats.json_values import as_list, as_text, as_whole, as_wholes
 from m2m.formats.records import read_object, rows_text_again
 from m2m.opening import Text
 from m2m.pipeline.inputs import Inputs
-from m2m.results.folder import RunFolder
 from m2m.store import fingerprint
 
 REPLAY = "the replayed rows"
@@ -94,11 +93,12 @@ def leaked(rows: Sequence[Row], targets: Sequence[Asked]) -> set[int]:
     return found
 
 
-def find_leaks(inputs: Inputs, names: Sequence[str], folder: Path) -> list[Leak]:
-    """Find the leaks of the datasets called `names` and of the rows that all experts replay.
+def find_leaks(inputs: Inputs) -> list[Leak]:
+    """Find the leaks of the datasets with experts, and of the rows that all experts replay.
 
-    The result is kept in the run's `folder`, and used again while rows and questions are unchanged.
+    The result is kept in the run's folder, and used again while rows and questions are unchanged.
     """
+    names, stored = inputs.expert_names, inputs.files.leaks
     tasks = [*inputs.dev.values(), *inputs.test.values()]
     paths = {each.name: each.path for each in inputs.recipe.datasets if each.name in names}
     corpora = {name: inputs.corpora[name] for name in paths}
@@ -108,7 +108,6 @@ def find_leaks(inputs: Inputs, names: Sequence[str], folder: Path) -> list[Leak]
     asked = [Asked(task) for task in tasks]
     said = [[sorted(each.whole), {q: sorted(a) for q, a in each.bare.items()}] for each in asked]
     key = fingerprint(rule=2, datasets=marks, asked=said)
-    stored = RunFolder(folder).leaks
     kept: dict[str, Any] = read_object(stored) if stored.is_file() else {}
     if kept.get("key") == key:
         with suppress(KeyError, TypeError, ValueError):  # somebody changed the file: search again

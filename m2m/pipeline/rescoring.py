@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from m2m.errors import Interrupted
 from m2m.formats.journal import Journal
@@ -13,19 +12,12 @@ from m2m.mix.ranking import rank
 from m2m.mix.scoreboard import Objective, scoreboard
 from m2m.mix.study import Study
 from m2m.mix.trial import Trial
-from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.scorer import open_scorer
-from m2m.progress import Progress
-from m2m.results.folder import RunFolder
+from m2m.pipeline.trained_run import TrainedRun
 
 
 def rounding_warnings(
-    inputs: Inputs,
-    experts: Mapping[str, Path],
-    finalists: Sequence[Mixture],
-    objectives: Sequence[Objective],
-    folder: Path,
-    progress: Progress,
+    run: TrainedRun, finalists: Sequence[Mixture], objectives: Sequence[Objective]
 ) -> list[str]:
     """Score the finalists, best first, at the export type; warn if another one leads there.
 
@@ -34,14 +26,14 @@ def rounding_warnings(
     Raises:
         Interrupted: the user asked to stop; finished scores are in the journal.
     """
-    quantize = inputs.recipe.quantize
+    inputs, progress, quantize = run.inputs, run.progress, run.inputs.recipe.quantize
     if quantize.export == quantize.type or len(finalists) < 2:
         return []
     recipe = replace(inputs.recipe, quantize=replace(quantize, type=quantize.export))
     progress.start(f"finalists as {quantize.export}", len(finalists), "mixtures")
     trials: list[Trial] = []
-    with open_scorer(replace(inputs, recipe=recipe), experts, inputs.dev, folder) as scorer:
-        study = Study(Journal(RunFolder(folder).study), scorer)
+    with open_scorer(replace(inputs, recipe=recipe), run.experts, inputs.dev) as scorer:
+        study = Study(Journal(run.files.study), scorer)
         for mixture in finalists:
             if progress.stop_requested():
                 raise Interrupted(f"stopped after {len(trials)} of {len(finalists)} finalists")

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from pathlib import Path
 
 from m2m.errors import InputError
 from m2m.formats.atomic import write_json
@@ -20,10 +19,11 @@ from m2m.pipeline.experts import expert_job
 from m2m.pipeline.export import export
 from m2m.pipeline.inputs import Inputs, read_inputs
 from m2m.pipeline.journals import set_aside
-from m2m.pipeline.leaks import Leak, find_leaks, refuse_leaks
+from m2m.pipeline.leaks import find_leaks, refuse_leaks
 from m2m.pipeline.resolved import resolved
 from m2m.pipeline.search import search
-from m2m.pipeline.shares import Share, join_shares, search_share, train_share, wanted
+from m2m.pipeline.shares import Share, join_shares, search_share, train_share
+from m2m.pipeline.trained_run import TrainedRun
 from m2m.pipeline.validate import validate
 from m2m.pipeline.workers import peak_together, train_all, workers
 from m2m.progress import Progress
@@ -32,7 +32,7 @@ from m2m.report import write_report
 from m2m.results.confirmation import Confirmation
 from m2m.results.export import Exported
 from m2m.results.facts import read_facts
-from m2m.results.folder import CONFIRMED, EXPORTED, RANKING, RECIPE, VALIDATED, RunFolder
+from m2m.results.folder import CONFIRMED, EXPORTED, RANKING, RECIPE, VALIDATED
 from m2m.results.ranking import Ranking
 from m2m.results.run import RunResult
 from m2m.results.step import Step
@@ -72,18 +72,18 @@ class Run:
     ) -> None:
         self._inputs = read_inputs(recipe)
         self.folder = recipe.folder
-        self._stored = RunFolder(recipe.folder)
         self._progress = progress
         self._share, self._allow_leaks, self._anyway = share, allow_leaks, anyway
+        self._files = self._inputs.files
         self._steps: list[Step] = []
         self._together = 0  # bytes of the processes that trained side by side
         if fit:
             self._check_leaks()  # before calibration, which takes minutes
             self._inputs = fit(self._inputs, progress)
         self.recipe = self._inputs.recipe
-        self._stored.keep(RECIPE, resolved(self._inputs))
+        self._files.keep(RECIPE, resolved(self._inputs))
         if rescore:
-            journals = (self._stored.study, self._stored.finetune_scores)
+            journals = (self._files.study, self._files.finetune_scores)
             count = sum(map(set_aside, journals))
             progress.note(f"{count} scores of other machines were set aside")
         for caution in self._inputs.cautions:
@@ -94,8 +94,8 @@ class Run:
         exported = None if self._withheld else self.export()
         if exported is None:  # files of an earlier result say nothing about this one
             (self.folder / EXPORTED).unlink(missing_ok=True)
-            if any(self._stored.exports.glob("*.gguf")):
-                self._progress.warn(f"{self._stored.exports} still has files of an earlier result")
+            if any(self._files.exports.glob("*.gguf")):
+                self._progress.warn(f"{self._files.exports} still has files of an earlier result")
         report = write_report(read_facts(self.folder), self.folder)
         return RunResult(
             self.folder, self.search(), self.confirm(), exported, report.html, tuple(self._steps)
@@ -124,10 +124,10 @@ class Run:
         """Compare the surrogates with a sample of real fine-tunes."""
         ranking = self._ranking
         with self._step("validate"):
-            found = validate(self._inputs, self._experts, ranking, self.folder, self._progress)
+            found = validate(self._trained_run, ranking)
             # Each regime's result is kept; the report shows the last one's.
-            write_json(self._stored.validation(found.budget, ".json"), found.as_json())
-            self._stored.keep(VALIDATED, found.as_json())
+            write_json(self._files.validation(found.budget, ".json"), found.as_json())
+            self._files.keep(VALIDATED, found.as_json())
             return found
 
     def export(self) -> Exported:
@@ -148,13 +148,9 @@ class Run:
     def _withheld(self) -> bool:
         return self.confirm().verdict.withheld and not self._anyway
 
-    @cached_property
-    def _leaks(self) -> list[Leak]:
-        return find_leaks(self._inputs, wanted(self._inputs), self.folder)
-
     def _check_leaks(self) -> None:
         if not self._allow_leaks:
-            refuse_leaks(self._leaks, self._inputs.recipe.path)
+            refuse_leaks(find_leaks(self._inputs), self._inputs.recipe.path)
 
     @cached_property
     def _trained(self) -> list[Trained]:
@@ -162,40 +158,39 @@ class Run:
             self._check_leaks()
             if self._share:
                 return train_share(self._inputs, self._share, self._progress)
-            jobs = [expert_job(self._inputs, name) for name in wanted(self._inputs)]
+            jobs = [expert_job(self._inputs, name) for name in self._inputs.expert_names]
             found = train_all(self._inputs, jobs, self._progress)
             self._together = peak_together(found, workers(self.recipe, len(jobs)))
             return found
 
     @property
-    def _experts(self) -> dict[str, Path]:
-        return {each.dataset: each.path for each in self._trained}
+    def _trained_run(self) -> TrainedRun:
+        experts = {adapter.dataset: adapter.path for adapter in self._trained}
+        return TrainedRun(self._inputs, experts, self._progress)
 
     @cached_property
     def _ranking(self) -> Ranking:
-        experts = self._experts
+        run = self._trained_run
         with self._step("search"):
             join_shares(self.folder)
-            found = search(self._inputs, experts, self.folder, self._progress)
-            self._stored.keep(RANKING, found.as_json())
+            found = search(run)
+            self._files.keep(RANKING, found.as_json())
             return found
 
     @cached_property
     def _confirmation(self) -> Confirmation:
         ranking = self._ranking
         with self._step("confirm"):
-            found = confirm(
-                *(self._inputs, self._experts, ranking, self.folder, self._progress, self._leaks)
-            )
-            self._stored.keep(CONFIRMED, found.as_json())
+            found = confirm(self._trained_run, ranking)
+            self._files.keep(CONFIRMED, found.as_json())
             return found
 
     @cached_property
     def _exported(self) -> Exported:
         ranking, confirmation = self._ranking, self._confirmation
         with self._step("export"):
-            found = export(self._inputs, ranking, confirmation, self.folder, self._progress)
-            self._stored.keep(EXPORTED, found.as_json())
+            found = export(self._trained_run, ranking, confirmation)
+            self._files.keep(EXPORTED, found.as_json())
             return found
 
     @contextmanager
@@ -211,4 +206,4 @@ class Run:
             peak = max(peak_rss_bytes(), self._together)
             step = Step(name, time.perf_counter() - started, peak)
             self._steps.append(step)
-            self._stored.keep_step(step)
+            self._files.keep_step(step)

@@ -45,8 +45,9 @@ def open_scorer(
     inputs: Inputs,
     experts: Mapping[str, Path],
     tasks: Mapping[str, Task],
-    scratch: Path,
+    *,
     finetuned: Mapping[str, Path] | None = None,
+    scratch: Path | None = None,
 ) -> Iterator[SurrogateScorer]:
     """Open a scorer of mixtures of `experts` on `tasks`; its scratch file is deleted at the end.
 
@@ -54,8 +55,8 @@ def open_scorer(
         inputs: the run's inputs.
         experts: PEFT folders by name.
         tasks: tasks by the name that their scores shall have.
-        scratch: folder for the scratch model if there is no RAM disk.
         finetuned: PEFT folders of models that are scored as they are, not merged.
+        scratch: folder for the scratch model if there is no RAM disk; None for the run's folder.
     """
     recipe, base = inputs.recipe, inputs.base
     evaluators = {
@@ -67,7 +68,7 @@ def open_scorer(
     fingerprints = {name: adapter.sha256 for name, adapter in loaded.items()}
     fingerprints |= {name: f"finetuned {fingerprints[name]}" for name in finetuned}
     merger = Merger(base, loaded, recipe.merge, finetuned)
-    with _surrogate(inputs, scratch) as surrogate:
+    with _surrogate(inputs, scratch or recipe.folder) as surrogate:
         settings = {  # growth is in the mixtures' coefficients
             "base": base.fingerprint,
             "formatter": inputs.formatter.identity,

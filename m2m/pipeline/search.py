@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-
 from m2m.evaluate.metrics import best_possible
 from m2m.formats.journal import Journal
 from m2m.mix.example_order import ExampleOrder
@@ -23,8 +20,7 @@ from m2m.pipeline.journals import claimed_warnings
 from m2m.pipeline.rescoring import rounding_warnings
 from m2m.pipeline.scorer import objectives, open_scorer
 from m2m.pipeline.search_warnings import warnings
-from m2m.progress import Progress
-from m2m.results.folder import RunFolder
+from m2m.pipeline.trained_run import TrainedRun
 from m2m.results.ranking import OnFront, Ranking
 
 
@@ -43,32 +39,27 @@ def readings(inputs: Inputs) -> list[str]:
     return [f"{name}: {task.reading}" for name, task in inputs.dev.items() if task.reading]
 
 
-def search(
-    inputs: Inputs, experts: Mapping[str, Path], folder: Path, progress: Progress
-) -> Ranking:
+def search(run: TrainedRun) -> Ranking:
     """Score on the dev sets the mixtures that the recipe's strategy asks for.
 
-    Args:
-        inputs: the run's inputs.
-        experts: adapter folders by dataset name.
-        folder: the run's folder; the journal is its `study.jsonl`.
-        progress: shows one bar per batch of mixtures.
+    Scores are kept in the run's `study.jsonl`. Each batch of mixtures has a bar.
 
     Raises:
         InputError: the constraints leave no mixture, or too many for the strategy.
         Interrupted: the user asked to stop; scored mixtures are in the journal.
     """
-    wanted, recipe = objectives(inputs), inputs.recipe
+    inputs, recipe = run.inputs, run.inputs.recipe
+    wanted = objectives(inputs)
     space = search_space(inputs)
 
     def value(trial: Trial) -> float:
         return float(wanted[0].metric.value(trial.scores[wanted[0].target], None)[0])
 
-    with open_scorer(inputs, experts, inputs.dev, folder) as scorer:
-        study = Study(Journal(RunFolder(folder).study), scorer, value)
+    with open_scorer(inputs, run.experts, inputs.dev) as scorer:
+        study = Study(Journal(run.files.study), scorer, value)
         order = ExampleOrder.stratified(study.trial(BASE), wanted, recipe.search.seed)
         strategy = make_strategy(recipe.search, space, len(order), wanted, recipe.growth)
-        trials = study.run(strategy, order, progress)
+        trials = study.run(strategy, order, run.progress)
     found = scoreboard(trials, wanted, recipe.search.seed, growth=recipe.growth)
     base = found.mixtures.index(BASE)
     chosen = [i for i, mixture in enumerate(found.mixtures) if space.allows(mixture)]
@@ -80,8 +71,8 @@ def search(
         [trials[i].examples for i in chosen],
     )
     finalists = [each.mixture for each in ranking[: max(2, recipe.confirm.top)]]
-    rounded = rounding_warnings(inputs, experts, finalists, wanted, folder, progress)
-    claimed = claimed_warnings(trials, RunFolder(folder).study, "search")
+    rounded = rounding_warnings(run, finalists, wanted)
+    claimed = claimed_warnings(trials, run.files.study, "search")
     complete = [trial for trial in trials if trial.complete]
     front = pareto([trials[i] for i in chosen], wanted) if len(wanted) > 1 else []
     alone = (
@@ -106,7 +97,7 @@ def search(
         seed=recipe.search.seed,
     )
     column = f"{target_name(wanted)} {metric_name(wanted)}"
-    write_tables(folder, ranking, space.names, column, found.higher_is_better)
+    write_tables(run.files.path, ranking, space.names, column, found.higher_is_better)
     return Ranking(
         target=target_name(wanted),
         metric=metric_name(wanted),
@@ -123,7 +114,7 @@ def search(
         verdicts=added.verdicts,
         smallest_effect=added.smallest,
         pairs_left_out=added.left_out,
-        warnings=[*warnings(inputs, experts, complete, above, folder), *rounded, *claimed],
+        warnings=[*warnings(run, complete, above), *rounded, *claimed],
         scored=len(trials),
         scored_elsewhere=sum(trial.elsewhere for trial in trials),
         notes=[*strategy.notes, *readings(inputs)],

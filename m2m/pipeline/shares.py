@@ -19,11 +19,10 @@ from m2m.errors import InputError, Interrupted
 from m2m.formats.journal import Journal
 from m2m.mix.example_order import ExampleOrder
 from m2m.mix.mixture import BASE
-from m2m.mix.space import usable
 from m2m.mix.strategies import make_strategy
 from m2m.mix.strategy import Ask
 from m2m.mix.study import Study
-from m2m.pipeline.experts import Tuning, expert_job, made
+from m2m.pipeline.experts import Tuning, expert_job, trained_experts
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.journals import join_journals
 from m2m.pipeline.scorer import objectives, open_scorer
@@ -53,13 +52,9 @@ def train_share(inputs: Inputs, share: Share, progress: Progress) -> list[Traine
         BusyError: another process is training one of them.
         Interrupted: the user asked to stop; the state is saved.
     """
-    tuning, shares = (
-        Tuning(inputs.base, inputs.recipe, progress),
-        RunFolder(inputs.recipe.folder).shares,
-    )
-    trained = []
-    for name in wanted(inputs)[share.number - 1 :: share.total]:
-        with run_lock(shares / f"adapter-{name}"):
+    tuning, trained = Tuning(inputs.base, inputs.recipe, progress), []
+    for name in inputs.expert_names[share.number - 1 :: share.total]:
+        with run_lock(inputs.files.shares / f"adapter-{name}"):
             trained.append(tuning.train(expert_job(inputs, name)))
     return trained
 
@@ -78,7 +73,7 @@ def search_share(inputs: Inputs, share: Share, progress: Progress) -> int:
             'name the type, such as type = "q8_0"',
         )
     folder = share.folder(recipe.folder)
-    with open_scorer(inputs, trained_experts(inputs), inputs.dev, folder) as scorer:
+    with open_scorer(inputs, trained_experts(inputs), inputs.dev, scratch=folder) as scorer:
         study = Study(Journal(RunFolder(folder).study), scorer, lambda trial: 0.0)
         asks, what = shareable(inputs, sum(scorer.examples.values()))
         progress.note(what)
@@ -117,32 +112,6 @@ def shareable(inputs: Inputs, examples: int) -> tuple[list[Ask], str]:
         what += f"{counted(len(asks) - singles, 'mixture')} on "
         what += counted(min(ask.examples for ask in asks), "example")
     return asks, f"{strategy.name}: {what} can be shared; {rest}"
-
-
-def wanted(inputs: Inputs) -> list[str]:
-    """Return the datasets that may be in a mixture, whose experts are trained."""
-    return usable(inputs.recipe.search, inputs.recipe.datasets)
-
-
-def trained_experts(inputs: Inputs) -> dict[str, Path]:
-    """Return the folders of all adapters.
-
-    Raises:
-        InputError: some adapters are not trained, or were trained with other settings.
-    """
-    folders = finished_experts(inputs)
-    if missing := [name for name in wanted(inputs) if name not in folders]:
-        raise InputError(
-            f"{inputs.recipe.path}: not trained yet: {', '.join(missing)}",
-            "run `m2m train` first, or all shares of it",
-        )
-    return folders
-
-
-def finished_experts(inputs: Inputs) -> dict[str, Path]:
-    """Return the folders of the adapters that are trained as the recipe says."""
-    jobs = {name: expert_job(inputs, name) for name in wanted(inputs)}
-    return {name: job.folder for name, job in jobs.items() if made(inputs.base, job)}
 
 
 def join_shares(run: Path) -> int:

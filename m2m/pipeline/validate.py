@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,44 +29,34 @@ from m2m.pipeline.finetunes import (
 )
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.scorer import objectives, open_scorer
-from m2m.progress import Progress
-from m2m.results.folder import RunFolder, parsed
+from m2m.pipeline.trained_run import TrainedRun
+from m2m.results.folder import parsed
 from m2m.results.ranking import Ranking
 from m2m.results.table import as_csv
 from m2m.results.validation import Validated, Validation, mixture_table
 
 
-def validate(
-    inputs: Inputs,
-    experts: Mapping[str, Path],
-    ranking: Ranking,
-    folder: Path,
-    progress: Progress,
-) -> Validation:
+def validate(run: TrainedRun, ranking: Ranking) -> Validation:
     """Fine-tune the planned mixtures, score them, and compare the scores with the predictions.
 
-    Args:
-        inputs: the run's inputs; `[confirm] budget` names the regime.
-        experts: adapter folders by dataset name.
-        ranking: the search's ranking.
-        folder: the run's folder. Its `validate.jsonl` keeps the plan, `validate-BUDGET.csv` the
-            data of the scatter plot; adapters and scores go to the files of the confirm step.
-        progress: shows one bar per fine-tune.
+    `[confirm] budget` names the regime. The run's `validate.jsonl` keeps the plan, and
+    `validate-BUDGET.csv` the data of the scatter plot; adapters and scores go to the files of the
+    confirm stage. Each fine-tune has a bar.
 
     Raises:
         Interrupted: the user asked to stop; finished fine-tunes and scores are kept.
     """
-    stored = RunFolder(folder)
-    picks = _picks(inputs, ranking, list(experts))
-    tuner = FineTuner(inputs, experts, folder, progress)
-    chosen = _chosen(inputs, ranking, picks, tuner, Journal(stored.validation_plan))
+    inputs, files = run.inputs, run.files
+    picks = _picks(inputs, ranking, list(run.experts))
+    tuner = FineTuner(run)
+    chosen = _chosen(inputs, ranking, picks, tuner, Journal(files.validation_plan))
     tuned = tuner.adapters(chosen)
-    surrogates = _surrogates(inputs, experts, chosen, folder)
-    with open_judge(inputs, experts, tuned, folder) as judge:
+    surrogates = _surrogates(run, chosen)
+    with open_judge(run, tuned) as judge:
         trials = [judge.finetuned(mixture) for mixture in chosen]
     predicted = _predictions(inputs, surrogates, chosen)
     found = _compare(inputs, ranking, predicted, trials, tuner, picks)
-    write_text(stored.validation(found.budget, ".csv"), as_csv(mixture_table(found)))
+    write_text(files.validation(found.budget, ".csv"), as_csv(mixture_table(found)))
     return found
 
 
@@ -125,13 +114,11 @@ def _chosen(
     return list(dict.fromkeys([*planned, *singles, *picks.values()]))
 
 
-def _surrogates(
-    inputs: Inputs, experts: Mapping[str, Path], chosen: Sequence[Mixture], folder: Path
-) -> dict[Mixture, Trial]:
+def _surrogates(run: TrainedRun, chosen: Sequence[Mixture]) -> dict[Mixture, Trial]:
     """Score the surrogates of the chosen and all single datasets on dev, as the search does."""
-    singles = [Mixture.uniform([name]) for name in experts]
-    with open_scorer(inputs, experts, inputs.dev, folder) as scorer:
-        study = Study(Journal(RunFolder(folder).study), scorer)
+    singles = [Mixture.uniform([name]) for name in run.experts]
+    with open_scorer(run.inputs, run.experts, run.inputs.dev) as scorer:
+        study = Study(Journal(run.files.study), scorer)
         return {mixture: study.trial(mixture) for mixture in dict.fromkeys([*chosen, *singles])}
 
 

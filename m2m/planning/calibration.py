@@ -26,20 +26,17 @@ from m2m.formats.journal import Journal
 from m2m.llamacpp.scoring import common_prefix
 from m2m.machine import peak_rss_bytes
 from m2m.mix.mixture import BASE, Mixture
-from m2m.mix.space import usable
 from m2m.mix.strategy import Cost
 from m2m.mix.study import READABLE
 from m2m.mix.surrogate import SurrogateScorer
 from m2m.mix.trial import Trial
 from m2m.nn.decoder import Decoder
-from m2m.pipeline.experts import choose, open_decoder
+from m2m.pipeline.experts import choose, finished_experts, open_decoder
 from m2m.pipeline.inputs import Corpus, Inputs, expert_corpus
 from m2m.pipeline.scorer import objectives, open_scorer
-from m2m.pipeline.shares import finished_experts
 from m2m.pipeline.workers import divide, workers
 from m2m.progress import Progress
 from m2m.recipe import Train
-from m2m.results.folder import RunFolder
 from m2m.tokenizer import Formatter
 from m2m.tuner.callbacks import ShowProgress, Step
 from m2m.tuner.trainer import Origin, Trainer
@@ -47,6 +44,7 @@ from m2m.tuner.trainer import Origin, Trainer
 # A first step also allocates memory. If steps are short, several are made and the median counts.
 _SHORT, _MORE_SECONDS, _MORE_STEPS = 10.0, 8.0, 6
 _TOKENS_SCORED = 2_000  # tokens of the examples that are scored
+_ADAPTER = "adapter"  # name of the adapter that represents experts
 _BATCHES = 12  # batches that are measured, as they are not full
 
 
@@ -109,8 +107,8 @@ class Rates:
 
     def load(self, size: float, of: int) -> float:
         """Return the seconds to merge and load a mixture of `size` of `of` datasets."""
-        share = (size - 1) / (of - 1) if of > 1 else 0.0
-        return self.load_one + share * (self.load_all - self.load_one)
+        fraction = (size - 1) / (of - 1) if of > 1 else 0.0
+        return self.load_one + fraction * (self.load_all - self.load_one)
 
 
 def calibrate(inputs: Inputs, progress: Progress) -> Rates:
@@ -121,34 +119,30 @@ def calibrate(inputs: Inputs, progress: Progress) -> Rates:
         Interrupted: the user asked to stop.
     """
     make_folder(inputs.recipe.folder)
-    with tempfile.TemporaryDirectory(prefix=".m2m-plan-", dir=inputs.recipe.folder) as name:
-        folder = Path(name)
-        used = [
-            inputs.corpora[name] for name in usable(inputs.recipe.search, inputs.recipe.datasets)
-        ]
+    with tempfile.TemporaryDirectory(prefix=".m2m-plan-", dir=inputs.recipe.folder) as temporary:
+        folder = Path(temporary)
+        timing = _Timing(inputs, folder, progress)
+        corpora = [inputs.corpora[name] for name in inputs.expert_names]
         saving = choose(inputs.base, inputs.recipe)
-        count = workers(inputs.recipe, len(used))
-        portion = divide(inputs, count, len(used)) if count > 1 else None
+        count = workers(inputs.recipe, len(corpora))
+        portion = divide(inputs, count, len(corpora)) if count > 1 else None
         started = time.perf_counter()
         decoder = open_decoder(inputs.base, inputs.recipe, saving)
         opened = time.perf_counter() - started
-        corpus = expert_corpus(inputs, used[0])
-        tokens = {corpus.name: _tokens_of_a_step(inputs, corpus) for corpus in used}
-        timed = _train(inputs, corpus, decoder, folder / "adapter", progress)
-        size = sum(file.stat().st_size for file in (folder / "adapter").iterdir())
+        corpus = expert_corpus(inputs, corpora[0])
+        tokens = {corpus.name: _tokens_of_a_step(inputs, corpus) for corpus in corpora}
+        timed = timing.train(corpus, decoder, _ADAPTER)
+        size = sum(file.stat().st_size for file in (folder / _ADAPTER).iterdir())
         del decoder
         aside = None
         if portion:
             slower = 1.0
             if portion.saving.ways != saving.ways:
                 decoder = open_decoder(inputs.base, inputs.recipe, portion.saving)
-                again = _train(inputs, corpus, decoder, folder / "aside", progress)
-                slower = again.step / timed.step
+                slower = timing.train(corpus, decoder, "aside").step / timed.step
                 del decoder
             aside = Aside(count, portion.at_once, slower, portion.at_once * portion.saving.bytes)
-        trained = finished_experts(inputs)
-        experts = {corpus.name: trained.get(corpus.name, folder / "adapter") for corpus in used}
-        timed_scoring, known = _score(inputs, experts, folder, progress, {*trained})
+        timed_scoring, known = timing.score()
     return Rates(
         decoder=opened,
         token=timed.step / tokens[corpus.name],
@@ -169,17 +163,6 @@ class _Timed:
     pause: float
 
 
-def _train(
-    inputs: Inputs, corpus: Corpus, decoder: Decoder, folder: Path, progress: Progress
-) -> _Timed:
-    """Time one real step, and some more if it was short."""
-    timed = _run(inputs, corpus, decoder, folder, progress, steps=1)
-    if timed.step < _SHORT:
-        steps = max(2, min(_MORE_STEPS, int(_MORE_SECONDS / timed.step)))
-        timed = _run(inputs, corpus, decoder, folder, progress, steps=steps)
-    return timed
-
-
 class _Stopwatch(ShowProgress):
     """Keeps the seconds of every step."""
 
@@ -193,33 +176,81 @@ class _Stopwatch(ShowProgress):
         super().on_step(step)
 
 
-def _run(
-    inputs: Inputs,
-    corpus: Corpus,
-    decoder: Decoder,
-    folder: Path,
-    progress: Progress,
-    *,
-    steps: int,
-) -> _Timed:
-    config = dataclasses.replace(inputs.recipe.train, steps=steps, patience=0, warmup=0.0)
-    origin = Origin(
-        "calibration", inputs.base.name, inputs.base.fingerprint, f"{corpus.fingerprint} {steps}"
-    )
-    watch = _Stopwatch(progress)
-    trainer = Trainer(
-        decoder,
-        corpus.samples,
-        config,
-        folder=folder,
-        origin=origin,
-        held_out=corpus.held_out,
-        callbacks=[watch],
-    )
-    started = time.perf_counter()
-    trainer.run()
-    spent = time.perf_counter() - started
-    return _Timed(statistics.median(watch.steps), max(0.0, spent - sum(watch.steps)))
+@dataclass(frozen=True)
+class _Timing:
+    """Times training and scoring; files go to a temporary folder."""
+
+    inputs: Inputs
+    folder: Path
+    progress: Progress
+
+    def train(self, corpus: Corpus, decoder: Decoder, name: str) -> _Timed:
+        """Time one real step, and some more if it was short; the adapter is called `name`."""
+        timed = self._train(corpus, decoder, name, steps=1)
+        if timed.step < _SHORT:
+            steps = max(2, min(_MORE_STEPS, int(_MORE_SECONDS / timed.step)))
+            timed = self._train(corpus, decoder, name, steps)
+        return timed
+
+    def _train(self, corpus: Corpus, decoder: Decoder, name: str, steps: int) -> _Timed:
+        base, train = self.inputs.base, self.inputs.recipe.train
+        mark = f"{corpus.fingerprint} {steps}"
+        watch = _Stopwatch(self.progress)
+        trainer = Trainer(
+            decoder,
+            corpus.samples,
+            dataclasses.replace(train, steps=steps, patience=0, warmup=0.0),
+            folder=self.folder / name,
+            origin=Origin("calibration", base.name, base.fingerprint, mark),
+            held_out=corpus.held_out,
+            callbacks=[watch],
+        )
+        started = time.perf_counter()
+        trainer.run()
+        spent = time.perf_counter() - started
+        return _Timed(statistics.median(watch.steps), max(0.0, spent - sum(watch.steps)))
+
+    def score(self) -> tuple[dict[str, float], dict[Mixture, Cost]]:
+        """Return the rates of surrogates by name, and the work that the run's journal holds.
+
+        The adapter of `train` represents the experts that are not trained yet.
+        """
+        inputs, names = self.inputs, self.inputs.expert_names
+        trained = finished_experts(inputs)
+        experts = {name: trained.get(name, self.folder / _ADAPTER) for name in names}
+        self.progress.start("calibrating: surrogates", 4, "models")
+        started = time.perf_counter()
+        with open_scorer(inputs, experts, inputs.dev, scratch=self.folder) as scorer:
+            made = time.perf_counter() - started
+            loads = []
+            for mixture in (BASE, Mixture.uniform(names[:1]), Mixture.uniform(names)):
+                loads.append(scorer.score(mixture, dict.fromkeys(inputs.dev, ())).seconds)
+                self._advance()
+            known = _known(Journal(inputs.files.study), scorer, {*trained})
+        some = {name: _some(task, inputs.formatter) for name, task in inputs.dev.items()}
+        with open_scorer(inputs, experts, some, scratch=self.folder) as scorer:
+            whole = scorer.score(BASE)
+            self._advance()
+        self.progress.finish()
+        started = time.perf_counter()
+        for objective in objectives(inputs):
+            scores = whole.scores[objective.target]
+            objective.metric.value(scores, resample(len(scores), np.random.default_rng(0)))
+        judged = time.perf_counter() - started
+        tokens = sum(sum(count_tokens(task, inputs.formatter)) for task in some.values())
+        rates = {
+            "surrogate": made,
+            "load_one": loads[1],
+            "load_all": loads[2],
+            "scored": max(0.0, whole.seconds - loads[0]) / tokens,
+            "judged": judged,
+        }
+        return rates, known
+
+    def _advance(self) -> None:
+        self.progress.advance()
+        if self.progress.stop_requested():
+            raise Interrupted("stopped while calibrating")
 
 
 def _tokens_of_a_step(inputs: Inputs, corpus: Corpus) -> float:
@@ -228,45 +259,6 @@ def _tokens_of_a_step(inputs: Inputs, corpus: Corpus) -> float:
     stream = BatchStream(expert_corpus(inputs, corpus).samples, train.seed, train.batch_tokens)
     batches = [len(next(stream).tokens) for _ in range(min(_BATCHES, train.steps))]
     return train.accumulate * statistics.fmean(batches)
-
-
-def _score(
-    inputs: Inputs,
-    experts: Mapping[str, Path],
-    folder: Path,
-    progress: Progress,
-    trained: Set[str],
-) -> tuple[dict[str, float], dict[Mixture, Cost]]:
-    """Return the rates of surrogates by name, and the known work for mixtures of `trained`."""
-    progress.start("calibrating: surrogates", 4, "models")
-    one, every = Mixture.uniform([*experts][:1]), Mixture.uniform([*experts])
-    started = time.perf_counter()
-    with open_scorer(inputs, experts, inputs.dev, folder) as scorer:
-        made = time.perf_counter() - started
-        loads = []
-        for mixture in (BASE, one, every):
-            loads.append(scorer.score(mixture, dict.fromkeys(inputs.dev, ())).seconds)
-            _moved(progress)
-        known = _known(Journal(RunFolder(inputs.recipe.folder).study), scorer, trained)
-    some = {name: _some(task, inputs.formatter) for name, task in inputs.dev.items()}
-    with open_scorer(inputs, experts, some, folder) as scorer:
-        whole = scorer.score(BASE)
-        _moved(progress)
-    progress.finish()
-    started = time.perf_counter()
-    for objective in objectives(inputs):
-        scores = whole.scores[objective.target]
-        objective.metric.value(scores, resample(len(scores), np.random.default_rng(0)))
-    judged = time.perf_counter() - started
-    tokens = sum(sum(count_tokens(task, inputs.formatter)) for task in some.values())
-    rates = {
-        "surrogate": made,
-        "load_one": loads[1],
-        "load_all": loads[2],
-        "scored": max(0.0, whole.seconds - loads[0]) / tokens,
-        "judged": judged,
-    }
-    return rates, known
 
 
 def _known(journal: Journal, scorer: SurrogateScorer, trained: Set[str]) -> dict[Mixture, Cost]:
@@ -283,17 +275,11 @@ def _known(journal: Journal, scorer: SurrogateScorer, trained: Set[str]) -> dict
     return known
 
 
-def _moved(progress: Progress) -> None:
-    progress.advance()
-    if progress.stop_requested():
-        raise Interrupted("stopped while calibrating")
-
-
 def _some(task: Task, formatter: Formatter) -> Task:
     """Return the first examples of a task, enough to time it."""
     task = contrasted(task)  # some of the answers alone may include no wrong ones
-    share = _TOKENS_SCORED / max(1, sum(count_tokens(task, formatter)))
-    count = min(len(task.examples), max(8, round(share * len(task.examples))))
+    fraction = _TOKENS_SCORED / max(1, sum(count_tokens(task, formatter)))
+    count = min(len(task.examples), max(8, round(fraction * len(task.examples))))
     return dataclasses.replace(task, examples=task.examples[:count])
 
 

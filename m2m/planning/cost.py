@@ -18,11 +18,11 @@ from m2m.mix.mixture import BASE, Mixture
 from m2m.mix.space import LISTED, Space
 from m2m.mix.strategies import make_strategy
 from m2m.mix.strategy import Cost, Strategy
+from m2m.pipeline.experts import finished_experts
 from m2m.pipeline.finetunes import training_rows
 from m2m.pipeline.inputs import Inputs, expert_passes
 from m2m.pipeline.scorer import objectives
 from m2m.pipeline.search import search_space
-from m2m.pipeline.shares import finished_experts, wanted
 from m2m.planning.calibration import Aside, Rates, count_tokens
 from m2m.recipe import Recipe
 
@@ -103,7 +103,7 @@ class Work:
         self.inputs, self.rates, self.recipe = inputs, rates, inputs.recipe
         self._fixed: Sizes = like._fixed if like else Sizes.of(inputs)
         self.scratch, self.exported = self._fixed.scratch, self._fixed.exported
-        self.names = wanted(inputs)
+        self.names = inputs.expert_names
         self.space = search_space(inputs)
         self.strategy = planned_strategy(inputs, self._fixed.examples)
         self.sizes = _sizes(self.space)

@@ -16,7 +16,6 @@ from m2m.pipeline.experts import memory_limit
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.leaks import find_leaks, shared_warnings
 from m2m.pipeline.scorer import threads
-from m2m.pipeline.shares import wanted
 from m2m.planning.calibration import Rates, calibrate
 from m2m.planning.cost import ASIDE, PlannedStep, Work, planned_strategy, times_alone
 from m2m.progress import Progress
@@ -93,7 +92,7 @@ def make_plan(inputs: Inputs, progress: Progress, hours: float = 0.0) -> Plan:
 
 def _leaks(inputs: Inputs) -> Iterator[str]:
     """Warn of leaks, which would stop the run, and of test questions that helped to choose."""
-    leaks = find_leaks(inputs, wanted(inputs), inputs.recipe.folder)
+    leaks = find_leaks(inputs)
     yield from (leak.warning for leak in leaks)
     if leaks:
         yield "`m2m run` stops at these rows, unless `--allow-leaks` is added."

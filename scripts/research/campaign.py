@@ -44,6 +44,8 @@ from m2m.pipeline.experts import Job
 from m2m.pipeline.finetunes import DEV, TEST, mixed_corpus, open_judge
 from m2m.pipeline.inputs import Inputs, read_inputs
 from m2m.pipeline.scorer import open_scorer
+from m2m.pipeline.trained_run import TrainedRun
+from m2m.progress import Silent
 from m2m.recipe import load_recipe
 from m2m.store import run_lock
 
@@ -155,7 +157,9 @@ class Campaign:
     ) -> dict[str, Scores]:
         """Return a fine-tune's or the base's scores on dev and test; a journal keeps them."""
         tuned = {mixture: adapter} if adapter else {}
-        with open_judge(inputs, {}, tuned, self.work) as judge:
+        place = dataclasses.replace(inputs.recipe, path=self.work / inputs.recipe.path.name)
+        run = TrainedRun(dataclasses.replace(inputs, recipe=place), {}, Silent())
+        with open_judge(run, tuned) as judge:
             trial = judge.finetuned(mixture) if adapter else judge.merged(mixture)
         (target,) = inputs.dev
         return {split: trial.scores[prefix + target] for split, prefix in SPLITS.items()}
@@ -170,7 +174,7 @@ class Campaign:
         names, (target,) = list(inputs.corpora), inputs.dev
         experts = {name: self.work / f"{name}-{inputs.recipe.train.steps}" for name in names}
         say(f"{self.folder.name}: merges, growth {growth:g}")
-        with open_scorer(inputs, experts, inputs.dev, self.work) as scorer:
+        with open_scorer(inputs, experts, inputs.dev, scratch=self.work) as scorer:
             study = Study(Journal(self.work / "merges.jsonl"), scorer)
             trials = [study.trial(mixture) for mixture in subsets(names)]
         arrays = {

@@ -39,6 +39,7 @@ from m2m.pipeline.finetunes import TEST, FineTuner, objectives_on, open_judge
 from m2m.pipeline.inputs import Inputs, read_inputs
 from m2m.pipeline.run import Run
 from m2m.pipeline.scorer import objectives, open_scorer
+from m2m.pipeline.trained_run import TrainedRun
 from m2m.progress import Silent
 from m2m.recipe import changed, load_recipe
 from m2m.store import run_lock
@@ -123,9 +124,10 @@ class Bench:
     def _finetuned(self, run: Run) -> tuple[list[Mixture], Scored]:
         """What `m2m validate` fine-tunes, scored on test."""
         mixtures = [each.mixture for each in run.validate().mixtures]
-        experts = {each.dataset: each.path for each in run.train()}
-        tuned = FineTuner(self.inputs, experts, self.folder, Silent()).adapters(mixtures)
-        with open_judge(self.inputs, experts, tuned, self.folder) as judge:
+        experts = {adapter.dataset: adapter.path for adapter in run.train()}
+        trained = TrainedRun(self.inputs, experts, Silent())
+        tuned = FineTuner(trained).adapters(mixtures)
+        with open_judge(trained, tuned) as judge:
             trials = [judge.finetuned(mixture) for mixture in mixtures]
         return mixtures, Scored.of(scoreboard(trials, objectives_on(TEST, self.inputs), 0))
 
@@ -152,7 +154,7 @@ class Bench:
         )
 
     def _trials(self, inputs: Inputs, variant: Variant) -> Iterator[Trial]:
-        with open_scorer(inputs, self.experts, inputs.dev, self.folder) as scorer:
+        with open_scorer(inputs, self.experts, inputs.dev) as scorer:
             study = Study(Journal(self.folder / "variants.jsonl"), scorer, lambda trial: 0.0)
             for mixture in self.mixtures:
                 yield study.trial(self._weighted(mixture, variant.factor))

@@ -27,6 +27,7 @@ from m2m.mix.mixture import Mixture
 from m2m.nn.decoder import Batch
 from m2m.pipeline.finetunes import FineTuner
 from m2m.pipeline.inputs import expert_corpus, read_inputs
+from m2m.pipeline.trained_run import TrainedRun
 from m2m.progress import Silent
 from m2m.recipe import Train, load_recipe
 from m2m.tuner.row_mix import budget, passes, stream_of
@@ -225,6 +226,6 @@ def test_rows_of_several_samples_are_counted_as_rows(tmp_path: Path) -> None:
     inputs = read_inputs(load_recipe(recipe))
     assert len(inputs.corpora["copy"].samples) == 16
     both = Mixture.uniform(("copy", "reverse"))
-    tuner = FineTuner(inputs, {}, tmp_path / "run", Silent())
+    tuner = FineTuner(TrainedRun(inputs, {}, Silent()))
     seen = tuner.seen(both, tuner.adapters([both])[both])["copy"]
     assert (seen.rows, seen.of) == (8, 8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -109,16 +110,16 @@ def test_a_leak_may_be_allowed_and_an_excluded_dataset_may_leak(recipe: Path) ->
     assert len(Run(load_recipe(recipe), Silent()).train()) == 2
 
 
-def test_what_was_found_is_kept_until_a_file_changes(recipe: Path, tmp_path: Path) -> None:
-    names = ["copy", "reverse", "upper"]
-    assert find_leaks(read_inputs(load_recipe(recipe)), names, tmp_path) == []
-    kept = (tmp_path / "leaks.json").read_bytes()
+def test_what_was_found_is_kept_until_a_file_changes(recipe: Path) -> None:
+    inputs = read_inputs(load_recipe(recipe))
+    assert find_leaks(inputs) == []
+    kept = inputs.files.leaks.read_bytes()
     leak(recipe)
     inputs = read_inputs(load_recipe(recipe))
-    (found,) = find_leaks(inputs, names, tmp_path)
+    (found,) = find_leaks(inputs)
     assert (found.dataset, found.rows, found.lines) == ("copy", 2, (33, 34))
-    assert (tmp_path / "leaks.json").read_bytes() != kept
-    assert find_leaks(inputs, names, tmp_path) == [found]
+    assert inputs.files.leaks.read_bytes() != kept
+    assert find_leaks(inputs) == [found]
 
 
 def test_the_recorded_example_is_not_stopped(tmp_path: Path) -> None:
@@ -127,7 +128,8 @@ def test_the_recorded_example_is_not_stopped(tmp_path: Path) -> None:
     if not any((ROOT / "models").glob("*/m2m-model.json")):
         pytest.skip("the starter model is not here")
     inputs = read_inputs(recipe)
-    assert find_leaks(inputs, list(inputs.corpora), tmp_path) == []
+    elsewhere = dataclasses.replace(inputs.recipe, path=tmp_path / "recipe.toml")
+    assert find_leaks(dataclasses.replace(inputs, recipe=elsewhere)) == []
     assert shared(inputs) == {}
 
 
@@ -187,7 +189,7 @@ def found_in(
     write_jsonl(recipe.parent / "dev.jsonl", target)
     text = recipe.read_text("utf-8").replace('test = "test.jsonl"\n', "")
     recipe.write_text(text, encoding="utf-8")
-    leaks = find_leaks(read_inputs(load_recipe(recipe)), ["copy"], recipe.parent)
+    leaks = find_leaks(read_inputs(load_recipe(recipe)))
     return [line for each in leaks for line in each.lines]
 
 

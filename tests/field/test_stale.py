@@ -174,7 +174,7 @@ def marks(recipe: Recipe, experts: dict[str, Path]) -> dict[str, set[str]]:
         adapters.add(identity(inputs.recipe.train, origin, count, held))
     one, pair = (Mixture.uniform(sorted(experts)[:count]) for count in (1, 2))
     try:
-        with open_scorer(inputs, experts, inputs.dev, recipe.folder) as scorer:
+        with open_scorer(inputs, experts, inputs.dev) as scorer:
             scores = {scorer.key(BASE), scorer.key(one), scorer.key(pair)}
     except InputError as error:  # adapters of another base
         assert "does not fit the model" in error.message

@@ -14,6 +14,7 @@ from m2m.pipeline.inputs import read_inputs
 from m2m.pipeline.rescoring import rounding_warnings
 from m2m.pipeline.run import Run
 from m2m.pipeline.scorer import objectives, open_scorer
+from m2m.pipeline.trained_run import TrainedRun
 from m2m.progress import Silent
 from m2m.recipe import load_recipe
 from tests.pipeline.scenario import copied, make_scenario
@@ -33,9 +34,8 @@ def recipe(trained: Path, tmp_path: Path) -> Path:
 
 def warnings(recipe: Path, finalists: list[Mixture]) -> list[str]:
     inputs = read_inputs(load_recipe(recipe))
-    folder = inputs.recipe.folder
-    experts = {name: folder / "adapters" / name for name in inputs.corpora}
-    return rounding_warnings(inputs, experts, finalists, objectives(inputs), folder, Silent())
+    experts = {name: inputs.files.adapters / name for name in inputs.corpora}
+    return rounding_warnings(TrainedRun(inputs, experts, Silent()), finalists, objectives(inputs))
 
 
 def quantize(recipe: Path, text: str) -> None:
@@ -64,7 +64,7 @@ def test_auto_is_one_of_the_fine_types_and_has_its_own_results(recipe: Path) -> 
         changed = recipe.with_name(f"{len(keys)}.toml")
         changed.write_text(recipe.read_text(encoding="utf-8") + text, encoding="utf-8")
         inputs = read_inputs(load_recipe(changed))
-        with open_scorer(inputs, {}, inputs.dev, changed.parent) as scorer:
+        with open_scorer(inputs, {}, inputs.dev) as scorer:
             keys.append((scorer._surrogate.type.name, scorer.key(BASE)))
     kinds, _ = zip(*keys, strict=True)
     assert kinds[0] == "q8_0"
@@ -89,7 +89,7 @@ def test_the_regime_decides_how_far_merges_reach(recipe: Path) -> None:
         inputs = read_inputs(load_recipe(changed))
         adapters = load_recipe(recipe).folder / "adapters"
         experts = {each: adapters / each for each in inputs.corpora}
-        with open_scorer(inputs, experts, inputs.dev, changed.parent) as scorer:
+        with open_scorer(inputs, experts, inputs.dev) as scorer:
             scores = scorer.score(pair).scores["copying"].loglik
             found[name] = scores, scorer.key(one), scorer.key(pair)
     np.testing.assert_array_equal(found["sum"][0], found["scale"][0])

@@ -19,6 +19,7 @@ from m2m.pipeline import experts as experts_module
 from m2m.pipeline.finetunes import FineTuner, mixed_corpus
 from m2m.pipeline.inputs import expert_corpus, read_inputs
 from m2m.pipeline.run import Run
+from m2m.pipeline.trained_run import TrainedRun
 from m2m.progress import Silent
 from m2m.recipe import changed, load_recipe
 from m2m.store import run_lock
@@ -75,7 +76,7 @@ def test_rows_are_held_out_of_datasets_that_are_large_enough(recipe: Path) -> No
     inputs = read_inputs(load_recipe(recipe))
     sizes = {name: (len(c.samples), len(c.held_out)) for name, c in inputs.corpora.items()}
     assert sizes == {"copy": (228, 12), "reverse": (32, 0), "upper": (209, 11)}
-    tuner = FineTuner(inputs, {}, recipe.parent / "out", Silent())
+    tuner = FineTuner(TrainedRun(inputs, {}, Silent()))
     others = {id(each) for each in gc.get_objects() if isinstance(each, Decoder)}  # other tests'
     pairs = (Mixture.uniform(["copy", "upper"]), Mixture.uniform(["copy", "reverse"]))
     extras = [read_extra(path) for path in tuner.adapters(pairs).values()]
@@ -87,10 +88,11 @@ def test_rows_are_held_out_of_datasets_that_are_large_enough(recipe: Path) -> No
 
 
 def test_what_a_killed_fine_tune_left_half_written_is_cleared_away(recipe: Path) -> None:
-    leftover = recipe.parent / "out" / "confirm" / "12" / ".m2m-0123456789ab.tmp"
+    inputs = read_inputs(load_recipe(recipe))
+    leftover = inputs.files.finetunes / "12" / ".m2m-0123456789ab.tmp"
     leftover.parent.mkdir(parents=True)
     leftover.write_bytes(b"half")
-    FineTuner(read_inputs(load_recipe(recipe)), {}, recipe.parent / "out", Silent())
+    FineTuner(TrainedRun(inputs, {}, Silent()))
     assert not leftover.exists()
 
 
@@ -116,8 +118,8 @@ def test_replayed_rows_come_from_the_other_datasets_and_are_known_by_the_fingerp
     assert not any(trained(recipe).values())
     # An expert that saw rows of others is no fine-tune on its dataset alone.
     inputs, alone = read_inputs(load_recipe(recipe)), Mixture.uniform(["copy"])
-    tuner = FineTuner(inputs, {"copy": recipe.parent}, recipe.parent / "out", Silent())
-    assert tuner.adapters([alone])[alone] == recipe.parent / "out" / "confirm" / "12" / "copy"
+    tuner = FineTuner(TrainedRun(inputs, {"copy": recipe.parent}, Silent()))
+    assert tuner.adapters([alone])[alone] == inputs.files.finetunes / "12" / "copy"
 
 
 def test_a_replay_file_feeds_experts_and_confirming_fine_tunes_alike(recipe: Path) -> None:
@@ -137,7 +139,7 @@ def test_a_replay_file_feeds_experts_and_confirming_fine_tunes_alike(recipe: Pat
     assert mixed.fingerprint != mixed_corpus(plain, both).fingerprint
     # The expert is this very fine-tune, and is not made twice.
     expert = recipe.parent / "expert"
-    tuner = FineTuner(inputs, {"copy": expert}, recipe.parent / "out", Silent())
+    tuner = FineTuner(TrainedRun(inputs, {"copy": expert}, Silent()))
     copy = Mixture.uniform(["copy"])
     assert tuner.adapters([copy]) == {copy: expert}
 

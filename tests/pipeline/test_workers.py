@@ -22,6 +22,7 @@ from m2m.pipeline.experts import expert_job
 from m2m.pipeline.finetunes import FineTuner
 from m2m.pipeline.inputs import Inputs, read_inputs
 from m2m.pipeline.run import Run
+from m2m.pipeline.trained_run import TrainedRun
 from m2m.pipeline.workers import peak_together, train_all
 from m2m.progress import Silent
 from m2m.recipe import Recipe, changed, load_recipe
@@ -211,9 +212,11 @@ def test_fine_tunes_of_many_mixtures_go_side_by_side_too(recipe: Recipe, tmp_pat
     found: dict[int, list[bytes]] = {}
     for count in (2, 1):
         limits = dataclasses.replace(inputs.recipe.limits, workers=count, threads=count)
-        own = dataclasses.replace(inputs, recipe=dataclasses.replace(inputs.recipe, limits=limits))
+        place = tmp_path / str(count) / "recipe.toml"
+        own = dataclasses.replace(inputs.recipe, limits=limits, path=place)
         watch = Watch()
-        paths = FineTuner(own, {}, tmp_path / str(count), watch).adapters(pairs)
+        run = TrainedRun(dataclasses.replace(inputs, recipe=own), {}, watch)
+        paths = FineTuner(run).adapters(pairs)
         assert [*paths] == pairs
         assert len(watch.titles) == (1 if count == 2 else 4)
         found[count] = [
