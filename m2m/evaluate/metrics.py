@@ -13,14 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from m2m.arrays import F64
 from m2m.dataset.sameness import normalize
 from m2m.errors import InputError
 from m2m.evaluate.overlap import chrf, chrf_counts, exact_match, token_f1
 from m2m.evaluate.score import Measured, Score
 from m2m.evaluate.scores import Scores
 from m2m.evaluate.temperature import best_sharpness, cross_entropy, least_cross_entropy
-
-F64 = NDArray[np.float64]
 
 _LN2 = float(np.log(2.0))
 REPLICATES = 1000

@@ -11,11 +11,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from m2m.arrays import F64
 from m2m.dataset.sameness import normalize
-
-F64 = NDArray[np.float64]
 
 ORDERS = 6  # of chrF: character n-grams of 1 to 6 letters (Popović 2015, W15-3049)
 _BETA2 = 4.0  # recall counts beta = 2 times as much as precision

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from m2m.arrays import F64
 from m2m.formats.json_values import as_list, as_rows, as_text, as_whole, as_wholes
-
-F64 = NDArray[np.float64]
 
 KINDS = ("choices", "labels", "answer", "text")
 _ROUNDING = 1e-3  # nats by which rounding may lift a sum of logarithms of probabilities above 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-F64 = NDArray[np.float64]
+from m2m.arrays import F64
 
 _STEPS = 60
 _TOLERANCE = 1e-10

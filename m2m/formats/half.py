@@ -8,9 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from m2m.arrays import F32
 from m2m.kernels.float16 import widen
-
-F32 = NDArray[np.float32]
 
 
 def f16_to_f32(array: NDArray[np.float16]) -> F32:

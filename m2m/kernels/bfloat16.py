@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from m2m.arrays import F32
 from m2m.kernels import library
 
 ALIGNED = 32  # columns of a product come in multiples of this, or ggml takes a slower way
@@ -23,7 +24,6 @@ _F32, _BF16 = 0, 30  # enum ggml_type, ggml.h
 _ROOM = 1 << 16  # bytes of an arena besides the copy of x in bfloat16
 
 BF16 = NDArray[np.uint16]
-F32 = NDArray[np.float32]
 
 
 class _Tensor(ctypes.Structure):

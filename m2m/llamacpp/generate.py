@@ -235,11 +235,11 @@ def choose(logits: NDArray[np.float32], sampling: Sampling, rng: np.random.Gener
     best = np.argpartition(-logits, count - 1)[:count]
     best = best[np.argsort(-logits[best], kind="stable")]
     scaled = logits[best].astype(np.float64) / sampling.temperature
-    share = np.exp(scaled - scaled[0])
-    share /= share.sum()
-    kept = int(np.searchsorted(np.cumsum(share), sampling.top_p)) + 1
-    share = share[:kept] / share[:kept].sum()
-    return int(best[rng.choice(len(share), p=share)])
+    probabilities = np.exp(scaled - scaled[0])
+    probabilities /= probabilities.sum()
+    kept = int(np.searchsorted(np.cumsum(probabilities), sampling.top_p)) + 1
+    probabilities = probabilities[:kept] / probabilities[:kept].sum()
+    return int(best[rng.choice(len(probabilities), p=probabilities)])
 
 
 class _Held:

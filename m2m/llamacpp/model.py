@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from m2m.arrays import F32
 from m2m.errors import InputError, LlamaError, ResourceError
 from m2m.llamacpp import bindings as c
 from m2m.llamacpp.log import LOG
@@ -25,8 +25,6 @@ _CELL_STEP = 256  # llama.cpp rounds n_ctx and the attended cells up to this (ll
 _BUFFER = re.compile(r"(\S+) model buffer size =")
 _WORK_BYTES = 48 << 20  # graphs and small buffers: without memory for them, ggml_init aborts
 _LOGIT_BYTES = 128 << 20  # at most this much for the logits of one batch
-
-F32 = NDArray[np.float32]
 
 
 _LIVE: weakref.WeakSet[LlamaModel] = weakref.WeakSet()

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from m2m.arrays import F32, Bytes
 from m2m.errors import InputError
 from m2m.formats.gguf import GGUFFile, GGUFTensorSpec
 from m2m.llamacpp import bindings as c
@@ -29,14 +29,12 @@ from m2m.llamacpp.filetypes import Q8_0, row_bytes, type_name
 from m2m.llamacpp.q8_0 import quantize_q8_0
 from m2m.llamacpp.rows import Rows, dequantize_rows
 
-Floats = NDArray[np.float32]
-Bytes = NDArray[np.uint8]
 Result = TypeVar("Result")
 
 # Values per step: 3 MB with the sum and the bytes. Fewer would fit a core's cache, but threads wait
 # for each other at every call: with a quarter, a mixture takes 1.5 times as long on two cores.
 _CHUNK = 1 << 19
-_MEASURED_SHARE = 32  # survival is measured on one row in this many,
+_MEASURED_ONE_IN = 32  # survival is measured on one row in this many,
 _AHEAD = 8  # runs of rows per thread that may wait: limits the memory of unfinished work
 _ALL_MEASURED = 1 << 16  # but on all rows of a matrix of at most this many values
 
@@ -78,7 +76,7 @@ class Survival:
 
 
 def quantize(
-    array: Floats,
+    array: F32,
     type: int,
     *,
     out: Bytes | None = None,
@@ -142,11 +140,11 @@ class MergedQuantizer:
 
         The arrays must not change until the end.
         """
-        share = 1 if math.prod(base.shape) <= _ALL_MEASURED else _MEASURED_SHARE
+        one_in = 1 if math.prod(base.shape) <= _ALL_MEASURED else _MEASURED_ONE_IN
 
         def one(part: slice) -> Survival:
             try:
-                return _merge_rows(base[part], delta[part], type, out[part], share)
+                return _merge_rows(base[part], delta[part], type, out[part], one_in)
             except InputError as error:
                 raise InputError(f"tensor {name}: {error.message}", error.hint) from error
 
@@ -180,13 +178,13 @@ def quantize_merged(
     return quantizer.survival
 
 
-def _merge_rows(base: Floats, delta: Floats, type: int, out: Bytes, share: int) -> Survival:
-    count = -(-len(base) // share)
+def _merge_rows(base: F32, delta: F32, type: int, out: Bytes, one_in: int) -> Survival:
+    count = -(-len(base) // one_in)
     quantize_rows(base + delta, type, out)
     return _survived(base[:count], delta[:count], type, out[:count])
 
 
-def _survived(base: Floats, delta: Floats, type: int, packed: Bytes) -> Survival:
+def _survived(base: F32, delta: F32, type: int, packed: Bytes) -> Survival:
     """Return the sums over a few contiguous rows; `packed` is base + delta, quantised."""
     before = np.empty_like(packed)
     quantize_rows(np.ascontiguousarray(base), type, before)
@@ -205,7 +203,7 @@ def tensor_bytes(base: GGUFFile, spec: GGUFTensorSpec, threads: int | None = Non
     return quantize(base.array(spec.name), int(spec.type), threads=threads).reshape(-1)
 
 
-def quantize_rows(source: Floats, type: int, out: Bytes) -> None:
+def quantize_rows(source: F32, type: int, out: Bytes) -> None:
     """Quantise a few contiguous rows in the calling thread."""
     with np.errstate(all="ignore"):
         square = np.vdot(source, source)  # not finite if any value is nan or inf
@@ -241,5 +239,5 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="m2m-quantize")
 
 
-def _dot(a: Floats, b: Floats) -> float:
+def _dot(a: F32, b: F32) -> float:
     return float(np.einsum("ij,ij->i", a, b).sum(dtype=np.float64))

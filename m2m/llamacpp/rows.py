@@ -9,14 +9,11 @@ from __future__ import annotations
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from m2m.arrays import F32, Bytes
 from m2m.kernels import blocks, float16
 from m2m.llamacpp import bindings as c
 from m2m.nn.lora import LoraPair, lora_delta
-
-Floats = NDArray[np.float32]
-Bytes = NDArray[np.uint8]
 
 
 class Rows(Protocol):
@@ -26,7 +23,7 @@ class Rows(Protocol):
     def shape(self) -> tuple[int, ...]:
         """Return (rows, columns)."""
 
-    def __getitem__(self, part: slice, /) -> Floats:
+    def __getitem__(self, part: slice, /) -> F32:
         """Return the rows of `part`, (its length, columns)."""
 
 
@@ -43,7 +40,7 @@ class StoredRows:
         self.shape = shape
         self._data, self._type = data.reshape(shape[0], -1), type
 
-    def __getitem__(self, part: slice, /) -> Floats:
+    def __getitem__(self, part: slice, /) -> F32:
         """Return the rows of `part` as a new array."""
         data = self._data[part]
         out = np.empty((len(data), *self.shape[1:]), np.float32)
@@ -61,13 +58,13 @@ class LowRankRows:
         self.shape = pair.shape
         self._pair = pair
 
-    def __getitem__(self, part: slice, /) -> Floats:
+    def __getitem__(self, part: slice, /) -> F32:
         """Return the rows of `part` as a new array."""
         pair = self._pair
         return np.asarray(lora_delta(LoraPair(pair.a, pair.b[part], pair.scale)), np.float32)
 
 
-def dequantize_rows(data: Bytes, type: int, out: Floats) -> None:
+def dequantize_rows(data: Bytes, type: int, out: F32) -> None:
     """Write a few contiguous rows as float32 into `out` with ggml's own code, in this thread."""
     if type == c.TYPE_F32:
         out[...] = data.view(np.float32).reshape(out.shape)

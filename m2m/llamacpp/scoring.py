@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from m2m.arrays import F64
 from m2m.llamacpp.model import LlamaModel
 
 Ids = Sequence[int]
-F64 = NDArray[np.float64]
 
 _LEAST_ROOM = 192  # tokens besides the kept prefix: smaller batches waste the matrix kernels
 

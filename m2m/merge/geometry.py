@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from m2m.adapter import Adapter
+from m2m.arrays import F64
 from m2m.blas import one_blas_thread
 from m2m.checkpoint import BaseModel
 
-Floats = NDArray[np.float64]
-
 
 @one_blas_thread()  # products of low rank gain nothing from more
-def gram_matrix(adapters: Sequence[Adapter]) -> Floats:
+def gram_matrix(adapters: Sequence[Adapter]) -> F64:
     """Return (N, N) inner products <d_i, d_j> of N adapters' deltas, summed over all projections.
 
     Only the factors are used, so the cost is the rank times the sides of the weight, not their

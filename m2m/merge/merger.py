@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2m.adapter import Adapter, check_adapter
+from m2m.arrays import F32
 from m2m.blas import one_blas_thread
 from m2m.checkpoint import BaseModel
 from m2m.errors import InputError
@@ -22,8 +23,6 @@ from m2m.merge.methods import find_method
 from m2m.nn.lora import LoraPair, lora_delta
 from m2m.opening import copy_file
 from m2m.recipe import Merge
-
-Tensor = NDArray[np.float32]
 
 _LINEAR = Merge()
 _TORCH = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -75,7 +74,7 @@ class Merger:
     @one_blas_thread()
     def change(
         self, module: str, names: Sequence[str], weights: Sequence[float]
-    ) -> Tensor | LoraPair | None:
+    ) -> F32 | LoraPair | None:
         """Return the mixture's delta (out, in) for one projection, or two factors of that product.
 
         Return None if no adapter changes it.
@@ -107,7 +106,7 @@ class Merger:
         return change
 
     @one_blas_thread()  # more threads do not speed up products of low rank
-    def delta(self, module: str, names: Sequence[str], weights: Sequence[float]) -> Tensor | None:
+    def delta(self, module: str, names: Sequence[str], weights: Sequence[float]) -> F32 | None:
         """Return the mixture's delta (out, in) for one projection; None if no adapter changes it.
 
         Raises:
@@ -124,7 +123,7 @@ class Merger:
 
     def changes(
         self, names: Sequence[str], weights: Sequence[float]
-    ) -> Iterator[tuple[str, Tensor | LoraPair]]:
+    ) -> Iterator[tuple[str, F32 | LoraPair]]:
         """Yield each weight that a mixture changes, with its `change`; base's order, HF layout."""
         for module in self.modules:
             change = self.change(module, names, weights)
@@ -157,7 +156,7 @@ class Merger:
         # It is not known whether adapters from other tools were trained on this base.
         trained_on = base.name if known else used[0].base_model
         adapter = Adapter(rank, float(rank), pairs, trained_on, base.fingerprint if known else None)
-        # The nearest matrix is a projection of the delta, so its share of the square is the gain.
+        # The nearest matrix is a projection of the delta: the gain is its fraction of the square.
         return adapter, {"gain": kept / whole, "cosine": (kept / whole) ** 0.5}
 
     def write_folder(

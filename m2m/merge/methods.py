@@ -141,7 +141,7 @@ def breadcrumbs(
 ) -> Delta:
     """Drop the smallest values and the largest, sum the rest (Model Breadcrumbs, arXiv 2312.06795).
 
-    A share `gamma` is dropped from the top, if `density` leaves room, and the rest from below.
+    A fraction `gamma` is dropped from the top, if `density` leaves room, and the rest from below.
     """
     parts = (_band(lora_delta(pair), options.density, options.gamma) for pair in pairs)
     return _total(parts, weights)
@@ -173,8 +173,8 @@ def slerp(
     angle = math.acos(max(-1.0, min(1.0, cosine))) if len(pairs) == 2 else 0.0
     if math.sin(angle) < _PARALLEL or not whole:
         return _total(deltas, weights)
-    shares = [math.sin(weight / whole * angle) / math.sin(angle) for weight in weights]
-    return _total(deltas, [whole * share for share in shares])
+    factors = [math.sin(weight / whole * angle) / math.sin(angle) for weight in weights]
+    return _total(deltas, [whole * factor for factor in factors])
 
 
 def _total(parts: Iterable[Delta], weights: Sequence[float]) -> Delta:
@@ -195,20 +195,20 @@ def _agreed(parts: Sequence[Delta], weights: Sequence[float]) -> Delta:
     and parts that agree everywhere are merged as in `linear`.
     """
     elected = np.sign(_total(parts, weights))
-    merged, share = np.zeros_like(elected), np.zeros_like(elected)
+    merged, fraction = np.zeros_like(elected), np.zeros_like(elected)
     whole = math.fsum(map(abs, weights)) or 1.0
     for part, weight in zip(parts, weights, strict=True):
         scaled = part * part.dtype.type(weight)
         agrees = np.sign(scaled) * elected > 0
         np.add(merged, scaled, out=merged, where=agrees)
-        share[agrees] += abs(weight) / whole
-    return np.divide(merged, share, out=merged, where=share > 0)
+        fraction[agrees] += abs(weight) / whole
+    return np.divide(merged, fraction, out=merged, where=fraction > 0)
 
 
 def _band(delta: Delta, density: float, outliers: float = 0.0) -> Delta:
-    """Set all values to zero except a share `density` with the largest magnitudes.
+    """Set all values to zero except a fraction `density` with the largest magnitudes.
 
-    First, a share `outliers` is dropped from the top, as far as `density` leaves room for it.
+    First, a fraction `outliers` is dropped from the top, as far as `density` leaves room for it.
     """
     kept = int(density * delta.size)
     top = delta.size - min(int(outliers * delta.size), delta.size - kept)

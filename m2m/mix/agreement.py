@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from m2m.arrays import F64
 from m2m.mix.ranking import CONFIDENCE, Interval
 from m2m.mix.scoreboard import Scoreboard
 
-Floats = NDArray[np.float64]
 _LEAST = 4  # fewer mixtures make a correlation meaningless
 
 
@@ -27,8 +27,8 @@ class Scored:
             not have an error from examples.
     """
 
-    points: Floats
-    replicates: Floats
+    points: F64
+    replicates: F64
 
     @classmethod
     def of(cls, board: Scoreboard) -> Scored:
@@ -37,7 +37,7 @@ class Scored:
         return cls(sign * board.points, sign * board.replicates)
 
     @classmethod
-    def exact(cls, points: Floats, replicates: int) -> Scored:
+    def exact(cls, points: F64, replicates: int) -> Scored:
         """Return predictions that have no error of their own."""
         return cls(points, np.tile(points[:, None], (1, replicates)))
 
@@ -108,32 +108,32 @@ def agreement(predicted: Scored, real: Scored, rng: np.random.Generator) -> Agre
     )
 
 
-def correlation(x: Floats, y: Floats) -> Floats:
+def correlation(x: F64, y: F64) -> F64:
     """Return Pearson's correlation of each row of two (R, n) arrays; nan if one is constant."""
     x, y = (values - values.mean(axis=1, keepdims=True) for values in (x, y))
     spread = np.sqrt((x * x).sum(axis=1) * (y * y).sum(axis=1))
-    coefficients: Floats = np.divide(
+    coefficients: F64 = np.divide(
         (x * y).sum(axis=1), spread, out=np.full(len(x), np.nan), where=spread > 0
     )
     return coefficients
 
 
-def ranks(values: Floats) -> Floats:
+def ranks(values: F64) -> F64:
     """Return the rank of each value in its row of (R, n); equal values share their mean rank."""
     below = (values[:, None, :] < values[:, :, None]).sum(axis=2)
     equal = (values[:, None, :] == values[:, :, None]).sum(axis=2)
-    mean_ranks: Floats = below + (equal + 1) / 2
+    mean_ranks: F64 = below + (equal + 1) / 2
     return mean_ranks
 
 
-def _bias_corrected(estimate: float, replicates: Floats) -> Interval:
+def _bias_corrected(estimate: float, replicates: F64) -> Interval:
     """Return an interval of shifted percentiles; it always contains the estimate (`agreement`)."""
     known = replicates[np.isfinite(replicates)]
     if not np.isfinite(estimate) or not len(known):
         return Interval(estimate, np.nan, np.nan)
     normal = NormalDist()
-    share = ((known < estimate).mean() + (known <= estimate).mean()) / 2
-    shift = normal.inv_cdf(float(np.clip(share, 1 / len(known), 1 - 1 / len(known))))
+    fraction = ((known < estimate).mean() + (known <= estimate).mean()) / 2
+    shift = normal.inv_cdf(float(np.clip(fraction, 1 / len(known), 1 - 1 / len(known))))
     tail = normal.inv_cdf((1 + CONFIDENCE) / 2)
     if abs(shift) > tail:
         return _holding(estimate, known)
@@ -141,7 +141,7 @@ def _bias_corrected(estimate: float, replicates: Floats) -> Interval:
     return Interval(estimate, min(float(low), estimate), max(float(high), estimate))
 
 
-def _holding(estimate: float, replicates: Floats) -> Interval:
+def _holding(estimate: float, replicates: F64) -> Interval:
     """Return the plain percentiles, extended to the estimate: resamples may be biased."""
     low, high = np.quantile(replicates, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Interval(estimate, min(float(low), estimate), max(float(high), estimate))

@@ -74,6 +74,6 @@ def mixed_rows(
     """
     total = sum(len(rows[name]) for name in mixture.datasets)
     mixed: list[Row] = []
-    for name, weight in mixture.shares.items():
+    for name, weight in mixture.weight_by_dataset.items():
         mixed += draw(rows[name], max(1, round(weight * total)), rng)
     return mixed

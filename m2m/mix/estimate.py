@@ -14,10 +14,10 @@ Wrong predictions do no harm: beta is fitted, and at 0 they are left out.
 
 Residuals on six examples are mostly the luck of these six: on the starter their noise is 0.1 to 0.2
 bits, and the predictions are wrong by only 0.02. So a mixture's difference from the residuals of
-the others on the same examples is shrunk to the share of such differences that is real (empirical
-Bayes: James and Stein 1961; Efron and Morris 1973),
+the others on the same examples is shrunk to the fraction of such differences that is real
+(empirical Bayes: James and Stein 1961; Efron and Morris 1973),
 
-    share = true variance / (true variance + noise),
+    fraction = true variance / (true variance + noise),
 
 and their common part is shrunk in the same way. The true variance is estimated from how much the
 residuals of many mixtures differ beyond their noise.
@@ -32,13 +32,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from m2m.arrays import F64
 from m2m.blas import one_blas_thread
 from m2m.evaluate.metrics import Metric
 from m2m.evaluate.scores import Scores
 from m2m.mix.mixture import BASE, Mixture
 from m2m.mix.trial import Trial
 
-Floats = NDArray[np.float64]
 ROUNDING = 1e-12  # of a variance
 MANY = 8  # differences between partial trials that are needed to estimate the real part
 
@@ -87,26 +87,26 @@ class Draws:
     """
 
     clusters: NDArray[np.int64]
-    weights: Floats
+    weights: F64
 
     @classmethod
-    def of(cls, weights: Floats) -> Draws:
+    def of(cls, weights: F64) -> Draws:
         """Return draws of examples that all differ."""
         return cls(np.arange(weights.shape[1]), weights)
 
-    def copies(self, places: Sequence[int]) -> Floats:
+    def copies(self, places: Sequence[int]) -> F64:
         """Return (n,) how many examples each of `places` stands for, with unscored equal ones."""
         seen = np.bincount(self.clusters[places], minlength=int(self.clusters.max()) + 1)
-        share: Floats = (np.bincount(self.clusters) / np.maximum(seen, 1))[self.clusters[places]]
-        return share
+        counts: F64 = (np.bincount(self.clusters) / np.maximum(seen, 1))[self.clusters[places]]
+        return counts
 
 
 @dataclass(frozen=True)
 class Estimates:
     """Scores of n mixtures on all examples (n,), and on R resamples (n, R)."""
 
-    points: Floats
-    replicates: Floats
+    points: F64
+    replicates: F64
 
 
 def estimate(
@@ -144,12 +144,12 @@ def estimate(
 
 
 def _shrunk(
-    values: Floats, guesses: Mapping[int, Floats], groups: Sequence[list[int]], beta: float
-) -> Iterator[tuple[list[int], Floats]]:
+    values: F64, guesses: Mapping[int, F64], groups: Sequence[list[int]], beta: float
+) -> Iterator[tuple[list[int], F64]]:
     """Yield each group's trials with values (m, 1 + R), residuals shrunk to their real part.
 
-    The posterior variance of a shrunk residual is the noise times the share. Its resamples vary by
-    the noise, so they are shrunk by the root of the share.
+    The posterior variance of a shrunk residual is the noise times that fraction. Its resamples vary
+    by the noise, so they are shrunk by the root of the fraction.
     """
     every = []
     for rows in groups:
@@ -169,15 +169,15 @@ def _shrunk(
         # The common part must return the part of the predictions that beta removes.
         shift = true + ((1.0 - beta) / max(beta, 0.1) * float(guess[:, 0].mean())) ** 2
         together = _drawn_in(common, shift, float(common[1:].var()))
-        # One share for all: the best have the most noise, and must not be shrunk more than others.
+        # One fraction for all: the best have the most noise, but must not be shrunk more.
         yield rows, guess + together + _drawn_in(own, true, float(variances.mean()))
 
 
-def _drawn_in(values: Floats, true: float, noise: float) -> Floats:
+def _drawn_in(values: F64, true: float, noise: float) -> F64:
     """Return (..., 1 + R) values and their resamples, shrunk towards 0 to their real part."""
-    share = true / (true + noise)
+    fraction = true / (true + noise)
     point = values[..., :1]
-    shrunk: Floats = share * point + share**0.5 * (values - point)
+    shrunk: F64 = fraction * point + fraction**0.5 * (values - point)
     return shrunk
 
 
@@ -193,9 +193,9 @@ class _Part:
     """
 
     widen: float | None
-    actual: Floats
-    near: Floats | None
-    far: Floats | None
+    actual: F64
+    near: F64 | None
+    far: F64 | None
 
     @classmethod
     def of(
@@ -218,7 +218,7 @@ class _Part:
         actual = _values(metric, scores, few, copies)
         predicted = first_order.predict(trial.mixture) if first_order else None
         # A resample of n has (n - 1) / n of the right variance. If N questions are the whole
-        # population, n of them leave a share of (N - n) / N uncertain.
+        # population, n of them leave a fraction of (N - n) / N uncertain.
         seen = len(np.unique(draws.clusters[places]))
         widen = math.sqrt(seen / max(seen - 1, 1))
         if of_these:
@@ -228,12 +228,12 @@ class _Part:
         near = _values(metric, predicted.take(places), few, copies)
         return cls(widen, actual, near, _values(metric, predicted, every, fixed=of_these))
 
-    def combined(self, beta: float) -> Floats:
+    def combined(self, beta: float) -> F64:
         """Return (1 + R,): the estimate, and its resamples."""
         if self.widen is None:
             return self.actual
         left = self.actual if self.near is None else self.actual - beta * self.near
-        values: Floats = left[0] + self.widen * (left - left[0])
+        values: F64 = left[0] + self.widen * (left - left[0])
         if self.far is not None:
             values = values + beta * self.far
         return values
@@ -242,11 +242,11 @@ class _Part:
 def _values(
     metric: Metric,
     scores: Scores,
-    draws: Floats,
-    copies: Floats | None = None,
+    draws: F64,
+    copies: F64 | None = None,
     *,
     fixed: bool = False,
-) -> Floats:
+) -> F64:
     """Return (1 + R,): the value on all examples and on the resamples; `fixed`: always on all."""
     point = metric.value(scores, None if copies is None else copies[None])
     resampled = np.repeat(point, len(draws)) if fixed else metric.value(scores, draws)

@@ -3,7 +3,7 @@
 A mixture that is scored on a few examples only gets the first ones of an order common to all, so
 that mixtures are compared on the same examples. Each target's examples are sorted by facet and by
 length, and dealt by systematic sampling: every beginning of the order has about the same mix of
-facets as the whole, and its share of the cost (Cochran 1977, chapter 8).
+facets as the whole, and its fraction of the cost (Cochran 1977, chapter 8).
 """
 
 from __future__ import annotations

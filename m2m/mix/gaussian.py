@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from m2m.arrays import F64
+
 SIGNALS = (0.1, 1.0, 10.0, 100.0)  # in units of the variance of the fitted values
 NUGGETS = (0.001, 0.03, 0.3, 1.0)
 _JITTER = 1e-9
@@ -32,14 +32,14 @@ class Process:
         nugget: variance that no effect explains.
     """
 
-    weights: Floats
-    factor: Floats
-    solved: Floats
+    weights: F64
+    factor: F64
+    solved: F64
     mean: float
     signal: float
     nugget: float
 
-    def predict(self, weights: Floats) -> tuple[Floats, Floats]:
+    def predict(self, weights: F64) -> tuple[F64, F64]:
         """Return mean and standard deviation of m mixtures (m, N): (m,), (m,)."""
         across = self.signal * kernel(weights, self.weights)
         mean = self.mean + across @ self.solved
@@ -49,14 +49,14 @@ class Process:
         return mean, np.sqrt((own - (half * half).sum(axis=0)).clip(_JITTER))
 
 
-def kernel(one: Floats, other: Floats) -> Floats:
+def kernel(one: F64, other: F64) -> F64:
     """Return (m, n) covariances of main effects and pairs, for weights (m, N) and (n, N)."""
     product = one @ other.T
-    covariance: Floats = product + product**2
+    covariance: F64 = product + product**2
     return covariance
 
 
-def fit(weights: Floats, values: Floats, noise: Floats) -> Process:
+def fit(weights: F64, values: F64, noise: F64) -> Process:
     """Return the process with the greatest marginal likelihood.
 
     Args:

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from m2m.arrays import F64
 from m2m.counted import counted
 from m2m.mix.estimate import FirstOrder
 from m2m.mix.gaussian import Process, fit
@@ -24,7 +24,6 @@ from m2m.mix.space import Space
 from m2m.mix.strategy import Ask, Cost, Setup, Strategy
 from m2m.mix.trial import Trial
 
-Floats = NDArray[np.float64]
 BUDGET = 150.0  # evaluations of all examples
 FIRST = 16  # examples of each target on which a proposal starts
 BATCH = 16
@@ -167,12 +166,12 @@ class Guided(Strategy):
         weights = weight_matrix(mixtures, self._space.names)
         return fit(weights, values - self._prior(mixtures), noise)
 
-    def _bounds(self, process: Process, mixtures: Sequence[Mixture], boldness: float) -> Floats:
+    def _bounds(self, process: Process, mixtures: Sequence[Mixture], boldness: float) -> F64:
         mean, spread = process.predict(weight_matrix(mixtures, self._space.names))
-        bounds: Floats = self._prior(mixtures) + mean + boldness * spread
+        bounds: F64 = self._prior(mixtures) + mean + boldness * spread
         return bounds
 
-    def _prior(self, mixtures: Sequence[Mixture]) -> Floats:
+    def _prior(self, mixtures: Sequence[Mixture]) -> F64:
         """Return (n,) scores that base and experts predict."""
         new = [mixture for mixture in mixtures if mixture not in self._predicted]
         if new:
@@ -207,7 +206,7 @@ STRATEGY = Guided
 
 def climb(
     space: Space,
-    value: Callable[[Sequence[Mixture]], Floats],
+    value: Callable[[Sequence[Mixture]], F64],
     rng: np.random.Generator,
     start: Sequence[Mixture],
 ) -> list[Mixture]:

@@ -30,7 +30,7 @@ class Mixture:
 
     @classmethod
     def union(cls, rows: Mapping[str, int]) -> Mixture:
-        """Return the mixture that has every row once: shares by the datasets' numbers of rows."""
+        """Return the mixture that has every row once: weights by the datasets' numbers of rows."""
         if len(set(rows.values())) == 1:
             return cls.uniform([*rows])
         total = sum(rows.values())
@@ -42,7 +42,7 @@ class Mixture:
         return not self.weights or max(self.weights) - min(self.weights) < _EQUAL
 
     @property
-    def shares(self) -> dict[str, float]:
+    def weight_by_dataset(self) -> dict[str, float]:
         """Return the weights by dataset."""
         return dict(zip(self.datasets, self.weights, strict=True))
 
@@ -66,13 +66,15 @@ class Mixture:
         """Return a name: "sw_school + sw_things", or "70 % a + 30 % b" if the weights differ."""
         if self.is_uniform:
             return " + ".join(self.datasets) or BASE_LABEL
-        return " + ".join(f"{100 * weight:.0f} % {name}" for name, weight in self.shares.items())
+        return " + ".join(
+            f"{100 * weight:.0f} % {name}" for name, weight in self.weight_by_dataset.items()
+        )
 
     def short(self, datasets: int) -> str:
         """Return the label, or "all 8 datasets in equal shares" if it has many and all of them."""
-        shares = "equal" if self.is_uniform else "unequal"
+        kind = "equal" if self.is_uniform else "unequal"
         every = len(self.datasets) == datasets > 3
-        return f"all {datasets} datasets in {shares} shares" if every else self.label
+        return f"all {datasets} datasets in {kind} shares" if every else self.label
 
     def as_json(self) -> dict[str, Any]:
         """Return `{"datasets": [...], "weights": [...]}`."""
@@ -109,5 +111,5 @@ def subsets(names: Sequence[str], max_datasets: int = 0) -> Iterator[Mixture]:
 
 def weight_matrix(mixtures: Sequence[Mixture], names: Sequence[str]) -> NDArray[np.float64]:
     """Return (n, N) weights of n mixtures over N datasets."""
-    every = [mixture.shares for mixture in mixtures]
-    return np.array([[shares.get(name, 0.0) for name in names] for shares in every])
+    every = [mixture.weight_by_dataset for mixture in mixtures]
+    return np.array([[weights.get(name, 0.0) for name in names] for weights in every])

@@ -15,22 +15,22 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from m2m.arrays import F64
 from m2m.counted import counted
 from m2m.mix.mixture import BASE, Mixture
 from m2m.mix.scoreboard import scoreboard
 from m2m.mix.strategy import Ask, Cost, Setup, Strategy
 from m2m.mix.trial import Trial
 
-Floats = NDArray[np.float64]
 ERROR = 0.05
 MARGIN = 0.5  # standard errors of the best single dataset's score
 FIRST = 6  # examples of each target on which every mixture is scored
-SHARE = 0.097  # of the cost of scoring all: lengths vary, and the cost must stay below 1/8
+FRACTION = 0.097  # of the cost of scoring all: lengths vary, and the cost must stay below 1/8
 BEGINNING = 1  # cost, in examples, of decoding the prompts' common beginning, again in each block
-LEAST = 3.0  # evaluations of all examples for each dataset, even if the share is smaller
+LEAST = 3.0  # evaluations of all examples for each dataset, even if FRACTION gives fewer
 RESAMPLES = 400
 KEEP = 4  # mixtures that are scored in full, so that the top of the ranking is firm
-STAYS = 0.4  # expected share of mixtures that stay after a round; measured on the starter
+STAYS = 0.4  # expected fraction of mixtures that stay after a round; measured on the starter
 
 
 def rounds(first: int, total: int) -> list[int]:
@@ -60,7 +60,7 @@ class Racing(Strategy):
         self.candidates = len(self._every)
         self._rounds = rounds(FIRST * len(setup.objectives), setup.examples)
         self._level = ERROR / max(len(self._rounds) - 1, 1)
-        own = max(SHARE * self.candidates, LEAST * len(setup.space.names))
+        own = max(FRACTION * self.candidates, LEAST * len(setup.space.names))
         self._budget = self._left = setup.budget or own
         self._count = 0  # examples that all mixtures in the race were scored on
         self._reference: list[Trial] = []
@@ -79,7 +79,7 @@ class Racing(Strategy):
         return [f"Race: {', '.join(self._history)}. {end}"] if len(self._history) > 1 else []
 
     def cost(self) -> Cost:
-        """Return the expected cost: each round keeps a share `STAYS` at most until it is over."""
+        """Return the expected cost: each round keeps at most a fraction `STAYS`."""
         counts, total = self._rounds, self._rounds[-1]
         experts = len(self._setup.space.names)
         expected, left = Cost().plus(experts, 1.0, new=True), self._budget - experts
@@ -185,7 +185,7 @@ class Racing(Strategy):
 STRATEGY = Racing
 
 
-def promise(points: Floats, replicates: Floats) -> NDArray[np.int64]:
+def promise(points: F64, replicates: F64) -> NDArray[np.int64]:
     """Return the order of (n,) mixtures, from the least to the most likely to beat the leader."""
     behind = replicates - replicates[int(points.argmax())]
     spread = behind.std(axis=1)
@@ -196,7 +196,7 @@ def promise(points: Floats, replicates: Floats) -> NDArray[np.int64]:
     return order
 
 
-def losses(replicates: Floats, margin: float) -> Floats:
+def losses(replicates: F64, margin: float) -> F64:
     """Return the probability that dropping the first k of n mixtures loses more than the margin.
 
     Args:

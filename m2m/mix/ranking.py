@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from m2m.arrays import F64
 from m2m.mix.mixture import Mixture
 
-Floats = NDArray[np.float64]
 CONFIDENCE = 0.95
 SEEN = 0.0005  # a difference that prints as 0.000 does not count, even if it is certain
 
@@ -116,8 +116,8 @@ class Ranked:
 
 def rank(
     mixtures: Sequence[Mixture],
-    points: Floats,
-    replicates: Floats,
+    points: F64,
+    replicates: F64,
     higher_is_better: bool = True,
     examples: Sequence[int] = (),
 ) -> list[Ranked]:
@@ -158,7 +158,7 @@ def rank(
 
 
 def ahead(
-    points: Floats, replicates: Floats, index: int, higher_is_better: bool = True
+    points: F64, replicates: F64, index: int, higher_is_better: bool = True
 ) -> list[Interval]:
     """Return how far one of n is ahead of each, with paired 95 % intervals; of itself by nothing.
 
@@ -175,7 +175,7 @@ def ahead(
 
 
 def dataset_worth(
-    mixtures: Sequence[Mixture], points: Floats, replicates: Floats, higher_is_better: bool = True
+    mixtures: Sequence[Mixture], points: F64, replicates: F64, higher_is_better: bool = True
 ) -> dict[str, Interval]:
     """Return each dataset's effect, the mean over every scored pair of mixtures with and without.
 
@@ -201,14 +201,14 @@ def dataset_worth(
     return worth
 
 
-def percentiles(replicates: Floats) -> tuple[Floats, Floats]:
+def percentiles(replicates: F64) -> tuple[F64, F64]:
     """Return the ends (n,), (n,) of the 95 % intervals of (n, R) replicates."""
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(replicates, [tail, 1 - tail], axis=1)
     return low, high
 
 
-def _tied(scores: Floats, replicates: Floats, against: NDArray[np.intp]) -> NDArray[np.bool_]:
+def _tied(scores: F64, replicates: F64, against: NDArray[np.intp]) -> NDArray[np.bool_]:
     """Return which mixtures are not shown to be worse than any of `against` (higher is better).
 
     For each mixture i, take the largest of the standardised distances (score_j - score_i) / se_ij

@@ -6,20 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from m2m.arrays import F64
 from m2m.evaluate.metrics import REPLICATES, Metric, resample
 from m2m.mix.estimate import Draws, FirstOrder, estimate
 from m2m.mix.mixture import Mixture
 from m2m.mix.trial import Trial
 
-Floats = NDArray[np.float64]
 COMBINED = "standardised"
 
 
 @dataclass(frozen=True)
 class Objective:
-    """A target with the metric that judges it, and its share among several."""
+    """A target with the metric that judges it, and its weight among several."""
 
     target: str
     metric: Metric
@@ -36,8 +35,8 @@ class Scoreboard:
     """
 
     mixtures: tuple[Mixture, ...]
-    points: Floats
-    replicates: Floats
+    points: F64
+    replicates: F64
     higher_is_better: bool
 
     @property
@@ -116,7 +115,7 @@ def pareto(
     return front
 
 
-def _reference(trials: Sequence[Trial], objective: Objective) -> Floats:
+def _reference(trials: Sequence[Trial], objective: Objective) -> F64:
     complete = [trial for trial in trials if trial.complete]
     return np.array(
         [objective.metric.value(trial.scores[objective.target], None)[0] for trial in complete]

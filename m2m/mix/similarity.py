@@ -9,28 +9,27 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from m2m.arrays import F64
 from m2m.dataset.statistics import divergence
 from m2m.mix.mixture import Mixture, weight_matrix
 
-Floats = NDArray[np.float64]
 
-
-def token_shares(sequences: Iterable[ArrayLike], vocabulary: int) -> Floats:
-    """Return the (V,) share of each token among all tokens of some sequences; they sum to 1."""
+def token_frequencies(sequences: Iterable[ArrayLike], vocabulary: int) -> F64:
+    """Return the (V,) frequency of each token among all tokens of some sequences; they sum to 1."""
     ids = np.concatenate([np.asarray(sequence, np.int64) for sequence in sequences])
-    shares: Floats = np.bincount(ids, minlength=vocabulary) / len(ids)
-    return shares
+    frequencies: F64 = np.bincount(ids, minlength=vocabulary) / len(ids)
+    return frequencies
 
 
-def likeness(mixtures: Sequence[Mixture], shares: Mapping[str, Floats], target: Floats) -> Floats:
+def likeness(mixtures: Sequence[Mixture], frequencies: Mapping[str, F64], target: F64) -> F64:
     """Return (n,) how similar each mixture's tokens are to the target's: -1 (not at all) to 0.
 
     Args:
         mixtures: n of them.
-        shares: (V,) of each dataset's tokens, by its name.
+        frequencies: (V,) of each dataset's tokens, by its name.
         target: (V,) of the target's tokens.
     """
-    mixed = weight_matrix(mixtures, list(shares)) @ np.stack(list(shares.values()))
+    mixed = weight_matrix(mixtures, list(frequencies)) @ np.stack(list(frequencies.values()))
     return -np.array([divergence(row, target) for row in mixed])

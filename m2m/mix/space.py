@@ -87,8 +87,8 @@ class Space:
         count = int(rng.integers(0 if self.required else 1, most + 1))
         drawn = {free[i] for i in rng.choice(len(free), count, replace=False)} | self.required
         if self.parts:
-            shares = rng.multinomial(self.parts, rng.dirichlet(np.ones(len(drawn)))).tolist()
-            mixture = self._weighted(dict(zip(sorted(drawn), shares, strict=True)))
+            counts = rng.multinomial(self.parts, rng.dirichlet(np.ones(len(drawn)))).tolist()
+            mixture = self._weighted(dict(zip(sorted(drawn), counts, strict=True)))
         else:
             mixture = self.uniform(drawn)
         return mixture if self.allows(mixture) else None
@@ -100,19 +100,21 @@ class Space:
             near = [self.uniform(chosen ^ {name}) for name in self.names if chosen ^ {name}]
             yield from filter(self.allows, near)
             return
-        shares = {name: round(weight * self.parts) for name, weight in mixture.shares.items()}
-        for giver, held in shares.items():
+        counts = {
+            name: round(weight * self.parts) for name, weight in mixture.weight_by_dataset.items()
+        }
+        for giver, held in counts.items():
             for taker in self.names:
                 for moved in sorted({1, max(held // 2, 1), held}):
                     if taker != giver:
-                        more = {giver: held - moved, taker: shares.get(taker, 0) + moved}
-                        near_by = self._weighted(shares | more)
+                        more = {giver: held - moved, taker: counts.get(taker, 0) + moved}
+                        near_by = self._weighted(counts | more)
                         if self.allows(near_by):
                             yield near_by
 
-    def _weighted(self, shares: Mapping[str, int]) -> Mixture:
-        names = [name for name in self.names if shares.get(name, 0) > 0]
-        return Mixture(tuple(names), tuple(shares[name] / self.parts for name in names))
+    def _weighted(self, counts: Mapping[str, int]) -> Mixture:
+        names = [name for name in self.names if counts.get(name, 0) > 0]
+        return Mixture(tuple(names), tuple(counts[name] / self.parts for name in names))
 
     def uniform(self, chosen: set[str] | frozenset[str]) -> Mixture:
         """Return the subset with equal weights, in the recipe's order."""

@@ -44,7 +44,7 @@ class Cost:
     mixtures: float = 0.0
 
     def plus(self, mixtures: float, examples: float, *, new: bool) -> Cost:
-        """Return the cost after a block of `examples` (a share) for some mixtures, new or not."""
+        """Add a block of `examples` (a fraction of all) for some mixtures, new or not."""
         return self + Cost(mixtures * examples, mixtures, mixtures * new)
 
     def __add__(self, other: Cost) -> Cost:

@@ -29,7 +29,7 @@ Kind = Literal[
 ]
 WITHHELD: tuple[Kind, ...] = ("nothing learned", "keep the base", "suspect")  # these get no GGUF
 LEAST = 10  # different questions: a bootstrap of fewer is far too certain
-SHARED = 0.05  # share of the test questions that may be dev questions too
+SHARED = 0.05  # fraction of the test questions that may be dev questions too
 POWER = 2.8  # standard errors at which a 95 % interval excludes zero 8 times out of 10: 1.96 + 0.84
 MOST = 100_000  # questions; a difference that needs more does not matter
 

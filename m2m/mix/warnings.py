@@ -18,7 +18,7 @@ from m2m.mix.scoreboard import Objective, Scoreboard, scoreboard
 from m2m.mix.trial import Trial
 
 ROUNDING = 1e-9
-# At least this share of the spread of scores of mixtures must be real. If not, a warning names the
+# At least this fraction of the spread of mixtures' scores must be real. If not, a warning names the
 # number of examples that would be enough.
 RELIABLE = 0.8
 # Of the norm of all changed weights: experts beyond this are too far from the base for averages of
@@ -41,7 +41,7 @@ class Deltas:
 
     @property
     def norms(self) -> NDArray[np.float64]:
-        """Return the (N,) lengths, as shares of the base's."""
+        """Return the (N,) lengths, as fractions of the base's."""
         lengths: NDArray[np.float64] = np.sqrt(self.gram.diagonal()) / self.base
         return lengths
 
@@ -187,7 +187,7 @@ def _likelihood(trials: Sequence[Trial], objective: Objective) -> list[str]:
 
 
 def reliability(board: Scoreboard) -> float:
-    """Return the share of the spread of scores over mixtures that is not chance, from -inf to 1.
+    """Return the fraction of the spread of scores over mixtures that is not chance, from -inf to 1.
 
     1 - noise / spread, like a test's reliability (Cronbach 1951 in its general form): noise is the
     mean variance of the replicates without their common part, spread that of the scores.

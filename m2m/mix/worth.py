@@ -25,12 +25,11 @@ from math import comb
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from m2m.arrays import F64
 from m2m.mix.mixture import Mixture
 from m2m.mix.ranking import CONFIDENCE, Interval, dataset_worth, percentiles
 
-Floats = NDArray[np.float64]
 VERDICTS = {1: "helpful", -1: "harmful", 0: "neutral"}
 UNKNOWN = "unknown"  # no mixture is better than guessing
 SMALLEST = 0.05  # of the largest change
@@ -92,8 +91,8 @@ class Worth:
 
 def worth(
     mixtures: Sequence[Mixture],
-    points: Floats,
-    replicates: Floats,
+    points: F64,
+    replicates: F64,
     higher_is_better: bool = True,
     *,
     above: Collection[Mixture] | None = None,
@@ -138,7 +137,7 @@ def worth(
 def _inside(
     pair: tuple[str, str],
     known: Mapping[frozenset[str], int],
-    points: Floats,
+    points: F64,
     above: Collection[Mixture] | None,
     best: float,
 ) -> bool:
@@ -154,7 +153,7 @@ def _inside(
 def _claims(
     effects: Worth,
     known: Mapping[frozenset[str], int],
-    points: Floats,
+    points: F64,
     above: Collection[Mixture] | None,
 ) -> Worth:
     """Return the effects, each with its verdict; see the module."""
@@ -175,8 +174,8 @@ def _subsets(names: int, largest: int) -> int:
 
 
 def _together(
-    known: Mapping[frozenset[str], int], pair: tuple[str, str], values: Floats
-) -> Floats | None:
+    known: Mapping[frozenset[str], int], pair: tuple[str, str], values: F64
+) -> F64 | None:
     """Return (1 + R,): the mean of f(ij) - f(i) - f(j) + f() over all that both can extend."""
     one, other = pair
     without = [chosen for chosen in known if chosen.isdisjoint(pair) and chosen | {*pair} in known]
@@ -186,7 +185,7 @@ def _together(
     for chosen in without:
         for more, sign in (((), 1.0), ((one,), -1.0), ((other,), -1.0), (pair, 1.0)):
             contrast[known[chosen.union(more)]] += sign
-    effect: Floats = contrast @ values / len(without)
+    effect: F64 = contrast @ values / len(without)
     return effect
 
 
@@ -194,9 +193,9 @@ def _fitted(
     mixtures: Sequence[Mixture],
     names: Sequence[str],
     pairs: Sequence[tuple[str, str]],
-    values: Floats,
+    values: F64,
     rng: np.random.Generator,
-) -> tuple[Floats, Floats]:
+) -> tuple[F64, F64]:
     """Return (N, 1 + R) worth and (P, 1 + R) interactions of the second-order model.
 
     Membership is coded -1 or 1: a coefficient is half a Banzhaf value, or a quarter interaction.
@@ -220,7 +219,7 @@ def _fitted(
     return 2 * coefficients[1 : 1 + len(names)], 4 * coefficients[1 + len(names) :]
 
 
-def _strongest(pairs: Sequence[tuple[str, str]], values: Sequence[Floats]) -> list[Interaction]:
+def _strongest(pairs: Sequence[tuple[str, str]], values: Sequence[F64]) -> list[Interaction]:
     """Return the clearest interactions first; all intervals hold at once, as they are selected."""
     if not pairs:
         return []

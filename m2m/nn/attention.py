@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from m2m.arrays import Array
 from m2m.nn.context import Context, Contexts
-from m2m.nn.functional import Array
 from m2m.nn.layout import PREFIX, AttentionPlan, Block, Heads, RowGroup
 from m2m.nn.workspace import Workspace
 
@@ -94,7 +94,7 @@ def attention_backward(
     split = (len(out), heads.kv * heads.group, heads.dim)
     delta = np.einsum("thd,thd->th", dout.reshape(split), out.reshape(split))
     for group, blocks, own in zip(plan.layout.groups, plan.blocks, states, strict=True):
-        if group.piece == PREFIX:  # the last group: all others of this share have read it
+        if group.piece == PREFIX:  # the last group: all others of this chunk have read it
             contexts.give_back()
         do = _split_gradient(dout, delta, group, heads, space)
         grads, far = _zeros(own, space), (contexts.of(group), contexts.gradient(group))

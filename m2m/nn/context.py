@@ -1,9 +1,9 @@
 """Keys and values of the tokens before a group's own, even if another thread computes them.
 
-A row's queries see the prefix that all rows share. If a row is cut between two shares, they also
-see its earlier parts. Each such piece is computed once. The share that has it sends its keys and
+A row's queries see the prefix that all rows share. If a row is cut between two chunks, they also
+see its earlier parts. Each such piece is computed once. The chunk that has it sends its keys and
 values to all groups that need them. In the backward it adds up the gradients that they send back,
-in the order of the shares. Later shares wait for earlier ones in the forward, and earlier shares
+in the order of the chunks. Later chunks wait for earlier ones in the forward, and earlier chunks
 for later ones in the backward, so they never wait for each other in a circle.
 """
 
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from m2m.nn.functional import Array
+from m2m.arrays import Array
 from m2m.nn.layout import PREFIX, Layout, Piece, RowGroup
 from m2m.nn.thread_pool import Worker
 from m2m.nn.workspace import Workspace
@@ -27,14 +27,14 @@ class Context(NamedTuple):
 
 
 class Contexts:
-    """The keys and values before one layer's groups, in one share.
+    """The keys and values before one layer's groups, in one chunk.
 
     Args:
-        layout: layout of the share.
-        worker: sends pieces to other shares and receives theirs.
-        space: buffers of the share.
-        layer: number of the layer. It is in the names of buffers that other shares read, since a
-            share can be some layers ahead of another. Another forward writes the same bytes there.
+        layout: layout of the chunk.
+        worker: sends pieces to other chunks and receives theirs.
+        space: buffers of the chunk.
+        layer: number of the layer. It is in the names of buffers that other chunks read, since a
+            chunk can be some layers ahead of another. Another forward writes the same bytes there.
     """
 
     def __init__(self, layout: Layout, worker: Worker, space: Workspace, layer: int) -> None:
@@ -49,7 +49,7 @@ class Contexts:
         return f"{self._layer}.{'prefix' if group.piece == PREFIX else 'cut'}."
 
     def publish(self, group: RowGroup, k: Array, v: Array) -> None:
-        """Send `group` to the shares that need it, if any; k and v are (K, 1, N, D + 1)."""
+        """Send `group` to the chunks that need it, if any; k and v are (K, 1, N, D + 1)."""
         if group.piece is not None:
             self._member.put((self._layer, group.piece), Context(k, v))
 
@@ -75,7 +75,7 @@ class Contexts:
         return self._grads.get(group.before)
 
     def give_back(self) -> None:
-        """Send the summed gradients to the shares that have the pieces."""
+        """Send the summed gradients to the chunks that have the pieces."""
         for before, grads in self._grads.items():
             first = 0
             for piece in before:

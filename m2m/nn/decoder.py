@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from m2m.arrays import Array
 from m2m.nn.config import Batch, DecoderConfig, RopeScaling
-from m2m.nn.functional import Array, rms_norm, rms_norm_backward, unbuffered, widen
+from m2m.nn.functional import rms_norm, rms_norm_backward, unbuffered, widen
 from m2m.nn.head import numerators, settle
 from m2m.nn.layer import Grads, Layer, Saved, Step
-from m2m.nn.layout import AttentionPlan, Heads, Layout, lay_out, share_out
+from m2m.nn.layout import AttentionPlan, Heads, Layout, lay_out, lay_out_chunks
 from m2m.nn.lora import LoraPair
 from m2m.nn.matrix import Storage
 from m2m.nn.rope import rotary_table
@@ -93,7 +94,7 @@ class Decoder:
         if not len(batch.loss_index):
             return 0.0, 0
         self._bind(lora or {})
-        layouts = self._share_out(batch)
+        layouts = self._lay_out(batch)
 
         def work(worker: Worker) -> float:
             step = self._start(layouts, worker)
@@ -118,7 +119,7 @@ class Decoder:
                 db[...] = 0.0
             return 0.0, 0, grads
         self._bind(lora)
-        layouts = self._share_out(batch)
+        layouts = self._lay_out(batch)
         every = [grads, *self._others(lora, len(layouts) - 1)]
         work = partial(self._share_of_grads, layouts, every)
         return sum(self.pool.run(work, len(layouts))), len(batch.loss_index), grads
@@ -126,7 +127,7 @@ class Decoder:
     def _share_of_grads(
         self, layouts: Sequence[Layout], grads: Sequence[Grads], worker: Worker
     ) -> float:
-        """Return one share's loss; write its gradients, then all workers' sums, into `grads`."""
+        """Return one chunk's loss; write its gradients, then all workers' sums, into `grads`."""
         step, own = self._start(layouts, worker), grads[worker.number]
         x, saved = self._forward(step, keep=True)
         width = self.config.hidden_size + self._rank()
@@ -144,11 +145,11 @@ class Decoder:
                     total += more
         return loss
 
-    def _share_out(self, batch: Batch) -> list[Layout]:
+    def _lay_out(self, batch: Batch) -> list[Layout]:
         config = self.config
         weights = sum(rows * columns for rows, columns in config.linear_shapes().values())
         key = KEY_COST * config.num_layers * config.query_size / weights
-        return share_out(batch, self.pool.count, key)
+        return lay_out_chunks(batch, self.pool.count, key)
 
     def _each_layer(self, work: Callable[[int], Result]) -> list[Result]:
         """Return the result of `work` for every layer; all threads share the layers."""
@@ -196,7 +197,7 @@ class Decoder:
         self._each_layer(lambda number: self._layers[number].bind(pairs))
 
     def _start(self, layouts: Sequence[Layout], worker: Worker) -> Step:
-        """Check the ids of a worker's share and prepare the values that the layers share."""
+        """Check the ids of a worker's chunk and prepare the values that the layers share."""
         config, layout = self.config, layouts[worker.number]
         ids = layout.tokens
         if len(ids) and (ids.min() < 0 or ids.max() >= config.vocab_size):

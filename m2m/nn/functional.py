@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from m2m.arrays import Array
 from m2m.kernels import float16
-
-Array = NDArray[np.floating[Any]]
 
 # Elements of one operand in a block, 512 KiB of float32. With a third of this, five operands would
 # fit an L2 cache, but threads wait for each other at every call: larger blocks save two of three

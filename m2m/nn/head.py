@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from m2m.arrays import Array
 from m2m.kernels import bfloat16
-from m2m.nn.functional import Array, widen
+from m2m.nn.functional import widen
 from m2m.nn.workspace import Workspace
 
 POSITIONS = 512  # rows of h at a time

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from m2m.arrays import Array
 from m2m.nn.attention import GroupState, attention, attention_backward
 from m2m.nn.config import DecoderConfig
 from m2m.nn.context import Contexts
 from m2m.nn.functional import (
-    Array,
     geglu,
     geglu_backward,
     rms_norm,

@@ -1,4 +1,4 @@
-"""Order a batch in memory: shares for the threads, groups of rows with similar length, blocks."""
+"""Order a batch in memory: chunks for the threads, groups of rows with similar length, blocks."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from m2m.arrays import Array
+from m2m.nn.chunks import Part, divide
 from m2m.nn.config import Batch
-from m2m.nn.functional import Array
-from m2m.nn.shares import Part, divide
 
 SCORES = 1 << 18  # elements in one block of scores: 1 MiB of float32, the size of an L2 cache
 QUERIES = 64  # queries of a row in one block: keys after the block are skipped
@@ -21,7 +21,7 @@ PADS = (256, 8)  # a group has at most max(256, tokens / 8) pads: the price of b
 
 Index = NDArray[np.intp]
 Piece = tuple[int, int]  # (row, its first token there): tokens that queries elsewhere see
-Reader = tuple[int, tuple[Piece, ...]]  # (number of a share, the pieces that it joins)
+Reader = tuple[int, tuple[Piece, ...]]  # (number of a chunk, the pieces that it joins)
 PREFIX: Piece = (-1, 0)
 
 
@@ -98,14 +98,14 @@ class RowGroup:
 
 @dataclass(frozen=True)
 class Layout:
-    """The order of one share's tokens, and the values that depend on it.
+    """The order of one chunk's tokens, and the values that depend on it.
 
     Attributes:
         tokens: (T,) ids; the prefix first, then rows from the longest to the shortest.
         positions: (T,) position of each token in its own text.
         groups: groups of the rows, then the group of the prefix if there is one.
         loss_index, loss_target: (M,) as in Batch, but in this order.
-        readers: the shares that read each piece.
+        readers: the chunks that read each piece.
     """
 
     tokens: Index
@@ -117,26 +117,26 @@ class Layout:
 
     @property
     def prefix(self) -> RowGroup | None:
-        """Return the group of the shared prefix, if this share has it."""
+        """Return the group of the shared prefix, if this chunk has it."""
         last = self.groups[-1] if self.groups else None
         return last if last is not None and last.piece == PREFIX else None
 
 
 def lay_out(batch: Batch, trim: bool = True) -> Layout:
-    """Order and group a batch's rows in one share; leave out tokens that no loss depends on.
+    """Order and group a batch's rows in one chunk; leave out tokens that no loss depends on.
 
     With `trim`, it drops tokens after a row's last loss position, and rows without one: no
     position with a loss sees them.
     """
-    return share_out(batch, 1, 0.0, trim)[0]
+    return lay_out_chunks(batch, 1, 0.0, trim)[0]
 
 
-def share_out(batch: Batch, count: int, key: float, trim: bool = True) -> list[Layout]:
+def lay_out_chunks(batch: Batch, count: int, key: float, trim: bool = True) -> list[Layout]:
     """Divide a batch into at most `count` layouts of about the same work; the first has the prefix.
 
     Args:
         batch: rows.
-        count: most shares; empty ones are left out.
+        count: most chunks; empty ones are left out.
         key: the work of one key that a query sees, in units of a token's work.
         trim: as for `lay_out`.
     """
@@ -147,8 +147,8 @@ def share_out(batch: Batch, count: int, key: float, trim: bool = True) -> list[L
     order = np.argsort(-kept, kind="stable")
     order = order[kept[order] > 0]
     dealt = divide(kept[order].tolist(), prefix, key, count)
-    shares = [parts for number, parts in enumerate(dealt) if parts or not number]
-    groups = [_groups(parts, 0 if n else prefix, prefix) for n, parts in enumerate(shares)]
+    chunks = [parts for number, parts in enumerate(dealt) if parts or not number]
+    groups = [_groups(parts, 0 if n else prefix, prefix) for n, parts in enumerate(chunks)]
     readers: dict[Piece, list[Reader]] = {}
     for number, own in enumerate(groups):
         for before in dict.fromkeys(group.before for group in own):
@@ -156,7 +156,7 @@ def share_out(batch: Batch, count: int, key: float, trim: bool = True) -> list[L
                 readers.setdefault(piece, []).append((number, before))
     return [
         _layout(batch, [(int(starts[order[p.row]]), p) for p in parts], own, readers)
-        for parts, own in zip(shares, groups, strict=True)
+        for parts, own in zip(chunks, groups, strict=True)
     ]
 
 
@@ -166,7 +166,7 @@ def _layout(
     groups: tuple[RowGroup, ...],
     readers: dict[Piece, list[Reader]],
 ) -> Layout:
-    """Return the layout of one share; each part has the index of its row in the batch."""
+    """Return the layout of one chunk; each part has the index of its row in the batch."""
     prefix = batch.prefix_length
     own = prefix if groups and groups[-1].piece == PREFIX else 0
     source = [np.arange(own)] + [start + np.arange(p.first, p.last) for start, p in parts]
@@ -195,9 +195,9 @@ def _needed(batch: Batch, starts: Index, lengths: Index) -> Index:
 
 
 def _groups(parts: Sequence[Part], own: int, prefix: int) -> tuple[RowGroup, ...]:
-    """Group a share's parts, longest first; each part of a cut row, and the prefix, is a group.
+    """Group a chunk's parts, longest first; each part of a cut row, and the prefix, is a group.
 
-    `own` is the length of the prefix in the share that has it, else 0.
+    `own` is the length of the prefix in the chunk that has it, else 0.
     """
     start = own
     groups: list[RowGroup] = []

@@ -26,7 +26,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from m2m.nn.functional import Array
+from m2m.arrays import Array
 from m2m.nn.lora import LoraPair
 from m2m.nn.matrix import Storage
 

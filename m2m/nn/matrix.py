@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from m2m.arrays import Array
 from m2m.blas import one_blas_thread
 from m2m.kernels import bfloat16
-from m2m.nn.functional import Array, widen
+from m2m.nn.functional import widen
 from m2m.nn.workspace import Workspace
 
 WORTH_BF16 = 1.2  # a step is faster only if products are this many times as fast as in float32

@@ -84,7 +84,7 @@ def _kept(config: DecoderConfig, load: Load) -> int:
 
 
 def _passing(config: DecoderConfig, load: Load) -> int:
-    """Return the floats of buffers that all layers use in turn, and that shares send each other."""
+    """Return the floats of buffers that all layers use in turn, and that chunks send each other."""
     c, f, wide, kv = (
         config.hidden_size,
         config.intermediate_size,

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from m2m.arrays import Array
 from m2m.nn.thread_pool import ThreadPool, Worker
-
-Array = NDArray[np.floating[Any]]
 
 
 class AdamW:
@@ -57,7 +54,7 @@ class AdamW:
     def _move(
         self, every: Sequence[Sequence[Array]], learning_rate: float, scale: float, worker: Worker
     ) -> None:
-        """Move one worker's share of the parameters."""
+        """Move one worker's chunk of the parameters."""
         first, second = self._betas
         root = math.sqrt(1.0 - second**self.steps)
         size = learning_rate * root / (1.0 - first**self.steps)

@@ -1,8 +1,8 @@
-"""Threads that compute the shares of one step at the same time, and exchange values.
+"""Threads that compute the chunks of one step at the same time, and exchange values.
 
 NumPy releases the interpreter inside every array operation. So threads that each work on their own
 tokens use all cores, for element-wise work as well as for products; a thread that has to wait
-sleeps. The shares and the order of every sum are fixed, so the same count gives the same bytes.
+sleeps. The chunks and the order of every sum are fixed, so the same count gives the same bytes.
 """
 
 from __future__ import annotations

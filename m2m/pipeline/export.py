@@ -102,7 +102,7 @@ def export(run: TrainedRun, ranking: Ranking, confirmation: Confirmation) -> Exp
 
 
 def _sources(inputs: Inputs, winner: Model) -> list[Source]:
-    shares = winner.mixture.shares
+    shares = winner.mixture.weight_by_dataset
     return [
         Source(
             name=dataset.name,

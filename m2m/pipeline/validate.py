@@ -14,7 +14,7 @@ from m2m.formats.journal import Journal
 from m2m.mix.agreement import Scored, regret
 from m2m.mix.mixture import Mixture, weight_matrix
 from m2m.mix.scoreboard import metric_name, scoreboard, target_name
-from m2m.mix.similarity import likeness, token_shares
+from m2m.mix.similarity import likeness, token_frequencies
 from m2m.mix.study import Study
 from m2m.mix.trial import Trial
 from m2m.mix.validation_plan import LIKENESS, SINGLES, SURROGATE, by_group, plan
@@ -77,7 +77,7 @@ def _likeness(inputs: Inputs, mixtures: Sequence[Mixture]) -> NDArray[np.float64
     """Return the likeness (n,) of the mixtures' tokens to dev questions and right answers."""
     vocabulary = inputs.base.config.vocab_size
     shares = {
-        name: token_shares([sample.ids for sample in corpus.samples], vocabulary)
+        name: token_frequencies([sample.ids for sample in corpus.samples], vocabulary)
         for name, corpus in inputs.corpora.items()
     }
     asked = [
@@ -85,7 +85,7 @@ def _likeness(inputs: Inputs, mixtures: Sequence[Mixture]) -> NDArray[np.float64
         for task in inputs.dev.values()
         for request, example in zip(requests(task, inputs.formatter), task.examples, strict=True)
     ]
-    return likeness(mixtures, shares, token_shares(asked, vocabulary))
+    return likeness(mixtures, shares, token_frequencies(asked, vocabulary))
 
 
 def _chosen(

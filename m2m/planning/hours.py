@@ -18,9 +18,9 @@ from m2m.recipe import LISTS, SECTIONS, Recipe, as_json
 from m2m.results.folder import RunFolder
 from m2m.store import fingerprint
 
-# A plan is within 30 % of a run's real time; the plan may take this share of the hours.
-_SHARE = 0.85
-# Experts with fewer steps than this share of the recipe's would answer another question.
+# A plan is within 30 % of a run's real time; the plan may take this fraction of the hours.
+_FRACTION = 0.85
+# Experts with fewer steps than this fraction of the recipe's would answer another question.
 _LEAST_STEPS = 0.25
 
 
@@ -84,7 +84,7 @@ def _decide(inputs: Inputs, rates: Rates, hours: float) -> dict[str, Any]:
     def seconds() -> float:
         return sum(step.seconds for step in work.of(_with(inputs.recipe, settings)).steps())
 
-    limit = hours * 3600 * _SHARE
+    limit = hours * 3600 * _FRACTION
     for name, value, words in _cuts(work):
         if (now := seconds()) <= limit:
             break
@@ -97,7 +97,7 @@ def _decide(inputs: Inputs, rates: Rates, hours: float) -> dict[str, Any]:
     if seconds() > limit:
         raise ResourceError(
             f"the run does not fit into {hours:g} hours: at its least it takes "
-            f"{seconds() / _SHARE / 3600:.2g}",
+            f"{seconds() / _FRACTION / 3600:.2g}",
             "give it more, leave datasets out, or take a smaller base",
         )
     # Raise the largest cuts again as far as the time allows.

@@ -23,7 +23,7 @@ from m2m.tuner.memory import GIB
 
 _ROOM = 256 << 20  # bytes left free on a disk
 _LONG = 60.0  # seconds of training; nobody needs a shorter time than this
-_PRODUCTS = 0.55  # share of a training step that bf16 makes faster
+_PRODUCTS = 0.55  # fraction of a training step that bf16 makes faster
 
 
 @dataclass(frozen=True)

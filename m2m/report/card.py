@@ -28,7 +28,7 @@ class Card:
 
     Attributes:
         base: the base model's identifier on the hub, or its name here.
-        sources: the datasets of the mixture, with their shares.
+        sources: the datasets of the mixture, with their weights.
         confirmation: the models that were compared, and the verdict.
         made: sentences on how it was made.
         files: (name, purpose) of the files in the card's folder.

@@ -85,17 +85,17 @@ def _heading(x: float, y: float, name: str) -> Markup:
 def _place(place: Ranked, y: float, x: Scale, names: Sequence[str], first: float) -> Markup:
     """Draw one row: rank, dots of the datasets, interval."""
     mark = "=" if place.tied_with_best else ""
-    shares = place.mixture.shares
-    most = max(shares.values(), default=1.0)
+    weights = place.mixture.weight_by_dataset
+    most = max(weights.values(), default=1.0)
     at = {name: first + _COLUMN * i for i, name in enumerate(names)}
-    inside = [at[name] for name in shares if name in at]
+    inside = [at[name] for name in weights if name in at]
     marks = [text(first - 24, y + 4, f"{place.rank}", "label", text_anchor="end"),
              text(first - 21, y + 4, mark, "label")]  # fmt: skip
-    marks += [dot(at[name], y, 1.6, "absent") for name in names if name not in shares]
+    marks += [dot(at[name], y, 1.6, "absent") for name in names if name not in weights]
     if len(inside) > 1:
         marks.append(line(min(inside), y, max(inside), y, "link"))
-    radius = {name: 2.5 + 3 * (share / most) ** 0.5 for name, share in shares.items()}
-    marks += [dot(at[name], y, radius[name], "present") for name in shares if name in at]
+    radius = {name: 2.5 + 3 * (weight / most) ** 0.5 for name, weight in weights.items()}
+    marks += [dot(at[name], y, radius[name], "present") for name in weights if name in at]
     kind = "tied" if place.tied_with_best else "behind"
     low, high = place.ci95
     marks.append(interval(x, y, low, place.score, high, kind))

@@ -25,7 +25,7 @@ from m2m.results.training import Curve
 from m2m.results.validation import Validation
 
 _BINS = 60  # points of a loss curve
-_SEEN = 0.02  # share of the losses at either end that the common axis may cut off
+_SEEN = 0.02  # fraction of the losses at either end that the common axis may cut off
 
 
 def loss_charts(curves: Sequence[Curve]) -> list[Markup]:

@@ -26,8 +26,8 @@ class Scale:
 
     def __call__(self, value: float) -> float:
         """Return the position of a value; values outside stay at the border."""
-        share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
-        return self.start + share * (self.end - self.start)
+        fraction = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
+        return self.start + fraction * (self.end - self.start)
 
     def ticks(self, count: int = 5) -> list[float]:
         """Return about `count` round values within the scale."""

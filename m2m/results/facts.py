@@ -41,7 +41,7 @@ FEW_EXAMPLES = 30  # with fewer, a bootstrap's percentile intervals are too narr
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset: its origin, its terms of use, its share in the winner."""
+    """A dataset: its origin, its terms of use, its weight in the winner."""
 
     name: str
     rows: int | None
@@ -191,7 +191,7 @@ def _sources(settings: Json, winner: Mixture) -> list[Source]:
         Source(
             name=str(dataset["name"]),
             rows=known.get(dataset["name"], {}).get("rows"),
-            share=winner.shares.get(dataset["name"], 0.0),
+            share=winner.weight_by_dataset.get(dataset["name"], 0.0),
             languages=tuple(map(str, dataset.get("languages") or ())),
             **{key: str(dataset.get(key) or "") for key in ("licence", "source", "notes")},
         )

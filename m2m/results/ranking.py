@@ -161,7 +161,7 @@ def ranking_table(ranking: Ranking, names: Sequence[str]) -> Table:
     """Show all scored mixtures, best first; CSV has the share of each of the datasets `names`."""
     rows: list[list[Cell]] = []
     for place in ranking.places:
-        shares = place.mixture.shares
+        weights = place.mixture.weight_by_dataset
         rows.append([
             place.rank,
             place.tied_with_best,
@@ -170,7 +170,7 @@ def ranking_table(ranking: Ranking, names: Sequence[str]) -> Table:
             Interval(place.score, *place.ci95),
             place.behind,
             place.examples,
-            *(shares.get(name, 0.0) for name in names),
+            *(weights.get(name, 0.0) for name in names),
         ])  # fmt: skip
     return Table(
         "ranking",

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2m.adapter import Adapter
+from m2m.arrays import F32
 from m2m.dataset import Sample, pack_all
 from m2m.errors import InputError, Interrupted, TrainingError
 from m2m.formats.json_values import as_list, as_reals, as_whole, as_wholes
@@ -27,7 +28,6 @@ from m2m.tuner.row_mix import stream_of
 
 __all__ = ["Origin", "TrainResult", "Trainer", "finished"]
 
-F32 = NDArray[np.float32]
 Gradients = dict[str, tuple[NDArray[Any], NDArray[Any]]]
 
 # Number of steps whose mean loss shows a divergence that never became infinite.

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from m2m.mix.mixture import Mixture, weight_matrix
-from m2m.mix.similarity import likeness, token_shares
+from m2m.mix.similarity import likeness, token_frequencies
 
 
-def test_shares_count_tokens() -> None:
-    shares = token_shares([np.array([0, 1, 1]), [3]], 5)
-    assert shares.tolist() == [0.25, 0.5, 0.0, 0.25, 0.0]
+def test_frequencies_count_tokens() -> None:
+    frequencies = token_frequencies([np.array([0, 1, 1]), [3]], 5)
+    assert frequencies.tolist() == [0.25, 0.5, 0.0, 0.25, 0.0]
 
 
 def test_the_likest_mixture_may_be_one_of_several_datasets() -> None:
@@ -17,7 +17,7 @@ def test_the_likest_mixture_may_be_one_of_several_datasets() -> None:
     weights = weight_matrix(mixtures, ("a", "b"))
     assert weights.tolist() == [[1, 0], [0, 1], [0.75, 0.25]]
     assert weights @ [1.0, 3.0] == pytest.approx([1.0, 3.0, 1.5])
-    shares = {"a": np.array([1.0, 0.0]), "b": np.array([0.0, 1.0])}
-    found = likeness(mixtures, shares, np.array([0.7, 0.3]))
+    frequencies = {"a": np.array([1.0, 0.0]), "b": np.array([0.0, 1.0])}
+    found = likeness(mixtures, frequencies, np.array([0.7, 0.3]))
     assert int(np.argmax(found)) == 2
     assert (found <= 0).all()

@@ -16,7 +16,7 @@ EFFECT = {"a": 0.5, "b": 0.2, "c": -0.4, "d": 0.1}
 
 
 def truth(mixture: Mixture) -> float:
-    weight = mixture.shares
+    weight = mixture.weight_by_dataset
     pair = 3.0 * weight.get("b", 0.0) * weight.get("d", 0.0)
     return sum(EFFECT[name] * each for name, each in weight.items()) + pair
 

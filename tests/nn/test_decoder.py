@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from m2m.arrays import Array
 from m2m.kernels import bfloat16
 from m2m.nn import head, layout
 from m2m.nn.config import Batch
 from m2m.nn.decoder import Decoder, RopeScaling
-from m2m.nn.functional import Array
 from m2m.nn.layer import Grads
 from m2m.nn.lora import LoraPair, init_lora
 from m2m.nn.optim import AdamW

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from m2m.nn import shares
+from m2m.nn import chunks
+from m2m.nn.chunks import divide
 from m2m.nn.config import Batch
 from m2m.nn.decoder import Decoder
-from m2m.nn.layout import PREFIX, share_out
-from m2m.nn.shares import divide
+from m2m.nn.layout import PREFIX, lay_out_chunks
 from m2m.nn.thread_pool import PoolBroken, ThreadPool, Worker
 from tests.nn.reference import make_batch, make_config, make_lora, make_weights
 from tests.nn.test_decoder import LENGTHS, TRAITS, check_gradients
@@ -21,7 +21,7 @@ SAVINGS = [{}, {"recompute": 1}, {"maps": "half"}, {"recompute": 2, "maps": "hal
 
 @pytest.fixture(autouse=True)
 def _cut_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shares, "LEAST", 1)
+    monkeypatch.setattr(chunks, "LEAST", 1)
 
 
 def make(threads: int, traits: dict[str, Any], **saving: Any) -> Decoder:
@@ -71,11 +71,11 @@ def compare(
 
 
 @pytest.mark.parametrize(("lengths", "prefix"), [((20,), 0), ((9, 14, 6), 5)])
-def test_gradients_across_the_borders_of_shares(lengths: tuple[int, ...], prefix: int) -> None:
+def test_gradients_across_the_borders_of_chunks(lengths: tuple[int, ...], prefix: int) -> None:
     config = make_config()
     batch = make_batch(config, lengths, prefix)
     assert any(
-        g.piece not in (None, PREFIX) for lay in share_out(batch, 4, 0.1) for g in lay.groups
+        g.piece not in (None, PREFIX) for lay in lay_out_chunks(batch, 4, 0.1) for g in lay.groups
     )
     check_gradients(make(4, {}), batch, make_lora(config))
 
@@ -119,7 +119,7 @@ def test_a_mistake_in_one_share_ends_all_and_is_told() -> None:
     config = make_config()
     batch = make_batch(config, LENGTHS, 5)
     wrong = Batch(batch.tokens.copy(), batch.lengths, 5, batch.loss_index, batch.loss_target)
-    wrong.tokens[0] = config.vocab_size  # the prefix, which the second share waits for
+    wrong.tokens[0] = config.vocab_size  # the prefix, which the second chunk waits for
     decoder, lora = make(2, {}), make_lora(config)
     with pytest.raises(ValueError, match=r"outside of 0\.\.60"):
         decoder.loss_and_grads(wrong, lora)
@@ -160,10 +160,10 @@ def test_members_meet_and_hand_over() -> None:
         ([5], 0, 0, 4),
     ],
 )
-def test_shares_hold_every_token_once_and_are_even(
+def test_chunks_hold_every_token_once_and_are_even(
     lengths: list[int], prefix: int, key: float, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shares, "LEAST", 16)
+    monkeypatch.setattr(chunks, "LEAST", 16)
     found = divide(lengths, prefix, key, count)
     seen = sorted((p.row, at) for parts in found for p in parts for at in range(p.first, p.last))
     assert seen == [(row, at) for row, length in enumerate(lengths) for at in range(length)]
@@ -181,7 +181,7 @@ def test_shares_hold_every_token_once_and_are_even(
 
 def test_a_row_that_is_cut_looks_back_in_order() -> None:
     batch = make_batch(make_config(), (40,), 3, share=1.0)
-    layouts = share_out(batch, 3, 0.0)
+    layouts = lay_out_chunks(batch, 3, 0.0)
     before = [[group.before for group in layout.groups] for layout in layouts]
     assert before[0] == [(PREFIX,), ()]
     firsts = [int(layout.positions[0]) - 3 for layout in layouts[1:]]

@@ -53,7 +53,7 @@ def test_a_recipe_is_cut_until_it_fits_and_no_further(
     inputs, heard = read_inputs(recipe), Heard()
     whole = seconds(inputs, recipe)
     limit = share * whole
-    found = fit_hours(inputs, recipe, limit / hours_module._SHARE / 3600, heard)
+    found = fit_hours(inputs, recipe, limit / hours_module._FRACTION / 3600, heard)
     assert seconds(inputs, found.recipe) <= limit
     assert bool(heard.warnings) == (share < 1)
     assert (found.recipe == inputs.recipe) == (share > 1)
@@ -79,7 +79,7 @@ def test_a_search_gets_cheaper_before_mixtures_are_left_out(
     inputs = read_inputs(dataclasses.replace(recipe, datasets=datasets, search=search))
     rates = dataclasses.replace(RATES, token=0.0, tokens=dict.fromkeys(names, 1.0), scored=1.0)
     limit = share * seconds(inputs, inputs.recipe, rates)
-    decided = hours_module._decide(inputs, rates, limit / hours_module._SHARE / 3600)
+    decided = hours_module._decide(inputs, rates, limit / hours_module._FRACTION / 3600)
     assert decided["settings"].keys() == {"top", *changed}
     assert len(decided["gave_up"]) == len(decided["settings"])
     fitted = hours_module._with(inputs.recipe, decided["settings"])
@@ -139,7 +139,9 @@ def test_a_run_reads_its_inputs_once_and_keeps_the_cut(
         return load_dataset(source)
 
     monkeypatch.setattr(inputs_module, "load_dataset", counting)
-    run = Run(recipe, Heard(), fit=hours_module.within(recipe, limit / hours_module._SHARE / 3600))
+    run = Run(
+        recipe, Heard(), fit=hours_module.within(recipe, limit / hours_module._FRACTION / 3600)
+    )
     assert sorted(read) == sorted(dataset.path for dataset in recipe.datasets)
     assert run.recipe.train.steps < whole.recipe.train.steps
     assert seconds(whole, run.recipe) <= limit

@@ -33,9 +33,9 @@ class Part:
 
 
 def divide(lengths: Sequence[int], prefix: int, key: float, count: int) -> list[list[Part]]:
-    """Divide rows, in order, into `count` shares of about the same work; some may stay empty.
+    """Divide rows, in order, into `count` chunks of about the same work; some may stay empty.
 
-    The first share has the prefix as well. A row goes to one share if that keeps the shares even.
+    The first chunk has the prefix as well. A row goes to one chunk if that keeps the chunks even.
     Otherwise it is cut, and its later part reads the earlier one. The work of n tokens that see
     c keys each on average is `n (1 + key c)`.
     """
@@ -45,7 +45,7 @@ def divide(lengths: Sequence[int], prefix: int, key: float, count: int) -> list[
 
     spent = work(0, prefix, 0)
     total = spent + sum(work(0, length, prefix) for length in lengths)
-    shares: list[list[Part]] = [[] for _ in range(count)]
+    chunks: list[list[Part]] = [[] for _ in range(count)]
     at = 0
     for row, length in enumerate(lengths):
         cuts = [0]
@@ -55,11 +55,11 @@ def divide(lengths: Sequence[int], prefix: int, key: float, count: int) -> list[
                 room = total * (at + 1) / count - spent
                 last = first + _fitting(length - first, room, 1.0 + key * (prefix + first), key)
             if last > first:
-                shares[at].append(Part(row, tuple(cuts), last, length))
+                chunks[at].append(Part(row, tuple(cuts), last, length))
                 spent += work(first, last, prefix)
                 cuts.append(last)
             at += last < length
-    return shares
+    return chunks
 
 
 def _fitting(tokens: int, room: float, cost: float, key: float) -> int:
