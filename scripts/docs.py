@@ -83,7 +83,7 @@ def contexts(context: click.Context) -> Iterator[click.Context]:
 def current(text: str) -> str:
     """A page with its generated parts as they should be."""
     parts = {"fields": fields, "commands": commands}
-    return PART.sub(lambda found: found[1] + parts[found[2]]() + found[3], text)
+    return PART.sub(lambda match: match[1] + parts[match[2]]() + match[3], text)
 
 
 def main() -> None:

@@ -42,28 +42,28 @@ def texts(path: Path) -> Iterator[tuple[int, str]]:
 
 def main(folders: list[Path]) -> int:
     """Print the counts; return 1 if one is over its limit."""
-    found = [
+    passages = [
         (path, line, text)
         for folder in folders or [ROOT / "m2m"]
         for path in sorted(folder.rglob("*.py"))
         for line, text in texts(path)
     ]
-    words = sum(len(re.findall(r"[A-Za-z']+", text)) for _, _, text in found)
+    words = sum(len(re.findall(r"[A-Za-z']+", text)) for _, _, text in passages)
     over = False
     for pattern, most in LIMITS.items():
         places = [
             (path, line + text[: match.start()].count("\n"), text)
-            for path, line, text in found
+            for path, line, text in passages
             for match in re.finditer(pattern, text, re.IGNORECASE)
         ]
         rate = 1e4 * len(places) / max(1, words)
         print(f"{rate:6.1f} of {most:g} per 10,000 words: {pattern}")
         over = over or rate > most
         for path, line, _ in places if folders else []:
-            said = path.read_text(encoding="utf-8").splitlines()[line - 1].strip()
-            print(f"       {path}:{line}: {said}")
+            source = path.read_text(encoding="utf-8").splitlines()[line - 1].strip()
+            print(f"       {path}:{line}: {source}")
     return int(over)
 
 
 if __name__ == "__main__":
-    sys.exit(main([Path(each) for each in sys.argv[1:]]))
+    sys.exit(main([Path(name) for name in sys.argv[1:]]))

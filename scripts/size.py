@@ -36,5 +36,5 @@ def problems(root: Path, budget: int) -> list[str]:
 
 if __name__ == "__main__":
     top = Path(__file__).resolve().parent.parent
-    if wrong := [each for name, most in BUDGETS.items() for each in problems(top / name, most)]:
+    if wrong := [line for name, most in BUDGETS.items() for line in problems(top / name, most)]:
         sys.exit("\n".join(["size:", *wrong]))

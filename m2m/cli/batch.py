@@ -103,7 +103,7 @@ def run_batch(
             say(f"[{number}/{len(recipes)}] {recipe}", err=True)
         try:
             with opened(recipe, quiet, "run", None, hours=hours, share=None, **allowed) as work:
-                found = work.run()
+                result = work.run()
         except Interrupted:
             raise
         except M2MError as error:
@@ -114,7 +114,7 @@ def run_batch(
             if not keep_going:
                 break
             continue
-        outcome = found.as_json()
+        outcome = result.as_json()
         _say(recipe, outcome, as_json)
     if failed:
         raise M2MError(
@@ -130,8 +130,8 @@ def _say(recipe: Path, outcome: dict[str, Any], as_json: bool) -> None:
         say(json_text(line))
     else:
         verdict = outcome["verdict"]
-        made = f"  {outcome['gguf']}" if outcome["gguf"] else ""
-        say(f"{recipe}: {verdict['kind']}. {verdict['sentence']}{made}")
+        file = f"  {outcome['gguf']}" if outcome["gguf"] else ""
+        say(f"{recipe}: {verdict['kind']}. {verdict['sentence']}{file}")
 
 
 def _same_line() -> str:

@@ -113,13 +113,16 @@ def stoppable(progress: TerminalProgress) -> Iterator[None]:
         progress.stopping = True
         progress.warn("stopping after this step; press Ctrl-C again to stop now")
 
-    before = {each: signal.signal(each, ask) for each in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        stop_signal: signal.signal(stop_signal, ask)
+        for stop_signal in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield
     finally:
         progress.finish()
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        for stop_signal, handler in before.items():
+            signal.signal(stop_signal, handler)
 
 
 def say(*lines: str, err: bool = False) -> None:

@@ -61,64 +61,64 @@ def check(
     if files[0].suffix == ".toml":
         if len(files) > 1 or model or targets:
             raise click.UsageError("a recipe names its own datasets, model and targets")
-        found = check_recipe(load_recipe(files[0], data_roots()))
+        results = check_recipe(load_recipe(files[0], data_roots()))
     else:
         opened = open_model(model, template) if model else ()
-        found = check_data(
+        results = check_data(
             files, [read_target(path, answers, data_roots()) for path in targets], *opened
         )
-    counted = found[0].tokens is not None
-    show.result([e.as_json() for e in found], as_json, lambda: show_checked(found, counted))
-    if bad := [str(each.file) for each in found if each.refused]:
+    counted = results[0].tokens is not None
+    show.result([e.as_json() for e in results], as_json, lambda: show_checked(results, counted))
+    if bad := [str(result.file) for result in results if result.refused]:
         raise InputError(
             f"`m2m run` would refuse {', '.join(bad)}",
             "correct the lines marked ! and run this again",
         )
 
 
-def show_checked(found: Sequence[Checked], tokens: bool = True) -> None:
+def show_checked(results: Sequence[Checked], tokens: bool = True) -> None:
     """Print a table of all files, and below it everything that a person should check."""
     from m2m.cli.console import make_table, print_table
 
     counts = ("rows", "tokens", "longest", "same", "near", "leaks", "letters/token", "tokens/word")
     table = make_table("file", *counts, "lengths", right=counts, fold=True)
-    for each in found:
+    for result in results:
         numbers = (
-            each.rows, each.tokens, each.longest,
-            each.duplicates, each.near_duplicates, each.overlap,
+            result.rows, result.tokens, result.longest,
+            result.duplicates, result.near_duplicates, result.overlap,
         )  # fmt: skip
         table.add_row(
-            each.file.name,
+            result.file.name,
             *("-" if number is None else f"{number:,}" for number in numbers),
-            f"{each.cost.characters_per_token:.2f}" if each.cost else "-",
-            f"{each.cost.tokens_per_word:.2f}" if each.cost else "-",
-            _bars(each.lengths),
+            f"{result.cost.characters_per_token:.2f}" if result.cost else "-",
+            f"{result.cost.tokens_per_word:.2f}" if result.cost else "-",
+            _bars(result.lengths),
         )
     print_table(table)
-    for each in found:
-        if each.reading:
-            say(f"{each.file.name}: {each.reading}")
-        if each.problems:
-            say(f"{each.file}")
-        for problem in each.problems:
+    for result in results:
+        if result.reading:
+            say(f"{result.file.name}: {result.reading}")
+        if result.problems:
+            say(f"{result.file}")
+        for problem in result.problems:
             word = "line" if len(problem.lines) == 1 else "lines"
             where = f" ({word} {', '.join(map(str, problem.lines))})" if problem.lines else ""
             say(f"  {'!' if problem.refused else '-'} {problem.message}{where}")
             say(f"    {problem.hint}")
-    if not any(each.problems for each in found):
-        asked = any(each.format.startswith("target") for each in found)
+    if not any(result.problems for result in results):
+        has_targets = any(result.format.startswith("target") for result in results)
         checked = [
             "encoding and characters",
             "number of rows",
             "duplicates",
             "contradictions",
             "languages",
-            *(["rows in two files"] if len(found) > 1 + asked else []),
-            *(["rows in dev or test questions", "number of questions"] if asked else []),
+            *(["rows in two files"] if len(results) > 1 + has_targets else []),
+            *(["rows in dev or test questions", "number of questions"] if has_targets else []),
             *(["length in tokens"] if tokens else []),
         ]
         say(f"No problems found (checked: {', '.join(checked)}).")
-        if not asked:
+        if not has_targets:
             say("Name your questions with `--target` to check that no row contains them.")
 
 

@@ -48,16 +48,16 @@ def demo(recipe: Path | None, quiet: bool) -> None:
     say("", "3. One adapter per dataset; every mixture of them merged and scored; the best and")
     say("   the baselines really fine-tuned (m2m run). Stop it at any time.")
     with opened(recipe, quiet, "demo") as work:
-        found = work.run()
-    show.run(found, len(loaded.datasets))
-    if found.exported is None:
+        outcome = work.run()
+    show.run(outcome, len(loaded.datasets))
+    if outcome.exported is None:
         return
     say("", "4. Ask the model before and after (m2m chat).")
     task = next(iter((inputs.test or inputs.dev).values()))
     examples = task.examples[:ASKED]
-    questions = [each.prompt or each.choices[0] for each in examples]
+    questions = [example.prompt or example.choices[0] for example in examples]
     before = ask(str(inputs.base.gguf.path), questions)
-    after = ask(str(found.exported.gguf), questions)
+    after = ask(str(outcome.exported.gguf), questions)
     for example, question, old, new in zip(examples, questions, before, after, strict=True):
         say("", f"   {question}", f"      before  {old}", f"      after   {new}")
         if example.prompt:

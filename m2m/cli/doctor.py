@@ -27,16 +27,16 @@ def doctor(as_json: bool) -> None:
     from m2m.commands.doctor import diagnose
     from m2m.errors import ResourceError
 
-    found = diagnose(Path.cwd())
-    bad = [each.name for each in found if each.state == "problem"]
+    findings = diagnose(Path.cwd())
+    bad = [finding.name for finding in findings if finding.state == "problem"]
 
     def table() -> None:
-        for each in found:
-            say(f"{MARKS[each.state]} {each.name:20} {each.value}")
-            if each.remedy:
-                say(f"{'':23}{each.remedy}")
+        for finding in findings:
+            say(f"{MARKS[finding.state]} {finding.name:20} {finding.value}")
+            if finding.remedy:
+                say(f"{'':23}{finding.remedy}")
 
-    as_data = {"ok": not bad, "checks": [dataclasses.asdict(each) for each in found]}
+    as_data = {"ok": not bad, "checks": [dataclasses.asdict(finding) for finding in findings]}
     show.result(as_data, as_json, table)
     if bad:
         raise ResourceError(
@@ -44,9 +44,9 @@ def doctor(as_json: bool) -> None:
         )
 
 
-def show_versions(context: click.Context, option: click.Parameter, wanted: bool) -> None:
+def show_versions(context: click.Context, option: click.Parameter, requested: bool) -> None:
     """Print the versions of m2m and of everything that it runs with."""
-    if not wanted or context.resilient_parsing:
+    if not requested or context.resilient_parsing:
         return
     import platform
 

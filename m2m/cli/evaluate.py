@@ -69,12 +69,12 @@ def evaluate(
     target = Target(name="task", dev=tasks[0], **how)
     progress = TerminalProgress(quiet)
     with stoppable(progress):
-        found = compare_models(models, tasks, target, lora, progress, data_roots())
+        comparison = compare_models(models, tasks, target, lora, progress, data_roots())
     if log_samples:
-        write_samples(found, log_samples)
-    for warning in found.warnings:
+        write_samples(comparison, log_samples)
+    for warning in comparison.warnings:
         progress.warn(warning)
-    show.result(found.as_json(), as_json, lambda: show.comparison(found))
+    show.result(comparison.as_json(), as_json, lambda: show.comparison(comparison))
 
 
 COMMANDS = [evaluate]

@@ -52,13 +52,13 @@ def init(
 
     if not (first or more):
         raise click.UsageError("give at least one dataset: --data FILE...")
-    found = start_recipe(out, model, template, [*first, *more], targets, tests, data_roots())
-    for note in found.notes:
+    started = start_recipe(out, model, template, [*first, *more], targets, tests, data_roots())
+    for note in started.notes:
         say(f"Note: {note}", err=True)
-    roots = [part for root in found.roots for part in ("--data-root", str(root))]
-    say(f"Wrote {found.recipe}. Add the licences, then run:")
+    roots = [part for root in started.roots for part in ("--data-root", str(root))]
+    say(f"Wrote {started.recipe}. Add the licences, then run:")
     for command in ("data check", "plan", "run"):
-        parts = ["m2m", *command.split(), str(found.recipe), *roots]
+        parts = ["m2m", *command.split(), str(started.recipe), *roots]
         say(f"  {shlex.join(parts)}")
 
 

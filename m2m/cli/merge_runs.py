@@ -33,13 +33,13 @@ def merge_runs(folders: tuple[Path, ...], into: Path, as_json: bool) -> None:
     from m2m.counted import counted
     from m2m.pipeline.merge_runs import merge_runs as merge
 
-    found = merge(into, folders)
-    for warning in found.warnings:
+    merged = merge(into, folders)
+    for warning in merged.warnings:
         say(f"Warning: {warning}", err=True)
-    said = f"{into}: {counted(len(found.adapters), 'adapter')}, "
-    said += f"{counted(found.mixtures, 'scored mixture')} and "
-    said += f"{counted(found.confirmed, 'confirmed model')} new"
-    show.result(found.as_json(), as_json, lambda: say(said))
+    summary = f"{into}: {counted(len(merged.adapters), 'adapter')}, "
+    summary += f"{counted(merged.mixtures, 'scored mixture')} and "
+    summary += f"{counted(merged.confirmed, 'confirmed model')} new"
+    show.result(merged.as_json(), as_json, lambda: say(summary))
 
 
 COMMANDS = [merge_runs]

@@ -58,16 +58,16 @@ def add(
     from m2m.llamacpp.guard import check_loads
     from m2m.store import run_lock
 
-    found = locate(source, root, name, licence)
-    if if_missing and any(info.name == found.name for info in list_models(root)):
+    located = locate(source, root, name, licence)
+    if if_missing and any(info.name == located.name for info in list_models(root)):
         return
-    found.check()
+    located.check()
     with run_lock(root):
         info = import_model(
-            found.path,
-            root / found.name,
-            name=found.name,
-            licence=found.licence,
+            located.path,
+            root / located.name,
+            name=located.name,
+            licence=located.licence,
             check=check_loads,
         )
     if as_json or not quiet:

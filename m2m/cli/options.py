@@ -33,8 +33,8 @@ class Model(Text):
         """Return the models here whose names begin with the typed text, and folders."""
         root = Path(os.environ.get("M2M_MODELS", "models"))
         names = sorted(path.parent.name for path in root.glob("*/m2m-model.json"))
-        found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
-        return [*found, CompletionItem(incomplete, type="dir")]
+        items = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+        return [*items, CompletionItem(incomplete, type="dir")]
 
 
 class Real(click.FloatRange):
@@ -44,8 +44,10 @@ class Real(click.FloatRange):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         """Return the number."""
-        found = float(super().convert(value, param, ctx))
-        return found if math.isfinite(found) else self.fail(f"{value} is not a number.", param, ctx)
+        number = float(super().convert(value, param, ctx))
+        return (
+            number if math.isfinite(number) else self.fail(f"{value} is not a number.", param, ctx)
+        )
 
 
 MODEL = Model()
@@ -136,8 +138,8 @@ class WordOrNumber(Text):
         if value in self.words:
             return value
         if not str(value).isdecimal() or int(value) < self.low:
-            wanted = " or ".join([*map(repr, self.words), f"a number of {self.low} or more"])
-            self.fail(f"{value!r} is not {wanted}", param, ctx)
+            expected = " or ".join([*map(repr, self.words), f"a number of {self.low} or more"])
+            self.fail(f"{value!r} is not {expected}", param, ctx)
         return int(value)
 
 

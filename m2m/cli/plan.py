@@ -36,11 +36,11 @@ def plan(recipe: Path, as_json: bool, quiet: bool, hours: float | None) -> None:
     from m2m.recipe import load_recipe
 
     inputs = read_inputs(load_recipe(recipe, data_roots()))
-    found, targets = planned(inputs, quiet, hours or 0.0), readings(inputs)
-    data = {**found.as_json(), "targets": targets}
-    show.result(data, as_json, lambda: show_plan(found, targets))
-    if not found.fits:
-        raise ResourceError("the run does not fit", "; ".join(found.advice))
+    estimate, targets = planned(inputs, quiet, hours or 0.0), readings(inputs)
+    data = {**estimate.as_json(), "targets": targets}
+    show.result(data, as_json, lambda: show_plan(estimate, targets))
+    if not estimate.fits:
+        raise ResourceError("the run does not fit", "; ".join(estimate.advice))
 
 
 def planned(inputs: Inputs, quiet: bool, hours: float = 0.0) -> Plan:
@@ -67,12 +67,12 @@ def show_plan(plan: Plan, targets: Sequence[str] = ()) -> None:
         total = ("all", duration(plan.total_seconds), "", "", "at the speed measured now")
         table.add_row(*total, apart=True)
         print_table(table)
-    for each in targets:
-        say(each)
+    for reading in targets:
+        say(reading)
     if plan.fits:
         say("This computer has enough memory and disk.")
-        for each in plan.advice:
-            say(each)
+        for advice in plan.advice:
+            say(advice)
 
 
 COMMANDS = [plan]

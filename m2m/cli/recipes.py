@@ -66,8 +66,10 @@ def run(
         )
         return
     with opened(recipes[0], quiet, "run", None, hours=hours, share=None, **allowed) as work:
-        found = work.run()
-        show.result(found.as_json(), as_json, lambda: show.run(found, len(work.recipe.datasets)))
+        outcome = work.run()
+        show.result(
+            outcome.as_json(), as_json, lambda: show.run(outcome, len(work.recipe.datasets))
+        )
 
 
 @click.command("train")
@@ -88,9 +90,9 @@ def train(
     from m2m.cli import show
 
     with opened(recipe, quiet, "train", share=share, allow_leaks=allow_leaks) as work:
-        found = work.train()
-        adapters = {"adapters": [each.as_json() for each in found]}
-        show.result(adapters, as_json, lambda: show.adapters(found))
+        trained = work.train()
+        adapters = {"adapters": [adapter.as_json() for adapter in trained]}
+        show.result(adapters, as_json, lambda: show.adapters(trained))
 
 
 @click.command("search")
@@ -151,8 +153,8 @@ def search(
                 {"scored": count}, as_json, lambda: say(f"{counted(count, 'model')} scored")
             )
             return
-        found = work.search()
-        show.result(found.as_json(), as_json, lambda: show.ranking(found))
+        ranking = work.search()
+        show.result(ranking.as_json(), as_json, lambda: show.ranking(ranking))
 
 
 @click.command("confirm")
@@ -170,9 +172,11 @@ def confirm(recipe: Path, as_json: bool, quiet: bool, allow_leaks: bool, rescore
     from m2m.cli import show
 
     with opened(recipe, quiet, "confirm", allow_leaks=allow_leaks, rescore=rescore) as work:
-        found = work.confirm()
+        confirmed = work.confirm()
         show.result(
-            found.as_json(), as_json, lambda: show.confirmed(found, len(work.recipe.datasets))
+            confirmed.as_json(),
+            as_json,
+            lambda: show.confirmed(confirmed, len(work.recipe.datasets)),
         )
 
 
@@ -191,8 +195,8 @@ def export(recipe: Path, as_json: bool, quiet: bool, allow_leaks: bool, anyway: 
     from m2m.cli import show
 
     with opened(recipe, quiet, "export", allow_leaks=allow_leaks, anyway=anyway) as work:
-        found = work.export()
-        show.result(found.as_json(), as_json, lambda: show.exported(found))
+        exported = work.export()
+        show.result(exported.as_json(), as_json, lambda: show.exported(exported))
 
 
 COMMANDS = [run, train, search, confirm, export]

@@ -97,15 +97,17 @@ def ranking(result: Ranking) -> None:
         say(f"Warning: {warning}", err=True)
 
 
-def proposals(found: Proposals) -> None:
+def proposals(result: Proposals) -> None:
     """Print the mixtures from which a model of a table expects most."""
     table = make_table("expected", "scored", "mixture")
-    for each in found.proposals:
-        scored = "-" if each.scored is None else f"{each.scored:z.3f}"
-        table.add_row(f"{each.expected:z.3f} ± {each.stderr:z.3f}", scored, each.mixture.label)
+    for proposal in result.proposals:
+        scored = "-" if proposal.scored is None else f"{proposal.scored:z.3f}"
+        table.add_row(
+            f"{proposal.expected:z.3f} ± {proposal.stderr:z.3f}", scored, proposal.mixture.label
+        )
     print_table(table)
-    direction = "higher" if found.higher_is_better else "lower"
-    say(f"From {found.runs} runs, by {found.metric} ({direction} is better).")
+    direction = "higher" if result.higher_is_better else "lower"
+    say(f"From {result.runs} runs, by {result.metric} ({direction} is better).")
 
 
 def confirmed(result: Confirmation, datasets: int) -> None:
@@ -119,10 +121,10 @@ def confirmed(result: Confirmation, datasets: int) -> None:
         say(f"Warning: {warning}", err=True)
 
 
-def verdict(found: Verdict) -> None:
+def verdict(answer: Verdict) -> None:
     """Print the answer of a run, before everything else."""
-    say(f"Verdict: {found.kind}")
-    for line in found.lines:
+    say(f"Verdict: {answer.kind}")
+    for line in answer.lines:
         say(f"  {line}")
 
 
@@ -134,28 +136,28 @@ def validation(result: Validation) -> None:
         print_result(table)
 
 
-def exported(found: Exported) -> None:
+def exported(export: Exported) -> None:
     """Print the paths of the files, and warnings about them."""
-    written = ", ".join(f"{count} {name}" for name, count in found.types_written.items())
-    say(f"GGUF       {found.gguf} ({written})")
-    say(f"Modelfile  {found.modelfile}")
-    say(f"LoRA       {found.lora} (for the unchanged base)")
-    say(f"Card       {found.card}")
-    _survival(found.type, found.delta_survival, found.remedy)
-    say(found.self_test.sentence)
-    for warning in found.self_test.warnings:
+    written = ", ".join(f"{count} {name}" for name, count in export.types_written.items())
+    say(f"GGUF       {export.gguf} ({written})")
+    say(f"Modelfile  {export.modelfile}")
+    say(f"LoRA       {export.lora} (for the unchanged base)")
+    say(f"Card       {export.card}")
+    _survival(export.type, export.delta_survival, export.remedy)
+    say(export.self_test.sentence)
+    for warning in export.self_test.warnings:
         say(f"Warning: {warning}", err=True)
-    for remark in found.serving:
+    for remark in export.serving:
         say(f"Note: {remark}", err=True)
-    for remark in found.remarks:
+    for remark in export.remarks:
         say(f"Licence: {remark}", err=True)
 
 
-def merged(found: Merged) -> None:
+def merged(result: Merged) -> None:
     """Print the file that was written, and how much of the deltas it keeps."""
-    say(f"{found.out}: {found.type}, {found.seconds:.1f} s")
-    _survival(found.type, found.delta_survival, found.remedy)
-    for warning in found.warnings:
+    say(f"{result.out}: {result.type}, {result.seconds:.1f} s")
+    _survival(result.type, result.delta_survival, result.remedy)
+    for warning in result.warnings:
         say(f"Warning: {warning}", err=True)
 
 
@@ -221,25 +223,33 @@ def print_result(table: ResultTable) -> None:
     print_table(drawn)
 
 
-def comparison(found: Comparison) -> None:
+def comparison(compared: Comparison) -> None:
     """Print scores of models: a table per task, also by facet, and the paired differences."""
     from m2m.evaluate.same import in_words
 
-    for task in dict.fromkeys(str(each.task.path) for each in found.results):
-        columns = [each.as_json() for each in found.results if str(each.task.path) == task]
-        names = [Path(each["name"]).name for each in columns]
+    for task in dict.fromkeys(str(evaluated.task.path) for evaluated in compared.results):
+        columns = [
+            evaluated.as_json()
+            for evaluated in compared.results
+            if str(evaluated.task.path) == task
+        ]
+        names = [Path(column["name"]).name for column in columns]
         count = in_words(columns[0]["examples"], columns[0]["different"])
-        read = next(each.task.reading for each in found.results if str(each.task.path) == task)
+        read = next(
+            evaluated.task.reading
+            for evaluated in compared.results
+            if str(evaluated.task.path) == task
+        )
         say(f"{count} of {task}" + (f"; {read}" if read else ""))
-        _columns("metric", names, [each["metrics"] for each in columns])
+        _columns("metric", names, [column["metrics"] for column in columns])
         main = next(iter(columns[0]["metrics"]))
         facets = [
-            {f"{k} ({v['examples']})": v["metrics"][main] for k, v in each["facets"].items()}
-            for each in columns
-            if each["facets"]
+            {f"{k} ({v['examples']})": v["metrics"][main] for k, v in column["facets"].items()}
+            for column in columns
+            if column["facets"]
         ]
         _columns(f"{main} by facet", names, facets)
-        _differences([each for each in found.differences if each.task == task])
+        _differences([difference for difference in compared.differences if difference.task == task])
 
 
 def _columns(head: str, names: Sequence[str], columns: Sequence[Mapping[str, Any]]) -> None:
@@ -252,17 +262,17 @@ def _columns(head: str, names: Sequence[str], columns: Sequence[Mapping[str, Any
     print_table(table)
 
 
-def _differences(found: Sequence[Difference]) -> None:
-    if not found:
+def _differences(differences: Sequence[Difference]) -> None:
+    if not differences:
         return
-    say(f"Ahead of {Path(found[0].against).name}, on the same examples:")
+    say(f"Ahead of {Path(differences[0].against).name}, on the same examples:")
     table = make_table("metric", "model", "by", "95 % interval", "it is")
-    for each in found:
-        cells = ("-", "-", f"not comparable: {each.reason}")
-        if ahead := each.ahead:
+    for difference in differences:
+        cells = ("-", "-", f"not comparable: {difference.reason}")
+        if ahead := difference.ahead:
             interval = f"{ahead.low:+z.4f} to {ahead.high:+z.4f}"
             cells = (f"{ahead.estimate:+z.4f}", interval, AHEAD[ahead.sign])
-        table.add_row(each.metric, Path(each.model).name, *cells)
+        table.add_row(difference.metric, Path(difference.model).name, *cells)
     print_table(table)
 
 

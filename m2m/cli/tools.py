@@ -62,8 +62,8 @@ def merge(
     from m2m.cli import show
     from m2m.commands.merge import merge_adapters
 
-    found = merge_adapters(model, adapters, Merge(**options), kind, rank, out)
-    show.result(found.as_json(), as_json, lambda: show.merged(found))
+    merged = merge_adapters(model, adapters, Merge(**options), kind, rank, out)
+    show.result(merged.as_json(), as_json, lambda: show.merged(merged))
 
 
 @click.command("quantize")

@@ -54,8 +54,8 @@ def validate(
         "confirm": {"budget": budget},
     }
     with opened(recipe, quiet, "validate", changes, allow_leaks=allow_leaks) as work:
-        found = work.validate()
-        show.result(found.as_json(), as_json, lambda: show.validation(found))
+        validation = work.validate()
+        show.result(validation.as_json(), as_json, lambda: show.validation(validation))
 
 
 COMMANDS = [validate]

@@ -63,15 +63,15 @@ class Chat:
         If the reader stops an answer, the text so far is remembered.
         """
         self.turns.append({"role": "user", "content": text})
-        said = ""
+        written = ""
         try:
             pieces = generate(self._model, self._prompt(), self._sampling, self._rng)
             for piece in _after(self._formatter.shown_head, pieces):
-                said += piece
+                written += piece
                 yield piece
         finally:
             self.turns.append(
-                {"role": "assistant", "content": self._formatter.extract_answer(said)}
+                {"role": "assistant", "content": self._formatter.extract_answer(written)}
             )
 
     def forget(self) -> None:
@@ -96,16 +96,16 @@ class Chat:
 
 def _after(head: str, pieces: Iterator[str]) -> Iterator[str]:
     """Yield an answer's pieces without the head that every answer begins with, if it is there."""
-    held = ""
+    waiting = ""
     for piece in pieces:
-        held += piece
-        text = held.lstrip()
+        waiting += piece
+        text = waiting.lstrip()
         if head and head.startswith(text):
             continue
-        yield text.removeprefix(head).lstrip() if head and text.startswith(head) else held
-        held = head = ""
-    if held:
-        yield held
+        yield text.removeprefix(head).lstrip() if head and text.startswith(head) else waiting
+        waiting = head = ""
+    if waiting:
+        yield waiting
 
 
 def ask(model: str, questions: Sequence[str], tokens: int = 24) -> list[str]:

@@ -34,11 +34,13 @@ _DEFAULT = RowLimit(Train.max_length, Train.batch_tokens)
 
 def check_recipe(recipe: Recipe) -> list[Checked]:
     """Check a recipe's datasets against each other and its targets, with its model's tokens."""
-    targets = [load_target(each, "dev", recipe.roots) for each in recipe.targets]
-    targets += [load_target(each, "test", recipe.roots) for each in recipe.targets if each.test]
+    targets = [load_target(target, "dev", recipe.roots) for target in recipe.targets]
+    targets += [
+        load_target(target, "test", recipe.roots) for target in recipe.targets if target.test
+    ]
     base = find_model(recipe.base.model, model_folders(recipe.path))
     formatter = make_formatter(base.gguf, recipe.base.template)
-    files = [each.path for each in recipe.datasets]
+    files = [dataset.path for dataset in recipe.datasets]
     return check_data(files, targets, formatter, row_limit(recipe.train, base))
 
 
@@ -78,56 +80,58 @@ def check_data(
         formatter: counts tokens.
         limit: `m2m run` refuses longer rows.
     """
-    found = [Checked(path) for path in files]
-    content = [DatasetFile(each, order) for order, each in enumerate(found)]
-    asked = [Asked(task) for task in targets]
-    for each in content:
-        each.check_alone(formatter, limit)
-    readable = [each for each in content if each.rows]
-    _check_repetition(readable, asked)
+    results = [Checked(path) for path in files]
+    content = [DatasetFile(result, order) for order, result in enumerate(results)]
+    questions = [Asked(task) for task in targets]
+    for file in content:
+        file.check_alone(formatter, limit)
+    readable = [file for file in content if file.rows]
+    _check_repetition(readable, questions)
     _check_languages(readable)
-    return [*found, *(_checked_target(task) for task in targets)]
+    return [*results, *(_checked_target(task) for task in targets)]
 
 
 def _checked_target(task: Task) -> Checked:
     """Check the number of a target's own examples."""
-    found = Checked(task.path, f"target: {task.kind}", len(task.examples), reading=task.reading)
-    count = found.rows
-    letters = sum(len(each.answer) for each in task.examples)
+    result = Checked(task.path, f"target: {task.kind}", len(task.examples), reading=task.reading)
+    count = result.rows
+    letters = sum(len(example.answer) for example in task.examples)
     if task.kind == "text" and count < _FEW_QUESTIONS and letters < _MANY_LETTERS:
         message = f"{'1 text is' if count == 1 else f'{count} texts are'} too few"
         hint = f"write at least {_FEW_QUESTIONS}, better {_ENOUGH_QUESTIONS} or more"
-        found.problems.append(Problem("few_questions", message, hint))
+        result.problems.append(Problem("few_questions", message, hint))
     if task.kind != "text" and count < _ENOUGH_QUESTIONS:
         few = "too few" if count < _FEW_QUESTIONS else "few: small differences will be luck"
         hint = f"write at least {_FEW_QUESTIONS}, better {_ENOUGH_QUESTIONS} or more"
         if count >= _FEW_QUESTIONS:
             hint = f"objective at {_ENOUGH_QUESTIONS} or more"
-        asked = "1 question is" if count == 1 else f"{count} questions are"
-        found.problems.append(Problem("few_questions", f"{asked} {few}", hint))
-    return found
+        subject = "1 question is" if count == 1 else f"{count} questions are"
+        result.problems.append(Problem("few_questions", f"{subject} {few}", hint))
+    return result
 
 
 def _check_repetition(files: Sequence[DatasetFile], targets: Sequence[Asked]) -> None:
     """Find duplicates and contradictions within and between files, and rows that targets ask."""
-    parts = [each.texts for each in files] + [each.texts for each in targets]
+    parts = [source.texts for source in files] + [source.texts for source in targets]
     groups = iter(near_groups([text for part in parts for text in part]).tolist())
     near = [list(islice(groups, len(part))) for part in parts]
-    asked = {group for part in near[len(files) :] for group in part}
+    asked_groups = {group for part in near[len(files) :] for group in part}
     for file, own in zip(files, near, strict=False):
         _check_own(file, own)
-        _check_leaks(file, own, asked, targets)
+        _check_leaks(file, own, asked_groups, targets)
         for other, theirs in zip(files, near, strict=False):
             if other is not file:
                 _compare(file, own, other, set(theirs))
 
 
 def _check_own(file: DatasetFile, near: Sequence[int]) -> None:
-    found = file.result
+    result = file.result
     equal, alike = repeated(exact_groups(file.texts).tolist()), repeated(near)
-    found.duplicates, found.near_duplicates = len(equal), len(alike) - len(equal)
-    if len(alike) > _MANY_REPEATED * found.rows:
-        message = f"{found.duplicates} duplicate and {found.near_duplicates} nearly duplicate rows"
+    result.duplicates, result.near_duplicates = len(equal), len(alike) - len(equal)
+    if len(alike) > _MANY_REPEATED * result.rows:
+        message = (
+            f"{result.duplicates} duplicate and {result.near_duplicates} nearly duplicate rows"
+        )
         file.say(
             "duplicates", message, "keep one of each, unless they are meant to weigh more", alike
         )
@@ -135,39 +139,39 @@ def _check_own(file: DatasetFile, near: Sequence[int]) -> None:
         return
     own = list(zip(file.questions, file.answers, strict=True))
     against = contradicted(file.questions, file.answers, own)
-    if len(against) > _MANY_CONTRADICTED * found.rows and differ_alike(
+    if len(against) > _MANY_CONTRADICTED * result.rows and differ_alike(
         disputed(file.questions, file.answers, own)
     ):
         message = f"{in_rows(len(against))} whose question has answers in two languages or styles"
         hint = "say in the question which language is wanted, or make a file of each"
         file.say("two_languages", message, hint, against)
         return
-    found.contradictions = len(against)
-    if len(against) > _MANY_CONTRADICTED * found.rows:
+    result.contradictions = len(against)
+    if len(against) > _MANY_CONTRADICTED * result.rows:
         message = f"{in_rows(len(against))} whose question another row answers differently"
         file.say("contradictions", message, "are all of these answers right?", against)
 
 
 def _check_leaks(
-    file: DatasetFile, near: Sequence[int], asked: set[int], targets: Sequence[Asked]
+    file: DatasetFile, near: Sequence[int], asked_groups: set[int], targets: Sequence[Asked]
 ) -> None:
-    held = {
+    leaks = {
         *leaked(file.rows, targets),
-        *(i for i, group in enumerate(near) if group in asked),
+        *(i for i, group in enumerate(near) if group in asked_groups),
     }
-    file.result.overlap = len(held)
-    if held:
-        are = "is" if len(held) == 1 else "are"
-        message = f"{in_rows(len(held))} {are} also in your dev or test questions"
-        file.say("leak", message, "delete them from the dataset", sorted(held))
+    file.result.overlap = len(leaks)
+    if leaks:
+        are = "is" if len(leaks) == 1 else "are"
+        message = f"{in_rows(len(leaks))} {are} also in your dev or test questions"
+        file.say("leak", message, "delete them from the dataset", sorted(leaks))
 
 
 def _compare(file: DatasetFile, near: Sequence[int], other: DatasetFile, theirs: set[int]) -> None:
-    found = file.result
-    known = set(other.whole)
+    result = file.result
+    their_texts = set(other.whole)
     pairs = enumerate(zip(near, file.whole, strict=True))
-    if both := [i for i, (group, text) in pairs if group in theirs or text in known]:
-        found.shared[other.name] = len(both)
+    if both := [i for i, (group, text) in pairs if group in theirs or text in their_texts]:
+        result.shared[other.name] = len(both)
         _say_shared(file, other, both)
     if not (any(file.questions) and any(other.questions)):
         return
@@ -178,10 +182,10 @@ def _compare(file: DatasetFile, near: Sequence[int], other: DatasetFile, theirs:
     own = zip(file.questions, file.answers, strict=True)
     agreed = {i for i, pair in enumerate(own) if pair in right}
     against = [i for i in contradicted(file.questions, file.answers, answered) if i not in agreed]
-    many = len(against) > _MANY_CONTRADICTED * found.rows
-    asked, said = ([side[i] for i in against] for side in (file.questions, file.answers))
-    if against and not (many and differ_alike(disputed(asked, said, answered))):
-        found.contradicting[other.name] = len(against)
+    many = len(against) > _MANY_CONTRADICTED * result.rows
+    questions, answers = ([side[i] for i in against] for side in (file.questions, file.answers))
+    if against and not (many and differ_alike(disputed(questions, answers, answered))):
+        result.contradicting[other.name] = len(against)
         if many:
             message = f"{in_rows(len(against))} whose question {other.name} answers differently"
             file.say("contradicting", message, "check which of the two files is right", against)
@@ -206,16 +210,16 @@ def _check_languages(files: Sequence[DatasetFile]) -> None:
     for file in files:
         for side in SIDES:
             suspects = languages.suspects((file.name, side))
-            for each in suspects:
-                like = " of ".join(each.like[::-1])
+            for suspect in suspects:
+                like = " of ".join(suspect.like[::-1])
                 file.result.foreign[like] = file.result.foreign.get(like, 0) + 1
             if len(suspects) > max(2, _MANY_FOREIGN * file.result.rows):
-                likes = dict.fromkeys(" of ".join(each.like[::-1]) for each in suspects)
+                likes = dict.fromkeys(" of ".join(suspect.like[::-1]) for suspect in suspects)
                 message = (
                     f"{in_rows(len(suspects))} whose {side} read like {', '.join([*likes][:3])}"
                 )
                 hint = "another language, or names? look at them"
-                file.say("language", message, hint, [each.row for each in suspects])
+                file.say("language", message, hint, [suspect.row for suspect in suspects])
     names = [file.name for file in files]
     for file in files:
         for side, like in _mislabelled(file.name, names, languages):

@@ -100,25 +100,25 @@ def _packages() -> Iterator[Finding]:
     for name, version in versions().items():
         if version is None:
             yield Finding(name, "missing", "problem", f"`pip install {name}`, or run scripts/setup")
-    found = (f"{name} {version}" for name, version in versions().items() if version)
-    yield Finding("packages", ", ".join(found))
+    installed = (f"{name} {version}" for name, version in versions().items() if version)
+    yield Finding("packages", ", ".join(installed))
 
 
 def _processor(build: Build) -> Iterator[Finding]:
-    has = cpu_features()
-    yield Finding("CPU", f"{processor_name()}: {', '.join(sorted(has)) or 'features unknown'}")
+    features = cpu_features()
+    yield Finding("CPU", f"{processor_name()}: {', '.join(sorted(features)) or 'features unknown'}")
     cores, allowed = os.cpu_count() or 1, usable_threads()
-    said = f"{allowed} of {cores}"
+    usable = f"{allowed} of {cores}"
     if allowed < cores:
         yield Finding(
-            "cores", said, "note", "a container or batch job allows no more; ask it for more"
+            "cores", usable, "note", "a container or batch job allows no more; ask it for more"
         )
     else:
-        yield Finding("cores", said)
-    if "AVX" in has and "AVX2" not in has:
+        yield Finding("cores", usable)
+    if "AVX" in features and "AVX2" not in features:
         remedy = "nothing can be done: without AVX2 expect a third of the speed"
         yield Finding("AVX2", "missing", "note", remedy)
-    wasted = has & {"AVX2", "FMA", "F16C", "AVX512", "AVX512_BF16", "NEON"} - build.features
+    wasted = features & {"AVX2", "FMA", "F16C", "AVX512", "AVX512_BF16", "NEON"} - build.features
     if wasted and not build.error:
         value = f"llama.cpp does not use {', '.join(sorted(wasted))} of this CPU"
         yield Finding("CPU features", value, "note", _REBUILD)
@@ -222,10 +222,10 @@ def _surroundings() -> Iterator[Finding]:
 
 
 def _models(roots: Sequence[Path]) -> Iterator[Finding]:
-    found = False
+    any_models = False
     for root in roots:
         for info in list_models(root):
-            found = True
+            any_models = True
             value = f"{info.parameters / 1e6:.0f} M parameters, {info.architecture}, {info.path}"
             try:
                 warnings = BaseModel.open(info.path).warnings
@@ -236,7 +236,7 @@ def _models(roots: Sequence[Path]) -> Iterator[Finding]:
             yield Finding(info.name, value)
             for warning in warnings:
                 yield Finding(info.name, warning, "note")
-    if not found:
+    if not any_models:
         remedy = (
             "`m2m models add FILE.gguf`; for the starter run scripts/fetch-starter, then "
             "`m2m models add starter`"

@@ -54,7 +54,7 @@ class Evaluated:
     @property
     def metrics(self) -> list[str]:
         """Return the names of the reported metrics."""
-        return [self.only] if self.only else [each.name for each in metrics_of(self.scores)]
+        return [self.only] if self.only else [metric.name for metric in metrics_of(self.scores)]
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields of `m2m eval --json` for one model and task."""
@@ -77,8 +77,8 @@ class Evaluated:
         """Count the written answers that were cut; empty for a task without written answers."""
         if not self.scores.predictions:
             return {}
-        found = self.scores
-        return {"cut": sum(found.cut), "max_tokens": found.limit, "longest_right": found.longest}
+        scores = self.scores
+        return {"cut": sum(scores.cut), "max_tokens": scores.limit, "longest_right": scores.longest}
 
     def _measured(self, scores: Scores) -> dict[str, dict[str, float]]:
         return {name: METRICS[name].measure(scores).as_json() for name in self.metrics}
@@ -114,11 +114,11 @@ class Comparison:
 
     def as_json(self) -> dict[str, Any]:
         """Return the output of `m2m eval --json`; for one model and task only its own fields."""
-        results = [each.as_json() for each in self.results]
+        results = [result.as_json() for result in self.results]
         warnings = {"warnings": list(self.warnings)}
         if len(results) == 1:
             return results[0] | warnings
-        differences = [each.as_json() for each in self.differences]
+        differences = [difference.as_json() for difference in self.differences]
         return {"results": results, "differences": differences} | warnings
 
 
@@ -156,28 +156,37 @@ def compare_models(
         file = GGUFFile(path)
         evaluators = [Evaluator(task, make_formatter(file, _style(how, file))) for task in loaded]
         with open_model(path, adapter) as opened:
-            for each in evaluators:
+            for evaluator in evaluators:
                 if progress.stop_requested():
                     raise Interrupted("stopped between two tasks; nothing was kept")
                 results.append(
-                    Evaluated(model, path, each.task, each.evaluate(opened), each.pieces, only)
+                    Evaluated(
+                        model,
+                        path,
+                        evaluator.task,
+                        evaluator.evaluate(opened),
+                        evaluator.pieces,
+                        only,
+                    )
                 )
-                progress.advance(detail=f"{path.name} {each.task.path.name}")
+                progress.advance(detail=f"{path.name} {evaluator.task.path.name}")
     progress.finish()
     count = len(tasks)
     columns = [results[place::count] for place in range(count)]
-    differences = [found for column in columns for found in _differences(column)]
-    cut = [(each, words) for each in results if (words := each.scores.cut_in_words)]
-    warnings += [f"{gguf_of(each.model).name} on {each.task.path.name}: {w}" for each, w in cut]
+    differences = [difference for column in columns for difference in _differences(column)]
+    cut = [(result, words) for result in results if (words := result.scores.cut_in_words)]
+    warnings += [
+        f"{gguf_of(result.model).name} on {result.task.path.name}: {w}" for result, w in cut
+    ]
     return Comparison(results, differences, warnings)
 
 
 def write_samples(compared: Comparison, out: Path) -> None:
     """Write every example's row of every model and task, as JSON lines."""
     lines = [
-        json_text({"model": each.model, "task": str(each.task.path), **row})
-        for each in compared.results
-        for row in samples(each.task, each.scores)
+        json_text({"model": result.model, "task": str(result.task.path), **row})
+        for result in compared.results
+        for row in samples(result.task, result.scores)
     ]
     write_text(out, "".join(line + "\n" for line in lines))
 
@@ -211,7 +220,7 @@ def _style(how: Target, file: GGUFFile) -> str:
 def _differences(results: Sequence[Evaluated]) -> list[Difference]:
     """Compare all models with the first, on one task and on the same resamples of its examples."""
     first = results[0]
-    found = []
+    differences = []
     draws = resample(first.scores.clusters, np.random.default_rng(_SEED))
     for name in first.metrics:
         metric = METRICS[name]
@@ -219,12 +228,12 @@ def _differences(results: Sequence[Evaluated]) -> list[Difference]:
             lead, why = None, _incomparable(metric, first, other)
             if not why:
                 pair = [other.scores, first.scores]
-                points = np.array([metric.value(each, None)[0] for each in pair])
-                replicates = np.stack([metric.value(each, draws) for each in pair])
+                points = np.array([metric.value(scores, None)[0] for scores in pair])
+                replicates = np.stack([metric.value(scores, draws) for scores in pair])
                 lead = ahead(points, replicates, 0, metric.higher_is_better)[1]
             names = (other.model, first.model, str(first.task.path), name)
-            found.append(Difference(*names, lead, why))
-    return found
+            differences.append(Difference(*names, lead, why))
+    return differences
 
 
 def _incomparable(metric: Metric, one: Evaluated, other: Evaluated) -> str:

@@ -67,13 +67,13 @@ def start_recipe(
         )
     base = find_model(model, model_folders(out))
     objectives, notes = _aims(targets, tests)
-    seen = [
+    paths = [
         path
         for objective in objectives
         for path in (objective["dev"], objective.get("test"))
         if path
     ]
-    longest = _checked(datasets, seen, make_formatter(base.gguf, template), roots)
+    longest = _checked(datasets, paths, make_formatter(base.gguf, template), roots)
     train: dict[str, Any] = {}
     most = base.config.exact_length
     if longest > most:
@@ -100,21 +100,21 @@ def start_recipe(
         {"datasets": rows, "targets": objectives},
     )
     write_text(out, text)
-    outside = _outside(folder, [*datasets, *seen])
+    outside = _outside(folder, [*datasets, *paths])
     load_recipe(out, [*outside, *roots])
     return Started(out, tuple(notes), tuple(outside))
 
 
 def _outside(folder: Path, files: Sequence[Path]) -> list[Path]:
     """Return the folders of the files that a recipe in `folder` reaches only with `--data-root`."""
-    found: dict[Path, None] = {}
+    folders: dict[Path, None] = {}
     for path in files:
         try:
-            refuse_outside(path, folder, [*found])
+            refuse_outside(path, folder, [*folders])
         except InputError:
-            found[path.resolve().parent] = None
-            found[path.absolute().parent] = None
-    return [*found]
+            folders[path.resolve().parent] = None
+            folders[path.absolute().parent] = None
+    return [*folders]
 
 
 def _aims(targets: Sequence[Path], tests: Sequence[Path]) -> tuple[list[dict[str, Any]], list[str]]:
@@ -194,8 +194,8 @@ def _aim(path: Path) -> str:
 def _seen_from(folder: Path, entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {
-            key: _relative(each, folder) if isinstance(each, Path) else each
-            for key, each in e.items()
+            key: _relative(value, folder) if isinstance(value, Path) else value
+            for key, value in e.items()
         }
         for e in entries
     ]

@@ -68,26 +68,31 @@ def merge_adapters(
     base = find_model(model, model_folders())
     weights = _weights(adapters)
     merger = Merger(base, {name: load_adapter(Path(name)) for name in weights}, options)
-    warnings = [doubt for each in merger.adapters.values() for doubt in adapter_doubts(each, base)]
+    warnings = [
+        doubt for adapter in merger.adapters.values() for doubt in adapter_doubts(adapter, base)
+    ]
     if not any(weights.values()) or not options.scale:
         warnings.append(changes_nothing("this merge"))
-    names, shares = list(weights), list(weights.values())
+    names, coefficients = list(weights), list(weights.values())
     survival, advice = None, None
     if rank is not None:
         kind = "lora"
-        adapter, survival = merger.adapter(names, shares, rank)
+        adapter, survival = merger.adapter(names, coefficients, rank)
         advice = "a higher --rank keeps more" if min(survival.values()) < LOW_SURVIVAL else None
         if out.suffix == ".gguf":
             export_lora(adapter, base, out)
         else:
             save_adapter(out, adapter)
     elif out.suffix == ".gguf":
-        _, found = export_gguf(merger, weights, file_type(kind), out)
+        _, measured = export_gguf(merger, weights, file_type(kind), out)
         exact = sum(adapter.rank for adapter in merger.adapters.values())
         lora = f"the same command with `--rank {exact} --out NAME.gguf`"
-        survival, advice = found.as_json(), remedy(merger, weights, file_type(kind), found, lora)
+        survival, advice = (
+            measured.as_json(),
+            remedy(merger, weights, file_type(kind), measured, lora),
+        )
     elif kind.upper() in ("F16", "BF16", "F32"):
-        merger.write_folder(names, shares, out, kind.upper())
+        merger.write_folder(names, coefficients, out, kind.upper())
     else:
         raise InputError(f"a folder cannot hold {kind}", "use --type f16, or --out NAME.gguf")
     seconds = time.perf_counter() - started
@@ -115,7 +120,7 @@ def _weights(adapters: Sequence[str]) -> dict[str, float]:
         if not math.isfinite(value):
             raise InputError(f"the weight in {text!r} is not a number", "write DIR=0.5")
         name = folder if equals else text
-        if Path(name).resolve() in {Path(each).resolve() for each in weights}:
+        if Path(name).resolve() in {Path(other).resolve() for other in weights}:
             raise InputError(f"the adapter {name} is given twice", "give it once, with its weight")
         weights[name] = value
     return weights

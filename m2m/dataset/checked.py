@@ -177,8 +177,8 @@ class DatasetFile:
         """Add the faults of single rows and, with a formatter, count tokens."""
         texts = [row.plain_text for row in self.rows]
         for kind, places in find_faults(texts).items():
-            what, hint, _ = FAULTS[kind]
-            self.say(kind, f"{in_rows(len(places))} with {what}", hint, places)
+            fault, hint, _ = FAULTS[kind]
+            self.say(kind, f"{in_rows(len(places))} with {fault}", hint, places)
         if lost := letters_lost(texts):
             message = f'{in_rows(len(lost))} with "?" inside words: letters were lost'
             hint = 'go back to the source and save it as UTF-8 (in Excel: "CSV UTF-8")'

@@ -71,5 +71,5 @@ def divergence(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
 
 
 def _entropy(p: NDArray[np.float64]) -> float:
-    seen = p[p > 0]
-    return float(-(seen * np.log2(seen)).sum())
+    positive = p[p > 0]
+    return float(-(positive * np.log2(positive)).sum())

@@ -21,10 +21,10 @@ def refuse_unplain(messages: Sequence[Message], tools: Sequence[Any] | None) -> 
         InputError: names the part.
     """
     names = ("tool_calls", *_REASONING)
-    held = [name for name in names if any(message.get(name) for message in messages)]
-    if held := [*held, *(["tools"] if tools else [])]:
+    unplain = [name for name in names if any(message.get(name) for message in messages)]
+    if unplain := [*unplain, *(["tools"] if tools else [])]:
         raise InputError(
-            f"without a chat template there is no place for {', '.join(held)}: "
+            f"without a chat template there is no place for {', '.join(unplain)}: "
             'set template = "chat" in [base], or delete it'
         )
 

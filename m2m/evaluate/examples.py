@@ -169,10 +169,10 @@ def _read_choices(fields: dict[str, Any], line: int, reading: Reading) -> Exampl
     choices, answer = _choices(fields, reading), _answer_text(fields, reading)
     gold = place(reading.answers, answer, choices)
     if gold is None:
-        what = f"the answer is {answer!r:.60}"
+        fault = f"the answer is {answer!r:.60}"
         if not reading.answer:
-            what = f'"answer" is {fields.get("answer")!r:.60}'
-        raise InputError(f"{what}, expected {expected(reading.answers, choices)}")
+            fault = f'"answer" is {fields.get("answer")!r:.60}'
+        raise InputError(f"{fault}, expected {expected(reading.answers, choices)}")
     return Example(question, choices, gold, line, facet(fields))
 
 

@@ -121,8 +121,8 @@ def _example(record: Record, kind: Kind, reading: Reading) -> Example:
     example = read_example(record, kind, reading)
     try:
         if kind != "text" and not reading.prompt:
-            shown = (example.prompt, *example.choices, *example.references)
-            refuse_unread(kind, record.fields, shown, _IN_PROMPT)
+            visible = (example.prompt, *example.choices, *example.references)
+            refuse_unread(kind, record.fields, visible, _IN_PROMPT)
     except Wrong as wrong:
         raise InputError(str(wrong)) from None
     return example

@@ -99,9 +99,9 @@ def staged(folder: Path) -> Iterator[tuple[Path, dict[Path, Path]]]:
         try:
             yield temporary, moves
             _sync_tree(temporary)
-            for place, made in moves.items():
+            for place, staged in moves.items():
                 make_folder(place.parent)
-                os.replace(made, place)  # noqa: PTH105 (the name that tests interrupt)
+                os.replace(staged, place)  # noqa: PTH105 (the name that tests interrupt)
                 sync_folder(place.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

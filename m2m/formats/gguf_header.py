@@ -132,7 +132,7 @@ class GGUFTensor:
 
 
 class HeaderReader:
-    """Walks the header of one file and checks every read; `what` names a read in errors."""
+    """Walks the header of one file and checks every read; `field` names a read in errors."""
 
     def __init__(self, path: Path, buffer: memoryview) -> None:
         self.path = path
@@ -145,33 +145,33 @@ class HeaderReader:
         """Return an error that names the file."""
         return InputError(f"{self.path}: {message}", "is the file a complete GGUF download?")
 
-    def take(self, count: int, what: str) -> int:
+    def take(self, count: int, field: str) -> int:
         """Step over `count` bytes and return the first one's position."""
         start = self.position
         if count > self.size - start:
             raise self.fail(
-                f"{what} at byte {start} needs {count} bytes, the file ends after "
+                f"{field} at byte {start} needs {count} bytes, the file ends after "
                 f"{self.size - start}"
             )
         self.position = start + count
         if self.position > _MAX_HEADER:
-            raise self.fail(f"{what} is at byte {start:,}, m2m reads headers of {_MAX_HEADER:,}")
+            raise self.fail(f"{field} is at byte {start:,}, m2m reads headers of {_MAX_HEADER:,}")
         return start
 
-    def uint32(self, what: str) -> int:
+    def uint32(self, field: str) -> int:
         """Read four bytes as a number."""
-        return int(struct.unpack_from("<I", self._buffer, self.take(4, what))[0])
+        return int(struct.unpack_from("<I", self._buffer, self.take(4, field))[0])
 
-    def uint64(self, what: str) -> int:
+    def uint64(self, field: str) -> int:
         """Read eight bytes as a number."""
-        return int(struct.unpack_from("<Q", self._buffer, self.take(8, what))[0])
+        return int(struct.unpack_from("<Q", self._buffer, self.take(8, field))[0])
 
-    def string(self, what: str, limit: int = _MAX_HEADER) -> str:
+    def string(self, field: str, limit: int = _MAX_HEADER) -> str:
         """Read a length, at most `limit`, and that many bytes."""
-        length = self.uint64(what)
+        length = self.uint64(field)
         if length > limit:
-            raise self.fail(f"{what} has {length:,} bytes, m2m reads at most {limit:,}")
-        start = self.take(length, what)
+            raise self.fail(f"{field} has {length:,} bytes, m2m reads at most {limit:,}")
+        start = self.take(length, field)
         # Some vocabularies hold broken UTF-8; surrogates keep its bytes for the writer.
         return str(self._buffer[start : start + length], "utf-8", "surrogateescape")
 
@@ -228,27 +228,27 @@ class HeaderReader:
             raise self.fail(f"{key!r} has the unknown type {number}") from None
 
     def _items(self, key: str, type: GGUFValueType, count: int) -> list[Any]:
-        what = f"value of {key!r}"
+        field = f"value of {key!r}"
         if type == GGUFValueType.STRING:
-            self._check_room(count, 8, what)
-            self._count(count, what)
+            self._check_room(count, 8, field)
+            self._count(count, field)
             limit = _MAX_HEADER if count == 1 else _MAX_ITEM_BYTES
             limit = _MAX_NAME if key == "general.name" else limit
-            return [self.string(what, limit) for _ in range(count)]
+            return [self.string(field, limit) for _ in range(count)]
         dtype = _SCALARS[type]
-        start = self.take(count * dtype.itemsize, what)
-        self._count(count, what)
+        start = self.take(count * dtype.itemsize, field)
+        self._count(count, field)
         items: list[Any] = np.frombuffer(self._buffer, dtype, count, start).tolist()
         return items
 
-    def _count(self, count: int, what: str) -> None:
+    def _count(self, count: int, field: str) -> None:
         self._items_left -= count
         if self._items_left < 0:
-            raise self.fail(f"{what} has {count:,} items, m2m reads {_MAX_ITEMS:,} of all lists")
+            raise self.fail(f"{field} has {count:,} items, m2m reads {_MAX_ITEMS:,} of all lists")
 
-    def _check_room(self, count: int, least: int, what: str) -> None:
+    def _check_room(self, count: int, least: int, field: str) -> None:
         if count * least > self.size - self.position:
-            raise self.fail(f"{what} claims {count} strings, the file is too short for them")
+            raise self.fail(f"{field} claims {count} strings, the file is too short for them")
 
     def table(self, count: int) -> list[GGUFTensor]:
         """Read the tensor table; offsets are still relative to the data section."""

@@ -45,9 +45,9 @@ def refuse_other(path: Path, data: bytes, known: tuple[str, ...]) -> None:
     Raises:
         InputError: names the real kind of the file and the next step.
     """
-    what = _binary(data) or _text(path.suffix.lower(), data.decode("utf-8", "replace"))
-    if what:
-        raise InputError(f"{path}: this is {what[0]}", what[1])
+    nature = _binary(data) or _text(path.suffix.lower(), data.decode("utf-8", "replace"))
+    if nature:
+        raise InputError(f"{path}: this is {nature[0]}", nature[1])
     ending = path.suffix.lower()
     if ending not in known:
         better = _RENAMED.get(ending)

@@ -99,7 +99,7 @@ class Target:
     metric: str = _set(
         "auto", "what is compared; auto follows the kind of the target", choices=METRICS
     )
-    weight: float = _set(1.0, "share in the mean over several targets", low=0.0)
+    weight: float = _set(1.0, "weight in the mean over several targets", low=0.0)
     prompt: str = _set(
         "", "template of the question, with fields in braces; default: the row's question or prompt"
     )
@@ -169,7 +169,9 @@ class Train:
     schedule: str = _set(
         "cosine", "shape of the learning rate after the warm-up", choices=SCHEDULES
     )
-    warmup: float = _set(0.05, "share of the steps with a rising learning rate", low=0.0, high=1.0)
+    warmup: float = _set(
+        0.05, "fraction of the steps with a rising learning rate", low=0.0, high=1.0
+    )
     weight_decay: float = _set(0.0, "decoupled weight decay", low=0.0)
     clip: float = _set(1.0, "largest global norm of a gradient; 0: no clipping", low=0.0)
     precision: str = _set(
@@ -181,8 +183,8 @@ class Train:
     max_length: int = _set(512, "longest row allowed, in tokens", low=8)
     holdout: float = _set(
         0.05,
-        "share of a dataset of 200 rows or more that is kept out of training, to keep the adapter "
-        "of the step that does best on it; 0: the last step's",
+        "fraction of a dataset of 200 rows or more that is kept out of training, to keep the "
+        "adapter of the step that does best on it; 0: the last step's",
         low=0.0,
         high=0.5,
     )
@@ -190,7 +192,10 @@ class Train:
         0, "stop early after this many checkpoints without improvement; 0: never", low=0
     )
     replay: float = _set(
-        0.0, "share of an expert's rows from the other datasets or replay_from", low=0.0, high=0.9
+        0.0,
+        "fraction of an expert's rows from the other datasets or replay_from",
+        low=0.0,
+        high=0.9,
     )
     replay_from: Path | None = _set(None, "file of rows to replay", exists=True)
     checkpoint_every: int = _set(25, "steps between two checkpoints", low=1)
@@ -213,13 +218,13 @@ class Merge:
     )
     density: float = _set(
         0.2,
-        "share of a delta's values that ties, dare, della and breadcrumbs keep",
+        "fraction of a delta's values that ties, dare, della and breadcrumbs keep",
         low=0.01,
         high=1.0,
     )
     epsilon: float = _set(0.1, "della: how far the chances to be kept lie apart", low=0.0, high=1.0)
     gamma: float = _set(
-        0.01, "breadcrumbs: share of the largest values that is dropped", low=0.0, high=0.5
+        0.01, "breadcrumbs: fraction of the largest values that is dropped", low=0.0, high=0.5
     )
     seed: int = _set(0, "seed of what dare and della drop", low=0)
 
@@ -385,6 +390,6 @@ def changed(recipe: Recipe, changes: Mapping[str, Mapping[str, Any]]) -> Recipe:
     """Return the recipe with changed fields, by section and name; None keeps the field's value."""
     sections = {}
     for name, fields in changes.items():
-        given = {key: value for key, value in fields.items() if value is not None}
-        sections[name] = dataclasses.replace(getattr(recipe, name), **given)
+        values = {key: value for key, value in fields.items() if value is not None}
+        sections[name] = dataclasses.replace(getattr(recipe, name), **values)
     return dataclasses.replace(recipe, **sections)

@@ -44,7 +44,7 @@ class _Reader:
     def __init__(self, path: Path, text: str, roots: Sequence[Path]) -> None:
         self.path, self.roots = path, tuple(roots)
         self.lines = _line_numbers(text)
-        self.found: list[tuple[int, str]] = []
+        self.mistakes: list[tuple[int, str]] = []
 
     def recipe(self, tables: Mapping[str, Any]) -> Recipe:
         for name in tables.keys() - SECTIONS.keys() - LISTS.keys():
@@ -62,9 +62,9 @@ class _Reader:
         }
         if _many_for_slerp(single["merge"], single["search"], many["datasets"]):
             self.wrong(("merge", "method"), "slerp merges two: set [search] max_datasets = 2")
-        self.known(single["search"], [each.name for each in many["datasets"]])
+        self.known(single["search"], [dataset.name for dataset in many["datasets"]])
         problems = Problems()
-        for line, message in sorted(self.found, key=lambda each: each[0]):
+        for line, message in sorted(self.mistakes, key=lambda mistake: mistake[0]):
             problems.add(f"line {line}: {message}" if line else message)
         problems.raise_if_any(RecipeError, str(self.path), "docs/reference.md explains every field")
         return Recipe(self.path, **single, **many, roots=self.roots)
@@ -74,7 +74,7 @@ class _Reader:
             self.wrong((name,), f"write [[{name}]] with double brackets, once for each")
             return ()
         if not tables:
-            self.found.append((0, f"no [[{name}]]: at least one is needed"))
+            self.mistakes.append((0, f"no [[{name}]]: at least one is needed"))
         seen: dict[str, int] = {}
         for index, table in enumerate(tables):
             label = table.get("name")
@@ -93,10 +93,10 @@ class _Reader:
             self.wrong(at, f"write [{at[0]}] as a section")
             return None
         hints = get_type_hints(kind)
-        fields = {each.name: each for each in dataclasses.fields(kind)}  # type: ignore[arg-type]
-        taken: set[str] = set()  # fields that were probably meant by a misspelt one
+        fields = {spec.name: spec for spec in dataclasses.fields(kind)}  # type: ignore[arg-type]
+        meant: set[str] = set()  # fields that were probably meant by a misspelt one
         for key in table.keys() - fields.keys():
-            taken |= {*_close(key, fields)}
+            meant |= {*_close(key, fields)}
             advice = _meant(key, fields) if _close(key, fields) else _place(key, str(at[0]), fields)
             self.wrong((*at, key), f"unknown field {key!r} in [{at[0]}]; {advice}")
         values: dict[str, Any] = {}
@@ -107,14 +107,14 @@ class _Reader:
                 complete &= value is not None
                 values[name] = value
             elif spec.default is dataclasses.MISSING:
-                if name not in taken:
+                if name not in meant:
                     missing = f"field {name!r} is missing in [{at[0]}]"
                     self.wrong(at, f"{missing}: {spec.metadata['help']}")
                 complete = False
         for group in {spec.metadata.get("one_of") for spec in fields.values()} - {None}:
-            given = [n for n in fields if n in table and fields[n].metadata.get("one_of") == group]
-            if len(given) > 1:
-                self.wrong((*at, given[-1]), f"give only one of {_words(given)}")
+            named = [n for n in fields if n in table and fields[n].metadata.get("one_of") == group]
+            if len(named) > 1:
+                self.wrong((*at, named[-1]), f"give only one of {_words(named)}")
         return kind(**values) if complete else None
 
     def value(
@@ -141,9 +141,9 @@ class _Reader:
         if Path in kinds and isinstance(raw, str):
             return self.existing(raw, at)
         if isinstance(raw, bool) or not isinstance(raw, kinds):
-            names = " or ".join(NAMES_OF_TYPES[each] for each in kinds if each in NAMES_OF_TYPES)
+            names = " or ".join(NAMES_OF_TYPES[kind] for kind in kinds if kind in NAMES_OF_TYPES)
             return self.wrong(at, f"{at[-1]} must be {names}, found {raw!r}")
-        numbers = [NAMES_OF_TYPES[each] for each in (int, float) if each in kinds]
+        numbers = [NAMES_OF_TYPES[kind] for kind in (int, float) if kind in kinds]
         return self.obey(raw, rules, at, numbers)
 
     def obey(
@@ -158,9 +158,9 @@ class _Reader:
             if value not in (choices := rules.get("choices", (value,))):
                 if not numbers:
                     return self.wrong(at, f"unknown {at[-1]} {value!r}; {_meant(value, choices)}")
-                wanted = " or ".join([*map(repr, choices), *numbers])
+                allowed = " or ".join([*map(repr, choices), *numbers])
                 meant = f"; {_meant(value, choices)}" if _close(value, choices) else ""
-                return self.wrong(at, f"{at[-1]} must be {wanted}, found {value!r}{meant}")
+                return self.wrong(at, f"{at[-1]} must be {allowed}, found {value!r}{meant}")
             if "pattern" in rules and not rules["pattern"].fullmatch(value):
                 return self.wrong(
                     at, f"{at[-1]} {value!r} may hold letters, digits, dots, - and _ only"
@@ -183,14 +183,14 @@ class _Reader:
         path = self.path.parent / raw
         try:
             refuse_outside(path, self.path.parent, self.roots)
-            found = path.is_file()
+            exists = path.is_file()
         except InputError as error:
             self.wrong(at, f"{at[-1]}: {error.message}; {error.hint}")
             return None
         except OSError as error:  # the name is too long, or the folder may not be read
             self.wrong(at, f"{at[-1]}: {path!s:.200}: {error.strerror}")
             return None
-        if not found:
+        if not exists:
             self.wrong(at, f"{at[-1]}: there is no file {path}")
             return None
         return path
@@ -214,7 +214,7 @@ class _Reader:
         """Note a mistake with the line of its field, or if it has none, of its section."""
         while at and at not in self.lines:
             at = at[:-1]
-        self.found.append((self.lines[at] if at else 0, message))
+        self.mistakes.append((self.lines[at] if at else 0, message))
 
 
 def _many_for_slerp(merge: Merge | None, search: Search | None, datasets: tuple[Any, ...]) -> bool:
@@ -294,9 +294,9 @@ def _meant(name: str, known: Iterable[str]) -> str:
 def _place(name: str, section: str, known: Iterable[str] = ()) -> str:
     """Name the sections that have a field of this name; if none has, list the known names."""
     homes = [
-        f"[{each}]" if each in SECTIONS else f"[[{each}]]"
-        for each, kind in {**SECTIONS, **LISTS}.items()
-        if each != section and name in {spec.name for spec in dataclasses.fields(kind)}
+        f"[{home}]" if home in SECTIONS else f"[[{home}]]"
+        for home, kind in {**SECTIONS, **LISTS}.items()
+        if home != section and name in {spec.name for spec in dataclasses.fields(kind)}
     ]
     if homes:
         return f"it belongs in {' or '.join(homes)}"

@@ -27,7 +27,7 @@ def recipe_text(sections: Mapping[str, Given], lists: Mapping[str, Sequence[Give
     """
     blocks = [_HEAD, _section("base", sections.get("base", {}))]
     for name in LISTS:
-        blocks += [_entry(name, given, first=not i) for i, given in enumerate(lists[name])]
+        blocks += [_entry(name, values, first=not i) for i, values in enumerate(lists[name])]
     blocks += [_section(name, sections.get(name, {})) for name in SECTIONS if name != "base"]
     return "\n".join(blocks)
 
@@ -39,21 +39,21 @@ _HEAD = """\
 """
 
 
-def _section(name: str, given: Given) -> str:
-    return _titled(f"[{name}]", SECTIONS[name]) + _fields(SECTIONS[name], given, explain=True)
+def _section(name: str, values: Given) -> str:
+    return _titled(f"[{name}]", SECTIONS[name]) + _fields(SECTIONS[name], values, explain=True)
 
 
-def _entry(name: str, given: Given, *, first: bool) -> str:
+def _entry(name: str, values: Given, *, first: bool) -> str:
     kind, title = LISTS[name], f"[[{name}]]"
-    return (_titled(title, kind) if first else f"{title}\n") + _fields(kind, given, explain=first)
+    return (_titled(title, kind) if first else f"{title}\n") + _fields(kind, values, explain=first)
 
 
 def _titled(title: str, kind: type) -> str:
-    said = (kind.__doc__ or "").partition(": ")[2].strip().rstrip(".")
-    return f"# {said[:1].upper()}{said[1:]}.\n{title}\n"
+    meaning = (kind.__doc__ or "").partition(": ")[2].strip().rstrip(".")
+    return f"# {meaning[:1].upper()}{meaning[1:]}.\n{title}\n"
 
 
-def _fields(kind: type, given: Given, *, explain: bool) -> str:
+def _fields(kind: type, values: Given, *, explain: bool) -> str:
     specs = dataclasses.fields(kind)
     lines: list[str] = []
     for spec in specs:
@@ -61,8 +61,8 @@ def _fields(kind: type, given: Given, *, explain: bool) -> str:
             lines += textwrap.wrap(
                 _meaning(spec, specs), _WIDTH, initial_indent="# ", subsequent_indent="#   "
             )
-        if spec.name in given:
-            lines.append(f"{spec.name} = {toml_value(given[spec.name])}")
+        if spec.name in values:
+            lines.append(f"{spec.name} = {toml_value(values[spec.name])}")
         elif explain:
             nothing: dict[Any, Any] = {None: _ANY, (): (_ANY,)}
             default = nothing.get(spec.default, spec.default)
@@ -72,13 +72,13 @@ def _fields(kind: type, given: Given, *, explain: bool) -> str:
 
 def _meaning(spec: dataclasses.Field[Any], specs: Sequence[dataclasses.Field[Any]]) -> str:
     rules = spec.metadata
-    said = rules["help"]
+    text = rules["help"]
     if choices := rules.get("choices"):
-        said += f" ({', '.join(choices)})"
+        text += f" ({', '.join(choices)})"
     if group := rules.get("one_of"):
-        names = [each.name for each in specs if each.metadata.get("one_of") == group]
-        said += f"; give only one of {', '.join(names)}"
-    return f"{spec.name}: {said}"
+        names = [other.name for other in specs if other.metadata.get("one_of") == group]
+        text += f"; give only one of {', '.join(names)}"
+    return f"{spec.name}: {text}"
 
 
 def toml_value(value: Any) -> str:

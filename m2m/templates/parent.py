@@ -54,7 +54,7 @@ class _Process:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.kept: set[int] = set()  # numbers of templates that it has compiled
-        self.asked = 0
+        self.requests = 0
         self._busy = False
         self._reason = ""
         self._closed = threading.Event()
@@ -85,7 +85,7 @@ class _Process:
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:
             raise AssertionError("the child has pipes")
-        self.asked += 1
+        self.requests += 1
         self._busy = True
         try:
             _write(stdin, message)
@@ -146,8 +146,8 @@ class _Process:
         """
         last, looks = 0, 0
         while not self._closed.wait(_TICK):
-            looks = looks + 1 if self._busy and self.asked == last else 0
-            last = self.asked
+            looks = looks + 1 if self._busy and self.requests == last else 0
+            last = self.requests
             if looks and watches_memory() and self._is_large():
                 self._end(_Lost.MEMORY)
             if looks * _TICK > self.limits.wall:
@@ -292,7 +292,7 @@ class _Renderer:
                 if self._process is None or self._process.limits is not LIMITS:
                     self.close()
                     self._process = _Process(LIMITS)
-                process, first = self._process, self._process.asked == 0
+                process, first = self._process, self._process.requests == 0
                 try:
                     done, *answer = unpacked(request(process))
                     break

@@ -173,9 +173,9 @@ def _from_sentencepiece(
 ) -> tuple[_Table, dict[str, Any], dict[str, int]]:
     model = read_sentencepiece(path)
     if model.kind not in ("bpe", "unigram") or model.suffixes:
-        what = "whose spaces follow their words" if model.suffixes else "of SentencePiece"
+        detail = "whose spaces follow their words" if model.suffixes else "of SentencePiece"
         raise InputError(
-            f"{path}: is a {model.kind} model {what}; m2m reads SentencePiece's BPE and unigram "
+            f"{path}: is a {model.kind} model {detail}; m2m reads SentencePiece's BPE and unigram "
             "models",
             USE_KNOWN,
         )

@@ -169,8 +169,8 @@ class HFTokenizer:
             raise self._damaged(f"{key} must be a list")
         return entries
 
-    def _damaged(self, what: str) -> InputError:
-        return InputError(f"{self.path}: {what}", "get the file again")
+    def _damaged(self, fault: str) -> InputError:
+        return InputError(f"{self.path}: {fault}", "get the file again")
 
     def _read_vocabulary(self) -> dict[str, int]:
         vocabulary = dict(self._part(self._model, "vocab"))
@@ -225,8 +225,8 @@ class HFTokenizer:
     def _normalizers(self) -> list[str]:
         names = []
         for node in _flat(self._content.get("normalizer"), "normalizers"):
-            what = {key: value for key, value in node.items() if key != "type"}
-            if node.get("type") == "Replace" and what == {
+            settings = {key: value for key, value in node.items() if key != "type"}
+            if node.get("type") == "Replace" and settings == {
                 "pattern": {"String": " "},
                 "content": SPACE,
             }:

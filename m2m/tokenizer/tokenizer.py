@@ -115,13 +115,13 @@ class Tokenizer:
                 "the file is damaged: get it again",
             )
         special = SpecialTokens.find(get, ids, _DEFAULT_IDS.get(str(kind), {}))
-        made = cls(tokens, kinds, make(ids, get), special)
+        tokenizer = cls(tokens, kinds, make(ids, get), special)
         adds_bos = get("tokenizer.ggml.add_bos_token")
-        made.adds_bos = made.adds_bos if adds_bos is None else bool(adds_bos)
+        tokenizer.adds_bos = tokenizer.adds_bos if adds_bos is None else bool(adds_bos)
         named = kind != "gpt2" or get("tokenizer.ggml.bos_token_id") is not None
-        if made.adds_bos and (made.bos_id is None or not named):
+        if tokenizer.adds_bos and (tokenizer.bos_id is None or not named):
             raise InputError("the vocabulary wants a BOS token but names none")
-        return made
+        return tokenizer
 
     def encode(self, text: str, special: bool = False, *, continues: bool = False) -> list[int]:
         """Return the ids of `text`, without a BOS token.

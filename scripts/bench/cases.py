@@ -78,14 +78,14 @@ def make_batch(case: str, vocabulary: int, rng: np.random.Generator) -> tuple[Ba
     kind, budget = case.split("_")
     if kind == "long":
         length = min(512, int(budget))
-        lengths, prefix, share = np.full(int(budget) // length, length), 0, 1.0
+        lengths, prefix, fraction = np.full(int(budget) // length, length), 0, 1.0
     else:
-        prefix, share = PREFIX, 0.2
+        prefix, fraction = PREFIX, 0.2
         drawn = np.cumsum(rng.integers(28, 53, 1000) - prefix)
         lengths = np.diff(drawn[drawn <= int(budget) - prefix], prepend=0)
     ends = prefix + np.cumsum(lengths)
     index = [
-        np.arange(end - min(length, max(1, round((prefix + length) * share))), end)
+        np.arange(end - min(length, max(1, round((prefix + length) * fraction))), end)
         for end, length in zip(ends, lengths, strict=True)
     ]
     loss_index = np.concatenate(index)

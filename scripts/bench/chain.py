@@ -18,19 +18,19 @@ from transformers import AutoModelForCausalLM
 
 def main() -> None:
     """Merge once."""
-    asked = json.loads(sys.argv[1])
-    print(time.time() - asked["started"], time.process_time(), flush=True)
-    torch.set_num_threads(asked["threads"])
-    base = AutoModelForCausalLM.from_pretrained(asked["base"], dtype=torch.float16)
-    names = [f"a{number}" for number in range(len(asked["adapters"]))]
-    first, *others = zip(names, asked["adapters"], strict=True)
+    options = json.loads(sys.argv[1])
+    print(time.time() - options["started"], time.process_time(), flush=True)
+    torch.set_num_threads(options["threads"])
+    base = AutoModelForCausalLM.from_pretrained(options["base"], dtype=torch.float16)
+    names = [f"a{number}" for number in range(len(options["adapters"]))]
+    first, *others = zip(names, options["adapters"], strict=True)
     model = PeftModel.from_pretrained(base, first[1], adapter_name=first[0])
     for name, folder in others:
         model.load_adapter(folder, adapter_name=name)
     # "cat" is the one that sums the products; "linear" would average A and B apart.
-    model.add_weighted_adapter(names, asked["weights"], "mixture", combination_type="cat")
+    model.add_weighted_adapter(names, options["weights"], "mixture", combination_type="cat")
     model.set_adapter("mixture")
-    model.merge_and_unload().save_pretrained(asked["out"])
+    model.merge_and_unload().save_pretrained(options["out"])
 
 
 if __name__ == "__main__":

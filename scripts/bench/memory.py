@@ -222,19 +222,19 @@ def main(arguments: Sequence[str]) -> int:
     if options.step:
         RUNS[options.step](Scene(options.model, options.folder))
         return 0
-    found = {}
+    results = {}
     print(f"{'step':8}{'peak GiB':>10}{'anonymous':>11}{'seconds':>9}")
     with tempfile.TemporaryDirectory(prefix="m2m-bench-", dir=options.folder) as folder:
         scene = Scene(options.model, Path(folder))
         measured("make", scene)
         for step in STEPS:
-            found[step] = measured(step, scene)
-            row = found[step]
+            results[step] = measured(step, scene)
+            row = results[step]
             mark = "" if row.peak < LIMIT else f"  over {LIMIT:g}"
             print(
                 f"{step:8}{row.peak:10.2f}{row.anonymous:11.2f}{row.seconds:9.0f}{mark}", flush=True
             )
-    print(json.dumps({options.model: {step: round(row.peak, 3) for step, row in found.items()}}))
+    print(json.dumps({options.model: {step: round(row.peak, 3) for step, row in results.items()}}))
     return 0
 
 

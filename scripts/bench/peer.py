@@ -69,8 +69,8 @@ def padded(case: str, vocabulary: int) -> list[dict[str, torch.Tensor]]:
 def collate(rows: list[tuple[Any, Any]]) -> dict[str, torch.Tensor]:
     """Pad rows to the longest."""
     width = max(len(ids) for ids, _ in rows)
-    found = {"input_ids": 0, "attention_mask": 0, "labels": -100}
-    tensors = {name: torch.full((len(rows), width), fill) for name, fill in found.items()}
+    padding = {"input_ids": 0, "attention_mask": 0, "labels": -100}
+    tensors = {name: torch.full((len(rows), width), fill) for name, fill in padding.items()}
     for number, (ids, labels) in enumerate(rows):
         tensors["input_ids"][number, : len(ids)] = torch.from_numpy(ids.astype(np.int64))
         tensors["attention_mask"][number, : len(ids)] = 1
@@ -80,11 +80,11 @@ def collate(rows: list[tuple[Any, Any]]) -> dict[str, torch.Tensor]:
 
 def main() -> None:
     """Answer lines until there are no more."""
-    asked = json.loads(sys.argv[1])
-    torch.set_num_threads(asked["threads"])
-    half = asked["dtype"] == "bf16"
-    model = make_model(asked["model"], torch.bfloat16 if half else torch.float32)
-    cases = {case: padded(case, MODELS[asked["model"]].vocab_size) for case in asked["cases"]}
+    options = json.loads(sys.argv[1])
+    torch.set_num_threads(options["threads"])
+    half = options["dtype"] == "bf16"
+    model = make_model(options["model"], torch.bfloat16 if half else torch.float32)
+    cases = {case: padded(case, MODELS[options["model"]].vocab_size) for case in options["cases"]}
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4)
     print("ready", flush=True)

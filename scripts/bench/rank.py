@@ -84,7 +84,7 @@ def adapted(stack: ExitStack, merger: Merger, kind: str, folder: Path) -> Load:
 def score_all(options: argparse.Namespace, merger: Merger, evaluator: Evaluator) -> dict[str, Any]:
     """Score every drawn mixture with every kind; the journal's entries by kind."""
     journal = Journal(options.journal)
-    found = {(e["kind"], e["mixture"], e["examples"]): e for e in journal.replay()}
+    entries = {(e["kind"], e["mixture"], e["examples"]): e for e in journal.replay()}
     rng = np.random.default_rng(options.seed)
     every = list(subsets(list(merger.adapters)))
     drawn = [every[i] for i in rng.permutation(len(every))[: options.mixtures]]
@@ -100,14 +100,14 @@ def score_all(options: argparse.Namespace, merger: Merger, evaluator: Evaluator)
         for number, mixture in enumerate(drawn):
             for kind, load in loads.items():
                 key = (kind, mixture.label, options.examples)
-                if key in found:
+                if key in entries:
                     continue
                 started = time.perf_counter()
                 model = load(mixture)
                 ready = time.perf_counter() - started
                 scores = evaluator.evaluate(model)
                 spent = time.perf_counter() - started - ready
-                found[key] = {
+                entries[key] = {
                     **dict(zip(("kind", "mixture", "examples"), key, strict=True)),
                     "bits": float(metric.value(scores, None)[0]),
                     "accuracy": float(METRICS["accuracy"].value(scores, None)[0]),
@@ -115,10 +115,10 @@ def score_all(options: argparse.Namespace, merger: Merger, evaluator: Evaluator)
                     "ready": ready,
                     "seconds": spent,
                 }
-                journal.append(found[key])
+                journal.append(entries[key])
             print(f"{number + 1} of {len(drawn)}: {mixture.label}", file=sys.stderr, flush=True)
     labels = [mixture.label for mixture in drawn]
-    return {k: [found[k, label, options.examples] for label in labels] for k in options.kinds}
+    return {k: [entries[k, label, options.examples] for label in labels] for k in options.kinds}
 
 
 def ram_disk() -> Path | None:
@@ -158,15 +158,15 @@ def main(arguments: Sequence[str]) -> int:
     recipe = load_recipe(options.recipe)
     base = find_model(recipe.base.model, model_folders(options.recipe))
     folder = options.adapters or recipe.folder / "adapters"
-    experts = {each.name: load_adapter(folder / each.name) for each in recipe.datasets}
+    experts = {dataset.name: load_adapter(folder / dataset.name) for dataset in recipe.datasets}
     task = load_task(recipe.targets[0].dev)
     chosen = np.random.default_rng(options.seed).permutation(len(task.examples))
     task = replace(
         task, examples=tuple(task.examples[i] for i in sorted(chosen[: options.examples]))
     )
     evaluator = Evaluator(task, make_formatter(base.gguf, recipe.base.template))
-    found = score_all(options, Merger(base, experts, recipe.merge), evaluator)
-    table = {kind: agreement(found[kind], found[options.kinds[0]]) for kind in options.kinds}
+    entries = score_all(options, Merger(base, experts, recipe.merge), evaluator)
+    table = {kind: agreement(entries[kind], entries[options.kinds[0]]) for kind in options.kinds}
     for kind, row in table.items():
         print(kind, row, file=sys.stderr)
     print(json.dumps(table))

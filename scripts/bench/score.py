@@ -124,7 +124,7 @@ class Turnaround:
         """The user's chain; what PEFT needed to start, in seconds and processor seconds."""
         merged = self.folder / "merged"
         done = subprocess.run(
-            [PEER, Path(__file__).with_name("chain.py"), json.dumps(self._asked(merged))],
+            [PEER, Path(__file__).with_name("chain.py"), json.dumps(self._settings(merged))],
             check=True,
             capture_output=True,
             text=True,
@@ -140,7 +140,7 @@ class Turnaround:
         start, start_work = map(float, done.stdout.split()[-2:])
         return start, start_work
 
-    def _asked(self, out: Path) -> dict[str, Any]:
+    def _settings(self, out: Path) -> dict[str, Any]:
         folders = []
         for name, adapter in self.merger.adapters.items():
             folders.append(self.folder / name)
@@ -168,11 +168,11 @@ class Turnaround:
         write_gguf(out, metadata, specs, (data(spec.name, int(spec.type)) for spec in specs))
 
 
-def naive_seconds(model: LlamaModel, asked: Sequence[Request]) -> float:
+def naive_seconds(model: LlamaModel, requests: Sequence[Request]) -> float:
     """One sequence per choice, nothing shared, one after the other."""
 
     def run() -> None:
-        for request in asked:
+        for request in requests:
             for continuation in request.continuations:
                 model.clear()
                 score(model, [Request(request.prompt, [continuation])])
@@ -180,30 +180,30 @@ def naive_seconds(model: LlamaModel, asked: Sequence[Request]) -> float:
     return seconds(run)
 
 
-def measure_rate(model: LlamaModel, asked: Sequence[Request], rounds: int) -> dict[str, float]:
+def measure_rate(model: LlamaModel, requests: Sequence[Request], rounds: int) -> dict[str, float]:
     """Scoring against raw decoding and against one sequence per choice."""
-    scored = score(model, asked)
+    scored = score(model, requests)
     # Logits are needed after the prompt and after every token of a choice but its last.
-    starts = [{tuple(c[:n]) for c in r.continuations for n in range(len(c))} for r in asked]
-    share = sum(map(len, starts)) / scored.decoded
-    rows = max(1, round(share * model.batch))
+    starts = [{tuple(c[:n]) for c in r.continuations for n in range(len(c))} for r in requests]
+    fraction = sum(map(len, starts)) / scored.decoded
+    rows = max(1, round(fraction * model.batch))
     ratios: dict[str, list[float]] = {"last": [], "same": [], "naive": []}
     rates = []
-    few = asked[:3]
-    prefix = len(common_prefix(asked))
+    few = requests[:3]
+    prefix = len(common_prefix(requests))
     raw_work, work = [], []
     for _ in range(rounds):
         raw_work.append(clocked(lambda: raw_seconds(model, scored.decoded))[1])
         model.clear()
-        work.append(clocked(lambda: score(model, asked))[1])
+        work.append(clocked(lambda: score(model, requests))[1])
         plain = scored.decoded / raw_seconds(model, scored.decoded)
         same = scored.decoded / raw_seconds(model, scored.decoded, rows)
         model.clear()
-        rate = scored.decoded / seconds(lambda: score(model, asked))
+        rate = scored.decoded / seconds(lambda: score(model, requests))
         rates.append(rate)
         ratios["last"].append(rate / plain)
         ratios["same"].append(rate / same)
-        model.keep(asked[0].prompt[:prefix])
+        model.keep(requests[0].prompt[:prefix])
         shared = seconds(lambda: score(model, few))
         ratios["naive"].append(naive_seconds(model, few) / shared)
     return {
@@ -226,16 +226,16 @@ def measure_turnaround(turn: Turnaround, rounds: int) -> dict[str, float]:
                 ours.append(clocked(turn.ours))
                 floor.append(clocked(turn.floor))
             if PEER.exists():
-                said: list[tuple[float, float]] = []
+                startup: list[tuple[float, float]] = []
 
-                def follow(into: list[tuple[float, float]] = said) -> None:
+                def follow(into: list[tuple[float, float]] = startup) -> None:
                     into.append(turn.chain())
 
                 took = clocked(follow)
                 chain.append(took)
-                warm.append((took[0] - said[0][0], took[1] - said[0][1]))
+                warm.append((took[0] - startup[0][0], took[1] - startup[0][1]))
     best, work = map(min, zip(*ours, strict=True))
-    found = {
+    figures = {
         "turnaround_seconds": round(best, 3),
         "turnaround_median": round(statistics.median(first for first, _ in ours), 3),
         "turnaround_work_seconds": round(work, 3),
@@ -243,26 +243,26 @@ def measure_turnaround(turn: Turnaround, rounds: int) -> dict[str, float]:
         "delta_cosine": round(turn.surrogate.survival.cosine, 3),
     }
     least, least_work = map(min, zip(*floor, strict=True))
-    found["turnaround_over_copy"] = round(best / least, 2)
-    found["turnaround_work_over_copy"] = round(work / least_work, 2)
+    figures["turnaround_over_copy"] = round(best / least, 2)
+    figures["turnaround_work_over_copy"] = round(work / least_work, 2)
     for suffix, times in (("", chain), ("_warm", warm)):
         if times:
             wall, spent = map(min, zip(*times, strict=True))
-            found[f"turnaround_speedup{suffix}"] = round(wall / best, 1)
-            found[f"turnaround_work_speedup{suffix}"] = round(spent / work, 1)
-    return found
+            figures[f"turnaround_speedup{suffix}"] = round(wall / best, 1)
+            figures[f"turnaround_work_speedup{suffix}"] = round(spent / work, 1)
+    return figures
 
 
 def measure(
-    base: BaseModel, kind: str, asked: Sequence[Request], rounds: int, adapters: int
+    base: BaseModel, kind: str, requests: Sequence[Request], rounds: int, adapters: int
 ) -> Any:
     """All ratios of one type."""
     ram = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=ram if ram.is_dir() else None) as folder:
         turn = Turnaround(base, file_type(kind), adapters, Path(folder))
         with turn.surrogate:
-            found = measure_turnaround(turn, rounds)
-            return measure_rate(turn.ours(), asked, rounds) | found
+            figures = measure_turnaround(turn, rounds)
+            return measure_rate(turn.ours(), requests, rounds) | figures
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -273,12 +273,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--adapters", type=int, default=3)
     options = parser.parse_args(arguments)
     base = BaseModel.open(MODEL)
-    asked = requests(load_task(TASK), make_formatter(base.gguf, "chat"))[:48]
-    found = {}
+    chosen = requests(load_task(TASK), make_formatter(base.gguf, "chat"))[:48]
+    by_type = {}
     for kind in options.types:
-        found[kind] = measure(base, kind, asked, options.rounds, options.adapters)
-        print(kind, found[kind], file=sys.stderr)
-    print(json.dumps({**found[options.types[0]], "types": found}))
+        by_type[kind] = measure(base, kind, chosen, options.rounds, options.adapters)
+        print(kind, by_type[kind], file=sys.stderr)
+    print(json.dumps({**by_type[options.types[0]], "types": by_type}))
     return 0
 
 

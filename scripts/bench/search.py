@@ -3,7 +3,7 @@
 
 Replays `examples/swahili/scores.npz` (made by `scripts/research/record_scores.py`): the
 per-example scores of all 255 mixtures of the starter's eight datasets. `racing`: scored tokens as
-a share of exhaustive scoring, in how many seeds the pick's score on all examples is within one
+a fraction of exhaustive scoring, in how many seeds the pick's score on all examples is within one
 standard error of the best, and how the whole ranking agrees with exhaustive scoring's (Spearman). A
 block's
 tokens are the common beginning of its prompts and each example's own.
@@ -51,15 +51,15 @@ class Recording:
     """The recorded scores as a study's scorer."""
 
     def __init__(self, path: Path) -> None:
-        with np.load(path) as found:
-            self.names = tuple(found["names"].tolist())
-            included = found["included"]
-            self.bytes, self.gold = found["bytes"].astype(float), found["gold"].astype(np.int64)
-            self.prefix, self.tokens = int(found["prefix"]), found["tokens"]
-            loglik = found["loglik"] / 100.0
+        with np.load(path) as arrays:
+            self.names = tuple(arrays["names"].tolist())
+            included = arrays["included"]
+            self.bytes, self.gold = arrays["bytes"].astype(float), arrays["gold"].astype(np.int64)
+            self.prefix, self.tokens = int(arrays["prefix"]), arrays["tokens"]
+            loglik = arrays["loglik"] / 100.0
         self.loglik = {
-            tuple(name for name, there in zip(self.names, row, strict=True) if there): each
-            for row, each in zip(included, loglik, strict=True)
+            tuple(name for name, inside in zip(self.names, row, strict=True) if inside): values
+            for row, values in zip(included, loglik, strict=True)
         }
         self.examples = {AIM.target: len(self.gold)}
 
@@ -84,7 +84,7 @@ def play(
     tokens = base.scored_tokens
     strategy.tell([base])
     while asks := strategy.ask():
-        told = []
+        scored = []
         for ask in asks:
             before = trials[ask.mixture].places[AIM.target] if ask.mixture in trials else ()
             count = len(before)
@@ -92,9 +92,9 @@ def play(
             tokens += world.score(ask.mixture, block).scored_tokens
             whole = ask.examples >= len(order)
             places = None if whole else order.first(ask.examples)
-            told.append(world.score(ask.mixture, places))
-            trials[ask.mixture] = told[-1]
-        strategy.tell(told)
+            scored.append(world.score(ask.mixture, places))
+            trials[ask.mixture] = scored[-1]
+        strategy.tell(scored)
     return trials, tokens
 
 
@@ -115,10 +115,10 @@ def places(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 def ties(trials: Sequence[Trial], seed: int) -> int:
     """How many of these, the base first, the ranking marks as tied with the best."""
-    found = scoreboard(trials, [AIM], seed)
+    board = scoreboard(trials, [AIM], seed)
     counts = [trial.examples for trial in trials[1:]]
-    ranking = rank(found.mixtures[1:], found.points[1:], found.replicates[1:], examples=counts)
-    return sum(each.tied_with_best for each in ranking)
+    ranking = rank(board.mixtures[1:], board.points[1:], board.replicates[1:], examples=counts)
+    return sum(ranked.tied_with_best for ranked in ranking)
 
 
 def racing(world: Recording, seeds: int) -> dict[str, object]:
@@ -130,28 +130,28 @@ def racing(world: Recording, seeds: int) -> dict[str, object]:
     best = pick(every)
     enough = value(best) - AIM.metric.stderr(best.scores[AIM.target])
     truth = np.array([value(trial) for trial in every])
-    shares, picks, agreements, tied = [], [], [], []
+    fractions, picks, agreements, tied = [], [], [], []
     for seed in range(seeds):
         order = ExampleOrder.stratified(base, [AIM], seed)
         strategy = make_strategy(Search(strategy="racing", seed=seed), space, len(order), [AIM])
         trials, tokens = play(strategy, world, order, base)
         chosen = pick(list(trials.values()))
-        shares.append(tokens / exhaustive)
+        fractions.append(tokens / exhaustive)
         picks.append(value(chosen))
         scored = [base, *(trials[trial.mixture] for trial in every)]
-        found = scoreboard(scored, [AIM], seed).points[1:]
-        agreements.append(float(np.corrcoef(places(found), places(truth))[0, 1]))
+        points = scoreboard(scored, [AIM], seed).points[1:]
+        agreements.append(float(np.corrcoef(places(points), places(truth))[0, 1]))
         tied.append(ties(scored, seed))
         print(
-            f"seed {seed}: {shares[-1]:.4f} of {exhaustive:,} tokens, {chosen.mixture.label} "
+            f"seed {seed}: {fractions[-1]:.4f} of {exhaustive:,} tokens, {chosen.mixture.label} "
             f"{picks[-1]:.4f} (best {value(best):.4f}, one standard error below {enough:.4f})"
         )
         print(f"  {strategy.notes[0]}")
     return {
-        "tokens_over_exhaustive": round(float(np.mean(shares)), 4),
-        "most_tokens_over_exhaustive": round(max(shares), 4),
-        "within_one_stderr": sum(each >= enough for each in picks),
-        "best_found": sum(each == value(best) for each in picks),
+        "tokens_over_exhaustive": round(float(np.mean(fractions)), 4),
+        "most_tokens_over_exhaustive": round(max(fractions), 4),
+        "within_one_stderr": sum(score >= enough for score in picks),
+        "best_found": sum(score == value(best) for score in picks),
         "spearman": round(float(np.mean(agreements)), 3),
         "least_spearman": round(min(agreements), 3),
         "tied_with_best": round(float(np.mean(tied)), 1),
@@ -224,7 +224,7 @@ def random_search(world: Simulated, rng: np.random.Generator) -> float:
     """The best of as many random mixtures."""
     space = Space(world.names)
     drawn = [space.draw(rng) for _ in range(BUDGET)]
-    return max(world.value(frozenset(each.datasets)) for each in drawn if each)
+    return max(world.value(frozenset(mixture.datasets)) for mixture in drawn if mixture)
 
 
 def greedy(world: Simulated, rng: np.random.Generator) -> float:
@@ -234,10 +234,10 @@ def greedy(world: Simulated, rng: np.random.Generator) -> float:
     while left > 0:
         more = [chosen | {name} for name in world.names if name not in chosen][:left]
         left -= len(more)
-        found = max(more, key=world.value, default=chosen)
-        if world.value(found) <= best:
+        candidate = max(more, key=world.value, default=chosen)
+        if world.value(candidate) <= best:
             break
-        chosen, best = found, world.value(found)
+        chosen, best = candidate, world.value(candidate)
     return best
 
 
@@ -288,22 +288,22 @@ def guided(path: Path, split: int, seeds: int) -> dict[str, object]:
         strategy = make_strategy(search, Space(world.names), len(order), [AIM])
         trials, tokens = play(strategy, world, order, base)
         spent.append(tokens / base.scored_tokens)
-        found = {"guided": value(pick(list(trials.values())))}
+        ends = {"guided": value(pick(list(trials.values())))}
         for name, method in methods.items():
-            found[name] = method(world, np.random.default_rng(seed))
+            ends[name] = method(world, np.random.default_rng(seed))
         top = climbed(world, np.random.default_rng(seed))
-        best = max(world.value(top), *found.values())
+        best = max(world.value(top), *ends.values())
         error = AIM.metric.stderr(world.scores(Space(world.names).uniform(top)))
-        for name, each in found.items():
-            behind[name].append((best - each) / error)
-        told = ", ".join(f"{name} {each:.4f}" for name, each in found.items())
+        for name, end in ends.items():
+            behind[name].append((best - end) / error)
+        summary = ", ".join(f"{name} {end:.4f}" for name, end in ends.items())
         print(
             f"{len(world.names)} datasets, seed {seed}: best known {best:.4f} "
-            f"(standard error {error:.4f}), {told}; guided: {len(trials)} mixtures, "
+            f"(standard error {error:.4f}), {summary}; guided: {len(trials)} mixtures, "
             f"{spent[-1]:.1f} evaluations"
         )
     return {
-        "within_one_stderr": sum(each <= 1 for each in behind["guided"]),
+        "within_one_stderr": sum(distance <= 1 for distance in behind["guided"]),
         "seeds": seeds,
         "evaluations": round(float(np.mean(spent)), 1),
         "standard_errors_behind": {n: round(float(np.mean(e)), 3) for n, e in behind.items()},
@@ -316,18 +316,19 @@ def main() -> None:
     parser.add_argument("--recording", type=Path, default=RECORDING)
     parser.add_argument("--seeds", type=int, default=20, help="of the races")
     parser.add_argument("--guided-seeds", type=int, default=3)
-    given = parser.parse_args()
-    if not given.recording.is_file():
-        sys.exit(f"{given.recording} is missing: make it with scripts/research/record_scores.py")
+    options = parser.parse_args()
+    if not options.recording.is_file():
+        sys.exit(f"{options.recording} is missing: make it with scripts/research/record_scores.py")
     started = time.perf_counter()
-    found = {
-        "racing": racing(Recording(given.recording), given.seeds) if given.seeds else None,
+    results = {
+        "racing": racing(Recording(options.recording), options.seeds) if options.seeds else None,
         "guided": {
-            str(8 * split): guided(given.recording, split, given.guided_seeds) for split in (2, 3)
+            str(8 * split): guided(options.recording, split, options.guided_seeds)
+            for split in (2, 3)
         },
     }
     print(f"{time.perf_counter() - started:.0f} s")
-    print(json.dumps(found))
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":

@@ -44,9 +44,9 @@ class Server:
     @classmethod
     def peft(cls, options: argparse.Namespace, dtype: str) -> Server:
         """PyTorch + PEFT in the peer venv, in "f32" or "bf16"."""
-        asked = {"model": options.model, "dtype": dtype, "threads": options.threads}
-        asked["cases"] = options.cases
-        command = [str(PEER), str(HERE / "peer.py"), json.dumps(asked)]
+        settings = {"model": options.model, "dtype": dtype, "threads": options.threads}
+        settings["cases"] = options.cases
+        command = [str(PEER), str(HERE / "peer.py"), json.dumps(settings)]
         return cls(command, options.threads)
 
     @classmethod
@@ -71,8 +71,8 @@ class Server:
 
     def answer(self) -> float:
         """Wait for the step; return its seconds."""
-        found, self.peak_gib = map(float, self._line().split())
-        return found
+        seconds, self.peak_gib = map(float, self._line().split())
+        return seconds
 
     def close(self) -> None:
         """End the process."""
@@ -94,7 +94,7 @@ def together(servers: Sequence[Server], case: str) -> float:
 
 def against_peer(options: argparse.Namespace) -> dict[str, Any]:
     """Return our speed over PyTorch + PEFT's on the same rows, steps in turn, and our memory."""
-    found: dict[str, Any] = {"vs_peft_f32": {}, "vs_peft_bf16": {}, "rss_over_peft": None}
+    figures: dict[str, Any] = {"vs_peft_f32": {}, "vs_peft_bf16": {}, "rss_over_peft": None}
     workers = [Server.ours(options) for _ in range(options.workers)]
     for dtype in ("f32", "bf16"):
         peer = Server.peft(options, dtype)
@@ -104,7 +104,7 @@ def against_peer(options: argparse.Namespace) -> dict[str, Any]:
                 ours.append(together(workers, case))
                 theirs.append(together([peer], case))
             ratio = len(workers) * min(theirs) / min(ours)
-            found[f"vs_peft_{dtype}"][case.split("_")[0]] = round(ratio, 2)
+            figures[f"vs_peft_{dtype}"][case.split("_")[0]] = round(ratio, 2)
             text = make_batch(case, MODELS[options.model].vocab_size, np.random.default_rng(1))[1]
             own = sum(worker.peak_gib for worker in workers)
             print(
@@ -114,8 +114,8 @@ def against_peer(options: argparse.Namespace) -> dict[str, Any]:
                 file=sys.stderr,
             )
         if dtype == "f32":
-            found["rss_over_peft"] = round(own / peer.peak_gib, 3)
+            figures["rss_over_peft"] = round(own / peer.peak_gib, 3)
         peer.close()
     for worker in workers:
         worker.close()
-    return found
+    return figures

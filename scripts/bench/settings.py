@@ -35,21 +35,25 @@ SHAPES = ((256, 128), (256, 256), (512, 256), (512, 512), (1024, 512))  # cells,
 WAITS = ("passive", "active")
 
 
-def measure(models: dict[str, LlamaModel], asked: Sequence[Request], rounds: int) -> dict[str, Any]:
+def measure(
+    models: dict[str, LlamaModel], requests: Sequence[Request], rounds: int
+) -> dict[str, Any]:
     """The best of the rounds, the models in turn."""
     best = {name: [0.0, float("inf")] for name in models}
     for _ in range(rounds):
         for name, model in models.items():
             model.clear()
             wall, work = time.perf_counter(), time.process_time()
-            tokens = score(model, asked).decoded
+            tokens = score(model, requests).decoded
             wall, work = time.perf_counter() - wall, time.process_time() - work
             best[name][0] = max(best[name][0], tokens / wall)
             best[name][1] = min(best[name][1], 1e3 * work / tokens)
     return {name: [round(rate, 1), round(work, 3)] for name, (rate, work) in best.items()}
 
 
-def one_type(base: BaseModel, kind: str, asked: Sequence[Request], rounds: int) -> dict[str, Any]:
+def one_type(
+    base: BaseModel, kind: str, requests: Sequence[Request], rounds: int
+) -> dict[str, Any]:
     """All shapes of one type, as it lies and repacked."""
     models: dict[str, LlamaModel] = {}
     ram = Path("/dev/shm")
@@ -64,7 +68,7 @@ def one_type(base: BaseModel, kind: str, asked: Sequence[Request], rounds: int) 
             models[f"{kind} as it lies"] = LlamaModel(made.path, repack=False)
         models[f"{kind} F32 cache"] = LlamaModel(made.path, exact_cache=True)
         try:
-            return measure(models, asked, rounds)
+            return measure(models, requests, rounds)
         finally:
             for model in models.values():
                 model.close()
@@ -78,21 +82,21 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--rows", type=int, default=32)
     parser.add_argument("--wait", choices=WAITS, help="only this one, in this process")
     options = parser.parse_args(arguments)
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     if options.wait is None:
         for wait in WAITS:  # libgomp reads it once, when it is loaded
             command = [sys.executable, __file__, "--wait", wait, *arguments]
             env = {**os.environ, "OMP_WAIT_POLICY": wait}
             done = subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, text=True)
-            found[wait] = json.loads(done.stdout.splitlines()[-1])
+            results[wait] = json.loads(done.stdout.splitlines()[-1])
     else:
         base = BaseModel.open(MODEL)
-        asked = requests(load_task(TASK), make_formatter(base.gguf, "chat"))[: options.rows]
+        chosen = requests(load_task(TASK), make_formatter(base.gguf, "chat"))[: options.rows]
         for kind in options.types:
-            for name, figures in one_type(base, kind, asked, options.rounds).items():
-                found[name] = figures
+            for name, figures in one_type(base, kind, chosen, options.rounds).items():
+                results[name] = figures
                 print(options.wait, name, *figures, file=sys.stderr, flush=True)
-    print(json.dumps(found))
+    print(json.dumps(results))
     return 0
 
 

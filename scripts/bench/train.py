@@ -152,7 +152,7 @@ class Bench:
         for _ in range(repeats):
             for name, run in runs.items():
                 times[name].append(seconds(run))
-        best = {name: min(each) for name, each in times.items()}
+        best = {name: min(spent) for name, spent in times.items()}
         bare = min(best["shared"], best["whole"])
         return {
             "step_over_gemm": round(best["step"] / bare, 3),
@@ -188,21 +188,21 @@ def child(options: argparse.Namespace, case: str, threads: int, *more: str) -> d
         stderr=subprocess.DEVNULL,
         check=True,
     )
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])["cases"][case]
-    return found
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])["cases"][case]
+    return figures
 
 
 def scaling(options: argparse.Namespace) -> int:
-    """Print tokens per second, GEMM share and peak memory over models, tokens and threads."""
+    """Print tokens per second, time in GEMM and peak memory over models, tokens and threads."""
     print(f"{'model':6}{'tokens':>7}{'threads':>8}{'tokens/s':>10}{'GEMM':>7}{'GiB':>7}")
     for model in MODELS:
         for tokens in (128, 512, 2048):
             for threads in (2, 1):
                 case = f"long_{tokens}"
-                found = child(options, case, threads, "--model", model)
-                speed, share = found["tokens_per_second"], 1 / found["step_over_gemm"]
-                row = f"{model:6}{tokens:7}{threads:8}{speed:10.0f}{share:7.0%}"
-                print(f"{row}{found['peak_rss_gib']:7.2f}", flush=True)
+                figures = child(options, case, threads, "--model", model)
+                speed, gemm_fraction = figures["tokens_per_second"], 1 / figures["step_over_gemm"]
+                row = f"{model:6}{tokens:7}{threads:8}{speed:10.0f}{gemm_fraction:7.0%}"
+                print(f"{row}{figures['peak_rss_gib']:7.2f}", flush=True)
     return 0
 
 
@@ -212,18 +212,18 @@ def savings(options: argparse.Namespace) -> int:
     config = MODELS[options.model]
     for case in options.cases:
         plain = 0.0
-        for maps, share in WAYS:
-            half, again = maps == "half", round(share * config.num_layers)
+        for maps, fraction in WAYS:
+            half, again = maps == "half", round(fraction * config.num_layers)
             ways = ["--model", options.model, "--maps", maps, "--recompute", str(again)]
-            found = child(options, case, options.threads, *ways)
-            plain = plain or found["step_seconds"]
+            figures = child(options, case, options.threads, *ways)
+            plain = plain or figures["step_seconds"]
             tokens = int(case.split("_")[1])
             length = min(tokens, 512)
             load = Load(RANK, PROJECTIONS, tokens, length, options.threads, float16=True)
             expected = peak_bytes(config, load, recompute=again, half=half)
-            cost = found["step_seconds"] / plain - 1
-            row = f"{case:11}{half!s:>5}{again:6}{found['step_seconds']:9.3f}{cost:6.0%}"
-            print(f"{row}{found['peak_rss_gib']:6.2f}{expected / 2**30:9.2f}", flush=True)
+            cost = figures["step_seconds"] / plain - 1
+            row = f"{case:11}{half!s:>5}{again:6}{figures['step_seconds']:9.3f}{cost:6.0%}"
+            print(f"{row}{figures['peak_rss_gib']:6.2f}{expected / 2**30:9.2f}", flush=True)
     return 0
 
 
@@ -258,27 +258,27 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--peer", action="store_true", help="PyTorch + PEFT and nothing else")
     parser.add_argument("--serve", action="store_true", help="make the steps that stdin asks for")
     options = parser.parse_args(arguments)
-    for asked, table in (
+    for chosen, table in (
         (options.scaling, scaling),
         (options.savings, savings),
         (options.busy, busy),
         (options.serve, serve),
     ):
-        if asked:
+        if chosen:
             return table(options)
     if options.peer:
         print(json.dumps(against_peer(options)))
         return 0
-    bench, found = Bench(options), {}
+    bench, measured = Bench(options), {}
     for case in options.cases:
-        found[case] = bench.measure(case, options.repeats)
-        print(case, found[case], file=sys.stderr)
+        measured[case] = bench.measure(case, options.repeats)
+        print(case, measured[case], file=sys.stderr)
     result: dict[str, Any] = {
-        "step_over_gemm": {case: each["step_over_gemm"] for case, each in found.items()},
+        "step_over_gemm": {case: figures["step_over_gemm"] for case, figures in measured.items()},
         "vs_peft_f32": None,
         "vs_peft_bf16": None,
         "rss_over_peft": None,
-        "cases": found,
+        "cases": measured,
     }
     if not options.alone and PEER.exists():
         command = [sys.executable, __file__, "--peer", "--model", options.model, *PEER_CASES]

@@ -88,13 +88,13 @@ def read_plan(folder: Path, names: Sequence[str]) -> tuple[list[Finetune], list[
         names: of all its datasets, which the mixture "all" has.
     """
     plan = tomllib.loads((folder / "plan.toml").read_text(encoding="utf-8"))
-    found = []
+    finetunes = []
     for group in plan["finetunes"]:
         seed, points = group.get("seed", 0), tuple(group["score_at"])
         for name in group["mixtures"]:
             mixture = Mixture.uniform(names if name == "all" else name.split("+"))
-            found.append(Finetune(name, mixture, group["steps"], seed, points))
-    return found, plan.get("merges", {}).get("growth", [])
+            finetunes.append(Finetune(name, mixture, group["steps"], seed, points))
+    return finetunes, plan.get("merges", {}).get("growth", [])
 
 
 class Campaign:
@@ -108,13 +108,13 @@ class Campaign:
     def __init__(self, scenario: str, work: Path) -> None:
         self.folder = SCENARIOS / scenario
         self.recipe = load_recipe(self.folder / "recipe.toml", [HERE.parents[1] / "examples"])
-        names = [each.name for each in self.recipe.datasets]
+        names = [dataset.name for dataset in self.recipe.datasets]
         self.plan, self.growths = read_plan(self.folder, names)
         self.results, self.work = RESULTS / scenario, work / scenario
 
     def left(self) -> list[Finetune]:
         """Return the fine-tunes that have no result yet."""
-        return [each for each in self.plan if not (self.results / f"{each.stem}.json").exists()]
+        return [tune for tune in self.plan if not (self.results / f"{tune.stem}.json").exists()]
 
     def run(self) -> None:
         """Make all fine-tunes that are left, in the plan's order."""
@@ -137,8 +137,8 @@ class Campaign:
         training, points = Training(inputs, job), {}
         for step in (*tune.score_at, tune.steps):
             points[step] = self._score(inputs, tune.mixture, training.adapter(step))
-            found = {split: measured(scores) for split, scores in points[step].items()}
-            say(f"  step {step}: {json.dumps(found)}")
+            figures = {split: measured(scores) for split, scores in points[step].items()}
+            say(f"  step {step}: {json.dumps(figures)}")
         self._keep(tune, training, points)
 
     def _score_base(self) -> None:
@@ -211,8 +211,8 @@ def check_data(folder: Path) -> None:
     """
     problems = Problems()
     for line in (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines():
-        wanted, name = line.split("  ", 1)
-        if not (folder / name).exists() or file_sha256(folder / name) != wanted:
+        expected, name = line.split("  ", 1)
+        if not (folder / name).exists() or file_sha256(folder / name) != expected:
             problems.add(f"{name} is missing, or another file than the one that was frozen")
     problems.raise_if_any(InputError, str(folder), "build the scenario's data again")
 
@@ -247,12 +247,12 @@ def main() -> None:
     parser.add_argument("scenarios", nargs="+")
     parser.add_argument("--work", type=Path, default=HERE / "work")
     parser.add_argument("--list", action="store_true", help="print what is left, and stop")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     # As Ctrl-C: the speed so far is noted. Without this the process would just be gone.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    for campaign in [Campaign(name, asked.work.absolute()) for name in asked.scenarios]:
-        if asked.list:
-            print(*[f"{campaign.folder.name} {each.stem}" for each in campaign.left()], sep="\n")
+    for campaign in [Campaign(name, options.work.absolute()) for name in options.scenarios]:
+        if options.list:
+            print(*[f"{campaign.folder.name} {tune.stem}" for tune in campaign.left()], sep="\n")
             continue
         try:
             campaign.run()

@@ -28,14 +28,14 @@ ROOT = Path(__file__).resolve().parents[2]
 STARTER = ROOT / "examples/swahili"
 
 
-def block_tokens(asked: list[Request]) -> tuple[int, list[int]]:
+def block_tokens(requests: list[Request]) -> tuple[int, list[int]]:
     """Tokens of the beginning common to all, decoded once a block, and of each example beyond."""
-    start = len(common_prefix(asked))
+    start = len(common_prefix(requests))
     own = [
         {(*r.prompt, *c)[start:end] for c in r.continuations for end in ends(r, c, start)}
-        for r in asked
+        for r in requests
     ]
-    return start, [len(each) for each in own]
+    return start, [len(tokens) for tokens in own]
 
 
 def ends(request: Request, continuation: object, start: int) -> range:
@@ -49,37 +49,37 @@ def main() -> None:
     parser.add_argument("recipe", type=Path, nargs="?", default=STARTER / "recipe.toml")
     parser.add_argument("out", type=Path, nargs="?", default=STARTER / "scores.npz")
     parser.add_argument("--study", type=Path, help="journal of an exhaustive search")
-    given = parser.parse_args()
-    recipe = load_recipe(given.recipe)
-    if given.study is None:
+    options = parser.parse_args()
+    recipe = load_recipe(options.recipe)
+    if options.study is None:
         search = dataclasses.replace(recipe.search, strategy="exhaustive")
         recipe = dataclasses.replace(recipe, search=search)
         with run_lock(recipe.folder):
             Run(recipe, TerminalProgress(quiet=False)).search()
     inputs = read_inputs(recipe)
     (target,) = inputs.dev
-    names = [each.name for each in recipe.datasets]
-    known: dict[tuple[str, ...], Trial] = {}
+    names = [dataset.name for dataset in recipe.datasets]
+    trials: dict[tuple[str, ...], Trial] = {}
     for line in (
-        (given.study or recipe.folder / "study.jsonl").read_text(encoding="utf-8").splitlines()
+        (options.study or recipe.folder / "study.jsonl").read_text(encoding="utf-8").splitlines()
     ):
         trial = Trial.from_json(json.loads(line))
         if trial.complete:
-            known[trial.mixture.datasets] = trial
-    mixtures = sorted(known, key=lambda datasets: (len(datasets), datasets))
-    scores = [known[datasets].scores[target] for datasets in mixtures]
+            trials[trial.mixture.datasets] = trial
+    mixtures = sorted(trials, key=lambda datasets: (len(datasets), datasets))
+    scores = [trials[datasets].scores[target] for datasets in mixtures]
     prefix, tokens = block_tokens(requests(inputs.dev[target], inputs.formatter))
     np.savez_compressed(
-        given.out,
+        options.out,
         names=names,
         included=[[name in datasets for name in names] for datasets in mixtures],
-        loglik=np.round(100 * np.stack([each.loglik for each in scores])).astype(np.int16),
+        loglik=np.round(100 * np.stack([score.loglik for score in scores])).astype(np.int16),
         bytes=scores[0].bytes.astype(np.int16),
         gold=scores[0].gold.astype(np.int8),
         prefix=prefix,
         tokens=np.array(tokens, np.int16),
     )
-    print(f"{given.out}: {len(mixtures)} mixtures, {given.out.stat().st_size:,} bytes")
+    print(f"{options.out}: {len(mixtures)} mixtures, {options.out.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":

@@ -22,9 +22,9 @@ from m2m.results.validation import Validation, validation_tables
 PART = re.compile(r"(<!-- ([\w-]+) -->\n).*?(<!-- end of \2 -->)", re.DOTALL)
 
 
-def validation(found: Validation) -> str:
+def validation(result: Validation) -> str:
     """The tables of one `validate-BUDGET.json`."""
-    tables = validation_tables(found)
+    tables = validation_tables(result)
     return "".join(f"{table.caption}.\n\n{as_markdown(table, str)}\n\n" for table in tables)
 
 

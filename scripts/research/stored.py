@@ -32,9 +32,9 @@ def measured(scores: Scores) -> dict[str, Any]:
         return [round(float(metric.value(part, None)[0]), 4), round(metric.stderr(part), 4)]
 
     fitting = [name for name in READ if scores.kind in METRICS[name].kinds]
-    found: dict[str, Any] = {name: of(name, scores) for name in fitting}
+    figures: dict[str, Any] = {name: of(name, scores) for name in fitting}
     facets = {name: of(READ[0], part) for name, part in scores.by_facet().items()}
-    return found | ({"facets": facets} if facets else {})
+    return figures | ({"facets": facets} if facets else {})
 
 
 def logliks(points: Mapping[int, Mapping[str, Scores]]) -> dict[str, NDArray[Any]]:

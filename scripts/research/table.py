@@ -32,8 +32,8 @@ def points(folder: Path) -> Iterator[tuple[str, str, dict[str, list[float]]]]:
 
 def scores(folder: Path, stem: str, step: str, split: str) -> Scores:
     """Return the stored scores of a split's questions."""
-    with np.load(folder / "questions.npz") as questions, np.load(folder / f"{stem}.npz") as found:
-        loglik = found[f"{step}.{split}.loglik"] / 1000
+    with np.load(folder / "questions.npz") as questions, np.load(folder / f"{stem}.npz") as arrays:
+        loglik = arrays[f"{step}.{split}.loglik"] / 1000
         sizes = questions[f"{split}.bytes"].astype(np.float64)
         gold = questions[f"{split}.gold"].astype(np.int64)
     return Scores("choices", loglik, sizes, sizes, gold)
@@ -41,9 +41,9 @@ def scores(folder: Path, stem: str, step: str, split: str) -> Scores:
 
 def resampled(folder: Path, stem: str, step: str, split: str) -> NDArray[np.float64]:
     """Return the metric on all questions, and then on each resample of them."""
-    found = scores(folder, stem, step, split)
-    draws = resample(len(found), np.random.default_rng(0))
-    return np.concatenate([METRIC.value(found, None), METRIC.value(found, draws)])
+    stored = scores(folder, stem, step, split)
+    draws = resample(len(stored), np.random.default_rng(0))
+    return np.concatenate([METRIC.value(stored, None), METRIC.value(stored, draws)])
 
 
 def difference(these: NDArray[np.float64], those: NDArray[np.float64]) -> str:
@@ -59,19 +59,19 @@ def main() -> None:
     parser.add_argument("scenario")
     parser.add_argument("--against", help="a result's name, such as sw_school-600: its last step")
     parser.add_argument("--split", default="test", choices=("dev", "test"), help="of differences")
-    asked = parser.parse_args()
-    folder = RESULTS / asked.scenario
-    rows = sorted(points(folder), key=lambda row: -row[2][asked.split][0])
+    options = parser.parse_args()
+    folder = RESULTS / options.scenario
+    rows = sorted(points(folder), key=lambda row: -row[2][options.split][0])
     steps = {stem: step for stem, step, _ in points(folder)}
     heads = ["fine-tune", "step", "dev", "test"]
-    if asked.against:
-        heads.append(f"{asked.split}, against {asked.against}")
-        those = resampled(folder, asked.against, steps[asked.against], asked.split)
+    if options.against:
+        heads.append(f"{options.split}, against {options.against}")
+        those = resampled(folder, options.against, steps[options.against], options.split)
     print(f"| {' | '.join(heads)} |\n|{' --- |' * len(heads)}")
     for stem, step, of in rows:
         cells = [stem, step, *(f"{of[s][0]:.3f} ± {of[s][1]:.3f}" for s in ("dev", "test"))]
-        if asked.against:
-            cells.append(difference(resampled(folder, stem, step, asked.split), those))
+        if options.against:
+            cells.append(difference(resampled(folder, stem, step, options.split), those))
         print(f"| {' | '.join(cells)} |")
 
 

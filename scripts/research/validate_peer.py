@@ -49,10 +49,10 @@ class Model:
         self.device = device
 
         def read(name: str) -> torch.Tensor:
-            found = np.asarray(source.read(name))
-            if found.ndim > 1:  # as the import stores it
-                found = found.astype(np.float16)
-            return torch.from_numpy(found.astype(np.float32)).to(device)
+            tensor = np.asarray(source.read(name))
+            if tensor.ndim > 1:  # as the import stores it
+                tensor = tensor.astype(np.float16)
+            return torch.from_numpy(tensor.astype(np.float32)).to(device)
 
         def stacked(name: str) -> torch.Tensor:
             layers = range(self.config.num_layers)
@@ -97,7 +97,7 @@ class Model:
             q = inputs.rotated(heads(linear(h, "q_proj", layer), config.num_heads))
             k = inputs.rotated(heads(linear(h, "k_proj", layer), config.num_kv_heads))
             v = heads(linear(h, "v_proj", layer), config.num_kv_heads)
-            k, v = (each.repeat_interleave(repeat, 1) for each in (k, v))
+            k, v = (tensor.repeat_interleave(repeat, 1) for tensor in (k, v))
             mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=inputs.mask)
             x = x + linear(mixed.transpose(1, 2).reshape(groups, length, -1), "o_proj", layer)
             h = F.rms_norm(x, (x.shape[-1],), self.norms[1][layer], eps)
@@ -169,7 +169,7 @@ class Trainings:
         first = [plan.first(name, model, done) for name in self.names]
         # Two tensors a projection, each of all layers and trainings: AdamW takes few steps.
         self._parameters = [
-            torch.stack([each[name][side] for each in first], 1).requires_grad_()
+            torch.stack([adapter[name][side] for adapter in first], 1).requires_grad_()
             for name in PROJECTIONS
             for side in (0, 1)
         ]
@@ -189,7 +189,7 @@ class Trainings:
             history = torch.stack(losses).cpu().numpy()
             ended = [int(i) for i in np.flatnonzero(over)]
             yield [(self.names[i], self._adapter(i), history[:, i].tolist()) for i in ended]
-            left = [i for i, gone in enumerate(over) if not gone]
+            left = [i for i, is_over in enumerate(over) if not is_over]
             losses = [row[left] for row in losses]
             self._keep(left)
 
@@ -249,7 +249,7 @@ class Plan:
         self.trainings: dict[str, dict[str, Any]] = about["trainings"]
         self.programs: dict[str, list[dict[str, Any]]] = about["programs"]
         self._samples = self._cut("samples")
-        self.asked = {split: self._cut(split) for split in ("dev", "test")}
+        self.questions = {split: self._cut(split) for split in ("dev", "test")}
 
     def _cut(self, name: str) -> list[Sample]:
         ids, marks, ends = (self._arrays[f"{name}.{part}"] for part in ("ids", "marks", "ends"))
@@ -280,13 +280,13 @@ class Plan:
             return {n: (a, b / scale) for n, (a, b) in done[training["start"]].items()}
         rng = np.random.default_rng(training["seed"])
         pairs = init_lora(model.config, PROJECTIONS, settings["rank"], settings["alpha"], rng)
-        found = {}
+        adapter = {}
         for projection in PROJECTIONS:
             own = [pair for module, pair in pairs.items() if module.endswith(projection)]
             sides = (np.stack([p.a for p in own]), np.stack([p.b for p in own]))
             a, b = (torch.from_numpy(side).to(model.device) for side in sides)
-            found[projection] = (a, b)
-        return found
+            adapter[projection] = (a, b)
+        return adapter
 
 
 class Scorer:
@@ -302,14 +302,14 @@ class Scorer:
     @torch.no_grad()
     def __call__(self, maps: Mapping[str, torch.Tensor]) -> np.ndarray:
         """(rows,) float32."""
-        found = [inputs.nats(self._model, maps) for inputs in self._inputs]
-        nats = torch.cat(found).double().cpu().numpy()
+        parts = [inputs.nats(self._model, maps) for inputs in self._inputs]
+        nats = torch.cat(parts).double().cpu().numpy()
         return (-np.bincount(self._rows, nats)).astype(np.float32)
 
 
 def work_through(plan: Plan, name: str, model: Model, out: Path) -> None:
     """Run a program stage by stage: train, score, merge and score the merges."""
-    scorers = {split: Scorer(asked, model) for split, asked in plan.asked.items()}
+    scorers = {split: Scorer(questions, model) for split, questions in plan.questions.items()}
     done: dict[str, Adapter] = {}
     results: dict[str, np.ndarray] = {}
     started = time.perf_counter()
@@ -344,13 +344,13 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--program", action="append", help="default: all of the plan's")
     parser.add_argument("--precision", choices=("float32", "tf32"), default="float32")
-    asked = parser.parse_args()
-    torch.backends.cuda.matmul.allow_tf32 = asked.precision == "tf32"
-    plan = Plan(asked.plan)
-    model = Model(asked.base, "cuda" if torch.cuda.is_available() else "cpu")
-    asked.out.mkdir(parents=True, exist_ok=True)
-    for program in asked.program or plan.programs:
-        work_through(plan, program, model, asked.out)
+    options = parser.parse_args()
+    torch.backends.cuda.matmul.allow_tf32 = options.precision == "tf32"
+    plan = Plan(options.plan)
+    model = Model(options.base, "cuda" if torch.cuda.is_available() else "cpu")
+    options.out.mkdir(parents=True, exist_ok=True)
+    for program in options.program or plan.programs:
+        work_through(plan, program, model, options.out)
 
 
 if __name__ == "__main__":

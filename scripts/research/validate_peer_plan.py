@@ -115,15 +115,15 @@ class Plan:
 
     def experts(self, title: str) -> dict[str, str]:
         """Plan the experts of all datasets, trained one way; return their names by dataset."""
-        way, found = WAYS[title], {}
+        way, trained = WAYS[title], {}
         for name, rows in self.own.items():
             if way.replay:
-                others = [other for each, other in self.own.items() if each != name]
+                others = [other for label, other in self.own.items() if label != name]
                 rng = np.random.default_rng(self.inputs.recipe.train.seed)
                 rows = replayed(rows, others, way.replay, rng)
             start = "warm" if way.warm else ""
-            found[name] = self.training(f"{title}|{name}", rows, way, start)
-        return found
+            trained[name] = self.training(f"{title}|{name}", rows, way, start)
+        return trained
 
     def stage(
         self,
@@ -150,7 +150,7 @@ class Plan:
         corpora = self.inputs.corpora.values()
         arrays = _columns("samples", [s for corpus in corpora for s in corpus.samples])
         for split, tasks in (("dev", self.inputs.dev), ("test", self.inputs.test)):
-            arrays |= _columns(split, _asked(self.inputs, only(tasks)))
+            arrays |= _columns(split, _question_samples(self.inputs, only(tasks)))
         arrays |= {f"rows.{name}": np.array(rows, np.uint32) for name, rows in self.rows.items()}
         with atomic_file(path) as file:
             np.savez_compressed(file, about=json.dumps(about), **arrays)
@@ -167,11 +167,11 @@ def pack(inputs: Inputs, path: Path) -> None:
     for program, titles in _bundles(len(names)):
         trained = {title: plan.experts(title) for title in titles}
         every = [name for own in trained.values() for name in own.values()]
-        wanted: Merges = {}
+        merges: Merges = {}
         for title, own in trained.items():
-            wanted |= _merges(title, own, chosen, warm if WAYS[title].warm else "")
+            merges |= _merges(title, own, chosen, warm if WAYS[title].warm else "")
         score = [name for title in SEEDS for name in trained.get(title, {}).values()]
-        plan.stage(program, every, keep=True, score=score, merges=wanted)
+        plan.stage(program, every, keep=True, score=score, merges=merges)
     for regime, mixtures in chosen.items():
         for seed, some in enumerate((mixtures, mixtures[:SOME])):
             tunes = [plan.finetune(mixture, regime, seed) for mixture in some]
@@ -189,8 +189,8 @@ def pack(inputs: Inputs, path: Path) -> None:
 def _drawn(names: Sequence[str], regime: str) -> list[Mixture]:
     """A regime's mixtures of two or more, in an order of which each beginning is a fair sample."""
     largest = LARGEST if regime == "proportional" else 0
-    found = [mixture for mixture in subsets(names, largest) if len(mixture.datasets) > 1]
-    return [found[i] for i in np.random.default_rng(0).permutation(len(found))]
+    mixtures = [mixture for mixture in subsets(names, largest) if len(mixture.datasets) > 1]
+    return [mixtures[i] for i in np.random.default_rng(0).permutation(len(mixtures))]
 
 
 def _bundles(datasets: int) -> Iterator[tuple[str, list[str]]]:
@@ -206,23 +206,23 @@ def _merges(
     title: str, experts: Mapping[str, str], chosen: Mapping[str, Sequence[Mixture]], warm: str
 ) -> Merges:
     """What to merge and score of some experts: `NAME|REGIME|DATASETS`."""
-    found: Merges = {}
+    merges: Merges = {}
     singles = [Mixture.uniform([name]) for name in experts]
     for regime, mixtures in chosen.items():
         own, some = REGIMES[regime], [*mixtures[:SOME], *singles]
-        wanted = {title: (own, 1.0, some)}
+        variants = {title: (own, 1.0, some)}
         if title == PLAIN:
-            wanted = {title: (own, 1.0, [*mixtures, *singles])}
-            wanted |= {f"growth {g:g}": (g, 1.0, some) for g in GROWTHS if g != own}
-            wanted |= {f"scale {s:g}": (own, s, some) for s in SCALES}
-        for name, (growth, scale, these) in wanted.items():
+            variants = {title: (own, 1.0, [*mixtures, *singles])}
+            variants |= {f"growth {g:g}": (g, 1.0, some) for g in GROWTHS if g != own}
+            variants |= {f"scale {s:g}": (own, s, some) for s in SCALES}
+        for name, (growth, scale, these) in variants.items():
             for mixture in these:
                 factors = [scale * factor for factor in mixture.coefficients(growth)]
                 parts = [(experts[d], f) for d, f in zip(mixture.datasets, factors, strict=True)]
                 # What all experts have in common is there once, whatever the factors.
                 parts += [(warm, 1.0 - sum(factors))] if warm else []
-                found[f"{name}|{regime}|{key(mixture)}"] = parts
-    return found
+                merges[f"{name}|{regime}|{key(mixture)}"] = parts
+    return merges
 
 
 def only(tasks: Mapping[str, Task]) -> Task:
@@ -231,14 +231,14 @@ def only(tasks: Mapping[str, Task]) -> Task:
     return contrasted(task)
 
 
-def _asked(inputs: Inputs, task: Task) -> list[Sample]:
+def _question_samples(inputs: Inputs, task: Task) -> list[Sample]:
     """Every choice of every example as a sample whose loss is its negative log-likelihood."""
-    found = []
+    samples = []
     for number, request in enumerate(requests(task, inputs.formatter)):
         for continuation in request.continuations:
             ids = np.array([*request.prompt, *continuation], np.int32)
-            found.append(Sample(ids, np.arange(len(ids)) >= len(request.prompt), number))
-    return found
+            samples.append(Sample(ids, np.arange(len(ids)) >= len(request.prompt), number))
+    return samples
 
 
 def _columns(name: str, samples: Sequence[Sample]) -> dict[str, Any]:

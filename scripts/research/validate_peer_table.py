@@ -53,9 +53,9 @@ class Results:
     def mixtures(self, split: str, name: str) -> list[Mixture]:
         """Those with a score under a name, small ones first."""
         start = f"{split} {name}|"
-        keys = [each.removeprefix(start) for each in self._arrays if each.startswith(start)]
-        found = [Mixture.uniform(each.split("+")) for each in keys]
-        return sorted(found, key=lambda mixture: (len(mixture.datasets), mixture.datasets))
+        keys = [array.removeprefix(start) for array in self._arrays if array.startswith(start)]
+        scored = [Mixture.uniform(label.split("+")) for label in keys]
+        return sorted(scored, key=lambda mixture: (len(mixture.datasets), mixture.datasets))
 
     def scored(
         self,
@@ -81,9 +81,9 @@ class Results:
         return Scores(
             kind=task.kind,
             loglik=padded([part.tolist() for part in parts]),
-            bytes=padded([[len(c.encode()) for c in each.choices] for each in task.examples]),
+            bytes=padded([[len(c.encode()) for c in example.choices] for example in task.examples]),
             tokens=padded([[1.0] * count for count in counts]),
-            gold=np.array([each.gold for each in task.examples], np.int64),
+            gold=np.array([example.gold for example in task.examples], np.int64),
         )
 
 
@@ -113,8 +113,8 @@ class Regime:
         singles = [m for m in every if len(m.datasets) == 1]
         yield self._row(PLAIN, known, self.results.scored("dev", plain, known))
         alone = self.results.scored("dev", plain, singles)
-        shares = weight_matrix(known, [key(single) for single in singles])
-        mean = Scored(shares @ alone.points, shares @ alone.replicates)
+        weights = weight_matrix(known, [key(single) for single in singles])
+        mean = Scored(weights @ alone.points, weights @ alone.replicates)
         yield self._row("mean of singles", known, mean)
         yield self._row("fine-tunes' own dev scores", every, self.finetunes("dev", every))
         again = self._of_these(self.results.mixtures("test", f"{self.name}-1"))
@@ -123,11 +123,11 @@ class Regime:
             real = self.finetunes("test", again, seed=1)
             yield self._row("fine-tunes of another seed", again, real)
         for metric in ("accuracy", "accuracy_norm", "bits_per_byte"):
-            found = self.results.scored("dev", plain, known, metric)
-            yield self._row(metric, known, found)
+            scored = self.results.scored("dev", plain, known, metric)
+            yield self._row(metric, known, scored)
         for count in (65, 32, 16):
-            found = self.results.scored("dev", plain, known, examples=count)
-            yield self._row(f"{count} questions", known, found)
+            scored = self.results.scored("dev", plain, known, examples=count)
+            yield self._row(f"{count} questions", known, scored)
         names = [f"growth {g:g}" for g in GROWTHS] + [f"scale {s:g}" for s in SCALES]
         for name in [*names, *list(WAYS)[1:]]:
             place = f"{name}|{self.name}"
@@ -135,17 +135,17 @@ class Regime:
             if some:
                 yield self._row(name, some, self.results.scored("dev", place, some))
 
-    def _of_these(self, found: Sequence[Mixture]) -> list[Mixture]:
+    def _of_these(self, others: Sequence[Mixture]) -> list[Mixture]:
         """The regime's mixtures that are among others."""
-        wanted = set(found)
-        return [mixture for mixture in self.mixtures if mixture in wanted]
+        kept = set(others)
+        return [mixture for mixture in self.mixtures if mixture in kept]
 
-    def _row(self, name: str, mixtures: Sequence[Mixture], found: Scored) -> str:
+    def _row(self, name: str, mixtures: Sequence[Mixture], scored: Scored) -> str:
         real = self.real[np.array([self.mixtures.index(mixture) for mixture in mixtures])]
         several = np.flatnonzero([len(mixture.datasets) > 1 for mixture in mixtures])
         rng = np.random.default_rng(0)
-        mixed, whole = agreement(found[several], real[several], rng), agreement(found, real, rng)
-        lost = regret(real, int(np.argmax(found.points))).estimate
+        mixed, whole = agreement(scored[several], real[several], rng), agreement(scored, real, rng)
+        lost = regret(real, int(np.argmax(scored.points))).estimate
         cells = [name, str(len(several)), *cells_of(mixed), *cells_of(whole), f"{lost:.3f}"]
         return f"| {' | '.join(cells)} |"
 
@@ -158,12 +158,12 @@ class Regime:
             return f"none of m2m's own fine-tunes ({table.name}) is among these"
         own = np.array([rows[key(self.mixtures[i])] for i in places])
         these = self.real[np.array(places)]
-        found = agreement(
+        agreed = agreement(
             Scored.exact(own, these.replicates.shape[1]), these, np.random.default_rng(0)
         )
         apart = np.abs(own - these.points)
         return (
-            f"m2m's own {len(own)} fine-tunes ({table.name}): Spearman {cells_of(found)[0]}, "
+            f"m2m's own {len(own)} fine-tunes ({table.name}): Spearman {cells_of(agreed)[0]}, "
             f"apart by {apart.mean():.3f} on average and {apart.max():.3f} at most"
         )
 

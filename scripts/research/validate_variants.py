@@ -114,16 +114,16 @@ class Bench:
         run = Run(recipe, Silent())
         self.inputs, self.folder = read_inputs(recipe), run.folder
         if experts is not None:
-            self.experts = {each.name: experts / each.name for each in recipe.datasets}
+            self.experts = {dataset.name: experts / dataset.name for dataset in recipe.datasets}
         else:
-            self.experts = {each.dataset: each.path for each in run.train()}
+            self.experts = {expert.dataset: expert.path for expert in run.train()}
         self.mixtures, self.real = self._finetuned(run) if real is None else _read(real)
         adapters = [load_adapter(folder) for folder in self.experts.values()]
         self.gram = gram_matrix(adapters)
 
     def _finetuned(self, run: Run) -> tuple[list[Mixture], Scored]:
         """What `m2m validate` fine-tunes, scored on test."""
-        mixtures = [each.mixture for each in run.validate().mixtures]
+        mixtures = [validated.mixture for validated in run.validate().mixtures]
         experts = {adapter.dataset: adapter.path for adapter in run.train()}
         trained = TrainedRun(self.inputs, experts, Silent())
         tuned = FineTuner(trained).adapters(mixtures)
@@ -138,12 +138,12 @@ class Bench:
             replace(trial, mixture=mixture)
             for mixture, trial in zip(self.mixtures, self._trials(inputs, variant), strict=True)
         ]
-        wanted = objectives(inputs)
+        aims = objectives(inputs)
         if variant.metric:
-            wanted = [replace(objective, metric=METRICS[variant.metric]) for objective in wanted]
+            aims = [replace(objective, metric=METRICS[variant.metric]) for objective in aims]
         if variant.examples:
             trials = [_cut(trial, variant.examples) for trial in trials]
-        scored = Scored.of(scoreboard(trials, wanted, 0))
+        scored = Scored.of(scoreboard(trials, aims, 0))
         mixed = np.flatnonzero([len(mixture.datasets) > 1 for mixture in self.mixtures])
         rng = np.random.default_rng(0)
         lost = regret(self.real, int(np.argmax(scored.points))).estimate
@@ -179,18 +179,18 @@ def _read(table: Path) -> tuple[list[Mixture], Scored]:
 def _cut(trial: Trial, examples: int) -> Trial:
     """The trial on its first examples only."""
     scores = {
-        name: each.take(range(min(examples, len(each)))) for name, each in trial.scores.items()
+        name: part.take(range(min(examples, len(part)))) for name, part in trial.scores.items()
     }
     return replace(trial, scores=scores)
 
 
-def cells_of(found: Agreement | None) -> list[str]:
+def cells_of(result: Agreement | None) -> list[str]:
     """Spearman's and Pearson's correlations with their intervals, for a table."""
-    if found is None:
+    if result is None:
         return ["-", "-"]
     return [
-        f"{each.estimate:.2f} ({each.low:.2f} to {each.high:.2f})"
-        for each in (found.spearman, found.pearson)
+        f"{correlation.estimate:.2f} ({correlation.low:.2f} to {correlation.high:.2f})"
+        for correlation in (result.spearman, result.pearson)
     ]
 
 

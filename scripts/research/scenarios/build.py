@@ -34,7 +34,7 @@ def _normal(form: Any) -> Callable[[Data], Data]:
     def text(value: Any) -> Any:
         if isinstance(value, str):
             return unicodedata.normalize(form, value)
-        return [text(each) for each in value] if isinstance(value, list) else value
+        return [text(item) for item in value] if isinstance(value, list) else value
 
     def rows(some: Rows) -> Rows:
         return [{name: text(value) for name, value in row.items()} for row in some]
@@ -94,16 +94,16 @@ def main() -> None:
     parser.add_argument("scenarios", nargs="+", choices=BUILDERS)
     parser.add_argument("--packages", type=Path, required=True)
     parser.add_argument("--freeze", action="store_true", help="write SHA256SUMS")
-    given = parser.parse_args()
-    for name in given.scenarios:
-        sources, folder = Sources(given.packages), HERE / name
+    options = parser.parse_args()
+    for name in options.scenarios:
+        sources, folder = Sources(options.packages), HERE / name
         data = BUILDERS[name](sources)
         check(data)
         write(data, sources, folder / "data")
-        sizes = {each: len(rows) for each, rows in data.datasets.items()}
+        sizes = {dataset: len(rows) for dataset, rows in data.datasets.items()}
         print(name, "dev", len(data.dev), "test", len(data.test), sizes)
         frozen = folder / "SHA256SUMS"
-        if given.freeze and not frozen.exists():
+        if options.freeze and not frozen.exists():
             frozen.write_text(sums(folder), encoding="utf-8")
         if frozen.read_text(encoding="utf-8") != sums(folder):
             sys.exit(

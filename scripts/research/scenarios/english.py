@@ -31,14 +31,14 @@ def english(sources: Sources) -> Data:
     keys = {rules.key(word) for word in words}
     school = read(STARTER / "datasets/sw_school.jsonl")
     sets["sw_school"] = [row for row in school if rules.key(row["completion"]) not in keys]
-    return Data(_definitions_asked(dev, rng), _definitions_asked(test, rng), sets)
+    return Data(_definition_questions(dev, rng), _definition_questions(test, rng), sets)
 
 
 def _defined(word: str, gloss: str) -> Row:
     return {"prompt": rules.PROMPT_DEF.format(text=gloss), "completion": word}
 
 
-def _definitions_asked(items: list[tuple[str, list[Pair]]], rng: random.Random) -> Rows:
+def _definition_questions(items: list[tuple[str, list[Pair]]], rng: random.Random) -> Rows:
     rows: Rows = rules.make_mc(items, "", rng)
     for row in rows:
         gloss = row["question"].split(": ", 1)[1]

@@ -52,13 +52,15 @@ def labels(sources: Sources) -> Data:
 
 def _labelled(sources: Sources, language: Language) -> list[tuple[str, str, str]]:
     """Return (name, label, concept) of everything that has one label only."""
-    keywords, found = sources.keywords(), []
+    keywords, labelled = sources.keywords(), []
     for thing in sources.things(language):
         fitting = [kind for kind, of in KINDS.items() if of & keywords.get(thing.english, set())]
         if len(fitting) == 1:
-            found.append((thing.local, fitting[0], thing.concept))
+            labelled.append((thing.local, fitting[0], thing.concept))
     for label, part in NAMED.items():
         pairs = [p for p in sources.names(language, part) if rules.usable(p[1], 1, 4, 30)]
         rng = random.Random(f"{SEED} {label}")
-        found += [(local, label, eng) for eng, local in rng.sample(pairs, len(pairs))[:MOST_NAMED]]
-    return found
+        labelled += [
+            (local, label, eng) for eng, local in rng.sample(pairs, len(pairs))[:MOST_NAMED]
+        ]
+    return labelled

@@ -98,8 +98,8 @@ class Sources:
 
     def things(self, language: Language) -> list[Thing]:
         """Return names of picture characters."""
-        found = rules.read_annotations(str(self._annotations), language.cldr)
-        return [Thing(*fields) for *fields, is_thing in found if is_thing]
+        annotations = rules.read_annotations(str(self._annotations), language.cldr)
+        return [Thing(*fields) for *fields, is_thing in annotations if is_thing]
 
     def messages(self, language: Language) -> list[Pair]:
         """Return messages of a school platform."""
@@ -116,11 +116,11 @@ class Sources:
     def keywords(self) -> dict[str, set[str]]:
         """Return the English keywords of every picture by its English name."""
         path = self._annotations / "annotations/en/annotations.json"
-        found = json.loads(path.read_text(encoding="utf-8"))["annotations"]["annotations"]
+        pictures = json.loads(path.read_text(encoding="utf-8"))["annotations"]["annotations"]
         return {
-            rules.clean(each["tts"][0]): set(each["default"])
-            for each in found.values()
-            if "tts" in each
+            rules.clean(picture["tts"][0]): set(picture["default"])
+            for picture in pictures.values()
+            if "tts" in picture
         }
 
     def names(self, language: Language, part: str) -> list[Pair]:
@@ -136,15 +136,15 @@ class Sources:
         """Return common English words of a part of speech, and what their first sense means."""
         base = self.folder / "wordnet/usr/share/wordnet"
         glosses, common = _glosses(base / f"data.{part}"), _common(base / "cntlist.rev", part)
-        found: dict[str, str] = {}
+        meanings: dict[str, str] = {}
         for line in (base / f"index.{part}").read_text(encoding="utf-8").splitlines():
             fields = line.split()
             if line.startswith("  ") or fields[0] not in common:
                 continue
             gloss = glosses.get((fields[0], fields[-int(fields[2])]), "")
-            if _is_plain(fields[0], gloss) and gloss not in found.values():
-                found[fields[0]] = gloss
-        return list(found.items())
+            if _is_plain(fields[0], gloss) and gloss not in meanings.values():
+                meanings[fields[0]] = gloss
+        return list(meanings.items())
 
     def licences(self) -> dict[str, Path]:
         """Return the licence files of the packages, by the names that copies get."""
@@ -164,8 +164,8 @@ class Sources:
 
     def _part(self, code: str, part: str) -> dict[str, str]:
         path = self._names / "main" / code / f"{part}.json"
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["main"][code]
-        return dict(found["localeDisplayNames"][part])
+        names: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["main"][code]
+        return dict(names["localeDisplayNames"][part])
 
 
 _SENSES = {"noun": "1", "verb": "2", "adj": "35", "adv": "4"}  # in WordNet's sense keys
@@ -173,13 +173,13 @@ _SENSES = {"noun": "1", "verb": "2", "adj": "35", "adv": "4"}  # in WordNet's se
 
 def _common(path: Path, part: str) -> set[str]:
     """Return the words whose first sense was seen twice or more in WordNet's tagged texts."""
-    found = set()
+    words = set()
     for line in path.read_text(encoding="utf-8").splitlines():
         sense, number, count = line.split()
         word, _, rest = sense.partition("%")
         if rest[0] in _SENSES[part] and number == "1" and int(count) >= 2:
-            found.add(word)
-    return found
+            words.add(word)
+    return words
 
 
 def _glosses(path: Path) -> dict[tuple[str, str], str]:
@@ -222,10 +222,10 @@ def read(path: Path) -> Rows:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def with_noise(rows: Rows, share: float, rng: random.Random) -> Rows:
-    """Return the rows; a `share` of them have the answer of another one of that share."""
-    places = rng.sample(range(len(rows)), round(share * len(rows)))
-    found = [dict(row) for row in rows]
+def with_noise(rows: Rows, fraction: float, rng: random.Random) -> Rows:
+    """Return the rows; a `fraction` of them have the answer of another one of these."""
+    places = rng.sample(range(len(rows)), round(fraction * len(rows)))
+    noisy = [dict(row) for row in rows]
     for place, other in zip(places, places[1:] + places[:1], strict=True):
-        found[place]["completion"] = rows[other]["completion"]
-    return found
+        noisy[place]["completion"] = rows[other]["completion"]
+    return noisy

@@ -39,22 +39,25 @@ def held_concepts(languages: Iterable[Iterable[Thing]], rng: random.Random) -> s
 
 
 def hold_out(
-    sources: Sources, language: Language, held: set[str], rng: random.Random, share: float = 1.0
+    sources: Sources, language: Language, held: set[str], rng: random.Random, fraction: float = 1.0
 ) -> Held:
-    """Split a language's names and messages; `share` shrinks the target."""
+    """Split a language's names and messages; `fraction` shrinks the target."""
     things, messages = sources.things(language), sources.messages(language)
     left = [thing.pair for thing in things if thing.concept not in held]
     rng.shuffle(messages)
     count = int(len(messages) * HELD_MESSAGES)
-    asked, told = messages[:count], messages[count:]
+    held_messages, left_messages = messages[:count], messages[count:]
     met = collections.Counter(
-        word for _, text in left + told for word in set(rules.words(text)) if len(word) >= 4
+        word
+        for _, text in left + left_messages
+        for word in set(rules.words(text))
+        if len(word) >= 4
     )
     pools = {
         "things": [p for p in _one_each(things, held, met) if not rules.gives_itself_away(*p)],
         "school": [
             pair
-            for pair in asked
+            for pair in held_messages
             if _supported(pair[1], met)
             and 2 <= len(pair[0].split()) <= 9
             and not rules.gives_itself_away(*pair)
@@ -66,45 +69,45 @@ def hold_out(
     test: dict[str, list[Pair]] = {}
     texts: set[str] = set()
     for facet, pool in pools.items():
-        first, last = (round(share * part[facet]) for part in (DEV, TEST))
+        first, last = (round(fraction * part[facet]) for part in (DEV, TEST))
         chosen = rules.spread([p for p in pool if rules.key(p[1]) not in texts], first + last)
         texts |= {rules.key(local) for _, local in chosen}
         dev[facet], test[facet] = chosen[:first], chosen[first:]
-    return Held(language, dev, test, left, told)
+    return Held(language, dev, test, left, left_messages)
 
 
 def _supported(text: str, met: Mapping[str, int]) -> bool:
     """Return whether a phrase can be worked out from words that were met in other phrases."""
-    found = [word for word in rules.words(text) if len(word) >= 4]
-    known = sum(met[word] >= 5 for word in found)
-    return len(rules.words(text)) >= 2 and bool(found) and known / len(found) >= 0.5
+    long_words = [word for word in rules.words(text) if len(word) >= 4]
+    known = sum(met[word] >= 5 for word in long_words)
+    return len(rules.words(text)) >= 2 and bool(long_words) and known / len(long_words) >= 0.5
 
 
 def _one_each(things: Sequence[Thing], held: set[str], met: Mapping[str, int]) -> list[Pair]:
     """Return the first fit name of each held concept."""
-    found: dict[str, Pair] = {}
+    pairs: dict[str, Pair] = {}
     for thing in things:
         if (
             thing.concept in held
             and _supported(thing.local, met)
             and not rules.gives_itself_away(*thing.pair)
         ):
-            found.setdefault(thing.concept, thing.pair)
-    return list(found.values())
+            pairs.setdefault(thing.concept, thing.pair)
+    return list(pairs.values())
 
 
-def asked(held: Sequence[Held], part: str, rng: random.Random) -> Rows:
+def questions_of(held: Sequence[Held], part: str, rng: random.Random) -> Rows:
     """Return the questions of all languages' "dev" or "test" items."""
-    found: Rows = []
-    for each in held:
-        rows = rules.make_mc(list(getattr(each, part).items()), each.language.name, rng)
+    questions: Rows = []
+    for held_out in held:
+        rows = rules.make_mc(list(getattr(held_out, part).items()), held_out.language.name, rng)
         if len(held) > 1:
             for row in rows:
-                row["facet"] = f"{each.language.cldr}_{row['facet']}"
-        found += rows
+                row["facet"] = f"{held_out.language.cldr}_{row['facet']}"
+        questions += rows
     if len(held) > 1:
-        rng.shuffle(found)
-    return found
+        rng.shuffle(questions)
+    return questions
 
 
 class Candidates:
@@ -112,13 +115,15 @@ class Candidates:
 
     def __init__(self, sources: Sources, held: Sequence[Held], concepts: set[str]) -> None:
         self._sources, self._held, self._concepts = sources, held, concepts
-        self._guard = rules.Guard([pair for each in held for pair in each.items])
+        self._guard = rules.Guard([pair for held_out in held for pair in held_out.items])
 
     def rows(self, name: str, rng: random.Random) -> Rows:
         """Return a dataset by its name, such as "ha_things" or "missorted"."""
         code, _, kind = name.rpartition("_")
         if kind == "missorted":
-            return self._missorted([each for each in self._held if code in ("", _code(each))], rng)
+            return self._missorted(
+                [held_out for held_out in self._held if code in ("", _code(held_out))], rng
+            )
         if kind == "definitions":
             pairs = [pair for pair in self._sources.nouns() if not self._guard.bad(pair[0])]
             rng.shuffle(pairs)
@@ -131,7 +136,7 @@ class Candidates:
         return rows[:ROWS]
 
     def _pairs(self, kind: str, language: Language) -> list[Pair]:
-        own = [each for each in self._held if each.language == language]
+        own = [held_out for held_out in self._held if held_out.language == language]
         if kind == "school":
             return own[0].messages if own else self._sources.messages(language)
         if kind == "things":
@@ -141,9 +146,9 @@ class Candidates:
 
     def _missorted(self, held: Sequence[Held], rng: random.Random) -> Rows:
         """Return rows whose two columns were sorted apart: real texts, wrong partners."""
-        found: Rows = []
-        for each in held:
-            pairs = [p for p in each.messages + each.things if not self._guard.bad(*p)]
+        rows: Rows = []
+        for held_out in held:
+            pairs = [p for p in held_out.messages + held_out.things if not self._guard.bad(*p)]
             rng.shuffle(pairs)
             pairs = pairs[: MISSORTED // len(held)]
             truth = {local: english for english, local in pairs}
@@ -151,13 +156,13 @@ class Candidates:
             wrong = [(e, s) for s, e in columns if truth[s] != e]
             rng.shuffle(wrong)
             prompt = rules.PROMPT
-            found += [
-                {"prompt": prompt.format(lang=each.language.name, text=s), "completion": e}
+            rows += [
+                {"prompt": prompt.format(lang=held_out.language.name, text=s), "completion": e}
                 for e, s in wrong
             ]
         if len(held) > 1:
-            rng.shuffle(found)
-        return found
+            rng.shuffle(rows)
+        return rows
 
 
 def _code(held: Held) -> str:
@@ -168,10 +173,10 @@ def translation(sources: Sources, codes: Sequence[str], names: Sequence[str]) ->
     """Make questions on the meaning of names and messages in some languages."""
     rng = random.Random(SEED)
     languages = [LANGUAGES[code] for code in codes]
-    concepts = held_concepts([sources.things(each) for each in languages], rng)
-    share = 1 / len(languages)
-    held = [hold_out(sources, each, concepts, rng, share) for each in languages]
-    dev, test = asked(held, "dev", rng), asked(held, "test", rng)
+    concepts = held_concepts([sources.things(language) for language in languages], rng)
+    fraction = 1 / len(languages)
+    held = [hold_out(sources, language, concepts, rng, fraction) for language in languages]
+    dev, test = questions_of(held, "dev", rng), questions_of(held, "test", rng)
     candidates = Candidates(sources, held, concepts)
     return Data(dev, test, {name: candidates.rows(name, rng) for name in names})
 
