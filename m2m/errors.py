@@ -81,14 +81,14 @@ class Problems:
     """
 
     def __init__(self, kept: int = 20) -> None:
-        self._found: list[str] = []
+        self._messages: list[str] = []
         self._count, self._kept = 0, kept
 
     def add(self, message: str) -> None:
         """Note one mistake: its place, the found and the expected value."""
         self._count += 1
         if self._count <= self._kept:
-            self._found.append(message)
+            self._messages.append(message)
 
     def __bool__(self) -> bool:
         return self._count > 0
@@ -97,15 +97,15 @@ class Problems:
         return self._count
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._found)
+        return iter(self._messages)
 
     def raise_if_any(self, kind: type[M2MError], heading: str, hint: str | None = None) -> None:
         """Raise `kind` with all mistakes under `heading`; do nothing if there are none."""
-        if not self._found:
+        if not self._messages:
             return
         if self._count == 1:
-            raise kind(f"{heading}: {self._found[0]}", hint)
-        shown = self._found[:_SHOWN]
+            raise kind(f"{heading}: {self._messages[0]}", hint)
+        shown = self._messages[:_SHOWN]
         lines = [f"{heading}: {self._count} problems", *(f"  - {line}" for line in shown)]
         if more := self._count - len(shown):
             lines.append(f"  - and {more} more")

@@ -151,9 +151,9 @@ else:
         fixed = {resource.RLIMIT_CORE: 0, resource.RLIMIT_FSIZE: 0, resource.RLIMIT_NPROC: 0}
         if not watches_memory():
             fixed[resource.RLIMIT_AS] = limits.memory
-        for which, value in fixed.items():
-            most = _at_most(which, value)
-            resource.setrlimit(which, (most, most))
+        for kind, value in fixed.items():
+            most = _at_most(kind, value)
+            resource.setrlimit(kind, (most, most))
 
     def allow_processor(seconds: int, granted: int) -> int:
         """Let this process compute for `seconds` from now on, at most one more.
@@ -172,7 +172,7 @@ else:
         resource.setrlimit(resource.RLIMIT_CPU, (_at_most(resource.RLIMIT_CPU, granted), hard))
         return granted
 
-    def _at_most(which: int, value: int) -> int:
+    def _at_most(kind: int, value: int) -> int:
         """Return the value, or the hard limit of this process if that is less."""
-        _, hard = resource.getrlimit(which)
+        _, hard = resource.getrlimit(kind)
         return value if hard == resource.RLIM_INFINITY else min(value, hard)

@@ -154,7 +154,7 @@ class Logged:
         self._shown = shown
         self._path = path
         self._meter: Meter | None = None
-        self._said = 0.0
+        self._last_written = 0.0
 
     def stage(self, title: str, number: int, total: int) -> None:
         """Log and show."""
@@ -164,7 +164,7 @@ class Logged:
     def start(self, title: str, total: float, unit: str) -> None:
         """Log and show."""
         self._close()
-        self._meter, self._said = Meter(title, total, unit), time.monotonic()
+        self._meter, self._last_written = Meter(title, total, unit), time.monotonic()
         self.write(f"{title}: {total:g} {unit}")
         self._shown.start(title, total, unit)
 
@@ -172,8 +172,8 @@ class Logged:
         """Show it, and log it now and then."""
         if self._meter:
             self._meter.advance(amount, detail)
-            if time.monotonic() - self._said >= self.EVERY:
-                self._said = time.monotonic()
+            if time.monotonic() - self._last_written >= self.EVERY:
+                self._last_written = time.monotonic()
                 self.write(f"{self._meter.title}: {self._meter}")
         self._shown.advance(amount, detail)
 

@@ -106,12 +106,12 @@ _MOST_LAYERS = 512  # LLAMA_MAX_LAYERS, llama-hparams.h; llama.cpp aborts above 
 _LAYERS_27B = 62
 
 
-def family_of(name: Any, table: Mapping[str, Family], what: str) -> Family:
+def family_of(name: Any, table: Mapping[str, Family], field: str) -> Family:
     """Return the family `name`; raise InputError that lists the known ones if there is none."""
     if isinstance(name, str) and name in table:
         return table[name]
     raise InputError(
-        f"{what} is {name!r}, which m2m does not compute", f"it knows: {', '.join(sorted(table))}"
+        f"{field} is {name!r}, which m2m does not compute", f"it knows: {', '.join(sorted(table))}"
     )
 
 

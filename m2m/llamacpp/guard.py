@@ -84,12 +84,12 @@ def _confine(files: Sequence[str]) -> None:
     if sys.platform != "win32":
         addresses, seconds = _limits(files)
         asked = {resource.RLIMIT_AS: addresses, resource.RLIMIT_CPU: seconds}
-        for which, value in {**asked, resource.RLIMIT_CORE: 0}.items():
-            soft, hard = resource.getrlimit(which)
+        for kind, value in {**asked, resource.RLIMIT_CORE: 0}.items():
+            soft, hard = resource.getrlimit(kind)
             least = min(
                 (old for old in (soft, hard) if old != resource.RLIM_INFINITY), default=value
             )
-            resource.setrlimit(which, (min(value, least), hard))
+            resource.setrlimit(kind, (min(value, least), hard))
 
 
 def main(path: str, lora: str | None = None) -> None:

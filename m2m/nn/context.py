@@ -39,7 +39,7 @@ class Contexts:
 
     def __init__(self, layout: Layout, worker: Worker, space: Workspace, layer: int) -> None:
         self._layout, self._member, self._space, self._layer = layout, worker, space, layer
-        self._found: dict[tuple[Piece, ...], Context] = {}
+        self._contexts: dict[tuple[Piece, ...], Context] = {}
         self._grads: dict[tuple[Piece, ...], Context] = {}
 
     def name(self, group: RowGroup, otherwise: str) -> str:
@@ -56,10 +56,10 @@ class Contexts:
     def of(self, group: RowGroup) -> Context | None:
         """Return the keys and values before every row of `group`; blocks until they are ready."""
         before = group.before
-        if before and before not in self._found:
+        if before and before not in self._contexts:
             pieces = [self._piece(piece) for piece in before]
-            self._found[before] = pieces[0] if len(pieces) == 1 else self._join(pieces)
-        return self._found.get(before)
+            self._contexts[before] = pieces[0] if len(pieces) == 1 else self._join(pieces)
+        return self._contexts.get(before)
 
     def gradient(self, group: RowGroup) -> Context | None:
         """Return the buffer that sums the gradient of `of(group)`; zero at first."""

@@ -217,21 +217,21 @@ class Layer:
         linear.grads(x, x[:, linear.columns :], dout, grads)
 
     def _post(
-        self, change: Array, which: int, space: Workspace, name: str
+        self, change: Array, sublayer: int, space: Workspace, name: str
     ) -> tuple[Array, Array] | None:
         """Normalise an update in place, in families that do; return the result and inv, or None."""
         if self._posts is None:
             return None
         xhat = space.get(name, *change.shape)
         inv = rms_norm(change, self._eps, xhat)
-        np.multiply(xhat, self._posts[which], out=change)
+        np.multiply(xhat, self._posts[sublayer], out=change)
         return xhat, inv
 
     def _post_backward(
         self,
         dx: Array,
         saved: tuple[Array, Array] | None,
-        which: int,
+        sublayer: int,
         rank: int,
         space: Workspace,
     ) -> Array:
@@ -241,7 +241,7 @@ class Layer:
         dout = space.get("dpost", len(dx), self._width + rank)
         data = dout[:, : self._width]
         data[...] = 0.0
-        rms_norm_backward(dx[:, : self._width] * self._posts[which], *saved, data)
+        rms_norm_backward(dx[:, : self._width] * self._posts[sublayer], *saved, data)
         return dout
 
     def _normalise_heads(

@@ -147,7 +147,7 @@ def _bullets(items: Sequence[str], none: str = "") -> str:
 
 
 def _files(card: Card) -> str:
-    return "\n".join(f"- {_code(name)}: {_text(what)}" for name, what in card.files)
+    return "\n".join(f"- {_code(name)}: {_text(description)}" for name, description in card.files)
 
 
 def _code(name: str) -> str:
