@@ -14,7 +14,7 @@ from m2m.arrays import F64
 from m2m.mix.ranking import CONFIDENCE, Interval
 from m2m.mix.scoreboard import Scoreboard
 
-_LEAST = 4  # fewer mixtures make a correlation meaningless
+LEAST = 4  # fewer mixtures make a correlation meaningless
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def agreement(predicted: Scored, real: Scored, rng: np.random.Generator) -> Agre
     the replicates then; the interval is that of the plain percentiles, extended to the estimate.
     """
     count, replicates = real.replicates.shape
-    if count < _LEAST:
+    if count < LEAST:
         return None
     drawn = rng.integers(count, size=(replicates, count))
     columns = np.arange(replicates)[:, None]
@@ -101,10 +101,8 @@ def agreement(predicted: Scored, real: Scored, rng: np.random.Generator) -> Agre
     points = predicted.points[None], real.points[None]
     return Agreement(
         count,
-        _bias_corrected(
-            float(correlation(*map(ranks, points))[0]), correlation(*map(ranks, pairs))
-        ),
-        _bias_corrected(float(correlation(*points)[0]), correlation(*pairs)),
+        bias_corrected(float(correlation(*map(ranks, points))[0]), correlation(*map(ranks, pairs))),
+        bias_corrected(float(correlation(*points)[0]), correlation(*pairs)),
     )
 
 
@@ -126,7 +124,7 @@ def ranks(values: F64) -> F64:
     return mean_ranks
 
 
-def _bias_corrected(estimate: float, replicates: F64) -> Interval:
+def bias_corrected(estimate: float, replicates: F64) -> Interval:
     """Return an interval of shifted percentiles; it always contains the estimate (`agreement`)."""
     known = replicates[np.isfinite(replicates)]
     if not np.isfinite(estimate) or not len(known):
@@ -136,12 +134,12 @@ def _bias_corrected(estimate: float, replicates: F64) -> Interval:
     shift = normal.inv_cdf(float(np.clip(fraction, 1 / len(known), 1 - 1 / len(known))))
     tail = normal.inv_cdf((1 + CONFIDENCE) / 2)
     if abs(shift) > tail:
-        return _holding(estimate, known)
+        return holding(estimate, known)
     low, high = np.quantile(known, [normal.cdf(2 * shift + side * tail) for side in (-1, 1)])
     return Interval(estimate, min(float(low), estimate), max(float(high), estimate))
 
 
-def _holding(estimate: float, replicates: F64) -> Interval:
+def holding(estimate: float, replicates: F64) -> Interval:
     """Return the plain percentiles, extended to the estimate: resamples may be biased."""
     low, high = np.quantile(replicates, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Interval(estimate, min(float(low), estimate), max(float(high), estimate))
@@ -155,4 +153,4 @@ def regret(real: Scored, choice: int | Sequence[int]) -> Interval:
     chosen = np.atleast_1d(choice)
     best = int(np.argmax(real.points))
     lost = real.replicates[best] - real.replicates[chosen].mean(axis=0)
-    return _holding(float(real.points[best] - real.points[chosen].mean()), lost)
+    return holding(float(real.points[best] - real.points[chosen].mean()), lost)

@@ -1,7 +1,6 @@
-"""Baselines for a ranking of mixtures: predictors that merge nothing.
+"""How similar mixtures are to the target: predictors that need no training.
 
-One uses similarity to the target and needs no training: a dataset is like a target if its tokens
-occur as often as the target's do. The other averages the scores of the experts alone.
+One compares how often tokens occur, the other the base's hidden states.
 """
 
 from __future__ import annotations
@@ -33,3 +32,18 @@ def likeness(mixtures: Sequence[Mixture], frequencies: Mapping[str, F64], target
     """
     mixed = weight_matrix(mixtures, list(frequencies)) @ np.stack(list(frequencies.values()))
     return -np.array([divergence(row, target) for row in mixed])
+
+
+def cosines(mixtures: Sequence[Mixture], means: Mapping[str, F64], target: F64) -> F64:
+    """Return (n,) the cosine of each mixture's mean vector with the target's.
+
+    Args:
+        mixtures: n of them.
+        means: (C,) mean hidden state of each dataset's tokens, by its name.
+        target: (C,) of the target's.
+    """
+    mixed = weight_matrix(mixtures, list(means)) @ np.stack(list(means.values()))
+    scale = np.linalg.norm(mixed, axis=1) * np.linalg.norm(target)
+    found: F64 = np.zeros(len(mixed))
+    np.divide(mixed @ target, scale, out=found, where=scale > 0)
+    return found

@@ -79,6 +79,18 @@ class Decoder:
         self, tokens: NDArray[np.integer[Any]], lora: Mapping[str, LoraPair] | None = None
     ) -> Array:
         """Return the logits after every token of one text, (T, V)."""
+        return np.asarray(self._states(tokens, lora) @ self._head.T.astype(self.dtype, copy=False))
+
+    @unbuffered()
+    def hidden(
+        self, tokens: NDArray[np.integer[Any]], lora: Mapping[str, LoraPair] | None = None
+    ) -> Array:
+        """Return the last hidden states of every token of one text, normalised, (T, C)."""
+        return self._states(tokens, lora)
+
+    def _states(
+        self, tokens: NDArray[np.integer[Any]], lora: Mapping[str, LoraPair] | None
+    ) -> Array:
         nothing = np.zeros(0, np.intp)
         layout = lay_out(Batch(tokens, np.array([len(tokens)]), 0, nothing, nothing), trim=False)
         self._bind(lora or {})
@@ -86,7 +98,7 @@ class Decoder:
         h = np.empty_like(x)
         rms_norm(x, self.config.rms_norm_eps, h)
         h *= self._norm
-        return np.asarray(h @ self._head.T.astype(self.dtype, copy=False))
+        return h
 
     @unbuffered()
     def loss(self, batch: Batch, lora: Mapping[str, LoraPair] | None = None) -> tuple[float, int]:

@@ -23,7 +23,7 @@ from m2m.mix.mixture import Mixture
 from m2m.mix.scoreboard import Objective
 from m2m.mix.study import Study
 from m2m.mix.trial import Trial
-from m2m.pipeline.experts import Job
+from m2m.pipeline.experts import Job, made
 from m2m.pipeline.inputs import Corpus, Inputs
 from m2m.pipeline.scorer import objectives, open_scorer
 from m2m.pipeline.trained_run import TrainedRun
@@ -78,6 +78,16 @@ class FineTuner:
             mixture: jobs[mixture].folder if mixture in jobs else experts[mixture.datasets[0]]
             for mixture in mixtures
         }
+
+    def finished(self, mixtures: Collection[Mixture]) -> dict[Mixture, Path]:
+        """Return the folders of the adapters that exist already; nothing is trained."""
+        found = {}
+        for each in mixtures:
+            if self.is_expert(each):
+                found[each] = self._run.experts[each.datasets[0]]
+            elif made(self._inputs.base, job := self._job(each)):
+                found[each] = job.folder
+        return found
 
     def seen(self, mixture: Mixture, adapter: Path) -> dict[str, RowsSeen]:
         """Return how many rows of each of its datasets a mixture's fine-tune saw."""

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from m2m.evaluate.metrics import REPLICATES
 from m2m.evaluate.score import Score
-from m2m.evaluate.tasks import requests
 from m2m.formats.atomic import write_text
 from m2m.formats.journal import Journal
 from m2m.mix.agreement import Scored, regret
-from m2m.mix.mixture import Mixture, weight_matrix
+from m2m.mix.mixture import Mixture
+from m2m.mix.rivals import ALL, HIDDEN, MERGE, RIVALS, TOKENS, UNION, Known, nested, picks_of
 from m2m.mix.scoreboard import metric_name, scoreboard, target_name
-from m2m.mix.similarity import likeness, token_frequencies
 from m2m.mix.study import Study
 from m2m.mix.trial import Trial
-from m2m.mix.validation_plan import LIKENESS, SINGLES, SURROGATE, by_group, plan
+from m2m.mix.validation_plan import SURROGATE, by_group, plan
+from m2m.pipeline.equal_cost import open_pool, scored_on
 from m2m.pipeline.finetunes import (
     DEV,
     TEST,
@@ -25,15 +26,17 @@ from m2m.pipeline.finetunes import (
     has_test,
     objectives_on,
     open_judge,
-    training_rows,
 )
 from m2m.pipeline.inputs import Inputs
+from m2m.pipeline.rivals import FineTunes, compare, known_scores
 from m2m.pipeline.scorer import objectives, open_scorer
 from m2m.pipeline.trained_run import TrainedRun
 from m2m.results.folder import parsed
 from m2m.results.ranking import Ranking
 from m2m.results.table import as_csv
 from m2m.results.validation import Validated, Validation, mixture_table
+
+_LIKE = (TOKENS, HIDDEN)  # always higher for a better mixture, whatever the metric
 
 
 def validate(run: TrainedRun, ranking: Ranking) -> Validation:
@@ -47,45 +50,38 @@ def validate(run: TrainedRun, ranking: Ranking) -> Validation:
         Interrupted: the user asked to stop; finished fine-tunes and scores are kept.
     """
     inputs, files = run.inputs, run.files
-    picks = _picks(inputs, ranking, list(run.experts))
+    known = known_scores(run)
+    picks = _picks(ranking, known)
     tuner = FineTuner(run)
     chosen = _chosen(inputs, ranking, picks, tuner, Journal(files.validation_plan))
     tuned = tuner.adapters(chosen)
-    surrogates = _surrogates(run, chosen)
     with open_judge(run, tuned) as judge:
         trials = [judge.finetuned(mixture) for mixture in chosen]
-    predicted = _predictions(inputs, surrogates, chosen)
+    predicted = _predictions(known, _surrogates(run, chosen))
+    pool = open_pool(run, trials, picks, nested(known))
     found = _compare(inputs, ranking, predicted, trials, tuner, picks)
+    split = TEST if found.judged_on == "test" else DEV
+    finetunes = FineTunes(
+        chosen,
+        [tuner.steps(mixture) for mixture in chosen],
+        found.judged_on,
+        scored_on(split, trials, inputs),
+    )
+    recipe = inputs.recipe
+    budget = len(run.experts) * recipe.train.steps + recipe.confirm.top * pool.steps
+    rivals = compare(known, predicted, finetunes, picks, pool, budget)
+    found = replace(found, rivals=rivals)
     write_text(files.validation(found.budget, ".csv"), as_csv(mixture_table(found)))
     return found
 
 
-def _picks(inputs: Inputs, ranking: Ranking, names: Sequence[str]) -> dict[str, Mixture]:
-    """Return the mixture that each way of choosing takes."""
+def _picks(ranking: Ranking, known: Known) -> dict[str, Mixture]:
+    """Return the mixture that the merge, and each rival that fine-tunes nothing, takes."""
     ranked = [place.mixture for place in ranking.places]
-    near = _likeness(inputs, ranked)
-    picks = {"merge_to_mix": ranked[0], "all": Mixture.uniform(names)}
-    if (union := Mixture.union(training_rows(inputs, names))) != picks["all"]:
-        picks["union"] = union
-    singles = [mixture for mixture in ranked if len(mixture.datasets) == 1]
-    if singles:
-        picks["best_single"] = singles[0]
-    return picks | {"similarity": ranked[int(np.argmax(near))]}
-
-
-def _likeness(inputs: Inputs, mixtures: Sequence[Mixture]) -> NDArray[np.float64]:
-    """Return the likeness (n,) of the mixtures' tokens to dev questions and right answers."""
-    vocabulary = inputs.base.config.vocab_size
-    shares = {
-        name: token_frequencies([sample.ids for sample in corpus.samples], vocabulary)
-        for name, corpus in inputs.corpora.items()
-    }
-    asked = [
-        [*request.prompt, *request.continuations[example.gold]]
-        for task in inputs.dev.values()
-        for request, example in zip(requests(task, inputs.formatter), task.examples, strict=True)
-    ]
-    return likeness(mixtures, shares, token_frequencies(asked, vocabulary))
+    found = {MERGE: ranked[0], **picks_of(known, ranked)}
+    if found.get(UNION) == found[ALL]:
+        del found[UNION]
+    return found
 
 
 def _chosen(
@@ -102,7 +98,7 @@ def _chosen(
         journal.path,
         lambda: [Mixture.from_json(each) for each in (lines[-1]["plan"] if lines else [])],
     )
-    earlier = [each for each in known if {*each.datasets} <= {*picks["all"].datasets}]
+    earlier = [each for each in known if {*each.datasets} <= {*picks[ALL].datasets}]
     best = [mixture for mixture in ranked if len(mixture.datasets) > 1][:1]
     rng = np.random.default_rng(recipe.validate.seed)
     wanted = [*best, *picks.values(), *earlier]
@@ -114,12 +110,11 @@ def _chosen(
     return list(dict.fromkeys([*planned, *singles, *picks.values()]))
 
 
-def _surrogates(run: TrainedRun, chosen: Sequence[Mixture]) -> dict[Mixture, Trial]:
-    """Score the surrogates of the chosen and all single datasets on dev, as the search does."""
-    singles = [Mixture.uniform([name]) for name in run.experts]
+def _surrogates(run: TrainedRun, chosen: Sequence[Mixture]) -> list[Trial]:
+    """Score the surrogates of the chosen mixtures on dev, as the search does."""
     with open_scorer(run.inputs, run.experts, run.inputs.dev) as scorer:
         study = Study(Journal(run.files.study), scorer)
-        return {mixture: study.trial(mixture) for mixture in dict.fromkeys([*chosen, *singles])}
+        return [study.trial(mixture) for mixture in chosen]
 
 
 def _compare(
@@ -154,7 +149,7 @@ def _compare(
                 ranks.get(mixture),
                 tuner.steps(mixture),
                 {
-                    name: float(each.points[i]) * (1 if higher or name == LIKENESS else -1)
+                    name: float(each.points[i]) * (1 if higher or name in _LIKE else -1)
                     for name, each in predicted.items()
                 },
                 predicted[SURROGATE].stderr(i),
@@ -172,18 +167,12 @@ def _compare(
     )
 
 
-def _predictions(
-    inputs: Inputs, surrogates: Mapping[Mixture, Trial], chosen: Sequence[Mixture]
-) -> dict[str, Scored]:
-    """Return each predictor's scores of the chosen mixtures."""
-    scored = scoreboard(list(surrogates.values()), objectives(inputs), inputs.recipe.search.seed)
-    place = {mixture: index for index, mixture in enumerate(surrogates)}
-    every = Scored.of(scored)
-    names = [name for name in inputs.corpora if Mixture.uniform([name]) in place]  # with experts
-    singles = every[np.array([place[Mixture.uniform([name])] for name in names])]
-    weights = weight_matrix(chosen, names)
-    return {
-        SURROGATE: every[np.array([place[mixture] for mixture in chosen])],
-        SINGLES: Scored(weights @ singles.points, weights @ singles.replicates),
-        LIKENESS: Scored.exact(_likeness(inputs, chosen), every.replicates.shape[1]),
-    }
+def _predictions(known: Known, surrogates: Sequence[Trial]) -> dict[str, Scored]:
+    """Return the scores that each predictor gives to the mixtures that were fine-tuned."""
+    chosen = [trial.mixture for trial in surrogates]
+    found = {SURROGATE: known.scored(surrogates)}
+    for name, rival in RIVALS.items():
+        scores = rival.predict and rival.predict(known, chosen, REPLICATES)
+        if scores:
+            found[name] = scores
+    return found

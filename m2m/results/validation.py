@@ -13,6 +13,7 @@ from m2m.mix.agreement import Agreement, Agreements
 from m2m.mix.mixture import Mixture
 from m2m.mix.ranking import Interval
 from m2m.mix.validation_plan import MIXED, SURROGATE
+from m2m.results.rivals import Rivals, rival_tables
 from m2m.results.table import Cell, Column, Table
 
 
@@ -97,6 +98,7 @@ class Validation:
     repeatability: Agreements | None
     picks: Mapping[str, Mixture]
     regret: Mapping[str, Interval]
+    rivals: Rivals | None = None
 
     @property
     def headline(self) -> Agreement | None:
@@ -124,6 +126,7 @@ class Validation:
             "picks": {choice: pick.as_json() for choice, pick in self.picks.items()},
             "regret": {choice: lost.estimate for choice, lost in self.regret.items()},
             "regret_ci95": {choice: [lost.low, lost.high] for choice, lost in self.regret.items()},
+            "rivals": self.rivals and self.rivals.as_json(),
         }
 
     @classmethod
@@ -158,6 +161,7 @@ class Validation:
                 str(name): Interval.from_json({"estimate": value, "ci95": intervals[name]})
                 for name, value in data["regret"].items()
             },
+            rivals=Rivals.from_json(data["rivals"]) if data.get("rivals") else None,
         )
 
 
@@ -180,25 +184,15 @@ def _number(value: Any) -> float:
     return math.nan if value is None else float(value)
 
 
-_CHOICES = {
-    "merge_to_mix": "Merge to Mix: the best surrogate",
-    "all": "all datasets in equal shares",
-    "union": "all rows of all datasets",
-    "best_single": "the best single dataset",
-    "similarity": "the mixture most like the target",
-    "random": "a random mixture",
-}
 _PREDICTORS = {
-    "surrogate": "surrogate (base + merge of the deltas)",
-    "mean_of_singles": "mean of the experts' own scores",
-    "similarity": "likeness of the tokens to the target's",
+    SURROGATE: "surrogate (base + merge of the deltas)",
     "repeatability": "the fine-tunes' own scores on dev: about the most that is possible",
 }
 
 
 def validation_tables(validation: Validation) -> list[Table]:
-    """Show how well predictions and fine-tunes agree, each choice's regret, and every mixture."""
-    judged_on, metric = validation.judged_on, validation.metric
+    """Show how well surrogates and fine-tunes agree, all rivals of the merge, and every mixture."""
+    metric = validation.metric
     agreement = Table(
         "agreement",
         f"Correlation with the fine-tunes' {metric} (95 % intervals); budget of the fine-tunes: "
@@ -214,26 +208,13 @@ def validation_tables(validation: Validation) -> list[Table]:
         ],
         list(_agreement_rows(validation)),
     )
-    regret = Table(
-        "regret",
-        f"Regret: how far the pick of each way of choosing is behind the best that was fine-tuned, "
-        f"in {metric} on {judged_on} (95 %)",
-        [
-            Column("choice", "chosen by"),
-            Column("regret", "regret", Interval, str),
-            Column("pick", "its pick"),
-        ],
-        [
-            (_CHOICES.get(rule, rule), lost, _picked(validation, rule))
-            for rule, lost in validation.regret.items()
-        ],
-    )
-    return [agreement, regret, mixture_table(validation)]
+    rivals = rival_tables(validation.rivals) if validation.rivals else []
+    return [agreement, *rivals, mixture_table(validation)]
 
 
 def _agreement_rows(validation: Validation) -> Iterator[tuple[Cell, ...]]:
     """Yield a row for each predictor, split and group of mixtures that is large enough."""
-    known = dict(validation.agreements)
+    known = {SURROGATE: validation.agreements[SURROGATE]}
     if validation.repeatability:
         known["repeatability"] = {"test": validation.repeatability}
     for predictor, splits in known.items():
@@ -242,17 +223,13 @@ def _agreement_rows(validation: Validation) -> Iterator[tuple[Cell, ...]]:
                 if agreement:
                     kind = "two datasets or more" if group == MIXED else "any size"
                     yield (
-                        _PREDICTORS.get(predictor, predictor),
+                        _PREDICTORS[predictor],
                         split,
                         agreement.mixtures,
                         kind,
                         agreement.spearman,
                         agreement.pearson,
                     )
-
-
-def _picked(validation: Validation, rule: str) -> str:
-    return validation.picks[rule].label if rule in validation.picks else "mean of two or more"
 
 
 def mixture_table(validation: Validation) -> Table:

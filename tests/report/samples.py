@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
 from m2m.evaluate.score import Score
 from m2m.mix.agreement import Agreement
+from m2m.mix.comparison import Foresight
 from m2m.mix.facets import Breakdown, Facet
 from m2m.mix.mixture import BASE, Mixture
 from m2m.mix.ranking import Interval, Ranked
+from m2m.mix.rivals import FIRST_ORDER, HALVING, MERGE, RANDOM
 from m2m.mix.verdict import Verdict
 from m2m.mix.worth import VERDICTS
 from m2m.results.confirmation import Confirmation, How, Model
 from m2m.results.facts import Facts, Source
 from m2m.results.ranking import Ranking
+from m2m.results.rivals import Compared, Pick, Rivals
 from m2m.results.step import Step
 from m2m.results.training import Curve
 from m2m.results.validation import Validated, Validation
@@ -95,6 +99,27 @@ def confirmation(names: tuple[str, ...], text: str = "text") -> Confirmation:
     )
 
 
+def rivals(names: tuple[str, ...]) -> Rivals:
+    """The merge, a rival that predicts, and one that needs more fine-tunes."""
+    span = Interval(0.9, 0.5, 1.0)
+    behind = Interval(0.1, math.nan, math.nan)
+    pick = Pick(uniform(*names), Score(0.3, 0.02), Interval(0.1, 0.0, 0.2), behind)
+    return Rivals(
+        judged_on="test",
+        metric="choice_bits",
+        lengths=(20, 40),
+        apart=0.05,
+        steps=20,
+        pool=5,
+        rows=[
+            Compared(MERGE, Foresight(4, span, span, span, None), pick),
+            Compared(FIRST_ORDER, Foresight(4, span, span, span, behind), pick),
+            Compared(RANDOM, None, replace(pick, mixture=None), "mean of all 5"),
+            Compared(HALVING, None, None, "needs more"),
+        ],
+    )
+
+
 def validation(names: tuple[str, ...]) -> Validation:
     """One mixture for each dataset."""
     found = Agreement(3, Interval(0.9, 0.5, 1.0), Interval(0.8, math.nan, math.nan))
@@ -116,6 +141,7 @@ def validation(names: tuple[str, ...]) -> Validation:
         repeatability=None,
         picks={"all": uniform(*names)},
         regret={"all": Interval(0.1, 0.0, 0.2)},
+        rivals=rivals(names),
     )
 
 
