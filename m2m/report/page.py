@@ -33,7 +33,7 @@ _PREDICTS = (
 )
 _REGIMES = {
     "fixed": "one training budget: each mixture with the same number of steps. A longer final "
-    "training can change the order, mostly in favour of weak datasets.",
+    "training can change the order.",
     "proportional": "training in proportion: k datasets with k times an expert's steps. Where all "
     "mixtures get the same number of steps, the order is another, in favour of few datasets.",
 }

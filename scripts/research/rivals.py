@@ -2,7 +2,9 @@
 
 The tables are those of `m2m validate`:
 
-    python scripts/research/rivals.py
+    python scripts/research/rivals.py [--write]
+
+With `--write` they replace the part `rivals` of `examples/swahili/RESULTS.md`.
 
 The fine-tunes' scores are those of `examples/swahili/validate-BUDGET.csv`; questions were not kept
 for all of them, so intervals hold which mixtures were fine-tuned and the questions that predictions
@@ -14,6 +16,7 @@ dictionary are those of `results/starter`.
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 from collections.abc import Mapping
@@ -23,6 +26,7 @@ import numpy as np
 
 from m2m.evaluate.metrics import METRICS, REPLICATES
 from m2m.evaluate.scores import Scores
+from m2m.formats.atomic import write_text
 from m2m.mix.agreement import Scored
 from m2m.mix.mixture import BASE, Mixture
 from m2m.mix.rivals import ALL, MERGE, RIVALS, TOKENS, Known, picks_of
@@ -123,11 +127,19 @@ def rivals(budget: str, merges: Mapping[Mixture, Trial]) -> Rivals:
 
 
 def main() -> None:
-    """Print the tables of both regimes."""
+    """Print the tables of both regimes, or write them."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--write", action="store_true", help="into RESULTS.md")
     merges = recorded_merges()
-    for budget in GROWTH:
-        for table in rival_tables(rivals(budget, merges)):
-            print(f"{table.caption}.\n\n{as_markdown(table, str)}\n")
+    tables = [table for budget in GROWTH for table in rival_tables(rivals(budget, merges))]
+    text = "".join(f"{table.caption}.\n\n{as_markdown(table, str)}\n\n" for table in tables)
+    if not parser.parse_args().write:
+        print(text)
+        return
+    page = STARTER / "RESULTS.md"
+    first, _, rest = page.read_text(encoding="utf-8").partition("<!-- rivals -->\n")
+    last = rest.partition("<!-- end of rivals -->")[2]
+    write_text(page, f"{first}<!-- rivals -->\n{text}<!-- end of rivals -->{last}")
 
 
 if __name__ == "__main__":
