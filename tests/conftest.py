@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+# Tests run on all cores at once, and threads that spin while they wait make a busy machine crawl.
+# So before llama.cpp's OpenMP and NumPy's OpenBLAS start:
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
-
-# Before llama.cpp's OpenMP starts: threads that spin while they wait make a busy machine crawl.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 REPOSITORY = Path(__file__).parent.parent
 STARTER = REPOSITORY / "models" / "smollm2-135m-instruct"

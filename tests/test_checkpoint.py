@@ -336,6 +336,7 @@ def test_a_truncated_folder_is_refused(pico: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.model
+@pytest.mark.slow  # 135M parameters at F32
 def test_the_starter_is_whole(starter: Path) -> None:
     model = BaseModel.open(starter)
     assert model.info.parameters == 134_515_008

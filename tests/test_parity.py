@@ -94,6 +94,7 @@ def test_adapters_of_every_family_do_in_llama_cpp_what_they_did_in_training(
 
 
 @pytest.mark.model
+@pytest.mark.slow  # 135M parameters
 @pytest.mark.parametrize(("kind", "apart", "agreement"), [("f32", 5e-3, 1.0), ("f16", 0.1, 0.99)])
 def test_our_logits_are_those_of_llama_cpp_on_real_text(
     starter: Path, tmp_path: Path, kind: str, apart: float, agreement: float

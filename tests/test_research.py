@@ -116,6 +116,7 @@ def test_a_killed_campaign_ends_with_the_same_scores(
                 np.testing.assert_array_equal(array, whole[stem][key], f"{name} {call} {key}")
 
 
+@pytest.mark.slow
 def test_a_training_that_is_stopped_to_be_scored_ends_as_one_that_is_not(
     campaign: ModuleType, scenarios: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -122,6 +122,7 @@ def test_what_was_found_is_kept_until_a_file_changes(recipe: Path) -> None:
     assert find_leaks(inputs) == [found]
 
 
+@pytest.mark.slow
 def test_the_recorded_example_is_not_stopped(tmp_path: Path) -> None:
     pytest.importorskip("m2m")
     recipe = load_recipe(ROOT / "examples" / "swahili" / "recipe.toml")

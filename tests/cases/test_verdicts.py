@@ -127,6 +127,7 @@ def known_to_the_base(recipe: Path) -> None:
     write_jsonl(recipe.parent / "test.jsonl", known[1::2])
 
 
+@pytest.mark.slow
 def test_nothing_learned(recipe: Path) -> None:
     for part, seed in (("dev", 1000), ("test", 2000)):  # right and wrong look alike
         pico_target(recipe.parent / f"{part}.jsonl", "copy", seed=seed)
@@ -145,6 +146,7 @@ def test_keep_the_base(recipe: Path) -> None:
     withheld(recipe, "keep the base")
 
 
+@pytest.mark.slow
 def test_a_leak_makes_it_suspect(recipe: Path) -> None:
     copy = recipe.parent / "copy.jsonl"
     rows = [json.loads(line) for line in copy.read_text("utf-8").splitlines()]
@@ -183,6 +185,7 @@ def test_another_fine_tune_that_saw_the_questions_is_not_recommended(recipe: Pat
         assert said["verdict"]["kind"] == "suspect"
 
 
+@pytest.mark.slow
 def test_two_targets_have_one_number_for_each_comparison(recipe: Path) -> None:
     pico_target(recipe.parent / "dev2.jsonl", "upper", wrong="copy")
     pico_target(recipe.parent / "test2.jsonl", "upper", seed=2000, wrong="copy")

@@ -228,7 +228,7 @@ def whole(peer: LlamaModel, piece: str) -> list[int]:
     return [int(token) for token in room[:size]]
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "llama", "t5"])
+@pytest.mark.parametrize("kind", ["gpt2", "llama", pytest.param("t5", marks=pytest.mark.slow)])
 def test_odd_values_of_the_vocabulary_change_both_or_are_refused(
     tmp_path: Path, vocabularies: dict[str, dict[str, GGUFValue]], kind: str
 ) -> None:
@@ -245,7 +245,10 @@ def test_odd_values_of_the_vocabulary_change_both_or_are_refused(
     assert not different
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "architecture",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name != "gemma3")) for name in ARCHITECTURES],
+)
 def test_odd_values_of_the_model_change_both_or_are_refused(
     tmp_path: Path, architecture: str
 ) -> None:

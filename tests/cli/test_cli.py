@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -176,7 +177,7 @@ def test_an_interrupted_run_exits_with_130_and_names_the_line_that_resumes(tmp_p
     ) as process:
         checkpoint = recipe.parent / "m2m-runs" / "recipe" / "adapters"
         while process.poll() is None and not list(checkpoint.glob("*.checkpoint.safetensors")):
-            pass
+            time.sleep(0.02)
         process.terminate()
         assert process.stderr is not None
         said = process.stderr.read()

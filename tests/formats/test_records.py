@@ -115,7 +115,7 @@ LARGE = '{"a": [' + "1, " * 400_000 + "1]}\n"
         ("x.jsonl", "{" + ",".join(f'"{key}":1' for key in LAST_TWICE) + "}", "k099999"),
         ("x.csv", ",".join(LAST_TWICE), "k099999"),
         ("x.jsonl", LARGE + "x\n" * 20_000, "line 2: malformed"),
-        ("x.jsonl", "x\n" * 1_000_000, "1000000 problems"),
+        pytest.param("x.jsonl", "x\n" * 1_000_000, "1000000 problems", marks=pytest.mark.slow),
         ("x.json", "[" + " " * 10_000_000 + "3]", "line 1: found 3"),
     ],
     ids=["a key twice", "a column twice", "a large first row", "every line", "white space"],

@@ -143,6 +143,7 @@ def test_tags_stay_marks() -> None:
     ]
 
 
+@pytest.mark.slow  # Python is slow while it counts memory
 def test_the_largest_file_takes_little_memory() -> None:
     """A list of 10,000 values, and a text of 256 KiB; 1 MiB through PyYAML alone takes 170 MiB."""
     for text in ("- a\n" * (1 << 16), "a: " + "b " * (1 << 17), "a: '" + "\n" * (1 << 18) + "'"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -67,16 +68,22 @@ class Played:
         return max(full, key=lambda t: BITS.metric.value(t.scores["t"], None)[0]).mixture
 
 
+@cache
+def played(name: str) -> Played:
+    """The search of a strategy for its planted best, to its end; only looked at."""
+    return Played(Search(strategy=name))
+
+
 @pytest.mark.parametrize("name", EVERY)
 class TestEveryStrategy:
     def test_never_asks_the_same_twice(self, name: str) -> None:
         seen: dict[Mixture, int] = {}
-        for ask in Played(Search(strategy=name)).asks:
+        for ask in played(name).asks:
             assert ask.examples > seen.get(ask.mixture, 0)
             seen[ask.mixture] = ask.examples
 
     def test_finds_a_planted_best(self, name: str) -> None:
-        assert Played(Search(strategy=name)).best().label == "a + b"
+        assert played(name).best().label == "a + b"
 
     @pytest.mark.parametrize(
         "limits",
@@ -105,10 +112,10 @@ class TestEveryStrategy:
         assert Played(Search(strategy=name), world).best().label == "a + b"
 
     def test_told_the_same_it_asks_the_same(self, name: str) -> None:
-        assert Played(Search(strategy=name)).asks == Played(Search(strategy=name)).asks
+        assert Played(Search(strategy=name)).asks == played(name).asks
 
     def test_every_single_dataset_is_scored_in_full(self, name: str) -> None:
-        full = {m for m, trial in Played(Search(strategy=name)).trials.items() if trial.complete}
+        full = {m for m, trial in played(name).trials.items() if trial.complete}
         assert {Mixture.uniform([each]) for each in EFFECTS} <= full
 
     def test_replay_of_the_journal_gives_the_same_state(self, name: str, tmp_path: Path) -> None:

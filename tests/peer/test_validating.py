@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytestmark = [pytest.mark.peer, pytest.mark.slow]
+pytestmark = pytest.mark.peer
 pytest.importorskip("torch", reason="scripts/install-peers makes the venv for this")
 
 from tests.pipeline.scenario import make_scenario  # noqa: E402

@@ -311,6 +311,7 @@ print(step)
 
 
 @posix
+@pytest.mark.slow
 def test_a_kill_at_any_step_leaves_what_the_same_command_completes(
     home: Path, stick: Path, tmp_path: Path
 ) -> None:

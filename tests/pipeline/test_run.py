@@ -132,6 +132,7 @@ def test_a_changed_setting_is_never_answered_from_old_lines(
     assert len(trials(recipe)) - len(old) == rescored
 
 
+@pytest.mark.slow
 def test_the_merge_options_change_no_fine_tune(recipe: Path) -> None:
     before = Run(load_recipe(recipe), Silent()).confirm().models
     options = '[merge]\nmethod = "ties"\nscale = 0.5\n[confirm]'

@@ -54,15 +54,19 @@ class Watch(Silent):
         return 0 < self._stop_at <= len(self.moves)
 
 
-@pytest.fixture
-def recipe(tmp_path: Path) -> Recipe:
-    path = make_scenario(tmp_path / "study", "first")
+def scenario(folder: Path) -> Recipe:
+    path = make_scenario(folder, "first")
     text = path.read_text(encoding="utf-8")
     text = text.replace("threads = 1", "threads = 2\nworkers = 2").replace(
         "steps = 12", f"steps = {STEPS}"
     )
     path.write_text(text, encoding="utf-8")
     return load_recipe(path)
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Recipe:
+    return scenario(tmp_path / "study")
 
 
 def experts(recipe: Recipe, progress: Silent | None = None) -> dict[str, Trained]:
@@ -76,14 +80,13 @@ def adapters(recipe: Recipe) -> dict[str, bytes]:
     return {path.parent.name: path.read_bytes() for path in found}
 
 
-@pytest.fixture
-def expected(recipe: Recipe, tmp_path: Path) -> dict[str, bytes]:
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What one process makes, with as many threads for an adapter."""
-    alone = changed(recipe, {"limits": {"threads": 1, "workers": 1}})
+    limits = {"limits": {"threads": 1, "workers": 1}}
+    alone = changed(scenario(tmp_path_factory.mktemp("alone")), limits)
     experts(alone)
-    found = adapters(alone)
-    (recipe.folder / "adapters").rename(tmp_path / "alone")
-    return found
+    return adapters(alone)
 
 
 def test_they_are_the_same_and_are_shown_in_one_bar(
@@ -117,6 +120,7 @@ def test_all_stop_when_asked_and_go_on_bit_for_bit(
     assert adapters(recipe) == expected
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_told_of_and_nothing_is_lost(
     recipe: Recipe, expected: dict[str, bytes]
 ) -> None:
@@ -205,6 +209,7 @@ def test_what_this_process_has_come_to_hold_is_not_a_workers(recipe: Recipe) -> 
     assert grown.all()
 
 
+@pytest.mark.slow
 def test_fine_tunes_of_many_mixtures_go_side_by_side_too(recipe: Recipe, tmp_path: Path) -> None:
     inputs = read_inputs(recipe)
     pairs = [Mixture.uniform(["copy", name]) for name in NAMES[1:]]

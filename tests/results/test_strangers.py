@@ -61,9 +61,12 @@ def changed(data: dict[str, Any], at: tuple[Any, ...], value: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    "name", ["recipe.json", "ranking.json", "confirm.json", "export.json", "validate.json",
-             "adapters/copy/m2m.json"],
-)  # fmt: skip
+    "name",
+    [
+        *("ranking.json", "confirm.json", "export.json", "adapters/copy/m2m.json"),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("recipe.json", "validate.json")),
+    ],
+)
 def test_a_wrong_value_is_shown_or_refused_in_words(
     folder: Path, tmp_path: Path, name: str
 ) -> None:

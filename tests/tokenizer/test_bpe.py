@@ -131,7 +131,7 @@ def test_vocabularies_that_cannot_be_read_are_refused(changes: dict[str, Any], w
 
 
 @pytest.mark.model
-@pytest.mark.parametrize("special", [False, True])
+@pytest.mark.parametrize("special", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_ids_are_llama_cpps_on_the_starter_model(special: bool) -> None:
     peer = Peer(STARTER)
     ours = Tokenizer.from_metadata(GGUFFile(STARTER).value)

@@ -21,18 +21,24 @@ from m2m.tokenizer import ChatTemplate, TextTemplate
 from tests.tokenizer.hostile import EITHER, MEMORY, TIME
 
 USER = {"role": "user", "content": "Jambo"}
-EVERY_TIME = {
-    *("% with a width after nested parentheses", "parts of split, kept", "20,000 elif"),
-    *("list times a number", "modulo of long integers", "strip, quadratic"),
-    *("sort of long values", "1 MB of names"),
+EVERY_TIME = {"% with a width after nested parentheses", "list times a number", "strip, quadratic"}
+IN_CI = {
+    *("parts of split, kept", "20,000 elif", "modulo of long integers", "sort of long values"),
+    "1 MB of names",
 }
 unix = pytest.mark.skipif(sys.platform == "win32", reason="limits of Unix")
 
 
 def cases(*tables: dict[str, str]) -> list[Any]:
-    """Some cases always, and all in the soak."""
+    """Three cases always, some among the slow tests, the others in the soak."""
+
+    def marks(name: str) -> Any:
+        if name in EVERY_TIME:
+            return ()
+        return pytest.mark.slow if name in IN_CI else pytest.mark.soak
+
     return [
-        pytest.param(source, id=name, marks=() if name in EVERY_TIME else pytest.mark.soak)
+        pytest.param(source, id=name, marks=marks(name))
         for table in tables
         for name, source in table.items()
     ]
@@ -142,6 +148,7 @@ def test_a_template_is_not_blamed_for_a_child_that_is_killed_again_and_again(
 
 
 @unix
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS ignores RLIMIT_AS")
 def test_a_template_is_not_refused_for_what_others_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parent, "LIMITS", Limits(memory=128 * 2**20))
@@ -359,6 +366,7 @@ def test_what_is_no_literal_is_refused(text: str) -> None:
 
 
 @unix
+@pytest.mark.slow
 def test_the_system_bounds_what_a_literal_takes() -> None:
     with pytest.raises(LimitError, match=r"^the template 'a' of t\.yaml needs more than 512 MiB"):
         TextTemplate("a", "t.yaml").literal("[" + "1," * 3_000_000 + "]")

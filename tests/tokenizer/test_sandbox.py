@@ -139,8 +139,17 @@ ENDLESS = {
     ),
 }
 
+# They take their second of processor time, and some of it twice.
+PATIENT = {
+    *("padding many times", "a range of ranges", "macros that call themselves twice"),
+    *("a list of lists", "a tuple of tuples", "an object of objects", "objects by dict"),
+}
 
-@pytest.mark.parametrize("name", list(ENDLESS))
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in PATIENT)) for name in ENDLESS],
+)
 def test_every_template_ends_and_stays_small(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parent, "LIMITS", ONE_SECOND)
     with pytest.raises((InputError, LimitError)):
