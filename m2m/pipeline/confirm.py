@@ -28,7 +28,6 @@ from m2m.pipeline.finetunes import (
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.journals import claimed_warnings
 from m2m.pipeline.leaks import REPLAY, find_leaks, shared
-from m2m.pipeline.scorer import objectives
 from m2m.pipeline.trained_run import TrainedRun
 from m2m.results.confirmation import Confirmation, Model
 from m2m.results.ranking import Ranking
@@ -46,28 +45,28 @@ def confirm(run: TrainedRun, ranking: Ranking) -> Confirmation:
     rows = training_rows(inputs, run.experts)
     chosen = contenders(ranking.places, rows, inputs.recipe.confirm)
     tuner = FineTuner(run)
-    tuned = tuner.adapters([each.mixture for each in chosen])
+    tuned = tuner.adapters([contender.mixture for contender in chosen])
     merged = ranking.places[0].mixture
     with open_judge(run, tuned) as judge:
         base, best = judge.merged(BASE), judge.merged(merged)
-        trials = [judge.finetuned(each.mixture) for each in chosen]
+        trials = [judge.finetuned(contender.mixture) for contender in chosen]
     first = inputs.recipe.targets[0].name
     confirmed = [
         Model("base", BASE, "base", *_measured(base, first)),
         Model("top 1", merged, "merged", *_measured(best, first)),
         *(
             Model(
-                each.label,
-                each.mixture,
+                contender.label,
+                contender.mixture,
                 "finetuned",
                 *_measured(trial, first),
-                tuned[each.mixture],
-                tuner.seen(each.mixture, tuned[each.mixture]),
+                tuned[contender.mixture],
+                tuner.seen(contender.mixture, tuned[contender.mixture]),
             )
-            for each, trial in zip(chosen, trials, strict=True)
+            for contender, trial in zip(chosen, trials, strict=True)
         ),
     ]
-    wanted = objectives(inputs)
+    objectives = inputs.objectives
     best_on_dev = _best_on_dev(trials, inputs)
     winner = 2 + best_on_dev
     for part in (DEV, TEST):
@@ -79,16 +78,18 @@ def confirm(run: TrainedRun, ranking: Ranking) -> Confirmation:
         name: (count, len(inputs.test[name].examples)) for name, count in shared(inputs).items()
     }
     return Confirmation(
-        target=target_name(wanted),
-        metric=metric_name(wanted),
+        target=target_name(objectives),
+        metric=metric_name(objectives),
         models=confirmed,
         winning=winner,
         ahead=_ahead_on_test(every, winner, inputs),
         verdict=_verdict([base, *trials], chosen, best_on_dev, inputs, asked),
         shared=asked if has_test(inputs) else {},
-        breakdowns=by_facet([each.scores for each in every], wanted, {"dev": DEV, "test": TEST}),
+        breakdowns=by_facet(
+            [trial.scores for trial in every], objectives, {"dev": DEV, "test": TEST}
+        ),
         budget=inputs.recipe.confirm.budget,
-        scored_elsewhere=sum(each.elsewhere for each in every),
+        scored_elsewhere=sum(trial.elsewhere for trial in every),
         warnings=claimed,
     )
 
@@ -114,13 +115,14 @@ def _verdict(
     """Judge the best fine-tune on the test questions; on dev if a target has no test file."""
     tested, count = has_test(inputs), len(inputs.corpora)
     names = [
-        UNION if UNION in each.label and count > 1 else each.mixture.short(count) for each in chosen
+        UNION if UNION in contender.label and count > 1 else contender.mixture.short(count)
+        for contender in chosen
     ]
     names = [
-        name if names.count(name) == 1 else f"{name} ({each.label})"
-        for name, each in zip(names, chosen, strict=True)
+        name if names.count(name) == 1 else f"{name} ({contender.label})"
+        for name, contender in zip(names, chosen, strict=True)
     ]
-    found = weigh(
+    evidence = weigh(
         trials,
         ["the base model", *names],
         1 + best,
@@ -129,14 +131,18 @@ def _verdict(
     )
     rows = {leak.dataset: leak.rows for leak in find_leaks(inputs)}
     used = (*chosen[best].mixture.datasets, REPLAY)
-    bad = [n for n, each in zip(names, chosen, strict=True) if rows.keys() & each.mixture.datasets]
+    bad = [
+        n
+        for n, contender in zip(names, chosen, strict=True)
+        if rows.keys() & contender.mixture.datasets
+    ]
     return judge(
         dataclasses.replace(
-            found,
-            others=[each for each in found.others if each.name not in bad],
+            evidence,
+            others=[rival for rival in evidence.others if rival.name not in bad],
             leaks={name: count for name, count in rows.items() if name in used},
             leaked=bad,
-            untested=[each for each in inputs.dev if each not in inputs.test],
+            untested=[target for target in inputs.dev if target not in inputs.test],
             shared=shared if tested else {},
         )
     )
@@ -148,5 +154,5 @@ def _ahead_on_test(trials: Sequence[Trial], winner: int, inputs: Inputs) -> list
         return None
     # Several targets are standardised over the models that the verdict compares, without the merge.
     compared, seed = [trials[0], *trials[2:]], inputs.recipe.search.seed
-    found = scoreboard(trials, objectives_on(TEST, inputs), seed, reference=compared)
-    return ahead(found.points, found.replicates, winner, found.higher_is_better)
+    board = scoreboard(trials, objectives_on(TEST, inputs), seed, reference=compared)
+    return ahead(board.points, board.replicates, winner, board.higher_is_better)

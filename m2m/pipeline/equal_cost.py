@@ -48,7 +48,7 @@ class Pool:
 
     def places(self, mixtures: Sequence[Mixture]) -> list[int]:
         """Return the places of those of `mixtures` that are in the pool."""
-        return [self.mixtures.index(each) for each in mixtures if each in self.mixtures]
+        return [self.mixtures.index(mixture) for mixture in mixtures if mixture in self.mixtures]
 
     def pick(self, places: Sequence[int], weights: Sequence[float], merge: int) -> Pick:
         """Return the expected pick if each place is picked with that probability."""
@@ -95,8 +95,8 @@ def open_pool(
     tuner, inputs = FineTuner(run), run.inputs
     steps = tuner.steps(picks[MERGE])
     known = {trial.mixture: trial for trial in trials if tuner.steps(trial.mixture) == steps}
-    wanted = [*picks.values(), *tops[:_NESTED]]
-    missing = [mixture for mixture in dict.fromkeys(wanted) if mixture not in known]
+    first = [*picks.values(), *tops[:_NESTED]]
+    missing = [mixture for mixture in dict.fromkeys(first) if mixture not in known]
     alike = _at(run, steps)
     known |= _judged(alike, FineTuner(alike).adapters(missing))
     every = [*known.values()]

@@ -74,8 +74,8 @@ class Tuning:
             ResourceError: there is not enough memory.
             TrainingError: the training diverged.
         """
-        if found := made(self._base, job):
-            return found
+        if kept := made(self._base, job):
+            return kept
         corpus = job.corpus
         result = Trainer(
             self._decoder,

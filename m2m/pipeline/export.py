@@ -52,7 +52,7 @@ def export(run: TrainedRun, ranking: Ranking, confirmation: Confirmation) -> Exp
     name = "".join(c if c.isprintable() and c != '"' else "_" for c in name)
     gguf = run.files.exports / f"{name}-{kind.upper()}.gguf"
     data = _sources(inputs, winner)
-    described = tuple((each.name, _described(each)) for each in data)
+    described = tuple((source.name, _described(source)) for source in data)
     tokenizer, trained = inputs.formatter.tokenizer, inputs.formatter.template
     own = None if trained else plain_source(tokenizer.adds_bos)
     provenance = Provenance(name, base.name, described, own)
@@ -70,7 +70,7 @@ def export(run: TrainedRun, ranking: Ranking, confirmation: Confirmation) -> Exp
         base.config.max_position_embeddings,
         {
             base.name: base.info.licence or "not given",
-            **{each.name: each.licence or "not given" for each in data},
+            **{source.name: source.licence or "not given" for source in data},
         },
     )
     progress.advance(detail=modelfile.name)
@@ -125,9 +125,9 @@ def _described(dataset: Source) -> str:
 def _hub_name(base: BaseModel) -> str | None:
     """Return the base's identifier on a hub, or None if its file names no page there."""
     for key in _HUB_KEYS:
-        found = _HUB_NAME.fullmatch(str(base.gguf.value(key) or ""))
-        if found:
-            return found[1]
+        page = _HUB_NAME.fullmatch(str(base.gguf.value(key) or ""))
+        if page:
+            return page[1]
     return None
 
 
@@ -145,8 +145,8 @@ def _compared(confirmation: Confirmation, inputs: Inputs) -> list[str]:
 
 def _seen(model: Model) -> str:
     return ", ".join(
-        f"{each.rows} of {each.of} rows of {name} ({each.passes:.3g} passes)"
-        for name, each in model.seen.items()
+        f"{seen.rows} of {seen.of} rows of {name} ({seen.passes:.3g} passes)"
+        for name, seen in model.seen.items()
     )
 
 
@@ -161,7 +161,7 @@ def _made(
         else "the fine-tune changed nothing"
     )
     train, recipe = inputs.recipe.train, inputs.recipe
-    tuned = sum(each.how == "finetuned" for each in confirmation.models)
+    tuned = sum(model.how == "finetuned" for model in confirmation.models)
     return [
         f"Merge to Mix (arXiv 2505.16066): one LoRA expert per dataset for "
         f"{counted(len(inputs.corpora), 'dataset')}, {len(ranking.places)} of "

@@ -25,7 +25,7 @@ from m2m.mix.study import Study
 from m2m.mix.trial import Trial
 from m2m.pipeline.experts import Job, made
 from m2m.pipeline.inputs import Corpus, Inputs
-from m2m.pipeline.scorer import objectives, open_scorer
+from m2m.pipeline.scorer import open_scorer
 from m2m.pipeline.trained_run import TrainedRun
 from m2m.pipeline.workers import train_all
 from m2m.recipe import Train
@@ -81,26 +81,26 @@ class FineTuner:
 
     def finished(self, mixtures: Collection[Mixture]) -> dict[Mixture, Path]:
         """Return the folders of the adapters that exist already; nothing is trained."""
-        found = {}
-        for each in mixtures:
-            if self.is_expert(each):
-                found[each] = self._run.experts[each.datasets[0]]
-            elif made(self._inputs.base, job := self._job(each)):
-                found[each] = job.folder
-        return found
+        folders = {}
+        for mixture in mixtures:
+            if self.is_expert(mixture):
+                folders[mixture] = self._run.experts[mixture.datasets[0]]
+            elif made(self._inputs.base, job := self._job(mixture)):
+                folders[mixture] = job.folder
+        return folders
 
     def seen(self, mixture: Mixture, adapter: Path) -> dict[str, RowsSeen]:
         """Return how many rows of each of its datasets a mixture's fine-tune saw."""
         job, steps = self._job(mixture), read_extra(adapter)["steps"]
         counts = times_seen(job.corpus.samples, job.config, steps)
-        found = {}
+        rows_seen = {}
         for name in mixture.datasets:
             samples = self._inputs.corpora[name].samples
             times = [counts[id(sample)] for sample in samples]
             unseen = {s.line for s, count in zip(samples, times, strict=True) if not count}
             rows = len({sample.line for sample in samples})  # a row can be several samples
-            found[name] = RowsSeen(rows - len(unseen), rows, sum(times) / len(times))
-        return found
+            rows_seen[name] = RowsSeen(rows - len(unseen), rows, sum(times) / len(times))
+        return rows_seen
 
     def _job(self, mixture: Mixture) -> Job:
         steps = self.steps(mixture)
@@ -124,14 +124,14 @@ def mixed_corpus(inputs: Inputs, mixture: Mixture) -> Corpus:
     corpora, train = [inputs.corpora[name] for name in mixture.datasets], inputs.recipe.train
     rng = np.random.default_rng(train.seed)
     parts: dict[str, Any] = {
-        "corpora": [each.fingerprint for each in corpora],
+        "corpora": [corpus.fingerprint for corpus in corpora],
         "weights": mixture.weights,
     }
-    samples = mixed_rows({each.name: each.samples for each in corpora}, mixture, rng)
+    samples = mixed_rows({corpus.name: corpus.samples for corpus in corpora}, mixture, rng)
     if train.replay and inputs.replay:
         samples = replayed(samples, [inputs.replay.samples], train.replay, rng)
         parts |= {"replay": train.replay, "source": inputs.replay.fingerprint}
-    held_out = mixed_held_out([each.held_out for each in corpora], mixture.weights, rng)
+    held_out = mixed_held_out([corpus.held_out for corpus in corpora], mixture.weights, rng)
     return Corpus(mixture.label, samples, held_out, fingerprint(**parts))
 
 
@@ -187,7 +187,7 @@ def objectives_on(split: str, inputs: Inputs) -> list[Objective]:
     """Return the recipe's targets and metrics for the `DEV` or the `TEST` scores of a judge."""
     return [
         dataclasses.replace(objective, target=split + objective.target)
-        for objective in objectives(inputs)
+        for objective in inputs.objectives
     ]
 
 

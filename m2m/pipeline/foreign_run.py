@@ -104,9 +104,9 @@ def read_foreign(folder: Path, base: BaseModel | None, problems: Problems) -> Fo
         problems: gets one entry for each file.
     """
     run, files = ForeignRun(folder), RunFolder(folder)
-    wanted = files.adapters, files.study, files.shares
-    if not any(map(os.path.lexists, wanted)):
-        problems.add(f"{folder} has no {wanted[0].name}/, {wanted[1].name} or {wanted[2].name}/")
+    parts = files.adapters, files.study, files.shares
+    if not any(map(os.path.lexists, parts)):
+        problems.add(f"{folder} has no {parts[0].name}/, {parts[1].name} or {parts[2].name}/")
         return run
     walk = _Walk(problems, run.left_out)
     try:
@@ -163,7 +163,7 @@ class _Walk:
         if _is_link(status) or not stat.S_ISDIR(status.st_mode):
             self.problems.add(f"{folder}: is not a folder of its own, or a link to one")
             return []
-        found = []
+        paths = []
         with os.scandir(folder) as entries:
             for entry in entries:
                 self.seen += 1
@@ -175,10 +175,10 @@ class _Walk:
                 elif _is_link(status):
                     self.problems.add(f"{path}: is a link, expected the folder itself")
                 elif stat.S_ISDIR(status.st_mode):
-                    found.append(path)
+                    paths.append(path)
                 else:
                     self._leave(path)
-        return sorted(found)
+        return sorted(paths)
 
     def leave_unknown(self, folder: Path) -> None:
         """Note the files in an adapter's folder that are not part of an adapter."""

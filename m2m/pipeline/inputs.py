@@ -15,12 +15,14 @@ from m2m.checkpoint import BaseModel, find_model
 from m2m.dataset import RowLimit, Sample, dataset_fingerprint, encode, load_dataset
 from m2m.errors import InputError, M2MError, Problems, ResourceError
 from m2m.evaluate.harness import Part
+from m2m.evaluate.metrics import check_metric
 from m2m.evaluate.targets import load_target, refuse_same_rows
 from m2m.evaluate.tasks import Task, requests
 from m2m.formats.gguf import GGUFFile
 from m2m.formats.records import rows_text
 from m2m.kernels import bfloat16
 from m2m.llamacpp.model import check_gpu_layers
+from m2m.mix.scoreboard import Objective
 from m2m.mix.space import usable
 from m2m.recipe import Dataset, Recipe, Target, Train
 from m2m.results.folder import RunFolder
@@ -80,13 +82,25 @@ class Inputs:
         """Return the datasets that may be in a mixture, whose experts are trained."""
         return usable(self.recipe.search, self.recipe.datasets)
 
+    @property
+    def objectives(self) -> list[Objective]:
+        """Return the recipe's targets with their metrics."""
+        return [
+            Objective(
+                target.name,
+                check_metric(target.metric, self.dev[target.name].kind, str(target.dev)),
+                target.weight,
+            )
+            for target in self.recipe.targets
+        ]
+
 
 def model_folders(recipe: Path | None = None) -> list[Path]:
     """List the folders of models: $M2M_MODELS, `models/` in the recipe's folder or above, here."""
     named = os.environ.get("M2M_MODELS")
     above = [folder / "models" for folder in recipe.absolute().parents] if recipe else []
-    found = [*([Path(named)] if named else []), *above, Path("models").absolute()]
-    return [*dict.fromkeys(found)]
+    folders = [*([Path(named)] if named else []), *above, Path("models").absolute()]
+    return [*dict.fromkeys(folders)]
 
 
 def make_formatter(file: GGUFFile, template: str) -> Formatter:
@@ -155,8 +169,8 @@ def _endless(corpora: Mapping[str, Corpus], formatter: Formatter) -> Iterator[st
     if not trained_ends(formatter):
         return  # the base's own cautions already say this of all rows
     for name, corpus in corpora.items():
-        last = {each.line: each for each in [*corpus.samples, *corpus.held_out]}
-        endless = sum(int(each.ids[each.loss_mask][-1]) not in ends for each in last.values())
+        last = {sample.line: sample for sample in [*corpus.samples, *corpus.held_out]}
+        endless = sum(int(sample.ids[sample.loss_mask][-1]) not in ends for sample in last.values())
         if endless:
             yield (
                 f"{endless} of {len(last)} rows of {name} are trained without an end token, so the "
@@ -210,11 +224,11 @@ def expert_corpus(inputs: Inputs, corpus: Corpus) -> Corpus:
     others = [inputs.corpora[name] for name in _used(inputs) if name != corpus.name]
     sources = [inputs.replay] if inputs.replay else others
     rng = np.random.default_rng(train.seed)
-    rows = replayed(corpus.samples, [each.samples for each in sources], train.replay, rng)
+    rows = replayed(corpus.samples, [source.samples for source in sources], train.replay, rng)
     mark = fingerprint(
         own=corpus.fingerprint,
         replay=train.replay,
-        sources=[[each.fingerprint, len(each.samples)] for each in sources],
+        sources=[[source.fingerprint, len(source.samples)] for source in sources],
     )
     return Corpus(corpus.name, rows, corpus.held_out, mark)
 

@@ -109,9 +109,9 @@ def claimed_warnings(trials: Sequence[Trial], journal: Path, command: str) -> li
         command: the m2m command that scores them.
     """
     count = sum(trial.elsewhere for trial in trials)
-    said = f"Scored elsewhere: {count} of {len(trials)} models. Nothing here has verified these "
-    said += f"scores; `m2m {command} RECIPE --rescore` scores these models here."
-    return [*([said] if count else []), *contradictions(journal)]
+    warning = f"Scored elsewhere: {count} of {len(trials)} models. Nothing here has verified these "
+    warning += f"scores; `m2m {command} RECIPE --rescore` scores these models here."
+    return [*([warning] if count else []), *contradictions(journal)]
 
 
 def contradictions(journal: Path) -> list[str]:
@@ -120,14 +120,17 @@ def contradictions(journal: Path) -> list[str]:
     for where, line in Journal(_claims(journal)).lines():
         claimed = Trial.from_json(line, where)
         claims.setdefault(str(line.get("key")), []).append((str(line.get(ELSEWHERE)), claimed))
-    said: list[str] = []
+    sentences: list[str] = []
     for where, line in Journal(journal).lines() if claims else ():
         for folder, claimed in claims.get(str(line.get("key")), ()):
             if ELSEWHERE not in line:
-                said += _difference(folder, claimed, Trial.from_json(line, where))
-    if len(said) > _SHOWN:
-        return [*said[:_SHOWN], f"{len(said) - _SHOWN} more scores differ from what others claimed"]
-    return said
+                sentences += _difference(folder, claimed, Trial.from_json(line, where))
+    if len(sentences) > _SHOWN:
+        return [
+            *sentences[:_SHOWN],
+            f"{len(sentences) - _SHOWN} more scores differ from what others claimed",
+        ]
+    return sentences
 
 
 def _difference(folder: str, claimed: Trial, own: Trial) -> Iterator[str]:
@@ -139,7 +142,7 @@ def _difference(folder: str, claimed: Trial, own: Trial) -> Iterator[str]:
         ours = _by_place(own, name)
         pairs = [(row, ours[p]) for p, row in _by_place(claimed, name).items() if p in ours]
         apart = [_apart(one, two) for one, two in pairs]
-        if wrong := [each for each in apart if each > _SAME]:
+        if wrong := [difference for difference in apart if difference > _SAME]:
             yield (
                 f"{own.mixture.label}: {folder} claimed other scores on {len(wrong)} of "
                 f"{len(pairs)} examples of {name} than were found here (largest difference "

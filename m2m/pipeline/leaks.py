@@ -66,10 +66,10 @@ class Asked:
 
     def __init__(self, task: Task) -> None:
         examples = task.examples
-        asked = without_frame([each.prompt for each in examples])
-        right = [each.answer for each in examples]
+        asked = without_frame([example.prompt for example in examples])
+        right = [example.answer for example in examples]
         # A text has no question: training should not have seen the text itself.
-        self.whole = {comparable(each.prompt or each.answer) for each in examples} - {""}
+        self.whole = {comparable(example.prompt or example.answer) for example in examples} - {""}
         self.bare: dict[str, set[str]] = {}
         for question, answer in zip(map(comparable, asked), right, strict=True):
             if question:
@@ -82,15 +82,15 @@ def leaked(rows: Sequence[Row], targets: Sequence[Asked]) -> set[int]:
     texts = [comparable(row.plain_text) for row in rows]
     prompts = [row.sides[0] for row in rows]
     whole = {question for target in targets for question in target.whole}
-    found = {i for i, _ in holding(texts, whole)}
-    found |= {i for i, prompt in enumerate(prompts) if comparable(prompt) in whole}
+    indices = {i for i, _ in holding(texts, whole)}
+    indices |= {i for i, prompt in enumerate(prompts) if comparable(prompt) in whole}
     own = [*enumerate(map(comparable, without_frame(prompts)))]
     for bare in (target.bare for target in targets):
         for i, question in [*holding(texts, bare), *own]:
             rest = texts[i].replace(question, " ", 1)
             if any(answer in rest for answer in bare.get(question, ())):
-                found.add(i)
-    return found
+                indices.add(i)
+    return indices
 
 
 def find_leaks(inputs: Inputs) -> list[Leak]:
@@ -100,22 +100,26 @@ def find_leaks(inputs: Inputs) -> list[Leak]:
     """
     names, stored = inputs.expert_names, inputs.files.leaks
     tasks = [*inputs.dev.values(), *inputs.test.values()]
-    paths = {each.name: each.path for each in inputs.recipe.datasets if each.name in names}
+    paths = {
+        dataset.name: dataset.path for dataset in inputs.recipe.datasets if dataset.name in names
+    }
     corpora = {name: inputs.corpora[name] for name in paths}
     if inputs.replay is not None and inputs.recipe.train.replay_from is not None:
         paths[REPLAY], corpora[REPLAY] = inputs.recipe.train.replay_from, inputs.replay
-    marks = {name: each.fingerprint for name, each in corpora.items()}
+    marks = {name: corpus.fingerprint for name, corpus in corpora.items()}
     asked = [Asked(task) for task in tasks]
-    said = [[sorted(each.whole), {q: sorted(a) for q, a in each.bare.items()}] for each in asked]
-    key = fingerprint(rule=2, datasets=marks, asked=said)
+    questions = [
+        [sorted(target.whole), {q: sorted(a) for q, a in target.bare.items()}] for target in asked
+    ]
+    key = fingerprint(rule=2, datasets=marks, asked=questions)
     kept: dict[str, Any] = read_object(stored) if stored.is_file() else {}
     if kept.get("key") == key:
         with suppress(KeyError, TypeError, ValueError):  # somebody changed the file: search again
-            return [_kept(each) for each in as_list(kept["leaks"], "leaks", (dict,))]
+            return [_kept(entry) for entry in as_list(kept["leaks"], "leaks", (dict,))]
     files = {name: rows_text_again(path, corpora[name].sha256) for name, path in paths.items()}
-    found = [leak for name, file in files.items() if (leak := _leak(name, file, asked))]
-    write_json(stored, {"key": key, "leaks": [vars(leak) for leak in found]})
-    return found
+    leaks = [leak for name, file in files.items() if (leak := _leak(name, file, asked))]
+    write_json(stored, {"key": key, "leaks": [vars(leak) for leak in leaks]})
+    return leaks
 
 
 def _kept(data: dict[str, Any]) -> Leak:

@@ -69,7 +69,7 @@ def merge_runs(into: Path, folders: Sequence[Path]) -> MergedRuns:
     runs = _checked(into, folders)
     merged = MergedRuns(into)
     with run_lock(into), staged(into) as (temporary, moves):
-        needed = sum(each.bytes for run in runs for each in run.adapters)
+        needed = sum(adapter.bytes for run in runs for adapter in run.adapters)
         check_room(into / RECIPE, needed)
         for run in runs:
             _stage_adapters(run, into, temporary, moves, merged)
@@ -164,7 +164,8 @@ def _compare(run: ForeignRun, into: Path, merged: MergedRuns) -> None:
         return
     ours = read_object(into / RECIPE)
     marks = {
-        each.get("inputs", {}).get("base", {}).get("fingerprint") for each in (run.recipe, ours)
+        settings.get("inputs", {}).get("base", {}).get("fingerprint")
+        for settings in (run.recipe, ours)
     }
     if len(marks - {None}) > 1:
         merged.warnings.append(

@@ -9,16 +9,14 @@ from m2m.errors import Interrupted
 from m2m.formats.journal import Journal
 from m2m.mix.mixture import Mixture
 from m2m.mix.ranking import rank
-from m2m.mix.scoreboard import Objective, scoreboard
+from m2m.mix.scoreboard import scoreboard
 from m2m.mix.study import Study
 from m2m.mix.trial import Trial
 from m2m.pipeline.scorer import open_scorer
 from m2m.pipeline.trained_run import TrainedRun
 
 
-def rounding_warnings(
-    run: TrainedRun, finalists: Sequence[Mixture], objectives: Sequence[Objective]
-) -> list[str]:
+def rounding_warnings(run: TrainedRun, finalists: Sequence[Mixture]) -> list[str]:
     """Score the finalists, best first, at the export type; warn if another one leads there.
 
     Nothing is scored if mixtures were ranked at that type already.
@@ -40,12 +38,12 @@ def rounding_warnings(
             trials.append(study.trial(mixture))
             progress.advance(detail=mixture.label)
     progress.finish()
-    found = scoreboard(trials, objectives, recipe.search.seed)
-    ranked = rank(found.mixtures, found.points, found.replicates, found.higher_is_better)
+    board = scoreboard(trials, inputs.objectives, recipe.search.seed)
+    ranked = rank(board.mixtures, board.points, board.replicates, board.higher_is_better)
     best = ranked[0]
     if best.mixture == finalists[0]:
         return []
-    pick = next(each for each in ranked if each.mixture == finalists[0])
+    pick = next(place for place in ranked if place.mixture == finalists[0])
     clear = "no clear difference" if pick.tied_with_best else "a clear difference"
     return [
         f"Rounding changes which mixture is best: {pick.mixture.label} as {quantize.type}, "

@@ -24,8 +24,8 @@ def resolved(inputs: Inputs) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "recipe": str(recipe.path),
         **{name: as_json(getattr(recipe, name)) for name in SECTIONS},
-        "datasets": [as_json(each) for each in recipe.datasets],
-        "targets": [as_json(each) for each in recipe.targets],
+        "datasets": [as_json(dataset) for dataset in recipe.datasets],
+        "targets": [as_json(target) for target in recipe.targets],
         "inputs": {
             "base": {
                 "name": info.name,

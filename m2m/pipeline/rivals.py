@@ -23,7 +23,7 @@ from m2m.mix.validation_plan import SURROGATE
 from m2m.pipeline.equal_cost import Pool
 from m2m.pipeline.finetunes import training_rows
 from m2m.pipeline.likeness import hidden_features, token_features
-from m2m.pipeline.scorer import objectives, open_scorer
+from m2m.pipeline.scorer import open_scorer
 from m2m.pipeline.trained_run import TrainedRun
 from m2m.results.rivals import Compared, Pick, Rivals
 
@@ -60,7 +60,7 @@ def known_scores(run: TrainedRun) -> Known:
     return Known(
         base,
         singles,
-        objectives(inputs),
+        inputs.objectives,
         inputs.recipe.growth,
         inputs.recipe.search.seed,
         training_rows(inputs, run.experts),
@@ -144,15 +144,17 @@ def _halved(seed: int, pool: Pool, merge: int, budget: int) -> tuple[Pick | None
             lengths.append(length)
     order = [mixture for mixture in pool.mixtures if mixture in common]
     places = pool.places(order)
-    dev = {length: np.array([pool.shorter[length][each] for each in order]) for length in lengths}
+    dev = {
+        length: np.array([pool.shorter[length][mixture] for mixture in order]) for length in lengths
+    }
     dev[pool.steps] = pool.dev.points[places]
-    found = halving(dev, budget, seed, continued=pool.continued)
-    if found is None:
+    race = halving(dev, budget, seed, continued=pool.continued)
+    if race is None:
         return None, _SHORTER
     note = (
-        f"mean over random starts: {found.starters} of {len(order)} mixtures, rungs of "
-        f"{', '.join(map(str, found.lengths))} steps, {found.steps:,} in all"
+        f"mean over random starts: {race.starters} of {len(order)} mixtures, rungs of "
+        f"{', '.join(map(str, race.lengths))} steps, {race.steps:,} in all"
     )
-    taken = [i for i, share in enumerate(found.picks) if share]
-    weights = [float(found.picks[i]) for i in taken]
+    taken = [i for i, fraction in enumerate(race.picks) if fraction]
+    weights = [float(race.picks[i]) for i in taken]
     return pool.pick([places[i] for i in taken], weights, merge), note

@@ -124,11 +124,11 @@ class Run:
         """Compare the surrogates with a sample of real fine-tunes."""
         ranking = self._ranking
         with self._step("validate"):
-            found = validate(self._trained_run, ranking)
+            validation = validate(self._trained_run, ranking)
             # Each regime's result is kept; the report shows the last one's.
-            write_json(self._files.validation(found.budget, ".json"), found.as_json())
-            self._files.keep(VALIDATED, found.as_json())
-            return found
+            write_json(self._files.validation(validation.budget, ".json"), validation.as_json())
+            self._files.keep(VALIDATED, validation.as_json())
+            return validation
 
     def export(self) -> Exported:
         """Write the winner as files for others.
@@ -159,9 +159,9 @@ class Run:
             if self._share:
                 return train_share(self._inputs, self._share, self._progress)
             jobs = [expert_job(self._inputs, name) for name in self._inputs.expert_names]
-            found = train_all(self._inputs, jobs, self._progress)
-            self._together = peak_together(found, workers(self.recipe, len(jobs)))
-            return found
+            trained = train_all(self._inputs, jobs, self._progress)
+            self._together = peak_together(trained, workers(self.recipe, len(jobs)))
+            return trained
 
     @property
     def _trained_run(self) -> TrainedRun:
@@ -173,25 +173,25 @@ class Run:
         run = self._trained_run
         with self._step("search"):
             join_shares(self.folder)
-            found = search(run)
-            self._files.keep(RANKING, found.as_json())
-            return found
+            ranking = search(run)
+            self._files.keep(RANKING, ranking.as_json())
+            return ranking
 
     @cached_property
     def _confirmation(self) -> Confirmation:
         ranking = self._ranking
         with self._step("confirm"):
-            found = confirm(self._trained_run, ranking)
-            self._files.keep(CONFIRMED, found.as_json())
-            return found
+            confirmation = confirm(self._trained_run, ranking)
+            self._files.keep(CONFIRMED, confirmation.as_json())
+            return confirmation
 
     @cached_property
     def _exported(self) -> Exported:
         ranking, confirmation = self._ranking, self._confirmation
         with self._step("export"):
-            found = export(self._trained_run, ranking, confirmation)
-            self._files.keep(EXPORTED, found.as_json())
-            return found
+            exported = export(self._trained_run, ranking, confirmation)
+            self._files.keep(EXPORTED, exported.as_json())
+            return exported
 
     @contextmanager
     def _step(self, name: str) -> Iterator[None]:

@@ -9,14 +9,12 @@ from pathlib import Path
 
 from m2m.adapter import load_adapter
 from m2m.evaluate.evaluator import Evaluator
-from m2m.evaluate.metrics import check_metric
 from m2m.evaluate.tasks import Task
 from m2m.llamacpp.filetypes import file_type
 from m2m.llamacpp.model import build_info
 from m2m.llamacpp.surrogate import Surrogate, fastest_type, scratch_folder
 from m2m.machine import usable_threads
 from m2m.merge.merger import Merger
-from m2m.mix.scoreboard import Objective
 from m2m.mix.surrogate import SurrogateScorer
 from m2m.pipeline.inputs import Inputs
 from m2m.recipe import Recipe, as_json
@@ -24,20 +22,8 @@ from m2m.recipe import Recipe, as_json
 
 def threads(recipe: Recipe) -> int:
     """Return the threads that the recipe allows, or all cores."""
-    wanted = recipe.limits.threads
-    return usable_threads() if isinstance(wanted, str) else wanted
-
-
-def objectives(inputs: Inputs) -> list[Objective]:
-    """Return the recipe's targets with their metrics."""
-    return [
-        Objective(
-            target.name,
-            check_metric(target.metric, inputs.dev[target.name].kind, str(target.dev)),
-            target.weight,
-        )
-        for target in inputs.recipe.targets
-    ]
+    setting = recipe.limits.threads
+    return usable_threads() if isinstance(setting, str) else setting
 
 
 @contextmanager
@@ -72,7 +58,7 @@ def open_scorer(
         settings = {  # growth is in the mixtures' coefficients
             "base": base.fingerprint,
             "formatter": inputs.formatter.identity,
-            "tasks": {name: each.fingerprint for name, each in evaluators.items()},
+            "tasks": {name: evaluator.fingerprint for name, evaluator in evaluators.items()},
             "merge": {k: v for k, v in as_json(recipe.merge).items() if k != "growth"},
             "type": surrogate.type.name,
             "llama": build_info(),

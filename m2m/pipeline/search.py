@@ -18,7 +18,7 @@ from m2m.mix.worth import worth
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.journals import claimed_warnings
 from m2m.pipeline.rescoring import rounding_warnings
-from m2m.pipeline.scorer import objectives, open_scorer
+from m2m.pipeline.scorer import open_scorer
 from m2m.pipeline.search_warnings import warnings
 from m2m.pipeline.trained_run import TrainedRun
 from m2m.results.ranking import OnFront, Ranking
@@ -30,7 +30,7 @@ def search_space(inputs: Inputs) -> Space:
     Raises:
         InputError: no mixture is allowed.
     """
-    tokens = {name: sum(map(len, each.samples)) for name, each in inputs.corpora.items()}
+    tokens = {name: sum(map(len, corpus.samples)) for name, corpus in inputs.corpora.items()}
     return make_space(inputs.recipe.search, inputs.recipe.datasets, tokens)
 
 
@@ -49,64 +49,64 @@ def search(run: TrainedRun) -> Ranking:
         Interrupted: the user asked to stop; scored mixtures are in the journal.
     """
     inputs, recipe = run.inputs, run.inputs.recipe
-    wanted = objectives(inputs)
+    objectives = inputs.objectives
     space = search_space(inputs)
 
     def value(trial: Trial) -> float:
-        return float(wanted[0].metric.value(trial.scores[wanted[0].target], None)[0])
+        return float(objectives[0].metric.value(trial.scores[objectives[0].target], None)[0])
 
     with open_scorer(inputs, run.experts, inputs.dev) as scorer:
         study = Study(Journal(run.files.study), scorer, value)
-        order = ExampleOrder.stratified(study.trial(BASE), wanted, recipe.search.seed)
-        strategy = make_strategy(recipe.search, space, len(order), wanted, recipe.growth)
+        order = ExampleOrder.stratified(study.trial(BASE), objectives, recipe.search.seed)
+        strategy = make_strategy(recipe.search, space, len(order), objectives, recipe.growth)
         trials = study.run(strategy, order, run.progress)
-    found = scoreboard(trials, wanted, recipe.search.seed, growth=recipe.growth)
-    base = found.mixtures.index(BASE)
-    chosen = [i for i, mixture in enumerate(found.mixtures) if space.allows(mixture)]
+    board = scoreboard(trials, objectives, recipe.search.seed, growth=recipe.growth)
+    base = board.mixtures.index(BASE)
+    chosen = [i for i, mixture in enumerate(board.mixtures) if space.allows(mixture)]
     ranking = rank(
-        [found.mixtures[i] for i in chosen],
-        found.points[chosen],
-        found.replicates[chosen],
-        found.higher_is_better,
+        [board.mixtures[i] for i in chosen],
+        board.points[chosen],
+        board.replicates[chosen],
+        board.higher_is_better,
         [trials[i].examples for i in chosen],
     )
-    finalists = [each.mixture for each in ranking[: max(2, recipe.confirm.top)]]
-    rounded = rounding_warnings(run, finalists, wanted)
+    finalists = [place.mixture for place in ranking[: max(2, recipe.confirm.top)]]
+    rounded = rounding_warnings(run, finalists)
     claimed = claimed_warnings(trials, run.files.study, "search")
     complete = [trial for trial in trials if trial.complete]
-    front = pareto([trials[i] for i in chosen], wanted) if len(wanted) > 1 else []
+    front = pareto([trials[i] for i in chosen], objectives) if len(objectives) > 1 else []
     alone = (
-        [found]
-        if len(wanted) == 1
+        [board]
+        if len(objectives) == 1
         else [
             scoreboard(trials, [objective], recipe.search.seed, growth=recipe.growth)
-            for objective in wanted
+            for objective in objectives
         ]
     )
-    above = above_chance(alone, trials, wanted)
-    better = [each for each in above.values() if each is not None]
+    above = above_chance(alone, trials, objectives)
+    better = [mixtures for mixtures in above.values() if mixtures is not None]
     added = worth(
-        found.mixtures,
-        found.points,
-        found.replicates,
-        found.higher_is_better,
+        board.mixtures,
+        board.points,
+        board.replicates,
+        board.higher_is_better,
         above=frozenset().union(*better) if better else None,
-        best=best_possible(wanted[0].metric, trials[base].scores[wanted[0].target])
-        if len(wanted) == 1
+        best=best_possible(objectives[0].metric, trials[base].scores[objectives[0].target])
+        if len(objectives) == 1
         else None,
         seed=recipe.search.seed,
     )
-    column = f"{target_name(wanted)} {metric_name(wanted)}"
-    write_tables(run.files.path, ranking, space.names, column, found.higher_is_better)
+    column = f"{target_name(objectives)} {metric_name(objectives)}"
+    write_tables(run.files.path, ranking, space.names, column, board.higher_is_better)
     return Ranking(
-        target=target_name(wanted),
-        metric=metric_name(wanted),
-        higher_is_better=found.higher_is_better,
+        target=target_name(objectives),
+        metric=metric_name(objectives),
+        higher_is_better=board.higher_is_better,
         strategy=strategy.name,
         candidates=strategy.candidates,
         scored_tokens=sum(trial.scored_tokens for trial in trials),
         seconds=sum(trial.seconds for trial in trials),
-        base_score=float(found.points[base]),
+        base_score=float(board.points[base]),
         places=ranking,
         examples=len(order),
         different=sum(scores.different for scores in trials[base].scores.values()),

@@ -10,7 +10,6 @@ from m2m.mix.mixture import Mixture
 from m2m.mix.trial import Trial
 from m2m.mix.warnings import Deltas, delta_warnings, mixture_warnings
 from m2m.pipeline.leaks import find_leaks, shared_warnings
-from m2m.pipeline.scorer import objectives
 from m2m.pipeline.trained_run import TrainedRun
 
 
@@ -21,7 +20,7 @@ def warnings(
     inputs, experts = run.inputs, run.experts
     adapters = [load_adapter(folder) for folder in experts.values()]
     deltas = Deltas(list(experts), gram_matrix(adapters), base_norm(inputs.base, adapters))
-    found = mixture_warnings(trials, objectives(inputs), inputs.recipe.search.seed, above)
-    found += delta_warnings(deltas, inputs.recipe.growth)
-    found += [leak.warning for leak in find_leaks(inputs)]
-    return found + shared_warnings(inputs)
+    sentences = mixture_warnings(trials, inputs.objectives, inputs.recipe.search.seed, above)
+    sentences += delta_warnings(deltas, inputs.recipe.growth)
+    sentences += [leak.warning for leak in find_leaks(inputs)]
+    return sentences + shared_warnings(inputs)

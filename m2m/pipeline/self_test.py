@@ -38,25 +38,25 @@ def self_test(inputs: Inputs, mixture: Mixture, gguf: Path) -> SelfTest:
             why = f"the data has no question with a text answer of at most {longest} tokens"
             return SelfTest(trouble=why)
         questions = [question for question, _ in asked]
-        found = ask(gguf, questions, threads=threads(inputs.recipe), seconds=_SECONDS)
+        answers = ask(gguf, questions, threads=threads(inputs.recipe), seconds=_SECONDS)
     except M2MError as error:
         return SelfTest(trouble=error.message, failed=True)
     answer_in = inputs.formatter.extract_answer
     right = [
         [exact_match(answer_in(answer.text), trained) > 0 for answer in both]
-        for both, (_, trained) in zip(found, asked, strict=True)
+        for both, (_, trained) in zip(answers, asked, strict=True)
     ]
     return SelfTest(
         len(asked),
         exact=sum(own for own, _ in right),
-        stops=_stopped(own for own, _ in found),
+        stops=_stopped(own for own, _ in answers),
         own_exact=sum(ours for _, ours in right),
-        own_stops=_stopped(ours for _, ours in found),
+        own_stops=_stopped(ours for _, ours in answers),
     )
 
 
 def _stopped(answers: Iterator[Answer]) -> int:
-    return sum(each.stopped for each in answers)
+    return sum(answer.stopped for answer in answers)
 
 
 def _questions(inputs: Inputs, mixture: Mixture) -> Iterator[Asked]:
@@ -70,11 +70,11 @@ def _questions(inputs: Inputs, mixture: Mixture) -> Iterator[Asked]:
             rows += [row for row in load_dataset(file) if row.line not in held_out]
     used = asked = 0
     for index in np.random.default_rng(inputs.recipe.train.seed).permutation(len(rows)):
-        found = _question(rows[index], inputs.formatter)
-        if found is None or used + found[0].most > _MOST_TOKENS:
+        question = _question(rows[index], inputs.formatter)
+        if question is None or used + question[0].most > _MOST_TOKENS:
             continue
-        yield found
-        used, asked = used + found[0].most, asked + 1
+        yield question
+        used, asked = used + question[0].most, asked + 1
         if asked == _QUESTIONS:
             return
 

@@ -25,7 +25,7 @@ from m2m.mix.study import Study
 from m2m.pipeline.experts import Tuning, expert_job, trained_experts
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.journals import join_journals
-from m2m.pipeline.scorer import objectives, open_scorer
+from m2m.pipeline.scorer import open_scorer
 from m2m.pipeline.search import search_space
 from m2m.progress import Progress
 from m2m.results.folder import RunFolder
@@ -75,9 +75,9 @@ def search_share(inputs: Inputs, share: Share, progress: Progress) -> int:
     folder = share.folder(recipe.folder)
     with open_scorer(inputs, trained_experts(inputs), inputs.dev, scratch=folder) as scorer:
         study = Study(Journal(RunFolder(folder).study), scorer, lambda trial: 0.0)
-        asks, what = shareable(inputs, sum(scorer.examples.values()))
-        progress.note(what)
-        order = ExampleOrder.stratified(study.trial(BASE), objectives(inputs), recipe.search.seed)
+        asks, summary = shareable(inputs, sum(scorer.examples.values()))
+        progress.note(summary)
+        order = ExampleOrder.stratified(study.trial(BASE), inputs.objectives, recipe.search.seed)
         own = asks[share.number - 1 :: share.total]
         progress.start("scoring", len(own), "mixtures")
         for number, ask in enumerate(own, start=1):
@@ -98,7 +98,7 @@ def shareable(inputs: Inputs, examples: int) -> tuple[list[Ask], str]:
         examples: number of examples of all targets together.
     """
     recipe, space = inputs.recipe, search_space(inputs)
-    strategy = make_strategy(recipe.search, space, examples, objectives(inputs), recipe.growth)
+    strategy = make_strategy(recipe.search, space, examples, inputs.objectives, recipe.growth)
     asks = strategy.certain()
     whole = [ask for ask in asks if ask.examples == examples]
     if sum(space.allows(ask.mixture) for ask in whole) == strategy.candidates:
@@ -106,12 +106,12 @@ def shareable(inputs: Inputs, examples: int) -> tuple[list[Ask], str]:
     rest = "the search that joins the shares does the rest"
     singles = sum(len(ask.mixture.datasets) == 1 for ask in asks)
     if singles == len(asks):
-        what = f"only {counted(singles, 'single dataset')}"
+        part = f"only {counted(singles, 'single dataset')}"
     else:
-        what = f"{counted(singles, 'single dataset')} on all and "
-        what += f"{counted(len(asks) - singles, 'mixture')} on "
-        what += counted(min(ask.examples for ask in asks), "example")
-    return asks, f"{strategy.name}: {what} can be shared; {rest}"
+        part = f"{counted(singles, 'single dataset')} on all and "
+        part += f"{counted(len(asks) - singles, 'mixture')} on "
+        part += counted(min(ask.examples for ask in asks), "example")
+    return asks, f"{strategy.name}: {part} can be shared; {rest}"
 
 
 def join_shares(run: Path) -> int:

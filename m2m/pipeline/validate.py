@@ -1,4 +1,4 @@
-"""The validate step: compare surrogates with the real fine-tunes of a planned sample."""
+"""The validate stage: compare surrogates with the real fine-tunes of a planned sample."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from m2m.pipeline.finetunes import (
 )
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.rivals import FineTunes, compare, known_scores
-from m2m.pipeline.scorer import objectives, open_scorer
+from m2m.pipeline.scorer import open_scorer
 from m2m.pipeline.trained_run import TrainedRun
 from m2m.results.folder import parsed
 from m2m.results.ranking import Ranking
@@ -59,29 +59,29 @@ def validate(run: TrainedRun, ranking: Ranking) -> Validation:
         trials = [judge.finetuned(mixture) for mixture in chosen]
     predicted = _predictions(known, _surrogates(run, chosen))
     pool = open_pool(run, trials, picks, nested(known))
-    found = _compare(inputs, ranking, predicted, trials, tuner, picks)
-    split = TEST if found.judged_on == "test" else DEV
+    validation = _compare(inputs, ranking, predicted, trials, tuner, picks)
+    split = TEST if validation.judged_on == "test" else DEV
     finetunes = FineTunes(
         chosen,
         [tuner.steps(mixture) for mixture in chosen],
-        found.judged_on,
+        validation.judged_on,
         scored_on(split, trials, inputs),
     )
     recipe = inputs.recipe
     budget = len(run.experts) * recipe.train.steps + recipe.confirm.top * pool.steps
     rivals = compare(known, predicted, finetunes, picks, pool, budget)
-    found = replace(found, rivals=rivals)
-    write_text(files.validation(found.budget, ".csv"), as_csv(mixture_table(found)))
-    return found
+    validation = replace(validation, rivals=rivals)
+    write_text(files.validation(validation.budget, ".csv"), as_csv(mixture_table(validation)))
+    return validation
 
 
 def _picks(ranking: Ranking, known: Known) -> dict[str, Mixture]:
     """Return the mixture that the merge, and each rival that fine-tunes nothing, takes."""
     ranked = [place.mixture for place in ranking.places]
-    found = {MERGE: ranked[0], **picks_of(known, ranked)}
-    if found.get(UNION) == found[ALL]:
-        del found[UNION]
-    return found
+    by_rival = {MERGE: ranked[0], **picks_of(known, ranked)}
+    if by_rival.get(UNION) == by_rival[ALL]:
+        del by_rival[UNION]
+    return by_rival
 
 
 def _chosen(
@@ -96,13 +96,13 @@ def _chosen(
     lines = journal.replay()
     known = parsed(
         journal.path,
-        lambda: [Mixture.from_json(each) for each in (lines[-1]["plan"] if lines else [])],
+        lambda: [Mixture.from_json(mixture) for mixture in (lines[-1]["plan"] if lines else [])],
     )
-    earlier = [each for each in known if {*each.datasets} <= {*picks[ALL].datasets}]
+    earlier = [mixture for mixture in known if {*mixture.datasets} <= {*picks[ALL].datasets}]
     best = [mixture for mixture in ranked if len(mixture.datasets) > 1][:1]
     rng = np.random.default_rng(recipe.validate.seed)
-    wanted = [*best, *picks.values(), *earlier]
-    planned = plan(ranked, wanted, recipe.validate.mixtures, rng)
+    first = [*best, *picks.values(), *earlier]
+    planned = plan(ranked, first, recipe.validate.mixtures, rng)
     entry = {"plan": [mixture.as_json() for mixture in planned]}
     if not lines or (lines[-1] != entry and len(planned) >= len(earlier)):
         journal.append(entry)
@@ -128,17 +128,17 @@ def _compare(
     """Compute correlations, regrets and the table of all validated mixtures."""
     chosen, seed = [trial.mixture for trial in trials], inputs.recipe.search.seed
     splits = {"dev": DEV} | ({"test": TEST} if has_test(inputs) else {})
-    found = {s: scoreboard(trials, objectives_on(on, inputs), seed) for s, on in splits.items()}
-    real = {split: Scored.of(each) for split, each in found.items()}
-    judged_on, higher = [*splits][-1], found["dev"].higher_is_better
+    boards = {s: scoreboard(trials, objectives_on(on, inputs), seed) for s, on in splits.items()}
+    real = {split: Scored.of(board) for split, board in boards.items()}
+    judged_on, higher = [*splits][-1], boards["dev"].higher_is_better
     place = {mixture: index for index, mixture in enumerate(chosen)}
     choices = {choice: [place[pick]] for choice, pick in picks.items()}
     choices["random"] = [i for i, mixture in enumerate(chosen) if len(mixture.datasets) > 1]
-    ranks = {each.mixture: each.rank for each in ranking.places}
-    wanted, tasks = objectives(inputs), {"dev": inputs.dev, "test": inputs.test}
+    ranks = {place.mixture: place.rank for place in ranking.places}
+    objectives, tasks = inputs.objectives, {"dev": inputs.dev, "test": inputs.test}
     return Validation(
-        target=target_name(wanted),
-        metric=metric_name(wanted),
+        target=target_name(objectives),
+        metric=metric_name(objectives),
         higher_is_better=higher,
         budget=inputs.recipe.confirm.budget,
         judged_on=judged_on,
@@ -149,17 +149,17 @@ def _compare(
                 ranks.get(mixture),
                 tuner.steps(mixture),
                 {
-                    name: float(each.points[i]) * (1 if higher or name in _LIKE else -1)
-                    for name, each in predicted.items()
+                    name: float(scores.points[i]) * (1 if higher or name in _LIKE else -1)
+                    for name, scores in predicted.items()
                 },
                 predicted[SURROGATE].stderr(i),
-                {s: Score(float(found[s].points[i]), real[s].stderr(i)) for s in splits},
+                {s: Score(float(boards[s].points[i]), real[s].stderr(i)) for s in splits},
             )
             for i, mixture in enumerate(chosen)
         ],
         agreements={
-            name: {split: by_group(each, truth, chosen, seed) for split, truth in real.items()}
-            for name, each in predicted.items()
+            name: {split: by_group(scores, truth, chosen, seed) for split, truth in real.items()}
+            for name, scores in predicted.items()
         },
         repeatability=by_group(real["dev"], real["test"], chosen, seed) if "test" in real else None,
         picks=picks,
@@ -170,9 +170,9 @@ def _compare(
 def _predictions(known: Known, surrogates: Sequence[Trial]) -> dict[str, Scored]:
     """Return the scores that each predictor gives to the mixtures that were fine-tuned."""
     chosen = [trial.mixture for trial in surrogates]
-    found = {SURROGATE: known.scored(surrogates)}
+    predicted = {SURROGATE: known.scored(surrogates)}
     for name, rival in RIVALS.items():
         scores = rival.predict and rival.predict(known, chosen, REPLICATES)
         if scores:
-            found[name] = scores
-    return found
+            predicted[name] = scores
+    return predicted

@@ -61,13 +61,13 @@ def train_all(inputs: Inputs, jobs: Sequence[Job], progress: Progress) -> list[T
     if count == 1:
         tuning = Tuning(inputs.base, inputs.recipe, progress)
         return [tuning.train(job) for job in jobs]
-    found = {job.folder: known for job in jobs if (known := made(inputs.base, job))}
-    if left := [job for job in jobs if job.folder not in found]:
+    trained = {job.folder: known for job in jobs if (known := made(inputs.base, job))}
+    if left := [job for job in jobs if job.folder not in trained]:
         portion = divide(inputs, count, len(left))
         left.sort(key=lambda job: -job.config.steps)  # so that all end at about the same time
         with _pool(inputs.base, portion) as pool:
-            found |= _JobQueue(pool, left, progress).work()
-    return [found[job.folder] for job in jobs]
+            trained |= _JobQueue(pool, left, progress).work()
+    return [trained[job.folder] for job in jobs]
 
 
 def workers(recipe: Recipe, jobs: int) -> int:
@@ -78,7 +78,9 @@ def workers(recipe: Recipe, jobs: int) -> int:
 
 def peak_together(trained: Sequence[Trained], count: int) -> int:
     """Return the most bytes that `count` workers held at once; resumed adapters do not count."""
-    peaks = sorted((each.peak_rss_bytes for each in trained if not each.resumed), reverse=True)
+    peaks = sorted(
+        (adapter.peak_rss_bytes for adapter in trained if not adapter.resumed), reverse=True
+    )
     return sum(peaks[:count])
 
 
@@ -143,8 +145,8 @@ def _pool(base: BaseModel, portion: Portion) -> Iterator[list[_Worker]]:
     try:
         for _ in range(portion.at_once):
             ours, theirs = context.Pipe()
-            told = (base.path, portion.recipe, watched(), theirs)
-            process = context.Process(target=_work, args=told, daemon=True)
+            args = (base.path, portion.recipe, watched(), theirs)
+            process = context.Process(target=_work, args=args, daemon=True)
             process.start()
             theirs.close()
             pool.append(_Worker(process, ours))
@@ -168,8 +170,8 @@ class _JobQueue:
     def __init__(self, pool: Sequence[_Worker], jobs: Sequence[Job], progress: Progress) -> None:
         self._pool, self._progress = pool, progress
         self._jobs = deque(jobs)
-        self._found: dict[Path, Trained] = {}
-        self._said: set[_Message] = set()
+        self._trained: dict[Path, Trained] = {}
+        self._shown: set[_Message] = set()
         self._stopping = False
         self._stopped: list[Interrupted] = []
         self._error: M2MError | None = None
@@ -191,10 +193,12 @@ class _JobQueue:
         self._progress.finish()
         if self._error:
             raise self._error
-        if self._stopped or len(self._found) < total:
-            told = [each.message for each in self._stopped]
-            raise Interrupted("\n".join(told or [f"stopped after {len(self._found)} of {total}"]))
-        return self._found
+        if self._stopped or len(self._trained) < total:
+            reasons = [interrupted.message for interrupted in self._stopped]
+            raise Interrupted(
+                "\n".join(reasons or [f"stopped after {len(self._trained)} of {total}"])
+            )
+        return self._trained
 
     def _assign(self, worker: _Worker) -> None:
         """Hand a worker the next job, or None if there is none."""
@@ -214,13 +218,13 @@ class _JobQueue:
             worker.steps += word.amount
             self._progress.advance(word.amount, f"{job.corpus.name}: {word.detail}")
         elif (
-            isinstance(word, _Message) and word not in self._said
+            isinstance(word, _Message) and word not in self._shown
         ):  # all workers send the same messages
-            self._said.add(word)
+            self._shown.add(word)
             (self._progress.warn if word.warning else self._progress.note)(word.text)
         elif isinstance(word, Trained) and job:
             self._progress.advance(job.config.steps - worker.steps, f"{job.corpus.name}: done")
-            self._found[job.folder] = word
+            self._trained[job.folder] = word
             self._assign(worker)
         elif isinstance(word, M2MError):
             worker.job = None
@@ -281,8 +285,8 @@ class _Relay(Silent):
 
 def _work(folder: Path, recipe: Recipe, locks: Mapping[Path, bytes], line: Connection) -> None:
     """Run a worker's process: train each job that comes until there are no more."""
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, signal.SIG_IGN)  # a whole group gets them; the pipe says when to stop
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # a whole group gets them; the pipe says when to stop
     watch(locks)
     tuning = Tuning(BaseModel.open(folder), recipe, _Relay(line))
     with suppress(EOFError, OSError):  # the process that started it is gone

@@ -33,7 +33,7 @@ from m2m.mix.trial import Trial
 from m2m.nn.decoder import Decoder
 from m2m.pipeline.experts import choose, finished_experts, open_decoder
 from m2m.pipeline.inputs import Corpus, Inputs, expert_corpus
-from m2m.pipeline.scorer import objectives, open_scorer
+from m2m.pipeline.scorer import open_scorer
 from m2m.pipeline.workers import divide, workers
 from m2m.progress import Progress
 from m2m.recipe import Train
@@ -233,7 +233,7 @@ class _Timing:
             self._advance()
         self.progress.finish()
         started = time.perf_counter()
-        for objective in objectives(inputs):
+        for objective in inputs.objectives:
             scores = whole.scores[objective.target]
             objective.metric.value(scores, resample(len(scores), np.random.default_rng(0)))
         judged = time.perf_counter() - started

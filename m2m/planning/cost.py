@@ -21,7 +21,6 @@ from m2m.mix.strategy import Cost, Strategy
 from m2m.pipeline.experts import finished_experts
 from m2m.pipeline.finetunes import training_rows
 from m2m.pipeline.inputs import Inputs, expert_passes
-from m2m.pipeline.scorer import objectives
 from m2m.pipeline.search import search_space
 from m2m.planning.calibration import Aside, Rates, count_tokens
 from m2m.recipe import Recipe
@@ -53,7 +52,7 @@ def planned_strategy(inputs: Inputs, examples: int = 1) -> Strategy:
     """
     recipe = inputs.recipe
     space = search_space(inputs)
-    return make_strategy(recipe.search, space, examples, objectives(inputs), recipe.growth)
+    return make_strategy(recipe.search, space, examples, inputs.objectives, recipe.growth)
 
 
 @dataclass(frozen=True)

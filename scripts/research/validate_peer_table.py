@@ -26,7 +26,6 @@ from m2m.mix.mixture import Mixture, weight_matrix
 from m2m.mix.scoreboard import Objective, scoreboard
 from m2m.mix.trial import Trial
 from m2m.pipeline.inputs import Inputs, read_inputs
-from m2m.pipeline.scorer import objectives
 from m2m.recipe import load_recipe
 
 HEAD = (
@@ -43,7 +42,7 @@ class Results:
     """What `validate_peer.py` wrote: log-likelihoods of all choices by split and model."""
 
     def __init__(self, inputs: Inputs, folder: Path) -> None:
-        (self._aim,) = objectives(inputs)
+        (self._aim,) = inputs.objectives
         self._tasks = {"dev": only(inputs.dev), "test": only(inputs.test)}
         self._arrays: dict[str, Any] = {}
         for path in sorted(folder.glob("*.npz")):

@@ -38,7 +38,7 @@ from m2m.mix.trial import Trial
 from m2m.pipeline.finetunes import TEST, FineTuner, objectives_on, open_judge
 from m2m.pipeline.inputs import Inputs, read_inputs
 from m2m.pipeline.run import Run
-from m2m.pipeline.scorer import objectives, open_scorer
+from m2m.pipeline.scorer import open_scorer
 from m2m.pipeline.trained_run import TrainedRun
 from m2m.progress import Silent
 from m2m.recipe import changed, load_recipe
@@ -138,7 +138,7 @@ class Bench:
             replace(trial, mixture=mixture)
             for mixture, trial in zip(self.mixtures, self._trials(inputs, variant), strict=True)
         ]
-        aims = objectives(inputs)
+        aims = inputs.objectives
         if variant.metric:
             aims = [replace(objective, metric=METRICS[variant.metric]) for objective in aims]
         if variant.examples:

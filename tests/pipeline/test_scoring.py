@@ -13,7 +13,7 @@ from m2m.mix.mixture import BASE, Mixture
 from m2m.pipeline.inputs import read_inputs
 from m2m.pipeline.rescoring import rounding_warnings
 from m2m.pipeline.run import Run
-from m2m.pipeline.scorer import objectives, open_scorer
+from m2m.pipeline.scorer import open_scorer
 from m2m.pipeline.trained_run import TrainedRun
 from m2m.progress import Silent
 from m2m.recipe import load_recipe
@@ -35,7 +35,7 @@ def recipe(trained: Path, tmp_path: Path) -> Path:
 def warnings(recipe: Path, finalists: list[Mixture]) -> list[str]:
     inputs = read_inputs(load_recipe(recipe))
     experts = {name: inputs.files.adapters / name for name in inputs.corpora}
-    return rounding_warnings(TrainedRun(inputs, experts, Silent()), finalists, objectives(inputs))
+    return rounding_warnings(TrainedRun(inputs, experts, Silent()), finalists)
 
 
 def quantize(recipe: Path, text: str) -> None:
