@@ -54,16 +54,17 @@ def planned(inputs: Inputs, quiet: bool, hours: float = 0.0) -> Plan:
 
 
 def show_plan(plan: Plan, targets: Sequence[str] = ()) -> None:
-    """Print a table of the steps, and how the targets are read."""
+    """Print a table of the stages, and how the targets are read."""
     from m2m.cli.console import make_table, print_table
     from m2m.progress import duration
 
     numbers = ("time", "peak memory", "disk")
     table = make_table("step", *numbers, "what", right=numbers)
-    for step in plan.steps:
-        memory, disk = f"{step.peak_rss_bytes / 2**30:.2f} GiB", f"{step.disk_bytes / 1e6:,.0f} MB"
-        table.add_row(step.name, duration(step.seconds), memory, disk, step.what)
-    if plan.steps:
+    for stage in plan.stages:
+        memory = f"{stage.peak_rss_bytes / 2**30:.2f} GiB"
+        disk = f"{stage.disk_bytes / 1e6:,.0f} MB"
+        table.add_row(stage.name, duration(stage.seconds), memory, disk, stage.what)
+    if plan.stages:
         total = ("all", duration(plan.total_seconds), "", "", "at the speed measured now")
         table.add_row(*total, apart=True)
         print_table(table)

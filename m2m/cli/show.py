@@ -174,11 +174,11 @@ def _survival(kind: str, survival: Mapping[str, float] | None, remedy: str | Non
 def run(result: RunResult, datasets: int) -> None:
     """Print the verdict, its reasons, and the names of the files."""
     from m2m.results.folder import RANKING
-    from m2m.results.step import step_table
+    from m2m.results.stage import stage_table
 
     confirmed(result.confirmation, datasets)
     ranking(result.ranking)
-    print_result(step_table(result.steps))
+    print_result(stage_table(result.stages))
     sure = result.confirmation.verdict.kind in ("clear", "tie inside")
     label = "Winner    " if sure else "Best tried"
     say(f"{label} {result.confirmation.winner.mixture.label}")

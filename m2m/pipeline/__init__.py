@@ -1,1 +1,1 @@
-"""The whole recipe as resumable steps."""
+"""The whole recipe as resumable stages."""

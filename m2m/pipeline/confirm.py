@@ -1,4 +1,4 @@
-"""The confirm step: really fine-tune the best mixtures and the baselines, and score them all."""
+"""The confirm stage: really fine-tune the best mixtures and the baselines, and score them all."""
 
 from __future__ import annotations
 

@@ -22,8 +22,8 @@ from m2m.tuner.result import TrainResult
 from m2m.tuner.row_mix import passes
 from m2m.tuner.trainer import Origin, Trainer, finished
 
-# The share of free memory that training may take if the recipe names no limit.
-_SHARE = 0.9
+# The fraction of free memory that training may take if the recipe names no limit.
+_FRACTION = 0.9
 
 
 @dataclass(frozen=True)
@@ -175,4 +175,4 @@ def memory_limit(recipe: Recipe) -> int:
     if not isinstance(memory, str):
         return int(memory * GIB)
     free = free_memory_bytes()
-    return int(_SHARE * free) + resident_bytes() if free else 0
+    return int(_FRACTION * free) + resident_bytes() if free else 0

@@ -1,4 +1,4 @@
-"""The export step: the winner as GGUF, as a GGUF LoRA, with a Modelfile and a model card."""
+"""The export stage: the winner as GGUF, as a GGUF LoRA, with a Modelfile and a model card."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from m2m.mix.trial import Trial
 
 ELSEWHERE = "elsewhere"
 _SHOWN = 5  # differences that get a warning of their own
-_SAME = 1e-3  # allowed difference of two machines: nats, or a share of values above 1
+_SAME = 1e-3  # allowed difference of two machines: nats, or a fraction of values above 1
 
 Known = dict[str, dict[str, set[int]]]  # places by key and target
 

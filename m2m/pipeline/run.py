@@ -1,6 +1,6 @@
-"""A run: train, search, confirm, export and report one recipe, each step resumable.
+"""A run: train, search, confirm, export and report one recipe, each stage resumable.
 
-Every step asks the step before it for its results. Finished results are read from the disk, so
+Every stage asks the stage before it for its results. Finished results are read from the disk, so
 after a power cut `run` does only the rest.
 """
 
@@ -35,11 +35,11 @@ from m2m.results.facts import read_facts
 from m2m.results.folder import CONFIRMED, EXPORTED, RANKING, RECIPE, VALIDATED
 from m2m.results.ranking import Ranking
 from m2m.results.run import RunResult
-from m2m.results.step import Step
+from m2m.results.stage import Stage
 from m2m.results.training import Trained
 from m2m.results.validation import Validation
 
-STEPS = ("train", "search", "confirm", "export")
+STAGES = ("train", "search", "confirm", "export")
 
 
 class Run:
@@ -75,7 +75,7 @@ class Run:
         self._progress = progress
         self._share, self._allow_leaks, self._anyway = share, allow_leaks, anyway
         self._files = self._inputs.files
-        self._steps: list[Step] = []
+        self._stages: list[Stage] = []
         self._together = 0  # bytes of the processes that trained side by side
         if fit:
             self._check_leaks()  # before calibration, which takes minutes
@@ -90,7 +90,7 @@ class Run:
             progress.warn(caution)
 
     def run(self) -> RunResult:
-        """Do all steps, ending with the report; do not export if the verdict is against it."""
+        """Do all stages, ending with the report; do not export if the verdict is against it."""
         exported = None if self._withheld else self.export()
         if exported is None:  # files of an earlier result say nothing about this one
             (self.folder / EXPORTED).unlink(missing_ok=True)
@@ -98,7 +98,7 @@ class Run:
                 self._progress.warn(f"{self._files.exports} still has files of an earlier result")
         report = write_report(read_facts(self.folder), self.folder)
         return RunResult(
-            self.folder, self.search(), self.confirm(), exported, report.html, tuple(self._steps)
+            self.folder, self.search(), self.confirm(), exported, report.html, tuple(self._stages)
         )
 
     def train(self) -> list[Trained]:
@@ -113,7 +113,7 @@ class Run:
         """Score this run's share of the mixtures; return how many it has."""
         if self._share is None:
             raise AssertionError("a run without a share searches all")
-        with self._step("search"):
+        with self._stage("search"):
             return search_share(self._inputs, self._share, self._progress)
 
     def confirm(self) -> Confirmation:
@@ -123,7 +123,7 @@ class Run:
     def validate(self) -> Validation:
         """Compare the surrogates with a sample of real fine-tunes."""
         ranking = self._ranking
-        with self._step("validate"):
+        with self._stage("validate"):
             validation = validate(self._trained_run, ranking)
             # Each regime's result is kept; the report shows the last one's.
             write_json(self._files.validation(validation.budget, ".json"), validation.as_json())
@@ -154,7 +154,7 @@ class Run:
 
     @cached_property
     def _trained(self) -> list[Trained]:
-        with self._step("train"):
+        with self._stage("train"):
             self._check_leaks()
             if self._share:
                 return train_share(self._inputs, self._share, self._progress)
@@ -171,7 +171,7 @@ class Run:
     @cached_property
     def _ranking(self) -> Ranking:
         run = self._trained_run
-        with self._step("search"):
+        with self._stage("search"):
             join_shares(self.folder)
             ranking = search(run)
             self._files.keep(RANKING, ranking.as_json())
@@ -180,7 +180,7 @@ class Run:
     @cached_property
     def _confirmation(self) -> Confirmation:
         ranking = self._ranking
-        with self._step("confirm"):
+        with self._stage("confirm"):
             confirmation = confirm(self._trained_run, ranking)
             self._files.keep(CONFIRMED, confirmation.as_json())
             return confirmation
@@ -188,22 +188,22 @@ class Run:
     @cached_property
     def _exported(self) -> Exported:
         ranking, confirmation = self._ranking, self._confirmation
-        with self._step("export"):
+        with self._stage("export"):
             exported = export(self._trained_run, ranking, confirmation)
             self._files.keep(EXPORTED, exported.as_json())
             return exported
 
     @contextmanager
-    def _step(self, name: str) -> Iterator[None]:
+    def _stage(self, name: str) -> Iterator[None]:
         started = time.perf_counter()
-        if name in STEPS:
-            self._progress.stage(name, STEPS.index(name) + 1, len(STEPS))
+        if name in STAGES:
+            self._progress.stage(name, STAGES.index(name) + 1, len(STAGES))
         else:
             self._progress.stage(name, 1, 1)
         try:
             yield
-        finally:  # an interrupted step took its time too
+        finally:  # an interrupted stage took its time too
             peak = max(peak_rss_bytes(), self._together)
-            step = Step(name, time.perf_counter() - started, peak)
-            self._steps.append(step)
-            self._files.keep_step(step)
+            stage = Stage(name, time.perf_counter() - started, peak)
+            self._stages.append(stage)
+            self._files.keep_stage(stage)

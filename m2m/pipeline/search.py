@@ -1,4 +1,4 @@
-"""The search step: score mixtures, rank them, estimate how much each dataset helps."""
+"""The search stage: score mixtures, rank them, estimate how much each dataset helps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The work of a run, step by step, in seconds and bytes of this machine."""
+"""The work of a run, stage by stage, in seconds and bytes of this machine."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ ASIDE = 1.15  # speed of two workers over one with both threads: 1.13 to 1.2; mo
 
 
 @dataclass(frozen=True)
-class PlannedStep:
-    """The expected cost of one step; memory is the process's peak until its end, as in `Step`."""
+class PlannedStage:
+    """The expected cost of one stage; memory is the process's peak until its end, as in `Stage`."""
 
     name: str
     what: str
@@ -122,11 +122,11 @@ class Work:
         """Return the work of a recipe that differs only in its settings."""
         return Work(dataclasses.replace(self.inputs, recipe=recipe), self.rates, self)
 
-    def steps(self) -> list[PlannedStep]:
-        """Return all steps, in order."""
+    def stages(self) -> list[PlannedStage]:
+        """Return all stages, in order."""
         return [self.train(), self.search(), self.confirm(), self.export()]
 
-    def train(self) -> PlannedStep:
+    def train(self) -> PlannedStage:
         """Plan one adapter for every dataset that has none yet."""
         made = finished_experts(self.inputs)
         left = [name for name in self.names if name not in made]
@@ -142,9 +142,9 @@ class Work:
         if left:
             seconds += self.rates.decoder
         disk = (len(left) + _CHECKPOINTS * at_once) * self.rates.adapter_bytes if left else 0
-        return PlannedStep("train", what, seconds, peak, disk)
+        return PlannedStage("train", what, seconds, peak, disk)
 
-    def search(self) -> PlannedStep:
+    def search(self) -> PlannedStage:
         """Plan the base on dev, the strategy's mixtures, and the finalists as they are exported."""
         cost, rates = self.strategy.cost(), self.rates
         left = cost.less(self.done())
@@ -161,7 +161,7 @@ class Work:
             seconds += rates.surrogate + finalists * (load + self.dev_seconds)
         disk = round(cost.loads * _LINE + cost.evaluations * self.line) + self.scratch_on_disk()
         peak = max(rates.training_bytes, rates.scoring_bytes)
-        return PlannedStep("search", self._search_in_words(cost), seconds, peak, disk)
+        return PlannedStage("search", self._search_in_words(cost), seconds, peak, disk)
 
     def done(self) -> Cost:
         """Return the work that the journal holds for mixtures that the search may need."""
@@ -179,12 +179,12 @@ class Work:
         evaluations = f", about {cost.evaluations:.0f} evaluations of dev"
         return f"{name}: {part}{counted(count, 'mixture')}{'' if all_in_full else evaluations}"
 
-    def confirm(self) -> PlannedStep:
+    def confirm(self) -> PlannedStage:
         """Plan fine-tunes of the best and of the baselines, all scored on dev and test."""
         confirm = self.recipe.confirm
         total = len(self.names)
         sizes = [self._expected_size()] * min(confirm.top, self.strategy.candidates)
-        trainings = [self._share_trained() * self._confirming(size) for size in sizes]
+        trainings = [self._chance_untrained() * self._confirming(size) for size in sizes]
         union = Mixture.union(training_rows(self.inputs, self.names))
         everything = {"all": Mixture.uniform(self.names), "union": union}
         # One fine-tune if all datasets have as many rows.
@@ -195,7 +195,7 @@ class Work:
         models = 2.0 + len(sizes)
         if "best_single" in confirm.baselines and self._expected_size() > 1:
             # It may already be one of the top mixtures.
-            models += self._share_mixed() ** confirm.top
+            models += self._chance_mixed() ** confirm.top
             trainings.append(0.0 if self._is_free() else self._confirming(1))
         seconds = sum(trainings) + (self.rates.decoder if any(trainings) else 0.0)
         seconds += self.rates.surrogate + models * (self.dev_seconds + self.test_seconds)
@@ -205,14 +205,14 @@ class Work:
         peak = max(self.rates.training_bytes, self.rates.scoring_bytes)
         what = f"up to {counted(tuned, 'fine-tune')}, {whole} on all datasets; "
         what += f"{models:.0f} models scored"
-        return PlannedStep("confirm", what, seconds, peak, disk)
+        return PlannedStage("confirm", what, seconds, peak, disk)
 
-    def export(self) -> PlannedStep:
+    def export(self) -> PlannedStage:
         """Plan the winner as GGUF and LoRA."""
         seconds = self.rates.surrogate + self.rates.load(1, len(self.names))
         peak = max(self.rates.training_bytes, self.rates.scoring_bytes)
         disk = self.exported + self.rates.adapter_bytes
-        return PlannedStep("export", self.recipe.quantize.export, seconds, peak, disk)
+        return PlannedStage("export", self.recipe.quantize.export, seconds, peak, disk)
 
     def _training(self, steps: int, dataset: str | None = None) -> float:
         pauses = -(-steps // self.recipe.train.checkpoint_every)
@@ -237,11 +237,11 @@ class Work:
         """Return the expected number of datasets of the winner, when nothing is known of it."""
         return sum(size * count for size, count in self.sizes.items()) / sum(self.sizes.values())
 
-    def _share_trained(self) -> float:
+    def _chance_untrained(self) -> float:
         """Return the chance that a top mixture is not a single dataset that is trained already."""
-        return self._share_mixed() if self._is_free() else 1.0
+        return self._chance_mixed() if self._is_free() else 1.0
 
-    def _share_mixed(self) -> float:
+    def _chance_mixed(self) -> float:
         """Return the chance that a mixture is not a single dataset, when nothing is known."""
         return 1.0 - self.sizes[1] / sum(self.sizes.values())
 

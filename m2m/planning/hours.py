@@ -82,7 +82,7 @@ def _decide(inputs: Inputs, rates: Rates, hours: float) -> dict[str, Any]:
     work = Work(inputs, rates)
 
     def seconds() -> float:
-        return sum(step.seconds for step in work.of(_with(inputs.recipe, settings)).steps())
+        return sum(stage.seconds for stage in work.of(_with(inputs.recipe, settings)).stages())
 
     limit = hours * 3600 * _FRACTION
     for name, value, words in _cuts(work):

@@ -1,4 +1,4 @@
-"""`m2m plan`: estimate time, memory and disk of every step of a run before it starts."""
+"""`m2m plan`: estimate time, memory and disk of every stage of a run before it starts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.leaks import find_leaks, shared_warnings
 from m2m.pipeline.scorer import threads
 from m2m.planning.calibration import Rates, calibrate
-from m2m.planning.cost import ASIDE, PlannedStep, Work, planned_strategy, times_alone
+from m2m.planning.cost import ASIDE, PlannedStage, Work, planned_strategy, times_alone
 from m2m.progress import Progress
 from m2m.tuner.memory import GIB
 
@@ -31,7 +31,7 @@ class Plan:
     """The plan of a whole run.
 
     Attributes:
-        steps: the steps in order.
+        stages: the stages in order.
         strategy: name of the search's strategy.
         candidates: number of mixtures that it chooses from.
         passes: how often an expert will see each of its rows, on average, by dataset.
@@ -40,7 +40,7 @@ class Plan:
         warnings: warnings about the model and the data, as the run prints them.
     """
 
-    steps: Sequence[PlannedStep]
+    stages: Sequence[PlannedStage]
     strategy: str
     candidates: int
     passes: Mapping[str, float]
@@ -50,13 +50,13 @@ class Plan:
 
     @property
     def total_seconds(self) -> float:
-        """Return the seconds of all steps together."""
-        return sum(step.seconds for step in self.steps)
+        """Return the seconds of all stages together."""
+        return sum(stage.seconds for stage in self.stages)
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields of `m2m plan --json`."""
         return {
-            "steps": [{**vars(step), "seconds": round(step.seconds, 1)} for step in self.steps],
+            "steps": [{**vars(stage), "seconds": round(stage.seconds, 1)} for stage in self.stages],
             "total_seconds": round(self.total_seconds, 1),
             "strategy": self.strategy,
             "candidates": self.candidates,
@@ -102,17 +102,17 @@ def _leaks(inputs: Inputs) -> Iterator[str]:
 def plan_with(inputs: Inputs, rates: Rates, hours: float = 0.0) -> Plan:
     """Return the plan for given rates; see `make_plan`."""
     work = Work(inputs, rates)
-    steps = work.steps()
-    wrong = [*_memory(work, steps), *_disk(work, steps), *_time(work, steps, hours)]
-    advice = [*wrong, *_precision(work, steps), *_workers(work, steps), *_unseen(work)]
+    stages = work.stages()
+    wrong = [*_memory(work, stages), *_disk(work, stages), *_time(work, stages, hours)]
+    advice = [*wrong, *_precision(work, stages), *_workers(work, stages), *_unseen(work)]
     name, count = work.strategy.name, work.strategy.candidates
-    return Plan(steps, name, count, work.passes, advice, fits=not wrong)
+    return Plan(stages, name, count, work.passes, advice, fits=not wrong)
 
 
-def _memory(work: Work, steps: Sequence[PlannedStep]) -> Iterator[str]:
+def _memory(work: Work, stages: Sequence[PlannedStage]) -> Iterator[str]:
     free = free_memory_bytes()
     # With a RAM disk the scratch model is in memory too.
-    need = max(step.peak_rss_bytes for step in steps)
+    need = max(stage.peak_rss_bytes for stage in stages)
     need += 0 if work.scratch_on_disk() else work.scratch
     if free and need > free:
         yield (
@@ -121,8 +121,8 @@ def _memory(work: Work, steps: Sequence[PlannedStep]) -> Iterator[str]:
         )
 
 
-def _disk(work: Work, steps: Sequence[PlannedStep]) -> Iterator[str]:
-    need = sum(step.disk_bytes for step in steps) + _ROOM
+def _disk(work: Work, stages: Sequence[PlannedStage]) -> Iterator[str]:
+    need = sum(stage.disk_bytes for stage in stages) + _ROOM
     free = shutil.disk_usage(_existing(work.recipe.folder)).free
     if need > free:
         yield (
@@ -131,8 +131,8 @@ def _disk(work: Work, steps: Sequence[PlannedStep]) -> Iterator[str]:
         )
 
 
-def _precision(work: Work, steps: Sequence[PlannedStep]) -> Iterator[str]:
-    training = sum(step.seconds for step in steps if step.name in ("train", "confirm"))
+def _precision(work: Work, stages: Sequence[PlannedStage]) -> Iterator[str]:
+    training = sum(stage.seconds for stage in stages if stage.name in ("train", "confirm"))
     if work.recipe.train.precision != "float32" or training < _LONG:
         return
     if (gain := bf16_gain()) >= WORTH_BF16:
@@ -149,8 +149,8 @@ def _unseen(work: Work) -> Iterator[str]:
         yield f"some rows will not be trained on: experts see {seen}; raise [train] steps"
 
 
-def _workers(work: Work, steps: Sequence[PlannedStep]) -> Iterator[str]:
-    recipe, training = work.recipe, steps[0].seconds
+def _workers(work: Work, stages: Sequence[PlannedStage]) -> Iterator[str]:
+    recipe, training = work.recipe, stages[0].seconds
     if (aside := work.rates.aside) and times_alone(aside) > 1.0:
         yield (
             f"memory is too little for {aside.count} workers to be faster than one: set "
@@ -170,11 +170,11 @@ def _existing(path: Path) -> Path:
     return path if path.exists() else _existing(path.parent)
 
 
-def _time(work: Work, steps: Sequence[PlannedStep], hours: float) -> Iterator[str]:
-    total = sum(step.seconds for step in steps)
+def _time(work: Work, stages: Sequence[PlannedStage], hours: float) -> Iterator[str]:
+    total = sum(stage.seconds for stage in stages)
     if not hours or total <= hours * 3600:
         return
-    longest = max(steps, key=lambda step: step.seconds)
+    longest = max(stages, key=lambda stage: stage.seconds)
     cheaper = work.strategy.cheaper
     less = f'strategy = "{cheaper[0]}"' if cheaper else "a smaller budget"
     change = {

@@ -72,7 +72,7 @@ def _header(facts: Facts) -> Markup:
         about.append(f"target {facts.ranking.target}")
     if facts.sources:
         about.append(counted(len(facts.sources), "dataset"))
-    if facts.steps:
+    if facts.stages:
         about.append(f"{duration(facts.seconds)} of work")
     return element(
         "header",
@@ -91,7 +91,7 @@ def _sections(facts: Facts) -> Iterator[Markup]:
     if facts.export and facts.export.serving:
         yield _section("How to ask the model", _list(facts.export.serving))
     yield from _evidence(facts)
-    if facts.steps:
+    if facts.stages:
         yield _section("Time, memory and energy", _table(cost_table(facts)))
     if facts.sources:
         yield _section("Data and licences", _licences(facts), _table(source_table(facts.sources)))

@@ -29,7 +29,7 @@ from m2m.results.folder import (
 )
 from m2m.results.ranking import Ranking, ranking_tables
 from m2m.results.settings import checked_settings
-from m2m.results.step import Step, added_up, step_columns, step_rows
+from m2m.results.stage import Stage, added_up, stage_columns, stage_rows
 from m2m.results.table import Column, Table
 from m2m.results.training import Curve, loss_table, training_table
 from m2m.results.validation import Validation, validation_tables
@@ -61,7 +61,7 @@ class Facts:
         base: facts about the base model (`name`, `parameters`, `licence`, ...).
         settings: the recipe with its defaults, section by section.
         versions: versions of m2m and llama.cpp.
-        steps: the cost of each step, over all calls.
+        stages: the cost of each stage, over all calls.
         watts: assumed power of the machine while it works.
         warnings: warnings about the results, each a sentence.
         remarks: obligations and restrictions of the licences of the base and of the winner's data.
@@ -77,15 +77,15 @@ class Facts:
     curves: Sequence[Curve] = ()
     validation: Validation | None = None
     export: Exported | None = None
-    steps: Sequence[Step] = ()
+    stages: Sequence[Stage] = ()
     watts: float = 0.0
     warnings: Sequence[str] = ()
     remarks: Sequence[str] = ()
 
     @property
     def seconds(self) -> float:
-        """Return the total over all steps."""
-        return sum(step.seconds for step in self.steps)
+        """Return the total over all stages."""
+        return sum(stage.seconds for stage in self.stages)
 
     def energy_kwh(self, seconds: float) -> float:
         """Return the energy at the assumed power."""
@@ -97,11 +97,11 @@ class Facts:
         results = {name: getattr(self, name) for name in parts}
         return {
             "verdict": self.confirmation and self.confirmation.verdict.as_json(),
-            **vars(self),
+            **{"steps" if name == "stages" else name: value for name, value in vars(self).items()},
             **{name: result and result.as_json() for name, result in results.items()},
             "sources": [vars(source) for source in self.sources],
             "curves": [curve.as_json() for curve in self.curves],
-            "steps": [vars(step) for step in self.steps],
+            "steps": [vars(stage) for stage in self.stages],
             "seconds": self.seconds,
             "energy_kwh": self.energy_kwh(self.seconds),
         }
@@ -148,7 +148,7 @@ def read_facts(path: Path, watts: float | None = None) -> Facts:
         curves=_curves(folder, sources, ranking, confirmation),
         validation=folder.read(VALIDATED, Validation.from_json),
         export=export,
-        steps=_steps(folder, ranking),
+        stages=_stages(folder, ranking),
         watts=parsed(recipe, lambda: float(assumed)) if watts is None else watts,
         warnings=[
             *folder.stale(),
@@ -245,13 +245,13 @@ def _inside(folder: RunFolder, adapter: Path | None) -> Path | None:
     return None if ".." in rest else folder.finetunes.joinpath(*rest)
 
 
-def _steps(folder: RunFolder, ranking: Ranking | None) -> tuple[Step, ...]:
-    """Add up each step over all calls; in a folder without that journal, the search alone."""
-    lines = Journal(folder.steps).replay()
-    steps = parsed(folder.steps, lambda: added_up(map(Step.from_json, lines)))
-    if not steps and ranking:
-        return (Step("search", ranking.seconds, 0),)
-    return steps
+def _stages(folder: RunFolder, ranking: Ranking | None) -> tuple[Stage, ...]:
+    """Add up each stage over all calls; in a folder without that journal, the search alone."""
+    lines = Journal(folder.stages).replay()
+    stages = parsed(folder.stages, lambda: added_up(map(Stage.from_json, lines)))
+    if not stages and ranking:
+        return (Stage("search", ranking.seconds, 0),)
+    return stages
 
 
 def tables(facts: Facts) -> list[Table]:
@@ -269,7 +269,7 @@ def tables(facts: Facts) -> list[Table]:
         shown.append(training_table(facts.curves))
     if facts.sources:
         shown.append(source_table(facts.sources))
-    if facts.steps:
+    if facts.stages:
         shown.append(cost_table(facts))
     return [table for table in shown if table.rows]
 
@@ -311,13 +311,15 @@ def source_table(sources: Sequence[Source]) -> Table:
 
 
 def cost_table(facts: Facts) -> Table:
-    """Show time, memory and energy of each step."""
-    peak = max((step.peak_rss_bytes for step in facts.steps), default=0)
-    total = Step("all", facts.seconds, peak)
-    columns = step_columns()
+    """Show time, memory and energy of each stage."""
+    peak = max((stage.peak_rss_bytes for stage in facts.stages), default=0)
+    total = Stage("all", facts.seconds, peak)
+    columns = stage_columns()
     rows = [
-        (*row, facts.energy_kwh(step.seconds))
-        for row, step in zip(step_rows([*facts.steps, total]), [*facts.steps, total], strict=True)
+        (*row, facts.energy_kwh(stage.seconds))
+        for row, stage in zip(
+            stage_rows([*facts.stages, total]), [*facts.stages, total], strict=True
+        )
     ]
     return Table(
         "costs",
@@ -325,7 +327,7 @@ def cost_table(facts: Facts) -> Table:
         f"{facts.watts:g} W while it works (an assumption, not a measurement)",
         [*columns, Column("kwh", "energy", float, _energy)],
         rows,
-        strong=frozenset({len(facts.steps)}),
+        strong=frozenset({len(facts.stages)}),
     )
 
 

@@ -20,7 +20,7 @@ from m2m.formats.journal import Journal
 from m2m.formats.json_values import refuse_other_kinds
 from m2m.formats.records import read_object
 from m2m.opening import refuse_links
-from m2m.results.step import Step
+from m2m.results.stage import Stage
 from m2m.store import fingerprint
 
 RECIPE, RANKING, CONFIRMED = "recipe.json", "ranking.json", "confirm.json"
@@ -95,8 +95,8 @@ class RunFolder:
         return self.path / f"validate-{budget}{ending}"
 
     @property
-    def steps(self) -> Path:
-        """Return the journal of the time and memory that each step took."""
+    def stages(self) -> Path:
+        """Return the journal of the time and memory that each stage took."""
         return self.path / "steps.jsonl"
 
     @property
@@ -148,9 +148,9 @@ class RunFolder:
         mark = {"made_from": self._mark(before)} if before else {}
         write_json(self.path / name, {**data, **mark})
 
-    def keep_step(self, step: Step) -> None:
-        """Add the cost of a step to the journal."""
-        Journal(self.steps).append(step.as_json())
+    def keep_stage(self, stage: Stage) -> None:
+        """Add the cost of a stage to the journal."""
+        Journal(self.stages).append(stage.as_json())
 
     def read(self, name: str, parse: Callable[[Mapping[str, Any]], Kept]) -> Kept | None:
         """Return `parse` of a JSON file, or None if there is no such file.
@@ -180,7 +180,7 @@ class RunFolder:
         return sentences
 
     def _mark(self, name: str) -> str:
-        """Return the fingerprint of the values that decide the next step's results."""
+        """Return the fingerprint of the values that decide the next stage's results."""
         data = read_object(self.path / name)
         return fingerprint(**{key: data.get(key) for key in _DECIDES[name]})
 

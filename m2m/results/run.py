@@ -11,7 +11,7 @@ from m2m.results.confirmation import Confirmation
 from m2m.results.export import Exported
 from m2m.results.folder import RANKING
 from m2m.results.ranking import Ranking
-from m2m.results.step import Step
+from m2m.results.stage import Stage
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class RunResult:
     confirmation: Confirmation
     exported: Exported | None
     report: Path
-    steps: Sequence[Step]
+    stages: Sequence[Stage]
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields of `m2m run --json`."""
@@ -38,6 +38,6 @@ class RunResult:
             "self_test": exported.self_test.as_json() if exported else None,
             "serving": list(exported.serving) if exported else None,
             "report": str(self.report),
-            "seconds": round(sum(step.seconds for step in self.steps), 1),
-            "steps": [vars(step) for step in self.steps],
+            "seconds": round(sum(stage.seconds for stage in self.stages), 1),
+            "steps": [vars(stage) for stage in self.stages],
         }

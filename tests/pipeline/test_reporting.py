@@ -59,7 +59,7 @@ def test_the_folder_alone_says_what_the_run_found(finished: RunResult, folder: P
         for name in ("copy", "reverse", "upper")
         if (path := home / f"{name}.jsonl")
     }
-    assert [c.name for c in facts.steps] == ["train", "search", "confirm", "export"]
+    assert [c.name for c in facts.stages] == ["train", "search", "confirm", "export"]
     assert {len(c.losses) for c in facts.curves} == {12}
     assert len(facts.curves) >= 4
     assert facts.base["name"] == "pico"
@@ -158,7 +158,7 @@ def test_a_validation_is_shown_where_there_is_one(tmp_path: Path) -> None:
     written = write_report(facts, run.folder)
     assert "Do surrogates predict fine-tunes here?" in written.html.read_text(encoding="utf-8")
     assert "validation" in {path.stem for path in written.csv}
-    assert "validate" in {step.name for step in facts.steps}
+    assert "validate" in {stage.name for stage in facts.stages}
 
 
 @pytest.mark.parametrize(

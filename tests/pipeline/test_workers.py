@@ -235,7 +235,7 @@ def test_the_step_of_a_run_takes_the_memory_of_all(recipe: Recipe) -> None:
     trained = run.train()
     peaks = sorted(each.peak_rss_bytes for each in trained)
     assert peak_together(trained, 2) == sum(peaks[2:])
-    assert run._steps[0].peak_rss_bytes >= sum(peaks[2:])
+    assert run._stages[0].peak_rss_bytes >= sum(peaks[2:])
     assert peak_together(Run(recipe, Silent()).train(), 2) == 0
 
 

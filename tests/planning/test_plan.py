@@ -57,7 +57,7 @@ def with_recipe(inputs: Inputs, **sections: object) -> Inputs:
 
 
 def test_the_arithmetic_of_each_step(inputs: Inputs) -> None:
-    train, search, confirm, export = plan_with(inputs, RATES).steps
+    train, search, confirm, export = plan_with(inputs, RATES).stages
     # 12 steps of 1, 2 and 3 seconds, each with 4 checkpoints, and the base read once.
     assert train.seconds == pytest.approx(12 * 6 + 3 * 4 * 0.5 + 1)
     dev, test = (
@@ -81,9 +81,9 @@ def test_settings_change_what_is_planned(inputs: Inputs) -> None:
     small = with_recipe(inputs, search=Search(max_datasets=1))
     few = plan_with(small, RATES)
     assert (few.strategy, few.candidates) == ("racing", 3)
-    assert few.steps[1].seconds < plain.steps[1].seconds
+    assert few.stages[1].seconds < plain.stages[1].seconds
     longer = with_recipe(inputs, confirm=Confirm(budget="proportional"))
-    assert plan_with(longer, RATES).steps[2].seconds > plain.steps[2].seconds + 12 * 2
+    assert plan_with(longer, RATES).stages[2].seconds > plain.stages[2].seconds + 12 * 2
     auto = with_recipe(inputs, quantize=Quantize(type="auto"))
     assert plan_with(auto, RATES).fits
     slow = dataclasses.replace(RATES, token=0.02)
@@ -97,17 +97,19 @@ def test_a_race_is_planned_with_its_blocks_and_within_its_budget(inputs: Inputs)
     shared, own = (0.001 * each for each in count_tokens(inputs.dev["copying"], inputs.formatter))
     size = (3 * 1 + 3 * 2 + 3) / 7
     blocks = 10 * (RATES.load(size, 3) + shared) + (3 + 4 * 6 / 16 + 3 * 10 / 16) * own
-    assert planned.steps[1].seconds == pytest.approx(
+    assert planned.stages[1].seconds == pytest.approx(
         2 + 1 + shared + own + blocks + (7 + 6.375 + 1) * 0.1
     )
-    assert planned.steps[1].what == "racing: 7 mixtures, about 6 evaluations of dev"
+    assert planned.stages[1].what == "racing: 7 mixtures, about 6 evaluations of dev"
     simplex = with_recipe(inputs, search=Search(weights="simplex"))
     short = with_recipe(inputs, search=Search(weights="simplex", budget=60))
     assert plan_with(simplex, RATES).strategy == "guided"
     taken = [Work(each, RATES).strategy.cost().evaluations for each in (simplex, short)]
     assert taken == pytest.approx([150, 60], rel=0.1)
     gguf = with_recipe(inputs, quantize=Quantize(export="q4_0"))
-    finalists = plan_with(gguf, RATES).steps[1].seconds - plan_with(inputs, RATES).steps[1].seconds
+    finalists = (
+        plan_with(gguf, RATES).stages[1].seconds - plan_with(inputs, RATES).stages[1].seconds
+    )
     assert finalists == pytest.approx(2 + 2 * (RATES.load(size, 3) + shared + own))
 
 
@@ -115,7 +117,7 @@ def test_constraints_are_planned_for(inputs: Inputs) -> None:
     search = Search(strategy="exhaustive", excluded=("reverse",))
     plan = plan_with(with_recipe(inputs, search=search), RATES)
     assert plan.candidates == 3
-    assert plan.steps[0].what == "2 adapters of 12 steps, passes over their rows: 4.81"
+    assert plan.stages[0].what == "2 adapters of 12 steps, passes over their rows: 4.81"
     required = Search(strategy="exhaustive", required=("copy",), max_datasets=2)
     assert plan_with(with_recipe(inputs, search=required), RATES).candidates == 3
     none = Search(required=("copy", "upper"), max_datasets=1)
@@ -185,13 +187,13 @@ def test_workers_are_planned_and_told_of_where_they_would_pay(
     assert not plan_with(little, slow).advice
 
     two = with_recipe(inputs, limits=dataclasses.replace(limits, workers=2))
-    alone_seconds = found.steps[0].seconds
+    alone_seconds = found.stages[0].seconds
     for at_once, slower, least, most in ((2, 1.0, 0.8, 1.0), (2, 1.3, 1.1, 1.2), (1, 1.0, 1.6, 2)):
         rates = dataclasses.replace(slow, aside=Aside(2, at_once, slower, 5 << 20))
         both = plan_with(two, rates)
-        assert both.steps[0].what.endswith(f"{at_once} at a time")
-        assert both.steps[0].peak_rss_bytes == 5 << 20
-        assert least < both.steps[0].seconds / alone_seconds < most
+        assert both.stages[0].what.endswith(f"{at_once} at a time")
+        assert both.stages[0].peak_rss_bytes == 5 << 20
+        assert least < both.stages[0].seconds / alone_seconds < most
         assert ["[limits] workers = 1" in each for each in both.advice] == [True] * (most > 1)
 
 
@@ -240,14 +242,14 @@ def test_the_plan_comes_near_the_run(inputs: Inputs, monkeypatch: pytest.MonkeyP
     plan = make_plan(inputs, Silent())
     assert [path.name for path in inputs.recipe.folder.iterdir()] == ["leaks.json"]
     run = Run(inputs.recipe, Silent())
-    taken = sum(step.seconds for step in run.run().steps)
+    taken = sum(step.seconds for step in run.run().stages)
     assert 0.5 < plan.total_seconds / taken < 2
-    assert max(step.peak_rss_bytes for step in plan.steps) < peak_rss_bytes() + GIB
+    assert max(step.peak_rss_bytes for step in plan.stages) < peak_rss_bytes() + GIB
     written = sum(f.stat().st_size for f in run.folder.rglob("*") if f.is_file())
-    assert 0.5 * written < sum(step.disk_bytes for step in plan.steps) < 5 * written
+    assert 0.5 * written < sum(step.disk_bytes for step in plan.stages) < 5 * written
     again = make_plan(inputs, Silent())
-    assert again.steps[0].seconds == 0
-    assert again.steps[0].what.startswith("0 adapters")
+    assert again.stages[0].seconds == 0
+    assert again.stages[0].what.startswith("0 adapters")
 
 
 def test_rates_are_measured(inputs: Inputs) -> None:

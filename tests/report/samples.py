@@ -20,7 +20,7 @@ from m2m.results.confirmation import Confirmation, How, Model
 from m2m.results.facts import Facts, Source
 from m2m.results.ranking import Ranking
 from m2m.results.rivals import Compared, Pick, Rivals
-from m2m.results.step import Step
+from m2m.results.stage import Stage
 from m2m.results.training import Curve
 from m2m.results.validation import Validated, Validation
 
@@ -169,7 +169,7 @@ def facts(names: tuple[str, ...] = ("aa", "bb", "cc"), text: str = "text", **cha
             for name in names
         ),
         "validation": validation(names),
-        "steps": (Step("train", 3600.0, 2**30), Step("search", 1800.0, 2**31)),
+        "stages": (Stage("train", 3600.0, 2**30), Stage("search", 1800.0, 2**31)),
         "watts": 20.0,
         "warnings": (text,),
         "remarks": (text,),

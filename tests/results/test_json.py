@@ -18,7 +18,7 @@ from m2m.results.confirmation import Confirmation, RowsSeen
 from m2m.results.export import Exported
 from m2m.results.ranking import OnFront, Ranking
 from m2m.results.rivals import Rivals
-from m2m.results.step import Step
+from m2m.results.stage import Stage
 from m2m.results.validation import Validation
 from tests.report import samples
 
@@ -66,7 +66,7 @@ RESULTS: list[tuple[Callable[[], Result], Callable[[Mapping[str, Any]], Result]]
     (lambda: samples.validation(NAMES), Validation.from_json),
     (lambda: samples.rivals(NAMES), Rivals.from_json),
     (lambda: EXPORTED, Exported.from_json),
-    (lambda: Step("train", 1.5, 3), Step.from_json),
+    (lambda: Stage("train", 1.5, 3), Stage.from_json),
 ]
 
 

@@ -1,4 +1,4 @@
-"""The cost of each step of a run."""
+"""The cost of each stage of a run."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ GIB = 2**30
 
 
 @dataclass(frozen=True)
-class Step:
-    """The cost of one step of the run; memory is the process's peak when it ended."""
+class Stage:
+    """The cost of one stage of the run; memory is the process's peak when it ended."""
 
     name: str
     seconds: float
@@ -26,7 +26,7 @@ class Step:
         return {**vars(self), "seconds": round(self.seconds, 3)}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Step:
+    def from_json(cls, data: Mapping[str, Any]) -> Stage:
         """Rebuild it from `as_json`.
 
         Raises:
@@ -39,23 +39,23 @@ class Step:
         )
 
 
-def added_up(steps: Iterable[Step]) -> tuple[Step, ...]:
-    """Add up each step over all its calls: the sum of the seconds, and the largest peak."""
-    total: dict[str, Step] = {}
-    for step in steps:
-        before = total.get(step.name, Step(step.name, 0.0, 0))
-        peak = max(before.peak_rss_bytes, step.peak_rss_bytes)
-        total[step.name] = Step(step.name, before.seconds + step.seconds, peak)
+def added_up(stages: Iterable[Stage]) -> tuple[Stage, ...]:
+    """Add up each stage over all its calls: the sum of the seconds, and the largest peak."""
+    total: dict[str, Stage] = {}
+    for stage in stages:
+        before = total.get(stage.name, Stage(stage.name, 0.0, 0))
+        peak = max(before.peak_rss_bytes, stage.peak_rss_bytes)
+        total[stage.name] = Stage(stage.name, before.seconds + stage.seconds, peak)
     return tuple(total.values())
 
 
-def step_table(steps: Sequence[Step]) -> Table:
-    """Show time and memory of each step of one call."""
-    return Table("steps", "Time and memory of this call", step_columns(), step_rows(steps))
+def stage_table(stages: Sequence[Stage]) -> Table:
+    """Show time and memory of each stage of one call."""
+    return Table("steps", "Time and memory of this call", stage_columns(), stage_rows(stages))
 
 
-def step_columns() -> list[Column]:
-    """Return the columns of tables with a step in each row."""
+def stage_columns() -> list[Column]:
+    """Return the columns of tables with a stage in each row."""
     return [
         Column("step", "step"),
         Column("seconds", "time", float, duration),
@@ -63,6 +63,6 @@ def step_columns() -> list[Column]:
     ]
 
 
-def step_rows(steps: Iterable[Step]) -> list[tuple[Cell, ...]]:
-    """Return a row for each step."""
-    return [(step.name, step.seconds, step.peak_rss_bytes) for step in steps]
+def stage_rows(stages: Iterable[Stage]) -> list[tuple[Cell, ...]]:
+    """Return a row for each stage."""
+    return [(stage.name, stage.seconds, stage.peak_rss_bytes) for stage in stages]
