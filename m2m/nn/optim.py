@@ -101,8 +101,8 @@ def clip_factor(norm: float, limit: float) -> float:
 def learning_rate_factor(schedule: str, step: int, total: int, warmup: int) -> float:
     """Return the factor on the peak learning rate at `step` (the first is 0) of `total`.
 
-    It rises linearly over the first `warmup` steps. Then it stays 1 (`constant`), or falls
-    linearly (`linear`) or as half a cosine (`cosine`), to 0 at step `total`.
+    It rises linearly over the first `warmup` steps. Then it stays 1 (`constant`, `anytime`), or
+    falls linearly (`linear`) or as half a cosine (`cosine`), to 0 at step `total`.
     """
     if step < warmup:
         return (step + 1) / warmup
@@ -112,6 +112,7 @@ def learning_rate_factor(schedule: str, step: int, total: int, warmup: int) -> f
 # The factor as a function of the fraction of the steps after the warm-up that are done.
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda _: 1.0,
+    "anytime": lambda _: 1.0,
     "linear": lambda done: 1.0 - done,
     "cosine": lambda done: 0.5 * (1.0 + math.cos(math.pi * done)),
 }

@@ -30,7 +30,8 @@ METRICS = (
     "perplexity",
 )
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-SCHEDULES = ("constant", "linear", "cosine")
+ANYTIME = "anytime"
+SCHEDULES = (ANYTIME, "constant", "linear", "cosine")
 QUANTIZATIONS = ("f32", "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_0")
 SCORING_TYPES = ("auto", *QUANTIZATIONS)
 MERGE_METHODS = (
@@ -167,7 +168,10 @@ class Train:
     accumulate: int = _set(1, "batches per optimiser step", low=1)
     learning_rate: float = _set(1e-3, "peak learning rate of AdamW", low=0.0)
     schedule: str = _set(
-        "cosine", "shape of the learning rate after the warm-up", choices=SCHEDULES
+        "cosine",
+        "shape of the learning rate after the warm-up; anytime: constant, and the adapter is an "
+        "average of about the last tenth of the steps, so that a training can always go on",
+        choices=SCHEDULES,
     )
     warmup: float = _set(
         0.05, "fraction of the steps with a rising learning rate", low=0.0, high=1.0

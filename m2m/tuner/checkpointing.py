@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2m.errors import InputError
-from m2m.formats.json_values import as_object
+from m2m.formats.json_values import as_object, as_whole
 from m2m.formats.safetensors import SafetensorsFile, TensorSpec, write_safetensors
 
 # Increased when an older file could no longer be resumed bit for bit.
@@ -42,6 +42,17 @@ def save_checkpoint(path: Path, identity: str, progress: Mapping[str, Any], arra
         arrays.values(),
         {_KEY: json.dumps(header)},
     )
+
+
+def saved_step(path: Path, identity: str) -> int:
+    """Return the step of a training's state; 0 if no readable state is of exactly this run."""
+    try:
+        header = json.loads(SafetensorsFile(path).metadata[_KEY])
+        if header["schema"] != SCHEMA or header["identity"] != identity:
+            return 0
+        return as_whole(header["progress"]["step"], "step")
+    except (InputError, ValueError, KeyError, TypeError, RecursionError):
+        return 0  # `load_checkpoint` explains a damaged file
 
 
 def load_checkpoint(path: Path, identity: str, into: Arrays) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ from m2m.adapter import OWN, Adapter, load_adapter, read_extra, save_adapter
 from m2m.errors import InputError
 from m2m.formats.json_values import as_list, as_real, as_reals, as_text, as_whole
 from m2m.recipe import Train, as_json
+from m2m.recipe.fields import ANYTIME
 from m2m.tuner.checkpointing import SCHEMA
 
 # Fields of [train] that change only the samples or the steps, which the identity has already.
@@ -106,6 +107,13 @@ def identity(config: Train, origin: Origin, samples: int, held_out: int) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode("utf-8")).hexdigest()
 
 
+def folder_mark(identity: str, config: Train, until: int) -> str:
+    """Return the SHA-256 that marks an adapter's folder: one `anytime` training makes several."""
+    if config.schedule != ANYTIME:
+        return identity
+    return hashlib.sha256(f"{identity} until {until}".encode()).hexdigest()
+
+
 def write_result(
     folder: Path, result: TrainResult, config: Train, origin: Origin, mark: str
 ) -> None:
@@ -139,19 +147,27 @@ def _digest(adapter: Adapter, record: dict[str, Any]) -> str:
 
 
 def finished(
-    folder: Path, config: Train, origin: Origin, samples: int, held_out: int = 0
+    folder: Path,
+    config: Train,
+    origin: Origin,
+    samples: int,
+    held_out: int = 0,
+    until: int | None = None,
 ) -> TrainResult | None:
     """Return the result of an earlier run in `folder`, or None if that was another training.
 
     Args:
         folder: folder of the adapter.
         config, origin: the arguments of a `Trainer`.
+        until: the argument of its `run`.
         samples, held_out: number of rows.
 
     A damaged folder counts as missing: the training runs again and replaces it.
     """
     try:
-        if read_extra(folder).get("identity") != identity(config, origin, samples, held_out):
+        run = identity(config, origin, samples, held_out)
+        mark = folder_mark(run, config, config.steps if until is None else until)
+        if read_extra(folder).get("identity") != mark:
             return None
         return read_result(folder)
     except InputError:

@@ -11,6 +11,7 @@ import numpy as np
 
 from m2m.dataset import BatchStream, Sample, split
 from m2m.recipe import Train
+from m2m.recipe.fields import ANYTIME
 
 Row = TypeVar("Row")
 
@@ -59,9 +60,10 @@ def stream_of(samples: Sequence[Sample], config: Train) -> BatchStream:
     """Return the batches of a training.
 
     If the budget is in epochs, a step ends with the last row of the last epoch. So every row
-    is seen that many times, and no row once more to fill the step.
+    is seen that many times, and no row once more to fill the step. An `anytime` training has no
+    end that its steps could depend on.
     """
-    stop = math.ceil(config.epochs * len(samples))
+    stop = 0 if config.schedule == ANYTIME else math.ceil(config.epochs * len(samples))
     return BatchStream(samples, config.seed, config.batch_tokens, stop)
 
 

@@ -21,15 +21,27 @@ from m2m.nn.decoder import Decoder
 from m2m.nn.lora import LoraPair, init_lora
 from m2m.nn.optim import AdamW, clip_factor, global_norm, learning_rate_factor
 from m2m.recipe import Train
+from m2m.recipe.fields import ANYTIME
 from m2m.tuner.callbacks import Callback, Step
-from m2m.tuner.checkpointing import checkpoint_path, load_checkpoint, save_checkpoint
-from m2m.tuner.result import Origin, TrainResult, finished, identity, measured, write_result
+from m2m.tuner.checkpointing import checkpoint_path, load_checkpoint, save_checkpoint, saved_step
+from m2m.tuner.result import (
+    Origin,
+    TrainResult,
+    finished,
+    folder_mark,
+    identity,
+    measured,
+    write_result,
+)
 from m2m.tuner.row_mix import stream_of
 
 __all__ = ["Origin", "TrainResult", "Trainer", "finished"]
 
 Gradients = dict[str, tuple[NDArray[Any], NDArray[Any]]]
 
+# An `anytime` training keeps the polynomial-decay average of its weights (Shamir & Zhang 2013,
+# arXiv 1212.1824, section 4). Step s of t has about the weight (s/t)^_POWER: the last tenth counts.
+_POWER = 8
 # Number of steps whose mean loss shows a divergence that never became infinite.
 _WINDOW = 5
 
@@ -71,7 +83,7 @@ def _read_progress(state: Mapping[str, Any], steps: int, samples: int) -> _Progr
 class Trainer:
     """Train one adapter and write it as a PEFT folder.
 
-    The trainer makes every step up to `steps`, with one learning-rate schedule. Held-out samples
+    The trainer makes every step up to the end with one learning-rate schedule. Held-out samples
     choose which step's adapter is kept; `patience` ends a training that is past its best.
 
     Args:
@@ -113,11 +125,10 @@ class Trainer:
             np.random.default_rng(config.seed),
         )
         self._parameters = [array for pair in self._lora.values() for array in (pair.a, pair.b)]
+        # The mean over the steps so far; the adapter itself if the schedule ends with small steps.
+        self._average = _copies(self._lora) if config.schedule == ANYTIME else self._lora
         # The adapter with the lowest held-out loss so far.
-        self._best = {
-            module: LoraPair(pair.a.copy(), pair.b.copy(), pair.scale)
-            for module, pair in (self._lora if self._held_out else {}).items()
-        }
+        self._best = _copies(self._lora) if self._held_out else {}
         # Gradients of a step and of its later batches, kept so that no step allocates them again.
         self._sums: Gradients | None = None
         self._more: Gradients | None = None
@@ -125,20 +136,34 @@ class Trainer:
             self._parameters, weight_decay=config.weight_decay, pool=decoder.pool
         )
         self._identity = identity(config, origin, len(samples), len(held_out))
-        self._checkpoint = checkpoint_path(folder)
+        self._until, self._checkpoint = config.steps, checkpoint_path(folder)
 
-    def run(self) -> TrainResult:
+    def run(self, until: int | None = None, state: Path | None = None) -> TrainResult:
         """Make all steps that are left, write the folder and remove the checkpoint.
+
+        An `anytime` schedule does not depend on the end: a training of 300 steps that goes on to
+        600 is, bit for bit, the training of 600 steps. (With held-out samples, both numbers must
+        be multiples of `checkpoint_every`.)
+
+        Args:
+            until: steps to make, if the schedule is `anytime`; default: `steps` of `config`.
+            state: the checkpoint, which then stays after the end so that the training can go on.
 
         Raises:
             Interrupted: a callback asked to stop; the state is saved.
             TrainingError: the loss diverged; the last checkpoint stays.
         """
+        self._until = self._config.steps if until is None else until
+        if self._until != self._config.steps and self._config.schedule != ANYTIME:
+            raise ValueError(f"schedule {self._config.schedule} ends at {self._config.steps} steps")
+        # A state that is further on stays as it is, and this shorter training starts again.
+        stays = state is not None and saved_step(state, self._identity) <= self._until
+        self._checkpoint = state if state and stays else checkpoint_path(self._folder)
         done = self._resume()
         resumed, earlier = done.step, done.tokens
         started = time.perf_counter()
         for callback in self._callbacks:
-            callback.on_start(self._config.steps, resumed)
+            callback.on_start(self._until, resumed)
         while not self._is_over(done):
             self._advance(done)
             stop = any(callback.stop_requested() for callback in self._callbacks)
@@ -146,21 +171,23 @@ class Trainer:
                 self._save(done)
             if stop and not self._is_over(done):
                 raise Interrupted(
-                    f"stopped {self._origin.name} after step {done.step} of {self._config.steps}; "
+                    f"stopped {self._origin.name} after step {done.step} of {self._until}; "
                     "its state is saved",
                     "run the same command again to go on from there",
                 )
         seconds = time.perf_counter() - started
         result = self._result(done, resumed, (done.tokens - earlier) / max(seconds, 1e-9))
-        # The checkpoint is needed until the folder exists.
-        write_result(self._folder, result, self._config, self._origin, self._identity)
-        self._checkpoint.unlink(missing_ok=True)
+        # Until the folder exists, the checkpoint is needed.
+        mark = folder_mark(self._identity, self._config, self._until)
+        write_result(self._folder, result, self._config, self._origin, mark)
+        if not stays:
+            self._checkpoint.unlink(missing_ok=True)
         for callback in self._callbacks:
             callback.on_end(result)
         return result
 
     def _is_over(self, done: _Progress) -> bool:
-        if done.step >= self._config.steps:
+        if done.step >= self._until:
             return True
         patience = self._config.patience
         return 0 < patience < len(done.held_out) and len(done.held_out) - done.best() > patience
@@ -177,6 +204,7 @@ class Trainer:
         done.tokens += tokens
         done.losses.append(loss)
         self._refuse_divergence(done, norm)
+        self._add_to_average(done.step)
         seconds = time.perf_counter() - started
         if self._is_due(done.step):
             self._measure_held_out(done)
@@ -210,18 +238,28 @@ class Trainer:
         return config.learning_rate * factor
 
     def _is_due(self, step: int) -> bool:
-        return step % self._config.checkpoint_every == 0 or step == self._config.steps
+        return step % self._config.checkpoint_every == 0 or step == self._until
+
+    def _add_to_average(self, step: int) -> None:
+        """Move the average towards the weights of this step."""
+        if self._average is self._lora:
+            return
+        weight = np.float32((_POWER + 1) / (step + _POWER))
+        for module, pair in self._lora.items():
+            average = self._average[module]
+            average.a[...] += weight * (pair.a - average.a)
+            average.b[...] += weight * (pair.b - average.b)
 
     def _measure_held_out(self, done: _Progress) -> None:
         """Record the held-out loss; keep the adapter if no earlier one was better."""
         if not self._held_out:
             return
-        sums = [self._decoder.loss(batch, self._lora) for batch in self._held_out]
+        sums = [self._decoder.loss(batch, self._average) for batch in self._held_out]
         mean = sum(nats for nats, _ in sums) / sum(count for _, count in sums)
         done.held_out.append((done.step, mean))
         if done.best() == len(done.held_out) - 1:
             for module, best in self._best.items():
-                best.a[...], best.b[...] = self._lora[module].a, self._lora[module].b
+                best.a[...], best.b[...] = self._average[module].a, self._average[module].b
 
     def _refuse_divergence(self, done: _Progress, norm: float) -> None:
         loss = done.losses[-1]
@@ -241,7 +279,8 @@ class Trainer:
     def _arrays(self) -> dict[str, F32]:
         """Return everything that a step changes, by name, and the best adapter so far."""
         arrays: dict[str, F32] = {}
-        for prefix, pairs in (("", self._lora), ("best.", self._best)):
+        average = {} if self._average is self._lora else self._average
+        for prefix, pairs in (("", self._lora), ("average.", average), ("best.", self._best)):
             for module, pair in pairs.items():
                 arrays |= {f"{prefix}{module}.a": pair.a, f"{prefix}{module}.b": pair.b}
         return arrays | self._optimizer.state_arrays()
@@ -251,7 +290,7 @@ class Trainer:
         if state is None:
             return _Progress()
         try:
-            done = _read_progress(state, self._config.steps, self._samples)
+            done = _read_progress(state, self._until, self._samples)
         except ValueError as error:
             raise InputError(
                 f"{self._checkpoint}: {error}",
@@ -268,7 +307,7 @@ class Trainer:
         adapter = Adapter(
             rank=self._config.rank,
             alpha=self._config.alpha,
-            pairs=self._best or self._lora,
+            pairs=self._best or self._average,
             base_model=self._origin.base_model,
             base_fingerprint=self._origin.base_fingerprint,
             name=self._origin.name,
@@ -283,6 +322,12 @@ class Trainer:
             held_out=done.held_out,
             passes=self._stream.taken / self._samples,
         )
+
+
+def _copies(pairs: Mapping[str, LoraPair]) -> dict[str, LoraPair]:
+    return {
+        module: LoraPair(pair.a.copy(), pair.b.copy(), pair.scale) for module, pair in pairs.items()
+    }
 
 
 def _add(sums: Gradients, more: Gradients) -> None:

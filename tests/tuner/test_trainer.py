@@ -131,6 +131,105 @@ def test_a_run_stopped_after_any_step_goes_on_bit_for_bit(
     assert not checkpoint_path(folder).exists()
 
 
+ANYTIME = dataclasses.replace(QUICK, schedule="anytime", warmup=0.0, checkpoint_every=2)
+
+
+def anytime(
+    decoder: Decoder,
+    samples: Sequence[Sample],
+    folder: Path,
+    until: int,
+    *followers: Callback,
+    state: Path | None = None,
+    held_out: Sequence[Sample] = (),
+) -> TrainResult:
+    return Trainer(
+        decoder,
+        samples,
+        ANYTIME,
+        folder=folder,
+        origin=ORIGIN,
+        held_out=held_out,
+        callbacks=followers,
+    ).run(until, state)
+
+
+@pytest.mark.parametrize("held", [0, 2])
+@pytest.mark.parametrize("stop", [None, 3, 5, 9])
+def test_an_anytime_training_that_goes_on_equals_the_longer_one_bit_for_bit(
+    decoder: Decoder, samples: list[Sample], tmp_path: Path, stop: int | None, held: int
+) -> None:
+    held_out = samples[:held]
+    whole = anytime(decoder, samples, tmp_path / "whole", 12, held_out=held_out)
+    state = tmp_path / "state"
+    for before, until in ((0, 4), (4, 6), (6, 12)):
+        if stop is not None and before < stop < until:
+            follower = Follower(stop_at=stop)
+            with pytest.raises(Interrupted):
+                anytime(
+                    *(decoder, samples, tmp_path / f"{until}", until, follower),
+                    state=state,
+                    held_out=held_out,
+                )
+        leg = anytime(
+            decoder, samples, tmp_path / f"{until}", until, state=state, held_out=held_out
+        )
+        assert leg.steps == until
+    assert leg.losses == whole.losses
+    assert leg.held_out == whole.held_out
+    assert (tmp_path / "12" / WEIGHTS).read_bytes() == (tmp_path / "whole" / WEIGHTS).read_bytes()
+    for until in (4, 6, 12):
+        sizes = len(samples), held
+        assert finished(tmp_path / f"{until}", ANYTIME, ORIGIN, *sizes, until)
+        assert finished(tmp_path / f"{until}", ANYTIME, ORIGIN, *sizes, until + 1) is None
+
+
+def test_a_state_that_is_further_on_is_kept_while_a_shorter_training_is_made_again(
+    decoder: Decoder, samples: list[Sample], tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+    anytime(decoder, samples, tmp_path / "long", 8, state=state)
+    before = state.read_bytes()
+    short = anytime(decoder, samples, tmp_path / "short", 4, state=state)
+    assert short.steps == 4
+    assert short.resumed == 0
+    assert state.read_bytes() == before
+    assert not checkpoint_path(tmp_path / "short").exists()
+
+
+def test_an_anytime_adapter_is_the_polynomial_decay_average_of_the_weights_of_all_steps(
+    decoder: Decoder, samples: list[Sample], tmp_path: Path
+) -> None:
+    last, power = 6, 8
+    weights = []
+    for steps in range(1, last + 1):  # a constant rate without warm-up takes the same steps
+        constant = dataclasses.replace(ANYTIME, schedule="constant", steps=steps)
+        train(decoder, samples, tmp_path / f"c{steps}", constant)
+        weights.append(load_adapter(tmp_path / f"c{steps}").pairs)
+    # Shamir & Zhang 2013, eq. 1: each new step gets the share (n + 1) / (t + n), the rest shrinks.
+    shares = np.ones(last)
+    for t in range(1, last + 1):
+        share = (power + 1) / (t + power)
+        shares[: t - 1] *= 1 - share
+        shares[t - 1] = share
+    assert shares.sum() == pytest.approx(1)
+    anytime(decoder, samples, tmp_path / "mean", last)
+    mean = load_adapter(tmp_path / "mean").pairs
+    for module, pair in mean.items():
+        for side in ("a", "b"):
+            steps_of = np.stack([getattr(w[module], side) for w in weights]).astype(np.float64)
+            expected = np.tensordot(shares, steps_of, 1)
+            np.testing.assert_allclose(getattr(pair, side), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_a_schedule_with_an_end_refuses_another_end(
+    decoder: Decoder, samples: list[Sample], tmp_path: Path
+) -> None:
+    trainer = Trainer(decoder, samples, QUICK, folder=tmp_path / "a", origin=ORIGIN)
+    with pytest.raises(ValueError, match="ends at 6 steps"):
+        trainer.run(until=7)
+
+
 def test_a_run_stopped_after_every_step_goes_on_bit_for_bit(
     decoder: Decoder, samples: list[Sample], tmp_path: Path, whole: bytes
 ) -> None:
