@@ -11,8 +11,8 @@ import hashlib
 import os
 import shlex
 import stat
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -132,11 +132,15 @@ def read_bytes(path: Path, limit: int = ROWS, *, growing: bool = False) -> bytes
         return data
     same = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
     if len(data) != before.st_size or not same:
-        raise InputError(
-            f"{path}: changed while it was read (it had {before.st_size} bytes)",
-            "wait until no other program writes to it, and run the command again",
-        )
+        raise _changed(path, before.st_size)
     return data
+
+
+def _changed(path: Path, size: int) -> InputError:
+    return InputError(
+        f"{path}: changed while it was read (it had {size} bytes)",
+        "wait until no other program writes to it, and run the command again",
+    )
 
 
 def first_bytes(path: Path, count: int) -> bytes:
@@ -147,6 +151,56 @@ def first_bytes(path: Path, count: int) -> bytes:
     """
     with open_file(path, None) as file:
         return _take(file, path, count)
+
+
+class Stream:
+    """The bytes of a regular file: read once from the start, in parts, and hashed on the way.
+
+    Attributes:
+        path: the file.
+        size: its size in bytes when it was opened.
+    """
+
+    def __init__(self, path: Path, file: FileIO) -> None:
+        self.path, self._file = path, file
+        self._before = os.fstat(file.fileno())
+        self._hash, self._taken, self._ended = hashlib.sha256(), 0, False
+        self.size = self._before.st_size
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the parts that were not read yet.
+
+        Raises:
+            InputError: the file changed while it was read.
+        """
+        while not self._ended:
+            if part := _take(self._file, self.path, _PART):
+                self._hash.update(part)
+                self._taken += len(part)
+            after = os.fstat(self._file.fileno())
+            same = (self.size, self._before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
+            if not same or self._taken > self.size or (not part and self._taken < self.size):
+                raise _changed(self.path, self.size)
+            self._ended = not part
+            if part:
+                yield part
+
+    def sha256(self) -> str:
+        """Return the hash (hex) of all bytes of the file; reads those that are left."""
+        for _ in self:
+            pass
+        return self._hash.hexdigest()
+
+
+@contextmanager
+def stream(path: Path, limit: int = ROWS) -> Iterator[Stream]:
+    """Open a regular file to read it once, in parts.
+
+    Raises:
+        InputError: see `open_file`.
+    """
+    with open_file(path, limit) as file:
+        yield Stream(path, file)
 
 
 def read_once(path: Path, limit: int = ROWS) -> Text:

@@ -45,7 +45,7 @@ mkdir -p "$to"
     fail "cannot make a virtual environment" "the system's package is often called python3-venv"
 set -- "$here"/wheels/pip-*.whl
 PYTHONPATH=$1 "$to/.venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-    --no-index --find-links "$here/wheels" --no-cache-dir --only-binary :all: pip m2m
+    --no-index --find-links "$here/wheels" --no-cache-dir --only-binary :all: pip 'm2m[files]'
 if ! "$to/.venv/bin/python" -c "import llama_cpp" 2>/dev/null && [ -d "$here/lib" ]; then
     # A system without compiler may lack the compiler's libraries too; llama.cpp looks beside itself.
     for each in "$to"/.venv/lib/python*/site-packages/llama_cpp/lib; do

@@ -219,7 +219,8 @@ _CALLS = {
     *("open", "fdopen", "read_text", "read_bytes", "memmap", "fromfile", "load", "loadtxt"),
     *("genfromtxt", "FileIO", "copyfile", "copy", "copy2", "copytree", "open_code", "mmap"),
 }
-_HARMLESS = {"open": ("BaseModel",)}  # a model's files are opened by their own readers
+# A model's files are opened by their own readers, and an archive is bytes in memory.
+_HARMLESS = {"open": ("BaseModel", "archive")}
 _OWNED = {"copy": ("shutil",), "load": ("np", "numpy")}  # common names: only these packages'
 
 

@@ -1,105 +1,174 @@
-"""The real kind of a file, if its content does not fit its name."""
+"""The real kind of a file of rows: by its first bytes, then by its text, then by its name."""
 
 from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
+from pathlib import PurePath
 
-from m2m.errors import InputError
+from m2m.formats.rowfile import Fault, Options
+from m2m.formats.source import encoding_of
 
+PACKED = {  # one file, packed
+    b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd",
+}  # fmt: skip
+_COLUMNS = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "arrow stream"}
 _UNPACK = "unpack it, and give the file that is inside"
 _TABLE = 'save it as CSV UTF-8 (in Excel: "Save as", type "CSV UTF-8")'
-_BEGINS: tuple[tuple[bytes, str, str], ...] = (
-    (b"\x1f\x8b", "a gzip archive", _UNPACK),
-    (b"BZh", "a bzip2 archive", _UNPACK),
-    (b"\xfd7zXZ\0", "an xz archive", _UNPACK),
-    (b"\x28\xb5\x2f\xfd", "a Zstandard archive", _UNPACK),
+_AS_ROWS = "save its rows as JSONL or CSV"
+_REFUSED: tuple[tuple[bytes, str, str], ...] = (
     (b"7z\xbc\xaf", "a 7-Zip archive", _UNPACK),
-    (b"PAR1", "a Parquet file", "save its rows as JSONL or CSV"),
-    (b"ARROW1", "an Arrow (Feather) file", "save its rows as JSONL or CSV"),
-    (b"\x89HDF", "an HDF5 file", "save its rows as JSONL or CSV"),
-    (b"SQLite format 3", "an SQLite database", "save its rows as JSONL or CSV"),
-    (b"\xd0\xcf\x11\xe0", "an old Excel or Word file", _TABLE),
+    (b"Rar!", "a RAR archive", _UNPACK),
+    (b"FEA1", "an old Feather file (version 1)", "save it as Parquet, JSONL or CSV"),
+    (b"\x89HDF", "an HDF5 file", _AS_ROWS),
+    (b"\x93NUMPY", "a NumPy array", _AS_ROWS),
+    (b"SQLite format 3", "an SQLite database", _AS_ROWS),
+    (b"Obj\x01", "an Avro file", _AS_ROWS),
+    (b"ORC", "an ORC file", _AS_ROWS),
     (b"%PDF", "a PDF", "save its text as a .txt file"),
     (b"{\\rtf", "an RTF document", "save its text as a .txt file"),
+    (b"RIFF", "a sound or a picture", "m2m trains on texts"),
+    (b"\x89PNG", "a picture", "m2m trains on texts"),
     (b"version https://git-lfs", "a Git LFS pointer, not the data", "fetch it with `git lfs pull`"),
 )
-_WEB = re.compile(rb"\s*<(!doctype html|html|\?xml|tmx|xliff)\b", re.IGNORECASE)
+_XML = re.compile(r"\s*<(?:\?xml|!doctype|html|head|body|tmx|xliff|tei|ts)\b", re.IGNORECASE)
+_TRANSLATIONS = re.compile(r"<(tmx|xliff)\b")
+_PO = re.compile(r'(?:#.*\n|\s)*msgid\s+"')
 _NAMES = "prompt|completion|question|answer|text|label|instruction|input|output|source|target|id"
-_HEADER = re.compile(rf"({_NAMES})(\s*[,;|]\s*\w+)+|\w+(\s*[,;|]\s*({_NAMES}))+", re.IGNORECASE)
-_RENAMED = {
-    ".jsonlines": ".jsonl", ".ndjson": ".jsonl", ".ldjson": ".jsonl", ".tab": ".tsv",
-    ".text": ".txt", ".md": ".txt",
-}  # fmt: skip
+_HEADER = re.compile(rf"({_NAMES})(\s*[,;|\t]\s*\w+)+|\w+(\s*[,;|\t]\s*({_NAMES}))+", re.IGNORECASE)
+_JSON = {".jsonl", ".json", ".ndjson", ".jsonlines", ".ldjson", ".jsonl5", ".geojson"}
+TABLES = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".psv": "|"}
+_TEXTS = {".txt", ".text"}
+ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".txt")
+_TOKENS = {".conll", ".conllu", ".conllup", ".conll2003", ".iob", ".iob2", ".bio"}
+_NOT_ROWS = {
+    ".md": ("Markdown", "save its text as a .txt file, without the marks"),
+    ".rst": ("a document", "save its text as a .txt file"),
+    ".tex": ("a document", "save its text as a .txt file"),
+    ".yaml": ("YAML", "save its rows as JSONL"),
+    ".yml": ("YAML", "save its rows as JSONL"),
+    ".toml": ("TOML", "save its rows as JSONL"),
+    ".ini": ("settings", "give a file of rows"),
+    ".py": ("a Python program, which m2m never runs", "run it yourself, and give what it writes"),
+    ".pkl": ("a Python pickle, which m2m never opens", _AS_ROWS),
+    ".pickle": ("a Python pickle, which m2m never opens", _AS_ROWS),
+    ".srt": ("subtitles", "write each text on a line of a .txt file"),
+    ".vtt": ("subtitles", "write each text on a line of a .txt file"),
+}
+_KNOWN = (
+    "m2m reads .jsonl, .json, .csv, .tsv, .txt, .parquet, .arrow, .xlsx, .xls, .ods, .po, .tmx and "
+    ".xlf, also as .gz, .bz2, .xz, .zst or .zip"
+)
 
 
-def refuse_other(path: Path, data: bytes, known: tuple[str, ...]) -> None:
-    """Refuse a file without rows, by its first bytes, then by its text, then by its name.
+def kind_of(name: str, begin: bytes, options: Options) -> str:
+    """Return the kind of a file of rows.
 
     Args:
-        path: the file.
-        data: its bytes; the first few thousand are enough.
-        known: name endings of files with rows.
+        name: its name.
+        begin: its first bytes; some thousand are enough.
+        options: how it is read.
+
+    Returns:
+        "gzip", "bzip2", "xz", "zstd", "zip", "workbook", "parquet", "arrow", "arrow stream",
+        "json", "table", "text", "po" or "xml".
 
     Raises:
-        InputError: names the real kind of the file and the next step.
+        Fault: it has no rows; names the real kind of the file and the next step.
     """
-    nature = _binary(data) or _text(path.suffix.lower(), data.decode("utf-8", "replace"))
-    if nature:
-        raise InputError(f"{path}: this is {nature[0]}", nature[1])
-    ending = path.suffix.lower()
-    if ending not in known:
-        better = _RENAMED.get(ending)
-        kinds = f"m2m reads {', '.join(known)}"
-        hint = f"rename it to {path.with_suffix(better).name}: {kinds}" if better else kinds
-        raise InputError(f"{path}: m2m does not read {ending or 'files without an ending'}", hint)
+    binary = _binary(begin, name)
+    if binary:
+        return binary
+    encoding = encoding_of(begin, options.encoding)
+    text = begin.decode(encoding, "replace").lstrip("\ufeff")
+    ending = PurePath(name).suffix.lower()
+    return _text(ending, text, name)
 
 
-def _binary(data: bytes) -> tuple[str, str] | None:
-    for begin, name, remedy in _BEGINS:
-        if data.startswith(begin):
-            return name, remedy
-    if data.startswith(b"PK\x03\x04"):
-        if b"xl/" in data or b"opendocument.spreadsheet" in data[:200]:
-            return "an Excel or LibreOffice table, not text", _TABLE
-        if b"word/" in data or b"opendocument.text" in data[:200]:
-            return "a Word or LibreOffice document", "save its text as a .txt file"
-        return "a zip archive", _UNPACK
-    if data[:1] == b"\x80" and data[1:2] in b"\x02\x03\x04\x05" and data[1:2]:
-        return "a Python pickle, which m2m never opens", "save its rows as JSONL or CSV"
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")) or data[:400].count(b"\0") > len(data[:400]) / 4:
-        return "UTF-16, expected UTF-8", "save it as UTF-8"
-    if web := _WEB.match(data):
-        kind = "a web page" if b"html" in web.group().lower() else "XML"
-        return kind, "fetch the data itself, or save its rows as JSONL or CSV"
-    return None
+def _binary(begin: bytes, name: str) -> str:
+    for magic, kind in (*PACKED.items(), *_COLUMNS.items()):
+        if begin.startswith(magic):
+            return kind
+    for magic, named, remedy in _REFUSED:
+        if begin.startswith(magic):
+            raise Fault(f"this is {named}", remedy)
+    if begin.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return _zipped(begin, name)
+    if begin.startswith(b"\xd0\xcf\x11\xe0"):
+        if name.lower().endswith(".doc"):
+            raise Fault("this is a Word document", "save its text as a .txt file")
+        return "workbook"
+    if begin[257:262] == b"ustar":
+        raise Fault("this is a tar archive", _UNPACK)
+    if begin[:1] == b"\x80" and begin[1:2] in b"\x02\x03\x04\x05" and begin[1:2]:
+        raise Fault("this is a Python pickle, which m2m never opens", _AS_ROWS)
+    return ""
 
 
-def _text(ending: str, text: str) -> tuple[str, str] | None:
-    text = text.lstrip("\ufeff \t\r\n")
-    lines = [line for line in text.split("\n")[:50] if line.strip()]
-    if ending in (".csv", ".tsv", ".tab", ".txt") and text[:1] in ("{", "["):
-        if text[0] == "[" and text[1:].lstrip()[:1] == "{":
-            return "JSON", "rename it to .json"
-        if text[0] == "{" and (_is_object(lines[0]) or re.match(r'\{\s*"[^"\n]*"\s*:', text)):
-            return "JSON", "rename it to .jsonl"
-    if ending == ".jsonl" and re.match(r"\[\s*\{", text):
-        return "one JSON array, not a JSON value on each line", "rename it to .json"
-    if ending in (".jsonl", ".json") and re.match(r"[\[(]?\s*\{\s*'", text):
-        return "Python, not JSON: its texts are in single quotes", "write it with json.dumps"
+def _zipped(begin: bytes, name: str) -> str:
+    if b"word/" in begin or b"opendocument.text" in begin[:200]:
+        raise Fault("this is a Word or LibreOffice document", "save its text as a .txt file")
+    is_book = b"xl/" in begin or b"opendocument.spreadsheet" in begin[:200]
+    return "workbook" if is_book or name.lower().endswith((".xlsx", ".xlsm", ".ods")) else "zip"
+
+
+def _text(ending: str, text: str, name: str) -> str:
+    begin = text.lstrip(" \t\r\n")
+    lines = [line for line in re.split("\r\n|\n|\r", begin)[:50] if line.strip()]
+    if _XML.match(begin) or ending in (".tmx", ".xlf", ".xliff"):
+        if _TRANSLATIONS.search(begin):
+            return "xml"
+        web = re.search("<(!doctype html|html|head|body)", begin, re.IGNORECASE)
+        kind = "a web page" if web else "XML"
+        raise Fault(f"this is {kind}", f"fetch the data itself, or {_AS_ROWS}")
+    if ending in (".po", ".pot") or (ending not in _JSON and _PO.match(begin)):
+        return "po"
+    if ending in _TOKENS:
+        raise Fault(
+            "this is a file of single words with marks (CoNLL), without texts to learn",
+            "join the words of each sentence, and write a question and its answer: "
+            '{"prompt": "Which names are in ...?", "completion": "..."}',
+        )
+    if ending in _JSON or _is_json(begin, lines):
+        return "json"
+    if ending in _NOT_ROWS:
+        raise Fault(f"this is {_NOT_ROWS[ending][0]}", _NOT_ROWS[ending][1])
+    if ending in TABLES:
+        return "table"
+    if ending in _TEXTS:
+        _refuse_table(lines)
+        return "text"
+    if _HEADER.fullmatch(lines[0].strip()) if lines else False:
+        return "table"
+    raise Fault(
+        f"m2m does not know {f'the ending {ending}' if ending else 'files without an ending'}",
+        f"rename it: {name}.txt has a text on each line, {name}.csv a table; {_KNOWN}",
+    )
+
+
+def _is_json(begin: str, lines: list[str]) -> bool:
+    """Return whether a text begins as rows of JSON, whatever the file's name."""
+    if begin[:1] == "[" and begin[1:].lstrip()[:1] in ("{", "["):
+        return True
+    return begin[:1] == "{" and (
+        _is_object(lines[0]) or bool(re.match(r'\{\s*"[^"\n]*"\s*:', begin))
+    )
+
+
+def _refuse_table(lines: list[str]) -> None:
     tabs = {line.count("\t") for line in lines}
-    if ending == ".txt" and len(lines) > 1 and len(tabs) == 1 and tabs != {0}:
-        header = "prompt<TAB>completion"
-        return "a table with tabs", f"put a line of names first ({header}) and rename it to .tsv"
-    if ending == ".txt" and len(lines) > 1 and _HEADER.fullmatch(lines[0].strip()):
-        mark = next((separator for separator in ",;|" if separator in lines[0]), ",")
+    if len(lines) > 1 and len(tabs) == 1 and tabs != {0}:
+        raise Fault(
+            "this is a table with tabs",
+            "rename it to .tsv, with a line of names first (prompt<TAB>completion)",
+        )
+    if len(lines) > 1 and _HEADER.fullmatch(lines[0].strip()):
+        mark = next((sign for sign in ",;|" if sign in lines[0]), ",")
         if all(mark in line for line in lines):
-            return (
-                "a table with a header",
+            raise Fault(
+                "this is a table with a header",
                 "rename it to .csv (with commas or semicolons between the columns)",
             )
-    return None
 
 
 def _is_object(line: str) -> bool:

@@ -206,8 +206,9 @@ def _columns(rows: Mapping[str, Mapping[str, str]], path: Path) -> list[str]:
 def _number(row: Mapping[str, str], name: str, path: Path) -> float:
     try:
         value = float(row[name])
-    except ValueError as error:
-        raise InputError(f"{path}: {name} is {row[name]!r}, expected a number") from error
+    except (TypeError, ValueError) as error:
+        expected = "a finite number" if row[name] is None else "a number"  # NaN is read as null
+        raise InputError(f"{path}: {name} is {row[name]!r}, expected {expected}") from error
     if not np.isfinite(value):
         raise InputError(f"{path}: {name} is {value}, expected a finite number")
     return value

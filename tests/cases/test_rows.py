@@ -124,7 +124,7 @@ def test_text_with_its_source_is_a_bare_text(tmp_path: Path) -> None:
         ({"Prompt": "a", "completion ": "b"}, "rename 'Prompt' to prompt"),
         ({"Instruction": "a", "Input": "b", "Output": "c"}, "'Input' to input"),
         ({"question": "a", "choices": ["b"], "answer": 0}, "--target"),
-        ({"version": 1, "data": [{"prompt": "a"}]}, 'the rows are inside "data"'),
+        ({"version": 1, "parts": [{"prompt": "a"}]}, 'the rows are inside "parts"'),
         ({"pairs": [[[]], "x"]}, "does not know the columns"),
     ],
 )
@@ -267,14 +267,9 @@ def test_null_fields_are_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("a.json", '{"prompt":"a","completion":"b"}{"prompt":"c","completion":"d"}', "jq -c"),
-        ("a.jsonl", '{\n"prompt":"a",\n"completion":"b"\n}\n{\n"prompt":"c"\n}\n', "jq -c"),
         ("a.jsonl", '{"prompt":"a","completion":"b"}\n{"prompt":"c","com', "line 2.*cut off"),
         ("a.jsonl", "Not Found\n", "found 'Not Found'"),
-        ("a.csv", "sep=;\nprompt;completion\na;b\n", "line 1: delete it"),
-        ("a.csv", "# 2024\nprompt,completion\na,b\n", "line 1: delete it"),
         ("a.csv", "prompt,completion\na,b\nprompt,completion\n", "line 3: repeats the header"),
-        ("a.csv", "prompt\tcompletion\na\tb\n", "rename it to .tsv"),
         ("a.csv", "kitabu,book\nnyumba,house\n", "if line 1 is a row"),
         ("a.json", '[{"conversation": [{"from": "human", "value": "a"}]}]', "to conversations"),
         ("a.jsonl", '{"chosen": [{"role": "user"}], "rejected": []}\n', "chosen answer"),
@@ -312,8 +307,9 @@ QUOTED = {
 }
 
 
-@pytest.mark.parametrize("kind", QUOTED)
-@pytest.mark.parametrize("delimiter", ["\t", ","])
+@pytest.mark.parametrize(
+    ("kind", "delimiter"), [*((kind, ",") for kind in QUOTED), ("swallows three rows", "\t")]
+)
 def test_rows_that_a_quotation_mark_joins_are_refused(
     tmp_path: Path, kind: str, delimiter: str
 ) -> None:
@@ -348,24 +344,14 @@ ROW = '{"prompt": "kitabu", "completion": "book"}\n'
 @pytest.mark.parametrize(
     ("name", "data", "words"),
     [
-        ("a.csv", b"PK\x03\x04xl/workbook.xml", "Excel"),
-        ("a.xlsx", b"PK\x03\x04xl/workbook.xml", "CSV UTF-8"),
-        ("a.jsonl", gzip.compress(ROW.encode()), "gzip"),
+        ("a.jsonl", gzip.compress(ROW.encode())[:-9], "cut off"),
         ("a.jsonl", "version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         ("a.csv", "<!DOCTYPE html>\n<html></html>", "web page"),
-        ("a.csv", "prompt,completion\n".encode("utf-16-le"), "UTF-16"),
-        ("a.csv", ROW, "rename it to .jsonl"),
-        ("a.txt", ROW, "rename it to .jsonl"),
-        ("a.txt", f"[{ROW}]", "rename it to .json"),
-        ("a.jsonl", f"[{ROW.strip()}]", "rename it to .json"),
         ("a.jsonl", "{'prompt': 'kitabu', 'completion': 'book'}\n", "Python, not JSON"),
         ("a.txt", "kitabu\tbook\nmti\ttree\n", "rename it to .tsv"),
-        ("a.csv", "prompt\tcompletion\nkitabu\tbook\n", "separated by tabs"),
-        ("a.csv", "prompt|completion\nkitabu|book\n", "separated by |"),
         ("a.jsonl", '{"prompt": "a", "prompt": "b", "completion": "c"}\n', "twice"),
         ("a.json", '[{"prompt": "a", "completion": "c", "completion": "d"}]', "twice"),
         ("a.jsonl", '{"prompt": "a", "completion": NaN}\n', "line 1"),
-        ("a.jsonlines", ROW, "rename it to a.jsonl"),
         ("a.txt", "Rais O\nWilliam B-PER\nRuto I-PER\nalisema O\n", "CoNLL"),
         ("a.txt", "01/02/2024, 10:11 - Asha: Habari?\n01/02/2024, 10:12 - Juma: Nzuri\n", "chat"),
         ("a.txt", "1\n00:00:01,0 --> 00:00:02,0\nHabari\n\n2\n00:00:03,0 --> 00:00:04,0\nPoa\n",

@@ -16,9 +16,8 @@ from m2m.evaluate import harness, task_files
 from m2m.evaluate.harness import load_harness
 from m2m.evaluate.targets import load_target
 from m2m.evaluate.tasks import Task, load_task
-from m2m.formats import records
 from m2m.formats.records import rows_text, rows_text_again
-from m2m.opening import Text, refuse_outside
+from m2m.opening import Stream, Text, refuse_outside
 from m2m.recipe import Target, load_recipe
 
 ROWS = [{"q": f"question {i}", "c": ["a", "b"], "g": i % 2} for i in range(3)]
@@ -204,15 +203,15 @@ def test_names_that_only_look_outside_are_inside(tmp_path: Path) -> None:
 
 def swapping(monkeypatch: pytest.MonkeyPatch, path: Path, text: str) -> None:
     """Another program writes the file as soon as it was read once."""
-    real = records.read_once
+    real = Stream.sha256
 
-    def read(where: Path, limit: int) -> Text:
-        found = real(where, limit)
-        if where == path:
+    def sha256(opened: Stream) -> str:
+        digest = real(opened)
+        if opened.path == path:
             path.write_text(text, encoding="utf-8")
-        return found
+        return digest
 
-    monkeypatch.setattr(records, "read_once", read)
+    monkeypatch.setattr(Stream, "sha256", sha256)
 
 
 def assert_of_one_reading(task: Task, before: bytes) -> None:

@@ -262,7 +262,7 @@ _LIST: tuple[Any, ...] = (
     Target(
         "rows",
         valid.rows,
-        ("x.jsonl", "x.json", "x.csv", "x.tsv", "x.txt"),
+        tuple(valid.ROWS),
         (_dataset, _target),
         (("rows", "x"), ("target", "x.jsonl")),
     ),

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from m2m.formats import records
+from m2m.formats.nature import kind_of
+from m2m.formats.rowfile import AS_IT_IS
 from tests.field.places import environment, run
 from tests.fuzz.driver import ALL, CORPUS, Counts, ended, fuzz
 from tests.fuzz.limits import MEMORY, SECONDS
@@ -106,8 +107,11 @@ def test_the_corpus_is_small_and_each_case_replaces_a_file_of_its_target() -> No
         assert {parted(case)[0] for case in cases} <= set(TARGETS[place.name].files)
 
 
-def test_every_format_of_rows_has_cases() -> None:
-    assert {Path(name).suffix for name in TARGETS["rows"].files} == set(records._READERS)
+def test_every_format_of_rows_has_cases(tmp_path: Path) -> None:
+    TARGETS["rows"].make(tmp_path)
+    files = {name: (tmp_path / name).read_bytes() for name in TARGETS["rows"].files}
+    kinds = {kind_of(name, data, AS_IT_IS) for name, data in files.items()}
+    assert kinds == {"json", "table", "text", "po", "xml", "zip", "gzip", "bzip2", "xz"}
 
 
 def test_a_case_is_a_name_and_a_content() -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import io
 import json
+import lzma
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +96,8 @@ def lines(rows: list[dict[str, Any]]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="")
+def write(path: Path, data: str | bytes) -> None:
+    path.write_bytes(data if isinstance(data, bytes) else data.encode("utf-8"))
 
 
 def gguf(folder: Path) -> None:
@@ -151,13 +156,41 @@ def recipe(folder: Path) -> None:
     write(folder / "recipe.toml", RECIPE)
 
 
+def zipped(name: str, text: str) -> bytes:
+    """An archive with one file, the same bytes each time."""
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(zipfile.ZipInfo(name), text)
+    return data.getvalue()
+
+
+_TMX = """<?xml version="1.0"?><tmx version="1.4"><header srclang="en"/><body>
+<tu><tuv xml:lang="en"><seg>a</seg></tuv><tuv xml:lang="sw"><seg>b<ph>&amp;</ph></seg></tuv></tu>
+</body></tmx>"""
+_XLIFF = """<xliff version="1.2"><file source-language="en" target-language="sw"><body>
+<trans-unit id="1"><source>a</source><target state="final">b</target></trans-unit>
+</body></file></xliff>"""
+_PAIRS = lines(SHAPES["pairs"])
+ROWS: dict[str, str | bytes] = {
+    "x.jsonl": _PAIRS,
+    "x.json": json.dumps(SHAPES["pairs"]),
+    "x.csv": 'prompt,completion\r\na,b\r\n"c, d","e\nf"\r\n',
+    "x.tsv": "prompt\tcompletion\na\tb\n",
+    "x.txt": "Habari\r\nza asubuhi\n",
+    "x.po": 'msgid ""\nmsgstr ""\n\n#, fuzzy\nmsgid "a"\nmsgstr "b"\n\nmsgid "c"\nmsgstr "d"\n',
+    "x.tmx": _TMX,
+    "x.xlf": _XLIFF,
+    "x.zip": zipped("x.csv", "prompt,completion\na,b\n"),
+    "x.jsonl.gz": gzip.compress(_PAIRS.encode(), mtime=0),
+    "x.jsonl.bz2": bz2.compress(_PAIRS.encode()),
+    "x.jsonl.xz": lzma.compress(_PAIRS.encode()),
+}
+
+
 def rows(folder: Path) -> None:
-    """A file of every format that m2m reads rows from."""
-    write(folder / "x.jsonl", lines(SHAPES["pairs"]))
-    write(folder / "x.json", json.dumps(SHAPES["pairs"]))
-    write(folder / "x.csv", 'prompt,completion\r\na,b\r\n"c, d","e\nf"\r\n')
-    write(folder / "x.tsv", "prompt\tcompletion\na\tb\n")
-    write(folder / "x.txt", "Habari\r\nza asubuhi\n")
+    """A file of every format that m2m reads rows from without another package."""
+    for name, data in ROWS.items():
+        write(folder / name, data)
 
 
 def task(folder: Path) -> None:
@@ -191,6 +224,18 @@ def run(folder: Path) -> None:
 # Other valid contents of some files, which reach code that the first does not.
 MORE: dict[str, list[str]] = {
     "x.jsonl": [lines(shape) for shape in SHAPES.values()],
+    "x.json": [
+        json.dumps(shape)
+        for shape in (
+            {"prompt": ["a"], "completion": ["b"]},
+            {"prompt": {"0": "a"}, "completion": {"0": "b"}},
+            {"q1": {"prompt": "a"}, "q2": {"prompt": "b"}},
+            {"columns": ["prompt", "completion"], "data": [["a", "b"]]},
+            {"data": SHAPES["pairs"]},
+            [["prompt", "completion"], ["a", "b"]],
+        )
+    ],
+    "x.tsv": ['prompt\tcompletion\n"a\tb\nc\td"\n', "sep=;\na;b\n"],
     "x.csv": ["question,choices,answer\r\na?,x|y|z,1\r\n", "text;id\r\na;1\r\n"],
     "task.yaml": [json.dumps(TASK), "include: other.yaml\n" + TASK_YAML],
     "chat.jinja": list(CHAT_TEMPLATES.values()),

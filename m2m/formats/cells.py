@@ -1,0 +1,128 @@
+"""Rows of cells, as tables and sheets have them, turned into rows with names."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from m2m.errors import Problems
+from m2m.formats.rowfile import Fault, Options
+
+# Columns that m2m itself reads; written with capitals they are the same columns.
+FIELDS = {"prompt", "completion", "question", "answer", "answers", "text", "label", "labels"}
+FIELDS |= {"instruction", "input", "output", "system", "choices", "messages", "conversations"}
+FIELDS |= {"response", "source", "target"}
+# Words that programs write for an empty cell; pandas reads them so, too. "None" is often a label.
+NULLS = frozenset({"NaN", "nan", "NA", "N/A", "n/a", "#N/A", "<NA>", "NULL", "null", "\\N"})
+Cells = list[Any]
+
+
+def to_fields(
+    rows: Sequence[tuple[Cells, int]],
+    options: Options,
+    problems: Problems,
+    nulls: frozenset[str] = NULLS,
+) -> list[tuple[dict[str, Any], int]]:
+    """Return (fields, line) of each row.
+
+    Empty rows, empty columns without a name, and a first column without a name that counts the rows
+    are left out.
+
+    Args:
+        rows: cells with the line of each row; the first row with text names the columns.
+        options: how the file is read.
+        problems: gets rows with another number of cells than there are columns.
+        nulls: words that stand for an empty cell.
+
+    Raises:
+        Fault: the names of the columns are missing or not different.
+    """
+    filled = [row for row in rows if not _is_blank(row[0])]
+    if options.header == "no":
+        raw = [str(number) for number in range(1, max(len(row) for row, _ in filled or rows) + 1)]
+        body, line = filled, 1
+    elif filled:
+        (raw, line), *body = filled
+    else:
+        raise Fault(
+            "line 1: expected a header with the names of the columns", "is it the right file?"
+        )
+    names = [str(name).strip() for name in raw]
+    kept = _with_names(names, body, line)
+    names = _folded(names)
+    _refuse_twice([names[i] for i in kept], line)
+    fields = []
+    for cells, place in body:
+        if cells == raw:
+            problems.add(f"line {place}: repeats the header; delete it")
+        elif (fitted := _fitted(cells, len(names))) is None:
+            few = f"{len(cells)} field{'s' * (len(cells) != 1)}"
+            problems.add(f"line {place}: {few}, the header has {len(names)}")
+        else:
+            fields.append(({names[i]: _value(fitted[i], nulls) for i in kept}, place))
+    return fields
+
+
+def _is_blank(cells: Cells) -> bool:
+    return not any(cell if not isinstance(cell, str) else cell.strip() for cell in cells)
+
+
+def _value(cell: Any, nulls: frozenset[str]) -> Any:
+    return None if isinstance(cell, str) and cell in nulls else cell
+
+
+def _fitted(cells: Cells, count: int) -> Cells | None:
+    """Return as many cells as there are columns; None if some are missing, or more have text."""
+    if len(cells) == count:
+        return cells
+    return cells[:count] if len(cells) > count and _is_blank(cells[count:]) else None
+
+
+def _with_names(names: list[str], body: Sequence[tuple[Cells, int]], line: int) -> list[int]:
+    """Return the places of the columns that have a name; the others have to be empty.
+
+    Raises:
+        Fault: a column without a name has text, and it does not count the rows.
+    """
+    kept = []
+    for place, name in enumerate(names):
+        if name:
+            kept.append(place)
+            continue
+        column = [(row[place], at) for row, at in body if place < len(row)]
+        text = next(((cell, at) for cell, at in column if not _is_blank([cell])), None)
+        if text and not (place == 0 and _counts(column)):
+            raise Fault(
+                f"line {line}: column {place + 1} has no name, and line {text[1]} has "
+                f"{text[0]!r:.40} in it",
+                "name the column, or delete it",
+            )
+    return kept
+
+
+def _counts(column: Sequence[tuple[Any, int]]) -> bool:
+    """Return whether a column counts the rows, as pandas writes its index."""
+    values = [str(cell).strip().removesuffix(".0") for cell, _ in column]
+    if not values[0].isdigit() or len(values[0]) > 9:
+        return False
+    first = int(values[0])
+    return values == [str(number) for number in range(first, first + len(values))]
+
+
+def _folded(names: list[str]) -> list[str]:
+    """Write the columns that m2m reads in small letters, unless such a column is there, too."""
+    lower = Counter(name.lower() for name in names)
+    return [
+        name.lower() if name.lower() in FIELDS and lower[name.lower()] == 1 else name
+        for name in names
+    ]
+
+
+def _refuse_twice(names: list[str], line: int) -> None:
+    twice = next((name for name, times in Counter(names).items() if times > 1), None)
+    if twice is not None:
+        raise Fault(
+            f"line {line}: two columns called {twice!r}, expected a header with different names",
+            "rename one of them, or delete it",
+        )

@@ -1,0 +1,136 @@
+"""Rows of Parquet and Arrow files, by pyarrow."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from m2m.formats.archives import most_bytes
+from m2m.formats.extra import imported
+from m2m.formats.rowfile import Fault, Record
+
+_BATCH = 1024  # rows that are unpacked at once
+_INDEX = "__index_level_"  # a column that pandas adds
+Names = dict[str, tuple[str, ...]]
+
+
+def read_columns(data: bytes, kind: str) -> tuple[list[Record], Names, tuple[str, ...]]:
+    """Return the rows of a file, numbered from 1; dates are texts, and NaN is null.
+
+    Args:
+        data: the file's bytes.
+        kind: "parquet", "arrow" (an IPC file, such as Feather) or "arrow stream".
+
+    Returns:
+        The rows, the names of `ClassLabel` columns, and notes about columns that are left out.
+
+    Raises:
+        Fault: pyarrow is not installed or refuses the file, or it unpacks to too much.
+    """
+    arrow = imported("pyarrow")
+    most, size, records = most_bytes(len(data)), 0, list[Record]()
+    try:
+        schema, batches = _opened(arrow, data, kind, most)
+        dropped = {column.name: "bytes" for column in schema if _has_bytes(arrow, column.type)}
+        dropped |= {column.name: "" for column in schema if column.name.startswith(_INDEX)}
+        names = [name for name in schema.names if name not in dropped]
+        plain = all(_is_plain(arrow, schema.field(name).type) for name in names)
+        for batch in batches:
+            batch.validate(full=True)
+            size += batch.nbytes
+            if size > most:
+                raise Fault(f"unpacks to more than {most:,} bytes, m2m stops there")
+            for row in batch.select(names).to_pylist():
+                fields = row if plain else {key: _value(item, key) for key, item in row.items()}
+                records.append(Record(fields, len(records) + 1))
+    except (arrow.ArrowException, OSError, ValueError, KeyError, MemoryError) as error:
+        raise Fault(f"is damaged: {str(error) or type(error).__name__:.200}") from None
+    notes = tuple(
+        f"the column {name} has bytes and is left out" for name in dropped if dropped[name]
+    )
+    return records, _label_names(schema.metadata or {}), notes
+
+
+def _opened(arrow: Any, data: bytes, kind: str, most: int) -> tuple[Any, Iterator[Any]]:
+    """Return the schema and the batches of rows."""
+    buffer = arrow.py_buffer(data)
+    if kind == "parquet":
+        file = imported("pyarrow", "pyarrow.parquet").ParquetFile(arrow.BufferReader(buffer))
+        about = file.metadata
+        size = sum(about.row_group(i).total_byte_size for i in range(about.num_row_groups))
+        if size > most:
+            raise Fault(f"unpacks to {size:,} bytes, m2m unpacks at most {most:,} here")
+        return file.schema_arrow, file.iter_batches(batch_size=_BATCH)
+    if kind == "arrow stream":
+        reader = imported("pyarrow", "pyarrow.ipc").open_stream(buffer)
+        return reader.schema, iter(reader)
+    reader = imported("pyarrow", "pyarrow.ipc").open_file(buffer)
+    return reader.schema, (reader.get_batch(i) for i in range(reader.num_record_batches))
+
+
+def _parts(arrow: Any, kind: Any) -> list[Any]:
+    """Return a type and the types inside it."""
+    inside = [kind.field(i).type for i in range(kind.num_fields)]
+    if arrow.types.is_dictionary(kind):
+        inside.append(kind.value_type)
+    return [kind, *(each for part in inside for each in _parts(arrow, part))]
+
+
+def _has_bytes(arrow: Any, kind: Any) -> bool:
+    """Return whether a column has sounds or pictures: bytes inside an object."""
+    types = arrow.types
+    return any(
+        types.is_binary(part) or types.is_large_binary(part) or types.is_fixed_size_binary(part)
+        for part in _parts(arrow, kind)[1:]
+        if not types.is_dictionary(kind)
+    )
+
+
+def _is_plain(arrow: Any, kind: Any) -> bool:
+    types = arrow.types
+    simple = (types.is_string, types.is_large_string, types.is_integer, types.is_boolean)
+    return any(test(kind) for test in simple)
+
+
+def _value(value: Any, column: str) -> Any:
+    """Return a value as JSON has it."""
+    if isinstance(value, dict):
+        return {str(key): _value(item, column) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_value(item, column) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, bytes):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            raise Fault(f"the column {column} has bytes that are no text", "delete it") from None
+    if isinstance(value, decimal.Decimal):
+        return str(value)
+    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
+        return value.isoformat()
+    return value if value is None or isinstance(value, str | int | bool) else str(value)
+
+
+def _label_names(metadata: dict[bytes, bytes]) -> Names:
+    """Return the names of the classes that Hugging Face's `datasets` wrote into the schema."""
+    try:
+        features = json.loads(metadata[b"huggingface"])["info"]["features"]
+    except (KeyError, ValueError, TypeError):
+        return {}
+    return class_labels(features)
+
+
+def class_labels(features: Any) -> Names:
+    """Return the names of each `ClassLabel` among the features of a dataset."""
+    return {
+        str(name): tuple(map(str, feature["names"]))
+        for name, feature in (features.items() if isinstance(features, dict) else ())
+        if isinstance(feature, dict)
+        and feature.get("_type") == "ClassLabel"
+        and isinstance(feature.get("names"), list)
+    }

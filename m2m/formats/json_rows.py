@@ -1,0 +1,294 @@
+"""Rows of JSON in all its shapes: lines, arrays, objects in a row, columns, rows by id or inside.
+
+Lines are read one at a time, so a file of many gigabytes takes the memory of its rows; every other
+shape is read as a whole.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from itertools import chain, pairwise
+from typing import Any, NoReturn
+
+from m2m.errors import Problems
+from m2m.formats.json_shapes import rows_of_lists, rows_of_object
+from m2m.formats.rowfile import Fault, Options, Record
+from m2m.formats.source import BadLines, Source, encoding_of, whole_text
+
+_JSON_SPACE = " \t\r\n"
+_SPACES = re.compile(f"[{_JSON_SPACE}]*")
+_DEEPEST = 100  # levels of lists and objects in a row; more would exceed Python's own limit
+_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
+_PYTHON = re.compile(r"[\[(]?\s*\{\s*'")
+Items = Iterator[tuple[Any, int]]  # values with the line on which each begins
+
+
+def read_json(source: Source, inner: str, options: Options, problems: Problems) -> list[Record]:
+    """Return the rows of a JSON file.
+
+    Half a surrogate pair (JSON's "\\ud83d" alone, an emoji that somebody cut in two) is read as
+    U+FFFD, as tokenizers do; NaN is read as null.
+
+    Args:
+        source: the file's bytes.
+        inner: the key whose list has the rows, if the file is one object with several; or "".
+        options: how it is read.
+        problems: gets the rows that are not objects.
+
+    Raises:
+        Fault: the file as a whole cannot be read.
+    """
+    if encoding_of(source.peek(), options.encoding) == "utf-8":
+        bad = BadLines()
+        decoded = (
+            (bad.text(line, number), number) for number, line in enumerate(source.lines(), 1)
+        )
+        rows = _read(decoded, inner, options, problems)
+        if bad.count and not bad.is_utf8:
+            raise bad.fault()
+        return rows
+    lines = enumerate(whole_text(source, options.encoding).split("\n"), 1)
+    return _read(((line, number) for number, line in lines), inner, options, problems)
+
+
+def _read(
+    lines: Iterator[tuple[str | None, int]], inner: str, options: Options, problems: Problems
+) -> list[Record]:
+    before: list[str] = []  # empty lines
+    for line, number in lines:  # noqa: B007 (used below)
+        if line is None or line.strip(_JSON_SPACE + "\ufeff"):
+            break
+        before.append(line)
+    else:
+        return []
+    first = None if line is None else line.lstrip("\ufeff")
+    if first is None or _is_one_value(first):
+        values = _line_values(chain([(first, number)], lines), problems)
+        return _by_line(values, inner, options, problems)
+    if _PYTHON.match(first.lstrip()):
+        raise Fault(
+            "this is Python, not JSON: its texts are in single quotes", "write it with json.dumps"
+        )
+    text = "\n".join([*before, first, *((line or "") for line, _ in lines)])
+    if text.lstrip(_JSON_SPACE)[:1] == "[":
+        return _shaped([([*_array(text)], 1)], inner, options, problems)
+    if _is_joined(text):
+        return _shaped([*_joined(text)], inner, options, problems)
+    again = ((line, number) for number, line in enumerate(text.split("\n"), 1))
+    return [row for value, at in _line_values(again, problems) for row in _row(value, at, problems)]
+
+
+def _is_one_value(text: str) -> bool:
+    """Return whether a line is a JSON value by itself, or objects one after the other."""
+    try:
+        return isinstance(_ROWS.decode(text.strip(_JSON_SPACE)), dict | list)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _by_line(values: Items, inner: str, options: Options, problems: Problems) -> list[Record]:
+    """Read the values of JSON lines; a file with one value can have any shape."""
+    head, second = next(values, None), next(values, None)
+    if head is None:
+        return []
+    if second is None:
+        value, line = head
+        if isinstance(value, list):
+            value = [(item, number) for number, item in enumerate(value, 1)]
+        return _shaped([(value, line)], inner, options, problems)
+    every = chain([head, second], values)
+    if isinstance(head[0], list):
+        return rows_of_lists([*_lists(every, problems)], options, problems)
+    return [record for value, line in every for record in _row(value, line, problems)]
+
+
+def _lists(values: Items, problems: Problems) -> Items:
+    for value, line in values:
+        if isinstance(value, list):
+            yield value, line
+        else:
+            problems.add(f"line {line}: found {kind_of(value)}, expected an array")
+
+
+def _line_values(lines: Iterator[tuple[str | None, int]], problems: Problems) -> Items:
+    for line, number in lines:
+        if line is None:
+            problems.add(f"line {number}: has bytes that are not UTF-8")
+        elif line.strip(_JSON_SPACE):
+            yield from _values(line, number, problems)
+
+
+def _shaped(
+    values: list[tuple[Any, int]], inner: str, options: Options, problems: Problems
+) -> list[Record]:
+    """Return the rows of one value, or of objects that follow each other.
+
+    The items of an array are given with their lines.
+    """
+    if len(values) != 1:
+        return _numbered([row for value, at in values for row in _row(value, at, problems)])
+    value, line = values[0]
+    if isinstance(value, dict):
+        rows = rows_of_object(value, line, inner)
+    elif isinstance(value, list):
+        rows = value
+    else:
+        rows = [(value, line)]
+    if rows and all(isinstance(item, list) for item, _ in rows):
+        return _numbered(rows_of_lists(rows, options, problems))
+    return _numbered([row for item, at in rows for row in _row(item, at, problems)])
+
+
+def _numbered(records: list[Record]) -> list[Record]:
+    """Number the rows instead of the lines if several begin on one line."""
+    if all(one.line < other.line for one, other in pairwise(records)):
+        return records
+    return [Record(record.fields, number) for number, record in enumerate(records, 1)]
+
+
+def _row(value: Any, line: int, problems: Problems) -> list[Record]:
+    if not isinstance(value, dict):
+        problems.add(f"line {line}: found {kind_of(value)}, expected an object")
+        return []
+    try:
+        return [Record(mended(value), line)]
+    except ValueError as error:
+        problems.add(f"line {line}: {error}")
+        return []
+
+
+def kind_of(value: Any) -> str:
+    """Return the kind of a JSON value in words."""
+    names = {dict: "an object", list: "an array", str: "a string", type(None): "null"}
+    return names.get(type(value), f"{value!r:.40}")
+
+
+def mended(value: Any, levels: int = _DEEPEST) -> Any:
+    """Return the value with U+FFFD for each single half of a surrogate pair.
+
+    Raises:
+        ValueError: it has more than `levels` levels of lists and objects.
+    """
+    if isinstance(value, str):
+        return value if value.isascii() else _HALF_A_PAIR.sub("\ufffd", value)
+    if not isinstance(value, (dict, list)):
+        return value
+    if not levels:
+        raise ValueError(f"nested more than {_DEEPEST} deep")
+    if isinstance(value, dict):
+        # One copy of each name for all rows: names are half of a file of short rows.
+        return {
+            sys.intern(mended(key, levels)): mended(item, levels - 1) for key, item in value.items()
+        }
+    return [mended(item, levels - 1) for item in value]
+
+
+def _values(line: str, number: int, problems: Problems) -> Items:
+    """Yield the values of one line: one, or objects that follow each other."""
+    text = line.lstrip("\ufeff").strip(_JSON_SPACE)  # a BOM from files that were joined
+    position = 0
+    try:
+        while position < len(text):
+            value, position = _ROWS.raw_decode(text, position)
+            yield value, number
+            position = _skip(text, position)
+            if position < len(text) and not (isinstance(value, dict) and text[position] == "{"):
+                raise json.JSONDecodeError("Extra data", text, position)
+    except (ValueError, RecursionError) as error:
+        problems.add(f"line {number}: malformed JSON: {where(error)}")
+
+
+def _is_joined(text: str) -> bool:
+    """Return whether a text begins with a whole object that more can follow."""
+    try:
+        return isinstance(_ROWS.raw_decode(text, _skip(text, 0))[0], dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _joined(text: str) -> Items:
+    """Yield the objects that follow each other, each over any number of lines."""
+    position, line, counted = _skip(text, 0), 1, 0
+    while position < len(text):
+        line, counted = line + text.count("\n", counted, position), position
+        try:
+            value, position = _ROWS.raw_decode(text, position)
+        except (ValueError, RecursionError) as error:
+            raise Fault(f"line {line}: malformed JSON: {where(error)}") from None
+        yield value, line
+        position = _skip(text, position)
+        if text[position : position + 1] == "," and text[_skip(text, position + 1) :][:1] == "{":
+            position = _skip(text, position + 1)
+
+
+def _array(text: str) -> Items:
+    position, line, counted = _skip(text, _skip(text, 0) + 1), 1, 0
+    while text[position : position + 1] != "]":
+        line, counted = line + text.count("\n", counted, position), position
+        try:
+            value, position = _ROWS.raw_decode(text, position)
+        except (ValueError, RecursionError) as error:
+            # After a broken item, the start of the next one is unknown.
+            raise Fault(f"line {line}: malformed JSON: {where(error)}") from None
+        yield value, line
+        position = _next_item(text, position, line)
+    if _skip(text, position + 1) != len(text):
+        raise Fault("found more text after the array's end")
+
+
+def _next_item(text: str, position: int, line: int) -> int:
+    position = _skip(text, position)
+    if text[position : position + 1] == ",":
+        return _skip(text, position + 1)
+    if text[position : position + 1] == "]":
+        return position
+    raise Fault(
+        f"the item of line {line} is not followed by a comma or the array's end",
+        "was the file cut off?",
+    )
+
+
+def _skip(text: str, position: int) -> int:
+    spaces = _SPACES.match(text, position)
+    return spaces.end() if spaces else position
+
+
+def where(error: Exception) -> str:
+    """Describe the fault in one JSON value, for a user who sees the line."""
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    if "set_int_max_str_digits" in str(error):  # Python's advice to a programmer
+        return f"a number has more than {sys.get_int_max_str_digits()} digits"
+    if not isinstance(error, json.JSONDecodeError):
+        return str(error)
+    if error.pos == 0:
+        return f"expected an object in braces, found {error.doc[:40]!r}"
+    message = f"{error.msg.removesuffix(' starting at')} at column {error.colno}"
+    cut = error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated")
+    return f"{message}; was the file cut off?" if cut else message
+
+
+def _constant(name: str) -> None:
+    if name != "NaN":
+        raise ValueError(f"{name} is not JSON")
+
+
+def refuse_constant(name: str) -> NoReturn:
+    """Refuse NaN and Infinity, which JSON does not have."""
+    raise ValueError(f"{name} is not JSON")
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        times = Counter(key for key, _ in pairs)
+        twice = next(key for key in fields if times[key] > 1)
+        raise ValueError(f'the key "{twice}" is there twice')
+    return fields
+
+
+_ROWS = json.JSONDecoder(parse_constant=_constant, object_pairs_hook=_each_once)

@@ -1,0 +1,133 @@
+"""The rows inside one JSON value that is not simply an array of objects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from m2m.errors import Problems
+from m2m.formats.cells import FIELDS, to_fields
+from m2m.formats.rowfile import Fault, Options, Record
+
+# Names that programs give to the list with the rows.
+_INSIDE = {"data", "rows", "examples", "items", "records", "instances", "samples", "entries"}
+_INSIDE |= {"dataset", "datasets", "questions", "results", "sentences", "documents"}
+_SPLITS = {"train", "training", "test", "validation", "valid", "val", "dev", "eval"}
+Rows = list[tuple[Any, int]]
+
+
+def rows_of_object(value: dict[str, Any], line: int, inner: str) -> Rows:
+    """Return the rows of a file that is one JSON object, with a number for each.
+
+    The object is one of these: columns ({"prompt": [..]} or pandas's {"prompt": {"0": ..}}),
+    pandas's "split" ({"columns", "data"}), rows by id ({"q1": {..}}), rows inside it
+    ({"data": [..]}), or else a row itself.
+
+    Args:
+        value: the object.
+        line: the line on which it begins.
+        inner: the key that the user named, or "".
+
+    Raises:
+        Fault: several keys have rows, or the columns differ in length.
+    """
+    if inner:
+        if not isinstance(value.get(inner), dict | list):
+            raise Fault(f"has no list called {inner!r}", f"it has {_listed(value)}")
+        chosen = value[inner]
+        return rows_of_object(chosen, line, "") if isinstance(chosen, dict) else _counted(chosen)
+    kinds = {type(item) for item in value.values()}
+    if isinstance(value.get("columns"), list) and isinstance(value.get("data"), list):
+        return _counted([value["columns"], *value["data"]])
+    if kinds == {dict} and len(value) > 1:
+        return _of_objects(value, line)
+    if kinds == {list} and _are_columns(value):
+        return _of_lists(value, line)
+    inside = [key for key, item in value.items() if _is_rows(item) and not _are_turns(item)]
+    named = [key for key in inside if key.lower() in _INSIDE | _SPLITS]
+    if named and not FIELDS & value.keys():
+        return _only(named, value)
+    return [(value, line)]
+
+
+def _of_objects(value: dict[str, Any], line: int) -> Rows:
+    """Read {"prompt": {"0": ..}} as columns and {"q1": {"prompt": ..}} as rows with an id."""
+    names = [item.keys() for item in value.values()]
+    if any(keys != names[0] for keys in names) or not names[0]:
+        common = set(names[0]).intersection(*names)
+        if not common:
+            return [(value, line)]
+    elif all(key.isdigit() for key in names[0]):
+        rows = [{name: column[key] for name, column in value.items()} for key in names[0]]
+        return _counted(rows)
+    return _counted([{**({} if "id" in row else {"id": key}), **row} for key, row in value.items()])
+
+
+def _are_columns(value: dict[str, Any]) -> bool:
+    """Return whether an object of lists has columns, and is not one row or rows by split."""
+    lists = [*value.values()]
+    if not all(lists) or any(_are_turns(item) for item in lists) or all(map(_is_rows, lists)):
+        return False
+    return len(lists) > 1 or all(isinstance(item, str) for item in lists[0])
+
+
+def _of_lists(value: dict[str, Any], line: int) -> Rows:
+    """Read {"prompt": [..], "completion": [..]} as columns."""
+    lengths = {name: len(column) for name, column in value.items()}
+    if len(set(lengths.values())) > 1:
+        shown = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise Fault(f"line {line}: its columns have different lengths: {shown:.200}")
+    columns = zip(*value.values(), strict=True)
+    return _counted([dict(zip(value, row, strict=True)) for row in columns])
+
+
+def _only(keys: list[str], value: dict[str, Any]) -> Rows:
+    if len(keys) > 1:
+        raise Fault(
+            f"has rows under {_listed(keys)}",
+            f'say which are meant, after the file\'s name: `path = "FILE/{keys[0]}"`',
+        )
+    return _counted(value[keys[0]])
+
+
+def rows_of_lists(rows: Rows, options: Options, problems: Problems) -> list[Record]:
+    """Return rows that are lists, the first of them being the names of the columns.
+
+    Raises:
+        Fault: the first list may be a row already.
+    """
+    first = rows[0][0]
+    named = {str(name).strip().lower() for name in first} & FIELDS
+    if options.header == "auto" and not named:
+        shown = ", ".join(f"{item!s:.20}" for item in first[:3])
+        raise Fault(
+            f"its rows are lists, and the first one ({shown}) may be the names of the columns",
+            'write `header = "yes"` below its path in the recipe if it is, or `header = "no"`: the '
+            "columns are then called 1, 2, 3 ...",
+        )
+    lists = [(["" if item is None else item for item in row], line) for row, line in rows]
+    return [Record(*row) for row in to_fields(lists, options, problems, frozenset())]
+
+
+def _counted(rows: list[Any]) -> Rows:
+    return [(row, number) for number, row in enumerate(rows, 1)]
+
+
+def _is_rows(value: Any) -> bool:
+    """Return whether a value is a list of objects or lists."""
+    return (
+        isinstance(value, list) and bool(value) and all(isinstance(i, dict | list) for i in value)
+    )
+
+
+def _are_turns(value: Any) -> bool:
+    """Return whether a list is one conversation."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and isinstance(value[0], dict)
+        and bool({"role", "from", "speaker"} & value[0].keys())
+    )
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(f'"{name}"' for name in [*names][:8]) + (" ..." if len(names) > 8 else "")

@@ -1,0 +1,89 @@
+"""What a file of rows gives when it is read, and the settings that decide how it is read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from m2m.errors import Problems
+from m2m.opening import Text
+
+
+class Fault(Exception):
+    """A file as a whole cannot be read; the caller adds its name.
+
+    Args:
+        message: the fault and its place, without the file.
+        hint: the next step.
+    """
+
+    def __init__(self, message: str, hint: str = "correct the file") -> None:
+        super().__init__(message)
+        self.message, self.hint = message, hint
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a file of rows is read; the fields of a recipe with the same names.
+
+    Attributes:
+        encoding: of a text file, such as "cp1252"; "": UTF-8, or UTF-16 if the bytes show it.
+        header: whether the first row of a table names the columns: "yes", "no", or "auto".
+        quotes: what quotation marks in a table do: they surround "fields", belong to the "text", or
+            "auto".
+        bad_rows: "refuse" or "skip".
+    """
+
+    encoding: str = ""
+    header: str = "auto"
+    quotes: str = "auto"
+    bad_rows: str = "refuse"
+
+    def mark(self, sha256: str, inner: str) -> str:
+        """Return the hash of a file's bytes, mixed with all that makes other rows of these bytes.
+
+        A plain file that is read with the defaults keeps the hash of its bytes.
+        """
+        settings = [inner, self.encoding, self.header, self.quotes]
+        if settings == ["", "", "auto", "auto"]:
+            return sha256
+        return hashlib.sha256(json.dumps([sha256, *settings]).encode("utf-8")).hexdigest()
+
+
+AS_IT_IS = Options()
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One row: its fields by name, and the line (from 1) on which it begins.
+
+    Files without lines (Parquet, an array of JSON on one line) and folders count rows instead.
+    """
+
+    fields: dict[str, Any]
+    line: int
+
+
+@dataclass(frozen=True)
+class RowFile(Text):
+    """A file of rows that was read once: its rows come from the same bytes as its hash.
+
+    Attributes:
+        text: the text of a file of bare texts; "" for all others, whose rows are enough.
+        sha256: see `Options.mark`.
+        records: its rows.
+        problems: its rows that cannot be read, as sentences with their lines.
+        kind: "json", "table", "text", "columns" (Parquet, Arrow) or "translations".
+        options: how it was read.
+        notes: what was left out, in sentences.
+        label_names: words for the numbers of a column, if the file has them (`ClassLabel`).
+    """
+
+    records: list[Record] = field(default_factory=list)
+    problems: Problems = field(default_factory=Problems)
+    kind: str = "json"
+    options: Options = AS_IT_IS
+    notes: tuple[str, ...] = ()
+    label_names: dict[str, tuple[str, ...]] = field(default_factory=dict)

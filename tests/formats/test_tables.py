@@ -1,0 +1,223 @@
+"""Tables as people have them: the rows that a person would mean, or a question; Python's csv is the
+reference for all that its two modes agree on."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from m2m.errors import InputError, Problems
+from m2m.formats.records import read_records, rows_text
+from m2m.formats.rowfile import Options
+from m2m.formats.table import read_table
+
+ROWS = [
+    {"prompt": "kitabu", "completion": "book"},
+    {"prompt": "nyumba, kubwa", "completion": "a house; big"},
+    {"prompt": 'sema "habari"', "completion": "bonjour"},
+]
+
+
+def read(path: Path, data: str | bytes, **options: str) -> list[dict[str, Any]]:
+    path.write_bytes(data if isinstance(data, bytes) else data.encode("utf-8"))
+    file = rows_text(path, options=Options(**options))
+    return [record.fields for record in read_records(file)]
+
+
+def refused(path: Path, data: str | bytes, **options: str) -> str:
+    with pytest.raises(InputError) as caught:
+        read(path, data, **options)
+    return f"{caught.value.message}\n{caught.value.hint}"
+
+
+def written(delimiter: str, ends: str = "\r\n") -> str:
+    file = io.StringIO(newline="")
+    writer = csv.DictWriter(
+        file, ["prompt", "completion"], delimiter=delimiter, lineterminator=ends
+    )
+    writer.writeheader()
+    writer.writerows(ROWS)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.tab", "a.psv"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+def test_the_sign_between_the_columns_is_seen(
+    tmp_path: Path, name: str, delimiter: str, ends: str
+) -> None:
+    assert read(tmp_path / name, written(delimiter, ends)) == ROWS
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"]
+)
+@pytest.mark.parametrize("word", ["kitabu", "መጽሐፍ", "كتاب"])
+def test_unicode_in_all_its_encodings_is_read(tmp_path: Path, encoding: str, word: str) -> None:
+    text = "prompt,completion\n" + f"{word},book\n" * 30
+    assert (
+        read(tmp_path / "a.csv", text.encode(encoding))
+        == [{"prompt": word, "completion": "book"}] * 30
+    )
+
+
+def test_other_encodings_are_a_question_with_the_line_to_write(tmp_path: Path) -> None:
+    text = "prompt,completion\nTraduis: l\u2019été à Thiès,chaud\nkitabu,book\nété,saison\n"
+    path = tmp_path / "a.csv"
+    message = refused(path, text.encode("cp1252"))
+    assert "a.csv:2: byte 0x92 is not UTF-8; so in line 4" in message
+    assert '"Traduis: l\u2019été à Thiès' in message and '`encoding = "cp1252"`' in message
+    assert read(path, text.encode("cp1252"), encoding="cp1252")[0] == {
+        "prompt": "Traduis: l\u2019été à Thiès", "completion": "chaud",
+    }  # fmt: skip
+    # The other lines show that the file is UTF-8: no encoding of the whole file would be right.
+    mixed = text.encode("utf-8") + b"\xe9t\xe9,x\n"
+    assert "`encoding =" not in refused(path, mixed)
+    assert ":5: byte 0xe9" in refused(path, mixed)
+    assert "is not known" in refused(path, text, encoding="klingon")
+    assert "is not known" in refused(path, text, encoding="zip")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sep=;\nprompt;completion\nkitabu;book\nmti;tree\n",
+        '"sep=,"\r\nprompt,completion\r\nkitabu,book\r\nmti,tree\r\n',
+        "# made in 2024\n#\nprompt,completion\nkitabu,book\nmti,tree\n",
+        ",,\n\nprompt,completion,\nkitabu,book,\n,,\nmti,tree,\n\n,,,\n",
+        "prompt,completion,,\nkitabu,book,,\nmti,tree,,\n",
+        ",prompt,completion\n0,kitabu,book\n1,mti,tree\n",
+        " Prompt ,COMPLETION\nkitabu,book\nmti,tree\n",
+        'prompt, completion\nkitabu, book\nmti, "tree"\n',
+    ],
+    ids=[
+        "sep",
+        "quoted sep",
+        "comments",
+        "empty rows",
+        "empty columns",
+        "index",
+        "capitals",
+        "spaces",
+    ],
+)
+def test_what_programs_add_is_no_row_and_no_column(tmp_path: Path, text: str) -> None:
+    assert read(tmp_path / "a.csv", text) == [
+        {"prompt": "kitabu", "completion": "book"},
+        {"prompt": "mti", "completion": "tree"},
+    ]
+
+
+def test_a_hash_sign_may_begin_a_column_and_a_row(tmp_path: Path) -> None:
+    assert read(tmp_path / "a.csv", "#,text\n1,#leo na kesho\n") == [
+        {"#": "1", "text": "#leo na kesho"}
+    ]
+    assert "line 3: 1 field" in refused(tmp_path / "a.csv", "id,text\n1,a\n# part two\n2,b\n")
+
+
+def test_nan_is_null_and_words_are_words(tmp_path: Path) -> None:
+    rows = read(tmp_path / "a.csv", "text,label\nna,NaN\nnan,NA\nNone,none\n")
+    assert rows == [
+        {"text": "na", "label": None}, {"text": None, "label": None},
+        {"text": "None", "label": "none"},
+    ]  # fmt: skip
+    (row,) = read(tmp_path / "a.jsonl", '{"prompt": "NaN", "completion": NaN}\n')
+    assert row == {"prompt": "NaN", "completion": None}
+
+
+def test_a_table_without_names_has_numbers(tmp_path: Path) -> None:
+    rows = read(tmp_path / "a.csv", "kitabu,book\nmti,tree\n", header="no")
+    assert rows == [{"1": "kitabu", "2": "book"}, {"1": "mti", "2": "tree"}]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("prompt,completion,notes,notes\na,b,c,d\n", "two columns called 'notes'"),
+        ("prompt,completion,\na,b,\nc,d,e\n", "column 3 has no name, and line 3 has 'e'"),
+        (",prompt,completion\n7,a,b\n9,c,d\n", "column 1 has no name"),
+        ("a;b|c\n1;2|3\n4;5|6\n", "by semicolons or by |"),
+    ],
+)
+def test_what_is_not_clear_is_a_question(tmp_path: Path, text: str, words: str) -> None:
+    assert words in refused(tmp_path / "a.csv", text)
+
+
+def test_columns_separated_by_spaces_are_refused(tmp_path: Path) -> None:
+    message = refused(tmp_path / "a.tsv", "prompt    completion\nkitabu    book\n")
+    assert "separated by spaces, expected tabs" in message
+
+
+def test_every_bad_row_is_named_or_left_out_and_counted(tmp_path: Path) -> None:
+    text = "prompt,completion\nkitabu,book\nnyumba, kubwa,house, big\nmti\nmaji,water\n"
+    message = refused(tmp_path / "a.csv", text)
+    assert "line 3: 4 fields, the header has 2" in message and "line 4: 1 field" in message
+    assert 'bad_rows = "skip"' in message
+    assert len(read(tmp_path / "a.csv", text, bad_rows="skip")) == 2
+    file = rows_text(tmp_path / "a.csv", options=Options(bad_rows="skip"))
+    assert len(file.problems) == 2
+
+
+TWEETS = [
+    ("1", '"Habari za leo', "positive"),
+    ("2", 'mti" mkubwa', "negative"),
+    ("3", 'alisema "ndiyo" jana', "neutral"),
+    ("4", "it's", "positive"),
+]
+
+
+def test_quotation_marks_of_a_tsv_are_text_if_there_is_no_other_way_to_read_it(
+    tmp_path: Path,
+) -> None:
+    lines = ["\t".join(cells) for cells in [("id", "text", "label"), *TWEETS]]
+    path = tmp_path / "a.tsv"
+    for ends in ("\n", "\r\n"):
+        rows = read(path, ends.join([*lines, ""]))
+        assert [tuple(row.values()) for row in rows] == TWEETS
+        plain = csv.reader(io.StringIO(ends.join(lines)), delimiter="\t", quoting=csv.QUOTE_NONE)
+        assert [tuple(row) for row in plain][1:] == TWEETS
+    # A second mark at the end of a cell makes another way: nobody knows which is meant.
+    both = 'text\tlabel\nmaji\t"x\nmoto\ty\njua\tz"\nmwezi\tx\n'
+    message = refused(path, both)
+    assert "lines 2 to 4: a quotation mark" in message and '`quotes = "text"`' in message
+    rows = read(path, both, quotes="text")
+    assert [row["label"] for row in rows] == ['"x', "y", 'z"', "x"]
+    assert len(read(path, both, bad_rows="skip")) == 1
+
+
+def test_a_tsv_that_was_cut_off_in_a_cell_is_refused(tmp_path: Path) -> None:
+    assert "never closed" in refused(tmp_path / "a.tsv", 'a\tb\nx\ty\nx\t"the end is mis')
+
+
+CELL = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), max_size=12)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    rows=st.lists(st.tuples(CELL, CELL, CELL), min_size=1, max_size=8),
+    delimiter=st.sampled_from([",", ";", "\t", "|"]),
+    everything=st.booleans(),
+)
+def test_what_csv_writes_is_read_or_refused(
+    rows: list[tuple[str, str, str]], delimiter: str, everything: bool
+) -> None:
+    file = io.StringIO(newline="")
+    quoting = csv.QUOTE_ALL if everything else csv.QUOTE_MINIMAL
+    writer = csv.writer(file, delimiter=delimiter, quoting=quoting)
+    writer.writerows([("one", "two", "three"), *rows])
+    problems = Problems()
+    options = Options(quotes="fields")
+    table = read_table(file.getvalue(), delimiter, options, problems)
+    if problems:  # rows that look joined, or repeat the header
+        return
+    nulls = {"NaN", "nan", "NA", "N/A", "n/a", "#N/A", "<NA>", "NULL", "null", "\\N"}
+    filled = [row for row in rows if any(cell.strip() for cell in row)]
+    assert [tuple(fields.values()) for fields, _ in table] == [
+        tuple(None if cell in nulls else cell for cell in row) for row in filled
+    ]
