@@ -13,6 +13,7 @@ from m2m.mix.strategies import make_strategy
 from m2m.mix.study import Study
 from m2m.mix.tables import write_tables
 from m2m.mix.trial import Trial
+from m2m.mix.unmerged import unmerged
 from m2m.mix.warnings import above_chance
 from m2m.mix.worth import worth
 from m2m.pipeline.inputs import Inputs
@@ -122,4 +123,5 @@ def search(run: TrainedRun) -> Ranking:
         pareto=[OnFront(trial.mixture, scores) for trial, scores in front]
         if recipe.search.combine == "pareto"
         else [],
+        unmerged=unmerged(trials, objectives, recipe.growth, recipe.search.seed, ranking),
     )

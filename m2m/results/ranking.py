@@ -11,7 +11,9 @@ from m2m.evaluate.score import Score
 from m2m.formats.json_values import as_seconds
 from m2m.mix.mixture import Mixture
 from m2m.mix.ranking import Interval, Ranked
+from m2m.mix.unmerged import Unmerged
 from m2m.mix.worth import Interaction
+from m2m.results.rivals import unmerged_table
 from m2m.results.table import Cell, Column, Table
 
 TOP, BOTTOM = 16, 3  # mixtures that are shown one by one
@@ -52,6 +54,7 @@ class Ranking:
         pareto: the front over several targets, if the recipe asks for it.
         scored: number of models whose scores were used, with the base; `scored_elsewhere`: number
             of these whose scores come from another machine.
+        unmerged: what rivals predict that merge nothing.
     """
 
     target: str
@@ -75,6 +78,7 @@ class Ranking:
     pareto: Sequence[OnFront] = ()
     scored: int = 0
     scored_elsewhere: int = 0
+    unmerged: Sequence[Unmerged] = ()
 
     @property
     def worst(self) -> Ranked:
@@ -107,6 +111,7 @@ class Ranking:
             "pairs_left_out": self.pairs_left_out,
             "interactions": [pair.as_json() for pair in self.interactions],
             "pareto": [point.as_json() for point in self.pareto],
+            "unmerged": [rival.as_json() for rival in self.unmerged],
             "warnings": list(self.warnings),
             "notes": list(self.notes),
         }
@@ -144,16 +149,18 @@ class Ranking:
             pareto=[OnFront.from_json(point) for point in data["pareto"]],
             scored=int(data.get("scored", 0)),
             scored_elsewhere=int(data.get("scored_elsewhere", 0)),
+            unmerged=[Unmerged.from_json(rival) for rival in data.get("unmerged", [])],
         )
 
 
 def ranking_tables(ranking: Ranking, names: Sequence[str]) -> list[Table]:
-    """Return the tables: ranking, worth of each dataset, pairs of datasets, and Pareto front."""
+    """Return the tables: ranking, worth of datasets, pairs, Pareto front, and rivals."""
     return [
         ranking_table(ranking, names),
         worth_table(ranking),
         interaction_table(ranking),
         pareto_table(ranking),
+        unmerged_table(ranking.unmerged, ranking.metric),
     ]
 
 

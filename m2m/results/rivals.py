@@ -13,6 +13,7 @@ from m2m.mix.comparison import Foresight
 from m2m.mix.mixture import Mixture
 from m2m.mix.ranking import Interval
 from m2m.mix.rivals import MERGE, RIVALS
+from m2m.mix.unmerged import Unmerged
 from m2m.results.table import Cell, Column, Table
 
 _MERGE_TITLE = "Merge to Mix: the best surrogate"
@@ -160,6 +161,24 @@ class Rivals:
             pool=int(data["pool"]),
             rows=[Compared.from_json(row) for row in data["rows"]],
         )
+
+
+def unmerged_table(found: Sequence[Unmerged], metric: str) -> Table:
+    """Show the picks of the rivals that cost nothing after the search."""
+    compared = counted(found[0].compared if found else 0, "mixture")
+    return Table(
+        "unmerged",
+        f"The same ranking with nothing merged, by {metric} on dev; agreement: Spearman with the "
+        f"merges of two datasets or more that were scored in full ({compared}). `m2m validate` "
+        "says which is right",
+        [
+            Column("rival", "predicted by"),
+            Column("pick", "its pick"),
+            Column("rank", "rank of the pick above", int),
+            Column("agreement", "agreement", float, lambda r: f"{r:.3f}" if r == r else "-"),
+        ],
+        [(RIVALS[row.name].title, row.mixture.label, row.rank, row.spearman) for row in found],
+    )
 
 
 def rival_tables(rivals: Rivals) -> list[Table]:

@@ -14,6 +14,7 @@ from m2m.mix.facets import Breakdown, Facet
 from m2m.mix.mixture import BASE, Mixture
 from m2m.mix.ranking import Interval, Ranked
 from m2m.mix.rivals import FIRST_ORDER, HALVING, MERGE, RANDOM
+from m2m.mix.unmerged import Unmerged
 from m2m.mix.verdict import Verdict
 from m2m.mix.worth import VERDICTS
 from m2m.results.confirmation import Confirmation, How, Model
@@ -66,6 +67,7 @@ def ranking(names: tuple[str, ...], largest: int = 3) -> Ranking:
         verdicts=verdicts,
         smallest_effect=0.02,
         warnings=["be careful"],
+        unmerged=[Unmerged(FIRST_ORDER, places[0].mixture, 1, 3, math.nan)],
     )
 
 
