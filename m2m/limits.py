@@ -134,6 +134,9 @@ if sys.platform == "win32":
         """Limit this process; on Windows the parent has done that."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
+    def limit_self(addresses: int, seconds: int) -> None:
+        """Do nothing: Windows has none of these limits."""
+
     def allow_processor(seconds: int, granted: int) -> int:
         """Let this process compute for a while; Windows has no limit to raise."""
         return granted
@@ -154,6 +157,21 @@ else:
         for kind, value in fixed.items():
             most = _at_most(kind, value)
             resource.setrlimit(kind, (most, most))
+
+    def limit_self(addresses: int, seconds: int) -> None:
+        """Let the system end this process if it takes more; no core dump is written.
+
+        The hard limits stay, so that the system ends it with CPU_SIGNAL, which says why.
+
+        Args:
+            addresses: bytes of address space.
+            seconds: seconds of processor time since the start of the process.
+        """
+        highest = {resource.RLIMIT_AS: addresses, resource.RLIMIT_CPU: seconds}
+        for kind, value in {**highest, resource.RLIMIT_CORE: 0}.items():
+            soft, hard = resource.getrlimit(kind)
+            limit = value if soft == resource.RLIM_INFINITY else min(value, soft)
+            resource.setrlimit(kind, (limit, hard))
 
     def allow_processor(seconds: int, granted: int) -> int:
         """Let this process compute for `seconds` from now on, at most one more.

@@ -7,18 +7,15 @@ a token. If the child dies, m2m raises an error that gives the reason.
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from m2m.errors import LlamaError, M2MError
+from m2m.limits import CPU_SIGNAL, limit_self
 from m2m.llamacpp.adapter import AdaptedModel
 from m2m.llamacpp.model import LlamaModel
-
-if sys.platform != "win32":
-    import resource
 
 _REFUSED = 3
 # Limits for the child, from the size of its files in bytes. Honest files need a tenth of them.
@@ -51,7 +48,7 @@ def check_loads(path: Path, lora: Path | None = None, seconds: float = SECONDS) 
         raise LlamaError(f"{named}: llama.cpp hangs on this file", hint) from None
     if done.returncode == _REFUSED:
         raise LlamaError(done.stdout.decode("utf-8", "replace").strip(), hint)
-    if sys.platform != "win32" and done.returncode == -signal.SIGXCPU:
+    if CPU_SIGNAL and done.returncode == -CPU_SIGNAL:
         most = _limits(files)[1]
         raise LlamaError(f"{named}: llama.cpp computes more than {most} s at this file", hint)
     if done.returncode != 0:
@@ -75,26 +72,10 @@ def _limits(files: Sequence[str]) -> tuple[int, int]:
     return _ADDRESSES + _COPIES * size, _CPU_SECONDS + size // _BYTES_A_SECOND
 
 
-def _confine(files: Sequence[str]) -> None:
-    """Let the system end this process if llama.cpp takes too much; no core dump is written.
-
-    macOS ignores RLIMIT_AS, and Windows has none of these limits. There only the parent's limit of
-    wall time remains. Only Linux has been tried.
-    """
-    if sys.platform != "win32":
-        addresses, seconds = _limits(files)
-        asked = {resource.RLIMIT_AS: addresses, resource.RLIMIT_CPU: seconds}
-        for kind, value in {**asked, resource.RLIMIT_CORE: 0}.items():
-            soft, hard = resource.getrlimit(kind)
-            least = min(
-                (old for old in (soft, hard) if old != resource.RLIM_INFINITY), default=value
-            )
-            resource.setrlimit(kind, (min(value, least), hard))
-
-
 def main(path: str, lora: str | None = None) -> None:
     """Run in the child; if llama.cpp refuses, exit with code 3 and the message on stdout."""
-    _confine([path, *([lora] if lora else [])])
+    # macOS ignores the limit of memory, and Windows has neither: there only wall time is limited.
+    limit_self(*_limits([path, *([lora] if lora else [])]))
     try:
         load_once(Path(path), Path(lora) if lora else None)
     except M2MError as error:

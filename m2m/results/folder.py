@@ -145,7 +145,7 @@ class RunFolder:
     def keep(self, name: str, data: Mapping[str, Any]) -> None:
         """Write a result, with a mark of the result that it was made from."""
         before = _MADE_FROM.get(name)
-        mark = {"made_from": self._mark(before)} if before else {}
+        mark = {"made_from": _mark(before, read_object(self.path / before))} if before else {}
         write_json(self.path / name, {**data, **mark})
 
     def keep_stage(self, stage: Stage) -> None:
@@ -168,21 +168,21 @@ class RunFolder:
 
     def stale(self) -> list[str]:
         """Return a warning for each result that was made before its own input changed."""
-        sentences = []
-        for name, before in _MADE_FROM.items():
-            path = self.path / name
-            made_from = read_object(path).get("made_from") if path.is_file() else None
-            if made_from and (self.path / before).is_file() and made_from != self._mark(before):
-                sentences.append(
-                    f"{name} was made before {before} changed: `m2m {_REDO[name]} RECIPE` brings "
-                    "it up to date"
-                )
-        return sentences
+        paths = {name: self.path / name for name in (RECIPE, *_MADE_FROM)}
+        results = {name: read_object(path) for name, path in paths.items() if path.is_file()}
+        marks = {name: _mark(name, results[name]) for name in _DECIDES if name in results}
+        return [
+            f"{name} was made before {before} changed: `m2m {_REDO[name]} RECIPE` brings it up to "
+            "date"
+            for name, before in _MADE_FROM.items()
+            if (made_from := results.get(name, {}).get("made_from"))
+            and made_from != marks.get(before, made_from)
+        ]
 
-    def _mark(self, name: str) -> str:
-        """Return the fingerprint of the values that decide the next stage's results."""
-        data = read_object(self.path / name)
-        return fingerprint(**{key: data.get(key) for key in _DECIDES[name]})
+
+def _mark(name: str, data: Mapping[str, Any]) -> str:
+    """Return the fingerprint of the values of a file that decide the next stage's results."""
+    return fingerprint(**{key: data.get(key) for key in _DECIDES[name]})
 
 
 def parsed(path: Path, parse: Callable[[], Parsed]) -> Parsed:

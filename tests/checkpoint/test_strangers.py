@@ -201,4 +201,5 @@ def test_the_system_keeps_llama_cpp_within_limits(
     with pytest.raises(LlamaError, match=r"too much memory|cannot|crashes|needs"):
         run("_ADDRESSES = 1 << 20")
     with pytest.raises(LlamaError, match="computes more than 120 s"):
-        run(f"_CPU_SECONDS = 0; guard._confine([{str(path)!r}]); any(iter(int, 1))")
+        limited = f"guard.limit_self(*guard._limits([{str(path)!r}]))"
+        run(f"_CPU_SECONDS = 0; {limited}; any(iter(int, 1))")
