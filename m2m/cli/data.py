@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from m2m.dataset.checked import Checked
 
 FILE = click.Path(dir_okay=False, path_type=Path)
+_SHOWN = 8  # labels in a line
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
@@ -80,24 +81,27 @@ def show_checked(results: Sequence[Checked], tokens: bool = True) -> None:
     """Print a table of all files, and below it everything that a person should check."""
     from m2m.cli.console import make_table, print_table
 
-    counts = ("rows", "tokens", "longest", "same", "near", "leaks", "letters/token", "tokens/word")
-    table = make_table("file", *counts, "lengths", right=counts, fold=True)
+    counts = ("rows", "same", "near", "leaks")
+    costs = ("tokens", "longest", "letters/token", "tokens/word") if tokens else ()
+    lengths = ("lengths",) if tokens else ()
+    columns = ("file", "format", *counts, *costs, *lengths)
+    table = make_table(*columns, right=(*counts, *costs), fold=True)
     for result in results:
-        numbers = (
-            result.rows, result.tokens, result.longest,
-            result.duplicates, result.near_duplicates, result.overlap,
-        )  # fmt: skip
+        numbers = (result.rows, result.duplicates, result.near_duplicates, result.overlap)
         table.add_row(
             result.file.name,
-            *("-" if number is None else f"{number:,}" for number in numbers),
-            f"{result.cost.characters_per_token:.2f}" if result.cost else "-",
-            f"{result.cost.tokens_per_word:.2f}" if result.cost else "-",
-            _bars(result.lengths),
+            result.format.removeprefix("target: "),
+            *(f"{number:,}" for number in numbers),
+            *(_costs(result) if tokens else ()),
         )
     print_table(table)
     for result in results:
         if result.reading:
             say(f"{result.file.name}: {result.reading}")
+        if result.labels:
+            say(f"{result.file.name}: labels {_listed(result.labels)}")
+        if few := _shared(result):
+            say(few)
         if result.problems:
             say(f"{result.file}")
         for problem in result.problems:
@@ -113,13 +117,45 @@ def show_checked(results: Sequence[Checked], tokens: bool = True) -> None:
             "duplicates",
             "contradictions",
             "languages",
+            "noise",
             *(["rows in two files"] if len(results) > 1 + has_targets else []),
-            *(["rows in dev or test questions", "number of questions"] if has_targets else []),
+            *(
+                ["rows in dev or test questions", "repeated questions", "number of questions"]
+                if has_targets
+                else []
+            ),
             *(["length in tokens"] if tokens else []),
         ]
         say(f"No problems found (checked: {', '.join(checked)}).")
         if not has_targets:
             say("Name your questions with `--target` to check that no row contains them.")
+
+
+def _costs(result: Checked) -> tuple[str, ...]:
+    """Return the cells of a file's tokens; "-" if none were counted."""
+    return (
+        *("-" if number is None else f"{number:,}" for number in (result.tokens, result.longest)),
+        f"{result.cost.characters_per_token:.2f}" if result.cost else "-",
+        f"{result.cost.tokens_per_word:.2f}" if result.cost else "-",
+        _bars(result.lengths),
+    )
+
+
+def _listed(counts: dict[str, int]) -> str:
+    """Return the largest counts in words: "good 120, bad 80"."""
+    shown = [f"{name} {count:,}" for name, count in [*counts.items()][:_SHOWN]]
+    return ", ".join([*shown, *(["..."] if len(counts) > _SHOWN else [])])
+
+
+def _shared(result: Checked) -> str:
+    """Return how much of a file other files also have, if it is no problem already."""
+    if not result.shared or any(p.kind in ("shared", "dev_and_test") for p in result.problems):
+        return ""
+    parts = [
+        f"{count:,} ({count / result.rows:.0%}) are also in {other}"
+        for other, count in result.shared.items()
+    ]
+    return f"{result.file.name}: of its {result.rows:,} rows, {', '.join(parts)}"
 
 
 def _bars(lengths: dict[int, int]) -> str:

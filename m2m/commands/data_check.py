@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
 from m2m.checkpoint import find_model
-from m2m.dataset.checked import SIDES, Checked, DatasetFile, Problem, in_rows
+from m2m.commands.language_check import check_languages
+from m2m.commands.target_check import check_targets
+from m2m.dataset.checked import Checked, DatasetFile, in_rows
 from m2m.dataset.duplicates import (
     contradicted,
     exact_groups,
     near_groups,
     repeated,
 )
-from m2m.dataset.language import OTHER_LANGUAGE, Languages, tag
 from m2m.dataset.samples import RowLimit
 from m2m.dataset.translations import differ_alike, disputed
 from m2m.evaluate.targets import load_target
 from m2m.evaluate.tasks import Task
 from m2m.pipeline.inputs import make_formatter, model_folders, row_limit
-from m2m.pipeline.leaks import Asked, leaked
-from m2m.recipe import Recipe, Target, Train
+from m2m.pipeline.leaks import Asked, Asking, leaked
+from m2m.recipe import Dataset, Recipe, Target, Train
 from m2m.tokenizer import Formatter
 
 # Shares of a file's rows above which something is a problem; less is normal.
-_MANY_REPEATED, _MANY_CONTRADICTED, _MANY_FOREIGN = 0.05, 0.05, 0.02
-# docs/own-language.md: at least 100 questions for dev; 30 questions leave ±0.09 on an accuracy.
-_FEW_QUESTIONS, _ENOUGH_QUESTIONS = 30, 100
-_MANY_LETTERS = 20_000  # letters; a few texts with this many letters are enough
+_MANY_REPEATED, _MANY_CONTRADICTED = 0.05, 0.05
 _DEFAULT = RowLimit(Train.max_length, Train.batch_tokens)
 
 
@@ -40,8 +38,7 @@ def check_recipe(recipe: Recipe) -> list[Checked]:
     ]
     base = find_model(recipe.base.model, model_folders(recipe.path))
     formatter = make_formatter(base.gguf, recipe.base.template)
-    files = [dataset.path for dataset in recipe.datasets]
-    return check_data(files, targets, formatter, row_limit(recipe.train, base))
+    return check_data(recipe.datasets, targets, formatter, row_limit(recipe.train, base))
 
 
 def read_target(path: Path, answers: str = "auto", roots: Sequence[Path] = ()) -> Task:
@@ -65,7 +62,7 @@ def open_model(model: str, template: str) -> tuple[Formatter, RowLimit]:
 
 
 def check_data(
-    files: Sequence[Path],
+    files: Sequence[Path | Dataset],
     targets: Sequence[Task] = (),
     formatter: Formatter | None = None,
     limit: RowLimit = _DEFAULT,
@@ -75,39 +72,22 @@ def check_data(
     The result lists the datasets first, then the targets.
 
     Args:
-        files: datasets; one that cannot be read is a problem in its own entry.
+        files: datasets, or their files; one that cannot be read is a problem in its own entry.
         targets: examples that no dataset should contain.
         formatter: counts tokens.
         limit: `m2m run` refuses longer rows.
     """
-    results = [Checked(path) for path in files]
+    datasets = [Dataset(f.stem, f) if isinstance(f, Path) else f for f in files]
+    results = [Checked(dataset.path) for dataset in datasets]
     content = [DatasetFile(result, order) for order, result in enumerate(results)]
     questions = [Asked(task) for task in targets]
     for file in content:
         file.check_alone(formatter, limit)
     readable = [file for file in content if file.rows]
     _check_repetition(readable, questions)
-    _check_languages(readable)
-    return [*results, *(_checked_target(task) for task in targets)]
-
-
-def _checked_target(task: Task) -> Checked:
-    """Check the number of a target's own examples."""
-    result = Checked(task.path, f"target: {task.kind}", len(task.examples), reading=task.reading)
-    count = result.rows
-    letters = sum(len(example.answer) for example in task.examples)
-    if task.kind == "text" and count < _FEW_QUESTIONS and letters < _MANY_LETTERS:
-        message = f"{'1 text is' if count == 1 else f'{count} texts are'} too few"
-        hint = f"write at least {_FEW_QUESTIONS}, better {_ENOUGH_QUESTIONS} or more"
-        result.problems.append(Problem("few_questions", message, hint))
-    if task.kind != "text" and count < _ENOUGH_QUESTIONS:
-        few = "too few" if count < _FEW_QUESTIONS else "few: small differences will be luck"
-        hint = f"write at least {_FEW_QUESTIONS}, better {_ENOUGH_QUESTIONS} or more"
-        if count >= _FEW_QUESTIONS:
-            hint = f"objective at {_ENOUGH_QUESTIONS} or more"
-        subject = "1 question is" if count == 1 else f"{count} questions are"
-        result.problems.append(Problem("few_questions", f"{subject} {few}", hint))
-    return result
+    declared = {file.name: d.languages for file, d in zip(content, datasets, strict=True)}
+    check_languages(readable, declared)
+    return [*results, *check_targets(targets)]
 
 
 def _check_repetition(files: Sequence[DatasetFile], targets: Sequence[Asked]) -> None:
@@ -155,8 +135,9 @@ def _check_own(file: DatasetFile, near: Sequence[int]) -> None:
 def _check_leaks(
     file: DatasetFile, near: Sequence[int], asked_groups: set[int], targets: Sequence[Asked]
 ) -> None:
+    asking = Asking(file.whole, [row.sides[0] for row in file.rows], file.questions)
     leaks = {
-        *leaked(file.rows, targets),
+        *leaked(asking, targets),
         *(i for i, group in enumerate(near) if group in asked_groups),
     }
     file.result.overlap = len(leaks)
@@ -197,53 +178,12 @@ def _say_shared(file: DatasetFile, other: DatasetFile, both: Sequence[int]) -> N
     if len(both) <= _MANY_REPEATED * rows or (rows, file.order) > (theirs, other.order):
         return
     same = len(both) == rows == theirs
-    message = f"{'all' if len(both) == rows else len(both)} of its {in_rows(rows)} are"
-    message = f"the same rows as {other.name}" if same else f"{message} also in {other.name}"
+    message = f"{'all' if len(both) == rows else len(both)} of its {in_rows(rows)} "
+    message += (
+        f"{'' if len(both) == rows else f'({len(both) / rows:.0%}) '}are also in {other.name}"
+    )
+    message = f"the same rows as {other.name}" if same else message
     hint = "use only one of the two files" if len(both) == rows else "delete them from one file"
     file.say(
         "shared", message, f"{hint}: no search can say which of them helped", [] if same else both
     )
-
-
-def _check_languages(files: Sequence[DatasetFile]) -> None:
-    languages = Languages({(file.name, s): t for file in files for s, t in file.sides.items()})
-    for file in files:
-        for side in SIDES:
-            suspects = languages.suspects((file.name, side))
-            for suspect in suspects:
-                like = " of ".join(suspect.like[::-1])
-                file.result.foreign[like] = file.result.foreign.get(like, 0) + 1
-            if len(suspects) > max(2, _MANY_FOREIGN * file.result.rows):
-                likes = dict.fromkeys(" of ".join(suspect.like[::-1]) for suspect in suspects)
-                message = (
-                    f"{in_rows(len(suspects))} whose {side} read like {', '.join([*likes][:3])}"
-                )
-                hint = "another language, or names? look at them"
-                file.say("language", message, hint, [suspect.row for suspect in suspects])
-    names = [file.name for file in files]
-    for file in files:
-        for side, like in _mislabelled(file.name, names, languages):
-            message = (
-                f"the {side} read like those of {like}, not like the other {tag(file.name)} files"
-            )
-            file.say("language", message, "is the file what its name says?")
-
-
-def _mislabelled(
-    name: str, names: Sequence[str], languages: Languages
-) -> Iterator[tuple[str, str]]:
-    """Find sides unlike all files with the same tag, but like a file with another tag."""
-    for side in SIDES:
-        apart: Mapping[str, float] = {
-            other: distance
-            for other in names
-            if other != name
-            and (distance := languages.distance((name, side), (other, side))) is not None
-        }
-        fellows = [d for other, d in apart.items() if tag(other) == tag(name)]
-        strangers = {other: d for other, d in apart.items() if tag(other) != tag(name)}
-        if not (tag(name) and fellows and strangers) or min(fellows) <= OTHER_LANGUAGE:
-            continue
-        nearest = min(strangers, key=lambda other: strangers[other])
-        if strangers[nearest] <= OTHER_LANGUAGE:
-            yield side, nearest

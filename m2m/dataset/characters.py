@@ -9,7 +9,10 @@ from functools import cache
 
 from m2m.tokenizer.special import ENDS
 
-_INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff]")  # not U+200C and U+200D, which scripts need
+# Not U+200C and U+200D, which scripts need. Thai, Lao, Burmese and Khmer part words by U+200B.
+_SPACELESS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u19e0-\u19ff\ua9e0-\ua9ff\uaa60-\uaa7f"
+_ZERO_WIDTH = f"(?<![{_SPACELESS}\u200b])\u200b+(?![{_SPACELESS}\u200b])"
+_INVISIBLE = re.compile(f"[\u00ad\u2060\ufeff]|{_ZERO_WIDTH}")
 _LOST = re.compile("[\ufffd\ud800-\udfff]")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 # UTF-8 read as Windows-1252: the letter of a lead byte, then the letters of the bytes 0x80-0xBF.
@@ -18,12 +21,19 @@ _HIGH = (
     "\u2013-\u203a\u20ac\u2122"
 )
 _MISREAD = re.compile(f"[\u00c2-\u00df][{_HIGH}]|[\u00e0-\u00ef][{_HIGH}]{{2}}")
+# Signs that also follow a letter in well-set text: NBSP, guillemets, raised digits, quotes, dashes.
+_TYPOGRAPHIC = frozenset("\u00a0\u00ab\u00bb\u00b9\u00b2\u00b3\u2022\u2026\u2039\u203a\u2122")
+_TYPOGRAPHIC |= frozenset(map(chr, range(0x2013, 0x201F)))
+_QUOTES = frozenset("\u201a\u201c\u201d\u201e")
 _ALPHABETS = ("LATIN", "GREEK", "CYRILLIC")
 _WORD = re.compile(r"[^\W\d_]+")
 # A "?" between letters or before a word, and words that consist of "?": no language writes so.
 _QUESTIONED = re.compile(r"(?:[^\W\d_]\?+|(?<![^\s\"'(\[])\?+)(?=[^\W\d_])(.)")
 _ONLY_MARKS = re.compile(r"(?<!\S)\?{2,}(?!\S)")
 _ADDRESS = re.compile(r"\S*(?:://|www\.|[=&/\\])\S*")
+_NO_TEXT = re.compile(rb"[\x00-\x08\x0b\x0e-\x1f\x7f]")
+_BEGINNING = 1 << 16  # bytes that show the kind of a file
+_ENOUGH_BYTES = 200  # fewer show no alphabet
 _LOST_ROWS, _LOST_WORDS = 0.03, 3
 
 
@@ -68,15 +78,25 @@ def _count_questioned(text: str) -> int:
     )
 
 
-def guess_encoding(data: bytes) -> str | None:
-    """Return the name of a file's probable encoding; None if the file is UTF-8.
+def is_binary(data: bytes) -> bool:
+    """Return whether bytes are no text in any 8-bit encoding: an image, a program, an archive."""
+    begin = data[:_BEGINNING]
+    return b"\0" in begin or 200 * len(_NO_TEXT.findall(begin)) > len(begin)
 
-    A file with some lines in UTF-8 and others in another encoding is "UTF-8 mixed with ...".
+
+def guess_encoding(data: bytes) -> str | None:
+    """Return the name of a file's probable encoding; None if it is UTF-8, or cannot be guessed.
+
+    A file with some lines in UTF-8 and others in another encoding is "UTF-8 mixed with ...". If
+    most letters are beyond ASCII, the text is in another alphabet (Cyrillic, Arabic), and the
+    encodings for those cannot be told apart.
     """
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "UTF-16"
     bad = [line for line in data.split(b"\n") if not _is_utf8(line)]
-    if not bad:
+    high = sum(byte >= 0x80 for line in bad for byte in line)
+    size = sum(map(len, bad))
+    if not bad or is_binary(data) or (size > _ENOUGH_BYTES and 3 * high > size):
         return None
     # 0x80-0x9F are letters and quotes in Windows-1252, and control characters in Latin-1.
     windows = re.search(rb"[\x80-\x9f]", b"".join(bad))
@@ -94,7 +114,37 @@ def _is_utf8(line: bytes) -> bool:
 
 
 def _is_misread(text: str) -> bool:
-    return any(_reads_back(match.group()) for match in _MISREAD.finditer(text))
+    if text.isascii():
+        return False
+    return any(
+        _reads_back(match.group()) and not _is_typography(text, match)
+        for match in _MISREAD.finditer(text)
+    )
+
+
+def _is_typography(text: str, match: re.Match[str]) -> bool:
+    """Return whether a letter and the signs after it are written so on purpose: "IL\u00c9\u201d".
+
+    Letters of a lead byte are capitals (two bytes) or small (three). Misread text has a capital
+    inside a small word, or a quotation mark inside a word; well-set text has neither.
+    """
+    signs = match.group()[1:]
+    if not _TYPOGRAPHIC.issuperset(signs):
+        return False
+    if len(signs) > 1:
+        return True
+    before, after = _letter_before(text, match.start()), text[match.end() : match.end() + 1]
+    if before.islower():
+        return False
+    inside = after.isalpha() and (signs in _QUOTES or not before)
+    return not (inside and (after.islower() or signs in _QUOTES))
+
+
+def _letter_before(text: str, place: int) -> str:
+    """Return the letter before a place, without its combining marks; "" if there is none."""
+    while place and unicodedata.combining(text[place - 1]):
+        place -= 1
+    return text[place - 1] if place and text[place - 1].isalpha() else ""
 
 
 def _reads_back(piece: str) -> bool:
@@ -137,7 +187,7 @@ FAULTS: dict[str, tuple[str, str, Callable[[str], bool]]] = {
     "lost": (
         "characters that an earlier conversion lost",
         "go back to the source; nothing here can restore them",
-        lambda text: bool(_LOST.search(text)),
+        lambda text: not text.isascii() and bool(_LOST.search(text)),
     ),
     "control": (
         "control characters",
@@ -147,7 +197,7 @@ FAULTS: dict[str, tuple[str, str, Callable[[str], bool]]] = {
     "invisible": (
         "invisible characters (soft hyphen, zero-width space, byte order mark)",
         "take them out: they cut words into other tokens",
-        lambda text: bool(_INVISIBLE.search(text)),
+        lambda text: not text.isascii() and bool(_INVISIBLE.search(text)),
     ),
     "not_nfc": (
         "letters and marks apart where Unicode has one character (not NFC)",

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from m2m.dataset.characters import FAULTS, find_faults, guess_encoding, letters_lost
-from m2m.dataset.grams import comparable, frame, without_frame
+from m2m.dataset.grams import comparable, frame, joined, without_frame
+from m2m.dataset.noise_check import check_noise
 from m2m.dataset.plain_text import sibling_in_step
 from m2m.dataset.rows import Row, read_rows
 from m2m.dataset.samples import RowLimit, encode
@@ -59,6 +60,8 @@ class Checked:
         shared: rows that another file has too, exactly or nearly, by that file.
         contradicting: rows whose question another file answers, only differently, by that file.
         foreign: rows that read like another language, by the part that they read like.
+        noise: rows with each kind of noise that was found (`m2m.dataset.noise`).
+        labels: how often each label is the answer, if the answers are labels.
         reading: how the answers of a target name their choices; for targets only.
     """
 
@@ -77,6 +80,8 @@ class Checked:
     shared: dict[str, int] = field(default_factory=dict)
     contradicting: dict[str, int] = field(default_factory=dict)
     foreign: dict[str, int] = field(default_factory=dict)
+    noise: dict[str, int] = field(default_factory=dict)
+    labels: dict[str, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     reading: str = ""
 
@@ -106,6 +111,8 @@ class Checked:
             "shared": self.shared,
             "contradicting": self.contradicting,
             "foreign": self.foreign,
+            "noise": self.noise,
+            "labels": self.labels,
             "problems": [problem.as_json() for problem in self.problems],
         }
 
@@ -127,8 +134,7 @@ class DatasetFile:
         self.frame = frame(sides[0])
         self.sides = {side: without_frame(texts) for side, texts in zip(SIDES, sides, strict=True)}
         self.questions, self.answers = ([comparable(t) for t in self.sides[s]] for s in SIDES)
-        pairs = zip(*self.sides.values(), strict=True)
-        self.texts = [comparable(f"{question} {answer}") for question, answer in pairs]
+        self.texts = list(map(joined, self.questions, self.answers))
         # Another file may have the same row with another frame.
         self.whole = [comparable(row.plain_text) for row in self.rows]
 
@@ -152,10 +158,10 @@ class DatasetFile:
 
     def _note_unreadable(self, error: InputError) -> None:
         path = self.result.file
-        encoding = guess_encoding(read_bytes(path)) if "is not UTF-8" in error.message else None
+        encoding = guess_encoding(read_bytes(path)) if "not UTF-8" in error.message else None
         hint = error.hint or "correct the file"
         if encoding:
-            hint = f"it looks like {encoding}; save it as UTF-8"
+            hint = f"it looks like {encoding}; {hint}"
         self.say("encoding" if encoding else "unreadable", error.message, hint, refused=True)
 
     def _note_bad_rows(self, wrong: Problems) -> None:
@@ -190,8 +196,10 @@ class DatasetFile:
         echoed = (
             [
                 i
-                for i, (question, answer) in enumerate(zip(*self.sides.values(), strict=True))
-                if len(answer.split()) > 1 and comparable(question) == comparable(answer)
+                for i, (question, answer) in enumerate(
+                    zip(self.questions, self.answers, strict=True)
+                )
+                if question == answer and len(self.sides["answers"][i].split()) > 1
             ]
             if self.rows
             else []
@@ -203,6 +211,8 @@ class DatasetFile:
                 "are these translated? delete them if they teach nothing",
                 echoed,
             )
+        if self.rows:
+            check_noise(self)
         if formatter and self.rows:
             self._count(formatter, limit)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -46,12 +45,21 @@ def letters(text: str) -> str:
     Do not use this to decide whether texts are the same: it drops signs and digits.
     """
     folded = unicodedata.normalize("NFC", text).casefold()
-    # Combining marks belong to their letters: without them tone marks would split words.
-    kept = (
-        c if unicodedata.category(c)[0] == "M" or (c.isalnum() and not c.isdigit()) else " "
-        for c in folded
-    )
-    return f" {' '.join(''.join(kept).split())} "
+    return f" {' '.join(folded.translate(_LETTERS).split())} "
+
+
+class _Letters(dict[int, int | str]):
+    """The replacement of each character, for `str.translate`; filled as characters occur."""
+
+    def __missing__(self, code: int) -> int | str:
+        char = chr(code)
+        # Combining marks belong to their letters: without them tone marks would split words.
+        kept = unicodedata.category(char)[0] == "M" or (char.isalnum() and not char.isdigit())
+        self[code] = code if kept else " "
+        return self[code]
+
+
+_LETTERS = _Letters()
 
 
 def comparable(text: str) -> str:
@@ -63,6 +71,11 @@ def comparable(text: str) -> str:
     return f" {form} " if form else ""
 
 
+def joined(question: str, answer: str) -> str:
+    """Return the comparable text of a question and its answer, given those of both."""
+    return question[:-1] + answer if question and answer else question or answer
+
+
 def without_frame(texts: Sequence[str]) -> list[str]:
     """Return the texts without the words with which at least half of them begin or end.
 
@@ -71,9 +84,9 @@ def without_frame(texts: Sequence[str]) -> list[str]:
     """
     words = [text.split() for text in texts]
     head = _shared_words(words)
-    words = [_cut(row, head) for row in words]
-    tail = _shared_words([row[::-1] for row in words])
-    return [" ".join(_cut(row[::-1], tail)[::-1]) for row in words]
+    backward = [_cut(row, head)[::-1] for row in words]
+    tail = _shared_words(backward)
+    return [" ".join(_cut(row, tail)[::-1]) for row in backward]
 
 
 def frame(texts: Sequence[str]) -> str:
@@ -98,10 +111,10 @@ def _shared_words(rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
 
 def _cut(row: list[str], head: tuple[str, ...]) -> list[str]:
     """Return the row without the words that it shares with the head, which may be a few of them."""
-    shared = itertools.takewhile(
-        lambda pair: pair[0] == pair[1], zip(_folded(row[:-1]), head, strict=False)
-    )
-    return row[sum(1 for _ in shared) :]
+    same = 0
+    while same < min(len(head), len(row) - 1) and row[same].casefold() == head[same]:
+        same += 1
+    return row[same:]
 
 
 def _folded(words: Sequence[str]) -> tuple[str, ...]:

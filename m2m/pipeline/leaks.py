@@ -1,15 +1,17 @@
 """Find rows of the datasets that are also dev or test questions, before anything is trained.
 
-A row of a dataset is a leak if it asks a dev or test question, or contains a question of two or
-more words. Without the words that an instruction repeats on every row, the same words may ask
-something else ("Translate to Swahili: water", "Translate to Hausa: water"). In that case the row is
-a leak only if it also contains the right answer. Texts are compared by the rule for all texts
-(`m2m.dataset.sameness`). `m2m data check` also lists rows that are only nearly the same.
+A row of a dataset is a leak if it asks a dev or test question, or contains one of five or more
+words. It may contain a shorter one ("Ni nini hii?") by chance, so it is a leak only if it also
+contains the right answer; questions of one word do not count. Without the words that an instruction
+repeats on every row, the same words may ask something else ("Translate to Swahili: water",
+"Translate to Hausa: water"). In that case the row is a leak only if it also contains the right
+answer. Texts are compared by the rule for all texts (`m2m.dataset.sameness`). `m2m data check` also
+lists rows that are only nearly the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,7 @@ from typing import Any
 from m2m.dataset import Row, load_dataset
 from m2m.dataset.checked import SHOWN, in_rows
 from m2m.dataset.duplicates import holding
-from m2m.dataset.grams import comparable, without_frame
+from m2m.dataset.grams import comparable, joined, without_frame
 from m2m.errors import InputError, Problems
 from m2m.evaluate.same import question_keys
 from m2m.evaluate.tasks import Task
@@ -30,6 +32,7 @@ from m2m.pipeline.inputs import Inputs
 from m2m.store import fingerprint
 
 REPLAY = "the replayed rows"
+_LONG = 5  # words of a question that no other text contains by chance
 
 
 @dataclass(frozen=True)
@@ -68,29 +71,56 @@ class Asked:
         examples = task.examples
         asked = without_frame([example.prompt for example in examples])
         right = [example.answer for example in examples]
-        # A text has no question: training should not have seen the text itself.
-        self.whole = {comparable(example.prompt or example.answer) for example in examples} - {""}
+        answers = [comparable(answer) for answer in right]
+        self.whole: dict[str, set[str]] = {}
         self.bare: dict[str, set[str]] = {}
-        for question, answer in zip(map(comparable, asked), right, strict=True):
+        for example, question, answer in zip(
+            examples, map(comparable, asked), answers, strict=True
+        ):
+            # A text has no question: training should not have seen the text itself.
+            if whole := comparable(example.prompt or example.answer):
+                self.whole.setdefault(whole, set()).add(answer)
             if question:
-                self.bare.setdefault(question, set()).add(comparable(answer))
-        self.texts = [comparable(f"{a} {b}") for a, b in zip(asked, right, strict=True)]
+                self.bare.setdefault(question, set()).add(answer)
+        self.texts = [joined(comparable(a), b) for a, b in zip(asked, answers, strict=True)]
 
 
-def leaked(rows: Sequence[Row], targets: Sequence[Asked]) -> set[int]:
+class Asking:
+    """The rows of a dataset in the form of `comparable`: `texts`, `prompts`, and these `bare`."""
+
+    def __init__(self, texts: list[str], prompts: Sequence[str], bare: Sequence[str]) -> None:
+        self.texts, self.bare = texts, bare
+        self.prompts = [comparable(prompt) for prompt in prompts]
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> Asking:
+        """Return the rows' texts; `bare` are the prompts without the words of their frame."""
+        prompts = [row.sides[0] for row in rows]
+        bare = [comparable(prompt) for prompt in without_frame(prompts)]
+        return cls([comparable(row.plain_text) for row in rows], prompts, bare)
+
+
+def leaked(rows: Asking, targets: Sequence[Asked]) -> set[int]:
     """Return the indices of rows that contain or ask a target's question; see the module."""
-    texts = [comparable(row.plain_text) for row in rows]
-    prompts = [row.sides[0] for row in rows]
-    whole = {question for target in targets for question in target.whole}
-    indices = {i for i, _ in holding(texts, whole)}
-    indices |= {i for i, prompt in enumerate(prompts) if comparable(prompt) in whole}
-    own = [*enumerate(map(comparable, without_frame(prompts)))]
-    for bare in (target.bare for target in targets):
-        for i, question in [*holding(texts, bare), *own]:
-            rest = texts[i].replace(question, " ", 1)
-            if any(answer in rest for answer in bare.get(question, ())):
-                indices.add(i)
-    return indices
+    texts, places = rows.texts, set()
+    own = [*enumerate(rows.bare)]
+    for target in targets:
+        pairs = enumerate(zip(texts, rows.prompts, strict=True))
+        places |= {i for i, both in pairs if not target.whole.keys().isdisjoint(both)}
+        for i, question in holding(texts, target.whole):
+            is_long = question.count(" ") > _LONG  # one more than its words
+            if is_long or _answers(texts[i], question, target.whole[question]):
+                places.add(i)
+        for i, question in [*holding(texts, target.bare), *own]:
+            if _answers(texts[i], question, target.bare.get(question, ())):
+                places.add(i)
+    return places
+
+
+def _answers(text: str, question: str, answers: Iterable[str]) -> bool:
+    """Return whether a text that holds a question also holds a right answer apart from it."""
+    rest = text.replace(question, " ", 1)
+    return any(answer in rest for answer in answers)
 
 
 def find_leaks(inputs: Inputs) -> list[Leak]:
@@ -109,9 +139,10 @@ def find_leaks(inputs: Inputs) -> list[Leak]:
     marks = {name: corpus.fingerprint for name, corpus in corpora.items()}
     asked = [Asked(task) for task in tasks]
     questions = [
-        [sorted(target.whole), {q: sorted(a) for q, a in target.bare.items()}] for target in asked
+        [{q: sorted(a) for q, a in part.items()} for part in (target.whole, target.bare)]
+        for target in asked
     ]
-    key = fingerprint(rule=2, datasets=marks, asked=questions)
+    key = fingerprint(rule=3, datasets=marks, asked=questions)
     kept: dict[str, Any] = read_object(stored) if stored.is_file() else {}
     if kept.get("key") == key:
         with suppress(KeyError, TypeError, ValueError):  # somebody changed the file: search again
@@ -130,7 +161,7 @@ def _kept(data: dict[str, Any]) -> Leak:
 
 def _leak(name: str, file: Text, asked: Sequence[Asked]) -> Leak | None:
     rows = load_dataset(file)
-    held = sorted(leaked(rows, asked))
+    held = sorted(leaked(Asking.of(rows), asked))
     return Leak(name, len(held), tuple(rows[i].line for i in held[:SHOWN])) if held else None
 
 

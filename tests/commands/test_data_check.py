@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import unicodedata
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 from m2m.commands.data_check import check_data, check_recipe, read_target
 from m2m.dataset import load_dataset
 from m2m.dataset.checked import Checked
-from m2m.recipe import load_recipe
+from m2m.evaluate.targets import load_target
+from m2m.recipe import Dataset, Target, load_recipe
 from tests.pipeline.scenario import make_scenario
 from tests.tiny import choice_rows, dataset_rows, write_jsonl
 
@@ -112,3 +114,65 @@ def test_rows_that_the_run_would_refuse_are_told(tmp_path: Path) -> None:
     recipe.write_text(text, encoding="utf-8")
     found = check_recipe(load_recipe(recipe))[:3]
     assert all("too_long" in kinds(each) and each.refused for each in found)
+
+
+def test_a_short_question_in_a_row_is_a_leak_only_with_its_answer(tmp_path: Path) -> None:
+    asked = [{"question": "Ni nini hii?", "choices": ["kalamu", "meza"], "answer": 0},
+             {"question": "Mji mkuu wa Kenya unaitwa nani?", "choices": ["Nairobi", "Mombasa"],
+              "answer": 0}]  # fmt: skip
+    target = write_jsonl(tmp_path / "dev.jsonl", asked)
+    rows = [
+        {"prompt": "Mtoto aliuliza: ni nini hii? Endelea.", "completion": "Alicheka."},
+        {"prompt": "Picha: ni nini hii?", "completion": "Ni kalamu."},
+        {"prompt": "Swali la leo. Mji mkuu wa Kenya unaitwa nani?", "completion": "Sijui."},
+        {"prompt": "Ni nini hii?", "completion": "Sijui."},
+    ]
+    checked = check(write_jsonl(tmp_path / "a.jsonl", rows), target)
+    assert [problem.lines for problem in checked.problems if problem.kind == "leak"] == [(2, 3, 4)]
+
+
+def test_dev_is_compared_with_test_and_each_with_itself(tmp_path: Path) -> None:
+    """As in AfriSenti's Pidgin, in which 266 of 1,281 dev rows are also in test."""
+    words = (
+        "dey sweet belle well matter no be small wahala oga come chop rain road market pikin book"
+    )
+    rng = random.Random(5)
+    rows = [{"prompt": " ".join(rng.choices(words.split(), k=12)), "answer": ["good", "bad"][i % 2]}
+            for i in range(60)]  # fmt: skip
+    nearly = {**rows[3], "prompt": f"{rows[3]['prompt']}!!"}
+    far = {**rows[4], "prompt": f"{rows[4]['prompt']} o"}
+    test = write_jsonl(tmp_path / "test.jsonl", [*rows[:40], rows[5], rows[6]])
+    dev = write_jsonl(tmp_path / "dev.jsonl", [*rows[40:], nearly, far, rows[0]])
+    choices = {"choices": ("good", "bad"), "prompt": "{prompt}", "answer": "{answer}"}
+    tasks = [load_target(Target(path.stem, path, **choices), "dev") for path in (test, dev)]
+    first, second = check_data([], tasks)
+    (again,) = [problem for problem in first.problems if problem.kind == "duplicates"]
+    assert (again.message, again.lines) == ("2 questions repeat an earlier one", (41, 42))
+    (both,) = [problem for problem in second.problems if problem.kind == "dev_and_test"]
+    assert both.message == "3 of 23 questions are also in test.jsonl (2 exactly, 1 nearly)"
+    assert both.lines == (21, 22, 23)
+    assert second.shared == {"test": 3}
+    assert second.labels == {"good": 12, "bad": 11}
+
+
+def test_noise_labels_and_declared_languages_are_reported(tmp_path: Path) -> None:
+    rows = [{"prompt": f"Habari ya mji namba {i}, @mtu{i} https://x.org/{i}",
+             "completion": "nzuri"} for i in range(45)]  # fmt: skip
+    rows += [{"prompt": f"Habari ya watu namba {i}, simu 0803 123 45{i}", "completion": "Mbaya"}
+             for i in range(60, 70)]  # fmt: skip
+    path = write_jsonl(tmp_path / "a.jsonl", rows)
+    (checked,) = check_data([Dataset("a", path, languages=("sw", "am"))])
+    assert checked.noise == {"url": 45, "user": 45, "phone": 10}
+    assert checked.labels == {"nzuri": 45, "Mbaya": 10}
+    assert {"url", "user", "phone", "labels", "script"} <= kinds(checked)
+    (script,) = [problem for problem in checked.problems if problem.kind == "script"]
+    assert script.message == "`languages` has am, but no row has letters of am"
+
+
+def test_the_examples_recipe_has_no_new_alarms() -> None:
+    recipe = load_recipe(EXAMPLE / "recipe.toml")
+    tasks = [load_target(target, part) for target in recipe.targets for part in ("dev", "test")]
+    kinds_found = {
+        kind for checked in check_data(recipe.datasets, tasks) for kind in kinds(checked)
+    }
+    assert kinds_found == {"contradicting", "language"}

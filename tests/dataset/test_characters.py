@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import unicodedata
+import zlib
 
 import pytest
 
-from m2m.dataset.characters import find_faults, guess_encoding
+from m2m.dataset.characters import find_faults, guess_encoding, is_binary
 
 WELL = [
     "Ẹ káàárọ̀ o, ṣé dáadáa ni?",
@@ -51,3 +52,57 @@ def test_encodings_are_guessed_by_line() -> None:
     assert guess_encoding("l\u2019école\n".encode("cp1252")) == "Windows-1252"
     both = "été\n".encode() + "été\n".encode("latin-1")
     assert guess_encoding(both) == "UTF-8 mixed with Latin-1"
+
+
+@pytest.mark.parametrize("sign", "\u201d\u2019\u00bb\u2026\u2013\u2014\u00a0\u203a\u00b9")
+@pytest.mark.parametrize("letter", "ÀÁÈÉÌÍÒÓÙÚÃÊÕ")
+def test_capitals_with_typographic_signs_are_well(letter: str, sign: str) -> None:
+    """Titles in Yoruba, French and Portuguese: the two characters look like misread UTF-8."""
+    texts = [f"\u201cIL{letter}{sign} ni", f"{letter}{sign}", f"K{letter}{sign}, Ọ̀R{letter}{sign}"]
+    small = [f"il{letter.lower()}{sign}{closing} ni" for closing in "\u201d\u2014"]
+    assert "mojibake" not in find_faults([*texts, *small])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Ẹ káàárọ̀, ọmọ dára púpọ̀",
+        "ɓauna da ɗaki da ƙasa",
+        "kɔfi ne Twi wɔ hɔ",
+        "ŋutsu ƒe nya",
+        "ሰላም ለዓለም እንዴት ነህ",
+        "ភាសាខ្មែរ",
+        "NÃO É ÓTIMO",
+        "ÉCOLE À L'ÉTÉ",
+        "Ɗaki",
+    ],
+)
+def test_misread_texts_of_many_languages_are_found(text: str) -> None:
+    for encoding in ("cp1252", "latin-1"):
+        misread = text.encode("utf-8").decode(encoding, "ignore")
+        assert "mojibake" in find_faults([misread])
+    assert "mojibake" not in find_faults([text])
+
+
+def test_zero_width_spaces_part_words_in_khmer_and_thai() -> None:
+    well = ["ខ្ញុំ\u200bទៅ\u200bផ្សារ", "ខ្មែរ\u200b (a)", "ไทย\u200bไทย", "ខ\u200b\u200b ខ"]
+    assert find_faults(well) == {}
+    assert find_faults(["zero\u200bwidth", "(a)\u200b ខ្មែរ"]) == {"invisible": [0, 1]}
+
+
+def test_binary_files_are_no_windows_1252() -> None:
+    """The first bytes of real kinds of files."""
+    for data in (
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
+        b"\xff\xd8\xff\xe0\0\x10JFIF",
+        b"\x80\x04\x95\x1e\0\0\0",
+        b"\x7fELF\x02\x01\x01\0",
+        b"ID3\x04\0\0\0\0\x0f\x76",
+        zlib.compress(b"some rows of text that are packed" * 9) * 9,
+    ):
+        assert guess_encoding(data) is None
+        assert is_binary(data)
+    russian = ("Дети читают книги в школе. " * 20).encode("cp1251")
+    assert guess_encoding(russian) is None
+    assert not is_binary(russian)
+    assert guess_encoding(("L'élève lit à l'école. " * 20).encode("cp1252")) == "Latin-1"

@@ -1,0 +1,93 @@
+"""Report noise in one dataset, and the balance of its labels, for `m2m data check`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from m2m.counted import counted
+from m2m.dataset.noise import (
+    NOISE,
+    closed_set,
+    cut_texts,
+    find_noise,
+    lopsided,
+    refusals,
+)
+
+if TYPE_CHECKING:
+    from m2m.dataset.checked import DatasetFile
+
+_LEAST = 3  # rows; fewer of the noise that is usual in some texts are not reported
+_ONE_LABEL = 0.8  # of the rows: a model that always gives this label looks good
+_RARE = 5  # rows of a label from which nothing is learned
+
+
+def check_noise(file: DatasetFile) -> None:
+    """Add to a file's result its kinds of noise, and the answers that look wrong."""
+    texts = [row.plain_text for row in file.rows]
+    for kind, places in find_noise(texts).items():
+        file.result.noise[kind] = len(places)
+        noise = NOISE[kind]
+        if noise.least and len(places) < max(_LEAST, noise.least * len(texts)):
+            continue
+        file.say(kind, f"{counted(len(places), 'row')} with {noise.fault}", noise.hint, places)
+    sides = [row.sides for row in file.rows]
+    _check_answers(file, [question for question, _ in sides], [answer for _, answer in sides])
+    if file.result.labels:
+        message, hint = unbalanced(file.result.labels, "row")
+        if message:
+            file.say("labels", message, hint)
+
+
+def _check_answers(file: DatasetFile, questions: Sequence[str], answers: Sequence[str]) -> None:
+    """Add refusals, cut answers, lopsided pairs, and the counts of labels."""
+    asked = [row.text is None for row in file.rows]
+    kinds = (
+        (
+            "refusal",
+            [i for i in refusals(answers) if asked[i]],
+            "whose answer is an assistant's refusal, or speaks of being an AI",
+            "delete these rows, or write the answers: the model learns to refuse. "
+            "`m2m data clean RECIPE --out DIR --drop refusal` takes them out",
+        ),
+        (
+            "cut",
+            cut_texts(answers),
+            "whose answer seems to be cut off",
+            "get the whole texts from the source; `m2m data clean RECIPE --out DIR --drop cut` "
+            "takes these rows out",
+        ),
+        (
+            "lopsided",
+            lopsided(*file.sides.values()),
+            "with one side far too long or too short for the other",
+            "are they translations of each other? `m2m data clean RECIPE --out DIR --drop "
+            "lopsided` takes them out",
+        ),
+    )
+    for kind, places, fault, hint in kinds:
+        if places:
+            file.result.noise[kind] = len(places)
+            file.say(kind, f"{counted(len(places), 'row')} {fault}", hint, places)
+    if all(asked):
+        file.result.labels = dict(closed_set(answers).most_common())
+
+
+def unbalanced(labels: dict[str, int], noun: str) -> tuple[str, str]:
+    """Return what is wrong with the counts of labels, and the next step; "" if nothing is."""
+    total, (most, count) = sum(labels.values()), next(iter(labels.items()))
+    forms = Counter(label.strip().casefold() for label in labels)
+    alike = [label for label in labels if forms[label.strip().casefold()] > 1]
+    if alike:
+        listed = ", ".join(f"{label!r} ({labels[label]})" for label in alike[:4])
+        return f"labels that differ only in case or spaces: {listed}", "write each label one way"
+    if count > _ONE_LABEL * total:
+        message = f"{count:,} of {counted(total, noun)} have the label {most!r:.40}"
+        return message, "always giving this label looks good; add rows of the other labels"
+    rare = [label for label, times in labels.items() if times < _RARE]
+    if rare:
+        listed = ", ".join(f"{label!r:.40} ({labels[label]})" for label in rare[:4])
+        return f"labels with fewer than {_RARE} {noun}s: {listed}", "add some, or leave it out"
+    return "", ""
