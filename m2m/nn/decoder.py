@@ -79,20 +79,24 @@ class Decoder:
         self, tokens: NDArray[np.integer[Any]], lora: Mapping[str, LoraPair] | None = None
     ) -> Array:
         """Return the logits after every token of one text, (T, V)."""
-        return np.asarray(self._states(tokens, lora) @ self._head.T.astype(self.dtype, copy=False))
+        states = self._states([tokens], lora)
+        return np.asarray(states @ self._head.T.astype(self.dtype, copy=False))
 
     @unbuffered()
-    def hidden(
-        self, tokens: NDArray[np.integer[Any]], lora: Mapping[str, LoraPair] | None = None
-    ) -> Array:
-        """Return the last hidden states of every token of one text, normalised, (T, C)."""
-        return self._states(tokens, lora)
+    def hidden(self, texts: Sequence[NDArray[np.integer[Any]]]) -> Array:
+        """Return the last hidden states of all tokens of some texts, normalised, (T, C).
+
+        Their order is the one in which the batch is computed: the longest text is first.
+        """
+        return self._states(texts, None)
 
     def _states(
-        self, tokens: NDArray[np.integer[Any]], lora: Mapping[str, LoraPair] | None
+        self, texts: Sequence[NDArray[np.integer[Any]]], lora: Mapping[str, LoraPair] | None
     ) -> Array:
         nothing = np.zeros(0, np.intp)
-        layout = lay_out(Batch(tokens, np.array([len(tokens)]), 0, nothing, nothing), trim=False)
+        lengths = np.array([len(text) for text in texts])
+        batch = Batch(np.concatenate(texts), lengths, 0, nothing, nothing)
+        layout = lay_out(batch, trim=False)
         self._bind(lora or {})
         x, _ = self._forward(self._start([layout], Worker()), keep=False, all_rows=True)
         h = np.empty_like(x)

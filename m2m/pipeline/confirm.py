@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from m2m.evaluate.metrics import measure_all
 from m2m.evaluate.score import Measured
-from m2m.mix.contenders import UNION, Contender, contenders
+from m2m.mix.contenders import UNION, Contender, budget_steps, contenders
 from m2m.mix.evidence import weigh
 from m2m.mix.facets import by_facet
 from m2m.mix.mixture import BASE
@@ -62,6 +62,7 @@ def confirm(run: TrainedRun, ranking: Ranking) -> Confirmation:
                 *_measured(trial, first),
                 tuned[contender.mixture],
                 tuner.seen(contender.mixture, tuned[contender.mixture]),
+                tuner.steps(contender.mixture),
             )
             for contender, trial in zip(chosen, trials, strict=True)
         ),
@@ -122,6 +123,10 @@ def _verdict(
         name if names.count(name) == 1 else f"{name} ({contender.label})"
         for name, contender in zip(names, chosen, strict=True)
     ]
+    recipe = inputs.recipe
+    steps = [budget_steps(recipe.confirm, recipe.train.steps, each.mixture) for each in chosen]
+    if len({*steps}) > 1:  # a longer training is a reason of its own
+        names = [f"{name} ({length:,} steps)" for name, length in zip(names, steps, strict=True)]
     evidence = weigh(
         trials,
         ["the base model", *names],

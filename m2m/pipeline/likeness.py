@@ -16,6 +16,7 @@ from m2m.pipeline.experts import choose, open_decoder
 from m2m.pipeline.inputs import Inputs
 
 _TEXTS = 64  # rows of a dataset, and questions of the targets, whose hidden states are averaged
+_TOGETHER = 16  # texts in one pass over the weights
 
 
 def token_features(inputs: Inputs) -> Features:
@@ -52,6 +53,7 @@ def _questions(inputs: Inputs) -> list[list[int]]:
 def _mean(decoder: Decoder, texts: Sequence[ArrayLike]) -> F64:
     """Return the mean hidden state (C,) of the tokens of some texts."""
     chosen = np.unique(np.linspace(0, len(texts) - 1, min(_TEXTS, len(texts))).round().astype(int))
-    states = [decoder.hidden(np.asarray(texts[i], np.int64)) for i in chosen]
+    rows = [np.asarray(texts[i], np.int64) for i in chosen]
+    states = [decoder.hidden(rows[i : i + _TOGETHER]) for i in range(0, len(rows), _TOGETHER)]
     mean: F64 = np.concatenate(states).mean(axis=0, dtype=np.float64)
     return mean

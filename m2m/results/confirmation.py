@@ -41,6 +41,7 @@ class Model:
         label: why it was chosen, such as "top 1, best single".
         adapter: folder of a fine-tune.
         seen: rows that its training used, by dataset.
+        steps: training steps of a fine-tune, as its budget has them.
     """
 
     label: str
@@ -50,6 +51,7 @@ class Model:
     test: Measured
     adapter: Path | None = None
     seen: Mapping[str, RowsSeen] = field(default_factory=dict)
+    steps: int | None = None
 
     @property
     def described(self) -> str:
@@ -75,12 +77,13 @@ class Model:
             "test": measured_json(self.test),
             "adapter": str(self.adapter) if self.adapter else None,
             "seen": {name: vars(rows) for name, rows in self.seen.items()},
+            "steps": self.steps,
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Model:
         """Rebuild it from `as_json`."""
-        adapter, seen = data["adapter"], data["seen"]
+        adapter, seen, steps = data["adapter"], data["seen"], data.get("steps")
         return cls(
             label=str(data["label"]),
             mixture=Mixture.from_json(data),
@@ -89,6 +92,7 @@ class Model:
             test=measured_from_json(data["test"]),
             adapter=None if adapter is None else Path(str(adapter)),
             seen={str(name): RowsSeen.from_json(rows) for name, rows in seen.items()},
+            steps=None if steps is None else int(steps),
         )
 
 
@@ -213,6 +217,8 @@ def confirmed_table(confirmation: Confirmation, datasets: int) -> Table:
         if any(metric in getattr(model, part) for model in models)
     ]
     first = "" if confirmation.metric in metrics else "; scores are of the first target"
+    lengths = {model.steps for model in models if model.steps}
+    uneven = "; fine-tunes have different steps, and more steps alone can raise a score"
     rows: list[list[Cell]] = []
     for place, model in enumerate(models):
         scores = [getattr(model, part).get(metric) for part, metric, _ in parts]
@@ -221,6 +227,7 @@ def confirmed_table(confirmation: Confirmation, datasets: int) -> Table:
             model.mixture.short(datasets),
             model.described,
             winner,
+            model.steps,
             model.rows_seen or None,
             *scores,
             None if winner else confirmation.ahead_of(place),
@@ -229,11 +236,13 @@ def confirmed_table(confirmation: Confirmation, datasets: int) -> Table:
         "confirmed",
         "Models really fine-tuned, with the base and the best merge: value ± standard error. "
         "The winner is the best of the fine-tuned on dev; how far it is ahead is measured on test"
-        + first,
+        + first
+        + (uneven if len(lengths) > 1 else ""),
         [
             Column("mixture", "mixture"),
             Column("model", "model"),
             Column("winner", "winner", bool, lambda winner: "*" if winner else ""),
+            Column("steps", "steps" if len(lengths) > 1 else "", int),
             Column("rows_seen", "rows seen"),
             *(
                 Column(f"{part}_{metric}", f"{part} {metric}" if visible else "", Score)

@@ -14,6 +14,7 @@ from m2m.mix.rivals import RIVALS
 from m2m.pipeline.run import Run
 from m2m.progress import Silent
 from m2m.recipe import Recipe, changed, load_recipe
+from m2m.results.confirmation import confirmed_table
 from m2m.results.validation import Validation
 from tests.pipeline.scenario import make_scenario
 from tests.tiny import StopAfter
@@ -177,3 +178,16 @@ def test_an_interrupted_validation_goes_on_to_the_same_result(
     # Successive halving also uses the shorter fine-tunes that other tests made in that folder.
     assert found.rivals.rows[:-1] == whole.rivals.rows[:-1]
     assert replace(found, rivals=None) == replace(whole, rivals=None)
+
+
+def test_a_confirmation_names_the_steps_if_they_differ(recipe: Recipe) -> None:
+    proportional = changed(recipe, {"confirm": {"budget": "proportional"}})
+    found = Run(proportional, Silent()).confirm()
+    steps = {model.mixture: model.steps for model in found.models if model.how == "finetuned"}
+    assert steps == {mixture: 12 * len(mixture.datasets) for mixture in steps}
+    assert len({*steps.values()}) > 1
+    assert "steps)" in " ".join(found.verdict.lines)
+    assert "steps" in confirmed_table(found, 3).heads
+    fixed = Run(recipe, Silent()).confirm()
+    assert "steps)" not in " ".join(fixed.verdict.lines)
+    assert "steps" not in confirmed_table(fixed, 3).heads
