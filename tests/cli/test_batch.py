@@ -50,6 +50,7 @@ def test_without_keep_going_the_first_failure_ends_it(recipes: list[Path]) -> No
     assert line.startswith(f"{recipes[0]}: ")
 
 
+@pytest.mark.slow
 def test_a_good_batch_exits_with_0(recipes: list[Path]) -> None:
     found = m2m("run", recipes[0], recipes[2])
     assert found.exit_code == 0

@@ -81,6 +81,7 @@ def test_many_resamples_are_fitted_as_each_alone() -> None:
     np.testing.assert_allclose(together[::100], alone, rtol=1e-6)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(seeds, st.floats(-1.0, 4.0), st.floats(1e-4, 1e4))
 def test_the_table_of_a_bootstrap_gives_what_fitting_each_resample_gives(

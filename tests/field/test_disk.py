@@ -43,7 +43,7 @@ def in_own_namespace() -> list[str]:
 @pytest.mark.parametrize(
     ("how", "step", "words"),
     [
-        ("ENOSPC", 3, "the disk is full"),
+        pytest.param("ENOSPC", 3, "the disk is full", marks=pytest.mark.slow),
         ("EDQUOT", 45, "the disk quota is used up"),
         pytest.param("EROFS", 20, "Read-only file system", marks=pytest.mark.soak),
         pytest.param("EIO", 33, "Input/output error", marks=pytest.mark.soak),

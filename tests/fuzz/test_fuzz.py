@@ -34,6 +34,7 @@ def read_cases(folder: Path, count: int, *names: str) -> dict[str, Any]:
     return {n: json.loads((folder / n / "counts.json").read_text(encoding="utf-8")) for n in names}
 
 
+@pytest.mark.slow
 @LIMITS
 def test_kept_and_damaged_files_are_read_or_refused_and_nothing_else(tmp_path: Path) -> None:
     slow = {"run": 30}

@@ -107,6 +107,7 @@ def errors(seed: int, count: int, world: World, guide: World | None) -> tuple[np
     return found.points - truth, found.replicates.std(axis=1)
 
 
+@pytest.mark.slow
 def test_what_is_luck_in_the_residuals_of_many_is_taken_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -132,6 +133,7 @@ def test_residuals_without_any_difference_are_kept_as_they_are() -> None:
     np.testing.assert_allclose(many.replicates.std(axis=1), one.replicates.std(), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_predictions_that_say_nothing_do_no_harm_to_many_either() -> None:
     world, other = World(MORE, examples=80), World({n: 0.0 for n in MORE}, examples=80, seed=9)
     useless = [errors(seed, 20, world, other)[0] for seed in range(4)]

@@ -50,6 +50,7 @@ def test_pairing_separates_what_the_intervals_alone_do_not() -> None:
     assert third.ci95[1] > first.score
 
 
+@pytest.mark.slow
 def test_the_truly_best_is_among_the_tied_as_often_as_promised() -> None:
     mixtures = list(subsets(tuple("abcdef")))
     lost = 0

@@ -148,6 +148,7 @@ def test_the_merge_options_change_no_fine_tune(recipe: Path) -> None:
         assert found["metrics"][name]["value"] == pytest.approx(measured.value, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_stops_anywhere_lead_to_the_same_result(finished: Path, tmp_path: Path) -> None:
     recipe = make_scenario(tmp_path / "stopped")
     stops = 0

@@ -160,6 +160,7 @@ def test_without_a_test_set_dev_must_do(recipe: Recipe) -> None:
     assert found.as_json()["mixtures"][0]["finetuned"] == found.mixtures[0].real["dev"][0]
 
 
+@pytest.mark.slow
 def test_an_interrupted_validation_goes_on_to_the_same_result(
     recipe: Recipe, tmp_path: Path
 ) -> None:

@@ -107,6 +107,7 @@ def test_they_are_the_same_and_are_shown_in_one_bar(
     assert (watch.titles, watch.moves) == ([], [])
 
 
+@pytest.mark.slow
 def test_all_stop_when_asked_and_go_on_bit_for_bit(
     recipe: Recipe, expected: dict[str, bytes]
 ) -> None:

@@ -147,6 +147,7 @@ def test_a_run_reads_its_inputs_once_and_keeps_the_cut(
     assert seconds(whole, run.recipe) <= limit
 
 
+@pytest.mark.slow
 def test_the_command_runs_what_fits_and_logs_what_it_gave_up(tmp_path: Path) -> None:
     recipe = make_scenario(tmp_path)
     text = recipe.read_text(encoding="utf-8").replace("steps = 12", "steps = 4000")
