@@ -15,7 +15,7 @@ LAYERS = {
     "escaping": -3,
     "errors": -2,
     "opening": -1,
-    "limits": -1, "machine": -1, "arrays": -1,
+    "limits": -1, "machine": -1, "arrays": -1, "places": -1,
     "__init__": 0, "counted": 0, "families": 0, "blas": 0, "kernels": 0, "progress": 0,
     "templates": 0,
     "recipe": 1, "formats": 1, "nn": 1, "tokenizer": 1,

@@ -15,7 +15,7 @@ from m2m.recipe import Target
 if TYPE_CHECKING:
     from m2m.dataset.checked import Checked
 
-FILE = click.Path(dir_okay=False, path_type=Path)
+FILE = click.Path(path_type=Path)
 _SHOWN = 8  # labels in a line
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 

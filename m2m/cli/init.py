@@ -10,7 +10,7 @@ import click
 from m2m.cli.console import say
 from m2m.cli.options import MODEL, data_root_option, data_roots
 
-FILE = click.Path(dir_okay=False, path_type=Path)
+FILE = click.Path(path_type=Path)
 
 
 @click.command("init")

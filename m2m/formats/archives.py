@@ -135,7 +135,7 @@ def member(source: Source, inner: str) -> tuple[Source, str]:
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise Fault(f"is damaged: {error}", "get the file again") from None
     check_members(infos, len(data))
-    files = [info for info in infos if not info.is_dir() and not _is_beside(info.filename)]
+    files = [info for info in infos if not info.is_dir() and not is_beside(info.filename)]
     info, left = _chosen(files, inner)
     return Source(info.filename, _member_parts(archive, info)), left
 
@@ -176,7 +176,7 @@ def _member_parts(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[b
         raise Fault(f"cannot be unpacked: {error}", "unpack it yourself") from None
 
 
-def _is_beside(name: str) -> bool:
+def is_beside(name: str) -> bool:
     """Return whether a member is not data: what systems add, and what describes the data."""
     path = PurePosixPath(name)
     hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)

@@ -12,16 +12,17 @@ from typing import Any
 from m2m.errors import InputError, Problems
 from m2m.formats.archives import member, unpacked
 from m2m.formats.columns import read_columns
+from m2m.formats.folders import Part, folder_part, mark_of
 from m2m.formats.json_rows import kind_of as kind_of_value
 from m2m.formats.json_rows import read_json, refuse_constant, where
 from m2m.formats.nature import PACKED, TABLES, kind_of
-from m2m.formats.places import place_of
 from m2m.formats.rowfile import AS_IT_IS, Fault, Options, Record, RowFile
 from m2m.formats.sheets import read_sheet
 from m2m.formats.source import Source, whole_text
 from m2m.formats.table import read_table
 from m2m.formats.translations import read_po, read_xml
 from m2m.opening import JSON, ROWS, Text, read_text, refuse_many, stream
+from m2m.places import place_of
 
 __all__ = ["Options", "Record", "RowFile", "read_object", "read_records", "rows_text"]
 _MOST_PACKED = 2  # a packed file in an archive, and no deeper
@@ -40,6 +41,8 @@ def rows_text(path: Path, limit: int = ROWS, options: Options = AS_IT_IS) -> Row
     """
     try:
         file, inner = place_of(path)
+        if file.is_dir():
+            return _folder(path, folder_part(file, inner), limit, options)
         with stream(file, limit) as opened:
             source = Source(file.name, opened)
             found = _opened(source, inner, options, opened.size)
@@ -48,6 +51,30 @@ def rows_text(path: Path, limit: int = ROWS, options: Options = AS_IT_IS) -> Row
     except Fault as fault:
         at = "" if re.match(r"\d+: ", fault.message) else " "
         raise InputError(f"{path}:{at}{fault.message}", fault.hint) from None
+
+
+def _folder(path: Path, part: Part, limit: int, options: Options) -> RowFile:
+    """Read the files of one part of a folder one after the other; the rows are numbered."""
+    files, left = [], limit
+    for place in part.files:
+        files.append(rows_text(place, left, options))
+        left -= files[-1].size
+    if len(files) == 1:
+        return replace(files[0], path=path)
+    problems = Problems()
+    for file in files:
+        for problem in file.problems:
+            problems.add(f"{file.path.name}: {problem}")
+    rows = [record.fields for file in files for record in file.records]
+    return replace(
+        files[0],
+        path=path,
+        records=[Record(fields, number) for number, fields in enumerate(rows, 1)],
+        problems=problems,
+        notes=tuple(note for file in files for note in file.notes),
+        sha256=mark_of([(file.path.name, file.sha256) for file in files]),
+        size=sum(file.size for file in files),
+    )
 
 
 def rows_text_again(path: Path, sha256: str, options: Options = AS_IT_IS) -> RowFile:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from m2m.errors import InputError, Problems, RecipeError
 from m2m.opening import SETTINGS, read_text, refuse_outside
+from m2m.places import is_there
 from m2m.recipe.fields import LISTS, SECTIONS, Merge, Recipe, Search
 from m2m.recipe.strategies import AUTO, for_any_weights
 
@@ -183,7 +184,7 @@ class _Reader:
         path = self.path.parent / raw
         try:
             refuse_outside(path, self.path.parent, self.roots)
-            exists = path.is_file()
+            exists = is_there(path)
         except InputError as error:
             self.wrong(at, f"{at[-1]}: {error.message}; {error.hint}")
             return None
