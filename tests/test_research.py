@@ -189,6 +189,7 @@ def test_results_say_what_their_log_likelihoods_say(path: Path) -> None:
                     assert value == pytest.approx(metrics[name][0], abs=2e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("budget", "spearman", "pearson", "regret"),
     [

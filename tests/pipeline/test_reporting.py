@@ -109,14 +109,14 @@ def test_time_adds_up_over_calls_and_interruptions_count(tmp_path: Path) -> None
     with pytest.raises(Interrupted):
         Run(recipe, StopSoon()).search()
     begun = read_facts(recipe.folder)
-    assert [step.name for step in begun.steps] == ["train"]
+    assert [stage.name for stage in begun.stages] == ["train"]
     assert begun.seconds > 0
     assert begun.ranking is None
     write_report(begun, recipe.folder)
     Run(recipe, Silent()).search()
     again = read_facts(recipe.folder)
-    assert [step.name for step in again.steps] == ["train", "search"]
-    assert again.steps[0].seconds > begun.steps[0].seconds
+    assert [stage.name for stage in again.stages] == ["train", "search"]
+    assert again.stages[0].seconds > begun.stages[0].seconds
     assert again.ranking is not None
     assert again.confirmation is None
     assert "Nothing is confirmed yet" in write_report(again, recipe.folder).html.read_text("utf-8")
