@@ -57,7 +57,7 @@ def fields() -> str:
     sections |= {f"[{name}]": kind for name, kind in SECTIONS.items() if name != "base"}
     for name, kind in sections.items():
         lines.append(f"| **`{name}`** | | |")
-        specs = dataclasses.fields(kind)
+        specs = [spec for spec in dataclasses.fields(kind) if "hidden" not in spec.metadata]
         lines += [f"| `{spec.name}` | {default(spec)} | {meaning(spec)} |" for spec in specs]
     return "\n".join(lines) + "\n"
 

@@ -146,7 +146,8 @@ CASES = [
     for name, kind in {**recipes.SECTIONS, **recipes.LISTS}.items()
     for spec in dataclasses.fields(kind)
     if spec.default is not dataclasses.MISSING and spec.metadata.get("choices") != ("linear",)
-]
+    and not {"table", "hidden"} & spec.metadata.keys() and spec.name != "like"
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -192,3 +193,72 @@ def test_a_misspelt_word_is_guessed_in_every_field(
     with pytest.raises(RecipeError) as caught:
         load_recipe(written(folder, text))
     assert meant in str(caught.value)
+
+
+MAPPED = """
+[base]
+model = "pico"
+[[datasets]]
+name = "one"
+path = ["a.en", "a.sw"]
+prompt = "{en}"
+answer = "{sw}"
+labels = ["bad", "good"]
+where = { lang = "swh", n = [1, 2.0], ok = true }
+[[targets]]
+name = "aim"
+dev = "dev.jsonl"
+completion = "{answer}"
+like = "one"
+choices = "{options}"
+"""
+
+
+@pytest.fixture
+def mapped(folder: Path) -> Path:
+    for name in ("a.en", "a.sw"):
+        (folder / name).write_text("x\n", encoding="utf-8")
+    return folder
+
+
+def test_mappings_are_read_for_datasets_and_targets(mapped: Path) -> None:
+    recipe = load_recipe(written(mapped, MAPPED))
+    (dataset,), (target,) = recipe.datasets, recipe.targets
+    assert [file.name for file in dataset.files] == ["a.en", "a.sw"]
+    assert (dataset.prompt, dataset.completion) == ("{en}", "{sw}")
+    assert dataset.labels == (("0", "bad"), ("1", "good"))
+    assert dataset.where == (("lang", ("swh",)), ("n", ("1", "2")), ("ok", ("true",)))
+    # The target takes over what it does not set itself; it picks its own rows.
+    assert (target.prompt, target.answer, target.choices) == ("{en}", "{answer}", ("{options}",))
+    assert (target.labels, target.where) == (dataset.labels, ())
+
+
+def test_older_recipes_keep_their_fingerprints(folder: Path) -> None:
+    recipe = load_recipe(written(folder, MINIMAL))
+    assert set(recipes.as_json(recipe.datasets[0])) == {
+        "name", "path", "licence", "source", "notes", "languages",
+    }  # fmt: skip
+    assert not {"system", "text", "messages", "labels", "where", "like"} & set(
+        recipes.as_json(recipe.targets[0])
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('["bad", "good"]', "3", "labels must be like"),
+        ('["bad", "good"]', '{ 0 = "?0", 1 = "good" }', "write the words that 0 mean"),
+        ('["bad", "good"]', "{ 0 = 1 }", "must be text"),
+        ('lang = "swh"', "lang = []", "where: lang"),
+        ('["a.en", "a.sw"]', '["a.en"]', "a list of two aligned files"),
+        ('["a.en", "a.sw"]', '["a.en", "b.sw"]', "there is no file"),
+        ('answer = "{sw}"', 'answer = "{sw}"\ncompletion = "{sw}"', "give only one"),
+        ('like = "one"', 'like = "two"', "no dataset or target 'two'"),
+        ('like = "one"', 'like = "aim"', "itself is like"),
+        ('like = "one"', "path_aligned = []", "unknown field 'path_aligned'"),
+    ],
+)
+def test_mistakes_in_mappings_are_refused(mapped: Path, old: str, new: str, words: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(written(mapped, MAPPED.replace(old, new, 1)))
+    assert words in caught.value.message

@@ -20,6 +20,7 @@ from m2m.recipe import Target
 TASKS = (".jsonl", ".json", ".csv", ".tsv", ".txt", ".yaml", ".yml")
 ASKING = [
     *("metric", "prompt", "answer", "answers", "choices", "template", "instruction"),
+    *("system", "text", "messages", "labels", "where"),
     *("shots", "shots_from", "shots_seed", "answer_prefix", "answer_suffix"),
     *("stop", "max_tokens", "window"),
 ]

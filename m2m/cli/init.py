@@ -56,7 +56,12 @@ def init(
     for note in started.notes:
         say(f"Note: {note}", err=True)
     roots = [part for root in started.roots for part in ("--data-root", str(root))]
-    say(f"Wrote {started.recipe}. Add the licences, then run:")
+    for question in started.questions:
+        say(f"Question: {question}", err=True)
+    if started.questions:
+        say(f"Wrote {started.recipe}. Replace each ? in it, add the licences, then run:")
+    else:
+        say(f"Wrote {started.recipe}. Add the licences, then run:")
     for command in ("data check", "plan", "run"):
         parts = ["m2m", *command.split(), str(started.recipe), *roots]
         say(f"  {shlex.join(parts)}")

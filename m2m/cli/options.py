@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 import click
 from click.shell_completion import CompletionItem
 
+from m2m.recipe.mappings import TABLES
+
 Command = Callable[..., Any]
 
 
@@ -156,8 +158,37 @@ def field_options(section: type, names: Sequence[str]) -> Callable[[Command], Co
     return add
 
 
+def _table_option(spec: dataclasses.Field[Any]) -> Callable[[Command], Command]:
+    """Make the option of a table in a recipe: `--labels 0=bad --labels 1=good`."""
+
+    def read(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> Any:
+        table: dict[str, Any] = {}
+        for item in given:
+            key, sign, value = item.partition("=")
+            if not sign or not key:
+                raise click.BadParameter(f"{item!r} is not like NAME=VALUE")
+            table.setdefault(key, []).append(value)
+        words = {key: values[-1] for key, values in table.items()}
+        try:
+            made = TABLES[spec.metadata["table"]](table if spec.name == "where" else words)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+        return made
+
+    text = spec.metadata["help"][0].upper() + spec.metadata["help"][1:]
+    return click.option(
+        f"--{spec.name}",
+        multiple=True,
+        metavar="NAME=VALUE",
+        callback=lambda ctx, param, given: read(ctx, param, given) if given else (),
+        help=f"{text}. Repeatable.",
+    )
+
+
 def _option(spec: dataclasses.Field[Any], hint: Any) -> Callable[[Command], Command]:
     rules, several = spec.metadata, isinstance(spec.default, tuple)
+    if "table" in rules:
+        return _table_option(spec)
     kind: click.ParamType[Any] = click.STRING
     if hint == Path | None:
         kind = click.Path(path_type=Path)
@@ -170,8 +201,10 @@ def _option(spec: dataclasses.Field[Any], hint: Any) -> Callable[[Command], Comm
     elif hint is int:
         kind = click.IntRange(rules["low"], rules.get("high"))
     text = rules["help"][0].upper() + rules["help"][1:] + "."
+    names = [f"--{name.replace('_', '-')}" for name in (spec.name, rules.get("also")) if name]
     return click.option(
-        f"--{spec.name.replace('_', '-')}",
+        *names,
+        spec.name,
         type=kind,
         default=spec.default,
         multiple=several,

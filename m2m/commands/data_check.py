@@ -16,6 +16,7 @@ from m2m.dataset.duplicates import (
     near_groups,
     repeated,
 )
+from m2m.dataset.mapping import RowMapping
 from m2m.dataset.samples import RowLimit
 from m2m.dataset.translations import differ_alike, disputed
 from m2m.evaluate.targets import load_target
@@ -79,7 +80,10 @@ def check_data(
     """
     datasets = [Dataset(f.stem, f) if isinstance(f, Path) else f for f in files]
     results = [Checked(dataset.path) for dataset in datasets]
-    content = [DatasetFile(result, order) for order, result in enumerate(results)]
+    content = [
+        DatasetFile(result, order, RowMapping.of(dataset), dataset.files)
+        for order, (result, dataset) in enumerate(zip(results, datasets, strict=True))
+    ]
     questions = [Asked(task) for task in targets]
     for file in content:
         file.check_alone(formatter, limit)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from m2m.checkpoint import find_model
-from m2m.commands.data_check import read_target
-from m2m.dataset import encode, load_dataset
+from m2m.commands.init_rows import Entry, dataset_entry, grouped, target_entry, written_fields
+from m2m.dataset import encode
 from m2m.errors import InputError, M2MError, Problems
 from m2m.escaping import one_line
 from m2m.formats.atomic import write_text
@@ -32,6 +32,7 @@ class Started:
     recipe: Path
     notes: tuple[str, ...]
     roots: tuple[Path, ...] = ()  # folders of files outside the recipe's own folder
+    questions: tuple[str, ...] = ()  # what the user must write into it first
 
 
 def start_recipe(
@@ -67,13 +68,8 @@ def start_recipe(
         )
     base = find_model(model, model_folders(out))
     objectives, notes = _aims(targets, tests)
-    paths = [
-        path
-        for objective in objectives
-        for path in (objective["dev"], objective.get("test"))
-        if path
-    ]
-    longest = _checked(datasets, paths, make_formatter(base.gguf, template), roots)
+    formatter = make_formatter(base.gguf, template)
+    entries, aims, longest = _checked(grouped(datasets), objectives, formatter, roots)
     train: dict[str, Any] = {}
     most = base.config.exact_length
     if longest > most:
@@ -84,10 +80,21 @@ def start_recipe(
         notes.append(
             f"the longest row has {longest} tokens: max_length and batch_tokens are raised"
         )
-    rows = [
-        {"name": name, "path": path, "licence": ""}
-        for name, path in zip(_names([path.stem for path in datasets]), datasets, strict=True)
+    names = _names([entry.files[0].stem for entry in entries])
+    mapped = written_fields(
+        [
+            *(
+                ("datasets", name, entry.mapping)
+                for name, entry in zip(names, entries, strict=True)
+            ),
+            *(("targets", o["name"], aim.mapping) for o, aim in zip(objectives, aims, strict=True)),
+        ]
+    )
+    rows: list[dict[str, Any]] = [
+        {"name": name, "path": _one(entry.files), "licence": "", **own}
+        for name, entry, own in zip(names, entries, mapped, strict=False)
     ]
+    objectives = [{**o, **own} for o, own in zip(objectives, mapped[len(rows) :], strict=True)]
     folder = out.absolute().parent
     rows, objectives = _seen_from(folder, rows), _seen_from(folder, objectives)
     _check_names([value for entry in (*rows, *objectives) for value in entry.values()])
@@ -100,9 +107,17 @@ def start_recipe(
         {"datasets": rows, "targets": objectives},
     )
     write_text(out, text)
-    outside = _outside(folder, [*datasets, *paths])
-    load_recipe(out, [*outside, *roots])
-    return Started(out, tuple(notes), tuple(outside))
+    every = [*entries, *aims]
+    outside = _outside(folder, [file for entry in every for file in (*entry.files, *entry.test)])
+    questions = [question for entry in every for question in entry.questions]
+    if not questions:
+        load_recipe(out, [*outside, *roots])
+    notes += [note for entry in every for note in entry.notes]
+    return Started(out, tuple(notes), tuple(outside), tuple(dict.fromkeys(questions)))
+
+
+def _one(files: Sequence[Path]) -> Path | list[Path]:
+    return files[0] if len(files) == 1 else [*files]
 
 
 def _outside(folder: Path, files: Sequence[Path]) -> list[Path]:
@@ -136,30 +151,33 @@ def _aims(targets: Sequence[Path], tests: Sequence[Path]) -> tuple[list[dict[str
 
 
 def _checked(
-    datasets: Sequence[Path],
-    targets: Sequence[Path],
+    datasets: Sequence[tuple[Path, ...]],
+    objectives: Sequence[dict[str, Any]],
     formatter: Formatter,
     roots: Sequence[Path],
-) -> int:
-    """Count the tokens of the longest row that is not a bare text.
+) -> tuple[list[Entry], list[Entry], int]:
+    """Return datasets and targets, and the tokens of the longest row that is not a bare text.
 
     Raises:
         InputError: a file is wrong; the message lists all wrong files.
     """
     problems, longest = Problems(), 0
-    for path in datasets:
+    entries, aims = [], []
+    for files in datasets:
         try:
-            rows = [row for row in load_dataset(path) if row.text is None]
-            longest = max([longest, *map(len, encode(rows, formatter, 1 << 30, path))])
+            entries.append(dataset_entry(files))
+            rows = [row for row in entries[-1].rows if row.text is None]
+            longest = max([longest, *map(len, encode(rows, formatter, 1 << 30, files[0]))])
         except M2MError as error:
             problems.add(_with_hint(error))
-    for path in targets:
+    for objective in objectives:
+        test = (objective["test"],) if "test" in objective else ()
         try:
-            read_target(path, roots=roots)
+            aims.append(target_entry((objective["dev"],), test, roots))
         except M2MError as error:
             problems.add(_with_hint(error))
     problems.raise_if_any(InputError, "no recipe written", "correct this and run it again")
-    return longest
+    return entries, aims, longest
 
 
 def _check_names(values: Sequence[Any]) -> None:
@@ -171,7 +189,8 @@ def _check_names(values: Sequence[Any]) -> None:
 
 
 def _with_hint(error: M2MError) -> str:
-    return f"{error.message}\n    {error.hint}" if error.hint else error.message
+    hint = (error.hint or "").replace("\n", "\n    ")
+    return f"{error.message}\n    {hint}" if hint else error.message
 
 
 def _names(stems: Any) -> list[str]:
@@ -194,7 +213,11 @@ def _aim(path: Path) -> str:
 def _seen_from(folder: Path, entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {
-            key: _relative(value, folder) if isinstance(value, Path) else value
+            key: _relative(value, folder)
+            if isinstance(value, Path)
+            else [_relative(file, folder) for file in value]
+            if isinstance(value, list) and value and isinstance(value[0], Path)
+            else value
             for key, value in e.items()
         }
         for e in entries

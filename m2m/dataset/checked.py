@@ -9,10 +9,11 @@ from typing import Any
 
 from m2m.dataset.characters import FAULTS, find_faults, guess_encoding, letters_lost
 from m2m.dataset.grams import comparable, frame, joined, without_frame
+from m2m.dataset.mapping import AS_IT_IS, RowMapping
 from m2m.dataset.noise_check import check_noise
-from m2m.dataset.plain_text import sibling_in_step
 from m2m.dataset.rows import Row, read_rows
 from m2m.dataset.samples import RowLimit, encode
+from m2m.dataset.source import open_source
 from m2m.dataset.statistics import DEAR, RUINOUS, Cost, cost, histogram, mostly_letters
 from m2m.errors import InputError, M2MError, Problems
 from m2m.opening import read_bytes
@@ -62,7 +63,7 @@ class Checked:
         foreign: rows that read like another language, by the part that they read like.
         noise: rows with each kind of noise that was found (`m2m.dataset.noise`).
         labels: how often each label is the answer, if the answers are labels.
-        reading: how the answers of a target name their choices; for targets only.
+        reading: how the answers name their choices, and which rows were picked.
     """
 
     file: Path
@@ -120,16 +121,23 @@ class Checked:
 class DatasetFile:
     """One dataset, split into the parts that are compared."""
 
-    def __init__(self, result: Checked, order: int = 0) -> None:
+    def __init__(
+        self,
+        result: Checked,
+        order: int = 0,
+        mapping: RowMapping = AS_IT_IS,
+        files: Sequence[Path] = (),
+    ) -> None:
         self.result, self.order = result, order
         self.rows: list[Row] = []
         try:
-            result.format, self.rows, wrong = read_rows(result.file)
+            read = read_rows(open_source(files or (result.file,)), mapping)
         except InputError as error:
             self._note_unreadable(error)
             return
-        result.rows = len(self.rows)
-        self._note_bad_rows(wrong)
+        self.rows, result.format, result.rows = read.rows, read.format, len(read.rows)
+        result.reading = "; ".join(read.notes)
+        self._note_bad_rows(read.problems)
         sides = tuple(zip(*(row.sides for row in self.rows), strict=True)) or ((), ())
         self.frame = frame(sides[0])
         self.sides = {side: without_frame(texts) for side, texts in zip(SIDES, sides, strict=True)}
@@ -239,11 +247,6 @@ class DatasetFile:
         if len(answers) > 1 and all(text[:1] == " " for text in answers):
             hint = "delete the spaces after the commas, unless the model shall write them"
             self.say("leading_space", "all answers begin with a space", hint)
-        path = self.result.file
-        if path.suffix.lower() == ".txt" and (other := sibling_in_step(path, len(self.rows))):
-            message = f"{other} has as many lines: is it a translation?"
-            hint = "each file is learned alone; to learn to translate, write prompt and completion"
-            self.say("parallel", message, hint)
 
     def _count(self, formatter: Formatter, limit: RowLimit) -> None:
         result, tokenizer = self.result, formatter.tokenizer

@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from m2m.dataset.conversation import Wrong
+from m2m.dataset.templates import as_text, as_value, word_key
 from m2m.errors import InputError
 from m2m.formats.records import Record
+from m2m.recipe.template import toml_value
 
 # Columns about the source of a text. Any other column may be the intended answer.
-_ABOUT = re.compile(
-    r"|_?(row_?|doc_?|document_?|text_?|source_?)?(id|idx|index)|_*index_level_\d+_*|unnamed: \d+|"
+ABOUT = re.compile(
+    r"|_?(row_?|doc_?|document_?|text_?|source_?)?(id|idx|index|index_?id)|_*index_level_\d+_*|"
+    r"unnamed: \d+|"
     r"u?uid|guid|hash|sha\d*|md5|ur[li]|link|source|dataset|data_source|corpus|origin|licen[cs]e|"
     r"(lang|language|script|country)(_?code)?|languages|dialect|facet|date|time|timestamp|year|"
     r"(created|updated|crawled|retrieved)(_at)?|file_?name|file|(file_?)?path|page|part|split|"
     r"author|publisher|meta|metadata|"
     r"(n|num|number_of)?_?(tokens?|words?|chars|characters|bytes)(_?(count|len|length))?|length"
 )
+# Some of these may also be the answer to a question about the text, if they differ between rows.
+_PERHAPS = re.compile(
+    r"(lang|language|script|country)(_?code)?|languages|dialect|facet|author|publisher"
+)
+# Columns in which people mark answers, and the value of an answer that is bad.
+_BAD_IF_FALSE = re.compile(
+    r"label|desirable|thumbs_up|keep|review_result|(is_)?(accepted|approved|correct|valid|good|"
+    r"preferred|desired)"
+)
+_BAD_IF_TRUE = re.compile(
+    r"undesirable|was_cancelled|(is_)?(rejected|deleted|discarded|bad|undesired|cancelled)"
+)
+_STATUS = re.compile(r"(review_?|annotation_?)?(status|decision|verdict|state)")
+_BAD_STATUS = frozenset({"rejected", "discarded", "deleted", "reject"})
 # Columns that belong to the question or to the answer, unless the model sees them in another way.
 _QUESTION = re.compile(
     r"(system|system_prompt|tools|functions|images?|audio|inputs?|(chat_)?history|contexts?|"
@@ -43,20 +61,21 @@ _CHAT = re.compile(
     r"### ?(Instruction|Human|Response|Assistant)\b|^(Human|User): [\s\S]*\n(Assistant|AI|Bot): "
 )
 _NO_TEXT = re.compile(r"[^\W\d_]?[\W\d_]*|[\w.:/#-]*\d[\w.:/#-]*")  # a number or an id
-_NOT = (False, 0, "false", "0")
 _ZERO = (0, "0", "0.0")
-_LIST = re.compile(r"\[\s*'(?:[^'\\]|\\.)*'\s*(?:,\s*'(?:[^'\\]|\\.)*'\s*)*\]")
+_MANY_LISTED = 20  # one answer in this many
+_ITEM = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
+_LIST = re.compile(rf"\[\s*{_ITEM}\s*(?:,?\s*{_ITEM}\s*)*\]", re.DOTALL)
 
 
 def _has(value: Any) -> bool:
     return value is not None and value not in ("", [], {}) and not str(value).isspace()
 
 
-def refuse_other_answers(path: Path, records: Sequence[Record], answer: str = "completion") -> None:
-    """Refuse rows of `text` with another column that could be the answer, and chats as text.
+def refuse_chats(path: Path, records: Sequence[Record], answer: str = "completion") -> None:
+    """Refuse bare texts that are chats, written out with the marks of a chat template.
 
     Raises:
-        InputError: names the columns, or the marks of the chat, and the format to use.
+        InputError: names the marks.
     """
     marks = [
         _CHAT.search(str(record.fields["text"])) for record in records if "text" in record.fields
@@ -68,43 +87,109 @@ def refuse_other_answers(path: Path, records: Sequence[Record], answer: str = "c
             "all of a text is used, the questions too",
             f"write the question as prompt and the answer as {answer}, or a chat as messages",
         )
+
+
+def may_be_answer(
+    records: Sequence[Record], text: str = "text", part: str = "dataset"
+) -> dict[str, int]:
+    """Return the columns, besides `text`, that may hold an answer, with the first of their lines.
+
+    A language or an author may be one if it differs between rows; the `lang` of a target's text
+    is its facet.
+    """
     others: dict[str, int] = {}
+    varying: dict[str, tuple[str, int]] = {}
     for record in records:
         for key, value in record.fields.items():
-            if key != "text" and _has(value) and not _ABOUT.fullmatch(key.strip().lower()):
+            name = key.strip().lower()
+            if key == text or not _has(value):
+                continue
+            if not ABOUT.fullmatch(name):
                 others.setdefault(key, record.line)
-    if others:
+            elif _PERHAPS.fullmatch(name) and not (part == "target" and name in ("lang", "facet")):
+                first, _ = varying.setdefault(key, (str(value), record.line))
+                if str(value) != first:
+                    others.setdefault(key, record.line)
+    return others
+
+
+def refuse_other_answers(
+    path: Path, records: Sequence[Record], hint: Callable[[], str], part: str = "dataset"
+) -> None:
+    """Refuse rows of `text` with another column that could be the answer.
+
+    Raises:
+        InputError: names the columns; `hint` says what to write.
+    """
+    if others := may_be_answer(records, part=part):
         names = ", ".join(others)
         many = f"the column {names} may hold" if len(others) == 1 else f"{names} may hold"
-        named = f'prompt = "{{text}}" and answer = "{{{next(iter(others))}}}" in [[targets]]'
-        also = f"write {named}; or " if answer == "answer" else ""
         raise InputError(
             f"{path}:{min(others.values())}: {many} the answers, but of rows with text only the "
             "text is used",
-            f"{also}write the question as prompt and the answer as {answer}; or, to use the text "
-            f"alone, delete {names}",
+            hint(),
         )
 
 
-def refuse_rejected(path: Path, records: Sequence[Record]) -> None:
+def good_rows(
+    records: Sequence[Record], answers: Sequence[str] = ()
+) -> tuple[str, str, list[int]] | None:
+    """Return the column in which some answers are marked as bad, the value of a good one, and the
+    lines of the bad ones; None if no answer is.
+
+    Args:
+        records: the rows.
+        answers: their answers, if they are known. A column that only names the answer again, as
+            its class, marks nothing.
+    """
+    for key in dict.fromkeys(key for record in records for key in record.fields):
+        name, values = key.strip().lower(), [record.fields.get(key) for record in records]
+        known = {word_key(value).lower() for value in values if _has(value)}
+        if _STATUS.fullmatch(name):
+            bad, good = known & _BAD_STATUS, known - _BAD_STATUS
+        elif known and known <= {"true", "false", "1", "0"}:
+            no, yes = {"false", "0"}, {"true", "1"}
+            bad_if_false, bad_if_true = _BAD_IF_FALSE.fullmatch(name), _BAD_IF_TRUE.fullmatch(name)
+            bad = known & (no if bad_if_false else yes if bad_if_true else set())
+            good = known - bad
+            if bad and answers and _names_classes(values, answers):
+                continue
+        else:
+            continue
+        if bad:
+            pairs = zip(records, values, strict=True)
+            lines = [record.line for record, v in pairs if word_key(v).lower() in bad]
+            return key, min(good, default=""), lines
+    return None
+
+
+def refuse_rejected(
+    path: Path, records: Sequence[Record], answers: Sequence[str], named: Sequence[str] = ()
+) -> None:
     """Refuse answers that people marked as bad (KTO, weight 0), and answers that are Python lists.
+
+    Args:
+        path: named in errors.
+        records: the rows.
+        answers: the answer of each row.
+        named: columns that the recipe reads, or picks rows by.
 
     Raises:
         InputError: names the lines.
     """
-    none = [record.line for record in records if _is_one_of(record.fields.get("weight"), _ZERO)]
+    rest = [
+        Record({k: v for k, v in record.fields.items() if k not in named}, record.line)
+        for record in records
+    ]
+    none = [record.line for record in rest if _is_one_of(record.fields.get("weight"), _ZERO)]
     _refuse(path, none, "a row of weight 0 is not meant to be trained on", "delete these rows")
-    labels = [record.fields.get("label") for record in records]
-    known = {str(label).lower() for label in labels if label is not None}
-    answers = [(_answer(record.fields), record.line) for record in records]
-    if known and known <= {"true", "false", "1", "0"} and not _names_classes(labels, answers):
-        bad = [
-            record.line
-            for record, label in zip(records, labels, strict=True)
-            if _is_one_of(label, _NOT)
-        ]
-        _refuse(path, bad, "an answer with label false was marked as bad", "delete these rows")
-    refuse_listed(path, answers)
+    if marked := good_rows(rest, answers):
+        key, good, lines = marked
+        rule = f", or write where = {{ {key} = {toml_value(as_value(good))} }}" if good else ""
+        value = next(r.fields[key] for r in rest if r.line == lines[0])
+        what = f"an answer with {key} {as_text(value).lower()} was marked as bad"
+        _refuse(path, lines, what, f"delete these rows{rule} in the recipe")
+    refuse_listed(path, [*zip(answers, (record.line for record in records), strict=True)])
 
 
 def refuse_listed(path: Path, answers: Sequence[tuple[str, int]]) -> None:
@@ -113,28 +198,33 @@ def refuse_listed(path: Path, answers: Sequence[tuple[str, int]]) -> None:
     Raises:
         InputError: names the lines.
     """
-    listed = [line for answer, line in answers if _LIST.fullmatch(answer.strip())]
-    if 2 * len(listed) >= len(answers):
-        hint = "write the text alone; if a list is meant, write it as JSON, with double quotes"
+    listed = [line for answer, line in answers if _is_python_list(answer.strip())]
+    if _MANY_LISTED * len(listed) >= len(answers):
+        hint = (
+            "name the item in the recipe, as in {answer.0}, or write the text alone; if a list is "
+            "meant, write it as JSON, with double quotes"
+        )
         _refuse(path, listed, "the answer is a Python list written as text", hint)
+
+
+def _is_python_list(text: str) -> bool:
+    if text[:1] != "[" or "'" not in text or not _LIST.fullmatch(text):
+        return False
+    try:
+        json.loads(text)
+    except ValueError:
+        return True
+    return False
 
 
 def _is_one_of(value: Any, values: Sequence[Any]) -> bool:
     return value is not None and (value.lower() if isinstance(value, str) else value) in values
 
 
-def _names_classes(labels: Sequence[Any], answers: Sequence[tuple[str, int]]) -> bool:
+def _names_classes(labels: Sequence[Any], answers: Sequence[str]) -> bool:
     """Return whether a label only repeats the answer: all answers with one label are the same."""
-    pairs = {(str(label), answer) for label, (answer, _) in zip(labels, answers, strict=True)}
+    pairs = {(str(label), answer) for label, answer in zip(labels, answers, strict=True)}
     return len(pairs) == len(set(map(str, labels))) < len(answers)
-
-
-def _answer(fields: Mapping[str, Any]) -> str:
-    """Return the text that is trained on (the last turn of a chat); "" if it is not a text."""
-    if isinstance(turns := fields.get("messages", fields.get("conversations")), list):
-        return repr(turns[-1:])
-    value = fields.get("completion", fields.get("output"))
-    return value if isinstance(value, str) else ""
 
 
 def _refuse(path: Path, lines: Sequence[int], message: str, hint: str) -> None:
@@ -217,7 +307,7 @@ def refuse_same_question(
             if isinstance(row.get(key), str) and not _NO_TEXT.fullmatch(row[key])
             and not _is_seen(row[key], side)
         }  # fmt: skip
-        about = _ABOUT.fullmatch(name) and name != "source"
+        about = ABOUT.fullmatch(name) and name != "source"
         if not about and 2 * len(texts) > len(rows) and len(texts) >= 2 * questions:
             raise InputError(
                 f"{path}: {len(rows)} rows ask only {questions} different "

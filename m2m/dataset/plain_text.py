@@ -103,10 +103,25 @@ def _speakers(texts: Sequence[str]) -> tuple[str, str] | None:
     return (heads[0], heads[1]) if in_turn else None
 
 
+def refuse_parallel(path: Path, count: int) -> None:
+    """Refuse a text file with a translation next to it: alone, each is only a bare text.
+
+    Raises:
+        InputError: names the other file, and how to use both.
+    """
+    if other := sibling_in_step(path, count):
+        pair = sorted([path.name, other])
+        raise InputError(
+            f"{path}: {other} has as many lines, as if it were a translation",
+            f'to translate, write path = ["{pair[0]}", "{pair[1]}"] with prompt = "{{0}}" and '
+            'completion = "{1}"; to use each file as bare texts, write text = "{text}"',
+        )
+
+
 def sibling_in_step(path: Path, count: int) -> str | None:
     """Return the name of a text file with as many texts and a name in another language's code."""
     parts = _TAGS.split(path.name)
-    for other in sorted(path.parent.glob("*.txt")):
+    for other in sorted(path.parent.glob(f"*{path.suffix}")):
         theirs = _TAGS.split(other.name)
         differing = [pair for pair in zip(parts, theirs, strict=False) if pair[0] != pair[1]]
         if len(parts) == len(theirs) and len(differing) == 1 and max(map(len, differing[0])) < 4:

@@ -1,104 +1,125 @@
-"""Read training rows in the formats that other tools use; each file has one format.
+"""Read training rows: in the formats that other tools use, or as the recipe says.
 
-Every format gives the same rows: a conversation, a bare text or pieces of text.
+Each file has one format. All give the same rows: a conversation, a bare text or pieces of text.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from m2m.dataset.conversation import FLAGS, Wrong, kind, read_message, with_answer
+from m2m.dataset.answers import READINGS
+from m2m.dataset.ask import mappings_hint
+from m2m.dataset.conversation import Wrong, with_answer
+from m2m.dataset.examples import Kind, conversation, decided, kind_of, read_example, refuse_nothing
 from m2m.dataset.fields import (
     READ,
+    refuse_chats,
     refuse_other_answers,
     refuse_rejected,
     refuse_same_question,
     refuse_unread,
 )
-from m2m.dataset.plain_text import refuse_no_prose
+from m2m.dataset.guess import guess
+from m2m.dataset.mapping import AS_IT_IS, RowMapping, picked, picked_words
+from m2m.dataset.plain_text import refuse_no_prose, refuse_parallel
+from m2m.dataset.row import Row
+from m2m.dataset.row_formats import FORMATS, Converter, from_turns
+from m2m.dataset.source import Source, as_source
+from m2m.dataset.templates import fill, is_empty, names_in
 from m2m.errors import InputError, Problems
-from m2m.formats.records import Record, read_records
+from m2m.formats.records import Record
 from m2m.opening import Text
+
+__all__ = ["FORMATS", "Row", "Rows", "load_dataset", "read_rows"]
 
 Fields = Mapping[str, Any]
 _KEPT = 100_000  # faulty rows of which `m2m data check` counts each kind
+_PAIRS = ("prompt/completion", "Alpaca")  # of one question and one answer
+# Rows of targets are also rows of datasets.
+_ASKED = {"choices": {"question", "choices", "answer"}, "prompt/answer": {"prompt", "answer"}}
 
 
 @dataclass(frozen=True)
-class Row:
-    """One training row; exactly one of `messages`, `text` and `pieces` is set.
+class Rows:
+    """The rows of a file.
 
     Attributes:
-        line: its first line in the file, counted from 1.
-        messages: a conversation of {"role", "content"}; the assistant's turns are trained on.
-        text: a bare text, trained on as a whole.
-        pieces: (text, trained) stretches written out with their special tokens.
-        tools: the value of `tools` for a chat template.
+        format: its name.
+        rows: the good rows.
+        problems: the faults of the others.
+        notes: how they were read, in words: the rows that `where` picked, the reading of answers.
     """
 
-    line: int
-    messages: tuple[Mapping[str, Any], ...] | None = None
-    text: str | None = None
-    pieces: tuple[tuple[str, bool], ...] | None = None
-    tools: tuple[Any, ...] | None = None
-
-    @property
-    def plain_text(self) -> str:
-        """Return all text that people wrote in it, each part on its own line."""
-        if self.messages is not None:
-            return "\n".join(str(message["content"]) for message in self.messages)
-        if self.pieces is not None:
-            return "".join(text for text, _ in self.pieces)
-        return self.text or ""
-
-    @property
-    def sides(self) -> tuple[str, str]:
-        """Return the question and the text that is trained on; a bare text has the question ""."""
-        if self.messages is not None:
-            texts: tuple[list[str], list[str]] = ([], [])
-            for message in self.messages:
-                texts[message["role"] == "assistant"].append(str(message["content"]))
-            return "\n".join(texts[0]), "\n".join(texts[1])
-        if self.pieces is not None:
-            question = "".join(text for text, trained in self.pieces if not trained)
-            return question, "".join(text for text, trained in self.pieces if trained)
-        return "", self.text or ""
+    format: str
+    rows: list[Row]
+    problems: Problems
+    notes: tuple[str, ...] = ()
 
 
-def load_dataset(source: Path | Text) -> list[Row]:
-    """Read a JSONL, JSON, CSV, TSV or text file of training rows.
+def load_dataset(source: Path | Text | Source, mapping: RowMapping = AS_IT_IS) -> list[Row]:
+    """Read a JSONL, JSON, CSV, TSV or text file of training rows, or aligned text files.
 
-    The first row decides the format of the file, one of `FORMATS`.
+    The first row decides the format of the file, one of `FORMATS`, unless `mapping` says how rows
+    are read.
 
     Raises:
         InputError: the file cannot be read or is empty, or rows are wrong; names all their lines.
     """
-    _, rows, problems = read_rows(source)
-    path = source if isinstance(source, Path) else source.path
-    problems.raise_if_any(InputError, str(path), "correct these rows or delete them")
-    return rows
+    source = as_source(source)
+    read = read_rows(source, mapping)
+    hint = "correct these rows or delete them"
+    if not read.rows and not mapping.is_custom:
+        hint = mappings_hint(source.path, source.records, "dataset") or hint
+    read.problems.raise_if_any(InputError, source.name, hint)
+    return read.rows
 
 
-def read_rows(source: Path | Text) -> tuple[str, list[Row], Problems]:
-    """Read as `load_dataset` does; return the format's name, the good rows, and the problems.
+def read_rows(source: Path | Text | Source, mapping: RowMapping = AS_IT_IS) -> Rows:
+    """Read as `load_dataset` does; return the good rows, and the problems.
 
     Raises:
         InputError: the file cannot be read or is empty, or its format is unknown.
     """
-    records = read_records(source)
-    path = source if isinstance(source, Path) else source.path
-    if not records:
-        raise InputError(f"{path} has no rows", "give a file with at least one training row")
-    name, keys, convert = _detect(path, records[0], len(records) == 1)
+    source = as_source(source)
+    if not source.records:
+        raise InputError(f"{source.name} has no rows", "give a file with at least one training row")
+    records = picked(source.path, source.records, mapping)
+    notes = picked_words(len(source.records), len(records), mapping)
+    if _is_mapped(mapping, records[0]):
+        read = _mapped(source, records, mapping)
+    else:
+        read = _formatted(source, records, mapping)
+    answers = {row.line: row.sides[1] for row in read.rows if row.text is None}
+    kept = [record for record in records if record.line in answers]
+    named = [name for template in mapping.templates for name in names_in(template)]
+    named += [name for name, _ in mapping.where]
+    if kept:
+        refuse_rejected(source.path, kept, [answers[record.line] for record in kept], named)
+    return replace(read, notes=(*source.notes, *filter(None, [notes]), *read.notes))
+
+
+def _is_mapped(mapping: RowMapping, first: Record) -> bool:
+    """Return whether rows are read as the recipe says, or as targets are, and by no format."""
+    if mapping.is_custom:
+        return replace(mapping, system="").is_custom
+    keys = first.fields.keys()
+    formats = [name for name, (needed, _) in FORMATS.items() if needed <= keys and name != "text"]
+    return not formats and any(needed <= keys for needed in _ASKED.values())
+
+
+def _formatted(source: Source, records: Sequence[Record], mapping: RowMapping) -> Rows:
+    """Read rows in one of the formats."""
+    path = source.path
+    name, keys, convert = _detect(path, records, len(records) == 1)
     if name == "text":
-        refuse_other_answers(path, records)
-        if path.suffix.lower() == ".txt":
+        refuse_chats(path, records)
+        refuse_other_answers(path, records, lambda: mappings_hint(path, records, "dataset"))
+        if source.kind == "text":
             refuse_no_prose(path, [(record.fields["text"], record.line) for record in records])
-    refuse_rejected(path, records)
+            refuse_parallel(path, len(records))
     problems = Problems(_KEPT)
     rows: list[Row] = []
     good: list[Fields] = []
@@ -109,34 +130,100 @@ def read_rows(source: Path | Text) -> tuple[str, list[Row], Problems]:
                     f"found keys {_listed(record.fields)}, but the file began as {name} rows "
                     f"with {_listed(sorted(keys))}"
                 )
-            row = convert(record.fields, record.line)
-            refuse_unread(name, record.fields, row.sides)
+            fields = record.fields
+            if mapping.system:
+                fields = {**fields, "system": fill(mapping.system, fields)}
+            row = convert(fields, record.line)
+            refuse_unread(name, fields, row.sides)
+            if name in _PAIRS:
+                refuse_nothing(row.sides)
+            rows.append(row)
+            good.append(fields)
+        except (Wrong, InputError) as wrong:
+            problems.add(f"line {record.line}: {wrong}")
+    if name in _PAIRS:
+        refuse_same_question(path, good, [row.sides for row in rows])
+    return Rows(name, rows, problems)
+
+
+def _mapped(source: Source, records: Sequence[Record], mapping: RowMapping) -> Rows:
+    """Read rows as the recipe says, or as targets are read; train on the right answer."""
+    path, kind = source.path, kind_of(source.path, records[0], mapping)
+    if mapping.labels and not (mapping.choices or "choices" in records[0].fields):
+        kind = "answer"  # a dataset may have only some of the labels
+    chosen, doubt = decided([(path, records)], mapping) if kind == "choices" else ("", None)
+    if chosen:
+        mapping = replace(mapping, answers=chosen)
+    problems, rows, good = Problems(_KEPT), [], []
+    for record in records:
+        try:
+            row = _row(record, kind, mapping)
+            if not mapping.is_custom:
+                refuse_unread(
+                    "choices" if kind == "choices" else "answer", record.fields, row.sides
+                )
             rows.append(row)
             good.append(record.fields)
-        except Wrong as wrong:
+        except (Wrong, InputError) as wrong:
             problems.add(f"line {record.line}: {wrong}")
-    if name in ("prompt/completion", "Alpaca"):
+    if doubt and rows:
+        raise doubt
+    if kind == "answer" and not mapping.is_custom:
         refuse_same_question(path, good, [row.sides for row in rows])
-    return name, rows, problems
+    notes = (f'each answer is {READINGS[chosen]} (answers = "{chosen}")',) if chosen else ()
+    name = "prompt/answer" if kind == "answer" else kind
+    return Rows("mapping" if mapping.is_custom else name, rows, problems, notes)
+
+
+def _row(record: Record, kind: Kind, mapping: RowMapping) -> Row:
+    """Read one row by a mapping.
+
+    Raises:
+        InputError, Wrong: it does not fit.
+    """
+    fields = record.fields
+    if mapping.messages:
+        system = fill(mapping.system, fields) if mapping.system else fields.get("system")
+        turns = {"messages": conversation(fields, mapping), "tools": fields.get("tools")}
+        turns |= {} if is_empty(system) else {"system": system}
+        return from_turns("messages")(turns, record.line)
+    example = read_example(record, kind, mapping)
+    if kind == "text":
+        return Row(record.line, text=example.answer)
+    if len(example.references) > 1:
+        field = (mapping.answer or "{answer}").strip("{} ")
+        raise Wrong(
+            f"the answer has {len(example.references)} items; write {{{field}.0}} for the first, "
+            f"or {{{field}:comma}} for all of them"
+        )
+    system = [{"role": "system", "content": example.system}] if example.system.strip() else []
+    talk = [
+        *system,
+        {"role": "user", "content": example.prompt},
+        {"role": "assistant", "content": example.answer},
+    ]
+    return Row(record.line, messages=with_answer(talk))
 
 
 def _detect(
-    path: Path, first: Record, alone: bool
-) -> tuple[str, frozenset[str], Callable[[Fields, int], Row]]:
+    path: Path, records: Sequence[Record], alone: bool
+) -> tuple[str, frozenset[str], Converter]:
+    first = records[0]
     fitting = [name for name, (keys, _) in FORMATS.items() if keys <= first.fields.keys()]
     if len(asking := [name for name in fitting if name != "text"]) > 1:
         columns = " and ".join(_listed(sorted(FORMATS[name][0])) for name in asking)
         raise InputError(
             f"{path}:{first.line}: rows with {columns}: which of them is meant is not clear",
-            "keep the columns of one and delete the others",
+            "say in the recipe which to read (prompt or messages), or delete the others",
         )
     if fitting:
         return fitting[0], *FORMATS[fitting[0]]
-    raise _unknown(path, first, alone)
+    raise _unknown(path, records, alone)
 
 
-def _unknown(path: Path, first: Record, alone: bool) -> InputError:
-    """Return the error for columns that no format has, with the columns to use."""
+def _unknown(path: Path, records: Sequence[Record], alone: bool) -> InputError:
+    """Return the error for columns that no format has, with the mappings to use."""
+    first = records[0]
     message, keys = f"{path}:{first.line}: m2m does not know the columns", first.fields.keys()
     known = {key: key.strip().lower() for key in keys}
     for form, (names, _) in FORMATS.items():
@@ -147,29 +234,13 @@ def _unknown(path: Path, first: Record, alone: bool) -> InputError:
             ]
             return InputError(f"{message} {_listed(keys)}", f"rename {', '.join(wrong)}")
     inside = [key for key, value in first.fields.items() if _is_rows(value)]
-    if {"chosen", "rejected"} <= keys:
-        hint = "write the question as prompt and the chosen answer as completion"
-    elif turns := [key for key in inside if _is_turn(first.fields[key][0])]:
-        name = "messages" if "role" in first.fields[turns[0]][0] else "conversations"
-        hint = f'rename "{turns[0]}" to {name}'
-    elif inside and alone:
+    hint = mappings_hint(path, records, "dataset")
+    if inside and alone and guess(path, records, "dataset") is None:
         hint = f'the rows are inside "{inside[0]}": write a file that has only that list'
-    elif {"question", "choices", "answer"} <= keys:
-        hint = (
-            "these are questions of a target: name the file with `--target`, or under [[targets]]"
-        )
-    elif {"prompt", "answer"} <= keys:
-        hint = (
-            "to train on these rows, rename answer to completion; to ask them, name the file with "
-            "`--target`, or under [[targets]]"
-        )
-    else:
-        hint = (
-            "rename the question column to prompt and the answer column to completion; other "
-            "formats are in docs/own-language.md"
-        )
-        if path.suffix.lower() in (".csv", ".tsv"):
-            hint += "; if line 1 is a row already, write a line with these names before it"
+    if not hint:
+        hint = "name the question column in `prompt` and the answer column in `completion`"
+    if path.suffix.lower() in (".csv", ".tsv"):
+        hint += "\nif line 1 is a row already, write a line with the columns' names before it"
     return InputError(f"{message} {_listed(keys)}", hint)
 
 
@@ -177,149 +248,5 @@ def _is_rows(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and isinstance(value[0], dict | list)
 
 
-def _is_turn(value: Any) -> bool:
-    return isinstance(value, dict) and bool({"role", "from"} & value.keys())
-
-
 def _listed(names: Any) -> str:
     return ", ".join(f'"{name}"' for name in names) or "none"
-
-
-def _text(fields: Fields, key: str, *, empty: bool = False) -> str:
-    value = fields.get(key)
-    if value is None and empty:
-        return ""
-    if not isinstance(value, str):
-        raise Wrong(f'"{key}" must be text, found {kind(value)}')
-    if not empty and not value.strip():
-        raise Wrong(f'"{key}" is empty')
-    return value
-
-
-def _items(fields: Fields, key: str) -> list[Mapping[str, Any]]:
-    value = fields.get(key)
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise Wrong(f'"{key}" must be a list of objects, found {kind(value)}')
-    if not value:
-        raise Wrong(f'"{key}" is empty')
-    return value
-
-
-def _tools(fields: Fields) -> tuple[Any, ...] | None:
-    tools = fields.get("tools")
-    if isinstance(tools, str) and tools.strip():
-        try:
-            tools = json.loads(tools)
-        except json.JSONDecodeError:
-            raise Wrong('"tools" is text, but not JSON') from None
-    if not tools:
-        return None
-    if not isinstance(tools, list):
-        raise Wrong(f'"tools" must be a list, found {kind(tools)}')
-    return tuple(tools)
-
-
-def _turn(role: str, content: str) -> dict[str, str]:
-    return {"role": role, "content": content}
-
-
-def _system(fields: Fields) -> list[dict[str, str]]:
-    text = _text(fields, "system", empty=True)
-    return [_turn("system", text)] if text else []
-
-
-def _from_pair(fields: Fields, line: int) -> Row:
-    return Row(
-        line,
-        messages=(
-            *_system(fields),
-            _turn("user", _text(fields, "prompt")),
-            _turn("assistant", _text(fields, "completion")),
-        ),
-    )
-
-
-def _from_messages(fields: Fields, line: int) -> Row:
-    messages: list[Mapping[str, Any]] = [
-        read_message(item, i) for i, item in enumerate(_items(fields, "messages"), start=1)
-    ]
-    return Row(line, messages=with_answer(_led(fields, messages)), tools=_tools(fields))
-
-
-def _led(fields: Fields, messages: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Put the column `system` before the messages, unless they already begin with it."""
-    system = _system(fields)
-    if not system or messages[0]["role"] != "system":
-        return [*system, *messages]
-    if messages[0]["content"].strip() != system[0]["content"].strip():
-        raise Wrong('"system" and the first message are two system messages; keep one')
-    return messages
-
-
-def _from_text(fields: Fields, line: int) -> Row:
-    return Row(line, text=_text(fields, "text"))
-
-
-# ShareGPT's names of speakers, and two more from LLaMA-Factory.
-_SHAREGPT = {
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "assistant": "assistant",
-    "system": "system",
-    "function_call": "assistant",
-    "observation": "tool",
-    "tool": "tool",
-}
-
-
-def _from_sharegpt(fields: Fields, line: int) -> Row:
-    messages: list[Mapping[str, Any]] = []
-    for number, item in enumerate(_items(fields, "conversations"), start=1):
-        speaker, value = item.get("from"), item.get("value")
-        if not isinstance(speaker, str) or speaker not in _SHAREGPT:
-            raise Wrong(
-                f'turn {number} is "from" {speaker!r}, expected one of {", ".join(_SHAREGPT)}'
-            )
-        if not isinstance(value, str):
-            raise Wrong(f'turn {number}: "value" must be text, found {kind(value)}')
-        weight = {key: item[key] for key in FLAGS if key in item}
-        messages.append(read_message({**_turn(_SHAREGPT[speaker], value), **weight}, number))
-    return Row(line, messages=with_answer(_led(fields, messages)), tools=_tools(fields))
-
-
-def _from_alpaca(fields: Fields, line: int) -> Row:
-    messages = _system(fields)
-    history = fields.get("history") or []
-    for pair in history if isinstance(history, list) else [history]:
-        if not isinstance(pair, list) or [type(side) for side in pair] != [str, str]:
-            raise Wrong('"history" must be a list of [question, answer]')
-        messages += [_turn("user", pair[0]), _turn("assistant", pair[1])]
-    question = _text(fields, "instruction")
-    if more := _text(fields, "input", empty=True):
-        question = f"{question}\n{more}"
-    messages += [_turn("user", question), _turn("assistant", _text(fields, "output"))]
-    return Row(line, messages=tuple(messages))
-
-
-def _from_segments(fields: Fields, line: int) -> Row:
-    pieces = []
-    for number, item in enumerate(_items(fields, "segments"), start=1):
-        text, label = item.get("text"), item.get("label")
-        if not isinstance(text, str) or not isinstance(label, bool):
-            raise Wrong(f'segment {number} needs "text" as text and "label" as true or false')
-        pieces.append((text, label))
-    if not any(text and label for text, label in pieces):
-        raise Wrong('no segment with "label": true to train on')
-    return Row(line, pieces=tuple(pieces))
-
-
-# A bare text comes last: if there are other columns, one of them may be the intended format.
-FORMATS: dict[str, tuple[frozenset[str], Callable[[Fields, int], Row]]] = {
-    "prompt/completion": (frozenset({"prompt", "completion"}), _from_pair),
-    "chat": (frozenset({"messages"}), _from_messages),
-    "ShareGPT": (frozenset({"conversations"}), _from_sharegpt),
-    "Alpaca": (frozenset({"instruction", "output"}), _from_alpaca),
-    "segments": (frozenset({"segments"}), _from_segments),
-    "text": (frozenset({"text"}), _from_text),
-}

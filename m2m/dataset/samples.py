@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from m2m.dataset.rows import Row
+from m2m.dataset.mapping import AS_IT_IS, RowMapping
+from m2m.dataset.row import Row
+from m2m.dataset.source import Source
 from m2m.dataset.tool_calls import fit_arguments, refuse_unplain
 from m2m.errors import InputError, Problems
 from m2m.opening import Text
@@ -97,7 +99,7 @@ def encode(
     samples: list[Sample] = []
     for row in rows:
         try:
-            sequences = enumerate(_sequences(row, formatter))
+            sequences = enumerate(sequences_of(row, formatter))
             row_samples = [_sample(segments, row.line, turn) for turn, segments in sequences]
         except InputError as error:
             problems.add(f"line {row.line}: {error.message}")
@@ -115,7 +117,12 @@ def encode(
     return samples
 
 
-def _sequences(row: Row, formatter: Formatter) -> list[list[Segment]]:
+def sequences_of(row: Row, formatter: Formatter) -> list[list[Segment]]:
+    """Return the sequences of ids that a row becomes, with the parts that are trained on.
+
+    Raises:
+        InputError: the template refuses the row, or its text has control tokens.
+    """
     if row.pieces is None and (token := formatter.tokenizer.written_out(row.plain_text)):
         raise InputError(
             f"the text has the control token {token} in it",
@@ -201,7 +208,9 @@ def split(
     return kept, [sample for sample, out in zip(samples, chosen, strict=True) if out]
 
 
-def dataset_fingerprint(file: Text, formatter: Formatter, max_length: int) -> str:
+def dataset_fingerprint(
+    file: Text | Source, formatter: Formatter, max_length: int, mapping: RowMapping = AS_IT_IS
+) -> str:
     """Return the SHA-256 (hex) of everything that decides a file's samples, except the vocabulary.
 
     The base model's fingerprint covers the vocabulary.
@@ -212,5 +221,6 @@ def dataset_fingerprint(file: Text, formatter: Formatter, max_length: int) -> st
         file.path.suffix.lower(),
         formatter.identity,
         max_length,
+        *([mapping.as_json()] if mapping.as_json() else []),  # older fingerprints have none
     ]
     return hashlib.sha256(json.dumps(parts).encode("utf-8")).hexdigest()

@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from m2m.dataset.examples import Example, Kind, facet
 from m2m.dataset.sameness import normalize
 from m2m.errors import InputError, Problems
-from m2m.evaluate.examples import Example, Kind, facet
 from m2m.evaluate.prompts import SEPARATOR, Form
 from m2m.evaluate.task_files import TaskFiles, names
 from m2m.evaluate.tasks import Task, assembled

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from m2m.dataset.examples import Example
 from m2m.dataset.sameness import normalize
 from m2m.errors import InputError
-from m2m.evaluate.examples import Example
 from m2m.llamacpp.scoring import Request
 from m2m.tokenizer import Formatter, Message
 
@@ -174,11 +174,14 @@ class Prompter:
 
     def _asked(self, example: Example) -> str | Sequence[Message]:
         """Return the turns of a chat, or the text of a plain prompt."""
-        if not self._chats:
-            return self._text(example)
         turns: list[Message] = []
-        if self.form.instruction:
-            turns.append({"role": "system", "content": self.form.instruction})
+        if not self._chats:
+            if not example.system:
+                return self._text(example)
+            system: Message = {"role": "system", "content": example.system}
+            return [system, {"role": "user", "content": self._text(example)}]
+        if head := self.form.separator.join(filter(None, [self.form.instruction, example.system])):
+            turns.append({"role": "system", "content": head})
         for shot in self.shots(example):
             turns.append({"role": "user", "content": shot.prompt})
             turns.append({"role": "assistant", "content": self._framed(shot.answer)})
@@ -192,6 +195,8 @@ class Prompter:
         form, gap = self.form, "" if self._raw else "\n"
         solved = [s.prompt + gap + self._framed(s.answer) for s in self.shots(example)]
         head = form.instruction + (form.separator if form.instruction and not self._raw else "")
+        if self._raw and example.system:
+            head += example.system + form.separator
         return head + form.separator.join([*solved, example.prompt])
 
     def _raw_ids(self, text: str) -> list[int]:

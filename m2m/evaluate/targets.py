@@ -10,32 +10,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from m2m.dataset.plain_text import refuse_no_prose
+from m2m.dataset.examples import Example, decided
+from m2m.dataset.mapping import RowMapping, picked
+from m2m.dataset.plain_text import refuse_no_prose, refuse_parallel
 from m2m.dataset.sameness import normalize
+from m2m.dataset.source import Source, open_source
 from m2m.errors import InputError, Problems
-from m2m.evaluate.examples import Example, Reading
 from m2m.evaluate.harness import SUFFIXES, Part, load_harness
 from m2m.evaluate.metrics import check_metric
 from m2m.evaluate.prompts import Form
 from m2m.evaluate.same import question_keys
-from m2m.evaluate.tasks import Task, decided, load_task
-from m2m.formats.records import rows_text
-from m2m.opening import Text, universal_newlines
+from m2m.evaluate.tasks import Task, load_task
+from m2m.opening import universal_newlines
 from m2m.recipe import Target
 
-Read = Callable[[Path], Text]  # reads each file once
-_READING = ("prompt", "answer", "answers", "choices", "shots", "shots_from", "window", "max_tokens")
+Read = Callable[[tuple[Path, ...]], Source]  # reads each file once
+_MAPPING = ("prompt", "answer", "answers", "choices", "system", "messages", "labels")
+_READING = (*_MAPPING, "text", "where", "like", "shots", "shots_from", "window", "max_tokens")
 # Settings that a text does not use: it has no question and no answer.
-_ASKING = (
-    "prompt",
-    "answer",
-    "answers",
-    "choices",
-    "instruction",
-    "shots",
-    "answer_prefix",
-    "answer_suffix",
-)
+_ASKING = (*_MAPPING, "instruction", "shots", "answer_prefix", "answer_suffix")
 
 
 def load_target(target: Target, part: Part, roots: Sequence[Path] = ()) -> Task:
@@ -54,16 +47,16 @@ def load_target(target: Target, part: Part, roots: Sequence[Path] = ()) -> Task:
     path = _path(target, part)
     if path.suffix.lower() in SUFFIXES:
         return _harness_task(target, part, path, roots)
-    read = functools.cache(rows_text)
+    read = functools.cache(open_source)
     reading, doubt = _reading(target, read)
-    task = load_task(read(path), reading)
+    task = load_task(read(target.files(part)), reading)
     if doubt and task.answers:
         raise doubt
     if target.answers != "auto" and not task.answers:
         raise InputError(f"{path}: `answers` is for rows with choices", "leave it out")
     metric = check_metric(target.metric, task.kind, str(path))
     if task.kind == "text":
-        return _text_task(target, task, read(path).text)
+        return _text_task(target, task, read(target.files(part)).text)
     if target.window:
         raise InputError(f"{path}: window is for texts, these rows have answers", "leave it out")
     task = replace(task, form=_form(target, reading, read))
@@ -138,20 +131,21 @@ def _refuse_set(target: Target, path: Path, names: Sequence[str], why: str) -> N
         raise InputError(f"{path}: {why}, and {', '.join(used)} is set", "leave it out")
 
 
-def _reading(target: Target, read: Read) -> tuple[Reading, InputError | None]:
+def _reading(target: Target, read: Read) -> tuple[RowMapping, InputError | None]:
     """Return how all files of a target are read: `answers` is decided once, for all of them."""
-    reading = Reading(target.prompt, target.answer, target.choices, target.answers)
-    files = dict.fromkeys([target.dev, target.test, target.shots_from])
-    texts = []
-    for path in files:
-        if path and path.suffix.lower() not in SUFFIXES:
+    mapping = RowMapping.of(target)
+    shots = (target.shots_from,) if target.shots_from else ()
+    parts = []
+    for files in dict.fromkeys([target.files("dev"), target.files("test"), shots]):
+        if files and files[0].suffix.lower() not in SUFFIXES:
             with suppress(InputError):  # `load_task` gives the reason
-                texts.append(read(path))
-    chosen, doubt = decided(texts, reading)
-    return replace(reading, answers=chosen), doubt
+                source = read(files)
+                parts.append((source.path, picked(source.path, source.records, mapping)))
+    chosen, doubt = decided(parts, mapping)
+    return replace(mapping, answers=chosen), doubt
 
 
-def _form(target: Target, reading: Reading, read: Read) -> Form:
+def _form(target: Target, reading: RowMapping, read: Read) -> Form:
     return Form(
         style=target.template,
         instruction=target.instruction,
@@ -165,12 +159,13 @@ def _form(target: Target, reading: Reading, read: Read) -> Form:
     )
 
 
-def _pool(target: Target, reading: Reading, read: Read) -> tuple[Example, ...]:
+def _pool(target: Target, reading: RowMapping, read: Read) -> tuple[Example, ...]:
     """Return the rows that solved examples may come from: all that the test set does not ask."""
-    source = load_task(read(target.shots_from or target.dev), reading)
+    files = (target.shots_from,) if target.shots_from else target.files("dev")
+    source = load_task(read(files), reading)
     if source.kind == "text":
         raise InputError(f"{source.path}: texts are not solved examples", "name rows with answers")
-    test = load_task(read(target.test), reading).examples if target.test else ()
+    test = load_task(read(target.files("test")), reading).examples if target.test else ()
     barred = {normalize(example.prompt) for example in test}
     return tuple(example for example in source.examples if normalize(example.prompt) not in barred)
 
@@ -179,12 +174,13 @@ def _text_task(target: Target, task: Task, text: str) -> Task:
     """Return rows of text, or the whole text of their file if it is scored in windows."""
     _refuse_set(target, task.path, _ASKING, "holds texts, which are not asked anything")
     if not target.window:
-        if task.path.suffix.lower() == ".txt":
+        if text and not target.text:
+            refuse_parallel(task.path, len(task.examples))
             lines = [(example.answer, example.line) for example in task.examples]
             refuse_no_prose(task.path, lines, answer="answer")
         return task
     whole = "\n".join(example.answer for example in task.examples)
-    if task.path.suffix.lower() == ".txt":
+    if text:
         whole = universal_newlines(text).removesuffix("\n")
     examples = (Example("", (whole,), 0, 1),)
     return replace(task, examples=examples, form=Form(window=target.window))

@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from m2m.dataset.answers import READINGS
+from m2m.dataset.ask import mappings_hint
 from m2m.dataset.conversation import Wrong
+from m2m.dataset.examples import SHAPES, Example, Kind, decided, kind_of, read_example
 from m2m.dataset.fields import (
-    refuse_listed,
+    refuse_chats,
     refuse_other_answers,
+    refuse_rejected,
     refuse_same_question,
     refuse_unread,
 )
+from m2m.dataset.mapping import AS_IT_IS, RowMapping, picked, picked_words
 from m2m.dataset.sameness import normalize
+from m2m.dataset.source import Source, as_source
+from m2m.dataset.templates import names_in
 from m2m.errors import InputError, Problems
-from m2m.evaluate.answers import READINGS, Given, decide
-from m2m.evaluate.examples import (
-    SHAPES,
-    Example,
-    Kind,
-    Reading,
-    given,
-    kind_of,
-    read_example,
-)
 from m2m.evaluate.prompts import Form, Prompter
-from m2m.formats.records import Record, read_records, rows_text
+from m2m.formats.records import Record
 from m2m.llamacpp.scoring import Request
 from m2m.opening import Text
 from m2m.tokenizer import Formatter
@@ -37,7 +35,7 @@ CONTRAST = 4  # choices of an example that came with its answer only: that answe
 _POOL = 12  # distractors are drawn from this many answers of the nearest length
 # See docs/targets.md: a recipe can set the prompt of its rows.
 _IN_PROMPT = ', or name its column in `prompt = "{...}"` in [[targets]]'
-_AS_THEY_ARE, _BARE = Reading(), Form()
+_BARE = Form()
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,7 @@ class Task:
         form: how the examples are asked.
         answers: how an answer names its choice, one of `READINGS`; "" if none of these.
         sha256: of a task file's own bytes; "" for rows, whose hash is the fingerprint.
+        picked: the rows that `where` picked, in words; "" without it.
     """
 
     kind: Kind
@@ -62,88 +61,112 @@ class Task:
     form: Form = _BARE
     answers: str = ""
     sha256: str = ""
+    picked: str = ""
 
     @property
     def reading(self) -> str:
         """Return in words how its answers were read; "" if there is only one way."""
-        if not self.answers:
-            return ""
-        return f'each answer is {READINGS[self.answers]} (answers = "{self.answers}")'
+        how = (
+            self.answers and f'each answer is {READINGS[self.answers]} (answers = "{self.answers}")'
+        )
+        return "; ".join(filter(None, [self.picked, how]))
 
 
-def load_task(source: Path | Text, reading: Reading = _AS_THEY_ARE) -> Task:
+def load_task(source: Path | Text | Source, mapping: RowMapping = AS_IT_IS) -> Task:
     """Read a target file.
 
     Rows are {"question", "choices", "answer": index}, {"prompt", "answer"} or {"text"}, all of the
-    same kind, or any rows that `reading` turns into one of these; `facet` or `lang` is optional.
+    same kind, or any rows that `mapping` turns into one of these; `facet` or `lang` is optional.
 
     Raises:
         InputError: lists up to 20 mistakes with their lines.
     """
-    file = rows_text(source) if isinstance(source, Path) else source
-    path, records = file.path, read_records(file)
-    if not records:
+    source = as_source(source)
+    path = source.path
+    if not source.records:
         raise InputError(f"{path}: has no rows", "a target needs at least one example")
-    kind = kind_of(path, records[0], reading)
-    if kind == "text":
-        refuse_other_answers(path, records, answer="answer")
-    chosen, doubt = decided([file], reading) if kind == "choices" else ("", None)
-    reading = replace(reading, answers=chosen)
+    records = picked(path, source.records, mapping)
+    kind = _kind(path, records, mapping)
+    chosen, doubt = decided([(path, records)], mapping) if kind == "choices" else ("", None)
+    mapping = replace(mapping, answers=chosen)
     problems = Problems()
-    examples = []
+    examples, kept = [], []
     for record in records:
         try:
-            examples.append(_example(record, kind, reading))
+            examples.append(_example(record, kind, mapping))
+            kept.append(record)
         except InputError as error:
             problems.add(f"line {record.line}: {error.message}")
     hint = f"every row must be {SHAPES[kind]}"
-    if reading.is_custom:
-        hint = "`prompt`, `answer` and `choices` say how a row is read"
+    if mapping.is_custom:
+        hint = "`prompt`, `answer`, `choices` and `labels` say how a row is read"
     if chosen and examples:
         hint += f"; here {READINGS[chosen]} is taken for the answer (`answers` says otherwise)"
-    problems.raise_if_any(InputError, str(path), hint)
-    if kind == "answer":
-        if not reading.prompt:
-            sides = [(example.prompt, example.answer) for example in examples]
-            refuse_same_question(path, [record.fields for record in records], sides)
-        refuse_listed(path, [(example.answer, example.line) for example in examples])
+    if not examples and not mapping.is_custom:
+        hint = mappings_hint(path, records, "target") or hint
+    problems.raise_if_any(InputError, source.name, hint)
+    _refuse_unfit(path, kept, examples, kind, mapping)
     if doubt:
         raise doubt
-    return assembled(Task(kind, tuple(examples), path, file.sha256, answers=chosen))
+    words = picked_words(len(source.records), len(records), mapping)
+    task = Task(kind, tuple(examples), path, source.sha256, answers=chosen, picked=words)
+    return assembled(task)
 
 
-def _example(record: Record, kind: Kind, reading: Reading) -> Example:
+def _kind(path: Path, records: Sequence[Record], mapping: RowMapping) -> Kind:
+    """Return the kind of a file's rows.
+
+    Raises:
+        InputError: they have no kind, or it is not clear; the hint has mappings to choose from.
+    """
+    try:
+        kind = kind_of(path, records[0], mapping)
+    except InputError as error:
+        hint = "" if mapping.is_custom else mappings_hint(path, records, "target")
+        raise InputError(error.message, hint or error.hint) from None
+    if kind == "text" and not mapping.text:
+        refuse_chats(path, records, answer="answer")
+        asked = functools.partial(mappings_hint, path, records, "target")
+        refuse_other_answers(path, records, asked, "target")
+    return kind
+
+
+def _refuse_unfit(
+    path: Path,
+    records: Sequence[Record],
+    examples: Sequence[Example],
+    kind: Kind,
+    mapping: RowMapping,
+) -> None:
+    """Refuse questions that differ only in what the model would not see, and bad answers.
+
+    Raises:
+        InputError: names the column, or the lines.
+    """
+    if kind == "text":
+        return
+    if kind == "answer" and not mapping.prompt:
+        sides = [(example.prompt, example.answer) for example in examples]
+        refuse_same_question(path, [record.fields for record in records], sides)
+    named = [name for template in mapping.templates for name in names_in(template)]
+    named += [name for name, _ in mapping.where]
+    refuse_rejected(path, records, [example.answer for example in examples], named)
+
+
+def _example(record: Record, kind: Kind, mapping: RowMapping) -> Example:
     """Read one row, if the model sees all of its question.
 
     Raises:
         InputError: the row is not of that kind, or has more columns that belong to the question.
     """
-    example = read_example(record, kind, reading)
+    example = read_example(record, kind, mapping)
     try:
-        if kind != "text" and not reading.prompt:
-            visible = (example.prompt, *example.choices, *example.references)
+        if kind != "text" and not (mapping.prompt or mapping.messages):
+            visible = (example.system, example.prompt, *example.choices, *example.references)
             refuse_unread(kind, record.fields, visible, _IN_PROMPT)
     except Wrong as wrong:
         raise InputError(str(wrong)) from None
     return example
-
-
-def decided(files: Sequence[Text], reading: Reading) -> tuple[str, InputError | None]:
-    """Return how the answers of some files of one target name their choices; see `decide`.
-
-    Rows that cannot be read are left to `load_task`.
-    """
-    rows: list[Given] = []
-    for file in files if reading.answers == "auto" else ():
-        try:
-            records = read_records(file)
-            if records and kind_of(file.path, records[0], reading) == "choices":
-                rows += given(file.path, records, reading)
-        except InputError:
-            continue
-    if not rows:
-        return "index0" if reading.answers == "auto" else reading.answers, None
-    return decide(rows, named=bool(reading.choices))
 
 
 def assembled(task: Task) -> Task:

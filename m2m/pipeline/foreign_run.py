@@ -24,7 +24,7 @@ from m2m.formats.json_values import as_text
 from m2m.formats.records import read_object
 from m2m.formats.safetensors import SafetensorsFile
 from m2m.opening import copy_file
-from m2m.recipe.fields import NAME
+from m2m.recipe.data_fields import NAME
 from m2m.results.folder import RECIPE, RunFolder, parsed
 from m2m.results.settings import checked_settings
 from m2m.tuner.result import read_result

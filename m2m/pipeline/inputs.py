@@ -13,13 +13,14 @@ import numpy as np
 
 from m2m.checkpoint import BaseModel, find_model
 from m2m.dataset import RowLimit, Sample, dataset_fingerprint, encode, load_dataset
+from m2m.dataset.mapping import RowMapping
+from m2m.dataset.source import open_source
 from m2m.errors import InputError, M2MError, Problems, ResourceError
 from m2m.evaluate.harness import Part
 from m2m.evaluate.metrics import check_metric
 from m2m.evaluate.targets import load_target, refuse_same_rows
 from m2m.evaluate.tasks import Task, requests
 from m2m.formats.gguf import GGUFFile
-from m2m.formats.records import rows_text
 from m2m.kernels import bfloat16
 from m2m.llamacpp.model import check_gpu_layers
 from m2m.mix.scoreboard import Objective
@@ -255,14 +256,14 @@ def _raise_all(errors: Sequence[M2MError], path: Path) -> None:
 
 def _corpus(dataset: Dataset, opened: Opened | None, recipe: Recipe) -> Corpus | None:
     """Return a dataset's samples; without a model, only check its rows."""
-    file = rows_text(dataset.path)
-    rows = load_dataset(file)
+    file, mapping = open_source(dataset.files), RowMapping.of(dataset)
+    rows = load_dataset(file, mapping)
     if opened is None:
         return None
     base, formatter = opened
     limit = row_limit(recipe.train, base)
     samples = encode(rows, formatter, limit, dataset.path)
-    mark = dataset_fingerprint(file, formatter, limit.tokens)
+    mark = dataset_fingerprint(file, formatter, limit.tokens, mapping)
     return Corpus(dataset.name, *hold_out(samples, recipe.train), mark, file.sha256)
 
 

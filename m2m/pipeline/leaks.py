@@ -21,14 +21,16 @@ from m2m.dataset import Row, load_dataset
 from m2m.dataset.checked import SHOWN, in_rows
 from m2m.dataset.duplicates import holding
 from m2m.dataset.grams import comparable, joined, without_frame
+from m2m.dataset.mapping import RowMapping
+from m2m.dataset.source import open_source
 from m2m.errors import InputError, Problems
 from m2m.evaluate.same import question_keys
 from m2m.evaluate.tasks import Task
 from m2m.formats.atomic import write_json
 from m2m.formats.json_values import as_list, as_text, as_whole, as_wholes
-from m2m.formats.records import read_object, rows_text_again
-from m2m.opening import Text
+from m2m.formats.records import read_object
 from m2m.pipeline.inputs import Inputs
+from m2m.recipe import Dataset
 from m2m.store import fingerprint
 
 REPLAY = "the replayed rows"
@@ -130,12 +132,11 @@ def find_leaks(inputs: Inputs) -> list[Leak]:
     """
     names, stored = inputs.expert_names, inputs.files.leaks
     tasks = [*inputs.dev.values(), *inputs.test.values()]
-    paths = {
-        dataset.name: dataset.path for dataset in inputs.recipe.datasets if dataset.name in names
-    }
-    corpora = {name: inputs.corpora[name] for name in paths}
+    datasets = {entry.name: entry for entry in inputs.recipe.datasets if entry.name in names}
+    corpora = {name: inputs.corpora[name] for name in datasets}
     if inputs.replay is not None and inputs.recipe.train.replay_from is not None:
-        paths[REPLAY], corpora[REPLAY] = inputs.recipe.train.replay_from, inputs.replay
+        datasets[REPLAY] = Dataset(REPLAY, inputs.recipe.train.replay_from)
+        corpora[REPLAY] = inputs.replay
     marks = {name: corpus.fingerprint for name, corpus in corpora.items()}
     asked = [Asked(task) for task in tasks]
     questions = [
@@ -147,8 +148,11 @@ def find_leaks(inputs: Inputs) -> list[Leak]:
     if kept.get("key") == key:
         with suppress(KeyError, TypeError, ValueError):  # somebody changed the file: search again
             return [_kept(entry) for entry in as_list(kept["leaks"], "leaks", (dict,))]
-    files = {name: rows_text_again(path, corpora[name].sha256) for name, path in paths.items()}
-    leaks = [leak for name, file in files.items() if (leak := _leak(name, file, asked))]
+    read = {
+        name: load_dataset(open_source(entry.files, corpora[name].sha256), RowMapping.of(entry))
+        for name, entry in datasets.items()
+    }
+    leaks = [leak for name, rows in read.items() if (leak := _leak(name, rows, asked))]
     write_json(stored, {"key": key, "leaks": [vars(leak) for leak in leaks]})
     return leaks
 
@@ -159,8 +163,7 @@ def _kept(data: dict[str, Any]) -> Leak:
     return Leak(as_text(data["dataset"], "dataset"), as_whole(data["rows"], "rows"), tuple(lines))
 
 
-def _leak(name: str, file: Text, asked: Sequence[Asked]) -> Leak | None:
-    rows = load_dataset(file)
+def _leak(name: str, rows: Sequence[Row], asked: Sequence[Asked]) -> Leak | None:
     held = sorted(leaked(Asking.of(rows), asked))
     return Leak(name, len(held), tuple(rows[i].line for i in held[:SHOWN])) if held else None
 

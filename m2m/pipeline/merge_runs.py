@@ -23,7 +23,7 @@ from m2m.formats.records import read_object
 from m2m.pipeline.foreign_run import ForeignRun, read_foreign
 from m2m.pipeline.inputs import model_folders
 from m2m.pipeline.journals import new_lines
-from m2m.recipe.fields import NAME
+from m2m.recipe.data_fields import NAME
 from m2m.results.folder import RECIPE, RunFolder
 from m2m.store import run_lock
 

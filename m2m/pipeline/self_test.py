@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from m2m.dataset import load_dataset
+from m2m.dataset.mapping import RowMapping
 from m2m.dataset.rows import Row
+from m2m.dataset.source import open_source
 from m2m.errors import InputError, M2MError
 from m2m.evaluate.overlap import exact_match
 from m2m.export.selftest import SelfTest
-from m2m.formats.records import rows_text_again
 from m2m.llamacpp.asking import Answer, Question, ask
 from m2m.mix.mixture import Mixture
 from m2m.pipeline.inputs import Inputs
@@ -66,8 +67,9 @@ def _questions(inputs: Inputs, mixture: Mixture) -> Iterator[Asked]:
         if dataset.name in mixture.datasets:
             corpus = inputs.corpora[dataset.name]
             held_out = {sample.line for sample in corpus.held_out}
-            file = rows_text_again(dataset.path, corpus.sha256)
-            rows += [row for row in load_dataset(file) if row.line not in held_out]
+            source = open_source(dataset.files, corpus.sha256)
+            read = load_dataset(source, RowMapping.of(dataset))
+            rows += [row for row in read if row.line not in held_out]
     used = asked = 0
     for index in np.random.default_rng(inputs.recipe.train.seed).permutation(len(rows)):
         question = _question(rows[index], inputs.formatter)

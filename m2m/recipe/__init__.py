@@ -3,6 +3,7 @@
 `load_recipe` reads it and checks all of it. Paths in a recipe are relative to its own folder.
 """
 
+from m2m.recipe.data_fields import Dataset, Target
 from m2m.recipe.fields import (
     LISTS,
     MERGE_METHODS,
@@ -10,14 +11,12 @@ from m2m.recipe.fields import (
     QUANTIZATIONS,
     SECTIONS,
     Confirm,
-    Dataset,
     Limits,
     Merge,
     Quantize,
     Recipe,
     Report,
     Search,
-    Target,
     Train,
     as_json,
     changed,

@@ -7,28 +7,15 @@ line and the documentation are built from them.
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from m2m.recipe.data_fields import Dataset, Target
+from m2m.recipe.declare import needed, optional
 from m2m.recipe.strategies import AUTO, STRATEGIES, budget_help, for_any_weights, strategy_help
 
-METRICS = (
-    "auto",
-    "choice_bits",
-    "contrast_bits",
-    "bits_per_byte",
-    "accuracy",
-    "accuracy_norm",
-    "macro_f1",
-    "ece",
-    "exact_match",
-    "f1",
-    "chrf",
-    "perplexity",
-)
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 ANYTIME = "anytime"
 SCHEDULES = (ANYTIME, "constant", "linear", "cosine")
@@ -47,172 +34,87 @@ MERGE_METHODS = (
 WEIGHTS = ("subsets", "simplex")
 COMBINES = ("mean", "pareto")
 BASELINES = ("all", "union", "best_single")
-STYLES = ("auto", "chat", "plain", "raw")
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")  # BCP 47: sw, swh, zh-Hant
-
-
-def _set(default: Any, text: str, **rules: Any) -> Any:
-    """Declare a field with default, help and rules for its value (`choices`, `low`, `high`)."""
-    return field(default=default, metadata={"help": text, **rules})
-
-
-def _need(text: str, **rules: Any) -> Any:
-    """Declare a field without a default."""
-    return field(metadata={"help": text, **rules})
 
 
 @dataclass(frozen=True)
 class Base:
     """`[base]`: the model that every expert starts from."""
 
-    model: str = _need("a folder under models/, or a path to one")
-    template: str = _set(
+    model: str = needed("a folder under models/, or a path to one")
+    template: str = optional(
         "chat", "the model's own chat template, or plain text", choices=("chat", "plain")
     )
-    hub: str = _set("", "its identifier on the Hugging Face hub, for the model card")
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """`[[datasets]]`: one candidate training set."""
-
-    name: str = _need("short name, unique in the recipe", pattern=NAME)
-    path: Path = _need("JSONL, JSON, CSV, TSV or text file", exists=True)
-    licence: str = _set("", "licence of the data, carried into the report and the model card")
-    source: str = _set("", "where the data comes from")
-    notes: str = _set("", "anything a reader should know")
-    languages: tuple[str, ...] = _set(
-        (), 'codes of the rows\' languages, such as ["sw", "en"]', pattern=LANGUAGE
-    )
-
-
-@dataclass(frozen=True)
-class Target:
-    """`[[targets]]`: the task that the model shall do well."""
-
-    name: str = _need("short name, unique in the recipe", pattern=NAME)
-    dev: Path = _need(
-        "examples that the search may see: rows, or a task file (YAML) of lm-evaluation-harness",
-        exists=True,
-    )
-    test: Path | None = _set(None, "examples kept for the confirmation", exists=True)
-    metric: str = _set(
-        "auto", "what is compared; auto follows the kind of the target", choices=METRICS
-    )
-    weight: float = _set(1.0, "weight in the mean over several targets", low=0.0)
-    prompt: str = _set(
-        "", "template of the question, with fields in braces; default: the row's question or prompt"
-    )
-    answer: str = _set("", "template of the right answer; default: the row's answer")
-    choices: tuple[str, ...] = _set((), "what every row can be answered with: its labels")
-    answers: str = _set(
-        "auto",
-        "how an answer names its choice: by its text, its letter, or its place counted from 0 or "
-        "from 1; auto: as all rows show",
-        choices=("auto", "text", "letter", "index0", "index1"),
-    )
-    template: str = _set(
-        "auto",
-        "how a row is asked: in the chat template, as prompt, newline, answer (plain), or with "
-        "nothing between (raw); auto follows [base], and is raw for a task file",
-        choices=STYLES,
-    )
-    instruction: str = _set("", "said before anything else")
-    shots: int = _set(0, "solved examples before the question", low=0)
-    shots_from: Path | None = _set(
-        None, "rows that they are drawn from; none: the dev set", exists=True
-    )
-    shots_seed: int = _set(0, "seed of that draw", low=0)
-    answer_prefix: str = _set(
-        "", "words before every answer; they are given with the question and not scored"
-    )
-    answer_suffix: str = _set(
-        "", "words after every solved example's answer; not scored; a written answer ends there"
-    )
-    stop: tuple[str, ...] = _set((), "texts that end a written answer")
-    max_tokens: str | int = _set(
-        "auto",
-        "tokens at which a written answer is cut; auto: half as many again as the longest right "
-        "answer has, and 16",
-        choices=("auto",),
-        low=1,
-    )
-    window: int = _set(
-        0,
-        "score a text in windows of this many tokens, as llama-perplexity does; 0: row by row",
-        low=0,
-    )
+    hub: str = optional("", "its identifier on the Hugging Face hub, for the model card")
 
 
 @dataclass(frozen=True)
 class Train:
     """`[train]`: how one adapter is trained; the same for every dataset."""
 
-    rank: int = _set(16, "rank of the LoRA matrices", low=1, high=1024)
-    alpha: float = _set(32.0, "LoRA alpha: the delta is alpha / rank * B @ A", low=1e-6)
-    target_modules: tuple[str, ...] = _set(
+    rank: int = optional(16, "rank of the LoRA matrices", low=1, high=1024)
+    alpha: float = optional(32.0, "LoRA alpha: the delta is alpha / rank * B @ A", low=1e-6)
+    target_modules: tuple[str, ...] = optional(
         PROJECTIONS, "projections that get an adapter", choices=PROJECTIONS
     )
-    steps: int = _set(200, "steps of every expert; or epochs or tokens", low=1, one_of="budget")
-    epochs: float = _set(
+    steps: int = optional(200, "steps of every expert; or epochs or tokens", low=1, one_of="budget")
+    epochs: float = optional(
         0.0, "passes over the rows of an average dataset", low=0.0, one_of="budget"
     )
-    tokens: int = _set(
+    tokens: int = optional(
         0,
         "tokens that every expert is trained on at least, prompts included",
         low=0,
         one_of="budget",
     )
-    batch_tokens: int = _set(512, "tokens per step, at most", low=16)
-    accumulate: int = _set(1, "batches per optimiser step", low=1)
-    learning_rate: float = _set(1e-3, "peak learning rate of AdamW", low=0.0)
-    schedule: str = _set(
+    batch_tokens: int = optional(512, "tokens per step, at most", low=16)
+    accumulate: int = optional(1, "batches per optimiser step", low=1)
+    learning_rate: float = optional(1e-3, "peak learning rate of AdamW", low=0.0)
+    schedule: str = optional(
         "cosine",
         "shape of the learning rate after the warm-up; anytime: constant, and the adapter is an "
         "average of about the last tenth of the steps, so that a training can always go on",
         choices=SCHEDULES,
     )
-    warmup: float = _set(
+    warmup: float = optional(
         0.05, "fraction of the steps with a rising learning rate", low=0.0, high=1.0
     )
-    weight_decay: float = _set(0.0, "decoupled weight decay", low=0.0)
-    clip: float = _set(1.0, "largest global norm of a gradient; 0: no clipping", low=0.0)
-    precision: str = _set(
+    weight_decay: float = optional(0.0, "decoupled weight decay", low=0.0)
+    clip: float = optional(1.0, "largest global norm of a gradient; 0: no clipping", low=0.0)
+    precision: str = optional(
         "float32",
         "of the large products in training; bf16 is faster on processors that have it (see m2m "
         "doctor), and rounds weights and activations to 8 bits",
         choices=("float32", "bf16"),
     )
-    max_length: int = _set(512, "longest row allowed, in tokens", low=8)
-    holdout: float = _set(
+    max_length: int = optional(512, "longest row allowed, in tokens", low=8)
+    holdout: float = optional(
         0.05,
         "fraction of a dataset of 200 rows or more that is kept out of training, to keep the "
         "adapter of the step that does best on it; 0: the last step's",
         low=0.0,
         high=0.5,
     )
-    patience: int = _set(
+    patience: int = optional(
         0, "stop early after this many checkpoints without improvement; 0: never", low=0
     )
-    replay: float = _set(
+    replay: float = optional(
         0.0,
         "fraction of an expert's rows from the other datasets or replay_from",
         low=0.0,
         high=0.9,
     )
-    replay_from: Path | None = _set(None, "file of rows to replay", exists=True)
-    checkpoint_every: int = _set(25, "steps between two checkpoints", low=1)
-    seed: int = _set(0, "seed of the initial weights and of the order of rows", low=0)
+    replay_from: Path | None = optional(None, "file of rows to replay", exists=True)
+    checkpoint_every: int = optional(25, "steps between two checkpoints", low=1)
+    seed: int = optional(0, "seed of the initial weights and of the order of rows", low=0)
 
 
 @dataclass(frozen=True)
 class Merge:
     """`[merge]`: how the experts' deltas become one."""
 
-    method: str = _set("linear", "merge method", choices=MERGE_METHODS)
-    scale: float = _set(1.0, "factor on the merged delta", low=0.0)
-    growth: str | float = _set(
+    method: str = optional("linear", "merge method", choices=MERGE_METHODS)
+    scale: float = optional(1.0, "factor on the merged delta", low=0.0)
+    growth: str | float = optional(
         "auto",
         "how the delta of k datasets grows: k^growth times their mean; 0 is the mean, 1 the sum; "
         'auto: 0, or 0.5 where [confirm] budget is "proportional"',
@@ -220,69 +122,73 @@ class Merge:
         low=0.0,
         high=1.0,
     )
-    density: float = _set(
+    density: float = optional(
         0.2,
         "fraction of a delta's values that ties, dare, della and breadcrumbs keep",
         low=0.01,
         high=1.0,
     )
-    epsilon: float = _set(0.1, "della: how far the chances to be kept lie apart", low=0.0, high=1.0)
-    gamma: float = _set(
+    epsilon: float = optional(
+        0.1, "della: how far the chances to be kept lie apart", low=0.0, high=1.0
+    )
+    gamma: float = optional(
         0.01, "breadcrumbs: fraction of the largest values that is dropped", low=0.0, high=0.5
     )
-    seed: int = _set(0, "seed of what dare and della drop", low=0)
+    seed: int = optional(0, "seed of what dare and della drop", low=0)
 
 
 @dataclass(frozen=True)
 class Quantize:
     """`[quantize]`: ggml types of the surrogates and of the exported model."""
 
-    type: str = _set(
+    type: str = optional(
         "q8_0",
         "type in which surrogates are scored; auto: of f16, bf16 and q8_0 the fastest here",
         choices=SCORING_TYPES,
     )
-    export: str = _set("q8_0", "type of the exported GGUF", choices=QUANTIZATIONS)
+    export: str = optional("q8_0", "type of the exported GGUF", choices=QUANTIZATIONS)
 
 
 @dataclass(frozen=True)
 class Search:
     """`[search]`: which mixtures are scored."""
 
-    strategy: str = _set(AUTO, strategy_help(), choices=(AUTO, *STRATEGIES))
-    weights: str = _set(
+    strategy: str = optional(AUTO, strategy_help(), choices=(AUTO, *STRATEGIES))
+    weights: str = optional(
         "subsets",
         f"equal weights (subsets) or any (simplex, by {' or '.join(for_any_weights())} search)",
         choices=WEIGHTS,
     )
-    budget: float = _set(0.0, budget_help(), low=0.0)
-    max_datasets: int = _set(0, "largest mixture; 0: no limit", low=0)
-    max_tokens: int = _set(0, "tokens of a mixture's datasets together; 0: no limit", low=0)
-    required: tuple[str, ...] = _set((), "datasets that every mixture has", empty=True)
-    excluded: tuple[str, ...] = _set(
+    budget: float = optional(0.0, budget_help(), low=0.0)
+    max_datasets: int = optional(0, "largest mixture; 0: no limit", low=0)
+    max_tokens: int = optional(0, "tokens of a mixture's datasets together; 0: no limit", low=0)
+    required: tuple[str, ...] = optional((), "datasets that every mixture has", empty=True)
+    excluded: tuple[str, ...] = optional(
         (), "datasets that no mixture has; they are not trained", empty=True
     )
-    licences: tuple[str, ...] = _set((), "the only licences allowed; none given: any", empty=True)
-    combine: str = _set(
+    licences: tuple[str, ...] = optional(
+        (), "the only licences allowed; none given: any", empty=True
+    )
+    combine: str = optional(
         "mean",
         "several targets: their weighted mean (mean), or the mean and the Pareto front (pareto)",
         choices=COMBINES,
     )
-    seed: int = _set(0, "seed of everything random in search and ranking", low=0)
+    seed: int = optional(0, "seed of everything random in search and ranking", low=0)
 
 
 @dataclass(frozen=True)
 class Confirm:
     """`[confirm]`: the real fine-tunes after the search."""
 
-    top: int = _set(2, "mixtures from the top of the ranking", low=1)
-    baselines: tuple[str, ...] = _set(
+    top: int = optional(2, "mixtures from the top of the ranking", low=1)
+    baselines: tuple[str, ...] = optional(
         BASELINES,
         "comparisons that are fine-tuned too: all datasets in equal shares (all), all rows of all "
         "datasets, each once (union), the best single dataset",
         choices=BASELINES,
     )
-    budget: str | int = _set(
+    budget: str | int = optional(
         "fixed",
         "steps of a confirming fine-tune: fixed (those of one expert), proportional (times the "
         "number of datasets), or a number",
@@ -295,22 +201,24 @@ class Confirm:
 class Validate:
     """`[validate]`: how `m2m validate` checks the ranking against real fine-tunes."""
 
-    mixtures: int = _set(24, "mixtures of two datasets or more that are fine-tuned", low=1)
-    seed: int = _set(0, "seed of which mixtures these are", low=0)
+    mixtures: int = optional(24, "mixtures of two datasets or more that are fine-tuned", low=1)
+    seed: int = optional(0, "seed of which mixtures these are", low=0)
 
 
 @dataclass(frozen=True)
 class Limits:
     """`[limits]`: the parts of this machine that the run may use."""
 
-    threads: str | int = _set("auto", "threads for training and scoring", choices=("auto",), low=1)
-    memory: str | float = _set(
+    threads: str | int = optional(
+        "auto", "threads for training and scoring", choices=("auto",), low=1
+    )
+    memory: str | float = optional(
         "auto", "GiB for training; auto: most of what is free", choices=("auto",), low=0.1
     )
-    workers: int = _set(
+    workers: int = optional(
         1, "processes that train adapters side by side; threads and memory are divided", low=1
     )
-    gpu_layers: int = _set(
+    gpu_layers: int = optional(
         0, "layers that llama.cpp scores on a GPU, if its build supports one; -1: all", low=-1
     )
 
@@ -319,7 +227,7 @@ class Limits:
 class Report:
     """`[report]`: the assumptions of the report."""
 
-    watts: float = _set(
+    watts: float = optional(
         30.0, "power that the machine draws while it works, for the energy estimate", low=0.0
     )
 
@@ -385,9 +293,24 @@ LISTS: dict[str, type] = {"datasets": Dataset, "targets": Target}
 
 
 def as_json(section: Any) -> dict[str, Any]:
-    """Return a section as plain JSON values with defaults, as covered by a result's fingerprint."""
-    plain = dataclasses.asdict(section)
-    return {key: str(value) if isinstance(value, Path) else value for key, value in plain.items()}
+    """Return a section as plain JSON values with defaults, as covered by a result's fingerprint.
+
+    Fields that say how rows are read are left out at their defaults: older recipes have none, and
+    keep their fingerprints.
+    """
+    specs = {spec.name: spec for spec in dataclasses.fields(section)}
+    plain = {
+        key: value
+        for key, value in dataclasses.asdict(section).items()
+        if not (specs[key].metadata.get("later") and value == specs[key].default)
+    }
+    return {key: _plain(value) for key, value in plain.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple) and value and isinstance(value[0], Path):
+        return [str(path) for path in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def changed(recipe: Recipe, changes: Mapping[str, Mapping[str, Any]]) -> Recipe:

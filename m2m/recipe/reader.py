@@ -15,6 +15,7 @@ from m2m.errors import InputError, Problems, RecipeError
 from m2m.opening import SETTINGS, read_text, refuse_outside
 from m2m.places import is_there
 from m2m.recipe.fields import LISTS, SECTIONS, Merge, Recipe, Search
+from m2m.recipe.mappings import TABLES, with_like
 from m2m.recipe.strategies import AUTO, for_any_weights
 
 Section = TypeVar("Section")
@@ -63,6 +64,11 @@ class _Reader:
         }
         if _many_for_slerp(single["merge"], single["search"], many["datasets"]):
             self.wrong(("merge", "method"), "slerp merges two: set [search] max_datasets = 2")
+        if not self.mistakes:
+            datasets, targets, unlike = with_like(many["datasets"], many["targets"])
+            many = {"datasets": datasets, "targets": targets}
+            for at, message in unlike:
+                self.wrong(at, message)
         self.known(single["search"], [dataset.name for dataset in many["datasets"]])
         problems = Problems()
         for line, message in sorted(self.mistakes, key=lambda mistake: mistake[0]):
@@ -94,7 +100,9 @@ class _Reader:
             self.wrong(at, f"write [{at[0]}] as a section")
             return None
         hints = get_type_hints(kind)
-        fields = {spec.name: spec for spec in dataclasses.fields(kind)}  # type: ignore[arg-type]
+        specs = dataclasses.fields(kind)  # type: ignore[arg-type]
+        fields = {spec.name: spec for spec in specs if "hidden" not in spec.metadata}
+        table = self.renamed(table, fields, at)
         meant: set[str] = set()  # fields that were probably meant by a misspelt one
         for key in table.keys() - fields.keys():
             meant |= {*_close(key, fields)}
@@ -107,6 +115,8 @@ class _Reader:
                 value = self.value(table[name], hints[name], spec.metadata, (*at, name))
                 complete &= value is not None
                 values[name] = value
+                if isinstance(value, list):  # aligned files
+                    values[name], values[spec.metadata["aligned"]] = value[0], tuple(value[1:])
             elif spec.default is dataclasses.MISSING:
                 if name not in meant:
                     missing = f"field {name!r} is missing in [{at[0]}]"
@@ -118,11 +128,28 @@ class _Reader:
                 self.wrong((*at, named[-1]), f"give only one of {_words(named)}")
         return kind(**values) if complete else None
 
+    def renamed(
+        self, table: Mapping[str, Any], fields: Mapping[str, Any], at: tuple[str | int, ...]
+    ) -> Mapping[str, Any]:
+        """Return the table with each field's own name in place of its other one."""
+        others = {also: name for name, s in fields.items() if (also := s.metadata.get("also"))}
+        for also, name in others.items():
+            if also in table and name in table:
+                self.wrong((*at, also), f"{also} and {name} are the same here; give only one")
+            if also in table and (*at, also) in self.lines:
+                self.lines[(*at, name)] = self.lines[(*at, also)]
+        return {others.get(key, key): value for key, value in table.items()}
+
     def value(
         self, raw: Any, hint: Any, rules: Mapping[str, Any], at: tuple[str | int, ...]
     ) -> Any:
         """Return `raw` as the field's type, or None after noting its mistake."""
+        if "table" in rules:
+            return self.table(raw, rules["table"], at)
+        if "aligned" in rules and isinstance(raw, list):
+            return self.aligned(raw, at)
         if get_origin(hint) is tuple:
+            raw = [raw] if "one" in rules and isinstance(raw, str) else raw
             if not isinstance(raw, list) or (
                 not raw and "baselines" not in at and "empty" not in rules
             ):
@@ -174,6 +201,21 @@ class _Reader:
             )
             return self.wrong(at, f"{at[-1]} must be {bound}, found {value!s:.40}")
         return value
+
+    def table(self, raw: Any, name: str, at: tuple[str | int, ...]) -> Any:
+        """Return the value of `labels` or `where`, or None after noting its mistake."""
+        try:
+            return TABLES[name](raw)
+        except ValueError as error:
+            return self.wrong(at, str(error))
+
+    def aligned(self, raw: list[Any], at: tuple[str | int, ...]) -> list[Path] | None:
+        """Return the paths of two aligned files or more."""
+        if len(raw) < 2 or not all(isinstance(path, str) for path in raw):
+            self.wrong(at, f"{at[-1]} must be a path, or a list of two aligned files")
+            return None
+        paths = [self.existing(path, at) for path in raw]
+        return None if None in paths else [path for path in paths if path]
 
     def existing(self, raw: str, at: tuple[str | int, ...]) -> Path | None:
         if _CONTROL.search(raw):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,8 +13,11 @@ from m2m.escaping import quoted
 from m2m.recipe.fields import LISTS, SECTIONS
 
 _WIDTH = 96
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
 # Shown for a field whose default is empty.
 _ANY = "..."
+
+_TABLES: dict[str, dict[str, str]] = {"labels": {"0": "..."}, "where": {"lang": "..."}}
 
 Given = Mapping[str, Any]
 
@@ -57,6 +61,8 @@ def _fields(kind: type, values: Given, *, explain: bool) -> str:
     specs = dataclasses.fields(kind)
     lines: list[str] = []
     for spec in specs:
+        if "hidden" in spec.metadata:
+            continue
         if explain:
             lines += textwrap.wrap(
                 _meaning(spec, specs), _WIDTH, initial_indent="# ", subsequent_indent="#   "
@@ -66,6 +72,8 @@ def _fields(kind: type, values: Given, *, explain: bool) -> str:
         elif explain:
             nothing: dict[Any, Any] = {None: _ANY, (): (_ANY,)}
             default = nothing.get(spec.default, spec.default)
+            if table := spec.metadata.get("table"):
+                default = _TABLES[table]
             lines.append(f"# {spec.name} = {toml_value(default)}")
     return "\n".join(lines) + "\n"
 
@@ -82,10 +90,16 @@ def _meaning(spec: dataclasses.Field[Any], specs: Sequence[dataclasses.Field[Any
 
 
 def toml_value(value: Any) -> str:
-    """Format a text, number, path or list of these as TOML."""
+    """Format a text, number, path, or a list or table of these as TOML."""
+    if isinstance(value, dict):
+        keys = {key: key if _BARE.fullmatch(key) else quoted(key) for key in value}
+        inside = ", ".join(f"{keys[key]} = {toml_value(item)}" for key, item in value.items())
+        return f"{{ {inside} }}"
     if isinstance(value, str | Path):
         text = value.as_posix() if isinstance(value, Path) else value
         return quoted(text)  # a TOML basic string is a JSON string, except for DEL
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(toml_value, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
     return repr(value)

@@ -7,7 +7,7 @@ from typing import Any
 
 from m2m.formats.json_values import as_list, as_object, as_real, as_text, as_whole
 from m2m.recipe import SECTIONS
-from m2m.recipe.fields import NAME
+from m2m.recipe.data_fields import NAME
 
 _MOST_WATTS = 1e6
 

@@ -15,8 +15,8 @@ import pytest
 from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
 from m2m.dataset import Row, encode
+from m2m.dataset.examples import Example
 from m2m.errors import InputError
-from m2m.evaluate.examples import Example
 from m2m.evaluate.prompts import Form
 from m2m.evaluate.tasks import Task, requests
 from m2m.tokenizer import Formatter, plain_source

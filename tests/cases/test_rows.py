@@ -18,7 +18,7 @@ from m2m.commands.init import start_recipe
 from m2m.dataset import Row, encode, load_dataset
 from m2m.errors import InputError
 from m2m.evaluate.targets import load_target
-from m2m.recipe import Target
+from m2m.recipe import Target, load_recipe
 from m2m.tokenizer import Formatter
 from tests.templates import formatter_of
 from tests.tiny import CHATML, pico_model, write_jsonl
@@ -76,14 +76,14 @@ def test_text_with_a_column_that_may_be_the_answer_is_refused(
     tmp_path: Path, field: str, value: Any
 ) -> None:
     rows = [{"text": "Leo nimefurahi"}, {"text": "Umeme umekatika", field: value}]
-    refused(write_jsonl(tmp_path / "a.jsonl", rows), ":2:", field, "prompt", "completion", "delete")
+    refused(write_jsonl(tmp_path / "a.jsonl", rows), ":2:", field, 'text = "{text}"')
 
 
 def test_a_target_of_texts_has_no_other_answers_either(tmp_path: Path) -> None:
     rows = [{"text": "Leo nimefurahi", "label": "good"}, {"text": "Umeme", "label": "bad"}]
     with pytest.raises(InputError, match="label") as caught:
         read_target(write_jsonl(tmp_path / "dev.jsonl", rows))
-    assert "answer as answer" in str(caught.value.hint)
+    assert 'answer = "{label}"' in str(caught.value.hint)
 
 
 def test_text_with_its_source_is_a_bare_text(tmp_path: Path) -> None:
@@ -120,10 +120,10 @@ def test_text_with_its_source_is_a_bare_text(tmp_path: Path) -> None:
         ({"messages": [ASK, {**REPLY, "weight": 0.5}]}, "weight must be 0 or 1"),
         ({"messages": [ASK, {**REPLY, "function_call": CALL}]}, "function_call"),
         ({"messages": [ASK, {**REPLY, "tool_calls": [{**CALL, "arguments": "{"}]}]}, "not JSON"),
-        ({"question": "a", "response": "b"}, "rename the question column to prompt"),
+        ({"question": "a", "response": "b"}, 'prompt = "{question}"'),
         ({"Prompt": "a", "completion ": "b"}, "rename 'Prompt' to prompt"),
         ({"Instruction": "a", "Input": "b", "Output": "c"}, "'Input' to input"),
-        ({"question": "a", "choices": ["b"], "answer": 0}, "--target"),
+        ({"question": "a", "choices": ["b"], "answer": 0}, "two texts or more"),
         ({"version": 1, "parts": [{"prompt": "a"}]}, 'the rows are inside "parts"'),
         ({"pairs": [[[]], "x"]}, "does not know the columns"),
     ],
@@ -271,9 +271,9 @@ def test_null_fields_are_left_out(tmp_path: Path) -> None:
         ("a.jsonl", "Not Found\n", "found 'Not Found'"),
         ("a.csv", "prompt,completion\na,b\nprompt,completion\n", "line 3: repeats the header"),
         ("a.csv", "kitabu,book\nnyumba,house\n", "if line 1 is a row"),
-        ("a.json", '[{"conversation": [{"from": "human", "value": "a"}]}]', "to conversations"),
-        ("a.jsonl", '{"chosen": [{"role": "user"}], "rejected": []}\n', "chosen answer"),
-        ("a.jsonl", '{"prompt": "a", "answer": "b"}\n', "rename answer to completion"),
+        ("a.json", json.dumps([{"conversation": [ASK, REPLY]}]), 'messages = "{conversation}"'),
+        ("a.jsonl", '{"prompt": "a", "chosen": "b", "rejected": "c"}\n', 'completion = "{chosen}"'),
+        ("a.jsonl", '{"prompt": "a", "response": "b"}\n', 'completion = "{response}"'),
     ],
 )
 def test_refusals_say_what_to_write(tmp_path: Path, name: str, text: str, words: str) -> None:
@@ -295,8 +295,12 @@ def test_init_says_what_to_write(tmp_path: Path) -> None:
     model = pico_model(tmp_path / "pico")
     data = file_of(tmp_path, "a.csv", "text,label\nna gode,good\n")
     dev = write_jsonl(tmp_path / "dev.jsonl", [{"prompt": c, "answer": c} for c in "ab"])
-    with pytest.raises(InputError, match="write the question as prompt"):
-        start_recipe(tmp_path / "r.toml", str(model), "plain", [data], [dev], [])
+    start_recipe(tmp_path / "r.toml", str(model), "plain", [data], [dev], [])
+    (dataset,) = load_recipe(tmp_path / "r.toml").datasets
+    assert (dataset.prompt, dataset.completion) == ("{text}", "{label}")
+    data = file_of(tmp_path, "b.csv", "text,mood,note\nna gode,good,x\n")
+    with pytest.raises(InputError, match=r'completion = "\{mood\}"'):
+        start_recipe(tmp_path / "s.toml", str(model), "plain", [data], [dev], [])
 
 
 QUOTED = {

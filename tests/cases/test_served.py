@@ -15,8 +15,8 @@ from m2m.adapter import load_adapter
 from m2m.checkpoint import BaseModel, import_model
 from m2m.commands.chat import Chat
 from m2m.dataset import Row, encode
+from m2m.dataset.examples import Example
 from m2m.evaluate.evaluator import Evaluator
-from m2m.evaluate.examples import Example
 from m2m.evaluate.prompts import Form
 from m2m.evaluate.tasks import Task
 from m2m.export.gguf import Provenance, export_gguf

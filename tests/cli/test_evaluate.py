@@ -10,12 +10,14 @@ from click.testing import CliRunner
 from m2m.cli.evaluate import ASKING, evaluate
 from m2m.commands import eval as eval_module
 from m2m.recipe import Target
+from m2m.recipe.mappings import TABLES
 
 OTHER: dict[str, Any] = {
     "metric": "f1", "prompt": "{q}", "answer": "{a}", "choices": ("x", "y"), "answers": "letter",
     "template": "raw", "instruction": "Do.", "shots": 3, "shots_from": Path("p.jsonl"),
     "shots_seed": 4,
     "answer_prefix": "A: ", "answer_suffix": ".", "stop": ("\n",), "max_tokens": 7, "window": 512,
+    "system": "{s}", "text": "{t}", "messages": "{m}",
 }  # fmt: skip
 
 
@@ -47,10 +49,12 @@ def test_models_and_tasks_are_told_apart(reached: Any) -> None:
 
 
 def test_everything_that_a_target_says_about_asking_is_an_option(reached: Any) -> None:
-    named = {spec.name for spec in dataclasses.fields(Target)}
-    assert set(ASKING) == set(OTHER) == named - {"name", "dev", "test", "weight"}
+    named = {s.name for s in dataclasses.fields(Target) if "hidden" not in s.metadata}
+    assert set(ASKING) == {*OTHER, *TABLES} == named - {"name", "dev", "test", "weight", "like"}
     for name, value in OTHER.items():
         values = value if isinstance(value, tuple) else (value,)
         option = f"--{name.replace('_', '-')}"
         how = reached(*(text for each in values for text in (option, str(each))))[2]
         assert getattr(how, name) == value
+    how = reached("--labels", "0=bad", "--labels", "1=a=b", "--where", "n=1", "--where", "n=2")[2]
+    assert (how.labels, how.where) == ((("0", "bad"), ("1", "a=b")), (("n", ("1", "2")),))

@@ -55,6 +55,8 @@ def test_every_field_is_explained_and_shown_with_its_default(folder: Path) -> No
     expected = load_recipe(path)
     for kind in (*SECTIONS.values(), *LISTS.values()):
         for spec in dataclasses.fields(kind):
+            if "hidden" in spec.metadata:
+                continue
             assert f"# {spec.name}: {spec.metadata['help'].split()[0]}" in text
     lines = text.split("\n")
     shown = [i for i, line in enumerate(lines) if re.match(r"# \w+ = ", line)]
@@ -97,10 +99,11 @@ def test_nothing_is_overwritten_and_all_mistakes_are_told(folder: Path) -> None:
     with pytest.raises(InputError, match="exists"):
         started(folder, "recipe.toml")
     bad = write_jsonl(folder / "bad.jsonl", [{"x": "y"}])
+    aim = write_jsonl(folder / "aim.jsonl", [{"x": "y"}])
     with pytest.raises(InputError) as caught:
-        started(folder, datasets=[bad], targets=[folder / "copy.jsonl"])
+        started(folder, datasets=[bad], targets=[aim])
     assert "bad.jsonl" in caught.value.message
-    assert "copy.jsonl" in caught.value.message
+    assert "aim.jsonl" in caught.value.message
     assert not (folder / "new.toml").exists()
 
 

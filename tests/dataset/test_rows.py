@@ -119,7 +119,7 @@ def test_other_files_hold_rows_too(tmp_path: Path) -> None:
         ({"messages": "ask"}, '"messages" must be a list of objects, found text'),
         ({"messages": [ASK]}, "no assistant turn"),
         ({"messages": [ASK, {"role": "assistant", "content": " "}]}, "turn is empty"),
-        ({"messages": [{"role": "bot", "content": "x"}]}, "message 1 has role 'bot'"),
+        ({"messages": [{"role": "cat", "content": "x"}]}, "message 1 has role 'cat'"),
         ({"messages": [{"role": "user"}, REPLY]}, "message 1: content must be text"),
         ({"messages": [{"role": "user", "content": [{"image": 1}]}, REPLY]}, "not text"),
         ({"conversations": [{"from": "cat", "value": "x"}]}, "turn 1 is \"from\" 'cat'"),

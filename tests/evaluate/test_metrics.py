@@ -18,7 +18,7 @@ from m2m.evaluate.metrics import (
     metrics_for,
 )
 from m2m.evaluate.scores import Scores
-from m2m.recipe.fields import METRICS as RECIPE_METRICS
+from m2m.recipe.data_fields import METRICS as RECIPE_METRICS
 
 seeds = st.integers(0, 10_000)
 every = pytest.mark.parametrize("metric", METRICS.values(), ids=lambda m: m.name)

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from m2m.dataset.examples import Example, fill
 from m2m.errors import InputError
 from m2m.evaluate.evaluator import Evaluator
-from m2m.evaluate.examples import Example, fill
 from m2m.evaluate.metrics import measure_all
 from m2m.evaluate.prompts import Form, Prompter
 from m2m.evaluate.targets import load_target

@@ -11,8 +11,9 @@ from click.testing import CliRunner
 
 from m2m.cli.main import cli
 from m2m.dataset import Row, load_dataset
+from m2m.dataset.mapping import RowMapping
+from m2m.dataset.source import Source
 from m2m.errors import ResourceError
-from m2m.opening import Text
 from m2m.pipeline import inputs as inputs_module
 from m2m.pipeline.inputs import Inputs, read_inputs
 from m2m.pipeline.run import Run
@@ -134,9 +135,9 @@ def test_a_run_reads_its_inputs_once_and_keeps_the_cut(
     limit = 0.5 * seconds(whole, whole.recipe)
     read: list[Path] = []
 
-    def counting(source: Path | Text) -> list[Row]:
-        read.append(source if isinstance(source, Path) else source.path)
-        return load_dataset(source)
+    def counting(source: Source, mapping: RowMapping) -> list[Row]:
+        read.append(source.path)
+        return load_dataset(source, mapping)
 
     monkeypatch.setattr(inputs_module, "load_dataset", counting)
     run = Run(

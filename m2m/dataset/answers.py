@@ -20,6 +20,7 @@ READINGS = {
     "letter": "the letter of a choice (A, B, ...)",
     "index0": "the place of a choice, counted from 0",
     "index1": "the place of a choice, counted from 1",
+    "name": "the name that the row gives to a choice",
 }
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _LONGEST = 4  # digits of a place
@@ -27,19 +28,25 @@ _LONGEST = 4  # digits of a place
 
 @dataclass(frozen=True)
 class Given:
-    """The answer of a row as text (None: not a text or a whole number), and the row's choices."""
+    """The answer of a row as text (None: not a text or a whole number), and the row's choices.
+
+    `names` are those that the row gives to its choices, such as the columns that hold them.
+    """
 
     path: Path
     line: int
     answer: str | None
     choices: tuple[str, ...]
+    names: tuple[str, ...] = ()
 
 
-def place(reading: str, answer: str | None, choices: Sequence[str]) -> int | None:
+def place(
+    reading: str, answer: str | None, choices: Sequence[str], names: Sequence[str] = ()
+) -> int | None:
     """Return the place (from 0) of the choice that an answer names; None if it names none."""
     form, index = normalize(answer or ""), -1
-    if reading == "text":
-        forms = [normalize(choice) for choice in choices]
+    if reading in ("text", "name"):
+        forms = [normalize(choice) for choice in (choices if reading == "text" else names)]
         index = forms.index(form) if form in forms else -1
     elif reading == "letter":
         index = _LETTERS.find(form) if len(form) == 1 else -1
@@ -59,12 +66,16 @@ def decide(rows: Sequence[Given], *, named: bool) -> tuple[str, InputError | Non
         named: whether the target lists the choices, so that answers are always their texts.
     """
     places = {
-        reading: [place(reading, row.answer, row.choices) for row in rows] for reading in READINGS
+        reading: [place(reading, row.answer, row.choices, row.names) for row in rows]
+        for reading in READINGS
     }
     fits = [reading for reading, row_places in places.items() if None not in row_places]
     if not fits:
         order = sorted(READINGS, key=lambda reading: reading != ("text" if named else "index0"))
         return min(order, key=lambda reading: places[reading].count(None)), None
+    if "name" in fits:  # the rows themselves say which choice it is
+        same = [reading for reading in fits if places[reading] == places["name"]]
+        return same[0], None
     first = fits[0]
     other = next((reading for reading in fits if places[reading] != places[first]), None)
     if other is None or (named and first == "text"):
@@ -76,12 +87,11 @@ def decide(rows: Sequence[Given], *, named: bool) -> tuple[str, InputError | Non
         f"{READINGS[first]}, and {two!r:.40} as {READINGS[other]}; both fit all rows",
         "write "
         + " or ".join(f'answers = "{reading}"' for reading in fits)
-        + " in [[targets]], or give "
-        "`--answers` on the command line",
+        + " in the recipe, or give `--answers` on the command line",
     )
 
 
-def expected(reading: str, choices: Sequence[str]) -> str:
+def expected(reading: str, choices: Sequence[str], names: Sequence[str] = ()) -> str:
     """Return the form that an answer must have, for a message."""
     count = len(choices)
     return {
@@ -89,4 +99,5 @@ def expected(reading: str, choices: Sequence[str]) -> str:
         "letter": f"a letter from A to {_LETTERS[min(count, len(_LETTERS)) - 1].upper()}",
         "index0": f"an index from 0 to {count - 1}",
         "index1": f"a number from 1 to {count}",
+        "name": f"one of {', '.join(names)}",
     }[reading]

@@ -1,0 +1,123 @@
+"""`m2m data preview`: look at rows as the model will see them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from m2m.cli.console import say
+from m2m.cli.options import MODEL, data_root_option, data_roots, field_options, json_option
+from m2m.counted import counted
+from m2m.recipe import Dataset, Target
+
+if TYPE_CHECKING:
+    from m2m.commands.data_preview import Preview, Shown
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+MAPPING = ["prompt", "completion", "system", "text", "messages", "choices", "answers"]
+MAPPING += ["labels", "where"]
+_BEGIN, _END = ">>>", "<<<"  # round the part that is trained on or scored
+_LONGEST = 1200  # characters of a piece
+_MOST = 20  # problems of a file
+
+
+@click.command("preview")
+@click.argument("files", nargs=-1, type=FILE, metavar="FILE|RECIPE...")
+@click.option("--target", "targets", multiple=True, type=FILE, help="A target's file. Repeatable.")
+@field_options(Dataset, MAPPING)
+@click.option("--rows", default=5, show_default=True, type=click.IntRange(1), help="Rows to show.")
+@click.option("--model", type=MODEL, help="Use its chat template and tokens.")
+@click.option("--template", type=click.Choice(["chat", "plain"]), default="chat", show_default=True)
+@data_root_option
+@json_option
+def preview(
+    files: tuple[Path, ...],
+    targets: tuple[Path, ...],
+    rows: int,
+    model: str | None,
+    template: str,
+    as_json: bool,
+    **mapping: Any,
+) -> None:
+    """Show the first rows as the model will see them.
+
+    The part that is trained on (of a target: the right answer, which is scored) stands between >>>
+    and <<<. FILE... are datasets; two text files whose names differ in their language are read
+    together. A recipe names its own files. The options are the fields of a recipe's dataset.
+
+    \b
+    Example:  m2m data preview examples/swahili/recipe.toml
+              m2m data preview news.tsv --prompt "{headline}" --completion "{category}"
+    """
+    from m2m.cli import show
+    from m2m.commands.data_check import open_model
+    from m2m.commands.data_preview import preview_dataset, preview_recipe, preview_target
+    from m2m.commands.init_rows import aligned_mapping, grouped
+    from m2m.dataset.mapping import RowMapping
+    from m2m.recipe import load_recipe
+
+    if not (files or targets):
+        raise click.UsageError("give a file: FILE, RECIPE or --target FILE")
+    if files and files[0].suffix == ".toml":
+        if len(files) > 1 or model or targets:
+            raise click.UsageError("a recipe names its own datasets, model and targets")
+        found = preview_recipe(load_recipe(files[0], data_roots()), rows)
+    else:
+        formatter = open_model(model, template)[0] if model else None
+        answer = {**mapping, "answer": mapping["completion"]}
+        del answer["completion"]
+        found = []
+        for group in grouped(files):
+            dataset = Dataset(group[0].stem, group[0], path_aligned=group[1:], **mapping)
+            if len(group) > 1 and not RowMapping.of(dataset).is_custom:
+                dataset = aligned_mapping(dataset)
+            found.append(preview_dataset(dataset, formatter, rows))
+        for path in targets:
+            target = Target(path.stem, path, **answer)
+            found.append(preview_target(target, formatter, rows, data_roots()))
+    show.result([each.as_json() for each in found], as_json, lambda: show_previews(found))
+
+
+def show_previews(found: list[Preview]) -> None:
+    """Print the rows of each file, with marks round the part that is trained on."""
+    for number, each in enumerate(found):
+        if number:
+            say("")
+        say(f"{each.file}: {each.part}, {each.format}, {counted(each.rows, 'row')}")
+        if each.reading:
+            say(f"  {each.reading}")
+        for shown in each.shown:
+            say(f"line {shown.line}")
+            _show_row(shown, each.part)
+        for problem in each.problems[:_MOST]:
+            say(f"! {problem}")
+        if (more := len(each.problems) - _MOST) > 0:
+            say(f"! and {more:,} more")
+    word = {"dataset": "trained on", "target": "the right answer, which is scored"}
+    parts = dict.fromkeys(each.part for each in found)
+    say("")
+    say(f"{_BEGIN} {_END}: " + "; ".join(f"of a {part} {word[part]}" for part in parts))
+
+
+def _show_row(shown: Shown, part: str) -> None:
+    from m2m.escaping import visible
+
+    if shown.problem:
+        say(f"  ! {shown.problem}")
+        return
+    bold = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    text = ""
+    for piece in shown.pieces:
+        body = visible(piece.text)
+        if len(body) > _LONGEST:
+            body = f"{body[:_LONGEST]}... ({len(body) - _LONGEST:,} more characters)"
+        if piece.trained:
+            body = _BEGIN + (click.style(body, fg="green", bold=True) if bold else body) + _END
+        text += body
+    click.echo("  " + text.replace("\n", "\n  "))
+    for choice in shown.choices:
+        say(f"  other: {choice:.200}")

@@ -1,0 +1,175 @@
+"""`m2m data preview`: the first rows as the model will see them, with the trained part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from m2m.checkpoint import find_model
+from m2m.dataset.examples import Example
+from m2m.dataset.mapping import RowMapping
+from m2m.dataset.row import Row
+from m2m.dataset.rows import read_rows
+from m2m.dataset.samples import sequences_of
+from m2m.dataset.source import open_source
+from m2m.errors import InputError
+from m2m.evaluate.prompts import Prompter
+from m2m.evaluate.targets import load_target
+from m2m.evaluate.tasks import Task
+from m2m.pipeline.inputs import make_formatter, model_folders
+from m2m.recipe import Dataset, Recipe, Target
+from m2m.tokenizer import Formatter
+
+ROWS = 5
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of a row: trained on (of a target: scored), or only read."""
+
+    text: str
+    trained: bool
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One row as the model sees it.
+
+    Attributes:
+        line: in the file.
+        pieces: its text in order.
+        choices: of a target's row: what is compared with the right answer.
+        problem: why the model cannot see it; "" if it can.
+    """
+
+    line: int
+    pieces: tuple[Piece, ...]
+    choices: tuple[str, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The first rows of a file.
+
+    Attributes:
+        part: "dataset" or "target".
+        format: of a dataset its format, of a target its kind.
+        reading: how the rows were picked and the answers read; "" if there is only one way.
+        rows: of the whole file.
+        problems: its faults, each with its line.
+        shown: the first rows.
+    """
+
+    file: Path
+    part: str
+    format: str
+    reading: str
+    rows: int
+    problems: tuple[str, ...]
+    shown: tuple[Shown, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the fields of `m2m data preview --json`."""
+        return {**asdict(self), "file": str(self.file)}
+
+
+def preview_recipe(recipe: Recipe, count: int = ROWS) -> list[Preview]:
+    """Preview all datasets and targets of a recipe with its model's template."""
+    base = find_model(recipe.base.model, model_folders(recipe.path))
+    formatter = make_formatter(base.gguf, recipe.base.template)
+    shown = [preview_dataset(each, formatter, count) for each in recipe.datasets]
+    for target in recipe.targets:
+        shown.append(preview_target(target, formatter, count, recipe.roots))
+    return shown
+
+
+def preview_dataset(dataset: Dataset, formatter: Formatter | None, count: int = ROWS) -> Preview:
+    """Preview a dataset; without a formatter, its texts and not their tokens.
+
+    Raises:
+        InputError: the file cannot be read, or no format or mapping reads its rows.
+    """
+    read = read_rows(open_source(dataset.files), RowMapping.of(dataset))
+    show: Callable[[Row], Shown] = _row if formatter is None else lambda r: _trained(r, formatter)
+    return Preview(
+        dataset.path, "dataset", read.format, "; ".join(read.notes), len(read.rows),
+        tuple(read.problems), tuple(show(row) for row in read.rows[:count]),
+    )  # fmt: skip
+
+
+def _row(row: Row) -> Shown:
+    if row.pieces is not None:
+        pieces = [Piece(text, trained) for text, trained in row.pieces]
+    elif row.messages is None:
+        pieces = [Piece(row.text or "", trained=True)]
+    else:
+        pieces = []
+        for message in row.messages:
+            trained = message["role"] == "assistant" and message.get("weight") != 0
+            calls = f" {message['tool_calls']}" if message.get("tool_calls") else ""
+            head = "\n" * bool(pieces) + f"{message['role']}: "
+            pieces += [Piece(head, trained=False), Piece(f"{message['content']}{calls}", trained)]
+    return Shown(row.line, tuple(pieces))
+
+
+def _trained(row: Row, formatter: Formatter) -> Shown:
+    """Return a row in the template, with all tokens that are added to it."""
+    try:
+        sequences = sequences_of(row, formatter)
+    except InputError as error:
+        return Shown(row.line, (), problem=error.message)
+    decode, pieces = formatter.tokenizer.decode, []
+    for number, segments in enumerate(sequences):
+        pieces += [Piece("\n", trained=False)] * bool(number)
+        pieces += [Piece(decode(segment.ids), segment.trained) for segment in segments]
+    return Shown(row.line, tuple(pieces))
+
+
+def preview_target(
+    target: Target, formatter: Formatter | None, count: int = ROWS, roots: Sequence[Path] = ()
+) -> Preview:
+    """Preview the dev set of a target; without a formatter, its texts and not their tokens.
+
+    Raises:
+        InputError: the file cannot be read, or its rows have no kind.
+    """
+    task = load_target(target, "dev", roots)
+    show = _asker(task, formatter)
+    shown = tuple(show(example) for example in task.examples[:count])
+    return Preview(target.dev, "target", task.kind, task.reading, len(task.examples), (), shown)
+
+
+def _asker(task: Task, formatter: Formatter | None) -> Callable[[Example], Shown]:
+    if formatter is None or task.kind == "text":
+        return _example
+    prompter, decode = Prompter(task.form, formatter), formatter.tokenizer.decode
+
+    def ask(example: Example) -> Shown:
+        try:
+            request = prompter.request(example)
+        except InputError as error:
+            return Shown(example.line, (), problem=error.message)
+        right = decode(request.continuations[example.gold])
+        pieces = (Piece(decode(request.prompt), trained=False), Piece(right, trained=True))
+        return Shown(example.line, pieces, _others(example))
+
+    return ask
+
+
+def _example(example: Example) -> Shown:
+    """Return an example without a template."""
+    if not example.prompt:
+        return Shown(example.line, (Piece(example.answer, trained=True),))
+    head = f"system: {example.system}\n" if example.system else ""
+    question = Piece(f"{head}user: {example.prompt}\nassistant: ", trained=False)
+    return Shown(example.line, (question, Piece(example.answer, trained=True)), _others(example))
+
+
+def _others(example: Example) -> tuple[str, ...]:
+    """Return the other choices, or the other right answers."""
+    right = [text for text in example.references if text != example.answer]
+    wrong = [text for place, text in enumerate(example.choices) if place != example.gold]
+    return tuple(right or wrong)

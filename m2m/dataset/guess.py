@@ -1,0 +1,386 @@
+"""Find out how the rows of a file are meant: a shape that m2m knows, or mappings to choose from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from m2m.dataset.class_names import class_names
+from m2m.dataset.examples import decided, kind_of, read_example
+from m2m.dataset.fields import ABOUT, good_rows, may_be_answer
+from m2m.dataset.mapping import RowMapping
+from m2m.dataset.shapes import LANGUAGE_NAMES, SHAPES, Shape
+from m2m.dataset.templates import field_names, is_empty, only_name, parsed, value_at, word_key
+from m2m.dataset.turns import is_whole
+from m2m.errors import InputError
+from m2m.formats.records import Record
+
+Part = Literal["dataset", "target"]
+UNKNOWN = "?"  # begins a word that only the user knows
+_MOST_LABELS = 50
+_NUMBER = re.compile(r"-?\d+|true|false")
+_LANGUAGE = re.compile(r"(?:(?:text|sentence|sent)_)?([a-z]{2,3})(?:[_-][a-z]{2,4})?")
+_MARKED = re.compile(
+    r"(|(?:choices|options)\.|option|opt|op|choice|answer|ans|mc_answer|ending|sol|candidate|alternative|chaguo|jibu)"
+    r"_?([a-h]|\d)"
+)
+_SLOT = re.compile(r"<(\w+\^?)>")
+_REPEATED = 0.8  # different labels per row, at most: else the answers are no labels
+_ENOUGH = 0.5  # share of the rows that a mapping must read
+
+Columns = Mapping[str, list[Any]]  # the values of each column that are not empty
+
+
+@dataclass(frozen=True)
+class Guess:
+    """How a file's rows are read, if m2m knows their shape.
+
+    Attributes:
+        shape: its name.
+        mapping: how to read them.
+        questions: what only the user knows; the mapping has a word with "?" for each.
+        notes: what the user should know about the reading.
+    """
+
+    shape: str
+    mapping: RowMapping
+    questions: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def guess(
+    path: Path,
+    records: Sequence[Record],
+    part: Part,
+    label_names: Mapping[str, Sequence[str]] | None = None,
+) -> Guess | None:
+    """Return how the rows of a file are read; None if that is not certain.
+
+    Args:
+        path: the file.
+        records: its rows.
+        part: what they are for.
+        label_names: words for the numbers of a column, if the file has them.
+    """
+    made, marked = _known(path, records, part), good_rows(records)
+    if marked and (made is None or not any(marked[0] in t for t in made.mapping.templates)):
+        return _without_bad(path, records, part, marked)
+    return _named(made, label_names or {}) if made else None
+
+
+def _named(made: Guess, label_names: Mapping[str, Sequence[str]]) -> Guess:
+    """Return the guess with the words that the file itself has for its labels."""
+    column = (only_name(made.mapping.answer) or "").removesuffix(".0")
+    words = {str(number): word for number, word in enumerate(label_names.get(column, ()))}
+    if not made.mapping.labels or not {key for key, _ in made.mapping.labels} <= words.keys():
+        return made
+    return replace(made, mapping=replace(made.mapping, labels=tuple(words.items())), questions=())
+
+
+def _known(path: Path, records: Sequence[Record], part: Part) -> Guess | None:
+    """Return the guess for rows of which all are meant."""
+    columns = columns_of(records)
+    if (column := _conversation(records)) is not None:
+        return Guess("conversation", RowMapping(messages=f"{{{column}}}"))
+    for shape in SHAPES:
+        if made := _made(shape, columns, path, records, part):
+            return made
+    return _by_languages(columns) or _alone(columns, records)
+
+
+def _conversation(records: Sequence[Record]) -> str | None:
+    """Return the column with conversations, if there is one, or those that people chose."""
+    columns = dict.fromkeys(name for record in records for name in record.fields)
+    held = [
+        column
+        for column in columns
+        if all(is_whole(record.fields.get(column)) for record in records)
+    ]
+    if len(held) > 1 and {"chosen", "rejected"} == {*held}:
+        return "chosen"
+    return held[0] if len(held) == 1 else None
+
+
+def _without_bad(
+    path: Path, records: Sequence[Record], part: Part, marked: tuple[str, str, list[int]]
+) -> Guess | None:
+    """Return how the rows are read without those whose answers are marked as bad."""
+    key, good, lines = marked
+    bad = {*lines}
+    rest = [
+        Record({k: v for k, v in record.fields.items() if k != key}, record.line)
+        for record in records
+        if record.line not in bad
+    ]
+    made = guess(path, rest, part) if good and rest else None
+    if made is None:
+        return None
+    mapping = replace(made.mapping, where=((key, (good,)), *made.mapping.where))
+    note = f"rows whose {key} is not {good} are left out: {len(lines)} of {len(records)}"
+    return replace(made, mapping=mapping, notes=(*made.notes, note))
+
+
+def columns_of(records: Sequence[Record]) -> dict[str, list[Any]]:
+    """Return the columns that templates can name, with their values that are not empty."""
+    columns: dict[str, list[Any]] = {}
+    for record in records:
+        for name in field_names(record.fields):
+            if not is_empty(value := value_at(record.fields, name, missing=None)):
+                columns.setdefault(name, []).append(value)
+    return columns
+
+
+def plain(name: str) -> str:
+    """Return a column's name in small letters, with `_` for other signs than points."""
+    return re.sub(r"[^\w.]+", "_", name.strip().lower()).strip("_")
+
+
+def _slots(shape: Shape, columns: Columns) -> dict[str, Any] | None:
+    """Return the column of each slot; None if one is missing, or a column is left over."""
+    slots: dict[str, Any] = {}
+    used: set[str] = set()
+    for key, pattern in shape.columns.items():
+        slot = key.rstrip("?!*")
+        if key.endswith("*"):
+            slots[slot] = option_columns([name for name in columns if name not in used])
+            if not slots[slot]:
+                return None
+            used |= {*slots[slot]}
+            continue
+        fitting = [
+            name for name in columns if name not in used and re.fullmatch(pattern, plain(name))
+        ]
+        if not fitting and key.endswith("?"):
+            continue
+        if len(fitting) != 1 and not (fitting and key.endswith("!")):
+            return None
+        slots[slot] = fitting[0]
+        used.add(fitting[0])
+    left = (plain(name) for name in columns if name not in used)
+    known = all(ABOUT.fullmatch(name) or re.fullmatch(shape.about, name) for name in left)
+    return slots if known else None
+
+
+def option_columns(names: Sequence[str]) -> list[str]:
+    """Return the columns of the choices, in their order: A, B, C, D or choice1, choice2."""
+    groups: dict[tuple[str, bool], dict[str, str]] = {}
+    for name in names:
+        if match := _MARKED.fullmatch(plain(name)):
+            stem, mark = match.groups()
+            groups.setdefault((stem, mark.isdecimal()), {})[mark] = name
+    for (_, decimal), group in groups.items():
+        marks = sorted(group)
+        order = "0123456789" if decimal else "abcdefgh"
+        first = order.find(marks[0])
+        if len(marks) > 1 and first < 2 and order[first : first + len(marks)] == "".join(marks):
+            return [group[mark] for mark in marks]
+    return []
+
+
+def _made(
+    shape: Shape, columns: Columns, path: Path, records: Sequence[Record], part: Part
+) -> Guess | None:
+    """Return a shape's mapping for these columns, if it reads these rows."""
+    if (slots := _slots(shape, columns)) is None:
+        return None
+
+    def column(match: re.Match[str]) -> str:
+        name = str(slots.get(match[1].rstrip("^"), ""))
+        return re.sub(r"(\.0)?\.[^.]+$", "", name) if match[1].endswith("^") else name
+
+    given: dict[str, Any] = {
+        key: re.sub(r"\{\??\}\s*", "", _SLOT.sub(column, template))
+        for key, template in shape.mapping.items()
+    }
+    if "choices" in given:
+        names = slots["choices"]
+        given["choices"] = (
+            tuple(f"{{{name}}}" for name in names)
+            if isinstance(names, list)
+            else (given["choices"],)
+        )
+    asked = [name for slot, name in slots.items() if slot not in ("choices", "answer", "names")]
+    if any(isinstance(value, list) for name in asked for value in columns[name]):
+        return None
+    mapping, notes = RowMapping(**given), []
+    questions: list[str] = []
+    if "answer" in slots and "choices" not in given:
+        values = [value_at(record.fields, slots["answer"], missing=None) for record in records]
+        answer = _answer(slots["answer"], values, records, shape, part)
+        if answer is None:
+            return None
+        mapping = replace(mapping, answer=f"{{{answer}}}")
+        if answer.endswith(".0") and shape.several:
+            notes.append(f"{slots['answer']} has several answers: the first is trained on")
+        if shape.labels:
+            held = [value_at(record.fields, answer, missing=None) for record in records]
+            mapping, questions = _labelled(mapping, answer, held, path, part)
+    if shape.name in ("translation",):
+        notes.append(_direction(slots["source"], slots["target"]))
+    mapping, doubts = _read(path, records, mapping)
+    made = Guess(shape.name, mapping, (*questions, *doubts), tuple(notes))
+    return made if questions or _reads(path, records, mapping) else None
+
+
+def _answer(
+    name: str, values: Sequence[Any], records: Sequence[Record], shape: Shape, part: Part
+) -> str | None:
+    """Return the name of the answer; None if there are several answers, or objects."""
+    held = [parsed(value) for value in values if not is_empty(value)]
+    if held and all(isinstance(value, Mapping) and "text" in value for value in held):
+        texts = [value["text"] for value in held]
+        return _answer(f"{name}.text", texts, records, shape, part)
+    if any(isinstance(value, Mapping) for value in held):
+        return None
+    if ".0." in name and not shape.several and not _single(name, records):
+        return None
+    if ".0." in name and shape.several and part == "target":
+        return name.replace(".0.", ".*.", 1)
+    if not any(isinstance(value, list) for value in held):
+        return name
+    if not all(isinstance(value, list) for value in held):
+        return None
+    if not all(isinstance(item, str | int | float) for value in held for item in value):
+        return None
+    if shape.several and part == "target":
+        return f"{name}.*"
+    return f"{name}.0" if shape.several or all(len(value) == 1 for value in held) else None
+
+
+def _single(name: str, records: Sequence[Record]) -> bool:
+    """Return whether every list on the way to a field has one item."""
+    steps = name.split(".")
+    above = [".".join(steps[:i]) for i, step in enumerate(steps) if step == "0"]
+    lists = [value_at(record.fields, each, missing=[]) for record in records for each in above]
+    return all(len(each) < 2 for each in lists if isinstance(each, list))
+
+
+def _labelled(
+    mapping: RowMapping, name: str, values: Sequence[Any], path: Path, part: Part
+) -> tuple[RowMapping, list[str]]:
+    """Return the mapping with the words of labels that are numbers, and with a target's choices."""
+    keys = sorted({word_key(value) for value in values if not is_empty(value)}, key=_natural)
+    if not keys or len(keys) > _MOST_LABELS:
+        return mapping, []
+    if all(map(_NUMBER.fullmatch, keys)):
+        column = name.removesuffix(".0")
+        words = class_names(path, column)
+        if words and {*keys} <= words.keys():
+            return replace(mapping, labels=tuple(words.items())), []
+        labels = tuple((key, f"{UNKNOWN}{key}") for key in keys)
+        many = ", ".join(keys)
+        return replace(mapping, labels=labels), [
+            f"{path.name}: {column} is {many}: write in `labels` the word that each of them means"
+        ]
+    if part == "target" and 1 < len(keys) <= _REPEATED * len(values):
+        return replace(mapping, choices=tuple(keys)), []
+    return mapping, []
+
+
+def _natural(key: str) -> tuple[int, str]:
+    return (int(key), "") if re.fullmatch(r"-?\d+", key) else (1 << 60, key)
+
+
+def _read(
+    path: Path, records: Sequence[Record], mapping: RowMapping
+) -> tuple[RowMapping, list[str]]:
+    """Return the mapping with how its answers name their choices, if the rows do not show it."""
+    try:
+        if kind_of(path, records[0], mapping) != "choices":
+            return mapping, []
+    except InputError:
+        return mapping, []
+    _, doubt = decided([(path, records)], mapping)
+    if doubt is None:
+        return mapping, []
+    message = doubt.message.partition(": ")[2]
+    return replace(mapping, answers=UNKNOWN), [
+        f'{path.name}: {message}: write `answers = "index0"` or "index1"'
+    ]
+
+
+def _reads(path: Path, records: Sequence[Record], mapping: RowMapping) -> bool:
+    """Return whether a mapping reads most rows."""
+    if mapping.text:
+        return True
+    if mapping.answers == UNKNOWN:
+        mapping = replace(mapping, answers="index0")
+    try:
+        kind = kind_of(path, records[0], mapping)
+    except InputError:
+        return False
+    chosen = decided([(path, records)], mapping)[0] if kind == "choices" else mapping.answers
+    mapping, good = replace(mapping, answers=chosen or "auto"), 0
+    for record in records:
+        try:
+            read_example(record, kind, mapping)
+            good += 1
+        except InputError:
+            continue
+    return good > _ENOUGH * len(records)
+
+
+def _by_languages(columns: Columns) -> Guess | None:
+    """Return the mapping of two columns with names of languages, the first into the second."""
+    texts = [name for name in columns if not ABOUT.fullmatch(plain(name))]
+    if len(texts) != 2 or not all(_is_language(plain(name)) for name in texts):
+        return None
+    if not all(isinstance(value, str) for name in texts for value in columns[name]):
+        return None
+    one, two = texts
+    mapping = RowMapping(prompt=f"{{{one}}}", answer=f"{{{two}}}")
+    return Guess("translation", mapping, notes=(_direction(one, two),))
+
+
+def _direction(one: str, two: str) -> str:
+    return f"translates {one} into {two}; exchange the two for the other direction"
+
+
+def _is_language(name: str) -> bool:
+    match = _LANGUAGE.fullmatch(name)
+    return name in LANGUAGE_NAMES or (bool(match) and name not in ("id", "no", "tag", "key", "num"))
+
+
+def _alone(columns: Columns, records: Sequence[Record]) -> Guess | None:
+    """Return a bare text, if a column of texts has only columns about it."""
+    texts = [name for name in columns if not ABOUT.fullmatch(plain(name))]
+    if len(texts) != 1 or texts[0] == "text" or may_be_answer(records, texts[0]):
+        return None
+    values = columns[texts[0]]
+    if not all(isinstance(value, str) for value in values):
+        return None
+    words = sum(len(str(value).split()) for value in values) / len(values)
+    return Guess("bare text", RowMapping(text=f"{{{texts[0]}}}")) if words > 2 else None
+
+
+def options(records: Sequence[Record], part: Part) -> list[RowMapping]:
+    """Return two or three mappings that could be meant, made from the columns of the rows."""
+    columns = columns_of(records)
+    texts = {
+        name: sum(map(len, map(str, values))) / len(values)
+        for name, values in columns.items()
+        if all(isinstance(value, str) for value in values)
+    }
+    asked = sorted(
+        (name for name in texts if not ABOUT.fullmatch(plain(name))), key=lambda n: -texts[n]
+    )
+    if not asked:
+        return []
+    longest = "text" if "text" in asked else asked[0]
+    others = [name for name in columns if name != longest and not _is_id(name)]
+    others.sort(key=lambda name: (bool(ABOUT.fullmatch(plain(name))), [*columns].index(name)))
+    made = []
+    for name in others[:2]:
+        first = columns[name][0]
+        answer = f"{name}.0" if isinstance(parsed(first), list) else name
+        made.append(RowMapping(prompt=f"{{{longest}}}", answer=f"{{{answer}}}"))
+    if len(others) == 1 and others[0] in texts:
+        made.append(RowMapping(prompt=f"{{{others[0]}}}", answer=f"{{{longest}}}"))
+    return [*made, RowMapping(text=f"{{{longest}}}")][:3]
+
+
+def _is_id(name: str) -> bool:
+    return bool(re.fullmatch(r"(\w*_)?(id|idx|index|ur[li]|path|hash|date|time)|", plain(name)))

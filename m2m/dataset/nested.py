@@ -1,0 +1,97 @@
+"""Rows inside of rows: SQuAD's paragraphs, and conversations of which each turn is a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from m2m.dataset.turns import SPEAKERS
+from m2m.errors import InputError
+from m2m.formats.records import Record
+
+_TURN = frozenset({"message_id", "parent_id", "text", "role"})
+_LONGEST = 1000  # turns of a conversation
+
+
+def unnested(path: Path, records: Sequence[Record]) -> list[Record]:
+    """Return the rows that are inside of some files' rows; other records as they are.
+
+    Raises:
+        InputError: the turns of a conversation do not fit each other.
+    """
+    if records and all(_has_paragraphs(record.fields) for record in records):
+        return [row for record in records for row in _questions(record)]
+    if records and all(record.fields.keys() >= _TURN for record in records):
+        return [*_conversations(path, records)]
+    return [*records]
+
+
+def _has_paragraphs(fields: Mapping[str, Any]) -> bool:
+    data = fields.get("data")
+    articles = data if isinstance(data, list) else [fields]
+    return bool(articles) and all(
+        isinstance(article, Mapping)
+        and isinstance(article.get("paragraphs"), list)
+        and all(isinstance(p, Mapping) and "qas" in p for p in article["paragraphs"])
+        for article in articles
+    )
+
+
+def _questions(record: Record) -> Iterator[Record]:
+    """Yield a row for each question of SQuAD's articles."""
+    fields = record.fields
+    data = fields.get("data")
+    for article in data if isinstance(data, list) else [fields]:
+        for paragraph in article["paragraphs"]:
+            about = {key: value for key, value in paragraph.items() if key != "qas"}
+            if "title" in article:
+                about["title"] = article["title"]
+            for question in paragraph["qas"] if isinstance(paragraph["qas"], list) else []:
+                if isinstance(question, Mapping):
+                    yield Record({**about, **question}, record.line)
+
+
+def _conversations(path: Path, records: Sequence[Record]) -> Iterator[Record]:
+    """Yield a conversation for each last turn; a turn that two of them share is trained on once."""
+    turns = {record.fields["message_id"]: record for record in records}
+    if len(turns) < len(records):
+        raise InputError(f"{path}: two turns have the same message_id", "give each its own")
+    if bad := [r.line for r in records if r.fields.get("deleted") in (True, 1)]:
+        raise InputError(
+            f"{path}: turns that are marked as deleted (line {bad[0]})", "delete these rows"
+        )
+    parents = {record.fields["parent_id"] for record in records}
+    trained: set[Any] = set()
+    for record in records:
+        if record.fields["message_id"] in parents:
+            continue
+        line = _line_of_turns(path, record, turns)
+        while line and _role(line[-1]) != "assistant":
+            line.pop()  # a question that nobody answered
+        if not line:
+            continue
+        messages = []
+        for turn in line:
+            key = turn.fields["message_id"]
+            old = {"weight": 0} if key in trained else {}
+            trained |= {key} if _role(turn) == "assistant" else set()
+            messages.append({"role": turn.fields["role"], "content": turn.fields["text"], **old})
+        if any(m.get("weight") != 0 for m in messages if SPEAKERS.get(m["role"]) == "assistant"):
+            yield Record({"messages": messages}, line[0].line)
+
+
+def _role(turn: Record) -> str:
+    return SPEAKERS.get(str(turn.fields["role"]), "")
+
+
+def _line_of_turns(path: Path, last: Record, turns: Mapping[Any, Record]) -> list[Record]:
+    line = [last]
+    while (parent := line[-1].fields["parent_id"]) not in (None, ""):
+        if parent not in turns or len(line) > _LONGEST:
+            raise InputError(
+                f"{path}:{line[-1].line}: there is no turn with message_id {parent!r:.60}",
+                "add the turn that this one answers, or delete it",
+            )
+        line.append(turns[parent])
+    return line[::-1]

@@ -1,0 +1,240 @@
+"""The shapes of rows that other tools write, as a table: their columns, and how to read them.
+
+`m2m.dataset.guess` looks for them. A column is named by a pattern, because people rename columns. A
+slot whose name ends with "?" may have no column, one whose name ends with "!" takes the first of
+several. A column's name is in small letters, with `_` for other signs, and with points before the
+parts of an object: "translation.en", "answers.0.text".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+_TEXT = (
+    r"((text|tweet|sentence|review|comment|utterance|content|post|body|news|"
+    r"transcript(ion)?|message)(_?text|_?\d)?|(clean(ed)?|full|raw|original)_(text|tweet)|"
+    r"article|document)"
+)
+_LABEL = (
+    r"((label|class|category|topic|intent|intention|emotion|sentiment|polarity|stance|tag|annotation|"
+    r"target|hate|toxicity|dialect_label|majority_label|gold)(s|_?name|_?text|_?str|_?label)?|"
+    r"(sentiment|emotion|topic|gold|intent|class|news|final)_(label|class|category))"
+)
+_QUESTION = r"(question|query|problem|prompt|instruction|inputs?|question_?(text|stem)|stem|ask)"
+_PASSAGE = r"(context|passages?|paragraph|article|document|story|support|flores_passage|text)"
+_GOLD = (
+    r"(answers?(_?(key|idx|index|label|letter|choice|option|num(ber)?))?|correct(_\w+)?|label|gold"
+    r"|target|cop|ans|right_answer|solution|key)"
+)
+_ANSWERS = r"(answers?|target|targets|reply|output)"
+_SOURCE = r"(source|src)(_?(text|sentence|sent|lang(uage)?_text))?"
+_TARGET = r"(target|tgt|trg|reference|ref|translation|translated)(_?(text|sentence|sent))?"
+# Columns that say something about a row, in addition to those of every shape.
+_ABOUT_TASK = (
+    r"(task|task_?(name|type|id)|category|categories|type|subject|topic|domain|level|grade|"
+    r"difficulty|annotat\w+|explanation|rationale|hint|"
+    r"template\w*|status|version|quality|confidence|score|rating|agreement|worker\w*|"
+    r"dataset\w*|sub_?\w*|user\w*|num_\w+|ds|title|translated_\w+|translation_type)"
+)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One shape of rows.
+
+    Attributes:
+        name: in words.
+        columns: for each slot the pattern of its column's name.
+        mapping: fields of the recipe, with the columns' names in angle brackets; `<name^>` is the
+            object that has the column.
+        about: a pattern for further columns that are neither question nor answer.
+        labels: whether the answer is one of a few values.
+        several: whether several answers are all right.
+    """
+
+    name: str
+    columns: Mapping[str, str]
+    mapping: Mapping[str, str]
+    about: str = _ABOUT_TASK
+    labels: bool = False
+    several: bool = False
+
+
+_OPTIONS = {"choices": "{<choices>}"}
+
+
+def _asked(name: str, choices: Mapping[str, str]) -> Shape:
+    """Return the shape of a question with choices, perhaps about a passage."""
+    return Shape(
+        name,
+        {"question": _QUESTION, **choices, "answer": _GOLD, "passage?": _PASSAGE},
+        {"prompt": "{<passage>?}\n\n{<question>}", "answer": "{<answer>}", **_OPTIONS},
+    )  # fmt: skip
+
+
+# The first shape that fits is taken, so the narrow ones come first. `<choices*>` is a group of
+# columns such as A, B, C, D.
+SHAPES: tuple[Shape, ...] = (
+    Shape(
+        "Label Studio",
+        {"text": r"data\.\w+", "answer": r"annotations\.0\.result\.0\.value\.(choices|text)"},
+        {"prompt": "{<text>}", "answer": "{<answer>}"},
+        about=r"(annotations|predictions|drafts|meta|data)\.?.*|\w*(_at|_id|_by|count|_annotations)|"
+        r"drafts|predictions|project|inner_id|cancelled\w*|total\w*|comment\w*",
+        labels=True,
+    ),
+    Shape(
+        "Label Studio (short)",
+        {"text": _TEXT, "answer": r"(?!annotat|created|updated|lead_time|text|id$)\w+",
+         "annotator": "annotator", "time": "lead_time"},
+        {"prompt": "{<text>}", "answer": "{<answer>}"},
+        about=r"annotation_id",
+        labels=True,
+    ),
+    Shape(
+        "Argilla",
+        {"text": r"(inputs|fields)\.\w+",
+         "answer": r"annotation|responses\.\w+(\.0)?\.value|responses\.0\.values\.\w+\.value"},
+        {"prompt": "{<text>}", "answer": "{<answer>}"},
+        about=r"(prediction|annotation|suggestions|responses|metadata|metrics|vectors|inputs)\b.*|"
+        r"\w*_agent|status|explanation|search_keywords|multi_label|event_timestamp",
+        labels=True,
+    ),
+    Shape(
+        "preference",
+        {"question": r"prompt|question|instruction|input", "answer": "chosen", "bad": "rejected"},
+        {"prompt": "{<question>}", "answer": "{<answer>}"},
+        about=_ABOUT_TASK + r"|(score|model|rating)\w*",
+    ),
+    Shape(
+        "COPA",
+        {"premise": "premise", "question": "question", "choices*": "", "answer": _GOLD},
+        {"prompt": "{<premise>}\n{<question>}", "answer": "{<answer>}", **_OPTIONS},
+        about=r"changed",
+    ),
+    Shape(
+        "belebele",
+        {"question": "question", "passage": "(flores_)?passage", "choices*": "",
+         "answer": "correct_answer_num"},
+        {"prompt": "{<passage>}\n\n{<question>}", "answer": "{<answer>}", **_OPTIONS},
+        about=r"link|question_number|ds|dialect",
+    ),
+    Shape(
+        "ARC",
+        {"question": r"question(\.stem)?",
+         "choices": r"(question\.)?(choices|options)(\.0)?\.texts?",
+         "names": r"(question\.)?(choices|options)(\.0)?\.(labels?|keys?)",
+         "answer": r"answer_?key|answer"},
+        {"prompt": "{<question>}", "answer": "{<answer>}", "choices": "{<choices^>}"},
+    ),
+    _asked("question with choices", {"choices": "choices?|options?|candidates|endings|mc_options"}),
+    _asked("question with choices in columns", {"choices*": ""}),
+    Shape(
+        "SQuAD",
+        {"question": "question", "passage": "context|passage|paragraph",
+         "answer": r"answers?(\.0)?\.text"},
+        {"prompt": "{<passage>}\n\n{<question>}", "answer": "{<answer>}"},
+        about=_ABOUT_TASK + r"|answers?(\.0)?\.\w+|is_impossible|plausible_answers\b.*",
+        several=True,
+    ),
+    Shape(
+        "Dolly",
+        {"question": "instruction", "context": "context", "answer": "response"},
+        {"prompt": "{<question>}\n{<context>?}", "answer": "{<answer>}"},
+    ),
+    Shape(
+        "instruction, inputs, targets",
+        {"question": "instruction", "more": "inputs?", "answer": "targets?|outputs?|response"},
+        {"prompt": "{<question>}\n{<more>?}", "answer": "{<answer>}"},
+    ),
+    Shape(
+        "Aya and xP3",
+        {"question": "inputs", "answer": "targets"},
+        {"prompt": "{<question>}", "answer": "{<answer>}"},
+    ),
+    Shape(
+        "prompt and response",
+        {"question": r"(user_?)?(prompts?|questions?|quer(y|ies)|instructions?|inputs?|ask)|human|"
+                     r"user",
+         "answer": r"(responses?|completions?|outputs?|reply|replies|assistant|bot|answer_text|"
+                   r"(model|assistant|bot|ai|gpt)_?(response|answer|output|reply))"},
+        {"prompt": "{<question>}", "answer": "{<answer>}"},
+        about=_ABOUT_TASK + r"|model\w*",
+    ),
+    Shape(
+        "question and answer",
+        {"question": _QUESTION, "answer": _ANSWERS, "passage?": _PASSAGE},
+        {"prompt": "{<passage>?}\n\n{<question>}", "answer": "{<answer>}"},
+        several=True,
+    ),
+    Shape(
+        "XL-Sum",
+        {"text": r"text|article|document|body|content", "answer": "summary|abstract|highlights"},
+        {"prompt": "{<text>}", "answer": "{<answer>}"},
+        about=r"title|headline|section|category|gem_id|bbcid",
+    ),
+    Shape(
+        "premise and hypothesis",
+        {"one": r"premise|sentence_?1|text_?1", "two": r"hypothesis|sentence_?2|text_?2",
+         "answer": _LABEL},
+        {"prompt": "{<one>}\n{<two>}", "answer": "{<answer>}"},
+        about=_ABOUT_TASK + r"|genre|pairid|promptid|\w*_parse",
+        labels=True,
+    ),
+    Shape(
+        "text and name of its label",
+        {"text": _TEXT, "number": r"labels?|class|target|category|label_?id",
+         "answer": r"(label|class|target|category)_?(text|name|str(ing)?)"},
+        {"prompt": "{<text>}", "answer": "{<answer>}"},
+        labels=True,
+    ),
+    Shape(
+        "news and category",
+        {"title": "headline|title", "text": r"text|body|content|article",
+         "answer": r"category|label|class|topic"},
+        {"prompt": "{<title>}\n{<text>}", "answer": "{<answer>}"},
+        about="headline_text|section",
+        labels=True,
+    ),
+    Shape(
+        "text and label",
+        {"text": _TEXT + "|headline|title", "answer": _LABEL},
+        {"prompt": "{<text>}", "answer": "{<answer>}"},
+        about=r"status|confidence|comments|annotator\w*|agreement|is_\w+|entities|cats",
+        labels=True,
+    ),
+    Shape(
+        "translation",
+        {"source!": r"translations?\.\w+", "target": r"translations?\.\w+"},
+        {"prompt": "{<source>}", "answer": "{<target>}"},
+    ),
+    Shape(
+        "source and target",
+        {"source": _SOURCE, "target": _TARGET},
+        {"prompt": "{<source>}", "answer": "{<target>}"},
+        about=_ABOUT_TASK + r"|(source|src|target|tgt|trg)_?lang\w*|direction|pair",
+    ),
+    Shape(
+        "speech manifest",
+        {"text": r"text|sentence|transcript(ion)?|normali[sz]ed_text",
+         "audio": r"audio\w*(\.\w+)?|(audio_|wav_|clip_)?(file_?)?path|wav|file_?name|clip"},
+        {"text": "{<text>}"},
+        about=r"audio\..*|duration|sampling_rate|speaker\w*|gender|age|accents?|up_votes|down_votes|"
+        r"client_id|locale|segment|variant|offset|sentence_id|sentence_domain",
+    ),
+)  # fmt: skip
+
+# Two columns with names of languages are a text and its translation.
+LANGUAGE_NAMES = frozenset(
+    re.findall(
+        r"\w+",
+        "english french portuguese arabic spanish german swahili kiswahili yoruba hausa igbo "
+        "amharic tigrinya oromo somali zulu isizulu xhosa isixhosa shona ndebele sesotho sotho "
+        "setswana tswana sepedi tsonga venda swati afrikaans kinyarwanda kirundi luganda ganda luo "
+        "dholuo kikuyu gikuyu kamba lingala wolof fula fulah fulfulde bambara ewe twi akan fon "
+        "mossi moore pidgin naija chichewa nyanja bemba tumbuka kikongo malagasy kabyle tamazight "
+        "berber nko dinka nuer kanuri tiv edo efik ibibio urhobo ga dagbani",
+    )
+)

@@ -1,0 +1,128 @@
+"""The rows of a dataset or a target: one file, or aligned files with a sentence on each line."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from m2m.dataset.nested import unnested
+from m2m.errors import InputError, Problems
+from m2m.formats.records import Record, RowFile, read_records, rows_text, rows_text_again
+from m2m.opening import ROWS, Text, read_once
+
+_LINE = re.compile("\r\n|\n|\r")
+_CHANGED = "run it again: it takes the files as they are"
+
+
+@dataclass(frozen=True)
+class Source:
+    """The rows of a file, or of aligned files, read once.
+
+    Attributes:
+        path: the first file.
+        records: its rows.
+        sha256: hash of the bytes of all files.
+        files: all files.
+        text: the text of a single file of bare texts.
+        kind: of a single file, such as "text" or "table"; see `RowFile`.
+        label_names: words for the numbers of a column, if the file has them.
+        notes: what was left out of the file, in sentences.
+    """
+
+    path: Path
+    records: tuple[Record, ...]
+    sha256: str
+    files: tuple[Path, ...]
+    text: str = ""
+    kind: str = "aligned"
+    label_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Return the name for messages: "train.en" or "train.en, train.yo"."""
+        return ", ".join([str(self.path), *(file.name for file in self.files[1:])])
+
+
+def as_source(source: Path | Text | Source) -> Source:
+    """Return the rows of a file, of its text, or rows that were read already.
+
+    Raises:
+        InputError: the file cannot be read, or its rows are malformed.
+    """
+    if isinstance(source, Source):
+        return source
+    file = rows_text(source) if isinstance(source, Path) else source
+    records = tuple(unnested(file.path, read_records(file)))
+    if not isinstance(file, RowFile):
+        return Source(file.path, records, file.sha256, (file.path,), file.text, "text")
+    return Source(
+        file.path, records, file.sha256, (file.path,), file.text, file.kind, file.label_names,
+        file.notes,
+    )  # fmt: skip
+
+
+def open_source(files: Sequence[Path], sha256: str = "") -> Source:
+    """Read one file of rows, or several that are aligned line by line.
+
+    Args:
+        files: one, or several aligned text files.
+        sha256: that of an earlier reading; files with other bytes are refused.
+
+    Raises:
+        InputError: a file cannot be read or has changed, or the files have different numbers of
+            lines.
+    """
+    if len(files) == 1:
+        return as_source(rows_text_again(files[0], sha256) if sha256 else files[0])
+    texts = [read_once(file, ROWS) for file in files]
+    mark = hashlib.sha256("\n".join(text.sha256 for text in texts).encode("ascii")).hexdigest()
+    if sha256 not in ("", mark):
+        raise InputError(f"{files[0]}: changed since this command began", _CHANGED)
+    return Source(files[0], tuple(_aligned(files, texts)), mark, tuple(files))
+
+
+def _aligned(files: Sequence[Path], texts: Sequence[Text]) -> list[Record]:
+    """Return a row for each line; its fields are named by number from 0, and by `part_names`."""
+    columns = [_lines(text.text) for text in texts]
+    counts = [len(lines) for lines in columns]
+    if len(set(counts)) > 1:
+        listed = ", ".join(
+            f"{file.name} {count:,}" for file, count in zip(files, counts, strict=True)
+        )
+        raise InputError(
+            f"{files[0]}: aligned files need the same number of lines, found {listed}",
+            "each line of one file is paired with the same line of the other; look for the first "
+            "line that does not fit",
+        )
+    names = part_names(files)
+    problems, records = Problems(), []
+    for number, cells in enumerate(zip(*columns, strict=True), start=1):
+        blank = [name for name, cell in zip(names, cells, strict=True) if not cell.strip()]
+        if len(blank) == len(cells):
+            continue
+        if blank:
+            problems.add(f"line {number}: empty in {', '.join(blank)}, and not in the others")
+        by_number = {str(place): cell for place, cell in enumerate(cells)}
+        records.append(Record({**by_number, **dict(zip(names, cells, strict=True))}, number))
+    problems.raise_if_any(InputError, str(files[0]), "delete these lines from all of the files")
+    return records
+
+
+def _lines(text: str) -> list[str]:
+    return _LINE.split(text.lstrip("\ufeff").removesuffix("\n").removesuffix("\r"))
+
+
+def part_names(files: Sequence[Path]) -> list[str]:
+    """Return the part of each file's name that differs: "en" and "yo" of train.en and train.yo."""
+    parts = [re.split(r"[._-]", file.name) for file in files]
+    if len({len(one) for one in parts}) == 1:
+        for place in range(len(parts[0])):
+            names = [one[place] for one in parts]
+            rest = {tuple(one[:place] + one[place + 1 :]) for one in parts}
+            if len({*names}) == len(files) and len(rest) == 1 and all(names):
+                return names
+    return [str(place) for place in range(len(files))]

@@ -1,0 +1,226 @@
+"""Fill templates such as "{translation.sw}" with the fields of a row.
+
+`{name}` is a field, `{a.b}` a field inside an object, `{a.0}` an item of a list, and `{a.*}` all of
+them. `{name?}` may be empty, and then takes the white space before it away. `{name:letters}`,
+`{name:lines}` and `{name:comma}` say how a list is written. `{{` is a brace.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from m2m.errors import InputError
+
+BRACES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+_ALONE = re.compile(r"\s*\{([^{}]+)\}\s*")
+_LONGEST = 100_000  # characters of a list that is written as text
+_DEEPEST = 20  # brackets inside brackets of such a text
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+FORMS: dict[str, Callable[[Sequence[str]], str]] = {
+    "comma": ", ".join,
+    "lines": "\n".join,
+    "letters": lambda items: "\n".join(
+        f"{letter}. {item}" for letter, item in zip(LETTERS, items, strict=False)
+    ),
+}
+_NOTHING = object()
+
+Fields = Mapping[str, Any]
+Words = Mapping[str, str]
+
+
+def names_in(template: str) -> list[str]:
+    """Return the fields that a template names, without `?` and forms."""
+    found = [match.group(1) for match in BRACES.finditer(template) if match.group(1)]
+    return [re.sub(r"\?$|:(comma|lines|letters)$", "", name) for name in found]
+
+
+def only_name(template: str) -> str | None:
+    """Return the name if the template is one field and nothing else, such as "{answers}"."""
+    match = _ALONE.fullmatch(template)
+    return match.group(1) if match else None
+
+
+def is_empty(value: Any) -> bool:
+    """Return whether a value holds nothing: null, NaN, an empty or blank text, an empty list."""
+    blank = isinstance(value, str) and not value.strip()
+    return value is None or blank or value in ([], {}) or value != value
+
+
+def fill(template: str, fields: Fields, words: Words | None = None) -> str:
+    """Replace the names in braces of a template by the row's fields.
+
+    Args:
+        template: see the module.
+        fields: of the row.
+        words: for values of the fields, the words to write in their place.
+
+    Raises:
+        InputError: a field is missing or null, has no word, or is an object; a brace has no
+            partner.
+    """
+    if lone := next((m[0] for m in BRACES.finditer(template) if m[0] in "{}"), None):
+        raise InputError(f"a lone {lone} in {template!r:.60}; write it twice to mean itself")
+    parts: list[str] = []
+    place, skips = 0, False
+    for match in BRACES.finditer(template):
+        between = template[place : match.start()]
+        parts.append(between.lstrip() if skips else between)
+        place, skips = match.end(), False
+        if match.group(1) is None:
+            parts.append(match.group()[0])
+            continue
+        value = _written(match.group(1), template, fields, words)
+        if not value and match.group(1).endswith("?"):
+            parts[-1] = parts[-1].rstrip()
+            skips = not "".join(parts)
+        parts.append(value)
+    rest = template[place:]
+    return "".join([*parts, rest.lstrip() if skips else rest])
+
+
+def _written(name: str, template: str, fields: Fields, words: Words | None) -> str:
+    form = "comma"
+    if name not in fields and name.rpartition(":")[2] in FORMS:
+        name, _, form = name.rpartition(":")
+    if name not in fields and name.endswith("?"):
+        name = name[:-1]
+        value = value_at(fields, name, missing=None)
+        if is_empty(value):
+            return ""
+    else:
+        value = value_at(fields, name, template)
+    if is_empty(value) and not isinstance(value, str):
+        what = "null" if value is None else "empty"
+        raise InputError(f"the field {name!r} for {template!r:.60} is {what}")
+    return FORMS[form](texts_of(value, name, words))
+
+
+def texts_of(value: Any, name: str, words: Words | None = None) -> list[str]:
+    """Return a field's value as texts: one, or those of a list's items.
+
+    Raises:
+        InputError: it is an object, or a list with something else than texts and numbers, or has
+            no word.
+    """
+    if isinstance(value, Mapping):
+        inside = " or ".join(f"{{{name}.{key}}}" for key in [*value][:3])
+        raise InputError(f"the field {name!r} is an object; write {inside or 'another field'}")
+    if not isinstance(value, list | tuple):
+        return [_word(value, name, words)]
+    for item in value:
+        if isinstance(item, Mapping | list | tuple) or item is None:
+            inside = f"{name}.0"
+            if isinstance(item, Mapping) and item:
+                inside += f".{next(iter(item))}"
+            raise InputError(f"the field {name!r} is a list; name the part: {{{inside}}}")
+    return [_word(item, name, words) for item in value]
+
+
+def _word(value: Any, name: str, words: Words | None) -> str:
+    text = as_text(value)
+    if not words:
+        return text
+    if (key := word_key(value)) not in words:
+        known = ", ".join(words)
+        raise InputError(f"{name} is {text!r:.40}, and `labels` has no word for it, only {known}")
+    return words[key]
+
+
+def as_text(value: Any) -> str:
+    """Return a value as text: JSON's true is "true"."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def word_key(value: Any) -> str:
+    """Return the key of a value in `labels` and `where`: 1, 1.0 and "1" have the key "1"."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = as_text(value).strip()
+    if re.fullmatch(r"-?\d+\.0", text):  # a table with an empty cell writes integers so
+        text = text[:-2]
+    return text.lower() if text.lower() in ("true", "false") else text
+
+
+def as_value(key: str) -> str | bool:
+    """Return the value that a recipe writes for a key of `word_key`."""
+    return key == "true" if key in ("true", "false") else key
+
+
+def value_at(fields: Fields, name: str, template: str = "", missing: Any = _NOTHING) -> Any:
+    """Return the value that a name such as "translation.sw" or "answers.text.0" names.
+
+    Raises:
+        InputError: there is none, and no value for a `missing` one is given.
+    """
+    if name in fields:
+        return fields[name]
+    whole = template or f"{{{name}}}"
+    value: Any = fields
+    steps, place = name.split("."), 0
+    while place < len(steps):
+        value = parsed(value)
+        if steps[place] == "*" and isinstance(value, list):
+            rest = ".".join(steps[place + 1 :])
+            return [value_at({"": i}, f".{rest}", whole, missing) if rest else i for i in value]
+        taken, value = _step(value, steps[place:])
+        if not taken:
+            if missing is not _NOTHING:
+                return missing
+            known = ", ".join(field_names(fields)) or "(none)"
+            raise InputError(f"no field {name!r} for {whole!r:.60}; found {known:.300}")
+        place += taken
+    return value
+
+
+def _step(value: Any, steps: Sequence[str]) -> tuple[int, Any]:
+    """Return how many steps one field's name takes (it may have points in it), and the value."""
+    if isinstance(value, Mapping):
+        for count in range(1, len(steps) + 1):
+            if (key := ".".join(steps[:count])) in value:
+                return count, value[key]
+    if isinstance(value, list) and steps[0].isdecimal() and int(steps[0]) < len(value):
+        return 1, value[int(steps[0])]
+    return 0, None
+
+
+def field_names(fields: Fields, above: str = "") -> list[str]:
+    """List the names of a row's fields as templates write them, with those inside of objects."""
+    names: list[str] = []
+    for key, value in fields.items():
+        name = f"{above}{key}"
+        if isinstance(value, list) and value and isinstance(value[0], Mapping):
+            name, value = f"{name}.0", value[0]
+        if isinstance(value, Mapping) and value and above.count(".") < 8:
+            names += field_names(value, f"{name}.")
+        else:
+            names.append(name)
+    return names
+
+
+def parsed(value: Any) -> Any:
+    """Return the list or object that a text holds, as JSON or as Python writes it."""
+    if not isinstance(value, str) or len(value) > _LONGEST or value.strip()[:1] not in ("[", "{"):
+        return value
+    if max(value.count("["), value.count("{")) > _DEEPEST and _depth(value) > _DEEPEST:
+        return value
+    for read in (json.loads, ast.literal_eval):
+        try:
+            found = read(value.strip())
+        except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+            continue
+        if isinstance(found, list | dict):
+            return found
+    return value
+
+
+def _depth(text: str) -> int:
+    depth = deepest = 0
+    for character in text:
+        depth += (character in "[{(") - (character in "]})")
+        deepest = max(deepest, depth)
+    return deepest

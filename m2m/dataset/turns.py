@@ -1,0 +1,95 @@
+"""Read the turns of a conversation, as OpenAI, ShareGPT, Gemini and others write them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from m2m.dataset.conversation import FLAGS, Wrong, kind, read_message
+from m2m.dataset.templates import parsed
+
+# Names of speakers: ShareGPT's, two more from LLaMA-Factory, Gemini's, OpenAssistant's and others.
+SPEAKERS = {
+    "human": "user",
+    "user": "user",
+    "prompter": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+    "model": "assistant",
+    "chatgpt": "assistant",
+    "bot": "assistant",
+    "chatbot": "assistant",
+    "ai": "assistant",
+    "bard": "assistant",
+    "system": "system",
+    "function_call": "assistant",
+    "observation": "tool",
+    "tool": "tool",
+}
+_BY, _SAID = ("role", "from", "speaker"), ("content", "value", "text", "message")
+
+
+def is_turns(value: Any) -> bool:
+    """Return whether a value is a list of turns, also as JSON text."""
+    turns = parsed(value)
+    return isinstance(turns, list) and bool(turns) and all(map(_is_turn, turns))
+
+
+def _is_turn(turn: Any) -> bool:
+    if not isinstance(turn, Mapping):
+        return False
+    speaker = next((turn[key] for key in _BY if key in turn), None)
+    return isinstance(speaker, str) and any(
+        key in turn for key in (*_SAID, "parts", "tool_calls", "function_call")
+    )
+
+
+def is_whole(value: Any) -> bool:
+    """Return whether a value is a list of turns, of both user and assistant."""
+    if not is_turns(value):
+        return False
+    speakers = [turn[key] for turn in parsed(value) for key in _BY if key in turn]
+    return {"user", "assistant"} <= {SPEAKERS.get(str(speaker)) for speaker in speakers}
+
+
+def read_turns(value: Any, name: str) -> list[dict[str, Any]]:
+    """Return the messages of a conversation.
+
+    Args:
+        value: a list of turns, or the same as JSON text.
+        name: of its field, for errors.
+
+    Raises:
+        Wrong: it is no list of turns, or a turn cannot be read.
+    """
+    turns = parsed(value)
+    if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
+        raise Wrong(f'"{name}" must be a list of objects, found {kind(turns)}')
+    if not turns:
+        raise Wrong(f'"{name}" is empty')
+    return [_message(turn, number) for number, turn in enumerate(turns, start=1)]
+
+
+def _message(turn: Mapping[str, Any], number: int) -> dict[str, Any]:
+    if "role" in turn:
+        message = dict(turn)
+        role = turn["role"]
+        if isinstance(role, str):
+            message["role"] = SPEAKERS.get(role, role)
+        if "content" not in turn:
+            if isinstance(parts := turn.get("parts"), list):  # Gemini's name
+                del message["parts"]
+                message["content"] = parts
+            elif said := next((key for key in _SAID if key in turn), None):
+                message["content"] = message.pop(said)
+        return read_message(message, number)
+    by = next((key for key in _BY if key in turn), "from")
+    speaker = turn.get(by)
+    if not isinstance(speaker, str) or speaker not in SPEAKERS:
+        raise Wrong(f'turn {number} is "{by}" {speaker!r}, expected one of {", ".join(SPEAKERS)}')
+    said = next((key for key in ("value", *_SAID) if key in turn), "value")
+    if not isinstance(turn.get(said), str):
+        raise Wrong(f'turn {number}: "{said}" must be text, found {kind(turn.get(said))}')
+    flags = {key: turn[key] for key in FLAGS if key in turn}
+    message = {"role": SPEAKERS[speaker], "content": turn[said], **flags}
+    return read_message(message, number)
