@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from validate_peer_plan import GROWTHS, PLAIN, REGIMES, SCALES, SEEDS, WAYS, key, only
-from validate_variants import cells_of
+from validate_variants import cells_of, mixture_of
 
 from m2m.evaluate.metrics import METRICS
 from m2m.evaluate.scores import Scores, padded
@@ -151,7 +151,9 @@ class Regime:
     def against(self, table: Path) -> str:
         """How m2m's own fine-tunes, as a validation wrote them down, go with these."""
         with table.open(encoding="utf-8", newline="") as file:
-            rows = {row["datasets"]: float(row["finetuned_test"]) for row in csv.DictReader(file)}
+            rows = {
+                key(mixture_of(row)): float(row["finetuned_test"]) for row in csv.DictReader(file)
+            }
         places = [i for i, mixture in enumerate(self.mixtures) if key(mixture) in rows]
         if not places:
             return f"none of m2m's own fine-tunes ({table.name}) is among these"

@@ -167,12 +167,17 @@ class Bench:
         return Mixture(mixture.datasets, tuple(times * weight for weight in mixture.weights))
 
 
+def mixture_of(row: Mapping[str, str]) -> Mixture:
+    """Return the mixture of a row of `validate-BUDGET.csv`; recorded ones call it "datasets"."""
+    return Mixture.uniform((row.get("mixture") or row["datasets"]).replace(" + ", "+").split("+"))
+
+
 def _read(table: Path) -> tuple[list[Mixture], Scored]:
     """Mixtures and their fine-tunes' scores on test, as a validation wrote them down."""
     with table.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     points = np.array([float(row["finetuned_test"]) for row in rows])
-    mixtures = [Mixture.uniform(row["datasets"].split("+")) for row in rows]
+    mixtures = [mixture_of(row) for row in rows]
     return mixtures, Scored.exact(points, REPLICATES)
 
 
