@@ -115,12 +115,6 @@ EDITS: list[tuple[str, str, Callable[[Path], object], str]] = [
         r"copy\.jsonl:1: byte 0xe9 is not UTF-8",
     ),
     (
-        "utf-16",
-        "copy.jsonl",
-        lambda path: path.write_bytes(json.dumps(ROW).encode("utf-16")),
-        r"copy\.jsonl: this is UTF-16, expected UTF-8",
-    ),
-    (
         "empty completion",
         "copy.jsonl",
         lambda path: write_jsonl(path, [ROW, ROW | {"completion": " "}]),
