@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from m2m.cli.console import say
+from m2m.cli.data_clean import clean
 from m2m.cli.data_preview import preview
 from m2m.cli.options import MODEL, data_root_option, data_roots, field_options, json_option
 from m2m.recipe import Target
@@ -169,5 +170,6 @@ def _bars(lengths: dict[int, int]) -> str:
     return f"{''.join(blocks)} {used[0] // 2 if used[0] > 16 else 0} to {used[-1]}"
 
 
+data.add_command(clean)
 data.add_command(preview)
 COMMANDS = [data]

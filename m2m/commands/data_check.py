@@ -9,7 +9,7 @@ from pathlib import Path
 from m2m.checkpoint import find_model
 from m2m.commands.language_check import check_languages
 from m2m.commands.target_check import check_targets
-from m2m.dataset.checked import Checked, DatasetFile, in_rows
+from m2m.dataset.checked import Checked, DatasetFile, Problem, in_rows
 from m2m.dataset.duplicates import (
     contradicted,
     exact_groups,
@@ -17,8 +17,11 @@ from m2m.dataset.duplicates import (
     repeated,
 )
 from m2m.dataset.mapping import RowMapping
+from m2m.dataset.normal_form import AS_IS, REMEDY, disagreement
 from m2m.dataset.samples import RowLimit
 from m2m.dataset.translations import differ_alike, disputed
+from m2m.evaluate.harness import Part
+from m2m.evaluate.normal_form import normalised_task
 from m2m.evaluate.targets import load_target
 from m2m.evaluate.tasks import Task
 from m2m.pipeline.inputs import make_formatter, model_folders, row_limit
@@ -33,13 +36,19 @@ _DEFAULT = RowLimit(Train.max_length, Train.batch_tokens)
 
 def check_recipe(recipe: Recipe) -> list[Checked]:
     """Check a recipe's datasets against each other and its targets, with its model's tokens."""
-    targets = [load_target(target, "dev", recipe.roots) for target in recipe.targets]
-    targets += [
-        load_target(target, "test", recipe.roots) for target in recipe.targets if target.test
-    ]
+    targets = read_targets(recipe)
     base = find_model(recipe.base.model, model_folders(recipe.path))
     formatter = make_formatter(base.gguf, recipe.base.template)
-    return check_data(recipe.datasets, targets, formatter, row_limit(recipe.train, base))
+    limit, form = row_limit(recipe.train, base), recipe.data.normalise
+    return check_data(recipe.datasets, targets, formatter, limit, form)
+
+
+def read_targets(recipe: Recipe) -> list[Task]:
+    """Read the dev sets of a recipe's targets, then the test sets, in its normal form."""
+    parts: list[tuple[Part, Target]] = [("dev", target) for target in recipe.targets]
+    parts += [("test", target) for target in recipe.targets if target.test]
+    tasks = [load_target(target, part, recipe.roots) for part, target in parts]
+    return [normalised_task(task, recipe.data.normalise) for task in tasks]
 
 
 def read_target(path: Path, answers: str = "auto", roots: Sequence[Path] = ()) -> Task:
@@ -67,6 +76,7 @@ def check_data(
     targets: Sequence[Task] = (),
     formatter: Formatter | None = None,
     limit: RowLimit = _DEFAULT,
+    normalise: str = AS_IS,
 ) -> list[Checked]:
     """Check every file on its own, then all files together and with the targets.
 
@@ -77,11 +87,12 @@ def check_data(
         targets: examples that no dataset should contain.
         formatter: counts tokens.
         limit: `m2m run` refuses longer rows.
+        normalise: the Unicode normal form in which the datasets' texts are read.
     """
     datasets = [Dataset(f.stem, f) if isinstance(f, Path) else f for f in files]
     results = [Checked(dataset.path) for dataset in datasets]
     content = [
-        DatasetFile(result, order, RowMapping.of(dataset), dataset.files)
+        DatasetFile(result, order, RowMapping.of(dataset), dataset.files, normalise)
         for order, (result, dataset) in enumerate(zip(results, datasets, strict=True))
     ]
     questions = [Asked(task) for task in targets]
@@ -91,7 +102,17 @@ def check_data(
     _check_repetition(readable, questions)
     declared = {file.name: d.languages for file, d in zip(content, datasets, strict=True)}
     check_languages(readable, declared)
-    return [*results, *check_targets(targets)]
+    results += check_targets(targets)
+    _check_forms(results)
+    return results
+
+
+def _check_forms(results: Sequence[Checked]) -> None:
+    """Say at each file in NFD, or in both forms, that the others write letters differently."""
+    words = disagreement({result.file.name: result.form for result in results})
+    for result in results:
+        if words and result.form in ("NFD", "mixed"):
+            result.problems.append(Problem("forms", words, REMEDY))
 
 
 def _check_repetition(files: Sequence[DatasetFile], targets: Sequence[Asked]) -> None:
@@ -106,6 +127,15 @@ def _check_repetition(files: Sequence[DatasetFile], targets: Sequence[Asked]) ->
         for other, theirs in zip(files, near, strict=False):
             if other is not file:
                 _compare(file, own, other, set(theirs))
+
+
+def repeats(file: DatasetFile, targets: Sequence[Asked]) -> tuple[list[int], list[int], list[int]]:
+    """Return for each row the first equal and the first nearly equal one, and the leaked rows."""
+    asked = [text for target in targets for text in target.texts]
+    groups = near_groups([*file.texts, *asked]).tolist()
+    near, asked_groups = groups[: len(file.texts)], set(groups[len(file.texts) :])
+    leaks = _leaks(file, near, asked_groups, targets)
+    return exact_groups(file.texts).tolist(), near, leaks
 
 
 def _check_own(file: DatasetFile, near: Sequence[int]) -> None:
@@ -139,16 +169,22 @@ def _check_own(file: DatasetFile, near: Sequence[int]) -> None:
 def _check_leaks(
     file: DatasetFile, near: Sequence[int], asked_groups: set[int], targets: Sequence[Asked]
 ) -> None:
-    asking = Asking(file.whole, [row.sides[0] for row in file.rows], file.questions)
-    leaks = {
-        *leaked(asking, targets),
-        *(i for i, group in enumerate(near) if group in asked_groups),
-    }
+    leaks = _leaks(file, near, asked_groups, targets)
     file.result.overlap = len(leaks)
     if leaks:
         are = "is" if len(leaks) == 1 else "are"
         message = f"{in_rows(len(leaks))} {are} also in your dev or test questions"
-        file.say("leak", message, "delete them from the dataset", sorted(leaks))
+        hint = "delete them from the dataset, as `m2m data clean RECIPE --out DIR` does"
+        file.say("leak", message, hint, leaks)
+
+
+def _leaks(
+    file: DatasetFile, near: Sequence[int], asked_groups: set[int], targets: Sequence[Asked]
+) -> list[int]:
+    """Return the places of rows that are also questions, exactly or nearly."""
+    asking = Asking(file.whole, [row.sides[0] for row in file.rows], file.questions)
+    nearly = {i for i, group in enumerate(near) if group in asked_groups}
+    return sorted(leaked(asking, targets) | nearly)
 
 
 def _compare(file: DatasetFile, near: Sequence[int], other: DatasetFile, theirs: set[int]) -> None:

@@ -11,6 +11,8 @@ from m2m.dataset.checked import SHOWN, Checked, Problem
 from m2m.dataset.duplicates import near_groups, repeated
 from m2m.dataset.grams import comparable, joined
 from m2m.dataset.noise_check import unbalanced
+from m2m.dataset.normal_form import form_of
+from m2m.evaluate.normal_form import task_texts
 from m2m.evaluate.tasks import Task
 
 # docs/own-language.md: at least 100 questions for dev; 30 questions leave ±0.09 on an accuracy.
@@ -58,7 +60,8 @@ def _alone(task: Task) -> Checked:
     """Check the number, the characters and the balance of a target's examples."""
     result = Checked(task.path, f"target: {task.kind}", len(task.examples), reading=task.reading)
     _check_number(task, result)
-    texts = ["\n".join([example.prompt, *example.choices]) for example in task.examples]
+    texts = [*task_texts(task)]
+    result.form = form_of(texts)
     for kind, places in find_faults(texts).items():
         fault, hint, _ = FAULTS[kind]
         _add(task, result, kind, f"{_counted(task, len(places))} with {fault}", hint, places)

@@ -12,9 +12,9 @@ from m2m.tokenizer.special import ENDS
 # Not U+200C and U+200D, which scripts need. Thai, Lao, Burmese and Khmer part words by U+200B.
 _SPACELESS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u19e0-\u19ff\ua9e0-\ua9ff\uaa60-\uaa7f"
 _ZERO_WIDTH = f"(?<![{_SPACELESS}\u200b])\u200b+(?![{_SPACELESS}\u200b])"
-_INVISIBLE = re.compile(f"[\u00ad\u2060\ufeff]|{_ZERO_WIDTH}")
+INVISIBLE = re.compile(f"[\u00ad\u2060\ufeff]|{_ZERO_WIDTH}")
 _LOST = re.compile("[\ufffd\ud800-\udfff]")
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 # UTF-8 read as Windows-1252: the letter of a lead byte, then the letters of the bytes 0x80-0xBF.
 _HIGH = (
     "\u0080-\u00bf\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc"
@@ -192,16 +192,16 @@ FAULTS: dict[str, tuple[str, str, Callable[[str], bool]]] = {
     "control": (
         "control characters",
         "take them out: the model would learn to write them",
-        lambda text: bool(_CONTROL.search(text)),
+        lambda text: bool(CONTROL.search(text)),
     ),
     "invisible": (
         "invisible characters (soft hyphen, zero-width space, byte order mark)",
         "take them out: they cut words into other tokens",
-        lambda text: not text.isascii() and bool(_INVISIBLE.search(text)),
+        lambda text: not text.isascii() and bool(INVISIBLE.search(text)),
     ),
     "not_nfc": (
         "letters and marks apart where Unicode has one character (not NFC)",
-        "normalise datasets and targets alike to NFC: to the model the two forms are other words",
+        'write `normalise = "NFC"` under [data] in the recipe: to the model the two forms differ',
         _is_not_nfc,
     ),
     "mixed_alphabets": (

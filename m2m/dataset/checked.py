@@ -11,9 +11,10 @@ from m2m.dataset.characters import FAULTS, find_faults, guess_encoding, letters_
 from m2m.dataset.grams import comparable, frame, joined, without_frame
 from m2m.dataset.mapping import AS_IT_IS, RowMapping
 from m2m.dataset.noise_check import check_noise
+from m2m.dataset.normal_form import AS_IS, form_of, normalised_rows
 from m2m.dataset.rows import Row, read_rows
 from m2m.dataset.samples import RowLimit, encode
-from m2m.dataset.source import open_source
+from m2m.dataset.source import Source, open_source
 from m2m.dataset.statistics import DEAR, RUINOUS, Cost, cost, histogram, mostly_letters
 from m2m.errors import InputError, M2MError, Problems
 from m2m.opening import read_bytes
@@ -62,6 +63,7 @@ class Checked:
         contradicting: rows whose question another file answers, only differently, by that file.
         foreign: rows that read like another language, by the part that they read like.
         noise: rows with each kind of noise that was found (`m2m.dataset.noise`).
+        form: the Unicode normal form of its texts: "NFC", "NFD" or "mixed"; "" if it has none.
         labels: how often each label is the answer, if the answers are labels.
         reading: how the answers name their choices, and which rows were picked.
     """
@@ -83,6 +85,7 @@ class Checked:
     foreign: dict[str, int] = field(default_factory=dict)
     noise: dict[str, int] = field(default_factory=dict)
     labels: dict[str, int] = field(default_factory=dict)
+    form: str = ""
     problems: list[Problem] = field(default_factory=list)
     reading: str = ""
 
@@ -114,6 +117,7 @@ class Checked:
             "foreign": self.foreign,
             "noise": self.noise,
             "labels": self.labels,
+            "form": self.form,
             "problems": [problem.as_json() for problem in self.problems],
         }
 
@@ -127,15 +131,18 @@ class DatasetFile:
         order: int = 0,
         mapping: RowMapping = AS_IT_IS,
         files: Sequence[Path] = (),
+        normalise: str = AS_IS,
+        source: Source | None = None,
     ) -> None:
         self.result, self.order = result, order
         self.rows: list[Row] = []
         try:
-            read = read_rows(open_source(files or (result.file,)), mapping)
+            read = read_rows(source or open_source(files or (result.file,)), mapping)
         except InputError as error:
             self._note_unreadable(error)
             return
-        self.rows, result.format, result.rows = read.rows, read.format, len(read.rows)
+        self.rows = normalised_rows(read.rows, normalise)
+        result.format, result.rows = read.format, len(read.rows)
         result.reading = "; ".join(read.notes)
         self._note_bad_rows(read.problems)
         sides = tuple(zip(*(row.sides for row in self.rows), strict=True)) or ((), ())
@@ -145,6 +152,7 @@ class DatasetFile:
         self.texts = list(map(joined, self.questions, self.answers))
         # Another file may have the same row with another frame.
         self.whole = [comparable(row.plain_text) for row in self.rows]
+        result.form = form_of(row.plain_text for row in self.rows)
 
     @property
     def name(self) -> str:
@@ -201,17 +209,7 @@ class DatasetFile:
         if self.rows and len(self.rows) < FEW_ROWS and sum(map(len, texts)) < _LONG_TEXT:
             message = f"{in_rows(len(self.rows))}: too few to learn from"
             self.say("few_rows", message, f"objective at {ENOUGH_ROWS} rows or more")
-        echoed = (
-            [
-                i
-                for i, (question, answer) in enumerate(
-                    zip(self.questions, self.answers, strict=True)
-                )
-                if question == answer and len(self.sides["answers"][i].split()) > 1
-            ]
-            if self.rows
-            else []
-        )
+        echoed = self.echoes()
         if echoed:
             self.say(
                 "echo",
@@ -223,6 +221,15 @@ class DatasetFile:
             check_noise(self)
         if formatter and self.rows:
             self._count(formatter, limit)
+
+    def echoes(self) -> list[int]:
+        """Return the places of rows whose answer only repeats the question."""
+        return [
+            place
+            for place in range(len(self.rows))
+            if self.questions[place] == self.answers[place]
+            and len(self.sides["answers"][place].split()) > 1
+        ]
 
     def _check_ends(self) -> None:
         """Add a problem for rows that can be trained on but are probably a mistake."""
@@ -269,9 +276,12 @@ class DatasetFile:
         long = [s.line for s in samples if len(s) > limit.tokens and s.line not in texts]
         if long:
             places = [i for i, row in enumerate(self.rows) if row.line in set(long)]
-            message = f"{in_rows(len(long))} longer than {limit.tokens} tokens ({limit.name})"
-            needed = max(len(s) for s in samples if s.line not in texts)
-            self.say("too_long", message, limit.remedy(needed), places, refused=True)
+            message = f"{in_rows(len(places))} longer than {limit.tokens} tokens ({limit.name})"
+            refused = limit.long_rows == "refuse"
+            hint = f'`long_rows = "{limit.long_rows}"` in the recipe: `m2m plan` says which lines'
+            lengths = [len(s) for s in samples if s.line in set(long) and len(s) > limit.tokens]
+            hint = limit.remedy(lengths) if refused else hint
+            self.say("too_long", message, hint, places, refused=refused)
 
     def _advise(self, side: str, spent: Cost) -> None:
         if spent.characters_per_token >= DEAR:

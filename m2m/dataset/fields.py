@@ -56,6 +56,7 @@ READ: dict[str, set[str]] = {
     "Alpaca": {"system", "history", "input"},
     "choices": {"question", "choices"},
 }
+
 _CHAT = re.compile(
     r"<\|im_start\|>|\[INST\]|<start_of_turn>|<\|start_header_id\|>|<\|(user|assistant)\|>|"
     r"### ?(Instruction|Human|Response|Assistant)\b|^(Human|User): [\s\S]*\n(Assistant|AI|Bot): "
@@ -65,6 +66,11 @@ _ZERO = (0, "0", "0.0")
 _MANY_LISTED = 20  # one answer in this many
 _ITEM = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
 _LIST = re.compile(rf"\[\s*{_ITEM}\s*(?:,?\s*{_ITEM}\s*)*\]", re.DOTALL)
+
+
+def is_about(name: str) -> bool:
+    """Return whether a column is about the source of a text (id, url, date), and no text itself."""
+    return bool(ABOUT.fullmatch(name.strip().lower()))
 
 
 def _has(value: Any) -> bool:

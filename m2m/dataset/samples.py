@@ -45,11 +45,15 @@ class Sample:
 
 @dataclass(frozen=True)
 class RowLimit:
-    """The most tokens that a row may have, by each of the three settings that limit it."""
+    """The most tokens that a row may have, by each of the three settings that limit it.
+
+    `long_rows` says what happens to longer ones (`m2m.dataset.long_rows`).
+    """
 
     max_length: int
     batch_tokens: int = 1 << 30
     context: int = 1 << 30
+    long_rows: str = "refuse"
 
     @property
     def tokens(self) -> int:
@@ -63,15 +67,21 @@ class RowLimit:
             return "that is all the model can read"
         return "max_length" if self.max_length == self.tokens else "batch_tokens"
 
-    def remedy(self, needed: int) -> str:
-        """Return a hint for rows of up to `needed` tokens."""
-        if needed > self.context:
-            return f"shorten or split them: the model reads {self.context} tokens at most"
+    def remedy(self, lengths: Sequence[int]) -> str:
+        """Return a hint for rows of these lengths in tokens, which are all above the limit.
+
+        It never raises a setting above the model's context.
+        """
+        fitting = max([length for length in lengths if length <= self.context], default=0)
         limits = {"max_length": self.max_length, "batch_tokens": self.batch_tokens}
-        names = " and ".join(
-            f"{name} = {needed}" for name, limit in limits.items() if limit < needed
-        )
-        return f"shorten or split them, or set {names} in [train]"
+        raised = [f"{name} = {fitting}" for name, limit in limits.items() if limit < fitting]
+        never = sum(length > self.context for length in lengths)
+        ways = ["shorten or split them"]
+        if raised:
+            some = f" for {len(lengths) - never} of them" if never else ""
+            ways.append(f"set {' and '.join(raised)} in [train]{some}")
+        hint = f'{", ".join(ways)}, or set long_rows = "skip" or "truncate" in [train]'
+        return f"{hint}: the model reads {self.context} tokens at most" if never else hint
 
 
 def encode(
@@ -95,7 +105,7 @@ def encode(
         InputError: rows are too long or the template refuses them; names all their lines.
     """
     limit = RowLimit(limit) if isinstance(limit, int) else limit
-    problems, hints, needed = Problems(), dict[str, None](), 0
+    problems, hints, lengths = Problems(), dict[str, None](), list[int]()
     samples: list[Sample] = []
     for row in rows:
         try:
@@ -107,12 +117,12 @@ def encode(
             continue
         longest = max(map(len, row_samples))
         if longest > limit.tokens and row.text is None:
-            needed = max(needed, longest)
+            lengths.append(longest)
             fits = f"at most {limit.tokens} fit ({limit.name})"
             problems.add(f"line {row.line}: {longest} tokens, {fits}")
         cuts = [cut for sample in row_samples for cut in _cut(sample, limit.tokens)]
         samples += [cut for cut in cuts if cut.loss_mask.any()]
-    hints |= {limit.remedy(needed): None} if needed else {}
+    hints |= {limit.remedy(lengths): None} if lengths else {}
     problems.raise_if_any(InputError, str(path), "; ".join(hints) or "correct these rows")
     return samples
 

@@ -13,11 +13,14 @@ import numpy as np
 
 from m2m.checkpoint import BaseModel, find_model
 from m2m.dataset import RowLimit, Sample, dataset_fingerprint, encode, load_dataset
+from m2m.dataset.long_rows import NONE, LongRows, fitted
 from m2m.dataset.mapping import RowMapping
+from m2m.dataset.normal_form import AS_IS, REMEDY, disagreement, form_of, normalised_rows
 from m2m.dataset.source import open_source
 from m2m.errors import InputError, M2MError, Problems, ResourceError
 from m2m.evaluate.harness import Part
 from m2m.evaluate.metrics import check_metric
+from m2m.evaluate.normal_form import normalised_task, task_texts
 from m2m.evaluate.targets import load_target, refuse_same_rows
 from m2m.evaluate.tasks import Task, requests
 from m2m.formats.gguf import GGUFFile
@@ -41,7 +44,8 @@ class Corpus:
     """One dataset as samples, with the fingerprint of the file and all settings that made them.
 
     `held_out` are not trained on: they choose the step whose adapter is kept. `sha256` is the hash
-    of the file's bytes; "" for rows of several files.
+    of the file's bytes; "" for rows of several files. `long_rows` are those that were cut or
+    skipped; `form` is the Unicode normal form of the texts (`m2m.dataset.normal_form.form_of`).
     """
 
     name: str
@@ -49,6 +53,8 @@ class Corpus:
     held_out: list[Sample]
     fingerprint: str
     sha256: str = ""
+    long_rows: LongRows = NONE
+    form: str = ""
 
 
 @dataclass(frozen=True)
@@ -142,7 +148,7 @@ def read_inputs(recipe: Recipe) -> Inputs:
         return base, make_formatter(base.gguf, recipe.base.template)
 
     opened = tried(base_and_formatter)
-    corpora, dev, test, roots = {}, {}, {}, recipe.roots
+    corpora, dev, test = {}, {}, {}
     for dataset in recipe.datasets:
         if corpus := tried(lambda d=dataset: _corpus(d, opened, recipe)):  # type: ignore[misc]
             corpora[dataset.name] = corpus
@@ -150,9 +156,9 @@ def read_inputs(recipe: Recipe) -> Inputs:
     tried(lambda: check_gpu_layers(recipe.limits.gpu_layers))
     tried(lambda: _check_precision(recipe.train.precision))
     for target in recipe.targets:
-        if task := tried(lambda t=target: _task(t, "dev", opened, roots)):  # type: ignore[misc]
+        if task := tried(lambda t=target: _task(t, "dev", opened, recipe)):  # type: ignore[misc]
             dev[target.name] = task
-        if target.test and (task := tried(lambda t=target: _task(t, "test", opened, roots))):  # type: ignore[misc]
+        if target.test and (task := tried(lambda t=target: _task(t, "test", opened, recipe))):  # type: ignore[misc]
             test[target.name] = task
             tried(lambda t=task, n=target.name: refuse_same_rows(dev.get(n), t))  # type: ignore[misc]
     _raise_all(errors, recipe.path)
@@ -161,7 +167,29 @@ def read_inputs(recipe: Recipe) -> Inputs:
     base, formatter = opened
     cautions = (*base.cautions(formatter), *_endless(corpora, formatter))
     inputs = Inputs(recipe, base, formatter, corpora, dev, test, replay, cautions)
-    return dataclasses.replace(inputs, recipe=_in_steps(inputs))
+    cautions = (*cautions, *_long(inputs), *_two_forms(inputs))
+    return dataclasses.replace(inputs, recipe=_in_steps(inputs), cautions=cautions)
+
+
+def _long(inputs: Inputs) -> Iterator[str]:
+    """Say which rows were cut or skipped because they were too long."""
+    limit = row_limit(inputs.recipe.train, inputs.base)
+    for corpus in (*inputs.corpora.values(), *([inputs.replay] if inputs.replay else [])):
+        samples = [*corpus.samples, *corpus.held_out]
+        rows = len({sample.line for sample in samples}) + len(corpus.long_rows.skipped)
+        yield from corpus.long_rows.in_words(corpus.name, rows, limit)
+
+
+def _two_forms(inputs: Inputs) -> Iterator[str]:
+    """Warn if datasets and targets write the same letters in different Unicode normal forms."""
+    encode_text = inputs.formatter.tokenizer.encode
+    if encode_text("\u00e9") == encode_text("e\u0301"):
+        return  # the tokenizer makes one form of both
+    forms = {corpus.name: corpus.form for corpus in inputs.corpora.values()}
+    for part, tasks in (("dev", inputs.dev), ("test", inputs.test)):
+        forms |= {f"{name} ({part})": form_of(task_texts(task)) for name, task in tasks.items()}
+    if words := disagreement(forms):
+        yield f"{words[:1].upper()}{words[1:]} {REMEDY[:1].upper()}{REMEDY[1:]}."
 
 
 def _endless(corpora: Mapping[str, Corpus], formatter: Formatter) -> Iterator[str]:
@@ -191,7 +219,8 @@ def _check_precision(precision: str) -> None:
 
 def row_limit(train: Train, base: BaseModel) -> RowLimit:
     """Return the limit for the rows that are trained on."""
-    return RowLimit(train.max_length, train.batch_tokens, base.config.exact_length)
+    context = base.config.exact_length
+    return RowLimit(train.max_length, train.batch_tokens, context, train.long_rows)
 
 
 def _in_steps(inputs: Inputs) -> Recipe:
@@ -262,9 +291,21 @@ def _corpus(dataset: Dataset, opened: Opened | None, recipe: Recipe) -> Corpus |
         return None
     base, formatter = opened
     limit = row_limit(recipe.train, base)
+    form = recipe.data.normalise
+    rows = normalised_rows(rows, form)
+    rows, long_rows = fitted(rows, formatter, limit)
     samples = encode(rows, formatter, limit, dataset.path)
+    if not samples:
+        raise InputError(
+            f"{dataset.path}: every row is longer than {limit.tokens} tokens ({limit.name})",
+            'raise the limit, or set long_rows = "truncate" in [train]',
+        )
     mark = dataset_fingerprint(file, formatter, limit.tokens, mapping)
-    return Corpus(dataset.name, *hold_out(samples, recipe.train), mark, file.sha256)
+    if form != AS_IS or long_rows.any:  # other settings change no sample
+        mark = fingerprint(rows=mark, normalise=form, long_rows=limit.long_rows)
+    kept, held_out = hold_out(samples, recipe.train)
+    own = form_of(row.plain_text for row in rows)
+    return Corpus(dataset.name, kept, held_out, mark, file.sha256, long_rows, own)
 
 
 def _replay(opened: Opened | None, recipe: Recipe) -> Corpus | None:
@@ -272,14 +313,15 @@ def _replay(opened: Opened | None, recipe: Recipe) -> Corpus | None:
     train = recipe.train
     if not train.replay or train.replay_from is None:
         return None
-    corpus = _corpus(Dataset("replay", train.replay_from), opened, recipe)
+    corpus = _corpus(Dataset("the replayed rows", train.replay_from), opened, recipe)
     if corpus is None:
         return None
     return dataclasses.replace(corpus, samples=corpus.samples + corpus.held_out, held_out=[])
 
 
-def _task(target: Target, part: Part, opened: Opened | None, roots: Sequence[Path]) -> Task:
-    task = load_target(target, part, roots)
+def _task(target: Target, part: Part, opened: Opened | None, recipe: Recipe) -> Task:
+    roots, form = recipe.roots, recipe.data.normalise
+    task = normalised_task(load_target(target, part, roots), form)
     if opened is not None and task.kind != "text":  # a long text is scored in windows
         _check_lengths(task, *opened)
     return task

@@ -23,7 +23,8 @@ def resolved(inputs: Inputs) -> dict[str, Any]:
         "numpy": np.__version__,
         "system": f"{platform.system()} {platform.machine()}",
         "recipe": str(recipe.path),
-        **{name: as_json(getattr(recipe, name)) for name in SECTIONS},
+        # A section whose fields are all newer than older runs is left out at its defaults.
+        **{name: plain for name in SECTIONS if (plain := as_json(getattr(recipe, name)))},
         "datasets": [as_json(dataset) for dataset in recipe.datasets],
         "targets": [as_json(target) for target in recipe.targets],
         "inputs": {
@@ -41,6 +42,7 @@ def resolved(inputs: Inputs) -> dict[str, Any]:
                     "rows": len(corpus.samples) + len(corpus.held_out),
                     "held_out": len(corpus.held_out),
                     "fingerprint": corpus.fingerprint,
+                    **({"long_rows": corpus.long_rows.as_json()} if corpus.long_rows.any else {}),
                 }
                 for name, corpus in inputs.corpora.items()
             },

@@ -10,6 +10,7 @@ import numpy as np
 
 from m2m.dataset import load_dataset
 from m2m.dataset.mapping import RowMapping
+from m2m.dataset.normal_form import normalised_rows
 from m2m.dataset.rows import Row
 from m2m.dataset.source import open_source
 from m2m.errors import InputError, M2MError
@@ -66,10 +67,11 @@ def _questions(inputs: Inputs, mixture: Mixture) -> Iterator[Asked]:
     for dataset in inputs.recipe.datasets:
         if dataset.name in mixture.datasets:
             corpus = inputs.corpora[dataset.name]
-            held_out = {sample.line for sample in corpus.held_out}
+            trained = {sample.line for sample in corpus.samples}
             source = open_source(dataset.files, corpus.sha256)
             read = load_dataset(source, RowMapping.of(dataset))
-            rows += [row for row in read if row.line not in held_out]
+            read = normalised_rows(read, inputs.recipe.data.normalise)
+            rows += [row for row in read if row.line in trained]
     used = asked = 0
     for index in np.random.default_rng(inputs.recipe.train.seed).permutation(len(rows)):
         question = _question(rows[index], inputs.formatter)

@@ -58,7 +58,7 @@ def within(recipe: Recipe, hours: float) -> Callable[[Inputs, Progress], Inputs]
 
 
 def _mark(recipe: Recipe, hours: float) -> str:
-    sections = {name: as_json(getattr(recipe, name)) for name in SECTIONS}
+    sections = {name: plain for name in SECTIONS if (plain := as_json(getattr(recipe, name)))}
     lists = {name: [as_json(entry) for entry in getattr(recipe, name)] for name in LISTS}
     return fingerprint(hours=hours, **sections, **lists)
 

@@ -48,6 +48,18 @@ class Base:
 
 
 @dataclass(frozen=True)
+class Data:
+    """`[data]`: how the texts of all datasets and targets are read."""
+
+    normalise: str = optional(
+        "as is",
+        "Unicode normal form of all texts, so that datasets and targets write letters alike",
+        choices=("as is", "NFC", "NFD"),
+        later=True,
+    )
+
+
+@dataclass(frozen=True)
 class Train:
     """`[train]`: how one adapter is trained; the same for every dataset."""
 
@@ -87,6 +99,13 @@ class Train:
         choices=("float32", "bf16"),
     )
     max_length: int = optional(512, "longest row allowed, in tokens", low=8)
+    long_rows: str = optional(
+        "refuse",
+        "rows that are longer: refuse the dataset, skip them, or truncate their questions in the "
+        "middle, never an answer",
+        choices=("refuse", "skip", "truncate"),
+        later=True,
+    )
     holdout: float = optional(
         0.05,
         "fraction of a dataset of 200 rows or more that is kept out of training, to keep the "
@@ -243,6 +262,7 @@ class Recipe:
     base: Base
     datasets: tuple[Dataset, ...]
     targets: tuple[Target, ...]
+    data: Data = Data()
     train: Train = Train()
     merge: Merge = Merge()
     quantize: Quantize = Quantize()
@@ -280,6 +300,7 @@ def run_folder(recipe: Path) -> Path:
 
 SECTIONS: dict[str, type] = {
     "base": Base,
+    "data": Data,
     "train": Train,
     "merge": Merge,
     "quantize": Quantize,
@@ -295,8 +316,8 @@ LISTS: dict[str, type] = {"datasets": Dataset, "targets": Target}
 def as_json(section: Any) -> dict[str, Any]:
     """Return a section as plain JSON values with defaults, as covered by a result's fingerprint.
 
-    Fields that say how rows are read are left out at their defaults: older recipes have none, and
-    keep their fingerprints.
+    Fields that older recipes do not have (`later`) are left out at their defaults, so that these
+    recipes keep their fingerprints.
     """
     specs = {spec.name: spec for spec in dataclasses.fields(section)}
     plain = {

@@ -28,7 +28,17 @@ EXPORTED, VALIDATED = "export.json", "validate.json"
 _MADE_FROM = {RANKING: RECIPE, CONFIRMED: RANKING, VALIDATED: RANKING, EXPORTED: CONFIRMED}
 # Keys of a file that decide the results after it.
 _DECIDES = {
-    RECIPE: ("base", "train", "merge", "quantize", "search", "datasets", "targets", "inputs"),
+    RECIPE: (
+        "base",
+        "data",
+        "train",
+        "merge",
+        "quantize",
+        "search",
+        "datasets",
+        "targets",
+        "inputs",
+    ),
     RANKING: ("mixtures",),
     CONFIRMED: ("winner",),
 }

@@ -1,0 +1,273 @@
+"""`m2m data clean`: write copies of a recipe's datasets without repeated, leaked and noisy rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from m2m.commands.data_check import read_targets, repeats
+from m2m.dataset.characters import find_faults
+from m2m.dataset.checked import Checked, DatasetFile
+from m2m.dataset.mapping import RowMapping
+from m2m.dataset.noise import cut_texts, find_noise, lopsided, refusals
+from m2m.dataset.normal_form import AS_IS, normalised
+from m2m.dataset.scrub import SCRUBBERS, scrubbed
+from m2m.dataset.source import open_source
+from m2m.errors import InputError, Problems
+from m2m.evaluate.harness import SUFFIXES
+from m2m.formats.atomic import write_text
+from m2m.formats.json_text import json_text
+from m2m.formats.records import Record
+from m2m.pipeline.leaks import Asked
+from m2m.recipe import Dataset, Recipe
+
+CHANGES = "_changes.jsonl"  # no dataset can have this name
+ALWAYS = ("duplicate", "leak")
+DROPPED = (
+    "near", "refusal", "cut", "lopsided", "echo", "mojibake", "lost", "mixed_alphabets",
+    "end_written", "invisible", "control", "email", "phone", "url", "user", "html", "escape",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cleaning:
+    """What to clean.
+
+    Attributes:
+        remove: kinds of noise that are taken out of the texts, of `SCRUBBERS`.
+        drop: kinds whose rows are dropped, of `DROPPED`.
+        normalise: the Unicode normal form of all texts, also of targets; "as is": unchanged.
+    """
+
+    remove: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+    normalise: str = AS_IS
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """The copy of one file.
+
+    Attributes:
+        name: of the dataset, or of the target and its part.
+        setting: of the recipe that names the file: "path", "dev" or "test".
+        file: the original, which is not changed.
+        out: the copy; None if there is none.
+        rows: rows of the original.
+        dropped: how many rows were dropped, by reason.
+        changed: how many rows were changed, by reason.
+        note: why there is no copy; "" if there is one.
+    """
+
+    name: str
+    setting: str
+    file: Path
+    out: Path | None
+    rows: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    changed: Mapping[str, int] = field(default_factory=dict)
+    note: str = ""
+
+    @property
+    def kept(self) -> int:
+        """Return how many rows the copy has."""
+        return self.rows - sum(self.dropped.values())
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the fields of `m2m data clean --json`."""
+        plain = {**vars(self), "file": str(self.file), "out": self.out and str(self.out)}
+        return {**plain, "dropped": dict(self.dropped), "changed": dict(self.changed),
+                "kept": self.kept}  # fmt: skip
+
+
+Change = dict[str, Any]
+
+
+def clean(recipe: Recipe, out: Path, how: Cleaning, *, force: bool = False) -> list[Cleaned]:
+    """Write `out`/NAME.jsonl for every dataset, and `_changes.jsonl`; originals are not changed.
+
+    Rows are written as they were in their file, with all their columns. Targets are copied only to
+    give them another normal form.
+
+    Raises:
+        InputError: a file cannot be read, or a copy exists and `force` is not set.
+    """
+    refuse_existing(recipe, out, how, force=force)
+    asked = [Asked(task) for task in read_targets(recipe)]
+    results, changes, texts = [], list[Change](), dict[Path, str]()
+    for dataset in recipe.datasets:
+        kept, listed, result = _cleaned(dataset, out, how, asked)
+        texts[out / f"{dataset.name}.jsonl"] = _lines(record.fields for record in kept)
+        changes += listed
+        results.append(result)
+    if how.normalise != AS_IS:
+        for target in recipe.targets:
+            for part in ("dev", "test"):
+                path = target.dev if part == "dev" else target.test
+                if path is not None:
+                    name = f"{target.name}-{part}"
+                    rows, listed, result = _renormalised(name, part, path, out, how.normalise)
+                    if result.out:
+                        texts[result.out] = _lines(rows)
+                    changes += listed
+                    results.append(result)
+    for path, text in {**texts, out / CHANGES: _lines(changes)}.items():
+        write_text(path, text)
+    return results
+
+
+def _lines(rows: Any) -> str:
+    return "".join(f"{json_text(row)}\n" for row in rows)
+
+
+def refuse_existing(recipe: Recipe, out: Path, how: Cleaning, *, force: bool) -> None:
+    """Refuse to overwrite a file, and always one that the recipe names.
+
+    Raises:
+        InputError: names all of them.
+    """
+    names = [f"{dataset.name}.jsonl" for dataset in recipe.datasets]
+    if how.normalise != AS_IS:
+        names += [f"{target.name}-{part}.jsonl" for target in recipe.targets
+                  for part in ("dev", "test")]  # fmt: skip
+    inputs = [dataset.path for dataset in recipe.datasets]
+    inputs += [path for target in recipe.targets for path in (target.dev, target.test) if path]
+    originals = {path.resolve() for path in [*inputs, recipe.path]}
+    problems = Problems()
+    copies = [out / name for name in [*names, CHANGES]]
+    own = [path for path in copies if path.resolve() in originals]
+    for path in own or (copies if not force else []):
+        if own:
+            problems.add(f"{path} is a file of the recipe")
+        elif path.exists():
+            problems.add(f"{path} exists")
+    hint = "name another folder" if own else "name another folder, or add `--force`"
+    problems.raise_if_any(InputError, f"{out}: nothing was written", hint)
+
+
+def _cleaned(
+    dataset: Dataset, out: Path, how: Cleaning, asked: Sequence[Asked]
+) -> tuple[list[Record], list[Change], Cleaned]:
+    """Return the rows of a dataset to write, the changes, and their counts."""
+    source, mapping = open_source(dataset.files), RowMapping.of(dataset)
+    originals = source.records
+    edits = list(_edits(originals, how))
+    records = [after for after, _ in edits]
+    source = dataclasses.replace(source, records=tuple(records))
+    file = DatasetFile(Checked(dataset.path), mapping=mapping, source=source)
+    if file.result.refused:
+        problem = next(p for p in file.result.problems if p.refused)
+        raise InputError(f"{dataset.path}: {problem.message}", problem.hint)
+    reasons = _reasons(file, how, asked)
+    kept, changes = [], list[Change]()
+    dropped, changed = Counter[str](), Counter[str]()
+    for before, (after, kinds) in zip(originals, edits, strict=True):
+        entry = {"dataset": dataset.name, "file": str(dataset.path), "line": before.line}
+        if reason := reasons.get(before.line):
+            dropped[reason[0]] += 1
+            changes.append({**entry, "action": "dropped", "reason": reason[1],
+                            "old": before.fields, "new": None})  # fmt: skip
+            continue
+        kept.append(after)
+        if kinds:
+            changed.update(kinds)
+            old = {key: value for key, value in before.fields.items() if value != after.fields[key]}
+            new = {key: after.fields[key] for key in old}
+            changes.append({**entry, "action": "changed", "reason": ", ".join(kinds),
+                            "old": old, "new": new})  # fmt: skip
+    path = out / f"{dataset.name}.jsonl"
+    result = Cleaned(dataset.name, "path", dataset.path, path, len(originals), dropped, changed)
+    if not kept:
+        raise InputError(f"{dataset.path}: no row would be left", "clean less of it")
+    return kept, changes, result
+
+
+def _edits(records: Sequence[Record], how: Cleaning) -> Iterator[tuple[Record, list[str]]]:
+    """Yield each record after all edits, with the kinds of those that changed it."""
+    for record in records:
+        fields, kinds = record.fields, []
+        for kind, change in SCRUBBERS.items():
+            if kind in how.remove and (after := scrubbed(fields, change)) != fields:
+                fields = after
+                kinds.append(kind)
+        if (after := normalised(fields, how.normalise)) != fields:
+            fields = after
+            kinds.append(how.normalise)
+        yield Record(fields, record.line), kinds
+
+
+def _reasons(
+    file: DatasetFile, how: Cleaning, asked: Sequence[Asked]
+) -> dict[int, tuple[str, str]]:
+    """Return (kind, reason in words) of the rows to drop, by line; the first reason counts."""
+    lines = [row.line for row in file.rows]
+    equal, near, leaks = repeats(file, asked)
+    reasons = {lines[i]: ("leak", "also a dev or test question") for i in leaks}
+    for place, first in enumerate(equal):
+        if first != place:
+            reasons.setdefault(lines[place], ("duplicate", f"the same as line {lines[first]}"))
+    if "near" in how.drop:
+        for place, first in enumerate(near):
+            if first != place:
+                reason = ("near", f"nearly the same as line {lines[first]}")
+                reasons.setdefault(lines[place], reason)
+    for kind, places in _noisy(file).items():
+        if kind in how.drop:
+            for place in places:
+                reasons.setdefault(lines[place], (kind, kind))
+    return reasons
+
+
+def _noisy(file: DatasetFile) -> dict[str, list[int]]:
+    """Return the places of rows with each kind of noise and damage."""
+    texts = [row.plain_text for row in file.rows]
+    answers = [row.sides[1] for row in file.rows]
+    return {
+        **find_faults(texts),
+        **find_noise(texts),
+        "refusal": [i for i in refusals(answers) if file.rows[i].text is None],
+        "cut": cut_texts(answers),
+        "lopsided": lopsided(*file.sides.values()),
+        "echo": file.echoes(),
+    }
+
+
+def _renormalised(
+    name: str, part: str, path: Path, out: Path, form: str
+) -> tuple[list[dict[str, Any]], list[Change], Cleaned]:
+    """Return a target's rows in a normal form; nothing else of a target is changed."""
+    if path.suffix.lower() in SUFFIXES:
+        note = f'a task file is not copied: write `normalise = "{form}"` under [data] instead'
+        return [], [], Cleaned(name, part, path, None, note=note)
+    rows, changes = [], list[Change]()
+    for record in open_source([path]).records:
+        fields = normalised(record.fields, form)
+        rows.append(fields)
+        if fields != record.fields:
+            old = {key: value for key, value in record.fields.items() if value != fields[key]}
+            changes.append({"target": name, "file": str(path), "line": record.line,
+                            "action": "changed", "reason": form, "old": old,
+                            "new": {key: fields[key] for key in old}})  # fmt: skip
+    changed = {form: len(changes)} if changes else {}
+    return rows, changes, Cleaned(name, part, path, out / f"{name}.jsonl", len(rows), {}, changed)
+
+
+def recipe_lines(results: Sequence[Cleaned], recipe: Path) -> list[tuple[str, str]]:
+    """Return for each copy its name and the line of the recipe that names it."""
+    folder = recipe.absolute().parent
+    lines = []
+    for result in results:
+        if result.out is None:
+            continue
+        path = result.out.absolute()
+        try:
+            shown = path.relative_to(folder).as_posix()
+        except ValueError:
+            shown = path.as_posix()
+        lines.append((result.name, f"{result.setting} = {json.dumps(shown, ensure_ascii=False)}"))
+    return lines
