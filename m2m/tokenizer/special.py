@@ -80,6 +80,7 @@ _OLD_ROLES = {"fim_pre": "prefix", "fim_suf": "suffix", "fim_mid": "middle"}  # 
 _ENDING_ROLES = ("eos", "eot", "eom", "fim_pad", "fim_rep", "fim_sep")
 # Always found in a text, even if the file says otherwise (gpt-oss).
 _ALWAYS = ("<|channel|>", "<|message|>", "<|start|>", "<|constrain|>")
+_C_SPACES = " \t\n\v\f\r"  # C's isspace
 ENDS = (
     *END_OF_TURN,
     *_NAMES["eom"],
@@ -146,9 +147,18 @@ def _no_ends(ends: Collection[str]) -> Iterator[tuple[str, TokenType]]:
 
 
 class Splitter:
-    """Finds tokens that are written out in a text, the longest token first, as llama.cpp does."""
+    """Finds tokens that are written out in a text, the longest token first, as llama.cpp does.
 
-    def __init__(self, tokens: Sequence[str], ids: Iterable[int]) -> None:
+    Args:
+        tokens: the vocabulary.
+        ids: the tokens that are found.
+        trimmed: tokens that take the white space before them.
+    """
+
+    def __init__(
+        self, tokens: Sequence[str], ids: Iterable[int], trimmed: Collection[str] = ()
+    ) -> None:
+        self._trimmed = trimmed
         # By their first two characters: so only a few of a vocabulary's thousands are searched.
         self._by_head: dict[str, list[tuple[int, int, str]]] = {}
         for i in ids:
@@ -166,14 +176,17 @@ class Splitter:
         ]
         pieces: list[str | int] = [text] if text else []
         for _, index, token in sorted(candidates):
-            pieces = [cut for piece in pieces for cut in _cut_at(piece, token, index)]
+            trim = _C_SPACES if token in self._trimmed else ""
+            pieces = [cut for piece in pieces for cut in _cut_at(piece, token, index, trim)]
         return pieces
 
 
-def _cut_at(piece: str | int, token: str, index: int) -> list[str | int]:
+def _cut_at(piece: str | int, token: str, index: int, trim: str) -> list[str | int]:
     if isinstance(piece, int):
         return [piece]
+    *parts, last = piece.split(token)
     cuts: list[str | int] = []
-    for part in piece.split(token):
+    for part in parts:
+        part = part.rstrip(trim) if trim else part
         cuts += [part, index] if part else [index]
-    return cuts[:-1]
+    return [*cuts, last] if last else cuts

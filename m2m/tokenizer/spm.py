@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,9 @@ class SentencePieceBPE:
     """
 
     adds_bos = True
+    always_bos = False
+    default_roles: Mapping[str, int] = {"bos": 1, "eos": 2}  # llama.cpp's, if the file names none
+    trimmed: Collection[str] = ()
 
     def __init__(self, ids: Mapping[str, int], scores: Sequence[float], adds_space: bool) -> None:
         self.adds_space = adds_space
@@ -73,7 +76,7 @@ class SentencePieceBPE:
             if index is not None:
                 ids.append(index)
             else:
-                ids.extend(map(self._byte_id, part.encode("utf-8")))
+                ids += byte_ids(part, self._ids)
         return ids
 
     def token_bytes(self, token: str) -> bytes:
@@ -83,15 +86,22 @@ class SentencePieceBPE:
     def _rank(self, left: str, right: str) -> float | None:
         return self._ranks.get(left + right)
 
-    def _byte_id(self, byte: int) -> int:
-        try:
-            return self._ids[f"<0x{byte:02X}>"]
-        except KeyError:
-            raise InputError(
-                "the text has a character that the vocabulary cannot write: "
-                f"it has no token <0x{byte:02X}>",
-                "use a base model with byte tokens, or leave such characters out",
-            ) from None
+
+def byte_ids(text: str, ids: Mapping[str, int]) -> list[int]:
+    """Return the ids of the tokens, such as `<0x0A>`, of a text's bytes.
+
+    Raises:
+        InputError: the vocabulary lacks such a token.
+    """
+    tokens = [f"<0x{byte:02X}>" for byte in text.encode("utf-8")]
+    try:
+        return [ids[token] for token in tokens]
+    except KeyError as error:
+        raise InputError(
+            "the text has a character that the vocabulary cannot write: "
+            f"it has no token {error.args[0]}",
+            "use a base model with byte tokens, or leave such characters out",
+        ) from None
 
 
 def _word(tokens: str) -> str:

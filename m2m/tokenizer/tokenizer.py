@@ -7,14 +7,14 @@ process that has not loaded llama.cpp. Packages that read `tokenizer.json` give 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from m2m.errors import InputError
 from m2m.families import USE_KNOWN
-from m2m.tokenizer.bpe import ByteLevelBPE
+from m2m.tokenizer.bpe import RankedBPE
 from m2m.tokenizer.metadata import numbers, texts
 from m2m.tokenizer.special import SpecialTokens, Splitter, TokenType
 from m2m.tokenizer.spm import SentencePieceBPE
@@ -27,10 +27,21 @@ _BYTE = re.compile("<0x([0-9A-Fa-f]{2})>")
 
 
 class _Model(Protocol):
-    """One kind of vocabulary, for text without special tokens."""
+    """One kind of vocabulary, for text without special tokens.
+
+    Attributes:
+        adds_bos: whether llama.cpp puts BOS before a sequence if the file does not say it.
+        always_bos: whether it does so even if the file says that it does not.
+        adds_space: whether a space is put before a text.
+        default_roles: "bos" and "eos" -> id, if the file names none.
+        trimmed: special tokens that take the white space before them.
+    """
 
     adds_bos: bool
+    always_bos: bool
     adds_space: bool
+    default_roles: Mapping[str, int]
+    trimmed: Collection[str]
 
     def cut(self, text: str) -> list[str]: ...
 
@@ -40,12 +51,18 @@ class _Model(Protocol):
 
 
 _MODELS: dict[str, Callable[[Mapping[str, int], Callable[[str], Any]], _Model]] = {
-    "gpt2": ByteLevelBPE.from_metadata,
+    "gpt2": RankedBPE.from_metadata,
+    "gemma4": RankedBPE.from_metadata,
     "llama": SentencePieceBPE.from_metadata,
     "t5": SentencePieceUnigram.from_metadata,
 }
-# llama.cpp's ids if the file names none (src/llama-vocab.cpp, "default special tokens").
-_DEFAULT_IDS = {"gpt2": {"bos": 11, "eos": 11}, "llama": {"bos": 1, "eos": 2}, "t5": {"eos": 1}}
+_NOT_FOR_ANSWERS = {
+    "bert": "WordPiece, for models that compare texts",
+    "whitespace": "words without their spaces, for models that compare texts",
+    "hybriddna": "DNA",
+    "rwkv": "RWKV's, for models without attention",
+    "plamo2": "PLaMo 2's",
+}
 
 
 class Tokenizer:
@@ -78,8 +95,8 @@ class Tokenizer:
         control = np.isin(kinds, (TokenType.UNKNOWN, TokenType.CONTROL)).nonzero()[0].tolist()
         always = (kinds == TokenType.USER_DEFINED).nonzero()[0].tolist()
         self._raw = {*control, *always}
-        self._always = Splitter(self.tokens, always)
-        self._special = Splitter(self.tokens, self._raw)
+        self._always = Splitter(self.tokens, always, model.trimmed)
+        self._special = Splitter(self.tokens, self._raw, model.trimmed)
 
     @classmethod
     def from_metadata(cls, get: Callable[[str], Any]) -> Tokenizer:
@@ -91,9 +108,10 @@ class Tokenizer:
         kind = get("tokenizer.ggml.model")
         make = _MODELS.get(kind) if isinstance(kind, str) else None
         if make is None:
+            what = _NOT_FOR_ANSWERS.get(str(kind), "an unknown vocabulary")
             raise InputError(
-                f"tokenizer.ggml.model is {kind!r}: an unknown vocabulary; m2m reads byte-level "
-                "BPE ('gpt2') and SentencePiece's BPE ('llama') and unigram ('t5')",
+                f"tokenizer.ggml.model is {kind!r}: {what}; m2m reads BPE with merges ('gpt2' and "
+                "'gemma4') and SentencePiece's BPE ('llama') and unigram ('t5')",
                 USE_KNOWN,
             )
         tokens = texts(get, "tokenizer.ggml.tokens")
@@ -114,10 +132,12 @@ class Tokenizer:
                 f"{key} has {strange[0]!r} for token {kinds.index(strange[0])}, expected 1 to 6",
                 "the file is damaged: get it again",
             )
-        special = SpecialTokens.find(get, ids, _DEFAULT_IDS.get(str(kind), {}))
-        tokenizer = cls(tokens, kinds, make(ids, get), special)
+        model = make(ids, get)
+        special = SpecialTokens.find(get, ids, model.default_roles)
+        tokenizer = cls(tokens, kinds, model, special)
         adds_bos = get("tokenizer.ggml.add_bos_token")
-        tokenizer.adds_bos = tokenizer.adds_bos if adds_bos is None else bool(adds_bos)
+        if model.always_bos or adds_bos is not None:
+            tokenizer.adds_bos = model.always_bos or bool(adds_bos)
         named = kind != "gpt2" or get("tokenizer.ggml.bos_token_id") is not None
         if tokenizer.adds_bos and (tokenizer.bos_id is None or not named):
             raise InputError("the vocabulary wants a BOS token but names none")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,9 @@ class SentencePieceUnigram:
     """
 
     adds_bos = False
+    always_bos = False
+    default_roles: Mapping[str, int] = {"eos": 1}  # llama.cpp's, if the file names none
+    trimmed: Collection[str] = ()
 
     def __init__(
         self,

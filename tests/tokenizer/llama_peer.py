@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import llama_cpp
 
@@ -15,3 +16,8 @@ class Peer:
 
     def __call__(self, text: str, special: bool) -> list[int]:
         return self.model.tokenize(text.encode("utf-8"), add_bos=False, special=special)
+
+    @property
+    def vocabulary(self) -> Any:
+        """The pointer that llama.cpp's functions take."""
+        return llama_cpp.llama_model_get_vocab(self.model.model)
