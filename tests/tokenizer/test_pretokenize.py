@@ -17,7 +17,7 @@ import pytest
 
 from m2m.errors import InputError
 from m2m.formats.gguf import write_gguf
-from m2m.tokenizer import Tokenizer
+from m2m.tokenizer import Tokenizer, categories
 from m2m.tokenizer.bpe import byte_letters
 from m2m.tokenizer.pretokenize import PRETOKENIZERS
 from tests.tiny import CHATML, pico_config, pico_metadata
@@ -158,3 +158,16 @@ def test_long_runs_of_digits_take_no_quadratic_time() -> None:
     for name in ("afmoe", "tiny_aya", "superbpe"):
         words = PRETOKENIZERS[name].cut("1" * 200_000)
         assert [*map(len, words)] == [2] + [3] * 66_666
+
+
+def test_a_python_with_a_newer_unicode_cuts_like_llama_cpp(monkeypatch: pytest.MonkeyPatch) -> None:
+    # GARAY CAPITAL LETTER A, LETTER VEDIC DOUBLE ANUSVARA and a new ideograph of Unicode 16 to 18.
+    letters = "\U00010d50\ua7f1\U00033000"
+    monkeypatch.setattr(categories.unicodedata, "unidata_version", "18.0.0")
+    monkeypatch.setattr(categories.unicodedata, "category", lambda text: "Lo")
+    categories.too_new.cache_clear()
+    table = categories.Collapsing(categories.COLLAPSED._represent)
+    assert {letter.translate(table) for letter in letters} == {"\xd0"}
+    assert "\u1234".translate(table) == "\xd2"
+    monkeypatch.undo()
+    categories.too_new.cache_clear()
