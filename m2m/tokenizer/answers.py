@@ -95,7 +95,7 @@ class Shape:
         generated = generated or dropped
         mark = _left_open(generated + head)
         if mark:
-            head += f"\n{mark}\n\n" if (generated + head).endswith("\n") else mark
+            head += _closing(generated + head, mark)
         close = earlier.partition(_MARK)[2].partition(_THOUGHT)[0]
         return cls(dropped, opening, head, ending, close, field, _left_open(generated), trims)
 
@@ -105,6 +105,17 @@ class Shape:
         if prompt.endswith(self.dropped) and full.startswith(stem):
             return full[len(stem) :]
         return None
+
+    def call_after_thought(self, prompt: str, full: str) -> str | None:
+        """Return a call of tools in `full` as it follows `prompt`, which opens a thought.
+
+        The template writes the call without a thought there, so the answer first closes it.
+        """
+        starts = [prompt.rfind(opens) for opens, closes in _BRACKETS if closes == self.open]
+        start = max(starts, default=-1)
+        if start < 0 or not full.startswith(prompt[:start]):
+            return None
+        return _closing(prompt, self.open) + full[start:]
 
 
 def parted(message: Message, shape: Shape) -> tuple[Message, str]:
@@ -173,6 +184,11 @@ def _thought(template: ChatTemplate, prompt: str) -> tuple[str | None, str | Non
         if full.startswith(prompt) and between[1]:
             return name, between[0]
     return None, None
+
+
+def _closing(text: str, mark: str) -> str:
+    """Return the mark that closes an empty thought after `text`, with the usual line ends."""
+    return f"\n{mark}\n\n" if text.endswith("\n") else mark
 
 
 def _left_open(text: str) -> str:

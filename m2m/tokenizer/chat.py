@@ -239,6 +239,8 @@ class Formatter:
             return self._head, self._lead + text
         if full.startswith(prompt):  # for example a tool call, which has another head
             return "", full[len(prompt) :]
+        if message.get("tool_calls") and (call := shape.call_after_thought(prompt, full)):
+            return "", call
         raise InputError(
             "the model's chat template does not begin an answer with its generation prompt",
             'set template = "plain" in [base] to do without the template',

@@ -8,6 +8,7 @@ import pytest
 
 from m2m.errors import InputError
 from m2m.tokenizer import ChatTemplate, Formatter, Segment, Tokenizer
+from tests.templates import CALLING, TOOLS, answers, formatter_of
 from tests.tiny import CHATML, pico_config, pico_metadata
 
 SMOLLM2 = (
@@ -162,3 +163,22 @@ def test_the_identity_covers_the_template() -> None:
         ChatTemplate(CHATML, eos="x"),
     ]
     assert len({Formatter(ours, template).identity for template in templates}) == 5
+
+
+def test_a_call_of_tools_after_an_opened_thought_closes_it() -> None:
+    # NVIDIA Nemotron Nano 2 and Cohere's MoE write a call without the thought of their prompt.
+    call = "'<call>' + m.tool_calls[0].function.name"
+    source = (
+        "{% if tools %}{{ tools | tojson }}{% endif %}{% for m in messages %}"
+        f"{{{{ '<|im_start|>' + m.role + '\n' + ({call} if m.tool_calls else "
+        "('<think>\n\n</think>\n\n' if m.role == 'assistant' else '') + m.content) "
+        "+ '<|im_end|>\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n<think>\n' }}{% endif %}"
+    )
+    formatter = formatter_of(source)
+    sequences = formatter.samples(CALLING, TOOLS)
+    trained = [formatter.tokenizer.decode(answer) for _, answer in answers(sequences)]
+    assert trained == [
+        "\n</think>\n\n<call>weather<|im_end|>",
+        "\n</think>\n\nIt is sunny.<|im_end|>",
+    ]
