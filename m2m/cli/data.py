@@ -82,16 +82,18 @@ def check(
 def show_checked(results: Sequence[Checked], tokens: bool = True) -> None:
     """Print a table of all files, and below it everything that a person should check."""
     from m2m.cli.console import make_table, print_table
+    from m2m.dataset.checked import short_names
 
     counts = ("rows", "same", "near", "leaks")
     costs = ("tokens", "longest", "letters/token", "tokens/word") if tokens else ()
     lengths = ("lengths",) if tokens else ()
     columns = ("file", "format", *counts, *costs, *lengths)
     table = make_table(*columns, right=(*counts, *costs), fold=True)
-    for result in results:
+    names = short_names([result.file for result in results])
+    for name, result in zip(names, results, strict=True):
         numbers = (result.rows, result.duplicates, result.near_duplicates, result.overlap)
         table.add_row(
-            result.file.name,
+            name,
             result.format.removeprefix("target: "),
             *(f"{number:,}" for number in numbers),
             *(_costs(result) if tokens else ()),

@@ -9,7 +9,7 @@ from pathlib import Path
 from m2m.checkpoint import find_model
 from m2m.commands.language_check import check_languages
 from m2m.commands.target_check import check_targets
-from m2m.dataset.checked import Checked, DatasetFile, Problem, in_rows
+from m2m.dataset.checked import Checked, DatasetFile, Problem, in_rows, short_names
 from m2m.dataset.duplicates import (
     contradicted,
     exact_groups,
@@ -89,8 +89,9 @@ def check_data(
         limit: `m2m run` refuses longer rows.
         normalise: the Unicode normal form in which the datasets' texts are read.
     """
-    datasets = [Dataset(f.stem, f) if isinstance(f, Path) else f for f in files]
-    results = [Checked(dataset.path) for dataset in datasets]
+    names = short_names([f for f in files if isinstance(f, Path)], ending=False)[::-1]
+    datasets = [Dataset(names.pop(), f) if isinstance(f, Path) else f for f in files]
+    results = [Checked(dataset.path, dataset.name) for dataset in datasets]
     content = [
         DatasetFile(result, order, RowMapping.of(dataset), dataset.files, normalise)
         for order, (result, dataset) in enumerate(zip(results, datasets, strict=True))
@@ -109,7 +110,9 @@ def check_data(
 
 def _check_forms(results: Sequence[Checked]) -> None:
     """Say at each file in NFD, or in both forms, that the others write letters differently."""
-    words = disagreement({result.file.name: result.form for result in results})
+    names = short_names([result.file for result in results])
+    forms = [result.form for result in results]
+    words = disagreement(dict(zip(names, forms, strict=True)))
     for result in results:
         if words and result.form in ("NFD", "mixed"):
             result.problems.append(Problem("forms", words, REMEDY))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from m2m.counted import counted
 from m2m.dataset.characters import FAULTS, find_faults
-from m2m.dataset.checked import SHOWN, Checked, Problem
+from m2m.dataset.checked import SHOWN, Checked, Problem, short_names
 from m2m.dataset.duplicates import near_groups, repeated
 from m2m.dataset.grams import comparable, joined
 from m2m.dataset.noise_check import unbalanced
@@ -24,7 +24,8 @@ _NOUNS = {"text": "text"}
 
 def check_targets(tasks: Sequence[Task]) -> list[Checked]:
     """Check the examples of each target, and of all targets together."""
-    results = [_alone(task) for task in tasks]
+    names = short_names([task.path for task in tasks])
+    results = [_alone(task, name) for task, name in zip(tasks, names, strict=True)]
     texts = [_texts(task) for task in tasks]
     whole = [text for part in texts for text in part]
     groups = near_groups(whole).tolist()
@@ -37,7 +38,7 @@ def check_targets(tasks: Sequence[Task]) -> list[Checked]:
         for before in range(place):
             if not _is_same_file(task, tasks[before]):
                 other = dict.fromkeys(texts[before]), set(near[before])
-                _compare(task, result, tasks[before], (texts[place], near[place]), other)
+                _compare(task, result, names[before], (texts[place], near[place]), other)
     return results
 
 
@@ -56,9 +57,10 @@ def _is_same_file(task: Task, other: Task) -> bool:
     return task.path == other.path and lines[0] == lines[1]
 
 
-def _alone(task: Task) -> Checked:
+def _alone(task: Task, name: str) -> Checked:
     """Check the number, the characters and the balance of a target's examples."""
-    result = Checked(task.path, f"target: {task.kind}", len(task.examples), reading=task.reading)
+    kind, count = f"target: {task.kind}", len(task.examples)
+    result = Checked(task.path, name, kind, count, reading=task.reading)
     _check_number(task, result)
     texts = [*task_texts(task)]
     result.form = form_of(texts)
@@ -126,7 +128,7 @@ def _disagreeing(task: Task, texts: Sequence[str]) -> list[int]:
 def _compare(
     task: Task,
     result: Checked,
-    other: Task,
+    other: str,
     own: tuple[Sequence[str], Sequence[int]],
     theirs: tuple[Mapping[str, None], set[int]],
 ) -> None:
@@ -135,10 +137,10 @@ def _compare(
     alike = [i for i, group in enumerate(own[1]) if group in theirs[1]]
     if not alike:
         return
-    result.shared[other.path.stem] = len(alike)
+    result.shared[other] = len(alike)
     total = _counted(task, len(task.examples))
     are = "is" if len(alike) == 1 else "are"
-    message = f"{len(alike):,} of {total} {are} also in {other.path.name}"
+    message = f"{len(alike):,} of {total} {are} also in {other}"
     if nearly := len(alike) - len(equal):
         message += f" ({len(equal)} exactly, {nearly} nearly)"
     hint = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -56,6 +57,7 @@ class Checked:
     """The results for one file; counts of tokens are None if no model was named.
 
     Attributes:
+        name: a short name that no other checked file has.
         near_duplicates: rows that nearly equal an earlier one; equal ones are not counted.
         contradictions: rows with a question that another row of the file answers differently.
         overlap: rows that hold a target's question.
@@ -69,6 +71,7 @@ class Checked:
     """
 
     file: Path
+    name: str = ""
     format: str = "unreadable"
     rows: int = 0
     tokens: int | None = None
@@ -98,6 +101,7 @@ class Checked:
         """Return the fields of `m2m data check --json`."""
         return {
             "file": str(self.file),
+            "name": self.name,
             "format": self.format,
             "reading": self.reading,
             "rows": self.rows,
@@ -157,7 +161,7 @@ class DatasetFile:
     @property
     def name(self) -> str:
         """Return the name that other files' entries use for this file."""
-        return self.result.file.stem
+        return self.result.name or self.result.file.stem
 
     def say(
         self,
@@ -294,6 +298,16 @@ class DatasetFile:
             "vocabulary for many languages (Gemma 3, Qwen3) may do better"
         )
         self.say("tokenizer", message, hint)
+
+
+def short_names(paths: Sequence[Path], *, ending: bool = True) -> list[str]:
+    """Return the names of files; if two have the same name, with their folders: "yor/train.tsv"."""
+    names = [path.name if ending else path.stem for path in paths]
+    times = Counter(names)
+    return [
+        f"{path.absolute().parent.name}/{name}" if times[name] > 1 else name
+        for path, name in zip(paths, names, strict=True)
+    ]
 
 
 def in_rows(count: int) -> str:

@@ -85,7 +85,7 @@ def holding(texts: Sequence[str], targets: Iterable[str]) -> list[tuple[int, str
     return [
         (i, target)
         for i, text in enumerate(texts)
-        for word in set(text.split()) & starts.keys()
+        for word in starts.keys() & text.split()
         for target in starts[word]
         if target in text
     ]

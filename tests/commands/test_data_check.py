@@ -151,7 +151,7 @@ def test_dev_is_compared_with_test_and_each_with_itself(tmp_path: Path) -> None:
     (both,) = [problem for problem in second.problems if problem.kind == "dev_and_test"]
     assert both.message == "3 of 23 questions are also in test.jsonl (2 exactly, 1 nearly)"
     assert both.lines == (21, 22, 23)
-    assert second.shared == {"test": 3}
+    assert second.shared == {"test.jsonl": 3}
     assert second.labels == {"good": 12, "bad": 11}
 
 
@@ -176,3 +176,29 @@ def test_the_examples_recipe_has_no_new_alarms() -> None:
         kind for checked in check_data(recipe.datasets, tasks) for kind in kinds(checked)
     }
     assert kinds_found == {"contradicting", "language"}
+
+
+def test_files_of_one_name_in_several_folders_are_told_apart(tmp_path: Path) -> None:
+    """As masakhane-news has them: yor/train.tsv, hau/train.tsv, ..."""
+    paths = []
+    for name, languages in (("sw_things", "swa"), ("ha_things", "hau"), ("ny_school", "nya")):
+        (tmp_path / languages).mkdir()
+        paths.append(tmp_path / languages / "train.jsonl")
+        paths[-1].write_bytes((EXAMPLE / "datasets" / f"{name}.jsonl").read_bytes())
+    (tmp_path / "more").mkdir()
+    rows = paths[0].read_text(encoding="utf-8").splitlines()[:600]
+    paths.append(tmp_path / "more" / "train.jsonl")
+    paths[-1].write_text("\n".join(rows) + "\n", encoding="utf-8")
+    checked = check_data(paths)
+    assert [entry.name for entry in checked] == [
+        "swa/train",
+        "hau/train",
+        "nya/train",
+        "more/train",
+    ]
+    assert checked[3].shared["swa/train"] == 600
+    assert "shared" not in kinds(checked[1])
+    declared = [Dataset(p.parent.name, p, languages=(c, "en"))
+                for p, c in zip(paths, ("swa", "hau", "nya", "hau"), strict=True)]  # fmt: skip
+    (problem,) = [p for p in check_data(declared)[3].problems if p.kind == "language"]
+    assert "read like those of swa, not like the other en-hau files" in problem.message
