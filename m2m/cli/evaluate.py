@@ -15,7 +15,7 @@ from m2m.cli.options import (
     lora_option,
     quiet_option,
 )
-from m2m.recipe import Target
+from m2m.recipe import Data, Target
 
 TASKS = (".jsonl", ".json", ".csv", ".tsv", ".txt", ".yaml", ".yml")
 ASKING = [
@@ -29,6 +29,7 @@ ASKING = [
 @click.command("eval")
 @click.argument("named", nargs=-1, required=True, metavar="MODEL... TASK...")
 @field_options(Target, ASKING)
+@field_options(Data, ["normalise"])
 @lora_option
 @click.option(
     "--log-samples",
@@ -44,6 +45,7 @@ def evaluate(
     log_samples: Path | None,
     as_json: bool,
     quiet: bool,
+    normalise: str,
     **how: Any,
 ) -> None:
     """Score models on tasks, and compare them.
@@ -52,7 +54,7 @@ def evaluate(
 
     A MODEL is a GGUF file or a name under models/, also MODEL+LORA.gguf. A TASK is a file of rows
     (JSONL, JSON, CSV, TSV, text) or a task file (YAML) of lm-evaluation-harness. The options are
-    the fields of a recipe's target.
+    the fields of a recipe's target, and its `normalise`.
 
     \b
     Example:  m2m eval export/winner.gguf target/test.jsonl
@@ -70,7 +72,7 @@ def evaluate(
     target = Target(name="task", dev=tasks[0], **how)
     progress = TerminalProgress(quiet)
     with stoppable(progress):
-        comparison = compare_models(models, tasks, target, lora, progress, data_roots())
+        comparison = compare_models(models, tasks, target, lora, progress, data_roots(), normalise)
     if log_samples:
         write_samples(comparison, log_samples)
     for warning in comparison.warnings:

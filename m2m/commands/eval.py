@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from m2m.commands.models import gguf_of, open_model
+from m2m.dataset.normal_form import AS_IS
 from m2m.errors import Interrupted
 from m2m.evaluate.evaluator import Evaluator
 from m2m.evaluate.metrics import METRICS, Metric, metrics_of, resample
+from m2m.evaluate.normal_form import normalised_task
 from m2m.evaluate.same import in_words
 from m2m.evaluate.samples import samples
 from m2m.evaluate.scores import Scores
@@ -129,6 +131,7 @@ def compare_models(
     lora: Path | None = None,
     progress: Progress | None = None,
     roots: Sequence[Path] = (),
+    normalise: str = AS_IS,
 ) -> Comparison:
     """Score models on tasks, one model in memory at a time.
 
@@ -139,13 +142,14 @@ def compare_models(
         lora: a GGUF LoRA for every model that has none of its own.
         progress: shows one bar over models and tasks.
         roots: more folders in which a task file may name files, in addition to its own.
+        normalise: the Unicode normal form of all texts, one of `normal_form.FORMS`.
 
     Raises:
         InputError: a model or task cannot be read, or they do not fit each other.
         Interrupted: the user asked to stop.
     """
     progress = progress or Silent()
-    loaded = [_task(how, path, roots) for path in tasks]
+    loaded = [_task(how, path, roots, normalise) for path in tasks]
     only = None if how.metric == "auto" else how.metric
     results, warnings = [], []
     progress.start("scoring", len(models) * len(tasks), "tasks")
@@ -191,12 +195,12 @@ def write_samples(compared: Comparison, out: Path) -> None:
     write_text(out, "".join(line + "\n" for line in lines))
 
 
-def _task(how: Target, path: Path, roots: Sequence[Path]) -> Task:
+def _task(how: Target, path: Path, roots: Sequence[Path], form: str) -> Task:
     """Load a file as test set; answers are written unless the one metric does not need them."""
     task = load_target(dataclasses.replace(how, dev=path, test=path), "test", roots)
     if task.kind == "answer" and how.metric == "auto":
         task = asked_to_write(task)
-    return task
+    return normalised_task(task, form)
 
 
 def _with_lora(model: str) -> tuple[str, Path | None]:

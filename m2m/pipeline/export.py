@@ -9,6 +9,7 @@ from m2m import __version__
 from m2m.adapter import load_adapter
 from m2m.checkpoint import BaseModel
 from m2m.counted import counted
+from m2m.dataset.normal_form import AS_IS
 from m2m.evaluate.same import in_words, question_keys
 from m2m.export.gguf import Provenance, export_gguf, remedy
 from m2m.export.lora import export_lora
@@ -161,6 +162,7 @@ def _made(
         else "the fine-tune changed nothing"
     )
     train, recipe = inputs.recipe.train, inputs.recipe
+    form = recipe.data.normalise
     tuned = sum(model.how == "finetuned" for model in confirmation.models)
     return [
         f"Merge to Mix (arXiv 2505.16066): one LoRA expert per dataset for "
@@ -173,6 +175,7 @@ def _made(
         f"{train.accumulate}), learning rate {train.learning_rate:g}, {train.schedule}; budget of "
         f"the fine-tunes: {recipe.confirm.budget}",
         f"It was trained on {_seen(confirmation.winner)}",
+        *([f"All texts were in Unicode {form}: give it texts in {form}"] if form != AS_IS else []),
         f"Seeds: training {train.seed}, merging {recipe.merge.seed}, search {recipe.search.seed}",
         f"Quantised to {recipe.quantize.export}; {rounded}",
         f"m2m {__version__}, {build_info()}",

@@ -3,13 +3,15 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from m2m.commands.data_check import check_recipe
+from m2m.commands.eval import compare_models
 from m2m.dataset.normal_form import disagreement, form_of, normalised
 from m2m.pipeline.inputs import read_inputs
-from m2m.recipe import Data, load_recipe
+from m2m.recipe import Data, Target, load_recipe
 from tests.pipeline.scenario import make_scenario
 from tests.tiny import write_jsonl
 
@@ -71,3 +73,21 @@ def test_a_recipe_warns_of_two_forms_and_normalises_datasets_and_targets(tmp_pat
         forms = [checked.form for checked in check_recipe(mended)]
         assert forms[0] == forms[-1] == form
         assert other in after.corpora
+
+
+def test_eval_scores_in_the_form_of_the_run(tmp_path: Path) -> None:
+    """A number from `m2m eval --normalise` is that of a file that somebody normalised by hand."""
+    make_scenario(tmp_path)
+    rows = [{"prompt": f"Túmọ̀: {text} {i}", "answer": f"{text} {i}"}
+            for i in range(6) for text in YORUBA]  # fmt: skip
+    files = {form: write_jsonl(tmp_path / f"{form}.jsonl", [
+        {k: unicodedata.normalize(form, v) for k, v in row.items()} for row in rows
+    ]) for form in ("NFC", "NFD")}  # fmt: skip
+    model = str(tmp_path / "models" / "pico")
+    how = Target("t", files["NFC"], metric="bits_per_byte")
+
+    def score(path: Path, form: str = "as is") -> Any:
+        return compare_models([model], [path], how, normalise=form).as_json()["metrics"]
+
+    assert score(files["NFD"], "NFC") == score(files["NFC"])
+    assert score(files["NFD"]) != score(files["NFC"])
