@@ -212,7 +212,7 @@ class DatasetFile:
         self._check_ends()
         if self.rows and len(self.rows) < FEW_ROWS and sum(map(len, texts)) < _LONG_TEXT:
             message = f"{in_rows(len(self.rows))}: too few to learn from"
-            self.say("few_rows", message, f"objective at {ENOUGH_ROWS} rows or more")
+            self.say("few_rows", message, f"aim at {ENOUGH_ROWS} rows or more")
         echoed = self.echoes()
         if echoed:
             self.say(

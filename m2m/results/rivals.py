@@ -175,7 +175,7 @@ def unmerged_table(found: Sequence[Unmerged], metric: str) -> Table:
             Column("rival", "predicted by"),
             Column("pick", "its pick"),
             Column("rank", "rank of the pick above", int),
-            Column("agreement", "agreement", float, lambda r: f"{r:.3f}" if r == r else "-"),
+            Column("agreement", "agreement", float, lambda r: f"{r:z.3f}" if r == r else "-"),
         ],
         [(RIVALS[row.name].title, row.mixture.label, row.rank, row.spearman) for row in found],
     )

@@ -39,7 +39,8 @@ def test_files_with_the_same_rows_are_a_problem(tmp_path: Path) -> None:
     assert problem.message == "the same rows as two"
     assert "shared" not in kinds(found["two"])  # said once
     found = {each.file.stem: each for each in check_data([one, part])}
-    assert any("30 of its 120 rows are also in part" in p.message for p in found["one"].problems)
+    messages = [p.message for p in found["one"].problems]
+    assert "30 of its 120 rows (25%) are also in part" in messages
 
 
 def test_few_rows_and_few_questions_are_said_with_a_number_to_aim_at(tmp_path: Path) -> None:
@@ -47,10 +48,10 @@ def test_few_rows_and_few_questions_are_said_with_a_number_to_aim_at(tmp_path: P
     dev = write_jsonl(tmp_path / "dev.jsonl", choice_rows("reverse", 30))
     data, target = check_data([few], [read_target(dev)])
     assert [(p.message, p.hint) for p in data.problems] == [
-        ("2 rows: too few to learn from", "objective at 200 rows or more")
+        ("2 rows: too few to learn from", "aim at 200 rows or more")
     ]
     assert (target.format, target.rows) == ("target: choices", 30)
-    assert [p.hint for p in target.problems] == ["objective at 100 or more"]
+    assert [p.hint for p in target.problems] == ["aim at 100 or more"]
 
 
 def test_what_was_checked_is_named(tmp_path: Path) -> None:

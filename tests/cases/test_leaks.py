@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -30,17 +31,20 @@ def recipe(tmp_path: Path) -> Path:
     return make_scenario(tmp_path)
 
 
-def rows(path: Path) -> list[dict[str, object]]:
+def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def leak(recipe: Path, dataset: str = "copy", part: str = "dev") -> None:
-    """Put two questions of the target into a dataset, one in other letters, one in a sentence."""
+    """Put two questions of a target into a dataset: one in capitals; one answered in a sentence."""
     path = recipe.parent / f"{dataset}.jsonl"
-    one, two = (str(each["question"]) for each in rows(recipe.parent / f"{part}.jsonl")[:2])
+    one, two = rows(recipe.parent / f"{part}.jsonl")[:2]
     more = [
-        {"prompt": one.upper() + " ?", "completion": "x"},
-        {"prompt": f"Tell me: {two}, please", "completion": "y"},
+        {"prompt": f"{one['question']} ?".upper(), "completion": "x"},
+        {
+            "prompt": f"Tell me: {two['question']}, please",
+            "completion": two["choices"][two["answer"]],
+        },
     ]
     write_jsonl(path, [*rows(path), *more])
 
