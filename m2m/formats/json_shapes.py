@@ -40,6 +40,8 @@ def rows_of_object(value: dict[str, Any], line: int, inner: str) -> Rows:
         return _counted([value["columns"], *value["data"]])
     if kinds == {dict} and len(value) > 1:
         return _of_objects(value, line)
+    if kinds == {dict} and (key := next(iter(value))).lower() in _INSIDE:
+        return rows_of_object(value[key], line, "")
     if kinds == {list} and _are_columns(value):
         return _of_lists(value, line)
     inside = [key for key, item in value.items() if _is_rows(item) and not _are_turns(item)]

@@ -50,7 +50,13 @@ def read_table(
     limit = csv.field_size_limit(sys.maxsize if sys.maxsize < 2**31 else 2**31 - 1)
     try:
         literal = _is_literal(lines, separator, options)
-        return to_fields(_rows(lines, separator, literal, problems), options, problems)
+        joined = Problems()
+        rows = _rows(lines, separator, literal, joined)
+        for problem in joined:
+            if options.bad_rows == "skip":  # nobody knows how many rows would be left out
+                raise Fault(problem)
+            problems.add(problem)
+        return to_fields(rows, options, problems)
     finally:
         csv.field_size_limit(limit)
 
