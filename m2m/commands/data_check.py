@@ -93,7 +93,7 @@ def check_data(
     datasets = [Dataset(names.pop(), f) if isinstance(f, Path) else f for f in files]
     results = [Checked(dataset.path, dataset.name) for dataset in datasets]
     content = [
-        DatasetFile(result, order, RowMapping.of(dataset), dataset.files, normalise)
+        DatasetFile(result, order, RowMapping.of(dataset), dataset, normalise)
         for order, (result, dataset) in enumerate(zip(results, datasets, strict=True))
     ]
     questions = [Asked(task) for task in targets]

@@ -17,7 +17,7 @@ from m2m.dataset.mapping import RowMapping
 from m2m.dataset.noise import cut_texts, find_noise, lopsided, refusals
 from m2m.dataset.normal_form import AS_IS, normalised
 from m2m.dataset.scrub import SCRUBBERS, scrubbed
-from m2m.dataset.source import open_source
+from m2m.dataset.source import open_source, options_of
 from m2m.errors import InputError, Problems
 from m2m.evaluate.harness import SUFFIXES
 from m2m.formats.atomic import write_text
@@ -154,7 +154,10 @@ def _cleaned(
     dataset: Dataset, out: Path, how: Cleaning, asked: Sequence[Asked]
 ) -> tuple[list[Record], list[Change], Cleaned]:
     """Return the rows of a dataset to write, the changes, and their counts."""
-    source, mapping = open_source(dataset.files), RowMapping.of(dataset)
+    source, mapping = (
+        open_source(dataset.files, options=options_of(dataset)),
+        RowMapping.of(dataset),
+    )
     originals = source.records
     edits = list(_edits(originals, how))
     records = [after for after, _ in edits]

@@ -13,7 +13,7 @@ from m2m.dataset.mapping import RowMapping
 from m2m.dataset.row import Row
 from m2m.dataset.rows import read_rows
 from m2m.dataset.samples import sequences_of
-from m2m.dataset.source import open_source
+from m2m.dataset.source import open_source, options_of
 from m2m.errors import InputError
 from m2m.evaluate.prompts import Prompter
 from m2m.evaluate.targets import load_target
@@ -92,7 +92,8 @@ def preview_dataset(dataset: Dataset, formatter: Formatter | None, count: int = 
     Raises:
         InputError: the file cannot be read, or no format or mapping reads its rows.
     """
-    read = read_rows(open_source(dataset.files), RowMapping.of(dataset))
+    source = open_source(dataset.files, options=options_of(dataset))
+    read = read_rows(source, RowMapping.of(dataset))
     show: Callable[[Row], Shown] = _row if formatter is None else lambda r: _trained(r, formatter)
     return Preview(
         dataset.path, "dataset", read.format, "; ".join(read.notes), len(read.rows),

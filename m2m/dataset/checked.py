@@ -15,10 +15,12 @@ from m2m.dataset.noise_check import check_noise
 from m2m.dataset.normal_form import AS_IS, form_of, normalised_rows
 from m2m.dataset.rows import Row, read_rows
 from m2m.dataset.samples import RowLimit, encode
-from m2m.dataset.source import Source, open_source
+from m2m.dataset.source import Source, open_source, options_of
 from m2m.dataset.statistics import DEAR, RUINOUS, Cost, cost, histogram, mostly_letters
 from m2m.errors import InputError, M2MError, Problems
+from m2m.formats.rowfile import AS_IT_IS as UNCHANGED
 from m2m.opening import read_bytes
+from m2m.recipe import Dataset
 from m2m.tokenizer import Formatter
 
 SIDES = ("questions", "answers")
@@ -134,21 +136,26 @@ class DatasetFile:
         result: Checked,
         order: int = 0,
         mapping: RowMapping = AS_IT_IS,
-        files: Sequence[Path] = (),
+        dataset: Dataset | None = None,
         normalise: str = AS_IS,
         source: Source | None = None,
     ) -> None:
         self.result, self.order = result, order
         self.rows: list[Row] = []
         try:
-            read = read_rows(source or open_source(files or (result.file,)), mapping)
+            if source is None:
+                files = dataset.files if dataset else (result.file,)
+                options = options_of(dataset) if dataset else UNCHANGED
+                source = open_source(files, options=options)
+            read = read_rows(source, mapping)
         except InputError as error:
             self._note_unreadable(error)
             return
         self.rows = normalised_rows(read.rows, normalise)
         result.format, result.rows = read.format, len(read.rows)
         result.reading = "; ".join(read.notes)
-        self._note_bad_rows(read.problems)
+        if not (source.skips and read.rows):
+            self._note_bad_rows(read.problems)
         sides = tuple(zip(*(row.sides for row in self.rows), strict=True)) or ((), ())
         self.frame = frame(sides[0])
         self.sides = {side: without_frame(texts) for side, texts in zip(SIDES, sides, strict=True)}
@@ -178,7 +185,8 @@ class DatasetFile:
 
     def _note_unreadable(self, error: InputError) -> None:
         path = self.result.file
-        encoding = guess_encoding(read_bytes(path)) if "not UTF-8" in error.message else None
+        is_text = "not UTF-8" in error.message and path.is_file()  # and no member of an archive
+        encoding = guess_encoding(read_bytes(path)) if is_text else None
         hint = error.hint or "correct the file"
         if encoding:
             hint = f"it looks like {encoding}; {hint}"

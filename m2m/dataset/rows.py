@@ -27,7 +27,7 @@ from m2m.dataset.mapping import AS_IT_IS, RowMapping, picked, picked_words
 from m2m.dataset.plain_text import refuse_no_prose, refuse_parallel
 from m2m.dataset.row import Row
 from m2m.dataset.row_formats import FORMATS, Converter, from_turns
-from m2m.dataset.source import Source, as_source
+from m2m.dataset.source import Source, as_source, left_out
 from m2m.dataset.templates import fill, is_empty, names_in
 from m2m.errors import InputError, Problems
 from m2m.formats.records import Record
@@ -50,6 +50,7 @@ class Rows:
         format: its name.
         rows: the good rows.
         problems: the faults of the others.
+        skipped: bad rows that the recipe leaves out.
         notes: how they were read, in words: the rows that `where` picked, the reading of answers.
     """
 
@@ -57,6 +58,7 @@ class Rows:
     rows: list[Row]
     problems: Problems
     notes: tuple[str, ...] = ()
+    skipped: int = 0
 
 
 def load_dataset(source: Path | Text | Source, mapping: RowMapping = AS_IT_IS) -> list[Row]:
@@ -69,12 +71,21 @@ def load_dataset(source: Path | Text | Source, mapping: RowMapping = AS_IT_IS) -
         InputError: the file cannot be read or is empty, or rows are wrong; names all their lines.
     """
     source = as_source(source)
-    read = read_rows(source, mapping)
+    return checked_rows(source, read_rows(source, mapping), mapping).rows
+
+
+def checked_rows(source: Source, read: Rows, mapping: RowMapping) -> Rows:
+    """Return the rows that were read, if none is wrong or the recipe leaves out those that are.
+
+    Raises:
+        InputError: rows are wrong; names all their lines.
+    """
     hint = "correct these rows or delete them"
     if not read.rows and not mapping.is_custom:
         hint = mappings_hint(source.path, source.records, "dataset") or hint
-    read.problems.raise_if_any(InputError, source.name, hint)
-    return read.rows
+    if not (source.skips and read.rows):
+        read.problems.raise_if_any(InputError, source.name, hint)
+    return read
 
 
 def read_rows(source: Path | Text | Source, mapping: RowMapping = AS_IT_IS) -> Rows:
@@ -98,7 +109,9 @@ def read_rows(source: Path | Text | Source, mapping: RowMapping = AS_IT_IS) -> R
     named += [name for name, _ in mapping.where]
     if kept:
         refuse_rejected(source.path, kept, [answers[record.line] for record in kept], named)
-    return replace(read, notes=(*source.notes, *filter(None, [notes]), *read.notes))
+    skipped = source.skipped + len(read.problems) if source.skips else 0
+    words = [word for word in (notes, left_out(skipped)) if word]
+    return replace(read, notes=(*source.notes, *words, *read.notes), skipped=skipped)
 
 
 def _is_mapped(mapping: RowMapping, first: Record) -> bool:
@@ -240,7 +253,7 @@ def _unknown(path: Path, records: Sequence[Record], alone: bool) -> InputError:
     if not hint:
         hint = "name the question column in `prompt` and the answer column in `completion`"
     if path.suffix.lower() in (".csv", ".tsv"):
-        hint += "\nif line 1 is a row already, write a line with the columns' names before it"
+        hint += '\nif line 1 is a row already, add `header = "no"`: the columns are {1}, {2} ...'
     return InputError(f"{message} {_listed(keys)}", hint)
 
 

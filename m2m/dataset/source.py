@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from m2m.dataset.nested import unnested
 from m2m.errors import InputError, Problems
 from m2m.formats.records import Record, RowFile, read_records, rows_text, rows_text_again
+from m2m.formats.rowfile import AS_IT_IS, Options
 from m2m.opening import ROWS, Text, read_once
 
 _LINE = re.compile("\r\n|\n|\r")
@@ -30,6 +32,8 @@ class Source:
         kind: of a single file, such as "text" or "table"; see `RowFile`.
         label_names: words for the numbers of a column, if the file has them.
         notes: what was left out of the file, in sentences.
+        skips: whether bad rows are left out, not refused.
+        skipped: how many rows were left out so far.
     """
 
     path: Path
@@ -40,6 +44,8 @@ class Source:
     kind: str = "aligned"
     label_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    skips: bool = False
+    skipped: int = 0
 
     @property
     def name(self) -> str:
@@ -47,7 +53,18 @@ class Source:
         return ", ".join([str(self.path), *(file.name for file in self.files[1:])])
 
 
-def as_source(source: Path | Text | Source) -> Source:
+def options_of(section: Any) -> Options:
+    """Return how the files of a dataset or a target of a recipe are read."""
+    return Options(**{spec.name: getattr(section, spec.name) for spec in fields(Options)})
+
+
+def left_out(count: int) -> str:
+    """Return in words how many bad rows were left out; "" for none."""
+    rows = "1 bad row is" if count == 1 else f"{count:,} bad rows are"
+    return f'{rows} left out (bad_rows = "skip")' if count else ""
+
+
+def as_source(source: Path | Text | Source, options: Options = AS_IT_IS) -> Source:
     """Return the rows of a file, of its text, or rows that were read already.
 
     Raises:
@@ -55,29 +72,32 @@ def as_source(source: Path | Text | Source) -> Source:
     """
     if isinstance(source, Source):
         return source
-    file = rows_text(source) if isinstance(source, Path) else source
+    file = rows_text(source, options=options) if isinstance(source, Path) else source
     records = tuple(unnested(file.path, read_records(file)))
     if not isinstance(file, RowFile):
         return Source(file.path, records, file.sha256, (file.path,), file.text, "text")
     return Source(
         file.path, records, file.sha256, (file.path,), file.text, file.kind, file.label_names,
-        file.notes,
+        file.notes, file.options.bad_rows == "skip", len(file.problems),
     )  # fmt: skip
 
 
-def open_source(files: Sequence[Path], sha256: str = "") -> Source:
+def open_source(files: Sequence[Path], sha256: str = "", options: Options = AS_IT_IS) -> Source:
     """Read one file of rows, or several that are aligned line by line.
 
     Args:
         files: one, or several aligned text files.
         sha256: that of an earlier reading; files with other bytes are refused.
+        options: how a single file is read.
 
     Raises:
         InputError: a file cannot be read or has changed, or the files have different numbers of
             lines.
     """
     if len(files) == 1:
-        return as_source(rows_text_again(files[0], sha256) if sha256 else files[0])
+        if sha256:
+            return as_source(rows_text_again(files[0], sha256, options))
+        return as_source(files[0], options)
     texts = [read_once(file, ROWS) for file in files]
     mark = hashlib.sha256("\n".join(text.sha256 for text in texts).encode("ascii")).hexdigest()
     if sha256 not in ("", mark):

@@ -14,7 +14,7 @@ from m2m.dataset.examples import Example, decided
 from m2m.dataset.mapping import RowMapping, picked
 from m2m.dataset.plain_text import refuse_no_prose, refuse_parallel
 from m2m.dataset.sameness import normalize
-from m2m.dataset.source import Source, open_source
+from m2m.dataset.source import Source, open_source, options_of
 from m2m.errors import InputError, Problems
 from m2m.evaluate.harness import SUFFIXES, Part, load_harness
 from m2m.evaluate.metrics import check_metric
@@ -26,7 +26,18 @@ from m2m.recipe import Target
 
 Read = Callable[[tuple[Path, ...]], Source]  # reads each file once
 _MAPPING = ("prompt", "answer", "answers", "choices", "system", "messages", "labels")
-_READING = (*_MAPPING, "text", "where", "like", "shots", "shots_from", "window", "max_tokens")
+_FILE = ("encoding", "header", "quotes", "bad_rows")
+_READING = (
+    *_MAPPING,
+    *_FILE,
+    "text",
+    "where",
+    "like",
+    "shots",
+    "shots_from",
+    "window",
+    "max_tokens",
+)
 # Settings that a text does not use: it has no question and no answer.
 _ASKING = (*_MAPPING, "instruction", "shots", "answer_prefix", "answer_suffix")
 
@@ -47,7 +58,8 @@ def load_target(target: Target, part: Part, roots: Sequence[Path] = ()) -> Task:
     path = _path(target, part)
     if path.suffix.lower() in SUFFIXES:
         return _harness_task(target, part, path, roots)
-    read = functools.cache(open_source)
+    options = options_of(target)
+    read = functools.cache(functools.partial(open_source, options=options))
     reading, doubt = _reading(target, read)
     task = load_task(read(target.files(part)), reading)
     if doubt and task.answers:

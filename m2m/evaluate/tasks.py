@@ -22,7 +22,7 @@ from m2m.dataset.fields import (
 )
 from m2m.dataset.mapping import AS_IT_IS, RowMapping, picked, picked_words
 from m2m.dataset.sameness import normalize
-from m2m.dataset.source import Source, as_source
+from m2m.dataset.source import Source, as_source, left_out
 from m2m.dataset.templates import names_in
 from m2m.errors import InputError, Problems
 from m2m.evaluate.prompts import Form, Prompter
@@ -51,7 +51,8 @@ class Task:
         form: how the examples are asked.
         answers: how an answer names its choice, one of `READINGS`; "" if none of these.
         sha256: of a task file's own bytes; "" for rows, whose hash is the fingerprint.
-        picked: the rows that `where` picked, in words; "" without it.
+        picked: the rows that `where` picked and those that were left out, in words.
+        skipped: bad rows that the recipe leaves out.
     """
 
     kind: Kind
@@ -62,6 +63,7 @@ class Task:
     answers: str = ""
     sha256: str = ""
     picked: str = ""
+    skipped: int = 0
 
     @property
     def reading(self) -> str:
@@ -104,13 +106,15 @@ def load_task(source: Path | Text | Source, mapping: RowMapping = AS_IT_IS) -> T
         hint += f"; here {READINGS[chosen]} is taken for the answer (`answers` says otherwise)"
     if not examples and not mapping.is_custom:
         hint = mappings_hint(path, records, "target") or hint
-    problems.raise_if_any(InputError, source.name, hint)
+    if not (source.skips and examples):
+        problems.raise_if_any(InputError, source.name, hint)
+    skipped = source.skipped + len(problems) if source.skips else 0
     _refuse_unfit(path, kept, examples, kind, mapping)
     if doubt:
         raise doubt
-    words = picked_words(len(source.records), len(records), mapping)
-    task = Task(kind, tuple(examples), path, source.sha256, answers=chosen, picked=words)
-    return assembled(task)
+    words = [picked_words(len(source.records), len(records), mapping), left_out(skipped)]
+    task = Task(kind, tuple(examples), path, source.sha256, answers=chosen, skipped=skipped)
+    return assembled(replace(task, picked="; ".join(filter(None, words))))
 
 
 def _kind(path: Path, records: Sequence[Record], mapping: RowMapping) -> Kind:

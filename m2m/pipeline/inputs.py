@@ -12,11 +12,12 @@ from typing import TypeVar
 import numpy as np
 
 from m2m.checkpoint import BaseModel, find_model
-from m2m.dataset import RowLimit, Sample, dataset_fingerprint, encode, load_dataset
+from m2m.dataset import RowLimit, Sample, dataset_fingerprint, encode
 from m2m.dataset.long_rows import NONE, LongRows, fitted
 from m2m.dataset.mapping import RowMapping
 from m2m.dataset.normal_form import AS_IS, REMEDY, disagreement, form_of, normalised_rows
-from m2m.dataset.source import open_source
+from m2m.dataset.rows import checked_rows, read_rows
+from m2m.dataset.source import left_out, open_source, options_of
 from m2m.errors import InputError, M2MError, Problems, ResourceError
 from m2m.evaluate.harness import Part
 from m2m.evaluate.metrics import check_metric
@@ -45,7 +46,8 @@ class Corpus:
 
     `held_out` are not trained on: they choose the step whose adapter is kept. `sha256` is the hash
     of the file's bytes; "" for rows of several files. `long_rows` are those that were cut or
-    skipped; `form` is the Unicode normal form of the texts (`m2m.dataset.normal_form.form_of`).
+    skipped; `form` is the Unicode normal form of the texts (`m2m.dataset.normal_form.form_of`);
+    `skipped` bad rows are left out.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Corpus:
     sha256: str = ""
     long_rows: LongRows = NONE
     form: str = ""
+    skipped: int = 0
 
 
 @dataclass(frozen=True)
@@ -166,6 +169,10 @@ def read_inputs(recipe: Recipe) -> Inputs:
         raise AssertionError("a base that could not be opened is an error")
     base, formatter = opened
     cautions = (*base.cautions(formatter), *_endless(corpora, formatter))
+    skipped = {c.name: c.skipped for c in corpora.values()}
+    skipped |= {f"the {part} set of {name}": task.skipped for part, tasks in
+                (("dev", dev), ("test", test)) for name, task in tasks.items()}  # fmt: skip
+    cautions += tuple(f"{name}: {left_out(count)}" for name, count in skipped.items() if count)
     inputs = Inputs(recipe, base, formatter, corpora, dev, test, replay, cautions)
     cautions = (*cautions, *_long(inputs), *_two_forms(inputs))
     return dataclasses.replace(inputs, recipe=_in_steps(inputs), cautions=cautions)
@@ -285,14 +292,14 @@ def _raise_all(errors: Sequence[M2MError], path: Path) -> None:
 
 def _corpus(dataset: Dataset, opened: Opened | None, recipe: Recipe) -> Corpus | None:
     """Return a dataset's samples; without a model, only check its rows."""
-    file, mapping = open_source(dataset.files), RowMapping.of(dataset)
-    rows = load_dataset(file, mapping)
+    file, mapping = open_source(dataset.files, options=options_of(dataset)), RowMapping.of(dataset)
+    read = checked_rows(file, read_rows(file, mapping), mapping)
     if opened is None:
         return None
     base, formatter = opened
     limit = row_limit(recipe.train, base)
     form = recipe.data.normalise
-    rows = normalised_rows(rows, form)
+    rows = normalised_rows(read.rows, form)
     rows, long_rows = fitted(rows, formatter, limit)
     samples = encode(rows, formatter, limit, dataset.path)
     if not samples:
@@ -305,7 +312,7 @@ def _corpus(dataset: Dataset, opened: Opened | None, recipe: Recipe) -> Corpus |
         mark = fingerprint(rows=mark, normalise=form, long_rows=limit.long_rows)
     kept, held_out = hold_out(samples, recipe.train)
     own = form_of(row.plain_text for row in rows)
-    return Corpus(dataset.name, kept, held_out, mark, file.sha256, long_rows, own)
+    return Corpus(dataset.name, kept, held_out, mark, file.sha256, long_rows, own, read.skipped)
 
 
 def _replay(opened: Opened | None, recipe: Recipe) -> Corpus | None:

@@ -22,7 +22,7 @@ from m2m.dataset.checked import SHOWN, in_rows
 from m2m.dataset.duplicates import holding
 from m2m.dataset.grams import comparable, joined, without_frame
 from m2m.dataset.mapping import RowMapping
-from m2m.dataset.source import open_source
+from m2m.dataset.source import open_source, options_of
 from m2m.errors import InputError, Problems
 from m2m.evaluate.same import question_keys
 from m2m.evaluate.tasks import Task
@@ -149,7 +149,9 @@ def find_leaks(inputs: Inputs) -> list[Leak]:
         with suppress(KeyError, TypeError, ValueError):  # somebody changed the file: search again
             return [_kept(entry) for entry in as_list(kept["leaks"], "leaks", (dict,))]
     read = {
-        name: load_dataset(open_source(entry.files, corpora[name].sha256), RowMapping.of(entry))
+        name: load_dataset(
+            open_source(entry.files, corpora[name].sha256, options_of(entry)), RowMapping.of(entry)
+        )
         for name, entry in datasets.items()
     }
     leaks = [leak for name, rows in read.items() if (leak := _leak(name, rows, asked))]

@@ -12,7 +12,7 @@ from m2m.dataset import load_dataset
 from m2m.dataset.mapping import RowMapping
 from m2m.dataset.normal_form import normalised_rows
 from m2m.dataset.rows import Row
-from m2m.dataset.source import open_source
+from m2m.dataset.source import open_source, options_of
 from m2m.errors import InputError, M2MError
 from m2m.evaluate.overlap import exact_match
 from m2m.export.selftest import SelfTest
@@ -68,7 +68,7 @@ def _questions(inputs: Inputs, mixture: Mixture) -> Iterator[Asked]:
         if dataset.name in mixture.datasets:
             corpus = inputs.corpora[dataset.name]
             trained = {sample.line for sample in corpus.samples}
-            source = open_source(dataset.files, corpus.sha256)
+            source = open_source(dataset.files, corpus.sha256, options_of(dataset))
             read = load_dataset(source, RowMapping.of(dataset))
             read = normalised_rows(read, inputs.recipe.data.normalise)
             rows += [row for row in read if row.line in trained]

@@ -81,6 +81,26 @@ def _where() -> Any:
     return _later((), 'only rows with these values: { lang = "swh" }', table="where")
 
 
+def _encoding() -> Any:
+    text = 'encoding of a text file, such as "cp1252"; default: UTF-8, or UTF-16 if its bytes '
+    return _later("", text + "show it")
+
+
+def _header() -> Any:
+    text = "whether the first row of a table names its columns; without names they are 1, 2, 3 ..."
+    return _later("auto", text, choices=("auto", "yes", "no"))
+
+
+def _quotes() -> Any:
+    text = "quotation marks in a table are around fields, or belong to the text"
+    return _later("auto", text, choices=("auto", "fields", "text"))
+
+
+def _bad_rows() -> Any:
+    text = "rows that cannot be read stop the run (refuse), or are left out and counted (skip)"
+    return _later("refuse", text, choices=("refuse", "skip"))
+
+
 def _like() -> Any:
     text = "name of the dataset or target whose prompt, answer, system, text, messages, choices, "
     text += "answers and labels are also those of this one"
@@ -115,6 +135,10 @@ class Dataset:
     labels: tuple[tuple[str, str], ...] = _labels()
     where: tuple[tuple[str, tuple[str, ...]], ...] = _where()
     like: str = _like()
+    encoding: str = _encoding()
+    header: str = _header()
+    quotes: str = _quotes()
+    bad_rows: str = _bad_rows()
     path_aligned: tuple[Path, ...] = _hidden()
 
     @property
@@ -185,6 +209,10 @@ class Target:
     labels: tuple[tuple[str, str], ...] = _labels()
     where: tuple[tuple[str, tuple[str, ...]], ...] = _where()
     like: str = _like()
+    encoding: str = _encoding()
+    header: str = _header()
+    quotes: str = _quotes()
+    bad_rows: str = _bad_rows()
     dev_aligned: tuple[Path, ...] = _hidden()
     test_aligned: tuple[Path, ...] = _hidden()
 
