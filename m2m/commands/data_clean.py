@@ -27,11 +27,6 @@ from m2m.pipeline.leaks import Asked
 from m2m.recipe import Dataset, Recipe
 
 CHANGES = "_changes.jsonl"  # no dataset can have this name
-ALWAYS = ("duplicate", "leak")
-DROPPED = (
-    "near", "refusal", "cut", "lopsided", "echo", "mojibake", "lost", "mixed_alphabets",
-    "end_written", "invisible", "control", "email", "phone", "url", "user", "html", "escape",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,7 +35,7 @@ class Cleaning:
 
     Attributes:
         remove: kinds of noise that are taken out of the texts, of `SCRUBBERS`.
-        drop: kinds whose rows are dropped, of `DROPPED`.
+        drop: kinds whose rows are dropped: near duplicates, and those of `_noisy`.
         normalise: the Unicode normal form of all texts, also of targets; "as is": unchanged.
     """
 

@@ -72,9 +72,8 @@ def _alone(task: Task, name: str) -> Checked:
         result.labels = dict(counts.most_common())
         message, hint = unbalanced(result.labels, "question")
         if message:
-            hint = "macro_f1 counts each label alike; more questions of the others are better"
             _add(task, result, "labels", message, hint)
-    if task.kind == "choices" and len(task.examples) >= _FEW_QUESTIONS:
+    if task.kind == "choices" and _shows_choices(task) and result.rows >= _FEW_QUESTIONS:
         gold, count = Counter(example.gold for example in task.examples).most_common(1)[0]
         if count > _ONE_PLACE * len(task.examples):
             message = (
@@ -84,6 +83,12 @@ def _alone(task: Task, name: str) -> Checked:
             hint = "always taking this one looks good: is the column of the answers right?"
             _add(task, result, "one_place", message, hint)
     return result
+
+
+def _shows_choices(task: Task) -> bool:
+    """Return whether most prompts show their choices; if not, their order does not matter."""
+    shown = sum(all(c in example.prompt for c in example.choices) for example in task.examples)
+    return 2 * shown > len(task.examples)
 
 
 def _check_number(task: Task, result: Checked) -> None:

@@ -11,7 +11,7 @@ from m2m.tokenizer.special import ENDS
 
 # Not U+200C and U+200D, which scripts need. Thai, Lao, Burmese and Khmer part words by U+200B.
 _SPACELESS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u19e0-\u19ff\ua9e0-\ua9ff\uaa60-\uaa7f"
-_ZERO_WIDTH = f"(?<![{_SPACELESS}\u200b])\u200b+(?![{_SPACELESS}\u200b])"
+_ZERO_WIDTH = f"(?<![{_SPACELESS}\u200b])(?<![{_SPACELESS}] )\u200b+(?!\u200b)(?! ?[{_SPACELESS}])"
 INVISIBLE = re.compile(f"[\u00ad\u2060\ufeff]|{_ZERO_WIDTH}")
 _LOST = re.compile("[\ufffd\ud800-\udfff]")
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -309,12 +309,19 @@ class DatasetFile:
 
 
 def short_names(paths: Sequence[Path], *, ending: bool = True) -> list[str]:
-    """Return the names of files; if two have the same name, with their folders: "yor/train.tsv"."""
-    names = [path.name if ending else path.stem for path in paths]
-    times = Counter(names)
+    """Return names of files that differ: "train.tsv", if two have this name "yor/train.tsv".
+
+    A file that is given twice has one name.
+    """
+    ways: tuple[Callable[[Path], str], ...] = (
+        lambda path: path.name if ending else path.stem,
+        lambda path: f"{path.absolute().parent.name}/{path.name if ending else path.stem}",
+        lambda path: f"{path.absolute().parent.name}/{path.name}",
+    )
+    known = [Counter(way(path) for path in dict.fromkeys(paths)) for way in ways]
     return [
-        f"{path.absolute().parent.name}/{name}" if times[name] > 1 else name
-        for path, name in zip(paths, names, strict=True)
+        next((way(p) for way, times in zip(ways, known, strict=True) if times[way(p)] == 1), str(p))
+        for p in paths
     ]
 
 

@@ -62,25 +62,22 @@ _SMALL: dict[str, tuple[str, str]] = {
     ),
     "French": (
         "le les des du et est une que qui dans pour sur avec pas sont cette aux nous vous ils",
-        "fr fra ht hat mfe gcr rcf sg",
+        "fr fra ht hat mfe gcr rcf sg ca cat it ita ia oc",
     ),
     "Portuguese": (
         "não uma para com dos das são mais pelo pela também você muito foi está seu sua",
-        "pt por kea pov gl",
+        "pt por kea pov gl glg es spa ca cat",
     ),
 }
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*")
-_FEWEST_LETTERS, _OWN_LETTERS = 8, 0.2  # of a row whose script is judged
+_PLACEHOLDER = re.compile(r"\{[\w, ]*\}", re.ASCII)  # "{number}" is part of a program
+_FEWEST_LETTERS, _OWN_LETTERS = 20, 0.2  # of a row whose script is judged
 _FEWEST_WORDS, _SMALL_WORDS = 4, 0.3
 
 
-def scripts_of(languages: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Return the scripts of each language, as words of Unicode names; () if m2m does not know."""
-    return {code: _scripts(code.lower()) for code in languages}
-
-
 def _scripts(code: str) -> tuple[str, ...]:
-    head, *subtags = code.split("-")
+    """Return the scripts of a language, as words of Unicode names; () if m2m does not know."""
+    head, *subtags = code.lower().split("-")
     named = tuple(_SUBTAGS[part] for part in subtags if part in _SUBTAGS)
     return named or _OF.get(head, ())
 
@@ -90,13 +87,13 @@ def other_scripts(texts: Sequence[str], languages: Sequence[str]) -> tuple[list[
 
     Both are empty if the scripts of a language are not known.
     """
-    scripts = scripts_of(languages)
+    scripts = {code: _scripts(code) for code in languages}
     if not languages or not all(scripts.values()):
         return [], []
     expected = {script for names in scripts.values() for script in names}
     places, total = [], Counter[str]()
     for place, text in enumerate(texts):
-        letters = _letters(text)
+        letters = _letters(_PLACEHOLDER.sub("", text) if "{" in text else text)
         total += letters
         own = sum(letters[script] for script in expected)
         if letters.total() >= _FEWEST_LETTERS and own < _OWN_LETTERS * letters.total():

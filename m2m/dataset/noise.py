@@ -66,51 +66,36 @@ class Noise:
 
     Attributes:
         fault: words after "12 rows with".
-        hint: the next step.
-        pattern: the noise itself; None if a row has it as a whole.
+        reason: why it matters.
+        pattern: the noise itself.
+        signs: one of these is in every match, so most texts need no regular expression.
         least: the fraction of rows from which it is reported; some noise is usual in some texts.
     """
 
     fault: str
-    hint: str
-    pattern: re.Pattern[str] | None = None
+    reason: str
+    pattern: re.Pattern[str]
+    signs: tuple[str, ...]
     least: float = 0.0
 
 
-_CLEAN = "`m2m data clean RECIPE --out DIR --remove {}` takes them out"
+_PUBLIC = "may they be published?"
 NOISE: dict[str, Noise] = {
-    "email": Noise(
-        "e-mail addresses",
-        "may they be published? " + _CLEAN.format("email"),
-        EMAIL,
-    ),
-    "phone": Noise(
-        "telephone numbers",
-        "may they be published? " + _CLEAN.format("phone"),
-        PHONE,
-    ),
+    "email": Noise("e-mail addresses", _PUBLIC, EMAIL, ("@",)),
+    "phone": Noise("telephone numbers", _PUBLIC, PHONE, tuple("0123456789")),
     "url": Noise(
-        "web addresses", "the model learns to invent some; " + _CLEAN.format("url"), URL, 0.01
+        "web addresses", "the model learns to invent some", URL, ("://", "www.", "WWW."), 0.01
     ),
-    "user": Noise(
-        "names of users (@name)",
-        "may they be published? " + _CLEAN.format("user"),
-        USER,
-        0.01,
-    ),
-    "html": Noise(
-        "HTML (<br>, &amp;)", "the model learns to write it; " + _CLEAN.format("html"), HTML
-    ),
+    "user": Noise("names of users (@name)", _PUBLIC, USER, ("@",), 0.01),
+    "html": Noise("HTML (<br>, &amp;)", "the model learns to write it", HTML, ("<", "&")),
     "escape": Noise(
-        "\\n, \\u00e9 or the like written out as characters",
-        "a program escaped them twice; " + _CLEAN.format("escape"),
-        ESCAPE,
+        "\\n, \\u00e9 or the like as characters", "a program escaped them twice", ESCAPE, ("\\",)
     ),
 }
 
 
 def find_noise(texts: Sequence[str]) -> dict[str, list[int]]:
-    """Return the places of the texts with each kind of noise of `NOISE` that has a pattern."""
+    """Return the places of the texts with each kind of noise of `NOISE`."""
     return {
         kind: places
         for kind, noise in NOISE.items()
@@ -120,23 +105,11 @@ def find_noise(texts: Sequence[str]) -> dict[str, list[int]]:
 
 def has_noise(kind: str, text: str) -> bool:
     """Return whether a text has noise of a kind."""
-    if not any(sign in text for sign in _SIGNS[kind]):
+    noise = NOISE[kind]
+    if not any(sign in text for sign in noise.signs):
         return False
-    if kind == "phone":
-        return any(is_phone(match.group()) for match in PHONE.finditer(text))
-    pattern = NOISE[kind].pattern
-    return bool(pattern and pattern.search(text))
-
-
-# One of these is in every match: most texts need no regular expression.
-_SIGNS: dict[str, tuple[str, ...]] = {
-    "email": ("@",),
-    "phone": tuple("0123456789"),
-    "url": ("://", "www.", "WWW."),
-    "user": ("@",),
-    "html": ("<", "&"),
-    "escape": ("\\",),
-}
+    matches = noise.pattern.finditer(text)
+    return any(kind != "phone" or is_phone(match.group()) for match in matches)
 
 
 def is_phone(number: str) -> bool:
@@ -206,6 +179,9 @@ def lopsided(questions: Sequence[str], answers: Sequence[str]) -> list[int]:
 
 
 def closed_set(answers: Sequence[str], most: int = 20) -> Counter[str]:
-    """Count the answers if they are labels: at most `most`, each used ten times on average."""
+    """Count the answers if they are labels: at most `most`, each used ten times on average.
+
+    One answer for all rows counts as a label, too.
+    """
     counts = Counter(answers)
-    return counts if 1 < len(counts) <= min(most, len(answers) / 10) else Counter()
+    return counts if len(counts) <= min(most, len(answers) / 10) else Counter()

@@ -7,20 +7,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from m2m.counted import counted
-from m2m.dataset.noise import (
-    NOISE,
-    closed_set,
-    cut_texts,
-    find_noise,
-    lopsided,
-    refusals,
-)
+from m2m.dataset.noise import NOISE, closed_set, cut_texts, find_noise, lopsided, refusals
 
 if TYPE_CHECKING:
     from m2m.dataset.checked import DatasetFile
 
 _LEAST = 3  # rows; fewer of the noise that is usual in some texts are not reported
 _ONE_LABEL = 0.8  # of the rows: a model that always gives this label looks good
+_CLEAN = "`m2m data clean RECIPE --out DIR {} {}` takes them out"
 _RARE = 5  # rows of a label from which nothing is learned
 
 
@@ -32,44 +26,40 @@ def check_noise(file: DatasetFile) -> None:
         noise = NOISE[kind]
         if noise.least and len(places) < max(_LEAST, noise.least * len(texts)):
             continue
-        file.say(kind, f"{counted(len(places), 'row')} with {noise.fault}", noise.hint, places)
-    sides = [row.sides for row in file.rows]
-    _check_answers(file, [question for question, _ in sides], [answer for _, answer in sides])
+        mark = "" if noise.reason.endswith("?") else ";"
+        hint = f"{noise.reason}{mark} {_CLEAN.format('--remove', kind)}"
+        file.say(kind, f"{counted(len(places), 'row')} with {noise.fault}", hint, places)
+    _check_answers(file, [row.sides[1] for row in file.rows])
     if file.result.labels:
         message, hint = unbalanced(file.result.labels, "row")
         if message:
             file.say("labels", message, hint)
 
 
-def _check_answers(file: DatasetFile, questions: Sequence[str], answers: Sequence[str]) -> None:
+def _check_answers(file: DatasetFile, answers: Sequence[str]) -> None:
     """Add refusals, cut answers, lopsided pairs, and the counts of labels."""
     asked = [row.text is None for row in file.rows]
-    kinds = (
-        (
-            "refusal",
+    kinds = {
+        "refusal": (
             [i for i in refusals(answers) if asked[i]],
             "whose answer is an assistant's refusal, or speaks of being an AI",
-            "delete these rows, or write the answers: the model learns to refuse. "
-            "`m2m data clean RECIPE --out DIR --drop refusal` takes them out",
+            "write the answers, or the model learns to refuse;",
         ),
-        (
-            "cut",
+        "cut": (
             cut_texts(answers),
             "whose answer seems to be cut off",
-            "get the whole texts from the source; `m2m data clean RECIPE --out DIR --drop cut` "
-            "takes these rows out",
+            "get the whole texts from the source;",
         ),
-        (
-            "lopsided",
+        "lopsided": (
             lopsided(*file.sides.values()),
             "with one side far too long or too short for the other",
-            "are they translations of each other? `m2m data clean RECIPE --out DIR --drop "
-            "lopsided` takes them out",
+            "are they translations of each other?",
         ),
-    )
-    for kind, places, fault, hint in kinds:
+    }
+    for kind, (places, fault, hint) in kinds.items():
         if places:
             file.result.noise[kind] = len(places)
+            hint = f"{hint} {_CLEAN.format('--drop', kind)}"
             file.say(kind, f"{counted(len(places), 'row')} {fault}", hint, places)
     if all(asked):
         file.result.labels = dict(closed_set(answers).most_common())
@@ -85,6 +75,8 @@ def unbalanced(labels: dict[str, int], noun: str) -> tuple[str, str]:
         return f"labels that differ only in case or spaces: {listed}", "write each label one way"
     if count > _ONE_LABEL * total:
         message = f"{count:,} of {counted(total, noun)} have the label {most!r:.40}"
+        if noun == "question":
+            return message, 'set metric = "macro_f1", which counts each label alike'
         return message, "always giving this label looks good; add rows of the other labels"
     rare = [label for label, times in labels.items() if times < _RARE]
     if rare:

@@ -10,7 +10,7 @@ import pytest
 
 from m2m.commands.data_check import check_data, check_recipe, read_target
 from m2m.dataset import load_dataset
-from m2m.dataset.checked import Checked
+from m2m.dataset.checked import Checked, short_names
 from m2m.evaluate.targets import load_target
 from m2m.recipe import Dataset, Target, load_recipe
 from tests.pipeline.scenario import make_scenario
@@ -202,3 +202,21 @@ def test_files_of_one_name_in_several_folders_are_told_apart(tmp_path: Path) -> 
                 for p, c in zip(paths, ("swa", "hau", "nya", "hau"), strict=True)]  # fmt: skip
     (problem,) = [p for p in check_data(declared)[3].problems if p.kind == "language"]
     assert "read like those of swa, not like the other en-hau files" in problem.message
+
+
+def test_the_place_of_the_right_answer_matters_only_if_choices_are_shown(tmp_path: Path) -> None:
+    hidden = [{"question": f"Swali la {i}?", "choices": [f"jibu {i}", f"kosa {i}"], "answer": 0}
+              for i in range(40)]  # fmt: skip
+    shown = [{**row, "question": f"{row['question']} A. {row['choices'][0]} B. {row['choices'][1]}"}
+             for row in hidden]  # fmt: skip
+    paths = [write_jsonl(tmp_path / f"{name}.jsonl", rows)
+             for name, rows in (("hidden", hidden), ("shown", shown))]  # fmt: skip
+    first, second = (check_data([], [read_target(path, "index0")])[0] for path in paths)
+    assert "one_place" not in kinds(first)
+    assert "one_place" in kinds(second)
+
+
+def test_names_are_short_and_differ() -> None:
+    paths = [Path(p) for p in ("a/x.csv", "b/x.csv", "b/x.tsv", "b/y.csv", "b/y.csv")]
+    assert short_names(paths) == ["a/x.csv", "b/x.csv", "x.tsv", "y.csv", "y.csv"]
+    assert short_names(paths, ending=False) == ["a/x", "b/x.csv", "b/x.tsv", "y", "y"]

@@ -18,7 +18,7 @@ def test_letters_of_another_script_are_found() -> None:
 
 def test_a_code_may_name_its_script() -> None:
     assert other_scripts(["𞤢𞤣𞤤𞤢𞤥 𞤨𞤵𞤤𞤢𞤪"], ["ff-Adlm"]) == ([], [])
-    assert other_scripts(["Pulaar e Fulfulde"], ["ff-Adlm"]) == ([0], ["ff-Adlm"])
+    assert other_scripts(["Pulaar e Fulfulde e Hausa"], ["ff-Adlm"]) == ([0], ["ff-Adlm"])
 
 
 def test_rows_left_in_english_or_french_are_found() -> None:
