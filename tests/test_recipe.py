@@ -8,6 +8,7 @@ import pytest
 from m2m import recipe as recipes
 from m2m.errors import InputError, RecipeError
 from m2m.recipe import load_recipe
+from m2m.recipe.template import toml_value
 
 MINIMAL = """\
 [base]
@@ -82,6 +83,10 @@ def test_all_mistakes_are_told_at_once_with_their_lines(folder: Path) -> None:
             MINIMAL + '[limits]\nmemory = "2 GiB"\n',
             "line 12: memory must be 'auto' or a number, found '2 GiB'",
         ),
+        (
+            MINIMAL.replace("[base]\n", "[base]\ntemplate_variables = { think = 0.5 }\n"),
+            "line 2: template_variables must be names with texts, whole numbers, true or false",
+        ),
     ],
 )
 def test_one_mistake(folder: Path, text: str, expected: str) -> None:
@@ -155,8 +160,7 @@ CASES = [
 )
 def test_every_field_arrives(folder: Path, section: str, spec: dataclasses.Field[object]) -> None:
     value = other_value(spec.default, dict(spec.metadata))
-    shown = list(value) if isinstance(value, tuple) else value
-    line = f"{spec.name} = {str(shown) if isinstance(shown, list) else repr(shown)}\n"
+    line = f"{spec.name} = {toml_value(value)}\n"
     header = f"[{section}]\n" if f"[{section}]" not in MINIMAL else None
     text = (
         MINIMAL + header + line
@@ -262,3 +266,10 @@ def test_mistakes_in_mappings_are_refused(mapped: Path, old: str, new: str, word
     with pytest.raises(RecipeError) as caught:
         load_recipe(written(mapped, MAPPED.replace(old, new, 1)))
     assert words in caught.value.message
+
+
+def test_fixed_variables_of_the_chat_template_arrive(folder: Path) -> None:
+    variables = {"enable_thinking": False, "tone": 'a "b"', "depth": 3}
+    line = f"[base]\ntemplate_variables = {toml_value(variables)}\n"
+    recipe = load_recipe(written(folder, MINIMAL.replace("[base]\n", line)))
+    assert recipe.base.template_variables == variables

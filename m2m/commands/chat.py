@@ -10,18 +10,14 @@ import numpy as np
 from m2m.commands.models import gguf_of, open_model
 from m2m.formats.gguf import GGUFFile
 from m2m.llamacpp.generate import Sampling, generate
-from m2m.merge.belonging import TEMPLATE, lora_doubts
-from m2m.pipeline.inputs import make_formatter
+from m2m.merge.belonging import lora_doubts
+from m2m.pipeline.inputs import formatter_as_trained
 from m2m.tokenizer import Message
+from m2m.tokenizer.cautions import FOLDED
 
 _NO_TEMPLATE = (
     "This model has no chat template. m2m asks it in plain text: a message, a newline, the answer."
 )
-
-
-def _is_plain(lora: Path) -> bool:
-    """Return whether a GGUF LoRA says that it was trained without a chat template."""
-    return bool(GGUFFile(lora).value(TEMPLATE) == "plain")
 
 
 class Chat:
@@ -46,11 +42,13 @@ class Chat:
     ) -> None:
         path = gguf_of(model)
         self.warnings = lora_doubts(lora, path) if lora else []
-        file, plain = GGUFFile(path), lora is not None and _is_plain(lora)
-        if not plain and file.value("tokenizer.chat_template") is None:
-            plain = True
+        file = GGUFFile(path)
+        self._formatter = formatter_as_trained(file, lora)
+        if file.value("tokenizer.chat_template") is None:
             self.warnings.append(_NO_TEMPLATE)
-        self._formatter = make_formatter(file, "plain" if plain else "chat")
+        template = self._formatter.template
+        if system and template and not template.takes_system:
+            self.warnings.append(FOLDED)
         self._sampling = sampling
         self._rng = np.random.default_rng(seed)
         self._told: list[Message] = [{"role": "system", "content": system}] if system else []

@@ -38,7 +38,7 @@ def check_recipe(recipe: Recipe) -> list[Checked]:
     """Check a recipe's datasets against each other and its targets, with its model's tokens."""
     targets = read_targets(recipe)
     base = find_model(recipe.base.model, model_folders(recipe.path))
-    formatter = make_formatter(base.gguf, recipe.base.template)
+    formatter = make_formatter(base.gguf, recipe.base.template, recipe.base.template_variables)
     limit, form = row_limit(recipe.train, base), recipe.data.normalise
     return check_data(recipe.datasets, targets, formatter, limit, form)
 

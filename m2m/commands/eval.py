@@ -27,7 +27,7 @@ from m2m.formats.json_text import json_text
 from m2m.merge.belonging import lora_doubts
 from m2m.mix.ranking import Interval, ahead
 from m2m.mix.verdict import LEAST
-from m2m.pipeline.inputs import make_formatter
+from m2m.pipeline.inputs import formatter_as_trained
 from m2m.progress import Progress, Silent
 from m2m.recipe import Target
 
@@ -158,7 +158,9 @@ def compare_models(
         path, adapter = gguf_of(name), own or lora
         warnings += lora_doubts(adapter, path) if adapter else []
         file = GGUFFile(path)
-        evaluators = [Evaluator(task, make_formatter(file, _style(how, file))) for task in loaded]
+        style = how.template if how.template in ("auto", "chat") else "plain"
+        formatter = formatter_as_trained(file, adapter, style)
+        evaluators = [Evaluator(task, formatter) for task in loaded]
         with open_model(path, adapter) as opened:
             for evaluator in evaluators:
                 if progress.stop_requested():
@@ -212,13 +214,6 @@ def _with_lora(model: str) -> tuple[str, Path | None]:
     both = [(name, lora) for name, lora in cuts if lora.is_file() and Path(name).exists()]
     known = [(name, lora) for name, lora in cuts if lora.is_file()]
     return (both or known or cuts)[0]
-
-
-def _style(how: Target, file: GGUFFile) -> str:
-    """Return the formatter's style: chat if the user asks for it or the model has a template."""
-    if how.template != "auto":
-        return "chat" if how.template == "chat" else "plain"
-    return "chat" if isinstance(file.value("tokenizer.chat_template"), str) else "plain"
 
 
 def _differences(results: Sequence[Evaluated]) -> list[Difference]:

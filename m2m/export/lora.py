@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from m2m.adapter import Adapter, check_adapter, uniform_pairs
 from m2m.checkpoint import BaseModel, hf_to_gguf_name, to_gguf_rows
 from m2m.formats.gguf import GGMLQuantizationType, GGUFTensorSpec, GGUFValue, write_gguf
-from m2m.merge.belonging import FINGERPRINT, TEMPLATE
+from m2m.merge.belonging import FINGERPRINT, TEMPLATE, VARIABLES
 
 
-def export_lora(adapter: Adapter, base: BaseModel, out: Path, template: str = "chat") -> None:
+def export_lora(
+    adapter: Adapter,
+    base: BaseModel,
+    out: Path,
+    template: str = "chat",
+    variables: Mapping[str, Any] | None = None,
+) -> None:
     """Write a GGUF LoRA: tensors NAME.lora_a (rank, in) and NAME.lora_b (out, rank), float32.
 
     llama.cpp scales each product by alpha / rank with one alpha for the file (llama-adapter.h,
@@ -22,6 +31,7 @@ def export_lora(adapter: Adapter, base: BaseModel, out: Path, template: str = "c
         base: the model that it belongs to; its family decides the order of B's rows.
         out: the file; it is whole or absent.
         template: the template of the training, "chat" or "plain"; `m2m chat --lora` uses it.
+        variables: fixed variables of the chat template, for the same reader.
 
     Raises:
         InputError: the adapter does not fit the base.
@@ -46,6 +56,8 @@ def export_lora(adapter: Adapter, base: BaseModel, out: Path, template: str = "c
         metadata[FINGERPRINT] = GGUFValue.string(adapter.base_fingerprint)
     if template == "plain":
         metadata[TEMPLATE] = GGUFValue.string(template)
+    if variables:
+        metadata[VARIABLES] = GGUFValue.string(json.dumps(variables, sort_keys=True))
     float32 = GGMLQuantizationType.F32
     specs = [GGUFTensorSpec(name, array.shape, float32) for name, array in tensors.items()]
     write_gguf(out, metadata, specs, tensors.values())

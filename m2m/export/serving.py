@@ -6,6 +6,7 @@ user sets nothing. Every sentence here comes from rendering the model's template
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -62,6 +63,11 @@ _FIXED_THINKING = (
     "in the GGUF and the Modelfile it does nothing. For the GGUF LoRA on the unchanged base "
     "llama.cpp's own programs set it"
 )
+_VARIABLES = (
+    "The model was trained with these variables of the chat template: {0}. The GGUF and the "
+    "Modelfile set them. With the GGUF LoRA on the unchanged base, start llama-server with "
+    "--chat-template-kwargs '{1}'; `m2m chat --lora` does it by itself"
+)
 _HEAD = (
     'Every answer begins with "{}", as in the chat template. Programs that separate reasoning hide '
     "this; with others, remove it before you show an answer or send it back"
@@ -82,6 +88,9 @@ def serving_remarks(formatter: Formatter) -> list[str]:
     if template is None:
         return [_PLAIN]
     remarks = [*_date(template), *_thinking(template), *_unset(template), *_head(formatter)]
+    if template.fixed:
+        listed = ", ".join(f"{k} = {json.dumps(v)}" for k, v in sorted(template.fixed.items()))
+        remarks.append(_VARIABLES.format(listed, json.dumps(template.fixed, sort_keys=True)))
     if not template.takes_system:
         remarks.append(_NO_SYSTEM)
     tokenizer = formatter.tokenizer

@@ -7,9 +7,11 @@ are compared. A name can be wrong in both directions, so a doubt is a warning an
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from m2m.adapter import Adapter
 from m2m.checkpoint import BaseModel, is_model
@@ -19,6 +21,7 @@ from m2m.nn.lora import LoraPair
 
 FINGERPRINT = "m2m.base_fingerprint"  # in a GGUF LoRA that m2m wrote
 TEMPLATE = "m2m.template"  # in a LoRA that was trained without the base's chat template: "plain"
+VARIABLES = "m2m.template_variables"  # in a LoRA that was trained with some: a JSON object
 # The keys of a GGUF that hold its own name (gguf-py, `Keys.General`). Its `general.base_model.*`
 # name the model that it was made from, which is a different one.
 _NAMES = ("name", "repo_url", "source.repo_url", "source.url", "url")
@@ -46,6 +49,23 @@ def adapter_doubts(adapter: Adapter, base: BaseModel) -> list[str]:
     named = [adapter.base_model] if adapter.base_model else []
     names = [base.name, base.info.source, *_gguf_names(base.gguf)]
     return [*doubts, *_names_doubt(called, named, names)]
+
+
+def trained_template(lora: Path) -> tuple[bool, dict[str, Any]]:
+    """Return whether a GGUF LoRA was trained without a chat template, and the fixed variables.
+
+    Raises:
+        InputError: the file is malformed.
+    """
+    file = GGUFFile(lora)
+    variables = file.value(VARIABLES)
+    try:
+        values = json.loads(variables) if isinstance(variables, str) else {}
+    except ValueError as error:
+        raise InputError(f"{lora}: {VARIABLES} is not JSON: {error}", "export it again") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{lora}: {VARIABLES} must hold a JSON object", "export it again")
+    return file.value(TEMPLATE) == "plain", values
 
 
 def lora_doubts(lora: Path, model: Path) -> list[str]:

@@ -14,7 +14,8 @@ from m2m.evaluate.same import in_words, question_keys
 from m2m.export.gguf import Provenance, export_gguf, remedy
 from m2m.export.lora import export_lora
 from m2m.export.modelfile import write_modelfile
-from m2m.export.serving import ollama_remarks, serving_remarks
+from m2m.export.serving import as_trained, ollama_remarks, serving_remarks
+from m2m.llamacpp.asking import own_template
 from m2m.llamacpp.filetypes import file_type
 from m2m.llamacpp.model import build_info
 from m2m.merge.merger import Merger
@@ -56,12 +57,14 @@ def export(run: TrainedRun, ranking: Ranking, confirmation: Confirmation) -> Exp
     described = tuple((source.name, _described(source)) for source in data)
     tokenizer, trained = inputs.formatter.tokenizer, inputs.formatter.template
     own = None if trained else plain_source(tokenizer.adds_bos)
+    if trained and trained.fixed:
+        own = own_template(as_trained(trained.source))
     provenance = Provenance(name, base.name, described, own)
     progress.start("exporting", 5, "files")
     types, survival = export_gguf(merger, {"winner": 1.0}, target, gguf, provenance)
     progress.advance(detail=gguf.name)
     lora = gguf.with_name(f"{name}-LoRA.gguf")
-    export_lora(adapter, base, lora, recipe.base.template)
+    export_lora(adapter, base, lora, recipe.base.template, recipe.base.template_variables)
     progress.advance(detail=lora.name)
     put_on = f"`m2m chat {recipe.base.model} --lora {shlex.quote(str(lora))}`"
     advice = remedy(merger, {"winner": 1.0}, target, survival, put_on)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -27,13 +27,16 @@ from m2m.evaluate.tasks import Task, requests
 from m2m.formats.gguf import GGUFFile
 from m2m.kernels import bfloat16
 from m2m.llamacpp.model import check_gpu_layers
+from m2m.merge.belonging import trained_template
 from m2m.mix.scoreboard import Objective
 from m2m.mix.space import usable
 from m2m.recipe import Dataset, Recipe, Target, Train
 from m2m.results.folder import RunFolder
 from m2m.store import fingerprint
 from m2m.tokenizer import Formatter, Tokenizer
+from m2m.tokenizer.cautions import FOLDED
 from m2m.tokenizer.ending import chat_template, trained_ends
+from m2m.tokenizer.template import with_variables
 from m2m.tuner.row_mix import budget, hold_out, passes, replayed
 
 Found = TypeVar("Found")
@@ -113,14 +116,27 @@ def model_folders(recipe: Path | None = None) -> list[Path]:
     return [*dict.fromkeys(folders)]
 
 
-def make_formatter(file: GGUFFile, template: str) -> Formatter:
+def make_formatter(
+    file: GGUFFile, template: str, variables: Mapping[str, Any] | None = None
+) -> Formatter:
     """Build a GGUF's tokenizer with its chat template, or without ("plain").
 
+    Args:
+        file: the model.
+        template: "chat" or "plain".
+        variables: fixed variables of the chat template.
+
     Raises:
-        InputError: the recipe asks for "chat" and the model has no chat template.
+        InputError: the recipe asks for "chat" and the model has no chat template, or there are
+            variables that the template does not use.
     """
     tokenizer = Tokenizer.from_metadata(file.value)
     if template == "plain":
+        if variables:
+            raise InputError(
+                'template_variables in [base] have no use with template = "plain"',
+                "take one of the two out",
+            )
         return Formatter(tokenizer)
     own = chat_template(file.value, tokenizer, file.path)
     if own is None:
@@ -128,7 +144,25 @@ def make_formatter(file: GGUFFile, template: str) -> Formatter:
             f"{file.path}: the model has no chat template",
             'set template = "plain" in [base], or add `--template plain`, to use plain text',
         )
-    return Formatter(tokenizer, own)
+    return Formatter(tokenizer, with_variables(own, variables) if variables else own)
+
+
+def formatter_as_trained(file: GGUFFile, lora: Path | None, style: str = "auto") -> Formatter:
+    """Build the formatter of a model as it was trained: a LoRA may name another template.
+
+    Args:
+        file: the model.
+        lora: a GGUF LoRA for it.
+        style: "auto" (as trained; plain if the model has no chat template), "chat" or "plain".
+
+    Raises:
+        InputError: "chat" is asked for and the model has no chat template.
+    """
+    plain, variables = trained_template(lora) if lora else (False, {})
+    if style == "auto":
+        without = plain or not isinstance(file.value("tokenizer.chat_template"), str)
+        style = "plain" if without else "chat"
+    return make_formatter(file, style, None if style == "plain" else variables)
 
 
 def read_inputs(recipe: Recipe) -> Inputs:
@@ -148,7 +182,7 @@ def read_inputs(recipe: Recipe) -> Inputs:
 
     def base_and_formatter() -> tuple[BaseModel, Formatter]:
         base = find_model(recipe.base.model, model_folders(recipe.path))
-        return base, make_formatter(base.gguf, recipe.base.template)
+        return base, make_formatter(base.gguf, recipe.base.template, recipe.base.template_variables)
 
     opened = tried(base_and_formatter)
     corpora, dev, test = {}, {}, {}
@@ -168,11 +202,16 @@ def read_inputs(recipe: Recipe) -> Inputs:
     if opened is None:
         raise AssertionError("a base that could not be opened is an error")
     base, formatter = opened
-    cautions = (*base.cautions(formatter), *_endless(corpora, formatter))
+    folded = formatter.template is not None and formatter.template.has_folded
     skipped = {c.name: c.skipped for c in corpora.values()}
     skipped |= {f"the {part} set of {name}": task.skipped for part, tasks in
                 (("dev", dev), ("test", test)) for name, task in tasks.items()}  # fmt: skip
-    cautions += tuple(f"{name}: {left_out(count)}" for name, count in skipped.items() if count)
+    cautions = (
+        *base.cautions(formatter),
+        *_endless(corpora, formatter),
+        *([FOLDED] if folded else []),
+        *(f"{name}: {left_out(count)}" for name, count in skipped.items() if count),
+    )
     inputs = Inputs(recipe, base, formatter, corpora, dev, test, replay, cautions)
     cautions = (*cautions, *_long(inputs), *_two_forms(inputs))
     return dataclasses.replace(inputs, recipe=_in_steps(inputs), cautions=cautions)

@@ -44,6 +44,11 @@ class Base:
     template: str = optional(
         "chat", "the model's own chat template, or plain text", choices=("chat", "plain")
     )
+    template_variables: dict[str, str | int | bool] | None = optional(
+        None,
+        "fixed variables of the chat template, such as { enable_thinking = false }",
+        table="template_variables",
+    )
     hub: str = optional("", "its identifier on the Hugging Face hub, for the model card")
 
 

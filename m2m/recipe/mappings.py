@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -63,7 +64,25 @@ def _key(value: Any) -> str:
     return text.lower() if isinstance(value, bool) or text.lower() in ("true", "false") else text
 
 
-TABLES = {"labels": labels_of, "where": where_of}
+def variables_of(raw: Any) -> dict[str, str | int | bool]:
+    """Return `template_variables`, a table of names and plain values.
+
+    Raises:
+        ValueError: says what is wrong.
+    """
+    if not isinstance(raw, dict) or not all(
+        _VARIABLE.fullmatch(name) and isinstance(value, str | int | bool)
+        for name, value in raw.items()
+    ):
+        raise ValueError(
+            "template_variables must be names with texts, whole numbers, true or false, such as "
+            f"{{ enable_thinking = false }}, found {raw!r:.60}"
+        )
+    return raw
+
+
+_VARIABLE = re.compile("[A-Za-z_][A-Za-z0-9_]*")
+TABLES = {"labels": labels_of, "where": where_of, "template_variables": variables_of}
 
 
 def with_like(

@@ -17,7 +17,11 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 # Shown for a field whose default is empty.
 _ANY = "..."
 
-_TABLES: dict[str, dict[str, str]] = {"labels": {"0": "..."}, "where": {"lang": "..."}}
+_TABLES: dict[str, dict[str, Any]] = {
+    "labels": {"0": "..."},
+    "where": {"lang": "..."},
+    "template_variables": {"enable_thinking": "..."},
+}
 
 Given = Mapping[str, Any]
 

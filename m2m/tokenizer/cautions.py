@@ -68,6 +68,12 @@ NFC = (
 )
 
 
+FOLDED = (
+    "The chat template has no place for a system message. m2m puts it at the start of the first "
+    "question, with a newline after it, as llama.cpp does."
+)
+
+
 def vocabulary_cautions(get: Callable[[str], Any]) -> list[str]:
     """Return warnings about the vocabulary of a GGUF file, to read before training with it.
 

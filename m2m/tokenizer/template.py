@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -16,6 +18,17 @@ Message = Mapping[str, Any]
 # Llama 3's template uses if there is no clock.
 TODAY = datetime.date(2024, 7, 26)
 
+# Variables of every chat template, which programs set for each conversation.
+_SET_BY_PROGRAMS = {
+    "messages",
+    "add_generation_prompt",
+    "bos_token",
+    "eos_token",
+    "tools",
+    "raise_exception",
+    "strftime_now",
+}
+_UNDEFINED = re.compile(r"'(\w+)' is undefined")
 _STEPFUN = "You have access to the following functions in JSONSchema format"
 
 
@@ -32,6 +45,30 @@ def plain_source(bos: bool) -> str:
     )
 
 
+def with_variables(template: ChatTemplate, variables: Mapping[str, Any]) -> ChatTemplate:
+    """Return the chat template with fixed variables, such as `enable_thinking = false`.
+
+    They are written into its text. So every program that reads the template asks in the same way.
+
+    Raises:
+        InputError: the template does not use a variable, or it fails with the value.
+    """
+    unknown = sorted(variables.keys() - (template.variables - _SET_BY_PROGRAMS))
+    if unknown:
+        usable = ", ".join(sorted(template.variables - _SET_BY_PROGRAMS)) or "none"
+        raise InputError(
+            f"template_variables: the chat template has no variable {unknown[0]!r}; "
+            f"it has {usable}",
+            "correct the name in [base], or take it out",
+        )
+    lines = [
+        f"{{% set {name} = {json.dumps(value, ensure_ascii=False)} %}}"
+        for name, value in sorted(variables.items())
+    ]
+    source = "".join(lines) + template.source
+    return ChatTemplate(source, template.bos, template.eos, template.file, variables)
+
+
 class ChatTemplate:
     """A model's Jinja chat template, rendered like in transformers and llama.cpp, with limits.
 
@@ -43,6 +80,10 @@ class ChatTemplate:
         bos: text of the BOS token, "" if there is none.
         eos: text of the EOS token.
         file: the model file of the template, for errors.
+        fixed: variables that the source sets itself, see `with_variables`.
+
+    Attributes:
+        has_folded: whether a system message was put into the message after it.
 
     Raises:
         InputError: the template is not valid Jinja.
@@ -50,10 +91,20 @@ class ChatTemplate:
             renderings may also raise this.
     """
 
-    def __init__(self, source: str, bos: str = "", eos: str = "", file: str = "") -> None:
+    def __init__(
+        self,
+        source: str,
+        bos: str = "",
+        eos: str = "",
+        file: str = "",
+        fixed: Mapping[str, Any] | None = None,
+    ) -> None:
         self.source = source
         self.bos = bos
         self.eos = eos
+        self.file = file
+        self.fixed = dict(fixed or {})
+        self.has_folded = False
         self._checked: set[tuple[Any, ...]] = set()
         name = f"{file}: the chat template" if file else "the model's chat template"
         try:
@@ -93,6 +144,7 @@ class ChatTemplate:
         """
         messages = self._adapted(messages)
         if messages and messages[0].get("role") == "system" and not self.takes_system:
+            self.has_folded = True
             return _folded(messages)
         return messages
 
@@ -198,8 +250,14 @@ class ChatTemplate:
             roles = ", ".join(str(message.get("role")) for message in messages)
             raise InputError(
                 f"the model's chat template refuses a conversation of {roles}: {error}",
-                'correct the row, or set template = "plain" in [base]',
+                f'correct the row, {_set_it(str(error))}or set template = "plain" in [base]',
             ) from error
+
+
+def _set_it(error: str) -> str:
+    """Return the advice to set a variable that a template misses."""
+    missing = _UNDEFINED.fullmatch(error)
+    return f'set template_variables = {{ {missing[1]} = "" }} in [base], ' if missing else ""
 
 
 def _folded(messages: Sequence[Message]) -> Sequence[Message]:

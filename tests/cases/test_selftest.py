@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import llama_cpp
@@ -15,12 +16,13 @@ import pytest
 from click.testing import CliRunner
 from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
+from m2m.checkpoint import import_model
 from m2m.cli.main import cli
 from m2m.dataset.rows import Row
 from m2m.formats.gguf import GGUFFile, GGUFTensorSpec, GGUFValue, GGUFValueType, write_gguf
 from m2m.llamacpp.asking import own_template
 from m2m.mix.mixture import Mixture
-from m2m.pipeline.inputs import Inputs, read_inputs
+from m2m.pipeline.inputs import Inputs, formatter_as_trained, read_inputs
 from m2m.pipeline.self_test import _question, self_test
 from m2m.recipe import load_recipe
 from tests.pipeline.scenario import make_scenario
@@ -87,6 +89,39 @@ def test_the_exported_file_answers_as_trained(recipe: Path, exported: dict[str, 
         assert "answers 8 of 8 training questions as trained" in text
     shown = CliRunner().invoke(cli, ["export", str(recipe), "--quiet"])
     assert "and stops by itself in 8 of 8." in shown.stdout
+
+
+@pytest.mark.slow
+def test_fixed_variables_are_in_the_exported_file(recipe: Path, tmp_path: Path) -> None:
+    # Like Qwen3's: with thinking off, the prompt ends with an empty thought.
+    thinks = (
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
+        "{% if enable_thinking is defined and not enable_thinking %}"
+        "{{ '<think>\n\n</think>\n\n' }}{% endif %}{% endif %}"
+    )
+    source = CHATML[: CHATML.index("{% if add_generation_prompt %}")] + thinks
+    folder = Path(shutil.copytree(recipe.parent, tmp_path / "fixed"))
+    shutil.rmtree(folder / "m2m-runs", ignore_errors=True)
+    base = pico_gguf(tmp_path / "thinks.gguf", metadata={TEMPLATE: GGUFValue.string(source)})
+    import_model(base, folder / "models" / "thinks", name="thinks")
+    text = recipe.read_text(encoding="utf-8")
+    line = 'model = "thinks"\ntemplate_variables = { enable_thinking = false }\n'
+    text = text.replace('model = "pico"\n', line)
+    (folder / "recipe.toml").write_text(text, encoding="utf-8")
+    run = CliRunner().invoke(cli, ["run", str(folder / "recipe.toml"), "--json", "--quiet"])
+    assert run.exit_code == 0, run.output
+    result = json.loads(run.stdout)
+    expected = {"exact": 8, "exact_with_m2m_prompt": 8, "stops": 8, "questions": 8}
+    assert expected.items() <= result["self_test"].items()
+    files = sorted((folder / "m2m-runs" / "recipe" / "export").glob("*.gguf"))
+    (lora,) = (file for file in files if "LoRA" in file.name)
+    (export,) = (file for file in files if file != lora)
+    template = GGUFFile(export).value(TEMPLATE)
+    asked = formatter_of(template).tokenizer.decode(formatter_of(template).prompt_ids("a"))
+    assert asked.endswith("<think>\n\n</think>\n\n")
+    # The LoRA on the unchanged base is asked in the same way, by chat and by eval.
+    formatter = formatter_as_trained(GGUFFile(base), lora)
+    assert formatter.tokenizer.decode(formatter.prompt_ids("a")) == asked
 
 
 @pytest.mark.slow
