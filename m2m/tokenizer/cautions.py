@@ -61,11 +61,33 @@ def spm_caution(normalizer: str, merges_spaces: bool) -> str:
     )
 
 
-NFC = (
-    "The tokenizer first changes text to Unicode NFC; llama.cpp and m2m do not. Letters that are "
-    "stored as letter and mark apart get other ids. Save your data as NFC; `m2m data check` finds "
-    "rows that are not."
+DROPOUT = (
+    "The tokenizer leaves out merges at random (dropout). llama.cpp and m2m make all of them, as "
+    "is usual after the training of the base model."
 )
+PREFIX_SPACE = (
+    "The tokenizer puts a space before each text (add_prefix_space). llama.cpp and m2m add none "
+    "for this kind of vocabulary, so the first word gets other ids than in transformers."
+)
+CASES = (
+    "llama.cpp cuts words for this tokenizer ({}) at marks that stand alone, and takes letters "
+    "beyond ASCII for capital and small ones. m2m does the same, so some words get other ids than "
+    "in transformers."
+)
+NO_BYTES = (
+    "The vocabulary has no byte tokens. A row with a character that it lacks is refused; llama.cpp "
+    "leaves the character out, transformers writes the unknown token."
+)
+
+
+def form_caution(form: str) -> str:
+    """Return a warning about a normalizer that changes text to a form of Unicode, such as NFC."""
+    letters = "Letters that are stored as letter and mark apart" if form == "NFC" else "Other texts"
+    found = "; `m2m data check` finds rows that are not" if form == "NFC" else ""
+    return (
+        f"The tokenizer first changes text to Unicode {form}; llama.cpp and m2m do not. {letters} "
+        f"get other ids. Save your data as {form}{found}."
+    )
 
 
 FOLDED = (

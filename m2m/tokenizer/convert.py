@@ -17,8 +17,19 @@ from typing import Any
 from m2m.errors import InputError
 from m2m.families import USE_KNOWN
 from m2m.opening import JSON, SETTINGS, first_bytes, read_text, refuse_many
-from m2m.tokenizer.cautions import NFC, beyond_caution, flag_cautions, spm_caution
-from m2m.tokenizer.hf_tokenizer import HFTokenizer
+from m2m.tokenizer.cautions import (
+    CASES,
+    DROPOUT,
+    NO_BYTES,
+    PREFIX_SPACE,
+    beyond_caution,
+    flag_cautions,
+    form_caution,
+    spm_caution,
+)
+from m2m.tokenizer.hf_cuts import APPROXIMATE
+from m2m.tokenizer.hf_merges import has_bytes
+from m2m.tokenizer.hf_tokenizer import FORMS, HFTokenizer
 from m2m.tokenizer.sentencepiece_model import read_sentencepiece
 from m2m.tokenizer.special import END_OF_TURN, TokenType
 from m2m.tokenizer.spm import SPACE
@@ -26,6 +37,8 @@ from m2m.tokenizer.spm import SPACE
 _ADDED_SCORE = -1000.0  # scores of added tokens and of fillers, as the converter writes them
 _FILLER_SCORE = -10000.0
 _BYTE = re.compile("<0x[0-9A-F]{2}>")
+# llama.cpp's name for merges of characters in the order of a list (src/llama-vocab.cpp).
+_LISTED = "sarvam-moe"
 _KEYS = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
 
 # Added tokens that are control tokens although their files do not mark them (the converter's
@@ -69,7 +82,7 @@ def gguf_vocabulary(
     template = source.template()
     if template is not None:
         values["tokenizer.chat_template"] = template
-    cautions += source.cautions(values["tokenizer.ggml.model"], vocab_size)
+    cautions += source.cautions(values, vocab_size)
     return values
 
 
@@ -119,25 +132,42 @@ class _Folder:
         added |= dict(_config_added(folder / "tokenizer_config.json", config))
         return cls(folder, config, _read_json(folder / "config.json") or {}, added, tokenizer)
 
-    def cautions(self, kind: str, size: int) -> list[str]:
-        """Return warnings about a vocabulary of this `kind` (tokenizer.ggml.model) and size."""
+    def cautions(self, values: Mapping[str, Any], size: int) -> list[str]:
+        """Return warnings about the vocabulary with these key-values, for `size` embeddings."""
+        kind, pre = values["tokenizer.ggml.model"], values["tokenizer.ggml.pre"]
         beyond = {i: text for i, (text, _) in self.added.items() if not 0 <= i < size}
         warnings = beyond_caution(beyond, size)
         if self.tokenizer is not None:
             warnings += flag_cautions(self.tokenizer.flags)
-            warnings += [NFC] if "NFC" in self.tokenizer.normalizers else []
+            warnings += map(form_caution, filter(FORMS.__contains__, self.tokenizer.normalizers))
+            warnings += [DROPOUT] if self.tokenizer.dropout else []
+            warnings += [CASES.format(pre)] if pre in APPROXIMATE else []
+            if pre == _LISTED and not has_bytes(self.tokenizer.vocabulary):
+                warnings.append(NO_BYTES)
         if (other := self._template_file()) and other != self.template():
             warnings.append(
                 "tokenizer_config.json and chat_template.jinja have different chat templates. m2m "
                 "uses the first, as llama.cpp's converter does; transformers uses the second. "
                 "Delete the one that the model was not trained with, and import it again."
             )
-        if kind == "gpt2" and self.config.get("add_prefix_space"):
+        if kind == "gpt2" and self._wants_space(pre):
+            warnings.append(PREFIX_SPACE)
+        named = self.token_text("eos")
+        if named and named not in values["tokenizer.ggml.tokens"]:
             warnings.append(
-                "tokenizer_config.json asks for a space before each text (add_prefix_space). "
-                "llama.cpp and m2m add none, so the first word gets other ids than in transformers."
+                f"tokenizer_config.json names {named!r} as eos_token, which the vocabulary does "
+                "not have. Correct tokenizer_config.json and import the model again."
             )
         return warnings
+
+    def _wants_space(self, pre: str) -> bool:
+        """Return whether a text of a BPE with a list of merges should begin with a space."""
+        asked = self.config.get("add_prefix_space")
+        if isinstance(asked, bool) or self.tokenizer is None:
+            return bool(asked)
+        if pre == _LISTED:
+            return self.tokenizer.adds_space()
+        return self.tokenizer.cuts.prefix_space
 
     def template(self) -> str | None:
         """Return the chat template from the first place in which the converter finds one."""
@@ -205,18 +235,21 @@ def _from_merges(
 ) -> tuple[_Table, dict[str, Any], dict[str, int]]:
     """Read a SentencePiece-like BPE from a tokenizer.json."""
     table = _Table(size)
-    adds_space, scores = tokenizer.adds_space(), tokenizer.scores()
-    worst = -float(len(tokenizer.merges) + 1)
+    adds_space, by_score = tokenizer.adds_space(), tokenizer.scores()
+    scores, worst = by_score or {}, -float(len(tokenizer.merges) + 1)
     for token, index in _within(tokenizer, size):
         kind = TokenType.BYTE if _BYTE.fullmatch(token) else TokenType.NORMAL
         table.put(index, token, kind, scores.get(token, worst))
     table.put_added(source.added)
+    values = _spm_values(source, table, adds_space)
+    if by_score is None:
+        values = {
+            "tokenizer.ggml.model": "gpt2",
+            "tokenizer.ggml.pre": _LISTED,
+            "tokenizer.ggml.merges": _merge_texts(tokenizer),
+        }
     unknown = tokenizer.vocabulary.get(tokenizer.unknown or "")
-    return (
-        table,
-        _spm_values(source, table, adds_space),
-        {} if unknown is None else {"unk": unknown},
-    )
+    return table, values, {} if unknown is None else {"unk": unknown}
 
 
 def _from_byte_level(
@@ -229,9 +262,13 @@ def _from_byte_level(
     values = {
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": tokenizer.pretokenizer(),
-        "tokenizer.ggml.merges": [f"{left} {right}" for left, right in tokenizer.merges],
+        "tokenizer.ggml.merges": _merge_texts(tokenizer),
     }
     return table, values, {}
+
+
+def _merge_texts(tokenizer: HFTokenizer) -> list[str]:
+    return [f"{left} {right}" for left, right in tokenizer.merges]
 
 
 def _within(tokenizer: HFTokenizer, size: int) -> Iterator[tuple[str, int]]:

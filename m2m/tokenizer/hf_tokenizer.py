@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from m2m.errors import InputError
 from m2m.families import USE_KNOWN
+from m2m.tokenizer.hf_cuts import NAMES, Cuts, flat
+from m2m.tokenizer.hf_merges import listed_reason, scores_of, unmade_token
 from m2m.tokenizer.spm import SPACE
 
 _MAX_TOKEN = 1024  # characters; real vocabularies stay below 300
 
-_CONTRACTION = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-_WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
-_REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_LLAMA3 = rf"{_CONTRACTION}|{_WORDS}|\p{{N}}{{1,3}}|{_REST}"
-_QWEN2 = rf"{_CONTRACTION}|{_WORDS}|\p{{N}}|{_REST}"
-_BYTES, _BYTES_AND_WORDS, _DIGITS = "bytes", "bytes, GPT-2's words", "single digits"
-
-# The stages of a `pre_tokenizer` and whether merges are ignored -> tokenizer.ggml.pre: the name
-# under which llama.cpp cuts in the same way.
-_PRETOKENIZERS: dict[tuple[tuple[str, ...], bool], str] = {
-    ((_LLAMA3, _BYTES), True): "llama-bpe",
-    ((_LLAMA3, _BYTES), False): "smaug-bpe",
-    ((_QWEN2, _BYTES), False): "qwen2",
-    ((_DIGITS, _BYTES_AND_WORDS), False): "smollm",
-    ((_BYTES_AND_WORDS,), False): "gpt-2",
+# Normalizers that change the characters of a text only: the text may be stored in that form.
+FORMS: tuple[Literal["NFC", "NFD", "NFKC", "NFKD"], ...] = ("NFC", "NFD", "NFKC", "NFKD")
+# Normalizers that no file with llama.cpp's BPE can ask for -> their effect.
+_CHANGES = {
+    "Lowercase": "capital letters",
+    "StripAccents": "letters with marks",
+    "BertNormalizer": "capital letters and marks",
+    "Strip": "spaces at the ends of texts",
+    "Nmt": "control characters",
 }
 
+_KINDS = {
+    "WordPiece": ", which llama.cpp has for models that compare texts",
+    "WordLevel": ", which llama.cpp does not have",
+}
 # Normalizer and pre-tokenizer of SentencePiece-like BPE -> whether a space comes before a text.
 _SPACES: dict[tuple[tuple[str, ...], tuple[str, ...]], bool] = {
     (("prepend", "replace"), ()): True,
@@ -54,6 +53,8 @@ class HFTokenizer:
         merges: pairs of tokens, best first.
         added: id -> (text, whether it is special).
         flags: flags of added tokens that llama.cpp does not support, flag -> tokens.
+        cuts: how it cuts text into words.
+        dropout: whether it leaves out merges at random.
         ends: the special tokens that its post-processor puts before and after a text, or None.
 
     Raises:
@@ -67,7 +68,7 @@ class HFTokenizer:
         kind = self._model.get("type", "BPE")
         if kind != "BPE":
             raise InputError(
-                f"{path}: holds a {kind} model; m2m reads BPE",
+                f"{path}: holds a {kind} model{_KINDS.get(str(kind), '')}; m2m reads BPE",
                 USE_KNOWN,
             )
         self.vocabulary = self._read_vocabulary()
@@ -82,8 +83,9 @@ class HFTokenizer:
                     USE_KNOWN,
                 )
         self.ends = self._read_ends()
-        self._stages = tuple(self._pre_tokenizers(content.get("pre_tokenizer")))
-        self.byte_level = any(stage in (_BYTES, _BYTES_AND_WORDS) for stage in self._stages)
+        self.dropout = bool(self._model.get("dropout"))
+        self.cuts = Cuts.read(content.get("pre_tokenizer"))
+        self.byte_level = self.cuts.byte_level
 
     @property
     def unknown(self) -> str | None:
@@ -97,21 +99,24 @@ class HFTokenizer:
         Raises:
             InputError: llama.cpp cannot cut text in the way that this file asks for.
         """
-        extra = [name for name in self.normalizers if name != "NFC"]
-        if extra:
-            raise InputError(
-                f"{self.path}: normalizer {extra[0]} is not known", "use another base model"
-            )
+        self._steps()
         ignores = bool(self._model.get("ignore_merges", False))
-        name = _PRETOKENIZERS.get((self._stages, ignores))
-        if name is None:
+        names = NAMES.get(self.cuts.steps)
+        if names is None:
+            known = sorted({name for pair in NAMES.values() for name in pair.values()})
             raise InputError(
-                f"{self.path}: unknown pre_tokenizer {' | '.join(self._stages)}"
-                f"{' with ignore_merges' if ignores else ''}; "
-                f"known are those of {', '.join(sorted(_PRETOKENIZERS.values()))}",
+                f"{self.path}: unknown pre_tokenizer {' | '.join(self.cuts.steps)}; "
+                f"known are those of {', '.join(known)}",
                 USE_KNOWN,
             )
-        return name
+        if ignores not in names and (token := unmade_token(self.vocabulary, self.merges)):
+            raise InputError(
+                f"{self.path}: no merges make the token {token!r}, which ignore_merges = "
+                f"{str(ignores).lower()} decides about; llama.cpp's "
+                f"{names[not ignores]!r} does the opposite",
+                USE_KNOWN,
+            )
+        return names.get(ignores, names.get(not ignores, ""))
 
     def adds_space(self) -> bool:
         """Return whether SentencePiece-like BPE puts a space before a text.
@@ -119,43 +124,55 @@ class HFTokenizer:
         Raises:
             InputError: llama.cpp cannot treat spaces in the way that this file asks for.
         """
-        steps = tuple(name for name in self.normalizers if name != "NFC")
-        adds = _SPACES.get((steps, self._stages))
+        steps, cuts = self._steps("prepend", "replace"), self.cuts.steps
+        adds = _SPACES.get((steps, tuple(cut.removesuffix(" split") for cut in cuts)))
         if adds is None:
             raise InputError(
                 f"{self.path}: unknown treatment of spaces: normalizer {list(steps)}, "
-                f"pre_tokenizer {list(self._stages)}",
+                f"pre_tokenizer {list(cuts)}",
                 USE_KNOWN,
             )
         return adds
 
-    def scores(self) -> dict[str, float]:
-        """Return scores with which llama.cpp makes the merges of this SentencePiece-like BPE.
+    def scores(self) -> dict[str, float] | None:
+        """Return scores with which llama.cpp makes the merges like SentencePiece.
 
-        llama.cpp joins any two neighbours that make a token, the best score first. This file lists
-        the pairs that are joined, in order. Both give the same ids if the list has every way to
-        cut a token in two.
+        The result is None if it can only follow the list of merges.
 
         Raises:
-            InputError: the list lacks a way.
+            InputError: it can do neither.
         """
-        pairs = set(self.merges)
-        scores: dict[str, float] = {}
-        for rank, (left, right) in enumerate(self.merges):
-            scores.setdefault(left + right, -float(rank))
-        added = {text for text, _ in self.added.values()}  # found before anything is merged
-        letters = {token for token in self.vocabulary if len(token) == 1}
-        parts = (scores.keys() | letters) - added
-        for token in self.vocabulary.keys() - added:
-            for cut in range(1, len(token)):
-                pair = token[:cut], token[cut:]
-                if pair[0] in parts and pair[1] in parts and pair not in pairs:
-                    raise InputError(
-                        f"{self.path}: token {token!r} could be made of {pair[0]!r} and "
-                        f"{pair[1]!r}, which is none of the merges: llama.cpp would give other ids",
-                        "put the model's tokenizer.model into the folder",
-                    )
-        return scores
+        splits = any(cut.endswith(" split") for cut in self.cuts.steps)
+        added = [text for text, _ in self.added.values()]
+        if not splits or not any(SPACE in token[1:] for token in self.vocabulary):
+            scores = scores_of(self.vocabulary, self.merges, added)
+            if scores is not None:
+                return scores
+        if reason := listed_reason(self.merges, cut_at_spaces=splits):
+            raise InputError(
+                f"{self.path}: llama.cpp would give other ids: {reason}, and the scores of tokens "
+                "do not make these merges either",
+                "put the model's tokenizer.model into the folder",
+            )
+        return None
+
+    def _steps(self, *known: str) -> tuple[str, ...]:
+        """Return the normalizers that do more than change characters to a form of Unicode.
+
+        Raises:
+            InputError: one of them is not known.
+        """
+        steps = tuple(name for name in self.normalizers if name not in FORMS)
+        for name in steps:
+            if name not in known:
+                changes = _CHANGES.get(name)
+                effect = f" ({changes} would get ids that the model never saw)" if changes else ""
+                raise InputError(
+                    f"{self.path}: normalizer {name}: llama.cpp does not change text before it "
+                    f"cuts it{effect}",
+                    "use another base model, or train one with a tokenizer without it",
+                )
+        return steps
 
     def _part(self, content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
         part = content.get(key)
@@ -211,12 +228,13 @@ class HFTokenizer:
     def _changes(self, text: str) -> bool:
         """Return whether the normalizers change this text."""
         spaces = "replace" in self.normalizers and " " in text
-        nfc = "NFC" in self.normalizers and not unicodedata.is_normalized("NFC", text)
-        return "prepend" in self.normalizers or spaces or nfc
+        forms = [form for form in FORMS if form in self.normalizers]
+        changed = any(unicodedata.normalize(form, text) != text for form in forms)
+        return "prepend" in self.normalizers or spaces or changed
 
     def _read_ends(self) -> tuple[str | None, str | None]:
         """Return the tokens that a TemplateProcessing puts before and after a single text."""
-        for node in _flat(self._content.get("post_processor"), "processors"):
+        for node in flat(self._content.get("post_processor"), "processors"):
             single = node.get("single")
             if node.get("type") == "TemplateProcessing" and isinstance(single, list) and single:
                 return _special(single[0]), _special(single[-1])
@@ -224,7 +242,7 @@ class HFTokenizer:
 
     def _normalizers(self) -> list[str]:
         names = []
-        for node in _flat(self._content.get("normalizer"), "normalizers"):
+        for node in flat(self._content.get("normalizer"), "normalizers"):
             settings = {key: value for key, value in node.items() if key != "type"}
             if node.get("type") == "Replace" and settings == {
                 "pattern": {"String": " "},
@@ -237,42 +255,9 @@ class HFTokenizer:
                 names.append(str(node.get("type")))
         return names
 
-    def _pre_tokenizers(self, node: Any) -> Iterator[str]:
-        for stage in _flat(node, "pretokenizers"):
-            yield _stage(stage)
-
-
-def _flat(node: Any, key: str) -> Iterator[dict[str, Any]]:
-    """Yield the steps of a component from its nested sequences."""
-    if not isinstance(node, dict):
-        return
-    children = node.get(key)
-    if node.get("type") == "Sequence" and isinstance(children, list):
-        for child in children:
-            yield from _flat(child, key)
-    else:
-        yield node
-
 
 def _special(part: Any) -> str | None:
     """Return the special token in a part of a TemplateProcessing, or None."""
     token = part.get("SpecialToken") if isinstance(part, dict) else None
     text = token.get("id") if isinstance(token, dict) else None
     return text if isinstance(text, str) else None
-
-
-def _stage(node: dict[str, Any]) -> str:
-    """Describe one step of a pre-tokenizer by a text that can be compared."""
-    kind, pattern = node.get("type"), node.get("pattern")
-    if kind == "ByteLevel" and not node.get("add_prefix_space", True):
-        return _BYTES_AND_WORDS if node.get("use_regex", True) else _BYTES
-    if kind == "Digits" and node.get("individual_digits"):
-        return _DIGITS
-    if kind == "Split" and isinstance(pattern, dict) and not node.get("invert"):
-        if pattern == {"String": " "} and node.get("behavior") == "MergedWithPrevious":
-            return "spaces"  # without effect: a normalizer has replaced them all (Gemma)
-        if node.get("behavior") == "Isolated" and isinstance(pattern.get("Regex"), str):
-            return str(pattern["Regex"])
-    if kind == "Metaspace" and node.get("replacement") == SPACE and not node.get("split", True):
-        return f"metaspace {node.get('prepend_scheme', 'always')}"
-    return json.dumps(node, ensure_ascii=False, sort_keys=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import functools
 import json
+import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -240,11 +242,10 @@ def test_a_tokenizer_model_of_another_make_is_passed_over(tmp_path: Path) -> Non
         ({"model": {"merges": ["a b c"]}}, "'a b c'"),
         ({"model": {"merges": [["a", 1]]}}, "merges has"),
         ({"model": {"merges": 3}}, "merges must be a list"),
-        ({"model": {"ignore_merges": True}}, "with ignore_merges"),
+        ({"model": {"ignore_merges": True, "merges": ["a n"]}}, "no merges make the token"),
         ({"added_tokens": [{"id": 3}]}, "added_tokens has"),
         ({"added_tokens": {"a": 1}}, "added_tokens must be a list"),
         ({"normalizer": {"type": "Lowercase"}}, "normalizer Lowercase"),
-        ({"pre_tokenizer": GPT2 | {"add_prefix_space": True}}, "unknown pre_tokenizer|spaces"),
         (
             {
                 "pre_tokenizer": {
@@ -252,7 +253,7 @@ def test_a_tokenizer_model_of_another_make_is_passed_over(tmp_path: Path) -> Non
                     "pretokenizers": [{"type": "Punctuation"}, GPT2],
                 }
             },
-            "unknown pre_tokenizer .*Punctuation.* known are those of gpt-2, llama-bpe",
+            "unknown pre_tokenizer .*Punctuation.* known are those of bloom, deepseek-v3",
         ),
         ({"pre_tokenizer": {"type": "Whitespace"}}, "unknown treatment of spaces.*Whitespace"),
     ],
@@ -270,13 +271,87 @@ def test_merges_that_llama_cpp_cannot_follow_are_refused(tmp_path: Path) -> None
     dropped = next(pair for pair in content["model"]["merges"] if len("".join(pair)) > 3)
     content["model"]["merges"].remove(dropped)
     write(tmp_path / "tokenizer.json", content)
-    with pytest.raises(InputError, match="is none of the merges"):
+    content["model"]["merges"].append(["a", "\nb"])
+    write(tmp_path / "tokenizer.json", content)
+    with pytest.raises(InputError, match="joins a line end to other characters"):
         gguf_vocabulary(tmp_path, 600)
 
 
-@pytest.mark.parametrize("normalizer", [{"type": "NFKC"}, {"type": "Sequence", "normalizers": 3}])
+def by_ranks(word: str, ranks: dict[tuple[str, str], int]) -> list[str]:
+    """Join the pair of the lowest rank, the leftmost first, until there is none."""
+    parts = list(word)
+    while pairs := [(ranks[p], i) for i, p in enumerate(pairwise(parts)) if p in ranks]:
+        _, i = min(pairs)
+        parts[i : i + 2] = ["".join(parts[i : i + 2])]
+    return parts
+
+
+@pytest.mark.parametrize("scheme", ["always", "never"])
+def test_a_list_of_merges_that_scores_cannot_make_is_followed(scheme: str, tmp_path: Path) -> None:
+    # As the tokenizers library trains them: with Metaspace, and without the other ways to a token.
+    content = json_from_spm(spm_bytes(True), prefix=False)
+    whole = content["model"]["merges"]
+    content["model"]["merges"] = [
+        pair for i, pair in enumerate(whole) if i % 3 and not {SPACE, "\n"} & {*"".join(pair)[1:]}
+    ]
+    content["normalizer"] = None
+    content["pre_tokenizer"] = {"type": "Metaspace", "replacement": SPACE, "prepend_scheme": scheme}
+    write(tmp_path / "tokenizer.json", content)
+    cautions: list[str] = []
+    values = gguf_vocabulary(tmp_path, 600, cautions)
+    assert values[K + "model"] == "gpt2"
+    assert values[K + "pre"] == "sarvam-moe"
+    assert any("puts a space before each text" in text for text in cautions) == (scheme == "always")
+    ours = Tokenizer.from_metadata(values.get)
+    path = pico_gguf(tmp_path / "pico.gguf", metadata=as_gguf(values))
+    peer = Peer(path)
+    ranks = {tuple(p): i for i, p in reversed([*enumerate(content["model"]["merges"])])}
+    ids = {token: i for i, token in enumerate(values[K + "tokens"])}
+    for text in [*HARDER, *TEXT, *random_texts(100, seed=8)]:
+        assert ours.encode(text) == peer(text, special=False), ascii(text)
+    for line in [text for text in TEXT if "  " not in text]:  # without its added tokens
+        words = re.findall(f"{SPACE}?[^{SPACE}]*", line.replace(" ", SPACE))
+        parts = [part for word in words for part in by_ranks(word, ranks)]
+        expected = [
+            index
+            for part in parts
+            for index in (
+                [ids[part]] if part in ids else [ids[f"<0x{b:02X}>"] for b in part.encode()]
+            )
+        ]
+        assert ours.encode(line) == expected
+    peer.model.close()
+
+
+def test_defaults_of_the_tokenizers_library_are_said(tmp_path: Path) -> None:
+    cautions: list[str] = []
+    folder = byte_level(
+        tmp_path,
+        pre_tokenizer={"type": "ByteLevel", "add_prefix_space": True},
+        normalizer={"type": "NFKC"},
+        model={"dropout": 0.1},
+    )
+    values = gguf_vocabulary(folder, SIZE, cautions)
+    assert values[K + "pre"] == "gpt-2"
+    said = " ".join(cautions)
+    for words in ("puts a space before", "Unicode NFKC", "at random \\(dropout\\)"):
+        assert re.search(words, said), words
+
+
+def test_an_end_token_that_the_vocabulary_lacks_is_said(tmp_path: Path) -> None:
+    for named, warned in (("</s>", True), ("<|im_end|>", False)):
+        cautions: list[str] = []
+        folder = byte_level(tmp_path)
+        write(folder / "tokenizer_config.json", {"eos_token": named})
+        gguf_vocabulary(folder, SIZE, cautions)
+        assert any("names '</s>' as eos_token" in text for text in cautions) == warned
+
+
+@pytest.mark.parametrize(
+    "normalizer", [{"type": "Lowercase"}, {"type": "Sequence", "normalizers": 3}]
+)
 def test_normalizers_of_spm_like_files_are_refused(normalizer: Any, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="unknown treatment of spaces"):
+    with pytest.raises(InputError, match=r"normalizer (Lowercase|Sequence)"):
         gguf_vocabulary(spm_json(tmp_path, normalizer=normalizer), 600)
 
 
