@@ -31,7 +31,7 @@ CHANGES = "_changes.jsonl"  # no dataset can have this name
 
 @dataclass(frozen=True)
 class Cleaning:
-    """What to clean.
+    """The choices of a cleaning.
 
     Attributes:
         remove: kinds of noise that are taken out of the texts, of `SCRUBBERS`.

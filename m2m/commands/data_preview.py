@@ -40,7 +40,7 @@ class Shown:
     Attributes:
         line: in the file.
         pieces: its text in order.
-        choices: of a target's row: what is compared with the right answer.
+        choices: of a target's row: the answers that compete with the right one.
         problem: why the model cannot see it; "" if it can.
     """
 

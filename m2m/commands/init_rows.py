@@ -30,7 +30,7 @@ class Entry:
         mapping: how the rows are read.
         rows: of a dataset.
         notes: for the user.
-        questions: what only the user knows.
+        questions: facts that only the user knows.
     """
 
     files: tuple[Path, ...]
@@ -167,7 +167,7 @@ def _notes(made: Guess, source: Source) -> tuple[str, ...]:
 
 
 def _readable(mapping: RowMapping) -> RowMapping:
-    """Return the mapping with an answer in place of what only the user knows."""
+    """Return the mapping with the user's answers in place of the words with "?"."""
     return replace(mapping, answers="index0") if mapping.answers == UNKNOWN else mapping
 
 

@@ -125,7 +125,7 @@ def refuse_other_answers(
     """Refuse rows of `text` with another column that could be the answer.
 
     Raises:
-        InputError: names the columns; `hint` says what to write.
+        InputError: names the columns; `hint` has the lines to write.
     """
     if others := may_be_answer(records, part=part):
         names = ", ".join(others)

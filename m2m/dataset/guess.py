@@ -41,8 +41,8 @@ class Guess:
     Attributes:
         shape: its name.
         mapping: how to read them.
-        questions: what only the user knows; the mapping has a word with "?" for each.
-        notes: what the user should know about the reading.
+        questions: facts that only the user knows; the mapping has a word with "?" for each.
+        notes: facts about the reading, for the user.
     """
 
     shape: str
@@ -62,7 +62,7 @@ def guess(
     Args:
         path: the file.
         records: its rows.
-        part: what they are for.
+        part: their purpose.
         label_names: words for the numbers of a column, if the file has them.
     """
     made, marked = _known(path, records, part), good_rows(records)

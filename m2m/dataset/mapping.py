@@ -23,7 +23,7 @@ class RowMapping:
         system: template of the system message.
         text: template of a bare text, in place of a question and an answer.
         messages: template with the one field that holds a conversation.
-        choices: what an answer chooses from: fixed words, one template for each, or one template
+        choices: the possible answers: fixed words, one template for each, or one template
             with a field that is a list.
         answers: how an answer names its choice: one of `READINGS`, or "auto".
         labels: (value, word): the words for values of the answer.

@@ -31,7 +31,7 @@ class Source:
         text: the text of a single file of bare texts.
         kind: of a single file, such as "text" or "table"; see `RowFile`.
         label_names: words for the numbers of a column, if the file has them.
-        notes: what was left out of the file, in sentences.
+        notes: the parts of the file that were left out, in sentences.
         skips: whether bad rows are left out, not refused.
         skipped: how many rows were left out so far.
     """

@@ -1,4 +1,4 @@
-"""What is inside a packed file; sizes, names and links are checked before anything is unpacked."""
+"""The members of a packed file; sizes, names and links are checked before anything is unpacked."""
 
 from __future__ import annotations
 
@@ -95,13 +95,13 @@ def _pieces(source: Source, kind: str) -> Iterator[bytes]:
         if kind != "zstd":
             yield part
             continue
-        # zstandard takes no bound for what one call returns: 1 KiB gives 32 MiB at most.
+        # zstandard takes no bound for the output of one call: 1 KiB gives 32 MiB at most.
         for start in range(0, len(part), 1 << 10):
             yield part[start : start + (1 << 10)]
 
 
 def _some(decoder: Any, kind: str, packed: bytes) -> Iterator[bytes]:
-    """Yield what some packed bytes give, in parts of a bounded size."""
+    """Yield the unpacked bytes of some packed ones, in parts of a bounded size."""
     if kind == "zstd":
         try:
             yield decoder.decompress(packed)
@@ -118,7 +118,7 @@ def _some(decoder: Any, kind: str, packed: bytes) -> Iterator[bytes]:
 
 
 def member(source: Source, inner: str) -> tuple[Source, str]:
-    """Return the file inside a zip archive, and what is left of `inner`.
+    """Return the file inside a zip archive, and the rest of `inner`.
 
     Args:
         source: the archive's bytes.

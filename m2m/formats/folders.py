@@ -29,7 +29,7 @@ class Part:
     """Files of a folder that belong together: the shards of one split.
 
     Attributes:
-        name: what the user writes after the folder.
+        name: the words that the user writes after the folder.
         files: in order.
     """
 

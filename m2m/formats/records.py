@@ -106,7 +106,7 @@ def read_records(source: Path | Text) -> list[Record]:
 
 
 def _opened(source: Source, inner: str, options: Options, size: int) -> RowFile:
-    """Read what is inside a file, and inside what is packed in it."""
+    """Read the rows of a file, and of the files that are packed in it."""
     for _ in range(_MOST_PACKED + 1):
         kind = kind_of(source.name, source.peek(), options)
         if kind in PACKED.values():

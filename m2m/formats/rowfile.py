@@ -1,4 +1,4 @@
-"""What a file of rows gives when it is read, and the settings that decide how it is read."""
+"""The rows of a file that was read, and the settings that decide how it is read."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class RowFile(Text):
         problems: its rows that cannot be read, as sentences with their lines.
         kind: "json", "table", "text", "columns" (Parquet, Arrow) or "translations".
         options: how it was read.
-        notes: what was left out, in sentences.
+        notes: the parts that were left out, in sentences.
         label_names: words for the numbers of a column, if the file has them (`ClassLabel`).
     """
 

@@ -23,7 +23,7 @@ _UNDONE = {"new", "needs-translation", "needs-l10n", "initial"}  # states of XLI
 
 @dataclass
 class Pairs:
-    """Rows of source and target, and what was left out.
+    """Rows of source and target, and the rows that were left out.
 
     Attributes:
         records: {"source", "target"} with the line of each.
@@ -48,7 +48,7 @@ class Pairs:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Return in words what was left out."""
+        """Return in words how many rows were left out."""
         return tuple(f"{count} entries {why} are left out" for why, count in self.left_out.items())
 
 

@@ -23,7 +23,7 @@ _DRAWS = 2000  # starts that are drawn if there are more
 
 @dataclass(frozen=True)
 class Halving:
-    """What successive halving picks from random starts.
+    """The picks of successive halving from random starts.
 
     Attributes:
         lengths: steps of each rung.

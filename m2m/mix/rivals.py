@@ -92,7 +92,7 @@ class Rival:
     Attributes:
         name: in JSON.
         title: for people.
-        cost: what it needs before its pick is known, for people.
+        cost: the work that it needs before its pick is known, for people.
         free: whether it costs nothing if the experts are trained and scored.
         predict: (known, n mixtures, R) -> their scores, with R replicates; its pick is the best.
             None if it cannot predict with this metric or without these features.

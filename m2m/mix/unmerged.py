@@ -74,7 +74,7 @@ def unmerged(
     seed: int,
     places: Sequence[Ranked],
 ) -> list[Unmerged]:
-    """Return what the rivals that cost nothing predict; empty if an expert is not scored in full.
+    """Return the predictions of rivals that cost nothing; empty if an expert is not scored in full.
 
     Args:
         trials: all scored mixtures, the base among them.

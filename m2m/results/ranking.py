@@ -54,7 +54,7 @@ class Ranking:
         pareto: the front over several targets, if the recipe asks for it.
         scored: number of models whose scores were used, with the base; `scored_elsewhere`: number
             of these whose scores come from another machine.
-        unmerged: what rivals predict that merge nothing.
+        unmerged: the predictions of rivals that merge nothing.
     """
 
     target: str

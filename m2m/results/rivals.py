@@ -79,7 +79,7 @@ class Compared:
 
     @property
     def cost(self) -> str:
-        """Return what it needs before its pick is known."""
+        """Return the work that it needs before its pick is known."""
         return "the experts, a merge per mixture" if self.name == MERGE else RIVALS[self.name].cost
 
     def as_json(self) -> dict[str, Any]:
