@@ -80,25 +80,8 @@ def check(
 
 
 def show_checked(results: Sequence[Checked], tokens: bool = True) -> None:
-    """Print a table of all files, and below it everything that a person should check."""
-    from m2m.cli.console import make_table, print_table
-    from m2m.dataset.checked import short_names
-
-    counts = ("rows", "same", "near", "leaks")
-    costs = ("tokens", "longest", "letters/token", "tokens/word") if tokens else ()
-    lengths = ("lengths",) if tokens else ()
-    columns = ("file", "format", *counts, *costs, *lengths)
-    table = make_table(*columns, right=(*counts, *costs), fold=True)
-    names = short_names([result.file for result in results])
-    for name, result in zip(names, results, strict=True):
-        numbers = (result.rows, result.duplicates, result.near_duplicates, result.overlap)
-        table.add_row(
-            name,
-            result.format.removeprefix("target: "),
-            *(f"{number:,}" for number in numbers),
-            *(_costs(result) if tokens else ()),
-        )
-    print_table(table)
+    """Print tables of all files, and below them everything that a person should check."""
+    _show_tables(results, tokens)
     for result in results:
         if result.reading:
             say(f"{result.file.name}: {result.reading}")
@@ -133,6 +116,27 @@ def show_checked(results: Sequence[Checked], tokens: bool = True) -> None:
         say(f"No problems found (checked: {', '.join(checked)}).")
         if not has_targets:
             say("Name your questions with `--target` to check that no row contains them.")
+
+
+def _show_tables(results: Sequence[Checked], tokens: bool) -> None:
+    """Print the counts of rows of all files, then their costs in tokens if these were counted."""
+    from m2m.cli.console import make_table, print_table
+    from m2m.dataset.checked import short_names
+
+    counts = ("rows", "same", "near", "leaks")
+    costs = ("tokens", "longest", "letters/token", "tokens/word")
+    table = make_table("file", "format", *counts, right=counts, fold=True)
+    spent = make_table("file", *costs, "lengths", right=costs, fold=True)
+    names = short_names([result.file for result in results])
+    for name, result in zip(names, results, strict=True):
+        numbers = (result.rows, result.duplicates, result.near_duplicates, result.overlap)
+        kind = result.format.removeprefix("target: ")
+        table.add_row(name, kind, *(f"{number:,}" for number in numbers))
+        if result.tokens is not None:
+            spent.add_row(name, *_costs(result))
+    print_table(table)
+    if tokens:
+        print_table(spent)
 
 
 def _costs(result: Checked) -> tuple[str, ...]:

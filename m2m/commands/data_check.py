@@ -16,6 +16,7 @@ from m2m.dataset.duplicates import (
     near_groups,
     repeated,
 )
+from m2m.dataset.grams import comparable
 from m2m.dataset.mapping import RowMapping
 from m2m.dataset.normal_form import AS_IS, REMEDY, disagreement
 from m2m.dataset.samples import RowLimit
@@ -185,7 +186,12 @@ def _leaks(
     file: DatasetFile, near: Sequence[int], asked_groups: set[int], targets: Sequence[Asked]
 ) -> list[int]:
     """Return the places of rows that are also questions, exactly or nearly."""
-    asking = Asking(file.whole, [row.sides[0] for row in file.rows], file.questions)
+    if not targets:
+        return []
+    prompts = file.questions  # without a frame these are the whole prompts
+    if file.frame:
+        prompts = [comparable(row.sides[0]) for row in file.rows]
+    asking = Asking(file.whole, prompts, file.questions)
     nearly = {i for i, group in enumerate(near) if group in asked_groups}
     return sorted(leaked(asking, targets) | nearly)
 

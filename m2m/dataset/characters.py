@@ -26,6 +26,10 @@ _TYPOGRAPHIC = frozenset("\u00a0\u00ab\u00bb\u00b9\u00b2\u00b3\u2022\u2026\u2039
 _TYPOGRAPHIC |= frozenset(map(chr, range(0x2013, 0x201F)))
 _QUOTES = frozenset("\u201a\u201c\u201d\u201e")
 _ALPHABETS = ("LATIN", "GREEK", "CYRILLIC")
+# The Greek and Cyrillic blocks: without a letter of these, no word mixes alphabets.
+_NOT_LATIN = re.compile(
+    "[\u0370-\u052f\u1c80-\u1c8f\u1d26-\u1d2b\u1f00-\u1fff\u2de0-\u2dff\ua640-\ua69f]"
+)
 _WORD = re.compile(r"[^\W\d_]+")
 # A "?" between letters or before a word, and words that consist of "?": no language writes so.
 _QUESTIONED = re.compile(r"(?:[^\W\d_]\?+|(?<![^\s\"'(\[])\?+)(?=[^\W\d_])(.)")
@@ -162,7 +166,7 @@ def _is_not_nfc(text: str) -> bool:
 
 
 def _mixes_alphabets(text: str) -> bool:
-    return not text.isascii() and any(
+    return bool(not text.isascii() and _NOT_LATIN.search(text)) and any(
         len({_alphabet(letter) for letter in word} - {None}) > 1 for word in _WORD.findall(text)
     )
 

@@ -87,19 +87,20 @@ class Asked:
         self.texts = [joined(comparable(a), b) for a, b in zip(asked, answers, strict=True)]
 
 
+@dataclass(frozen=True)
 class Asking:
-    """The rows of a dataset in the form of `comparable`: `texts`, `prompts`, and these `bare`."""
+    """The rows of a dataset in the form of `comparable`; `bare` are prompts without their frame."""
 
-    def __init__(self, texts: list[str], prompts: Sequence[str], bare: Sequence[str]) -> None:
-        self.texts, self.bare = texts, bare
-        self.prompts = [comparable(prompt) for prompt in prompts]
+    texts: Sequence[str]
+    prompts: Sequence[str]
+    bare: Sequence[str]
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> Asking:
-        """Return the rows' texts; `bare` are the prompts without the words of their frame."""
+        """Return the rows' texts."""
         prompts = [row.sides[0] for row in rows]
-        bare = [comparable(prompt) for prompt in without_frame(prompts)]
-        return cls([comparable(row.plain_text) for row in rows], prompts, bare)
+        parts = [row.plain_text for row in rows], prompts, without_frame(prompts)
+        return cls(*([comparable(text) for text in part] for part in parts))
 
 
 def leaked(rows: Asking, targets: Sequence[Asked]) -> set[int]:
