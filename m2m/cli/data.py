@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 FILE = click.Path(path_type=Path)
 _SHOWN = 8  # labels in a line
+_MUCH_SHARED = 0.02  # of a file's rows; `--json` has all
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
@@ -81,14 +82,17 @@ def check(
 
 def show_checked(results: Sequence[Checked], tokens: bool = True) -> None:
     """Print tables of all files, and below them everything that a person should check."""
+    from m2m.dataset.checked import short_names
+
     _show_tables(results, tokens)
-    for result in results:
+    names = short_names([result.file for result in results])
+    for name, result in zip(names, results, strict=True):
         if result.reading:
-            say(f"{result.file.name}: {result.reading}")
+            say(f"{name}: {result.reading}")
         if result.labels:
-            say(f"{result.file.name}: labels {_listed(result.labels)}")
-        if few := _shared(result):
-            say(few)
+            say(f"{name}: labels {_listed(result.labels)}")
+        if part := _shared(result):
+            say(f"{name}: of its {result.rows:,} rows, {part}")
         if result.problems:
             say(f"{result.file}")
         for problem in result.problems:
@@ -162,8 +166,9 @@ def _shared(result: Checked) -> str:
     parts = [
         f"{count:,} ({count / result.rows:.0%}) are also in {other}"
         for other, count in result.shared.items()
+        if count >= _MUCH_SHARED * result.rows
     ]
-    return f"{result.file.name}: of its {result.rows:,} rows, {', '.join(parts)}"
+    return ", ".join(parts)
 
 
 def _bars(lengths: dict[int, int]) -> str:
