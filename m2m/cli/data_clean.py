@@ -66,10 +66,9 @@ def clean(
     from m2m.commands.data_clean import clean as clean_recipe
     from m2m.recipe import load_recipe
 
-    results = clean_recipe(
-        load_recipe(recipe, data_roots()), out, Cleaning(remove, drop, normalise), force=force
-    )
-    lines = recipe_lines(results, recipe)
+    loaded = load_recipe(recipe, data_roots())
+    results = clean_recipe(loaded, out, Cleaning(remove, drop, normalise), force=force)
+    lines = recipe_lines(results, loaded)
     as_data = {"files": [result.as_json() for result in results], "changes": str(out / CHANGES)}
     show.result(as_data, as_json, lambda: show_cleaned(results, lines, out / CHANGES))
 

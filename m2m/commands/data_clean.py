@@ -23,8 +23,9 @@ from m2m.evaluate.harness import SUFFIXES
 from m2m.formats.atomic import write_text
 from m2m.formats.json_text import json_text
 from m2m.formats.records import Record
+from m2m.formats.rowfile import AS_IT_IS
 from m2m.pipeline.leaks import Asked
-from m2m.recipe import Dataset, Recipe
+from m2m.recipe import Dataset, Recipe, Target
 
 CHANGES = "_changes.jsonl"  # no dataset can have this name
 
@@ -103,10 +104,8 @@ def clean(recipe: Recipe, out: Path, how: Cleaning, *, force: bool = False) -> l
     if how.normalise != AS_IS:
         for target in recipe.targets:
             for part in ("dev", "test"):
-                path = target.dev if part == "dev" else target.test
-                if path is not None:
-                    name = f"{target.name}-{part}"
-                    rows, listed, result = _renormalised(name, part, path, out, how.normalise)
+                if target.files(part):
+                    rows, listed, result = _renormalised(target, part, out, how.normalise)
                     if result.out:
                         texts[result.out] = _lines(rows)
                     changes += listed
@@ -130,8 +129,10 @@ def refuse_existing(recipe: Recipe, out: Path, how: Cleaning, *, force: bool) ->
     if how.normalise != AS_IS:
         names += [f"{target.name}-{part}.jsonl" for target in recipe.targets
                   for part in ("dev", "test")]  # fmt: skip
-    inputs = [dataset.path for dataset in recipe.datasets]
-    inputs += [path for target in recipe.targets for path in (target.dev, target.test) if path]
+    inputs = [path for dataset in recipe.datasets for path in dataset.files]
+    for target in recipe.targets:
+        inputs += [*target.files("dev"), *target.files("test")]
+        inputs += [target.shots_from] if target.shots_from else []
     originals = {path.resolve() for path in [*inputs, recipe.path]}
     problems = Problems()
     copies = [out / name for name in [*names, CHANGES]]
@@ -236,11 +237,14 @@ def _noisy(file: DatasetFile) -> dict[str, list[int]]:
 
 
 def _renormalised(
-    name: str, part: str, path: Path, out: Path, form: str
+    target: Target, part: str, out: Path, form: str
 ) -> tuple[list[dict[str, Any]], list[Change], Cleaned]:
     """Return a target's rows in a normal form; nothing else of a target is changed."""
-    if path.suffix.lower() in SUFFIXES:
-        note = f'a task file is not copied: write `normalise = "{form}"` under [data] instead'
+    name, (path, *aligned) = f"{target.name}-{part}", target.files(part)
+    # The settings of a target also hold for its other files, which have no copy.
+    if path.suffix.lower() in SUFFIXES or aligned or options_of(target) != AS_IT_IS:
+        kind = "a task file, aligned files, or a file with its own encoding, header or quotes"
+        note = f'{kind} has no copy: write `normalise = "{form}"` under [data] instead'
         return [], [], Cleaned(name, part, path, None, note=note)
     rows, changes = [], list[Change]()
     for record in open_source([path]).records:
@@ -255,10 +259,17 @@ def _renormalised(
     return rows, changes, Cleaned(name, part, path, out / f"{name}.jsonl", len(rows), {}, changed)
 
 
-def recipe_lines(results: Sequence[Cleaned], recipe: Path) -> list[tuple[str, str]]:
-    """Return for each copy its name and the line of the recipe that names it."""
-    folder = recipe.absolute().parent
-    lines = []
+def recipe_lines(results: Sequence[Cleaned], recipe: Recipe) -> list[tuple[str, str]]:
+    """Return for each copy its name and the line of the recipe that names it.
+
+    A copy is UTF-8 and has no bad rows, so settings for reading the original would damage it.
+    """
+    folder, lines = recipe.path.absolute().parent, []
+    obsolete = {
+        dataset.name: [key for key, own in vars(options_of(dataset)).items()
+                       if own != getattr(AS_IT_IS, key)]
+        for dataset in recipe.datasets
+    }  # fmt: skip
     for result in results:
         if result.out is None:
             continue
@@ -267,5 +278,8 @@ def recipe_lines(results: Sequence[Cleaned], recipe: Path) -> list[tuple[str, st
             shown = path.relative_to(folder).as_posix()
         except ValueError:
             shown = path.as_posix()
-        lines.append((result.name, f"{result.setting} = {json.dumps(shown, ensure_ascii=False)}"))
+        line = f"{result.setting} = {json.dumps(shown, ensure_ascii=False)}"
+        if result.setting == "path" and obsolete[result.name]:
+            line += f" (and delete {', '.join(obsolete[result.name])} there)"
+        lines.append((result.name, line))
     return lines

@@ -121,3 +121,16 @@ def test_escapes_and_entities_become_their_characters() -> None:
     assert SCRUBBERS["escape"](r"Ndiyo.\nHapana caf\u00e9 \ud83d\ude00") == "Ndiyo.\nHapana café 😀"
     assert SCRUBBERS["html"]("kahawa &amp; chai<br/>na <b>maji</b>") == "kahawa & chai\nna maji"
     assert SCRUBBERS["url"]("Soma https://x.org/a, tafadhali.") == "Soma tafadhali."
+
+
+def test_a_copy_is_utf8_and_the_settings_of_the_original_are_to_be_deleted(recipe: Path) -> None:
+    table = "prompt;completion\nécole;shule\nété;kiangazi\nL'élève lit;Mwanafunzi anasoma\n"
+    (recipe.parent / "fr.csv").write_bytes(table.encode("cp1252"))
+    text = recipe.read_text(encoding="utf-8").replace("'a.jsonl'", "'fr.csv'\nencoding = 'cp1252'")
+    recipe.write_text(text.replace("dev.jsonl'", "dev.jsonl'\nquotes = 'text'"), encoding="utf-8")
+    out = recipe.parent / "clean"
+    shown = m2m("data", "clean", recipe, "--out", out, "--normalise", "NFC").stdout
+    assert 'yo: path = "clean/yo.jsonl" (and delete encoding there)' in shown
+    assert "t-dev: a task file, aligned files, or a file with its own encoding" in shown
+    assert [row["prompt"] for row in rows_of(out / "yo.jsonl")] == ["école", "été", "L'élève lit"]
+    assert not (out / "t-dev.jsonl").exists()
