@@ -39,7 +39,7 @@ def written(folder: Path, text: str) -> Path:
 
 def test_a_minimal_recipe_gets_every_default(folder: Path) -> None:
     recipe = load_recipe(written(folder, MINIMAL))
-    assert recipe.train == recipes.Train()
+    assert recipe.train == recipes.Train(schedule="cosine")
     assert recipe.datasets[0].path == folder / "a.jsonl"
     assert recipe.targets[0].test is None
     assert recipe.folder == folder / "m2m-runs" / "recipe"
@@ -77,7 +77,7 @@ def test_all_mistakes_are_told_at_once_with_their_lines(folder: Path) -> None:
         (MINIMAL + "[train]\nrank = true\n", "must be a whole number"),
         (
             MINIMAL + '[confirm]\nbudget = "long"\n',
-            "budget must be 'fixed' or 'proportional' or a whole number, found 'long'",
+            "budget must be 'until' or 'fixed' or 'proportional' or a whole number, found 'long'",
         ),
         (
             MINIMAL + '[limits]\nmemory = "2 GiB"\n',

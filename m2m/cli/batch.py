@@ -46,7 +46,7 @@ def opened(
     from m2m.cli.console import TerminalProgress, stoppable
     from m2m.pipeline.run import Run
     from m2m.pipeline.shares import Share
-    from m2m.planning.hours import within
+    from m2m.planning.hours import Within
     from m2m.recipe import changed, load_recipe
     from m2m.results.folder import RunFolder
     from m2m.store import run_lock
@@ -54,14 +54,14 @@ def opened(
     progress = TerminalProgress(quiet)
     loaded = changed(load_recipe(recipe, data_roots()), changes or {})
     part = Share(*share) if share else None
-    fit = within(loaded, hours) if hours else None
+    limit = Within(loaded, hours) if hours else None
     folder = part.folder(loaded.folder) if part else loaded.folder
     RunFolder(loaded.folder).refuse_links()
     try:
         with run_lock(folder), stoppable(progress):
             log = Logged(progress, RunFolder(folder).log)
             with _logged(log, command):
-                yield Run(loaded, log, part, fit=fit, **allowed)
+                yield Run(loaded, log, part, hours=limit, **allowed)
     except (Interrupted, KeyboardInterrupt) as error:
         reason = error.message if isinstance(error, Interrupted) else "stopped"
         raise Interrupted(reason, f"go on with `{_same_line()}`") from error

@@ -116,7 +116,7 @@ def confirmed(result: Confirmation, datasets: int) -> None:
 
     verdict(result.verdict)
     print_result(confirmed_table(result, datasets))
-    say(result.chosen_by)
+    say(result.chosen_by, *(result.courses.sentences if result.courses else ()))
     for warning in result.warnings:
         say(f"Warning: {warning}", err=True)
 

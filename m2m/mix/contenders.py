@@ -7,7 +7,7 @@ that the search has never seen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ import numpy as np
 from m2m.mix.mixture import Mixture
 from m2m.mix.ranking import Ranked
 from m2m.recipe import Confirm
+from m2m.recipe.fields import UNTIL
 from m2m.tuner.row_mix import draw
 
 Row = TypeVar("Row")
@@ -23,6 +24,7 @@ Row = TypeVar("Row")
 # Two ways to train on everything. If datasets have unequal sizes, the first leaves out rows of the
 # large ones and repeats rows of the small ones; the second is the files put together.
 ALL, UNION = "all datasets equally", "all rows"
+_NESTED = 3  # the best k datasets together contend for k up to this
 
 
 @dataclass(frozen=True)
@@ -34,16 +36,26 @@ class Contender:
 
 
 def contenders(
-    ranking: Sequence[Ranked], rows: Mapping[str, int], confirm: Confirm
+    ranking: Sequence[Ranked],
+    rows: Mapping[str, int],
+    confirm: Confirm,
+    allows: Callable[[Mixture], bool] = lambda mixture: True,
 ) -> list[Contender]:
     """Return the top of the ranking and the baselines, each mixture once, with all its labels.
 
     Args:
         ranking: best first.
         rows: how many rows of each dataset are trained on.
-        confirm: how many of the top, and which baselines.
+        confirm: how many of the top, and which baselines; "until" adds the best datasets together.
+        allows: whether the recipe allows a mixture of the best datasets.
     """
     labelled = [(f"top {ranked.rank}", ranked.mixture) for ranked in ranking[: confirm.top]]
+    if confirm.budget == UNTIL:
+        labelled += [
+            (f"best {len(mixture.datasets)} together", mixture)
+            for mixture in _nested(ranking, [*rows])
+            if allows(mixture)
+        ]
     if "all" in confirm.baselines:
         labelled.append((ALL, Mixture.uniform([*rows])))
     if "union" in confirm.baselines:
@@ -57,11 +69,21 @@ def contenders(
     return [Contender(", ".join(of), mixture) for mixture, of in labels.items()]
 
 
+def _nested(ranking: Sequence[Ranked], names: Sequence[str]) -> list[Mixture]:
+    """Return the best two datasets together, the best three, ... by their scores alone."""
+    alone = [each.mixture.datasets[0] for each in ranking if len(each.mixture.datasets) == 1]
+    most = min(_NESTED, len(alone))
+    return [
+        Mixture.uniform([name for name in names if name in alone[:count]])
+        for count in range(2, most + 1)
+    ]
+
+
 def budget_steps(confirm: Confirm, expert_steps: int, mixture: Mixture) -> int:
     """Return the optimiser steps of a confirming fine-tune, by the recipe's regime."""
     if confirm.budget == "proportional":
         return expert_steps * len(mixture.datasets)
-    return expert_steps if confirm.budget == "fixed" else int(confirm.budget)
+    return expert_steps if isinstance(confirm.budget, str) else confirm.budget
 
 
 def mixed_rows(

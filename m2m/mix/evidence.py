@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -28,6 +28,7 @@ class Judged:
         over_base: how far it is ahead of the base model.
         over_chance: by target, how far it is ahead of guessing; only if guessing has a score.
         behind: how far the winner is ahead of it.
+        steps: of its training; 0 if there is no need to say.
     """
 
     name: str
@@ -36,6 +37,12 @@ class Judged:
     over_base: Interval
     over_chance: Mapping[str, Interval]
     behind: Interval
+    steps: int = 0
+
+    @property
+    def after(self) -> str:
+        """Return " after 2,400 steps", or "" if all models had the same number."""
+        return f" after {self.steps:,} steps" if self.steps else ""
 
     @property
     def beats_guessing(self) -> bool:
@@ -57,6 +64,7 @@ class Evidence:
         leaked: other fine-tunes that were trained on such rows; `others` does not include them.
         untested: targets without test questions.
         shared: by target, (test questions that are also dev questions, test questions).
+        equal_steps: whether others are compared with the winner as it was after their steps.
     """
 
     part: Literal["test", "dev"]
@@ -70,6 +78,7 @@ class Evidence:
     leaked: Sequence[str] = ()
     untested: Sequence[str] = ()
     shared: Mapping[str, tuple[int, int]] | None = None
+    equal_steps: bool = False
 
 
 def weigh(
@@ -78,18 +87,23 @@ def weigh(
     winner: int,
     objectives: Sequence[Objective],
     seed: int,
+    equal: Sequence[int] = (),
 ) -> Evidence:
     """Return the evidence of trials on one part; the objectives have its prefix "test:" or "dev:".
 
     Args:
-        trials: of the base model, then of the fine-tunes.
-        names: for people.
+        trials: of the base model, then of the fine-tunes that are judged, then of others.
+        names: of those that are judged, for people.
         winner: place of the winner.
         objectives: targets with the prefix of the part, and metrics.
         seed: of the resamples.
+        equal: for each that is judged, the place of the winner as it was after the same steps.
     """
     board = scoreboard(trials, objectives, seed)
-    behind = ahead(board.points, board.replicates, winner, board.higher_is_better)
+    behind = [
+        ahead(board.points, board.replicates, place, board.higher_is_better)[i]
+        for i, place in enumerate(equal or [winner] * len(names))
+    ]
     part, bare = (
         objectives[0].target.partition(":")[0],
         {a.target: a.target.partition(":")[2] for a in objectives},
@@ -113,7 +127,7 @@ def weigh(
             over_chance={target: spans[i] for target, spans in chances.items() if spans},
             behind=behind[i],
         )
-        for i, (trial, name) in enumerate(zip(trials, names, strict=True))
+        for i, (trial, name) in enumerate(zip(trials, names, strict=False))
     ]
     asked = [trials[0].scores[objective.target] for objective in objectives]
     return Evidence(
@@ -124,7 +138,16 @@ def weigh(
         base=judged[0],
         winner=judged[winner],
         others=[model for i, model in enumerate(judged) if i not in (0, winner)],
+        equal_steps=bool(equal),
     )
+
+
+def with_steps(evidence: Evidence, steps: Mapping[str, int]) -> Evidence:
+    """Return the evidence with the number of training steps of each fine-tune, by name."""
+    winner, *others = (
+        replace(model, steps=steps[model.name]) for model in (evidence.winner, *evidence.others)
+    )
+    return replace(evidence, winner=winner, others=others)
 
 
 def _over_chance(trials: Sequence[Trial], objective: Objective, seed: int) -> list[Interval]:

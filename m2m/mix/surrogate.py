@@ -53,6 +53,11 @@ class SurrogateScorer:
         return fingerprint(mixture=parts, **self._settings)
 
     @property
+    def settings_key(self) -> str:
+        """Return the fingerprint of everything but adapters that can change a score."""
+        return fingerprint(**self._settings)
+
+    @property
     def examples(self) -> dict[str, int]:
         """Return how many examples each target has."""
         return {name: len(evaluator) for name, evaluator in self._evaluators.items()}

@@ -203,8 +203,8 @@ def _better(evidence: Evidence) -> Verdict | None:
     either = f"{', on '.join(names[:-1])} or on {names[-1]}"
     both = "Both" if len(names) == 2 else "All"
     sentence = (
-        f"Fine-tune on {either}. {both} are better than the base model; the test shows no clear "
-        f"difference between them. {_scores(evidence)}"
+        f"Fine-tune on {either}. {both} are better than the base model; {_equally(evidence)}the "
+        f"test shows no clear difference between them. {_scores(evidence)}"
     )
     nearest = max(rivals, key=lambda rival: abs(rival.behind.estimate))
     needed = _needed(nearest.behind, evidence.different)
@@ -212,6 +212,10 @@ def _better(evidence: Evidence) -> Verdict | None:
     more = f" About {needed:,} {tell}" if needed else ""
     advice = f"take {winner.name}, which was best on dev, or whichever data is easier to use.{more}"
     return Verdict("tie inside", sentence, tuple(reasons), advice, needed)
+
+
+def _equally(evidence: Evidence) -> str:
+    return "after equal steps " if evidence.equal_steps else ""
 
 
 def _unclear(evidence: Evidence) -> Verdict:
@@ -262,7 +266,8 @@ def _scores(evidence: Evidence) -> str:
         + f"the base model {score_text(evidence.base, target)}"
         for target, metric in evidence.metrics.items()
     ]
-    return f"On {count}{comma} {evidence.winner.name} scores {'; '.join(parts)}."
+    winner = evidence.winner.name + evidence.winner.after
+    return f"On {count}{comma} {winner} scores {'; '.join(parts)}."
 
 
 def _against_base(evidence: Evidence) -> str:
@@ -300,7 +305,9 @@ def _against_others(evidence: Evidence) -> list[str]:
         (0, "shows no clear difference to"),
     ):
         others = [
-            f"{m.name} ({_range(m.behind)})" for m in evidence.others if m.behind.sign == sign
+            f"{m.name}{m.after} ({_range(m.behind)})"
+            for m in evidence.others
+            if m.behind.sign == sign
         ]
         if others:
             sentences.append(f"{evidence.winner.name} {words} {'; '.join(others)}.")
@@ -310,6 +317,11 @@ def _against_others(evidence: Evidence) -> list[str]:
 def _not_comparable(evidence: Evidence) -> list[str]:
     """Name the fine-tunes that are left out, and the unit of differences over several targets."""
     sentences = []
+    if evidence.equal_steps and evidence.others:
+        sentences.append(
+            "Each comparison with another fine-tune is at equal steps: with "
+            f"{evidence.winner.name} as it was after as many."
+        )
     if evidence.leaked:
         names = ", ".join(evidence.leaked)
         sentences.append(

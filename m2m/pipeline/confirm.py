@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from m2m.evaluate.metrics import measure_all
 from m2m.evaluate.score import Measured
-from m2m.mix.contenders import UNION, Contender, budget_steps, contenders
-from m2m.mix.evidence import weigh
+from m2m.mix.contenders import UNION, Contender, contenders
+from m2m.mix.evidence import weigh, with_steps
 from m2m.mix.facets import by_facet
 from m2m.mix.mixture import BASE
 from m2m.mix.ranking import Interval, ahead
@@ -16,83 +16,80 @@ from m2m.mix.scoreboard import metric_name, scoreboard, target_name
 from m2m.mix.trial import Trial
 from m2m.mix.verdict import Verdict, judge
 from m2m.mix.warnings import cut_answers
-from m2m.pipeline.finetunes import (
-    DEV,
-    TEST,
-    FineTuner,
-    has_test,
-    objectives_on,
-    open_judge,
-    training_rows,
-)
+from m2m.pipeline.finetunes import DEV, TEST, has_test, objectives_on, training_rows
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.journals import claimed_warnings
 from m2m.pipeline.leaks import REPLAY, find_leaks, shared
+from m2m.pipeline.search import search_space
 from m2m.pipeline.trained_run import TrainedRun
+from m2m.pipeline.tuned import Tuned, tune
 from m2m.results.confirmation import Confirmation, Model
 from m2m.results.ranking import Ranking
 
 
-def confirm(run: TrainedRun, ranking: Ranking) -> Confirmation:
+def confirm(run: TrainedRun, ranking: Ranking, deadline: float | None = None) -> Confirmation:
     """Fine-tune the contenders and score base, best merge and fine-tunes on dev and test.
 
     Adapters go to the run's `confirm/`, scores to its `confirm.jsonl`. Each fine-tune has a bar.
+
+    Args:
+        run: the run, with trained experts.
+        ranking: the search's result.
+        deadline: time (`time.monotonic`) at which a training without an end ends; None: no limit.
 
     Raises:
         Interrupted: the user asked to stop; finished fine-tunes and scores are kept.
     """
     inputs = run.inputs
-    rows = training_rows(inputs, run.experts)
-    chosen = contenders(ranking.places, rows, inputs.recipe.confirm)
-    tuner = FineTuner(run)
-    tuned = tuner.adapters([contender.mixture for contender in chosen])
-    merged = ranking.places[0].mixture
-    with open_judge(run, tuned) as judge:
-        base, best = judge.merged(BASE), judge.merged(merged)
-        trials = [judge.finetuned(contender.mixture) for contender in chosen]
-    first = inputs.recipe.targets[0].name
-    confirmed = [
-        Model("base", BASE, "base", *_measured(base, first)),
-        Model("top 1", merged, "merged", *_measured(best, first)),
-        *(
-            Model(
-                contender.label,
-                contender.mixture,
-                "finetuned",
-                *_measured(trial, first),
-                tuned[contender.mixture],
-                tuner.seen(contender.mixture, tuned[contender.mixture]),
-                tuner.steps(contender.mixture),
-            )
-            for contender, trial in zip(chosen, trials, strict=True)
-        ),
-    ]
-    objectives = inputs.objectives
-    best_on_dev = _best_on_dev(trials, inputs)
-    winner = 2 + best_on_dev
+    rows, allows = training_rows(inputs, run.experts), search_space(inputs).allows
+    chosen = contenders(ranking.places, rows, inputs.recipe.confirm, allows)
+    tuned = tune(run, chosen, ranking.places[0].mixture, deadline)
     for part in (DEV, TEST):
-        for warning in cut_answers(trials[best_on_dev], objectives_on(part, inputs)):
+        for warning in cut_answers(tuned.trials[tuned.best], objectives_on(part, inputs)):
             run.progress.warn(warning)
-    every = [base, best, *trials]
-    claimed = claimed_warnings(every, run.files.finetune_scores, "confirm")
+    objectives, every = inputs.objectives, [tuned.base, tuned.merged, *tuned.trials]
     asked = {
         name: (count, len(inputs.test[name].examples)) for name, count in shared(inputs).items()
     }
     return Confirmation(
         target=target_name(objectives),
         metric=metric_name(objectives),
-        models=confirmed,
-        winning=winner,
-        ahead=_ahead_on_test(every, winner, inputs),
-        verdict=_verdict([base, *trials], chosen, best_on_dev, inputs, asked),
+        models=_models(tuned, chosen, inputs),
+        winning=2 + tuned.best,
+        ahead=_ahead_on_test(tuned, inputs),
+        verdict=_verdict(tuned, chosen, inputs, asked),
         shared=asked if has_test(inputs) else {},
         breakdowns=by_facet(
             [trial.scores for trial in every], objectives, {"dev": DEV, "test": TEST}
         ),
         budget=inputs.recipe.confirm.budget,
         scored_elsewhere=sum(trial.elsewhere for trial in every),
-        warnings=claimed,
+        warnings=claimed_warnings(every, run.files.finetune_scores, "confirm"),
+        courses=tuned.courses,
     )
+
+
+def _models(tuned: Tuned, chosen: Sequence[Contender], inputs: Inputs) -> list[Model]:
+    """Return base, best merge and fine-tunes with their scores on the first target."""
+    first, steps = inputs.recipe.targets[0].name, inputs.recipe.train.steps
+    return [
+        Model("base", BASE, "base", *_measured(tuned.base, first)),
+        Model(
+            "top 1", tuned.merged.mixture, "merged", *_measured(tuned.merged, first), steps=steps
+        ),
+        *(
+            Model(
+                contender.label,
+                contender.mixture,
+                "finetuned",
+                *_measured(tuned.trials[i], first),
+                tuned.adapters[i],
+                tuned.seen[i],
+                tuned.steps[i],
+            )
+            for i, contender in enumerate(chosen)
+        ),
+    ]
 
 
 def _measured(trial: Trial, target: str) -> tuple[Measured, Measured]:
@@ -101,15 +98,9 @@ def _measured(trial: Trial, target: str) -> tuple[Measured, Measured]:
     return measure_all(trial.scores[DEV + target]), measure_all(test) if test else {}
 
 
-def _best_on_dev(trials: Sequence[Trial], inputs: Inputs) -> int:
-    """Return the index of the fine-tune that is best on dev by the recipe's own metrics."""
-    return scoreboard(trials, objectives_on(DEV, inputs), inputs.recipe.search.seed).best
-
-
 def _verdict(
-    trials: Sequence[Trial],
+    tuned: Tuned,
     chosen: Sequence[Contender],
-    best: int,
     inputs: Inputs,
     shared: Mapping[str, tuple[int, int]],
 ) -> Verdict:
@@ -123,19 +114,18 @@ def _verdict(
         name if names.count(name) == 1 else f"{name} ({contender.label})"
         for name, contender in zip(names, chosen, strict=True)
     ]
-    recipe = inputs.recipe
-    steps = [budget_steps(recipe.confirm, recipe.train.steps, each.mixture) for each in chosen]
-    if len({*steps}) > 1:  # a longer training is a reason of its own
-        names = [f"{name} ({length:,} steps)" for name, length in zip(names, steps, strict=True)]
     evidence = weigh(
-        trials,
+        [tuned.base, *tuned.trials, *tuned.earlier],
         ["the base model", *names],
-        1 + best,
+        1 + tuned.best,
         objectives_on(TEST if tested else DEV, inputs),
         inputs.recipe.search.seed,
+        [1 + tuned.best, *_equal(tuned, 1)] if tuned.equal else (),
     )
+    if len({*tuned.steps}) > 1 or tuned.equal:
+        evidence = with_steps(evidence, dict(zip(names, tuned.steps, strict=True)))
     rows = {leak.dataset: leak.rows for leak in find_leaks(inputs)}
-    used = (*chosen[best].mixture.datasets, REPLAY)
+    used = (*chosen[tuned.best].mixture.datasets, REPLAY)
     bad = [
         n
         for n, contender in zip(names, chosen, strict=True)
@@ -153,11 +143,35 @@ def _verdict(
     )
 
 
-def _ahead_on_test(trials: Sequence[Trial], winner: int, inputs: Inputs) -> list[Interval] | None:
-    """Return how far the winner is ahead of each model on test; None without test questions."""
+def _equal(tuned: Tuned, before: int) -> list[int]:
+    """Return for each contender the place of the winner after equal steps.
+
+    Args:
+        tuned: the contenders, which are followed by the winner's earlier trials.
+        before: number of trials before the contenders.
+    """
+    after = before + len(tuned.trials)
+    return [before + tuned.best if place < 0 else after + place for place in tuned.equal]
+
+
+def _ahead_on_test(tuned: Tuned, inputs: Inputs) -> list[Interval] | None:
+    """Return how far the winner is ahead of each model on test; None without test questions.
+
+    If contenders have stopped after fewer steps, the winner counts as it was after as many.
+    """
     if not has_test(inputs):
         return None
     # Several targets are standardised over the models that the verdict compares, without the merge.
-    compared, seed = [trials[0], *trials[2:]], inputs.recipe.search.seed
-    board = scoreboard(trials, objectives_on(TEST, inputs), seed, reference=compared)
-    return ahead(board.points, board.replicates, winner, board.higher_is_better)
+    compared = [tuned.base, *tuned.trials, *tuned.earlier]
+    board = scoreboard(
+        [tuned.base, tuned.merged, *compared[1:]],
+        objectives_on(TEST, inputs),
+        inputs.recipe.search.seed,
+        reference=compared,
+    )
+    winner = 2 + tuned.best
+    against = [winner, winner, *(_equal(tuned, 2) or [winner] * len(tuned.trials))]
+    return [
+        ahead(board.points, board.replicates, place, board.higher_is_better)[i]
+        for i, place in enumerate(against)
+    ]

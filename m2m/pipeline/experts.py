@@ -15,10 +15,11 @@ from m2m.pipeline.inputs import Corpus, Inputs, expert_corpus
 from m2m.pipeline.scorer import threads
 from m2m.progress import Progress
 from m2m.recipe import Recipe, Train
+from m2m.recipe.fields import UNTIL
 from m2m.results.training import Trained
 from m2m.tuner.callbacks import ShowProgress
 from m2m.tuner.memory import GIB, Saving, choose_saving, load_of
-from m2m.tuner.result import TrainResult
+from m2m.tuner.result import TrainResult, folder_mark, identity
 from m2m.tuner.row_mix import passes
 from m2m.tuner.trainer import Origin, Trainer, finished
 
@@ -28,11 +29,31 @@ _FRACTION = 0.9
 
 @dataclass(frozen=True)
 class Job:
-    """One adapter to train: its data, its settings and its folder."""
+    """One adapter to train: its data, its settings and its folder.
+
+    Attributes:
+        until: its steps, if a training without an end makes several adapters; 0: those of `config`.
+        state: file from which that training goes on, and which stays.
+        last: whether the adapter is that of the last step, not of the best.
+    """
 
     corpus: Corpus
     config: Train
     folder: Path
+    until: int = 0
+    state: Path | None = None
+    last: bool = False
+
+    @property
+    def steps(self) -> int:
+        """Return the steps after which the adapter is finished."""
+        return self.until or self.config.steps
+
+    def mark(self, base: BaseModel) -> str:
+        """Return the mark of its folder: the fingerprint of everything that decides its bits."""
+        sizes = len(self.corpus.samples), len(self.corpus.held_out)
+        training = identity(self.config, self.origin(base), *sizes)
+        return folder_mark(training, self.config, self.steps, last=self.last)
 
     def origin(self, base: BaseModel) -> Origin:
         """Return the names and fingerprints that identify its training."""
@@ -85,14 +106,14 @@ class Tuning:
             origin=job.origin(self._base),
             held_out=corpus.held_out,
             callbacks=[ShowProgress(self._progress, f"training {corpus.name}")],
-        ).run()
+        ).run(job.steps, job.state, last=job.last)
         return _trained(job, result, kept=result.resumed > 0)
 
 
 def made(base: BaseModel, job: Job) -> Trained | None:
     """Return the adapter that the same training made before, or None."""
     sizes = len(job.corpus.samples), len(job.corpus.held_out)
-    result = finished(job.folder, job.config, job.origin(base), *sizes)
+    result = finished(job.folder, job.config, job.origin(base), *sizes, job.steps, job.last)
     return None if result is None else _trained(job, result, kept=True)
 
 
@@ -145,7 +166,23 @@ def open_decoder(base: BaseModel, recipe: Recipe, saving: Saving) -> Decoder:
 def expert_job(inputs: Inputs, name: str) -> Job:
     """Return the training of one dataset's expert, with the rows that it replays."""
     corpus, recipe = expert_corpus(inputs, inputs.corpora[name]), inputs.recipe
-    return Job(corpus, recipe.train, inputs.files.adapters / name)
+    state = expert_state(inputs, name) if goes_on(recipe) else None
+    return Job(corpus, recipe.train, inputs.files.adapters / name, state=state)
+
+
+def expert_state(inputs: Inputs, name: str) -> Path:
+    """Return the file from which the training of an expert can go on."""
+    return inputs.files.states / f"{name}.safetensors"
+
+
+def goes_on(recipe: Recipe) -> bool:
+    """Return whether an expert is the beginning of its dataset's real fine-tune.
+
+    It is not if it borrows rows of other datasets, or if a loss can end it early.
+    """
+    train = recipe.train
+    borrows = train.replay > 0 and train.replay_from is None
+    return recipe.confirm.budget == UNTIL and not borrows and not train.patience
 
 
 def trained_experts(inputs: Inputs) -> dict[str, Path]:

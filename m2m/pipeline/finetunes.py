@@ -91,22 +91,26 @@ class FineTuner:
 
     def seen(self, mixture: Mixture, adapter: Path) -> dict[str, RowsSeen]:
         """Return how many rows of each of its datasets a mixture's fine-tune saw."""
-        job, steps = self._job(mixture), read_extra(adapter)["steps"]
-        counts = times_seen(job.corpus.samples, job.config, steps)
-        rows_seen = {}
-        for name in mixture.datasets:
-            samples = self._inputs.corpora[name].samples
-            times = [counts[id(sample)] for sample in samples]
-            unseen = {s.line for s, count in zip(samples, times, strict=True) if not count}
-            rows = len({sample.line for sample in samples})  # a row can be several samples
-            rows_seen[name] = RowsSeen(rows - len(unseen), rows, sum(times) / len(times))
-        return rows_seen
+        return rows_seen(self._inputs, mixture, self._job(mixture), read_extra(adapter)["steps"])
 
     def _job(self, mixture: Mixture) -> Job:
         steps = self.steps(mixture)
         config = dataclasses.replace(self._inputs.recipe.train, steps=steps)
-        place = self._folder / str(steps) / _folder_name(mixture)
+        place = self._folder / str(steps) / folder_name(mixture)
         return Job(mixed_corpus(self._inputs, mixture), config, place)
+
+
+def rows_seen(inputs: Inputs, mixture: Mixture, job: Job, steps: int) -> dict[str, RowsSeen]:
+    """Return how many rows of each dataset of a mixture a training of that many steps saw."""
+    counts = times_seen(job.corpus.samples, job.config, steps)
+    found = {}
+    for name in mixture.datasets:
+        samples = inputs.corpora[name].samples
+        times = [counts[id(sample)] for sample in samples]
+        unseen = {s.line for s, count in zip(samples, times, strict=True) if not count}
+        rows = len({sample.line for sample in samples})  # a row can be several samples
+        found[name] = RowsSeen(rows - len(unseen), rows, sum(times) / len(times))
+    return found
 
 
 def training_rows(inputs: Inputs, names: Iterable[str]) -> dict[str, int]:
@@ -135,7 +139,7 @@ def mixed_corpus(inputs: Inputs, mixture: Mixture) -> Corpus:
     return Corpus(mixture.label, samples, held_out, fingerprint(**parts))
 
 
-def _folder_name(mixture: Mixture) -> str:
+def folder_name(mixture: Mixture) -> str:
     """Return the datasets' names, or a digest if they are too long or their shares differ."""
     name = "+".join(mixture.datasets)
     if mixture == Mixture.uniform(mixture.datasets) and len(name) <= _LONGEST_NAME:
@@ -147,8 +151,9 @@ def _folder_name(mixture: Mixture) -> str:
 class Judge:
     """Scores fine-tunes and merged mixtures on dev and test; see `open_judge`."""
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: Study, settings_key: str) -> None:
         self._study = study
+        self.settings_key = settings_key
 
     def merged(self, mixture: Mixture) -> Trial:
         """Score a mixture's surrogate, or the base."""
@@ -156,31 +161,46 @@ class Judge:
 
     def finetuned(self, mixture: Mixture) -> Trial:
         """Score a mixture's real fine-tune."""
-        return dataclasses.replace(
-            self._study.trial(Mixture((_key(mixture),), (1.0,))), mixture=mixture
-        )
+        return self.named(_key(mixture), mixture)
+
+    def named(self, name: str, mixture: Mixture) -> Trial:
+        """Score one of several fine-tunes of a mixture, by the name that it was opened with."""
+        return dataclasses.replace(self._study.trial(Mixture((name,), (1.0,))), mixture=mixture)
 
 
 @contextmanager
-def open_judge(run: TrainedRun, tuned: Mapping[Mixture, Path]) -> Iterator[Judge]:
+def open_judge(
+    run: TrainedRun,
+    tuned: Mapping[Mixture, Path],
+    named: Mapping[str, Path] | None = None,
+    *,
+    dev_only: bool = False,
+) -> Iterator[Judge]:
     """Open a judge of fine-tunes whose trials are kept in the run's `confirm.jsonl`.
 
     Args:
         run: the run, which also gives the experts of merged mixtures.
         tuned: adapter folders of the fine-tunes.
+        named: more adapter folders, by names from `stage_name`.
+        dev_only: whether the test questions stay unread.
     """
-    tasks = {
-        **{DEV + name: task for name, task in run.inputs.dev.items()},
-        **{TEST + name: task for name, task in run.inputs.test.items()},
-    }
-    finetuned = {_key(mixture): path for mixture, path in tuned.items()}
+    tasks = {DEV + name: task for name, task in run.inputs.dev.items()}
+    if not dev_only:
+        tasks |= {TEST + name: task for name, task in run.inputs.test.items()}
+    finetuned = {_key(mixture): path for mixture, path in tuned.items()} | dict(named or {})
     with open_scorer(run.inputs, run.experts, tasks, finetuned=finetuned) as scorer:
-        yield Judge(Study(Journal(run.files.finetune_scores), scorer))
+        study = Study(Journal(run.files.finetune_scores), scorer)
+        yield Judge(study, scorer.settings_key)
 
 
 def _key(mixture: Mixture) -> str:
     """Return a name that no dataset has."""
-    return f"confirm/{_folder_name(mixture)}"
+    return f"confirm/{folder_name(mixture)}"
+
+
+def stage_name(mixture: Mixture, steps: int) -> str:
+    """Return the name of a mixture's fine-tune of that many steps; no dataset has it."""
+    return f"confirm/{steps}/{folder_name(mixture)}"
 
 
 def objectives_on(split: str, inputs: Inputs) -> list[Objective]:

@@ -7,9 +7,10 @@ after a power cut `run` does only the rest.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from typing import Protocol
 
 from m2m.errors import InputError
 from m2m.formats.atomic import write_json
@@ -42,6 +43,17 @@ from m2m.results.validation import Validation
 STAGES = ("train", "search", "confirm", "export")
 
 
+class Hours(Protocol):
+    """The time that the user has, from `m2m.planning.hours`."""
+
+    @property
+    def deadline(self) -> float:
+        """Return the time (`time.monotonic`) at which the last training ends."""
+
+    def fit(self, inputs: Inputs, progress: Progress) -> Inputs:
+        """Cut the inputs down to the time."""
+
+
 class Run:
     """One recipe's run in its own folder.
 
@@ -49,7 +61,7 @@ class Run:
         recipe: the recipe to run.
         progress: gets the messages, and says whether the user wants to stop.
         share: limits the run to a part of the adapters, or of the scores (`search_share`).
-        fit: cuts the inputs down to the time that the user has; see `m2m.planning.hours`.
+        hours: cuts the inputs down to the time that the user has; see `m2m.planning.hours`.
         allow_leaks: whether to train on rows that are also dev or test questions.
         anyway: whether to export a model that the verdict is against.
         rescore: whether to score models here that other machines have scored.
@@ -65,7 +77,7 @@ class Run:
         progress: Progress,
         share: Share | None = None,
         *,
-        fit: Callable[[Inputs, Progress], Inputs] | None = None,
+        hours: Hours | None = None,
         allow_leaks: bool = False,
         anyway: bool = False,
         rescore: bool = False,
@@ -77,15 +89,18 @@ class Run:
         self._files = self._inputs.files
         self._stages: list[Stage] = []
         self._together = 0  # bytes of the processes that trained side by side
-        if fit:
+        self._deadline = hours.deadline if hours else None
+        if hours:
             self._check_leaks()  # before calibration, which takes minutes
-            self._inputs = fit(self._inputs, progress)
+            self._inputs = hours.fit(self._inputs, progress)
         self.recipe = self._inputs.recipe
         self._files.keep(RECIPE, resolved(self._inputs))
         if rescore:
             journals = (self._files.study, self._files.finetune_scores)
             count = sum(map(set_aside, journals))
             progress.note(f"{count} scores of other machines were set aside")
+        for remark in self.recipe.remarks:
+            progress.note(remark)
         for caution in self._inputs.cautions:
             progress.warn(caution)
 
@@ -181,7 +196,7 @@ class Run:
     def _confirmation(self) -> Confirmation:
         ranking = self._ranking
         with self._stage("confirm"):
-            confirmation = confirm(self._trained_run, ranking)
+            confirmation = confirm(self._trained_run, ranking, self._deadline)
             self._files.keep(CONFIRMED, confirmation.as_json())
             return confirmation
 

@@ -64,7 +64,7 @@ def train_all(inputs: Inputs, jobs: Sequence[Job], progress: Progress) -> list[T
     trained = {job.folder: known for job in jobs if (known := made(inputs.base, job))}
     if left := [job for job in jobs if job.folder not in trained]:
         portion = divide(inputs, count, len(left))
-        left.sort(key=lambda job: -job.config.steps)  # so that all end at about the same time
+        left.sort(key=lambda job: -job.steps)  # so that all end at about the same time
         with _pool(inputs.base, portion) as pool:
             trained |= _JobQueue(pool, left, progress).work()
     return [trained[job.folder] for job in jobs]
@@ -178,7 +178,7 @@ class _JobQueue:
 
     def work(self) -> dict[Path, Trained]:
         """Return the trained adapters by folder; raise as `train_all` does."""
-        total, steps = len(self._jobs), sum(job.config.steps for job in self._jobs)
+        total, steps = len(self._jobs), sum(job.steps for job in self._jobs)
         title = f"training {total} adapters, {len(self._pool)} at a time"
         self._progress.start(title, steps, "steps")
         for worker in self._pool:
@@ -223,7 +223,7 @@ class _JobQueue:
             self._shown.add(word)
             (self._progress.warn if word.warning else self._progress.note)(word.text)
         elif isinstance(word, Trained) and job:
-            self._progress.advance(job.config.steps - worker.steps, f"{job.corpus.name}: done")
+            self._progress.advance(job.steps - worker.steps, f"{job.corpus.name}: done")
             self._trained[job.folder] = word
             self._assign(worker)
         elif isinstance(word, M2MError):

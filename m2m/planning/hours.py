@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,6 +21,8 @@ from m2m.store import fingerprint
 
 # A plan is within 30 % of a run's real time; the plan may take this fraction of the hours.
 _FRACTION = 0.85
+# Training ends after this fraction of the hours; the rest is for test scores, export and report.
+_TRAINED = 0.92
 # Experts with fewer steps than this fraction of the recipe's would answer another question.
 _LEAST_STEPS = 0.25
 
@@ -52,9 +55,21 @@ def fit_hours(inputs: Inputs, recipe: Recipe, hours: float, progress: Progress) 
     return dataclasses.replace(inputs, recipe=_with(inputs.recipe, kept["settings"]))
 
 
-def within(recipe: Recipe, hours: float) -> Callable[[Inputs, Progress], Inputs]:
-    """Return `fit_hours` for `Run`, which first reads the inputs and looks for leaks."""
-    return lambda inputs, progress: fit_hours(inputs, recipe, hours, progress)
+class Within:
+    """The hours that a run may take, counted from now.
+
+    Args:
+        recipe: the recipe as its file says, which names the decision.
+        hours: hours that the run may take.
+    """
+
+    def __init__(self, recipe: Recipe, hours: float) -> None:
+        self._recipe, self._hours = recipe, hours
+        self.deadline = time.monotonic() + hours * 3600 * _TRAINED
+
+    def fit(self, inputs: Inputs, progress: Progress) -> Inputs:
+        """Cut the inputs down to the hours; see `fit_hours`."""
+        return fit_hours(inputs, self._recipe, self._hours, progress)
 
 
 def _mark(recipe: Recipe, hours: float) -> str:

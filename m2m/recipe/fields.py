@@ -18,7 +18,9 @@ from m2m.recipe.strategies import AUTO, STRATEGIES, budget_help, for_any_weights
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 ANYTIME = "anytime"
-SCHEDULES = (ANYTIME, "constant", "linear", "cosine")
+SCHEDULES = ("auto", ANYTIME, "constant", "linear", "cosine")
+UNTIL = "until"
+BUDGETS = (UNTIL, "fixed", "proportional")
 QUANTIZATIONS = ("f32", "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_0")
 SCORING_TYPES = ("auto", *QUANTIZATIONS)
 MERGE_METHODS = (
@@ -34,6 +36,7 @@ MERGE_METHODS = (
 WEIGHTS = ("subsets", "simplex")
 COMBINES = ("mean", "pareto")
 BASELINES = ("all", "union", "best_single")
+RESOLVED = "recipe.json"  # a run's folder has its recipe with all defaults in this file
 
 
 @dataclass(frozen=True)
@@ -87,9 +90,10 @@ class Train:
     accumulate: int = optional(1, "batches per optimiser step", low=1)
     learning_rate: float = optional(1e-3, "peak learning rate of AdamW", low=0.0)
     schedule: str = optional(
-        "cosine",
+        "auto",
         "shape of the learning rate after the warm-up; anytime: constant, and the adapter is an "
-        "average of about the last tenth of the steps, so that a training can always go on",
+        "average of about the last tenth of the steps, so that a training can always go on; auto: "
+        'anytime if [confirm] budget is "until", else cosine',
         choices=SCHEDULES,
     )
     warmup: float = optional(
@@ -130,6 +134,11 @@ class Train:
     replay_from: Path | None = optional(None, "file of rows to replay", exists=True)
     checkpoint_every: int = optional(25, "steps between two checkpoints", low=1)
     seed: int = optional(0, "seed of the initial weights and of the order of rows", low=0)
+
+    @property
+    def shape(self) -> str:
+        """Return the schedule as the trainer takes it; `load_recipe` has settled "auto" before."""
+        return "cosine" if self.schedule == "auto" else self.schedule
 
 
 @dataclass(frozen=True)
@@ -214,10 +223,20 @@ class Confirm:
     )
     budget: str | int = optional(
         "fixed",
-        "steps of a confirming fine-tune: fixed (those of one expert), proportional (times the "
-        "number of datasets), or a number",
-        choices=("fixed", "proportional"),
+        "steps of a confirming fine-tune: until (all start with those of one expert, the better "
+        "half goes on to twice as many, and the last one trains as long as it pays), fixed (those "
+        "of one expert), proportional (times the number of datasets), or a number",
+        choices=BUDGETS,
         low=1,
+    )
+    patience: int = optional(
+        4,
+        "until: stop the last training after this many checks, each of half an expert's steps, in "
+        "which neither the dev score nor the held-out loss improved",
+        low=1,
+    )
+    max_passes: float = optional(
+        20.0, "until: stop the last training when it has seen a dataset this often", low=1.0
     )
 
 
@@ -261,6 +280,7 @@ class Recipe:
     """Everything about a run, checked.
 
     `roots` are more folders in which its files may be; they come from the user, not from the file.
+    `remarks` say which settings do not come from the file, and why.
     """
 
     path: Path
@@ -277,6 +297,7 @@ class Recipe:
     limits: Limits = Limits()
     report: Report = Report()
     roots: tuple[Path, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:

@@ -16,6 +16,7 @@ from m2m.opening import SETTINGS, read_text, refuse_outside
 from m2m.places import is_there
 from m2m.recipe.fields import LISTS, SECTIONS, Merge, Recipe, Search
 from m2m.recipe.mappings import TABLES, with_like
+from m2m.recipe.regime import BUDGET, contradiction, settled
 from m2m.recipe.strategies import AUTO, for_any_weights
 
 Section = TypeVar("Section")
@@ -70,11 +71,15 @@ class _Reader:
             for at, message in unlike:
                 self.wrong(at, message)
         self.known(single["search"], [dataset.name for dataset in many["datasets"]])
+        recipe = Recipe(self.path, **single, **many, roots=self.roots)
+        given = {(name, key) for name in SECTIONS for key in _keys(tables.get(name))}
+        if single["confirm"] and single["train"] and BUDGET in given:
+            self.fits(contradiction(recipe))
         problems = Problems()
         for line, message in sorted(self.mistakes, key=lambda mistake: mistake[0]):
             problems.add(f"line {line}: {message}" if line else message)
         problems.raise_if_any(RecipeError, str(self.path), "docs/reference.md explains every field")
-        return Recipe(self.path, **single, **many, roots=self.roots)
+        return settled(recipe, given)
 
     def sections(self, kind: type[Section], tables: Any, name: str) -> tuple[Section, ...]:
         if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
@@ -238,6 +243,11 @@ class _Reader:
             return None
         return path
 
+    def fits(self, contradiction: str) -> None:
+        """Note that the budget does not fit the schedule; "" if it does."""
+        if contradiction:
+            self.wrong(BUDGET, contradiction)
+
     def known(self, search: Search | None, names: Sequence[str]) -> None:
         """Check the names of datasets in the search section."""
         if search is None:
@@ -258,6 +268,10 @@ class _Reader:
         while at and at not in self.lines:
             at = at[:-1]
         self.mistakes.append((self.lines[at] if at else 0, message))
+
+
+def _keys(table: Any) -> Iterable[str]:
+    return table if isinstance(table, dict) else ()
 
 
 def _many_for_slerp(merge: Merge | None, search: Search | None, datasets: tuple[Any, ...]) -> bool:

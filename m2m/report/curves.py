@@ -21,6 +21,7 @@ from m2m.report.svg import (
     scale,
     text,
 )
+from m2m.results.courses import Courses
 from m2m.results.training import Curve
 from m2m.results.validation import Validation
 
@@ -87,6 +88,44 @@ def validation_chart(validation: Validation) -> Markup:
     description = f"Scores of {counted(len(pairs), 'mixture')} as surrogates and really fine-tuned"
     titles = ("Surrogate against fine-tuned", description)
     return figure("validation", (width, height + 2), titles, *marks)
+
+
+def courses_chart(courses: Courses, datasets: int) -> Markup:
+    """Draw the dev scores of all contenders by steps; the winner's stands out."""
+    width, height, left, top, bottom = 560.0, 330.0, 54.0, 28.0, 286.0
+    scores = [check.dev for course in courses.courses for check in course.checks]
+    x = Scale(0, max(1, courses.steps), left, width - 14)
+    y = scale([end for score in scores for end in _bar(score)], bottom, top, 0.06)
+    marks = axis_left(y, left, f"{courses.metric} on dev", width - 14)
+    marks += axis_below(x, bottom, "step", top)
+    order = sorted(range(len(courses.courses)), key=lambda place: place == courses.winner)
+    for place in order:
+        course, wins = courses.courses[place], place == courses.winner
+        points = [(x(check.steps), y(check.dev.value)) for check in course.checks]
+        bars = [
+            line(x(check.steps), y(low), x(check.steps), y(high), "range")
+            for check in course.checks
+            for low, high in [_bar(check.dev)]
+        ]
+        values = ", ".join(f"{check.dev.value:z.3f} at {check.steps:,}" for check in course.checks)
+        marks.append(
+            group(
+                path(points, "curve" if wins else "course"),
+                *(dot(px, py, 3.2, "dot") for px, py in points),
+                *bars,
+                title=f"{course.mixture.short(datasets)}: {values}",
+                class_=f"{'tied' if wins else 'behind'} cross",
+            )
+        )
+    marks.append(line(x(courses.best), top, x(courses.best), bottom, "reference"))
+    description = f"Dev scores of {counted(len(courses.courses), 'contender')} by training steps"
+    return figure("courses", (width, height), ("How long to train", description), *marks)
+
+
+def _bar(score: Score) -> tuple[float, float]:
+    """Return the ends of a bar of one standard error."""
+    error = score.stderr if math.isfinite(score.stderr) else 0.0
+    return score.value - error, score.value + error
 
 
 def _ends(scores: Sequence[Score]) -> list[float]:

@@ -14,11 +14,12 @@ from m2m.report.charts import (
     ranking_chart,
     worth_chart,
 )
-from m2m.report.curves import loss_charts, validation_chart
+from m2m.report.curves import courses_chart, loss_charts, validation_chart
 from m2m.report.markup import Child, Markup, element
 from m2m.report.recipe_text import recipe_lines
 from m2m.report.words import findings
 from m2m.results.confirmation import confirmed_table, facet_tables
+from m2m.results.courses import courses_table
 from m2m.results.facts import Facts, cost_table, source_table
 from m2m.results.ranking import Ranking, ranking_tables
 from m2m.results.table import Table
@@ -32,6 +33,8 @@ _PREDICTS = (
     "The surrogate, base + merge of the experts' deltas, predicts ranks, not scores, and for "
 )
 _REGIMES = {
+    "until": "equal steps: the contenders are compared after the same number of steps. A longer "
+    "final training can change their order.",
     "fixed": "one training budget: each mixture with the same number of steps. A longer final "
     "training can change the order.",
     "proportional": "training in proportion: k datasets with k times an expert's steps. Where all "
@@ -116,6 +119,17 @@ def _results(facts: Facts) -> Iterator[Markup]:
         legend = "Open: dev, by which the winner was chosen. Filled: test. Lines: 95 % intervals."
         table = _table(confirmed_table(facts.confirmation, len(facts.sources)))
         yield _section("Confirmed", _figure(chart, legend) if chart else None, table)
+        if courses := facts.confirmation.courses:
+            legend = (
+                "Dev score after more and more steps; lines that end early stopped at a rung. The "
+                "dashed line is the kept adapter. Bars: one standard error."
+            )
+            yield _section(
+                "How long to train",
+                [element("p", sentence) for sentence in courses.sentences],
+                _figure(courses_chart(courses, len(facts.sources)), legend),
+                _more("As a table", _table(courses_table(courses, len(facts.sources)))),
+            )
     if facts.ranking and facts.ranking.places:
         names = [source.name for source in facts.sources] or [*facts.ranking.worth]
         legend = (

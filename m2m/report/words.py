@@ -116,6 +116,8 @@ def _regime(facts: Facts) -> str:
     steps = facts.settings.get("train", {}).get("steps", "as many")
     budget = facts.confirmation.budget if facts.confirmation else "fixed"
     trained = {
+        "until": f"Every contender was trained for {steps} steps, the better half for twice as "
+        "many, and so on; the last one as long as it paid.",
         "fixed": f"Every model was trained for {steps} steps.",
         "proportional": f"A model on k datasets was trained for k times {steps} steps.",
     }.get(str(budget), f"Every fine-tune was trained for {budget} steps.")

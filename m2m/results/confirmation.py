@@ -12,6 +12,7 @@ from m2m.mix.facets import Breakdown
 from m2m.mix.mixture import Mixture
 from m2m.mix.ranking import Interval
 from m2m.mix.verdict import Verdict
+from m2m.results.courses import Courses
 from m2m.results.table import Cell, Column, Table
 
 How = Literal["base", "merged", "finetuned"]
@@ -41,7 +42,8 @@ class Model:
         label: why it was chosen, such as "top 1, best single".
         adapter: folder of a fine-tune.
         seen: rows that its training used, by dataset.
-        steps: training steps of a fine-tune, as its budget has them.
+        steps: training steps, for a merge those of each expert; None for the base and in older
+            results.
     """
 
     label: str
@@ -58,6 +60,12 @@ class Model:
         """Describe the model: "top 1, fine-tuned"; only "unchanged" for the base."""
         made = HOW.get(self.how, self.how)
         return made if self.how == "base" else f"{self.label}, {made}"
+
+    @property
+    def passes(self) -> float | None:
+        """Return how often it saw each row, on average over the datasets; None if untrained."""
+        passes = [seen.passes for seen in self.seen.values()]
+        return sum(passes) / len(passes) if passes else None
 
     @property
     def rows_seen(self) -> str:
@@ -103,13 +111,15 @@ class Confirmation:
     Attributes:
         winning: index of the winner in `models`.
         ahead: how far the winner is ahead of each of `models` on test, by the recipe's metric and
-            on the same resamples; None if a target has no test set.
+            on the same resamples; of other fine-tunes with budget "until" after equal steps; None
+            if a target has no test set.
         verdict: the answer.
         breakdowns: scores by facet.
         shared: by target, (test questions that are also dev questions, test questions).
-        budget: steps of the fine-tunes: "fixed", "proportional" or a number.
+        budget: steps of the fine-tunes: "until", "fixed", "proportional" or a number.
         scored_elsewhere: number of `models` whose scores come from another machine.
         warnings: warnings about these scores.
+        courses: dev scores after more and more steps, with budget "until".
     """
 
     target: str
@@ -123,6 +133,7 @@ class Confirmation:
     budget: str | int = "fixed"
     scored_elsewhere: int = 0
     warnings: Sequence[str] = ()
+    courses: Courses | None = None
 
     @property
     def winner(self) -> Model:
@@ -163,6 +174,7 @@ class Confirmation:
             "budget": self.budget,
             "scored_elsewhere": self.scored_elsewhere,
             "warnings": list(self.warnings),
+            "courses": self.courses and self.courses.as_json(),
         }
 
     @classmethod
@@ -197,6 +209,7 @@ class Confirmation:
             budget=budget if isinstance(budget, int) else str(budget),
             scored_elsewhere=int(data.get("scored_elsewhere", 0)),
             warnings=list(map(str, data.get("warnings", ()))),
+            courses=Courses.from_json(data["courses"]) if data.get("courses") else None,
         )
 
 
@@ -217,8 +230,10 @@ def confirmed_table(confirmation: Confirmation, datasets: int) -> Table:
         if any(metric in getattr(model, part) for model in models)
     ]
     first = "" if confirmation.metric in metrics else "; scores are of the first target"
-    lengths = {model.steps for model in models if model.steps}
+    lengths = {model.steps for model in models if model.how == "finetuned"} - {None}
+    equally = "; other fine-tunes are compared with it after as many steps as theirs"
     uneven = "; fine-tunes have different steps, and more steps alone can raise a score"
+    note = equally if confirmation.courses else uneven
     rows: list[list[Cell]] = []
     for place, model in enumerate(models):
         scores = [getattr(model, part).get(metric) for part, metric, _ in parts]
@@ -228,6 +243,7 @@ def confirmed_table(confirmation: Confirmation, datasets: int) -> Table:
             model.described,
             winner,
             model.steps,
+            model.passes,
             model.rows_seen or None,
             *scores,
             None if winner else confirmation.ahead_of(place),
@@ -237,12 +253,13 @@ def confirmed_table(confirmation: Confirmation, datasets: int) -> Table:
         "Models really fine-tuned, with the base and the best merge: value ± standard error. "
         "The winner is the best of the fine-tuned on dev; how far it is ahead is measured on test"
         + first
-        + (uneven if len(lengths) > 1 else ""),
+        + (note if len(lengths) > 1 else ""),
         [
             Column("mixture", "mixture"),
             Column("model", "model"),
             Column("winner", "winner", bool, lambda winner: "*" if winner else ""),
-            Column("steps", "steps" if len(lengths) > 1 else "", int),
+            Column("steps", "steps", int),
+            Column("passes", "passes", float, "{:.3g}".format),
             Column("rows_seen", "rows seen"),
             *(
                 Column(f"{part}_{metric}", f"{part} {metric}" if visible else "", Score)

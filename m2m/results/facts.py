@@ -17,6 +17,7 @@ from m2m.formats.records import read_object
 from m2m.mix.mixture import BASE, Mixture
 from m2m.recipe import Report
 from m2m.results.confirmation import Confirmation, confirmed_table, facet_tables
+from m2m.results.courses import courses_table
 from m2m.results.export import Exported
 from m2m.results.folder import (
     CONFIRMED,
@@ -263,6 +264,8 @@ def tables(facts: Facts) -> list[Table]:
         shown += ranking_tables(facts.ranking, [source.name for source in facts.sources])
     if facts.confirmation:
         shown += facet_tables(facts.confirmation, len(facts.sources))
+        if facts.confirmation.courses:
+            shown.append(courses_table(facts.confirmation.courses, len(facts.sources)))
     if facts.validation:
         shown += validation_tables(facts.validation)
     if facts.curves:

@@ -20,10 +20,11 @@ from m2m.formats.journal import Journal
 from m2m.formats.json_values import refuse_other_kinds
 from m2m.formats.records import read_object
 from m2m.opening import refuse_links
+from m2m.recipe.fields import RESOLVED
 from m2m.results.stage import Stage
 from m2m.store import fingerprint
 
-RECIPE, RANKING, CONFIRMED = "recipe.json", "ranking.json", "confirm.json"
+RECIPE, RANKING, CONFIRMED = RESOLVED, "ranking.json", "confirm.json"
 EXPORTED, VALIDATED = "export.json", "validate.json"
 _MADE_FROM = {RANKING: RECIPE, CONFIRMED: RANKING, VALIDATED: RANKING, EXPORTED: CONFIRMED}
 # Keys of a file that decide the results after it.
@@ -79,6 +80,16 @@ class RunFolder:
     def exports(self) -> Path:
         """Return the folder of the winner's files."""
         return self.path / "export"
+
+    @property
+    def states(self) -> Path:
+        """Return the folder of the states from which fine-tunes go on to more steps."""
+        return self.path / "states"
+
+    @property
+    def checks(self) -> Path:
+        """Return the journal of the dev scores of fine-tunes that go on to more steps."""
+        return self.path / "checks.jsonl"
 
     @property
     def shares(self) -> Path:

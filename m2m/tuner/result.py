@@ -57,6 +57,7 @@ class TrainResult:
         resumed: number of steps that earlier processes made.
         held_out: (step, mean nats per trained token) on the held-out samples.
         passes: mean number of times that a sample was trained on.
+        last: whether the last step's adapter is kept, even if an earlier one was better.
     """
 
     adapter: Adapter
@@ -67,6 +68,7 @@ class TrainResult:
     resumed: int
     held_out: list[tuple[int, float]]
     passes: float = 0.0
+    last: bool = False
 
     @property
     def loss_first(self) -> float:
@@ -90,12 +92,12 @@ class TrainResult:
     @property
     def kept_step(self) -> int:
         """Return the step whose adapter is kept: the best, or else the last."""
-        return self.best_step or self.steps
+        return self.steps if self.last else self.best_step or self.steps
 
 
 def identity(config: Train, origin: Origin, samples: int, held_out: int) -> str:
     """Return the SHA-256 of everything that decides the bits of a run."""
-    settings = as_json(config)
+    settings = as_json(config) | {"schedule": config.shape}
     # The times of held-out measurements decide which adapter is kept; without them, nothing.
     for name in _ELSEWHERE if held_out else (*_ELSEWHERE, *_HELD_OUT):
         del settings[name]
@@ -107,11 +109,18 @@ def identity(config: Train, origin: Origin, samples: int, held_out: int) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode("utf-8")).hexdigest()
 
 
-def folder_mark(identity: str, config: Train, until: int) -> str:
-    """Return the SHA-256 that marks an adapter's folder: one `anytime` training makes several."""
-    if config.schedule != ANYTIME:
+def folder_mark(identity: str, config: Train, until: int, *, last: bool = False) -> str:
+    """Return the SHA-256 that marks an adapter's folder: one `anytime` training makes several.
+
+    Args:
+        identity: of the training.
+        config: its settings.
+        until: its steps so far.
+        last: whether the folder has the adapter of the last step, not of the best.
+    """
+    if config.shape != ANYTIME:
         return identity
-    return hashlib.sha256(f"{identity} until {until}".encode()).hexdigest()
+    return hashlib.sha256(f"{identity} {'at' if last else 'until'} {until}".encode()).hexdigest()
 
 
 def write_result(
@@ -153,20 +162,21 @@ def finished(
     samples: int,
     held_out: int = 0,
     until: int | None = None,
+    last: bool = False,
 ) -> TrainResult | None:
     """Return the result of an earlier run in `folder`, or None if that was another training.
 
     Args:
         folder: folder of the adapter.
         config, origin: the arguments of a `Trainer`.
-        until: the argument of its `run`.
+        until, last: the arguments of its `run`.
         samples, held_out: number of rows.
 
     A damaged folder counts as missing: the training runs again and replaces it.
     """
     try:
         run = identity(config, origin, samples, held_out)
-        mark = folder_mark(run, config, config.steps if until is None else until)
+        mark = folder_mark(run, config, config.steps if until is None else until, last=last)
         if read_extra(folder).get("identity") != mark:
             return None
         return read_result(folder)

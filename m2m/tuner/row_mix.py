@@ -63,7 +63,7 @@ def stream_of(samples: Sequence[Sample], config: Train) -> BatchStream:
     is seen that many times, and no row once more to fill the step. An `anytime` training has no
     end that its steps could depend on.
     """
-    stop = 0 if config.schedule == ANYTIME else math.ceil(config.epochs * len(samples))
+    stop = 0 if config.shape == ANYTIME else math.ceil(config.epochs * len(samples))
     return BatchStream(samples, config.seed, config.batch_tokens, stop)
 
 

@@ -126,7 +126,7 @@ class Trainer:
         )
         self._parameters = [array for pair in self._lora.values() for array in (pair.a, pair.b)]
         # The mean over the steps so far; the adapter itself if the schedule ends with small steps.
-        self._average = _copies(self._lora) if config.schedule == ANYTIME else self._lora
+        self._average = _copies(self._lora) if config.shape == ANYTIME else self._lora
         # The adapter with the lowest held-out loss so far.
         self._best = _copies(self._lora) if self._held_out else {}
         # Gradients of a step and of its later batches, kept so that no step allocates them again.
@@ -137,8 +137,11 @@ class Trainer:
         )
         self._identity = identity(config, origin, len(samples), len(held_out))
         self._until, self._checkpoint = config.steps, checkpoint_path(folder)
+        self._keeps_last = False
 
-    def run(self, until: int | None = None, state: Path | None = None) -> TrainResult:
+    def run(
+        self, until: int | None = None, state: Path | None = None, *, last: bool = False
+    ) -> TrainResult:
         """Make all steps that are left, write the folder and remove the checkpoint.
 
         An `anytime` schedule does not depend on the end: a training of 300 steps that goes on to
@@ -148,14 +151,15 @@ class Trainer:
         Args:
             until: steps to make, if the schedule is `anytime`; default: `steps` of `config`.
             state: the checkpoint, which then stays after the end so that the training can go on.
+            last: keep the last step's adapter, even if the held-out loss was lower before.
 
         Raises:
             Interrupted: a callback asked to stop; the state is saved.
             TrainingError: the loss diverged; the last checkpoint stays.
         """
-        self._until = self._config.steps if until is None else until
-        if self._until != self._config.steps and self._config.schedule != ANYTIME:
-            raise ValueError(f"schedule {self._config.schedule} ends at {self._config.steps} steps")
+        self._until, self._keeps_last = self._config.steps if until is None else until, last
+        if self._until != self._config.steps and self._config.shape != ANYTIME:
+            raise ValueError(f"schedule {self._config.shape} ends at {self._config.steps} steps")
         # A state that is further on stays as it is, and this shorter training starts again.
         stays = state is not None and saved_step(state, self._identity) <= self._until
         self._checkpoint = state if state and stays else checkpoint_path(self._folder)
@@ -178,7 +182,7 @@ class Trainer:
         seconds = time.perf_counter() - started
         result = self._result(done, resumed, (done.tokens - earlier) / max(seconds, 1e-9))
         # Until the folder exists, the checkpoint is needed.
-        mark = folder_mark(self._identity, self._config, self._until)
+        mark = folder_mark(self._identity, self._config, self._until, last=last)
         write_result(self._folder, result, self._config, self._origin, mark)
         if not stays:
             self._checkpoint.unlink(missing_ok=True)
@@ -234,7 +238,7 @@ class Trainer:
     def _learning_rate(self, step: int) -> float:
         config = self._config
         warmup = round(config.warmup * config.steps)
-        factor = learning_rate_factor(config.schedule, step, config.steps, warmup)
+        factor = learning_rate_factor(config.shape, step, config.steps, warmup)
         return config.learning_rate * factor
 
     def _is_due(self, step: int) -> bool:
@@ -307,7 +311,7 @@ class Trainer:
         adapter = Adapter(
             rank=self._config.rank,
             alpha=self._config.alpha,
-            pairs=self._best or self._average,
+            pairs=self._average if self._keeps_last else self._best or self._average,
             base_model=self._origin.base_model,
             base_fingerprint=self._origin.base_fingerprint,
             name=self._origin.name,
@@ -321,6 +325,7 @@ class Trainer:
             resumed=resumed,
             held_out=done.held_out,
             passes=self._stream.taken / self._samples,
+            last=self._keeps_last,
         )
 
 

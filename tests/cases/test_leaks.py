@@ -78,9 +78,9 @@ def test_with_hours_a_leak_stops_a_run_before_anything_is_timed(
     loaded = load_recipe(recipe)
     monkeypatch.setattr(hours_module, "calibrate", calibrate)
     with pytest.raises(InputError, match="also dev or test questions"):
-        Run(loaded, Silent(), fit=hours_module.within(loaded, 100.0))
+        Run(loaded, Silent(), hours=hours_module.Within(loaded, 100.0))
     assert not timed
-    Run(loaded, Silent(), fit=hours_module.within(loaded, 100.0), allow_leaks=True)
+    Run(loaded, Silent(), hours=hours_module.Within(loaded, 100.0), allow_leaks=True)
     assert timed
 
 

@@ -187,8 +187,10 @@ def test_a_confirmation_names_the_steps_if_they_differ(recipe: Recipe) -> None:
     steps = {model.mixture: model.steps for model in found.models if model.how == "finetuned"}
     assert steps == {mixture: 12 * len(mixture.datasets) for mixture in steps}
     assert len({*steps.values()}) > 1
-    assert "steps)" in " ".join(found.verdict.lines)
-    assert "steps" in confirmed_table(found, 3).heads
+    assert "after 12 steps" in " ".join(found.verdict.lines)
+    assert "different steps" in confirmed_table(found, 3).caption
     fixed = Run(recipe, Silent()).confirm()
-    assert "steps)" not in " ".join(fixed.verdict.lines)
-    assert "steps" not in confirmed_table(fixed, 3).heads
+    assert " steps" not in " ".join(fixed.verdict.lines)
+    assert "different steps" not in confirmed_table(fixed, 3).caption
+    for table in (confirmed_table(found, 3), confirmed_table(fixed, 3)):
+        assert {"steps", "passes"} <= {*table.heads}

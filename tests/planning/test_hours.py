@@ -141,7 +141,7 @@ def test_a_run_reads_its_inputs_once_and_keeps_the_cut(
 
     monkeypatch.setattr(inputs_module, "load_dataset", counting)
     run = Run(
-        recipe, Heard(), fit=hours_module.within(recipe, limit / hours_module._FRACTION / 3600)
+        recipe, Heard(), hours=hours_module.Within(recipe, limit / hours_module._FRACTION / 3600)
     )
     assert sorted(read) == sorted(dataset.path for dataset in recipe.datasets)
     assert run.recipe.train.steps < whole.recipe.train.steps

@@ -1,0 +1,71 @@
+"""Successive halving of real fine-tunes, and the end of the last one: pure decisions.
+
+All contenders train for the same number of steps. The better half goes on to twice as many, and so
+on (Jamieson and Talwalkar 2016, arXiv 1502.07943), until one is left. That one trains on as long as
+it pays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from m2m.arrays import F64
+from m2m.mix.ranking import ahead
+
+
+def going_on(points: F64, replicates: F64) -> list[int]:
+    """Return the places of the contenders that go on, best first: half of them at most.
+
+    A contender in the better half stops too if it is clearly worse than the best. Of contenders
+    that the questions do not separate, those with the higher scores go on while there is room.
+
+    Args:
+        points: (n,) scores on all dev questions, higher is better.
+        replicates: (n, R) scores on the same R resamples of the questions.
+    """
+    order = np.argsort(-points, kind="stable")
+    room = -(-len(points) // 2)
+    lead = ahead(points, replicates, int(order[0]))
+    return [int(place) for place in order[:room] if lead[place].sign <= 0]
+
+
+def next_check(first: int, every: int, start: int) -> int:
+    """Return the steps of the next check of the last training after `start` steps.
+
+    Args:
+        first: steps of the first rung, which are an expert's.
+        every: steps between two checkpoints; checks are at multiples of it.
+        start: steps so far.
+    """
+    gap = -(-max(1, first // 2) // every) * every
+    return (start // every) * every + gap
+
+
+@dataclass(frozen=True)
+class Checks:
+    """The checks of the last training.
+
+    Attributes:
+        dev: scores on dev, higher is better.
+        held_out: losses on the held-out rows, None without such rows.
+    """
+
+    dev: F64
+    held_out: Sequence[float | None]
+
+    @property
+    def best(self) -> int:
+        """Return the check with the best dev score, the first of equals."""
+        return int(np.argmax(self.dev))
+
+    @property
+    def waited(self) -> int:
+        """Return the number of checks since dev score or held-out loss last improved."""
+        latest = self.best
+        losses = [np.inf if loss is None else loss for loss in self.held_out]
+        if min(losses) < np.inf:
+            latest = max(latest, int(np.argmin(losses)))
+        return len(self.dev) - 1 - latest

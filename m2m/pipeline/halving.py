@@ -1,0 +1,182 @@
+"""`[confirm] budget = "until"`: halve the contenders at equal steps, then train the last one on.
+
+Nothing is thrown away: a contender that goes on continues its own training, and an expert is the
+beginning of its dataset's. Only dev questions decide. Every decision follows from scores that are
+stored, so a run that was killed anywhere decides the same again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from m2m.evaluate.score import Score
+from m2m.mix.mixture import Mixture
+from m2m.mix.rungs import Checks, going_on, next_check
+from m2m.mix.scoreboard import Scoreboard, metric_name, scoreboard
+from m2m.pipeline.finetunes import DEV, objectives_on, rows_seen
+from m2m.pipeline.ladder import Ladder, Stop
+from m2m.pipeline.trained_run import TrainedRun
+from m2m.results.courses import CAP, PASSES, PATIENCE, TIME, Check, Course, Courses
+
+
+@dataclass(frozen=True)
+class Halved:
+    """The course of all contenders.
+
+    Attributes:
+        stops: by contender, its stops in the order of their steps.
+        winner: the contender that was left.
+        best: the winner's stop with the best dev score.
+        end: why the winner's training ended.
+    """
+
+    stops: dict[Mixture, list[Stop]]
+    winner: Mixture
+    best: Stop
+    end: str
+
+
+class Halving:
+    """Trains the contenders of a run.
+
+    Args:
+        run: the run, with trained experts.
+        deadline: time (`time.monotonic`) at which the last training ends; None: after as many
+            steps as all experts and rungs together, or where an earlier call has ended it.
+    """
+
+    def __init__(self, run: TrainedRun, deadline: float | None = None) -> None:
+        self._run, self._inputs = run, run.inputs
+        self._deadline = deadline
+        self._ladder = Ladder(run)
+
+    def run(self, contenders: Sequence[Mixture]) -> Halved:
+        """Train the contenders until one is left, and that one as long as it pays.
+
+        Raises:
+            Interrupted: the user asked to stop; all states and scores are kept.
+        """
+        self._leave_experts(contenders)
+        stops: dict[Mixture, list[Stop]] = {mixture: [] for mixture in contenders}
+        steps, spent = self._first, self._first * len(self._inputs.expert_names)
+        left = [*contenders]
+        while len(left) > 1:
+            now = self._ladder.climb(left, steps)
+            spent += len(left) * (steps - (stops[left[0]][-1].steps if stops[left[0]] else 0))
+            for stop in now:
+                stops[stop.mixture].append(stop)
+            left = self._better(now)
+            steps *= 2
+        winner = left[0]
+        if not stops[winner]:  # there was nothing to compare it with
+            stops[winner] += self._ladder.climb([winner], steps)
+        end = self._train_on(winner, stops[winner], stops[winner][-1].steps + spent)
+        best = stops[winner][self._checks(stops[winner]).best]
+        return Halved(stops, winner, best, end)
+
+    def courses(self, halved: Halved) -> Courses:
+        """Return the dev scores of all stops, as the results keep them."""
+        every = [stop for stops in halved.stops.values() for stop in stops]
+        board = self._board(every)
+        errors = board.replicates.std(axis=1, ddof=1)
+        checks = [
+            Check(stop.steps, Score(float(point), float(error)), stop.held_out)
+            for stop, point, error in zip(every, board.points, errors, strict=True)
+        ]
+        courses, start = [], 0
+        for mixture, stops in halved.stops.items():
+            courses.append(Course(mixture, checks[start : start + len(stops)]))
+            start += len(stops)
+        return Courses(
+            metric_name(self._inputs.objectives),
+            courses,
+            [*halved.stops].index(halved.winner),
+            halved.best.steps,
+            halved.end,
+        )
+
+    @property
+    def ladder(self) -> Ladder:
+        """Return the ladder, which gives the adapters of all stops."""
+        return self._ladder
+
+    @cached_property
+    def _first(self) -> int:
+        return self._inputs.recipe.train.steps
+
+    def _leave_experts(self, contenders: Sequence[Mixture]) -> None:
+        """Delete the states of the experts that are the beginning of no contender."""
+        for name in self._inputs.expert_names:
+            if (alone := Mixture.uniform([name])) not in contenders:
+                self._ladder.leave(alone)
+
+    def _better(self, stops: Sequence[Stop]) -> list[Mixture]:
+        """Return the mixtures that go on, best first; the states of the others are deleted."""
+        board = self._board(stops)
+        places = going_on(board.sign * board.points, board.sign * board.replicates)
+        chosen = [stops[place].mixture for place in places]
+        for stop in stops:
+            if stop.mixture not in chosen:
+                self._ladder.leave(stop.mixture)
+        count = len(self._inputs.corpora)
+        names = ", ".join(mixture.short(count) for mixture in chosen)
+        self._run.progress.note(
+            f"after {stops[0].steps:,} steps each, {len(chosen)} of {len(stops)} go on: {names}"
+        )
+        return chosen
+
+    def _train_on(self, winner: Mixture, stops: list[Stop], cap: int) -> str:
+        """Train the winner on, check by check, and add its stops; return why it ended."""
+        ladder, confirm = self._ladder, self._inputs.recipe.confirm
+        rungs = {stop.steps for stop in stops}
+        ended = ladder.ended(winner) if self._deadline is None else None
+        while not (end := self._end(winner, stops, ended, cap)):
+            started = time.monotonic()
+            every = self._inputs.recipe.train.checkpoint_every
+            stops += ladder.climb([winner], next_check(self._first, every, stops[-1].steps))
+            self._slowest = max(self._slowest, time.monotonic() - started)
+            best = stops[self._checks(stops).best].steps
+            for stop in stops[:-1]:
+                if stop.steps not in rungs and stop.steps != best:
+                    ladder.forget(winner, stop.steps)
+            self._tell(stops, confirm.patience)
+        ladder.end(winner, stops[-1].steps, end)
+        return end
+
+    _slowest = 0.0  # seconds of the slowest check of this call
+
+    def _end(
+        self, winner: Mixture, stops: Sequence[Stop], ended: tuple[int, str] | None, cap: int
+    ) -> str:
+        """Return why the training ends at its last stop; "" if it goes on."""
+        confirm, steps = self._inputs.recipe.confirm, stops[-1].steps
+        if ended is not None:
+            return ended[1] if steps >= ended[0] else ""
+        if self._checks(stops).waited >= confirm.patience:
+            return PATIENCE
+        seen = rows_seen(self._inputs, winner, self._ladder.job(winner, steps), steps)
+        if max(rows.passes for rows in seen.values()) >= confirm.max_passes:
+            return PASSES
+        if self._deadline is None:
+            return CAP if steps >= cap else ""
+        return TIME if time.monotonic() + self._slowest > self._deadline else ""
+
+    def _tell(self, stops: Sequence[Stop], patience: int) -> None:
+        checks, board = self._checks(stops), self._board(stops)
+        best = checks.best
+        self._run.progress.note(
+            f"{stops[-1].steps:,} steps: dev {board.points[-1]:z.3f}; best "
+            f"{board.points[best]:z.3f} after {stops[best].steps:,}; {checks.waited} of {patience} "
+            "checks without improvement"
+        )
+
+    def _checks(self, stops: Sequence[Stop]) -> Checks:
+        board = self._board(stops)
+        return Checks(board.sign * board.points, [stop.held_out for stop in stops])
+
+    def _board(self, stops: Sequence[Stop]) -> Scoreboard:
+        wanted, seed = objectives_on(DEV, self._inputs), self._inputs.recipe.search.seed
+        return scoreboard([stop.trial for stop in stops], wanted, seed)

@@ -1,0 +1,142 @@
+"""The dev scores of fine-tunes that went on to more steps, and why the last training ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from m2m.evaluate.score import Score
+from m2m.mix.mixture import Mixture
+from m2m.results.table import Cell, Column, Table
+
+# Reasons why the last training ended, with words for people.
+PATIENCE, PASSES, CAP, TIME = "patience", "passes", "cap", "time"
+_ENDS: Mapping[str, str] = {
+    PATIENCE: "neither the dev score nor the held-out loss had improved for long enough ([confirm] "
+    "patience)",
+    PASSES: "it had seen the rows of a dataset often enough ([confirm] max_passes)",
+    CAP: "it had had as many steps as all experts and all other fine-tunes together",
+    TIME: "the time was up",
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One measurement of a training: dev score and held-out loss (None without such rows)."""
+
+    steps: int
+    dev: Score
+    held_out: float | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return its fields."""
+        return {"steps": self.steps, "dev": self.dev.as_json(), "held_out": self.held_out}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Check:
+        """Invert `as_json`."""
+        loss = data["held_out"]
+        dev = Score.from_json(data["dev"])
+        return cls(int(data["steps"]), dev, None if loss is None else float(loss))
+
+
+@dataclass(frozen=True)
+class Course:
+    """The checks of one mixture's training, by their steps."""
+
+    mixture: Mixture
+    checks: Sequence[Check]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the mixture and its checks."""
+        return {**self.mixture.as_json(), "checks": [check.as_json() for check in self.checks]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Course:
+        """Invert `as_json`."""
+        checks = [Check.from_json(check) for check in data["checks"]]
+        return cls(Mixture.from_json(data), checks)
+
+
+@dataclass(frozen=True)
+class Courses:
+    """The courses of all contenders.
+
+    Attributes:
+        metric: of the dev scores.
+        winner: place of the winner in `courses`.
+        best: steps after which the winner was best on dev.
+        end: why its training ended: `PATIENCE`, `PASSES`, `CAP` or `TIME`.
+    """
+
+    metric: str
+    courses: Sequence[Course]
+    winner: int
+    best: int
+    end: str
+
+    @property
+    def steps(self) -> int:
+        """Return the steps of the winner's whole training."""
+        return self.courses[self.winner].checks[-1].steps
+
+    @property
+    def sentences(self) -> list[str]:
+        """Say how the training ended, and how it can go on."""
+        kept = (
+            "its last adapter is the best on dev and is kept"
+            if self.best == self.steps
+            else f"the adapter after {self.best:,} steps was best on dev and is kept"
+        )
+        ended = f"Training ended after {self.steps:,} steps, because {_ENDS[self.end]}; {kept}."
+        more = "`m2m run RECIPE --hours 2` goes on from there."
+        return [ended, *([more] if self.end in (CAP, TIME) else [])]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the field `courses` of `m2m confirm --json`."""
+        courses = [course.as_json() for course in self.courses]
+        return {**vars(self), "courses": courses}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Courses:
+        """Invert `as_json`.
+
+        Raises:
+            ValueError: there is no such winner or end.
+        """
+        courses = [Course.from_json(course) for course in data["courses"]]
+        winner, end = int(data["winner"]), str(data["end"])
+        if not 0 <= winner < len(courses) or not courses[winner].checks or end not in _ENDS:
+            raise ValueError(f"winner {winner} of {len(courses)} courses, end {end!r:.40}")
+        return cls(str(data["metric"]), courses, winner, int(data["best"]), end)
+
+
+def courses_table(courses: Courses, datasets: int) -> Table:
+    """Show every check of every training.
+
+    Args:
+        courses: the trainings.
+        datasets: number of datasets of the run.
+    """
+    rows: list[Sequence[Cell]] = []
+    strong: set[int] = set()
+    for place, course in enumerate(courses.courses):
+        for check in course.checks:
+            if place == courses.winner and check.steps == courses.best:
+                strong.add(len(rows))
+            name = course.mixture.short(datasets)
+            rows.append((name, check.steps, check.dev, check.held_out))
+    return Table(
+        "courses",
+        f"{courses.metric} on dev after more and more steps: value ± standard error; held-out loss "
+        "in nats per trained token",
+        [
+            Column("mixture", "mixture"),
+            Column("steps", "steps", int),
+            Column("dev", f"dev {courses.metric}", Score),
+            Column("held_out", "held-out loss", float, "{:z.3f}".format),
+        ],
+        rows,
+        strong=frozenset(strong),
+    )

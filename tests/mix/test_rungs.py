@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from m2m.mix.rungs import Checks, going_on, next_check
+
+
+def scores(points: list[float], noise: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    exact = np.array(points)
+    return exact, exact[:, None] + noise * rng.standard_normal((len(points), 400))
+
+
+def test_the_better_half_goes_on_best_first() -> None:
+    assert going_on(*scores([0.1, 0.5, 0.3, 0.2], 1.0)) == [1, 2]
+    assert going_on(*scores([0.1, 0.5, 0.3], 1.0)) == [1, 2]
+    assert going_on(*scores([0.1, 0.5], 1.0)) == [1]
+
+
+def test_a_contender_that_is_clearly_worse_than_the_best_stops_even_if_there_is_room() -> None:
+    assert going_on(*scores([0.1, 0.9, 0.2, 0.89, 0.1, 0.1], 0.01)) == [1, 3]
+
+
+def test_equal_contenders_fill_the_room_in_their_order() -> None:
+    assert going_on(*scores([0.5, 0.5, 0.5, 0.5], 0.0)) == [0, 1]
+
+
+def test_paired_resamples_decide_not_the_width_of_each() -> None:
+    """Both move together by 1, and one is always 0.1 behind."""
+    common = np.random.default_rng(0).standard_normal(400)
+    points = np.array([0.5, 0.4, 0.1, 0.0])
+    assert going_on(points, points[:, None] + common) == [0]
+
+
+@pytest.mark.parametrize(
+    ("first", "every", "start", "expected"),
+    [(300, 25, 600, 750), (300, 25, 610, 750), (12, 3, 24, 30), (10, 25, 40, 50), (1, 1, 4, 5)],
+)
+def test_checks_are_half_an_experts_steps_apart_and_at_checkpoints(
+    first: int, every: int, start: int, expected: int
+) -> None:
+    step = next_check(first, every, start)
+    assert (step, step % every) == (expected, 0)
+
+
+def test_a_training_waits_while_neither_dev_score_nor_held_out_loss_improves() -> None:
+    dev = np.array([0.1, 0.3, 0.2, 0.3])
+    assert Checks(dev, [None] * 4).best == 1, "of equals the first"
+    assert Checks(dev, [None] * 4).waited == 2
+    assert Checks(dev, [2.0, 1.0, 0.9, 1.1]).waited == 1, "the loss still fell"
+    assert Checks(dev[:1], [2.0]).waited == 0

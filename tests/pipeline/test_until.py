@@ -1,0 +1,286 @@
+"""Fine-tunes that are halved at equal steps, and the last one trained as long as it pays."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from m2m.adapter import load_adapter
+from m2m.errors import Interrupted
+from m2m.mix.mixture import Mixture
+from m2m.pipeline import ladder
+from m2m.pipeline.experts import Tuning
+from m2m.pipeline.finetunes import mixed_corpus
+from m2m.pipeline.inputs import read_inputs
+from m2m.pipeline.run import Run
+from m2m.progress import Silent
+from m2m.recipe import load_recipe
+from m2m.results.courses import CAP, PASSES, PATIENCE, TIME, Courses
+from m2m.tuner.trainer import Trainer
+from tests.pipeline.scenario import copied, make_scenario
+
+MODELS = ("copy", "reverse", "upper")
+
+
+def until(recipe: Path, more: str = "", learning_rate: str = "2e-3") -> Path:
+    text = recipe.read_text(encoding="utf-8")
+    text = text.replace("[confirm]\n", f'[confirm]\nbudget = "until"\n{more}')
+    text = text.replace("learning_rate = 5e-3", f"learning_rate = {learning_rate}")
+    recipe.write_text(text, encoding="utf-8")
+    return recipe
+
+
+def run(recipe: Path, **more: Any) -> Run:
+    return Run(load_recipe(recipe), Silent(), **more)
+
+
+def courses(done: Run) -> Courses:
+    found = done.confirm().courses
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    recipe = until(make_scenario(tmp_path_factory.mktemp("until")))
+    run(recipe).run()
+    return recipe
+
+
+@pytest.fixture
+def own(finished: Path, tmp_path: Path) -> Path:
+    return copied(finished, tmp_path)
+
+
+def steps_of(found: Courses) -> list[list[int]]:
+    return [[check.steps for check in course.checks] for course in found.courses]
+
+
+def test_contenders_train_for_equal_steps_and_half_of_them_goes_on(own: Path) -> None:
+    found = courses(run(own))
+    rungs = sorted({tuple(steps[:2]) for steps in steps_of(found)}, key=len)
+    assert rungs[0] == (12,), "some stop at the first rung"
+    assert all(steps[0] == 12 for steps in steps_of(found))
+    going_on = sum(len(steps) > 1 for steps in steps_of(found))
+    assert 1 <= going_on <= -(-len(found.courses) // 2)
+    assert found.end == PATIENCE
+    assert found.best in steps_of(found)[found.winner]
+
+
+def test_steps_are_in_every_model_and_others_are_compared_after_equal_steps(own: Path) -> None:
+    confirmation = run(own).confirm()
+    assert confirmation.courses is not None
+    last = {course.mixture: course.checks[-1].steps for course in confirmation.courses.courses} | {
+        confirmation.winner.mixture: confirmation.courses.best
+    }
+    for model in confirmation.models:
+        expected = {"base": 0, "merged": 12}.get(model.how)
+        assert model.steps == (last[model.mixture] if expected is None else expected)
+    assert "at equal steps" in " ".join(confirmation.verdict.lines)
+    assert f"after {confirmation.winner.steps:,} steps" in confirmation.verdict.sentence
+
+
+def test_the_winner_is_one_training_bit_for_bit(own: Path) -> None:
+    """All rungs and checks together are what one trainer makes that is never stopped."""
+    done = run(own)
+    found, winner = courses(done), done.confirm().winner
+    inputs = read_inputs(load_recipe(own))
+    corpus = mixed_corpus(inputs, winner.mixture)
+    if len(winner.mixture.datasets) == 1:
+        corpus = inputs.corpora[winner.mixture.datasets[0]]
+    job = ladder.Job(corpus, inputs.recipe.train, own.parent / "whole")
+    tuning = Tuning(inputs.base, inputs.recipe, Silent())
+    Trainer(
+        tuning._decoder,
+        corpus.samples,
+        job.config,
+        folder=job.folder,
+        origin=job.origin(inputs.base),
+        held_out=corpus.held_out,
+    ).run(found.steps, last=True)
+    last = own.parent / "m2m-runs" / "recipe" / "confirm" / str(found.steps)
+    (name,) = last.iterdir()
+    assert load_adapter(job.folder).sha256 == load_adapter(name).sha256
+
+
+def test_a_single_contender_goes_on_from_its_expert(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = until(make_scenario(tmp_path / "single"))
+    done = run(recipe)
+    done.search()
+    trained: list[tuple[str, int, int]] = []
+    whole = Trainer.run
+
+    def counted(self: Trainer, *args: Any, **more: Any) -> Any:
+        result = whole(self, *args, **more)
+        trained.append((self._origin.name, result.steps, result.resumed))
+        return result
+
+    monkeypatch.setattr(Trainer, "run", counted)
+    found = courses(done)
+    singles = [each.mixture for each in found.courses if len(each.mixture.datasets) == 1]
+    assert singles, "the best single is a contender"
+    for mixture in singles:
+        assert (mixture.label, 12, 12) in trained, "its first rung makes no step"
+
+
+def test_a_finished_run_trains_and_scores_nothing_again(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = run(own).confirm().as_json()
+
+    def refused(*args: Any, **more: Any) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(Trainer, "__init__", refused)
+    journal = own.parent / "m2m-runs" / "recipe" / "confirm.jsonl"
+    lines = journal.read_bytes()
+    assert run(own).confirm().as_json() == before
+    assert journal.read_bytes() == lines
+
+
+class Stopping(Silent):
+    """Asks to stop at the `after`th time that somebody wants to know: at each step, for one."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    def stop_requested(self) -> bool:
+        self.left -= 1
+        return self.left <= 0
+
+
+def tree(recipe: Path) -> dict[str, bytes]:
+    """All adapters and the decisions of a run."""
+    folder = recipe.parent / "m2m-runs" / "recipe"
+    files = [*folder.glob("confirm/*/*/adapter_model.safetensors"), *folder.glob("states/*")]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+@pytest.mark.slow  # many short runs
+def test_a_run_that_is_stopped_anywhere_ends_with_the_same_bytes(
+    finished: Path, tmp_path: Path
+) -> None:
+    recipe = until(make_scenario(tmp_path / "stopped"))
+    stops = 0
+    for after in (15, 45, 20, 18, 17, 16, 20, 20, 20, 20, 20, 20, 20, 20):
+        try:
+            Run(load_recipe(recipe), Stopping(after)).confirm()
+            break
+        except Interrupted:
+            stops += 1
+    assert stops > 4
+    assert (
+        run(recipe).confirm().as_json()["courses"] == run(finished).confirm().as_json()["courses"]
+    )
+    assert tree(recipe) == tree(finished)
+
+
+@pytest.mark.parametrize("at", range(1, 9))
+def test_a_kill_between_training_and_journal_loses_nothing(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """A process dies before its `at`th line of the journal; the next one goes on."""
+    recipe = copied(finished, tmp_path)
+    folder = recipe.parent / "m2m-runs" / "recipe"
+    lines = (folder / "checks.jsonl").read_bytes().splitlines(keepends=True)
+    (folder / "checks.jsonl").write_bytes(b"".join(lines[: at - 1]))
+    assert (
+        run(recipe).confirm().as_json()["courses"] == run(finished).confirm().as_json()["courses"]
+    )
+    assert {*tree(recipe)} == {*tree(finished)}
+
+
+def test_only_best_last_and_rungs_stay_on_the_disk(own: Path) -> None:
+    found = courses(run(own))
+    folder = own.parent / "m2m-runs" / "recipe"
+    kept = {int(path.parent.name) for path in folder.glob("confirm/*/*")}
+    rungs = {12 * 2**rung for rung in range(5)}
+    assert kept - rungs <= {found.best, found.steps}
+    assert {found.best, found.steps} <= kept
+    winner = found.courses[found.winner].mixture
+    states = {path.name for path in (folder / "states").iterdir()}
+    assert states == {f"{'+'.join(winner.datasets)}.safetensors"}
+
+
+@pytest.mark.parametrize(
+    ("more", "end"),
+    [("patience = 99\nmax_passes = 3\n", PASSES), ("patience = 99\nmax_passes = 900\n", CAP)],
+)
+def test_a_training_ends_at_the_cap_of_passes_or_of_steps(
+    tmp_path: Path, more: str, end: str
+) -> None:
+    recipe = until(make_scenario(tmp_path / "caps"), more)
+    done = run(recipe)
+    found = courses(done)
+    assert found.end == end
+    others = [steps[-1] for i, steps in enumerate(steps_of(found)) if i != found.winner]
+    rung = max(others)
+    if end == CAP:  # three experts, and all contenders up to their last rungs
+        cap = rung + 36 + sum(others) + rung
+        assert cap <= found.steps < cap + 6
+    else:
+        assert found.steps <= 96
+
+
+class Soon:
+    """Hours that end at once, or much later."""
+
+    def __init__(self, seconds: float) -> None:
+        self.deadline = time.monotonic() + seconds
+
+    def fit(self, inputs: Any, progress: Any) -> Any:
+        return inputs
+
+
+def test_a_training_that_ended_for_lack_of_time_goes_on_with_more(tmp_path: Path) -> None:
+    recipe = until(make_scenario(tmp_path / "time"), "patience = 99\nmax_passes = 900\n")
+    first = courses(run(recipe, hours=Soon(-1)))
+    assert first.end == TIME
+    assert "--hours" in " ".join(first.sentences)
+    again = courses(run(recipe))
+    assert again.as_json() == first.as_json(), "without hours nothing more is trained"
+    more = courses(run(recipe, hours=Soon(4)))
+    assert more.steps > first.steps
+    longer = steps_of(more)[more.winner]
+    assert longer[: len(steps_of(first)[first.winner])] == steps_of(first)[first.winner]
+
+
+def test_the_test_questions_are_read_once_after_all_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    opened = ladder.open_judge
+
+    def noted(*args: Any, **more: Any) -> Any:
+        order.append("dev" if more.get("dev_only") else "test")
+        return opened(*args, **more)
+
+    monkeypatch.setattr(ladder, "open_judge", noted)
+    monkeypatch.setattr("m2m.pipeline.tuned.open_judge", noted)
+    run(until(make_scenario(tmp_path / "once"))).confirm()
+    assert order.count("test") == 1
+    assert order[-1] == "test"
+
+
+def test_no_contender_is_there_twice(own: Path) -> None:
+    mixtures = [course.mixture for course in courses(run(own)).courses]
+    assert len({*mixtures}) == len(mixtures)
+    assert Mixture.uniform(MODELS) in mixtures
+
+
+def test_results_come_back_from_json_and_the_report_draws_them(own: Path) -> None:
+    folder = own.parent / "m2m-runs" / "recipe"
+    stored = json.loads((folder / "confirm.json").read_text(encoding="utf-8"))["courses"]
+    assert Courses.from_json(stored).as_json() == stored
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "How long to train" in page
+    assert "Dev scores of" in page
+    assert (folder / "report" / "courses.csv").is_file()
+    card = (folder / "export" / "README.md").read_text(encoding="utf-8")
+    assert "Training ended after" in card
