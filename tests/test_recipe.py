@@ -39,7 +39,7 @@ def written(folder: Path, text: str) -> Path:
 
 def test_a_minimal_recipe_gets_every_default(folder: Path) -> None:
     recipe = load_recipe(written(folder, MINIMAL))
-    assert recipe.train == recipes.Train(schedule="cosine")
+    assert recipe.train == recipes.Train(schedule="anytime")
     assert recipe.datasets[0].path == folder / "a.jsonl"
     assert recipe.targets[0].test is None
     assert recipe.folder == folder / "m2m-runs" / "recipe"

@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from m2m.errors import RecipeError
+from m2m.pipeline.experts import expert_job
+from m2m.pipeline.inputs import read_inputs
+from m2m.pipeline.run import Run
+from m2m.progress import Silent
 from m2m.recipe import load_recipe, run_folder
+from m2m.tuner.trainer import Trainer
+from tests.pipeline.scenario import make_scenario
 from tests.test_recipe import MINIMAL, folder, written
 
 GOLDEN = Path(__file__).parent / "golden" / "begun-fixed" / "recipe.json"
@@ -28,6 +34,8 @@ def regime(path: Path) -> tuple[str | int, str]:
         ('[confirm]\nbudget = "fixed"\n', ("fixed", "cosine")),
         ("[confirm]\nbudget = 900\n", (900, "cosine")),
         ('[confirm]\nbudget = "fixed"\n[train]\nschedule = "anytime"\n', ("fixed", "anytime")),
+        ("", ("until", "anytime")),
+        ('[train]\nschedule = "anytime"\n', ("until", "anytime")),
         ('[train]\nschedule = "linear"\n', ("fixed", "linear")),
         ('[train]\nschedule = "auto"\n[confirm]\nbudget = "until"\n', ("until", "anytime")),
     ],
@@ -71,3 +79,56 @@ def test_the_golden_file_is_of_the_old_defaults() -> None:
     assert stored["confirm"]["budget"] == "fixed"
     assert stored["train"]["schedule"] == "cosine"
     assert "max_passes" not in stored["confirm"]
+
+
+def test_a_run_that_began_with_the_old_default_goes_on_with_it(folder: Path) -> None:
+    path = written(folder, MINIMAL)
+    assert regime(path) == ("until", "anytime")
+    assert not load_recipe(path).remarks
+    begun(path)
+    assert regime(path) == ("fixed", "cosine")
+    (remark,) = load_recipe(path).remarks
+    assert 'began with budget = "fixed" and goes on with it' in remark
+    assert 'write budget = "until" under [confirm]' in remark
+
+
+def test_the_recipe_itself_decides_if_it_names_a_budget(folder: Path) -> None:
+    path = written(folder, MINIMAL + '[confirm]\nbudget = "until"\n')
+    begun(path)
+    assert regime(path) == ("until", "anytime")
+    assert not load_recipe(path).remarks
+
+
+def test_an_old_run_keeps_its_adapters(tmp_path: Path) -> None:
+    """The fingerprint of an old version's training of `copy`, with the recipe's old defaults."""
+    recipe = make_scenario(tmp_path)
+    silent = recipe.read_text(encoding="utf-8").replace('budget = "fixed"\n', "")
+    recipe.write_text(silent, encoding="utf-8")
+    begun(recipe)
+    inputs = read_inputs(load_recipe(recipe))
+    assert expert_job(inputs, "copy").mark(inputs.base) == (
+        "1014965b64145050f365a82f13f413cff91e9e98d48a47d7fe0fb556cc49e866"
+    )
+
+
+def test_an_old_run_goes_on_and_nothing_is_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = make_scenario(tmp_path)
+    text = recipe.read_text(encoding="utf-8").replace('budget = "fixed"\n', "")
+    before = Run(load_recipe(recipe), Silent()).confirm().as_json()
+    stored = run_folder(recipe) / "recipe.json"
+    old = json.loads(stored.read_text(encoding="utf-8"))
+    for name in ("patience", "max_passes"):
+        del old["confirm"][name]
+    stored.write_text(json.dumps(old), encoding="utf-8")
+    recipe.write_text(text, encoding="utf-8")
+
+    def refused(*args: object, **more: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(Trainer, "__init__", refused)
+    again = Run(load_recipe(recipe), Silent())
+    assert again.confirm().as_json() == before
+    kept = json.loads(stored.read_text(encoding="utf-8"))
+    assert kept["confirm"]["budget"] == "fixed", "and the next call does the same"

@@ -63,7 +63,7 @@ class Halving:
         stops: dict[Mixture, list[Stop]] = {mixture: [] for mixture in contenders}
         steps, spent = self._first, self._first * len(self._inputs.expert_names)
         left = [*contenders]
-        while len(left) > 1:
+        while len(left) > 1 and not self._is_late(stops[left[0]]):
             now = self._ladder.climb(left, steps)
             spent += len(left) * (steps - (stops[left[0]][-1].steps if stops[left[0]] else 0))
             for stop in now:
@@ -102,6 +102,14 @@ class Halving:
     def ladder(self) -> Ladder:
         """Return the ladder, which gives the adapters of all stops."""
         return self._ladder
+
+    def _is_late(self, stops: Sequence[Stop]) -> bool:
+        """Return whether the time is up after these stops of the best contender."""
+        if not stops:
+            return False
+        if self._deadline is not None:
+            return time.monotonic() > self._deadline
+        return self._ladder.ended(stops[-1].mixture) == (stops[-1].steps, TIME)
 
     @cached_property
     def _first(self) -> int:

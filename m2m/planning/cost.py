@@ -18,12 +18,14 @@ from m2m.mix.mixture import BASE, Mixture
 from m2m.mix.space import LISTED, Space
 from m2m.mix.strategies import make_strategy
 from m2m.mix.strategy import Cost, Strategy
-from m2m.pipeline.experts import finished_experts
+from m2m.pipeline.experts import finished_experts, goes_on
 from m2m.pipeline.finetunes import training_rows
 from m2m.pipeline.inputs import Inputs, expert_passes
 from m2m.pipeline.search import search_space
 from m2m.planning.calibration import Aside, Rates, count_tokens
+from m2m.planning.until import LAST, Rungs
 from m2m.recipe import Recipe
+from m2m.recipe.fields import UNTIL
 
 # A checkpoint holds the adapter, AdamW's two states and the best adapter so far.
 _CHECKPOINTS = 4
@@ -124,6 +126,8 @@ class Work:
 
     def stages(self) -> list[PlannedStage]:
         """Return all stages, in order."""
+        if self.recipe.confirm.budget == UNTIL:
+            return [self.train(), self.search(), self.halving(), self.last(), self.export()]
         return [self.train(), self.search(), self.confirm(), self.export()]
 
     def train(self) -> PlannedStage:
@@ -141,7 +145,10 @@ class Work:
             what += f", {at_once} at a time"
         if left:
             seconds += self.rates.decoder
-        disk = (len(left) + _CHECKPOINTS * at_once) * self.rates.adapter_bytes if left else 0
+        states = len(left) if goes_on(self.recipe) else at_once  # each has as many as a checkpoint
+        disk = (len(left) + (_CHECKPOINTS + goes_on(self.recipe)) * states) * (
+            self.rates.adapter_bytes if left else 0
+        )
         return PlannedStage("train", what, seconds, peak, disk)
 
     def search(self) -> PlannedStage:
@@ -206,6 +213,50 @@ class Work:
         what = f"up to {counted(tuned, 'fine-tune')}, {whole} on all datasets; "
         what += f"{models:.0f} models scored"
         return PlannedStage("confirm", what, seconds, peak, disk)
+
+    def rungs(self) -> Rungs:
+        """Return the expected rungs: top of the ranking, nested unions, all datasets, the best."""
+        total, confirm = len(self.names), self.recipe.confirm
+        named = {*confirm.baselines}
+        equal = len({*training_rows(self.inputs, self.names).values()}) == 1
+        whole = 0 if total < 3 else len({"all", "union"} & named) - (equal and named > {"all"})
+        nested, top = max(0, min(3, total) - 1), min(confirm.top, self.strategy.candidates)
+        count = 1 if total == 1 else max(2, top + nested + whole + ("best_single" in named) - 1)
+        return Rungs(count, self.recipe.train.steps, int(goes_on(self.recipe)), total)
+
+    def halving(self) -> PlannedStage:
+        """Plan the rungs of contenders that get equal steps."""
+        rungs, rates = self.rungs(), self.rates
+        seconds = self._training(rungs.steps) + len([*rungs]) * (rates.decoder + rates.surrogate)
+        seconds += rungs.checks * self._check_seconds()
+        first = rungs.first
+        what = (
+            f"about {counted(rungs.contenders, 'contender')} of {first:,} steps; the better half "
+        )
+        what += f"goes on, up to {rungs.top:,}"
+        kept = rungs.checks + (_CHECKPOINTS + 1) * rungs.contenders
+        peak = max(rates.training_bytes, rates.scoring_bytes)
+        return PlannedStage("halving", what, seconds, peak, kept * rates.adapter_bytes)
+
+    def last(self) -> PlannedStage:
+        """Plan the last training up to its cap, and all scores on test."""
+        rungs, rates, confirm = self.rungs(), self.rates, self.recipe.confirm
+        passes = sum(self.passes.values()) / len(self.passes) / rungs.first  # of a single, per step
+        steps = rungs.last(confirm.max_passes / passes * min(2.0, self._expected_size()))
+        gap = max(1, rungs.first // 2)
+        checks = -(-steps // gap)
+        seconds = self._training(steps)
+        seconds += checks * (rates.decoder + rates.surrogate + self._check_seconds())
+        models = rungs.contenders + len([*rungs]) + 2
+        seconds += rates.surrogate + models * (self._check_seconds() + self.test_seconds)
+        what = f"the last contender, {steps:,} more steps at most; it ends earlier after "
+        what += f"{counted(confirm.patience, 'check')} without improvement, or when --hours are up"
+        peak = max(rates.training_bytes, rates.scoring_bytes)
+        return PlannedStage(LAST, what, seconds, peak, 2 * rates.adapter_bytes)
+
+    def _check_seconds(self) -> float:
+        """Return the seconds of scoring one adapter on dev."""
+        return self.dev_seconds + self.rates.load(1, len(self.names)) + 2 * self.rates.judged
 
     def export(self) -> PlannedStage:
         """Plan the winner as GGUF and LoRA."""

@@ -11,11 +11,14 @@ from typing import Any
 from m2m.errors import InputError, ResourceError
 from m2m.formats.atomic import write_json
 from m2m.formats.records import read_object
+from m2m.pipeline.experts import finished_experts
 from m2m.pipeline.inputs import Inputs
 from m2m.planning.calibration import Rates, calibrate
-from m2m.planning.cost import Work
+from m2m.planning.cost import PlannedStage, Work
+from m2m.planning.until import LAST, LAST_PART
 from m2m.progress import Progress
 from m2m.recipe import LISTS, SECTIONS, Recipe, as_json
+from m2m.recipe.fields import UNTIL
 from m2m.results.folder import RunFolder
 from m2m.store import fingerprint
 
@@ -25,13 +28,18 @@ _FRACTION = 0.85
 _TRAINED = 0.92
 # Experts with fewer steps than this fraction of the recipe's would answer another question.
 _LEAST_STEPS = 0.25
+# With budget "until" they get at least as many as carry a signal on the starter (docs/training.md).
+_SIGNAL = 150
+# Experts, search and halving may take this fraction of the hours, if nothing more can be cut.
+_MOST = 0.8
 
 
 def fit_hours(inputs: Inputs, recipe: Recipe, hours: float, progress: Progress) -> Inputs:
     """Cut a run down to `hours`; the same recipe and hours get the same cut every time.
 
     The decision is kept in the run's folder, so that a run that continues after a power cut keeps
-    its adapters, even if the machine is busier or less busy. Every cut is a warning.
+    its adapters, even if the machine is busier or less busy. Every cut is a warning. With budget
+    "until" the decision holds for any hours, because more hours go on with the same adapters.
 
     Args:
         inputs: the run's inputs.
@@ -45,8 +53,11 @@ def fit_hours(inputs: Inputs, recipe: Recipe, hours: float, progress: Progress) 
     Raises:
         ResourceError: no cut suffices.
     """
-    mark = _mark(recipe, hours)
+    until = inputs.recipe.confirm.budget == UNTIL
+    mark = _mark(recipe, 0.0 if until else hours)
     kept = _kept(recipe, mark)
+    if kept is None and until and len(finished_experts(inputs)) == len(inputs.expert_names):
+        return inputs  # only the last trainings are left, and they end in time
     if kept is None:
         kept = _decide(inputs, calibrate(inputs, progress), hours)
         write_json(RunFolder(recipe.folder).hours, {"recipe": mark, "hours": hours, **kept})
@@ -95,11 +106,15 @@ def _decide(inputs: Inputs, rates: Rates, hours: float) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     gave_up: dict[str, str] = {}
     work = Work(inputs, rates)
+    until = inputs.recipe.confirm.budget == UNTIL
+
+    def stages() -> list[PlannedStage]:
+        return work.of(_with(inputs.recipe, settings)).stages()
 
     def seconds() -> float:
-        return sum(stage.seconds for stage in work.of(_with(inputs.recipe, settings)).stages())
+        return sum(stage.seconds for stage in stages() if stage.name != LAST)
 
-    limit = hours * 3600 * _FRACTION
+    limit = hours * 3600 * _FRACTION * (1.0 - LAST_PART if until else 1.0)
     for name, value, words in _cuts(work):
         if (now := seconds()) <= limit:
             break
@@ -109,6 +124,13 @@ def _decide(inputs: Inputs, rates: Rates, hours: float) -> dict[str, Any]:
             gave_up[name] = words
         else:  # this cut saves nothing
             settings = before
+    if seconds() > limit and until and seconds() <= hours * 3600 * _MOST:
+        part = seconds() / (hours * 3600)
+        gave_up["last"] = (
+            f"even so, experts, search and halving take {part:.0%} of the time, and the last "
+            "training gets the rest; leave datasets out (`m2m data check RECIPE`) to give it more"
+        )
+        limit = seconds()
     if seconds() > limit:
         raise ResourceError(
             f"the run does not fit into {hours:g} hours: at its least it takes "
@@ -144,7 +166,8 @@ def _cuts(work: Work) -> Iterator[tuple[str, Any, str]]:
     smallest = max(2, len(recipe.search.required))
     for most in range(largest - 1, max(2, smallest - 1), -1):
         yield "max_datasets", most, f"mixtures of more than {most} datasets are left out"
-    steps = max(1, round(recipe.train.steps * _LEAST_STEPS))
+    floor = min(recipe.train.steps, _SIGNAL) if recipe.confirm.budget == UNTIL else 1
+    steps = max(floor, round(recipe.train.steps * _LEAST_STEPS))
     yield "steps", steps, _steps_words(recipe, steps)
     if largest > 2 >= smallest:
         yield "max_datasets", 2, "mixtures of more than 2 datasets are left out"

@@ -18,11 +18,13 @@ from m2m.pipeline.leaks import find_leaks, shared_warnings
 from m2m.pipeline.scorer import threads
 from m2m.planning.calibration import Rates, calibrate
 from m2m.planning.cost import ASIDE, PlannedStage, Work, planned_strategy, times_alone
+from m2m.planning.until import LAST
 from m2m.progress import Progress
 from m2m.tuner.memory import GIB
 
 _ROOM = 256 << 20  # bytes left free on a disk
 _LONG = 60.0  # seconds of training; nobody needs a shorter time than this
+_TRAINING = ("train", "confirm", "halving", LAST)
 _PRODUCTS = 0.55  # fraction of a training step that bf16 makes faster
 
 
@@ -102,11 +104,32 @@ def _leaks(inputs: Inputs) -> Iterator[str]:
 def plan_with(inputs: Inputs, rates: Rates, hours: float = 0.0) -> Plan:
     """Return the plan for given rates; see `make_plan`."""
     work = Work(inputs, rates)
-    stages = work.stages()
+    stages = _until_time_is_up(work.stages(), hours)
     wrong = [*_memory(work, stages), *_disk(work, stages), *_time(work, stages, hours)]
     advice = [*wrong, *_precision(work, stages), *_workers(work, stages), *_unseen(work)]
+    advice += _split(stages)
     name, count = work.strategy.name, work.strategy.candidates
     return Plan(stages, name, count, work.passes, advice, fits=not wrong)
+
+
+def _until_time_is_up(stages: list[PlannedStage], hours: float) -> list[PlannedStage]:
+    """Return the stages with a last training that takes the rest of the hours, if some are left."""
+    rest = hours * 3600 - sum(stage.seconds for stage in stages if stage.name != LAST)
+    if rest <= 0:
+        return stages
+    what = f"the last contender, until {hours:g} hours are up or training does not pay any more"
+    return [
+        dataclasses.replace(stage, seconds=rest, what=what) if stage.name == LAST else stage
+        for stage in stages
+    ]
+
+
+def _split(stages: Sequence[PlannedStage]) -> Iterator[str]:
+    """Say how the time is divided, if the last training has no fixed length."""
+    total = sum(stage.seconds for stage in stages)
+    if total > 0 and any(stage.name == LAST for stage in stages):
+        parts = ", ".join(f"{stage.name} {stage.seconds / total:.0%}" for stage in stages)
+        yield f"of the time: {parts}. `m2m run RECIPE --hours H` trains for H hours"
 
 
 def _memory(work: Work, stages: Sequence[PlannedStage]) -> Iterator[str]:
@@ -132,7 +155,7 @@ def _disk(work: Work, stages: Sequence[PlannedStage]) -> Iterator[str]:
 
 
 def _precision(work: Work, stages: Sequence[PlannedStage]) -> Iterator[str]:
-    training = sum(stage.seconds for stage in stages if stage.name in ("train", "confirm"))
+    training = sum(stage.seconds for stage in stages if stage.name in _TRAINING)
     if work.recipe.train.precision != "float32" or training < _LONG:
         return
     if (gain := bf16_gain()) >= WORTH_BF16:
@@ -181,5 +204,6 @@ def _time(work: Work, stages: Sequence[PlannedStage], hours: float) -> Iterator[
         "train": "lower [train] steps, or leave datasets out",
         "search": f"set [search] {less}, or a smaller max_datasets",
         "confirm": 'set [confirm] top = 1, or budget = "fixed"',
+        "halving": "set [confirm] top = 1, lower [train] steps, or leave datasets out",
     }.get(longest.name, "take a smaller base")
     yield f"time: {total / 3600:.1f} of {hours:g} hours, most of it to {longest.name}: {change}"

@@ -150,7 +150,7 @@ class Merge:
     growth: str | float = optional(
         "auto",
         "how the delta of k datasets grows: k^growth times their mean; 0 is the mean, 1 the sum; "
-        'auto: 0, or 0.5 where [confirm] budget is "proportional"',
+        'auto: 0, or 0.5 if [confirm] budget is "proportional"',
         choices=("auto",),
         low=0.0,
         high=1.0,
@@ -222,7 +222,7 @@ class Confirm:
         choices=BASELINES,
     )
     budget: str | int = optional(
-        "fixed",
+        UNTIL,
         "steps of a confirming fine-tune: until (all start with those of one expert, the better "
         "half goes on to twice as many, and the last one trains as long as it pays), fixed (those "
         "of one expert), proportional (times the number of datasets), or a number",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 
 import numpy as np
@@ -10,23 +11,43 @@ from m2m.mix.mixture import Mixture, subsets
 from m2m.mix.ranking import rank
 from m2m.recipe import Confirm
 
+FIXED = Confirm(top=2, budget="fixed")
+
 
 def test_contenders_are_the_top_and_the_baselines_each_once() -> None:
     mixtures = list(subsets(("a", "b", "c")))
     points = np.array([0.9, 0.1, 0.2, 0.8, 0.3, 0.4, 0.5])
     ranking = rank(mixtures, points, np.tile(points[:, None], (1, 10)))
     rows = {"a": 10, "b": 10, "c": 80}
-    found = {each.label: each.mixture.label for each in contenders(ranking, rows, Confirm(top=2))}
+    found = {each.label: each.mixture.label for each in contenders(ranking, rows, FIXED)}
     assert found == {
         "top 1, best single": "a",
         "top 2": "a + b",
         "all datasets equally": "a + b + c",
         "all rows": "10 % a + 10 % b + 80 % c",
     }
-    equal = contenders(ranking, dict.fromkeys("abc", 7), Confirm(top=1))
+    equal = contenders(ranking, dict.fromkeys("abc", 7), dataclasses.replace(FIXED, top=1))
     assert equal[-1].label == "all datasets equally, all rows"
-    alone = contenders(ranking, rows, Confirm(top=1, baselines=()))
+    alone = contenders(ranking, rows, dataclasses.replace(FIXED, top=1, baselines=()))
     assert [each.mixture.label for each in alone] == ["a"]
+
+
+def test_until_the_best_datasets_together_contend_too_if_the_recipe_allows_them() -> None:
+    mixtures = list(subsets(("a", "b", "c", "d")))
+    alone = {"a": 0.3, "b": 0.1, "c": 0.9, "d": 0.2}
+    points = np.array([max(alone[name] for name in each.datasets) / len(each.datasets)
+                       for each in mixtures])  # fmt: skip
+    ranking = rank(mixtures, points, np.tile(points[:, None], (1, 10)))
+    confirm, rows = Confirm(top=1), dict.fromkeys("abcd", 7)
+    found = {each.label: each.mixture.label for each in contenders(ranking, rows, confirm)}
+    assert found == {
+        "top 1, best single": "c",
+        "best 2 together": "a + c",
+        "best 3 together": "a + c + d",
+        "all datasets equally, all rows": "a + b + c + d",
+    }
+    pairs = contenders(ranking, rows, confirm, lambda mixture: len(mixture.datasets) < 3)
+    assert "best 3 together" not in {each.label for each in pairs}
 
 
 def test_the_budget_follows_the_regime() -> None:

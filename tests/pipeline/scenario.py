@@ -41,6 +41,7 @@ strategy = "exhaustive"
 
 [confirm]
 top = 2
+budget = "fixed"
 
 [limits]
 threads = 1

@@ -84,7 +84,11 @@ def test_the_regime_decides_how_far_merges_reach(recipe: Path) -> None:
         "root": "[merge]\ngrowth = 0.5",
     }.items():
         changed = recipe.with_name(f"{name}.toml")
-        whole = recipe.read_text(encoding="utf-8").replace("[confirm]\ntop = 2", "")
+        whole = (
+            recipe.read_text(encoding="utf-8")
+            .replace("[confirm]\ntop = 2\n", "")
+            .replace('budget = "fixed"\n', "")
+        )
         changed.write_text(f"{whole}\n{text}\n", encoding="utf-8")
         inputs = read_inputs(load_recipe(changed))
         adapters = load_recipe(recipe).folder / "adapters"

@@ -17,6 +17,7 @@ from m2m.pipeline.experts import Tuning
 from m2m.pipeline.finetunes import mixed_corpus
 from m2m.pipeline.inputs import read_inputs
 from m2m.pipeline.run import Run
+from m2m.pipeline.shares import Share
 from m2m.progress import Silent
 from m2m.recipe import load_recipe
 from m2m.results.courses import CAP, PASSES, PATIENCE, TIME, Courses
@@ -28,7 +29,7 @@ MODELS = ("copy", "reverse", "upper")
 
 def until(recipe: Path, more: str = "", learning_rate: str = "2e-3") -> Path:
     text = recipe.read_text(encoding="utf-8")
-    text = text.replace("[confirm]\n", f'[confirm]\nbudget = "until"\n{more}')
+    text = text.replace('budget = "fixed"\n', more)  # the default is "until"
     text = text.replace("learning_rate = 5e-3", f"learning_rate = {learning_rate}")
     recipe.write_text(text, encoding="utf-8")
     return recipe
@@ -240,7 +241,7 @@ class Soon:
 
 def test_a_training_that_ended_for_lack_of_time_goes_on_with_more(tmp_path: Path) -> None:
     recipe = until(make_scenario(tmp_path / "time"), "patience = 99\nmax_passes = 900\n")
-    first = courses(run(recipe, hours=Soon(-1)))
+    first = courses(run(recipe, hours=Soon(2)))
     assert first.end == TIME
     assert "--hours" in " ".join(first.sentences)
     again = courses(run(recipe))
@@ -249,6 +250,40 @@ def test_a_training_that_ended_for_lack_of_time_goes_on_with_more(tmp_path: Path
     assert more.steps > first.steps
     longer = steps_of(more)[more.winner]
     assert longer[: len(steps_of(first)[first.winner])] == steps_of(first)[first.winner]
+
+
+def test_a_run_without_time_stops_halving_and_goes_on_there_later(
+    finished: Path, tmp_path: Path
+) -> None:
+    recipe = until(make_scenario(tmp_path / "late"))
+    first = courses(run(recipe, hours=Soon(-1)))
+    assert {check.steps for course in first.courses for check in course.checks} == {12}
+    assert first.end == TIME
+    again = courses(run(recipe))
+    assert again.as_json() == first.as_json(), "without hours nothing more is trained"
+    more = courses(run(recipe, hours=Soon(600)))
+    assert more.as_json() == courses(run(finished)).as_json()
+
+
+def test_experts_of_shares_are_the_beginning_too(finished: Path, tmp_path: Path) -> None:
+    recipe = until(make_scenario(tmp_path / "shares"))
+    for number in (2, 1):
+        Run(load_recipe(recipe), Silent(), Share(number, 2)).train()
+    states = recipe.parent / "m2m-runs" / "recipe" / "states"
+    assert {path.stem for path in states.iterdir()} == {*MODELS}
+    assert courses(run(recipe)).as_json() == courses(run(finished)).as_json()
+
+
+@pytest.mark.slow  # processes
+def test_workers_train_the_rungs_to_the_same_result_every_time(tmp_path: Path) -> None:
+    found = []
+    for name in "ab":
+        recipe = until(make_scenario(tmp_path / name))
+        text = recipe.read_text(encoding="utf-8")
+        text = text.replace("threads = 1", "threads = 2\nworkers = 2")
+        recipe.write_text(text, encoding="utf-8")
+        found.append((courses(run(recipe)).as_json(), tree(recipe)))
+    assert found[0] == found[1]
 
 
 def test_the_test_questions_are_read_once_after_all_training(
