@@ -145,7 +145,8 @@ def test_the_changed_fields_that_the_readme_shows_are_a_recipe(lab: Path) -> Non
     recipe = lab / "changed.toml"
     text = (lab / "quick.toml").read_text(encoding="utf-8").partition("[train]")[0]
     recipe.write_text(text + changes, encoding="utf-8")
-    assert load_recipe(recipe).confirm.budget == "proportional"
+    confirm = load_recipe(recipe).confirm
+    assert (confirm.budget, confirm.max_passes) == ("until", 15.0)
 
 
 def test_the_reference_has_the_help_of_every_command() -> None:

@@ -69,7 +69,7 @@ def test_a_damaged_file_of_an_earlier_call_decides_nothing(folder: Path) -> None
     path = written(folder, MINIMAL)
     plain = regime(path)
     into = begun(path)
-    for text in ("", "[]", "{", '{"confirm": 3, "train": {}}', '{"confirm": {"budget": []}}'):
+    for text in ("", "[]", "{", '{"train": 3}', '{"train": {"schedule": [1]}}'):
         (into / "recipe.json").write_text(text, encoding="utf-8")
         assert regime(path) == plain
 
@@ -90,6 +90,18 @@ def test_a_run_that_began_with_the_old_default_goes_on_with_it(folder: Path) -> 
     (remark,) = load_recipe(path).remarks
     assert 'began with budget = "fixed" and goes on with it' in remark
     assert 'write budget = "until" under [confirm]' in remark
+
+
+@pytest.mark.parametrize("budget", ["fixed", "proportional", 60])
+def test_a_validation_with_another_budget_changes_nothing(folder: Path, budget: str | int) -> None:
+    """`m2m validate --budget` writes the file too, in old runs and in new ones."""
+    path = written(folder, MINIMAL)
+    into = begun(path)
+    for schedule, expected in (("cosine", "fixed"), ("anytime", "until")):
+        stored = json.loads(GOLDEN.read_text(encoding="utf-8"))
+        stored["confirm"]["budget"], stored["train"]["schedule"] = budget, schedule
+        (into / "recipe.json").write_text(json.dumps(stored), encoding="utf-8")
+        assert regime(path) == (expected, schedule)
 
 
 def test_the_recipe_itself_decides_if_it_names_a_budget(folder: Path) -> None:

@@ -71,7 +71,7 @@ def contenders(
 
 def _nested(ranking: Sequence[Ranked], names: Sequence[str]) -> list[Mixture]:
     """Return the best two datasets together, the best three, ... by their scores alone."""
-    alone = [each.mixture.datasets[0] for each in ranking if len(each.mixture.datasets) == 1]
+    alone = [ranked.mixture.datasets[0] for ranked in ranking if len(ranked.mixture.datasets) == 1]
     most = min(_NESTED, len(alone))
     return [
         Mixture.uniform([name for name in names if name in alone[:count]])

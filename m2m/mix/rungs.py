@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from m2m.arrays import F64
-from m2m.mix.ranking import ahead
+from m2m.mix.ranking import Interval, ahead, percentiles
 
 
 def going_on(points: F64, replicates: F64) -> list[int]:
@@ -42,6 +42,38 @@ def next_check(first: int, every: int, start: int) -> int:
     """
     gap = -(-max(1, first // 2) // every) * every
     return (start // every) * every + gap
+
+
+def outlook(
+    steps: Sequence[int], points: F64, replicates: F64, best: int, most: float = np.inf
+) -> Interval | None:
+    """Return how much better than the best so far as many steps again would be.
+
+    The scores of the last two doublings are taken as a straight line over the logarithm of the
+    steps, on each resample by itself. The gain is never negative, because the best adapter is kept.
+    The interval covers the choice of questions, and not whether the trend goes on.
+
+    Args:
+        steps: (n,) of the checks, ascending.
+        points: (n,) scores on dev, higher is better.
+        replicates: (n, R) scores on the same R resamples.
+        best: place of the best check.
+        most: the end of the metric's scale.
+
+    Returns:
+        None with fewer than three checks in the last two doublings.
+    """
+    late = np.flatnonzero(np.array(steps) * 4 >= steps[-1])
+    if len(late) < 3:
+        return None
+    over = np.log2(np.array(steps)[late])
+    centred = over - over.mean()
+    columns = np.column_stack([points, replicates])  # (n, 1 + R)
+    slopes = centred @ columns[late] / (centred @ centred)
+    expected = columns[late].mean(axis=0) + slopes * (over[-1] + 1.0 - over.mean())
+    gains = np.maximum(0.0, np.minimum(expected, most) - columns[best])
+    low, high = percentiles(gains[None, 1:])
+    return Interval(float(gains[0]), float(low[0]), float(high[0]))
 
 
 @dataclass(frozen=True)

@@ -141,10 +141,19 @@ def _compared(confirmation: Confirmation, inputs: Inputs) -> list[str]:
     if confirmation.ahead is None or min(different, default=0) < LEAST:
         return []
     return [
-        f"On test it {COMPARED[ahead.sign]} {model.label} ({HOW[model.how]}): {ahead.in_full}"
+        f"On test it {COMPARED[ahead.sign]} {model.label} ({_how(model, confirmation)}): "
+        f"{ahead.in_full}"
         for model, ahead in zip(confirmation.models, confirmation.ahead, strict=True)
         if model.mixture != confirmation.winner.mixture
     ]
+
+
+def _how(model: Model, confirmation: Confirmation) -> str:
+    """Say how a model was made, and after how many steps it is compared."""
+    if not model.steps:
+        return HOW[model.how]
+    both = confirmation.courses and model.how == "finetuned"
+    return f"{HOW[model.how]}, {'both after ' if both else ''}{model.steps:,} steps"
 
 
 def _seen(model: Model) -> str:
@@ -177,7 +186,8 @@ def _made(
         f"An expert had {train.steps} steps of at most {train.batch_tokens} tokens (times "
         f"{train.accumulate}), learning rate {train.learning_rate:g}, {train.schedule}; budget of "
         f"the fine-tunes: {recipe.confirm.budget}",
-        f"It was trained on {_seen(confirmation.winner)}",
+        f"It was trained for {confirmation.winner.steps or 0:,} steps on "
+        f"{_seen(confirmation.winner)}",
         *([f"All texts were in Unicode {form}: give it texts in {form}"] if form != AS_IS else []),
         f"Seeds: training {train.seed}, merging {recipe.merge.seed}, search {recipe.search.seed}",
         f"Quantised to {recipe.quantize.export}; {rounded}",

@@ -103,14 +103,14 @@ class FineTuner:
 def rows_seen(inputs: Inputs, mixture: Mixture, job: Job, steps: int) -> dict[str, RowsSeen]:
     """Return how many rows of each dataset of a mixture a training of that many steps saw."""
     counts = times_seen(job.corpus.samples, job.config, steps)
-    found = {}
+    seen = {}
     for name in mixture.datasets:
         samples = inputs.corpora[name].samples
         times = [counts[id(sample)] for sample in samples]
         unseen = {s.line for s, count in zip(samples, times, strict=True) if not count}
         rows = len({sample.line for sample in samples})  # a row can be several samples
-        found[name] = RowsSeen(rows - len(unseen), rows, sum(times) / len(times))
-    return found
+        seen[name] = RowsSeen(rows - len(unseen), rows, sum(times) / len(times))
+    return seen
 
 
 def training_rows(inputs: Inputs, names: Iterable[str]) -> dict[str, int]:

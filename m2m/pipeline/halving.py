@@ -7,14 +7,16 @@ stored, so a run that was killed anywhere decides the same again.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from m2m.evaluate.metrics import best_possible
 from m2m.evaluate.score import Score
 from m2m.mix.mixture import Mixture
-from m2m.mix.rungs import Checks, going_on, next_check
+from m2m.mix.rungs import Checks, going_on, next_check, outlook
 from m2m.mix.scoreboard import Scoreboard, metric_name, scoreboard
 from m2m.pipeline.finetunes import DEV, objectives_on, rows_seen
 from m2m.pipeline.ladder import Ladder, Stop
@@ -45,7 +47,7 @@ class Halving:
     Args:
         run: the run, with trained experts.
         deadline: time (`time.monotonic`) at which the last training ends; None: after as many
-            steps as all experts and rungs together, or where an earlier call has ended it.
+            steps as all experts and rungs together, or at the end that an earlier call has kept.
     """
 
     def __init__(self, run: TrainedRun, deadline: float | None = None) -> None:
@@ -64,6 +66,7 @@ class Halving:
         steps, spent = self._first, self._first * len(self._inputs.expert_names)
         left = [*contenders]
         while len(left) > 1 and not self._is_late(stops[left[0]]):
+            self._reopen(left[0])
             now = self._ladder.climb(left, steps)
             spent += len(left) * (steps - (stops[left[0]][-1].steps if stops[left[0]] else 0))
             for stop in now:
@@ -90,12 +93,24 @@ class Halving:
         for mixture, stops in halved.stops.items():
             courses.append(Course(mixture, checks[start : start + len(stops)]))
             start += len(stops)
+        stops = halved.stops[halved.winner]
+        own, steps = self._board(stops), [stop.steps for stop in stops]
+        more = outlook(
+            steps,
+            own.sign * own.points,
+            own.sign * own.replicates,
+            steps.index(halved.best.steps),
+            self._most(stops[-1]),
+        )
+        last = stops[-1].seconds / (steps[-1] - steps[-2]) if len(steps) > 1 else 0.0
         return Courses(
             metric_name(self._inputs.objectives),
             courses,
             [*halved.stops].index(halved.winner),
             halved.best.steps,
             halved.end,
+            more,
+            round(last, 4),
         )
 
     @property
@@ -110,6 +125,11 @@ class Halving:
         if self._deadline is not None:
             return time.monotonic() > self._deadline
         return self._ladder.ended(stops[-1].mixture) == (stops[-1].steps, TIME)
+
+    def _reopen(self, mixture: Mixture) -> None:
+        """Forget the end of an earlier call, because this one has time to go on."""
+        if self._deadline is not None:
+            self._ladder.reopen(mixture)
 
     @cached_property
     def _first(self) -> int:
@@ -142,10 +162,9 @@ class Halving:
         rungs = {stop.steps for stop in stops}
         ended = ladder.ended(winner) if self._deadline is None else None
         while not (end := self._end(winner, stops, ended, cap)):
-            started = time.monotonic()
+            self._reopen(winner)
             every = self._inputs.recipe.train.checkpoint_every
             stops += ladder.climb([winner], next_check(self._first, every, stops[-1].steps))
-            self._slowest = max(self._slowest, time.monotonic() - started)
             best = stops[self._checks(stops).best].steps
             for stop in stops[:-1]:
                 if stop.steps not in rungs and stop.steps != best:
@@ -153,8 +172,6 @@ class Halving:
             self._tell(stops, confirm.patience)
         ladder.end(winner, stops[-1].steps, end)
         return end
-
-    _slowest = 0.0  # seconds of the slowest check of this call
 
     def _end(
         self, winner: Mixture, stops: Sequence[Stop], ended: tuple[int, str] | None, cap: int
@@ -170,7 +187,7 @@ class Halving:
             return PASSES
         if self._deadline is None:
             return CAP if steps >= cap else ""
-        return TIME if time.monotonic() + self._slowest > self._deadline else ""
+        return TIME if time.monotonic() + stops[-1].seconds > self._deadline else ""
 
     def _tell(self, stops: Sequence[Stop], patience: int) -> None:
         checks, board = self._checks(stops), self._board(stops)
@@ -181,10 +198,18 @@ class Halving:
             "checks without improvement"
         )
 
+    def _most(self, stop: Stop) -> float:
+        """Return the end of the metric's scale, higher is better; no end for several targets."""
+        objectives = objectives_on(DEV, self._inputs)
+        if len(objectives) > 1:
+            return math.inf
+        metric = objectives[0].metric
+        return metric.sign * best_possible(metric, stop.trial.scores[objectives[0].target])
+
     def _checks(self, stops: Sequence[Stop]) -> Checks:
         board = self._board(stops)
         return Checks(board.sign * board.points, [stop.held_out for stop in stops])
 
     def _board(self, stops: Sequence[Stop]) -> Scoreboard:
-        wanted, seed = objectives_on(DEV, self._inputs), self._inputs.recipe.search.seed
-        return scoreboard([stop.trial for stop in stops], wanted, seed)
+        objectives, seed = objectives_on(DEV, self._inputs), self._inputs.recipe.search.seed
+        return scoreboard([stop.trial for stop in stops], objectives, seed)

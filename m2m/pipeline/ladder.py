@@ -8,6 +8,7 @@ neither training nor scoring for it. The line's key covers everything that decid
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import Any
 from m2m.adapter import read_extra
 from m2m.formats.atomic import remove_folder
 from m2m.formats.journal import Journal
-from m2m.formats.json_values import as_real
+from m2m.formats.json_values import as_real, as_seconds
 from m2m.mix.mixture import Mixture
 from m2m.mix.trial import Trial
 from m2m.pipeline.experts import Job, expert_job, goes_on
@@ -35,12 +36,14 @@ class Stop:
     Attributes:
         trial: its scores on the dev questions.
         held_out: loss on its held-out rows; None without such rows.
+        seconds: of its training and scoring since its stop before.
     """
 
     mixture: Mixture
     steps: int
     trial: Trial
     held_out: float | None
+    seconds: float
 
 
 class Ladder:
@@ -79,9 +82,10 @@ class Ladder:
         """
         jobs = [self.job(mixture, steps) for mixture in mixtures]
         if not all(self._key(job) in self._known for job in jobs):
+            started = time.monotonic()
             # All of them: the number of threads of each depends on how many there are.
             train_all(self._inputs, jobs, self._run.progress)
-            self._score([*zip(mixtures, jobs, strict=True)])
+            self._score([*zip(mixtures, jobs, strict=True)], started)
         return [self._stop(mixture, job) for mixture, job in zip(mixtures, jobs, strict=True)]
 
     def adapter(self, mixture: Mixture, steps: int) -> Path:
@@ -105,7 +109,7 @@ class Ladder:
     def ended(self, mixture: Mixture) -> tuple[int, str] | None:
         """Return the steps after which an earlier call ended this training, and why."""
         line = self._known.get(self._end_key(mixture))
-        if line is None:
+        if line is None or not line.get("end"):
             return None
         return parsed(self._journal.path, lambda: (int(line["steps"]), str(line["end"])))
 
@@ -114,19 +118,26 @@ class Ladder:
         if self.ended(mixture) != (steps, reason):
             self._keep({"key": self._end_key(mixture), "steps": steps, "end": reason})
 
+    def reopen(self, mixture: Mixture) -> None:
+        """Keep that a training that had ended goes on."""
+        if self.ended(mixture):
+            self._keep({"key": self._end_key(mixture), "end": ""})
+
     def _state(self, mixture: Mixture) -> Path:
         return self._run.files.states / f"{folder_name(mixture)}.safetensors"
 
-    def _score(self, pairs: Sequence[tuple[Mixture, Job]]) -> None:
-        """Score the stops that the journal does not have."""
+    def _score(self, pairs: Sequence[tuple[Mixture, Job]], started: float) -> None:
+        """Score the stops that the journal does not have; their trainings began at `started`."""
         missing = [(mixture, job) for mixture, job in pairs if self._key(job) not in self._known]
         folders = {stage_name(mixture, job.steps): job.folder for mixture, job in missing}
         with open_judge(self._run, {}, folders, dev_only=True) as judge:
             for mixture, job in missing:
                 trial = judge.named(stage_name(mixture, job.steps), mixture)
                 held_out = read_extra(job.folder)["held_out"]
+                seconds = (time.monotonic() - started) / len(missing)
                 self._keep({
                     "key": self._key(job),
+                    "seconds": round(seconds, 3),
                     "steps": job.steps,
                     "held_out": held_out[-1][1] if held_out else None,
                     "trial": trial.as_json(),
@@ -136,7 +147,9 @@ class Ladder:
         line, path = self._known[self._key(job)], self._journal.path
         loss = line.get("held_out")
         held_out = parsed(path, lambda: None if loss is None else as_real(loss, "held_out"))
-        return Stop(mixture, job.steps, Trial.from_json(line["trial"], str(path)), held_out)
+        seconds = parsed(path, lambda: as_seconds(line.get("seconds", 0.0), "seconds"))
+        trial = Trial.from_json(parsed(path, lambda: line["trial"]), str(path))
+        return Stop(mixture, job.steps, trial, held_out, seconds)
 
     def _keep(self, line: dict[str, Any]) -> None:
         self._journal.append(line)

@@ -118,6 +118,7 @@ def search(run: TrainedRun) -> Ranking:
         warnings=[*warnings(run, complete, above), *rounded, *claimed],
         scored=len(trials),
         scored_elsewhere=sum(trial.elsewhere for trial in trials),
+        steps=recipe.train.steps,
         notes=[*strategy.notes, *readings(inputs)],
         interactions=added.interactions,
         pareto=[OnFront(trial.mixture, scores) for trial, scores in front]

@@ -99,16 +99,16 @@ def _halved(
     last = {m: halved.best if m == winner else halved.stops[m][-1] for m in mixtures}
     steps = [last[mixture].steps for mixture in mixtures]
     earlier = sorted({*steps} - {halved.best.steps})
-    wanted = [*zip(mixtures, steps, strict=True), *((winner, count) for count in earlier)]
-    folders = {stage_name(*stop): ladder.adapter(*stop) for stop in wanted}
+    scored = [*zip(mixtures, steps, strict=True), *((winner, count) for count in earlier)]
+    folders = {stage_name(*stop): ladder.adapter(*stop) for stop in scored}
     with open_judge(run, {}, folders) as judge:
         base, best = judge.merged(BASE), judge.merged(merged)
-        trials = [judge.named(stage_name(*stop), stop[0]) for stop in wanted]
+        trials = [judge.named(stage_name(*stop), stop[0]) for stop in scored]
     return Tuned(
         base,
         best,
         trials[: len(mixtures)],
-        [folders[stage_name(*stop)] for stop in wanted[: len(mixtures)]],
+        [folders[stage_name(*stop)] for stop in scored[: len(mixtures)]],
         steps,
         [rows_seen(run.inputs, m, ladder.job(m, last[m].steps), last[m].steps) for m in mixtures],
         mixtures.index(winner),

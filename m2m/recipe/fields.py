@@ -18,7 +18,8 @@ from m2m.recipe.strategies import AUTO, STRATEGIES, budget_help, for_any_weights
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 ANYTIME = "anytime"
-SCHEDULES = ("auto", ANYTIME, "constant", "linear", "cosine")
+ENDING = ("constant", "linear", "cosine")  # schedules that belong to one number of steps
+SCHEDULES = ("auto", ANYTIME, *ENDING)
 UNTIL = "until"
 BUDGETS = (UNTIL, "fixed", "proportional")
 QUANTIZATIONS = ("f32", "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_0")

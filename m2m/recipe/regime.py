@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection
 
 from m2m.errors import InputError
 from m2m.opening import JSON, read_text
-from m2m.recipe.fields import ANYTIME, RESOLVED, SCHEDULES, UNTIL, Confirm, Recipe
+from m2m.recipe.fields import ANYTIME, ENDING, RESOLVED, UNTIL, Recipe
 
 Field = tuple[str, str]
 BUDGET: Field = ("confirm", "budget")
@@ -28,14 +27,13 @@ def settled(recipe: Recipe, given: Collection[Field]) -> Recipe:
         given: (section, name) of the fields that its file has.
     """
     budget, schedule, remarks = recipe.confirm.budget, recipe.train.schedule, recipe.remarks
-    begun = _begun(recipe) if BUDGET not in given else {}
-    if begun:
-        budget = begun["budget"]
-        schedule = begun["schedule"] if SCHEDULE not in given else schedule
+    silent = BUDGET not in given and SCHEDULE not in given
+    if silent and (begun := _begun(recipe)):
+        budget, schedule = "fixed", begun
         remarks += (
-            f'this run began with budget = "{budget}" and goes on with it. To train the winner as '
-            f'long as it pays, write budget = "{UNTIL}" under [confirm]: then all adapters are '
-            "trained again",
+            'this run began with budget = "fixed" and goes on with it. To train the winner as long '
+            f'as it pays, write budget = "{UNTIL}" under [confirm]: then all adapters are trained '
+            "again",
         )
     elif BUDGET not in given and budget == UNTIL and schedule not in ("auto", ANYTIME):
         budget = "fixed"
@@ -64,12 +62,13 @@ def contradiction(recipe: Recipe) -> str:
     )
 
 
-def _begun(recipe: Recipe) -> Mapping[str, Any]:
-    """Return budget and schedule of an earlier call, if they are not what is default now."""
+def _begun(recipe: Recipe) -> str:
+    """Return the schedule of an earlier call, if it has an end as the old default had; else "".
+
+    The budget of that call decides nothing, because `m2m validate --budget` is a call too.
+    """
     try:
-        stored = json.loads(read_text(recipe.folder / RESOLVED, JSON))
-        budget, schedule = stored["confirm"]["budget"], stored["train"]["schedule"]
+        schedule = json.loads(read_text(recipe.folder / RESOLVED, JSON))["train"]["schedule"]
     except (InputError, OSError, ValueError, LookupError, TypeError, RecursionError):
-        return {}  # there is no earlier call, or the run refuses its file in words
-    known = budget == "fixed" != Confirm().budget and schedule in SCHEDULES
-    return {"budget": budget, "schedule": schedule} if known else {}
+        return ""  # there was no earlier call, or the run refuses its file in words
+    return schedule if schedule in ENDING else ""

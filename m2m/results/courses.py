@@ -8,6 +8,8 @@ from typing import Any
 
 from m2m.evaluate.score import Score
 from m2m.mix.mixture import Mixture
+from m2m.mix.ranking import Interval
+from m2m.progress import duration
 from m2m.results.table import Cell, Column, Table
 
 # Reasons why the last training ended, with words for people.
@@ -68,6 +70,8 @@ class Courses:
         winner: place of the winner in `courses`.
         best: steps after which the winner was best on dev.
         end: why its training ended: `PATIENCE`, `PASSES`, `CAP` or `TIME`.
+        more: how much as many steps again would bring on dev; None if too little is known.
+        seconds: of one step of the winner here, with its part of the checks; 0 if not known.
     """
 
     metric: str
@@ -75,6 +79,8 @@ class Courses:
     winner: int
     best: int
     end: str
+    more: Interval | None = None
+    seconds: float = 0.0
 
     @property
     def steps(self) -> int:
@@ -90,13 +96,25 @@ class Courses:
             else f"the adapter after {self.best:,} steps was best on dev and is kept"
         )
         ended = f"Training ended after {self.steps:,} steps, because {_ENDS[self.end]}; {kept}."
-        more = "`m2m run RECIPE --hours 2` goes on from there."
-        return [ended, *([more] if self.end in (CAP, TIME) else [])]
+        further = "`m2m run RECIPE --hours 2` goes on from there."
+        return [ended, *self._outlook, *([further] if self.end in (CAP, TIME) else [])]
+
+    @property
+    def _outlook(self) -> list[str]:
+        """Say how much further training would bring."""
+        if self.more is None:
+            return []
+        here = f", about {duration(self.steps * self.seconds)} here" if self.seconds else ""
+        return [
+            f"As many steps again ({self.steps:,}{here}) would bring {self.more.estimate:+z.3f} "
+            f"{self.metric} on dev (95 % interval {self.more.ends}), if the trend of the last "
+            "checks went on."
+        ]
 
     def as_json(self) -> dict[str, Any]:
         """Return the field `courses` of `m2m confirm --json`."""
         courses = [course.as_json() for course in self.courses]
-        return {**vars(self), "courses": courses}
+        return {**vars(self), "courses": courses, "more": self.more and self.more.as_json()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Courses:
@@ -109,7 +127,16 @@ class Courses:
         winner, end = int(data["winner"]), str(data["end"])
         if not 0 <= winner < len(courses) or not courses[winner].checks or end not in _ENDS:
             raise ValueError(f"winner {winner} of {len(courses)} courses, end {end!r:.40}")
-        return cls(str(data["metric"]), courses, winner, int(data["best"]), end)
+        more = data.get("more")
+        return cls(
+            str(data["metric"]),
+            courses,
+            winner,
+            int(data["best"]),
+            end,
+            Interval.from_json(more) if more else None,
+            float(data.get("seconds", 0.0)),
+        )
 
 
 def courses_table(courses: Courses, datasets: int) -> Table:

@@ -54,6 +54,7 @@ class Ranking:
         pareto: the front over several targets, if the recipe asks for it.
         scored: number of models whose scores were used, with the base; `scored_elsewhere`: number
             of these whose scores come from another machine.
+        steps: of every expert; 0 in older results.
         unmerged: the predictions of rivals that merge nothing.
     """
 
@@ -78,6 +79,7 @@ class Ranking:
     pareto: Sequence[OnFront] = ()
     scored: int = 0
     scored_elsewhere: int = 0
+    steps: int = 0
     unmerged: Sequence[Unmerged] = ()
 
     @property
@@ -98,6 +100,7 @@ class Ranking:
             "different": self.different,
             "scored": self.scored,
             "scored_elsewhere": self.scored_elsewhere,
+            "steps": self.steps,
             "scored_tokens": self.scored_tokens,
             "seconds": round(self.seconds, 1),
             "base_score": self.base_score,
@@ -149,6 +152,7 @@ class Ranking:
             pareto=[OnFront.from_json(point) for point in data["pareto"]],
             scored=int(data.get("scored", 0)),
             scored_elsewhere=int(data.get("scored_elsewhere", 0)),
+            steps=int(data.get("steps", 0)),
             unmerged=[Unmerged.from_json(rival) for rival in data.get("unmerged", [])],
         )
 
@@ -179,9 +183,11 @@ def ranking_table(ranking: Ranking, names: Sequence[str]) -> Table:
             place.examples,
             *(weights.get(name, 0.0) for name in names),
         ])  # fmt: skip
+    merged = f" (experts of {counted(ranking.steps, 'step')}, merged)" if ranking.steps else ""
     return Table(
         "ranking",
-        f"{counted(len(ranking.places), 'mixture')} by their surrogates' {ranking.metric} on up to "
+        f"{counted(len(ranking.places), 'mixture')} by their surrogates' {ranking.metric}{merged} "
+        "on up to "
         f"{counted(ranking.examples, 'dev question')} of {ranking.target}; the base has "
         f"{ranking.base_score:z.3f}. =: too close to the best to decide",
         [

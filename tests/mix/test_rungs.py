@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from m2m.mix.rungs import Checks, going_on, next_check
+from m2m.mix.rungs import Checks, going_on, next_check, outlook
 
 
 def scores(points: list[float], noise: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -50,3 +50,33 @@ def test_a_training_waits_while_neither_dev_score_nor_held_out_loss_improves() -
     assert Checks(dev, [None] * 4).waited == 2
     assert Checks(dev, [2.0, 1.0, 0.9, 1.1]).waited == 1, "the loss still fell"
     assert Checks(dev[:1], [2.0]).waited == 0
+
+
+def test_the_outlook_continues_a_line_over_the_logarithm_of_the_steps() -> None:
+    """Against NumPy's polynomial fit, for the points and for a resample."""
+    steps = [100, 300, 450, 600, 750, 900, 1200]
+    rng = np.random.default_rng(1)
+    points = 0.2 * np.log2(steps) + 0.01 * rng.standard_normal(len(steps))
+    replicates = points[:, None] + 0.05 * rng.standard_normal((len(steps), 500))
+    best = int(np.argmax(points))
+    found = outlook(steps, points, replicates, best)
+    assert found is not None
+    line = np.polynomial.Polynomial.fit(np.log2(steps[1:]), points[1:], 1)
+    assert found.estimate == pytest.approx(line(np.log2(2400)) - points[best])
+    gains = []
+    for each in replicates.T:
+        line = np.polynomial.Polynomial.fit(np.log2(steps[1:]), each[1:], 1)
+        gains.append(max(0.0, line(np.log2(2400)) - each[best]))
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(gains, (0.025, 0.975))))
+
+
+def test_the_outlook_is_never_a_loss_and_needs_three_checks() -> None:
+    falling = np.array([0.9, 0.8, 0.7, 0.6])
+    found = outlook([300, 450, 600, 750], falling, np.tile(falling[:, None], (1, 50)), 0)
+    assert found is not None
+    assert (found.estimate, found.low, found.high) == (0.0, 0.0, 0.0)
+    rising = np.array([0.1, 0.5, 0.9, 1.3])
+    found = outlook([300, 450, 600, 750], rising, np.tile(rising[:, None], (1, 50)), 3, most=2.0)
+    assert found is not None
+    assert found.estimate == pytest.approx(0.7), "no better than perfect"
+    assert outlook([100, 900, 1200], falling[:3], falling[:3, None], 0) is None
