@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from m2m.cli.main import CONTEXT, cli
+from m2m.families import FAMILIES
 from m2m.recipe import LISTS, SECTIONS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,6 +63,18 @@ def fields() -> str:
     return "\n".join(lines) + "\n"
 
 
+def families() -> str:
+    """The table of the model families."""
+    lines = [
+        "| models | `model_type` of config.json | architecture of GGUF |",
+        "| --- | --- | --- |",
+    ]
+    for family in FAMILIES.values():
+        kinds = ", ".join(f"`{kind}`" for kind in family.model_types)
+        lines.append(f"| {family.title} | {kinds} | `{family.architecture}` |")
+    return "\n".join(lines) + "\n"
+
+
 def commands() -> str:
     """The help of every command, in the order of the command line."""
     settings: dict[str, Any] = {**CONTEXT, "terminal_width": WIDTH}
@@ -82,7 +95,7 @@ def contexts(context: click.Context) -> Iterator[click.Context]:
 
 def current(text: str) -> str:
     """A page with its generated parts as they should be."""
-    parts = {"fields": fields, "commands": commands}
+    parts = {"fields": fields, "commands": commands, "families": families}
     return PART.sub(lambda match: match[1] + parts[match[2]]() + match[3], text)
 
 

@@ -21,7 +21,6 @@ from m2m.checkpoint import (
     remove_model,
     to_gguf_rows,
 )
-from m2m.checkpoint.families import FAMILIES
 from m2m.errors import InputError, ResourceError
 from m2m.formats.gguf import (
     GGMLQuantizationType,
@@ -96,7 +95,7 @@ def llama_logits(path: Path, ids: list[int]) -> Any:
         model.close()
 
 
-@pytest.mark.parametrize("architecture", FAMILIES)
+@pytest.mark.parametrize("architecture", ["llama", "mistral", "qwen2", "qwen3", "gemma3"])
 def test_our_decoder_and_llama_cpp_agree_on_source_and_pattern(
     tmp_path: Path, architecture: str
 ) -> None:

@@ -79,7 +79,7 @@ def test_adapters_of_every_family_do_in_llama_cpp_what_they_did_in_training(
     }
     tensors = [
         AdaptedTensor(
-            hf_to_gguf_name(name),
+            hf_to_gguf_name(name, config),
             to_gguf_rows(config, name, lora_delta(pair)),
         )
         for name, pair in ((f"{module}.weight", pair) for module, pair in pairs.items())

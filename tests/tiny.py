@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from m2m.families import FAMILIES
 from m2m.formats.gguf import (
     GGMLQuantizationType,
     GGUFTensorSpec,
@@ -78,21 +79,7 @@ def pico_tokens() -> list[str]:
 
 # What makes a pico model one of another family.
 TRAITS: dict[str, dict[str, Any]] = {
-    "llama": {},
-    "mistral": {"sliding_window": 8},
-    "qwen2": {"attention_bias": True},
-    "qwen3": {"qk_norm": True, "head_dim": 32},
-    "gemma3": {
-        "activation": "gelu_tanh",
-        "qk_norm": True,
-        "post_norms": True,
-        "norm_offset": 1.0,
-        "embedding_scale": 8.0,
-        "head_dim": 32,
-        "sliding_window": 6,
-        "layer_is_local": (True, False),
-        "local_rope_theta": 100.0,
-    },
+    name: {**family.traits, **family.pico} for name, family in FAMILIES.items()
 }
 
 

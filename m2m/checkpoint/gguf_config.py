@@ -8,27 +8,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from m2m.checkpoint.families import (
-    FAMILIES,
+from m2m.checkpoint.gguf_keys import refuse_keys
+from m2m.checkpoint.names import ROPE_FACTORS, hf_to_gguf_name
+from m2m.checkpoint.sizes import (
     GGUF,
     LOCAL_THETA,
     PERIOD,
     SIZES,
-    Family,
     Keys,
     build_config,
     family_of,
+    fields_from_gguf,
     local_layers,
     period_of,
 )
-from m2m.checkpoint.gguf_keys import refuse_keys
-from m2m.checkpoint.names import ROPE_FACTORS, hf_to_gguf_name
 from m2m.errors import Problems
+from m2m.families import FAMILIES, Family
 from m2m.formats.gguf import GGUFValue
 from m2m.nn.config import DecoderConfig, RopeScaling
 from m2m.nn.rope import frequencies
 
 # Llama 3.1 and later have the first; other makers used the rest in the same formula.
+_WITH_BIAS = ("attn_q", "attn_output", "ffn_gate")
 _LLAMA3_CONTEXTS = (8192, 1024, 2048, 4096, 16384, 32768, 65536, 131072)
 
 
@@ -65,10 +66,21 @@ def config_from_gguf(
         "tie_word_embeddings": "output.weight" not in shapes,
     }
     values |= _window(keys, family, values["num_layers"])
+    values |= fields_from_gguf(keys, family, values) | _biases(keys, family, shapes)
     _refuse_traits(keys, values["head_dim"])
     config = build_config(f"{where}: {architecture} metadata", family, problems, values)
-    refuse_keys(where, get, config.head_dim)
+    refuse_keys(where, get, config.head_dim, family)
     return config
+
+
+def _biases(keys: Keys, family: Family, shapes: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """Return which maps have biases; a GGUF says so by its tensors."""
+    if not family.biases:
+        return {}
+    qkv, output, mlp = (f"blk.0.{name}.bias" in shapes for name in _WITH_BIAS)
+    if qkv != output:
+        keys.problems.add("q, k and v have biases and the output of attention has none, or reverse")
+    return {"attention_bias": qkv, "output_bias": output, "mlp_bias": mlp}
 
 
 def _refuse_traits(keys: Keys, head_dim: int) -> None:
@@ -144,7 +156,9 @@ def config_to_gguf(config: DecoderConfig) -> dict[str, GGUFValue]:
         keys["attention.sliding_window_pattern"] = number(period_of(config.layer_is_local) or 0)
     if config.local_rope_theta is not None:
         keys["rope.freq_base_swa"] = real(config.local_rope_theta)
-    architecture = FAMILIES[config.architecture].architecture
+    family = FAMILIES[config.architecture]
+    keys |= {field.gguf: real(getattr(config, field.name)) for field in family.fields}
+    architecture = family.architecture
     return {f"{architecture}.{key}": value for key, value in keys.items()}
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from m2m.errors import InputError, Problems
+from m2m.families import Family
 from m2m.formats.gguf import GGUFValue
 
 # After the architecture's name. m2m computes with these: m2m.checkpoint.gguf_config.
@@ -95,23 +96,24 @@ _ADDED = {"tokenizer.ggml.add_eos_token": "eos", "tokenizer.ggml.add_sep_token":
 _HINT = "use another GGUF of this model, or its Hugging Face folder"
 
 
-def refuse_keys(where: str, get: Callable[[str], Any], head_dim: int) -> None:
+def refuse_keys(where: str, get: Callable[[str], Any], head_dim: int, family: Family) -> None:
     """Raise if a key makes llama.cpp compute, cut or stop in another way than m2m.
 
     Args:
         where: the file, for errors.
         get: returns the value of a key, or None.
         head_dim: `DecoderConfig.head_dim` of the model.
+        family: the model's family.
 
     Raises:
         InputError: one or more such keys; the message lists all.
     """
     problems = Problems()
-    family = get("general.architecture")
-    for key, values in {**NEUTRAL, **dict.fromkeys(HEADS, (head_dim,))}.items():
-        value = get(f"{family}.{key}")
+    neutral = {**NEUTRAL, **dict.fromkeys(HEADS, (head_dim,)), **family.neutral}
+    for key, values in neutral.items():
+        value = get(f"{family.architecture}.{key}")
         if value is not None and value not in values:
-            expected = " or ".join(map(str, values))
+            expected = " or ".join(map(str, values)) or "no such key"
             problems.add(f"{key} is {value!r:.60}, m2m computes models with {expected} only")
     for key in EMPTY:
         if get(key):

@@ -6,34 +6,31 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from m2m.checkpoint.families import (
-    FAMILIES,
+from m2m.checkpoint.sizes import (
     JSON,
     LOCAL_THETA,
     PERIOD,
     SIZES,
-    Family,
     Keys,
     build_config,
     family_of,
+    fields_from_json,
+    fields_to_json,
     local_layers,
     period_of,
-    query_width,
 )
 from m2m.errors import Problems
+from m2m.families import FAMILIES, Family
 from m2m.formats.records import read_object
 from m2m.nn.config import DecoderConfig, RopeScaling
 
 _BY_MODEL_TYPE = {kind: family for family in FAMILIES.values() for kind in family.model_types}
-_ACTIVATIONS = {
-    "silu": ("hidden_act", "silu"),
-    "gelu_tanh": ("hidden_activation", "gelu_pytorch_tanh"),
-}
+_ACTIVATIONS = {"silu": "silu", "gelu_tanh": "gelu_pytorch_tanh"}
+_BIASES = ("attention_bias", "mlp_bias")
 _FLAGS = {"sliding_attention": True, "full_attention": False}
 # Traits that no family here has: the values that say so.
 _HARMLESS: dict[str, tuple[Any, ...]] = {
     "is_causal": (None, True),
-    "mlp_bias": (None, False),
     "use_sliding_window": (None, False),  # Qwen's, which llama.cpp does not apply
     "use_bidirectional_attention": (None, False),
     "attn_logit_softcapping": (None,),
@@ -58,7 +55,7 @@ def config_from_json(path: Path) -> DecoderConfig:
     problems = Problems()
     keys = Keys(data.get, problems)
     values: dict[str, Any] = keys.sizes(JSON)
-    _refuse_traits(keys, family, query_width(family.name, values))
+    _refuse_traits(keys, family, values)
     rope, local = _rope(data)
     theta = Keys(lambda key: rope.get(key, data.get(key)), problems)
     values |= {
@@ -69,16 +66,26 @@ def config_from_json(path: Path) -> DecoderConfig:
         "tie_word_embeddings": bool(data.get("tie_word_embeddings", False)),
     }
     values |= _window(keys, family, values["num_layers"], local)
+    values |= fields_from_json(keys, family, values)
+    if family.biases:
+        attention, mlp = (bool(data.get(key)) for key in _BIASES)
+        values |= {"attention_bias": attention, "output_bias": attention, "mlp_bias": mlp}
     return build_config(str(path), family, problems, values)
 
 
-def _refuse_traits(keys: Keys, family: Family, width: int) -> None:
-    key, activation = _ACTIVATIONS[family.traits.get("activation", "silu")]
-    harmless = _HARMLESS | {
-        key: (None, activation),
-        "attention_bias": (None, False, family.traits.get("attention_bias", False)),
-        "query_pre_attn_scalar": (None, width),  # llama.cpp uses this width
-    }
+def _refuse_traits(keys: Keys, family: Family, sizes: Mapping[str, Any]) -> None:
+    activation = _ACTIVATIONS[family.traits.get("activation", "silu")]
+    attention, mlp = ((None, False, family.biases or family.traits.get(k, False)) for k in _BIASES)
+    stated = {key: (None, value) for key, value in family.stated(sizes).items()}
+    harmless = (
+        _HARMLESS
+        | stated
+        | {
+            family.activation: (None, activation),
+            "attention_bias": attention,
+            "mlp_bias": mlp,
+        }
+    )
     for key, values in harmless.items():
         if (value := keys.get(key)) not in values:
             keys.problems.add(f"{key} is {value!r:.60}, which m2m does not compute")
@@ -150,16 +157,15 @@ def config_to_json(config: DecoderConfig, dtype: str, token_ids: Mapping[str, An
         token_ids: values of "bos_token_id" and others that the tokenizer has.
     """
     family = FAMILIES[config.architecture]
-    key, activation = _ACTIVATIONS[config.activation]
     scaling = config.rope_scaling
     data = {
         "architectures": [family.hf_class],
         "model_type": family.model_types[0],
         "vocab_size": config.vocab_size,
         **{name: getattr(config, ours) for ours, name, _ in SIZES},
-        key: activation,
+        family.activation: _ACTIVATIONS[config.activation],
         "attention_bias": config.attention_bias,
-        "mlp_bias": False,
+        "mlp_bias": config.mlp_bias,
         "rms_norm_eps": config.rms_norm_eps,
         "rope_theta": config.rope_theta,
         "rope_scaling": None if scaling is None else _scaling_to_json(scaling),
@@ -173,8 +179,7 @@ def config_to_json(config: DecoderConfig, dtype: str, token_ids: Mapping[str, An
         names = {flag: name for name, flag in _FLAGS.items()}
         data["layer_types"] = [names[flag] for flag in config.layer_is_local]
         data["rope_local_base_freq"] = config.local_rope_theta
-        data["query_pre_attn_scalar"] = query_width(config.architecture, vars(config))
-    return data
+    return data | fields_to_json(config) | family.stated(vars(config))
 
 
 def _scaling_to_json(scaling: RopeScaling) -> dict[str, Any]:

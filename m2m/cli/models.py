@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from m2m.cli.options import json_option, quiet_option
+from m2m.families import KNOWN
 
 root_option = click.option(
     "--models",
@@ -44,8 +45,7 @@ def add(
     """Import a model, from a GGUF file or a Hugging Face folder.
 
     Of a split GGUF, give any part. `starter` is the model that models/starter.toml describes. Known
-    families: Llama 2 and 3, SmolLM2, Mistral, Qwen2 and 2.5, Qwen3, Gemma 3 (text), and models that
-    are made like them.
+    families: FAMILIES, and models that are made like them.
 
     \b
     Example:  m2m models add starter
@@ -74,6 +74,9 @@ def add(
         show.models([info], as_json)
     else:
         show.model_warnings([info])
+
+
+add.help = (add.help or "").replace("FAMILIES", KNOWN)
 
 
 @models.command("list")

@@ -118,7 +118,8 @@ def remedy(
     adapters = [merger.adapters[name] for name in weights]
     changed = [m for m in merger.modules if any(m in adapter.pairs for adapter in adapters)]
     first = max(0, (len(changed) - _TRIED) // 2)
-    names = {hf_to_gguf_name(f"{module}.weight") for module in changed[first : first + _TRIED]}
+    tried, config = changed[first : first + _TRIED], merger.base.config
+    names = {hf_to_gguf_name(f"{module}.weight", config) for module in tried}
     finer = _FINER[_FINER.index(target.name) + 1 :] if target.name in _FINER else _FINER
     for kind in finer:
         writer = _MergedTensors(merger, weights)
@@ -141,7 +142,7 @@ class _MergedTensors:
 
     def bytes_of(self, spec: GGUFTensorSpec) -> NDArray[np.uint8]:
         base = self._merger.base
-        name = gguf_to_hf_name(spec.name)
+        name = gguf_to_hf_name(spec.name, base.config)
         module = name.removesuffix(".weight")
         if not self._merger.adapts(module):
             return tensor_bytes(base.gguf, spec)

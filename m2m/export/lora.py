@@ -39,7 +39,7 @@ def export_lora(
     check_adapter(adapter, base.config, base.fingerprint)
     pairs, tensors = uniform_pairs(adapter, 1.0), {}
     for module, pair in pairs.items():
-        name = hf_to_gguf_name(f"{module}.weight")
+        name = hf_to_gguf_name(f"{module}.weight", base.config)
         tensors[f"{name}.lora_a"] = pair.a
         tensors[f"{name}.lora_b"] = to_gguf_rows(base.config, f"{module}.weight", pair.b)
     metadata = {

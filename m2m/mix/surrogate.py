@@ -87,7 +87,7 @@ def adapted_tensors(
     config = merger.base.config
     for name, change in merger.changes(mixture.datasets, mixture.coefficients(growth)):
         yield AdaptedTensor(
-            hf_to_gguf_name(name),
+            hf_to_gguf_name(name, config),
             replace(change, b=to_gguf_rows(config, name, change.b))
             if isinstance(change, LoraPair)
             else to_gguf_rows(config, name, change),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
@@ -32,19 +32,33 @@ class RopeScaling:
     original_max_position_embeddings: int = 8192
 
 
+class LayerKind(NamedTuple):
+    """The positions that a layer's queries see and how it turns them; few kinds, many layers."""
+
+    local: bool
+    rotated: bool
+
+
 @dataclass(frozen=True)
 class DecoderConfig:
     """Sizes and traits of one decoder-only model; the defaults are plain Llama.
 
     Attributes:
-        architecture: family name ("llama", "mistral", "qwen2", "qwen3", "gemma3").
+        architecture: name of the family, `m2m.families`.
         head_dim: D; num_heads * D need not be hidden_size (Qwen3, Gemma 3).
         attention_bias: q, k and v have biases (Qwen2).
+        output_bias: attention's output map has biases (some Llamas).
+        mlp_bias: the maps of the MLP have biases (some Llamas).
         qk_norm: RMS norm over D on every head of q and k, before the rotation (Qwen3, Gemma 3).
         post_norms: norms after attention and MLP too, before the residual sum (Gemma 3).
         norm_offset: number added to every stored norm weight (Gemma: 1).
         embedding_scale: factor on the looked-up embeddings (Gemma: sqrt(hidden_size)).
         query_scale: factor on q k'; None for head_dim ** -0.5.
+        residual_scale: factor on what attention and MLP add to the stream (Granite, MiniCPM).
+        logit_divisor: number that divides the logits (Granite, MiniCPM).
+        rotates_neighbours: channels 2j and 2j + 1 of a head rotate together (ERNIE 4.5); else
+            channels j and j + D / 2.
+        layer_is_rotated: one flag a layer, false for no rotary positions (SmolLM3); empty: all are.
         sliding_window: a position sees this many positions, itself included, on layers that
             `layer_is_local` marks; 0 for no window.
         layer_is_local: one flag a layer; empty: all layers are local if there is a window.
@@ -66,11 +80,17 @@ class DecoderConfig:
     max_position_embeddings: int
     activation: Activation = "silu"
     attention_bias: bool = False
+    output_bias: bool = False
+    mlp_bias: bool = False
     qk_norm: bool = False
     post_norms: bool = False
     norm_offset: float = 0.0
     embedding_scale: float = 1.0
     query_scale: float | None = None
+    residual_scale: float = 1.0
+    logit_divisor: float = 1.0
+    rotates_neighbours: bool = False
+    layer_is_rotated: tuple[bool, ...] = ()
     sliding_window: int = 0
     layer_is_local: tuple[bool, ...] = ()
     local_rope_theta: float | None = None
@@ -81,8 +101,9 @@ class DecoderConfig:
             raise ValueError(f"{self.num_heads} heads do not share {self.num_kv_heads} K/V heads")
         if self.head_dim % 2:
             raise ValueError(f"head_dim {self.head_dim} is odd and cannot be rotated in pairs")
-        if self.layer_is_local and len(self.layer_is_local) != self.num_layers:
-            raise ValueError(f"{len(self.layer_is_local)} layer flags, {self.num_layers} layers")
+        for flags in (self.layer_is_local, self.layer_is_rotated):
+            if flags and len(flags) != self.num_layers:
+                raise ValueError(f"{len(flags)} layer flags, {self.num_layers} layers")
 
     @property
     def query_size(self) -> int:
@@ -103,11 +124,20 @@ class DecoderConfig:
         window = 0 if self.layer_is_local else self.sliding_window
         return min(self.max_position_embeddings, window or self.max_position_embeddings)
 
-    def is_local(self, layer: int) -> bool:
-        """Return whether `layer` looks through the sliding window."""
-        if not self.sliding_window:
-            return False
-        return self.layer_is_local[layer] if self.layer_is_local else True
+    def kind(self, layer: int) -> LayerKind:
+        """Return whether `layer` looks through the sliding window, and has rotary positions."""
+        local = self.layer_is_local[layer] if self.layer_is_local else True
+        rotated = self.layer_is_rotated[layer] if self.layer_is_rotated else True
+        return LayerKind(bool(self.sliding_window) and local, rotated)
+
+    def biases(self) -> tuple[str, ...]:
+        """Return the maps of a layer that have biases."""
+        qkv, output = (ATTENTION[:3], ATTENTION[3:])
+        return (
+            *(qkv if self.attention_bias else ()),
+            *(output if self.output_bias else ()),
+            *(MLP if self.mlp_bias else ()),
+        )
 
     def linear_shapes(self) -> dict[str, tuple[int, int]]:
         """Return (out, in) of the seven linear maps of every layer, by module path."""
@@ -143,9 +173,8 @@ class DecoderConfig:
         for layer in range(self.num_layers):
             prefix = f"model.layers.{layer}"
             shapes |= {f"{prefix}.{n}.weight": (self.hidden_size,) for n in self.norm_names()}
-            if self.attention_bias:
-                modules = [f"{prefix}.{name}" for name in ATTENTION[:3]]
-                shapes |= {f"{module}.bias": linear[module][:1] for module in modules}
+            modules = [f"{prefix}.{name}" for name in self.biases()]
+            shapes |= {f"{module}.bias": linear[module][:1] for module in modules}
             if self.qk_norm:
                 names = ("q_norm", "k_norm")
                 shapes |= {f"{prefix}.self_attn.{n}.weight": (self.head_dim,) for n in names}

@@ -71,6 +71,7 @@ class Decoder:
             self._head = self._kept(weights["lm_head.weight"])
         self._norm = np.array(weights["model.norm.weight"], self.dtype)
         self._norm += config.norm_offset
+        self._norm /= config.logit_divisor
         self._layers = self._each_layer(lambda number: Layer(config, weights, number, storage))
         self._known = {m for layer in self._layers for f in layer.maps for m in f.modules}
 
@@ -219,12 +220,12 @@ class Decoder:
         if len(ids) and (ids.min() < 0 or ids.max() >= config.vocab_size):
             raise ValueError(f"token id outside of 0..{config.vocab_size - 1}")
         tables, plans = {}, {}
-        for local in {layer.local for layer in self._layers}:
-            window = config.sliding_window if local else 0
+        for kind in {layer.kind for layer in self._layers}:
+            window = config.sliding_window if kind.local else 0
             group = config.num_heads // config.num_kv_heads
             heads = Heads(config.num_kv_heads, group, config.head_dim, window)
-            tables[local] = rotary_table(config, layout.positions, local, self.dtype)
-            plans[local] = AttentionPlan.make(heads, layout, self.dtype)
+            tables[kind] = rotary_table(config, layout.positions, kind, self.dtype)
+            plans[kind] = AttentionPlan.make(heads, layout, self.dtype)
         return Step(layout, tables, plans, self._spaces[worker.number], worker)
 
     def _rows(self, step: Step, number: int) -> NDArray[np.intp] | None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from m2m.arrays import Array
 from m2m.nn.attention import GroupState, attention, attention_backward
-from m2m.nn.config import DecoderConfig
+from m2m.nn.config import DecoderConfig, LayerKind
 from m2m.nn.context import Contexts
 from m2m.nn.functional import (
     geglu,
@@ -43,11 +43,11 @@ ACTIVATIONS = {"silu": (swiglu, swiglu_backward), "gelu_tanh": (geglu, geglu_bac
 
 @dataclass
 class Step:
-    """Values that all layers share in one thread's pass; tables and plans by `Layer.local`."""
+    """Values that all layers share in one thread's pass; tables and plans by `Layer.kind`."""
 
     layout: Layout
-    tables: dict[bool, NDArray[np.complexfloating[Any, Any]]]
-    plans: dict[bool, AttentionPlan]
+    tables: dict[LayerKind, NDArray[np.complexfloating[Any, Any]]]
+    plans: dict[LayerKind, AttentionPlan]
     space: Workspace
     worker: Worker
 
@@ -92,14 +92,18 @@ class Layer:
         prefix = f"model.layers.{number}"
         attn, mlp = f"{prefix}.self_attn", f"{prefix}.mlp"
         gains = [_gain(config, weights, f"{prefix}.{n}", storage) for n in config.norm_names()]
-        q, k = Part(f"{attn}.q_proj", config.num_heads), Part(f"{attn}.k_proj", config.num_kv_heads)
+        turned = (0, 0) if config.rotates_neighbours else (config.num_heads, config.num_kv_heads)
+        q, k = Part(f"{attn}.q_proj", turned[0]), Part(f"{attn}.k_proj", turned[1])
         parts = [q, k, Part(f"{attn}.v_proj")]
         self.qkv = FusedLinear(parts, weights, storage, gains[0], config.attention_bias)
-        self.o = FusedLinear([Part(f"{attn}.o_proj")], weights, storage)
+        output = Part(f"{attn}.o_proj", factor=config.residual_scale)
+        self.o = FusedLinear([output], weights, storage, bias=config.output_bias)
         parts = [Part(f"{mlp}.gate_proj", factor=0.5), Part(f"{mlp}.up_proj")]
-        self.gate_up = FusedLinear(parts, weights, storage, gains[-2 if config.post_norms else 1])
-        self.down = FusedLinear([Part(f"{mlp}.down_proj")], weights, storage)
-        self.local = config.is_local(number)
+        gain = gains[-2 if config.post_norms else 1]
+        self.gate_up = FusedLinear(parts, weights, storage, gain, config.mlp_bias)
+        down = Part(f"{mlp}.down_proj", factor=config.residual_scale)
+        self.down = FusedLinear([down], weights, storage, bias=config.mlp_bias)
+        self.kind = config.kind(number)
         self._number = number
         self._width, self._eps = config.hidden_size, config.rms_norm_eps
         self._rotated = config.query_size + config.kv_size
@@ -138,9 +142,9 @@ class Layer:
         qkv = space.get("dqkv", step.tokens, qkv_map.rows + qkv_map.rank)[:, : qkv_map.rows]
         qkv_map.forward(h1, qkv)
         heads = self._normalise_heads(qkv[:, : self._rotated], space, name)
-        rotate(qkv[:, : self._rotated], step.tables[self.local])
+        rotate(qkv[:, : self._rotated], step.tables[self.kind])
         mixed = space.get(name + "mixed", step.tokens, self.o.columns + self.o.rank)
-        plan = step.plans[self.local]
+        plan = step.plans[self.kind]
         contexts = Contexts(step.layout, step.worker, space, self._number)
         states = attention(qkv, plan, mixed[:, : self.o.columns], contexts, space, name)
         kept = mixed
@@ -197,10 +201,10 @@ class Layer:
         """Continue the backward from attention's output to the layer's input."""
         space, width, qkv_map = step.space, self._width, self.qkv
         dqkv = space.get("dqkv", step.tokens, qkv_map.rows + qkv_map.rank)
-        plan, mixed = step.plans[self.local], saved.mixed[:, : self.o.columns]
+        plan, mixed = step.plans[self.kind], saved.mixed[:, : self.o.columns]
         data = dqkv[:, : qkv_map.rows]
         attention_backward(dmixed, mixed, saved.attention, plan, saved.contexts, data, space)
-        rotate_backward(data[:, : self._rotated], step.tables[self.local])
+        rotate_backward(data[:, : self._rotated], step.tables[self.kind])
         self._heads_backward(data[:, : self._rotated], saved.heads, space)
         if not self._number:  # nothing before it is trainable
             qkv_map.backward_low(dqkv)

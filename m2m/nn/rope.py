@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from m2m.nn.config import DecoderConfig, RopeScaling
+from m2m.nn.config import DecoderConfig, LayerKind, RopeScaling
 
 
 def frequencies(
@@ -32,17 +32,19 @@ def _llama3(angles: NDArray[np.float64], scaling: RopeScaling) -> NDArray[np.flo
 
 
 def rotary_table(
-    config: DecoderConfig, positions: NDArray[np.integer[Any]], local: bool, dtype: DTypeLike
+    config: DecoderConfig, positions: NDArray[np.integer[Any]], kind: LayerKind, dtype: DTypeLike
 ) -> NDArray[np.complexfloating[Any, Any]]:
     """Return the rotation factors for a row of [q | k], (T, (H + K) * D / 2) complex.
 
     The entries of q include the softmax scale, which then costs nothing.
     """
     theta, scaling = config.rope_theta, config.rope_scaling
-    if local:
+    if kind.local:
         scaling = None if config.local_rope_theta is not None else scaling
         theta = config.local_rope_theta or theta
     angles = np.outer(positions, frequencies(config.head_dim, theta, scaling))
+    if not kind.rotated:
+        angles = np.zeros_like(angles)
     turn = np.exp(1j * angles).astype(np.result_type(dtype, np.complex64))
     scale = config.query_scale if config.query_scale is not None else config.head_dim**-0.5
     table = np.tile(turn, (1, config.num_heads + config.num_kv_heads))

@@ -106,7 +106,7 @@ class Turnaround:
         self._source = self._copied[: sum(map(self._bytes, self.merger.modules))].copy()
 
     def _bytes(self, module: str) -> int:
-        spec = self.surrogate._specs[hf_to_gguf_name(f"{module}.weight")]
+        spec = self.surrogate._specs[hf_to_gguf_name(f"{module}.weight", self.base.config)]
         return nbytes_of(spec.shape, spec.type)
 
     def ours(self) -> LlamaModel:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from m2m.checkpoint.families import FAMILIES, local_layers, period_of
 from m2m.checkpoint.gguf_config import (
     config_from_gguf,
     config_to_gguf,
@@ -16,7 +15,9 @@ from m2m.checkpoint.gguf_config import (
     rope_factors,
 )
 from m2m.checkpoint.hf_config import config_from_json, config_to_json
+from m2m.checkpoint.sizes import local_layers, period_of
 from m2m.errors import InputError
+from m2m.families import FAMILIES
 from m2m.nn.config import DecoderConfig, RopeScaling
 from tests.checkpoint.families import LLAMA3, VARIANTS
 from tests.tiny import TRAITS, llama3_factors, pico_config, pico_metadata
@@ -42,7 +43,7 @@ def read_gguf(config: DecoderConfig, changes: dict[str, Any] | None = None) -> D
 
 
 def test_every_family_is_here() -> None:
-    assert {config.architecture for config in VARIANTS.values()} == set(FAMILIES) == set(TRAITS)
+    assert {config.architecture for config in VARIANTS.values()} <= set(FAMILIES) == set(TRAITS)
 
 
 @pytest.mark.parametrize("new", [False, True], ids=["old", "new"])
@@ -148,8 +149,8 @@ _REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "yarn": ("qwen2", {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "yarn"),
     "no factor": ("llama", {"rope_scaling": {"rope_type": "linear"}}, "rope_scaling.factor"),
     "no type": ("llama", {"rope_scaling": {"factor": 2.0}}, "rope_scaling"),
-    "biases": ("llama", {"attention_bias": True}, "attention_bias"),
-    "biases of the MLP": ("llama", {"mlp_bias": True}, "mlp_bias"),
+    "biases": ("gemma3", {"attention_bias": True}, "attention_bias"),
+    "biases of the MLP": ("qwen3", {"mlp_bias": True}, "mlp_bias"),
     "another activation": ("llama", {"hidden_act": "gelu"}, "hidden_act"),
     "Qwen's window": ("qwen2", {"use_sliding_window": True}, "use_sliding_window"),
     "a window by layer": ("qwen3", {"layer_types": ["sliding_attention"] * 2}, "layer_types"),
@@ -177,7 +178,9 @@ def test_what_m2m_cannot_compute_is_refused_by_name(tmp_path: Path, case: str) -
 def test_the_families_are_listed(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         read_json(tmp_path, {"model_type": "rwkv"})
-    assert caught.value.hint == "it knows: gemma3, gemma3_text, llama, mistral, qwen2, qwen3"
+    kinds = sorted(kind for family in FAMILIES.values() for kind in family.model_types)
+    assert caught.value.hint == f"it knows: {', '.join(kinds)}"
+    assert "recurrent layers" in caught.value.message
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def logits(
     for layer in range(config.num_layers):
         x = model.layer(layer, x)
     head = embedding if config.tie_word_embeddings else weights["lm_head.weight"]
-    return np.asarray(model.norm("model.norm", x) @ head.T)
+    return np.asarray(model.norm("model.norm", x) @ head.T / config.logit_divisor)
 
 
 def bf16_product(x: Array, weights: Array) -> tuple[Array, Array]:
@@ -157,9 +157,11 @@ class _Model:
     def layer(self, layer: int, x: Array) -> Array:
         prefix = f"model.layers.{layer}"
         names = [f"{prefix}.{name}" for name in self.config.norm_names()]
-        change = self.attention(layer, self.norm(names[0], x))
+        scale = self.config.residual_scale
+        change = scale * self.attention(layer, self.norm(names[0], x))
         x = x + (self.norm(names[1], change) if self.config.post_norms else change)
-        change = self.mlp(f"{prefix}.mlp", self.norm(names[-2 if self.config.post_norms else 1], x))
+        h = self.norm(names[-2 if self.config.post_norms else 1], x)
+        change = scale * self.mlp(f"{prefix}.mlp", h)
         return x + (self.norm(names[3], change) if self.config.post_norms else change)
 
     def mlp(self, prefix: str, h: Array) -> Array:
@@ -178,8 +180,9 @@ class _Model:
         v = self.linear(f"{prefix}.v_proj", h).reshape(count, config.num_kv_heads, -1)
         if config.qk_norm:
             q, k = self.norm(f"{prefix}.q_norm", q), self.norm(f"{prefix}.k_norm", k)
-        local = config.is_local(layer)
-        q, k = self.rotate(q, local), self.rotate(k, local)
+        local = config.kind(layer).local
+        if config.kind(layer).rotated:
+            q, k = self.rotate(q, local), self.rotate(k, local)
         share = config.num_heads // config.num_kv_heads
         k, v = k.repeat(share, axis=1), v.repeat(share, axis=1)
         scale = config.query_scale if config.query_scale is not None else config.head_dim**-0.5
@@ -204,6 +207,11 @@ class _Model:
         elif scaling is not None:
             inverse = np.array([_llama3(value, scaling) for value in inverse])
         angle = np.outer(np.arange(len(x)), inverse)
+        if config.rotates_neighbours:
+            even, odd = x[..., 0::2], x[..., 1::2]
+            cos, sin = np.cos(angle)[:, None], np.sin(angle)[:, None]
+            turned = np.stack([even * cos - odd * sin, even * sin + odd * cos], axis=-1)
+            return np.asarray(turned.reshape(x.shape))
         cos, sin = (np.tile(f(angle), 2)[:, None] for f in (np.cos, np.sin))
         turned = np.concatenate([-x[..., half:], x[..., :half]], axis=-1)
         return np.asarray(x * cos + turned * sin)

@@ -43,6 +43,17 @@ TRAITS: dict[str, dict[str, Any]] = {
         "local_rope_theta": 100.0,
         "rope_scaling": RopeScaling("linear", 8.0),
     },
+    "biases": {"attention_bias": True, "output_bias": True, "mlp_bias": True},
+    "granite": {
+        "embedding_scale": 3.0,
+        "residual_scale": 0.4,
+        "query_scale": 0.3,
+        "logit_divisor": 2.0,
+        "output_bias": True,
+        "attention_bias": True,
+    },
+    "smollm3": {"layer_is_rotated": (True, False)},
+    "ernie4_5": {"rotates_neighbours": True, "head_dim": 10},
     "llama3": {"rope_scaling": RopeScaling("llama3", 8.0, 1.0, 4.0, 64)},
 }
 

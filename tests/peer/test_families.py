@@ -24,11 +24,14 @@ from m2m.nn.decoder import Decoder  # noqa: E402
 from m2m.nn.lora import LoraPair, init_lora  # noqa: E402
 from m2m.recipe import PROJECTIONS  # noqa: E402
 from tests.checkpoint.families import VARIANTS  # noqa: E402
+from tests.families.pico import CONFIGS, family_folder  # noqa: E402
 from tests.peer.test_training import factors, relative  # noqa: E402
 from tests.tiny import pico_weights  # noqa: E402
 from tests.tiny_folder import pico_folder, pico_tokenizer_files  # noqa: E402
 
 LENGTH = 200  # beyond every window
+# transformers has no MiniCPM: it is read with code from the hub.
+OTHERS = [name for name in CONFIGS if name not in {*VARIANTS, "minicpm"}]
 
 
 @pytest.fixture(params=VARIANTS)
@@ -40,6 +43,27 @@ def hf_model(folder: Path) -> Any:
     return transformers.AutoModelForCausalLM.from_pretrained(
         str(folder), dtype=torch.float32, attn_implementation="eager"
     ).eval()
+
+
+@pytest.mark.parametrize("variant", OTHERS)
+def test_logits_of_every_other_family(tmp_path: Path, variant: str) -> None:
+    config = CONFIGS[variant]
+    folder, ids = family_folder(tmp_path / "hf", config), some_ids(config)
+    ours = Decoder(config, pico_weights(0, config)).logits(ids)
+    with torch.no_grad():
+        theirs = hf_model(folder)(input_ids=torch.from_numpy(ids)[None]).logits[0].numpy()
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+@pytest.mark.parametrize("variant", OTHERS)
+def test_what_transformers_saves_of_every_other_family_is_imported(
+    tmp_path: Path, variant: str
+) -> None:
+    config, saved = CONFIGS[variant], tmp_path / "saved"
+    hf_model(family_folder(tmp_path / "hf", config)).save_pretrained(saved)
+    pico_tokenizer_files(saved)
+    import_model(saved, tmp_path / "m", name="m")
+    assert BaseModel.open(tmp_path / "m").config == config
 
 
 def some_ids(config: DecoderConfig) -> Any:

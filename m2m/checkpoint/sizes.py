@@ -1,92 +1,17 @@
-"""The model families that m2m knows, and the names of their sizes in config.json and GGUF.
-
-A new family is one row of FAMILIES; the differences of its layers are traits of DecoderConfig.
-"""
+"""Read the sizes and fields of a family from config.json and GGUF."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from m2m.errors import InputError, Problems
+from m2m.families import FAMILIES, Family
+from m2m.families.refused import REFUSED
 from m2m.nn.config import DecoderConfig
-
-
-@dataclass(frozen=True)
-class Family:
-    """One model family: a row of FAMILIES.
-
-    Attributes:
-        name: `DecoderConfig.architecture`.
-        model_types: `model_type` of config.json; the first is written.
-        hf_class: `architectures[0]` of config.json.
-        gguf: `general.architecture`, if it is not `name`.
-        window: which layers look through `sliding_window`; "some": all but every n-th.
-        scaled_embeddings: embeddings are multiplied by the square root of their width.
-        traits: arguments of DecoderConfig in addition to the sizes.
-        defaults: values that transformers uses if config.json does not set them.
-    """
-
-    name: str
-    model_types: tuple[str, ...]
-    hf_class: str
-    gguf: str = ""
-    window: Literal["none", "all", "some"] = "none"
-    scaled_embeddings: bool = False
-    traits: Mapping[str, Any] = field(default_factory=dict)
-    defaults: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def architecture(self) -> str:
-        """Return `general.architecture` in GGUF."""
-        return self.gguf or self.name
-
-
-# Add a family only after nn.decoder computes its traits: tests compare each with llama.cpp and
-# transformers. llama.cpp knows Mistral as "llama" and does not apply its window.
-FAMILIES = {
-    family.name: family
-    for family in (
-        Family("llama", ("llama",), "LlamaForCausalLM"),
-        Family(
-            "mistral",
-            ("mistral",),
-            "MistralForCausalLM",
-            gguf="llama",
-            window="all",
-            defaults={"sliding_window": 4096},  # MistralConfig
-        ),
-        Family("qwen2", ("qwen2",), "Qwen2ForCausalLM", traits={"attention_bias": True}),
-        Family("qwen3", ("qwen3",), "Qwen3ForCausalLM", traits={"qk_norm": True}),
-        Family(
-            "gemma3",
-            ("gemma3_text", "gemma3"),
-            "Gemma3ForCausalLM",
-            window="some",
-            scaled_embeddings=True,
-            traits={
-                "activation": "gelu_tanh",
-                "qk_norm": True,
-                "post_norms": True,
-                "norm_offset": 1.0,
-            },
-            defaults={  # Gemma3TextConfig; the files of the larger models rely on them
-                "vocab_size": 262208,
-                "num_attention_heads": 8,
-                "num_key_value_heads": 4,
-                "head_dim": 256,
-                "max_position_embeddings": 131072,
-                "rms_norm_eps": 1e-6,
-                "rope_theta": 1e6,
-                "query_pre_attn_scalar": 256,
-                "tie_word_embeddings": True,
-            },
-        ),
-    )
-}
 
 # Names of a model's sizes: in DecoderConfig, in config.json, in GGUF after the architecture.
 SIZES = (
@@ -103,15 +28,16 @@ PERIOD = 6  # every 6th layer is global if the file does not say (gemma3.cpp, Ge
 LOCAL_THETA = 10000.0  # rotary base of local layers if the file does not say
 _LIMIT = (1 << 31) - 1  # llama.cpp counts in int32
 _MOST_LAYERS = 512  # LLAMA_MAX_LAYERS, llama-hparams.h; llama.cpp aborts above it
-_LAYERS_27B = 62
 
 
 def family_of(name: Any, table: Mapping[str, Family], field: str) -> Family:
     """Return the family `name`; raise InputError that lists the known ones if there is none."""
     if isinstance(name, str) and name in table:
         return table[name]
+    reason = f": {REFUSED[name]}" if isinstance(name, str) and name in REFUSED else ""
     raise InputError(
-        f"{field} is {name!r}, which m2m does not compute", f"it knows: {', '.join(sorted(table))}"
+        f"{field} is {name!r}, which m2m does not compute{reason}",
+        f"it knows: {', '.join(sorted(table))}",
     )
 
 
@@ -147,7 +73,7 @@ class Keys:
         value: Any = self.get(key)
         value = default if value is None else value
         if type(value) in (int, float) and 0 < value < 3e38:
-            return float(str(np.float32(value)))
+            return shortest(value)
         self.problems.add(f"{key} is {value!r}, expected a positive number")
         return 1.0
 
@@ -165,15 +91,35 @@ class Keys:
         return by_name
 
 
-def query_width(architecture: str, sizes: Mapping[str, int]) -> int:
-    """Return the width by whose square root q k' is divided.
+def shortest(value: float) -> float:
+    """Return the shortest decimal number that is `value` in float32, the type of GGUF's numbers."""
+    return float(str(np.float32(value)))
 
-    It is head_dim. Only Gemma 3 27B has hidden_size // num_heads; llama.cpp recognises that model
-    by its 62 layers (src/models/gemma3.cpp, f_attention_scale).
-    """
-    if architecture == "gemma3" and sizes["num_layers"] == _LAYERS_27B:
-        return sizes["hidden_size"] // sizes["num_heads"]
-    return sizes["head_dim"]
+
+def fields_from_json(keys: Keys, family: Family, sizes: Mapping[str, Any]) -> dict[str, float]:
+    """Return the family's own numbers of a config.json, by their names in DecoderConfig."""
+    values = {}
+    for field in family.fields:
+        value = keys.number(field.json, default=field.default)
+        values[field.name] = shortest(field.read(value, sizes)) if field.read else value
+    return values
+
+
+def fields_to_json(config: DecoderConfig) -> dict[str, float]:
+    """Return the family's own numbers for config.json (inverse of `fields_from_json`)."""
+    values, sizes = {}, vars(config)
+    for field in FAMILIES[config.architecture].fields:
+        value = sizes[field.name]
+        values[field.json] = shortest(field.write(value, sizes)) if field.write else value
+    return values
+
+
+def fields_from_gguf(keys: Keys, family: Family, sizes: Mapping[str, Any]) -> dict[str, float]:
+    """Return the family's own numbers of a GGUF file, by their names in DecoderConfig."""
+    return {
+        field.name: keys.number(field.gguf, default=field.missing(sizes) if field.missing else None)
+        for field in family.fields
+    }
 
 
 def build_config(
@@ -187,10 +133,8 @@ def build_config(
     if (flags := values.get("layer_is_local")) and True not in flags:
         problems.add("no layer looks through the sliding window, which llama.cpp cannot compute")
     problems.raise_if_any(InputError, where)
-    derived = {"embedding_scale": values["hidden_size"] ** 0.5} if family.scaled_embeddings else {}
-    if (width := query_width(family.name, values)) != values["head_dim"]:
-        derived["query_scale"] = width**-0.5
+    traits = {**family.traits, **family.derive(values), **values}
     try:
-        return DecoderConfig(architecture=family.name, **family.traits, **derived, **values)
+        return DecoderConfig(architecture=family.name, **traits)
     except ValueError as error:
         raise InputError(f"{where}: {error}") from error

@@ -1,0 +1,38 @@
+"""Granite 3: Llama with factors on embeddings, attention scores, updates and logits."""
+
+from m2m.families.family import PAIRED, Family, Field, Values
+
+
+def _one(values: Values) -> float:
+    return 1.0
+
+
+def _by_width(values: Values) -> float:
+    return float(values["head_dim"] ** -0.5)
+
+
+FAMILY = Family(
+    "granite",
+    "Granite 3",
+    ("granite",),
+    "GraniteForCausalLM",
+    biases=True,
+    tensors=PAIRED,
+    fields=(
+        Field("embedding_scale", "embedding_multiplier", "embedding_scale", 1.0, _one),
+        Field("residual_scale", "residual_multiplier", "residual_scale", 1.0, _one),
+        Field("query_scale", "attention_multiplier", "attention.scale", 1.0, _by_width),
+        Field("logit_divisor", "logits_scaling", "logit_scale", 1.0),
+    ),
+    neutral={
+        "rope.scaling.finetuned": (True,),  # false: llama.cpp does not rotate
+        "deepstack_mapping": (),  # Granite 4 Vision
+        "expert_shared_feed_forward_length": (0,),
+    },
+    pico={
+        "embedding_scale": 12.0,
+        "residual_scale": 0.22,
+        "query_scale": 0.1,
+        "logit_divisor": 2.0,
+    },
+)
