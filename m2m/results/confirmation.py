@@ -68,6 +68,12 @@ class Model:
         return sum(passes) / len(passes) if passes else None
 
     @property
+    def trained(self) -> str:
+        """Return "300 (2.9)": steps, and passes if they are known; "" for an untrained model."""
+        passes = f" ({self.passes:.2g})" if self.passes is not None else ""
+        return f"{self.steps:,}{passes}" if self.steps else ""
+
+    @property
     def rows_seen(self) -> str:
         """Return "110 of 200": rows of all datasets together; "" for an untrained model."""
         rows, of = (
@@ -234,6 +240,7 @@ def confirmed_table(confirmation: Confirmation, datasets: int) -> Table:
     equally = "; other fine-tunes are compared with it after as many steps as theirs"
     uneven = "; fine-tunes have different steps, and more steps alone can raise a score"
     note = equally if confirmation.courses else uneven
+    partly = any(seen.rows < seen.of for model in models for seen in model.seen.values())
     rows: list[list[Cell]] = []
     for place, model in enumerate(models):
         scores = [getattr(model, part).get(metric) for part, metric, _ in parts]
@@ -244,6 +251,7 @@ def confirmed_table(confirmation: Confirmation, datasets: int) -> Table:
             winner,
             model.steps,
             model.passes,
+            model.trained or None,
             model.rows_seen or None,
             *scores,
             None if winner else confirmation.ahead_of(place),
@@ -258,9 +266,10 @@ def confirmed_table(confirmation: Confirmation, datasets: int) -> Table:
             Column("mixture", "mixture"),
             Column("model", "model"),
             Column("winner", "winner", bool, lambda winner: "*" if winner else ""),
-            Column("steps", "steps", int),
-            Column("passes", "passes", float, "{:.3g}".format),
-            Column("rows_seen", "rows seen"),
+            Column("steps", "", int),
+            Column("passes", "", float),
+            Column("trained", "steps (passes)"),
+            Column("rows_seen", "rows seen" if partly else ""),
             *(
                 Column(f"{part}_{metric}", f"{part} {metric}" if visible else "", Score)
                 for part, metric, visible in parts

@@ -193,4 +193,4 @@ def test_a_confirmation_names_the_steps_if_they_differ(recipe: Recipe) -> None:
     assert " steps" not in " ".join(fixed.verdict.lines)
     assert "different steps" not in confirmed_table(fixed, 3).caption
     for table in (confirmed_table(found, 3), confirmed_table(fixed, 3)):
-        assert {"steps", "passes"} <= {*table.heads}
+        assert "steps (passes)" in table.heads

@@ -52,7 +52,7 @@ def test_it_says_shares_scores_with_errors_and_limits() -> None:
     assert "Verdict: tie inside. Fine-tune on aa" in text
     assert re.findall(r"^(?:\| --- )+\|$", text, re.MULTILINE) == [
         "| --- " * 7 + "|",
-        "| --- " * 11 + "|",
+        "| --- " * 9 + "|",
     ]
     assert "- On test it is better than base" in text
     assert "## Limits" in text
