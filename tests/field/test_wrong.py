@@ -18,8 +18,9 @@ from m2m.errors import InputError, M2MError
 from m2m.formats.safetensors import SafetensorsFile, TensorSpec, write_safetensors
 from m2m.nn.lora import LoraPair
 from m2m.pipeline.inputs import read_inputs
+from m2m.pipeline.leaks import find_leaks, refuse_leaks
 from m2m.recipe import Merge, load_recipe
-from tests.tiny import pico_config, pico_gguf, pico_model, pico_target, write_jsonl
+from tests.tiny import choice_rows, pico_config, pico_gguf, pico_model, write_jsonl
 from tests.tiny_folder import pico_folder, pico_tokenizer_files
 
 Q0 = "model.layers.0.self_attn.q_proj"
@@ -145,12 +146,6 @@ EDITS: list[tuple[str, str, Callable[[Path], object], str]] = [
         r"reverse\.jsonl has no rows",
     ),
     (
-        "a target as a dataset",
-        "copy.jsonl",
-        lambda path: pico_target(path, "copy"),
-        r'copy\.jsonl:1: m2m does not know the columns "question", "choices", "answer"',
-    ),
-    (
         "a name twice",
         "recipe.toml",
         lambda path: path.write_text(
@@ -190,3 +185,12 @@ def test_all_of_it_is_told_at_once(recipe: Path) -> None:
     said = refused(recipe)
     assert "3 problems" in said
     shutil.rmtree(recipe.parent)
+
+
+def test_a_dataset_may_have_the_rows_of_a_target_but_not_those_of_its_own(recipe: Path) -> None:
+    write_jsonl(recipe.parent / "copy.jsonl", choice_rows("reverse", 20, seed=7))
+    assert not find_leaks(read_inputs(load_recipe(recipe)))
+    shutil.copyfile(recipe.parent / "dev.jsonl", recipe.parent / "copy.jsonl")
+    leaks = find_leaks(read_inputs(load_recipe(recipe)))
+    with pytest.raises(InputError, match=r"also dev or test questions[^$]*of copy"):
+        refuse_leaks(leaks, recipe)

@@ -203,6 +203,16 @@ def test_every_value_survives_the_round_trip(
     assert GGUFFile(path).metadata == metadata
 
 
+def test_keys_are_as_long_as_the_format_allows(tmp_path: Path) -> None:
+    metadata = {"ẹ" * 21_845: GGUFValue(GGUFValueType.BOOL, True)}  # 65,535 bytes
+    write_gguf(tmp_path / "a.gguf", metadata, [], [])
+    assert GGUFFile(tmp_path / "a.gguf").metadata == metadata
+    assert [*metadata] == [k for k in gguf.GGUFReader(tmp_path / "a.gguf").fields if "." not in k]
+    with pytest.raises(ValueError, match="longer than 65535 bytes"):
+        write_gguf(tmp_path / "b.gguf", {"a" * 65_536: metadata["ẹ" * 21_845]}, [], [])
+    assert not (tmp_path / "b.gguf").exists()
+
+
 def _header(
     *, pairs: bytes = b"", n_pairs: int = 0, tensors: bytes = b"", n_tensors: int = 0
 ) -> bytes:
