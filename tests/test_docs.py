@@ -63,6 +63,7 @@ def files(lab: Path) -> None:
         pico_target(lab / f"{name}.jsonl", "copy", seed=2000 + len(name), wrong="upper")
     for name in ("my", "datasets/one", "datasets/two"):
         pico_dataset(lab / f"{name}.jsonl", "copy")
+    (lab / "words.csv").write_text("kitabu,book\nmti,tree\n" * 20, "utf-8")
     (lab / "other.csv").write_text("prompt,completion\n" + "copy ab,ab\n" * 40, "utf-8")
     for name in ("FILE.gguf", "base.gguf", "usb/Qwen2.5-0.5B.gguf", "export/winner.gguf"):
         pico_gguf(lab / name)

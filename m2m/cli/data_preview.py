@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from m2m.cli.console import say
-from m2m.cli.options import MODEL, data_root_option, data_roots, field_options, json_option
+from m2m.cli.options import (
+    MODEL,
+    data_root_option,
+    data_roots,
+    json_option,
+    row_options,
+    row_settings,
+)
 from m2m.counted import counted
 from m2m.recipe import Dataset, Target
 
@@ -18,8 +25,6 @@ if TYPE_CHECKING:
     from m2m.commands.data_preview import Preview, Shown
 
 FILE = click.Path(dir_okay=False, path_type=Path)
-MAPPING = ["prompt", "completion", "system", "text", "messages", "choices", "answers"]
-MAPPING += ["labels", "where"]
 _BEGIN, _END = ">>>", "<<<"  # round the part that is trained on or scored
 _LONGEST = 1200  # characters of a piece
 _MOST = 20  # problems of a file
@@ -28,7 +33,7 @@ _MOST = 20  # problems of a file
 @click.command("preview")
 @click.argument("files", nargs=-1, type=FILE, metavar="FILE|RECIPE...")
 @click.option("--target", "targets", multiple=True, type=FILE, help="A target's file. Repeatable.")
-@field_options(Dataset, MAPPING)
+@row_options
 @click.option("--rows", default=5, show_default=True, type=click.IntRange(1), help="Rows to show.")
 @click.option("--model", type=MODEL, help="Use its chat template and tokens.")
 @click.option("--template", type=click.Choice(["chat", "plain"]), default="chat", show_default=True)
@@ -47,7 +52,8 @@ def preview(
 
     The part that is trained on (of a target: the right answer, which is scored) stands between >>>
     and <<<. FILE... are datasets; two text files whose names differ in their language are read
-    together. A recipe names its own files. The options are the fields of a recipe's dataset.
+    together. A recipe names its own files. The options are the fields of a recipe's dataset; in a
+    template, \\n is a line break.
 
     \b
     Example:  m2m data preview examples/swahili/recipe.toml
@@ -68,6 +74,7 @@ def preview(
         found = preview_recipe(load_recipe(files[0], data_roots()), rows)
     else:
         formatter = open_model(model, template)[0] if model else None
+        mapping = row_settings(mapping)
         answer = {**mapping, "answer": mapping["completion"]}
         del answer["completion"]
         found = []

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from m2m.cli.options import (
+    FILE_FIELDS,
     data_root_option,
     data_roots,
     field_options,
@@ -17,10 +18,14 @@ from m2m.cli.options import (
 )
 from m2m.recipe import Data, Target
 
-TASKS = (".jsonl", ".json", ".csv", ".tsv", ".txt", ".yaml", ".yml")
+TASKS = (
+    *(".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".tab", ".txt", ".yaml", ".yml"),
+    *(".parquet", ".arrow", ".feather", ".xlsx", ".xls", ".ods", ".gz", ".bz2", ".xz", ".zst"),
+)
 ASKING = [
     *("metric", "prompt", "answer", "answers", "choices", "template", "instruction"),
     *("system", "text", "messages", "labels", "where"),
+    *FILE_FIELDS,
     *("shots", "shots_from", "shots_seed", "answer_prefix", "answer_suffix"),
     *("stop", "max_tokens", "window"),
 ]

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import click
 
 from m2m.cli.console import say
-from m2m.cli.options import MODEL, data_root_option, data_roots
+from m2m.cli.options import (
+    FILE_FIELDS,
+    MODEL,
+    data_root_option,
+    data_roots,
+    row_options,
+    row_settings,
+)
 
 FILE = click.Path(path_type=Path)
 
@@ -30,6 +38,7 @@ FILE = click.Path(path_type=Path)
     help="The test file of each target; by default test.jsonl next to dev.jsonl.",
 )
 @click.option("--template", type=click.Choice(["chat", "plain"]), default="chat", show_default=True)
+@row_options
 @data_root_option
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("recipe.toml"), show_default=True
@@ -42,24 +51,40 @@ def init(
     tests: tuple[Path, ...],
     template: str,
     out: Path,
+    **reading: Any,
 ) -> None:
     """Write a recipe for your files, with every field explained.
+
+    m2m finds out how the rows of a file are meant. If it cannot know, it prints the lines to
+    choose from: this command with options such as --prompt, which are fields of a dataset in the
+    recipe. They hold for all files that have the columns (in a template, \\n is a line break).
 
     \b
     Example:  m2m init --model smollm2-135m-instruct --data datasets/*.jsonl --target dev.jsonl
     """
+    from m2m.commands.given import Given
     from m2m.commands.init import start_recipe
+    from m2m.dataset.mapping import RowMapping
+    from m2m.formats.rowfile import Options
+    from m2m.recipe import Dataset
 
     if not (first or more):
         raise click.UsageError("give at least one dataset: --data FILE...")
-    started = start_recipe(out, model, template, [*first, *more], targets, tests, data_roots())
+    settings = row_settings(reading)
+    options = {name: settings.pop(name) for name in FILE_FIELDS}
+    mapping = RowMapping.of(Dataset("given", out, **settings))
+    given = Given(mapping, Options(**options), data_roots())
+    started = start_recipe(out, model, template, [*first, *more], targets, tests, given)
     for note in started.notes:
         say(f"Note: {note}", err=True)
     roots = [part for root in started.roots for part in ("--data-root", str(root))]
     for question in started.questions:
         say(f"Question: {question}", err=True)
     if started.questions:
-        say(f"Wrote {started.recipe}. Replace each ? in it, add the licences, then run:")
+        say(f"Wrote {started.recipe}, but m2m refuses it until you have replaced each ?:")
+        for line in started.open_lines:
+            say(f"  {line}")
+        say("Add the licences, too, then run:")
     else:
         say(f"Wrote {started.recipe}. Add the licences, then run:")
     for command in ("data check", "plan", "run"):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 import click
 from click.shell_completion import CompletionItem
 
+from m2m.recipe.data_fields import Dataset
 from m2m.recipe.mappings import TABLES
 
 Command = Callable[..., Any]
@@ -156,6 +157,25 @@ def field_options(section: type, names: Sequence[str]) -> Callable[[Command], Co
         return command
 
     return add
+
+
+_ROW_FIELDS = ("prompt", "completion", "system", "text", "messages", "choices", "answers")
+FILE_FIELDS = ("encoding", "header", "quotes", "bad_rows")
+row_options = field_options(Dataset, [*_ROW_FIELDS, "labels", "where", *FILE_FIELDS])
+
+
+def row_settings(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a dataset that `row_options` gave; `\\n` in a text is a line break."""
+
+    def broken(value: Any) -> Any:
+        if isinstance(value, str):
+            return value.replace("\\n", "\n")
+        return tuple(map(broken, value)) if value and isinstance(value, tuple) else value
+
+    return {
+        name: broken(value) if name not in ("labels", "where") else value
+        for name, value in options.items()
+    }
 
 
 def _table_option(spec: dataclasses.Field[Any]) -> Callable[[Command], Command]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Sequence
@@ -10,9 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from m2m.checkpoint import find_model
-from m2m.commands.init_rows import Entry, dataset_entry, grouped, target_entry, written_fields
+from m2m.commands.given import NOTHING, Given
+from m2m.commands.init_lines import Command, Failed, next_lines
+from m2m.commands.init_rows import (
+    Entry,
+    Unclear,
+    dataset_entry,
+    grouped,
+    target_entry,
+    written_fields,
+)
 from m2m.dataset import encode
-from m2m.errors import InputError, M2MError, Problems
+from m2m.errors import InputError, M2MError
 from m2m.escaping import one_line
 from m2m.formats.atomic import write_text
 from m2m.opening import refuse_outside
@@ -22,6 +32,9 @@ from m2m.recipe.template import recipe_text
 from m2m.tokenizer import Formatter
 
 # Names that `load_recipe` refuses, and bytes that are not UTF-8 (lone surrogates).
+_NO_HEADER = re.compile(" --header no( |$)")
+_OPEN = re.compile(r'(labels|answers) = .*"\?')
+_FILES = ("name", "path", "dev", "test")
 _UNNAMED = re.compile("[\x00-\x1f\ud800-\udfff]")
 
 
@@ -33,6 +46,7 @@ class Started:
     notes: tuple[str, ...]
     roots: tuple[Path, ...] = ()  # folders of files outside the recipe's own folder
     questions: tuple[str, ...] = ()  # what the user must write into it first
+    open_lines: tuple[str, ...] = ()  # the lines of the recipe with a ? in its place
 
 
 def start_recipe(
@@ -42,7 +56,7 @@ def start_recipe(
     datasets: Sequence[Path],
     targets: Sequence[Path],
     tests: Sequence[Path],
-    roots: Sequence[Path] = (),
+    given: Given = NOTHING,
 ) -> Started:
     """Write a recipe with every field explained.
 
@@ -54,10 +68,11 @@ def start_recipe(
         targets: dev files.
         tests: test files, the first for the first target and so on. For a target without one, a
             file with the dev file's name and "test" for "dev" in the same folder is used.
-        roots: more folders in which a task file may name files, in addition to its own.
+        given: how the files are read.
 
     Raises:
-        InputError: `out` exists, or a file is wrong; the message lists all wrong files.
+        InputError: `out` exists, or a file is wrong; the message lists all wrong files, and the
+            hint has the next line to type.
     """
     if out.exists():
         raise InputError(f"{out} exists", "name another file with `--out`, or move it away")
@@ -69,7 +84,9 @@ def start_recipe(
     base = find_model(model, model_folders(out))
     objectives, notes = _aims(targets, tests)
     formatter = make_formatter(base.gguf, template)
-    entries, aims, longest = _checked(grouped(datasets), objectives, formatter, roots)
+    command = Command(model, template, datasets, targets, tests, out, given)
+    entries, aims, longest = _checked(command, objectives, formatter)
+    notes += _settings_unused(given, [*entries, *aims])
     train: dict[str, Any] = {}
     most = base.config.exact_length
     if longest > most:
@@ -91,13 +108,16 @@ def start_recipe(
         ]
     )
     rows: list[dict[str, Any]] = [
-        {"name": name, "path": _one(entry.files), "licence": "", **own}
+        {"name": name, "path": _one(entry.files), "licence": "", **entry.file_fields, **own}
         for name, entry, own in zip(names, entries, mapped, strict=False)
     ]
-    objectives = [{**o, **own} for o, own in zip(objectives, mapped[len(rows) :], strict=True)]
+    objectives = [
+        {**o, **aim.file_fields, **own}
+        for o, aim, own in zip(objectives, aims, mapped[len(rows) :], strict=True)
+    ]
     folder = out.absolute().parent
     rows, objectives = _seen_from(folder, rows), _seen_from(folder, objectives)
-    _check_names([value for entry in (*rows, *objectives) for value in entry.values()])
+    _check_names([v for e in (*rows, *objectives) for key in _FILES for v in [e.get(key, "")]])
     named = any((root / model).is_dir() for root in model_folders(out))
     text = recipe_text(
         {
@@ -111,9 +131,15 @@ def start_recipe(
     outside = _outside(folder, [file for entry in every for file in (*entry.files, *entry.test)])
     questions = [question for entry in every for question in entry.questions]
     if not questions:
-        load_recipe(out, [*outside, *roots])
+        load_recipe(out, [*outside, *given.roots])
     notes += [note for entry in every for note in entry.notes]
-    return Started(out, tuple(notes), tuple(outside), tuple(dict.fromkeys(questions)))
+    open_lines = [
+        f"line {number}: {line}"
+        for number, line in enumerate(text.split("\n"), 1)
+        if questions and _OPEN.match(line)
+    ]
+    asked = tuple(dict.fromkeys(questions))
+    return Started(out, tuple(notes), tuple(outside), asked, tuple(open_lines))
 
 
 def _one(files: Sequence[Path]) -> Path | list[Path]:
@@ -151,33 +177,76 @@ def _aims(targets: Sequence[Path], tests: Sequence[Path]) -> tuple[list[dict[str
 
 
 def _checked(
-    datasets: Sequence[tuple[Path, ...]],
-    objectives: Sequence[dict[str, Any]],
-    formatter: Formatter,
-    roots: Sequence[Path],
+    command: Command, objectives: Sequence[dict[str, Any]], formatter: Formatter
 ) -> tuple[list[Entry], list[Entry], int]:
     """Return datasets and targets, and the tokens of the longest row that is not a bare text.
 
     Raises:
         InputError: a file is wrong; the message lists all wrong files.
     """
-    problems, longest = Problems(), 0
+    failed, longest = [], 0
     entries, aims = [], []
-    for files in datasets:
+    for files in grouped(command.datasets):
         try:
-            entries.append(dataset_entry(files))
+            entries.append(dataset_entry(files, command.given))
             rows = [row for row in entries[-1].rows if row.text is None]
             longest = max([longest, *map(len, encode(rows, formatter, 1 << 30, files[0]))])
         except M2MError as error:
-            problems.add(_with_hint(error))
+            failed.append(Failed(files, error, dataset_entry))
     for objective in objectives:
         test = (objective["test"],) if "test" in objective else ()
+        read = functools.partial(_target, test)
         try:
-            aims.append(target_entry((objective["dev"],), test, roots))
+            aims.append(read((objective["dev"],), command.given))
         except M2MError as error:
-            problems.add(_with_hint(error))
-    problems.raise_if_any(InputError, "no recipe written", "correct this and run it again")
+            failed.append(Failed((objective["dev"],), error, read))
+    if failed:
+        raise _refused(command, failed)
     return entries, aims, longest
+
+
+def _target(test: tuple[Path, ...], dev: tuple[Path, ...], given: Given) -> Entry:
+    return target_entry(dev, test, given)
+
+
+def _refused(command: Command, failed: Sequence[Failed]) -> InputError:
+    """Return the error about files that cannot be used so far, with the next line to type."""
+    lines = next_lines(command, failed)
+    asks = [bool(lines) and isinstance(one.error, Unclear) for one in failed]
+    problems = [
+        one.error.message if ask else _with_hint(one.error)
+        for one, ask in zip(failed, asks, strict=True)
+    ]
+    listed = "".join(f"\n  - {problem}" for problem in problems)
+    heading = f"no recipe written: {len(problems)} files{listed}"
+    if len(problems) == 1:
+        heading = f"no recipe written: {problems[0]}"
+    if not lines:
+        return InputError(heading, "correct this and run it again")
+    which = "this line, if it" if len(lines) == 1 else "the one of these lines that"
+    rule = " (`--header no`: line 1 is a row, too)" if any(map(_NO_HEADER.search, lines)) else ""
+    return InputError(heading, f"run {which} says what is meant{rule}:\n  " + "\n  ".join(lines))
+
+
+def _settings_unused(given: Given, entries: Sequence[Entry]) -> list[str]:
+    """Return a note about options for files that are read without them.
+
+    Raises:
+        InputError: no file has what an option names.
+    """
+    if unused := given.unused([entry.mapping for entry in entries]):
+        names = ", ".join(f"--{'completion' if name == 'answer' else name}" for name in unused)
+        raise InputError(
+            f"no file can use {names}: a file uses an option if it has the columns and values that "
+            "the options name",
+            "`m2m data preview FILE --json` shows a row; leave the option out if it is not needed",
+        )
+    return [
+        f"`{name}` was not needed to read any file, and is not in the recipe"
+        for name, value in vars(given.options).items()
+        if value != getattr(NOTHING.options, name)
+        and all(getattr(entry.options, name) != value for entry in entries)
+    ]
 
 
 def _check_names(values: Sequence[Any]) -> None:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from m2m.commands.given import NOTHING, Given
 from m2m.dataset import Row, load_dataset
-from m2m.dataset.guess import UNKNOWN, Guess, guess
-from m2m.dataset.mapping import AS_IT_IS, RowMapping
+from m2m.dataset.ask import mappings_hint
+from m2m.dataset.guess import UNKNOWN, Guess, Part, guess
+from m2m.dataset.mapping import AS_IT_IS, RowMapping, picked
 from m2m.dataset.source import Source, open_source, part_names
+from m2m.dataset.unused import unused_columns, unused_words
+from m2m.dataset.ways import Way, ways
 from m2m.errors import InputError, M2MError
 from m2m.evaluate.harness import SUFFIXES
 from m2m.evaluate.targets import load_target
+from m2m.formats.records import Record
+from m2m.formats.rowfile import AS_IT_IS as PLAIN
+from m2m.formats.rowfile import Options
 from m2m.opening import ROWS, read_once
 from m2m.recipe import Dataset, Target
 
@@ -31,6 +39,8 @@ class Entry:
         rows: of a dataset.
         notes: for the user.
         questions: facts that only the user knows.
+        options: how its files are read.
+        asked: of a target: the text of each row that the model sees, by line.
     """
 
     files: tuple[Path, ...]
@@ -39,6 +49,27 @@ class Entry:
     rows: list[Row] = field(default_factory=list)
     notes: tuple[str, ...] = ()
     questions: tuple[str, ...] = ()
+    options: Options = PLAIN
+    asked: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def file_fields(self) -> dict[str, str]:
+        """Return the fields of a recipe that say how the files are read."""
+        return {key: value for key, value in vars(self.options).items()
+                if value != getattr(PLAIN, key)}  # fmt: skip
+
+
+class Unclear(InputError):
+    """The rows of a file could be meant in several ways.
+
+    Args:
+        error: as `m2m run` raises it.
+        choice: the ways.
+    """
+
+    def __init__(self, error: InputError, choice: Sequence[Way]) -> None:
+        super().__init__(error.message, error.hint)
+        self.choice = tuple(choice)
 
 
 def grouped(paths: Sequence[Path]) -> list[tuple[Path, ...]]:
@@ -70,37 +101,97 @@ def _are_aligned(one: Path, other: Path) -> bool:
     return read_once(one, ROWS).sha256 != read_once(other, ROWS).sha256
 
 
-def dataset_entry(files: tuple[Path, ...]) -> Entry:
+def dataset_entry(files: tuple[Path, ...], given: Given = NOTHING) -> Entry:
     """Return a dataset with the mapping that reads it, and its rows.
 
     Raises:
-        InputError: no mapping is certain; the message says how the rows could be meant.
+        Unclear: no mapping is certain; has the ways in which the rows could be meant.
+        InputError: the file cannot be read.
     """
     if len(files) > 1:
-        return _aligned(files)
-    entry = Entry(files)
-    source = open_source(files)
-    try:
-        entry.rows = load_dataset(source)
-        return entry
-    except InputError as error:
-        made = (
-            guess(source.path, source.records, "dataset", source.label_names)
-            if source.records
-            else None
-        )
-        if made is None:
-            raise
-        entry.mapping, entry.notes, entry.questions = (
-            made.mapping,
-            _notes(made, source),
-            made.questions,
-        )
+        return _aligned(files, given)
+
+    def read(options: Options) -> Entry:
+        source = open_source(files, options=options)
+        entry = Entry(files, options=options)
+
+        def load(mapping: RowMapping) -> None:
+            entry.rows = load_dataset(source, mapping)
+
+        made = _decided(entry, [source], "dataset", given, load)
+        seen = {row.line: row.plain_text for row in made.rows}
+        return _with_unused(made, source, seen)
+
+    return _first(given, read)
+
+
+def _first(given: Given, read: Callable[[Options], Entry]) -> Entry:
+    """Return the file as the first of the settings reads it; raise the error of the last one."""
+    *others, last = given.tried()
+    for options in others:
         try:
-            entry.rows = load_dataset(source, _readable(made.mapping))
+            return read(options)
         except InputError:
-            raise error from None
+            continue
+    return read(last)
+
+
+def _decided(
+    entry: Entry,
+    sources: Sequence[Source],
+    part: Part,
+    given: Given,
+    load: Callable[[RowMapping], None],
+) -> Entry:
+    """Return the entry with the mapping that reads it: the user's, none, or the one of its shape.
+
+    Args:
+        entry: so far.
+        sources: its rows, the first to be trained on or asked.
+        part: their purpose.
+        given: the settings that the user gave.
+        load: reads them by a mapping; raises InputError if that does not fit.
+    """
+    source, own = sources[0], given.own(sources[0])
+    if given.is_whole and given.fits(source):
+        entry.mapping = given.whole(source)
+        load(entry.mapping)
+        return entry
+    error: InputError | None = None
+    if not given.fits(source):
+        try:
+            load(own)
+            return replace(entry, mapping=own)
+        except InputError as caught:
+            error = caught
+    records = [
+        record for one in sources if one.records for record in picked(one.path, one.records, own)
+    ]
+    made = guess(source.path, records, part, source.label_names) if records else None
+    if made is None and error is None:
+        entry.mapping = given.whole(source)
+        load(entry.mapping)
+        return entry
+    if made is None:
+        raise _unclear(error, source, records, part) if error else AssertionError
+    made = given.merged(made, source)
+    entry.mapping, entry.questions = made.mapping, made.questions
+    entry.notes = _notes(made, source)
+    try:
+        load(_readable(made.mapping))
+    except InputError as caught:
+        raise error or caught from None
     return entry
+
+
+def _unclear(
+    error: InputError, source: Source, records: Sequence[Record], part: Part
+) -> InputError:
+    """Return the error with the ways to choose from, if it asks how the rows are meant."""
+    hint = mappings_hint(source.path, records, part, source.is_named_by_row) if records else ""
+    if not hint or hint not in (error.hint or ""):
+        return error
+    return Unclear(error, ways(source.path, records, part, source.is_named_by_row))
 
 
 def aligned_mapping(dataset: Dataset) -> Dataset:
@@ -109,45 +200,52 @@ def aligned_mapping(dataset: Dataset) -> Dataset:
     return replace(dataset, prompt=f"{{{one}}}", completion=f"{{{two}}}")
 
 
-def _aligned(files: tuple[Path, ...]) -> Entry:
+def _aligned(files: tuple[Path, ...], given: Given) -> Entry:
     one, two = part_names(files)[:2]
     mapping = RowMapping.of(aligned_mapping(Dataset("aligned", files[0], path_aligned=files[1:])))
-    names = ", ".join(file.name for file in files)
-    note = f"{names}: translates {one} into {two}; exchange the two for the other direction"
-    return Entry(
-        files, mapping=mapping, rows=load_dataset(open_source(files), mapping), notes=(note,)
-    )
+    source = open_source(files)
+    notes: tuple[str, ...] = ()
+    if given.fits(source):
+        mapping = given.whole(source)
+    else:
+        names = ", ".join(file.name for file in files)
+        notes = (f"{names}: translates {one} into {two}; exchange the two for the other direction",)
+    return Entry(files, mapping=mapping, rows=load_dataset(source, mapping), notes=notes)
 
 
-def target_entry(
-    dev: tuple[Path, ...], test: tuple[Path, ...], roots: Sequence[Path] = ()
-) -> Entry:
+def target_entry(dev: tuple[Path, ...], test: tuple[Path, ...], given: Given = NOTHING) -> Entry:
     """Return a target with the mapping that reads its files.
 
     Raises:
-        InputError: no mapping is certain; the message says how the rows could be meant.
+        Unclear: no mapping is certain; has the ways in which the rows could be meant.
+        InputError: a file cannot be read.
     """
-    entry = Entry(dev, test)
     if len(dev) > 1:
-        entry = replace(_aligned(dev), test=test, rows=[])
-    try:
-        _load(entry, entry.mapping, roots)
+        entry = replace(_aligned(dev, given), test=test, rows=[])
+        _load(entry, entry.mapping, given.roots)
         return entry
-    except InputError as error:
-        if dev[0].suffix.lower() in SUFFIXES or len(dev) > 1:
-            raise
-        sources = [open_source(files) for files in (dev, test) if files]
-        records = [record for source in sources for record in source.records]
-        made = guess(dev[0], records, "target", sources[0].label_names) if records else None
-        if made is None:
-            raise
-        entry.mapping, entry.questions = made.mapping, made.questions
-        entry.notes = _notes(made, sources[0])
-        try:
-            _load(entry, _readable(made.mapping), roots)
-        except InputError:
-            raise error from None
-    return entry
+    if dev[0].suffix.lower() in SUFFIXES:
+        entry = Entry(dev, test)
+        _load(entry, entry.mapping, given.roots)
+        return entry
+
+    def read(options: Options) -> Entry:
+        entry = Entry(dev, test, options=options)
+        sources = [open_source(files, options=options) for files in (dev, test) if files]
+        load = functools.partial(_load, entry, roots=given.roots)
+        made = _decided(entry, sources, "target", given, load)
+        return _with_unused(made, sources[0], made.asked)
+
+    return _first(given, read)
+
+
+def _with_unused(entry: Entry, source: Source, seen: Mapping[int, str]) -> Entry:
+    """Return the entry with a note about columns that the model does not see, by line."""
+    records = [record for record in source.records if record.line in seen]
+    texts = [seen[record.line] for record in records]
+    words = unused_words(unused_columns(records, entry.mapping, texts))
+    notes = (*entry.notes, f"{source.path.name}: {words}") if words else entry.notes
+    return replace(entry, notes=notes)
 
 
 def _load(entry: Entry, mapping: RowMapping, roots: Sequence[Path]) -> None:
@@ -155,8 +253,13 @@ def _load(entry: Entry, mapping: RowMapping, roots: Sequence[Path]) -> None:
         "target", entry.files[0], test=entry.test[0] if entry.test else None,
         dev_aligned=entry.files[1:], test_aligned=entry.test[1:],
         **{each.name: getattr(mapping, each.name) for each in fields(mapping)},
+        **vars(entry.options),
     )  # fmt: skip
-    load_target(target, "dev", roots)
+    task = load_target(target, "dev", roots)
+    entry.asked = {
+        example.line: "\n".join((example.system, example.prompt, *example.choices))
+        for example in task.examples
+    }
     if entry.test and entry.test[0].is_file():
         load_target(target, "test", roots)
 

@@ -5,30 +5,53 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from m2m.dataset.guess import Part, guess, options
+from m2m.dataset.guess import Part, guess
 from m2m.dataset.mapping import RowMapping
+from m2m.dataset.ways import Way, ways
 from m2m.formats.records import Record
 from m2m.recipe.template import toml_value
 
-_MOST = 3
+_NUMBERED = '`header = "no"` means that line 1 is a row, too: the columns are {1}, {2} ...'
+_SHELL = str.maketrans({"\n": "\\n"})  # `m2m.cli.options` makes a line break of it again
 
 
-def mappings_hint(path: Path, records: Sequence[Record], part: Part) -> str:
-    """Return a hint with two or three mappings, made from the file's own columns; "" for none."""
-    made = guess(path, records, part)
-    mappings = options(records, part)
-    if made:
-        mappings = [made.mapping, *(mappings[-1:] if not made.mapping.messages else [])]
-    blocks = [pasted(mapping, part) for mapping in dict.fromkeys(mappings)][:_MOST]
+def mappings_hint(path: Path, records: Sequence[Record], part: Part, table: bool = False) -> str:
+    """Return a hint with two or three mappings, made from the file's own columns; "" for none.
+
+    Args:
+        path: the file.
+        records: its rows.
+        part: their purpose.
+        table: whether its first row was taken for the names of the columns.
+    """
+    made, choice = guess(path, records, part), ways(path, records, part, table)
+    blocks = [pasted(way.mapping, part, way.header) for way in choice]
     if not blocks:
         return ""
+    if choice[-1].header == "no":
+        blocks[-1] += "\n" + _NUMBERED
     own = f"`m2m init` knows these rows ({made.shape}). " if made else ""
     count = "one of these" if len(blocks) > 1 else "this"
     return f"{own}write {count} under its [[{part}s]] in the recipe:\n" + "\n  or\n".join(blocks)
 
 
-def pasted(mapping: RowMapping, part: Part) -> str:
+def pasted(mapping: RowMapping, part: Part, header: str = "auto") -> str:
     """Return a mapping as lines of a recipe."""
-    return "\n".join(
-        f"    {key} = {toml_value(value)}" for key, value in mapping.as_fields(part).items()
-    )
+    first = {"header": header} if header != "auto" else {}
+    values = {**first, **mapping.as_fields(part)}
+    return "\n".join(f"    {key} = {toml_value(value)}" for key, value in values.items())
+
+
+def as_options(way: Way) -> list[str]:
+    """Return a way to read a file as options of `m2m init` and `m2m data preview`."""
+    values = way.mapping.as_fields("dataset")
+    options = [] if way.header == "auto" else ["--header", way.header]
+    for key, value in values.items():
+        if isinstance(value, dict):
+            for name, given in value.items():
+                for one in given if isinstance(given, list) else [given]:
+                    options += [f"--{key}", f"{name}={str(one).lower() if one is True else one}"]
+        else:
+            for one in value if isinstance(value, tuple) else [value]:
+                options += [f"--{key}", str(one).translate(_SHELL)]
+    return options

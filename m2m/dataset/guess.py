@@ -9,11 +9,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from m2m.dataset.class_names import class_names
+from m2m.dataset.columns import (
+    Columns,
+    columns_of,
+    languages_of,
+    looks_like_data,
+    option_columns,
+    plain,
+)
 from m2m.dataset.examples import decided, kind_of, read_example
 from m2m.dataset.fields import ABOUT, good_rows, may_be_answer
 from m2m.dataset.mapping import RowMapping
-from m2m.dataset.shapes import LANGUAGE_NAMES, SHAPES, Shape
-from m2m.dataset.templates import field_names, is_empty, only_name, parsed, value_at, word_key
+from m2m.dataset.shapes import ABOUT_PAIR, SHAPES, Shape
+from m2m.dataset.templates import is_empty, only_name, parsed, value_at, word_key
 from m2m.dataset.turns import is_whole
 from m2m.errors import InputError
 from m2m.formats.records import Record
@@ -22,16 +30,9 @@ Part = Literal["dataset", "target"]
 UNKNOWN = "?"  # begins a word that only the user knows
 _MOST_LABELS = 50
 _NUMBER = re.compile(r"-?\d+|true|false")
-_LANGUAGE = re.compile(r"(?:(?:text|sentence|sent)_)?([a-z]{2,3})(?:[_-][a-z]{2,4})?")
-_MARKED = re.compile(
-    r"(|(?:choices|options)\.|option|opt|op|choice|answer|ans|mc_answer|ending|sol|candidate|alternative|chaguo|jibu)"
-    r"_?([a-h]|\d)"
-)
 _SLOT = re.compile(r"<(\w+\^?)>")
 _REPEATED = 0.8  # different labels per row, at most: else the answers are no labels
 _ENOUGH = 0.5  # share of the rows that a mapping must read
-
-Columns = Mapping[str, list[Any]]  # the values of each column that are not empty
 
 
 @dataclass(frozen=True)
@@ -123,21 +124,6 @@ def _without_bad(
     return replace(made, mapping=mapping, notes=(*made.notes, note))
 
 
-def columns_of(records: Sequence[Record]) -> dict[str, list[Any]]:
-    """Return the columns that templates can name, with their values that are not empty."""
-    columns: dict[str, list[Any]] = {}
-    for record in records:
-        for name in field_names(record.fields):
-            if not is_empty(value := value_at(record.fields, name, missing=None)):
-                columns.setdefault(name, []).append(value)
-    return columns
-
-
-def plain(name: str) -> str:
-    """Return a column's name in small letters, with `_` for other signs than points."""
-    return re.sub(r"[^\w.]+", "_", name.strip().lower()).strip("_")
-
-
 def _slots(shape: Shape, columns: Columns) -> dict[str, Any] | None:
     """Return the column of each slot; None if one is missing, or a column is left over."""
     slots: dict[str, Any] = {}
@@ -151,7 +137,9 @@ def _slots(shape: Shape, columns: Columns) -> dict[str, Any] | None:
             used |= {*slots[slot]}
             continue
         fitting = [
-            name for name in columns if name not in used and re.fullmatch(pattern, plain(name))
+            name
+            for name in columns
+            if name not in used and re.fullmatch(pattern, plain(name)) and not {*name} & {*"{}"}
         ]
         if not fitting and key.endswith("?"):
             continue
@@ -162,22 +150,6 @@ def _slots(shape: Shape, columns: Columns) -> dict[str, Any] | None:
     left = (plain(name) for name in columns if name not in used)
     known = all(ABOUT.fullmatch(name) or re.fullmatch(shape.about, name) for name in left)
     return slots if known else None
-
-
-def option_columns(names: Sequence[str]) -> list[str]:
-    """Return the columns of the choices, in their order: A, B, C, D or choice1, choice2."""
-    groups: dict[tuple[str, bool], dict[str, str]] = {}
-    for name in names:
-        if match := _MARKED.fullmatch(plain(name)):
-            stem, mark = match.groups()
-            groups.setdefault((stem, mark.isdecimal()), {})[mark] = name
-    for (_, decimal), group in groups.items():
-        marks = sorted(group)
-        order = "0123456789" if decimal else "abcdefgh"
-        first = order.find(marks[0])
-        if len(marks) > 1 and first < 2 and order[first : first + len(marks)] == "".join(marks):
-            return [group[mark] for mark in marks]
-    return []
 
 
 def _made(
@@ -203,7 +175,8 @@ def _made(
             else (given["choices"],)
         )
     asked = [name for slot, name in slots.items() if slot not in ("choices", "answer", "names")]
-    if any(isinstance(value, list) for name in asked for value in columns[name]):
+    held_lists = any(isinstance(value, list) for name in asked for value in columns[name])
+    if held_lists or _repeats(slots, records):
         return None
     mapping, notes = RowMapping(**given), []
     questions: list[str] = []
@@ -213,16 +186,22 @@ def _made(
         if answer is None:
             return None
         mapping = replace(mapping, answer=f"{{{answer}}}")
-        if answer.endswith(".0") and shape.several:
+        if answer.endswith(".0") and any(
+            isinstance(v, list) and len(v) > 1 for v in map(parsed, values)
+        ):
             notes.append(f"{slots['answer']} has several answers: the first is trained on")
-        if shape.labels:
-            held = [value_at(record.fields, answer, missing=None) for record in records]
+        held = [value_at(record.fields, answer, missing=None) for record in records]
+        if shape.labels or _are_marks(held):
             mapping, questions = _labelled(mapping, answer, held, path, part)
     if shape.name in ("translation",):
         notes.append(_direction(slots["source"], slots["target"]))
     mapping, doubts = _read(path, records, mapping)
     made = Guess(shape.name, mapping, (*questions, *doubts), tuple(notes))
     return made if questions or _reads(path, records, mapping) else None
+
+
+def _some_have_several(values: Sequence[Any]) -> bool:
+    return any(isinstance(value, list) and len(value) > 1 for value in map(parsed, values))
 
 
 def _answer(
@@ -280,6 +259,26 @@ def _labelled(
     return mapping, []
 
 
+def _are_marks(values: Sequence[Any]) -> bool:
+    """Return whether answers are true and false, or 0 and 1, which stand for words."""
+    keys = {word_key(value) for value in values if not is_empty(value)}
+    return bool(keys) and (keys <= {"true", "false"} or keys == {"0", "1"})
+
+
+def _repeats(slots: Mapping[str, Any], records: Sequence[Record]) -> bool:
+    """Return whether the passage repeats the question and its answer: it is the row once more."""
+    names = [slots.get(slot) for slot in ("question", "answer", "passage")]
+    if not all(isinstance(name, str) for name in names):
+        return False
+    rows = [
+        [value_at(record.fields, str(name), missing="") for name in names] for record in records
+    ]
+    repeated = [
+        all(not is_empty(part) and str(part) in str(row[2]) for part in row[:2]) for row in rows
+    ]
+    return 2 * sum(repeated) > len(rows)
+
+
 def _natural(key: str) -> tuple[int, str]:
     return (int(key), "") if re.fullmatch(r"-?\d+", key) else (1 << 60, key)
 
@@ -325,10 +324,9 @@ def _reads(path: Path, records: Sequence[Record], mapping: RowMapping) -> bool:
 
 def _by_languages(columns: Columns) -> Guess | None:
     """Return the mapping of two columns with names of languages, the first into the second."""
-    texts = [name for name in columns if not ABOUT.fullmatch(plain(name))]
-    if len(texts) != 2 or not all(_is_language(plain(name)) for name in texts):
-        return None
-    if not all(isinstance(value, str) for name in texts for value in columns[name]):
+    texts = languages_of(columns)
+    rest = [plain(name) for name in columns if name not in texts]
+    if len(texts) != 2 or not all(ABOUT.fullmatch(n) or ABOUT_PAIR.fullmatch(n) for n in rest):
         return None
     one, two = texts
     mapping = RowMapping(prompt=f"{{{one}}}", answer=f"{{{two}}}")
@@ -339,11 +337,6 @@ def _direction(one: str, two: str) -> str:
     return f"translates {one} into {two}; exchange the two for the other direction"
 
 
-def _is_language(name: str) -> bool:
-    match = _LANGUAGE.fullmatch(name)
-    return name in LANGUAGE_NAMES or (bool(match) and name not in ("id", "no", "tag", "key", "num"))
-
-
 def _alone(columns: Columns, records: Sequence[Record]) -> Guess | None:
     """Return a bare text, if a column of texts has only columns about it."""
     texts = [name for name in columns if not ABOUT.fullmatch(plain(name))]
@@ -352,35 +345,7 @@ def _alone(columns: Columns, records: Sequence[Record]) -> Guess | None:
     values = columns[texts[0]]
     if not all(isinstance(value, str) for value in values):
         return None
+    if looks_like_data(texts[0]):
+        return None
     words = sum(len(str(value).split()) for value in values) / len(values)
     return Guess("bare text", RowMapping(text=f"{{{texts[0]}}}")) if words > 2 else None
-
-
-def options(records: Sequence[Record], part: Part) -> list[RowMapping]:
-    """Return two or three mappings that could be meant, made from the columns of the rows."""
-    columns = columns_of(records)
-    texts = {
-        name: sum(map(len, map(str, values))) / len(values)
-        for name, values in columns.items()
-        if all(isinstance(value, str) for value in values)
-    }
-    asked = sorted(
-        (name for name in texts if not ABOUT.fullmatch(plain(name))), key=lambda n: -texts[n]
-    )
-    if not asked:
-        return []
-    longest = "text" if "text" in asked else asked[0]
-    others = [name for name in columns if name != longest and not _is_id(name)]
-    others.sort(key=lambda name: (bool(ABOUT.fullmatch(plain(name))), [*columns].index(name)))
-    made = []
-    for name in others[:2]:
-        first = columns[name][0]
-        answer = f"{name}.0" if isinstance(parsed(first), list) else name
-        made.append(RowMapping(prompt=f"{{{longest}}}", answer=f"{{{answer}}}"))
-    if len(others) == 1 and others[0] in texts:
-        made.append(RowMapping(prompt=f"{{{others[0]}}}", answer=f"{{{longest}}}"))
-    return [*made, RowMapping(text=f"{{{longest}}}")][:3]
-
-
-def _is_id(name: str) -> bool:
-    return bool(re.fullmatch(r"(\w*_)?(id|idx|index|ur[li]|path|hash|date|time)|", plain(name)))

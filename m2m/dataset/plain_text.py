@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,6 +12,10 @@ from m2m.errors import InputError
 from m2m.opening import read_bytes
 
 _SPEAKER = re.compile(r"(\w+)\s*[:.)]\s+\S")
+_LONGEST_TAG = 3  # letters of a language in a file's name
+_ENDINGS = re.compile(
+    "csv|tsv|tab|psv|txt|po|tmx|xlf|xls|ods|gz|bz2|xz|zst|zip|md|tex|yml|ini|py|js|sh|log|bak"
+)
 _TAGS = re.compile(r"[._-]")
 
 Line = tuple[str, int]  # the text and its line number
@@ -121,17 +126,30 @@ def refuse_parallel(path: Path, count: int) -> None:
 def sibling_in_step(path: Path, count: int) -> str | None:
     """Return the name of a text file with as many texts and a name in another language's code."""
     parts = _TAGS.split(path.name)
-    for other in sorted(path.parent.glob(f"*{path.suffix}")):
+    for other in sorted(path.parent.glob("*")):
         theirs = _TAGS.split(other.name)
         differing = [pair for pair in zip(parts, theirs, strict=False) if pair[0] != pair[1]]
-        if len(parts) == len(theirs) and len(differing) == 1 and max(map(len, differing[0])) < 4:
-            try:
-                lines = read_bytes(other).decode("utf-8", "replace").replace("\r", "\n").split("\n")
-            except InputError:  # the name is only used for a hint
-                continue
-            if sum(bool(line.strip()) for line in lines) == count:
+        is_tagged = len(parts) == len(theirs) and len(differing) == 1 and other.is_file()
+        if (
+            not is_tagged
+            or max(map(len, differing[0])) > _LONGEST_TAG
+            or any(map(_ENDINGS.fullmatch, differing[0]))
+        ):
+            continue
+        with suppress(InputError):  # the name is only used for a hint
+            if texts_in(other) == count:
                 return other.name
     return None
+
+
+def texts_in(path: Path) -> int:
+    """Return the number of lines with text.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    lines = read_bytes(path).decode("utf-8", "replace").replace("\r", "\n").split("\n")
+    return sum(bool(line.strip()) for line in lines)
 
 
 def wrapped_at(lines: Sequence[Line]) -> int:

@@ -82,7 +82,7 @@ def checked_rows(source: Source, read: Rows, mapping: RowMapping) -> Rows:
     """
     hint = "correct these rows or delete them"
     if not read.rows and not mapping.is_custom:
-        hint = mappings_hint(source.path, source.records, "dataset") or hint
+        hint = _ways(source, source.records) or hint
     if not (source.skips and read.rows):
         read.problems.raise_if_any(InputError, source.name, hint)
     return read
@@ -126,10 +126,10 @@ def _is_mapped(mapping: RowMapping, first: Record) -> bool:
 def _formatted(source: Source, records: Sequence[Record], mapping: RowMapping) -> Rows:
     """Read rows in one of the formats."""
     path = source.path
-    name, keys, convert = _detect(path, records, len(records) == 1)
+    name, keys, convert = _detect(source, records)
     if name == "text":
         refuse_chats(path, records)
-        refuse_other_answers(path, records, lambda: mappings_hint(path, records, "dataset"))
+        refuse_other_answers(path, records, lambda: _ways(source, records))
         if source.kind == "text":
             refuse_no_prose(path, [(record.fields["text"], record.line) for record in records])
             refuse_parallel(path, len(records))
@@ -218,10 +218,12 @@ def _row(record: Record, kind: Kind, mapping: RowMapping) -> Row:
     return Row(record.line, messages=with_answer(talk))
 
 
-def _detect(
-    path: Path, records: Sequence[Record], alone: bool
-) -> tuple[str, frozenset[str], Converter]:
-    first = records[0]
+def _ways(source: Source, records: Sequence[Record]) -> str:
+    return mappings_hint(source.path, records, "dataset", source.is_named_by_row)
+
+
+def _detect(source: Source, records: Sequence[Record]) -> tuple[str, frozenset[str], Converter]:
+    path, first = source.path, records[0]
     fitting = [name for name, (keys, _) in FORMATS.items() if keys <= first.fields.keys()]
     if len(asking := [name for name in fitting if name != "text"]) > 1:
         columns = " and ".join(_listed(sorted(FORMATS[name][0])) for name in asking)
@@ -231,13 +233,14 @@ def _detect(
         )
     if fitting:
         return fitting[0], *FORMATS[fitting[0]]
-    raise _unknown(path, records, alone)
+    raise _unknown(source, records)
 
 
-def _unknown(path: Path, records: Sequence[Record], alone: bool) -> InputError:
+def _unknown(source: Source, records: Sequence[Record]) -> InputError:
     """Return the error for columns that no format has, with the mappings to use."""
-    first = records[0]
-    message, keys = f"{path}:{first.line}: m2m does not know the columns", first.fields.keys()
+    path, first = source.path, records[0]
+    keys = first.fields.keys()
+    message = f"{path}:{first.line}: m2m does not know the columns"
     known = {key: key.strip().lower() for key in keys}
     for form, (names, _) in FORMATS.items():
         if names <= set(known.values()):
@@ -247,14 +250,12 @@ def _unknown(path: Path, records: Sequence[Record], alone: bool) -> InputError:
             ]
             return InputError(f"{message} {_listed(keys)}", f"rename {', '.join(wrong)}")
     inside = [key for key, value in first.fields.items() if _is_rows(value)]
-    hint = mappings_hint(path, records, "dataset")
-    if inside and alone and guess(path, records, "dataset") is None:
+    hint = _ways(source, records)
+    if inside and len(records) == 1 and guess(path, records, "dataset") is None:
         hint = f'the rows are inside "{inside[0]}": write a file that has only that list'
     if not hint:
         hint = "name the question column in `prompt` and the answer column in `completion`"
-    if path.suffix.lower() in (".csv", ".tsv"):
-        hint += '\nif line 1 is a row already, add `header = "no"`: the columns are {1}, {2} ...'
-    return InputError(f"{message} {_listed(keys)}", hint)
+    return InputError(f"{message} {_listed(keys):.400}", hint)
 
 
 def _is_rows(value: Any) -> bool:

@@ -39,6 +39,12 @@ _ABOUT_TASK = (
     r"dataset\w*|sub_?\w*|user\w*|num_\w+|ds|title|translated_\w+|translation_type)"
 )
 
+# Columns that say something about a sentence and its translation.
+ABOUT_PAIR = re.compile(
+    _ABOUT_TASK + r"|ref(erence)?|book|chapter|verse|verse_id|has_\w+|\w+_id|direction|pair|"
+    r"similarity|laser\w*|labse\w*|\w*_score|translator|comet\w*|no|number|num"
+)
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -192,7 +198,7 @@ SHAPES: tuple[Shape, ...] = (
     ),
     Shape(
         "news and category",
-        {"title": "headline|title", "text": r"text|body|content|article",
+        {"title": "(news_?)?(headline|title)", "text": r"text|body|content|article",
          "answer": r"category|label|class|topic"},
         {"prompt": "{<title>}\n{<text>}", "answer": "{<answer>}"},
         about="headline_text|section",
@@ -200,9 +206,10 @@ SHAPES: tuple[Shape, ...] = (
     ),
     Shape(
         "text and label",
-        {"text": _TEXT + "|headline|title", "answer": _LABEL},
+        {"text": _TEXT + "|utt|(news_?)?(headline|title)", "answer": _LABEL},
         {"prompt": "{<text>}", "answer": "{<answer>}"},
-        about=r"status|confidence|comments|annotator\w*|agreement|is_\w+|entities|cats",
+        about=r"status|confidence|comments|annotator\w*|agreement|is_\w+|entities|cats|\w+_id|"
+        r"\w*_?url\w*|locale|partition|annot_utt",
         labels=True,
     ),
     Shape(
@@ -225,16 +232,3 @@ SHAPES: tuple[Shape, ...] = (
         r"client_id|locale|segment|variant|offset|sentence_id|sentence_domain",
     ),
 )  # fmt: skip
-
-# Two columns with names of languages are a text and its translation.
-LANGUAGE_NAMES = frozenset(
-    re.findall(
-        r"\w+",
-        "english french portuguese arabic spanish german swahili kiswahili yoruba hausa igbo "
-        "amharic tigrinya oromo somali zulu isizulu xhosa isixhosa shona ndebele sesotho sotho "
-        "setswana tswana sepedi tsonga venda swati afrikaans kinyarwanda kirundi luganda ganda luo "
-        "dholuo kikuyu gikuyu kamba lingala wolof fula fulah fulfulde bambara ewe twi akan fon "
-        "mossi moore pidgin naija chichewa nyanja bemba tumbuka kikongo malagasy kabyle tamazight "
-        "berber nko dinka nuer kanuri tiv edo efik ibibio urhobo ga dagbani",
-    )
-)

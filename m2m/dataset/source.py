@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from m2m.dataset.nested import unnested
+from m2m.dataset.plain_text import sibling_in_step, texts_in
 from m2m.errors import InputError, Problems
 from m2m.formats.records import Record, RowFile, read_records, rows_text, rows_text_again
 from m2m.formats.rowfile import AS_IT_IS, Options
@@ -34,6 +35,7 @@ class Source:
         notes: the parts of the file that were left out, in sentences.
         skips: whether bad rows are left out, not refused.
         skipped: how many rows were left out so far.
+        header: the setting with which a table was read.
     """
 
     path: Path
@@ -46,6 +48,12 @@ class Source:
     notes: tuple[str, ...] = ()
     skips: bool = False
     skipped: int = 0
+    header: str = "auto"
+
+    @property
+    def is_named_by_row(self) -> bool:
+        """Return whether the first row of a table was taken for the names of its columns."""
+        return self.kind in ("table", "workbook") and self.header == "auto"
 
     @property
     def name(self) -> str:
@@ -79,6 +87,7 @@ def as_source(source: Path | Text | Source, options: Options = AS_IT_IS) -> Sour
     return Source(
         file.path, records, file.sha256, (file.path,), file.text, file.kind, file.label_names,
         file.notes, file.options.bad_rows == "skip", len(file.problems),
+        file.options.header,
     )  # fmt: skip
 
 
@@ -95,14 +104,30 @@ def open_source(files: Sequence[Path], sha256: str = "", options: Options = AS_I
             lines.
     """
     if len(files) == 1:
-        if sha256:
-            return as_source(rows_text_again(files[0], sha256, options))
-        return as_source(files[0], options)
+        try:
+            if sha256:
+                return as_source(rows_text_again(files[0], sha256, options))
+            return as_source(files[0], options)
+        except InputError as error:
+            raise _with_sibling(files[0], error) from None
     texts = [read_once(file, ROWS) for file in files]
     mark = hashlib.sha256("\n".join(text.sha256 for text in texts).encode("ascii")).hexdigest()
     if sha256 not in ("", mark):
         raise InputError(f"{files[0]}: changed since this command began", _CHANGED)
     return Source(files[0], tuple(_aligned(files, texts)), mark, tuple(files))
+
+
+def _with_sibling(path: Path, error: InputError) -> InputError:
+    """Return the error about a file such as train.en with how to read it and train.yo together."""
+    if "does not know the ending" not in error.message or not path.is_file():
+        return error
+    other = sibling_in_step(path, texts_in(path))
+    if other is None:
+        return error
+    pair = sorted([path.name, other])
+    one, two = part_names([path.with_name(name) for name in pair])
+    hint = f'write path = ["{pair[0]}", "{pair[1]}"] with prompt = "{{{one}}}" and completion = '
+    return InputError(error.message, f'{hint}"{{{two}}}", if each line of {other} translates it')
 
 
 def _aligned(files: Sequence[Path], texts: Sequence[Text]) -> list[Record]:

@@ -88,7 +88,7 @@ def load_task(source: Path | Text | Source, mapping: RowMapping = AS_IT_IS) -> T
     if not source.records:
         raise InputError(f"{path}: has no rows", "a target needs at least one example")
     records = picked(path, source.records, mapping)
-    kind = _kind(path, records, mapping)
+    kind = _kind(source, records, mapping)
     chosen, doubt = decided([(path, records)], mapping) if kind == "choices" else ("", None)
     mapping = replace(mapping, answers=chosen)
     problems = Problems()
@@ -105,7 +105,7 @@ def load_task(source: Path | Text | Source, mapping: RowMapping = AS_IT_IS) -> T
     if chosen and examples:
         hint += f"; here {READINGS[chosen]} is taken for the answer (`answers` says otherwise)"
     if not examples and not mapping.is_custom:
-        hint = mappings_hint(path, records, "target") or hint
+        hint = mappings_hint(path, records, "target", source.is_named_by_row) or hint
     if not (source.skips and examples):
         problems.raise_if_any(InputError, source.name, hint)
     skipped = source.skipped + len(problems) if source.skips else 0
@@ -117,20 +117,21 @@ def load_task(source: Path | Text | Source, mapping: RowMapping = AS_IT_IS) -> T
     return assembled(replace(task, picked="; ".join(filter(None, words))))
 
 
-def _kind(path: Path, records: Sequence[Record], mapping: RowMapping) -> Kind:
+def _kind(source: Source, records: Sequence[Record], mapping: RowMapping) -> Kind:
     """Return the kind of a file's rows.
 
     Raises:
         InputError: they have no kind, or it is not clear; the hint has mappings to choose from.
     """
+    path = source.path
+    asked = functools.partial(mappings_hint, path, records, "target", source.is_named_by_row)
     try:
         kind = kind_of(path, records[0], mapping)
     except InputError as error:
-        hint = "" if mapping.is_custom else mappings_hint(path, records, "target")
+        hint = "" if mapping.is_custom else asked()
         raise InputError(error.message, hint or error.hint) from None
     if kind == "text" and not mapping.text:
         refuse_chats(path, records, answer="answer")
-        asked = functools.partial(mappings_hint, path, records, "target")
         refuse_other_answers(path, records, asked, "target")
     return kind
 

@@ -32,7 +32,11 @@ def labels_of(raw: Any) -> Words:
         if not isinstance(word, str) or not word.strip():
             raise ValueError(f"the word for {value!r} in labels must be text, found {word!r:.60}")
     if missing := [value for value, word in raw.items() if word.startswith(UNKNOWN)]:
-        raise ValueError(f"labels: write the words that {', '.join(missing)} mean")
+        example = ", ".join(f'{value} = "..."' for value in missing[:2])
+        raise ValueError(
+            f"labels: write the words that {', '.join(missing)} mean in place of those with ?, "
+            f"like {{ {example} }}"
+        )
     return tuple((_key(value), word) for value, word in raw.items())
 
 

@@ -270,7 +270,7 @@ def test_null_fields_are_left_out(tmp_path: Path) -> None:
         ("a.jsonl", '{"prompt":"a","completion":"b"}\n{"prompt":"c","com', "line 2.*cut off"),
         ("a.jsonl", "Not Found\n", "found 'Not Found'"),
         ("a.csv", "prompt,completion\na,b\nprompt,completion\n", "line 3: repeats the header"),
-        ("a.csv", "kitabu,book\nnyumba,house\n", "if line 1 is a row"),
+        ("a.csv", "kitabu,book\nnyumba,house\n", "means that line 1 is a row"),
         ("a.json", json.dumps([{"conversation": [ASK, REPLY]}]), 'messages = "{conversation}"'),
         ("a.jsonl", '{"prompt": "a", "chosen": "b", "rejected": "c"}\n', 'completion = "{chosen}"'),
         ("a.jsonl", '{"prompt": "a", "response": "b"}\n', 'completion = "{response}"'),
@@ -299,8 +299,9 @@ def test_init_says_what_to_write(tmp_path: Path) -> None:
     (dataset,) = load_recipe(tmp_path / "r.toml").datasets
     assert (dataset.prompt, dataset.completion) == ("{text}", "{label}")
     data = file_of(tmp_path, "b.csv", "text,mood,note\nna gode,good,x\n")
-    with pytest.raises(InputError, match=r'completion = "\{mood\}"'):
+    with pytest.raises(InputError) as caught:
         start_recipe(tmp_path / "s.toml", str(model), "plain", [data], [dev], [])
+    assert '--prompt "{text}" --completion "{mood}"' in str(caught.value.hint)
 
 
 QUOTED = {

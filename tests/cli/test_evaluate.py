@@ -10,7 +10,6 @@ from click.testing import CliRunner
 from m2m.cli.evaluate import ASKING, evaluate
 from m2m.commands import eval as eval_module
 from m2m.recipe import Target
-from m2m.recipe.mappings import TABLES
 
 OTHER: dict[str, Any] = {
     "metric": "f1", "prompt": "{q}", "answer": "{a}", "choices": ("x", "y"), "answers": "letter",
@@ -18,6 +17,7 @@ OTHER: dict[str, Any] = {
     "shots_seed": 4,
     "answer_prefix": "A: ", "answer_suffix": ".", "stop": ("\n",), "max_tokens": 7, "window": 512,
     "system": "{s}", "text": "{t}", "messages": "{m}",
+    "encoding": "cp1252", "header": "no", "quotes": "text", "bad_rows": "skip",
 }  # fmt: skip
 
 
@@ -50,7 +50,11 @@ def test_models_and_tasks_are_told_apart(reached: Any) -> None:
 
 def test_everything_that_a_target_says_about_asking_is_an_option(reached: Any) -> None:
     named = {s.name for s in dataclasses.fields(Target) if "hidden" not in s.metadata}
-    assert set(ASKING) == {*OTHER, *TABLES} == named - {"name", "dev", "test", "weight", "like"}
+    assert (
+        set(ASKING)
+        == {*OTHER, "labels", "where"}
+        == named - {"name", "dev", "test", "weight", "like"}
+    )
     for name, value in OTHER.items():
         values = value if isinstance(value, tuple) else (value,)
         option = f"--{name.replace('_', '-')}"

@@ -1,0 +1,143 @@
+"""The ways in which a file's rows can be meant, if m2m cannot know: two or three to choose from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from m2m.dataset.columns import (
+    Columns,
+    columns_of,
+    languages_of,
+    looks_like_data,
+    plain,
+)
+from m2m.dataset.fields import ABOUT
+from m2m.dataset.guess import Part, guess
+from m2m.dataset.mapping import RowMapping
+from m2m.dataset.templates import parsed, word_key
+from m2m.formats.records import Record
+
+_MOST = 3
+_ID = re.compile(r"(\w*_)?(id|idx|index|ur[li]|path|hash|date|time|locale|split)\d*|qid\d|")
+# Names of columns that are probably the question or the answer; others come after them.
+_ASKS = re.compile(r"(question|prompt|instruction|input|query|text|tweet|sentence|utt|premise)\w*")
+_SAYS = re.compile(
+    r"\w*(label|answer|target|output|response|completion|summary|translation|sentiment|emotion|"
+    r"intent|topic|class|category|is_\w+|score|lang)\w*"
+)
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to read a file: its mapping, and whether its first row is a row ("no" header)."""
+
+    mapping: RowMapping
+    header: str = "auto"
+
+
+def ways(path: Path, records: Sequence[Record], part: Part, table: bool = False) -> list[Way]:
+    """Return two or three ways that could be meant, made from the columns of the rows.
+
+    Args:
+        path: the file.
+        records: its rows.
+        part: their purpose.
+        table: whether its first row was taken for the names of the columns.
+    """
+    own = [Way(mapping) for mapping in _mappings(path, records, part)]
+    if not table:
+        return own[:_MOST]
+    names = [*records[0].fields]
+    numbered = _numbered(records)
+    without = [replace(way, header="no") for way in map(Way, _mappings(path, numbered, part))]
+    if _is_row(names, columns_of(records)):
+        return without[:_MOST]
+    if any(known.fullmatch(plain(name)) for name in names for known in (ABOUT, _ASKS, _SAYS)):
+        return own[:_MOST]
+    return [*own[: _MOST - 1], *without[:1]] if len(names) > 1 else own[:_MOST]
+
+
+def _numbered(records: Sequence[Record]) -> list[Record]:
+    """Return the rows of a table without a header: the names are the first row."""
+    names = [*records[0].fields]
+    numbers = [str(place) for place in range(1, len(names) + 1)]
+    rows = [Record(dict(zip(numbers, names, strict=True)), 1)]
+    for record in records:
+        cells = [record.fields.get(name) for name in names]
+        rows.append(Record(dict(zip(numbers, cells, strict=True)), record.line))
+    return rows
+
+
+def _is_row(names: Sequence[str], columns: Columns) -> bool:
+    """Return whether names of columns are cells: sentences, numbers, or values of their column."""
+    return any(
+        looks_like_data(name) or word_key(name) in set(map(word_key, columns.get(name, ())))
+        for name in names
+    )
+
+
+def _mappings(path: Path, records: Sequence[Record], part: Part) -> list[RowMapping]:
+    """Return the mapping that m2m knows and a bare text, or else the likely pairs of columns."""
+    made, likely = guess(path, records, part), _likely(records)
+    if made is None:
+        return likely
+    return [made.mapping, *(likely[-1:] if not made.mapping.messages else [])]
+
+
+def _likely(records: Sequence[Record]) -> list[RowMapping]:
+    columns = columns_of(records)
+    columns = {name: values for name, values in columns.items() if not {*name} & {*"{}"}}
+    if len(several := languages_of(columns)) > 1:
+        return [_pair(several[0], other, columns) for other in several[1:3]][:2]
+    texts = {
+        name: sum(map(len, map(str, values))) / len(values)
+        for name, values in columns.items()
+        if all(isinstance(value, str) for value in values) and not _ID.fullmatch(plain(name))
+        and not all(re.fullmatch(r"[\d.,:/-]+", str(value)) for value in values)
+    }  # fmt: skip
+    asked = sorted(texts, key=lambda name: (not _ASKS.fullmatch(plain(name)), -texts[name]))
+    asked = [name for name in asked if not ABOUT.fullmatch(plain(name))] or asked
+    if not asked:
+        return []
+    question = "text" if "text" in asked else asked[0]
+    others = [
+        name
+        for name, values in columns.items()
+        if name != question
+        and not _ID.fullmatch(plain(name))
+        and (_SAYS.fullmatch(plain(name)) or not _are_ids(values))
+    ]
+    others.sort(key=lambda name: (bool(ABOUT.fullmatch(plain(name))), -_promise(name, columns)))
+    made = [_pair(question, name, columns) for name in others[:2]]
+    if len(others) == 1 and others[0] in texts:
+        made.append(_pair(others[0], question, columns))
+    return [*made, RowMapping(text=f"{{{question}}}")][:_MOST]
+
+
+def _are_ids(values: Sequence[Any]) -> bool:
+    """Return whether values are growing numbers or addresses: they name the rows."""
+    words = [str(value) for value in values]
+    if len(words) > 1 and all(word.isascii() and word.isdecimal() for word in words):
+        numbers = [*map(int, words)]
+        return numbers == sorted(set(numbers))
+    return all(word.startswith(("http://", "https://")) for word in words)
+
+
+def _promise(name: str, columns: Columns) -> int:
+    """Return how probably a column holds the answers: by its name, and if they are texts."""
+    is_text = isinstance(columns[name][0], str)
+    return 2 * bool(_SAYS.fullmatch(plain(name))) + is_text
+
+
+def _pair(question: str, name: str, columns: Columns) -> RowMapping:
+    lists: list[Any] = [value for value in map(parsed, columns[name]) if isinstance(value, list)]
+    answer = name
+    if lists and all(isinstance(item, str | int | float) for value in lists for item in value):
+        answer = f"{name}:comma" if max(map(len, lists)) > 1 else f"{name}.0"
+    elif lists:
+        answer = f"{name}.0"
+    return RowMapping(prompt=f"{{{question}}}", answer=f"{{{answer}}}")

@@ -1,0 +1,195 @@
+"""A question of `m2m init` ends with lines to type, and each of them writes a recipe that works."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from m2m.cli.main import cli
+from m2m.pipeline.inputs import read_inputs
+from m2m.recipe import Recipe, load_recipe
+from tests.tiny import pico_model, write_jsonl
+
+DATA = Path(__file__).parent / "data"
+LABELS = [{"text": f"leo {i}", "label": i % 2} for i in range(4)]
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="lines are split as Bash does it")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a model and a target."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("M2M_MODELS", str(tmp_path / "models"))
+    pico_model(tmp_path / "models")
+    write_jsonl(tmp_path / "dev.jsonl", [{"prompt": f"Ni {a}?", "answer": a} for a in "abcd"])
+    return tmp_path
+
+
+def init(*files: str, options: tuple[str, ...] = ()) -> tuple[int, str, list[str]]:
+    """Return the exit status, all that is printed, and the lines of `m2m init` in it."""
+    line = ["init", "--model", "pico", "--template", "plain", "--data", *files]
+    found = CliRunner().invoke(cli, [*line, "--target", "dev.jsonl", *options])
+    lines = [line.strip() for line in found.output.splitlines()]
+    return found.exit_code, found.output, [line for line in lines if line.startswith("m2m init")]
+
+
+def typed(line: str) -> Recipe:
+    found = CliRunner().invoke(cli, shlex.split(line)[1:], catch_exceptions=False)
+    assert found.exit_code == 0, found.output
+    recipe = load_recipe(Path("recipe.toml"))
+    Path("recipe.toml").unlink()
+    return recipe
+
+
+FILES: dict[str, tuple[str, bytes, tuple[str, str], int]] = {
+    "a word list without names": (
+        "a.csv", b"kitabu,book\nmti,tree\nmaji,water\n", ("kitabu", "book"), 2),
+    "Tatoeba without names": (
+        "a.tsv", b"101\tNinasoma kitabu leo.\t7\tI read.\n105\tMimi ni mtu.\t9\tI am.\n",
+        ("Ninasoma kitabu leo.", "I read."), 0),
+    "LJSpeech": ("a.csv", b"LJ1|Mama alisema.|mama alisema\nLJ2|Baba yupo.|baba yupo\n",
+                 ("Mama alisema.", "LJ1"), 0),
+    "one column without a name": (
+        "a.csv", b"Leo ni siku njema sana.\nKesho itanyesha mvua kubwa.\n",
+        ("", "Leo ni siku njema sana."), 0),
+    "cp1252": ("a.csv", "prompt,completion\nété,saison\n".encode("cp1252"), ("été", "saison"), 0),
+    "cp1252 without names": (
+        "a.tsv", "L\u2019été à Thiès est beau.\tété\nIl fait chaud ici.\tmal\n".encode("cp1252"),
+        ("L\u2019été à Thiès est beau.", "été"), 0),
+    "a bad row": ("a.csv", b"prompt,completion\na,b\nc,d,e\n", ("a", "b"), 0),
+    "quotation marks of the texts": (
+        "a.tsv", b'prompt\tcompletion\nmaji\t"water\nmoto\tfire\njua\tsun"\n', ("maji", '"water'),
+        0),
+    "a list of lists": ("a.json", json.dumps([["kitabu", "book"], ["nchi", "land"]]).encode(),
+                        ("kitabu", "book"), 1),
+    "two labels": ("a.jsonl", b'{"text": "a b", "topic": "x", "tone": "y"}\n', ("a b", "x"), 0),
+    "a title": ("a.jsonl", b'{"text": "a b", "title": "x"}\n', ("a b", "x"), 0),
+    "several labels": ("a.jsonl", b'{"text": "a b", "labels": ["x", "y"]}\n', ("a b", "x, y"), 0),
+    "columns with spaces": (
+        "a.csv", b"my words,its tone $\na b,x\nc d,y\n", ("a b", "x"), 0),
+    "names with a quotation mark": (
+        "a.jsonl", b'{"the \\"word\\"": "a b", "it\'s": "x"}\n', ("a b", "x"), 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_each_line_that_is_offered_works(folder: Path, kind: str) -> None:
+    name, content, expected, place = FILES[kind]
+    (folder / name).write_bytes(content)
+    status, output, lines = init(name)
+    assert status == 1
+    assert 1 <= len(lines) <= 3, output
+    assert not Path("recipe.toml").exists()
+    for number, line in enumerate(lines):
+        rows = read_rows(typed(line))
+        assert rows
+        if number == place:
+            assert rows[0] == expected
+
+
+def read_rows(recipe: Recipe) -> list[tuple[str, str]]:
+    from m2m.dataset import load_dataset
+    from m2m.dataset.mapping import RowMapping
+    from m2m.dataset.source import open_source, options_of
+
+    assert read_inputs(recipe).corpora  # all that a run does with it before it trains
+    (dataset,) = recipe.datasets
+    source = open_source(dataset.files, options=options_of(dataset))
+    return [row.sides for row in load_dataset(source, RowMapping.of(dataset))]
+
+
+def test_a_lone_file_of_two_gets_the_line_with_both(folder: Path) -> None:
+    for name in ("p.en", "p.sw", "q_en.txt", "q_sw.txt"):
+        (folder / name).write_text(f"one {name}\ntwo\n", encoding="utf-8")
+    for one, other in (("p.en", "p.sw"), ("p.sw", "p.en"), ("q_en.txt", "q_sw.txt")):
+        _, _, (line,) = init(one)
+        recipe = typed(line)
+        first, second = sorted([one, other])
+        assert read_rows(recipe)[0] == (f"one {first}", f"one {second}")
+    status, output, _ = init("p.en", "p.sw")
+    assert status == 0
+    assert "translates en into sw" in output
+
+
+def test_options_hold_for_the_files_that_they_fit(folder: Path) -> None:
+    (folder / "a.csv").write_text("mti,tree\nmaji,water\n", encoding="utf-8")
+    (folder / "b.csv").write_text("text,label\nleo,good\nkesho,bad\n", encoding="utf-8")
+    write_jsonl(folder / "c.jsonl", [{"prompt": "q", "completion": "a"}])
+    options = ("--header", "no", "--prompt", r"Neno:\n{1}", "--completion", "{2}")
+    status, output, _ = init("a.csv", "b.csv", "c.jsonl", options=options)
+    assert status == 0, output
+    one, two, three = load_recipe(Path("recipe.toml")).datasets
+    assert (one.header, one.prompt, one.completion) == ("no", "Neno:\n{1}", "{2}")
+    assert (two.header, two.prompt, two.completion) == ("auto", "{text}", "{label}")
+    assert (three.header, three.prompt, three.completion) == ("auto", "", "")
+
+
+def test_an_option_that_no_file_can_use_is_refused_or_named(folder: Path) -> None:
+    write_jsonl(folder / "c.jsonl", [{"prompt": "q", "completion": "a", "lang": "sw"}])
+    for options in (
+        ("--prompt", "{zzz}", "--completion", "{completion}"),
+        ("--labels", "0=hasi"),
+        ("--where", "language=sw"),
+        ("--answers", "index0"),
+    ):
+        status, output, _ = init("c.jsonl", options=options)
+        assert (status, f"no file can use {options[0]}" in output) == (1, True)
+    status, output, _ = init("c.jsonl", options=("--encoding", "cp1252", "--where", "lang=sw"))
+    assert status == 0
+    assert "`encoding` was not needed" in output
+    (dataset,) = load_recipe(Path("recipe.toml")).datasets
+    assert (dataset.encoding, dataset.where) == ("", (("lang", ("sw",)),))
+
+
+def test_words_for_labels_are_asked_in_the_recipe_or_given_at_once(folder: Path) -> None:
+    write_jsonl(folder / "a.jsonl", LABELS)
+    status, output, _ = init("a.jsonl")
+    assert status == 0
+    text = Path("recipe.toml").read_text(encoding="utf-8")
+    number = text.split("\n").index('labels = { 0 = "?0", 1 = "?1" }') + 1
+    assert f"line {number}: labels" in output
+    for command in ("plan", "run", "data check", "data preview"):
+        found = CliRunner().invoke(cli, [*command.split(), "recipe.toml"])
+        assert found.exit_code == 1
+        assert f"line {number}: labels: write the words that 0, 1 mean" in found.output
+        assert '{ 0 = "...", 1 = "..." }' in found.output
+    Path("recipe.toml").unlink()
+    status, output, _ = init("a.jsonl", options=("--labels", "0=hasi", "--labels", "1=chanya"))
+    assert (status, "?" in output) == (0, False)
+    assert read_rows(load_recipe(Path("recipe.toml")))[1] == ("leo 1", "chanya")
+
+
+def test_a_recipe_with_any_names_of_columns_loads(folder: Path) -> None:
+    names = ['a "b"\n', "c\\d\t\x7f", "e = 'f'", "\u2028g", "h\u202e"]
+    for name in names:
+        write_jsonl(folder / "a.jsonl", [{name: "a b c", "label": c} for c in "xy"])
+        options = ("--prompt", f"Say:\n{{{name}}}", "--completion", "{label}")
+        status, output, _ = init("a.jsonl", options=options)
+        assert status == 0, output
+        (dataset,) = load_recipe(Path("recipe.toml")).datasets
+        assert dataset.prompt == f"Say:\n{{{name}}}"
+        Path("recipe.toml").unlink()
+    write_jsonl(
+        folder / "a.jsonl", [{"{text}": "a b", "label": "x"}, {"{text}": "c", "label": "y"}]
+    )
+    assert init("a.jsonl")[0] == 1
+
+
+def test_columns_that_the_model_does_not_see_are_named(folder: Path) -> None:
+    rows = [
+        {"text": f"habari {i}", "summary": f"fupi {i}", "title": f"kichwa {i}", "url": "u",
+         "id": i, "section": "nje"} for i in range(3)
+    ]  # fmt: skip
+    write_jsonl(folder / "a.jsonl", rows)
+    status, output, _ = init("a.jsonl")
+    assert status == 0
+    assert "the model does not see the columns title, section" in " ".join(output.split())
+    Path("recipe.toml").unlink()
+    write_jsonl(folder / "a.jsonl", [{"prompt": "q", "completion": "a", "explanation": "for b"}])
+    assert "does not see the column explanation" in init("a.jsonl")[1]
