@@ -124,6 +124,20 @@ def refuse_keys(where: str, get: Callable[[str], Any], head_dim: int, family: Fa
     problems.raise_if_any(InputError, where, _HINT)
 
 
+def unknown_keys(metadata: Mapping[str, GGUFValue], family: Family) -> list[str]:
+    """Return a caution that names the keys of the architecture that m2m does not know, or none."""
+    prefix = f"{family.architecture}."
+    known = COMPUTED | NEUTRAL.keys() | HEADS | HARMLESS | family.neutral.keys()
+    known |= {field.gguf for field in family.fields}
+    stated = {key.removeprefix(prefix) for key in metadata if key.startswith(prefix)}
+    if not (unknown := sorted(stated - known)):
+        return []
+    return [
+        f"The file has keys that m2m does not know: {', '.join(unknown):.300}. This llama.cpp does "
+        "not read them either; another program may compute with them."
+    ]
+
+
 def quiet_keys(metadata: Mapping[str, GGUFValue]) -> tuple[dict[str, GGUFValue], list[str]]:
     """Return keys that keep llama.cpp's programs from adding tokens after a prompt.
 

@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2m.checkpoint.gguf_config import config_from_gguf, gguf_shapes
+from m2m.checkpoint.gguf_keys import unknown_keys
 from m2m.checkpoint.model import compare_shapes
 from m2m.checkpoint.names import ROPE_FACTORS, from_gguf_rows, hf_to_gguf_name, norm_shift
 from m2m.checkpoint.source import TOKEN_IDS, Source, check_finite
 from m2m.errors import InputError, Problems
+from m2m.families import FAMILIES
 from m2m.formats.gguf import GGUFFile
 from m2m.tokenizer.cautions import vocabulary_cautions
 
@@ -66,7 +68,10 @@ def open_gguf(path: Path) -> Source:
         types=types,
         files=[file.path for file in parts],
         read=read,
-        cautions=vocabulary_cautions(first.value),
+        cautions=[
+            *vocabulary_cautions(first.value),
+            *unknown_keys(first.metadata, FAMILIES[config.architecture]),
+        ],
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,36 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
     "partial_rotary_factor": (None, 1),
     "quantization_config": (None,),
 }
+
+
+# Keys that change no logits of a trained model: ids, names, training, and programs' settings.
+_IDLE = re.compile(
+    r"_.*|architectures|model_type|(torch_)?dtype|transformers_version|auto_map|name_or_path"
+    r"|\w+_token_ids?|use_cache|cache_implementation|initializer_range|\w*dropout\w*|\w+_pdrop"
+    r"|pretraining_tp|return_dict|output_\w+|chunk_size_feed_forward|is_(encoder_)?decoder"
+    r"|id2label|label2id|problem_type|max_window_layers|unsloth_\w+|text_config"
+)
+_READ = {
+    *("vocab_size", "rms_norm_eps", "rope_theta", "rope_scaling", "rope_parameters"),
+    *("rope_local_base_freq", "sliding_window", "sliding_window_pattern", "layer_types"),
+    *("tie_word_embeddings", *_BIASES, *_HARMLESS, *(row[JSON] for row in SIZES)),
+}
+
+
+def unknown_json(path: Path, config: DecoderConfig) -> list[str]:
+    """Return a caution that names the keys of a config.json that m2m does not know, or none."""
+    data, family = read_object(path), FAMILIES[config.architecture]
+    if isinstance(nested := data.get("text_config"), dict):
+        data = nested
+    known = _READ | {family.activation, *family.stated(vars(config)), *family.defaults}
+    known |= {field.json for field in family.fields}
+    unknown = sorted(key for key in data if key not in known and not _IDLE.fullmatch(key))
+    if not unknown:
+        return []
+    return [
+        f"{path.name} has keys that m2m does not know: {', '.join(unknown):.300}. m2m computes "
+        "as if they were not there; if one changes the layers, answers differ from its maker's."
+    ]
 
 
 def config_from_json(path: Path) -> DecoderConfig:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2m.checkpoint.gguf_config import config_to_gguf, gguf_shapes
-from m2m.checkpoint.hf_config import config_from_json
+from m2m.checkpoint.hf_config import config_from_json, unknown_json
 from m2m.checkpoint.model import CONFIG, WEIGHTS, compare_shapes
 from m2m.checkpoint.source import TOKEN_IDS, Source, check_finite
 from m2m.errors import InputError, Problems
@@ -76,7 +76,7 @@ def open_folder(folder: Path) -> Source:
         return array
 
     data = read_object(folder / CONFIG)
-    cautions: list[str] = []
+    cautions = unknown_json(folder / CONFIG, config)
     return Source(
         path=folder,
         config=config,

@@ -55,7 +55,7 @@ def add(
     from m2m.checkpoint import import_model, list_models
     from m2m.checkpoint.starter import locate
     from m2m.cli import show
-    from m2m.llamacpp.guard import check_loads
+    from m2m.llamacpp.guard import check_import
     from m2m.store import run_lock
 
     located = locate(source, root, name, licence)
@@ -68,7 +68,7 @@ def add(
             root / located.name,
             name=located.name,
             licence=located.licence,
-            check=check_loads,
+            check=check_import,
         )
     if as_json or not quiet:
         show.models([info], as_json)

@@ -15,9 +15,15 @@ from pathlib import Path
 from m2m.errors import LlamaError, M2MError
 from m2m.limits import CPU_SIGNAL, limit_self
 from m2m.llamacpp.adapter import AdaptedModel
+from m2m.llamacpp.agreement import check_agreement
 from m2m.llamacpp.model import LlamaModel
 
-_REFUSED = 3
+_REFUSED, _PARTED = 3, 4
+_AGREE = "--agree"
+_UNKNOWN = (
+    "the file has a trait that one of the two does not follow: use another GGUF of the model, or "
+    "its Hugging Face folder; if it is a model that you need, report it with its name"
+)
 # Limits for the child, from the size of its files in bytes. Honest files need a tenth of them.
 _ADDRESSES = 8 << 30  # Python, NumPy's buffers for threads, llama.cpp, a context of 256 cells
 _COPIES = 3  # the mapped file, weights in a faster layout, and spare memory
@@ -26,8 +32,21 @@ SECONDS = 600  # reading a large file from a slow USB stick takes minutes
 _START = "import sys; from m2m.llamacpp.guard import main; main(*sys.argv[1:])"
 
 
-def check_loads(path: Path, lora: Path | None = None, seconds: float = SECONDS) -> None:
+def check_import(path: Path, seconds: float = SECONDS) -> None:
+    """Load a new base.gguf in a child process, and compare m2m's computation with llama.cpp's.
+
+    Raises:
+        LlamaError: llama.cpp refuses the file, crashes on it or hangs, or computes another model.
+    """
+    check_loads(path, None, seconds, agree=True)
+
+
+def check_loads(
+    path: Path, lora: Path | None = None, seconds: float = SECONDS, *, agree: bool = False
+) -> None:
     """Load a model in a child process, with an adapter on it if one is given.
+
+    With `agree`, also compare m2m's computation with llama.cpp's.
 
     Raises:
         LlamaError: llama.cpp refuses the file, crashes on it, or hangs.
@@ -37,7 +56,7 @@ def check_loads(path: Path, lora: Path | None = None, seconds: float = SECONDS) 
     hint = "the file is damaged or was made to do harm: get it again, from its maker"
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _START, *files],
+            [sys.executable, "-c", _START, *files, *([_AGREE] if agree else [])],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -48,6 +67,8 @@ def check_loads(path: Path, lora: Path | None = None, seconds: float = SECONDS) 
         raise LlamaError(f"{named}: llama.cpp hangs on this file", hint) from None
     if done.returncode == _REFUSED:
         raise LlamaError(done.stdout.decode("utf-8", "replace").strip(), hint)
+    if done.returncode == _PARTED:
+        raise LlamaError(done.stdout.decode("utf-8", "replace").strip(), _UNKNOWN)
     if CPU_SIGNAL and done.returncode == -CPU_SIGNAL:
         most = _limits(files)[1]
         raise LlamaError(f"{named}: llama.cpp computes more than {most} s at this file", hint)
@@ -72,15 +93,24 @@ def _limits(files: Sequence[str]) -> tuple[int, int]:
     return _ADDRESSES + _COPIES * size, _CPU_SECONDS + size // _BYTES_A_SECOND
 
 
-def main(path: str, lora: str | None = None) -> None:
-    """Run in the child; if llama.cpp refuses, exit with code 3 and the message on stdout."""
+def main(path: str, *options: str) -> None:
+    """Run in the child; if it refuses, exit with code 3 or 4 and the message on stdout.
+
+    options: the file of an adapter, or `_AGREE`.
+    """
+    agree = _AGREE in options
+    lora = None if agree or not options else options[0]
     # macOS ignores the limit of memory, and Windows has neither: there only wall time is limited.
     limit_self(*_limits([path, *([lora] if lora else [])]))
+    code = _REFUSED
     try:
         load_once(Path(path), Path(lora) if lora else None)
+        if agree:
+            code = _PARTED
+            check_agreement(Path(path))
     except M2MError as error:
         sys.stdout.buffer.write(error.message.encode("utf-8", "replace"))
-        sys.exit(_REFUSED)
+        sys.exit(code)
     except MemoryError:
         sys.stdout.buffer.write(f"{path}: llama.cpp needs too much memory".encode())
         sys.exit(_REFUSED)
