@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
@@ -137,6 +138,21 @@ def say(*lines: str, err: bool = False) -> None:
 def say_on(text: str) -> None:
     """Print a piece of an answer on stdout, as soon as it comes."""
     click.echo(visible(text), nl=False)
+
+
+def say_pieces(pieces: Iterable[tuple[str, bool]], indent: str) -> None:
+    """Print a text of several lines on stdout; nothing in it can control the terminal.
+
+    Args:
+        pieces: of the text, each with whether it is bold on a terminal.
+        indent: what every line begins with.
+    """
+    bold = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    text = "".join(
+        click.style(visible(piece), fg="green", bold=True) if marked and bold else visible(piece)
+        for piece, marked in pieces
+    )
+    click.echo(indent + text.replace("\n", f"\n{indent}"))
 
 
 def print_json(value: Any) -> None:

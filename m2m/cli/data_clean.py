@@ -51,7 +51,7 @@ def clean(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Write copies of a recipe's datasets without repeated and leaked rows.
+    """Write copies of datasets without repeated and leaked rows.
 
     Duplicates and rows that are also dev or test questions are always left out, other rows only
     with `--drop`. The copies are JSONL with the columns of the originals, which never change;

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,20 +109,18 @@ def show_previews(found: list[Preview]) -> None:
 
 
 def _show_row(shown: Shown, part: str) -> None:
-    from m2m.escaping import visible
+    from m2m.cli.console import say_pieces
 
     if shown.problem:
         say(f"  ! {shown.problem}")
         return
-    bold = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    text = ""
+    pieces: list[tuple[str, bool]] = []
     for piece in shown.pieces:
-        body = visible(piece.text)
+        body = piece.text
         if len(body) > _LONGEST:
             body = f"{body[:_LONGEST]}... ({len(body) - _LONGEST:,} more characters)"
-        if piece.trained:
-            body = _BEGIN + (click.style(body, fg="green", bold=True) if bold else body) + _END
-        text += body
-    click.echo("  " + text.replace("\n", "\n  "))
+        marked = [(_BEGIN, False), (body, True), (_END, False)]
+        pieces += marked if piece.trained else [(body, False)]
+    say_pieces(pieces, "  ")
     for choice in shown.choices:
         say(f"  other: {choice:.200}")

@@ -76,6 +76,7 @@ ARGUMENTS = {
     "merge-runs": ["m2m-runs/recipe", "--into", "elsewhere"],
     "report": ["m2m-runs/recipe"],
     "data check": ["copy.jsonl"],
+    "data clean": ["recipe.toml", "--out", "cleaned"],
     "doctor": [],
 }
 

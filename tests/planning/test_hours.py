@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from m2m.cli.main import cli
-from m2m.dataset import Row, load_dataset
 from m2m.dataset.mapping import RowMapping
+from m2m.dataset.rows import Rows, read_rows
 from m2m.dataset.source import Source
 from m2m.errors import ResourceError
 from m2m.pipeline import inputs as inputs_module
@@ -135,11 +135,11 @@ def test_a_run_reads_its_inputs_once_and_keeps_the_cut(
     limit = 0.5 * seconds(whole, whole.recipe)
     read: list[Path] = []
 
-    def counting(source: Source, mapping: RowMapping) -> list[Row]:
+    def counting(source: Source, mapping: RowMapping) -> Rows:
         read.append(source.path)
-        return load_dataset(source, mapping)
+        return read_rows(source, mapping)
 
-    monkeypatch.setattr(inputs_module, "load_dataset", counting)
+    monkeypatch.setattr(inputs_module, "read_rows", counting)
     run = Run(
         recipe, Heard(), hours=hours_module.Within(recipe, limit / hours_module._FRACTION / 3600)
     )
