@@ -6,7 +6,7 @@ Targets ask the examples, and datasets of the same rows train on their right ans
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,6 +47,9 @@ class Example:
         facet: the row's `facet` or `lang`, for a breakdown.
         references: all right answers, if a row has no choices.
         system: the row's own system message.
+        contexts: of a task of lm-evaluation-harness, the whole text before each choice: one for
+            all, or one for each of them.
+        fields: of the row of such a task.
     """
 
     prompt: str
@@ -56,6 +59,8 @@ class Example:
     facet: str | None = None
     references: tuple[str, ...] = ()
     system: str = ""
+    contexts: tuple[str, ...] = ()
+    fields: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def answer(self) -> str:

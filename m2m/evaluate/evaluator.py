@@ -58,10 +58,11 @@ class Evaluator:
             self._gold = np.zeros(len(self._requests), np.int64)
             if not task.form.window:
                 self._refuse_single_tokens()
+            if not task.form.window and not task.harness:
                 self._bytes -= [[_context_bytes(formatter, r.prompt[0])] for r in self._requests]
         else:
             self._gold = np.array([e.gold for e in self.task.examples], np.int64)
-        self._tokens = padded([[len(c) for c in r.continuations] for r in self._requests])
+        self._tokens = padded([[len(c) for c in r.counted()] for r in self._requests])
         if task.form.writes:
             self._openings = [self._prompter.opening(example) for example in self.task.examples]
             self._stop = self._prompter.stop(self.task.examples)
@@ -82,7 +83,14 @@ class Evaluator:
     def fingerprint(self) -> str:
         """Return the SHA-256 of all questions and right answers: all that can change scores."""
         questions = [
-            [list(r.prompt), [list(c) for c in r.continuations], row[np.isfinite(row)].tolist()]
+            [
+                *(
+                    list(r.prompt),
+                    [list(c) for c in r.continuations],
+                    row[np.isfinite(row)].tolist(),
+                ),
+                *([list(r.skipped)] if r.skipped else []),
+            ]
             for r, row in zip(self._requests, self._bytes, strict=True)
         ]
         about = [[e.gold, e.facet, e.references] for e in self.task.examples]
@@ -95,7 +103,7 @@ class Evaluator:
     def pieces(self) -> str:
         """Return the SHA-256 of the bytes of each token of the scored texts."""
         spelled = self._tokenizer.token_bytes
-        cut = [[[spelled(i).hex() for i in c] for c in r.continuations] for r in self._requests]
+        cut = [[[spelled(i).hex() for i in c] for c in r.counted()] for r in self._requests]
         return hashlib.sha256(json.dumps(cut).encode("ascii")).hexdigest()
 
     def __len__(self) -> int:

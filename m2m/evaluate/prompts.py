@@ -101,7 +101,8 @@ class Prompter:
         prefix, head = self.form.prefix, self.form.prefix.rstrip()
         if self._raw:
             choices = [(self.form.delimiter or "") + choice for choice in example.choices]
-            return self._raw_request(self._text(example) + prefix, choices)
+            texts = [text + prefix for text in self._contexts(example)]
+            return self._raw_request(texts * (len(choices) if len(texts) == 1 else 1), choices)
         follow = self._formatter.rest_ids if head else self._formatter.answer_ids
         choices = [prefix[len(head) :] + choice for choice in example.choices]
         return Request(self._begun(example), [follow(choice) for choice in choices])
@@ -110,9 +111,10 @@ class Prompter:
         """Return the ids before a written answer: the prompt, and the words of the prefix."""
         head = self.form.prefix.rstrip()
         if self._raw:
-            text = self._text(example) + head
+            text = self._contexts(example)[0] + head
             # The harness lets models continue after the white space too.
-            return self._raw_ids(text.rstrip() if self.form.delimiter is None else text)
+            ids = self._raw_ids(text.rstrip() if self.form.delimiter is None else text)
+            return ids or [self._start()]
         if not head:  # unchanged: the model itself writes the words before every answer
             return self._formatter.prompt_ids(self._asked(example))
         return self._begun(example)
@@ -199,22 +201,49 @@ class Prompter:
             head += example.system + form.separator
         return head + form.separator.join([*solved, example.prompt])
 
+    def _contexts(self, example: Example) -> Sequence[str]:
+        """Return the texts before the choices: those of a task file, or one for all choices."""
+        return example.contexts or (self._text(example),)
+
+    def _start(self) -> int:
+        """Return the token before an empty prompt of a task file: BOS, or else the end of texts.
+
+        Raises:
+            InputError: the model has neither, or the target is no task file.
+        """
+        tokenizer = self._formatter.tokenizer
+        start = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
+        if start is None or self.form.delimiter is None:
+            raise InputError("a raw prompt is empty", "give the row something to ask")
+        return start
+
     def _raw_ids(self, text: str) -> list[int]:
         return [i for part in self._formatter.segments([(text, False)]) for i in part.ids]
 
-    def _raw_request(self, text: str, answers: Sequence[str]) -> Request:
-        """Tokenise prompt and answer as one text and cut after the prompt's own tokens.
+    def _raw_request(self, texts: Sequence[str], answers: Sequence[str]) -> Request:
+        """Tokenise each text with its answer, and cut after the text's own tokens.
 
-        White space at the prompt's end belongs to the answer (lm_eval/api/model.py, _encode_pair).
+        White space at a prompt's end belongs to the answer, and an empty prompt becomes one token
+        (lm_eval/api/model.py, _encode_pair and loglikelihood).
         """
-        prompt = text.rstrip()
-        ids = self._raw_ids(prompt)
-        if not ids:
-            raise InputError("a raw prompt is empty", "give the row something to ask")
-        rest = [self._raw_ids(text + answer)[len(ids) :] for answer in answers]
-        if not all(rest):
+        heads = [self._raw_ids(text.rstrip()) for text in texts]
+        wholes = [self._raw_ids(text + answer) for text, answer in zip(texts, answers, strict=True)]
+        if not all(heads):
+            start = self._start()
+            heads = [[start]] * len(heads)
+            wholes = [ids if ids[:1] == [start] else [start, *ids] for ids in wholes]
+        if any(len(whole) <= len(head) for head, whole in zip(heads, wholes, strict=True)):
             raise InputError(
                 "an answer vanishes in the prompt's last token, so there is nothing to score",
                 "put a space between prompt and answer, or use another template",
             )
-        return Request(ids, rest)
+        low, high = min(heads), max(heads)
+        same = next(
+            (i for i, pair in enumerate(zip(low, high, strict=False)) if pair[0] != pair[1]),
+            len(low),
+        )
+        if not same:
+            raise InputError("the prompts of a row have no beginning in common", "give it a BOS")
+        skipped = [len(head) - same for head in heads]
+        rest = [whole[same:] for whole in wholes]
+        return Request(low[:same], rest, skipped if any(skipped) else ())

@@ -16,7 +16,7 @@ from m2m.dataset.plain_text import refuse_no_prose, refuse_parallel
 from m2m.dataset.sameness import normalize
 from m2m.dataset.source import Source, open_source, options_of
 from m2m.errors import InputError, Problems
-from m2m.evaluate.harness import SUFFIXES, Part, load_harness
+from m2m.evaluate.harness import SUFFIXES, Part, load_harness, reframed
 from m2m.evaluate.metrics import check_metric
 from m2m.evaluate.prompts import Form
 from m2m.evaluate.same import question_keys
@@ -119,8 +119,9 @@ def _path(target: Target, part: Part) -> Path:
 
 def _harness_task(target: Target, part: Part, path: Path, roots: Sequence[Path]) -> Task:
     """Return a task file's task; the recipe's own settings override it."""
-    _refuse_set(target, path, _READING, "the task file says how its rows are read")
-    task = load_harness(path, part, target.shots_seed, roots)
+    own_reading = [name for name in _READING if name != "shots"]
+    _refuse_set(target, path, own_reading, "the task file says how its rows are read")
+    task = load_harness(path, part, target.shots_seed, roots, target.shots)
     metric = check_metric(target.metric, task.kind, str(path))
     own: dict[str, Any] = {
         "style": "" if target.template == "auto" else target.template,
@@ -128,10 +129,12 @@ def _harness_task(target: Target, part: Part, path: Path, roots: Sequence[Path])
         "suffix": target.answer_suffix,
         "stop": target.stop,
     }
+    if {k for k, v in own.items() if v} - {"stop"} or target.answer_prefix:
+        task = reframed(task)
     form = replace(task.form, **{k: v for k, v in own.items() if v})
     if target.answer_prefix or form.style != "raw":
         # The delimiter between prompt and answer is only for texts that are joined directly.
-        form = replace(form, prefix=target.answer_prefix, delimiter=None)
+        form = replace(form, prefix=target.answer_prefix or form.prefix, delimiter=None)
     task = replace(task, form=form)
     return asked_to_write(task) if metric.written else task
 

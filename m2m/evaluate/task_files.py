@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from m2m.errors import InputError
-from m2m.formats.records import rows_text
+from m2m.formats.records import RowFile, rows_text
 from m2m.formats.yaml import LARGEST, parse_yaml
 from m2m.opening import ROWS, Text, read_once, refuse_outside
 
 _INCLUDES = 64  # how often `include` may name a file, in all files of a task together
 _DATA_FILES = 1000
+_PYTHON = 1 << 20  # bytes of all modules of a task
 
 
 class TaskFiles:
@@ -31,10 +32,11 @@ class TaskFiles:
         self.path = path
         self._roots = roots
         self._configs: dict[Path, dict[str, Any] | None] = {}  # None: it is being read
-        self._rows: dict[Path, Text] = {}
+        self._rows: dict[Path, RowFile] = {}
         self._included = 0
         # Bytes that may still be read: of all task files together, and of all data files together.
-        self._yaml_left, self._left = LARGEST, ROWS
+        self._yaml_left, self._left, self._python_left = LARGEST, ROWS, _PYTHON
+        self._texts: dict[Path, Text] = {}
         self.sha256 = ""  # of the task file itself, after it was read
 
     def config(self) -> dict[str, Any]:
@@ -46,7 +48,7 @@ class TaskFiles:
         """
         return self._config(self.path)
 
-    def rows(self, path: Path) -> Text:
+    def rows(self, path: Path) -> RowFile:
         """Return a data file's text and hash.
 
         Raises:
@@ -58,11 +60,34 @@ class TaskFiles:
             self._left -= self._rows[place].size
         return self._rows[place]
 
-    def split(self, paths: Sequence[Path]) -> list[Text]:
-        """Return the data files of one split.
+    def module(self, path: Path) -> str:
+        """Return the text of a Python module, which m2m reads and never runs.
 
         Raises:
-            InputError: see `rows`, or a file is named twice.
+            InputError: it is unreadable, too large or in another folder.
+        """
+        self._place(path)
+        file = read_once(path, self._python_left)
+        self._python_left -= file.size
+        return file.text
+
+    def text(self, path: Path) -> Text:
+        """Return the text of a table, as it is in the file.
+
+        Raises:
+            InputError: see `rows`.
+        """
+        place = self._place(path)
+        if place not in self._texts:
+            self._texts[place] = read_once(path, self._left)
+            self._left -= self._texts[place].size
+        return self._texts[place]
+
+    def split_once(self, paths: Sequence[Path]) -> None:
+        """Check the data files of one split.
+
+        Raises:
+            InputError: they are too many, or one is named twice.
         """
         if len(paths) > _DATA_FILES:
             raise InputError(f"{self.path}: a split has {len(paths)} files, at most {_DATA_FILES}")
@@ -70,7 +95,6 @@ class TaskFiles:
         for number, place in enumerate(places):
             if place in places[:number]:
                 raise InputError(f"{self.path}: data_files names {paths[number]} twice")
-        return [self.rows(path) for path in paths]
 
     def _place(self, path: Path) -> Path:
         refuse_outside(path, self.path.parent, self._roots)
@@ -96,7 +120,8 @@ class TaskFiles:
         merged: dict[str, Any] = {}
         for name in included:
             merged |= self._config(path.parent / name)
-        merged |= {key: value for key, value in config.items() if value is not None}
+        merged.pop("task_list", None)  # it belongs to the included file alone
+        merged |= config
         self._configs[place] = merged
         return merged
 

@@ -26,6 +26,7 @@ from m2m.dataset.source import Source, as_source, left_out
 from m2m.dataset.templates import names_in
 from m2m.errors import InputError, Problems
 from m2m.evaluate.prompts import Form, Prompter
+from m2m.evaluate.task_config import Config
 from m2m.formats.records import Record
 from m2m.llamacpp.scoring import Request
 from m2m.opening import Text
@@ -53,6 +54,7 @@ class Task:
         sha256: of a task file's own bytes; "" for rows, whose hash is the fingerprint.
         picked: the rows that `where` picked and those that were left out, in words.
         skipped: bad rows that the recipe leaves out.
+        harness: the keys of a task file of lm-evaluation-harness.
     """
 
     kind: Kind
@@ -64,6 +66,7 @@ class Task:
     sha256: str = ""
     picked: str = ""
     skipped: int = 0
+    harness: Config | None = None
 
     @property
     def reading(self) -> str:
@@ -183,13 +186,16 @@ def assembled(task: Task) -> Task:
     Raises:
         InputError: all answers are the same.
     """
-    if task.kind == "answer" and len({normalize(e.choices[0]) for e in task.examples}) < 2:
+    if not task.harness and not _has_contrast(task):
         raise InputError(
             f"{task.path}: all answers are the same, so there is no wrong one to score",
             "add rows with other answers",
         )
     order = task.examples[0].choices
-    alike = all(set(example.choices) == set(order) for example in task.examples)
+    alike = all(
+        set(example.choices) == set(order) and len(set(example.choices)) == len(example.choices)
+        for example in task.examples
+    )
     if task.kind != "choices" or not alike or len(task.examples) < 2:
         return task
     examples = (
@@ -197,6 +203,11 @@ def assembled(task: Task) -> Task:
         for example in task.examples
     )
     return replace(task, kind="labels", examples=tuple(examples))
+
+
+def _has_contrast(task: Task) -> bool:
+    """Return whether a task has choices, or answers that differ."""
+    return task.kind != "answer" or len({normalize(e.choices[0]) for e in task.examples}) > 1
 
 
 def contrasted(task: Task, seed: int = 0) -> Task:
@@ -211,6 +222,8 @@ def contrasted(task: Task, seed: int = 0) -> Task:
         InputError: every answer is right for a row; names its line.
     """
     if task.kind != "answer" or all(len(example.choices) > 1 for example in task.examples):
+        return task
+    if not _has_contrast(task):  # a task file may ask for the same answer everywhere
         return task
     rng = np.random.default_rng(seed)
     by_form = {normalize(a): a for a in sorted({e.choices[0] for e in task.examples}, reverse=True)}
@@ -255,7 +268,8 @@ def requests(task: Task, formatter: Formatter, seed: int = 0) -> list[Request]:
         InputError: an example cannot be asked; names its line.
     """
     if task.kind == "text":
-        return [_text_request(example, formatter) for example in task.examples]
+        whole = task.harness is not None
+        return [_text_request(example, formatter, whole=whole) for example in task.examples]
     prompter = Prompter(task.form, formatter)
     return [_request(task.path, prompter, example) for example in contrasted(task, seed).examples]
 
@@ -267,6 +281,11 @@ def _request(path: Path, prompter: Prompter, example: Example) -> Request:
         raise InputError(f"{path}:{example.line}: {error.message}", error.hint) from error
 
 
-def _text_request(example: Example, formatter: Formatter) -> Request:
+def _text_request(example: Example, formatter: Formatter, *, whole: bool) -> Request:
+    """Return the request of a text; the harness puts BOS, or else EOS, before its first token."""
     ids = formatter.text_ids(example.choices[0])
+    tokenizer = formatter.tokenizer
+    start = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
+    if whole and start is not None and ids[:1] != [start]:
+        ids = [start, *ids]
     return Request(ids[:1], [ids[1:]])

@@ -34,11 +34,13 @@ class Tagged:
         tag: `!function`, or `!!timestamp` for one of YAML's own tags.
         text: the scalar behind the tag; "" for a list or mapping, which is not read.
         place: file and line.
+        source: the file.
     """
 
     tag: str
     text: str
     place: str
+    source: str = ""
 
     def __str__(self) -> str:
         return f"{self.tag} {self.text}".rstrip()
@@ -110,17 +112,15 @@ class _Loader(yaml.SafeLoader):
             return self._scalar(node)
         text = node.value if isinstance(node, yaml.ScalarNode) else ""
         place = f"{self._source}:{node.start_mark.line + 1}"
-        return Tagged(node.tag.replace(_YAML_TAG, "!!"), text, place)
+        return Tagged(node.tag.replace(_YAML_TAG, "!!"), text, place, self._source)
 
-    def _mapping(self, node: Any) -> dict[str, Any]:
-        items: dict[str, Any] = {}
+    def _mapping(self, node: Any) -> dict[Any, Any]:
+        items: dict[Any, Any] = {}
         for key_node, value_node in node.value:
             key, mark = self.value(key_node), key_node.start_mark
-            if not isinstance(key, str):
+            if not isinstance(key, str | int | float | None):
                 raise _problem(f"the key {key!r:.40} is not a text: put it in quotes", mark)
-            if key in items:
-                raise _problem(f"the key {key!r:.40} appears twice", mark)
-            items[key] = self.value(value_node)
+            items[key] = self.value(value_node)  # of a key that appears twice the last one counts
         return items
 
     def _scalar(self, node: Any) -> Any:

@@ -25,10 +25,20 @@ _LEAST_ROOM = 192  # tokens besides the kept prefix: smaller batches waste the m
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt (at least one token) and the continuations to score after it."""
+    """A prompt (at least one token) and the continuations to score after it.
+
+    `skipped` says for each continuation how many of its first tokens do not count: they are a part
+    of the prompt that the other continuations do not have.
+    """
 
     prompt: Ids
     continuations: Sequence[Ids]
+    skipped: Sequence[int] = ()
+
+    def counted(self) -> list[Ids]:
+        """Return the tokens of each continuation that count."""
+        skipped = self.skipped or [0] * len(self.continuations)
+        return [ids[n:] for ids, n in zip(self.continuations, skipped, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -61,7 +71,10 @@ def score(model: LlamaModel, requests: Sequence[Request]) -> Scored:
     scorer = _Scorer(model, prefix)
     branches = [[scorer.branch(r.prompt, c) for c in r.continuations] for r in requests]
     scorer.run(branches)
-    loglik = [[float(b.nats.sum()) for b in row] for row in branches]
+    loglik = [
+        [float(b.nats[n:].sum()) for b, n in zip(row, r.skipped or [0] * len(row), strict=True)]
+        for r, row in zip(requests, branches, strict=True)
+    ]
     separate = sum(len(prefix) + len(b.path) for row in branches for b in row if len(b.nats))
     return Scored(loglik, scorer.decoded, separate)
 

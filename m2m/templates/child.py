@@ -22,6 +22,8 @@ from jinja2.meta import find_undeclared_variables
 
 from m2m.limits import Limits, allow_processor, impose
 from m2m.templates.message import LENGTH, OUT_OF_MEMORY, packed, unpacked
+from m2m.templates.plain_python import Modules, imports_of
+from m2m.templates.plain_values import NotUnderstood, Table, called
 from m2m.templates.sandbox import Sandbox
 
 _LONGEST = 500  # characters of a message; a template can raise one of millions
@@ -55,6 +57,7 @@ class Child:
         self._limits, self._granted = limits, 0
         self._sandboxes: dict[tuple[str, str], Sandbox] = {}
         self._templates: dict[int, tuple[Sandbox, jinja2.Template]] = {}
+        self._functions: dict[int, tuple[Modules, Callable[..., Any]]] = {}
 
     def answer(self, request: Mapping[str, Any]) -> bytes:
         """Return the answer to a request, as a message."""
@@ -63,6 +66,10 @@ class Child:
             "compile": self.compile,
             "variables": self.variables,
             "literal": literal,
+            "imports": imports,
+            "function": self.function,
+            "table": self.table,
+            "cells": self.cells,
         }
         self._granted = allow_processor(self._limits.cpu, self._granted)
         try:
@@ -75,12 +82,79 @@ class Child:
 
     def compile(self, number: int, source: str, style: str, day: str, forget: bool) -> None:
         """Keep a template for later renderings."""
-        if forget:
-            self._templates.clear()
-            gc.collect()
+        self._forget(forget)
         sandbox = self._sandbox(style, day)
         with _refusing():
             self._templates[number] = sandbox, sandbox.from_string(source)
+
+    def _forget(self, forget: bool) -> None:
+        if forget:
+            self._templates.clear()
+            self._functions.clear()
+            gc.collect()
+
+    def function(
+        self,
+        number: int,
+        sources: dict[str, str],
+        imports: dict[str, dict[str, str]],
+        module: str,
+        name: str,
+        forget: bool,
+    ) -> None:
+        """Keep a function of a task file's modules; see `m2m.templates.plain_python`."""
+        self._forget(forget)
+        modules = Modules(sources, imports)
+        with _refusing():
+            self._functions[number] = modules, modules.function(module, name)
+
+    def table(self, number: int, rows: list[Any], lines: list[int]) -> list[Any]:
+        """Return the rows, and their lines, that a kept function makes of the rows of a split."""
+        modules, function = self._functions[number]
+        modules.steps = 0
+        with _refusing():
+            made = called(function, [Table(rows, lines)], {})
+            if not isinstance(made, Table):
+                raise NotUnderstood(f"it returns a {type(made).__name__}, no dataset")
+            return [_columns_of(made), list(made.lines)]
+
+    def cells(self, programs: list[Any], rows: list[dict[str, Any]]) -> list[Any]:
+        """Return for each row what each template or function makes of it, or why it fails.
+
+        Args:
+            programs: numbers, and how a template's text is read: "text", "literal" or "list" (a
+                literal if it has brackets around it).
+            rows: the fields of each.
+
+        Raises:
+            Refused: a function is outside the language.
+        """
+        return [[self._cell(number, how, row) for number, how in programs] for row in rows]
+
+    def _cell(self, number: int, how: str, row: dict[str, Any]) -> list[Any]:
+        try:
+            if number in self._templates:
+                return [True, self._read(self.render(number, row), how)]
+            modules, function = self._functions[number]
+            modules.steps = 0
+            with _refusing():
+                return [True, _plain(called(function, [_own(row)], {}))]
+        except Refused as error:
+            if isinstance(error.__cause__, NotUnderstood):
+                raise Refused(f"it is more than a formula: {error}") from None
+            return [False, str(error)]
+
+    @staticmethod
+    def _read(text: str, how: str) -> Any:
+        bracketed = len(text) >= 2 and text[0] == "[" and text[-1] == "]"
+        if how == "literal":
+            return literal(text)
+        if how == "list" and bracketed:
+            try:
+                return literal(text)
+            except Refused:  # a text in brackets
+                return text
+        return text
 
     def render(self, number: int, values: dict[str, Any], today: str | None = None) -> str:
         """Return the text of a kept template; `strftime_now` writes `today` if it is given."""
@@ -118,6 +192,42 @@ def literal(text: str) -> Any:
     """
     with _refusing():
         return _plain(ast.literal_eval(text))
+
+
+def imports(source: str) -> list[str]:
+    """Return the modules that a module imports names from.
+
+    Raises:
+        Refused: it is not Python.
+    """
+    with _refusing():
+        return imports_of(source)
+
+
+def _own(row: Any) -> Any:
+    """Return a copy of a row that a function may change."""
+    if isinstance(row, dict):
+        return {key: _own(value) for key, value in row.items()}
+    return [_own(value) for value in row] if isinstance(row, list) else row
+
+
+def _columns_of(table: Table) -> list[dict[str, Any]]:
+    """Return a table's rows as Arrow keeps them: a tuple is a list.
+
+    Raises:
+        NotUnderstood: a field is no plain value.
+    """
+
+    def kept(value: Any) -> Any:
+        if isinstance(value, (str, int, float, type(None))):
+            return value
+        if isinstance(value, (list, tuple)):
+            return [kept(item) for item in value]
+        if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+            return {key: kept(item) for key, item in value.items()}
+        raise NotUnderstood(f"a field is a {type(value).__name__}")
+
+    return [{str(name): kept(value) for name, value in row.items()} for row in table.rows]
 
 
 def _plain(value: Any) -> Any:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
@@ -48,7 +48,7 @@ class _Lost(Exception):
     MEMORY, CPU, WALL = "memory", "processor", "wall"
 
 
-class _Process:
+class Process:
     """A running child."""
 
     def __init__(self, limits: Limits) -> None:
@@ -188,9 +188,9 @@ class Template:
     """
 
     def __init__(self, source: str, style: str, name: str, day: str) -> None:
-        self._name, self._number = name, next(_NUMBERS)
+        self._name, self.number = name, next(NUMBERS)
         self._definition = {"source": source, "style": style, "day": day}
-        _RENDERER.ask(name, self._kept)
+        RENDERER.ask(name, self.kept)
 
     def render(self, values: Mapping[str, Any], today: str | None = None) -> str:
         """Return the text for these values.
@@ -203,14 +203,14 @@ class Template:
             Refused: the values do not fit, or the template does not end.
             LimitError: the template exceeds a limit.
         """
-        message = _message("render", number=self._number, values=values, today=today)
+        message = message_of("render", number=self.number, values=values, today=today)
 
-        def ask(process: _Process) -> bytes:
-            if self._number not in process.kept:
-                self._kept(process)
+        def ask(process: Process) -> bytes:
+            if self.number not in process.kept:
+                self.kept(process)
             return process.ask(message)
 
-        text = str(_RENDERER.ask(self._name, ask))
+        text = str(RENDERER.ask(self._name, ask))
         most = _SPARE + len(self._definition["source"]) + _REPEATED * len(message)
         if len(text) > most:
             raise Refused(f"it writes {len(text):,} characters, expected at most {most:,}", None)
@@ -218,63 +218,35 @@ class Template:
 
     def variables(self) -> set[str]:
         """Return the names that the template takes from the program that renders it."""
-        message = _message("variables", **self._definition)
-        return set(_RENDERER.ask(self._name, lambda process: process.ask(message)))
+        message = message_of("variables", **self._definition)
+        return set(RENDERER.ask(self._name, lambda process: process.ask(message)))
 
-    def _kept(self, process: _Process) -> bytes:
+    def kept(self, process: Process) -> bytes:
         """Let the child compile and keep the template."""
-        forget = len(process.kept) >= _KEPT
-        if forget:
-            process.kept.clear()
-        reply = process.ask(
-            _message("compile", number=self._number, forget=forget, **self._definition)
-        )
-        process.kept.add(self._number)
-        return reply
+        return keep(process, "compile", self.number, self._definition)
 
 
-def literal(text: str, name: str) -> Any:
-    """Read a Python literal as `ast.literal_eval` does; values that JSON lacks become `Other`.
-
-    Raises:
-        Refused: the text is not a literal.
-        LimitError: reading it exceeds a limit.
-    """
-    message = _message("literal", text=text)
-    return _restored(_RENDERER.ask(name, lambda process: process.ask(message)))
-
-
-@dataclass(frozen=True)
-class Other:
-    """A tuple, a set or a similar value; only its text is known."""
-
-    text: str
-
-    def __repr__(self) -> str:
-        return self.text
-
-
-def _restored(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_restored(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if "other" in value:
-        return Other(value["other"])
-    return {_restored(key): _restored(item) for key, item in value["dict"]}
+def keep(process: Process, do: str, number: int, definition: Mapping[str, Any]) -> bytes:
+    """Let a child compile and keep a template or function."""
+    forget = len(process.kept) >= _KEPT
+    if forget:
+        process.kept.clear()
+    reply = process.ask(message_of(do, number=number, forget=forget, **definition))
+    process.kept.add(number)
+    return reply
 
 
 class _Renderer:
     """Passes requests to a child process; starts it at the first request."""
 
     def __init__(self) -> None:
-        self._process: _Process | None = None
+        self._process: Process | None = None
         self._lock = threading.Lock()
         atexit.register(self.close)
         if sys.platform != "win32":
             os.register_at_fork(after_in_child=self._forked)
 
-    def ask(self, name: str, request: Callable[[_Process], bytes]) -> Any:
+    def ask(self, name: str, request: Callable[[Process], bytes]) -> Any:
         """Return the child's answer to a request.
 
         Args:
@@ -291,7 +263,7 @@ class _Renderer:
             while True:
                 if self._process is None or self._process.limits is not LIMITS:
                     self.close()
-                    self._process = _Process(LIMITS)
+                    self._process = Process(LIMITS)
                 process, first = self._process, self._process.requests == 0
                 try:
                     done, *answer = unpacked(request(process))
@@ -327,8 +299,8 @@ def _not_started(error: Exception) -> ResourceError:
     return ResourceError(f"cannot start {what}", "close other programs, or allow more processes")
 
 
-_NUMBERS = itertools.count()
-_RENDERER = _Renderer()
+NUMBERS = itertools.count()
+RENDERER = _Renderer()
 
 
 def _command(limits: Limits) -> list[str]:
@@ -340,7 +312,8 @@ def _command(limits: Limits) -> list[str]:
     return [python, "-I", "-S", "-B", "-c", _START, *map(str, astuple(limits)), *folders]
 
 
-def _message(do: str, **arguments: Any) -> bytes:
+def message_of(do: str, **arguments: Any) -> bytes:
+    """Return a request to the child."""
     try:
         message = packed({"do": do, "with": arguments})
     except (TypeError, ValueError, RecursionError) as error:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from m2m.errors import InputError
-from m2m.templates.parent import Refused, Template, literal
+from m2m.templates.functions import literal
+from m2m.templates.parent import Refused, Template
 from m2m.tokenizer.template import TODAY
 
 
@@ -31,6 +32,11 @@ class TextTemplate:
             self._template = Template(source, "text", self._name, TODAY.isoformat())
         except Refused as error:
             raise InputError(f"the template {source!r:.60} is not understood: {error}") from error
+
+    @property
+    def compiled(self) -> Template:
+        """Return the template, for many rows at once (`m2m.templates.functions.cells`)."""
+        return self._template
 
     def render(self, fields: Mapping[str, Any]) -> str:
         """Return the text for one row.

@@ -9,12 +9,11 @@ import pytest
 
 from m2m.errors import InputError
 from m2m.evaluate.evaluator import Evaluator
-from m2m.evaluate.harness import load_harness, typed
+from m2m.evaluate.harness import load_harness
 from m2m.evaluate.metrics import measure_all
 from m2m.evaluate.scores import Scores
 from m2m.evaluate.targets import load_target, refuse_same_rows
 from m2m.formats.gguf import GGUFFile
-from m2m.formats.records import read_records
 from m2m.llamacpp.model import LlamaModel
 from m2m.recipe import Target
 from m2m.tokenizer import Formatter, Tokenizer
@@ -124,9 +123,12 @@ def test_the_fingerprint_follows_all_that_is_read_and_nothing_else(tmp_path: Pat
         load_harness(path, "dev")
 
 
-def test_solved_examples_never_come_from_the_test_split(tmp_path: Path) -> None:
+def test_a_row_is_no_solved_example_for_itself(tmp_path: Path) -> None:
+    """The harness draws from the test split too, if the file names it."""
     path = written(tmp_path, num_fewshot=1, fewshot_split="test")
-    assert load_harness(path, "test").form.pool == ()
+    first, second = load_harness(path, "test").examples
+    assert first.contexts == ("Q: rows 1\nA: b1\n\nQ: rows 0\nA:",)
+    assert second.contexts == ("Q: rows 0\nA: a0\n\nQ: rows 1\nA:",)
 
 
 def test_written_answers(tmp_path: Path) -> None:
@@ -142,27 +144,38 @@ def test_written_answers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"process_docs": "x", "filter_list": ["y"]}, "2 problems"),
-        ({"process_results": "x"}, "`process_results` is not supported"),
-        ({"dataset_path": "allenai/ai2_arc"}, "expected json or csv with local files"),
-        ({"dataset_kwargs": {"data_files": "x.jsonl", "field": "y"}}, "and nothing else"),
-        ({"test_split": "train"}, "test_split or validation_split is 'train'"),
-        ({"output_type": "loglikelihood_rolling"}, "expected one of multiple_choice"),
+        ({"process_docs": "x", "filter_list": "y"}, "2 problems"),
+        (
+            {"process_results": "x"},
+            "`process_results` is not supported; m2m has metrics of its own",
+        ),
+        ({"doc_to_image": "x"}, "m2m evaluates texts only"),
+        ({"dataset_path": "allenai/ai2_arc", "dataset_kwargs": None}, "is not on this machine"),
+        ({"dataset_kwargs": {"data_files": "x.jsonl", "field": "y"}}, "dataset_kwargs has field"),
+        ({"dataset_kwargs": {"data_files": "https://x.y/z.jsonl"}}, "the split 'test' is used"),
+        ({"dataset_kwargs": {"data_files": {"test": "https://x/z.json"}}}, "data_files names http"),
+        ({"test_split": "train"}, "the split 'train' is used, data_files has test, dev"),
+        ({"test_split": None, "validation_split": None}, "has neither `test_split` nor"),
+        ({"output_type": "rolling"}, "output_type is 'rolling'"),
         ({"doc_to_choice": None}, "without `doc_to_choice`"),
         ({"doc_to_text": None}, "`doc_to_text` is missing"),
-        ({"doc_to_text": "{{nothing}}"}, "line 1: the template '{{nothing}}' fails"),
-        ({"doc_to_text": "{{question | regex_replace('a')}}"}, "is not understood"),
-        ({"doc_to_text": "{{gold}}"}, "choices inside prompts"),
+        ({"doc_to_text": "nothing"}, "doc_to_text is 'nothing', and the rows have no such field"),
+        ({"doc_to_text": "{{nothing}}"}, "doc_to_text: 'nothing' is undefined"),
+        ({"doc_to_text": "{{question | shuffle('a')}}"}, "is not understood"),
         ({"doc_to_text": "{% for a in range(10**9) %}{% endfor %}"}, "compute powers"),
         ({"doc_to_target": "{{one}}x"}, "which is none of the choices"),
         ({"doc_to_target": "²"}, "which is none of the choices"),
         ({"doc_to_target": "1" * 5000}, "which is none of the choices"),
         ({"doc_to_target": -1}, "which is none of the choices"),
-        ({"doc_to_choice": "{{one}}"}, "no list"),
-        ({"doc_to_choice": ["a"]}, "expected two texts or more"),
-        ({"fewshot_config": {"sampler": "balanced"}}, "fewshot_config"),
-        ({"repeats": 3}, "`repeats` is not supported"),
+        ({"doc_to_target": [0, 1]}, "several right choices"),
+        ({"doc_to_choice": "{{one}}"}, "doc_to_choice: malformed"),
+        ({"doc_to_choice": ["a"]}, "expected a list of two or more"),
+        ({"fewshot_config": {"sampler": "balanced"}}, "expected default or first_n"),
+        ({"num_fewshot": 5}, "5 solved examples are asked for, and there are 2 rows"),
+        ({"repeats": 3}, "`repeats` is not 1"),
         ({"include": "task.yaml"}, "includes itself"),
+        ({"group": "g", "task": ["a", "b"]}, "is the group 'g' of 2 tasks"),
+        ({"generation_kwargs": {"guide": 1}}, "generation_kwargs has guide"),
     ],
 )
 def test_what_is_not_understood_is_refused_by_name(
@@ -174,34 +187,29 @@ def test_what_is_not_understood_is_refused_by_name(
     assert "task.yaml" in caught.value.message or "rows.jsonl" in caught.value.message
 
 
-def test_sampling_and_code_are_refused(tmp_path: Path) -> None:
-    changes = {"output_type": "generate_until", "generation_kwargs": {"do_sample": True}}
-    with pytest.raises(InputError, match="do_sample"):
-        load_harness(written(tmp_path, **changes), "test")
-    path = tmp_path / "code.yaml"
-    path.write_text("task: t\nprocess_docs: !function utils.go\n", encoding="utf-8")
-    with pytest.raises(InputError) as caught:
-        load_harness(path, "test")
-    assert "`process_docs` has '!function utils.go' (" in caught.value.message
-    assert "code.yaml:2): m2m runs no code from a file" in caught.value.message
+def test_sampling_is_read_as_greedy_and_said(tmp_path: Path) -> None:
+    changes = {"output_type": "generate_until", "doc_to_choice": None, "doc_to_target": "one"}
+    options = {"do_sample": True, "temperature": 0.8, "until": [], "max_new_tokens": 7}
+    task = load_harness(written(tmp_path, **changes, generation_kwargs=options), "test")
+    assert (task.form.stop, task.form.max_tokens) == ((), 7)
+    assert task.harness and "by chance" in task.harness.notes[0]
 
 
 @pytest.mark.parametrize("key", ["doc_to_text", "doc_to_target", "doc_to_choice", "include"])
-@pytest.mark.parametrize("value", ["!function utils.go", "[a, [!function utils.go]]", "2020-01-01"])
+@pytest.mark.parametrize("value", ["[a, [!function utils.go]]", "2020-01-01", "!function a.b"])
 def test_a_tag_where_it_counts_is_refused(tmp_path: Path, key: str, value: str) -> None:
     path = written(tmp_path, **{key: "HERE"})
     text = path.read_text(encoding="utf-8").replace('"HERE"', value)
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError):
         load_harness(path, "test")
-    assert key in caught.value.message
-    assert "!function" in caught.value.message or "2020" in caught.value.message
 
 
 def test_a_tag_without_effect_is_read(tmp_path: Path) -> None:
     """Real task files name aggregations by `!function`; m2m reports metrics of its own."""
     path = written(tmp_path, metric_list="HERE")
-    plain = load_harness(path, "test")
+    plain = load_harness(written(tmp_path), "test")
+    path = written(tmp_path, metric_list="HERE")
     value = "[{metric: acc, aggregation: !function utils.mean}]"
     text = path.read_text(encoding="utf-8").replace('"HERE"', value)
     path.write_text(text, encoding="utf-8")
@@ -225,6 +233,11 @@ def test_a_recipe_may_change_how_it_is_asked_but_not_how_it_is_read(tmp_path: Pa
 
 def test_columns_of_numbers_in_csv_are_numbers(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("q,n,x,t\na,1,0.5,07\nb,2,1.,c\n", encoding="utf-8")
-    rows = typed(read_records(tmp_path / "rows.csv"))
-    assert rows[0].fields == {"q": "a", "n": 1, "x": 0.5, "t": "07"}
-    assert rows[1].line == 3
+    files = {"data_files": {"test": "rows.csv"}}
+    changes = {"output_type": "generate_until", "doc_to_choice": None, "doc_to_target": "{{q}}"}
+    path = written(
+        tmp_path, dataset_path="csv", dataset_kwargs=files, **changes, doc_to_text="{{t}}"
+    )
+    first, second = load_harness(path, "test").examples
+    assert first.fields == {"q": "a", "n": 1, "x": 0.5, "t": "07"}
+    assert second.line == 3

@@ -81,6 +81,25 @@ def test_white_space_at_the_end_of_a_raw_prompt_goes_with_the_answer(plain: Form
         asked(Form(style="raw"), plain, replace(ASKED, prompt=" "))
 
 
+def test_choices_inside_the_prompts_share_their_beginning(plain: Formatter) -> None:
+    """As in Winogrande: each choice has a prompt of its own, and only the answer counts."""
+    example = replace(ASKED, choices=("ran.", "ran."), contexts=("The dog then", "The sea then"))
+    request = Prompter(Form(style="raw", delimiter=" "), plain).request(example)
+    assert plain.tokenizer.decode(request.prompt) == "The"
+    whole = [plain.tokenizer.decode(ids) for ids in request.continuations]
+    assert whole == [" dog then ran.", " sea then ran."]
+    assert [plain.tokenizer.decode(ids) for ids in request.counted()] == [" ran."] * 2
+
+
+def test_an_empty_prompt_of_a_task_file_is_one_token(plain: Formatter) -> None:
+    example = replace(ASKED, choices=("The sea.", "A dog."), contexts=("",))
+    request = Prompter(Form(style="raw", delimiter=""), plain).request(example)
+    tokenizer = plain.tokenizer
+    start = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
+    assert request.prompt == [start]
+    assert [tokenizer.decode(ids) for ids in request.continuations] == ["The sea.", "A dog."]
+
+
 def test_the_draw_is_seeded_shared_and_never_the_example_itself(plain: Formatter) -> None:
     def drawn(seed: int | None, example: Example) -> list[str]:
         prompter = Prompter(Form(shots=3, pool=POOL, seed=seed), plain)

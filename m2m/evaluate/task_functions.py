@@ -1,0 +1,106 @@
+"""Find the Python functions that a task file marks with `!function`, and read them as formulas."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from m2m.errors import InputError
+from m2m.evaluate.task_files import TaskFiles
+from m2m.formats.yaml import Tagged
+from m2m.templates.functions import Function, imports_of
+from m2m.templates.parent import Refused
+
+_MODULES = 16  # of one task
+_REMEDY = "m2m runs no code from a file: write `{key}` as a Jinja template in a child file"
+_REMEDIES = {
+    "process_docs": "m2m runs no code from a file: write `process_docs: null` in a child file, and "
+    "give it rows that are ready",
+}
+
+
+class TaskFunctions:
+    """Reads the modules of one task, each once.
+
+    Args:
+        files: reads them.
+    """
+
+    def __init__(self, files: TaskFiles) -> None:
+        self._files = files
+        self._sources: dict[str, str] = {}
+        self._imports: dict[str, dict[str, str]] = {}
+        self._functions: dict[tuple[str, str], Function] = {}
+
+    def function(self, tag: Tagged, key: str) -> Function:
+        """Return the function that a tag names.
+
+        Args:
+            tag: from the task file, such as `!function utils.doc_to_text`.
+            key: its key there, for messages.
+
+        Raises:
+            InputError: there is no such function, or it is more than a formula over plain values.
+        """
+        module, _, name = tag.text.rpartition(".")
+        place = Path(tag.source).parent / f"{module.replace('.', '/')}.py"
+        if tag.tag != "!function" or not module:
+            raise InputError(f"{tag.place}: `{key}` has {tag!s:.60}", "write a template or a text")
+        if not place.is_file():
+            place = self._elsewhere(place, module) or place
+        try:
+            found = self._module(place)
+            if (found, name) not in self._functions:
+                self._functions[found, name] = Function(
+                    self._sources, self._imports, found, name, f"{name} of {place}"
+                )
+            return self._functions[found, name]
+        except Refused as error:
+            raise self.refused(tag, key, str(error)) from None
+
+    def refused(self, tag: Tagged, key: str, why: str) -> InputError:
+        """Return the error of a function that is more than a formula."""
+        remedy = _REMEDIES.get(key, _REMEDY.format(key=key))
+        return InputError(f"{tag.place}: `{key}` is {tag!s:.60}; {why:.300}", remedy)
+
+    def marks(self) -> dict[str, str]:
+        """Return the texts of the modules that were read, by name."""
+        return dict(self._sources)
+
+    def _module(self, path: Path) -> str:
+        """Read a module and the modules that it takes names from; return its name."""
+        name = path.stem if str(path.parent) == str(self._files.path.parent) else str(path)
+        if name in self._sources:
+            return name
+        if len(self._sources) >= _MODULES:
+            raise Refused(f"it needs more than {_MODULES} modules", None)
+        self._sources[name] = source = self._files.module(path)
+        self._imports[name] = known = dict[str, str]()
+        for spelled in imports_of(source, str(path)):
+            if other := self._file_of(path, spelled):
+                known[spelled] = self._module(other)
+        return name
+
+    def _file_of(self, path: Path, spelled: str) -> Path | None:
+        """Return the file of a module that another one imports names from."""
+        dotted = spelled.lstrip(".")
+        level = len(spelled) - len(dotted)
+        if level:
+            folder = path.parents[level - 1] if level <= len(path.parents) else path.parent
+            place = folder / f"{dotted.replace('.', '/')}.py"
+            return place if dotted and place.is_file() else None
+        return self._elsewhere(path, spelled) if spelled.startswith("lm_eval.tasks.") else None
+
+    @staticmethod
+    def _elsewhere(path: Path, dotted: str) -> Path | None:
+        """Return the file of `lm_eval.tasks.a.b`, seen from a folder of tasks."""
+        if not dotted.startswith("lm_eval.tasks."):
+            return None
+        inner = dotted.removeprefix("lm_eval.tasks.").replace(".", "/") + ".py"
+        places = (parent / inner for parent in path.parents)
+        return next((place for place in places if place.is_file()), None)
+
+
+def is_function(value: Any) -> bool:
+    """Return whether a value of a task file is a mark of a function."""
+    return isinstance(value, Tagged)

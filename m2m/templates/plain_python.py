@@ -1,0 +1,143 @@
+"""Compute functions of task files from their syntax tree; Python never runs their code.
+
+Only the child process imports this module. A function that writes a prompt or picks rows is read as
+a formula over plain values: texts, numbers, lists and dicts. Anything else in it (files, other
+packages, attributes, chance) is not in this language, and the function is refused by name and line.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from m2m.templates.plain_expressions import Frame, Unknown
+from m2m.templates.plain_statements import Compiler
+from m2m.templates.plain_values import BUILTINS, LIBRARY, NotUnderstood
+
+_MOST_STEPS = 2**22  # rounds of loops and calls for one row or split
+# What computing a statement with values that do not fit can raise.
+_FAULTS = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, re.error),
+    *(StopIteration, SyntaxError, TypeError, ValueError),
+)
+
+
+class Modules:
+    """The modules of one task.
+
+    Args:
+        sources: their texts by name.
+        imports: by the name of a module, which other module each of its imports means.
+    """
+
+    def __init__(
+        self, sources: Mapping[str, str], imports: Mapping[str, Mapping[str, str]]
+    ) -> None:
+        self._sources, self._imports = sources, imports
+        self._made: dict[str, Frame] = {}
+        self.steps = 0
+
+    def count(self) -> None:
+        """Count a step.
+
+        Raises:
+            NotUnderstood: there are too many.
+        """
+        self.steps += 1
+        if self.steps > _MOST_STEPS:
+            raise NotUnderstood("it does not come to an end")
+
+    def function(self, module: str, name: str) -> Any:
+        """Return a function of a module.
+
+        Raises:
+            NotUnderstood: there is none, or it is outside the language.
+        """
+        value = self.frame(module).get(name)
+        if not callable(value):
+            raise NotUnderstood(f"{name!r:.60} is not a function")
+        return value
+
+    def frame(self, module: str) -> Frame:
+        """Return the names of a module; its statements are computed once."""
+        if module not in self._made:
+            frame = Frame({"__name__": module}, Frame(dict(BUILTINS), None))
+            frame.names["globals"] = lambda: frame.names
+            self._made[module] = frame
+            tree = parsed(self._sources[module])
+            known = self._imports.get(module, {})
+            for statement in tree.body:
+                self._add(module, statement, frame, known)
+        return self._made[module]
+
+    def _add(
+        self, module: str, statement: ast.stmt, frame: Frame, known: Mapping[str, str]
+    ) -> None:
+        """Compute a statement of a module; what it sets is unknown if it cannot be computed."""
+        try:
+            if isinstance(statement, ast.Import):
+                for alias in statement.names:
+                    top = alias.asname or alias.name.partition(".")[0]
+                    missing = Unknown(f"the package {alias.name!r:.60} is not used")
+                    frame.names[top] = LIBRARY.get(alias.name, missing)
+            elif isinstance(statement, ast.ImportFrom):
+                self._import(statement, frame, known)
+            else:
+                Compiler(module, self).statement(statement)(frame)
+        except NotUnderstood as error:
+            self._forget(statement, frame, f"{module}:{statement.lineno}: {error}")
+        except _FAULTS as error:
+            reason = f"{module}:{statement.lineno}: {type(error).__name__} {error!s:.80}"
+            self._forget(statement, frame, reason)
+
+    def _import(self, node: ast.ImportFrom, frame: Frame, known: Mapping[str, str]) -> None:
+        spelled = "." * node.level + (node.module or "")
+        for alias in node.names:
+            name = alias.asname or alias.name
+            if spelled in known:
+                inner = self.frame(known[spelled])
+                if alias.name == "*":
+                    frame.names |= {k: v for k, v in inner.names.items() if k[0] != "_"}
+                    continue
+                unset = Unknown(f"{spelled} has no {alias.name!r:.60}")
+                frame.names[name] = inner.names.get(alias.name, unset)
+            elif f"{spelled}.{alias.name}" in LIBRARY:
+                frame.names[name] = LIBRARY[f"{spelled}.{alias.name}"]
+            else:
+                missing = Unknown(f"{alias.name!r:.60} of {spelled!r:.60} is not used")
+                frame.names[name] = getattr(LIBRARY.get(spelled), "names", {}).get(
+                    alias.name, missing
+                )
+
+    @staticmethod
+    def _forget(statement: ast.stmt, frame: Frame, reason: str) -> None:
+        """Make all names unknown that a statement sets, or may change."""
+        for node in ast.walk(statement):
+            name = getattr(node, "id", None) or getattr(node, "name", None)
+            if isinstance(name, str) and (
+                not isinstance(node, ast.Name)
+                or isinstance(node.ctx, ast.Store)
+                or type(frame.names.get(name)) in (list, dict, set)
+            ):
+                frame.names[name] = Unknown(reason)
+
+
+def parsed(source: str) -> ast.Module:
+    """Return the syntax tree of a module.
+
+    Raises:
+        NotUnderstood: it is not Python.
+    """
+    try:
+        return ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError) as error:
+        raise NotUnderstood(f"it is not Python: {error}") from None
+
+
+def imports_of(source: str) -> list[str]:
+    """Return the modules that a module imports names from, with their dots."""
+    nodes = parsed(source).body
+    froms = [node for node in nodes if isinstance(node, ast.ImportFrom)]
+    return ["." * node.level + (node.module or "") for node in froms]
