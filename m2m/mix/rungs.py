@@ -83,10 +83,12 @@ class Checks:
     Attributes:
         dev: scores on dev, higher is better.
         held_out: losses on the held-out rows, None without such rows.
+        rungs: number of the first checks that were rungs, which nobody waits for.
     """
 
     dev: F64
     held_out: Sequence[float | None]
+    rungs: int = 1
 
     @property
     def best(self) -> int:
@@ -96,7 +98,7 @@ class Checks:
     @property
     def waited(self) -> int:
         """Return the number of checks since dev score or held-out loss last improved."""
-        latest = self.best
+        latest = max(self.best, self.rungs - 1)
         losses = [np.inf if loss is None else loss for loss in self.held_out]
         if min(losses) < np.inf:
             latest = max(latest, int(np.argmin(losses)))

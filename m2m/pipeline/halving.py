@@ -158,10 +158,10 @@ class Halving:
 
     def _train_on(self, winner: Mixture, stops: list[Stop], cap: int) -> str:
         """Train the winner on, check by check, and add its stops; return why it ended."""
-        ladder, confirm = self._ladder, self._inputs.recipe.confirm
-        rungs = {stop.steps for stop in stops}
+        ladder = self._ladder
+        rungs = [stop.steps for stop in stops]
         ended = ladder.ended(winner) if self._deadline is None else None
-        while not (end := self._end(winner, stops, ended, cap)):
+        while not (end := self._end(stops, len(rungs), ended, cap)):
             self._reopen(winner)
             every = self._inputs.recipe.train.checkpoint_every
             stops += ladder.climb([winner], next_check(self._first, every, stops[-1].steps))
@@ -169,18 +169,19 @@ class Halving:
             for stop in stops[:-1]:
                 if stop.steps not in rungs and stop.steps != best:
                     ladder.forget(winner, stop.steps)
-            self._tell(stops, confirm.patience)
+            self._tell(stops, len(rungs))
         ladder.end(winner, stops[-1].steps, end)
         return end
 
     def _end(
-        self, winner: Mixture, stops: Sequence[Stop], ended: tuple[int, str] | None, cap: int
+        self, stops: Sequence[Stop], rungs: int, ended: tuple[int, str] | None, cap: int
     ) -> str:
         """Return why the training ends at its last stop; "" if it goes on."""
         confirm, steps = self._inputs.recipe.confirm, stops[-1].steps
+        winner = stops[-1].mixture
         if ended is not None:
             return ended[1] if steps >= ended[0] else ""
-        if self._checks(stops).waited >= confirm.patience:
+        if self._checks(stops, rungs).waited >= confirm.patience:
             return PATIENCE
         seen = rows_seen(self._inputs, winner, self._ladder.job(winner, steps), steps)
         if max(rows.passes for rows in seen.values()) >= confirm.max_passes:
@@ -189,8 +190,9 @@ class Halving:
             return CAP if steps >= cap else ""
         return TIME if time.monotonic() + stops[-1].seconds > self._deadline else ""
 
-    def _tell(self, stops: Sequence[Stop], patience: int) -> None:
-        checks, board = self._checks(stops), self._board(stops)
+    def _tell(self, stops: Sequence[Stop], rungs: int) -> None:
+        checks, board = self._checks(stops, rungs), self._board(stops)
+        patience = self._inputs.recipe.confirm.patience
         best = checks.best
         self._run.progress.note(
             f"{stops[-1].steps:,} steps: dev {board.points[-1]:z.3f}; best "
@@ -206,9 +208,9 @@ class Halving:
         metric = objectives[0].metric
         return metric.sign * best_possible(metric, stop.trial.scores[objectives[0].target])
 
-    def _checks(self, stops: Sequence[Stop]) -> Checks:
+    def _checks(self, stops: Sequence[Stop], rungs: int = 1) -> Checks:
         board = self._board(stops)
-        return Checks(board.sign * board.points, [stop.held_out for stop in stops])
+        return Checks(board.sign * board.points, [stop.held_out for stop in stops], rungs)
 
     def _board(self, stops: Sequence[Stop]) -> Scoreboard:
         objectives, seed = objectives_on(DEV, self._inputs), self._inputs.recipe.search.seed

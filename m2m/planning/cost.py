@@ -27,7 +27,8 @@ from m2m.planning.until import LAST, Rungs
 from m2m.recipe import Recipe
 from m2m.recipe.fields import UNTIL
 
-# A checkpoint holds the adapter, AdamW's two states and the best adapter so far.
+# A checkpoint holds the adapter, AdamW's two states and the best adapter so far; one more with
+# a schedule that keeps a mean.
 _CHECKPOINTS = 4
 # A trial's line in the journal: bytes of the line itself, and of each choice's log-likelihood.
 _LINE, _CHOICE = 500, 20

@@ -8,6 +8,7 @@ from m2m.errors import ResourceError
 from m2m.nn.config import DecoderConfig
 from m2m.nn.memory import Load, peak_bytes
 from m2m.recipe import Train
+from m2m.recipe.fields import ANYTIME
 
 GIB = 1 << 30
 
@@ -35,13 +36,14 @@ class Saving:
 
 def load_of(config: Train, threads: int, *, float16: bool) -> Load:
     """Return the decoder's load for a recipe's `[train]`; `float16`: type of the base's weights."""
+    kept = (config.holdout > 0) + (config.shape == ANYTIME)  # the best adapter, and the mean
     return Load(
         rank=config.rank,
         modules=config.target_modules,
         tokens=config.batch_tokens,
         length=min(config.max_length, config.batch_tokens),
         threads=threads,
-        copies=3 + (config.holdout > 0) + threads * (config.accumulate > 1),
+        copies=3 + kept + threads * (config.accumulate > 1),
         float16=float16,
         bf16=config.precision == "bf16",
     )

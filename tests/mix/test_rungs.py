@@ -50,6 +50,7 @@ def test_a_training_waits_while_neither_dev_score_nor_held_out_loss_improves() -
     assert Checks(dev, [None] * 4).waited == 2
     assert Checks(dev, [2.0, 1.0, 0.9, 1.1]).waited == 1, "the loss still fell"
     assert Checks(dev[:1], [2.0]).waited == 0
+    assert Checks(dev, [None] * 4, rungs=3).waited == 1, "the last training has its own checks"
 
 
 def test_the_outlook_continues_a_line_over_the_logarithm_of_the_steps() -> None:

@@ -41,6 +41,8 @@ def test_the_load_is_the_recipes() -> None:
     load = load_of(Train(rank=4, batch_tokens=300, target_modules=("q_proj",)), 3, float16=True)
     assert load == Load(4, ("q_proj",), 300, 300, 3, 4, float16=True)
     assert load_of(Train(holdout=0.0, accumulate=2), 2, float16=False).copies == 5
+    mean = Train(holdout=0.0, accumulate=2, schedule="anytime")
+    assert load_of(mean, 2, float16=False).copies == 6
 
 
 def test_no_more_is_saved_than_must_be() -> None:
