@@ -151,7 +151,12 @@ def compare_models(
     progress = progress or Silent()
     loaded = [_task(how, path, roots, normalise) for path in tasks]
     only = None if how.metric == "auto" else how.metric
-    results, warnings = [], []
+    results = []
+    warnings = [
+        f"{task.path.name}: {note}"
+        for task in loaded
+        for note in (task.harness.notes if task.harness else ())
+    ]
     progress.start("scoring", len(models) * len(tasks), "tasks")
     for model in models:
         name, own = _with_lora(model)

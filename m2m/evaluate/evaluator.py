@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from m2m.errors import InputError
+from m2m.evaluate.answer_filters import filtered, steps_of
 from m2m.evaluate.prompts import Prompter
 from m2m.evaluate.same import groups, question_keys
 from m2m.evaluate.scores import Scores, padded
@@ -46,6 +47,7 @@ class Evaluator:
         self._head = 0 if task.form.prefix else len(formatter.head)
         self._limit = self._longest = 0
         self._stop: tuple[str, ...] = ()
+        self._filters = steps_of(task.harness.keys)[0] if task.harness else []
         if task.form.window:
             windows = cut_windows(task, formatter)
             self._requests, self._bytes = windows.requests, windows.bytes
@@ -95,6 +97,7 @@ class Evaluator:
         ]
         about = [[e.gold, e.facet, e.references] for e in self.task.examples]
         written = [self._openings, self._stop, self._limit] if self.task.form.writes else []
+        written += [self._filters] if written and self._filters else []
         same = [self._same] if self._same else []
         text = json.dumps([SCHEMA, self.task.kind, questions, about, written, *same])
         return hashlib.sha256(text.encode("utf-8")).hexdigest()
@@ -129,7 +132,8 @@ class Evaluator:
             scored = score(model, chosen)
             loglik, decoded, separate = scored.loglik, scored.decoded, scored.separate
         written = self._written(model, rows)
-        predictions = tuple(map(self._prompter.extract_answer, written.texts))
+        texts = filtered(written.texts, self._filters, str(self.task.path))
+        predictions = tuple(map(self._prompter.extract_answer, texts))
         about = [] if self.task.form.window else [self.task.examples[i] for i in rows]
         return Scores(
             kind=self.task.kind,

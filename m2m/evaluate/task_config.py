@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from m2m.errors import InputError, Problems
+from m2m.evaluate.answer_filters import steps_of
 from m2m.evaluate.task_files import names
 from m2m.formats.yaml import Tagged
 
@@ -148,6 +149,8 @@ def read_config(path: Path, merged: Mapping[str, Any]) -> Config:
     )
     samples = shown.get("samples")
     stop, longest, notes = _generation(path, keys, asked.separator)
+    if kind == "generate_until" and (note := steps_of(keys)[1]):
+        notes = (*notes, note)
     return Config(
         path,
         keys,
