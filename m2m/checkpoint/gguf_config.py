@@ -95,6 +95,11 @@ def _rope_scaling(
     kind = keys.get("rope.scaling.type")
     name = "rope.scaling.factor"
     name = name if keys.get(name) is not None else "rope.scale_linear"  # its old spelling
+    if kind == "yarn":
+        context = keys.size(
+            "rope.scaling.original_context_length", default=keys.get("context_length")
+        )
+        return RopeScaling("yarn", keys.number(name), original_max_position_embeddings=context)
     if kind not in (None, "none", "linear"):
         keys.problems.add(f"rotary frequencies are scaled by {kind!r}, which m2m does not compute")
     elif factors is not None:
@@ -147,9 +152,12 @@ def config_to_gguf(config: DecoderConfig) -> dict[str, GGUFValue]:
         "rope.dimension_count": number(config.head_dim),
         "rope.freq_base": real(config.rope_theta),
     }
-    if config.rope_scaling is not None and config.rope_scaling.kind == "linear":
-        keys["rope.scaling.type"] = GGUFValue.string("linear")
-        keys["rope.scaling.factor"] = real(config.rope_scaling.factor)
+    if (scaling := config.rope_scaling) is not None and scaling.kind != "llama3":
+        keys["rope.scaling.type"] = GGUFValue.string(scaling.kind)
+        keys["rope.scaling.factor"] = real(scaling.factor)
+        if scaling.kind == "yarn":
+            context = scaling.original_max_position_embeddings
+            keys["rope.scaling.original_context_length"] = number(context)
     if config.sliding_window:
         keys["attention.sliding_window"] = number(config.sliding_window)
     if config.layer_is_local:

@@ -33,6 +33,7 @@ COMPUTED = frozenset(
         "rope.freq_base_swa",
         "rope.scale_linear",
         "rope.scaling.factor",
+        "rope.scaling.original_context_length",
         "rope.scaling.type",
     }
 )
@@ -61,7 +62,6 @@ HARMLESS = frozenset(
         "pooling_type",
         "rope.scaling.alpha",
         "rope.scaling.finetuned",
-        "rope.scaling.original_context_length",
         "vocab_size",
     }
 )

@@ -28,6 +28,13 @@ from m2m.nn.config import DecoderConfig, RopeScaling
 _BY_MODEL_TYPE = {kind: family for family in FAMILIES.values() for kind in family.model_types}
 _ACTIVATIONS = {"silu": "silu", "gelu_tanh": "gelu_pytorch_tanh"}
 _BIASES = ("attention_bias", "mlp_bias")
+# YaRN's settings that llama.cpp fixes.
+_YARN: dict[str, Any] = {
+    "beta_fast": 32,
+    "beta_slow": 1,
+    "truncate": True,
+    **dict.fromkeys(("attention_factor", "attn_factor", "mscale", "mscale_all_dim")),
+}
 _FLAGS = {"sliding_attention": True, "full_attention": False}
 # Traits that no family here has: the values that say so.
 _HARMLESS: dict[str, tuple[Any, ...]] = {
@@ -88,6 +95,7 @@ def config_from_json(path: Path) -> DecoderConfig:
     values: dict[str, Any] = keys.sizes(JSON)
     _refuse_traits(keys, family, values)
     rope, local = _rope(data)
+    rope = _without_alpha(rope, data, values["head_dim"]) if family.alpha else rope
     theta = Keys(lambda key: rope.get(key, data.get(key)), problems)
     values |= {
         "vocab_size": keys.size("vocab_size"),
@@ -122,7 +130,7 @@ def _refuse_traits(keys: Keys, family: Family, sizes: Mapping[str, Any]) -> None
             keys.problems.add(f"{key} is {value!r:.60}, which m2m does not compute")
 
 
-def _rope(data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _rope(data: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, Any]]:
     """Return the rope settings of global and local layers; transformers 5 has one set for each."""
     new = data.get("rope_parameters")
     if not isinstance(new, dict):
@@ -134,6 +142,19 @@ def _rope(data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     parts = new.get("full_attention", new), new.get("sliding_attention")
     whole, local = ({"rope_type": "default"} | (p if isinstance(p, dict) else {}) for p in parts)
     return whole, local
+
+
+def _without_alpha(
+    rope: Mapping[str, Any], data: Mapping[str, Any], head_dim: int
+) -> Mapping[str, Any]:
+    """Return rope settings with the base that a fixed alpha makes (NTK-aware scaling)."""
+    kind, alpha = rope.get("rope_type", rope.get("type")), rope.get("alpha")
+    theta = rope.get("rope_theta", data.get("rope_theta", 10000.0))
+    if kind != "dynamic" or not isinstance(alpha, int | float) or not alpha > 0:
+        return rope
+    if not isinstance(theta, int | float) or not theta > 0:
+        return rope
+    return {"rope_type": "default", "rope_theta": theta * alpha ** (head_dim / (head_dim - 2))}
 
 
 def _rope_scaling(rope: Mapping[str, Any], problems: Problems) -> RopeScaling | None:
@@ -151,7 +172,18 @@ def _rope_scaling(rope: Mapping[str, Any], problems: Problems) -> RopeScaling | 
             keys.number("rope_scaling.high_freq_factor"),
             keys.size("rope_scaling.original_max_position_embeddings"),
         )
-    problems.add(f"rope_scaling has the type {kind!r}, m2m computes linear and llama3")
+    if kind == "yarn":
+        for key, usual in _YARN.items():
+            if (value := rope.get(key)) is not None and value != usual:
+                problems.add(f"rope_scaling.{key} is {value!r:.60}, which llama.cpp does not read")
+        return RopeScaling(
+            "yarn",
+            keys.number("rope_scaling.factor"),
+            original_max_position_embeddings=keys.size(
+                "rope_scaling.original_max_position_embeddings"
+            ),
+        )
+    problems.add(f"rope_scaling has the type {kind!r}, m2m computes linear, llama3 and yarn")
     return None
 
 
@@ -218,4 +250,6 @@ def _scaling_to_json(scaling: RopeScaling) -> dict[str, Any]:
     if scaling.kind == "llama3":
         names = ("low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
         data |= {name: getattr(scaling, name) for name in names}
+    if scaling.kind == "yarn":
+        data["original_max_position_embeddings"] = scaling.original_max_position_embeddings
     return data

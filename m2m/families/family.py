@@ -95,6 +95,7 @@ class Family:
         gguf: `general.architecture`, if it is not `name`.
         window: which layers look through `sliding_window`; "some": all but every n-th.
         biases: whether config.json can ask for biases (`attention_bias`, `mlp_bias`).
+        alpha: whether `rope_scaling` may be "dynamic" with an alpha, which only changes the base.
         activation: the key in config.json that names the activation.
         tensors: GGUF's tensors of a layer, by Hugging Face's module.
         top: GGUF's other tensors.
@@ -116,6 +117,7 @@ class Family:
     gguf: str = ""
     window: Literal["none", "all", "some"] = "none"
     biases: bool = False
+    alpha: bool = False
     activation: str = "hidden_act"
     tensors: Mapping[str, Stored] = field(default_factory=lambda: LAYER)
     top: Mapping[str, Stored] = field(default_factory=lambda: TOP)

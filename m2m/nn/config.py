@@ -14,6 +14,7 @@ Activation = Literal["silu", "gelu_tanh"]
 
 # Module paths inside a layer, in the order in which Hugging Face's Llama-like models name them.
 ATTENTION = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj")
+HEAD_NORMS = ("q_norm", "k_norm")
 MLP = ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
 
 
@@ -22,10 +23,11 @@ class RopeScaling:
     """The way that rotary frequencies are stretched for longer contexts (HF `rope_scaling`).
 
     `linear` divides every frequency by `factor`; `llama3` does so for long wavelengths only and
-    blends between (Llama 3.1, `_compute_llama3_parameters` in transformers).
+    blends between (Llama 3.1, `_compute_llama3_parameters` in transformers); `yarn` blends
+    along the channels, and multiplies q and k (arXiv 2309.00071, `_compute_yarn_parameters`).
     """
 
-    kind: Literal["linear", "llama3"]
+    kind: Literal["linear", "llama3", "yarn"]
     factor: float
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
@@ -50,6 +52,7 @@ class DecoderConfig:
         output_bias: attention's output map has biases (some Llamas).
         mlp_bias: the maps of the MLP have biases (some Llamas).
         qk_norm: RMS norm over D on every head of q and k, before the rotation (Qwen3, Gemma 3).
+        turns_before_norm: this norm follows the rotation (Hunyuan).
         post_norms: norms after attention and MLP too, before the residual sum (Gemma 3).
         norm_offset: number added to every stored norm weight (Gemma: 1).
         embedding_scale: factor on the looked-up embeddings (Gemma: sqrt(hidden_size)).
@@ -83,6 +86,7 @@ class DecoderConfig:
     output_bias: bool = False
     mlp_bias: bool = False
     qk_norm: bool = False
+    turns_before_norm: bool = False
     post_norms: bool = False
     norm_offset: float = 0.0
     embedding_scale: float = 1.0
@@ -109,6 +113,11 @@ class DecoderConfig:
     def query_size(self) -> int:
         """Return H * D, the width of q and of attention's output."""
         return self.num_heads * self.head_dim
+
+    @property
+    def score_scale(self) -> float:
+        """Return the factor on q k'."""
+        return self.query_scale if self.query_scale is not None else self.head_dim**-0.5
 
     @property
     def kv_size(self) -> int:
@@ -149,6 +158,10 @@ class DecoderConfig:
             for name, shape in zip(ATTENTION + MLP, shapes, strict=True)
         }
 
+    def head_norm_names(self) -> tuple[str, str]:
+        """Return the norms of the heads of q and of k."""
+        return ("query_layernorm", "key_layernorm") if self.turns_before_norm else HEAD_NORMS
+
     def norm_names(self) -> tuple[str, ...]:
         """Return the norms of a layer: before attention, [after it], before the MLP, [after it]."""
         if self.post_norms:
@@ -176,7 +189,7 @@ class DecoderConfig:
             modules = [f"{prefix}.{name}" for name in self.biases()]
             shapes |= {f"{module}.bias": linear[module][:1] for module in modules}
             if self.qk_norm:
-                names = ("q_norm", "k_norm")
+                names = self.head_norm_names()
                 shapes |= {f"{prefix}.self_attn.{n}.weight": (self.head_dim,) for n in names}
         return shapes
 

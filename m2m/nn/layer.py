@@ -108,6 +108,7 @@ class Layer:
         self._width, self._eps = config.hidden_size, config.rms_norm_eps
         self._rotated = config.query_size + config.kv_size
         self._posts = (gains[1], gains[3]) if config.post_norms else None
+        self._turns_first = config.turns_before_norm
         self._head_gain = _head_gain(config, weights, attn, storage) if config.qk_norm else None
         self._gated, self._gated_backward = ACTIVATIONS[config.activation]
 
@@ -141,8 +142,7 @@ class Layer:
         inv1 = rms_norm(x, self._eps, h1[:, : qkv_map.columns], update)
         qkv = space.get("dqkv", step.tokens, qkv_map.rows + qkv_map.rank)[:, : qkv_map.rows]
         qkv_map.forward(h1, qkv)
-        heads = self._normalise_heads(qkv[:, : self._rotated], space, name)
-        rotate(qkv[:, : self._rotated], step.tables[self.kind])
+        heads = self._turn(qkv[:, : self._rotated], step, name)
         mixed = space.get(name + "mixed", step.tokens, self.o.columns + self.o.rank)
         plan = step.plans[self.kind]
         contexts = Contexts(step.layout, step.worker, space, self._number)
@@ -204,8 +204,7 @@ class Layer:
         plan, mixed = step.plans[self.kind], saved.mixed[:, : self.o.columns]
         data = dqkv[:, : qkv_map.rows]
         attention_backward(dmixed, mixed, saved.attention, plan, saved.contexts, data, space)
-        rotate_backward(data[:, : self._rotated], step.tables[self.kind])
-        self._heads_backward(data[:, : self._rotated], saved.heads, space)
+        self._turn_backward(data[:, : self._rotated], step, saved.heads)
         if not self._number:  # nothing before it is trainable
             qkv_map.backward_low(dqkv)
             qkv_map.grads(saved.h1, saved.h1[:, qkv_map.columns :], dqkv, grads)
@@ -247,6 +246,23 @@ class Layer:
         data[...] = 0.0
         rms_norm_backward(dx[:, : self._width] * self._posts[sublayer], *saved, data)
         return dout
+
+    def _turn(self, qk: Array, step: Step, name: str) -> tuple[Array, Array] | None:
+        """Rotate q and k and normalise their heads, in the family's order; return `heads`."""
+        if self._turns_first:
+            rotate(qk, step.tables[self.kind])
+        heads = self._normalise_heads(qk, step.space, name)
+        if not self._turns_first:
+            rotate(qk, step.tables[self.kind])
+        return heads
+
+    def _turn_backward(self, dqk: Array, step: Step, heads: tuple[Array, Array] | None) -> None:
+        """Turn the gradient of `_turn`'s result into that of its input, in place."""
+        if not self._turns_first:
+            rotate_backward(dqk, step.tables[self.kind])
+        self._heads_backward(dqk, heads, step.space)
+        if self._turns_first:
+            rotate_backward(dqk, step.tables[self.kind])
 
     def _normalise_heads(
         self, qk: Array, space: Workspace, name: str
@@ -290,8 +306,11 @@ def _head_gain(
 ) -> Array:
     """Return the gains of q's and k's heads, (H + K, D), in the order of rotated channels."""
     rows = []
-    for name, heads in (("q_norm", config.num_heads), ("k_norm", config.num_kv_heads)):
+    scale = config.score_scale if config.turns_before_norm else 1.0
+    counts = (config.num_heads, config.num_kv_heads)
+    for name, heads, factor in zip(config.head_norm_names(), counts, (scale, 1.0), strict=True):
         gain = _gain(config, weights, f"{prefix}.{name}", storage)
+        gain *= factor
         rows += [gain.reshape(2, -1).T.reshape(-1)] * heads
     return np.stack(rows)
 

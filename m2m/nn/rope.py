@@ -10,6 +10,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from m2m.nn.config import DecoderConfig, LayerKind, RopeScaling
 
+YARN_FAST, YARN_SLOW = 32.0, 1.0  # turns in the original context; llama.cpp reads no others
+
 
 def frequencies(
     head_dim: int, theta: float, scaling: RopeScaling | None = None
@@ -20,7 +22,27 @@ def frequencies(
         return angles
     if scaling.kind == "linear":
         return angles / scaling.factor
-    return _llama3(angles, scaling)
+    return (_llama3 if scaling.kind == "llama3" else _yarn)(angles, scaling)
+
+
+def _yarn(angles: NDArray[np.float64], scaling: RopeScaling) -> NDArray[np.float64]:
+    """Keep channels that turn fast, divide slow ones by the factor, blend between (YaRN).
+
+    The borders are rounded to whole channels, as in ggml_rope_yarn_corr_dims (ggml.c).
+    """
+    count = len(angles)
+    step = -math.log(angles[1]) if count > 1 else 1.0  # log of the base, over D / 2
+    context = scaling.original_max_position_embeddings / (2.0 * math.pi)
+    low = max(0, math.floor(math.log(context / YARN_FAST) / step))
+    high = min(2 * count - 1, math.ceil(math.log(context / YARN_SLOW) / step))
+    ramp = np.clip((np.arange(count) - low) / max(0.001, high - low), 0.0, 1.0)
+    return angles * ((1.0 - ramp) + ramp / scaling.factor)
+
+
+def _amplitude(scaling: RopeScaling | None) -> float:
+    """Return the factor on rotated q and k: YaRN's, `0.1 ln(factor) + 1`; else 1."""
+    yarn = scaling is not None and scaling.kind == "yarn"
+    return 0.1 * math.log(scaling.factor) + 1.0 if scaling and yarn else 1.0
 
 
 def _llama3(angles: NDArray[np.float64], scaling: RopeScaling) -> NDArray[np.float64]:
@@ -36,7 +58,8 @@ def rotary_table(
 ) -> NDArray[np.complexfloating[Any, Any]]:
     """Return the rotation factors for a row of [q | k], (T, (H + K) * D / 2) complex.
 
-    The entries of q include the softmax scale, which then costs nothing.
+    The entries of q include the softmax scale, which then costs nothing; if a norm follows, its
+    gain includes the scale.
     """
     theta, scaling = config.rope_theta, config.rope_scaling
     if kind.local:
@@ -45,8 +68,11 @@ def rotary_table(
     angles = np.outer(positions, frequencies(config.head_dim, theta, scaling))
     if not kind.rotated:
         angles = np.zeros_like(angles)
-    turn = np.exp(1j * angles).astype(np.result_type(dtype, np.complex64))
-    scale = config.query_scale if config.query_scale is not None else config.head_dim**-0.5
-    table = np.tile(turn, (1, config.num_heads + config.num_kv_heads))
-    table[:, : config.query_size // 2] *= table.real.dtype.type(scale)
+    size = _amplitude(scaling) if kind.rotated else 1.0
+    turn = (size * np.exp(1j * angles)).astype(np.result_type(dtype, np.complex64))
+    table: NDArray[np.complexfloating[Any, Any]] = np.tile(
+        turn, (1, config.num_heads + config.num_kv_heads)
+    )
+    if not config.turns_before_norm:
+        table[:, : config.query_size // 2] *= table.real.dtype.type(config.score_scale)
     return table

@@ -143,10 +143,37 @@ def test_gemma_with_eyes_leaves_out_what_is_usual(tmp_path: Path) -> None:
     assert config.embedding_scale == 2560**0.5
 
 
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 256}
+
+
+def test_a_fixed_alpha_is_another_base(tmp_path: Path) -> None:
+    """As Hunyuan-0.5B-Instruct's config.json has it; convert_hf_to_gguf.py names the result."""
+    scaling = {"type": "dynamic", "alpha": 1000.0, "factor": 1.0, "beta_fast": 32, "beta_slow": 1}
+    data = pico_json(pico_config(head_dim=128)) | {"rope_scaling": scaling}
+    config = read_json(tmp_path, data | {"model_type": "hunyuan_v1_dense"})
+    assert config.rope_theta == pytest.approx(11158839.9251)
+    assert config.rope_scaling is None
+
+
 _REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "another family": ("llama", {"model_type": "phi3"}, "'phi3'"),
     "no family": ("llama", {"model_type": ["llama"]}, "model_type"),
-    "yarn": ("qwen2", {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "yarn"),
+    "longrope": ("qwen2", {"rope_scaling": {"rope_type": "longrope", "factor": 4.0}}, "longrope"),
+    "yarn of another slope": (
+        "qwen2",
+        {"rope_scaling": YARN | {"beta_fast": 16}},
+        r"rope_scaling\.beta_fast is 16",
+    ),
+    "yarn without a context": (
+        "qwen2",
+        {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}},
+        "original_max_position_embeddings",
+    ),
+    "dynamic scaling": (
+        "llama",
+        {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}},
+        "dynamic",
+    ),
     "no factor": ("llama", {"rope_scaling": {"rope_type": "linear"}}, "rope_scaling.factor"),
     "no type": ("llama", {"rope_scaling": {"factor": 2.0}}, "rope_scaling"),
     "biases": ("gemma3", {"attention_bias": True}, "attention_bias"),

@@ -8,7 +8,7 @@ from m2m.checkpoint.hf_config import config_to_json
 from m2m.families import FAMILIES
 from m2m.formats.atomic import write_json
 from m2m.formats.safetensors import TensorSpec, write_safetensors
-from m2m.nn.config import DecoderConfig
+from m2m.nn.config import DecoderConfig, RopeScaling
 from tests.tiny import pico_config, pico_weights
 from tests.tiny_folder import pico_tokenizer_files
 
@@ -17,6 +17,13 @@ CONFIGS: dict[str, DecoderConfig] = {name: pico_config(architecture=name) for na
     f"{name} with biases": pico_config(architecture=name, **BIASES)
     for name, family in FAMILIES.items()
     if family.biases
+}
+
+
+YARN = RopeScaling("yarn", 4.0, original_max_position_embeddings=256)
+CONFIGS |= {
+    f"{name} yarn": pico_config(architecture=name, rope_scaling=YARN)
+    for name in ("llama", "qwen2", "qwen3")
 }
 
 

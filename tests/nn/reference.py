@@ -178,11 +178,14 @@ class _Model:
         q = self.linear(f"{prefix}.q_proj", h).reshape(count, config.num_heads, -1)
         k = self.linear(f"{prefix}.k_proj", h).reshape(count, config.num_kv_heads, -1)
         v = self.linear(f"{prefix}.v_proj", h).reshape(count, config.num_kv_heads, -1)
-        if config.qk_norm:
+        if config.qk_norm and not config.turns_before_norm:
             q, k = self.norm(f"{prefix}.q_norm", q), self.norm(f"{prefix}.k_norm", k)
         local = config.kind(layer).local
         if config.kind(layer).rotated:
             q, k = self.rotate(q, local), self.rotate(k, local)
+        if config.turns_before_norm:
+            q = self.norm(f"{prefix}.query_layernorm", q)
+            k = self.norm(f"{prefix}.key_layernorm", k)
         share = config.num_heads // config.num_kv_heads
         k, v = k.repeat(share, axis=1), v.repeat(share, axis=1)
         scale = config.query_scale if config.query_scale is not None else config.head_dim**-0.5
@@ -204,6 +207,9 @@ class _Model:
         scaling = None if local and config.local_rope_theta else config.rope_scaling
         if scaling is not None and scaling.kind == "linear":
             inverse = inverse / scaling.factor
+        elif scaling is not None and scaling.kind == "yarn":
+            inverse = _yarn(inverse, theta, scaling)
+            x = x * (0.1 * np.log(scaling.factor) + 1.0)
         elif scaling is not None:
             inverse = np.array([_llama3(value, scaling) for value in inverse])
         angle = np.outer(np.arange(len(x)), inverse)
@@ -215,6 +221,21 @@ class _Model:
         cos, sin = (np.tile(f(angle), 2)[:, None] for f in (np.cos, np.sin))
         turned = np.concatenate([-x[..., half:], x[..., :half]], axis=-1)
         return np.asarray(x * cos + turned * sin)
+
+
+def _yarn(inverse: Array, theta: float, scaling: RopeScaling) -> Array:
+    """The branches of the authors' own code (jquesnelle/yarn, find_correction_range)."""
+    dim, blended = 2 * len(inverse), []
+    borders = [
+        dim * np.log(scaling.original_max_position_embeddings / (turns * 2.0 * np.pi))
+        / (2.0 * np.log(theta))
+        for turns in (32.0, 1.0)
+    ]  # fmt: skip
+    low, high = max(np.floor(borders[0]), 0.0), min(np.ceil(borders[1]), dim - 1.0)
+    for channel, value in enumerate(inverse):
+        share = min(max((channel - low) / (high - low if high > low else 0.001), 0.0), 1.0)
+        blended.append(value / scaling.factor * share + value * (1.0 - share))
+    return np.array(blended)
 
 
 def _llama3(inverse: float, scaling: RopeScaling) -> float:

@@ -52,6 +52,8 @@ TRAITS: dict[str, dict[str, Any]] = {
         "output_bias": True,
         "attention_bias": True,
     },
+    "hunyuan": {"qk_norm": True, "turns_before_norm": True, "head_dim": 10},
+    "yarn": {"rope_scaling": RopeScaling("yarn", 4.0, original_max_position_embeddings=64)},
     "smollm3": {"layer_is_rotated": (True, False)},
     "ernie4_5": {"rotates_neighbours": True, "head_dim": 10},
     "llama3": {"rope_scaling": RopeScaling("llama3", 8.0, 1.0, 4.0, 64)},
