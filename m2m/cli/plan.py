@@ -36,9 +36,9 @@ def plan(recipe: Path, as_json: bool, quiet: bool, hours: float | None) -> None:
     from m2m.recipe import load_recipe
 
     inputs = read_inputs(load_recipe(recipe, data_roots()))
-    estimate, targets = planned(inputs, quiet, hours or 0.0), readings(inputs)
-    data = {**estimate.as_json(), "targets": targets}
-    show.result(data, as_json, lambda: show_plan(estimate, targets))
+    estimate, read = planned(inputs, quiet, hours or 0.0), readings(inputs)
+    data = {**estimate.as_json(), "readings": read}
+    show.result(data, as_json, lambda: show_plan(estimate, read))
     if not estimate.fits:
         raise ResourceError("the run does not fit", "; ".join(estimate.advice))
 
@@ -53,8 +53,8 @@ def planned(inputs: Inputs, quiet: bool, hours: float = 0.0) -> Plan:
         return make_plan(inputs, progress, hours)
 
 
-def show_plan(plan: Plan, targets: Sequence[str] = ()) -> None:
-    """Print a table of the stages, and how the targets are read."""
+def show_plan(plan: Plan, readings: Sequence[str] = ()) -> None:
+    """Print a table of the stages, and how datasets and targets are read."""
     from m2m.cli.console import make_table, print_table
     from m2m.progress import duration
 
@@ -68,7 +68,7 @@ def show_plan(plan: Plan, targets: Sequence[str] = ()) -> None:
         total = ("all", duration(plan.total_seconds), "", "", "at the speed measured now")
         table.add_row(*total, apart=True)
         print_table(table)
-    for reading in targets:
+    for reading in readings:
         say(reading)
     if plan.fits:
         say("This computer has enough memory and disk.")

@@ -50,7 +50,8 @@ class Corpus:
     `held_out` are not trained on: they choose the step whose adapter is kept. `sha256` is the hash
     of the file's bytes; "" for rows of several files. `long_rows` are those that were cut or
     skipped; `form` is the Unicode normal form of the texts (`m2m.dataset.normal_form.form_of`);
-    `skipped` bad rows are left out.
+    `skipped` bad rows are left out; `reading` says which rows `where` picked and how their answers
+    are read.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Corpus:
     long_rows: LongRows = NONE
     form: str = ""
     skipped: int = 0
+    reading: str = ""
 
 
 @dataclass(frozen=True)
@@ -351,7 +353,10 @@ def _corpus(dataset: Dataset, opened: Opened | None, recipe: Recipe) -> Corpus |
         mark = fingerprint(rows=mark, normalise=form, long_rows=limit.long_rows)
     kept, held_out = hold_out(samples, recipe.train)
     own = form_of(row.plain_text for row in rows)
-    return Corpus(dataset.name, kept, held_out, mark, file.sha256, long_rows, own, read.skipped)
+    reading = "; ".join(note for note in read.notes if note != left_out(read.skipped))
+    return Corpus(
+        dataset.name, kept, held_out, mark, file.sha256, long_rows, own, read.skipped, reading
+    )
 
 
 def _replay(opened: Opened | None, recipe: Recipe) -> Corpus | None:

@@ -22,7 +22,7 @@ from m2m.pipeline.inputs import Inputs, read_inputs
 from m2m.pipeline.journals import set_aside
 from m2m.pipeline.leaks import find_leaks, refuse_leaks
 from m2m.pipeline.resolved import resolved
-from m2m.pipeline.search import search
+from m2m.pipeline.search import readings, search
 from m2m.pipeline.shares import Share, join_shares, search_share, train_share
 from m2m.pipeline.trained_run import TrainedRun
 from m2m.pipeline.validate import validate
@@ -101,6 +101,8 @@ class Run:
             progress.note(f"{count} scores of other machines were set aside")
         for remark in self.recipe.remarks:
             progress.note(remark)
+        for reading in readings(self._inputs):
+            progress.note(reading)
         for caution in self._inputs.cautions:
             progress.warn(caution)
 

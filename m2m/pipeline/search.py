@@ -36,8 +36,13 @@ def search_space(inputs: Inputs) -> Space:
 
 
 def readings(inputs: Inputs) -> list[str]:
-    """Say how the answers of each target were read, in words."""
-    return [f"{name}: {task.reading}" for name, task in inputs.dev.items() if task.reading]
+    """Say which rows of datasets and targets `where` picked, and how their answers were read."""
+    words = {corpus.name: corpus.reading for corpus in inputs.corpora.values()}
+    words |= {name: task.reading for name, task in inputs.dev.items()}
+    for name, task in inputs.test.items():
+        if task.reading != words.get(name):
+            words[f"{name} (test)"] = task.reading
+    return [f"{name}: {reading}" for name, reading in words.items() if reading]
 
 
 def search(run: TrainedRun) -> Ranking:

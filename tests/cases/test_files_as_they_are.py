@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import pytest
 from m2m.commands.data_check import check_recipe
 from m2m.errors import InputError, RecipeError
 from m2m.pipeline.inputs import read_inputs
+from m2m.pipeline.resolved import resolved
+from m2m.pipeline.search import readings
 from m2m.recipe import load_recipe
 from tests.pipeline.scenario import make_scenario
 
@@ -75,6 +78,22 @@ def test_the_recipe_says_how_a_table_is_read(recipe: Path) -> None:
         wrong = load_text(recipe, f"{name} = {value}\n")
         with pytest.raises(RecipeError, match=name):
             load_recipe(wrong)
+
+
+def test_a_run_says_which_rows_it_uses_and_how_answers_are_read(recipe: Path) -> None:
+    path = recipe.parent / "copy.jsonl"
+    rows = [json.loads(line) for line in lines_of(path)]
+    marked = [{**row, "lang": "swh" if i % 2 else "yor"} for i, row in enumerate(rows)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in marked), encoding="utf-8")
+    shutil.copyfile(recipe.parent / "dev.jsonl", recipe.parent / "upper.jsonl")
+    changed(recipe, 'path = "copy.jsonl"\n', 'path = "copy.jsonl"\nwhere = { lang = "swh" }\n')
+    inputs = read_inputs(load_recipe(recipe))
+    picked, answers, target = readings(inputs)
+    assert picked == f"copy: {len(rows) // 2} of {len(rows)} rows used: those with lang = swh"
+    assert answers.startswith("upper: each answer is the place of a choice")
+    assert target.startswith("copying: each answer is")
+    written = resolved(inputs)["inputs"]["datasets"]
+    assert picked == f"copy: {written['copy']['reading']}"
 
 
 def load_text(recipe: Path, line: str) -> Path:
