@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from m2m.dataset.templates import field_names, is_empty, value_at
+from m2m.dataset.templates import field_names, is_empty, parsed, value_at
 from m2m.formats.records import Record
 
 _LANGUAGE = re.compile(r"(?:(?:text|sentence|sent)_)?([a-z]{2,3})(?:[_-][a-z]{2,4})?")
@@ -50,10 +50,17 @@ def columns_of(records: Sequence[Record]) -> dict[str, list[Any]]:
     """Return the columns that templates can name, with their values that are not empty."""
     columns: dict[str, list[Any]] = {}
     for record in records:
-        for name in field_names(record.fields):
+        opened = {key: _opened(value) for key, value in record.fields.items()}
+        for name in field_names(opened):
             if not is_empty(value := value_at(record.fields, name, missing=None)):
                 columns.setdefault(name, []).append(value)
     return columns
+
+
+def _opened(value: Any) -> Any:
+    """Return the object that a cell of a table holds as text."""
+    is_object = isinstance(value, str) and value[:1] == "{" and value.rstrip()[-1:] == "}"
+    return parsed(value) if is_object else value
 
 
 def plain(name: str) -> str:

@@ -32,6 +32,7 @@ _MOST_LABELS = 50
 _NUMBER = re.compile(r"-?\d+|true|false")
 _SLOT = re.compile(r"<(\w+\^?)>")
 _REPEATED = 0.8  # different labels per row, at most: else the answers are no labels
+_TRIED = 500  # rows, from all parts of a file, that show whether a mapping reads it
 _ENOUGH = 0.5  # share of the rows that a mapping must read
 
 
@@ -292,13 +293,19 @@ def _read(
             return mapping, []
     except InputError:
         return mapping, []
-    _, doubt = decided([(path, records)], mapping)
+    _, doubt = decided([(path, _some(records))], mapping)
+    if doubt and len(records) > _TRIED:  # other rows may decide
+        _, doubt = decided([(path, records)], mapping)
     if doubt is None:
         return mapping, []
     message = doubt.message.partition(": ")[2]
     return replace(mapping, answers=UNKNOWN), [
         f'{path.name}: {message}: write `answers = "index0"` or "index1"'
     ]
+
+
+def _some(records: Sequence[Record]) -> Sequence[Record]:
+    return records[:: max(1, len(records) // _TRIED)]
 
 
 def _reads(path: Path, records: Sequence[Record], mapping: RowMapping) -> bool:
@@ -311,6 +318,7 @@ def _reads(path: Path, records: Sequence[Record], mapping: RowMapping) -> bool:
         kind = kind_of(path, records[0], mapping)
     except InputError:
         return False
+    records = _some(records)
     chosen = decided([(path, records)], mapping)[0] if kind == "choices" else mapping.answers
     mapping, good = replace(mapping, answers=chosen or "auto"), 0
     for record in records:

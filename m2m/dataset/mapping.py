@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ class RowMapping:
             names["answer"] = "completion"
         return cls(**{name: getattr(section, own) for name, own in names.items()})
 
-    @property
+    @cached_property
     def is_custom(self) -> bool:
         """Return whether it says how a row is read, and not only which rows are."""
         return replace(self, answers="auto", where=()) != RowMapping()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 
 _APOSTROPHES = dict.fromkeys(map(ord, "\u2018\u2019\u02bc\u02bb\uff07\u02b9`\u00b4"), "'")
 # Marks that may be part of a word or number, the sign before a number, operators between numbers.
@@ -36,6 +37,10 @@ _WORDS, _SIGNS = _Table("PZC"), _Table("ZC")
 
 def normalize(text: str) -> str:
     """Return the form in which texts are compared; see the module."""
+    return _short(text) if len(text) <= _SHORT else _normal(text)
+
+
+def _normal(text: str) -> str:
     text = text.translate(_APOSTROPHES).replace("\u2212", "-")
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     text = " ".join(text.replace("\u2044", "/").split())  # the slash of a fraction such as ½
@@ -47,6 +52,10 @@ def normalize(text: str) -> str:
             done = at + 1
     words = " ".join("".join([*parts, text[done:].translate(_WORDS)]).split())
     return words or " ".join(text.translate(_SIGNS).split())
+
+
+_SHORT = 100  # characters; choices and labels come again and again
+_short = lru_cache(maxsize=1 << 16)(_normal)
 
 
 def _inside(text: str, at: int) -> bool:

@@ -11,6 +11,7 @@ import ast
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from m2m.errors import InputError
@@ -63,24 +64,38 @@ def fill(template: str, fields: Fields, words: Words | None = None) -> str:
         InputError: a field is missing or null, has no word, or is an object; a brace has no
             partner.
     """
-    if lone := next((m[0] for m in BRACES.finditer(template) if m[0] in "{}"), None):
-        raise InputError(f"a lone {lone} in {template!r:.60}; write it twice to mean itself")
     parts: list[str] = []
-    place, skips = 0, False
-    for match in BRACES.finditer(template):
-        between = template[place : match.start()]
+    skips = False
+    for between, name, brace in _cut(template):
         parts.append(between.lstrip() if skips else between)
-        place, skips = match.end(), False
-        if match.group(1) is None:
-            parts.append(match.group()[0])
+        skips = False
+        if name is None:
+            parts.append(brace)
             continue
-        value = _written(match.group(1), template, fields, words)
-        if not value and match.group(1).endswith("?"):
+        value = _written(name, template, fields, words)
+        if not value and name.endswith("?"):
             parts[-1] = parts[-1].rstrip()
             skips = not "".join(parts)
         parts.append(value)
-    rest = template[place:]
-    return "".join([*parts, rest.lstrip() if skips else rest])
+    return "".join(parts)
+
+
+@lru_cache(maxsize=256)
+def _cut(template: str) -> tuple[tuple[str, str | None, str], ...]:
+    """Return the parts of a template: (text, the name after it or None, a brace that it means).
+
+    Raises:
+        InputError: a brace has no partner.
+    """
+    parts, place = [], 0
+    for match in BRACES.finditer(template):
+        if match[0] in "{}":
+            lone = f"a lone {match[0]} in {template!r:.60}"
+            raise InputError(f"{lone}; write it twice to mean itself")
+        brace = match.group()[0] if match.group(1) is None else ""
+        parts.append((template[place : match.start()], match.group(1), brace))
+        place = match.end()
+    return (*parts, (template[place:], None, ""))
 
 
 def _written(name: str, template: str, fields: Fields, words: Words | None) -> str:
@@ -159,6 +174,8 @@ def value_at(fields: Fields, name: str, template: str = "", missing: Any = _NOTH
     """
     if name in fields:
         return fields[name]
+    if "." not in name and missing is not _NOTHING:
+        return missing
     whole = template or f"{{{name}}}"
     value: Any = fields
     steps, place = name.split("."), 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice, pairwise
 from typing import Any
 
@@ -22,6 +22,8 @@ _LINE = re.compile(r"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+")
 _SEPARATORS = ("\t", ",", ";", "|")
 _NAMED = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "|"}
 _LOOKED_AT = 200  # lines that show how the columns are separated
+_FEW = 5
+_TAG = re.compile(r"O|[BIESLU]-\w+|[A-Z]{2,6}|\d+")  # of names, of parts of speech
 _GAP = re.compile(r"\S {2,}\S")
 
 
@@ -45,6 +47,7 @@ def read_table(
         Fault: the table as a whole cannot be read.
     """
     lines = _Lines(text)
+    _refuse_tags(lines.some(), text)
     separator = lines.pass_by() or _separator(lines.some(), preferred)
     # The limit protects streams, but the text is in memory already. It is global: restore it later.
     limit = csv.field_size_limit(sys.maxsize if sys.maxsize < 2**31 else 2**31 - 1)
@@ -94,6 +97,23 @@ class _Lines:
             self.start += len(line)
             self.number += 1
         return separator
+
+
+def _refuse_tags(some: Sequence[str], text: str) -> None:
+    """Refuse words with tags, one a line, with empty lines between sentences (CoNLL)."""
+    pairs = [line.split() for line in some]
+    tags = {pair[-1] for pair in pairs}
+    if (
+        len(pairs) > _FEW
+        and all(len(pair) == 2 for pair in pairs)
+        and all(map(_TAG.fullmatch, tags))
+        and 2 * len(tags) <= len(pairs)
+        and re.search(r"\S\s*\n\s*\n\s*\S", text)
+    ):
+        raise Fault(
+            "this is one word a line with its tag (CoNLL), without texts to learn",
+            "join the words of each sentence, and write a question and its answer",
+        )
 
 
 def _other_columns(line: str, after: str) -> bool:

@@ -195,7 +195,7 @@ def test_every_command_says_how_answers_were_read(tmp_path: Path) -> None:
     shown = CliRunner().invoke(cli, ["eval", model, str(dev), "--quiet"])
     assert f"dev.jsonl; {said}" in " ".join(shown.stdout.split())
     shown = CliRunner().invoke(cli, ["plan", str(recipe), "--quiet", "--json"])
-    assert f"copying: {said}" in json.loads(shown.stdout)["targets"]
+    assert f"copying: {said}" in json.loads(shown.stdout)["readings"]
 
 
 def test_a_reading_of_rows_without_choices_is_refused(tmp_path: Path) -> None:

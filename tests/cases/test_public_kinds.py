@@ -1,0 +1,243 @@
+"""Rows as public repositories of African languages have them: read as meant, or the right question.
+
+The rows are made up; names of columns, containers and answers follow the repositories that a test
+names. Every kind is also read with its columns in another order, with capitals, and with columns
+that people add.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from m2m.commands.init_rows import Entry, dataset_entry, target_entry
+from m2m.errors import InputError
+
+Fields = dict[str, Any]
+S = ["Leo hali ya hewa ni nzuri.", "Kesho itanyesha mvua.", "Watu wengi wako mjini.", "Asante."]
+E = ["The weather is good today.", "It will rain tomorrow.", "Many people are in town.", "Thanks."]
+TONES = ["positive", "negative", "neutral", "positive"]
+
+
+def rows(**columns: Sequence[Any]) -> list[Fields]:
+    return [
+        dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
+    ]
+
+
+N = range(1, 5)
+ASK = ""  # m2m asks
+READ: dict[str, tuple[list[Fields], tuple[str, str]]] = {
+    "masakhane-news": (rows(category=["health", "sports", "health", "politics"], headline=E,
+                            text=S, url=[f"https://x.org/{i}" for i in N]),
+                       (f"{E[0]}\n{S[0]}", "health")),
+    "masakhane-news with headline_text": (
+        rows(category=["health", "sports", "health", "politics"], headline=E, text=S,
+             headline_text=[f"{e} {s}" for e, s in zip(E, S, strict=True)]),
+        (f"{E[0]}\n{S[0]}", "health")),
+    "lafand-mt": ([{"translation": {"en": e, "hau": s}} for e, s in zip(E, S, strict=True)],
+                  (E[0], S[0])),
+    "lafand-mt from French": ([{"translation": {"fr": e, "wol": s}}
+                               for e, s in zip(E, S, strict=True)], (E[0], S[0])),
+    "MAFAND": (rows(id=N, en=E, yo=S), (E[0], S[0])),
+    "AfriSenti": (rows(ID=[f"swa_{i}" for i in N], tweet=S, label=TONES), (S[0], "positive")),
+    "AfriSenti of many languages": (rows(tweet=S, label=TONES, lang=["swa", "hau"] * 2),
+                                    (S[0], "positive")),
+    "NaijaSenti": (rows(tweet=S, label=TONES), (S[0], "positive")),
+    "AfriHate": (rows(id=N, tweet=S, label=["Hate", "Normal", "Abusive", "Normal"]),
+                 (S[0], "Hate")),
+    "AfriQA": (rows(id=N, question=S, translated_question=E,
+                    answers=["['Nairobi']", "['Accra']"] * 2, lang=["swa"] * 4,
+                    split=["train"] * 4, translated_answer=["['Nairobi']"] * 4,
+                    translation_type=["human_translation"] * 4), (S[0], "Nairobi")),
+    "AfriQA with its passage": (rows(context=E, question=S, answers=["['x y', 'z']", "['w']"] * 2,
+                                     lang=["swa"] * 4), (f"{E[0]}\n\n{S[0]}", "x y")),
+    "MENYO-20k": (rows(English=E, Yoruba=S), (E[0], S[0])),
+    "MENYO-20k by codes": (rows(en=E, yo=S), (E[0], S[0])),
+    "SIB-200": (rows(index_id=N, category=["travel", "health"] * 2, text=S), (S[0], "travel")),
+    "XL-Sum": (rows(id=[f"sw-{i}" for i in N], url=["u"] * 4, title=E, summary=["Muhtasari."] * 4,
+                    text=S), (S[0], "Muhtasari.")),
+    "XL-Sum by other names": (rows(article=S, highlights=E), (S[0], E[0])),
+    "belebele": (rows(link=["u"] * 4, question_number=N, flores_passage=S, question=E,
+                      mc_answer1=[f"a{i}" for i in N], mc_answer2=[f"b{i}" for i in N],
+                      mc_answer3=[f"c{i}" for i in N], mc_answer4=[f"d{i}" for i in N],
+                      correct_answer_num=["1", "2", "3", "4"], dialect=["swh_Latn"] * 4,
+                      ds=["2023"] * 4), (f"{S[0]}\n\n{E[0]}", "a1")),
+    "AfriXNLI in words": (rows(premise=S, hypothesis=E,
+                               label=["neutral", "entailment", "contradiction", "neutral"]),
+                          (f"{S[0]}\n{E[0]}", "neutral")),
+    "AfriMGSM with the number alone": (rows(question=S, answer=N), (S[0], "1")),
+    "XCOPA": (rows(premise=S, choice1=[f"a{i}" for i in N], choice2=[f"b{i}" for i in N],
+                   question=["cause", "effect"] * 2, label=[0, 1, 1, 0], idx=N,
+                   changed=[False] * 4), (f"{S[0]}\ncause", "a1")),
+    "Aya": (rows(inputs=S, targets=E, language=["Swahili"] * 4, language_code=["swa"] * 4,
+                 annotation_type=["original"] * 4, user_id=["u"] * 4), (S[0], E[0])),
+    "xP3": (rows(inputs=S, targets=E), (S[0], E[0])),
+    "Inkuba-instruct": (rows(instruction=["Tafsiri"] * 4, inputs=S, targets=E, task=["mt"] * 4,
+                             lang=["swa"] * 4), (f"Tafsiri\n{S[0]}", E[0])),
+    "Dolly": (rows(instruction=S, context=[E[0], "", "", ""], response=E,
+                   category=["open_qa"] * 4), (f"{S[0]}\n{E[0]}", E[0])),
+    "Uhura ARC": (rows(id=N, question=S, choices=[{"text": ["w", "x", "y", "z"],
+                                                   "label": ["A", "B", "C", "D"]}] * 4,
+                       answerKey=["B", "A", "D", "C"]), (S[0], "x")),
+    "TyDi QA": (rows(id=N, title=["T"] * 4, context=E, question=S,
+                     answers=[{"text": [t], "answer_start": [3]} for t in ("rain", "sun") * 2]),
+                (f"{E[0]}\n\n{S[0]}", "rain")),
+    "Bible verses in two languages": (rows(Verse=[f"GEN 1:{i}" for i in N], English=E, Swahili=S),
+                                      (E[0], S[0])),
+    "Bible verses by codes": (rows(ref=[f"GEN 1:{i}" for i in N], swh=S, eng=E), (S[0], E[0])),
+    "FLORES": (rows(id=N, URL=["u"] * 4, domain=["wikinews"] * 4, topic=["x"] * 4,
+                    has_image=[0] * 4, sentence_eng_Latn=E, sentence_swh_Latn=S), (E[0], S[0])),
+    "NLLB with scores": (rows(eng=E, swh=S, score=[1.2] * 4), (E[0], S[0])),
+    "Common Voice": (rows(client_id=["c"] * 4, path=[f"c{i}.mp3" for i in N], sentence=S,
+                          up_votes=[2] * 4, down_votes=[0] * 4, age=[""] * 4, gender=[""] * 4,
+                          locale=["sw"] * 4), ("", S[0])),
+    "VOA Hausa": (rows(news_title=S, label=["Health", "World"] * 2, date=["2020"] * 4,
+                       bbc_url_id=["u"] * 4), (S[0], "Health")),
+    "Swahili news": (rows(id=[f"SW{i}" for i in N], content=S, category=["Kitaifa", "Michezo"] * 2),
+                     (S[0], "Kitaifa")),
+    "OASST pairs": ([{"message_id": f"{i}{t}", "parent_id": None if t == "a" else f"{i}a",
+                      "role": r, "text": text[i], "lang": "sw"}
+                     for i in range(4) for t, r, text in (("a", "prompter", S),
+                                                          ("b", "assistant", E))], (S[0], E[0])),
+}  # fmt: skip
+ASKED: dict[str, tuple[list[Fields], str]] = {
+    "AfriXNLI": (rows(premise=S, hypothesis=E, label=[0, 1, 2, 0]), "label is 0, 1, 2"),
+    "NaijaSenti with numbers": (rows(tweet=S, label=[0, 1, 2, 0]), "label is 0, 1, 2"),
+    "BoolQ": (rows(question=S, passage=E, answer=[True, False] * 2), "answer is false, true"),
+    "AfriMGSM": (rows(question=S, answer=E, answer_number=N, equation_solution=["1+1"] * 4),
+                 'completion = "{answer_number}"'),
+    "MasakhaNER": (rows(id=N, tokens=[["Mji", "mkuu"]] * 4, ner_tags=[[0, 1]] * 4), "tokens"),
+    "Kinnews": (rows(label=N, en_label=TONES, kin_label=TONES, title=E, content=S),
+                'completion = "{en_label}"'),
+    "Bible verses": (rows(book=["Mwanzo"] * 4, chapter=[1] * 4, verse=N, text=S),
+                     'text = "{text}"'),
+    "Wikipedia": (rows(id=N, url=["u"] * 4, title=E, text=S), 'text = "{text}"'),
+    "three languages": (rows(eng_Latn=E, hau_Latn=S, swh_Latn=S),
+                        'completion = "{hau_Latn}"'),
+    "MASSIVE": (rows(id=N, locale=["sw-KE"] * 4, scenario=["alarm"] * 4,
+                     intent=["alarm_set"] * 4, utt=S, annot_utt=S), 'completion = "{intent}"'),
+    "language identification": (rows(text=S, lang=["swa", "hau"] * 2), 'completion = "{lang}"'),
+    "a text that repeats the row": (
+        rows(prompt=S, reply=E, text=[f"Q: {s} A: {e}" for s, e in zip(S, E, strict=True)]),
+        'completion = "{reply}"'),
+}  # fmt: skip
+
+
+def written(path: Path, made: list[Fields], kind: str) -> Path:
+    """Write rows as a file of this kind; lists and objects in a table are JSON."""
+    if kind == "jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in made), encoding="utf-8")
+    elif kind == "json":
+        path.write_text(json.dumps(made), encoding="utf-8")
+    else:
+        out = io.StringIO()
+        cells = [{k: json.dumps(v) if isinstance(v, dict | list) else v for k, v in row.items()}
+                 for row in made]  # fmt: skip
+        table = csv.DictWriter(out, [*made[0]], delimiter="\t" if kind == "tsv" else ",")
+        table.writeheader()
+        table.writerows(cells)
+        path.write_text(out.getvalue(), encoding="utf-8")
+    return path
+
+
+def first(entry: Entry) -> tuple[str, str]:
+    return entry.rows[0].sides
+
+
+@pytest.mark.parametrize("container", ["jsonl", "json", "csv", "tsv"])
+@pytest.mark.parametrize("kind", READ)
+def test_public_rows_are_read_as_they_are_meant(tmp_path: Path, kind: str, container: str) -> None:
+    made, expected = READ[kind]
+    path = written(tmp_path / f"a.{container}", made, container)
+    entry = dataset_entry((path,))
+    assert (first(entry), entry.questions) == (expected, ())
+    assert len(entry.rows) == 4
+
+
+def reordered(made: list[Fields]) -> list[Fields]:
+    return [dict(reversed(row.items())) for row in made]
+
+
+def capitals(made: list[Fields]) -> list[Fields]:
+    return [{key.capitalize(): value for key, value in row.items()} for row in made]
+
+
+def more_columns(made: list[Fields]) -> list[Fields]:
+    return [{**row, "notes": f"imeangaliwa na {i}", "score": 0.5} for i, row in enumerate(made)]
+
+
+@pytest.mark.parametrize("change", [reordered, capitals, more_columns])
+@pytest.mark.parametrize("kind", READ)
+def test_changed_rows_are_read_as_meant_or_m2m_asks(tmp_path: Path, kind: str, change: Any) -> None:
+    made, expected = READ[kind]
+    path = written(tmp_path / "a.jsonl", change(made), "jsonl")
+    try:
+        entry = dataset_entry((path,))
+    except InputError:
+        return
+    swapped = expected[::-1] if "translates" in " ".join(entry.notes) else expected
+    assert entry.questions or first(entry) in (expected, swapped)
+    if change is more_columns and "OASST" not in kind:  # of a tree, only the turns are rows
+        assert "notes" in " ".join(entry.notes)
+
+
+@pytest.mark.parametrize("kind", ASKED)
+@pytest.mark.parametrize("container", ["jsonl", "tsv"])
+def test_rows_that_only_the_user_understands_are_asked(
+    tmp_path: Path, kind: str, container: str
+) -> None:
+    made, expected = ASKED[kind]
+    path = written(tmp_path / f"a.{container}", made, container)
+    try:
+        entry = dataset_entry((path,))
+    except InputError as error:
+        assert expected in f"{error.message}\n{error.hint}"
+    else:
+        assert expected in " ".join(entry.questions)
+
+
+TARGETS = [kind for kind in READ if not kind.startswith(("OASST", "Common", "xP3", "XL-Sum"))]
+
+
+@pytest.mark.parametrize("kind", TARGETS)
+def test_targets_ask_what_datasets_train(tmp_path: Path, kind: str) -> None:
+    made, expected = READ[kind]
+    path = written(tmp_path / "a.jsonl", made, "jsonl")
+    entry = target_entry((path,), ())
+    assert expected[0] in entry.asked[1]
+    assert expected[1] in entry.asked[1]
+
+
+TAGGED = ("Emir O\nKano B-LOC\n\nZhang B-PER\nkaze O\n" * 4, "word NOUN\nit PRON\n\n" * 4)
+
+
+@pytest.mark.parametrize("name", ["a.tsv", "a.csv"])
+@pytest.mark.parametrize("text", TAGGED)
+@pytest.mark.parametrize("sign", [" ", "\t"])
+def test_single_words_with_tags_are_called_so(
+    tmp_path: Path, name: str, text: str, sign: str
+) -> None:
+    (tmp_path / name).write_text(text.replace(" ", sign), encoding="utf-8")
+    with pytest.raises(InputError, match=r"CoNLL|one word a line"):
+        dataset_entry((tmp_path / name,))
+
+
+def test_class_labels_of_parquet_files_have_their_names(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    features = {"text": {"dtype": "string", "_type": "Value"},
+                "label": {"names": ["hasi", "chanya"], "_type": "ClassLabel"}}  # fmt: skip
+    table = arrow.table({"text": S, "label": [0, 1, 1, 0]})
+    meta = {"huggingface": json.dumps({"info": {"features": features}})}
+    parquet.write_table(table.replace_schema_metadata(meta), tmp_path / "a.parquet")
+    entry = dataset_entry((tmp_path / "a.parquet",))
+    assert [row.sides for row in entry.rows][:2] == [(S[0], "hasi"), (S[1], "chanya")]
+    parquet.write_table(table, tmp_path / "b.parquet")
+    assert dataset_entry((tmp_path / "b.parquet",)).questions
