@@ -36,6 +36,7 @@ def samples(task: Task, scores: Scores) -> Iterator[dict[str, Any]]:
         yield {
             **about,
             "prompt": example.prompt,
+            **({"contexts": list(example.contexts)} if example.contexts else {}),
             "choices": list(example.choices),
             "answer": example.gold,
             **scored,

@@ -241,3 +241,45 @@ def test_columns_of_numbers_in_csv_are_numbers(tmp_path: Path) -> None:
     first, second = load_harness(path, "test").examples
     assert first.fields == {"q": "a", "n": 1, "x": 0.5, "t": "07"}
     assert second.line == 3
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "org/set/sw/test.jsonl",
+        "org/set/sw_test.jsonl",
+        "org/set/data/sw/test-00000-of-00001.jsonl",
+        "org--set/sw/test.jsonl",
+        "set/sw/test.jsonl",
+        "datasets--org--set/snapshots/abc/sw/test.jsonl",
+    ],
+)
+def test_a_set_of_the_hub_is_found_in_a_local_folder(tmp_path: Path, place: str) -> None:
+    hub = {"dataset_path": "org/set", "dataset_name": "sw", "dataset_kwargs": None}
+    path = written(tmp_path, **hub)
+    rows = [{"question": "q", "one": "a", "two": "b", "gold": 1}] * 2
+    file = tmp_path / "data" / place
+    file.parent.mkdir(parents=True)
+    write_jsonl(file, rows)
+    other = file.parent / "dev.jsonl"  # another split, and never this one
+    write_jsonl(other, [{"question": "other"}])
+    task = load_harness(path, "test", roots=[tmp_path / "data"])
+    assert [example.gold for example in task.examples] == [1, 1]
+    with pytest.raises(InputError, match=r"org/set is not on this machine") as caught:
+        load_harness(path, "test", roots=[tmp_path / "elsewhere"])
+    assert "hf download org/set" in str(caught.value.hint)
+
+
+def test_shots_may_be_asked_for_if_the_file_leaves_them_open(tmp_path: Path) -> None:
+    path = written(tmp_path, fewshot_split="dev")
+    target = Target("t", path, path, shots=1, metric="accuracy")
+    context = load_target(target, "test").examples[0].contexts[0]
+    assert context.startswith("Q: dev ")
+    assert context.endswith("\n\nQ: rows 0\nA:")
+    with pytest.raises(InputError, match="num_fewshot is 2, and shots = 1"):
+        load_target(Target("t", written(tmp_path, num_fewshot=2), shots=1), "dev")
+
+
+def test_prompts_that_are_equal_do_not_empty_the_solved_examples(tmp_path: Path) -> None:
+    path = written(tmp_path, fewshot_split="dev", num_fewshot=1, doc_to_text="Judge:")
+    assert load_harness(path, "test").examples[0].contexts[0].count("Judge:") == 2

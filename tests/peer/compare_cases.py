@@ -5,10 +5,11 @@
 TASKS is the folder lm_eval/tasks, CASES come from lm_eval_cases.py. It prints how many task files
 load, how many of these are equal to the letter, and the reasons of the others. FILE gets a small
 case of each folder of tasks with the task files that it needs, for tests/evaluate/test_requests.py.
+Without CASES it reads the keys and functions of all tasks, and no rows.
 """
 
 
-# ruff: noqa: C901, T201
+# ruff: noqa: C901, PLR0915, T201
 
 from __future__ import annotations
 
@@ -23,7 +24,11 @@ from typing import Any
 
 from m2m.errors import M2MError
 from m2m.evaluate.harness import load_harness
+from m2m.evaluate.task_config import read_config
+from m2m.evaluate.task_data import TaskData
 from m2m.evaluate.task_files import TaskFiles
+from m2m.evaluate.task_functions import TaskFunctions
+from m2m.formats.yaml import Tagged
 
 AFRICAN = ("afrobench/", "afrimmlu/", "afrixnli/", "afrimgsm/")
 
@@ -146,11 +151,33 @@ def compare(case: dict[str, Any], tasks: Path, root: Path) -> str:
     return "equal"
 
 
+def read_alone(path: Path, tasks: Path) -> str:
+    """Return "loads" if m2m can use a task's keys and functions, "" for other files, or why not."""
+    try:
+        files = TaskFiles(path, [tasks])
+        keys = files.config()
+        if "task" not in keys or "group" in keys or "class" in keys:
+            return ""
+        config, functions = read_config(path, keys), TaskFunctions(files)
+        TaskData(files, config.keys, [tasks])
+        sides = [config.asked, *([config.solved] if config.shots else [])]
+        marks = [("process_docs", keys.get("process_docs"))]
+        for side in sides:
+            marks += [("doc_to_text", side.text), ("doc_to_target", side.target)]
+            marks += [("doc_to_choice", side.choice)]
+        for key, mark in marks:
+            if isinstance(mark, Tagged):
+                functions.function(mark, key)
+    except M2MError as error:
+        return re.sub(r"^.*?yaml(:\d+)?: ", "", error.message.replace("\n", " "))
+    return "loads"
+
+
 def main() -> None:
     """Print the census."""
     parser = argparse.ArgumentParser()
     parser.add_argument("tasks", type=Path)
-    parser.add_argument("cases", type=Path, nargs="+")
+    parser.add_argument("cases", type=Path, nargs="*")
     parser.add_argument("--show", type=int, default=40)
     parser.add_argument("--record", type=Path)
     options = parser.parse_args()
@@ -177,6 +204,14 @@ def main() -> None:
             african[short] += 1
     if options.record:
         options.record.write_text("".join(f"{case}\n" for case in kept.values()), "utf-8")
+    for path in [] if options.cases else sorted(options.tasks.resolve().glob("**/*.yaml")):
+        if reason := read_alone(path, options.tasks.resolve()):
+            short = re.sub(r"'[^']*'|!function [\w.]+", "_", reason)[:110]
+            counts[short] += 1
+            name = path.relative_to(options.tasks.resolve()).as_posix()
+            first.setdefault(short, f"{name} | {reason[:300]}")
+            if name.startswith(AFRICAN):
+                african[short] += 1
     total = sum(counts.values())
     print(f"{total} tasks, {counts['equal']} equal ({100 * counts['equal'] / max(total, 1):.1f} %)")
     print(f"{sum(african.values())} African, {african['equal']} equal")
