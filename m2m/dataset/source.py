@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -12,9 +13,16 @@ from typing import Any
 from m2m.dataset.nested import unnested
 from m2m.dataset.plain_text import sibling_in_step, texts_in
 from m2m.errors import InputError, Problems
-from m2m.formats.records import Record, RowFile, read_records, rows_text, rows_text_again
+from m2m.formats.records import (
+    Record,
+    RowFile,
+    lines_text,
+    read_records,
+    rows_text,
+    rows_text_again,
+)
 from m2m.formats.rowfile import AS_IT_IS, Options
-from m2m.opening import ROWS, Text, read_once
+from m2m.opening import Text
 
 _LINE = re.compile("\r\n|\n|\r")
 _CHANGED = "run it again: it takes the files as they are"
@@ -97,11 +105,11 @@ def open_source(files: Sequence[Path], sha256: str = "", options: Options = AS_I
     Args:
         files: one, or several aligned text files.
         sha256: that of an earlier reading; files with other bytes are refused.
-        options: how a single file is read.
+        options: how they are read; aligned files have an encoding and bad rows, and no header.
 
     Raises:
         InputError: a file cannot be read or has changed, or the files have different numbers of
-            lines.
+            lines, or `options` do not fit them.
     """
     if len(files) == 1:
         try:
@@ -110,11 +118,25 @@ def open_source(files: Sequence[Path], sha256: str = "", options: Options = AS_I
             return as_source(files[0], options)
         except InputError as error:
             raise _with_sibling(files[0], error) from None
-    texts = [read_once(file, ROWS) for file in files]
-    mark = hashlib.sha256("\n".join(text.sha256 for text in texts).encode("ascii")).hexdigest()
+    for name in ("header", "quotes"):
+        if getattr(options, name) != getattr(AS_IT_IS, name):
+            raise InputError(
+                f"{files[0]}: {name} is for tables, and aligned files have a sentence on each line",
+                "leave it out",
+            )
+    texts = [lines_text(file, options) for file in files]
+    names = part_names(files)  # templates use them, so they decide the rows as the bytes do
+    parts = [[text.sha256, name] for text, name in zip(texts, names, strict=True)]
+    mark = hashlib.sha256(json.dumps(parts).encode("ascii")).hexdigest()
     if sha256 not in ("", mark):
         raise InputError(f"{files[0]}: changed since this command began", _CHANGED)
-    return Source(files[0], tuple(_aligned(files, texts)), mark, tuple(files))
+    records, problems = _aligned(files, texts, names)
+    skips = options.bad_rows == "skip"
+    if not (skips and records):
+        hint = "delete these lines from all of the files, or leave them out with "
+        hint += '`bad_rows = "skip"` in the recipe'
+        problems.raise_if_any(InputError, str(files[0]), hint)
+    return Source(files[0], tuple(records), mark, tuple(files), skips=skips, skipped=len(problems))
 
 
 def _with_sibling(path: Path, error: InputError) -> InputError:
@@ -130,8 +152,13 @@ def _with_sibling(path: Path, error: InputError) -> InputError:
     return InputError(error.message, f'{hint}"{{{two}}}", if each line of {other} translates it')
 
 
-def _aligned(files: Sequence[Path], texts: Sequence[Text]) -> list[Record]:
-    """Return a row for each line; its fields are named by number from 0, and by `part_names`."""
+def _aligned(
+    files: Sequence[Path], texts: Sequence[Text], names: Sequence[str]
+) -> tuple[list[Record], Problems]:
+    """Return a row for each line, and the lines that are empty in some of the files.
+
+    The fields of a row are named by number from 0, and by `names`.
+    """
     columns = [_lines(text.text) for text in texts]
     counts = [len(lines) for lines in columns]
     if len(set(counts)) > 1:
@@ -143,7 +170,6 @@ def _aligned(files: Sequence[Path], texts: Sequence[Text]) -> list[Record]:
             "each line of one file is paired with the same line of the other; look for the first "
             "line that does not fit",
         )
-    names = part_names(files)
     problems, records = Problems(), []
     for number, cells in enumerate(zip(*columns, strict=True), start=1):
         blank = [name for name, cell in zip(names, cells, strict=True) if not cell.strip()]
@@ -151,10 +177,10 @@ def _aligned(files: Sequence[Path], texts: Sequence[Text]) -> list[Record]:
             continue
         if blank:
             problems.add(f"line {number}: empty in {', '.join(blank)}, and not in the others")
+            continue
         by_number = {str(place): cell for place, cell in enumerate(cells)}
         records.append(Record({**by_number, **dict(zip(names, cells, strict=True))}, number))
-    problems.raise_if_any(InputError, str(files[0]), "delete these lines from all of the files")
-    return records
+    return records, problems
 
 
 def _lines(text: str) -> list[str]:

@@ -54,7 +54,7 @@ def to_fields(
     _refuse_twice([names[i] for i in kept], line)
     fields = []
     for cells, place in body:
-        if cells == raw:
+        if cells == raw and options.header != "no":
             problems.add(f"line {place}: repeats the header; delete it")
         elif (fitted := _fitted(cells, len(names))) is None:
             few = f"{len(cells)} field{'s' * (len(cells) != 1)}"

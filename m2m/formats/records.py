@@ -49,8 +49,30 @@ def rows_text(path: Path, limit: int = ROWS, options: Options = AS_IT_IS) -> Row
             sha256 = options.mark(opened.sha256(), inner)
             return replace(found, path=path, sha256=sha256, size=opened.size)
     except Fault as fault:
-        at = "" if re.match(r"\d+: ", fault.message) else " "
-        raise InputError(f"{path}:{at}{fault.message}", fault.hint) from None
+        raise _named(path, fault) from None
+
+
+def lines_text(path: Path, options: Options = AS_IT_IS) -> Text:
+    """Read a text file once whose lines are pieces of rows, whatever they look like.
+
+    Args:
+        path: the file.
+        options: its encoding.
+
+    Raises:
+        InputError: the file is unreadable, or in another encoding.
+    """
+    try:
+        with stream(path, ROWS) as opened:
+            text = whole_text(Source(path.name, opened), options.encoding)
+            return Text(path, text, options.mark(opened.sha256(), ""), opened.size)
+    except Fault as fault:
+        raise _named(path, fault) from None
+
+
+def _named(path: Path, fault: Fault) -> InputError:
+    at = "" if re.match(r"\d+: ", fault.message) else " "
+    return InputError(f"{path}:{at}{fault.message}", fault.hint)
 
 
 def _folder(path: Path, part: Part, limit: int, options: Options) -> RowFile:

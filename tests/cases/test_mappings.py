@@ -24,7 +24,7 @@ from m2m.dataset.source import open_source
 from m2m.errors import InputError, RecipeError
 from m2m.evaluate.targets import load_target
 from m2m.evaluate.tasks import load_task
-from m2m.formats.records import Record
+from m2m.formats.records import Options, Record
 from m2m.recipe import Target, load_recipe
 from tests.tiny import pico_model, write_jsonl
 
@@ -344,6 +344,23 @@ def test_aligned_files_need_as_many_lines(tmp_path: Path) -> None:
     two.write_text("dára\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"t\.en 3, t\.yo 1"):
         open_source([one, two])
+
+
+def test_aligned_files_are_read_as_the_recipe_says(tmp_path: Path) -> None:
+    one, two = tmp_path / "t.en", tmp_path / "t.fr"
+    one.write_bytes(b"summer\nmorning\n\n")
+    two.write_bytes("été\n\nmidi\n".encode("cp1252"))
+    with pytest.raises(InputError, match=r"t\.fr:1: byte 0xe9 is not UTF-8") as caught:
+        open_source([one, two])
+    assert 'encoding = "cp1252"' in str(caught.value.hint)
+    source = open_source([one, two], options=Options(encoding="cp1252", bad_rows="skip"))
+    assert [(row.fields["fr"], row.line) for row in source.records] == [("été", 1)]
+    assert source.skipped == 2
+    with pytest.raises(InputError, match="2 problems") as caught:
+        open_source([one, two], options=Options(encoding="cp1252"))
+    assert 'bad_rows = "skip"' in str(caught.value.hint)
+    with pytest.raises(InputError, match="header is for tables"):
+        open_source([one, two], options=Options(header="no"))
 
 
 def test_several_answers_are_all_right_for_a_target_and_asked_for_a_dataset(tmp_path: Path) -> None:

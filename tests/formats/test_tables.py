@@ -221,3 +221,8 @@ def test_what_csv_writes_is_read_or_refused(
     assert [tuple(fields.values()) for fields, _ in table] == [
         tuple(None if cell in nulls else cell for cell in row) for row in filled
     ]
+
+
+def test_a_first_row_that_reads_like_the_names_of_no_header_is_a_row(tmp_path: Path) -> None:
+    found = read(tmp_path / "t.csv", "1,2\n3,4\n", header="no")
+    assert found == [{"1": "1", "2": "2"}, {"1": "3", "2": "4"}]
