@@ -184,9 +184,13 @@ def test_results_say_what_their_log_likelihoods_say(path: Path) -> None:
                 sizes = questions[f"{split}.bytes"].astype(float)
                 gold = questions[f"{split}.gold"].astype(np.int64)
                 scores = Scores("choices", loglik, sizes, sizes, gold)
-                for name in ("choice_bits", "accuracy"):
-                    value = METRICS[name].value(scores, None)[0]
-                    assert value == pytest.approx(metrics[name][0], abs=2e-4)
+                bits = METRICS["choice_bits"].value(scores, None)[0]
+                assert bits == pytest.approx(metrics["choice_bits"][0], abs=2e-4)
+                # Two choices that differ by less than the rounding may change places.
+                best = np.sort(loglik, axis=1)[:, -2:]
+                close = np.mean(best[:, 1] - best[:, 0] < 0.0015)
+                accuracy = METRICS["accuracy"].value(scores, None)[0]
+                assert accuracy == pytest.approx(metrics["accuracy"][0], abs=2e-4 + close)
 
 
 @pytest.mark.slow
