@@ -175,10 +175,11 @@ def _refuse_group(path: Path, keys: Mapping[str, Any]) -> None:
     if "group" not in keys or isinstance(keys.get("task"), str):
         return
     members = keys.get("task")
-    count = len(members) if isinstance(members, list) else 0
+    members = members if isinstance(members, list) else [members]
+    named = [str(m.get("task") or m.get("group") if isinstance(m, dict) else m) for m in members]
     raise InputError(
-        f"{path}: is the group {keys['group']!r:.60} of {count} tasks or groups, no task",
-        f"give the files of its tasks: `m2m tasks show {path}` lists them",
+        f"{path}: is the group {keys['group']!r:.60} of {len(named)} tasks or groups, no task",
+        f"give the task files that these names stand for: {', '.join(named):.200}",
     )
 
 
