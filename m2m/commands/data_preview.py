@@ -14,6 +14,7 @@ from m2m.dataset.row import Row
 from m2m.dataset.rows import read_rows
 from m2m.dataset.samples import sequences_of
 from m2m.dataset.source import open_source, options_of
+from m2m.dataset.unused import unused_columns, unused_words
 from m2m.errors import InputError
 from m2m.evaluate.prompts import Prompter
 from m2m.evaluate.targets import load_target
@@ -94,9 +95,13 @@ def preview_dataset(dataset: Dataset, formatter: Formatter | None, count: int = 
     """
     source = open_source(dataset.files, options=options_of(dataset))
     read = read_rows(source, RowMapping.of(dataset))
+    texts = {row.line: row.plain_text for row in read.rows}
+    records = [record for record in source.records if record.line in texts]
+    unused = unused_columns(records, RowMapping.of(dataset), [texts[r.line] for r in records])
+    notes = [note for note in (*read.notes, unused_words(unused)) if note]
     show: Callable[[Row], Shown] = _row if formatter is None else lambda r: _trained(r, formatter)
     return Preview(
-        dataset.path, "dataset", read.format, "; ".join(read.notes), len(read.rows),
+        dataset.path, "dataset", read.format, "; ".join(notes), len(read.rows),
         tuple(read.problems), tuple(show(row) for row in read.rows[:count]),
     )  # fmt: skip
 

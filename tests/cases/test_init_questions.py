@@ -193,3 +193,5 @@ def test_columns_that_the_model_does_not_see_are_named(folder: Path) -> None:
     Path("recipe.toml").unlink()
     write_jsonl(folder / "a.jsonl", [{"prompt": "q", "completion": "a", "explanation": "for b"}])
     assert "does not see the column explanation" in init("a.jsonl")[1]
+    found = CliRunner().invoke(cli, ["data", "preview", "a.jsonl"])
+    assert "does not see the column explanation" in found.output

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from m2m.commands.init_rows import Entry, dataset_entry, target_entry
+from m2m.dataset.ask import pasted
 from m2m.errors import InputError
 
 Fields = dict[str, Any]
@@ -159,6 +160,20 @@ def test_public_rows_are_read_as_they_are_meant(tmp_path: Path, kind: str, conta
     entry = dataset_entry((path,))
     assert (first(entry), entry.questions) == (expected, ())
     assert len(entry.rows) == 4
+
+
+PAGE = (Path(__file__).parent.parent.parent / "docs" / "data.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("kind", [*READ, *ASKED])
+def test_the_page_has_the_lines_that_init_writes(tmp_path: Path, kind: str) -> None:
+    made, _ = READ[kind] if kind in READ else ASKED[kind]
+    cell = "asks"
+    if kind in READ:
+        entry = dataset_entry((written(tmp_path / "a.jsonl", made, "jsonl"),))
+        lines = pasted(entry.mapping, "dataset").splitlines()
+        cell = "<br>".join(f"`{line.strip()}`" for line in lines) or "needs no line"
+    assert f"| {kind} | {', '.join(made[0])} | {cell} |" in PAGE
 
 
 def reordered(made: list[Fields]) -> list[Fields]:
