@@ -55,8 +55,12 @@ def steps_of(keys: Mapping[str, Any]) -> tuple[list[dict[str, Any]], str]:
     lists = keys.get("filter_list") or []
     if not lists:
         return [], ""
-    name, steps = str(lists[0].get("name")), lists[0].get("filter") or []
-    unknown = [str(step.get("function")) for step in steps if step.get("function") not in KNOWN]
+    first = lists[0] if isinstance(lists[0], dict) else {"filter": lists[0]}
+    name, steps = str(first.get("name")), first.get("filter") or []
+    steps = steps if isinstance(steps, list) else [steps]
+    kinds = [step.get("function") if isinstance(step, dict) else step for step in steps]
+    unknown = [str(kind) for kind in kinds if not (isinstance(kind, str) and kind in KNOWN)]
+    unknown += [str(step) for step in steps if not isinstance(step, dict)]
     if unknown:
         return [], (
             f"the filter {unknown[0]} is not supported: metrics of written answers are those of "

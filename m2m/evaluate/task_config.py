@@ -244,14 +244,18 @@ def _generation(
     until = options.pop("until", separator)
     limits = [options.pop(key, None) for key in ("max_gen_toks", "max_new_tokens", "max_tokens")]
     longest = next((limit for limit in limits if limit is not None), LONGEST_ANSWER)
-    samples = bool(options.get("do_sample")) or float(options.get("temperature") or 0) > 0
+    heat = options.get("temperature") or 0
+    if not isinstance(heat, int | float):
+        raise InputError(f"{path}: temperature is {heat!r:.40}, expected a number", "leave it out")
+    samples = bool(options.get("do_sample")) or heat > 0
     notes: tuple[str, ...] = ()
     if samples and keys.get("output_type", "generate_until") == "generate_until":
         notes = ("the file asks for answers by chance; m2m takes the likeliest, which is greedy",)
     others = [key for key in options if key not in _GREEDY]
     if others:
         raise InputError(
-            f"{path}: generation_kwargs has {', '.join(others)}", "answers are greedy: leave it out"
+            f"{path}: generation_kwargs has {', '.join(map(str, others))}",
+            "answers are greedy: leave it out",
         )
     if type(longest) is not int or longest < 1:
         raise InputError(f"{path}: max_gen_toks is {longest!r:.40}, expected a number from 1")

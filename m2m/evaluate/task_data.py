@@ -84,7 +84,7 @@ class TaskData:
         others = self._options.keys() - _TABLES - {"data_files", "data_dir", "name"}
         if others:
             raise InputError(
-                f"{self._path}: dataset_kwargs has {', '.join(sorted(others))}",
+                f"{self._path}: dataset_kwargs has {', '.join(sorted(map(str, others)))}",
                 "m2m reads data_files, data_dir and the form of tables: leave it out in a child "
                 "file, and give it rows that are ready",
             )
@@ -106,7 +106,7 @@ class TaskData:
             if split not in splits:
                 raise InputError(
                     f"{self._path}: the split {split!r} is used, "
-                    f"data_files has {', '.join(splits)}",
+                    f"data_files has {', '.join(map(str, splits))}",
                     "name a split that has a file",
                 )
             found = names(splits[split], f"data_files of {split!r:.40}", self._path)

@@ -176,6 +176,10 @@ def test_written_answers(tmp_path: Path) -> None:
         ({"include": "task.yaml"}, "includes itself"),
         ({"group": "g", "task": ["a", "b"]}, "is the group 'g' of 2 tasks"),
         ({"generation_kwargs": {"guide": 1}}, "generation_kwargs has guide"),
+        ({"generation_kwargs": {1: 2}}, "generation_kwargs has 1"),
+        ({"generation_kwargs": {"temperature": [1]}}, "temperature is [1], expected a number"),
+        ({"dataset_kwargs": {1: 2}}, "dataset_kwargs has 1"),
+        ({"dataset_kwargs": {"data_files": {1: "rows.jsonl"}}}, "data_files has 1"),
     ],
 )
 def test_what_is_not_understood_is_refused_by_name(
@@ -185,6 +189,16 @@ def test_what_is_not_understood_is_refused_by_name(
         load_harness(written(tmp_path, **changes), "test")
     assert words in caught.value.message
     assert "task.yaml" in caught.value.message or "rows.jsonl" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "given",
+    [1, {"filter": 1}, {"filter": [1]}, {"filter": [{"function": [1]}]}, {"filter": ["map"]}],
+)
+def test_filters_that_are_none_are_named(tmp_path: Path, given: Any) -> None:
+    changes = {"output_type": "generate_until", "doc_to_choice": None, "doc_to_target": "one"}
+    task = load_harness(written(tmp_path, **changes, filter_list=[given]), "test")
+    assert task.harness and "is not supported" in task.harness.notes[0]
 
 
 def test_sampling_is_read_as_greedy_and_said(tmp_path: Path) -> None:
