@@ -12,6 +12,7 @@ from pathlib import Path
 from m2m.commands.given import Given
 from m2m.commands.init_rows import Entry, Unclear
 from m2m.dataset.ask import as_options
+from m2m.dataset.quality import Marked
 from m2m.dataset.ways import Way
 from m2m.errors import InputError, M2MError
 from m2m.formats.rowfile import AS_IT_IS as PLAIN
@@ -103,7 +104,7 @@ def _answers(
         try:
             failed.read(files, setting)
             found.append([(files, setting)])
-        except Unclear as error:
+        except (Unclear, Marked) as error:
             if deeper:
                 found.append(_answers(Failed(files, error, failed.read), setting, deeper=False))
         except InputError:
@@ -113,21 +114,21 @@ def _answers(
 
 def _named(failed: Failed, given: Given) -> list[tuple[tuple[Path, ...], Given]]:
     error, path = failed.error, failed.files[0]
+    if isinstance(error, Marked):
+        wheres = [(*given.mapping.where, where) for where in error.choice]
+        mappings = [replace(given.mapping, where=where) for where in wheres]
+        return [(failed.files, replace(given, mapping=mapping)) for mapping in mappings]
     if isinstance(error, Unclear):
-        ways = [
-            replace(
-                given,
-                mapping=replace(way.mapping, where=given.mapping.where or way.mapping.where),
-                options=replace(given.options, header=way.header)
-                if way.header != "auto"
-                else given.options,
-            )
-            for way in error.choice
-        ]
-        return [(failed.files, way) for way in ways]
+        return [(failed.files, _with(way, given)) for way in error.choice]
     words = f"{error.message} {error.hint}"
     if pair := _PAIR.search(words):
         return [(tuple(path.with_name(name) for name in pair.groups()), given)]
     settings = dict.fromkeys(_SETTING.findall(words))
     changed = [replace(given, options=replace(given.options, **{k: v})) for k, v in settings]
     return [(failed.files, one) for one in changed]
+
+
+def _with(way: Way, given: Given) -> Given:
+    header = given.options.header if way.header == "auto" else way.header
+    mapping = replace(way.mapping, where=given.mapping.where or way.mapping.where)
+    return replace(given, mapping=mapping, options=replace(given.options, header=header))

@@ -11,8 +11,9 @@ from typing import Any
 from m2m.commands.given import NOTHING, Given
 from m2m.dataset import Row, load_dataset
 from m2m.dataset.ask import mappings_hint
-from m2m.dataset.guess import UNKNOWN, Guess, Part, guess
+from m2m.dataset.guess import Part, guess, readable
 from m2m.dataset.mapping import AS_IT_IS, RowMapping, picked
+from m2m.dataset.quality import Marked
 from m2m.dataset.source import Source, open_source, part_names
 from m2m.dataset.unused import unused_columns, unused_words
 from m2m.dataset.ways import Way, ways
@@ -176,11 +177,12 @@ def _decided(
         raise _unclear(error, source, records, part) if error else AssertionError
     made = given.merged(made, source)
     entry.mapping, entry.questions = made.mapping, made.questions
-    entry.notes = _notes(made, source)
+    notes = (f" is read as {made.shape}", *(f": {note}" for note in made.notes))
+    entry.notes = tuple(f"{source.path.name}{note}" for note in notes)
     try:
-        load(_readable(made.mapping))
+        load(readable(source.path, records, made.mapping))
     except InputError as caught:
-        raise error or caught from None
+        raise (caught if isinstance(caught, Marked) else error or caught) from None
     return entry
 
 
@@ -262,16 +264,6 @@ def _load(entry: Entry, mapping: RowMapping, roots: Sequence[Path]) -> None:
     }
     if entry.test and entry.test[0].is_file():
         load_target(target, "test", roots)
-
-
-def _notes(made: Guess, source: Source) -> tuple[str, ...]:
-    name = source.path.name
-    return (f"{name} is read as {made.shape}", *(f"{name}: {note}" for note in made.notes))
-
-
-def _readable(mapping: RowMapping) -> RowMapping:
-    """Return the mapping with the user's answers in place of the words with "?"."""
-    return replace(mapping, answers="index0") if mapping.answers == UNKNOWN else mapping
 
 
 def written_fields(entries: Sequence[tuple[str, str, RowMapping]]) -> list[dict[str, Any]]:

@@ -50,7 +50,10 @@ def as_options(way: Way) -> list[str]:
         if isinstance(value, dict):
             for name, given in value.items():
                 for one in given if isinstance(given, list) else [given]:
-                    options += [f"--{key}", f"{name}={str(one).lower() if one is True else one}"]
+                    options += [
+                        f"--{key}",
+                        f"{name}={str(one).lower() if isinstance(one, bool) else one}",
+                    ]
         else:
             for one in value if isinstance(value, tuple) else [value]:
                 options += [f"--{key}", str(one).translate(_SHELL)]

@@ -31,17 +31,23 @@ LANGUAGE_NAMES = frozenset(
     )
 )
 
-# Codes of languages (ISO 639) that columns of translations have. Words of two and three letters are
-# also in the first row of a word list, so only these are languages by their name alone.
+# Codes of languages (ISO 639) that columns of translations have: all of two letters but "id" and
+# "no", and those of three letters that files of translations use. Any other short word may be a
+# cell: the first row of a word list.
 LANGUAGE_CODES = frozenset(
     re.findall(
         r"\w+",
-        "en eng fr fra fre pt por ar ara arb es spa de deu ger it ita zh zho hi hin ru rus tr tur "
-        "sw swa swh swc yo yor ha hau ig ibo am amh ti tir om orm gaz so som zu zul xh xho sn sna "
-        "nd nde nr nbl st sot tn tsn ts tso ve ven ss ssw nso af afr rw kin rn run lg lug luo ki "
-        "kik kam ln lin kg kon lua wo wol ff ful fuv bm bam ee ewe tw twi ak aka fon mos pcm ny "
-        "nya bem tum mg mlg plt kab tzm ber nqo din dik nus kr knc tiv efi ibb urh gaa dag dyu "
-        "dje sg sag umb kmb kea mey shi zgh bbj kln mas mer guz luy nyn teo ach",
+        "aa ab ae af ak am an ar as av ay az ba be bg bh bi bm bn bo br bs ca ce ch co cr cs cu cv "
+        "cy da de dv dz ee el en eo es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr "
+        "ht hu hy hz ia ie ig ii ik io is it iu ja jv ka kg ki kj kk kl km kn ko kr ks ku kv kw ky "
+        "la lb lg li ln lo lt lu lv mg mh mi mk ml mn mr ms mt my na nb nd ne ng nl nn nr nv ny oc "
+        "oj om or os pa pi pl ps pt qu rm rn ro ru rw sa sc sd se sg si sk sl sm sn so sq sr ss st "
+        "su sv sw ta te tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za "
+        "zh zu afr aka amh ara arb arz bam bem ben ber ces deu dik din dyu efi eng ewe fon fra fre "
+        "ful fuv gaa gaz ger guz hau hin ibb ibo ind ita jpn kab kam kea kik kin kln kmb knc kon "
+        "kor lin lua lug luo luy mas mer mey mlg mlg mos msa nbl nde nld nno nob nqo nso nus nya "
+        "nyn orm pcm plt pol por run rus sag shi shn sna som sot spa srp ssw swa swc swe swh teo "
+        "tha tir tiv tso tsn tuk tum tur twi tzm ukr umb urd urh ven vie wol xho yor zgh zho zul",
     )
 )
 
@@ -85,26 +91,17 @@ def option_columns(names: Sequence[str]) -> list[str]:
 
 
 def languages_of(columns: Columns) -> list[str]:
-    """Return the columns of texts that are named by a language.
-
-    Words of three letters are names of languages only if more than words is in the column: the
-    first row of a word list may be such a word.
-    """
+    """Return the columns of texts that are named by a language, or by its code."""
     return [
         name
         for name, values in columns.items()
-        if (known := _is_language(plain(name)))
-        and all(isinstance(value, str) for value in values)
-        and (known == "name" or sum(len(value.split()) for value in values) > 2 * len(values))
+        if _is_language(plain(name)) and all(isinstance(value, str) for value in values)
     ]
 
 
-def _is_language(name: str) -> str:
-    """Return how sure it is that a name is a language: "name", "code" (perhaps) or ""."""
+def _is_language(name: str) -> bool:
     match = _LANGUAGE.fullmatch(name)
-    if name in LANGUAGE_NAMES or (match and match[1] in LANGUAGE_CODES):
-        return "name"
-    return "code" if match and match[1] not in ("id", "no", "tag", "key", "num", "ref") else ""
+    return name in LANGUAGE_NAMES or bool(match and match[1] in LANGUAGE_CODES)
 
 
 def looks_like_data(name: str) -> bool:

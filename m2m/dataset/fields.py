@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from m2m.dataset.conversation import Wrong
-from m2m.dataset.templates import as_text, as_value, word_key
+from m2m.dataset.templates import is_empty, word_key
 from m2m.errors import InputError
 from m2m.formats.records import Record
-from m2m.recipe.template import toml_value
 
 # Columns about the source of a text. Any other column may be the intended answer.
 ABOUT = re.compile(
@@ -29,16 +28,6 @@ ABOUT = re.compile(
 _PERHAPS = re.compile(
     r"(lang|language|script|country)(_?code)?|languages|dialect|facet|author|publisher"
 )
-# Columns in which people mark answers, and the value of an answer that is bad.
-_BAD_IF_FALSE = re.compile(
-    r"label|desirable|thumbs_up|keep|review_result|(is_)?(accepted|approved|correct|valid|good|"
-    r"preferred|desired)"
-)
-_BAD_IF_TRUE = re.compile(
-    r"undesirable|was_cancelled|(is_)?(rejected|deleted|discarded|bad|undesired|cancelled)"
-)
-_STATUS = re.compile(r"(review_?|annotation_?)?(status|decision|verdict|state)")
-_BAD_STATUS = frozenset({"rejected", "discarded", "deleted", "reject"})
 # Columns that belong to the question or to the answer, unless the model sees them in another way.
 _QUESTION = re.compile(
     r"(system|system_prompt|tools|functions|images?|audio|inputs?|(chat_)?history|contexts?|"
@@ -62,7 +51,6 @@ _CHAT = re.compile(
     r"### ?(Instruction|Human|Response|Assistant)\b|^(Human|User): [\s\S]*\n(Assistant|AI|Bot): "
 )
 _NO_TEXT = re.compile(r"[^\W\d_]?[\W\d_]*|[\w.:/#-]*\d[\w.:/#-]*")  # a number or an id
-_ZERO = (0, "0", "0.0")
 _MANY_LISTED = 20  # one answer in this many
 _ITEM = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
 _LIST = re.compile(rf"\[\s*{_ITEM}\s*(?:,?\s*{_ITEM}\s*)*\]", re.DOTALL)
@@ -71,10 +59,6 @@ _LIST = re.compile(rf"\[\s*{_ITEM}\s*(?:,?\s*{_ITEM}\s*)*\]", re.DOTALL)
 def is_about(name: str) -> bool:
     """Return whether a column is about the source of a text (id, url, date), and no text itself."""
     return bool(ABOUT.fullmatch(name.strip().lower()))
-
-
-def _has(value: Any) -> bool:
-    return value is not None and value not in ("", [], {}) and not str(value).isspace()
 
 
 def refuse_chats(path: Path, records: Sequence[Record], answer: str = "completion") -> None:
@@ -108,7 +92,7 @@ def may_be_answer(
     for record in records:
         for key, value in record.fields.items():
             name = key.strip().lower()
-            if key == text or not _has(value):
+            if key == text or is_empty(value):
                 continue
             if not ABOUT.fullmatch(name):
                 others.setdefault(key, record.line)
@@ -137,42 +121,10 @@ def refuse_other_answers(
         )
 
 
-def good_rows(
-    records: Sequence[Record], answers: Sequence[str] = ()
-) -> tuple[str, str, list[int]] | None:
-    """Return the column in which some answers are marked as bad, the value of a good one, and the
-    lines of the bad ones; None if no answer is.
-
-    Args:
-        records: the rows.
-        answers: their answers, if they are known. A column that only names the answer again, as
-            its class, marks nothing.
-    """
-    for key in dict.fromkeys(key for record in records for key in record.fields):
-        name, values = key.strip().lower(), [record.fields.get(key) for record in records]
-        known = {word_key(value).lower() for value in values if _has(value)}
-        if _STATUS.fullmatch(name):
-            bad, good = known & _BAD_STATUS, known - _BAD_STATUS
-        elif known and known <= {"true", "false", "1", "0"}:
-            no, yes = {"false", "0"}, {"true", "1"}
-            bad_if_false, bad_if_true = _BAD_IF_FALSE.fullmatch(name), _BAD_IF_TRUE.fullmatch(name)
-            bad = known & (no if bad_if_false else yes if bad_if_true else set())
-            good = known - bad
-            if bad and answers and _names_classes(values, answers):
-                continue
-        else:
-            continue
-        if bad:
-            pairs = zip(records, values, strict=True)
-            lines = [record.line for record, v in pairs if word_key(v).lower() in bad]
-            return key, min(good, default=""), lines
-    return None
-
-
 def refuse_rejected(
     path: Path, records: Sequence[Record], answers: Sequence[str], named: Sequence[str] = ()
 ) -> None:
-    """Refuse answers that people marked as bad (KTO, weight 0), and answers that are Python lists.
+    """Refuse rows of weight 0, and answers that are Python lists.
 
     Args:
         path: named in errors.
@@ -183,18 +135,9 @@ def refuse_rejected(
     Raises:
         InputError: names the lines.
     """
-    rest = [
-        Record({k: v for k, v in record.fields.items() if k not in named}, record.line)
-        for record in records
-    ]
-    none = [record.line for record in rest if _is_one_of(record.fields.get("weight"), _ZERO)]
+    weights = [] if "weight" in named else [(r.fields.get("weight"), r.line) for r in records]
+    none = [line for weight, line in weights if word_key(weight) in ("0", "false")]
     _refuse(path, none, "a row of weight 0 is not meant to be trained on", "delete these rows")
-    if marked := good_rows(rest, answers):
-        key, good, lines = marked
-        rule = f", or write where = {{ {key} = {toml_value(as_value(good))} }}" if good else ""
-        value = next(r.fields[key] for r in rest if r.line == lines[0])
-        what = f"an answer with {key} {as_text(value).lower()} was marked as bad"
-        _refuse(path, lines, what, f"delete these rows{rule} in the recipe")
     refuse_listed(path, [*zip(answers, (record.line for record in records), strict=True)])
 
 
@@ -221,16 +164,6 @@ def _is_python_list(text: str) -> bool:
     except ValueError:
         return True
     return False
-
-
-def _is_one_of(value: Any, values: Sequence[Any]) -> bool:
-    return value is not None and (value.lower() if isinstance(value, str) else value) in values
-
-
-def _names_classes(labels: Sequence[Any], answers: Sequence[str]) -> bool:
-    """Return whether a label only repeats the answer: all answers with one label are the same."""
-    pairs = {(str(label), answer) for label, answer in zip(labels, answers, strict=True)}
-    return len(pairs) == len(set(map(str, labels))) < len(answers)
 
 
 def _refuse(path: Path, lines: Sequence[int], message: str, hint: str) -> None:
@@ -278,7 +211,7 @@ def refuse_unread(
     Raises:
         Wrong: names the columns.
     """
-    keys = [key for key in _unread(name, tuple(fields)) if _has(fields[key])]
+    keys = [key for key in _unread(name, tuple(fields)) if not is_empty(fields[key])]
     lost = [key for key in keys if not _is_seen(fields[key], read)] if keys else []
     if lost:
         words = [re.sub(r"\W+", "_", key.strip().lower()) for key in lost]
@@ -338,5 +271,5 @@ def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, dict | list):
         for item in value.values() if isinstance(value, dict) else value:
             yield from _texts(item)
-    elif _has(value):
+    elif not is_empty(value):
         yield str(value)

@@ -18,8 +18,9 @@ from m2m.dataset.columns import (
     plain,
 )
 from m2m.dataset.examples import decided, kind_of, read_example
-from m2m.dataset.fields import ABOUT, good_rows, may_be_answer
+from m2m.dataset.fields import ABOUT, may_be_answer
 from m2m.dataset.mapping import RowMapping
+from m2m.dataset.quality import MARKS_OF_TOOLS, marks
 from m2m.dataset.shapes import ABOUT_PAIR, SHAPES, Shape
 from m2m.dataset.templates import is_empty, only_name, parsed, value_at, word_key
 from m2m.dataset.turns import is_whole
@@ -67,9 +68,10 @@ def guess(
         part: their purpose.
         label_names: words for the numbers of a column, if the file has them.
     """
-    made, marked = _known(path, records, part), good_rows(records)
-    if marked and (made is None or not any(marked[0] in t for t in made.mapping.templates)):
-        return _without_bad(path, records, part, marked)
+    made, (key, _, good) = _known(path, records, part), marks(records) or ("", None, [])
+    sure = len(good) == 1 and "." not in key and MARKS_OF_TOOLS.fullmatch(key.strip().lower())
+    if sure and (made is None or not any(key in t for t in made.mapping.templates)):
+        return _without_bad(path, records, part, key, good[0])
     return _named(made, label_names or {}) if made else None
 
 
@@ -107,21 +109,19 @@ def _conversation(records: Sequence[Record]) -> str | None:
 
 
 def _without_bad(
-    path: Path, records: Sequence[Record], part: Part, marked: tuple[str, str, list[int]]
+    path: Path, records: Sequence[Record], part: Part, key: str, good: str
 ) -> Guess | None:
     """Return how the rows are read without those whose answers are marked as bad."""
-    key, good, lines = marked
-    bad = {*lines}
     rest = [
         Record({k: v for k, v in record.fields.items() if k != key}, record.line)
         for record in records
-        if record.line not in bad
+        if word_key(record.fields.get(key)) == good
     ]
-    made = guess(path, rest, part) if good and rest else None
-    if made is None:
+    if (made := guess(path, rest, part)) is None:
         return None
     mapping = replace(made.mapping, where=((key, (good,)), *made.mapping.where))
-    note = f"rows whose {key} is not {good} are left out: {len(lines)} of {len(records)}"
+    count = len(records) - len(rest)
+    note = f"rows whose {key} is not {good} are left out: {count} of {len(records)}"
     return replace(made, mapping=mapping, notes=(*made.notes, note))
 
 
@@ -187,9 +187,8 @@ def _made(
         if answer is None:
             return None
         mapping = replace(mapping, answer=f"{{{answer}}}")
-        if answer.endswith(".0") and any(
-            isinstance(v, list) and len(v) > 1 for v in map(parsed, values)
-        ):
+        several = any(isinstance(v, list) and len(v) > 1 for v in map(parsed, values))
+        if several and answer.endswith(".0"):
             notes.append(f"{slots['answer']} has several answers: the first is trained on")
         held = [value_at(record.fields, answer, missing=None) for record in records]
         if shape.labels or _are_marks(held):
@@ -201,10 +200,6 @@ def _made(
     return made if questions or _reads(path, records, mapping) else None
 
 
-def _some_have_several(values: Sequence[Any]) -> bool:
-    return any(isinstance(value, list) and len(value) > 1 for value in map(parsed, values))
-
-
 def _answer(
     name: str, values: Sequence[Any], records: Sequence[Record], shape: Shape, part: Part
 ) -> str | None:
@@ -213,9 +208,8 @@ def _answer(
     if held and all(isinstance(value, Mapping) and "text" in value for value in held):
         texts = [value["text"] for value in held]
         return _answer(f"{name}.text", texts, records, shape, part)
-    if any(isinstance(value, Mapping) for value in held):
-        return None
-    if ".0." in name and not shape.several and not _single(name, records):
+    single = ".0." not in name or shape.several or _single(name, records)
+    if not single or any(isinstance(value, Mapping) for value in held):
         return None
     if ".0." in name and shape.several and part == "target":
         return name.replace(".0.", ".*.", 1)
@@ -299,9 +293,15 @@ def _read(
     if doubt is None:
         return mapping, []
     message = doubt.message.partition(": ")[2]
-    return replace(mapping, answers=UNKNOWN), [
-        f'{path.name}: {message}: write `answers = "index0"` or "index1"'
-    ]
+    return replace(mapping, answers=UNKNOWN), [f"{path.name}: {message}: {doubt.hint}"]
+
+
+def readable(path: Path, records: Sequence[Record], mapping: RowMapping) -> RowMapping:
+    """Return the mapping with a reading of answers that fits, in place of the word with "?"."""
+    if mapping.answers != UNKNOWN:
+        return mapping
+    chosen, _ = decided([(path, records)], replace(mapping, answers="auto"))
+    return replace(mapping, answers=chosen)
 
 
 def _some(records: Sequence[Record]) -> Sequence[Record]:
@@ -312,8 +312,7 @@ def _reads(path: Path, records: Sequence[Record], mapping: RowMapping) -> bool:
     """Return whether a mapping reads most rows."""
     if mapping.text:
         return True
-    if mapping.answers == UNKNOWN:
-        mapping = replace(mapping, answers="index0")
+    mapping = readable(path, records, mapping)
     try:
         kind = kind_of(path, records[0], mapping)
     except InputError:

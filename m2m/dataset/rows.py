@@ -25,6 +25,7 @@ from m2m.dataset.fields import (
 from m2m.dataset.guess import guess
 from m2m.dataset.mapping import AS_IT_IS, RowMapping, picked, picked_words
 from m2m.dataset.plain_text import refuse_no_prose, refuse_parallel
+from m2m.dataset.quality import refuse_marks
 from m2m.dataset.row import Row
 from m2m.dataset.row_formats import FORMATS, Converter, from_turns
 from m2m.dataset.source import Source, as_source, left_out
@@ -108,7 +109,9 @@ def read_rows(source: Path | Text | Source, mapping: RowMapping = AS_IT_IS) -> R
     named = [name for template in mapping.templates for name in names_in(template)]
     named += [name for name, _ in mapping.where]
     if kept:
-        refuse_rejected(source.path, kept, [answers[record.line] for record in kept], named)
+        texts = [answers[record.line] for record in kept]
+        refuse_rejected(source.path, kept, texts, named)
+        refuse_marks(source.path, kept, texts, mapping)
     skipped = source.skipped + len(read.problems) if source.skips else 0
     words = [word for word in (notes, left_out(skipped)) if word]
     return replace(read, notes=(*source.notes, *words, *read.notes), skipped=skipped)

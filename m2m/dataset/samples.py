@@ -85,10 +85,7 @@ class RowLimit:
 
 
 def encode(
-    rows: Sequence[Row],
-    formatter: Formatter,
-    limit: RowLimit | int,
-    path: Path | str = "dataset",
+    rows: Sequence[Row], formatter: Formatter, limit: RowLimit | int, path: Path | str = "dataset"
 ) -> list[Sample]:
     """Tokenise rows; a bare text longer than the limit becomes several samples.
 

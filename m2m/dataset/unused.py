@@ -16,8 +16,8 @@ from m2m.formats.records import Record
 _LOOKED_AT = 200  # rows that show the values of a column
 _MOST = 8
 # Columns that m2m reads by their names, without a mapping.
-_OWN = {"question", "answer", "choices", *(key for keys, _ in FORMATS.values() for key in keys)}
-_OWN |= {key for keys in READ.values() for key in keys}
+OWN = {"question", "answer", "choices", *(key for keys, _ in FORMATS.values() for key in keys)}
+OWN |= {key for keys in READ.values() for key in keys}
 
 
 def unused_columns(
@@ -32,7 +32,7 @@ def unused_columns(
     """
     records = records[:_LOOKED_AT]
     used = {name for template in mapping.templates for name in names_in(template)}
-    used |= {name for name, _ in mapping.where} | (set() if mapping.is_custom else _OWN)
+    used |= {name for name, _ in mapping.where} | (set() if mapping.is_custom else OWN)
     varying = may_be_answer(records, "")
     return [
         name

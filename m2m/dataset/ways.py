@@ -8,13 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from m2m.dataset.columns import (
-    Columns,
-    columns_of,
-    languages_of,
-    looks_like_data,
-    plain,
-)
+from m2m.dataset.columns import Columns, columns_of, languages_of, looks_like_data, plain
 from m2m.dataset.fields import ABOUT
 from m2m.dataset.guess import Part, guess
 from m2m.dataset.mapping import RowMapping

@@ -16,7 +16,7 @@ from m2m.evaluate.task_config import Config, Side
 from m2m.evaluate.task_data import Rows, TaskData
 from m2m.evaluate.task_functions import TaskFunctions
 from m2m.formats.yaml import Tagged
-from m2m.templates.functions import Function, Other, cells
+from m2m.templates.functions import Function, cells
 from m2m.templates.parent import Refused, Template
 from m2m.tokenizer import TextTemplate
 
@@ -220,8 +220,3 @@ def _joined(prefix: str, answer: str) -> str:
     if not prefix:
         return answer
     return prefix + (" " if not (prefix[-1].isspace() or answer[0].isspace()) else "") + answer
-
-
-def is_other(value: Any) -> bool:
-    """Return whether a function gave a value that no prompt can be, such as a tuple."""
-    return isinstance(value, Other)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from m2m.errors import InputError
 from m2m.evaluate.task_files import TaskFiles
@@ -99,8 +98,3 @@ class TaskFunctions:
         inner = dotted.removeprefix("lm_eval.tasks.").replace(".", "/") + ".py"
         places = (parent / inner for parent in path.parents)
         return next((place for place in places if place.is_file()), None)
-
-
-def is_function(value: Any) -> bool:
-    """Return whether a value of a task file is a mark of a function."""
-    return isinstance(value, Tagged)

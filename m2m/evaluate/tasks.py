@@ -21,6 +21,7 @@ from m2m.dataset.fields import (
     refuse_unread,
 )
 from m2m.dataset.mapping import AS_IT_IS, RowMapping, picked, picked_words
+from m2m.dataset.quality import refuse_marks
 from m2m.dataset.sameness import normalize
 from m2m.dataset.source import Source, as_source, left_out
 from m2m.dataset.templates import names_in
@@ -158,7 +159,9 @@ def _refuse_unfit(
         refuse_same_question(path, [record.fields for record in records], sides)
     named = [name for template in mapping.templates for name in names_in(template)]
     named += [name for name, _ in mapping.where]
-    refuse_rejected(path, records, [example.answer for example in examples], named)
+    answers = [example.answer for example in examples]
+    refuse_rejected(path, records, answers, named)
+    refuse_marks(path, records, answers, mapping)
 
 
 def _example(record: Record, kind: Kind, mapping: RowMapping) -> Example:

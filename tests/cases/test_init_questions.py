@@ -195,3 +195,22 @@ def test_columns_that_the_model_does_not_see_are_named(folder: Path) -> None:
     assert "does not see the column explanation" in init("a.jsonl")[1]
     found = CliRunner().invoke(cli, ["data", "preview", "a.jsonl"])
     assert "does not see the column explanation" in found.output
+
+
+@pytest.mark.parametrize("names", ["sun\tjua", "pos\tneg", "lbl\tmsg", "cat\tpaka", "ox\tng'o"])
+def test_short_words_of_a_first_row_are_no_languages(names: str) -> None:
+    """`--header no` is offered; before, each was "a translation" of the one into the other."""
+    texts = [f"{names}\n", *(f"This is the sentence {n}\tHii ni sentensi {n}\n" for n in range(6))]
+    Path("words.tsv").write_text("".join(texts), encoding="utf-8")
+    status, output, lines = init("words.tsv")
+    assert status
+    assert "does not know the columns" in output
+    assert [line for line in lines if "--header no" in line]
+
+
+@pytest.mark.parametrize("names", ["en\tsw", "eng_Latn\tswh_Latn", "ilo\ten", "fra\tlin"][::1])
+def test_codes_of_languages_are_known(names: str) -> None:
+    one, two = names.split("\t")
+    Path("words.tsv").write_text(f"{names}\nmti\ttree\nmaji\twater\n", encoding="utf-8")
+    status, output, _ = init("words.tsv")
+    assert (f"translates {one} into {two}" in output) == (status == 0) == (one != "ilo")
