@@ -141,12 +141,7 @@ def say_on(text: str) -> None:
 
 
 def say_pieces(pieces: Iterable[tuple[str, bool]], indent: str) -> None:
-    """Print a text of several lines on stdout; nothing in it can control the terminal.
-
-    Args:
-        pieces: of the text, each with whether it is bold on a terminal.
-        indent: what every line begins with.
-    """
+    """Print pieces of a text on stdout, indented; those with True are bold on a terminal."""
     bold = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     text = "".join(
         click.style(visible(piece), fg="green", bold=True) if marked and bold else visible(piece)

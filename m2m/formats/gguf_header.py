@@ -29,7 +29,10 @@ _MAX_DIMENSIONS = 4  # GGML_MAX_DIMS, ggml.h
 _MAX_NAME_BYTES = 63  # GGML_MAX_NAME - 1, ggml.h
 # Above these limits llama.cpp needs minutes, or m2m gigabytes. Real files stay far below. The
 # format allows keys of 65,535 bytes; llama.cpp's time grows with the square of their length.
-_MAX_KEY_BYTES = (1 << 16) - 1  # ggml/docs/gguf.md
+# One key of 65,535 bytes took it 67 seconds.
+_MAX_KEY_BYTES = 8192  # about a second; the longest known key has 50
+_MAX_KEY_SQUARES = 1 << 27  # of the bytes of all keys: two of the longest, or 4,096 of 180 bytes
+_FORMAT_KEY_BYTES = (1 << 16) - 1  # ggml/docs/gguf.md
 _MAX_PAIRS = 4096  # real files: 30 to 60; llama.cpp compares each key with all before it
 _MAX_TENSORS = 16_384  # 512 layers (LLAMA_MAX_LAYERS) of 14 are 7,168; compared too
 _MAX_ITEMS = 1 << 22  # in all lists together; Gemma 3 has 1.3 million
@@ -203,8 +206,12 @@ class HeaderReader:
     def metadata(self, count: int) -> dict[str, GGUFValue]:
         """Read `count` key-values."""
         values: dict[str, GGUFValue] = {}
+        squares = 0
         for index in range(count):
             key = self.string(f"key {index}", _MAX_KEY_BYTES)
+            squares += len(key.encode("utf-8", "surrogateescape")) ** 2
+            if squares > _MAX_KEY_SQUARES:
+                raise self.fail(f"has keys so long that llama.cpp needs minutes: {index + 1:,}")
             if key in values:
                 raise self.fail(f"has the key {key!r} twice")
             values[key] = self._value(key)
@@ -320,8 +327,8 @@ def plan_gguf(
     alignment = stored.value if stored else DEFAULT_ALIGNMENT
     parts = [_MAGIC, struct.pack("<IQQ", 3, len(specs), len(metadata))]
     for key, value in metadata.items():
-        if len(key.encode("utf-8", "surrogateescape")) > _MAX_KEY_BYTES:
-            raise ValueError(f"the key {key!r:.60} is longer than {_MAX_KEY_BYTES} bytes")
+        if len(key.encode("utf-8", "surrogateescape")) > _FORMAT_KEY_BYTES:
+            raise ValueError(f"the key {key!r:.60} is longer than {_FORMAT_KEY_BYTES} bytes")
         parts += [_packed_string(key), struct.pack("<I", value.type), _packed(value)]
     relative: dict[str, int] = {}
     end = 0

@@ -53,11 +53,7 @@ def rows_text(path: Path, limit: int = ROWS, options: Options = AS_IT_IS) -> Row
 
 
 def lines_text(path: Path, options: Options = AS_IT_IS) -> Text:
-    """Read a text file once whose lines are pieces of rows, whatever they look like.
-
-    Args:
-        path: the file.
-        options: its encoding.
+    """Read a text file once, in the encoding of `options`; its lines are not read as rows.
 
     Raises:
         InputError: the file is unreadable, or in another encoding.

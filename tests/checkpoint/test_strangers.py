@@ -31,7 +31,11 @@ def changed(path: Path, **values: Any) -> None:
 @pytest.mark.parametrize(
     ("odd", "said"),
     [
-        ({"k" * 257: GGUFValue.uint32(1)}, "key 29 has 257 bytes, m2m reads at most 256"),
+        ({"k" * 8193: GGUFValue.uint32(1)}, "key 29 has 8,193 bytes, m2m reads at most 8,192"),
+        (
+            {f"{i}{'k' * 8000}": GGUFValue.uint32(1) for i in range(3)},
+            "has keys so long that llama.cpp needs minutes: 32",
+        ),
         ({f"k{i}": GGUFValue.uint32(1) for i in range(5000)}, "has 5,029 key-values"),
         (
             {"x": GGUFValue.array(GGUFValueType.STRING, ["x" * 70_000, ""])},
@@ -46,7 +50,7 @@ def changed(path: Path, **values: Any) -> None:
             "value of 'general.name' has 5,000 bytes, m2m reads at most 4,096",
         ),
     ],
-    ids=["key", "keys", "text", "items", "name"],
+    ids=["key", "long keys", "keys", "text", "items", "name"],
 )
 def test_what_takes_llama_cpp_or_us_too_long_is_refused_before_it_is_read(
     tmp_path: Path, odd: dict[str, GGUFValue], said: str

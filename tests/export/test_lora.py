@@ -19,8 +19,9 @@ from m2m.llamacpp.model import LlamaModel
 from m2m.merge.merger import Merger
 from m2m.nn.decoder import Decoder
 from m2m.nn.lora import LoraPair
+from tests.families.pico import family_folder
 from tests.merge.conftest import adapter, base
-from tests.tiny import TRAITS, gguf_name, gguf_rows, merged_weights, pico_gguf, pico_model
+from tests.tiny import TRAITS, gguf_name, gguf_rows, merged_weights, pico_config, pico_model
 
 __all__ = ["base"]  # fixture
 
@@ -69,7 +70,7 @@ def test_base_and_lora_answer_as_the_merged_model(
 @pytest.mark.parametrize("architecture", TRAITS)
 def test_every_family_in_llama_cpp(architecture: str, tmp_path: Path) -> None:
     """The merged file against base and LoRA, both in llama.cpp."""
-    source = pico_gguf(tmp_path / "source.gguf", architecture=architecture)
+    source = family_folder(tmp_path / "source", pico_config(architecture=architecture))
     import_model(source, tmp_path / "base", name="base")
     base, logits = BaseModel.open(tmp_path / "base"), []
     made = adapter(base, 1)

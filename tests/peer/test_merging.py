@@ -30,8 +30,9 @@ from m2m.merge.methods import find_method  # noqa: E402
 from m2m.nn.decoder import Decoder  # noqa: E402
 from m2m.nn.lora import LoraPair, lora_delta  # noqa: E402
 from m2m.recipe import Merge  # noqa: E402
+from tests.families.pico import family_folder  # noqa: E402
 from tests.merge.conftest import adapter, base, dense  # noqa: E402
-from tests.tiny import TRAITS, merged_weights, pico_gguf  # noqa: E402
+from tests.tiny import TRAITS, merged_weights, pico_config  # noqa: E402
 
 __all__ = ["base"]  # fixture
 
@@ -136,7 +137,7 @@ def test_transformers_loads_the_merged_folder(
 
 @pytest.mark.parametrize("architecture", TRAITS)
 def test_transformers_loads_every_familys_merged_folder(architecture: str, tmp_path: Path) -> None:
-    source = pico_gguf(tmp_path / "source.gguf", architecture=architecture)
+    source = family_folder(tmp_path / "source", pico_config(architecture=architecture))
     import_model(source, tmp_path / "base", name="base")
     base = BaseModel.open(tmp_path / "base")
     merger = Merger(base, {"a": adapter(base, 1)})
