@@ -20,12 +20,15 @@ from m2m.checkpoint.sizes import (
     local_layers,
     period_of,
 )
-from m2m.errors import Problems
-from m2m.families import FAMILIES, Family
+from m2m.errors import InputError, Problems
+from m2m.families import FAMILIES, Family, Spelling
+from m2m.families.refused import REFUSED
 from m2m.formats.records import read_object
 from m2m.nn.config import DecoderConfig, RopeScaling
 
 _BY_MODEL_TYPE = {kind: family for family in FAMILIES.values() for kind in family.model_types}
+_SPELLINGS = {k: spelling for f in FAMILIES.values() for k, spelling in f.spellings.items()}
+_BY_MODEL_TYPE |= {kind: family for family in FAMILIES.values() for kind in family.spellings}
 _ACTIVATIONS = {"silu": "silu", "gelu_tanh": "gelu_pytorch_tanh"}
 _BIASES = ("attention_bias", "mlp_bias")
 # YaRN's settings that llama.cpp fixes.
@@ -51,7 +54,7 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
 # Keys that change no logits of a trained model: ids, names, training, and programs' settings.
 _IDLE = re.compile(
     r"_.*|architectures|model_type|(torch_)?dtype|transformers_version|auto_map|name_or_path"
-    r"|\w+_token_ids?|use_cache|cache_implementation|initializer_range|\w*dropout\w*|\w+_pdrop"
+    r"|\w+_token_ids?|mamba_\w+|router_\w+|num_experts_per_tok|time_step_\w+|use_cache|cache_implementation|initializer_range|\w*dropout\w*|\w+_pdrop"
     r"|pretraining_tp|return_dict|output_\w+|chunk_size_feed_forward|is_(encoder_)?decoder"
     r"|id2label|label2id|problem_type|max_window_layers|unsloth_\w+|text_config"
 )
@@ -69,6 +72,8 @@ def unknown_json(path: Path, config: DecoderConfig) -> list[str]:
         data = nested
     known = _READ | {family.activation, *family.stated(vars(config)), *family.defaults}
     known |= {field.json for field in family.fields}
+    if spelling := spelling_of(data):
+        known |= {*spelling.sizes, *spelling.needed}
     unknown = sorted(key for key in data if key not in known and not _IDLE.fullmatch(key))
     if not unknown:
         return []
@@ -87,6 +92,8 @@ def config_from_json(path: Path) -> DecoderConfig:
     """
     data = read_object(path)
     family = family_of(data.get("model_type"), _BY_MODEL_TYPE, f"{path}: model_type")
+    if spelling := spelling_of(data):
+        data = _respelled(path, data, spelling)
     if isinstance(nested := data.get("text_config"), dict):  # a model with a vision part
         data = nested
     data = {**family.defaults, **data}
@@ -110,6 +117,27 @@ def config_from_json(path: Path) -> DecoderConfig:
         attention, mlp = (bool(data.get(key)) for key in _BIASES)
         values |= {"attention_bias": attention, "output_bias": attention, "mlp_bias": mlp}
     return build_config(str(path), family, problems, values)
+
+
+def spelling_of(data: Mapping[str, Any]) -> Spelling | None:
+    """Return the family's other spelling that a config.json has, if it is not the usual one."""
+    kind = data.get("model_type")
+    return _SPELLINGS.get(kind) if isinstance(kind, str) else None
+
+
+def _respelled(path: Path, data: Mapping[str, Any], spelling: Spelling) -> dict[str, Any]:
+    """Return a config.json in the family's own spelling; raise InputError if it computes more."""
+    problems = Problems()
+    for key, values in spelling.needed.items():
+        value = data.get(key)
+        for item in value if isinstance(value, list) else [value]:
+            if item not in values:
+                reason = REFUSED.get(str(data["model_type"]), "m2m does not compute that")
+                problems.add(f"{key} is {value!r:.60}: {reason}")
+                break
+    problems.raise_if_any(InputError, str(path))
+    renamed = {ours: data[theirs] for theirs, ours in spelling.sizes.items() if theirs in data}
+    return {key: value for key, value in data.items() if key not in spelling.needed} | renamed
 
 
 def _refuse_traits(keys: Keys, family: Family, sizes: Mapping[str, Any]) -> None:

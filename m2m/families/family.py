@@ -52,6 +52,24 @@ class Field:
     write: Callable[[float, Values], float] | None = None
 
 
+@dataclass(frozen=True)
+class Spelling:
+    """Another class of transformers that computes a family's layers, under other names.
+
+    A folder of this class is imported as one of the family.
+
+    Attributes:
+        sizes: keys of its config.json, and the family's keys that have their values.
+        needed: keys, and the values with which it computes what the family does.
+        modules: its modules of a layer, and the family's modules that are their rows, in order
+            and of equal size.
+    """
+
+    sizes: Mapping[str, str]
+    needed: Mapping[str, tuple[Any, ...]]
+    modules: Mapping[str, tuple[str, ...]]
+
+
 # Hugging Face's modules of a layer, as GGUF stores them (gguf-py/gguf/tensor_mapping.py).
 TOP = {
     "model.embed_tokens": Stored("token_embd"),
@@ -93,6 +111,7 @@ class Family:
         model_types: `model_type` of config.json; the first is written.
         hf_class: `architectures[0]` of config.json.
         gguf: `general.architecture`, if it is not `name`.
+        spellings: other classes of transformers with the same layers, by `model_type`.
         window: which layers look through `sliding_window`; "some": all but every n-th.
         biases: whether config.json can ask for biases (`attention_bias`, `mlp_bias`).
         alpha: whether `rope_scaling` may be "dynamic" with an alpha, which only changes the base.
@@ -115,6 +134,7 @@ class Family:
     model_types: tuple[str, ...]
     hf_class: str
     gguf: str = ""
+    spellings: Mapping[str, Spelling] = field(default_factory=dict)
     window: Literal["none", "all", "some"] = "none"
     biases: bool = False
     alpha: bool = False

@@ -1,6 +1,6 @@
-"""Granite 3: Llama with factors on embeddings, attention scores, updates and logits."""
+"""Granite 3 and 4 (dense): Llama with factors on embeddings, scores, updates and logits."""
 
-from m2m.families.family import PAIRED, Family, Field, Values
+from m2m.families.family import PAIRED, Family, Field, Spelling, Values
 
 
 def _one(values: Values) -> float:
@@ -11,11 +11,26 @@ def _by_width(values: Values) -> float:
     return float(values["head_dim"] ** -0.5)
 
 
+# Granite 4.0 350M and 1B: GraniteMoeHybrid without experts and without Mamba layers.
+_DENSE_4 = Spelling(
+    sizes={"shared_intermediate_size": "intermediate_size"},
+    needed={
+        "num_local_experts": (0,),
+        "position_embedding_type": ("rope",),
+        "layer_types": ("attention", "full_attention"),
+    },
+    modules={
+        "shared_mlp.input_linear": ("mlp.gate_proj", "mlp.up_proj"),
+        "shared_mlp.output_linear": ("mlp.down_proj",),
+    },
+)
+
 FAMILY = Family(
     "granite",
-    "Granite 3",
+    "Granite 3 and 4 (dense)",
     ("granite",),
     "GraniteForCausalLM",
+    spellings={"granitemoehybrid": _DENSE_4},
     biases=True,
     tensors=PAIRED,
     fields=(

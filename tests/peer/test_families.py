@@ -66,6 +66,40 @@ def test_what_transformers_saves_of_every_other_family_is_imported(
     assert BaseModel.open(tmp_path / "m").config == config
 
 
+def test_granite_4_is_imported_as_granite(tmp_path: Path) -> None:
+    """transformers computes Granite 4 without experts and Mamba layers as m2m does Granite 3."""
+    config = CONFIGS["granite"]
+    settings = transformers.GraniteMoeHybridConfig(
+        vocab_size=config.vocab_size,
+        hidden_size=config.hidden_size,
+        shared_intermediate_size=config.intermediate_size,
+        num_hidden_layers=config.num_layers,
+        num_attention_heads=config.num_heads,
+        num_key_value_heads=config.num_kv_heads,
+        num_local_experts=0,
+        layer_types=["attention"] * config.num_layers,
+        position_embedding_type="rope",
+        embedding_multiplier=config.embedding_scale,
+        residual_multiplier=config.residual_scale,
+        attention_multiplier=config.query_scale,
+        logits_scaling=config.logit_divisor,
+        tie_word_embeddings=True,
+        initializer_range=0.2,
+    )
+    torch.manual_seed(0)
+    model = transformers.GraniteMoeHybridForCausalLM(settings).eval()
+    for parameter in model.parameters():
+        parameter.data = parameter.data.half().float()
+    model.save_pretrained(tmp_path / "hf")
+    pico_tokenizer_files(tmp_path / "hf")
+    import_model(tmp_path / "hf", tmp_path / "m", name="m")
+    base, ids = BaseModel.open(tmp_path / "m"), some_ids(config)
+    with torch.no_grad():
+        theirs = model(input_ids=torch.from_numpy(ids)[None]).logits[0].numpy()
+    ours = Decoder(base.config, base.weights).logits(ids)
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
 def some_ids(config: DecoderConfig) -> Any:
     return np.random.default_rng(1).integers(3, config.vocab_size, LENGTH)
 

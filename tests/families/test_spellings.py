@@ -1,0 +1,77 @@
+"""Folders of other classes of transformers with a family's layers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from m2m.checkpoint import BaseModel, import_model
+from m2m.errors import InputError
+from m2m.formats.safetensors import TensorSpec, write_safetensors
+from m2m.llamacpp.guard import check_import
+from tests.families.pico import CONFIGS, family_folder
+from tests.tiny import pico_weights
+
+CONFIG = CONFIGS["granite"]
+
+
+def granite_4(path: Path, **changes: Any) -> Path:
+    """Granite's pico model as GraniteMoeHybrid spells it: gate and up are one tensor."""
+    family_folder(path, CONFIG)
+    data = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    data |= {
+        "model_type": "granitemoehybrid",
+        "shared_intermediate_size": data["intermediate_size"],
+        "intermediate_size": 7,
+        "num_local_experts": 0,
+        "position_embedding_type": "rope",
+        "layer_types": ["attention"] * CONFIG.num_layers,
+        "mamba_d_conv": 4,
+    }
+    (path / "config.json").write_text(json.dumps(data | changes), encoding="utf-8")
+    weights = pico_weights(0, CONFIG)
+    for layer in range(CONFIG.num_layers):
+        prefix = f"model.layers.{layer}"
+        pair = [weights.pop(f"{prefix}.mlp.{name}_proj.weight") for name in ("gate", "up")]
+        weights[f"{prefix}.shared_mlp.input_linear.weight"] = np.concatenate(pair)
+        down = weights.pop(f"{prefix}.mlp.down_proj.weight")
+        weights[f"{prefix}.shared_mlp.output_linear.weight"] = down
+    specs = [TensorSpec(name, "F32", array.shape) for name, array in weights.items()]
+    write_safetensors(path / "model.safetensors", specs, weights.values(), {"format": "pt"})
+    return path
+
+
+def test_granite_4_dense_is_granite(tmp_path: Path) -> None:
+    source = granite_4(tmp_path / "hf")
+    info = import_model(source, tmp_path / "m", name="m", check=check_import)
+    assert not any("does not know" in warning for warning in info.warnings)
+    model = BaseModel.open(tmp_path / "m")
+    assert model.config == CONFIG
+    for name, array in pico_weights(0, CONFIG).items():
+        np.testing.assert_array_equal(model.weights[name], array)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"num_local_experts": 8}, "num_local_experts is 8: it has a mixture of experts"),
+        ({"num_local_experts": None}, "num_local_experts is None"),
+        ({"layer_types": ["mamba", "attention"]}, "layer_types is"),
+        ({"position_embedding_type": None}, "position_embedding_type is None"),
+    ],
+)
+def test_granite_4_with_more_is_refused(
+    tmp_path: Path, change: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(InputError, match=reason):
+        import_model(granite_4(tmp_path / "hf", **change), tmp_path / "m", name="m")
+
+
+def test_a_tensor_that_does_not_divide_is_refused_by_name(tmp_path: Path) -> None:
+    source = granite_4(tmp_path / "hf", shared_intermediate_size=95)
+    with pytest.raises(InputError, match=r"mlp\.gate_proj\.weight is \[96, 64\], its config says"):
+        import_model(source, tmp_path / "m", name="m")
