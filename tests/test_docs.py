@@ -170,7 +170,7 @@ def test_the_tables_of_field_cases_name_files_and_leave_out_none() -> None:
 
 def test_the_pages_list_every_model_family() -> None:
     page = " ".join(PAGES["reference.md"].split())
-    assert families.KNOWN in page
+    assert "".join(families.KNOWN.split()) in "".join(page.split())  # lines may end after hyphens
     for family in families.FAMILIES.values():
         assert f"| {family.title} | `{family.model_types[0]}`" in page
 

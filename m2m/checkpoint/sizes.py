@@ -133,8 +133,8 @@ def build_config(
     if (flags := values.get("layer_is_local")) and True not in flags:
         problems.add("no layer looks through the sliding window, which llama.cpp cannot compute")
     problems.raise_if_any(InputError, where)
-    traits = {**family.traits, **family.derive(values), **values}
     try:
+        traits = {**family.traits, **family.derive(values), **values}
         return DecoderConfig(architecture=family.name, **traits)
     except ValueError as error:
         raise InputError(f"{where}: {error}") from error

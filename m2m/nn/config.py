@@ -53,6 +53,8 @@ class DecoderConfig:
         mlp_bias: the maps of the MLP have biases (some Llamas).
         qk_norm: RMS norm over D on every head of q and k, before the rotation (Qwen3, Gemma 3).
         turns_before_norm: this norm follows the rotation (Hunyuan).
+        norms_whole_qk: this norm is over all heads of q, and of k, at once (OLMo 2).
+        pre_norms: norms before attention and MLP; only OLMo 2 has none.
         post_norms: norms after attention and MLP too, before the residual sum (Gemma 3).
         norm_offset: number added to every stored norm weight (Gemma: 1).
         embedding_scale: factor on the looked-up embeddings (Gemma: sqrt(hidden_size)).
@@ -87,6 +89,8 @@ class DecoderConfig:
     mlp_bias: bool = False
     qk_norm: bool = False
     turns_before_norm: bool = False
+    norms_whole_qk: bool = False
+    pre_norms: bool = True
     post_norms: bool = False
     norm_offset: float = 0.0
     embedding_scale: float = 1.0
@@ -164,6 +168,8 @@ class DecoderConfig:
 
     def norm_names(self) -> tuple[str, ...]:
         """Return the norms of a layer: before attention, [after it], before the MLP, [after it]."""
+        if not self.pre_norms:
+            return ("post_attention_layernorm", "post_feedforward_layernorm")
         if self.post_norms:
             return (
                 "input_layernorm",
@@ -190,7 +196,10 @@ class DecoderConfig:
             shapes |= {f"{module}.bias": linear[module][:1] for module in modules}
             if self.qk_norm:
                 names = self.head_norm_names()
-                shapes |= {f"{prefix}.self_attn.{n}.weight": (self.head_dim,) for n in names}
+                whole = (self.query_size, self.kv_size)
+                sizes = whole if self.norms_whole_qk else (self.head_dim,) * 2
+                for name, size in zip(names, sizes, strict=True):
+                    shapes[f"{prefix}.self_attn.{name}.weight"] = (size,)
         return shapes
 
 

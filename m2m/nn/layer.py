@@ -2,9 +2,10 @@
 
     x += P1(O attention(rotate([q k v] norm(x))));     x += P2(D act([g u] norm(x)))
 
-P1 and P2 are norms in families that have them, else nothing. The gain of a norm before a map is
-part of the map. The forward saves the normalised inputs, rotated q, k, v, attention's output and
-log sums, and gate and up. The backward computes all other values again if that is cheap.
+P1 and P2 are norms in families that have them, else nothing; OLMo 2 and EXAONE 4 have only these.
+The gain of a norm before a map is part of the map. The forward saves the normalised inputs, rotated
+q, k, v, attention's output and log sums, and gate and up. The backward computes all other values
+again if that is cheap.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from m2m.nn.matrix import Storage
 from m2m.nn.thread_pool import Worker
 from m2m.nn.workspace import Workspace
 
+Heads = tuple[Array, list[Array]]
 Grads = dict[str, tuple[Array, Array]]
 ACTIVATIONS = {"silu": (swiglu, swiglu_backward), "gelu_tanh": (geglu, geglu_backward)}
 
@@ -65,15 +67,15 @@ class Saved:
     """
 
     h1: Array  # (T, C + R), normalised input of q, k, v
-    inv1: Array  # (T, 1)
-    heads: tuple[Array, Array] | None  # normalised q and k (T, (H + K) * D), their inv
+    inv1: Array | None  # (T, 1)
+    heads: Heads | None  # normalised q and k (T, (H + K) * D), their inv
     attention: list[GroupState]  # q, k and v, rotated, and log sums
     contexts: Contexts  # keys and values before them
     mixed: Array  # (T, H * D + R), attention's output
     kept: Array  # (T2, H * D + R), its rows that are needed after attention
     post1: tuple[Array, Array] | None  # normalised output of O, its inv
     h2: Array  # (T2, C + R), normalised input of the MLP
-    inv2: Array  # (T2, 1)
+    inv2: Array | None  # (T2, 1)
     pair: Array  # (T2, 2 F + R), half the gate, and up; the backward writes their gradient here
     low: Array  # (T2, R), of down
     post2: tuple[Array, Array] | None  # normalised output of D, its inv
@@ -95,19 +97,21 @@ class Layer:
         turned = (0, 0) if config.rotates_neighbours else (config.num_heads, config.num_kv_heads)
         q, k = Part(f"{attn}.q_proj", turned[0]), Part(f"{attn}.k_proj", turned[1])
         parts = [q, k, Part(f"{attn}.v_proj")]
-        self.qkv = FusedLinear(parts, weights, storage, gains[0], config.attention_bias)
+        before, self._posts = _by_place(config, gains)
+        self.qkv = FusedLinear(parts, weights, storage, before[0], config.attention_bias)
         output = Part(f"{attn}.o_proj", factor=config.residual_scale)
         self.o = FusedLinear([output], weights, storage, bias=config.output_bias)
         parts = [Part(f"{mlp}.gate_proj", factor=0.5), Part(f"{mlp}.up_proj")]
-        gain = gains[-2 if config.post_norms else 1]
-        self.gate_up = FusedLinear(parts, weights, storage, gain, config.mlp_bias)
+        self.gate_up = FusedLinear(parts, weights, storage, before[1], config.mlp_bias)
         down = Part(f"{mlp}.down_proj", factor=config.residual_scale)
         self.down = FusedLinear([down], weights, storage, bias=config.mlp_bias)
         self.kind = config.kind(number)
         self._number = number
         self._width, self._eps = config.hidden_size, config.rms_norm_eps
         self._rotated = config.query_size + config.kv_size
-        self._posts = (gains[1], gains[3]) if config.post_norms else None
+        self._pre_norms = config.pre_norms
+        self._whole = config.query_size if config.norms_whole_qk else 0
+        self._dim = config.head_dim
         self._turns_first = config.turns_before_norm
         self._head_gain = _head_gain(config, weights, attn, storage) if config.qk_norm else None
         self._gated, self._gated_backward = ACTIVATIONS[config.activation]
@@ -139,7 +143,7 @@ class Layer:
         """
         space, qkv_map = step.space, self.qkv
         h1 = space.get(name + "h1", step.tokens, qkv_map.columns + qkv_map.rank)
-        inv1 = rms_norm(x, self._eps, h1[:, : qkv_map.columns], update)
+        inv1 = self._pre(x, h1[:, : qkv_map.columns], update)
         qkv = space.get("dqkv", step.tokens, qkv_map.rows + qkv_map.rank)[:, : qkv_map.rows]
         qkv_map.forward(h1, qkv)
         heads = self._turn(qkv[:, : self._rotated], step, name)
@@ -154,7 +158,7 @@ class Layer:
         self.o.forward(kept, change)
         post1 = self._post(change, 0, space, name + "post1")
         h2 = space.get(name + "h2", len(x), self.gate_up.columns + self.gate_up.rank)
-        inv2 = rms_norm(x, self._eps, h2[:, : self.gate_up.columns], change)
+        inv2 = self._pre(x, h2[:, : self.gate_up.columns], change)
         pair = space.get(name + "pair", len(x), self.gate_up.rows + self.gate_up.rank)
         self.gate_up.forward(h2, pair[:, : self.gate_up.rows])
         act = space.get("act", len(x), self.down.columns + self.down.rank)
@@ -185,7 +189,7 @@ class Layer:
         self._gated_backward(dact, saved.pair[:, : self.gate_up.rows])
         self.down.grads(dact, saved.low, dout, grads)
         self._map_backward(self.gate_up, saved.h2, saved.pair, dh, grads)
-        rms_norm_backward(dh, saved.h2[:, :width], saved.inv2, dx[:, :width])
+        _pre_backward(dh, saved.h2[:, :width], saved.inv2, dx[:, :width])
         dout = self._post_backward(dx, saved.post1, 0, self.o.rank, space)
         dmixed = space.get("dmixed", count, self.o.columns)
         self._map_backward(self.o, saved.kept, dout, dmixed, grads)
@@ -211,13 +215,22 @@ class Layer:
             return
         dh = space.get("update", step.tokens, width)
         self._map_backward(qkv_map, saved.h1, dqkv, dh, grads)
-        rms_norm_backward(dh, saved.h1[:, :width], saved.inv1, dx[:, :width])
+        _pre_backward(dh, saved.h1[:, :width], saved.inv1, dx[:, :width])
 
     @staticmethod
     def _map_backward(linear: FusedLinear, x: Array, dout: Array, dx: Array, grads: Grads) -> None:
         """Run a map's whole backward; x (T, in + R) is the input of its forward."""
         linear.backward(dout, dx)
         linear.grads(x, x[:, linear.columns :], dout, grads)
+
+    def _pre(self, x: Array, out: Array, update: Array | None) -> Array | None:
+        """Add `update` to x and write the input of a map; return inv, or None without a norm."""
+        if self._pre_norms:
+            return rms_norm(x, self._eps, out, update)
+        if update is not None:
+            x += update
+        out[...] = x
+        return None
 
     def _post(
         self, change: Array, sublayer: int, space: Workspace, name: str
@@ -247,7 +260,7 @@ class Layer:
         rms_norm_backward(dx[:, : self._width] * self._posts[sublayer], *saved, data)
         return dout
 
-    def _turn(self, qk: Array, step: Step, name: str) -> tuple[Array, Array] | None:
+    def _turn(self, qk: Array, step: Step, name: str) -> Heads | None:
         """Rotate q and k and normalise their heads, in the family's order; return `heads`."""
         if self._turns_first:
             rotate(qk, step.tables[self.kind])
@@ -256,7 +269,7 @@ class Layer:
             rotate(qk, step.tables[self.kind])
         return heads
 
-    def _turn_backward(self, dqk: Array, step: Step, heads: tuple[Array, Array] | None) -> None:
+    def _turn_backward(self, dqk: Array, step: Step, heads: Heads | None) -> None:
         """Turn the gradient of `_turn`'s result into that of its input, in place."""
         if not self._turns_first:
             rotate_backward(dqk, step.tables[self.kind])
@@ -264,32 +277,53 @@ class Layer:
         if self._turns_first:
             rotate_backward(dqk, step.tables[self.kind])
 
-    def _normalise_heads(
-        self, qk: Array, space: Workspace, name: str
-    ) -> tuple[Array, Array] | None:
+    def _normed(self, qk: Array) -> list[Array]:
+        """View q and k (T, (H + K) * D) as the rows that are normalised, in families that do."""
+        if self._whole:
+            return [qk[:, : self._whole], qk[:, self._whole :]]
+        return [qk.reshape(-1, self._dim)]
+
+    def _normalise_heads(self, qk: Array, space: Workspace, name: str) -> Heads | None:
         """Normalise each head of q and k in place, in families that do."""
         if self._head_gain is None:
             return None
-        heads, dim = self._head_gain.shape
         xhat = space.get(name + "heads", *qk.shape)
         xhat[...] = qk
-        flat = xhat.reshape(-1, dim)
-        inv = rms_norm(flat, self._eps, flat)
-        np.multiply(xhat.reshape(-1, heads, dim), self._head_gain, out=qk.reshape(-1, heads, dim))
-        return flat, inv
+        invs = [rms_norm(rows, self._eps, rows) for rows in self._normed(xhat)]
+        np.multiply(xhat, self._head_gain, out=qk)
+        return xhat, invs
 
-    def _heads_backward(
-        self, dqk: Array, saved: tuple[Array, Array] | None, space: Workspace
-    ) -> None:
+    def _heads_backward(self, dqk: Array, saved: Heads | None, space: Workspace) -> None:
         """Turn the gradient of normalised heads into that of the heads, in place."""
         if self._head_gain is None or saved is None:
             return
-        heads, dim = self._head_gain.shape
-        dheads = np.multiply(dqk.reshape(-1, heads, dim), self._head_gain)
-        before = space.get("dheads", *saved[0].shape)
+        xhat, invs = saved
+        dheads = np.multiply(dqk, self._head_gain)
+        before = space.get("dheads", *xhat.shape)
         before[...] = 0.0
-        rms_norm_backward(dheads.reshape(-1, dim), *saved, before)
-        dqk[...] = before.reshape(dqk.shape)
+        views = (self._normed(array) for array in (dheads, xhat, before))
+        for grad, rows, out, inv in zip(*views, invs, strict=True):
+            rms_norm_backward(grad, rows, inv, out)
+        dqk[...] = before
+
+
+def _by_place(
+    config: DecoderConfig, gains: list[Array]
+) -> tuple[tuple[Array | None, Array | None], tuple[Array, Array] | None]:
+    """Return the gains of the norms before attention and MLP, and of those after them, if any."""
+    if not config.pre_norms:
+        return (None, None), (gains[0], gains[1])
+    if config.post_norms:
+        return (gains[0], gains[2]), (gains[1], gains[3])
+    return (gains[0], gains[1]), None
+
+
+def _pre_backward(dout: Array, out: Array, inv: Array | None, dx: Array) -> None:
+    """Add the gradient of `Layer._pre` to dx; overwrites dout."""
+    if inv is None:
+        dx += dout
+    else:
+        rms_norm_backward(dout, out, inv, dx)
 
 
 def _gain(
@@ -304,15 +338,17 @@ def _gain(
 def _head_gain(
     config: DecoderConfig, weights: Mapping[str, NDArray[Any]], prefix: str, storage: Storage
 ) -> Array:
-    """Return the gains of q's and k's heads, (H + K, D), in the order of rotated channels."""
-    rows = []
+    """Return the gains of q's and k's heads, ((H + K) * D,), in the order of rotated channels."""
+    parts = []
     scale = config.score_scale if config.turns_before_norm else 1.0
     counts = (config.num_heads, config.num_kv_heads)
     for name, heads, factor in zip(config.head_norm_names(), counts, (scale, 1.0), strict=True):
         gain = _gain(config, weights, f"{prefix}.{name}", storage)
         gain *= factor
-        rows += [gain.reshape(2, -1).T.reshape(-1)] * heads
-    return np.stack(rows)
+        halves = gain.reshape(-1, 2, config.head_dim // 2)
+        rows = np.broadcast_to(halves, (heads, *halves.shape[1:]))
+        parts.append(rows.swapaxes(1, 2).reshape(-1))
+    return np.concatenate(parts)
 
 
 def _scatter(rows: Array, index: Index, out: Array) -> Array:

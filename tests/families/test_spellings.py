@@ -1,4 +1,4 @@
-"""Folders of other classes of transformers with a family's layers."""
+"""Folders that are near a family: other classes with its layers, and larger models without them."""
 
 from __future__ import annotations
 
@@ -75,3 +75,17 @@ def test_a_tensor_that_does_not_divide_is_refused_by_name(tmp_path: Path) -> Non
     source = granite_4(tmp_path / "hf", shared_intermediate_size=95)
     with pytest.raises(InputError, match=r"mlp\.gate_proj\.weight is \[96, 64\], its config says"):
         import_model(source, tmp_path / "m", name="m")
+
+
+def test_exaone_4_with_a_window_is_refused(tmp_path: Path) -> None:
+    source = family_folder(tmp_path / "hf", CONFIGS["exaone4"])
+    path = source / "config.json"
+    stated = json.loads(path.read_text(encoding="utf-8"))
+    cases = {
+        "sliding_window is 4096": {k: v for k, v in stated.items() if k != "sliding_window"},
+        "32B has layers with a window": stated | {"num_hidden_layers": 64, "layer_types": None},
+    }
+    for reason, data in cases.items():
+        path.write_text(json.dumps(data), encoding="utf-8")
+        with pytest.raises(InputError, match=reason):
+            import_model(source, tmp_path / "m", name="m")

@@ -155,14 +155,13 @@ class _Model:
         return np.asarray(x / np.sqrt(mean + self.config.rms_norm_eps) * gain)
 
     def layer(self, layer: int, x: Array) -> Array:
-        prefix = f"model.layers.{layer}"
-        names = [f"{prefix}.{name}" for name in self.config.norm_names()]
-        scale = self.config.residual_scale
-        change = scale * self.attention(layer, self.norm(names[0], x))
-        x = x + (self.norm(names[1], change) if self.config.post_norms else change)
-        h = self.norm(names[-2 if self.config.post_norms else 1], x)
-        change = scale * self.mlp(f"{prefix}.mlp", h)
-        return x + (self.norm(names[3], change) if self.config.post_norms else change)
+        config, prefix = self.config, f"model.layers.{layer}"
+        names = iter([f"{prefix}.{name}" for name in config.norm_names()])
+        for part in (lambda h: self.attention(layer, h), lambda h: self.mlp(f"{prefix}.mlp", h)):
+            change = part(self.norm(next(names), x) if config.pre_norms else x)
+            change = self.norm(next(names), change) if config.post_norms else change
+            x = x + config.residual_scale * change
+        return x
 
     def mlp(self, prefix: str, h: Array) -> Array:
         gate, up = self.linear(f"{prefix}.gate_proj", h), self.linear(f"{prefix}.up_proj", h)
@@ -179,7 +178,11 @@ class _Model:
         k = self.linear(f"{prefix}.k_proj", h).reshape(count, config.num_kv_heads, -1)
         v = self.linear(f"{prefix}.v_proj", h).reshape(count, config.num_kv_heads, -1)
         if config.qk_norm and not config.turns_before_norm:
+            shapes = [x.shape for x in (q, k)]
+            if config.norms_whole_qk:
+                q, k = q.reshape(count, -1), k.reshape(count, -1)
             q, k = self.norm(f"{prefix}.q_norm", q), self.norm(f"{prefix}.k_norm", k)
+            q, k = q.reshape(shapes[0]), k.reshape(shapes[1])
         local = config.kind(layer).local
         if config.kind(layer).rotated:
             q, k = self.rotate(q, local), self.rotate(k, local)
