@@ -34,7 +34,7 @@ _WORD = re.compile(r"[^\W\d_]+")
 # A "?" between letters or before a word, and words that consist of "?": no language writes so.
 _QUESTIONED = re.compile(r"(?:[^\W\d_]\?+|(?<![^\s\"'(\[])\?+)(?=[^\W\d_])(.)")
 _ONLY_MARKS = re.compile(r"(?<!\S)\?{2,}(?!\S)")
-_ADDRESS = re.compile(r"\S*(?:://|www\.|[=&/\\])\S*")
+_ADDRESS = re.compile(r"(?<!\S)\S*(?:://|www\.|[=&/\\])\S*")
 _NO_TEXT = re.compile(rb"[\x00-\x08\x0b\x0e-\x1f\x7f]")
 _BEGINNING = 1 << 16  # bytes that show the kind of a file
 _ENOUGH_BYTES = 200  # fewer show no alphabet

@@ -53,7 +53,7 @@ _CHAT = re.compile(
 _NO_TEXT = re.compile(r"[^\W\d_]?[\W\d_]*|[\w.:/#-]*\d[\w.:/#-]*")  # a number or an id
 _MANY_LISTED = 20  # one answer in this many
 _ITEM = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
-_LIST = re.compile(rf"\[\s*{_ITEM}\s*(?:,?\s*{_ITEM}\s*)*\]", re.DOTALL)
+_LIST = re.compile(rf"\[\s*{_ITEM}(?:\s*(?:,\s*)?{_ITEM})*\s*\]", re.DOTALL)
 
 
 def is_about(name: str) -> bool:

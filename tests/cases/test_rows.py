@@ -8,6 +8,7 @@ import io
 import json
 import re
 import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
@@ -407,6 +408,19 @@ def test_paragraphs_broken_into_lines_are_refused(tmp_path: Path, width: int, ga
     error = refused(file_of(tmp_path, "a.txt", text), "on one line")
     found = int(error.message.partition("about ")[2].partition(" ")[0])
     assert width - 3 <= found <= width
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" + "'neno' " * 7_000 + "x", "['a'" + " " * 50_000, "ne?no" * 10_000, "/a?" * 17_000],
+    ids=["items", "spaces", "one word", "addresses"],
+)
+def test_long_texts_of_strangers_take_no_long_time(tmp_path: Path, text: str) -> None:
+    rows = [{"prompt": f"Habari {n}?", "completion": text} for n in (1, 2)]
+    path = write_jsonl(tmp_path / "a.jsonl", rows)
+    begin = time.process_time()
+    check_data([path])
+    assert time.process_time() - begin < 20
 
 
 def test_notes_on_rows_that_can_be_trained(tmp_path: Path) -> None:
