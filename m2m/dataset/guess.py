@@ -241,13 +241,14 @@ def _labelled(
         return mapping, []
     if all(map(_NUMBER.fullmatch, keys)):
         column = name.removesuffix(".0")
-        words = class_names(path, column)
+        words, doubt = class_names(path, column)
         if words and {*keys} <= words.keys():
             return replace(mapping, labels=tuple(words.items())), []
         labels = tuple((key, f"{UNKNOWN}{key}") for key in keys)
         many = ", ".join(keys)
         return replace(mapping, labels=labels), [
-            f"{path.name}: {column} is {many}: write in `labels` the word that each of them means"
+            f"{path.name}: {column} is {many}{doubt and f'; {doubt}'}: write in `labels` the word "
+            "that each of them means"
         ]
     if part == "target" and 1 < len(keys) <= _REPEATED * len(values):
         return replace(mapping, choices=tuple(keys)), []

@@ -317,6 +317,50 @@ dataset_info:
     assert dataset_entry((path,)).mapping.labels == (("0", "no"), ("1", "yes"))
 
 
+_CARD = """---
+dataset_info:
+- config_name: swa
+  features:
+  - name: label
+    dtype: {class_label: {names: {'0': chanya, '1': hasi}}}
+- config_name: hau
+  features:
+  - name: label
+    dtype: {class_label: {names: {'0': mugun, '1': kyau}}}
+%s---
+"""
+_FILES = """configs:
+- config_name: hau
+  data_files: [{split: train, path: x/*.jsonl}]
+- config_name: swa
+  data_files: {train: [a.jsonl, "y/**"]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "files", "words"),
+    [
+        ("hau/a.jsonl", "", ("mugun", "kyau")),
+        ("swa/data/a.jsonl", "", ("chanya", "hasi")),
+        ("data/hau-train.jsonl", "", ("mugun", "kyau")),
+        ("x/swa.jsonl", _FILES, ("mugun", "kyau")),
+        ("y/z/a.jsonl", _FILES, ("chanya", "hasi")),
+        ("hausa/train.jsonl", "", ("?0", "?1")),
+        ("a.jsonl", "", ("?0", "?1")),
+    ],
+)
+def test_names_of_classes_are_those_of_the_file_s_configuration(
+    tmp_path: Path, place: str, files: str, words: tuple[str, str]
+) -> None:
+    (tmp_path / "README.md").write_text(_CARD % files, encoding="utf-8")
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    path = write_jsonl(tmp_path / place, [{"text": f"a {n}", "label": n} for n in (0, 1)])
+    entry = dataset_entry((path,))
+    assert entry.mapping.labels == (("0", words[0]), ("1", words[1]))
+    questions = " ".join(entry.questions)
+    assert ("several lists of words" in questions) == (words[0] == "?0")
+
+
 def test_where_picks_rows_and_says_how_many(tmp_path: Path) -> None:
     rows = [{"prompt": f"q{i}", "completion": "a", "meta": {"lang": "swh" if i % 2 else "yor"}}
             for i in range(5)]  # fmt: skip
