@@ -11,6 +11,8 @@ Message = Mapping[str, Any]
 # ms-swift's loss.
 FLAGS = ("weight", "train", "training", "loss")
 _ROLES = ("system", "developer", "user", "assistant", "tool")
+# Words that programs write for an empty cell; the last is that of Alpaca's makers.
+NOTHING = frozenset({"None", "nan", "NaN", "NaT", "<NA>", "null", "NULL", "<noinput>"})
 
 
 class Wrong(ValueError):
@@ -97,6 +99,11 @@ def with_answer(messages: Sequence[Message]) -> tuple[Message, ...]:
     answers = [(i, m) for i, m in enumerate(messages, 1) if m["role"] == "assistant"]
     if not answers:
         raise Wrong("no assistant turn to train on")
+    for number, message in enumerate(messages, 1):
+        if (word := message["content"].strip()) in NOTHING and message["role"] != "tool":
+            raise Wrong(
+                f"message {number}: a program wrote {word!r} for an empty field; delete the row"
+            )
     for number, message in answers:
         if not message["content"].strip() and not message.get("tool_calls"):
             raise Wrong(f"message {number}: the assistant's turn is empty")

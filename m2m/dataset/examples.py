@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from m2m.dataset.answers import Given, decide, expected, place
-from m2m.dataset.conversation import Wrong
+from m2m.dataset.conversation import NOTHING, Wrong
 from m2m.dataset.mapping import AS_IT_IS, RowMapping
 from m2m.dataset.sameness import repeated_text
 from m2m.dataset.templates import (
@@ -31,8 +31,6 @@ from m2m.formats.records import Record
 Kind = Literal["choices", "labels", "answer", "text"]
 Fields = Mapping[str, Any]
 _ASKED, _SAID = ("question", "prompt"), ("answer", "completion")
-# Words that programs write for an empty cell.
-NOTHING = frozenset({"None", "nan", "NaN", "NaT", "<NA>", "null", "NULL"})
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from m2m.dataset.conversation import Wrong, kind, with_answer
+from m2m.dataset.conversation import NOTHING, Wrong, kind, with_answer
 from m2m.dataset.row import Row
 from m2m.dataset.turns import read_turns
 
@@ -102,6 +102,11 @@ def _from_text(fields: Fields, line: int) -> Row:
     return Row(line, text=_text(fields, "text"))
 
 
+def has_no_input(text: object) -> bool:
+    """Return whether Alpaca's `input` is empty, or a program's word for it."""
+    return isinstance(text, str) and (not text or text.strip() in NOTHING)
+
+
 def _from_alpaca(fields: Fields, line: int) -> Row:
     messages = _system(fields)
     history = fields.get("history") or []
@@ -110,7 +115,7 @@ def _from_alpaca(fields: Fields, line: int) -> Row:
             raise Wrong('"history" must be a list of [question, answer]')
         messages += [_turn("user", pair[0]), _turn("assistant", pair[1])]
     question = _text(fields, "instruction")
-    if more := _text(fields, "input", empty=True):
+    if not has_no_input(more := _text(fields, "input", empty=True)):
         question = f"{question}\n{more}"
     messages += [_turn("user", question), _turn("assistant", _text(fields, "output"))]
     return Row(line, messages=tuple(messages))

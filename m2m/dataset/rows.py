@@ -27,7 +27,7 @@ from m2m.dataset.mapping import AS_IT_IS, RowMapping, picked, picked_words
 from m2m.dataset.plain_text import refuse_no_prose, refuse_parallel
 from m2m.dataset.quality import refuse_marks
 from m2m.dataset.row import Row
-from m2m.dataset.row_formats import FORMATS, Converter, from_turns
+from m2m.dataset.row_formats import FORMATS, Converter, from_turns, has_no_input
 from m2m.dataset.source import Source, as_source, left_out
 from m2m.dataset.templates import fill, is_empty, names_in
 from m2m.errors import InputError, Problems
@@ -159,7 +159,10 @@ def _formatted(source: Source, records: Sequence[Record], mapping: RowMapping) -
             problems.add(f"line {record.line}: {wrong}")
     if name in _PAIRS:
         refuse_same_question(path, good, [row.sides for row in rows])
-    return Rows(name, rows, problems)
+    unasked = [fields["input"] for fields in good if name == "Alpaca" and fields.get("input")]
+    count = sum(map(has_no_input, unasked))
+    note = f"{count} input{'s' * (count > 1)} with nan, <noinput> or the like read as empty"
+    return Rows(name, rows, problems, (note,) if count else ())
 
 
 def _mapped(source: Source, records: Sequence[Record], mapping: RowMapping) -> Rows:

@@ -17,6 +17,8 @@ import pytest
 from m2m.commands.data_check import check_data, read_target
 from m2m.commands.init import start_recipe
 from m2m.dataset import Row, encode, load_dataset
+from m2m.dataset.rows import read_rows
+from m2m.dataset.source import as_source
 from m2m.errors import InputError
 from m2m.evaluate.targets import load_target
 from m2m.recipe import Target, load_recipe
@@ -423,11 +425,31 @@ def test_long_texts_of_strangers_take_no_long_time(tmp_path: Path, text: str) ->
     assert time.process_time() - begin < 20
 
 
+@pytest.mark.parametrize("word", ["None", "nan", " null\n", "<noinput>"])
+def test_a_program_s_word_for_an_empty_field_is_never_trained(tmp_path: Path, word: str) -> None:
+    sides = [{"from": "human", "value": "Habari?"}, {"from": "gpt", "value": "Nzuri"}]
+    for place in (0, 1):
+        chat = [ASK, REPLY]
+        chat[place] = {**chat[place], "content": word}
+        turns = [*sides]
+        turns[place] = {**turns[place], "value": word}
+        for row in ({"messages": chat}, {"conversations": turns}):
+            error = refused(write_jsonl(tmp_path / "a.jsonl", [row]), "empty field")
+            assert f"line 1: message {place + 1}" in error.message
+    tool = {"role": "tool", "content": word}  # a tool may find nothing
+    path = write_jsonl(tmp_path / "a.jsonl", [{"messages": [ASK, tool, REPLY]}])
+    assert load_dataset(path)[0].messages[1]["content"] == word
+    rows = [{"instruction": "Tafsiri", "input": text, "output": "A"} for text in (word, "B")]
+    found = read_rows(as_source(write_jsonl(tmp_path / "b.jsonl", rows)))
+    assert [row.sides[0] for row in found.rows] == ["Tafsiri", "Tafsiri\nB"]
+    assert any("1 input with nan" in note for note in found.notes)
+
+
 def test_notes_on_rows_that_can_be_trained(tmp_path: Path) -> None:
-    rows = [{"messages": [ASK, REPLY, ASK]}, {"messages": [ASK, {**REPLY, "content": "None"}]}]
+    rows = [{"messages": [ASK, REPLY, ASK]}, {"messages": [ASK, REPLY]}]
     (found,) = check_data([write_jsonl(tmp_path / "a.jsonl", rows)])
     lines = {problem.kind: problem.lines for problem in found.problems}
-    assert (lines["unanswered"], lines["empty_word"]) == ((1,), (2,))
+    assert lines["unanswered"] == (1,)
     spaced = file_of(tmp_path, "s.csv", "prompt,completion\nkitabu, book\nmti, tree\n")
     assert "leading_space" in {problem.kind for problem in check_data([spaced])[0].problems}
     one, _ = (file_of(tmp_path, f"bible.{tag}.txt", "a b\nc d\ne f\n") for tag in ("en", "sw"))
