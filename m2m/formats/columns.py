@@ -35,8 +35,7 @@ def read_columns(data: bytes, kind: str) -> tuple[list[Record], Names, tuple[str
     most, size, records = most_bytes(len(data)), 0, list[Record]()
     try:
         schema, batches = _opened(arrow, data, kind, most)
-        dropped = {column.name: "bytes" for column in schema if _has_bytes(arrow, column.type)}
-        dropped |= {column.name: "" for column in schema if column.name.startswith(_INDEX)}
+        dropped = [column.name for column in schema if _has_bytes(arrow, column.type)]
         names = [name for name in schema.names if name not in dropped]
         plain = all(_is_plain(arrow, schema.field(name).type) for name in names)
         for batch in batches:
@@ -49,10 +48,21 @@ def read_columns(data: bytes, kind: str) -> tuple[list[Record], Names, tuple[str
                 records.append(Record(fields, len(records) + 1))
     except (arrow.ArrowException, OSError, ValueError, KeyError, MemoryError) as error:
         raise Fault(f"is damaged: {str(error) or type(error).__name__:.200}") from None
-    notes = tuple(
-        f"the column {name} has bytes and is left out" for name in dropped if dropped[name]
-    )
+    notes = tuple(f"the column {name} has bytes and is left out" for name in dropped)
+    for name in (name for name in names if name.startswith(_INDEX)):
+        notes += _without_index(records, name)
     return records, _label_names(schema.metadata or {}), notes
+
+
+def _without_index(records: list[Record], name: str) -> tuple[str, ...]:
+    """Drop a pandas index that numbers the rows; rename any other, which has data of the user."""
+    values = [record.fields.pop(name) for record in records]
+    if all(type(value) is int for value in values) and len({*values}) == len(values):
+        return ()
+    new = f"pandas_index_{name.removeprefix(_INDEX).strip('_')}"  # an index by name is unread
+    for record, value in zip(records, values, strict=True):
+        record.fields[new] = value
+    return (f"the index of pandas has data: it is read as the column {new}",)
 
 
 def _opened(arrow: Any, data: bytes, kind: str, most: int) -> tuple[Any, Iterator[Any]]:

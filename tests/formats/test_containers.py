@@ -229,6 +229,30 @@ def test_damaged_columns_are_refused_in_words(tmp_path: Path) -> None:
             assert name in refused(made(tmp_path / name, data[:size]))
 
 
+@pytest.mark.parametrize(
+    ("index", "kept"),
+    [([7, 3], False), (["kitabu", "mti"], True), ([1, 1], True), ([0.5, 1.0], True)],
+)
+def test_an_index_of_pandas_that_has_data_is_a_column(
+    tmp_path: Path, index: list[Any], kept: bool
+) -> None:
+    table = pytest.importorskip("pyarrow").table(
+        {"english": ["book", "tree"], "__index_level_0__": index}
+    )
+    from pyarrow import parquet
+
+    parquet.write_table(table, tmp_path / "a.parquet")
+    file = rows_text(tmp_path / "a.parquet")
+    column = {"pandas_index_0": index} if kept else {}
+    assert [record.fields for record in read_records(file)] == [
+        {"english": word, **{key: values[row] for key, values in column.items()}}
+        for row, word in enumerate(("book", "tree"))
+    ]
+    assert file.notes == (
+        ("the index of pandas has data: it is read as the column pandas_index_0",) if kept else ()
+    )
+
+
 def test_parquet_that_unpacks_to_too_much_is_refused(tmp_path: Path) -> None:
     arrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet
