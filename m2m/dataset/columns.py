@@ -11,7 +11,7 @@ from m2m.formats.records import Record
 
 _LANGUAGE = re.compile(r"(?:(?:text|sentence|sent)_)?([a-z]{2,3})(?:[_-][a-z]{2,4})?")
 _MARKED = re.compile(
-    r"(|(?:choices|options)\.|option|opt|op|choice|answer|ans|mc_answer|ending|sol|candidate|alternative|chaguo|jibu)"
+    r"(|(?:choices|options)\.|option|opt|op|choice|answer|ans|mc_answer|ending|sol|candidate|alternative|distractor|incorrect_answer|chaguo|jibu)"
     r"_?([a-h]|\d)"
 )
 _LONGEST_NAME = 4  # words of a column's name

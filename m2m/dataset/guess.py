@@ -34,6 +34,7 @@ _NUMBER = re.compile(r"-?\d+|true|false")
 _SLOT = re.compile(r"<(\w+\^?)>")
 _REPEATED = 0.8  # different labels per row, at most: else the answers are no labels
 _TRIED = 500  # rows, from all parts of a file, that show whether a mapping reads it
+_DIRECTION = "translates {} into {}; exchange the two for the other direction"
 _ENOUGH = 0.5  # share of the rows that a mapping must read
 
 
@@ -169,12 +170,7 @@ def _made(
         for key, template in shape.mapping.items()
     }
     if "choices" in given:
-        names = slots["choices"]
-        given["choices"] = (
-            tuple(f"{{{name}}}" for name in names)
-            if isinstance(names, list)
-            else (given["choices"],)
-        )
+        given["choices"] = _choices(slots, given["choices"])
     asked = [name for slot, name in slots.items() if slot not in ("choices", "answer", "names")]
     held_lists = any(isinstance(value, list) for name in asked for value in columns[name])
     if held_lists or _repeats(slots, records):
@@ -194,10 +190,20 @@ def _made(
         if shape.labels or _are_marks(held):
             mapping, questions = _labelled(mapping, answer, held, path, part)
     if shape.name in ("translation",):
-        notes.append(_direction(slots["source"], slots["target"]))
+        notes.append(_DIRECTION.format(slots["source"], slots["target"]))
     mapping, doubts = _read(path, records, mapping)
     made = Guess(shape.name, mapping, (*questions, *doubts), tuple(notes))
     return made if questions or _reads(path, records, mapping) else None
+
+
+def _choices(slots: Mapping[str, Any], template: str) -> tuple[str, ...]:
+    """Return the templates of the choices; the right one comes last if it is not among them."""
+    names = slots["choices"]
+    if not isinstance(names, list):
+        return (template,)
+    if re.match("distractor|incorrect", plain(names[0])):
+        names = [*names, slots["answer"]]
+    return tuple(f"{{{name}}}" for name in names)
 
 
 def _answer(
@@ -338,11 +344,7 @@ def _by_languages(columns: Columns) -> Guess | None:
         return None
     one, two = texts
     mapping = RowMapping(prompt=f"{{{one}}}", answer=f"{{{two}}}")
-    return Guess("translation", mapping, notes=(_direction(one, two),))
-
-
-def _direction(one: str, two: str) -> str:
-    return f"translates {one} into {two}; exchange the two for the other direction"
+    return Guess("translation", mapping, notes=(_DIRECTION.format(one, two),))
 
 
 def _alone(columns: Columns, records: Sequence[Record]) -> Guess | None:

@@ -80,6 +80,9 @@ def refuse_marks(
     Raises:
         Marked: names the column, its values, and the lines of a recipe that settle it.
     """
+    if re.fullmatch(r"\{(.*\.)?(rejected|distractor|incorrect_answer)[^}]*\}", mapping.answer):
+        message = f"{path}: {mapping.answer} holds the wrong answers"
+        raise InputError(message, "name the column of the right ones, as in {chosen}")
     known = {name for template in mapping.templates for name in names_in(template)}
     known |= {name for name, _ in mapping.where} | (set() if mapping.is_custom else OWN)
     if mark := marks(records, answers, known):

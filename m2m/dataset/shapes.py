@@ -77,6 +77,7 @@ def _asked(name: str, choices: Mapping[str, str]) -> Shape:
         name,
         {"question": _QUESTION, **choices, "answer": _GOLD, "passage?": _PASSAGE},
         {"prompt": "{<passage>?}\n\n{<question>}", "answer": "{<answer>}", **_OPTIONS},
+        about=_ABOUT_TASK + r"|\w+_id|required_\w+|time_\w+|cultur\w*|region|is_\w+|reference",
     )  # fmt: skip
 
 
@@ -110,8 +111,9 @@ SHAPES: tuple[Shape, ...] = (
     ),
     Shape(
         "preference",
-        {"question": r"prompt|question|instruction|input", "answer": "chosen", "bad": "rejected"},
-        {"prompt": "{<question>}", "answer": "{<answer>}"},
+        {"question": r"prompt|question|instruction|input", "answer": "chosen", "bad": "rejected",
+         "system?": "system(_prompt)?"},
+        {"prompt": "{<question>}", "answer": "{<answer>}", "system": "{<system>?}"},
         about=_ABOUT_TASK + r"|(score|model|rating)\w*",
     ),
     Shape(

@@ -8,7 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from m2m.dataset.columns import Columns, columns_of, languages_of, looks_like_data, plain
+from m2m.dataset.columns import (
+    Columns,
+    columns_of,
+    languages_of,
+    looks_like_data,
+    plain,
+)
 from m2m.dataset.fields import ABOUT
 from m2m.dataset.guess import Part, guess
 from m2m.dataset.mapping import RowMapping
@@ -16,7 +22,12 @@ from m2m.dataset.templates import parsed, word_key
 from m2m.formats.records import Record
 
 _MOST = 3
-_ID = re.compile(r"(\w*_)?(id|idx|index|ur[li]|path|hash|date|time|locale|split)\d*|qid\d|")
+# Names of columns that are never the question or the answer.
+_NEITHER = re.compile(
+    r"([\w.]*[._])?(id|idx|index|ur[li]|path|hash|date|time|locale|split|(from|to)_name)\d*|qid\d||"
+    r"(.*[._])?(reject|distract|incorrect|wrong|reasoning|rationale|subject)\w*|"
+    r"annotations\.[\w.]*(?<!\.choices)(?<!\.text)(?<!\.rating)"
+)
 # Names of columns that are probably the question or the answer; others come after them.
 _ASKS = re.compile(r"(question|prompt|instruction|input|query|text|tweet|sentence|utt|premise)\w*")
 _SAYS = re.compile(
@@ -90,7 +101,7 @@ def _likely(records: Sequence[Record]) -> list[RowMapping]:
     texts = {
         name: sum(map(len, map(str, values))) / len(values)
         for name, values in columns.items()
-        if all(isinstance(value, str) for value in values) and not _ID.fullmatch(plain(name))
+        if all(isinstance(value, str) for value in values) and not _NEITHER.fullmatch(plain(name))
         and not all(re.fullmatch(r"[\d.,:/-]+", str(value)) for value in values)
     }  # fmt: skip
     asked = sorted(texts, key=lambda name: (not _ASKS.fullmatch(plain(name)), -texts[name]))
@@ -102,12 +113,15 @@ def _likely(records: Sequence[Record]) -> list[RowMapping]:
         name
         for name, values in columns.items()
         if name != question
-        and not _ID.fullmatch(plain(name))
+        and not _NEITHER.fullmatch(plain(name))
         and (_SAYS.fullmatch(plain(name)) or not _are_ids(values))
     ]
-    others.sort(key=lambda name: (bool(ABOUT.fullmatch(plain(name))), -_promise(name, columns)))
+    # Columns about the source come last; then names and texts decide.
+    others.sort(key=lambda name: not isinstance(columns[name][0], str))
+    others.sort(key=lambda name: not _SAYS.fullmatch(plain(name)))
+    others.sort(key=lambda name: bool(ABOUT.fullmatch(plain(name))))
     made = [_pair(question, name, columns) for name in others[:2]]
-    if len(others) == 1 and others[0] in texts:
+    if len(others) == 1 and others[0] in asked:
         made.append(_pair(others[0], question, columns))
     return [*made, RowMapping(text=f"{{{question}}}")][:_MOST]
 
@@ -121,17 +135,10 @@ def _are_ids(values: Sequence[Any]) -> bool:
     return all(word.startswith(("http://", "https://")) for word in words)
 
 
-def _promise(name: str, columns: Columns) -> int:
-    """Return how probably a column holds the answers: by its name, and if they are texts."""
-    is_text = isinstance(columns[name][0], str)
-    return 2 * bool(_SAYS.fullmatch(plain(name))) + is_text
-
-
 def _pair(question: str, name: str, columns: Columns) -> RowMapping:
     lists: list[Any] = [value for value in map(parsed, columns[name]) if isinstance(value, list)]
-    answer = name
-    if lists and all(isinstance(item, str | int | float) for value in lists for item in value):
-        answer = f"{name}:comma" if max(map(len, lists)) > 1 else f"{name}.0"
-    elif lists:
-        answer = f"{name}.0"
+    answer = f"{name}.0" if lists else name
+    flat = all(isinstance(item, str | int | float) for value in lists for item in value)
+    if flat and max(map(len, lists), default=0) > 1:
+        answer = f"{name}:comma"
     return RowMapping(prompt=f"{{{question}}}", answer=f"{{{answer}}}")

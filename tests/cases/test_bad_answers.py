@@ -12,12 +12,13 @@ import pytest
 
 from m2m.commands.given import NOTHING
 from m2m.commands.init_lines import Failed, _answers
-from m2m.commands.init_rows import dataset_entry, target_entry
+from m2m.commands.init_rows import Unclear, dataset_entry, target_entry
 from m2m.dataset.answers import READINGS
 from m2m.dataset.mapping import RowMapping
 from m2m.dataset.quality import Marked
 from m2m.dataset.rows import load_dataset
 from m2m.dataset.templates import word_key
+from m2m.errors import InputError
 from m2m.evaluate.targets import load_target
 from m2m.recipe import Target
 from tests.tiny import write_jsonl
@@ -117,3 +118,43 @@ def test_the_readings_that_init_offers_for_a_choice_all_fit(tmp_path: Path) -> N
         assert (f'answers = "{reading}"' in question) == fits
         if fits:
             load_target(Target("t", path, answers=reading), "dev")
+
+
+# Rows with right and wrong answers, and the mapping that `m2m init` writes or the lines it offers.
+WRONG = ("rejected", "distractor", "reasoning", "from_name", "to_name", "was_cancelled", "subject")
+SCIQ = {f"distractor{n}": f"si {n}" for n in (1, 2, 3)}
+RIGHT: dict[str, tuple[dict[str, Any], str]] = {
+    "Orca DPO": ({"system": "Jibu", "question": "q", "chosen": "y", "rejected": "n"}, "{chosen}"),
+    "SciQ": ({"question": "q", **SCIQ, "correct_answer": "ndiyo"}, "{correct_answer}"),
+    "reasoning": ({"question": "q", "reasoning": "r", "answer": "a"}, "{answer}"),
+    "Global MMLU": ({"sample_id": "s", "subject": "b", "subject_category": "S", "question": "q",
+                     "option_a": "w", "option_b": "x", "answer": "A", "time_sensitive": "[]",
+                     "cultural_sensitivity_label": "-", "is_annotated": False}, "{answer}"),
+    "HH": ({"chosen": "Human: a", "rejected": "Human: b"}, ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", RIGHT)
+def test_no_wrong_answer_is_read_or_offered(kind: str, tmp_path: Path) -> None:
+    fields, answer = RIGHT[kind]
+    made = [{**fields, "question": f"q {n}"} if len(fields) > 2 else fields for n in range(6)]
+    path = write_jsonl(tmp_path / "rows.jsonl", made)
+    try:
+        mappings = [dataset_entry((path,)).mapping]
+    except Unclear as error:
+        mappings = [way.mapping for way in error.choice]
+    assert mappings[0].answer == answer
+    for mapping in mappings:
+        read = " ".join((mapping.prompt, mapping.answer, mapping.text))
+        assert not [word for word in WRONG if word in read]
+    if kind == "SciQ":
+        assert mappings[0].choices[-1] == "{correct_answer}"
+        assert len(mappings[0].choices) == 4
+    if kind == "Orca DPO":
+        assert mappings[0].system == "{system?}"
+
+
+def test_a_mapping_to_wrong_answers_is_refused(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", [{"chosen": "y", "rejected": "n"}])
+    with pytest.raises(InputError, match="holds the wrong answers"):
+        load_dataset(path, RowMapping(prompt="{chosen}", answer="{rejected}"))
