@@ -42,7 +42,7 @@ _KINDS: tuple[tuple[str, re.Pattern[str], float, str], ...] = (
     ),
     (
         "words with their tags",
-        re.compile(r"(\S+[/_|][A-Z]{2,6}[.,]?\s*){2,}"),
+        re.compile(r"(\S+[/_|][A-Z]{2,6}[.,]?(?:\s+|$)){2,}"),
         0.8,
         "write each sentence as prompt and what is wanted of it as completion",
     ),

@@ -422,6 +422,7 @@ def test_long_texts_of_strangers_take_no_long_time(tmp_path: Path, text: str) ->
     path = write_jsonl(tmp_path / "a.jsonl", rows)
     begin = time.process_time()
     check_data([path])
+    load_dataset(file_of(tmp_path, "a.txt", f"{'a/AB' * 9_000} x\n" * 3))
     assert time.process_time() - begin < 20
 
 
