@@ -250,7 +250,8 @@ _REFUSED: dict[str, tuple[dict[str, GGUFValue], str]] = {
     "more layers than tensors": ({"llama.block_count": _number(3)}, "blk.2"),
     "fewer layers": ({"llama.block_count": _number(1)}, "blk.1"),
     "partial rotation": ({"llama.rope.dimension_count": _number(8)}, "rope.dimension_count"),
-    "scaled rotation": ({"llama.rope.scaling.type": _string("yarn")}, "rotary"),
+    "scaled rotation": ({"llama.rope.scaling.type": _string("dynamic")}, "rotary"),
+    "no factor": ({"llama.rope.scaling.type": _string("yarn")}, "scaling.factor is None"),
     "experts": ({"llama.expert_count": _number(8)}, "expert_count is 8"),
     "a split model": ({"split.count": _number(2)}, "split"),
     "infinite epsilon": (

@@ -93,8 +93,8 @@ def _rope_scaling(
     keys: Keys, head_dim: int, factors: NDArray[np.float32] | None
 ) -> RopeScaling | None:
     kind = keys.get("rope.scaling.type")
-    name = "rope.scaling.factor"
-    name = name if keys.get(name) is not None else "rope.scale_linear"  # its old spelling
+    name, old = "rope.scaling.factor", "rope.scale_linear"
+    name = old if keys.get(name) is None and keys.get(old) is not None else name
     if kind == "yarn":
         context = keys.size(
             "rope.scaling.original_context_length", default=keys.get("context_length")

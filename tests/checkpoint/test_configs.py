@@ -205,7 +205,8 @@ def test_what_m2m_cannot_compute_is_refused_by_name(tmp_path: Path, case: str) -
 def test_the_families_are_listed(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         read_json(tmp_path, {"model_type": "rwkv"})
-    kinds = sorted(kind for family in FAMILIES.values() for kind in family.model_types)
+    families = FAMILIES.values()
+    kinds = sorted(kind for f in families for kind in {*f.model_types, *f.spellings})
     assert caught.value.hint == f"it knows: {', '.join(kinds)}"
     assert "recurrent layers" in caught.value.message
 

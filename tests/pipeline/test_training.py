@@ -29,13 +29,14 @@ from tests.tiny import pico_dataset
 
 
 class Notes(Silent):
-    """Remembers what was said."""
+    """Remembers the notes, but not those on how answers are read."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
 
     def note(self, text: str) -> None:
-        self.said.append(text)
+        if "each answer is" not in text:
+            self.said.append(text)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import pytest
 
 from m2m.errors import InputError, LimitError, ResourceError
 from m2m.limits import Limits
-from m2m.templates import parent
+from m2m.templates import functions, parent
 from m2m.tokenizer import ChatTemplate, TextTemplate
 from tests.tokenizer.hostile import EITHER, MEMORY, TIME
 
@@ -50,10 +50,10 @@ def one_second(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def process() -> Iterator[parent._Process]:
+def process() -> Iterator[parent.Process]:
     """The child that is running now."""
     ChatTemplate("a")
-    found = parent._RENDERER._process
+    found = parent.RENDERER._process
     assert found is not None
     yield found
 
@@ -104,7 +104,7 @@ def test_the_parent_ends_a_large_child_if_the_system_does_not(
     monkeypatch.setattr(parent, "watches_memory", lambda: True)
     monkeypatch.setattr(parent, "LIMITS", Limits())
     template = ChatTemplate("{{ messages[0].content }}" + TIME["count in a loop"])
-    running = parent._RENDERER._process
+    running = parent.RENDERER._process
     assert running is not None
     running.limits = Limits(memory=2**20)
     monkeypatch.setattr(parent, "LIMITS", running.limits)
@@ -121,11 +121,11 @@ def test_processor_time_is_counted_for_each_request() -> None:
 
 
 @unix
-def test_a_child_that_somebody_killed_is_replaced(process: parent._Process) -> None:
+def test_a_child_that_somebody_killed_is_replaced(process: parent.Process) -> None:
     template = ChatTemplate("{{ messages[0].content }}")
     os.kill(process._process.pid, signal.SIGKILL)
     assert template.render([USER]) == "Jambo"
-    assert parent._RENDERER._process is not process
+    assert parent.RENDERER._process is not process
 
 
 @unix
@@ -133,15 +133,15 @@ def test_a_template_is_not_blamed_for_a_child_that_is_killed_again_and_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     template = ChatTemplate("{{ messages[0].content }}")
-    ask = parent._Process.ask
+    ask = parent.Process.ask
 
-    def killed_first(self: parent._Process, message: bytes) -> bytes:
+    def killed_first(self: parent.Process, message: bytes) -> bytes:
         os.kill(self._process.pid, signal.SIGKILL)
         self._process.wait()
         return ask(self, message)
 
     with monkeypatch.context() as patch:
-        patch.setattr(parent._Process, "ask", killed_first)
+        patch.setattr(parent.Process, "ask", killed_first)
         with pytest.raises(ResourceError, match=r"ended twice without a message \(signal 9"):
             template.render([USER])
     assert template.render([USER]) == "Jambo"
@@ -153,9 +153,9 @@ def test_a_template_is_not_blamed_for_a_child_that_is_killed_again_and_again(
 def test_a_template_is_not_refused_for_what_others_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parent, "LIMITS", Limits(memory=128 * 2**20))
     others = [ChatTemplate(f"{{# #}}{i}" + "x" * 1_000_000) for i in range(40)]
-    first = parent._RENDERER._process
+    first = parent.RENDERER._process
     assert render("{{ (messages[0].content * 14000000) | length }}") == "70000000"
-    assert parent._RENDERER._process is not first
+    assert parent.RENDERER._process is not first
     assert others[3].render([]).startswith("3x")
 
 
@@ -176,10 +176,10 @@ def test_an_interrupt_ends_the_child_and_the_next_request_gets_its_own_answer(
 
 
 @unix
-def test_the_child_ignores_the_interrupt_of_a_terminal(process: parent._Process) -> None:
+def test_the_child_ignores_the_interrupt_of_a_terminal(process: parent.Process) -> None:
     os.kill(process._process.pid, signal.SIGINT)
     assert render("{{ messages[0].content }}") == "Jambo"
-    assert parent._RENDERER._process is process
+    assert parent.RENDERER._process is process
 
 
 @unix
@@ -187,7 +187,7 @@ def test_the_child_ignores_the_interrupt_of_a_terminal(process: parent._Process)
 def test_no_child_outlives_its_parent(sent: str) -> None:
     program = (
         "import time; from m2m.templates import parent; from m2m.tokenizer import ChatTemplate;"
-        "ChatTemplate('a'); print(parent._RENDERER._process._process.pid, flush=True);"
+        "ChatTemplate('a'); print(parent.RENDERER._process._process.pid, flush=True);"
         "time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
@@ -227,7 +227,7 @@ def test_a_process_without_threads_is_told(monkeypatch: pytest.MonkeyPatch) -> N
     def refuse(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    parent._RENDERER.close()
+    parent.RENDERER.close()
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
         with pytest.raises(ResourceError, match=r"cannot start the process .*: can't start new"):
@@ -242,10 +242,10 @@ def test_a_process_without_threads_is_told(monkeypatch: pytest.MonkeyPatch) -> N
 )
 def test_whatever_a_template_raises_is_an_error_of_the_template(source: str) -> None:
     ChatTemplate("a")
-    running = parent._RENDERER._process
+    running = parent.RENDERER._process
     with pytest.raises(InputError, match="the model's chat template "):
         render(source)
-    assert parent._RENDERER._process is running
+    assert parent.RENDERER._process is running
 
 
 def test_messages_of_templates_are_cut() -> None:
@@ -289,7 +289,7 @@ def test_the_child_imports_little() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_the_child_has_two_pipes_and_hard_limits(process: parent._Process) -> None:
+def test_the_child_has_two_pipes_and_hard_limits(process: parent.Process) -> None:
     place = Path(f"/proc/{process._process.pid}")
     links = sorted(str(each.readlink()).partition(":")[0] for each in (place / "fd").iterdir())
     assert links == ["/dev/null", "pipe", "pipe"]
@@ -353,7 +353,7 @@ def test_literals_are_those_of_python(text: str) -> None:
 
     found, expected = TextTemplate("a").literal(text), ast.literal_eval(text)
     assert str(found) == str(expected)
-    assert isinstance(found, (type(expected), parent.Other))
+    assert isinstance(found, (type(expected), functions.Other))
 
 
 @pytest.mark.parametrize(
@@ -376,7 +376,7 @@ def test_many_templates_do_not_fill_the_child() -> None:
     templates = [ChatTemplate(f"{{{{ messages[0].content }}}}{i}") for i in range(200)]
     for i in (0, 199, 0, 70, 150):
         assert templates[i].render([USER]) == f"Jambo{i}"
-    process = parent._RENDERER._process
+    process = parent.RENDERER._process
     assert process is not None
     assert len(process.kept) <= parent._KEPT
 
