@@ -185,7 +185,9 @@ def test_a_run_that_is_stopped_anywhere_ends_with_the_same_bytes(
     assert tree(recipe) == tree(finished)
 
 
-@pytest.mark.parametrize("at", range(1, 9))
+@pytest.mark.parametrize(
+    "at", [pytest.param(at, marks=() if at == 4 else pytest.mark.slow) for at in range(1, 9)]
+)
 def test_a_kill_between_training_and_journal_loses_nothing(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
@@ -210,6 +212,7 @@ def test_only_best_last_and_rungs_stay_on_the_disk(own: Path) -> None:
     assert states == {f"{'+'.join(winner.datasets)}.safetensors"}
 
 
+@pytest.mark.slow  # long trainings
 @pytest.mark.parametrize(
     ("more", "end"),
     [("patience = 99\nmax_passes = 3\n", PASSES), ("patience = 99\nmax_passes = 900\n", CAP)],
@@ -240,6 +243,7 @@ class Soon:
         return inputs
 
 
+@pytest.mark.slow  # its hours are seconds, enough for a busy machine
 def test_a_training_that_ended_for_lack_of_time_goes_on_with_more(tmp_path: Path) -> None:
     recipe = until(make_scenario(tmp_path / "time"), "patience = 99\nmax_passes = 900\n")
     first = courses(run(recipe, hours=Soon(2)))
@@ -247,7 +251,7 @@ def test_a_training_that_ended_for_lack_of_time_goes_on_with_more(tmp_path: Path
     assert "--hours" in " ".join(first.sentences)
     again = courses(run(recipe))
     assert again.as_json() == first.as_json(), "without hours nothing more is trained"
-    more = courses(run(recipe, hours=Soon(4)))
+    more = courses(run(recipe, hours=Soon(15)))
     assert more.steps > first.steps
     assert courses(run(recipe)).as_json() == more.as_json()
     longer = steps_of(more)[more.winner]

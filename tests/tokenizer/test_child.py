@@ -186,7 +186,8 @@ def test_the_child_ignores_the_interrupt_of_a_terminal(process: parent.Process) 
 @pytest.mark.parametrize("sent", ["SIGKILL", "SIGINT"])
 def test_no_child_outlives_its_parent(sent: str) -> None:
     program = (
-        "import time; from m2m.templates import parent; from m2m.tokenizer import ChatTemplate;"
+        "import signal, time; from m2m.templates import parent; from m2m.tokenizer import "
+        "ChatTemplate; signal.signal(signal.SIGINT, signal.default_int_handler);"
         "ChatTemplate('a'); print(parent.RENDERER._process._process.pid, flush=True);"
         "time.sleep(60)"
     )
