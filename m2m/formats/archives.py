@@ -6,6 +6,7 @@ import bz2
 import io
 import lzma
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -170,7 +171,10 @@ def _member_parts(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[b
         with archive.open(info) as file:
             while part := file.read(_PART):
                 yield part
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError) as error:
+    except (
+        *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError),
+        *(ValueError, OverflowError, struct.error),  # places in the file that do not exist
+    ) as error:
         raise Fault(f"is damaged: {error}", "get the file again") from None
     except (NotImplementedError, RuntimeError) as error:
         raise Fault(f"cannot be unpacked: {error}", "unpack it yourself") from None

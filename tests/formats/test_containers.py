@@ -77,6 +77,16 @@ def test_damaged_and_cut_files_are_refused(tmp_path: Path, ending: str) -> None:
             assert "a.jsonl" in error.message
 
 
+def test_an_archive_that_lost_bytes_after_its_first_ones_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("train.jsonl", '{"text": "a"}\n' * 9)
+    content = path.read_bytes()
+    path.write_bytes(content[:4] + content[44:])
+    with pytest.raises(InputError, match="is damaged"):
+        read_records(path)
+
+
 def test_an_archive_with_one_file_of_rows_is_read(tmp_path: Path) -> None:
     beside = {"README.md": b"#", "__MACOSX/._a.csv": b"x", ".DS_Store": b"x", "LICENSE": b"MIT"}
     path = zipped(tmp_path / "a.zip", {**beside, "data/train.jsonl": LINES})

@@ -26,6 +26,7 @@ from m2m.evaluate.harness import load_harness
 from m2m.evaluate.tasks import load_task, requests
 from m2m.formats.gguf import GGUFFile
 from m2m.formats.journal import Journal
+from m2m.formats.records import read_records
 from m2m.formats.safetensors import SafetensorsFile
 from m2m.mix.trial import Trial
 from m2m.pipeline.inputs import make_formatter
@@ -105,6 +106,11 @@ def _trials(path: Path) -> None:
 @cache
 def _formatter() -> Formatter:
     return Formatter(pico_tokenizer(), ChatTemplate(tiny.CHATML, BOS, EOS))
+
+
+def _records(path: Path) -> None:
+    """Read rows whose columns only a recipe could explain, such as those of translations."""
+    read_records(path)
 
 
 def _dataset(path: Path) -> None:
@@ -263,7 +269,7 @@ _LIST: tuple[Any, ...] = (
         "rows",
         valid.rows,
         tuple(valid.ROWS),
-        (_dataset, _target),
+        (_records, _dataset, _target),
         (("rows", "x"), ("target", "x.jsonl")),
     ),
     Target("gguf", valid.gguf, ("x.gguf",), (_gguf,), (("gguf", "x.gguf"),)),
