@@ -14,7 +14,6 @@ PACKED = {  # one file, packed
 }  # fmt: skip
 _COLUMNS = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "arrow stream"}
 _UNPACK = "unpack it, and give the file that is inside"
-_TABLE = 'save it as CSV UTF-8 (in Excel: "Save as", type "CSV UTF-8")'
 _AS_ROWS = "save its rows as JSONL or CSV"
 _REFUSED: tuple[tuple[bytes, str, str], ...] = (
     (b"7z\xbc\xaf", "a 7-Zip archive", _UNPACK),
@@ -35,11 +34,12 @@ _XML = re.compile(r"\s*<(?:\?xml|!doctype|html|head|body|tmx|xliff|tei|ts)\b", r
 _TRANSLATIONS = re.compile(r"<(tmx|xliff)\b")
 _PO = re.compile(r'(?:#.*\n|\s)*msgid\s+"')
 _NAMES = "prompt|completion|question|answer|text|label|instruction|input|output|source|target|id"
-_HEADER = re.compile(rf"({_NAMES})(\s*[,;|\t]\s*\w+)+|\w+(\s*[,;|\t]\s*({_NAMES}))+", re.IGNORECASE)
+# White space with one mark or a tab in it. Each character has one meaning, so no time is lost.
+_BETWEEN = r"(?:\s*[,;|]\s*|[^\S\t]*\t\s*)"
+_HEADER = re.compile(rf"({_NAMES})({_BETWEEN}\w+)+|\w+({_BETWEEN}({_NAMES}))+", re.IGNORECASE)
 _JSON = {".jsonl", ".json", ".ndjson", ".jsonlines", ".ldjson", ".jsonl5", ".geojson"}
 TABLES = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".psv": "|"}
 _TEXTS = {".txt", ".text"}
-ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".txt")
 _TOKENS = {".conll", ".conllu", ".conllup", ".conll2003", ".iob", ".iob2", ".bio"}
 _NOT_ROWS = {
     ".md": ("Markdown", "save its text as a .txt file, without the marks"),
