@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from m2m import families
 from m2m.cli.main import cli
-from m2m.dataset.fields import READ
+from m2m.dataset.extra_columns import READ
 from m2m.dataset.rows import FORMATS
 from m2m.recipe import load_recipe
 from tests.pipeline.scenario import make_scenario

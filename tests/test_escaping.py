@@ -26,7 +26,7 @@ from m2m.formats.json_text import json_text
 from m2m.mix.verdict import Verdict
 from m2m.pipeline.inputs import make_formatter
 from m2m.progress import Logged, Silent
-from m2m.recipe.template import recipe_text, toml_value
+from m2m.recipe.new_recipe import recipe_text, toml_value
 from m2m.report import charts
 from m2m.report.card import card_text
 from m2m.report.page import page

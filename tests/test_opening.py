@@ -212,7 +212,7 @@ OTHER_WAYS = {
     "formats/atomic.py": "new files under names of its own",
     "formats/disk.py": "folders, to flush them",
     "formats/mapped.py": "maps what the one place opened",
-    "llamacpp/surrogate.py": "a scratch file of its own",
+    "llamacpp/scratch_model.py": "a scratch file of its own",
     "pipeline/merging_runs.py": "copies folders of runs",
 }
 _CALLS = {

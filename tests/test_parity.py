@@ -14,7 +14,7 @@ import pytest
 from m2m.checkpoint import BaseModel, hf_to_gguf_name, import_model, to_gguf_rows
 from m2m.llamacpp.filetypes import file_type
 from m2m.llamacpp.model import LlamaModel
-from m2m.llamacpp.surrogate import AdaptedTensor, Surrogate
+from m2m.llamacpp.scratch_model import AdaptedTensor, Surrogate
 from m2m.nn.config import DecoderConfig
 from m2m.nn.decoder import Decoder
 from m2m.nn.lora import init_lora, lora_delta

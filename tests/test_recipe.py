@@ -8,7 +8,7 @@ import pytest
 from m2m import recipe as recipes
 from m2m.errors import InputError, RecipeError
 from m2m.recipe import load_recipe
-from m2m.recipe.template import toml_value
+from m2m.recipe.new_recipe import toml_value
 
 MINIMAL = """\
 [base]

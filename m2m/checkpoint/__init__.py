@@ -1,7 +1,7 @@
 """Base models: import a GGUF file or HF folder as one config, tensors, tokenizer and pattern."""
 
 from m2m.checkpoint.importer import import_model
-from m2m.checkpoint.model import (
+from m2m.checkpoint.model_folder import (
     BaseModel,
     ModelInfo,
     find_model,

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from m2m.checkpoint.gguf_config import config_from_gguf, gguf_shapes
 from m2m.checkpoint.gguf_keys import unknown_keys
-from m2m.checkpoint.model import compare_shapes
+from m2m.checkpoint.model_folder import compare_shapes
+from m2m.checkpoint.model_source import TOKEN_IDS, Source, check_finite
 from m2m.checkpoint.names import ROPE_FACTORS, from_gguf_rows, hf_to_gguf_name, norm_shift
-from m2m.checkpoint.source import TOKEN_IDS, Source, check_finite
 from m2m.errors import InputError, Problems
 from m2m.families import FAMILIES
 from m2m.formats.gguf import GGUFFile

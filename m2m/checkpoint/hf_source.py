@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from m2m.checkpoint.gguf_config import config_to_gguf, gguf_shapes
 from m2m.checkpoint.hf_config import config_from_json, spelling_of, unknown_json
-from m2m.checkpoint.model import CONFIG, WEIGHTS, compare_shapes
-from m2m.checkpoint.source import TOKEN_IDS, Source, check_finite
+from m2m.checkpoint.model_folder import CONFIG, WEIGHTS, compare_shapes
+from m2m.checkpoint.model_source import TOKEN_IDS, Source, check_finite
 from m2m.errors import InputError, Problems
 from m2m.families import Spelling
 from m2m.formats.gguf import GGUFValue, GGUFValueType

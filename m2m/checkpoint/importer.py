@@ -22,7 +22,7 @@ from m2m.checkpoint.gguf_keys import quiet_keys
 from m2m.checkpoint.gguf_source import open_gguf
 from m2m.checkpoint.hf_config import config_to_json
 from m2m.checkpoint.hf_source import TOKENIZER_FILES, open_folder
-from m2m.checkpoint.model import (
+from m2m.checkpoint.model_folder import (
     CONFIG,
     FORMAT_VERSION,
     INFO,
@@ -34,8 +34,8 @@ from m2m.checkpoint.model import (
     content_fingerprint,
     file_stamps,
 )
+from m2m.checkpoint.model_source import Source
 from m2m.checkpoint.names import ROPE_FACTORS, gguf_to_hf_name, norm_shift, to_gguf_rows
-from m2m.checkpoint.source import Source
 from m2m.errors import InputError, LimitError, LlamaError
 from m2m.formats.atomic import atomic_folder, write_json
 from m2m.formats.digest import file_sha256

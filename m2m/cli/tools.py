@@ -78,7 +78,7 @@ def quantize(source: Path, out: Path, kind: str) -> None:
     \b
     Example:  m2m quantize base.gguf small.gguf --type q4_0
     """
-    from m2m.export.gguf import requantize
+    from m2m.export.merged_gguf import requantize
 
     written = requantize(source, out, kind)
     say(f"{out}: " + ", ".join(f"{count} {name}" for name, count in written.items()))

@@ -22,7 +22,7 @@ from m2m.dataset.normal_form import AS_IS, REMEDY, disagreement
 from m2m.dataset.samples import RowLimit
 from m2m.dataset.translations import differ_alike, disputed
 from m2m.evaluate.harness import Part
-from m2m.evaluate.normal_form import normalised_task
+from m2m.evaluate.normalised import normalised_task
 from m2m.evaluate.targets import load_target
 from m2m.evaluate.tasks import Task
 from m2m.pipeline.inputs import make_formatter, model_folders, row_limit

@@ -16,8 +16,8 @@ from m2m.dataset.checked import Checked, DatasetFile
 from m2m.dataset.mapping import RowMapping
 from m2m.dataset.noise import cut_texts, find_noise, lopsided, refusals
 from m2m.dataset.normal_form import AS_IS, normalised
+from m2m.dataset.row_source import open_source, options_of
 from m2m.dataset.scrub import SCRUBBERS, scrubbed
-from m2m.dataset.source import open_source, options_of
 from m2m.errors import InputError, Problems
 from m2m.evaluate.harness import SUFFIXES
 from m2m.formats.atomic import write_text

@@ -11,9 +11,9 @@ from m2m.checkpoint import find_model
 from m2m.dataset.examples import Example
 from m2m.dataset.mapping import RowMapping
 from m2m.dataset.row import Row
+from m2m.dataset.row_source import open_source, options_of
 from m2m.dataset.rows import read_rows
 from m2m.dataset.samples import sequences_of
-from m2m.dataset.source import open_source, options_of
 from m2m.dataset.unused import unused_columns, unused_words
 from m2m.errors import InputError
 from m2m.evaluate.prompts import Prompter

@@ -13,11 +13,11 @@ import numpy as np
 from m2m.commands.models import gguf_of, open_model
 from m2m.dataset.normal_form import AS_IS
 from m2m.errors import Interrupted
+from m2m.evaluate.answer_log import samples
 from m2m.evaluate.evaluator import Evaluator
 from m2m.evaluate.metrics import METRICS, Metric, metrics_of, resample
-from m2m.evaluate.normal_form import normalised_task
+from m2m.evaluate.normalised import normalised_task
 from m2m.evaluate.same import in_words
-from m2m.evaluate.samples import samples
 from m2m.evaluate.scores import Scores
 from m2m.evaluate.targets import asked_to_write, load_target
 from m2m.evaluate.tasks import Task

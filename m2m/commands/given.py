@@ -8,7 +8,7 @@ from pathlib import Path
 
 from m2m.dataset.guess import UNKNOWN, Guess
 from m2m.dataset.mapping import AS_IT_IS, RowMapping
-from m2m.dataset.source import Source
+from m2m.dataset.row_source import Source
 from m2m.dataset.templates import names_in, value_at
 from m2m.formats.rowfile import AS_IT_IS as PLAIN
 from m2m.formats.rowfile import Options

@@ -28,7 +28,7 @@ from m2m.formats.atomic import write_text
 from m2m.opening import refuse_outside
 from m2m.pipeline.inputs import make_formatter, model_folders
 from m2m.recipe import Train, load_recipe
-from m2m.recipe.template import recipe_text
+from m2m.recipe.new_recipe import recipe_text
 from m2m.tokenizer import Formatter
 
 # Names that `load_recipe` refuses, and bytes that are not UTF-8 (lone surrogates).

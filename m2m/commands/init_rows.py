@@ -14,7 +14,7 @@ from m2m.dataset.ask import mappings_hint
 from m2m.dataset.guess import Part, guess, readable
 from m2m.dataset.mapping import AS_IT_IS, RowMapping, picked
 from m2m.dataset.quality import Marked
-from m2m.dataset.source import Source, open_source, part_names
+from m2m.dataset.row_source import Source, open_source, part_names
 from m2m.dataset.unused import unused_columns, unused_words
 from m2m.dataset.ways import Way, ways
 from m2m.errors import InputError, M2MError

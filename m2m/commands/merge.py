@@ -12,8 +12,8 @@ from typing import Any
 from m2m.adapter import load_adapter, save_adapter
 from m2m.checkpoint import find_model
 from m2m.errors import InputError
-from m2m.export.gguf import LOW_SURVIVAL, export_gguf, remedy
-from m2m.export.lora import export_lora
+from m2m.export.lora_gguf import export_lora
+from m2m.export.merged_gguf import LOW_SURVIVAL, export_gguf, remedy
 from m2m.llamacpp.filetypes import file_type
 from m2m.machine import peak_rss_bytes
 from m2m.merge.belonging import adapter_doubts, changes_nothing

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from m2m.checkpoint import find_model
-from m2m.llamacpp.adapter import AdaptedModel
+from m2m.llamacpp.applied_lora import AdaptedModel
 from m2m.llamacpp.guard import check_loads
 from m2m.llamacpp.model import LlamaModel
 from m2m.machine import usable_threads

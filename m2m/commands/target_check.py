@@ -12,7 +12,7 @@ from m2m.dataset.duplicates import near_groups, repeated
 from m2m.dataset.grams import comparable, joined
 from m2m.dataset.noise_check import unbalanced
 from m2m.dataset.normal_form import form_of
-from m2m.evaluate.normal_form import task_texts
+from m2m.evaluate.normalised import task_texts
 from m2m.evaluate.tasks import Task
 
 # docs/own-language.md: at least 100 questions for dev; 30 questions leave ±0.09 on an accuracy.

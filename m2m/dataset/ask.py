@@ -9,7 +9,7 @@ from m2m.dataset.guess import Part, guess
 from m2m.dataset.mapping import RowMapping
 from m2m.dataset.ways import Way, ways
 from m2m.formats.records import Record
-from m2m.recipe.template import toml_value
+from m2m.recipe.new_recipe import toml_value
 
 _NUMBERED = '`header = "no"` means that line 1 is a row, too: the columns are {1}, {2} ...'
 _SHELL = str.maketrans({"\n": "\\n"})  # `m2m.cli.options` makes a line break of it again

@@ -13,9 +13,9 @@ from m2m.dataset.grams import comparable, frame, joined, without_frame
 from m2m.dataset.mapping import AS_IT_IS, RowMapping
 from m2m.dataset.noise_check import check_noise
 from m2m.dataset.normal_form import AS_IS, form_of, normalised_rows
+from m2m.dataset.row_source import Source, open_source, options_of
 from m2m.dataset.rows import Row, read_rows
 from m2m.dataset.samples import RowLimit, encode
-from m2m.dataset.source import Source, open_source, options_of
 from m2m.dataset.statistics import DEAR, RUINOUS, Cost, cost, histogram, mostly_letters
 from m2m.errors import InputError, M2MError, Problems
 from m2m.formats.rowfile import AS_IT_IS as UNCHANGED

@@ -18,7 +18,7 @@ from m2m.dataset.columns import (
     plain,
 )
 from m2m.dataset.examples import decided, kind_of, read_example
-from m2m.dataset.fields import ABOUT, may_be_answer
+from m2m.dataset.extra_columns import ABOUT, may_be_answer
 from m2m.dataset.mapping import RowMapping
 from m2m.dataset.quality import MARKS_OF_TOOLS, marks
 from m2m.dataset.shapes import ABOUT_PAIR, SHAPES, Shape
@@ -35,7 +35,7 @@ _SLOT = re.compile(r"<(\w+\^?)>")
 _REPEATED = 0.8  # different labels per row, at most: else the answers are no labels
 _TRIED = 500  # rows, from all parts of a file, that show whether a mapping reads it
 _DIRECTION = "translates {} into {}; exchange the two for the other direction"
-_ENOUGH = 0.5  # share of the rows that a mapping must read
+_ENOUGH = 0.5  # fraction of the rows that a mapping must read
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from m2m.dataset.templates import field_names, is_empty, names_in, value_at, wor
 from m2m.dataset.unused import OWN
 from m2m.errors import InputError
 from m2m.formats.records import Record
-from m2m.recipe.template import toml_value
+from m2m.recipe.new_recipe import toml_value
 
 Where = tuple[str, tuple[str, ...]]
 

@@ -14,7 +14,7 @@ from m2m.dataset.answers import READINGS
 from m2m.dataset.ask import mappings_hint
 from m2m.dataset.conversation import Wrong, with_answer
 from m2m.dataset.examples import Kind, conversation, decided, kind_of, read_example, refuse_nothing
-from m2m.dataset.fields import (
+from m2m.dataset.extra_columns import (
     READ,
     refuse_chats,
     refuse_other_answers,
@@ -28,7 +28,7 @@ from m2m.dataset.plain_text import refuse_no_prose, refuse_parallel
 from m2m.dataset.quality import refuse_marks
 from m2m.dataset.row import Row
 from m2m.dataset.row_formats import FORMATS, Converter, from_turns, has_no_input
-from m2m.dataset.source import Source, as_source, left_out
+from m2m.dataset.row_source import Source, as_source, left_out
 from m2m.dataset.templates import fill, is_empty, names_in
 from m2m.errors import InputError, Problems
 from m2m.formats.records import Record

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from m2m.dataset.mapping import AS_IT_IS, RowMapping
 from m2m.dataset.row import Row
-from m2m.dataset.source import Source
+from m2m.dataset.row_source import Source
 from m2m.dataset.tool_calls import fit_arguments, refuse_unplain
 from m2m.errors import InputError, Problems
 from m2m.opening import Text

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from m2m.dataset.characters import CONTROL, INVISIBLE
-from m2m.dataset.fields import is_about
+from m2m.dataset.extra_columns import is_about
 from m2m.dataset.noise import EMAIL, ESCAPE, HTML, PHONE, URL, USER, is_phone
 
 _ESCAPES = {"n": "\n", "r": "\n", "t": "\t", '"': '"', "'": "'"}

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from m2m.dataset.columns import columns_of, plain
-from m2m.dataset.fields import ABOUT, READ, may_be_answer
+from m2m.dataset.extra_columns import ABOUT, READ, may_be_answer
 from m2m.dataset.mapping import RowMapping
 from m2m.dataset.row_formats import FORMATS
 from m2m.dataset.templates import names_in, texts_of, value_at

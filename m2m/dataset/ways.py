@@ -15,7 +15,7 @@ from m2m.dataset.columns import (
     looks_like_data,
     plain,
 )
-from m2m.dataset.fields import ABOUT
+from m2m.dataset.extra_columns import ABOUT
 from m2m.dataset.guess import Part, guess
 from m2m.dataset.mapping import RowMapping
 from m2m.dataset.templates import parsed, word_key

@@ -13,8 +13,8 @@ from typing import Any
 from m2m.dataset.examples import Example, decided
 from m2m.dataset.mapping import RowMapping, picked
 from m2m.dataset.plain_text import refuse_no_prose, refuse_parallel
+from m2m.dataset.row_source import Source, open_source, options_of
 from m2m.dataset.sameness import normalize
-from m2m.dataset.source import Source, open_source, options_of
 from m2m.errors import InputError, Problems
 from m2m.evaluate.harness import SUFFIXES, Part, load_harness, reframed
 from m2m.evaluate.metrics import check_metric

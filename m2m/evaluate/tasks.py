@@ -13,7 +13,7 @@ from m2m.dataset.answers import READINGS
 from m2m.dataset.ask import mappings_hint
 from m2m.dataset.conversation import Wrong
 from m2m.dataset.examples import SHAPES, Example, Kind, decided, kind_of, read_example
-from m2m.dataset.fields import (
+from m2m.dataset.extra_columns import (
     refuse_chats,
     refuse_other_answers,
     refuse_rejected,
@@ -22,8 +22,8 @@ from m2m.dataset.fields import (
 )
 from m2m.dataset.mapping import AS_IT_IS, RowMapping, picked, picked_words
 from m2m.dataset.quality import refuse_marks
+from m2m.dataset.row_source import Source, as_source, left_out
 from m2m.dataset.sameness import normalize
-from m2m.dataset.source import Source, as_source, left_out
 from m2m.dataset.templates import names_in
 from m2m.errors import InputError, Problems
 from m2m.evaluate.prompts import Form, Prompter

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
+from m2m.formats.byte_parts import Source
 from m2m.formats.extra import imported
 from m2m.formats.rowfile import Fault
-from m2m.formats.source import Source
 from m2m.opening import ROWS
 
 # Texts become 3 to 20 times as small; a file of one letter 1,000 times (deflate) or 10,000 times.

@@ -15,9 +15,9 @@ from itertools import chain, pairwise
 from typing import Any, NoReturn
 
 from m2m.errors import Problems
+from m2m.formats.byte_parts import BadLines, Source, encoding_of, whole_text
 from m2m.formats.json_shapes import rows_of_lists, rows_of_object
 from m2m.formats.rowfile import Fault, Options, Record
-from m2m.formats.source import BadLines, Source, encoding_of, whole_text
 
 _JSON_SPACE = " \t\r\n"
 _SPACES = re.compile(f"[{_JSON_SPACE}]*")

@@ -6,8 +6,8 @@ import json
 import re
 from pathlib import PurePath
 
+from m2m.formats.byte_parts import encoding_of
 from m2m.formats.rowfile import Fault, Options
-from m2m.formats.source import encoding_of
 
 PACKED = {  # one file, packed
     b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd",

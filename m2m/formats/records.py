@@ -11,16 +11,16 @@ from typing import Any
 
 from m2m.errors import InputError, Problems
 from m2m.formats.archives import member, unpacked
-from m2m.formats.columns import read_columns
+from m2m.formats.byte_parts import Source, whole_text
+from m2m.formats.columnar import read_columns
+from m2m.formats.delimited import read_table
 from m2m.formats.folders import Part, folder_part, mark_of
 from m2m.formats.json_rows import kind_of as kind_of_value
 from m2m.formats.json_rows import read_json, refuse_constant, where
 from m2m.formats.nature import PACKED, TABLES, kind_of
 from m2m.formats.rowfile import AS_IT_IS, Fault, Options, Record, RowFile
 from m2m.formats.sheets import read_sheet
-from m2m.formats.source import Source, whole_text
-from m2m.formats.table import read_table
-from m2m.formats.translations import read_po, read_xml
+from m2m.formats.translation_files import read_po, read_xml
 from m2m.opening import JSON, ROWS, Text, read_text, refuse_many, stream
 from m2m.places import place_of
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from m2m.errors import LlamaError, M2MError
 from m2m.limits import CPU_SIGNAL, limit_self
-from m2m.llamacpp.adapter import AdaptedModel
-from m2m.llamacpp.agreement import check_agreement
+from m2m.llamacpp.applied_lora import AdaptedModel
+from m2m.llamacpp.logit_check import check_agreement
 from m2m.llamacpp.model import LlamaModel
 
 _REFUSED, _PARTED = 3, 4

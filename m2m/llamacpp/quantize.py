@@ -27,7 +27,7 @@ from m2m.formats.gguf import GGUFFile, GGUFTensorSpec
 from m2m.llamacpp import bindings as c
 from m2m.llamacpp.filetypes import Q8_0, row_bytes, type_name
 from m2m.llamacpp.q8_0 import quantize_q8_0
-from m2m.llamacpp.rows import Rows, dequantize_rows
+from m2m.llamacpp.weight_rows import Rows, dequantize_rows
 
 Result = TypeVar("Result")
 

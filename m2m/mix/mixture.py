@@ -71,10 +71,10 @@ class Mixture:
         )
 
     def short(self, datasets: int) -> str:
-        """Return the label, or "all 8 datasets in equal shares" if it has many and all of them."""
+        """Return the label, or "all 8 datasets in equal proportions" if it has all of many."""
         kind = "equal" if self.is_uniform else "unequal"
         every = len(self.datasets) == datasets > 3
-        return f"all {datasets} datasets in {kind} shares" if every else self.label
+        return f"all {datasets} datasets in {kind} proportions" if every else self.label
 
     def as_json(self) -> dict[str, Any]:
         """Return `{"datasets": [...], "weights": [...]}`."""

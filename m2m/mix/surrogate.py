@@ -9,7 +9,7 @@ from typing import Any
 
 from m2m.checkpoint import hf_to_gguf_name, to_gguf_rows
 from m2m.evaluate.evaluator import Evaluator
-from m2m.llamacpp.surrogate import AdaptedTensor, Surrogate
+from m2m.llamacpp.scratch_model import AdaptedTensor, Surrogate
 from m2m.merge.merger import Merger
 from m2m.mix.mixture import Mixture
 from m2m.mix.trial import Places, Trial

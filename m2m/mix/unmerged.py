@@ -12,7 +12,7 @@ import numpy as np
 from m2m.mix.agreement import LEAST, Scored, correlation, ranks
 from m2m.mix.mixture import BASE, Mixture
 from m2m.mix.ranking import Ranked
-from m2m.mix.rivals import RIVALS, Known
+from m2m.mix.rival_predictors import RIVALS, Known
 from m2m.mix.scoreboard import Objective
 from m2m.mix.trial import Trial
 

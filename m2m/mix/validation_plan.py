@@ -14,7 +14,7 @@ import numpy as np
 from m2m.mix.agreement import Agreements, Scored, agreement
 from m2m.mix.mixture import Mixture
 
-SURROGATE = "surrogate"  # the predictor that the others in `m2m.mix.rivals` are compared with
+SURROGATE = "surrogate"  # the predictor that those in `m2m.mix.rival_predictors` are compared with
 # Groups of mixtures: for a single dataset at an expert's budget the surrogate is the fine-tune.
 MIXED, EVERY = "mixtures", "with_singles"
 

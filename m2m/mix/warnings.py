@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from m2m.evaluate.metrics import METRICS
 from m2m.evaluate.same import in_words
-from m2m.export.gguf import LOW_SURVIVAL
+from m2m.export.merged_gguf import LOW_SURVIVAL
 from m2m.mix.mixture import BASE, Mixture
 from m2m.mix.ranking import CONFIDENCE
 from m2m.mix.scoreboard import Objective, Scoreboard, scoreboard

@@ -12,7 +12,7 @@ from m2m.evaluate.score import Score
 from m2m.mix.agreement import LEAST, Scored, regret
 from m2m.mix.mixture import Mixture
 from m2m.mix.ranking import Interval
-from m2m.mix.rivals import MERGE
+from m2m.mix.rival_predictors import MERGE
 from m2m.mix.scoreboard import scoreboard
 from m2m.mix.trial import Trial
 from m2m.pipeline.finetunes import DEV, TEST, FineTuner, has_test, objectives_on, open_judge

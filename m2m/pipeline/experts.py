@@ -18,9 +18,9 @@ from m2m.recipe import Recipe, Train
 from m2m.recipe.fields import UNTIL
 from m2m.results.training import Trained
 from m2m.tuner.callbacks import ShowProgress
-from m2m.tuner.memory import GIB, Saving, choose_saving, load_of
 from m2m.tuner.result import TrainResult, folder_mark, identity
 from m2m.tuner.row_mix import passes
+from m2m.tuner.saving import GIB, Saving, choose_saving, load_of
 from m2m.tuner.trainer import Origin, Trainer, finished
 
 # The fraction of free memory that training may take if the recipe names no limit.

@@ -11,8 +11,8 @@ from m2m.checkpoint import BaseModel
 from m2m.counted import counted
 from m2m.dataset.normal_form import AS_IS
 from m2m.evaluate.same import in_words, question_keys
-from m2m.export.gguf import Provenance, export_gguf, remedy
-from m2m.export.lora import export_lora
+from m2m.export.lora_gguf import export_lora
+from m2m.export.merged_gguf import Provenance, export_gguf, remedy
 from m2m.export.modelfile import write_modelfile
 from m2m.export.serving import as_trained, ollama_remarks, serving_remarks
 from m2m.llamacpp.asking import own_template
@@ -106,24 +106,24 @@ def export(run: TrainedRun, ranking: Ranking, confirmation: Confirmation) -> Exp
 
 
 def _sources(inputs: Inputs, winner: Model) -> list[Source]:
-    shares = winner.mixture.weight_by_dataset
+    weights = winner.mixture.weight_by_dataset
     return [
         Source(
             name=dataset.name,
             rows=len(inputs.corpora[dataset.name].samples),
-            share=shares[dataset.name],
+            weight=weights[dataset.name],
             languages=dataset.languages,
             licence=dataset.licence,
             source=dataset.source,
             notes=dataset.notes,
         )
         for dataset in inputs.recipe.datasets
-        if dataset.name in shares
+        if dataset.name in weights
     ]
 
 
 def _described(dataset: Source) -> str:
-    return f"share {dataset.share:z.3f}, licence {dataset.licence or 'not given'}"
+    return f"weight {dataset.weight:z.3f}, licence {dataset.licence or 'not given'}"
 
 
 def _hub_name(base: BaseModel) -> str | None:

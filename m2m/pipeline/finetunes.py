@@ -140,7 +140,7 @@ def mixed_corpus(inputs: Inputs, mixture: Mixture) -> Corpus:
 
 
 def folder_name(mixture: Mixture) -> str:
-    """Return the datasets' names, or a digest if they are too long or their shares differ."""
+    """Return the datasets' names, or a digest if they are too long or their weights differ."""
     name = "+".join(mixture.datasets)
     if mixture == Mixture.uniform(mixture.datasets) and len(name) <= _LONGEST_NAME:
         return name

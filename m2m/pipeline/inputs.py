@@ -16,12 +16,12 @@ from m2m.dataset import RowLimit, Sample, dataset_fingerprint, encode
 from m2m.dataset.long_rows import NONE, LongRows, fitted
 from m2m.dataset.mapping import RowMapping
 from m2m.dataset.normal_form import AS_IS, REMEDY, disagreement, form_of, normalised_rows
+from m2m.dataset.row_source import left_out, open_source, options_of
 from m2m.dataset.rows import checked_rows, read_rows
-from m2m.dataset.source import left_out, open_source, options_of
 from m2m.errors import InputError, M2MError, Problems, ResourceError
 from m2m.evaluate.harness import Part
 from m2m.evaluate.metrics import check_metric
-from m2m.evaluate.normal_form import normalised_task, task_texts
+from m2m.evaluate.normalised import normalised_task, task_texts
 from m2m.evaluate.targets import load_target, refuse_same_rows
 from m2m.evaluate.tasks import Task, requests
 from m2m.formats.gguf import GGUFFile

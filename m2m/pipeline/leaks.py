@@ -22,7 +22,7 @@ from m2m.dataset.checked import SHOWN, in_rows
 from m2m.dataset.duplicates import holding
 from m2m.dataset.grams import comparable, joined, without_frame
 from m2m.dataset.mapping import RowMapping
-from m2m.dataset.source import open_source, options_of
+from m2m.dataset.row_source import open_source, options_of
 from m2m.errors import InputError, Problems
 from m2m.evaluate.same import question_keys
 from m2m.evaluate.tasks import Task

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from m2m.arrays import F64
 from m2m.evaluate.tasks import requests
-from m2m.mix.rivals import Features
+from m2m.mix.rival_predictors import Features
 from m2m.mix.similarity import token_frequencies
 from m2m.nn.decoder import Decoder
 from m2m.pipeline.experts import choose, open_decoder
@@ -20,13 +20,13 @@ _TOGETHER = 16  # texts in one pass over the weights
 
 
 def token_features(inputs: Inputs) -> Features:
-    """Return the shares of the tokens of all rows, and of dev questions with right answers."""
+    """Return the frequencies of the tokens of all rows, and of dev questions with right answers."""
     vocabulary = inputs.base.config.vocab_size
-    shares = {
+    frequencies = {
         name: token_frequencies([sample.ids for sample in corpus.samples], vocabulary)
         for name, corpus in inputs.corpora.items()
     }
-    return Features(shares, token_frequencies(_questions(inputs), vocabulary))
+    return Features(frequencies, token_frequencies(_questions(inputs), vocabulary))
 
 
 def hidden_features(inputs: Inputs) -> Features:

@@ -14,9 +14,9 @@ import numpy as np
 from m2m.formats.journal import Journal
 from m2m.mix.agreement import LEAST, Scored
 from m2m.mix.comparison import apart, foresight
-from m2m.mix.halving import halving
+from m2m.mix.halving_rival import halving
 from m2m.mix.mixture import BASE, Mixture
-from m2m.mix.rivals import HALVING, MERGE, NESTED, RANDOM, RIVALS, UNION, Known, nested
+from m2m.mix.rival_predictors import HALVING, MERGE, NESTED, RANDOM, RIVALS, UNION, Known, nested
 from m2m.mix.scoreboard import metric_name
 from m2m.mix.study import Study
 from m2m.mix.validation_plan import SURROGATE
@@ -97,7 +97,7 @@ def compare(
     rows = []
     for name in (MERGE, *RIVALS):
         if name == UNION and name not in picks:
-            continue  # datasets of one size: all rows are all datasets in equal shares
+            continue  # datasets of one size: all rows are all datasets in equal proportions
         pick, note = _pick(name, known, picks, pool, budget)
         if name != MERGE and RIVALS[name].predict and name not in guesses:
             note = _WRITTEN if known.written else _UNREAD

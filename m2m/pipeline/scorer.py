@@ -12,7 +12,7 @@ from m2m.evaluate.evaluator import Evaluator
 from m2m.evaluate.tasks import Task
 from m2m.llamacpp.filetypes import file_type
 from m2m.llamacpp.model import build_info
-from m2m.llamacpp.surrogate import Surrogate, fastest_type, scratch_folder
+from m2m.llamacpp.scratch_model import Surrogate, fastest_type, scratch_folder
 from m2m.machine import usable_threads
 from m2m.merge.merger import Merger
 from m2m.mix.surrogate import SurrogateScorer

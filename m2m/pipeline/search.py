@@ -5,11 +5,11 @@ from __future__ import annotations
 from m2m.evaluate.metrics import best_possible
 from m2m.formats.journal import Journal
 from m2m.mix.example_order import ExampleOrder
+from m2m.mix.make_strategy import make_strategy
 from m2m.mix.mixture import BASE
 from m2m.mix.ranking import rank
 from m2m.mix.scoreboard import metric_name, pareto, scoreboard, target_name
 from m2m.mix.space import Space, make_space
-from m2m.mix.strategies import make_strategy
 from m2m.mix.study import Study
 from m2m.mix.tables import write_tables
 from m2m.mix.trial import Trial

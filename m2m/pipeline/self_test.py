@@ -11,8 +11,8 @@ import numpy as np
 from m2m.dataset import load_dataset
 from m2m.dataset.mapping import RowMapping
 from m2m.dataset.normal_form import normalised_rows
+from m2m.dataset.row_source import open_source, options_of
 from m2m.dataset.rows import Row
-from m2m.dataset.source import open_source, options_of
 from m2m.errors import InputError, M2MError
 from m2m.evaluate.overlap import exact_match
 from m2m.export.selftest import SelfTest

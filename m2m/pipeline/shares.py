@@ -18,8 +18,8 @@ from m2m.counted import counted
 from m2m.errors import InputError, Interrupted
 from m2m.formats.journal import Journal
 from m2m.mix.example_order import ExampleOrder
+from m2m.mix.make_strategy import make_strategy
 from m2m.mix.mixture import BASE
-from m2m.mix.strategies import make_strategy
 from m2m.mix.strategy import Ask
 from m2m.mix.study import Study
 from m2m.pipeline.experts import Tuning, expert_job, trained_experts

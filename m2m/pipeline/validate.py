@@ -13,7 +13,17 @@ from m2m.formats.atomic import write_text
 from m2m.formats.journal import Journal
 from m2m.mix.agreement import Scored, regret
 from m2m.mix.mixture import Mixture
-from m2m.mix.rivals import ALL, HIDDEN, MERGE, RIVALS, TOKENS, UNION, Known, nested, picks_of
+from m2m.mix.rival_predictors import (
+    ALL,
+    HIDDEN,
+    MERGE,
+    RIVALS,
+    TOKENS,
+    UNION,
+    Known,
+    nested,
+    picks_of,
+)
 from m2m.mix.scoreboard import metric_name, scoreboard, target_name
 from m2m.mix.study import Study
 from m2m.mix.trial import Trial

@@ -26,7 +26,7 @@ from m2m.pipeline.scorer import threads
 from m2m.progress import Progress, Silent
 from m2m.recipe import Recipe
 from m2m.results.training import Trained
-from m2m.tuner.memory import GIB, Saving
+from m2m.tuner.saving import GIB, Saving
 
 _FRESH = 64 << 20  # bytes of a process with NumPy and this package; 57 MiB on Linux
 _ROW = 400  # bytes of a sample without its arrays' contents

@@ -13,10 +13,10 @@ from m2m.counted import counted
 from m2m.evaluate.evaluator import Evaluator
 from m2m.formats.gguf import plan_gguf
 from m2m.llamacpp.filetypes import file_type, quantized_layout
-from m2m.llamacpp.surrogate import scratch_folder
+from m2m.llamacpp.scratch_model import scratch_folder
+from m2m.mix.make_strategy import make_strategy
 from m2m.mix.mixture import BASE, Mixture
 from m2m.mix.space import LISTED, Space
-from m2m.mix.strategies import make_strategy
 from m2m.mix.strategy import Cost, Strategy
 from m2m.pipeline.experts import finished_experts, goes_on
 from m2m.pipeline.finetunes import training_rows

@@ -20,7 +20,7 @@ from m2m.planning.calibration import Rates, calibrate
 from m2m.planning.cost import ASIDE, PlannedStage, Work, planned_strategy, times_alone
 from m2m.planning.until import LAST
 from m2m.progress import Progress
-from m2m.tuner.memory import GIB
+from m2m.tuner.saving import GIB
 
 _ROOM = 256 << 20  # bytes left free on a disk
 _LONG = 60.0  # seconds of training; nobody needs a shorter time than this

@@ -218,8 +218,8 @@ class Confirm:
     top: int = optional(2, "mixtures from the top of the ranking", low=1)
     baselines: tuple[str, ...] = optional(
         BASELINES,
-        "comparisons that are fine-tuned too: all datasets in equal shares (all), all rows of all "
-        "datasets, each once (union), the best single dataset",
+        "comparisons that are fine-tuned too: all datasets in equal proportions (all), all rows of "
+        "all datasets, each once (union), the best single dataset",
         choices=BASELINES,
     )
     budget: str | int = optional(

@@ -133,7 +133,7 @@ def _results(facts: Facts) -> Iterator[Markup]:
     if facts.ranking and facts.ranking.places:
         names = [source.name for source in facts.sources] or [*facts.ranking.worth]
         legend = (
-            "One row is one mixture: dots say which datasets are in it (larger: a larger share), "
+            "One row is one mixture: dots say which datasets are in it (larger: a larger weight), "
             "the line is the 95 % interval of its surrogate's score. = and full colour: too "
             "close to the best to decide. Dashed: the base model."
         )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from m2m.recipe import LISTS, SECTIONS
-from m2m.recipe.template import toml_value
+from m2m.recipe.new_recipe import toml_value
 
 
 def recipe_lines(settings: Mapping[str, Any]) -> list[tuple[str, bool]]:

@@ -46,7 +46,7 @@ class Source:
 
     name: str
     rows: int | None
-    share: float
+    weight: float
     languages: tuple[str, ...]
     licence: str
     source: str
@@ -136,7 +136,7 @@ def read_facts(path: Path, watts: float | None = None) -> Facts:
     winner = confirmation.winner.mixture if confirmation else BASE
     sources = parsed(recipe, lambda: _sources(settings, winner))
     base = parsed(recipe, lambda: _base(settings))
-    used = [(source.name, source.licence) for source in sources if source.share]
+    used = [(source.name, source.licence) for source in sources if source.weight]
     assumed = settings.get("report", {}).get("watts", Report().watts)
     return Facts(
         name=path.name,
@@ -192,7 +192,7 @@ def _sources(settings: Json, winner: Mixture) -> list[Source]:
         Source(
             name=str(dataset["name"]),
             rows=known.get(dataset["name"], {}).get("rows"),
-            share=winner.weight_by_dataset.get(dataset["name"], 0.0),
+            weight=winner.weight_by_dataset.get(dataset["name"], 0.0),
             languages=tuple(map(str, dataset.get("languages") or ())),
             **{key: str(dataset.get(key) or "") for key in ("licence", "source", "notes")},
         )
@@ -287,10 +287,10 @@ def source_table(sources: Sequence[Source]) -> Table:
     """Show the origin of the data."""
     return Table(
         "data",
-        "Datasets as the recipe describes them, with their share in the winner",
+        "Datasets as the recipe describes them, with their weight in the winner",
         [
             Column("dataset", "dataset"),
-            Column("share", "share", float, lambda share: f"{100 * share:.0f} %" if share else "-"),
+            Column("weight", "weight", float, lambda part: f"{100 * part:.0f} %" if part else "-"),
             Column("rows", "rows", int),
             Column("languages", "languages"),
             Column("licence", "licence", text=lambda licence: licence or "not given"),
@@ -300,7 +300,7 @@ def source_table(sources: Sequence[Source]) -> Table:
         [
             (
                 source.name,
-                source.share,
+                source.weight,
                 source.rows,
                 ", ".join(source.languages) or None,
                 source.licence,
@@ -309,7 +309,7 @@ def source_table(sources: Sequence[Source]) -> Table:
             )
             for source in sources
         ],
-        strong=frozenset(place for place, source in enumerate(sources) if source.share),
+        strong=frozenset(place for place, source in enumerate(sources) if source.weight),
     )
 
 

@@ -169,7 +169,7 @@ def ranking_tables(ranking: Ranking, names: Sequence[str]) -> list[Table]:
 
 
 def ranking_table(ranking: Ranking, names: Sequence[str]) -> Table:
-    """Show all scored mixtures, best first; CSV has the share of each of the datasets `names`."""
+    """Show all scored mixtures, best first; CSV has the proportion of each dataset of `names`."""
     rows: list[list[Cell]] = []
     for place in ranking.places:
         weights = place.mixture.weight_by_dataset
@@ -198,7 +198,7 @@ def ranking_table(ranking: Ranking, names: Sequence[str]) -> Table:
             Column("interval", "95 % interval", Interval, lambda span: span.ends),
             Column("behind", "behind the best (95 %)", Interval, lambda span: span.signed),
             Column("examples", "questions", int),
-            *(Column(f"share of {name}", "", float) for name in names),
+            *(Column(f"proportion of {name}", "", float) for name in names),
         ],
         rows,
         top=TOP,

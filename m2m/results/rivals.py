@@ -12,7 +12,7 @@ from m2m.evaluate.score import Score
 from m2m.mix.comparison import Foresight
 from m2m.mix.mixture import Mixture
 from m2m.mix.ranking import Interval
-from m2m.mix.rivals import MERGE, RIVALS
+from m2m.mix.rival_predictors import MERGE, RIVALS
 from m2m.mix.unmerged import Unmerged
 from m2m.results.table import Cell, Column, Table
 

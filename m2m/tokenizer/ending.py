@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from m2m.tokenizer.chat import Formatter
+from m2m.tokenizer.prompt_boundary import Formatter
 from m2m.tokenizer.template import ChatTemplate
 from m2m.tokenizer.tokenizer import Tokenizer
 

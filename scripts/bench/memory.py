@@ -149,7 +149,7 @@ def score(scene: Scene) -> None:
     from m2m.evaluate.evaluator import Evaluator
     from m2m.evaluate.tasks import load_task
     from m2m.llamacpp.filetypes import file_type
-    from m2m.llamacpp.surrogate import Surrogate, scratch_folder
+    from m2m.llamacpp.scratch_model import Surrogate, scratch_folder
     from m2m.machine import usable_threads
     from m2m.merge.merger import Merger
     from m2m.mix.mixture import Mixture

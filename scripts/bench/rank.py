@@ -29,12 +29,12 @@ from m2m.checkpoint import find_model
 from m2m.evaluate.evaluator import Evaluator
 from m2m.evaluate.metrics import METRICS
 from m2m.evaluate.tasks import load_task
-from m2m.export.lora import export_lora
+from m2m.export.lora_gguf import export_lora
 from m2m.formats.journal import Journal
-from m2m.llamacpp.adapter import AdaptedModel
+from m2m.llamacpp.applied_lora import AdaptedModel
 from m2m.llamacpp.filetypes import file_type
 from m2m.llamacpp.model import LlamaModel
-from m2m.llamacpp.surrogate import Surrogate
+from m2m.llamacpp.scratch_model import Surrogate
 from m2m.merge.merger import Merger
 from m2m.mix.mixture import Mixture, subsets
 from m2m.mix.surrogate import adapted_tensors

@@ -48,12 +48,12 @@ from m2m.evaluate.tasks import load_task, requests
 from m2m.formats.gguf import nbytes_of, write_gguf
 from m2m.formats.safetensors import SafetensorsFile
 from m2m.llamacpp import bindings as c
-from m2m.llamacpp.calibration import raw_seconds
 from m2m.llamacpp.filetypes import FileType, file_type, quantized_layout
 from m2m.llamacpp.model import LlamaModel
 from m2m.llamacpp.quantize import quantize
 from m2m.llamacpp.scoring import Request, common_prefix, score
-from m2m.llamacpp.surrogate import Surrogate
+from m2m.llamacpp.scratch_model import Surrogate
+from m2m.llamacpp.type_speed import raw_seconds
 from m2m.merge.merger import Merger
 from m2m.mix.mixture import Mixture
 from m2m.mix.surrogate import adapted_tensors

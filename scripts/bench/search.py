@@ -34,11 +34,11 @@ from m2m.blas import one_blas_thread
 from m2m.evaluate.metrics import METRICS
 from m2m.evaluate.scores import Scores
 from m2m.mix.example_order import ExampleOrder
+from m2m.mix.make_strategy import make_strategy
 from m2m.mix.mixture import BASE, Mixture
 from m2m.mix.ranking import rank
 from m2m.mix.scoreboard import Objective, scoreboard
 from m2m.mix.space import Space
-from m2m.mix.strategies import make_strategy
 from m2m.mix.strategy import Strategy
 from m2m.mix.trial import Places, Trial
 from m2m.recipe import Search

@@ -25,7 +25,7 @@ from m2m.evaluate.tasks import load_task, requests
 from m2m.llamacpp.filetypes import file_type
 from m2m.llamacpp.model import LlamaModel
 from m2m.llamacpp.scoring import Request, score
-from m2m.llamacpp.surrogate import Surrogate
+from m2m.llamacpp.scratch_model import Surrogate
 from m2m.pipeline.inputs import make_formatter
 
 ROOT = Path(__file__).parents[2]

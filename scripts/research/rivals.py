@@ -29,7 +29,7 @@ from m2m.evaluate.scores import Scores
 from m2m.formats.atomic import write_text
 from m2m.mix.agreement import Scored
 from m2m.mix.mixture import BASE, Mixture
-from m2m.mix.rivals import ALL, MERGE, RIVALS, TOKENS, Known, picks_of
+from m2m.mix.rival_predictors import ALL, MERGE, RIVALS, TOKENS, Known, picks_of
 from m2m.mix.scoreboard import Objective
 from m2m.mix.trial import Trial
 from m2m.mix.validation_plan import SURROGATE

@@ -1,6 +1,7 @@
 """What "trained on everything" means when datasets differ in size.
 
-In equal shares 190 + 10 rows are 100 rows of the large dataset and ten times each of the small one.
+In equal proportions 190 + 10 rows are 100 rows of the large dataset and ten times each of the
+small one.
 Readers think of the files put together, which is another fine-tune: both are baselines, under names
 that say which is which, and every fine-tune says how many rows it has seen.
 """

@@ -19,7 +19,7 @@ from m2m.adapter import CONFIG, Adapter, load_adapter, save_adapter
 from m2m.checkpoint import BaseModel, import_model
 from m2m.cli.main import cli
 from m2m.errors import InputError
-from m2m.export.lora import export_lora
+from m2m.export.lora_gguf import export_lora
 from m2m.formats.safetensors import SafetensorsFile, TensorSpec, write_safetensors
 from m2m.merge.belonging import adapter_doubts, lora_doubts
 from tests.merge.conftest import adapter

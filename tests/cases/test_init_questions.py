@@ -96,7 +96,7 @@ def test_each_line_that_is_offered_works(folder: Path, kind: str) -> None:
 def read_rows(recipe: Recipe) -> list[tuple[str, str]]:
     from m2m.dataset import load_dataset
     from m2m.dataset.mapping import RowMapping
-    from m2m.dataset.source import open_source, options_of
+    from m2m.dataset.row_source import open_source, options_of
 
     assert read_inputs(recipe).corpora  # all that a run does with it before it trains
     (dataset,) = recipe.datasets

@@ -20,7 +20,7 @@ from m2m.dataset import load_dataset
 from m2m.dataset.ask import pasted
 from m2m.dataset.examples import read_example
 from m2m.dataset.mapping import RowMapping
-from m2m.dataset.source import open_source
+from m2m.dataset.row_source import open_source
 from m2m.errors import InputError, RecipeError
 from m2m.evaluate.targets import load_target
 from m2m.evaluate.tasks import load_task

@@ -17,8 +17,8 @@ import pytest
 from m2m.commands.data_check import check_data, read_target
 from m2m.commands.init import start_recipe
 from m2m.dataset import Row, encode, load_dataset
+from m2m.dataset.row_source import as_source
 from m2m.dataset.rows import read_rows
-from m2m.dataset.source import as_source
 from m2m.errors import InputError
 from m2m.evaluate.targets import load_target
 from m2m.recipe import Target, load_recipe

@@ -19,8 +19,8 @@ from m2m.dataset.examples import Example
 from m2m.evaluate.evaluator import Evaluator
 from m2m.evaluate.prompts import Form
 from m2m.evaluate.tasks import Task
-from m2m.export.gguf import Provenance, export_gguf
-from m2m.export.lora import export_lora
+from m2m.export.lora_gguf import export_lora
+from m2m.export.merged_gguf import Provenance, export_gguf
 from m2m.formats.gguf import GGUFFile, GGUFValue
 from m2m.llamacpp.filetypes import file_type
 from m2m.llamacpp.generate import Sampling

@@ -20,7 +20,7 @@ import pytest
 import tests.tiny as tiny
 from m2m.checkpoint import BaseModel, import_model
 from m2m.errors import InputError
-from m2m.export.gguf import Provenance
+from m2m.export.merged_gguf import Provenance
 from m2m.formats.atomic import write_json
 from m2m.formats.gguf import GGUFFile, GGUFValue
 from m2m.formats.records import read_object

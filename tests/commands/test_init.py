@@ -17,7 +17,7 @@ from m2m.commands.init import start_recipe
 from m2m.errors import InputError
 from m2m.pipeline.inputs import read_inputs
 from m2m.recipe import LISTS, SECTIONS, load_recipe
-from m2m.recipe.template import recipe_text, toml_value
+from m2m.recipe.new_recipe import recipe_text, toml_value
 from tests.hostile import controls
 from tests.pipeline.scenario import make_scenario
 from tests.tiny import pico_config, write_jsonl, write_pico_gguf

@@ -11,8 +11,8 @@ import pytest
 from m2m.checkpoint import BaseModel, import_model
 from m2m.errors import LlamaError
 from m2m.formats.gguf import GGUFValue
-from m2m.llamacpp.agreement import check_agreement, divergence
 from m2m.llamacpp.guard import check_import
+from m2m.llamacpp.logit_check import check_agreement, divergence
 from tests.families.pico import CONFIGS, family_folder
 from tests.tiny import pico_config, write_pico_gguf
 from tests.tiny_folder import pico_folder

@@ -11,13 +11,13 @@ import pytest
 from m2m.adapter import Adapter
 from m2m.checkpoint import BaseModel, hf_to_gguf_name, import_model, to_gguf_rows
 from m2m.errors import InputError
-from m2m.export.lora import export_lora
+from m2m.export.lora_gguf import export_lora
 from m2m.families import FAMILIES
 from m2m.formats.gguf import GGUFTensorSpec, GGUFValue, write_gguf
-from m2m.llamacpp.adapter import AdaptedModel
+from m2m.llamacpp.applied_lora import AdaptedModel
 from m2m.llamacpp.filetypes import file_type
 from m2m.llamacpp.model import LlamaModel
-from m2m.llamacpp.surrogate import AdaptedTensor, Surrogate
+from m2m.llamacpp.scratch_model import AdaptedTensor, Surrogate
 from m2m.nn.config import Batch, DecoderConfig
 from m2m.nn.decoder import Decoder
 from m2m.nn.lora import LoraPair, init_lora, lora_delta

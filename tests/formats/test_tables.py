@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from m2m.errors import InputError, Problems
+from m2m.formats.delimited import read_table
 from m2m.formats.records import read_records, rows_text
 from m2m.formats.rowfile import Options
-from m2m.formats.table import read_table
 
 ROWS = [
     {"prompt": "kitabu", "completion": "book"},

@@ -19,7 +19,7 @@ from m2m.adapter import check_adapter, load_adapter
 from m2m.checkpoint import BaseModel
 from m2m.checkpoint.gguf_source import open_gguf
 from m2m.checkpoint.hf_source import open_folder
-from m2m.checkpoint.source import Source
+from m2m.checkpoint.model_source import Source
 from m2m.dataset import encode, load_dataset
 from m2m.errors import M2MError
 from m2m.evaluate.harness import load_harness

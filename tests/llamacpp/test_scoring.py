@@ -16,7 +16,7 @@ from m2m.llamacpp import scoring
 from m2m.llamacpp.filetypes import file_type
 from m2m.llamacpp.model import LlamaModel
 from m2m.llamacpp.scoring import Request, common_prefix, log_normalizer, score, score_text
-from m2m.llamacpp.surrogate import Surrogate
+from m2m.llamacpp.scratch_model import Surrogate
 from tests.tiny import PLACE_NATS
 
 TARGET = Path(__file__).parents[2] / "examples"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from m2m.checkpoint import BaseModel, import_model
-from m2m.export.gguf import export_gguf
+from m2m.export.merged_gguf import export_gguf
 from m2m.formats.gguf import GGMLQuantizationType, GGUFTensorSpec, encode, write_gguf
 from m2m.llamacpp.filetypes import file_type
 from m2m.merge.merger import Merger

@@ -12,11 +12,11 @@ import pytest
 from m2m.errors import InputError, Interrupted
 from m2m.formats.journal import Journal
 from m2m.mix.example_order import ExampleOrder
+from m2m.mix.make_strategy import make_strategy
 from m2m.mix.mixture import BASE, Mixture
 from m2m.mix.racing import Racing, losses, promise, rounds
 from m2m.mix.scoreboard import Objective
 from m2m.mix.space import Space, make_space
-from m2m.mix.strategies import make_strategy
 from m2m.mix.strategy import Ask, Strategy
 from m2m.mix.study import Study
 from m2m.mix.trial import Places, Trial

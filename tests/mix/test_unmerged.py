@@ -11,7 +11,7 @@ from m2m.mix.ranking import Ranked, rank
 from m2m.mix.scoreboard import scoreboard
 from m2m.mix.trial import Trial
 from m2m.mix.unmerged import unmerged
-from tests.mix.test_rivals import NAMES, known
+from tests.mix.test_rival_predictors import NAMES, known
 
 GROWTH = 0.5
 

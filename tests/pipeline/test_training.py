@@ -23,7 +23,7 @@ from m2m.pipeline.trained_run import TrainedRun
 from m2m.progress import Silent
 from m2m.recipe import changed, load_recipe
 from m2m.store import run_lock
-from m2m.tuner.memory import Saving
+from m2m.tuner.saving import Saving
 from tests.pipeline.scenario import make_scenario
 from tests.tiny import pico_dataset
 

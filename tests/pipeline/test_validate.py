@@ -10,7 +10,7 @@ import pytest
 
 from m2m.errors import Interrupted
 from m2m.formats.journal import Journal
-from m2m.mix.rivals import RIVALS
+from m2m.mix.rival_predictors import RIVALS
 from m2m.pipeline.run import Run
 from m2m.progress import Silent
 from m2m.recipe import Recipe, changed, load_recipe

@@ -27,7 +27,7 @@ from m2m.pipeline.workers import peak_together, train_all
 from m2m.progress import Silent
 from m2m.recipe import Recipe, changed, load_recipe
 from m2m.results.training import Trained
-from m2m.tuner.memory import GIB, Saving
+from m2m.tuner.saving import GIB, Saving
 from tests.pipeline.scenario import make_scenario
 
 NAMES = ("copy", "reverse", "upper", "first")

@@ -11,8 +11,8 @@ from click.testing import CliRunner
 
 from m2m.cli.main import cli
 from m2m.dataset.mapping import RowMapping
+from m2m.dataset.row_source import Source
 from m2m.dataset.rows import Rows, read_rows
-from m2m.dataset.source import Source
 from m2m.errors import ResourceError
 from m2m.pipeline import inputs as inputs_module
 from m2m.pipeline.inputs import Inputs, read_inputs

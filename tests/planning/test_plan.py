@@ -28,7 +28,7 @@ from m2m.planning.cost import Work
 from m2m.planning.plan import make_plan, plan_with
 from m2m.progress import Silent
 from m2m.recipe import Confirm, Quantize, Search, load_recipe
-from m2m.tuner.memory import GIB
+from m2m.tuner.saving import GIB
 from tests.pipeline.scenario import make_scenario
 
 RATES = Rates(

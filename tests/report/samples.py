@@ -13,7 +13,7 @@ from m2m.mix.comparison import Foresight
 from m2m.mix.facets import Breakdown, Facet
 from m2m.mix.mixture import BASE, Mixture
 from m2m.mix.ranking import Interval, Ranked
-from m2m.mix.rivals import FIRST_ORDER, HALVING, MERGE, RANDOM
+from m2m.mix.rival_predictors import FIRST_ORDER, HALVING, MERGE, RANDOM
 from m2m.mix.unmerged import Unmerged
 from m2m.mix.verdict import Verdict
 from m2m.mix.worth import VERDICTS

@@ -77,7 +77,7 @@ def test_small_words() -> None:
     assert Score(0.5).text() == "0.500"
     assert Score(0.5, 0.01).text(2) == "0.50 ± 0.01"
     assert Mixture(("a", "b"), (0.7, 0.3)).label == "70 % a + 30 % b"
-    assert samples.uniform("a", "b", "c", "d").short(4) == "all 4 datasets in equal shares"
+    assert samples.uniform("a", "b", "c", "d").short(4) == "all 4 datasets in equal proportions"
 
 
 def test_energy_is_power_times_time() -> None:

@@ -73,7 +73,7 @@ def test_csv_has_every_mixture_with_its_shares() -> None:
     assert len(rows) == 7
     assert rows[0]["mixture"] == "aa"
     assert float(rows[0]["choice_bits"]) == 0.5
-    assert [float(rows[-1][f"share of {n}"]) for n in ("aa", "bb", "cc")] == [0, 0.5, 0.5]
+    assert [float(rows[-1][f"proportion of {n}"]) for n in ("aa", "bb", "cc")] == [0, 0.5, 0.5]
     assert {"ranking", "worth", "confirmed", "losses", "validation", "data", "costs"} <= {*found}
 
 

@@ -12,7 +12,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from m2m.checkpoint import BaseModel
 from m2m.commands.chat import Chat
 from m2m.errors import InputError
-from m2m.export.lora import export_lora
+from m2m.export.lora_gguf import export_lora
 from m2m.export.serving import as_trained, serving_remarks
 from m2m.formats.gguf import GGUFFile, GGUFValue
 from m2m.llamacpp.generate import Sampling

@@ -25,11 +25,11 @@ from m2m.errors import InputError, ResourceError
 from m2m.formats.disk import make_folder
 from m2m.formats.gguf import GGUFFile, nbytes_of, plan_gguf
 from m2m.formats.mapped import release
-from m2m.llamacpp.calibration import Calibration
 from m2m.llamacpp.filetypes import FILE_TYPES, FileType, quantized_layout
 from m2m.llamacpp.model import LlamaModel
 from m2m.llamacpp.quantize import MergedQuantizer, Survival, tensor_bytes
-from m2m.llamacpp.rows import LowRankRows, Rows, StoredRows
+from m2m.llamacpp.type_speed import Calibration
+from m2m.llamacpp.weight_rows import LowRankRows, Rows, StoredRows
 from m2m.nn.lora import LoraPair
 
 _RAM_DISK = Path("/dev/shm")

@@ -9,9 +9,9 @@ from m2m.evaluate.metrics import METRICS, REPLICATES
 from m2m.evaluate.scores import Scores
 from m2m.mix.agreement import Scored
 from m2m.mix.comparison import foresight, ordered_rightly
-from m2m.mix.halving import halving
+from m2m.mix.halving_rival import halving
 from m2m.mix.mixture import BASE, Mixture, subsets
-from m2m.mix.rivals import (
+from m2m.mix.rival_predictors import (
     FIRST_ORDER,
     MEAN_OF_SINGLES,
     PER_BYTE,

@@ -9,7 +9,7 @@ import pytest
 
 from m2m.adapter import Adapter
 from m2m.checkpoint import BaseModel, import_model
-from m2m.export.gguf import Provenance, export_gguf, remedy, requantize
+from m2m.export.merged_gguf import Provenance, export_gguf, remedy, requantize
 from m2m.formats.gguf import GGUFFile, GGUFValue
 from m2m.llamacpp.asking import own_template
 from m2m.llamacpp.filetypes import FILE_TYPES, file_type

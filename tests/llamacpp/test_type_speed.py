@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from m2m.formats.gguf import GGUFFile
-from m2m.llamacpp.calibration import Calibration, cache_folder
 from m2m.llamacpp.filetypes import FILE_TYPES
 from m2m.llamacpp.model import LlamaModel, build_info
-from m2m.llamacpp.surrogate import Surrogate, fastest_type
+from m2m.llamacpp.scratch_model import Surrogate, fastest_type
+from m2m.llamacpp.type_speed import Calibration, cache_folder
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from xml.parsers import expat
 
+from m2m.formats.byte_parts import Source, known_encoding, whole_text
 from m2m.formats.rowfile import Fault, Options, Record
-from m2m.formats.source import Source, known_encoding, whole_text
 
 _DEEPEST = 100
 _CHARSET = re.compile(rb"charset=([\w-]+)")

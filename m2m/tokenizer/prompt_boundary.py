@@ -3,7 +3,7 @@
 Training, scoring and generation all use `Formatter`. It gives a model the same prompt that programs
 send later: the conversation so far with the template's generation prompt, tokenised as a whole. The
 answer is the text that follows. It is tokenised by itself, because the model writes it token by
-token (m2m.tokenizer.answers says which text belongs to it).
+token (m2m.tokenizer.answer_frame says which text belongs to it).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import Any
 
 from m2m.errors import InputError
-from m2m.tokenizer.answers import Shape, between, closing_marks, parted, restored
+from m2m.tokenizer.answer_frame import Shape, between, closing_marks, parted, restored
 from m2m.tokenizer.template import ChatTemplate, Message
 from m2m.tokenizer.tokenizer import Tokenizer
 

@@ -16,11 +16,11 @@ from m2m.evaluate.metrics import METRICS
 from m2m.evaluate.scores import Scores
 from m2m.formats.journal import Journal
 from m2m.mix.example_order import ExampleOrder
+from m2m.mix.make_strategy import make_strategy
 from m2m.mix.mixture import BASE, Mixture
 from m2m.mix.racing import KEEP
 from m2m.mix.scoreboard import Objective
 from m2m.mix.space import Space
-from m2m.mix.strategies import make_strategy
 from m2m.mix.strategy import Ask, Cost, Setup, Strategy
 from m2m.mix.study import Scorer, Study
 from m2m.mix.trial import Places, Trial

@@ -15,7 +15,7 @@ from m2m.llamacpp import filetypes as f
 from m2m.llamacpp.model import LlamaModel
 from m2m.llamacpp.quantize import quantize, tensor_bytes
 from m2m.llamacpp.scoring import Request, score
-from m2m.llamacpp.surrogate import AdaptedTensor, Surrogate, scratch_folder
+from m2m.llamacpp.scratch_model import AdaptedTensor, Surrogate, scratch_folder
 from m2m.nn.lora import LoraPair, lora_delta
 
 QUERY = "blk.0.attn_q.weight"
@@ -125,7 +125,7 @@ def test_no_room_for_the_scratch_file(pico: Path, tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match=r"cannot make a scratch file of \d+ MB"):
         Surrogate(GGUFFile(pico), f.file_type("q8_0"), tmp_path / "missing")
     if hasattr(os, "posix_fallocate"):
-        from m2m.llamacpp.surrogate import _mapped_scratch
+        from m2m.llamacpp.scratch_model import _mapped_scratch
 
         with pytest.raises(ResourceError, match="cannot make a scratch file"):
             _mapped_scratch(tmp_path / "huge", 1 << 60)

@@ -15,7 +15,7 @@ from m2m.nn.config import DecoderConfig
 from m2m.nn.matrix import KINDS
 from m2m.nn.memory import Load, peak_bytes
 from m2m.recipe import PROJECTIONS, Train
-from m2m.tuner.memory import GIB, choose_saving, load_of
+from m2m.tuner.saving import GIB, choose_saving, load_of
 from tests.tiny import pico_config
 
 SMALL = DecoderConfig(
@@ -107,7 +107,7 @@ from m2m.nn.memory import peak_bytes
 from m2m.nn.optim import AdamW
 from m2m.recipe import PROJECTIONS
 from tests.nn.reference import make_batch
-from tests.tuner.test_memory import LOAD, SMALL
+from tests.tuner.test_saving import LOAD, SMALL
 
 class Weights(dict):
     def __getitem__(self, name):

@@ -13,7 +13,7 @@ import numpy as np
 
 from m2m.arrays import Array
 from m2m.checkpoint.hf_config import config_from_json
-from m2m.checkpoint.model import CONFIG, WEIGHTS, LazyWeights
+from m2m.checkpoint.model_folder import CONFIG, WEIGHTS, LazyWeights
 from m2m.errors import LlamaError
 from m2m.formats.safetensors import SafetensorsFile
 from m2m.llamacpp.model import LlamaModel

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from m2m.errors import InputError, LlamaError
-from m2m.llamacpp.adapter import AdaptedModel
+from m2m.llamacpp.applied_lora import AdaptedModel
 
 
 def test_a_missing_adapter_and_one_that_is_none(pico: Path, tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ import pytest
 
 from m2m.checkpoint import BaseModel, import_model
 from m2m.errors import InputError
-from m2m.export.gguf import export_gguf, requantize
-from m2m.export.lora import export_lora
+from m2m.export.lora_gguf import export_lora
+from m2m.export.merged_gguf import export_gguf, requantize
 from m2m.formats.gguf import GGUFFile
-from m2m.llamacpp.adapter import AdaptedModel
+from m2m.llamacpp.applied_lora import AdaptedModel
 from m2m.llamacpp.filetypes import file_type
 from m2m.llamacpp.model import LlamaModel
 from m2m.merge.merger import Merger

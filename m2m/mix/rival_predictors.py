@@ -50,7 +50,7 @@ class Known:
         growth: the recipe's exponent; the merge and its rivals get the same.
         seed: of the resamples of the questions, the same for all, so that rivals are paired.
         rows: number of rows of each dataset; empty if unknown.
-        tokens: shares of the tokens; None if unknown.
+        tokens: frequencies of the tokens; None if unknown.
         hidden: mean last hidden states of the base; None if unknown.
     """
 
@@ -166,8 +166,8 @@ def choices_mixed(experts: Sequence[Scores], weights: Sequence[float], per_byte:
     total = np.zeros_like(experts[0].loglik)
     for scores, weight in zip(experts, weights, strict=True):
         rate = scores.loglik / scores.bytes if per_byte else scores.loglik
-        share = np.exp(rate - np.nanmax(rate, axis=1, keepdims=True))
-        total += weight * share / np.nansum(share, axis=1, keepdims=True)
+        fraction = np.exp(rate - np.nanmax(rate, axis=1, keepdims=True))
+        total += weight * fraction / np.nansum(fraction, axis=1, keepdims=True)
     with np.errstate(divide="ignore"):  # a choice that no expert believes in
         mixed = np.log(total)
     one = np.where(np.isfinite(experts[0].bytes), 1.0, np.nan)
@@ -243,7 +243,7 @@ RIVALS: Mapping[str, Rival] = {
         ),
         Rival(
             ALL,
-            "all datasets in equal shares",
+            "all datasets in equal proportions",
             "nothing",
             offers=lambda known: [Mixture.uniform([*known.singles])],
         ),
