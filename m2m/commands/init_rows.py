@@ -242,12 +242,15 @@ def target_entry(dev: tuple[Path, ...], test: tuple[Path, ...], given: Given = N
 
 
 def _with_unused(entry: Entry, source: Source, seen: Mapping[int, str]) -> Entry:
-    """Return the entry with a note about columns that the model does not see, by line."""
+    """Return the entry with the file's notes, and one about columns that the model does not see.
+
+    `seen` has the text of each row that it sees, by line.
+    """
     records = [record for record in source.records if record.line in seen]
     texts = [seen[record.line] for record in records]
     words = unused_words(unused_columns(records, entry.mapping, texts))
-    notes = (*entry.notes, f"{source.path.name}: {words}") if words else entry.notes
-    return replace(entry, notes=notes)
+    found = [f"{source.path.name}: {note}" for note in (*source.notes, words) if note]
+    return replace(entry, notes=(*entry.notes, *found))
 
 
 def _load(entry: Entry, mapping: RowMapping, roots: Sequence[Path]) -> None:

@@ -142,7 +142,8 @@ def _read(source: Source, kind: str, inner: str, options: Options) -> RowFile:
     if kind == "json":
         return replace(made, records=read_json(source, inner, options, problems))
     if kind == "workbook":
-        return replace(made, records=read_sheet(source.rest(), inner, options, problems))
+        rows, notes = read_sheet(source.rest(), inner, options, problems)
+        return replace(made, records=rows, notes=notes)
     if kind == "xml":
         pairs = read_xml(source, inner)
         return replace(made, records=pairs.records, notes=pairs.notes)

@@ -7,12 +7,14 @@ import io
 import re
 import zipfile
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 from m2m.errors import Problems
 from m2m.formats.archives import check_members
 from m2m.formats.cells import to_fields
 from m2m.formats.extra import imported
+from m2m.formats.formulas import refuse_uncomputed
 from m2m.formats.rowfile import Fault, Options, Record
 
 _MOST_CELLS = 20_000_000  # empty ones between others count: a cell takes 24 bytes or more
@@ -21,8 +23,10 @@ _REPEATED = re.compile(rb'number-(?:rows|columns)-repeated="([0-9]+)"(?:[^<>]*[^
 _PART = 1 << 20
 
 
-def read_sheet(data: bytes, inner: str, options: Options, problems: Problems) -> list[Record]:
-    """Return the rows of one sheet, with their numbers in it.
+def read_sheet(
+    data: bytes, inner: str, options: Options, problems: Problems
+) -> tuple[list[Record], tuple[str, ...]]:
+    """Return the rows of one sheet, with their numbers in it, and notes about it.
 
     Args:
         data: the file's bytes.
@@ -31,14 +35,16 @@ def read_sheet(data: bytes, inner: str, options: Options, problems: Problems) ->
         problems: gets the rows that are wrong.
 
     Raises:
-        Fault: python-calamine is not installed or refuses the file, or several sheets have rows.
+        Fault: python-calamine is not installed or refuses the file, several sheets have rows, or
+            formulas have no result.
     """
     calamine = imported("python_calamine")
-    if data.startswith(b"PK"):
-        _check_size(data)
+    archive = _checked(data) if data.startswith(b"PK") else None
     try:
         book = calamine.CalamineWorkbook.from_filelike(io.BytesIO(data))
         name = _chosen(book, inner)
+        if archive:
+            refuse_uncomputed(archive, name)
         rows = book.get_sheet_by_name(name).to_python(skip_empty_area=False)
     except (calamine.CalamineError, OSError, ValueError) as error:
         raise Fault(f"is damaged: {error!s:.200}", 'save it as CSV (type "CSV UTF-8")') from None
@@ -47,7 +53,19 @@ def read_sheet(data: bytes, inner: str, options: Options, problems: Problems) ->
             raise
         raise Fault(f"is damaged: {error!s:.200}", 'save it as CSV (type "CSV UTF-8")') from None
     cells = [([_text(cell) for cell in row], number) for number, row in enumerate(rows, 1)]
-    return [Record(*row) for row in to_fields(cells, options, problems)]
+    records = [Record(*row) for row in to_fields(cells, options, problems)]
+    return records, () if archive else _empty_columns(records)
+
+
+def _empty_columns(records: Sequence[Record]) -> tuple[str, ...]:
+    """Return notes on columns without values: calamine shows no formulas of .xls files."""
+    names = dict.fromkeys(name for record in records for name in record.fields)
+    empty = [name for name in names if not any(record.fields[name] for record in records)]
+    return tuple(
+        f"the column {name} is empty; if it has formulas, open the file in Excel or LibreOffice "
+        "Calc and save it once"
+        for name in empty
+    )
 
 
 def _chosen(book: Any, inner: str) -> str:
@@ -85,8 +103,8 @@ def _text(cell: Any) -> str:
     return str(cell)
 
 
-def _check_size(data: bytes) -> None:
-    """Check how much a file unpacks to, and how large its sheets are, before they are read.
+def _checked(data: bytes) -> zipfile.ZipFile:
+    """Return the file's members after a check how much it unpacks to, and how large its sheets are.
 
     Raises:
         Fault: it is damaged or too large.
@@ -117,6 +135,7 @@ def _check_size(data: bytes) -> None:
                 )
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
         raise Fault(f"is damaged: {error}", "get the file again") from None
+    return archive
 
 
 def _column(letters: bytes) -> int:

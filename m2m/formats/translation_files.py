@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
-from xml.parsers import expat
 
 from m2m.formats.byte_parts import Source, known_encoding, whole_text
 from m2m.formats.rowfile import Fault, Options, Record
+from m2m.formats.xml_parts import feed, local, xml_parser
 
 _DEEPEST = 100
 _CHARSET = re.compile(rb"charset=([\w-]+)")
@@ -130,25 +130,13 @@ def read_xml(source: Source, inner: str) -> Pairs:
     Raises:
         Fault: it is not XML, or has several languages.
     """
-    parser = expat.ParserCreate()
+    parser = xml_parser()
     reader = _Xml(parser)
-    parser.buffer_text = True
     parser.StartElementHandler = reader.start
     parser.EndElementHandler = reader.end
     parser.CharacterDataHandler = reader.data
-    parser.EntityDeclHandler = _refuse_entity
-    try:
-        for part in source:
-            parser.Parse(part, False)
-        parser.Parse(b"", True)
-    except (expat.ExpatError, ValueError, LookupError) as error:
-        line = getattr(error, "lineno", 1)
-        raise Fault(f"line {line}: malformed XML: {error}", "correct this line") from None
+    feed(parser, source)
     return reader.pairs(inner)
-
-
-def _refuse_entity(name: str, *_: Any) -> None:
-    raise Fault(f"declares the entity {name!r:.40}", "m2m reads no XML that declares entities")
 
 
 class _Xml:
@@ -167,7 +155,7 @@ class _Xml:
         self._had_code = False
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
-        name = name.rpartition(":")[2]
+        name = local(name)
         above = self._open[-1] if self._open else ""
         self._open.append(name)
         if len(self._open) > _DEEPEST:
@@ -197,7 +185,7 @@ class _Xml:
             self._text.append(text)
 
     def end(self, name: str) -> None:
-        name = name.rpartition(":")[2]
+        name = local(name)
         self._open.pop()
         if self._text is None:
             return

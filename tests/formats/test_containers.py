@@ -279,10 +279,12 @@ OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
 PACKAGE = "http://schemas.openxmlformats.org/package/2006"
 
 
-def xlsx(path: Path, sheets: dict[str, list[tuple[str, Any]]]) -> Path:
-    """A workbook of sheets, each with cells (place, text or number)."""
+def xlsx(path: Path, sheets: dict[str, list[tuple[str, Any]]], more: str = "") -> Path:
+    """A workbook of sheets with cells (place, text, number or (attributes, XML)), and `more`."""
 
     def cell(place: str, value: Any) -> str:
+        if isinstance(value, tuple):
+            return f'<c r="{place}" {value[0]}>{value[1]}</c>'
         if isinstance(value, str):
             return f'<c r="{place}" t="inlineStr"><is><t>{value}</t></is></c>'
         return f'<c r="{place}"><v>{value}</v></c>'
@@ -308,7 +310,7 @@ def xlsx(path: Path, sheets: dict[str, list[tuple[str, Any]]]) -> Path:
             f'<Relationships xmlns="{PACKAGE}/relationships"><Relationship Id="rId1" '
             f'Type="{OFFICE}/officeDocument" Target="xl/workbook.xml"/></Relationships>'.encode(),
         "xl/workbook.xml": f'<workbook xmlns="{MAIN}" xmlns:r="{OFFICE}"><sheets>{book}</sheets>'
-                           "</workbook>".encode(),
+                           f"{more}</workbook>".encode(),
         "xl/_rels/workbook.xml.rels":
             f'<Relationships xmlns="{PACKAGE}/relationships">{links}</Relationships>'.encode(),
         **{f"xl/worksheets/sheet{i}.xml": SHEET.format(MAIN, rows(sheets[name])).encode()
