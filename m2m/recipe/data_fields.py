@@ -57,7 +57,7 @@ def _messages() -> Any:
 
 
 def _choices(later: bool) -> Any:
-    text = "what an answer chooses from: labels for all rows, or a template for each choice "
+    text = "the possible answers: labels for all rows, or a template for each choice "
     text += '(["{A}", "{B}"]), or one field that is a list ("{options}")'
     return optional((), text, later=later, one=True)
 
@@ -161,7 +161,7 @@ class Target:
         None, "examples kept for the confirmation", exists=True, aligned="test_aligned"
     )
     metric: str = optional(
-        "auto", "what is compared; auto follows the kind of the target", choices=METRICS
+        "auto", "the score that is compared; auto follows the kind of the target", choices=METRICS
     )
     weight: float = optional(1.0, "weight in the mean over several targets", low=0.0)
     prompt: str = _prompt(later=False)

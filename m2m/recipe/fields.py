@@ -163,12 +163,12 @@ class Merge:
         high=1.0,
     )
     epsilon: float = optional(
-        0.1, "della: how far the chances to be kept lie apart", low=0.0, high=1.0
+        0.1, "della: difference between the largest and the smallest chance to be kept", low=0.0, high=1.0
     )
     gamma: float = optional(
         0.01, "breadcrumbs: fraction of the largest values that is dropped", low=0.0, high=0.5
     )
-    seed: int = optional(0, "seed of what dare and della drop", low=0)
+    seed: int = optional(0, "seed of the entries that dare and della drop", low=0)
 
 
 @dataclass(frozen=True)
@@ -257,7 +257,7 @@ class Limits:
         "auto", "threads for training and scoring", choices=("auto",), low=1
     )
     memory: str | float = optional(
-        "auto", "GiB for training; auto: most of what is free", choices=("auto",), low=0.1
+        "auto", "GiB for training; auto: most of the free memory", choices=("auto",), low=0.1
     )
     workers: int = optional(
         1, "processes that train adapters side by side; threads and memory are divided", low=1
