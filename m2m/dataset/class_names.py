@@ -10,7 +10,7 @@ from typing import Any
 
 from m2m.errors import M2MError
 from m2m.formats.records import read_object
-from m2m.formats.yaml import parse_yaml
+from m2m.formats.yaml import front_matter
 from m2m.opening import SETTINGS, read_text
 
 _INFO = ("dataset_info.json", "dataset_infos.json")
@@ -109,8 +109,7 @@ def _read(file: Path) -> Any:
     try:
         if file.suffix == ".json":
             return read_object(file)
-        head = re.match(r"---\n(.*?)\n---", read_text(file, SETTINGS, universal=True), re.DOTALL)
-        return parse_yaml(head[1], str(file)) if head else None
+        return front_matter(read_text(file, SETTINGS, universal=True), str(file))
     except M2MError:  # the files are only used for a suggestion
         return None
 

@@ -57,7 +57,9 @@ def load_target(target: Target, part: Part, roots: Sequence[Path] = ()) -> Task:
     """
     path = _path(target, part)
     if path.suffix.lower() in SUFFIXES:
-        return _harness_task(target, part, path, roots)
+        own = (target.data_root,) if target.data_root else ()
+        return _harness_task(target, part, path, [*own, *roots])
+    _refuse_set(target, path, ["data_root"], "is rows, and has no data elsewhere")
     options = options_of(target)
     read = functools.cache(functools.partial(open_source, options=options))
     reading, doubt = _reading(target, read)

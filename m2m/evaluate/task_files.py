@@ -30,7 +30,7 @@ class TaskFiles:
 
     def __init__(self, path: Path, roots: Sequence[Path] = ()) -> None:
         self.path = path
-        self._roots = roots
+        self.roots = roots
         self._configs: dict[Path, dict[str, Any] | None] = {}  # None: it is being read
         self._rows: dict[Path, RowFile] = {}
         self._included = 0
@@ -97,7 +97,7 @@ class TaskFiles:
                 raise InputError(f"{self.path}: data_files names {paths[number]} twice")
 
     def _place(self, path: Path) -> Path:
-        refuse_outside(path, self.path.parent, self._roots)
+        refuse_outside(path, self.path.parent, self.roots)
         return path.resolve()
 
     def _config(self, path: Path) -> dict[str, Any]:

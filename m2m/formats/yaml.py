@@ -74,6 +74,25 @@ def parse_yaml(text: str, source: str) -> Any:
         loader.dispose()
 
 
+def front_matter(text: str, source: str, key: str = "") -> Any:
+    """Return the value of the YAML at the head of a Markdown file, between lines of `---`.
+
+    Args:
+        text: of the file.
+        source: its name, for messages.
+        key: read this key alone: a card can describe hundreds of configurations in other keys.
+
+    Raises:
+        InputError: it is malformed or over a limit.
+    """
+    found = re.match(r"---\r?\n(.*?\n)---", text, re.DOTALL)
+    head = found[1] if found else ""
+    if key:
+        block = re.search(rf"^{key}:.*\n(?:(?:[ #\r-].*)?\n)*", head, re.MULTILINE)
+        head = block[0] if block else ""
+    return parse_yaml(head, source)
+
+
 class _Loader(yaml.SafeLoader):
     """PyYAML's scanner, parser and scalars, with limits and without other objects."""
 

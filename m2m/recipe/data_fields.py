@@ -213,6 +213,11 @@ class Target:
     header: str = _header()
     quotes: str = _quotes()
     bad_rows: str = _bad_rows()
+    data_root: Path | None = _later(
+        None,
+        "folder in which the data of a task file is looked for, before --data-root",
+        exists=True,
+    )
     dev_aligned: tuple[Path, ...] = _hidden()
     test_aligned: tuple[Path, ...] = _hidden()
 

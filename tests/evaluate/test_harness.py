@@ -151,7 +151,10 @@ def test_written_answers(tmp_path: Path) -> None:
         ),
         ({"doc_to_image": "x"}, "m2m evaluates texts only"),
         ({"dataset_path": "allenai/ai2_arc", "dataset_kwargs": None}, "is not on this machine"),
-        ({"dataset_kwargs": {"data_files": "x.jsonl", "field": "y"}}, "dataset_kwargs has field"),
+        (
+            {"dataset_kwargs": {"data_files": "x.jsonl", "features": {}}},
+            "dataset_kwargs has features",
+        ),
         ({"dataset_kwargs": {"data_files": "https://x.y/z.jsonl"}}, "the split 'test' is used"),
         ({"dataset_kwargs": {"data_files": {"test": "https://x/z.json"}}}, "data_files names http"),
         ({"test_split": "train"}, "the split 'train' is used, data_files has test, dev"),

@@ -157,7 +157,7 @@ def recipe(folder: Path, **paths: str) -> Path:
     folder.mkdir(exist_ok=True)
     given = {"path": "rows.jsonl", "dev": "rows.jsonl"} | paths
     replay = f"[train]\nreplay_from = '{given['replay_from']}'\n" if "replay_from" in given else ""
-    shots = f"shots_from = '{given['shots_from']}'\n" if "shots_from" in given else ""
+    shots = "".join(f"{n} = '{given[n]}'\n" for n in ("shots_from", "data_root") if n in given)
     test = f"test = '{given['test']}'\n" if "test" in given else ""
     path = folder / "recipe.toml"
     path.write_text(
@@ -169,7 +169,7 @@ def recipe(folder: Path, **paths: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("field", ["path", "dev", "test", "shots_from", "replay_from"])
+@pytest.mark.parametrize("field", ["path", "dev", "test", "shots_from", "data_root", "replay_from"])
 def test_a_recipe_names_nothing_outside_its_folder_unless_the_user_does(
     field: str, tmp_path: Path
 ) -> None:
@@ -191,6 +191,18 @@ def test_a_target_of_a_recipe_gets_the_folders_that_the_user_named(tmp_path: Pat
     with pytest.raises(InputError, match="is outside"):
         load_target(target, "test")
     assert len(load_target(target, "test", [tmp_path / "private"]).examples) == 3
+
+
+def test_a_target_of_a_recipe_names_the_folder_of_its_data(tmp_path: Path) -> None:
+    path = written(tmp_path / "task", dataset_path="org/set", dataset_kwargs=None)
+    home = tmp_path / "sets" / "org" / "set"
+    home.mkdir(parents=True)
+    (home / "test.jsonl").write_bytes((path.parent / "rows.jsonl").read_bytes())
+    target = Target("t", path, path, data_root=tmp_path / "sets")
+    assert len(load_target(target, "test").examples) == 3
+    rows = Target("t", path.parent / "rows.jsonl", data_root=tmp_path / "sets")
+    with pytest.raises(InputError, match="is rows, and has no data elsewhere, and data_root is"):
+        load_target(rows, "dev")
 
 
 def test_names_that_only_look_outside_are_inside(tmp_path: Path) -> None:
