@@ -59,6 +59,7 @@ def check(
     """
     from m2m.cli import show
     from m2m.commands.data_check import check_data, check_recipe, open_model, read_target
+    from m2m.commands.pairs import grouped
     from m2m.errors import InputError
     from m2m.recipe import load_recipe
 
@@ -68,9 +69,10 @@ def check(
         results = check_recipe(load_recipe(files[0], data_roots()))
     else:
         opened = open_model(model, template) if model else ()
-        results = check_data(
-            files, [read_target(path, answers, data_roots()) for path in targets], *opened
-        )
+        asked = [
+            read_target(*group, answers=answers, roots=data_roots()) for group in grouped(targets)
+        ]
+        results = check_data(files, asked, *opened)
     counted = results[0].tokens is not None
     show.result([e.as_json() for e in results], as_json, lambda: show_checked(results, counted))
     if bad := [str(result.file) for result in results if result.refused]:

@@ -17,7 +17,6 @@ from m2m.cli.options import (
     row_settings,
 )
 from m2m.counted import counted
-from m2m.recipe import Dataset, Target
 
 if TYPE_CHECKING:
     from m2m.commands.data_preview import Preview, Shown
@@ -60,8 +59,7 @@ def preview(
     from m2m.cli import show
     from m2m.commands.data_check import open_model
     from m2m.commands.data_preview import preview_dataset, preview_recipe, preview_target
-    from m2m.commands.init_rows import aligned_mapping, grouped
-    from m2m.dataset.mapping import RowMapping
+    from m2m.commands.pairs import datasets_of, targets_of
     from m2m.recipe import load_recipe
 
     if not (files or targets):
@@ -75,14 +73,8 @@ def preview(
         mapping = row_settings(mapping)
         answer = {**mapping, "answer": mapping["completion"]}
         del answer["completion"]
-        found = []
-        for group in grouped(files):
-            dataset = Dataset(group[0].stem, group[0], path_aligned=group[1:], **mapping)
-            if len(group) > 1 and not RowMapping.of(dataset).is_custom:
-                dataset = aligned_mapping(dataset)
-            found.append(preview_dataset(dataset, formatter, rows))
-        for path in targets:
-            target = Target(path.stem, path, **answer)
+        found = [preview_dataset(d, formatter, rows) for d in datasets_of(files, mapping)]
+        for target in targets_of(targets, answer):
             found.append(preview_target(target, formatter, rows, data_roots()))
     show.result([each.as_json() for each in found], as_json, lambda: show_previews(found))
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 from m2m.checkpoint import find_model
 from m2m.commands.language_check import check_languages
+from m2m.commands.pairs import datasets_of, targets_of
 from m2m.commands.target_check import check_targets
 from m2m.dataset.checked import Checked, DatasetFile, Problem, in_rows, short_names
 from m2m.dataset.duplicates import (
@@ -52,18 +54,19 @@ def read_targets(recipe: Recipe) -> list[Task]:
     return [normalised_task(task, recipe.data.normalise) for task in tasks]
 
 
-def read_target(path: Path, answers: str = "auto", roots: Sequence[Path] = ()) -> Task:
+def read_target(*files: Path, answers: str = "auto", roots: Sequence[Path] = ()) -> Task:
     """Read the examples of a target's file, or of a task file of lm-evaluation-harness.
 
     Args:
-        path: the file.
+        files: the file, or two aligned text files.
         answers: how an answer names its choice, as in a recipe.
         roots: more folders in which a task file may name files, in addition to its own.
 
     Raises:
         InputError: they cannot be read.
     """
-    return load_target(Target(path.stem, path, answers=answers), "dev", roots)
+    (target,) = targets_of(files, {"answers": answers})
+    return load_target(target, "dev", roots)
 
 
 def open_model(model: str, template: str) -> tuple[Formatter, RowLimit]:
@@ -84,14 +87,17 @@ def check_data(
     The result lists the datasets first, then the targets.
 
     Args:
-        files: datasets, or their files; one that cannot be read is a problem in its own entry.
+        files: datasets, or their files; one that cannot be read is a problem in its own entry. Two
+            text files whose names differ in their language are one dataset.
         targets: examples that no dataset should contain.
         formatter: counts tokens.
         limit: `m2m run` refuses longer rows.
         normalise: the Unicode normal form in which the datasets' texts are read.
     """
-    names = short_names([f for f in files if isinstance(f, Path)], ending=False)[::-1]
-    datasets = [Dataset(names.pop(), f) if isinstance(f, Path) else f for f in files]
+    single = datasets_of([file for file in files if isinstance(file, Path)], {})
+    names = short_names([dataset.path for dataset in single], ending=False)
+    datasets = [replace(each, name=name) for each, name in zip(single, names, strict=True)]
+    datasets += [file for file in files if isinstance(file, Dataset)]
     results = [Checked(dataset.path, dataset.name) for dataset in datasets]
     content = [
         DatasetFile(result, order, RowMapping.of(dataset), dataset, normalise)

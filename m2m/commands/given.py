@@ -46,6 +46,10 @@ class Given:
         shared = replace(self.options, encoding="", header="auto")
         return [*dict.fromkeys([shared, self.options])]
 
+    def of_lines(self) -> Given:
+        """Return the settings for aligned files, which are no tables."""
+        return replace(self, options=replace(self.options, header="auto", quotes="auto"))
+
     def fits(self, source: Source) -> bool:
         """Return whether there are templates, and a file has the columns that they name."""
         names = {name for template in self.mapping.templates for name in names_in(template)}

@@ -17,10 +17,10 @@ from m2m.commands.init_rows import (
     Entry,
     Unclear,
     dataset_entry,
-    grouped,
     target_entry,
     written_fields,
 )
+from m2m.commands.pairs import grouped
 from m2m.dataset import encode
 from m2m.errors import InputError, M2MError
 from m2m.escaping import one_line
@@ -76,13 +76,8 @@ def start_recipe(
     """
     if out.exists():
         raise InputError(f"{out} exists", "name another file with `--out`, or move it away")
-    if len(tests) > len(targets):
-        raise InputError(
-            f"{len(tests)} test files for {len(targets)} targets",
-            "give each `--target` at most one `--test`, in the same order",
-        )
     base = find_model(model, model_folders(out))
-    objectives, notes = _aims(targets, tests)
+    objectives, notes = _aims(grouped(targets), grouped(tests))
     formatter = make_formatter(base.gguf, template)
     command = Command(model, template, datasets, targets, tests, out, given)
     entries, aims, longest = _checked(command, objectives, formatter)
@@ -112,7 +107,13 @@ def start_recipe(
         for name, entry, own in zip(names, entries, mapped, strict=False)
     ]
     objectives = [
-        {**o, **aim.file_fields, **own}
+        {
+            **o,
+            "dev": _one(aim.files),
+            **({"test": _one(aim.test)} if aim.test else {}),
+            **aim.file_fields,
+            **own,
+        }
         for o, aim, own in zip(objectives, aims, mapped[len(rows) :], strict=True)
     ]
     folder = out.absolute().parent
@@ -158,19 +159,31 @@ def _outside(folder: Path, files: Sequence[Path]) -> list[Path]:
     return [*folders]
 
 
-def _aims(targets: Sequence[Path], tests: Sequence[Path]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return name, dev and test of every target, and notes about them for the user."""
+def _aims(
+    targets: Sequence[tuple[Path, ...]], tests: Sequence[tuple[Path, ...]]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return name, dev and test of every target, and notes about them for the user.
+
+    Raises:
+        InputError: there are more test files than targets.
+    """
+    if len(tests) > len(targets):
+        raise InputError(
+            f"{len(tests)} test files for {len(targets)} targets",
+            "give each `--target` at most one `--test`, in the same order",
+        )
     objectives: list[dict[str, Any]] = []
     notes = []
-    for number, (dev, name) in enumerate(zip(targets, _names(map(_aim, targets)), strict=True)):
+    names = _names(_aim(files[0]) for files in targets)
+    for number, (dev, name) in enumerate(zip(targets, names, strict=True)):
         objectives.append({"name": name, "dev": dev})
+        near = tuple(file.with_name(file.name.replace("dev", "test", 1)) for file in dev)
         if number < len(tests):
             objectives[-1]["test"] = tests[number]
-        elif (beside := dev.with_name(dev.name.replace("dev", "test", 1))) != dev and (
-            beside.is_file()
-        ):
-            objectives[-1]["test"] = beside
-            notes.append(f"using {beside} as test questions for {name}")
+        elif near != dev and all(file.is_file() for file in near):
+            objectives[-1]["test"] = near
+            listed = ", ".join(map(str, near))
+            notes.append(f"using {listed} as test questions for {name}")
         else:
             notes.append(f"no test questions for {name}: the result will be unverified")
     return objectives, notes
@@ -186,7 +199,7 @@ def _checked(
     """
     failed, longest = [], 0
     entries, aims = [], []
-    for files in grouped(command.datasets):
+    for files in grouped(command.datasets, command.given.mapping.text):
         try:
             entries.append(dataset_entry(files, command.given))
             rows = [row for row in entries[-1].rows if row.text is None]
@@ -194,12 +207,11 @@ def _checked(
         except M2MError as error:
             failed.append(Failed(files, error, dataset_entry))
     for objective in objectives:
-        test = (objective["test"],) if "test" in objective else ()
-        read = functools.partial(_target, test)
+        read = functools.partial(_target, objective.get("test", ()))
         try:
-            aims.append(read((objective["dev"],), command.given))
+            aims.append(read(objective["dev"], command.given))
         except M2MError as error:
-            failed.append(Failed((objective["dev"],), error, read))
+            failed.append(Failed(objective["dev"], error, read))
     if failed:
         raise _refused(command, failed)
     return entries, aims, longest

@@ -9,24 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from m2m.commands.given import NOTHING, Given
+from m2m.commands.pairs import aligned_mapping
 from m2m.dataset import Row, load_dataset
 from m2m.dataset.ask import mappings_hint
-from m2m.dataset.guess import Part, guess, readable
+from m2m.dataset.guess import DIRECTION, Part, guess, readable
 from m2m.dataset.mapping import AS_IT_IS, RowMapping, picked
 from m2m.dataset.quality import Marked
 from m2m.dataset.row_source import Source, open_source, part_names
 from m2m.dataset.unused import unused_columns, unused_words
 from m2m.dataset.ways import Way, ways
-from m2m.errors import InputError, M2MError
+from m2m.errors import InputError
 from m2m.evaluate.harness import SUFFIXES
 from m2m.evaluate.targets import load_target
 from m2m.formats.records import Record
 from m2m.formats.rowfile import AS_IT_IS as PLAIN
 from m2m.formats.rowfile import Options
-from m2m.opening import ROWS, read_once
-from m2m.recipe import Dataset, Target
-
-_LONGEST_PART = 8  # letters of a language in a file's name: "swh_Latn"
+from m2m.recipe import Target
 
 
 @dataclass
@@ -71,35 +69,6 @@ class Unclear(InputError):
     def __init__(self, error: InputError, choice: Sequence[Way]) -> None:
         super().__init__(error.message, error.hint)
         self.choice = tuple(choice)
-
-
-def grouped(paths: Sequence[Path]) -> list[tuple[Path, ...]]:
-    """Return the files, those of which the lines belong together as one: train.en and train.yo."""
-    groups: list[tuple[Path, ...]] = []
-    for path in paths:
-        pair = next((one for one in groups if len(one) == 1 and _are_aligned(one[0], path)), None)
-        if pair:
-            groups[groups.index(pair)] = (*pair, path)
-        else:
-            groups.append((path,))
-    return groups
-
-
-def _are_aligned(one: Path, other: Path) -> bool:
-    """Return whether two text files differ in one part of their names, and have as many lines."""
-    names = part_names([one, other])
-    named = names != ["0", "1"] and max(map(len, names)) <= _LONGEST_PART
-    if not (named and one.parent == other.parent):
-        return False
-    try:  # alone, m2m does not read a file that ends with a language
-        if one.stem != other.stem and any(
-            open_source([path]).kind != "text" for path in (one, other)
-        ):
-            return False
-        open_source([one, other])
-    except M2MError:
-        return False
-    return read_once(one, ROWS).sha256 != read_once(other, ROWS).sha256
 
 
 def dataset_entry(files: tuple[Path, ...], given: Given = NOTHING) -> Entry:
@@ -196,23 +165,22 @@ def _unclear(
     return Unclear(error, ways(source.path, records, part, source.is_named_by_row))
 
 
-def aligned_mapping(dataset: Dataset) -> Dataset:
-    """Return a dataset of aligned files that translates the first into the second."""
-    one, two = part_names(dataset.files)[:2]
-    return replace(dataset, prompt=f"{{{one}}}", completion=f"{{{two}}}")
-
-
 def _aligned(files: tuple[Path, ...], given: Given) -> Entry:
+    """Return aligned files as a dataset that translates the first into the second."""
     one, two = part_names(files)[:2]
-    mapping = RowMapping.of(aligned_mapping(Dataset("aligned", files[0], path_aligned=files[1:])))
-    source = open_source(files)
-    notes: tuple[str, ...] = ()
-    if given.fits(source):
-        mapping = given.whole(source)
-    else:
-        names = ", ".join(file.name for file in files)
-        notes = (f"{names}: translates {one} into {two}; exchange the two for the other direction",)
-    return Entry(files, mapping=mapping, rows=load_dataset(source, mapping), notes=notes)
+
+    def read(options: Options) -> Entry:
+        source = open_source(files, options=options)
+        mapping, notes = aligned_mapping(files), tuple[str, ...]()
+        if given.fits(source):
+            mapping = given.whole(source)
+        else:
+            names = ", ".join(file.name for file in files)
+            notes = (f"{names}: {DIRECTION.format(one, two)}",)
+        rows = load_dataset(source, mapping)
+        return Entry(files, mapping=mapping, rows=rows, notes=notes, options=options)
+
+    return _first(given.of_lines(), read)
 
 
 def target_entry(dev: tuple[Path, ...], test: tuple[Path, ...], given: Given = NOTHING) -> Entry:

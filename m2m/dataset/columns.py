@@ -16,6 +16,8 @@ _MARKED = re.compile(
 )
 _LONGEST_NAME = 4  # words of a column's name
 
+_SIDES = {"src", "source", "tgt", "trg", "target"}
+
 Columns = Mapping[str, list[Any]]  # the values of each column that are not empty
 
 # Two columns with names of languages are a text and its translation.
@@ -102,6 +104,11 @@ def languages_of(columns: Columns) -> list[str]:
 def _is_language(name: str) -> bool:
     match = _LANGUAGE.fullmatch(name)
     return name in LANGUAGE_NAMES or bool(match and match[1] in LANGUAGE_CODES)
+
+
+def is_side(name: str) -> bool:
+    """Return whether a part of a file's name says which side of a translation it has."""
+    return _is_language(name.lower()) or name.lower() in _SIDES
 
 
 def looks_like_data(name: str) -> bool:

@@ -34,7 +34,7 @@ _NUMBER = re.compile(r"-?\d+|true|false")
 _SLOT = re.compile(r"<(\w+\^?)>")
 _REPEATED = 0.8  # different labels per row, at most: else the answers are no labels
 _TRIED = 500  # rows, from all parts of a file, that show whether a mapping reads it
-_DIRECTION = "translates {} into {}; exchange the two for the other direction"
+DIRECTION = "translates {} into {}; exchange the two for the other direction"
 _ENOUGH = 0.5  # fraction of the rows that a mapping must read
 
 
@@ -190,7 +190,7 @@ def _made(
         if shape.labels or _are_marks(held):
             mapping, questions = _labelled(mapping, answer, held, path, part)
     if shape.name in ("translation",):
-        notes.append(_DIRECTION.format(slots["source"], slots["target"]))
+        notes.append(DIRECTION.format(slots["source"], slots["target"]))
     mapping, doubts = _read(path, records, mapping)
     made = Guess(shape.name, mapping, (*questions, *doubts), tuple(notes))
     return made if questions or _reads(path, records, mapping) else None
@@ -344,7 +344,7 @@ def _by_languages(columns: Columns) -> Guess | None:
         return None
     one, two = texts
     mapping = RowMapping(prompt=f"{{{one}}}", answer=f"{{{two}}}")
-    return Guess("translation", mapping, notes=(_DIRECTION.format(one, two),))
+    return Guess("translation", mapping, notes=(DIRECTION.format(one, two),))
 
 
 def _alone(columns: Columns, records: Sequence[Record]) -> Guess | None:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
+from m2m.dataset.columns import is_side
 from m2m.errors import InputError
 from m2m.opening import read_bytes
 
@@ -134,6 +135,7 @@ def sibling_in_step(path: Path, count: int) -> str | None:
             not is_tagged
             or max(map(len, differing[0])) > _LONGEST_TAG
             or any(map(_ENDINGS.fullmatch, differing[0]))
+            or not any(map(is_side, differing[0]))
         ):
             continue
         with suppress(InputError):  # the name is only used for a hint

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from m2m.dataset.nested import unnested
+from m2m.dataset.parting import first_parting
 from m2m.dataset.plain_text import sibling_in_step, texts_in
 from m2m.errors import InputError, Problems
 from m2m.formats.records import (
@@ -160,16 +161,9 @@ def _aligned(
     The fields of a row are named by number from 0, and by `names`.
     """
     columns = [_lines(text.text) for text in texts]
-    counts = [len(lines) for lines in columns]
-    if len(set(counts)) > 1:
-        listed = ", ".join(
-            f"{file.name} {count:,}" for file, count in zip(files, counts, strict=True)
-        )
-        raise InputError(
-            f"{files[0]}: aligned files need the same number of lines, found {listed}",
-            "each line of one file is paired with the same line of the other; look for the first "
-            "line that does not fit",
-        )
+    _cut_empty(columns)
+    if len({len(lines) for lines in columns}) > 1:
+        raise _uneven(files, columns)
     problems, records = Problems(), []
     for number, cells in enumerate(zip(*columns, strict=True), start=1):
         blank = [name for name, cell in zip(names, cells, strict=True) if not cell.strip()]
@@ -185,6 +179,34 @@ def _aligned(
 
 def _lines(text: str) -> list[str]:
     return _LINE.split(text.lstrip("\ufeff").removesuffix("\n").removesuffix("\r"))
+
+
+def _cut_empty(columns: Sequence[list[str]]) -> None:
+    """Delete empty lines at the end that other files do not have: they hide no sentence."""
+    least = min(map(len, columns))
+    for lines in columns:
+        while len(lines) > least and not lines[-1].strip():
+            lines.pop()
+
+
+def _uneven(files: Sequence[Path], columns: Sequence[Sequence[str]]) -> InputError:
+    """Return the error about aligned files with different numbers of lines."""
+    counts = [f"{file.name} {len(lines):,}" for file, lines in zip(files, columns, strict=True)]
+    place = first_parting(*columns) if len(files) == 2 else None
+    hint = "look for the first line that does not fit"
+    if place is not None:
+        near = [
+            f"{file.name} has {lines[place] if place < len(lines) else ''!r:.60}"
+            for file, lines in zip(files, columns, strict=True)
+        ]
+        hint = (
+            f"they probably part at line {place + 1}, in which {' and '.join(near)}: add or delete "
+        )
+        hint += "the line without a partner"
+    hint += '; to read each file as bare texts, write text = "{text}" (or give `--text "{text}"`)'
+    return InputError(
+        f"{files[0]}: aligned files need the same number of lines, found {', '.join(counts)}", hint
+    )
 
 
 def part_names(files: Sequence[Path]) -> list[str]:

@@ -117,6 +117,28 @@ def test_a_lone_file_of_two_gets_the_line_with_both(folder: Path) -> None:
     assert "translates en into sw" in output
 
 
+def test_aligned_targets_and_their_test_files_are_grouped(folder: Path) -> None:
+    for name in ("dev.en", "dev.sw", "test.en", "test.sw"):
+        texts = [f"{name} {n}" for n in range(4)]
+        (folder / name).write_text("\n".join(texts), encoding="utf-8")
+    write_jsonl(folder / "c.jsonl", [{"prompt": "q", "completion": "a"}])
+    line = ["init", "--model", "pico", "--template", "plain", "--data", "c.jsonl"]
+    found = CliRunner().invoke(cli, [*line, "--target", "dev.en", "--target", "dev.sw"])
+    assert found.exit_code == 0, found.output
+    recipe = load_recipe(Path("recipe.toml"))
+    (target,) = recipe.targets
+    assert [path.name for path in target.files("dev")] == ["dev.en", "dev.sw"]
+    assert [path.name for path in target.files("test")] == ["test.en", "test.sw"]
+    inputs = read_inputs(recipe)
+    (task,) = inputs.dev.values()
+    assert [(e.prompt, e.answer) for e in task.examples][1] == ("dev.en 1", "dev.sw 1")
+    Path("recipe.toml").unlink()
+    found = CliRunner().invoke(cli, [*line, "--target", "dev.en", "--target", "dev.sw",
+                                     "--test", "test.en", "--test", "test.sw"])  # fmt: skip
+    assert found.exit_code == 0, found.output
+    assert 'test = ["test.en", "test.sw"]' in Path("recipe.toml").read_text(encoding="utf-8")
+
+
 def test_options_hold_for_the_files_that_they_fit(folder: Path) -> None:
     (folder / "a.csv").write_text("mti,tree\nmaji,water\n", encoding="utf-8")
     (folder / "b.csv").write_text("text,label\nleo,good\nkesho,bad\n", encoding="utf-8")

@@ -10,16 +10,19 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from m2m.cli.main import cli
 from m2m.commands.init import start_recipe
-from m2m.commands.init_rows import dataset_entry, grouped, target_entry
+from m2m.commands.init_rows import dataset_entry, target_entry
+from m2m.commands.pairs import grouped
 from m2m.dataset import load_dataset
 from m2m.dataset.ask import pasted
 from m2m.dataset.examples import read_example
 from m2m.dataset.mapping import RowMapping
+from m2m.dataset.parting import first_parting
 from m2m.dataset.row_source import open_source
 from m2m.errors import InputError, RecipeError
 from m2m.evaluate.targets import load_target
@@ -466,3 +469,42 @@ def test_preview_marks_the_part_that_is_trained_on(tmp_path: Path) -> None:
     pieces = preview["shown"][0]["pieces"]
     assert "".join(p["text"] for p in pieces if p["trained"]).startswith("Nairobi")
     assert (preview["rows"], preview["shown"][0]["line"]) == (3, 2)
+
+
+@pytest.mark.parametrize("names", [("a.en", "a.yo"), ("a_en.txt", "a_yo.txt")])
+def test_files_of_two_languages_that_lost_a_line_are_refused_with_the_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = [
+        [f"{word} " * (1 + n * 7 % 11) for n in range(60)] for word in ("sentence", "gbolohun")
+    ]
+    del lines[1][40]
+    for name, texts in zip(names, lines, strict=True):
+        (tmp_path / name).write_text("\n".join(texts), encoding="utf-8")
+    for line in (["preview", *names], ["preview", "--target", names[0], "--target", names[1]]):
+        found = CliRunner().invoke(cli, ["data", *line])
+        assert found.exit_code
+        assert f"found {names[0]} 60, {names[1]} 59" in found.output
+        assert "they probably part at line 41" in found.output
+    found = CliRunner().invoke(cli, ["data", "check", *names])
+    assert "they probably part at line 41" in " ".join(found.output.split())
+    if names[0].endswith("txt"):
+        found = CliRunner().invoke(cli, ["data", "preview", *names, "--text", "{text}"])
+        assert found.exit_code == 0
+        assert "text, 59 rows" in found.output.replace("mapping", "text")
+
+
+def test_the_place_at_which_files_part_is_found_without_numbers_and_not_invented() -> None:
+    rng = np.random.default_rng(5)
+    lengths = rng.integers(2, 40, 400)
+    one = ["word " * n for n in lengths]
+    other = ["neno " * int(n * rng.uniform(0.9, 1.1)) for n in lengths]
+    for gone in (40, 200, 390):
+        lost = other[:gone] + other[gone + 1 :]
+        assert abs((first_parting(one, lost) or 0) - gone) <= 1
+        assert abs((first_parting(lost, one) or 0) - gone) <= 1
+    del other[350], other[100]
+    assert abs((first_parting(one, other) or 0) - 100) <= 1
+    strangers = ["x " * n for n in rng.integers(2, 40, 380)]
+    assert first_parting(one, strangers) is None

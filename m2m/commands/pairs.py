@@ -1,0 +1,93 @@
+"""Text files that belong together, because each line of one translates the line of the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from m2m.dataset.columns import is_side
+from m2m.dataset.mapping import RowMapping
+from m2m.dataset.row_source import open_source, part_names
+from m2m.dataset.templates import names_in
+from m2m.errors import M2MError
+from m2m.opening import ROWS, read_once
+from m2m.recipe import Dataset, Target
+
+_LONGEST_PART = 8  # letters of a language in a file's name: "swh_Latn"
+
+
+def grouped(paths: Sequence[Path], text: str = "") -> list[tuple[Path, ...]]:
+    """Return the files, those of which the lines belong together as one: train.en and train.yo.
+
+    Args:
+        paths: the files.
+        text: the template of a bare text that the user gave; with it, each file is alone.
+    """
+    groups: list[tuple[Path, ...]] = []
+    for path in paths:
+        alone = [] if names_in(text) == ["text"] else [one for one in groups if len(one) == 1]
+        pair = next((one for one in alone if _are_aligned(one[0], path)), None)
+        if pair:
+            groups[groups.index(pair)] = (*pair, path)
+        else:
+            groups.append((path,))
+    return groups
+
+
+def _are_aligned(one: Path, other: Path) -> bool:
+    """Return whether two text files differ in one part of their names, as translations do.
+
+    If both parts are names of languages, the files belong together also if one has lost lines: two
+    files of bare texts would be read wrong in silence. Other parts need equal numbers of lines.
+    """
+    names = part_names([one, other])
+    named = names != ["0", "1"] and max(map(len, names)) <= _LONGEST_PART
+    if not (named and one.parent == other.parent):
+        return False
+    try:  # alone, m2m does not read a file that ends with a language
+        if one.stem != other.stem and any(
+            open_source([path]).kind != "text" for path in (one, other)
+        ):
+            return False
+        if not all(map(is_side, names)):
+            open_source([one, other])
+    except M2MError:
+        return False
+    return read_once(one, ROWS).sha256 != read_once(other, ROWS).sha256
+
+
+def aligned_mapping(files: Sequence[Path]) -> RowMapping:
+    """Return the mapping that translates the first of some aligned files into the second."""
+    one, two = part_names(files)[:2]
+    return RowMapping(prompt=f"{{{one}}}", answer=f"{{{two}}}")
+
+
+def datasets_of(paths: Sequence[Path], fields: Mapping[str, Any]) -> list[Dataset]:
+    """Return a dataset for each file, or for two files that belong together.
+
+    Args:
+        paths: the files.
+        fields: of all datasets, as a recipe names them.
+    """
+    datasets = []
+    for files in grouped(paths, fields.get("text", "")):
+        made = Dataset(files[0].stem, files[0], path_aligned=files[1:], **fields)
+        if len(files) > 1 and not RowMapping.of(made).is_custom:
+            mapping = aligned_mapping(files)
+            made = replace(made, prompt=mapping.prompt, completion=mapping.answer)
+        datasets.append(made)
+    return datasets
+
+
+def targets_of(paths: Sequence[Path], fields: Mapping[str, Any]) -> list[Target]:
+    """Return a target for each file, or for two files that belong together; see `datasets_of`."""
+    targets = []
+    for files in grouped(paths, fields.get("text", "")):
+        made = Target(files[0].stem, files[0], dev_aligned=files[1:], **fields)
+        if len(files) > 1 and not RowMapping.of(made).is_custom:
+            mapping = aligned_mapping(files)
+            made = replace(made, prompt=mapping.prompt, answer=mapping.answer)
+        targets.append(made)
+    return targets
