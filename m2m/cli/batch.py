@@ -119,7 +119,7 @@ def run_batch(
     if failed:
         raise M2MError(
             f"{len(failed)} of {len(recipes)} recipes failed: {', '.join(failed)}",
-            f"correct them and run `{_same_line()}`; what is finished is kept",
+            f"correct them and run `{_same_line()}`; finished work is kept",
         )
 
 

@@ -39,7 +39,7 @@ ASKING = [
 @click.option(
     "--log-samples",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write what each model said to each example, as JSON lines.",
+    help="Write each model's answer to each example, as JSON lines.",
 )
 @data_root_option
 @json_option

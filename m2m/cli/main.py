@@ -33,7 +33,7 @@ from m2m.errors import Interrupted, M2MError, ResourceError
 from m2m.escaping import visible
 
 _NO_MEMORY = (
-    "there was not enough memory; what was finished is kept",
+    "there was not enough memory; finished work is kept",
     "free memory, lower batch_tokens in [train], or take a smaller base, and run it again",
 )
 # A pulled USB stick or a lost network share: a fault of the machine, in any command.

@@ -108,7 +108,7 @@ def train(
     "--higher-is-better/--lower-is-better",
     "higher",
     default=None,
-    help="With --from-csv: what the metric means, if m2m does not know it.",
+    help="With --from-csv: the direction of the metric, if m2m does not know it.",
 )
 @leaks_option
 @data_root_option

@@ -204,7 +204,7 @@ FAULTS: dict[str, tuple[str, str, Callable[[str], bool]]] = {
         lambda text: not text.isascii() and bool(INVISIBLE.search(text)),
     ),
     "not_nfc": (
-        "letters and marks apart where Unicode has one character (not NFC)",
+        "letters and marks apart although Unicode has one character (not NFC)",
         'write `normalise = "NFC"` under [data] in the recipe: to the model the two forms differ',
         _is_not_nfc,
     ),

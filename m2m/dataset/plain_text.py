@@ -27,7 +27,7 @@ _KINDS: tuple[tuple[str, re.Pattern[str], float, str], ...] = (
         "one word a line with its tag (CoNLL)",
         re.compile(r"\S+(\s+\S+)*\s+(O|[BIESLUM]-\S+)|\S+\s+[A-Z]{1,6}"),
         0.8,
-        "write each sentence as prompt and what is wanted of it as completion",
+        "write each sentence as prompt and the expected answer as completion",
     ),
     (
         "a chat with dates and names",
@@ -45,7 +45,7 @@ _KINDS: tuple[tuple[str, re.Pattern[str], float, str], ...] = (
         "words with their tags",
         re.compile(r"(\S+[/_|][A-Z]{2,6}[.,]?(?:\s+|$)){2,}"),
         0.8,
-        "write each sentence as prompt and what is wanted of it as completion",
+        "write each sentence as prompt and the expected answer as completion",
     ),
     (
         "subtitles with times",
@@ -94,7 +94,7 @@ def refuse_no_prose(path: Path, lines: Sequence[Line], answer: str = "completion
     if width:
         raise InputError(
             f"{path}:{lines[0][1]}: the paragraphs are broken into lines of about {width} "
-            "characters, and every line would be a text of its own",
+            "characters, and every line would be a separate text",
             "write each paragraph on one line"
             + ", or set `window` to score the file as one text" * (answer == "answer"),
         )

@@ -33,7 +33,7 @@ _NO_MATTER = {
 }
 # Keys of the harness that need code or a network; the words say what the user can write.
 _NEEDS = {
-    "process_results": "m2m has metrics of its own: write `process_results: null` in a child file",
+    "process_results": "m2m has its own metrics: write `process_results: null` in a child file",
     "custom_dataset": "write `custom_dataset: null` and `dataset_path` in a child file",
     "use_prompt": "write the prompt out in `doc_to_text`",
     "doc_to_image": "m2m evaluates texts only",

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 
 NON_COMMERCIAL = "forbids commercial use: ask its owner before you sell the model or earn with it"
 NO_DERIVATIVES = "forbids passing on changed versions: ask its owner before you publish the model"
-SHARE_ALIKE = "asks that what is made from it is passed on under the same licence"
-RESTRICTED = "restricts what models may be used for: pass its conditions on with the model"
+SHARE_ALIKE = "asks that everything made from it is passed on under the same licence"
+RESTRICTED = "restricts the use of models: pass its conditions on with the model"
 
 # Identifier in the form of `_key` -> the hub's identifier ("" if it has none) and the demands.
 _KNOWN: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -90,7 +90,7 @@ def remarks(named: Iterable[tuple[str, str]]) -> list[str]:
             )
         elif asked is None:
             sentences.append(
-                f"{name}: m2m does not know the licence {licence!r}: read what it asks"
+                f"{name}: m2m does not know the licence {licence!r}: read its conditions"
             )
         else:
             sentences += [f"{name}: {licence} {term}" for term in asked]

@@ -64,7 +64,7 @@ class SelfTest:
             problems.append(
                 f"{self.questions - self.stops} of {self.questions} answers in the self-test did "
                 "not stop by themselves. Train longer. If there is a warning about the end token, "
-                "do first what it says."
+                "follow its advice first."
             )
         return problems
 

@@ -49,7 +49,7 @@ _NOT_ROWS = {
     ".yml": ("YAML", "save its rows as JSONL"),
     ".toml": ("TOML", "save its rows as JSONL"),
     ".ini": ("settings", "give a file of rows"),
-    ".py": ("a Python program, which m2m never runs", "run it yourself, and give what it writes"),
+    ".py": ("a Python program, which m2m never runs", "run it yourself, and give m2m its output"),
     ".pkl": ("a Python pickle, which m2m never opens", _AS_ROWS),
     ".pickle": ("a Python pickle, which m2m never opens", _AS_ROWS),
     ".srt": ("subtitles", "write each text on a line of a .txt file"),

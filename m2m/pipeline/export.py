@@ -90,7 +90,7 @@ def export(run: TrainedRun, ranking: Ranking, confirmation: Confirmation) -> Exp
         confirmation=confirmation,
         made=[*_made(inputs, ranking, confirmation, kept), tested.sentence],
         files=[
-            (gguf.name, f"the model in {kind}, for llama.cpp and what is built on it"),
+            (gguf.name, f"the model in {kind}, for llama.cpp and programs that use it"),
             (modelfile.name, "for Ollama: ollama create NAME -f Modelfile"),
             (lora.name, f"the fine-tune alone, for the unchanged {base.name}"),
         ],

@@ -161,7 +161,7 @@ class _Walk:
         except FileNotFoundError:
             return []
         if _is_link(status) or not stat.S_ISDIR(status.st_mode):
-            self.problems.add(f"{folder}: is not a folder of its own, or a link to one")
+            self.problems.add(f"{folder}: is not a folder, or is a link to one")
             return []
         paths = []
         with os.scandir(folder) as entries:

@@ -249,7 +249,7 @@ class _JobQueue:
         name = worker.job.corpus.name if worker.job else "nothing"
         return TrainingError(
             f"the process that trained {name} ended by itself, with code {worker.process.exitcode}",
-            "its last checkpoint is kept: run the command again; where memory was short, with a "
+            "its last checkpoint is kept: run the command again. If memory ran out, set a "
             "smaller workers in [limits]",
         )
 

@@ -118,7 +118,7 @@ class Dataset:
         aligned="path_aligned",
     )
     licence: str = optional("", "licence of the data, carried into the report and the model card")
-    source: str = optional("", "where the data comes from")
+    source: str = optional("", "origin of the data")
     notes: str = optional("", "anything a reader should know")
     languages: tuple[str, ...] = optional(
         (), 'codes of the rows\' languages, such as ["sw", "en"]', pattern=LANGUAGE

@@ -163,7 +163,10 @@ class Merge:
         high=1.0,
     )
     epsilon: float = optional(
-        0.1, "della: difference between the largest and the smallest chance to be kept", low=0.0, high=1.0
+        0.1,
+        "della: difference between the largest and the smallest chance to be kept",
+        low=0.0,
+        high=1.0,
     )
     gamma: float = optional(
         0.01, "breadcrumbs: fraction of the largest values that is dropped", low=0.0, high=0.5

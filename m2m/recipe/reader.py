@@ -53,7 +53,7 @@ class _Reader:
         for name in tables.keys() - SECTIONS.keys() - LISTS.keys():
             known = [*SECTIONS, *LISTS]
             if not isinstance(tables[name], dict | list):
-                self.wrong((name,), f"{name!r} stands before the first section; {_place(name, '')}")
+                self.wrong((name,), f"{name!r} is before the first section; {_place(name, '')}")
                 continue
             self.wrong((name,), f"unknown section [{name}]; {_meant(name, known)}")
         single: dict[str, Any] = {

@@ -29,7 +29,9 @@ class Known:
 
 
 STRATEGIES = {
-    "racing": Known("all start, few finish", "an eighth of the cost of all mixtures", auto_up_to=12),
+    "racing": Known(
+        "all start, few finish", "an eighth of the cost of all mixtures", auto_up_to=12
+    ),
     "guided": Known("a model proposes", "150", auto_up_to=0, any_weights=True),
     "exhaustive": Known("all finish"),
 }

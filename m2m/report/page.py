@@ -37,8 +37,8 @@ _REGIMES = {
     "final training can change their order.",
     "fixed": "one training budget: each mixture with the same number of steps. A longer final "
     "training can change the order.",
-    "proportional": "training in proportion: k datasets with k times an expert's steps. Where all "
-    "mixtures get the same number of steps, the order is another, in favour of few datasets.",
+    "proportional": "training in proportion: k datasets with k times an expert's steps. If all "
+    "mixtures get the same number of steps, mixtures of few datasets rank higher.",
 }
 _LIMITS = (
     "The highest of many uncertain scores is partly luck. That is why the winner is judged on test "
@@ -150,10 +150,10 @@ def _results(facts: Facts) -> Iterator[Markup]:
         )
         worth = facts.ranking.worth and _figure(
             worth_chart(facts.ranking),
-            "What a dataset adds on average when it joins a mixture; right of zero it helps.",
+            "The mean change of the score when a dataset joins a mixture; right of zero it helps.",
         )
         yield _section(
-            "All scores, and what each dataset is worth",
+            "All scores, and the worth of each dataset",
             element("div", overview, worth or None, class_="side"),
             _more("Worth as a table", _table(worth_table)),
             [_table(table) for table in others if table.rows],
@@ -175,7 +175,7 @@ def _evidence(facts: Facts) -> Iterator[Markup]:
     if facts.curves:
         legend = (
             "Training loss (mean and range of neighbouring steps) in nats per trained token, all "
-            "on one axis. Where rows were held out, dots are their loss and the dashed line is the "
+            "on one axis. If rows were held out, dots are their loss and the dashed line is the "
             "step that was kept."
         )
         charts = element("div", loss_charts(facts.curves), class_="many")

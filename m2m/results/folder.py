@@ -218,5 +218,5 @@ def parsed(path: Path, parse: Callable[[], Parsed]) -> Parsed:
         reason = str(error) if type(error) is ValueError else repr(error)
         raise InputError(
             f"{path}: is not as m2m writes it ({reason:.200})",
-            "run `m2m run RECIPE`: it writes the file again from what is finished",
+            "run `m2m run RECIPE`: it writes the file again from the finished steps",
         ) from error

@@ -75,7 +75,7 @@ def test_mistakes_are_in_the_order_of_lines_with_what_was_meant(tmp_path: Path) 
 
 def test_a_field_before_the_first_section_is_sent_to_its_own(tmp_path: Path) -> None:
     said = refused(tmp_path, f'rank = 8\n{START}"a.jsonl"{END}')
-    assert "line 1: 'rank' stands before the first section; it belongs in [train]" in said
+    assert "line 1: 'rank' is before the first section; it belongs in [train]" in said
 
 
 def test_plus_signs_in_the_names_of_folders(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_it_says_everything_once_there_are_facts() -> None:
         "Warnings",
         "Confirmed",
         "Ranking of the mixtures",
-        "All scores, and what each dataset is worth",
+        "All scores, and the worth of each dataset",
         "By facet",
         "Do surrogates predict fine-tunes here?",
         "Training",
