@@ -152,6 +152,10 @@ class Evaluator:
             longest=self._longest,
         )
 
+    def answers(self, model: LlamaModel, places: Sequence[int]) -> list[str]:
+        """Return the greedy answers at these places, whole: before the filters of a task file."""
+        return [*map(self._prompter.extract_answer, self._written(model, places).texts)]
+
     def _written(self, model: LlamaModel, rows: Sequence[int]) -> Completed:
         """Return the answers that the model writes; empty if it is not asked to write."""
         if not self._openings:

@@ -28,6 +28,8 @@ from m2m.report.words import COMPARED
 from m2m.results.confirmation import HOW, Confirmation, Model
 from m2m.results.export import Exported
 from m2m.results.facts import Source
+from m2m.results.folder import JUDGED, RunFolder
+from m2m.results.judging import Judged
 from m2m.results.ranking import Ranking
 from m2m.tokenizer import plain_source
 
@@ -97,12 +99,19 @@ def export(run: TrainedRun, ranking: Ranking, confirmation: Confirmation) -> Exp
         cautions=[*inputs.cautions, *ranking.warnings, *confirmation.warnings, *tested.warnings],
         serving=serving,
         compared=_compared(confirmation, inputs),
+        judged=_judged(run.files),
     )
     path = write_card(card, gguf.parent)
     progress.advance(detail=path.name)
     progress.finish()
     files = (gguf, modelfile, lora, kind, types, kept, advice, path)
     return Exported(*files, tuple(card.remarks), tested, tuple(serving))
+
+
+def _judged(files: RunFolder) -> list[str]:
+    """Return whose answers people preferred, if they judged the models of this confirmation."""
+    judged = files.read(JUDGED, Judged.from_json) if files.is_fresh(JUDGED) else None
+    return judged.sentences if judged else []
 
 
 def _sources(inputs: Inputs, winner: Model) -> list[Source]:

@@ -19,6 +19,7 @@ from m2m.results.confirmation import Confirmation, confirmed_table
 from m2m.results.facts import Source, source_table
 from m2m.results.table import as_markdown
 
+_JUDGED, _MADE = "What people prefer", "How it was made"
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
 
 
@@ -35,6 +36,7 @@ class Card:
         compared: sentences on how this model does against the others.
         cautions: warnings of the run.
         serving: if programs ask the model in another way than it was trained, how, and the remedy.
+        judged: sentences on whose answers people preferred.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Card:
     compared: Sequence[str] = ()
     cautions: Sequence[str] = ()
     serving: Sequence[str] = ()
+    judged: Sequence[str] = ()
 
     @property
     def remarks(self) -> list[str]:
@@ -72,6 +75,13 @@ def write_card(card: Card, folder: Path) -> Path:
     return path
 
 
+def with_judged(card: str, sentences: Sequence[str]) -> str:
+    """Return a card's text with these sentences on whose answers people preferred."""
+    without = re.sub(rf"## {_JUDGED}\n\n(?:- .*\n)+\n", "", card)
+    section = _section(_JUDGED, _bullets(sentences))
+    return without.replace(f"## {_MADE}\n", f"{section}\n\n## {_MADE}\n", 1)
+
+
 def card_text(card: Card) -> str:
     """Return the text of the card: front matter and Markdown."""
     verdict = card.confirmation.verdict
@@ -85,7 +95,8 @@ def card_text(card: Card) -> str:
         _section("Before you pass it on", _bullets(card.remarks, "Nothing beyond attribution.")),
         _section("What it was fine-tuned on", as_markdown(source_table(card.sources), _text)),
         _section("How good it is", _scores(card)),
-        _section("How it was made", _bullets(card.made)),
+        _section(_JUDGED, _bullets(card.judged)),
+        _section(_MADE, _bullets(card.made)),
         _section("Files", _files(card)),
         _section("How to ask it", _bullets(card.serving)),
         _section("Limits", _bullets(_limits(card))),

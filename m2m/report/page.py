@@ -21,6 +21,7 @@ from m2m.report.words import findings
 from m2m.results.confirmation import confirmed_table, facet_tables
 from m2m.results.courses import courses_table
 from m2m.results.facts import Facts, cost_table, source_table
+from m2m.results.judging import judged_table
 from m2m.results.ranking import Ranking, ranking_tables
 from m2m.results.table import Table
 from m2m.results.training import training_table
@@ -130,6 +131,9 @@ def _results(facts: Facts) -> Iterator[Markup]:
                 _figure(courses_chart(courses, len(facts.sources)), legend),
                 _more("As a table", _table(courses_table(courses, len(facts.sources)))),
             )
+    if judged := facts.judged:
+        said = [element("p", sentence) for sentence in judged.sentences]
+        yield _section("What people prefer", said, _table(judged_table(judged)))
     if facts.ranking and facts.ranking.places:
         names = [source.name for source in facts.sources] or [*facts.ranking.worth]
         legend = (

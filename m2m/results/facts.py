@@ -22,12 +22,14 @@ from m2m.results.export import Exported
 from m2m.results.folder import (
     CONFIRMED,
     EXPORTED,
+    JUDGED,
     RANKING,
     RECIPE,
     VALIDATED,
     RunFolder,
     parsed,
 )
+from m2m.results.judging import Judged, judged_table
 from m2m.results.ranking import Ranking, ranking_tables
 from m2m.results.settings import checked_settings
 from m2m.results.stage import Stage, added_up, stage_columns, stage_rows
@@ -78,6 +80,7 @@ class Facts:
     curves: Sequence[Curve] = ()
     validation: Validation | None = None
     export: Exported | None = None
+    judged: Judged | None = None
     stages: Sequence[Stage] = ()
     watts: float = 0.0
     warnings: Sequence[str] = ()
@@ -94,7 +97,7 @@ class Facts:
 
     def as_json(self) -> dict[str, Any]:
         """Return the content of `report.json`: each result as its own command prints it."""
-        parts = ("ranking", "confirmation", "validation", "export")
+        parts = ("ranking", "confirmation", "validation", "export", "judged")
         results = {name: getattr(self, name) for name in parts}
         return {
             "verdict": self.confirmation and self.confirmation.verdict.as_json(),
@@ -149,6 +152,7 @@ def read_facts(path: Path, watts: float | None = None) -> Facts:
         curves=_curves(folder, sources, ranking, confirmation),
         validation=folder.read(VALIDATED, Validation.from_json),
         export=export,
+        judged=folder.read(JUDGED, Judged.from_json),
         stages=_stages(folder, ranking),
         watts=parsed(recipe, lambda: float(assumed)) if watts is None else watts,
         warnings=[
@@ -237,13 +241,9 @@ def _curves(
 
 
 def _inside(folder: RunFolder, adapter: Path | None) -> Path | None:
-    """Return a fine-tune's folder in this copy of the run, whatever machine its path is from."""
-    parts = adapter.as_posix().replace("\\", "/").split("/") if adapter else []
-    name = folder.finetunes.name
-    if name not in parts:
-        return None
-    rest = parts[len(parts) - parts[::-1].index(name) :]
-    return None if ".." in rest else folder.finetunes.joinpath(*rest)
+    """Return a fine-tune's folder in this copy of the run; None if it is not there."""
+    here = folder.adapter_here(adapter) if adapter else None
+    return here if here and folder.finetunes in here.parents else None
 
 
 def _stages(folder: RunFolder, ranking: Ranking | None) -> tuple[Stage, ...]:
@@ -266,6 +266,8 @@ def tables(facts: Facts) -> list[Table]:
         shown += facet_tables(facts.confirmation, len(facts.sources))
         if facts.confirmation.courses:
             shown.append(courses_table(facts.confirmation.courses, len(facts.sources)))
+    if facts.judged:
+        shown.append(judged_table(facts.judged))
     if facts.validation:
         shown += validation_tables(facts.validation)
     if facts.curves:

@@ -1,6 +1,7 @@
 """The folder of a run: the names of its files, and results that note their inputs.
 
     recipe.json -> ranking.json -> confirm.json -> export.json
+                              |            \\-> judged.json
                               \\-> validate.json
 
 Each of these notes the state of the one before it, so that a report can warn of results that do not
@@ -25,8 +26,14 @@ from m2m.results.stage import Stage
 from m2m.store import fingerprint
 
 RECIPE, RANKING, CONFIRMED = RESOLVED, "ranking.json", "confirm.json"
-EXPORTED, VALIDATED = "export.json", "validate.json"
-_MADE_FROM = {RANKING: RECIPE, CONFIRMED: RANKING, VALIDATED: RANKING, EXPORTED: CONFIRMED}
+EXPORTED, VALIDATED, JUDGED = "export.json", "validate.json", "judged.json"
+_MADE_FROM = {
+    RANKING: RECIPE,
+    CONFIRMED: RANKING,
+    VALIDATED: RANKING,
+    EXPORTED: CONFIRMED,
+    JUDGED: CONFIRMED,
+}
 # Keys of a file that decide the results after it.
 _DECIDES = {
     RECIPE: (
@@ -43,7 +50,13 @@ _DECIDES = {
     RANKING: ("mixtures",),
     CONFIRMED: ("winner",),
 }
-_REDO = {RANKING: "search", CONFIRMED: "confirm", VALIDATED: "validate", EXPORTED: "export"}
+_REDO = {
+    RANKING: "search",
+    CONFIRMED: "confirm",
+    VALIDATED: "validate",
+    EXPORTED: "export",
+    JUDGED: "judge",
+}
 
 Parsed = TypeVar("Parsed")
 
@@ -125,6 +138,14 @@ class RunFolder:
         """Return the file of rows of the datasets that are also dev or test questions."""
         return self.path / "leaks.json"
 
+    def judge_page(self, page: str) -> Path:
+        """Return the file of a page on which people compare answers."""
+        return self.path / "judge" / f"judge-{page}.html"
+
+    def judge_key(self, page: str) -> Path:
+        """Return the file that says which model wrote which answer on a page."""
+        return self.path / "judge" / "keys" / f"{page}.json"
+
     @property
     def hours(self) -> Path:
         """Return the file that says how the recipe was cut to fit into the user's hours."""
@@ -166,8 +187,29 @@ class RunFolder:
     def keep(self, name: str, data: Mapping[str, Any]) -> None:
         """Write a result, with a mark of the result that it was made from."""
         before = _MADE_FROM.get(name)
-        mark = {"made_from": _mark(before, read_object(self.path / before))} if before else {}
+        mark = {"made_from": self.state(before)} if before else {}
         write_json(self.path / name, {**data, **mark})
+
+    def state(self, name: str) -> str:
+        """Return the fingerprint of a file's values that decide the results made from it."""
+        return _mark(name, read_object(self.path / name))
+
+    def is_fresh(self, name: str) -> bool:
+        """Return whether a result is there, and was made from the present state of its input."""
+        return (self.path / name).is_file() and not any(
+            line.startswith(f"{name} ") for line in self.stale()
+        )
+
+    def adapter_here(self, adapter: Path) -> Path:
+        """Return an adapter's folder in this copy of the run, whatever machine its path is from."""
+        parts = adapter.as_posix().replace("\\", "/").split("/")
+        for home in (self.finetunes, self.adapters):
+            if home.name in parts and ".." not in parts:
+                rest = parts[len(parts) - parts[::-1].index(home.name) :]
+                here = home.joinpath(*rest)
+                if rest and here.is_dir():
+                    return here
+        return adapter
 
     def keep_stage(self, stage: Stage) -> None:
         """Add the cost of a stage to the journal."""

@@ -19,6 +19,7 @@ from m2m.mix.verdict import Verdict
 from m2m.mix.worth import VERDICTS
 from m2m.results.confirmation import Confirmation, How, Model
 from m2m.results.facts import Facts, Source
+from m2m.results.judging import Judged, Preference
 from m2m.results.ranking import Ranking
 from m2m.results.rivals import Compared, Pick, Rivals
 from m2m.results.stage import Stage
@@ -101,6 +102,13 @@ def confirmation(names: tuple[str, ...], text: str = "text") -> Confirmation:
     )
 
 
+def judged(text: str = "text") -> Judged:
+    """Three judges, who compared the winner with the base."""
+    counts = {"winner": 30, "rival": 6, "both": 3, "neither": 3}
+    won = Preference("base", text, 20, 20, 6, counts, Interval(0.7, 0.55, 0.85))
+    return Judged("0a1b2c3d4e5f", text, "test", 3, [won], Interval(0.5, 0.2, 0.7), 14)
+
+
 def rivals(names: tuple[str, ...]) -> Rivals:
     """The merge, a rival that predicts, and one that needs more fine-tunes."""
     span = Interval(0.9, 0.5, 1.0)
@@ -171,6 +179,7 @@ def facts(names: tuple[str, ...] = ("aa", "bb", "cc"), text: str = "text", **cha
             for name in names
         ),
         "validation": validation(names),
+        "judged": judged(text),
         "stages": (Stage("train", 3600.0, 2**30), Stage("search", 1800.0, 2**31)),
         "watts": 20.0,
         "warnings": (text,),

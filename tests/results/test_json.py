@@ -16,6 +16,7 @@ from m2m.mix.ranking import Interval
 from m2m.mix.worth import Interaction
 from m2m.results.confirmation import Confirmation, RowsSeen
 from m2m.results.export import Exported
+from m2m.results.judging import Judged
 from m2m.results.ranking import OnFront, Ranking
 from m2m.results.rivals import Rivals
 from m2m.results.stage import Stage
@@ -65,6 +66,7 @@ RESULTS: list[tuple[Callable[[], Result], Callable[[Mapping[str, Any]], Result]]
     (confirmation, Confirmation.from_json),
     (lambda: samples.validation(NAMES), Validation.from_json),
     (lambda: samples.rivals(NAMES), Rivals.from_json),
+    (samples.judged, Judged.from_json),
     (lambda: EXPORTED, Exported.from_json),
     (lambda: Stage("train", 1.5, 3), Stage.from_json),
 ]
