@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import compileall
+import itertools
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,16 +15,25 @@ from typing import Any
 # So before llama.cpp's OpenMP and NumPy's OpenBLAS start:
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# Without bytecode on disk, every child process compiles all of m2m again: two seconds.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import numpy as np
 import pytest
 
+sys.dont_write_bytecode = False
 REPOSITORY = Path(__file__).parent.parent
 STARTER = REPOSITORY / "models" / "smollm2-135m-instruct"
 
 
-def pytest_configure() -> None:
-    """Refuse to test at a level of processors that is not in force (`scripts/test-cpus`)."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile m2m; refuse to test at a level of processors that is not in force.
+
+    The child process for templates reads bytecode but never writes it. `scripts/test-cpus` sets
+    the level.
+    """
+    if not hasattr(config, "workerinput"):  # once, not in every process of pytest-xdist
+        compileall.compile_dir(REPOSITORY / "m2m", quiet=1)
     if level := os.environ.get("M2M_TEST_CPU"):
         from tests.levels import LEVELS, computing
 
@@ -47,13 +59,21 @@ def pytest_report_header() -> list[str]:
     ]
 
 
+@pytest.fixture(scope="session")
+def _new_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Names for folders; `mktemp` reads the names of all earlier folders for each new one."""
+    parent = tmp_path_factory.mktemp("places")
+    return (parent / str(number) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_folders(_new_folders: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Home and working folder are new and empty: no test reads or leaves anything elsewhere."""
-    home = tmp_path_factory.mktemp("home")
+    home, work = next(_new_folders), next(_new_folders)
+    home.mkdir()
+    work.mkdir()
     for name in ("HOME", "USERPROFILE", "APPDATA", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
         monkeypatch.setenv(name, str(home))
-    work = tmp_path_factory.mktemp("cwd")
     monkeypatch.chdir(work)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -35,10 +37,22 @@ def config(request: pytest.FixtureRequest) -> DecoderConfig:
     return CONFIGS[request.param]
 
 
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[DecoderConfig], BaseModel]:
+    """The imported model of a config, made once for all tests."""
+
+    @cache
+    def make(config: DecoderConfig) -> BaseModel:
+        folder = tmp_path_factory.mktemp("family")
+        import_model(family_folder(folder / "hf", config), folder / "m", name="m")
+        return BaseModel.open(folder / "m")
+
+    return make
+
+
 @pytest.fixture
-def model(config: DecoderConfig, tmp_path: Path) -> BaseModel:
-    import_model(family_folder(tmp_path / "hf", config), tmp_path / "m", name="m")
-    return BaseModel.open(tmp_path / "m")
+def model(config: DecoderConfig, imported: Callable[[DecoderConfig], BaseModel]) -> BaseModel:
+    return imported(config)
 
 
 def some_ids(config: DecoderConfig) -> list[int]:

@@ -20,8 +20,10 @@ from m2m.formats.journal import Journal
 from m2m.formats.safetensors import SafetensorsFile
 from m2m.pipeline.inputs import make_formatter
 from m2m.recipe import load_recipe
+from m2m.templates import parent
 from tests.fuzz import targets, valid
 from tests.tiny_folder import pico_folder
+from tests.tokenizer.test_sandbox import ONE_SECOND
 
 CORPUS = Path(__file__).parents[1] / "field" / "corpus"
 
@@ -51,7 +53,10 @@ FILES = sorted(path for path in CORPUS.rglob("*") if path.is_file())
 
 
 @pytest.mark.parametrize("bad", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_a_bad_file_is_refused_in_words(bad: Path, tmp_path: Path) -> None:
+def test_a_bad_file_is_refused_in_words(
+    bad: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parent, "LIMITS", ONE_SECOND)
     path = Path(shutil.copyfile(bad, tmp_path / bad.name))
     (tmp_path / "a.jsonl").touch()
     with pytest.raises(M2MError) as caught:

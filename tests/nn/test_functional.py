@@ -137,3 +137,13 @@ def test_extreme_gates_neither_overflow_nor_turn_into_nan() -> None:
     out = np.empty((1, 2), np.float32)
     swiglu(pair, out)
     np.testing.assert_array_equal(out, [[0.0, 800.0]])
+
+
+def test_a_wrong_gradient_is_found_and_named() -> None:
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal((3, 4)) for _ in range(3)]
+    grads = [2 * array for array in arrays]
+    check_directions(lambda moved: float(sum((a * a).sum() for a in moved)), arrays, grads)
+    grads[1] = grads[1] * (1 + 1e-5)
+    with pytest.raises(AssertionError, match=r"alone \{1:"):
+        check_directions(lambda moved: float(sum((a * a).sum() for a in moved)), arrays, grads)

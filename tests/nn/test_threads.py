@@ -31,9 +31,9 @@ def make(threads: int, traits: dict[str, Any], **saving: Any) -> Decoder:
 
 
 @pytest.mark.parametrize("traits", TRAITS.values(), ids=TRAITS)
-@pytest.mark.parametrize("threads", [2, 3])
 @pytest.mark.parametrize(
-    ("lengths", "prefix"), [(LENGTHS, 12), (LENGTHS, 0), ((50,), 0), ((3,), 9)]
+    ("threads", "lengths", "prefix"),
+    [(2, LENGTHS, 12), (3, LENGTHS, 0), (2, (50,), 0), (3, (3,), 9)],
 )
 def test_threads_change_nothing(
     traits: dict[str, Any], threads: int, lengths: tuple[int, ...], prefix: int
