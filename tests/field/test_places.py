@@ -146,6 +146,7 @@ def commands(recipe: Path, folder: Path) -> dict[str, list[list[object]]]:
         "completion": [["completion", "bash"]],
         "merge-runs": [["merge-runs", copied, "--into", run_folder]],
         "demo": [["demo", recipe, "--quiet"]],
+        "judge": [["judge", recipe, "--quiet"]],
     }
 
 
