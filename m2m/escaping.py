@@ -16,6 +16,17 @@ import re
 # the marks U+200E, U+200F and U+061C, which reverse no text), surrogates, byte order marks and the
 # two non-characters that XML and YAML forbid.
 _BEYOND = "\x7f-\x9f\u2028-\u202e\u2066-\u206f\ud800-\udfff\ufeff\ufffe\uffff"
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "±": r"$\pm$",
+    **{sign: f"\\{sign}" for sign in "{}$&#_%"},
+}
 _UNQUOTED = re.compile(f"[{_BEYOND}]")  # JSON itself escapes C0
 _CONTROL = re.compile(f"[\x00-\x08\x0b-\x1f{_BEYOND}]")
 _LAYOUT = re.compile(r"[\t\n]+")
@@ -48,6 +59,12 @@ def markdown_text(text: str) -> str:
     """Return text for one line of Markdown, without HTML, links or the start of a block."""
     plain = one_line(text).strip().replace("&", "&amp;").replace("<", "&lt;")
     return _BLOCK.sub(r"\1\\\2", _MARKS.sub(r"\\\1", plain.replace(">", "&gt;")))
+
+
+def latex_text(text: str) -> str:
+    """Return text for one line of LaTeX, without commands, comments or columns."""
+    plain = one_line(text).strip()
+    return "".join(_LATEX.get(character, character) for character in plain)
 
 
 def quoted(text: str | list[str]) -> str:

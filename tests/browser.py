@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -125,6 +126,7 @@ def browser(folder: Path) -> Iterator[Browser]:
         [CHROMIUM, *_FLAGS, f"--user-data-dir={folder / 'profile'}"],
         preexec_fn=places,
         close_fds=False,
+        start_new_session=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -137,7 +139,7 @@ def browser(folder: Path) -> Iterator[Browser]:
         )
         yield page
     finally:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)  # its children too
         process.wait()
         os.close(to)
         os.close(back)

@@ -31,7 +31,7 @@ from m2m.report import charts
 from m2m.report.card import card_text
 from m2m.report.page import page
 from m2m.results.facts import Source, csv_tables
-from m2m.results.table import Column, Table, as_csv
+from m2m.results.table import Column, Table, as_csv, as_latex
 from tests.hostile import HOSTILE, READABLE, controls, formulas, read_modelfile
 from tests.report import samples
 from tests.report.test_card import CARD
@@ -255,3 +255,29 @@ def test_a_usage_error_steers_no_terminal(tmp_path: Path) -> None:
     done = subprocess.run(asked, capture_output=True, text=True, encoding="utf-8")
     assert done.returncode == 2
     assert not controls(done.stderr)
+
+
+@hostile
+def test_no_text_is_a_command_a_comment_or_a_column_of_latex(text: str) -> None:
+    table = Table("t", text, [Column("a", "a"), Column("b", text)], [(text, "x")])
+    lines = as_latex(table).split("\n")
+    assert len(lines) == 9
+    assert lines[0].startswith("% ")
+    row = lines[5].removesuffix(r" \\")
+    # The ten characters that LaTeX does not take for themselves (The Not So Short Introduction to
+    # LaTeX, section 2.2) are written as commands; the one left is between the two columns.
+    bare = re.sub(r"\\text\w+\{\}|\\[{}$&#_%]|\$\\pm\$", "", row)
+    assert [c for c in bare if c in "\\{}$&#^_%~"] == ["&"]
+    assert not controls(row)
+
+
+def test_latex_is_read_back_as_the_text() -> None:
+    plain = r"50 % of {a} & b_c ~ \d ^2 #1 $x$"
+    written = as_latex(Table("t", "", [Column("a", "a")], [(plain,)]))
+    for command, sign in {r"\textbackslash{}": "\\", r"\textasciitilde{}": "~",
+                          r"\textasciicircum{}": "^"}.items():  # fmt: skip
+        written = written.replace(command, f"\0{sign}" if sign == "\\" else sign)
+    assert (
+        re.sub(r"\\([{}$&#_%])", r"\1", written).replace("\0\\", "\\").split("\n")[5]
+        == plain + r" \\"
+    )

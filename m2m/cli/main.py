@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from m2m.cli import (
+    compare,
     completion,
     data,
     demo,
@@ -96,6 +97,7 @@ for module in (
     validate,
     evaluate,
     judge,
+    compare,
     merge_runs,
     tools,
     doctor,

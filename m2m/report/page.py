@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 
 from m2m.counted import counted
 from m2m.evaluate.same import in_words
@@ -15,7 +14,8 @@ from m2m.report.charts import (
     worth_chart,
 )
 from m2m.report.curves import courses_chart, loss_charts, validation_chart
-from m2m.report.markup import Child, Markup, element
+from m2m.report.markup import Markup, element
+from m2m.report.parts import bullets, captioned, document, drawn_table, more, section
 from m2m.report.recipe_text import recipe_lines
 from m2m.report.words import findings
 from m2m.results.confirmation import confirmed_table, facet_tables
@@ -23,13 +23,9 @@ from m2m.results.courses import courses_table
 from m2m.results.facts import Facts, cost_table, source_table
 from m2m.results.judging import judged_table
 from m2m.results.ranking import Ranking, ranking_tables
-from m2m.results.table import Table
 from m2m.results.training import training_table
 from m2m.results.validation import validation_tables
 
-_STYLE = Path(__file__).with_name("style.css")
-# The browser loads nothing and runs nothing, even if a text slipped through the escaping.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _PREDICTS = (
     "The surrogate, base + merge of the experts' deltas, predicts ranks, not scores, and for "
 )
@@ -52,18 +48,9 @@ _LIMITS = (
 def page(facts: Facts) -> str:
     """Return the whole page."""
     title = f"{facts.name}: which datasets to fine-tune on"
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("meta", name="generator", content=f"m2m {facts.versions.get('m2m', '')}".strip()),
-        element("title", title),
-        element("style", Markup(_STYLE.read_text(encoding="utf-8"))),
-    )
     body = element("body", element("main", _header(facts), list(_sections(facts))))
-    return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
+    made_by = f"m2m {facts.versions.get('m2m', '')}".strip()
+    return document(title, body, element("meta", name="generator", content=made_by))
 
 
 def _header(facts: Facts) -> Markup:
@@ -90,21 +77,23 @@ def _header(facts: Facts) -> Markup:
 
 def _sections(facts: Facts) -> Iterator[Markup]:
     if facts.warnings or facts.remarks:
-        yield _section("Warnings", _list([*facts.warnings, *facts.remarks]), class_="warnings")
+        yield section("Warnings", bullets([*facts.warnings, *facts.remarks]), class_="warnings")
     yield from _results(facts)
     if facts.export and facts.export.serving:
-        yield _section("How to ask the model", _list(facts.export.serving))
+        yield section("How to ask the model", bullets(facts.export.serving))
     yield from _evidence(facts)
     if facts.stages:
-        yield _section("Time, memory and energy", _table(cost_table(facts)))
+        yield section("Time, memory and energy", drawn_table(cost_table(facts)))
     if facts.sources:
-        yield _section("Data and licences", _licences(facts), _table(source_table(facts.sources)))
-    yield _section("How to read this", _list([_predicts(facts), *_LIMITS]))
-    yield _section(
+        yield section(
+            "Data and licences", _licences(facts), drawn_table(source_table(facts.sources))
+        )
+    yield section("How to read this", bullets([_predicts(facts), *_LIMITS]))
+    yield section(
         "Recipe, seeds and versions",
         element("p", "The recipe with every default; what differs from the defaults is bold."),
         element("pre", _recipe(facts), tabindex="0"),
-        _list([f"{name}: {version}" for name, version in facts.versions.items()]),
+        bullets([f"{name}: {version}" for name, version in facts.versions.items()]),
     )
 
 
@@ -118,22 +107,22 @@ def _results(facts: Facts) -> Iterator[Markup]:
     if facts.confirmation:
         chart = confirmed_chart(facts.confirmation, len(facts.sources))
         legend = "Open: dev, by which the winner was chosen. Filled: test. Lines: 95 % intervals."
-        table = _table(confirmed_table(facts.confirmation, len(facts.sources)))
-        yield _section("Confirmed", _figure(chart, legend) if chart else None, table)
+        table = drawn_table(confirmed_table(facts.confirmation, len(facts.sources)))
+        yield section("Confirmed", captioned(chart, legend) if chart else None, table)
         if courses := facts.confirmation.courses:
             legend = (
                 "Dev score after more and more steps; lines that end early stopped at a rung. The "
                 "dashed line is the kept adapter. Bars: one standard error."
             )
-            yield _section(
+            yield section(
                 "How long to train",
                 [element("p", sentence) for sentence in courses.sentences],
-                _figure(courses_chart(courses, len(facts.sources)), legend),
-                _more("As a table", _table(courses_table(courses, len(facts.sources)))),
+                captioned(courses_chart(courses, len(facts.sources)), legend),
+                more("As a table", drawn_table(courses_table(courses, len(facts.sources)))),
             )
     if judged := facts.judged:
         said = [element("p", sentence) for sentence in judged.sentences]
-        yield _section("What people prefer", said, _table(judged_table(judged)))
+        yield section("What people prefer", said, drawn_table(judged_table(judged)))
     if facts.ranking and facts.ranking.places:
         names = [source.name for source in facts.sources] or [*facts.ranking.worth]
         legend = (
@@ -142,25 +131,25 @@ def _results(facts: Facts) -> Iterator[Markup]:
             "close to the best to decide. Dashed: the base model."
         )
         best, worth_table, *others = ranking_tables(facts.ranking, names)
-        yield _section(
+        yield section(
             "Ranking of the mixtures",
             element("p", f"{_search(facts.ranking)} {' '.join(facts.ranking.notes)}".strip()),
-            _figure(ranking_chart(facts.ranking, names), legend),
-            _more("As a table", _table(best)),
+            captioned(ranking_chart(facts.ranking, names), legend),
+            more("As a table", drawn_table(best)),
         )
-        overview = _figure(
+        overview = captioned(
             overview_chart(facts.ranking),
             "All mixtures, best first, with 95 % intervals. Dots: tied with the best.",
         )
-        worth = facts.ranking.worth and _figure(
+        worth = facts.ranking.worth and captioned(
             worth_chart(facts.ranking),
             "The mean change of the score when a dataset joins a mixture; right of zero it helps.",
         )
-        yield _section(
+        yield section(
             "All scores, and the worth of each dataset",
             element("div", overview, worth or None, class_="side"),
-            _more("Worth as a table", _table(worth_table)),
-            [_table(table) for table in others if table.rows],
+            more("Worth as a table", drawn_table(worth_table)),
+            [drawn_table(table) for table in others if table.rows],
         )
 
 
@@ -168,13 +157,13 @@ def _evidence(facts: Facts) -> Iterator[Markup]:
     """Build the sections of facets, validation and training."""
     if facts.confirmation and facts.confirmation.breakdowns:
         facets = facet_tables(facts.confirmation, len(facts.sources))
-        yield _section("By facet", *map(_table, facets))
+        yield section("By facet", *map(drawn_table, facets))
     if facts.validation and facts.validation.mixtures:
         legend = "One dot is one mixture, as a surrogate and really fine-tuned; 95 % intervals."
-        yield _section(
+        yield section(
             "Do surrogates predict fine-tunes here?",
-            _figure(validation_chart(facts.validation), legend),
-            [_table(table) for table in validation_tables(facts.validation) if table.rows],
+            captioned(validation_chart(facts.validation), legend),
+            [drawn_table(table) for table in validation_tables(facts.validation) if table.rows],
         )
     if facts.curves:
         legend = (
@@ -184,7 +173,7 @@ def _evidence(facts: Facts) -> Iterator[Markup]:
         )
         charts = element("div", loss_charts(facts.curves), class_="many")
         table = training_table(facts.curves)
-        yield _section("Training", _figure(charts, legend), _more("As a table", _table(table)))
+        yield section("Training", captioned(charts, legend), more("As a table", drawn_table(table)))
 
 
 def _search(ranking: Ranking) -> str:
@@ -210,44 +199,3 @@ def _recipe(facts: Facts) -> list[Markup]:
         element("b" if changed else "span", f"{line}\n")
         for line, changed in recipe_lines(facts.settings)
     ]
-
-
-def _section(title: str, *content: Child, class_: str | None = None) -> Markup:
-    return element("section", element("h2", title), content, class_=class_)
-
-
-def _list(items: Sequence[str]) -> Markup:
-    return element("ul", [element("li", item) for item in items])
-
-
-def _figure(chart: Markup, legend: str) -> Markup:
-    scroll = element("div", chart, class_="scroll")
-    return element("figure", scroll, element("figcaption", legend))
-
-
-def _more(title: str, content: Markup) -> Markup:
-    return element("details", element("summary", title), content)
-
-
-def _table(table: Table) -> Markup:
-    def cell(name: str, content: str, i: int) -> Markup:
-        class_ = "number" if table.numeric[i] else None
-        return element(name, content, class_=class_, scope="col" if name == "th" else None)
-
-    head = element("tr", [cell("th", heading, i) for i, heading in enumerate(table.heads)])
-    rows = [
-        element(
-            "tr",
-            [cell("td", content, i) for i, content in enumerate(row)],
-            class_="strong" if strong else None,
-        )
-        for row, strong in table.shown()
-    ]
-    drawn = element(
-        "table",
-        element("caption", element("span", f"{table.caption}.")),
-        element("thead", head),
-        element("tbody", rows),
-    )
-    named = {"role": "region", "aria_label": table.caption, "tabindex": "0"}
-    return element("div", drawn, class_="scroll", **named)

@@ -1,4 +1,4 @@
-"""Write a report into a run's folder: report.html, report.json and one CSV for each table."""
+"""Write a report into a run's folder, or a comparison: a page, JSON, and a file for each table."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from m2m.escaping import markdown_text
 from m2m.formats.atomic import write_json, write_text
+from m2m.report.compare_page import compare_page
 from m2m.report.page import page
+from m2m.results.compared import Compared
 from m2m.results.facts import Facts, csv_tables
 from m2m.results.folder import RunFolder
-from m2m.results.table import as_csv
+from m2m.results.table import as_csv, as_latex, as_markdown
 
 
 @dataclass(frozen=True)
@@ -46,3 +49,20 @@ def write_report(facts: Facts, folder: Path) -> Written:
     for path, table in tables.items():
         write_text(path, as_csv(table))
     return Written(html, data, tuple(tables))
+
+
+def write_comparison(compared: Compared, folder: Path) -> list[Path]:
+    """Write a comparison's page, and each of its tables as CSV, Markdown and LaTeX.
+
+    Raises:
+        InputError: the folder cannot be written to.
+        ResourceError: the disk is full.
+    """
+    files = {folder / "compare.html": compare_page(compared)}
+    for table in compared.tables:
+        files[folder / f"{table.name}.csv"] = as_csv(table)
+        files[folder / f"{table.name}.md"] = as_markdown(table, markdown_text) + "\n"
+        files[folder / f"{table.name}.tex"] = as_latex(table)
+    for path, text in files.items():
+        write_text(path, text)
+    return [*files]

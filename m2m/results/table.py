@@ -1,4 +1,4 @@
-"""One table for every medium: the terminal, the HTML report, Markdown and CSV.
+"""One table for every medium: the terminal, the HTML report, Markdown, LaTeX and CSV.
 
 Cells hold values, not text. A reader sees each as its column formats it; CSV gets the numbers.
 """
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from m2m.escaping import csv_text
+from m2m.escaping import csv_text, latex_text
 from m2m.evaluate.score import Score
 from m2m.mix.ranking import Interval
 
@@ -133,6 +133,19 @@ def as_markdown(table: Table, escape: Callable[[str], str]) -> str:
     rows = (map(cell, columns, row) for row, _ in table.shown())
     lines = [map(escape, table.heads), ["---"] * len(columns), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def as_latex(table: Table) -> str:
+    """Format a table as LaTeX for the package booktabs."""
+    aligned = "".join("r" if numeric else "l" for numeric in table.numeric)
+    lines = [" & ".join(map(latex_text, row)) + r" \\" for row in
+             [table.heads, *(row for row, _ in table.shown())]]  # fmt: skip
+    body = "\n".join(lines[1:])
+    return (
+        f"% {latex_text(table.caption)}; needs \\usepackage{{booktabs}}\n"
+        f"\\begin{{tabular}}{{{aligned}}}\n\\toprule\n{lines[0]}\n\\midrule\n{body}\n"
+        "\\bottomrule\n\\end{tabular}\n"
+    )
 
 
 def _written(cell: Cell) -> str:
