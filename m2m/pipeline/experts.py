@@ -16,8 +16,10 @@ from m2m.pipeline.scorer import threads
 from m2m.progress import Progress
 from m2m.recipe import Recipe, Train
 from m2m.recipe.fields import UNTIL
+from m2m.results.folder import RunFolder
 from m2m.results.training import Trained
-from m2m.tuner.callbacks import ShowProgress
+from m2m.tuner.callbacks import Callback, ShowProgress
+from m2m.tuner.loss_files import EventFile, LossFile
 from m2m.tuner.result import TrainResult, folder_mark, identity
 from m2m.tuner.row_mix import passes
 from m2m.tuner.saving import GIB, Saving, choose_saving, load_of
@@ -105,9 +107,20 @@ class Tuning:
             folder=job.folder,
             origin=job.origin(self._base),
             held_out=corpus.held_out,
-            callbacks=[ShowProgress(self._progress, f"training {corpus.name}")],
+            callbacks=[
+                ShowProgress(self._progress, f"training {corpus.name}"),
+                *loss_files(self._recipe, job.folder),
+            ],
         ).run(job.steps, job.state, last=job.last)
         return _trained(job, result, kept=result.resumed > 0)
+
+
+def loss_files(recipe: Recipe, folder: Path) -> list[Callback]:
+    """Return the files that get the losses of the training whose adapter goes to `folder`."""
+    files, name = RunFolder(recipe.folder), folder.relative_to(recipe.folder)
+    lines = LossFile(files.losses / name.parent / f"{name.name}.jsonl")
+    wanted = recipe.report.tensorboard == "yes"
+    return [lines, *([EventFile(files.event_files / name)] if wanted else [])]
 
 
 def made(base: BaseModel, job: Job) -> Trained | None:

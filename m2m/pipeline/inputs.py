@@ -37,6 +37,7 @@ from m2m.tokenizer import Formatter, Tokenizer
 from m2m.tokenizer.cautions import FOLDED
 from m2m.tokenizer.ending import chat_template, trained_ends
 from m2m.tokenizer.template import with_variables
+from m2m.tuner.loss_files import check_tensorboard
 from m2m.tuner.row_mix import budget, hold_out, passes, replayed
 
 Found = TypeVar("Found")
@@ -194,6 +195,7 @@ def read_inputs(recipe: Recipe) -> Inputs:
     replay = tried(lambda: _replay(opened, recipe))
     tried(lambda: check_gpu_layers(recipe.limits.gpu_layers))
     tried(lambda: _check_precision(recipe.train.precision))
+    tried(lambda: check_tensorboard(recipe.report.tensorboard == "yes"))
     for target in recipe.targets:
         if task := tried(lambda t=target: _task(t, "dev", opened, recipe)):  # type: ignore[misc]
             dev[target.name] = task

@@ -277,6 +277,12 @@ class Report:
     watts: float = optional(
         30.0, "power that the machine draws while it works, for the energy estimate", low=0.0
     )
+    tensorboard: str = optional(
+        "no",
+        "write losses also as TensorBoard's event files, with its package",
+        choices=("no", "yes"),
+        later=True,
+    )
 
 
 @dataclass(frozen=True)

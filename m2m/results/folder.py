@@ -152,6 +152,16 @@ class RunFolder:
         return self.path / "hours.json"
 
     @property
+    def losses(self) -> Path:
+        """Return the folder of the losses of trainings, step by step, as JSON lines."""
+        return self.path / "losses"
+
+    @property
+    def event_files(self) -> Path:
+        """Return the folder of TensorBoard's event files."""
+        return self.path / "tensorboard"
+
+    @property
     def log(self) -> Path:
         """Return the log of all messages, with times."""
         return self.path / "run.log"

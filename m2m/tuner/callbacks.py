@@ -22,6 +22,7 @@ class Step:
         gradient_norm: norm before clipping.
         tokens: tokens that the step processed.
         seconds: duration of the step.
+        held_out: mean loss of the held-out rows, if this step measured it.
     """
 
     number: int
@@ -30,6 +31,7 @@ class Step:
     gradient_norm: float
     tokens: int
     seconds: float
+    held_out: float | None = None
 
 
 class Callback(Protocol):

@@ -210,10 +210,9 @@ class Trainer:
         self._refuse_divergence(done, norm)
         self._add_to_average(done.step)
         seconds = time.perf_counter() - started
-        if self._is_due(done.step):
-            self._measure_held_out(done)
+        held_out = self._measure_held_out(done) if self._is_due(done.step) else None
         for callback in self._callbacks:
-            callback.on_step(Step(done.step, loss, rate, norm, tokens, seconds))
+            callback.on_step(Step(done.step, loss, rate, norm, tokens, seconds, held_out))
 
     def _step(self, rate: float) -> tuple[float, float, int]:
         """Make one optimiser step; return mean loss, gradient norm before clipping, tokens."""
@@ -254,16 +253,17 @@ class Trainer:
             average.a[...] += weight * (pair.a - average.a)
             average.b[...] += weight * (pair.b - average.b)
 
-    def _measure_held_out(self, done: _Progress) -> None:
-        """Record the held-out loss; keep the adapter if no earlier one was better."""
+    def _measure_held_out(self, done: _Progress) -> float | None:
+        """Record and return the held-out loss; keep the adapter if no earlier one was better."""
         if not self._held_out:
-            return
+            return None
         sums = [self._decoder.loss(batch, self._average) for batch in self._held_out]
         mean = sum(nats for nats, _ in sums) / sum(count for _, count in sums)
         done.held_out.append((done.step, mean))
         if done.best() == len(done.held_out) - 1:
             for module, best in self._best.items():
                 best.a[...], best.b[...] = self._average[module].a, self._average[module].b
+        return mean
 
     def _refuse_divergence(self, done: _Progress, norm: float) -> None:
         loss = done.losses[-1]
