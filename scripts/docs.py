@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Write what is generated into the docs, from its one home: the recipe's fields and every --help.
+"""Write the generated parts of the docs, each from its one home: fields, --help, families, words.
 
-`scripts/docs.py` rewrites what stands between the markers of docs/reference.md; `--check` fails
-where something is stale.
+`scripts/docs.py` rewrites the text between the markers of docs/reference.md and docs/glossary.md;
+`--check` fails if something is stale.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from typing import Any
 
 import click
 
+from m2m.cli.explain import glossary
 from m2m.cli.main import CONTEXT, cli
 from m2m.families import FAMILIES
 from m2m.recipe import LISTS, SECTIONS
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "reference.md"
+PAGES = (ROOT / "docs" / "reference.md", ROOT / "docs" / "glossary.md")
 WIDTH = 100
 PART = re.compile(
     r"(<!-- (\w+): scripts/docs\.py writes this -->\n).*?(<!-- end of \2 -->\n)", re.DOTALL
@@ -75,6 +76,15 @@ def families() -> str:
     return "\n".join(lines) + "\n"
 
 
+def terms() -> str:
+    """The table of the words that `m2m explain` knows."""
+    rows = [
+        f"| {', '.join([f'**{name}**', *entry['also']])} | {entry['text']} |"
+        for name, entry in sorted(glossary().items(), key=lambda item: item[0].casefold())
+    ]
+    return "\n".join(["| word | meaning |", "| --- | --- |", *rows]) + "\n"
+
+
 def commands() -> str:
     """The help of every command, in the order of the command line."""
     settings: dict[str, Any] = {**CONTEXT, "terminal_width": WIDTH}
@@ -95,17 +105,18 @@ def contexts(context: click.Context) -> Iterator[click.Context]:
 
 def current(text: str) -> str:
     """A page with its generated parts as they should be."""
-    parts = {"fields": fields, "commands": commands, "families": families}
+    parts = {"fields": fields, "commands": commands, "families": families, "glossary": terms}
     return PART.sub(lambda match: match[1] + parts[match[2]]() + match[3], text)
 
 
 def main() -> None:
     """Check or rewrite."""
-    text = PAGE.read_text(encoding="utf-8")
-    if "--check" not in sys.argv:
-        PAGE.write_text(current(text), encoding="utf-8", newline="\n")
-    elif text != current(text):
-        sys.exit(f"docs: {PAGE.relative_to(ROOT)} is stale: run scripts/docs.py")
+    for path in PAGES:
+        text = path.read_text(encoding="utf-8")
+        if "--check" not in sys.argv:
+            path.write_text(current(text), encoding="utf-8", newline="\n")
+        elif text != current(text):
+            sys.exit(f"docs: {path.relative_to(ROOT)} is stale: run scripts/docs.py")
 
 
 if __name__ == "__main__":

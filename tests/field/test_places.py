@@ -147,6 +147,8 @@ def commands(recipe: Path, folder: Path) -> dict[str, list[list[object]]]:
         "merge-runs": [["merge-runs", copied, "--into", run_folder]],
         "demo": [["demo", recipe, "--quiet"]],
         "judge": [["judge", recipe, "--quiet"]],
+        "compare": [["compare", run_folder, copied]],
+        "explain": [["explain", "rank"]],
     }
 
 
