@@ -99,7 +99,7 @@ def save_adapter(folder: Path, adapter: Adapter, extra: Mapping[str, Any] | None
     if not adapter.pairs:
         raise ValueError("an adapter without pairs")
     scale = adapter.alpha / adapter.rank or 1.0
-    pairs = uniform_pairs(adapter, scale)
+    pairs = uniform_pairs(adapter.pairs, scale, adapter.rank)
     rank = max(pair.rank for pair in pairs.values())
     tensors: dict[str, NDArray[np.floating]] = {}
     for module, pair in pairs.items():
@@ -113,14 +113,16 @@ def save_adapter(folder: Path, adapter: Adapter, extra: Mapping[str, Any] | None
         write_json(inside / OWN, {"format_version": 1} | own)
 
 
-def uniform_pairs(adapter: Adapter, scale: float) -> dict[str, LoraPair]:
+def uniform_pairs(
+    pairs: Mapping[str, LoraPair], scale: float, least: int = 1
+) -> dict[str, LoraPair]:
     """Return the pairs (float32) with one rank and one scale for all, and unchanged deltas.
 
-    Smaller ranks are padded with zeros, and other scales are multiplied into B.
+    Smaller ranks than `least` are padded with zeros, and other scales are multiplied into B.
     """
-    rank = max(adapter.rank, *(pair.rank for pair in adapter.pairs.values()))
+    rank = max(least, *(pair.rank for pair in pairs.values()))
     uniform = {}
-    for module, pair in adapter.pairs.items():
+    for module, pair in pairs.items():
         a = np.zeros((rank, pair.a.shape[1]), np.float32)
         b = np.zeros((pair.b.shape[0], rank), np.float32)
         a[: pair.rank] = pair.a

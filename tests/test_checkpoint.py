@@ -16,10 +16,10 @@ import pytest
 from m2m.checkpoint import (
     BaseModel,
     find_model,
+    gguf_rules,
     import_model,
     list_models,
     remove_model,
-    to_gguf_rows,
 )
 from m2m.errors import InputError, ResourceError
 from m2m.formats.gguf import (
@@ -343,8 +343,7 @@ def test_the_starter_is_whole(starter: Path) -> None:
     assert model.config.num_layers == 30
     assert model.config.tie_word_embeddings
     file = SafetensorsFile(starter / "model.safetensors")
-    name = "model.layers.7.self_attn.q_proj.weight"
-    expected = to_gguf_rows(model.config, name, file.raw(name))
+    expected = gguf_rules(model.config).join("blk.7.attn_q.weight", file.raw)
     ids = model.tokenizer.encode("The capital of France is")
     ours = Decoder(model.config, model.weights).logits(np.array(ids))
     assert model.tokenizer.decode([int(ours[-1].argmax())]) == " Paris"

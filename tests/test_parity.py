@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from m2m.checkpoint import BaseModel, hf_to_gguf_name, import_model, to_gguf_rows
+from m2m.checkpoint import BaseModel, gguf_rules, import_model
 from m2m.llamacpp.filetypes import file_type
 from m2m.llamacpp.model import LlamaModel
 from m2m.llamacpp.scratch_model import AdaptedTensor, Surrogate
@@ -77,13 +77,8 @@ def test_adapters_of_every_family_do_in_llama_cpp_what_they_did_in_training(
         module: replace(pair, b=0.1 * rng.standard_normal(pair.b.shape, np.float32))
         for module, pair in init_lora(config, config.linear_shapes(), 4, 8.0, rng).items()
     }
-    tensors = [
-        AdaptedTensor(
-            hf_to_gguf_name(name, config),
-            to_gguf_rows(config, name, lora_delta(pair)),
-        )
-        for name, pair in ((f"{module}.weight", pair) for module, pair in pairs.items())
-    ]
+    changes = ((f"{module}.weight", lora_delta(pair)) for module, pair in pairs.items())
+    tensors = [AdaptedTensor(*change) for change in gguf_rules(config).changes(changes)]
     with Surrogate(model.gguf, file_type("f32"), tmp_path, threads=1) as surrogate:
         theirs = surrogate.load(tensors, exact_cache=True).logits(some_ids(config))
     ids = np.array(some_ids(config))

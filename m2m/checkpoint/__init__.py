@@ -1,5 +1,6 @@
 """Base models: import a GGUF file or HF folder as one config, tensors, tokenizer and pattern."""
 
+from m2m.checkpoint.gguf_config import longrope_keys
 from m2m.checkpoint.importer import import_model
 from m2m.checkpoint.model_folder import (
     BaseModel,
@@ -9,23 +10,19 @@ from m2m.checkpoint.model_folder import (
     list_models,
     remove_model,
 )
-from m2m.checkpoint.names import (
-    from_gguf_rows,
-    gguf_to_hf_name,
-    hf_to_gguf_name,
-    to_gguf_rows,
-)
+from m2m.checkpoint.names import Rules, gguf_rules, hf_rules, hf_to_gguf_name
 
 __all__ = [
     "BaseModel",
     "ModelInfo",
+    "Rules",
     "find_model",
-    "from_gguf_rows",
-    "gguf_to_hf_name",
+    "gguf_rules",
+    "hf_rules",
     "hf_to_gguf_name",
     "import_model",
     "is_model",
     "list_models",
+    "longrope_keys",
     "remove_model",
-    "to_gguf_rows",
 ]

@@ -111,6 +111,8 @@ def refuse_keys(where: str, get: Callable[[str], Any], head_dim: int, family: Fa
     problems = Problems()
     neutral = {**NEUTRAL, **dict.fromkeys(HEADS, (head_dim,)), **family.neutral}
     for key, values in neutral.items():
+        if key in family.keys:
+            continue
         value = get(f"{family.architecture}.{key}")
         if value is not None and value not in values:
             expected = " or ".join(map(str, values)) or "no such key"
@@ -128,7 +130,7 @@ def unknown_keys(metadata: Mapping[str, GGUFValue], family: Family) -> list[str]
     """Return a caution that names the keys of the architecture that m2m does not know, or none."""
     prefix = f"{family.architecture}."
     known = COMPUTED | NEUTRAL.keys() | HEADS | HARMLESS | family.neutral.keys()
-    known |= {field.gguf for field in family.fields}
+    known |= family.keys | {"m2m.original_context_length"}
     stated = {key.removeprefix(prefix) for key in metadata if key.startswith(prefix)}
     if not (unknown := sorted(stated - known)):
         return []

@@ -13,7 +13,7 @@ from m2m.checkpoint.gguf_config import config_from_gguf, gguf_shapes
 from m2m.checkpoint.gguf_keys import unknown_keys
 from m2m.checkpoint.model_folder import compare_shapes
 from m2m.checkpoint.model_source import TOKEN_IDS, Source, check_finite
-from m2m.checkpoint.names import ROPE_FACTORS, from_gguf_rows, hf_to_gguf_name, norm_shift
+from m2m.checkpoint.names import LONG_FACTORS, ROPE_FACTORS, gguf_rules
 from m2m.errors import InputError, Problems
 from m2m.families import FAMILIES
 from m2m.formats.gguf import GGUFFile
@@ -35,17 +35,18 @@ def open_gguf(path: Path) -> Source:
     home = {name: file for file in parts for name in file.tensors}
     tensors = {name: file.tensors[name] for name, file in home.items()}
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    factors = home[ROPE_FACTORS].array(ROPE_FACTORS) if ROPE_FACTORS in home else None
+    factors = {n: home[n].array(n) for n in (ROPE_FACTORS, *LONG_FACTORS) if n in home}
     config = config_from_gguf(str(path), first.value, shapes, factors)
     expected = gguf_shapes(config)
-    if factors is not None:  # a file may have factors that are all 1 and scale nothing
-        expected[ROPE_FACTORS] = (config.head_dim // 2,)
+    if ROPE_FACTORS in factors:  # a file may have factors that are all 1 and scale nothing
+        expected[ROPE_FACTORS] = (config.rotary_size // 2,)
+    rules = gguf_rules(config)
     compare_shapes(str(path), expected, shapes)
     types = sorted({tensor.type.name for tensor in tensors.values()})
     dtype = "BF16" if "BF16" in types else "F16"
 
     def read(name: str) -> NDArray[Any]:
-        stored = hf_to_gguf_name(name, config)
+        stored = rules.stored(name)
         file, tensor = home[stored], tensors[stored]
         array: NDArray[Any]
         if tensor.type.name == dtype and len(tensor.shape) > 1:
@@ -53,9 +54,7 @@ def open_gguf(path: Path) -> Source:
         else:
             array = file.array(stored)
         check_finite(file.path, stored, array)
-        if shift := norm_shift(config, name):
-            array -= np.float32(shift)
-        return from_gguf_rows(config, name, array)
+        return rules.part(name, array)
 
     ids = {key: first.value(stored) for key, stored in TOKEN_IDS.items()}
     return Source(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,8 +10,6 @@ from typing import Any
 
 from m2m.checkpoint.sizes import (
     JSON,
-    LOCAL_THETA,
-    PERIOD,
     SIZES,
     Keys,
     build_config,
@@ -19,6 +18,7 @@ from m2m.checkpoint.sizes import (
     fields_to_json,
     local_layers,
     period_of,
+    shortest,
 )
 from m2m.errors import InputError, Problems
 from m2m.families import FAMILIES, Family, Spelling
@@ -38,6 +38,7 @@ _YARN: dict[str, Any] = {
     "truncate": True,
     **dict.fromkeys(("attention_factor", "attn_factor", "mscale", "mscale_all_dim")),
 }
+_PARTIAL = "partial_rotary_factor"
 _FLAGS = {"sliding_attention": True, "full_attention": False}
 # Traits that no family here has: the values that say so.
 _HARMLESS: dict[str, tuple[Any, ...]] = {
@@ -46,7 +47,7 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
     "use_bidirectional_attention": (None, False),
     "attn_logit_softcapping": (None,),
     "final_logit_softcapping": (None,),
-    "partial_rotary_factor": (None, 1),
+    _PARTIAL: (None, 1),
     "quantization_config": (None,),
 }
 
@@ -56,12 +57,19 @@ _IDLE = re.compile(
     r"_.*|architectures|model_type|(torch_)?dtype|transformers_version|auto_map|name_or_path"
     r"|\w+_token_ids?|mamba_\w+|router_\w+|num_experts_per_tok|time_step_\w+|use_cache|cache_implementation|initializer_range|\w*dropout\w*|\w+_pdrop"
     r"|pretraining_tp|return_dict|output_\w+|chunk_size_feed_forward|is_(encoder_)?decoder"
-    r"|id2label|label2id|problem_type|max_window_layers|unsloth_\w+|text_config"
+    r"|id2label|label2id|problem_type|max_window_layers|unsloth_\w+|text_config|n_ctx"
+    r"|summary_\w+|task_specific_params|gradient_checkpointing"
 )
 _READ = {
     *("vocab_size", "rms_norm_eps", "rope_theta", "rope_scaling", "rope_parameters"),
     *("rope_local_base_freq", "sliding_window", "sliding_window_pattern", "layer_types"),
-    *("tie_word_embeddings", *_BIASES, *_HARMLESS, *(row[JSON] for row in SIZES)),
+    *(
+        "original_max_position_embeddings",
+        "tie_word_embeddings",
+        *_BIASES,
+        *_HARMLESS,
+        *(row[JSON] for row in SIZES),
+    ),
 }
 
 
@@ -71,15 +79,23 @@ def unknown_json(path: Path, config: DecoderConfig) -> list[str]:
     if isinstance(nested := data.get("text_config"), dict):
         data = nested
     known = _READ | {family.activation, *family.stated(vars(config)), *family.defaults}
-    known |= {field.json for field in family.fields}
+    known |= {field.json for field in family.fields} | {flag.json for flag in family.flags}
+    known |= {name for names in family.json.values() for name in names}
     if spelling := spelling_of(data):
         known |= {*spelling.sizes, *spelling.needed}
     unknown = sorted(key for key in data if key not in known and not _IDLE.fullmatch(key))
+    cautions = []
+    if family.turns_to_tanh and data.get(family.activation) == "gelu":
+        cautions.append(
+            "The model was trained with GELU by erf. llama.cpp computes GELU by tanh, and so does "
+            "m2m: logits differ by some thousandths from those of its maker's program."
+        )
     if not unknown:
-        return []
+        return cautions
     return [
+        *cautions,
         f"{path.name} has keys that m2m does not know: {', '.join(unknown):.300}. m2m computes "
-        "as if they were not there; if one changes the layers, answers differ from its maker's."
+        "as if they were not there; if one changes the layers, answers differ from its maker's.",
     ]
 
 
@@ -96,27 +112,56 @@ def config_from_json(path: Path) -> DecoderConfig:
         data = _respelled(path, data, spelling)
     if isinstance(nested := data.get("text_config"), dict):  # a model with a vision part
         data = nested
-    data = {**family.defaults, **data}
+    data = _completed(data, family)
     problems = Problems()
-    keys = Keys(data.get, problems)
+    names = {ours: theirs[0] for ours, theirs in family.json.items()}
+    keys = Keys(data.get, problems, names)
     values: dict[str, Any] = keys.sizes(JSON)
     _refuse_traits(keys, family, values)
     rope, local = _rope(data)
     rope = _without_alpha(rope, data, values["head_dim"]) if family.alpha else rope
-    theta = Keys(lambda key: rope.get(key, data.get(key)), problems)
+    theta = Keys(lambda key: rope.get(key, data.get(key)), problems, names)
     values |= {
         "vocab_size": keys.size("vocab_size"),
         "rms_norm_eps": keys.number("rms_norm_eps"),
         "rope_theta": theta.number("rope_theta", default=10000.0),
-        "rope_scaling": _rope_scaling(rope, problems),
+        "rope_scaling": _rope_scaling(rope, family, problems),
         "tie_word_embeddings": bool(data.get("tie_word_embeddings", False)),
     }
-    values |= _window(keys, family, values["num_layers"], local)
+    if family.longrope and rope.get("rope_type", rope.get("type")) in ("longrope", "su"):
+        values["rope_scaling"] = _longrope(rope, data, problems)
+    values |= _window(keys, family, values, local)
     values |= fields_from_json(keys, family, values)
+    values |= {flag.name: bool(data.get(flag.json, flag.default)) for flag in family.flags}
+    values |= _rotary_dim(theta, family, values["head_dim"])
     if family.biases:
         attention, mlp = (bool(data.get(key)) for key in _BIASES)
         values |= {"attention_bias": attention, "output_bias": attention, "mlp_bias": mlp}
     return build_config(str(path), family, problems, values)
+
+
+def _completed(data: Mapping[str, Any], family: Family) -> dict[str, Any]:
+    """Return a config.json with the usual names of keys, and the family's defaults."""
+    whole = dict(data)
+    for ours, names in family.json.items():
+        for name in reversed(names):
+            if name in data:
+                whole[ours] = data[name]
+    for key, value in family.defaults.items():
+        if callable(value):
+            if whole.get(key) is None:
+                whole[key] = value(whole)
+        elif key not in whole:
+            whole[key] = value
+    return whole
+
+
+def _rotary_dim(keys: Keys, family: Family, head_dim: int) -> dict[str, int]:
+    """Return how many channels of a head rotate, if it is not all of them."""
+    if not family.partial:
+        return {}
+    count = int(head_dim * keys.number(_PARTIAL, default=1.0))
+    return {} if count == head_dim else {"rotary_dim": count}
 
 
 def spelling_of(data: Mapping[str, Any]) -> Spelling | None:
@@ -141,20 +186,16 @@ def _respelled(path: Path, data: Mapping[str, Any], spelling: Spelling) -> dict[
 
 
 def _refuse_traits(keys: Keys, family: Family, sizes: Mapping[str, Any]) -> None:
-    activation = _ACTIVATIONS[family.traits.get("activation", "silu")]
+    usual = _ACTIVATIONS[family.traits.get("activation", "silu")]
     attention, mlp = ((None, False, family.biases or family.traits.get(k, False)) for k in _BIASES)
     stated = {key: (None, value) for key, value in family.stated(sizes).items()}
-    harmless = (
-        _HARMLESS
-        | stated
-        | {
-            family.activation: (None, activation),
-            "attention_bias": attention,
-            "mlp_bias": mlp,
-        }
-    )
+    harmless = _HARMLESS | stated | {"attention_bias": attention, "mlp_bias": mlp}
+    if family.activation:
+        harmless[family.activation] = (None, *(family.activations or (usual,)))
+    own = {_PARTIAL} if family.partial else set()
+    own |= {*(f.json for f in family.fields), *(flag.json for flag in family.flags)}
     for key, values in harmless.items():
-        if (value := keys.get(key)) not in values:
+        if key not in own and (value := keys.get(key)) not in values:
             keys.problems.add(f"{key} is {value!r:.60}, which m2m does not compute")
 
 
@@ -185,10 +226,12 @@ def _without_alpha(
     return {"rope_type": "default", "rope_theta": theta * alpha ** (head_dim / (head_dim - 2))}
 
 
-def _rope_scaling(rope: Mapping[str, Any], problems: Problems) -> RopeScaling | None:
+def _rope_scaling(
+    rope: Mapping[str, Any], family: Family, problems: Problems
+) -> RopeScaling | None:
     kind = rope.get("rope_type", rope.get("type"))
     keys = Keys(lambda key: rope.get(key.partition(".")[2]), problems)
-    if not rope or kind == "default":
+    if not rope or kind == "default" or (family.longrope and kind in ("longrope", "su")):
         return None
     if kind == "linear":
         return RopeScaling("linear", keys.number("rope_scaling.factor"))
@@ -202,6 +245,7 @@ def _rope_scaling(rope: Mapping[str, Any], problems: Problems) -> RopeScaling | 
         )
     if kind == "yarn":
         for key, usual in _YARN.items():
+            usual = _yarn_factor(rope) if key == "attention_factor" else usual
             if (value := rope.get(key)) is not None and value != usual:
                 problems.add(f"rope_scaling.{key} is {value!r:.60}, which llama.cpp does not read")
         return RopeScaling(
@@ -215,8 +259,45 @@ def _rope_scaling(rope: Mapping[str, Any], problems: Problems) -> RopeScaling | 
     return None
 
 
-def _window(keys: Keys, family: Family, layers: int, local: Mapping[str, Any]) -> dict[str, Any]:
-    kinds = keys.get("layer_types")
+def _longrope(rope: Mapping[str, Any], data: Mapping[str, Any], problems: Problems) -> RopeScaling:
+    """Return LongRoPE's settings (`_compute_longrope_parameters` in transformers)."""
+    keys = Keys(lambda key: rope.get(key, data.get(key)), problems)
+    name = "original_max_position_embeddings"  # transformers prefers the one outside rope_scaling
+    original = Keys(lambda key: data.get(key, rope.get(key)), problems).size(name)
+    lists: dict[str, tuple[float, ...]] = {}
+    for key in ("short_factor", "long_factor"):
+        numbers = rope.get(key)
+        good = isinstance(numbers, list) and all(type(n) in (int, float) and n > 0 for n in numbers)
+        if not good:
+            problems.add(f"rope_scaling.{key} is {numbers!r:.60}, expected positive numbers")
+        lists[key] = (
+            tuple(shortest(n) for n in numbers) if isinstance(numbers, list) and good else ()
+        )
+    ratio = keys.number("factor", default=keys.size("max_position_embeddings") / original)
+    usual = math.sqrt(1.0 + math.log(ratio) / math.log(original)) if ratio > 1.0 < original else 1.0
+    attention = shortest(keys.number("attention_factor", default=usual))
+    return RopeScaling(
+        "longrope",
+        original_max_position_embeddings=original,
+        short_factor=lists["short_factor"],
+        long_factor=lists["long_factor"],
+        attention_factor=attention,
+    )
+
+
+def _yarn_factor(rope: Mapping[str, Any]) -> float | None:
+    """Return the factor on rotated q and k that YaRN has if none is named, as llama.cpp does."""
+    factor, stated = rope.get("factor"), rope.get("attention_factor")
+    if not isinstance(factor, int | float) or not factor > 0 or not isinstance(stated, float):
+        return None
+    usual = 0.1 * math.log(factor) + 1.0
+    return stated if math.isclose(stated, usual, rel_tol=1e-6) else usual
+
+
+def _window(
+    keys: Keys, family: Family, sizes: Mapping[str, Any], local: Mapping[str, Any]
+) -> dict[str, Any]:
+    kinds, layers = keys.get("layer_types"), sizes["num_layers"]
     if family.window == "none":
         if isinstance(kinds, list) and "sliding_attention" in kinds:
             keys.problems.add("layer_types has sliding_attention, which llama.cpp does not compute")
@@ -224,19 +305,21 @@ def _window(keys: Keys, family: Family, layers: int, local: Mapping[str, Any]) -
     if family.window == "all":
         window = keys.get("sliding_window")
         return {} if window is None else {"sliding_window": keys.size("sliding_window")}
-    flags = local_layers(layers, keys.size("sliding_window_pattern", default=PERIOD))
+    flags = local_layers(layers, keys.size("sliding_window_pattern", default=family.period))
     if isinstance(kinds, list):
         flags = tuple(_FLAGS[kind] for kind in map(str, kinds) if kind in _FLAGS)
     if len(flags) != layers or period_of(flags) is None:
         keys.problems.add("layer_types are none that llama.cpp computes: all but every n-th local")
     if local.get("rope_type", "default") != "default":
         keys.problems.add("rotary frequencies of local layers are scaled, which is not computed")
+    values = {"sliding_window": keys.size("sliding_window"), "layer_is_local": flags}
+    if family.local_theta is None:
+        if (base := local.get("rope_theta")) not in (None, sizes["rope_theta"]):
+            keys.problems.add(f"rope_theta of local layers is {base!r:.60}, not that of the others")
+        return values
     theta = Keys(lambda key: local.get("rope_theta"), keys.problems)
-    return {
-        "sliding_window": keys.size("sliding_window"),
-        "layer_is_local": flags,
-        "local_rope_theta": theta.number("rope_local_base_freq", default=LOCAL_THETA),
-    }
+    number = theta.number("rope_local_base_freq", default=family.local_theta)
+    return values | {"local_rope_theta": number}
 
 
 def config_to_json(config: DecoderConfig, dtype: str, token_ids: Mapping[str, Any]) -> Any:
@@ -254,23 +337,34 @@ def config_to_json(config: DecoderConfig, dtype: str, token_ids: Mapping[str, An
         "model_type": family.model_types[0],
         "vocab_size": config.vocab_size,
         **{name: getattr(config, ours) for ours, name, _ in SIZES},
-        family.activation: _ACTIVATIONS[config.activation],
-        "attention_bias": config.attention_bias,
-        "mlp_bias": config.mlp_bias,
         "rms_norm_eps": config.rms_norm_eps,
-        "rope_theta": config.rope_theta,
-        "rope_scaling": None if scaling is None else _scaling_to_json(scaling),
         "tie_word_embeddings": config.tie_word_embeddings,
         "torch_dtype": dtype,
         **token_ids,
     }
+    if family.activation:
+        names = family.activations or (_ACTIVATIONS[config.activation],)
+        data[family.activation] = names[0]
+    if config.positions == "rotary":
+        data["rope_theta"] = config.rope_theta
+        data["rope_scaling"] = None if scaling is None else _scaling_to_json(scaling)
+    if scaling is not None and scaling.kind == "longrope":
+        name = "original_max_position_embeddings"
+        data[name] = scaling.original_max_position_embeddings
+    if family.partial:
+        data[_PARTIAL] = config.rotary_size / config.head_dim
     if family.window != "none":
         data["sliding_window"] = config.sliding_window or None
     if config.layer_is_local:
-        names = {flag: name for name, flag in _FLAGS.items()}
-        data["layer_types"] = [names[flag] for flag in config.layer_is_local]
-        data["rope_local_base_freq"] = config.local_rope_theta
-    return data | fields_to_json(config) | family.stated(vars(config))
+        kinds = {flag: name for name, flag in _FLAGS.items()}
+        data["layer_types"] = [kinds[flag] for flag in config.layer_is_local]
+        if config.local_rope_theta is not None:
+            data["rope_local_base_freq"] = config.local_rope_theta
+    own = {flag.name for flag in family.flags}
+    data |= {key: getattr(config, key) for key in _BIASES if key not in own}
+    data |= {flag.json: getattr(config, flag.name) for flag in family.flags}
+    data |= fields_to_json(config) | family.stated(vars(config))
+    return {family.json.get(key, (key,))[0]: value for key, value in data.items()}
 
 
 def _scaling_to_json(scaling: RopeScaling) -> dict[str, Any]:
@@ -278,6 +372,11 @@ def _scaling_to_json(scaling: RopeScaling) -> dict[str, Any]:
     if scaling.kind == "llama3":
         names = ("low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
         data |= {name: getattr(scaling, name) for name in names}
-    if scaling.kind == "yarn":
+    if scaling.kind == "longrope":
+        del data["factor"]
+        data |= {"short_factor": list(scaling.short_factor)}
+        data |= {"long_factor": list(scaling.long_factor)}
+        data["attention_factor"] = scaling.attention_factor
+    if scaling.kind in ("yarn", "longrope"):
         data["original_max_position_embeddings"] = scaling.original_max_position_embeddings
     return data

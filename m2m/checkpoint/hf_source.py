@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,9 @@ from m2m.checkpoint.gguf_config import config_to_gguf, gguf_shapes
 from m2m.checkpoint.hf_config import config_from_json, spelling_of, unknown_json
 from m2m.checkpoint.model_folder import CONFIG, WEIGHTS, compare_shapes
 from m2m.checkpoint.model_source import TOKEN_IDS, Source, check_finite
+from m2m.checkpoint.names import Rules, hf_rules
 from m2m.errors import InputError, Problems
-from m2m.families import Spelling
+from m2m.families import FAMILIES
 from m2m.formats.gguf import GGUFValue, GGUFValueType
 from m2m.formats.records import read_object
 from m2m.formats.safetensors import SafetensorsFile
@@ -41,40 +41,17 @@ TOKENIZER_FILES = (
 _INDEX = f"{WEIGHTS}.index.json"
 _FLOATS = ("F64", "F32", "F16", "BF16")
 # Tensors that the text decoder does not need.
-_UNUSED = re.compile(r"(model\.)?(vision_tower|multi_modal_projector)\..*|.*rotary_emb\.inv_freq")
+_UNUSED = re.compile(
+    r"(model\.)?(vision_tower|multi_modal_projector)\..*|.*rotary_emb\.inv_freq"
+    r"|.*\.(attn|attention)\.(masked_)?bias"  # GPT-2's and GPT-NeoX's masks
+)
 
-_MODULE = re.compile(r"(?P<prefix>model\.layers\.\d+\.)(?P<module>.+)(?P<kind>\.(weight|bias))")
 _HEADER = re.compile(r"---\n(.*?)\n---", re.S)
 _ROWS = 1 << 12  # of an output head that are compared in one step
 _CARD = 1 << 16  # bytes of a model card that are read
 
 
-@dataclass(frozen=True)
-class _Place:
-    """A tensor in a file: all of a stored one, or one of `count` equal parts of its rows."""
-
-    file: SafetensorsFile
-    stored: str
-    part: int = 0
-    count: int = 1
-
-    @property
-    def dtype(self) -> str:
-        return self.file.dtype(self.stored)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        rows, *rest = self.file.shape(self.stored)
-        return (rows // self.count if rows % self.count == 0 else rows, *rest)
-
-    def array(self, raw: bool) -> NDArray[Any]:
-        """Return the values as they are stored, or as float32."""
-        whole = self.file.raw(self.stored) if raw else self.file.array(self.stored)
-        rows = len(whole) // self.count
-        return whole if self.count == 1 else whole[self.part * rows : (self.part + 1) * rows]
-
-
-_Home = dict[str, _Place]
+_Home = dict[str, tuple[SafetensorsFile, str]]  # by the family's name: the file, the name there
 
 
 def open_folder(folder: Path) -> Source:
@@ -92,17 +69,19 @@ def open_folder(folder: Path) -> Source:
     config = config_from_json(folder / CONFIG)
     files = [SafetensorsFile(path) for path in _weight_files(folder)]
     data = read_object(folder / CONFIG)
-    home = _tensors(folder, files, config, spelling_of(data))
-    shapes = {name: place.shape for name, place in home.items()}
-    compare_shapes(str(folder), config.weight_shapes(), shapes)
-    types = sorted({place.dtype for place in home.values()})
+    rules = hf_rules(config, spelling_of(data))
+    home = _tensors(folder, files, config, rules)
+    shapes = {name: file.shape(stored) for name, (file, stored) in home.items()}
+    compare_shapes(str(folder), rules.shapes, shapes)
+    types = sorted({file.dtype(stored) for file, stored in home.values()})
     dtype = "BF16" if "BF16" in types else "F16"
 
     def read(name: str) -> NDArray[Any]:
-        place = home[name]
-        array = place.array(raw=place.dtype == dtype and len(place.shape) > 1)
-        check_finite(place.file.path, place.stored, array)
-        return array
+        file, stored = home[rules.stored(name)]
+        as_it_is = file.dtype(stored) == dtype and len(file.shape(stored)) > 1
+        array = file.raw(stored) if as_it_is else file.array(stored)
+        check_finite(file.path, stored, array)
+        return rules.part(name, array)
 
     cautions = unknown_json(folder / CONFIG, config)
     return Source(
@@ -168,55 +147,50 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def _tensors(
-    folder: Path, files: list[SafetensorsFile], config: DecoderConfig, spelling: Spelling | None
+    folder: Path, files: list[SafetensorsFile], config: DecoderConfig, rules: Rules
 ) -> _Home:
-    """Return name -> (file, stored name); the name lacks the prefix that vision models add."""
+    """Return where each tensor of the family's folders is; vision models add a prefix to names."""
     home: _Home = {}
     problems = Problems()
+    prefix = FAMILIES[config.architecture].hf_layers.partition(".")[0] + "."
     for file in files:
         for stored in file.names:
             name = stored.replace("model.language_model.", "model.", 1)
             name = name.removeprefix("language_model.")
             if _UNUSED.fullmatch(name):
                 continue
+            if f"{prefix}{name}" in rules.shapes:  # saved without the class that has the head
+                name = f"{prefix}{name}"
             if file.dtype(stored) not in _FLOATS:
                 problems.add(f"tensor {stored} is {file.dtype(stored)}, expected floats")
-            for own, place in _parts(name, file, stored, spelling):
-                if own in home:
-                    other = home[own].file.path.name
-                    problems.add(f"tensor {own} is in {other} and {file.path.name}")
-                home[own] = place
+            if name in home:
+                other = home[name][0].path.name
+                problems.add(f"tensor {name} is in {other} and {file.path.name}")
+            home[name] = file, stored
     problems.raise_if_any(InputError, str(folder))
-    head = home.pop("lm_head.weight", None) if config.tie_word_embeddings else None
-    if head and (embeddings := home.get("model.embed_tokens.weight")):
-        _refuse_another_head(folder, head, embeddings)
+    own = FAMILIES[config.architecture].hf.get("lm_head")
+    head = home.pop(f"{own.name if own else 'lm_head'}.weight", None)
+    if head and config.tie_word_embeddings:
+        if embeddings := home.get(rules.stored("model.embed_tokens.weight")):
+            _refuse_another_head(folder, head, embeddings)
+    elif head:
+        home[rules.stored("lm_head.weight")] = head
     return home
 
 
-def _parts(
-    name: str, file: SafetensorsFile, stored: str, spelling: Spelling | None
-) -> Iterator[tuple[str, _Place]]:
-    """Yield the family's tensors that a stored one holds: itself, or its parts."""
-    match = _MODULE.fullmatch(name)
-    own = spelling.modules.get(match["module"]) if spelling and match else None
-    if not own or not match:
-        yield name, _Place(file, stored)
-        return
-    for part, module in enumerate(own):
-        yield f"{match['prefix']}{module}{match['kind']}", _Place(file, stored, part, len(own))
-
-
-def _refuse_another_head(folder: Path, *both: _Place) -> None:
+def _refuse_another_head(folder: Path, *both: tuple[SafetensorsFile, str]) -> None:
     """Raise if the folder has a trained head but its config says that it equals the embeddings."""
-    types = {place.dtype for place in both}
-    head, embeddings = (place.array(raw=len(types) == 1) for place in both)
+    types = {file.dtype(name) for file, name in both}
+    head, embeddings = (
+        file.raw(name) if len(types) == 1 else file.array(name) for file, name in both
+    )
     same = head.shape == embeddings.shape and all(
         np.array_equal(head[i : i + _ROWS], embeddings[i : i + _ROWS])
         for i in range(0, len(head), _ROWS)
     )
     if not same:
         raise InputError(
-            f"{folder}: lm_head.weight differs from the embeddings, and {CONFIG} says that they "
+            f"{folder}: {both[0][1]} differs from the embeddings, and {CONFIG} says that they "
             "are the same (tie_word_embeddings)",
             f'if the head was trained, set "tie_word_embeddings": false in {CONFIG}; if not, '
             "delete the tensor",

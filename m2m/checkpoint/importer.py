@@ -13,11 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from m2m.checkpoint.endings import model_endings, settle_ends
-from m2m.checkpoint.gguf_config import rope_factors
+from m2m.checkpoint.gguf_config import extra_tensors, longrope_keys
 from m2m.checkpoint.gguf_keys import quiet_keys
 from m2m.checkpoint.gguf_source import open_gguf
 from m2m.checkpoint.hf_config import config_to_json
@@ -35,7 +34,7 @@ from m2m.checkpoint.model_folder import (
     file_stamps,
 )
 from m2m.checkpoint.model_source import Source
-from m2m.checkpoint.names import ROPE_FACTORS, gguf_to_hf_name, norm_shift, to_gguf_rows
+from m2m.checkpoint.names import gguf_rules
 from m2m.errors import InputError, LimitError, LlamaError
 from m2m.formats.atomic import atomic_folder, write_json
 from m2m.formats.digest import file_sha256
@@ -119,7 +118,7 @@ def _settled(model: Source) -> Source:
     """Return the model with the end tokens and name that make llama.cpp behave as m2m does."""
     ends, cautions = settle_ends(model.path, model.metadata, model.stops)
     quiet, asked = quiet_keys(model.metadata)
-    metadata = {**model.metadata, **ends, **quiet}
+    metadata = {**model.metadata, **ends, **quiet, **longrope_keys(model.config)}
     if name := metadata.get("general.name"):
         metadata["general.name"] = GGUFValue.string(safe_name(str(name.value)))
     return dataclasses.replace(
@@ -129,22 +128,17 @@ def _settled(model: Source) -> Source:
 
 def _write_pattern(model: Source, path: Path) -> None:
     """Write base.gguf in the source's order, from the tensors of model.safetensors."""
-    weights, config = SafetensorsFile(path.with_name(WEIGHTS)), model.config
+    weights, rules = SafetensorsFile(path.with_name(WEIGHTS)), gguf_rules(model.config)
+    extra = extra_tensors(model.config)
 
     def spec(name: str) -> GGUFTensorSpec:
-        if name == ROPE_FACTORS:
-            return GGUFTensorSpec(name, (config.head_dim // 2,), GGMLQuantizationType.F32)
-        weight = gguf_to_hf_name(name, config)
-        kind = GGMLQuantizationType[weights.dtype(weight)]
-        return GGUFTensorSpec(name, weights.shape(weight), kind)
+        if name in extra:
+            return GGUFTensorSpec(name, extra[name].shape, GGMLQuantizationType.F32)
+        kind = GGMLQuantizationType[weights.dtype(rules.parts[name][0])]
+        return GGUFTensorSpec(name, rules.shapes[name], kind)
 
     def data(name: str) -> NDArray[Any]:
-        if name == ROPE_FACTORS:
-            return rope_factors(config)
-        weight = gguf_to_hf_name(name, config)
-        array = to_gguf_rows(config, weight, weights.raw(weight))
-        shift = norm_shift(config, weight)
-        return array + np.float32(shift) if shift else array
+        return extra[name] if name in extra else rules.join(name, weights.raw)
 
     file_type = {"general.file_type": GGUFValue.uint32(_FILE_TYPES[model.dtype])}
     specs = [spec(name) for name in model.order]

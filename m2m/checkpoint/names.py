@@ -1,95 +1,227 @@
-"""Convert tensors between Hugging Face and llama.cpp, by the rules of the family's own module.
+"""Convert tensors between the model and its files, by the rules of the family's own module.
 
-Code outside this module does not know the difference.
+The model's tensors have the names and shapes of `DecoderConfig.weight_shapes`. In GGUF, and in the
+Hugging Face folders of some families, a tensor has another name, another order of rows or another
+offset, is transposed, or holds several of the model's tensors as its rows. Every rule can be
+undone, and applies to weights, to their changes and to a LoRA's factors alike. Code outside this
+module does not know the difference.
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from m2m.errors import InputError
-from m2m.families import FAMILIES
+from m2m.families import FAMILIES, Spelling, Stored
 from m2m.nn.config import DecoderConfig
+from m2m.nn.lora import LoraPair, lora_delta
 
-ROPE_FACTORS = "rope_freqs.weight"  # in GGUF; config.json holds the settings that give it
+# In GGUF; config.json holds the settings that give them.
+ROPE_FACTORS = "rope_freqs.weight"
+LONG_FACTORS = ("rope_factors_short.weight", "rope_factors_long.weight")
 
-_HF = re.compile(r"(model\.layers\.(?P<layer>\d+)\.)?(?P<module>[\w.]+)\.(?P<kind>weight|bias)")
-_GGUF = re.compile(r"(blk\.(?P<layer>\d+)\.)?(?P<module>\w+)\.(?P<kind>weight|bias)")
+Array = NDArray[Any]  # of floats, or BF16 as uint16
+Change = Array | LoraPair
+
+
+@dataclass(frozen=True)
+class _Place:
+    """One of the model's tensors in a file: the stored tensor, its rule and its rows there."""
+
+    stored: str
+    rule: Stored
+    rows: slice | Array
+
+
+class Rules:
+    """The tensors of a file, and how those of the model are stored in them.
+
+    Args:
+        config: the model's sizes.
+        layers: the prefix of a layer's tensors, "blk".
+        table: the rule of each of the model's modules; layers' modules without their prefix.
+        renames: whether a module that is not in the table is unknown; else it keeps its name.
+
+    Attributes:
+        parts: the model's tensors in each stored one, in the order of its rows.
+        shapes: the shape of each stored tensor.
+    """
+
+    def __init__(
+        self, config: DecoderConfig, layers: str, table: Mapping[str, Stored], renames: bool
+    ) -> None:
+        self._config = config
+        self._shapes = config.weight_shapes()
+        rules: dict[str, Stored] = {}
+        self.parts: dict[str, list[str]] = {}
+        for name in self._shapes:
+            module, _, kind = name.rpartition(".")
+            begin = ""
+            if module.startswith("model.layers."):
+                _, _, number, module = module.split(".", 3)
+                begin = f"{layers}.{number}."
+            rule = table.get(module)
+            if rule is None:
+                if renames:
+                    raise InputError(f"tensor {name!r} is none that m2m knows")
+                rule = Stored(module)
+            rules[name] = rule
+            self.parts.setdefault(f"{begin}{rule.name}.{kind}", []).append(name)
+        self._places = {
+            name: _Place(stored, rules[name], rows)
+            for stored, names in self.parts.items()
+            for name, rows in zip(names, self._rows(names, rules[names[0]]), strict=True)
+        }
+        self.shapes = {stored: self._shape(stored) for stored in self.parts}
+
+    def stored(self, name: str) -> str:
+        """Return the stored tensor that holds one of the model's.
+
+        Raises:
+            InputError: the model has no such tensor.
+        """
+        if name not in self._places:
+            raise InputError(f"tensor {name!r} is none that m2m knows")
+        return self._places[name].stored
+
+    def join(self, stored: str, read: Callable[[str], Array]) -> Array:
+        """Return a stored tensor, made from the model's; `read` returns one of these by name."""
+        names = self.parts[stored]
+        if len(names) > 1:
+            whole = self.join_changes(stored, {name: read(name) for name in names})
+        else:
+            whole = self._rows_to_file(names[0], read(names[0]))
+        rule = self._places[names[0]].rule
+        whole = whole + np.float32(rule.shift) if rule.shift else whole
+        return np.ascontiguousarray(whole.T) if rule.transposed and whole.ndim == 2 else whole
+
+    def part(self, name: str, whole: Array) -> Array:
+        """Return one of the model's tensors from the stored one (inverse of `join`)."""
+        rule = self._places[name].rule
+        whole = whole.T if rule.transposed and whole.ndim == 2 else whole
+        rows = np.ascontiguousarray(self._rows_of(name, whole))
+        return rows - np.float32(rule.shift) if rule.shift else rows
+
+    def map_shape(self, stored: str) -> tuple[int, ...]:
+        """Return (out, in) of a stored map."""
+        shape = self.shapes[stored]
+        return shape[::-1] if self._places[self.parts[stored][0]].rule.transposed else shape
+
+    def split_pair(self, stored: str, pair: LoraPair) -> dict[str, LoraPair]:
+        """Return the pairs of a stored map's parts; ranks that a part does not use are left out."""
+        parts = {}
+        for name in self.parts[stored]:
+            b = self._rows_of(name, pair.b)
+            used = np.flatnonzero((b != 0).sum(axis=0))
+            if not len(used) or len(self.parts[stored]) == 1:
+                used = np.arange(pair.rank)
+            parts[name] = LoraPair(pair.a[used], b[:, used], pair.scale)
+        return parts
+
+    def _rows_of(self, name: str, whole: Array) -> Array:
+        """Return the rows of one tensor in those of the stored one, in the model's order."""
+        place = self._places[name]
+        rows = whole[place.rows] if len(self.parts[place.stored]) > 1 else whole
+        heads = self._heads(name)
+        return _swapped(rows, heads, len(rows) // heads // 2, 2) if heads else rows
+
+    def changes(self, changes: Iterable[tuple[str, Change]]) -> Iterator[tuple[str, Change]]:
+        """Yield the change of each stored tensor from those of the model's, in the model's order.
+
+        A change is an array, or a pair with that product; a stored tensor of several maps gets a
+        pair if all changes in it are pairs.
+        """
+        for stored, group in groupby(changes, key=lambda change: self.stored(change[0])):
+            mine = dict(group)
+            if len(self.parts[stored]) == 1:
+                ((name, change),) = mine.items()
+                yield stored, self._changed(name, change)
+            else:
+                yield stored, self._joined(stored, mine)
+
+    def join_changes(self, stored: str, changes: Mapping[str, Array]) -> Array:
+        """Return the rows of several tensors as those of one; rows of missing ones are zero."""
+        some = next(iter(changes.values()))
+        count = sum(self._shapes[name][0] for name in self.parts[stored])
+        whole = np.zeros((count, *some.shape[1:]), some.dtype)
+        for name, array in changes.items():
+            whole[self._places[name].rows] = self._rows_to_file(name, array)
+        return whole
+
+    def _changed(self, name: str, change: Change) -> Change:
+        if isinstance(change, LoraPair):
+            return LoraPair(change.a, self._rows_to_file(name, change.b), change.scale)
+        return self._rows_to_file(name, change)
+
+    def _joined(self, stored: str, mine: Mapping[str, Change]) -> Change:
+        pairs = {name: pair for name, pair in mine.items() if isinstance(pair, LoraPair)}
+        if len(pairs) < len(mine):
+            whole = {n: lora_delta(c) if isinstance(c, LoraPair) else c for n, c in mine.items()}
+            return self.join_changes(stored, whole)
+        ranks = np.cumsum([0, *(pair.rank for pair in pairs.values())]).tolist()
+        blocks = {}
+        for (name, pair), first in zip(pairs.items(), ranks, strict=False):
+            block = np.zeros((len(pair.b), ranks[-1]), pair.b.dtype)
+            block[:, first : first + pair.rank] = pair.b * pair.b.dtype.type(pair.scale)
+            blocks[name] = block
+        a = np.concatenate([pair.a for pair in pairs.values()])
+        return LoraPair(a, self.join_changes(stored, blocks), 1.0)
+
+    def _rows_to_file(self, name: str, array: Array) -> Array:
+        """Return rows in the file's order: `array` itself if the order is the same."""
+        heads = self._heads(name)
+        return _swapped(array, heads, 2, len(array) // heads // 2) if heads else array
+
+    def _heads(self, name: str) -> int:
+        heads = self._places[name].rule.heads
+        return int(getattr(self._config, heads)) if heads else 0
+
+    def _rows(self, names: list[str], rule: Stored) -> list[slice | Array]:
+        """Return the rows of each of `names` in the tensor that holds them."""
+        sizes = [self._shapes[name][0] for name in names]
+        if rule.by_head:
+            every = np.arange(sum(sizes)).reshape(self._config.num_heads, len(names), -1)
+            return [every[:, number].reshape(-1) for number in range(len(names))]
+        ends = np.cumsum([0, *sizes]).tolist()
+        return [slice(ends[i], ends[i + 1]) for i in range(len(names))]
+
+    def _shape(self, stored: str) -> tuple[int, ...]:
+        names = self.parts[stored]
+        rest = self._shapes[names[0]][1:]
+        shape = (sum(self._shapes[name][0] for name in names), *rest)
+        return shape[::-1] if self._places[names[0]].rule.transposed else shape
+
+
+@lru_cache(maxsize=8)
+def gguf_rules(config: DecoderConfig) -> Rules:
+    """Return the rules of a model's GGUF file."""
+    family = FAMILIES[config.architecture]
+    return Rules(config, "blk", {**family.top, **family.tensors}, renames=True)
+
+
+def hf_rules(config: DecoderConfig, spelling: Spelling | None = None) -> Rules:
+    """Return the rules of a model's Hugging Face folder."""
+    family = FAMILIES[config.architecture]
+    table = family.hf if spelling is None else spelling.tensors
+    return Rules(config, family.hf_layers, table, renames=False)
 
 
 def hf_to_gguf_name(name: str, config: DecoderConfig) -> str:
     """Return the GGUF name: "model.layers.0.self_attn.q_proj.weight" is "blk.0.attn_q.weight".
 
     Raises:
-        InputError: llama.cpp has no such tensor.
+        InputError: the model has no such tensor.
     """
-    family = FAMILIES[config.architecture]
-    top = {module: stored.name for module, stored in family.top.items()}
-    block = {module: stored.name for module, stored in family.tensors.items()}
-    return _renamed(name, _HF, "blk", top, block)
+    return gguf_rules(config).stored(name)
 
 
-def gguf_to_hf_name(name: str, config: DecoderConfig) -> str:
-    """Return the HF name: "blk.0.attn_q.weight" is "model.layers.0.self_attn.q_proj.weight".
-
-    Raises:
-        InputError: Hugging Face's models have no such tensor.
-    """
-    family = FAMILIES[config.architecture]
-    top = {stored.name: module for module, stored in family.top.items()}
-    block = {stored.name: module for module, stored in family.tensors.items()}
-    return _renamed(name, _GGUF, "model.layers", top, block)
-
-
-def _renamed(
-    name: str, pattern: re.Pattern[str], prefix: str, top: dict[str, str], block: dict[str, str]
-) -> str:
-    match = pattern.fullmatch(name)
-    if match:
-        layer = match["layer"]
-        module = (top if layer is None else block).get(match["module"])
-        if module:
-            begin = "" if layer is None else f"{prefix}.{layer}."
-            return f"{begin}{module}.{match['kind']}"
-    raise InputError(f"tensor {name!r} is none that m2m knows")
-
-
-def norm_shift(config: DecoderConfig, name: str) -> float:
-    """Return the number that GGUF adds to an HF tensor: HF's Gemma norms lack 1 (Gemma3RMSNorm)."""
-    stored = FAMILIES[config.architecture].module(name)
-    return stored.shift if stored else 0.0
-
-
-def to_gguf_rows(config: DecoderConfig, name: str, array: NDArray[Any]) -> NDArray[Any]:
-    """Put the rows of a tensor into llama.cpp's order.
-
-    Args:
-        config: the model's sizes and architecture.
-        name: the tensor's HF name.
-        array: (rows, ...); a weight, a bias or a LoRA's B.
-
-    Returns:
-        a new array for q and k of families that llama.cpp rotates in pairs, else `array` itself.
-    """
-    heads = _paired_heads(config, name)
-    return _swapped(array, heads, 2, array.shape[0] // heads // 2) if heads else array
-
-
-def from_gguf_rows(config: DecoderConfig, name: str, array: NDArray[Any]) -> NDArray[Any]:
-    """Put the rows of a tensor into Hugging Face's order (inverse of `to_gguf_rows`)."""
-    heads = _paired_heads(config, name)
-    return _swapped(array, heads, array.shape[0] // heads // 2, 2) if heads else array
-
-
-def _paired_heads(config: DecoderConfig, name: str) -> int:
-    stored = FAMILIES[config.architecture].module(name)
-    return int(getattr(config, stored.heads)) if stored and stored.heads else 0
-
-
-def _swapped(array: NDArray[Any], heads: int, outer: int, inner: int) -> NDArray[Any]:
+def _swapped(array: Array, heads: int, outer: int, inner: int) -> Array:
     split = array.reshape(heads, outer, inner, *array.shape[1:])
     return np.ascontiguousarray(split.swapaxes(1, 2)).reshape(array.shape)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,6 @@ SIZES = (
     ("max_position_embeddings", "max_position_embeddings", "context_length"),
 )
 JSON, GGUF = 1, 2  # columns of SIZES
-PERIOD = 6  # every 6th layer is global if the file does not say (gemma3.cpp, Gemma3TextConfig)
-LOCAL_THETA = 10000.0  # rotary base of local layers if the file does not say
 _LIMIT = (1 << 31) - 1  # llama.cpp counts in int32
 _MOST_LAYERS = 512  # LLAMA_MAX_LAYERS, llama-hparams.h; llama.cpp aborts above it
 
@@ -54,10 +52,14 @@ def period_of(flags: tuple[bool, ...]) -> int | None:
 
 @dataclass
 class Keys:
-    """Look up values of given types; collect every missing or impossible value as a problem."""
+    """Look up values of given types; collect every missing or impossible value as a problem.
+
+    `names` are the names of keys in messages, if they are not the keys themselves.
+    """
 
     get: Callable[[str], Any]
     problems: Problems
+    names: Mapping[str, str] = field(default_factory=dict)
 
     def size(self, key: str, *, default: int | None = None, at_most: int = _LIMIT) -> int:
         """Return a whole number from 1 to `at_most`; 1 after a problem, to check the rest too."""
@@ -65,7 +67,9 @@ class Keys:
         value = default if value is None else value
         if type(value) is int and 1 <= value <= at_most:
             return value
-        self.problems.add(f"{key} is {value!r}, expected a whole number from 1 to {at_most}")
+        self.problems.add(
+            f"{self.names.get(key, key)} is {value!r}, expected a whole number from 1 to {at_most}"
+        )
         return 1
 
     def number(self, key: str, *, default: float | None = None) -> float:
@@ -74,7 +78,7 @@ class Keys:
         value = default if value is None else value
         if type(value) in (int, float) and 0 < value < 3e38:
             return shortest(value)
-        self.problems.add(f"{key} is {value!r}, expected a positive number")
+        self.problems.add(f"{self.names.get(key, key)} is {value!r}, expected a positive number")
         return 1.0
 
     def sizes(self, column: int) -> dict[str, int]:
@@ -99,26 +103,26 @@ def shortest(value: float) -> float:
 def fields_from_json(keys: Keys, family: Family, sizes: Mapping[str, Any]) -> dict[str, float]:
     """Return the family's own numbers of a config.json, by their names in DecoderConfig."""
     values = {}
-    for field in family.fields:
-        value = keys.number(field.json, default=field.default)
-        values[field.name] = shortest(field.read(value, sizes)) if field.read else value
+    for own in family.fields:
+        value = keys.number(own.json, default=own.default)
+        values[own.name] = shortest(own.read(value, sizes)) if own.read else value
     return values
 
 
 def fields_to_json(config: DecoderConfig) -> dict[str, float]:
     """Return the family's own numbers for config.json (inverse of `fields_from_json`)."""
     values, sizes = {}, vars(config)
-    for field in FAMILIES[config.architecture].fields:
-        value = sizes[field.name]
-        values[field.json] = shortest(field.write(value, sizes)) if field.write else value
+    for own in FAMILIES[config.architecture].fields:
+        value = sizes[own.name]
+        values[own.json] = shortest(own.write(value, sizes)) if own.write else value
     return values
 
 
 def fields_from_gguf(keys: Keys, family: Family, sizes: Mapping[str, Any]) -> dict[str, float]:
     """Return the family's own numbers of a GGUF file, by their names in DecoderConfig."""
     return {
-        field.name: keys.number(field.gguf, default=field.missing(sizes) if field.missing else None)
-        for field in family.fields
+        own.name: keys.number(own.gguf, default=own.missing(sizes) if own.missing else None)
+        for own in family.fields
     }
 
 

@@ -18,6 +18,7 @@ from m2m.llamacpp.filetypes import file_type
 from m2m.machine import peak_rss_bytes
 from m2m.merge.belonging import adapter_doubts, changes_nothing
 from m2m.merge.merger import Merger
+from m2m.merge.peft_names import from_peft, to_peft
 from m2m.pipeline.inputs import model_folders
 from m2m.recipe import Merge
 
@@ -67,7 +68,8 @@ def merge_adapters(
     _refuse_to_replace(out)
     base = find_model(model, model_folders())
     weights = _weights(adapters)
-    merger = Merger(base, {name: load_adapter(Path(name)) for name in weights}, options)
+    loaded = {name: from_peft(load_adapter(Path(name)), base.config) for name in weights}
+    merger = Merger(base, loaded, options)
     warnings = [
         doubt for adapter in merger.adapters.values() for doubt in adapter_doubts(adapter, base)
     ]
@@ -82,7 +84,7 @@ def merge_adapters(
         if out.suffix == ".gguf":
             export_lora(adapter, base, out)
         else:
-            save_adapter(out, adapter)
+            save_adapter(out, to_peft(adapter, base.config))
     elif out.suffix == ".gguf":
         _, measured = export_gguf(merger, weights, file_type(kind), out)
         exact = sum(adapter.rank for adapter in merger.adapters.values())

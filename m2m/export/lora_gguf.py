@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from m2m.adapter import Adapter, check_adapter, uniform_pairs
-from m2m.checkpoint import BaseModel, hf_to_gguf_name, to_gguf_rows
+from m2m.checkpoint import BaseModel, gguf_rules
 from m2m.formats.gguf import GGMLQuantizationType, GGUFTensorSpec, GGUFValue, write_gguf
 from m2m.merge.belonging import FINGERPRINT, TEMPLATE, VARIABLES
+from m2m.nn.lora import LoraPair
 
 
 def export_lora(
@@ -37,11 +38,15 @@ def export_lora(
         InputError: the adapter does not fit the base.
     """
     check_adapter(adapter, base.config, base.fingerprint)
-    pairs, tensors = uniform_pairs(adapter, 1.0), {}
-    for module, pair in pairs.items():
-        name = hf_to_gguf_name(f"{module}.weight", base.config)
+    ours = {
+        f"{m}.weight": adapter.pairs[m] for m in base.config.linear_shapes() if m in adapter.pairs
+    }
+    stored = gguf_rules(base.config).changes(ours.items())
+    joined = {name: pair for name, pair in stored if isinstance(pair, LoraPair)}
+    pairs, tensors = uniform_pairs(joined, 1.0, adapter.rank), {}
+    for name, pair in pairs.items():
         tensors[f"{name}.lora_a"] = pair.a
-        tensors[f"{name}.lora_b"] = to_gguf_rows(base.config, f"{module}.weight", pair.b)
+        tensors[f"{name}.lora_b"] = pair.b
     metadata = {
         "general.architecture": base.gguf.metadata["general.architecture"],
         "general.type": GGUFValue.string("adapter"),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from m2m.checkpoint import gguf_to_hf_name, hf_to_gguf_name, to_gguf_rows
+from m2m.checkpoint import gguf_rules, hf_to_gguf_name, longrope_keys
 from m2m.export.serving import as_trained
 from m2m.formats.gguf import GGUFFile, GGUFTensorSpec, GGUFValue, write_gguf
 from m2m.llamacpp.asking import own_template
@@ -84,6 +84,7 @@ def export_gguf(
     """
     base = merger.base.gguf
     metadata, specs = quantized_layout(base, target)
+    metadata |= longrope_keys(merger.base.config, export=True)
     if isinstance(template := base.value(_TEMPLATE), str):
         metadata[_TEMPLATE] = GGUFValue.string(own_template(as_trained(template)))
     if provenance is not None:
@@ -141,15 +142,18 @@ class _MergedTensors:
         self.survival = Survival()
 
     def bytes_of(self, spec: GGUFTensorSpec) -> NDArray[np.uint8]:
-        base = self._merger.base
-        name = gguf_to_hf_name(spec.name, base.config)
-        module = name.removesuffix(".weight")
-        if not self._merger.adapts(module):
+        base, rules = self._merger.base, gguf_rules(self._merger.base.config)
+        modules = [name.removesuffix(".weight") for name in rules.parts.get(spec.name, ())]
+        deltas = {
+            f"{module}.weight": self._merger.delta(module, self._names, self._weights)
+            for module in modules
+            if self._merger.adapts(module)
+        }
+        changes = {name: delta for name, delta in deltas.items() if delta is not None}
+        if not changes:
             return tensor_bytes(base.gguf, spec)
-        delta = self._merger.delta(module, self._names, self._weights)
-        if delta is None:
-            return tensor_bytes(base.gguf, spec)
-        rows, change = (to_gguf_rows(base.config, name, x) for x in (base.weights[name], delta))
+        rows = rules.join(spec.name, base.weights.__getitem__)
+        change = rules.join_changes(spec.name, changes)
         out = np.empty((rows.shape[0], row_bytes(rows.shape[1], int(spec.type))), np.uint8)
         self.survival += quantize_merged(rows, change, int(spec.type), out=out)
         return out.reshape(-1)

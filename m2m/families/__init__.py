@@ -9,9 +9,9 @@ from __future__ import annotations
 from importlib import import_module
 from pkgutil import iter_modules
 
-from m2m.families.family import Family, Field, Spelling, Stored
+from m2m.families.family import Family, Field, Flag, Spelling, Stored
 
-__all__ = ["FAMILIES", "KNOWN", "USE_KNOWN", "Family", "Field", "Spelling", "Stored"]
+__all__ = ["FAMILIES", "KNOWN", "USE_KNOWN", "Family", "Field", "Flag", "Spelling", "Stored"]
 
 _FIRST = ("llama", "mistral", "qwen2", "qwen3", "gemma3")  # in messages; the rest by name
 

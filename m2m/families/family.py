@@ -15,18 +15,43 @@ Values = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Stored:
-    """One tensor in GGUF, and how its values differ from those of Hugging Face's tensor.
+    """The place of one of the model's modules in a file, and how its values differ there.
+
+    Modules with the same name are the rows of one tensor, in the order of the table.
 
     Attributes:
-        name: its name in GGUF, without "blk.N." and without ".weight".
+        name: its name in the file, without the layer's prefix and without ".weight".
         heads: the attribute of DecoderConfig with the number of heads, if llama.cpp rotates
             neighbouring rows and Hugging Face rows half a head apart; else "".
-        shift: number that GGUF adds to the values (Gemma's norms: 1).
+        shift: number that the file adds to the values (Gemma's norms: 1).
+        transposed: the file stores matrices as (in, out), as GPT-2's Conv1D does.
+        by_head: of a tensor that holds several modules, each head has its rows together.
     """
 
     name: str
     heads: Literal["", "num_heads", "num_kv_heads"] = ""
     shift: float = 0.0
+    transposed: bool = False
+    by_head: bool = False
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One trait of a family that its files switch on and off.
+
+    Attributes:
+        name: the attribute of DecoderConfig.
+        json: the key in config.json.
+        default: the value of config.json without the key.
+        gguf: the key in GGUF, after the architecture; "": the tensor says it.
+        tensor: the GGUF tensor of the first layer that exists only with the trait.
+    """
+
+    name: str
+    json: str
+    default: bool
+    gguf: str = ""
+    tensor: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,20 +86,20 @@ class Spelling:
     Attributes:
         sizes: keys of its config.json, and the family's keys that have their values.
         needed: keys, and the values with which it computes what the family does.
-        modules: its modules of a layer, and the family's modules that are their rows, in order
-            and of equal size.
+        tensors: the family's modules in its files.
     """
 
     sizes: Mapping[str, str]
     needed: Mapping[str, tuple[Any, ...]]
-    modules: Mapping[str, tuple[str, ...]]
+    tensors: Mapping[str, Stored]
 
 
 # Hugging Face's modules of a layer, as GGUF stores them (gguf-py/gguf/tensor_mapping.py).
 TOP = {
     "model.embed_tokens": Stored("token_embd"),
     "model.norm": Stored("output_norm"),
-    "model.rotary_emb": Stored("rope_freqs"),  # transformers computes it and stores no such tensor
+    "model.embed_positions": Stored("position_embd"),
+    "model.embed_norm": Stored("token_embd_norm"),
     "lm_head": Stored("output"),
 }
 LAYER = {
@@ -97,6 +122,20 @@ PAIRED = LAYER | {
 }
 
 
+# Of families that llama.cpp gives q, k and v as one tensor, and an MLP without a gate.
+FUSED = LAYER | {f"self_attn.{part}_proj": Stored("attn_qkv") for part in "qkv"}
+
+
+def of_width(factor: int) -> Callable[[Values], int | None]:
+    """Return a default of config.json that is a multiple of `hidden_size`."""
+
+    def default(data: Values) -> int | None:
+        width = data.get("hidden_size")
+        return factor * width if type(width) is int else None
+
+    return default
+
+
 def _nothing(values: Values) -> dict[str, Any]:
     return {}
 
@@ -113,15 +152,28 @@ class Family:
         gguf: `general.architecture`, if it is not `name`.
         spellings: other classes of transformers with the same layers, by `model_type`.
         window: which layers look through `sliding_window`; "some": all but every n-th.
+        period: n, if the files do not say it.
+        local_theta: rotary base of these layers, if the files do not say it; None: `rope_theta`.
         biases: whether config.json can ask for biases (`attention_bias`, `mlp_bias`).
         alpha: whether `rope_scaling` may be "dynamic" with an alpha, which only changes the base.
-        activation: the key in config.json that names the activation.
-        tensors: GGUF's tensors of a layer, by Hugging Face's module.
+        activation: the key in config.json that names the activation; "" if none does.
+        activations: the values of this key that are accepted, the one that is written first;
+            empty: the usual name.
+        partial: whether `partial_rotary_factor` may say that some channels of a head rotate.
+        longrope: whether `rope_scaling` may be "longrope".
+        turns_to_tanh: config.json may ask for GELU by erf, which llama.cpp computes by tanh.
+        json: names of config.json that are not the usual ones, by the usual name; the first is
+            written.
+        tensors: GGUF's tensors of a layer, by the model's module.
         top: GGUF's other tensors.
+        hf: the places of modules in a Hugging Face folder that are not the model's own names.
+        hf_layers: the prefix of layers there.
         traits: arguments of DecoderConfig in addition to the sizes.
         derive: returns more such arguments, from the sizes.
         fields: numbers in addition to the sizes.
-        defaults: values that transformers uses if config.json does not set them.
+        flags: traits that files switch on and off.
+        defaults: values that transformers uses if config.json does not set them, or functions that
+            return them from the other values.
         stated: returns keys that are written to config.json, from the sizes. In a config.json that
             is read they are absent or have this value; another is refused.
         neutral: GGUF keys, and their values with which llama.cpp computes as m2m does. No value:
@@ -136,14 +188,24 @@ class Family:
     gguf: str = ""
     spellings: Mapping[str, Spelling] = field(default_factory=dict)
     window: Literal["none", "all", "some"] = "none"
+    period: int = 6  # Gemma 3 (gemma3.cpp, Gemma3TextConfig)
+    local_theta: float | None = 10000.0
     biases: bool = False
     alpha: bool = False
     activation: str = "hidden_act"
+    activations: tuple[str, ...] = ()
+    partial: bool = False
+    longrope: bool = False
+    turns_to_tanh: bool = False
+    json: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     tensors: Mapping[str, Stored] = field(default_factory=lambda: LAYER)
     top: Mapping[str, Stored] = field(default_factory=lambda: TOP)
+    hf: Mapping[str, Stored] = field(default_factory=dict)
+    hf_layers: str = "model.layers"
     traits: Values = field(default_factory=dict)
     derive: Callable[[Values], dict[str, Any]] = _nothing
     fields: tuple[Field, ...] = ()
+    flags: tuple[Flag, ...] = ()
     defaults: Values = field(default_factory=dict)
     stated: Callable[[Values], dict[str, Any]] = _nothing
     neutral: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
@@ -154,9 +216,15 @@ class Family:
         """Return `general.architecture` in GGUF."""
         return self.gguf or self.name
 
-    def module(self, name: str) -> Stored | None:
-        """Return the place of a tensor in GGUF, by its Hugging Face name; None if it has none."""
-        module = name.removesuffix(".weight").removesuffix(".bias")
-        if module.startswith("model.layers."):
-            return self.tensors.get(module.split(".", 3)[-1])
-        return self.top.get(module)
+    @property
+    def epsilon(self) -> str:
+        """Return the key in GGUF with the epsilon of the norms, after the architecture."""
+        layer = self.traits.get("norm") == "layer"
+        return f"attention.layer_norm_{'' if layer else 'rms_'}epsilon"
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """Return the keys in GGUF, after the architecture, that only this family computes with."""
+        flags = {flag.gguf for flag in self.flags if flag.gguf}
+        longrope = {"rope.scaling.attn_factor"} if self.longrope else set()
+        return frozenset({self.epsilon, *flags, *longrope, *(own.gguf for own in self.fields)})

@@ -6,25 +6,26 @@ from typing import Any
 
 from m2m.families.family import LAYER, TOP, Family, Stored, Values
 
+SHIFT = 1.0  # Gemma3RMSNorm computes with 1 + weight, and GGUF stores the sum
 _LAYERS_27B = 62
-_SHIFT = 1.0  # Gemma3RMSNorm computes with 1 + weight, and GGUF stores the sum
 
 
-def _width(values: Values) -> int:
+def width(values: Values, largest: int) -> int:
     """Return the width by whose square root q k' is divided.
 
-    It is head_dim. Only Gemma 3 27B has hidden_size // num_heads; llama.cpp recognises that model
-    by its 62 layers (src/models/gemma3.cpp, f_attention_scale).
+    It is head_dim. Only the 27B models have hidden_size // num_heads; llama.cpp recognises them by
+    their number of layers, `largest` (f_attention_scale in gemma2.cpp and gemma3.cpp).
     """
-    if values["num_layers"] == _LAYERS_27B:
+    if values["num_layers"] == largest:
         return int(values["hidden_size"]) // int(values["num_heads"])
     return int(values["head_dim"])
 
 
-def _derive(values: Values) -> dict[str, Any]:
+def scaling(values: Values, largest: int) -> dict[str, Any]:
+    """Return the factors on embeddings and scores."""
     traits = {"embedding_scale": values["hidden_size"] ** 0.5}
-    if (width := _width(values)) != values["head_dim"]:
-        traits["query_scale"] = width**-0.5
+    if (size := width(values, largest)) != values["head_dim"]:
+        traits["query_scale"] = size**-0.5
     return traits
 
 
@@ -37,21 +38,21 @@ FAMILY = Family(
     activation="hidden_activation",
     tensors=LAYER
     | {
-        "input_layernorm": Stored("attn_norm", shift=_SHIFT),
-        "self_attn.q_norm": Stored("attn_q_norm", shift=_SHIFT),
-        "self_attn.k_norm": Stored("attn_k_norm", shift=_SHIFT),
-        "post_attention_layernorm": Stored("post_attention_norm", shift=_SHIFT),
-        "pre_feedforward_layernorm": Stored("ffn_norm", shift=_SHIFT),
-        "post_feedforward_layernorm": Stored("post_ffw_norm", shift=_SHIFT),
+        "input_layernorm": Stored("attn_norm", shift=SHIFT),
+        "self_attn.q_norm": Stored("attn_q_norm", shift=SHIFT),
+        "self_attn.k_norm": Stored("attn_k_norm", shift=SHIFT),
+        "post_attention_layernorm": Stored("post_attention_norm", shift=SHIFT),
+        "pre_feedforward_layernorm": Stored("ffn_norm", shift=SHIFT),
+        "post_feedforward_layernorm": Stored("post_ffw_norm", shift=SHIFT),
     },
-    top=TOP | {"model.norm": Stored("output_norm", shift=_SHIFT)},
+    top=TOP | {"model.norm": Stored("output_norm", shift=SHIFT)},
     traits={
         "activation": "gelu_tanh",
         "qk_norm": True,
         "post_norms": True,
-        "norm_offset": _SHIFT,
+        "norm_offset": SHIFT,
     },
-    derive=_derive,
+    derive=lambda values: scaling(values, _LAYERS_27B),
     defaults={  # Gemma3TextConfig; the files of the larger models rely on them
         "vocab_size": 262208,
         "num_attention_heads": 8,
@@ -63,7 +64,7 @@ FAMILY = Family(
         "query_pre_attn_scalar": 256,
         "tie_word_embeddings": True,
     },
-    stated=lambda values: {"query_pre_attn_scalar": _width(values)},  # llama.cpp uses this width
+    stated=lambda values: {"query_pre_attn_scalar": width(values, _LAYERS_27B)},
     pico={
         "embedding_scale": 8.0,
         "head_dim": 32,

@@ -1,6 +1,6 @@
 """Granite 3 and 4 (dense): Llama with factors on embeddings, scores, updates and logits."""
 
-from m2m.families.family import PAIRED, Family, Field, Spelling, Values
+from m2m.families.family import PAIRED, Family, Field, Spelling, Stored, Values
 
 
 def _one(values: Values) -> float:
@@ -19,9 +19,10 @@ _DENSE_4 = Spelling(
         "position_embedding_type": ("rope",),
         "layer_types": ("attention", "full_attention"),
     },
-    modules={
-        "shared_mlp.input_linear": ("mlp.gate_proj", "mlp.up_proj"),
-        "shared_mlp.output_linear": ("mlp.down_proj",),
+    tensors={
+        "mlp.gate_proj": Stored("shared_mlp.input_linear"),
+        "mlp.up_proj": Stored("shared_mlp.input_linear"),
+        "mlp.down_proj": Stored("shared_mlp.output_linear"),
     },
 )
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from m2m.adapter import Adapter, check_adapter
 from m2m.arrays import F32
 from m2m.blas import one_blas_thread
-from m2m.checkpoint import BaseModel
+from m2m.checkpoint import BaseModel, Rules, hf_rules
 from m2m.errors import InputError
 from m2m.formats.atomic import atomic_folder, write_json
 from m2m.formats.records import read_object
@@ -170,16 +170,16 @@ class Merger:
             folder: the folder to create, whole or not at all.
             dtype: of the matrices, F32, F16 or BF16; norms are F32.
         """
-        base = self.base
+        base, rules = self.base, hf_rules(self.base.config)
         specs = [
             TensorSpec(name, dtype if len(shape) > 1 else "F32", shape)
-            for name, shape in base.config.weight_shapes().items()
+            for name, shape in rules.shapes.items()
         ]
         with atomic_folder(folder) as made:
             write_safetensors(
                 made / "model.safetensors",
                 specs,
-                (self._weight(spec, names, weights) for spec in specs),
+                (self._tensor(rules, spec, names, weights) for spec in specs),
                 {"format": "pt"},
             )
             for path in sorted(p for pattern in _COPIED for p in base.path.glob(pattern)):
@@ -189,17 +189,22 @@ class Merger:
             keys = _TORCH_KEYS & config.keys() or _TORCH_KEYS
             write_json(made / "config.json", config | dict.fromkeys(sorted(keys), _TORCH[dtype]))
 
-    def _weight(
-        self, spec: TensorSpec, names: Sequence[str], weights: Sequence[float]
+    def _tensor(
+        self, rules: Rules, spec: TensorSpec, names: Sequence[str], weights: Sequence[float]
     ) -> NDArray[Any]:
-        """Return a tensor of the merged model; an unchanged one is a view of the base's file."""
-        module, stored = spec.name.removesuffix(".weight"), self.base.weights
-        delta = self.delta(module, names, weights) if self.adapts(module) else None
-        if delta is not None:
-            return stored[spec.name] + delta
-        if stored.file.dtype(spec.name) == spec.dtype:
-            return stored.file.raw(spec.name)
-        return stored[spec.name]
+        """Return a tensor of the merged folder; an unchanged one is a view of the base's file."""
+        stored, alone = self.base.weights, len(rules.parts[spec.name]) == 1
+
+        def read(name: str) -> NDArray[Any]:
+            module = name.removesuffix(".weight")
+            delta = self.delta(module, names, weights) if self.adapts(module) else None
+            if delta is not None:
+                return stored[name] + delta
+            if alone and stored.file.dtype(name) == spec.dtype:
+                return stored.file.raw(name)
+            return stored[name]
+
+        return rules.join(spec.name, read)
 
 
 def _check_finite(

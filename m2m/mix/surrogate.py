@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
-from m2m.checkpoint import hf_to_gguf_name, to_gguf_rows
+from m2m.checkpoint import gguf_rules
 from m2m.evaluate.evaluator import Evaluator
 from m2m.llamacpp.scratch_model import AdaptedTensor, Surrogate
 from m2m.merge.merger import Merger
 from m2m.mix.mixture import Mixture
 from m2m.mix.trial import Places, Trial
-from m2m.nn.lora import LoraPair
 from m2m.store import fingerprint
 
 
@@ -84,11 +82,6 @@ def adapted_tensors(
     merger: Merger, mixture: Mixture, growth: float = 0.0
 ) -> Iterator[AdaptedTensor]:
     """Yield the weights that a mixture changes, with llama.cpp's names and order of rows."""
-    config = merger.base.config
-    for name, change in merger.changes(mixture.datasets, mixture.coefficients(growth)):
-        yield AdaptedTensor(
-            hf_to_gguf_name(name, config),
-            replace(change, b=to_gguf_rows(config, name, change.b))
-            if isinstance(change, LoraPair)
-            else to_gguf_rows(config, name, change),
-        )
+    changes = merger.changes(mixture.datasets, mixture.coefficients(growth))
+    for name, change in gguf_rules(merger.base.config).changes(changes):
+        yield AdaptedTensor(name, change)

@@ -68,7 +68,7 @@ def attention(
     for group, blocks, own in zip(groups, plan.blocks, states, strict=True):
         result = space.get("attention.result", *own.q.shape)
         for block in blocks:
-            _attend(own, contexts.of(group), block, result, space)
+            _attend(own, contexts.of(group), block, result, space, heads.cap)
         values = result[..., :-1]
         values /= result[..., -1:]
         padded = _open(group, out, space)
@@ -99,7 +99,7 @@ def attention_backward(
         do = _split_gradient(dout, delta, group, heads, space)
         grads, far = _zeros(own, space), (contexts.of(group), contexts.gradient(group))
         for block in blocks:
-            _attend_backward(own, do, block, grads, far, space)
+            _attend_backward(own, do, block, grads, far, space, heads.cap)
         contexts.collect(group, grads.dk, grads.dv)
         padded = _open(group, dqkv, space)
         for columns, grad in zip(_columns(padded, heads), grads, strict=True):
@@ -114,19 +114,20 @@ def _attend(
     block: Block,
     result: Array,
     space: Workspace,
+    cap: float,
 ) -> None:
     """Write one block of the unnormalised `exp(S) [V | 1]`, and -lse next to its queries."""
     part = (ALL, block.rows, block.queries)
     into = result[part]
     with np.errstate(over="ignore", invalid="ignore"):
-        weights = _scores(own, prefix, block, space)
+        weights = _scores(own, prefix, block, space, cap)
         _weigh(np.exp(weights, out=weights), own, prefix, block, into)
     sums = into[..., -1]
     negative = own.q[part][..., -1]
     if sums.min() > SUM_RANGE[0] and sums.max() < SUM_RANGE[1]:
         np.negative(np.log(sums), out=negative)
         return
-    weights = _scores(own, prefix, block, space)
+    weights = _scores(own, prefix, block, space, cap)
     top = weights.max(axis=-1, keepdims=True)
     weights -= top
     _weigh(np.exp(weights, out=weights), own, prefix, block, into)
@@ -138,10 +139,14 @@ def _scores(
     prefix: Context | None,
     block: Block,
     space: Workspace,
+    cap: float,
     augmented: bool = False,
 ) -> Array:
-    """Return `q k'` with the mask, (K, rows, queries, P + keys); `augmented`: [q | .] [k | 1]'."""
-    used = ALL if augmented else slice(-1)
+    """Return `q k'` with cap and mask, (K, rows, queries, P + keys).
+
+    With `augmented`, -lse is added to each row: without a cap as [q | -lse] [k | 1]'.
+    """
+    used = ALL if augmented and not cap else slice(-1)
     q = own.q[:, block.rows, block.queries, used]
     keys = own.k[:, block.rows, : block.keys, used]
     width = 0 if prefix is None else prefix.k.shape[2]
@@ -150,9 +155,24 @@ def _scores(
     if prefix is not None:
         shared = prefix.k[:, 0, :, used].swapaxes(-1, -2)
         np.matmul(_rows(q), shared, out=_rows(scores)[..., :width])
+    if cap:
+        scores *= 1.0 / cap
+        np.tanh(scores, out=scores)
+        if augmented:
+            _keep_slope(scores, space)
+        scores *= cap
+        if augmented:
+            scores += own.q[:, block.rows, block.queries, -1:]
     masked = scores[..., block.mask_from :]
     masked += block.mask
     return scores
+
+
+def _keep_slope(ratios: Array, space: Workspace) -> None:
+    """Write `1 - ratios^2`, the slope of the cap, into the buffer that the backward reads."""
+    slope = space.get("attention.slope", *ratios.shape)
+    np.multiply(ratios, ratios, out=slope)
+    np.subtract(1.0, slope, out=slope)
 
 
 def _weigh(
@@ -173,6 +193,7 @@ def _attend_backward(
     grads: _Gradients,
     far: tuple[Context | None, Context | None],
     space: Workspace,
+    cap: float,
 ) -> None:
     """Write one block of dq; add its part of dk and dv, and of the context's gradient.
 
@@ -181,7 +202,7 @@ def _attend_backward(
     prefix, dprefix = far
     part = (ALL, block.rows, block.queries)
     keys = (ALL, block.rows, slice(block.keys))
-    weights = _scores(own, prefix, block, space, augmented=True)
+    weights = _scores(own, prefix, block, space, cap, augmented=True)
     np.exp(weights, out=weights)
     width = weights.shape[-1] - block.keys
     grad, q = do[part], own.q[part][..., :-1]
@@ -191,6 +212,8 @@ def _attend_backward(
         shared_v = prefix.v[:, 0].swapaxes(-1, -2)
         np.matmul(_rows(grad), shared_v, out=_rows(dscores)[..., :width])
     dscores *= weights
+    if cap:
+        dscores *= space.get("attention.slope", *weights.shape)
     grads.dv[keys] += np.matmul(weights[..., width:].swapaxes(-1, -2), grad[..., :-1])
     grads.dk[keys] += np.matmul(dscores[..., width:].swapaxes(-1, -2), q)
     np.matmul(dscores[..., width:], own.k[keys][..., :-1], out=grads.dq[part])

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Activation = Literal["silu", "gelu_tanh"]
+Positions = Literal["rotary", "learned", "alibi"]
 
 # Module paths inside a layer, in the order in which Hugging Face's Llama-like models name them.
 ATTENTION = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj")
@@ -25,13 +26,19 @@ class RopeScaling:
     `linear` divides every frequency by `factor`; `llama3` does so for long wavelengths only and
     blends between (Llama 3.1, `_compute_llama3_parameters` in transformers); `yarn` blends
     along the channels, and multiplies q and k (arXiv 2309.00071, `_compute_yarn_parameters`).
+    `longrope` divides each frequency by its own `short_factor`, or in texts of more than
+    `original_max_position_embeddings` tokens by its `long_factor`, and multiplies q and k by
+    `attention_factor` (Phi-3, arXiv 2402.13753). m2m computes texts up to this length only.
     """
 
-    kind: Literal["linear", "llama3", "yarn"]
-    factor: float
+    kind: Literal["linear", "llama3", "yarn", "longrope"]
+    factor: float = 1.0
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
     original_max_position_embeddings: int = 8192
+    short_factor: tuple[float, ...] = ()
+    long_factor: tuple[float, ...] = ()
+    attention_factor: float = 1.0
 
 
 class LayerKind(NamedTuple):
@@ -56,11 +63,23 @@ class DecoderConfig:
         norms_whole_qk: this norm is over all heads of q, and of k, at once (OLMo 2).
         pre_norms: norms before attention and MLP; only OLMo 2 has none.
         post_norms: norms after attention and MLP too, before the residual sum (Gemma 3).
+        norm: "layer" for norms that subtract the mean (GPT-2, Cohere).
+        norm_bias: norms have biases (GPT-2, Pythia, BLOOM, StableLM).
+        shared_norm: the MLP reads attention's norm (Cohere).
+        embedding_norm: a norm follows the embeddings (BLOOM).
         norm_offset: number added to every stored norm weight (Gemma: 1).
         embedding_scale: factor on the looked-up embeddings (Gemma: sqrt(hidden_size)).
         query_scale: factor on q k'; None for head_dim ** -0.5.
         residual_scale: factor on what attention and MLP add to the stream (Granite, MiniCPM).
         logit_divisor: number that divides the logits (Granite, MiniCPM).
+        logit_scale: factor on the logits (Cohere).
+        parallel: attention and MLP read the same stream, and both are added (Pythia, Cohere).
+        gated: the MLP has a gate; GPT-2's has none.
+        attention_cap: scores s become cap * tanh(s / cap) (Gemma 2); 0: they do not.
+        logit_cap: the same for the logits.
+        positions: "learned" for embeddings of positions (GPT-2), "alibi" for biases of scores that
+            grow with the distance (BLOOM, arXiv 2108.12409).
+        rotary_dim: channels of a head, from the first, that rotate (Pythia); 0: all of them.
         rotates_neighbours: channels 2j and 2j + 1 of a head rotate together (ERNIE 4.5); else
             channels j and j + D / 2.
         layer_is_rotated: one flag a layer, false for no rotary positions (SmolLM3); empty: all are.
@@ -92,11 +111,22 @@ class DecoderConfig:
     norms_whole_qk: bool = False
     pre_norms: bool = True
     post_norms: bool = False
+    norm: Literal["rms", "layer"] = "rms"
+    norm_bias: bool = False
+    shared_norm: bool = False
+    embedding_norm: bool = False
     norm_offset: float = 0.0
     embedding_scale: float = 1.0
     query_scale: float | None = None
     residual_scale: float = 1.0
     logit_divisor: float = 1.0
+    logit_scale: float = 1.0
+    parallel: bool = False
+    gated: bool = True
+    attention_cap: float = 0.0
+    logit_cap: float = 0.0
+    positions: Positions = "rotary"
+    rotary_dim: int = 0
     rotates_neighbours: bool = False
     layer_is_rotated: tuple[bool, ...] = ()
     sliding_window: int = 0
@@ -109,6 +139,8 @@ class DecoderConfig:
             raise ValueError(f"{self.num_heads} heads do not share {self.num_kv_heads} K/V heads")
         if self.head_dim % 2:
             raise ValueError(f"head_dim {self.head_dim} is odd and cannot be rotated in pairs")
+        if self.rotary_dim % 2 or self.rotary_dim > self.head_dim:
+            raise ValueError(f"{self.rotary_dim} of {self.head_dim} channels cannot be rotated")
         for flags in (self.layer_is_local, self.layer_is_rotated):
             if flags and len(flags) != self.num_layers:
                 raise ValueError(f"{len(flags)} layer flags, {self.num_layers} layers")
@@ -129,19 +161,31 @@ class DecoderConfig:
         return self.num_kv_heads * self.head_dim
 
     @property
+    def rotary_size(self) -> int:
+        """Return the number of channels of a head that rotate."""
+        return self.rotary_dim or self.head_dim
+
+    @property
     def exact_length(self) -> int:
         """Return the longest row that llama.cpp computes as the decoder does, in tokens.
 
-        llama.cpp does not apply Mistral's window; up to its length there is no difference.
+        llama.cpp does not apply Mistral's window; up to its length there is no difference. Beyond
+        LongRoPE's original length, its factors depend on the context's size.
         """
-        window = 0 if self.layer_is_local else self.sliding_window
-        return min(self.max_position_embeddings, window or self.max_position_embeddings)
+        limits = [self.max_position_embeddings]
+        if self.sliding_window and not self.layer_is_local:
+            limits.append(self.sliding_window)
+        if self.rope_scaling is not None and self.rope_scaling.kind == "longrope":
+            limits.append(self.rope_scaling.original_max_position_embeddings)
+        return min(limits)
 
     def kind(self, layer: int) -> LayerKind:
         """Return whether `layer` looks through the sliding window, and has rotary positions."""
         local = self.layer_is_local[layer] if self.layer_is_local else True
         rotated = self.layer_is_rotated[layer] if self.layer_is_rotated else True
-        return LayerKind(bool(self.sliding_window) and local, rotated)
+        return LayerKind(
+            bool(self.sliding_window) and local, rotated and self.positions == "rotary"
+        )
 
     def biases(self) -> tuple[str, ...]:
         """Return the maps of a layer that have biases."""
@@ -149,27 +193,33 @@ class DecoderConfig:
         return (
             *(qkv if self.attention_bias else ()),
             *(output if self.output_bias else ()),
-            *(MLP if self.mlp_bias else ()),
+            *(self.mlp_names() if self.mlp_bias else ()),
         )
 
+    def mlp_names(self) -> tuple[str, ...]:
+        """Return the maps of the MLP."""
+        return MLP if self.gated else MLP[1:]
+
     def linear_shapes(self) -> dict[str, tuple[int, int]]:
-        """Return (out, in) of the seven linear maps of every layer, by module path."""
+        """Return (out, in) of the linear maps of every layer, by module path."""
         c, f, q, kv = self.hidden_size, self.intermediate_size, self.query_size, self.kv_size
-        shapes = [(q, c), (kv, c), (kv, c), (c, q), (f, c), (f, c), (c, f)]
+        shapes = dict(zip(ATTENTION, [(q, c), (kv, c), (kv, c), (c, q)], strict=True))
+        mlp = dict(zip(MLP, [(f, c), (f, c), (c, f)], strict=True))
+        shapes |= {name: mlp[name] for name in self.mlp_names()}
         return {
             f"model.layers.{layer}.{name}": shape
             for layer in range(self.num_layers)
-            for name, shape in zip(ATTENTION + MLP, shapes, strict=True)
+            for name, shape in shapes.items()
         }
 
     def head_norm_names(self) -> tuple[str, str]:
         """Return the norms of the heads of q and of k."""
         return ("query_layernorm", "key_layernorm") if self.turns_before_norm else HEAD_NORMS
 
-    def norm_names(self) -> tuple[str, ...]:
-        """Return the norms of a layer: before attention, [after it], before the MLP, [after it]."""
+    def norm_places(self) -> tuple[str | None, str | None, str | None, str | None]:
+        """Return the norms before attention, after it, before the MLP and after it, if any."""
         if not self.pre_norms:
-            return ("post_attention_layernorm", "post_feedforward_layernorm")
+            return (None, "post_attention_layernorm", None, "post_feedforward_layernorm")
         if self.post_norms:
             return (
                 "input_layernorm",
@@ -177,21 +227,32 @@ class DecoderConfig:
                 "pre_feedforward_layernorm",
                 "post_feedforward_layernorm",
             )
-        return ("input_layernorm", "post_attention_layernorm")
+        second = "input_layernorm" if self.shared_norm else "post_attention_layernorm"
+        return ("input_layernorm", None, second, None)
+
+    def norm_names(self) -> tuple[str, ...]:
+        """Return the norms of a layer."""
+        return tuple(dict.fromkeys(name for name in self.norm_places() if name))
 
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of every tensor of the model, by its Hugging Face name."""
+        width = (self.hidden_size,)
         shapes: dict[str, tuple[int, ...]] = {
             "model.embed_tokens.weight": (self.vocab_size, self.hidden_size),
-            "model.norm.weight": (self.hidden_size,),
+            **self._norm_shapes("model.norm", width),
         }
+        if self.positions == "learned":
+            shapes["model.embed_positions.weight"] = (self.max_position_embeddings, *width)
+        if self.embedding_norm:
+            shapes |= self._norm_shapes("model.embed_norm", width)
         if not self.tie_word_embeddings:
             shapes["lm_head.weight"] = (self.vocab_size, self.hidden_size)
         linear = self.linear_shapes()
         shapes |= {f"{module}.weight": shape for module, shape in linear.items()}
         for layer in range(self.num_layers):
             prefix = f"model.layers.{layer}"
-            shapes |= {f"{prefix}.{n}.weight": (self.hidden_size,) for n in self.norm_names()}
+            for name in self.norm_names():
+                shapes |= self._norm_shapes(f"{prefix}.{name}", width)
             modules = [f"{prefix}.{name}" for name in self.biases()]
             shapes |= {f"{module}.bias": linear[module][:1] for module in modules}
             if self.qk_norm:
@@ -201,6 +262,10 @@ class DecoderConfig:
                 for name, size in zip(names, sizes, strict=True):
                     shapes[f"{prefix}.self_attn.{name}.weight"] = (size,)
         return shapes
+
+    def _norm_shapes(self, module: str, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+        kinds = ("weight", "bias") if self.norm_bias else ("weight",)
+        return {f"{module}.{kind}": shape for kind in kinds}
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from m2m.arrays import Array
+from m2m.nn.blocks.ends import FirstStream, LastNorm
 from m2m.nn.config import Batch, DecoderConfig, RopeScaling
-from m2m.nn.functional import rms_norm, rms_norm_backward, unbuffered, widen
-from m2m.nn.head import numerators, settle
+from m2m.nn.functional import unbuffered, widen
+from m2m.nn.head import capped, numerators, settle
 from m2m.nn.layer import Grads, Layer, Saved, Step
 from m2m.nn.layout import AttentionPlan, Heads, Layout, lay_out, lay_out_chunks
 from m2m.nn.lora import LoraPair
@@ -69,9 +70,8 @@ class Decoder:
         self._head = self._embedding
         if not config.tie_word_embeddings:
             self._head = self._kept(weights["lm_head.weight"])
-        self._norm = np.array(weights["model.norm.weight"], self.dtype)
-        self._norm += config.norm_offset
-        self._norm /= config.logit_divisor
+        self._last = LastNorm(config, weights, self.dtype)
+        self._first = FirstStream(config, weights, self._embedding, self.dtype)
         self._layers = self._each_layer(lambda number: Layer(config, weights, number, storage))
         self._known = {m for layer in self._layers for f in layer.maps for m in f.modules}
 
@@ -81,7 +81,8 @@ class Decoder:
     ) -> Array:
         """Return the logits after every token of one text, (T, V)."""
         states = self._states([tokens], lora)
-        return np.asarray(states @ self._head.T.astype(self.dtype, copy=False))
+        logits = np.asarray(states @ self._head.T.astype(self.dtype, copy=False))
+        return capped(logits, self.config.logit_cap) if self.config.logit_cap else logits
 
     @unbuffered()
     def hidden(self, texts: Sequence[NDArray[np.integer[Any]]]) -> Array:
@@ -100,10 +101,7 @@ class Decoder:
         layout = lay_out(batch, trim=False)
         self._bind(lora or {})
         x, _ = self._forward(self._start([layout], Worker()), keep=False, all_rows=True)
-        h = np.empty_like(x)
-        rms_norm(x, self.config.rms_norm_eps, h)
-        h *= self._norm
-        return h
+        return self._last.forward(x)[0]
 
     @unbuffered()
     def loss(self, batch: Batch, lora: Mapping[str, LoraPair] | None = None) -> tuple[float, int]:
@@ -206,7 +204,7 @@ class Decoder:
 
     def _rank(self) -> int:
         """Return the most low-rank columns that the stream's gradient needs after its own."""
-        return max(max(layer.o.rank, layer.down.rank) for layer in self._layers)
+        return max(layer.stream_rank for layer in self._layers)
 
     def _bind(self, pairs: Mapping[str, LoraPair]) -> None:
         if unknown := sorted(set(pairs) - self._known):
@@ -223,7 +221,9 @@ class Decoder:
         for kind in {layer.kind for layer in self._layers}:
             window = config.sliding_window if kind.local else 0
             group = config.num_heads // config.num_kv_heads
-            heads = Heads(config.num_kv_heads, group, config.head_dim, window)
+            alibi = config.positions == "alibi"
+            cap = config.attention_cap
+            heads = Heads(config.num_kv_heads, group, config.head_dim, window, cap, alibi)
             tables[kind] = rotary_table(config, layout.positions, kind, self.dtype)
             plans[kind] = AttentionPlan.make(heads, layout, self.dtype)
         return Step(layout, tables, plans, self._spaces[worker.number], worker)
@@ -238,9 +238,7 @@ class Decoder:
         Only with `keep` there are states, for the layers that do not run again.
         """
         x = step.space.get("x", step.tokens, self.config.hidden_size)
-        x[...] = self._embedding[step.layout.tokens]
-        if self.config.embedding_scale != 1.0:
-            x *= self.dtype.type(self.config.embedding_scale)
+        self._first.write(step.layout, x)
         update, states = None, []
         for number in range(len(self._layers)):
             again = number < self._recompute
@@ -268,9 +266,8 @@ class Decoder:
 
         Every worker takes a part of the vocabulary, for the positions of all workers.
         """
-        worker, xhat = step.worker, np.empty_like(x)
-        inv = rms_norm(x, self.config.rms_norm_eps, xhat)
-        h = xhat * self._norm
+        worker = step.worker
+        h, saved = self._last.forward(x)
         every = worker.gather("h", h)
         size = len(self._head)
         span = slice(
@@ -278,14 +275,17 @@ class Decoder:
         )
         whole = np.concatenate(every) if len(every) > 1 else h
         sums = numerators(
-            whole, self._head[span], dx is not None, step.space, rounded=self._rounded
+            whole,
+            self._head[span],
+            dx is not None,
+            step.space,
+            rounded=self._rounded,
+            cap=self.config.logit_cap,
         )
         first = sum(map(len, every[: worker.number]))
         parts = [part.of(slice(first, first + len(h))) for part in worker.gather("sums", sums)]
         dh = None if dx is None else np.empty_like(h)
-        loss = settle(h, self._head, step.layout.loss_target, parts, dh)
+        loss = settle(h, self._head, step.layout.loss_target, parts, dh, cap=self.config.logit_cap)
         if dx is not None and dh is not None:
-            dh *= self._norm
-            dx[...] = 0.0
-            rms_norm_backward(dh, xhat, inv, dx)
+            self._last.backward(dh, saved, dx)
         return loss

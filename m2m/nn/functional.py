@@ -23,8 +23,6 @@ from m2m.kernels import float16
 # fit an L2 cache, but threads wait for each other at every call: larger blocks save two of three
 # calls and are 1 % faster.
 BLOCK = 1 << 17
-GELU = float(np.sqrt(2.0 / np.pi))  # Hendrycks & Gimpel 2016 (arXiv 1606.08415), tanh form
-CUBIC = 0.044715
 
 
 def blocks(rows: int, width: int) -> Iterator[slice]:
@@ -111,6 +109,43 @@ def rms_norm_backward(dout: Array, out: Array, inv: Array, dx: Array) -> None:
         dx[part] += grad
 
 
+def layer_norm(x: Array, eps: float, out: Array, residual: Array | None = None) -> Array:
+    """Write `out = (x - mean_c x) * inv`, `inv = (var_c x + eps) ** -0.5`; return inv, (T, 1).
+
+    Shapes, gain and `residual` as in `rms_norm` (arXiv 1607.06450).
+    """
+    rows, width = x.shape
+    inv = np.empty((rows, 1), x.dtype)
+    for part in blocks(rows, width):
+        values, centred = x[part], out[part]
+        if residual is not None:
+            values += residual[part]
+        np.subtract(values, values.mean(axis=1, keepdims=True), out=centred)
+        scale = inv[part]
+        np.multiply(_dots(centred, centred), 1.0 / width, out=scale)
+        scale += eps
+        np.sqrt(scale, out=scale)
+        np.reciprocal(scale, out=scale)
+        centred *= scale
+    return inv
+
+
+def layer_norm_backward(dout: Array, out: Array, inv: Array, dx: Array) -> None:
+    """Add `inv * (dout - mean_c dout - out * mean_c(dout * out))` to dx; overwrites dout."""
+    rows, width = dout.shape
+    for part in blocks(rows, width):
+        grad, values = dout[part], out[part]
+        mean = _dots(grad, values)
+        mean *= 1.0 / width
+        grad -= grad.mean(axis=1, keepdims=True)
+        grad -= values * mean
+        grad *= inv[part]
+        dx[part] += grad
+
+
+NORMS = {"rms": (rms_norm, rms_norm_backward), "layer": (layer_norm, layer_norm_backward)}
+
+
 def rotate(x: Array, table: NDArray[np.complexfloating[Any, Any]]) -> None:
     """Rotate pairs of channels in place: as complex numbers, `x *= table`.
 
@@ -126,105 +161,3 @@ def rotate_backward(dout: Array, table: NDArray[np.complexfloating[Any, Any]]) -
     for part in blocks(*dout.shape):
         pairs = dout[part].view(table.dtype)
         np.multiply(pairs, np.conjugate(table[part]), out=pairs)
-
-
-def _fetch(block: Array) -> None:
-    """Read one element of every cache line, so that the next pass finds the block in cache.
-
-    tanh has too few loads in flight to stream memory: on cold rows this halves its time.
-    """
-    block[:, :: 64 // block.itemsize].sum()
-
-
-def swiglu(pair: Array, out: Array) -> None:
-    """Write `out = silu(2 g) * u` for `pair = [g | u]`, (T, 2 F); out: (T, F).
-
-    g is half of the gate (the weight contains the half, exactly), because
-    `silu(2 g) = g * (1 + tanh g)` needs one pass less than exp and cannot overflow.
-    """
-    width = out.shape[1]
-    for part in blocks(*out.shape):
-        gate, up, act = pair[part, :width], pair[part, width:], out[part]
-        _fetch(pair[part])
-        np.tanh(gate, out=act)
-        act += 1.0
-        act *= gate
-        act *= up
-
-
-def swiglu_backward(dout: Array, pair: Array) -> None:
-    """Turn `pair = [g | u]`, (T, 2 F), into its gradient and dout, (T, F), into the forward's out.
-
-    With `w = 1 + tanh g`: `du = dout * g w`, `dg = dout * u * (w + g w (2 - w))`. In place,
-    because writing to new arrays of this size costs more than the arithmetic.
-    """
-    width = dout.shape[1]
-    for part, (weight, act) in _scratch(dout):
-        gate, up, grad = pair[part, :width], pair[part, width:], dout[part]
-        _fetch(pair[part])
-        np.tanh(gate, out=weight)
-        weight += 1.0
-        np.multiply(gate, weight, out=act)
-        np.subtract(2.0, weight, out=gate)
-        gate *= act
-        gate += weight
-        _finish(gate, up, grad, act, weight)
-
-
-def geglu(pair: Array, out: Array) -> None:
-    """Write `out = gelu_tanh(2 g) * u` for `pair = [g | u]`, (T, 2 F); out: (T, F).
-
-    `gelu_tanh(2 g) = g * (1 + tanh z)`, `z = sqrt(2 / pi) * (2 g + 0.044715 * 8 g^3)`.
-    """
-    width = out.shape[1]
-    for part in blocks(*out.shape):
-        gate, up, act = pair[part, :width], pair[part, width:], out[part]
-        np.multiply(gate, gate, out=act)
-        act *= 8.0 * GELU * CUBIC
-        act += 2.0 * GELU
-        act *= gate
-        np.tanh(act, out=act)
-        act += 1.0
-        act *= gate
-        act *= up
-
-
-def geglu_backward(dout: Array, pair: Array) -> None:
-    """Turn `pair = [g | u]`, (T, 2 F), into its gradient and dout, (T, F), into the forward's out.
-
-    With `w = 1 + tanh z`: `du = dout * g w`, `dg = dout * u * (w + g w (2 - w) dz/dg)`. In place.
-    """
-    width = dout.shape[1]
-    for part, (weight, act) in _scratch(dout):
-        gate, up, grad = pair[part, :width], pair[part, width:], dout[part]
-        np.multiply(gate, gate, out=act)
-        slope = act * (24.0 * GELU * CUBIC)
-        slope += 2.0 * GELU
-        act *= 8.0 * GELU * CUBIC
-        act += 2.0 * GELU
-        act *= gate
-        np.tanh(act, out=weight)
-        weight += 1.0
-        np.multiply(gate, weight, out=act)
-        np.subtract(2.0, weight, out=gate)
-        gate *= act
-        gate *= slope
-        gate += weight
-        _finish(gate, up, grad, act, weight)
-
-
-def _scratch(like: Array) -> Iterator[tuple[slice, tuple[Array, Array]]]:
-    """Yield the blocks of `like`, (T, F), each with two arrays of the block's size."""
-    space = np.empty((2, max(1, BLOCK // like.shape[1]), like.shape[1]), like.dtype)
-    for part in blocks(*like.shape):
-        rows = part.stop - part.start
-        yield part, (space[0, :rows], space[1, :rows])
-
-
-def _finish(slope: Array, up: Array, grad: Array, act: Array, work: Array) -> None:
-    """Turn `act(g)` and its slope into dg (in slope), du (in up) and act * u (in grad)."""
-    slope *= up
-    slope *= grad
-    np.multiply(act, up, out=work)
-    np.multiply(grad, act, out=up)
-    grad[...] = work

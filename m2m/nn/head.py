@@ -59,12 +59,28 @@ def cross_entropy(
     return settle(h, embedding, target, [whole], dh)
 
 
+def capped(logits: Array, cap: float) -> Array:
+    """Turn logits z into cap * tanh(z / cap), in place, and return them."""
+    logits *= 1.0 / cap
+    np.tanh(logits, out=logits)
+    logits *= cap
+    return logits
+
+
 def numerators(
-    h: Array, embedding: Array, grad: bool, space: Workspace, *, rounded: bool = False
+    h: Array,
+    embedding: Array,
+    grad: bool,
+    space: Workspace,
+    *,
+    rounded: bool = False,
+    cap: float = 0.0,
 ) -> Numerators:
     """Return the sums over `embedding`, (V, C) or some rows of it, for h, (M, C).
 
     rounded: multiply in bfloat16; all inputs must be float32, and sums are still float32.
+    cap: logits z become cap * tanh(z / cap), and `product` has the slope as a factor; 0: they do
+    not.
     """
     sums, shift = np.empty(len(h), h.dtype), np.zeros(len(h), h.dtype)
     product = space.get("head.sum", *h.shape) if grad else None
@@ -72,10 +88,12 @@ def numerators(
         part = slice(start, min(len(h), start + POSITIONS))
         into = None if product is None else product[part]
         with np.errstate(over="ignore", invalid="ignore"):
-            sums[part] = _sum(h[part], embedding, None, into, space, rounded)
+            sums[part] = _sum(h[part], embedding, None, into, space, (rounded, cap))
         if not (sums[part].min() > SUM_RANGE[0] and sums[part].max() < SUM_RANGE[1]):
             shift[part] = _maxima(h[part], embedding, space, rounded)
-            sums[part] = _sum(h[part], embedding, shift[part, None], into, space, rounded)
+            if cap:
+                shift[part] = capped(shift[part], cap)
+            sums[part] = _sum(h[part], embedding, shift[part, None], into, space, (rounded, cap))
     return Numerators(sums, product, shift)
 
 
@@ -85,6 +103,8 @@ def settle(
     target: NDArray[np.integer[Any]],
     parts: Sequence[Numerators],
     dh: Array | None,
+    *,
+    cap: float = 0.0,
 ) -> float:
     """Return the loss from the sums over all parts of the vocabulary; shapes as in `numerators`."""
     top = np.max([part.shift for part in parts], axis=0)
@@ -94,8 +114,14 @@ def settle(
         total += part.sums * scale
     rows = embedding[target].astype(h.dtype, copy=False)
     picked = np.einsum("mc,mc->m", h, rows, dtype=np.float64)
+    slope = None
+    if cap:
+        picked = capped(picked, cap)
+        slope = 1.0 - (picked[:, None] / cap) ** 2
     if dh is not None:
         np.negative(rows, out=dh)
+        if slope is not None:
+            dh *= slope.astype(dh.dtype)
         for part, scale in zip(parts, scales, strict=True):
             if part.product is not None:
                 dh += part.product * (scale / total)[:, None]
@@ -176,20 +202,29 @@ def _sum(
     shift: Array | None,
     product: Array | None,
     space: Workspace,
-    rounded: bool,
+    options: tuple[bool, float],
 ) -> Array:
-    """Return `sum_v exp(logit - shift)`, (m,); write `exp(logits - shift) @ E`, (m, C)."""
+    """Return `sum_v exp(logit - shift)`, (m,); write `exp(logits - shift) @ E`, (m, C).
+
+    options: `rounded` and `cap` of `numerators`.
+    """
+    rounded, cap = options
     sums = np.zeros(len(h), h.dtype)
     if product is not None:
         product[...] = 0.0
         more = space.get("head.product", *product.shape)
     for block, logits in _vocabulary(h, embedding, space, rounded):
         block.logits(h, logits)
+        if cap:
+            capped(logits, cap)
+            slope = 1.0 - np.square(logits * (1.0 / cap))
         if shift is not None:
             logits -= shift
         np.exp(logits, out=logits)
         sums += logits @ np.ones(logits.shape[1], h.dtype)
         if product is not None:
+            if cap:
+                logits *= slope
             block.product(logits, more)
             product += more
     return sums

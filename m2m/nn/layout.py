@@ -244,12 +244,16 @@ class Heads:
         group: G, query heads per key/value head.
         dim: D.
         window: positions that a query sees, itself included; 0 for all before it.
+        cap: scores s become cap * tanh(s / cap); 0: they do not.
+        alibi: whether scores fall with the distance, for each head by another slope.
     """
 
     kv: int
     group: int
     dim: int
     window: int = 0
+    cap: float = 0.0
+    alibi: bool = False
 
     @property
     def query_size(self) -> int:
@@ -261,6 +265,19 @@ class Heads:
         """Return K * D."""
         return self.kv * self.dim
 
+    @cached_property
+    def slopes(self) -> NDArray[np.float64]:
+        """Return ALiBi's slope for each query head, (H,), as ggml computes it (soft_max, ops.cpp).
+
+        2^-(8/n), 2^-(16/n), ... for n, the largest power of two up to H; the others are between.
+        """
+        count = self.kv * self.group
+        power = 1 << (count.bit_length() - 1)
+        head = np.arange(count)
+        steps = np.where(head < power, head + 1.0, (2.0 * (head - power) + 1.0) / 2.0)
+        slopes: NDArray[np.float64] = 2.0 ** (-8.0 / power * steps)
+        return slopes
+
 
 @dataclass(frozen=True)
 class Block:
@@ -270,7 +287,8 @@ class Block:
         rows: range of the group's S.
         queries: range of the group's N * G.
         keys: number of own keys, from the first.
-        mask: (queries, P + keys - mask_from), 0 or -inf, for the score columns from mask_from.
+        mask: (queries, P + keys - mask_from), 0 or -inf, for the score columns from mask_from; with
+            ALiBi (K, 1, queries, P + keys), its biases or -inf.
     """
 
     rows: slice
@@ -301,15 +319,26 @@ def _cut(group: RowGroup, heads: Heads, dtype: DTypeLike) -> Iterator[Block]:
         last = min(first + QUERIES, group.length)
         mask = _mask(group.prefix, first, last, heads.window)
         begin = group.prefix + first
-        if begin <= NARROW or not mask[:, :begin].all():
+        if heads.alibi or begin <= NARROW or not mask[:, :begin].all():
             begin = 0
         added = np.where(mask[:, begin:], 0.0, -np.inf).astype(dtype).repeat(heads.group, axis=0)
+        if heads.alibi:
+            added = _alibi(heads, group.prefix + np.arange(first, last), added)
         queries = slice(first * heads.group, last * heads.group)
         size = heads.kv * (queries.stop - queries.start) * mask.shape[1]
         rows = max(1, SCORES // size) if group.length <= QUERIES else 1
         for start in range(0, group.rows, rows):
             part = slice(start, min(start + rows, group.rows))
             yield Block(part, queries, last, begin, added)
+
+
+def _alibi(heads: Heads, positions: Index, mask: Array) -> Array:
+    """Return a mask (queries * G, keys) with each head's biases, (K, 1, queries * G, keys)."""
+    distance = positions[:, None] - np.arange(mask.shape[1])
+    slopes = heads.slopes.reshape(heads.kv, 1, heads.group, 1)
+    biases = -slopes * distance[:, None]  # (K, queries, G, keys)
+    added: Array = (biases.reshape(heads.kv, 1, *mask.shape) + mask).astype(mask.dtype)
+    return added
 
 
 def _mask(prefix: int, first: int, last: int, window: int) -> NDArray[np.bool_]:

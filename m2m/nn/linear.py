@@ -14,8 +14,9 @@ and its input and output arrays are R columns wider than their data:
 so no separate pass adds `s (x A') B'` to a whole activation, in either direction. (`Matrix` says
 how the matrix is stored.) A contains the scale, because its rows are contiguous here; B is copied
 as it is. If there is a norm before the map, its gain is multiplied into the map's input and the
-gradient of it. To multiply it into the weights would cost more: weights that are cast at every use
-would need it at every use, and there are more weights than activations.
+gradient of it, and its offset is added to the input. To multiply it into the weights would cost
+more: weights that are cast at every use would need it at every use, and there are more weights
+than activations.
 """
 
 from __future__ import annotations
@@ -25,10 +26,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from m2m.arrays import Array
 from m2m.nn.lora import LoraPair
 from m2m.nn.matrix import Storage
+
+Grads = dict[str, tuple[Array, Array]]
 
 
 @dataclass(frozen=True)
@@ -37,24 +41,35 @@ class Part:
 
     Attributes:
         module: path of the map, "model.layers.0.self_attn.q_proj".
-        heads: for maps whose output is rotated, the number of heads. Channels that rotate
-            together, j and j + D / 2 of a head in HF's order, are neighbours here.
+        heads: for maps whose output is rotated, the number of heads.
+        turned: the number of channels of a head, from the first, that rotate. Those that rotate
+            together, j and j + turned / 2 in HF's order, are neighbours here. 0: HF's order.
         factor: factor on the map's output.
     """
 
     module: str
     heads: int = 0
+    turned: int = 0
     factor: float = 1.0
 
-    def reorder(self, rows: Array) -> Array:
-        """View rows in HF's order (out, X) in m2m's order, as (heads, D / 2, 2, X)."""
-        if not self.heads:
-            return rows
-        return rows.reshape(self.heads, 2, -1, rows.shape[-1]).swapaxes(1, 2)
+    def _order(self, rows: int) -> NDArray[np.intp] | None:
+        """Return the row in HF's order for each row in m2m's order; None if they are the same."""
+        if not self.heads or not self.turned:
+            return None
+        order = np.arange(rows).reshape(self.heads, -1)
+        pairs = order[:, : self.turned].reshape(self.heads, 2, -1).swapaxes(1, 2)
+        order[:, : self.turned] = pairs.reshape(self.heads, -1)
+        return order.reshape(-1)
 
-    def split(self, rows: Array) -> Array:
-        """View rows in m2m's order (out, X) with the shape that `reorder` gives."""
-        return rows.reshape(self.heads, -1, 2, rows.shape[-1]) if self.heads else rows
+    def ours(self, rows: Array) -> Array:
+        """Return rows in HF's order (out, ...) in m2m's order."""
+        order = self._order(len(rows))
+        return rows if order is None else np.asarray(rows[order])
+
+    def write_theirs(self, rows: Array, out: Array) -> None:
+        """Write rows in m2m's order (out, ...) into `out`, in HF's order."""
+        order = self._order(len(rows))
+        out[slice(None) if order is None else order] = rows
 
 
 @dataclass
@@ -75,6 +90,7 @@ class FusedLinear:
         weights: HF tensors by name, `MODULE.weight` (out, in).
         storage: storage of the weights; shared by all maps of a model.
         gain: (in,) factor on the input channels (of the norm before this map), or None.
+        offset: (in,) number that is added to them, or None.
         bias: whether there is also a `MODULE.bias` (out,).
     """
 
@@ -84,9 +100,11 @@ class FusedLinear:
         weights: Mapping[str, Array],
         storage: Storage,
         gain: Array | None = None,
+        offset: Array | None = None,
         bias: bool = False,
     ) -> None:
-        self._parts, self._storage, self._gain = list(parts), storage, gain
+        self._parts, self._storage = list(parts), storage
+        self._gain, self._offset = gain, offset
         self._bound: list[_Bound] = []
         arrays = [np.asarray(weights[f"{part.module}.weight"]) for part in self._parts]
         self._sizes = [len(array) for array in arrays]
@@ -94,17 +112,15 @@ class FusedLinear:
         self._used = storage.rank * len(self._parts)
         self._matrix = storage.matrix(self.rows, self.columns, self._used)
         for part, span, array in zip(self._parts, self._spans(), arrays, strict=True):
-            ours = np.ascontiguousarray(part.reorder(array)).reshape(array.shape)
-            self._matrix.load(span, ours, part.factor)
+            self._matrix.load(span, np.ascontiguousarray(part.ours(array)), part.factor)
         self._bias = self._load_bias(weights) if bias else None
 
     def _load_bias(self, weights: Mapping[str, Array]) -> Array:
-        bias = np.empty((self.rows, 1), self._storage.dtype)
+        bias: Array = np.empty(self.rows, self._storage.dtype)
         for part, span in zip(self._parts, self._spans(), strict=True):
-            array = np.asarray(weights[f"{part.module}.bias"])[:, None]
-            part.split(bias[span])[...] = part.reorder(array)
+            bias[span] = part.ours(np.asarray(weights[f"{part.module}.bias"]))
             bias[span] *= part.factor
-        return bias[:, 0]
+        return bias
 
     def _spans(self) -> list[slice]:
         ends = np.cumsum([0, *self._sizes]).tolist()
@@ -137,8 +153,7 @@ class FusedLinear:
             pair, columns = lora[place.part.module], place.columns
             low = self._matrix.low[columns]
             np.multiply(pair.a, low.dtype.type(place.factor), out=low)
-            high = self._matrix.high[place.rows, columns]
-            place.part.split(high)[...] = place.part.reorder(pair.b)
+            self._matrix.high[place.rows, columns] = place.part.ours(pair.b)
         self._matrix.settle()
 
     def _resize(self, rank: int, bound: list[_Bound]) -> None:
@@ -161,6 +176,8 @@ class FusedLinear:
         if self._gain is not None:
             wide = self._storage.scratch("input", *x.shape)
             np.multiply(x[:, : self.columns], self._gain, out=wide[:, : self.columns])
+            if self._offset is not None:
+                wide[:, : self.columns] += self._offset
         if self.rank:
             np.matmul(wide[:, : self.columns], self._matrix.low.T, out=wide[:, self.columns :])
             if wide is not x:
@@ -182,6 +199,13 @@ class FusedLinear:
         if self._gain is not None:
             dx *= self._gain
 
+    def whole_backward(
+        self, x: Array, dout: Array, dx: Array, grads: Mapping[str, tuple[Array, Array]]
+    ) -> None:
+        """Run `backward` and `grads`; x, (T, in + R), is the input of the forward."""
+        self.backward(dout, dx)
+        self.grads(x, x[:, self.columns :], dout, grads)
+
     def grads(
         self, x: Array, ha: Array, dout: Array, into: Mapping[str, tuple[Array, Array]]
     ) -> None:
@@ -195,9 +219,11 @@ class FusedLinear:
         da = np.matmul(low.T, x[:, : self.columns])
         if self._gain is not None:
             da *= self._gain
+        if self._offset is not None:
+            da += np.outer(low.sum(axis=0), self._offset)
         for place in self._bound:
             da_out, db_out = into[place.part.module]
             da_out[...] = da[place.columns]
             da_out *= da_out.dtype.type(place.factor)
             db = np.matmul(dout[:, place.rows].T, ha[:, place.columns])
-            place.part.reorder(db_out)[...] = place.part.split(db)
+            place.part.write_theirs(db, db_out)

@@ -96,11 +96,15 @@ def select_modules(
 ) -> dict[str, tuple[int, int]]:
     """Return the entries of `shapes` whose path or last part is among `modules`, in model order.
 
+    Some families have no gate_proj; it is then left out.
+
     Raises ValueError that lists the names without a match.
     """
     asked = set(modules)
     selected = {m: s for m, s in shapes.items() if m in asked or m.rsplit(".", 1)[-1] in asked}
     known = set(selected) | {m.rsplit(".", 1)[-1] for m in selected}
+    if selected:
+        known.add("gate_proj")
     if missing := sorted(asked - known):
         raise ValueError(f"no such linear module: {', '.join(missing)}")
     return selected

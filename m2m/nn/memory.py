@@ -58,11 +58,18 @@ def peak_bytes(config: DecoderConfig, load: Load, *, recompute: int, half: bool)
 
 def _ranks(config: DecoderConfig, load: Load) -> tuple[int, int, int, int]:
     """Return the low-rank columns of qkv, o, gate and up, down."""
-    names = {name.rsplit(".", 1)[-1] for name in load.modules}
+    names = {
+        name.rsplit(".", 1)[-1] for name in select_modules(config.linear_shapes(), load.modules)
+    }
     maps = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",))
     ranks = (load.rank * sum(name in names for name in group) for group in maps)
     q, o, g, d = (KINDS["bf16"].room(rank) if load.bf16 else rank for rank in ranks)
     return q, o, g, d
+
+
+def _up(config: DecoderConfig) -> int:
+    """Return the rows of the map from the stream to the MLP: gate and up, or up alone."""
+    return config.intermediate_size * (2 if config.gated else 1)
 
 
 def _padded(load: Load) -> int:
@@ -72,9 +79,9 @@ def _padded(load: Load) -> int:
 
 def _kept(config: DecoderConfig, load: Load) -> int:
     """Return the floats that a layer's forward saves (`layer.Saved`)."""
-    c, f, wide = config.hidden_size, config.intermediate_size, config.query_size
+    c, wide = config.hidden_size, config.query_size
     q, o, g, d = _ranks(config, load)
-    token = (c + q) + (wide + o) + (c + g) + (2 * f + g) + d + 2
+    token = (c + q) + (wide + o) + (c + g) + (_up(config) + g) + d + 2
     if config.qk_norm:
         token += wide + config.kv_size + config.num_heads + config.num_kv_heads
     if config.post_norms:
@@ -98,6 +105,7 @@ def _passing(config: DecoderConfig, load: Load) -> int:
     token += c + max(q, g)  # a map's input times the gain
     padded = (wide + 2 * kv) + 2 * (wide + config.num_heads) + wide + 2 * kv
     head = 7 * c * load.tokens
+    token += c if config.parallel else 0
     between = 4 * kv * min(load.length, load.tokens) * config.num_layers if load.threads > 1 else 0
     return token * load.tokens + padded * _padded(load) + head + between
 
@@ -114,7 +122,7 @@ def _weights(config: DecoderConfig, load: Load, half: bool) -> int:
     shapes = config.weight_shapes()
     total = sum(math.prod(shape) for shape in shapes.values())
     c, f, wide = config.hidden_size, config.intermediate_size, config.query_size
-    sizes = ((wide + 2 * config.kv_size, c), (c, wide), (2 * f, c), (c, f))
+    sizes = ((wide + 2 * config.kv_size, c), (c, wide), (_up(config), c), (c, f))
     ranks = _ranks(config, load)
     pairs = list(zip(sizes, ranks, strict=True))
     places = sum((r + rank) * (c + rank) - r * c for (r, c), rank in pairs)

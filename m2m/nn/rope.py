@@ -22,6 +22,8 @@ def frequencies(
         return angles
     if scaling.kind == "linear":
         return angles / scaling.factor
+    if scaling.kind == "longrope":
+        return angles / np.array(scaling.short_factor, np.float64)
     return (_llama3 if scaling.kind == "llama3" else _yarn)(angles, scaling)
 
 
@@ -40,9 +42,12 @@ def _yarn(angles: NDArray[np.float64], scaling: RopeScaling) -> NDArray[np.float
 
 
 def _amplitude(scaling: RopeScaling | None) -> float:
-    """Return the factor on rotated q and k: YaRN's, `0.1 ln(factor) + 1`; else 1."""
-    yarn = scaling is not None and scaling.kind == "yarn"
-    return 0.1 * math.log(scaling.factor) + 1.0 if scaling and yarn else 1.0
+    """Return the factor on rotated q and k: YaRN's, `0.1 ln(factor) + 1`, LongRoPE's, else 1."""
+    if scaling is None:
+        return 1.0
+    return (
+        0.1 * math.log(scaling.factor) + 1.0 if scaling.kind == "yarn" else scaling.attention_factor
+    )
 
 
 def _llama3(angles: NDArray[np.float64], scaling: RopeScaling) -> NDArray[np.float64]:
@@ -65,11 +70,10 @@ def rotary_table(
     if kind.local:
         scaling = None if config.local_rope_theta is not None else scaling
         theta = config.local_rope_theta or theta
-    angles = np.outer(positions, frequencies(config.head_dim, theta, scaling))
-    if not kind.rotated:
-        angles = np.zeros_like(angles)
-    size = _amplitude(scaling) if kind.rotated else 1.0
-    turn = (size * np.exp(1j * angles)).astype(np.result_type(dtype, np.complex64))
+    turn = np.ones((len(positions), config.head_dim // 2), np.result_type(dtype, np.complex64))
+    if kind.rotated:
+        angles = np.outer(positions, frequencies(config.rotary_size, theta, scaling))
+        turn[:, : config.rotary_size // 2] = _amplitude(scaling) * np.exp(1j * angles)
     table: NDArray[np.complexfloating[Any, Any]] = np.tile(
         turn, (1, config.num_heads + config.num_kv_heads)
     )

@@ -43,7 +43,7 @@ import numpy as np
 
 from m2m.adapter import Adapter, save_adapter
 from m2m.blas import one_blas_thread
-from m2m.checkpoint import BaseModel, gguf_to_hf_name, hf_to_gguf_name, to_gguf_rows
+from m2m.checkpoint import BaseModel, gguf_rules, hf_to_gguf_name
 from m2m.evaluate.tasks import load_task, requests
 from m2m.formats.gguf import nbytes_of, write_gguf
 from m2m.formats.safetensors import SafetensorsFile
@@ -161,8 +161,7 @@ class Turnaround:
         merged = SafetensorsFile(weights)
 
         def data(name: str, kind: int) -> Any:
-            theirs = gguf_to_hf_name(name, self.base.config)
-            array = to_gguf_rows(self.base.config, theirs, merged.array(theirs))
+            array = gguf_rules(self.base.config).join(name, merged.array)
             return array if array.ndim == 1 else quantize(array, kind)
 
         write_gguf(out, metadata, specs, (data(spec.name, int(spec.type)) for spec in specs))

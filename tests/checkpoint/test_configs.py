@@ -11,8 +11,8 @@ import pytest
 from m2m.checkpoint.gguf_config import (
     config_from_gguf,
     config_to_gguf,
+    extra_tensors,
     gguf_shapes,
-    rope_factors,
 )
 from m2m.checkpoint.hf_config import config_from_json, config_to_json
 from m2m.checkpoint.sizes import local_layers, period_of
@@ -80,7 +80,7 @@ def test_rope_factors_are_those_of_the_converter() -> None:
         config = pico_config(rope_scaling=scaling, rope_theta=theta, head_dim=64)
         expected = llama3_factors(config)
         assert np.median(expected[expected > 1.0]) > 1.0
-        np.testing.assert_allclose(rope_factors(config), expected, rtol=1e-6)
+        np.testing.assert_allclose(extra_tensors(config)["rope_freqs.weight"], expected, rtol=1e-6)
         assert read_gguf(config).rope_scaling == scaling
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from m2m.checkpoint.hf_config import config_to_json
+from m2m.checkpoint.names import hf_rules
 from m2m.families import FAMILIES
 from m2m.formats.atomic import write_json
 from m2m.formats.safetensors import TensorSpec, write_safetensors
@@ -27,12 +28,27 @@ CONFIGS |= {
 }
 
 
+LONGROPE = RopeScaling(
+    "longrope",
+    short_factor=(1.0, 1.25, 1.5),
+    long_factor=(2.0, 4.0, 8.0),
+    original_max_position_embeddings=256,
+    attention_factor=1.25,
+)
+CONFIGS["phi3 longrope"] = pico_config(
+    architecture="phi3", rope_scaling=LONGROPE, rotary_dim=6, sliding_window=512
+)
+CONFIGS["gptneox in series"] = pico_config(architecture="gptneox", parallel=False)
+CONFIGS["olmo3 yarn"] = pico_config(architecture="olmo3", rope_scaling=YARN)
+
+
 def family_folder(path: Path, config: DecoderConfig, seed: int = 0) -> Path:
     """Write a pico model of any family; transformers reads it in tests/peer."""
     path.mkdir(parents=True)
     ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
     write_json(path / "config.json", config_to_json(config, "float32", ids))
-    weights = pico_weights(seed, config)
+    ours, rules = pico_weights(seed, config), hf_rules(config)
+    weights = {name: rules.join(name, ours.__getitem__) for name in rules.shapes}
     specs = [TensorSpec(name, "F32", array.shape) for name, array in weights.items()]
     write_safetensors(path / "model.safetensors", specs, weights.values(), {"format": "pt"})
     pico_tokenizer_files(path)

@@ -115,10 +115,17 @@ def logits(
     model = _Model(config, weights, lora)
     embedding = weights["model.embed_tokens.weight"]
     x = embedding[tokens] * config.embedding_scale
+    if config.positions == "learned":
+        x = x + weights["model.embed_positions.weight"][: len(tokens)]
+    if config.embedding_norm:
+        x = model.norm("model.embed_norm", x)
     for layer in range(config.num_layers):
         x = model.layer(layer, x)
     head = embedding if config.tie_word_embeddings else weights["lm_head.weight"]
-    return np.asarray(model.norm("model.norm", x) @ head.T / config.logit_divisor)
+    return model.cap(
+        model.norm("model.norm", x) @ head.T * config.logit_scale / config.logit_divisor,
+        config.logit_cap,
+    )
 
 
 def bf16_product(x: Array, weights: Array) -> tuple[Array, Array]:
@@ -151,26 +158,39 @@ class _Model:
 
     def norm(self, name: str, x: Array) -> Array:
         gain = self.weights[f"{name}.weight"] + self.config.norm_offset
+        if self.config.norm == "layer":
+            x = x - x.mean(axis=-1, keepdims=True)
         mean = (x * x).mean(axis=-1, keepdims=True)
-        return np.asarray(x / np.sqrt(mean + self.config.rms_norm_eps) * gain)
+        bias = self.weights.get(f"{name}.bias", 0.0)
+        return np.asarray(x / np.sqrt(mean + self.config.rms_norm_eps) * gain + bias)
+
+    @staticmethod
+    def cap(x: Array, cap: float) -> Array:
+        return np.asarray(cap * np.tanh(x / cap) if cap else x)
 
     def layer(self, layer: int, x: Array) -> Array:
         config, prefix = self.config, f"model.layers.{layer}"
-        names = iter([f"{prefix}.{name}" for name in config.norm_names()])
-        for part in (lambda h: self.attention(layer, h), lambda h: self.mlp(f"{prefix}.mlp", h)):
-            change = part(self.norm(next(names), x) if config.pre_norms else x)
-            change = self.norm(next(names), change) if config.post_norms else change
+        names = [name and f"{prefix}.{name}" for name in config.norm_places()]
+        stream = x
+        for number, part in enumerate(
+            (lambda h: self.attention(layer, h), lambda h: self.mlp(f"{prefix}.mlp", h))
+        ):
+            before, after = names[2 * number : 2 * number + 2]
+            read = stream if config.parallel else x
+            change = part(self.norm(before, read) if before else read)
+            change = self.norm(after, change) if after else change
             x = x + config.residual_scale * change
         return x
 
     def mlp(self, prefix: str, h: Array) -> Array:
-        gate, up = self.linear(f"{prefix}.gate_proj", h), self.linear(f"{prefix}.up_proj", h)
+        up = self.linear(f"{prefix}.up_proj", h)
+        gate = self.linear(f"{prefix}.gate_proj", h) if self.config.gated else up
         if self.config.activation == "silu":
             act = gate / (1.0 + np.exp(-gate))
         else:
             inner = np.sqrt(2.0 / np.pi) * (gate + 0.044715 * gate**3)
             act = 0.5 * gate * (1.0 + np.tanh(inner))
-        return self.linear(f"{prefix}.down_proj", act * up)
+        return self.linear(f"{prefix}.down_proj", act * up if self.config.gated else act)
 
     def attention(self, layer: int, h: Array) -> Array:
         config, prefix, count = self.config, f"model.layers.{layer}.self_attn", len(h)
@@ -193,7 +213,10 @@ class _Model:
         k, v = k.repeat(share, axis=1), v.repeat(share, axis=1)
         scale = config.query_scale if config.query_scale is not None else config.head_dim**-0.5
         scores = np.einsum("thd,uhd->htu", q, k) * scale
+        scores = self.cap(scores, config.attention_cap)
         distance = np.arange(count)[:, None] - np.arange(count)
+        if config.positions == "alibi":
+            scores -= np.array(_slopes(config.num_heads))[:, None, None] * distance
         hidden = distance < 0
         if local:
             hidden |= distance >= config.sliding_window
@@ -204,7 +227,12 @@ class _Model:
         return self.linear(f"{prefix}.o_proj", mixed)
 
     def rotate(self, x: Array, local: bool) -> Array:
-        config, half = self.config, self.config.head_dim // 2
+        turned = self.config.rotary_dim or self.config.head_dim
+        whole = self.rotate_all(x[..., :turned], local)
+        return np.concatenate([whole, x[..., turned:]], axis=-1)
+
+    def rotate_all(self, x: Array, local: bool) -> Array:
+        config, half = self.config, x.shape[-1] // 2
         theta = config.local_rope_theta if local and config.local_rope_theta else config.rope_theta
         inverse = 1.0 / theta ** (np.arange(half) / half)
         scaling = None if local and config.local_rope_theta else config.rope_scaling
@@ -213,6 +241,9 @@ class _Model:
         elif scaling is not None and scaling.kind == "yarn":
             inverse = _yarn(inverse, theta, scaling)
             x = x * (0.1 * np.log(scaling.factor) + 1.0)
+        elif scaling is not None and scaling.kind == "longrope":
+            inverse = inverse / np.array(scaling.short_factor)
+            x = x * scaling.attention_factor
         elif scaling is not None:
             inverse = np.array([_llama3(value, scaling) for value in inverse])
         angle = np.outer(np.arange(len(x)), inverse)
@@ -224,6 +255,14 @@ class _Model:
         cos, sin = (np.tile(f(angle), 2)[:, None] for f in (np.cos, np.sin))
         turned = np.concatenate([-x[..., half:], x[..., :half]], axis=-1)
         return np.asarray(x * cos + turned * sin)
+
+
+def _slopes(heads: int) -> list[float]:
+    """ALiBi's slopes, as its authors compute them (attention_with_linear_biases, get_slopes)."""
+    power = 2 ** int(np.floor(np.log2(heads)))
+    start = 2.0 ** -(2.0 ** -(np.log2(power) - 3.0))
+    slopes = [start * start**i for i in range(power)]
+    return slopes + (_slopes(2 * power)[0::2][: heads - power] if heads > power else [])
 
 
 def _yarn(inverse: Array, theta: float, scaling: RopeScaling) -> Array:

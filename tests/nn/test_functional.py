@@ -8,15 +8,14 @@ import pytest
 from numpy.typing import NDArray
 
 from m2m.nn import functional
+from m2m.nn.activations import geglu, geglu_backward, gelu, gelu_backward, swiglu, swiglu_backward
 from m2m.nn.functional import (
-    geglu,
-    geglu_backward,
+    layer_norm,
+    layer_norm_backward,
     rms_norm,
     rms_norm_backward,
     rotate,
     rotate_backward,
-    swiglu,
-    swiglu_backward,
 )
 from tests.nn.gradients import F64, check_directions
 
@@ -56,6 +55,41 @@ def test_rms_norm_backward_adds_the_gradient_to_what_is_there() -> None:
         return float((into * weight).sum())
 
     check_directions(loss, [x], [dx - before])
+
+
+def test_layer_norm_is_the_formula_and_its_gradient() -> None:
+    x, residual, weight = draw(7, 8), draw(7, 8, seed=1), draw(7, 8, seed=2)
+    out, dx = np.empty_like(x), draw(7, 8, seed=3)
+    centred = x + residual - (x + residual).mean(axis=1, keepdims=True)
+    expected = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + EPS)
+    inv = layer_norm(x, EPS, out, residual)
+    np.testing.assert_allclose(out, expected)
+    before = dx.copy()
+    layer_norm_backward(weight.copy(), out, inv, dx)
+
+    def loss(arrays: Sequence[F64]) -> float:
+        into = np.empty_like(x)
+        layer_norm(arrays[0].copy(), EPS, into)
+        return float((into * weight).sum())
+
+    check_directions(loss, [x], [dx - before])
+
+
+def test_a_unit_without_a_gate() -> None:
+    x, weight = draw(7, 6) * 2.0, draw(7, 6, seed=1)
+    out, dx, again = np.empty_like(x), x.copy(), weight.copy()
+    gelu(x, out)
+    inner = np.sqrt(2.0 / np.pi) * (x + 0.044715 * x**3)
+    np.testing.assert_allclose(out, 0.5 * x * (1.0 + np.tanh(inner)))
+    gelu_backward(again, dx)
+    np.testing.assert_allclose(again, out)
+
+    def loss(arrays: Sequence[F64]) -> float:
+        into = np.empty_like(weight)
+        gelu(arrays[0], into)
+        return float((into * weight).sum())
+
+    check_directions(loss, [x], [dx])
 
 
 def test_rotation_by_complex_numbers_and_back() -> None:

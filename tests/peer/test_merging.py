@@ -27,6 +27,7 @@ from m2m.checkpoint import BaseModel, import_model  # noqa: E402
 from m2m.errors import InputError  # noqa: E402
 from m2m.merge.merger import Merger  # noqa: E402
 from m2m.merge.methods import find_method  # noqa: E402
+from m2m.merge.peft_names import to_peft  # noqa: E402
 from m2m.nn.decoder import Decoder  # noqa: E402
 from m2m.nn.lora import LoraPair, lora_delta  # noqa: E402
 from m2m.recipe import Merge  # noqa: E402
@@ -135,7 +136,7 @@ def test_transformers_loads_the_merged_folder(
     assert np.abs(logits(model) - Decoder(base.config, base.weights).logits(IDS)).max() > 2 * apart
 
 
-@pytest.mark.parametrize("architecture", TRAITS)
+@pytest.mark.parametrize("architecture", sorted(TRAITS.keys() - {"minicpm"}))  # read with code
 def test_transformers_loads_every_familys_merged_folder(architecture: str, tmp_path: Path) -> None:
     source = family_folder(tmp_path / "source", pico_config(architecture=architecture))
     import_model(source, tmp_path / "base", name="base")
@@ -157,6 +158,27 @@ def loaded(base: BaseModel, hf: Any, tmp_path: Path) -> Iterator[tuple[Any, list
     model = peft.PeftModel.from_pretrained(hf, str(tmp_path / "a"), adapter_name="a")
     model.load_adapter(str(tmp_path / "b"), adapter_name="b")
     yield model, made
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "gptneox", "bloom", "phi3"])
+def test_peft_loads_adapters_of_families_with_joined_maps(
+    architecture: str, tmp_path: Path
+) -> None:
+    config = pico_config(architecture=architecture)
+    import_model(family_folder(tmp_path / "hf", config), tmp_path / "m", name="m")
+    base = BaseModel.open(tmp_path / "m")
+    mine = adapter(base, 1, 4)
+    save_adapter(tmp_path / "a", to_peft(mine, config))
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        str(tmp_path / "hf"), dtype=torch.float32, attn_implementation="eager"
+    )
+    model = peft.PeftModel.from_pretrained(model, str(tmp_path / "a")).eval()
+    ids = IDS[:8]  # within every window
+    with torch.no_grad():
+        theirs = model(input_ids=torch.from_numpy(ids)[None]).logits[0].numpy()
+    decoder = Decoder(config, base.weights)
+    assert np.abs(decoder.logits(ids, mine.pairs) - decoder.logits(ids)).max() > 0.01
+    np.testing.assert_allclose(decoder.logits(ids, mine.pairs), theirs, atol=1e-4)
 
 
 @pytest.mark.parametrize("rank", [None, 3])

@@ -1,0 +1,50 @@
+"""BLOOM: ALiBi instead of positions, a norm after the embeddings, q, k and v in one tensor."""
+
+from m2m.families.family import FUSED, Family, Stored, of_width
+
+FAMILY = Family(
+    "bloom",
+    "BLOOM",
+    ("bloom",),
+    "BloomForCausalLM",
+    activation="",  # BloomGelu is GELU by tanh
+    json={
+        "hidden_size": ("hidden_size", "n_embed"),
+        "num_hidden_layers": ("n_layer",),
+        "num_attention_heads": ("n_head", "num_attention_heads"),
+        "max_position_embeddings": ("seq_length",),
+        "rms_norm_eps": ("layer_norm_epsilon",),
+    },
+    tensors=FUSED,
+    hf={
+        "model.embed_tokens": Stored("transformer.word_embeddings"),
+        "model.embed_norm": Stored("transformer.word_embeddings_layernorm"),
+        "model.norm": Stored("transformer.ln_f"),
+        "self_attn.q_proj": Stored("self_attention.query_key_value", by_head=True),
+        "self_attn.k_proj": Stored("self_attention.query_key_value", by_head=True),
+        "self_attn.v_proj": Stored("self_attention.query_key_value", by_head=True),
+        "self_attn.o_proj": Stored("self_attention.dense"),
+        "mlp.up_proj": Stored("mlp.dense_h_to_4h"),
+        "mlp.down_proj": Stored("mlp.dense_4h_to_h"),
+    },
+    hf_layers="transformer.h",
+    traits={
+        "norm": "layer",
+        "norm_bias": True,
+        "embedding_norm": True,
+        "attention_bias": True,
+        "output_bias": True,
+        "mlp_bias": True,
+        "gated": False,
+        "activation": "gelu_tanh",
+        "positions": "alibi",
+    },
+    defaults={  # BloomConfig; the models were trained with 2048 tokens
+        "rms_norm_eps": 1e-5,
+        "max_position_embeddings": 2048,
+        "tie_word_embeddings": True,
+        "intermediate_size": of_width(4),
+    },
+    stated=lambda values: {"apply_residual_connection_post_layernorm": False},
+    pico={"num_kv_heads": 4, "intermediate_size": 256},
+)

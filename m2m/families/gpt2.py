@@ -1,0 +1,56 @@
+"""GPT-2: learned positions, layer norms with biases, an MLP without a gate, Conv1D's matrices."""
+
+from m2m.families.family import FUSED, Family, Stored, of_width
+
+FAMILY = Family(
+    "gpt2",
+    "GPT-2",
+    ("gpt2",),
+    "GPT2LMHeadModel",
+    activation="activation_function",
+    activations=("gelu_new", "gelu_pytorch_tanh"),
+    json={
+        "hidden_size": ("n_embd",),
+        "intermediate_size": ("n_inner",),
+        "num_hidden_layers": ("n_layer",),
+        "num_attention_heads": ("n_head",),
+        "max_position_embeddings": ("n_positions",),
+        "rms_norm_eps": ("layer_norm_epsilon",),
+    },
+    tensors=FUSED,
+    hf={
+        "model.embed_tokens": Stored("transformer.wte"),
+        "model.embed_positions": Stored("transformer.wpe"),
+        "model.norm": Stored("transformer.ln_f"),
+        "input_layernorm": Stored("ln_1"),
+        "self_attn.q_proj": Stored("attn.c_attn", transposed=True),
+        "self_attn.k_proj": Stored("attn.c_attn", transposed=True),
+        "self_attn.v_proj": Stored("attn.c_attn", transposed=True),
+        "self_attn.o_proj": Stored("attn.c_proj", transposed=True),
+        "post_attention_layernorm": Stored("ln_2"),
+        "mlp.up_proj": Stored("mlp.c_fc", transposed=True),
+        "mlp.down_proj": Stored("mlp.c_proj", transposed=True),
+    },
+    hf_layers="transformer.h",
+    traits={
+        "norm": "layer",
+        "norm_bias": True,
+        "attention_bias": True,
+        "output_bias": True,
+        "mlp_bias": True,
+        "gated": False,
+        "activation": "gelu_tanh",
+        "positions": "learned",
+    },
+    defaults={  # GPT2Config
+        "rms_norm_eps": 1e-5,
+        "tie_word_embeddings": True,
+        "intermediate_size": of_width(4),
+    },
+    stated=lambda values: {
+        "scale_attn_weights": True,
+        "scale_attn_by_inverse_layer_idx": False,
+        "add_cross_attention": False,
+    },
+    pico={"num_kv_heads": 4},
+)
