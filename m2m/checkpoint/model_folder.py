@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from m2m.checkpoint.endings import ending_cautions, model_endings
 from m2m.checkpoint.hf_config import config_from_json
+from m2m.checkpoint.known import advice
 from m2m.errors import InputError, Problems
 from m2m.formats.atomic import remove_folder, write_json
 from m2m.formats.digest import file_sha256
@@ -248,12 +249,15 @@ def find_model(name_or_path: str, search: Sequence[Path]) -> BaseModel:
         if (folder / INFO).is_file():
             return BaseModel.open(folder)
     known = sorted({info.name for root in search for info in list_models(root)})
-    raise InputError(
-        f"there is no model called {name_or_path!r}",
+    hint = (
         f"imported models: {', '.join(known)}"
         if known
-        else f"import one with `m2m models add SOURCE` (none in {', '.join(map(str, search))})",
+        else f"import one with `m2m models add SOURCE` (none in {', '.join(map(str, search))}); "
+        "`m2m models known` lists models that fit"
     )
+    if there := advice(name_or_path):
+        hint = f"{there}. Imported models: {', '.join(known) or 'none'}"
+    raise InputError(f"there is no model called {name_or_path!r} on this machine", hint)
 
 
 def remove_model(folder: Path) -> None:

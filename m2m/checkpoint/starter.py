@@ -7,6 +7,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from m2m.checkpoint.known import advice
 from m2m.errors import InputError
 from m2m.formats.digest import file_sha256
 from m2m.opening import SETTINGS, read_text
@@ -50,7 +51,10 @@ def locate(source: str, root: Path, name: str | None, licence: str | None) -> Mo
     path = Path(source)
     if not path.exists():
         raise InputError(
-            f"there is no file {path}", "give a GGUF file, a Hugging Face folder, or `starter`"
+            f"there is no file {path}",
+            advice(source)
+            or "give a GGUF file, a Hugging Face folder, or `starter`; "
+            "`m2m models known` lists models that fit",
         )
     called = path.resolve().name if path.is_dir() else re.sub(_PART, "", path.stem)
     plain = re.sub(r"[^a-z0-9._-]+", "-", called.lower()).strip("-._") or "model"

@@ -94,6 +94,35 @@ def list_(root: Path, as_json: bool) -> None:
     show.models(list_models(root), as_json)
 
 
+@models.command("known")
+@json_option
+def known(as_json: bool) -> None:
+    """List small models that fit, and say how to get one.
+
+    Memory is for training with the defaults, and the least that it can do with. m2m downloads
+    nothing: the last lines say how to bring a model to this machine.
+
+    \b
+    Example:  m2m models known
+    """
+    from m2m.checkpoint.known import known_models, way
+    from m2m.cli import show
+    from m2m.cli.console import say
+
+    found = known_models()
+
+    def shown() -> None:
+        for model in found:
+            usual, least = model.memory
+            say(
+                f"{model.hub}: {model.parameters:,} M parameters, {usual} GiB ({least} at least), "
+                f"{model.licence}; {model.languages}"
+            )
+        say(f"{way('OWNER/NAME')}.", "`m2m plan RECIPE` measures time and memory on this machine.")
+
+    show.result([model.as_json() for model in found], as_json, shown)
+
+
 @models.command("remove")
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
