@@ -28,6 +28,7 @@ from m2m.cli import (
     plan,
     recipes,
     report,
+    task_list,
     tools,
     validate,
 )
@@ -100,6 +101,7 @@ for module in (
     judge,
     compare,
     explain,
+    task_list,
     merge_runs,
     tools,
     doctor,

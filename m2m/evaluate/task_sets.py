@@ -69,7 +69,7 @@ def folder_of(path: Path, name: str, roots: Sequence[Path], revision: str = "mai
     cached = f"{name.rpartition('/')[0]}___{_snake(last)}" if "/" in name else _snake(last)
     for root in roots:
         for place in (root / name, root / flat, root / cached, root / last):
-            if place.is_dir():
+            if place.is_dir() and not _has_tasks(place):
                 return place
         for home in (root / f"datasets--{flat}", root / "hub" / f"datasets--{flat}"):
             if home.is_dir():
@@ -145,6 +145,11 @@ def matching(reader: TaskFiles, folder: Path, name: str) -> list[Path]:
             "download the whole set again",
         )
     return chosen
+
+
+def _has_tasks(folder: Path) -> bool:
+    """Return whether a folder is one of task files: these are often called as their set is."""
+    return any(next(folder.glob("*/" * up + "*.yaml"), None) for up in range(3))
 
 
 def _snake(name: str) -> str:
