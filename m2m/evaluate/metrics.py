@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2m.arrays import F64
+from m2m.blas import one_blas_thread
 from m2m.dataset.sameness import normalize
 from m2m.errors import InputError
 from m2m.evaluate.overlap import chrf, chrf_counts, exact_match, token_f1
@@ -74,7 +75,8 @@ class Metric:
             sums = np.bincount(clusters, values - values.mean())
             return float(np.sqrt(n / (n - 1) * (sums @ sums)) / len(scores))
         draws = resample(clusters, rng or np.random.default_rng(0))
-        return float(self.value(scores, draws).std(ddof=1))
+        with one_blas_thread():  # the products are small
+            return float(self.value(scores, draws).std(ddof=1))
 
     def measure(self, scores: Scores, rng: np.random.Generator | None = None) -> Score:
         """Return the value on all examples, with its standard error."""

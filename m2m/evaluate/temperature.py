@@ -72,11 +72,14 @@ def least_cross_entropy(scores: F64, gold: NDArray[np.int64], weights: F64) -> F
     span = np.geomspace(min(natural, common) / _REACH, natural * _SHARPEST, _GRID)
     grid = np.concatenate([[0.0], span])
     value = weights @ cross_entropy(scores, gold, grid).T
-    slope, curve = (weights @ table.T for table in _derivatives(_gaps(scores, gold), grid))
-    best = value.argmin(axis=1)[:, None]
-    value, slope, curve = (np.take_along_axis(x, best, 1)[:, 0] for x in (value, slope, curve))
+    best = value.argmin(axis=1)
+    # Resamples agree on a few points of the grid: only these need derivatives.
+    points, place = np.unique(best, return_inverse=True)
+    slope, curve = (weights @ x.T for x in _derivatives(_gaps(scores, gold), grid[points]))
+    rows = np.arange(len(weights))
+    value, slope, curve = value[rows, best], slope[rows, place], curve[rows, place]
     # From b = 0, move only up: a negative b would prefer wrong choices.
-    moves = (curve > 0) & ((best[:, 0] > 0) | (slope < 0))
+    moves = (curve > 0) & ((best > 0) | (slope < 0))
     gain = np.where(moves, slope**2 / (2 * np.maximum(curve, _TINY)), 0.0)
     least: F64 = (value - gain).clip(0.0) / total
     return least
@@ -98,10 +101,11 @@ def best_sharpness(scores: F64, gold: NDArray[np.int64], weights: F64) -> F64:
         return np.zeros(len(weights))
     gaps = gaps / spread
     start = np.ones(1)
-    whole = _minimise(gaps, weights.sum(axis=0, keepdims=True), start)
-    result = np.empty(len(weights))
-    for part in _parts(len(weights), gaps.size):
-        result[part] = _minimise(gaps, weights[part], np.full(len(weights[part]), whole[0]))
+    result = whole = _minimise(gaps, weights.sum(axis=0, keepdims=True), start)
+    if len(weights) > 1:
+        result = np.empty(len(weights))
+        for part in _parts(len(weights), gaps.size):
+            result[part] = _minimise(gaps, weights[part], np.full(len(weights[part]), whole[0]))
     sharpness: F64 = result / spread
     return sharpness
 
