@@ -20,7 +20,10 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
+settings.register_profile("quick", max_examples=40, deadline=None)
+settings.load_profile("quick")
 sys.dont_write_bytecode = False
 REPOSITORY = Path(__file__).parent.parent
 STARTER = REPOSITORY / "models" / "smollm2-135m-instruct"

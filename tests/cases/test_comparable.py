@@ -50,6 +50,7 @@ def test_perplexity_of_two_tokenizers_is_not_compared(tmp_path: Path, models: li
     assert line.rstrip().endswith("not comparable: other tokenizer")
 
 
+@pytest.mark.slow
 def test_windows_of_two_tokenizers_are_not_paired(tmp_path: Path, models: list[str]) -> None:
     text = tmp_path / "t.txt"
     text.write_text(" ".join(TEXTS * 20), encoding="utf-8")

@@ -62,6 +62,7 @@ def test_both_ways_of_training_on_everything_are_confirmed(recipe: Path) -> None
     assert "rows seen" in m2m("confirm", recipe, "--quiet")
 
 
+@pytest.mark.slow
 def test_report_card_plan_and_validation_know_the_union(recipe: Path) -> None:
     planned = json.loads(m2m("plan", recipe, "--json"))
     m2m("export", recipe, "--quiet")
@@ -82,6 +83,7 @@ def test_report_card_plan_and_validation_know_the_union(recipe: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_union_can_be_left_out(recipe: Path) -> None:
     text = recipe.read_text(encoding="utf-8")
     two = recipe.with_name("two.toml")

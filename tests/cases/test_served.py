@@ -93,6 +93,7 @@ def test_the_exported_model_answers_as_it_was_trained(kind: str, tmp_path: Path)
     assert said == [head + answer for answer in right]
 
 
+@pytest.mark.slow
 def test_a_lora_that_was_trained_without_a_template_is_asked_without(tmp_path: Path) -> None:
     # `m2m chat BASE --lora` asked it in the base's chat template: none of the answers was right.
     exported(tmp_path, "plain")

@@ -41,6 +41,7 @@ def hostile_scenario(folder: Path) -> Path:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows allows no such file names")
+@pytest.mark.slow
 def test_a_whole_run_of_strangers_texts(tmp_path: Path) -> None:
     recipe = hostile_scenario(tmp_path)
     for command in (["data", "check"], ["run", "--anyway"], ["report"], ["report", "--json"]):

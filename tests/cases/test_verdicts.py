@@ -60,6 +60,7 @@ def changed(recipe: Path, *pairs: tuple[str, str]) -> None:
     recipe.write_text(text, encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_every_output_begins_with_the_verdict(recipe: Path) -> None:
     said = ran(recipe)
     assert next(iter(said)) == "verdict"
@@ -140,6 +141,7 @@ def test_nothing_learned(recipe: Path) -> None:
     assert "usually" not in shown
 
 
+@pytest.mark.slow
 def test_keep_the_base(recipe: Path) -> None:
     changed(recipe, ("[search]", '[search]\nexcluded = ["upper"]'))
     known_to_the_base(recipe)

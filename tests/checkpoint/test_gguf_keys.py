@@ -109,6 +109,7 @@ def read_keys(
     }
 
 
+@pytest.mark.slow
 def test_the_table_has_every_key_that_llama_cpp_reads(
     tmp_path: Path, vocabularies: dict[str, dict[str, GGUFValue]]
 ) -> None:
@@ -157,6 +158,8 @@ def words(*values: str) -> GGUFValue:
     return GGUFValue.array(GGUFValueType.STRING, values)
 
 
+# All odd values of a key, or few of them.
+EVERY = pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.slow)])
 LISTS = {"tokenizer.ggml.tokens", "tokenizer.ggml.scores", "tokenizer.ggml.merges"}
 REALS = {"layer_norm_rms_epsilon", "freq_base", "freq_base_swa", "factor", "attn_factor", "alpha"}
 REALS |= {"scale_linear", "attn_logit_softcapping", "final_logit_softcapping"}
@@ -228,17 +231,18 @@ def whole(peer: LlamaModel, piece: str) -> list[int]:
     return [int(token) for token in room[:size]]
 
 
+@EVERY
 @pytest.mark.parametrize(
     "kind", ["gpt2", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("llama", "t5"))]
 )
 def test_odd_values_of_the_vocabulary_change_both_or_are_refused(
-    tmp_path: Path, vocabularies: dict[str, dict[str, GGUFValue]], kind: str
+    tmp_path: Path, vocabularies: dict[str, dict[str, GGUFValue]], kind: str, every: int
 ) -> None:
     vocabulary = vocabularies[kind]
     stated = (vocabulary or pico_metadata(VARIANTS["llama"]))["tokenizer.ggml.tokens"]
     different: dict[Any, str] = {}
     for key in sorted((TOKENIZER | HARMLESS_ANYWHERE | {*EMPTY}) - LISTS):
-        for number, odd in enumerate(odd_values(key, len(stated.value))):
+        for number, odd in enumerate(odd_values(key, len(stated.value))[::every]):
             path = written(tmp_path / "x.gguf", "llama", vocabulary, {key: odd})
             # m2m and llama.cpp join unknown characters of a unigram vocabulary otherwise.
             texts = TEXTS[:2] if kind == "t5" else TEXTS
@@ -247,16 +251,17 @@ def test_odd_values_of_the_vocabulary_change_both_or_are_refused(
     assert not different
 
 
+@EVERY
 @pytest.mark.parametrize(
     "architecture",
     [pytest.param(name, marks=[pytest.mark.slow] * (name != "gemma3")) for name in ARCHITECTURES],
 )
 def test_odd_values_of_the_model_change_both_or_are_refused(
-    tmp_path: Path, architecture: str
+    tmp_path: Path, architecture: str, every: int
 ) -> None:
     different: dict[Any, str] = {}
     for part in sorted(COMPUTED | NEUTRAL.keys() | HEADS | HARMLESS):
-        for number, odd in enumerate(odd_values(part, 400)):
+        for number, odd in enumerate(odd_values(part, 400)[::every]):
             path = written(tmp_path / "x.gguf", architecture, {}, {f"{architecture}.{part}": odd})
             if found := difference(tmp_path / f"{part}-{number}", path):
                 different[part, odd.value] = found

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ def recipes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("batch")
     first = make_scenario(folder)
     text = first.read_text(encoding="utf-8").replace("steps = 12", "steps = 2")
+    text = text.replace("top = 2", 'top = 1\nbaselines = ["best_single"]')
     first.write_text(text, encoding="utf-8")
     broken, last = folder / "broken.toml", folder / "last.toml"
     broken.write_text(text.replace("copy.jsonl", "gone.jsonl"), encoding="utf-8")
@@ -67,7 +69,7 @@ def test_an_interrupted_batch_names_the_line_that_resumes_all(recipes: list[Path
     with subprocess.Popen(line, stderr=subprocess.PIPE, text=True, env=environment) as process:
         adapters = long.parent / "m2m-runs" / "long" / "adapters"
         while process.poll() is None and not list(adapters.glob("*.checkpoint.safetensors")):
-            pass
+            time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
         assert process.stderr is not None
         said = process.stderr.read()

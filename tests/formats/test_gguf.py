@@ -192,7 +192,7 @@ def _values(draw: st.DrawFn) -> GGUFValue:
     return GGUFValue.array(kind, draw(st.lists(_NUMBERS[kind], max_size=5)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(metadata=st.dictionaries(st.text(), _values(), max_size=6))
 def test_every_value_survives_the_round_trip(
     tmp_path_factory: pytest.TempPathFactory, metadata: dict[str, GGUFValue]

@@ -198,7 +198,7 @@ def test_a_tsv_that_was_cut_off_in_a_cell_is_refused(tmp_path: Path) -> None:
 CELL = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), max_size=12)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     rows=st.lists(st.tuples(CELL, CELL, CELL), min_size=1, max_size=8),
     delimiter=st.sampled_from([",", ";", "\t", "|"]),

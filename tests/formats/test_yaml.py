@@ -197,7 +197,7 @@ PIECES = [
 ]  # fmt: skip
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join))
 def test_nothing_is_misread(text: str) -> None:
     """Random texts are refused, or read as libyaml reads them."""
