@@ -27,7 +27,8 @@ from m2m.evaluate.harness import Part
 from m2m.evaluate.normalised import normalised_task
 from m2m.evaluate.targets import load_target
 from m2m.evaluate.tasks import Task
-from m2m.pipeline.inputs import make_formatter, model_folders, row_limit
+from m2m.pipeline.corpus import row_limit
+from m2m.pipeline.inputs import make_formatter, model_folders
 from m2m.pipeline.leaks import Asked, Asking, leaked
 from m2m.recipe import Dataset, Recipe, Target, Train
 from m2m.tokenizer import Formatter
@@ -43,7 +44,7 @@ def check_recipe(recipe: Recipe) -> list[Checked]:
     base = find_model(recipe.base.model, model_folders(recipe.path))
     formatter = make_formatter(base.gguf, recipe.base.template, recipe.base.template_variables)
     limit, form = row_limit(recipe.train, base), recipe.data.normalise
-    return check_data(recipe.datasets, targets, formatter, limit, form)
+    return check_data(recipe.with_rows, targets, formatter, limit, form)
 
 
 def read_targets(recipe: Recipe) -> list[Task]:

@@ -96,7 +96,7 @@ def clean(recipe: Recipe, out: Path, how: Cleaning, *, force: bool = False) -> l
     refuse_existing(recipe, out, how, force=force)
     asked = [Asked(task) for task in read_targets(recipe)]
     results, changes, texts = [], list[Change](), dict[Path, str]()
-    for dataset in recipe.datasets:
+    for dataset in recipe.with_rows:
         kept, listed, result = _cleaned(dataset, out, how, asked)
         texts[out / f"{dataset.name}.jsonl"] = _lines(record.fields for record in kept)
         changes += listed
@@ -125,11 +125,11 @@ def refuse_existing(recipe: Recipe, out: Path, how: Cleaning, *, force: bool) ->
     Raises:
         InputError: names all of them.
     """
-    names = [f"{dataset.name}.jsonl" for dataset in recipe.datasets]
+    names = [f"{dataset.name}.jsonl" for dataset in recipe.with_rows]
     if how.normalise != AS_IS:
         names += [f"{target.name}-{part}.jsonl" for target in recipe.targets
                   for part in ("dev", "test")]  # fmt: skip
-    inputs = [path for dataset in recipe.datasets for path in dataset.files]
+    inputs = [path for dataset in recipe.with_rows for path in dataset.files]
     for target in recipe.targets:
         inputs += [*target.files("dev"), *target.files("test")]
         inputs += [target.shots_from] if target.shots_from else []
@@ -268,7 +268,7 @@ def recipe_lines(results: Sequence[Cleaned], recipe: Recipe) -> list[tuple[str, 
     obsolete = {
         dataset.name: [key for key, own in vars(options_of(dataset)).items()
                        if own != getattr(AS_IT_IS, key)]
-        for dataset in recipe.datasets
+        for dataset in recipe.with_rows
     }  # fmt: skip
     for result in results:
         if result.out is None:

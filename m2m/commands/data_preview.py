@@ -81,7 +81,7 @@ def preview_recipe(recipe: Recipe, count: int = ROWS) -> list[Preview]:
     """Preview all datasets and targets of a recipe with its model's template."""
     base = find_model(recipe.base.model, model_folders(recipe.path))
     formatter = make_formatter(base.gguf, recipe.base.template)
-    shown = [preview_dataset(each, formatter, count) for each in recipe.datasets]
+    shown = [preview_dataset(each, formatter, count) for each in recipe.with_rows]
     for target in recipe.targets:
         shown.append(preview_target(target, formatter, count, recipe.roots))
     return shown

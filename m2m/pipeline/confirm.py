@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+from m2m.errors import InputError
 from m2m.evaluate.metrics import measure_all
 from m2m.evaluate.score import Measured
 from m2m.mix.contenders import UNION, Contender, contenders
@@ -38,11 +39,20 @@ def confirm(run: TrainedRun, ranking: Ranking, deadline: float | None = None) ->
         deadline: time (`time.monotonic`) at which a training without an end ends; None: no limit.
 
     Raises:
+        InputError: no dataset has rows.
         Interrupted: the user asked to stop; finished fine-tunes and scores are kept.
     """
     inputs = run.inputs
     rows, allows = training_rows(inputs, run.experts), search_space(inputs).allows
-    chosen = contenders(ranking.places, rows, inputs.recipe.confirm, allows)
+    trainable = [p for p in ranking.places if rows.keys() >= {*p.mixture.datasets}]
+    if not trainable:
+        raise InputError(
+            f"{inputs.recipe.path}: no mixture of datasets that all have rows was scored, so there "
+            "is nothing to fine-tune for real",
+            "give `path` for datasets that have only an adapter, or use `m2m merge` on the best "
+            "mixture of `m2m search`",
+        )
+    chosen = contenders(trainable, rows, inputs.recipe.confirm, allows)
     tuned = tune(run, chosen, ranking.places[0].mixture, deadline)
     for part in (DEV, TEST):
         for warning in cut_answers(tuned.trials[tuned.best], objectives_on(part, inputs)):

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from m2m.adapter import read_extra
 from m2m.checkpoint import BaseModel
 from m2m.errors import InputError
 from m2m.machine import free_memory_bytes, hand_back_freed, peak_rss_bytes, resident_bytes
 from m2m.nn.decoder import Decoder
 from m2m.nn.matrix import bf16_gain
-from m2m.pipeline.inputs import Corpus, Inputs, expert_corpus
+from m2m.pipeline.corpus import Corpus
+from m2m.pipeline.inputs import Inputs, expert_corpus
 from m2m.pipeline.scorer import threads
 from m2m.progress import Progress
 from m2m.recipe import Recipe, Train
@@ -215,8 +217,31 @@ def trained_experts(inputs: Inputs) -> dict[str, Path]:
 
 def finished_experts(inputs: Inputs) -> dict[str, Path]:
     """Return the folders of the adapters that are trained as the recipe says."""
-    jobs = {name: expert_job(inputs, name) for name in inputs.expert_names}
-    return {name: job.folder for name, job in jobs.items() if made(inputs.base, job)}
+    known = given_experts(inputs)
+    jobs = {name: expert_job(inputs, name) for name in inputs.untrained_names}
+    made_here = {name: job.folder for name, job in jobs.items() if made(inputs.base, job)}
+    return {name: trained.path for name, trained in known.items()} | made_here
+
+
+def given_experts(inputs: Inputs) -> dict[str, Trained]:
+    """Return the experts that were trained elsewhere, by the name of their dataset."""
+    given = {name: inputs.corpora[name].expert for name in inputs.expert_names}
+    return {
+        name: Trained(
+            dataset=name,
+            path=folder,
+            steps=read_extra(folder).get("steps"),
+            tokens=None,
+            loss_first=None,
+            loss_last=None,
+            tokens_per_second=0.0,
+            peak_rss_bytes=0,
+            resumed=True,
+            passes=None,
+        )
+        for name, folder in given.items()
+        if folder is not None
+    }
 
 
 def memory_limit(recipe: Recipe) -> int:

@@ -23,8 +23,9 @@ from m2m.mix.mixture import Mixture
 from m2m.mix.scoreboard import Objective
 from m2m.mix.study import Study
 from m2m.mix.trial import Trial
+from m2m.pipeline.corpus import Corpus
 from m2m.pipeline.experts import Job, made
-from m2m.pipeline.inputs import Corpus, Inputs
+from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.scorer import open_scorer
 from m2m.pipeline.trained_run import TrainedRun
 from m2m.pipeline.workers import train_all
@@ -61,7 +62,8 @@ class FineTuner:
         """Return whether its fine-tune is an expert: one dataset, an expert's budget and rows."""
         train = self._inputs.recipe.train
         alone = len(mixture.datasets) == 1 and self.steps(mixture) == train.steps
-        return alone and not _borrows(train)
+        here = alone and self._inputs.corpora[mixture.datasets[0]].expert is None
+        return here and not _borrows(train)
 
     def adapters(self, mixtures: Collection[Mixture]) -> dict[Mixture, Path]:
         """Return the folders of the mixtures' adapters; train those that are missing.
@@ -114,8 +116,9 @@ def rows_seen(inputs: Inputs, mixture: Mixture, job: Job, steps: int) -> dict[st
 
 
 def training_rows(inputs: Inputs, names: Iterable[str]) -> dict[str, int]:
-    """Return the number of rows of each dataset that are trained on."""
-    return {name: len(inputs.corpora[name].samples) for name in names}
+    """Return the number of rows of each dataset that are trained on, if it has any."""
+    counts = {name: len(inputs.corpora[name].samples) for name in names}
+    return {name: count for name, count in counts.items() if count}
 
 
 def _borrows(train: Train) -> bool:

@@ -12,12 +12,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from m2m.checkpoint import BaseModel, find_model
-from m2m.dataset import RowLimit, Sample, dataset_fingerprint, encode
-from m2m.dataset.long_rows import NONE, LongRows, fitted
-from m2m.dataset.mapping import RowMapping
-from m2m.dataset.normal_form import AS_IS, REMEDY, disagreement, form_of, normalised_rows
-from m2m.dataset.row_source import left_out, open_source, options_of
-from m2m.dataset.rows import checked_rows, read_rows
+from m2m.dataset.normal_form import REMEDY, disagreement, form_of
+from m2m.dataset.row_source import left_out
 from m2m.errors import InputError, M2MError, Problems, ResourceError
 from m2m.evaluate.harness import Part
 from m2m.evaluate.metrics import check_metric
@@ -30,7 +26,8 @@ from m2m.llamacpp.model import check_gpu_layers
 from m2m.merge.belonging import trained_template
 from m2m.mix.scoreboard import Objective
 from m2m.mix.space import usable
-from m2m.recipe import Dataset, Recipe, Target, Train
+from m2m.pipeline.corpus import Corpus, Opened, read_corpus, row_limit
+from m2m.recipe import Dataset, Recipe, Target
 from m2m.results.folder import RunFolder
 from m2m.store import fingerprint
 from m2m.tokenizer import Formatter, Tokenizer
@@ -38,32 +35,9 @@ from m2m.tokenizer.cautions import FOLDED
 from m2m.tokenizer.ending import chat_template, trained_ends
 from m2m.tokenizer.template import with_variables
 from m2m.tuner.loss_files import check_tensorboard
-from m2m.tuner.row_mix import budget, hold_out, passes, replayed
+from m2m.tuner.row_mix import budget, passes, replayed
 
 Found = TypeVar("Found")
-Opened = tuple[BaseModel, Formatter]
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """One dataset as samples, with the fingerprint of the file and all settings that made them.
-
-    `held_out` are not trained on: they choose the step whose adapter is kept. `sha256` is the hash
-    of the file's bytes; "" for rows of several files. `long_rows` are those that were cut or
-    skipped; `form` is the Unicode normal form of the texts (`m2m.dataset.normal_form.form_of`);
-    `skipped` bad rows are left out; `reading` says which rows `where` picked and how their answers
-    are read.
-    """
-
-    name: str
-    samples: list[Sample]
-    held_out: list[Sample]
-    fingerprint: str
-    sha256: str = ""
-    long_rows: LongRows = NONE
-    form: str = ""
-    skipped: int = 0
-    reading: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,6 +71,11 @@ class Inputs:
     def expert_names(self) -> list[str]:
         """Return the datasets that may be in a mixture, whose experts are trained."""
         return usable(self.recipe.search, self.recipe.datasets)
+
+    @property
+    def untrained_names(self) -> list[str]:
+        """Return those of `expert_names` whose experts this run trains."""
+        return [name for name in self.expert_names if self.corpora[name].expert is None]
 
     @property
     def objectives(self) -> list[Objective]:
@@ -190,7 +169,7 @@ def read_inputs(recipe: Recipe) -> Inputs:
     opened = tried(base_and_formatter)
     corpora, dev, test = {}, {}, {}
     for dataset in recipe.datasets:
-        if corpus := tried(lambda d=dataset: _corpus(d, opened, recipe)):  # type: ignore[misc]
+        if corpus := tried(lambda d=dataset: read_corpus(d, opened, recipe)):  # type: ignore[misc]
             corpora[dataset.name] = corpus
     replay = tried(lambda: _replay(opened, recipe))
     tried(lambda: check_gpu_layers(recipe.limits.gpu_layers))
@@ -212,6 +191,7 @@ def read_inputs(recipe: Recipe) -> Inputs:
                 (("dev", dev), ("test", test)) for name, task in tasks.items()}  # fmt: skip
     cautions = (
         *base.cautions(formatter),
+        *(doubt for corpus in corpora.values() for doubt in corpus.doubts),
         *_endless(corpora, formatter),
         *([FOLDED] if folded else []),
         *(f"{name}: {left_out(count)}" for name, count in skipped.items() if count),
@@ -267,12 +247,6 @@ def _check_precision(precision: str) -> None:
         )
 
 
-def row_limit(train: Train, base: BaseModel) -> RowLimit:
-    """Return the limit for the rows that are trained on."""
-    context = base.config.exact_length
-    return RowLimit(train.max_length, train.batch_tokens, context, train.long_rows)
-
-
 def _in_steps(inputs: Inputs) -> Recipe:
     """Return the recipe with its budget as a number of steps.
 
@@ -281,6 +255,8 @@ def _in_steps(inputs: Inputs) -> Recipe:
     """
     recipe, train = inputs.recipe, inputs.recipe.train
     names = _used(inputs)
+    if not names:  # only adapters from elsewhere, which need no steps
+        return recipe
     if train.replay and not train.replay_from and len(names) < 2:
         raise InputError(
             f"{recipe.path}: replay draws rows from other datasets, and there is only one",
@@ -293,7 +269,7 @@ def _in_steps(inputs: Inputs) -> Recipe:
 
 def _used(inputs: Inputs) -> list[str]:
     """Return the datasets that are trained; all if none is, a case that the search refuses."""
-    return inputs.expert_names or [*inputs.corpora]
+    return [name for name in inputs.expert_names or inputs.corpora if inputs.corpora[name].samples]
 
 
 def expert_corpus(inputs: Inputs, corpus: Corpus) -> Corpus:
@@ -333,40 +309,12 @@ def _raise_all(errors: Sequence[M2MError], path: Path) -> None:
     problems.raise_if_any(InputError, str(path), "correct these and run the command again")
 
 
-def _corpus(dataset: Dataset, opened: Opened | None, recipe: Recipe) -> Corpus | None:
-    """Return a dataset's samples; without a model, only check its rows."""
-    file, mapping = open_source(dataset.files, options=options_of(dataset)), RowMapping.of(dataset)
-    read = checked_rows(file, read_rows(file, mapping), mapping)
-    if opened is None:
-        return None
-    base, formatter = opened
-    limit = row_limit(recipe.train, base)
-    form = recipe.data.normalise
-    rows = normalised_rows(read.rows, form)
-    rows, long_rows = fitted(rows, formatter, limit)
-    samples = encode(rows, formatter, limit, dataset.path)
-    if not samples:
-        raise InputError(
-            f"{dataset.path}: every row is longer than {limit.tokens} tokens ({limit.name})",
-            'raise the limit, or set long_rows = "truncate" in [train]',
-        )
-    mark = dataset_fingerprint(file, formatter, limit.tokens, mapping)
-    if form != AS_IS or long_rows.any:  # other settings change no sample
-        mark = fingerprint(rows=mark, normalise=form, long_rows=limit.long_rows)
-    kept, held_out = hold_out(samples, recipe.train)
-    own = form_of(row.plain_text for row in rows)
-    reading = "; ".join(note for note in read.notes if note != left_out(read.skipped))
-    return Corpus(
-        dataset.name, kept, held_out, mark, file.sha256, long_rows, own, read.skipped, reading
-    )
-
-
 def _replay(opened: Opened | None, recipe: Recipe) -> Corpus | None:
     """Return the rows that all experts replay, if the recipe names a file of them."""
     train = recipe.train
     if not train.replay or train.replay_from is None:
         return None
-    corpus = _corpus(Dataset("the replayed rows", train.replay_from), opened, recipe)
+    corpus = read_corpus(Dataset("the replayed rows", train.replay_from), opened, recipe)
     if corpus is None:
         return None
     return dataclasses.replace(corpus, samples=corpus.samples + corpus.held_out, held_out=[])

@@ -133,7 +133,7 @@ def find_leaks(inputs: Inputs) -> list[Leak]:
     """
     names, stored = inputs.expert_names, inputs.files.leaks
     tasks = [*inputs.dev.values(), *inputs.test.values()]
-    datasets = {entry.name: entry for entry in inputs.recipe.datasets if entry.name in names}
+    datasets = {entry.name: entry for entry in inputs.recipe.with_rows if entry.name in names}
     corpora = {name: inputs.corpora[name] for name in datasets}
     if inputs.replay is not None and inputs.recipe.train.replay_from is not None:
         datasets[REPLAY] = Dataset(REPLAY, inputs.recipe.train.replay_from)

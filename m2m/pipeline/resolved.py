@@ -42,6 +42,7 @@ def resolved(inputs: Inputs) -> dict[str, Any]:
                     "rows": len(corpus.samples) + len(corpus.held_out),
                     "held_out": len(corpus.held_out),
                     "fingerprint": corpus.fingerprint,
+                    **({"adapter": corpus.expert_sha256} if corpus.expert else {}),
                     **({"reading": corpus.reading} if corpus.reading else {}),
                     **({"skipped": corpus.skipped} if corpus.skipped else {}),
                     **({"long_rows": corpus.long_rows.as_json()} if corpus.long_rows.any else {}),

@@ -16,7 +16,7 @@ from m2m.errors import InputError
 from m2m.formats.atomic import write_json
 from m2m.machine import peak_rss_bytes
 from m2m.pipeline.confirm import confirm
-from m2m.pipeline.experts import expert_job
+from m2m.pipeline.experts import expert_job, given_experts
 from m2m.pipeline.export import export
 from m2m.pipeline.inputs import Inputs, read_inputs
 from m2m.pipeline.journals import set_aside
@@ -25,7 +25,7 @@ from m2m.pipeline.resolved import resolved
 from m2m.pipeline.search import readings, search
 from m2m.pipeline.shares import Share, join_shares, search_share, train_share
 from m2m.pipeline.trained_run import TrainedRun
-from m2m.pipeline.validate import validate
+from m2m.pipeline.validate import refuse_without_rows, validate
 from m2m.pipeline.workers import peak_together, train_all, workers
 from m2m.progress import Progress
 from m2m.recipe import Recipe
@@ -139,6 +139,7 @@ class Run:
 
     def validate(self) -> Validation:
         """Compare the surrogates with a sample of real fine-tunes."""
+        refuse_without_rows(self._inputs)
         ranking = self._ranking
         with self._stage("validate"):
             validation = validate(self._trained_run, ranking)
@@ -175,8 +176,10 @@ class Run:
             self._check_leaks()
             if self._share:
                 return train_share(self._inputs, self._share, self._progress)
-            jobs = [expert_job(self._inputs, name) for name in self._inputs.expert_names]
-            trained = train_all(self._inputs, jobs, self._progress)
+            jobs = [expert_job(self._inputs, name) for name in self._inputs.untrained_names]
+            made = train_all(self._inputs, jobs, self._progress)
+            known = given_experts(self._inputs) | {adapter.dataset: adapter for adapter in made}
+            trained = [known[name] for name in self._inputs.expert_names]
             self._together = peak_together(trained, workers(self.recipe, len(jobs)))
             return trained
 

@@ -53,7 +53,7 @@ def train_share(inputs: Inputs, share: Share, progress: Progress) -> list[Traine
         Interrupted: the user asked to stop; the state is saved.
     """
     tuning, trained = Tuning(inputs.base, inputs.recipe, progress), []
-    for name in inputs.expert_names[share.number - 1 :: share.total]:
+    for name in inputs.untrained_names[share.number - 1 :: share.total]:
         with run_lock(inputs.files.shares / f"adapter-{name}"):
             trained.append(tuning.train(expert_job(inputs, name)))
     return trained

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from m2m.errors import InputError
 from m2m.evaluate.metrics import REPLICATES
 from m2m.evaluate.score import Score
 from m2m.formats.atomic import write_text
@@ -36,6 +37,7 @@ from m2m.pipeline.finetunes import (
     has_test,
     objectives_on,
     open_judge,
+    training_rows,
 )
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.rivals import FineTunes, compare, known_scores
@@ -83,6 +85,17 @@ def validate(run: TrainedRun, ranking: Ranking) -> Validation:
     validation = replace(validation, rivals=rivals)
     write_text(files.validation(validation.budget, ".csv"), as_csv(mixture_table(validation)))
     return validation
+
+
+def refuse_without_rows(inputs: Inputs) -> None:
+    """Raise InputError, before anything is trained, if a dataset has an adapter and no rows."""
+    names = inputs.expert_names
+    if bare := [name for name in names if name not in training_rows(inputs, names)]:
+        raise InputError(
+            f"{inputs.recipe.path}: {', '.join(bare)}: an adapter without rows cannot be "
+            "fine-tuned for real, and `m2m validate` does that with every dataset",
+            "give `path` for it, or leave it out: [search] excluded",
+        )
 
 
 def _picks(ranking: Ranking, known: Known) -> dict[str, Mixture]:

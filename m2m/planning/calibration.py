@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from m2m.dataset import BatchStream
-from m2m.errors import Interrupted
+from m2m.errors import InputError, Interrupted
 from m2m.evaluate.metrics import resample
 from m2m.evaluate.tasks import Task, contrasted, requests
 from m2m.formats.disk import make_folder
@@ -31,8 +31,9 @@ from m2m.mix.study import READABLE
 from m2m.mix.surrogate import SurrogateScorer
 from m2m.mix.trial import Trial
 from m2m.nn.decoder import Decoder
+from m2m.pipeline.corpus import Corpus
 from m2m.pipeline.experts import choose, finished_experts, open_decoder
-from m2m.pipeline.inputs import Corpus, Inputs, expert_corpus
+from m2m.pipeline.inputs import Inputs, expert_corpus
 from m2m.pipeline.scorer import open_scorer
 from m2m.pipeline.workers import divide, workers
 from m2m.progress import Progress
@@ -122,7 +123,12 @@ def calibrate(inputs: Inputs, progress: Progress) -> Rates:
     with tempfile.TemporaryDirectory(prefix=".m2m-plan-", dir=inputs.recipe.folder) as temporary:
         folder = Path(temporary)
         timing = _Timing(inputs, folder, progress)
-        corpora = [inputs.corpora[name] for name in inputs.expert_names]
+        corpora = [inputs.corpora[n] for n in inputs.expert_names if inputs.corpora[n].samples]
+        if not corpora:
+            raise InputError(
+                f"{inputs.recipe.path}: no dataset has rows, so there is no training to time",
+                "run `m2m search`: it merges and scores the adapters",
+            )
         saving = choose(inputs.base, inputs.recipe)
         count = workers(inputs.recipe, len(corpora))
         portion = divide(inputs, count, len(corpora)) if count > 1 else None

@@ -113,7 +113,8 @@ class Dataset:
 
     name: str = needed("short name, unique in the recipe", pattern=NAME)
     path: Path = needed(
-        "JSONL, JSON, CSV, TSV or text file; or a list of text files whose lines belong together",
+        "JSONL, JSON, CSV, TSV or text file; or a list of text files whose lines belong together; "
+        "not needed with an adapter",
         exists=True,
         aligned="path_aligned",
     )
@@ -139,7 +140,17 @@ class Dataset:
     header: str = _header()
     quotes: str = _quotes()
     bad_rows: str = _bad_rows()
+    adapter: Path | None = _later(
+        None,
+        "PEFT folder of a LoRA for this base, trained elsewhere, which is the dataset's expert",
+        exists=True,
+    )
     path_aligned: tuple[Path, ...] = _hidden()
+
+    @property
+    def has_rows(self) -> bool:
+        """Return whether it has rows: without, `path` is the adapter's folder (`load_recipe`)."""
+        return self.path != self.adapter
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -310,6 +310,11 @@ class Recipe:
     remarks: tuple[str, ...] = ()
 
     @property
+    def with_rows(self) -> list[Dataset]:
+        """Return the datasets that have rows, and not only an adapter."""
+        return [dataset for dataset in self.datasets if dataset.has_rows]
+
+    @property
     def folder(self) -> Path:
         """Return the folder of the results."""
         return run_folder(self.path)

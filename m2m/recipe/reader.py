@@ -136,8 +136,13 @@ class _Reader:
     def renamed(
         self, table: Mapping[str, Any], fields: Mapping[str, Any], at: tuple[str | int, ...]
     ) -> Mapping[str, Any]:
-        """Return the table with each field's own name in place of its other one."""
+        """Return the table with each field's own name in place of its other one.
+
+        A dataset with an adapter needs no rows; its `path` is then that of the adapter.
+        """
         others = {also: name for name, s in fields.items() if (also := s.metadata.get("also"))}
+        if "adapter" in fields and "adapter" in table:  # the rows may stay elsewhere
+            table = {"path": table["adapter"], **table}
         for also, name in others.items():
             if also in table and name in table:
                 self.wrong((*at, also), f"{also} and {name} are the same here; give only one")

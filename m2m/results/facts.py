@@ -139,6 +139,7 @@ def read_facts(path: Path, watts: float | None = None) -> Facts:
     winner = confirmation.winner.mixture if confirmation else BASE
     sources = parsed(recipe, lambda: _sources(settings, winner))
     base = parsed(recipe, lambda: _base(settings))
+    given = {str(dataset["name"]) for dataset in settings["datasets"] if dataset.get("adapter")}
     used = [(source.name, source.licence) for source in sources if source.weight]
     assumed = settings.get("report", {}).get("watts", Report().watts)
     return Facts(
@@ -149,7 +150,7 @@ def read_facts(path: Path, watts: float | None = None) -> Facts:
         sources=sources,
         ranking=ranking,
         confirmation=confirmation,
-        curves=_curves(folder, sources, ranking, confirmation),
+        curves=_curves(folder, sources, given, ranking, confirmation),
         validation=folder.read(VALIDATED, Validation.from_json),
         export=export,
         judged=folder.read(JUDGED, Judged.from_json),
@@ -217,14 +218,16 @@ def _versions(settings: Json) -> dict[str, str]:
 def _curves(
     folder: RunFolder,
     sources: Sequence[Source],
+    given: set[str],
     ranking: Ranking | None,
     confirmation: Confirmation | None,
 ) -> list[Curve]:
     """Read the curves of the experts in the recipe's order, then of the confirming fine-tunes.
 
-    An adapter of a dataset that the search did not use belongs to an earlier recipe.
+    An adapter of a dataset that the search did not use belongs to an earlier recipe, and so does
+    one of a dataset in `given`, whose expert was trained elsewhere.
     """
-    names = [source.name for source in sources]
+    names = [source.name for source in sources if source.name not in given]
     if ranking:
         used = {name for place in ranking.places for name in place.mixture.datasets}
         names = [name for name in names if name in used]

@@ -20,18 +20,21 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Trained:
-    """One adapter, new or kept; `passes`: how often it has seen each row, on average."""
+    """One adapter, new or kept; `passes`: how often it has seen each row, on average.
+
+    None is a number that an adapter from elsewhere does not give.
+    """
 
     dataset: str
     path: Path
-    steps: int
-    tokens: int
-    loss_first: float
-    loss_last: float
+    steps: int | None
+    tokens: int | None
+    loss_first: float | None
+    loss_last: float | None
     tokens_per_second: float
     peak_rss_bytes: int
     resumed: bool
-    passes: float
+    passes: float | None
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields of `m2m train --json` for one adapter."""

@@ -87,7 +87,7 @@ class Training:
         """Return what a result says of its training."""
         job, inputs = self._job, self._inputs
         done = made(inputs.base, job)
-        if done is None:
+        if done is None or done.loss_first is None or done.loss_last is None:
             raise AssertionError("the training is over")
         recipe = inputs.recipe
         return {
