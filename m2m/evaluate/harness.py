@@ -23,6 +23,7 @@ from m2m.evaluate.task_data import Rows, TaskData
 from m2m.evaluate.task_docs import Doc, TaskDocs, turn
 from m2m.evaluate.task_files import TaskFiles
 from m2m.evaluate.task_functions import TaskFunctions
+from m2m.evaluate.task_groups import Member
 from m2m.evaluate.tasks import Task, assembled
 from m2m.store import fingerprint
 
@@ -39,12 +40,13 @@ _KINDS: dict[str, Kind] = {
 
 
 def load_harness(
-    path: Path, part: Part, seed: int = 0, roots: Sequence[Path] = (), shots: int = 0
+    path: Path | Member, part: Part, seed: int = 0, roots: Sequence[Path] = (), shots: int = 0
 ) -> Task:
     """Return a task file's examples, and the form in which the harness would ask them.
 
     Args:
-        path: the YAML file; the files that it names are relative to its folder.
+        path: the YAML file, or a task of a group; the files that a file names are relative to its
+            folder.
         part: "dev" takes the validation split and "test" the test split, if the file has both.
         seed: draws other solved examples; 0 draws the harness's own.
         roots: folders, besides its own, in which it may name files and in which its data may be.
@@ -53,9 +55,10 @@ def load_harness(
     Raises:
         InputError: unreadable, or more than the supported part; the message lists all problems.
     """
-    path = Path(path)
-    files = TaskFiles(path, roots)
-    config = read_config(path, files.config())
+    member = path if isinstance(path, Member) else Member("", Path(path))
+    path, files = member.path, TaskFiles(member.path, roots)
+    own = files.config()
+    config = read_config(path, {**({} if member.alone else own), **member.changes})
     if config.shots is not None and shots not in (0, config.shots):
         raise InputError(
             f"{path}: num_fewshot is {config.shots}, and shots = {shots} is asked for",
@@ -323,7 +326,7 @@ def _refuse_fault(doc: Doc) -> None:
 
 def _chosen(choices: Any, place: Any, key: str) -> Any:
     """Return the choice at a place."""
-    is_place = isinstance(place, int) and isinstance(choices, list)
+    is_place = isinstance(place, int) and isinstance(choices, list | tuple)
     if not is_place or not 0 <= place < len(choices):
         raise InputError(f"{key} gives {place!r:.40}, expected a place in the choices")
     return choices[place]

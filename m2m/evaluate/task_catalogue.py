@@ -81,13 +81,19 @@ class Catalogue:
         folder: with task files in it and below it.
         roots: other folders that the files may include from.
         progress: shows a bar, since a folder may have thousands of files.
+        empty: whether the folder may be without task files.
 
     Raises:
         InputError: the folder has none, or too many.
     """
 
     def __init__(
-        self, folder: Path, roots: Sequence[Path] = (), progress: Progress | None = None
+        self,
+        folder: Path,
+        roots: Sequence[Path] = (),
+        progress: Progress | None = None,
+        *,
+        empty: bool = False,
     ) -> None:
         self.folder = folder
         self._roots = roots
@@ -97,9 +103,9 @@ class Catalogue:
         progress = progress or Silent()
         files = sorted(_task_files(folder), key=Path.as_posix)
         self._listed = set(map(_place, files))
-        if not files:
+        if not files and not empty:
             raise InputError(f"{folder}: has no task files (.yaml)", "give another folder")
-        progress.start("reading", len(files), "task files")
+        progress.start("reading", max(len(files), 1), "task files")
         for number, path in enumerate(files, start=1):
             try:
                 self._add(path, self._keys(path))
