@@ -22,6 +22,10 @@ from m2m.tokenizer import TextTemplate
 
 # `isdigit` and then `ast.literal_eval`: that takes no leading zero, no "²" and no 5,000 digits.
 _PLACE = re.compile(r"0|[1-9][0-9]{0,17}")
+# A text without a template is asked in every row; one of these was meant as a field's name. No task
+# that lm-eval ships asks such a text.
+_LIKE_A_NAME = re.compile(r"[^\W\d]([\w .-]*\w)?")
+_ASKED = ("doc_to_text", "doc_to_target")
 
 
 @dataclass(frozen=True)
@@ -143,8 +147,7 @@ class TaskDocs:
             return _Column(constant=rule)
         if rule in columns:
             return _Column(name=rule)
-        known = key == "doc_to_target" and self.config.asked.choice is not None
-        if rule.isidentifier() and key in ("doc_to_text", "doc_to_target") and not known:
+        if key in _ASKED and self._is_missing_field(key, rule):
             raise InputError(
                 f"{self.config.path}: {key} is {rule!r:.60}, and the rows have no such field; they "
                 f"have {', '.join(columns):.200}",
@@ -158,6 +161,15 @@ class TaskDocs:
             except InputError as error:
                 raise InputError(f"{self.config.path}: {key}: {error.message}") from error
         return _Column(program=(self._templates[rule].compiled, how))
+
+    def _is_missing_field(self, key: str, rule: str) -> bool:
+        """Return whether a text without a template looks like a name, and is no choice."""
+        choices = self.config.asked.choice
+        if key == "doc_to_target" and choices is not None:
+            listed = list(choices.values()) if isinstance(choices, dict) else choices
+            if not isinstance(listed, list) or rule in listed:
+                return False
+        return bool(_LIKE_A_NAME.fullmatch(rule))
 
     def _compute(self, parts: Mapping[str, _Column], rows: Rows) -> None:
         """Let the child process compute all programs for all rows."""
@@ -180,7 +192,10 @@ class TaskDocs:
         key: str, column: _Column, place: int, fields: Mapping[str, Any]
     ) -> tuple[bool, Any]:
         if column.program:
-            return column.values[place]
+            done, value = column.values[place]
+            if key in _ASKED and value == "None" and (null := _null_fields(fields)):
+                return False, f"it is the text None, and {null} is null in this row"
+            return done, value
         if not column.name:
             return True, column.constant
         value = fields.get(column.name)
@@ -189,6 +204,10 @@ class TaskDocs:
         if value is None:
             return False, f"the row has no {column.name!r:.40}, or it is null"
         return True, value
+
+
+def _null_fields(fields: Mapping[str, Any]) -> str:
+    return ", ".join(str(name) for name, value in fields.items() if value is None)[:60]
 
 
 def _is_template(rule: Any, column: _Column) -> bool:

@@ -147,7 +147,7 @@ def test_written_answers(tmp_path: Path) -> None:
         ({"process_docs": "x", "filter_list": "y"}, "2 problems"),
         (
             {"process_results": "x"},
-            "`process_results` is not supported; m2m has metrics of its own",
+            "`process_results` is not supported; m2m has its own metrics",
         ),
         ({"doc_to_image": "x"}, "m2m evaluates texts only"),
         ({"dataset_path": "allenai/ai2_arc", "dataset_kwargs": None}, "is not on this machine"),
@@ -163,6 +163,11 @@ def test_written_answers(tmp_path: Path) -> None:
         ({"doc_to_choice": None}, "without `doc_to_choice`"),
         ({"doc_to_text": None}, "`doc_to_text` is missing"),
         ({"doc_to_text": "nothing"}, "doc_to_text is 'nothing', and the rows have no such field"),
+        ({"doc_to_text": "input text"}, "doc_to_text is 'input text', and the rows have no such"),
+        (
+            {"doc_to_target": "Answer Key", "doc_to_choice": ["a", "b"]},
+            "doc_to_target is 'Answer Key', and the rows have no such field",
+        ),
         ({"doc_to_text": "{{nothing}}"}, "doc_to_text: 'nothing' is undefined"),
         ({"doc_to_text": "{{question | shuffle('a')}}"}, "is not understood"),
         ({"doc_to_text": "{% for a in range(10**9) %}{% endfor %}"}, "compute powers"),
@@ -285,6 +290,47 @@ def test_a_set_of_the_hub_is_found_in_a_local_folder(tmp_path: Path, place: str)
     with pytest.raises(InputError, match=r"org/set is not on this machine") as caught:
         load_harness(path, "test", roots=[tmp_path / "elsewhere"])
     assert "hf download org/set" in str(caught.value.hint)
+
+
+WRITTEN = {"output_type": "generate_until", "doc_to_choice": None, "doc_to_target": "{{one}}"}
+
+
+@pytest.mark.parametrize(
+    ("row", "changes", "words"),
+    [
+        ({"one": None}, WRITTEN, "doc_to_target: it is the text None, and one is null"),
+        ({"one": None}, WRITTEN | {"doc_to_target": "one"}, "doc_to_target: the row has no 'one'"),
+        ({"question": None}, {"doc_to_text": "{{question}}"}, "doc_to_text: it is the text None"),
+        ({"gold": "²"}, {}, "doc_to_target gives '²', which is none of the choices"),
+    ],
+)
+def test_one_bad_row_is_refused_with_its_line(
+    tmp_path: Path, row: dict[str, Any], changes: dict[str, Any], words: str
+) -> None:
+    path = written(tmp_path, **changes)
+    good = {"question": "q", "one": "a", "two": "b", "gold": 0}
+    write_jsonl(tmp_path / "rows.jsonl", [good, good | row, good])
+    with pytest.raises(InputError) as caught:
+        load_harness(path, "test")
+    assert f"rows.jsonl: line 2: {words}" in caught.value.message
+    write_jsonl(tmp_path / "rows.jsonl", [good, good | {"one": "None"}, good])
+    assert len(load_harness(path, "test").examples) == 3  # the text is an answer like any other
+
+
+def test_written_answers_may_be_places_of_choices(tmp_path: Path) -> None:
+    """The harness takes the choice at this place (ConfigurableTask.process_results)."""
+    for target in ("gold", "{{gold}}"):
+        changes = WRITTEN | {"doc_to_choice": ["no", "yes"], "doc_to_target": target}
+        task = load_harness(written(tmp_path, **changes), "test")
+        assert [example.references for example in task.examples] == [("no",), ("yes",)]
+
+
+def test_blank_answers_are_answers(tmp_path: Path) -> None:
+    path = written(tmp_path, **WRITTEN)
+    write_jsonl(
+        tmp_path / "rows.jsonl", [{"question": "q", "one": text} for text in ("a", "", " ")]
+    )
+    assert [e.references for e in load_harness(path, "test").examples] == [("a",), ("",), (" ",)]
 
 
 def test_shots_may_be_asked_for_if_the_file_leaves_them_open(tmp_path: Path) -> None:
