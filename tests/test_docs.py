@@ -17,6 +17,7 @@ from m2m import families
 from m2m.cli.main import cli
 from m2m.dataset.extra_columns import READ
 from m2m.dataset.rows import FORMATS
+from m2m.families import FAMILIES
 from m2m.recipe import load_recipe
 from tests.pipeline.scenario import make_scenario
 from tests.tiny import pico_dataset, pico_gguf, pico_model, pico_target
@@ -137,6 +138,15 @@ def test_what_is_generated_is_current() -> None:
     docs, page = runpy.run_path(str(ROOT / "scripts" / "docs.py")), PAGES["reference.md"]
     assert docs["current"](page) == page, "run scripts/docs.py"
     assert docs["fields"]() in page
+
+
+def test_the_page_of_models_has_every_family_and_no_refused_one_twice() -> None:
+    accepted, _, refused = PAGES["models.md"].partition("## Types that m2m refuses")
+    for family in FAMILIES.values():
+        assert f"| {family.title} | " in accepted, "run scripts/model_types.py"
+        assert not any(f"`{kind}`" in refused for kind in family.model_types)
+    kinds = re.findall(r"`([\w-]+)`", refused)
+    assert len(kinds) == len(set(kinds)) > 100
 
 
 def test_the_changed_fields_that_the_readme_shows_are_a_recipe(lab: Path) -> None:

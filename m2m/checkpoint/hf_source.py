@@ -29,6 +29,7 @@ from m2m.tokenizer.convert import gguf_vocabulary
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer.model",
+    "spiece.model",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",

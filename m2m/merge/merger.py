@@ -27,7 +27,7 @@ from m2m.recipe import Merge
 _LINEAR = Merge()
 _TORCH = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _TORCH_KEYS = {"torch_dtype", "dtype"}  # before transformers 4.56 and since
-_COPIED = ("*.json", "*.jinja", "tokenizer.model")
+_COPIED = ("*.json", "*.jinja", "tokenizer.model", "spiece.model")
 _OWN = ("m2m-model.json", "model.safetensors.index.json")
 
 

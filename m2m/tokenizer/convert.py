@@ -30,10 +30,12 @@ from m2m.tokenizer.cautions import (
 from m2m.tokenizer.hf_cuts import APPROXIMATE
 from m2m.tokenizer.hf_merges import has_bytes
 from m2m.tokenizer.hf_tokenizer import FORMS, HFTokenizer
-from m2m.tokenizer.sentencepiece_model import read_sentencepiece
+from m2m.tokenizer.hf_unigram import QUOTES, HFUnigram, is_albert, refuse_albert
+from m2m.tokenizer.sentencepiece_model import SentencePieceModel, read_sentencepiece
 from m2m.tokenizer.special import END_OF_TURN, TokenType
 from m2m.tokenizer.spm import SPACE
 
+PIECES = ("tokenizer.model", "spiece.model")  # files of SentencePiece, by Albert's name the second
 _ADDED_SCORE = -1000.0  # scores of added tokens and of fillers, as the converter writes them
 _FILLER_SCORE = -10000.0
 _BYTE = re.compile("<0x[0-9A-F]{2}>")
@@ -52,8 +54,9 @@ def gguf_vocabulary(
     """Return the `tokenizer.*` key-values of a model folder, as plain Python values.
 
     Args:
-        folder: has `tokenizer.model` or `tokenizer.json`, and may have `tokenizer_config.json`,
-            `special_tokens_map.json`, `added_tokens.json`, `config.json` and a chat template.
+        folder: has `tokenizer.model`, `spiece.model` or `tokenizer.json`, and may have
+            `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json`, `config.json`
+            and a chat template.
         vocab_size: rows of the embeddings; the list of tokens gets this length, with fillers.
         cautions: gets one sentence for each difference of llama.cpp and m2m from the maker.
 
@@ -62,9 +65,13 @@ def gguf_vocabulary(
     """
     cautions = [] if cautions is None else cautions
     source = _Folder.read(folder)
-    model = folder / "tokenizer.model"
-    if model.is_file() and (source.tokenizer is None or _is_sentencepiece(model)):
-        table, values, roles = _from_sentencepiece(model, source, vocab_size, cautions)
+    model = next((folder / name for name in PIECES if (folder / name).is_file()), None)
+    if model is not None and (source.tokenizer is None or _is_sentencepiece(model)):
+        read = read_sentencepiece(model)
+        table, values, roles = _from_sentencepiece(model, read, source, vocab_size, cautions)
+    elif source.unigram is not None:
+        file, read = folder / "tokenizer.json", source.unigram.model
+        table, values, roles = _from_sentencepiece(file, read, source, vocab_size, cautions)
     elif source.tokenizer is None:
         raise InputError(
             f"{folder}: has neither tokenizer.model nor tokenizer.json",
@@ -118,19 +125,32 @@ class _Folder:
     model: Mapping[str, Any]  # config.json
     added: Mapping[int, tuple[str, bool]]
     tokenizer: HFTokenizer | None
+    unigram: HFUnigram | None = None
 
     @classmethod
     def read(cls, folder: Path) -> _Folder:
         config = _read_json(folder / "special_tokens_map.json") or {}
         config |= _read_json(folder / "tokenizer_config.json") or {}
         content = _read_json(folder / "tokenizer.json")
-        tokenizer = None
-        if content is not None:
-            tokenizer = HFTokenizer(folder / "tokenizer.json", content)
+        tokenizer, unigram, file = None, None, folder / "tokenizer.json"
+        if content is not None and _kind(content) == "Unigram":
+            unigram = HFUnigram(file, content)
+        elif content is not None:
+            tokenizer = HFTokenizer(file, content)
+        else:
+            refuse_albert(folder / "tokenizer_config.json", config)
         added = dict(_old_added(folder / "added_tokens.json"))
-        added |= {} if tokenizer is None else tokenizer.added
+        for known in (tokenizer, unigram):
+            added |= {} if known is None else known.added
         added |= dict(_config_added(folder / "tokenizer_config.json", config))
-        return cls(folder, config, _read_json(folder / "config.json") or {}, added, tokenizer)
+        model = _read_json(folder / "config.json") or {}
+        return cls(folder, config, model, added, tokenizer, unigram)
+
+    @property
+    def ends(self) -> tuple[str | None, str | None] | None:
+        """Return the tokens before and after a text; None if there is no tokenizer.json."""
+        known = self.tokenizer or self.unigram
+        return None if known is None else known.ends
 
     def cautions(self, values: Mapping[str, Any], size: int) -> list[str]:
         """Return warnings about the vocabulary with these key-values, for `size` embeddings."""
@@ -144,6 +164,9 @@ class _Folder:
             warnings += [CASES.format(pre)] if pre in APPROXIMATE else []
             if pre == _LISTED and not has_bytes(self.tokenizer.vocabulary):
                 warnings.append(NO_BYTES)
+        if self.unigram.quotes if self.unigram is not None else is_albert(self.config):
+            warnings.append(QUOTES)
+        warnings += map(form_caution, self.unigram.forms if self.unigram is not None else ())
         if (other := self._template_file()) and other != self.template():
             warnings.append(
                 "tokenizer_config.json and chat_template.jinja have different chat templates. m2m "
@@ -199,9 +222,8 @@ class _Folder:
 
 
 def _from_sentencepiece(
-    path: Path, source: _Folder, size: int, cautions: list[str]
+    path: Path, model: SentencePieceModel, source: _Folder, size: int, cautions: list[str]
 ) -> tuple[_Table, dict[str, Any], dict[str, int]]:
-    model = read_sentencepiece(path)
     if model.kind not in ("bpe", "unigram") or model.suffixes:
         detail = "whose spaces follow their words" if model.suffixes else "of SentencePiece"
         raise InputError(
@@ -221,6 +243,8 @@ def _from_sentencepiece(
     table.put_added(source.added)
     values = _spm_values(source, table, model.adds_space)
     if model.kind == "unigram":
+        if 0 <= (unknown := model.roles["unk"]) < size:  # also if it is among the added tokens
+            table.types[unknown] = int(TokenType.UNKNOWN)
         values |= {
             "tokenizer.ggml.model": "t5",
             "tokenizer.ggml.remove_extra_whitespaces": model.merges_spaces,
@@ -299,8 +323,8 @@ def _roles(source: _Folder, tokens: list[str], fallback: Mapping[str, int]) -> d
     """Return the ids of special tokens, and whether texts get BOS and EOS."""
     ids = {token: index for index, token in enumerate(tokens)}
     ends: dict[str, str | None] = {}
-    if source.tokenizer is not None:
-        ends = dict(zip(("bos", "eos"), source.tokenizer.ends, strict=True))
+    if source.ends is not None:
+        ends = dict(zip(("bos", "eos"), source.ends, strict=True))
     values: dict[str, Any] = {}
     for role, name in _KEYS.items():
         text = source.token_text(role) or ends.get(role) or ""
@@ -336,6 +360,11 @@ def _old_added(path: Path) -> Iterator[tuple[int, tuple[str, bool]]]:
         if not isinstance(index, int):
             raise InputError(f"{path}: {text!r} has the id {index!r}")
         yield index, (text, False)
+
+
+def _kind(content: Mapping[str, Any]) -> Any:
+    model = content.get("model")
+    return model.get("type") if isinstance(model, dict) else None
 
 
 def _is_sentencepiece(path: Path) -> bool:

@@ -18,7 +18,7 @@ _MAX_TOKEN = 1024  # characters; real vocabularies stay below 300
 # Normalizers that change the characters of a text only: the text may be stored in that form.
 FORMS: tuple[Literal["NFC", "NFD", "NFKC", "NFKD"], ...] = ("NFC", "NFD", "NFKC", "NFKD")
 # Normalizers that no file with llama.cpp's BPE can ask for -> their effect.
-_CHANGES = {
+CHANGES = {
     "Lowercase": "capital letters",
     "StripAccents": "letters with marks",
     "BertNormalizer": "capital letters and marks",
@@ -82,7 +82,7 @@ class HFTokenizer:
                     f"{path}: {key} is {self._model[key]!r}, which llama.cpp does not know",
                     USE_KNOWN,
                 )
-        self.ends = self._read_ends()
+        self.ends = text_ends(content)
         self.dropout = bool(self._model.get("dropout"))
         self.cuts = Cuts.read(content.get("pre_tokenizer"))
         self.byte_level = self.cuts.byte_level
@@ -165,7 +165,7 @@ class HFTokenizer:
         steps = tuple(name for name in self.normalizers if name not in FORMS)
         for name in steps:
             if name not in known:
-                changes = _CHANGES.get(name)
+                changes = CHANGES.get(name)
                 effect = f" ({changes} would get ids that the model never saw)" if changes else ""
                 raise InputError(
                     f"{self.path}: normalizer {name}: llama.cpp does not change text before it "
@@ -211,19 +211,15 @@ class HFTokenizer:
         return pair[0], pair[1]
 
     def _read_added(self) -> Iterator[tuple[int, tuple[str, bool]]]:
-        for entry in self._list(self._content, "added_tokens"):
-            try:
-                text, index = entry["content"], entry["id"]
-                special = bool(entry.get("special"))
-            except (TypeError, KeyError, AttributeError) as error:
-                raise self._damaged(f"added_tokens has {entry!r}") from error
-            if not isinstance(text, str) or not isinstance(index, int):
-                raise self._damaged(f"added_tokens has {entry!r}")
+        for entry, (index, (text, special)) in zip(
+            self._list(self._content, "added_tokens"),
+            added_tokens(self.path, self._content, self.vocabulary),
+            strict=True,
+        ):
             for flag in ("lstrip", "rstrip", "single_word", "normalized"):
                 if entry.get(flag) and (flag != "normalized" or self._changes(text)):
                     self.flags.setdefault(flag, []).append(text)
-            # A token of the vocabulary keeps its id, as in the tokenizers library.
-            yield self.vocabulary.get(text, index), (text, special)
+            yield index, (text, special)
 
     def _changes(self, text: str) -> bool:
         """Return whether the normalizers change this text."""
@@ -231,14 +227,6 @@ class HFTokenizer:
         forms = [form for form in FORMS if form in self.normalizers]
         changed = any(unicodedata.normalize(form, text) != text for form in forms)
         return "prepend" in self.normalizers or spaces or changed
-
-    def _read_ends(self) -> tuple[str | None, str | None]:
-        """Return the tokens that a TemplateProcessing puts before and after a single text."""
-        for node in flat(self._content.get("post_processor"), "processors"):
-            single = node.get("single")
-            if node.get("type") == "TemplateProcessing" and isinstance(single, list) and single:
-                return _special(single[0]), _special(single[-1])
-        return None, None
 
     def _normalizers(self) -> list[str]:
         names = []
@@ -254,6 +242,36 @@ class HFTokenizer:
             else:
                 names.append(str(node.get("type")))
         return names
+
+
+def added_tokens(
+    path: Path, content: Mapping[str, Any], vocabulary: Mapping[str, int]
+) -> Iterator[tuple[int, tuple[str, bool]]]:
+    """Yield id -> (text, whether it is special) of each of a file's added tokens.
+
+    Raises:
+        InputError: an entry is damaged.
+    """
+    entries = content.get("added_tokens") or []
+    for entry in entries if isinstance(entries, list) else [entries]:
+        try:
+            text, index = entry["content"], entry["id"]
+            special = bool(entry.get("special"))
+        except (TypeError, KeyError, AttributeError):
+            text, index, special = None, None, False
+        if not isinstance(text, str) or not isinstance(index, int):
+            raise InputError(f"{path}: added_tokens has {entry!r}", "get the file again")
+        # A token of the vocabulary keeps its id, as in the tokenizers library.
+        yield vocabulary.get(text, index), (text, special)
+
+
+def text_ends(content: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Return the tokens that a TemplateProcessing puts before and after a single text."""
+    for node in flat(content.get("post_processor"), "processors"):
+        single = node.get("single")
+        if node.get("type") == "TemplateProcessing" and isinstance(single, list) and single:
+            return _special(single[0]), _special(single[-1])
+    return None, None
 
 
 def _special(part: Any) -> str | None:

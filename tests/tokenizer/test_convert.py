@@ -233,7 +233,7 @@ def test_a_tokenizer_model_of_another_make_is_passed_over(tmp_path: Path) -> Non
     ("changes", "words"),
     [
         ({"model": {"type": "WordPiece"}}, "holds a WordPiece model"),
-        ({"model": {"type": "Unigram"}}, "holds a Unigram model"),
+        ({"model": {"type": "Unigram"}}, "are not those of a Unigram model"),
         ({"model": {"vocab": []}}, "vocab must be an object"),
         ({"model": {"vocab": {"a": "b"}}}, "'a' the id 'b'"),
         ({"model": {"vocab": {"a": 1, "b": 1}}}, "'b' the id 1"),
