@@ -17,7 +17,7 @@ from m2m.cli.options import json_option
               help="Folder for a page, and for the tables as CSV, Markdown and LaTeX.")  # fmt: skip
 @json_option
 def compare(runs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
-    """Compare finished runs: scores, and the fields in which their recipes differ.
+    """Compare the scores and the recipes of finished runs.
 
     Scores are compared only on the same questions, asked in the same way, by the same metric; other
     runs get a table of their own. Runs that differ in nothing but seeds are one row. Each row is

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 
 from m2m.cli.main import cli
 from m2m.formats.json_text import finite, json_text
+from tests.conftest import REPOSITORY
 from tests.pipeline.scenario import make_scenario
 from tests.tiny import choice_rows, write_jsonl
 
@@ -65,10 +67,18 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return recipe.parent
 
 
+TASKS = REPOSITORY / "tests" / "golden" / "harness"
+# All models write the same answers here, so there is nothing to judge: tests/cli/test_judge.py.
+ELSEWHERE = {("judge",)}
 ARGUMENTS = {
     "eval": ["models/pico", "models/pico/base.gguf", "dev.jsonl"],
     "models add": ["models/pico-source.gguf", "--name", "again"],
     "models list": [],
+    "models known": [],
+    "compare": ["m2m-runs/recipe", "other"],
+    "explain": ["rank"],
+    "tasks list": [str(TASKS)],
+    "tasks show": ["m2m_choices", str(TASKS)],
     "merge": [
         *("--model", "models/pico", "--adapter", "m2m-runs/recipe/adapters/copy"),
         *("--out", "merged.gguf"),
@@ -82,11 +92,17 @@ ARGUMENTS = {
 
 
 # `run` comes first: what the others look at is there then.
-@pytest.mark.parametrize("path", sorted(with_json(cli), key=("run",).__ne__), ids=" ".join)
+@pytest.mark.parametrize(
+    "path",
+    sorted({*with_json(cli)} - ELSEWHERE, key=lambda path: (path != ("run",), path)),
+    ids=" ".join,
+)
 def test_no_command_prints_or_writes_what_is_no_json(
     place: Path, monkeypatch: pytest.MonkeyPatch, path: tuple[str, ...]
 ) -> None:
     monkeypatch.chdir(place)
+    if path == ("compare",):
+        shutil.copytree("m2m-runs/recipe", "other")
     arguments = ARGUMENTS.get(" ".join(path), ["recipe.toml"])
     found = CliRunner().invoke(cli, [*path, *arguments, "--json"], catch_exceptions=False)
     assert found.stdout, found.stderr
