@@ -52,16 +52,16 @@ def opened(
     from m2m.store import run_lock
 
     progress = TerminalProgress(quiet)
-    loaded = changed(load_recipe(recipe, data_roots()), changes or {})
+    original = load_recipe(recipe, data_roots())
+    loaded = changed(original, changes or {})
     part = Share(*share) if share else None
-    limit = Within(loaded, hours) if hours else None
     folder = part.folder(loaded.folder) if part else loaded.folder
     RunFolder(loaded.folder).refuse_links()
     try:
         with run_lock(folder), stoppable(progress):
             log = Logged(progress, RunFolder(folder).log)
             with _logged(log, command):
-                yield Run(loaded, log, part, hours=limit, **allowed)
+                yield Run(loaded, log, part, hours=Within(original, hours or 0.0), **allowed)
     except (Interrupted, KeyboardInterrupt) as error:
         reason = error.message if isinstance(error, Interrupted) else "stopped"
         raise Interrupted(reason, f"go on with `{_same_line()}`") from error

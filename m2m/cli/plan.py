@@ -13,6 +13,7 @@ from m2m.cli.options import data_roots, hours_option, recipe_command
 
 if TYPE_CHECKING:
     from m2m.pipeline.inputs import Inputs
+    from m2m.planning.hours import Within
     from m2m.planning.plan import Plan
 
 
@@ -33,24 +34,27 @@ def plan(recipe: Path, as_json: bool, quiet: bool, hours: float | None) -> None:
     from m2m.errors import ResourceError
     from m2m.pipeline.inputs import read_inputs
     from m2m.pipeline.search import readings
+    from m2m.planning.hours import Within
     from m2m.recipe import load_recipe
 
-    inputs = read_inputs(load_recipe(recipe, data_roots()))
-    estimate, read = planned(inputs, quiet, hours or 0.0), readings(inputs)
+    loaded = load_recipe(recipe, data_roots())
+    inputs = read_inputs(loaded)
+    estimate = planned(inputs, quiet, Within(loaded, hours or 0.0))
+    read = readings(inputs)
     data = {**estimate.as_json(), "readings": read}
     show.result(data, as_json, lambda: show_plan(estimate, read))
     if not estimate.fits:
         raise ResourceError("the run does not fit", "; ".join(estimate.advice))
 
 
-def planned(inputs: Inputs, quiet: bool, hours: float = 0.0) -> Plan:
+def planned(inputs: Inputs, quiet: bool, within: Within | None = None) -> Plan:
     """Calibrate and plan, with bars."""
     from m2m.cli.console import TerminalProgress, stoppable
     from m2m.planning.plan import make_plan
 
     progress = TerminalProgress(quiet)
     with stoppable(progress):
-        return make_plan(inputs, progress, hours)
+        return make_plan(inputs, progress, within)
 
 
 def show_plan(plan: Plan, readings: Sequence[str] = ()) -> None:
@@ -58,16 +62,26 @@ def show_plan(plan: Plan, readings: Sequence[str] = ()) -> None:
     from m2m.cli.console import make_table, print_table
     from m2m.progress import duration
 
-    numbers = ("time", "peak memory", "disk")
+    split = {part.name: part.text for part in plan.parts}
+    share = [f"of {plan.hours:g} hours" if plan.hours else "of the time"] if split else []
+    numbers = ("time", *share, "peak memory", "disk")
     table = make_table("step", *numbers, "what", right=numbers)
     for stage in plan.stages:
         memory = f"{stage.peak_rss_bytes / 2**30:.2f} GiB"
         disk = f"{stage.disk_bytes / 1e6:,.0f} MB"
-        table.add_row(stage.name, duration(stage.seconds), memory, disk, stage.what)
+        part = [split[stage.name]] if split else []
+        table.add_row(stage.name, duration(stage.seconds), *part, memory, disk, stage.what)
     if plan.stages:
-        total = ("all", duration(plan.total_seconds), "", "", "at the speed measured now")
+        blank = [""] * (1 + len(share))
+        total = ("all", duration(plan.total_seconds), *blank, "", "at the speed measured now")
         table.add_row(*total, apart=True)
         print_table(table)
+    for loss in plan.gave_up:
+        say(f"To fit into {plan.hours:g} hours: {loss}." if plan.hours else f"Given up: {loss}.")
+    for sentence in plan.twice:
+        say(sentence)
+    if split and not plan.hours:
+        say("`m2m run RECIPE --hours H` trains for H hours, and `m2m plan` shows their split.")
     for reading in readings:
         say(reading)
     if plan.fits:

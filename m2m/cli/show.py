@@ -81,6 +81,11 @@ def ranking(result: Ranking) -> None:
     from m2m.evaluate.same import in_words
     from m2m.results.ranking import ranking_tables
 
+    if not result.places:
+        say(*result.notes)
+        for warning in result.warnings:
+            say(f"Warning: {warning}", err=True)
+        return
     best, *others = ranking_tables(result, [])
     print_result(best)
     tied = sum(place.tied_with_best for place in result.places)
@@ -182,7 +187,8 @@ def run(result: RunResult, datasets: int) -> None:
     sure = result.confirmation.verdict.kind in ("clear", "tie inside")
     label = "Winner    " if sure else "Best tried"
     say(f"{label} {result.confirmation.winner.mixture.label}")
-    say(f"Ranking    {result.folder / RANKING} (all {len(result.ranking.places)})")
+    if result.ranking.places:
+        say(f"Ranking    {result.folder / RANKING} (all {len(result.ranking.places)})")
     say(f"Report     {result.report}")
     say(f"Results    {result.folder}")
     if result.exported is None:

@@ -24,7 +24,6 @@ Row = TypeVar("Row")
 # Two ways to train on everything. If datasets have unequal sizes, the first leaves out rows of the
 # large ones and repeats rows of the small ones; the second is the files put together.
 ALL, UNION = "all datasets equally", "all rows"
-_NESTED = 3  # the best k datasets together contend for k up to this
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ def contenders(
     if confirm.budget == UNTIL:
         labelled += [
             (f"best {len(mixture.datasets)} together", mixture)
-            for mixture in _nested(ranking, [*rows])
+            for mixture in _nested(ranking, [*rows], confirm.nested)
             if allows(mixture)
         ]
     if "all" in confirm.baselines:
@@ -63,16 +62,18 @@ def contenders(
     singles = [ranked.mixture for ranked in ranking if len(ranked.mixture.datasets) == 1]
     if "best_single" in confirm.baselines and singles:
         labelled.append(("best single", singles[0]))
+    if not labelled:  # nothing was searched, and the recipe names no baseline of all datasets
+        labelled.append((UNION, Mixture.union(rows)))
     labels: dict[Mixture, list[str]] = {}
     for label, mixture in labelled:
         labels.setdefault(mixture, []).append(label)
     return [Contender(", ".join(of), mixture) for mixture, of in labels.items()]
 
 
-def _nested(ranking: Sequence[Ranked], names: Sequence[str]) -> list[Mixture]:
+def _nested(ranking: Sequence[Ranked], names: Sequence[str], most: int) -> list[Mixture]:
     """Return the best two datasets together, the best three, ... by their scores alone."""
     alone = [ranked.mixture.datasets[0] for ranked in ranking if len(ranked.mixture.datasets) == 1]
-    most = min(_NESTED, len(alone))
+    most = min(most, len(alone))
     return [
         Mixture.uniform([name for name in names if name in alone[:count]])
         for count in range(2, most + 1)

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from m2m.errors import InputError
+from m2m.mix.no_search import NoSearch
 from m2m.mix.scoreboard import Objective
 from m2m.mix.space import Space
 from m2m.mix.strategy import Setup, Strategy
 from m2m.recipe import Search
-from m2m.recipe.strategies import AUTO, STRATEGIES
+from m2m.recipe.strategies import AUTO, NONE, STRATEGIES
 
 
 def make_strategy(
@@ -32,11 +33,14 @@ def make_strategy(
     Raises:
         InputError: the strategy is unknown, or there are too many mixtures for it.
     """
+    setup = Setup(space, examples, objectives, search.seed, search.budget, growth)
+    if search.strategy == NONE:
+        return NoSearch(setup)
     name = _automatic(space) if search.strategy == AUTO else search.strategy
     if name not in STRATEGIES:
         raise InputError(f"unknown strategy {name!r}", f"choose {AUTO} or {', '.join(STRATEGIES)}")
     kind: type[Strategy] = import_module(f"m2m.mix.{name}").STRATEGY
-    return kind(Setup(space, examples, objectives, search.seed, search.budget, growth))
+    return kind(setup)
 
 
 def _automatic(space: Space) -> str:

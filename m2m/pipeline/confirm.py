@@ -43,9 +43,9 @@ def confirm(run: TrainedRun, ranking: Ranking, deadline: float | None = None) ->
         Interrupted: the user asked to stop; finished fine-tunes and scores are kept.
     """
     inputs = run.inputs
-    rows, allows = training_rows(inputs, run.experts), search_space(inputs).allows
+    rows, allows = training_rows(inputs, inputs.usable_names), search_space(inputs).allows
     trainable = [p for p in ranking.places if rows.keys() >= {*p.mixture.datasets}]
-    if not trainable:
+    if not trainable and (ranking.places or not rows):
         raise InputError(
             f"{inputs.recipe.path}: no mixture of datasets that all have rows was scored, so there "
             "is nothing to fine-tune for real",
@@ -53,11 +53,11 @@ def confirm(run: TrainedRun, ranking: Ranking, deadline: float | None = None) ->
             "mixture of `m2m search`",
         )
     chosen = contenders(trainable, rows, inputs.recipe.confirm, allows)
-    tuned = tune(run, chosen, ranking.places[0].mixture, deadline)
+    tuned = tune(run, chosen, ranking.best, deadline)
     for part in (DEV, TEST):
         for warning in cut_answers(tuned.trials[tuned.best], objectives_on(part, inputs)):
             run.progress.warn(warning)
-    objectives, every = inputs.objectives, [tuned.base, tuned.merged, *tuned.trials]
+    objectives, every = inputs.objectives, [*_unlike(tuned), *tuned.trials]
     asked = {
         name: (count, len(inputs.test[name].examples)) for name, count in shared(inputs).items()
     }
@@ -65,7 +65,7 @@ def confirm(run: TrainedRun, ranking: Ranking, deadline: float | None = None) ->
         target=target_name(objectives),
         metric=metric_name(objectives),
         models=_models(tuned, chosen, inputs),
-        winning=2 + tuned.best,
+        winning=len(_unlike(tuned)) + tuned.best,
         ahead=_ahead_on_test(tuned, inputs),
         verdict=_verdict(tuned, chosen, inputs, asked),
         shared=asked if has_test(inputs) else {},
@@ -79,13 +79,21 @@ def confirm(run: TrainedRun, ranking: Ranking, deadline: float | None = None) ->
     )
 
 
+def _unlike(tuned: Tuned) -> list[Trial]:
+    """Return the models that are no fine-tunes: the base, and the best merge if there is one."""
+    return [tuned.base, *([tuned.merged] if tuned.merged else [])]
+
+
 def _models(tuned: Tuned, chosen: Sequence[Contender], inputs: Inputs) -> list[Model]:
     """Return base, best merge and fine-tunes with their scores on the first target."""
     first, steps = inputs.recipe.targets[0].name, inputs.recipe.train.steps
+    merged = tuned.merged
     return [
         Model("base", BASE, "base", *_measured(tuned.base, first)),
-        Model(
-            "top 1", tuned.merged.mixture, "merged", *_measured(tuned.merged, first), steps=steps
+        *(
+            [Model("top 1", merged.mixture, "merged", *_measured(merged, first), steps=steps)]
+            if merged
+            else []
         ),
         *(
             Model(
@@ -173,14 +181,18 @@ def _ahead_on_test(tuned: Tuned, inputs: Inputs) -> list[Interval] | None:
         return None
     # Several targets are standardised over the models that the verdict compares, without the merge.
     compared = [tuned.base, *tuned.trials, *tuned.earlier]
+    before = _unlike(tuned)
     board = scoreboard(
-        [tuned.base, tuned.merged, *compared[1:]],
+        [*before, *compared[1:]],
         objectives_on(TEST, inputs),
         inputs.recipe.search.seed,
         reference=compared,
     )
-    winner = 2 + tuned.best
-    against = [winner, winner, *(_equal(tuned, 2) or [winner] * len(tuned.trials))]
+    winner = len(before) + tuned.best
+    against = [
+        *[winner] * len(before),
+        *(_equal(tuned, len(before)) or [winner] * len(tuned.trials)),
+    ]
     return [
         ahead(board.points, board.replicates, place, board.higher_is_better)[i]
         for i, place in enumerate(against)

@@ -30,7 +30,7 @@ from m2m.results.export import Exported
 from m2m.results.facts import Source
 from m2m.results.folder import JUDGED, RunFolder
 from m2m.results.judging import Judged
-from m2m.results.ranking import Ranking
+from m2m.results.ranking import NOT_SEARCHED, Ranking
 from m2m.tokenizer import plain_source
 
 # The keys in which a GGUF names the hub page that it was made from (gguf-py, `Keys.General`).
@@ -185,12 +185,15 @@ def _made(
     train, recipe = inputs.recipe.train, inputs.recipe
     form = recipe.data.normalise
     tuned = sum(model.how == "finetuned" for model in confirmation.models)
-    return [
+    searched = (
         f"Merge to Mix (arXiv 2505.16066): one LoRA expert per dataset for "
-        f"{counted(len(inputs.corpora), 'dataset')}, {len(ranking.places)} of "
+        f"{counted(len(inputs.expert_names), 'dataset')}, {len(ranking.places)} of "
         f"{counted(ranking.candidates, 'mixture')} scored as merged models on "
         f"{in_words(ranking.examples, ranking.different, 'dev questions')}, "
-        f"{tuned} really fine-tuned; this one was the best of these on dev",
+        f"{tuned} really fine-tuned; this one was the best of these on dev"
+    )
+    return [
+        searched if ranking.places else NOT_SEARCHED.removesuffix("."),
         f"LoRA of rank {train.rank}, alpha {train.alpha:g}, on {', '.join(train.target_modules)}",
         f"An expert had {train.steps} steps of at most {train.batch_tokens} tokens (times "
         f"{train.accumulate}), learning rate {train.learning_rate:g}, {train.schedule}; budget of "

@@ -63,7 +63,7 @@ class Halving:
         """
         self._leave_experts(contenders)
         stops: dict[Mixture, list[Stop]] = {mixture: [] for mixture in contenders}
-        steps, spent = self._first, self._first * len(self._inputs.expert_names)
+        steps, spent = self._first, self._first * len(self._inputs.usable_names)
         left = [*contenders]
         while len(left) > 1 and not self._is_late(stops[left[0]]):
             self._reopen(left[0])

@@ -68,9 +68,14 @@ class Inputs:
         return RunFolder(self.recipe.folder)
 
     @property
-    def expert_names(self) -> list[str]:
-        """Return the datasets that may be in a mixture, whose experts are trained."""
+    def usable_names(self) -> list[str]:
+        """Return the datasets that may be in a mixture."""
         return usable(self.recipe.search, self.recipe.datasets)
+
+    @property
+    def expert_names(self) -> list[str]:
+        """Return the datasets that have experts; none if nothing is searched."""
+        return self.usable_names if self.recipe.searches else []
 
     @property
     def untrained_names(self) -> list[str]:
@@ -269,7 +274,7 @@ def _in_steps(inputs: Inputs) -> Recipe:
 
 def _used(inputs: Inputs) -> list[str]:
     """Return the datasets that are trained; all if none is, a case that the search refuses."""
-    return [name for name in inputs.expert_names or inputs.corpora if inputs.corpora[name].samples]
+    return [name for name in inputs.usable_names or inputs.corpora if inputs.corpora[name].samples]
 
 
 def expert_corpus(inputs: Inputs, corpus: Corpus) -> Corpus:

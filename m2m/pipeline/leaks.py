@@ -131,7 +131,7 @@ def find_leaks(inputs: Inputs) -> list[Leak]:
 
     The result is kept in the run's folder, and used again while rows and questions are unchanged.
     """
-    names, stored = inputs.expert_names, inputs.files.leaks
+    names, stored = inputs.usable_names, inputs.files.leaks
     tasks = [*inputs.dev.values(), *inputs.test.values()]
     datasets = {entry.name: entry for entry in inputs.recipe.with_rows if entry.name in names}
     corpora = {name: inputs.corpora[name] for name in datasets}

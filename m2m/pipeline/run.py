@@ -47,8 +47,8 @@ class Hours(Protocol):
     """The time that the user has, from `m2m.planning.hours`."""
 
     @property
-    def deadline(self) -> float:
-        """Return the time (`time.monotonic`) at which the last training ends."""
+    def deadline(self) -> float | None:
+        """Return the time (`time.monotonic`) at which the last training ends; None: no limit."""
 
     def fit(self, inputs: Inputs, progress: Progress) -> Inputs:
         """Cut the inputs down to the time."""
@@ -61,7 +61,8 @@ class Run:
         recipe: the recipe to run.
         progress: gets the messages, and says whether the user wants to stop.
         share: limits the run to a part of the adapters, or of the scores (`search_share`).
-        hours: cuts the inputs down to the time that the user has; see `m2m.planning.hours`.
+        hours: cuts the inputs down to the time that the user has or had; see
+            `m2m.planning.hours`.
         allow_leaks: whether to train on rows that are also dev or test questions.
         anyway: whether to export a model that the verdict is against.
         rescore: whether to score models here that other machines have scored.
@@ -91,7 +92,8 @@ class Run:
         self._together = 0  # bytes of the processes that trained side by side
         self._deadline = hours.deadline if hours else None
         if hours:
-            self._check_leaks()  # before calibration, which takes minutes
+            if hours.deadline is not None:
+                self._check_leaks()  # before calibration, which takes minutes
             self._inputs = hours.fit(self._inputs, progress)
         self.recipe = self._inputs.recipe
         self._files.keep(RECIPE, resolved(self._inputs))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 from m2m.evaluate.metrics import best_possible
+from m2m.evaluate.same import question_keys
 from m2m.formats.journal import Journal
 from m2m.mix.example_order import ExampleOrder
 from m2m.mix.make_strategy import make_strategy
@@ -18,11 +21,13 @@ from m2m.mix.warnings import above_chance
 from m2m.mix.worth import worth
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.journals import claimed_warnings
+from m2m.pipeline.leaks import find_leaks, shared_warnings
 from m2m.pipeline.rescoring import rounding_warnings
 from m2m.pipeline.scorer import open_scorer
 from m2m.pipeline.search_warnings import warnings
 from m2m.pipeline.trained_run import TrainedRun
-from m2m.results.ranking import OnFront, Ranking
+from m2m.recipe.strategies import NONE
+from m2m.results.ranking import NOT_SEARCHED, OnFront, Ranking
 
 
 def search_space(inputs: Inputs) -> Space:
@@ -55,6 +60,8 @@ def search(run: TrainedRun) -> Ranking:
         Interrupted: the user asked to stop; scored mixtures are in the journal.
     """
     inputs, recipe = run.inputs, run.inputs.recipe
+    if not recipe.searches:
+        return _nothing(inputs)
     objectives = inputs.objectives
     space = search_space(inputs)
 
@@ -130,4 +137,25 @@ def search(run: TrainedRun) -> Ranking:
         if recipe.search.combine == "pareto"
         else [],
         unmerged=unmerged(trials, objectives, recipe.growth, recipe.search.seed, ranking),
+    )
+
+
+def _nothing(inputs: Inputs) -> Ranking:
+    """Return the result of a run that searches nothing: all datasets are trained on at once."""
+    objectives = inputs.objectives
+    questions = [key for task in inputs.dev.values() for key in question_keys(task)]
+    return Ranking(
+        target=target_name(objectives),
+        metric=metric_name(objectives),
+        higher_is_better=objectives[0].metric.higher_is_better,
+        strategy=NONE,
+        candidates=0,
+        scored_tokens=0,
+        seconds=0.0,
+        base_score=math.nan,
+        places=[],
+        examples=len(questions),
+        different=len({*questions}),
+        warnings=[*(leak.warning for leak in find_leaks(inputs)), *shared_warnings(inputs)],
+        notes=[NOT_SEARCHED, *readings(inputs)],
     )

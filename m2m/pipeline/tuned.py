@@ -36,7 +36,7 @@ class Tuned:
 
     Attributes:
         base: trial of the base.
-        merged: trial of the best merge.
+        merged: trial of the best merge; None if nothing was searched.
         trials: (n,) of the contenders.
         adapters, steps, seen: (n,) of each: its folder, its steps, the rows that it saw.
         best: place of the winner, which dev chose.
@@ -46,7 +46,7 @@ class Tuned:
     """
 
     base: Trial
-    merged: Trial
+    merged: Trial | None
     trials: Sequence[Trial]
     adapters: Sequence[Path]
     steps: Sequence[int]
@@ -58,14 +58,14 @@ class Tuned:
 
 
 def tune(
-    run: TrainedRun, chosen: Sequence[Contender], merged: Mixture, deadline: float | None
+    run: TrainedRun, chosen: Sequence[Contender], merged: Mixture | None, deadline: float | None
 ) -> Tuned:
     """Fine-tune the contenders as `[confirm] budget` says, and score them.
 
     Args:
         run: the run, with trained experts.
         chosen: the contenders.
-        merged: the mixture whose merge is scored too.
+        merged: the mixture whose merge is scored too; None without a search.
         deadline: time (`time.monotonic`) at which a training without an end ends; None: no limit.
     """
     mixtures = [contender.mixture for contender in chosen]
@@ -74,7 +74,7 @@ def tune(
     tuner = FineTuner(run)
     adapters = tuner.adapters(mixtures)
     with open_judge(run, adapters) as judge:
-        base, best = judge.merged(BASE), judge.merged(merged)
+        base, best = judge.merged(BASE), judge.merged(merged) if merged else None
         trials = [judge.finetuned(mixture) for mixture in mixtures]
     inputs = run.inputs
     board = scoreboard(trials, objectives_on(DEV, inputs), inputs.recipe.search.seed)
@@ -90,7 +90,7 @@ def tune(
 
 
 def _halved(
-    run: TrainedRun, mixtures: Sequence[Mixture], merged: Mixture, deadline: float | None
+    run: TrainedRun, mixtures: Sequence[Mixture], merged: Mixture | None, deadline: float | None
 ) -> Tuned:
     """Halve the contenders; the test questions are read once, after all training."""
     halving = Halving(run, deadline)
@@ -102,7 +102,7 @@ def _halved(
     scored = [*zip(mixtures, steps, strict=True), *((winner, count) for count in earlier)]
     folders = {stage_name(*stop): ladder.adapter(*stop) for stop in scored}
     with open_judge(run, {}, folders) as judge:
-        base, best = judge.merged(BASE), judge.merged(merged)
+        base, best = judge.merged(BASE), judge.merged(merged) if merged else None
         trials = [judge.named(stage_name(*stop), stop[0]) for stop in scored]
     return Tuned(
         base,

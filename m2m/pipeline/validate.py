@@ -43,6 +43,7 @@ from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.rivals import FineTunes, compare, known_scores
 from m2m.pipeline.scorer import open_scorer
 from m2m.pipeline.trained_run import TrainedRun
+from m2m.recipe.strategies import NONE
 from m2m.results.folder import parsed
 from m2m.results.ranking import Ranking
 from m2m.results.table import as_csv
@@ -62,6 +63,11 @@ def validate(run: TrainedRun, ranking: Ranking) -> Validation:
         Interrupted: the user asked to stop; finished fine-tunes and scores are kept.
     """
     inputs, files = run.inputs, run.files
+    if not inputs.recipe.searches:
+        raise InputError(
+            f'{inputs.recipe.path}: strategy = "{NONE}" has no ranking to validate',
+            "delete the strategy in [search], or take another one",
+        )
     known = known_scores(run)
     picks = _picks(ranking, known)
     tuner = FineTuner(run)

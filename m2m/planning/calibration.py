@@ -123,7 +123,7 @@ def calibrate(inputs: Inputs, progress: Progress) -> Rates:
     with tempfile.TemporaryDirectory(prefix=".m2m-plan-", dir=inputs.recipe.folder) as temporary:
         folder = Path(temporary)
         timing = _Timing(inputs, folder, progress)
-        corpora = [inputs.corpora[n] for n in inputs.expert_names if inputs.corpora[n].samples]
+        corpora = [inputs.corpora[n] for n in inputs.usable_names if inputs.corpora[n].samples]
         if not corpora:
             raise InputError(
                 f"{inputs.recipe.path}: no dataset has rows, so there is no training to time",
@@ -221,7 +221,7 @@ class _Timing:
 
         The adapter of `train` represents the experts that are not trained yet.
         """
-        inputs, names = self.inputs, self.inputs.expert_names
+        inputs, names = self.inputs, self.inputs.usable_names
         trained = finished_experts(inputs)
         experts = {name: trained.get(name, self.folder / _ADAPTER) for name in names}
         self.progress.start("calibrating: surrogates", 4, "models")

@@ -23,7 +23,7 @@ from m2m.pipeline.finetunes import training_rows
 from m2m.pipeline.inputs import Inputs, expert_passes
 from m2m.pipeline.search import search_space
 from m2m.planning.calibration import Aside, Rates, count_tokens
-from m2m.planning.until import LAST, Rungs
+from m2m.planning.until import HALVING, LAST, SEARCH, TRAIN, Rungs
 from m2m.recipe import Recipe
 from m2m.recipe.fields import UNTIL
 
@@ -105,12 +105,11 @@ class Work:
         self.inputs, self.rates, self.recipe = inputs, rates, inputs.recipe
         self._fixed: Sizes = like._fixed if like else Sizes.of(inputs)
         self.scratch, self.exported = self._fixed.scratch, self._fixed.exported
-        self.names = inputs.expert_names
+        self.names = inputs.usable_names
         self.space = search_space(inputs)
         self.strategy = planned_strategy(inputs, self._fixed.examples)
         self.sizes = _sizes(self.space)
-        same = like and like.recipe.train == self.recipe.train
-        self.passes: dict[str, float] = like.passes if like and same else expert_passes(inputs)
+        self.passes = self._passes_like(like) if like else expert_passes(inputs)
         dev, test = self._fixed.dev, self._fixed.test
         self.block_seconds = sum(shared for shared, _ in dev) * rates.scored
         self.dev_seconds, self.test_seconds = (
@@ -120,6 +119,11 @@ class Work:
             len(example.choices) for task in inputs.dev.values() for example in task.examples
         )
         self.line = _CHOICE * choices
+
+    def _passes_like(self, like: Work) -> dict[str, float]:
+        """Return the passes for other steps; to count the rows of every batch takes long."""
+        ratio = self.recipe.train.steps / like.recipe.train.steps
+        return {name: like.passes[name] * ratio for name in self.names or like.passes}
 
     def of(self, recipe: Recipe) -> Work:
         """Return the work of a recipe that differs only in its settings."""
@@ -133,12 +137,14 @@ class Work:
 
     def train(self) -> PlannedStage:
         """Plan one adapter for every dataset that has none yet."""
-        made = finished_experts(self.inputs)
-        left = [name for name in self.names if name not in made]
+        made, experts = finished_experts(self.inputs), self.inputs.expert_names
+        left = [name for name in experts if name not in made]
         seconds = sum(self._training(self.recipe.train.steps, name) for name in left)
         seen = list(dict.fromkeys(f"{count:.3g}" for count in sorted(self.passes.values())))
         what = f"{counted(len(left), 'adapter')} of {self.recipe.train.steps} steps, "
         what += "passes over their rows: " + " to ".join([seen[0], *seen[1:][-1:]])
+        if not experts:
+            return PlannedStage(TRAIN, "no experts", 0.0, self.rates.training_bytes, 0)
         at_once, peak = 1, self.rates.training_bytes
         if aside := self.rates.aside:
             at_once, peak = aside.at_once, aside.bytes
@@ -150,11 +156,13 @@ class Work:
         disk = (len(left) + (_CHECKPOINTS + goes_on(self.recipe)) * states) * (
             self.rates.adapter_bytes if left else 0
         )
-        return PlannedStage("train", what, seconds, peak, disk)
+        return PlannedStage(TRAIN, what, seconds, peak, disk)
 
     def search(self) -> PlannedStage:
         """Plan the base on dev, the strategy's mixtures, and the finalists as they are exported."""
         cost, rates = self.strategy.cost(), self.rates
+        if not self.recipe.searches:
+            return PlannedStage(SEARCH, "no search", 0.0, self.rates.training_bytes, 0)
         left = cost.less(self.done())
         base = 1.0 - rates.known.get(BASE, Cost()).evaluations
         load = rates.load(self._expected_size(), len(self.names))
@@ -169,7 +177,7 @@ class Work:
             seconds += rates.surrogate + finalists * (load + self.dev_seconds)
         disk = round(cost.loads * _LINE + cost.evaluations * self.line) + self.scratch_on_disk()
         peak = max(rates.training_bytes, rates.scoring_bytes)
-        return PlannedStage("search", self._search_in_words(cost), seconds, peak, disk)
+        return PlannedStage(SEARCH, self._search_in_words(cost), seconds, peak, disk)
 
     def done(self) -> Cost:
         """Return the work that the journal holds for mixtures that the search may need."""
@@ -220,8 +228,13 @@ class Work:
         total, confirm = len(self.names), self.recipe.confirm
         named = {*confirm.baselines}
         equal = len({*training_rows(self.inputs, self.names).values()}) == 1
-        whole = 0 if total < 3 else len({"all", "union"} & named) - (equal and named > {"all"})
-        nested, top = max(0, min(3, total) - 1), min(confirm.top, self.strategy.candidates)
+        both = {"all", "union"} & named
+        whole = len(both) - (equal and len(both) > 1)
+        if not self.recipe.searches:
+            return Rungs(max(1, whole), self.recipe.train.steps, 0, total)
+        whole = 0 if total < 3 else whole
+        nested = max(0, min(confirm.nested, total) - 1)
+        top = min(confirm.top, self.strategy.candidates)
         count = 1 if total == 1 else max(2, top + nested + whole + ("best_single" in named) - 1)
         return Rungs(count, self.recipe.train.steps, int(goes_on(self.recipe)), total)
 
@@ -231,29 +244,51 @@ class Work:
         seconds = self._training(rungs.steps) + len([*rungs]) * (rates.decoder + rates.surrogate)
         seconds += rungs.checks * self._check_seconds()
         first = rungs.first
-        what = (
-            f"about {counted(rungs.contenders, 'contender')} of {first:,} steps; the better half "
-        )
-        what += f"goes on, up to {rungs.top:,}"
+        what = f"one contender of {first:,} steps"
+        if rungs.contenders > 1:
+            what = f"about {rungs.contenders} contenders of {first:,} steps; the better half "
+            what += f"goes on, up to {rungs.top:,}"
         kept = rungs.checks + (_CHECKPOINTS + 1) * rungs.contenders
         peak = max(rates.training_bytes, rates.scoring_bytes)
-        return PlannedStage("halving", what, seconds, peak, kept * rates.adapter_bytes)
+        return PlannedStage(HALVING, what, seconds, peak, kept * rates.adapter_bytes)
 
     def last(self) -> PlannedStage:
         """Plan the last training up to its cap, and all scores on test."""
         rungs, rates, confirm = self.rungs(), self.rates, self.recipe.confirm
-        passes = sum(self.passes.values()) / len(self.passes) / rungs.first  # of a single, per step
-        steps = rungs.last(confirm.max_passes / passes * min(2.0, self._expected_size()))
-        gap = max(1, rungs.first // 2)
-        checks = -(-steps // gap)
-        seconds = self._training(steps)
-        seconds += checks * (rates.decoder + rates.surrogate + self._check_seconds())
-        models = rungs.contenders + len([*rungs]) + 2
-        seconds += rates.surrogate + models * (self._check_seconds() + self.test_seconds)
+        steps = rungs.last(confirm.max_passes / self.passes_per_step)
+        seconds = steps * self._last_step() + self._scored_in_the_end()
         what = f"the last contender, {steps:,} more steps at most; it ends earlier after "
         what += f"{counted(confirm.patience, 'check')} without improvement, or when --hours are up"
         peak = max(rates.training_bytes, rates.scoring_bytes)
         return PlannedStage(LAST, what, seconds, peak, 2 * rates.adapter_bytes)
+
+    @property
+    def passes_per_step(self) -> float:
+        """Return how often a step of the last training sees a row; its mixture is not known yet."""
+        single = sum(self.passes.values()) / len(self.passes) / self.recipe.train.steps
+        expected = min(2.0, self._expected_size()) if self.recipe.searches else len(self.names)
+        return single / expected
+
+    def steps_within(self, seconds: float) -> int:
+        """Return the steps that the last training makes after its rungs in that time."""
+        return max(0, int((seconds - self._scored_in_the_end()) / self._last_step()))
+
+    def least_seconds(self) -> float:
+        """Return the seconds of a run whose last training ends at once."""
+        stages = {stage.name: stage.seconds for stage in self.stages()}
+        return sum(stages.values()) - stages[LAST] + self._scored_in_the_end()
+
+    def _last_step(self) -> float:
+        """Return the seconds of a step of the last training, with its part of the checks."""
+        gap, rates = max(1, self.recipe.train.steps // 2), self.rates
+        checked = rates.decoder + rates.surrogate + self._check_seconds()
+        return rates.step() + (rates.pause + checked) / gap
+
+    def _scored_in_the_end(self) -> float:
+        """Return the seconds of scoring all contenders on dev and test."""
+        rungs = self.rungs()
+        models = rungs.contenders + len([*rungs]) + 2
+        return self.rates.surrogate + models * (self._check_seconds() + self.test_seconds)
 
     def _check_seconds(self) -> float:
         """Return the seconds of scoring one adapter on dev."""

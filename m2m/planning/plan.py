@@ -18,13 +18,19 @@ from m2m.pipeline.leaks import find_leaks, shared_warnings
 from m2m.pipeline.scorer import threads
 from m2m.planning.calibration import Rates, calibrate
 from m2m.planning.cost import ASIDE, PlannedStage, Work, planned_strategy, times_alone
-from m2m.planning.until import LAST
+from m2m.planning.hours import Within, decide, with_decision
+from m2m.planning.parts import Part, parts_of, twice, twice_after, until_time_is_up
+from m2m.planning.until import HALVING, LAST, TRAIN
 from m2m.progress import Progress
+from m2m.recipe.fields import UNTIL
+from m2m.results.confirmation import Confirmation
+from m2m.results.folder import CONFIRMED
 from m2m.tuner.saving import GIB
 
 _ROOM = 256 << 20  # bytes left free on a disk
 _LONG = 60.0  # seconds of training; nobody needs a shorter time than this
-_TRAINING = ("train", "confirm", "halving", LAST)
+_TRAINING = (TRAIN, "confirm", HALVING, LAST)
+UNCUT: Mapping[str, Any] = {"settings": {}, "gave_up": []}
 _PRODUCTS = 0.55  # fraction of a training step that bf16 makes faster
 
 
@@ -39,6 +45,10 @@ class Plan:
         passes: how often an expert will see each of its rows, on average, by dataset.
         advice: changes to make if the run does not fit; else hints that may help.
         fits: memory, disk and hours suffice.
+        hours: hours that the run may take; 0 for any.
+        parts: the part of the hours that each stage gets, if the last one has no fixed length.
+        gave_up: everything that the run gives up to fit into the hours.
+        twice: sentences on a run of twice the hours.
         warnings: warnings about the model and the data, as the run prints them.
     """
 
@@ -48,6 +58,10 @@ class Plan:
     passes: Mapping[str, float]
     advice: Sequence[str]
     fits: bool
+    hours: float = 0.0
+    parts: Sequence[Part] = ()
+    gave_up: Sequence[str] = ()
+    twice: Sequence[str] = ()
     warnings: Sequence[str] = ()
 
     @property
@@ -64,18 +78,21 @@ class Plan:
             "candidates": self.candidates,
             "passes": dict(self.passes),
             "fits": self.fits,
+            "parts": [part.as_json() for part in self.parts],
+            "gave_up": list(self.gave_up),
+            "twice": list(self.twice),
             "advice": list(self.advice),
             "warnings": list(self.warnings),
         }
 
 
-def make_plan(inputs: Inputs, progress: Progress, hours: float = 0.0) -> Plan:
+def make_plan(inputs: Inputs, progress: Progress, within: Within | None = None) -> Plan:
     """Calibrate and plan.
 
     Args:
         inputs: the run's inputs.
         progress: shows the calibration.
-        hours: hours that the run may take; 0 for any.
+        within: hours that the run may take, with the decisions of earlier calls.
 
     Raises:
         InputError: the search has no mixture to choose from, or too many.
@@ -88,8 +105,38 @@ def make_plan(inputs: Inputs, progress: Progress, hours: float = 0.0) -> Plan:
         rates = calibrate(inputs, progress)
     except ResourceError as error:
         advice = (error.message, *([error.hint] if error.hint else []))
-        return Plan((), strategy.name, strategy.candidates, {}, advice, False, warnings)
-    return dataclasses.replace(plan_with(inputs, rates, hours), warnings=warnings)
+        return Plan((), strategy.name, strategy.candidates, {}, advice, False, warnings=warnings)
+    hours = within.hours if within else 0.0
+    if within and inputs.recipe.confirm.budget == UNTIL:
+        plan = plan_within(inputs, rates, hours, within.kept(until=True))
+    else:
+        plan = plan_with(inputs, rates, hours)
+    return dataclasses.replace(plan, warnings=warnings)
+
+
+def plan_within(
+    inputs: Inputs, rates: Rates, hours: float, kept: dict[str, Any] | None = None
+) -> Plan:
+    """Return the plan of a run whose last training has no fixed length, cut down to its hours.
+
+    Args:
+        inputs: the run's inputs, with the whole recipe.
+        rates: the rates of this machine.
+        hours: hours that the run may take; 0 for any.
+        kept: the decision of an earlier call, which holds for any hours.
+    """
+    decision = kept or (decide(inputs, rates, hours) if hours else UNCUT)
+    cut = with_decision(inputs, decision)
+    plan = dataclasses.replace(plan_with(cut, rates, hours), gave_up=decision["gave_up"])
+    confirmation = inputs.files.read(CONFIRMED, Confirmation.from_json)
+    if confirmation and confirmation.courses:
+        return dataclasses.replace(plan, twice=[*twice_after(confirmation.courses)])
+    if not hours:
+        return plan
+    later = kept or decide(inputs, rates, 2 * hours)
+    losses = {"once": decision["gave_up"], "twice": later["gave_up"]}
+    works = [Work(with_decision(inputs, each), rates) for each in (decision, later)]
+    return dataclasses.replace(plan, twice=[*twice(works[0], hours, works[1], losses)])
 
 
 def _leaks(inputs: Inputs) -> Iterator[str]:
@@ -104,32 +151,13 @@ def _leaks(inputs: Inputs) -> Iterator[str]:
 def plan_with(inputs: Inputs, rates: Rates, hours: float = 0.0) -> Plan:
     """Return the plan for given rates; see `make_plan`."""
     work = Work(inputs, rates)
-    stages = _until_time_is_up(work.stages(), hours)
+    until = inputs.recipe.confirm.budget == UNTIL
+    stages = until_time_is_up(work, hours) if until and hours else work.stages()
     wrong = [*_memory(work, stages), *_disk(work, stages), *_time(work, stages, hours)]
     advice = [*wrong, *_precision(work, stages), *_workers(work, stages), *_unseen(work)]
-    advice += _split(stages)
     name, count = work.strategy.name, work.strategy.candidates
-    return Plan(stages, name, count, work.passes, advice, fits=not wrong)
-
-
-def _until_time_is_up(stages: list[PlannedStage], hours: float) -> list[PlannedStage]:
-    """Return the stages with a last training that takes the rest of the hours, if some are left."""
-    rest = hours * 3600 - sum(stage.seconds for stage in stages if stage.name != LAST)
-    if rest <= 0:
-        return stages
-    what = f"the last contender, until {hours:g} hours are up or training does not pay any more"
-    return [
-        dataclasses.replace(stage, seconds=rest, what=what) if stage.name == LAST else stage
-        for stage in stages
-    ]
-
-
-def _split(stages: Sequence[PlannedStage]) -> Iterator[str]:
-    """Say how the time is divided, if the last training has no fixed length."""
-    total = sum(stage.seconds for stage in stages)
-    if total > 0 and any(stage.name == LAST for stage in stages):
-        parts = ", ".join(f"{stage.name} {stage.seconds / total:.0%}" for stage in stages)
-        yield f"of the time: {parts}. `m2m run RECIPE --hours H` trains for H hours"
+    parts = parts_of(stages, hours) if until else ()
+    return Plan(stages, name, count, work.passes, advice, not wrong, hours, parts)
 
 
 def _memory(work: Work, stages: Sequence[PlannedStage]) -> Iterator[str]:
@@ -194,16 +222,19 @@ def _existing(path: Path) -> Path:
 
 
 def _time(work: Work, stages: Sequence[PlannedStage], hours: float) -> Iterator[str]:
+    """Say that a run with a fixed budget does not fit; others are cut until they do."""
     total = sum(stage.seconds for stage in stages)
-    if not hours or total <= hours * 3600:
+    if not hours or total <= hours * 3600 or work.recipe.confirm.budget == UNTIL:
         return
     longest = max(stages, key=lambda stage: stage.seconds)
     cheaper = work.strategy.cheaper
     less = f'strategy = "{cheaper[0]}"' if cheaper else "a smaller budget"
     change = {
-        "train": "lower [train] steps, or leave datasets out",
+        TRAIN: "lower [train] steps, or leave datasets out",
         "search": f"set [search] {less}, or a smaller max_datasets",
         "confirm": 'set [confirm] top = 1, or budget = "fixed"',
-        "halving": "set [confirm] top = 1, lower [train] steps, or leave datasets out",
     }.get(longest.name, "take a smaller base")
-    yield f"time: {total / 3600:.1f} of {hours:g} hours, most of it to {longest.name}: {change}"
+    yield (
+        f"time: {total / 3600:.1f} of {hours:g} hours, most of it to {longest.name}: {change}. "
+        f"`m2m run RECIPE --hours {hours:g}` looks for cuts itself"
+    )

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-LAST = "last training"
-# Of the hours, experts and halving get about a quarter each, and the last training this part.
+TRAIN, SEARCH, HALVING, LAST = "train", "search", "halving", "last training"
+# Parts of the hours: at most, and for the last training at least.
+MOST = {TRAIN: 0.25, SEARCH: 0.05, HALVING: 0.25}
 LAST_PART = 0.45
+# With the fewest steps that carry a signal, experts may take this part.
+FLOOR_PART = 0.5
+# Those steps, measured on the starter (docs/training.md).
+SIGNAL = 150
 
 
 @dataclass(frozen=True)

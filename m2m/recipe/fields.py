@@ -14,7 +14,14 @@ from typing import Any
 
 from m2m.recipe.data_fields import Dataset, Target
 from m2m.recipe.declare import needed, optional
-from m2m.recipe.strategies import AUTO, STRATEGIES, budget_help, for_any_weights, strategy_help
+from m2m.recipe.strategies import (
+    AUTO,
+    NONE,
+    STRATEGIES,
+    budget_help,
+    for_any_weights,
+    strategy_help,
+)
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 ANYTIME = "anytime"
@@ -190,7 +197,7 @@ class Quantize:
 class Search:
     """`[search]`: which mixtures are scored."""
 
-    strategy: str = optional(AUTO, strategy_help(), choices=(AUTO, *STRATEGIES))
+    strategy: str = optional(AUTO, strategy_help(), choices=(AUTO, NONE, *STRATEGIES))
     weights: str = optional(
         "subsets",
         f"equal weights (subsets) or any (simplex, by {' or '.join(for_any_weights())} search)",
@@ -232,6 +239,12 @@ class Confirm:
         "of one expert), proportional (times the number of datasets), or a number",
         choices=BUDGETS,
         low=1,
+    )
+    nested: int = optional(
+        3,
+        "until: the best two datasets together contend too, and so on up to this many; 1: none",
+        low=1,
+        later=True,
     )
     patience: int = optional(
         4,
@@ -318,6 +331,11 @@ class Recipe:
     def folder(self) -> Path:
         """Return the folder of the results."""
         return run_folder(self.path)
+
+    @property
+    def searches(self) -> bool:
+        """Return whether mixtures are searched; if not, no expert is trained."""
+        return self.search.strategy != NONE
 
     @property
     def growth(self) -> float:

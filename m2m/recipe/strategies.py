@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 AUTO = "auto"
+NONE = "none"  # no strategy: nothing is scored, and no expert is trained
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,10 @@ def strategy_help() -> str:
     every = ", ".join(f"{name} ({known.words})" for name, known in STRATEGIES.items())
     limits = {n: k.auto_up_to for n, k in STRATEGIES.items() if k.auto_up_to is not None}
     taken = (f"{name} up to {most} datasets" if most else name for name, most in limits.items())
-    return f"how mixtures are chosen: {every}; auto: {', then '.join(taken)}"
+    return (
+        f"how mixtures are chosen: {every}; auto: {', then '.join(taken)}; none: no experts and no "
+        "search, all datasets are trained on at once"
+    )
 
 
 def budget_help() -> str:

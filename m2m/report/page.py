@@ -88,7 +88,9 @@ def _sections(facts: Facts) -> Iterator[Markup]:
         yield section(
             "Data and licences", _licences(facts), drawn_table(source_table(facts.sources))
         )
-    yield section("How to read this", bullets([_predicts(facts), *_LIMITS]))
+    searched = facts.ranking is None or facts.ranking.places
+    predicts = [_predicts(facts)] if searched else []
+    yield section("How to read this", bullets([*predicts, *_LIMITS]))
     yield section(
         "Recipe, seeds and versions",
         element("p", "The recipe with every default; what differs from the defaults is bold."),

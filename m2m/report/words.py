@@ -10,7 +10,7 @@ from m2m.mix.mixture import Mixture
 from m2m.mix.worth import UNKNOWN, VERDICTS
 from m2m.results.confirmation import Confirmation
 from m2m.results.facts import Facts
-from m2m.results.ranking import Ranking
+from m2m.results.ranking import NOT_SEARCHED, Ranking
 
 COMPARED = {
     1: "is clearly better than",
@@ -29,6 +29,8 @@ def findings(facts: Facts) -> list[str]:
     if facts.ranking is not None:
         winner = facts.confirmation.winner.mixture if facts.confirmation else None
         sentences += [*_ties(facts.ranking, winner), *_worth(facts.ranking)]
+        if not facts.ranking.places:
+            sentences.append(NOT_SEARCHED)
     if facts.confirmation is None:
         sentences.append("Nothing is confirmed yet. Run `m2m confirm RECIPE`.")
     elif facts.ranking is not None:

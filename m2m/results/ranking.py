@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,9 +14,11 @@ from m2m.mix.mixture import Mixture
 from m2m.mix.ranking import Interval, Ranked
 from m2m.mix.unmerged import Unmerged
 from m2m.mix.worth import Interaction
+from m2m.recipe.strategies import NONE
 from m2m.results.rivals import unmerged_table
 from m2m.results.table import Cell, Column, Table
 
+NOT_SEARCHED = "No mixtures were searched: the recipe trains on all datasets at once."
 TOP, BOTTOM = 16, 3  # mixtures that are shown one by one
 
 
@@ -83,9 +86,14 @@ class Ranking:
     unmerged: Sequence[Unmerged] = ()
 
     @property
-    def worst(self) -> Ranked:
+    def worst(self) -> Ranked | None:
         """Return the control: a search that measures anything separates it from the best."""
-        return self.places[-1]
+        return self.places[-1] if self.places else None
+
+    @property
+    def best(self) -> Mixture | None:
+        """Return the mixture with the best surrogate; None if nothing was searched."""
+        return self.places[0].mixture if self.places else None
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields of `m2m search --json` and of `ranking.json`."""
@@ -103,9 +111,9 @@ class Ranking:
             "steps": self.steps,
             "scored_tokens": self.scored_tokens,
             "seconds": round(self.seconds, 1),
-            "base_score": self.base_score,
+            "base_score": None if math.isnan(self.base_score) else self.base_score,
             "mixtures": [place.as_json() for place in self.places],
-            "worst": self.worst.as_json(),
+            "worst": self.worst and self.worst.as_json(),
             "dataset_worth": {
                 name: {**worth.as_json(), "verdict": self.verdicts[name]}
                 for name, worth in self.worth.items()
@@ -127,7 +135,7 @@ class Ranking:
             KeyError, TypeError, ValueError: `data` is not from `as_json`.
         """
         places = [Ranked.from_json(place) for place in data["mixtures"]]
-        if not places:
+        if not places and data["strategy"] != NONE:
             raise ValueError("no mixtures")
         worth, smallest = data["dataset_worth"], float(data["smallest_effect"])
         return cls(
@@ -138,7 +146,7 @@ class Ranking:
             candidates=int(data["candidates"]),
             scored_tokens=int(data["scored_tokens"]),
             seconds=as_seconds(data["seconds"], "seconds"),
-            base_score=float(data["base_score"]),
+            base_score=math.nan if data["base_score"] is None else float(data["base_score"]),
             places=places,
             examples=int(data["examples"]),
             different=int(data["different"]),

@@ -19,8 +19,10 @@ from m2m.pipeline.inputs import Inputs, read_inputs
 from m2m.pipeline.run import Run
 from m2m.planning import hours as hours_module
 from m2m.planning.calibration import Rates
-from m2m.planning.hours import fit_hours
+from m2m.planning.cuts import with_settings
+from m2m.planning.hours import Within, decide
 from m2m.planning.plan import plan_with
+from m2m.planning.split import RESERVE
 from m2m.progress import Silent
 from m2m.recipe import Recipe, Search, load_recipe
 from m2m.results.folder import RunFolder
@@ -54,7 +56,7 @@ def test_a_recipe_is_cut_until_it_fits_and_no_further(
     inputs, heard = read_inputs(recipe), Heard()
     whole = seconds(inputs, recipe)
     limit = share * whole
-    found = fit_hours(inputs, recipe, limit / hours_module._FRACTION / 3600, heard)
+    found = Within(recipe, limit / RESERVE / 3600).fit(inputs, heard)
     assert seconds(inputs, found.recipe) <= limit
     assert bool(heard.warnings) == (share < 1)
     assert (found.recipe == inputs.recipe) == (share > 1)
@@ -80,10 +82,10 @@ def test_a_search_gets_cheaper_before_mixtures_are_left_out(
     inputs = read_inputs(dataclasses.replace(recipe, datasets=datasets, search=search))
     rates = dataclasses.replace(RATES, token=0.0, tokens=dict.fromkeys(names, 1.0), scored=1.0)
     limit = share * seconds(inputs, inputs.recipe, rates)
-    decided = hours_module._decide(inputs, rates, limit / hours_module._FRACTION / 3600)
+    decided = decide(inputs, rates, limit / RESERVE / 3600)
     assert decided["settings"].keys() == {"top", *changed}
     assert len(decided["gave_up"]) == len(decided["settings"])
-    fitted = hours_module._with(inputs.recipe, decided["settings"])
+    fitted = with_settings(inputs.recipe, decided["settings"])
     assert seconds(inputs, fitted, rates) <= limit
     if budget := decided["settings"].get("budget"):
         more = dataclasses.replace(fitted.search, budget=budget + 2)
@@ -95,7 +97,7 @@ def test_what_cannot_be_cut_enough_is_refused(
 ) -> None:
     monkeypatch.setattr(hours_module, "calibrate", lambda inputs, progress: RATES)
     with pytest.raises(ResourceError, match=r"at its least it takes"):
-        fit_hours(read_inputs(recipe), recipe, 1e-4, Silent())
+        Within(recipe, 1e-4).fit(read_inputs(recipe), Silent())
     assert not RunFolder(recipe.folder).hours.exists()
 
 
@@ -106,17 +108,18 @@ def test_a_decision_lasts_for_its_recipe_and_hours(
     inputs = read_inputs(recipe)
     hours = 0.75 * seconds(inputs, recipe) / 3600
 
-    def cut(recipe: Recipe) -> list[str]:
-        heard = Heard()
-        fit_hours(dataclasses.replace(inputs, recipe=recipe), recipe, hours, heard)
-        return heard.warnings
+    def cut(recipe: Recipe, hours: float = hours) -> tuple[int, int, Search]:
+        found = Within(recipe, hours).fit(dataclasses.replace(inputs, recipe=recipe), Heard())
+        return found.recipe.train.steps, found.recipe.confirm.top, found.recipe.search
 
     first = cut(recipe)
     slower = dataclasses.replace(RATES, token=RATES.token * 1.2)
     monkeypatch.setattr(hours_module, "calibrate", lambda inputs, progress: slower)
     assert cut(recipe) == first
+    assert cut(recipe, 0.0) == first, "commands without hours keep the cuts, too"
     changed = dataclasses.replace(recipe, merge=dataclasses.replace(recipe.merge, scale=0.9))
     assert cut(changed) != first
+    assert cut(recipe, 0.0) == (12, 2, recipe.search), "that decision is not about this recipe"
     RunFolder(recipe.folder).hours.write_text("{", encoding="utf-8")
     assert cut(recipe) != first
 
@@ -140,9 +143,7 @@ def test_a_run_reads_its_inputs_once_and_keeps_the_cut(
         return read_rows(source, mapping)
 
     monkeypatch.setattr(inputs_module, "read_rows", counting)
-    run = Run(
-        recipe, Heard(), hours=hours_module.Within(recipe, limit / hours_module._FRACTION / 3600)
-    )
+    run = Run(recipe, Heard(), hours=Within(recipe, limit / RESERVE / 3600))
     assert sorted(read) == sorted(dataset.path for dataset in recipe.datasets)
     assert run.recipe.train.steps < whole.recipe.train.steps
     assert seconds(whole, run.recipe) <= limit

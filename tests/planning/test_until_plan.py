@@ -3,35 +3,69 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from m2m.errors import ResourceError
+from m2m.cli.main import cli
 from m2m.pipeline.inputs import Inputs, read_inputs
 from m2m.pipeline.run import Run
 from m2m.planning import hours as hours_module
 from m2m.planning.cost import Work
-from m2m.planning.hours import fit_hours
-from m2m.planning.plan import plan_with
-from m2m.planning.until import LAST, LAST_PART, Rungs
+from m2m.planning.hours import Within, decide
+from m2m.planning.plan import Plan, plan_within
+from m2m.planning.promise import promising
+from m2m.planning.until import FLOOR_PART, LAST, LAST_PART, MOST, Rungs
 from m2m.progress import Silent
 from m2m.recipe import Recipe, load_recipe
+from m2m.recipe.strategies import NONE
+from m2m.results.courses import TIME
+from m2m.results.folder import RunFolder
 from tests.pipeline.scenario import make_scenario
 from tests.planning.test_hours import Heard
 from tests.planning.test_plan import RATES
+from tests.tiny import pico_dataset
+
+SLOW = dataclasses.replace(
+    RATES,
+    token=0.01,
+    tokens=dict.fromkeys(("copy", "reverse", "upper", "first", "last", "double"), 100.0),
+    pause=0.1,
+    judged=0.01,
+)
+
+
+def until(path: Path, more: str = "", steps: int = 12) -> Recipe:
+    text = path.read_text(encoding="utf-8").replace('budget = "fixed"\n', more)
+    path.write_text(text.replace("steps = 12", f"steps = {steps}"), encoding="utf-8")
+    return load_recipe(path)
 
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Recipe:
-    path = make_scenario(tmp_path)
-    text = path.read_text(encoding="utf-8").replace('budget = "fixed"\n', "")
-    path.write_text(text, encoding="utf-8")
-    return load_recipe(path)
+    return until(make_scenario(tmp_path))
 
 
-def without_last(inputs: Inputs) -> float:
-    return sum(stage.seconds for stage in plan_with(inputs, RATES).stages if stage.name != LAST)
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
+    """Six datasets, and experts of 400 steps that may be cut to 150."""
+    path = make_scenario(tmp_path_factory.mktemp("many"), "first")
+    recipe = until(path, steps=400)
+    more = [
+        dataclasses.replace(
+            recipe.datasets[0], name=name, path=pico_dataset(path.with_name(f"{name}.jsonl"), skill)
+        )
+        for name, skill in (("last", "copy"), ("double", "reverse"))
+    ]
+    return read_inputs(dataclasses.replace(recipe, datasets=(*recipe.datasets, *more)))
+
+
+def without(inputs: Inputs, names: int) -> Inputs:
+    excluded = tuple(inputs.usable_names[names:])
+    search = dataclasses.replace(inputs.recipe.search, excluded=excluded)
+    return dataclasses.replace(inputs, recipe=dataclasses.replace(inputs.recipe, search=search))
 
 
 def test_rungs_double_their_steps_while_the_contenders_halve() -> None:
@@ -44,20 +78,26 @@ def test_rungs_double_their_steps_while_the_contenders_halve() -> None:
     assert [*Rungs(1, 300, 0, 1)] == [(1, 300)]
 
 
+def parts(plan: Plan) -> dict[str, float]:
+    return {part.name: part.part for part in plan.parts}
+
+
 def test_the_plan_states_the_split_and_the_cap(recipe: Recipe) -> None:
     inputs = read_inputs(recipe)
-    plan = plan_with(inputs, RATES)
+    plan = plan_within(inputs, RATES, 0.0)
     assert [stage.name for stage in plan.stages] == ["train", "search", "halving", LAST, "export"]
-    (split,) = [each for each in plan.advice if each.startswith("of the time")]
-    assert LAST in split
+    assert sum(parts(plan).values()) == pytest.approx(1.0)
     assert "steps at most" in plan.stages[3].what
-    hours = 2 * plan.total_seconds / 3600
-    timed = plan_with(inputs, RATES, hours)
+    hours = 9 * plan.total_seconds / 3600
+    timed = plan_within(inputs, RATES, hours)
     assert timed.total_seconds == pytest.approx(hours * 3600)
     assert timed.stages[:3] == plan.stages[:3]
-    assert timed.fits
+    assert not timed.gave_up
+    assert timed.parts[0].text.endswith("(at most 25 %)")
+    assert timed.parts[3].text.endswith("(at least 45 %)")
 
 
+@pytest.mark.slow  # a real run
 def test_planned_rungs_are_those_of_the_run(recipe: Recipe) -> None:
     inputs = read_inputs(recipe)
     planned = Work(inputs, RATES).rungs()
@@ -70,15 +110,80 @@ def test_planned_rungs_are_those_of_the_run(recipe: Recipe) -> None:
     assert max(others) <= planned.top
 
 
-def test_the_last_training_keeps_its_part_of_the_hours(
-    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("names", [3, 6])
+@pytest.mark.parametrize("minutes", [240, 90, 45, 30, 20, 12, 8, 5, 1])
+def test_every_stage_keeps_to_its_limit_whatever_the_hours(
+    many: Inputs, minutes: int, names: int
 ) -> None:
-    monkeypatch.setattr(hours_module, "calibrate", lambda inputs, progress: RATES)
-    inputs, heard = read_inputs(recipe), Heard()
-    whole = without_last(inputs)
-    hours = whole / (1 - LAST_PART) / hours_module._FRACTION / 3600
-    assert fit_hours(inputs, recipe, 1.01 * hours, heard).recipe == inputs.recipe
-    assert not heard.warnings
+    """A second a step: with 6 datasets their least steps take 15 minutes."""
+    inputs = without(many, names)
+    plan = plan_within(inputs, SLOW, minutes / 60)
+    assert plan.fits, "it is never refused"
+    found, searched = parts(plan), plan.stages[0].what != "no experts"
+    assert found["train"] <= FLOOR_PART
+    if searched:
+        assert found["train"] + found["search"] + found["halving"] <= 1 - LAST_PART
+        assert found[LAST] >= LAST_PART
+    if found["train"] > MOST["train"]:
+        assert any("fewest that carry a signal" in loss for loss in plan.gave_up)
+        assert "of 150 steps" in plan.stages[0].what
+    assert found["halving"] <= MOST["halving"]
+    assert found["search"] <= MOST["search"]
+    assert sum(found.values()) == pytest.approx(1.0)
+    assert "not known before the run" in plan.twice[-1]
+
+
+def test_less_time_means_fewer_steps_then_fewer_datasets_then_no_search(many: Inputs) -> None:
+    found = [decide(many, SLOW, minutes / 60) for minutes in (600, 120, 40, 25, 8)]
+    assert found[0] == {"settings": {}, "gave_up": []}
+    assert 150 < found[1]["settings"]["steps"] < 400
+    assert found[2]["settings"]["steps"] == 150
+    assert 1 <= len(found[3]["settings"]["excluded"]) <= 4
+    assert "its tokens are" in str(found[3]["gave_up"])
+    assert found[4]["settings"]["strategy"] == NONE
+    assert [str(each["gave_up"]) == "[]" for each in found] == [True, *[False] * 4]
+
+
+def test_what_is_required_is_never_left_out(many: Inputs) -> None:
+    search = dataclasses.replace(many.recipe.search, required=("upper", "copy"))
+    inputs = dataclasses.replace(many, recipe=dataclasses.replace(many.recipe, search=search))
+    left = decide(inputs, SLOW, 20 / 60)["settings"]
+    assert not {"upper", "copy"} & {*left["excluded"]}
+
+
+def test_a_file_that_contradicts_the_others_comes_last(tmp_path: Path) -> None:
+    path = make_scenario(tmp_path, "first")
+    rows = (tmp_path / "copy.jsonl").read_text(encoding="utf-8").splitlines()
+    questions = [json.loads(row) for row in rows]
+    answers = [row["completion"] for row in questions]
+    for row, answer in zip(questions, answers[1:] + answers[:1], strict=True):
+        row["completion"] = answer
+    lines = [json.dumps(row) + "\n" for row in questions]
+    (tmp_path / "first.jsonl").write_text("".join(lines), encoding="utf-8")
+    order = promising(read_inputs(load_recipe(path)))
+    wrong = {dataset.name for dataset in order if dataset.wrong}
+    assert len(wrong & {"copy", "first"}) == 1, "one of the two, and which cannot be known"
+    assert order[-1].name in wrong
+    assert "contradict" in order[-1].reason
+
+
+@pytest.mark.slow  # three runs
+def test_far_too_few_hours_still_run_and_say_what_they_are(recipe: Recipe) -> None:
+    """With real times of this machine: nothing is refused."""
+    heard = Heard()
+    run = Run(recipe, heard, hours=Within(recipe, 1e-5))
+    assert not run.recipe.searches
+    assert any("no experts and no search" in warning for warning in heard.warnings)
+    assert any("at least" in warning for warning in heard.warnings)
+    found = run.confirm()
+    assert found.courses is not None
+    assert found.courses.end == TIME
+    again = Run(recipe, heard, hours=Within(recipe))
+    assert again.recipe == run.recipe, "commands without hours keep the cuts"
+    assert again.confirm().as_json() == found.as_json()
+    more = Run(recipe, heard, hours=Within(recipe, 10.0)).confirm()
+    assert more.courses is not None
+    assert more.courses.steps > found.courses.steps
 
 
 def test_a_decision_holds_for_any_hours_so_that_adapters_stay(
@@ -86,10 +191,11 @@ def test_a_decision_holds_for_any_hours_so_that_adapters_stay(
 ) -> None:
     monkeypatch.setattr(hours_module, "calibrate", lambda inputs, progress: RATES)
     inputs = read_inputs(recipe)
-    hours = 1.5 * without_last(inputs) / 3600
-    first = fit_hours(inputs, recipe, hours, Heard())
+    hours = plan_within(inputs, RATES, 0.0).total_seconds / 3600
+    first = Within(recipe, hours).fit(inputs, Heard())
     assert first.recipe != inputs.recipe, "something was cut"
-    assert fit_hours(inputs, recipe, 10 * hours, Heard()).recipe == first.recipe
+    for later in (10 * hours, 0.0):
+        assert Within(recipe, later).fit(inputs, Heard()).recipe == first.recipe
 
 
 def test_what_is_trained_already_is_never_cut(
@@ -98,19 +204,26 @@ def test_what_is_trained_already_is_never_cut(
     Run(recipe, Silent()).train()
     monkeypatch.setattr(hours_module, "calibrate", None)
     inputs = read_inputs(recipe)
-    assert fit_hours(inputs, recipe, 1e-6, Heard()).recipe == inputs.recipe
+    assert Within(recipe, 1e-6).fit(inputs, Heard()).recipe == inputs.recipe
 
 
-def test_if_the_floor_takes_more_than_half_m2m_says_so(
-    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(hours_module, "calibrate", lambda inputs, progress: RATES)
-    inputs, heard = read_inputs(recipe), Heard()
-    least = dataclasses.replace(recipe.confirm, top=1)
-    smaller = dataclasses.replace(inputs.recipe, confirm=least)
-    floor = without_last(dataclasses.replace(inputs, recipe=smaller))
-    fit_hours(inputs, recipe, 1.35 * floor / 3600, heard)
-    assert any("leave datasets out" in warning for warning in heard.warnings)
-    other = dataclasses.replace(recipe, merge=dataclasses.replace(recipe.merge, seed=1))
-    with pytest.raises(ResourceError, match="at its least"):
-        fit_hours(inputs, other, 0.5 * floor / 3600, Heard())
+@pytest.mark.slow  # a real run
+def test_after_a_run_its_plan_says_what_more_hours_bring(recipe: Recipe) -> None:
+    done = Run(recipe, Silent(), hours=Within(recipe, 1.0))
+    done.confirm()
+    plan = plan_within(read_inputs(recipe), RATES, 2.0, Within(recipe, 2.0).kept(until=True))
+    assert plan.twice[0].startswith("Training ended after")
+    assert any("As many steps again" in each or "not known" in each for each in plan.twice)
+
+
+def test_the_command_shows_the_split_and_twice_the_hours(recipe: Recipe) -> None:
+    shown = CliRunner().invoke(cli, ["plan", str(recipe.path), "--hours", "1"])
+    assert shown.exit_code == 0, shown.output
+    words = " ".join(shown.stdout.split())
+    assert "(at least 45 %)" in words
+    assert "In 2 hours" in words
+    data = CliRunner().invoke(cli, ["plan", str(recipe.path), "--hours", "1", "--json", "--quiet"])
+    printed = json.loads(data.stdout)
+    assert {part["name"] for part in printed["parts"]} >= {"train", LAST}
+    assert printed["twice"]
+    assert not RunFolder(recipe.folder).hours.exists(), "a plan decides nothing"
