@@ -36,6 +36,13 @@ class Mixture:
         total = sum(rows.values())
         return cls(tuple(rows), tuple(count / total for count in rows.values()))
 
+    def only(self, names: Sequence[str]) -> Mixture:
+        """Return some of its datasets with the same proportions among them."""
+        if self.is_uniform:
+            return Mixture.uniform(names)
+        weights = [self.weight_by_dataset[name] for name in names]
+        return Mixture(tuple(names), tuple(weight / sum(weights) for weight in weights))
+
     @property
     def is_uniform(self) -> bool:
         """Return whether all weights are the same."""

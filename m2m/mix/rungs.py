@@ -7,7 +7,7 @@ it pays.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,6 +74,31 @@ def outlook(
     gains = np.maximum(0.0, np.minimum(expected, most) - columns[best])
     low, high = percentiles(gains[None, 1:])
     return Interval(float(gains[0]), float(low[0]), float(high[0]))
+
+
+# A held-out loss has turned if it was lowest this many checks ago, and has risen by this fraction
+# since. The same rows are measured each time, so smaller changes are noise of the training only.
+TURNED, RISE = 2, 0.02
+
+
+def turned(losses: Mapping[str, Sequence[float]]) -> dict[str, int]:
+    """Return the datasets whose held-out loss has turned while the others' fell, the worst first.
+
+    Args:
+        losses: by dataset, its loss at each of the same checks.
+
+    Returns:
+        By dataset, the place of the check with its lowest loss.
+    """
+    found: dict[str, tuple[float, int]] = {}
+    for name, own in losses.items():
+        lowest = int(np.argmin(own))
+        others = [of[-1] - of[lowest] for other, of in losses.items() if other != name]
+        rise = own[-1] / own[lowest] - 1.0 if own[lowest] > 0 else 0.0
+        late = len(own) - 1 - lowest >= TURNED and min(own[lowest + 1 :]) > own[lowest]
+        if late and rise >= RISE and others and sum(others) < 0:
+            found[name] = rise, lowest
+    return {name: found[name][1] for name in sorted(found, key=lambda name: -found[name][0])}
 
 
 @dataclass(frozen=True)

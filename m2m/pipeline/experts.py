@@ -55,9 +55,12 @@ class Job:
 
     def mark(self, base: BaseModel) -> str:
         """Return the mark of its folder: the fingerprint of everything that decides its bits."""
+        return folder_mark(self.identity(base), self.config, self.steps, last=self.last)
+
+    def identity(self, base: BaseModel) -> str:
+        """Return the identity of its training, whatever its end."""
         sizes = len(self.corpus.samples), len(self.corpus.held_out)
-        training = identity(self.config, self.origin(base), *sizes)
-        return folder_mark(training, self.config, self.steps, last=self.last)
+        return identity(self.config, self.origin(base), *sizes)
 
     def origin(self, base: BaseModel) -> Origin:
         """Return the names and fingerprints that identify its training."""

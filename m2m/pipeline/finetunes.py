@@ -93,7 +93,8 @@ class FineTuner:
 
     def seen(self, mixture: Mixture, adapter: Path) -> dict[str, RowsSeen]:
         """Return how many rows of each of its datasets a mixture's fine-tune saw."""
-        return rows_seen(self._inputs, mixture, self._job(mixture), read_extra(adapter)["steps"])
+        job, steps = self._job(mixture), read_extra(adapter)["steps"]
+        return rows_seen(self._inputs, mixture, times_seen(job.corpus.samples, job.config, steps))
 
     def _job(self, mixture: Mixture) -> Job:
         steps = self.steps(mixture)
@@ -102,13 +103,18 @@ class FineTuner:
         return Job(mixed_corpus(self._inputs, mixture), config, place)
 
 
-def rows_seen(inputs: Inputs, mixture: Mixture, job: Job, steps: int) -> dict[str, RowsSeen]:
-    """Return how many rows of each dataset of a mixture a training of that many steps saw."""
-    counts = times_seen(job.corpus.samples, job.config, steps)
+def rows_seen(inputs: Inputs, mixture: Mixture, counts: Mapping[int, int]) -> dict[str, RowsSeen]:
+    """Return how many rows of each dataset of a mixture a training saw.
+
+    Args:
+        inputs: the run's inputs.
+        mixture: the mixture.
+        counts: how often the training saw each row, as `times_seen` returns them.
+    """
     seen = {}
     for name in mixture.datasets:
         samples = inputs.corpora[name].samples
-        times = [counts[id(sample)] for sample in samples]
+        times = [counts.get(id(sample), 0) for sample in samples]
         unseen = {s.line for s, count in zip(samples, times, strict=True) if not count}
         rows = len({sample.line for sample in samples})  # a row can be several samples
         seen[name] = RowsSeen(rows - len(unseen), rows, sum(times) / len(times))

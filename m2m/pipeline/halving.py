@@ -16,12 +16,12 @@ from functools import cached_property
 from m2m.evaluate.metrics import best_possible
 from m2m.evaluate.score import Score
 from m2m.mix.mixture import Mixture
-from m2m.mix.rungs import Checks, going_on, next_check, outlook
+from m2m.mix.rungs import Checks, going_on, next_check, outlook, turned
 from m2m.mix.scoreboard import Scoreboard, metric_name, scoreboard
-from m2m.pipeline.finetunes import DEV, objectives_on, rows_seen
+from m2m.pipeline.finetunes import DEV, objectives_on
 from m2m.pipeline.ladder import Ladder, Stop
 from m2m.pipeline.trained_run import TrainedRun
-from m2m.results.courses import CAP, PASSES, PATIENCE, TIME, Check, Course, Courses
+from m2m.results.courses import CAP, PASSES, PATIENCE, TIME, Check, Course, Courses, Spoiled
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,14 @@ class Halved:
         winner: the contender that was left.
         best: the winner's stop with the best dev score.
         end: why the winner's training ended.
+        spoiled: the datasets whose held-out loss turned in the winner's last training.
     """
 
     stops: dict[Mixture, list[Stop]]
     winner: Mixture
     best: Stop
     end: str
+    spoiled: Sequence[Spoiled] = ()
 
 
 class Halving:
@@ -54,6 +56,8 @@ class Halving:
         self._run, self._inputs = run, run.inputs
         self._deadline = deadline
         self._ladder = Ladder(run)
+        self._spoiled: dict[str, Spoiled] = {}
+        self._dropped = 0  # steps after which the last dataset was left out
 
     def run(self, contenders: Sequence[Mixture]) -> Halved:
         """Train the contenders until one is left, and that one as long as it pays.
@@ -78,7 +82,7 @@ class Halving:
             stops[winner] += self._ladder.climb([winner], steps)
         end = self._train_on(winner, stops[winner], stops[winner][-1].steps + spent)
         best = stops[winner][self._checks(stops[winner]).best]
-        return Halved(stops, winner, best, end)
+        return Halved(stops, winner, best, end, [*self._spoiled.values()])
 
     def courses(self, halved: Halved) -> Courses:
         """Return the dev scores of all stops, as the results keep them."""
@@ -111,6 +115,7 @@ class Halving:
             halved.end,
             more,
             round(last, 4),
+            halved.spoiled,
         )
 
     @property
@@ -164,7 +169,9 @@ class Halving:
         while not (end := self._end(stops, len(rungs), ended, cap)):
             self._reopen(winner)
             every = self._inputs.recipe.train.checkpoint_every
-            stops += ladder.climb([winner], next_check(self._first, every, stops[-1].steps))
+            after = next_check(self._first, every, stops[-1].steps)
+            stops += ladder.climb([winner], after, watch=True)
+            self._watch(winner, stops)
             best = stops[self._checks(stops).best].steps
             for stop in stops[:-1]:
                 if stop.steps not in rungs and stop.steps != best:
@@ -172,6 +179,29 @@ class Halving:
             self._tell(stops, len(rungs))
         ladder.end(winner, stops[-1].steps, end)
         return end
+
+    def _watch(self, winner: Mixture, stops: Sequence[Stop]) -> None:
+        """Report a dataset whose held-out loss turned; leave it out if the recipe says so."""
+        drop, now = self._inputs.recipe.confirm.drop, stops[-1]
+        watched = [stop for stop in stops if stop.by_dataset and stop.steps > self._dropped]
+        left = [
+            name
+            for name in winner.datasets
+            if not (name in self._spoiled and self._spoiled[name].dropped)
+        ]
+        losses = {name: [stop.by_dataset[name] for stop in watched] for name in left if watched}
+        for name, place in turned(losses).items():
+            if name in self._spoiled:
+                continue
+            lowest = watched[place]
+            values = lowest.by_dataset[name], now.by_dataset[name]
+            spoiled = Spoiled(name, lowest.steps, values[0], now.steps, values[1], drop)
+            self._spoiled[name] = spoiled
+            self._run.progress.warn(spoiled.sentence)
+            if drop:  # one at a time, because the others are better without it
+                self._ladder.drop(winner, now.steps, name)
+                self._dropped = now.steps
+                return
 
     def _end(
         self, stops: Sequence[Stop], rungs: int, ended: tuple[int, str] | None, cap: int
@@ -183,7 +213,7 @@ class Halving:
             return ended[1] if steps >= ended[0] else ""
         if self._checks(stops, rungs).waited >= confirm.patience:
             return PATIENCE
-        seen = rows_seen(self._inputs, winner, self._ladder.job(winner, steps), steps)
+        seen = self._ladder.seen(winner, steps)
         if max(rows.passes for rows in seen.values()) >= confirm.max_passes:
             return PASSES
         if self._deadline is None:
@@ -210,7 +240,9 @@ class Halving:
 
     def _checks(self, stops: Sequence[Stop], rungs: int = 1) -> Checks:
         board = self._board(stops)
-        return Checks(board.sign * board.points, [stop.held_out for stop in stops], rungs)
+        # After a dataset was left out, the held-out rows are others.
+        held_out = [stop.held_out if stop.steps > self._dropped else None for stop in stops]
+        return Checks(board.sign * board.points, held_out, rungs)
 
     def _board(self, stops: Sequence[Stop]) -> Scoreboard:
         objectives, seed = objectives_on(DEV, self._inputs), self._inputs.recipe.search.seed

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,18 @@ from m2m.formats.journal import Journal
 from m2m.formats.json_values import as_real, as_seconds
 from m2m.mix.mixture import Mixture
 from m2m.mix.trial import Trial
-from m2m.pipeline.experts import Job, expert_job, goes_on
-from m2m.pipeline.finetunes import folder_name, mixed_corpus, open_judge, stage_name
+from m2m.pipeline.experts import Job, expert_job, goes_on, made
+from m2m.pipeline.finetunes import folder_name, mixed_corpus, open_judge, rows_seen, stage_name
 from m2m.pipeline.trained_run import TrainedRun
+from m2m.pipeline.watch import losses_by_dataset
 from m2m.pipeline.workers import train_all
+from m2m.results.confirmation import RowsSeen
 from m2m.results.folder import parsed
 from m2m.store import fingerprint
+from m2m.tuner.checkpointing import checkpoint_path, pass_on, saved_step
+from m2m.tuner.row_mix import times_seen
+
+_LONGEST_NAME = 150  # of a state, before the datasets that it leaves out
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,7 @@ class Stop:
     Attributes:
         trial: its scores on the dev questions.
         held_out: loss on its held-out rows; None without such rows.
+        by_dataset: the same for each dataset by itself, if it was watched.
         seconds: of its training and scoring since its stop before.
     """
 
@@ -43,6 +52,7 @@ class Stop:
     steps: int
     trial: Trial
     held_out: float | None
+    by_dataset: Mapping[str, float]
     seconds: float
 
 
@@ -61,6 +71,7 @@ class Ladder:
         with open_judge(run, {}, dev_only=True) as judge:
             self._scoring = judge.settings_key
         self._known = {str(line.get("key")): line for line in self._journal.replay()}
+        self._drops: dict[Mixture, list[tuple[int, str]]] = {}
 
     def job(self, mixture: Mixture, steps: int) -> Job:
         """Return the training of a mixture up to that many steps."""
@@ -72,10 +83,36 @@ class Ladder:
             corpus = mixed_corpus(inputs, mixture)
             config = dataclasses.replace(inputs.recipe.train, patience=0)
         folder = self._run.files.finetunes / str(steps) / folder_name(mixture)
-        return Job(corpus, config, folder, steps, self._state(mixture), last=True)
+        left = [*mixture.datasets]
+        for after, name in self._drops.get(mixture, ()):
+            if after < steps:
+                left.remove(name)
+                rest = mixed_corpus(inputs, mixture.only(left))
+                mark = fingerprint(before=corpus.fingerprint, after=after, now=rest.fingerprint)
+                corpus = dataclasses.replace(rest, fingerprint=mark)
+        state = self._state(mixture, [name for name in mixture.datasets if name not in left])
+        return Job(corpus, config, folder, steps, state, last=True)
 
-    def climb(self, mixtures: Sequence[Mixture], steps: int) -> list[Stop]:
+    def drop(self, mixture: Mixture, steps: int, name: str) -> None:
+        """Leave a dataset out of a mixture's training from that many steps on."""
+        self._drops.setdefault(mixture, []).append((steps, name))
+
+    def seen(self, mixture: Mixture, steps: int) -> dict[str, RowsSeen]:
+        """Return how many rows of each dataset its training saw until then."""
+        counts: Counter[int] = Counter()
+        stops = [*(after for after, _ in self._drops.get(mixture, ()) if after < steps), steps]
+        for before, after in pairwise([0, *stops]):
+            job = self.job(mixture, after)
+            counts += times_seen(job.corpus.samples, job.config, after - before)
+        return rows_seen(self._inputs, mixture, counts)
+
+    def climb(self, mixtures: Sequence[Mixture], steps: int, *, watch: bool = False) -> list[Stop]:
         """Train all mixtures up to that many steps, and score them; known stops cost nothing.
+
+        Args:
+            mixtures: the mixtures.
+            steps: of each.
+            watch: whether to measure the held-out loss of each dataset by itself.
 
         Raises:
             Interrupted: the user asked to stop; states and scores are kept.
@@ -84,14 +121,14 @@ class Ladder:
         if not all(self._key(job) in self._known for job in jobs):
             started = time.monotonic()
             # All of them: the number of threads of each depends on how many there are.
-            train_all(self._inputs, jobs, self._run.progress)
-            self._score([*zip(mixtures, jobs, strict=True)], started)
+            self._train(mixtures, jobs)
+            self._score([*zip(mixtures, jobs, strict=True)], started, watch)
         return [self._stop(mixture, job) for mixture, job in zip(mixtures, jobs, strict=True)]
 
     def adapter(self, mixture: Mixture, steps: int) -> Path:
         """Return the folder of a stop's adapter; train it again if somebody has deleted it."""
         job = self.job(mixture, steps)
-        train_all(self._inputs, [job], self._run.progress)
+        self._train([mixture], [job])
         return job.folder
 
     def forget(self, mixture: Mixture, steps: int) -> None:
@@ -105,6 +142,38 @@ class Ladder:
     def leave(self, mixture: Mixture) -> None:
         """Delete the state of a mixture that does not go on."""
         self._state(mixture).unlink(missing_ok=True)
+
+    def _train(self, mixtures: Sequence[Mixture], jobs: Sequence[Job]) -> None:
+        for mixture, job in zip(mixtures, jobs, strict=True):
+            if not made(self._inputs.base, job):
+                self._pass_on(mixture, job)
+        train_all(self._inputs, jobs, self._run.progress)
+
+    def _pass_on(self, mixture: Mixture, job: Job) -> None:
+        """Give a training that has left a dataset out the state of the training before.
+
+        That state is deleted then. If nobody has it any more, its training is made again.
+        """
+        drops = [after for after, _ in self._drops.get(mixture, ()) if after < job.steps]
+        base = self._inputs.base
+        if not drops:
+            return
+        before = self.job(mixture, drops[-1])
+        if before.state is None or job.state is None:
+            raise AssertionError("every stop has a state")
+        begun = saved_step(job.state, job.identity(base))
+        if 0 < begun <= job.steps:
+            before.state.unlink(missing_ok=True)
+            return
+        # A state that is further on stays as it is.
+        target = checkpoint_path(job.folder) if begun else job.state
+        if saved_step(before.state, before.identity(base)) != drops[-1]:
+            before.state.unlink(missing_ok=True)
+            if before.folder.is_dir():
+                remove_folder(before.folder)
+            self._train([mixture], [before])
+        pass_on(before.state, before.identity(base), target, job.identity(base))
+        before.state.unlink()
 
     def ended(self, mixture: Mixture) -> tuple[int, str] | None:
         """Return the steps after which an earlier call ended this training, and why."""
@@ -123,10 +192,13 @@ class Ladder:
         if self.ended(mixture):
             self._keep({"key": self._end_key(mixture), "end": ""})
 
-    def _state(self, mixture: Mixture) -> Path:
-        return self._run.files.states / f"{folder_name(mixture)}.safetensors"
+    def _state(self, mixture: Mixture, without: Sequence[str] = ()) -> Path:
+        name = folder_name(mixture)
+        for left_out in without:
+            name = f"{name[:_LONGEST_NAME]}-without-{left_out}"
+        return self._run.files.states / f"{name}.safetensors"
 
-    def _score(self, pairs: Sequence[tuple[Mixture, Job]], started: float) -> None:
+    def _score(self, pairs: Sequence[tuple[Mixture, Job]], started: float, watch: bool) -> None:
         """Score the stops that the journal does not have; their trainings began at `started`."""
         missing = [(mixture, job) for mixture, job in pairs if self._key(job) not in self._known]
         folders = {stage_name(mixture, job.steps): job.folder for mixture, job in missing}
@@ -134,12 +206,14 @@ class Ladder:
             for mixture, job in missing:
                 trial = judge.named(stage_name(mixture, job.steps), mixture)
                 held_out = read_extra(job.folder)["held_out"]
+                losses = losses_by_dataset(self._inputs, mixture, job.folder) if watch else {}
                 seconds = (time.monotonic() - started) / len(missing)
                 self._keep({
                     "key": self._key(job),
                     "seconds": round(seconds, 3),
                     "steps": job.steps,
                     "held_out": held_out[-1][1] if held_out else None,
+                    **({"by_dataset": losses} if losses else {}),
                     "trial": trial.as_json(),
                 })  # fmt: skip
 
@@ -149,7 +223,14 @@ class Ladder:
         held_out = parsed(path, lambda: None if loss is None else as_real(loss, "held_out"))
         seconds = parsed(path, lambda: as_seconds(line.get("seconds", 0.0), "seconds"))
         trial = Trial.from_json(parsed(path, lambda: line["trial"]), str(path))
-        return Stop(mixture, job.steps, trial, held_out, seconds)
+        by_dataset = parsed(
+            path,
+            lambda: {
+                str(name): as_real(loss, "by_dataset")
+                for name, loss in line.get("by_dataset", {}).items()
+            },
+        )
+        return Stop(mixture, job.steps, trial, held_out, by_dataset, seconds)
 
     def _keep(self, line: dict[str, Any]) -> None:
         self._journal.append(line)
@@ -161,5 +242,6 @@ class Ladder:
     def _end_key(self, mixture: Mixture) -> str:
         """Return the key of the end of a mixture's training, whatever its steps."""
         confirm = self._inputs.recipe.confirm
-        rules = [confirm.patience, confirm.max_passes]
+        rules: list[float | str] = [confirm.patience, confirm.max_passes]
+        rules += ["drop"] if confirm.drop else []
         return fingerprint(end=self._key(self.job(mixture, 1)), rules=rules)

@@ -20,7 +20,6 @@ from m2m.pipeline.finetunes import (
     FineTuner,
     objectives_on,
     open_judge,
-    rows_seen,
     stage_name,
 )
 from m2m.pipeline.halving import Halving
@@ -110,7 +109,7 @@ def _halved(
         trials[: len(mixtures)],
         [folders[stage_name(*stop)] for stop in scored[: len(mixtures)]],
         steps,
-        [rows_seen(run.inputs, m, ladder.job(m, last[m].steps), last[m].steps) for m in mixtures],
+        [ladder.seen(mixture, last[mixture].steps) for mixture in mixtures],
         mixtures.index(winner),
         trials[len(mixtures) :],
         [earlier.index(count) if count in earlier else -1 for count in steps],

@@ -255,6 +255,12 @@ class Confirm:
     max_passes: float = optional(
         20.0, "until: stop the last training when it has seen a dataset this often", low=1.0
     )
+    drop: bool = optional(
+        False,
+        "until: leave a dataset out of the rest of the last training once the loss on its held-out "
+        "rows has turned while that of the others still falls",
+        later=True,
+    )
 
 
 @dataclass(frozen=True)

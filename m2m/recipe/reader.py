@@ -178,6 +178,8 @@ class _Reader:
                 return self.wrong(at, f"{at[-1]} must be smaller, found {raw!r:.20}...")
         if Path in kinds and isinstance(raw, str):
             return self.existing(raw, at)
+        if isinstance(raw, bool) and bool in kinds:
+            return raw
         if isinstance(raw, bool) or not isinstance(raw, kinds):
             names = " or ".join(NAMES_OF_TYPES[kind] for kind in kinds if kind in NAMES_OF_TYPES)
             return self.wrong(at, f"{at[-1]} must be {names}, found {raw!r}")
@@ -287,7 +289,13 @@ def _many_for_slerp(merge: Merge | None, search: Search | None, datasets: tuple[
 
 
 _LARGEST = 2**63 - 1  # NumPy and the file formats count up to this
-NAMES_OF_TYPES = {str: "text", int: "a whole number", float: "a number", Path: "a path"}
+NAMES_OF_TYPES = {
+    bool: "true or false",
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    Path: "a path",
+}
 _CONTROL = re.compile(r"[\x00-\x1f]")
 _SINGLE = "write paths in single quotes ('C:\\data\\rows.csv') or with / (\"C:/data/rows.csv\")"
 _HEADER = re.compile(r"\s*(\[\[?)\s*([A-Za-z0-9_-]+)\s*\]")

@@ -134,7 +134,8 @@ def _scores(card: Card) -> str:
     # Without words on who is better, no differences either.
     shown = confirmation if card.compared else replace(confirmation, ahead=None)
     table = confirmed_table(shown, 0)
-    ended = confirmation.courses.sentences[:1] if confirmation.courses else ()
+    courses = confirmation.courses
+    ended = courses.sentences[: 1 + len(courses.spoiled)] if courses else ()
     caption = _text(" ".join([f"{table.caption}.", confirmation.chosen_by, *ended]))
     parts = (as_markdown(table, _text), caption, _bullets(card.compared))
     return "\n\n".join(part for part in parts if part)

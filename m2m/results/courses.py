@@ -62,6 +62,48 @@ class Course:
 
 
 @dataclass(frozen=True)
+class Spoiled:
+    """A dataset whose held-out loss turned in the last training while that of others still fell.
+
+    Attributes:
+        best, lowest: steps after which its loss was lowest, and that loss.
+        steps, loss: the check that showed it.
+        dropped: whether the training went on without it.
+    """
+
+    dataset: str
+    best: int
+    lowest: float
+    steps: int
+    loss: float
+    dropped: bool = False
+
+    @property
+    def sentence(self) -> str:
+        """Say so in a sentence, with the remedy."""
+        turned = (
+            f"The loss on held-out rows of {self.dataset} was lowest after {self.best:,} steps "
+            f"({self.lowest:z.3f}) and {self.loss:z.3f} after {self.steps:,}, while that of the "
+            "other datasets fell"
+        )
+        if self.dropped:
+            return f"{turned}; from there on it was left out ([confirm] drop)."
+        return f"{turned}. `drop = true` in [confirm] leaves such a dataset out from there on."
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Spoiled:
+        """Invert `vars`."""
+        return cls(
+            str(data["dataset"]),
+            int(data["best"]),
+            float(data["lowest"]),
+            int(data["steps"]),
+            float(data["loss"]),
+            bool(data["dropped"]),
+        )
+
+
+@dataclass(frozen=True)
 class Courses:
     """The courses of all contenders.
 
@@ -72,6 +114,7 @@ class Courses:
         end: why its training ended: `PATIENCE`, `PASSES`, `CAP` or `TIME`.
         more: how much as many steps again would bring on dev; None if too little is known.
         seconds: of one step of the winner here, with its part of the checks; 0 if not known.
+        spoiled: datasets whose held-out loss turned in its last training.
     """
 
     metric: str
@@ -81,6 +124,7 @@ class Courses:
     end: str
     more: Interval | None = None
     seconds: float = 0.0
+    spoiled: Sequence[Spoiled] = ()
 
     @property
     def steps(self) -> int:
@@ -97,7 +141,8 @@ class Courses:
         )
         ended = f"Training ended after {self.steps:,} steps, because {_ENDS[self.end]}; {kept}."
         further = "`m2m run RECIPE --hours 2` goes on from there."
-        return [ended, *self._outlook, *([further] if self.end in (CAP, TIME) else [])]
+        turned = [spoiled.sentence for spoiled in self.spoiled]
+        return [ended, *turned, *self._outlook, *([further] if self.end in (CAP, TIME) else [])]
 
     @property
     def _outlook(self) -> list[str]:
@@ -114,7 +159,12 @@ class Courses:
     def as_json(self) -> dict[str, Any]:
         """Return the field `courses` of `m2m confirm --json`."""
         courses = [course.as_json() for course in self.courses]
-        return {**vars(self), "courses": courses, "more": self.more and self.more.as_json()}
+        return {
+            **vars(self),
+            "courses": courses,
+            "more": self.more and self.more.as_json(),
+            "spoiled": [vars(spoiled) for spoiled in self.spoiled],
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Courses:
@@ -136,6 +186,7 @@ class Courses:
             end,
             Interval.from_json(more) if more else None,
             float(data.get("seconds", 0.0)),
+            [Spoiled.from_json(spoiled) for spoiled in data.get("spoiled", ())],
         )
 
 

@@ -82,3 +82,23 @@ def load_checkpoint(path: Path, identity: str, into: Arrays) -> dict[str, Any] |
         message = error.message if isinstance(error, InputError) else f"{path}: not a checkpoint"
         raise InputError(message, hint) from error
     return progress
+
+
+def pass_on(source: Path, identity: str, path: Path, later: str) -> None:
+    """Write a training's state as the beginning of another one, which starts with its first row.
+
+    Args:
+        source: the state of the training `identity`.
+        identity: identity of the training that ends.
+        path: the new state.
+        later: identity of the training that goes on, with other rows.
+
+    Raises:
+        InputError: the file is damaged, or of another training.
+    """
+    file = SafetensorsFile(source)
+    arrays = {name: np.array(file.array(name)) for name in file.names}
+    progress = load_checkpoint(source, identity, arrays)
+    if progress is None:
+        raise InputError(f"{source}: not the state of this training", f"delete {source}")
+    save_checkpoint(path, later, {**progress, "position": [0, 0]}, arrays)
