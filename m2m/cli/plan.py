@@ -82,6 +82,8 @@ def show_plan(plan: Plan, readings: Sequence[str] = ()) -> None:
         say(sentence)
     if split and not plan.hours:
         say("`m2m run RECIPE --hours H` trains for H hours, and `m2m plan` shows their split.")
+    if plan.validation_seconds:
+        say(f"`m2m validate RECIPE` would take {duration(plan.validation_seconds)} more.")
     for reading in readings:
         say(reading)
     if plan.fits:

@@ -19,6 +19,7 @@ from m2m.pipeline.finetunes import DEV, TEST, FineTuner, has_test, objectives_on
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.trained_run import TrainedRun
 from m2m.recipe import changed
+from m2m.recipe.fields import UNTIL
 from m2m.results.rivals import Pick
 
 _NESTED = 4  # the best k datasets are fine-tuned for k up to this
@@ -112,7 +113,10 @@ def open_pool(
 
 def _at(run: TrainedRun, steps: int) -> TrainedRun:
     """Return the run with the same number of steps for every fine-tune."""
-    recipe = changed(run.inputs.recipe, {"confirm": {"budget": steps}})
+    recipe = run.inputs.recipe
+    if recipe.confirm.budget == UNTIL and recipe.train.steps == steps:
+        return run  # first rungs have as many, and are used again
+    recipe = changed(recipe, {"confirm": {"budget": steps}})
     return replace(run, inputs=replace(run.inputs, recipe=recipe))
 
 

@@ -30,6 +30,7 @@ from m2m.pipeline.scorer import open_scorer
 from m2m.pipeline.trained_run import TrainedRun
 from m2m.pipeline.workers import train_all
 from m2m.recipe import Train
+from m2m.recipe.fields import UNTIL
 from m2m.results.confirmation import RowsSeen
 from m2m.store import fingerprint
 from m2m.tuner.row_mix import mixed_held_out, replayed, times_seen
@@ -97,10 +98,13 @@ class FineTuner:
         return rows_seen(self._inputs, mixture, times_seen(job.corpus.samples, job.config, steps))
 
     def _job(self, mixture: Mixture) -> Job:
-        steps = self.steps(mixture)
-        config = dataclasses.replace(self._inputs.recipe.train, steps=steps)
+        recipe, steps = self._inputs.recipe, self.steps(mixture)
+        corpus = mixed_corpus(self._inputs, mixture)
         place = self._folder / str(steps) / folder_name(mixture)
-        return Job(mixed_corpus(self._inputs, mixture), config, place)
+        if recipe.confirm.budget == UNTIL:  # the same training as that of a first rung
+            config = dataclasses.replace(recipe.train, patience=0)
+            return Job(corpus, config, place, steps, last=True)
+        return Job(corpus, dataclasses.replace(recipe.train, steps=steps), place)
 
 
 def rows_seen(inputs: Inputs, mixture: Mixture, counts: Mapping[int, int]) -> dict[str, RowsSeen]:

@@ -244,7 +244,7 @@ class Work:
         seconds = self._training(rungs.steps) + len([*rungs]) * (rates.decoder + rates.surrogate)
         seconds += rungs.checks * self._check_seconds()
         first = rungs.first
-        what = f"one contender of {first:,} steps"
+        what = f"one contender of {counted(first, 'step')}"
         if rungs.contenders > 1:
             what = f"about {rungs.contenders} contenders of {first:,} steps; the better half "
             what += f"goes on, up to {rungs.top:,}"
@@ -289,6 +289,16 @@ class Work:
         rungs = self.rungs()
         models = rungs.contenders + len([*rungs]) + 2
         return self.rates.surrogate + models * (self._check_seconds() + self.test_seconds)
+
+    def validation_seconds(self) -> float:
+        """Return the seconds of `m2m validate`, if none of its fine-tunes is made yet."""
+        mixed = sum(count for size, count in self.sizes.items() if size > 1)
+        if not self.recipe.searches or not mixed:
+            return 0.0
+        scored = self._check_seconds() + self.test_seconds
+        each = self._confirming(self._expected_size()) + scored + self.dev_seconds
+        count = min(self.recipe.validate.mixtures, mixed)
+        return self.rates.decoder + 2 * self.rates.surrogate + count * each
 
     def _check_seconds(self) -> float:
         """Return the seconds of scoring one adapter on dev."""

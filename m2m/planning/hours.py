@@ -52,7 +52,8 @@ class Within:
     def __init__(self, recipe: Recipe, hours: float = 0.0) -> None:
         self._recipe, self.hours = recipe, hours
         self._path = RunFolder(recipe.folder).hours
-        self.deadline = time.monotonic() + hours * 3600 * _TRAINED if hours else None
+        self._began = time.monotonic()
+        self.deadline = self._began + hours * 3600 * _TRAINED if hours else None
 
     def fit(self, inputs: Inputs, progress: Progress) -> Inputs:
         """Cut the inputs down to the hours, and keep the decision; every cut is printed.
@@ -68,7 +69,9 @@ class Within:
         if decision is None and (not self.hours or (until and _all_trained(inputs))):
             return inputs  # only the last trainings are left, and they end in time
         if decision is None:
-            decision = decide(inputs, calibrate(inputs, progress), self.hours)
+            rates = calibrate(inputs, progress)
+            spent = (time.monotonic() - self._began) / 3600
+            decision = decide(inputs, rates, max(0.01 * self.hours, self.hours - spent))
             content = {"recipe": _mark(self._recipe, 0.0), "hours": self.hours, **decision}
             write_json(self._path, content)
             for loss in decision["gave_up"]:

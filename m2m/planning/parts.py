@@ -87,7 +87,7 @@ def parts_of(stages: Sequence[PlannedStage], hours: float) -> list[Part]:
 
 
 def twice(
-    work: Work, hours: float, doubled: Work, losses: Mapping[str, Sequence[str]]
+    work: Work, hours: float, doubled: Work, losses: Mapping[str, Mapping[str, str]]
 ) -> Iterator[str]:
     """Describe a run of twice the hours, before anything is known of its scores.
 
@@ -95,7 +95,7 @@ def twice(
         work: of the recipe as it is cut down to the hours.
         hours: hours that the run may take.
         doubled: of the recipe as it would be cut down to twice as many.
-        losses: sentences on everything that is given up in "once" and in "twice" the hours.
+        losses: by cut, what is given up in "once" and in "twice" the hours.
     """
     steps, passes, ends = last_training(work, hours)
     more, longer, _ = last_training(doubled, 2 * hours)
@@ -105,8 +105,9 @@ def twice(
         + (", because more passes end it" if ends and more <= steps else "")
         + "."
     )
-    if saved := [loss for loss in losses["once"] if loss not in losses["twice"]]:
-        yield f"It would not give up: {'; '.join(saved)}."
+    saved = [loss for cut, loss in losses["once"].items() if cut not in losses["twice"]]
+    if saved:
+        yield f"These cuts would not be needed: {'; '.join(saved)}."
     yield (
         "How much better the model would be is not known before the run. When it ends, it says so "
         "with an interval, and so does this command."

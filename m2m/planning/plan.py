@@ -47,6 +47,7 @@ class Plan:
         fits: memory, disk and hours suffice.
         hours: hours that the run may take; 0 for any.
         parts: the part of the hours that each stage gets, if the last one has no fixed length.
+        validation_seconds: of `m2m validate`, which no run does by itself.
         gave_up: everything that the run gives up to fit into the hours.
         twice: sentences on a run of twice the hours.
         warnings: warnings about the model and the data, as the run prints them.
@@ -60,6 +61,7 @@ class Plan:
     fits: bool
     hours: float = 0.0
     parts: Sequence[Part] = ()
+    validation_seconds: float = 0.0
     gave_up: Sequence[str] = ()
     twice: Sequence[str] = ()
     warnings: Sequence[str] = ()
@@ -79,6 +81,7 @@ class Plan:
             "passes": dict(self.passes),
             "fits": self.fits,
             "parts": [part.as_json() for part in self.parts],
+            "validation_seconds": round(self.validation_seconds, 1),
             "gave_up": list(self.gave_up),
             "twice": list(self.twice),
             "advice": list(self.advice),
@@ -134,7 +137,11 @@ def plan_within(
     if not hours:
         return plan
     later = kept or decide(inputs, rates, 2 * hours)
-    losses = {"once": decision["gave_up"], "twice": later["gave_up"]}
+    both = {"once": decision, "twice": later}
+    losses = {
+        name: dict(zip(each.get("cuts", ()), each["gave_up"], strict=False))
+        for name, each in both.items()
+    }
     works = [Work(with_decision(inputs, each), rates) for each in (decision, later)]
     return dataclasses.replace(plan, twice=[*twice(works[0], hours, works[1], losses)])
 
@@ -157,7 +164,8 @@ def plan_with(inputs: Inputs, rates: Rates, hours: float = 0.0) -> Plan:
     advice = [*wrong, *_precision(work, stages), *_workers(work, stages), *_unseen(work)]
     name, count = work.strategy.name, work.strategy.candidates
     parts = parts_of(stages, hours) if until else ()
-    return Plan(stages, name, count, work.passes, advice, not wrong, hours, parts)
+    validation = work.validation_seconds()
+    return Plan(stages, name, count, work.passes, advice, not wrong, hours, parts, validation)
 
 
 def _memory(work: Work, stages: Sequence[PlannedStage]) -> Iterator[str]:
@@ -195,7 +203,9 @@ def _precision(work: Work, stages: Sequence[PlannedStage]) -> Iterator[str]:
 
 
 def _unseen(work: Work) -> Iterator[str]:
-    if partly := [f"{x:.0%} of {name}" for name, x in work.passes.items() if x < 1]:
+    experts = work.inputs.expert_names
+    partly = [f"{x:.0%} of {name}" for name, x in work.passes.items() if x < 1 and name in experts]
+    if partly:
         seen = ", ".join(partly)
         yield f"some rows will not be trained on: experts see {seen}; raise [train] steps"
 

@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from m2m.counted import counted
 from m2m.planning.cost import Work
 from m2m.planning.cuts import (
     Cut,
@@ -65,7 +66,11 @@ class Split:
                 self._cut([*self._steps(), *self._harsh()])
                 self._give_back()
             self._say_what_is_over()
-        return {"settings": self._settings, "gave_up": [*self._gave_up.values()]}
+        return {
+            "settings": self._settings,
+            "gave_up": [*self._gave_up.values()],
+            "cuts": [*self._gave_up],
+        }
 
     @property
     def _recipe(self) -> Recipe:
@@ -175,7 +180,7 @@ class Split:
             raise_setting("steps", recipe.train.steps, self._settings, self._fits)
             steps = self._settings["steps"]
             self._gave_up["steps"] = (
-                f"the first check comes after {steps} steps, not {recipe.train.steps}"
+                f"the first check comes after {counted(steps, 'step')}, not {recipe.train.steps}"
             )
 
     def _without(self, datasets: list[Promising]) -> dict[str, Any]:
@@ -217,7 +222,9 @@ class Split:
             if seconds[name] > most * room:
                 part = seconds[name] / room * RESERVE
                 self._gave_up[f"{name} limit"] = _OVER[name].format(
-                    part=f"{part:.0%}", most=f"{most:.0%}", steps=self._recipe.train.steps
+                    part=f"{part:.0%}" if part <= 1 else "more than all",
+                    most=f"{most:.0%}",
+                    steps=self._recipe.train.steps,
                 )
         least = self._work.of(self._recipe).least_seconds()
         if least > room / RESERVE:

@@ -325,3 +325,15 @@ def test_results_come_back_from_json_and_the_report_draws_them(own: Path) -> Non
     assert (folder / "report" / "courses.csv").is_file()
     card = (folder / "export" / "README.md").read_text(encoding="utf-8")
     assert "Training ended after" in card
+
+
+@pytest.mark.slow  # fine-tunes
+def test_a_validation_uses_the_first_rungs_and_leaves_them(own: Path) -> None:
+    before = decided(run(own))
+    folder = own.parent / "m2m-runs" / "recipe" / "confirm" / "12"
+    times = {path: path.stat().st_mtime_ns for path in folder.glob("*/*")}
+    assert times
+    validated = run(own).validate()
+    assert {path: path.stat().st_mtime_ns for path in times} == times, "none is trained again"
+    assert {mixture.steps for mixture in validated.mixtures} == {12}
+    assert decided(run(own)) == before
