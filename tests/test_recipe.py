@@ -141,6 +141,8 @@ def other_value(default: object, rules: dict[str, object]) -> object:
         if choices or "low" in rules:
             return choices[0] if choices else rules.get("high", 2)
         return "other"
+    if isinstance(default, bool):
+        return not default
     if isinstance(default, float):
         return default / 2 + 0.25
     return default + 1 if isinstance(default, int) else "dev.jsonl"

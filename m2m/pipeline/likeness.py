@@ -25,6 +25,7 @@ def token_features(inputs: Inputs) -> Features:
     frequencies = {
         name: token_frequencies([sample.ids for sample in corpus.samples], vocabulary)
         for name, corpus in inputs.corpora.items()
+        if corpus.samples
     }
     return Features(frequencies, token_frequencies(_questions(inputs), vocabulary))
 

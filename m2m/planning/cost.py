@@ -123,7 +123,8 @@ class Work:
     def _passes_like(self, like: Work) -> dict[str, float]:
         """Return the passes for other steps; to count the rows of every batch takes long."""
         ratio = self.recipe.train.steps / like.recipe.train.steps
-        return {name: like.passes[name] * ratio for name in self.names or like.passes}
+        names = self.names or like.passes
+        return {name: seen * ratio for name, seen in like.passes.items() if name in names}
 
     def of(self, recipe: Recipe) -> Work:
         """Return the work of a recipe that differs only in its settings."""

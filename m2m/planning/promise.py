@@ -14,7 +14,8 @@ from m2m.dataset.grams import comparable
 from m2m.dataset.translations import differ_alike, disputed
 from m2m.mix.mixture import Mixture
 from m2m.mix.similarity import likeness
-from m2m.pipeline.inputs import Corpus, Inputs
+from m2m.pipeline.corpus import Corpus
+from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.likeness import token_features
 
 # A file whose rows mostly contradict others is wrong, or answers another task.
@@ -33,8 +34,8 @@ class Promising:
 
 
 def promising(inputs: Inputs) -> list[Promising]:
-    """Return the usable datasets, the most promising first; those that are required come first."""
-    names = inputs.usable_names
+    """Return the usable datasets with rows, the most promising first after those required."""
+    names = [name for name in inputs.usable_names if inputs.corpora[name].samples]
     wrong = _contradicting({name: inputs.corpora[name] for name in names}, inputs)
     features = token_features(inputs)
     alike = likeness([Mixture.uniform([name]) for name in names], features.datasets,

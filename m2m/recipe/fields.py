@@ -14,14 +14,7 @@ from typing import Any
 
 from m2m.recipe.data_fields import Dataset, Target
 from m2m.recipe.declare import needed, optional
-from m2m.recipe.strategies import (
-    AUTO,
-    NONE,
-    STRATEGIES,
-    budget_help,
-    for_any_weights,
-    strategy_help,
-)
+from m2m.recipe.strategies import AUTO, NAMES, NONE, budget_help, for_any_weights, strategy_help
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 ANYTIME = "anytime"
@@ -197,7 +190,7 @@ class Quantize:
 class Search:
     """`[search]`: which mixtures are scored."""
 
-    strategy: str = optional(AUTO, strategy_help(), choices=(AUTO, NONE, *STRATEGIES))
+    strategy: str = optional(AUTO, strategy_help(), choices=NAMES)
     weights: str = optional(
         "subsets",
         f"equal weights (subsets) or any (simplex, by {' or '.join(for_any_weights())} search)",
@@ -257,8 +250,7 @@ class Confirm:
     )
     drop: bool = optional(
         False,
-        "until: leave a dataset out of the rest of the last training once the loss on its held-out "
-        "rows has turned while that of the others still falls",
+        "until: leave a dataset out of the last training once its held-out loss alone rises",
         later=True,
     )
 

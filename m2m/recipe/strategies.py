@@ -36,6 +36,7 @@ STRATEGIES = {
     "guided": Known("a model proposes", "150", auto_up_to=0, any_weights=True),
     "exhaustive": Known("all finish"),
 }
+NAMES = (AUTO, NONE, *STRATEGIES)
 
 
 def strategy_help() -> str:

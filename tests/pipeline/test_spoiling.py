@@ -71,6 +71,7 @@ def courses(recipe: Path) -> Courses:
     return found
 
 
+@pytest.mark.slow  # a training
 def test_the_losses_are_those_of_each_dataset_by_itself(tmp_path: Path) -> None:
     recipe = spoiling(tmp_path, drop=False)
     inputs = read_inputs(load_recipe(recipe))
@@ -113,6 +114,7 @@ def dropped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return recipe
 
 
+@pytest.mark.slow  # a training
 def test_with_drop_its_rows_are_left_out_from_there_on(dropped: Path) -> None:
     run = Run(load_recipe(dropped), Silent())
     confirmation = run.confirm()

@@ -14,7 +14,7 @@ from m2m.dataset.mapping import RowMapping
 from m2m.dataset.row_source import Source
 from m2m.dataset.rows import Rows, read_rows
 from m2m.errors import ResourceError
-from m2m.pipeline import inputs as inputs_module
+from m2m.pipeline import corpus as corpus_module
 from m2m.pipeline.inputs import Inputs, read_inputs
 from m2m.pipeline.run import Run
 from m2m.planning import hours as hours_module
@@ -142,7 +142,7 @@ def test_a_run_reads_its_inputs_once_and_keeps_the_cut(
         read.append(source.path)
         return read_rows(source, mapping)
 
-    monkeypatch.setattr(inputs_module, "read_rows", counting)
+    monkeypatch.setattr(corpus_module, "read_rows", counting)
     run = Run(recipe, Heard(), hours=Within(recipe, limit / RESERVE / 3600))
     assert sorted(read) == sorted(dataset.path for dataset in recipe.datasets)
     assert run.recipe.train.steps < whole.recipe.train.steps
