@@ -28,6 +28,7 @@ _UNKNOWN = (
 _ADDRESSES = 8 << 30  # Python, NumPy's buffers for threads, llama.cpp, a context of 256 cells
 _COPIES = 3  # the mapped file, weights in a faster layout, and spare memory
 _CPU_SECONDS, _BYTES_A_SECOND = 120, 16 << 20
+_LOADED: set[tuple[object, ...]] = set()  # files that a child of this process has loaded
 SECONDS = 600  # reading a large file from a slow USB stick takes minutes
 _START = "import sys; from m2m.llamacpp.guard import main; main(*sys.argv[1:])"
 
@@ -54,6 +55,9 @@ def check_loads(
     files = [str(path.absolute()), *([str(lora.absolute())] if lora else [])]
     named = " with ".join(map(str, [path, *([lora] if lora else [])]))
     hint = "the file is damaged or was made to do harm: get it again, from its maker"
+    tried = (agree, *((file, *_identity(Path(file))) for file in files))
+    if tried in _LOADED:
+        return
     try:
         done = subprocess.run(
             [sys.executable, "-c", _START, *files, *([_AGREE] if agree else [])],
@@ -75,6 +79,16 @@ def check_loads(
     if done.returncode != 0:
         reason = f"signal {-done.returncode}" if done.returncode < 0 else f"code {done.returncode}"
         raise LlamaError(f"{named}: llama.cpp crashes on this file ({reason})", hint)
+    _LOADED.add(tried)
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    """Return numbers that change if the file is replaced or written to; none for a missing one."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def load_once(path: Path, lora: Path | None = None) -> None:

@@ -103,3 +103,15 @@ def test_many_files_that_pass_our_checks_do_not_crash_llama_cpp(tmp_path: Path) 
 
 def test_a_healthy_file_passes(tmp_path: Path) -> None:
     check_loads(pico_gguf(tmp_path / "x.gguf"))
+
+
+def test_a_file_is_tried_once_and_again_after_a_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = pico_gguf(tmp_path / "x.gguf")
+    check_loads(path)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
+    check_loads(path)  # starts nothing
+    pico_gguf(path, seed=1)
+    with pytest.raises(FileNotFoundError, match="no-python"):
+        check_loads(path)
