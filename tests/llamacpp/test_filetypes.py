@@ -29,9 +29,16 @@ def assert_equal_to_llama_quantize(
         np.testing.assert_array_equal(tensor_bytes(base, spec), theirs.raw(spec.name), spec.name)
 
 
-@pytest.mark.parametrize("pure", [False, True])
 @pytest.mark.parametrize("name", f.FILE_TYPES)
-@pytest.mark.parametrize("model", ["pico", "wide"])
+@pytest.mark.parametrize(
+    ("model", "pure"),
+    [
+        ("pico", False),
+        ("pico", True),
+        ("wide", False),
+        pytest.param("wide", True, marks=pytest.mark.slow),
+    ],
+)
 def test_files_equal_llama_quantizes(
     model: str, name: str, pure: bool, llama_quantize: Quantizer, request: pytest.FixtureRequest
 ) -> None:

@@ -77,6 +77,7 @@ def test_what_it_copies_goes_by_speed(repacked: Path, tmp_path: Path) -> None:
     assert calibration.patches(repacked, "q4_0")
 
 
+@pytest.mark.slow
 def test_the_fastest_type_is_the_one_with_most_tokens_per_second(
     wide: Path, tmp_path: Path
 ) -> None:

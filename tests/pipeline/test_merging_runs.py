@@ -336,6 +336,7 @@ def claims(stick: Path) -> None:
         Journal(stick / "study.jsonl").append(line)
 
 
+@pytest.mark.slow
 def test_claimed_scores_are_marked_and_scored_again(
     alone: Path, home: Path, stick: Path, tmp_path: Path
 ) -> None:

@@ -146,6 +146,7 @@ def test_results_that_do_not_belong_together_are_told(folder: Path) -> None:
     assert sum("was made before" in warning for warning in read_facts(folder).warnings) == 2
 
 
+@pytest.mark.slow
 def test_a_validation_is_shown_where_there_is_one(tmp_path: Path) -> None:
     recipe = make_scenario(tmp_path)
     text = recipe.read_text(encoding="utf-8")

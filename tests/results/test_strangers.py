@@ -28,6 +28,9 @@ LINKS = pytest.mark.skipif(sys.platform == "win32", reason="Windows makes no lin
 FREE = ("made_from", "budget")  # of more than one kind, or read apart
 WRONG: list[Any] = [None, "x", -1, 1e308, math.inf, [], {"a": {}}, 10**400]
 
+# Every value of a file, or some of them.
+EVERY = pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.slow)])
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -60,6 +63,7 @@ def changed(data: dict[str, Any], at: tuple[Any, ...], value: Any) -> str:
     return json.dumps(data).replace("Infinity", "1e999")  # which JSON allows
 
 
+@EVERY
 @pytest.mark.parametrize(
     "name",
     [
@@ -68,12 +72,12 @@ def changed(data: dict[str, Any], at: tuple[Any, ...], value: Any) -> str:
     ],
 )
 def test_a_wrong_value_is_shown_or_refused_in_words(
-    folder: Path, tmp_path: Path, name: str
+    folder: Path, tmp_path: Path, name: str, every: int
 ) -> None:
     run = Path(shutil.copytree(folder, tmp_path / "run"))
     data = json.loads((run / name).read_text(encoding="utf-8"))
     refused = 0
-    for number, at in enumerate(ways(data)):
+    for number, at in enumerate([*ways(data)][::every]):
         for wrong in (WRONG[number % len(WRONG)], WRONG[(number + 3) % len(WRONG)]):
             (run / name).write_text(changed(data, at, wrong), encoding="utf-8")
             try:
@@ -81,17 +85,18 @@ def test_a_wrong_value_is_shown_or_refused_in_words(
             except M2MError as error:
                 assert name in error.message
                 refused += 1
-    assert refused > 5
+    assert refused > 5 / every
 
 
+@EVERY
 @pytest.mark.parametrize("name", ["ranking.json", "confirm.json", "export.json", "validate.json"])
 def test_no_value_of_another_kind_is_read_as_if_it_were_right(
-    folder: Path, tmp_path: Path, name: str
+    folder: Path, tmp_path: Path, name: str, every: int
 ) -> None:
     """Texts are no numbers, numbers no texts, and only true and false are true or false."""
     run = Path(shutil.copytree(folder, tmp_path / "run"))
     data = json.loads((run / name).read_text(encoding="utf-8"))
-    for at in ways(data):
+    for at in [*ways(data)][::every]:
         inside = data
         for step in at:
             inside = inside[step]
