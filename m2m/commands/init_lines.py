@@ -12,6 +12,7 @@ from pathlib import Path
 from m2m.commands.given import Given
 from m2m.commands.init_rows import Entry, Unclear
 from m2m.dataset.ask import as_options
+from m2m.dataset.directions import Mixed
 from m2m.dataset.quality import Marked
 from m2m.dataset.ways import Way
 from m2m.errors import InputError, M2MError
@@ -104,11 +105,12 @@ def _answers(
         try:
             failed.read(files, setting)
             found.append([(files, setting)])
-        except (Unclear, Marked) as error:
+        except (Unclear, Marked, Mixed) as error:
             if deeper:
                 found.append(_answers(Failed(files, error, failed.read), setting, deeper=False))
-        except InputError:
-            continue
+        except InputError as error:  # some rows are bad
+            if deeper and _SETTING.search(error.hint or ""):
+                found.append(_answers(Failed(files, error, failed.read), setting, deeper=False))
     return [one for rank in zip_longest(*found) for one in rank if one]
 
 
@@ -118,7 +120,7 @@ def _named(failed: Failed, given: Given) -> list[tuple[tuple[Path, ...], Given]]
         wheres = [(*given.mapping.where, where) for where in error.choice]
         mappings = [replace(given.mapping, where=where) for where in wheres]
         return [(failed.files, replace(given, mapping=mapping)) for mapping in mappings]
-    if isinstance(error, Unclear):
+    if isinstance(error, Unclear | Mixed):
         return [(failed.files, _with(way, given)) for way in error.choice]
     words = f"{error.message} {error.hint}"
     if pair := _PAIR.search(words):

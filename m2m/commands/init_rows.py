@@ -12,10 +12,12 @@ from m2m.commands.given import NOTHING, Given
 from m2m.commands.pairs import aligned_mapping
 from m2m.dataset import Row, load_dataset
 from m2m.dataset.ask import mappings_hint
+from m2m.dataset.directions import Mixed
 from m2m.dataset.guess import DIRECTION, Part, guess, readable
 from m2m.dataset.mapping import AS_IT_IS, RowMapping, picked
 from m2m.dataset.quality import Marked
-from m2m.dataset.row_source import Source, open_source, part_names
+from m2m.dataset.row_source import Source, left_out, open_source, part_names
+from m2m.dataset.rows import checked_rows, read_rows
 from m2m.dataset.unused import unused_columns, unused_words
 from m2m.dataset.ways import Way, ways
 from m2m.errors import InputError
@@ -40,6 +42,7 @@ class Entry:
         questions: facts that only the user knows.
         options: how its files are read.
         asked: of a target: the text of each row that the model sees, by line.
+        skipped: how many bad rows are left out.
     """
 
     files: tuple[Path, ...]
@@ -50,6 +53,7 @@ class Entry:
     questions: tuple[str, ...] = ()
     options: Options = PLAIN
     asked: dict[int, str] = field(default_factory=dict)
+    skipped: int = 0
 
     @property
     def file_fields(self) -> dict[str, str]:
@@ -86,7 +90,8 @@ def dataset_entry(files: tuple[Path, ...], given: Given = NOTHING) -> Entry:
         entry = Entry(files, options=options)
 
         def load(mapping: RowMapping) -> None:
-            entry.rows = load_dataset(source, mapping)
+            read = checked_rows(source, read_rows(source, mapping), mapping)
+            entry.rows, entry.skipped = read.rows, read.skipped
 
         made = _decided(entry, [source], "dataset", given, load)
         seen = {row.line: row.plain_text for row in made.rows}
@@ -150,8 +155,11 @@ def _decided(
     entry.notes = tuple(f"{source.path.name}{note}" for note in notes)
     try:
         load(readable(source.path, records, made.mapping))
+    except (Marked, Mixed):
+        raise
     except InputError as caught:
-        raise (caught if isinstance(caught, Marked) else error or caught) from None
+        reading = f"m2m reads {source.path.name} as {made.shape}; {caught.hint or ''}"
+        raise InputError(caught.message, reading) from None
     return entry
 
 
@@ -178,7 +186,8 @@ def _aligned(files: tuple[Path, ...], given: Given) -> Entry:
             names = ", ".join(file.name for file in files)
             notes = (f"{names}: {DIRECTION.format(one, two)}",)
         rows = load_dataset(source, mapping)
-        return Entry(files, mapping=mapping, rows=rows, notes=notes, options=options)
+        entry = Entry(files, mapping=mapping, rows=rows, notes=notes, options=options)
+        return _with_unused(replace(entry, skipped=source.skipped), source, {})
 
     return _first(given.of_lines(), read)
 
@@ -216,8 +225,9 @@ def _with_unused(entry: Entry, source: Source, seen: Mapping[int, str]) -> Entry
     """
     records = [record for record in source.records if record.line in seen]
     texts = [seen[record.line] for record in records]
-    words = unused_words(unused_columns(records, entry.mapping, texts))
-    found = [f"{source.path.name}: {note}" for note in (*source.notes, words) if note]
+    unused = unused_words(unused_columns(records, entry.mapping, texts))
+    words = (*source.notes, left_out(entry.skipped), unused)
+    found = [f"{source.path.name}: {note}" for note in words if note]
     return replace(entry, notes=(*entry.notes, *found))
 
 
@@ -229,6 +239,7 @@ def _load(entry: Entry, mapping: RowMapping, roots: Sequence[Path]) -> None:
         **vars(entry.options),
     )  # fmt: skip
     task = load_target(target, "dev", roots)
+    entry.skipped = task.skipped
     entry.asked = {
         example.line: "\n".join((example.system, example.prompt, *example.choices))
         for example in task.examples

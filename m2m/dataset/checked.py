@@ -13,7 +13,7 @@ from m2m.dataset.grams import comparable, frame, joined, without_frame
 from m2m.dataset.mapping import AS_IT_IS, RowMapping
 from m2m.dataset.noise_check import check_noise
 from m2m.dataset.normal_form import AS_IS, form_of, normalised_rows
-from m2m.dataset.row_source import Source, open_source, options_of
+from m2m.dataset.row_source import Source, open_source, options_of, or_skip
 from m2m.dataset.rows import Row, read_rows
 from m2m.dataset.samples import RowLimit, encode
 from m2m.dataset.statistics import DEAR, RUINOUS, Cost, cost, histogram, mostly_letters
@@ -194,6 +194,7 @@ class DatasetFile:
 
     def _note_bad_rows(self, wrong: Problems) -> None:
         places: dict[str, list[int]] = {}
+        good = bool(self.rows)
         for message in wrong:
             line, _, fault = message.removeprefix("line ").partition(": ")
             places.setdefault(fault, []).append(int(line))
@@ -201,6 +202,7 @@ class DatasetFile:
             one = len(lines) == 1
             message = f"line {lines[0]}: {fault}" if one else f"{in_rows(len(lines))}: {fault}"
             hint = "correct the row or delete it" if one else "correct these rows or delete them"
+            hint = or_skip(hint, some_are_good=good)
             shown = () if one else tuple(lines[:SHOWN])
             self.result.problems.append(Problem("bad_row", message, hint, shown, refused=True))
         if more := len(wrong) - sum(map(len, places.values())):

@@ -319,7 +319,7 @@ def _read_answer(fields: Fields, line: int, mapping: RowMapping) -> Example:
     key = _key(fields, _SAID)
     answers = [*map(str, _right(fields, mapping, key))]
     if not all(answer.strip() for answer in answers):
-        raise InputError(f"the answer is {answers[0]!r}, expected a text")
+        raise InputError(f'"{only_name(mapping.answer or "") or key}" is empty')
     system = _system(fields, mapping)
     return Example(prompt, (answers[0],), 0, line, facet(fields), tuple(answers), system)
 

@@ -21,7 +21,8 @@ def unnested(path: Path, records: Sequence[Record]) -> list[Record]:
         InputError: the turns of a conversation do not fit each other.
     """
     if records and all(_has_paragraphs(record.fields) for record in records):
-        return [row for record in records for row in _questions(record)]
+        questions = [row for record in records for row in _questions(record)]
+        return [Record(row.fields, number) for number, row in enumerate(questions, 1)]
     if records and all(record.fields.keys() >= _TURN for record in records):
         return [*_conversations(path, records)]
     return [*records]

@@ -81,6 +81,12 @@ def left_out(count: int) -> str:
     return f'{rows} left out (bad_rows = "skip")' if count else ""
 
 
+def or_skip(hint: str, *, some_are_good: bool) -> str:
+    """Return a hint about bad rows, with the offer to leave them out if others are left."""
+    offer = 'or leave them out with `bad_rows = "skip"` in the recipe'
+    return f"{hint}, {offer}" if some_are_good else hint
+
+
 def as_source(source: Path | Text | Source, options: Options = AS_IT_IS) -> Source:
     """Return the rows of a file, of its text, or rows that were read already.
 

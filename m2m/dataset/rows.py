@@ -13,6 +13,7 @@ from typing import Any
 from m2m.dataset.answers import READINGS
 from m2m.dataset.ask import mappings_hint
 from m2m.dataset.conversation import Wrong, with_answer
+from m2m.dataset.directions import refuse_directions
 from m2m.dataset.examples import Kind, conversation, decided, kind_of, read_example, refuse_nothing
 from m2m.dataset.extra_columns import (
     READ,
@@ -28,13 +29,13 @@ from m2m.dataset.plain_text import refuse_no_prose, refuse_parallel
 from m2m.dataset.quality import refuse_marks
 from m2m.dataset.row import Row
 from m2m.dataset.row_formats import FORMATS, Converter, from_turns, has_no_input
-from m2m.dataset.row_source import Source, as_source, left_out
+from m2m.dataset.row_source import Source, as_source, left_out, or_skip
 from m2m.dataset.templates import fill, is_empty, names_in
 from m2m.errors import InputError, Problems
 from m2m.formats.records import Record
 from m2m.opening import Text
 
-__all__ = ["FORMATS", "Row", "Rows", "load_dataset", "read_rows"]
+__all__ = ["FORMATS", "Row", "Rows", "checked_rows", "load_dataset", "read_rows"]
 
 Fields = Mapping[str, Any]
 _KEPT = 100_000  # faulty rows of which `m2m data check` counts each kind
@@ -81,7 +82,7 @@ def checked_rows(source: Source, read: Rows, mapping: RowMapping) -> Rows:
     Raises:
         InputError: rows are wrong; names all their lines.
     """
-    hint = "correct these rows or delete them"
+    hint = or_skip("correct these rows or delete them", some_are_good=bool(read.rows))
     if not read.rows and not mapping.is_custom:
         hint = _ways(source, source.records) or hint
     if not (source.skips and read.rows):
@@ -112,6 +113,7 @@ def read_rows(source: Path | Text | Source, mapping: RowMapping = AS_IT_IS) -> R
         texts = [answers[record.line] for record in kept]
         refuse_rejected(source.path, kept, texts, named)
         refuse_marks(source.path, kept, texts, mapping)
+        refuse_directions(source.path, kept, mapping)
     skipped = source.skipped + len(read.problems) if source.skips else 0
     words = [word for word in (notes, left_out(skipped)) if word]
     return replace(read, notes=(*source.notes, *words, *read.notes), skipped=skipped)

@@ -29,11 +29,20 @@ _GOLD = (
     r"|target|cop|ans|right_answer|solution|key)"
 )
 _ANSWERS = r"(answers?|target|targets|reply|output)"
-_SOURCE = r"(source|src)(_?(text|sentence|sent|lang(uage)?_text))?"
-_TARGET = r"(target|tgt|trg|reference|ref|translation|translated)(_?(text|sentence|sent))?"
+_SOURCE = (
+    r"((source|src)(_?(text|sentence|sent|lang(uage)?_text))?|(text|sentence|sent)_(source|src))"
+)
+_TARGET = (
+    r"((target|tgt|trg|reference|ref|translation|translated)(_?(text|sentence|sent))?|"
+    r"(text|sentence|sent)_(target|tgt|trg))"
+)
 # Columns that say something about a row, in addition to those of every shape.
+_LANGUAGES = (
+    r"(source|src|target|tgt|trg|input|output|from|to|dst)_?lang\w*|(translation_?)?direction|"
+    r"(lang(uages?)?_?)?pair"
+)
 _ABOUT_TASK = (
-    r"(task|task_?(name|type|id)|category|categories|type|subject|topic|domain|level|grade|"
+    rf"({_LANGUAGES}|task|task_?(name|type|id)|category|categories|type|subject|topic|domain|level|grade|"
     r"difficulty|annotat\w+|explanation|rationale|hint|"
     r"template\w*|status|version|quality|confidence|score|rating|agreement|worker\w*|"
     r"dataset\w*|sub_?\w*|user\w*|num_\w+|ds|title|translated_\w+|translation_type)"
@@ -223,7 +232,6 @@ SHAPES: tuple[Shape, ...] = (
         "source and target",
         {"source": _SOURCE, "target": _TARGET},
         {"prompt": "{<source>}", "answer": "{<target>}"},
-        about=_ABOUT_TASK + r"|(source|src|target|tgt|trg)_?lang\w*|direction|pair",
     ),
     Shape(
         "speech manifest",

@@ -110,8 +110,8 @@ def _written(name: str, template: str, fields: Fields, words: Words | None) -> s
     else:
         value = value_at(fields, name, template)
     if is_empty(value) and not isinstance(value, str):
-        what = "null" if value is None else "empty"
-        raise InputError(f"the field {name!r} for {template!r:.60} is {what}")
+        null = " (null)" if value is None else ""
+        raise InputError(f'"{name}" is empty{null}')
     return FORMS[form](texts_of(value, name, words))
 
 
@@ -140,6 +140,8 @@ def _word(value: Any, name: str, words: Words | None) -> str:
     text = as_text(value)
     if not words:
         return text
+    if is_empty(value):
+        raise InputError(f'"{name}" is empty')
     if (key := word_key(value)) not in words:
         known = ", ".join(words)
         raise InputError(f"{name} is {text!r:.40}, and `labels` has no word for it, only {known}")
@@ -188,6 +190,8 @@ def value_at(fields: Fields, name: str, template: str = "", missing: Any = _NOTH
         if not taken:
             if missing is not _NOTHING:
                 return missing
+            if place and is_empty(value):
+                raise InputError(f'"{".".join(steps[:place])}" is empty')
             known = ", ".join(field_names(fields)) or "(none)"
             raise InputError(f"no field {name!r} for {whole!r:.60}; found {known:.300}")
         place += taken

@@ -12,6 +12,7 @@ import numpy as np
 from m2m.dataset.answers import READINGS
 from m2m.dataset.ask import mappings_hint
 from m2m.dataset.conversation import Wrong
+from m2m.dataset.directions import refuse_directions
 from m2m.dataset.examples import SHAPES, Example, Kind, decided, kind_of, read_example
 from m2m.dataset.extra_columns import (
     refuse_chats,
@@ -22,7 +23,7 @@ from m2m.dataset.extra_columns import (
 )
 from m2m.dataset.mapping import AS_IT_IS, RowMapping, picked, picked_words
 from m2m.dataset.quality import refuse_marks
-from m2m.dataset.row_source import Source, as_source, left_out
+from m2m.dataset.row_source import Source, as_source, left_out, or_skip
 from m2m.dataset.sameness import normalize
 from m2m.dataset.templates import names_in
 from m2m.errors import InputError, Problems
@@ -110,6 +111,7 @@ def load_task(source: Path | Text | Source, mapping: RowMapping = AS_IT_IS) -> T
         hint += f"; here {READINGS[chosen]} is taken for the answer (`answers` says otherwise)"
     if not examples and not mapping.is_custom:
         hint = mappings_hint(path, records, "target", source.is_named_by_row) or hint
+    hint = or_skip(hint, some_are_good=bool(examples))
     if not (source.skips and examples):
         problems.raise_if_any(InputError, source.name, hint)
     skipped = source.skipped + len(problems) if source.skips else 0
@@ -162,6 +164,7 @@ def _refuse_unfit(
     answers = [example.answer for example in examples]
     refuse_rejected(path, records, answers, named)
     refuse_marks(path, records, answers, mapping)
+    refuse_directions(path, records, mapping)
 
 
 def _example(record: Record, kind: Kind, mapping: RowMapping) -> Example:

@@ -211,7 +211,7 @@ def test_the_place_of_the_right_answer_matters_only_if_choices_are_shown(tmp_pat
              for row in hidden]  # fmt: skip
     paths = [write_jsonl(tmp_path / f"{name}.jsonl", rows)
              for name, rows in (("hidden", hidden), ("shown", shown))]  # fmt: skip
-    first, second = (check_data([], [read_target(path, "index0")])[0] for path in paths)
+    first, second = (check_data([], [read_target(path, answers="index0")])[0] for path in paths)
     assert "one_place" not in kinds(first)
     assert "one_place" in kinds(second)
 

@@ -1,0 +1,163 @@
+"""Rows without an answer are named by their lines, and can be left out; nothing else is asked."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from m2m.cli.main import cli
+from m2m.recipe import load_recipe
+from tests.cases.test_init_questions import folder, init, read_rows, typed
+from tests.tiny import write_jsonl
+
+__all__ = ["folder"]
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="lines are split as Bash does it")
+
+TEXTS = [f"Habari {n} ya leo" for n in range(12)]
+EMPTY = (0, 5, 10)  # rows without an answer
+TONES = [None if n in EMPTY else ("good", "bad")[n % 2] for n in range(12)]
+Fields = dict[str, Any]
+
+
+def table(path: Path, word: str) -> Path:
+    cells = [f"{text},{tone or word}\n" for text, tone in zip(TEXTS, TONES, strict=True)]
+    path.write_text("text,label\n" + "".join(cells), encoding="utf-8")
+    return path
+
+
+def tasks(annotations: Callable[[list[Fields]], list[Fields]]) -> list[Fields]:
+    """Label Studio's tasks; `annotations` gets the result of each."""
+    made = []
+    for number, (text, tone) in enumerate(zip(TEXTS, TONES, strict=True)):
+        result = [{"value": {"choices": [tone]}, "from_name": "tone"}] if tone else []
+        made.append({"id": number, "data": {"text": text}, "annotations": annotations(result)})
+    return made
+
+
+def squad(path: Path) -> Path:
+    asked = [
+        {"id": str(n), "question": f"{text}?", "is_impossible": n in EMPTY,
+         "answers": [] if n in EMPTY else [{"text": "Nairobi", "answer_start": 0}]}
+        for n, text in enumerate(TEXTS)
+    ]  # fmt: skip
+    paragraph = {"context": "Nairobi ni mji mkuu.", "qas": asked}
+    content = {"version": "v2.0", "data": [{"title": "T", "paragraphs": [paragraph]}]}
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def parquet(path: Path) -> Path:
+    arrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet as files
+
+    files.write_table(arrow.table({"text": TEXTS, "label": TONES}), path)
+    return path
+
+
+def dumped(path: Path, value: Any) -> Path:
+    path.write_text(json.dumps(value), encoding="utf-8")
+    return path
+
+
+PAIRS = [{"text": text, "label": tone} for text, tone in zip(TEXTS, TONES, strict=True)]
+ASKED = [{"question": f"{row['text']}?", "answer": row["label"]} for row in PAIRS]
+FILES: dict[str, tuple[Callable[[Path], Path], int, str]] = {
+    "MySQL": (lambda folder: table(folder / "a.csv", "\\N"), 2, '"label" is empty'),
+    "an empty cell": (lambda folder: table(folder / "a.csv", ""), 2, '"label" is empty'),
+    "JSON null": (lambda folder: write_jsonl(folder / "a.jsonl", PAIRS), 1, '"label" is empty'),
+    "question and null": (
+        lambda folder: write_jsonl(folder / "a.jsonl", ASKED), 1, '"answer" is empty'),
+    "Parquet": (lambda folder: parquet(folder / "a.parquet"), 1, '"label" is empty'),
+    "tasks without annotations": (
+        lambda folder: dumped(folder / "a.json", tasks(lambda r: [{"result": r}] if r else [])), 1,
+        '"annotations" is empty'),
+    "tasks with an empty result": (
+        lambda folder: dumped(folder / "a.json", tasks(lambda r: [{"result": r}])), 1,
+        '"annotations.0.result" is empty'),
+    "SQuAD 2": (lambda folder: squad(folder / "a.json"), 1, '"answers" is empty'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_rows_without_an_answer_are_named_and_can_be_left_out(folder: Path, kind: str) -> None:
+    make, first, words = FILES[kind]
+    name = make(folder).name
+    status, output, (line,) = init(name)
+    assert status == 1
+    assert [f"line {first + row}: {words}" in output for row in EMPTY] == [True] * 3, output
+    assert "may hold the answers" not in output and "does not know the columns" not in output
+    recipe = typed(line)
+    assert recipe.datasets[0].bad_rows == "skip"
+    assert len(read_rows(recipe)) == 9
+    assert "3 bad rows are left out" in init(name, options=("--bad-rows", "skip"))[1]
+
+
+def test_lines_at_the_end_that_are_no_rows(folder: Path) -> None:
+    rows = "".join(f"{text},{tone or 'good'}\n" for text, tone in zip(TEXTS, TONES, strict=True))
+    (folder / "a.csv").write_text(f"text,label\n{rows}\nTotal: 12,\n", encoding="utf-8")
+    _, output, (line,) = init("a.csv")
+    assert 'line 15: "label" is empty' in output
+    assert len(read_rows(typed(line))) == 12
+    (folder / "a.csv").write_text(f"text,label\n{rows}Made by LimeSurvey\n", encoding="utf-8")
+    _, output, (line,) = init("a.csv")
+    assert "line 14: 1 field, the header has 2" in output
+    assert len(read_rows(typed(line))) == 12
+
+
+def test_a_target_with_one_empty_answer(folder: Path) -> None:
+    write_jsonl(folder / "c.jsonl", [{"prompt": "q", "completion": "a"}])
+    for empty in ("", None, []):
+        rows = [{"prompt": f"Swali {n}", "answer": f"j{n}" if n != 4 else empty} for n in range(9)]
+        write_jsonl(folder / "dev.jsonl", rows)
+        status, output, (line,) = init("c.jsonl")
+        assert (status, "line 5:" in output) == (1, True), output
+        assert typed(line).targets[0].bad_rows == "skip"
+    found = CliRunner().invoke(cli, ["data", "preview", "--target", "dev.jsonl"])
+    assert 'bad_rows = "skip"' in found.output
+    status, output, _ = init("c.jsonl", options=("--bad-rows", "skip"))
+    assert (status, "1 bad row is left out" in output) == (0, True)
+
+
+DIRECTIONS: dict[str, Callable[[int], Fields]] = {
+    "src_lang and tgt_lang": lambda n: {
+        "src": f"a{n}", "tgt": f"b{n}", "src_lang": ("en", "sw")[n % 2],
+        "tgt_lang": ("sw", "en")[n % 2]},
+    "prompt and completion": lambda n: {
+        "prompt": f"a{n}", "completion": f"b{n}", "target_language": ("sw", "en")[n % 2]},
+    "inputs and targets": lambda n: {
+        "inputs": f"a{n}", "targets": f"b{n}", "direction": ("en-sw", "sw-en")[n % 2]},
+    "sentences": lambda n: {
+        "sentence_src": f"a{n}", "sentence_tgt": f"b{n}", "lang_pair": ("en-sw", "sw-en")[n % 2]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", DIRECTIONS)
+def test_translations_in_two_directions_are_asked_about(folder: Path, kind: str) -> None:
+    rows = [DIRECTIONS[kind](n) for n in range(10)]
+    write_jsonl(folder / "a.jsonl", rows)
+    status, output, lines = init("a.jsonl")
+    assert status == 1
+    assert "translates in 2 directions" in " ".join(output.split())
+    one, said, every = (read_rows(typed(line)) for line in lines)
+    assert one == [(f"a{n}", f"b{n}") for n in range(0, 10, 2)]
+    assert len({question.partition(": ")[0] for question, _ in said}) == 2
+    assert len(said) == len(every) == 10
+    write_jsonl(folder / "dev.jsonl", rows)
+    found = CliRunner().invoke(cli, ["data", "preview", "--target", "dev.jsonl"])
+    assert found.exit_code
+
+
+def test_translations_into_one_language_are_no_question(folder: Path) -> None:
+    rows = [
+        {"source": f"a{n}", "target": f"b{n}", "source_lang": ("sw", "ha")[n % 2],
+         "target_lang": "en", "pair": n} for n in range(10)
+    ]  # fmt: skip
+    write_jsonl(folder / "a.jsonl", rows)
+    assert init("a.jsonl")[0] == 0
+    assert load_recipe(Path("recipe.toml")).datasets[0].prompt == "{source}"
