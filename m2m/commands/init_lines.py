@@ -12,9 +12,8 @@ from pathlib import Path
 from m2m.commands.given import Given
 from m2m.commands.init_rows import Entry, Unclear
 from m2m.dataset.ask import as_options
-from m2m.dataset.directions import Mixed
 from m2m.dataset.quality import Marked
-from m2m.dataset.ways import Way
+from m2m.dataset.ways import Choice, Way
 from m2m.errors import InputError, M2MError
 from m2m.formats.rowfile import AS_IT_IS as PLAIN
 
@@ -105,7 +104,7 @@ def _answers(
         try:
             failed.read(files, setting)
             found.append([(files, setting)])
-        except (Unclear, Marked, Mixed) as error:
+        except (Choice, Marked) as error:
             if deeper:
                 found.append(_answers(Failed(files, error, failed.read), setting, deeper=False))
         except InputError as error:  # some rows are bad
@@ -120,14 +119,18 @@ def _named(failed: Failed, given: Given) -> list[tuple[tuple[Path, ...], Given]]
         wheres = [(*given.mapping.where, where) for where in error.choice]
         mappings = [replace(given.mapping, where=where) for where in wheres]
         return [(failed.files, replace(given, mapping=mapping)) for mapping in mappings]
-    if isinstance(error, Unclear | Mixed):
-        return [(failed.files, _with(way, given)) for way in error.choice]
+    chosen = [
+        (failed.files, _with(way, given))
+        for way in (error.choice if isinstance(error, Choice) else ())
+    ]
+    if isinstance(error, Unclear):
+        return chosen
     words = f"{error.message} {error.hint}"
     if pair := _PAIR.search(words):
         return [(tuple(path.with_name(name) for name in pair.groups()), given)]
     settings = dict.fromkeys(_SETTING.findall(words))
     changed = [replace(given, options=replace(given.options, **{k: v})) for k, v in settings]
-    return [(failed.files, one) for one in changed]
+    return [*chosen, *((failed.files, one) for one in changed)]
 
 
 def _with(way: Way, given: Given) -> Given:

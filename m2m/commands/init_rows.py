@@ -12,14 +12,13 @@ from m2m.commands.given import NOTHING, Given
 from m2m.commands.pairs import aligned_mapping
 from m2m.dataset import Row, load_dataset
 from m2m.dataset.ask import mappings_hint
-from m2m.dataset.directions import Mixed
 from m2m.dataset.guess import DIRECTION, Part, guess, readable
 from m2m.dataset.mapping import AS_IT_IS, RowMapping, picked
 from m2m.dataset.quality import Marked
 from m2m.dataset.row_source import Source, left_out, open_source, part_names
 from m2m.dataset.rows import checked_rows, read_rows
 from m2m.dataset.unused import unused_columns, unused_words
-from m2m.dataset.ways import Way, ways
+from m2m.dataset.ways import Choice, ways
 from m2m.errors import InputError
 from m2m.evaluate.harness import SUFFIXES
 from m2m.evaluate.targets import load_target
@@ -62,17 +61,8 @@ class Entry:
                 if value != getattr(PLAIN, key)}  # fmt: skip
 
 
-class Unclear(InputError):
-    """The rows of a file could be meant in several ways.
-
-    Args:
-        error: as `m2m run` raises it.
-        choice: the ways.
-    """
-
-    def __init__(self, error: InputError, choice: Sequence[Way]) -> None:
-        super().__init__(error.message, error.hint)
-        self.choice = tuple(choice)
+class Unclear(Choice):
+    """m2m does not know the columns of a file; its hint has all ways in which they can be meant."""
 
 
 def dataset_entry(files: tuple[Path, ...], given: Given = NOTHING) -> Entry:
@@ -155,7 +145,7 @@ def _decided(
     entry.notes = tuple(f"{source.path.name}{note}" for note in notes)
     try:
         load(readable(source.path, records, made.mapping))
-    except (Marked, Mixed):
+    except (Marked, Choice):
         raise
     except InputError as caught:
         reading = f"m2m reads {source.path.name} as {made.shape}; {caught.hint or ''}"
@@ -170,7 +160,8 @@ def _unclear(
     hint = mappings_hint(source.path, records, part, source.is_named_by_row) if records else ""
     if not hint or hint not in (error.hint or ""):
         return error
-    return Unclear(error, ways(source.path, records, part, source.is_named_by_row))
+    choice = ways(source.path, records, part, source.is_named_by_row)
+    return Unclear(error.message, error.hint, choice)
 
 
 def _aligned(files: tuple[Path, ...], given: Given) -> Entry:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from m2m.dataset.columns import columns_of
 from m2m.dataset.guess import Part, guess
 from m2m.dataset.mapping import RowMapping
-from m2m.dataset.ways import Way, ways
+from m2m.dataset.ways import Way, tagged_columns, ways
 from m2m.formats.records import Record
+from m2m.formats.tagged import tagged_row
 from m2m.recipe.new_recipe import toml_value
 
 _NUMBERED = '`header = "no"` means that line 1 is a row, too: the columns are {1}, {2} ...'
@@ -30,6 +32,10 @@ def mappings_hint(path: Path, records: Sequence[Record], part: Part, table: bool
         return ""
     if choice[-1].header == "no":
         blocks[-1] += "\n" + _NUMBERED
+    if tagged := tagged_columns(columns_of(records)):
+        words, tags = (records[0].fields.get(name, []) for name in tagged)
+        row = tagged_row([(str(w), str(t)) for w, t in zip(words, tags, strict=False)][:12])
+        return f"each word has a tag; {row}; or write one of these:\n" + "\n  or\n".join(blocks)
     own = f"`m2m init` knows these rows ({made.shape}). " if made else ""
     count = "one of these" if len(blocks) > 1 else "this"
     return f"{own}write {count} under its [[{part}s]] in the recipe:\n" + "\n  or\n".join(blocks)

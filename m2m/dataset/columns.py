@@ -101,9 +101,14 @@ def languages_of(columns: Columns) -> list[str]:
     ]
 
 
+def language_code(name: str) -> str:
+    """Return the code of the language in a column's name: "eng" of sentence_eng_Latn."""
+    match = _LANGUAGE.fullmatch(plain(name))
+    return match[1] if match else plain(name)
+
+
 def _is_language(name: str) -> bool:
-    match = _LANGUAGE.fullmatch(name)
-    return name in LANGUAGE_NAMES or bool(match and match[1] in LANGUAGE_CODES)
+    return name in LANGUAGE_NAMES or language_code(name) in LANGUAGE_CODES
 
 
 def is_side(name: str) -> bool:

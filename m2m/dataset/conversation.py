@@ -11,8 +11,9 @@ Message = Mapping[str, Any]
 # ms-swift's loss.
 FLAGS = ("weight", "train", "training", "loss")
 _ROLES = ("system", "developer", "user", "assistant", "tool")
-# Words that programs write for an empty cell; the last is that of Alpaca's makers.
+# Words that programs and people write for an empty cell; "<noinput>" is that of Alpaca's makers.
 NOTHING = frozenset({"None", "nan", "NaN", "NaT", "<NA>", "null", "NULL", "<noinput>"})
+NOTHING |= {"NA", "N/A", "#N/A", "n/a", "\\N"}
 
 
 class Wrong(ValueError):

@@ -15,8 +15,7 @@ from pathlib import Path
 from m2m.counted import counted
 from m2m.dataset.mapping import RowMapping
 from m2m.dataset.templates import field_names, is_empty, names_in, value_at, word_key
-from m2m.dataset.ways import Way
-from m2m.errors import InputError
+from m2m.dataset.ways import Choice, Way
 from m2m.formats.records import Record
 from m2m.recipe.new_recipe import toml_value
 
@@ -27,36 +26,11 @@ _MOST = 3
 _LOOKED_AT = 200  # rows that show the columns
 
 
-class Mixed(InputError):
-    """A file has translations in several directions; `choice` has the ways to read it."""
-
-    def __init__(
-        self,
-        path: Path,
-        counts: Counter[tuple[str, ...]],
-        names: Sequence[str],
-        mapping: RowMapping,
-    ) -> None:
-        self.choice = _ways(counts, names, mapping)
-        listed = ", ".join(
-            f"{' to '.join(values)} ({count:,})" for values, count in counts.most_common(_MOST)
-        )
-        more = f" and {len(counts) - _MOST} more" if len(counts) > _MOST else ""
-        picked, said, every = (way.mapping.as_fields("dataset") for way in self.choice)
-        super().__init__(
-            f"{path}: translates in {counted(len(counts), 'direction')}, {listed}{more}, and the "
-            "question does not say which one is meant",
-            f"say it in the question: prompt = {toml_value(said['prompt'])}; or use one direction: "
-            f"where = {toml_value(picked['where'])}; if all rows are meant as they are, write "
-            f"where = {toml_value(every['where'])}",
-        )
-
-
 def refuse_directions(path: Path, records: Sequence[Record], mapping: RowMapping) -> None:
     """Refuse translations into several languages, unless the mapping names the direction.
 
     Raises:
-        Mixed: names the directions, and the lines of a recipe that settle it.
+        Choice: names the directions, and the lines of a recipe that settle it.
     """
     if mapping.text or mapping.messages:
         return
@@ -74,7 +48,26 @@ def refuse_directions(path: Path, records: Sequence[Record], mapping: RowMapping
     froms = [other for other, kind in kinds.items() if kind == "from"]
     names = [*froms[:1], name] if kinds[name] == "into" else [name]
     counts = Counter(zip(*(_values(records, column) for column in names), strict=True))
-    raise Mixed(path, counts, names, mapping)
+    raise _mixed(path, counts, names, mapping)
+
+
+def _mixed(
+    path: Path, counts: Counter[tuple[str, ...]], names: Sequence[str], mapping: RowMapping
+) -> Choice:
+    choice = _ways(counts, names, mapping)
+    listed = ", ".join(
+        f"{' to '.join(values)} ({count:,})" for values, count in counts.most_common(_MOST)
+    )
+    more = f" and {len(counts) - _MOST} more" if len(counts) > _MOST else ""
+    picked, said, every = (way.mapping.as_fields("dataset") for way in choice)
+    return Choice(
+        f"{path}: translates in {counted(len(counts), 'direction')}, {listed}{more}, and the "
+        "question does not say which one is meant",
+        f"say it in the question: prompt = {toml_value(said['prompt'])}; or use one direction: "
+        f"where = {toml_value(picked['where'])}; if all rows are meant as they are, write "
+        f"where = {toml_value(every['where'])}",
+        choice,
+    )
 
 
 def _kind(name: str) -> str:

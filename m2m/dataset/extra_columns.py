@@ -17,7 +17,7 @@ from m2m.formats.records import Record
 # Columns about the source of a text. Any other column may be the intended answer.
 ABOUT = re.compile(
     r"|_?(row_?|doc_?|document_?|text_?|source_?)?(id|idx|index|index_?id)|_*index_level_\d+_*|"
-    r"unnamed: \d+|"
+    r"unnamed(: |_)\d+([._]\d+)*|level_\d+|"
     r"u?uid|guid|hash|sha\d*|md5|ur[li]|link|source|dataset|data_source|corpus|origin|licen[cs]e|"
     r"(lang|language|script|country)(_?code)?|languages|dialect|facet|date|time|timestamp|year|"
     r"(created|updated|crawled|retrieved)(_at)?|file_?name|file|(file_?)?path|page|part|split|"

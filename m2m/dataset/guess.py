@@ -12,6 +12,7 @@ from m2m.dataset.class_names import class_names
 from m2m.dataset.columns import (
     Columns,
     columns_of,
+    language_code,
     languages_of,
     looks_like_data,
     option_columns,
@@ -35,6 +36,10 @@ _SLOT = re.compile(r"<(\w+\^?)>")
 _REPEATED = 0.8  # different labels per row, at most: else the answers are no labels
 _TRIED = 500  # rows, from all parts of a file, that show whether a mapping reads it
 DIRECTION = "translates {} into {}; exchange the two for the other direction"
+_FEW_WORDS, _MOSTLY = 2, 0.9
+# Codes of languages that are hardly a word; one of them is in nearly every list of translations.
+_CLEAR = {"en", "eng", "english", "fr", "fra", "fre", "french", "pt", "por", "ar", "ara", "arb"}
+_CLEAR |= {"sw", "swa", "swh"}
 _ENOUGH = 0.5  # fraction of the rows that a mapping must read
 
 
@@ -343,8 +348,16 @@ def _by_languages(columns: Columns) -> Guess | None:
     if len(texts) != 2 or not all(ABOUT.fullmatch(n) or ABOUT_PAIR.fullmatch(n) for n in rest):
         return None
     one, two = texts
+    if not {language_code(one), language_code(two)} & _CLEAR and _is_word_list(columns, texts):
+        return None  # the first row of a list of words may look like codes: to, na
     mapping = RowMapping(prompt=f"{{{one}}}", answer=f"{{{two}}}")
     return Guess("translation", mapping, notes=(DIRECTION.format(one, two),))
+
+
+def _is_word_list(columns: Columns, names: Sequence[str]) -> bool:
+    """Return whether columns hold words, and hardly a sentence."""
+    counts = [len(str(value).split()) for name in names for value in columns[name]]
+    return sum(count <= _FEW_WORDS for count in counts) > _MOSTLY * len(counts)
 
 
 def _alone(columns: Columns, records: Sequence[Record]) -> Guess | None:

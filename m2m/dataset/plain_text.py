@@ -10,6 +10,7 @@ from pathlib import Path
 
 from m2m.dataset.columns import is_side
 from m2m.errors import InputError
+from m2m.formats.tagged import tagged_hint
 from m2m.opening import read_bytes
 
 _SPEAKER = re.compile(r"(\w+)\s*[:.)]\s+\S")
@@ -27,7 +28,7 @@ _KINDS: tuple[tuple[str, re.Pattern[str], float, str], ...] = (
         "one word a line with its tag (CoNLL)",
         re.compile(r"\S+(\s+\S+)*\s+(O|[BIESLUM]-\S+)|\S+\s+[A-Z]{1,6}"),
         0.8,
-        "write each sentence as prompt and the expected answer as completion",
+        "",
     ),
     (
         "a chat with dates and names",
@@ -83,7 +84,7 @@ def refuse_no_prose(path: Path, lines: Sequence[Line], answer: str = "completion
         if sum(bool(looks.fullmatch(text)) for text in texts) >= max(2, fraction * len(texts)):
             raise InputError(
                 f"{path}:{lines[0][1]}: this is {kind}, not a text a line",
-                remedy.replace("completion", answer),
+                remedy.replace("completion", answer) or tagged_hint(_first_sentence(lines), answer),
             )
     if names := _speakers(texts):
         raise InputError(
@@ -98,6 +99,11 @@ def refuse_no_prose(path: Path, lines: Sequence[Line], answer: str = "completion
             "write each paragraph on one line"
             + ", or set `window` to score the file as one text" * (answer == "answer"),
         )
+
+
+def _first_sentence(lines: Sequence[Line]) -> list[str]:
+    """Return the lines before the first empty one."""
+    return [text for number, (text, place) in enumerate(lines) if place == lines[0][1] + number]
 
 
 def _speakers(texts: Sequence[str]) -> tuple[str, str] | None:

@@ -25,6 +25,11 @@ def _text(fields: Fields, key: str, *, empty: bool = False) -> str:
     return value
 
 
+def _refuse_nothing(text: str, what: str) -> None:
+    if (word := text.strip()) in NOTHING:
+        raise Wrong(f"{what}: a program wrote {word!r} for an empty field; delete the row")
+
+
 def _items(fields: Fields, key: str) -> list[Mapping[str, Any]]:
     value = fields.get(key)
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
@@ -113,6 +118,8 @@ def _from_alpaca(fields: Fields, line: int) -> Row:
     for pair in history if isinstance(history, list) else [history]:
         if not isinstance(pair, list) or [type(side) for side in pair] != [str, str]:
             raise Wrong('"history" must be a list of [question, answer]')
+        for side in pair:
+            _refuse_nothing(side, '"history"')
         messages += [_turn("user", pair[0]), _turn("assistant", pair[1])]
     question = _text(fields, "instruction")
     if not has_no_input(more := _text(fields, "input", empty=True)):
@@ -127,6 +134,7 @@ def _from_segments(fields: Fields, line: int) -> Row:
         text, label = item.get("text"), item.get("label")
         if not isinstance(text, str) or not isinstance(label, bool):
             raise Wrong(f'segment {number} needs "text" as text and "label" as true or false')
+        _refuse_nothing(text if label else "", f"segment {number}")
         pieces.append((text, label))
     if not any(text and label for text, label in pieces):
         raise Wrong('no segment with "label": true to train on')

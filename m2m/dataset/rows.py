@@ -12,8 +12,9 @@ from typing import Any
 
 from m2m.dataset.answers import READINGS
 from m2m.dataset.ask import mappings_hint
-from m2m.dataset.conversation import Wrong, with_answer
+from m2m.dataset.conversation import Wrong
 from m2m.dataset.directions import refuse_directions
+from m2m.dataset.empty_words import refuse_doubtful_labels
 from m2m.dataset.examples import Kind, conversation, decided, kind_of, read_example, refuse_nothing
 from m2m.dataset.extra_columns import (
     READ,
@@ -101,6 +102,8 @@ def read_rows(source: Path | Text | Source, mapping: RowMapping = AS_IT_IS) -> R
         raise InputError(f"{source.name} has no rows", "give a file with at least one training row")
     records = picked(source.path, source.records, mapping)
     notes = picked_words(len(source.records), len(records), mapping)
+    if not source.skips:
+        refuse_doubtful_labels(source.path, records, mapping)
     if _is_mapped(mapping, records[0]):
         read = _mapped(source, records, mapping)
     else:
@@ -223,7 +226,7 @@ def _row(record: Record, kind: Kind, mapping: RowMapping) -> Row:
         {"role": "user", "content": example.prompt},
         {"role": "assistant", "content": example.answer},
     ]
-    return Row(record.line, messages=with_answer(talk))
+    return Row(record.line, messages=tuple(talk))
 
 
 def _ways(source: Source, records: Sequence[Record]) -> str:

@@ -2,7 +2,7 @@
 
 `{name}` is a field, `{a.b}` a field inside an object, `{a.0}` an item of a list, and `{a.*}` all of
 them. `{name?}` may be empty, and then takes the white space before it away. `{name:letters}`,
-`{name:lines}` and `{name:comma}` say how a list is written. `{{` is a brace.
+`{name:lines}`, `{name:comma}` and `{name:words}` say how a list is written. `{{` is a brace.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ _DEEPEST = 20  # brackets inside brackets of such a text
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 FORMS: dict[str, Callable[[Sequence[str]], str]] = {
     "comma": ", ".join,
+    "words": " ".join,
     "lines": "\n".join,
     "letters": lambda items: "\n".join(
         f"{letter}. {item}" for letter, item in zip(LETTERS, items, strict=False)
@@ -37,7 +38,7 @@ Words = Mapping[str, str]
 def names_in(template: str) -> list[str]:
     """Return the fields that a template names, without `?` and forms."""
     found = [match.group(1) for match in BRACES.finditer(template) if match.group(1)]
-    return [re.sub(r"\?$|:(comma|lines|letters)$", "", name) for name in found]
+    return [re.sub(rf"\?$|:({'|'.join(FORMS)})$", "", name) for name in found]
 
 
 def only_name(template: str) -> str | None:

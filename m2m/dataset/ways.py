@@ -19,6 +19,7 @@ from m2m.dataset.extra_columns import ABOUT
 from m2m.dataset.guess import Part, guess
 from m2m.dataset.mapping import RowMapping
 from m2m.dataset.templates import parsed, word_key
+from m2m.errors import InputError
 from m2m.formats.records import Record
 
 _MOST = 3
@@ -42,6 +43,20 @@ class Way:
 
     mapping: RowMapping
     header: str = "auto"
+
+
+class Choice(InputError):
+    """The rows of a file can be meant in several ways; `choice` has them.
+
+    Args:
+        message: the fault.
+        hint: the lines of a recipe to choose from.
+        choice: the same as ways.
+    """
+
+    def __init__(self, message: str, hint: str | None, choice: Sequence[Way]) -> None:
+        super().__init__(message, hint)
+        self.choice = tuple(choice)
 
 
 def ways(path: Path, records: Sequence[Record], part: Part, table: bool = False) -> list[Way]:
@@ -96,6 +111,9 @@ def _mappings(path: Path, records: Sequence[Record], part: Part) -> list[RowMapp
 def _likely(records: Sequence[Record]) -> list[RowMapping]:
     columns = columns_of(records)
     columns = {name: values for name, values in columns.items() if not {*name} & {*"{}"}}
+    if tagged := tagged_columns(columns):
+        words, tags = (f"{{{name}:words}}" for name in tagged)
+        return [RowMapping(prompt=words, answer=tags), RowMapping(text=words)]
     if len(several := languages_of(columns)) > 1:
         return [_pair(several[0], other, columns) for other in several[1:3]][:2]
     texts = {
@@ -124,6 +142,21 @@ def _likely(records: Sequence[Record]) -> list[RowMapping]:
     if len(others) == 1 and others[0] in asked:
         made.append(_pair(others[0], question, columns))
     return [*made, RowMapping(text=f"{{{question}}}")][:_MOST]
+
+
+def tagged_columns(columns: Columns) -> tuple[str, str] | None:
+    """Return the columns with the words of sentences, and with a tag for each word."""
+    lists = [n for n, values in columns.items() if all(isinstance(v, list) for v in values)]
+    for words in lists:
+        if not all(isinstance(item, str) for value in columns[words] for item in value):
+            continue
+        lengths = [*map(len, columns[words])]
+        for tags in lists:
+            kinds = {str(item) for value in columns[tags] for item in value}
+            same = [*map(len, columns[tags])] == lengths
+            if tags != words and same and max(lengths) > 1 and 2 * len(kinds) <= sum(lengths):
+                return words, tags
+    return None
 
 
 def _are_ids(values: Sequence[Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +16,8 @@ FIELDS |= {"instruction", "input", "output", "system", "choices", "messages", "c
 FIELDS |= {"response", "source", "target"}
 # Words that programs write for an empty cell; pandas reads them so, too. "None" is often a label.
 NULLS = frozenset({"NaN", "nan", "NA", "N/A", "n/a", "#N/A", "<NA>", "NULL", "null", "\\N"})
+NO_NULLS: frozenset[str] = frozenset({"\\N"})
+_MOST_LABELS, _LONGEST_LABEL = 20, 30
 Cells = list[Any]
 
 
@@ -27,7 +30,7 @@ def to_fields(
     """Return (fields, line) of each row.
 
     Empty rows, empty columns without a name, and a first column without a name that counts the rows
-    are left out.
+    are left out. A column of labels keeps NA and the like.
 
     Args:
         rows: cells with the line of each row; the first row with text names the columns.
@@ -53,6 +56,7 @@ def to_fields(
     names = _folded(names)
     _refuse_twice([names[i] for i in kept], line)
     fields = []
+    labels = _label_columns([cells for cells, _ in body], kept, nulls)
     for cells, place in body:
         if cells == raw and options.header != "no":
             problems.add(f"line {place}: repeats the header; delete it")
@@ -60,8 +64,29 @@ def to_fields(
             few = f"{len(cells)} field{'s' * (len(cells) != 1)}"
             problems.add(f"line {place}: {few}, the header has {len(names)}")
         else:
-            fields.append(({names[i]: _value(fitted[i], nulls) for i in kept}, place))
+            own = {names[i]: _value(fitted[i], NO_NULLS if i in labels else nulls) for i in kept}
+            fields.append((own, place))
     return fields
+
+
+def _label_columns(rows: Sequence[Cells], places: Sequence[int], nulls: frozenset[str]) -> set[int]:
+    """Return the columns of a few words in which NA and the like may be one of the labels.
+
+    They keep the word: only the whole file, or the user, can say what it means.
+    """
+    found = set()
+    for place in places:
+        if not any(place < len(row) and str(row[place]) in nulls for row in rows):
+            continue
+        counts = Counter(str(row[place]) for row in rows if place < len(row))
+        words = [word for word in counts if word in nulls and word != "\\N"]
+        others = [word for word in counts if word not in nulls and word.strip()]
+        few = len(counts) <= _MOST_LABELS and 2 * len(counts) <= len(rows)
+        plain = others and not any(re.fullmatch(r"-?[\d.,]+", word) for word in others)
+        short = all(len(word) <= _LONGEST_LABEL for word in others)
+        if words and few and plain and short and max(counts[word] for word in words) > 1:
+            found.add(place)
+    return found
 
 
 def _is_blank(cells: Cells) -> bool:
@@ -92,7 +117,7 @@ def _with_names(names: list[str], body: Sequence[tuple[Cells, int]], line: int) 
             continue
         column = [(row[place], at) for row, at in body if place < len(row)]
         text = next(((cell, at) for cell, at in column if not _is_blank([cell])), None)
-        if text and not (place == 0 and _counts(column)):
+        if text and not (place == 0 and _numbers_rows(column)):
             raise Fault(
                 f"line {line}: column {place + 1} has no name, and line {text[1]} has "
                 f"{text[0]!r:.40} in it",
@@ -101,13 +126,15 @@ def _with_names(names: list[str], body: Sequence[tuple[Cells, int]], line: int) 
     return kept
 
 
-def _counts(column: Sequence[tuple[Any, int]]) -> bool:
-    """Return whether a column counts the rows, as pandas writes its index."""
+def _numbers_rows(column: Sequence[tuple[Any, int]]) -> bool:
+    """Return whether a column numbers the rows, each once, as pandas writes its index.
+
+    The rows of a part, or of a shuffled file, have numbers with gaps; an index with an empty place
+    is written as 0.0, 1.0.
+    """
     values = [str(cell).strip().removesuffix(".0") for cell, _ in column]
-    if not values[0].isdigit() or len(values[0]) > 9:
-        return False
-    first = int(values[0])
-    return values == [str(number) for number in range(first, first + len(values))]
+    whole = all(value.isdecimal() and len(value) < 10 for value in values)
+    return whole and len({*values}) == len(values)
 
 
 def _folded(names: list[str]) -> list[str]:

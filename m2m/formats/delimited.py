@@ -12,6 +12,7 @@ from typing import Any
 from m2m.errors import Problems
 from m2m.formats.cells import to_fields
 from m2m.formats.rowfile import Fault, Options
+from m2m.formats.tagged import tagged_hint
 
 QUOTES = (
     'a quotation mark that belongs to the text is written twice in a quoted field: "say ""yes"""; '
@@ -23,6 +24,7 @@ _SEPARATORS = ("\t", ",", ";", "|")
 _NAMED = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "|"}
 _LOOKED_AT = 200  # lines that show how the columns are separated
 _FEW = 5
+_BEGIN = 4000  # characters with the first sentence
 _TAG = re.compile(r"O|[BIESLU]-\w+|[A-Z]{2,6}|\d+")  # of names, of parts of speech
 _GAP = re.compile(r"\S {2,}\S")
 
@@ -112,7 +114,7 @@ def _refuse_tags(some: Sequence[str], text: str) -> None:
     ):
         raise Fault(
             "this is one word a line with its tag (CoNLL), without texts to learn",
-            "join the words of each sentence, and write a question and its answer",
+            tagged_hint(text[:_BEGIN].splitlines()),
         )
 
 

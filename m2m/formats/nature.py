@@ -8,6 +8,7 @@ from pathlib import PurePath
 
 from m2m.formats.byte_parts import encoding_of
 from m2m.formats.rowfile import Fault, Options
+from m2m.formats.tagged import tagged_hint
 
 PACKED = {  # one file, packed
     b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd",
@@ -126,8 +127,7 @@ def _text(ending: str, text: str, name: str) -> str:
     if ending in _TOKENS:
         raise Fault(
             "this is a file of single words with marks (CoNLL), without texts to learn",
-            "join the words of each sentence, and write a question and its answer: "
-            '{"prompt": "Which names are in ...?", "completion": "..."}',
+            tagged_hint(re.split("\r\n|\n|\r", begin)),
         )
     if ending in _JSON or _is_json(begin, lines):
         return "json"

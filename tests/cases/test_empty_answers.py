@@ -161,3 +161,91 @@ def test_translations_into_one_language_are_no_question(folder: Path) -> None:
     write_jsonl(folder / "a.jsonl", rows)
     assert init("a.jsonl")[0] == 0
     assert load_recipe(Path("recipe.toml")).datasets[0].prompt == "{source}"
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [("a.csv", "NA"), ("a.csv", "None"), ("a.jsonl", "None"), ("a.jsonl", "NA"), ("a.tsv", "null")],
+)
+def test_a_label_that_programs_write_for_nothing_is_asked_about(
+    folder: Path, name: str, word: str
+) -> None:
+    labels = [("KE", word, "NG")[n % 3] for n in range(12)]
+    rows = [{"text": text, "label": label} for text, label in zip(TEXTS, labels, strict=True)]
+    if name.endswith("jsonl"):
+        write_jsonl(folder / name, rows)
+    else:
+        mark = "," if name.endswith("csv") else "\t"
+        lines = [f"{row['text']}{mark}{row['label']}\n" for row in rows]
+        (folder / name).write_text(f"text{mark}label\n" + "".join(lines), encoding="utf-8")
+    status, output, (label, missing) = init(name)
+    assert status == 1
+    assert f"label is '{word}' in 4 of 12 rows" in " ".join(output.split())
+    assert [answer for _, answer in read_rows(typed(label))] == labels
+    assert len(read_rows(typed(missing))) == 8
+
+
+def test_one_na_among_labels_or_answers_is_a_row_without_an_answer(folder: Path) -> None:
+    for labels in ([("a", "b")[n % 2] for n in range(11)], [f"jibu {n}" for n in range(11)]):
+        cells = zip(TEXTS, [*labels, "NA"], strict=True)
+        lines = "".join(f"{text},{label}\n" for text, label in cells)
+        (folder / "a.csv").write_text(f"text,label\n{lines}", encoding="utf-8")
+        assert 'line 13: "label" is empty' in init("a.csv")[1]
+
+
+def test_words_for_nothing_are_refused_in_every_format(folder: Path) -> None:
+    def chat(word: str) -> Fields:
+        said = [{"role": "user", "content": "q"}, {"role": "assistant", "content": word}]
+        return {"messages": said}
+
+    makers: list[Callable[[str], Fields]] = [
+        chat,
+        lambda word: {"prompt": "q", "completion": word},
+        lambda word: {"segments": [{"text": "q", "label": False}, {"text": word, "label": True}]},
+        lambda word: {"instruction": "q", "output": "a", "history": [["b", word]]},
+    ]
+    for make in makers:
+        for word in ("N/A", "NA", "None", "nan"):
+            write_jsonl(folder / "a.jsonl", [*[make(f"jibu {n}") for n in range(5)], make(word)])
+            status, output, (line,) = init("a.jsonl")
+            assert (status, "line 6: " in output) == (1, True), output
+            assert "--bad-rows skip" in line
+
+
+INDEXES = {
+    ",text,label": [f"{n * 3}.0" for n in range(6)],
+    "Unnamed: 0,text,label": [str(n) for n in range(6)],
+    "Unnamed: 0.1,text,label": [f"{n}.0" for n in range(6)],
+    "level_0,text,label": [str(n) for n in (4, 2, 5, 0, 1, 3)],
+}
+
+
+@pytest.mark.parametrize("header", INDEXES)
+def test_an_index_of_pandas_is_no_column(folder: Path, header: str) -> None:
+    rows = [f"{n},{text},{'ab'[place % 2]}" for place, (n, text) in
+            enumerate(zip(INDEXES[header], TEXTS, strict=False))]  # fmt: skip
+    (folder / "a.csv").write_text("\n".join([header, *rows]), encoding="utf-8")
+    assert init("a.csv")[0] == 0
+    assert read_rows(load_recipe(Path("recipe.toml")))[0] == (TEXTS[0], "a")
+    Path("recipe.toml").unlink()
+    bare = [row.rsplit(",", 1)[0] for row in (header, *rows)]
+    (folder / "a.csv").write_text("\n".join(bare), encoding="utf-8")
+    assert init("a.csv")[0] == 0
+    assert read_rows(load_recipe(Path("recipe.toml")))[0] == ("", TEXTS[0])
+
+
+def test_words_with_tags_get_a_fitting_question(folder: Path) -> None:
+    words, tags = ["Asha", "yupo", "Nairobi", "."], ["B-PER", "O", "B-LOC", "O"]
+    write_jsonl(folder / "a.jsonl", [{"tokens": words, "ner_tags": tags}] * 3)
+    status, _, lines = init("a.jsonl")
+    pairs, texts = (read_rows(typed(line)) for line in lines)
+    assert (status, pairs[0]) == (1, ("Asha yupo Nairobi .", "B-PER O B-LOC O"))
+    assert texts[0] == ("", "Asha yupo Nairobi .")
+    row = '{"prompt": "Which names are in: Asha yupo Nairobi .", "completion": "Asha, Nairobi"}'
+    found = CliRunner().invoke(cli, ["data", "preview", "a.jsonl"])
+    assert row in " ".join(found.output.split())
+    lines = [f"{word} {tag}" for word, tag in zip(words, tags, strict=True)]
+    text = "\n\n".join(["\n".join(lines)] * 4)
+    for name in ("a.txt", "a.conll", "a.tsv"):
+        (folder / name).write_text(text.replace(" ", "\t" if name == "a.tsv" else " "))
+        assert row in " ".join(init(name)[1].split()), name

@@ -230,6 +230,13 @@ def test_short_words_of_a_first_row_are_no_languages(names: str) -> None:
     assert [line for line in lines if "--header no" in line]
 
 
+@pytest.mark.parametrize("names", ["to\tna", "my\twa", "or\tse"])
+def test_words_that_are_codes_too_are_a_question_in_a_list_of_words(names: str) -> None:
+    Path("words.tsv").write_text(f"{names}\ntree\tmti\nwater\tmaji\nsun\tjua\n", encoding="utf-8")
+    status, _, lines = init("words.tsv")
+    assert (status, ["--header no" in line for line in lines]) == (1, [False, True])
+
+
 @pytest.mark.parametrize("names", ["en\tsw", "eng_Latn\tswh_Latn", "ilo\ten", "fra\tlin"][::1])
 def test_codes_of_languages_are_known(names: str) -> None:
     one, two = names.split("\t")

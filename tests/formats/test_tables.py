@@ -141,7 +141,7 @@ def test_a_table_without_names_has_numbers(tmp_path: Path) -> None:
     [
         ("prompt,completion,notes,notes\na,b,c,d\n", "two columns called 'notes'"),
         ("prompt,completion,\na,b,\nc,d,e\n", "column 3 has no name, and line 3 has 'e'"),
-        (",prompt,completion\n7,a,b\n9,c,d\n", "column 1 has no name"),
+        (",prompt,completion\n7,a,b\n7,c,d\n", "column 1 has no name"),
         ("a;b|c\n1;2|3\n4;5|6\n", "by semicolons or by |"),
     ],
 )
