@@ -32,6 +32,9 @@ _MOST = 20  # problems of a file
 @click.option("--target", "targets", multiple=True, type=FILE, help="A target's file. Repeatable.")
 @row_options
 @click.option("--rows", default=5, show_default=True, type=click.IntRange(1), help="Rows to show.")
+@click.option(
+    "--all", "whole", is_flag=True, help="Read the whole file, not only the first 10,000 rows."
+)
 @click.option("--model", type=MODEL, help="Use its chat template and tokens.")
 @click.option("--template", type=click.Choice(["chat", "plain"]), default="chat", show_default=True)
 @data_root_option
@@ -40,6 +43,7 @@ def preview(
     files: tuple[Path, ...],
     targets: tuple[Path, ...],
     rows: int,
+    whole: bool,
     model: str | None,
     template: str,
     as_json: bool,
@@ -67,13 +71,14 @@ def preview(
     if files and files[0].suffix == ".toml":
         if len(files) > 1 or model or targets:
             raise click.UsageError("a recipe names its own datasets, model and targets")
-        found = preview_recipe(load_recipe(files[0], data_roots()), rows)
+        found = preview_recipe(load_recipe(files[0], data_roots()), rows, whole=whole)
     else:
         formatter = open_model(model, template)[0] if model else None
         mapping = row_settings(mapping)
         answer = {**mapping, "answer": mapping["completion"]}
         del answer["completion"]
-        found = [preview_dataset(d, formatter, rows) for d in datasets_of(files, mapping)]
+        datasets = datasets_of(files, mapping)
+        found = [preview_dataset(each, formatter, rows, whole=whole) for each in datasets]
         for target in targets_of(targets, answer):
             found.append(preview_target(target, formatter, rows, data_roots()))
     show.result([each.as_json() for each in found], as_json, lambda: show_previews(found))

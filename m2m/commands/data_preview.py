@@ -24,6 +24,7 @@ from m2m.recipe import Dataset, Recipe, Target
 from m2m.tokenizer import Formatter
 
 ROWS = 5
+FIRST = 10_000  # rows of a large file that are looked at, unless the user asks for all
 
 
 @dataclass(frozen=True)
@@ -77,23 +78,29 @@ class Preview:
         return {**asdict(self), "file": str(self.file)}
 
 
-def preview_recipe(recipe: Recipe, count: int = ROWS) -> list[Preview]:
+def preview_recipe(recipe: Recipe, count: int = ROWS, *, whole: bool = False) -> list[Preview]:
     """Preview all datasets and targets of a recipe with its model's template."""
     base = find_model(recipe.base.model, model_folders(recipe.path))
     formatter = make_formatter(base.gguf, recipe.base.template)
-    shown = [preview_dataset(each, formatter, count) for each in recipe.with_rows]
+    shown = [preview_dataset(each, formatter, count, whole=whole) for each in recipe.with_rows]
     for target in recipe.targets:
         shown.append(preview_target(target, formatter, count, recipe.roots))
     return shown
 
 
-def preview_dataset(dataset: Dataset, formatter: Formatter | None, count: int = ROWS) -> Preview:
+def preview_dataset(
+    dataset: Dataset, formatter: Formatter | None, count: int = ROWS, *, whole: bool = False
+) -> Preview:
     """Preview a dataset; without a formatter, its texts and not their tokens.
+
+    Only the first rows of a large file are read, unless the whole file is wanted or `where` picks
+    rows that may come later.
 
     Raises:
         InputError: the file cannot be read, or no format or mapping reads its rows.
     """
-    source = open_source(dataset.files, options=options_of(dataset))
+    first = 0 if whole or dataset.where else max(FIRST, count)
+    source = open_source(dataset.files, options=options_of(dataset), first=first)
     read = read_rows(source, RowMapping.of(dataset))
     texts = {row.line: row.plain_text for row in read.rows}
     records = [record for record in source.records if record.line in texts]

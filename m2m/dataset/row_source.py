@@ -87,7 +87,7 @@ def or_skip(hint: str, *, some_are_good: bool) -> str:
     return f"{hint}, {offer}" if some_are_good else hint
 
 
-def as_source(source: Path | Text | Source, options: Options = AS_IT_IS) -> Source:
+def as_source(source: Path | Text | Source, options: Options = AS_IT_IS, first: int = 0) -> Source:
     """Return the rows of a file, of its text, or rows that were read already.
 
     Raises:
@@ -95,7 +95,7 @@ def as_source(source: Path | Text | Source, options: Options = AS_IT_IS) -> Sour
     """
     if isinstance(source, Source):
         return source
-    file = rows_text(source, options=options) if isinstance(source, Path) else source
+    file = rows_text(source, options=options, first=first) if isinstance(source, Path) else source
     records = tuple(unnested(file.path, read_records(file)))
     if not isinstance(file, RowFile):
         return Source(file.path, records, file.sha256, (file.path,), file.text, "text")
@@ -106,13 +106,16 @@ def as_source(source: Path | Text | Source, options: Options = AS_IT_IS) -> Sour
     )  # fmt: skip
 
 
-def open_source(files: Sequence[Path], sha256: str = "", options: Options = AS_IT_IS) -> Source:
+def open_source(
+    files: Sequence[Path], sha256: str = "", options: Options = AS_IT_IS, first: int = 0
+) -> Source:
     """Read one file of rows, or several that are aligned line by line.
 
     Args:
         files: one, or several aligned text files.
         sha256: that of an earlier reading; files with other bytes are refused.
         options: how they are read; aligned files have an encoding and bad rows, and no header.
+        first: how many rows of one large file are read; 0: all. See `rows_text`.
 
     Raises:
         InputError: a file cannot be read or has changed, or the files have different numbers of
@@ -122,7 +125,7 @@ def open_source(files: Sequence[Path], sha256: str = "", options: Options = AS_I
         try:
             if sha256:
                 return as_source(rows_text_again(files[0], sha256, options))
-            return as_source(files[0], options)
+            return as_source(files[0], options, first)
         except InputError as error:
             raise _with_sibling(files[0], error) from None
     for name in ("header", "quotes"):

@@ -18,12 +18,15 @@ _INDEX = "__index_level_"  # a column that pandas adds
 Names = dict[str, tuple[str, ...]]
 
 
-def read_columns(data: bytes, kind: str) -> tuple[list[Record], Names, tuple[str, ...]]:
+def read_columns(
+    data: bytes, kind: str, first: int = 0
+) -> tuple[list[Record], Names, tuple[str, ...]]:
     """Return the rows of a file, numbered from 1; dates are texts, and NaN is null.
 
     Args:
         data: the file's bytes.
         kind: "parquet", "arrow" (an IPC file, such as Feather) or "arrow stream".
+        first: how many rows are read; 0: all.
 
     Returns:
         The rows, the names of `ClassLabel` columns, and notes about columns that are left out.
@@ -39,6 +42,8 @@ def read_columns(data: bytes, kind: str) -> tuple[list[Record], Names, tuple[str
         names = [name for name in schema.names if name not in dropped]
         plain = all(_is_plain(arrow, schema.field(name).type) for name in names)
         for batch in batches:
+            if first:
+                batch = batch.slice(0, first - len(records))
             batch.validate(full=True)
             size += batch.nbytes
             if size > most:
@@ -46,6 +51,8 @@ def read_columns(data: bytes, kind: str) -> tuple[list[Record], Names, tuple[str
             for row in batch.select(names).to_pylist():
                 fields = row if plain else {key: _value(item, key) for key, item in row.items()}
                 records.append(Record(fields, len(records) + 1))
+            if first and len(records) >= first:
+                break
     except (arrow.ArrowException, OSError, ValueError, KeyError, MemoryError) as error:
         raise Fault(f"is damaged: {str(error) or type(error).__name__:.200}") from None
     notes = tuple(f"the column {name} has bytes and is left out" for name in dropped)

@@ -11,7 +11,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from itertools import chain, pairwise
+from itertools import chain, islice, pairwise
 from typing import Any, NoReturn
 
 from m2m.errors import Problems
@@ -27,7 +27,9 @@ _PYTHON = re.compile(r"[\[(]?\s*\{\s*'")
 Items = Iterator[tuple[Any, int]]  # values with the line on which each begins
 
 
-def read_json(source: Source, inner: str, options: Options, problems: Problems) -> list[Record]:
+def read_json(
+    source: Source, inner: str, options: Options, problems: Problems, first: int = 0
+) -> list[Record]:
     """Return the rows of a JSON file.
 
     Half a surrogate pair (JSON's "\\ud83d" alone, an emoji that somebody cut in two) is read as
@@ -38,6 +40,7 @@ def read_json(source: Source, inner: str, options: Options, problems: Problems) 
         inner: the key whose list has the rows, if the file is one object with several; or "".
         options: how it is read.
         problems: gets the rows that are not objects.
+        first: how many rows of JSON lines are read; 0: all.
 
     Raises:
         Fault: the file as a whole cannot be read.
@@ -47,16 +50,20 @@ def read_json(source: Source, inner: str, options: Options, problems: Problems) 
         decoded = (
             (bad.text(line, number), number) for number, line in enumerate(source.lines(), 1)
         )
-        rows = _read(decoded, inner, options, problems)
+        rows = _read(decoded, inner, options, problems, first)
         if bad.count and not bad.is_utf8:
             raise bad.fault()
         return rows
     lines = enumerate(whole_text(source, options.encoding).split("\n"), 1)
-    return _read(((line, number) for number, line in lines), inner, options, problems)
+    return _read(((line, number) for number, line in lines), inner, options, problems, first)
 
 
 def _read(
-    lines: Iterator[tuple[str | None, int]], inner: str, options: Options, problems: Problems
+    lines: Iterator[tuple[str | None, int]],
+    inner: str,
+    options: Options,
+    problems: Problems,
+    most: int,
 ) -> list[Record]:
     before: list[str] = []  # empty lines
     for line, number in lines:  # noqa: B007 (used below)
@@ -68,7 +75,7 @@ def _read(
     first = None if line is None else line.lstrip("\ufeff")
     if first is None or _is_one_value(first):
         values = _line_values(chain([(first, number)], lines), problems)
-        return _by_line(values, inner, options, problems)
+        return _by_line(values, inner, options, problems, most)
     if _PYTHON.match(first.lstrip()):
         raise Fault(
             "this is Python, not JSON: its texts are in single quotes", "write it with json.dumps"
@@ -90,7 +97,9 @@ def _is_one_value(text: str) -> bool:
         return False
 
 
-def _by_line(values: Items, inner: str, options: Options, problems: Problems) -> list[Record]:
+def _by_line(
+    values: Items, inner: str, options: Options, problems: Problems, most: int
+) -> list[Record]:
     """Read the values of JSON lines; a file with one value can have any shape."""
     head, second = next(values, None), next(values, None)
     if head is None:
@@ -100,7 +109,7 @@ def _by_line(values: Items, inner: str, options: Options, problems: Problems) ->
         if isinstance(value, list):
             value = [(item, number) for number, item in enumerate(value, 1)]
         return _shaped([(value, line)], inner, options, problems)
-    every = chain([head, second], values)
+    every = islice(chain([head, second], values), most or None)
     if isinstance(head[0], list):
         return rows_of_lists([*_lists(every, problems)], options, problems)
     return [record for value, line in every for record in _row(value, line, problems)]

@@ -28,13 +28,17 @@ __all__ = ["Options", "Record", "RowFile", "read_object", "read_records", "rows_
 _MOST_PACKED = 2  # a packed file in an archive, and no deeper
 
 
-def rows_text(path: Path, limit: int = ROWS, options: Options = AS_IT_IS) -> RowFile:
+def rows_text(
+    path: Path, limit: int = ROWS, options: Options = AS_IT_IS, first: int = 0
+) -> RowFile:
     """Read a file of rows once, for `read_records` and for its hash.
 
     Args:
         path: the file; a member of an archive, a sheet or a split follows it (`a.zip/train.csv`).
         limit: the most bytes that it may have.
         options: how it is read.
+        first: how many rows of a large file (JSON lines, Parquet, Arrow) are read, without a hash
+            of the file; 0: all.
 
     Raises:
         InputError: the file is unreadable, or not a file of rows.
@@ -42,11 +46,11 @@ def rows_text(path: Path, limit: int = ROWS, options: Options = AS_IT_IS) -> Row
     try:
         file, inner = place_of(path)
         if file.is_dir():
-            return _folder(path, folder_part(file, inner), limit, options)
+            return _folder(path, folder_part(file, inner), limit, options, first)
         with stream(file, limit) as opened:
             source = Source(file.name, opened)
-            found = _opened(source, inner, options, opened.size)
-            sha256 = options.mark(opened.sha256(), inner)
+            found = _opened(source, inner, options, opened.size, first)
+            sha256 = "" if first else options.mark(opened.sha256(), inner)
             return replace(found, path=path, sha256=sha256, size=opened.size)
     except Fault as fault:
         raise _named(path, fault) from None
@@ -71,11 +75,11 @@ def _named(path: Path, fault: Fault) -> InputError:
     return InputError(f"{path}:{at}{fault.message}", fault.hint)
 
 
-def _folder(path: Path, part: Part, limit: int, options: Options) -> RowFile:
+def _folder(path: Path, part: Part, limit: int, options: Options, first: int) -> RowFile:
     """Read the files of one part of a folder one after the other; the rows are numbered."""
     files, left = [], limit
     for place in part.files:
-        files.append(rows_text(place, left, options))
+        files.append(rows_text(place, left, options, first))
         left -= files[-1].size
     if len(files) == 1:
         return replace(files[0], path=path)
@@ -123,7 +127,7 @@ def read_records(source: Path | Text) -> list[Record]:
     return file.records
 
 
-def _opened(source: Source, inner: str, options: Options, size: int) -> RowFile:
+def _opened(source: Source, inner: str, options: Options, size: int, first: int) -> RowFile:
     """Read the rows of a file, and of the files that are packed in it."""
     for _ in range(_MOST_PACKED + 1):
         kind = kind_of(source.name, source.peek(), options)
@@ -132,15 +136,19 @@ def _opened(source: Source, inner: str, options: Options, size: int) -> RowFile:
         elif kind == "zip":
             source, inner = member(source, inner)
         else:
-            return _read(source, kind, inner, options)
+            found = _read(source, kind, inner, options, first)
+            if first and len(found.records) == first:
+                note = f"only the first {first:,} rows were read (`--all` reads the whole file)"
+                found = replace(found, notes=(*found.notes, note))
+            return found
     raise Fault(f"is packed more than {_MOST_PACKED} times", "unpack it yourself")
 
 
-def _read(source: Source, kind: str, inner: str, options: Options) -> RowFile:
+def _read(source: Source, kind: str, inner: str, options: Options, first: int) -> RowFile:
     problems, empty = Problems(), Text(Path(source.name), "", "", 0)
     made = RowFile(empty.path, "", "", 0, problems=problems, kind=kind, options=options)
     if kind == "json":
-        return replace(made, records=read_json(source, inner, options, problems))
+        return replace(made, records=read_json(source, inner, options, problems, first))
     if kind == "workbook":
         rows, notes = read_sheet(source.rest(), inner, options, problems)
         return replace(made, records=rows, notes=notes)
@@ -153,7 +161,7 @@ def _read(source: Source, kind: str, inner: str, options: Options) -> RowFile:
         pairs = read_po(source, options)
         return replace(made, records=pairs.records, notes=pairs.notes)
     if kind in ("parquet", "arrow", "arrow stream"):
-        rows, names, notes = read_columns(source.rest(), kind)
+        rows, names, notes = read_columns(source.rest(), kind, first)
         return replace(made, records=rows, label_names=names, notes=notes)
     text = whole_text(source, options.encoding)
     if kind == "table":

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from m2m.errors import InputError
-from m2m.formats.records import Record, read_object, read_records
+from m2m.formats.records import Record, read_object, read_records, rows_text
 
 
 def rows(path: Path, data: str | bytes) -> list[tuple[dict[str, object], int]]:
@@ -164,3 +165,26 @@ def test_read_object(tmp_path: Path) -> None:
 
 def test_a_record_is_its_fields_and_line() -> None:
     assert Record({"a": 1}, 2) == Record(fields={"a": 1}, line=2)
+
+
+def test_only_the_first_rows_of_json_lines_are_read_if_asked(tmp_path: Path) -> None:
+    lines = [json.dumps({"text": f"habari {number}"}) for number in range(9)]
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join([*lines[:5], "{broken"]), encoding="utf-8")
+    file = rows_text(path, first=5)
+    assert [record.fields["text"] for record in file.records][-1] == "habari 4"
+    assert "only the first 5 rows were read" in file.notes[0]
+    assert not file.problems
+    path.write_text("\n".join(lines[:4]), encoding="utf-8")
+    assert not rows_text(path, first=5).notes
+
+
+def test_only_the_first_rows_of_parquet_are_read_if_asked(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = tmp_path / "a.parquet"
+    parquet.write_table(arrow.table({"text": [f"a{n}" for n in range(3000)]}), path)
+    for first in (5, 1500):
+        assert len(rows_text(path, first=first).records) == first
+    assert len(rows_text(path).records) == 3000
