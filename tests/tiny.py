@@ -21,7 +21,7 @@ from m2m.formats.gguf import (
     write_gguf,
 )
 from m2m.merge.merger import Merger
-from m2m.nn.config import DecoderConfig
+from m2m.nn.config import DecoderConfig, RopeScaling
 from m2m.progress import Silent
 
 F32 = NDArray[np.float32]
@@ -81,6 +81,9 @@ def pico_tokens() -> list[str]:
 TRAITS: dict[str, dict[str, Any]] = {
     name: {**family.traits, **family.pico} for name, family in FAMILIES.items()
 }
+TRAITS["ministral3"]["rope_scaling"] = RopeScaling(
+    "yarn", 4.0, original_max_position_embeddings=16, attention_factor=1.0
+)
 
 
 def pico_config(

@@ -29,6 +29,7 @@ from m2m.nn.rope import frequencies
 
 # Llama 3.1 and later have the first; other makers used the rest in the same formula.
 _WITH_BIAS = ("attn_q", "attn_output", "ffn_gate")
+_YARN_LOG = "rope.scaling.yarn_log_multiplier"
 ORIGINAL = "m2m.original_context_length"
 _LLAMA3_CONTEXTS = (8192, 1024, 2048, 4096, 16384, 32768, 65536, 131072)
 
@@ -126,7 +127,15 @@ def _rope_scaling(
         context = keys.size(
             "rope.scaling.original_context_length", default=keys.get("context_length")
         )
-        return RopeScaling("yarn", keys.number(name), original_max_position_embeddings=context)
+        plain = 1.0 if family.plain_yarn else 0.0
+        if plain and keys.get(_YARN_LOG) != plain:
+            keys.problems.add(f"{_YARN_LOG} is {keys.get(_YARN_LOG)!r:.60}, expected 1")
+        return RopeScaling(
+            "yarn",
+            keys.number(name),
+            original_max_position_embeddings=context,
+            attention_factor=plain,
+        )
     if kind not in (None, "none", "linear"):
         keys.problems.add(f"rotary frequencies are scaled by {kind!r}, which m2m does not compute")
     elif factors is not None:
@@ -212,6 +221,8 @@ def config_to_gguf(config: DecoderConfig) -> dict[str, GGUFValue]:
         if scaling.kind == "yarn":
             context = scaling.original_max_position_embeddings
             keys["rope.scaling.original_context_length"] = number(context)
+            if family.plain_yarn:
+                keys[_YARN_LOG] = real(1.0)
     if config.sliding_window:
         keys["attention.sliding_window"] = number(config.sliding_window)
     if config.layer_is_local:

@@ -112,6 +112,8 @@ def config_from_json(path: Path) -> DecoderConfig:
         data = _respelled(path, data, spelling)
     if isinstance(nested := data.get("text_config"), dict):  # a model with a vision part
         data = nested
+        if "model_type" in nested:  # Mistral 3's part may be a Ministral 3 or a Mistral
+            family = family_of(nested["model_type"], _BY_MODEL_TYPE, f"{path}: model_type")
     data = _completed(data, family)
     problems = Problems()
     names = {ours: theirs[0] for ours, theirs in family.json.items()}
@@ -131,7 +133,8 @@ def config_from_json(path: Path) -> DecoderConfig:
     if family.longrope and rope.get("rope_type", rope.get("type")) in ("longrope", "su"):
         values["rope_scaling"] = _longrope(rope, data, problems)
     values |= _window(keys, family, values, local)
-    values |= fields_from_json(keys, family, values)
+    own = Keys(lambda key: data.get(key, rope.get(key)), problems, names)
+    values |= fields_from_json(own, family, values)
     values |= {flag.name: bool(data.get(flag.json, flag.default)) for flag in family.flags}
     values |= _rotary_dim(theta, family, values["head_dim"])
     if family.biases:
@@ -244,7 +247,8 @@ def _rope_scaling(
             keys.size("rope_scaling.original_max_position_embeddings"),
         )
     if kind == "yarn":
-        for key, usual in _YARN.items():
+        plain = {"mscale": 1.0, "mscale_all_dim": 1.0} if family.plain_yarn else {}
+        for key, usual in (_YARN | plain).items():
             usual = _yarn_factor(rope) if key == "attention_factor" else usual
             if (value := rope.get(key)) is not None and value != usual:
                 problems.add(f"rope_scaling.{key} is {value!r:.60}, which llama.cpp does not read")
@@ -254,6 +258,7 @@ def _rope_scaling(
             original_max_position_embeddings=keys.size(
                 "rope_scaling.original_max_position_embeddings"
             ),
+            attention_factor=1.0 if family.plain_yarn else 0.0,
         )
     problems.add(f"rope_scaling has the type {kind!r}, m2m computes linear, llama3 and yarn")
     return None
@@ -348,6 +353,9 @@ def config_to_json(config: DecoderConfig, dtype: str, token_ids: Mapping[str, An
     if config.positions == "rotary":
         data["rope_theta"] = config.rope_theta
         data["rope_scaling"] = None if scaling is None else _scaling_to_json(scaling)
+    if scaling is not None and family.plain_yarn:
+        inside = {field.json: fields_to_json(config)[field.json] for field in family.fields}
+        data["rope_scaling"] |= {"mscale": 1.0, "mscale_all_dim": 1.0, **inside}
     if scaling is not None and scaling.kind == "longrope":
         name = "original_max_position_embeddings"
         data[name] = scaling.original_max_position_embeddings
@@ -363,7 +371,9 @@ def config_to_json(config: DecoderConfig, dtype: str, token_ids: Mapping[str, An
     own = {flag.name for flag in family.flags}
     data |= {key: getattr(config, key) for key in _BIASES if key not in own}
     data |= {flag.json: getattr(config, flag.name) for flag in family.flags}
-    data |= fields_to_json(config) | family.stated(vars(config))
+    outside = {own.json for own in family.fields if not own.in_rope}
+    data |= {key: value for key, value in fields_to_json(config).items() if key in outside}
+    data |= family.stated(vars(config))
     return {family.json.get(key, (key,))[0]: value for key, value in data.items()}
 
 

@@ -66,6 +66,7 @@ class Field:
         missing: returns the value of a GGUF without the key, from the sizes; None: it is needed.
         read: DecoderConfig's value from config.json's and the sizes; None: they are the same.
         write: the inverse of `read`.
+        in_rope: whether config.json has it among the settings of `rope_scaling`.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Field:
     missing: Callable[[Values], float] | None = None
     read: Callable[[float, Values], float] | None = None
     write: Callable[[float, Values], float] | None = None
+    in_rope: bool = False
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,7 @@ class Family:
         activations: the values of this key that are accepted, the one that is written first;
             empty: the usual name.
         partial: whether `partial_rotary_factor` may say that some channels of a head rotate.
+        plain_yarn: whether YaRN does not multiply q and k (`mscale` and `mscale_all_dim` are 1).
         longrope: whether `rope_scaling` may be "longrope".
         turns_to_tanh: config.json may ask for GELU by erf, which llama.cpp computes by tanh.
         json: names of config.json that are not the usual ones, by the usual name; the first is
@@ -195,6 +198,7 @@ class Family:
     activation: str = "hidden_act"
     activations: tuple[str, ...] = ()
     partial: bool = False
+    plain_yarn: bool = False
     longrope: bool = False
     turns_to_tanh: bool = False
     json: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -226,5 +230,6 @@ class Family:
     def keys(self) -> frozenset[str]:
         """Return the keys in GGUF, after the architecture, that only this family computes with."""
         flags = {flag.gguf for flag in self.flags if flag.gguf}
-        longrope = {"rope.scaling.attn_factor"} if self.longrope else set()
-        return frozenset({self.epsilon, *flags, *longrope, *(own.gguf for own in self.fields)})
+        rope = {"rope.scaling.attn_factor"} if self.longrope else set()
+        rope |= {"rope.scaling.yarn_log_multiplier"} if self.plain_yarn else set()
+        return frozenset({self.epsilon, *flags, *rope, *(own.gguf for own in self.fields)})

@@ -25,7 +25,8 @@ class RopeScaling:
 
     `linear` divides every frequency by `factor`; `llama3` does so for long wavelengths only and
     blends between (Llama 3.1, `_compute_llama3_parameters` in transformers); `yarn` blends
-    along the channels, and multiplies q and k (arXiv 2309.00071, `_compute_yarn_parameters`).
+    along the channels, and multiplies q and k by `attention_factor` or, if that is 0, by
+    `0.1 ln(factor) + 1` (arXiv 2309.00071, `_compute_yarn_parameters`).
     `longrope` divides each frequency by its own `short_factor`, or in texts of more than
     `original_max_position_embeddings` tokens by its `long_factor`, and multiplies q and k by
     `attention_factor` (Phi-3, arXiv 2402.13753). m2m computes texts up to this length only.
@@ -38,7 +39,7 @@ class RopeScaling:
     original_max_position_embeddings: int = 8192
     short_factor: tuple[float, ...] = ()
     long_factor: tuple[float, ...] = ()
-    attention_factor: float = 1.0
+    attention_factor: float = 0.0
 
 
 class LayerKind(NamedTuple):
@@ -70,6 +71,8 @@ class DecoderConfig:
         norm_offset: number added to every stored norm weight (Gemma: 1).
         embedding_scale: factor on the looked-up embeddings (Gemma: sqrt(hidden_size)).
         query_scale: factor on q k'; None for head_dim ** -0.5.
+        temperature: b of `1 + b ln(1 + floor(position / original length))`, a factor on q beyond
+            the original length of `rope_scaling` (Ministral 3).
         residual_scale: factor on what attention and MLP add to the stream (Granite, MiniCPM).
         logit_divisor: number that divides the logits (Granite, MiniCPM).
         logit_scale: factor on the logits (Cohere).
@@ -118,6 +121,7 @@ class DecoderConfig:
     norm_offset: float = 0.0
     embedding_scale: float = 1.0
     query_scale: float | None = None
+    temperature: float = 0.0
     residual_scale: float = 1.0
     logit_divisor: float = 1.0
     logit_scale: float = 1.0

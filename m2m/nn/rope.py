@@ -45,9 +45,9 @@ def _amplitude(scaling: RopeScaling | None) -> float:
     """Return the factor on rotated q and k: YaRN's, `0.1 ln(factor) + 1`, LongRoPE's, else 1."""
     if scaling is None:
         return 1.0
-    return (
-        0.1 * math.log(scaling.factor) + 1.0 if scaling.kind == "yarn" else scaling.attention_factor
-    )
+    if scaling.attention_factor:
+        return scaling.attention_factor
+    return 0.1 * math.log(scaling.factor) + 1.0 if scaling.kind == "yarn" else 1.0
 
 
 def _llama3(angles: NDArray[np.float64], scaling: RopeScaling) -> NDArray[np.float64]:
@@ -79,4 +79,8 @@ def rotary_table(
     )
     if not config.turns_before_norm:
         table[:, : config.query_size // 2] *= table.real.dtype.type(config.score_scale)
+    if config.temperature and scaling is not None:
+        periods = np.asarray(positions) // scaling.original_max_position_embeddings
+        factor = 1.0 + config.temperature * np.log1p(periods)[:, None]
+        table[:, : config.query_size // 2] *= factor.astype(table.real.dtype)
     return table

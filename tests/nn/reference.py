@@ -212,6 +212,9 @@ class _Model:
         share = config.num_heads // config.num_kv_heads
         k, v = k.repeat(share, axis=1), v.repeat(share, axis=1)
         scale = config.query_scale if config.query_scale is not None else config.head_dim**-0.5
+        if config.temperature:
+            periods = np.arange(count) // config.rope_scaling.original_max_position_embeddings
+            q = q * (1.0 + config.temperature * np.log(1.0 + periods))[:, None, None]
         scores = np.einsum("thd,uhd->htu", q, k) * scale
         scores = self.cap(scores, config.attention_cap)
         distance = np.arange(count)[:, None] - np.arange(count)
@@ -240,7 +243,7 @@ class _Model:
             inverse = inverse / scaling.factor
         elif scaling is not None and scaling.kind == "yarn":
             inverse = _yarn(inverse, theta, scaling)
-            x = x * (0.1 * np.log(scaling.factor) + 1.0)
+            x = x * (scaling.attention_factor or 0.1 * np.log(scaling.factor) + 1.0)
         elif scaling is not None and scaling.kind == "longrope":
             inverse = inverse / np.array(scaling.short_factor)
             x = x * scaling.attention_factor

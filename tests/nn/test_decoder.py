@@ -54,6 +54,12 @@ TRAITS: dict[str, dict[str, Any]] = {
     },
     "hunyuan": {"qk_norm": True, "turns_before_norm": True, "head_dim": 10},
     "yarn": {"rope_scaling": RopeScaling("yarn", 4.0, original_max_position_embeddings=64)},
+    "ministral3": {
+        "temperature": 0.1,
+        "rope_scaling": RopeScaling(
+            "yarn", 4.0, original_max_position_embeddings=8, attention_factor=1.0
+        ),
+    },
     "olmo2": {
         "qk_norm": True,
         "norms_whole_qk": True,
