@@ -41,6 +41,11 @@ ASKING = [
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write each model's answer to each example, as JSON lines.",
 )
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write results and answers as lm-evaluation-harness does, in a folder for each model.",
+)
 @data_root_option
 @json_option
 @quiet_option
@@ -48,6 +53,7 @@ def evaluate(
     named: tuple[str, ...],
     lora: Path | None,
     log_samples: Path | None,
+    out: Path | None,
     as_json: bool,
     quiet: bool,
     normalise: str,
@@ -65,10 +71,14 @@ def evaluate(
     Example:  m2m eval export/winner.gguf target/test.jsonl
               m2m eval smollm2-135m-instruct export/winner.gguf test.jsonl arc_sw.yaml
     """
+    import datetime
+
     from m2m.cli import show
     from m2m.cli.console import TerminalProgress, stoppable
     from m2m.commands.eval import compare_models, write_samples
+    from m2m.commands.eval_files import write_results
 
+    started = datetime.datetime.now()
     tasks = [Path(name) for name in named if name.lower().endswith(TASKS)]
     models = [name for name in named if not name.lower().endswith(TASKS)]
     if not tasks or not models:
@@ -80,6 +90,8 @@ def evaluate(
         comparison = compare_models(models, tasks, target, lora, progress, data_roots(), normalise)
     if log_samples:
         write_samples(comparison, log_samples)
+    if out:
+        write_results(comparison, out, started)
     for warning in comparison.warnings:
         progress.warn(warning)
     show.result(comparison.as_json(), as_json, lambda: show.comparison(comparison))

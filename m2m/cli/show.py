@@ -248,6 +248,8 @@ def comparison(compared: Comparison) -> None:
         )
         say(f"{count} of {task}" + (f"; {read}" if read else ""))
         _columns("metric", names, [column["metrics"] for column in columns])
+        theirs = [column["harness"] for column in columns if "harness" in column]
+        _columns("of the task file", names, theirs)
         main = next(iter(columns[0]["metrics"]))
         facets = [
             {f"{k} ({v['examples']})": v["metrics"][main] for k, v in column["facets"].items()}

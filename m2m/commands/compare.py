@@ -13,7 +13,8 @@ import numpy as np
 from m2m.arrays import F64
 from m2m.counted import counted
 from m2m.errors import InputError
-from m2m.evaluate.metrics import METRICS, Metric, metrics_for, resample
+from m2m.evaluate.metric import Metric, resample
+from m2m.evaluate.metrics import METRICS, metric_named, metrics_for
 from m2m.evaluate.scores import Scores
 from m2m.formats.journal import Journal
 from m2m.formats.json_values import as_list, as_text
@@ -124,7 +125,7 @@ def _gives(trial: Trial, model: Model, target: str) -> bool:
                 return False
             continue
         for name, score in measured.items():
-            metric = METRICS.get(name)
+            metric = metric_named(name, scores)
             if metric is None or abs(metric.value(scores, None)[0] - score.value) > _EQUAL:
                 return False
     return True
@@ -146,7 +147,8 @@ def _contests(runs: Sequence[_Run]) -> Iterator[Contest]:
 
 
 def _metric(name: str, scores: Scores) -> Metric:
-    return metrics_for(scores.kind)[0] if name == "auto" else METRICS[name]
+    default = metrics_for(scores.kind)[0]
+    return default if name == "auto" else metric_named(name, scores) or default
 
 
 def _questions(

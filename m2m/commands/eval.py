@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,10 @@ from m2m.dataset.normal_form import AS_IS
 from m2m.errors import Interrupted
 from m2m.evaluate.answer_log import samples
 from m2m.evaluate.evaluator import Evaluator
-from m2m.evaluate.metrics import METRICS, Metric, metrics_of, resample
+from m2m.evaluate.harness_results import Reported, own, reported
+from m2m.evaluate.harness_samples import Asked
+from m2m.evaluate.metric import Metric, resample
+from m2m.evaluate.metrics import METRICS, metrics_of
 from m2m.evaluate.normalised import normalised_task
 from m2m.evaluate.same import in_words
 from m2m.evaluate.scores import Scores
@@ -31,6 +35,7 @@ from m2m.pipeline.inputs import formatter_as_trained
 from m2m.progress import Progress, Silent
 from m2m.recipe import Target
 
+SCHEMA = 2  # of `m2m eval --json`; 1 had another shape for one model on one task
 _SEED = 0  # seed of the resamples: the same for all models and tasks
 
 
@@ -43,6 +48,7 @@ class Evaluated:
         path: its file.
         task: the task with the choices that were drawn.
         pieces: how the scored texts are cut into tokens: equal for equal tokenizers.
+        asked: the texts that the model reads for an example (`Evaluator.asked`).
         only: the one metric that the user asked for, or None.
     """
 
@@ -51,15 +57,30 @@ class Evaluated:
     task: Task
     scores: Scores
     pieces: str
+    asked: Asked
     only: str | None = None
 
     @property
     def metrics(self) -> list[str]:
-        """Return the names of the reported metrics."""
+        """Return the names of m2m's own metrics that are shown."""
         return [self.only] if self.only else [metric.name for metric in metrics_of(self.scores)]
 
+    @functools.cached_property
+    def of_task(self) -> tuple[list[Reported], tuple[str, ...]]:
+        """Return a task file's own metrics, and notes about those that m2m does not have."""
+        return reported(self.task, self.scores)
+
+    @property
+    def reported(self) -> list[Reported]:
+        """Return the metrics in lm-evaluation-harness's form: a task file's, or else m2m's."""
+        return self.of_task[0] or own(self.scores)
+
     def as_json(self) -> dict[str, Any]:
-        """Return the fields of `m2m eval --json` for one model and task."""
+        """Return one of the `results` of `m2m eval --json`."""
+        theirs = {
+            each.key: {**each.score.as_json(), "higher_is_better": each.higher_is_better}
+            for each in self.of_task[0]
+        }
         return {
             "model": str(self.path),
             "name": self.model,
@@ -67,6 +88,7 @@ class Evaluated:
             "examples": len(self.scores),
             "different": self.scores.different,
             "metrics": self._measured(self.scores),
+            **({"harness": theirs} if theirs else {}),
             **({"answers": self.task.answers} if self.task.answers else {}),
             **self._cut(),
             "facets": {
@@ -115,13 +137,13 @@ class Comparison:
     warnings: Sequence[str] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """Return the output of `m2m eval --json`; for one model and task only its own fields."""
-        results = [result.as_json() for result in self.results]
-        warnings = {"warnings": list(self.warnings)}
-        if len(results) == 1:
-            return results[0] | warnings
-        differences = [difference.as_json() for difference in self.differences]
-        return {"results": results, "differences": differences} | warnings
+        """Return the output of `m2m eval --json`, the same for one model or many."""
+        return {
+            "schema": SCHEMA,
+            "results": [result.as_json() for result in self.results],
+            "differences": [difference.as_json() for difference in self.differences],
+            "warnings": list(self.warnings),
+        }
 
 
 def compare_models(
@@ -177,6 +199,7 @@ def compare_models(
                         evaluator.task,
                         evaluator.evaluate(opened),
                         evaluator.pieces,
+                        evaluator.asked,
                         only,
                     )
                 )
@@ -189,7 +212,8 @@ def compare_models(
     warnings += [
         f"{gguf_of(result.model).name} on {result.task.path.name}: {w}" for result, w in cut
     ]
-    return Comparison(results, differences, warnings)
+    lacking = [f"{each.task.path.name}: {note}" for each in results for note in each.of_task[1]]
+    return Comparison(results, differences, [*warnings, *dict.fromkeys(lacking)])
 
 
 def write_samples(compared: Comparison, out: Path) -> None:
@@ -197,7 +221,7 @@ def write_samples(compared: Comparison, out: Path) -> None:
     lines = [
         json_text({"model": result.model, "task": str(result.task.path), **row})
         for result in compared.results
-        for row in samples(result.task, result.scores)
+        for row in samples(result.task, result.scores, result.asked)
     ]
     write_text(out, "".join(line + "\n" for line in lines))
 
@@ -205,7 +229,8 @@ def write_samples(compared: Comparison, out: Path) -> None:
 def _task(how: Target, path: Path, roots: Sequence[Path], form: str) -> Task:
     """Load a file as test set; answers are written unless the one metric does not need them."""
     task = load_target(dataclasses.replace(how, dev=path, test=path), "test", roots)
-    if task.kind == "answer" and how.metric == "auto":
+    is_scored = task.harness is not None and task.harness.kind == "loglikelihood"
+    if task.kind == "answer" and how.metric == "auto" and not is_scored:
         task = asked_to_write(task)
     return normalised_task(task, form)
 

@@ -48,6 +48,7 @@ class Example:
         contexts: of a task of lm-evaluation-harness, the whole text before each choice: one for
             all, or one for each of them.
         fields: of the row of such a task.
+        target: the value of its `doc_to_target`.
     """
 
     prompt: str
@@ -59,6 +60,7 @@ class Example:
     system: str = ""
     contexts: tuple[str, ...] = ()
     fields: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    target: Any = field(default=None, compare=False, repr=False)
 
     @property
     def answer(self) -> str:

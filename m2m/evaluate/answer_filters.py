@@ -1,32 +1,44 @@
 """Filters of written answers in task files of lm-evaluation-harness (lm_eval/filters).
 
-A pattern comes from a stranger's file and can take for ever on a text, so the child process for
-templates computes the filters, with its limits.
+A task may have several lists of filters, each with a name: the harness judges the answers after
+each list. A pattern comes from a stranger's file and can take for ever on a text, so the child
+process for templates computes the filters, with its limits.
 """
 
 from __future__ import annotations
 
+import string
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from m2m.errors import InputError
+from m2m.formats.yaml import Tagged
 from m2m.templates.functions import Function, cells
 from m2m.templates.parent import Refused
 
-# Of one answer to each question these two change nothing.
-_IDENTITY = ("take_first", "majority_vote")
-KNOWN = (*_IDENTITY, "regex", "remove_whitespace", "lowercase", "uppercase", "map")
+# Of one answer to each question, or of equal ones, these change nothing.
+_IDENTITY = ("take_first", "take_first_k", "majority_vote")
+_KNOWN = {
+    *(*_IDENTITY, "regex", "multi_choice_regex", "remove_whitespace"),
+    *("lowercase", "uppercase", "map"),
+}
 _PATTERN = r"#### (\-?[0-9\.\,]+)"
-# RegexFilter, WhitespaceFilter, LowercaseFilter, UppercaseFilter and MapFilter.
-_SOURCE = """
+# RegexFilter, MultiChoiceRegexFilter, WhitespaceFilter, LowercaseFilter, UppercaseFilter and
+# MapFilter.
+_SOURCE = r"""
 import re
+import unicodedata
 
 def filtered(doc):
     text = doc["text"]
     for step in doc["steps"]:
         kind = step["function"]
         if kind == "regex":
-            text = matched(text if isinstance(text, str) else "", step)
+            match = matched(step["regex_pattern"], text, step)
+            text = match if match is not None else step.get("fallback", "[invalid]")
+        elif kind == "multi_choice_regex":
+            text = lettered(text, step, doc["choices"])
         elif kind == "remove_whitespace":
             text = text.strip()
         elif kind == "lowercase":
@@ -34,68 +46,172 @@ def filtered(doc):
         elif kind == "uppercase":
             text = text.upper()
         elif kind == "map":
-            text = step.get("mapping_dict", {}).get(text, step.get("default_value"))
+            text = (step.get("mapping_dict") or {}).get(text, step.get("default_value"))
     return text
 
-def matched(text, step):
-    fallback = step.get("fallback", "[invalid]")
-    found = re.findall(step["regex_pattern"], text)
+def matched(pattern, text, step):
+    found = re.findall(pattern, text if isinstance(text, str) else "")
     if not found:
-        return fallback
+        return None
     match = found[step.get("group_select", 0)]
     if isinstance(match, tuple):
         parts = [part for part in match if part]
-        match = parts[0] if parts else fallback
+        if not parts:
+            return None
+        match = parts[0]
     return match.strip()
+
+def cleaned(text, step):
+    for pattern in step.get("regexes_to_ignore") or []:
+        text = re.sub(pattern, "", text)
+    if step.get("ignore_case"):
+        text = text.lower()
+    if step.get("ignore_punctuation"):
+        text = "".join([c for c in text if not unicodedata.category(c).startswith("P")])
+    return text
+
+def lettered(text, step, choices):
+    match = matched(step["regex_pattern"], text, step)
+    if match:
+        return match
+    letters = [chr(ord("A") + place) for place in range(len(choices))]
+    texts = [cleaned(choice.strip(), step) for choice in choices]
+    names = {text: "(" + letter + ")" for text, letter in zip(texts, letters)}
+    ways = sorted([re.escape(text) for text in texts], key=len, reverse=True)
+    match = matched("|".join(ways), cleaned(text, step), step)
+    if match:
+        return names.get(match, match)
+    match = matched(":[\\s]*(" + "|".join(letters) + ")", text, step)
+    return "(" + match + ")" if match else step.get("fallback", "[invalid]")
+
+def ignored(doc):
+    text = doc["text"]
+    for pattern in doc["patterns"]:
+        text = re.sub(pattern, "", text)
+    return text
 """
 
 
-def steps_of(keys: Mapping[str, Any]) -> tuple[list[dict[str, Any]], str]:
-    """Return the filters of the first list in `filter_list`, and a note about what is left out."""
-    lists = keys.get("filter_list") or []
-    if not lists:
-        return [], ""
-    first = lists[0] if isinstance(lists[0], dict) else {"filter": lists[0]}
-    name, steps = str(first.get("name")), first.get("filter") or []
-    steps = steps if isinstance(steps, list) else [steps]
-    kinds = [step.get("function") if isinstance(step, dict) else step for step in steps]
-    unknown = [str(kind) for kind in kinds if not (isinstance(kind, str) and kind in KNOWN)]
-    unknown += [str(step) for step in steps if not isinstance(step, dict)]
-    if unknown:
-        return [], (
-            f"the filter {unknown[0]} is not supported: metrics of written answers are those of "
-            "the whole answers"
-        )
-    note = ""
-    if len(lists) > 1:
-        note = f"of {len(lists)} lists of filters the first one counts: {name}"
-    used = [dict(step) for step in steps if step["function"] not in _IDENTITY]
-    for step in used:
-        if step["function"] == "regex":
-            step.setdefault("regex_pattern", _PATTERN)
-    return used, note
+@dataclass(frozen=True)
+class Pipeline:
+    """A list of filters with its name in results."""
+
+    name: str
+    steps: tuple[Mapping[str, Any], ...] = ()
 
 
-def filtered(texts: Sequence[str], steps: Sequence[dict[str, Any]], name: str) -> list[str]:
+WHOLE = Pipeline("none")  # the harness's name for answers without filters
+
+
+def pipelines_of(keys: Mapping[str, Any]) -> tuple[list[Pipeline], tuple[str, ...]]:
+    """Return the lists of filters that m2m has, one or more, and notes about the others."""
+    made, notes = [], []
+    for given in keys.get("filter_list") or []:
+        listed = given if isinstance(given, dict) else {"filter": given}
+        name, steps = str(listed.get("name")), listed.get("filter") or []
+        steps = steps if isinstance(steps, list) else [steps]
+        if unknown := next((step for step in steps if not _is_known(step)), None):
+            kind = unknown.get("function") if isinstance(unknown, dict) else unknown
+            notes.append(f"filter_list: {name}: the filter {kind!s:.60} is not supported")
+            continue
+        used = [dict(step) for step in steps if step["function"] not in _IDENTITY]
+        for step in used:
+            if step["function"].endswith("regex"):
+                step.setdefault("regex_pattern", _PATTERN)
+        made.append(Pipeline(name, tuple(used)))
+    if notes and not made:
+        notes[-1] += ": metrics of written answers are those of the whole answers"
+    return made or [WHOLE], tuple(notes)
+
+
+def _is_known(step: Any) -> bool:
+    if not isinstance(step, dict) or not isinstance(step.get("function"), str):
+        return False
+    return step["function"] in _KNOWN and not holds_tag(step)
+
+
+def holds_tag(value: Any) -> bool:
+    """Return whether a value, or a value in it, has a tag such as `!function`."""
+    if isinstance(value, Tagged):
+        return True
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(map(holds_tag, inner))
+
+
+def filtered(
+    texts: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
+    steps: Sequence[Mapping[str, Any]],
+    name: str,
+) -> list[str]:
     """Return written answers after the filters; an answer that `map` does not know becomes "".
 
     Args:
         texts: as the model wrote them.
-        steps: see `steps_of`.
+        rows: the fields of each question.
+        steps: of a `Pipeline`.
         name: the task file, for errors.
 
     Raises:
         InputError: a filter does not fit its text, or its pattern is malformed.
         LimitError: a pattern takes too long.
     """
-    if not steps or not texts:
+    if not steps:
         return list(texts)
+    chosen = any(step["function"] == "multi_choice_regex" for step in steps)
+    asked = [
+        {"text": text, "steps": steps} | ({"choices": row.get("choices")} if chosen else {})
+        for text, row in zip(texts, rows, strict=True)
+    ]
+    return _computed("filtered", asked, name, "filter_list", "correct the filters")
+
+
+def exact_matches(
+    predictions: Sequence[str],
+    references: Sequence[Sequence[str]],
+    options: Mapping[str, Any],
+    name: str,
+) -> tuple[bool, ...]:
+    """Return which answers equal a right one (`exact_match_hf_evaluate` in lm_eval/api/metrics.py).
+
+    Args:
+        predictions: after the filters.
+        references: the right answers to each question.
+        options: of `exact_match` in the task file's `metric_list`.
+        name: the task file, for errors.
+
+    Raises:
+        InputError: a pattern is malformed.
+        LimitError: a pattern takes too long.
+    """
+    right = [text for texts in references for text in texts]
+    texts = [*predictions, *right]
+    if patterns := options.get("regexes_to_ignore"):
+        asked = [{"text": text, "patterns": patterns} for text in texts]
+        remedy = "correct regexes_to_ignore"
+        texts = _computed("ignored", asked, name, "metric_list: exact_match", remedy)
+    if options.get("ignore_case"):
+        texts = [text.lower() for text in texts]
+    dropped = string.punctuation if options.get("ignore_punctuation") else ""
+    dropped += string.digits if options.get("ignore_numbers") else ""
+    texts = [text.translate(str.maketrans("", "", dropped)) for text in texts]
+    rest = iter(texts[len(predictions) :])
+    return tuple(
+        text in [next(rest) for _ in known] for text, known in zip(texts, references, strict=False)
+    )
+
+
+def _computed(
+    function: str, rows: Sequence[Mapping[str, Any]], name: str, key: str, remedy: str
+) -> list[str]:
+    if not rows:
+        return []
+    subject = f"a filter of {name}"
     try:
-        function = Function({"filters": _SOURCE}, {}, "filters", "filtered", f"a filter of {name}")
-        rows = [{"text": text, "steps": steps} for text in texts]
-        made = [row[0] for row in cells([(function, "text")], rows, f"a filter of {name}")]
+        program = Function({"filters": _SOURCE}, {}, "filters", function, subject)
+        made = [row[0] for row in cells([(program, "text")], rows, subject)]
     except Refused as error:
-        raise InputError(f"{name}: filter_list: {error}", "correct the filters") from None
+        raise InputError(f"{name}: {key}: {error}", remedy) from None
     if wrong := next((why for done, why in made if not done), None):
-        raise InputError(f"{name}: filter_list: {wrong}", "correct the filters")
+        raise InputError(f"{name}: {key}: {wrong}", remedy)
     return ["" if value is None else str(value) for _, value in made]

@@ -7,17 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from m2m.evaluate.overlap import chrf, chrf_counts, exact_match, token_f1
+from m2m.evaluate.harness_samples import Asked
+from m2m.evaluate.overlap import answer_match, chrf, chrf_counts, token_f1
 from m2m.evaluate.scores import Scores
 from m2m.evaluate.tasks import Task
 
 
-def samples(task: Task, scores: Scores) -> Iterator[dict[str, Any]]:
+def samples(task: Task, scores: Scores, asked: Asked) -> Iterator[dict[str, Any]]:
     """Yield a row per example: question, right answer, likelihoods of the choices, written answer.
 
     Args:
         task: as the evaluator scored it, with the choices that it drew.
         scores: of all its examples.
+        asked: the texts that the model reads for an example.
     """
     for row in range(len(scores)):
         count = int(scores.choices[row])
@@ -36,7 +38,7 @@ def samples(task: Task, scores: Scores) -> Iterator[dict[str, Any]]:
         yield {
             **about,
             "prompt": example.prompt,
-            **({"contexts": list(example.contexts)} if example.contexts else {}),
+            "contexts": list(example.contexts) or list(dict.fromkeys(a[0] for a in asked(row))),
             "choices": list(example.choices),
             "answer": example.gold,
             **scored,
@@ -52,7 +54,8 @@ def _written(scores: Scores, row: int) -> dict[str, Any]:
         "written": prediction,
         "cut": bool(scores.cut and scores.cut[row]),
         "references": list(references),
-        "exact_match": exact_match(prediction, references),
+        **({"exact_match": bool(scores.exact[row])} if scores.exact else {}),
+        "answer_match": answer_match(prediction, references),
         "f1": token_f1(prediction, references),
         "chrf": float(chrf(chrf_counts(prediction, references))),
     }

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from m2m.arrays import F64
+from m2m.dataset.examples import Example
 from m2m.errors import InputError
-from m2m.evaluate.answer_filters import filtered, steps_of
+from m2m.evaluate.answer_filters import exact_matches, filtered
 from m2m.evaluate.prompts import Prompter
 from m2m.evaluate.same import groups, question_keys
 from m2m.evaluate.scores import Scores, padded
@@ -46,8 +49,8 @@ class Evaluator:
         self._prompter = Prompter(task.form, formatter)
         self._head = 0 if task.form.prefix else len(formatter.head)
         self._limit = self._longest = 0
+        self._chars: F64 | None = None
         self._stop: tuple[str, ...] = ()
-        self._filters = steps_of(task.harness.keys)[0] if task.harness else []
         if task.form.window:
             windows = cut_windows(task, formatter)
             self._requests, self._bytes = windows.requests, windows.bytes
@@ -56,6 +59,9 @@ class Evaluator:
             self._bytes = padded(
                 [[len(c.encode()) for c in e.choices] for e in self.task.examples],
             )
+            chars = padded([[len(c) for c in e.choices] for e in self.task.examples])
+            if task.kind != "text" and not np.array_equal(chars, self._bytes, equal_nan=True):
+                self._chars = chars
         if task.kind == "text":
             self._gold = np.zeros(len(self._requests), np.int64)
             if not task.form.window:
@@ -97,9 +103,11 @@ class Evaluator:
         ]
         about = [[e.gold, e.facet, e.references] for e in self.task.examples]
         written = [self._openings, self._stop, self._limit] if self.task.form.writes else []
-        written += [self._filters] if written and self._filters else []
-        same = [self._same] if self._same else []
-        text = json.dumps([SCHEMA, self.task.kind, questions, about, written, *same])
+        if written and (config := self.task.harness):
+            written += [config.pipelines[0].steps, dict(config.exact)]
+        more: list[Any] = [self._same] if self._same else []
+        more += [{"chars": self._chars.tolist()}] if self._chars is not None else []
+        text = json.dumps([SCHEMA, self.task.kind, questions, about, written, *more])
         return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
     @property
@@ -108,6 +116,27 @@ class Evaluator:
         spelled = self._tokenizer.token_bytes
         cut = [[[spelled(i).hex() for i in c] for c in r.counted()] for r in self._requests]
         return hashlib.sha256(json.dumps(cut).encode("ascii")).hexdigest()
+
+    def asked(self, row: int) -> list[tuple[str, Any]]:
+        """Return the texts that the model reads for an example: prompt and answer, for each answer.
+
+        If it is to write, the second part says how.
+        """
+        if self._openings:
+            options = {"until": list(self._stop), "max_gen_toks": self._limit, "do_sample": False}
+            return [(self._spelled(self._openings[row]), options)]
+        request = self._requests[row]
+        return [
+            (self._spelled([*request.prompt, *ids[:skip]]), self._spelled(ids[skip:]))
+            for ids, skip in zip(
+                request.continuations,
+                request.skipped or [0] * len(request.continuations),
+                strict=True,
+            )
+        ]
+
+    def _spelled(self, ids: Sequence[int]) -> str:
+        return b"".join(map(self._tokenizer.token_bytes, ids)).decode("utf-8", "replace")
 
     def __len__(self) -> int:
         """Return the number of examples; for a text in windows, the number of windows."""
@@ -126,35 +155,53 @@ class Evaluator:
         """
         rows = list(range(len(self)) if places is None else places)
         chosen = [self._requests[i] for i in rows]
+        likeliest: list[list[bool]] = []
         if self.task.kind == "text":
             loglik, decoded, separate = _texts(model, chosen)
         else:
             scored = score(model, chosen)
             loglik, decoded, separate = scored.loglik, scored.decoded, scored.separate
+            likeliest = scored.likeliest
         written = self._written(model, rows)
-        texts = filtered(written.texts, self._filters, str(self.task.path))
-        predictions = tuple(map(self._prompter.extract_answer, texts))
         about = [] if self.task.form.window else [self.task.examples[i] for i in rows]
+        answers, exact = self._judged(written.texts, about)
+        width = max(map(len, loglik), default=0)
         return Scores(
             kind=self.task.kind,
             loglik=padded(loglik),
-            bytes=self._bytes[rows][:, : max(map(len, loglik), default=0)],
-            tokens=self._tokens[rows][:, : max(map(len, loglik), default=0)],
+            bytes=self._bytes[rows][:, :width],
+            tokens=self._tokens[rows][:, :width],
             gold=self._gold[rows],
             decoded_tokens=decoded + written.decoded,
             separate_tokens=separate,
             facets=tuple(e.facet for e in about),
-            predictions=predictions,
-            references=tuple(e.references for e in about) if predictions else (),
+            predictions=tuple(map(self._prompter.extract_answer, answers)),
+            references=tuple(e.references for e in about) if answers else (),
             same=tuple(self._same[i] for i in rows) if self._same else (),
             cut=tuple(written.cut),
             limit=self._limit,
             longest=self._longest,
+            chars=None if self._chars is None else self._chars[rows][:, :width],
+            exact=exact,
+            likeliest=padded([[*map(float, row)] for row in likeliest]) == 1 if likeliest else None,
+            written=tuple(written.texts) if self.task.harness else (),
         )
 
     def answers(self, model: LlamaModel, places: Sequence[int]) -> list[str]:
         """Return the greedy answers at these places, whole: before the filters of a task file."""
         return [*map(self._prompter.extract_answer, self._written(model, places).texts)]
+
+    def _judged(
+        self, texts: Sequence[str], about: Sequence[Example]
+    ) -> tuple[Sequence[str], tuple[bool, ...]]:
+        """Return written answers after a task file's filters, and which are exactly right."""
+        config = self.task.harness
+        if config is None or not texts:
+            return texts, ()
+        rows, name = [example.fields for example in about], str(self.task.path)
+        answers = filtered(texts, rows, config.pipelines[0].steps, name)
+        right = [example.references for example in about]
+        return answers, exact_matches(answers, right, config.exact, name)
 
     def _written(self, model: LlamaModel, rows: Sequence[int]) -> Completed:
         """Return the answers that the model writes; empty if it is not asked to write."""

@@ -279,6 +279,7 @@ class _Loader:
             "system": doc.head if _is_template(config) else "",
             "contexts": (above + asked,),
             "fields": doc.fields,
+            "target": doc.target,
         }
         if config.kind == "multiple_choice":
             choices = _choices(doc)
@@ -287,7 +288,8 @@ class _Loader:
         if config.kind == "loglikelihood_rolling":
             if not answers[0].strip():
                 raise InputError("doc_to_target gives a text without words")
-            return Example("", answers[:1], 0, doc.line, facet(doc.fields), fields=doc.fields)
+            about = {"facet": facet(doc.fields), "fields": doc.fields, "target": doc.target}
+            return Example("", answers[:1], 0, doc.line, **about)
         return Example(doc.text, answers[:1], 0, doc.line, references=answers, **about)
 
     def _choices_inside(self, doc: Doc, above: str) -> Example:
@@ -306,6 +308,7 @@ class _Loader:
             system=doc.head if _is_template(config) else "",
             contexts=contexts,
             fields=doc.fields,
+            target=doc.target,
         )
 
     def _answers(self, doc: Doc) -> tuple[str, ...]:

@@ -1,116 +1,24 @@
-"""Metrics: pure functions from per-example scores to a number, for many resamples at once.
-
-`value` takes weights (R, n), how often each resample drew each example. So one bootstrap serves
-every metric, and mixtures that answered the same examples are compared on the same resamples.
-"""
+"""The metrics that a recipe can name: m2m's own ones, and those of lm-evaluation-harness."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from m2m.arrays import F64
-from m2m.blas import one_blas_thread
 from m2m.dataset.sameness import normalize
 from m2m.errors import InputError
-from m2m.evaluate.overlap import chrf, chrf_counts, exact_match, token_f1
-from m2m.evaluate.score import Measured, Score
+from m2m.evaluate.harness_metrics import NAMED, none
+from m2m.evaluate.metric import Metric, commonest, mean_of, weights_of
+from m2m.evaluate.overlap import answer_match, token_f1
+from m2m.evaluate.score import Measured
 from m2m.evaluate.scores import Scores
 from m2m.evaluate.temperature import best_sharpness, cross_entropy, least_cross_entropy
 
 _LN2 = float(np.log(2.0))
-REPLICATES = 1000
 _BINS = 10  # of confidence, for the calibration error
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A way to turn scores into a number.
-
-    Attributes:
-        name: in recipes and results.
-        kinds: the kinds of task that it fits.
-        higher_is_better: its direction; `sign` is 1 or -1.
-        value: (scores, weights (R, n) or None) -> (R,); without weights every example counts once
-            and R is 1.
-        per_example: scores -> (n,) contributions, for pairing and its standard error.
-        chance: scores -> the score of guessing, or of always giving one answer if that is more;
-            None if this has no meaning.
-        mean: whether the value is the plain mean of `per_example`.
-        written: whether it judges the text that the model wrote, so that answers are generated.
-        per_token: whether it counts tokens, so that only models with one tokenizer compare.
-    """
-
-    name: str
-    kinds: tuple[str, ...]
-    higher_is_better: bool
-    value: Callable[[Scores, F64 | None], F64]
-    per_example: Callable[[Scores], F64]
-    chance: Callable[[Scores], float | None]
-    mean: bool = False
-    written: bool = False
-    per_token: bool = False
-
-    @property
-    def sign(self) -> float:
-        """Return the factor that turns the value so that higher is better."""
-        return 1.0 if self.higher_is_better else -1.0
-
-    def stderr(self, scores: Scores, rng: np.random.Generator | None = None) -> float:
-        """Return the standard error over different questions: a formula for a mean, else bootstrap.
-
-        For a mean it is the cluster-robust one (Liang and Zeger 1986), which is sample deviation /
-        sqrt(n) if all questions differ. The bootstrap (1000 resamples, `rng` or one seeded with 0)
-        repeats any fit in each resample. One question has no standard error: nan.
-        """
-        n, clusters = scores.different, scores.clusters
-        if n < 2:
-            return float("nan")
-        if self.mean:
-            values = self.per_example(scores)
-            sums = np.bincount(clusters, values - values.mean())
-            return float(np.sqrt(n / (n - 1) * (sums @ sums)) / len(scores))
-        draws = resample(clusters, rng or np.random.default_rng(0))
-        with one_blas_thread():  # the products are small
-            return float(self.value(scores, draws).std(ddof=1))
-
-    def measure(self, scores: Scores, rng: np.random.Generator | None = None) -> Score:
-        """Return the value on all examples, with its standard error."""
-        return Score(float(self.value(scores, None)[0]), self.stderr(scores, rng))
-
-
-def resample(
-    clusters: int | NDArray[np.int64], rng: np.random.Generator, replicates: int = REPLICATES
-) -> F64:
-    """Return bootstrap weights (replicates, n): how often each resample drew each example.
-
-    Args:
-        clusters: (n,) numbers from 0, equal for equal questions, which are drawn together; or n,
-            if all questions differ.
-        rng: draws the examples.
-        replicates: the number of resamples.
-    """
-    groups = np.arange(clusters) if isinstance(clusters, int) else clusters
-    count = int(groups.max(initial=-1)) + 1
-    drawn = rng.multinomial(count, np.full(count, 1.0 / max(count, 1)), size=replicates)
-    return drawn.astype(np.float64)[:, groups]
-
-
-def _weights(scores: Scores, weights: F64 | None) -> F64:
-    return np.ones((1, len(scores))) if weights is None else np.asarray(weights, np.float64)
-
-
-def _mean_of(per_example: Callable[[Scores], F64]) -> Callable[[Scores, F64 | None], F64]:
-    def value(scores: Scores, weights: F64 | None) -> F64:
-        drawn = _weights(scores, weights)
-        mean: F64 = drawn @ per_example(scores) / drawn.sum(axis=1)
-        return mean
-
-    return value
 
 
 def _normalized(scores: Scores) -> F64:
@@ -121,7 +29,7 @@ def _normalized(scores: Scores) -> F64:
 
 def _information(scores: Scores, weights: F64 | None) -> F64:
     """Return log2(k) - min_t cross-entropy of softmax(nats per byte / t), in bits, weighted."""
-    drawn = _weights(scores, weights)
+    drawn = weights_of(scores, weights)
     least = least_cross_entropy(_normalized(scores), scores.gold, drawn)
     most: F64 = drawn @ np.log2(scores.choices) / drawn.sum(axis=1)
     return (most - least / _LN2).clip(0.0, most)
@@ -129,7 +37,7 @@ def _information(scores: Scores, weights: F64 | None) -> F64:
 
 def _information_per_example(scores: Scores) -> F64:
     rate = _normalized(scores)
-    sharpness = best_sharpness(rate, scores.gold, _weights(scores, None))
+    sharpness = best_sharpness(rate, scores.gold, weights_of(scores, None))
     bits: F64 = np.log2(scores.choices) - cross_entropy(rate, scores.gold, sharpness)[0] / _LN2
     return bits
 
@@ -152,7 +60,7 @@ def _accuracy_norm(scores: Scores) -> F64:
 
 
 def _bits_per_byte(scores: Scores, weights: F64 | None) -> F64:
-    drawn = _weights(scores, weights)
+    drawn = weights_of(scores, weights)
     nats, size = -scores.of_gold(scores.loglik), scores.of_gold(scores.bytes)
     rate: F64 = (drawn @ nats) / (drawn @ size) / _LN2
     return rate
@@ -164,7 +72,7 @@ def _bits_per_byte_each(scores: Scores) -> F64:
 
 
 def _perplexity(scores: Scores, weights: F64 | None) -> F64:
-    drawn = _weights(scores, weights)
+    drawn = weights_of(scores, weights)
     nats, size = -scores.of_gold(scores.loglik), scores.of_gold(scores.tokens)
     return np.exp((drawn @ nats) / (drawn @ size))
 
@@ -189,7 +97,7 @@ def _bin(scores: Scores) -> tuple[F64, F64]:
 
 
 def _calibration_error(scores: Scores, weights: F64 | None) -> F64:
-    drawn = _weights(scores, weights)
+    drawn = weights_of(scores, weights)
     inside, gap = _bin(scores)
     error: F64 = np.abs(drawn @ (inside * gap).T).sum(axis=1) / drawn.sum(axis=1)
     return error
@@ -203,7 +111,7 @@ def _calibration_error_each(scores: Scores) -> F64:
 
 def _macro_f1(scores: Scores, weights: F64 | None) -> F64:
     """Return the mean F1 of the labels that occur, right or predicted; ties count in part."""
-    drawn = _weights(scores, weights)
+    drawn = weights_of(scores, weights)
     first = scores.loglik == scores.loglik.max(axis=1, keepdims=True)
     predicted = first / first.sum(axis=1, keepdims=True)
     right = np.eye(first.shape[1])[scores.gold]
@@ -235,31 +143,12 @@ def _written(judge: Callable[[str, tuple[str, ...]], float]) -> Callable[[Scores
     return per_example
 
 
-_exact_match, _token_f1 = _written(exact_match), _written(token_f1)
-
-
-def _chrf_counts(scores: Scores) -> F64:
-    pairs = zip(scores.predictions, scores.references, strict=True)
-    return np.array([chrf_counts(prediction, references) for prediction, references in pairs])
-
-
-def _chrf(scores: Scores, weights: F64 | None) -> F64:
-    return chrf(_weights(scores, weights) @ _chrf_counts(scores))
-
-
-def _chrf_each(scores: Scores) -> F64:
-    return chrf(_chrf_counts(scores))
+_answer_match, _token_f1 = _written(answer_match), _written(token_f1)
 
 
 def _guessing(scores: Scores) -> float | None:
     even = float((1.0 / scores.choices).mean())
-    return max(even, _commonest(scores.gold.tolist())) if scores.kind == "labels" else even
-
-
-def _commonest(answers: Sequence[object]) -> float:
-    """Return how often the commonest answer of the other examples is right."""
-    most = max(Counter(answers).values())
-    return (most - 1) / max(len(answers) - 1, 1)
+    return max(even, commonest(scores.gold.tolist())) if scores.kind == "labels" else even
 
 
 def _prior_bits(scores: Scores) -> float | None:
@@ -275,15 +164,11 @@ def _prior_bits(scores: Scores) -> float | None:
 
 
 def _same_answer(scores: Scores) -> float | None:
-    return _commonest([normalize(right[0]) for right in scores.references])
+    return commonest([normalize(right[0]) for right in scores.references])
 
 
 def _zero(scores: Scores) -> float | None:
     return 0.0
-
-
-def _none(scores: Scores) -> float | None:
-    return None
 
 
 _LISTED = ("choices", "labels")
@@ -297,43 +182,43 @@ METRICS: dict[str, Metric] = {
         # Temperature: Guo et al. 2017 (1706.04599); information: Ethayarajh et al. 2022, eq. 4.
         Metric("choice_bits", _LISTED, True, _information, _information_per_example, _prior_bits),
         Metric("contrast_bits", _ANSWER, True, _information, _information_per_example, _zero),
-        Metric("accuracy", _CHOSEN, True, _mean_of(_accuracy), _accuracy, _guessing, mean=True),
+        Metric("accuracy", _CHOSEN, True, mean_of(_accuracy), _accuracy, _guessing, mean=True),
         Metric(
             "accuracy_norm",
-            *(_CHOSEN, True, _mean_of(_accuracy_norm), _accuracy_norm, _guessing),
+            *(_CHOSEN, True, mean_of(_accuracy_norm), _accuracy_norm, _guessing),
             mean=True,
         ),
         Metric("macro_f1", ("labels",), True, _macro_f1, _accuracy, _macro_f1_guessing),
         # Expected calibration error: Guo et al. 2017 (1706.04599), eq. 3.
-        Metric("ece", _CHOSEN, False, _calibration_error, _calibration_error_each, _none),
+        Metric("ece", _CHOSEN, False, _calibration_error, _calibration_error_each, none, best=0.0),
         Metric(
-            "exact_match",
-            *(_ANSWER, True, _mean_of(_exact_match), _exact_match, _same_answer),
+            "answer_match",
+            *(_ANSWER, True, mean_of(_answer_match), _answer_match, _same_answer),
             mean=True,
             written=True,
         ),
         Metric(
             "f1",
-            *(_ANSWER, True, _mean_of(_token_f1), _token_f1, _none),
+            *(_ANSWER, True, mean_of(_token_f1), _token_f1, none),
             mean=True,
             written=True,
         ),
-        Metric("chrf", _ANSWER, True, _chrf, _chrf_each, _none, written=True),
-        Metric("bits_per_byte", _ALL, False, _bits_per_byte, _bits_per_byte_each, _none),
-        Metric("perplexity", _ALL, False, _perplexity, _perplexity_each, _none, per_token=True),
+        *NAMED,
+        Metric("bits_per_byte", _ALL, False, _bits_per_byte, _bits_per_byte_each, none, best=0.0),
+        Metric("perplexity", _ALL, False, _perplexity, _perplexity_each, none, per_token=True),
     )
 }
-
-_BEST = {"chrf": 100.0, "ece": 0.0, "bits_per_byte": 0.0, "perplexity": 1.0}
 
 
 def best_possible(metric: Metric, scores: Scores) -> float:
     """Return the end of the metric's scale: nothing can score better."""
     if metric.name in ("choice_bits", "contrast_bits"):
         return float(np.log2(scores.choices).mean())
-    return _BEST.get(metric.name, 1.0)
+    return metric.best
 
 
+# Computed only if a recipe or the command names them: `m2m eval` of a task file prints its own.
+ASKED_FOR = {metric.name for metric in NAMED} - {"chrf"}
 AUTO = {
     "choices": "choice_bits",
     "labels": "choice_bits",
@@ -348,17 +233,20 @@ def metrics_for(kind: str) -> list[Metric]:
     return sorted(fitting, key=lambda m: m.name != AUTO[kind])
 
 
-def check_metric(name: str, kind: str, where: str) -> Metric:
+def check_metric(name: str, kind: str, where: str, *, task_file: bool = False) -> Metric:
     """Return the metric of that name ("auto": the kind's default) if it fits the kind of task.
 
     Args:
         name: from a recipe or the command line.
         kind: of the task.
         where: the task's file, for the message.
+        task_file: whether that is a task file of lm-evaluation-harness.
 
     Raises:
         InputError: the metric is unknown, or not for such tasks.
     """
+    if name == "exact_match" and not task_file:
+        name = "answer_match"  # recipes of older versions call it so
     metric = METRICS.get(AUTO[kind] if name == "auto" else name)
     if metric is None or kind not in metric.kinds:
         fitting = ", ".join(m.name for m in metrics_for(kind))
@@ -369,14 +257,25 @@ def check_metric(name: str, kind: str, where: str) -> Metric:
     return metric
 
 
-def metrics_of(scores: Scores) -> list[Metric]:
-    """Return all metrics that the scores allow, the default of their kind first.
+def metric_named(name: str, scores: Scores) -> Metric | None:
+    """Return the metric that a finished run calls so; older runs say `exact_match` for ours."""
+    return METRICS.get("answer_match" if name == "exact_match" and not scores.exact else name)
 
-    Metrics of written answers are left out if the model was not asked to write.
+
+def metrics_of(scores: Scores, also: str = "") -> list[Metric]:
+    """Return m2m's own metrics that the scores allow, the default of their kind first.
+
+    Metrics of written answers are left out if the model was not asked to write. Those of
+    lm-evaluation-harness are left out unless `also` names one.
     """
-    return [m for m in metrics_for(scores.kind) if scores.predictions or not m.written]
+    return [
+        metric
+        for metric in metrics_for(scores.kind)
+        if (scores.predictions or not metric.written)
+        and (metric.name == also or metric.name not in ASKED_FOR)
+    ]
 
 
-def measure_all(scores: Scores, rng: np.random.Generator | None = None) -> Measured:
+def measure_all(scores: Scores, rng: np.random.Generator | None = None, also: str = "") -> Measured:
     """Measure the scores by each of `metrics_of`."""
-    return {metric.name: metric.measure(scores, rng) for metric in metrics_of(scores)}
+    return {metric.name: metric.measure(scores, rng) for metric in metrics_of(scores, also)}

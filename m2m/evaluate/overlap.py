@@ -1,4 +1,4 @@
-"""Compare a written answer with the right ones: exact match, token F1, chrF.
+"""Compare a written answer with the right ones: the same answer, token F1, chrF, chrF++.
 
 Answers are compared in the normal form of `m2m.dataset.sameness`; chrF takes the unchanged texts.
 """
@@ -6,6 +6,7 @@ Answers are compared in the normal form of `m2m.dataset.sameness`; chrF takes th
 from __future__ import annotations
 
 import functools
+import string
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from m2m.arrays import F64
 from m2m.dataset.sameness import normalize
 
 ORDERS = 6  # of chrF: character n-grams of 1 to 6 letters (Popović 2015, W15-3049)
+WORDS = 2  # of chrF++: also n-grams of 1 and 2 words (Popović 2017, W17-4770)
 _BETA2 = 4.0  # recall counts beta = 2 times as much as precision
 _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
 
@@ -40,7 +42,7 @@ def _unspaced(char: str) -> bool:
     return unicodedata.name(char, "").startswith(_UNSPACED)
 
 
-def exact_match(prediction: str, references: Sequence[str]) -> float:
+def answer_match(prediction: str, references: Sequence[str]) -> float:
     """Return 1 if the normalised prediction is one of the normalised references, else 0."""
     return float(normalize(prediction) in {normalize(reference) for reference in references})
 
@@ -60,26 +62,45 @@ def _bag_f1(predicted: Counter[str], right: Counter[str]) -> float:
     return 2.0 * (predicted & right).total() / (predicted.total() + right.total())
 
 
-def chrf_counts(prediction: str, references: Sequence[str]) -> F64:
-    """Count the n-grams in the prediction, in the reference and in both: (18,), orders 1 to 6.
+def chrf_counts(prediction: str, references: Sequence[str], words: int = 0) -> F64:
+    """Count the n-grams in the prediction, in the reference and in both: (3 * (6 + words),).
 
     White space does not count. If there are several references, the one with the best chrF is used,
-    as in sacrebleu (metrics/chrf.py), whose `CHRF()` this equals.
+    as in sacrebleu (metrics/chrf.py), whose `CHRF(word_order=words)` this equals.
     """
-    predicted = _ngrams(prediction)
+    predicted = _ngrams(prediction, words)
     counted = np.array(
-        [_matches(predicted, _ngrams(reference)) for reference in references], np.float64
+        [_matches(predicted, _ngrams(reference, words)) for reference in references], np.float64
     )
     best: F64 = counted[int(chrf(counted).argmax())]
     return best
 
 
-def _ngrams(text: str) -> list[Counter[str]]:
-    letters = "".join(text.split())
+def _ngrams(text: str, words: int) -> list[Counter[str]]:
+    letters, parts = "".join(text.split()), _word_parts(text) if words else []
     return [
-        Counter(letters[i : i + n] for i in range(len(letters) - n + 1))
-        for n in range(1, ORDERS + 1)
+        *(
+            Counter(letters[i : i + n] for i in range(len(letters) - n + 1))
+            for n in range(1, ORDERS + 1)
+        ),
+        *(
+            Counter(" ".join(parts[i : i + n]) for i in range(len(parts) - n + 1))
+            for n in range(1, words + 1)
+        ),
     ]
+
+
+def _word_parts(text: str) -> list[str]:
+    """Return the words, each with one sign of punctuation cut off its end, or else its start."""
+    parts: list[str] = []
+    for word in text.split():
+        if len(word) > 1 and word[-1] in string.punctuation:
+            parts += [word[:-1], word[-1]]
+        elif len(word) > 1 and word[0] in string.punctuation:
+            parts += [word[0], word[1:]]
+        else:
+            parts.append(word)
+    return parts
 
 
 def _matches(predicted: list[Counter[str]], right: list[Counter[str]]) -> list[int]:
@@ -92,11 +113,11 @@ def _matches(predicted: list[Counter[str]], right: list[Counter[str]]) -> list[i
 
 
 def chrf(counts: F64) -> F64:
-    """Return chrF, 0 to 100, of summed counts (..., 18): F-score of mean precision and mean recall.
+    """Return chrF, 0 to 100, of summed counts (..., 3n): F-score of mean precision and mean recall.
 
     The means go over the orders of which both sides have n-grams.
     """
-    predicted, right, both = np.moveaxis(counts.reshape(*counts.shape[:-1], ORDERS, 3), -1, 0)
+    predicted, right, both = np.moveaxis(counts.reshape(*counts.shape[:-1], -1, 3), -1, 0)
     used = (predicted > 0) & (right > 0)
     orders = np.maximum(used.sum(axis=-1), 1)
     precision = np.where(used, both / np.where(used, predicted, 1.0), 0.0).sum(axis=-1) / orders

@@ -33,9 +33,14 @@ class Scores:
         predictions: (n,) texts that the model wrote, if it was asked to write.
         references: (n,) all right answers to each prompt, for `predictions`.
         same: (n,) numbers, equal for equal questions; empty if all differ.
+        chars: (n, k) characters of each choice; None if all have as many as bytes.
+        exact: (n,) whether a written text is right by the rules of a task file's `exact_match`.
         cut: (n,) whether a written text reached the limit of tokens before it ended.
         limit: that limit; lower for a prompt that leaves less room in the model's context.
         longest: tokens of the longest right answer.
+        likeliest: (n, k) whether each token of a choice is the likeliest one; None if not known.
+            It is not stored, and neither is `written`.
+        written: (n,) texts of a task file's model before any filter.
     """
 
     kind: str
@@ -52,6 +57,10 @@ class Scores:
     cut: tuple[bool, ...] = ()
     limit: int = 0
     longest: int = 0
+    chars: F64 | None = None
+    exact: tuple[bool, ...] = ()
+    likeliest: NDArray[np.bool_] | None = None
+    written: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.gold)
@@ -61,6 +70,11 @@ class Scores:
         """Return the (n,) numbers of choices of the examples."""
         count: NDArray[np.int64] = np.isfinite(self.bytes).sum(axis=1)
         return count
+
+    @property
+    def characters(self) -> F64:
+        """Return the (n, k) characters of the choices."""
+        return self.bytes if self.chars is None else self.chars
 
     @property
     def clusters(self) -> NDArray[np.int64]:
@@ -99,6 +113,10 @@ class Scores:
             cut=picked(self.cut),
             limit=self.limit,
             longest=self.longest,
+            chars=None if self.chars is None else self.chars[rows],
+            exact=picked(self.exact),
+            likeliest=None if self.likeliest is None else self.likeliest[rows],
+            written=picked(self.written),
         )
 
     @classmethod
@@ -131,6 +149,8 @@ class Scores:
             chain("cut"),
             parts[0].limit,
             parts[0].longest,
+            None if all(part.chars is None for part in parts) else stack("characters"),
+            chain("exact"),
         )
 
     def by_facet(self) -> dict[str, Scores]:
@@ -168,7 +188,10 @@ class Scores:
                 "cut": list(self.cut),
                 "limit": self.limit,
                 "longest": self.longest,
+                **({"exact": list(self.exact)} if self.exact else {}),
             }
+        if self.chars is not None:
+            written["chars"] = cut(self.chars, int)
         return {
             "kind": self.kind,
             "loglik": cut(self.loglik, float),
@@ -201,6 +224,9 @@ class Scores:
             """Return a list of n values, or an empty one."""
             return tuple(as_list(data.get(name, []), name, kinds, n if data.get(name) else 0))
 
+        chars = None
+        if "chars" in data:
+            chars, _ = as_rows(data["chars"], "chars", 1, _MOST, choices)
         references = some("references", (list,))
         for texts in references:
             as_list(texts, "references", (str,))
@@ -219,6 +245,8 @@ class Scores:
             cut=some("cut", (bool,)),
             limit=as_whole(data.get("limit", 0), "limit"),
             longest=as_whole(data.get("longest", 0), "longest"),
+            chars=chars,
+            exact=some("exact", (bool,)),
         )
 
 

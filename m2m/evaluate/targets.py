@@ -17,6 +17,7 @@ from m2m.dataset.row_source import Source, open_source, options_of
 from m2m.dataset.sameness import normalize
 from m2m.errors import InputError, Problems
 from m2m.evaluate.harness import SUFFIXES, Part, load_harness, reframed
+from m2m.evaluate.metric import Metric
 from m2m.evaluate.metrics import check_metric
 from m2m.evaluate.prompts import Form
 from m2m.evaluate.same import question_keys
@@ -37,6 +38,10 @@ _READING = (
     "shots_from",
     "window",
     "max_tokens",
+)
+_RENAMED = (
+    'metric = "exact_match" is read as answer_match, its new name: exact_match is now the one of '
+    "lm-evaluation-harness"
 )
 # Settings that a text does not use: it has no question and no answer.
 _ASKING = (*_MAPPING, "instruction", "shots", "answer_prefix", "answer_suffix")
@@ -68,13 +73,25 @@ def load_target(target: Target, part: Part, roots: Sequence[Path] = ()) -> Task:
         raise doubt
     if target.answers != "auto" and not task.answers:
         raise InputError(f"{path}: `answers` is for rows with choices", "leave it out")
-    metric = check_metric(target.metric, task.kind, str(path))
+    metric = metric_of(target, task)
+    if target.metric == "exact_match":
+        task = replace(task, note=_RENAMED)
     if task.kind == "text":
         return _text_task(target, task, read(target.files(part)).text)
     if target.window:
         raise InputError(f"{path}: window is for texts, these rows have answers", "leave it out")
     task = replace(task, form=_form(target, reading, read))
     return asked_to_write(task) if metric.written else task
+
+
+def metric_of(target: Target, task: Task) -> Metric:
+    """Return the metric that a recipe asks for.
+
+    Raises:
+        InputError: it does not fit the task.
+    """
+    is_file = task.harness is not None
+    return check_metric(target.metric, task.kind, str(task.path), task_file=is_file)
 
 
 def asked_to_write(task: Task) -> Task:
@@ -124,7 +141,7 @@ def _harness_task(target: Target, part: Part, path: Path, roots: Sequence[Path])
     own_reading = [name for name in _READING if name != "shots"]
     _refuse_set(target, path, own_reading, "the task file says how its rows are read")
     task = load_harness(path, part, target.shots_seed, roots, target.shots)
-    metric = check_metric(target.metric, task.kind, str(path))
+    metric = metric_of(target, task)
     own: dict[str, Any] = {
         "style": "" if target.template == "auto" else target.template,
         "instruction": target.instruction,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from m2m.errors import InputError, Problems
-from m2m.evaluate.answer_filters import steps_of
+from m2m.evaluate.answer_filters import WHOLE, Pipeline, holds_tag, pipelines_of
 from m2m.evaluate.task_files import names
 from m2m.formats.yaml import Tagged
 
@@ -46,7 +46,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("target_delimiter", "fewshot_delimiter", "gen_prefix"), (str,)),
     **dict.fromkeys(("dataset_kwargs", "generation_kwargs", "fewshot_config"), (dict,)),
     **dict.fromkeys(("num_fewshot", "repeats"), (int,)),
-    **dict.fromkeys(("filter_list", "metric_list"), (list,)),
+    "filter_list": (list,),
     "description": (str,),
     "process_docs": (Tagged,),
     "doc_to_text": (str, int, Tagged),
@@ -58,6 +58,7 @@ _WORDS = {
     Tagged: "!function",
 }
 _GREEDY = ("do_sample", "temperature", "top_p", "top_k", "num_beams", "min_p", "seed")
+_EXACT = ("regexes_to_ignore", "ignore_case", "ignore_punctuation", "ignore_numbers")
 _SHOTS = {
     *("sampler", "split", "samples", "process_docs", "doc_to_text", "doc_to_choice"),
     *("doc_to_target", "gen_prefix", "fewshot_delimiter", "target_delimiter", "fewshot_indices"),
@@ -92,6 +93,7 @@ class Config:
         stop: texts that end a written answer.
         longest: tokens of a written answer.
         notes: what m2m does otherwise than the file says, in sentences.
+        pipelines: the lists of filters of written answers.
     """
 
     path: Path
@@ -105,6 +107,16 @@ class Config:
     stop: tuple[str, ...] = ()
     longest: int = LONGEST_ANSWER
     notes: tuple[str, ...] = field(default=())
+    pipelines: tuple[Pipeline, ...] = (WHOLE,)
+
+    @property
+    def exact(self) -> Mapping[str, Any]:
+        """Return the options of `exact_match`, such as ignore_case."""
+        listed = self.keys.get("metric_list") or []
+        found: Mapping[str, Any] = next(
+            (each for each in listed if each.get("metric") == "exact_match"), {}
+        )
+        return {key: found[key] for key in _EXACT if found.get(key)}
 
     @property
     def name(self) -> str:
@@ -149,8 +161,9 @@ def read_config(path: Path, merged: Mapping[str, Any]) -> Config:
     )
     samples = shown.get("samples")
     stop, longest, notes = _generation(path, keys, asked.separator)
-    if kind == "generate_until" and (note := steps_of(keys)[1]):
-        notes = (*notes, note)
+    pipelines, left_out = pipelines_of(keys)
+    if kind == "generate_until":
+        notes = (*notes, *left_out)
     return Config(
         path,
         keys,
@@ -163,6 +176,7 @@ def read_config(path: Path, merged: Mapping[str, Any]) -> Config:
         stop,
         longest,
         notes,
+        tuple(pipelines),
     )
 
 
@@ -191,21 +205,28 @@ def _refuse_unknown(path: Path, keys: Mapping[str, Any]) -> None:
             problems.add(f"`{key}` is not supported; {_NEEDS[key]}")
         elif key not in _USED | _NO_MATTER and value not in ([], {}, "", False):
             problems.add(f"`{key}` is not supported; leave it out, or write `{key}: null`")
-        elif key in _NO_MATTER or (key == "metric_list" and _is_list(value)):
+        elif key in _NO_MATTER or key == "metric_list":
             continue
         elif not isinstance(value, kinds) or (isinstance(value, bool) and key in _TYPES):
             tagged = f" ({value.place})" if isinstance(value, Tagged) else ""
             expected = " or ".join(_WORDS[kind] for kind in kinds)
             problems.add(f"`{key}` is {value!r:.60}{tagged}, expected {expected}")
+    if wrong := _metrics_fault(keys.get("metric_list", [])):
+        problems.add(f"`metric_list` {wrong}")
     if not keys.get("dataset_path"):
         problems.add("`dataset_path` is missing")
-    if keys.get("repeats", 1) != 1:
-        problems.add("`repeats` is not 1: answers are greedy, all would be the same; leave it out")
     for key in ("doc_to_text", "doc_to_target"):
         if keys.get(key) is None:
             problems.add(f"`{key}` is missing")
     hint = "write the keys that m2m reads in a child file (`include: ...`): docs/targets.md"
     problems.raise_if_any(InputError, str(path), hint)
+
+
+def _metrics_fault(listed: Any) -> str:
+    if not _is_list(listed):
+        return f"is {listed!r:.60}, expected a list of keys and values"
+    tagged = any(holds_tag([each.get(key) for key in _EXACT]) for each in listed)
+    return f"has a mark in {', '.join(_EXACT)}; write plain values" if tagged else ""
 
 
 def _is_list(value: Any) -> bool:
@@ -217,23 +238,15 @@ def _refuse_shots(path: Path, shown: Mapping[str, Any]) -> None:
     for key, value in shown.items():
         if key not in _SHOTS:
             problems.add(f"fewshot_config has `{key}`, which the harness does not read")
-        if key in ("samples", "sampler") and _holds_tag(value):
+        if key in ("samples", "sampler") and holds_tag(value):
             problems.add(f"fewshot_config: `{key}` is {value!s:.60}; write the rows as a list")
     samples = shown.get("samples")
-    if samples is not None and not _is_list(samples) and not _holds_tag(samples):
+    if samples is not None and not _is_list(samples) and not holds_tag(samples):
         problems.add(f"fewshot_config: `samples` is {samples!r:.40}, expected a list of rows")
     sampler = shown.get("sampler", "default")
-    if sampler not in ("default", "first_n") and not _holds_tag(sampler):
+    if sampler not in ("default", "first_n") and not holds_tag(sampler):
         problems.add(f"fewshot_config: `sampler` is {sampler!r:.40}, expected default or first_n")
     problems.raise_if_any(InputError, str(path), "set `fewshot_config` in a child file")
-
-
-def _holds_tag(value: Any) -> bool:
-    """Return whether a value, or a value in it, has a tag."""
-    if isinstance(value, Tagged):
-        return True
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return any(map(_holds_tag, inner))
 
 
 def _generation(
@@ -251,6 +264,10 @@ def _generation(
     notes: tuple[str, ...] = ()
     if samples and keys.get("output_type", "generate_until") == "generate_until":
         notes = ("the file asks for answers by chance; m2m takes the likeliest, which is greedy",)
+    if (count := keys.get("repeats", 1)) != 1:
+        notes += (
+            f"the file asks for each answer {count} times; likeliest answers are all the same",
+        )
     others = [key for key in options if key not in _GREEDY]
     if others:
         raise InputError(

@@ -58,6 +58,7 @@ class Task:
         picked: the rows that `where` picked and those that were left out, in words.
         skipped: bad rows that the recipe leaves out.
         harness: the keys of a task file of lm-evaluation-harness.
+        note: more for people about how it is read, in words.
     """
 
     kind: Kind
@@ -70,6 +71,7 @@ class Task:
     picked: str = ""
     skipped: int = 0
     harness: Config | None = None
+    note: str = ""
 
     @property
     def reading(self) -> str:
@@ -77,7 +79,7 @@ class Task:
         how = (
             self.answers and f'each answer is {READINGS[self.answers]} (answers = "{self.answers}")'
         )
-        return "; ".join(filter(None, [self.picked, how]))
+        return "; ".join(filter(None, [self.picked, how, self.note]))
 
 
 def load_task(source: Path | Text | Source, mapping: RowMapping = AS_IT_IS) -> Task:
@@ -190,7 +192,7 @@ def assembled(task: Task) -> Task:
     """Return a task after checking it as a whole.
 
     If all rows have the same choices, it becomes a task of labels: each label gets a fixed place,
-    and macro-F1 counts by place.
+    and macro-F1 counts by place. A row of a task file keeps its own order, as in the harness.
 
     Raises:
         InputError: all answers are the same.
@@ -202,7 +204,8 @@ def assembled(task: Task) -> Task:
         )
     order = task.examples[0].choices
     alike = all(
-        set(example.choices) == set(order) and len(set(example.choices)) == len(example.choices)
+        (example.choices == order if task.harness else set(example.choices) == set(order))
+        and len(set(example.choices)) == len(example.choices)
         for example in task.examples
     )
     if task.kind != "choices" or not alike or len(task.examples) < 2:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -11,28 +10,45 @@ from typing import Any
 _NULLS = frozenset(
     ("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN")
 ) | frozenset(("<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"))
-_WHOLE = re.compile(r"\s*[-+]?[0-9]{1,18}\s*")
-_NUMBER = re.compile(r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*")
-_TRUTH = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": False, "false": False}
+_WHOLE = re.compile(r"\s*[-+]?[0-9]+\s*", re.ASCII)
+_NUMBER = re.compile(
+    r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*|[-+]?(inf|infinity)",
+    re.ASCII | re.IGNORECASE,
+)
+_TRUTH = {"true": True, "false": False}
+_DIGITS = 20  # of the longest whole number that fits 64 bits
 
 
 def typed(cells: Sequence[str]) -> list[Any]:
-    """Return a column's values: whole numbers, numbers, booleans or texts; None for empty cells."""
+    """Return a column's values: whole numbers, numbers, booleans or texts; None for empty cells.
+
+    Whole numbers that do not fit 64 bits make texts of all cells, of the empty ones too.
+    """
     empty = [cell in _NULLS for cell in cells]
     filled = [cell for cell, is_empty in zip(cells, empty, strict=True) if not is_empty]
     if not filled:
         return [None] * len(cells)
     if all(map(_WHOLE.fullmatch, filled)):
-        kind: Any = float if len(filled) < len(cells) else int
+        if not _fit(filled, has_gaps=any(empty)):
+            return list(cells)
+        kind: Any = float if any(empty) else int
     elif all(map(_NUMBER.fullmatch, filled)):
-        kind = _number
-    elif all(cell in _TRUTH for cell in filled):
-        kind = _TRUTH.__getitem__
+        kind = float
+    elif all(cell.lower() in _TRUTH for cell in filled):
+        kind = _truth
     else:
         kind = str
     return [None if gone else kind(cell) for cell, gone in zip(cells, empty, strict=True)]
 
 
-def _number(cell: str) -> float | None:
-    value = float(cell)
-    return value if math.isfinite(value) else None
+def _truth(cell: str) -> bool:
+    return _TRUTH[cell.lower()]
+
+
+def _fit(cells: Sequence[str], *, has_gaps: bool) -> bool:
+    """Return whether whole numbers fit 64 bits; without a sign only if there are no gaps."""
+    if any(len(cell.strip().lstrip("+-0")) > _DIGITS for cell in cells):
+        return False
+    values = [int(cell) for cell in cells]
+    signed = min(values) >= -(2**63) and max(values) < 2**63
+    return signed or (not has_gaps and min(values) >= 0 and max(values) < 2**64)

@@ -49,11 +49,13 @@ class Scored:
         loglik: for each request and continuation the log-likelihood in nats (0 or below).
         decoded: number of tokens that the model decoded.
         separate: number of tokens without sharing, one sequence at a time.
+        likeliest: for each request and continuation whether each token is the likeliest one.
     """
 
     loglik: list[list[float]]
     decoded: int
     separate: int
+    likeliest: list[list[bool]]
 
 
 def score(model: LlamaModel, requests: Sequence[Request]) -> Scored:
@@ -71,12 +73,14 @@ def score(model: LlamaModel, requests: Sequence[Request]) -> Scored:
     scorer = _Scorer(model, prefix)
     branches = [[scorer.branch(r.prompt, c) for c in r.continuations] for r in requests]
     scorer.run(branches)
-    loglik = [
-        [float(b.nats[n:].sum()) for b, n in zip(row, r.skipped or [0] * len(row), strict=True)]
+    counted = [
+        list(zip(row, r.skipped or [0] * len(row), strict=True))
         for r, row in zip(requests, branches, strict=True)
     ]
+    loglik = [[float(b.nats[n:].sum()) for b, n in row] for row in counted]
+    likeliest = [[bool(b.likeliest[n:].all()) for b, n in row] for row in counted]
     separate = sum(len(prefix) + len(b.path) for row in branches for b in row if len(b.nats))
-    return Scored(loglik, scorer.decoded, separate)
+    return Scored(loglik, scorer.decoded, separate, likeliest)
 
 
 def score_text(
@@ -136,9 +140,11 @@ class _Branch:
     path: list[int]
     targets: Ids
     nats: F64 = field(init=False)
+    likeliest: NDArray[np.bool_] = field(init=False)
 
     def __post_init__(self) -> None:
         self.nats = np.zeros(len(self.targets))
+        self.likeliest = np.zeros(len(self.targets), np.bool_)
 
 
 @dataclass
@@ -239,8 +245,11 @@ class _Scorer:
             for row, normalizer, questions in zip(
                 logits, log_normalizer(logits), asked, strict=True
             ):
+                best = row.max()
                 for branch, index in questions:
-                    branch.nats[index] = float(row[branch.targets[index]]) - normalizer
+                    logit = row[branch.targets[index]]
+                    branch.nats[index] = float(logit) - normalizer
+                    branch.likeliest[index] = logit == best
             start = end
 
     def _batch_end(self, tree: _Tree, start: int, room: int) -> int:

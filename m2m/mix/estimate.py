@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from m2m.arrays import F64
 from m2m.blas import one_blas_thread
-from m2m.evaluate.metrics import Metric
+from m2m.evaluate.metric import Metric
 from m2m.evaluate.scores import Scores
 from m2m.mix.mixture import BASE, Mixture
 from m2m.mix.trial import Trial

@@ -165,7 +165,7 @@ def _over_chance(trials: Sequence[Trial], objective: Objective, seed: int) -> li
 
 def _right(scores: Scores, objective: Objective) -> float | None:
     """Return how many questions are answered right; None if answers cannot be right or wrong."""
-    name = "accuracy" if scores.kind in ("choices", "labels") else "exact_match"
-    if name == "exact_match" and objective.metric.name != name:
+    name = "accuracy" if scores.kind in ("choices", "labels") else objective.metric.name
+    if name not in ("accuracy", "answer_match", "exact_match"):
         return None
     return float(METRICS[name].per_example(scores).sum())

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from m2m.arrays import F64
-from m2m.evaluate.metrics import resample
+from m2m.evaluate.metric import resample
 from m2m.mix.ranking import Interval, percentiles
 
 # Krippendorff (Content Analysis, 2004, section 11.4.2) draws no conclusion from data below it.

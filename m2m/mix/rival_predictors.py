@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from m2m.arrays import F64
-from m2m.evaluate.metrics import REPLICATES
+from m2m.evaluate.metric import REPLICATES
 from m2m.evaluate.scores import Scores
 from m2m.mix.agreement import Scored
 from m2m.mix.estimate import FirstOrder

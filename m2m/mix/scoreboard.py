@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from m2m.arrays import F64
-from m2m.evaluate.metrics import REPLICATES, Metric, resample
+from m2m.evaluate.metric import REPLICATES, Metric, resample
 from m2m.mix.estimate import Draws, FirstOrder, estimate
 from m2m.mix.mixture import Mixture
 from m2m.mix.trial import Trial

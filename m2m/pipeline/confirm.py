@@ -13,7 +13,7 @@ from m2m.mix.evidence import weigh, with_steps
 from m2m.mix.facets import by_facet
 from m2m.mix.mixture import BASE
 from m2m.mix.ranking import Interval, ahead
-from m2m.mix.scoreboard import metric_name, scoreboard, target_name
+from m2m.mix.scoreboard import Objective, metric_name, scoreboard, target_name
 from m2m.mix.trial import Trial
 from m2m.mix.verdict import Verdict, judge
 from m2m.mix.warnings import cut_answers
@@ -86,7 +86,7 @@ def _unlike(tuned: Tuned) -> list[Trial]:
 
 def _models(tuned: Tuned, chosen: Sequence[Contender], inputs: Inputs) -> list[Model]:
     """Return base, best merge and fine-tunes with their scores on the first target."""
-    first, steps = inputs.recipe.targets[0].name, inputs.recipe.train.steps
+    first, steps = inputs.objectives[0], inputs.recipe.train.steps
     merged = tuned.merged
     return [
         Model("base", BASE, "base", *_measured(tuned.base, first)),
@@ -110,10 +110,11 @@ def _models(tuned: Tuned, chosen: Sequence[Contender], inputs: Inputs) -> list[M
     ]
 
 
-def _measured(trial: Trial, target: str) -> tuple[Measured, Measured]:
+def _measured(trial: Trial, first: Objective) -> tuple[Measured, Measured]:
     """Return all metrics on dev and on test; empty for a target without a test file."""
-    test = trial.scores.get(TEST + target)
-    return measure_all(trial.scores[DEV + target]), measure_all(test) if test else {}
+    dev, test = trial.scores[DEV + first.target], trial.scores.get(TEST + first.target)
+    also = first.metric.name
+    return measure_all(dev, also=also), measure_all(test, also=also) if test else {}
 
 
 def _verdict(

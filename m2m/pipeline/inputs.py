@@ -16,9 +16,8 @@ from m2m.dataset.normal_form import REMEDY, disagreement, form_of
 from m2m.dataset.row_source import left_out
 from m2m.errors import InputError, M2MError, Problems, ResourceError
 from m2m.evaluate.harness import Part
-from m2m.evaluate.metrics import check_metric
 from m2m.evaluate.normalised import normalised_task, task_texts
-from m2m.evaluate.targets import load_target, refuse_same_rows
+from m2m.evaluate.targets import load_target, metric_of, refuse_same_rows
 from m2m.evaluate.tasks import Task, requests
 from m2m.formats.gguf import GGUFFile
 from m2m.kernels import bfloat16
@@ -86,11 +85,7 @@ class Inputs:
     def objectives(self) -> list[Objective]:
         """Return the recipe's targets with their metrics."""
         return [
-            Objective(
-                target.name,
-                check_metric(target.metric, self.dev[target.name].kind, str(target.dev)),
-                target.weight,
-            )
+            Objective(target.name, metric_of(target, self.dev[target.name]), target.weight)
             for target in self.recipe.targets
         ]
 

@@ -14,7 +14,7 @@ from m2m.dataset.normal_form import normalised_rows
 from m2m.dataset.row_source import open_source, options_of
 from m2m.dataset.rows import Row
 from m2m.errors import InputError, M2MError
-from m2m.evaluate.overlap import exact_match
+from m2m.evaluate.overlap import answer_match
 from m2m.export.selftest import SelfTest
 from m2m.llamacpp.asking import Answer, Question, ask
 from m2m.mix.mixture import Mixture
@@ -45,7 +45,7 @@ def self_test(inputs: Inputs, mixture: Mixture, gguf: Path) -> SelfTest:
         return SelfTest(trouble=error.message, failed=True)
     answer_in = inputs.formatter.extract_answer
     right = [
-        [exact_match(answer_in(answer.text), trained) > 0 for answer in both]
+        [answer_match(answer_in(answer.text), trained) > 0 for answer in both]
         for both, (_, trained) in zip(answers, asked, strict=True)
     ]
     return SelfTest(

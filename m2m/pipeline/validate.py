@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from m2m.errors import InputError
-from m2m.evaluate.metrics import REPLICATES
+from m2m.evaluate.metric import REPLICATES
 from m2m.evaluate.score import Score
 from m2m.formats.atomic import write_text
 from m2m.formats.journal import Journal

@@ -19,7 +19,7 @@ import numpy as np
 
 from m2m.dataset import BatchStream
 from m2m.errors import InputError, Interrupted
-from m2m.evaluate.metrics import resample
+from m2m.evaluate.metric import resample
 from m2m.evaluate.tasks import Task, contrasted, requests
 from m2m.formats.disk import make_folder
 from m2m.formats.journal import Journal

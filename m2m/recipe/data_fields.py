@@ -18,10 +18,21 @@ METRICS = (
     "accuracy_norm",
     "macro_f1",
     "ece",
-    "exact_match",
+    "answer_match",
     "f1",
     "chrf",
     "perplexity",
+    # Of lm-evaluation-harness:
+    "acc_norm",
+    "weighted_f1",
+    "mcc",
+    "brier_score",
+    "exact_match",
+    "bleu",
+    "bleu_intl",
+    "bleu_char",
+    "chrf++",
+    "ter",
 )
 STYLES = ("auto", "chat", "plain", "raw")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

@@ -324,7 +324,7 @@ LIBRARY: dict[str, Any] = {
     "math": Module(floor=math.floor, ceil=math.ceil, isnan=math.isnan, sqrt=math.sqrt),
     "operator": Module(itemgetter=operator.itemgetter),
     "textwrap": Module(dedent=textwrap.dedent),
-    "unicodedata": Module(normalize=unicodedata.normalize),
+    "unicodedata": Module(category=unicodedata.category, normalize=unicodedata.normalize),
     "copy": Module(deepcopy=_copied, copy=lambda value: value.copy()),
     "datasets": Module(Dataset=Module(from_list=_from_list, from_dict=_from_dict)),
 }

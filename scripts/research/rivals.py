@@ -24,7 +24,8 @@ from pathlib import Path
 
 import numpy as np
 
-from m2m.evaluate.metrics import METRICS, REPLICATES
+from m2m.evaluate.metric import REPLICATES
+from m2m.evaluate.metrics import METRICS
 from m2m.evaluate.scores import Scores
 from m2m.formats.atomic import write_text
 from m2m.mix.agreement import Scored

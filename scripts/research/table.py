@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from m2m.evaluate.metrics import METRICS, resample
+from m2m.evaluate.metric import resample
+from m2m.evaluate.metrics import METRICS
 from m2m.evaluate.scores import Scores
 
 RESULTS = Path(__file__).resolve().parent / "results"

@@ -26,7 +26,8 @@ from typing import Any
 import numpy as np
 
 from m2m.adapter import load_adapter
-from m2m.evaluate.metrics import METRICS, REPLICATES
+from m2m.evaluate.metric import REPLICATES
+from m2m.evaluate.metrics import METRICS
 from m2m.formats.atomic import write_text
 from m2m.formats.journal import Journal
 from m2m.merge.geometry import gram_matrix

@@ -43,7 +43,7 @@ def test_perplexity_of_two_tokenizers_is_not_compared(tmp_path: Path, models: li
     assert reasons == {("few", "perplexity"): "other tokenizer"}
     for each in found:
         assert each["comparable"] == (each["ahead"] is not None) == (not each["reason"])
-    assert {"bits_per_byte", "contrast_bits", "exact_match"} <= {e["metric"] for e in found}
+    assert {"bits_per_byte", "contrast_bits", "answer_match"} <= {e["metric"] for e in found}
     shown = CliRunner().invoke(cli, ["eval", *models[:2], str(task), "--quiet"])
     (line,) = (each for each in shown.stdout.splitlines() if "not comparable" in each)
     assert line.split()[:4] == ["perplexity", "few.gguf", "-", "-"]

@@ -50,7 +50,7 @@ def model(pico: Path) -> Iterator[LlamaModel]:
 
 def target(folder: Path, *answers: Any, **settings: Any) -> Target:
     rows = [{"prompt": f"say {i}", "answer": answer} for i, answer in enumerate(answers)]
-    return Target("t", write_jsonl(folder / "t.jsonl", rows), metric="exact_match", **settings)
+    return Target("t", write_jsonl(folder / "t.jsonl", rows), metric="answer_match", **settings)
 
 
 @pytest.mark.slow
@@ -73,7 +73,7 @@ def test_a_model_that_knows_long_answers_gets_full_marks(
     head = RECIPE.partition('[[datasets]]\nname = "reverse"')[0]
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(
-        f'{head}[[targets]]\nname = "long"\ndev = "dev.jsonl"\nmetric = "exact_match"\n{setting}\n'
+        f'{head}[[targets]]\nname = "long"\ndev = "dev.jsonl"\nmetric = "answer_match"\n{setting}\n'
         f"[train]\n{train}",
         encoding="utf-8",
     )
@@ -138,16 +138,17 @@ def test_cut_answers_are_counted_kept_and_said(tmp_path: Path, pico: Path) -> No
     said = scores.cut_in_words
     assert said is not None
     assert said.startswith("2 of 2 written answers were cut at 3 tokens; a right answer has up to")
-    shown = found.as_json()
+    data = found.as_json()
+    (shown,) = data["results"]
     assert (shown["cut"], shown["max_tokens"], shown["longest_right"]) == (2, 3, scores.longest)
     again = Scores.from_json(scores.to_json())
     assert (again.cut, again.limit, again.longest) == (scores.cut, 3, scores.longest)
     parts = Scores.join([again.take([1]), again.take([0])])
     assert (parts.cut, parts.limit, parts.longest) == (scores.cut[::-1], 3, scores.longest)
     trials = [Trial(mixture, {"t": scores}, {}, 0, 0.0) for mixture in (BASE, Mixture.uniform("a"))]
-    (warning,) = mixture_warnings(trials, [Objective("t", METRICS["exact_match"])])
+    (warning,) = mixture_warnings(trials, [Objective("t", METRICS["answer_match"])])
     assert warning == f"a on t: {said}"
-    assert shown["warnings"] == [f"pico.gguf on t.jsonl: {said}"]
+    assert data["warnings"] == [f"pico.gguf on t.jsonl: {said}"]
 
 
 def test_confirm_says_which_test_answers_of_the_winner_were_cut(tmp_path: Path) -> None:
@@ -155,7 +156,7 @@ def test_confirm_says_which_test_answers_of_the_winner_were_cut(tmp_path: Path) 
     for name in ("dev", "test"):
         rows = [{"prompt": f"{name} {w}", "answer": f"{w} {w}"} for w in ("ab", "cd", "ef", "gh")]
         write_jsonl(tmp_path / f"{name}.jsonl", rows)
-    changed = 'metric = "exact_match"\nmax_tokens = 2\n[train]'
+    changed = 'metric = "answer_match"\nmax_tokens = 2\n[train]'
     text = recipe.read_text(encoding="utf-8").replace("[train]", changed)
     recipe.write_text(text, encoding="utf-8")
 
@@ -174,5 +175,5 @@ def test_confirm_says_which_test_answers_of_the_winner_were_cut(tmp_path: Path) 
 
 def test_a_task_file_keeps_the_limit_of_the_harness() -> None:
     path = Path(__file__).parent.parent / "golden" / "harness" / "written.yaml"
-    assert load_target(Target("t", path, metric="exact_match"), "dev").form.max_tokens > 0
+    assert load_target(Target("t", path, metric="answer_match"), "dev").form.max_tokens > 0
     assert load_task(path.with_name("choices.jsonl")).form.max_tokens == 0

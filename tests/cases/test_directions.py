@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from m2m.cli.main import cli
-from m2m.evaluate.metrics import METRICS, Metric
+from m2m.evaluate.metric import Metric
+from m2m.evaluate.metrics import METRICS
 from m2m.mix.mixture import subsets
 from m2m.mix.tables import propose_from
 from tests.mix.test_tables import EFFECT, written

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from m2m.evaluate.evaluator import Evaluator
-from m2m.evaluate.metrics import METRICS, Metric, resample
+from m2m.evaluate.metric import Metric, resample
+from m2m.evaluate.metrics import METRICS
 from m2m.evaluate.same import groups, in_words, question_keys
 from m2m.evaluate.scores import Scores
 from m2m.evaluate.tasks import load_task

@@ -13,7 +13,7 @@ import pytest
 
 from m2m.commands.data_check import check_data, read_target
 from m2m.errors import InputError
-from m2m.evaluate.overlap import exact_match
+from m2m.evaluate.overlap import answer_match
 from m2m.evaluate.prompts import Prompter
 from m2m.evaluate.targets import load_target
 from m2m.evaluate.tasks import contrasted, load_task
@@ -42,9 +42,9 @@ def test_no_distractor_is_held_to_be_right(tmp_path: Path) -> None:
         right = (*asked.references, *(lakes if "lake" in asked.prompt else ()))
         distractors = asked.choices[1:]
         assert len(distractors) == 3
-        assert not any(exact_match(each, right) for each in distractors)
+        assert not any(answer_match(each, right) for each in distractors)
         for one, other in itertools.combinations(distractors, 2):
-            assert not exact_match(one, [other])
+            assert not answer_match(one, [other])
 
 
 def test_answers_that_are_all_the_same_or_all_right_are_refused(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from click.testing import CliRunner, Result
 
 from m2m.cli.main import cli
 from m2m.commands.eval import compare_models
-from m2m.evaluate.metrics import METRICS, Metric, best_possible
+from m2m.evaluate.metric import Metric
+from m2m.evaluate.metrics import METRICS, best_possible
 from m2m.mix.mixture import BASE, Mixture, subsets
 from m2m.mix.ranking import rank
 from m2m.mix.scoreboard import scoreboard

@@ -150,7 +150,7 @@ def test_merge_quantize_eval_and_chat(scenario: Path, tmp_path: Path) -> None:
     small = tmp_path / "small.gguf"
     assert "q8_0" in m2m("quantize", out, small, "--type", "q8_0").stdout
     task = scenario.parent / "dev.jsonl"
-    scored = json.loads(m2m("eval", small, task, "--json").stdout)
+    (scored,) = json.loads(m2m("eval", small, task, "--json").stdout)["results"]
     assert scored["examples"] == 16
     assert 0 <= scored["metrics"]["accuracy"]["value"] <= 1
     log = tmp_path / "log.jsonl"

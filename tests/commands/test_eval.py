@@ -43,7 +43,9 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
 
 
 def test_one_model_on_one_task_has_its_facets(scene: Scene) -> None:
-    found = compare_models(scene.models[:1], [scene.tasks["choices"]], scene.how).as_json()
+    data = compare_models(scene.models[:1], [scene.tasks["choices"]], scene.how).as_json()
+    assert (data["schema"], data["differences"], data["warnings"]) == (2, [], [])
+    (found,) = data["results"]
     assert found["model"] == scene.models[0]
     assert found["examples"] == 12
     assert {name: part["examples"] for name, part in found["facets"].items()} == {"a": 6, "b": 6}
@@ -93,6 +95,7 @@ def test_samples_are_a_row_for_each_model_task_and_example(scene: Scene, tmp_pat
     assert len(rows) == 2 * (12 + 12 + 12 + 12)
     first = rows[0]
     assert (first["line"], first["facet"], len(first["loglik"])) == (1, "a", 4)
+    assert first["prompt"] in first["contexts"][0] != first["prompt"]  # the whole prompt
     hits = [r["chosen"] == r["answer"] for r in rows[:12]]
     accuracy = METRICS["accuracy"].value(found.results[0].scores, None)[0]
     assert np.mean(hits) == pytest.approx(accuracy)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from m2m.errors import InputError
-from m2m.evaluate.answer_filters import filtered, steps_of
+from m2m.evaluate.answer_filters import WHOLE, exact_matches, filtered, pipelines_of
 
+GOLDEN = Path(__file__).parent.parent / "golden" / "harness" / "metrics.json"
+CASES = json.loads(GOLDEN.read_text(encoding="utf-8"))
 REGEX: dict[str, Any] = {"function": "regex", "regex_pattern": "(\\d+)|(zero)", "group_select": -1}
 
 
@@ -27,22 +31,42 @@ REGEX: dict[str, Any] = {"function": "regex", "regex_pattern": "(\\d+)|(zero)", 
     ],
 )
 def test_each_filter(steps: list[dict[str, Any]], text: str, expected: str) -> None:
-    used, note = steps_of({"filter_list": [{"name": "f", "filter": steps}]})
-    assert (filtered([text], used, "t.yaml"), note) == ([expected], "")
+    (pipeline,), notes = pipelines_of({"filter_list": [{"name": "f", "filter": steps}]})
+    assert (pipeline.name, notes) == ("f", ())
+    assert filtered([text], [{}], pipeline.steps, "t.yaml") == [expected]
 
 
-def test_what_is_left_out_is_said() -> None:
-    steps, note = steps_of({"filter_list": [{"name": "f", "filter": [{"function": "custom"}]}]})
-    assert (steps, "custom is not supported" in note) == ([], True)
-    take = [{"function": "take_first"}]
-    two = [{"name": "strict", "filter": take}, {"name": "loose", "filter": take}]
-    assert steps_of({"filter_list": two}) == (
-        [],
-        "of 2 lists of filters the first one counts: strict",
-    )
-    assert steps_of({}) == ([], "")
+@pytest.mark.parametrize("case", CASES["filters"], ids=lambda case: case["filter"][0]["function"])
+def test_filters_give_what_the_harness_gave(case: dict[str, Any]) -> None:
+    """By lm-eval's own FilterEnsemble: tests/peer/test_harness_metrics.py."""
+    (pipeline,), _ = pipelines_of({"filter_list": [{"name": "f", "filter": case["filter"]}]})
+    rows = [{"choices": choices} for choices in case["choices"]]
+    found = filtered(case["texts"], rows, pipeline.steps, "t.yaml")
+    assert found == ["" if text is None else text for text in case["filtered"]]
 
 
-def test_a_malformed_pattern_is_refused() -> None:
+@pytest.mark.parametrize("case", CASES["exact_match"], ids=lambda case: str(case["options"])[:60])
+def test_exact_match_is_the_harnesses(case: dict[str, Any]) -> None:
+    found = exact_matches(case["predictions"], case["references"], case["options"], "t.yaml")
+    assert [float(hit) for hit in found] == case["values"]
+
+
+def test_lists_of_filters_keep_their_names() -> None:
+    custom = {"name": "own", "filter": [{"function": "custom"}]}
+    pipelines, notes = pipelines_of({"filter_list": [custom]})
+    assert (pipelines, "custom is not supported: metrics" in notes[0]) == ([WHOLE], True)
+    strict = {"name": "strict", "filter": [{"function": "take_first"}]}
+    loose = {"name": "loose", "filter": [{"function": "take_first_k", "k": 1}]}
+    pipelines, notes = pipelines_of({"filter_list": [strict, custom, loose]})
+    assert [each.name for each in pipelines] == ["strict", "loose"]
+    assert notes == ("filter_list: own: the filter custom is not supported",)
+    assert pipelines_of({}) == ([WHOLE], ())
+
+
+@pytest.mark.parametrize("kind", ["regex", "multi_choice_regex"])
+def test_a_malformed_pattern_is_refused(kind: str) -> None:
+    steps = [{"function": kind, "regex_pattern": "("}]
     with pytest.raises(InputError, match="filter_list"):
-        filtered(["x"], [{"function": "regex", "regex_pattern": "("}], "t.yaml")
+        filtered(["x"], [{"choices": ["a", "b"]}], steps, "t.yaml")
+    with pytest.raises(InputError, match=r"exact_match.*unterminated"):
+        exact_matches(["x"], [["y"]], {"regexes_to_ignore": ["("]}, "t.yaml")

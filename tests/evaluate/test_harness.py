@@ -180,7 +180,7 @@ def test_written_answers(tmp_path: Path) -> None:
         ({"doc_to_choice": ["a"]}, "expected a list of two or more"),
         ({"fewshot_config": {"sampler": "balanced"}}, "expected default or first_n"),
         ({"num_fewshot": 5}, "5 solved examples are asked for, and there are 2 rows"),
-        ({"repeats": 3}, "`repeats` is not 1"),
+        ({"metric_list": ["acc"]}, "`metric_list` is ['acc'], expected a list of keys and values"),
         ({"include": "task.yaml"}, "includes itself"),
         ({"group": "g", "task": ["a", "b"]}, "is the group 'g' of 2 tasks"),
         ({"generation_kwargs": {"guide": 1}}, "generation_kwargs has guide"),
@@ -212,9 +212,13 @@ def test_filters_that_are_none_are_named(tmp_path: Path, given: Any) -> None:
 def test_sampling_is_read_as_greedy_and_said(tmp_path: Path) -> None:
     changes = {"output_type": "generate_until", "doc_to_choice": None, "doc_to_target": "one"}
     options = {"do_sample": True, "temperature": 0.8, "until": [], "max_new_tokens": 7}
-    task = load_harness(written(tmp_path, **changes, generation_kwargs=options), "test")
+    path = written(tmp_path, **changes, generation_kwargs=options, repeats=3)
+    task = load_harness(path, "test")
     assert (task.form.stop, task.form.max_tokens) == ((), 7)
-    assert task.harness and "by chance" in task.harness.notes[0]
+    assert task.harness
+    chance, repeats = task.harness.notes
+    assert "by chance" in chance
+    assert "each answer 3 times" in repeats
 
 
 @pytest.mark.parametrize("key", ["doc_to_text", "doc_to_target", "doc_to_choice", "include"])

@@ -9,14 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from m2m.errors import InputError
-from m2m.evaluate.metrics import (
-    AUTO,
-    METRICS,
-    Metric,
-    check_metric,
-    measure_all,
-    metrics_for,
-)
+from m2m.evaluate.metric import Metric
+from m2m.evaluate.metrics import ASKED_FOR, AUTO, METRICS, check_metric, measure_all, metrics_for
 from m2m.evaluate.scores import Scores
 from m2m.recipe.data_fields import METRICS as RECIPE_METRICS
 
@@ -40,8 +34,8 @@ def drawn(seed: int, n: int = 14, kind: str = "choices", ragged: bool = True) ->
             array[::3, 3] = np.nan
     if kind != "answer":
         return Scores(kind, loglik, size, tokens, gold)
-    letters = np.array(list("ab c"))
-    written = ["".join(rng.choice(letters, 6)) for _ in range(3 * n)]
+    letters = np.array(list("ab c "))
+    written = ["".join(rng.choice(letters, 20)) for _ in range(3 * n)]
     said = [w if rng.random() < 0.4 else v for w, v in zip(written[:n], written[n:], strict=False)]
     references = tuple(zip(written[:n], written[2 * n :], strict=True))
     return Scores(
@@ -194,9 +188,12 @@ def test_every_kind_has_a_default_that_leads_its_list(kind: str) -> None:
     names = [m.name for m in metrics_for(kind)]
     assert check_metric("auto", kind, "t.jsonl").name == names[0]
     scores = drawn(1, kind=kind)
-    assert list(measure_all(scores)) == names
+    assert list(measure_all(scores)) == [n for n in names if n not in ASKED_FOR]
+    assert set(measure_all(scores, also="ter")) - set(measure_all(scores)) == (
+        {"ter"} if kind == "answer" else set()
+    )
     silent = replace(scores, predictions=(), references=())
-    assert list(measure_all(silent)) == [n for n in names if not METRICS[n].written]
+    assert not any(METRICS[n].written for n in measure_all(silent))
 
 
 def test_a_recipe_knows_every_metric() -> None:
@@ -207,6 +204,8 @@ def test_a_metric_that_does_not_fit_is_refused_with_those_that_do() -> None:
     with pytest.raises(InputError, match=r'dev.jsonl: metric "accuracy".*"text"') as caught:
         check_metric("accuracy", "text", "dev.jsonl")
     assert "bits_per_byte" in (caught.value.hint or "")
+    assert check_metric("exact_match", "answer", "dev.jsonl").name == "answer_match"
+    assert check_metric("exact_match", "answer", "t.yaml", task_file=True).name == "exact_match"
     with pytest.raises(InputError, match="choice_bit"):
         check_metric("choice_bit", "choices", "dev.jsonl")
 
@@ -282,7 +281,7 @@ def test_a_written_answer_that_many_questions_have_is_guessing() -> None:
     scores = Scores("answer", size, size, size, np.zeros(10, np.int64), references=right)
     assert METRICS["exact_match"].chance(scores) == pytest.approx(5 / 9)
     other = replace(scores, references=tuple((f"answer {i}",) for i in range(10)))
-    assert METRICS["exact_match"].chance(other) == 0.0
+    assert METRICS["answer_match"].chance(other) == 0.0
 
 
 def test_calibration_error_is_confidence_against_hits_bin_by_bin() -> None:

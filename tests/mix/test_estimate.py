@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from m2m.evaluate.metrics import METRICS, resample
+from m2m.evaluate.metric import resample
+from m2m.evaluate.metrics import METRICS
 from m2m.mix.estimate import Draws, FirstOrder, estimate
 from m2m.mix.example_order import ExampleOrder
 from m2m.mix.mixture import BASE, Mixture, subsets

@@ -5,7 +5,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from m2m.evaluate.metrics import METRICS, REPLICATES
+from m2m.evaluate.metric import REPLICATES
+from m2m.evaluate.metrics import METRICS
 from m2m.evaluate.scores import Scores
 from m2m.mix.agreement import Scored
 from m2m.mix.comparison import foresight, ordered_rightly
@@ -109,7 +110,7 @@ def test_the_mean_of_singles_has_the_growth_of_the_merge() -> None:
 
 
 def test_written_answers_cannot_be_mixed_but_their_scores_can() -> None:
-    of = known("exact_match", kind="answer")
+    of = known("answer_match", kind="answer")
     written = {
         name: Trial(
             trial.mixture,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from m2m.evaluate.metrics import resample
+from m2m.evaluate.metric import resample
 from m2m.mix.mixture import BASE, Mixture, subsets
 from m2m.mix.worth import worth
 

@@ -24,6 +24,7 @@ from typing import Any
 
 from m2m.errors import M2MError
 from m2m.evaluate.harness import load_harness
+from m2m.evaluate.harness_results import requests
 from m2m.evaluate.task_config import read_config
 from m2m.evaluate.task_data import TaskData
 from m2m.evaluate.task_files import TaskFiles
@@ -77,23 +78,13 @@ def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def asked_by_m2m(task: Any) -> tuple[list[Any], list[Any]]:
     """Return m2m's requests and golds in the harness's form."""
-    asked, golds = [], []
     kind = task.harness.kind
+    asked, golds = [], []
     for example in task.examples:
-        if kind == "loglikelihood_rolling":
-            asked.append([[example.choices[0]]])
-            golds.append(example.choices[0])
-            continue
-        contexts = example.contexts
-        if kind == "generate_until":
-            asked.append([[contexts[0]]])
-            golds.append(list(example.references))
-            continue
-        delimiter = task.form.delimiter or ""
-        contexts = contexts if len(contexts) > 1 else contexts * len(example.choices)
-        pairs = zip(contexts, example.choices, strict=True)
-        asked.append([[context, delimiter + choice] for context, choice in pairs])
-        golds.append(example.gold if kind == "multiple_choice" else example.choices[0])
+        arguments = requests(task, example)
+        asked.append([[part for part in each if isinstance(part, str)] for each in arguments])
+        right = list(example.references) if kind == "generate_until" else example.choices[0]
+        golds.append(example.gold if kind == "multiple_choice" else right)
     return asked, golds
 
 
@@ -126,11 +117,6 @@ def files_of(case: dict[str, Any], tasks: Path) -> dict[str, str]:
     return texts
 
 
-def sorted_labels(asked: list[Any]) -> list[Any]:
-    """Return requests with choices in one order: m2m gives every label a fixed place."""
-    return [sorted(requests) for requests in asked]
-
-
 def compare(case: dict[str, Any], tasks: Path, root: Path) -> str:
     """Return "equal", or why not."""
     path = tasks / case["file"]
@@ -142,11 +128,9 @@ def compare(case: dict[str, Any], tasks: Path, root: Path) -> str:
         text = error.message.replace(str(tasks), "").replace(str(root), "")
         return "refused: " + re.sub(r"^\S+ ?\S*(.yaml|jsonl)(:\d+)?:? ", "", text)
     asked, golds = asked_by_m2m(task)
-    if asked != case["asked"] and (
-        task.kind != "labels" or sorted_labels(asked) != sorted_labels(case["asked"])
-    ):
+    if asked != case["asked"]:
         return "other requests"
-    if task.kind != "labels" and not same_golds(case["kind"], golds, case["golds"]):
+    if not same_golds(case["kind"], golds, case["golds"]):
         return "other golds"
     return "equal"
 

@@ -1,0 +1,90 @@
+"""Files of `m2m eval --out`, against what lm-eval 0.4.13 itself wrote for the same tasks."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from m2m.cli.main import cli
+from m2m.commands.eval import compare_models
+from m2m.commands.eval_files import write_results
+from m2m.errors import InputError
+from m2m.recipe import Target
+from tests.tiny import pico_gguf, write_jsonl
+
+FOLDER = Path(__file__).parent.parent / "golden" / "harness"
+GOLDEN = FOLDER / "files.json"
+TASKS = ("choices", "labels", "written", "filters", "rolling", "likelihood")
+STARTED = datetime.datetime(2026, 1, 2, 3, 4, 5, 6)
+
+
+def written(model: Path, folder: Path) -> list[Path]:
+    tasks = [FOLDER / f"{name}.yaml" for name in TASKS]
+    compared = compare_models([str(model)], tasks, Target("t", tasks[0]))
+    return write_results(compared, folder, STARTED)
+
+
+def test_fields_and_hashes_are_those_of_the_harness(tmp_path: Path) -> None:
+    paths = written(pico_gguf(tmp_path / "pico.gguf"), tmp_path / "out")
+    assert [path.name for path in paths] == [
+        *(f"samples_m2m_{name}_2026-01-02T03-04-05.000006.jsonl" for name in TASKS),
+        "results_2026-01-02T03-04-05.000006.json",
+    ]
+    results = json.loads(paths[-1].read_text(encoding="utf-8"))
+    recorded = json.loads(GOLDEN.read_text(encoding="utf-8"))["tasks"]
+    assert recorded.keys() == {f"m2m_{name}" for name in TASKS}
+    for path, task_name in zip(paths, TASKS, strict=False):
+        name, task = f"m2m_{task_name}", recorded[f"m2m_{task_name}"]
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        assert [*rows[0]] == task["fields"]
+        assert rows[0]["arguments"] == task["arguments"]
+        for row, known in zip(rows, task["rows"], strict=False):
+            assert {key: row[key] for key in known} == known, name
+        assert results["task_hashes"][name] == task["task_hash"]
+        assert results["results"][name].keys() == set(task["results"])
+        assert (
+            set(task["config"]) - {"fewshot_config", "metadata"} <= results["configs"][name].keys()
+        )
+        assert results["n-samples"][name]["effective"] * len(set(r["filter"] for r in rows)) == len(
+            rows
+        )
+
+
+def test_rows_of_ones_own_have_the_same_form(tmp_path: Path) -> None:
+    rows = [{"prompt": f"say {w}", "answer": w} for w in ("ab", "cd", "éf")]
+    task, model = write_jsonl(tmp_path / "mine.jsonl", rows), pico_gguf(tmp_path / "pico.gguf")
+    command = ["eval", str(model), str(task), "--max-tokens", "3", "--out", str(tmp_path / "out")]
+    shown = CliRunner().invoke(cli, [*command, "--json", "--quiet"])
+    assert shown.exit_code == 0, shown.output
+    data = json.loads(shown.stdout)
+    assert (data["schema"], len(data["results"])) == (2, 1)
+    (samples,) = (tmp_path / "out").rglob("samples_mine_*.jsonl")
+    first = json.loads(samples.read_text(encoding="utf-8").splitlines()[0])
+    assert first["doc"] == {"line": 1, "prompt": "say ab", "answer": "ab"}
+    context = first["arguments"]["gen_args_0"]["arg_0"]
+    assert "say ab" in context
+    assert context != "say ab"  # the whole prompt, with the template
+    assert {"contrast_bits", "answer_match"} <= set(first["metrics"])
+
+
+def test_a_name_leads_nowhere_else_and_is_there_once(tmp_path: Path) -> None:
+    model, paths = pico_gguf(tmp_path / "pico.gguf"), []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        rows = [{"text": f"abc {i}"} for i in range(2)]
+        paths.append(write_jsonl(tmp_path / folder / "same.jsonl", rows))
+    keys = {"dataset_path": "json", "dataset_kwargs": {"data_files": {"test": "same.jsonl"}}}
+    keys |= {"task": "../../x/y\n", "test_split": "test", "output_type": "loglikelihood_rolling"}
+    keys |= {"doc_to_text": "", "doc_to_target": "text"}
+    file = tmp_path / "a" / "t.yaml"
+    file.write_text(json.dumps(keys), encoding="utf-8")
+    compared = compare_models([str(model)], [file], Target("t", file))
+    for path in write_results(compared, tmp_path / "out", STARTED):
+        assert path.parent.parent == tmp_path / "out"
+    compared = compare_models([str(model)], paths, Target("t", paths[0]))
+    with pytest.raises(InputError, match="two of the tasks are called 'same'"):
+        write_results(compared, tmp_path / "out", STARTED)
