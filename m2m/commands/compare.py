@@ -20,7 +20,7 @@ from m2m.formats.journal import Journal
 from m2m.formats.json_values import as_list, as_text
 from m2m.mix.mixture import BASE
 from m2m.mix.preference import win_rate
-from m2m.mix.ranking import Interval, percentiles
+from m2m.mix.ranking import SEEN, Interval, percentiles
 from m2m.mix.trial import Trial
 from m2m.mix.verdict import LEAST
 from m2m.results.compared import Compared, Contest, Entry
@@ -246,8 +246,8 @@ class _Pool:
         return _span(sign * (self.point - first.point), sign * (self.replicates - first.replicates))
 
     def _wins(self, first: _Pool) -> Interval:
-        own, other = self._each[:, None], first._each[None]
-        won = np.where(own == other, 0.5, own > other).mean(axis=(0, 1))
+        apart = self._each[:, None] - first._each[None]
+        won = np.where(np.abs(apart) < SEEN, 0.5, apart > 0).mean(axis=(0, 1))
         return win_rate(won, self._scores[0].clusters.tolist(), np.random.default_rng(_SEED))
 
 

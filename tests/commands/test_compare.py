@@ -30,10 +30,10 @@ from tests.report.test_markup import Reader
 QUESTIONS = 40
 
 
-def scores(right: Sequence[bool], size: int = 4) -> Scores:
+def scores(right: Sequence[bool], size: int = 4, shift: float = 0.0) -> Scores:
     """Answers to questions with two choices, of which the first is right."""
     n = len(right)
-    loglik = np.array([[-1.0, -2.0] if good else [-2.0, -1.0] for good in right])
+    loglik = np.array([[-1.0, -2.0] if good else [-2.0, -1.0] for good in right]) - shift
     sizes = np.full((n, 2), float(size))
     return Scores("choices", loglik, sizes, sizes, np.zeros(n, np.int64))
 
@@ -43,6 +43,7 @@ def make_run(
     right: Sequence[bool],
     *,
     size: int = 4,
+    shift: float = 0.0,
     test: str = "a" * 64,
     metric: str = "accuracy",
     **train: Any,
@@ -64,7 +65,7 @@ def make_run(
     files.keep(RANKING, samples.ranking(("swahili", "other")).as_json())
     trials, models = [], []
     for made, answers in ((BASE, [False] * len(right)), (mixture, right)):
-        own = scores(answers, size)
+        own = scores(answers, size, shift)
         how = "finetuned" if made.datasets else "base"
         models.append(
             Model(
@@ -128,6 +129,17 @@ def test_runs_that_differ_in_seeds_only_are_one_row(tmp_path: Path) -> None:
     alone = compare([make_run(tmp_path / "x", rows[0]), make_run(tmp_path / "y", rows[0], seed=9)])
     same = alone.contests[0].entries[0].score
     assert entry.score.high - entry.score.low > same.high - same.low  # seeds add their own error
+
+
+def test_a_difference_that_nobody_sees_is_a_draw(tmp_path: Path) -> None:
+    one, other = (
+        make_run(
+            tmp_path / f"r{i}", answers(0.5, 1), shift=i * 1e-5, metric="bits_per_byte", steps=i + 1
+        )
+        for i in range(2)
+    )
+    (contest,) = compare([one, other]).contests
+    assert contest.entries[1].wins == Interval(0.5, 0.5, 0.5)
 
 
 def test_few_questions_are_not_compared(tmp_path: Path) -> None:
