@@ -150,6 +150,9 @@ def _completed(data: Mapping[str, Any], family: Family) -> dict[str, Any]:
         for name in reversed(names):
             if name in data:
                 whole[ours] = data[name]
+    for own in family.fields:  # null switches it off, and is no default
+        if own.json in data and data[own.json] is None:
+            whole[own.json] = "null"
     for key, value in family.defaults.items():
         if callable(value):
             if whole.get(key) is None:

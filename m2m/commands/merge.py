@@ -18,7 +18,7 @@ from m2m.llamacpp.filetypes import file_type
 from m2m.machine import peak_rss_bytes
 from m2m.merge.belonging import adapter_doubts, changes_nothing
 from m2m.merge.merger import Merger
-from m2m.merge.peft_names import from_peft, to_peft
+from m2m.merge.peft_names import to_peft
 from m2m.pipeline.inputs import model_folders
 from m2m.recipe import Merge
 
@@ -68,8 +68,7 @@ def merge_adapters(
     _refuse_to_replace(out)
     base = find_model(model, model_folders())
     weights = _weights(adapters)
-    loaded = {name: from_peft(load_adapter(Path(name)), base.config) for name in weights}
-    merger = Merger(base, loaded, options)
+    merger = Merger(base, {name: load_adapter(Path(name)) for name in weights}, options)
     warnings = [
         doubt for adapter in merger.adapters.values() for doubt in adapter_doubts(adapter, base)
     ]

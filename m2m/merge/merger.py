@@ -20,6 +20,7 @@ from m2m.formats.records import read_object
 from m2m.formats.safetensors import TensorSpec, write_safetensors
 from m2m.merge.lowrank import truncate
 from m2m.merge.methods import find_method
+from m2m.merge.peft_names import from_peft
 from m2m.nn.lora import LoraPair, lora_delta
 from m2m.opening import copy_file
 from m2m.recipe import Merge
@@ -55,15 +56,15 @@ class Merger:
         options: Merge = _LINEAR,
         finetuned: Collection[str] = (),
     ) -> None:
-        for adapter in adapters.values():
-            check_adapter(adapter, base.config, base.fingerprint)
         self.base = base
-        self.adapters = dict(adapters)
+        self.adapters = {name: from_peft(each, base.config) for name, each in adapters.items()}
+        for adapter in self.adapters.values():
+            check_adapter(adapter, base.config, base.fingerprint)
         self.options = options
         self._finetuned = frozenset(finetuned)
         self._sound: set[tuple[str, str]] = set()  # (adapter, module) pairs known to be finite
         find_method(options.method)
-        adapted = {module for adapter in adapters.values() for module in adapter.pairs}
+        adapted = {module for adapter in self.adapters.values() for module in adapter.pairs}
         # In the base's order: a dict is a set that keeps its order.
         self.modules = {m: None for m in base.config.linear_shapes() if m in adapted}
 

@@ -16,6 +16,7 @@ from m2m.dataset.row_source import left_out, open_source, options_of
 from m2m.dataset.rows import checked_rows, read_rows
 from m2m.errors import InputError
 from m2m.merge.belonging import adapter_doubts
+from m2m.merge.peft_names import from_peft
 from m2m.recipe import Dataset, Recipe, Train
 from m2m.store import fingerprint
 from m2m.tokenizer import Formatter
@@ -65,7 +66,8 @@ def read_corpus(dataset: Dataset, opened: Opened | None, recipe: Recipe) -> Corp
     )
     if opened is None or corpus is None:
         return None
-    adapter, base = load_adapter(dataset.adapter), opened[0]
+    base = opened[0]
+    adapter = from_peft(load_adapter(dataset.adapter), base.config)
     check_adapter(adapter, base.config, base.fingerprint)
     where = f"its expert is the adapter {dataset.adapter}, which was trained elsewhere"
     apart = f"{dataset.name} has no rows: it is merged and scored, but never fine-tuned for real"

@@ -186,6 +186,9 @@ def test_numbers_of_a_family_that_are_none_are_refused(
         source = changed(config, tmp_path / field.json, field.json, "x")
         with pytest.raises(InputError, match=f"{field.json} is 'x'"):
             import_model(source, tmp_path / "m", name="m")
+        source = changed(config, tmp_path / f"{field.json} null", field.json, None)
+        with pytest.raises(InputError, match=f"{field.json} is 'null'"):
+            import_model(source, tmp_path / "m", name="m")
 
 
 def test_a_family_has_one_name_everywhere() -> None:

@@ -9,10 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from m2m.adapter import Adapter
 from m2m.checkpoint import BaseModel, import_model
 from m2m.errors import InputError
+from m2m.export.merged_gguf import export_gguf
+from m2m.formats.gguf import GGUFFile
 from m2m.formats.safetensors import TensorSpec, write_safetensors
+from m2m.llamacpp.filetypes import file_type
 from m2m.llamacpp.guard import check_import
+from m2m.llamacpp.model import LlamaModel
+from m2m.merge.merger import Merger
+from m2m.nn.lora import LoraPair
 from tests.families.pico import CONFIGS, family_folder
 from tests.tiny import pico_weights
 
@@ -77,6 +84,26 @@ def test_a_tensor_that_does_not_divide_is_refused_by_name(tmp_path: Path) -> Non
         InputError, match=r"shared_mlp\.input_linear\.weight is \[192, 64\], its config says"
     ):
         import_model(source, tmp_path / "m", name="m")
+
+
+def test_longrope_keeps_its_length_in_exports_and_short_factors_in_large_contexts(
+    tmp_path: Path,
+) -> None:
+    config, key = CONFIGS["phi3 longrope"], "phi3.rope.scaling.original_context_length"
+    import_model(family_folder(tmp_path / "hf", config), tmp_path / "m", name="m")
+    base, ids = BaseModel.open(tmp_path / "m"), list(range(3, 40))
+    with LlamaModel(tmp_path / "m" / "base.gguf", threads=1, context=512) as large:
+        many = large.logits(ids)
+    with LlamaModel(tmp_path / "m" / "base.gguf", threads=1, context=256) as small:
+        np.testing.assert_allclose(small.logits(ids), many, atol=1e-3)
+    pair = LoraPair(np.ones((1, 64), np.float32), np.ones((64, 1), np.float32), 1.0)
+    given = Adapter(1, 1.0, {"model.layers.0.self_attn.o_proj": pair}, "m")
+    out = tmp_path / "x.gguf"
+    export_gguf(Merger(base, {"a": given}), {"a": 1.0}, file_type("f32"), out)
+    assert base.gguf.value(key) == config.max_position_embeddings == 512
+    assert GGUFFile(out).value(key) == 256
+    import_model(out, tmp_path / "again", name="again")
+    assert BaseModel.open(tmp_path / "again").config == config
 
 
 def test_exaone_4_with_a_window_is_refused(tmp_path: Path) -> None:
