@@ -14,6 +14,7 @@ from m2m.formats.tagged import tagged_hint
 from m2m.opening import read_bytes
 
 _SPEAKER = re.compile(r"(\w+)\s*[:.)]\s+\S")
+_SOME = 60  # lines with the first sentence
 _LONGEST_TAG = 3  # letters of a language in a file's name
 _ENDINGS = re.compile(
     "csv|tsv|tab|psv|txt|po|tmx|xlf|xls|ods|gz|bz2|xz|zst|zip|md|tex|yml|ini|py|js|sh|log|bak"
@@ -84,7 +85,7 @@ def refuse_no_prose(path: Path, lines: Sequence[Line], answer: str = "completion
         if sum(bool(looks.fullmatch(text)) for text in texts) >= max(2, fraction * len(texts)):
             raise InputError(
                 f"{path}:{lines[0][1]}: this is {kind}, not a text a line",
-                remedy.replace("completion", answer) or tagged_hint(_first_sentence(lines), answer),
+                remedy.replace("completion", answer) or tagged_hint(_with_gaps(lines), answer),
             )
     if names := _speakers(texts):
         raise InputError(
@@ -101,9 +102,13 @@ def refuse_no_prose(path: Path, lines: Sequence[Line], answer: str = "completion
         )
 
 
-def _first_sentence(lines: Sequence[Line]) -> list[str]:
-    """Return the lines before the first empty one."""
-    return [text for number, (text, place) in enumerate(lines) if place == lines[0][1] + number]
+def _with_gaps(lines: Sequence[Line]) -> list[str]:
+    """Return the first lines, with an empty one between two that do not follow each other."""
+    texts, last = list[str](), 0
+    for text, place in lines[:_SOME]:
+        texts += [""] * (place > last + 1) + [text]
+        last = place
+    return texts
 
 
 def _speakers(texts: Sequence[str]) -> tuple[str, str] | None:

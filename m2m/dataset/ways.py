@@ -116,6 +116,10 @@ def _likely(records: Sequence[Record]) -> list[RowMapping]:
         return [RowMapping(prompt=words, answer=tags), RowMapping(text=words)]
     if len(several := languages_of(columns)) > 1:
         return [_pair(several[0], other, columns) for other in several[1:3]][:2]
+    if (listed := _listed_question(columns)) and (
+        said := [name for name in columns if name != listed and _SAYS.fullmatch(plain(name))]
+    ):
+        return [_pair(f"{listed}:lines", name, columns) for name in said[:_MOST]]
     texts = {
         name: sum(map(len, map(str, values))) / len(values)
         for name, values in columns.items()
@@ -142,6 +146,20 @@ def _likely(records: Sequence[Record]) -> list[RowMapping]:
     if len(others) == 1 and others[0] in asked:
         made.append(_pair(others[0], question, columns))
     return [*made, RowMapping(text=f"{{{question}}}")][:_MOST]
+
+
+def _listed_question(columns: Columns) -> str:
+    """Return the column whose question is a list of texts; "" if there is none."""
+    return next(
+        (
+            name
+            for name, values in columns.items()
+            if re.fullmatch("question|prompt|instruction|query", plain(name))
+            and all(isinstance(value, list) for value in values)
+            and all(isinstance(item, str) for value in values for item in value)
+        ),
+        "",
+    )
 
 
 def tagged_columns(columns: Columns) -> tuple[str, str] | None:

@@ -19,7 +19,7 @@ def tagged_hint(lines: Sequence[str], answer: str = "completion") -> str:
     """
     words: list[tuple[str, str]] = []
     for line in lines:
-        cells = line.split()
+        cells = [] if line.startswith("-DOCSTART-") else line.split()
         if words and not cells:
             break
         if len(cells) > 1 and not line.startswith("#"):

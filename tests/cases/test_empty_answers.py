@@ -247,5 +247,7 @@ def test_words_with_tags_get_a_fitting_question(folder: Path) -> None:
     lines = [f"{word} {tag}" for word, tag in zip(words, tags, strict=True)]
     text = "\n\n".join(["\n".join(lines)] * 4)
     for name in ("a.txt", "a.conll", "a.tsv"):
+        if name != "a.tsv":
+            text = f"-DOCSTART- O\n\n{text}"
         (folder / name).write_text(text.replace(" ", "\t" if name == "a.tsv" else " "))
         assert row in " ".join(init(name)[1].split()), name

@@ -70,6 +70,9 @@ FILES: dict[str, tuple[str, bytes, tuple[str, str], int]] = {
                         ("kitabu", "book"), 1),
     "two labels": ("a.jsonl", b'{"text": "a b", "topic": "x", "tone": "y"}\n', ("a b", "x"), 0),
     "a title": ("a.jsonl", b'{"text": "a b", "title": "x"}\n', ("a b", "x"), 0),
+    "a list as instruction": (
+        "a.json", json.dumps([{"instruction": ["Sema", "habari"], "output": "Habari!"}]).encode(),
+        ("Sema\nhabari", "Habari!"), 0),
     "several labels": ("a.jsonl", b'{"text": "a b", "labels": ["x", "y"]}\n', ("a b", "x, y"), 0),
     "columns with spaces": (
         "a.csv", b"my words,its tone $\na b,x\nc d,y\n", ("a b", "x"), 0),
