@@ -231,6 +231,7 @@ def print_result(table: ResultTable) -> None:
 
 def comparison(compared: Comparison) -> None:
     """Print scores of models: a table per task, also by facet, and the paired differences."""
+    from m2m.counted import counted
     from m2m.evaluate.same import in_words
 
     for task in dict.fromkeys(str(evaluated.task.path) for evaluated in compared.results):
@@ -258,6 +259,14 @@ def comparison(compared: Comparison) -> None:
         ]
         _columns(f"{main} by facet", names, facets)
         _differences([difference for difference in compared.differences if difference.task == task])
+    for group in dict.fromkeys(result.group.name for result in compared.groups):
+        of_group = [result for result in compared.groups if result.group.name == group]
+        first = of_group[0].as_json()
+        if first["metrics"]:
+            tasks = counted(len(first["tasks"]), "task")
+            say(f"the group {group}: {tasks}, {counted(first['examples'], 'example')}")
+            names = [Path(result.model).name for result in of_group]
+            _columns("metric", names, [result.as_json()["metrics"] for result in of_group])
 
 
 def _columns(head: str, names: Sequence[str], columns: Sequence[Mapping[str, Any]]) -> None:

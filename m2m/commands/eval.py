@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from m2m.commands.eval_groups import GroupResult, group_results, load_with_groups
 from m2m.commands.models import gguf_of, open_model
 from m2m.dataset.normal_form import AS_IS
 from m2m.errors import Interrupted
@@ -24,6 +25,7 @@ from m2m.evaluate.normalised import normalised_task
 from m2m.evaluate.same import in_words
 from m2m.evaluate.scores import Scores
 from m2m.evaluate.targets import asked_to_write, load_target
+from m2m.evaluate.task_groups import Member
 from m2m.evaluate.tasks import Task
 from m2m.formats.atomic import write_text
 from m2m.formats.gguf import GGUFFile
@@ -135,12 +137,14 @@ class Comparison:
     results: Sequence[Evaluated]
     differences: Sequence[Difference]
     warnings: Sequence[str] = ()
+    groups: Sequence[GroupResult] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return the output of `m2m eval --json`, the same for one model or many."""
         return {
             "schema": SCHEMA,
             "results": [result.as_json() for result in self.results],
+            "groups": [group.as_json() for group in self.groups],
             "differences": [difference.as_json() for difference in self.differences],
             "warnings": list(self.warnings),
         }
@@ -171,7 +175,7 @@ def compare_models(
         Interrupted: the user asked to stop.
     """
     progress = progress or Silent()
-    loaded = [_task(how, path, roots, normalise) for path in tasks]
+    loaded, groups = load_with_groups(tasks, roots, lambda at: _task(how, at, roots, normalise))
     only = None if how.metric == "auto" else how.metric
     results = []
     warnings = [
@@ -179,7 +183,7 @@ def compare_models(
         for task in loaded
         for note in (task.harness.notes if task.harness else ())
     ]
-    progress.start("scoring", len(models) * len(tasks), "tasks")
+    progress.start("scoring", len(models) * len(loaded), "tasks")
     for model in models:
         name, own = _with_lora(model)
         path, adapter = gguf_of(name), own or lora
@@ -205,7 +209,7 @@ def compare_models(
                 )
                 progress.advance(detail=f"{path.name} {evaluator.task.path.name}")
     progress.finish()
-    count = len(tasks)
+    count = len(loaded)
     columns = [results[place::count] for place in range(count)]
     differences = [difference for column in columns for difference in _differences(column)]
     cut = [(result, words) for result in results if (words := result.scores.cut_in_words)]
@@ -213,7 +217,8 @@ def compare_models(
         f"{gguf_of(result.model).name} on {result.task.path.name}: {w}" for result, w in cut
     ]
     lacking = [f"{each.task.path.name}: {note}" for each in results for note in each.of_task[1]]
-    return Comparison(results, differences, [*warnings, *dict.fromkeys(lacking)])
+    warnings += dict.fromkeys(lacking)
+    return Comparison(results, differences, warnings, group_results(groups, results))
 
 
 def write_samples(compared: Comparison, out: Path) -> None:
@@ -226,9 +231,10 @@ def write_samples(compared: Comparison, out: Path) -> None:
     write_text(out, "".join(line + "\n" for line in lines))
 
 
-def _task(how: Target, path: Path, roots: Sequence[Path], form: str) -> Task:
+def _task(how: Target, at: Path | Member, roots: Sequence[Path], form: str) -> Task:
     """Load a file as test set; answers are written unless the one metric does not need them."""
-    task = load_target(dataclasses.replace(how, dev=path, test=path), "test", roots)
+    path, member = (at.path, at) if isinstance(at, Member) else (at, None)
+    task = load_target(dataclasses.replace(how, dev=path, test=path), "test", roots, member)
     is_scored = task.harness is not None and task.harness.kind == "loglikelihood"
     if task.kind == "answer" and how.metric == "auto" and not is_scored:
         task = asked_to_write(task)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import datetime
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from m2m import __version__
 from m2m.commands.eval import Comparison, Evaluated
+from m2m.commands.eval_groups import GroupResult
 from m2m.errors import InputError
 from m2m.evaluate.harness import SEED
 from m2m.evaluate.harness_results import generation_options
@@ -56,6 +57,7 @@ def write_results(compared: Comparison, folder: Path, started: datetime.datetime
             written.append(path)
         path = place / f"results_{date}.json"
         summary = _summary(model, dict(zip(names, results, strict=True)), hashes, started)
+        summary |= _of_groups(summary, [each for each in compared.groups if each.model == model])
         write_text(path, json_text(summary, indent=2) + "\n")
         written.append(path)
     return written
@@ -109,6 +111,29 @@ def _summary(
         "start_time": started.timestamp(),
         "end_time": ended.timestamp(),
         "total_evaluation_time_seconds": str((ended - started).total_seconds()),
+    }
+
+
+def _of_groups(summary: Mapping[str, Any], groups: Sequence[GroupResult]) -> dict[str, Any]:
+    """Return the parts of a summary that groups of tasks change."""
+    rows = {each.group.name: dict(each.values) for each in groups}
+    having = {name: row for name, row in rows.items() if row.get("sample_count")}
+    higher, shots = dict(summary["higher_is_better"]), dict(summary["n-shot"])
+    for each in groups:
+        tasks = [task.name for task in each.group.tasks]
+        higher[each.group.name] = {k: v for task in tasks for k, v in higher[task].items()}
+        counts = {shots[task] for task in tasks}
+        if len(counts) == 1:
+            shots[each.group.name] = counts.pop()
+    return {
+        "results": {**summary["results"], **rows},
+        **({"groups": having} if having else {}),
+        "group_subtasks": {
+            each.group.name: [m.name for m in each.group.members] for each in groups
+        },
+        "versions": {**summary["versions"], **dict.fromkeys(rows, "N/A")},
+        "higher_is_better": higher,
+        "n-shot": shots,
     }
 
 

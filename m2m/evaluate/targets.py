@@ -21,6 +21,7 @@ from m2m.evaluate.metric import Metric
 from m2m.evaluate.metrics import check_metric
 from m2m.evaluate.prompts import Form
 from m2m.evaluate.same import question_keys
+from m2m.evaluate.task_groups import Member
 from m2m.evaluate.tasks import Task, load_task
 from m2m.opening import universal_newlines
 from m2m.recipe import Target
@@ -47,7 +48,9 @@ _RENAMED = (
 _ASKING = (*_MAPPING, "instruction", "shots", "answer_prefix", "answer_suffix")
 
 
-def load_target(target: Target, part: Part, roots: Sequence[Path] = ()) -> Task:
+def load_target(
+    target: Target, part: Part, roots: Sequence[Path] = (), member: Member | None = None
+) -> Task:
     """Return the dev or test set of a target, with the form in which its rows are asked.
 
     Solved examples never come from the test set, nor from the row that is asked.
@@ -56,6 +59,7 @@ def load_target(target: Target, part: Part, roots: Sequence[Path] = ()) -> Task:
         target: of a recipe.
         part: "dev" or "test".
         roots: folders, besides its own, in which a task file may name files.
+        member: the task of a group that the target's file stands for.
 
     Raises:
         InputError: the rows or the settings are wrong, or do not fit each other.
@@ -63,7 +67,7 @@ def load_target(target: Target, part: Part, roots: Sequence[Path] = ()) -> Task:
     path = _path(target, part)
     if path.suffix.lower() in SUFFIXES:
         own = (target.data_root,) if target.data_root else ()
-        return _harness_task(target, part, path, [*own, *roots])
+        return _harness_task(target, part, member or Member("", path), [*own, *roots])
     _refuse_set(target, path, ["data_root"], "is rows, and has no data elsewhere")
     options = options_of(target)
     read = functools.cache(functools.partial(open_source, options=options))
@@ -136,11 +140,12 @@ def _path(target: Target, part: Part) -> Path:
     return path
 
 
-def _harness_task(target: Target, part: Part, path: Path, roots: Sequence[Path]) -> Task:
+def _harness_task(target: Target, part: Part, member: Member, roots: Sequence[Path]) -> Task:
     """Return a task file's task; the recipe's own settings override it."""
+    path = member.path
     own_reading = [name for name in _READING if name != "shots"]
     _refuse_set(target, path, own_reading, "the task file says how its rows are read")
-    task = load_harness(path, part, target.shots_seed, roots, target.shots)
+    task = load_harness(member, part, target.shots_seed, roots, target.shots)
     metric = metric_of(target, task)
     own: dict[str, Any] = {
         "style": "" if target.template == "auto" else target.template,

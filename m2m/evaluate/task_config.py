@@ -193,7 +193,8 @@ def _refuse_group(path: Path, keys: Mapping[str, Any]) -> None:
     named = [str(m.get("task") or m.get("group") if isinstance(m, dict) else m) for m in members]
     raise InputError(
         f"{path}: is the group {keys['group']!r:.60} of {len(named)} tasks or groups, no task",
-        f"give the task files that these names stand for: {', '.join(named):.200}",
+        "`m2m eval` takes a group; in a recipe, write [[targets]] for each of its tasks, the files "
+        f"of {', '.join(named):.200}: `m2m tasks list FOLDER --files --name NAME` prints them",
     )
 
 

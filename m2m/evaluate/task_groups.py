@@ -19,7 +19,7 @@ from m2m.evaluate.task_files import TaskFiles, names
 # The keys of a group itself; all others are keys of its tasks.
 _OWN = {"group", "group_alias", "task", "aggregate_metric_list", "metadata"}
 _AGGREGATE = {"metric", "filter_list", "aggregation", "weight_by_size"}
-_MOST_TASKS = 1000
+_MOST_TASKS = 5000  # afrobench_lite has more than 1000
 _DEEPEST = 16  # groups in groups
 
 
@@ -113,7 +113,9 @@ class _Builder:
 
     def __init__(self, path: Path, roots: Sequence[Path], known: Sequence[Catalogue]) -> None:
         self._path, self._roots, self._known = path, roots, list(known)
-        self._unread = list(dict.fromkeys([path.parent, *roots]))
+        read = [catalogue.folder for catalogue in known]
+        folders = dict.fromkeys([path.parent, *roots])
+        self._unread = [f for f in folders if not any(f.is_relative_to(k) for k in read)]
         self._tasks = 0
 
     def group(

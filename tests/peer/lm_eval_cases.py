@@ -360,7 +360,7 @@ def built(config: dict[str, Any], rows: Any, stage: list[float]) -> Configurable
                 gold = choices.index(gold) if isinstance(gold, str) and gold in choices else gold
             golds = [gold]
             if not golds or any(
-                isinstance(g, str) or not 0 <= int(g) < len(choices) for g in golds
+                isinstance(g, str) or g != int(g) or not 0 <= g < len(choices) for g in golds
             ):
                 raise TypeError("gold")
         elif not isinstance(target, (str, int, float, list)):
