@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,6 +59,18 @@ def planned(inputs: Inputs, quiet: bool, within: Within | None = None) -> Plan:
 
 def show_plan(plan: Plan, readings: Sequence[str] = ()) -> None:
     """Print a table of the stages, and how datasets and targets are read."""
+    if plan.stages:
+        _stages(plan)
+    for sentence in [*_hours(plan), *readings]:
+        say(sentence)
+    if plan.fits:
+        say("This computer has enough memory and disk.")
+        for advice in plan.advice:
+            say(advice)
+
+
+def _stages(plan: Plan) -> None:
+    """Print the stages, with their parts of the hours if the last one has no fixed length."""
     from m2m.cli.console import make_table, print_table
     from m2m.progress import duration
 
@@ -71,25 +83,25 @@ def show_plan(plan: Plan, readings: Sequence[str] = ()) -> None:
         disk = f"{stage.disk_bytes / 1e6:,.0f} MB"
         part = [split[stage.name]] if split else []
         table.add_row(stage.name, duration(stage.seconds), *part, memory, disk, stage.what)
-    if plan.stages:
-        blank = [""] * (1 + len(share))
-        total = ("all", duration(plan.total_seconds), *blank, "", "at the speed measured now")
-        table.add_row(*total, apart=True)
-        print_table(table)
+    blank = [""] * (2 + len(share))
+    total = ("all", duration(plan.total_seconds), *blank, "at the speed measured now")
+    table.add_row(*total, apart=True)
+    print_table(table)
+
+
+def _hours(plan: Plan) -> Iterator[str]:
+    """Yield sentences on everything that was cut, and on more time."""
+    from m2m.progress import duration
+
     for loss in plan.gave_up:
-        say(f"To fit into {plan.hours:g} hours: {loss}." if plan.hours else f"Given up: {loss}.")
-    for sentence in plan.twice:
-        say(sentence)
-    if split and not plan.hours:
-        say("`m2m run RECIPE --hours H` trains for H hours, and `m2m plan` shows their split.")
+        yield f"To fit into {plan.hours:g} hours: {loss}."
+    if plan.began:
+        yield f"{plan.began[:1].upper()}{plan.began[1:]}."
+    yield from plan.twice
+    if plan.parts and not plan.hours:
+        yield "`m2m run RECIPE --hours H` trains for H hours, and `m2m plan` shows their split."
     if plan.validation_seconds:
-        say(f"`m2m validate RECIPE` would take {duration(plan.validation_seconds)} more.")
-    for reading in readings:
-        say(reading)
-    if plan.fits:
-        say("This computer has enough memory and disk.")
-        for advice in plan.advice:
-            say(advice)
+        yield f"`m2m validate RECIPE` would take {duration(plan.validation_seconds)} more."
 
 
 COMMANDS = [plan]

@@ -49,6 +49,7 @@ class Plan:
         parts: the part of the hours that each stage gets, if the last one has no fixed length.
         validation_seconds: of `m2m validate`, which no run does by itself.
         gave_up: everything that the run gives up to fit into the hours.
+        began: the cuts of an earlier call, which hold.
         twice: sentences on a run of twice the hours.
         warnings: warnings about the model and the data, as the run prints them.
     """
@@ -63,6 +64,7 @@ class Plan:
     parts: Sequence[Part] = ()
     validation_seconds: float = 0.0
     gave_up: Sequence[str] = ()
+    began: str = ""
     twice: Sequence[str] = ()
     warnings: Sequence[str] = ()
 
@@ -83,6 +85,7 @@ class Plan:
             "parts": [part.as_json() for part in self.parts],
             "validation_seconds": round(self.validation_seconds, 1),
             "gave_up": list(self.gave_up),
+            "began": self.began,
             "twice": list(self.twice),
             "advice": list(self.advice),
             "warnings": list(self.warnings),
@@ -111,7 +114,10 @@ def make_plan(inputs: Inputs, progress: Progress, within: Within | None = None) 
         return Plan((), strategy.name, strategy.candidates, {}, advice, False, warnings=warnings)
     hours = within.hours if within else 0.0
     if within and inputs.recipe.confirm.budget == UNTIL:
-        plan = plan_within(inputs, rates, hours, within.kept(until=True))
+        kept = within.kept(until=True)
+        plan = plan_within(inputs, rates, hours, kept)
+        if kept and kept["gave_up"]:
+            plan = dataclasses.replace(plan, gave_up=(), began=within.again(kept))
     else:
         plan = plan_with(inputs, rates, hours)
     return dataclasses.replace(plan, warnings=warnings)

@@ -241,6 +241,7 @@ def confirmed_table(confirmation: Confirmation, datasets: int) -> Table:
     uneven = "; fine-tunes have different steps, and more steps alone can raise a score"
     note = equally if confirmation.courses else uneven
     partly = any(seen.rows < seen.of for model in models for seen in model.seen.values())
+    merge = " and the best merge" if any(model.how == "merged" for model in models) else ""
     rows: list[list[Cell]] = []
     for place, model in enumerate(models):
         scores = [getattr(model, part).get(metric) for part, metric, _ in parts]
@@ -258,7 +259,7 @@ def confirmed_table(confirmation: Confirmation, datasets: int) -> Table:
         ])  # fmt: skip
     return Table(
         "confirmed",
-        "Models really fine-tuned, with the base and the best merge: value ± standard error. "
+        f"Models really fine-tuned, with the base{merge}: value ± standard error. "
         "The winner is the best of the fine-tuned on dev; how far it is ahead is measured on test"
         + first
         + (note if len(lengths) > 1 else ""),

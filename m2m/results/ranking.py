@@ -18,7 +18,7 @@ from m2m.recipe.strategies import NONE
 from m2m.results.rivals import unmerged_table
 from m2m.results.table import Cell, Column, Table
 
-NOT_SEARCHED = "No mixtures were searched: the recipe trains on all datasets at once."
+NOT_SEARCHED = "No mixtures were searched: all datasets were trained on at once."
 TOP, BOTTOM = 16, 3  # mixtures that are shown one by one
 
 
