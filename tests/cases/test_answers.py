@@ -155,7 +155,7 @@ def test_what_names_no_choice_is_refused_with_its_line(tmp_path: Path, answer: A
         load_target(Target("t", path), "dev")
     null = Target("t", path, answer="{answer}")
     if answer is None:
-        with pytest.raises(InputError, match=r"the field 'answer' .* is null"):
+        with pytest.raises(InputError, match=r'"answer" is empty \(null\)'):
             load_target(null, "dev")
 
 
