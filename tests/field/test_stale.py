@@ -41,6 +41,8 @@ EXCEPTIONS: dict[str, set[str]] = {
     "datasets.notes": set(),
     # A name is where results lie; rankings are computed anew from kept scores each time.
     "datasets.name": {"adapters"},
+    # The expert is not trained here, and its bytes are in the keys of scores.
+    "datasets.adapter": set(),
     "targets.name": {"scores"},
     "targets.metric": set(),
     "targets.weight": set(),
@@ -82,7 +84,9 @@ REFUSED = {
     "targets.answers",
     "targets.choices",
     "targets.window",
+    "targets.data_root",  # of task files only
     "limits.gpu_layers",
+    "report.tensorboard",  # its package is not installed
     "search.weights",
     "base.template_variables",
     "datasets.messages",
@@ -114,8 +118,10 @@ VALUES: dict[str, Any] = {
     "merge.growth": 0.75,
     "base.model": "other",
     "datasets.path": "other.jsonl",
+    "datasets.adapter": "m2m-runs/recipe/adapters/copy",
     "targets.dev": "other-target.jsonl",
     "targets.test": "other-target.jsonl",
+    "targets.data_root": "models",
     "train.replay_from": "other.jsonl",
     "targets.metric": "accuracy",
     "targets.choices": ("a", "b"),
