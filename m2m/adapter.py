@@ -163,7 +163,7 @@ def _target_modules(pairs: Mapping[str, LoraPair]) -> list[str]:
     """Return last parts ("q_proj") if every parent has the same ones, else full paths."""
     by_layer: dict[str, set[str]] = {}
     for module in pairs:
-        match = re.fullmatch(r"(.*\.\d+)\..*?(\w+)", module)
+        match = re.fullmatch(r"(?>(.*\.\d+)\.)(?:.*\W)?(\w+)", module)
         by_layer.setdefault(match[1] if match else "", set()).add(match[2] if match else module)
     parts = list(by_layer.values())
     return sorted(parts[0]) if all(part == parts[0] for part in parts) else sorted(pairs)

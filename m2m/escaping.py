@@ -29,13 +29,15 @@ _LATEX = {
 }
 _UNQUOTED = re.compile(f"[{_BEYOND}]")  # JSON itself escapes C0
 _CONTROL = re.compile(f"[\x00-\x08\x0b-\x1f{_BEYOND}]")
+_BREAK = re.compile(r"[\t\n]")
 _LAYOUT = re.compile(r"[\t\n]+")
 _MARKS = re.compile(r"([\\`*_\[\]|#~$!])")
 # A line of Markdown with such a start is an entry of a list, a rule or a heading.
 _BLOCK = re.compile(r"^(\d{0,9})([-+=.)])")
 # Excel and LibreOffice compute cells with such a start, also after spaces (OWASP, "CSV Injection");
 # the last four are full width. If the separator is not a comma, a cell can begin within a text.
-_FORMULA = re.compile(r"(^|[;\t\n])(?=[\s'\"]*[=+\-@\uff1d\uff0b\uff0d\uff20])")
+_FORMULA = frozenset("=+-@\uff1d\uff0b\uff0d\uff20")
+_GAP = re.compile(r"^[\s'\"]*|[;\s'\"]+")  # everything that can precede such a sign
 # Ollama skips characters that Go (by its version of Unicode) does not print, and joins the rest.
 _THREE_QUOTES = re.compile(r'"(?=(?:[^\n\r\t -~]*"){2})')
 
@@ -79,7 +81,17 @@ def escape_json(document: str) -> str:
 
 def csv_text(text: str) -> str:
     """Return text for a cell that no spreadsheet computes, whatever its separator."""
-    return _FORMULA.sub(r"\1'", visible(text))
+    plain = visible(text)
+    return _GAP.sub(lambda gap: _no_formula(gap, plain), plain)
+
+
+def _no_formula(gap: re.Match[str], text: str) -> str:
+    """Return spaces and quotes with a mark at each place where a formula could begin a cell."""
+    if text[gap.end() : gap.end() + 1] not in _FORMULA:
+        return gap[0]
+    before, separator, after = gap[0].rpartition(";")
+    mark = "'" if separator or gap.start() == 0 else ""
+    return before + separator + mark + _BREAK.sub(r"\g<0>'", after)
 
 
 def modelfile_value(text: str, *, long: bool = False) -> str:

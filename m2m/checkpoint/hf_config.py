@@ -55,7 +55,7 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
 # Keys that change no logits of a trained model: ids, names, training, and programs' settings.
 _IDLE = re.compile(
     r"_.*|architectures|model_type|(torch_)?dtype|transformers_version|auto_map|name_or_path"
-    r"|\w+_token_ids?|mamba_\w+|router_\w+|num_experts_per_tok|time_step_\w+|use_cache|cache_implementation|initializer_range|\w*dropout\w*|\w+_pdrop"
+    r"|\w+_token_ids?|mamba_\w+|router_\w+|num_experts_per_tok|time_step_\w+|use_cache|cache_implementation|initializer_range|(?>\w*?dropout)\w*|\w+_pdrop"
     r"|pretraining_tp|return_dict|output_\w+|chunk_size_feed_forward|is_(encoder_)?decoder"
     r"|id2label|label2id|problem_type|max_window_layers|unsloth_\w+|text_config|n_ctx"
     r"|summary_\w+|task_specific_params|gradient_checkpointing"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from m2m import __version__
 from m2m.cli.console import say
 from m2m.cli.options import data_roots
+from m2m.counted import counted
 from m2m.errors import Interrupted, M2MError
 from m2m.formats.json_text import json_text
 from m2m.progress import Logged
@@ -118,7 +119,7 @@ def run_batch(
         _say(recipe, outcome, as_json)
     if failed:
         raise M2MError(
-            f"{len(failed)} of {len(recipes)} recipes failed: {', '.join(failed)}",
+            f"{len(failed)} of {counted(len(recipes), 'recipe')} failed: {', '.join(failed)}",
             f"correct them and run `{_same_line()}`; finished work is kept",
         )
 

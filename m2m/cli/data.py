@@ -12,6 +12,7 @@ from m2m.cli.console import say
 from m2m.cli.data_clean import clean
 from m2m.cli.data_preview import preview
 from m2m.cli.options import MODEL, data_root_option, data_roots, field_options, json_option
+from m2m.counted import counted
 from m2m.recipe import Target
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def show_checked(results: Sequence[Checked], tokens: bool = True) -> None:
         if result.labels:
             say(f"{name}: labels {_listed(result.labels)}")
         if part := _shared(result):
-            say(f"{name}: of its {result.rows:,} rows, {part}")
+            say(f"{name}: of its {counted(result.rows, 'row')}, {part}")
         if result.problems:
             say(f"{result.file}")
         for problem in result.problems:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from m2m.cli.console import make_table, print_json, print_table, say
+from m2m.counted import counted
 
 if TYPE_CHECKING:
     from m2m.checkpoint import ModelInfo
@@ -112,7 +113,7 @@ def proposals(result: Proposals) -> None:
         )
     print_table(table)
     direction = "higher" if result.higher_is_better else "lower"
-    say(f"From {result.runs} runs, by {result.metric} ({direction} is better).")
+    say(f"From {counted(result.runs, 'run')}, by {result.metric} ({direction} is better).")
 
 
 def confirmed(result: Confirmation, datasets: int) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from m2m import __version__
 from m2m.blas import can_hold_blas
 from m2m.checkpoint import BaseModel, list_models
+from m2m.counted import counted
 from m2m.errors import M2MError
 from m2m.llamacpp.build import Build, installed_build
 from m2m.machine import (
@@ -179,7 +180,7 @@ def _load() -> Finding:
     busy, cores = load_of_others(), usable_threads()
     if busy > 0.5 * cores:
         remedy = "close other programs, or set a smaller number in [limits] threads"
-        return Finding("load", f"{busy:.1f} of {cores} cores are busy", "note", remedy)
+        return Finding("load", f"{busy:.1f} of {counted(cores, 'core')} busy", "note", remedy)
     return Finding("load", f"{busy:.1f}")
 
 

@@ -1,4 +1,4 @@
-"""Find texts with damaged characters: wrong encodings, mixed forms, invisible characters."""
+"""Find texts with damaged characters: wrong readings, mixed forms, invisible characters."""
 
 from __future__ import annotations
 
@@ -35,9 +35,6 @@ _WORD = re.compile(r"[^\W\d_]+")
 _QUESTIONED = re.compile(r"(?:[^\W\d_]\?+|(?<![^\s\"'(\[])\?+)(?=[^\W\d_])(.)")
 _ONLY_MARKS = re.compile(r"(?<!\S)\?{2,}(?!\S)")
 _ADDRESS = re.compile(r"(?<!\S)\S*(?:://|www\.|[=&/\\])\S*")
-_NO_TEXT = re.compile(rb"[\x00-\x08\x0b\x0e-\x1f\x7f]")
-_BEGINNING = 1 << 16  # bytes that show the kind of a file
-_ENOUGH_BYTES = 200  # fewer show no alphabet
 _LOST_ROWS, _LOST_WORDS = 0.03, 3
 
 
@@ -80,41 +77,6 @@ def _count_questioned(text: str) -> int:
     return inside + (
         words_of_marks if words_of_marks > 1 and 2 * words_of_marks >= len(text.split()) else 0
     )
-
-
-def is_binary(data: bytes) -> bool:
-    """Return whether bytes are no text in any 8-bit encoding: an image, a program, an archive."""
-    begin = data[:_BEGINNING]
-    return b"\0" in begin or 200 * len(_NO_TEXT.findall(begin)) > len(begin)
-
-
-def guess_encoding(data: bytes) -> str | None:
-    """Return the name of a file's probable encoding; None if it is UTF-8, or cannot be guessed.
-
-    A file with some lines in UTF-8 and others in another encoding is "UTF-8 mixed with ...". If
-    most letters are beyond ASCII, the text is in another alphabet (Cyrillic, Arabic), and the
-    encodings for those cannot be told apart.
-    """
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "UTF-16"
-    bad = [line for line in data.split(b"\n") if not _is_utf8(line)]
-    high = sum(byte >= 0x80 for line in bad for byte in line)
-    size = sum(map(len, bad))
-    if not bad or is_binary(data) or (size > _ENOUGH_BYTES and 3 * high > size):
-        return None
-    # 0x80-0x9F are letters and quotes in Windows-1252, and control characters in Latin-1.
-    windows = re.search(rb"[\x80-\x9f]", b"".join(bad))
-    name = "Windows-1252" if windows else "Latin-1"
-    others = any(_is_utf8(line) and not line.isascii() for line in data.split(b"\n"))
-    return f"UTF-8 mixed with {name}" if others else name
-
-
-def _is_utf8(line: bytes) -> bool:
-    try:
-        line.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _is_misread(text: str) -> bool:

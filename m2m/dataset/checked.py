@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from m2m.dataset.characters import FAULTS, find_faults, guess_encoding, letters_lost
+from m2m.counted import counted
+from m2m.dataset.characters import FAULTS, find_faults, letters_lost
 from m2m.dataset.grams import comparable, frame, joined, without_frame
 from m2m.dataset.mapping import AS_IT_IS, RowMapping
 from m2m.dataset.noise_check import check_noise
@@ -19,7 +20,6 @@ from m2m.dataset.samples import RowLimit, encode
 from m2m.dataset.statistics import DEAR, RUINOUS, Cost, cost, histogram, mostly_letters
 from m2m.errors import InputError, M2MError, Problems
 from m2m.formats.rowfile import AS_IT_IS as UNCHANGED
-from m2m.opening import read_bytes
 from m2m.recipe import Dataset
 from m2m.tokenizer import Formatter
 
@@ -184,13 +184,9 @@ class DatasetFile:
         self.result.problems.append(Problem(kind, message, hint, lines, refused))
 
     def _note_unreadable(self, error: InputError) -> None:
-        path = self.result.file
-        is_text = "not UTF-8" in error.message and path.is_file()  # and no member of an archive
-        encoding = guess_encoding(read_bytes(path)) if is_text else None
         hint = error.hint or "correct the file"
-        if encoding:
-            hint = f"it looks like {encoding}; {hint}"
-        self.say("encoding" if encoding else "unreadable", error.message, hint, refused=True)
+        kind = "encoding" if "is not UTF-8" in error.message else "unreadable"
+        self.say(kind, error.message, hint, refused=True)
 
     def _note_bad_rows(self, wrong: Problems) -> None:
         places: dict[str, list[int]] = {}
@@ -329,4 +325,4 @@ def short_names(paths: Sequence[Path], *, ending: bool = True) -> list[str]:
 
 def in_rows(count: int) -> str:
     """Return a number of rows in words."""
-    return f"{count} row" if count == 1 else f"{count} rows"
+    return counted(count, "row")

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from m2m.counted import counted
 from m2m.dataset.conversation import Wrong
 from m2m.dataset.templates import is_empty, word_key
 from m2m.errors import InputError
@@ -50,7 +51,8 @@ _CHAT = re.compile(
     r"<\|im_start\|>|\[INST\]|<start_of_turn>|<\|start_header_id\|>|<\|(user|assistant)\|>|"
     r"### ?(Instruction|Human|Response|Assistant)\b|^(Human|User): [\s\S]*\n(Assistant|AI|Bot): "
 )
-_NO_TEXT = re.compile(r"[^\W\d_]?[\W\d_]*|[\w.:/#-]*\d[\w.:/#-]*")  # a number or an id
+_NO_TEXT = re.compile(r"[^\W\d_]?[\W\d_]*|(?:[^\W\d]|[.:/#-])*+\d[\w.:/#-]*")  # a number or an id
+_WORDS = re.compile(r"\w+|\W")
 _MANY_LISTED = 20  # one answer in this many
 _ITEM = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
 _LIST = re.compile(rf"\[\s*{_ITEM}(?:\s*(?:,\s*)?{_ITEM})*\s*\]", re.DOTALL)
@@ -249,8 +251,8 @@ def refuse_same_question(
         about = ABOUT.fullmatch(name) and name != "source"
         if not about and 2 * len(texts) > len(rows) and len(texts) >= 2 * questions:
             raise InputError(
-                f"{path}: {len(rows)} rows ask only {questions} different "
-                f"question{'s' * (questions > 1)}, and the model would not see {key}",
+                f"{path}: {len(rows)} rows ask only "
+                f"{counted(questions, 'different question')}, and the model would not see {key}",
                 f"write {key} into the question, or delete it",
             )
 
@@ -259,8 +261,13 @@ def _is_seen(value: Any, read: Sequence[str]) -> bool:
     seen = _words(" ".join(read))
     parts = [_words(part) for part in _texts(value)]
     whole = " ".join(parts)
-    inside = [re.search(rf"(?<!\w){re.escape(part)}(?!\w)", seen) for part in parts]
+    inside = (part in seen and _cut(part) in _cut(seen) for part in parts)
     return all(inside) or all(_words(part) in whole for part in read)
+
+
+def _cut(text: str) -> str:
+    """Return a text with a mark at both ends of each word, so that no part of one is found."""
+    return "\0".join(["", *_WORDS.findall(text), ""])
 
 
 def _words(text: str) -> str:

@@ -27,13 +27,15 @@ Line = tuple[str, int]  # the text and its line number
 _KINDS: tuple[tuple[str, re.Pattern[str], float, str], ...] = (
     (
         "one word a line with its tag (CoNLL)",
-        re.compile(r"\S+(\s+\S+)*\s+(O|[BIESLUM]-\S+)|\S+\s+[A-Z]{1,6}"),
+        re.compile(r"\S.*\s(O|[BIESLUM]-\S+)|\S+\s+[A-Z]{1,6}"),
         0.8,
         "",
     ),
     (
         "a chat with dates and names",
-        re.compile(r"\W?\d{1,4}[./-]\d{1,2}[./-]\d{1,4},?\s+\d{1,2}:\d{2}.*?( - |\] )[^:]+: .*"),
+        re.compile(
+            r"\W?\d{1,4}[./-]\d{1,2}[./-]\d{1,4},?\s+\d{1,2}:\d{2}(?>.*?( - |\] ))[^:]+: .*"
+        ),
         0.5,
         'write it as messages: {"messages": [{"role": "user", ...}, {"role": "assistant", ...}]}',
     ),
@@ -63,7 +65,7 @@ _KINDS: tuple[tuple[str, re.Pattern[str], float, str], ...] = (
     ),
     (
         "two languages with ||| between them",
-        re.compile(r".* \|\|\| .*"),
+        re.compile(r".* \|\|\| .*", re.DOTALL),
         0.8,
         "write the source as prompt and its translation as completion",
     ),

@@ -12,7 +12,14 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from m2m.dataset.mapping import RowMapping
-from m2m.dataset.templates import field_names, is_empty, names_in, value_at, word_key
+from m2m.dataset.templates import (
+    field_names,
+    is_empty,
+    names_in,
+    only_name,
+    value_at,
+    word_key,
+)
 from m2m.dataset.unused import OWN
 from m2m.errors import InputError
 from m2m.formats.records import Record
@@ -80,7 +87,8 @@ def refuse_marks(
     Raises:
         Marked: names the column, its values, and the lines of a recipe that settle it.
     """
-    if re.fullmatch(r"\{(.*\.)?(rejected|distractor|incorrect_answer)[^}]*\}", mapping.answer):
+    steps = (only_name(mapping.answer) or "").split(".")
+    if any(step.startswith(("rejected", "distractor", "incorrect_answer")) for step in steps):
         message = f"{path}: {mapping.answer} holds the wrong answers"
         raise InputError(message, "name the column of the right ones, as in {chosen}")
     known = {name for template in mapping.templates for name in names_in(template)}

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from m2m.counted import are
 from m2m.dataset.nested import unnested
 from m2m.dataset.parting import first_parting
 from m2m.dataset.plain_text import sibling_in_step, texts_in
@@ -77,8 +78,7 @@ def options_of(section: Any) -> Options:
 
 def left_out(count: int) -> str:
     """Return in words how many bad rows were left out; "" for none."""
-    rows = "1 bad row is" if count == 1 else f"{count:,} bad rows are"
-    return f'{rows} left out (bad_rows = "skip")' if count else ""
+    return f'{are(count, "bad row")} left out (bad_rows = "skip")' if count else ""
 
 
 def or_skip(hint: str, *, some_are_good: bool) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from m2m.counted import counted
 from m2m.dataset.answers import READINGS
 from m2m.dataset.ask import mappings_hint
 from m2m.dataset.conversation import Wrong
@@ -166,7 +167,7 @@ def _formatted(source: Source, records: Sequence[Record], mapping: RowMapping) -
         refuse_same_question(path, good, [row.sides for row in rows])
     unasked = [fields["input"] for fields in good if name == "Alpaca" and fields.get("input")]
     count = sum(map(has_no_input, unasked))
-    note = f"{count} input{'s' * (count > 1)} with nan, <noinput> or the like read as empty"
+    note = f"{counted(count, 'input')} with nan, <noinput> or the like read as empty"
     return Rows(name, rows, problems, (note,) if count else ())
 
 

@@ -14,7 +14,7 @@ from m2m.dataset.noise import EMAIL, ESCAPE, HTML, PHONE, URL, USER, is_phone
 _ESCAPES = {"n": "\n", "r": "\n", "t": "\t", '"': '"', "'": "'"}
 _BREAKS = re.compile(r"<br\s*/?>|</(?:p|div|li|tr|h[1-6])\s*>", re.IGNORECASE)
 _BLANKS = re.compile(r"[ \t]{2,}")
-_BEFORE_SIGN = re.compile(r"[ \t]+(?=[.,;:!?]|$|\n)", re.MULTILINE)
+_BEFORE_SIGN = re.compile(r"(?<![ \t])[ \t]++(?=[.,;:!?]|$|\n)", re.MULTILINE)
 
 
 def _without(pattern: re.Pattern[str]) -> Callable[[str], str]:

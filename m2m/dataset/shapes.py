@@ -220,7 +220,7 @@ SHAPES: tuple[Shape, ...] = (
         {"text": _TEXT + "|utt|(news_?)?(headline|title)", "answer": _LABEL},
         {"prompt": "{<text>}", "answer": "{<answer>}"},
         about=r"status|confidence|comments|annotator\w*|agreement|is_\w+|entities|cats|\w+_id|"
-        r"\w*_?url\w*|locale|partition|annot_utt",
+        r"(?>\w*?url)\w*|locale|partition|annot_utt",
         labels=True,
     ),
     Shape(

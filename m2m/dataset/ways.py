@@ -26,14 +26,14 @@ _MOST = 3
 # Names of columns that are never the question or the answer.
 _NEITHER = re.compile(
     r"([\w.]*[._])?(id|idx|index|ur[li]|path|hash|date|time|locale|split|(from|to)_name)\d*|qid\d||"
-    r"(.*[._])?(reject|distract|incorrect|wrong|reasoning|rationale|subject)\w*|"
+    r"(.*\.)?+(?>(?:\w*?_)??(?:reject|distract|incorrect|wrong|reasoning|rationale|subject))\w*|"
     r"annotations\.[\w.]*(?<!\.choices)(?<!\.text)(?<!\.rating)"
 )
 # Names of columns that are probably the question or the answer; others come after them.
 _ASKS = re.compile(r"(question|prompt|instruction|input|query|text|tweet|sentence|utt|premise)\w*")
 _SAYS = re.compile(
-    r"\w*(label|answer|target|output|response|completion|summary|translation|sentiment|emotion|"
-    r"intent|topic|class|category|is_\w+|score|lang)\w*"
+    r"(?>\w*?(?:label|answer|target|output|response|completion|summary|translation|sentiment|emotion|"
+    r"intent|topic|class|category|is_\w|score|lang))\w*"
 )
 
 

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from m2m.counted import are, counted
 from m2m.dataset.examples import Example, Kind, facet
 from m2m.errors import InputError, Problems
 from m2m.evaluate.prompts import Form
@@ -226,7 +227,8 @@ class _Loader:
         bars_itself = split == self._tested
         rnd = random.Random(SEED + seed)
         few = InputError(
-            f"{config.path}: {count} solved examples are asked for, and there are {len(pool)} rows",
+            f"{config.path}: {are(count, 'solved example')} asked for, found "
+            f"{counted(len(pool), 'row')}",
             "lower num_fewshot, or name a split with more rows",
         )
         for doc in docs:

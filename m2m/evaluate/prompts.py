@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from m2m.counted import are
 from m2m.dataset.examples import Example
 from m2m.dataset.sameness import normalize
 from m2m.errors import InputError
@@ -165,8 +166,8 @@ class Prompter:
         chosen = [other for other, _ in zip(others, range(self.form.shots), strict=False)]
         if len(chosen) < self.form.shots:
             raise InputError(
-                f"{self.form.shots} solved examples are asked for, and only {len(chosen)} rows are "
-                "neither the example itself nor in the test set",
+                f"{are(self.form.shots, 'solved example')} asked for, and only "
+                f"{are(len(chosen), 'row')} neither the example itself nor in the test set",
                 "lower shots, or name a larger file in shots_from",
             )
         return chosen

@@ -63,9 +63,9 @@ def terms(licence: str) -> tuple[str, ...] | None:
     part is not known.
     """
     alternatives = []
-    for alternative in re.split(r"\s+or\s+", licence.strip(), flags=re.IGNORECASE):
+    for alternative in re.split(" or ", " ".join(licence.split()), flags=re.IGNORECASE):
         asked: list[str] = []
-        for part in re.split(r"\s+and\s+|[,;&/]", alternative, flags=re.IGNORECASE):
+        for part in re.split(" and |[,;&/]", alternative, flags=re.IGNORECASE):
             known = _look_up(part)
             if known is None:
                 return None

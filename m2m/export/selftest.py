@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from m2m.counted import counted
+
 
 @dataclass(frozen=True)
 class SelfTest:
@@ -38,8 +40,8 @@ class SelfTest:
         stops = f"stops by itself in {self.stops} of {count}"
         if self.exact or self.own_exact:
             return (
-                f"Self-test: the model answers {self.exact} of {count} training questions as "
-                f"trained, and {stops}."
+                f"Self-test: the model answers {self.exact} of "
+                f"{counted(count, 'training question')} as trained, and {stops}."
             )
         normal = ", which is normal after short training" if self.stops == count else ""
         return (
@@ -55,16 +57,17 @@ class SelfTest:
         problems = []
         if self.own_exact > self.exact:
             problems.append(
-                f"With m2m's prompt the model answers {self.own_exact} of {self.questions} "
-                "training questions as trained, with the file's own chat template "
-                f"{self.exact}. Programs that use this template send another prompt than was "
-                "trained. Use `m2m chat`, or try Ollama with the Modelfile."
+                f"With m2m's prompt the model answers {self.own_exact} of "
+                f"{counted(self.questions, 'training question')} as trained, with the file's own "
+                f"chat template {self.exact}. Programs that use this template "
+                "send another prompt than was trained. Use `m2m chat`, or try Ollama with the "
+                "Modelfile."
             )
         if self.stops < self.questions:
             problems.append(
-                f"{self.questions - self.stops} of {self.questions} answers in the self-test did "
-                "not stop by themselves. Train longer. If there is a warning about the end token, "
-                "follow its advice first."
+                f"{self.questions - self.stops} of {counted(self.questions, 'answer')} in the "
+                "self-test did not stop by themselves. Train longer. If there is a warning about "
+                "the end token, follow its advice first."
             )
         return problems
 

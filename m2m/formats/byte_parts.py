@@ -6,6 +6,7 @@ import codecs
 import re
 from collections.abc import Iterable, Iterator
 
+from m2m.formats.encodings import likely_encodings, shown_part
 from m2m.formats.rowfile import Fault
 
 _BEGINNING = 1 << 16  # bytes that show the kind of a file
@@ -17,6 +18,7 @@ _MARKS = (  # UTF-32 begins with the mark of UTF-16
 _UNFIT = {"idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape", "mbcs", "oem"}
 _ENDS = re.compile(r"\r\n|\n|\r")
 _SHOWN = 5  # bad lines that a message names
+_KEPT, _LONGEST = 200, 2_000  # bad lines that show the encoding, and bytes of each
 
 
 class Source:
@@ -118,6 +120,7 @@ def whole_text(source: Source, asked: str = "") -> str:
     """
     encoding = encoding_of(source.peek(), asked)
     data = source.rest()
+    _refuse_misread(data, encoding)
     try:
         return data.decode(encoding).lstrip("\ufeff")
     except UnicodeDecodeError as error:
@@ -134,11 +137,44 @@ def whole_text(source: Source, asked: str = "") -> str:
         raise Fault(f"is not {encoding}: {error}", hint) from None
 
 
+def _refuse_misread(data: bytes, encoding: str) -> None:
+    """Raise if a file is valid UTF-8 beyond ASCII, but is to be read in an 8-bit encoding.
+
+    No text in another encoding is valid UTF-8 by chance, so every letter beyond ASCII would become
+    two or three wrong ones.
+
+    Raises:
+        Fault: names the first such line, and shows both readings.
+    """
+    if encoding in ("utf-8", "utf-8-sig", "ascii") or encoding.startswith(("utf-16", "utf-32")):
+        return
+    if data.isascii() or not is_utf8(data):
+        return
+    lines = enumerate(re.split(b"\r\n|\n|\r", data), 1)
+    number, line = next((number, line) for number, line in lines if not line.isascii())
+    right, wrong = shown_part(line.decode("utf-8")), shown_part(line.decode(encoding, "replace"))
+    raise Fault(
+        f'{number}: the file is UTF-8 ("{right}"), and encoding = "{encoding}" would make '
+        f'"{wrong}" of this line',
+        "delete `encoding` below its path in the recipe",
+    )
+
+
+def is_utf8(data: bytes) -> bool:
+    """Return whether bytes are UTF-8."""
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 class BadLines:
     """Lines that are not UTF-8, and whether the other lines show that the file is UTF-8."""
 
     def __init__(self) -> None:
-        self.places: list[tuple[int, bytes, int]] = []  # line, its bytes (the first few), the byte
+        self.places: list[tuple[int, int]] = []  # line, and the first byte that is not UTF-8
+        self._lines: list[bytes] = []  # the first bad ones
         self.count = 0
         self.is_utf8 = False
 
@@ -149,32 +185,31 @@ class BadLines:
         except UnicodeDecodeError as error:
             self.count += 1
             if len(self.places) < _SHOWN:
-                near = line[max(0, error.start - 20) : error.start + 20]
-                self.places.append((number, near, line[error.start]))
+                self.places.append((number, line[error.start]))
+            if len(self._lines) < _KEPT and len(line) < _LONGEST:
+                self._lines.append(line)
             return None
         self.is_utf8 = self.is_utf8 or not text.lstrip("\ufeff").isascii()
         return text
 
     def fault(self) -> Fault:
         """Return the refusal of the file: the question which encoding it has."""
-        number, near, byte = self.places[0]
-        others = ", ".join(str(place) for place, _, _ in self.places[1:])
+        number, byte = self.places[0]
+        others = ", ".join(str(place) for place, _ in self.places[1:])
         more = f" and {self.count - _SHOWN} more" if self.count > _SHOWN else ""
         also = f"; so in line {others}{more}" if others else ""
         found = f"{number}: byte {byte:#04x} is not UTF-8{also}"
         if self.is_utf8:
             return Fault(found, "the other lines are UTF-8: correct these")
-        encoding = next((name for name in ("cp1252", "latin-1") if _fits(near, name)), "cp1252")
-        hint = (
-            f'if "{near.decode(encoding, "replace")}" has the right letters, write '
-            f'`encoding = "{encoding}"` below its path in the recipe; or save the file as UTF-8'
-        )
+        ways = [
+            f'if "{text}" has the right letters, write `encoding = "{encoding}"`'
+            for encoding, text in likely_encodings(self._lines)
+        ]
+        if not ways:
+            return Fault(
+                found,
+                "save the file as UTF-8, or write its encoding below its path in the recipe, such "
+                "as cp1252 (West European) or cp1256 (Arabic)",
+            )
+        hint = "; ".join(ways) + " below its path in the recipe; or save the file as UTF-8"
         return Fault(found, hint)
-
-
-def _fits(data: bytes, encoding: str) -> bool:
-    try:
-        data.decode(encoding)
-    except UnicodeDecodeError:
-        return False
-    return True

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from m2m.counted import counted
 from m2m.errors import Problems
 from m2m.formats.rowfile import Fault, Options
 
@@ -61,8 +62,9 @@ def to_fields(
         if cells == raw and options.header != "no":
             problems.add(f"line {place}: repeats the header; delete it")
         elif (fitted := _fitted(cells, len(names))) is None:
-            few = f"{len(cells)} field{'s' * (len(cells) != 1)}"
-            problems.add(f"line {place}: {few}, the header has {len(names)}")
+            problems.add(
+                f"line {place}: {counted(len(cells), 'field')}, the header has {len(names)}"
+            )
         else:
             own = {names[i]: _value(fitted[i], NO_NULLS if i in labels else nulls) for i in kept}
             fields.append((own, place))

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice, pairwise
 from typing import Any
 
+from m2m.counted import counted
 from m2m.errors import Problems
 from m2m.formats.cells import to_fields
 from m2m.formats.rowfile import Fault, Options
@@ -110,7 +111,7 @@ def _refuse_tags(some: Sequence[str], text: str) -> None:
         and all(len(pair) == 2 for pair in pairs)
         and all(map(_TAG.fullmatch, tags))
         and 2 * len(tags) <= len(pairs)
-        and re.search(r"\S\s*\n\s*\n\s*\S", text)
+        and re.search(r"\n[^\S\n]*\n", text.strip())
     ):
         raise Fault(
             "this is one word a line with its tag (CoNLL), without texts to learn",
@@ -179,7 +180,9 @@ def _rows(
                 problems.add(f"{place}: {joined}; {QUOTES}")
             elif len(taken) > 1 and len(row) != columns and rows:
                 place = f"lines {number} to {number + len(taken) - 1}"
-                problems.add(f"{place}: {len(row)} fields, the header has {columns}; {QUOTES}")
+                problems.add(
+                    f"{place}: {counted(len(row), 'field')}, the header has {columns}; {QUOTES}"
+                )
             elif row:
                 rows.append((row, number))
             number += len(taken)

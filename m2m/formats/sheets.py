@@ -7,7 +7,7 @@ import io
 import re
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from m2m.errors import Problems
@@ -19,7 +19,9 @@ from m2m.formats.rowfile import Fault, Options, Record
 
 _MOST_CELLS = 20_000_000  # empty ones between others count: a cell takes 24 bytes or more
 _CELL = re.compile(rb'\br="([A-Z]{1,3})([0-9]{1,7})"')
-_REPEATED = re.compile(rb'number-(?:rows|columns)-repeated="([0-9]+)"(?:[^<>]*[^/<>])?>')
+_TAG = re.compile(rb"<[^<>]*+>")
+_REPEATED = re.compile(rb'number-(?:rows|columns)-repeated="([0-9]+)"')
+_LONGEST_TAG = 1 << 12
 _PART = 1 << 20
 
 
@@ -124,9 +126,10 @@ def _checked(data: bytes) -> zipfile.ZipFile:
                             columns = max(columns, _column(match[1]))
                             rows = max(rows, int(match[2]))
                     elif info.filename == "content.xml":
-                        for match in _REPEATED.finditer(part):
-                            cells *= max(1, int(match[1][:9])) if int(match[1][:9]) > 1000 else 1
-                    rest = part[-64:]
+                        for count in _repeats(part):
+                            cells *= count if count > 1000 else 1
+                    begin = part.rfind(b"<")  # of a tag that goes on in the next part
+                    rest = b"" if part.find(b">", begin) >= 0 else part[begin:][-_LONGEST_TAG:]
             if max(rows * columns, cells) > _MOST_CELLS:
                 raise Fault(
                     f"has a sheet of {max(rows * columns, cells):,} cells, m2m reads at most "
@@ -136,6 +139,13 @@ def _checked(data: bytes) -> zipfile.ZipFile:
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
         raise Fault(f"is damaged: {error}", "get the file again") from None
     return archive
+
+
+def _repeats(part: bytes) -> Iterator[int]:
+    """Yield how often a cell or a row with content is repeated, as an .ods file says it."""
+    for tag in _TAG.finditer(part) if b"-repeated=" in part else ():
+        if not tag[0].endswith(b"/>"):
+            yield from (int(digits[:9]) for digits in _REPEATED.findall(tag[0]))
 
 
 def _column(letters: bytes) -> int:

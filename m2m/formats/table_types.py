@@ -12,7 +12,7 @@ _NULLS = frozenset(
 ) | frozenset(("<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"))
 _WHOLE = re.compile(r"\s*[-+]?[0-9]+\s*", re.ASCII)
 _NUMBER = re.compile(
-    r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*|[-+]?(inf|infinity)",
+    r"\s*[-+]?([0-9]+(?:\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?\s*|[-+]?(inf|infinity)",
     re.ASCII | re.IGNORECASE,
 )
 _TRUTH = {"true": True, "false": False}

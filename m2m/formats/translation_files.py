@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from m2m.counted import are, counted
 from m2m.formats.byte_parts import Source, known_encoding, whole_text
 from m2m.formats.rowfile import Fault, Options, Record
 from m2m.formats.xml_parts import feed, local, xml_parser
@@ -28,17 +29,19 @@ class Pairs:
     Attributes:
         records: {"source", "target"} with the line of each.
         left_out: how many entries were left out, by the reason.
+        with_codes: segments with inline codes, which are left out; the text between them is kept.
     """
 
     records: list[Record] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
+    with_codes: int = 0
 
     def add(self, source: str, target: str, line: int) -> None:
         """Add a pair, unless a side is empty."""
         if not source.strip():
             return
         if not target.strip():
-            self.leave_out("without a translation")
+            self.leave_out("no translation")
             return
         self.records.append(Record({"source": source, "target": target}, line))
 
@@ -49,7 +52,14 @@ class Pairs:
     @property
     def notes(self) -> tuple[str, ...]:
         """Return in words how many rows were left out."""
-        return tuple(f"{count} entries {why} are left out" for why, count in self.left_out.items())
+        notes = [
+            f"{are(count, 'entry', 'entries')} left out: {reason}"
+            for reason, count in self.left_out.items()
+        ]
+        if self.with_codes:
+            segments = counted(self.with_codes, "segment")
+            notes.append(f"inline codes of {segments} are left out, the text between them is kept")
+        return tuple(notes)
 
 
 def read_po(source: Source, options: Options) -> Pairs:
@@ -69,7 +79,7 @@ def read_po(source: Source, options: Options) -> Pairs:
         if not entry.get("msgid"):  # the header
             continue
         if fuzzy:
-            pairs.leave_out("that are fuzzy")
+            pairs.leave_out("fuzzy")
             continue
         single = entry.get("msgstr", entry.get("msgstr[0]", ""))
         if "msgid_plural" not in entry:
@@ -79,7 +89,7 @@ def read_po(source: Source, options: Options) -> Pairs:
         else:
             pairs.add(entry["msgid"], single, line)
             if "msgstr[2]" in entry:
-                pairs.leave_out("that are plurals of more than two forms")
+                pairs.leave_out("plurals of more than two forms")
             else:
                 pairs.add(entry["msgid_plural"], entry["msgstr[1]"], line)
     return pairs
@@ -207,7 +217,7 @@ class _Xml:
         for unit, line in self._units:
             pairs.add(unit.get(first, ""), unit.get(second, ""), line)
         if self._with_codes:
-            pairs.left_out["of inline codes in segments, whose text is kept,"] = self._with_codes
+            pairs.with_codes = self._with_codes
         return pairs
 
     def _languages(self, keys: list[str], inner: str) -> tuple[str, str]:

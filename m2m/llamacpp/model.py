@@ -22,7 +22,7 @@ from m2m.machine import free_memory_bytes
 WINDOW = 256  # cells: attention runs over all of them; scored tokens/s 1224 here, 1103 with 512
 _MOST_BATCH = 512  # tokens; more bring no speed and cost compute buffers
 _CELL_STEP = 256  # llama.cpp rounds n_ctx and the attended cells up to this (llama-context.cpp)
-_BUFFER = re.compile(r"(\S+) model buffer size =")
+_BUFFER = re.compile(r"(?<!\S)(\S+) model buffer size =")
 _WORK_BYTES = 48 << 20  # graphs and small buffers: without memory for them, ggml_init aborts
 _LOGIT_BYTES = 128 << 20  # at most this much for the logits of one batch
 

@@ -27,9 +27,11 @@ VARIABLES = "m2m.template_variables"  # in a LoRA that was trained with some: a 
 _NAMES = ("name", "repo_url", "source.repo_url", "source.url", "url")
 _CACHED = re.compile(r"models--[^/\\]+--([^/\\]+)")  # in the hub's cache
 _NUMBERED = re.compile(r"-\d{5}-of-\d{5}")
+_LONGEST_NAME = 300  # characters that are compared
 # How the weights are stored does not belong to a model's name.
 _STORED = re.compile(
-    r"[ ._-]+(gguf|hf|mlx|unsloth|dynamic|bnb|gptq|awq|(4|8)-?bit|int[48]|fp?16|f32|bf16|i?q\d\w*)$"
+    r"(?<![ ._-])[ ._-]+"
+    r"(gguf|hf|mlx|unsloth|dynamic|bnb|gptq|awq|(4|8)-?bit|int[48]|fp?16|f32|bf16|i?q\d\w{0,20})$"
 )
 
 
@@ -132,6 +134,7 @@ def _plain(name: str) -> str:
     """Return a model's name without its owner or folder and without its storage format."""
     cached = _CACHED.search(name)
     last = cached[1] if cached else re.split(r"[/\\]", name.rstrip("/\\"))[-1]
+    last = last[-_LONGEST_NAME:]
     last = _NUMBERED.sub("", last.casefold().removesuffix(".gguf"))
     while (shorter := _STORED.sub("", last)) != last:
         last = shorter

@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from m2m.counted import counted
 from m2m.errors import Interrupted
 from m2m.formats.journal import Journal
 from m2m.mix.example_order import ExampleOrder
@@ -112,7 +113,7 @@ class Study:
             trials = []
             for ask in asks:
                 if progress.stop_requested():
-                    raise Interrupted(f"stopped after {len(seen) - 1} scored mixtures")
+                    raise Interrupted(f"stopped after {counted(len(seen) - 1, 'scored mixture')}")
                 whole = ask.examples >= len(order)
                 trials.append(self.trial(ask.mixture, None if whole else order.first(ask.examples)))
                 seen[ask.mixture] = trials[-1]

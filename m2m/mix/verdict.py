@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+from m2m.counted import counted
 from m2m.evaluate.same import in_words
 from m2m.mix.evidence import Evidence, Judged
 from m2m.mix.ranking import SEEN, Interval
@@ -110,8 +111,8 @@ def _suspect(evidence: Evidence) -> Verdict | None:
     leaks = bool(reasons)
     shared = evidence.shared or {}
     reasons += [
-        f"{count} of {total} test questions of {name} are also dev questions, so they helped to "
-        "choose it."
+        f"{count} of {counted(total, 'test question')} of {name} are also dev "
+        "questions, so they helped to choose it."
         for name, (count, total) in shared.items()
         if count > SHARED * total
     ]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from m2m.counted import are
 from m2m.evaluate.metrics import METRICS
 from m2m.evaluate.same import in_words
 from m2m.export.merged_gguf import LOW_SURVIVAL
@@ -204,14 +205,16 @@ def _examples(board: Scoreboard, examples: int) -> list[str]:
         return []
     if fraction <= 0:
         return [
-            f"The differences between the mixtures are only luck. {examples} dev questions are too "
-            "few. Write more, or train longer so that the mixtures differ more."
+            "The differences between the mixtures are only luck. "
+            f"{are(examples, 'dev question')} too few. Write more, or train longer so "
+            "that the mixtures differ more."
         ]
     enough = examples * (1 - fraction) / fraction * RELIABLE / (1 - RELIABLE)
     rounded = math.ceil(enough / 10) * 10
     return [
-        f"{1 - fraction:.0%} of the differences between the mixtures are luck. {examples} dev "
-        f"questions are few for differences this small; about {rounded} would be enough."
+        f"{1 - fraction:.0%} of the differences between the mixtures are luck. "
+        f"{are(examples, 'dev question')} few for differences this small; "
+        f"about {rounded} would be enough."
     ]
 
 

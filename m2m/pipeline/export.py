@@ -162,12 +162,12 @@ def _how(model: Model, confirmation: Confirmation) -> str:
     if not model.steps:
         return HOW[model.how]
     both = confirmation.courses and model.how == "finetuned"
-    return f"{HOW[model.how]}, {'both after ' if both else ''}{model.steps:,} steps"
+    return f"{HOW[model.how]}, {'both after ' if both else ''}{counted(model.steps, 'step')}"
 
 
 def _seen(model: Model) -> str:
     return ", ".join(
-        f"{seen.rows} of {seen.of} rows of {name} ({seen.passes:.3g} passes)"
+        f"{seen.rows} of {counted(seen.of, 'row')} of {name} ({seen.passes:.3g} passes)"
         for name, seen in model.seen.items()
     )
 

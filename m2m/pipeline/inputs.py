@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from m2m.checkpoint import BaseModel, find_model
+from m2m.counted import counted
 from m2m.dataset.normal_form import REMEDY, disagreement, form_of
 from m2m.dataset.row_source import left_out
 from m2m.errors import InputError, M2MError, Problems, ResourceError
@@ -232,8 +233,9 @@ def _endless(corpora: Mapping[str, Corpus], formatter: Formatter) -> Iterator[st
         endless = sum(int(sample.ids[sample.loss_mask][-1]) not in ends for sample in last.values())
         if endless:
             yield (
-                f"{endless} of {len(last)} rows of {name} are trained without an end token, so the "
-                "model may not stop after such answers. Write the end token after the answer."
+                f"{endless} of {counted(len(last), 'row')} of {name} are trained without an "
+                "end token, so the model may not stop after such answers. Write the end token "
+                "after the answer."
             )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from m2m.counted import counted
 from m2m.errors import InputError
 from m2m.formats.atomic import atomic_file, write_bytes
 from m2m.formats.journal import Journal, as_line
@@ -109,8 +110,8 @@ def claimed_warnings(trials: Sequence[Trial], journal: Path, command: str) -> li
         command: the m2m command that scores them.
     """
     count = sum(trial.elsewhere for trial in trials)
-    warning = f"Scored elsewhere: {count} of {len(trials)} models. Nothing here has verified these "
-    warning += f"scores; `m2m {command} RECIPE --rescore` scores these models here."
+    warning = f"Scored elsewhere: {count} of {counted(len(trials), 'model')}. Nothing here has "
+    warning += f"verified these scores; `m2m {command} RECIPE --rescore` scores these models here."
     return [*([warning] if count else []), *contradictions(journal)]
 
 

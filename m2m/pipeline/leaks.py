@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from m2m.counted import counted
 from m2m.dataset import Row, load_dataset
 from m2m.dataset.checked import SHOWN, in_rows
 from m2m.dataset.duplicates import holding
@@ -196,7 +197,7 @@ def shared(inputs: Inputs) -> dict[str, int]:
 def shared_warnings(inputs: Inputs) -> list[str]:
     """Return a warning for each target whose test set shares questions with a dev set."""
     return [
-        f"{count} of {len(inputs.test[name].examples)} test questions of {name} are also dev "
-        "questions, which helped to choose the winner. Replace them."
+        f"{count} of {counted(len(inputs.test[name].examples), 'test question')} of {name} are "
+        "also dev questions, which helped to choose the winner. Replace them."
         for name, count in shared(inputs).items()
     ]

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Protocol
 
+from m2m.counted import counted
 from m2m.errors import InputError
 from m2m.formats.atomic import write_json
 from m2m.machine import peak_rss_bytes
@@ -100,7 +101,7 @@ class Run:
         if rescore:
             journals = (self._files.study, self._files.finetune_scores)
             count = sum(map(set_aside, journals))
-            progress.note(f"{count} scores of other machines were set aside")
+            progress.note(f"set aside: {counted(count, 'score')} of other machines")
         for remark in self.recipe.remarks:
             progress.note(remark)
         for reading in readings(self._inputs):

@@ -82,7 +82,7 @@ def search_share(inputs: Inputs, share: Share, progress: Progress) -> int:
         progress.start("scoring", len(own), "mixtures")
         for number, ask in enumerate(own, start=1):
             if progress.stop_requested():
-                raise Interrupted(f"stopped after {number} scored models of this share")
+                raise Interrupted(f"stopped after {counted(number, 'scored model')} of this share")
             whole = ask.examples >= len(order)
             study.trial(ask.mixture, None if whole else order.first(ask.examples))
             progress.advance(detail=ask.mixture.label)

@@ -192,7 +192,7 @@ DEEPSEEK_LLM = (
     _BREAKS_STEP,
     _unicode_step(rf"\s?[{_CASED_LETTERS}]+"),
     _unicode_step(r"\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+"),
-    _step(r"\s+\Z"),
+    _step(r"(?<!\s)\s+\Z"),
     _CHINESE_OR_KOREAN_STEP,
     _NUMBERS_STEP,
 )

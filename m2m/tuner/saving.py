@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from m2m.counted import counted
 from m2m.errors import ResourceError
 from m2m.nn.config import DecoderConfig
 from m2m.nn.memory import Load, peak_bytes
@@ -30,7 +31,11 @@ class Saving:
     def ways(self) -> str:
         """Return the names of the ways to save memory, for messages."""
         half = ["the base kept as float16"] if self.half else []
-        again = [f"activations of {self.recompute} layers recomputed"] if self.recompute else []
+        again = (
+            [f"activations of {counted(self.recompute, 'layer')} recomputed"]
+            if self.recompute
+            else []
+        )
         return " and ".join(half + again) or "nothing saved"
 
 

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 import unicodedata
-import zlib
 
 import pytest
 
-from m2m.dataset.characters import find_faults, guess_encoding, is_binary
+from m2m.dataset.characters import find_faults
 
 WELL = [
     "Ẹ káàárọ̀ o, ṣé dáadáa ni?",
@@ -45,15 +44,6 @@ def test_each_fault_is_found_and_only_it(kind: str, text: str) -> None:
     assert find_faults(["well", text]) == {kind: [1]}
 
 
-def test_encodings_are_guessed_by_line() -> None:
-    assert guess_encoding("école".encode()) is None
-    assert guess_encoding("école".encode("utf-16")) == "UTF-16"
-    assert guess_encoding("école\n".encode("latin-1")) == "Latin-1"
-    assert guess_encoding("l\u2019école\n".encode("cp1252")) == "Windows-1252"
-    both = "été\n".encode() + "été\n".encode("latin-1")
-    assert guess_encoding(both) == "UTF-8 mixed with Latin-1"
-
-
 @pytest.mark.parametrize("sign", "\u201d\u2019\u00bb\u2026\u2013\u2014\u00a0\u203a\u00b9")
 @pytest.mark.parametrize("letter", "ÀÁÈÉÌÍÒÓÙÚÃÊÕ")
 def test_capitals_with_typographic_signs_are_well(letter: str, sign: str) -> None:
@@ -88,21 +78,3 @@ def test_zero_width_spaces_part_words_in_khmer_and_thai() -> None:
     well = ["ខ្ញុំ\u200bទៅ\u200bផ្សារ", "ខ្មែរ\u200b (a)", "ไทย\u200bไทย", "\u200b ខ\u200b\u200b ខ"]
     assert find_faults(well) == {}
     assert find_faults(["zero\u200bwidth", "(a)\u200b."]) == {"invisible": [0, 1]}
-
-
-def test_binary_files_are_no_windows_1252() -> None:
-    """The first bytes of real kinds of files."""
-    for data in (
-        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
-        b"\xff\xd8\xff\xe0\0\x10JFIF",
-        b"\x80\x04\x95\x1e\0\0\0",
-        b"\x7fELF\x02\x01\x01\0",
-        b"ID3\x04\0\0\0\0\x0f\x76",
-        zlib.compress(b"some rows of text that are packed" * 9) * 9,
-    ):
-        assert guess_encoding(data) is None
-        assert is_binary(data)
-    russian = ("Дети читают книги в школе. " * 20).encode("cp1251")
-    assert guess_encoding(russian) is None
-    assert not is_binary(russian)
-    assert guess_encoding(("L'élève lit à l'école. " * 20).encode("cp1252")) == "Latin-1"

@@ -179,7 +179,7 @@ def test_written_answers(tmp_path: Path) -> None:
         ({"doc_to_choice": "{{one}}"}, "doc_to_choice: malformed"),
         ({"doc_to_choice": ["a"]}, "expected a list of two or more"),
         ({"fewshot_config": {"sampler": "balanced"}}, "expected default or first_n"),
-        ({"num_fewshot": 5}, "5 solved examples are asked for, and there are 2 rows"),
+        ({"num_fewshot": 5}, "5 solved examples are asked for, found 2 rows"),
         ({"metric_list": ["acc"]}, "`metric_list` is ['acc'], expected a list of keys and values"),
         ({"include": "task.yaml"}, "includes itself"),
         ({"group": "g", "task": ["a", "b"]}, "is the group 'g' of 2 tasks"),

@@ -68,8 +68,8 @@ def test_po_files_give_their_translated_entries(tmp_path: Path, name: str, ends:
     ]
     file = rows_text(tmp_path / name)
     assert file.notes == (
-        "1 entries that are fuzzy are left out",
-        "1 entries without a translation are left out",
+        "1 entry is left out: fuzzy",
+        "1 entry is left out: no translation",
     )
     assert [record.line for record in file.records][:1] == [8]
 
@@ -108,7 +108,7 @@ def test_tmx_files_give_pairs_from_the_source_language(tmp_path: Path) -> None:
     assert pairs(path, TMX) == expected
     assert pairs(path, TMX.replace("UTF-8", "UTF-16").encode("utf-16")) == expected
     notes = " ".join(rows_text(path).notes)
-    assert "1 entries without a translation" in notes and "inline codes" in notes
+    assert "1 entry is left out: no translation" in notes and "inline codes" in notes
 
 
 def test_several_languages_are_a_question_that_the_path_answers(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_xliff_files_give_the_segments_that_are_translated(
     tmp_path: Path, name: str, text: str
 ) -> None:
     assert pairs(tmp_path / name, text) == [("a book", "kitabu")]
-    assert "without a translation" in " ".join(rows_text(tmp_path / name).notes)
+    assert "no translation" in " ".join(rows_text(tmp_path / name).notes)
 
 
 BOMB = (
