@@ -105,7 +105,7 @@ def preview_dataset(
     texts = {row.line: row.plain_text for row in read.rows}
     records = [record for record in source.records if record.line in texts]
     unused = unused_columns(records, RowMapping.of(dataset), [texts[r.line] for r in records])
-    notes = [note for note in (*read.notes, unused_words(unused)) if note]
+    notes = [note for note in (*read.notes, unused_words(unused, records)) if note]
     show: Callable[[Row], Shown] = _row if formatter is None else lambda r: _trained(r, formatter)
     return Preview(
         dataset.path, "dataset", read.format, "; ".join(notes), len(read.rows),

@@ -216,7 +216,7 @@ def _with_unused(entry: Entry, source: Source, seen: Mapping[int, str]) -> Entry
     """
     records = [record for record in source.records if record.line in seen]
     texts = [seen[record.line] for record in records]
-    unused = unused_words(unused_columns(records, entry.mapping, texts))
+    unused = unused_words(unused_columns(records, entry.mapping, texts), records)
     words = (*source.notes, left_out(entry.skipped), unused)
     found = [f"{source.path.name}: {note}" for note in words if note]
     return replace(entry, notes=(*entry.notes, *found))

@@ -25,9 +25,9 @@ USER = re.compile(r"(?<![\w@/.])@(?!\d+\b)\w{2,}(?![\w@]|\.\w)")
 PHONE = re.compile(r"(?<![\w.,/:+-])\(?\+?\d(?:[ ().-]{0,2}\d){8,14}(?![\w/:]|[.,-]\d)")
 _DATE = re.compile(r"\d{1,4}([./-])\d{1,2}\1\d{2,4}")
 HTML = re.compile(
-    rf"</?(?:{_TAGS})(?:\s[^<>]*)?/?>|<!--(?:(?!<!--|-->).)*+-->|<!doctype\s[^<>]*>|"
+    rf"(?=[<&])(?:</?(?:{_TAGS})(?:\s[^<>]*)?/?>|<!--(?:(?!<!--|-->).)*+-->|<!doctype\s[^<>]*>|"
     r"&(?:amp|lt|gt|quot|apos|nbsp|[aeiouAEIOU](?:acute|grave|circ|uml|tilde)|#\d{2,6}|"
-    r"#x[0-9a-fA-F]{2,6});",
+    r"#x[0-9a-fA-F]{2,6});)",
     re.IGNORECASE | re.DOTALL,
 )
 # "\n" as two characters: after a sign, twice, or before a capital. "C:\new" and "\nabla" are none.

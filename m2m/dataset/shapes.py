@@ -181,6 +181,17 @@ SHAPES: tuple[Shape, ...] = (
         about=_ABOUT_TASK + r"|model\w*",
     ),
     Shape(
+        "title, question and answer",
+        {"title": r"((question|post|thread)_?)?(title|subject)",
+         "body": r"(question|post)_?(body|content|text|detail(s)?|description)|selftext|body",
+         "answer": r"((best|accepted|chosen|top|selected)_?)?(answers?|repl(y|ies)|response)"
+                   r"(_?(body|text|content)|\.(text|body))?|responses\.0\.text"},
+        {"prompt": "{<title>}\n{<body>?}", "answer": "{<answer>}"},
+        about=_ABOUT_TASK + r"|answers\.\w+|subreddit|(q|a)_id|\w*(score|votes?|views)|tags?|"
+        r"\w*_urls?(\.\w+)?",
+        several=True,
+    ),
+    Shape(
         "question and answer",
         {"question": _QUESTION, "answer": _ANSWERS, "passage?": _PASSAGE},
         {"prompt": "{<passage>?}\n\n{<question>}", "answer": "{<answer>}"},

@@ -15,6 +15,7 @@ from m2m.formats.records import Record
 
 _LOOKED_AT = 200  # rows that show the values of a column
 _MOST = 8
+_SHOWN = 40  # characters of a value
 # Columns that m2m reads by their names, without a mapping.
 OWN = {"question", "answer", "choices", *(key for keys, _ in FORMATS.values() for key in keys)}
 OWN |= {key for keys in READ.values() for key in keys}
@@ -69,8 +70,17 @@ def _parts(record: Record, name: str) -> list[str]:
         return [str(value)]
 
 
-def unused_words(names: Sequence[str]) -> str:
-    """Say which columns are not used; "" for none."""
+def unused_words(names: Sequence[str], records: Sequence[Record]) -> str:
+    """Say which columns are not used, each with one of its values; "" for none."""
     more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
     many = "columns" if len(names) > 1 else "column"
-    return f"the model does not see the {many} {', '.join(names[:_MOST])}{more}" if names else ""
+    columns = columns_of(records[:_LOOKED_AT])
+    shown = [f"{name} (such as {_example(columns[name])!r})" for name in names[:_MOST]]
+    return f"the model does not see the {many} {', '.join(shown)}{more}" if names else ""
+
+
+def _example(values: Sequence[Any]) -> str:
+    """Return the beginning of a column's first value with letters."""
+    texts = [" ".join(str(value).split()) for value in values]
+    text = next((text for text in texts if any(map(str.isalpha, text[:200]))), texts[0])
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -25,7 +25,7 @@ from m2m.formats.records import Record
 _MOST = 3
 # Names of columns that are never the question or the answer.
 _NEITHER = re.compile(
-    r"([\w.]*[._])?(id|idx|index|ur[li]|path|hash|date|time|locale|split|(from|to)_name)\d*|qid\d||"
+    r"([\w.]*[._])?(id|idx|index|ur[li]|path|hash|date|time|author|user|locale|split|(from|to)_name)\d*|qid\d||"
     r"(.*\.)?+(?>(?:\w*?_)??(?:reject|distract|incorrect|wrong|reasoning|rationale|subject))\w*|"
     r"annotations\.[\w.]*(?<!\.choices)(?<!\.text)(?<!\.rating)"
 )
@@ -165,8 +165,9 @@ def _listed_question(columns: Columns) -> str:
 def tagged_columns(columns: Columns) -> tuple[str, str] | None:
     """Return the columns with the words of sentences, and with a tag for each word."""
     lists = [n for n, values in columns.items() if all(isinstance(v, list) for v in values)]
-    for words in lists:
-        if not all(isinstance(item, str) for value in columns[words] for item in value):
+    for words in (name for name in lists if not _NEITHER.fullmatch(plain(name))):
+        items = [item for value in columns[words] for item in value]
+        if not all(isinstance(item, str) and " " not in item for item in items):
             continue
         lengths = [*map(len, columns[words])]
         for tags in lists:

@@ -154,7 +154,7 @@ def _has_tasks(folder: Path) -> bool:
 
 def _snake(name: str) -> str:
     """Return a set's name as `datasets` writes it in its cache (`camelcase_to_snakecase`)."""
-    name = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", name)
+    name = re.sub(r"(?<![A-Z])([A-Z]+)([A-Z][a-z])", r"\1_\2", name)
     return re.sub(r"([a-z\d])([A-Z])", r"\1_\2", name).lower()
 
 
@@ -278,7 +278,7 @@ def _of_split(path: Path, folder: Path, given: Any, split: str) -> list[str]:
 def _regex(pattern: str) -> re.Pattern[str]:
     """Return a pattern of names as `fsspec` reads it: `*` stays in a folder, `**` does not."""
     parts = []
-    for part in re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]/]+\])", pattern.removeprefix("./")):
+    for part in re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]/]{1,255}\])", pattern.removeprefix("./")):
         meant = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}.get(part)
         if meant is None and part.startswith("[") and len(part) > 2:
             inner = part[1:-1].replace("\\", "\\\\").replace("[", "\\[")
