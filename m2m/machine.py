@@ -125,10 +125,17 @@ def _cached(group: Path) -> int:
 
 
 def usable_threads() -> int:
-    """Return the number of cores that this process may run on."""
+    """Return the number of cores that this process may run on, and that Slurm gave to its job.
+
+    Slurm keeps a job to its cores only with some plugins (`TaskPlugin` of slurm.conf), but always
+    sets the number that was asked for (`--cpus-per-task`).
+    """
     if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    asked = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    return min(cores, int(asked)) if asked.isdecimal() and int(asked) else cores
 
 
 def processor_name() -> str:

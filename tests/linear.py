@@ -131,7 +131,7 @@ def slow_text(expression: Expression) -> str | bytes | None:
     tree = parser.parse(pattern, expression.flags)
     if not any(_long(tree)):
         return None
-    nested = any(any(_long(repeat[2])) for _, repeat in _repeats(tree))
+    nested = any(repeat[1] > _FEW and _branches(repeat[2]) for _, repeat in _repeats(tree))
     compiled = re.compile(pattern, expression.flags)
     for function in expression.functions:
         run = _runner(compiled, function)
@@ -183,6 +183,16 @@ def _long(tree: Any) -> Iterator[bool]:
     """Yield True for each part that can be repeated many times."""
     for _, repeat in _repeats(tree):
         yield repeat[1] > _FEW
+
+
+def _branches(tree: Any) -> bool:
+    """Return whether a repeated part may match in several ways, which can take exponential time."""
+    return any(
+        code is codes.BRANCH
+        or code in (codes.MAX_REPEAT, codes.MIN_REPEAT)
+        or any(_branches(inner) for inner in _inside(code, value))
+        for code, value in tree
+    )
 
 
 def _repeats(tree: Any) -> Iterator[tuple[Any, Any]]:

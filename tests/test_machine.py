@@ -35,3 +35,11 @@ def test_freed_memory_is_handed_back() -> None:
     hand_back_freed()
     assert resident_bytes() < before + 50e6
     assert len(last) == 50_000
+
+
+def test_a_job_of_slurm_has_the_cores_that_it_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
+    cores = machine.usable_threads()
+    for asked, got in {"1": 1, "100000": cores, "": cores, "0": cores, "many": cores}.items():
+        monkeypatch.setenv("SLURM_CPUS_PER_TASK", asked)
+        assert machine.usable_threads() == got

@@ -3,7 +3,7 @@
     scripts/research/head_to_head starter --hours 1 [--parts a,b,c,d] [--best NAME] [--list]
 
     a  `m2m run --hours T`
-    b  PyTorch, transformers' Trainer and PEFT on all datasets, the checkpoint with the best dev loss
+    b  PyTorch, the Trainer of transformers and PEFT on all datasets, the best checkpoint by dev loss
     c  m2m's own trainer on all datasets, without a search
     d  the same on the best single dataset by name, which a user does not know
 
@@ -217,9 +217,7 @@ def _right_answers(inputs: Inputs) -> list[tuple[NDArray[Any], NDArray[Any]]]:
     """Return the dev questions with their right answers, which the loss is of."""
     rows = []
     for task in inputs.dev.values():
-        for request, example in zip(
-            requests(task, inputs.formatter), task.examples, strict=True
-        ):
+        for request, example in zip(requests(task, inputs.formatter), task.examples, strict=True):
             answer = [*request.continuations[example.gold]]
             ids = np.array([*request.prompt, *answer], np.int32)
             rows.append((ids, np.arange(len(ids)) >= len(request.prompt)))

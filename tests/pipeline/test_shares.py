@@ -263,7 +263,7 @@ def test_the_slurm_example_runs_the_whole_recipe(alone: Path, tmp_path: Path) ->
     line = ["sh", str(EXAMPLES / "slurm" / "submit.sh"), str(recipe), "2", "2"]
     done = subprocess.run(line, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert '"winner"' in done.stdout
+    assert '"winner"' in done.stderr
     shares = load_recipe(recipe).folder / "shares"
     assert len(list(shares.glob("*-of-2/study.jsonl"))) == 2
 
