@@ -21,7 +21,7 @@ from m2m.counted import counted
 if TYPE_CHECKING:
     from m2m.commands.data_preview import Preview, Shown
 
-FILE = click.Path(dir_okay=False, path_type=Path)
+FILE = click.Path(path_type=Path)
 _BEGIN, _END = ">>>", "<<<"  # round the part that is trained on or scored
 _LONGEST = 1200  # characters of a piece
 _MOST = 20  # problems of a file

@@ -54,6 +54,12 @@ class Given:
         """Return whether there are templates, and a file has the columns that they name."""
         names = {name for template in self.mapping.templates for name in names_in(template)}
         names -= {"choices"}
+        if (
+            self.options.header == "no"
+            and source.is_named_by_row
+            and any(map(str.isdecimal, names))
+        ):
+            return False  # the first row has a number in it: {1} means the first column
         return bool(self.mapping.templates) and any(
             all(value_at(record.fields, name, missing=self) is not self for name in names)
             for record in source.records[:_LOOKED_AT]

@@ -51,7 +51,8 @@ _ABOUT_TASK = (
 # Columns that say something about a sentence and its translation.
 ABOUT_PAIR = re.compile(
     _ABOUT_TASK + r"|ref(erence)?|book|chapter|verse|verse_id|has_\w+|\w+_id|direction|pair|"
-    r"similarity|laser\w*|labse\w*|\w*_score|translator|comet\w*|no|number|num"
+    r"similarity|laser\w*|labse\w*|\w*_(score|lid|url)|(source|target)_sentence_source|"
+    r"translator|comet\w*|no|number|num"
 )
 
 
@@ -238,6 +239,7 @@ SHAPES: tuple[Shape, ...] = (
         "translation",
         {"source!": r"translations?\.\w+", "target": r"translations?\.\w+"},
         {"prompt": "{<source>}", "answer": "{<target>}"},
+        about=ABOUT_PAIR.pattern,
     ),
     Shape(
         "source and target",

@@ -105,7 +105,8 @@ def _mappings(path: Path, records: Sequence[Record], part: Part) -> list[RowMapp
     made, likely = guess(path, records, part), _likely(records)
     if made is None:
         return likely
-    return [made.mapping, *(likely[-1:] if not made.mapping.messages else [])]
+    more = likely[-1:] if not made.mapping.messages else []
+    return [*dict.fromkeys([made.mapping, *more])]
 
 
 def _likely(records: Sequence[Record]) -> list[RowMapping]:
@@ -115,7 +116,8 @@ def _likely(records: Sequence[Record]) -> list[RowMapping]:
         words, tags = (f"{{{name}:words}}" for name in tagged)
         return [RowMapping(prompt=words, answer=tags), RowMapping(text=words)]
     if len(several := languages_of(columns)) > 1:
-        return [_pair(several[0], other, columns) for other in several[1:3]][:2]
+        into = [_pair(several[0], other, columns) for other in several[1:3]]
+        return into if len(several) > 2 else [*into, _pair(several[1], several[0], columns)]
     if (listed := _listed_question(columns)) and (
         said := [name for name in columns if name != listed and _SAYS.fullmatch(plain(name))]
     ):
@@ -164,10 +166,15 @@ def _listed_question(columns: Columns) -> str:
 
 def tagged_columns(columns: Columns) -> tuple[str, str] | None:
     """Return the columns with the words of sentences, and with a tag for each word."""
-    lists = [n for n, values in columns.items() if all(isinstance(v, list) for v in values)]
+    lists = [
+        name
+        for name, values in columns.items()
+        if all(isinstance(value, list) for value in values)
+        # Texts, such as the choices of a question, are neither words nor tags.
+        and not any(len(str(item).split()) > 1 for value in values for item in value)
+    ]
     for words in (name for name in lists if not _NEITHER.fullmatch(plain(name))):
-        items = [item for value in columns[words] for item in value]
-        if not all(isinstance(item, str) and " " not in item for item in items):
+        if not all(isinstance(item, str) for value in columns[words] for item in value):
             continue
         lengths = [*map(len, columns[words])]
         for tags in lists:

@@ -207,6 +207,11 @@ def _chosen(files: list[zipfile.ZipInfo], inner: str) -> tuple[zipfile.ZipInfo, 
         raise Fault("is an archive without files", "is it the right file?")
     shown = ", ".join(info.filename for info in likely[:8]) + (" ..." if len(likely) > 8 else "")
     wrong = f"has no file {inner!r:.60}" if inner else f"has {len(likely)} files"
+    if not has_rows(likely[0].filename):  # such as train.en and train.sw: a path alone reads none
+        raise Fault(
+            f"{wrong}: {shown}",
+            "unpack it; if each line of one file translates the same line of another, give both",
+        )
     raise Fault(
         f"{wrong}: {shown}", f'name the one with the rows: `path = "FILE/{likely[0].filename}"`'
     )

@@ -27,8 +27,8 @@ def to_fields(
     options: Options,
     problems: Problems,
     nulls: frozenset[str] = NULLS,
-) -> list[tuple[dict[str, Any], int]]:
-    """Return (fields, line) of each row.
+) -> tuple[list[tuple[dict[str, Any], int]], tuple[str, ...]]:
+    """Return (fields, line) of each row, and notes about columns that were left out.
 
     Empty rows, empty columns without a name, and a first column without a name that counts the rows
     are left out. A column of labels keeps NA and the like.
@@ -54,6 +54,8 @@ def to_fields(
         )
     names = [str(name).strip() for name in raw]
     kept = _with_names(names, body, line)
+    first = [row[0] for row, _ in body]
+    notes = index_notes(first, "column 1") if not names[0] and not _is_blank(first) else ()
     names = _folded(names)
     _refuse_twice([names[i] for i in kept], line)
     fields = []
@@ -68,7 +70,7 @@ def to_fields(
         else:
             own = {names[i]: _value(fitted[i], NO_NULLS if i in labels else nulls) for i in kept}
             fields.append((own, place))
-    return fields
+    return fields, notes
 
 
 def _label_columns(rows: Sequence[Cells], places: Sequence[int], nulls: frozenset[str]) -> set[int]:
@@ -123,7 +125,8 @@ def _with_names(names: list[str], body: Sequence[tuple[Cells, int]], line: int) 
             raise Fault(
                 f"line {line}: column {place + 1} has no name, and line {text[1]} has "
                 f"{text[0]!r:.40} in it",
-                "name the column, or delete it",
+                "name the column, or delete it; if the names are on a later line, delete the lines "
+                "above them",
             )
     return kept
 
@@ -137,6 +140,22 @@ def _numbers_rows(column: Sequence[tuple[Any, int]]) -> bool:
     values = [str(cell).strip().removesuffix(".0") for cell, _ in column]
     whole = all(value.isdecimal() and len(value) < 10 for value in values)
     return whole and len({*values}) == len(values)
+
+
+def index_notes(values: Sequence[Any], name: str) -> tuple[str, ...]:
+    """Say that an index is left out, unless it only counts the rows from 0 or 1.
+
+    Args:
+        values: a different whole number for each row.
+        name: its column.
+    """
+    numbers = [int(float(value)) for value in values]
+    if numbers in ([*range(len(numbers))], [*range(1, len(numbers) + 1)]):
+        return ()
+    return (
+        f"{name} has no name and a different whole number in each row: it is taken for an index "
+        "and left out; name it if it is needed",
+    )
 
 
 def _folded(names: list[str]) -> list[str]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from m2m.formats.archives import most_bytes
+from m2m.formats.cells import index_notes
 from m2m.formats.extra import imported
 from m2m.formats.rowfile import Fault, Record
 
@@ -65,7 +66,7 @@ def _without_index(records: list[Record], name: str) -> tuple[str, ...]:
     """Drop a pandas index that numbers the rows; rename any other, which has data of the user."""
     values = [record.fields.pop(name) for record in records]
     if all(type(value) is int for value in values) and len({*values}) == len(values):
-        return ()
+        return index_notes(values, "the index of pandas")
     new = f"pandas_index_{name.removeprefix(_INDEX).strip('_')}"  # an index by name is unread
     for record, value in zip(records, values, strict=True):
         record.fields[new] = value

@@ -32,8 +32,8 @@ _GAP = re.compile(r"\S {2,}\S")
 
 def read_table(
     text: str, preferred: str, options: Options, problems: Problems
-) -> list[tuple[dict[str, Any], int]]:
-    """Read (fields, line) of a table whose first line names the columns.
+) -> tuple[list[tuple[dict[str, Any], int]], tuple[str, ...]]:
+    """Read (fields, line) of a table whose first line names the columns, and notes about it.
 
     Quotation marks around a field are not part of it (RFC 4180). In a TSV file they are part of it
     if that is the only way to read the file, or if no field needs them and only some fields have

@@ -107,7 +107,7 @@ def rows_of_lists(rows: Rows, options: Options, problems: Problems) -> list[Reco
             "columns are then called 1, 2, 3 ...",
         )
     lists = [(["" if item is None else item for item in row], line) for row, line in rows]
-    return [Record(*row) for row in to_fields(lists, options, problems, frozenset())]
+    return [Record(*row) for row in to_fields(lists, options, problems, frozenset())[0]]
 
 
 def _counted(rows: list[Any]) -> Rows:

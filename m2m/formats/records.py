@@ -166,8 +166,8 @@ def _read(source: Source, kind: str, inner: str, options: Options, first: int) -
     text = whole_text(source, options.encoding)
     if kind == "table":
         preferred = TABLES.get(Path(source.name).suffix.lower(), ",")
-        table = read_table(text, preferred, options, problems)
-        return replace(made, records=[Record(*row) for row in table])
+        table, notes = read_table(text, preferred, options, problems)
+        return replace(made, records=[Record(*row) for row in table], notes=notes)
     return replace(made, text=text, records=[*_lines(text)])
 
 

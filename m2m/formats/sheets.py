@@ -55,8 +55,9 @@ def read_sheet(
             raise
         raise Fault(f"is damaged: {error!s:.200}", 'save it as CSV (type "CSV UTF-8")') from None
     cells = [([_text(cell) for cell in row], number) for number, row in enumerate(rows, 1)]
-    records = [Record(*row) for row in to_fields(cells, options, problems)]
-    return records, () if archive else _empty_columns(records)
+    fields, notes = to_fields(cells, options, problems)
+    records = [Record(*row) for row in fields]
+    return records, notes if archive else (*notes, *_empty_columns(records))
 
 
 def _empty_columns(records: Sequence[Record]) -> tuple[str, ...]:

@@ -108,6 +108,49 @@ def read_rows(recipe: Recipe) -> list[tuple[str, str]]:
     return [row.sides for row in load_dataset(source, RowMapping.of(dataset))]
 
 
+def test_a_number_in_the_first_row_is_not_the_number_of_a_column(folder: Path) -> None:
+    sums = [(f"{n} + 1 ni ngapi?", n + 1) for n in (0, 5, 2, 9)]  # the first row holds a 1
+    text = "\n".join(f"{question}\t{answer}" for question, answer in sums)
+    (folder / "a.tsv").write_text(text, encoding="utf-8")
+    status, output, lines = init("a.tsv")
+    assert (status, "{1}" in output) == (1, True), output
+    for line in lines:
+        (dataset,) = (recipe := typed(line)).datasets
+        assert dataset.header == "no"
+        assert all(sums[0][0] in row for row in read_rows(recipe)[:1])
+
+
+def test_the_ways_that_are_offered_differ(folder: Path) -> None:
+    (folder / "a.tsv").write_text("English\tYoruba\nbook\tiwe\nwater\tomi\n", encoding="utf-8")
+    (folder / "b.csv").write_text("sentence,path\nLeo ni siku njema,a.mp3\n", encoding="utf-8")
+    for name, expected in (("a.tsv", 'prompt = "{Yoruba}"'), ("b.csv", 'text = "{sentence}"')):
+        output = CliRunner().invoke(cli, ["data", "preview", name]).output
+        ways = ["".join(way.split()) for way in output.split("its [[datasets]]")[1].split("  or\n")]
+        ways[0] = ways[0].removeprefix("intherecipe:")
+        assert len({*ways}) == len(ways), output
+        assert expected in output
+
+
+def test_choices_of_a_question_are_not_words_with_tags(folder: Path) -> None:
+    choices = {"text": ["mti mkubwa", "maji ya mto", "jua la asubuhi"], "label": ["A", "B", "C"]}
+    scored = {"choices": choices["text"], "labels": [1, 0, 0]}
+    arc = {"question": "Ni nini?", "choices": choices, "answerKey": "A"}
+    write_jsonl(folder / "arc.jsonl", [arc, {**arc, "question": "Ipi?", "answerKey": "B"}])
+    write_jsonl(folder / "mc.jsonl", [{"question": f"Ni {n}?", "mc1": scored} for n in "abc"])
+    for name in ("arc.jsonl", "mc.jsonl"):
+        output = CliRunner().invoke(cli, ["data", "preview", name]).output
+        assert "[[datasets]]" in output, output
+        assert "tag" not in output
+        assert ":words" not in output
+
+
+def test_preview_reads_folders(folder: Path) -> None:
+    (folder / "hub").mkdir()
+    write_jsonl(folder / "hub" / "train.jsonl", [{"prompt": "Ni nini?", "completion": "mti"}])
+    found = CliRunner().invoke(cli, ["data", "preview", "hub"])
+    assert (found.exit_code, ">>>mti<<<" in found.output) == (0, True), found.output
+
+
 def test_a_lone_file_of_two_gets_the_line_with_both(folder: Path) -> None:
     for name in ("p.en", "p.sw", "q_en.txt", "q_sw.txt"):
         (folder / name).write_text(f"one {name}\ntwo\n", encoding="utf-8")
@@ -241,7 +284,7 @@ def test_short_words_of_a_first_row_are_no_languages(names: str) -> None:
 def test_words_that_are_codes_too_are_a_question_in_a_list_of_words(names: str) -> None:
     Path("words.tsv").write_text(f"{names}\ntree\tmti\nwater\tmaji\nsun\tjua\n", encoding="utf-8")
     status, _, lines = init("words.tsv")
-    assert (status, ["--header no" in line for line in lines]) == (1, [False, True])
+    assert (status, ["--header no" in line for line in lines]) == (1, [False, False, True])
 
 
 @pytest.mark.parametrize("names", ["en\tsw", "eng_Latn\tswh_Latn", "ilo\ten", "fra\tlin"][::1])

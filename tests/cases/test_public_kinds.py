@@ -96,6 +96,11 @@ READ: dict[str, tuple[list[Fields], tuple[str, str]]] = {
     "FLORES": (rows(id=N, URL=["u"] * 4, domain=["wikinews"] * 4, topic=["x"] * 4,
                     has_image=[0] * 4, sentence_eng_Latn=E, sentence_swh_Latn=S), (E[0], S[0])),
     "NLLB with scores": (rows(eng=E, swh=S, score=[1.2] * 4), (E[0], S[0])),
+    "NLLB": ([{"translation": {"eng_Latn": e, "swh_Latn": s}, "laser_score": 1.2 + i,
+               "source_sentence_lid": 0.9 + i, "target_sentence_lid": 0.8 + i,
+               "source_sentence_source": "crawl-data", "source_sentence_url": f"crawl-data/{i}",
+               "target_sentence_source": "crawl-data", "target_sentence_url": f"crawl-data/{i}"}
+              for i, (e, s) in enumerate(zip(E, S, strict=True))], (E[0], S[0])),
     "Common Voice": (rows(client_id=["c"] * 4, path=[f"c{i}.mp3" for i in N], sentence=S,
                           up_votes=[2] * 4, down_votes=[0] * 4, age=[""] * 4, gender=[""] * 4,
                           locale=["sw"] * 4), ("", S[0])),

@@ -235,7 +235,7 @@ def test_values_of_columns_are_those_of_json(tmp_path: Path) -> None:
     assert read(tmp_path / "a.parquet") == [
         {"day": "2024-01-02", "price": "1.50", "nan": None, "word": "kitabu", "kind": "x"}
     ]
-    assert file.notes == ("the column sound has bytes and is left out",)
+    assert file.notes[0] == "the column sound has bytes and is left out"
 
 
 def test_damaged_columns_are_refused_in_words(tmp_path: Path) -> None:
@@ -265,9 +265,8 @@ def test_an_index_of_pandas_that_has_data_is_a_column(
         {"english": word, **{key: values[row] for key, values in column.items()}}
         for row, word in enumerate(("book", "tree"))
     ]
-    assert file.notes == (
-        ("the index of pandas has data: it is read as the column pandas_index_0",) if kept else ()
-    )
+    said = "it is read as the column pandas_index_0" if kept else "taken for an index and left out"
+    assert [said in note for note in file.notes] == [True]
 
 
 def test_parquet_that_unpacks_to_too_much_is_refused(tmp_path: Path) -> None:
@@ -339,6 +338,47 @@ def test_sheets_are_read_as_tables(tmp_path: Path) -> None:
         Record({"prompt": "half", "completion": "0.5"}, 6),
         Record({"prompt": "none", "completion": None}, 7),
     ]
+
+
+def indexed(path: Path, numbers: list[int]) -> Path:
+    """A file whose rows have a question and a number without a name."""
+    rows = [*zip(numbers, "abc", strict=True)]
+    if path.suffix == ".csv":
+        text = "\n".join([",question", *(f"{number},{word}" for number, word in rows)])
+        return made(path, text.encode())
+    if path.suffix == ".parquet":
+        arrow = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        table = arrow.table({"question": [*"abc"], "__index_level_0__": numbers})
+        parquet.write_table(table, path)
+        return path
+    pytest.importorskip("python_calamine")
+    cells = [(f"{'AB'[i]}{n}", cell) for n, row in enumerate(rows, 2) for i, cell in enumerate(row)]
+    return xlsx(path, {"Sheet1": [("B1", "question"), *cells]})
+
+
+@pytest.mark.parametrize("ending", ["csv", "xlsx", "parquet"])
+@pytest.mark.parametrize(
+    ("numbers", "noted"),
+    [([0, 1, 2], 0), ([1, 2, 3], 0), ([1990, 1991, 1992], 1), ([7, 3, 5], 1)],
+)
+def test_numbers_without_a_name_are_left_out_with_a_note(
+    tmp_path: Path, ending: str, numbers: list[int], noted: int
+) -> None:
+    file = rows_text(indexed(tmp_path / f"a.{ending}", numbers))
+    assert [record.fields for record in file.records] == [{"question": word} for word in "abc"]
+    assert ["left out; name it if it is needed" in note for note in file.notes] == [True] * noted
+
+
+def test_an_archive_of_aligned_texts_says_to_unpack_it(tmp_path: Path) -> None:
+    members: dict[str | zipfile.ZipInfo, bytes] = {
+        "T.en-sw.en": b"book\n",
+        "T.en-sw.sw": b"kitabu\n",
+    }
+    words = refused(zipped(tmp_path / "en-sw.txt.zip", members))
+    assert "T.en-sw.en, T.en-sw.sw" in words
+    assert "unpack it" in words and "path =" not in words
 
 
 def test_several_sheets_are_a_question_that_the_path_answers(tmp_path: Path) -> None:

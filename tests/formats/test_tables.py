@@ -213,7 +213,7 @@ def test_what_csv_writes_is_read_or_refused(
     writer.writerows([("one", "two", "three"), *rows])
     problems = Problems()
     options = Options(quotes="fields")
-    table = read_table(file.getvalue(), delimiter, options, problems)
+    table, _ = read_table(file.getvalue(), delimiter, options, problems)
     if problems:  # rows that look joined, or repeat the header
         return
     nulls = {"NaN", "nan", "NA", "N/A", "n/a", "#N/A", "<NA>", "NULL", "null", "\\N"}
