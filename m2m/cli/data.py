@@ -102,7 +102,7 @@ def show_checked(results: Sequence[Checked], tokens: bool = True) -> None:
             word = "line" if len(problem.lines) == 1 else "lines"
             where = f" ({word} {', '.join(map(str, problem.lines))})" if problem.lines else ""
             say(f"  {'!' if problem.refused else '-'} {problem.message}{where}")
-            say(f"    {problem.hint}")
+            say(*(f"    {line}" for line in problem.hint.splitlines()))
     if not any(result.problems for result in results):
         has_targets = any(result.format.startswith("target") for result in results)
         checked = [

@@ -16,6 +16,8 @@ from m2m.formats.records import Record
 from m2m.recipe.new_recipe import toml_value
 
 _MOST_LABELS, _LONGEST_LABEL = 20, 30
+# Signs that people write for a missing label, as SNLI does if its annotators disagree.
+_SIGNS = {"-", "--", "?", "??", "_", "."}
 
 
 def refuse_doubtful_labels(path: Path, records: Sequence[Record], mapping: RowMapping) -> None:
@@ -37,6 +39,7 @@ def refuse_doubtful_labels(path: Path, records: Sequence[Record], mapping: RowMa
     if any(isinstance(value, list | dict) for value in values):
         return
     counts = Counter(word_key(value) for value in values if not is_empty(value))
+    _refuse_signs(path, name, counts, mapping)
     words = [word for word in counts if word in NOTHING and counts[word] > 1]
     if not words or len(counts) == len(words) or not _are_labels(counts):
         return
@@ -51,6 +54,29 @@ def refuse_doubtful_labels(path: Path, records: Sequence[Record], mapping: RowMa
         f"if it is a label, write labels = {labels} in the recipe; if not, leave these rows out "
         'with `bad_rows = "skip"`',
         [Way(choice)],
+    )
+
+
+def _refuse_signs(path: Path, name: str, counts: Counter[str], mapping: RowMapping) -> None:
+    """Ask about a sign among labels that are words, unless `where` says which labels are meant.
+
+    Raises:
+        Choice: names the sign and its count, and the lines of a recipe that settle it.
+    """
+    signs = [label for label in counts if label in _SIGNS]
+    words = [label for label in counts if any(map(str.isalnum, label))]
+    chosen = any(key == name for key, _ in mapping.where)
+    if chosen or not signs or not words or not _are_labels(counts):
+        return
+    without = replace(mapping, where=(*mapping.where, (name, tuple(words))))
+    all_of_them = replace(mapping, where=(*mapping.where, (name, tuple(counts))))
+    where, whole = (toml_value(way.as_fields("dataset")["where"]) for way in (without, all_of_them))
+    shown = " and ".join(f"{sign!r} in {counts[sign]:,}" for sign in signs)
+    raise Choice(
+        f"{path}: {name} is {shown} of {counts.total():,} rows: is that a label, or a missing one?",
+        f"if it is missing, write where = {where} in the recipe; if it is a label, write "
+        f"where = {whole}",
+        [Way(without), Way(all_of_them)],
     )
 
 

@@ -212,6 +212,24 @@ def test_words_for_nothing_are_refused_in_every_format(folder: Path) -> None:
             assert "--bad-rows skip" in line
 
 
+@pytest.mark.parametrize("sign", ["-", "?"])
+def test_a_sign_among_labels_is_a_question(folder: Path, sign: str) -> None:
+    labels = ["entailment", "neutral", sign, "neutral"] * 5
+    pairs = [{"sentence1": f"a {n}", "sentence2": f"b {n}", "gold_label": label}
+             for n, label in enumerate(labels)]  # fmt: skip
+    write_jsonl(folder / "a.jsonl", pairs)
+    status, output, lines = init("a.jsonl")
+    assert (status, f"gold_label is '{sign}' in 5 of 20 rows" in " ".join(output.split())) == (
+        1,
+        True,
+    )
+    counts = [len(read_rows(typed(line))) for line in lines]
+    assert counts == [15, 20]
+    signs = [{**pair, "gold_label": "+-"[n % 2]} for n, pair in enumerate(pairs)]
+    write_jsonl(folder / "a.jsonl", signs)
+    assert init("a.jsonl")[0] == 0  # all labels are signs
+
+
 INDEXES = {
     ",text,label": [f"{n * 3}.0" for n in range(6)],
     "Unnamed: 0,text,label": [str(n) for n in range(6)],

@@ -144,6 +144,14 @@ def test_choices_of_a_question_are_not_words_with_tags(folder: Path) -> None:
         assert ":words" not in output
 
 
+def test_check_prints_the_lines_of_a_way_as_they_are_pasted(folder: Path) -> None:
+    write_jsonl(folder / "a.jsonl", [{"tweet": f"leo {n}", "label": "ab"[n % 2]} for n in range(4)])
+    output = CliRunner().invoke(cli, ["data", "check", "a.jsonl"]).output
+    lines = [line.strip() for line in output.splitlines()]
+    place = lines.index('prompt = "{tweet}"')
+    assert lines[place + 1] == 'completion = "{label}"'
+
+
 def test_preview_reads_folders(folder: Path) -> None:
     (folder / "hub").mkdir()
     write_jsonl(folder / "hub" / "train.jsonl", [{"prompt": "Ni nini?", "completion": "mti"}])
