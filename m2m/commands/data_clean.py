@@ -57,7 +57,7 @@ class Cleaned:
         rows: rows of the original.
         dropped: how many rows were dropped, by reason.
         changed: how many rows were changed, by reason.
-        note: why there is no copy; "" if there is one.
+        note: why there is no copy, or the parts of the original that were not read; or "".
     """
 
     name: str
@@ -180,7 +180,10 @@ def _cleaned(
             changes.append({**entry, "action": "changed", "reason": ", ".join(kinds),
                             "old": old, "new": new})  # fmt: skip
     path = out / f"{dataset.name}.jsonl"
-    result = Cleaned(dataset.name, "path", dataset.path, path, len(originals), dropped, changed)
+    result = Cleaned(
+        dataset.name, "path", dataset.path, path, len(originals), dropped, changed,
+        "; ".join(source.notes),
+    )  # fmt: skip
     if not kept:
         raise InputError(f"{dataset.path}: no row would be left", "clean less of it")
     return kept, changes, result

@@ -134,3 +134,12 @@ def test_a_copy_is_utf8_and_the_settings_of_the_original_are_to_be_deleted(recip
     assert "t-dev: a task file, aligned files, or a file with its own encoding" in shown
     assert [row["prompt"] for row in rows_of(out / "yo.jsonl")] == ["école", "été", "L'élève lit"]
     assert not (out / "t-dev.jsonl").exists()
+
+
+def test_a_column_that_the_copy_lacks_is_named(recipe: Path) -> None:
+    path = recipe.parent / "a.csv"
+    path.write_text(",prompt,completion\n1990,mti,tree\n1960,maji,water\n", encoding="utf-8")
+    recipe.write_text(recipe.read_text(encoding="utf-8").replace("a.jsonl", "a.csv"))
+    found = m2m("data", "clean", recipe, "--out", recipe.parent / "clean")
+    assert found.exit_code == 0, found.output
+    assert "column 1 has no name" in " ".join(found.output.split())
