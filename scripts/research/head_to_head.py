@@ -3,7 +3,7 @@
     scripts/research/head_to_head starter --hours 1 [--parts a,b,c,d] [--best NAME] [--list]
 
     a  `m2m run --hours T`
-    b  PyTorch, the Trainer of transformers and PEFT on all datasets, the best checkpoint by dev loss
+    b  PyTorch, the Trainer of transformers and PEFT on all datasets, best checkpoint by dev loss
     c  m2m's own trainer on all datasets, without a search
     d  the same on the best single dataset by name, which a user does not know
 
