@@ -38,7 +38,7 @@ def one_blas_thread() -> Iterator[None]:
 
     This holds for the whole process, until the last caller has left the block.
     """
-    switches = _switches()
+    switches = blas_switches()
     if switches is None:
         yield
         return
@@ -59,11 +59,11 @@ def one_blas_thread() -> Iterator[None]:
 
 def can_hold_blas() -> bool:
     """Return whether `one_blas_thread` has an effect here."""
-    return _switches() is not None
+    return blas_switches() is not None
 
 
 @functools.cache
-def _switches() -> tuple[Callable[[], int], Callable[[int], None]] | None:
+def blas_switches() -> tuple[Callable[[], int], Callable[[int], None]] | None:
     """Return OpenBLAS's getter and setter of its number of threads, from NumPy's own library."""
     home = Path(np.__file__).parent
     for path in (p for folder in _FOLDERS for p in (home / folder).glob("*openblas*")):

@@ -69,7 +69,7 @@ def free_memory_bytes() -> int:
     lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     sizes = {key: int(rest.split()[0]) * 1024 for key, _, rest in (x.partition(":") for x in lines)}
     free = sizes.get("MemAvailable", sizes["MemFree"])
-    return max(1, min(free, _address_space(), *map(_group_memory, _groups())))
+    return max(1, min(free, _address_space(), *map(group_memory, control_groups())))
 
 
 def _address_space() -> int:
@@ -81,7 +81,7 @@ def _address_space() -> int:
     return max(0, limit - int(pages) * os.sysconf("SC_PAGE_SIZE"))
 
 
-def _groups(table: Path = Path("/proc/self/cgroup")) -> list[Path]:
+def control_groups(table: Path = Path("/proc/self/cgroup")) -> list[Path]:
     """Find the control groups (container, batch job) that limit this process's memory: cgroups(7).
 
     In a container the path in the file may be the host's; then the group is mounted as the root.
@@ -102,7 +102,7 @@ def _groups(table: Path = Path("/proc/self/cgroup")) -> list[Path]:
     return groups
 
 
-def _group_memory(group: Path) -> int:
+def group_memory(group: Path) -> int:
     """Return the bytes that the processes of a control group (version 2 or 1) may still take."""
     for most, taken in _GROUP_FILES:
         try:

@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from m2m.blas import _switches, can_hold_blas, one_blas_thread
+from m2m.blas import blas_switches, can_hold_blas, one_blas_thread
 
 
 def test_threads_are_one_inside_and_as_before_after() -> None:
-    found = _switches()
+    found = blas_switches()
     build = np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"]
     if found is None:
         assert "openblas" not in build
@@ -32,7 +32,7 @@ def test_threads_are_one_inside_and_as_before_after() -> None:
 def test_the_last_of_several_that_hold_it_lets_go() -> None:
     if not can_hold_blas():
         pytest.skip("NumPy's BLAS has no switch")
-    get, set_ = _switches() or (lambda: 0, lambda count: None)
+    get, set_ = blas_switches() or (lambda: 0, lambda count: None)
     before = get()
     set_(2)
     try:

@@ -74,6 +74,14 @@ def test_imports_point_down_and_packages_have_one_owner(path: Path) -> None:
             assert room in OWNERS[package], f"{package} belongs to {OWNERS[package]}, not to {room}"
 
 
+def test_tests_import_no_private_names() -> None:
+    """A name that a test needs is one that others may use."""
+    imported = re.compile(r"^ *from m2m\S* import (\([^)]*\)|[^(\n]*)$", re.MULTILINE)
+    for path in Path(__file__).parent.rglob("*.py"):
+        for names in imported.findall(path.read_text(encoding="utf-8")):
+            assert not re.findall(r"(?<![\w.])_\w+", names), path
+
+
 def test_every_room_has_a_layer() -> None:
     rooms = {path.name.removesuffix(".py") for path in ROOT.iterdir() if path.suffix in ("", ".py")}
     assert rooms - {"__pycache__"} == set(LAYERS)

@@ -33,7 +33,7 @@ def demo(recipe: Path | None, quiet: bool) -> None:
     from m2m.pipeline.inputs import read_inputs
     from m2m.recipe import load_recipe
 
-    recipe = recipe or _example()
+    recipe = recipe or example_recipe()
     loaded = load_recipe(recipe, data_roots())
     inputs = read_inputs(loaded)
     say(
@@ -64,7 +64,7 @@ def demo(recipe: Path | None, quiet: bool) -> None:
             say(f"      right   {example.choices[example.gold]}")
 
 
-def _example() -> Path:
+def example_recipe() -> Path:
     """Find the example recipe: in this folder, or next to m2m's own source."""
     from m2m.errors import InputError
 

@@ -64,7 +64,7 @@ class Chat:
         written = ""
         try:
             pieces = generate(self._model, self._prompt(), self._sampling, self._rng)
-            for piece in _after(self._formatter.shown_head, pieces):
+            for piece in text_after(self._formatter.shown_head, pieces):
                 written += piece
                 yield piece
         finally:
@@ -92,7 +92,7 @@ class Chat:
         self._model.close()
 
 
-def _after(head: str, pieces: Iterator[str]) -> Iterator[str]:
+def text_after(head: str, pieces: Iterator[str]) -> Iterator[str]:
     """Yield an answer's pieces without the head that every answer begins with, if it is there."""
     waiting = ""
     for piece in pieces:

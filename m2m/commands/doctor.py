@@ -84,7 +84,7 @@ def diagnose(folder: Path) -> list[Finding]:
         _memory(),
         *_disks(folder),
         *_surroundings(),
-        *_models(model_folders()),
+        *model_checks(model_folders()),
     ]
 
 
@@ -222,7 +222,8 @@ def _surroundings() -> Iterator[Finding]:
         yield Finding("power", "on battery", "note", remedy)
 
 
-def _models(roots: Sequence[Path]) -> Iterator[Finding]:
+def model_checks(roots: Sequence[Path]) -> Iterator[Finding]:
+    """Yield what is found about each model of these folders."""
     any_models = False
     for root in roots:
         for info in list_models(root):

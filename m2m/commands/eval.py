@@ -185,7 +185,7 @@ def compare_models(
     ]
     progress.start("scoring", len(models) * len(loaded), "tasks")
     for model in models:
-        name, own = _with_lora(model)
+        name, own = model_and_lora(model)
         path, adapter = gguf_of(name), own or lora
         warnings += lora_doubts(adapter, path) if adapter else []
         file = GGUFFile(path)
@@ -241,7 +241,7 @@ def _task(how: Target, at: Path | Member, roots: Sequence[Path], form: str) -> T
     return normalised_task(task, form)
 
 
-def _with_lora(model: str) -> tuple[str, Path | None]:
+def model_and_lora(model: str) -> tuple[str, Path | None]:
     """Split a model and the LoRA after a plus sign; names of folders may have plus signs too."""
     if Path(model).exists() or "+" not in model:
         return model, None

@@ -81,7 +81,7 @@ def next_lines(command: Command, failed: Sequence[Failed]) -> list[str]:
     """
     first, *others = failed
     lines = []
-    for files, given in _answers(first, command.given):
+    for files, given in settings_that_work(first, command.given):
         try:
             for other in others:
                 other.read(other.files, given)
@@ -95,7 +95,7 @@ def next_lines(command: Command, failed: Sequence[Failed]) -> list[str]:
     return lines[:_MOST]
 
 
-def _answers(
+def settings_that_work(
     failed: Failed, given: Given, deeper: bool = True
 ) -> list[tuple[tuple[Path, ...], Given]]:
     """Return the files and settings with which a file can be used, as its error names them."""
@@ -106,10 +106,14 @@ def _answers(
             found.append([(files, setting)])
         except (Choice, Marked) as error:
             if deeper:
-                found.append(_answers(Failed(files, error, failed.read), setting, deeper=False))
+                found.append(
+                    settings_that_work(Failed(files, error, failed.read), setting, deeper=False)
+                )
         except InputError as error:  # some rows are bad
             if deeper and _SETTING.search(error.hint or ""):
-                found.append(_answers(Failed(files, error, failed.read), setting, deeper=False))
+                found.append(
+                    settings_that_work(Failed(files, error, failed.read), setting, deeper=False)
+                )
     return [one for rank in zip_longest(*found) for one in rank if one]
 
 

@@ -141,7 +141,7 @@ class _Builder:
             for member in self._members(name, path, item, {**own, **changes}, depth):
                 members[member.name] = member
         alias = keys.get("group_alias")
-        aggregates = tuple(_aggregates(path, keys.get("aggregate_metric_list")))
+        aggregates = tuple(aggregates_of(path, keys.get("aggregate_metric_list")))
         return Group(name, str(alias or name), tuple(members.values()), aggregates)
 
     def _members(
@@ -229,7 +229,7 @@ class _Builder:
         return None
 
 
-def _aggregates(path: Path, given: Any) -> Iterator[Aggregate]:
+def aggregates_of(path: Path, given: Any) -> Iterator[Aggregate]:
     """Yield a group's numbers (`AggMetricConfig`)."""
     for item in given if isinstance(given, list) else [given] if given else ():
         if not isinstance(item, Mapping) or not isinstance(item.get("metric"), str):

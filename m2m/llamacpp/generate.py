@@ -61,7 +61,7 @@ def generate(
     room = min(sampling.max_tokens, model.context_trained - len(prompt) + 1)
     model.reserve(len(prompt) + room)
     text = codecs.getincrementaldecoder("utf-8")("replace")
-    held = _Held(stop)
+    held = HeldText(stop)
     for token in _tokens(model, prompt, sampling, rng, room):
         yield from held.add(text.decode(model.piece(token)))
         if held.stopped:
@@ -127,7 +127,7 @@ class _Answer:
         self.fed: list[int] = list(prompt)
         self.text = ""
         self.done = self.cut = room < 1
-        self._held = _Held(stop)
+        self._held = HeldText(stop)
         self._bytes = codecs.getincrementaldecoder("utf-8")("replace")
 
     @property
@@ -242,7 +242,7 @@ def choose(logits: NDArray[np.float32], sampling: Sampling, rng: np.random.Gener
     return int(best[rng.choice(len(probabilities), p=probabilities)])
 
 
-class _Held:
+class HeldText:
     """Hold text back while it may be the beginning of a stop text."""
 
     def __init__(self, stop: Sequence[str]) -> None:

@@ -107,7 +107,7 @@ class Surrogate:
         metadata, specs = quantized_layout(base, type)
         header, self._offsets, self.size = plan_gguf(metadata, specs)
         self._specs = {spec.name: spec for spec in specs}
-        self._bytes: NDArray[np.uint8] | None = _mapped_scratch(self.path, self.size)
+        self._bytes: NDArray[np.uint8] | None = mapped_scratch(self.path, self.size)
         self._bytes[: len(header)] = np.frombuffer(header, np.uint8)
         try:
             self._restore(self._specs)
@@ -238,7 +238,7 @@ def fastest_type(base: GGUFFile, folder: Path, threads: int | None = None) -> st
     return max(rates, key=rates.__getitem__)
 
 
-def _mapped_scratch(path: Path, size: int) -> NDArray[np.uint8]:
+def mapped_scratch(path: Path, size: int) -> NDArray[np.uint8]:
     """Return a new mapped file of `size` bytes, reserved now: a full disk would kill m2m later."""
     try:
         path.unlink(missing_ok=True)

@@ -74,7 +74,7 @@ def _questions(inputs: Inputs, mixture: Mixture) -> Iterator[Asked]:
             rows += [row for row in read if row.line in trained]
     used = asked = 0
     for index in np.random.default_rng(inputs.recipe.train.seed).permutation(len(rows)):
-        question = _question(rows[index], inputs.formatter)
+        question = question_of(rows[index], inputs.formatter)
         if question is None or used + question[0].most > _MOST_TOKENS:
             continue
         yield question
@@ -83,7 +83,7 @@ def _questions(inputs: Inputs, mixture: Mixture) -> Iterator[Asked]:
             return
 
 
-def _question(row: Row, formatter: Formatter) -> Asked | None:
+def question_of(row: Row, formatter: Formatter) -> Asked | None:
     """Return a row's conversation up to its last answer; None if it cannot be asked."""
     messages = [*(row.messages or ())]
     while messages and messages[-1].get("role") != "assistant":

@@ -140,12 +140,12 @@ def write_result(
         "dataset_fingerprint": origin.dataset_fingerprint,
         "passes": result.passes,
         **record,
-        "sha256": _digest(result.adapter, record),
+        "sha256": digest_of(result.adapter, record),
     }
     save_adapter(folder, result.adapter, extra)
 
 
-def _digest(adapter: Adapter, record: dict[str, Any]) -> str:
+def digest_of(adapter: Adapter, record: dict[str, Any]) -> str:
     """Return the SHA-256 of an adapter's values and its record, to detect damage."""
     whole = hashlib.sha256(json.dumps(record, sort_keys=True).encode("utf-8"))
     for module, pair in sorted(adapter.pairs.items()):
@@ -193,7 +193,7 @@ def read_result(folder: Path) -> TrainResult:
     extra, path = read_extra(folder), folder / OWN
     adapter = load_adapter(folder)
     record = {name: extra.get(name) for name in _RECORD}
-    if extra.get("sha256") != _digest(adapter, record):
+    if extra.get("sha256") != digest_of(adapter, record):
         raise InputError(
             f"{path}: its sha256 is not that of this adapter and this training record",
             "copy the folder again, or train the adapter again",

@@ -62,7 +62,7 @@ class _Progress:
         return losses.index(min(losses))
 
 
-def _read_progress(state: Mapping[str, Any], steps: int, samples: int) -> _Progress:
+def read_progress(state: Mapping[str, Any], steps: int, samples: int) -> _Progress:
     """Return the progress in a checkpoint; raise ValueError for values that no training has."""
     step = as_whole(state.get("step"), "step", 0, steps)
     losses = as_reals(state.get("losses"), "losses")
@@ -294,7 +294,7 @@ class Trainer:
         if state is None:
             return _Progress()
         try:
-            done = _read_progress(state, self._until, self._samples)
+            done = read_progress(state, self._until, self._samples)
         except ValueError as error:
             raise InputError(
                 f"{self._checkpoint}: {error}",

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from m2m.commands.given import NOTHING
-from m2m.commands.init_lines import Failed, _answers
+from m2m.commands.init_lines import Failed, settings_that_work
 from m2m.commands.init_rows import Unclear, dataset_entry, target_entry
 from m2m.dataset.answers import READINGS
 from m2m.dataset.mapping import RowMapping
@@ -100,7 +100,7 @@ def test_init_offers_lines_that_work(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "tasks.jsonl", tasks)
     with pytest.raises(Marked) as caught:
         dataset_entry((path,))
-    found = _answers(Failed((path,), caught.value, dataset_entry), NOTHING)
+    found = settings_that_work(Failed((path,), caught.value, dataset_entry), NOTHING)
     assert [len(dataset_entry(files, given).rows) for files, given in found] == [4, 8]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from m2m.commands.data_check import check_recipe
-from m2m.commands.eval import _with_lora
+from m2m.commands.eval import model_and_lora
 from m2m.dataset import Row, RowLimit, encode
 from m2m.errors import InputError, M2MError
 from m2m.recipe import load_recipe
@@ -84,10 +84,10 @@ def test_plus_signs_in_the_names_of_folders(tmp_path: Path) -> None:
     model, lora = folder / "a+1.gguf", folder / "b+2.gguf"
     model.touch()
     lora.touch()
-    assert _with_lora(str(model)) == (str(model), None)
-    assert _with_lora(f"{model}+{lora}") == (str(model), lora)
-    assert _with_lora(f"pico+{lora}") == ("pico", lora)
-    assert _with_lora("pico+gone.gguf") == ("pico", Path("gone.gguf"))
+    assert model_and_lora(str(model)) == (str(model), None)
+    assert model_and_lora(f"{model}+{lora}") == (str(model), lora)
+    assert model_and_lora(f"pico+{lora}") == ("pico", lora)
+    assert model_and_lora("pico+gone.gguf") == ("pico", Path("gone.gguf"))
 
 
 @pytest.mark.parametrize(

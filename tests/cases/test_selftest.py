@@ -23,7 +23,7 @@ from m2m.formats.gguf import GGUFFile, GGUFTensorSpec, GGUFValue, GGUFValueType,
 from m2m.llamacpp.asking import own_template
 from m2m.mix.mixture import Mixture
 from m2m.pipeline.inputs import Inputs, formatter_as_trained, read_inputs
-from m2m.pipeline.self_test import _question, self_test
+from m2m.pipeline.self_test import question_of, self_test
 from m2m.recipe import load_recipe
 from tests.pipeline.scenario import make_scenario
 from tests.templates import BOS, EOS, KINDS, formatter_of, turn
@@ -198,13 +198,13 @@ def test_a_conversation_is_asked_up_to_its_last_answer(inputs: Inputs) -> None:
             ("user", "f"),
         )
     ]
-    found = _question(Row(1, messages=tuple(said)), inputs.formatter)
+    found = question_of(Row(1, messages=tuple(said)), inputs.formatter)
     assert found is not None
     assert found[0].messages == said[:4]
     assert found[1] == ["d e", "d e"]
-    assert _question(Row(1, text="abc"), inputs.formatter) is None
+    assert question_of(Row(1, text="abc"), inputs.formatter) is None
     tools = [{**said[1], "tool_calls": [1]}, said[2]]
-    assert _question(Row(1, messages=tuple(tools)), inputs.formatter) is None
+    assert question_of(Row(1, messages=tuple(tools)), inputs.formatter) is None
 
 
 @pytest.mark.parametrize("kind", ["refuses system", "folds system", "chatml"])
@@ -213,7 +213,7 @@ def test_system_messages_are_asked_as_the_export_says(kind: str, role: str) -> N
     """A row with one ended the self-test of a template that refuses it."""
     formatter = formatter_of(KINDS[kind])
     said = (turn(role, "s"), turn("user", "a"), turn("assistant", "b"))
-    found = _question(Row(1, messages=said), formatter)
+    found = question_of(Row(1, messages=said), formatter)
     assert found is not None
     theirs = Jinja2ChatFormatter(template=KINDS[kind], eos_token=EOS, bos_token=BOS)
     sent = theirs(messages=[dict(m) for m in found[0].messages]).prompt  # type: ignore[misc]

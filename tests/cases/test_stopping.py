@@ -19,7 +19,7 @@ from click.testing import CliRunner
 import tests.tiny as tiny
 from m2m.checkpoint import BaseModel, import_model
 from m2m.cli.main import cli
-from m2m.commands.doctor import _models
+from m2m.commands.doctor import model_checks
 from m2m.errors import InputError
 from m2m.formats.atomic import write_json
 from m2m.formats.gguf import GGMLQuantizationType, GGUFFile, GGUFValue, GGUFValueType
@@ -239,7 +239,7 @@ def test_a_template_without_an_end_token_is_said_with_its_cure(
         cli, ["models", "list", "--models", str(tmp_path / "models"), "--json"]
     )
     assert json.loads(found.stdout)[0]["warnings"] == [warning]
-    assert [each.value for each in _models([tmp_path / "models"]) if each.state == "note"] == [
+    assert [each.value for each in model_checks([tmp_path / "models"]) if each.state == "note"] == [
         warning
     ]
     text = recipe.read_text(encoding="utf-8").replace('"pico"', f'"{base.path.as_posix()}"')

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from m2m.cli.demo import _example
+from m2m.cli.demo import example_recipe
 from m2m.cli.main import cli
 from m2m.recipe import load_recipe
 from tests.pipeline.scenario import make_scenario
@@ -23,4 +23,4 @@ def test_the_story_is_told_to_its_end(tmp_path: Path) -> None:
 
 
 def test_the_example_is_found_from_anywhere() -> None:
-    assert load_recipe(_example()).datasets
+    assert load_recipe(example_recipe()).datasets

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from m2m.checkpoint import BaseModel, import_model
 from m2m.cli.main import cli
-from m2m.commands.chat import Chat, _after, ask
+from m2m.commands.chat import Chat, ask, text_after
 from m2m.llamacpp.generate import Sampling
 from tests.tiny import pico_gguf
 from tests.tiny_folder import pico_folder
@@ -59,7 +59,7 @@ def test_the_oldest_turns_go_where_the_context_is_full(model: str) -> None:
 def test_the_words_before_every_answer_are_not_shown(
     head: str, pieces: list[str], shown: str
 ) -> None:
-    assert "".join(_after(head, iter(pieces))) == shown
+    assert "".join(text_after(head, iter(pieces))) == shown
 
 
 def test_a_stopped_answer_is_kept_as_far_as_it_went(model: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from m2m.errors import InputError
 from m2m.evaluate.harness import load_harness
-from m2m.evaluate.task_groups import Aggregate, Group, Member, _aggregates, aggregated, read_group
+from m2m.evaluate.task_groups import Aggregate, Group, Member, aggregated, aggregates_of, read_group
 from tests.evaluate.test_harness import TASK, written
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "harness" / "groups.json"
@@ -19,7 +19,7 @@ CASES = json.loads(GOLDEN.read_text(encoding="utf-8"))
 def test_numbers_of_a_group_are_lm_evals(case: dict[str, Any]) -> None:
     """Recorded by tests/peer/test_task_groups.py with lm-eval 0.4.13."""
     members = tuple(Member(name, Path("t.yaml")) for name in case["tasks"])
-    aggregates = tuple(_aggregates(Path("g.yaml"), case["list"]))
+    aggregates = tuple(aggregates_of(Path("g.yaml"), case["list"]))
     ours = aggregated(Group("g", "G", members, aggregates), case["table"])
     assert ours.keys() == case["result"].keys()
     for key, value in case["result"].items():
@@ -102,5 +102,5 @@ def test_names_are_looked_for_in_other_folders_if_the_user_allows(folder: Path) 
         read_group(path)
     made = read_group(path, [folder])
     assert made and made.tasks[0].path == folder / "one.yaml"
-    assert made.aggregates == () == tuple(_aggregates(path, None))
+    assert made.aggregates == () == tuple(aggregates_of(path, None))
     assert Aggregate("acc").by_size

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from m2m.machine import _group_memory, _groups
+from m2m.machine import control_groups, group_memory
 from tests.field.places import assert_same, environment, m2m, outcome, told
 from tests.tiny import SKILLS, pico_dataset
 
@@ -110,7 +110,7 @@ def test_training_beyond_a_control_group_is_refused_and_never_killed(recipe: Pat
 def test_a_control_group_is_read_in_both_versions(tmp_path: Path) -> None:
     table = tmp_path / "cgroup"
     table.write_text("4:memory:/job\n1:cpu:/x\n0::/user/me\n", encoding="ascii")
-    named = [str(path) for path in _groups(table)]
+    named = [str(path) for path in control_groups(table)]
     assert {"/sys/fs/cgroup/memory/job", "/sys/fs/cgroup/user/me", "/sys/fs/cgroup"} <= set(named)
     assert not any("cpu" in path for path in named)
     for most, used in (("max", "current"), ("limit_in_bytes", "usage_in_bytes")):
@@ -118,10 +118,10 @@ def test_a_control_group_is_read_in_both_versions(tmp_path: Path) -> None:
         group.mkdir()
         (group / f"memory.{most}").write_text("1000\n", encoding="ascii")
         (group / f"memory.{used}").write_text("900\n", encoding="ascii")
-        assert _group_memory(group) == 100
+        assert group_memory(group) == 100
         (group / "memory.stat").write_text("cache 7\ninactive_file 300\n", encoding="ascii")
-        assert _group_memory(group) == 400
-    assert _group_memory(tmp_path / "absent") == sys.maxsize
+        assert group_memory(group) == 400
+    assert group_memory(tmp_path / "absent") == sys.maxsize
 
 
 def scores(recipe: Path) -> dict[tuple[str, ...], list[float]]:

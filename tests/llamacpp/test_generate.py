@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from m2m.errors import InputError
 from m2m.llamacpp import generate as generation
-from m2m.llamacpp.generate import Sampling, _Held, choose, complete, generate
+from m2m.llamacpp.generate import HeldText, Sampling, choose, complete, generate
 from m2m.llamacpp.model import LlamaModel
 
 PROMPT = [1, 60, 70, 80]
@@ -66,7 +66,7 @@ def test_choose_draws_by_probability() -> None:
 
 @given(st.text("abc", max_size=20), st.lists(st.text("abc", min_size=1, max_size=3), max_size=2))
 def test_text_is_held_back_only_where_it_may_stop(text: str, stop: list[str]) -> None:
-    held = _Held(stop)
+    held = HeldText(stop)
     shown = ""
     for letter in text:
         shown += "".join(held.add(letter))

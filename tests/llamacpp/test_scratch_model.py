@@ -125,10 +125,10 @@ def test_no_room_for_the_scratch_file(pico: Path, tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match=r"cannot make a scratch file of \d+ MB"):
         Surrogate(GGUFFile(pico), f.file_type("q8_0"), tmp_path / "missing")
     if hasattr(os, "posix_fallocate"):
-        from m2m.llamacpp.scratch_model import _mapped_scratch
+        from m2m.llamacpp.scratch_model import mapped_scratch
 
         with pytest.raises(ResourceError, match="cannot make a scratch file"):
-            _mapped_scratch(tmp_path / "huge", 1 << 60)
+            mapped_scratch(tmp_path / "huge", 1 << 60)
         assert not list(tmp_path.iterdir())
 
 

@@ -28,7 +28,7 @@ from m2m.pipeline.run import Run
 from m2m.progress import Silent
 from m2m.recipe import load_recipe
 from m2m.results.facts import read_facts
-from m2m.tuner.result import _digest
+from m2m.tuner.result import digest_of
 from tests.conftest import REPOSITORY
 from tests.pipeline.scenario import make_scenario
 
@@ -156,7 +156,7 @@ def forged(stick: Path, **values: Any) -> None:
     extra = read_object(stick / UPPER / OWN) | values
     names = ("steps", "kept_step", "tokens", "losses", "held_out")
     record = {name: extra.get(name) for name in names}
-    extra["sha256"] = _digest(load_adapter(stick / UPPER), record)
+    extra["sha256"] = digest_of(load_adapter(stick / UPPER), record)
     write_json(stick / UPPER / OWN, extra)
 
 

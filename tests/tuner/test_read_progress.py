@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from m2m.tuner.trainer import _read_progress
+from m2m.tuner.trainer import read_progress
 
 GOOD: dict[str, Any] = {
     "step": 2,
@@ -19,7 +19,7 @@ GOOD: dict[str, Any] = {
 
 
 def test_a_checkpoint_is_read() -> None:
-    done = _read_progress(GOOD, 3, 8)
+    done = read_progress(GOOD, 3, 8)
     assert (done.step, done.position, done.held_out) == (2, (0, 5), [(2, 1.5)])
 
 
@@ -42,4 +42,4 @@ def test_a_checkpoint_is_read() -> None:
 )
 def test_a_wrong_value_is_named(name: str, wrong: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said.replace("[", r"\[")):
-        _read_progress(GOOD | {name: wrong}, 3, 8)
+        read_progress(GOOD | {name: wrong}, 3, 8)
