@@ -412,6 +412,41 @@ def _late(*_: Any) -> None:
     raise TimeoutError("the task takes too long")
 
 
+Known = dict[str, list[dict[str, Any]]]
+
+
+def case_of(path: Path, known: Known) -> dict[str, Any] | None:
+    """Return the case of a task file, or why there is none; None if it is not a task.
+
+    Args:
+        path: of the task file.
+        known: kinds of fields that fitted tasks of the same shape; gets this task's.
+    """
+    name = path.relative_to(TASKS).as_posix()
+    signal.signal(signal.SIGALRM, _late)
+    signal.alarm(20)
+    try:
+        config = load_yaml(path)
+        if "task" not in config or "group" in config or "class" in config:
+            return None
+        if callable(config.get("custom_dataset")):
+            return {"file": name, "lm_eval": "custom_dataset"}
+        shape = shape_of(config)
+        search = Search(config, known[shape][-12:][::-1])
+        result = search.run()
+        if result is None:
+            return {"file": name, "lm_eval": f"no rows: {search.error}"[:300]}
+        if result[0] not in known[shape]:
+            known[shape].append(result[0])
+        case = recorded(path, result[1])
+        json.dumps(case)
+    except (Exception, SystemExit) as error:  # whatever a task's code does
+        return {"file": name, "lm_eval": f"{type(error).__name__}: {error}"[:300]}
+    finally:
+        signal.alarm(0)
+    return case
+
+
 def main() -> None:
     """Write the cases."""
     parser = argparse.ArgumentParser()
@@ -421,54 +456,14 @@ def main() -> None:
     parser.add_argument("--only", default="")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    known: dict[str, list[dict[str, Any]]] = collections.defaultdict(list)
+    known: Known = collections.defaultdict(list)
     counts: collections.Counter[str] = collections.Counter()
     with (options.out / f"cases{options.part}.jsonl").open("w", encoding="utf-8") as sink:
-        files = sorted(TASKS.glob("**/*.yaml"))
-        for path in files[options.part :: options.every]:
-            if options.only not in path.as_posix():
-                continue
-            name = path.relative_to(TASKS).as_posix()
-            signal.signal(signal.SIGALRM, _late)
-            signal.alarm(20)
-            try:
-                config = load_yaml(path)
-            except Exception as error:
-                sink.write(
-                    json.dumps({"file": name, "lm_eval": f"{type(error).__name__}: {error}"[:300]})
-                    + "\n"
-                )
-                counts["unreadable"] += 1
-                continue
-            if "task" not in config or "group" in config or "class" in config:
-                continue
-            if callable(config.get("custom_dataset")):
-                sink.write(json.dumps({"file": name, "lm_eval": "custom_dataset"}) + "\n")
-                continue
-            shape = shape_of(config)
-            search = Search(config, known[shape][-12:][::-1])
-            try:
-                result = search.run()
-            except Exception as error:
-                result, search.error = None, f"search: {type(error).__name__}: {error}"
-            if result is None:
-                counts["no rows"] += 1
-                sink.write(
-                    json.dumps({"file": name, "lm_eval": f"no rows: {search.error}"[:300]}) + "\n"
-                )
-                if len(known[shape]) == 0:
-                    known[shape] = []
-                continue
-            if result[0] not in known[shape]:
-                known[shape].append(result[0])
-            counts["made"] += 1
-            try:
-                sink.write(json.dumps(recorded(path, result[1]), ensure_ascii=False) + "\n")
+        for path in sorted(TASKS.glob("**/*.yaml"))[options.part :: options.every]:
+            if options.only in path.as_posix() and (case := case_of(path, known)):
+                counts["no rows" if "lm_eval" in case else "made"] += 1
+                sink.write(json.dumps(case, ensure_ascii=False) + "\n")
                 sink.flush()
-            except (TypeError, ValueError) as error:
-                sink.write(
-                    json.dumps({"file": name, "lm_eval": f"not recorded: {error}"[:200]}) + "\n"
-                )
     print(dict(counts), file=sys.stderr)
 
 
