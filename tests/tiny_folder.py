@@ -57,6 +57,9 @@ def _rope_json(config: DecoderConfig, new: bool) -> dict[str, Any]:
         scaling["rope_type"] = scaling.pop("kind")
         if scaling["rope_type"] == "linear":
             scaling = {key: scaling[key] for key in ("rope_type", "factor")}
+        elif scaling["rope_type"] == "llama3":
+            for other in ("short_factor", "long_factor", "attention_factor"):
+                del scaling[other]
     theta = {"rope_theta": config.rope_theta}
     local = config.local_rope_theta
     if not new:

@@ -21,6 +21,7 @@ from m2m.recipe.fields import UNTIL
 from m2m.results.folder import RunFolder
 from m2m.results.training import Trained
 from m2m.tuner.callbacks import Callback, ShowProgress
+from m2m.tuner.checkpointing import checkpoint_path, saved_step
 from m2m.tuner.loss_files import EventFile, LossFile
 from m2m.tuner.result import TrainResult, folder_mark, identity
 from m2m.tuner.row_mix import passes
@@ -103,6 +104,10 @@ class Tuning:
             TrainingError: the training diverged.
         """
         if kept := made(self._base, job):
+            # A kill can come between the writing of an adapter and the end of its checkpoint.
+            left = checkpoint_path(job.folder)
+            if job.state is None and saved_step(left, job.identity(self._base)):
+                left.unlink()
             return kept
         corpus = job.corpus
         result = Trainer(

@@ -191,7 +191,8 @@ def test_every_command_says_how_answers_were_read(tmp_path: Path) -> None:
     searched = Run(load_recipe(recipe), Silent()).search()
     assert f"copying: {said}" in searched.as_json()["notes"]
     model = str(pico_gguf(tmp_path / "m.gguf"))
-    assert compare_models([model], [dev], Target("t", dev)).as_json()["answers"] == "index0"
+    scored = compare_models([model], [dev], Target("t", dev)).results[0]
+    assert scored.as_json()["answers"] == "index0"
     shown = CliRunner().invoke(cli, ["eval", model, str(dev), "--quiet"])
     assert f"dev.jsonl; {said}" in " ".join(shown.stdout.split())
     shown = CliRunner().invoke(cli, ["plan", str(recipe), "--quiet", "--json"])

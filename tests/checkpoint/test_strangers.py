@@ -199,6 +199,7 @@ def test_the_system_keeps_llama_cpp_within_limits(
 
     def run(limit: str) -> None:
         monkeypatch.setattr(guard, "_START", code.format(limit))
+        monkeypatch.setattr(guard, "_LOADED", set())  # a file is tried once in a process
         guard.check_loads(path)
 
     run("_CPU_SECONDS = 120")

@@ -93,7 +93,8 @@ def test_what_cannot_be_read_is_a_problem_of_its_file_alone(tmp_path: Path) -> N
     )
     found = check_data([good, broken, empty, tmp_path / "none.jsonl"])
     assert [each.refused for each in found] == [False, True, True, True]
-    assert "UTF-8 mixed with Latin-1" in found[1].problems[0].hint
+    assert "line 2: has bytes that are not UTF-8" in found[1].problems[0].message
+    assert "bad_rows" in found[1].problems[0].hint
     assert "line 1" in found[2].problems[0].message
     assert found[2].rows == 3
 

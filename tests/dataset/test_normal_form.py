@@ -87,7 +87,7 @@ def test_eval_scores_in_the_form_of_the_run(tmp_path: Path) -> None:
     how = Target("t", files["NFC"], metric="bits_per_byte")
 
     def score(path: Path, form: str = "as is") -> Any:
-        return compare_models([model], [path], how, normalise=form).as_json()["metrics"]
+        return compare_models([model], [path], how, normalise=form).results[0].as_json()["metrics"]
 
     assert score(files["NFD"], "NFC") == score(files["NFC"])
     assert score(files["NFD"]) != score(files["NFC"])

@@ -149,6 +149,7 @@ def commands(recipe: Path, folder: Path) -> dict[str, list[list[object]]]:
         "judge": [["judge", recipe, "--quiet"]],
         "compare": [["compare", run_folder, copied]],
         "explain": [["explain", "rank"]],
+        "tasks": [["tasks", "list", folder], ["tasks", "list", folder, "--json"]],
     }
 
 

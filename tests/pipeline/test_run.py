@@ -24,7 +24,7 @@ from tests.tiny import StopAfter
 
 def evaluated(model: Path, task: Path) -> dict[str, Any]:
     """What `m2m eval` says of a model."""
-    return compare_models([str(model)], [task], Target("t", task)).as_json()
+    return compare_models([str(model)], [task], Target("t", task)).results[0].as_json()
 
 
 @pytest.fixture(scope="module")
