@@ -25,10 +25,12 @@ def names(requirements: list[str]) -> set[str]:
 
 def test_declared_packages_are_imported_and_no_others() -> None:
     known = packages_distributions()
+    optional = PROJECT["optional-dependencies"].values()
+    extras = {name for requirements in optional for name in names(requirements)}
     used = set()
     for path in ROOT.rglob("*.py"):
         tops = {name.partition(".")[0] for name in imports(path)}
-        for top in tops - sys.stdlib_module_names - {"m2m", "__future__"}:
+        for top in tops - sys.stdlib_module_names - {"m2m", "__future__"} - extras:
             used |= names(known[top])
     assert used == names(PROJECT["dependencies"])
 

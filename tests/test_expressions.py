@@ -7,8 +7,8 @@ from functools import cache
 
 import pytest
 
-from m2m.dataset.shapes import _ABOUT_TASK, SHAPES
-from m2m.recipe.reader import _TOML
+from m2m.dataset.shapes import ABOUT_TASK, SHAPES
+from m2m.recipe.reader import TOML_MISTAKES
 from m2m.tokenizer import expressions as cuts
 from tests.linear import ROOT, Expression, expressions, is_slow, slow_text
 
@@ -47,9 +47,9 @@ def test_only_known_expressions_are_made_by_the_running_program() -> None:
 
 def test_the_tables_of_expressions_are_linear() -> None:
     shapes = [pattern for s in SHAPES for pattern in s.columns.values()]
-    shapes += [_ABOUT_TASK, *(s.about.removeprefix(_ABOUT_TASK).lstrip("|") for s in SHAPES)]
-    toml = [pattern for _, pattern, _ in _TOML]
-    tables = (("SHAPES", dict.fromkeys(shapes), "fullmatch"), ("_TOML", toml, "search"))
+    shapes += [ABOUT_TASK, *(s.about.removeprefix(ABOUT_TASK).lstrip("|") for s in SHAPES)]
+    toml = [pattern for _, pattern, _ in TOML_MISTAKES]
+    tables = (("SHAPES", dict.fromkeys(shapes), "fullmatch"), ("TOML_MISTAKES", toml, "search"))
     for table, patterns, function in tables:
         slow = [p for p in patterns if slow_text(Expression(table, p, 0, (function,)))]
         assert slow == []

@@ -208,7 +208,10 @@ OTHER_WAYS = {
     "opening.py": "it is the one place",
     "machine.py": "/proc and /sys",
     "store.py": "/proc",
-    "report/page.py": "a file of this package",
+    **dict.fromkeys(
+        ("checkpoint/known.py", "cli/explain.py", "report/judge_page.py", "report/parts.py"),
+        "a file of this package",
+    ),
     "formats/atomic.py": "new files under names of its own",
     "formats/disk.py": "folders, to flush them",
     "formats/mapped.py": "maps what the one place opened",

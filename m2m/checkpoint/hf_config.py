@@ -340,22 +340,28 @@ def config_to_json(config: DecoderConfig, dtype: str, token_ids: Mapping[str, An
     """
     family = FAMILIES[config.architecture]
     scaling = config.rope_scaling
-    data = {
+    own = {flag.name for flag in family.flags}
+    activation, rope = {}, {}
+    if family.activation:
+        names = family.activations or (_ACTIVATIONS[config.activation],)
+        activation = {family.activation: names[0]}
+    if config.positions == "rotary":
+        rope["rope_theta"] = config.rope_theta
+        rope["rope_scaling"] = None if scaling is None else _scaling_to_json(scaling)
+    # The order is part of a model's fingerprint: a model that is imported again has the same one.
+    data: dict[str, Any] = {
         "architectures": [family.hf_class],
         "model_type": family.model_types[0],
         "vocab_size": config.vocab_size,
         **{name: getattr(config, ours) for ours, name, _ in SIZES},
+        **activation,
+        **{key: getattr(config, key) for key in _BIASES if key not in own},
         "rms_norm_eps": config.rms_norm_eps,
+        **rope,
         "tie_word_embeddings": config.tie_word_embeddings,
         "torch_dtype": dtype,
         **token_ids,
     }
-    if family.activation:
-        names = family.activations or (_ACTIVATIONS[config.activation],)
-        data[family.activation] = names[0]
-    if config.positions == "rotary":
-        data["rope_theta"] = config.rope_theta
-        data["rope_scaling"] = None if scaling is None else _scaling_to_json(scaling)
     if scaling is not None and family.plain_yarn:
         inside = {field.json: fields_to_json(config)[field.json] for field in family.fields}
         data["rope_scaling"] |= {"mscale": 1.0, "mscale_all_dim": 1.0, **inside}
@@ -371,10 +377,8 @@ def config_to_json(config: DecoderConfig, dtype: str, token_ids: Mapping[str, An
         data["layer_types"] = [kinds[flag] for flag in config.layer_is_local]
         if config.local_rope_theta is not None:
             data["rope_local_base_freq"] = config.local_rope_theta
-    own = {flag.name for flag in family.flags}
-    data |= {key: getattr(config, key) for key in _BIASES if key not in own}
     data |= {flag.json: getattr(config, flag.name) for flag in family.flags}
-    outside = {own.json for own in family.fields if not own.in_rope}
+    outside = {field.json for field in family.fields if not field.in_rope}
     data |= {key: value for key, value in fields_to_json(config).items() if key in outside}
     data |= family.stated(vars(config))
     return {family.json.get(key, (key,))[0]: value for key, value in data.items()}

@@ -26,6 +26,7 @@ from m2m.formats.json_values import as_object, as_text
 from m2m.formats.records import read_object
 from m2m.llamacpp.model import LlamaModel
 from m2m.mix.preference import krippendorff_alpha, win_rate
+from m2m.opening import read_text
 from m2m.pipeline.inputs import make_formatter, model_folders
 from m2m.progress import Progress
 from m2m.recipe import Recipe, Target, load_recipe
@@ -137,7 +138,7 @@ def judge(folder: Path, paths: Sequence[Path]) -> Judged:
     write_report(read_facts(folder), folder)
     card = files.exports / "README.md"
     if files.is_fresh(EXPORTED) and card.is_file():
-        write_text(card, with_judged(card.read_text(encoding="utf-8"), judged.sentences))
+        write_text(card, with_judged(read_text(card), judged.sentences))
     return judged
 
 

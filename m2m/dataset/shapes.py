@@ -41,7 +41,7 @@ _LANGUAGES = (
     r"(source|src|target|tgt|trg|input|output|from|to|dst)_?lang\w*|(translation_?)?direction|"
     r"(lang(uages?)?_?)?pair"
 )
-_ABOUT_TASK = (
+ABOUT_TASK = (
     rf"({_LANGUAGES}|task|task_?(name|type|id)|category|categories|type|subject|topic|domain|level|grade|"
     r"difficulty|annotat\w+|explanation|rationale|hint|"
     r"template\w*|status|version|quality|confidence|score|rating|agreement|worker\w*|"
@@ -50,7 +50,7 @@ _ABOUT_TASK = (
 
 # Columns that say something about a sentence and its translation.
 ABOUT_PAIR = re.compile(
-    _ABOUT_TASK + r"|ref(erence)?|book|chapter|verse|verse_id|has_\w+|\w+_id|direction|pair|"
+    ABOUT_TASK + r"|ref(erence)?|book|chapter|verse|verse_id|has_\w+|\w+_id|direction|pair|"
     r"similarity|laser\w*|labse\w*|\w*_(score|lid|url)|(source|target)_sentence_source|"
     r"translator|comet\w*|no|number|num"
 )
@@ -73,7 +73,7 @@ class Shape:
     name: str
     columns: Mapping[str, str]
     mapping: Mapping[str, str]
-    about: str = _ABOUT_TASK
+    about: str = ABOUT_TASK
     labels: bool = False
     several: bool = False
 
@@ -87,7 +87,7 @@ def _asked(name: str, choices: Mapping[str, str]) -> Shape:
         name,
         {"question": _QUESTION, **choices, "answer": _GOLD, "passage?": _PASSAGE},
         {"prompt": "{<passage>?}\n\n{<question>}", "answer": "{<answer>}", **_OPTIONS},
-        about=_ABOUT_TASK + r"|\w+_id|required_\w+|time_\w+|cultur\w*|region|is_\w+|reference",
+        about=ABOUT_TASK + r"|\w+_id|required_\w+|time_\w+|cultur\w*|region|is_\w+|reference",
     )  # fmt: skip
 
 
@@ -124,7 +124,7 @@ SHAPES: tuple[Shape, ...] = (
         {"question": r"prompt|question|instruction|input", "answer": "chosen", "bad": "rejected",
          "system?": "system(_prompt)?"},
         {"prompt": "{<question>}", "answer": "{<answer>}", "system": "{<system>?}"},
-        about=_ABOUT_TASK + r"|(score|model|rating)\w*",
+        about=ABOUT_TASK + r"|(score|model|rating)\w*",
     ),
     Shape(
         "COPA",
@@ -154,7 +154,7 @@ SHAPES: tuple[Shape, ...] = (
         {"question": "question", "passage": "context|passage|paragraph",
          "answer": r"answers?(\.0)?\.text"},
         {"prompt": "{<passage>}\n\n{<question>}", "answer": "{<answer>}"},
-        about=_ABOUT_TASK + r"|answers?(\.0)?\.\w+|is_impossible|plausible_answers\b.*",
+        about=ABOUT_TASK + r"|answers?(\.0)?\.\w+|is_impossible|plausible_answers\b.*",
         several=True,
     ),
     Shape(
@@ -179,7 +179,7 @@ SHAPES: tuple[Shape, ...] = (
          "answer": r"(responses?|completions?|outputs?|reply|replies|assistant|bot|answer_text|"
                    r"(model|assistant|bot|ai|gpt)_?(response|answer|output|reply))"},
         {"prompt": "{<question>}", "answer": "{<answer>}"},
-        about=_ABOUT_TASK + r"|model\w*",
+        about=ABOUT_TASK + r"|model\w*",
     ),
     Shape(
         "title, question and answer",
@@ -188,7 +188,7 @@ SHAPES: tuple[Shape, ...] = (
          "answer": r"((best|accepted|chosen|top|selected)_?)?(answers?|repl(y|ies)|response)"
                    r"(_?(body|text|content)|\.(text|body))?|responses\.0\.text"},
         {"prompt": "{<title>}\n{<body>?}", "answer": "{<answer>}"},
-        about=_ABOUT_TASK + r"|answers\.\w+|subreddit|(q|a)_id|\w*(score|votes?|views)|tags?|"
+        about=ABOUT_TASK + r"|answers\.\w+|subreddit|(q|a)_id|\w*(score|votes?|views)|tags?|"
         r"\w*_urls?(\.\w+)?",
         several=True,
     ),
@@ -209,7 +209,7 @@ SHAPES: tuple[Shape, ...] = (
         {"one": r"premise|sentence_?1|text_?1", "two": r"hypothesis|sentence_?2|text_?2",
          "answer": _LABEL},
         {"prompt": "{<one>}\n{<two>}", "answer": "{<answer>}"},
-        about=_ABOUT_TASK + r"|genre|pairid|promptid|\w*_parse",
+        about=ABOUT_TASK + r"|genre|pairid|promptid|\w*_parse",
         labels=True,
     ),
     Shape(

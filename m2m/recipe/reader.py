@@ -328,14 +328,14 @@ def _toml_hint(text: str, error: Exception) -> str:
     line = lines[int(place[1]) - 1] if place and int(place[1]) <= len(lines) else ""
     if re.search(r'"[^"]*\\', line):
         return f"in double quotes \\ begins a special character: {_SINGLE}"
-    for message, looks, hint in _TOML:
+    for message, looks, hint in TOML_MISTAKES:
         if message in str(error) and re.search(looks, line):
             return f"line {place[1] if place else 1}: {hint}"
     return f"correct line {place[1]}: {line.strip():.60}" if place else "correct the file"
 
 
 # (a part of tomllib's message, a pattern of the line, the correction)
-_TOML = (
+TOML_MISTAKES = (
     ("", "[\u201c\u201d\u201e]", "replace the curly quotation marks by straight ones"),
     ("Expected '='", r"^\s*[\w-]+\s*:", "write = instead of : after the name"),
     ("Cannot overwrite", "", "this field is there twice; delete one"),
