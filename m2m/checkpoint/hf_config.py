@@ -341,7 +341,8 @@ def config_to_json(config: DecoderConfig, dtype: str, token_ids: Mapping[str, An
     family = FAMILIES[config.architecture]
     scaling = config.rope_scaling
     own = {flag.name for flag in family.flags}
-    activation, rope = {}, {}
+    activation: dict[str, Any] = {}
+    rope: dict[str, Any] = {}
     if family.activation:
         names = family.activations or (_ACTIVATIONS[config.activation],)
         activation = {family.activation: names[0]}
