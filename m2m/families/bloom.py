@@ -1,6 +1,6 @@
 """BLOOM: ALiBi instead of positions, a norm after the embeddings, q, k and v in one tensor."""
 
-from m2m.families.family import FUSED, Family, Stored, of_width
+from m2m.families.family import FUSED, GPT_TRAITS, Family, Stored, of_width
 
 FAMILY = Family(
     "bloom",
@@ -28,17 +28,7 @@ FAMILY = Family(
         "mlp.down_proj": Stored("mlp.dense_4h_to_h"),
     },
     hf_layers="transformer.h",
-    traits={
-        "norm": "layer",
-        "norm_bias": True,
-        "embedding_norm": True,
-        "attention_bias": True,
-        "output_bias": True,
-        "mlp_bias": True,
-        "gated": False,
-        "activation": "gelu_tanh",
-        "positions": "alibi",
-    },
+    traits=GPT_TRAITS | {"embedding_norm": True, "positions": "alibi"},
     defaults={  # BloomConfig; the models were trained with 2048 tokens
         "rms_norm_eps": 1e-5,
         "max_position_embeddings": 2048,

@@ -124,6 +124,17 @@ PAIRED = LAYER | {
 }
 
 
+# Traits of the layers that came with GPT-2: layer norms, biases, an MLP of GELU without a gate.
+GPT_TRAITS: dict[str, Any] = {
+    "norm": "layer",
+    "norm_bias": True,
+    "attention_bias": True,
+    "output_bias": True,
+    "mlp_bias": True,
+    "gated": False,
+    "activation": "gelu_tanh",
+}
+
 # Of families that llama.cpp gives q, k and v as one tensor, and an MLP without a gate.
 FUSED = LAYER | {f"self_attn.{part}_proj": Stored("attn_qkv") for part in "qkv"}
 

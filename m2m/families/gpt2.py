@@ -1,6 +1,6 @@
 """GPT-2: learned positions, layer norms with biases, an MLP without a gate, Conv1D's matrices."""
 
-from m2m.families.family import FUSED, Family, Stored, of_width
+from m2m.families.family import FUSED, GPT_TRAITS, Family, Stored, of_width
 
 FAMILY = Family(
     "gpt2",
@@ -32,16 +32,7 @@ FAMILY = Family(
         "mlp.down_proj": Stored("mlp.c_proj", transposed=True),
     },
     hf_layers="transformer.h",
-    traits={
-        "norm": "layer",
-        "norm_bias": True,
-        "attention_bias": True,
-        "output_bias": True,
-        "mlp_bias": True,
-        "gated": False,
-        "activation": "gelu_tanh",
-        "positions": "learned",
-    },
+    traits=GPT_TRAITS | {"positions": "learned"},
     defaults={  # GPT2Config
         "rms_norm_eps": 1e-5,
         "tie_word_embeddings": True,

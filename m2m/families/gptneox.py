@@ -1,6 +1,6 @@
 """GPT-NeoX, Pythia: attention and MLP side by side, a quarter of each head rotates."""
 
-from m2m.families.family import FUSED, Family, Flag, Stored
+from m2m.families.family import FUSED, GPT_TRAITS, Family, Flag, Stored
 
 FAMILY = Family(
     "gptneox",
@@ -28,15 +28,7 @@ FAMILY = Family(
         "mlp.down_proj": Stored("mlp.dense_4h_to_h"),
     },
     hf_layers="gpt_neox.layers",
-    traits={
-        "norm": "layer",
-        "norm_bias": True,
-        "attention_bias": True,
-        "output_bias": True,
-        "mlp_bias": True,
-        "gated": False,
-        "activation": "gelu_tanh",
-    },
+    traits=GPT_TRAITS,
     flags=(Flag("parallel", "use_parallel_residual", True, gguf="use_parallel_residual"),),
     # GPTNeoXConfig. llama.cpp needs an output head of its own.
     defaults={"rms_norm_eps": 1e-5, "partial_rotary_factor": 0.25, "tie_word_embeddings": False},

@@ -1,6 +1,6 @@
 """StarCoder2: Llama's layers with layer norms, biases and an MLP without a gate."""
 
-from m2m.families.family import Family, Stored
+from m2m.families.family import GPT_TRAITS, Family, Stored
 
 FAMILY = Family(
     "starcoder2",
@@ -10,15 +10,7 @@ FAMILY = Family(
     window="all",  # llama.cpp does not apply it
     json={"rms_norm_eps": ("norm_epsilon",)},
     hf={"mlp.up_proj": Stored("mlp.c_fc"), "mlp.down_proj": Stored("mlp.c_proj")},
-    traits={
-        "norm": "layer",
-        "norm_bias": True,
-        "attention_bias": True,
-        "output_bias": True,
-        "mlp_bias": True,
-        "gated": False,
-        "activation": "gelu_tanh",
-    },
+    traits=GPT_TRAITS,
     defaults={"rms_norm_eps": 1e-5, "tie_word_embeddings": True},  # Starcoder2Config
     stated=lambda values: {"use_bias": True},
     pico={"sliding_window": 8},
