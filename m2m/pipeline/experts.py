@@ -103,11 +103,7 @@ class Tuning:
             ResourceError: there is not enough memory.
             TrainingError: the training diverged.
         """
-        if kept := made(self._base, job):
-            # A kill can come between the writing of an adapter and the end of its checkpoint.
-            left = checkpoint_path(job.folder)
-            if job.state is None and saved_step(left, job.identity(self._base)):
-                left.unlink()
+        if kept := taken(self._base, job):
             return kept
         corpus = job.corpus
         result = Trainer(
@@ -138,6 +134,19 @@ def made(base: BaseModel, job: Job) -> Trained | None:
     sizes = len(job.corpus.samples), len(job.corpus.held_out)
     result = finished(job.folder, job.config, job.origin(base), *sizes, job.steps, job.last)
     return None if result is None else _trained(job, result, kept=True)
+
+
+def taken(base: BaseModel, job: Job) -> Trained | None:
+    """Return the adapter as `made` does, for a run that goes on with it.
+
+    A kill can come between the writing of an adapter and the end of its checkpoint, which is
+    deleted here.
+    """
+    known = made(base, job)
+    left = checkpoint_path(job.folder)
+    if known and job.state is None and saved_step(left, job.identity(base)):
+        left.unlink()
+    return known
 
 
 def _trained(job: Job, result: TrainResult, *, kept: bool) -> Trained:

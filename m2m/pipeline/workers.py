@@ -20,7 +20,7 @@ from pathlib import Path
 from m2m.checkpoint import BaseModel
 from m2m.errors import Interrupted, M2MError, ResourceError, TrainingError
 from m2m.formats.disk import watch, watched
-from m2m.pipeline.experts import Job, Tuning, choose, made, memory_limit
+from m2m.pipeline.experts import Job, Tuning, choose, memory_limit, taken
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.scorer import threads
 from m2m.progress import Progress, Silent
@@ -61,7 +61,7 @@ def train_all(inputs: Inputs, jobs: Sequence[Job], progress: Progress) -> list[T
     if count == 1:
         tuning = Tuning(inputs.base, inputs.recipe, progress)
         return [tuning.train(job) for job in jobs]
-    trained = {job.folder: known for job in jobs if (known := made(inputs.base, job))}
+    trained = {job.folder: known for job in jobs if (known := taken(inputs.base, job))}
     if left := [job for job in jobs if job.folder not in trained]:
         portion = divide(inputs, count, len(left))
         left.sort(key=lambda job: -job.steps)  # so that all end at about the same time
