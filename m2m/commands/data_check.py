@@ -19,6 +19,7 @@ from m2m.dataset.duplicates import (
     repeated,
 )
 from m2m.dataset.grams import comparable
+from m2m.dataset.label_forms import labels_apart
 from m2m.dataset.mapping import RowMapping
 from m2m.dataset.normal_form import AS_IS, REMEDY, disagreement
 from m2m.dataset.samples import RowLimit
@@ -113,7 +114,20 @@ def check_data(
     check_languages(readable, declared)
     results += check_targets(targets)
     _check_forms(results)
+    _check_labels(results)
     return results
+
+
+def _check_labels(results: Sequence[Checked]) -> None:
+    """Say at each file that a later one writes the same labels in another case."""
+    names = short_names([result.file for result in results])
+    for place, result in enumerate(results):
+        later = zip(names[place + 1 :], results[place + 1 :], strict=True)
+        if words := labels_apart(result.labels, {name: other.labels for name, other in later}):
+            message = f"labels differ only in case or spaces from those of another file: {words}"
+            hint = "to a model these are different answers: use `labels` in the recipe to write "
+            hint += "them one way"
+            result.problems.append(Problem("labels", message, hint))
 
 
 def _check_forms(results: Sequence[Checked]) -> None:

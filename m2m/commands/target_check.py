@@ -10,6 +10,7 @@ from m2m.dataset.characters import FAULTS, find_faults
 from m2m.dataset.checked import SHOWN, Checked, Problem, short_names
 from m2m.dataset.duplicates import near_groups, repeated
 from m2m.dataset.grams import comparable, joined
+from m2m.dataset.noise import closed_set
 from m2m.dataset.noise_check import unbalanced
 from m2m.dataset.normal_form import form_of
 from m2m.evaluate.normalised import task_texts
@@ -73,6 +74,9 @@ def _alone(task: Task, name: str) -> Checked:
         message, hint = unbalanced(result.labels, "question")
         if message:
             _add(task, result, "labels", message, hint)
+    if task.kind == "answer":
+        answers = closed_set([example.answer for example in task.examples])
+        result.labels = dict(answers.most_common())
     if task.kind == "choices" and _shows_choices(task) and result.rows >= _FEW_QUESTIONS:
         gold, count = Counter(example.gold for example in task.examples).most_common(1)[0]
         if count > _ONE_PLACE * len(task.examples):

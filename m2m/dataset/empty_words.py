@@ -41,7 +41,7 @@ def refuse_doubtful_labels(path: Path, records: Sequence[Record], mapping: RowMa
     counts = Counter(word_key(value) for value in values if not is_empty(value))
     _refuse_signs(path, name, counts, mapping)
     words = [word for word in counts if word in NOTHING and counts[word] > 1]
-    if not words or len(counts) == len(words) or not _are_labels(counts):
+    if not words or len(counts) == len(words) or not are_labels(counts):
         return
     shown = " and ".join(f"{word!r} in {counts[word]:,}" for word in words)
     choice = replace(mapping, answer=f"{{{name}}}", labels=tuple((key, key) for key in counts))
@@ -66,7 +66,7 @@ def _refuse_signs(path: Path, name: str, counts: Counter[str], mapping: RowMappi
     signs = [label for label in counts if label in _SIGNS]
     words = [label for label in counts if any(map(str.isalnum, label))]
     chosen = any(key == name for key, _ in mapping.where)
-    if chosen or not signs or not words or not _are_labels(counts):
+    if chosen or not signs or not words or not are_labels(counts):
         return
     without = replace(mapping, where=(*mapping.where, (name, tuple(words))))
     all_of_them = replace(mapping, where=(*mapping.where, (name, tuple(counts))))
@@ -80,7 +80,8 @@ def _refuse_signs(path: Path, name: str, counts: Counter[str], mapping: RowMappi
     )
 
 
-def _are_labels(counts: Counter[str]) -> bool:
+def are_labels(counts: Counter[str]) -> bool:
+    """Return whether answers are labels: a few short ones, each used twice on average."""
     return (
         len(counts) <= _MOST_LABELS
         and 2 * len(counts) <= counts.total()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from m2m.counted import counted
+from m2m.dataset.label_forms import alike_labels, alike_words
 from m2m.dataset.noise import NOISE, closed_set, cut_texts, find_noise, lopsided, refusals
 
 if TYPE_CHECKING:
@@ -68,10 +68,8 @@ def _check_answers(file: DatasetFile, answers: Sequence[str]) -> None:
 def unbalanced(labels: dict[str, int], noun: str) -> tuple[str, str]:
     """Return what is wrong with the counts of labels, and the next step; "" if nothing is."""
     total, (most, count) = sum(labels.values()), next(iter(labels.items()))
-    forms = Counter(label.strip().casefold() for label in labels)
-    alike = [label for label in labels if forms[label.strip().casefold()] > 1]
-    if alike:
-        listed = ", ".join(f"{label!r} ({labels[label]})" for label in alike[:4])
+    if alike := alike_labels(labels):
+        listed = alike_words(labels, alike)
         return f"labels that differ only in case or spaces: {listed}", "write each label one way"
     if count > _ONE_LABEL * total:
         message = f"{count:,} of {counted(total, noun)} have the label {most!r:.40}"

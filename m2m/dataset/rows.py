@@ -15,7 +15,6 @@ from m2m.dataset.answers import READINGS
 from m2m.dataset.ask import mappings_hint
 from m2m.dataset.conversation import Wrong
 from m2m.dataset.directions import refuse_directions
-from m2m.dataset.empty_words import refuse_doubtful_labels
 from m2m.dataset.examples import Kind, conversation, decided, kind_of, read_example, refuse_nothing
 from m2m.dataset.extra_columns import (
     READ,
@@ -26,6 +25,7 @@ from m2m.dataset.extra_columns import (
     refuse_unread,
 )
 from m2m.dataset.guess import guess
+from m2m.dataset.label_forms import refuse_unclear_labels
 from m2m.dataset.mapping import AS_IT_IS, RowMapping, picked, picked_words
 from m2m.dataset.plain_text import refuse_no_prose, refuse_parallel
 from m2m.dataset.quality import refuse_marks
@@ -103,8 +103,7 @@ def read_rows(source: Path | Text | Source, mapping: RowMapping = AS_IT_IS) -> R
         raise InputError(f"{source.name} has no rows", "give a file with at least one training row")
     records = picked(source.path, source.records, mapping)
     notes = picked_words(len(source.records), len(records), mapping)
-    if not source.skips:
-        refuse_doubtful_labels(source.path, records, mapping)
+    refuse_unclear_labels(source.path, records, mapping, skips=source.skips)
     if _is_mapped(mapping, records[0]):
         read = _mapped(source, records, mapping)
     else:

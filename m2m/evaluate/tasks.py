@@ -13,7 +13,6 @@ from m2m.dataset.answers import READINGS
 from m2m.dataset.ask import mappings_hint
 from m2m.dataset.conversation import Wrong
 from m2m.dataset.directions import refuse_directions
-from m2m.dataset.empty_words import refuse_doubtful_labels
 from m2m.dataset.examples import SHAPES, Example, Kind, decided, kind_of, read_example
 from m2m.dataset.extra_columns import (
     refuse_chats,
@@ -22,6 +21,7 @@ from m2m.dataset.extra_columns import (
     refuse_same_question,
     refuse_unread,
 )
+from m2m.dataset.label_forms import refuse_unclear_labels
 from m2m.dataset.mapping import AS_IT_IS, RowMapping, picked, picked_words
 from m2m.dataset.quality import refuse_marks
 from m2m.dataset.row_source import Source, as_source, left_out, or_skip
@@ -97,8 +97,8 @@ def load_task(source: Path | Text | Source, mapping: RowMapping = AS_IT_IS) -> T
         raise InputError(f"{path}: has no rows", "a target needs at least one example")
     records = picked(path, source.records, mapping)
     kind = _kind(source, records, mapping)
-    if kind == "answer" and not source.skips:
-        refuse_doubtful_labels(path, records, mapping)
+    if kind == "answer":
+        refuse_unclear_labels(path, records, mapping, skips=source.skips)
     chosen, doubt = decided([(path, records)], mapping) if kind == "choices" else ("", None)
     mapping = replace(mapping, answers=chosen)
     problems = Problems()

@@ -11,6 +11,7 @@ from m2m.checkpoint import BaseModel
 from m2m.dataset import RowLimit, Sample, dataset_fingerprint, encode
 from m2m.dataset.long_rows import NONE, LongRows, fitted
 from m2m.dataset.mapping import RowMapping
+from m2m.dataset.noise import closed_set
 from m2m.dataset.normal_form import AS_IS, form_of, normalised_rows
 from m2m.dataset.row_source import left_out, open_source, options_of
 from m2m.dataset.rows import checked_rows, read_rows
@@ -33,8 +34,9 @@ class Corpus:
     of the file's bytes; "" for rows of several files. `long_rows` are those that were cut or
     skipped; `form` is the Unicode normal form of the texts (`m2m.dataset.normal_form.form_of`);
     `skipped` bad rows are left out; `reading` says which rows `where` picked and how their answers
-    are read. `expert` is the folder of an adapter that was trained elsewhere, with its SHA-256 and
-    the doubts about it; then there may be no samples.
+    are read. `labels` are the answers, if they are a few that come again and again. `expert` is the
+    folder of an adapter that was trained elsewhere, with its SHA-256 and the doubts about it; then
+    there may be no samples.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Corpus:
     form: str = ""
     skipped: int = 0
     reading: str = ""
+    labels: tuple[str, ...] = ()
     expert: Path | None = None
     expert_sha256: str = ""
     doubts: tuple[str, ...] = ()
@@ -105,6 +108,8 @@ def _rows(dataset: Dataset, opened: Opened | None, recipe: Recipe) -> Corpus | N
     kept, held_out = hold_out(samples, recipe.train)
     own = form_of(row.plain_text for row in rows)
     reading = "; ".join(note for note in read.notes if note != left_out(read.skipped))
+    labels = tuple(closed_set([row.sides[1] for row in rows if row.text is None]))
     return Corpus(
-        dataset.name, kept, held_out, mark, file.sha256, long_rows, own, read.skipped, reading
-    )
+        dataset.name, kept, held_out, mark, file.sha256, long_rows, own, read.skipped, reading,
+        labels,
+    )  # fmt: skip

@@ -13,6 +13,8 @@ import numpy as np
 
 from m2m.checkpoint import BaseModel, find_model
 from m2m.counted import counted
+from m2m.dataset.label_forms import labels_apart
+from m2m.dataset.noise import closed_set
 from m2m.dataset.normal_form import REMEDY, disagreement, form_of
 from m2m.dataset.row_source import left_out
 from m2m.errors import InputError, M2MError, Problems, ResourceError
@@ -198,7 +200,7 @@ def read_inputs(recipe: Recipe) -> Inputs:
         *(f"{name}: {left_out(count)}" for name, count in skipped.items() if count),
     )
     inputs = Inputs(recipe, base, formatter, corpora, dev, test, replay, cautions)
-    cautions = (*cautions, *_long(inputs), *_two_forms(inputs))
+    cautions = (*cautions, *_long(inputs), *_two_forms(inputs), *_labels_apart(inputs))
     return dataclasses.replace(inputs, recipe=_in_steps(inputs), cautions=cautions)
 
 
@@ -221,6 +223,21 @@ def _two_forms(inputs: Inputs) -> Iterator[str]:
         forms |= {f"{name} ({part})": form_of(task_texts(task)) for name, task in tasks.items()}
     if words := disagreement(forms):
         yield f"{words[:1].upper()}{words[1:]} {REMEDY[:1].upper()}{REMEDY[1:]}."
+
+
+def _labels_apart(inputs: Inputs) -> Iterator[str]:
+    """Warn if datasets and targets write the same labels in different cases."""
+    labels = {name: [*corpus.labels] for name, corpus in inputs.corpora.items()}
+    for part, tasks in (("dev", inputs.dev), ("test", inputs.test)):
+        for name, task in tasks.items():
+            labels[f"{name} ({part})"] = [*closed_set([e.answer for e in task.examples])]
+    names = [*labels]
+    for place, name in enumerate(names):
+        if words := labels_apart(labels[name], {n: labels[n] for n in names[place + 1 :]}):
+            yield (
+                f"Labels of {name} differ only in case or spaces from others: {words}. To a model "
+                "these are different answers. Use `labels` in the recipe to write them one way."
+            )
 
 
 def _endless(corpora: Mapping[str, Corpus], formatter: Formatter) -> Iterator[str]:
