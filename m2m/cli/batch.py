@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from m2m import __version__
 from m2m.cli.console import say
-from m2m.cli.options import data_roots
+from m2m.cli.options import given_recipe
 from m2m.counted import counted
 from m2m.errors import Interrupted, M2MError
 from m2m.formats.json_text import json_text
@@ -48,12 +48,12 @@ def opened(
     from m2m.pipeline.run import Run
     from m2m.pipeline.shares import Share
     from m2m.planning.hours import Within
-    from m2m.recipe import changed, load_recipe
+    from m2m.recipe import changed
     from m2m.results.folder import RunFolder
     from m2m.store import run_lock
 
     progress = TerminalProgress(quiet)
-    original = load_recipe(recipe, data_roots())
+    original = given_recipe(recipe)
     loaded = changed(original, changes or {})
     part = Share(*share) if share else None
     folder = part.folder(loaded.folder) if part else loaded.folder

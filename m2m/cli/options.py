@@ -19,6 +19,8 @@ Command = Callable[..., Any]
 
 
 if TYPE_CHECKING:
+    from m2m.recipe import Recipe
+
     Text = click.ParamType[str]
     Pair = click.ParamType[tuple[int, int]]
 else:
@@ -54,7 +56,7 @@ class Real(click.FloatRange):
 
 
 MODEL = Model()
-_ROOTS = "m2m.data_roots"
+_ROOTS, _OVERRIDES, _OUT = "m2m.data_roots", "m2m.overrides", "m2m.out"
 
 RECIPE = click.Path(dir_okay=False, path_type=Path)
 recipe_argument = click.argument("recipe", type=RECIPE, metavar="RECIPE")
@@ -77,6 +79,76 @@ data_root_option = click.option(
     callback=lambda ctx, _, value: ctx.meta.__setitem__(_ROOTS, value),
     help="Another folder in which a recipe or task file may name files. Repeatable.",
 )
+
+
+def _overrides(ctx: click.Context, _: click.Parameter, given: tuple[str, ...]) -> None:
+    """Keep what `--set` gives: text by the name of the field."""
+    texts: dict[str, str] = {}
+    for item in given:
+        key, sign, text = (part.strip() for part in item.partition("="))
+        if not sign or "." not in key:
+            raise click.BadParameter(f"{item!r} is not like train.seed=1")
+        if key in texts:
+            raise click.BadParameter(f"{key} is given twice")
+        texts[key] = text
+    ctx.meta[_OVERRIDES] = texts
+
+
+set_option = click.option(
+    "--set",
+    multiple=True,
+    metavar="SECTION.FIELD=VALUE",
+    expose_value=False,
+    callback=_overrides,
+    help="Another value for a field of the recipe, as train.seed=1. Repeatable. Its results have "
+    "a folder of their own.",
+)
+out_option = click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    expose_value=False,
+    callback=lambda ctx, _, value: ctx.meta.__setitem__(_OUT, value),
+    help="Folder for the results; else m2m-runs/NAME in the recipe's folder.",
+)
+
+
+def refuse_out() -> None:
+    """Raise click.UsageError if several recipes would share the folder of --out."""
+    if click.get_current_context().meta.get(_OUT):
+        raise click.UsageError("--out is the folder of one run; give one recipe with it.")
+
+
+def given_recipe(path: Path) -> Recipe:
+    """Read a recipe with the `--data-root`, `--set` and `--out` of the running command."""
+    from m2m.recipe import load_recipe
+    from m2m.recipe.overrides import Typed
+
+    context = click.get_current_context(silent=True)
+    meta = context.meta if context else {}
+    texts = {key: Typed(text) for key, text in meta.get(_OVERRIDES, {}).items()}
+    return load_recipe(path, data_roots(), texts, meta.get(_OUT))
+
+
+def run_folder_of(run: Path) -> Path:
+    """Return a run's folder from itself or from its recipe, with --set and --out.
+
+    Raises:
+        click.UsageError: the options are given for a folder.
+    """
+    from m2m.recipe import run_folder
+
+    meta = click.get_current_context().meta
+    out, texts = meta.get(_OUT), meta.get(_OVERRIDES)
+    if run.is_dir():
+        if out or texts:
+            raise click.UsageError(f"{run} is a folder already; --set and --out need a recipe.")
+        return run
+    if texts:
+        return given_recipe(run).folder
+    return Path(out) if out else run_folder(run)
+
+
 leaks_option = click.option(
     "--allow-leaks",
     is_flag=True,
@@ -124,9 +196,14 @@ share_option = click.option(
 )
 
 
+def run_options(command: Command) -> Command:
+    """Add --set and --out to a command."""
+    return set_option(out_option(command))
+
+
 def recipe_command(command: Command) -> Command:
-    """Add RECIPE, --data-root, --json and --quiet to a command."""
-    return recipe_argument(data_root_option(json_option(quiet_option(command))))
+    """Add RECIPE, --set, --out, --data-root, --json and --quiet to a command."""
+    return recipe_argument(run_options(data_root_option(json_option(quiet_option(command)))))
 
 
 class WordOrNumber(Text):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from m2m.cli.console import say
-from m2m.cli.options import data_roots, hours_option, recipe_command
+from m2m.cli.options import given_recipe, hours_option, recipe_command
 
 if TYPE_CHECKING:
     from m2m.pipeline.inputs import Inputs
@@ -35,9 +35,8 @@ def plan(recipe: Path, as_json: bool, quiet: bool, hours: float | None) -> None:
     from m2m.pipeline.inputs import read_inputs
     from m2m.pipeline.search import readings
     from m2m.planning.hours import Within
-    from m2m.recipe import load_recipe
 
-    loaded = load_recipe(recipe, data_roots())
+    loaded = given_recipe(recipe)
     inputs = read_inputs(loaded)
     estimate = planned(inputs, quiet, Within(loaded, hours or 0.0))
     read = readings(inputs)

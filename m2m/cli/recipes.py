@@ -18,7 +18,9 @@ from m2m.cli.options import (
     leaks_option,
     quiet_option,
     recipe_command,
+    refuse_out,
     rescore_option,
+    run_options,
     share_option,
 )
 
@@ -29,6 +31,7 @@ from m2m.cli.options import (
 @hours_option
 @leaks_option
 @anyway_option
+@run_options
 @data_root_option
 @rescore_option
 @json_option
@@ -56,6 +59,7 @@ def run(
     from m2m.cli import show
 
     if len(recipes) > 1:
+        refuse_out()
         run_batch(
             recipes,
             keep_going=keep_going,
@@ -111,6 +115,7 @@ def train(
     help="With --from-csv: the direction of the metric, if m2m does not know it.",
 )
 @leaks_option
+@run_options
 @data_root_option
 @rescore_option
 @json_option

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from m2m.cli.options import Real, json_option, quiet_option
+from m2m.cli.options import Real, json_option, quiet_option, run_folder_of, run_options
 
 
 @click.command("report")
@@ -16,6 +16,7 @@ from m2m.cli.options import Real, json_option, quiet_option
     type=Real(min=0),
     help="Power of this machine while it works, for the energy estimate; else the recipe's.",
 )
+@run_options
 @json_option
 @quiet_option
 def report(run: Path, watts: float | None, as_json: bool, quiet: bool) -> None:
@@ -29,11 +30,10 @@ def report(run: Path, watts: float | None, as_json: bool, quiet: bool) -> None:
               m2m report examples/swahili/m2m-runs/recipe --watts 12 --json
     """
     from m2m.cli import show
-    from m2m.recipe import run_folder
     from m2m.report import write_report
     from m2m.results.facts import read_facts
 
-    folder = run if run.is_dir() else run_folder(run)
+    folder = run_folder_of(run)
     facts = read_facts(folder, watts)
     written = write_report(facts, folder)
     if as_json or not quiet:

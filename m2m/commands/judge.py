@@ -85,7 +85,7 @@ def make_page(
     confirmation = files.read(CONFIRMED, Confirmation.from_json)
     if confirmation is None:
         raise InputError(f"{folder}: nothing is confirmed yet", "run `m2m confirm RECIPE` first")
-    loaded = load_recipe(recipe or _recipe(folder))
+    loaded = load_recipe(recipe) if recipe else _recipe(folder)
     base, wanted = (
         find_model(loaded.base.model, model_folders(loaded.path)),
         _target(loaded, target),
@@ -142,7 +142,8 @@ def judge(folder: Path, paths: Sequence[Path]) -> Judged:
     return judged
 
 
-def _recipe(folder: Path) -> Path:
+def _recipe(folder: Path) -> Recipe:
+    """Read the recipe that a run's folder names, with the values that the run had instead."""
     stored = read_object(folder / RECIPE)
     path = Path(parsed(folder / RECIPE, lambda: as_text(stored.get("recipe"), "recipe")))
     if not path.is_file():
@@ -150,7 +151,7 @@ def _recipe(folder: Path) -> Path:
             f"{path}: the recipe of this run is not here",
             "make the page on the machine that has the recipe, the base and the questions",
         )
-    return path
+    return load_recipe(path, (), as_object(stored.get("overrides", {}), "overrides"))
 
 
 def _target(recipe: Recipe, name: str) -> Target:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from m2m.adapter import read_extra
 from m2m.checkpoint import BaseModel
-from m2m.errors import InputError
 from m2m.machine import free_memory_bytes, hand_back_freed, peak_rss_bytes, resident_bytes
 from m2m.nn.decoder import Decoder
 from m2m.nn.matrix import bf16_gain
@@ -215,29 +214,6 @@ def goes_on(recipe: Recipe) -> bool:
     train = recipe.train
     borrows = train.replay > 0 and train.replay_from is None
     return recipe.confirm.budget == UNTIL and not borrows and not train.patience
-
-
-def trained_experts(inputs: Inputs) -> dict[str, Path]:
-    """Return the folders of all adapters.
-
-    Raises:
-        InputError: some adapters are not trained, or were trained with other settings.
-    """
-    folders = finished_experts(inputs)
-    if missing := [name for name in inputs.expert_names if name not in folders]:
-        raise InputError(
-            f"{inputs.recipe.path}: not trained yet: {', '.join(missing)}",
-            "run `m2m train` first, or all shares of it",
-        )
-    return folders
-
-
-def finished_experts(inputs: Inputs) -> dict[str, Path]:
-    """Return the folders of the adapters that are trained as the recipe says."""
-    known = given_experts(inputs)
-    jobs = {name: expert_job(inputs, name) for name in inputs.untrained_names}
-    made_here = {name: job.folder for name, job in jobs.items() if made(inputs.base, job)}
-    return {name: trained.path for name, trained in known.items()} | made_here
 
 
 def given_experts(inputs: Inputs) -> dict[str, Trained]:

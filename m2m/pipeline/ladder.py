@@ -25,6 +25,7 @@ from m2m.mix.mixture import Mixture
 from m2m.mix.trial import Trial
 from m2m.pipeline.experts import Job, expert_job, goes_on, made
 from m2m.pipeline.finetunes import folder_name, mixed_corpus, open_judge, rows_seen, stage_name
+from m2m.pipeline.kept import make_way
 from m2m.pipeline.trained_run import TrainedRun
 from m2m.pipeline.watch import losses_by_dataset
 from m2m.pipeline.workers import train_all
@@ -144,6 +145,7 @@ class Ladder:
         self._state(mixture).unlink(missing_ok=True)
 
     def _train(self, mixtures: Sequence[Mixture], jobs: Sequence[Job]) -> None:
+        make_way(self._inputs, jobs)
         for mixture, job in zip(mixtures, jobs, strict=True):
             if not made(self._inputs.base, job):
                 self._pass_on(mixture, job)

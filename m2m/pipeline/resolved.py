@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import platform
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from m2m import __version__
+from m2m.errors import InputError
+from m2m.formats.json_text import json_text
+from m2m.formats.records import read_object
 from m2m.llamacpp.model import build_info
 from m2m.pipeline.inputs import Inputs
 from m2m.recipe import SECTIONS, as_json
+from m2m.results.folder import RANKING, RECIPE
 
 
 def resolved(inputs: Inputs) -> dict[str, Any]:
@@ -23,6 +29,7 @@ def resolved(inputs: Inputs) -> dict[str, Any]:
         "numpy": np.__version__,
         "system": f"{platform.system()} {platform.machine()}",
         "recipe": str(recipe.path),
+        **({"overrides": dict(recipe.overrides)} if recipe.overrides else {}),
         # A section whose fields are all newer than older runs is left out at its defaults.
         **{name: plain for name in SECTIONS if (plain := as_json(getattr(recipe, name)))},
         "datasets": [as_json(dataset) for dataset in recipe.datasets],
@@ -59,3 +66,43 @@ def resolved(inputs: Inputs) -> dict[str, Any]:
             },
         },
     }
+
+
+def refuse_other_results(inputs: Inputs) -> None:
+    """Raise if the folder that the user named for results has those of another recipe or setting.
+
+    An edited recipe goes on in its folder, as without a named one.
+
+    Raises:
+        InputError: says how they differ.
+    """
+    folder, recipe = inputs.files.path, inputs.recipe
+    if recipe.out is None or not (folder / RANKING).is_file():
+        return
+    there, here = read_object(folder / RECIPE), json.loads(json_text(resolved(inputs)))
+    if [there.get(name) for name in _OF_RUN] == [here.get(name) for name in _OF_RUN]:
+        return
+    if unlike := [*_unlike(there, here)]:
+        more = f", and {len(unlike) - _SHOWN} more" if len(unlike) > _SHOWN else ""
+        raise InputError(
+            f"{folder} has results of other settings: {', '.join(unlike[:_SHOWN])}{more}",
+            "name another folder: what both have in common, such as experts, is not trained again",
+        )
+
+
+_OF_RUN = ("recipe", "overrides")
+_SHOWN = 3
+_ASIDE = ("m2m", "llama", "python", "numpy", "system", "limits", "report", "overrides", "inputs")
+
+
+def _unlike(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the values of two recipes that differ, except of those that decide no result."""
+    differ = [key for key in {**there, **here} if there.get(key) != here.get(key)]
+    for key in [key for key in differ if key not in _ASIDE and key != "recipe"]:
+        old, new = there.get(key), here.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            for name in {**old, **new}:
+                if old.get(name) != new.get(name):
+                    yield f"{key}.{name} is {old.get(name)!r} there and {new.get(name)!r} here"
+        else:
+            yield f"{key} differ"

@@ -22,7 +22,7 @@ from m2m.pipeline.export import export
 from m2m.pipeline.inputs import Inputs, read_inputs
 from m2m.pipeline.journals import set_aside
 from m2m.pipeline.leaks import find_leaks, refuse_leaks
-from m2m.pipeline.resolved import resolved
+from m2m.pipeline.resolved import refuse_other_results, resolved
 from m2m.pipeline.search import readings, search
 from m2m.pipeline.shares import Share, join_shares, search_share, train_share
 from m2m.pipeline.trained_run import TrainedRun
@@ -97,6 +97,7 @@ class Run:
                 self._check_leaks()  # before calibration, which takes minutes
             self._inputs = hours.fit(self._inputs, progress)
         self.recipe = self._inputs.recipe
+        refuse_other_results(self._inputs)
         self._files.keep(RECIPE, resolved(self._inputs))
         if rescore:
             journals = (self._files.study, self._files.finetune_scores)

@@ -22,9 +22,10 @@ from m2m.mix.make_strategy import make_strategy
 from m2m.mix.mixture import BASE
 from m2m.mix.strategy import Ask
 from m2m.mix.study import Study
-from m2m.pipeline.experts import Tuning, expert_job, trained_experts
+from m2m.pipeline.experts import Tuning, expert_job
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.journals import join_journals
+from m2m.pipeline.kept import make_way, trained_experts
 from m2m.pipeline.scorer import open_scorer
 from m2m.pipeline.search import search_space
 from m2m.progress import Progress
@@ -55,7 +56,8 @@ def train_share(inputs: Inputs, share: Share, progress: Progress) -> list[Traine
     tuning, trained = Tuning(inputs.base, inputs.recipe, progress), []
     for name in inputs.untrained_names[share.number - 1 :: share.total]:
         with run_lock(inputs.files.shares / f"adapter-{name}"):
-            trained.append(tuning.train(expert_job(inputs, name)))
+            make_way(inputs, [job := expert_job(inputs, name)])
+            trained.append(tuning.train(job))
     return trained
 
 

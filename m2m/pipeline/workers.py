@@ -22,6 +22,7 @@ from m2m.errors import Interrupted, M2MError, ResourceError, TrainingError
 from m2m.formats.disk import watch, watched
 from m2m.pipeline.experts import Job, Tuning, choose, memory_limit, taken
 from m2m.pipeline.inputs import Inputs
+from m2m.pipeline.kept import make_way
 from m2m.pipeline.scorer import threads
 from m2m.progress import Progress, Silent
 from m2m.recipe import Recipe
@@ -57,6 +58,7 @@ def train_all(inputs: Inputs, jobs: Sequence[Job], progress: Progress) -> list[T
         ResourceError: there is not enough memory for one worker.
         TrainingError: one diverged, or its process was killed; the state of the others is saved.
     """
+    make_way(inputs, jobs)
     count = workers(inputs.recipe, len(jobs))
     if count == 1:
         tuning = Tuning(inputs.base, inputs.recipe, progress)

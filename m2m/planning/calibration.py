@@ -32,8 +32,9 @@ from m2m.mix.surrogate import SurrogateScorer
 from m2m.mix.trial import Trial
 from m2m.nn.decoder import Decoder
 from m2m.pipeline.corpus import Corpus
-from m2m.pipeline.experts import choose, finished_experts, open_decoder
+from m2m.pipeline.experts import choose, open_decoder
 from m2m.pipeline.inputs import Inputs, expert_corpus
+from m2m.pipeline.kept import finished_experts
 from m2m.pipeline.scorer import open_scorer
 from m2m.pipeline.workers import divide, workers
 from m2m.progress import Progress

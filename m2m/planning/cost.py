@@ -18,9 +18,10 @@ from m2m.mix.make_strategy import make_strategy
 from m2m.mix.mixture import BASE, Mixture
 from m2m.mix.space import LISTED, Space
 from m2m.mix.strategy import Cost, Strategy
-from m2m.pipeline.experts import finished_experts, goes_on
+from m2m.pipeline.experts import goes_on
 from m2m.pipeline.finetunes import training_rows
 from m2m.pipeline.inputs import Inputs, expert_passes
+from m2m.pipeline.kept import finished_experts
 from m2m.pipeline.search import search_space
 from m2m.planning.calibration import Aside, Rates, count_tokens
 from m2m.planning.until import HALVING, LAST, SEARCH, TRAIN, Rungs

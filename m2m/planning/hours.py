@@ -10,8 +10,8 @@ from typing import Any
 from m2m.errors import InputError, ResourceError
 from m2m.formats.atomic import write_json
 from m2m.formats.records import read_object
-from m2m.pipeline.experts import finished_experts
 from m2m.pipeline.inputs import Inputs
+from m2m.pipeline.kept import finished_experts
 from m2m.planning.calibration import Rates, calibrate
 from m2m.planning.cost import Work
 from m2m.planning.cuts import (

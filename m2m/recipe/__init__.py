@@ -5,25 +5,20 @@
 
 from m2m.recipe.data_fields import Dataset, Target
 from m2m.recipe.fields import (
-    LISTS,
     MERGE_METHODS,
     PROJECTIONS,
     QUANTIZATIONS,
-    SECTIONS,
     Confirm,
     Data,
     Limits,
     Merge,
     Quantize,
-    Recipe,
     Report,
     Search,
     Train,
-    as_json,
-    changed,
-    run_folder,
 )
 from m2m.recipe.reader import load_recipe
+from m2m.recipe.whole import LISTS, SECTIONS, Recipe, as_json, changed, run_folder
 
 __all__ = [
     "LISTS",

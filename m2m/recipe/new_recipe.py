@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from m2m.escaping import quoted
-from m2m.recipe.fields import LISTS, SECTIONS
+from m2m.recipe.whole import LISTS, SECTIONS
 
 _WIDTH = 96
 _BARE = re.compile(r"[A-Za-z0-9_-]+")

@@ -14,20 +14,31 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from m2m.errors import InputError, Problems, RecipeError
 from m2m.opening import SETTINGS, read_text, refuse_outside
 from m2m.places import is_there
-from m2m.recipe.fields import LISTS, SECTIONS, Merge, Recipe, Search
+from m2m.recipe.fields import Merge, Search
 from m2m.recipe.mappings import TABLES, with_like
+from m2m.recipe.overrides import Overrides
 from m2m.recipe.regime import BUDGET, contradiction, settled
 from m2m.recipe.strategies import AUTO, for_any_weights
+from m2m.recipe.whole import LISTS, SECTIONS, Recipe
 
 Section = TypeVar("Section")
 
 
-def load_recipe(path: Path, roots: Sequence[Path] = ()) -> Recipe:
+def load_recipe(
+    path: Path,
+    roots: Sequence[Path] = (),
+    overrides: Mapping[str, Any] | None = None,
+    out: Path | None = None,
+) -> Recipe:
     """Read and check a recipe.
 
     Args:
         path: the file.
         roots: more folders in which it may name files, in addition to its own.
+        overrides: values in place of the file's, by SECTION.FIELD; see `Overrides`. They are
+            checked like the file's, and paths are relative to the recipe's folder too.
+        out: folder for the results; None: `m2m-runs/NAME` in the recipe's folder, and for
+            overrides `m2m-runs/NAME+SECTION.FIELD=VALUE`.
 
     Raises:
         InputError: the file cannot be read or is not TOML.
@@ -38,18 +49,22 @@ def load_recipe(path: Path, roots: Sequence[Path] = ()) -> Recipe:
         tables = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also a number of 5000 digits, and nesting
         raise InputError(f"{path} is not valid TOML: {error}", _toml_hint(text, error)) from error
-    return _Reader(path.absolute(), text, roots).recipe(tables)
+    given = Overrides(overrides or {})
+    reader = _Reader(path.absolute(), text, roots, given)
+    return reader.recipe(given.into(tables), out.absolute() if out else None)
 
 
 class _Reader:
     """Builds a `Recipe` from parsed TOML and collects all mistakes in it."""
 
-    def __init__(self, path: Path, text: str, roots: Sequence[Path]) -> None:
-        self.path, self.roots = path, tuple(roots)
+    def __init__(self, path: Path, text: str, roots: Sequence[Path], given: Overrides) -> None:
+        self.path, self.roots, self.given = path, tuple(roots), given
         self.lines = _line_numbers(text)
         self.mistakes: list[tuple[int, str]] = []
 
-    def recipe(self, tables: Mapping[str, Any]) -> Recipe:
+    def recipe(self, tables: Mapping[str, Any], out: Path | None) -> Recipe:
+        for key, message in self.given.wrong:
+            self.mistakes.append((0, f"--set {key}: {message}"))
         for name in tables.keys() - SECTIONS.keys() - LISTS.keys():
             known = [*SECTIONS, *LISTS]
             if not isinstance(tables[name], dict | list):
@@ -71,7 +86,8 @@ class _Reader:
             for at, message in unlike:
                 self.wrong(at, message)
         self.known(single["search"], [dataset.name for dataset in many["datasets"]])
-        recipe = Recipe(self.path, **single, **many, roots=self.roots)
+        own: dict[str, Any] = {"roots": self.roots, "overrides": self.given.effective, "out": out}
+        recipe = Recipe(self.path, **single, **many, **own)
         given = {(name, key) for name in SECTIONS for key in _keys(tables.get(name))}
         if single["confirm"] and single["train"] and BUDGET in given:
             self.fits(contradiction(recipe))
@@ -272,6 +288,9 @@ class _Reader:
 
     def wrong(self, at: tuple[str | int, ...], message: str) -> None:
         """Note a mistake with the line of its field, or if it has none, of its section."""
+        if at in self.given.places:
+            self.mistakes.append((0, f"--set {self.given.places[at]}: {message}"))
+            return
         while at and at not in self.lines:
             at = at[:-1]
         self.mistakes.append((self.lines[at] if at else 0, message))

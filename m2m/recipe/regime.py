@@ -12,7 +12,8 @@ from collections.abc import Collection
 
 from m2m.errors import InputError
 from m2m.opening import JSON, read_text
-from m2m.recipe.fields import ANYTIME, ENDING, RESOLVED, UNTIL, Recipe
+from m2m.recipe.fields import ANYTIME, ENDING, RESOLVED, UNTIL
+from m2m.recipe.whole import Recipe
 
 Field = tuple[str, str]
 BUDGET: Field = ("confirm", "budget")

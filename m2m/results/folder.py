@@ -100,6 +100,11 @@ class RunFolder:
         return self.path / "states"
 
     @property
+    def earlier(self) -> Path:
+        """Return the folder of adapters and states of other settings, by their fingerprints."""
+        return self.path / "earlier"
+
+    @property
     def checks(self) -> Path:
         """Return the journal of the dev scores of fine-tunes that go on to more steps."""
         return self.path / "checks.jsonl"

@@ -55,6 +55,15 @@ def saved_step(path: Path, identity: str) -> int:
         return 0  # `load_checkpoint` explains a damaged file
 
 
+def saved_identity(path: Path) -> str | None:
+    """Return the identity of the training whose state a file is; None if it is not readable."""
+    try:
+        identity = json.loads(SafetensorsFile(path).metadata[_KEY])["identity"]
+    except (InputError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return identity if isinstance(identity, str) and identity.isalnum() else None
+
+
 def load_checkpoint(path: Path, identity: str, into: Arrays) -> dict[str, Any] | None:
     """Read a state back into the arrays that it was saved from.
 
