@@ -10,8 +10,9 @@ from pathlib import Path
 
 from m2m.dataset.columns import is_side
 from m2m.errors import InputError
+from m2m.formats.byte_parts import Source
 from m2m.formats.tagged import tagged_hint
-from m2m.opening import read_bytes
+from m2m.opening import stream
 
 _SPEAKER = re.compile(r"(\w+)\s*[:.)]\s+\S")
 _SOME = 60  # lines with the first sentence
@@ -122,8 +123,12 @@ def _speakers(texts: Sequence[str]) -> tuple[str, str] | None:
     return (heads[0], heads[1]) if in_turn else None
 
 
-def refuse_parallel(path: Path, count: int) -> None:
+def refuse_parallel(path: Path, count: int | None) -> None:
     """Refuse a text file with a translation next to it: alone, each is only a bare text.
+
+    Args:
+        path: the file.
+        count: its texts; None: they are counted.
 
     Raises:
         InputError: names the other file, and how to use both.
@@ -137,7 +142,7 @@ def refuse_parallel(path: Path, count: int) -> None:
         )
 
 
-def sibling_in_step(path: Path, count: int) -> str | None:
+def sibling_in_step(path: Path, count: int | None = None) -> str | None:
     """Return the name of a text file with as many texts and a name in another language's code."""
     parts = _TAGS.split(path.name)
     for other in sorted(path.parent.glob("*")):
@@ -152,6 +157,7 @@ def sibling_in_step(path: Path, count: int) -> str | None:
         ):
             continue
         with suppress(InputError):  # the name is only used for a hint
+            count = texts_in(path) if count is None else count
             if texts_in(other) == count:
                 return other.name
     return None
@@ -163,8 +169,9 @@ def texts_in(path: Path) -> int:
     Raises:
         InputError: the file cannot be read.
     """
-    lines = read_bytes(path).decode("utf-8", "replace").replace("\r", "\n").split("\n")
-    return sum(bool(line.strip()) for line in lines)
+    with stream(path) as file:
+        lines = (line.decode("utf-8", "replace") for line in Source(path.name, file).lines())
+        return sum(bool(text.strip()) for line in lines for text in line.split("\r"))
 
 
 def wrapped_at(lines: Sequence[Line]) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 from m2m.counted import are
 from m2m.dataset.nested import unnested
 from m2m.dataset.parting import first_parting
-from m2m.dataset.plain_text import sibling_in_step, texts_in
+from m2m.dataset.plain_text import sibling_in_step
 from m2m.errors import InputError, Problems
 from m2m.formats.records import (
     Record,
@@ -46,6 +46,7 @@ class Source:
         skips: whether bad rows are left out, not refused.
         skipped: how many rows were left out so far.
         header: the setting with which a table was read.
+        is_part: whether only the first rows were read.
     """
 
     path: Path
@@ -59,6 +60,7 @@ class Source:
     skips: bool = False
     skipped: int = 0
     header: str = "auto"
+    is_part: bool = False
 
     @property
     def is_named_by_row(self) -> bool:
@@ -102,7 +104,7 @@ def as_source(source: Path | Text | Source, options: Options = AS_IT_IS, first: 
     return Source(
         file.path, records, file.sha256, (file.path,), file.text, file.kind, file.label_names,
         file.notes, file.options.bad_rows == "skip", len(file.problems),
-        file.options.header,
+        file.options.header, file.is_part,
     )  # fmt: skip
 
 
@@ -153,7 +155,7 @@ def _with_sibling(path: Path, error: InputError) -> InputError:
     """Return the error about a file such as train.en with how to read it and train.yo together."""
     if "does not know the ending" not in error.message or not path.is_file():
         return error
-    other = sibling_in_step(path, texts_in(path))
+    other = sibling_in_step(path)
     if other is None:
         return error
     pair = sorted([path.name, other])

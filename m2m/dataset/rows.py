@@ -140,7 +140,7 @@ def _formatted(source: Source, records: Sequence[Record], mapping: RowMapping) -
         refuse_other_answers(path, records, lambda: _ways(source, records))
         if source.kind == "text":
             refuse_no_prose(path, [(record.fields["text"], record.line) for record in records])
-            refuse_parallel(path, len(records))
+            refuse_parallel(path, None if source.is_part else len(records))
     problems = Problems(_KEPT)
     rows: list[Row] = []
     good: list[Fields] = []

@@ -10,6 +10,8 @@ from m2m.formats.encodings import likely_encodings, shown_part
 from m2m.formats.rowfile import Fault
 
 _BEGINNING = 1 << 16  # bytes that show the kind of a file
+_PREVIEW = 1 << 20  # bytes that are read first of a file of which only some rows are wanted
+_FIRST_OF_SEVERAL = 0xC0  # from this value on, a byte of UTF-8 begins a letter of several bytes
 _BOM = b"\xef\xbb\xbf"
 _MARKS = (  # UTF-32 begins with the mark of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
@@ -68,6 +70,20 @@ class Source:
             yield from lines
         if any(pieces):
             yield b"".join(pieces)
+
+
+def beginnings(source: Source) -> Iterator[bytes]:
+    """Yield longer and longer beginnings of a file, until one would be all of it.
+
+    None of them ends inside a line, if the file has lines, or inside a letter of UTF-8.
+    """
+    size = _PREVIEW
+    while len(begin := source.peek(size)) == size:
+        end = begin.rfind(b"\n") + 1
+        if not end:  # up to three bytes at the end can begin a letter
+            end = next((size - n for n in (1, 2, 3) if begin[-n] >= _FIRST_OF_SEVERAL), size)
+        yield begin[:end]
+        size *= 4
 
 
 def encoding_of(begin: bytes, asked: str = "") -> str:

@@ -31,7 +31,7 @@ _GAP = re.compile(r"\S {2,}\S")
 
 
 def read_table(
-    text: str, preferred: str, options: Options, problems: Problems
+    text: str, preferred: str, options: Options, problems: Problems, first: int = 0
 ) -> tuple[list[tuple[dict[str, Any], int]], tuple[str, ...]]:
     """Read (fields, line) of a table whose first line names the columns, and notes about it.
 
@@ -45,6 +45,7 @@ def read_table(
         preferred: the separator of such files, if the first line does not show another.
         options: how it is read.
         problems: gets the rows that are wrong.
+        first: how many rows are read; 0: all.
 
     Raises:
         Fault: the table as a whole cannot be read.
@@ -57,7 +58,7 @@ def read_table(
     try:
         literal = _is_literal(lines, separator, options)
         joined = Problems()
-        rows = _rows(lines, separator, literal, joined)
+        rows = _rows(lines, separator, literal, joined, first)
         for problem in joined:
             if options.bad_rows == "skip":  # nobody knows how many rows would be left out
                 raise Fault(problem)
@@ -158,7 +159,7 @@ def _fits(lines: list[str], sign: str) -> bool:
 
 
 def _rows(
-    lines: _Lines, separator: str, literal: bool, problems: Problems
+    lines: _Lines, separator: str, literal: bool, problems: Problems, first: int
 ) -> list[tuple[list[str], int]]:
     """Return the cells of each row with its line; rows that marks joined are problems."""
     taken: list[str] = []
@@ -187,6 +188,8 @@ def _rows(
                 rows.append((row, number))
             number += len(taken)
             taken.clear()
+            if first and len(rows) > first:  # the first row may be the names of the columns
+                break
     except csv.Error as error:
         if "unexpected end" in str(error):
             what = "a quotation mark opens here and is never closed"

@@ -40,7 +40,7 @@ def read_json(
         inner: the key whose list has the rows, if the file is one object with several; or "".
         options: how it is read.
         problems: gets the rows that are not objects.
-        first: how many rows of JSON lines are read; 0: all.
+        first: how many rows of JSON lines or of an array are read; 0: all.
 
     Raises:
         Fault: the file as a whole cannot be read.
@@ -82,7 +82,7 @@ def _read(
         )
     text = "\n".join([*before, first, *((line or "") for line, _ in lines)])
     if text.lstrip(_JSON_SPACE)[:1] == "[":
-        return _shaped([([*_array(text)], 1)], inner, options, problems)
+        return _shaped([([*islice(_array(text), most or None)], 1)], inner, options, problems)
     if _is_joined(text):
         return _shaped([*_joined(text)], inner, options, problems)
     again = ((line, number) for number, line in enumerate(text.split("\n"), 1))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from m2m.errors import InputError, Problems
 from m2m.formats.archives import member, unpacked
-from m2m.formats.byte_parts import Source, whole_text
+from m2m.formats.byte_parts import Source, beginnings, encoding_of, whole_text
 from m2m.formats.columnar import read_columns
 from m2m.formats.delimited import read_table
 from m2m.formats.folders import Part, folder_part, mark_of
@@ -37,8 +38,8 @@ def rows_text(
         path: the file; a member of an archive, a sheet or a split follows it (`a.zip/train.csv`).
         limit: the most bytes that it may have.
         options: how it is read.
-        first: how many rows of a large file (JSON lines, Parquet, Arrow) are read, without a hash
-            of the file; 0: all.
+        first: how many rows of a large file (JSON, a table, a text, Parquet, Arrow) are read,
+            without a hash of the file; 0: all.
 
     Raises:
         InputError: the file is unreadable, or not a file of rows.
@@ -136,12 +137,34 @@ def _opened(source: Source, inner: str, options: Options, size: int, first: int)
         elif kind == "zip":
             source, inner = member(source, inner)
         else:
-            found = _read(source, kind, inner, options, first)
-            if first and len(found.records) == first:
-                note = f"only the first {first:,} rows were read (`--all` reads the whole file)"
-                found = replace(found, notes=(*found.notes, note))
-            return found
+            found = _begun(source, kind, inner, options, first) if first else None
+            found = found or _read(source, kind, inner, options, first)
+            return _part(found, first) if first and len(found.records) >= first else found
     raise Fault(f"is packed more than {_MOST_PACKED} times", "unpack it yourself")
+
+
+def _begun(source: Source, kind: str, inner: str, options: Options, first: int) -> RowFile | None:
+    """Read the first rows of a table, a text or an array; None if it has to be read whole."""
+    begin = source.peek()
+    is_array = kind == "json" and begin.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"["
+    if not (is_array or kind in ("table", "text")):
+        return None
+    if encoding_of(begin, options.encoding).startswith(("utf-16", "utf-32")):
+        return None  # a line's end in bytes is not one in letters
+    for part in beginnings(source):
+        with suppress(Fault):  # it may be in the bytes that follow; the whole file tells
+            found = _read(Source(source.name, [part]), kind, inner, options, first)
+            if len(found.records) >= first:
+                return found
+    return None
+
+
+def _part(file: RowFile, first: int) -> RowFile:
+    """Return the first rows of a file, with a note."""
+    rows = "row was" if first == 1 else f"{first:,} rows were"
+    note = f"only the first {rows} read (`--all` reads the whole file)"
+    records, notes = file.records[:first], (*file.notes, note)
+    return replace(file, records=records, notes=notes, is_part=True)
 
 
 def _read(source: Source, kind: str, inner: str, options: Options, first: int) -> RowFile:
@@ -166,7 +189,7 @@ def _read(source: Source, kind: str, inner: str, options: Options, first: int) -
     text = whole_text(source, options.encoding)
     if kind == "table":
         preferred = TABLES.get(Path(source.name).suffix.lower(), ",")
-        table, notes = read_table(text, preferred, options, problems)
+        table, notes = read_table(text, preferred, options, problems, first)
         return replace(made, records=[Record(*row) for row in table], notes=notes)
     return replace(made, text=text, records=[*_lines(text)])
 

@@ -79,6 +79,7 @@ class RowFile(Text):
         options: how it was read.
         notes: the parts that were left out, in sentences.
         label_names: words for the numbers of a column, if the file has them (`ClassLabel`).
+        is_part: whether only its first rows were read.
     """
 
     records: list[Record] = field(default_factory=list)
@@ -87,3 +88,4 @@ class RowFile(Text):
     options: Options = AS_IT_IS
     notes: tuple[str, ...] = ()
     label_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    is_part: bool = False

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from pathlib import Path
 
 import pytest
 
 from m2m.errors import InputError
+from m2m.formats.byte_parts import Source, beginnings
 from m2m.formats.records import Record, read_object, read_records, rows_text
 
 
@@ -177,6 +180,53 @@ def test_only_the_first_rows_of_json_lines_are_read_if_asked(tmp_path: Path) -> 
     assert not file.problems
     path.write_text("\n".join(lines[:4]), encoding="utf-8")
     assert not rows_text(path, first=5).notes
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "txt", "array.json", "array of one line.json"])
+def test_only_the_first_rows_of_a_large_file_are_read_if_asked(tmp_path: Path, kind: str) -> None:
+    """The rest of the file would be refused, so nothing of it was looked at."""
+    rows = [(f"ọ̀rọ̀ {place}", "ewé, òkun\nigi " * 20) for place in range(4000)]
+    file, path = io.StringIO(newline=""), tmp_path / f"a.{kind[:4].removesuffix('.')}"
+    if kind in ("csv", "tsv"):
+        writer = csv.writer(file, delimiter=",\t"[kind == "tsv"])
+        writer.writerows([("prompt", "completion"), *rows])
+        file.write('"never closed')
+    elif kind == "txt":
+        file.write("\n".join(f"{one} {two}".replace("\n", " ") for one, two in rows))
+    else:
+        path = tmp_path / "a.json"
+        file.write(json.dumps(rows_of(rows), indent=None if "one line" in kind else 1)[:-1])
+        file.write(', {"prompt": broken}]')
+    path.write_bytes(file.getvalue().encode("utf-8") + b"\xff" * (kind == "txt"))
+    read = rows_text(path, first=1000)
+    assert len(read.records) == 1000 and read.is_part and not read.problems
+    assert "only the first 1,000 rows were read" in read.notes[0]
+    if kind != "txt":
+        assert [tuple(record.fields.values()) for record in read.records] == rows[:1000]
+    with pytest.raises(InputError):
+        read_records(path)
+
+
+def test_the_first_rows_of_a_small_file_are_those_of_a_large_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text\n" + "habari\n" * 50, encoding="utf-8")
+    read = rows_text(path, first=50)
+    assert len(read.records) == 50
+    assert len(rows_text(path, first=20).records) == 20
+    assert len(rows_text(path, first=60).records) == 50
+    assert not rows_text(path, first=60).notes
+
+
+def test_the_beginnings_of_a_file_end_with_a_line_or_a_letter() -> None:
+    text = ("ẹ" * 700_000).encode()
+    for begin in beginnings(Source("a.txt", [text])):
+        assert text.startswith(begin) and begin.decode("utf-8")
+    lines = b"habari yako\n" * 200_000
+    assert all(begin.endswith(b"\n") for begin in beginnings(Source("a.txt", [lines])))
+
+
+def rows_of(pairs: list[tuple[str, str]]) -> list[dict[str, str]]:
+    return [{"prompt": one, "completion": two} for one, two in pairs]
 
 
 def test_only_the_first_rows_of_parquet_are_read_if_asked(tmp_path: Path) -> None:
