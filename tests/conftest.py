@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import compileall
+import gc
 import itertools
 import os
 import socket
@@ -42,6 +43,20 @@ def pytest_configure(config: pytest.Config) -> None:
 
         if (found := computing()) != LEVELS[level]:
             raise pytest.UsageError(f"not at the level {level} ({LEVELS[level]}) but: {found}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Collect without looking for garbage, and never look at what was collected afterwards.
+
+    Thousands of tests stay until the end: each look at all of them costs a tenth of a second.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_report_header() -> list[str]:

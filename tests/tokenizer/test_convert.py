@@ -39,7 +39,12 @@ from tests.tokenizer.folders import (
 from tests.tokenizer.llama_peer import Peer
 from tests.tokenizer.samples import random_texts
 
-TEXTS = [*HARDER, *TEXT, *random_texts(100, seed=3)]
+
+@functools.cache
+def hard_texts() -> list[str]:
+    return [*HARDER, *TEXT, *random_texts(100, seed=3)]
+
+
 SIZE = len(pico_tokens())
 GPT2 = PRE_TOKENIZERS["gpt-2"]
 K = "tokenizer.ggml."
@@ -82,7 +87,7 @@ def test_byte_level_vocabularies(name: str, tmp_path: Path) -> None:
     path = pico_gguf(tmp_path / "pico.gguf", metadata=metadata)
     peer, ours = Peer(path), Tokenizer.from_metadata(GGUFFile(path).value)
     for special in (False, True):
-        for text in TEXTS:
+        for text in hard_texts():
             assert ours.encode(text, special) == peer(text, special), repr(text)
     peer.model.close()
 
@@ -104,7 +109,7 @@ def test_json_and_model_give_the_same_ids(prefix: bool, tmp_path: Path) -> None:
     assert differing <= {K + "scores", K + "token_type"}
     assert one[K + "add_space_prefix"] is prefix
     for special in (False, True):
-        for text in TEXTS:
+        for text in hard_texts():
             assert read(one).encode(text, special) == read(two).encode(text, special), repr(text)
 
 
