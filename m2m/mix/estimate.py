@@ -25,16 +25,18 @@ residuals of many mixtures differ beyond their noise.
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from m2m.arrays import F64
 from m2m.blas import one_blas_thread
-from m2m.evaluate.metric import Metric
+from m2m.evaluate.metric import Metric, resample
 from m2m.evaluate.scores import Scores
 from m2m.mix.mixture import BASE, Mixture
 from m2m.mix.trial import Trial
@@ -84,10 +86,19 @@ class Draws:
     Attributes:
         clusters: (N,) numbers from 0, equal for equal questions.
         weights: (R, N) how often each resample draws each example.
+        name: equal for equal draws, which are kept apart by it; None if nothing is kept.
     """
 
     clusters: NDArray[np.int64]
     weights: F64
+    name: Hashable = None
+
+    @classmethod
+    def seeded(cls, clusters: NDArray[np.int64], seed: Sequence[int], resamples: int) -> Draws:
+        """Return the draws of a seed, with a name for them."""
+        name = (clusters.tobytes(), *seed, resamples)
+        weights = resample(clusters, np.random.default_rng(seed), resamples)
+        return cls(clusters, weights, hashlib.sha256(repr(name).encode()).digest())
 
     @classmethod
     def of(cls, weights: F64) -> Draws:
@@ -210,7 +221,7 @@ class _Part:
         scores, every = trial.scores[target], draws.weights
         if len(scores) == every.shape[1]:
             # All examples are scored: nothing about them is uncertain.
-            return cls(None, _values(metric, scores, every, fixed=of_these), None, None)
+            return cls(None, _known_values(metric, scores, draws, fixed=of_these), None, None)
         places = list(trial.places[target])
         copies = draws.copies(places)  # equal questions count as often as in the target
         few = every[:, places] * copies
@@ -237,6 +248,23 @@ class _Part:
         if self.far is not None:
             values = values + beta * self.far
         return values
+
+
+# Values of scores that are still in use. Every step of a search, each warning and each verdict ask
+# for those of the same trials on the same draws.
+_KNOWN: WeakKeyDictionary[Scores, dict[Hashable, F64]] = WeakKeyDictionary()
+
+
+def _known_values(metric: Metric, scores: Scores, draws: Draws, *, fixed: bool) -> F64:
+    """Return `_values` on all draws, computed once for draws with a name."""
+    if draws.name is None:
+        return _values(metric, scores, draws.weights, fixed=fixed)
+    known = _KNOWN.setdefault(scores, {})
+    key = (metric, draws.name, fixed)
+    if key not in known:
+        known[key] = _values(metric, scores, draws.weights, fixed=fixed)
+        known[key].flags.writeable = False
+    return known[key]
 
 
 def _values(

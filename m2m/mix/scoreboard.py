@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from m2m.arrays import F64
-from m2m.evaluate.metric import REPLICATES, Metric, resample
+from m2m.evaluate.metric import REPLICATES, Metric
 from m2m.mix.estimate import Draws, FirstOrder, estimate
 from m2m.mix.mixture import Mixture
 from m2m.mix.trial import Trial
@@ -81,7 +81,7 @@ def scoreboard(
     total = sum(objective.weight for objective in objectives)
     for i, objective in enumerate(objectives):
         clusters = max((t.scores[objective.target] for t in every), key=len).clusters
-        draws = Draws(clusters, resample(clusters, np.random.default_rng([seed, i]), resamples))
+        draws = Draws.seeded(clusters, (seed, i), resamples)
         known = FirstOrder.of(every, objective.target, growth)
         estimates = estimate(
             trials, objective.target, objective.metric, draws, known, of_these=of_these

@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from m2m.arrays import F64
 from m2m.evaluate.metric import resample
 from m2m.evaluate.metrics import METRICS
+from m2m.evaluate.scores import Scores
 from m2m.mix.estimate import Draws, FirstOrder, estimate
 from m2m.mix.example_order import ExampleOrder
 from m2m.mix.mixture import BASE, Mixture, subsets
@@ -155,3 +157,31 @@ def test_a_partial_trial_has_the_wider_interval_and_never_the_first_place() -> N
     assert ranking[0].examples == 48
     assert ranking[1].examples == 8
     assert ranking[1].behind.estimate < 0
+
+
+def test_the_values_of_scores_are_computed_once_for_equal_draws_and_anew_for_others() -> None:
+    world = World(EFFECTS)
+    alone, _ = trials(world, 48)
+    asked = []
+
+    def value(scores: Scores, weights: F64 | None) -> F64:
+        asked.append(scores)
+        return BITS.metric.value(scores, weights)
+
+    objective = replace(BITS, metric=replace(BITS.metric, value=value))
+    first = scoreboard(alone, [objective], seed=1)
+    calls = len(asked)
+    assert calls >= len(alone)
+    again = scoreboard(alone[1:], [objective], seed=1)
+    assert len(asked) == calls
+    np.testing.assert_array_equal(again.replicates, first.replicates[1:])
+    plain = scoreboard(alone, [BITS], seed=1)
+    np.testing.assert_array_equal(plain.replicates, first.replicates)
+    others = (
+        scoreboard(alone, [objective], seed=2),
+        scoreboard(alone, [objective], seed=1, of_these=True),
+        scoreboard(alone, [replace(objective, metric=METRICS["accuracy"])], seed=1),
+    )
+    for other in others:
+        assert (other.replicates != first.replicates).any()
+    assert scoreboard(alone, [objective], seed=1, resamples=7).replicates.shape == (4, 7)
