@@ -6,9 +6,10 @@ import compileall
 import gc
 import itertools
 import os
+import shutil
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -121,3 +122,58 @@ def starter() -> Path:
     if not (STARTER / "m2m-model.json").is_file():
         pytest.skip(f"needs the starter model: no {STARTER.relative_to(REPOSITORY)}")
     return STARTER
+
+
+Once = Callable[[str, Callable[[Path], object]], Path]
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Make a folder by its name once for all processes of pytest-xdist. It is only read."""
+    import fcntl  # not on Windows
+
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+
+    def folder(name: str, make: Callable[[Path], object]) -> Path:
+        made = root / f"once-{name}"
+        with (root / f"once-{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not made.exists():
+                part = root / f"once-{name}.part"
+                shutil.rmtree(part, ignore_errors=True)
+                make(part)
+                part.rename(made)
+        return made
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished_run(once: Once) -> Path:
+    """The recipe of `make_scenario` beside its whole run: copy it with `copied`."""
+    from m2m.pipeline.run import Run
+    from m2m.progress import Silent
+    from m2m.recipe import load_recipe
+    from tests.pipeline.scenario import make_scenario
+
+    return (
+        once("finished", lambda at: Run(load_recipe(make_scenario(at)), Silent()).run())
+        / "recipe.toml"
+    )
+
+
+@pytest.fixture(scope="session")
+def trained_run(finished_run: Path, once: Once) -> Path:
+    """The same recipe beside its experts and nothing else of a run."""
+    from tests.pipeline.scenario import copied
+
+    def make(at: Path) -> None:
+        copied(finished_run, at)
+        for path in (at / "copy" / "m2m-runs" / "recipe").iterdir():
+            if path.is_dir() and path.name != "adapters":
+                shutil.rmtree(path)
+            elif path.is_file():
+                path.unlink()
+
+    return once("trained", make) / "copy" / "recipe.toml"

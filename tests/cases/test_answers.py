@@ -26,7 +26,7 @@ from m2m.pipeline.inputs import read_inputs
 from m2m.pipeline.run import Run
 from m2m.progress import Silent
 from m2m.recipe import Target, load_recipe
-from tests.pipeline.scenario import make_scenario
+from tests.pipeline.scenario import copied, make_scenario
 from tests.tiny import pico_gguf, write_jsonl
 
 WORDS = ("paka", "mbwa", "simba", "ng'ombe", "twiga")
@@ -182,11 +182,11 @@ def test_a_file_is_read_as_it_was_meant_or_refused(tmp_path: Path, data: st.Data
     assert found == meant, chosen
 
 
-def test_every_command_says_how_answers_were_read(tmp_path: Path) -> None:
-    recipe = make_scenario(tmp_path)
+def test_every_command_says_how_answers_were_read(trained_run: Path, tmp_path: Path) -> None:
+    recipe = copied(trained_run, tmp_path)
     said = 'each answer is the place of a choice, counted from 0 (answers = "index0")'
-    dev = tmp_path / "dev.jsonl"
-    found = check_data([tmp_path / "copy.jsonl"], [read_target(dev)])[-1]
+    dev = recipe.with_name("dev.jsonl")
+    found = check_data([recipe.with_name("copy.jsonl")], [read_target(dev)])[-1]
     assert found.reading == found.as_json()["reading"] == said
     searched = Run(load_recipe(recipe), Silent()).search()
     assert f"copying: {said}" in searched.as_json()["notes"]

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from m2m.cli.main import cli
 from m2m.formats.gguf import GGUFValue
 from m2m.store import run_lock
-from tests.pipeline.scenario import make_scenario
+from tests.pipeline.scenario import copied, make_scenario
 from tests.tiny import pico_gguf, pico_model
 
 
@@ -24,8 +24,8 @@ def m2m(*arguments: str | Path) -> Result:
 
 
 @pytest.fixture(scope="module")
-def scenario(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_scenario(tmp_path_factory.mktemp("cli"))
+def scenario(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copied(finished_run, tmp_path_factory.mktemp("cli"))
 
 
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -225,11 +225,9 @@ def test_a_truncated_gguf_is_told(tmp_path: Path) -> None:
     assert not list((tmp_path / "models").glob("*/"))
 
 
-def test_an_adapter_of_another_base_is_told(tmp_path: Path) -> None:
-    recipe = make_scenario(tmp_path / "one")
-    assert m2m("train", recipe, "--quiet").exit_code == 0
+def test_an_adapter_of_another_base_is_told(trained_run: Path, tmp_path: Path) -> None:
     other = pico_model(tmp_path / "models", seed=9, name="other")
-    adapter = tmp_path / "one" / "m2m-runs" / "recipe" / "adapters" / "copy"
+    adapter = trained_run.parent / "m2m-runs" / "recipe" / "adapters" / "copy"
     out = tmp_path / "m.gguf"
     found = m2m("merge", "--model", other, "--adapter", adapter, "--out", out)
     assert found.exit_code == 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from m2m.cli.main import cli
 from m2m.formats.json_text import json_text
 from m2m.report.judge_page import Shown, judge_page
 from tests.browser import CHROMIUM, browser
-from tests.pipeline.scenario import copied, make_scenario
+from tests.pipeline.scenario import copied
 from tests.report.samples import EVIL
 from tests.report.test_markup import Reader
 
@@ -24,13 +23,10 @@ def m2m(*arguments: str | Path) -> Result:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The recipe of a finished run, whose page is made."""
-    recipe = make_scenario(tmp_path_factory.mktemp("judge"))
-    text = recipe.read_text(encoding="utf-8")
-    text = re.sub(r'\[\[datasets\]\]\nname = "upper"\n.*\n\n', "", text)
-    recipe.write_text(text.replace("steps = 12", "steps = 4"), encoding="utf-8")
-    assert m2m("run", recipe, "--quiet").exit_code == 0
+    recipe = copied(finished_run, tmp_path_factory.mktemp("judge"))
+    assert m2m("run", recipe, "--quiet").exit_code == 0  # its files name this place
     assert m2m("judge", recipe, "--pairs", "24", "--quiet").exit_code == 0
     return recipe
 

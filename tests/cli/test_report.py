@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from m2m.cli.main import cli
-from tests.pipeline.scenario import make_scenario
+from tests.pipeline.scenario import copied
 
 EVIL = "[red]<b>\\u001b[31m=1+1"
 
@@ -17,9 +17,9 @@ def m2m(*arguments: str | Path) -> Result:
 
 
 @pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def recipe(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run whose first dataset has a hostile source and a licence that forbids much."""
-    recipe = make_scenario(tmp_path_factory.mktemp("report"))
+    recipe = copied(finished_run, tmp_path_factory.mktemp("report"))
     text = recipe.read_text(encoding="utf-8")
     free = 'licence = "CC0-1.0"'
     assert free in text

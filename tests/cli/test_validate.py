@@ -6,11 +6,11 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from m2m.cli.main import cli
-from tests.pipeline.scenario import make_scenario
+from tests.pipeline.scenario import copied
 
 
-def test_validate_prints_its_fields_and_a_table(tmp_path: Path) -> None:
-    recipe = str(make_scenario(tmp_path))
+def test_validate_prints_its_fields_and_a_table(finished_run: Path, tmp_path: Path) -> None:
+    recipe = str(copied(finished_run, tmp_path))
     arguments = ["validate", recipe, "--mixtures", "4", "--budget", "7"]
     found = CliRunner().invoke(cli, [*arguments, "--json", "--quiet"], catch_exceptions=False)
     printed = json.loads(found.stdout)

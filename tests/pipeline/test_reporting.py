@@ -16,7 +16,7 @@ from m2m.recipe import load_recipe
 from m2m.report import write_report
 from m2m.results.facts import read_facts
 from m2m.results.run import RunResult
-from tests.pipeline.scenario import make_scenario
+from tests.pipeline.scenario import copied, make_scenario
 
 
 def faceted(path: Path) -> None:
@@ -27,9 +27,9 @@ def faceted(path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+def finished(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
     """A complete run; its test examples have facets."""
-    recipe = make_scenario(tmp_path_factory.mktemp("finished"))
+    recipe = copied(finished_run, tmp_path_factory.mktemp("finished"))
     faceted(recipe.parent / "test.jsonl")
     return Run(load_recipe(recipe), Silent()).run()
 

@@ -28,11 +28,9 @@ def evaluated(model: Path, task: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recipe whose run is complete."""
-    recipe = make_scenario(tmp_path_factory.mktemp("finished"))
-    Run(load_recipe(recipe), Silent()).run()
-    return recipe
+    return copied(finished_run, tmp_path_factory.mktemp("finished"))
 
 
 @pytest.fixture

@@ -12,24 +12,16 @@ from m2m.llamacpp import bindings as c
 from m2m.mix.mixture import BASE, Mixture
 from m2m.pipeline.inputs import read_inputs
 from m2m.pipeline.rescoring import rounding_warnings
-from m2m.pipeline.run import Run
 from m2m.pipeline.scorer import open_scorer
 from m2m.pipeline.trained_run import TrainedRun
 from m2m.progress import Silent
 from m2m.recipe import load_recipe
-from tests.pipeline.scenario import copied, make_scenario
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    recipe = make_scenario(tmp_path_factory.mktemp("trained"))
-    Run(load_recipe(recipe), Silent()).train()
-    return recipe
+from tests.pipeline.scenario import copied
 
 
 @pytest.fixture
-def recipe(trained: Path, tmp_path: Path) -> Path:
-    return copied(trained, tmp_path)
+def recipe(trained_run: Path, tmp_path: Path) -> Path:
+    return copied(trained_run, tmp_path)
 
 
 def warnings(recipe: Path, finalists: list[Mixture]) -> list[str]:

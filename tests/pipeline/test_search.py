@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +29,10 @@ def with_search(recipe: Path, *lines: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def raced(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def raced(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recipe whose search is a finished race."""
-    recipe = with_search(make_scenario(tmp_path_factory.mktemp("raced")), 'strategy = "racing"')
+    recipe = copied(trained_run, tmp_path_factory.mktemp("raced"))
+    with_search(recipe, 'strategy = "racing"')
     Run(load_recipe(recipe), Silent()).search()
     return recipe
 
@@ -52,12 +52,12 @@ def found(recipe: Path, progress: Silent | None = None) -> dict[str, Any]:
     return result
 
 
-def test_blocks_of_examples_score_as_the_whole_set(recipe: Path) -> None:
+def test_blocks_of_examples_score_as_the_whole_set(
+    recipe: Path, finished_run: Path, tmp_path: Path
+) -> None:
     raced_lines = lines(recipe)
     text = recipe.read_text(encoding="utf-8").replace("racing", "exhaustive")
-    fresh = make_scenario(recipe.parent.parent / "fresh")
-    shutil.copytree(load_recipe(recipe).folder / "adapters", load_recipe(fresh).folder / "adapters")
-    Run(load_recipe(fresh), Silent()).search()
+    fresh = copied(finished_run, tmp_path / "fresh")
     whole = {line["key"]: Trial.from_json(line) for line in lines(fresh)}
     parts: dict[str, list[Trial]] = {}
     for line in raced_lines:

@@ -16,7 +16,7 @@ from m2m.progress import Silent
 from m2m.recipe import Recipe, changed, load_recipe
 from m2m.results.confirmation import confirmed_table
 from m2m.results.validation import Validation
-from tests.pipeline.scenario import make_scenario
+from tests.pipeline.scenario import copied, make_scenario
 from tests.tiny import StopAfter
 
 
@@ -33,9 +33,9 @@ def of(recipe: Recipe, mixtures: int = 24) -> Validation:
 
 
 @pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+def recipe(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     """A recipe whose ranking was validated on two mixtures."""
-    recipe = load_recipe(make_scenario(tmp_path_factory.mktemp("validated")))
+    recipe = load_recipe(copied(trained_run, tmp_path_factory.mktemp("validated")))
     of(recipe, 2)
     return recipe
 
