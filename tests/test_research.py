@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import sys
 import tomllib
 from pathlib import Path
@@ -50,6 +51,22 @@ def load(path: Path) -> ModuleType:
     sys.modules[path.stem] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
+
+
+EVIDENCE = """\
+[[finetunes]]
+steps = 12
+score_at = []
+mixtures = ["copy", "reverse", "upper"]
+
+[[finetunes]]
+steps = 24
+score_at = [12]
+mixtures = ["copy", "reverse", "upper", "copy+reverse", "copy+upper", "reverse+upper", "all"]
+
+[merges]
+growth = [0.0, 0.5]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +163,49 @@ def test_merges_of_the_experts_are_scored(
     assert merges["included"].sum(axis=1).tolist() == [1, 1, 1, 2, 2, 2, 3]
     for name, loglik in zip(merges["names"], merges["loglik"], strict=False):
         np.testing.assert_array_equal(loglik, found[f"{name}-12.npz"]["12.dev.loglik"])
+
+
+@pytest.mark.slow
+def test_evidence_says_what_the_results_say(
+    campaign: ModuleType, scenarios: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, recipe = scenarios / "pico/plan.toml", scenarios / "pico/recipe.toml"
+    settings = recipe.read_text(encoding="utf-8")
+    metric = 'name = "copying"\nmetric = "choice_bits"'
+    plan.write_text(EVIDENCE, encoding="utf-8")
+    recipe.write_text(settings.replace('name = "copying"', metric), encoding="utf-8")
+    try:
+        campaign.Campaign("pico", tmp_path / "work").run()
+        shutil.copytree(scenarios, tmp_path / "scenarios")
+        load(RESEARCH / "recorded.py")
+        program = load(RESEARCH / "evidence.py")
+        scenario = program.Recorded.read("pico", tmp_path)
+    finally:
+        plan.write_text(PLAN, encoding="utf-8")
+        recipe.write_text(settings, encoding="utf-8")
+    results = tmp_path / "results/pico"
+    tests = {
+        path.stem.removesuffix("-24"): json.loads(path.read_text("utf-8"))["metrics"]["24"]["test"]
+        for path in results.glob("*-24.json")
+    }
+    real = {stem: metrics["choice_bits"][0] for stem, metrics in tests.items()}
+    case = program.Case.of(scenario)
+    rows = {row.name: row for row in case.rows()}
+    assert rows["all"].regret.point == pytest.approx(max(real.values()) - real["all"], abs=2e-3)
+    average = np.mean([max(real.values()) - value for value in real.values()])
+    assert rows["random"].regret.point == pytest.approx(average, abs=2e-3)
+    merged = case.predicted["merge_to_mix"].points
+    several = [i for i, mixture in enumerate(case.mixtures) if len(mixture.datasets) > 1]
+    places = [np.argsort(np.argsort(values[several])) for values in (merged, case.real.points)]
+    expected = np.corrcoef(*places)[0, 1]
+    assert rows["merge_to_mix"].spearman.point == pytest.approx(expected)
+    assert not program.missing_picks(scenario)
+    (results / "copy+upper-24.json").unlink()
+    assert len(program.Case.of(scenario).mixtures) == len(case.mixtures) - 1
+    twice = {row.name: row for row in program.mean_rows([case.rows(), case.rows()])}
+    assert twice["all"].regret.point == pytest.approx(rows["all"].regret.point)
+    text = "".join(program.report([scenario]))
+    assert "7 fine-tunes" not in text and "6 fine-tunes of 24 steps, choice_bits on test" in text
 
 
 def test_other_data_than_the_frozen_one_is_refused(
