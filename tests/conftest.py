@@ -24,6 +24,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from m2m.formats.digest import file_sha256
+
 settings.register_profile("quick", max_examples=40, deadline=None)
 settings.load_profile("quick")
 sys.dont_write_bytecode = False
@@ -122,6 +124,27 @@ def starter() -> Path:
     if not (STARTER / "m2m-model.json").is_file():
         pytest.skip(f"needs the starter model: no {STARTER.relative_to(REPOSITORY)}")
     return STARTER
+
+
+@pytest.fixture(scope="session", autouse=True)
+def file_identity() -> Iterator[Callable[[Path], object]]:
+    """Try equal GGUF files in a child process once: pico models are the same in most tests.
+
+    The fixture's value is what tells files apart outside of the tests.
+    """
+    try:
+        from m2m.llamacpp import guard
+    except ImportError:  # without llama.cpp
+        yield str
+        return
+    outside = guard.identity
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            guard,
+            "identity",
+            lambda path: file_sha256(path) if path.is_file() else outside(path),
+        )
+        yield outside
 
 
 Once = Callable[[str, Callable[[Path], object]], Path]

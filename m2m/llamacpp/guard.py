@@ -15,7 +15,6 @@ from pathlib import Path
 from m2m.errors import LlamaError, M2MError
 from m2m.limits import CPU_SIGNAL, limit_self
 from m2m.llamacpp.applied_lora import AdaptedModel
-from m2m.llamacpp.logit_check import check_agreement
 from m2m.llamacpp.model import LlamaModel
 
 _REFUSED, _PARTED = 3, 4
@@ -55,7 +54,7 @@ def check_loads(
     files = [str(path.absolute()), *([str(lora.absolute())] if lora else [])]
     named = " with ".join(map(str, [path, *([lora] if lora else [])]))
     hint = "the file is damaged or was made to do harm: get it again, from its maker"
-    tried = (agree, *((file, *_identity(Path(file))) for file in files))
+    tried = (agree, *(identity(Path(file)) for file in files))
     if tried in _LOADED:
         return
     try:
@@ -82,8 +81,8 @@ def check_loads(
     _LOADED.add(tried)
 
 
-def _identity(path: Path) -> tuple[int, ...]:
-    """Return numbers that change if the file is replaced or written to; none for a missing one."""
+def identity(path: Path) -> tuple[int, ...]:
+    """Return numbers that change if a file is replaced or written to; none for a missing one."""
     try:
         status = path.stat()
     except OSError:
@@ -120,6 +119,8 @@ def main(path: str, *options: str) -> None:
     try:
         load_once(Path(path), Path(lora) if lora else None)
         if agree:
+            from m2m.llamacpp.logit_check import check_agreement  # takes as long as loading
+
             code = _PARTED
             check_agreement(Path(path))
     except M2MError as error:

@@ -37,6 +37,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return recipe
 
 
+@pytest.mark.slow  # a real run
 def test_both_ways_of_training_on_everything_are_confirmed(recipe: Path) -> None:
     found = json.loads(m2m("confirm", recipe, "--json", "--quiet"))
     tuned = {each["label"]: each for each in found["confirmed"] if each["how"] == "finetuned"}

@@ -145,6 +145,7 @@ def test_weights_of_zero_are_said(base: BaseModel, tmp_path: Path, more: tuple[s
     assert "this merge changes nothing" in m2m(*asked, "--out", tmp_path / "m.gguf").stderr
 
 
+@pytest.mark.slow  # a real run
 def test_a_run_whose_experts_learned_nothing_ends_with_warnings(tmp_path: Path) -> None:
     recipe = make_scenario(tmp_path)
     text = recipe.read_text(encoding="utf-8").replace("5e-3", "0.0")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from m2m.formats.gguf import GGUFFile
 from m2m.llamacpp.model import LlamaModel
 from m2m.recipe import Target
 from m2m.tokenizer import ChatTemplate, Formatter, Tokenizer
+from tests.tiers import sampled
 from tests.tiny import CHATML, pico_gguf, write_jsonl
 
 TRIMMING = CHATML.replace("message['content']", "message['content'] | trim")
@@ -68,8 +70,10 @@ def beginning(style: str, question: str) -> str:
     return f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
 
 
-@pytest.mark.parametrize("prefix", [" The answer is: ", "(", "=", " in\n", "th"])
-@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize(
+    ("prefix", "style"),
+    sampled(product([" The answer is: ", "(", "=", " in\n", "th"], STYLES), every=5),
+)
 def test_a_prefix_is_the_same_words_at_the_end_of_the_prompt(
     tmp_path: Path, model: LlamaModel, style: str, prefix: str
 ) -> None:

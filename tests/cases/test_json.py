@@ -17,7 +17,7 @@ import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from m2m.cli.main import cli
@@ -37,6 +37,7 @@ def strict(text: str) -> object:
     return json.loads(text, parse_constant=_refuse)
 
 
+@settings(max_examples=15)  # large values
 @given(st.recursive(PLAIN, lambda v: st.lists(v) | st.dictionaries(st.text(), v)))
 def test_what_is_not_finite_is_null_and_all_else_stays(value: object) -> None:
     text = json_text(value)

@@ -328,10 +328,12 @@ def test_an_added_token_beyond_the_embeddings_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("template", "words"),
-    [("{% if", "not valid Jinja"), ("{{ raise_exception('no') }}", "refuses a conversation")],
+    ("template", "words", "how"),
+    [
+        ("{% if", "not valid Jinja", "--quiet"),
+        ("{{ raise_exception('no') }}", "refuses a conversation", "--json"),
+    ],
 )
-@pytest.mark.parametrize("how", ["--quiet", "--json"])
 def test_a_template_that_does_not_work_is_said_at_import(
     template: str, words: str, how: str, tmp_path: Path
 ) -> None:

@@ -24,7 +24,7 @@ from m2m.recipe import Target
 from tests.evaluate.test_metrics import drawn
 from tests.mix.planted import BITS
 from tests.mix.test_study import scores
-from tests.pipeline.scenario import copied, make_scenario
+from tests.pipeline.scenario import copied
 from tests.tiny import pico_target, write_jsonl
 
 
@@ -40,11 +40,9 @@ def ran(recipe: Path, *options: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    recipe = make_scenario(tmp_path_factory.mktemp("finished"))
-    text = recipe.read_text(encoding="utf-8").replace("steps = 12", "steps = 4")
-    recipe.write_text(text.replace("top = 2", 'top = 1\nbaselines = ["best_single"]'), "utf-8")
-    ran(recipe)
+def finished(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    recipe = copied(finished_run, tmp_path_factory.mktemp("finished"))
+    changed(recipe, ("top = 2", 'top = 1\nbaselines = ["best_single"]'))
     return recipe
 
 
@@ -173,6 +171,7 @@ def test_without_test_questions_nothing_is_verified(recipe: Path) -> None:
     ).read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_another_fine_tune_that_saw_the_questions_is_not_recommended(recipe: Path) -> None:
     path = recipe.parent / "reverse.jsonl"
     asked = json.loads((recipe.parent / "test.jsonl").read_text("utf-8").splitlines()[0])
@@ -208,6 +207,7 @@ def test_two_targets_have_one_number_for_each_comparison(recipe: Path) -> None:
     assert "You gave no" not in m2m("confirm", recipe).stdout.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_one_dataset_is_called_by_its_name(recipe: Path) -> None:
     text = recipe.read_text("utf-8")
     for name in ("reverse", "upper"):
@@ -231,7 +231,9 @@ def test_mixtures_that_print_the_same_score_are_tied(recipe: Path) -> None:
     assert [each.tied_with_best for each in ranked] == [True, True, False]
 
 
-@pytest.mark.parametrize("metric", ["accuracy", "choice_bits"])
+@pytest.mark.parametrize(
+    "metric", [pytest.param("accuracy", marks=pytest.mark.slow), "choice_bits"]
+)
 def test_one_answer_to_every_question_is_nothing_learned(recipe: Path, metric: str) -> None:
     """Four of five answers are yes, and a dataset teaches to say nothing else: 20 of 25 right."""
     words = [f"k{a}{b}" for a in "lmnop" for b in "qrstuvwxyz"]
@@ -247,12 +249,13 @@ def test_one_answer_to_every_question_is_nothing_learned(recipe: Path, metric: s
         ]
         write_jsonl(recipe.parent / f"{name}.jsonl", taught)
     asked = f'name = "copying"\nchoices = ["yes", "no"]\nmetric = "{metric}"'
-    changed(recipe, ('name = "copying"', asked), ("steps = 4", "steps = 12"))
+    changed(recipe, ('name = "copying"', asked))
     verdict = ran(recipe)["verdict"]
     assert verdict["kind"] == "nothing learned"
     assert "the same answer to every question, scores up to" in verdict["reasons"][1]
 
 
+@pytest.mark.slow
 def test_a_batch_says_each_verdict(recipe: Path) -> None:
     changed(recipe, ("[search]", '[search]\nexcluded = ["upper"]'))
     known_to_the_base(recipe)

@@ -33,6 +33,7 @@ def recipes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [first, broken, last]
 
 
+@pytest.mark.slow  # two real runs
 def test_a_batch_keeps_going_and_prints_a_line_for_each(recipes: list[Path]) -> None:
     found = m2m("run", *recipes, "--keep-going", "--json", "--quiet")
     assert found.exit_code == 1

@@ -68,6 +68,9 @@ def test_run_prints_json_on_stdout_and_the_rest_on_stderr(scenario: Path) -> Non
     printed = json.loads(found.stdout)
     assert Path(printed["gguf"]).is_file()
     assert {"winner", "confirmed", "seconds"} <= printed.keys()
+
+
+def test_run_prints_tables(scenario: Path) -> None:
     table = m2m("run", scenario)
     assert "Winner" in table.stdout
     assert "choice_bits" in table.stdout
@@ -78,8 +81,8 @@ def test_run_prints_json_on_stdout_and_the_rest_on_stderr(scenario: Path) -> Non
     [
         ("train", {"adapters"}),
         ("search", {"target", "metric", "mixtures", "dataset_worth", "scored_tokens"}),
-        ("confirm", {"confirmed", "winner"}),
-        ("export", {"gguf", "modelfile"}),
+        pytest.param("confirm", {"confirmed", "winner"}, marks=pytest.mark.slow),
+        pytest.param("export", {"gguf", "modelfile"}, marks=pytest.mark.slow),
     ],
 )
 def test_each_step_prints_its_fields(scenario: Path, command: str, fields: set[str]) -> None:
@@ -136,6 +139,7 @@ def test_a_starter_file_with_other_bytes_is_refused(tmp_path: Path) -> None:
     assert "expected 00" in found.stderr
 
 
+@pytest.mark.slow
 def test_merge_quantize_eval_and_chat(scenario: Path, tmp_path: Path) -> None:
     m2m("train", scenario, "--quiet")
     adapters = scenario.parent / "m2m-runs" / "recipe" / "adapters"

@@ -66,6 +66,7 @@ def test_a_terminal_gets_the_stage_and_a_bar_under_it(tmp_path: Path) -> None:
     assert "training a: 3/3 steps in " in shown
 
 
+@pytest.mark.slow
 def test_a_run_leaves_a_log_also_of_its_failure(tmp_path: Path) -> None:
     recipe = make_scenario(tmp_path)
     text = recipe.read_text(encoding="utf-8").replace(

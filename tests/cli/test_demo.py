@@ -2,18 +2,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from m2m.cli.demo import example_recipe
 from m2m.cli.main import cli
 from m2m.recipe import load_recipe
-from tests.pipeline.scenario import make_scenario
+from tests.pipeline.scenario import copied
 
 
-def test_the_story_is_told_to_its_end(tmp_path: Path) -> None:
-    recipe = make_scenario(tmp_path)
-    text = recipe.read_text(encoding="utf-8").replace("steps = 12", "steps = 3")
-    recipe.write_text(text, encoding="utf-8")
+@pytest.mark.slow  # a real run
+def test_the_story_is_told_to_its_end(finished_run: Path, tmp_path: Path) -> None:
+    recipe = copied(finished_run, tmp_path)
     found = CliRunner().invoke(cli, ["demo", str(recipe)], catch_exceptions=False)
     assert found.exit_code == 0
     places = [found.stdout.index(f"\n{number}. ") for number in (1, 2, 3, 4)]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from m2m.errors import M2MError
+from m2m.llamacpp import guard
 from m2m.llamacpp.guard import check_loads
 from tests.field.places import environment
 from tests.fuzz.damage import damaged_gguf
@@ -106,8 +108,9 @@ def test_a_healthy_file_passes(tmp_path: Path) -> None:
 
 
 def test_a_file_is_tried_once_and_again_after_a_change(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file_identity: Callable[[Path], object]
 ) -> None:
+    monkeypatch.setattr(guard, "identity", file_identity)
     path = pico_gguf(tmp_path / "x.gguf")
     check_loads(path)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
