@@ -146,12 +146,13 @@ class Logged:
     Args:
         shown: the `Progress` that gets everything.
         path: the log; an existing one is continued.
+        warned: gets all warnings.
     """
 
     EVERY = 30.0
 
-    def __init__(self, shown: Progress, path: Path) -> None:
-        self._shown = shown
+    def __init__(self, shown: Progress, path: Path, warned: list[str] | None = None) -> None:
+        self._shown, self._warned = shown, warned
         self._path = path
         self._meter: Meter | None = None
         self._last_written = 0.0
@@ -190,6 +191,8 @@ class Logged:
     def warn(self, text: str) -> None:
         """Log and show."""
         self.write(f"Warning: {text}")
+        if self._warned is not None:
+            self._warned.append(text)
         self._shown.warn(text)
 
     def stop_requested(self) -> bool:

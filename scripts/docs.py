@@ -20,6 +20,7 @@ from m2m.cli.explain import glossary
 from m2m.cli.main import CONTEXT, cli
 from m2m.families import FAMILIES
 from m2m.recipe import LISTS, SECTIONS
+from m2m.results.outcome import FIELDS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "docs" / "reference.md", ROOT / "docs" / "glossary.md")
@@ -64,6 +65,12 @@ def fields() -> str:
     return "\n".join(lines) + "\n"
 
 
+def lines() -> str:
+    """The table of the fields of a line of `m2m run --json`."""
+    rows = [f"| `{name}` | {text} |" for name, text in FIELDS.items()]
+    return "\n".join(["| field | content |", "| --- | --- |", *rows]) + "\n"
+
+
 def families() -> str:
     """The table of the model families."""
     lines = [
@@ -106,6 +113,7 @@ def contexts(context: click.Context) -> Iterator[click.Context]:
 def current(text: str) -> str:
     """A page with its generated parts as they should be."""
     parts = {"fields": fields, "commands": commands, "families": families, "glossary": terms}
+    parts["lines"] = lines
     return PART.sub(lambda match: match[1] + parts[match[2]]() + match[3], text)
 
 

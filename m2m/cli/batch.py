@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,28 +21,32 @@ from m2m.progress import Logged
 
 if TYPE_CHECKING:
     from m2m.pipeline.run import Run
+    from m2m.recipe import Recipe
+    from m2m.results.run import RunResult
 
 
 @contextmanager
 def opened(
-    recipe: Path,
+    recipe: Path | Recipe,
     quiet: bool,
     command: str,
     changes: Mapping[str, Mapping[str, Any]] | None = None,
     *,
     hours: float | None = None,
     share: tuple[int, int] | None = None,
+    warned: list[str] | None = None,
     **allowed: bool,
 ) -> Iterator[Run]:
     """Open the recipe's run, locked, with progress; after an interruption, say how to resume.
 
     Args:
-        recipe: the recipe's file.
+        recipe: the recipe or its file.
         quiet: show no progress.
         command: name of the command, for the log.
         changes: other values than in the file for fields, by section; None changes nothing.
         hours: hours that the run may take; it is cut down to them.
         share: (I, N) if only a share of the work is wanted.
+        warned: gets all warnings.
         allowed: `allow_leaks`, `anyway` and `rescore`, as `Run` takes them.
     """
     from m2m.cli.console import TerminalProgress, stoppable
@@ -53,14 +58,14 @@ def opened(
     from m2m.store import run_lock
 
     progress = TerminalProgress(quiet)
-    original = given_recipe(recipe)
+    original = given_recipe(recipe) if isinstance(recipe, Path) else recipe
     loaded = changed(original, changes or {})
     part = Share(*share) if share else None
     folder = part.folder(loaded.folder) if part else loaded.folder
     RunFolder(loaded.folder).refuse_links()
     try:
         with run_lock(folder), stoppable(progress):
-            log = Logged(progress, RunFolder(folder).log)
+            log = Logged(progress, RunFolder(folder).log, warned)
             with _logged(log, command):
                 yield Run(loaded, log, part, hours=Within(original, hours or 0.0), **allowed)
     except (Interrupted, KeyboardInterrupt) as error:
@@ -87,36 +92,49 @@ def run_batch(
     recipes: Sequence[Path],
     *,
     keep_going: bool,
-    hours: float | None,
     as_json: bool,
     quiet: bool,
-    **allowed: bool,
+    **options: Any,
 ) -> None:
-    """Run recipes in turn and print the outcome of each.
+    """Run recipes in turn and print the outcome of each: a line of JSON, or words.
+
+    Args:
+        recipes: one recipe or more.
+        keep_going: go on after a recipe that fails.
+        as_json: print lines of JSON; see `m2m.results.outcome`.
+        quiet: show no progress.
+        options: `hours`, and what else `opened` takes.
 
     Raises:
         Interrupted: the user asked to stop; the same command resumes all of them.
         M2MError: one recipe failed; with `keep_going` all others were tried first.
     """
+    from m2m.cli import show
+
     failed: list[str] = []
     for number, recipe in enumerate(recipes, start=1):
-        if not quiet:
+        if not quiet and len(recipes) > 1:
             say(f"[{number}/{len(recipes)}] {recipe}", err=True)
         try:
-            with opened(recipe, quiet, "run", None, hours=hours, share=None, **allowed) as work:
-                result = work.run()
+            result, datasets = _run_one(recipe, as_json, quiet, **options)
         except Interrupted:
             raise
         except M2MError as error:
+            if len(recipes) == 1:
+                raise
             failed.append(str(recipe))
-            if as_json:
-                _say(recipe, {"error": error.message, "hint": error.hint}, as_json)
             say(*error.for_user(f"{recipe}: ").split("\n"), err=True)
             if not keep_going:
                 break
             continue
-        outcome = result.as_json()
-        _say(recipe, outcome, as_json)
+        if as_json:
+            continue
+        if len(recipes) == 1:
+            show.run(result, datasets)
+        else:
+            file = f"  {result.exported.gguf}" if result.exported else ""
+            verdict = result.confirmation.verdict
+            say(f"{recipe}: {verdict.kind}. {verdict.sentence}{file}")
     if failed:
         raise M2MError(
             f"{len(failed)} of {counted(len(recipes), 'recipe')} failed: {', '.join(failed)}",
@@ -124,15 +142,35 @@ def run_batch(
         )
 
 
-def _say(recipe: Path, outcome: dict[str, Any], as_json: bool) -> None:
-    """Print one line with the outcome of a recipe."""
-    if as_json:
-        line = {"recipe": str(recipe), **outcome}
-        say(json_text(line))
-    else:
-        verdict = outcome["verdict"]
-        file = f"  {outcome['gguf']}" if outcome["gguf"] else ""
-        say(f"{recipe}: {verdict['kind']}. {verdict['sentence']}{file}")
+def _run_one(recipe: Path, as_json: bool, quiet: bool, **options: Any) -> tuple[RunResult, int]:
+    """Run a recipe; return its result and the number of its datasets. Print its line of JSON."""
+    from m2m.pipeline.resolved import versions
+    from m2m.results.outcome import DONE, FAILED, STOPPED, Ending, line
+
+    loaded: Recipe | None = None
+    result: RunResult | None = None
+    warned: list[str] = []
+    status, error, hint = DONE, None, None
+    try:
+        loaded = given_recipe(recipe)
+        with opened(loaded, quiet, "run", warned=warned, **options) as work:
+            loaded = work.recipe  # as --hours cut it
+            result = work.run()
+    except M2MError as wrong:
+        status = STOPPED if isinstance(wrong, Interrupted) else FAILED
+        error, hint = wrong.message, wrong.hint
+        raise
+    except KeyboardInterrupt:
+        status, error, hint = STOPPED, "stopped", f"go on with `{_same_line()}`"
+        raise
+    except BaseException as wrong:
+        status, error = FAILED, f"{type(wrong).__name__}: {wrong}"
+        raise
+    finally:
+        if as_json:
+            ending = Ending(datetime.now(UTC).isoformat(timespec="seconds"), status, error, hint)
+            say(json_text(line(recipe, loaded, result, warned, versions(), ending)))
+    return result, len(loaded.datasets)
 
 
 def _same_line() -> str:

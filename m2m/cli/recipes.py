@@ -48,32 +48,18 @@ def run(
 
     The answer begins with a verdict. If that is "nothing learned", "keep the base" or "suspect", a
     GGUF is only made with --anyway. You can stop it at any time, even by pulling the plug: the same
-    command continues. With several recipes, --json prints one line for each, and the exit code is 1
-    if one failed. With --hours, longer runs are cut down, and m2m prints each cut.
+    command continues. --json prints one line for each recipe, also if it fails; docs/reference.md
+    has its fields. The exit code is 1 if a recipe failed. With --hours, longer runs are cut down,
+    and m2m prints each cut.
 
     \b
     Example:  m2m run examples/swahili/recipe.toml
               m2m run monday.toml tuesday.toml --keep-going --json > results.jsonl
               m2m run recipe.toml --hours 8
     """
-    from m2m.cli import show
-
     if len(recipes) > 1:
         refuse_out()
-        run_batch(
-            recipes,
-            keep_going=keep_going,
-            hours=hours,
-            as_json=as_json,
-            quiet=quiet,
-            **allowed,
-        )
-        return
-    with opened(recipes[0], quiet, "run", None, hours=hours, share=None, **allowed) as work:
-        outcome = work.run()
-        show.result(
-            outcome.as_json(), as_json, lambda: show.run(outcome, len(work.recipe.datasets))
-        )
+    run_batch(recipes, keep_going=keep_going, hours=hours, as_json=as_json, quiet=quiet, **allowed)
 
 
 @click.command("train")

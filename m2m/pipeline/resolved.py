@@ -19,15 +19,22 @@ from m2m.recipe import SECTIONS, as_json
 from m2m.results.folder import RANKING, RECIPE
 
 
-def resolved(inputs: Inputs) -> dict[str, Any]:
-    """Return the recipe with its defaults, its files and the versions used, for `recipe.json`."""
-    recipe, info = inputs.recipe, inputs.base.info
+def versions() -> dict[str, str]:
+    """Return the versions of the programs that make the results."""
     return {
         "m2m": __version__,
         "llama": build_info(),
         "python": platform.python_version(),
         "numpy": np.__version__,
         "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def resolved(inputs: Inputs) -> dict[str, Any]:
+    """Return the recipe with its defaults, its files and the versions used, for `recipe.json`."""
+    recipe, info = inputs.recipe, inputs.base.info
+    return {
+        **versions(),
         "recipe": str(recipe.path),
         **({"overrides": dict(recipe.overrides)} if recipe.overrides else {}),
         # A section whose fields are all newer than older runs is left out at its defaults.

@@ -117,9 +117,15 @@ class Run:
             (self.folder / EXPORTED).unlink(missing_ok=True)
             if any(self._files.exports.glob("*.gguf")):
                 self._progress.warn(f"{self._files.exports} still has files of an earlier result")
-        report = write_report(read_facts(self.folder), self.folder)
+        facts = read_facts(self.folder)
         return RunResult(
-            self.folder, self.search(), self.confirm(), exported, report.html, tuple(self._stages)
+            self.folder,
+            self.search(),
+            self.confirm(),
+            exported,
+            write_report(facts, self.folder).html,
+            tuple(self._stages),
+            tuple(facts.warnings),
         )
 
     def train(self) -> list[Trained]:

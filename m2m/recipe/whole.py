@@ -131,17 +131,17 @@ SECTIONS: dict[str, type] = {
 LISTS: dict[str, type] = {"datasets": Dataset, "targets": Target}
 
 
-def as_json(section: Any) -> dict[str, Any]:
+def as_json(section: Any, *, whole: bool = False) -> dict[str, Any]:
     """Return a section as plain JSON values with defaults, as covered by a result's fingerprint.
 
     Fields that older recipes do not have (`later`) are left out at their defaults, so that these
-    recipes keep their fingerprints.
+    recipes keep their fingerprints; with `whole` they are there too.
     """
     specs = {spec.name: spec for spec in dataclasses.fields(section)}
     plain = {
         key: value
         for key, value in dataclasses.asdict(section).items()
-        if not (specs[key].metadata.get("later") and value == specs[key].default)
+        if whole or not (specs[key].metadata.get("later") and value == specs[key].default)
     }
     return {key: _plain(value) for key, value in plain.items()}
 

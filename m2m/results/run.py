@@ -24,9 +24,10 @@ class RunResult:
     exported: Exported | None
     report: Path
     stages: Sequence[Stage]
+    warnings: Sequence[str] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """Return the fields of `m2m run --json`."""
+        """Return the fields of `m2m run --json` that come from the results."""
         confirmation, exported = self.confirmation, self.exported
         return {
             "verdict": confirmation.verdict.as_json(),

@@ -1,0 +1,120 @@
+"""The line of `m2m run --json`: one form for each recipe, whether its run is done or not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from m2m.recipe import LISTS, SECTIONS, Recipe, as_json
+from m2m.results.run import RunResult
+
+SCHEMA = 1
+DONE, FAILED, STOPPED = "done", "failed", "stopped"
+# The fields of a line, all of them in every line; null if a run did not come so far.
+FIELDS = {
+    "schema": f"number of this form, now {SCHEMA}; another number if a field changes or goes away",
+    "recipe": "the recipe's file, as it was given",
+    "overrides": "values of `--set` that differ from the recipe's and can change a result",
+    "status": f"`{DONE}`; `{FAILED}`: see `error`; `{STOPPED}`: by Ctrl-C or SIGTERM",
+    "verdict": "`kind`, `sentence`, `reasons`, `next`, `questions_needed`, `gguf_only_with_anyway`",
+    "winner": "the fine-tune that was best on dev: `label`, `datasets`, `weights`, `how`, `steps`, "
+    "`adapter`, its scores on `dev` and `test`, the rows that it has `seen`",
+    "winner_ahead": "for every other model: `label`, `how`, and how far the winner is ahead on "
+    "test, `estimate` and `ci95`; positive is better for the winner; null without test questions",
+    "confirmed": "all models that were scored, like `winner`",
+    "warnings": "all warnings, also of a run that failed",
+    "folder": "the run's folder",
+    "ranking": "the file of the ranking",
+    "gguf": "the exported model; null if the verdict is against it",
+    "self_test": "answers of the exported model to questions of its training data",
+    "serving": "what a program that serves the model must do",
+    "report": "the report's page",
+    "seed": "the seeds of `train`, `merge` and `search`",
+    "settings": "the recipe with all defaults, section by section, and its datasets and targets",
+    "versions": "of `m2m`, `llama` (llama.cpp), `python`, `numpy` and the `system`",
+    "seconds": "time of this call",
+    "steps": "time and peak memory of each step of this call",
+    "date": "when the line was written: ISO 8601, UTC",
+    "error": "what went wrong; null if nothing did",
+    "hint": "the next step after an error",
+}
+_SEEDED = ("train", "merge", "search")
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a run ended.
+
+    Attributes:
+        date: when, ISO 8601 in UTC.
+        status: one of `DONE`, `FAILED` and `STOPPED`.
+        error: what went wrong.
+        hint: the next step after an error.
+    """
+
+    date: str
+    status: str = DONE
+    error: str | None = None
+    hint: str | None = None
+
+
+def line(
+    recipe: Path,
+    loaded: Recipe | None,
+    result: RunResult | None,
+    warnings: Sequence[str],
+    versions: Mapping[str, str],
+    ending: Ending,
+) -> dict[str, Any]:
+    """Return the line of one recipe.
+
+    Args:
+        recipe: its file, as the user gave it.
+        loaded: the recipe; None if it could not be read.
+        result: the result of its run; None if it did not come to an end.
+        warnings: those that were shown; they come before those of the results.
+        versions: versions of the programs.
+        ending: how the run ended.
+    """
+    values: dict[str, Any] = dict.fromkeys(FIELDS)
+    values |= {
+        "schema": SCHEMA,
+        "recipe": str(recipe),
+        "warnings": list(warnings),
+        "versions": dict(versions),
+        **vars(ending),
+    }
+    if loaded is not None:
+        values |= {
+            "overrides": dict(loaded.overrides),
+            "folder": str(loaded.folder),
+            "seed": {name: getattr(loaded, name).seed for name in _SEEDED},
+            "settings": settings(loaded),
+        }
+    if result is not None:
+        values |= result.as_json()
+        values["winner_ahead"] = _ahead(result)
+        values["warnings"] = list(dict.fromkeys([*warnings, *result.warnings]))
+    return values
+
+
+def settings(recipe: Recipe) -> dict[str, Any]:
+    """Return a recipe's sections, datasets and targets with all defaults."""
+    sections = {name: as_json(getattr(recipe, name), whole=True) for name in SECTIONS}
+    lists = {
+        name: [as_json(entry, whole=True) for entry in getattr(recipe, name)] for name in LISTS
+    }
+    return sections | lists
+
+
+def _ahead(result: RunResult) -> list[dict[str, Any]] | None:
+    confirmed = result.confirmation
+    if confirmed.ahead is None:
+        return None
+    return [
+        {"label": model.label, "how": model.how, **model.mixture.as_json(), **span.as_json()}
+        for model, span in zip(confirmed.models, confirmed.ahead, strict=True)
+        if model != confirmed.winner
+    ]
