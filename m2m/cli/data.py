@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from m2m.cli.console import say
 from m2m.cli.data_clean import clean
 from m2m.cli.data_preview import preview
-from m2m.cli.options import MODEL, data_root_option, data_roots, field_options, json_option
+from m2m.cli.options import (
+    MODEL,
+    data_root_option,
+    data_roots,
+    given_settings,
+    json_option,
+    model_words,
+    row_options,
+)
 from m2m.counted import counted
-from m2m.recipe import Target
 
 if TYPE_CHECKING:
     from m2m.dataset.checked import Checked
@@ -35,7 +42,7 @@ def data() -> None:
 @click.option(
     "--target", "targets", multiple=True, type=FILE, help="Examples no row may hold. Repeatable."
 )
-@field_options(Target, ["answers"])
+@row_options
 @click.option("--template", type=click.Choice(["chat", "plain"]), default="chat", show_default=True)
 @data_root_option
 @json_option
@@ -43,13 +50,14 @@ def check(
     files: tuple[Path, ...],
     model: str | None,
     targets: tuple[Path, ...],
-    answers: str,
     template: str,
     as_json: bool,
+    **reading: Any,
 ) -> None:
     """Find faults in datasets, before they are trained on.
 
-    FILE... are datasets, or one recipe, which names them. It finds duplicate, contradicting and
+    FILE... are datasets, or one recipe, which names them. A file is read as `m2m init` reads it,
+    unless an option says how, as in `m2m data preview`. It finds duplicate, contradicting and
     leaked rows, within and between files; wrong encodings and Unicode forms; and rows in another
     language. It counts the tokens that the model needs for a word. The exit code is 1 if `m2m run`
     would refuse a file.
@@ -59,8 +67,8 @@ def check(
               m2m data check a.jsonl b.csv --model smollm2-135m-instruct --target dev.jsonl
     """
     from m2m.cli import show
-    from m2m.commands.data_check import check_data, check_recipe, open_model, read_target
-    from m2m.commands.pairs import grouped
+    from m2m.commands.bare import command_of
+    from m2m.commands.data_check import check_files, check_recipe, open_model
     from m2m.errors import InputError
     from m2m.recipe import load_recipe
 
@@ -70,16 +78,15 @@ def check(
         results = check_recipe(load_recipe(files[0], data_roots()))
     else:
         opened = open_model(model, template) if model else ()
-        asked = [
-            read_target(*group, answers=answers, roots=data_roots()) for group in grouped(targets)
-        ]
-        results = check_data(files, asked, *opened)
+        rest, given = model_words(model, template), given_settings(reading)
+        command = command_of(("m2m", "data", "check"), files, targets, rest, given)
+        results = check_files(command, *opened)
     counted = results[0].tokens is not None
     show.result([e.as_json() for e in results], as_json, lambda: show_checked(results, counted))
     if bad := [str(result.file) for result in results if result.refused]:
         raise InputError(
             f"`m2m run` would refuse {', '.join(bad)}",
-            "correct the lines marked ! and run this again",
+            "do what the lines marked ! say, and run this again",
         )
 
 
@@ -101,7 +108,8 @@ def show_checked(results: Sequence[Checked], tokens: bool = True) -> None:
         for problem in result.problems:
             word = "line" if len(problem.lines) == 1 else "lines"
             where = f" ({word} {', '.join(map(str, problem.lines))})" if problem.lines else ""
-            say(f"  {'!' if problem.refused else '-'} {problem.message}{where}")
+            first, *more = f"{problem.message}{where}".splitlines()
+            say(f"  {'!' if problem.refused else '-'} {first}", *(f"    {line}" for line in more))
             say(*(f"    {line}" for line in problem.hint.splitlines()))
     if not any(result.problems for result in results):
         has_targets = any(result.format.startswith("target") for result in results)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,10 @@ from m2m.cli.options import (
     MODEL,
     data_root_option,
     data_roots,
+    given_settings,
     json_option,
+    model_words,
     row_options,
-    row_settings,
 )
 from m2m.counted import counted
 
@@ -47,7 +49,7 @@ def preview(
     model: str | None,
     template: str,
     as_json: bool,
-    **mapping: Any,
+    **reading: Any,
 ) -> None:
     """Show the first rows as the model will see them.
 
@@ -61,11 +63,12 @@ def preview(
               m2m data preview news.tsv --prompt "{headline}" --completion "{category}"
     """
     from m2m.cli import show
+    from m2m.commands.bare import command_of
     from m2m.commands.data_check import open_model
-    from m2m.commands.data_preview import preview_dataset, preview_recipe, preview_target
-    from m2m.commands.pairs import datasets_of, targets_of
+    from m2m.commands.data_preview import ROWS, preview_files, preview_recipe
     from m2m.recipe import load_recipe
 
+    bad = None
     if not (files or targets):
         raise click.UsageError("give a file: FILE, RECIPE or --target FILE")
     if files and files[0].suffix == ".toml":
@@ -74,14 +77,14 @@ def preview(
         found = preview_recipe(load_recipe(files[0], data_roots()), rows, whole=whole)
     else:
         formatter = open_model(model, template)[0] if model else None
-        mapping = row_settings(mapping)
-        answer = {**mapping, "answer": mapping["completion"]}
-        del answer["completion"]
-        datasets = datasets_of(files, mapping)
-        found = [preview_dataset(each, formatter, rows, whole=whole) for each in datasets]
-        for target in targets_of(targets, answer):
-            found.append(preview_target(target, formatter, rows, data_roots()))
+        rest = ["--rows", str(rows)] if rows != ROWS else []
+        rest += [*(["--all"] if whole else []), *model_words(model, template)]
+        words = ("m2m", "data", "preview")
+        command = command_of(words, files, targets, rest, given_settings(reading))
+        found, bad = preview_files(command, formatter, rows, whole=whole)
     show.result([each.as_json() for each in found], as_json, lambda: show_previews(found))
+    if bad:
+        raise bad
 
 
 def show_previews(found: list[Preview]) -> None:
@@ -90,8 +93,8 @@ def show_previews(found: list[Preview]) -> None:
         if number:
             say("")
         say(f"{each.file}: {each.part}, {each.format}, {counted(each.rows, 'row')}")
-        if each.reading:
-            say(f"  {each.reading}")
+        for line in filter(None, (each.mapping, each.reading)):
+            say(f"  {line}")
         for shown in each.shown:
             say(f"line {shown.line}")
             _show_row(shown, each.part)
@@ -99,10 +102,22 @@ def show_previews(found: list[Preview]) -> None:
             say(f"! {problem}")
         if (more := len(each.problems) - _MOST) > 0:
             say(f"! and {more:,} more")
+        say_questions(each.questions, each.lines)
     word = {"dataset": "trained on", "target": "the right answer, which is scored"}
     parts = dict.fromkeys(each.part for each in found)
     say("")
     say(f"{_BEGIN} {_END}: " + "; ".join(f"of a {part} {word[part]}" for part in parts))
+
+
+def say_questions(questions: Sequence[str], lines: Sequence[str]) -> None:
+    """Print what only the user knows, and the commands that answer it."""
+    for question in questions:
+        say(f"Question: {question}")
+    if questions and lines:
+        one = "this line, with your words in place of those with ?"
+        say(f"To answer, type {one if len(lines) == 1 else 'one of these lines'}:")
+        for line in lines:
+            say(f"  {line}")
 
 
 def _show_row(shown: Shown, part: str) -> None:

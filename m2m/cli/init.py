@@ -9,14 +9,7 @@ from typing import Any
 import click
 
 from m2m.cli.console import say
-from m2m.cli.options import (
-    FILE_FIELDS,
-    MODEL,
-    data_root_option,
-    data_roots,
-    row_options,
-    row_settings,
-)
+from m2m.cli.options import MODEL, data_root_option, given_settings, row_options
 
 FILE = click.Path(path_type=Path)
 
@@ -62,18 +55,11 @@ def init(
     \b
     Example:  m2m init --model smollm2-135m-instruct --data datasets/*.jsonl --target dev.jsonl
     """
-    from m2m.commands.given import Given
     from m2m.commands.init import start_recipe
-    from m2m.dataset.mapping import RowMapping
-    from m2m.formats.rowfile import Options
-    from m2m.recipe import Dataset
 
     if not (first or more):
         raise click.UsageError("give at least one dataset: --data FILE...")
-    settings = row_settings(reading)
-    options = {name: settings.pop(name) for name in FILE_FIELDS}
-    mapping = RowMapping.of(Dataset("given", out, **settings))
-    given = Given(mapping, Options(**options), data_roots())
+    given = given_settings(reading)
     started = start_recipe(out, model, template, [*first, *more], targets, tests, given)
     for note in started.notes:
         say(f"Note: {note}", err=True)

@@ -19,6 +19,7 @@ Command = Callable[..., Any]
 
 
 if TYPE_CHECKING:
+    from m2m.commands.given import Given
     from m2m.recipe import Recipe
 
     Text = click.ParamType[str]
@@ -253,6 +254,24 @@ def row_settings(options: Mapping[str, Any]) -> dict[str, Any]:
         name: broken(value) if name not in ("labels", "where") else value
         for name, value in options.items()
     }
+
+
+def given_settings(options: Mapping[str, Any]) -> Given:
+    """Return the values of `row_options` as the settings for all files of a command."""
+    from m2m.commands.given import Given
+    from m2m.dataset.mapping import RowMapping
+    from m2m.formats.rowfile import Options
+
+    settings = row_settings(options)
+    of_files = {name: settings.pop(name) for name in FILE_FIELDS}
+    mapping = RowMapping.of(Dataset("given", Path(), **settings))
+    return Given(mapping, Options(**of_files), data_roots())
+
+
+def model_words(model: str | None, template: str) -> list[str]:
+    """Return `--model` and `--template` as words of a command line."""
+    words = ["--model", model] if model else []
+    return words + (["--template", template] if template != "chat" else [])
 
 
 def _table_option(spec: dataclasses.Field[Any]) -> Callable[[Command], Command]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 from m2m.checkpoint import find_model
+from m2m.commands.bare import Bare, command_of, read_bare
+from m2m.commands.init_lines import Command, choose, refused
+from m2m.commands.init_rows import Unclear
 from m2m.commands.language_check import check_languages
-from m2m.commands.pairs import datasets_of, targets_of
 from m2m.commands.target_check import check_targets
 from m2m.dataset.checked import Checked, DatasetFile, Problem, in_rows, short_names
 from m2m.dataset.duplicates import (
@@ -22,8 +24,11 @@ from m2m.dataset.grams import comparable
 from m2m.dataset.label_forms import labels_apart
 from m2m.dataset.mapping import RowMapping
 from m2m.dataset.normal_form import AS_IS, REMEDY, disagreement
+from m2m.dataset.row_source import Source, open_source, options_of
+from m2m.dataset.rows import Rows, read_rows
 from m2m.dataset.samples import RowLimit
 from m2m.dataset.translations import differ_alike, disputed
+from m2m.errors import InputError
 from m2m.evaluate.harness import Part
 from m2m.evaluate.normalised import normalised_task
 from m2m.evaluate.targets import load_target
@@ -56,29 +61,34 @@ def read_targets(recipe: Recipe) -> list[Task]:
     return [normalised_task(task, recipe.data.normalise) for task in tasks]
 
 
-def read_target(*files: Path, answers: str = "auto", roots: Sequence[Path] = ()) -> Task:
-    """Read the examples of a target's file, or of a task file of lm-evaluation-harness.
-
-    Args:
-        files: the file, or two aligned text files.
-        answers: how an answer names its choice, as in a recipe.
-        roots: more folders in which a task file may name files, in addition to its own.
-
-    Raises:
-        InputError: they cannot be read.
-    """
-    (target,) = targets_of(files, {"answers": answers})
-    return load_target(target, "dev", roots)
-
-
 def open_model(model: str, template: str) -> tuple[Formatter, RowLimit]:
     """Open a model under models/; return its formatter and the row limit without a recipe."""
     base = find_model(model, model_folders())
     return make_formatter(base.gguf, template), row_limit(Train(), base)
 
 
+def check_files(
+    command: Command, formatter: Formatter | None = None, limit: RowLimit = _DEFAULT
+) -> list[Checked]:
+    """Check files without a recipe, read as `m2m init` reads them; see `check_data`.
+
+    Raises:
+        InputError: a target cannot be read; the hint has the next lines to type.
+    """
+    found = read_bare(command)
+    asked = [bare for bare in found if bare.part == "target"]
+    if broken := [one for bare in asked if (one := bare.failed(0))]:
+        raise refused(command, broken)
+    tasks = [bare.entry.task for bare in asked if bare.entry and bare.entry.task]
+    bare_sets = [bare for bare in found if bare.part == "dataset"]
+    results = check_data(bare_sets, tasks, formatter, limit)
+    for bare, result in zip(asked, results[len(bare_sets) :], strict=True):
+        _add_reading(bare, result)
+    return results
+
+
 def check_data(
-    files: Sequence[Path | Dataset],
+    files: Sequence[Path | Bare | Dataset],
     targets: Sequence[Task] = (),
     formatter: Formatter | None = None,
     limit: RowLimit = _DEFAULT,
@@ -89,28 +99,35 @@ def check_data(
     The result lists the datasets first, then the targets.
 
     Args:
-        files: datasets, or their files; one that cannot be read is a problem in its own entry. Two
-            text files whose names differ in their language are one dataset.
+        files: datasets of a recipe, or files without one, which are read as `m2m init` reads them;
+            one that cannot be read is a problem in its own entry. Two text files whose names differ
+            in their language are one dataset.
         targets: examples that no dataset should contain.
         formatter: counts tokens.
         limit: `m2m run` refuses longer rows.
         normalise: the Unicode normal form in which the datasets' texts are read.
     """
-    single = datasets_of([file for file in files if isinstance(file, Path)], {})
-    names = short_names([dataset.path for dataset in single], ending=False)
-    datasets = [replace(each, name=name) for each, name in zip(single, names, strict=True)]
-    datasets += [file for file in files if isinstance(file, Dataset)]
-    results = [Checked(dataset.path, dataset.name) for dataset in datasets]
+    paths = [file for file in files if isinstance(file, Path)]
+    bare = read_bare(command_of(("m2m", "data", "check"), paths)) if paths else []
+    bare += [file for file in files if isinstance(file, Bare)]
+    datasets = [file for file in files if isinstance(file, Dataset)]
+    names = short_names([each.files[0] for each in bare], ending=False)
+    results = [Checked(each.files[0], name) for each, name in zip(bare, names, strict=True)]
+    results += [Checked(dataset.path, dataset.name) for dataset in datasets]
+    ways = [*map(_opener, bare), *map(_reader, datasets)]
     content = [
-        DatasetFile(result, order, RowMapping.of(dataset), dataset, normalise)
-        for order, (result, dataset) in enumerate(zip(results, datasets, strict=True))
+        DatasetFile(result, opened, order, normalise)
+        for order, (result, opened) in enumerate(zip(results, ways, strict=True))
     ]
+    for each, result in zip(bare, results, strict=False):
+        _add_reading(each, result)
     questions = [Asked(task) for task in targets]
     for file in content:
         file.check_alone(formatter, limit)
     readable = [file for file in content if file.rows]
     _check_repetition(readable, questions)
-    declared = {file.name: d.languages for file, d in zip(content, datasets, strict=True)}
+    languages = [*(() for _ in bare), *(dataset.languages for dataset in datasets)]
+    declared = dict(zip((file.name for file in content), languages, strict=True))
     check_languages(readable, declared)
     results += check_targets(targets)
     _check_forms(results)
@@ -128,6 +145,42 @@ def _check_labels(results: Sequence[Checked]) -> None:
             hint = "to a model these are different answers: use `labels` in the recipe to write "
             hint += "them one way"
             result.problems.append(Problem("labels", message, hint))
+
+
+def _opener(bare: Bare) -> Callable[[], tuple[Source, Rows]]:
+    def opened() -> tuple[Source, Rows]:
+        entry, error = bare.entry, bare.error
+        if entry and entry.source and entry.read:
+            return entry.source, entry.read
+        hints = [choose(bare.lines)] if bare.lines else []
+        if hints and isinstance(error, Unclear):
+            hints = [*filter(None, [error.aside]), *hints]
+        elif error and error.hint:
+            hints = [error.hint, *hints]
+        raise InputError(error.message if error else "", "\n".join(hints))
+
+    return opened
+
+
+def _reader(dataset: Dataset) -> Callable[[], tuple[Source, Rows]]:
+    def opened() -> tuple[Source, Rows]:
+        source = open_source(dataset.files, options=options_of(dataset))
+        return source, read_rows(source, RowMapping.of(dataset))
+
+    return opened
+
+
+def _add_reading(bare: Bare, result: Checked) -> None:
+    """Add how a file was read without a recipe, and what its user should do next."""
+    if bare.entry is None:
+        return
+    result.reading = "; ".join(filter(None, (bare.mapping, *bare.entry.asides, result.reading)))
+    lines = choose(bare.lines) if bare.lines else "answer it in the recipe"
+    if bare.error and bare.lines and (bad := [p for p in result.problems if p.kind == "bad_row"]):
+        place = result.problems.index(bad[-1])
+        result.problems[place] = replace(bad[-1], hint=f"{bad[-1].hint}\n{lines}")
+    for question in bare.entry.questions:
+        result.problems.append(Problem("question", question, lines, refused=True))
 
 
 def _check_forms(results: Sequence[Checked]) -> None:

@@ -17,6 +17,7 @@ from m2m.dataset.mapping import RowMapping
 from m2m.dataset.noise import cut_texts, find_noise, lopsided, refusals
 from m2m.dataset.normal_form import AS_IS, normalised
 from m2m.dataset.row_source import open_source, options_of
+from m2m.dataset.rows import read_rows
 from m2m.dataset.scrub import SCRUBBERS, scrubbed
 from m2m.errors import InputError, Problems
 from m2m.evaluate.harness import SUFFIXES
@@ -158,7 +159,7 @@ def _cleaned(
     edits = list(_edits(originals, how))
     records = [after for after, _ in edits]
     source = dataclasses.replace(source, records=tuple(records))
-    file = DatasetFile(Checked(dataset.path), mapping=mapping, source=source)
+    file = DatasetFile(Checked(dataset.path), lambda: (source, read_rows(source, mapping)))
     if file.result.refused:
         problem = next(p for p in file.result.problems if p.refused)
         raise InputError(f"{dataset.path}: {problem.message}", problem.hint)

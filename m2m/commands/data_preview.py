@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from m2m.checkpoint import find_model
+from m2m.commands.bare import read_bare
+from m2m.commands.init_lines import Command, refused
 from m2m.dataset.examples import Example
+from m2m.dataset.guess import UNKNOWN
 from m2m.dataset.mapping import RowMapping
 from m2m.dataset.row import Row
-from m2m.dataset.row_source import open_source, options_of
-from m2m.dataset.rows import read_rows
+from m2m.dataset.row_source import Source, open_source, options_of
+from m2m.dataset.rows import Rows, read_rows
 from m2m.dataset.samples import sequences_of
 from m2m.dataset.unused import unused_columns, unused_words
 from m2m.errors import InputError
 from m2m.evaluate.prompts import Prompter
 from m2m.evaluate.targets import load_target
 from m2m.evaluate.tasks import Task
+from m2m.formats.json_text import json_text
 from m2m.pipeline.inputs import make_formatter, model_folders
 from m2m.recipe import Dataset, Recipe, Target
 from m2m.tokenizer import Formatter
@@ -63,6 +67,9 @@ class Preview:
         rows: of the whole file.
         problems: its faults, each with its line.
         shown: the first rows.
+        mapping: of a file without a recipe: how m2m reads it, for a recipe and as options.
+        questions: facts that only the user knows.
+        lines: commands to choose from that answer a question, or leave out bad rows.
     """
 
     file: Path
@@ -72,6 +79,9 @@ class Preview:
     rows: int
     problems: tuple[str, ...]
     shown: tuple[Shown, ...]
+    mapping: str = ""
+    questions: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields of `m2m data preview --json`."""
@@ -99,16 +109,63 @@ def preview_dataset(
     Raises:
         InputError: the file cannot be read, or no format or mapping reads its rows.
     """
-    first = 0 if whole or dataset.where else max(FIRST, count)
-    source = open_source(dataset.files, options=options_of(dataset), first=first)
-    read = read_rows(source, RowMapping.of(dataset))
+    source = open_source(
+        dataset.files, options=options_of(dataset), first=_first(dataset.where, count, whole)
+    )
+    return _of_dataset(source, read_rows(source, RowMapping.of(dataset)),
+                       RowMapping.of(dataset), formatter, count)  # fmt: skip
+
+
+def preview_files(
+    command: Command, formatter: Formatter | None, count: int = ROWS, *, whole: bool = False
+) -> tuple[list[Preview], InputError | None]:
+    """Preview files without a recipe, read as `m2m init` reads them.
+
+    Returns:
+        A preview of each file, and the error about bad rows among good ones.
+
+    Raises:
+        InputError: a file cannot be used; the hint has the next lines to type.
+    """
+    first = _first(command.given.mapping.where, count, whole)
+    found, shown = read_bare(command, first), []
+    if broken := [one for bare in found if not bare.is_shown and (one := bare.failed(first))]:
+        raise refused(command, broken)
+    for bare, entry in ((bare, bare.entry) for bare in found):
+        if entry and entry.read and entry.source:
+            made = _of_dataset(entry.source, entry.read, entry.mapping, formatter, count)
+        elif entry and entry.task:
+            made = _of_target(bare.files[0], entry.task, formatter, count)
+        else:
+            raise AssertionError
+        reading = made.reading
+        if entry.mapping.answers == UNKNOWN:
+            reading = f"not certain, see the question: {reading}"
+        shown.append(
+            replace(
+                made, reading="; ".join(filter(None, (*entry.asides, reading))),
+                mapping=bare.mapping, questions=entry.questions, lines=tuple(bare.lines),
+            )
+        )  # fmt: skip
+    bad = [one for bare in found if (one := bare.failed(first))]
+    return shown, refused(command, bad) if bad else None
+
+
+def _first(where: Sequence[Any], count: int, whole: bool) -> int:
+    """Return how many rows of a large file are read: all if `where` may pick later ones."""
+    return 0 if whole or where else max(FIRST, count)
+
+
+def _of_dataset(
+    source: Source, read: Rows, mapping: RowMapping, formatter: Formatter | None, count: int
+) -> Preview:
     texts = {row.line: row.plain_text for row in read.rows}
     records = [record for record in source.records if record.line in texts]
-    unused = unused_columns(records, RowMapping.of(dataset), [texts[r.line] for r in records])
+    unused = unused_columns(records, mapping, [texts[r.line] for r in records])
     notes = [note for note in (*read.notes, unused_words(unused, records)) if note]
     show: Callable[[Row], Shown] = _row if formatter is None else lambda r: _trained(r, formatter)
     return Preview(
-        dataset.path, "dataset", read.format, "; ".join(notes), len(read.rows),
+        source.path, "dataset", read.format, "; ".join(notes), len(read.rows),
         tuple(read.problems), tuple(show(row) for row in read.rows[:count]),
     )  # fmt: skip
 
@@ -122,7 +179,7 @@ def _row(row: Row) -> Shown:
         pieces = []
         for message in row.messages:
             trained = message["role"] == "assistant" and message.get("weight") != 0
-            calls = f" {message['tool_calls']}" if message.get("tool_calls") else ""
+            calls = "".join(f" {json_text(call)}" for call in message.get("tool_calls") or ())
             head = "\n" * bool(pieces) + f"{message['role']}: "
             pieces += [Piece(head, trained=False), Piece(f"{message['content']}{calls}", trained)]
     return Shown(row.line, tuple(pieces))
@@ -149,10 +206,13 @@ def preview_target(
     Raises:
         InputError: the file cannot be read, or its rows have no kind.
     """
-    task = load_target(target, "dev", roots)
+    return _of_target(target.dev, load_target(target, "dev", roots), formatter, count)
+
+
+def _of_target(path: Path, task: Task, formatter: Formatter | None, count: int) -> Preview:
     show = _asker(task, formatter)
     shown = tuple(show(example) for example in task.examples[:count])
-    return Preview(target.dev, "target", task.kind, task.reading, len(task.examples), (), shown)
+    return Preview(path, "target", task.kind, task.reading, len(task.examples), (), shown)
 
 
 def _asker(task: Task, formatter: Formatter | None) -> Callable[[Example], Shown]:

@@ -1,4 +1,4 @@
-"""The settings that a user gives to `m2m init` for all files, applied to each of them."""
+"""The settings that a user gives to a command for all of its files, applied to each of them."""
 
 from __future__ import annotations
 
@@ -29,11 +29,13 @@ class Given:
         mapping: how rows are read.
         options: how files are read.
         roots: more folders in which a task file may name files, in addition to its own.
+        alone: whether there is one file only: it must have what the settings name.
     """
 
     mapping: RowMapping = AS_IT_IS
     options: Options = PLAIN
     roots: tuple[Path, ...] = ()
+    alone: bool = False
 
     @property
     def is_whole(self) -> bool:
@@ -43,6 +45,8 @@ class Given:
 
     def tried(self) -> list[Options]:
         """Return the ways to read a file, of which the first that works is used."""
+        if self.alone:
+            return [self.options]
         shared = replace(self.options, encoding="", header="auto")
         return [*dict.fromkeys([shared, self.options])]
 
@@ -52,6 +56,8 @@ class Given:
 
     def fits(self, source: Source) -> bool:
         """Return whether there are templates, and a file has the columns that they name."""
+        if self.alone:
+            return bool(self.mapping.templates)
         names = {name for template in self.mapping.templates for name in names_in(template)}
         names -= {"choices"}
         if (
@@ -65,8 +71,15 @@ class Given:
             for record in source.records[:_LOOKED_AT]
         )
 
+    @property
+    def is_enough(self) -> bool:
+        """Return whether the settings may say all that the row's own columns leave open."""
+        return self.alone and replace(self.mapping, where=()) != AS_IT_IS
+
     def whole(self, source: Source) -> RowMapping:
         """Return the settings for a file that fits them, without `where` for columns it lacks."""
+        if self.alone:
+            return self.mapping
         held = {name for record in source.records[:_LOOKED_AT] for name in record.fields}
         where = tuple(
             pick for pick in self.mapping.where if {pick[0], pick[0].split(".")[0]} & held

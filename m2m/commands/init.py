@@ -12,11 +12,11 @@ from typing import Any
 
 from m2m.checkpoint import find_model
 from m2m.commands.given import NOTHING, Given
-from m2m.commands.init_lines import Command, Failed, next_lines
+from m2m.commands.init_lines import Command, Failed, refused
 from m2m.commands.init_rows import (
     Entry,
-    Unclear,
     dataset_entry,
+    settings_unused,
     target_entry,
     written_fields,
 )
@@ -32,7 +32,6 @@ from m2m.recipe.new_recipe import recipe_text
 from m2m.tokenizer import Formatter
 
 # Names that `load_recipe` refuses, and bytes that are not UTF-8 (lone surrogates).
-_NO_HEADER = re.compile(" --header no( |$)")
 _OPEN = re.compile(r'(labels|answers) = .*"\?')
 _FILES = ("name", "path", "dev", "test")
 _UNNAMED = re.compile("[\x00-\x1f\ud800-\udfff]")
@@ -79,9 +78,10 @@ def start_recipe(
     base = find_model(model, model_folders(out))
     objectives, notes = _aims(grouped(targets), grouped(tests))
     formatter = make_formatter(base.gguf, template)
-    command = Command(model, template, datasets, targets, tests, out, given)
-    entries, aims, longest = _checked(command, objectives, formatter)
-    notes += _settings_unused(given, [*entries, *aims])
+    entries, aims, longest = _checked(
+        _command(out, model, template, datasets, targets, tests, given), objectives, formatter
+    )
+    notes += settings_unused(given, [*entries, *aims])
     train: dict[str, Any] = {}
     most = base.config.exact_length
     if longest > most:
@@ -143,6 +143,18 @@ def start_recipe(
     return Started(out, tuple(notes), tuple(outside), asked, tuple(open_lines))
 
 
+def _command(
+    out: Path, model: str, template: str, datasets: Sequence[Path],
+    targets: Sequence[Path], tests: Sequence[Path], given: Given,
+) -> Command:  # fmt: skip
+    """Return the call of `m2m init` with these arguments of `start_recipe`."""
+    files = [("", path) for path in datasets]
+    files += [("--target", path) for path in targets] + [("--test", path) for path in tests]
+    rest = ["--template", template] if template != "chat" else []
+    rest += ["--out", str(out)] if out != Path("recipe.toml") else []
+    return Command(("m2m", "init", "--model", model, "--data"), (*files,), (*rest,), given)
+
+
 def _one(files: Sequence[Path]) -> Path | list[Path]:
     return files[0] if len(files) == 1 else [*files]
 
@@ -199,7 +211,8 @@ def _checked(
     """
     failed, longest = [], 0
     entries, aims = [], []
-    for files in grouped(command.datasets, command.given.mapping.text):
+    datasets = [path for option, path in command.files if not option]
+    for files in grouped(datasets, command.given.mapping.text):
         try:
             entries.append(dataset_entry(files, command.given))
             rows = [row for row in entries[-1].rows if row.text is None]
@@ -213,52 +226,12 @@ def _checked(
         except M2MError as error:
             failed.append(Failed(objective["dev"], error, read))
     if failed:
-        raise _refused(command, failed)
+        raise refused(command, failed, "no recipe written")
     return entries, aims, longest
 
 
 def _target(test: tuple[Path, ...], dev: tuple[Path, ...], given: Given) -> Entry:
     return target_entry(dev, test, given)
-
-
-def _refused(command: Command, failed: Sequence[Failed]) -> InputError:
-    """Return the error about files that cannot be used so far, with the next line to type."""
-    lines = next_lines(command, failed)
-    asks = [bool(lines) and isinstance(one.error, Unclear) for one in failed]
-    problems = [
-        one.error.message if ask else _with_hint(one.error)
-        for one, ask in zip(failed, asks, strict=True)
-    ]
-    listed = "".join(f"\n  - {problem}" for problem in problems)
-    heading = f"no recipe written: {len(problems)} files{listed}"
-    if len(problems) == 1:
-        heading = f"no recipe written: {problems[0]}"
-    if not lines:
-        return InputError(heading, "correct this and run it again")
-    which = "this line, if it" if len(lines) == 1 else "the one of these lines that"
-    rule = " (`--header no`: line 1 is a row, too)" if any(map(_NO_HEADER.search, lines)) else ""
-    return InputError(heading, f"run {which} says what is meant{rule}:\n  " + "\n  ".join(lines))
-
-
-def _settings_unused(given: Given, entries: Sequence[Entry]) -> list[str]:
-    """Return a note about options for files that are read without them.
-
-    Raises:
-        InputError: no file has what an option names.
-    """
-    if unused := given.unused([entry.mapping for entry in entries]):
-        names = ", ".join(f"--{'completion' if name == 'answer' else name}" for name in unused)
-        raise InputError(
-            f"no file can use {names}: a file uses an option if it has the columns and values that "
-            "the options name",
-            "`m2m data preview FILE --json` shows a row; leave the option out if it is not needed",
-        )
-    return [
-        f"`{name}` was not needed to read any file, and is not in the recipe"
-        for name, value in vars(given.options).items()
-        if value != getattr(NOTHING.options, name)
-        and all(getattr(entry.options, name) != value for entry in entries)
-    ]
 
 
 def _check_names(values: Sequence[Any]) -> None:
@@ -267,11 +240,6 @@ def _check_names(values: Sequence[Any]) -> None:
     if refused:
         hint = "rename the file or its folder: without line breaks, in UTF-8"
         raise InputError(f"a recipe cannot hold this name: {', '.join(refused)}", hint)
-
-
-def _with_hint(error: M2MError) -> str:
-    hint = (error.hint or "").replace("\n", "\n    ")
-    return f"{error.message}\n    {hint}" if hint else error.message
 
 
 def _names(stems: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""The next line to type if `m2m init` has a question: the same command with the missing option."""
+"""The next line to type if a command has a question: the same one with the missing option."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from m2m.errors import InputError, M2MError
 from m2m.formats.rowfile import AS_IT_IS as PLAIN
 
 _MOST = 3
+_NO_HEADER = re.compile(" --header no( |$)")
 _SETTING = re.compile(r'`(encoding|header|quotes|bad_rows) = "([\w-]+)"')
 _PAIR = re.compile(r'path = \["([^"/\\]+)", "([^"/\\]+)"\]')
 _PLAIN = re.compile(r"[\w./:=@+,-]+")
@@ -28,37 +29,41 @@ Read = Callable[[tuple[Path, ...], Given], Entry]
 
 @dataclass(frozen=True)
 class Command:
-    """A call of `m2m init`.
+    """A call of a command that reads files.
 
     Attributes:
-        model, template, datasets, targets, tests, out: as `start_recipe` takes them.
+        words: its first words: "m2m", "data", "preview".
+        files: its files, each with the option before it; or "".
+        rest: its other words.
         given: the settings for the files.
     """
 
-    model: str
-    template: str
-    datasets: Sequence[Path]
-    targets: Sequence[Path]
-    tests: Sequence[Path]
-    out: Path
+    words: tuple[str, ...]
+    files: tuple[tuple[str, Path], ...]
+    rest: tuple[str, ...]
     given: Given
 
     def line(self) -> str:
         """Return the line to type, for the shells of Linux, macOS and Windows."""
-        parts = ["m2m", "init", "--model", self.model, "--data", *map(str, self.datasets)]
-        for option, paths in (("--target", self.targets), ("--test", self.tests)):
-            parts += [part for path in paths for part in (option, str(path))]
-        parts += ["--template", self.template] if self.template != "chat" else []
-        parts += ["--out", str(self.out)] if self.out != Path("recipe.toml") else []
+        parts = [*self.words]
+        parts += [part for option, path in self.files for part in (option, str(path)) if part]
+        parts += self.rest
         parts += [part for root in self.given.roots for part in ("--data-root", str(root))]
         for name, value in vars(self.given.options).items():
             if value != getattr(PLAIN, name):
                 parts += [f"--{name.replace('_', '-')}", value]
         parts += as_options(Way(self.given.mapping))
-        return " ".join(map(_quoted, parts))
+        return " ".join(map(quoted, parts))
+
+    def of(self, path: Path, files: Sequence[Path]) -> Command:
+        """Return the command with aligned files in place of one of them."""
+        place = [own for _, own in self.files].index(path)
+        option = self.files[place][0]
+        changed = [*self.files[:place], *((option, file) for file in files)]
+        return replace(self, files=(*changed, *self.files[place + 1 :]))
 
 
-def _quoted(part: str) -> str:
+def quoted(part: str) -> str:
     """Return an argument as Bash and cmd.exe read it; a template's `\\n` is no danger to them."""
     if _PLAIN.fullmatch(part):
         return part
@@ -67,7 +72,7 @@ def _quoted(part: str) -> str:
 
 @dataclass(frozen=True)
 class Failed:
-    """A file that `m2m init` cannot use so far, with its error, and how to read it again."""
+    """A file that a command cannot use so far, with its error, and how to read it again."""
 
     files: tuple[Path, ...]
     error: M2MError
@@ -87,12 +92,47 @@ def next_lines(command: Command, failed: Sequence[Failed]) -> list[str]:
                 other.read(other.files, given)
         except M2MError:
             continue
-        datasets = [*command.datasets]
-        if len(files) > 1:
-            place = datasets.index(first.files[0])
-            datasets[place : place + 1] = files
-        lines.append(replace(command, datasets=datasets, given=given).line())
+        whole = command.of(first.files[0], files) if len(files) > 1 else command
+        lines.append(replace(whole, given=given).line())
     return lines[:_MOST]
+
+
+def refused(command: Command, failed: Sequence[Failed], heading: str = "") -> InputError:
+    """Return the error about files that cannot be used so far, with the next line to type.
+
+    Args:
+        command: the command that failed.
+        failed: its files that cannot be used.
+        heading: what did not happen, such as "no recipe written"; or "".
+    """
+    lines = next_lines(command, failed)
+    asks = [bool(lines) and isinstance(one.error, Unclear) for one in failed]
+    if len(failed) == 1 and not lines and not heading:
+        error = failed[0].error
+        return error if isinstance(error, InputError) else InputError(error.message, error.hint)
+    problems = [
+        _with_hint(one.error.message, one.error.aside)
+        if ask and isinstance(one.error, Unclear)
+        else _with_hint(one.error.message, one.error.hint or "")
+        for one, ask in zip(failed, asks, strict=True)
+    ]
+    start = f"{heading}: " if heading else ""
+    listed = "".join(f"\n  - {problem}" for problem in problems)
+    message = f"{start}{len(problems)} files{listed}" if len(failed) > 1 else start + problems[0]
+    hint = choose(lines) if lines else "correct this and run it again"
+    return InputError(message, hint)
+
+
+def choose(lines: Sequence[str]) -> str:
+    """Return the hint to run one of some lines."""
+    which = "this line, if it" if len(lines) == 1 else "the one of these lines that"
+    rule = " (`--header no`: line 1 is a row, too)" if any(map(_NO_HEADER.search, lines)) else ""
+    return f"run {which} says what is meant{rule}:\n  " + "\n  ".join(lines)
+
+
+def _with_hint(message: str, hint: str) -> str:
+    shown = hint.replace("\n", "\n    ")
+    return f"{message}\n    {shown}" if hint else message
 
 
 def settings_that_work(

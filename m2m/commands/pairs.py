@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from m2m.dataset.columns import is_side
 from m2m.dataset.mapping import RowMapping
@@ -13,7 +11,6 @@ from m2m.dataset.row_source import open_source, part_names
 from m2m.dataset.templates import names_in
 from m2m.errors import M2MError
 from m2m.opening import ROWS, read_once
-from m2m.recipe import Dataset, Target
 
 _LONGEST_PART = 8  # letters of a language in a file's name: "swh_Latn"
 
@@ -62,32 +59,3 @@ def aligned_mapping(files: Sequence[Path]) -> RowMapping:
     """Return the mapping that translates the first of some aligned files into the second."""
     one, two = part_names(files)[:2]
     return RowMapping(prompt=f"{{{one}}}", answer=f"{{{two}}}")
-
-
-def datasets_of(paths: Sequence[Path], fields: Mapping[str, Any]) -> list[Dataset]:
-    """Return a dataset for each file, or for two files that belong together.
-
-    Args:
-        paths: the files.
-        fields: of all datasets, as a recipe names them.
-    """
-    datasets = []
-    for files in grouped(paths, fields.get("text", "")):
-        made = Dataset(files[0].stem, files[0], path_aligned=files[1:], **fields)
-        if len(files) > 1 and not RowMapping.of(made).is_custom:
-            mapping = aligned_mapping(files)
-            made = replace(made, prompt=mapping.prompt, completion=mapping.answer)
-        datasets.append(made)
-    return datasets
-
-
-def targets_of(paths: Sequence[Path], fields: Mapping[str, Any]) -> list[Target]:
-    """Return a target for each file, or for two files that belong together; see `datasets_of`."""
-    targets = []
-    for files in grouped(paths, fields.get("text", "")):
-        made = Target(files[0].stem, files[0], dev_aligned=files[1:], **fields)
-        if len(files) > 1 and not RowMapping.of(made).is_custom:
-            mapping = aligned_mapping(files)
-            made = replace(made, prompt=mapping.prompt, answer=mapping.answer)
-        targets.append(made)
-    return targets

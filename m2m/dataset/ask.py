@@ -32,13 +32,20 @@ def mappings_hint(path: Path, records: Sequence[Record], part: Part, table: bool
         return ""
     if choice[-1].header == "no":
         blocks[-1] += "\n" + _NUMBERED
-    if tagged := tagged_columns(columns_of(records)):
-        words, tags = (records[0].fields.get(name, []) for name in tagged)
-        row = tagged_row([(str(w), str(t)) for w, t in zip(words, tags, strict=False)][:12])
-        return f"each word has a tag; {row}; or write one of these:\n" + "\n  or\n".join(blocks)
+    if example := tagged_example(records):
+        return f"{example}; or write one of these:\n" + "\n  or\n".join(blocks)
     own = f"`m2m init` knows these rows ({made.shape}). " if made else ""
     count = "one of these" if len(blocks) > 1 else "this"
     return f"{own}write {count} under its [[{part}s]] in the recipe:\n" + "\n  or\n".join(blocks)
+
+
+def tagged_example(records: Sequence[Record]) -> str:
+    """Return how to make a question of rows with a tag for each word; "" for other rows."""
+    if not (tagged := tagged_columns(columns_of(records))):
+        return ""
+    words, tags = (records[0].fields.get(name, []) for name in tagged)
+    row = tagged_row([(str(w), str(t)) for w, t in zip(words, tags, strict=False)][:12])
+    return f"each word has a tag; {row}"
 
 
 def pasted(mapping: RowMapping, part: Part, header: str = "auto") -> str:
@@ -46,6 +53,11 @@ def pasted(mapping: RowMapping, part: Part, header: str = "auto") -> str:
     first = {"header": header} if header != "auto" else {}
     values = {**first, **mapping.as_fields(part)}
     return "\n".join(f"    {key} = {toml_value(value)}" for key, value in values.items())
+
+
+def in_one_line(mapping: RowMapping, part: Part) -> str:
+    """Return a mapping as fields of a recipe with commas between them."""
+    return ", ".join(f"{k} = {toml_value(v)}" for k, v in mapping.as_fields(part).items())
 
 
 def as_options(way: Way) -> list[str]:

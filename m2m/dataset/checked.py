@@ -11,16 +11,13 @@ from typing import Any
 from m2m.counted import counted
 from m2m.dataset.characters import FAULTS, find_faults, letters_lost
 from m2m.dataset.grams import comparable, frame, joined, without_frame
-from m2m.dataset.mapping import AS_IT_IS, RowMapping
 from m2m.dataset.noise_check import check_noise
 from m2m.dataset.normal_form import AS_IS, form_of, normalised_rows
-from m2m.dataset.row_source import Source, open_source, options_of, or_skip
-from m2m.dataset.rows import Row, read_rows
+from m2m.dataset.row_source import Source, or_skip
+from m2m.dataset.rows import Row, Rows
 from m2m.dataset.samples import RowLimit, encode
 from m2m.dataset.statistics import DEAR, RUINOUS, Cost, cost, histogram, mostly_letters
 from m2m.errors import InputError, M2MError, Problems
-from m2m.formats.rowfile import AS_IT_IS as UNCHANGED
-from m2m.recipe import Dataset
 from m2m.tokenizer import Formatter
 
 SIDES = ("questions", "answers")
@@ -132,22 +129,14 @@ class DatasetFile:
     """One dataset, split into the parts that are compared."""
 
     def __init__(
-        self,
-        result: Checked,
-        order: int = 0,
-        mapping: RowMapping = AS_IT_IS,
-        dataset: Dataset | None = None,
-        normalise: str = AS_IS,
-        source: Source | None = None,
-    ) -> None:
+        self, result: Checked, opened: Callable[[], tuple[Source, Rows]],
+        order: int = 0, normalise: str = AS_IS,
+    ) -> None:  # fmt: skip
+        """Read the rows with `opened`; its InputError becomes a problem of the result."""
         self.result, self.order = result, order
         self.rows: list[Row] = []
         try:
-            if source is None:
-                files = dataset.files if dataset else (result.file,)
-                options = options_of(dataset) if dataset else UNCHANGED
-                source = open_source(files, options=options)
-            read = read_rows(source, mapping)
+            source, read = opened()
         except InputError as error:
             self._note_unreadable(error)
             return

@@ -26,6 +26,7 @@ from m2m.opening import JSON, ROWS, Text, read_text, refuse_many, stream
 from m2m.places import place_of
 
 __all__ = ["Options", "Record", "RowFile", "read_object", "read_records", "rows_text"]
+_LINE = re.compile(r"lines? (\d+)")  # the place in a message about a bad row
 _MOST_PACKED = 2  # a packed file in an archive, and no deeper
 
 
@@ -137,9 +138,10 @@ def _opened(source: Source, inner: str, options: Options, size: int, first: int)
         elif kind == "zip":
             source, inner = member(source, inner)
         else:
-            found = _begun(source, kind, inner, options, first) if first else None
-            found = found or _read(source, kind, inner, options, first)
-            return _part(found, first) if first and len(found.records) >= first else found
+            most = first and first + 1  # one more shows whether the file has more
+            found = _begun(source, kind, inner, options, most) if first else None
+            found = found or _read(source, kind, inner, options, most)
+            return _part(found, first) if first else found
     raise Fault(f"is packed more than {_MOST_PACKED} times", "unpack it yourself")
 
 
@@ -160,11 +162,19 @@ def _begun(source: Source, kind: str, inner: str, options: Options, first: int) 
 
 
 def _part(file: RowFile, first: int) -> RowFile:
-    """Return the first rows of a file, with a note."""
+    """Return the first rows of a file, good and bad ones, with a note if it has more."""
+    bad = [(int(found[1]), message) for message in file.problems if (found := _LINE.match(message))]
+    places = sorted([*(record.line for record in file.records), *(line for line, _ in bad)])
+    if len(places) <= first:
+        return file
+    problems = Problems()
+    for line, message in bad:
+        if line < places[first]:
+            problems.add(message)
     rows = "row was" if first == 1 else f"{first:,} rows were"
     note = f"only the first {rows} read (`--all` reads the whole file)"
-    records, notes = file.records[:first], (*file.notes, note)
-    return replace(file, records=records, notes=notes, is_part=True)
+    records, notes = file.records[: first - len(problems)], (*file.notes, note)
+    return replace(file, records=records, problems=problems, notes=notes, is_part=True)
 
 
 def _read(source: Source, kind: str, inner: str, options: Options, first: int) -> RowFile:

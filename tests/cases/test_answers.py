@@ -18,10 +18,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from m2m.cli.main import cli
-from m2m.commands.data_check import check_data, read_target
+from m2m.commands.data_check import check_data
 from m2m.commands.eval import compare_models
 from m2m.errors import InputError
 from m2m.evaluate.targets import load_target
+from m2m.evaluate.tasks import load_task
 from m2m.pipeline.inputs import read_inputs
 from m2m.pipeline.run import Run
 from m2m.progress import Silent
@@ -186,7 +187,7 @@ def test_every_command_says_how_answers_were_read(trained_run: Path, tmp_path: P
     recipe = copied(trained_run, tmp_path)
     said = 'each answer is the place of a choice, counted from 0 (answers = "index0")'
     dev = recipe.with_name("dev.jsonl")
-    found = check_data([recipe.with_name("copy.jsonl")], [read_target(dev)])[-1]
+    found = check_data([recipe.with_name("copy.jsonl")], [load_task(dev)])[-1]
     assert found.reading == found.as_json()["reading"] == said
     searched = Run(load_recipe(recipe), Silent()).search()
     assert f"copying: {said}" in searched.as_json()["notes"]

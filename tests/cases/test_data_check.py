@@ -10,10 +10,11 @@ import pytest
 from click.testing import CliRunner
 
 from m2m.cli.main import cli
-from m2m.commands.data_check import check_data, read_target
+from m2m.commands.data_check import check_data
 from m2m.dataset import rows as rows_module
 from m2m.dataset.characters import letters_lost
 from m2m.dataset.checked import Checked
+from m2m.evaluate.tasks import load_task
 from tests.tiny import choice_rows, dataset_rows, write_jsonl
 
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "swahili"
@@ -46,7 +47,7 @@ def test_files_with_the_same_rows_are_a_problem(tmp_path: Path) -> None:
 def test_few_rows_and_few_questions_are_said_with_a_number_to_aim_at(tmp_path: Path) -> None:
     few = write_jsonl(tmp_path / "few.jsonl", dataset_rows("copy", 2))
     dev = write_jsonl(tmp_path / "dev.jsonl", choice_rows("reverse", 30))
-    data, target = check_data([few], [read_target(dev)])
+    data, target = check_data([few], [load_task(dev)])
     assert [(p.message, p.hint) for p in data.problems] == [
         ("2 rows: too few to learn from", "aim at 200 rows or more")
     ]
@@ -142,7 +143,7 @@ def test_two_questions_about_the_same_texts_do_not_contradict(tmp_path: Path) ->
 def test_two_texts_are_a_small_target(tmp_path: Path) -> None:
     data = write_jsonl(tmp_path / "a.jsonl", dataset_rows("copy", 120))
     texts = write_jsonl(tmp_path / "dev.jsonl", [{"text": "Habari"}, {"text": "Asante sana"}])
-    assert kinds(check_data([data], [read_target(texts)])[1]) == {"few_questions"}
+    assert kinds(check_data([data], [load_task(texts)])[1]) == {"few_questions"}
 
 
 def test_bare_texts_ask_nothing_and_so_contradict_nothing(tmp_path: Path) -> None:
@@ -169,7 +170,7 @@ def test_faulty_rows_beyond_the_kept_ones_are_counted_too(
 ) -> None:
     monkeypatch.setattr(rows_module, "_KEPT", 3)
     good = [{"prompt": "a", "completion": "b"}]
-    path = write_jsonl(tmp_path / "a.jsonl", good + [{"prompt": "a", "completion": 1}] * 10)
+    path = write_jsonl(tmp_path / "a.jsonl", good + [{"prompt": "a", "completion": ""}] * 10)
     (checked,) = check_data([path])
     messages = [problem.message for problem in checked.problems]
     assert any(message.startswith("3 rows") for message in messages)

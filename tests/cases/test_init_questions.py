@@ -12,6 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from m2m.cli.main import cli
+from m2m.dataset import load_dataset
+from m2m.errors import InputError
 from m2m.pipeline.inputs import read_inputs
 from m2m.recipe import Recipe, load_recipe
 from tests.tiny import pico_model, write_jsonl
@@ -124,11 +126,13 @@ def test_the_ways_that_are_offered_differ(folder: Path) -> None:
     (folder / "a.tsv").write_text("English\tYoruba\nbook\tiwe\nwater\tomi\n", encoding="utf-8")
     (folder / "b.csv").write_text("sentence,path\nLeo ni siku njema,a.mp3\n", encoding="utf-8")
     for name, expected in (("a.tsv", 'prompt = "{Yoruba}"'), ("b.csv", 'text = "{sentence}"')):
-        output = CliRunner().invoke(cli, ["data", "preview", name]).output
-        ways = ["".join(way.split()) for way in output.split("its [[datasets]]")[1].split("  or\n")]
+        with pytest.raises(InputError) as caught:
+            load_dataset(folder / name)
+        hint = str(caught.value.hint)
+        ways = ["".join(way.split()) for way in hint.split("its [[datasets]]")[1].split("  or\n")]
         ways[0] = ways[0].removeprefix("intherecipe:")
-        assert len({*ways}) == len(ways), output
-        assert expected in output
+        assert len({*ways}) == len(ways), hint
+        assert expected in hint
 
 
 def test_choices_of_a_question_are_not_words_with_tags(folder: Path) -> None:
@@ -138,18 +142,12 @@ def test_choices_of_a_question_are_not_words_with_tags(folder: Path) -> None:
     write_jsonl(folder / "arc.jsonl", [arc, {**arc, "question": "Ipi?", "answerKey": "B"}])
     write_jsonl(folder / "mc.jsonl", [{"question": f"Ni {n}?", "mc1": scored} for n in "abc"])
     for name in ("arc.jsonl", "mc.jsonl"):
-        output = CliRunner().invoke(cli, ["data", "preview", name]).output
-        assert "[[datasets]]" in output, output
-        assert "tag" not in output
-        assert ":words" not in output
-
-
-def test_check_prints_the_lines_of_a_way_as_they_are_pasted(folder: Path) -> None:
-    write_jsonl(folder / "a.jsonl", [{"tweet": f"leo {n}", "label": "ab"[n % 2]} for n in range(4)])
-    output = CliRunner().invoke(cli, ["data", "check", "a.jsonl"]).output
-    lines = [line.strip() for line in output.splitlines()]
-    place = lines.index('prompt = "{tweet}"')
-    assert lines[place + 1] == 'completion = "{label}"'
+        with pytest.raises(InputError) as caught:
+            load_dataset(folder / name)
+        hint = str(caught.value.hint)
+        assert "[[datasets]]" in hint
+        assert "tag" not in hint
+        assert ":words" not in hint
 
 
 def test_preview_reads_folders(folder: Path) -> None:

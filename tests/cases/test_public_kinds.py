@@ -230,9 +230,11 @@ TARGETS = [kind for kind in READ if not kind.startswith(("OASST", "Common", "xP3
 def test_targets_ask_what_datasets_train(tmp_path: Path, kind: str) -> None:
     made, expected = READ[kind]
     path = written(tmp_path / "a.jsonl", made, "jsonl")
-    entry = target_entry((path,), ())
-    assert expected[0] in entry.asked[1]
-    assert expected[1] in entry.asked[1]
+    task = target_entry((path,), ()).task
+    assert task is not None
+    asked = "\n".join((task.examples[0].prompt, *task.examples[0].choices))
+    assert expected[0] in asked
+    assert expected[1] in asked
 
 
 TAGGED = ("Emir O\nKano B-LOC\n\nZhang B-PER\nkaze O\n" * 4, "word NOUN\nit PRON\n\n" * 4)

@@ -14,13 +14,14 @@ from typing import Any
 
 import pytest
 
-from m2m.commands.data_check import check_data, read_target
+from m2m.commands.data_check import check_data
 from m2m.commands.init import start_recipe
 from m2m.dataset import Row, encode, load_dataset
 from m2m.dataset.row_source import as_source
 from m2m.dataset.rows import read_rows
 from m2m.errors import InputError
 from m2m.evaluate.targets import load_target
+from m2m.evaluate.tasks import load_task
 from m2m.recipe import Target, load_recipe
 from m2m.tokenizer import Formatter
 from tests.templates import formatter_of
@@ -85,7 +86,7 @@ def test_text_with_a_column_that_may_be_the_answer_is_refused(
 def test_a_target_of_texts_has_no_other_answers_either(tmp_path: Path) -> None:
     rows = [{"text": "Leo nimefurahi", "label": "good"}, {"text": "Umeme", "label": "bad"}]
     with pytest.raises(InputError, match="label") as caught:
-        read_target(write_jsonl(tmp_path / "dev.jsonl", rows))
+        load_task(write_jsonl(tmp_path / "dev.jsonl", rows))
     assert 'answer = "{label}"' in str(caught.value.hint)
 
 
@@ -146,7 +147,7 @@ def test_rows_of_one_question_with_what_it_is_about_elsewhere_are_refused(
     refused(write_jsonl(tmp_path / "a.jsonl", rows), f"would not see {column}", "into the question")
     asked = [{"prompt": "Translate", column: word, "answer": word[::-1]} for word in words]
     with pytest.raises(InputError, match=f"would not see {column}"):
-        read_target(write_jsonl(tmp_path / "b.jsonl", asked))
+        load_task(write_jsonl(tmp_path / "b.jsonl", asked))
     # Many answers to one question, with what may differ beside them.
     about = {"id": "row-1a", "topic": "x", "author": "Asha Ali", "url": "http://a.b/c?d=e"}
     rows = [
@@ -185,7 +186,7 @@ def test_questions_of_which_the_model_would_not_see_a_part_are_refused(
 ) -> None:
     other = {**row, "answer": 1 if row["answer"] == 0 else "['Mombasa']"}
     with pytest.raises(InputError, match=words):
-        read_target(write_jsonl(tmp_path / "a.jsonl", [row, other]))
+        load_task(write_jsonl(tmp_path / "a.jsonl", [row, other]))
 
 
 @pytest.mark.parametrize(
@@ -202,7 +203,7 @@ def test_text_targets_are_texts_too(tmp_path: Path, text: str) -> None:
     path = file_of(tmp_path, "a.txt", text)
     refused(path, ":1:")
     with pytest.raises(InputError, match=":1:") as caught:
-        read_target(path)
+        load_target(Target("t", path), "dev")
     assert ("`window`" in str(caught.value.hint)) == ("broken into lines" in caught.value.message)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from m2m.commands.data_check import check_data, read_target
+from m2m.commands.data_check import check_data
 from m2m.errors import InputError
 from m2m.evaluate.overlap import answer_match
 from m2m.evaluate.prompts import Prompter
@@ -92,5 +92,5 @@ def test_sums_and_signs_are_no_duplicates_and_no_leaks(tmp_path: Path) -> None:
     ]
     data = write_jsonl(tmp_path / "sums.jsonl", rows)
     asked = [{"prompt": "3 / 1", "answer": "3"}, {"prompt": "Work out -5 + 1", "answer": "-4"}]
-    found = check_data([data], [read_target(write_jsonl(tmp_path / "t.jsonl", asked))])[0]
+    found = check_data([data], [load_task(write_jsonl(tmp_path / "t.jsonl", asked))])[0]
     assert (found.duplicates, found.contradictions, found.overlap) == (0, 0, 0)

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from m2m.commands.data_check import check_data, check_recipe, read_target
+from m2m.commands.data_check import check_data, check_recipe
 from m2m.dataset import load_dataset
 from m2m.dataset.checked import Checked, short_names
+from m2m.dataset.mapping import RowMapping
 from m2m.evaluate.targets import load_target
+from m2m.evaluate.tasks import load_task
 from m2m.recipe import Dataset, Target, load_recipe
 from tests.pipeline.scenario import make_scenario
 from tests.tiny import choice_rows, dataset_rows, write_jsonl
@@ -24,14 +26,14 @@ def kinds(found: Checked) -> set[str]:
 
 
 def check(path: Path, *targets: Path) -> Checked:
-    return check_data([path], [read_target(each) for each in targets])[0]
+    return check_data([path], [load_task(each) for each in targets])[0]
 
 
 @pytest.fixture(scope="module")
 def example() -> dict[str, Checked]:
     files = sorted((EXAMPLE / "datasets").glob("*.jsonl"))
     targets = sorted((EXAMPLE / "target").glob("*.jsonl"))
-    tasks = [read_target(path) for path in targets]
+    tasks = [load_task(path) for path in targets]
     return {each.file.stem: each for each in check_data(files, tasks)}
 
 
@@ -212,7 +214,8 @@ def test_the_place_of_the_right_answer_matters_only_if_choices_are_shown(tmp_pat
              for row in hidden]  # fmt: skip
     paths = [write_jsonl(tmp_path / f"{name}.jsonl", rows)
              for name, rows in (("hidden", hidden), ("shown", shown))]  # fmt: skip
-    first, second = (check_data([], [read_target(path, answers="index0")])[0] for path in paths)
+    tasks = [load_task(path, RowMapping(answers="index0")) for path in paths]
+    first, second = (check_data([], [task])[0] for task in tasks)
     assert "one_place" not in kinds(first)
     assert "one_place" in kinds(second)
 

@@ -185,8 +185,16 @@ def test_only_the_first_rows_of_json_lines_are_read_if_asked(tmp_path: Path) -> 
     assert [record.fields["text"] for record in file.records][-1] == "habari 4"
     assert "only the first 5 rows were read" in file.notes[0]
     assert not file.problems
-    path.write_text("\n".join(lines[:4]), encoding="utf-8")
-    assert not rows_text(path, first=5).notes
+    for count in (4, 5):
+        path.write_text("\n".join([*lines[:count], ""]), encoding="utf-8")
+        assert not rows_text(path, first=5).notes
+    path.write_text("\n".join(["{broken", *lines[:5]]), encoding="utf-8")
+    file = rows_text(path, first=5)
+    assert (len(file.records), len(file.problems), len(file.notes)) == (4, 1, 1)
+    table = tmp_path / "a.csv"
+    table.write_text("prompt,completion\na,b,c\n" + "a,b\n" * 4 + "a,b,c\n", encoding="utf-8")
+    file = rows_text(table, first=5)
+    assert (len(file.records), len(file.problems), len(file.notes)) == (4, 1, 1)
 
 
 @pytest.mark.parametrize("kind", ["csv", "tsv", "txt", "array.json", "array of one line.json"])
@@ -218,7 +226,7 @@ def test_the_first_rows_of_a_small_file_are_those_of_a_large_one(tmp_path: Path)
     path = tmp_path / "a.csv"
     path.write_text("text\n" + "habari\n" * 50, encoding="utf-8")
     read = rows_text(path, first=50)
-    assert len(read.records) == 50
+    assert (len(read.records), read.notes) == (50, ())
     assert len(rows_text(path, first=20).records) == 20
     assert len(rows_text(path, first=60).records) == 50
     assert not rows_text(path, first=60).notes
@@ -242,6 +250,7 @@ def test_only_the_first_rows_of_parquet_are_read_if_asked(tmp_path: Path) -> Non
 
     path = tmp_path / "a.parquet"
     parquet.write_table(arrow.table({"text": [f"a{n}" for n in range(3000)]}), path)
-    for first in (5, 1500):
-        assert len(rows_text(path, first=first).records) == first
+    for first in (5, 1500, 2999, 3000):
+        file = rows_text(path, first=first)
+        assert (len(file.records), bool(file.notes)) == (first, first < 3000)
     assert len(rows_text(path).records) == 3000
