@@ -110,7 +110,7 @@ def show_previews(found: list[Preview]) -> None:
 
 
 def say_questions(questions: Sequence[str], lines: Sequence[str]) -> None:
-    """Print what only the user knows, and the commands that answer it."""
+    """Print questions for the user, and the commands that answer them."""
     for question in questions:
         say(f"Question: {question}")
     if questions and lines:

@@ -171,7 +171,7 @@ def _reader(dataset: Dataset) -> Callable[[], tuple[Source, Rows]]:
 
 
 def _add_reading(bare: Bare, result: Checked) -> None:
-    """Add how a file was read without a recipe, and what its user should do next."""
+    """Add how a file was read without a recipe, and the lines to type next."""
     if bare.entry is None:
         return
     result.reading = "; ".join(filter(None, (bare.mapping, *bare.entry.asides, result.reading)))

@@ -29,7 +29,7 @@ class Given:
         mapping: how rows are read.
         options: how files are read.
         roots: more folders in which a task file may name files, in addition to its own.
-        alone: whether there is one file only: it must have what the settings name.
+        alone: whether there is one file only: its columns must be those of the settings.
     """
 
     mapping: RowMapping = AS_IT_IS

@@ -103,7 +103,7 @@ def refused(command: Command, failed: Sequence[Failed], heading: str = "") -> In
     Args:
         command: the command that failed.
         failed: its files that cannot be used.
-        heading: what did not happen, such as "no recipe written"; or "".
+        heading: its first words, such as "no recipe written"; or "".
     """
     lines = next_lines(command, failed)
     asks = [bool(lines) and isinstance(one.error, Unclear) for one in failed]

@@ -71,7 +71,7 @@ class Entry:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Return what the user should know, each note with the file's name."""
+        """Return facts for the user, each with the file's name."""
         names = ", ".join(file.name for file in self.files)
         skipped = self.read.skipped if self.read else self.task.skipped if self.task else 0
         words = [*self.asides, *(self.source.notes if self.source else ())]
@@ -89,7 +89,7 @@ class Entry:
 class Unclear(Choice):
     """m2m does not know the columns of a file; its hint has all ways in which they can be meant.
 
-    `aside` is what a person should know before choosing; or "".
+    `aside` is a fact that helps to choose; or "".
     """
 
     aside = ""
@@ -114,7 +114,7 @@ def dataset_entry(files: tuple[Path, ...], given: Given = NOTHING, first: int = 
 
 
 def read_dataset(files: tuple[Path, ...], given: Given = NOTHING, first: int = 0) -> Entry:
-    """Return what `dataset_entry` returns; the error about bad rows is its `fault`.
+    """Return a dataset as `dataset_entry` does; the error about bad rows is its `fault`.
 
     Raises:
         Unclear, InputError: as `dataset_entry`.
@@ -341,7 +341,7 @@ def settings_unused(given: Given, entries: Sequence[Entry]) -> list[str]:
     """Return a note about options for files that are read without them.
 
     Raises:
-        InputError: no file has what an option names.
+        InputError: no file has the columns that an option names.
     """
     if unused := given.unused([entry.mapping for entry in entries]):
         names = ", ".join(f"--{'completion' if name == 'answer' else name}" for name in unused)
