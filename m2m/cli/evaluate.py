@@ -16,7 +16,7 @@ from m2m.cli.options import (
     lora_option,
     quiet_option,
 )
-from m2m.recipe import Data, Target
+from m2m.recipe import QUANTIZATIONS, Data, Target
 
 TASKS = (
     *(".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".tab", ".txt", ".yaml", ".yml"),
@@ -37,6 +37,15 @@ ASKING = [
 @field_options(Data, ["normalise"])
 @lora_option
 @click.option(
+    "--type",
+    "kind",
+    type=click.Choice(["auto", "stored", *QUANTIZATIONS]),
+    default="auto",
+    show_default=True,
+    help="Type in which models are scored. auto: a GGUF file as it is stored, a model under "
+    "models/ in q8_0, as `m2m run` scores it.",
+)
+@click.option(
     "--log-samples",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write each model's answer to each example, as JSON lines.",
@@ -56,7 +65,6 @@ def evaluate(
     out: Path | None,
     as_json: bool,
     quiet: bool,
-    normalise: str,
     **how: Any,
 ) -> None:
     """Score models on tasks, and compare them.
@@ -75,7 +83,7 @@ def evaluate(
 
     from m2m.cli import show
     from m2m.cli.console import TerminalProgress, stoppable
-    from m2m.commands.eval import compare_models, write_samples
+    from m2m.commands.eval import Reading, compare_models, write_samples
     from m2m.commands.eval_files import write_results
 
     started = datetime.datetime.now()
@@ -84,10 +92,11 @@ def evaluate(
     if not tasks or not models:
         missing = "TASK, a file such as test.jsonl" if models else "MODEL"
         raise click.UsageError(f"give at least one {missing}.")
+    reading = Reading(data_roots(), how.pop("normalise"), how.pop("kind"))
     target = Target(name="task", dev=tasks[0], **how)
     progress = TerminalProgress(quiet)
     with stoppable(progress):
-        comparison = compare_models(models, tasks, target, lora, progress, data_roots(), normalise)
+        comparison = compare_models(models, tasks, target, lora, progress, reading)
     if log_samples:
         write_samples(comparison, log_samples)
     if out:

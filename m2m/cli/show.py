@@ -249,6 +249,8 @@ def comparison(compared: Comparison) -> None:
             if str(evaluated.task.path) == task
         )
         say(f"{count} of {task}" + (f"; {read}" if read else ""))
+        types = [column["type"] for column in columns]
+        say("Scored as: " + ", ".join(f"{n} {t}" for n, t in zip(names, types, strict=True)))
         _columns("metric", names, [column["metrics"] for column in columns])
         theirs = [column["harness"] for column in columns if "harness" in column]
         _columns("of the task file", names, theirs)
@@ -283,13 +285,13 @@ def _columns(head: str, names: Sequence[str], columns: Sequence[Mapping[str, Any
 def _differences(differences: Sequence[Difference]) -> None:
     if not differences:
         return
-    say(f"Ahead of {Path(differences[0].against).name}, on the same examples:")
-    table = make_table("metric", "model", "by", "95 % interval", "it is")
+    say(f"Difference to {Path(differences[0].against).name}, on the same examples:")
+    table = make_table("metric", "model", "difference", "95 % interval", "it is")
     for difference in differences:
         cells = ("-", "-", f"not comparable: {difference.reason}")
-        if ahead := difference.ahead:
-            interval = f"{ahead.low:+z.4f} to {ahead.high:+z.4f}"
-            cells = (f"{ahead.estimate:+z.4f}", interval, AHEAD[ahead.sign])
+        if (ahead := difference.ahead) and (span := difference.difference):
+            interval = f"{span.low:+z.4f} to {span.high:+z.4f}"
+            cells = (f"{span.estimate:+z.4f}", interval, AHEAD[ahead.sign])
         table.add_row(difference.metric, Path(difference.model).name, *cells)
     print_table(table)
 

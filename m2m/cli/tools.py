@@ -30,7 +30,12 @@ TYPES = click.Choice(QUANTIZATIONS)
     help="PEFT folder; equal weights if you give none. Repeatable.",
 )
 @field_options(Merge, [spec.name for spec in dataclasses.fields(Merge) if spec.name != "growth"])
-@click.option("--type", "kind", type=TYPES, default="q8_0", show_default=True)
+@click.option(
+    "--type",
+    "kind",
+    type=TYPES,
+    help="Type of the weights; else q8_0 for a GGUF, and the base's own for a folder.",
+)
 @click.option(
     "--rank", type=click.IntRange(1, 1 << 16), help="Write an adapter of this rank, not a model."
 )
@@ -44,7 +49,7 @@ TYPES = click.Choice(QUANTIZATIONS)
 def merge(
     model: str,
     adapters: tuple[str, ...],
-    kind: str,
+    kind: str | None,
     rank: int | None,
     out: Path,
     as_json: bool,

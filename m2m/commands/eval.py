@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from m2m.commands.eval_groups import GroupResult, group_results, load_with_groups
-from m2m.commands.models import gguf_of, open_model
+from m2m.commands.models import STORED, gguf_of, open_as, scored_as
 from m2m.dataset.normal_form import AS_IS
 from m2m.errors import Interrupted
 from m2m.evaluate.answer_log import samples
@@ -48,6 +48,7 @@ class Evaluated:
     Attributes:
         model: the model as the user named it.
         path: its file.
+        type: the type of the weights that were scored.
         task: the task with the choices that were drawn.
         pieces: how the scored texts are cut into tokens: equal for equal tokenizers.
         asked: the texts that the model reads for an example (`Evaluator.asked`).
@@ -56,6 +57,7 @@ class Evaluated:
 
     model: str
     path: Path
+    type: str
     task: Task
     scores: Scores
     pieces: str
@@ -86,6 +88,7 @@ class Evaluated:
         return {
             "model": str(self.path),
             "name": self.model,
+            "type": self.type,
             "task": str(self.task.path),
             "examples": len(self.scores),
             "different": self.scores.different,
@@ -114,7 +117,8 @@ class Evaluated:
 class Difference:
     """How far a model is ahead of the first one by a metric, on the same examples.
 
-    `ahead` is None if the numbers do not compare, and `reason` says why.
+    `ahead` is None if the numbers do not compare, and `reason` says why. Above 0 the model is
+    better. `difference` has the metric's own direction: its value minus that of the first one.
     """
 
     model: str
@@ -124,10 +128,23 @@ class Difference:
     ahead: Interval | None
     reason: str = ""
 
+    @property
+    def difference(self) -> Interval | None:
+        """Return the model's value minus that of the first one."""
+        lead = self.ahead
+        if lead is None or METRICS[self.metric].higher_is_better:
+            return lead
+        return Interval(-lead.estimate, -lead.high, -lead.low)
+
     def as_json(self) -> dict[str, Any]:
-        """Return the names, and `{"estimate", "ci95"}`; above 0 the model is better."""
-        ahead = self.ahead and self.ahead.as_json()
-        return {**vars(self), "ahead": ahead, "comparable": not self.reason}
+        """Return the names, and `ahead` and `difference` as `{"estimate", "ci95"}`."""
+        ahead, difference = self.ahead, self.difference
+        return {
+            **vars(self),
+            "ahead": ahead and ahead.as_json(),
+            "difference": difference and difference.as_json(),
+            "comparable": not self.reason,
+        }
 
 
 @dataclass(frozen=True)
@@ -150,14 +167,28 @@ class Comparison:
         }
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How tasks and models are read.
+
+    Attributes:
+        roots: more folders in which a task file may name files, in addition to its own.
+        normalise: the Unicode normal form of all texts, one of `normal_form.FORMS`.
+        type: type in which the models are scored, see `commands.models.scored_as`.
+    """
+
+    roots: Sequence[Path] = ()
+    normalise: str = AS_IS
+    type: str = STORED
+
+
 def compare_models(
     models: Sequence[str],
     tasks: Sequence[Path],
     how: Target,
     lora: Path | None = None,
     progress: Progress | None = None,
-    roots: Sequence[Path] = (),
-    normalise: str = AS_IS,
+    reading: Reading | None = None,
 ) -> Comparison:
     """Score models on tasks, one model in memory at a time.
 
@@ -167,14 +198,14 @@ def compare_models(
         how: a recipe's target, which says how to ask; its name and files do not count.
         lora: a GGUF LoRA for every model that has none of its own.
         progress: shows one bar over models and tasks.
-        roots: more folders in which a task file may name files, in addition to its own.
-        normalise: the Unicode normal form of all texts, one of `normal_form.FORMS`.
+        reading: how files are read; None for the defaults.
 
     Raises:
         InputError: a model or task cannot be read, or they do not fit each other.
         Interrupted: the user asked to stop.
     """
-    progress = progress or Silent()
+    progress, reading = progress or Silent(), reading or Reading()
+    roots, normalise, kind = reading.roots, reading.normalise, reading.type
     loaded, groups = load_with_groups(tasks, roots, lambda at: _task(how, at, roots, normalise))
     only = None if how.metric == "auto" else how.metric
     results = []
@@ -192,7 +223,8 @@ def compare_models(
         style = how.template if how.template in ("auto", "chat") else "plain"
         formatter = formatter_as_trained(file, adapter, style)
         evaluators = [Evaluator(task, formatter) for task in loaded]
-        with open_model(path, adapter) as opened:
+        scored = scored_as(model, file, kind)
+        with open_as(file, adapter, scored) as opened:
             for evaluator in evaluators:
                 if progress.stop_requested():
                     raise Interrupted("stopped between two tasks; nothing was kept")
@@ -200,6 +232,7 @@ def compare_models(
                     Evaluated(
                         model,
                         path,
+                        scored,
                         evaluator.task,
                         evaluator.evaluate(opened),
                         evaluator.pieces,
@@ -216,6 +249,11 @@ def compare_models(
     warnings += [
         f"{gguf_of(result.model).name} on {result.task.path.name}: {w}" for result, w in cut
     ]
+    types = dict.fromkeys(f"{Path(each.model).name} in {each.type}" for each in results)
+    if len({each.type for each in results}) > 1:
+        warnings.append(
+            f"scored in different types: {', '.join(types)}. `--type q8_0` scores all in one"
+        )
     lacking = [f"{each.task.path.name}: {note}" for each in results for note in each.of_task[1]]
     warnings += dict.fromkeys(lacking)
     return Comparison(results, differences, warnings, group_results(groups, results))

@@ -20,7 +20,7 @@ from m2m.merge.belonging import adapter_doubts, changes_nothing
 from m2m.merge.merger import Merger
 from m2m.merge.peft_names import to_peft
 from m2m.pipeline.inputs import model_folders
-from m2m.recipe import Merge
+from m2m.recipe import Merge, Quantize
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,12 @@ class Merged:
 
 
 def merge_adapters(
-    model: str, adapters: Sequence[str], options: Merge, kind: str, rank: int | None, out: Path
+    model: str,
+    adapters: Sequence[str],
+    options: Merge,
+    kind: str | None,
+    rank: int | None,
+    out: Path,
 ) -> Merged:
     """Merge adapters, each "DIR" or "DIR=WEIGHT", and write a model, or an adapter.
 
@@ -57,7 +62,8 @@ def merge_adapters(
         model: a name under models/, or a folder.
         adapters: PEFT folders; without any weight they count equally, 1/k each.
         options: method and scale.
-        kind: type of a model's file; for a folder only f16, bf16 and f32.
+        kind: type of a model's file, for a folder only f16, bf16 and f32; None: q8_0 for a GGUF,
+            and the base's own for a folder.
         rank: write an adapter of this rank instead of a model.
         out: NAME.gguf, or a folder: in HF format for a model, in PEFT's for an adapter.
 
@@ -76,6 +82,8 @@ def merge_adapters(
         warnings.append(changes_nothing("this merge"))
     names, coefficients = list(weights), list(weights.values())
     survival, advice = None, None
+    if kind is None:
+        kind = Quantize().export if out.suffix == ".gguf" else base.info.dtype.lower()
     if rank is not None:
         kind = "lora"
         adapter, survival = merger.adapter(names, coefficients, rank)
@@ -95,7 +103,9 @@ def merge_adapters(
     elif kind.upper() in ("F16", "BF16", "F32"):
         merger.write_folder(names, coefficients, out, kind.upper())
     else:
-        raise InputError(f"a folder cannot hold {kind}", "use --type f16, or --out NAME.gguf")
+        raise InputError(
+            f"a folder cannot hold {kind}", "leave `--type` out, or use --out NAME.gguf"
+        )
     seconds = time.perf_counter() - started
     return Merged(out, kind, survival, advice, warnings, seconds, peak_rss_bytes())
 

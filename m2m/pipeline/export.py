@@ -151,7 +151,7 @@ def _compared(confirmation: Confirmation, inputs: Inputs) -> list[str]:
         return []
     return [
         f"On test it {COMPARED[ahead.sign]} {model.label} ({_how(model, confirmation)}): "
-        f"{ahead.in_full}"
+        f"ahead by {ahead.in_full}"
         for model, ahead in zip(confirmation.models, confirmation.ahead, strict=True)
         if model.mixture != confirmation.winner.mixture
     ]

@@ -149,7 +149,7 @@ def worth_chart(ranking: Ranking) -> Markup:
             interval(x, y, span.low, span.estimate, span.high, kind),
             title=f"{name}: {span.in_full}",
         ))  # fmt: skip
-    description = "Average change of the score when a dataset joins a mixture, with 95 % intervals"
+    description = "Average gain in the score when a dataset joins a mixture, with 95 % intervals"
     return figure("worth", (width, bottom + 40), ("Worth of each dataset", description), *marks)
 
 

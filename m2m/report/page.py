@@ -145,7 +145,7 @@ def _results(facts: Facts) -> Iterator[Markup]:
         )
         worth = facts.ranking.worth and captioned(
             worth_chart(facts.ranking),
-            "The mean change of the score when a dataset joins a mixture; right of zero it helps.",
+            "The mean gain in the score when a dataset joins a mixture; right of zero it helps.",
         )
         yield section(
             "All scores, and the worth of each dataset",

@@ -219,8 +219,8 @@ def worth_table(ranking: Ranking) -> Table:
     ordered = sorted(ranking.worth.items(), key=lambda item: -item[1].estimate)
     return Table(
         "worth",
-        f"Change of {ranking.metric} when a dataset joins, on average over mixtures without it; "
-        f"less than {ranking.smallest_effect:z.3f} counts as neutral",
+        f"{_gain(ranking)} of {ranking.metric} when a dataset joins, on average over mixtures "
+        f"without it; less than {ranking.smallest_effect:z.3f} counts as neutral",
         [
             Column("dataset", "dataset"),
             Column("worth", "worth (95 %)", Interval, lambda span: span.signed),
@@ -228,6 +228,11 @@ def worth_table(ranking: Ranking) -> Table:
         ],
         [(name, span, ranking.verdicts.get(name)) for name, span in ordered],
     )
+
+
+def _gain(ranking: Ranking) -> str:
+    """Return the word for a change to the better, which has a plus sign in all tables."""
+    return "Rise" if ranking.higher_is_better else "Fall"
 
 
 def interaction_table(ranking: Ranking) -> Table:
@@ -240,7 +245,8 @@ def interaction_table(ranking: Ranking) -> Table:
     )
     return Table(
         "interactions",
-        f"Pairs of datasets: {ranking.metric} together beyond what each adds alone{left_out}",
+        f"Pairs of datasets: {_gain(ranking).lower()} of {ranking.metric} together beyond what "
+        f"each adds alone{left_out}",
         [
             Column("pair", "pair"),
             Column("effect", "effect (95 %)", Interval, lambda span: span.signed),

@@ -150,7 +150,9 @@ def test_merge_quantize_eval_and_chat(scenario: Path, tmp_path: Path) -> None:
     assert json.loads(merged.stdout)["delta_survival"]["cosine"] > 0.9
     assert m2m("merge", *base, *both, "--type", "f16", "--out", tmp_path / "hf").exit_code == 0
     assert (tmp_path / "hf" / "model.safetensors").is_file()
-    assert m2m("merge", *base, *both, "--out", tmp_path / "hf2").exit_code == 1
+    whole = json.loads(m2m("merge", *base, *both, "--out", tmp_path / "hf2", "--json").stdout)
+    assert whole["type"] == "f16", "a folder has the base's own type"
+    assert m2m("merge", *base, *both, "--type", "q8_0", "--out", tmp_path / "hf3").exit_code == 1
     small = tmp_path / "small.gguf"
     assert "q8_0" in m2m("quantize", out, small, "--type", "q8_0").stdout
     task = scenario.parent / "dev.jsonl"
@@ -159,7 +161,7 @@ def test_merge_quantize_eval_and_chat(scenario: Path, tmp_path: Path) -> None:
     assert 0 <= scored["metrics"]["accuracy"]["value"] <= 1
     log = tmp_path / "log.jsonl"
     several = m2m("eval", out, small, task, "--metric", "accuracy", "--log-samples", log)
-    assert "Ahead of merged.gguf, on the same examples" in several.stdout
+    assert "Difference to merged.gguf, on the same examples" in several.stdout
     assert "no clear difference" in several.stdout
     assert len(log.read_text(encoding="utf-8").splitlines()) == 32
     assert m2m("eval", small).exit_code == m2m("eval", task).exit_code == 2

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from m2m.commands.eval import compare_models, write_samples
+from m2m.commands.eval import Reading, compare_models, write_samples
 from m2m.errors import InputError, Interrupted
 from m2m.evaluate.metrics import METRICS
+from m2m.export.merged_gguf import requantize
 from m2m.pipeline.run import Run
 from m2m.progress import Silent
 from m2m.recipe import Target, load_recipe
@@ -52,6 +53,40 @@ def test_one_model_on_one_task_has_its_facets(scene: Scene) -> None:
     for part in (found, *found["facets"].values()):
         assert all(m["stderr"] >= 0 for m in part["metrics"].values())
         assert next(iter(part["metrics"])) == "choice_bits"
+
+
+def test_a_fall_of_a_metric_that_is_better_low_has_a_minus_and_is_better(scene: Scene) -> None:
+    models = [scene.models[0], scene.models[1]]
+    found = compare_models(models, [scene.tasks["text"]], scene.how).as_json()
+    one, other = (each["metrics"]["perplexity"]["value"] for each in found["results"])
+    (entry,) = [each for each in found["differences"] if each["metric"] == "perplexity"]
+    assert entry["difference"]["estimate"] == pytest.approx(other - one)
+    assert entry["ahead"]["estimate"] == pytest.approx(one - other)
+    low, high = entry["difference"]["ci95"]
+    assert low <= other - one <= high
+    assert entry["ahead"]["ci95"] == [-high, -low]
+
+
+def test_a_type_is_named_and_a_rounded_file_is_not_rounded_again(
+    scene: Scene, tmp_path: Path
+) -> None:
+    model, task = scene.models[0], [scene.tasks["choices"]]
+    stored = compare_models([model], task, scene.how).as_json()["results"]
+    auto = compare_models([model], task, scene.how, reading=Reading(type="auto"))
+    assert [stored[0]["type"], auto.results[0].type] == ["f32", "f32"], "a file is as it is stored"
+    small = tmp_path / "small.gguf"
+    requantize(Path(model), small, "q4_0")
+    coarse = Reading(type="q4_0")
+    mixed = compare_models([model, str(small)], task, scene.how, reading=coarse).as_json()
+    one, other = mixed["results"]
+    assert one["type"] == other["type"] == "q4_0"
+    assert one["metrics"] == other["metrics"], "made here and by m2m quantize"
+    assert one["metrics"] != stored[0]["metrics"]
+    assert not any("different types" in warning for warning in mixed["warnings"])
+    unlike = compare_models([model, str(small)], task, scene.how).warnings
+    assert any("different types: m0.gguf in f32, small.gguf in q4_0" in text for text in unlike)
+    with pytest.raises(InputError, match="its weights are q4_0 already"):
+        compare_models([str(small)], task, scene.how, reading=Reading(type="q8_0"))
 
 
 def test_models_are_compared_with_the_first_on_the_same_examples(scene: Scene) -> None:

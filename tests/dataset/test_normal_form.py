@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from m2m.commands.data_check import check_recipe
-from m2m.commands.eval import compare_models
+from m2m.commands.eval import Reading, compare_models
 from m2m.dataset.normal_form import disagreement, form_of, normalised
 from m2m.pipeline.inputs import read_inputs
 from m2m.recipe import Data, Target, load_recipe
@@ -87,7 +87,11 @@ def test_eval_scores_in_the_form_of_the_run(tmp_path: Path) -> None:
     how = Target("t", files["NFC"], metric="bits_per_byte")
 
     def score(path: Path, form: str = "as is") -> Any:
-        return compare_models([model], [path], how, normalise=form).results[0].as_json()["metrics"]
+        return (
+            compare_models([model], [path], how, reading=Reading(normalise=form))
+            .results[0]
+            .as_json()["metrics"]
+        )
 
     assert score(files["NFD"], "NFC") == score(files["NFC"])
     assert score(files["NFD"]) != score(files["NFC"])

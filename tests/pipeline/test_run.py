@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from m2m.commands.eval import compare_models
+from m2m.commands.eval import Reading, compare_models
 from m2m.errors import InputError, Interrupted
 from m2m.formats.journal import Journal
 from m2m.pipeline.run import Run
@@ -52,6 +52,23 @@ def outcome(recipe: Path) -> dict[str, Any]:
     gguf = run.export().gguf.read_bytes()
     adapters = [(a.path / "adapter_model.safetensors").read_bytes() for a in run.train()]
     return {"searched": searched, "confirmed": confirmed, "gguf": gguf, "adapters": adapters}
+
+
+def test_eval_scores_the_base_as_the_run_does(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same questions to the same model have the same scores, whichever command asks."""
+    monkeypatch.chdir(finished.parent)
+    base = Run(load_recipe(finished), Silent()).confirm().models[0].as_json()
+    test = finished.parent / "test.jsonl"
+    auto = Reading(type="auto")
+    found = compare_models(["pico"], [test], Target("t", test), reading=auto).results[0]
+    assert found.type == "q8_0"
+    scores = found.as_json()["metrics"]
+    assert scores.items() >= base["test"].items()
+    stored = compare_models(["pico"], [test], Target("t", test)).results[0]
+    assert stored.type == "f16"
+    assert stored.as_json()["metrics"]["choice_bits"] != base["test"]["choice_bits"]
 
 
 def test_the_run_ranks_all_mixtures_confirms_and_exports(finished: Path) -> None:
