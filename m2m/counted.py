@@ -11,3 +11,8 @@ def counted(count: int, noun: str, plural: str = "") -> str:
 def are(count: int, noun: str, plural: str = "") -> str:
     """Return "1 row is" or "1,234 rows are"."""
     return f"{counted(count, noun, plural)} {'is' if count == 1 else 'are'}"
+
+
+def millions(count: int) -> str:
+    """Return "135 M"; the whole number below a million, such as "52,336"."""
+    return f"{count / 1e6:,.0f} M" if count >= 1e6 else f"{count:,}"

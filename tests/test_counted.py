@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import m2m
-from m2m.counted import counted
+from m2m.counted import counted, millions
 from m2m.evaluate.score import Score
 from m2m.mix.ranking import Interval
 
@@ -19,6 +19,13 @@ from m2m.mix.ranking import Interval
 )
 def test_a_noun_agrees_with_its_number(count: int, words: str) -> None:
     assert counted(count, "mixture") == words
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(52_336, "52,336"), (134_515_008, "135 M"), (3_200_000_000, "3,200 M")]
+)
+def test_no_model_has_zero_million_parameters(count: int, words: str) -> None:
+    assert millions(count) == words
 
 
 def test_no_score_is_printed_as_minus_zero() -> None:

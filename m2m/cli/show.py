@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from m2m.mix.tables import Proposals
     from m2m.mix.verdict import Verdict
     from m2m.report import Written
+    from m2m.results.answers import Answers
     from m2m.results.confirmation import Confirmation
     from m2m.results.export import Exported
     from m2m.results.facts import Facts
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from m2m.results.training import Trained
     from m2m.results.validation import Validation
 
+_SAMPLED, _LONG = 3, 160  # questions that are printed, and characters of each of their texts
 AHEAD = {1: "better", -1: "worse", 0: "no clear difference"}
 
 
@@ -190,7 +192,9 @@ def run(result: RunResult, datasets: int) -> None:
     say(f"{label} {result.confirmation.winner.mixture.label}")
     if result.ranking.places:
         say(f"Ranking    {result.folder / RANKING} (all {len(result.ranking.places)})")
-    say(f"Report     {result.report}")
+    if answers := result.confirmation.answers:
+        sampled(answers)
+    say(f"Report     {result.report} (open it in a browser)")
     say(f"Results    {result.folder}")
     if result.exported is None:
         say("GGUF       not made, because of the verdict; `--anyway` makes it all the same")
@@ -199,15 +203,32 @@ def run(result: RunResult, datasets: int) -> None:
     say(f"Try it     m2m chat {shlex.quote(str(result.exported.gguf))}")
 
 
+def sampled(answers: Answers) -> None:
+    """Print some questions with the answers of the base and of the winner."""
+    say("", f"{answers.caption} (more in the report):")
+    for row in answers.rows[:_SAMPLED]:
+        say(
+            f"  question  {_short(row.question)}",
+            f"    right   {_short(row.right)}",
+            f"    base    {_short(row.base)} ({'right' if row.base_right else 'wrong'})",
+            f"    winner  {_short(row.winner)} ({'right' if row.winner_right else 'wrong'})",
+        )
+    say("")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONG else f"{text[:_LONG]} ..."
+
+
 def report(facts: Facts, written: Written) -> None:
     """Print the report's sentences and tables, and the path of the report."""
-    from m2m.report.words import findings
+    from m2m.report.words import four_questions
     from m2m.results.facts import tables
 
     if facts.confirmation:
         say(f"Verdict: {facts.confirmation.verdict.kind}")
-    for sentence in findings(facts):
-        say(sentence)
+    for question, sentences in four_questions(facts):
+        say(question, *(f"  {sentence}" for sentence in sentences))
     for table in tables(facts):
         print_result(table)
     for warning in facts.warnings:

@@ -17,7 +17,7 @@ import numpy as np
 from m2m import __version__
 from m2m.blas import can_hold_blas
 from m2m.checkpoint import BaseModel, list_models
-from m2m.counted import counted
+from m2m.counted import counted, millions
 from m2m.errors import M2MError
 from m2m.llamacpp.build import Build, installed_build
 from m2m.machine import (
@@ -228,7 +228,7 @@ def model_checks(roots: Sequence[Path]) -> Iterator[Finding]:
     for root in roots:
         for info in list_models(root):
             any_models = True
-            value = f"{info.parameters / 1e6:.0f} M parameters, {info.architecture}, {info.path}"
+            value = f"{millions(info.parameters)} parameters, {info.architecture}, {info.path}"
             try:
                 warnings = BaseModel.open(info.path).warnings
             except M2MError as error:

@@ -252,23 +252,26 @@ def _needed(span: Interval, different: int) -> int | None:
 
 
 def _scores(evidence: Evidence) -> str:
-    """Return "On 30 test questions x scores 0.2 accuracy (6 right); base model 0.4 (12 right)"."""
+    """Return "On 30 test questions x has 12 right (accuracy 0.400); the base model 6 (0.200)."."""
 
     def score_text(model: Judged, target: str, metric: str = "") -> str:
-        right = f" ({model.right[target]:.0f} right)" if target in model.right else ""
-        return f"{model.scores[target]:z.3f}{metric}{right}"
+        score = f"{metric}{model.scores[target]:z.3f}"
+        if target not in model.right:
+            return score
+        right = f"{model.right[target]:.0f}"
+        return f"{right} right ({score})" if metric else f"{right} ({score})"
 
     count = in_words(evidence.questions, evidence.different, f"{evidence.part} questions")
     comma = "," if evidence.different < evidence.questions else ""
     several = len(evidence.metrics) > 1
     parts = [
-        score_text(evidence.winner, target, f" {metric}")
+        score_text(evidence.winner, target, f"{metric} ")
         + (f" on {target}, " if several else "; ")
         + f"the base model {score_text(evidence.base, target)}"
         for target, metric in evidence.metrics.items()
     ]
     winner = evidence.winner.name + evidence.winner.after
-    return f"On {count}{comma} {winner} scores {'; '.join(parts)}."
+    return f"On {count}{comma} {winner} has {'; '.join(parts)}."
 
 
 def _against_base(evidence: Evidence) -> str:

@@ -22,6 +22,7 @@ from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.journals import claimed_warnings
 from m2m.pipeline.leaks import REPLAY, find_leaks, shared
 from m2m.pipeline.search import search_space
+from m2m.pipeline.shown_answers import shown_answers
 from m2m.pipeline.trained_run import TrainedRun
 from m2m.pipeline.tuned import Tuned, tune
 from m2m.results.confirmation import Confirmation, Model
@@ -76,6 +77,9 @@ def confirm(run: TrainedRun, ranking: Ranking, deadline: float | None = None) ->
         scored_elsewhere=sum(trial.elsewhere for trial in every),
         warnings=claimed_warnings(every, run.files.finetune_scores, "confirm"),
         courses=tuned.courses,
+        answers=shown_answers(
+            inputs, TEST if has_test(inputs) else DEV, tuned.base, tuned.trials[tuned.best]
+        ),
     )
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from m2m.counted import counted
+from m2m.counted import counted, millions
 from m2m.evaluate.same import in_words
 from m2m.progress import duration
 from m2m.report.charts import (
@@ -17,7 +17,8 @@ from m2m.report.curves import courses_chart, loss_charts, validation_chart
 from m2m.report.markup import Markup, element
 from m2m.report.parts import bullets, captioned, document, drawn_table, more, section
 from m2m.report.recipe_text import recipe_lines
-from m2m.report.words import findings
+from m2m.report.words import four_questions
+from m2m.results.answers import Answers
 from m2m.results.confirmation import confirmed_table, facet_tables
 from m2m.results.courses import courses_table
 from m2m.results.facts import Facts, cost_table, source_table
@@ -58,7 +59,7 @@ def _header(facts: Facts) -> Markup:
     size = base.get("parameters")
     about = [str(base.get("name", "unknown base"))]
     if isinstance(size, int):
-        about.append(f"{size / 1e6:,.0f} M parameters")
+        about.append(f"{millions(size)} parameters")
     if facts.ranking:
         about.append(f"target {facts.ranking.target}")
     if facts.sources:
@@ -71,7 +72,39 @@ def _header(facts: Facts) -> Markup:
         element("h1", f"Which datasets? {facts.name}"),
         element("p", " · ".join(about), class_="about"),
         element("p", f"Verdict: {verdict.kind}", class_="kicker") if verdict else "",
-        element("div", [element("p", sentence) for sentence in findings(facts)], class_="answer"),
+        element("div", [_answered(*pair) for pair in four_questions(facts)], class_="answer"),
+    )
+
+
+def _answered(question: str, sentences: Sequence[str]) -> Markup:
+    return element(
+        "div",
+        element("h3", question),
+        [element("p", sentence) for sentence in sentences],
+        class_="part",
+    )
+
+
+def _side_by_side(answers: Answers) -> Markup:
+    """Build a block for each question, which fits on the screen of a phone."""
+
+    def line(name: str, text: str, right: bool | None = None) -> list[Markup]:
+        mark = "" if right is None else (" (right)" if right else " (wrong)")
+        return [element("dt", f"{name}{mark}"), element("dd", text or "(nothing)")]
+
+    return section(
+        "Questions, with the answers of both",
+        element("p", f"{answers.caption}."),
+        [
+            element(
+                "dl",
+                line("Question", row.question),
+                line("Right answer", row.right),
+                line("Base", row.base, row.base_right),
+                line("Winner", row.winner, row.winner_right),
+            )
+            for row in answers.rows
+        ],
     )
 
 
@@ -122,6 +155,8 @@ def _results(facts: Facts) -> Iterator[Markup]:
                 captioned(courses_chart(courses, len(facts.sources)), legend),
                 more("As a table", drawn_table(courses_table(courses, len(facts.sources)))),
             )
+        if answers := facts.confirmation.answers:
+            yield _side_by_side(answers)
     if judged := facts.judged:
         said = [element("p", sentence) for sentence in judged.sentences]
         yield section("What people prefer", said, drawn_table(judged_table(judged)))

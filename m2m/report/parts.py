@@ -50,17 +50,22 @@ def more(title: str, content: Markup) -> Markup:
 
 
 def drawn_table(table: Table) -> Markup:
-    """Draw a table with its caption; it scrolls sideways if it must."""
+    """Draw a table with its caption; a narrow screen shows each row as a list, with its heads."""
+    heads = table.heads
 
-    def cell(name: str, content: str, i: int) -> Markup:
-        class_ = "number" if table.numeric[i] else None
-        return element(name, content, class_=class_, scope="col" if name == "th" else None)
+    def class_of(i: int) -> str | None:
+        return "number" if table.numeric[i] else None
 
-    head = element("tr", [cell("th", heading, i) for i, heading in enumerate(table.heads)])
+    def cell(content: str, i: int) -> Markup:
+        return element("td", content, class_=class_of(i), data_head=heads[i])
+
+    head = element(
+        "tr", [element("th", h, class_=class_of(i), scope="col") for i, h in enumerate(heads)]
+    )
     rows = [
         element(
             "tr",
-            [cell("td", content, i) for i, content in enumerate(row)],
+            [cell(content, i) for i, content in enumerate(row)],
             class_="strong" if strong else None,
         )
         for row, strong in table.shown()

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from m2m.counted import counted
 from m2m.mix.facets import Breakdown
 from m2m.mix.mixture import Mixture
 from m2m.mix.worth import UNKNOWN, VERDICTS
+from m2m.progress import duration
 from m2m.results.confirmation import Confirmation
-from m2m.results.facts import Facts
+from m2m.results.facts import Facts, energy_text
 from m2m.results.ranking import NOT_SEARCHED, Ranking
+from m2m.results.stage import GIB
 
 COMPARED = {
     1: "is clearly better than",
@@ -21,24 +24,80 @@ STANDARD_ERRORS = 2.0  # a model is named if it is ahead on a facet by this many
 _NAMED = 8  # mixtures or datasets that are named
 
 
+def four_questions(facts: Facts) -> list[tuple[str, list[str]]]:
+    """Return the questions that a reader has, each with its answer in sentences."""
+    return [
+        ("What should we train on?", _answer(facts)),
+        ("How sure is this?", _certainty(facts)),
+        ("What did it cost?", _cost(facts)),
+        ("What next?", _next(facts)),
+    ]
+
+
 def findings(facts: Facts) -> list[str]:
-    """Return the answer first, then how sure it is."""
+    """Return all answers, the most important first."""
+    return [sentence for _, sentences in four_questions(facts) for sentence in sentences]
+
+
+def _answer(facts: Facts) -> list[str]:
     sentences = []
     if facts.confirmation is not None:
-        sentences += facts.confirmation.verdict.lines
+        sentences.append(facts.confirmation.verdict.sentence)
     if facts.ranking is not None:
-        winner = facts.confirmation.winner.mixture if facts.confirmation else None
-        sentences += [*_ties(facts.ranking, winner), *_worth(facts.ranking)]
-        if not facts.ranking.places:
-            sentences.append(NOT_SEARCHED)
-    if facts.confirmation is None:
-        sentences.append("Nothing is confirmed yet. Run `m2m confirm RECIPE`.")
-    elif facts.ranking is not None:
-        sentences.append(_regime(facts))
+        if facts.confirmation is None and facts.ranking.places:
+            best = facts.ranking.places[0].mixture.label
+            sentences.append(f"The quick search proposes {best}. Nothing is confirmed yet.")
+        sentences += _worth(facts.ranking)
     if facts.confirmation is not None:
         for breakdown in facts.confirmation.breakdowns:
             sentences += _facets(breakdown, facts.confirmation, len(facts.sources))
-    return [*sentences, *([facts.export.self_test.sentence] if facts.export else [])]
+    return sentences or ["Nothing is confirmed yet."]
+
+
+def _certainty(facts: Facts) -> list[str]:
+    sentences = [*facts.confirmation.verdict.reasons] if facts.confirmation else []
+    if facts.ranking is not None:
+        winner = facts.confirmation.winner.mixture if facts.confirmation else None
+        sentences += _ties(facts.ranking, winner)
+        if not facts.ranking.places:
+            sentences.append(NOT_SEARCHED)
+    if facts.confirmation is not None and facts.ranking is not None:
+        sentences.append(_regime(facts))
+    if facts.judged:
+        sentences += facts.judged.sentences
+    if facts.export:
+        sentences.append(facts.export.self_test.sentence)
+    count = len(facts.warnings)
+    return [*sentences, *([f"{counted(count, 'warning')} below."] if count else [])]
+
+
+def _cost(facts: Facts) -> list[str]:
+    if not facts.stages:
+        return ["No time was noted."]
+    peak = max(stage.peak_rss_bytes for stage in facts.stages) / GIB
+    memory = f", {peak:.1f} GiB of memory at most" if peak else ""
+    energy = energy_text(facts.energy_kwh(facts.seconds))
+    watts = f" (about {energy}, if the machine draws {facts.watts:g} W)" if facts.watts else ""
+    longest = max(facts.stages, key=lambda stage: stage.seconds)
+    most = f" The longest step was {longest.name}: {duration(longest.seconds)}."
+    more = most if len(facts.stages) > 1 else ""
+    return [f"{duration(facts.seconds)} of work{memory}{watts}.{more}"]
+
+
+def _next(facts: Facts) -> list[str]:
+    confirmation = facts.confirmation
+    if confirmation is None:
+        return ["Run `m2m confirm RECIPE`: it fine-tunes the best mixtures for real."]
+    advice = confirmation.verdict.advice
+    sentences = [f"{advice[:1].upper()}{advice[1:]}"] if advice else []
+    if confirmation.courses:
+        sentences += confirmation.courses.outlook
+    if facts.export:
+        sentences += [
+            f"Try the model: `m2m chat {facts.export.gguf}`.",
+            "Let people who speak the language judge its answers: `m2m judge RUN --pairs 40`.",
+        ]
+    return sentences
 
 
 def _facets(breakdown: Breakdown, confirmation: Confirmation, datasets: int) -> list[str]:

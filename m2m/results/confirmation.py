@@ -12,6 +12,7 @@ from m2m.mix.facets import Breakdown
 from m2m.mix.mixture import Mixture
 from m2m.mix.ranking import Interval
 from m2m.mix.verdict import Verdict
+from m2m.results.answers import Answers
 from m2m.results.courses import Courses
 from m2m.results.table import Cell, Column, Table
 
@@ -126,6 +127,7 @@ class Confirmation:
         scored_elsewhere: number of `models` whose scores come from another machine.
         warnings: warnings about these scores.
         courses: dev scores after more and more steps, with budget "until".
+        answers: some questions with the answers of base and winner; None in older results.
     """
 
     target: str
@@ -140,6 +142,7 @@ class Confirmation:
     scored_elsewhere: int = 0
     warnings: Sequence[str] = ()
     courses: Courses | None = None
+    answers: Answers | None = None
 
     @property
     def winner(self) -> Model:
@@ -181,6 +184,7 @@ class Confirmation:
             "scored_elsewhere": self.scored_elsewhere,
             "warnings": list(self.warnings),
             "courses": self.courses and self.courses.as_json(),
+            "answers": self.answers and self.answers.as_json(),
         }
 
     @classmethod
@@ -216,6 +220,7 @@ class Confirmation:
             scored_elsewhere=int(data.get("scored_elsewhere", 0)),
             warnings=list(map(str, data.get("warnings", ()))),
             courses=Courses.from_json(data["courses"]) if data.get("courses") else None,
+            answers=Answers.from_json(data["answers"]) if data.get("answers") else None,
         )
 
 

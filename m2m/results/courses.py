@@ -140,13 +140,17 @@ class Courses:
             else f"the adapter after {self.best:,} steps was best on dev and is kept"
         )
         ended = f"Training ended after {self.steps:,} steps, because {_ENDS[self.end]}; {kept}."
-        further = "`m2m run RECIPE --hours 2` goes on from there."
         turned = [spoiled.sentence for spoiled in self.spoiled]
-        return [ended, *turned, *self._outlook, *([further] if self.end in (CAP, TIME) else [])]
+        return [ended, *turned, *self.outlook]
 
     @property
-    def _outlook(self) -> list[str]:
-        """Say how much further training would bring."""
+    def outlook(self) -> list[str]:
+        """Say how much further training would bring, and how to go on."""
+        further = "`m2m run RECIPE --hours 2` goes on from there."
+        return [*self._trend, *([further] if self.end in (CAP, TIME) else [])]
+
+    @property
+    def _trend(self) -> list[str]:
         if self.more is None:
             return []
         here = f", about {duration(self.steps * self.seconds)} here" if self.seconds else ""

@@ -16,6 +16,7 @@ from m2m.formats.journal import Journal
 from m2m.formats.records import read_object
 from m2m.mix.mixture import BASE, Mixture
 from m2m.recipe import Report
+from m2m.results.answers import answers_table
 from m2m.results.confirmation import Confirmation, confirmed_table, facet_tables
 from m2m.results.courses import courses_table
 from m2m.results.export import Exported
@@ -283,9 +284,10 @@ def tables(facts: Facts) -> list[Table]:
 
 
 def csv_tables(facts: Facts) -> list[Table]:
-    """Return the tables of the report's CSV files: the tables for people, and every step's loss."""
+    """Return the tables of the CSV files: those for people, every step's loss, and answers."""
     losses = [loss_table(facts.curves)] if facts.curves else []
-    return [*tables(facts), *losses]
+    answers = facts.confirmation and facts.confirmation.answers
+    return [*tables(facts), *losses, *([answers_table(answers)] if answers else [])]
 
 
 def source_table(sources: Sequence[Source]) -> Table:
@@ -333,12 +335,12 @@ def cost_table(facts: Facts) -> Table:
         "costs",
         "Time over all calls, with the largest peak of memory; energy if the whole machine draws "
         f"{facts.watts:g} W while it works (an assumption, not a measurement)",
-        [*columns, Column("kwh", "energy", float, _energy)],
+        [*columns, Column("kwh", "energy", float, energy_text)],
         rows,
         strong=frozenset({len(facts.stages)}),
     )
 
 
-def _energy(kwh: float) -> str:
+def energy_text(kwh: float) -> str:
     """Write an energy: "24.9 Wh" or "1.2 kWh"."""
     return f"{kwh:.3g} kWh" if kwh >= 1 else f"{1000 * kwh:.3g} Wh"

@@ -109,8 +109,8 @@ def test_each_kind_is_told_from_the_others(kind: str, found: Evidence) -> None:
 def test_the_sentences_are_plain() -> None:
     clear = judge(evidence(X, judged("y", behind=UP)))
     assert clear.lines == [
-        "Fine-tune on x. On 60 test questions x scores 0.500 choice_bits (30 right); the base "
-        "model 0.500 (12 right).",
+        "Fine-tune on x. On 60 test questions x has 30 right (choice_bits 0.500); the base "
+        "model 12 (0.500).",
         "x is clearly better than the base model (0.400 better; 95 % range +0.300 to +0.500).",
         "x is clearly better than y (0.400 better; 95 % range +0.300 to +0.500).",
     ]
@@ -126,7 +126,7 @@ def test_the_sentences_are_plain() -> None:
     )
     assert "m2m data check" in leak.advice
     copies = judge(evidence(X, questions=480))
-    assert "On 480 test questions, 60 of them different, x scores" in copies.sentence
+    assert "On 480 test questions, 60 of them different, x has 30 right" in copies.sentence
     few = judge(evidence(X, different=8, questions=64))
     assert few.reasons == (
         "64 test questions, 8 of them different, are too few to decide anything.",
@@ -252,10 +252,8 @@ def test_several_targets_count_together_and_each_is_named() -> None:
 
     good = both((0.0, 2.0), (3.0, 1.5), (0.0, 2.0))
     assert good.kind == "clear"
-    assert (
-        "On 160 test questions a scores 0.912 accuracy (73 right) on up, the base" in good.sentence
-    )
-    assert "; 1.473 bits_per_byte on down, the base model 1.990." in good.sentence
+    assert "On 160 test questions a has 73 right (accuracy 0.912) on up, the base" in good.sentence
+    assert "; bits_per_byte 1.473 on down, the base model 1.990." in good.sentence
     assert both((3.0, 1.5), (0.0, 2.0), (0.0, 2.0)).kind == "keep the base"
     half = both((0.0, 2.0), (0.0, 1.0), (0.0, 2.0))  # only the texts were learned
     assert half.kind == "clear"

@@ -17,6 +17,7 @@ from m2m.mix.rival_predictors import FIRST_ORDER, HALVING, MERGE, RANDOM
 from m2m.mix.unmerged import Unmerged
 from m2m.mix.verdict import Verdict
 from m2m.mix.worth import VERDICTS
+from m2m.results.answers import Answered, Answers
 from m2m.results.confirmation import Confirmation, How, Model
 from m2m.results.facts import Facts, Source
 from m2m.results.judging import Judged, Preference
@@ -99,6 +100,9 @@ def confirmation(names: tuple[str, ...], text: str = "text") -> Confirmation:
         ],
         verdict=Verdict("tie inside", "Fine-tune on aa or on y.", ("Why.",), "more."),
         breakdowns=[Breakdown(text, "test", "choice_bits", True, (Facet(text, 40, values),))],
+        answers=Answers(
+            text, "test", 130, False, [Answered(text, text, text, f"not {text}", True, False)]
+        ),
     )
 
 

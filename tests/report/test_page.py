@@ -75,6 +75,7 @@ def test_it_says_everything_once_there_are_facts() -> None:
     assert headings == [
         "Warnings",
         "Confirmed",
+        "Questions, with the answers of both",
         "What people prefer",
         "Ranking of the mixtures",
         "All scores, and the worth of each dataset",

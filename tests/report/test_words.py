@@ -6,22 +6,50 @@ import tomllib
 from m2m.evaluate.score import Score
 from m2m.mix.mixture import Mixture
 from m2m.report.recipe_text import recipe_lines
-from m2m.report.words import findings
+from m2m.report.words import findings, four_questions
 from m2m.results.facts import cost_table, tables
 from tests.report import samples
 
 
 def test_the_answer_comes_first_and_ties_are_called_ties() -> None:
-    assert findings(samples.facts()) == [
-        "Fine-tune on aa or on y.",
-        "Why.",
-        "Next: more.",
-        "The quick search could not separate 2 of the 7 mixtures: aa; aa + bb.",
-        "Adding aa usually raised the score. Adding bb, cc made no clear difference. (Changes "
-        "below 0.020 do not count.)",
-        "Every model was trained for 20 steps. For longer training, the answer can change.",
-        "But on the facet text aa + bb + cc looks better: 0.400 ± 0.020 against 0.200 ± 0.020.",
+    assert four_questions(samples.facts()) == [
+        (
+            "What should we train on?",
+            [
+                "Fine-tune on aa or on y.",
+                "Adding aa usually raised the score. Adding bb, cc made no clear difference. "
+                "(Changes below 0.020 do not count.)",
+                "But on the facet text aa + bb + cc looks better: 0.400 ± 0.020 against 0.200 ± "
+                "0.020.",
+            ],
+        ),
+        (
+            "How sure is this?",
+            [
+                "Why.",
+                "The quick search could not separate 2 of the 7 mixtures: aa; aa + bb.",
+                "Every model was trained for 20 steps. For longer training, the answer can change.",
+                *samples.judged().sentences,
+                "1 warning below.",
+            ],
+        ),
+        (
+            "What did it cost?",
+            [
+                "1 h 30 min of work, 2.0 GiB of memory at most (about 30 Wh, if the machine draws "
+                "20 W). The longest step was train: 1 h 00 min.",
+            ],
+        ),
+        ("What next?", ["More."]),
     ]
+
+
+def test_an_unfinished_run_says_what_to_type_next() -> None:
+    answers = dict(four_questions(samples.facts(confirmation=None)))
+    assert answers["What should we train on?"][0] == (
+        "The quick search proposes aa. Nothing is confirmed yet."
+    )
+    assert "`m2m confirm RECIPE`" in answers["What next?"][0]
 
 
 def test_the_quick_search_is_not_said_to_have_found_what_it_did_not() -> None:

@@ -1,0 +1,105 @@
+"""Some questions with the answers of the base and of the winner, for people who look at them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from m2m.results.table import Column, Table
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A question, with the answers of two models.
+
+    Attributes:
+        question: what the models read, without a chat template.
+        right: a right answer, or several with " | " between them.
+        base, winner: the choice that a model found likeliest, or the text that it wrote.
+        base_right, winner_right: whether that answer is right.
+    """
+
+    question: str
+    right: str
+    base: str
+    winner: str
+    base_right: bool
+    winner_right: bool
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Answered:
+        """Invert `vars`."""
+        return cls(
+            str(data["question"]),
+            str(data["right"]),
+            str(data["base"]),
+            str(data["winner"]),
+            bool(data["base_right"]),
+            bool(data["winner_right"]),
+        )
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Questions that a seed drew, so that nobody chose those that look best.
+
+    Attributes:
+        target, part: the questions are some of this target's "dev" or "test" questions.
+        asked: number of all its questions.
+        written: whether the models wrote their answers; they chose one otherwise.
+        rows: the questions that were drawn, in the file's order.
+    """
+
+    target: str
+    part: str
+    asked: int
+    written: bool
+    rows: Sequence[Answered]
+
+    @property
+    def caption(self) -> str:
+        """Say which questions these are, and how the answers were found."""
+        how = "wrote" if self.written else "found likeliest among the choices"
+        return (
+            f"{len(self.rows)} of {self.asked:,} {self.part} questions of {self.target}, drawn at "
+            f"random, with the answers that the base and the winner {how}"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return its fields."""
+        return {**vars(self), "rows": [vars(row) for row in self.rows]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Answers:
+        """Invert `as_json`."""
+        return cls(
+            str(data["target"]),
+            str(data["part"]),
+            int(data["asked"]),
+            bool(data["written"]),
+            [Answered.from_json(row) for row in data["rows"]],
+        )
+
+
+def answers_table(answers: Answers) -> Table:
+    """Show a question in each row."""
+
+    def marked(answer: str, right: bool) -> str:
+        return f"{'right' if right else 'wrong'}: {answer}"
+
+    return Table(
+        "answers",
+        answers.caption,
+        [
+            Column("question", "question"),
+            Column("right", "right answer"),
+            Column("base", "base"),
+            Column("winner", "winner"),
+        ],
+        [
+            (row.question, row.right, marked(row.base, row.base_right),
+             marked(row.winner, row.winner_right))
+            for row in answers.rows
+        ],
+    )  # fmt: skip
