@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -16,11 +17,13 @@ from m2m.dataset.quality import Marked
 from m2m.dataset.ways import Choice, Way
 from m2m.errors import InputError, M2MError
 from m2m.formats.rowfile import AS_IT_IS as PLAIN
+from m2m.formats.rowfile import MOST_MEMBERS, Several
 
 _MOST = 3
 _NO_HEADER = re.compile(" --header no( |$)")
 _SETTING = re.compile(r'`(encoding|header|quotes|bad_rows) = "([\w-]+)"')
 _PAIR = re.compile(r'path = \["([^"/\\]+)", "([^"/\\]+)"\]')
+_ASKED = re.compile("dev|val|test")  # in the name of a part with questions
 _PLAIN = re.compile(r"[\w./:=@+,-]+")
 _UNSAFE = re.compile(r'["$`!%\\]')  # in double quotes, in one of the shells
 
@@ -56,7 +59,9 @@ class Command:
         return " ".join(map(quoted, parts))
 
     def of(self, path: Path, files: Sequence[Path]) -> Command:
-        """Return the command with aligned files in place of one of them."""
+        """Return the command with other files, or a part of it, in place of a file."""
+        if files[0] == path and len(files) == 1:
+            return self
         place = [own for _, own in self.files].index(path)
         option = self.files[place][0]
         changed = [*self.files[:place], *((option, file) for file in files)]
@@ -87,14 +92,25 @@ def next_lines(command: Command, failed: Sequence[Failed]) -> list[str]:
     first, *others = failed
     lines = []
     for files, given in settings_that_work(first, command.given):
-        try:
-            for other in others:
-                other.read(other.files, given)
-        except M2MError:
-            continue
-        whole = command.of(first.files[0], files) if len(files) > 1 else command
-        lines.append(replace(whole, given=given).line())
-    return lines[:_MOST]
+        whole: Command | None = replace(command, given=given).of(first.files[0], files)
+        for other in others:
+            whole = whole and _with_other(whole, other)
+        if whole:
+            lines.append(whole.line())
+    return lines[: MOST_MEMBERS if isinstance(first.error, Several) else _MOST]
+
+
+def _with_other(command: Command, other: Failed) -> Command | None:
+    """Return the command with a part of another file that works; None if there is none."""
+    parts = list(other.error.members) if isinstance(other.error, Several) else []
+    named = [path for _, path in command.files]
+    if ("--target", other.files[0]) in command.files:
+        parts.sort(key=lambda part: not _ASKED.search(part.name.lower()))
+    for files in (other.files, *((path,) for path in parts if path not in named)):
+        with suppress(M2MError):
+            other.read(files, command.given)
+            return command.of(other.files[0], files)
+    return None
 
 
 def refused(command: Command, failed: Sequence[Failed], heading: str = "") -> InputError:
@@ -144,7 +160,7 @@ def settings_that_work(
         try:
             failed.read(files, setting)
             found.append([(files, setting)])
-        except (Choice, Marked) as error:
+        except (Choice, Marked, Several) as error:
             if deeper:
                 found.append(
                     settings_that_work(Failed(files, error, failed.read), setting, deeper=False)
@@ -169,6 +185,8 @@ def _named(failed: Failed, given: Given) -> list[tuple[tuple[Path, ...], Given]]
     ]
     if isinstance(error, Unclear):
         return chosen
+    if isinstance(error, Several):
+        return [((member,), given) for member in error.members]
     words = f"{error.message} {error.hint}"
     if pair := _PAIR.search(words):
         return [(tuple(path.with_name(name) for name in pair.groups()), given)]

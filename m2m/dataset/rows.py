@@ -35,6 +35,7 @@ from m2m.dataset.row_source import Source, as_source, left_out, or_skip
 from m2m.dataset.templates import fill, is_empty, names_in
 from m2m.errors import InputError, Problems
 from m2m.formats.records import Record
+from m2m.formats.rowfile import Several
 from m2m.opening import Text
 
 __all__ = ["FORMATS", "Row", "Rows", "checked_rows", "load_dataset", "read_rows"]
@@ -263,7 +264,7 @@ def _unknown(source: Source, records: Sequence[Record]) -> InputError:
     inside = [key for key, value in first.fields.items() if _is_rows(value)]
     hint = _ways(source, records)
     if inside and len(records) == 1 and guess(path, records, "dataset") is None:
-        hint = f'the rows are inside "{inside[0]}": write a file that has only that list'
+        return Several(f"{path}: has rows under {_listed(inside)}", [path / key for key in inside])
     if not hint:
         hint = "name the question column in `prompt` and the answer column in `completion`"
     return InputError(f"{message} {_listed(keys):.400}", hint)

@@ -212,6 +212,4 @@ def _chosen(files: list[zipfile.ZipInfo], inner: str) -> tuple[zipfile.ZipInfo, 
             f"{wrong}: {shown}",
             "unpack it; if each line of one file translates the same line of another, give both",
         )
-    raise Fault(
-        f"{wrong}: {shown}", f'name the one with the rows: `path = "FILE/{likely[0].filename}"`'
-    )
+    raise Fault(f"{wrong}: {shown}", members=[info.filename for info in likely])

@@ -65,8 +65,7 @@ def folder_part(folder: Path, inner: str) -> Part:
         raise Fault("is a folder, expected a file (it has no files of rows)", "give the file")
     shown = ", ".join(part.name for part in parts[:8]) + (" ..." if len(parts) > 8 else "")
     wrong = f"has nothing called {inner!r:.60}" if inner else "is a folder with several parts"
-    hint = f'name the one that is meant: `path = "FOLDER/{parts[0].name}"`'
-    raise Fault(f"{wrong}: {shown}", hint)
+    raise Fault(f"{wrong}: {shown}", members=[part.name for part in parts])
 
 
 def _saved(folder: Path) -> tuple[Path, ...]:

@@ -31,24 +31,59 @@ def rows_of_object(value: dict[str, Any], line: int, inner: str) -> Rows:
         Fault: several keys have rows, or the columns differ in length.
     """
     if inner:
-        if not isinstance(value.get(inner), dict | list):
-            raise Fault(f"has no list called {inner!r}", f"it has {_listed(value)}")
-        chosen = value[inner]
-        return rows_of_object(chosen, line, "") if isinstance(chosen, dict) else _counted(chosen)
+        key, rest = _named(value, inner)
+        chosen = value[key]
+        if isinstance(chosen, dict):
+            return rows_of_object(chosen, line, rest)
+        return _counted(chosen)
     kinds = {type(item) for item in value.values()}
+    splits = [key for key, item in value.items() if _is_split(key, item)]
+    if splits and len(splits) == len(value):
+        return _only(splits, value, line)
     if isinstance(value.get("columns"), list) and isinstance(value.get("data"), list):
         return _counted([value["columns"], *value["data"]])
     if kinds == {dict} and len(value) > 1:
         return _of_objects(value, line)
     if kinds == {dict} and (key := next(iter(value))).lower() in _INSIDE:
-        return rows_of_object(value[key], line, "")
+        return _within(key, value[key], line)
     if kinds == {list} and _are_columns(value):
         return _of_lists(value, line)
     inside = [key for key, item in value.items() if _is_rows(item) and not _are_turns(item)]
     named = [key for key in inside if key.lower() in _INSIDE | _SPLITS]
-    if named and not FIELDS & value.keys():
-        return _only(named, value)
+    if not FIELDS & value.keys() and (len(inside) == len(value) > 1 or named):
+        return _only(named or inside, value, line)
     return [(value, line)]
+
+
+def _named(value: dict[str, Any], inner: str) -> tuple[str, str]:
+    """Return the key that the user named, and the rest of the name.
+
+    Raises:
+        Fault: there is no list or object with this key.
+    """
+    places = [at for at, sign in enumerate(inner) if sign == "/"]
+    for end in (len(inner), *places):
+        if isinstance(value.get(inner[:end]), dict | list):
+            return inner[:end], inner[end + 1 :]
+    known = [key for key, item in value.items() if isinstance(item, dict | list)]
+    raise Fault(f"has no list called {inner!r:.60}: {_listed(value)}", members=known)
+
+
+def _is_split(key: str, item: Any) -> bool:
+    """Return whether an item has the rows of a split, as columns."""
+    return key.lower() in _SPLITS and isinstance(item, dict) and bool(item) and (
+        all(isinstance(column, list) for column in item.values())
+        and len({len(column) for column in item.values()}) == 1
+    )  # fmt: skip
+
+
+def _within(key: str, value: dict[str, Any], line: int) -> Rows:
+    """Return the rows of the only object in another one."""
+    try:
+        return rows_of_object(value, line, "")
+    except Fault as fault:
+        fault.members = tuple(f"{key}/{name}" for name in fault.members)
+        raise
 
 
 def _of_objects(value: dict[str, Any], line: int) -> Rows:
@@ -82,13 +117,11 @@ def _of_lists(value: dict[str, Any], line: int) -> Rows:
     return _counted([dict(zip(value, row, strict=True)) for row in columns])
 
 
-def _only(keys: list[str], value: dict[str, Any]) -> Rows:
+def _only(keys: list[str], value: dict[str, Any], line: int) -> Rows:
     if len(keys) > 1:
-        raise Fault(
-            f"has rows under {_listed(keys)}",
-            f'say which are meant, after the file\'s name: `path = "FILE/{keys[0]}"`',
-        )
-    return _counted(value[keys[0]])
+        raise Fault(f"has rows under {_listed(keys)}", members=keys)
+    inside = value[keys[0]]
+    return _counted(inside) if isinstance(inside, list) else _within(keys[0], inside, line)
 
 
 def rows_of_lists(rows: Rows, options: Options, problems: Problems) -> list[Record]:

@@ -19,7 +19,7 @@ from m2m.formats.folders import Part, folder_part, mark_of
 from m2m.formats.json_rows import kind_of as kind_of_value
 from m2m.formats.json_rows import read_json, refuse_constant, where
 from m2m.formats.nature import PACKED, TABLES, kind_of
-from m2m.formats.rowfile import AS_IT_IS, Fault, Options, Record, RowFile
+from m2m.formats.rowfile import AS_IT_IS, Fault, Options, Record, RowFile, Several
 from m2m.formats.sheets import read_sheet
 from m2m.formats.translation_files import read_po, read_xml
 from m2m.opening import JSON, ROWS, Text, read_text, refuse_many, stream
@@ -45,6 +45,7 @@ def rows_text(
     Raises:
         InputError: the file is unreadable, or not a file of rows.
     """
+    file = path
     try:
         file, inner = place_of(path)
         if file.is_dir():
@@ -55,6 +56,9 @@ def rows_text(
             sha256 = "" if first else options.mark(opened.sha256(), inner)
             return replace(found, path=path, sha256=sha256, size=opened.size)
     except Fault as fault:
+        if fault.members:
+            message = _named(path, fault).message
+            raise Several(message, [file / member for member in fault.members]) from None
         raise _named(path, fault) from None
 
 
@@ -131,16 +135,22 @@ def read_records(source: Path | Text) -> list[Record]:
 
 def _opened(source: Source, inner: str, options: Options, size: int, first: int) -> RowFile:
     """Read the rows of a file, and of the files that are packed in it."""
+    within = ""  # the member of an archive that is read
     for _ in range(_MOST_PACKED + 1):
         kind = kind_of(source.name, source.peek(), options)
         if kind in PACKED.values():
             source = unpacked(source, kind, size)
         elif kind == "zip":
             source, inner = member(source, inner)
+            within += f"{source.name}/"
         else:
             most = first and first + 1  # one more shows whether the file has more
-            found = _begun(source, kind, inner, options, most) if first else None
-            found = found or _read(source, kind, inner, options, most)
+            try:
+                found = _begun(source, kind, inner, options, most) if first else None
+                found = found or _read(source, kind, inner, options, most)
+            except Fault as fault:
+                fault.members = tuple(f"{within}{name}" for name in fault.members)
+                raise
             return _part(found, first) if first else found
     raise Fault(f"is packed more than {_MOST_PACKED} times", "unpack it yourself")
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from m2m.errors import Problems
+from m2m.errors import InputError, Problems
 from m2m.opening import Text
+
+MOST_MEMBERS = 8  # that are shown
 
 
 class Fault(Exception):
@@ -17,11 +21,24 @@ class Fault(Exception):
     Args:
         message: the fault and its place, without the file.
         hint: the next step.
+        members: names of its parts that may have the rows: files, sheets, splits, languages.
     """
 
-    def __init__(self, message: str, hint: str = "correct the file") -> None:
+    def __init__(
+        self, message: str, hint: str = "correct the file", members: Sequence[str] = ()
+    ) -> None:
         super().__init__(message)
-        self.message, self.hint = message, hint
+        self.message, self.hint, self.members = message, hint, tuple(members)
+
+
+class Several(InputError):
+    """A file has several parts with rows; `members` has the path of each."""
+
+    def __init__(self, message: str, members: Sequence[Path]) -> None:
+        self.members = (*members,)
+        shown = [f'path = "{member.as_posix()}"' for member in members[:MOST_MEMBERS]]
+        shown += ["..."] * (len(members) > MOST_MEMBERS)
+        super().__init__(message, f"name the one that is meant: {' or '.join(shown)}")
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ def _chosen(book: Any, inner: str) -> str:
     if inner:
         if inner in sheets:
             return inner
-        raise Fault(f"has no sheet {inner!r:.60}", f"its sheets are {', '.join(sheets):.200}")
+        raise Fault(f"has no sheet {inner!r:.60}: {', '.join(sheets):.200}", members=sheets)
     filled = [name for name in sheets if book.get_sheet_by_name(name).total_height]
     if len(filled) == 1:
         return filled[0]
@@ -91,7 +91,7 @@ def _chosen(book: Any, inner: str) -> str:
         raise Fault("has no sheet with rows", "is it the right file?")
     raise Fault(
         f"has {len(filled)} sheets with rows: {', '.join(filled):.200}",
-        f'name the one that is meant: `path = "FILE/{filled[0]}"`',
+        members=filled,
     )
 
 

@@ -237,5 +237,5 @@ class _Xml:
             raise Fault(f"has texts in one language only ({first})", "is it the right file?")
         raise Fault(
             f"has translations of {first} into {', '.join(others)}",
-            f'name the language that is meant: `path = "FILE/{others[0]}"`',
+            members=others,
         )

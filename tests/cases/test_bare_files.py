@@ -6,7 +6,9 @@ import json
 import shlex
 import shutil
 import sys
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -21,6 +23,7 @@ from tests.tiny import pico_model, write_jsonl
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="lines are split as Bash does it")
 LABELS = [{"text": f"leo {i}", "label": i % 2} for i in range(4)]
 FIELDS = ("prompt", "completion", "text", "messages", "choices", "labels", "answers", "where")
+INIT = ["init", "--model", "pico", "--target", "zz.jsonl", "--template", "plain", "--data"]
 NATIVE = [{"prompt": "a", "completion": "b"}, {"prompt": "c", "completion": ""}]
 FILES: dict[str, bytes] = {
     "words.csv": b"kitabu,book\nmti,tree\nmaji,water\n",
@@ -153,6 +156,46 @@ def test_two_files_with_questions_get_one_line_that_answers_both(folder: Path) -
         assert first.startswith(f"m2m data {command} a.jsonl b.jsonl --prompt")
         assert m2m(*shlex.split(first)[1:]).exit_code == 0
     assert m2m("data", "preview", "a.jsonl", "zz.jsonl", "--prompt", "{none}").exit_code == 1
+
+
+def test_a_file_with_several_parts_gets_a_line_for_each_that_can_be_read(folder: Path) -> None:
+    rows = [{"instruction": f"swali {i}", "response": f"jibu {i}"} for i in range(3)]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    with zipfile.ZipFile("a.zip", "w") as archive:
+        archive.writestr("data/train.jsonl", lines)
+        archive.writestr("data/test set.jsonl", lines)
+        archive.writestr("bad.jsonl", "{broken\n")
+        archive.writestr("splits.json", json.dumps({"train": rows, "test": rows}))
+    columns = {"instruction": ["a"], "response": ["b"]}
+    texts: dict[str, tuple[Any, list[str]]] = {
+        "splits.json": ({"train": rows, "test": rows}, ["train", "test"]),
+        "columns.json": ({"train": columns, "test": columns}, ["train", "test"]),
+        "inside.json": ({"data": {"train": rows, "dev": rows}}, ["data/train", "data/dev"]),
+        "languages.json": ({"sw": rows, "ha": rows}, ["sw", "ha"]),
+        "rows.json": ({"my_rows": rows, "version": "1"}, ["my_rows"]),
+    }
+    for name, (value, parts) in texts.items():
+        (folder / name).write_text(json.dumps(value))
+        for command in (["data", "preview"], ["data", "check"], INIT):
+            output = m2m(*command, name).output
+            found = [shlex.split(line) for line in output.splitlines() if "  m2m " in line]
+            assert [f"{name}/{part}" in line for line, part in zip(found, parts, strict=True)]
+            assert all(f'path = "{name}/{part}"' in output for part in parts)
+            done = m2m(*found[-1][1:])
+            assert done.exit_code == 0, done.output
+        Path("recipe.toml").unlink()
+    output = m2m("data", "preview", "a.zip").output
+    found = [shlex.split(line) for line in output.splitlines() if "  m2m " in line]
+    assert [line[-1] for line in found] == [
+        f"a.zip/{name}"
+        for name in (
+            "data/train.jsonl",
+            "data/test set.jsonl",
+            "splits.json/train",
+            "splits.json/test",
+        )
+    ]
+    assert all(m2m(*line[1:]).exit_code == 0 for line in found)
 
 
 def test_tool_calls_are_shown_as_json(folder: Path) -> None:
