@@ -27,7 +27,7 @@ LAYERS = {
     "report": 7,
     "pipeline": 8,
     "commands": 9, "planning": 9,
-    "cli": 10, "__main__": 11,
+    "api": 10, "cli": 10, "__main__": 11,
 }  # fmt: skip
 OWNERS = {
     "llama_cpp": {"llamacpp"},

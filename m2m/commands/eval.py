@@ -29,7 +29,7 @@ from m2m.evaluate.task_groups import Member
 from m2m.evaluate.tasks import Task
 from m2m.formats.atomic import write_text
 from m2m.formats.gguf import GGUFFile
-from m2m.formats.json_text import json_text
+from m2m.formats.json_text import AsDict, json_text
 from m2m.merge.belonging import lora_doubts
 from m2m.mix.ranking import Interval, ahead
 from m2m.mix.verdict import LEAST
@@ -148,7 +148,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(AsDict):
     """All models on all tasks."""
 
     results: Sequence[Evaluated]

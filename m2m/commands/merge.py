@@ -14,6 +14,7 @@ from m2m.checkpoint import find_model
 from m2m.errors import InputError
 from m2m.export.lora_gguf import export_lora
 from m2m.export.merged_gguf import LOW_SURVIVAL, export_gguf, remedy
+from m2m.formats.json_text import AsDict
 from m2m.llamacpp.filetypes import file_type
 from m2m.machine import peak_rss_bytes
 from m2m.merge.belonging import adapter_doubts, changes_nothing
@@ -24,7 +25,7 @@ from m2m.recipe import Merge, Quantize
 
 
 @dataclass(frozen=True)
-class Merged:
+class Merged(AsDict):
     """The result of `m2m merge`.
 
     Attributes:

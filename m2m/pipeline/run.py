@@ -152,7 +152,7 @@ class Run:
         refuse_without_rows(self._inputs)
         ranking = self._ranking
         with self._stage("validate"):
-            validation = validate(self._trained_run, ranking)
+            validation = validate(self.trained_run, ranking)
             # Each regime's result is kept; the report shows the last one's.
             write_json(self._files.validation(validation.budget, ".json"), validation.as_json())
             self._files.keep(VALIDATED, validation.as_json())
@@ -194,13 +194,14 @@ class Run:
             return trained
 
     @property
-    def _trained_run(self) -> TrainedRun:
+    def trained_run(self) -> TrainedRun:
+        """Return the run with its trained experts; train those that are missing."""
         experts = {adapter.dataset: adapter.path for adapter in self._trained}
         return TrainedRun(self._inputs, experts, self._progress)
 
     @cached_property
     def _ranking(self) -> Ranking:
-        run = self._trained_run
+        run = self.trained_run
         with self._stage("search"):
             join_shares(self.folder)
             ranking = search(run)
@@ -211,7 +212,7 @@ class Run:
     def _confirmation(self) -> Confirmation:
         ranking = self._ranking
         with self._stage("confirm"):
-            confirmation = confirm(self._trained_run, ranking, self._deadline)
+            confirmation = confirm(self.trained_run, ranking, self._deadline)
             self._files.keep(CONFIRMED, confirmation.as_json())
             return confirmation
 
@@ -219,7 +220,7 @@ class Run:
     def _exported(self) -> Exported:
         ranking, confirmation = self._ranking, self._confirmation
         with self._stage("export"):
-            exported = export(self._trained_run, ranking, confirmation)
+            exported = export(self.trained_run, ranking, confirmation)
             self._files.keep(EXPORTED, exported.as_json())
             return exported
 

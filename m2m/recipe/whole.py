@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,19 @@ class Recipe:
     remarks: tuple[str, ...] = ()
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     out: Path | None = None
+
+    @staticmethod
+    def load(
+        path: str | Path,
+        *,
+        overrides: Mapping[str, Any] | None = None,
+        out: str | Path | None = None,
+        roots: Sequence[Path] = (),
+    ) -> Recipe:
+        """Read and check a recipe's file; see `m2m.recipe.reader.load_recipe`."""
+        from m2m.recipe.reader import load_recipe  # which needs this module
+
+        return load_recipe(Path(path), roots, overrides, Path(out) if out else None)
 
     @property
     def with_rows(self) -> list[Dataset]:

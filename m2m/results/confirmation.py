@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from m2m.evaluate.score import Measured, Score, measured_from_json, measured_json
+from m2m.formats.json_text import AsDict
 from m2m.mix.facets import Breakdown
 from m2m.mix.mixture import Mixture
 from m2m.mix.ranking import Interval
@@ -112,7 +113,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Confirmation:
+class Confirmation(AsDict):
     """All confirmed models and the winner, which dev chose among the fine-tuned.
 
     Attributes:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from m2m.export.selftest import SelfTest
+from m2m.formats.json_text import AsDict
 
 _FILES = ("gguf", "modelfile", "lora", "card")
 
 
 @dataclass(frozen=True)
-class Exported:
+class Exported(AsDict):
     """The files of the winner.
 
     Attributes:

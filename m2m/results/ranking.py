@@ -9,6 +9,7 @@ from typing import Any
 
 from m2m.counted import counted
 from m2m.evaluate.score import Score
+from m2m.formats.json_text import AsDict
 from m2m.formats.json_values import as_seconds
 from m2m.mix.mixture import Mixture
 from m2m.mix.ranking import Interval, Ranked
@@ -41,7 +42,7 @@ class OnFront:
 
 
 @dataclass(frozen=True)
-class Ranking:
+class Ranking(AsDict):
     """The ranking of all scored mixtures.
 
     Attributes:

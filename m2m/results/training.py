@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from m2m.formats.json_text import AsDict
 from m2m.results.table import Cell, Column, Table
 
 _COLUMNS = (
@@ -19,7 +20,7 @@ _COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Trained:
+class Trained(AsDict):
     """One adapter, new or kept; `passes`: how often it has seen each row, on average.
 
     None is a number that an adapter from elsewhere does not give.

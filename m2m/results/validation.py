@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from m2m.evaluate.score import Score
+from m2m.formats.json_text import AsDict
 from m2m.formats.json_values import as_text
 from m2m.mix.agreement import Agreement, Agreements
 from m2m.mix.mixture import Mixture
@@ -74,7 +75,7 @@ class Validated:
 
 
 @dataclass(frozen=True)
-class Validation:
+class Validation(AsDict):
     """How well surrogates predicted real fine-tunes, in the recipe's regime.
 
     Attributes:
