@@ -40,7 +40,7 @@ from tests.tiny import CHATML, pico_gguf
 
 hostile = pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 readable = pytest.mark.parametrize("text", READABLE.values(), ids=READABLE)
-NAMES = ["from", "template", "stop", "stop", "num_ctx", "license"]
+NAMES = ["from", "template", "stop", "stop", "num_ctx", "temperature", "license"]
 SHORT = re.compile(r"\s+")
 
 

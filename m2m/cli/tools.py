@@ -102,20 +102,24 @@ def chat(
     """Talk to a model.
 
     MODEL is a GGUF file, or a name under models/. Each line that you type is one turn, and the
-    model remembers the conversation. /new starts a new one, Ctrl-C stops an answer, Ctrl-D ends the
-    chat.
+    model remembers the conversation. /new starts a new one, Ctrl-C stops an answer, and exit, quit
+    or Ctrl-D ends the chat.
 
     \b
     Example:  m2m chat export/winner.gguf
               echo "Translate from Swahili to English: shule" | m2m chat export/winner.gguf
     """
-    from m2m.commands.chat import Chat
+    from m2m.commands.chat import Chat, questions_of
     from m2m.llamacpp.generate import Sampling
 
     sampling = Sampling(temperature=temperature, max_tokens=tokens)
     with Chat(model, sampling, seed, system=system, lora=lora) as talk:
         for warning in talk.warnings:
             say(f"Warning: {warning}", err=True)
+        if sys.stdin.isatty():
+            say(f"You talk to {Path(model).name}. Type a message. /new forgets it all, exit ends.")
+            for question in questions_of(model):
+                say(f"  a question of its target: {question}")
         for line in _lines():
             if line == "/new":
                 talk.forget()
@@ -129,6 +133,9 @@ def chat(
             say("")
 
 
+_ENDS = ("exit", "quit", "/exit", "/quit", "/bye")
+
+
 def _lines() -> Iterator[str]:
     """Yield the lines that the user types, without empty ones; on a terminal with arrow keys."""
     if not sys.stdin.isatty():
@@ -140,6 +147,8 @@ def _lines() -> Iterator[str]:
         try:
             line = input("> ").strip()
         except EOFError:
+            return
+        if line.lower() in _ENDS:
             return
         if line:
             yield line

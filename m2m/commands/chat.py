@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from m2m.commands.models import gguf_of, open_model
+from m2m.errors import InputError
 from m2m.formats.gguf import GGUFFile
 from m2m.llamacpp.generate import Sampling, generate
 from m2m.merge.belonging import lora_doubts
 from m2m.pipeline.inputs import formatter_as_trained
+from m2m.results.confirmation import Confirmation
+from m2m.results.folder import CONFIRMED, RunFolder
 from m2m.tokenizer import Message
 from m2m.tokenizer.cautions import FOLDED
 
@@ -90,6 +93,23 @@ class Chat:
 
     def __exit__(self, *error: object) -> None:
         self._model.close()
+
+
+def questions_of(model: str, most: int = 3) -> list[str]:
+    """Return some questions of the target, if the model is the export of a confirmed run.
+
+    Args:
+        model: a GGUF file, or a name under models/.
+        most: how many.
+    """
+    folder = RunFolder(Path(model).absolute().parent.parent)
+    try:
+        confirmed = folder.read(CONFIRMED, Confirmation.from_json)
+    except InputError:  # not worth an error: the model can be asked all the same
+        return []
+    answers = confirmed and confirmed.answers
+    texts = [row.question for row in answers.rows] if answers else []
+    return [text for text in texts if "\n" not in text][:most]
 
 
 def text_after(head: str, pieces: Iterator[str]) -> Iterator[str]:

@@ -16,7 +16,13 @@ from m2m.tokenizer import Formatter, Tokenizer
 _LONGEST_CONTEXT = 8192
 
 
-def modelfile(gguf: Path, formatter: Formatter, context: int, licences: Mapping[str, str]) -> str:
+def modelfile(
+    gguf: Path,
+    formatter: Formatter,
+    context: int,
+    licences: Mapping[str, str],
+    instruction: str = "",
+) -> str:
     """Return the text of a Modelfile for `gguf`, which is in the same folder.
 
     Args:
@@ -24,6 +30,7 @@ def modelfile(gguf: Path, formatter: Formatter, context: int, licences: Mapping[
         formatter: tokenizer and template; comments say how Ollama differs from them.
         context: the context length of the training, in tokens.
         licences: the licences of the base and the datasets, by name.
+        instruction: the system message with which the model was scored.
     """
     tokenizer = formatter.tokenizer
     lines = [
@@ -38,6 +45,9 @@ def modelfile(gguf: Path, formatter: Formatter, context: int, licences: Mapping[
     stops = sorted(_shown(tokenizer, i) for i in tokenizer.eog_ids)
     lines += [f"PARAMETER stop {modelfile_value(stop)}" for stop in stops if unread(stop) is None]
     lines.append(f"PARAMETER num_ctx {min(context, _LONGEST_CONTEXT)}")
+    lines.append("PARAMETER temperature 0")  # the likeliest token, as the model was scored
+    if instruction and formatter.template and formatter.template.takes_system:
+        lines.append(f"SYSTEM {modelfile_value(visible(instruction), long=True)}")
     if licences:
         listed = "\n".join(f"{name}: {licence}" for name, licence in licences.items())
         lines.append(f"LICENSE {modelfile_value(visible(listed), long=True)}")
@@ -62,9 +72,13 @@ def _shown(tokenizer: Tokenizer, index: int) -> str:
 
 
 def write_modelfile(
-    gguf: Path, formatter: Formatter, context: int, licences: Mapping[str, str]
+    gguf: Path,
+    formatter: Formatter,
+    context: int,
+    licences: Mapping[str, str],
+    instruction: str = "",
 ) -> Path:
-    """Write `Modelfile` next to `gguf`, and return its path."""
+    """Write `Modelfile` next to `gguf`, and return its path; see `modelfile`."""
     path = gguf.parent / "Modelfile"
-    write_text(path, modelfile(gguf, formatter, context, licences))
+    write_text(path, modelfile(gguf, formatter, context, licences, instruction))
     return path

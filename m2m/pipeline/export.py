@@ -78,6 +78,7 @@ def export(run: TrainedRun, ranking: Ranking, confirmation: Confirmation) -> Exp
             base.name: base.info.licence or "not given",
             **{source.name: source.licence or "not given" for source in data},
         },
+        _instruction(inputs),
     )
     progress.advance(detail=modelfile.name)
     serving = [*serving_remarks(inputs.formatter), *ollama_remarks(inputs.formatter)]
@@ -106,6 +107,12 @@ def export(run: TrainedRun, ranking: Ranking, confirmation: Confirmation) -> Exp
     progress.finish()
     files = (gguf, modelfile, lora, kind, types, kept, advice, path)
     return Exported(*files, tuple(card.remarks), tested, tuple(serving))
+
+
+def _instruction(inputs: Inputs) -> str:
+    """Return the system message of all targets; "" if they differ, or have none."""
+    texts = {task.form.instruction for task in inputs.dev.values()}
+    return texts.pop() if len(texts) == 1 else ""
 
 
 def _judged(files: RunFolder) -> list[str]:

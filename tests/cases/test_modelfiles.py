@@ -30,7 +30,7 @@ def written(folder: Path, licence: str, eos: int = 2) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("licence", [EVIL, '"', '""', 'say "MIT"', "a\nSYSTEM b", '\\"""'])
 def test_a_licence_stays_a_licence(tmp_path: Path, licence: str) -> None:
     found = written(tmp_path, licence)
-    names = ["from", "template", "stop", "stop", "num_ctx", "license"]
+    names = ["from", "template", "stop", "stop", "num_ctx", "temperature", "license"]
     assert [name for name, _ in found] == names
     assert found[-1][1].replace('\'""', '"""') == f"a: {licence}\nb: MIT"
 
@@ -57,3 +57,18 @@ def test_an_end_token_is_the_text_that_the_model_writes(tmp_path: Path, token: s
     stops = {value for name, value in written(tmp_path, "MIT", eos) if name == "stop"}
     assert token.replace("Ċ", "\n").replace("Ġ", " ") in stops
     assert "<|im_end|>" in stops
+
+
+@pytest.mark.parametrize("text", ["Answer in Hausa.", EVIL, 'say "yes"\nor no'])
+def test_the_instruction_of_the_target_is_the_system_message(tmp_path: Path, text: str) -> None:
+    file = GGUFFile(pico_gguf(tmp_path / "pico.gguf"))
+    formatter = make_formatter(file, "chat")
+    found = read_modelfile(modelfile(Path("m.gguf"), formatter, 64, {}, text))
+    assert [value for name, value in found if name == "temperature"] == ["0"]
+    (system,) = (value for name, value in found if name == "system")
+    assert system.replace('\'""', '"""') == text
+    without = read_modelfile(modelfile(Path("m.gguf"), formatter, 64, {}))
+    assert "system" not in [name for name, _ in without]
+    plain = make_formatter(file, "plain")
+    bare = read_modelfile(modelfile(Path("m.gguf"), plain, 64, {}, text))
+    assert "system" not in [name for name, _ in bare]

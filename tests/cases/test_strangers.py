@@ -55,7 +55,7 @@ def test_a_whole_run_of_strangers_texts(tmp_path: Path) -> None:
     assert {path.suffix for path in written} == TEXTS
     for path in (made, *written):
         assert not controls(path.read_text(encoding="utf-8"), "\n\t"), path.name
-    names = ["from", "template", "stop", "stop", "num_ctx", "license"]
+    names = ["from", "template", "stop", "stop", "num_ctx", "temperature", "license"]
     found = read_modelfile(made.read_text(encoding="utf-8"))
     assert [name for name, _ in found] == names
     assert (made.parent / found[0][1]).is_file()
