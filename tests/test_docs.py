@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -120,6 +121,18 @@ def test_every_command_runs(in_lab: Path, line: str, monkeypatch: pytest.MonkeyP
 def expanded(word: str) -> list[str]:
     """What a shell makes of a word with a star."""
     return sorted(map(str, Path().glob(word))) if "*" in word else [word]
+
+
+@pytest.mark.slow
+def test_the_python_lines_for_an_exported_model_run(
+    in_lab: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", PAGES["use-the-model.md"], re.DOTALL)
+    assert len(blocks) == 2
+    names: dict[str, Any] = {}
+    exec(compile("\n".join(blocks), "use-the-model.md", "exec"), names)
+    assert names["answer"]["usage"]["completion_tokens"] > 0
+    assert capfd.readouterr().out.strip()
 
 
 def test_there_are_commands_to_check() -> None:
