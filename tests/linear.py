@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 from re import _constants as codes
 from re import _parser as parser
@@ -54,14 +54,20 @@ class Expression:
 def expressions(root: Path = ROOT) -> Iterator[Expression]:
     """Yield all calls of `re` in the package with the expression that each of them compiles."""
     texts = {path: path.read_text("utf-8") for path in sorted(root.rglob("*.py"))}
-    trees = {path: ast.parse(text) for path, text in texts.items()}
+    makers = {path: ast.parse(text) for path, text in texts.items() if "import re\n" in text}
     named = {
         getattr(node.targets[0], "id", "")
-        for tree in trees.values()
+        for tree in makers.values()
         for node in ast.walk(tree)
         if isinstance(node, ast.Assign)
         and isinstance(node.value, ast.Call)
         and _is_re(node.value.func)
+    }
+    public = re.compile("|".join(rf"\b{name}\b" for name in named if name and name[0] != "_"))
+    trees = makers | {
+        path: ast.parse(text)
+        for path, text in texts.items()
+        if path not in makers and public.search(text)
     }
     used: dict[tuple[Path | None, str], set[str]] = {}  # functions by name; "": any other value
     for path, tree in trees.items():
@@ -70,7 +76,7 @@ def expressions(root: Path = ROOT) -> Iterator[Expression]:
                 name = getattr(node.value, "id", getattr(node.value, "attr", ""))
                 if name != "re":
                     used.setdefault(_key(path, name if name in named else ""), set()).add(node.attr)
-    for path in (path for path, text in texts.items() if "import re\n" in text):
+    for path in makers:
         names = {
             id(node.value): getattr(node.targets[0], "id", "")
             for node in ast.walk(trees[path])
@@ -124,8 +130,11 @@ def _value(node: ast.expr, scope: dict[str, Any]) -> Any:
         return None
 
 
-def slow_text(expression: Expression) -> str | bytes | None:
-    """Return a text for which an expression takes more than linear time, or None."""
+def slow_text(expression: Expression, every: int = 1) -> str | bytes | None:
+    """Return a text for which an expression takes more than linear time, or None.
+
+    Of the texts, the first of `every` are tried.
+    """
     pattern = expression.pattern
     assert pattern is not None
     tree = parser.parse(pattern, expression.flags)
@@ -135,7 +144,7 @@ def slow_text(expression: Expression) -> str | bytes | None:
     compiled = re.compile(pattern, expression.flags)
     for function in expression.functions:
         run = _runner(compiled, function)
-        for begin, unit, end in _attacks(tree):
+        for begin, unit, end in islice(_attacks(tree), None, None, every):
             make = _maker(begin, unit, end, isinstance(pattern, bytes))
             if is_slow(run, make, nested):
                 return make(64)

@@ -1,10 +1,11 @@
-"""The wheel holds the whole package, and its metadata is complete."""
+"""The package is whole in the project's file and in the wheel, and its metadata is complete."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from email.parser import Parser
 from pathlib import Path
@@ -27,6 +28,16 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     return zipfile.ZipFile(next(source.glob("*.whl")))
 
 
+def test_every_file_that_is_no_module_is_named_in_the_projects_file() -> None:
+    root = REPOSITORY / "m2m"
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["tool"]
+    patterns = project["setuptools"]["package-data"]["m2m"]
+    named = {path for pattern in patterns for path in root.glob(pattern)}
+    files = {path for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    assert named == {path for path in files if path.suffix != ".py"}
+
+
+@pytest.mark.slow  # builds it
 def test_every_file_of_the_package_is_in_the_wheel(wheel: zipfile.ZipFile) -> None:
     root = REPOSITORY / "m2m"
     files = {path for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
@@ -34,6 +45,7 @@ def test_every_file_of_the_package_is_in_the_wheel(wheel: zipfile.ZipFile) -> No
     assert {name for name in wheel.namelist() if ".dist-info/" not in name} == expected
 
 
+@pytest.mark.slow  # builds the wheel
 def test_metadata(wheel: zipfile.ZipFile) -> None:
     (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
     fields = Parser().parsestr(wheel.read(name).decode("utf-8"))

@@ -15,7 +15,7 @@ from m2m.pipeline.run import Run
 from m2m.progress import Silent
 from m2m.recipe import load_recipe, run_folder
 from m2m.tuner.trainer import Trainer
-from tests.pipeline.scenario import make_scenario
+from tests.pipeline.scenario import copied, make_scenario
 from tests.test_recipe import MINIMAL, folder, written
 
 GOLDEN = Path(__file__).parent / "golden" / "begun-fixed" / "recipe.json"
@@ -124,9 +124,9 @@ def test_an_old_run_keeps_its_adapters(tmp_path: Path) -> None:
 
 
 def test_an_old_run_goes_on_and_nothing_is_trained_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = make_scenario(tmp_path)
+    recipe = copied(finished_run, tmp_path)
     text = recipe.read_text(encoding="utf-8").replace('budget = "fixed"\n', "")
     before = Run(load_recipe(recipe), Silent()).confirm().as_json()
     stored = run_folder(recipe) / "recipe.json"

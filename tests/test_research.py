@@ -149,6 +149,7 @@ def test_a_training_that_is_stopped_to_be_scored_ends_as_one_that_is_not(
     assert not np.array_equal(stopped["2.test.loglik"], stopped["6.test.loglik"])
 
 
+@pytest.mark.slow
 def test_merges_of_the_experts_are_scored(
     campaign: ModuleType, scenarios: Path, tmp_path: Path
 ) -> None:

@@ -172,6 +172,7 @@ def test_noise_labels_and_declared_languages_are_reported(tmp_path: Path) -> Non
     assert script.message == "`languages` has am, but no row has letters of am"
 
 
+@pytest.mark.slow
 def test_the_examples_recipe_has_no_new_alarms() -> None:
     recipe = load_recipe(EXAMPLE / "recipe.toml")
     tasks = [load_target(target, part) for target in recipe.targets for part in ("dev", "test")]

@@ -146,6 +146,7 @@ def test_a_stop_is_kept(scene: Scene) -> None:
         compare_models(scene.models, [scene.tasks["text"]], scene.how, progress=StopAfter())
 
 
+@pytest.mark.slow  # a real run
 def test_a_search_goes_by_what_the_models_write(tmp_path: Path) -> None:
     recipe = make_scenario(tmp_path)
     for name in ("dev", "test"):

@@ -60,7 +60,10 @@ def test_the_recipe_offers_types_that_can_be_written() -> None:
     assert set(QUANTIZATIONS) <= set(FILE_TYPES)
 
 
-@pytest.mark.parametrize("kind", QUANTIZATIONS)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=[pytest.mark.slow] * ("k_m" in kind)) for kind in QUANTIZATIONS],
+)
 def test_every_type_is_what_llama_quantize_makes_of_the_merged_file(
     merger: Merger, merged_f16: Path, kind: str, llama_quantize: Quantizer, tmp_path: Path
 ) -> None:

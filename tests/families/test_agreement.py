@@ -26,7 +26,7 @@ def with_another_theta(folder: Path) -> Path:
     return folder / "base.gguf"
 
 
-@pytest.mark.parametrize("kind", ["F32", "BF16"])
+@pytest.mark.parametrize("kind", [pytest.param("F32", marks=pytest.mark.slow), "BF16"])
 def test_a_model_that_the_two_compute_otherwise_is_refused(tmp_path: Path, kind: str) -> None:
     source = pico_folder(tmp_path / "hf", dtype=kind)
     import_model(source, tmp_path / "m", name="m", check=check_import)

@@ -44,7 +44,7 @@ def in_own_namespace() -> list[str]:
     ("how", "step", "words"),
     [
         pytest.param("ENOSPC", 3, "the disk is full", marks=pytest.mark.slow),
-        ("EDQUOT", 45, "the disk quota is used up"),
+        pytest.param("EDQUOT", 45, "the disk quota is used up", marks=pytest.mark.slow),
         pytest.param("EROFS", 20, "Read-only file system", marks=pytest.mark.soak),
         pytest.param("EIO", 33, "Input/output error", marks=pytest.mark.soak),
     ],

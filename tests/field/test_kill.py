@@ -38,6 +38,7 @@ def killed_at(recipe: Path, step: int) -> bool:
     return done.returncode != 0
 
 
+@pytest.mark.slow
 def test_kills_on_the_way_change_nothing(
     recipe: Path, expected: dict[str, str | bytes], tmp_path: Path
 ) -> None:
@@ -141,7 +142,7 @@ def state(kind: str, path: Path) -> str:
     [
         ("file", True),
         ("file", False),
-        ("folder", True),
+        pytest.param("folder", True, marks=pytest.mark.slow),
         pytest.param("folder", False, marks=pytest.mark.soak),
         ("removal", True),
     ],

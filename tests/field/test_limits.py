@@ -42,6 +42,7 @@ def address_limit(megabytes: int) -> Any:
     return lambda: resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20, megabytes << 20))
 
 
+@pytest.mark.slow
 @linux
 def test_training_beyond_ulimit_v_is_refused_at_once_and_its_advice_works(recipe: Path) -> None:
     large_batches(recipe)

@@ -23,6 +23,7 @@ from tests.tiny import pico_gguf
 ODD = "häme 'wa' \N{ETHIOPIC SYLLABLE HA} $HOME & (1)"
 
 
+@pytest.mark.slow
 def test_spaces_quotes_and_letters_of_any_script_in_every_path_without_a_utf8_locale(
     untouched: Path, tmp_path: Path, expected: dict[str, str | bytes]
 ) -> None:

@@ -52,7 +52,14 @@ READERS: dict[str, Callable[[Path], object]] = {
 FILES = sorted(path for path in CORPUS.rglob("*") if path.is_file())
 
 
-@pytest.mark.parametrize("bad", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pytest.param(path, marks=[pytest.mark.slow] * (path.stem == "template-for-ever"))
+        for path in FILES
+    ],
+    ids=lambda path: f"{path.parent.name}/{path.stem}",
+)
 def test_a_bad_file_is_refused_in_words(
     bad: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

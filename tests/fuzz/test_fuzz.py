@@ -92,6 +92,7 @@ def test_the_kernel_refuses_a_case_too_much_memory() -> None:
     assert MEMORY < 2**30 and SECONDS < 10
 
 
+@pytest.mark.slow
 @LIMITS
 def test_fuzzing_keeps_what_reaches_new_code_and_goes_on_from_there(tmp_path: Path) -> None:
     first = fuzz("journal", tmp_path, seconds=3, atheris=False)

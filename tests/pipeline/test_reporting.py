@@ -97,6 +97,7 @@ def test_facets_are_broken_down_for_every_model(folder: Path) -> None:
     assert all(len(f.values) == len(facts.confirmation.models) for f in found.facets)
 
 
+@pytest.mark.slow
 def test_time_adds_up_over_calls_and_interruptions_count(tmp_path: Path) -> None:
     class StopSoon(Silent):
         left = 4

@@ -75,6 +75,7 @@ def test_blocks_of_examples_score_as_the_whole_set(
     assert again["mixtures"][0]["datasets"] == found(fresh)["mixtures"][0]["datasets"]
 
 
+@pytest.mark.slow
 def test_a_finished_race_does_nothing_again_and_stops_change_nothing(
     raced: Path, recipe: Path
 ) -> None:

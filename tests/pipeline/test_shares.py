@@ -86,7 +86,10 @@ def test_shares_come_to_what_one_process_does(alone: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("strategy", "scored", "said"),
-    [("racing", [4, 3, 3], "4 mixtures on 6 examples"), ("guided", [2, 2, 2], "3 single datasets")],
+    [
+        ("racing", [4, 3, 3], "4 mixtures on 6 examples"),
+        pytest.param("guided", [2, 2, 2], "3 single datasets", marks=pytest.mark.slow),
+    ],
 )
 def test_shares_of_a_search_that_chooses(
     alone: Path, tmp_path: Path, strategy: str, scored: list[int], said: str

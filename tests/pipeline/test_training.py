@@ -191,6 +191,7 @@ def adapters_of(recipe: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 def test_another_precision_is_another_training_and_as_repeatable(recipe: Path) -> None:
     trained(recipe)
     plain = adapters_of(recipe)
@@ -235,6 +236,7 @@ def test_a_library_without_bfloat16_is_refused_before_anything_is_read_in_full(
         read_inputs(load_recipe(recipe))
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_what_was_read_and_freed_before_is_not_in_the_way(recipe: Path, starter: Path) -> None:
     """A search before the confirming fine-tunes, say."""

@@ -113,6 +113,7 @@ def test_the_winner_is_one_training_bit_for_bit(own: Path) -> None:
     assert load_adapter(job.folder).sha256 == load_adapter(name).sha256
 
 
+@pytest.mark.slow
 def test_a_single_contender_goes_on_from_its_expert(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,9 +186,8 @@ def test_a_run_that_is_stopped_anywhere_ends_with_the_same_bytes(
     assert tree(recipe) == tree(finished)
 
 
-@pytest.mark.parametrize(
-    "at", [pytest.param(at, marks=() if at == 4 else pytest.mark.slow) for at in range(1, 9)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("at", range(1, 9))
 def test_a_kill_between_training_and_journal_loses_nothing(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
@@ -258,6 +258,7 @@ def test_a_training_that_ended_for_lack_of_time_goes_on_with_more(tmp_path: Path
     assert longer[: len(steps_of(first)[first.winner])] == steps_of(first)[first.winner]
 
 
+@pytest.mark.slow  # two real runs
 def test_a_run_without_time_stops_halving_and_goes_on_there_later(
     finished: Path, tmp_path: Path
 ) -> None:
@@ -271,6 +272,7 @@ def test_a_run_without_time_stops_halving_and_goes_on_there_later(
     assert decided(run(recipe)) == decided(run(finished)), "and it stays so without hours"
 
 
+@pytest.mark.slow
 def test_experts_of_shares_are_the_beginning_too(finished: Path, tmp_path: Path) -> None:
     recipe = until(make_scenario(tmp_path / "shares"))
     for number in (2, 1):
@@ -292,6 +294,7 @@ def test_workers_train_the_rungs_to_the_same_result_every_time(tmp_path: Path) -
     assert found[0] == found[1]
 
 
+@pytest.mark.slow
 def test_the_test_questions_are_read_once_after_all_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

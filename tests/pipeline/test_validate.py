@@ -105,6 +105,7 @@ def test_rivals_are_compared_on_the_same_fine_tunes(recipe: Recipe) -> None:
     assert first.spearman.estimate == pytest.approx(spearman)
 
 
+@pytest.mark.slow
 def test_what_is_fine_tuned_is_kept_for_a_longer_plan_and_for_the_confirmation(
     recipe: Recipe,
 ) -> None:
@@ -120,6 +121,7 @@ def test_what_is_fine_tuned_is_kept_for_a_longer_plan_and_for_the_confirmation(
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in first.items())
 
 
+@pytest.mark.slow
 def test_the_regime_decides_the_steps(recipe: Recipe) -> None:
     longer = changed(recipe, {"confirm": {"budget": "proportional"}})
     found = of(longer, 1)
@@ -142,6 +144,7 @@ def test_the_regime_decides_the_steps(recipe: Recipe) -> None:
     assert {each.steps for each in alone.mixtures} == {5}
 
 
+@pytest.mark.slow
 def test_halving_uses_what_shorter_validations_fine_tuned(recipe: Recipe) -> None:
     of(changed(recipe, {"confirm": {"budget": 5}}), 4)
     rivals = of(changed(recipe, {"confirm": {"budget": 9}}), 4).rivals
@@ -152,6 +155,7 @@ def test_halving_uses_what_shorter_validations_fine_tuned(recipe: Recipe) -> Non
     assert "rungs of 5, 9 steps" in halved.note
 
 
+@pytest.mark.slow
 def test_without_a_test_set_dev_must_do(recipe: Recipe) -> None:
     untested = replace(recipe, targets=(replace(recipe.targets[0], test=None),))
     found = of(untested, 4)

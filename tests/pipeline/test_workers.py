@@ -31,7 +31,7 @@ from m2m.tuner.saving import GIB, Saving
 from tests.pipeline.scenario import make_scenario
 
 NAMES = ("copy", "reverse", "upper", "first")
-STEPS = 60
+STEPS = 24
 
 
 class Watch(Silent):
@@ -231,6 +231,7 @@ def test_fine_tunes_of_many_mixtures_go_side_by_side_too(recipe: Recipe, tmp_pat
     assert found[1] == found[2]
 
 
+@pytest.mark.slow
 def test_the_step_of_a_run_takes_the_memory_of_all(recipe: Recipe) -> None:
     run = Run(recipe, Silent())
     trained = run.train()
