@@ -19,3 +19,22 @@ def sampled(cases: Iterable[Any], every: int) -> list[Any]:
             case = pytest.param(*values, marks=marks, id=known.id if known else None)
         marked.append(case)
     return marked
+
+
+def rotated(first: Iterable[Any], second: Iterable[Any]) -> list[Any]:
+    """Combine two tables: each value of the first is quick with one of the second, else slow.
+
+    Values that are tuples are several parameters.
+    """
+    others = [*second]
+    return [
+        pytest.param(
+            *_values(one), *_values(two), marks=[pytest.mark.slow] * (i % len(others) != j)
+        )
+        for i, one in enumerate(first)
+        for j, two in enumerate(others)
+    ]
+
+
+def _values(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)

@@ -21,6 +21,7 @@ from m2m.progress import Silent
 from m2m.recipe import LISTS, SECTIONS, Recipe, load_recipe
 from m2m.tuner.result import Origin, identity
 from tests.field.places import outcome
+from tests.tiers import sampled
 from tests.tiny import dataset_rows, pico_dataset, pico_model, pico_target
 
 # What a field decides. Where nothing is said here, a field of [train] decides adapters, one of
@@ -243,7 +244,7 @@ def experts_of(recipe: Path) -> dict[str, Path]:
     return {path.name: path for path in sorted(folder.iterdir()) if path.is_dir()}
 
 
-@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("field", sampled(FIELDS, every=3))
 def test_a_changed_field_changes_the_marks_of_what_it_decides_and_no_others(
     finished_here: Path, before: dict[str, set[str]], field: str
 ) -> None:

@@ -19,6 +19,7 @@ from m2m.nn.optim import AdamW
 from tests.nn import reference
 from tests.nn.gradients import F64, check_directions
 from tests.nn.reference import make_batch, make_config, make_lora, make_weights
+from tests.tiers import rotated
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "nn_losses.json"
 LENGTHS = (7, 30, 9, 9, 33, 3, 40)
@@ -171,7 +172,11 @@ def test_logits_are_the_reference_models(traits: dict[str, Any]) -> None:
     np.testing.assert_allclose(decoder.logits(tokens), plain, atol=1e-10)
 
 
-@pytest.mark.parametrize(("prefix", "blocks"), [(0, "whole"), (1, "small"), (12, "small")])
+@pytest.mark.parametrize(
+    ("traits", "prefix", "blocks"),
+    rotated(sorted(TRAITS), [(0, "whole"), (1, "small"), (12, "small")]),
+    indirect=["traits"],
+)
 def test_a_shared_prefix_and_packing_change_nothing(
     traits: dict[str, Any], prefix: int, blocks: str, request: pytest.FixtureRequest
 ) -> None:
@@ -198,7 +203,11 @@ def test_a_shared_prefix_and_packing_change_nothing(
             np.testing.assert_allclose(grad, total, rtol=1e-9, atol=1e-10)
 
 
-@pytest.mark.parametrize(("prefix", "lengths"), [(0, (9, 6, 6)), (4, (9, 5, 2, 9))])
+@pytest.mark.parametrize(
+    ("traits", "prefix", "lengths"),
+    rotated(sorted(TRAITS), [(0, (9, 6, 6)), (4, (9, 5, 2, 9))]),
+    indirect=["traits"],
+)
 def test_gradients(traits: dict[str, Any], prefix: int, lengths: tuple[int, ...]) -> None:
     config = make_config(**traits)
     decoder = Decoder(config, make_weights(config), np.float64)
@@ -212,7 +221,11 @@ def test_gradients_across_all_block_borders() -> None:
     check_gradients(decoder, make_batch(config, (20, 9, 17), 11), make_lora(config))
 
 
-@pytest.mark.parametrize("saving", [{"recompute": 2}, {"recompute": 1, "maps": "half"}])
+@pytest.mark.parametrize(
+    ("traits", "saving"),
+    rotated(sorted(TRAITS), [{"recompute": 2}, {"recompute": 1, "maps": "half"}]),
+    indirect=["traits"],
+)
 def test_saving_memory_changes_nothing(traits: dict[str, Any], saving: dict[str, Any]) -> None:
     config = make_config(**traits)
     weights = {n: w.astype(np.float16).astype(np.float64) for n, w in make_weights(config).items()}
@@ -230,7 +243,7 @@ def test_saving_memory_changes_nothing(traits: dict[str, Any], saving: dict[str,
     np.testing.assert_allclose(saver.logits(tokens), expected, atol=1e-9)
 
 
-@pytest.mark.parametrize("rank", [0, 3])
+@pytest.mark.parametrize(("traits", "rank"), rotated(sorted(TRAITS), [0, 3]), indirect=["traits"])
 def test_room_for_adapters_changes_nothing(traits: dict[str, Any], rank: int) -> None:
     config = make_config(**traits)
     weights = {name: array.astype(np.float16) for name, array in make_weights(config).items()}
@@ -371,7 +384,11 @@ def apart(ours: Grads, theirs: Grads) -> float:
     )
 
 
-@pytest.mark.parametrize(("threads", "rank"), [(1, 2), (3, 0)])
+@pytest.mark.parametrize(
+    ("traits", "threads", "rank"),
+    rotated(sorted(TRAITS), [(1, 2), (3, 0)]),
+    indirect=["traits"],
+)
 def test_bfloat16_maps_are_those_of_rounded_weights_and_inputs(
     traits: dict[str, Any], threads: int, rank: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -125,7 +125,7 @@ def test_constraints_are_planned_for(inputs: Inputs) -> None:
         make_plan(with_recipe(inputs, search=none), Silent())
 
 
-@pytest.mark.parametrize("strategy", ["exhaustive", "racing"])
+@pytest.mark.parametrize("strategy", ["exhaustive", pytest.param("racing", marks=pytest.mark.slow)])
 def test_what_is_scored_already_is_not_planned_again(inputs: Inputs, strategy: str) -> None:
     inputs = with_recipe(inputs, search=Search(strategy=strategy))
     fresh = calibrate(inputs, Silent())
@@ -197,6 +197,7 @@ def test_workers_are_planned_and_told_of_where_they_would_pay(
         assert ["[limits] workers = 1" in each for each in both.advice] == [True] * (most > 1)
 
 
+@pytest.mark.slow
 def test_workers_are_calibrated_with_their_part_of_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,6 +237,7 @@ def test_scored_tokens_are_counted_as_the_scorer_decodes_them(inputs: Inputs) ->
     assert sum(count_tokens(task, inputs.formatter)) == pytest.approx(decoded, rel=0.05)
 
 
+@pytest.mark.slow  # a real run
 def test_the_plan_comes_near_the_run(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
     """In CPU seconds, which other programs hardly change; a pico run is mostly small change."""
     monkeypatch.setattr(time, "perf_counter", time.process_time)

@@ -26,6 +26,7 @@ from m2m.results.folder import RunFolder
 from tests.pipeline.scenario import make_scenario
 from tests.planning.test_hours import Heard
 from tests.planning.test_plan import RATES
+from tests.tiers import rotated
 from tests.tiny import pico_dataset
 
 SLOW = dataclasses.replace(
@@ -110,8 +111,7 @@ def test_planned_rungs_are_those_of_the_run(recipe: Recipe) -> None:
     assert max(others) <= planned.top
 
 
-@pytest.mark.parametrize("names", [3, 6])
-@pytest.mark.parametrize("minutes", [240, 90, 45, 30, 20, 12, 8, 5, 1])
+@pytest.mark.parametrize(("minutes", "names"), rotated([240, 90, 45, 30, 20, 12, 8, 5, 1], [3, 6]))
 def test_every_stage_keeps_to_its_limit_whatever_the_hours(
     many: Inputs, minutes: int, names: int
 ) -> None:

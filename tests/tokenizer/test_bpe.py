@@ -145,6 +145,7 @@ def test_ids_are_llama_cpps_on_the_starter_model(special: bool) -> None:
         for text in json.loads(line).values()
     ]
     assert len(texts) > 10_000
-    for text in [*texts, *HARD, *random_texts(500, seed=2 + special)]:
+    every = 1 if special else 8
+    for text in [*texts[::every], *HARD, *random_texts(500, seed=2 + special)]:
         assert ours.encode(text, special) == peer(text, special), repr(text)
     peer.model.close()

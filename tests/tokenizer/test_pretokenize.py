@@ -20,6 +20,7 @@ from m2m.formats.gguf import write_gguf
 from m2m.tokenizer import Tokenizer, categories
 from m2m.tokenizer.bpe import byte_letters
 from m2m.tokenizer.pretokenize import PRETOKENIZERS
+from tests.tiers import sampled
 from tests.tiny import CHATML, pico_config, pico_metadata
 from tests.tokenizer.folders import as_gguf
 from tests.tokenizer.llama_peer import Peer
@@ -84,7 +85,7 @@ def texts(count: int, seed: int) -> Iterator[str]:
         yield "".join(rng.choice(few) for _ in range(rng.randrange(1, 30)))
 
 
-@pytest.fixture(scope="module", params=sorted(PRETOKENIZERS))
+@pytest.fixture(scope="module", params=sampled(sorted(PRETOKENIZERS), every=3))
 def pair(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, Tokenizer, Peer]]:

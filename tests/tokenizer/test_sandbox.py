@@ -143,6 +143,8 @@ ENDLESS = {
 PATIENT = {
     *("padding many times", "a range of ranges", "macros that call themselves twice"),
     *("a list of lists", "a tuple of tuples", "an object of objects", "objects by dict"),
+    *("padding by format", "text doubled by ~", "text doubled by +", "a list doubled by +"),
+    *("a name many times", "text squared by the join filter"),
 }
 
 
