@@ -183,6 +183,7 @@ def test_a_file_is_read_as_it_was_meant_or_refused(tmp_path: Path, data: st.Data
     assert found == meant, chosen
 
 
+@pytest.mark.slow
 def test_every_command_says_how_answers_were_read(trained_run: Path, tmp_path: Path) -> None:
     recipe = copied(trained_run, tmp_path)
     said = 'each answer is the place of a choice, counted from 0 (answers = "index0")'

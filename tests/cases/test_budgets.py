@@ -168,6 +168,7 @@ def test_a_recipe_counts_what_is_trained_held_out_and_replayed_rows_apart(tmp_pa
     assert needs[0] > 3 * needs[1]
 
 
+@pytest.mark.slow
 def test_train_and_plan_say_how_often_each_row_is_seen(tmp_path: Path) -> None:
     recipe = changed(make_scenario(tmp_path), "epochs = 2")
     write_jsonl(tmp_path / "upper.jsonl", dataset_rows("upper", 190))

@@ -34,16 +34,25 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     ]
 
 
-def test_perplexity_of_two_tokenizers_is_not_compared(tmp_path: Path, models: list[str]) -> None:
+def task_of(folder: Path) -> Path:
     texts = [f"{text} {i}" for text in TEXTS for i in range(4)]
     rows = [{"prompt": text, "answer": text[::-1][:12]} for text in texts]
-    task = write_jsonl(tmp_path / "t.jsonl", rows)
+    return write_jsonl(folder / "t.jsonl", rows)
+
+
+def test_perplexity_of_two_tokenizers_is_not_compared(tmp_path: Path, models: list[str]) -> None:
+    task = task_of(tmp_path)
     found = compare_models(models, [task], Target("t", task)).as_json()["differences"]
     reasons = {(Path(e["model"]).stem, e["metric"]): e["reason"] for e in found if e["reason"]}
     assert reasons == {("few", "perplexity"): "other tokenizer"}
     for each in found:
         assert each["comparable"] == (each["ahead"] is not None) == (not each["reason"])
     assert {"bits_per_byte", "contrast_bits", "answer_match"} <= {e["metric"] for e in found}
+
+
+@pytest.mark.slow
+def test_the_table_says_what_is_not_comparable(tmp_path: Path, models: list[str]) -> None:
+    task = task_of(tmp_path)
     shown = CliRunner().invoke(cli, ["eval", *models[:2], str(task), "--quiet"])
     (line,) = (each for each in shown.stdout.splitlines() if "not comparable" in each)
     assert line.split()[:4] == ["perplexity", "few.gguf", "-", "-"]

@@ -151,6 +151,7 @@ def test_cut_answers_are_counted_kept_and_said(tmp_path: Path, pico: Path) -> No
     assert data["warnings"] == [f"pico.gguf on t.jsonl: {said}"]
 
 
+@pytest.mark.slow
 def test_confirm_says_which_test_answers_of_the_winner_were_cut(tmp_path: Path) -> None:
     recipe = make_scenario(tmp_path)
     for name in ("dev", "test"):

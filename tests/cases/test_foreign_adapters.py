@@ -109,6 +109,7 @@ def test_an_adapter_that_m2m_trained_on_this_base_is_not_doubted(
         lora_doubts(tmp_path / "own.gguf", other.gguf.path)
 
 
+@pytest.mark.slow
 def test_chat_and_eval_warn_of_a_lora_for_another_model(base: BaseModel, tmp_path: Path) -> None:
     theirs = load_adapter(saved(base, tmp_path / "a", "mistralai/Mistral-7B-v0.1"))
     export_lora(theirs, base, tmp_path / "a.gguf")

@@ -158,6 +158,7 @@ def test_a_file_that_does_not_stop_is_said(
     )
 
 
+@pytest.mark.slow
 def test_a_model_that_learned_nothing_is_no_fault(inputs: Inputs, tmp_path: Path) -> None:
     found = self_test(inputs, COPY, pico_gguf(tmp_path / "pico.gguf"))
     assert (found.questions, found.exact, found.own_exact) == (8, 0, 0)

@@ -347,6 +347,7 @@ def test_a_template_that_does_not_work_is_said_at_import(
     )
 
 
+@pytest.mark.slow
 def test_plan_and_run_say_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = make_scenario(tmp_path)
     text = recipe.read_text(encoding="utf-8")

@@ -160,6 +160,7 @@ def test_a_leak_makes_it_suspect(recipe: Path) -> None:
     assert "1 row of copy is also a dev or test question" in card
 
 
+@pytest.mark.slow
 def test_without_test_questions_nothing_is_verified(recipe: Path) -> None:
     changed(recipe, ('test = "test.jsonl"\n', ""))
     said = ran(recipe)

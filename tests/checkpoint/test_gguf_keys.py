@@ -159,7 +159,7 @@ def words(*values: str) -> GGUFValue:
 
 
 # All odd values of a key, or few of them.
-EVERY = pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.slow)])
+EVERY = pytest.mark.parametrize("every", [12, pytest.param(1, marks=pytest.mark.slow)])
 LISTS = {"tokenizer.ggml.tokens", "tokenizer.ggml.scores", "tokenizer.ggml.merges"}
 REALS = {"layer_norm_rms_epsilon", "freq_base", "freq_base_swa", "factor", "attn_factor", "alpha"}
 REALS |= {"scale_linear", "attn_logit_softcapping", "final_logit_softcapping"}

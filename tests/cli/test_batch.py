@@ -18,7 +18,7 @@ from m2m.cli.main import cli
 from m2m.recipe import load_recipe
 from m2m.results.outcome import FIELDS
 from m2m.store import run_lock
-from tests.pipeline.scenario import make_scenario
+from tests.pipeline.scenario import copied
 
 
 def m2m(*arguments: str | Path) -> Result:
@@ -26,16 +26,13 @@ def m2m(*arguments: str | Path) -> Result:
 
 
 @pytest.fixture(scope="module")
-def recipes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def recipes(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """A good recipe, one that fails and another good one."""
-    folder = tmp_path_factory.mktemp("batch")
-    first = make_scenario(folder)
-    text = first.read_text(encoding="utf-8").replace("steps = 12", "steps = 2")
-    text = text.replace("top = 2", 'top = 1\nbaselines = ["best_single"]')
-    first.write_text(text, encoding="utf-8")
-    broken, last = folder / "broken.toml", folder / "last.toml"
+    first = copied(finished_run, tmp_path_factory.mktemp("batch"))
+    text = first.read_text(encoding="utf-8")
+    broken, last = first.with_name("broken.toml"), first.with_name("last.toml")
     broken.write_text(text.replace("copy.jsonl", "gone.jsonl"), encoding="utf-8")
-    last.write_text(text.replace("steps = 2", "steps = 3"), encoding="utf-8")
+    last.write_text(text.replace("steps = 12", "steps = 3"), encoding="utf-8")
     return [first, broken, last]
 
 
@@ -56,7 +53,7 @@ def test_a_batch_keeps_going_and_prints_a_line_for_each(recipes: list[Path]) -> 
         assert line["versions"]["numpy"] == np.__version__
         assert (line["error"] is None) == (line["verdict"] is not None)
     assert [line["seed"] for line in lines[::2]] == [{"train": 0, "merge": 0, "search": 0}] * 2
-    assert [line["settings"]["train"]["steps"] for line in lines[::2]] == [2, 3]
+    assert [line["settings"]["train"]["steps"] for line in lines[::2]] == [12, 3]
     assert lines[0]["settings"]["data"] == {"normalise": "as is"}, "defaults are there too"
     shown = [text.removeprefix("Warning: ") for text in found.stderr.splitlines()
              if text.startswith("Warning: ")]  # fmt: skip
@@ -109,10 +106,11 @@ def test_a_good_batch_exits_with_0(recipes: list[Path]) -> None:
     assert "[2/2]" in found.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGTERM")
 def test_an_interrupted_batch_names_the_line_that_resumes_all(recipes: list[Path]) -> None:
     long = recipes[0].with_name("long.toml")
-    text = recipes[0].read_text(encoding="utf-8").replace("steps = 2", "steps = 5000")
+    text = recipes[0].read_text(encoding="utf-8").replace("steps = 12", "steps = 5000")
     long.write_text(text, encoding="utf-8")
     line = [sys.executable, "-m", "m2m", "run", str(long), str(recipes[2])]
     line += ["--keep-going", "--json"]

@@ -70,6 +70,7 @@ def test_run_prints_json_on_stdout_and_the_rest_on_stderr(scenario: Path) -> Non
     assert {"winner", "confirmed", "seconds"} <= printed.keys()
 
 
+@pytest.mark.slow
 def test_run_prints_tables(scenario: Path) -> None:
     table = m2m("run", scenario)
     assert "Winner" in table.stdout
@@ -243,7 +244,6 @@ def test_an_adapter_of_another_base_is_told(trained_run: Path, tmp_path: Path) -
 
 def test_a_second_run_on_the_same_folder_is_refused(scenario: Path) -> None:
     with run_lock(scenario.parent / "m2m-runs" / "recipe"):
-        code = f"from m2m.cli.main import cli; cli(['train', {str(scenario)!r}])"
-        found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert found.returncode == 1
+        found = m2m("train", scenario)
+    assert found.exit_code == 1
     assert f"pid {os.getpid()}" in found.stderr

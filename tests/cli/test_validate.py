@@ -3,12 +3,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from m2m.cli.main import cli
 from tests.pipeline.scenario import copied
 
 
+@pytest.mark.slow
 def test_validate_prints_its_fields_and_a_table(finished_run: Path, tmp_path: Path) -> None:
     recipe = str(copied(finished_run, tmp_path))
     arguments = ["validate", recipe, "--mixtures", "4", "--budget", "7"]

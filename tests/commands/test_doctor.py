@@ -43,6 +43,7 @@ def test_a_folder_of_models_is_looked_into_once(
     assert len(found) == len({*found}) == len(tmp_path.parents) + 1
 
 
+@pytest.mark.slow
 def test_models_are_opened_and_a_damaged_one_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

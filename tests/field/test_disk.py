@@ -139,6 +139,7 @@ def test_a_size_that_cannot_fit_is_refused_before_the_first_byte(tmp_path: Path)
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="needs POSIX limits")
 def test_a_limit_on_file_sizes_is_told(recipe: Path) -> None:
     import resource

@@ -41,6 +41,7 @@ def test_spaces_quotes_and_letters_of_any_script_in_every_path_without_a_utf8_lo
     assert all(found[name] == expected[name] for name in weights)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are any bytes on Linux")
 def test_a_folder_whose_name_is_no_text_at_all(untouched: Path, tmp_path: Path) -> None:
     folder = Path(os.fsdecode(os.fsencode(tmp_path / "caf") + b"\xe9"))

@@ -12,6 +12,7 @@ from m2m.formats.gguf import GGUFFile
 from m2m.llamacpp import filetypes as f
 from m2m.llamacpp.quantize import tensor_bytes
 from tests.llamacpp.conftest import Quantizer
+from tests.tiers import rotated
 
 
 def assert_equal_to_llama_quantize(
@@ -29,15 +30,9 @@ def assert_equal_to_llama_quantize(
         np.testing.assert_array_equal(tensor_bytes(base, spec), theirs.raw(spec.name), spec.name)
 
 
-@pytest.mark.parametrize("name", f.FILE_TYPES)
 @pytest.mark.parametrize(
-    ("model", "pure"),
-    [
-        ("pico", False),
-        ("pico", True),
-        ("wide", False),
-        pytest.param("wide", True, marks=pytest.mark.slow),
-    ],
+    ("name", "model", "pure"),
+    rotated(f.FILE_TYPES, [("pico", False), ("wide", False), ("pico", True), ("wide", True)]),
 )
 def test_files_equal_llama_quantizes(
     model: str, name: str, pure: bool, llama_quantize: Quantizer, request: pytest.FixtureRequest

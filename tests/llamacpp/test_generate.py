@@ -105,6 +105,7 @@ def test_many_answers_are_those_of_each_prompt_alone(
     assert len(shared) < found.decoded < whole - 40 * (0 if at_once == 1 else 4)
 
 
+@pytest.mark.slow
 def test_many_long_prompts_fit_the_cache_and_the_context(exact: LlamaModel) -> None:
     prompts = [[1, 60 + i, *[70] * 507] for i in range(6)]
     found = complete(exact, prompts, 100)

@@ -64,6 +64,7 @@ def test_what_llama_cpp_maps_is_patched_without_timing(pico: Path, tmp_path: Pat
     assert not calibration.path.exists()
 
 
+@pytest.mark.slow
 def test_what_it_copies_goes_by_speed(repacked: Path, tmp_path: Path) -> None:
     with LlamaModel(repacked, threads=1) as model:
         if model.mapped:

@@ -33,6 +33,7 @@ def simulated(seed: int, mixtures: int, examples: int, noise: float) -> tuple[Sc
     return found[0], found[1]
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth_about_as_often_as_promised() -> None:
     held = 0
     for seed in range(120):

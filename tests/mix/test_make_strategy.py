@@ -29,6 +29,7 @@ from m2m.progress import Silent
 from m2m.recipe import Search
 from m2m.recipe.strategies import STRATEGIES, Known
 from tests.mix.planted import BITS, World
+from tests.tiers import sampled
 
 NAMES = "abcdef"
 EXAMPLES = 96
@@ -114,7 +115,7 @@ class TestEveryStrategy:
         assert strategy.name == name
         assert strategy.cheaper is None or strategy.cheaper[0] in STRATEGIES
 
-    @pytest.mark.parametrize("space", SPACES)
+    @pytest.mark.parametrize("space", sampled(SPACES, every=2))
     def test_takes_what_it_states(self, name: str, space: str) -> None:
         search = played(name, space)
         assert search.stated.mixtures == pytest.approx(search.cost.mixtures, rel=0.1)
@@ -123,6 +124,7 @@ class TestEveryStrategy:
         if search.strategy.cheaper:  # nothing that it learns can end it early
             assert search.stated == search.cost
 
+    @pytest.mark.slow
     def test_takes_what_it_states_of_recorded_scores(self, name: str) -> None:
         world = Recorded()
         search = Played(Search(strategy=name, budget=25), Space(world.names), world)
@@ -177,7 +179,7 @@ class TestEveryStrategy:
         assert poor.stated.evaluations <= rich.cost().evaluations
 
 
-@pytest.mark.parametrize(("budget", "parts"), [(30.0, 0), (20.0, 20)])
+@pytest.mark.parametrize(("budget", "parts"), sampled([(30.0, 0), (20.0, 20)], every=2))
 def test_a_guided_search_takes_its_budget(budget: float, parts: int) -> None:
     search = Search(strategy="guided", budget=budget)
     guided = Played(search, Space(tuple(NAMES), parts=parts), planted())

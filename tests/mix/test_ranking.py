@@ -62,6 +62,7 @@ def test_the_truly_best_is_among_the_tied_as_often_as_promised() -> None:
     assert lost <= 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("full", [3, 10])
 def test_the_truly_best_is_tied_as_often_where_most_left_a_race_early(full: int) -> None:
     """All are scored on 6 examples and the best of these on all; one is truly the best."""

@@ -107,6 +107,7 @@ class TestEveryStrategy:
             tokens = sum(100 * (1 + "abcde".index(each)) for each in chosen)
             assert tokens <= limits.get("max_tokens", 9999)  # type: ignore[operator]
 
+    @pytest.mark.slow
     def test_finds_a_planted_best_where_merges_grow(self, name: str) -> None:
         world = World(EFFECTS, {("a", "b"): 0.5}, growth=0.5)
         assert Played(Search(strategy=name), world).best().label == "a + b"
@@ -118,6 +119,7 @@ class TestEveryStrategy:
         full = {m for m, trial in played(name).trials.items() if trial.complete}
         assert {Mixture.uniform([each]) for each in EFFECTS} <= full
 
+    @pytest.mark.slow
     def test_replay_of_the_journal_gives_the_same_state(self, name: str, tmp_path: Path) -> None:
         whole = self.study(tmp_path / "whole", name, stops=0)
         assert self.study(tmp_path / "stopped", name, stops=3) == whole
@@ -156,6 +158,7 @@ def test_racing_scores_few_mixtures_in_full_and_says_what_it_promises() -> None:
     assert "26 mixtures answered 6 questions," in note
 
 
+@pytest.mark.slow
 def test_racing_keeps_its_promise() -> None:
     """Over worlds with many near-equal mixtures, the pick is within the margin of the best."""
     lost = 0

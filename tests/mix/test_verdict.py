@@ -273,6 +273,7 @@ def test_copies_of_the_questions_change_no_verdict() -> None:
     assert found(*blind).kind != "unclear"
 
 
+@pytest.mark.slow
 def test_the_number_of_questions_that_would_tell_does_tell() -> None:
     """Worlds in which a is better than the base, seen through too few questions first."""
     needed = []
