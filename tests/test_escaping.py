@@ -245,6 +245,7 @@ def test_the_command_line_prints_in_one_place_only() -> None:
     assert printing == {"console.py"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows allows no such file name")
 def test_a_usage_error_steers_no_terminal(tmp_path: Path) -> None:
     line = [sys.executable, "-m", "m2m", "report", str(tmp_path / "a\x1b[2J.toml")]

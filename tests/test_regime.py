@@ -123,6 +123,7 @@ def test_an_old_run_keeps_its_adapters(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_an_old_run_goes_on_and_nothing_is_trained_again(
     finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,6 +40,7 @@ def task_of(folder: Path) -> Path:
     return write_jsonl(folder / "t.jsonl", rows)
 
 
+@pytest.mark.slow
 def test_perplexity_of_two_tokenizers_is_not_compared(tmp_path: Path, models: list[str]) -> None:
     task = task_of(tmp_path)
     found = compare_models(models, [task], Target("t", task)).as_json()["differences"]

@@ -103,6 +103,7 @@ def test_the_limit_follows_the_longest_right_answer(tmp_path: Path, model: Llama
     assert with_suffix.longest == len(formatter.rest_ids(f" {long} in all"))
 
 
+@pytest.mark.slow
 def test_cut_answers_are_those_that_go_on_when_they_may(model: LlamaModel) -> None:
     formatter = make_formatter(GGUFFile(model.path), "plain")
     prompts = [formatter.prompt_ids(text) for text in ("the sea", "say ab", "a bus", "in form")]

@@ -155,6 +155,7 @@ def test_bare_texts_ask_nothing_and_so_contradict_nothing(tmp_path: Path) -> Non
         assert not kinds(found) & {"contradictions", "contradicting", "two_languages"}
 
 
+@pytest.mark.slow
 def test_a_machine_without_models_is_a_working_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -230,6 +230,7 @@ def test_halves_are_copied_as_they_lie(tmp_path: Path) -> None:
         assert np.shares_memory(source.read(name), source.read(name))
 
 
+@pytest.mark.slow
 def test_import_of_a_folder_holds_no_more_than_a_tensor(tmp_path: Path) -> None:
     source = pico_folder(tmp_path / "x", pico_config(layers=64), shards=2)
     imported(source)  # imports, caches

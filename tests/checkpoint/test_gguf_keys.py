@@ -287,6 +287,7 @@ def test_an_end_token_after_each_text_is_said_and_not_exported(tmp_path: Path) -
     assert BaseModel.open(tmp_path / "m").gguf.value("tokenizer.ggml.add_eos_token") is False
 
 
+@pytest.mark.slow
 def test_gemma_3_of_62_layers_divides_by_another_width(tmp_path: Path) -> None:
     config = pico_config(
         architecture="gemma3", layers=62, layer_is_local=tuple(i % 6 != 5 for i in range(62))

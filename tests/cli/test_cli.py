@@ -120,6 +120,7 @@ def test_models_are_added_listed_and_removed(tmp_path: Path) -> None:
     assert m2m("models", "list", "--models", root, "--json").stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_a_model_whose_licence_looks_like_markup_is_added_and_listed(tmp_path: Path) -> None:
     odd = {"general.license": GGUFValue.string("MIT [/x]")}
     source, root = pico_gguf(tmp_path / "x.gguf", metadata=odd), tmp_path / "models"

@@ -182,6 +182,7 @@ def test_the_examples_recipe_has_no_new_alarms() -> None:
     assert kinds_found == {"contradicting", "language"}
 
 
+@pytest.mark.slow
 def test_files_of_one_name_in_several_folders_are_told_apart(tmp_path: Path) -> None:
     """As masakhane-news has them: yor/train.tsv, hau/train.tsv, ..."""
     paths = []

@@ -59,6 +59,7 @@ def test_a_rank_makes_an_adapter_in_either_format(scene: Scene, tmp_path: Path) 
     assert low.remedy == "a higher --rank keeps more"
 
 
+@pytest.mark.slow
 def test_the_base_with_the_lora_scores_as_the_merged_model(scene: Scene, tmp_path: Path) -> None:
     scene.merge(tmp_path / "merged.gguf", kind="f32")
     scene.merge(tmp_path / "lora.gguf", rank=8)

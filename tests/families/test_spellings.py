@@ -52,6 +52,7 @@ def granite_4(path: Path, **changes: Any) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_granite_4_dense_is_granite(tmp_path: Path) -> None:
     source = granite_4(tmp_path / "hf")
     info = import_model(source, tmp_path / "m", name="m", check=check_import)

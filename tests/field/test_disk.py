@@ -107,6 +107,7 @@ def test_a_small_disk_that_fills_at_every_stage(
     assert_same(found, expected)
 
 
+@pytest.mark.slow
 def test_a_folder_that_may_not_be_written_is_named(recipe: Path, tmp_path: Path) -> None:
     start = [*plain_user(), sys.executable, "-m", "m2m"]
     recipe.parent.chmod(0o555)

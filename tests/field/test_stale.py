@@ -331,6 +331,7 @@ def test_one_changed_byte_of_an_input_is_seen_though_size_and_time_are_the_same(
     assert {kind for kind in before if before[kind] != after[kind]} == expected
 
 
+@pytest.mark.slow
 def test_a_renamed_dataset_and_a_twin_are_ranked_under_their_own_names(done: Path) -> None:
     """Scores are kept by the bytes of adapters, and these are the same; the names are not."""
     text = done.read_text(encoding="utf-8")
@@ -344,6 +345,7 @@ def test_a_renamed_dataset_and_a_twin_are_ranked_under_their_own_names(done: Pat
     assert found["copy",] == found["twin",]
 
 
+@pytest.mark.slow
 def test_a_race_after_all_was_scored_scores_nothing_and_ranks_by_all_of_it(done: Path) -> None:
     def search() -> tuple[dict[tuple[str, ...], float], bytes]:
         ranking = Run(load_recipe(done), Silent()).search().places

@@ -111,6 +111,7 @@ def test_without_the_library_the_message_says_what_to_install(
     assert "pip install llama-cpp-python" in str(caught.value.hint)
 
 
+@pytest.mark.slow
 def test_files_are_read_without_the_peer() -> None:
     code = "import sys, m2m.formats.gguf, m2m.pipeline.run; print('gguf' in sys.modules)"
     line = [sys.executable, "-c", code]

@@ -41,6 +41,7 @@ def test_our_batch_has_the_packages_layout() -> None:
         assert getattr(c.Batch, name).offset == getattr(package, name).offset
 
 
+@pytest.mark.slow
 def test_a_passive_wait_is_asked_for_unless_the_user_chose(tmp_path: Path) -> None:
     code = "import os, m2m.llamacpp.bindings; print(os.environ['OMP_WAIT_POLICY'])"
     root = Path(__file__).parents[2]

@@ -141,6 +141,7 @@ def test_a_key_always_gets_the_same_folder(tmp_path: Path) -> None:
         first.rmdir()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_fifty_loads_do_not_grow(pico: Path, tmp_path: Path) -> None:
     base = GGUFFile(pico)

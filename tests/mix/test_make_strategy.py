@@ -179,6 +179,7 @@ class TestEveryStrategy:
         assert poor.stated.evaluations <= rich.cost().evaluations
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("budget", "parts"), sampled([(30.0, 0), (20.0, 20)], every=2))
 def test_a_guided_search_takes_its_budget(budget: float, parts: int) -> None:
     search = Search(strategy="guided", budget=budget)

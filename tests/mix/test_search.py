@@ -173,6 +173,7 @@ def test_racing_keeps_its_promise() -> None:
     assert lost <= 1
 
 
+@pytest.mark.slow
 def test_a_budget_ends_the_race_early_and_the_doubt_is_told() -> None:
     effects = dict.fromkeys("abcde", 0.8)
     rich, poor = (Played(Search(budget=b), World(effects, seed=3)) for b in (31, 9))
@@ -183,6 +184,7 @@ def test_a_budget_ends_the_race_early_and_the_doubt_is_told() -> None:
     assert "95 %" not in poor.strategy.notes[0]
 
 
+@pytest.mark.slow
 def test_weights_on_the_simplex_find_a_planted_best_between_the_datasets() -> None:
     world = World(EFFECTS, PAIRS)
     played = Played(Search(weights="simplex", budget=60), world)

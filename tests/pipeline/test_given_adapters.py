@@ -105,6 +105,7 @@ def test_its_report_and_the_checks_of_data_leave_it_out(recipe: Path) -> None:
     assert [curve["name"] for curve in json.loads(report.stdout)["curves"]] == ["upper"]
 
 
+@pytest.mark.slow
 def test_only_adapters_are_searched_and_then_refused_in_words(recipe: Path) -> None:
     bare = changed(recipe, "bare.toml", {
         'path = "copy.jsonl"\n': "",

@@ -367,6 +367,7 @@ def test_claimed_scores_are_marked_and_scored_again(
     assert Run(load_recipe(home), Silent()).search().scored_elsewhere == 0
 
 
+@pytest.mark.slow
 def test_a_claim_that_does_not_fit_the_target_names_the_way_out(home: Path, stick: Path) -> None:
     into = load_recipe(home).folder
     lines = Journal(stick / "study.jsonl").replay()

@@ -197,6 +197,7 @@ def test_an_edited_recipe_that_is_edited_back_trains_nothing(
     assert trainings == []
 
 
+@pytest.mark.slow
 def test_a_named_folder_with_other_results_is_refused(recipe: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert m2m("search", recipe, "--out", out, "--quiet").exit_code == 0
@@ -212,6 +213,7 @@ def test_a_named_folder_with_other_results_is_refused(recipe: Path, tmp_path: Pa
     assert m2m("run", recipe, recipe, "--out", out).exit_code == 2, "two runs in one folder"
 
 
+@pytest.mark.slow
 def test_a_training_that_was_stopped_goes_on_after_another_setting(recipe: Path) -> None:
     """The state of a training that other settings interrupted is kept too."""
     from m2m.errors import Interrupted

@@ -64,6 +64,7 @@ def test_auto_is_one_of_the_fine_types_and_has_its_own_results(recipe: Path) -> 
     assert len(set(keys)) == len(set(kinds))
 
 
+@pytest.mark.slow
 def test_the_regime_decides_how_far_merges_reach(recipe: Path) -> None:
     """With growth 1 a pair is merged as with scale 2; single datasets are what they were."""
     one, pair = Mixture.uniform(["copy"]), Mixture.uniform(["copy", "upper"])

@@ -52,6 +52,7 @@ def found(recipe: Path, progress: Silent | None = None) -> dict[str, Any]:
     return result
 
 
+@pytest.mark.slow
 def test_blocks_of_examples_score_as_the_whole_set(
     recipe: Path, finished_run: Path, tmp_path: Path
 ) -> None:

@@ -84,6 +84,7 @@ def test_shares_come_to_what_one_process_does(alone: Path, tmp_path: Path) -> No
     assert join_shares(whole.folder) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "scored", "said"),
     [

@@ -56,6 +56,7 @@ def trained(recipe: Path, progress: Silent | None = None) -> dict[str, bool]:
     return {each.dataset: not each.resumed for each in found}
 
 
+@pytest.mark.slow
 def test_the_same_budget_in_other_words_is_the_same_training(recipe: Path) -> None:
     made = Run(load_recipe(recipe), Silent()).train()
     assert not any(each.resumed for each in made)
@@ -97,6 +98,7 @@ def test_what_a_killed_fine_tune_left_half_written_is_cleared_away(recipe: Path)
     assert not leftover.exists()
 
 
+@pytest.mark.slow
 def test_replayed_rows_come_from_the_other_datasets_and_are_known_by_the_fingerprint(
     recipe: Path,
 ) -> None:
@@ -164,6 +166,7 @@ def test_too_little_memory_is_told_before_anything_is_trained(recipe: Path) -> N
     assert not (recipe.parent / "m2m-runs" / "recipe" / "adapters").exists()
 
 
+@pytest.mark.slow
 def test_memory_is_saved_where_it_must_be_and_the_adapters_stay_the_same(
     recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

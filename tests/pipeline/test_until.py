@@ -77,6 +77,7 @@ def test_contenders_train_for_equal_steps_and_half_of_them_goes_on(own: Path) ->
     assert found.best in steps_of(found)[found.winner]
 
 
+@pytest.mark.slow
 def test_steps_are_in_every_model_and_others_are_compared_after_equal_steps(own: Path) -> None:
     confirmation = run(own).confirm()
     assert confirmation.courses is not None
@@ -136,6 +137,7 @@ def test_a_single_contender_goes_on_from_its_expert(
         assert (mixture.label, 12, 12) in trained, "its first rung makes no step"
 
 
+@pytest.mark.slow
 def test_a_finished_run_trains_and_scores_nothing_again(
     own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,6 +202,7 @@ def test_a_kill_between_training_and_journal_loses_nothing(
     assert {*tree(recipe)} == {*tree(finished)}
 
 
+@pytest.mark.slow
 def test_only_best_last_and_rungs_stay_on_the_disk(own: Path) -> None:
     found = courses(run(own))
     folder = own.parent / "m2m-runs" / "recipe"
@@ -312,6 +315,7 @@ def test_the_test_questions_are_read_once_after_all_training(
     assert order[-1] == "test"
 
 
+@pytest.mark.slow
 def test_no_contender_is_there_twice(own: Path) -> None:
     mixtures = [course.mixture for course in courses(run(own)).courses]
     assert len({*mixtures}) == len(mixtures)

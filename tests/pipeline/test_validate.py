@@ -72,6 +72,7 @@ def test_all_mixtures_are_really_fine_tuned_and_held_against_what_was_predicted(
     assert all(row["mean_of_singles"] for row in rows)
 
 
+@pytest.mark.slow
 def test_rivals_are_compared_on_the_same_fine_tunes(recipe: Recipe) -> None:
     found = of(recipe)
     picked = {*found.regret} - {"random"}
@@ -185,6 +186,7 @@ def test_an_interrupted_validation_goes_on_to_the_same_result(
     assert replace(found, rivals=None) == replace(whole, rivals=None)
 
 
+@pytest.mark.slow
 def test_a_confirmation_names_the_steps_if_they_differ(recipe: Recipe) -> None:
     proportional = changed(recipe, {"confirm": {"budget": "proportional"}})
     found = Run(proportional, Silent()).confirm()

@@ -133,6 +133,7 @@ def test_a_killed_process_is_told_of_and_nothing_is_lost(
     assert adapters(recipe) == expected
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_in_one_ends_all_with_its_own_words(recipe: Recipe) -> None:
     wild = changed(recipe, {"train": {"learning_rate": 1e30}})
     with pytest.raises(TrainingError, match="diverged at step") as caught:
@@ -141,6 +142,7 @@ def test_what_goes_wrong_in_one_ends_all_with_its_own_words(recipe: Recipe) -> N
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.slow
 def test_a_worker_whose_parent_is_gone_saves_and_ends(recipe: Recipe) -> None:
     inputs = read_inputs(changed(recipe, {"train": {"steps": 100_000}}))
     job = expert_job(inputs, "copy")
@@ -200,6 +202,7 @@ def _with(inputs: Inputs, gib: float) -> Inputs:
     return dataclasses.replace(inputs, recipe=recipe)
 
 
+@pytest.mark.slow
 def test_what_this_process_has_come_to_hold_is_not_a_workers(recipe: Recipe) -> None:
     inputs = read_inputs(changed(recipe, {"limits": {"threads": 2, "workers": 2}}))
     one = workers.divide(inputs, 2, 4).saving.bytes
@@ -248,6 +251,7 @@ def _fresh(line: object, folder: Path) -> None:
     line.send(resident_bytes())  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="where the system says what is held")
 def test_what_a_worker_is_expected_to_hold_it_holds(recipe: Recipe) -> None:
     inputs = read_inputs(recipe)

@@ -125,6 +125,7 @@ def test_constraints_are_planned_for(inputs: Inputs) -> None:
         make_plan(with_recipe(inputs, search=none), Silent())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["exhaustive", pytest.param("racing", marks=pytest.mark.slow)])
 def test_what_is_scored_already_is_not_planned_again(inputs: Inputs, strategy: str) -> None:
     inputs = with_recipe(inputs, search=Search(strategy=strategy))

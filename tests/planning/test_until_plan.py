@@ -198,6 +198,7 @@ def test_a_decision_holds_for_any_hours_so_that_adapters_stay(
         assert Within(recipe, later).fit(inputs, Heard()).recipe == first.recipe
 
 
+@pytest.mark.slow
 def test_what_is_trained_already_is_never_cut(
     recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,6 +217,7 @@ def test_after_a_run_its_plan_says_what_more_hours_bring(recipe: Recipe) -> None
     assert any("As many steps again" in each or "not known" in each for each in plan.twice)
 
 
+@pytest.mark.slow
 def test_the_command_shows_the_split_and_twice_the_hours(recipe: Recipe) -> None:
     shown = CliRunner().invoke(cli, ["plan", str(recipe.path), "--hours", "1"])
     assert shown.exit_code == 0, shown.output

@@ -22,7 +22,7 @@ from m2m.recipe import load_recipe
 from m2m.report import write_report
 from m2m.results.facts import read_facts
 from m2m.store import run_lock
-from tests.pipeline.scenario import make_scenario
+from tests.pipeline.scenario import copied
 
 LINKS = pytest.mark.skipif(sys.platform == "win32", reason="Windows makes no links for everybody")
 FREE = ("made_from", "budget")  # of more than one kind, or read apart
@@ -33,13 +33,13 @@ EVERY = pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.s
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    recipe = make_scenario(tmp_path_factory.mktemp("run"))
-    text = recipe.read_text(encoding="utf-8").replace("steps = 12", "steps = 3")
-    recipe.write_text(text, encoding="utf-8")
+def folder(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    recipe = copied(finished_run, tmp_path_factory.mktemp("run"))
+    text = recipe.read_text(encoding="utf-8")
+    recipe.write_text(f"{text}\n[validate]\nmixtures = 2\n", encoding="utf-8")
     run = Run(load_recipe(recipe), Silent(), anyway=True)
-    run.run()
     run.validate()
+    run.run()
     return load_recipe(recipe).folder
 
 

@@ -114,6 +114,7 @@ def test_settings_are_llama_cpps(pair: tuple[str, Tokenizer, Peer]) -> None:
         assert ours.token_bytes(index) == peer.model.detokenize([index], special=True), index
 
 
+@pytest.mark.slow
 def test_the_texts_tell_all_settings_apart() -> None:
     ids = {}
     for name in FIRST:
