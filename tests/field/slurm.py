@@ -36,6 +36,8 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 MpiDefault=none
 ReturnToService=2
+# A busy machine answers late, and a signal that is not answered within ten seconds is lost.
+MessageTimeout=100
 SchedulerParameters=sched_interval=2,bf_interval=2
 NodeName={host} CPUs=2 RealMemory=4000 State=UNKNOWN
 PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
