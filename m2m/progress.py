@@ -22,8 +22,14 @@ class Progress(Protocol):
     def start(self, title: str, total: float, unit: str) -> None:
         """Open a bar: `total` in `unit` ("steps", "mixtures")."""
 
-    def advance(self, amount: float = 1.0, detail: str = "") -> None:
-        """Move the open bar and show `detail` ("loss 2.31") next to it."""
+    def advance(self, amount: float = 1.0, detail: str = "", *, earlier: bool = False) -> None:
+        """Move the open bar and show `detail` ("loss 2.31") next to it.
+
+        Args:
+            amount: in the bar's unit.
+            detail: for people.
+            earlier: whether an earlier call did this work, so that it says nothing of the speed.
+        """
 
     def finish(self) -> None:
         """Close the open bar."""
@@ -47,7 +53,7 @@ class Silent:
     def start(self, title: str, total: float, unit: str) -> None:
         """Show nothing."""
 
-    def advance(self, amount: float = 1.0, detail: str = "") -> None:
+    def advance(self, amount: float = 1.0, detail: str = "", *, earlier: bool = False) -> None:
         """Show nothing."""
 
     def finish(self) -> None:
@@ -67,15 +73,15 @@ class Silent:
 class Meter:
     """The position of a bar, its speed and the time that is left.
 
-    The rate covers only the last moves. So steps of an earlier process count as done but not as
-    fast, and a machine that becomes busy is noticed.
+    The rate covers only the last moves, so a machine that becomes busy is noticed. Work of an
+    earlier call counts as done, and not as fast.
 
     Args:
         title, total, unit: as in `Progress.start`.
     """
 
     _MOVES = 50
-    # Moves reported all at once were done before: steps of an earlier process, scores in a journal.
+    # Moves reported all at once were done before: scores in a journal.
     _AT_ONCE = 0.005  # seconds between two such moves, at most
 
     def __init__(self, title: str, total: float, unit: str) -> None:
@@ -85,11 +91,15 @@ class Meter:
         self.started = time.monotonic()
         self._moves = deque([(self.started, 0.0)], self._MOVES)
 
-    def advance(self, amount: float, detail: str) -> None:
-        """Note a move."""
+    def advance(self, amount: float, detail: str, *, earlier: bool = False) -> None:
+        """Note a move; an earlier one leaves the rate as it is."""
         now = time.monotonic()
         self.done += amount
         self.detail = detail
+        if earlier:
+            moved = [(moment, done + amount) for moment, done in self._moves]
+            self._moves = deque(moved, self._MOVES)
+            return
         if now - self._moves[-1][0] < self._AT_ONCE and len(self._moves) == 1:
             self._moves[0] = (now, self.done)
         else:
@@ -169,14 +179,14 @@ class Logged:
         self.write(f"{title}: {total:g} {unit}")
         self._shown.start(title, total, unit)
 
-    def advance(self, amount: float = 1.0, detail: str = "") -> None:
+    def advance(self, amount: float = 1.0, detail: str = "", *, earlier: bool = False) -> None:
         """Show it, and log it now and then."""
         if self._meter:
-            self._meter.advance(amount, detail)
+            self._meter.advance(amount, detail, earlier=earlier)
             if time.monotonic() - self._last_written >= self.EVERY:
                 self._last_written = time.monotonic()
                 self.write(f"{self._meter.title}: {self._meter}")
-        self._shown.advance(amount, detail)
+        self._shown.advance(amount, detail, earlier=earlier)
 
     def finish(self) -> None:
         """Log and show."""

@@ -51,6 +51,21 @@ def test_what_an_earlier_process_did_is_not_fast(clock: Clock) -> None:
     assert meter.left == pytest.approx(90)
 
 
+def test_steps_of_an_earlier_call_do_not_make_it_fast_whenever_they_are_reported(
+    clock: Clock,
+) -> None:
+    meter = Meter("training 2 adapters", 1000, "steps")
+    for done in (200, 300):  # two workers that go on, seconds after each other
+        clock.now += 5
+        meter.advance(done, "going on", earlier=True)
+    for _ in range(10):
+        clock.now += 4
+        meter.advance(1, "")
+    assert meter.done == 510
+    assert meter.rate == pytest.approx(10 / 50)  # the ten seconds of waiting count as slow
+    assert meter.left == pytest.approx(490 * 5)
+
+
 def test_the_rate_follows_a_machine_that_becomes_busy(clock: Clock) -> None:
     meter = Meter("training", 1000, "steps")
     for seconds in [1] * 100 + [4] * 60:
@@ -67,7 +82,7 @@ def test_the_log_has_everything_with_times_and_passes_it_on(tmp_path: Path, cloc
         def note(self, text: str) -> None:
             self.calls.append(text)
 
-        def advance(self, amount: float = 1.0, detail: str = "") -> None:
+        def advance(self, amount: float = 1.0, detail: str = "", *, earlier: bool = False) -> None:
             self.calls.append(detail)
 
     seen, path = Seen(), tmp_path / "run.log"

@@ -337,7 +337,7 @@ class StopAfter(Silent):
     def __init__(self, units: int = 0) -> None:
         self.left = units
 
-    def advance(self, amount: float = 1.0, detail: str = "") -> None:
+    def advance(self, amount: float = 1.0, detail: str = "", *, earlier: bool = False) -> None:
         self.left -= 1
 
     def stop_requested(self) -> bool:

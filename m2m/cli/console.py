@@ -60,11 +60,11 @@ class TerminalProgress:
             self._bars.add_task(one_line(title), total=total, text="")
             self._bars.start()
 
-    def advance(self, amount: float = 1.0, detail: str = "") -> None:
+    def advance(self, amount: float = 1.0, detail: str = "", *, earlier: bool = False) -> None:
         """Move the bar; on a plain stream, print a line every few seconds with the time left."""
         if self._meter is None:
             return
-        self._meter.advance(amount, detail)
+        self._meter.advance(amount, detail, earlier=earlier)
         if self._bars is not None:
             last = self._bars.task_ids[-1]
             self._bars.update(last, advance=amount, text=one_line(str(self._meter)))

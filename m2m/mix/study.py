@@ -106,7 +106,10 @@ class Study:
         Raises:
             Interrupted: the user asked to stop; finished trials are in the journal.
         """
+        progress.start("scoring the base", 1, "model")
         seen = {BASE: self.trial(BASE)}
+        progress.advance()
+        progress.finish()
         strategy.tell([seen[BASE]])
         while asks := strategy.ask():
             progress.start("scoring", len(asks), "mixtures")

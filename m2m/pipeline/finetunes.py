@@ -29,6 +29,7 @@ from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.scorer import open_scorer
 from m2m.pipeline.trained_run import TrainedRun
 from m2m.pipeline.workers import train_all
+from m2m.progress import Progress
 from m2m.recipe import Train
 from m2m.recipe.fields import UNTIL
 from m2m.results.confirmation import RowsSeen
@@ -164,13 +165,15 @@ def folder_name(mixture: Mixture) -> str:
 class Judge:
     """Scores fine-tunes and merged mixtures on dev and test; see `open_judge`."""
 
-    def __init__(self, study: Study, settings_key: str) -> None:
-        self._study = study
+    def __init__(self, study: Study, settings_key: str, progress: Progress) -> None:
+        self._study, self._progress = study, progress
         self.settings_key = settings_key
 
     def merged(self, mixture: Mixture) -> Trial:
         """Score a mixture's surrogate, or the base."""
-        return self._study.trial(mixture)
+        trial = self._study.trial(mixture)
+        self._progress.advance(detail=mixture.label)
+        return trial
 
     def finetuned(self, mixture: Mixture) -> Trial:
         """Score a mixture's real fine-tune."""
@@ -178,7 +181,9 @@ class Judge:
 
     def named(self, name: str, mixture: Mixture) -> Trial:
         """Score one of several fine-tunes of a mixture, by the name that it was opened with."""
-        return dataclasses.replace(self._study.trial(Mixture((name,), (1.0,))), mixture=mixture)
+        trial = self._study.trial(Mixture((name,), (1.0,)))
+        self._progress.advance(detail=mixture.label)
+        return dataclasses.replace(trial, mixture=mixture)
 
 
 @contextmanager
@@ -188,14 +193,16 @@ def open_judge(
     named: Mapping[str, Path] | None = None,
     *,
     dev_only: bool = False,
+    unlike: int = 0,
 ) -> Iterator[Judge]:
-    """Open a judge of fine-tunes whose trials are kept in the run's `confirm.jsonl`.
+    """Open a judge of fine-tunes whose trials are kept in the run's `confirm.jsonl`; one bar.
 
     Args:
         run: the run, which also gives the experts of merged mixtures.
         tuned: adapter folders of the fine-tunes.
         named: more adapter folders, by names from `stage_name`.
         dev_only: whether the test questions stay unread.
+        unlike: number of models that will be scored and are no fine-tunes, for the bar.
     """
     tasks = {DEV + name: task for name, task in run.inputs.dev.items()}
     if not dev_only:
@@ -203,7 +210,11 @@ def open_judge(
     finetuned = {_key(mixture): path for mixture, path in tuned.items()} | dict(named or {})
     with open_scorer(run.inputs, run.experts, tasks, finetuned=finetuned) as scorer:
         study = Study(Journal(run.files.finetune_scores), scorer)
-        yield Judge(study, scorer.settings_key)
+        title = "scoring on dev" if dev_only else "scoring on dev and test"
+        if total := len(finetuned) + unlike:
+            run.progress.start(title, total, "models")
+        yield Judge(study, scorer.settings_key, run.progress)
+        run.progress.finish()
 
 
 def _key(mixture: Mixture) -> str:

@@ -72,7 +72,7 @@ def tune(
         return _halved(run, mixtures, merged, deadline)
     tuner = FineTuner(run)
     adapters = tuner.adapters(mixtures)
-    with open_judge(run, adapters) as judge:
+    with open_judge(run, adapters, unlike=2 if merged else 1) as judge:
         base, best = judge.merged(BASE), judge.merged(merged) if merged else None
         trials = [judge.finetuned(mixture) for mixture in mixtures]
     inputs = run.inputs
@@ -100,7 +100,7 @@ def _halved(
     earlier = sorted({*steps} - {halved.best.steps})
     scored = [*zip(mixtures, steps, strict=True), *((winner, count) for count in earlier)]
     folders = {stage_name(*stop): ladder.adapter(*stop) for stop in scored}
-    with open_judge(run, {}, folders) as judge:
+    with open_judge(run, {}, folders, unlike=2 if merged else 1) as judge:
         base, best = judge.merged(BASE), judge.merged(merged) if merged else None
         trials = [judge.named(stage_name(*stop), stop[0]) for stop in scored]
     return Tuned(

@@ -40,6 +40,7 @@ class _Advance:
 
     amount: float
     detail: str
+    earlier: bool
 
 
 @dataclass(frozen=True)
@@ -218,7 +219,8 @@ class _JobQueue:
         job = worker.job
         if isinstance(word, _Advance) and job:
             worker.steps += word.amount
-            self._progress.advance(word.amount, f"{job.corpus.name}: {word.detail}")
+            detail = f"{job.corpus.name}: {word.detail}"
+            self._progress.advance(word.amount, detail, earlier=word.earlier)
         elif (
             isinstance(word, _Message) and word not in self._shown
         ):  # all workers send the same messages
@@ -263,9 +265,9 @@ class _Relay(Silent):
         self._line = line
         self._stopping = False
 
-    def advance(self, amount: float = 1.0, detail: str = "") -> None:
+    def advance(self, amount: float = 1.0, detail: str = "", *, earlier: bool = False) -> None:
         """Pass finished steps on."""
-        self._send(_Advance(amount, detail))
+        self._send(_Advance(amount, detail, earlier))
 
     def note(self, text: str) -> None:
         """Pass the note on."""

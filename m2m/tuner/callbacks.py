@@ -66,7 +66,8 @@ class ShowProgress:
         """Open the bar at the step that an earlier process reached."""
         self._progress.start(self._title, total_steps, "steps")
         if done_steps:
-            self._progress.advance(done_steps, f"going on after step {done_steps}")
+            detail = f"going on after step {done_steps}"
+            self._progress.advance(done_steps, detail, earlier=True)
 
     def on_step(self, step: Step) -> None:
         """Move the bar by one step."""

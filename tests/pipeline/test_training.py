@@ -266,7 +266,7 @@ class Deletes(Silent):
     def __init__(self, folder: Path) -> None:
         self.folder, self.left = folder, 4
 
-    def advance(self, amount: float = 1.0, detail: str = "") -> None:
+    def advance(self, amount: float = 1.0, detail: str = "", *, earlier: bool = False) -> None:
         self.left -= 1
         if self.left == 0:
             shutil.rmtree(self.folder)

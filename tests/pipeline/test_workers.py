@@ -45,7 +45,7 @@ class Watch(Silent):
     def start(self, title: str, total: float, unit: str) -> None:
         self.titles.append(f"{title}: {total:g} {unit}")
 
-    def advance(self, amount: float = 1.0, detail: str = "") -> None:
+    def advance(self, amount: float = 1.0, detail: str = "", *, earlier: bool = False) -> None:
         self.moves.append((amount, detail))
         if len(self.moves) == self._kill_at:
             multiprocessing.active_children()[0].kill()

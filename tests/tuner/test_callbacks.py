@@ -15,7 +15,7 @@ class Recorder(Silent):
     def start(self, title: str, total: float, unit: str) -> None:
         self.said.append((title, total, unit))
 
-    def advance(self, amount: float = 1.0, detail: str = "") -> None:
+    def advance(self, amount: float = 1.0, detail: str = "", *, earlier: bool = False) -> None:
         self.said.append((amount, detail))
 
     def stop_requested(self) -> bool:
