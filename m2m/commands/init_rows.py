@@ -65,7 +65,7 @@ class Entry:
     unused: str = ""
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> Sequence[Row]:
         """Return the rows of a dataset."""
         return self.read.rows if self.read else []
 

@@ -140,7 +140,7 @@ class DatasetFile:
         except InputError as error:
             self._note_unreadable(error)
             return
-        self.rows = normalised_rows(read.rows, normalise)
+        self.rows = [*normalised_rows(read.rows, normalise)]
         result.format, result.rows = read.format, len(read.rows)
         result.reading = "; ".join(read.notes)
         if not (source.skips and read.rows):

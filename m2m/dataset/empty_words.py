@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from m2m.dataset.conversation import NOTHING
 from m2m.dataset.mapping import RowMapping
@@ -32,13 +33,9 @@ def refuse_doubtful_labels(path: Path, records: Sequence[Record], mapping: RowMa
     name = only_name(mapping.answer or ("{completion}" if "completion" in first else "{answer}"))
     if not name or mapping.labels or mapping.choices or mapping.messages or mapping.text:
         return
-    try:
-        values = [value_at(record.fields, name, missing=None) for record in records]
-    except InputError:
+    counts = label_counts(records, name, word_key)
+    if not counts:
         return
-    if any(isinstance(value, list | dict) for value in values):
-        return
-    counts = Counter(word_key(value) for value in values if not is_empty(value))
     _refuse_signs(path, name, counts, mapping)
     words = [word for word in counts if word in NOTHING and counts[word] > 1]
     if not words or len(counts) == len(words) or not are_labels(counts):
@@ -78,6 +75,26 @@ def _refuse_signs(path: Path, name: str, counts: Counter[str], mapping: RowMappi
         f"where = {whole}",
         [Way(without), Way(all_of_them)],
     )
+
+
+def label_counts(records: Iterable[Record], name: str, key: Callable[[Any], str]) -> Counter[str]:
+    """Return how often a field has each of its values, by their key; nothing if it has many.
+
+    A field whose values are lists or objects, or longer texts, has no labels either.
+    """
+    counts = Counter[str]()
+    try:
+        for record in records:
+            value = value_at(record.fields, name, missing=None)
+            if isinstance(value, list | dict):
+                return Counter()
+            if not is_empty(value):
+                counts[key(value)] += 1
+                if len(counts) > _MOST_LABELS:
+                    return Counter()
+    except InputError:
+        return Counter()
+    return counts
 
 
 def are_labels(counts: Counter[str]) -> bool:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from m2m.counted import counted
 from m2m.dataset.conversation import Wrong
@@ -137,20 +139,25 @@ def refuse_rejected(
     Raises:
         InputError: names the lines.
     """
-    weights = [] if "weight" in named else [(r.fields.get("weight"), r.line) for r in records]
-    none = [line for weight, line in weights if word_key(weight) in ("0", "false")]
+    rows = () if "weight" in named else records
+    none = [
+        r.line
+        for r in rows
+        if "weight" in r.fields and word_key(r.fields["weight"]) in ("0", "false")
+    ]
     _refuse(path, none, "a row of weight 0 is not meant to be trained on", "delete these rows")
-    refuse_listed(path, [*zip(answers, (record.line for record in records), strict=True)])
+    lines = (record.line for record in records)
+    refuse_listed(path, zip(answers, lines, strict=True), len(answers))
 
 
-def refuse_listed(path: Path, answers: Sequence[tuple[str, int]]) -> None:
+def refuse_listed(path: Path, answers: Iterable[tuple[str, int]], count: int) -> None:
     """Refuse (answer, line) pairs in which the answer is a Python list written as text.
 
     Raises:
         InputError: names the lines.
     """
     listed = [line for answer, line in answers if _is_python_list(answer.strip())]
-    if _MANY_LISTED * len(listed) >= len(answers):
+    if _MANY_LISTED * len(listed) >= count:
         hint = (
             "name the item in the recipe, as in {answer.0}, or write the text alone; if a list is "
             "meant, write it as JSON, with double quotes"
@@ -223,7 +230,7 @@ def refuse_unread(
 
 
 def refuse_same_question(
-    path: Path, rows: Sequence[Mapping[str, Any]], sides: Sequence[tuple[str, str]]
+    path: Path, rows: Sequence[Record], sides: Sequence[tuple[str, str]]
 ) -> None:
     """Refuse rows with one question if a column that the model does not see decides the answer.
 
@@ -231,22 +238,27 @@ def refuse_same_question(
 
     Args:
         path: named in errors.
-        rows: their fields.
+        rows: their records.
         sides: the question and the answer of each row.
 
     Raises:
         InputError: names the column.
     """
-    questions = len({question for question, _ in sides})
-    if 2 * questions > len(sides) or len(set(sides)) == questions:
+    # Hashes of 64 bits are enough to count: the texts of a large file do not fit into memory.
+    hashes = np.fromiter((hash(question) for question, _ in sides), np.int64, len(sides))
+    questions = len(np.unique(hashes))
+    if 2 * questions > len(sides):
         return
-    for key in rows[0]:
+    both = np.fromiter(map(hash, sides), np.int64, len(sides))
+    if len(np.unique(both)) == questions:
+        return
+    for key in rows[0].fields:
         name = key.strip().lower()
         texts = {
-            row[key]
+            value
             for row, side in zip(rows, sides, strict=True)
-            if isinstance(row.get(key), str) and not _NO_TEXT.fullmatch(row[key])
-            and not _is_seen(row[key], side)
+            if isinstance(value := row.fields.get(key), str) and not _NO_TEXT.fullmatch(value)
+            and not _is_seen(value, side)
         }  # fmt: skip
         about = ABOUT.fullmatch(name) and name != "source"
         if not about and 2 * len(texts) > len(rows) and len(texts) >= 2 * questions:

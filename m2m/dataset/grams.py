@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,10 +82,20 @@ def without_frame(texts: Sequence[str]) -> list[str]:
     At least one word of each text is kept. Words that an instruction repeats in every row carry no
     information: "Translate to English:" makes all rows alike, and makes them look English.
     """
+    return unframed(texts, head_and_tail(texts))
+
+
+def head_and_tail(texts: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the words with which at least half of the texts begin, and end (last word first)."""
     words = [text.split() for text in texts]
     head = _shared_words(words)
-    backward = [_cut(row, head)[::-1] for row in words]
-    tail = _shared_words(backward)
+    return head, _shared_words([_cut(row, head)[::-1] for row in words])
+
+
+def unframed(texts: Iterable[str], shared: tuple[tuple[str, ...], tuple[str, ...]]) -> list[str]:
+    """Return texts without the words of `head_and_tail`."""
+    head, tail = shared
+    backward = (_cut(text.split(), head)[::-1] for text in texts)
     return [" ".join(_cut(row, tail)[::-1]) for row in backward]
 
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from m2m.dataset.empty_words import are_labels, refuse_doubtful_labels
+from m2m.dataset.empty_words import are_labels, label_counts, refuse_doubtful_labels
 from m2m.dataset.mapping import RowMapping
-from m2m.dataset.templates import as_text, is_empty, names_in, value_at, word_key
+from m2m.dataset.templates import as_text, names_in, word_key
 from m2m.dataset.ways import Choice, Way
-from m2m.errors import InputError
 from m2m.formats.records import Record
 from m2m.recipe.new_recipe import toml_value
 
@@ -94,17 +91,11 @@ def refuse_alike_labels(path: Path, records: Sequence[Record], mapping: RowMappi
         return
     if "choices" in first:  # its answers name a choice, whatever their case
         return
-    try:
-        values = [value_at(record.fields, names[0], missing=None) for record in records]
-    except InputError:
-        return
-    if any(isinstance(value, list | dict) for value in values):
-        return
-    labels = Counter[str](as_text(value) for value in values if not is_empty(value))
+    labels = label_counts(records, names[0], as_text)
     groups = alike_labels(labels) if are_labels(labels) else []
     if not groups:
         return
-    words = _joined(labels, groups, values)
+    words = _joined(labels, groups)
     choice = replace(mapping, answer=answer, labels=tuple(words.items()))
     if not choice.prompt:
         choice = replace(choice, prompt="{prompt}" if "prompt" in first else "{question}")
@@ -117,13 +108,10 @@ def refuse_alike_labels(path: Path, records: Sequence[Record], mapping: RowMappi
     )
 
 
-def _joined(
-    labels: Mapping[str, int], groups: Sequence[Sequence[str]], values: Sequence[Any]
-) -> dict[str, str]:
+def _joined(labels: Iterable[str], groups: Sequence[Sequence[str]]) -> dict[str, str]:
     """Return a word for each value of the answer: the most frequent label of its group."""
     best = {label: group[0].strip() for group in groups for label in group}
-    keys = {as_text(value): word_key(value) for value in values if not is_empty(value)}
-    return {keys[label]: best.get(label, label.strip()) for label in labels}
+    return {word_key(label): best.get(label, label.strip()) for label in labels}
 
 
 def _form(label: str) -> str:

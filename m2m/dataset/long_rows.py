@@ -81,14 +81,14 @@ def _lines(lines: Sequence[int]) -> str:
 
 def fitted(
     rows: Sequence[Row], formatter: Formatter, limit: RowLimit
-) -> tuple[list[Row], LongRows]:
+) -> tuple[Sequence[Row], LongRows]:
     """Return the rows with long ones cut or left out, as `limit.long_rows` says, and their lines.
 
     With "refuse" nothing changes: `encode` refuses them. Bare texts are left to `encode`, which
     makes several samples of a long one. So are rows that the template refuses.
     """
     if limit.long_rows == "refuse":
-        return [*rows], NONE
+        return rows, NONE
     kept, cut, skipped, tokens = [], [], [], 0
     for row in rows:
         before = _length(row, formatter)

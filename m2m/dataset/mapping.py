@@ -99,13 +99,13 @@ class RowMapping:
 AS_IT_IS = RowMapping()
 
 
-def picked(path: Path, records: Sequence[Record], mapping: RowMapping) -> list[Record]:
+def picked(path: Path, records: Sequence[Record], mapping: RowMapping) -> Sequence[Record]:
     """Return the records that `where` picks.
 
     Raises:
         InputError: it picks none, or no record has its field.
     """
-    kept = [*records]
+    kept = records
     for name, values in mapping.where:
         held = [value_at(record.fields, name, missing=None) for record in kept]
         chosen = [

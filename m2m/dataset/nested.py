@@ -14,7 +14,7 @@ _TURN = frozenset({"message_id", "parent_id", "text", "role"})
 _LONGEST = 1000  # turns of a conversation
 
 
-def unnested(path: Path, records: Sequence[Record]) -> list[Record]:
+def unnested(path: Path, records: Sequence[Record]) -> Sequence[Record]:
     """Return the rows that are inside of some files' rows; other records as they are.
 
     Raises:
@@ -25,7 +25,7 @@ def unnested(path: Path, records: Sequence[Record]) -> list[Record]:
         return [Record(row.fields, number) for number, row in enumerate(questions, 1)]
     if records and all(record.fields.keys() >= _TURN for record in records):
         return [*_conversations(path, records)]
-    return [*records]
+    return records
 
 
 def _has_paragraphs(fields: Mapping[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -178,10 +178,14 @@ def lopsided(questions: Sequence[str], answers: Sequence[str]) -> list[int]:
     return [sizes[i][0] for i in np.flatnonzero(off > limit)]
 
 
-def closed_set(answers: Sequence[str], most: int = 20) -> Counter[str]:
+def closed_set(answers: Iterable[str], most: int = 20) -> Counter[str]:
     """Count the answers if they are labels: at most `most`, each used ten times on average.
 
     One answer for all rows counts as a label, too.
     """
-    counts = Counter(answers)
-    return counts if len(counts) <= min(most, len(answers) / 10) else Counter()
+    counts = Counter[str]()
+    for answer in answers:
+        counts[answer] += 1
+        if len(counts) > most:
+            return Counter()
+    return counts if len(counts) <= counts.total() / 10 else Counter()

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, cast
 
 from m2m.dataset.row import Row
+from m2m.formats.spooled import made
 
 AS_IS = "as is"
 FORMS = (AS_IS, "NFC", "NFD")
@@ -84,6 +85,6 @@ def _normalised(value: Any, form: Literal["NFC", "NFD"]) -> Any:
     return value
 
 
-def normalised_rows(rows: Sequence[Row], form: str) -> list[Row]:
+def normalised_rows(rows: Sequence[Row], form: str) -> Sequence[Row]:
     """Return training rows with all their texts in a form of `FORMS`."""
-    return [normalised(row, form) for row in rows]
+    return rows if form == AS_IS else made(rows, lambda row: normalised(row, form))

@@ -50,7 +50,7 @@ class Source:
     """
 
     path: Path
-    records: tuple[Record, ...]
+    records: Sequence[Record]
     sha256: str
     files: tuple[Path, ...]
     text: str = ""
@@ -98,7 +98,7 @@ def as_source(source: Path | Text | Source, options: Options = AS_IT_IS, first: 
     if isinstance(source, Source):
         return source
     file = rows_text(source, options=options, first=first) if isinstance(source, Path) else source
-    records = tuple(unnested(file.path, read_records(file)))
+    records = unnested(file.path, read_records(file))
     if not isinstance(file, RowFile):
         return Source(file.path, records, file.sha256, (file.path,), file.text, "text")
     return Source(

@@ -5,10 +5,13 @@ Each file has one format. All give the same rows: a conversation, a bare text or
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from m2m.counted import counted
 from m2m.dataset.answers import READINGS
@@ -36,6 +39,7 @@ from m2m.dataset.templates import fill, is_empty, names_in
 from m2m.errors import InputError, Problems
 from m2m.formats.records import Record
 from m2m.formats.rowfile import Several
+from m2m.formats.spooled import Lazy, is_spooled, made
 from m2m.opening import Text
 
 __all__ = ["FORMATS", "Row", "Rows", "checked_rows", "load_dataset", "read_rows"]
@@ -56,17 +60,19 @@ class Rows:
         rows: the good rows.
         problems: the faults of the others.
         skipped: bad rows that the recipe leaves out.
+        records: the fields of the good rows as they are in the file.
         notes: how they were read, in words: the rows that `where` picked, the reading of answers.
     """
 
     format: str
-    rows: list[Row]
+    rows: Sequence[Row]
     problems: Problems
     notes: tuple[str, ...] = ()
     skipped: int = 0
+    records: Sequence[Record] = ()
 
 
-def load_dataset(source: Path | Text | Source, mapping: RowMapping = AS_IT_IS) -> list[Row]:
+def load_dataset(source: Path | Text | Source, mapping: RowMapping = AS_IT_IS) -> Sequence[Row]:
     """Read a JSONL, JSON, CSV, TSV or text file of training rows, or aligned text files.
 
     The first row decides the format of the file, one of `FORMATS`, unless `mapping` says how rows
@@ -109,18 +115,41 @@ def read_rows(source: Path | Text | Source, mapping: RowMapping = AS_IT_IS) -> R
         read = _mapped(source, records, mapping)
     else:
         read = _formatted(source, records, mapping)
-    answers = {row.line: row.sides[1] for row in read.rows if row.text is None}
-    kept = [record for record in records if record.line in answers]
+    kept = [] if not read.rows or read.rows[0].text is not None else read.records
     named = [name for template in mapping.templates for name in names_in(template)]
     named += [name for name, _ in mapping.where]
     if kept:
-        texts = [answers[record.line] for record in kept]
+        texts = made(read.rows, lambda row: row.sides[1])
         refuse_rejected(source.path, kept, texts, named)
         refuse_marks(source.path, kept, texts, mapping)
         refuse_directions(source.path, kept, mapping)
     skipped = source.skipped + len(read.problems) if source.skips else 0
     words = [word for word in (notes, left_out(skipped)) if word]
     return replace(read, notes=(*source.notes, *words, *read.notes), skipped=skipped)
+
+
+def _read(
+    records: Sequence[Record], convert: Callable[[Record], Row], problems: Problems
+) -> tuple[Sequence[Row], Sequence[Record]]:
+    """Return the rows that can be read, and their records; add the faults of the others.
+
+    Rows of a file that is not held in memory are converted again each time that they are used.
+    """
+    rows, places = list[Row](), array("q")
+    spooled = is_spooled(records)
+    for place, record in enumerate(records):
+        try:
+            row = convert(record)
+        except (Wrong, InputError) as wrong:
+            problems.add(f"line {record.line}: {wrong}")
+            continue
+        places.append(place)
+        if not spooled:
+            rows.append(row)
+    good = np.array(places, np.int64)
+    if spooled:
+        return Lazy(records, convert, good), Lazy(records, lambda record: record, good)
+    return rows, [records[place] for place in places]
 
 
 def _is_mapped(mapping: RowMapping, first: Record) -> bool:
@@ -142,33 +171,30 @@ def _formatted(source: Source, records: Sequence[Record], mapping: RowMapping) -
         if source.kind == "text":
             refuse_no_prose(path, [(record.fields["text"], record.line) for record in records])
             refuse_parallel(path, None if source.is_part else len(records))
+
+    def converted(record: Record) -> Row:
+        fields = record.fields
+        if not keys <= fields.keys():
+            raise Wrong(
+                f"found keys {_listed(fields)}, but the file began as {name} rows "
+                f"with {_listed(sorted(keys))}"
+            )
+        if mapping.system:
+            fields = {**fields, "system": fill(mapping.system, fields)}
+        row = convert(fields, record.line)
+        refuse_unread(name, fields, row.sides)
+        if name in _PAIRS:
+            refuse_nothing(row.sides)
+        return row
+
     problems = Problems(_KEPT)
-    rows: list[Row] = []
-    good: list[Fields] = []
-    for record in records:
-        try:
-            if not keys <= record.fields.keys():
-                raise Wrong(
-                    f"found keys {_listed(record.fields)}, but the file began as {name} rows "
-                    f"with {_listed(sorted(keys))}"
-                )
-            fields = record.fields
-            if mapping.system:
-                fields = {**fields, "system": fill(mapping.system, fields)}
-            row = convert(fields, record.line)
-            refuse_unread(name, fields, row.sides)
-            if name in _PAIRS:
-                refuse_nothing(row.sides)
-            rows.append(row)
-            good.append(fields)
-        except (Wrong, InputError) as wrong:
-            problems.add(f"line {record.line}: {wrong}")
+    rows, good = _read(records, converted, problems)
     if name in _PAIRS:
-        refuse_same_question(path, good, [row.sides for row in rows])
-    unasked = [fields["input"] for fields in good if name == "Alpaca" and fields.get("input")]
-    count = sum(map(has_no_input, unasked))
+        refuse_same_question(path, good, made(rows, lambda row: row.sides))
+    unasked = (record.fields.get("input") for record in good) if name == "Alpaca" else ()
+    count = sum(has_no_input(text) for text in unasked if text)
     note = f"{counted(count, 'input')} with nan, <noinput> or the like read as empty"
-    return Rows(name, rows, problems, (note,) if count else ())
+    return Rows(name, rows, problems, (note,) if count else (), records=good)
 
 
 def _mapped(source: Source, records: Sequence[Record], mapping: RowMapping) -> Rows:
@@ -179,25 +205,23 @@ def _mapped(source: Source, records: Sequence[Record], mapping: RowMapping) -> R
     chosen, doubt = decided([(path, records)], mapping) if kind == "choices" else ("", None)
     if chosen:
         mapping = replace(mapping, answers=chosen)
-    problems, rows, good = Problems(_KEPT), [], []
-    for record in records:
-        try:
-            row = _row(record, kind, mapping)
-            if not mapping.is_custom:
-                refuse_unread(
-                    "choices" if kind == "choices" else "answer", record.fields, row.sides
-                )
-            rows.append(row)
-            good.append(record.fields)
-        except (Wrong, InputError) as wrong:
-            problems.add(f"line {record.line}: {wrong}")
+
+    def converted(record: Record) -> Row:
+        row = _row(record, kind, mapping)
+        if not mapping.is_custom:
+            refuse_unread("choices" if kind == "choices" else "answer", record.fields, row.sides)
+        return row
+
+    problems = Problems(_KEPT)
+    rows, good = _read(records, converted, problems)
     if doubt and rows:
         raise doubt
     if kind == "answer" and not mapping.is_custom:
-        refuse_same_question(path, good, [row.sides for row in rows])
+        refuse_same_question(path, good, made(rows, lambda row: row.sides))
     notes = (f'each answer is {READINGS[chosen]} (answers = "{chosen}")',) if chosen else ()
     name = "prompt/answer" if kind == "answer" else kind
-    return Rows("mapping" if mapping.is_custom else name, rows, problems, notes)
+    form = "mapping" if mapping.is_custom else name
+    return Rows(form, rows, problems, notes, records=good)
 
 
 def _row(record: Record, kind: Kind, mapping: RowMapping) -> Row:

@@ -19,28 +19,55 @@ from m2m.errors import InputError, Problems
 from m2m.opening import Text
 from m2m.tokenizer import Formatter, Message, Segment
 
+_MOST_SMALL = np.iinfo(np.uint16).max
 # Raise this number when the same bytes give other samples than before.
 _SCHEMA = 3
 
 
-@dataclass(frozen=True)
 class Sample:
-    """One sequence for training.
+    """One sequence for training, packed: two bytes for a token, four if the vocabulary is large.
 
-    Attributes:
-        ids: (T,) int32.
+    Args:
+        ids: (T,) token ids.
         loss_mask: (T,) bool, True if the token is predicted; never at 0, which nothing precedes.
         line: the row's line in its file.
         turn: place among the samples of one conversation, which share their beginnings.
     """
 
-    ids: NDArray[np.int32]
-    loss_mask: NDArray[np.bool_]
-    line: int
-    turn: int = 0
+    __slots__ = ("_edges", "_ids", "_kind", "line", "turn")
+
+    def __init__(
+        self, ids: NDArray[np.int32], loss_mask: NDArray[np.bool_], line: int, turn: int = 0
+    ) -> None:
+        is_small = not len(ids) or int(ids.max()) <= _MOST_SMALL
+        self._kind: type[np.uint16 | np.int32] = np.uint16 if is_small else np.int32
+        self._ids = ids.astype(self._kind).tobytes()
+        # Places at which the mask changes: two for a row with one answer.
+        edges = np.flatnonzero(np.diff(loss_mask, prepend=False, append=False))
+        self._edges = edges.astype(np.uint32).tobytes()
+        self.line, self.turn = line, turn
+
+    @property
+    def ids(self) -> NDArray[np.int32]:
+        """Return the token ids, (T,)."""
+        return np.frombuffer(self._ids, self._kind).astype(np.int32)
+
+    @property
+    def loss_mask(self) -> NDArray[np.bool_]:
+        """Return which tokens are predicted, (T,)."""
+        mask = np.zeros(len(self), np.bool_)
+        edges = np.frombuffer(self._edges, np.uint32).tolist()
+        for begin, end in zip(edges[::2], edges[1::2], strict=True):
+            mask[begin:end] = True
+        return mask
+
+    @property
+    def size(self) -> int:
+        """Return the bytes of its tokens and its mask."""
+        return len(self._ids) + len(self._edges)
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self._ids) // np.dtype(self._kind).itemsize
 
 
 @dataclass(frozen=True)

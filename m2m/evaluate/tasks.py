@@ -163,7 +163,7 @@ def _refuse_unfit(
         return
     if kind == "answer" and not mapping.prompt:
         sides = [(example.prompt, example.answer) for example in examples]
-        refuse_same_question(path, [record.fields for record in records], sides)
+        refuse_same_question(path, records, sides)
     named = [name for template in mapping.templates for name in names_in(template)]
     named += [name for name, _ in mapping.where]
     answers = [example.answer for example in examples]

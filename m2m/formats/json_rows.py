@@ -1,7 +1,7 @@
 """Rows of JSON in all its shapes: lines, arrays, objects in a row, columns, rows by id or inside.
 
-Lines are read one at a time, so a file of many gigabytes takes the memory of its rows; every other
-shape is read as a whole.
+Lines are read one at a time, and the rows of a large file are not held in memory
+(`m2m.formats.spooled`); every other shape is read as a whole.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice, pairwise
 from typing import Any, NoReturn
 
@@ -18,6 +18,7 @@ from m2m.errors import Problems
 from m2m.formats.byte_parts import BadLines, Source, encoding_of, whole_text
 from m2m.formats.json_shapes import rows_of_lists, rows_of_object
 from m2m.formats.rowfile import Fault, Options, Record
+from m2m.formats.spooled import collected
 
 _JSON_SPACE = " \t\r\n"
 _SPACES = re.compile(f"[{_JSON_SPACE}]*")
@@ -29,7 +30,7 @@ Items = Iterator[tuple[Any, int]]  # values with the line on which each begins
 
 def read_json(
     source: Source, inner: str, options: Options, problems: Problems, first: int = 0
-) -> list[Record]:
+) -> Sequence[Record]:
     """Return the rows of a JSON file.
 
     Half a surrogate pair (JSON's "\\ud83d" alone, an emoji that somebody cut in two) is read as
@@ -64,7 +65,7 @@ def _read(
     options: Options,
     problems: Problems,
     most: int,
-) -> list[Record]:
+) -> Sequence[Record]:
     before: list[str] = []  # empty lines
     for line, number in lines:  # noqa: B007 (used below)
         if line is None or line.strip(_JSON_SPACE + "\ufeff"):
@@ -99,7 +100,7 @@ def _is_one_value(text: str) -> bool:
 
 def _by_line(
     values: Items, inner: str, options: Options, problems: Problems, most: int
-) -> list[Record]:
+) -> Sequence[Record]:
     """Read the values of JSON lines; a file with one value can have any shape."""
     head, second = next(values, None), next(values, None)
     if head is None:
@@ -112,7 +113,7 @@ def _by_line(
     every = islice(chain([head, second], values), most or None)
     if isinstance(head[0], list):
         return rows_of_lists([*_lists(every, problems)], options, problems)
-    return [record for value, line in every for record in _row(value, line, problems)]
+    return collected(record for value, line in every for record in _row(value, line, problems))
 
 
 def _lists(values: Items, problems: Problems) -> Items:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -119,7 +119,7 @@ def rows_text_again(path: Path, sha256: str, options: Options = AS_IT_IS) -> Row
     return file
 
 
-def read_records(source: Path | Text) -> list[Record]:
+def read_records(source: Path | Text) -> Sequence[Record]:
     """Return all rows of a file.
 
     Raises:

@@ -90,7 +90,7 @@ class RowFile(Text):
     Attributes:
         text: the text of a file of bare texts; "" for all others, whose rows are enough.
         sha256: see `Options.mark`.
-        records: its rows.
+        records: its rows; those of large JSON lines are not in memory (`m2m.formats.spooled`).
         problems: its rows that cannot be read, as sentences with their lines.
         kind: "json", "table", "text", "columns" (Parquet, Arrow) or "translations".
         options: how it was read.
@@ -99,7 +99,7 @@ class RowFile(Text):
         is_part: whether only its first rows were read.
     """
 
-    records: list[Record] = field(default_factory=list)
+    records: Sequence[Record] = field(default_factory=list)
     problems: Problems = field(default_factory=Problems)
     kind: str = "json"
     options: Options = AS_IT_IS

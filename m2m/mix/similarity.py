@@ -6,6 +6,7 @@ One compares how often tokens occur, the other the base's hidden states.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,11 +15,15 @@ from m2m.arrays import F64
 from m2m.dataset.statistics import divergence
 from m2m.mix.mixture import Mixture, weight_matrix
 
+_TOGETHER = 4096  # rows that are counted at once: bounds memory
+
 
 def token_frequencies(sequences: Iterable[ArrayLike], vocabulary: int) -> F64:
     """Return the (V,) frequency of each token among all tokens of some sequences; they sum to 1."""
-    ids = np.concatenate([np.asarray(sequence, np.int64) for sequence in sequences])
-    frequencies: F64 = np.bincount(ids, minlength=vocabulary) / len(ids)
+    counts, rows = np.zeros(vocabulary, np.int64), iter(sequences)
+    while some := [np.asarray(sequence, np.int64) for sequence in islice(rows, _TOGETHER)]:
+        counts += np.bincount(np.concatenate(some), minlength=vocabulary)
+    frequencies: F64 = counts / counts.sum()
     return frequencies
 
 

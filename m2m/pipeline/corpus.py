@@ -108,7 +108,7 @@ def _rows(dataset: Dataset, opened: Opened | None, recipe: Recipe) -> Corpus | N
     kept, held_out = hold_out(samples, recipe.train)
     own = form_of(row.plain_text for row in rows)
     reading = "; ".join(note for note in read.notes if note != left_out(read.skipped))
-    labels = tuple(closed_set([row.sides[1] for row in rows if row.text is None]))
+    labels = tuple(closed_set(row.sides[1] for row in rows if row.text is None))
     return Corpus(
         dataset.name, kept, held_out, mark, file.sha256, long_rows, own, read.skipped, reading,
         labels,

@@ -11,9 +11,10 @@ lists rows that are only nearly the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from m2m.counted import counted
 from m2m.dataset import Row, load_dataset
 from m2m.dataset.checked import SHOWN, in_rows
 from m2m.dataset.duplicates import holding
-from m2m.dataset.grams import comparable, joined, without_frame
+from m2m.dataset.grams import comparable, head_and_tail, joined, unframed, without_frame
 from m2m.dataset.mapping import RowMapping
 from m2m.dataset.row_source import open_source, options_of
 from m2m.errors import InputError, Problems
@@ -35,6 +36,8 @@ from m2m.recipe import Dataset
 from m2m.store import fingerprint
 
 REPLAY = "the replayed rows"
+_SHOW = 20_000  # rows that show the words of an instruction; of more than twice as many, some
+_TOGETHER = 20_000  # rows that are compared at once
 _LONG = 5  # words of a question that no other text contains by chance
 
 
@@ -97,11 +100,15 @@ class Asking:
     bare: Sequence[str]
 
     @classmethod
-    def of(cls, rows: Sequence[Row]) -> Asking:
-        """Return the rows' texts."""
-        prompts = [row.sides[0] for row in rows]
-        parts = [row.plain_text for row in rows], prompts, without_frame(prompts)
-        return cls(*([comparable(text) for text in part] for part in parts))
+    def blocks(cls, rows: Sequence[Row]) -> Iterator[Asking]:
+        """Yield the rows' texts, of some rows at once: all of a large file would not fit."""
+        step = max(1, len(rows) // _SHOW)
+        shared = head_and_tail([row.sides[0] for row in rows[::step]])
+        waiting = iter(rows)
+        while some := [*islice(waiting, _TOGETHER)]:
+            prompts = [row.sides[0] for row in some]
+            parts = [row.plain_text for row in some], prompts, unframed(prompts, shared)
+            yield cls(*([comparable(text) for text in part] for part in parts))
 
 
 def leaked(rows: Asking, targets: Sequence[Asked]) -> set[int]:
@@ -168,7 +175,10 @@ def _kept(data: dict[str, Any]) -> Leak:
 
 
 def _leak(name: str, rows: Sequence[Row], asked: Sequence[Asked]) -> Leak | None:
-    held = sorted(leaked(Asking.of(rows), asked))
+    held, first = list[int](), 0
+    for block in Asking.blocks(rows):
+        held += [first + place for place in sorted(leaked(block, asked))]
+        first += len(block.texts)
     return Leak(name, len(held), tuple(rows[i].line for i in held[:SHOWN])) if held else None
 
 

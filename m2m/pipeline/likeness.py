@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from m2m.arrays import F64
 from m2m.evaluate.tasks import requests
+from m2m.formats.spooled import Lazy
 from m2m.mix.rival_predictors import Features
 from m2m.mix.similarity import token_frequencies
 from m2m.nn.decoder import Decoder
@@ -23,7 +24,7 @@ def token_features(inputs: Inputs) -> Features:
     """Return the frequencies of the tokens of all rows, and of dev questions with right answers."""
     vocabulary = inputs.base.config.vocab_size
     frequencies = {
-        name: token_frequencies([sample.ids for sample in corpus.samples], vocabulary)
+        name: token_frequencies((sample.ids for sample in corpus.samples), vocabulary)
         for name, corpus in inputs.corpora.items()
         if corpus.samples
     }
@@ -37,7 +38,7 @@ def hidden_features(inputs: Inputs) -> Features:
     """
     decoder = open_decoder(inputs.base, inputs.recipe, choose(inputs.base, inputs.recipe))
     means = {
-        name: _mean(decoder, [sample.ids for sample in corpus.samples])
+        name: _mean(decoder, Lazy(corpus.samples, lambda sample: sample.ids))
         for name, corpus in inputs.corpora.items()
     }
     return Features(means, _mean(decoder, _questions(inputs)))

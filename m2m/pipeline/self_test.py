@@ -63,7 +63,7 @@ def _stopped(answers: Iterator[Answer]) -> int:
 
 def _questions(inputs: Inputs, mixture: Mixture) -> Iterator[Asked]:
     """Yield some of the rows that were trained on, drawn by the training's seed."""
-    rows: list[Row] = []
+    rows: list[tuple[Sequence[Row], int]] = []
     for dataset in inputs.recipe.datasets:
         if dataset.name in mixture.datasets:
             corpus = inputs.corpora[dataset.name]
@@ -71,10 +71,11 @@ def _questions(inputs: Inputs, mixture: Mixture) -> Iterator[Asked]:
             source = open_source(dataset.files, corpus.sha256, options_of(dataset))
             read = load_dataset(source, RowMapping.of(dataset))
             read = normalised_rows(read, inputs.recipe.data.normalise)
-            rows += [row for row in read if row.line in trained]
+            rows += [(read, place) for place, row in enumerate(read) if row.line in trained]
     used = asked = 0
     for index in np.random.default_rng(inputs.recipe.train.seed).permutation(len(rows)):
-        question = question_of(rows[index], inputs.formatter)
+        read, place = rows[index]
+        question = question_of(read[place], inputs.formatter)
         if question is None or used + question[0].most > _MOST_TOKENS:
             continue
         yield question

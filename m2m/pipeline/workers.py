@@ -30,7 +30,7 @@ from m2m.results.training import Trained
 from m2m.tuner.saving import GIB, Saving
 
 _FRESH = 64 << 20  # bytes of a process with NumPy and this package; 57 MiB on Linux
-_ROW = 400  # bytes of a sample without its arrays' contents
+_ROW = 200  # bytes of a sample without its tokens
 _ASKED = 0.2  # seconds between two checks whether the user wants to stop
 
 
@@ -127,7 +127,7 @@ def divide(inputs: Inputs, count: int, jobs: int) -> Portion:
 def _held_by_one(inputs: Inputs) -> int:
     """Return the bytes that a worker holds before it reads the base; this process holds more."""
     rows = [row for corpus in inputs.corpora.values() for row in corpus.samples]
-    return _FRESH + sum(row.ids.nbytes + row.loss_mask.nbytes + _ROW for row in rows)
+    return _FRESH + sum(row.size + _ROW for row in rows)
 
 
 @dataclass
