@@ -16,10 +16,10 @@ from typing import Any
 
 import click
 
-from m2m.cli.explain import glossary
 from m2m.cli.main import CONTEXT, cli
 from m2m.families import FAMILIES
 from m2m.recipe import LISTS, SECTIONS
+from m2m.report.glossary import glossary
 from m2m.results.outcome import FIELDS
 
 ROOT = Path(__file__).resolve().parent.parent

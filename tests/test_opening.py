@@ -209,7 +209,7 @@ OTHER_WAYS = {
     "machine.py": "/proc and /sys",
     "store.py": "/proc",
     **dict.fromkeys(
-        ("checkpoint/known.py", "cli/explain.py", "report/judge_page.py", "report/parts.py"),
+        ("checkpoint/known.py", "report/glossary.py", "report/judge_page.py", "report/parts.py"),
         "a file of this package",
     ),
     "formats/atomic.py": "new files under names of its own",

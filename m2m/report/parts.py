@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from m2m.report.markup import Child, Markup, element
+from m2m.report.glossary import explanation
+from m2m.report.markup import Child, Markup, element, join
 from m2m.results.table import Table
 
 _STYLE = Path(__file__).with_name("style.css")
@@ -50,7 +51,10 @@ def more(title: str, content: Markup) -> Markup:
 
 
 def drawn_table(table: Table) -> Markup:
-    """Draw a table with its caption; a narrow screen shows each row as a list, with its heads."""
+    """Draw a table with its caption and the meaning of its heads.
+
+    A narrow screen shows each row as a list, with the heads.
+    """
     heads = table.heads
 
     def class_of(i: int) -> str | None:
@@ -77,4 +81,12 @@ def drawn_table(table: Table) -> Markup:
         element("tbody", rows),
     )
     named = {"role": "region", "aria_label": table.caption, "tabindex": "0"}
-    return element("div", drawn, class_="scroll", **named)
+    return join([element("div", drawn, class_="scroll", **named), _meanings(table)])
+
+
+def _meanings(table: Table) -> Markup | None:
+    """Explain the heads of a table, under it; those of facets are the user's own words."""
+    heads = [] if table.name.startswith("facets-") else table.heads
+    known = [(head, text) for head in heads if head and (text := explanation(head))]
+    words = [[element("dt", head), element("dd", text)] for head, text in known]
+    return more("What the words mean", element("dl", words)) if words else None

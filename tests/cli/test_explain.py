@@ -11,12 +11,12 @@ from typing import get_args
 import pytest
 from click.testing import CliRunner
 
-from m2m.cli.explain import find, glossary
 from m2m.cli.main import cli
 from m2m.errors import InputError
 from m2m.evaluate.metrics import METRICS
 from m2m.mix.verdict import Kind
 from m2m.mix.worth import VERDICTS
+from m2m.report.glossary import find, glossary
 from m2m.results.compared import Compared, Contest, Entry
 from m2m.results.facts import csv_tables
 from tests.conftest import REPOSITORY

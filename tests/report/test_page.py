@@ -118,3 +118,10 @@ def test_many_datasets_stay_under_a_megabyte() -> None:
     assert big.ranking is not None
     assert len(big.ranking.places) > 12_000
     assert len(page(big).encode("utf-8")) < 1_000_000
+
+
+def test_the_words_of_a_table_are_explained_under_it() -> None:
+    source = page(samples.facts())
+    assert source.count("What the words mean") >= 5
+    for word in ("winner ahead (95 %)", "test choice_bits", "peak memory"):
+        assert re.search(rf"<dt>{re.escape(word)}</dt><dd>[A-Z][^<]+\.</dd>", source), word
