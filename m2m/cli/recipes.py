@@ -152,17 +152,34 @@ def search(
 @recipe_command
 @leaks_option
 @rescore_option
-def confirm(recipe: Path, as_json: bool, quiet: bool, allow_leaks: bool, rescore: bool) -> None:
+@share_option
+def confirm(
+    recipe: Path,
+    as_json: bool,
+    quiet: bool,
+    share: tuple[int, int] | None,
+    allow_leaks: bool,
+    rescore: bool,
+) -> None:
     """Really fine-tune the best mixtures and the baselines.
 
-    They are scored on the dev and test sets, and the best on dev wins.
+    They are scored on the dev and test sets, and the best on dev wins. With --share, only this part
+    of the fine-tunes is made; with budget "until", of the present rung, and all shares can be
+    started again for the next one. A confirm without --share does the rest.
 
     \b
     Example:  m2m confirm examples/swahili/recipe.toml
+              m2m confirm recipe.toml --share $SLURM_ARRAY_TASK_ID/4
     """
     from m2m.cli import show
 
-    with opened(recipe, quiet, "confirm", allow_leaks=allow_leaks, rescore=rescore) as work:
+    with opened(
+        recipe, quiet, "confirm", share=share, allow_leaks=allow_leaks, rescore=rescore
+    ) as work:
+        if share:
+            part = work.confirm_share()
+            show.result(part.as_json(), as_json, lambda: show.part(part))
+            return
         confirmed = work.confirm()
         show.result(
             confirmed.as_json(),

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from m2m.cli.options import leaks_option, recipe_command
+from m2m.cli.options import leaks_option, recipe_command, share_option
 
 
 class Budget(click.ParamType[Any]):
@@ -27,6 +27,7 @@ class Budget(click.ParamType[Any]):
 @click.command("validate")
 @recipe_command
 @leaks_option
+@share_option
 @click.option("--mixtures", type=click.IntRange(1), help="How many; default: [validate] mixtures.")
 @click.option("--budget", type=Budget(), help="Their steps; default: [confirm] budget.")
 def validate(
@@ -34,13 +35,15 @@ def validate(
     as_json: bool,
     quiet: bool,
     allow_leaks: bool,
+    share: tuple[int, int] | None,
     mixtures: int | None,
     budget: str | int | None,
 ) -> None:
     """Measure how well the ranking predicts real fine-tunes.
 
     It really fine-tunes a sample of the mixtures, and takes as long as that many fine-tunes.
-    Finished ones are kept: a larger --mixtures continues from them.
+    Finished ones are kept: a larger --mixtures continues from them. With --share, only this part of
+    the fine-tunes is made; a validate without --share does the rest.
 
     \b
     Example:  m2m validate examples/swahili/recipe.toml --mixtures 12
@@ -53,7 +56,11 @@ def validate(
         "validate": {"mixtures": mixtures},
         "confirm": {"budget": budget},
     }
-    with opened(recipe, quiet, "validate", changes, allow_leaks=allow_leaks) as work:
+    with opened(recipe, quiet, "validate", changes, share=share, allow_leaks=allow_leaks) as work:
+        if share:
+            part = work.validate_share()
+            show.result(part.as_json(), as_json, lambda: show.part(part))
+            return
         validation = work.validate()
         show.result(validation.as_json(), as_json, lambda: show.validation(validation))
 

@@ -43,17 +43,7 @@ def confirm(run: TrainedRun, ranking: Ranking, deadline: float | None = None) ->
         InputError: no dataset has rows.
         Interrupted: the user asked to stop; finished fine-tunes and scores are kept.
     """
-    inputs = run.inputs
-    rows, allows = training_rows(inputs, inputs.usable_names), search_space(inputs).allows
-    trainable = [p for p in ranking.places if rows.keys() >= {*p.mixture.datasets}]
-    if not trainable and (ranking.places or not rows):
-        raise InputError(
-            f"{inputs.recipe.path}: no mixture of datasets that all have rows was scored, so there "
-            "is nothing to fine-tune for real",
-            "give `path` for datasets that have only an adapter, or use `m2m merge` on the best "
-            "mixture of `m2m search`",
-        )
-    chosen = contenders(trainable, rows, inputs.recipe.confirm, allows)
+    inputs, chosen = run.inputs, contenders_of(run.inputs, ranking)
     tuned = tune(run, chosen, ranking.best, deadline)
     for part in (DEV, TEST):
         for warning in cut_answers(tuned.trials[tuned.best], objectives_on(part, inputs)):
@@ -81,6 +71,24 @@ def confirm(run: TrainedRun, ranking: Ranking, deadline: float | None = None) ->
             inputs, TEST if has_test(inputs) else DEV, tuned.base, tuned.trials[tuned.best]
         ),
     )
+
+
+def contenders_of(inputs: Inputs, ranking: Ranking) -> list[Contender]:
+    """Return the mixtures that are really fine-tuned.
+
+    Raises:
+        InputError: no dataset has rows.
+    """
+    rows, allows = training_rows(inputs, inputs.usable_names), search_space(inputs).allows
+    trainable = [p for p in ranking.places if rows.keys() >= {*p.mixture.datasets}]
+    if not trainable and (ranking.places or not rows):
+        raise InputError(
+            f"{inputs.recipe.path}: no mixture of datasets that all have rows was scored, so there "
+            "is nothing to fine-tune for real",
+            "give `path` for datasets that have only an adapter, or use `m2m merge` on the best "
+            "mixture of `m2m search`",
+        )
+    return contenders(trainable, rows, inputs.recipe.confirm, allows)
 
 
 def _unlike(tuned: Tuned) -> list[Trial]:

@@ -52,7 +52,7 @@ class FineTuner:
     def __init__(self, run: TrainedRun) -> None:
         self._run, self._inputs = run, run.inputs
         self._folder = run.files.finetunes
-        for place in self._folder.glob("*"):
+        for place in self._folder.glob("*") if run.own is None else ():
             remove_leftovers(place)  # The run's lock does not look so deep.
 
     def steps(self, mixture: Mixture) -> int:
@@ -75,13 +75,17 @@ class FineTuner:
         Raises:
             Interrupted: the user asked to stop; the state is saved.
         """
-        jobs = {mixture: self._job(mixture) for mixture in mixtures if not self.is_expert(mixture)}
+        jobs = self.jobs(mixtures)
         train_all(self._inputs, [*jobs.values()], self._run.progress)
         experts = self._run.experts
         return {
             mixture: jobs[mixture].folder if mixture in jobs else experts[mixture.datasets[0]]
             for mixture in mixtures
         }
+
+    def jobs(self, mixtures: Collection[Mixture]) -> dict[Mixture, Job]:
+        """Return the trainings of the mixtures whose fine-tune is not an expert."""
+        return {mixture: self._job(mixture) for mixture in mixtures if not self.is_expert(mixture)}
 
     def finished(self, mixtures: Collection[Mixture]) -> dict[Mixture, Path]:
         """Return the folders of the adapters that exist already; nothing is trained."""
@@ -208,7 +212,9 @@ def open_judge(
     if not dev_only:
         tasks |= {TEST + name: task for name, task in run.inputs.test.items()}
     finetuned = {_key(mixture): path for mixture, path in tuned.items()} | dict(named or {})
-    with open_scorer(run.inputs, run.experts, tasks, finetuned=finetuned) as scorer:
+    with open_scorer(
+        run.inputs, run.experts, tasks, finetuned=finetuned, scratch=run.own
+    ) as scorer:
         study = Study(Journal(run.files.finetune_scores), scorer)
         title = "scoring on dev" if dev_only else "scoring on dev and test"
         if total := len(finetuned) + unlike:

@@ -84,6 +84,17 @@ class Halving:
         best = stops[winner][self._checks(stops[winner]).best]
         return Halved(stops, winner, best, end, [*self._spoiled.values()])
 
+    def rung(self, contenders: Sequence[Mixture]) -> tuple[int, list[Mixture]]:
+        """Return the steps of the first rung that is not complete, and its contenders.
+
+        Nothing is trained and deleted. After the last rung, one contender is left.
+        """
+        left, steps = [*contenders], self._first
+        while len(left) > 1 and self._ladder.knows(left, steps):
+            left = self._going_on(self._ladder.climb(left, steps))
+            steps *= 2
+        return steps, left
+
     def courses(self, halved: Halved) -> Courses:
         """Return the dev scores of all stops, as the results keep them."""
         every = [stop for stops in halved.stops.values() for stop in stops]
@@ -146,11 +157,15 @@ class Halving:
             if (alone := Mixture.uniform([name])) not in contenders:
                 self._ladder.leave(alone)
 
-    def _better(self, stops: Sequence[Stop]) -> list[Mixture]:
-        """Return the mixtures that go on, best first; the states of the others are deleted."""
+    def _going_on(self, stops: Sequence[Stop]) -> list[Mixture]:
+        """Return the mixtures that go on, best first."""
         board = self._board(stops)
         places = going_on(board.sign * board.points, board.sign * board.replicates)
-        chosen = [stops[place].mixture for place in places]
+        return [stops[place].mixture for place in places]
+
+    def _better(self, stops: Sequence[Stop]) -> list[Mixture]:
+        """Return the mixtures that go on, best first; the states of the others are deleted."""
+        chosen = self._going_on(stops)
         for stop in stops:
             if stop.mixture not in chosen:
                 self._ladder.leave(stop.mixture)

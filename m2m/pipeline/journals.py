@@ -40,6 +40,19 @@ def join_journals(into: Path, sources: Iterable[Path]) -> int:
     return len(lines)
 
 
+def join_checks(into: Path, sources: Iterable[Path]) -> int:
+    """Add the stops in other journals of checks that this one does not have; return how many."""
+    journal, count = Journal(into), 0
+    known = {line.get("key") for line in journal.replay()}
+    for source in sources:
+        for line in Journal(source).replay():
+            if line.get("key") not in known and "trial" in line:
+                journal.append(line)
+                known.add(line.get("key"))
+                count += 1
+    return count
+
+
 def new_lines(into: Path | None, sources: Iterable[Path], elsewhere: str = "") -> list[bytes]:
     """Return the lines of other journals that a journal does not have, as bytes to add to it.
 

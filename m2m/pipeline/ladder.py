@@ -119,12 +119,16 @@ class Ladder:
             Interrupted: the user asked to stop; states and scores are kept.
         """
         jobs = [self.job(mixture, steps) for mixture in mixtures]
-        if not all(self._key(job) in self._known for job in jobs):
+        if not self.knows(mixtures, steps):
             started = time.monotonic()
             # All of them: the number of threads of each depends on how many there are.
             self._train(mixtures, jobs)
             self._score([*zip(mixtures, jobs, strict=True)], started, watch)
         return [self._stop(mixture, job) for mixture, job in zip(mixtures, jobs, strict=True)]
+
+    def knows(self, mixtures: Sequence[Mixture], steps: int) -> bool:
+        """Return whether all stops of these mixtures after that many steps are scored."""
+        return all(self._key(self.job(mixture, steps)) in self._known for mixture in mixtures)
 
     def adapter(self, mixture: Mixture, steps: int) -> Path:
         """Return the folder of a stop's adapter; train it again if somebody has deleted it."""

@@ -53,7 +53,7 @@ class FineTunes:
 def known_scores(run: TrainedRun) -> Known:
     """Score base and experts on all dev questions, if the search did not, and read the texts."""
     inputs = run.inputs
-    with open_scorer(inputs, run.experts, inputs.dev) as scorer:
+    with open_scorer(inputs, run.experts, inputs.dev, scratch=run.own) as scorer:
         study = Study(Journal(run.files.study), scorer)
         base = study.trial(BASE)
         singles = {name: study.trial(Mixture.uniform([name])) for name in run.experts}

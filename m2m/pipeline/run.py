@@ -7,7 +7,7 @@ after a power cut `run` does only the rest.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Protocol
@@ -24,9 +24,18 @@ from m2m.pipeline.journals import set_aside
 from m2m.pipeline.leaks import find_leaks, refuse_leaks
 from m2m.pipeline.resolved import refuse_other_results, resolved
 from m2m.pipeline.search import readings, search
-from m2m.pipeline.shares import Share, join_shares, search_share, train_share
+from m2m.pipeline.shares import (
+    Part,
+    Share,
+    confirm_share,
+    join_shares,
+    search_share,
+    share_of_run,
+    train_part,
+    train_share,
+)
 from m2m.pipeline.trained_run import TrainedRun
-from m2m.pipeline.validate import refuse_without_rows, validate
+from m2m.pipeline.validate import planned_jobs, refuse_without_rows, validate
 from m2m.pipeline.workers import peak_together, train_all, workers
 from m2m.progress import Progress
 from m2m.recipe import Recipe
@@ -142,6 +151,43 @@ class Run:
             raise AssertionError("a run without a share searches all")
         with self._stage("search"):
             return search_share(self._inputs, self._share, self._progress)
+
+    def confirm_share(self) -> Part:
+        """Make this run's share of the contenders' fine-tunes.
+
+        Raises:
+            InputError: the mixtures are not ranked yet.
+        """
+        return self._share_of("confirm", confirm_share)
+
+    def validate_share(self) -> Part:
+        """Make this run's share of the fine-tunes that `validate` plans.
+
+        Raises:
+            InputError: the mixtures are not ranked yet.
+        """
+        refuse_without_rows(self._inputs)
+
+        def work(run: TrainedRun, ranking: Ranking, share: Share) -> Part:
+            return train_part(run, planned_jobs(run, ranking), share)
+
+        return self._share_of("validate", work)
+
+    def _share_of(self, name: str, work: Callable[[TrainedRun, Ranking, Share], Part]) -> Part:
+        if self._share is None:
+            raise AssertionError("a run without a share makes all fine-tunes")
+        with self._stage(name):
+            run = share_of_run(self._inputs, self._share, self._progress)
+            if not self.recipe.searches:
+                return work(run, search(run), self._share)
+            fresh = self._files.is_fresh(RANKING)
+            ranking = self._files.read(RANKING, Ranking.from_json) if fresh else None
+            if ranking is None:
+                raise InputError(
+                    f"{self.folder}: the mixtures are not ranked yet",
+                    "run `m2m search` first, without a share: it joins the shares and ranks",
+                )
+            return work(run, ranking, self._share)
 
     def confirm(self) -> Confirmation:
         """Fine-tune the best mixtures and the baselines, and score them."""

@@ -11,25 +11,36 @@ these scores and does the rest alone. Its result is the same as the result of on
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from m2m.counted import counted
 from m2m.errors import InputError, Interrupted
+from m2m.formats.atomic import write_bytes
 from m2m.formats.journal import Journal
 from m2m.mix.example_order import ExampleOrder
 from m2m.mix.make_strategy import make_strategy
 from m2m.mix.mixture import BASE
 from m2m.mix.strategy import Ask
 from m2m.mix.study import Study
-from m2m.pipeline.experts import Tuning, expert_job
+from m2m.pipeline.confirm import contenders_of
+from m2m.pipeline.experts import Job, Tuning, expert_job
+from m2m.pipeline.finetunes import FineTuner, folder_name
+from m2m.pipeline.halving import Halving
 from m2m.pipeline.inputs import Inputs
-from m2m.pipeline.journals import join_journals
+from m2m.pipeline.journals import join_checks, join_journals
 from m2m.pipeline.kept import make_way, trained_experts
+from m2m.pipeline.ladder import Ladder
 from m2m.pipeline.scorer import open_scorer
 from m2m.pipeline.search import search_space
+from m2m.pipeline.trained_run import TrainedRun
+from m2m.pipeline.workers import one_of
 from m2m.progress import Progress
+from m2m.recipe.fields import UNTIL
 from m2m.results.folder import RunFolder
+from m2m.results.ranking import Ranking
 from m2m.results.training import Trained
 from m2m.store import run_lock
 
@@ -53,12 +64,85 @@ def train_share(inputs: Inputs, share: Share, progress: Progress) -> list[Traine
         BusyError: another process is training one of them.
         Interrupted: the user asked to stop; the state is saved.
     """
-    tuning, trained = Tuning(inputs.base, inputs.recipe, progress), []
+    like = one_of(inputs, len(inputs.untrained_names))
+    tuning, trained = Tuning(like.base, like.recipe, progress), []
     for name in inputs.untrained_names[share.number - 1 :: share.total]:
         with run_lock(inputs.files.shares / f"adapter-{name}"):
             make_way(inputs, [job := expert_job(inputs, name)])
             trained.append(tuning.train(job))
     return trained
+
+
+@dataclass(frozen=True)
+class Part:
+    """The fine-tunes that a share has made.
+
+    Attributes:
+        trained: adapters of this share.
+        rung: steps of the rung that they are of; 0 if the fine-tunes have no rungs.
+        more: whether another rung follows that can be shared.
+    """
+
+    trained: Sequence[Path]
+    rung: int = 0
+    more: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the output of `m2m confirm --share I/N --json`."""
+        trained = [str(path) for path in self.trained]
+        return {"trained": trained, "rung": self.rung, "more": self.more}
+
+
+def share_of_run(inputs: Inputs, share: Share, progress: Progress) -> TrainedRun:
+    """Return the run for a share of its fine-tunes, with all that other shares have scored."""
+    own = share.folder(inputs.recipe.folder)
+    run = TrainedRun(inputs, trained_experts(inputs), progress, own)
+    _join(run.files, inputs.files)
+    if inputs.files.validation_plan.is_file():
+        write_bytes(run.files.validation_plan, Journal(inputs.files.validation_plan).whole())
+    return run
+
+
+def confirm_share(run: TrainedRun, ranking: Ranking, share: Share) -> Part:
+    """Train this share of the contenders' fine-tunes; with budget "until", of one rung.
+
+    The rung is the first that is not complete. Its contenders are scored on dev by the share that
+    trains them. When all shares have ended, they can be started again for the next rung.
+
+    Raises:
+        BusyError: another process is training one of them.
+        Interrupted: the user asked to stop; the state is saved.
+    """
+    mixtures = [contender.mixture for contender in contenders_of(run.inputs, ranking)]
+    if run.inputs.recipe.confirm.budget != UNTIL:
+        return train_part(run, [*FineTuner(run).jobs(mixtures).values()], share)
+    steps, left = Halving(run).rung(mixtures)
+    if len(left) == 1:
+        return Part([])
+    like = replace(run, inputs=one_of(run.inputs, len(left)))
+    ladder, trained = Ladder(like), []
+    for mixture in left[share.number - 1 :: share.total]:
+        with run_lock(run.files.shares / f"finetune-{folder_name(mixture)}"):
+            ladder.climb([mixture], steps)
+        trained.append(ladder.job(mixture, steps).folder)
+    return Part(trained, steps, more=len(left) > 2)
+
+
+def train_part(run: TrainedRun, jobs: Sequence[Job], share: Share) -> Part:
+    """Train a share of fine-tunes; the process that joins the shares scores them.
+
+    Raises:
+        BusyError: another process is training one of them.
+        Interrupted: the user asked to stop; the state is saved.
+    """
+    inputs, trained = one_of(run.inputs, len(jobs)), []
+    tuning = Tuning(inputs.base, inputs.recipe, run.progress)
+    for job in jobs[share.number - 1 :: share.total]:
+        name = f"{job.folder.parent.name}-{job.folder.name}"
+        with run_lock(run.files.shares / f"finetune-{name}"):
+            make_way(inputs, [job])
+            trained.append(tuning.train(job).path)
+    return Part(trained)
 
 
 def search_share(inputs: Inputs, share: Share, progress: Progress) -> int:
@@ -117,5 +201,14 @@ def shareable(inputs: Inputs, examples: int) -> tuple[list[Ask], str]:
 
 
 def join_shares(run: Path) -> int:
-    """Put the scores of all shares into the run's journal; return how many lines were new."""
-    return join_journals(RunFolder(run).study, RunFolder(run).share_studies())
+    """Put the scores of all shares into the run's journals; return how many lines were new."""
+    return _join(RunFolder(run), RunFolder(run))
+
+
+def _join(into: RunFolder, run: RunFolder) -> int:
+    """Add what the run and all its shares have scored to the journals of `into`."""
+    count = 0
+    for name in ("study", "finetune_scores"):
+        place = getattr(run, name)
+        count += join_journals(getattr(into, name), [place, *run.of_shares(place)])
+    return count + join_checks(into.checks, [run.checks, *run.of_shares(run.checks)])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from m2m.pipeline.inputs import Inputs
 from m2m.progress import Progress
-from m2m.results.folder import RunFolder
+from m2m.results.folder import RunFolder, ShareFolder
 
 
 @dataclass(frozen=True)
@@ -19,13 +19,16 @@ class TrainedRun:
         inputs: the recipe and the files that it names, read.
         experts: adapter folders by dataset name.
         progress: shows bars and messages, and says whether the user wants to stop.
+        own: the folder of a share of the work, which other processes may work beside; or None.
     """
 
     inputs: Inputs
     experts: Mapping[str, Path]
     progress: Progress
+    own: Path | None = None
 
     @property
     def files(self) -> RunFolder:
         """Return the names of the run's files."""
-        return self.inputs.files
+        files = self.inputs.files
+        return files if self.own is None else ShareFolder(files.path, self.own)

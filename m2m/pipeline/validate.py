@@ -30,6 +30,7 @@ from m2m.mix.study import Study
 from m2m.mix.trial import Trial
 from m2m.mix.validation_plan import SURROGATE, by_group, plan
 from m2m.pipeline.equal_cost import open_pool, scored_on
+from m2m.pipeline.experts import Job
 from m2m.pipeline.finetunes import (
     DEV,
     TEST,
@@ -63,15 +64,8 @@ def validate(run: TrainedRun, ranking: Ranking) -> Validation:
         Interrupted: the user asked to stop; finished fine-tunes and scores are kept.
     """
     inputs, files = run.inputs, run.files
-    if not inputs.recipe.searches:
-        raise InputError(
-            f'{inputs.recipe.path}: strategy = "{NONE}" has no ranking to validate',
-            "delete the strategy in [search], or take another one",
-        )
-    known = known_scores(run)
-    picks = _picks(ranking, known)
-    tuner = FineTuner(run)
-    chosen = _chosen(inputs, ranking, picks, tuner, Journal(files.validation_plan))
+    known, tuner = known_scores(run), FineTuner(run)
+    picks, chosen = _planned(run, ranking, known, tuner)
     tuned = tuner.adapters(chosen)
     with open_judge(run, tuned) as judge:
         trials = [judge.finetuned(mixture) for mixture in chosen]
@@ -93,8 +87,31 @@ def validate(run: TrainedRun, ranking: Ranking) -> Validation:
     return validation
 
 
+def planned_jobs(run: TrainedRun, ranking: Ranking) -> list[Job]:
+    """Return the trainings of the planned fine-tunes, in the order of the plan."""
+    tuner = FineTuner(run)
+    return [*tuner.jobs(_planned(run, ranking, known_scores(run), tuner)[1]).values()]
+
+
+def _planned(
+    run: TrainedRun, ranking: Ranking, known: Known, tuner: FineTuner
+) -> tuple[dict[str, Mixture], list[Mixture]]:
+    """Return the picks of the merge and of its rivals, and all mixtures of the plan."""
+    picks = _picks(ranking, known)
+    journal = Journal(run.files.validation_plan)
+    return picks, _chosen(run.inputs, ranking, picks, tuner, journal)
+
+
 def refuse_without_rows(inputs: Inputs) -> None:
-    """Raise InputError, before anything is trained, if a dataset has an adapter and no rows."""
+    """Raise InputError, before anything is trained, if a dataset has an adapter and no rows.
+
+    A recipe that searches nothing is refused too.
+    """
+    if not inputs.recipe.searches:
+        raise InputError(
+            f'{inputs.recipe.path}: strategy = "{NONE}" has no ranking to validate',
+            "delete the strategy in [search], or take another one",
+        )
     names = inputs.expert_names
     if bare := [name for name in names if name not in training_rows(inputs, names)]:
         raise InputError(

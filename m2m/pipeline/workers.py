@@ -79,6 +79,18 @@ def workers(recipe: Recipe, jobs: int) -> int:
     return count if jobs >= 2 * count else 1
 
 
+def one_of(inputs: Inputs, jobs: int) -> Inputs:
+    """Return the inputs with which one of that many adapters is trained by itself.
+
+    It gets as many threads as `train_all` gives it, so that its bits are the same.
+    """
+    recipe, count = inputs.recipe, workers(inputs.recipe, jobs)
+    if count == 1:
+        return inputs
+    limits = replace(recipe.limits, threads=threads(recipe) // count, workers=1)
+    return replace(inputs, recipe=replace(recipe, limits=limits))
+
+
 def peak_together(trained: Sequence[Trained], count: int) -> int:
     """Return the most bytes that `count` workers held at once; resumed adapters do not count."""
     peaks = sorted(

@@ -195,9 +195,9 @@ class RunFolder:
         for depth in range(1, 5):  # no deeper than confirm/STEPS/MIXTURE/FILE
             refuse_links(self.path, "/".join("*" * depth))
 
-    def share_studies(self) -> list[Path]:
-        """Return the journals of all shares."""
-        return sorted(self.shares.glob(f"*-of-*/{self.study.name}"))
+    def of_shares(self, journal: Path) -> list[Path]:
+        """Return the journals of that name in the folders of all shares."""
+        return sorted(self.shares.glob(f"*-of-*/{journal.name}"))
 
     def keep(self, name: str, data: Mapping[str, Any]) -> None:
         """Write a result, with a mark of the result that it was made from."""
@@ -256,6 +256,37 @@ class RunFolder:
             if (made_from := results.get(name, {}).get("made_from"))
             and made_from != marks.get(before, made_from)
         ]
+
+
+@dataclass(frozen=True)
+class ShareFolder(RunFolder):
+    """A run's folder for one share of its work: journals are the share's own, the rest is shared.
+
+    Attributes:
+        own: the share's folder.
+    """
+
+    own: Path
+
+    @property
+    def study(self) -> Path:
+        """Return the share's journal of the scores of mixtures."""
+        return RunFolder(self.own).study
+
+    @property
+    def finetune_scores(self) -> Path:
+        """Return the share's journal of the scores of real fine-tunes."""
+        return RunFolder(self.own).finetune_scores
+
+    @property
+    def checks(self) -> Path:
+        """Return the share's journal of the dev scores of fine-tunes that go on."""
+        return RunFolder(self.own).checks
+
+    @property
+    def validation_plan(self) -> Path:
+        """Return the share's copy of the plan of `m2m validate`."""
+        return RunFolder(self.own).validation_plan
 
 
 def _mark(name: str, data: Mapping[str, Any]) -> str:

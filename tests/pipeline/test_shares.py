@@ -29,7 +29,9 @@ from m2m.pipeline.run import Run
 from m2m.pipeline.shares import Share, join_shares
 from m2m.progress import Silent
 from m2m.recipe import load_recipe
+from m2m.results.folder import RunFolder
 from m2m.store import run_lock
+from m2m.tuner.trainer import Trainer
 from tests.conftest import REPOSITORY
 from tests.pipeline.scenario import make_scenario
 
@@ -112,6 +114,110 @@ def test_shares_of_a_search_that_chooses(
         for run in (shared, one)
     )
     assert sorted(map(str, first)) == sorted(map(str, second))  # nothing twice, nothing more
+
+
+def trained_bytes(recipe: Path) -> dict[str, bytes]:
+    """The weights of all experts and fine-tunes."""
+    folder = load_recipe(recipe).folder
+    paths = [*folder.glob("adapters/*/*.safetensors"), *folder.glob("confirm/*/*/*.safetensors")]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+def confirmed(run: Run) -> dict[str, Any]:
+    """What a confirmation found, without times and places."""
+    found = run.confirm().as_json()
+    for model in [*found["confirmed"], found["winner"]]:
+        model["adapter"] = None
+    del found["scored_elsewhere"]
+    (found["courses"] or {}).pop("seconds", None)
+    return found
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of what is trained, as it happens."""
+    names: list[str] = []
+    real = Trainer.run
+
+    def counting(trainer: Trainer, *arguments: Any, **named: Any) -> Any:
+        names.append(trainer._origin.name)
+        return real(trainer, *arguments, **named)
+
+    monkeypatch.setattr(Trainer, "run", counting)
+    return names
+
+
+def with_budget(alone: Path, folder: Path, budget: str) -> tuple[Path, Path]:
+    """Two copies of the recipe with that budget, with their experts and scores if they fit."""
+    text = alone.read_text(encoding="utf-8").replace('"fixed"', f'"{budget}"')
+    recipes = [fresh(alone, folder / name) for name in ("one", "shared")]
+    for recipe in recipes:
+        recipe.write_text(text, encoding="utf-8")
+        run = Run(load_recipe(recipe), Silent())
+        run.search()
+    return recipes[0], recipes[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("budget", ["proportional", "until"])
+def test_shares_of_the_fine_tunes_come_to_what_one_process_does(
+    alone: Path, tmp_path: Path, trainings: list[str], budget: str
+) -> None:
+    one, shared = with_budget(alone, tmp_path, budget)
+    expected = confirmed(Run(load_recipe(one), Silent()))
+    trainings.clear()
+    parts = [share(shared, i, 2).confirm_share() for i in (1, 2)]
+    assert all(part.trained for part in parts)
+    made = [path for part in parts for path in part.trained]
+    assert len(made) == len({*made})
+    for _ in range(3):  # rungs
+        if any(part.more for part in parts):
+            parts = [share(shared, i, 2).confirm_share() for i in (1, 2)]
+    assert [part.more for part in parts] == [False, False]
+    by_shares = len(trainings)
+    assert by_shares
+    trainings.clear()
+    assert confirmed(Run(load_recipe(shared), Silent())) == expected
+    if budget == "until":
+        steps = {path.split("/")[1] for path in trained_bytes(shared) if "confirm/" in path}
+        assert len(steps) > 2
+        assert len({*trainings}) == 1, "only the winner trains on"
+    else:
+        assert trainings == []
+    assert trained_bytes(shared) == trained_bytes(one)
+    before = len(trainings)
+    assert not share(shared, 1, 2).confirm_share().more
+    assert len(trainings) == before
+
+
+@pytest.mark.slow
+def test_shares_of_a_validation_come_to_what_one_process_does(
+    alone: Path, tmp_path: Path, trainings: list[str]
+) -> None:
+    one, shared = with_budget(alone, tmp_path, "proportional")
+    expected = Run(load_recipe(one), Silent()).validate().as_json()
+    trainings.clear()
+    made = [path for i in (1, 2, 3) for path in share(shared, i, 3).validate_share().trained]
+    assert len(made) == len({*made}) == len(trainings) == 4
+    trainings.clear()
+    assert Run(load_recipe(shared), Silent()).validate().as_json() == expected
+    assert trained_bytes(shared) == trained_bytes(one)
+
+
+def test_a_share_of_the_fine_tunes_needs_a_ranking(alone: Path, tmp_path: Path) -> None:
+    recipe = fresh(alone, tmp_path / "unranked")
+    share(recipe, 1, 1).train()
+    for work in ("confirm_share", "validate_share"):
+        with pytest.raises(InputError, match="not ranked yet") as caught:
+            getattr(share(recipe, 1, 2), work)()
+        assert "m2m search" in (caught.value.hint or "")
+    Run(load_recipe(recipe), Silent()).search()
+    found = CliRunner().invoke(cli, ["confirm", str(recipe), "--share", "1/2", "--json", "-q"])
+    assert found.exit_code == 0, found.output
+    part = json.loads(found.stdout)
+    assert (len(part["trained"]), part["rung"], part["more"]) == (1, 0, False)
+    journals = [path.name for path in load_recipe(recipe).folder.glob("*.jsonl")]
+    assert "confirm.jsonl" not in journals, "a share writes only journals of its own"
 
 
 def test_shares_leave_out_what_the_recipe_excludes(alone: Path, tmp_path: Path) -> None:
@@ -248,7 +354,7 @@ def test_the_commands_take_shares(alone: Path) -> None:
     assert "3 adapters" in joined.stdout
 
 
-@pytest.mark.slow  # six processes
+@pytest.mark.slow  # ten processes
 @pytest.mark.skipif(sys.platform == "win32", reason="runs sh")
 def test_the_slurm_example_runs_the_whole_recipe(alone: Path, tmp_path: Path) -> None:
     """With an `sbatch` that runs at once what Slurm would run later, task by task."""
@@ -264,10 +370,15 @@ def test_the_slurm_example_runs_the_whole_recipe(alone: Path, tmp_path: Path) ->
         "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(REPOSITORY),
     }
-    line = ["sh", str(EXAMPLES / "slurm" / "submit.sh"), str(recipe), "2", "2"]
+    line = ["sh", str(EXAMPLES / "slurm" / "submit.sh"), str(recipe), "2", "2", "1"]
     done = subprocess.run(line, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert done.stdout.count("confirm: ") == 3, "an array for each rung"
     assert '"winner"' in done.stderr
+    (line_of_run,) = [each for each in done.stderr.splitlines() if each.startswith('{"schema"')]
+    trained = RunFolder(load_recipe(recipe).folder).log.read_text(encoding="utf-8")
+    assert json.loads(line_of_run)["status"] == "done"
+    assert "training copy + reverse" not in trained, "the arrays made all fine-tunes"
     shares = load_recipe(recipe).folder / "shares"
     assert len(list(shares.glob("*-of-2/study.jsonl"))) == 2
 
@@ -289,7 +400,7 @@ echo 1
 
 def test_every_m2m_line_of_the_examples_parses() -> None:
     files = [EXAMPLES / "README.md", EXAMPLES / "Snakefile"]
-    pattern = r'm2m (?:train|search|run|merge-runs) [^#\n">]+'
+    pattern = r'm2m (?:train|search|confirm|validate|run|merge-runs) [^#\n">`]+'
     lines = [line for path in files for line in re.findall(pattern, path.read_text("utf-8"))]
     assert len(lines) >= 6
     parent = click.Context(cli, info_name="m2m", **CONTEXT)  # type: ignore[arg-type]

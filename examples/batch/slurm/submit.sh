@@ -1,7 +1,8 @@
 #!/bin/sh
-# Submit one recipe to Slurm: an array of trainings, an array of scorings, and the rest, each after the one before.
-# Usage: submit.sh [SBATCH-OPTIONS] RECIPE [TRAININGS] [SCORINGS]      on a folder that all nodes see. For example
-#        submit.sh --partition=short --account=lab --cpus-per-task=8 --time=01:00:00 recipe.toml 8 16
+# Submit one recipe to Slurm: an array of trainings, an array of scorings, and the rest, each after the one before. With
+# FINETUNES, the ranking is a job, and the real fine-tunes are arrays too, one for each of the first three rungs.
+# Usage: submit.sh [SBATCH-OPTIONS] RECIPE [TRAININGS] [SCORINGS] [FINETUNES]      on a folder that all nodes see. For example
+#        submit.sh --partition=short --account=lab --cpus-per-task=8 --time=01:00:00 recipe.toml 8 16 4
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 options=
@@ -12,8 +13,8 @@ while [ "${1-}" != "${1#-}" ]; do
     esac
     shift
 done
-[ $# -gt 0 ] || { echo "usage: submit.sh [SBATCH-OPTIONS] RECIPE [TRAININGS] [SCORINGS]" >&2 && exit 2; }
-recipe=$1 trainings=${2:-8} scorings=${3:-16}
+[ $# -gt 0 ] || { echo "usage: submit.sh [SBATCH-OPTIONS] RECIPE [TRAININGS] [SCORINGS] [FINETUNES]" >&2 && exit 2; }
+recipe=$1 trainings=${2:-8} scorings=${3:-16} finetunes=${4:-}
 
 # submit WHEN ARGUMENTS...: prints the number of the job, or array, that starts when job WHEN has succeeded ("": at once).
 submit() {
@@ -25,5 +26,14 @@ submit() {
 
 train=$(submit "" --array="1-$trainings" "$here/job.sbatch" train "$recipe" "$trainings")
 search=$(submit "$train" --array="1-$scorings" "$here/job.sbatch" search "$recipe" "$scorings")
-run=$(submit "$search" "$here/job.sbatch" run "$recipe")
-echo "train: $train, search: $search, run: $run. See them with: squeue --me"
+before=$search confirms=
+if [ "$finetunes" ]; then
+    before=$(submit "$before" "$here/job.sbatch" search "$recipe") # joins the shares and ranks
+    # A rung needs the scores of the one before. An array that finds no rung left ends at once.
+    for _ in 1 2 3; do
+        before=$(submit "$before" --array="1-$finetunes" "$here/job.sbatch" confirm "$recipe" "$finetunes")
+        confirms="$confirms confirm: $before,"
+    done
+fi
+run=$(submit "$before" "$here/job.sbatch" run "$recipe")
+echo "train: $train, search: $search,$confirms run: $run. See them with: squeue --me"
