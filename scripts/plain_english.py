@@ -28,7 +28,13 @@ LIMITS = {
 }
 FOR_PAGES = 2  # times these in pages, which also answer "what" and "where"
 PAGES = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md")
-OTHER = ("log.md", "fr.md", "gguf-keys.md")  # a history, another language, a table
+OTHER = (
+    "log.md",
+    "fr.md",
+    "pt.md",
+    "sw.md",
+    "gguf-keys.md",
+)  # a history, another language, a table
 
 
 def texts(path: Path) -> Iterator[tuple[int, str]]:
