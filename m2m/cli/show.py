@@ -231,7 +231,7 @@ def part(made: Part) -> None:
 
 def report(facts: Facts, written: Written) -> None:
     """Print the report's sentences and tables, and the path of the report."""
-    from m2m.report.words import four_questions
+    from m2m.report.words import four_questions, warnings
     from m2m.results.facts import tables
 
     if facts.confirmation:
@@ -240,10 +240,8 @@ def report(facts: Facts, written: Written) -> None:
         say(question, *(f"  {sentence}" for sentence in sentences))
     for table in tables(facts):
         print_result(table)
-    for warning in facts.warnings:
+    for warning in warnings(facts):
         say(f"Warning: {warning}", err=True)
-    for remark in facts.remarks:
-        say(f"Licence: {remark}", err=True)
     say(f"Report     {written.html}")
     say(f"Data       {written.json}, {written.html.with_suffix('')}{os.sep}*.csv")
 

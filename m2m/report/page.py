@@ -17,7 +17,7 @@ from m2m.report.curves import courses_chart, loss_charts, validation_chart
 from m2m.report.markup import Markup, element
 from m2m.report.parts import bullets, captioned, document, drawn_table, more, section
 from m2m.report.recipe_text import recipe_lines
-from m2m.report.words import four_questions
+from m2m.report.words import four_questions, warnings
 from m2m.results.answers import Answers
 from m2m.results.confirmation import confirmed_table, facet_tables
 from m2m.results.courses import courses_table
@@ -109,8 +109,8 @@ def _side_by_side(answers: Answers) -> Markup:
 
 
 def _sections(facts: Facts) -> Iterator[Markup]:
-    if facts.warnings or facts.remarks:
-        yield section("Warnings", bullets([*facts.warnings, *facts.remarks]), class_="warnings")
+    if said := warnings(facts):
+        yield section(f"Warnings ({len(said)})", bullets(said), class_="warnings")
     yield from _results(facts)
     if facts.export and facts.export.serving:
         yield section("How to ask the model", bullets(facts.export.serving))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 from m2m.counted import counted
@@ -39,6 +40,24 @@ def findings(facts: Facts) -> list[str]:
     return [sentence for _, sentences in four_questions(facts) for sentence in sentences]
 
 
+def warnings(facts: Facts) -> list[str]:
+    """Return the warnings; those that say the same of several datasets are one sentence."""
+    every = dict.fromkeys([*facts.warnings, *facts.remarks])
+    names = sorted((source.name for source in facts.sources), key=len, reverse=True)
+    if not names:
+        return [*every]
+    name = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, names))})(?!\w)")
+    groups: dict[str, list[str]] = {}
+    for text in every:
+        found = name.findall(text)
+        alone = found[0] if len(set(found)) == 1 else ""
+        groups.setdefault(name.sub("\0", text) if alone else text, []).append(alone)
+    return [
+        text.replace("\0", _listed(of, ", "), 1).replace("\0", "each of them")
+        for text, of in groups.items()
+    ]
+
+
 def _answer(facts: Facts) -> list[str]:
     sentences = []
     if facts.confirmation is not None:
@@ -67,7 +86,7 @@ def _certainty(facts: Facts) -> list[str]:
         sentences += facts.judged.sentences
     if facts.export:
         sentences.append(facts.export.self_test.sentence)
-    count = len(facts.warnings)
+    count = len(warnings(facts))
     return [*sentences, *([f"{counted(count, 'warning')} below."] if count else [])]
 
 

@@ -73,7 +73,7 @@ def test_it_is_well_formed_and_named_for_screen_readers() -> None:
 def test_it_says_everything_once_there_are_facts() -> None:
     headings = re.findall(r"<h2>(.*?)</h2>", page(samples.facts()))
     assert headings == [
-        "Warnings",
+        "Warnings (1)",
         "Confirmed",
         "Questions, with the answers of both",
         "What people prefer",

@@ -6,7 +6,7 @@ import tomllib
 from m2m.evaluate.score import Score
 from m2m.mix.mixture import Mixture
 from m2m.report.recipe_text import recipe_lines
-from m2m.report.words import findings, four_questions
+from m2m.report.words import findings, four_questions, warnings
 from m2m.results.facts import cost_table, tables
 from tests.report import samples
 
@@ -129,3 +129,23 @@ def test_the_recipe_is_toml_that_says_the_same() -> None:
     changed = {line for line, differs in lines if differs}
     assert "steps = 20" in changed
     assert 'template = "chat"' not in changed
+
+
+def test_warnings_that_say_the_same_of_several_datasets_are_one() -> None:
+    facts = samples.facts(("aa", "aa_b", "cc"))
+    said = [
+        "Training on aa changed the model too much (20%).",
+        "aa_b: no licence is given: ask the owner of aa_b.",
+        "Training on cc changed the model too much (20%).",
+        "aa and cc are nearly equal.",
+        "cc: no licence is given: ask the owner of cc.",
+        "Training on cc changed the model too much (20%).",
+        "aab is no dataset.",
+    ]
+    grouped = warnings(dataclasses.replace(facts, warnings=said, remarks=[]))
+    assert grouped == [
+        "Training on aa, cc changed the model too much (20%).",
+        "aa_b, cc: no licence is given: ask the owner of each of them.",
+        "aa and cc are nearly equal.",
+        "aab is no dataset.",
+    ]
