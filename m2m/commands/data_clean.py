@@ -228,8 +228,7 @@ def _reasons(
 
 def _noisy(file: DatasetFile) -> dict[str, list[int]]:
     """Return the places of rows with each kind of noise and damage."""
-    texts = [row.plain_text for row in file.rows]
-    answers = [row.sides[1] for row in file.rows]
+    texts, answers = file.plain, file.said
     return {
         **find_faults(texts),
         **find_noise(texts),

@@ -50,7 +50,7 @@ def _label(name: str, languages: Sequence[str]) -> str | None:
 def _check_declared(file: DatasetFile, languages: Sequence[str]) -> None:
     """Add letters and words that do not fit the languages that the recipe declares."""
     listed = ", ".join(languages)
-    places, absent = other_scripts([row.plain_text for row in file.rows], languages)
+    places, absent = other_scripts(file.plain, languages)
     hint = "correct `languages` in the recipe, or look at these rows"
     if places and len(places) > max(2, _MANY_FOREIGN * file.result.rows):
         message = f"{in_rows(len(places))} in letters of none of its languages ({listed})"

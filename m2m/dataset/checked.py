@@ -10,7 +10,7 @@ from typing import Any
 
 from m2m.counted import counted
 from m2m.dataset.characters import FAULTS, find_faults, letters_lost
-from m2m.dataset.grams import comparable, frame, joined, without_frame
+from m2m.dataset.grams import comparable, frame, joined, joined_form, without_frame
 from m2m.dataset.noise_check import check_noise
 from m2m.dataset.normal_form import AS_IS, form_of, normalised_rows
 from m2m.dataset.row_source import Source, or_skip
@@ -135,6 +135,8 @@ class DatasetFile:
         """Read the rows with `opened`; its InputError becomes a problem of the result."""
         self.result, self.order = result, order
         self.rows: list[Row] = []
+        self.plain: list[str] = []  # all text of each row
+        self.said: Sequence[str] = ()
         try:
             source, read = opened()
         except InputError as error:
@@ -145,14 +147,26 @@ class DatasetFile:
         result.reading = "; ".join(read.notes)
         if not (source.skips and read.rows):
             self._note_bad_rows(read.problems)
+        self.plain = [row.plain_text for row in self.rows]
         sides = tuple(zip(*(row.sides for row in self.rows), strict=True)) or ((), ())
+        self.said = sides[1]
         self.frame = frame(sides[0])
         self.sides = {side: without_frame(texts) for side, texts in zip(SIDES, sides, strict=True)}
         self.questions, self.answers = ([comparable(t) for t in self.sides[s]] for s in SIDES)
         self.texts = list(map(joined, self.questions, self.answers))
         # Another file may have the same row with another frame.
-        self.whole = [comparable(row.plain_text) for row in self.rows]
-        result.form = form_of(row.plain_text for row in self.rows)
+        self.whole = [*map(self._comparable, range(len(self.rows)), sides[0], sides[1])]
+        result.form = form_of(self.plain)
+
+    def _comparable(self, place: int, question: str, answer: str) -> str:
+        """Return all text of a row in the form of `comparable`, made of that of its sides."""
+        turns, sides = self.rows[place].messages, [self.sides[side][place] for side in SIDES]
+        whole = [" ".join(side.split()) for side in (question, answer)] == sides  # no frame was cut
+        pair = turns is None or [turn["role"] == "assistant" for turn in turns] == [False, True]
+        if not (whole and pair) or self.rows[place].pieces:
+            return comparable(self.plain[place])
+        forms = self.questions[place], self.answers[place]
+        return joined_form(question, answer, forms)
 
     @property
     def name(self) -> str:
@@ -196,7 +210,7 @@ class DatasetFile:
 
     def check_alone(self, formatter: Formatter | None, limit: RowLimit) -> None:
         """Add the faults of single rows and, with a formatter, count tokens."""
-        texts = [row.plain_text for row in self.rows]
+        texts = self.plain
         for kind, places in find_faults(texts).items():
             fault, hint, _ = FAULTS[kind]
             self.say(kind, f"{in_rows(len(places))} with {fault}", hint, places)
@@ -249,14 +263,14 @@ class DatasetFile:
             message = f"{in_rows(len(words))} with None, nan, #REF! or the like and nothing else"
             hint = "did a program write it for an empty field? then delete the word or the row"
             self.say("empty_word", message, hint, words)
-        answers = [row.sides[1] for row in self.rows]
+        answers = self.said
         if len(answers) > 1 and all(text[:1] == " " for text in answers):
             hint = "delete the spaces after the commas, unless the model shall write them"
             self.say("leading_space", "all answers begin with a space", hint)
 
     def _count(self, formatter: Formatter, limit: RowLimit) -> None:
         result, tokenizer = self.result, formatter.tokenizer
-        result.cost = cost([row.plain_text for row in self.rows], tokenizer)
+        result.cost = cost(self.plain, tokenizer)
         result.sides = {
             side: cost(texts, tokenizer) for side, texts in self.sides.items() if any(texts)
         }

@@ -48,6 +48,9 @@ def letters(text: str) -> str:
     return f" {' '.join(folded.translate(_LETTERS).split())} "
 
 
+_MEETING = frozenset("-*/\u2212\u2044\ufe63\uff0d\uff0a\uff0f")  # operators, if digits follow
+
+
 class _Letters(dict[int, int | str]):
     """The replacement of each character, for `str.translate`; filled as characters occur."""
 
@@ -74,6 +77,20 @@ def comparable(text: str) -> str:
 def joined(question: str, answer: str) -> str:
     """Return the comparable text of a question and its answer, given those of both."""
     return question[:-1] + answer if question and answer else question or answer
+
+
+def joined_form(question: str, answer: str, forms: tuple[str, str]) -> str:
+    """Return `comparable` of a question and its answer on the next line, given those of both.
+
+    It is the two forms, one after the other, unless a side has only punctuation, or a sign and
+    digits of the two sides meet ("5" and "- 3").
+    """
+    ends, begins = question.rstrip()[-1:], answer.lstrip()[:1]
+    meet = ends in _MEETING or begins in _MEETING or ends.isnumeric() or begins.isnumeric()
+    words = all(not form or any(map(str.isalnum, form)) for form in forms)
+    if meet or not words:
+        return comparable(f"{question}\n{answer}" if question or not answer else answer)
+    return joined(*forms)
 
 
 def without_frame(texts: Sequence[str]) -> list[str]:

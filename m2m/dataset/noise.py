@@ -49,6 +49,11 @@ _REFUSALS = re.compile(
     r"\bgẹ́gẹ́ bí (?:AI|àwòṣe èdè)",
     re.IGNORECASE,
 )
+# One of these is in every refusal, so most texts need no regular expression.
+_REFUSING = (
+    "as a", "i'm", "i am", "i can", "en tant qu", "désolé", "como um", "kama ", "matsayi", "እንደ",
+    "gẹ́gẹ́ bí",
+)  # fmt: skip
 _TYPICAL_START = 300  # characters in which a refusal stands
 _LETTER = re.compile(r"[^\W\d_]")
 _OPEN_ENDED = re.compile(r"(?:\w|,)\s?(?:\.{3,}|…)$|\[(?:\.{3}|…)\]$")
@@ -134,7 +139,12 @@ def is_phone(number: str) -> bool:
 
 def refusals(answers: Sequence[str]) -> list[int]:
     """Return the places of answers in which an assistant refuses, or speaks of itself as an AI."""
-    return [i for i, text in enumerate(answers) if _REFUSALS.search(text[:_TYPICAL_START])]
+    return [i for i, text in enumerate(answers) if _is_refusal(text[:_TYPICAL_START])]
+
+
+def _is_refusal(text: str) -> bool:
+    low = text.lower()
+    return any(sign in low for sign in _REFUSING) and bool(_REFUSALS.search(text))
 
 
 def cut_texts(texts: Sequence[str]) -> list[int]:

@@ -20,7 +20,7 @@ _RARE = 5  # rows of a label from which nothing is learned
 
 def check_noise(file: DatasetFile) -> None:
     """Add to a file's result its kinds of noise, and the answers that look wrong."""
-    texts = [row.plain_text for row in file.rows]
+    texts = file.plain
     for kind, places in find_noise(texts).items():
         file.result.noise[kind] = len(places)
         noise = NOISE[kind]
@@ -29,7 +29,7 @@ def check_noise(file: DatasetFile) -> None:
         mark = "" if noise.reason.endswith("?") else ";"
         hint = f"{noise.reason}{mark} {_CLEAN.format('--remove', kind)}"
         file.say(kind, f"{counted(len(places), 'row')} with {noise.fault}", hint, places)
-    _check_answers(file, [row.sides[1] for row in file.rows])
+    _check_answers(file, file.said)
     if file.result.labels:
         message, hint = unbalanced(file.result.labels, "row")
         if message:

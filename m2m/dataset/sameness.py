@@ -15,7 +15,7 @@ import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 
-_APOSTROPHES = dict.fromkeys(map(ord, "\u2018\u2019\u02bc\u02bb\uff07\u02b9`\u00b4"), "'")
+_OTHER_APOSTROPHES = "\u2018\u2019\u02bc\u02bb\uff07\u02b9`\u00b4"
 # Marks that may be part of a word or number, the sign before a number, operators between numbers.
 _KEPT = re.compile(r"['.,]|(?<![\w.,])-(?=\d)|(?<=\d)[*/](?=\d)|(?<=\d )[-*/](?= -?\d)")
 
@@ -41,7 +41,10 @@ def normalize(text: str) -> str:
 
 
 def _normal(text: str) -> str:
-    text = text.translate(_APOSTROPHES).replace("\u2212", "-")
+    if not text.isascii() or "`" in text:
+        for mark in _OTHER_APOSTROPHES:
+            text = text.replace(mark, "'")
+    text = text.replace("\u2212", "-")
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     text = " ".join(text.replace("\u2044", "/").split())  # the slash of a fraction such as ½
     parts, done = [], 0
