@@ -19,6 +19,7 @@ from re import _parser as parser
 from typing import Any
 
 import m2m
+from tests.sources import tree
 
 ROOT = Path(m2m.__file__).parent
 _FUNCTIONS = {"compile", "match", "fullmatch", "search", "sub", "subn", "split", "findall"}
@@ -54,24 +55,24 @@ class Expression:
 def expressions(root: Path = ROOT) -> Iterator[Expression]:
     """Yield all calls of `re` in the package with the expression that each of them compiles."""
     texts = {path: path.read_text("utf-8") for path in sorted(root.rglob("*.py"))}
-    makers = {path: ast.parse(text) for path, text in texts.items() if "import re\n" in text}
+    makers = {path: tree(path) for path, text in texts.items() if "import re\n" in text}
     named = {
         getattr(node.targets[0], "id", "")
-        for tree in makers.values()
-        for node in ast.walk(tree)
+        for module in makers.values()
+        for node in ast.walk(module)
         if isinstance(node, ast.Assign)
         and isinstance(node.value, ast.Call)
         and _is_re(node.value.func)
     }
     public = re.compile("|".join(rf"\b{name}\b" for name in named if name and name[0] != "_"))
     trees = makers | {
-        path: ast.parse(text)
+        path: tree(path)
         for path, text in texts.items()
         if path not in makers and public.search(text)
     }
     used: dict[tuple[Path | None, str], set[str]] = {}  # functions by name; "": any other value
-    for path, tree in trees.items():
-        for node in ast.walk(tree):
+    for path, module in trees.items():
+        for node in ast.walk(module):
             if isinstance(node, ast.Attribute) and node.attr in _FUNCTIONS - {"compile"}:
                 name = getattr(node.value, "id", getattr(node.value, "attr", ""))
                 if name != "re":

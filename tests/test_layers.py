@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import m2m
+from tests.sources import tree
 
 ROOT = Path(m2m.__file__).parent
 LAYERS = {
@@ -50,9 +51,8 @@ def room_of(path: Path) -> str:
 
 
 def imports(path: Path) -> set[str]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
     found = set()
-    for node in ast.walk(tree):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

@@ -24,6 +24,7 @@ from m2m.formats.records import read_object, read_records
 from m2m.formats.safetensors import SafetensorsFile
 from m2m.recipe import load_recipe
 from m2m.store import run_lock
+from tests.sources import tree
 
 ROOT = Path(m2m.__file__).parent
 posix = pytest.mark.skipif(os.name != "posix", reason="pipes, sockets and devices in folders")
@@ -229,15 +230,15 @@ _OWNED = {"copy": ("shutil",), "load": ("np", "numpy")}  # common names: only th
 
 def opens(path: Path) -> list[str]:
     """The calls of a module that may open a file, but for those of `m2m.opening`."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = [*ast.walk(tree(path))]
     ours = {
         alias.asname or alias.name
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.ImportFrom) and node.module == "m2m.opening"
         for alias in node.names
     }
     found = []
-    for node in ast.walk(tree):
+    for node in nodes:
         if not isinstance(node, ast.Call):
             continue
         call = node.func

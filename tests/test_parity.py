@@ -20,6 +20,7 @@ from m2m.nn.decoder import Decoder
 from m2m.nn.lora import init_lora, lora_delta
 from m2m.pipeline.inputs import make_formatter
 from tests.checkpoint.families import VARIANTS
+from tests.tiers import rotated
 from tests.tiny import write_pico_gguf
 from tests.tiny_folder import pico_folder
 
@@ -51,8 +52,7 @@ def some_ids(config: DecoderConfig) -> list[int]:
     return [int(i) for i in np.random.default_rng(1).integers(3, config.vocab_size, length)]
 
 
-@pytest.mark.parametrize("kind", ["folder", "gguf"])
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(("variant", "kind"), rotated(VARIANTS, ["folder", "gguf"]))
 def test_every_family_gives_the_logits_of_llama_cpp(
     tmp_path: Path, variant: str, kind: str
 ) -> None:

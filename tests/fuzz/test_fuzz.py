@@ -58,7 +58,7 @@ def test_4000_damaged_files_of_each_target(name: str, tmp_path: Path) -> None:
     ("act", "wall", "signal_name"),
     [
         ("while True: pass", 60, "SIGPROF"),
-        ("re.match('(a+)+$', 'a' * 64 + 'b')", 60, "SIGPROF"),
+        pytest.param("re.match('(a+)+$', 'a' * 64 + 'b')", 60, "SIGPROF", marks=pytest.mark.slow),
         ("time.sleep(60)", 1, "SIGALRM"),
     ],
 )

@@ -144,7 +144,9 @@ PATIENT = {
     *("padding many times", "a range of ranges", "macros that call themselves twice"),
     *("a list of lists", "a tuple of tuples", "an object of objects", "objects by dict"),
     *("padding by format", "text doubled by ~", "text doubled by +", "a list doubled by +"),
-    *("a name many times", "text squared by the join filter"),
+    *("a name many times", "text squared by the join filter", "text doubled by *"),
+    *("text squared by join", "text squared by replace", "text squared by a filter"),
+    *("padding by indent", "padding by the format filter", "padding by tojson"),
 }
 
 

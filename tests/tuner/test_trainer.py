@@ -21,6 +21,7 @@ from m2m.recipe import Train
 from m2m.tuner.callbacks import Callback, Step
 from m2m.tuner.checkpointing import checkpoint_path
 from m2m.tuner.trainer import Origin, Trainer, TrainResult, finished
+from tests.tiers import rotated
 from tests.tiny import pico_config, pico_weights
 from tests.tuner.conftest import pico_formatter, pico_samples
 
@@ -154,8 +155,7 @@ def anytime(
     ).run(until, state)
 
 
-@pytest.mark.parametrize("held", [0, 2])
-@pytest.mark.parametrize("stop", [None, 3, 5, 9])
+@pytest.mark.parametrize(("stop", "held"), rotated([None, 3, 5, 9], [0, 2]))
 def test_an_anytime_training_that_goes_on_equals_the_longer_one_bit_for_bit(
     decoder: Decoder, samples: list[Sample], tmp_path: Path, stop: int | None, held: int
 ) -> None:
