@@ -32,6 +32,7 @@ from m2m.store import fingerprint
 _SEED = 0  # of the resamples
 _EQUAL = 1e-9
 _SECTIONS = ("base", "data", "train", "merge", "quantize", "search", "confirm", "limits")
+_NO_RESULT = "limits."  # fields that change no result: runs that differ in them are pooled too
 _PROGRAMS = ("m2m", "llama", "python", "numpy", "system")
 # Fields of a target that do not change how its questions are asked.
 _NOT_ASKED = ("name", "dev", "test", "metric", "weight")
@@ -50,8 +51,12 @@ class _Run:
 
     @property
     def recipe(self) -> str:
-        """Return a fingerprint of all fields but seeds: runs that share it are pooled."""
-        plain = {key: value for key, value in _fields(self.facts) if not key.endswith(".seed")}
+        """Return a fingerprint of all fields but seeds and limits; equal runs are pooled."""
+        plain = {
+            key: value
+            for key, value in _fields(self.facts)
+            if not key.endswith(".seed") and not key.startswith(_NO_RESULT)
+        }
         return fingerprint(fields=plain)
 
 
@@ -96,6 +101,10 @@ def _run(name: str, facts: Facts, folder: RunFolder) -> tuple[_Run | None, str]:
     ]
     base = next(model for model in confirmation.models if model.mixture == BASE)
     targets = parsed(folder.path / RECIPE, lambda: _targets(facts))
+    named = [target.get("metric", "auto") for target in targets]
+    if own := [metric for metric in named if metric not in ("auto", *METRICS)]:
+        names = ", ".join(dict.fromkeys(own))
+        return None, f"its metric {names} is none of m2m's; it is a function of a script"
     first = targets[0]["name"]
     both = [
         next((trial for trial in trials if _gives(trial, model, first)), None)
@@ -110,7 +119,7 @@ def _targets(facts: Facts) -> Sequence[Mapping[str, Any]]:
     targets = as_list(facts.settings.get("targets"), "targets", (dict,))
     for target in targets:
         as_text(target.get("name"), "name of a target")
-        as_text(target.get("metric", "auto"), "metric", ["auto", *METRICS])
+        as_text(target.get("metric", "auto"), "metric")
     if not targets:
         raise ValueError("it has no targets")
     return targets

@@ -131,6 +131,17 @@ def test_runs_that_differ_in_seeds_only_are_one_row(tmp_path: Path) -> None:
     assert entry.score.high - entry.score.low > same.high - same.low  # seeds add their own error
 
 
+def test_runs_that_differ_in_seeds_and_threads_are_one_row(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / f"seed{i}", answers(0.5, i), seed=i) for i in (0, 1)]
+    for run, threads in zip(runs, (2, 8), strict=True):
+        data = json.loads((run / RECIPE).read_text(encoding="utf-8"))
+        data["limits"] = {"threads": threads}
+        (run / RECIPE).write_text(json.dumps(data), encoding="utf-8")
+    found = compare(runs)
+    assert [entry.runs for entry in found.contests[0].entries] == [2]
+    assert found.differences["limits.threads"] == ["2", "8"]
+
+
 def test_a_difference_that_nobody_sees_is_a_draw(tmp_path: Path) -> None:
     one, other = (
         make_run(
@@ -169,7 +180,10 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     data["targets"][0]["metric"] = "beauty"
     (run / RECIPE).write_text(json.dumps(data), encoding="utf-8")
     found = m2m("compare", run, make_run(tmp_path / "b", answers(0.5, 1)))
-    assert "metric is 'beauty', expected auto or" in found.stderr
+    assert "a is not compared: its metric beauty is none of m2m's" in found.stderr
+    data["targets"][0]["metric"] = 3
+    (run / RECIPE).write_text(json.dumps(data), encoding="utf-8")
+    assert "metric is 3, expected a string" in m2m("compare", run, tmp_path / "b").stderr
 
 
 def test_every_medium_has_the_tables_and_no_strangers_markup(tmp_path: Path) -> None:
