@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,8 +17,8 @@ from m2m.dataset.checked import Checked, DatasetFile
 from m2m.dataset.mapping import RowMapping
 from m2m.dataset.noise import cut_texts, find_noise, lopsided, refusals
 from m2m.dataset.normal_form import AS_IS, normalised
-from m2m.dataset.row_source import open_source, options_of
-from m2m.dataset.rows import read_rows
+from m2m.dataset.row_source import Source, open_source, options_of
+from m2m.dataset.rows import Rows, read_rows
 from m2m.dataset.scrub import SCRUBBERS, scrubbed
 from m2m.errors import InputError, Problems
 from m2m.evaluate.harness import SUFFIXES
@@ -28,6 +29,7 @@ from m2m.formats.rowfile import AS_IT_IS
 from m2m.pipeline.leaks import Asked
 from m2m.recipe import Dataset, Recipe, Target
 
+BAD = "bad row"  # the reason of rows that `bad_rows = "skip"` leaves out
 CHANGES = "_changes.jsonl"  # no dataset can have this name
 
 
@@ -159,11 +161,19 @@ def _cleaned(
     edits = list(_edits(originals, how))
     records = [after for after, _ in edits]
     source = dataclasses.replace(source, records=tuple(records))
-    file = DatasetFile(Checked(dataset.path), lambda: (source, read_rows(source, mapping)))
+    faults = list[str]()
+
+    def opened() -> tuple[Source, Rows]:
+        read = read_rows(source, mapping)
+        faults.extend(read.problems)
+        return source, read
+
+    file = DatasetFile(Checked(dataset.path), opened)
     if file.result.refused:
         problem = next(p for p in file.result.problems if p.refused)
         raise InputError(f"{dataset.path}: {problem.message}", problem.hint)
-    reasons = _reasons(file, how, asked)
+    reasons = {line: (BAD, fault) for line, fault in map(_placed, faults)}
+    reasons |= _reasons(file, how, asked)
     kept, changes = [], list[Change]()
     dropped, changed = Counter[str](), Counter[str]()
     for before, (after, kinds) in zip(originals, edits, strict=True):
@@ -180,14 +190,26 @@ def _cleaned(
             new = {key: after.fields[key] for key in old}
             changes.append({**entry, "action": "changed", "reason": ", ".join(kinds),
                             "old": old, "new": new})  # fmt: skip
+    changes += [
+        {"dataset": dataset.name, "file": str(dataset.path), "line": line, "action": "dropped",
+         "reason": fault, "old": None, "new": None}
+        for line, fault in map(_placed, source.faults)
+    ]  # fmt: skip
+    dropped.update({BAD: source.skipped} if source.skipped else {})
     path = out / f"{dataset.name}.jsonl"
     result = Cleaned(
-        dataset.name, "path", dataset.path, path, len(originals), dropped, changed,
+        dataset.name, "path", dataset.path, path, len(originals) + source.skipped, dropped, changed,
         "; ".join(source.notes),
     )  # fmt: skip
     if not kept:
         raise InputError(f"{dataset.path}: no row would be left", "clean less of it")
     return kept, changes, result
+
+
+def _placed(fault: str) -> tuple[int, str]:
+    """Return the line of a row and its fault, given "line 3: empty"."""
+    place = re.match(r"lines? (\d+)[^:]*: ", fault)
+    return (int(place[1]), fault[place.end() :]) if place else (0, fault)
 
 
 def _edits(records: Sequence[Record], how: Cleaning) -> Iterator[tuple[Record, list[str]]]:

@@ -45,6 +45,7 @@ class Source:
         notes: the parts of the file that were left out, in sentences.
         skips: whether bad rows are left out, not refused.
         skipped: how many rows were left out so far.
+        faults: of those rows, in sentences.
         header: the setting with which a table was read.
         is_part: whether only the first rows were read.
     """
@@ -59,6 +60,7 @@ class Source:
     notes: tuple[str, ...] = ()
     skips: bool = False
     skipped: int = 0
+    faults: tuple[str, ...] = ()
     header: str = "auto"
     is_part: bool = False
 
@@ -103,7 +105,7 @@ def as_source(source: Path | Text | Source, options: Options = AS_IT_IS, first: 
         return Source(file.path, records, file.sha256, (file.path,), file.text, "text")
     return Source(
         file.path, records, file.sha256, (file.path,), file.text, file.kind, file.label_names,
-        file.notes, file.options.bad_rows == "skip", len(file.problems),
+        file.notes, file.options.bad_rows == "skip", len(file.problems), tuple(file.problems),
         file.options.header, file.is_part,
     )  # fmt: skip
 
@@ -148,7 +150,10 @@ def open_source(
         hint = "delete these lines from all of the files, or leave them out with "
         hint += '`bad_rows = "skip"` in the recipe'
         problems.raise_if_any(InputError, str(files[0]), hint)
-    return Source(files[0], tuple(records), mark, tuple(files), skips=skips, skipped=len(problems))
+    return Source(
+        files[0], tuple(records), mark, tuple(files), skips=skips, skipped=len(problems),
+        faults=tuple(problems),
+    )  # fmt: skip
 
 
 def _with_sibling(path: Path, error: InputError) -> InputError:

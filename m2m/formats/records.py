@@ -27,6 +27,7 @@ from m2m.places import place_of
 
 __all__ = ["Options", "Record", "RowFile", "read_object", "read_records", "rows_text"]
 _LINE = re.compile(r"lines? (\d+)")  # the place in a message about a bad row
+_KEPT = 100_000  # faulty rows that `m2m data clean` lists; a message shows a few
 _MOST_PACKED = 2  # a packed file in an archive, and no deeper
 
 
@@ -89,7 +90,7 @@ def _folder(path: Path, part: Part, limit: int, options: Options, first: int) ->
         left -= files[-1].size
     if len(files) == 1:
         return replace(files[0], path=path)
-    problems = Problems()
+    problems = Problems(_KEPT)
     for file in files:
         for problem in file.problems:
             problems.add(f"{file.path.name}: {problem}")
@@ -188,7 +189,7 @@ def _part(file: RowFile, first: int) -> RowFile:
 
 
 def _read(source: Source, kind: str, inner: str, options: Options, first: int) -> RowFile:
-    problems, empty = Problems(), Text(Path(source.name), "", "", 0)
+    problems, empty = Problems(_KEPT), Text(Path(source.name), "", "", 0)
     made = RowFile(empty.path, "", "", 0, problems=problems, kind=kind, options=options)
     if kind == "json":
         return replace(made, records=read_json(source, inner, options, problems, first))
