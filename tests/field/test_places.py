@@ -20,6 +20,7 @@ from tests.field.places import REPOSITORY, assert_same, environment, m2m, outcom
 from tests.field.test_disk import in_own_namespace, plain_user
 from tests.tiny import pico_gguf
 
+TASKS = REPOSITORY / "tests" / "golden" / "harness"
 ODD = "häme 'wa' \N{ETHIOPIC SYLLABLE HA} $HOME & (1)"
 
 
@@ -151,7 +152,7 @@ def commands(recipe: Path, folder: Path) -> dict[str, list[list[object]]]:
         "judge": [["judge", recipe, "--quiet"]],
         "compare": [["compare", run_folder, copied]],
         "explain": [["explain", "rank"]],
-        "tasks": [["tasks", "list", folder], ["tasks", "list", folder, "--json"]],
+        "tasks": [["tasks", "list", TASKS], ["tasks", "show", "m2m_choices", TASKS, "--json"]],
     }
 
 
