@@ -32,7 +32,7 @@ ORDER = sorted(PAGES, key=lambda name: name != "tutorial.md")
 COMMANDS = list(dict.fromkeys(line for name in ORDER for line in SHOWN.findall(PAGES[name])))
 # Commands that make a run of their own, and that have quick tests elsewhere.
 LONG = re.compile(
-    r"m2m (demo|judge|compare|validate|(run|export|chat) my-language)"
+    r"m2m (demo|judge|compare|validate|(run|export|chat|report) my-language)"
     r"|monday|--hours|--keep-going|plan"
 )
 QUICK = "\n[train]\nsteps = 4\nrank = 4\nbatch_tokens = 256\n[confirm]\ntop = 1\n"

@@ -20,6 +20,7 @@ _RUNNING = {
     "m2m/evaluate/task_sets.py": "patterns of names of files, which are short",
     "m2m/formats/yaml.py": "a key of the program, whose lines are read once each",
     "m2m/recipe/reader.py": "a table of TOML mistakes, which is tried below",
+    "m2m/report/words.py": "the names of datasets, each with `re.escape`",
     "m2m/tokenizer/expressions.py": "the cuts of vocabularies, which are tried below",
     "m2m/tokenizer/spm.py": "the signs of a vocabulary, each with `re.escape`",
 }
