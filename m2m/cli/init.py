@@ -70,7 +70,13 @@ def init(
         say(f"Wrote {started.recipe}, but m2m refuses it until you have replaced each ?:")
         for line in started.open_lines:
             say(f"  {line}")
-        say("Add the licences, too, then run:")
+        if started.lines:
+            one = "this line, with your words in place of those with ?"
+            which = one if len(started.lines) == 1 else "one of these lines"
+            say(f"Or delete {started.recipe} and type {which}:")
+        for line in started.lines:
+            say(f"  {line}")
+        say("If you write into it, add the licences, too, then run:")
     else:
         say(f"Wrote {started.recipe}. Add the licences, then run:")
     for command in ("data check", "plan", "run"):

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from m2m.commands.given import NOTHING, Given
-from m2m.commands.init_lines import Command, Failed, next_lines, quoted
+from m2m.commands.init_lines import Command, Failed, answer_lines, next_lines, quoted
 from m2m.commands.init_rows import Entry, dataset_entry, read_dataset, settings_unused, target_entry
 from m2m.commands.pairs import grouped
 from m2m.dataset.ask import as_options, in_one_line
-from m2m.dataset.guess import UNKNOWN, Part
+from m2m.dataset.guess import Part
 from m2m.dataset.ways import Way
 from m2m.errors import M2MError
 from m2m.recipe.new_recipe import toml_value
-
-_READING = re.compile(r'answers = "(\w+)"')
 
 
 @dataclass
@@ -124,15 +121,4 @@ def _add_lines(command: Command, found: Sequence[Bare], first: int) -> None:
                 next_lines(alone, [own]) if len(failed) > 1 and bare.part == "dataset" else []
             )
         elif bare.entry and bare.entry.questions:
-            bare.lines = [line.line() for line in _answered(command, bare.entry)]
-
-
-def _answered(command: Command, entry: Entry) -> list[Command]:
-    """Return the command with the answers to a file's questions, or with a ? for each word."""
-    given = command.given
-    labels = entry.mapping.labels
-    if not any(word.startswith(UNKNOWN) for _, word in labels):
-        labels = given.mapping.labels
-    readings = _READING.findall(" ".join(entry.questions)) or [given.mapping.answers]
-    mappings = [replace(given.mapping, labels=labels, answers=one) for one in readings]
-    return [replace(command, given=replace(given, mapping=mapping)) for mapping in mappings]
+            bare.lines = answer_lines(command, [bare.entry])

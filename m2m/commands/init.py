@@ -12,7 +12,7 @@ from typing import Any
 
 from m2m.checkpoint import find_model
 from m2m.commands.given import NOTHING, Given
-from m2m.commands.init_lines import Command, Failed, refused
+from m2m.commands.init_lines import Command, Failed, answer_lines, refused
 from m2m.commands.init_rows import (
     Entry,
     dataset_entry,
@@ -46,6 +46,7 @@ class Started:
     roots: tuple[Path, ...] = ()  # folders of files outside the recipe's own folder
     questions: tuple[str, ...] = ()  # what the user must write into it first
     open_lines: tuple[str, ...] = ()  # the lines of the recipe with a ? in its place
+    lines: tuple[str, ...] = ()  # commands that answer the questions at once
 
 
 def start_recipe(
@@ -78,9 +79,8 @@ def start_recipe(
     base = find_model(model, model_folders(out))
     objectives, notes = _aims(grouped(targets), grouped(tests))
     formatter = make_formatter(base.gguf, template)
-    entries, aims, longest = _checked(
-        _command(out, model, template, datasets, targets, tests, given), objectives, formatter
-    )
+    command = _command(out, model, template, datasets, targets, tests, given)
+    entries, aims, longest = _checked(command, objectives, formatter)
     notes += settings_unused(given, [*entries, *aims])
     train: dict[str, Any] = {}
     most = base.config.exact_length
@@ -140,7 +140,8 @@ def start_recipe(
         if questions and _OPEN.match(line)
     ]
     asked = tuple(dict.fromkeys(questions))
-    return Started(out, tuple(notes), tuple(outside), asked, tuple(open_lines))
+    lines = tuple(answer_lines(command, every))
+    return Started(out, tuple(notes), tuple(outside), asked, tuple(open_lines), lines)
 
 
 def _command(

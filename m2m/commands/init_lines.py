@@ -13,6 +13,7 @@ from pathlib import Path
 from m2m.commands.given import Given
 from m2m.commands.init_rows import Entry, Unclear
 from m2m.dataset.ask import as_options
+from m2m.dataset.guess import UNKNOWN
 from m2m.dataset.quality import Marked
 from m2m.dataset.ways import Choice, Way
 from m2m.errors import InputError, M2MError
@@ -22,6 +23,7 @@ from m2m.formats.rowfile import MOST_MEMBERS, Several
 _MOST = 3
 _NO_HEADER = re.compile(" --header no( |$)")
 _SETTING = re.compile(r'`(encoding|header|quotes|bad_rows) = "([\w-]+)"')
+_READING = re.compile(r'answers = "(\w+)"')
 _PAIR = re.compile(r'path = \["([^"/\\]+)", "([^"/\\]+)"\]')
 _ASKED = re.compile("dev|val|test")  # in the name of a part with questions
 _PLAIN = re.compile(r"[\w./:=@+,-]+")
@@ -137,6 +139,24 @@ def refused(command: Command, failed: Sequence[Failed], heading: str = "") -> In
     message = f"{start}{len(problems)} files{listed}" if len(failed) > 1 else start + problems[0]
     hint = choose(lines) if lines else "correct this and run it again"
     return InputError(message, hint)
+
+
+def answer_lines(command: Command, entries: Sequence[Entry]) -> list[str]:
+    """Return the command with the answers to files' questions, and with a ? for each word.
+
+    [] if the questions of the files differ.
+    """
+    given, asked = command.given, [entry for entry in entries if entry.questions]
+    kinds = {(entry.mapping.labels, entry.mapping.answers) for entry in asked}
+    if len(kinds) != 1:
+        return []
+    ((labels, _),) = kinds
+    if not any(word.startswith(UNKNOWN) for _, word in labels):
+        labels = given.mapping.labels
+    readings = _READING.findall(" ".join(asked[0].questions)) or [given.mapping.answers]
+    mappings = [replace(given.mapping, labels=labels, answers=one) for one in readings]
+    settings = [replace(given, mapping=mapping) for mapping in mappings]
+    return [replace(command, given=setting).line() for setting in settings]
 
 
 def choose(lines: Sequence[str]) -> str:

@@ -52,6 +52,7 @@ LANGUAGE_CODES = frozenset(
         "tha tir tiv tso tsn tuk tum tur twi tzm ukr umb urd urh ven vie wol xho yor zgh zho zul",
     )
 )
+_TITLE = re.compile(r"((question|post|thread)_?)?title|headline")
 
 
 def columns_of(records: Sequence[Record]) -> dict[str, list[Any]]:
@@ -90,6 +91,11 @@ def option_columns(names: Sequence[str]) -> list[str]:
         if len(marks) > 1 and first < 2 and order[first : first + len(marks)] == "".join(marks):
             return [group[mark] for mark in marks]
     return []
+
+
+def title_of(columns: Columns) -> str:
+    """Return the column with the title of each row, which may be part of its question; or ""."""
+    return next((name for name in columns if _TITLE.fullmatch(plain(name))), "")
 
 
 def languages_of(columns: Columns) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from m2m.dataset.conversation import NOTHING
 from m2m.dataset.mapping import RowMapping
+from m2m.dataset.no_label import MISSING
 from m2m.dataset.templates import is_empty, only_name, value_at, word_key
 from m2m.dataset.ways import Choice, Way
 from m2m.errors import InputError
@@ -60,8 +61,9 @@ def _refuse_signs(path: Path, name: str, counts: Counter[str], mapping: RowMappi
     Raises:
         Choice: names the sign and its count, and the lines of a recipe that settle it.
     """
-    signs = [label for label in counts if label in _SIGNS]
-    words = [label for label in counts if any(map(str.isalnum, label))]
+    words = [label for label in counts if any(map(str.isalnum, label)) and label != MISSING]
+    lettered = any(character.isalpha() for word in words for character in word)
+    signs = [label for label in counts if label in _SIGNS or (label == MISSING and lettered)]
     chosen = any(key == name for key, _ in mapping.where)
     if chosen or not signs or not words or not are_labels(counts):
         return

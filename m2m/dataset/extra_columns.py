@@ -13,7 +13,7 @@ import numpy as np
 
 from m2m.counted import counted
 from m2m.dataset.conversation import Wrong
-from m2m.dataset.templates import is_empty, word_key
+from m2m.dataset.templates import is_empty
 from m2m.errors import InputError
 from m2m.formats.records import Record
 
@@ -123,31 +123,6 @@ def refuse_other_answers(
             "text is used",
             hint(),
         )
-
-
-def refuse_rejected(
-    path: Path, records: Sequence[Record], answers: Sequence[str], named: Sequence[str] = ()
-) -> None:
-    """Refuse rows of weight 0, and answers that are Python lists.
-
-    Args:
-        path: named in errors.
-        records: the rows.
-        answers: the answer of each row.
-        named: columns that the recipe reads, or picks rows by.
-
-    Raises:
-        InputError: names the lines.
-    """
-    rows = () if "weight" in named else records
-    none = [
-        r.line
-        for r in rows
-        if "weight" in r.fields and word_key(r.fields["weight"]) in ("0", "false")
-    ]
-    _refuse(path, none, "a row of weight 0 is not meant to be trained on", "delete these rows")
-    lines = (record.line for record in records)
-    refuse_listed(path, zip(answers, lines, strict=True), len(answers))
 
 
 def refuse_listed(path: Path, answers: Iterable[tuple[str, int]], count: int) -> None:

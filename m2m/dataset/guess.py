@@ -17,10 +17,12 @@ from m2m.dataset.columns import (
     looks_like_data,
     option_columns,
     plain,
+    title_of,
 )
 from m2m.dataset.examples import decided, kind_of, read_example
 from m2m.dataset.extra_columns import ABOUT, may_be_answer
 from m2m.dataset.mapping import RowMapping
+from m2m.dataset.no_label import Labelled, labelled
 from m2m.dataset.quality import MARKS_OF_TOOLS, marks
 from m2m.dataset.shapes import ABOUT_PAIR, SHAPES, Shape
 from m2m.dataset.templates import is_empty, only_name, parsed, value_at, word_key
@@ -163,26 +165,16 @@ def _made(
     shape: Shape, columns: Columns, path: Path, records: Sequence[Record], part: Part
 ) -> Guess | None:
     """Return a shape's mapping for these columns, if it reads these rows."""
-    if (slots := _slots(shape, columns)) is None:
+    if (slots := _slots(shape, columns)) is None or _is_doubtful(shape, slots, columns, records):
         return None
-
-    def column(match: re.Match[str]) -> str:
-        name = str(slots.get(match[1].rstrip("^"), ""))
-        return re.sub(r"(\.0)?\.[^.]+$", "", name) if match[1].endswith("^") else name
-
-    given: dict[str, Any] = {
-        key: re.sub(r"\{\??\}\s*", "", _SLOT.sub(column, template))
-        for key, template in shape.mapping.items()
-    }
-    if "choices" in given:
-        given["choices"] = _choices(slots, given["choices"])
-    asked = [name for slot, name in slots.items() if slot not in ("choices", "answer", "names")]
-    held_lists = any(isinstance(value, list) for name in asked for value in columns[name])
-    if held_lists or _repeats(slots, records):
-        return None
-    mapping, notes = RowMapping(**given), []
+    mapping, notes = _templates(shape, slots), list[str]()
     questions: list[str] = []
-    if "answer" in slots and "choices" not in given:
+    rows = Labelled(records)
+    if "answer" in slots and (shape.labels or mapping.choices):
+        places = bool(mapping.choices) or "two" in slots
+        rows = labelled(path, records, slots["answer"], places=places)
+        records = rows.records
+    if "answer" in slots and not mapping.choices:
         values = [value_at(record.fields, slots["answer"], missing=None) for record in records]
         answer = _answer(slots["answer"], values, records, shape, part)
         if answer is None:
@@ -197,8 +189,36 @@ def _made(
     if shape.name in ("translation",):
         notes.append(DIRECTION.format(slots["source"], slots["target"]))
     mapping, doubts = _read(path, records, mapping)
-    made = Guess(shape.name, mapping, (*questions, *doubts), tuple(notes))
+    mapping = replace(mapping, where=rows.where)
+    asked = [f"{question}{rows.doubt}" for question in (*questions, *doubts)]
+    made = Guess(shape.name, mapping, (*asked,), (*notes, *filter(None, [rows.note])))
     return made if questions or _reads(path, records, mapping) else None
+
+
+def _templates(shape: Shape, slots: Mapping[str, Any]) -> RowMapping:
+    """Return a shape's mapping with the names of the columns."""
+
+    def column(match: re.Match[str]) -> str:
+        name = str(slots.get(match[1].rstrip("^"), ""))
+        return re.sub(r"(\.0)?\.[^.]+$", "", name) if match[1].endswith("^") else name
+
+    given: dict[str, Any] = {
+        key: re.sub(r"\{\??\}\s*", "", _SLOT.sub(column, template)).rstrip()
+        for key, template in shape.mapping.items()
+    }
+    if "choices" in given:
+        given["choices"] = _choices(slots, given["choices"])
+    return RowMapping(**given)
+
+
+def _is_doubtful(
+    shape: Shape, slots: Mapping[str, Any], columns: Columns, records: Sequence[Record]
+) -> bool:
+    """Return whether a question is a list, or its title or a repetition of it is elsewhere."""
+    asked = [name for slot, name in slots.items() if slot not in ("choices", "answer", "names")]
+    held_lists = any(isinstance(value, list) for name in asked for value in columns[name])
+    titled = shape.about_title and "passage" not in slots and bool(title_of(columns))
+    return held_lists or titled or _repeats(slots, records)
 
 
 def _choices(slots: Mapping[str, Any], template: str) -> tuple[str, ...]:

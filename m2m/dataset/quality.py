@@ -34,7 +34,8 @@ _LONGEST_VALUE = 30  # characters
 _GOOD_IF_TRUE = re.compile(
     r"((is|was|human|manually|expert)_)?(verified|validated|valid|checked|reviewed|approved|"
     r"accept(ed|able)|correct|good|preferred|preference|desir(ed|able)|keep|kept|usable|helpful|"
-    r"useful|safe|clean|thumbs_up|passed|ok|trusted|confirmed|label|liked?|votes?|feedback)|"
+    r"useful|safe|clean|thumbs_up|passed|ok|trusted|confirmed|label|liked?|votes?|feedback|"
+    r"selected|chosen|best(_answer)?)|"
     r"review_result"
 )
 _BAD_IF_TRUE = re.compile(
@@ -77,6 +78,32 @@ class Marked(InputError):
         hint = f"to use the good ones alone, {some[0]}; " if some else ""
         message = f"{path}: answers may be marked as bad in the column {name}: {listed}"
         super().__init__(message, f"{hint}if all of these rows are meant, {every}")
+
+
+class Unweighted(Marked):
+    """Some rows have the weight 0; `choice` has the others."""
+
+    def __init__(self, path: Path, weights: Counter[str], lines: Sequence[int]) -> None:
+        good = tuple(weight for weight in weights if weight not in _FALSE)
+        self.choice = [("weight", good)] if 0 < len(good) <= _MOST_VALUES else []
+        hint = "; or ".join(["delete these rows", *map(_to_write, self.choice)])
+        more = f" and {len(lines) - 5} more" if len(lines) > 5 else ""
+        shown = f"line{'s' * (len(lines) > 1)} {', '.join(map(str, lines[:5]))}{more}"
+        message = f"{path}: a row of weight 0 is not meant to be trained on ({shown})"
+        InputError.__init__(self, message, hint)
+
+
+def refuse_weights(path: Path, records: Sequence[Record], named: Sequence[str]) -> None:
+    """Refuse rows of weight 0, unless the recipe names the weight.
+
+    Raises:
+        Unweighted: names the lines, and the rows that are left.
+    """
+    if "weight" in named:
+        return
+    weights = [(word_key(r.fields["weight"]), r.line) for r in records if "weight" in r.fields]
+    if lines := [line for weight, line in weights if weight in ("0", "false")]:
+        raise Unweighted(path, Counter(weight for weight, _ in weights), lines)
 
 
 def refuse_marks(

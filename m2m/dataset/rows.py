@@ -22,8 +22,8 @@ from m2m.dataset.examples import Kind, conversation, decided, kind_of, read_exam
 from m2m.dataset.extra_columns import (
     READ,
     refuse_chats,
+    refuse_listed,
     refuse_other_answers,
-    refuse_rejected,
     refuse_same_question,
     refuse_unread,
 )
@@ -31,7 +31,7 @@ from m2m.dataset.guess import guess
 from m2m.dataset.label_forms import refuse_unclear_labels
 from m2m.dataset.mapping import AS_IT_IS, RowMapping, picked, picked_words
 from m2m.dataset.plain_text import refuse_no_prose, refuse_parallel
-from m2m.dataset.quality import refuse_marks
+from m2m.dataset.quality import refuse_marks, refuse_weights
 from m2m.dataset.row import Row
 from m2m.dataset.row_formats import FORMATS, Converter, from_turns, has_no_input
 from m2m.dataset.row_source import Source, as_source, left_out, or_skip
@@ -120,7 +120,9 @@ def read_rows(source: Path | Text | Source, mapping: RowMapping = AS_IT_IS) -> R
     named += [name for name, _ in mapping.where]
     if kept:
         texts = made(read.rows, lambda row: row.sides[1])
-        refuse_rejected(source.path, kept, texts, named)
+        refuse_weights(source.path, kept, named)
+        lines = (record.line for record in kept)
+        refuse_listed(source.path, zip(texts, lines, strict=True), len(texts))
         refuse_marks(source.path, kept, texts, mapping)
         refuse_directions(source.path, kept, mapping)
     skipped = source.skipped + len(read.problems) if source.skips else 0
@@ -295,7 +297,7 @@ def _unknown(source: Source, records: Sequence[Record]) -> InputError:
 
 
 def _is_rows(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and isinstance(value[0], dict | list)
+    return isinstance(value, list) and bool(value) and all(isinstance(i, dict) for i in value)
 
 
 def _listed(names: Any) -> str:

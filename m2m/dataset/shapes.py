@@ -44,7 +44,8 @@ _LANGUAGES = (
 ABOUT_TASK = (
     rf"({_LANGUAGES}|task|task_?(name|type|id)|category|categories|type|subject|topic|domain|level|grade|"
     r"difficulty|annotat\w+|explanation|rationale|hint|"
-    r"template\w*|status|version|quality|confidence|score|rating|agreement|worker\w*|"
+    r"template\w*|config|status|version|quality|confidence|score|rating|agreement|worker\w*|"
+    r"pm_score|(up|down)?votes?|(is_)?(selected|best|best_answer)|selected_role|"
     r"dataset\w*|sub_?\w*|user\w*|num_\w+|ds|title|translated_\w+|translation_type)"
 )
 
@@ -68,6 +69,7 @@ class Shape:
         about: a pattern for further columns that are neither question nor answer.
         labels: whether the answer is one of a few values.
         several: whether several answers are all right.
+        about_title: whether a title beside the question may be part of it.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Shape:
     about: str = ABOUT_TASK
     labels: bool = False
     several: bool = False
+    about_title: bool = False
 
 
 _OPTIONS = {"choices": "{<choices>}"}
@@ -85,9 +88,11 @@ def _asked(name: str, choices: Mapping[str, str]) -> Shape:
     """Return the shape of a question with choices, perhaps about a passage."""
     return Shape(
         name,
-        {"question": _QUESTION, **choices, "answer": _GOLD, "passage?": _PASSAGE},
+        {"question": rf"{_QUESTION}|goal|ctx|sentence", **choices, "answer": _GOLD,
+         "passage?": _PASSAGE},
         {"prompt": "{<passage>?}\n\n{<question>}", "answer": "{<answer>}", **_OPTIONS},
-        about=ABOUT_TASK + r"|\w+_id|required_\w+|time_\w+|cultur\w*|region|is_\w+|reference",
+        about=ABOUT_TASK + r"|\w+_id|required_\w+|time_\w+|cultur\w*|region|is_\w+|reference|"
+        r"ind|activity_label|ctx_[ab]|split_type",
     )  # fmt: skip
 
 
@@ -154,7 +159,8 @@ SHAPES: tuple[Shape, ...] = (
         {"question": "question", "passage": "context|passage|paragraph",
          "answer": r"answers?(\.0)?\.text"},
         {"prompt": "{<passage>}\n\n{<question>}", "answer": "{<answer>}"},
-        about=ABOUT_TASK + r"|answers?(\.0)?\.\w+|is_impossible|plausible_answers\b.*",
+        about=ABOUT_TASK + r"|answers?(\.0)?\.\w+|is_impossible|plausible_answers\b.*|"
+        r"question_(lang|translated)|answer_pivot\b.*",
         several=True,
     ),
     Shape(
@@ -180,11 +186,12 @@ SHAPES: tuple[Shape, ...] = (
                    r"(model|assistant|bot|ai|gpt)_?(response|answer|output|reply))"},
         {"prompt": "{<question>}", "answer": "{<answer>}"},
         about=ABOUT_TASK + r"|model\w*",
+        about_title=True,
     ),
     Shape(
         "title, question and answer",
         {"title": r"((question|post|thread)_?)?(title|subject)",
-         "body": r"(question|post)_?(body|content|text|detail(s)?|description)|selftext|body",
+         "body?": r"(question|post)_?(body|content|text|detail(s)?|description)|selftext|body",
          "answer": r"((best|accepted|chosen|top|selected)_?)?(answers?|repl(y|ies)|response)"
                    r"(_?(body|text|content)|\.(text|body))?|responses\.0\.text"},
         {"prompt": "{<title>}\n{<body>?}", "answer": "{<answer>}"},
@@ -197,6 +204,7 @@ SHAPES: tuple[Shape, ...] = (
         {"question": _QUESTION, "answer": _ANSWERS, "passage?": _PASSAGE},
         {"prompt": "{<passage>?}\n\n{<question>}", "answer": "{<answer>}"},
         several=True,
+        about_title=True,
     ),
     Shape(
         "XL-Sum",
@@ -206,10 +214,11 @@ SHAPES: tuple[Shape, ...] = (
     ),
     Shape(
         "premise and hypothesis",
-        {"one": r"premise|sentence_?1|text_?1", "two": r"hypothesis|sentence_?2|text_?2",
-         "answer": _LABEL},
+        {"one": r"premise|(sentence|text|question|sent)_?(1|a)",
+         "two": r"hypothesis|(sentence|text|question|sent)_?(2|b)",
+         "answer": rf"{_LABEL}|(is_)?(duplicate|paraphrase|entailment)"},
         {"prompt": "{<one>}\n{<two>}", "answer": "{<answer>}"},
-        about=ABOUT_TASK + r"|genre|pairid|promptid|\w*_parse",
+        about=ABOUT_TASK + r"|genre|pairid|promptid|\w*_parse|qid_?\d|\w*_id",
         labels=True,
     ),
     Shape(

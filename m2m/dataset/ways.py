@@ -14,6 +14,7 @@ from m2m.dataset.columns import (
     languages_of,
     looks_like_data,
     plain,
+    title_of,
 )
 from m2m.dataset.extra_columns import ABOUT
 from m2m.dataset.guess import Part, guess
@@ -26,6 +27,7 @@ _MOST = 3
 # Names of columns that are never the question or the answer.
 _NEITHER = re.compile(
     r"([\w.]*[._])?(id|idx|index|ur[li]|path|hash|date|time|author|user|locale|split|(from|to)_name)\d*|qid\d||"
+    r"subreddit|_\w+|([\w.]*\.)?(pm_score|(up|down)?votes|(is_)?(selected|best|accepted))|"
     r"(.*\.)?+(?>(?:\w*?_)??(?:reject|distract|incorrect|wrong|reasoning|rationale|subject))\w*|"
     r"annotations\.[\w.]*(?<!\.choices)(?<!\.text)(?<!\.rating)"
 )
@@ -102,11 +104,25 @@ def _is_row(names: Sequence[str], columns: Columns) -> bool:
 
 def _mappings(path: Path, records: Sequence[Record], part: Part) -> list[RowMapping]:
     """Return the mapping that m2m knows and a bare text, or else the likely pairs of columns."""
+    if lettered := _lettered(records):
+        return [lettered]
     made, likely = guess(path, records, part), _likely(records)
     if made is None:
         return likely
     more = likely[-1:] if not made.mapping.messages else []
     return [*dict.fromkeys([made.mapping, *more])]
+
+
+def _lettered(records: Sequence[Record]) -> RowMapping | None:
+    """Return the mapping of a table without names: a question, its choices, the right letter."""
+    names = [*records[0].fields]
+    letters = {str(record.fields.get(names[-1])) for record in records}
+    if names != [str(place) for place in range(1, len(names) + 1)] or len(names) < 5:
+        return None
+    if len(letters) < 2 or not letters <= {*"ABCDEFGH"[: len(names) - 2]}:
+        return None
+    choices = tuple(f"{{{name}}}" for name in names[1:-1])
+    return RowMapping(prompt="{1}", answer=f"{{{names[-1]}}}", choices=choices)
 
 
 def _likely(records: Sequence[Record]) -> list[RowMapping]:
@@ -133,18 +149,17 @@ def _likely(records: Sequence[Record]) -> list[RowMapping]:
     if not asked:
         return []
     question = "text" if "text" in asked else asked[0]
-    others = [
-        name
-        for name, values in columns.items()
-        if name != question
-        and not _NEITHER.fullmatch(plain(name))
-        and (_SAYS.fullmatch(plain(name)) or not _are_ids(values))
-    ]
+    known = [name for name in columns if name != question and not _NEITHER.fullmatch(plain(name))]
+    others = [n for n in known if _SAYS.fullmatch(plain(n)) or not _are_ids(columns[n])]
+    others = others or [name for name in known if not _are_counts(columns[name])]
     # Columns about the source come last; then names and texts decide.
     others.sort(key=lambda name: not isinstance(columns[name][0], str))
     others.sort(key=lambda name: not _SAYS.fullmatch(plain(name)))
     others.sort(key=lambda name: bool(ABOUT.fullmatch(plain(name))))
     made = [_pair(question, name, columns) for name in others[:2]]
+    title = title_of(columns)
+    if made and title not in ("", question, others[0]) and _ASKS.fullmatch(plain(question)):
+        made = [replace(made[0], prompt=f"{{{title}}}\n{{{question}}}"), made[0]]
     if len(others) == 1 and others[0] in asked:
         made.append(_pair(others[0], question, columns))
     return [*made, RowMapping(text=f"{{{question}}}")][:_MOST]
@@ -192,6 +207,15 @@ def _are_ids(values: Sequence[Any]) -> bool:
         numbers = [*map(int, words)]
         return numbers == sorted(set(numbers))
     return all(word.startswith(("http://", "https://")) for word in words)
+
+
+def _are_counts(values: Sequence[Any]) -> bool:
+    """Return whether values are numbers that follow each other, or addresses."""
+    words = [str(value) for value in values]
+    if not all(word.isascii() and word.isdecimal() for word in words):
+        return _are_ids(values)
+    first = int(words[0])
+    return [*map(int, words)] == [*range(first, first + len(words))]
 
 
 def _pair(question: str, name: str, columns: Columns) -> RowMapping:

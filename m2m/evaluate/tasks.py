@@ -16,14 +16,14 @@ from m2m.dataset.directions import refuse_directions
 from m2m.dataset.examples import SHAPES, Example, Kind, decided, kind_of, read_example
 from m2m.dataset.extra_columns import (
     refuse_chats,
+    refuse_listed,
     refuse_other_answers,
-    refuse_rejected,
     refuse_same_question,
     refuse_unread,
 )
 from m2m.dataset.label_forms import refuse_unclear_labels
 from m2m.dataset.mapping import AS_IT_IS, RowMapping, picked, picked_words
-from m2m.dataset.quality import refuse_marks
+from m2m.dataset.quality import refuse_marks, refuse_weights
 from m2m.dataset.row_source import Source, as_source, left_out, or_skip
 from m2m.dataset.sameness import normalize
 from m2m.dataset.templates import names_in
@@ -167,7 +167,9 @@ def _refuse_unfit(
     named = [name for template in mapping.templates for name in names_in(template)]
     named += [name for name, _ in mapping.where]
     answers = [example.answer for example in examples]
-    refuse_rejected(path, records, answers, named)
+    refuse_weights(path, records, named)
+    lines = (record.line for record in records)
+    refuse_listed(path, zip(answers, lines, strict=True), len(answers))
     refuse_marks(path, records, answers, mapping)
     refuse_directions(path, records, mapping)
 

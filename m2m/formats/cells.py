@@ -143,7 +143,7 @@ def _numbers_rows(column: Sequence[tuple[Any, int]]) -> bool:
 
 
 def index_notes(values: Sequence[Any], name: str) -> tuple[str, ...]:
-    """Say that an index is left out, unless it only counts the rows from 0 or 1.
+    """Say that an index is left out.
 
     Args:
         values: a different whole number for each row.
@@ -151,7 +151,7 @@ def index_notes(values: Sequence[Any], name: str) -> tuple[str, ...]:
     """
     numbers = [int(float(value)) for value in values]
     if numbers in ([*range(len(numbers))], [*range(1, len(numbers) + 1)]):
-        return ()
+        return (f"{name} has no name and only counts the rows: it is left out",)
     return (
         f"{name} has no name and a different whole number in each row: it is taken for an index "
         "and left out; name it if it is needed",

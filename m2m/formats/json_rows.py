@@ -25,11 +25,17 @@ _SPACES = re.compile(f"[{_JSON_SPACE}]*")
 _DEEPEST = 100  # levels of lists and objects in a row; more would exceed Python's own limit
 _HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 _PYTHON = re.compile(r"[\[(]?\s*\{\s*'")
+Told = tuple[Problems, list[str]]  # rows that are wrong, and notes about columns
 Items = Iterator[tuple[Any, int]]  # values with the line on which each begins
 
 
 def read_json(
-    source: Source, inner: str, options: Options, problems: Problems, first: int = 0
+    source: Source,
+    inner: str,
+    options: Options,
+    problems: Problems,
+    notes: list[str],
+    first: int = 0,
 ) -> Sequence[Record]:
     """Return the rows of a JSON file.
 
@@ -41,6 +47,7 @@ def read_json(
         inner: the key whose list has the rows, if the file is one object with several; or "".
         options: how it is read.
         problems: gets the rows that are not objects.
+        notes: gets the columns that are left out, in words.
         first: how many rows of JSON lines or of an array are read; 0: all.
 
     Raises:
@@ -51,21 +58,23 @@ def read_json(
         decoded = (
             (bad.text(line, number), number) for number, line in enumerate(source.lines(), 1)
         )
-        rows = _read(decoded, inner, options, problems, first)
+        rows = _read(decoded, inner, options, (problems, notes), first)
         if bad.count and not bad.is_utf8:
             raise bad.fault()
         return rows
     lines = enumerate(whole_text(source, options.encoding).split("\n"), 1)
-    return _read(((line, number) for number, line in lines), inner, options, problems, first)
+    decoded = ((line, number) for number, line in lines)
+    return _read(decoded, inner, options, (problems, notes), first)
 
 
 def _read(
     lines: Iterator[tuple[str | None, int]],
     inner: str,
     options: Options,
-    problems: Problems,
+    told: Told,
     most: int,
 ) -> Sequence[Record]:
+    problems = told[0]
     before: list[str] = []  # empty lines
     for line, number in lines:  # noqa: B007 (used below)
         if line is None or line.strip(_JSON_SPACE + "\ufeff"):
@@ -76,16 +85,16 @@ def _read(
     first = None if line is None else line.lstrip("\ufeff")
     if first is None or _is_one_value(first):
         values = _line_values(chain([(first, number)], lines), problems)
-        return _by_line(values, inner, options, problems, most)
+        return _by_line(values, inner, options, told, most)
     if _PYTHON.match(first.lstrip()):
         raise Fault(
             "this is Python, not JSON: its texts are in single quotes", "write it with json.dumps"
         )
     text = "\n".join([*before, first, *((line or "") for line, _ in lines)])
     if text.lstrip(_JSON_SPACE)[:1] == "[":
-        return _shaped([([*islice(_array(text), most or None)], 1)], inner, options, problems)
+        return _shaped([([*islice(_array(text), most or None)], 1)], inner, options, told)
     if _is_joined(text):
-        return _shaped([*_joined(text)], inner, options, problems)
+        return _shaped([*_joined(text)], inner, options, told)
     again = ((line, number) for number, line in enumerate(text.split("\n"), 1))
     return [row for value, at in _line_values(again, problems) for row in _row(value, at, problems)]
 
@@ -99,9 +108,10 @@ def _is_one_value(text: str) -> bool:
 
 
 def _by_line(
-    values: Items, inner: str, options: Options, problems: Problems, most: int
+    values: Items, inner: str, options: Options, told: Told, most: int
 ) -> Sequence[Record]:
     """Read the values of JSON lines; a file with one value can have any shape."""
+    problems = told[0]
     head, second = next(values, None), next(values, None)
     if head is None:
         return []
@@ -109,10 +119,10 @@ def _by_line(
         value, line = head
         if isinstance(value, list):
             value = [(item, number) for number, item in enumerate(value, 1)]
-        return _shaped([(value, line)], inner, options, problems)
+        return _shaped([(value, line)], inner, options, told)
     every = islice(chain([head, second], values), most or None)
     if isinstance(head[0], list):
-        return rows_of_lists([*_lists(every, problems)], options, problems)
+        return rows_of_lists([*_lists(every, problems)], options, *told)
     return collected(record for value, line in every for record in _row(value, line, problems))
 
 
@@ -133,12 +143,13 @@ def _line_values(lines: Iterator[tuple[str | None, int]], problems: Problems) ->
 
 
 def _shaped(
-    values: list[tuple[Any, int]], inner: str, options: Options, problems: Problems
+    values: list[tuple[Any, int]], inner: str, options: Options, told: Told
 ) -> list[Record]:
     """Return the rows of one value, or of objects that follow each other.
 
     The items of an array are given with their lines.
     """
+    problems = told[0]
     if len(values) != 1:
         return _numbered([row for value, at in values for row in _row(value, at, problems)])
     value, line = values[0]
@@ -149,7 +160,7 @@ def _shaped(
     else:
         rows = [(value, line)]
     if rows and all(isinstance(item, list) for item, _ in rows):
-        return _numbered(rows_of_lists(rows, options, problems))
+        return _numbered(rows_of_lists(rows, options, *told))
     return _numbered([row for item, at in rows for row in _row(item, at, problems)])
 
 

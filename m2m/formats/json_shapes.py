@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from m2m.errors import Problems
@@ -124,15 +125,22 @@ def _only(keys: list[str], value: dict[str, Any], line: int) -> Rows:
     return _counted(inside) if isinstance(inside, list) else _within(keys[0], inside, line)
 
 
-def rows_of_lists(rows: Rows, options: Options, problems: Problems) -> list[Record]:
+def rows_of_lists(
+    rows: Rows, options: Options, problems: Problems, notes: list[str]
+) -> list[Record]:
     """Return rows that are lists, the first of them being the names of the columns.
+
+    `notes` gets the columns that are left out, in words.
 
     Raises:
         Fault: the first list may be a row already.
     """
     first = rows[0][0]
     named = {str(name).strip().lower() for name in first} & FIELDS
-    if options.header == "auto" and not named:
+    held = any(isinstance(item, int | float) for item in first)  # a number is a value, not a name
+    if options.header == "auto" and held:
+        options = replace(options, header="no")
+    elif options.header == "auto" and not named:
         shown = ", ".join(f"{item!s:.20}" for item in first[:3])
         raise Fault(
             f"its rows are lists, and the first one ({shown}) may be the names of the columns",
@@ -140,7 +148,9 @@ def rows_of_lists(rows: Rows, options: Options, problems: Problems) -> list[Reco
             "columns are then called 1, 2, 3 ...",
         )
     lists = [(["" if item is None else item for item in row], line) for row, line in rows]
-    return [Record(*row) for row in to_fields(lists, options, problems, frozenset())[0]]
+    fields, left_out = to_fields(lists, options, problems, frozenset())
+    notes += left_out
+    return [Record(*row) for row in fields]
 
 
 def _counted(rows: list[Any]) -> Rows:

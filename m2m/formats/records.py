@@ -192,7 +192,9 @@ def _read(source: Source, kind: str, inner: str, options: Options, first: int) -
     problems, empty = Problems(_KEPT), Text(Path(source.name), "", "", 0)
     made = RowFile(empty.path, "", "", 0, problems=problems, kind=kind, options=options)
     if kind == "json":
-        return replace(made, records=read_json(source, inner, options, problems, first))
+        told: list[str] = []
+        rows = read_json(source, inner, options, problems, told, first)
+        return replace(made, records=rows, notes=tuple(told))
     if kind == "workbook":
         rows, notes = read_sheet(source.rest(), inner, options, problems)
         return replace(made, records=rows, notes=notes)

@@ -128,7 +128,7 @@ def test_text_with_its_source_is_a_bare_text(tmp_path: Path) -> None:
         ({"Prompt": "a", "completion ": "b"}, "rename 'Prompt' to prompt"),
         ({"Instruction": "a", "Input": "b", "Output": "c"}, "'Input' to input"),
         ({"question": "a", "choices": ["b"], "answer": 0}, "two texts or more"),
-        ({"version": 1, "parts": [{"prompt": "a"}]}, 'the rows are inside "parts"'),
+        ({"version": 1, "parts": [{"prompt": "a"}]}, 'has rows under "parts"'),
         ({"pairs": [[[]], "x"]}, "does not know the columns"),
     ],
 )
