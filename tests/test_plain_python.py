@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -126,3 +127,33 @@ def test_rows_are_picked_and_changed_as_datasets_does() -> None:
     assert made == ([{"s": "d", "t": ["d", 3]}], [3])
     with pytest.raises(Refused, match="shuffle"):
         Function({"u": source}, {}, "u", "chance", "a test").table(rows, [1, 2, 3])
+
+
+def test_the_name_of_a_modules_folder_is_known_and_no_folder_above_it(tmp_path: Path) -> None:
+    source = (
+        "import os\nfrom os.path import basename, dirname\nlang = basename(dirname(__file__))\n"
+        "def f(doc):\n    return lang + os.path.basename(__file__)\n"
+        "def up(doc):\n    return dirname(dirname(__file__))\n"
+    )
+    names: dict[str, Any] = {"__file__": str(tmp_path / "sw" / "utils.py")}
+    exec(source, names)  # the reference: this text is the test's own
+    function = Function({"utils": source}, {}, "utils", "f", "a test", "sw")
+    assert cells([(function, "text")], [DOC], "a test") == [[(True, names["f"](DOC))]]
+    other = str(tmp_path / "yo" / "utils")
+    function = Function({other: source}, {}, other, "f", "a test", "sw")
+    assert cells([(function, "text")], [DOC], "a test") == [[(True, "youtils.py")]]
+    with pytest.raises(Refused, match="folders above"):
+        function = Function({"utils": source}, {}, "utils", "up", "a test", "sw")
+        cells([(function, "text")], [DOC], "a test")
+
+
+def test_functions_of_one_text_are_read_together_until_one_has_run() -> None:
+    source = (
+        "seen = []\ndef f(doc):\n    seen.append(1)\n    return len(seen)\n"
+        "def g(doc):\n    return len(seen)\n"
+    )
+    f = Function({"u": source}, {}, "u", "f", "a test")
+    g = Function({"u": source}, {}, "u", "g", "a test")
+    assert cells([(f, "text"), (g, "text")], [DOC], "a test") == [[(True, 1), (True, 1)]]
+    other = Function({"u": source}, {}, "u", "g", "a test")
+    assert cells([(other, "text")], [DOC], "a test") == [[(True, 0)]]

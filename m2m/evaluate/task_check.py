@@ -11,7 +11,7 @@ from m2m.evaluate.task_catalogue import Entry
 from m2m.evaluate.task_config import Config, read_config
 from m2m.evaluate.task_data import LOADERS, TaskData
 from m2m.evaluate.task_files import TaskFiles
-from m2m.evaluate.task_functions import TaskFunctions
+from m2m.evaluate.task_functions import Known, TaskFunctions
 from m2m.evaluate.task_sets import folder_of
 from m2m.formats.yaml import Tagged
 
@@ -30,6 +30,7 @@ class TaskCheck:
         self._functions: dict[tuple[Path, str, str], M2MError | None] = {}
         self._folders: dict[str, Path | None] = {}
         self._readers: dict[Path, TaskFunctions] = {}  # of the modules of each folder
+        self._known: Known = {}  # many folders have modules of the same text
 
     def refusal(self, path: Path, keys: Mapping[str, Any]) -> M2MError | None:
         """Return the error that loading a task would end in, whatever its rows are; or None."""
@@ -48,7 +49,7 @@ class TaskCheck:
         if known not in self._functions:
             readers = self._readers.get(known[0])
             if readers is None or len(readers.marks()) > _MODULES:
-                readers = self._readers[known[0]] = TaskFunctions(files)
+                readers = self._readers[known[0]] = TaskFunctions(files, self._known)
             try:
                 readers.function(mark, key)
                 self._functions[known] = None

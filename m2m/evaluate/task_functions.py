@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from m2m.errors import InputError
 from m2m.evaluate.task_files import TaskFiles
@@ -16,6 +17,7 @@ _REMEDIES = {
     "process_docs": "m2m runs no code from a file: write `process_docs: null` in a child file, and "
     "give it rows that are ready",
 }
+Known = dict[tuple[Any, ...], Function | Refused]
 
 
 class TaskFunctions:
@@ -23,10 +25,13 @@ class TaskFunctions:
 
     Args:
         files: reads them.
+        known: functions of other tasks, or why they are refused, by the texts of their modules; gets
+            this task's.
     """
 
-    def __init__(self, files: TaskFiles) -> None:
+    def __init__(self, files: TaskFiles, known: Known | None = None) -> None:
         self._files = files
+        self._known = {} if known is None else known
         self._sources: dict[str, str] = {}
         self._imports: dict[str, dict[str, str]] = {}
         self._functions: dict[tuple[str, str], Function] = {}
@@ -50,12 +55,26 @@ class TaskFunctions:
         try:
             found = self._module(place)
             if (found, name) not in self._functions:
-                self._functions[found, name] = Function(
-                    self._sources, self._imports, found, name, f"{name} of {place}"
-                )
+                self._functions[found, name] = self._read(found, name, f"{name} of {place}")
             return self._functions[found, name]
         except Refused as error:
             raise self.refused(tag, key, str(error)) from None
+
+    def _read(self, module: str, name: str, about: str) -> Function:
+        folder = self._files.path.absolute().parent.name
+        texts = (*self._sources.items(), str(self._imports), module, name)
+        if any("__file__" in source for source in self._sources.values()):
+            texts = (folder, *texts)
+        if texts not in self._known:
+            try:
+                made = Function(self._sources, self._imports, module, name, about, folder)
+                self._known[texts] = made
+            except Refused as error:
+                self._known[texts] = error
+        known = self._known[texts]
+        if isinstance(known, Refused):
+            raise Refused(str(known), known.line)
+        return known
 
     def refused(self, tag: Tagged, key: str, why: str) -> InputError:
         """Return the error of a function that is more than a formula."""

@@ -20,6 +20,7 @@ _MOST = 10_000  # values and keys of a file
 _DEEPEST = 32  # levels of lists and mappings
 _LONGEST_NUMBER = 40  # characters; base-60 numbers and Python's own limit make longer ones costly
 _YAML_TAG = "tag:yaml.org,2002:"
+_TEXT = f"{_YAML_TAG}str"
 _NUMBERS = (f"{_YAML_TAG}int", f"{_YAML_TAG}float")
 _PLAIN = {*_NUMBERS, *(f"{_YAML_TAG}{name}" for name in ("null", "bool", "str"))}
 _HALF_A_PAIR = re.compile("[\ud800-\udfff]")
@@ -167,6 +168,8 @@ class _Limited(yaml.composer.Composer, yaml.constructor.SafeConstructor):
             raise _problem(f"a number of {len(text)} characters: put it in quotes", mark)
         if _HALF_A_PAIR.search(text):
             raise _problem("an escape gives half a surrogate pair, which is not a character", mark)
+        if node.tag == _TEXT:  # most values are
+            return text
         try:
             return self.construct_object(node)
         except (ValueError, LookupError) as error:  # a tag that does not fit, or `0b_`

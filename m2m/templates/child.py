@@ -58,6 +58,8 @@ class Child:
         self._sandboxes: dict[tuple[str, str], Sandbox] = {}
         self._templates: dict[int, tuple[Sandbox, jinja2.Template]] = {}
         self._functions: dict[int, tuple[Modules, Callable[..., Any]]] = {}
+        # The modules that were read last, as long as no function has run, which could change them.
+        self._fresh: tuple[Any, Modules] | None = None
 
     def answer(self, request: Mapping[str, Any]) -> bytes:
         """Return the answer to a request, as a message."""
@@ -91,6 +93,7 @@ class Child:
         if forget:
             self._templates.clear()
             self._functions.clear()
+            self._fresh = None
             gc.collect()
 
     def function(
@@ -100,18 +103,22 @@ class Child:
         imports: dict[str, dict[str, str]],
         module: str,
         name: str,
+        folder: str,
         forget: bool,
     ) -> None:
         """Keep a function of a task file's modules; see `m2m.templates.plain_python`."""
         self._forget(forget)
-        modules = Modules(sources, imports)
+        texts = (sources, imports, folder)
+        if self._fresh is None or self._fresh[0] != texts:
+            self._fresh = texts, Modules(sources, imports, folder)
+        modules = self._fresh[1]
         with _refusing():
             self._functions[number] = modules, modules.function(module, name)
 
     def table(self, number: int, rows: list[Any], lines: list[int]) -> list[Any]:
         """Return the rows, and their lines, that a kept function makes of the rows of a split."""
         modules, function = self._functions[number]
-        modules.steps = 0
+        modules.steps, self._fresh = 0, None
         with _refusing():
             made = called(function, [Table(rows, lines)], {})
             if not isinstance(made, Table):
@@ -136,7 +143,7 @@ class Child:
             if number in self._templates:
                 return [True, self._read(self.render(number, row), how)]
             modules, function = self._functions[number]
-            modules.steps = 0
+            modules.steps, self._fresh = 0, None
             with _refusing():
                 return [True, _plain(called(function, [_own(row)], {}))]
         except Refused as error:

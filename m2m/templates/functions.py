@@ -20,6 +20,7 @@ class Function:
         module: the name of the function's module.
         function: its name there.
         name: its name in errors; it should name the file.
+        folder: the name of the folder of the modules.
 
     Raises:
         Refused: there is no such function, or it is more than a formula over plain values.
@@ -33,6 +34,7 @@ class Function:
         module: str,
         function: str,
         name: str,
+        folder: str = "",
     ) -> None:
         self._name, self.number = name, next(NUMBERS)
         self._definition = {
@@ -40,6 +42,7 @@ class Function:
             "imports": {key: dict(value) for key, value in imports.items()},
             "module": module,
             "name": function,
+            "folder": folder,
         }
         RENDERER.ask(name, self.kept)
 

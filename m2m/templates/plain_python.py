@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 from m2m.templates.plain_expressions import Frame, Unknown
@@ -30,12 +31,13 @@ class Modules:
     Args:
         sources: their texts by name.
         imports: by the name of a module, which other module each of its imports means.
+        folder: the name of their folder; a module of another folder has its path as its name.
     """
 
     def __init__(
-        self, sources: Mapping[str, str], imports: Mapping[str, Mapping[str, str]]
+        self, sources: Mapping[str, str], imports: Mapping[str, Mapping[str, str]], folder: str
     ) -> None:
-        self._sources, self._imports = sources, imports
+        self._sources, self._imports, self._folder = sources, imports, folder
         self._made: dict[str, Frame] = {}
         self.steps = 0
 
@@ -63,7 +65,9 @@ class Modules:
     def frame(self, module: str) -> Frame:
         """Return the names of a module; its statements are computed once."""
         if module not in self._made:
-            frame = Frame({"__name__": module}, Frame(dict(BUILTINS), None))
+            # The folders above would differ from machine to machine.
+            file = "/".join(PurePath(self._folder, f"{module}.py").parts[-2:])
+            frame = Frame({"__name__": module, "__file__": file}, Frame(dict(BUILTINS), None))
             frame.names["globals"] = lambda: frame.names
             self._made[module] = frame
             tree = parsed(self._sources[module])

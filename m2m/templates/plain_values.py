@@ -299,6 +299,16 @@ EXCEPTIONS: dict[str, type[Exception]] = {
         *(SyntaxError, ZeroDivisionError, AssertionError),
     )
 }
+
+
+def _folder_of(path: str) -> str:
+    folder, sign, _ = path.rpartition("/")
+    if not sign:
+        raise NotUnderstood("folders above a task's own")
+    return folder
+
+
+_path = Module(basename=lambda path: path.rpartition("/")[2], dirname=_folder_of)
 _flags = {name: getattr(re, name) for name in ("IGNORECASE", "I", "MULTILINE", "M", "DOTALL", "S")}
 _texts = {name: getattr(string, name) for name in ("ascii_letters", "digits", "punctuation")}
 LIBRARY: dict[str, Any] = {
@@ -322,6 +332,8 @@ LIBRARY: dict[str, Any] = {
     "functools": Module(partial=functools.partial),
     "itertools": Module(chain=itertools.chain, product=itertools.product),
     "math": Module(floor=math.floor, ceil=math.ceil, isnan=math.isnan, sqrt=math.sqrt),
+    "os": Module(path=_path),
+    "os.path": _path,
     "operator": Module(itemgetter=operator.itemgetter),
     "textwrap": Module(dedent=textwrap.dedent),
     "unicodedata": Module(category=unicodedata.category, normalize=unicodedata.normalize),

@@ -17,13 +17,13 @@ import ast
 import collections
 import functools
 import inspect
-import itertools
 import json
 import logging
 import random
 import re
 import signal
 import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ import jinja2
 import jinja2.meta
 import lm_eval
 import lm_eval.api.task as lm_eval_task
+import lm_eval.utils as lm_eval_utils
 from jinja2 import nodes
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks._yaml_loader import load_yaml
@@ -40,9 +41,11 @@ logging.disable(logging.CRITICAL)
 # Some metrics are downloaded, and none changes a request.
 lm_eval_task.get_metric = lambda *_: lambda **__: None
 lm_eval_task.tqdm = lambda values, **_: values
+# The harness compiles a template again for each row.
+lm_eval_utils.env.from_string = functools.cache(lm_eval_utils.env.from_string)
 TASKS = Path(lm_eval.__file__).parent / "tasks"
 SPLITS = ("test_split", "validation_split", "training_split", "fewshot_split")
-TRIES = 400
+TRIES = 4000
 LETTERS = "ABCDEFGHIJ"
 
 
@@ -59,8 +62,12 @@ class Rows(list):
     def __getitem__(self, at: Any) -> Any:
         return [row[at] for row in self] if isinstance(at, str) else list.__getitem__(self, at)
 
+    passed = False  # whether a filter left a row
+
     def filter(self, function: Any, **_: Any) -> Rows:
-        return Rows(row for row in self if function(dict(row)))
+        kept = Rows(row for row in self if function(dict(row)))
+        Rows.passed |= bool(kept)
+        return kept
 
     def map(self, function: Any, remove_columns: Any = (), **_: Any) -> Rows:
         made = []
@@ -114,9 +121,11 @@ def fields_of(config: dict[str, Any]) -> tuple[dict[str, set[str]], list[Any], d
     shown = config.get("fewshot_config") or {}
     keys = ("doc_to_text", "doc_to_target", "doc_to_choice", "gen_prefix", "description")
     rules = [config.get(k) for k in keys] + [shown.get(k) for k in keys if isinstance(shown, dict)]
+    texts = [config.get("gen_prefix"), shown.get("gen_prefix") if isinstance(shown, dict) else None]
     for rule in rules:
         if isinstance(rule, str):
-            if re.fullmatch(r"[A-Za-z_][\w ]*", rule) and len(rule) < 40:
+            is_name = re.fullmatch(r"[A-Za-z_][\w ]*", rule) and len(rule) < 40
+            if is_name and not (rule in texts and " " in rule):  # gen_prefix: The answer is
                 fields.setdefault(rule, set())
             tree = env.parse(rule if "{" in rule else "")
             for name in jinja2.meta.find_undeclared_variables(tree):
@@ -145,7 +154,7 @@ def fields_of(config: dict[str, Any]) -> tuple[dict[str, set[str]], list[Any], d
         for one, two in re.findall(nested, source):
             fields.setdefault(one, set()).add(two)
         try:
-            tree = ast.parse(inspect.cleandoc(source))
+            tree = ast.parse(textwrap.dedent(source))
         except SyntaxError:
             tree = ast.parse("")
         words += [
@@ -155,6 +164,11 @@ def fields_of(config: dict[str, Any]) -> tuple[dict[str, set[str]], list[Any], d
             and isinstance(n.value, (str, int))
             and len(str(n.value)) < 60
         ]
+        bound = list(words)
+        for text in (n for n in ast.walk(tree) if isinstance(n, ast.JoinedStr)):
+            parts = [p.value if isinstance(p, ast.Constant) else None for p in text.values]
+            if parts.count(None) == 1:
+                words += ["".join(p or str(w) for p in parts) for w in bound if isinstance(w, str)]
     return fields, list(dict.fromkeys(w for w in words if w not in fields)), sources
 
 
@@ -165,43 +179,56 @@ METHODS |= {"capitalize", "format", "join", "lstrip", "rstrip", "startswith", "e
 def made(kind: Any, name: str, inner: set[str], at: int) -> Any:
     """Return a value of a kind for a field of the row `at`."""
     text = f"{name.replace('_', ' ')} {'abcdefghijklmnopqrstuvwxyz'[at % 26]}é{at}"
-    few = [f"{text} {c}" for c in "pqrst"]
+    few = [f"{text} {c}" for c in "pqrstuvwxy"]
+    if isinstance(kind, tuple) and kind[0] == "pair":
+        return {"en": f"{text} en", str(kind[1]): f"{text} {kind[1]}"}
     if isinstance(kind, tuple):
         return kind[1]
+    one = at % 2
+    simple: dict[str, Any] = {
+        "text": text,
+        "digit": str(one),
+        "one": str(1 + one),
+        "int": one,
+        "int1": 1 + one,
+        "letter": LETTERS[one],
+        "list": few[:5],
+        "ten": few,
+        "two": few[:2],
+        "four": few[:4],
+        "ints": [0, 1],
+        "onehot": [0, 1, 0, 0, 0] if one else [1, 0, 0, 0, 0],
+        "bool": bool(one),
+        "float": 0.5,
+        "gap": f"{text} _ end",
+        "lists": [few[:2], few[2:4]],
+        # Fields that hold parts of each other.
+        "shared": [f"shared {at} {c}" for c in "pqrs"],
+        "shared one": f"shared {at} p",
+        "null": None,
+        "empty": "",
+        "boolean": "True" if one else "False",
+        "yes": "yes" if one else "no",
+    }
+    if kind in simple:
+        return simple[kind]
+    few = few[:5]
+    if kind == "repr":
+        return repr(few[:4])
+    if kind == "mc":
+        return {"choices": few, "labels": [1, 0, 0, 0, 0], "text": few, "label": list(LETTERS[:5])}
+    if kind == "deep":
+        return {
+            k: {"text": few, "label": list(LETTERS[:5]), "labels": [1, 0, 0, 0, 0], "choices": few}
+            for k in inner
+        }
     inside = {
         k: (few if k in ("text", "label", "choices", "texts") else f"{text} {k}") for k in inner
     }
     inside |= {k: list(LETTERS[:5]) for k in inner if k in ("label", "labels", "key")}
-    return {
-        "text": text,
-        "digit": str(at % 2),
-        "one": str(1 + at % 2),
-        "int": at % 2,
-        "int1": 1 + at % 2,
-        "letter": LETTERS[at % 2],
-        "list": few,
-        "two": few[:2],
-        "four": few[:4],
-        "ints": [0, 1],
-        "onehot": [0, 1, 0, 0, 0] if at % 2 else [1, 0, 0, 0, 0],
-        "bool": bool(at % 2),
-        "float": 0.5,
-        "repr": repr(few[:4]),
-        "gap": f"{text} _ end",
-        "dict": inside,
-        "dicts": [dict(inside, text=c, label=LETTERS[i]) for i, c in enumerate(few)],
-        "deep": {
-            k: {"text": few, "label": list(LETTERS[:5]), "labels": [1, 0, 0, 0, 0], "choices": few}
-            for k in inner
-        },
-        "mc": {"choices": few, "labels": [1, 0, 0, 0, 0], "text": few, "label": list(LETTERS[:5])},
-        "lists": [few[:2], few[2:4]],
-        "first": f"{name.replace('_', ' ')} {at} p",
-        "null": None,
-        "empty": "",
-        "boolean": "True" if at % 2 else "False",
-        "yes": "yes" if at % 2 else "no",
-    }[kind]
+    if kind == "dict":
+        return inside
+    return [dict(inside, text=c, label=LETTERS[i]) for i, c in enumerate(few)]  # dicts
 
 
 KINDS = [
@@ -211,12 +238,15 @@ KINDS = [
     "letter",
     "list",
     "four",
+    "ten",
     "two",
     "one",
     "int1",
     "dict",
     "dicts",
     "mc",
+    "shared",
+    "shared one",
 ]
 KINDS += [
     "bool",
@@ -275,28 +305,35 @@ class Search:
     def run(self) -> tuple[dict[str, Any], ConfigurableTask] | None:
         start = {name: self.first(name, inner) for name, inner in self.fields.items()}
         tried = 0
-        for kinds in itertools.chain(self.known, [start]):
+        for kinds in self.known:
             if set(kinds) >= set(start):
-                kinds = {name: kinds[name] for name in start}
+                self.fields = {name: self.fields.get(name, set()) for name in kinds}
                 level, task = self.attempt(kinds)
                 if task:
                     return kinds, task
-        best, level = dict(start), -1.0
+        self.fields = {name: self.fields.get(name, set()) for name in start}
+        best = dict(start)
         level, task = self.attempt(best)
-        names = list(start)
-        if not names:
-            return None
+        if task:
+            return best, task
         deadline = time.process_time() + 2.5
         while tried < TRIES and time.process_time() < deadline:
             tried += 1
+            # A name that is made while the function runs: f"option_{i}".
+            if (name := _missing(self.error)) and name not in self.fields:
+                self.fields[name] = set()
+                best[name] = "text"
+            names = list(best)
+            if not names:
+                return None
             kinds = dict(best)
             for _ in range(self.rng.choice((1, 1, 1, 2, 2, 3))):
-                name = self.suspect(names)
-                pool = [
-                    *KINDS,
-                    *([("word", self.rng.choice(self.words))] * 8 if self.words else []),
-                ]
-                kinds[name] = self.rng.choice(pool)
+                name = self.suspect(names, kinds)
+                is_word = self.words and self.rng.random() < (0.5 if "not in" in self.error else 0.3)
+                kinds[name] = self.rng.choice(KINDS)
+                if is_word:
+                    kind = "pair" if self.rng.random() < 0.1 else "word"
+                    kinds[name] = kind, self.rng.choice(self.words)
             reached, task = self.attempt(kinds)
             if task:
                 return kinds, task
@@ -304,17 +341,20 @@ class Search:
                 best, level = kinds, reached
         return None
 
-    def suspect(self, names: list[str]) -> str:
-        hit = [name for name in names if repr(name) in self.error]
+    def suspect(self, names: list[str], kinds: dict[str, Any]) -> str:
+        """Return a field to change: one that the error names or shows, half of the time."""
+        row = {name: made(kinds[name], name, self.fields[name], 0) for name in names}
+        shown = {n: str(v)[:40] for n, v in row.items() if isinstance(v, (str, list, dict)) and v}
+        hit = [n for n in names if repr(n) in self.error or shown.get(n, "\0") in self.error]
         return self.rng.choice(hit) if hit and self.rng.random() < 0.5 else self.rng.choice(names)
 
     def attempt(self, kinds: dict[str, Any]) -> tuple[float, ConfigurableTask | None]:
-        stage = [0.0]
+        stage, Rows.passed = [0.0], False
         try:
             return 9, built(self.config, lambda split, n: self.rows(kinds, split, n), stage)
         except Exception as error:  # whatever a task's code does
             self.error = f"{type(error).__name__} {error}"
-            return stage[0], None
+            return max(stage[0], Rows.passed / 2), None
 
 
 def built(config: dict[str, Any], rows: Any, stage: list[float]) -> ConfigurableTask:
@@ -399,6 +439,12 @@ def recorded(path: Path, task: ConfigurableTask) -> dict[str, Any]:
     }
 
 
+def _missing(error: str) -> str:
+    """Return the name of a field that a row should have had."""
+    found = re.match(r"KeyError '([^']+)'$|UndefinedError '(\w+)' is undefined", error)
+    return found[1] or found[2] if found else ""
+
+
 def shape_of(config: dict[str, Any]) -> str:
     """Return a name that tasks of the same form share."""
     return re.sub(
@@ -423,8 +469,8 @@ def case_of(path: Path, known: Known) -> dict[str, Any] | None:
         known: kinds of fields that fitted tasks of the same shape; gets this task's.
     """
     name = path.relative_to(TASKS).as_posix()
-    signal.signal(signal.SIGALRM, _late)
-    signal.alarm(20)
+    signal.signal(signal.SIGPROF, _late)
+    signal.setitimer(signal.ITIMER_PROF, 20)
     try:
         config = load_yaml(path)
         if "task" not in config or "group" in config or "class" in config:
@@ -443,7 +489,7 @@ def case_of(path: Path, known: Known) -> dict[str, Any] | None:
     except (Exception, SystemExit) as error:  # whatever a task's code does
         return {"file": name, "lm_eval": f"{type(error).__name__}: {error}"[:300]}
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
     return case
 
 
