@@ -16,7 +16,8 @@ from m2m.evaluate.task_check import TaskCheck
 from m2m.progress import Progress
 
 _SPLITS = ("test_split", "validation_split", "training_split", "fewshot_split")
-_PARTS = re.compile(r"'[^']*'|\"[^\"]*\"|!function [\w./]+|\d+")
+_PARTS = re.compile(r"'[^']*'|\"[^\"]*\"|!function [\w./]+|\b\d+")
+_COUNT = re.compile(r".*: \d+ problems$")
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,10 @@ class Listed:
         """Return the refusal in one line, without the file's name; "" if there is none."""
         if self.refusal is None:
             return ""
-        lines = [line.strip(" -") for line in self.refusal.message.split("\n")]
+        lines = self.refusal.message.split("\n")
+        lines = [line.strip(" -") for line in lines if not _COUNT.fullmatch(line)]
         text = "; ".join(line for line in lines if line)
-        return re.sub(r"^\S*?\.yaml(:\d+)?:? ", "", text)
+        return re.sub(r"^\S*?yaml(:\d+)?:? ", "", text)
 
     @property
     def remedy(self) -> str:

@@ -288,6 +288,8 @@ class _Loader:
             return Example(doc.text, choices, _gold(doc.target, choices), doc.line, **about)
         answers = self._answers(doc)
         if config.kind == "loglikelihood_rolling":
+            if len(answers) > 1:
+                raise InputError(f"doc_to_target gives {doc.target!r:.40}, expected a text")
             if not answers[0].strip():
                 raise InputError("doc_to_target gives a text without words")
             about = {"facet": facet(doc.fields), "fields": doc.fields, "target": doc.target}
@@ -297,13 +299,13 @@ class _Loader:
     def _choices_inside(self, doc: Doc, above: str) -> Example:
         """Return an example whose choices are in its questions, before the same answer."""
         config, choices = self._config, _choices(doc)
-        if not isinstance(doc.target, str):
+        if not isinstance(doc.target, str | int | float):
             raise InputError(f"doc_to_target gives {doc.target!r:.40}, expected a text")
         contexts = tuple(above + turn(text, None, doc.prefix, "", "") for text in choices)
         gold = _gold(doc.text, choices)
         return Example(
             choices[gold],
-            (doc.target,) * len(choices),
+            (str(doc.target),) * len(choices),
             gold,
             doc.line,
             facet(doc.fields),

@@ -16,11 +16,13 @@ from m2m.dataset.plain_text import refuse_no_prose, refuse_parallel
 from m2m.dataset.row_source import Source, open_source, options_of
 from m2m.dataset.sameness import normalize
 from m2m.errors import InputError, Problems
+from m2m.evaluate.group_lines import group_refused
 from m2m.evaluate.harness import SUFFIXES, Part, load_harness, reframed
 from m2m.evaluate.metric import Metric
 from m2m.evaluate.metrics import check_metric
 from m2m.evaluate.prompts import Form
 from m2m.evaluate.same import question_keys
+from m2m.evaluate.task_config import GroupFound
 from m2m.evaluate.task_groups import Member
 from m2m.evaluate.tasks import Task, load_task
 from m2m.opening import universal_newlines
@@ -145,7 +147,10 @@ def _harness_task(target: Target, part: Part, member: Member, roots: Sequence[Pa
     path = member.path
     own_reading = [name for name in _READING if name != "shots"]
     _refuse_set(target, path, own_reading, "the task file says how its rows are read")
-    task = load_harness(member, part, target.shots_seed, roots, target.shots)
+    try:
+        task = load_harness(member, part, target.shots_seed, roots, target.shots)
+    except GroupFound:
+        raise group_refused(path, part, roots) from None
     metric = metric_of(target, task)
     own: dict[str, Any] = {
         "style": "" if target.template == "auto" else target.template,

@@ -31,14 +31,20 @@ _NO_MATTER = {
     *("task", "task_alias", "tag", "group", "group_alias", "metadata", "task_list"),
     *("should_decontaminate", "doc_to_decontamination_query", "unsafe_code"),
 }
-# Keys of the harness that need code or a network; the words say what the user can write.
-_NEEDS = {
-    "process_results": "m2m has its own metrics: write `process_results: null` in a child file",
-    "custom_dataset": "write `custom_dataset: null` and `dataset_path` in a child file",
-    "use_prompt": "write the prompt out in `doc_to_text`",
-    "doc_to_image": "m2m evaluates texts only",
-    "doc_to_audio": "m2m evaluates texts only",
-    "class": "this task is a program: choose another",
+# Keys of the harness that need code or a network: why, and the lines of a child file without them.
+_NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "process_results": ("m2m has its own metrics", ("process_results: null",)),
+    "custom_dataset": (
+        "it is a program that makes the rows",
+        ("custom_dataset: null", "dataset_path: ORG/NAME"),
+    ),
+    "use_prompt": (
+        "the prompt is in another package",
+        ("use_prompt: null", 'doc_to_text: "{{FIELD}}"'),
+    ),
+    "doc_to_image": ("m2m evaluates texts only", ()),
+    "doc_to_audio": ("m2m evaluates texts only", ()),
+    "class": ("this task is a program", ()),
 }
 # The types of each value; null counts as a missing key.
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -53,6 +59,11 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "doc_to_target": (str, int, list, Tagged),
     "doc_to_choice": (str, list, dict, Tagged),
 }
+_NEEDED = {
+    "dataset_path": "dataset_path: ORG/NAME",
+    "doc_to_text": 'doc_to_text: "{{FIELD}}"',
+    "doc_to_target": 'doc_to_target: "{{FIELD}}"',
+}
 _WORDS = {
     **{str: "a text", int: "a whole number", list: "a list", dict: "keys and values"},
     Tagged: "!function",
@@ -63,6 +74,10 @@ _SHOTS = {
     *("sampler", "split", "samples", "process_docs", "doc_to_text", "doc_to_choice"),
     *("doc_to_target", "gen_prefix", "fewshot_delimiter", "target_delimiter", "fewshot_indices"),
 }
+
+
+class GroupFound(InputError):
+    """The file is a group of tasks."""
 
 
 @dataclass(frozen=True)
@@ -188,38 +203,42 @@ def _own(shown: Mapping[str, Any], key: str, other: Any) -> Any:
 def _refuse_group(path: Path, keys: Mapping[str, Any]) -> None:
     if "group" not in keys or isinstance(keys.get("task"), str):
         return
-    members = keys.get("task")
-    members = members if isinstance(members, list) else [members]
-    named = [str(m.get("task") or m.get("group") if isinstance(m, dict) else m) for m in members]
-    raise InputError(
-        f"{path}: is the group {keys['group']!r:.60} of {len(named)} tasks or groups, no task",
-        "`m2m eval` takes a group; in a recipe, write [[targets]] for each of its tasks, the files "
-        f"of {', '.join(named):.200}: `m2m tasks list FOLDER --files --name NAME` prints them",
+    raise GroupFound(
+        f"{path}: is the group {keys['group']!r:.60}, no task",
+        "`m2m eval` takes a group; elsewhere give the files of its tasks",
     )
 
 
 def _refuse_unknown(path: Path, keys: Mapping[str, Any]) -> None:
-    problems = Problems()
+    problems, lines, hopeless = Problems(), [f"include: {path.name}"], False
     for key, value in keys.items():
         kinds = _TYPES.get(key, (object,))
         if key in _NEEDS and value:
-            problems.add(f"`{key}` is not supported; {_NEEDS[key]}")
+            why, instead = _NEEDS[key]
+            problems.add(f"`{key}` is not supported; {why}")
+            lines += instead
+            hopeless = hopeless or not instead
         elif key not in _USED | _NO_MATTER and value not in ([], {}, "", False):
-            problems.add(f"`{key}` is not supported; leave it out, or write `{key}: null`")
+            problems.add(f"`{key}` is not supported")
+            lines.append(f"{key}: null")
         elif key in _NO_MATTER or key == "metric_list":
             continue
         elif not isinstance(value, kinds) or (isinstance(value, bool) and key in _TYPES):
             tagged = f" ({value.place})" if isinstance(value, Tagged) else ""
             expected = " or ".join(_WORDS[kind] for kind in kinds)
             problems.add(f"`{key}` is {value!r:.60}{tagged}, expected {expected}")
+            lines.append(f"{key}: ({expected})")
     if wrong := _metrics_fault(keys.get("metric_list", [])):
         problems.add(f"`metric_list` {wrong}")
-    if not keys.get("dataset_path"):
-        problems.add("`dataset_path` is missing")
-    for key in ("doc_to_text", "doc_to_target"):
-        if keys.get(key) is None:
+        lines.append("metric_list: [{metric: acc}]")
+    for key, line in _NEEDED.items():
+        if not keys.get(key) if key == "dataset_path" else keys.get(key) is None:
             problems.add(f"`{key}` is missing")
-    hint = "write the keys that m2m reads in a child file (`include: ...`): docs/targets.md"
+            lines.append(line)
+    hint = "write a child file next to it with the lines " + ", ".join(
+        f"`{line}`" for line in dict.fromkeys(lines)
+    )
+    hint = "choose another task" if hopeless else hint
     problems.raise_if_any(InputError, str(path), hint)
 
 
@@ -240,14 +259,18 @@ def _refuse_shots(path: Path, shown: Mapping[str, Any]) -> None:
         if key not in _SHOTS:
             problems.add(f"fewshot_config has `{key}`, which the harness does not read")
         if key in ("samples", "sampler") and holds_tag(value):
-            problems.add(f"fewshot_config: `{key}` is {value!s:.60}; write the rows as a list")
+            problems.add(f"fewshot_config: `{key}` is {value!s:.60}, expected plain values")
     samples = shown.get("samples")
     if samples is not None and not _is_list(samples) and not holds_tag(samples):
         problems.add(f"fewshot_config: `samples` is {samples!r:.40}, expected a list of rows")
     sampler = shown.get("sampler", "default")
     if sampler not in ("default", "first_n") and not holds_tag(sampler):
         problems.add(f"fewshot_config: `sampler` is {sampler!r:.40}, expected default or first_n")
-    problems.raise_if_any(InputError, str(path), "set `fewshot_config` in a child file")
+    hint = (
+        f"write a child file next to it with the lines `include: {path.name}`, `fewshot_config: "
+        "{samples: [{FIELD: text}]}`; or with `fewshot_config: null`, `num_fewshot: 0`"
+    )
+    problems.raise_if_any(InputError, str(path), hint)
 
 
 def _generation(

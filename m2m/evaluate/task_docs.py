@@ -14,7 +14,7 @@ from typing import Any
 from m2m.errors import InputError
 from m2m.evaluate.task_config import Config, Side
 from m2m.evaluate.task_data import Rows, TaskData
-from m2m.evaluate.task_functions import TaskFunctions
+from m2m.evaluate.task_functions import TaskFunctions, remedy
 from m2m.formats.yaml import Tagged
 from m2m.templates.functions import Function, cells
 from m2m.templates.parent import Refused, Template
@@ -180,9 +180,10 @@ class TaskDocs:
         try:
             table = cells(programs, rows.fields, f"{self.config.path}")
         except Refused as error:
+            keys = [k for k, c in parts.items() if c.program and isinstance(c.program[0], Function)]
             raise InputError(
-                f"{self.config.path}: a function of this task: {error!s:.300}",
-                "m2m runs no code from a file: write it as a Jinja template in a child file",
+                f"{self.config.path}: {', '.join(keys)}: {error!s:.300}",
+                remedy(self.config.path, keys),
             ) from None
         for number, column in enumerate(asked):
             column.values = [row[number] for row in table]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,9 @@ from m2m.templates.functions import Function, imports_of
 from m2m.templates.parent import Refused
 
 _MODULES = 16  # of one task
-_REMEDY = "m2m runs no code from a file: write `{key}` as a Jinja template in a child file"
-_REMEDIES = {
-    "process_docs": "m2m runs no code from a file: write `process_docs: null` in a child file, and "
-    "give it rows that are ready",
+_LINES = {
+    "process_docs": "`process_docs: null`, and give it rows that are ready",
+    "doc_to_choice": '`doc_to_choice: ["...", "..."]`',
 }
 Known = dict[tuple[Any, ...], Function | Refused]
 
@@ -25,8 +25,8 @@ class TaskFunctions:
 
     Args:
         files: reads them.
-        known: functions of other tasks, or why they are refused, by the texts of their modules; gets
-            this task's.
+        known: functions of other tasks, or why they are refused, by the texts of their modules;
+            gets this task's.
     """
 
     def __init__(self, files: TaskFiles, known: Known | None = None) -> None:
@@ -78,8 +78,8 @@ class TaskFunctions:
 
     def refused(self, tag: Tagged, key: str, why: str) -> InputError:
         """Return the error of a function that is more than a formula."""
-        remedy = _REMEDIES.get(key, _REMEDY.format(key=key))
-        return InputError(f"{tag.place}: `{key}` is {tag!s:.60}; {why:.300}", remedy)
+        message = f"{tag.place}: `{key}` is {tag!s:.60}; {why:.300}"
+        return InputError(message, remedy(self._files.path, [key]))
 
     def marks(self) -> dict[str, str]:
         """Return the texts of the modules that were read, by name."""
@@ -117,3 +117,12 @@ class TaskFunctions:
         inner = dotted.removeprefix("lm_eval.tasks.").replace(".", "/") + ".py"
         places = (parent / inner for parent in path.parents)
         return next((place for place in places if place.is_file()), None)
+
+
+def remedy(path: Path, keys: Sequence[str]) -> str:
+    """Return what to write in place of the functions of a task file."""
+    lines = [_LINES.get(key, f'`{key}: "{{{{FIELD}}}}"`') for key in keys]
+    return (
+        "m2m runs no code from a file: write a child file next to it with the lines `include: "
+        f"{path.name}`, {', '.join(lines)}"
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -39,6 +39,7 @@ class Modules:
     ) -> None:
         self._sources, self._imports, self._folder = sources, imports, folder
         self._made: dict[str, Frame] = {}
+        self._trees: dict[str, ast.Module] = {}
         self.steps = 0
 
     def count(self) -> None:
@@ -60,7 +61,24 @@ class Modules:
         value = self.frame(module).get(name)
         if not callable(value):
             raise NotUnderstood(f"{name!r:.60} is not a function")
+        for reason in self._called(module, name, set()):
+            raise NotUnderstood(reason)
         return value
+
+    def _called(self, module: str, name: str, seen: set[str]) -> Iterator[str]:
+        """Yield why packages are not known that a function uses in any case, as chance."""
+        names = self.frame(module).names
+        for node in self._trees[module].body:
+            own = isinstance(node, ast.FunctionDef) and node.name == name
+            if not own and not (isinstance(node, ast.Assign) and name in _targets(node)):
+                continue
+            for call in _always(node):
+                inner = names.get(call)
+                if isinstance(inner, Unknown) and "the package '" in inner.reason:
+                    yield inner.reason
+                elif call not in seen:
+                    seen.add(call)
+                    yield from self._called(module, call, seen)
 
     def frame(self, module: str) -> Frame:
         """Return the names of a module; its statements are computed once."""
@@ -70,7 +88,7 @@ class Modules:
             frame = Frame({"__name__": module, "__file__": file}, Frame(dict(BUILTINS), None))
             frame.names["globals"] = lambda: frame.names
             self._made[module] = frame
-            tree = parsed(self._sources[module])
+            tree = self._trees[module] = parsed(self._sources[module])
             known = self._imports.get(module, {})
             for statement in tree.body:
                 self._add(module, statement, frame, known)
@@ -126,6 +144,24 @@ class Modules:
                 or type(frame.names.get(name)) in (list, dict, set)
             ):
                 frame.names[name] = Unknown(reason)
+
+
+def _targets(node: ast.Assign) -> list[str]:
+    return [target.id for target in node.targets if isinstance(target, ast.Name)]
+
+
+def _always(node: ast.AST) -> Iterator[str]:
+    """Yield the names whose functions are called, or that are given to `partial`, in any case."""
+    if isinstance(node, ast.Call):
+        func = node.func
+        while isinstance(func, ast.Attribute):
+            func = func.value
+        given = [func, *(node.args if isinstance(func, ast.Name) else [])]
+        yield from (part.id for part in given if isinstance(part, ast.Name))
+    for inner in ast.iter_child_nodes(node):
+        if isinstance(node, ast.If | ast.IfExp | ast.Try | ast.BoolOp | ast.While):
+            continue
+        yield from _always(inner)
 
 
 def parsed(source: str) -> ast.Module:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import html
 import itertools
 import json
 import math
@@ -308,6 +309,13 @@ def _folder_of(path: str) -> str:
     return folder
 
 
+def _detokenized(text: str) -> str:
+    """Return a text as `general_detokenize` of lm_eval/utils.py does."""
+    text = text.replace(" n't", "n't").replace(" )", ")").replace("( ", "(")
+    text = text.replace('" ', '"').replace(' "', '"')
+    return re.sub(r" (['.,])", r"\1", text)
+
+
 _path = Module(basename=lambda path: path.rpartition("/")[2], dirname=_folder_of)
 _flags = {name: getattr(re, name) for name in ("IGNORECASE", "I", "MULTILINE", "M", "DOTALL", "S")}
 _texts = {name: getattr(string, name) for name in ("ascii_letters", "digits", "punctuation")}
@@ -332,8 +340,11 @@ LIBRARY: dict[str, Any] = {
     "functools": Module(partial=functools.partial),
     "itertools": Module(chain=itertools.chain, product=itertools.product),
     "math": Module(floor=math.floor, ceil=math.ceil, isnan=math.isnan, sqrt=math.sqrt),
-    "os": Module(path=_path),
+    # A variable of the environment counts as not set.
+    "os": Module(path=_path, getenv=lambda name, default=None: default),
     "os.path": _path,
+    "lm_eval.utils": Module(general_detokenize=_detokenized),
+    "html": Module(unescape=html.unescape, escape=html.escape),
     "operator": Module(itemgetter=operator.itemgetter),
     "textwrap": Module(dedent=textwrap.dedent),
     "unicodedata": Module(category=unicodedata.category, normalize=unicodedata.normalize),

@@ -182,7 +182,7 @@ def test_written_answers(tmp_path: Path) -> None:
         ({"num_fewshot": 5}, "5 solved examples are asked for, found 2 rows"),
         ({"metric_list": ["acc"]}, "`metric_list` is ['acc'], expected a list of keys and values"),
         ({"include": "task.yaml"}, "includes itself"),
-        ({"group": "g", "task": ["a", "b"]}, "is the group 'g' of 2 tasks"),
+        ({"group": "g", "task": ["a", "b"]}, "is the group 'g', no task"),
         ({"generation_kwargs": {"guide": 1}}, "generation_kwargs has guide"),
         ({"generation_kwargs": {1: 2}}, "generation_kwargs has 1"),
         ({"generation_kwargs": {"temperature": [1]}}, "temperature is [1], expected a number"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,9 @@ import pytest
 
 from m2m.errors import InputError
 from m2m.evaluate.harness import load_harness
+from m2m.evaluate.targets import load_target
 from m2m.evaluate.task_groups import Aggregate, Group, Member, aggregated, aggregates_of, read_group
+from m2m.recipe import Target
 from tests.evaluate.test_harness import TASK, written
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "harness" / "groups.json"
@@ -104,3 +107,21 @@ def test_names_are_looked_for_in_other_folders_if_the_user_allows(folder: Path) 
     assert made and made.tasks[0].path == folder / "one.yaml"
     assert made.aggregates == () == tuple(aggregates_of(path, None))
     assert Aggregate("acc").by_size
+
+
+def test_a_group_as_a_target_is_met_with_lines_that_can_be_pasted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    changed = {"task": "two", "num_fewshot": 1}
+    group(folder, task=["one", "three", changed], aggregate_metric_list=[{"metric": "acc"}])
+    with pytest.raises(InputError, match="is the group 'g' of 3 tasks") as caught:
+        load_target(Target("t", folder / "group.yaml"), "dev")
+    first, _, lines = (caught.value.hint or "").partition("\n")
+    assert "each task counts by its examples" in first
+    targets = tomllib.loads(lines)["targets"]
+    rows = [load_target(Target(t["name"], Path(t["dev"])), "dev").examples for t in targets[:2]]
+    assert [(t["name"], t["weight"]) for t in targets[:2]] == [("one", 2), ("three", 2)]
+    assert [len(examples) for examples in rows] == [2, 2]
+    assert targets[2]["dev"] == "own-two.yaml"
+    assert "the keys of the group: num_fewshot, and `include: two.yaml`" in lines
