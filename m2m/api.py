@@ -22,6 +22,7 @@ from m2m.arrays import F64
 from m2m.commands.eval import Comparison, Reading, compare_models
 from m2m.commands.merge import Merged, merge_adapters
 from m2m.commands.models import AUTO
+from m2m.counted import counted
 from m2m.errors import InputError, M2MError
 from m2m.evaluate.metric import Metric, mean_of
 from m2m.evaluate.metrics import METRICS, measure_all
@@ -111,7 +112,7 @@ def own_metric(
         if values.shape != (len(scores),) or not np.isfinite(values).all():
             raise InputError(
                 f"metric {name}: returned shape {values.shape} or numbers that are not finite, "
-                f"expected a finite number for each of {len(scores)} examples"
+                f"expected a finite number for each of {counted(len(scores), 'example')}"
             )
         return values
 

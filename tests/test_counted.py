@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -47,3 +49,38 @@ def test_every_format_of_a_score_drops_the_sign_of_zero() -> None:
     texts = {path: path.read_text("utf-8") for path in Path(m2m.__file__).parent.rglob("*.py")}
     assert any(re.search(r":[+]?z[.][34]f", text) for text in texts.values())
     assert not [path for path, text in texts.items() if re.search(r":[+]?[.][34]f", text)]
+
+
+_NOUNS = (
+    "rows|files|questions|examples|lines|labels|datasets|tokens|steps|mixtures|answers|targets|"
+    "texts|columns|models|runs|characters|choices|adapters|checks|sheets|contenders|pairs|entries"
+)
+_PLURAL = re.compile(rf" (?:\w+ )?(?:{_NOUNS})\b")
+_NO_NUMBERS = re.compile(r"\w*(?:name|label|many|part|number|stem|run|kind)|in_rows\(.*|[_A-Z]+")
+_BARE = 77  # numbers of which nobody has checked that they are never 1
+
+
+@pytest.mark.slow  # reads every module
+def test_no_new_message_writes_1_rows() -> None:
+    """A number before a plural noun is written by `counted`, which knows the singular."""
+    found = []
+    for path in sorted(Path(m2m.__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for value, text in pairwise(node.values) if isinstance(node, ast.JoinedStr) else ():
+                if isinstance(value, ast.FormattedValue) and isinstance(text, ast.Constant):
+                    name = ast.unparse(value.value)
+                    if name.startswith("counted("):
+                        continue
+                    name = name.rpartition(".")[2]
+                    if _PLURAL.match(text.value) and not _NO_NUMBERS.fullmatch(name):
+                        found.append(f"{path.name}:{node.lineno}: {{{name}}}{text.value[:30]}")
+    assert len(found) <= _BARE, "\n".join(found)
+    assert len(found) > _BARE - 5, f"lower _BARE to {len(found)}"
+
+
+@pytest.mark.slow  # reads every module
+def test_no_message_has_a_plural_in_brackets() -> None:
+    for path in Path(m2m.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert not re.search(r"[a-z]{3}\(s\)(?![?|])", node.value), (path, node.value)

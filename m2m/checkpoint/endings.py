@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from m2m.counted import counted
 from m2m.errors import InputError
 from m2m.formats.gguf import GGUFFile, GGUFValue
 from m2m.formats.half import bf16_to_f32
@@ -143,7 +144,7 @@ def ending_cautions(formatter: Formatter, weights: SafetensorsFile) -> Iterator[
         text, ids = answer_ending(tokenizer, template)
         wrote = (
             f"ends an answer with {text[:40]!r}, which is not an end token of the vocabulary (it "
-            f"cuts this into {len(ids)} tokens)"
+            f"cuts this into {counted(len(ids), 'token')})"
             if text
             else "writes no end token after an answer"
         )
@@ -172,7 +173,7 @@ def _untrained(head: NDArray[Any], index: int, tokenizer: Tokenizer) -> str | No
     twins = [int(i) for i in alike if i != index and np.array_equal(head[i], row)]
     if not twins:
         return None
-    more = f" and of {len(twins) - 1} more tokens" if len(twins) > 1 else ""
+    more = f" and of {counted(len(twins) - 1, 'more token')}" if len(twins) > 1 else ""
     return f"equals that of {tokenizer.tokens[twins[0]]}{more}"
 
 

@@ -14,6 +14,7 @@ from m2m.checkpoint.gguf_keys import unknown_keys
 from m2m.checkpoint.model_folder import compare_shapes
 from m2m.checkpoint.model_source import TOKEN_IDS, Source, check_finite
 from m2m.checkpoint.names import LONG_FACTORS, ROPE_FACTORS, gguf_rules
+from m2m.counted import counted
 from m2m.errors import InputError, Problems
 from m2m.families import FAMILIES
 from m2m.formats.gguf import GGUFFile
@@ -107,5 +108,5 @@ def _check_parts(path: Path, parts: list[GGUFFile]) -> None:
     count = sum(len(part.tensors) for part in parts)
     expected = parts[0].value("split.tensors.count", count)
     if expected != count or len({name for part in parts for name in part.tensors}) != count:
-        problems.add(f"{count} tensors in all parts, expected {expected} different ones")
+        problems.add(f"{counted(count, 'tensor')} in all parts, expected {expected} different ones")
     problems.raise_if_any(InputError, str(path), "are these the parts of one and the same model?")

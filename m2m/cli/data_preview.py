@@ -130,7 +130,7 @@ def _show_row(shown: Shown, part: str) -> None:
     for piece in shown.pieces:
         body = piece.text
         if len(body) > _LONGEST:
-            body = f"{body[:_LONGEST]}... ({len(body) - _LONGEST:,} more characters)"
+            body = f"{body[:_LONGEST]}... ({counted(len(body) - _LONGEST, 'more character')})"
         marked = [(_BEGIN, False), (body, True), (_END, False)]
         pieces += marked if piece.trained else [(body, False)]
     say_pieces(pieces, "  ")

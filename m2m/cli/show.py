@@ -223,7 +223,7 @@ def _short(text: str) -> str:
 
 def part(made: Part) -> None:
     """Print the fine-tunes that a share has made."""
-    rung = f" of the rung of {made.rung:,} steps" if made.rung else ""
+    rung = f" of the rung of {counted(made.rung, 'step')}" if made.rung else ""
     say(f"{counted(len(made.trained), 'fine-tune')}{rung} made: m2m run goes on from them")
     if made.more:
         say("When all shares have ended, start them again for the next rung.")

@@ -21,6 +21,7 @@ from m2m.commands.init_rows import (
     written_fields,
 )
 from m2m.commands.pairs import grouped
+from m2m.counted import counted
 from m2m.dataset import encode
 from m2m.errors import InputError, M2MError
 from m2m.escaping import one_line
@@ -182,7 +183,7 @@ def _aims(
     """
     if len(tests) > len(targets):
         raise InputError(
-            f"{len(tests)} test files for {len(targets)} targets",
+            f"{counted(len(tests), 'test file')} for {counted(len(targets), 'target')}",
             "give each `--target` at most one `--test`, in the same order",
         )
     objectives: list[dict[str, Any]] = []

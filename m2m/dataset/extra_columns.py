@@ -238,7 +238,7 @@ def refuse_same_question(
         about = ABOUT.fullmatch(name) and name != "source"
         if not about and 2 * len(texts) > len(rows) and len(texts) >= 2 * questions:
             raise InputError(
-                f"{path}: {len(rows)} rows ask only "
+                f"{path}: {counted(len(rows), 'row')} ask only "
                 f"{counted(questions, 'different question')}, and the model would not see {key}",
                 f"write {key} into the question, or delete it",
             )

@@ -50,7 +50,7 @@ class LongRows:
 
     def in_words(self, name: str, rows: int, limit: RowLimit) -> list[str]:
         """Return a sentence for what was cut, and one for what was skipped, of `rows` in all."""
-        over = f"longer than {limit.tokens} tokens ({limit.name})"
+        over = f"longer than {counted(limit.tokens, 'token')} ({limit.name})"
         sentences = []
         if self.cut:
             sentences.append(

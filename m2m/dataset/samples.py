@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from m2m.counted import counted
 from m2m.dataset.mapping import AS_IT_IS, RowMapping
 from m2m.dataset.row import Row
 from m2m.dataset.row_source import Source
@@ -143,7 +144,7 @@ def encode(
         if longest > limit.tokens and row.text is None:
             lengths.append(longest)
             fits = f"at most {limit.tokens} fit ({limit.name})"
-            problems.add(f"line {row.line}: {longest} tokens, {fits}")
+            problems.add(f"line {row.line}: {counted(longest, 'token')}, {fits}")
         cuts = [cut for sample in row_samples for cut in _cut(sample, limit.tokens)]
         samples += [cut for cut in cuts if cut.loss_mask.any()]
     hints |= {limit.remedy(lengths): None} if lengths else {}

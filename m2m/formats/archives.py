@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
+from m2m.counted import counted
 from m2m.formats.byte_parts import Source
 from m2m.formats.extra import imported
 from m2m.formats.rowfile import Fault
@@ -160,7 +161,7 @@ def check_members(infos: list[zipfile.ZipInfo], packed: int) -> None:
     size, most = sum(info.file_size for info in infos), most_bytes(packed)
     if size > most:
         raise Fault(
-            f"unpacks to {size:,} bytes, m2m unpacks at most {most:,} of {packed:,}",
+            f"unpacks to {counted(size, 'byte')}, m2m unpacks at most {most:,} of {packed:,}",
             "unpack it yourself, and give the file that is inside",
         )
 
@@ -206,7 +207,7 @@ def _chosen(files: list[zipfile.ZipInfo], inner: str) -> tuple[zipfile.ZipInfo, 
     if not likely:
         raise Fault("is an archive without files", "is it the right file?")
     shown = ", ".join(info.filename for info in likely[:8]) + (" ..." if len(likely) > 8 else "")
-    wrong = f"has no file {inner!r:.60}" if inner else f"has {len(likely)} files"
+    wrong = f"has no file {inner!r:.60}" if inner else f"has {counted(len(likely), 'file')}"
     if not has_rows(likely[0].filename):  # such as train.en and train.sw: a path alone reads none
         raise Fault(
             f"{wrong}: {shown}",

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from m2m.counted import counted
 from m2m.formats.archives import most_bytes
 from m2m.formats.cells import index_notes
 from m2m.formats.extra import imported
@@ -48,7 +49,7 @@ def read_columns(
             batch.validate(full=True)
             size += batch.nbytes
             if size > most:
-                raise Fault(f"unpacks to more than {most:,} bytes, m2m stops there")
+                raise Fault(f"unpacks to more than {counted(most, 'byte')}, m2m stops there")
             for row in batch.select(names).to_pylist():
                 fields = row if plain else {key: _value(item, key) for key, item in row.items()}
                 records.append(Record(fields, len(records) + 1))
@@ -81,7 +82,7 @@ def _opened(arrow: Any, data: bytes, kind: str, most: int) -> tuple[Any, Iterato
         about = file.metadata
         size = sum(about.row_group(i).total_byte_size for i in range(about.num_row_groups))
         if size > most:
-            raise Fault(f"unpacks to {size:,} bytes, m2m unpacks at most {most:,} here")
+            raise Fault(f"unpacks to {counted(size, 'byte')}, m2m unpacks at most {most:,} here")
         return file.schema_arrow, file.iter_batches(batch_size=_BATCH)
     if kind == "arrow stream":
         reader = imported("pyarrow", "pyarrow.ipc").open_stream(buffer)

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from m2m.counted import counted
 from m2m.errors import InputError
 from m2m.formats.ggml import GGMLQuantizationType, nbytes_of
 
@@ -153,7 +154,7 @@ class HeaderReader:
         start = self.position
         if count > self.size - start:
             raise self.fail(
-                f"{field} at byte {start} needs {count} bytes, the file ends after "
+                f"{field} at byte {start} needs {counted(count, 'byte')}, the file ends after "
                 f"{self.size - start}"
             )
         self.position = start + count
@@ -173,7 +174,7 @@ class HeaderReader:
         """Read a length, at most `limit`, and that many bytes."""
         length = self.uint64(field)
         if length > limit:
-            raise self.fail(f"{field} has {length:,} bytes, m2m reads at most {limit:,}")
+            raise self.fail(f"{field} has {counted(length, 'byte')}, m2m reads at most {limit:,}")
         start = self.take(length, field)
         # Some vocabularies hold broken UTF-8; surrogates keep its bytes for the writer.
         return str(self._buffer[start : start + length], "utf-8", "surrogateescape")
@@ -198,7 +199,7 @@ class HeaderReader:
             )
         if pairs > _MAX_PAIRS or tensors > _MAX_TENSORS:
             raise self.fail(
-                f"has {pairs:,} key-values and {tensors:,} tensors, m2m reads at most "
+                f"has {pairs:,} key-values and {counted(tensors, 'tensor')}, m2m reads at most "
                 f"{_MAX_PAIRS:,} and {_MAX_TENSORS:,}"
             )
         return pairs, tensors

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from m2m.counted import counted
 from m2m.errors import Problems
 from m2m.formats.archives import check_members
 from m2m.formats.cells import to_fields
@@ -90,7 +91,7 @@ def _chosen(book: Any, inner: str) -> str:
     if not filled:
         raise Fault("has no sheet with rows", "is it the right file?")
     raise Fault(
-        f"has {len(filled)} sheets with rows: {', '.join(filled):.200}",
+        f"has {counted(len(filled), 'sheet')} with rows: {', '.join(filled):.200}",
         members=filled,
     )
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from m2m.counted import counted
 from m2m.evaluate.metrics import METRICS
 from m2m.evaluate.scores import Scores
 from m2m.mix.ranking import Interval, ahead, percentiles
@@ -42,7 +43,7 @@ class Judged:
     @property
     def after(self) -> str:
         """Return " after 2,400 steps", or "" if all models had the same number."""
-        return f" after {self.steps:,} steps" if self.steps else ""
+        return f" after {counted(self.steps, 'step')}" if self.steps else ""
 
     @property
     def beats_guessing(self) -> bool:

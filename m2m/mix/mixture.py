@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from m2m.counted import counted
 from m2m.formats.json_values import as_list, as_real
 
 BASE_LABEL = "base"
@@ -81,7 +82,7 @@ class Mixture:
         """Return the label, or "all 8 datasets in equal proportions" if it has all of many."""
         kind = "equal" if self.is_uniform else "unequal"
         every = len(self.datasets) == datasets > 3
-        return f"all {datasets} datasets in {kind} proportions" if every else self.label
+        return f"all {counted(datasets, 'dataset')} in {kind} proportions" if every else self.label
 
     def as_json(self) -> dict[str, Any]:
         """Return `{"datasets": [...], "weights": [...]}`."""

@@ -205,7 +205,7 @@ def _made(
         f"An expert had {train.steps} steps of at most {train.batch_tokens} tokens (times "
         f"{train.accumulate}), learning rate {train.learning_rate:g}, {train.schedule}; budget of "
         f"the fine-tunes: {recipe.confirm.budget}",
-        f"It was trained for {confirmation.winner.steps or 0:,} steps on "
+        f"It was trained for {counted(confirmation.winner.steps or 0, 'step')} on "
         f"{_seen(confirmation.winner)}",
         *([f"All texts were in Unicode {form}: give it texts in {form}"] if form != AS_IS else []),
         f"Seeds: training {train.seed}, merging {recipe.merge.seed}, search {recipe.search.seed}",

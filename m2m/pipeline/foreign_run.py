@@ -17,6 +17,7 @@ from typing import Any
 
 from m2m.adapter import CONFIG, OWN, WEIGHTS, check_adapter
 from m2m.checkpoint import BaseModel
+from m2m.counted import counted
 from m2m.errors import InputError, Problems
 from m2m.formats.digest import file_sha256
 from m2m.formats.disk import in_words
@@ -238,7 +239,7 @@ def _check_size(path: Path, base: BaseModel | None) -> None:
     """
     file = SafetensorsFile(path / WEIGHTS)
     if file.spare:
-        raise InputError(f"{file.path}: {file.spare} bytes of it belong to no tensor")
+        raise InputError(f"{file.path}: {counted(file.spare, 'byte')} of it belong to no tensor")
     if base is None:
         return
     shapes = base.config.linear_shapes().values()

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from m2m.counted import counted
 from m2m.evaluate.metrics import best_possible
 from m2m.evaluate.score import Score
 from m2m.mix.mixture import Mixture
@@ -240,7 +241,7 @@ class Halving:
         patience = self._inputs.recipe.confirm.patience
         best = checks.best
         self._run.progress.note(
-            f"{stops[-1].steps:,} steps: dev {board.points[-1]:z.3f}; best "
+            f"{counted(stops[-1].steps, 'step')}: dev {board.points[-1]:z.3f}; best "
             f"{board.points[best]:z.3f} after {stops[best].steps:,}; {checks.waited} of {patience} "
             "checks without improvement"
         )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from m2m.counted import counted
 from m2m.formats.journal import Journal
 from m2m.mix.agreement import LEAST, Scored
 from m2m.mix.comparison import apart, foresight
@@ -152,7 +153,7 @@ def _halved(seed: int, pool: Pool, merge: int, budget: int) -> tuple[Pick | None
     if race is None:
         return None, _SHORTER
     note = (
-        f"mean over random starts: {race.starters} of {len(order)} mixtures, rungs of "
+        f"mean over random starts: {race.starters} of {counted(len(order), 'mixture')}, rungs of "
         f"{', '.join(map(str, race.lengths))} steps, {race.steps:,} in all"
     )
     taken = [i for i, fraction in enumerate(race.picks) if fraction]

@@ -18,6 +18,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from m2m.checkpoint import BaseModel
+from m2m.counted import counted
 from m2m.errors import Interrupted, M2MError, ResourceError, TrainingError
 from m2m.formats.disk import watch, watched
 from m2m.pipeline.experts import Job, Tuning, choose, memory_limit, taken
@@ -194,7 +195,7 @@ class _JobQueue:
     def work(self) -> dict[Path, Trained]:
         """Return the trained adapters by folder; raise as `train_all` does."""
         total, steps = len(self._jobs), sum(job.steps for job in self._jobs)
-        title = f"training {total} adapters, {len(self._pool)} at a time"
+        title = f"training {counted(total, 'adapter')}, {len(self._pool)} at a time"
         self._progress.start(title, steps, "steps")
         for worker in self._pool:
             self._assign(worker)

@@ -143,7 +143,7 @@ class Work:
         left = [name for name in experts if name not in made]
         seconds = sum(self._training(self.recipe.train.steps, name) for name in left)
         seen = list(dict.fromkeys(f"{count:.3g}" for count in sorted(self.passes.values())))
-        what = f"{counted(len(left), 'adapter')} of {self.recipe.train.steps} steps, "
+        what = f"{counted(len(left), 'adapter')} of {counted(self.recipe.train.steps, 'step')}, "
         what += "passes over their rows: " + " to ".join([seen[0], *seen[1:][-1:]])
         if not experts:
             return PlannedStage(TRAIN, "no experts", 0.0, self.rates.training_bytes, 0)
@@ -259,7 +259,7 @@ class Work:
         rungs, rates, confirm = self.rungs(), self.rates, self.recipe.confirm
         steps = rungs.last(confirm.max_passes / self.passes_per_step)
         seconds = steps * self._last_step() + self._scored_in_the_end()
-        what = f"the last contender, {steps:,} more steps at most; it ends earlier after "
+        what = f"the last contender, {counted(steps, 'more step')} at most; it ends earlier after "
         what += f"{counted(confirm.patience, 'check')} without improvement, or when --hours are up"
         peak = max(rates.training_bytes, rates.scoring_bytes)
         return PlannedStage(LAST, what, seconds, peak, 2 * rates.adapter_bytes)

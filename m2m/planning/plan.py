@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from m2m.counted import counted
 from m2m.errors import ResourceError
 from m2m.machine import free_memory_bytes
 from m2m.nn.matrix import WORTH_BF16, bf16_gain
@@ -220,7 +221,7 @@ def _workers(work: Work, stages: Sequence[PlannedStage]) -> Iterator[str]:
     recipe, training = work.recipe, stages[0].seconds
     if (aside := work.rates.aside) and times_alone(aside) > 1.0:
         yield (
-            f"memory is too little for {aside.count} workers to be faster than one: set "
+            f"memory is too little for {counted(aside.count, 'worker')} to be faster than one: set "
             "[limits] workers = 1"
         )
     count = min(threads(recipe), len(work.names) // 2)

@@ -119,7 +119,7 @@ class Split:
         """Yield the cut of the experts' steps, which halving starts with too."""
         whole, floor = self._work.recipe.train.steps, self._floor()
         if floor < whole:
-            words = f"experts and contenders start with {floor} steps, not {whole}"
+            words = f"experts and contenders start with {counted(floor, 'step')}, not {whole}"
             yield TRAIN, Cut("steps", floor, words)
             yield HALVING, Cut("steps", floor, words)
 

@@ -60,7 +60,7 @@ def ranking_chart(ranking: Ranking, names: Sequence[str]) -> Markup:
                   text(x(base), header - 6, "base", "tick", text_anchor="middle")]  # fmt: skip
     marks += [_place(place, y, x, names, first) for place, y in zip(places, rows, strict=True)]
     if gap is not None:
-        left_out = f"{len(ranking.places) - TOP - BOTTOM} mixtures between"
+        left_out = f"{counted(len(ranking.places) - TOP - BOTTOM, 'mixture')} between"
         marks.append(text(x.end, rows[gap] - ROW * 0.72, left_out, "tick", text_anchor="end"))
     size = (x.end + 16, bottom + 40)
     description = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from m2m.counted import counted
 from m2m.report.markup import Markup, element
 from m2m.report.parts import bullets, captioned, document, drawn_table, section
 from m2m.report.svg import axis_below, cut, dot, figure, group, interval, scale, text
@@ -13,7 +14,7 @@ _LEGEND = "Filled: the winner, with its 95 % interval. Open: the base model."
 
 def compare_page(compared: Compared) -> str:
     """Return the whole page."""
-    title = f"{len(compared.runs)} runs compared"
+    title = f"{counted(len(compared.runs), 'run')} compared"
     tables = compared.tables
     charts = [
         section(contest.title, captioned(_chart(contest, number), _LEGEND), drawn_table(table))

@@ -143,7 +143,7 @@ def _ties(ranking: Ranking, winner: Mixture | None) -> list[str]:
         return []
     tied = [place.mixture.label for place in places if place.tied_with_best]
     if len(tied) == count:
-        sentences = [f"The quick search could not separate any of the {count} mixtures."]
+        sentences = [f"The quick search could not separate any of the {counted(count, 'mixture')}."]
     elif len(tied) > 1:
         named = _listed(tied, "; ")
         sentences = [

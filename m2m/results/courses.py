@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from m2m.counted import counted
 from m2m.evaluate.score import Score
 from m2m.mix.mixture import Mixture
 from m2m.mix.ranking import Interval
@@ -137,7 +138,7 @@ class Courses:
         kept = (
             "its last adapter is the best on dev and is kept"
             if self.best == self.steps
-            else f"the adapter after {self.best:,} steps was best on dev and is kept"
+            else f"the adapter after {counted(self.best, 'step')} was best on dev and is kept"
         )
         ended = f"Training ended after {self.steps:,} steps, because {_ENDS[self.end]}; {kept}."
         turned = [spoiled.sentence for spoiled in self.spoiled]

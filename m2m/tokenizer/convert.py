@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from m2m.counted import counted
 from m2m.errors import InputError
 from m2m.families import USE_KNOWN
 from m2m.opening import JSON, SETTINGS, first_bytes, read_text, refuse_many
@@ -301,7 +302,7 @@ def _within(tokenizer: HFTokenizer, size: int) -> Iterator[tuple[str, int]]:
         if index >= size:
             raise InputError(
                 f"{tokenizer.path}: token {token!r} has the id {index}, "
-                f"but the model has embeddings of {size} tokens",
+                f"but the model has embeddings of {counted(size, 'token')}",
                 "the tokenizer is another model's: get the right one",
             )
         yield token, index
