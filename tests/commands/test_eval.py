@@ -67,6 +67,7 @@ def test_a_fall_of_a_metric_that_is_better_low_has_a_minus_and_is_better(scene: 
     assert entry["ahead"]["ci95"] == [-high, -low]
 
 
+@pytest.mark.slow
 def test_a_type_is_named_and_a_rounded_file_is_not_rounded_again(
     scene: Scene, tmp_path: Path
 ) -> None:

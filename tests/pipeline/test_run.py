@@ -55,6 +55,7 @@ def outcome(recipe: Path) -> dict[str, Any]:
     return {"searched": searched, "confirmed": confirmed, "gguf": gguf, "adapters": adapters}
 
 
+@pytest.mark.slow
 def test_eval_scores_the_base_as_the_run_does(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -147,6 +147,7 @@ PATIENT = {
     *("a name many times", "text squared by the join filter", "text doubled by *"),
     *("text squared by join", "text squared by replace", "text squared by a filter"),
     *("padding by indent", "padding by the format filter", "padding by tojson"),
+    "padding by format_map",
 }
 
 
