@@ -144,7 +144,7 @@ def _one(row: Listed) -> None:
         if value not in (None, "") and key not in ("loads", "reason", "remedy"):
             say(f"{key}: {value}")
     if row.reason:
-        say(f"m2m cannot ask it: {row.reason}", f"write: {row.remedy}")
+        say(f"m2m cannot ask it: {row.reason}", f"to go on: {row.remedy}")
     elif row.entry.kind == "task":
         say("m2m can ask it")
 

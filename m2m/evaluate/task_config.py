@@ -238,6 +238,8 @@ def _refuse_unknown(path: Path, keys: Mapping[str, Any]) -> None:
     hint = "write a child file next to it with the lines " + ", ".join(
         f"`{line}`" for line in dict.fromkeys(lines)
     )
+    if keys.get("process_results"):
+        hint += "; its numbers are then of another kind than those that are published for the task"
     hint = "choose another task" if hopeless else hint
     problems.raise_if_any(InputError, str(path), hint)
 
