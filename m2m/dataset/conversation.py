@@ -14,6 +14,15 @@ _ROLES = ("system", "developer", "user", "assistant", "tool")
 # Words that programs and people write for an empty cell; "<noinput>" is that of Alpaca's makers.
 NOTHING = frozenset({"None", "nan", "NaN", "NaT", "<NA>", "null", "NULL", "<noinput>"})
 NOTHING |= {"NA", "N/A", "#N/A", "n/a", "\\N"}
+FAILED = frozenset({"#REF!", "#NAME?", "#VALUE!", "#DIV/0!", "#NUM!", "#NULL!"})
+NOTHING |= FAILED
+
+
+def for_nothing(word: str) -> str:
+    """Say why a program wrote a word of `NOTHING`."""
+    if word in FAILED:
+        return f"a spreadsheet wrote {word!r} for a formula that failed"
+    return f"a program wrote {word!r} for an empty field"
 
 
 class Wrong(ValueError):
@@ -102,9 +111,7 @@ def with_answer(messages: Sequence[Message]) -> tuple[Message, ...]:
         raise Wrong("no assistant turn to train on")
     for number, message in enumerate(messages, 1):
         if (word := message["content"].strip()) in NOTHING and message["role"] != "tool":
-            raise Wrong(
-                f"message {number}: a program wrote {word!r} for an empty field; delete the row"
-            )
+            raise Wrong(f"message {number}: {for_nothing(word)}; delete the row")
     for number, message in answers:
         if not message["content"].strip() and not message.get("tool_calls"):
             raise Wrong(f"message {number}: the assistant's turn is empty")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from m2m.dataset.answers import Given, decide, expected, place
-from m2m.dataset.conversation import NOTHING, Wrong
+from m2m.dataset.conversation import NOTHING, Wrong, for_nothing
 from m2m.dataset.mapping import AS_IT_IS, RowMapping
 from m2m.dataset.sameness import repeated_text
 from m2m.dataset.templates import (
@@ -137,8 +137,7 @@ def refuse_nothing(texts: Sequence[str], known: Collection[str] = ()) -> None:
     for text in texts:
         if (word := text.strip()) in NOTHING and word not in known:
             raise InputError(
-                f"a program wrote {word!r} for an empty field; delete the row, or name the word "
-                "in `labels` if it is meant"
+                f"{for_nothing(word)}; delete the row, or name the word in `labels` if it is meant"
             )
 
 

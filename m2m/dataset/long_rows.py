@@ -49,7 +49,7 @@ class LongRows:
         return {"cut": len(self.cut), "cut_tokens": self.tokens, "skipped": len(self.skipped)}
 
     def in_words(self, name: str, rows: int, limit: RowLimit) -> list[str]:
-        """Return a sentence for what was cut, and one for what was skipped, of `rows` in all."""
+        """Return a sentence for the cut rows, and one for the skipped ones, of `rows` in all."""
         over = f"longer than {counted(limit.tokens, 'token')} ({limit.name})"
         sentences = []
         if self.cut:

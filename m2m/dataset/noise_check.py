@@ -66,7 +66,7 @@ def _check_answers(file: DatasetFile, answers: Sequence[str]) -> None:
 
 
 def unbalanced(labels: dict[str, int], noun: str) -> tuple[str, str]:
-    """Return what is wrong with the counts of labels, and the next step; "" if nothing is."""
+    """Return the fault in the counts of labels, and the next step; "" if there is none."""
     total, (most, count) = sum(labels.values()), next(iter(labels.items()))
     if alike := alike_labels(labels):
         listed = alike_words(labels, alike)

@@ -10,6 +10,7 @@ import pytest
 
 from m2m.dataset import Row, load_dataset
 from m2m.dataset import rows as rows_module
+from m2m.dataset.mapping import RowMapping
 from m2m.errors import InputError
 from tests.tiny import write_jsonl
 
@@ -162,3 +163,18 @@ def test_more_faulty_rows_than_are_kept_are_counted(
     with pytest.raises(InputError, match="10 problems") as caught:
         load_dataset(path)
     assert "and 7 more" in caught.value.message
+
+
+@pytest.mark.parametrize("word", ["#REF!", "#NAME?", "#VALUE!", "#DIV/0!", "#NUM!", "#NULL!"])
+@pytest.mark.parametrize("side", ["prompt", "completion"])
+def test_a_formula_that_failed_is_no_text(tmp_path: Path, word: str, side: str) -> None:
+    rows = [f"Ìbéèrè {n},ìdáhùn {n}" for n in range(3)]
+    bad = f"{word},a" if side == "prompt" else f"a,{word}"
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join(["prompt,completion", *rows, bad]), encoding="utf-8")
+    with pytest.raises(InputError, match="for a formula that failed") as caught:
+        load_dataset(path)
+    assert "line 5" in caught.value.message
+    mapping = RowMapping(prompt="{prompt}", answer="{completion}")
+    with pytest.raises(InputError, match="for a formula that failed"):
+        load_dataset(path, mapping)
