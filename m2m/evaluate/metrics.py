@@ -217,6 +217,7 @@ def best_possible(metric: Metric, scores: Scores) -> float:
     return metric.best
 
 
+COMPARING = ("choice_bits", "contrast_bits", "accuracy", "accuracy_norm", "macro_f1", "ece")
 # Computed only if a recipe or the command names them: `m2m eval` of a task file prints its own.
 ASKED_FOR = {metric.name for metric in NAMED} - {"chrf"}
 AUTO = {
@@ -265,13 +266,16 @@ def metric_named(name: str, scores: Scores) -> Metric | None:
 def metrics_of(scores: Scores, also: str = "") -> list[Metric]:
     """Return m2m's own metrics that the scores allow, the default of their kind first.
 
-    Metrics of written answers are left out if the model was not asked to write. Those of
-    lm-evaluation-harness are left out unless `also` names one.
+    Metrics of written answers are left out if the model was not asked to write, and those that
+    compare choices if no question has two. Those of lm-evaluation-harness are left out unless
+    `also` names one.
     """
+    alone = scores.kind != "text" and int(scores.choices.max(initial=0)) < 2
     return [
         metric
         for metric in metrics_for(scores.kind)
         if (scores.predictions or not metric.written)
+        and not (alone and metric.name in COMPARING)
         and (metric.name == also or metric.name not in ASKED_FOR)
     ]
 

@@ -19,12 +19,12 @@ from m2m.errors import InputError, Problems
 from m2m.evaluate.group_lines import group_refused
 from m2m.evaluate.harness import SUFFIXES, Part, load_harness, reframed
 from m2m.evaluate.metric import Metric
-from m2m.evaluate.metrics import check_metric
+from m2m.evaluate.metrics import COMPARING, check_metric
 from m2m.evaluate.prompts import Form
 from m2m.evaluate.same import question_keys
 from m2m.evaluate.task_config import GroupFound
 from m2m.evaluate.task_groups import Member
-from m2m.evaluate.tasks import Task, load_task
+from m2m.evaluate.tasks import Task, has_contrast, load_task
 from m2m.opening import universal_newlines
 from m2m.recipe import Target
 
@@ -97,7 +97,16 @@ def metric_of(target: Target, task: Task) -> Metric:
         InputError: it does not fit the task.
     """
     is_file = task.harness is not None
-    return check_metric(target.metric, task.kind, str(task.path), task_file=is_file)
+    if has_contrast(task):
+        return check_metric(target.metric, task.kind, str(task.path), task_file=is_file)
+    # Only task files come here; every answer would win against no other.
+    if target.metric in COMPARING:
+        raise InputError(
+            f'{task.path}: metric "{target.metric}" compares answers, and all answers are the same',
+            'choose metric = "bits_per_byte", or add rows with other answers',
+        )
+    name = "bits_per_byte" if target.metric == "auto" else target.metric
+    return check_metric(name, task.kind, str(task.path), task_file=is_file)
 
 
 def asked_to_write(task: Task) -> Task:

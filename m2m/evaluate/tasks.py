@@ -199,7 +199,7 @@ def assembled(task: Task) -> Task:
     Raises:
         InputError: all answers are the same.
     """
-    if not task.harness and not _has_contrast(task):
+    if not task.harness and not has_contrast(task):
         raise InputError(
             f"{task.path}: all answers are the same, so there is no wrong one to score",
             "add rows with other answers",
@@ -219,7 +219,7 @@ def assembled(task: Task) -> Task:
     return replace(task, kind="labels", examples=tuple(examples))
 
 
-def _has_contrast(task: Task) -> bool:
+def has_contrast(task: Task) -> bool:
     """Return whether a task has choices, or answers that differ."""
     return task.kind != "answer" or len({normalize(e.choices[0]) for e in task.examples}) > 1
 
@@ -237,7 +237,7 @@ def contrasted(task: Task, seed: int = 0) -> Task:
     """
     if task.kind != "answer" or all(len(example.choices) > 1 for example in task.examples):
         return task
-    if not _has_contrast(task):  # a task file may ask for the same answer everywhere
+    if not has_contrast(task):  # a task file may ask for the same answer everywhere
         return task
     rng = np.random.default_rng(seed)
     by_form = {normalize(a): a for a in sorted({e.choices[0] for e in task.examples}, reverse=True)}
