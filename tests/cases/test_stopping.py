@@ -284,7 +284,7 @@ def _equal(rows: Any) -> None:
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [(_zero, "is zero"), (_tiny, "is almost zero"), (_equal, "and of 1 more tokens")],
+    [(_zero, "is zero"), (_tiny, "is almost zero"), (_equal, "and of 1 more token.")],
 )
 def test_an_end_token_that_was_never_trained_is_said(
     change: Callable[[Any], None], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -125,7 +125,7 @@ EDITS: list[tuple[str, str, Callable[[Path], object], str]] = [
         "long row",
         "copy.jsonl",
         lambda path: write_jsonl(path, [ROW, ROW, ROW | {"prompt": LONG}]),
-        r"copy\.jsonl: line 3: \d+ tokens, at most 256 fit \(batch_tokens\)",
+        r"copy\.jsonl: line 3: [\d,]+ tokens, at most 256 fit \(batch_tokens\)",
     ),
     (
         "long question",
