@@ -208,8 +208,9 @@ def _cleaned(
 
 def _placed(fault: str) -> tuple[int, str]:
     """Return the line of a row and its fault, given "line 3: empty"."""
-    place = re.match(r"lines? (\d+)[^:]*: ", fault)
-    return (int(place[1]), fault[place.end() :]) if place else (0, fault)
+    head, colon, rest = fault.partition(": ")
+    place = re.match(r"lines? (\d+)", head)
+    return (int(place[1]), rest) if place and colon else (0, fault)
 
 
 def _edits(records: Sequence[Record], how: Cleaning) -> Iterator[tuple[Record, list[str]]]:
