@@ -113,6 +113,9 @@ def test_every_command_runs(in_lab: Path, line: str, monkeypatch: pytest.MonkeyP
     if "my-language/first.toml" in arguments and arguments[0] != "init" and not first.exists():
         text = first.with_name("recipe.toml").read_text("utf-8")  # `m2m init` may run later
         first.write_text(text.replace('"qwen"', '"smollm2-135m-instruct"'), "utf-8")
+    if "my-language/" in line and "add" not in arguments and not Path("models/qwen").exists():
+        (add,) = (line for line in COMMANDS if "--name qwen" in line)  # a quick test, not run here
+        CliRunner().invoke(cli, shlex.split(add)[1:], catch_exceptions=False)
     if arguments[0] in ("judge", "compare"):  # they show finished runs
         for recipe in (Path(word) for word in arguments if word.endswith(".toml")):
             if not (run_folder(recipe) / "confirm.json").is_file():

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from m2m.counted import counted
 from m2m.dataset.conversation import NOTHING
 from m2m.dataset.mapping import RowMapping
 from m2m.dataset.no_label import MISSING
@@ -47,8 +48,8 @@ def refuse_doubtful_labels(path: Path, records: Sequence[Record], mapping: RowMa
         choice = replace(choice, prompt="{prompt}" if "prompt" in first else "{question}")
     labels = toml_value(choice.as_fields("dataset")["labels"])
     raise Choice(
-        f"{path}: {name} is {shown} of {len(records):,} rows: is that a label, or did a program "
-        "write it for an empty field?",
+        f"{path}: {name} is {shown} of {counted(len(records), 'row')}: is that a label, or did a "
+        "program write it for an empty field?",
         f"if it is a label, write labels = {labels} in the recipe; if not, leave these rows out "
         'with `bad_rows = "skip"`',
         [Way(choice)],
@@ -72,7 +73,8 @@ def _refuse_signs(path: Path, name: str, counts: Counter[str], mapping: RowMappi
     where, whole = (toml_value(way.as_fields("dataset")["where"]) for way in (without, all_of_them))
     shown = " and ".join(f"{sign!r} in {counts[sign]:,}" for sign in signs)
     raise Choice(
-        f"{path}: {name} is {shown} of {counts.total():,} rows: is that a label, or a missing one?",
+        f"{path}: {name} is {shown} of {counted(counts.total(), 'row')}: is that a label, or a "
+        "missing one?",
         f"if it is missing, write where = {where} in the recipe; if it is a label, write "
         f"where = {whole}",
         [Way(without), Way(all_of_them)],

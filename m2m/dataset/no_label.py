@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from m2m.counted import counted
 from m2m.dataset.templates import is_empty, value_at, word_key
 from m2m.errors import InputError
 from m2m.formats.records import Record
@@ -65,6 +66,7 @@ def labelled(path: Path, records: Sequence[Record], name: str, *, places: bool) 
     kept = [r for r, value in zip(records, held, strict=True) if word_key(value) != MISSING]
     count = len(records) - len(kept)
     note = (
-        f"{name} is -1 in {count:,} of {len(records):,} rows: they have no label and are left out"
+        f"{name} is -1 in {count:,} of {counted(len(records), 'row')}: they have no label and are "
+        "left out"
     )
     return Labelled(kept, ((name, tuple(others)),), note)

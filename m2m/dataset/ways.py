@@ -116,9 +116,9 @@ def _mappings(path: Path, records: Sequence[Record], part: Part) -> list[RowMapp
 def _lettered(records: Sequence[Record]) -> RowMapping | None:
     """Return the mapping of a table without names: a question, its choices, the right letter."""
     names = [*records[0].fields]
-    letters = {str(record.fields.get(names[-1])) for record in records}
     if names != [str(place) for place in range(1, len(names) + 1)] or len(names) < 5:
         return None
+    letters = {str(record.fields.get(names[-1])) for record in records}
     if len(letters) < 2 or not letters <= {*"ABCDEFGH"[: len(names) - 2]}:
         return None
     choices = tuple(f"{{{name}}}" for name in names[1:-1])
