@@ -36,6 +36,7 @@ FILES: dict[str, bytes] = {
         for i in range(9)
     ),
     "empty.jsonl": b"",
+    "bare.jsonl": b"{}\n{}\n",
     "page.html": b"<!DOCTYPE html><html></html>",
 }
 
