@@ -135,7 +135,7 @@ def test_text_with_its_source_is_a_bare_text(tmp_path: Path) -> None:
 def test_rows_that_would_be_misread_are_refused(
     tmp_path: Path, row: dict[str, Any], words: str
 ) -> None:
-    refused(write_jsonl(tmp_path / "a.jsonl", [row]), words, "1")
+    refused(write_jsonl(tmp_path / "a.jsonl", [row]), words, "a.jsonl:")
 
 
 @pytest.mark.parametrize("column", ["sw", "tweet", "muktadha", "source", "body"])
