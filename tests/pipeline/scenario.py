@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from m2m.tuner.trainer import Trainer
 from tests.tiny import pico_dataset, pico_model, pico_target
 
 RECIPE = """\
@@ -69,3 +74,16 @@ def copied(recipe: Path, folder: Path) -> Path:
     """The recipe in a copy of its folder with all that was made there, free to be changed."""
     shutil.copytree(recipe.parent, folder / "copy")
     return folder / "copy" / recipe.name
+
+
+def watched_trainings(monkeypatch: pytest.MonkeyPatch, name: Callable[[Trainer], str]) -> list[str]:
+    """Return a list that gets the name of each training when it begins."""
+    names: list[str] = []
+    real = Trainer.run
+
+    def counting(trainer: Trainer, *arguments: Any, **named: Any) -> Any:
+        names.append(name(trainer))
+        return real(trainer, *arguments, **named)
+
+    monkeypatch.setattr(Trainer, "run", counting)
+    return names

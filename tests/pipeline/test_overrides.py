@@ -18,8 +18,7 @@ from m2m.recipe import load_recipe
 from m2m.recipe.overrides import Typed
 from m2m.results.folder import RunFolder
 from m2m.store import run_lock
-from m2m.tuner.trainer import Trainer
-from tests.pipeline.scenario import copied, make_scenario
+from tests.pipeline.scenario import copied, make_scenario, watched_trainings
 
 
 def m2m(*arguments: str | Path) -> Result:
@@ -46,15 +45,7 @@ def recipe(made: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def trainings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The folders that trainings have written, as they happen."""
-    folders: list[str] = []
-    real = Trainer.run
-
-    def counting(trainer: Trainer, *arguments: Any, **named: Any) -> Any:
-        folders.append(trainer._folder.name)
-        return real(trainer, *arguments, **named)
-
-    monkeypatch.setattr(Trainer, "run", counting)
-    return folders
+    return watched_trainings(monkeypatch, lambda trainer: trainer._folder.name)
 
 
 @pytest.mark.parametrize(

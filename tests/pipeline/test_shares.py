@@ -31,9 +31,8 @@ from m2m.progress import Silent
 from m2m.recipe import load_recipe
 from m2m.results.folder import RunFolder
 from m2m.store import run_lock
-from m2m.tuner.trainer import Trainer
 from tests.conftest import REPOSITORY
-from tests.pipeline.scenario import make_scenario
+from tests.pipeline.scenario import make_scenario, watched_trainings
 
 EXAMPLES = REPOSITORY / "examples" / "batch"
 
@@ -136,15 +135,7 @@ def confirmed(run: Run) -> dict[str, Any]:
 @pytest.fixture
 def trainings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of what is trained, as it happens."""
-    names: list[str] = []
-    real = Trainer.run
-
-    def counting(trainer: Trainer, *arguments: Any, **named: Any) -> Any:
-        names.append(trainer._origin.name)
-        return real(trainer, *arguments, **named)
-
-    monkeypatch.setattr(Trainer, "run", counting)
-    return names
+    return watched_trainings(monkeypatch, lambda trainer: trainer._origin.name)
 
 
 def with_budget(alone: Path, folder: Path, budget: str) -> tuple[Path, Path]:
