@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -206,8 +207,10 @@ def run(result: RunResult, datasets: int) -> None:
 
 def sampled(answers: Answers) -> None:
     """Print some questions with the answers of the base and of the winner."""
-    say("", f"{answers.caption} (more in the report):")
-    for row in answers.rows[:_SAMPLED]:
+    few = dataclasses.replace(answers, rows=answers.rows[:_SAMPLED])
+    more = " (more in the report)" if len(answers.rows) > _SAMPLED else ""
+    say("", f"{few.caption}{more}:")
+    for row in few.rows:
         say(
             f"  question  {_short(row.question)}",
             f"    right   {_short(row.right)}",

@@ -10,10 +10,13 @@ from m2m.errors import InputError
 from m2m.escaping import modelfile_value, one_line, visible
 from m2m.export.go_template import go_template, plain_template, read_turns, unread
 from m2m.export.serving import added_text, ollama_remarks, serving_remarks
-from m2m.formats.atomic import write_text
 from m2m.tokenizer import Formatter, Tokenizer
 
 _LONGEST_CONTEXT = 8192
+_NO_PLACE = (
+    "The model was scored with an instruction, and this file has no place for it. Write it at the "
+    "start of each question"
+)
 
 
 def modelfile(
@@ -33,21 +36,25 @@ def modelfile(
         instruction: the system message with which the model was scored.
     """
     tokenizer = formatter.tokenizer
+    template = _template(formatter) or ""
+    system = instruction if ".System" in template else ""
+    remarks = [*ollama_remarks(formatter), *serving_remarks(formatter)]
+    remarks += [_NO_PLACE] if instruction != system else []
     lines = [
         line
-        for remark in map(one_line, (*ollama_remarks(formatter), *serving_remarks(formatter)))
+        for remark in map(one_line, remarks)
         for line in textwrap.wrap(remark, 96, initial_indent="# - ", subsequent_indent="#   ")
     ]
     path = f"./{gguf.name}"
     lines.append(f"FROM {path if path.isprintable() else modelfile_value(path)}")
-    if template := _template(formatter):
+    if template:
         lines.append(f'TEMPLATE """{template}"""')
     stops = sorted(_shown(tokenizer, i) for i in tokenizer.eog_ids)
     lines += [f"PARAMETER stop {modelfile_value(stop)}" for stop in stops if unread(stop) is None]
     lines.append(f"PARAMETER num_ctx {min(context, _LONGEST_CONTEXT)}")
     lines.append("PARAMETER temperature 0")  # the likeliest token, as the model was scored
-    if instruction and formatter.template and formatter.template.takes_system:
-        lines.append(f"SYSTEM {modelfile_value(visible(instruction), long=True)}")
+    if system:
+        lines.append(f"SYSTEM {modelfile_value(visible(system), long=True)}")
     if licences:
         listed = "\n".join(f"{name}: {licence}" for name, licence in licences.items())
         lines.append(f"LICENSE {modelfile_value(visible(listed), long=True)}")
@@ -69,16 +76,3 @@ def _template(formatter: Formatter) -> str | None:
 def _shown(tokenizer: Tokenizer, index: int) -> str:
     """Return an end token as an answer's text shows it; ordinary tokens are spelled differently."""
     return tokenizer.tokens[index] if tokenizer.is_special(index) else tokenizer.decode([index])
-
-
-def write_modelfile(
-    gguf: Path,
-    formatter: Formatter,
-    context: int,
-    licences: Mapping[str, str],
-    instruction: str = "",
-) -> Path:
-    """Write `Modelfile` next to `gguf`, and return its path; see `modelfile`."""
-    path = gguf.parent / "Modelfile"
-    write_text(path, modelfile(gguf, formatter, context, licences, instruction))
-    return path

@@ -13,8 +13,9 @@ from m2m.dataset.normal_form import AS_IS
 from m2m.evaluate.same import in_words, question_keys
 from m2m.export.lora_gguf import export_lora
 from m2m.export.merged_gguf import Provenance, export_gguf, remedy
-from m2m.export.modelfile import write_modelfile
+from m2m.export.modelfile import modelfile
 from m2m.export.serving import as_trained, ollama_remarks, serving_remarks
+from m2m.formats.atomic import write_text
 from m2m.llamacpp.asking import own_template
 from m2m.llamacpp.filetypes import file_type
 from m2m.llamacpp.model import build_info
@@ -70,7 +71,7 @@ def export(run: TrainedRun, ranking: Ranking, confirmation: Confirmation) -> Exp
     progress.advance(detail=lora.name)
     put_on = f"`m2m chat {recipe.base.model} --lora {shlex.quote(str(lora))}`"
     advice = remedy(merger, {"winner": 1.0}, target, survival, put_on)
-    modelfile = write_modelfile(
+    text = modelfile(
         gguf,
         inputs.formatter,
         base.config.max_position_embeddings,
@@ -80,7 +81,9 @@ def export(run: TrainedRun, ranking: Ranking, confirmation: Confirmation) -> Exp
         },
         _instruction(inputs),
     )
-    progress.advance(detail=modelfile.name)
+    for_ollama = gguf.with_name("Modelfile")
+    write_text(for_ollama, text)
+    progress.advance(detail=for_ollama.name)
     serving = [*serving_remarks(inputs.formatter), *ollama_remarks(inputs.formatter)]
     tested = self_test(inputs, winner.mixture, gguf)
     progress.advance(detail="self-test")
@@ -94,7 +97,7 @@ def export(run: TrainedRun, ranking: Ranking, confirmation: Confirmation) -> Exp
         made=[*_made(inputs, ranking, confirmation, kept), tested.sentence],
         files=[
             (gguf.name, f"the model in {kind}, for llama.cpp and programs that use it"),
-            (modelfile.name, "for Ollama: ollama create NAME -f Modelfile"),
+            (for_ollama.name, "for Ollama: ollama create NAME -f Modelfile"),
             (lora.name, f"the fine-tune alone, for the unchanged {base.name}"),
         ],
         cautions=[*inputs.cautions, *ranking.warnings, *confirmation.warnings, *tested.warnings],
@@ -105,7 +108,7 @@ def export(run: TrainedRun, ranking: Ranking, confirmation: Confirmation) -> Exp
     path = write_card(card, gguf.parent)
     progress.advance(detail=path.name)
     progress.finish()
-    files = (gguf, modelfile, lora, kind, types, kept, advice, path)
+    files = (gguf, for_ollama, lora, kind, types, kept, advice, path)
     return Exported(*files, tuple(card.remarks), tested, tuple(serving))
 
 

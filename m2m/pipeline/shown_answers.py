@@ -54,7 +54,10 @@ def _right(task: Task, scores: Scores, place: int) -> str:
 
 
 def answer_of(task: Task, scores: Scores, place: int) -> tuple[str, bool]:
-    """Return an answer, and whether it is right: as `accuracy` or `answer_match` counts it."""
+    """Return an answer, and whether `accuracy` or `answer_match` counts it as right.
+
+    A written answer to a task file with `exact_match` is right if that says so.
+    """
     if scores.predictions:
         text = scores.predictions[place]
         exact = scores.exact[place] if scores.exact else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Sequence
 
 from m2m.counted import counted
@@ -47,14 +48,18 @@ def warnings(facts: Facts) -> list[str]:
     if not names:
         return [*every]
     name = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, names))})(?!\w)")
-    groups: dict[str, list[str]] = {}
+    groups: dict[str, list[tuple[str, str]]] = {}  # (text, its only dataset) by form
     for text in every:
         found = name.findall(text)
         alone = found[0] if len(set(found)) == 1 else ""
-        groups.setdefault(name.sub("\0", text) if alone else text, []).append(alone)
+        groups.setdefault(name.sub("\0", text) if alone else text, []).append((text, alone))
     return [
-        text.replace("\0", _listed(of, ", "), 1).replace("\0", "each of them")
-        for text, of in groups.items()
+        same[0][0]
+        if len(same) == 1
+        else form.replace("\0", _listed([of for _, of in same], ", "), 1).replace(
+            "\0", "each of them"
+        )
+        for form, same in groups.items()
     ]
 
 
@@ -113,8 +118,9 @@ def _next(facts: Facts) -> list[str]:
         sentences += confirmation.courses.outlook
     if facts.export:
         sentences += [
-            f"Try the model: `m2m chat {facts.export.gguf}`.",
-            "Let people who speak the language judge its answers: `m2m judge RUN --pairs 40`.",
+            "Try the model, in the recipe's folder: "
+            f"`m2m chat {shlex.quote(str(facts.export.gguf))}`.",
+            "Let people who speak the language judge its answers: `m2m judge RECIPE --pairs 40`.",
         ]
     return sentences
 

@@ -70,5 +70,21 @@ def test_the_instruction_of_the_target_is_the_system_message(tmp_path: Path, tex
     without = read_modelfile(modelfile(Path("m.gguf"), formatter, 64, {}))
     assert "system" not in [name for name, _ in without]
     plain = make_formatter(file, "plain")
-    bare = read_modelfile(modelfile(Path("m.gguf"), plain, 64, {}, text))
-    assert "system" not in [name for name, _ in bare]
+    bare = modelfile(Path("m.gguf"), plain, 64, {}, text)
+    assert "system" not in [name for name, _ in read_modelfile(bare)]
+    assert "no place for it" in bare  # said, where the reader looks
+
+
+def test_a_template_that_puts_it_into_the_first_question_gets_the_instruction_too(
+    tmp_path: Path,
+) -> None:
+    source = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}"
+        "{% endif %}" + CHATML
+    )
+    metadata = {"tokenizer.chat_template": GGUFValue.string(source)}
+    formatter = make_formatter(GGUFFile(pico_gguf(tmp_path / "p.gguf", metadata=metadata)), "chat")
+    assert formatter.template
+    assert not formatter.template.takes_system
+    found = read_modelfile(modelfile(Path("m.gguf"), formatter, 64, {}, "Answer in Hausa."))
+    assert ("system", "Answer in Hausa.") in found

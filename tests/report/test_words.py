@@ -141,6 +141,7 @@ def test_warnings_that_say_the_same_of_several_datasets_are_one() -> None:
         "cc: no licence is given: ask the owner of cc.",
         "Training on cc changed the model too much (20%).",
         "aab is no dataset.",
+        "aa has 3 rows: add rows to aa.",
     ]
     grouped = warnings(dataclasses.replace(facts, warnings=said, remarks=[]))
     assert grouped == [
@@ -148,4 +149,5 @@ def test_warnings_that_say_the_same_of_several_datasets_are_one() -> None:
         "aa_b, cc: no licence is given: ask the owner of each of them.",
         "aa and cc are nearly equal.",
         "aab is no dataset.",
+        "aa has 3 rows: add rows to aa.",
     ]
