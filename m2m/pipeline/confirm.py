@@ -18,6 +18,7 @@ from m2m.mix.trial import Trial
 from m2m.mix.verdict import Verdict, judge
 from m2m.mix.warnings import cut_answers
 from m2m.pipeline.finetunes import DEV, TEST, has_test, objectives_on, training_rows
+from m2m.pipeline.halving import Deadlines
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.journals import claimed_warnings
 from m2m.pipeline.leaks import REPLAY, find_leaks, shared
@@ -29,7 +30,7 @@ from m2m.results.confirmation import Confirmation, Model
 from m2m.results.ranking import Ranking
 
 
-def confirm(run: TrainedRun, ranking: Ranking, deadline: float | None = None) -> Confirmation:
+def confirm(run: TrainedRun, ranking: Ranking, deadlines: Deadlines | None = None) -> Confirmation:
     """Fine-tune the contenders and score base, best merge and fine-tunes on dev and test.
 
     Adapters go to the run's `confirm/`, scores to its `confirm.jsonl`. Each fine-tune has a bar.
@@ -37,14 +38,14 @@ def confirm(run: TrainedRun, ranking: Ranking, deadline: float | None = None) ->
     Args:
         run: the run, with trained experts.
         ranking: the search's result.
-        deadline: time (`time.monotonic`) at which a training without an end ends; None: no limit.
+        deadlines: of rungs and last training, with budget "until"; None: no limit.
 
     Raises:
         InputError: no dataset has rows.
         Interrupted: the user asked to stop; finished fine-tunes and scores are kept.
     """
     inputs, chosen = run.inputs, contenders_of(run.inputs, ranking)
-    tuned = tune(run, chosen, ranking.best, deadline)
+    tuned = tune(run, chosen, ranking.best, deadlines)
     for part in (DEV, TEST):
         for warning in cut_answers(tuned.trials[tuned.best], objectives_on(part, inputs)):
             run.progress.warn(warning)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from m2m.counted import counted
 from m2m.evaluate.metrics import best_possible
@@ -19,10 +20,24 @@ from m2m.evaluate.score import Score
 from m2m.mix.mixture import Mixture
 from m2m.mix.rungs import Checks, going_on, next_check, outlook, turned
 from m2m.mix.scoreboard import Scoreboard, metric_name, scoreboard
+from m2m.pipeline.experts import goes_on
 from m2m.pipeline.finetunes import DEV, objectives_on
 from m2m.pipeline.ladder import Ladder, Stop
 from m2m.pipeline.trained_run import TrainedRun
 from m2m.results.courses import CAP, PASSES, PATIENCE, TIME, Check, Course, Courses, Spoiled
+
+
+class Deadlines(NamedTuple):
+    """Times (`time.monotonic`) that the user's hours set.
+
+    Attributes:
+        rungs: no rung but the first begins if it would end later, because the rest of the hours
+            belongs to the last training.
+        last: the last training ends.
+    """
+
+    rungs: float
+    last: float
 
 
 @dataclass(frozen=True)
@@ -49,13 +64,14 @@ class Halving:
 
     Args:
         run: the run, with trained experts.
-        deadline: time (`time.monotonic`) at which the last training ends; None: after as many
-            steps as all experts and rungs together, or at the end that an earlier call has kept.
+        deadlines: of rungs and last training; None: the last training ends after as many steps as
+            all experts and rungs together, and where an earlier call with deadlines has ended
+            something, it ends here too.
     """
 
-    def __init__(self, run: TrainedRun, deadline: float | None = None) -> None:
+    def __init__(self, run: TrainedRun, deadlines: Deadlines | None = None) -> None:
         self._run, self._inputs = run, run.inputs
-        self._deadline = deadline
+        self._deadlines = deadlines
         self._ladder = Ladder(run)
         self._spoiled: dict[str, Spoiled] = {}
         self._dropped = 0  # steps after which the last dataset was left out
@@ -70,13 +86,14 @@ class Halving:
         stops: dict[Mixture, list[Stop]] = {mixture: [] for mixture in contenders}
         steps, spent = self._first, self._first * len(self._inputs.usable_names)
         left = [*contenders]
-        while len(left) > 1 and not self._is_late(stops[left[0]]):
+        rung: list[Stop] = []
+        while len(left) > 1 and not self._too_late(left, rung, steps):
             self._reopen(left[0])
-            now = self._ladder.climb(left, steps)
-            spent += len(left) * (steps - (stops[left[0]][-1].steps if stops[left[0]] else 0))
-            for stop in now:
+            spent += len(left) * (steps - (rung[0].steps if rung else 0))
+            rung = self._ladder.climb(left, steps)
+            for stop in rung:
                 stops[stop.mixture].append(stop)
-            left = self._better(now)
+            left = self._better(rung)
             steps *= 2
         winner = left[0]
         if not stops[winner]:  # there was nothing to compare it with
@@ -135,17 +152,43 @@ class Halving:
         """Return the ladder, which gives the adapters of all stops."""
         return self._ladder
 
-    def _is_late(self, stops: Sequence[Stop]) -> bool:
-        """Return whether the time is up after these stops of the best contender."""
-        if not stops:
+    def _too_late(self, left: Sequence[Mixture], rung: Sequence[Stop], steps: int) -> bool:
+        """Return whether there is no time to train the contenders that are left up to `steps`.
+
+        Args:
+            left: the contenders, best first.
+            rung: the stops of the last rung; none before the first, which is always made.
+            steps: of the next rung.
+        """
+        if not rung:
             return False
-        if self._deadline is not None:
-            return time.monotonic() > self._deadline
-        return self._ladder.ended(stops[-1].mixture) == (stops[-1].steps, TIME)
+        best, now = left[0], rung[0].steps
+        if self._ladder.knows(left, steps):
+            return False
+        if self._deadlines is None:
+            return self._ladder.closed(best) == now or self._ladder.ended(best) == (now, TIME)
+        needed = len(left) * (steps - now) * self._seconds_per_step(rung)
+        fits = time.monotonic() + needed <= self._deadlines.rungs
+        self._ladder.close(best, 0 if fits else now)
+        if fits:
+            return False
+        self._run.progress.note(
+            f"{counted(len(left), 'contender')} could go on to {steps:,} steps, but that would "
+            "take time that belongs to the last training. So the best so far is trained on"
+        )
+        return True
+
+    def _seconds_per_step(self, rung: Sequence[Stop]) -> float:
+        """Return the time of a rung, scoring included, for each step that it made."""
+        steps, first = rung[0].steps, rung[0].steps == self._first
+        begun = first and goes_on(self._inputs.recipe)  # by the experts
+        trained = [stop for stop in rung if not (begun and len(stop.mixture.datasets) == 1)]
+        made = len(trained) * (steps if first else steps // 2)
+        return sum(stop.seconds for stop in rung) / made if made else 0.0
 
     def _reopen(self, mixture: Mixture) -> None:
         """Forget the end of an earlier call, because this one has time to go on."""
-        if self._deadline is not None:
+        if self._deadlines is not None:
             self._ladder.reopen(mixture)
 
     @cached_property
@@ -181,7 +224,7 @@ class Halving:
         """Train the winner on, check by check, and add its stops; return why it ended."""
         ladder = self._ladder
         rungs = [stop.steps for stop in stops]
-        ended = ladder.ended(winner) if self._deadline is None else None
+        ended = ladder.ended(winner) if self._deadlines is None else None
         while not (end := self._end(stops, len(rungs), ended, cap)):
             self._reopen(winner)
             every = self._inputs.recipe.train.checkpoint_every
@@ -232,9 +275,9 @@ class Halving:
         seen = self._ladder.seen(winner, steps)
         if max(rows.passes for rows in seen.values()) >= confirm.max_passes:
             return PASSES
-        if self._deadline is None:
+        if self._deadlines is None:
             return CAP if steps >= cap else ""
-        return TIME if time.monotonic() + stops[-1].seconds > self._deadline else ""
+        return TIME if time.monotonic() + stops[-1].seconds > self._deadlines.last else ""
 
     def _tell(self, stops: Sequence[Stop], rungs: int) -> None:
         checks, board = self._checks(stops, rungs), self._board(stops)

@@ -198,6 +198,20 @@ class Ladder:
         if self.ended(mixture):
             self._keep({"key": self._end_key(mixture), "end": ""})
 
+    def closed(self, best: Mixture) -> int:
+        """Return the steps of the rung after which an earlier call had no time for another; or 0.
+
+        Args:
+            best: the contender that was best then.
+        """
+        line = self._known.get(self._closed_key(best), {})
+        return parsed(self._journal.path, lambda: int(line.get("closed", 0)))
+
+    def close(self, best: Mixture, steps: int) -> None:
+        """Keep that there was no time for another rung after these steps; 0: there is time now."""
+        if self.closed(best) != steps:
+            self._keep({"key": self._closed_key(best), "closed": steps})
+
     def _state(self, mixture: Mixture, without: Sequence[str] = ()) -> Path:
         name = folder_name(mixture)
         for left_out in without:
@@ -244,6 +258,9 @@ class Ladder:
 
     def _key(self, job: Job) -> str:
         return fingerprint(training=job.mark(self._inputs.base), scoring=self._scoring)
+
+    def _closed_key(self, best: Mixture) -> str:
+        return fingerprint(closed=self._key(self.job(best, 1)))
 
     def _end_key(self, mixture: Mixture) -> str:
         """Return the key of the end of a mixture's training, whatever its steps."""

@@ -19,6 +19,7 @@ from m2m.machine import peak_rss_bytes
 from m2m.pipeline.confirm import confirm
 from m2m.pipeline.experts import expert_job, given_experts
 from m2m.pipeline.export import export
+from m2m.pipeline.halving import Deadlines
 from m2m.pipeline.inputs import Inputs, read_inputs
 from m2m.pipeline.journals import set_aside
 from m2m.pipeline.leaks import find_leaks, refuse_leaks
@@ -57,8 +58,8 @@ class Hours(Protocol):
     """The time that the user has, from `m2m.planning.hours`."""
 
     @property
-    def deadline(self) -> float | None:
-        """Return the time (`time.monotonic`) at which the last training ends; None: no limit."""
+    def deadlines(self) -> Deadlines | None:
+        """Return when rungs and the last training end; None: no limit."""
 
     def fit(self, inputs: Inputs, progress: Progress) -> Inputs:
         """Cut the inputs down to the time."""
@@ -100,9 +101,9 @@ class Run:
         self._files = self._inputs.files
         self._stages: list[Stage] = []
         self._together = 0  # bytes of the processes that trained side by side
-        self._deadline = hours.deadline if hours else None
+        self._deadlines = hours.deadlines if hours else None
         if hours:
-            if hours.deadline is not None:
+            if hours.deadlines is not None:
                 self._check_leaks()  # before calibration, which takes minutes
             self._inputs = hours.fit(self._inputs, progress)
         self.recipe = self._inputs.recipe
@@ -258,7 +259,7 @@ class Run:
     def _confirmation(self) -> Confirmation:
         ranking = self._ranking
         with self._stage("confirm"):
-            confirmation = confirm(self.trained_run, ranking, self._deadline)
+            confirmation = confirm(self.trained_run, ranking, self._deadlines)
             self._files.keep(CONFIRMED, confirmation.as_json())
             return confirmation
 

@@ -22,7 +22,7 @@ from m2m.pipeline.finetunes import (
     open_judge,
     stage_name,
 )
-from m2m.pipeline.halving import Halving
+from m2m.pipeline.halving import Deadlines, Halving
 from m2m.pipeline.trained_run import TrainedRun
 from m2m.recipe.fields import UNTIL
 from m2m.results.confirmation import RowsSeen
@@ -57,7 +57,10 @@ class Tuned:
 
 
 def tune(
-    run: TrainedRun, chosen: Sequence[Contender], merged: Mixture | None, deadline: float | None
+    run: TrainedRun,
+    chosen: Sequence[Contender],
+    merged: Mixture | None,
+    deadlines: Deadlines | None,
 ) -> Tuned:
     """Fine-tune the contenders as `[confirm] budget` says, and score them.
 
@@ -65,11 +68,11 @@ def tune(
         run: the run, with trained experts.
         chosen: the contenders.
         merged: the mixture whose merge is scored too; None without a search.
-        deadline: time (`time.monotonic`) at which a training without an end ends; None: no limit.
+        deadlines: of rungs and last training, with budget "until"; None: no limit.
     """
     mixtures = [contender.mixture for contender in chosen]
     if run.inputs.recipe.confirm.budget == UNTIL:
-        return _halved(run, mixtures, merged, deadline)
+        return _halved(run, mixtures, merged, deadlines)
     tuner = FineTuner(run)
     adapters = tuner.adapters(mixtures)
     with open_judge(run, adapters, unlike=2 if merged else 1) as judge:
@@ -89,10 +92,13 @@ def tune(
 
 
 def _halved(
-    run: TrainedRun, mixtures: Sequence[Mixture], merged: Mixture | None, deadline: float | None
+    run: TrainedRun,
+    mixtures: Sequence[Mixture],
+    merged: Mixture | None,
+    deadlines: Deadlines | None,
 ) -> Tuned:
     """Halve the contenders; the test questions are read once, after all training."""
-    halving = Halving(run, deadline)
+    halving = Halving(run, deadlines)
     halved, ladder = halving.run(mixtures), halving.ladder
     winner = halved.winner
     last = {m: halved.best if m == winner else halved.stops[m][-1] for m in mixtures}

@@ -10,6 +10,7 @@ from typing import Any
 from m2m.errors import InputError, ResourceError
 from m2m.formats.atomic import write_json
 from m2m.formats.records import read_object
+from m2m.pipeline.halving import Deadlines
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.kept import finished_experts
 from m2m.planning.calibration import Rates, calibrate
@@ -25,6 +26,7 @@ from m2m.planning.cuts import (
     with_settings,
 )
 from m2m.planning.split import RESERVE, Split
+from m2m.planning.until import LAST_PART
 from m2m.progress import Progress
 from m2m.recipe import LISTS, SECTIONS, Recipe, as_json
 from m2m.recipe.fields import UNTIL
@@ -52,8 +54,10 @@ class Within:
     def __init__(self, recipe: Recipe, hours: float = 0.0) -> None:
         self._recipe, self.hours = recipe, hours
         self._path = RunFolder(recipe.folder).hours
-        self._began = time.monotonic()
-        self.deadline = self._began + hours * 3600 * _TRAINED if hours else None
+        self._began = began = time.monotonic()
+        seconds = hours * 3600
+        ends = Deadlines(began + seconds * (_TRAINED - LAST_PART), began + seconds * _TRAINED)
+        self.deadlines = ends if hours else None
 
     def fit(self, inputs: Inputs, progress: Progress) -> Inputs:
         """Cut the inputs down to the hours, and keep the decision; every cut is printed.
@@ -150,7 +154,8 @@ def decide(inputs: Inputs, rates: Rates, hours: float) -> dict[str, Any]:
         raise ResourceError(
             f"the run does not fit into {hours:g} hours: at its least it takes "
             f"{seconds() / RESERVE / 3600:.2g}",
-            "give it more, leave datasets out, or take a smaller base",
+            "give it more, leave datasets out, take a smaller base, or set [confirm] "
+            f'budget = "{UNTIL}": it fits into any hours',
         )
 
     def fits() -> bool:

@@ -15,6 +15,7 @@ from m2m.mix.mixture import Mixture
 from m2m.pipeline import ladder
 from m2m.pipeline.experts import Tuning
 from m2m.pipeline.finetunes import mixed_corpus
+from m2m.pipeline.halving import Deadlines
 from m2m.pipeline.inputs import read_inputs
 from m2m.pipeline.run import Run
 from m2m.pipeline.shares import Share
@@ -239,8 +240,9 @@ def test_a_training_ends_at_the_cap_of_passes_or_of_steps(
 class Soon:
     """Hours that end at once, or much later."""
 
-    def __init__(self, seconds: float) -> None:
-        self.deadline = time.monotonic() + seconds
+    def __init__(self, seconds: float, rungs: float | None = None) -> None:
+        now = time.monotonic()
+        self.deadlines = Deadlines(now + (seconds if rungs is None else rungs), now + seconds)
 
     def fit(self, inputs: Any, progress: Any) -> Any:
         return inputs
@@ -271,6 +273,21 @@ def test_a_run_without_time_stops_halving_and_goes_on_there_later(
     assert first.end == TIME
     again = courses(run(recipe))
     assert again.as_json() == first.as_json(), "without hours nothing more is trained"
+    assert decided(run(recipe, hours=Soon(600))) == decided(run(finished))
+    assert decided(run(recipe)) == decided(run(finished)), "and it stays so without hours"
+
+
+@pytest.mark.slow  # two real runs
+def test_no_rung_begins_in_the_time_of_the_last_training(finished: Path, tmp_path: Path) -> None:
+    recipe = until(make_scenario(tmp_path / "short"))
+    done = run(recipe, hours=Soon(600, rungs=0))
+    first = courses(done)
+    others = [steps for i, steps in enumerate(steps_of(first)) if i != first.winner]
+    assert others == [[12]] * len(others)
+    assert first.end == PATIENCE, "the last training has its time"
+    assert first.steps > 24
+    again = courses(run(recipe))
+    assert again.as_json() == first.as_json(), "without hours no rung is made after all"
     assert decided(run(recipe, hours=Soon(600))) == decided(run(finished))
     assert decided(run(recipe)) == decided(run(finished)), "and it stays so without hours"
 
