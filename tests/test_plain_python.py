@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from m2m.templates.functions import Function, cells
+from m2m.templates.functions import Function, cells, imports_of
 from m2m.templates.parent import Refused
 
 DOC: dict[str, Any] = {
@@ -100,7 +100,7 @@ def test_a_formula_gives_what_python_gives(body: str) -> None:
         "return type(doc)",
         "return (lambda: (yield))()",
         "class A:\n        pass",
-        "for i in range(10000000):\n        i = 1",
+        pytest.param("for i in range(10000000):\n        i = 1", marks=pytest.mark.slow),
     ],
 )
 def test_what_is_no_formula_is_refused(body: str) -> None:
@@ -144,6 +144,62 @@ def test_the_name_of_a_modules_folder_is_known_and_no_folder_above_it(tmp_path: 
     assert cells([(function, "text")], [DOC], "a test") == [[(True, "youtils.py")]]
     with pytest.raises(Refused, match="folders above"):
         function = Function({"utils": source}, {}, "utils", "up", "a test", "sw")
+        cells([(function, "text")], [DOC], "a test")
+
+
+FILE_READERS = {
+    "path": (
+        "import json\nfrom pathlib import Path\nHOME = Path(__file__).resolve().parent\n"
+        "with (HOME.parent / 'names.json').open(encoding='utf-8') as f:\n    NAMES = json.load(f)\n"
+        "for name in NAMES:\n    globals()[f'f_{name}'] = lambda doc, n=name: NAMES[n] + HOME.name"
+    ),
+    "open": (
+        "import json, os\nwith open(os.path.join(os.path.dirname(__file__), 'own.txt')) as f:\n"
+        "    LINES = [line.strip() for line in f]\ndef f_a(doc):\n    return LINES\n"
+    ),
+    "text": "import pathlib\nT = pathlib.Path(__file__).parent.joinpath('own.txt').read_text()\n"
+    "def f_a(doc):\n    return T.splitlines()\n",
+}
+
+
+@pytest.mark.parametrize("kind", FILE_READERS)
+def test_data_files_that_the_parent_gives_are_read_as_python_reads_them(
+    kind: str, tmp_path: Path
+) -> None:
+    source = FILE_READERS[kind]
+    files = {"names.json": '{"a": "ọ̀kan"}', "sw/own.txt": "moja\r\nmbili\n"}
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(text.encode("utf-8"))
+    names: dict[str, Any] = {"__file__": str(tmp_path / "sw" / "utils.py")}
+    exec(source, names)  # the reference: this text is the test's own
+    assert {Path(name).name for name in files} >= {*imports_of(source, "a test")[1]}
+    function = Function({"utils": source}, {}, "utils", "f_a", "a test", "sw", files)
+    assert cells([(function, "text")], [DOC], "a test") == [[(True, names["f_a"](DOC))]]
+    with pytest.raises(Refused, match=r"names\.json|own\.txt"):
+        other = Function({"utils": source}, {}, "utils", "f_a", "a test", "sw", {})
+        cells([(other, "text")], [DOC], "a test")
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "open('/etc/hostname').read()",
+        "open('own.txt', 'w')",
+        "open(__file__).read()",
+        "Path('..').read_text()",
+        "Path(__file__).parent.parent.parent.name",
+        "(Path(__file__).parent / '../own.txt').read_text()",
+        "Path('own.txt').unlink()",
+        "Path('own.txt').read_text('latin-1')",
+        "open('own.txt').__class__",
+        "str(Path('own.txt'))",
+    ],
+)
+def test_no_other_file_is_read(expression: str) -> None:
+    source = f"from pathlib import Path\ndef f(doc):\n    return {expression}\n"
+    function = Function({"utils": source}, {}, "utils", "f", "a test", "sw", {"own.txt": "x"})
+    with pytest.raises(Refused):
         cells([(function, "text")], [DOC], "a test")
 
 

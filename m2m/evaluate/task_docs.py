@@ -181,7 +181,7 @@ class TaskDocs:
             table = cells(programs, rows.fields, f"{self.config.path}")
         except Refused as error:
             keys = [k for k, c in parts.items() if c.program and isinstance(c.program[0], Function)]
-            raise InputError(
+            raise self._functions.blamed(str(error)) or InputError(
                 f"{self.config.path}: {', '.join(keys)}: {error!s:.300}",
                 remedy(self.config.path, keys),
             ) from None

@@ -61,7 +61,7 @@ class TaskFiles:
         return self._rows[place]
 
     def module(self, path: Path) -> str:
-        """Return the text of a Python module, which m2m reads and never runs.
+        """Return the text of a Python module, or of a file that modules read; m2m runs no code.
 
         Raises:
             InputError: it is unreadable, too large or in another folder.

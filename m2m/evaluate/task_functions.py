@@ -9,10 +9,12 @@ from typing import Any
 from m2m.errors import InputError
 from m2m.evaluate.task_files import TaskFiles
 from m2m.formats.yaml import Tagged
+from m2m.opening import refuse_outside
 from m2m.templates.functions import Function, imports_of
 from m2m.templates.parent import Refused
 
 _MODULES = 16  # of one task
+_FILES = 16  # that they read
 _LINES = {
     "process_docs": "`process_docs: null`, and give it rows that are ready",
     "doc_to_choice": '`doc_to_choice: ["...", "..."]`',
@@ -35,6 +37,8 @@ class TaskFunctions:
         self._sources: dict[str, str] = {}
         self._imports: dict[str, dict[str, str]] = {}
         self._functions: dict[tuple[str, str], Function] = {}
+        self._data: dict[str, str] = {}  # texts of files by their paths in the folder above
+        self._outside: list[InputError] = []  # files that m2m may not read
 
     def function(self, tag: Tagged, key: str) -> Function:
         """Return the function that a tag names.
@@ -62,12 +66,14 @@ class TaskFunctions:
 
     def _read(self, module: str, name: str, about: str) -> Function:
         folder = self._files.path.absolute().parent.name
-        texts = (*self._sources.items(), str(self._imports), module, name)
+        texts = (*self._sources.items(), str(self._imports), str(self._data), module, name)
         if any("__file__" in source for source in self._sources.values()):
             texts = (folder, *texts)
         if texts not in self._known:
             try:
-                made = Function(self._sources, self._imports, module, name, about, folder)
+                made = Function(
+                    self._sources, self._imports, module, name, about, folder, self._data
+                )
                 self._known[texts] = made
             except Refused as error:
                 self._known[texts] = error
@@ -78,12 +84,17 @@ class TaskFunctions:
 
     def refused(self, tag: Tagged, key: str, why: str) -> InputError:
         """Return the error of a function that is more than a formula."""
-        message = f"{tag.place}: `{key}` is {tag!s:.60}; {why:.300}"
-        return InputError(message, remedy(self._files.path, [key]))
+        return self.blamed(why) or InputError(
+            f"{tag.place}: `{key}` is {tag!s:.60}; {why:.300}", remedy(self._files.path, [key])
+        )
+
+    def blamed(self, why: str) -> InputError | None:
+        """Return the error of a data file that m2m may not read, if a function needed one."""
+        return self._outside[0] if self._outside and "is not here" in why else None
 
     def marks(self) -> dict[str, str]:
-        """Return the texts of the modules that were read, by name."""
-        return dict(self._sources)
+        """Return the texts of the modules that were read, by name, and of their files."""
+        return self._sources | self._data
 
     def _module(self, path: Path) -> str:
         """Read a module and the modules that it takes names from; return its name."""
@@ -94,10 +105,27 @@ class TaskFunctions:
             raise Refused(f"it needs more than {_MODULES} modules", None)
         self._sources[name] = source = self._files.module(path)
         self._imports[name] = known = dict[str, str]()
-        for spelled in imports_of(source, str(path)):
+        spellings, data = imports_of(source, str(path))
+        for spelled in spellings:
             if other := self._file_of(path, spelled):
                 known[spelled] = self._module(other)
+        for file in data:
+            self._read_data(path, file)
         return name
+
+    def _read_data(self, module: Path, name: str) -> None:
+        """Read a file that a module names, in the module's folder or in the one above."""
+        folder = module.absolute().parent
+        for place, key in ((folder / name, f"{folder.name}/{name}"), (folder.parent / name, name)):
+            try:
+                refuse_outside(place, self._files.path.parent, self._files.roots)
+            except InputError as error:
+                self._outside.append(error)
+                continue
+            if place.is_file() and len(self._data) < _FILES:
+                text = self._files.module(place)
+                if self._data.setdefault(key, text) != text:
+                    raise Refused(f"it reads two files that are called {key:.80}", None)
 
     def _file_of(self, path: Path, spelled: str) -> Path | None:
         """Return the file of a module that another one imports names from."""

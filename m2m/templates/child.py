@@ -97,23 +97,15 @@ class Child:
             gc.collect()
 
     def function(
-        self,
-        number: int,
-        sources: dict[str, str],
-        imports: dict[str, dict[str, str]],
-        module: str,
-        name: str,
-        folder: str,
-        forget: bool,
+        self, number: int, modules: dict[str, Any], module: str, name: str, forget: bool
     ) -> None:
         """Keep a function of a task file's modules; see `m2m.templates.plain_python`."""
         self._forget(forget)
-        texts = (sources, imports, folder)
-        if self._fresh is None or self._fresh[0] != texts:
-            self._fresh = texts, Modules(sources, imports, folder)
-        modules = self._fresh[1]
+        if self._fresh is None or self._fresh[0] != modules:
+            self._fresh = modules, Modules(**modules)
+        read = self._fresh[1]
         with _refusing():
-            self._functions[number] = modules, modules.function(module, name)
+            self._functions[number] = read, read.function(module, name)
 
     def table(self, number: int, rows: list[Any], lines: list[int]) -> list[Any]:
         """Return the rows, and their lines, that a kept function makes of the rows of a split."""
@@ -201,8 +193,8 @@ def literal(text: str) -> Any:
         return _plain(ast.literal_eval(text))
 
 
-def imports(source: str) -> list[str]:
-    """Return the modules that a module imports names from.
+def imports(source: str) -> tuple[list[str], list[str]]:
+    """Return the modules that a module imports names from, and its data files.
 
     Raises:
         Refused: it is not Python.

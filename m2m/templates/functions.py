@@ -21,6 +21,7 @@ class Function:
         function: its name there.
         name: its name in errors; it should name the file.
         folder: the name of the folder of the modules.
+        files: texts of data files that the modules may read, by their paths in the folder above.
 
     Raises:
         Refused: there is no such function, or it is more than a formula over plain values.
@@ -35,14 +36,18 @@ class Function:
         function: str,
         name: str,
         folder: str = "",
+        files: Mapping[str, str] | None = None,
     ) -> None:
         self._name, self.number = name, next(NUMBERS)
         self._definition = {
-            "sources": dict(sources),
-            "imports": {key: dict(value) for key, value in imports.items()},
+            "modules": {
+                "sources": dict(sources),
+                "imports": {key: dict(value) for key, value in imports.items()},
+                "folder": folder,
+                "files": dict(files or {}),
+            },
             "module": module,
             "name": function,
-            "folder": folder,
         }
         RENDERER.ask(name, self.kept)
 
@@ -70,15 +75,18 @@ class Function:
         return keep(process, "function", self.number, self._definition)
 
 
-def imports_of(source: str, name: str) -> list[str]:
-    """Return the modules that the text of a module imports names from, with their dots.
+def imports_of(source: str, name: str) -> tuple[list[str], list[str]]:
+    """Return the modules that the text of a module imports names from, with their dots, and files.
+
+    The files are texts in it that look like names of data files.
 
     Raises:
         Refused: the text is not Python.
         LimitError: reading it exceeds a limit.
     """
     message = message_of("imports", source=source)
-    return list(RENDERER.ask(name, lambda process: process.ask(message)))
+    modules, files = RENDERER.ask(name, lambda process: process.ask(message))
+    return modules, files
 
 
 def cells(

@@ -14,10 +14,12 @@ from pathlib import PurePath
 from typing import Any
 
 from m2m.templates.plain_expressions import Frame, Unknown
+from m2m.templates.plain_files import reading
 from m2m.templates.plain_statements import Compiler
 from m2m.templates.plain_values import BUILTINS, LIBRARY, NotUnderstood
 
 _MOST_STEPS = 2**22  # rounds of loops and calls for one row or split
+_DATA_FILE = re.compile(r"\w[\w-]{0,60}(/\w[\w-]{0,60}){0,4}\.(json|jsonl|txt|csv|tsv)")
 # What computing a statement with values that do not fit can raise.
 _FAULTS = (
     *(ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, re.error),
@@ -32,12 +34,21 @@ class Modules:
         sources: their texts by name.
         imports: by the name of a module, which other module each of its imports means.
         folder: the name of their folder; a module of another folder has its path as its name.
+        files: texts of the data files that they may read, by their paths in the folder above.
     """
 
     def __init__(
-        self, sources: Mapping[str, str], imports: Mapping[str, Mapping[str, str]], folder: str
+        self,
+        sources: Mapping[str, str],
+        imports: Mapping[str, Mapping[str, str]],
+        folder: str,
+        files: Mapping[str, str],
     ) -> None:
         self._sources, self._imports, self._folder = sources, imports, folder
+        self._library = LIBRARY | reading(files)
+        self._builtins = BUILTINS | {"open": self._library.pop("open")}
+        # By module, why a statement was not computed that may have set any name.
+        self._lost: dict[str, str] = {}
         self._made: dict[str, Frame] = {}
         self._trees: dict[str, ast.Module] = {}
         self.steps = 0
@@ -58,7 +69,10 @@ class Modules:
         Raises:
             NotUnderstood: there is none, or it is outside the language.
         """
-        value = self.frame(module).get(name)
+        frame = self.frame(module)
+        if name not in frame.names and module in self._lost:
+            raise NotUnderstood(self._lost[module])
+        value = frame.get(name)
         if not callable(value):
             raise NotUnderstood(f"{name!r:.60} is not a function")
         for reason in self._called(module, name, set()):
@@ -85,7 +99,7 @@ class Modules:
         if module not in self._made:
             # The folders above would differ from machine to machine.
             file = "/".join(PurePath(self._folder, f"{module}.py").parts[-2:])
-            frame = Frame({"__name__": module, "__file__": file}, Frame(dict(BUILTINS), None))
+            frame = Frame({"__name__": module, "__file__": file}, Frame(self._builtins, None))
             frame.names["globals"] = lambda: frame.names
             self._made[module] = frame
             tree = self._trees[module] = parsed(self._sources[module])
@@ -103,16 +117,16 @@ class Modules:
                 for alias in statement.names:
                     top = alias.asname or alias.name.partition(".")[0]
                     missing = Unknown(f"the package {alias.name!r:.60} is not used")
-                    frame.names[top] = LIBRARY.get(alias.name, missing)
+                    frame.names[top] = self._library.get(alias.name, missing)
             elif isinstance(statement, ast.ImportFrom):
                 self._import(statement, frame, known)
             else:
                 Compiler(module, self).statement(statement)(frame)
         except NotUnderstood as error:
-            self._forget(statement, frame, f"{module}:{statement.lineno}: {error}")
+            self._forget(module, statement, frame, f"{module}:{statement.lineno}: {error}")
         except _FAULTS as error:
             reason = f"{module}:{statement.lineno}: {type(error).__name__} {error!s:.80}"
-            self._forget(statement, frame, reason)
+            self._forget(module, statement, frame, reason)
 
     def _import(self, node: ast.ImportFrom, frame: Frame, known: Mapping[str, str]) -> None:
         spelled = "." * node.level + (node.module or "")
@@ -125,17 +139,17 @@ class Modules:
                     continue
                 unset = Unknown(f"{spelled} has no {alias.name!r:.60}")
                 frame.names[name] = inner.names.get(alias.name, unset)
-            elif f"{spelled}.{alias.name}" in LIBRARY:
-                frame.names[name] = LIBRARY[f"{spelled}.{alias.name}"]
+            elif f"{spelled}.{alias.name}" in self._library:
+                frame.names[name] = self._library[f"{spelled}.{alias.name}"]
             else:
                 missing = Unknown(f"{alias.name!r:.60} of {spelled!r:.60} is not used")
-                frame.names[name] = getattr(LIBRARY.get(spelled), "names", {}).get(
+                frame.names[name] = getattr(self._library.get(spelled), "names", {}).get(
                     alias.name, missing
                 )
 
-    @staticmethod
-    def _forget(statement: ast.stmt, frame: Frame, reason: str) -> None:
+    def _forget(self, module: str, statement: ast.stmt, frame: Frame, reason: str) -> None:
         """Make all names unknown that a statement sets, or may change."""
+        self._lost.setdefault(module, reason)
         for node in ast.walk(statement):
             name = getattr(node, "id", None) or getattr(node, "name", None)
             if isinstance(name, str) and (
@@ -176,8 +190,17 @@ def parsed(source: str) -> ast.Module:
         raise NotUnderstood(f"it is not Python: {error}") from None
 
 
-def imports_of(source: str) -> list[str]:
-    """Return the modules that a module imports names from, with their dots."""
-    nodes = parsed(source).body
-    froms = [node for node in nodes if isinstance(node, ast.ImportFrom)]
-    return ["." * node.level + (node.module or "") for node in froms]
+def imports_of(source: str) -> tuple[list[str], list[str]]:
+    """Return the modules that a module imports names from, with their dots, and data files.
+
+    A data file is a text in it that looks like the name of one.
+    """
+    tree = parsed(source)
+    froms = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    texts = [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    files = dict.fromkeys(text for text in texts if _DATA_FILE.fullmatch(text))
+    return ["." * node.level + (node.module or "") for node in froms], list(files)

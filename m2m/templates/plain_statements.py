@@ -6,6 +6,7 @@ import ast
 from typing import Any
 
 from m2m.templates.plain_expressions import BREAK, CONTINUE, Expressions, Frame, Returned, Step
+from m2m.templates.plain_files import File
 from m2m.templates.plain_values import EXCEPTIONS, NotUnderstood
 
 
@@ -64,6 +65,24 @@ class Compiler(Expressions):
             return after(frame)
 
         return loop
+
+    def _With(self, node: ast.With) -> Step:
+        parts = [
+            (self.value(part.context_expr), part.optional_vars and self._target(part.optional_vars))
+            for part in node.items
+        ]
+        body = self.block(node.body)
+
+        def inside(frame: Frame) -> Any:
+            for value, target in parts:
+                file = value(frame)
+                if not isinstance(file, File):
+                    raise NotUnderstood(f"`with` and a {type(file).__name__}")
+                if target:
+                    target(frame, file)
+            return body(frame)
+
+        return inside
 
     def _Try(self, node: ast.Try) -> Step:
         if node.finalbody or node.orelse:

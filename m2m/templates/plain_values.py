@@ -23,6 +23,12 @@ class NotUnderstood(Exception):
     """A part of a function is outside the language."""
 
 
+class Offering:
+    """A value of this language's own; formulas may use the names in `offered`."""
+
+    offered: frozenset[str] = frozenset()
+
+
 class Module:
     """A module of the standard library, as far as formulas may use it."""
 
@@ -173,6 +179,8 @@ def member(owner: Any, name: str) -> Any:
         return list(owner.columns)
     if isinstance(owner, Table) and name == "num_rows":
         return len(owner)
+    if isinstance(owner, Offering) and name in owner.offered:
+        return getattr(owner, name)
     if name in _METHODS.get(type(owner), ()):
         if name == "format":
             return functools.partial(_filled, owner)
@@ -316,7 +324,12 @@ def _detokenized(text: str) -> str:
     return re.sub(r" (['.,])", r"\1", text)
 
 
-_path = Module(basename=lambda path: path.rpartition("/")[2], dirname=_folder_of)
+_path = Module(
+    basename=lambda path: path.rpartition("/")[2],
+    dirname=_folder_of,
+    join=lambda *parts: "/".join(parts),
+    abspath=lambda path: path,
+)
 _flags = {name: getattr(re, name) for name in ("IGNORECASE", "I", "MULTILINE", "M", "DOTALL", "S")}
 _texts = {name: getattr(string, name) for name in ("ascii_letters", "digits", "punctuation")}
 LIBRARY: dict[str, Any] = {

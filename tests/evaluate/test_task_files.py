@@ -90,6 +90,32 @@ def test_a_name_that_climbs_out_is_not_looked_at(
     assert not any("elsewhere" in each for each in looked)
 
 
+def test_a_data_file_of_a_module_counts_and_is_read_where_m2m_may(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    task = written(tmp_path / "set" / "task", process_docs=None)
+    task.write_text(task.read_text("utf-8").replace("null", "!function utils.pick"), "utf-8")
+    task.with_name("utils.py").write_text(
+        "import json\nfrom pathlib import Path\n"
+        "KEPT = json.load(open(Path(__file__).parent.parent / 'kept.json'))\n"
+        "def pick(rows):\n    return rows.filter(lambda row: row['g'] in KEPT)\n",
+        encoding="utf-8",
+    )
+    kept = tmp_path / "set" / "kept.json"
+    kept.write_text("[0]", encoding="utf-8")
+    with pytest.raises(InputError, match=r"kept\.json is outside") as caught:
+        load_harness(task, "test")
+    assert f"--data-root {kept.parent}" in str(caught.value.hint)
+    first = load_harness(task, "test", roots=[kept.parent])
+    assert [example.gold for example in first.examples] == [0, 0]
+    kept.write_text("[0, 1]", encoding="utf-8")
+    second = load_harness(task, "test", roots=[kept.parent])
+    assert len(second.examples) == 3
+    assert second.fingerprint != first.fingerprint
+    kept.unlink()
+    with pytest.raises(InputError, match=r"the file 'kept\.json' is not here"):
+        load_harness(task, "test", roots=[kept.parent])
+
+
 def test_a_zero_byte_in_a_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot read"):
         load_harness(written(tmp_path, **data("a\0.jsonl")), "test")

@@ -114,6 +114,9 @@ def files_of(case: dict[str, Any], tasks: Path) -> dict[str, str]:
             waiting.append(path.parent / f"{module.replace('.', '/')}.py")
         for module in re.findall(r"^from \.(\w+) import", text, re.MULTILINE):
             waiting.append(path.parent / f"{module}.py")
+        if path.suffix == ".py":
+            for data in re.findall(r"[\"'](\w+\.json)[\"']", text):
+                waiting += [path.parent / data, path.parent.parent / data]
     return texts
 
 
