@@ -215,6 +215,7 @@ OTHER_WAYS = {
     ),
     "formats/atomic.py": "new files under names of its own",
     "formats/disk.py": "folders, to flush them",
+    "dataset/samples.py": "maps a temporary file of its own",
     "formats/mapped.py": "maps what the one place opened",
     "llamacpp/scratch_model.py": "a scratch file of its own",
     "pipeline/merging_runs.py": "copies folders of runs",

@@ -44,6 +44,7 @@ def data() -> None:
 )
 @row_options
 @click.option("--template", type=click.Choice(["chat", "plain"]), default="chat", show_default=True)
+@click.option("--all", "whole", is_flag=True, help="Compare all rows of large files.")
 @data_root_option
 @json_option
 def check(
@@ -51,6 +52,7 @@ def check(
     model: str | None,
     targets: tuple[Path, ...],
     template: str,
+    whole: bool,
     as_json: bool,
     **reading: Any,
 ) -> None:
@@ -59,8 +61,8 @@ def check(
     FILE... are datasets, or one recipe, which names them. A file is read as `m2m init` reads it,
     unless an option says how, as in `m2m data preview`. It finds duplicate, contradicting and
     leaked rows, within and between files; wrong encodings and Unicode forms; and rows in another
-    language. It counts the tokens that the model needs for a word. The exit code is 1 if `m2m run`
-    would refuse a file.
+    language. It counts the tokens that the model needs for a word. Of a large file it compares the
+    first 100,000 rows, unless you give --all. The exit code is 1 if `m2m run` would refuse a file.
 
     \b
     Example:  m2m data check examples/swahili/recipe.toml
@@ -68,19 +70,21 @@ def check(
     """
     from m2m.cli import show
     from m2m.commands.bare import command_of
-    from m2m.commands.data_check import check_files, check_recipe, open_model
+    from m2m.commands.data_check import DEFAULT, FIRST, check_files, check_recipe, open_model
     from m2m.errors import InputError
     from m2m.recipe import load_recipe
 
+    first = 0 if whole else FIRST
     if files[0].suffix == ".toml":
         if len(files) > 1 or model or targets:
             raise click.UsageError("a recipe names its own datasets, model and targets")
-        results = check_recipe(load_recipe(files[0], data_roots()))
+        results = check_recipe(load_recipe(files[0], data_roots()), first)
     else:
-        opened = open_model(model, template) if model else ()
+        formatter, limit = open_model(model, template) if model else (None, DEFAULT)
         rest, given = model_words(model, template), given_settings(reading)
+        rest = [*(["--all"] if whole else []), *rest]
         command = command_of(("m2m", "data", "check"), files, targets, rest, given)
-        results = check_files(command, *opened)
+        results = check_files(command, formatter, limit, first)
     counted = results[0].tokens is not None
     show.result([e.as_json() for e in results], as_json, lambda: show_checked(results, counted))
     if bad := [str(result.file) for result in results if result.refused]:

@@ -41,16 +41,22 @@ from m2m.tokenizer import Formatter
 
 # Shares of a file's rows above which something is a problem; less is normal.
 _MANY_REPEATED, _MANY_CONTRADICTED = 0.05, 0.05
-_DEFAULT = RowLimit(Train.max_length, Train.batch_tokens)
+DEFAULT = RowLimit(Train.max_length, Train.batch_tokens)
+FIRST = 100_000  # rows of a large file that are compared, unless the user asks for all
 
 
-def check_recipe(recipe: Recipe) -> list[Checked]:
-    """Check a recipe's datasets against each other and its targets, with its model's tokens."""
+def check_recipe(recipe: Recipe, first: int = 0) -> list[Checked]:
+    """Check a recipe's datasets against each other and its targets, with its model's tokens.
+
+    Args:
+        recipe: the recipe.
+        first: how many rows of a large dataset are read; 0: all. All are read for `where`.
+    """
     targets = read_targets(recipe)
     base = find_model(recipe.base.model, model_folders(recipe.path))
     formatter = make_formatter(base.gguf, recipe.base.template, recipe.base.template_variables)
     limit, form = row_limit(recipe.train, base), recipe.data.normalise
-    return check_data(recipe.with_rows, targets, formatter, limit, form)
+    return check_data(recipe.with_rows, targets, formatter, limit, form, first)
 
 
 def read_targets(recipe: Recipe) -> list[Task]:
@@ -68,14 +74,17 @@ def open_model(model: str, template: str) -> tuple[Formatter, RowLimit]:
 
 
 def check_files(
-    command: Command, formatter: Formatter | None = None, limit: RowLimit = _DEFAULT
+    command: Command,
+    formatter: Formatter | None = None,
+    limit: RowLimit = DEFAULT,
+    first: int = 0,
 ) -> list[Checked]:
     """Check files without a recipe, read as `m2m init` reads them; see `check_data`.
 
     Raises:
         InputError: a target cannot be read; the hint has the next lines to type.
     """
-    found = read_bare(command)
+    found = read_bare(command, 0 if command.given.mapping.where else first)
     asked = [bare for bare in found if bare.part == "target"]
     if broken := [one for bare in asked if (one := bare.failed(0))]:
         raise refused(command, broken)
@@ -91,8 +100,9 @@ def check_data(
     files: Sequence[Path | Bare | Dataset],
     targets: Sequence[Task] = (),
     formatter: Formatter | None = None,
-    limit: RowLimit = _DEFAULT,
+    limit: RowLimit = DEFAULT,
     normalise: str = AS_IS,
+    first: int = 0,
 ) -> list[Checked]:
     """Check every file on its own, then all files together and with the targets.
 
@@ -106,6 +116,7 @@ def check_data(
         formatter: counts tokens.
         limit: `m2m run` refuses longer rows.
         normalise: the Unicode normal form in which the datasets' texts are read.
+        first: how many rows of a large dataset of a recipe are read; 0: all.
     """
     paths = [file for file in files if isinstance(file, Path)]
     bare = read_bare(command_of(("m2m", "data", "check"), paths)) if paths else []
@@ -114,7 +125,7 @@ def check_data(
     names = short_names([each.files[0] for each in bare], ending=False)
     results = [Checked(each.files[0], name) for each, name in zip(bare, names, strict=True)]
     results += [Checked(dataset.path, dataset.name) for dataset in datasets]
-    ways = [*map(_opener, bare), *map(_reader, datasets)]
+    ways = [*map(_opener, bare), *(_reader(dataset, first) for dataset in datasets)]
     content = [
         DatasetFile(result, opened, order, normalise)
         for order, (result, opened) in enumerate(zip(results, ways, strict=True))
@@ -162,9 +173,10 @@ def _opener(bare: Bare) -> Callable[[], tuple[Source, Rows]]:
     return opened
 
 
-def _reader(dataset: Dataset) -> Callable[[], tuple[Source, Rows]]:
+def _reader(dataset: Dataset, first: int) -> Callable[[], tuple[Source, Rows]]:
     def opened() -> tuple[Source, Rows]:
-        source = open_source(dataset.files, options=options_of(dataset))
+        some = 0 if dataset.where else first
+        source = open_source(dataset.files, options=options_of(dataset), first=some)
         return source, read_rows(source, RowMapping.of(dataset))
 
     return opened

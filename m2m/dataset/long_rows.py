@@ -16,6 +16,7 @@ from m2m.counted import counted
 from m2m.dataset.row import Row
 from m2m.dataset.samples import RowLimit, encode
 from m2m.errors import InputError
+from m2m.formats.spooled import Lazy, is_spooled
 from m2m.tokenizer import Formatter
 
 _CUT = " … "
@@ -89,18 +90,22 @@ def fitted(
     """
     if limit.long_rows == "refuse":
         return rows, NONE
-    kept, cut, skipped, tokens = [], [], [], 0
-    for row in rows:
+    cut, skipped, tokens = dict[int, Row](), dict[int, int](), 0  # by the row's place
+    for place, row in enumerate(rows):
         before = _length(row, formatter)
         if before <= limit.tokens:
-            kept.append(row)
-        elif limit.long_rows == "truncate" and (shorter := _shortened(row, formatter, limit)):
-            kept.append(shorter)
-            cut.append(row.line)
+            continue
+        if limit.long_rows == "truncate" and (shorter := _shortened(row, formatter, limit)):
+            cut[place] = shorter
             tokens += before - _length(shorter, formatter)
         else:
-            skipped.append(row.line)
-    return kept, LongRows(tuple(cut), tuple(skipped), tokens)
+            skipped[place] = row.line
+    places = [place for place in range(len(rows)) if place not in skipped]
+    lines = tuple(row.line for row in cut.values())
+    long_rows = LongRows(lines, tuple(skipped.values()), tokens)
+    if not is_spooled(rows):
+        return [cut.get(place, rows[place]) for place in places], long_rows
+    return Lazy(places, lambda place: cut.get(place) or rows[place]), long_rows
 
 
 def _length(row: Row, formatter: Formatter) -> int:

@@ -12,6 +12,9 @@ from m2m.counted import counted
 from m2m.dataset.templates import as_value, is_empty, value_at, word_key
 from m2m.errors import InputError
 from m2m.formats.records import Record
+from m2m.formats.spooled import taken
+
+_SHOWN = 8  # values that a message names
 
 
 @dataclass(frozen=True)
@@ -107,22 +110,21 @@ def picked(path: Path, records: Sequence[Record], mapping: RowMapping) -> Sequen
     """
     kept = records
     for name, values in mapping.where:
-        held = [value_at(record.fields, name, missing=None) for record in kept]
-        chosen = [
-            record
-            for record, value in zip(kept, held, strict=True)
-            if any(
-                word_key(one) in values for one in (value if isinstance(value, list) else [value])
-            )
-        ]
-        if not chosen:
-            known = dict.fromkeys(word_key(value) for value in held if not is_empty(value))
-            some = ", ".join([*known][:8]) + (", ..." if len(known) > 8 else "")
+        places, known = list[int](), dict[str, None]()
+        for place, record in enumerate(kept):
+            value = value_at(record.fields, name, missing=None)
+            ones = value if isinstance(value, list) else [value]
+            if any(word_key(one) in values for one in ones):
+                places.append(place)
+            elif len(known) <= _SHOWN and not is_empty(value):
+                known[word_key(value)] = None
+        if not places:
+            some = ", ".join([*known][:_SHOWN]) + (", ..." if len(known) > _SHOWN else "")
             raise InputError(
                 f"{path}: no row has {name} = {' or '.join(values)}",
                 f"the values of {name} are {some}" if known else f"no row has a field {name}",
             )
-        kept = chosen
+        kept = taken(kept, places)
     return kept
 
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import mmap
+import struct
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +26,9 @@ from m2m.opening import Text
 from m2m.tokenizer import Formatter, Message, Segment
 
 _MOST_SMALL = np.iinfo(np.uint16).max
+_KINDS: dict[int, type[np.uint16 | np.int32]] = {2: np.uint16, 4: np.int32}
+_HEAD = struct.Struct("<IIB")  # tokens, changes of the mask, bytes of a token
+_HELD = 64 << 20  # bytes of samples that stay in memory
 # Raise this number when the same bytes give other samples than before.
 _SCHEMA = 3
 
@@ -35,29 +43,37 @@ class Sample:
         turn: place among the samples of one conversation, which share their beginnings.
     """
 
-    __slots__ = ("_edges", "_ids", "_kind", "line", "turn")
+    __slots__ = ("_at", "_packed", "line", "turn")
 
     def __init__(
         self, ids: NDArray[np.int32], loss_mask: NDArray[np.bool_], line: int, turn: int = 0
     ) -> None:
-        is_small = not len(ids) or int(ids.max()) <= _MOST_SMALL
-        self._kind: type[np.uint16 | np.int32] = np.uint16 if is_small else np.int32
-        self._ids = ids.astype(self._kind).tobytes()
+        width = 2 if not len(ids) or int(ids.max()) <= _MOST_SMALL else 4
         # Places at which the mask changes: two for a row with one answer.
-        edges = np.flatnonzero(np.diff(loss_mask, prepend=False, append=False))
-        self._edges = edges.astype(np.uint32).tobytes()
+        edges = np.flatnonzero(np.diff(loss_mask, prepend=False, append=False)).astype(np.uint32)
+        head = _HEAD.pack(len(ids), len(edges), width)
+        packed = (head, ids.astype(_KINDS[width]).tobytes(), edges.tobytes())
+        self._packed: bytes | mmap.mmap = b"".join(packed)
+        self._at = 0  # place of its head in `_packed`
         self.line, self.turn = line, turn
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpacked, (self._bytes(), self.line, self.turn)
 
     @property
     def ids(self) -> NDArray[np.int32]:
         """Return the token ids, (T,)."""
-        return np.frombuffer(self._ids, self._kind).astype(np.int32)
+        count, _, width = _HEAD.unpack_from(self._packed, self._at)
+        ids = np.frombuffer(self._packed, _KINDS[width], count, self._at + _HEAD.size)
+        return ids.astype(np.int32)
 
     @property
     def loss_mask(self) -> NDArray[np.bool_]:
         """Return which tokens are predicted, (T,)."""
-        mask = np.zeros(len(self), np.bool_)
-        edges = np.frombuffer(self._edges, np.uint32).tolist()
+        count, changes, width = _HEAD.unpack_from(self._packed, self._at)
+        start = self._at + _HEAD.size + count * width
+        mask = np.zeros(count, np.bool_)
+        edges = np.frombuffer(self._packed, np.uint32, changes, start).tolist()
         for begin, end in zip(edges[::2], edges[1::2], strict=True):
             mask[begin:end] = True
         return mask
@@ -65,10 +81,46 @@ class Sample:
     @property
     def size(self) -> int:
         """Return the bytes of its tokens and its mask."""
-        return len(self._ids) + len(self._edges)
+        count, changes, width = _HEAD.unpack_from(self._packed, self._at)
+        return int(count * width + 4 * changes)
 
     def __len__(self) -> int:
-        return len(self._ids) // np.dtype(self._kind).itemsize
+        return int(_HEAD.unpack_from(self._packed, self._at)[0])
+
+    def _bytes(self) -> bytes:
+        return self._packed[self._at : self._at + _HEAD.size + self.size]
+
+
+def _unpacked(packed: bytes, line: int, turn: int) -> Sample:
+    sample = Sample.__new__(Sample)
+    sample._packed, sample._at, sample.line, sample.turn = packed, 0, line, turn
+    return sample
+
+
+def shelved(samples: Iterable[Sample], held: int = 0) -> list[Sample]:
+    """Return samples as a list; more than `held` bytes of them (0: `_HELD`) go to a temporary file.
+
+    The file is mapped and ends with the samples; only those in use take memory.
+    """
+    kept, stored, size = list[Sample](), 0, 0
+    with ExitStack() as stack:
+        file: IO[bytes] | None = None
+        for sample in samples:
+            kept.append(sample)
+            size += sample.size
+            if size > (held or _HELD):
+                file = file or stack.enter_context(tempfile.TemporaryFile())
+                for other in kept[stored:]:
+                    packed, other._at = other._bytes(), file.tell()
+                    other._packed = b""
+                    file.write(packed)
+                stored, size = len(kept), 0
+        if file:
+            file.flush()
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            for sample in kept[:stored]:
+                sample._packed = mapped
+    return kept
 
 
 @dataclass(frozen=True)
@@ -131,14 +183,28 @@ def encode(
     """
     limit = RowLimit(limit) if isinstance(limit, int) else limit
     problems, hints, lengths = Problems(), dict[str, None](), list[int]()
-    samples: list[Sample] = []
+    samples = shelved(_encoded(rows, formatter, limit, problems, hints, lengths))
+    hints |= {limit.remedy(lengths): None} if lengths else {}
+    problems.raise_if_any(InputError, str(path), "; ".join(hints) or "correct these rows")
+    return samples
+
+
+def _encoded(
+    rows: Sequence[Row],
+    formatter: Formatter,
+    limit: RowLimit,
+    problems: Problems,
+    hints: dict[str, None],
+    lengths: list[int],
+) -> Iterator[Sample]:
+    """Yield the samples of all rows; add their faults, and the lengths of too long rows."""
     for row in rows:
         try:
             sequences = enumerate(sequences_of(row, formatter))
             row_samples = [_sample(segments, row.line, turn) for turn, segments in sequences]
         except InputError as error:
             problems.add(f"line {row.line}: {error.message}")
-            hints |= {error.hint: None} if error.hint else {}
+            hints.update({error.hint: None} if error.hint else {})
             continue
         longest = max(map(len, row_samples))
         if longest > limit.tokens and row.text is None:
@@ -146,10 +212,7 @@ def encode(
             fits = f"at most {limit.tokens} fit ({limit.name})"
             problems.add(f"line {row.line}: {counted(longest, 'token')}, {fits}")
         cuts = [cut for sample in row_samples for cut in _cut(sample, limit.tokens)]
-        samples += [cut for cut in cuts if cut.loss_mask.any()]
-    hints |= {limit.remedy(lengths): None} if lengths else {}
-    problems.raise_if_any(InputError, str(path), "; ".join(hints) or "correct these rows")
-    return samples
+        yield from (cut for cut in cuts if cut.loss_mask.any())
 
 
 def sequences_of(row: Row, formatter: Formatter) -> list[list[Segment]]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from m2m.counted import counted
 from m2m.errors import Problems
-from m2m.formats.rowfile import Fault, Options
+from m2m.formats.rowfile import Fault, Options, Record
+from m2m.formats.spooled import gathered, made, taken
 
 # Columns that m2m itself reads; written with capitals they are the same columns.
 FIELDS = {"prompt", "completion", "question", "answer", "answers", "text", "label", "labels"}
@@ -20,15 +22,21 @@ NULLS = frozenset({"NaN", "nan", "NA", "N/A", "n/a", "#N/A", "<NA>", "NULL", "nu
 NO_NULLS: frozenset[str] = frozenset({"\\N"})
 _MOST_LABELS, _LONGEST_LABEL = 20, 30
 Cells = list[Any]
+Row = tuple[Cells, int]  # the cells of a row, and its line
+
+
+def collected_cells(rows: Iterable[Row]) -> Sequence[Row]:
+    """Return rows as a list, or in a temporary file if they are many (`m2m.formats.spooled`)."""
+    return gathered(rows, lambda row: row, lambda row: row)
 
 
 def to_fields(
-    rows: Sequence[tuple[Cells, int]],
+    rows: Sequence[Row],
     options: Options,
     problems: Problems,
     nulls: frozenset[str] = NULLS,
-) -> tuple[list[tuple[dict[str, Any], int]], tuple[str, ...]]:
-    """Return (fields, line) of each row, and notes about columns that were left out.
+) -> tuple[Sequence[Record], tuple[str, ...]]:
+    """Return the rows with names, and notes about columns that were left out.
 
     Empty rows, empty columns without a name, and a first column without a name that counts the rows
     are left out. A column of labels keeps NA and the like.
@@ -42,55 +50,68 @@ def to_fields(
     Raises:
         Fault: the names of the columns are missing or not different.
     """
-    filled = [row for row in rows if not _is_blank(row[0])]
+    filled = [place for place, row in enumerate(rows) if not _is_blank(row[0])]
     if options.header == "no":
-        raw = [str(number) for number in range(1, max(len(row) for row, _ in filled or rows) + 1)]
-        body, line = filled, 1
+        widths = (len(row) for row, _ in (taken(rows, filled) if filled else rows))
+        raw = [str(number) for number in range(1, max(widths) + 1)]
+        body, line = taken(rows, filled), 1
     elif filled:
-        (raw, line), *body = filled
+        (raw, line), body = rows[filled[0]], taken(rows, filled[1:])
     else:
         raise Fault(
             "line 1: expected a header with the names of the columns", "is it the right file?"
         )
     names = [str(name).strip() for name in raw]
-    kept = _with_names(names, body, line)
-    first = [row[0] for row, _ in body]
-    notes = index_notes(first, "column 1") if not names[0] and not _is_blank(first) else ()
+    kept, notes = _with_names(names, body, line)
     names = _folded(names)
     _refuse_twice([names[i] for i in kept], line)
-    fields = []
-    labels = _label_columns([cells for cells, _ in body], kept, nulls)
-    for cells, place in body:
+    labels = _label_columns(body, kept, nulls)
+    own = [(i, names[i], NO_NULLS if i in labels else nulls) for i in kept]
+
+    def record(row: Row) -> Record:
+        cells, line = row
+        return Record({name: _value(cells[i], empty) for i, name, empty in own}, line)
+
+    good = array("q")
+    for place, (cells, line) in enumerate(body):
         if cells == raw and options.header != "no":
-            problems.add(f"line {place}: repeats the header; delete it")
-        elif (fitted := _fitted(cells, len(names))) is None:
+            problems.add(f"line {line}: repeats the header; delete it")
+        elif not _fits(cells, len(names)):
             problems.add(
-                f"line {place}: {counted(len(cells), 'field')}, the header has {len(names)}"
+                f"line {line}: {counted(len(cells), 'field')}, the header has {len(names)}"
             )
         else:
-            own = {names[i]: _value(fitted[i], NO_NULLS if i in labels else nulls) for i in kept}
-            fields.append((own, place))
-    return fields, notes
+            good.append(place)
+    return made(body if len(good) == len(body) else taken(body, good), record), notes
 
 
-def _label_columns(rows: Sequence[Cells], places: Sequence[int], nulls: frozenset[str]) -> set[int]:
+def _label_columns(rows: Sequence[Row], places: Sequence[int], nulls: frozenset[str]) -> set[int]:
     """Return the columns of a few words in which NA and the like may be one of the labels.
 
     They keep the word: only the whole file, or the user, can say what it means.
     """
-    found = set()
-    for place in places:
-        if not any(place < len(row) and str(row[place]) in nulls for row in rows):
-            continue
-        counts = Counter(str(row[place]) for row in rows if place < len(row))
-        words = [word for word in counts if word in nulls and word != "\\N"]
-        others = [word for word in counts if word not in nulls and word.strip()]
-        few = len(counts) <= _MOST_LABELS and 2 * len(counts) <= len(rows)
-        plain = others and not any(re.fullmatch(r"-?[\d.,]+", word) for word in others)
-        short = all(len(word) <= _LONGEST_LABEL for word in others)
-        if words and few and plain and short and max(counts[word] for word in words) > 1:
-            found.add(place)
-    return found
+    counts: dict[int, Counter[str]] = {
+        place: Counter()
+        for cells, _ in (rows if nulls else ())
+        if not nulls.isdisjoint(cells)
+        for place in places
+        if place < len(cells) and cells[place] in nulls
+    }
+    for cells, _ in rows if counts else ():
+        for place, own in counts.items():
+            if place < len(cells) and len(own) <= _MOST_LABELS:
+                own[str(cells[place])] += 1
+    return {place for place, own in counts.items() if _are_labels(own, len(rows), nulls)}
+
+
+def _are_labels(counts: Counter[str], rows: int, nulls: frozenset[str]) -> bool:
+    """Return whether the words of a column, with the times of each, are labels."""
+    words = [word for word in counts if word in nulls and word != "\\N"]
+    others = [word for word in counts if word not in nulls and word.strip()]
+    few = len(counts) <= _MOST_LABELS and 2 * len(counts) <= rows
+    plain = others and not any(re.fullmatch(r"-?[\d.,]+", word) for word in others)
+    short = all(len(word) <= _LONGEST_LABEL for word in others)
+    return bool(words and few and plain and short) and max(counts[word] for word in words) > 1
 
 
 def _is_blank(cells: Cells) -> bool:
@@ -101,56 +122,63 @@ def _value(cell: Any, nulls: frozenset[str]) -> Any:
     return None if isinstance(cell, str) and cell in nulls else cell
 
 
-def _fitted(cells: Cells, count: int) -> Cells | None:
-    """Return as many cells as there are columns; None if some are missing, or more have text."""
-    if len(cells) == count:
-        return cells
-    return cells[:count] if len(cells) > count and _is_blank(cells[count:]) else None
+def _fits(cells: Cells, count: int) -> bool:
+    """Return whether a row has as many cells as there are columns, or more that are empty."""
+    return len(cells) == count or (len(cells) > count and _is_blank(cells[count:]))
 
 
-def _with_names(names: list[str], body: Sequence[tuple[Cells, int]], line: int) -> list[int]:
-    """Return the places of the columns that have a name; the others have to be empty.
+def _with_names(
+    names: list[str], body: Sequence[Row], line: int
+) -> tuple[list[int], tuple[str, ...]]:
+    """Return the places of the columns that have a name, and a note about an index without one.
+
+    The others have to be empty.
 
     Raises:
         Fault: a column without a name has text, and it does not count the rows.
     """
-    kept = []
+    notes: tuple[str, ...] = ()
     for place, name in enumerate(names):
         if name:
-            kept.append(place)
             continue
-        column = [(row[place], at) for row, at in body if place < len(row)]
+        column = ((cells[place], at) for cells, at in body if place < len(cells))
         text = next(((cell, at) for cell, at in column if not _is_blank([cell])), None)
-        if text and not (place == 0 and _numbers_rows(column)):
+        numbers = _numbers(body) if text and place == 0 else None
+        if numbers:
+            notes = index_notes(numbers, "column 1")
+        elif text:
             raise Fault(
                 f"line {line}: column {place + 1} has no name, and line {text[1]} has "
                 f"{text[0]!r:.40} in it",
                 "name the column, or delete it; if the names are on a later line, delete the lines "
                 "above them",
             )
-    return kept
+    return [place for place, name in enumerate(names) if name], notes
 
 
-def _numbers_rows(column: Sequence[tuple[Any, int]]) -> bool:
-    """Return whether a column numbers the rows, each once, as pandas writes its index.
+def _numbers(body: Sequence[Row]) -> Sequence[int] | None:
+    """Return the numbers of a first column that numbers the rows, each once, as pandas' index does.
 
     The rows of a part, or of a shuffled file, have numbers with gaps; an index with an empty place
     is written as 0.0, 1.0.
     """
-    values = [str(cell).strip().removesuffix(".0") for cell, _ in column]
-    whole = all(value.isdecimal() and len(value) < 10 for value in values)
-    return whole and len({*values}) == len(values)
+    numbers = array("q")
+    for cells, _ in body:
+        value = str(cells[0]).strip().removesuffix(".0") if cells else ""
+        if not (value.isdecimal() and len(value) < 10):
+            return None
+        numbers.append(int(value))
+    return numbers if len({*numbers}) == len(numbers) else None
 
 
-def index_notes(values: Sequence[Any], name: str) -> tuple[str, ...]:
+def index_notes(numbers: Sequence[int], name: str) -> tuple[str, ...]:
     """Say that an index is left out.
 
     Args:
-        values: a different whole number for each row.
+        numbers: a different whole number for each row.
         name: its column.
     """
-    numbers = [int(float(value)) for value in values]
-    if numbers in ([*range(len(numbers))], [*range(1, len(numbers) + 1)]):
+    if numbers[0] in (0, 1) and all(n == i for i, n in enumerate(numbers, numbers[0])):
         return (f"{name} has no name and only counts the rows: it is left out",)
     return (
         f"{name} has no name and a different whole number in each row: it is taken for an index "

@@ -6,14 +6,18 @@ import datetime
 import decimal
 import json
 import math
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from m2m.counted import counted
 from m2m.formats.archives import most_bytes
+from m2m.formats.byte_parts import Source
 from m2m.formats.cells import index_notes
 from m2m.formats.extra import imported
+from m2m.formats.large_text import HELD
 from m2m.formats.rowfile import Fault, Record
+from m2m.formats.spooled import collected, made
 
 _BATCH = 1024  # rows that are unpacked at once
 _INDEX = "__index_level_"  # a column that pandas adds
@@ -21,12 +25,14 @@ Names = dict[str, tuple[str, ...]]
 
 
 def read_columns(
-    data: bytes, kind: str, first: int = 0
-) -> tuple[list[Record], Names, tuple[str, ...]]:
+    source: Source, kind: str, first: int = 0
+) -> tuple[Sequence[Record], Names, tuple[str, ...]]:
     """Return the rows of a file, numbered from 1; dates are texts, and NaN is null.
 
+    The rows of a large file are not held in memory (`m2m.formats.spooled`).
+
     Args:
-        data: the file's bytes.
+        source: the file's bytes.
         kind: "parquet", "arrow" (an IPC file, such as Feather) or "arrow stream".
         first: how many rows are read; 0: all.
 
@@ -37,57 +43,81 @@ def read_columns(
         Fault: pyarrow is not installed or refuses the file, or it unpacks to too much.
     """
     arrow = imported("pyarrow")
-    most, size, records = most_bytes(len(data)), 0, list[Record]()
-    try:
-        schema, batches = _opened(arrow, data, kind, most)
-        dropped = [column.name for column in schema if _has_bytes(arrow, column.type)]
-        names = [name for name in schema.names if name not in dropped]
-        plain = all(_is_plain(arrow, schema.field(name).type) for name in names)
-        for batch in batches:
-            if first:
-                batch = batch.slice(0, first - len(records))
-            batch.validate(full=True)
-            size += batch.nbytes
-            if size > most:
-                raise Fault(f"unpacks to more than {counted(most, 'byte')}, m2m stops there")
-            for row in batch.select(names).to_pylist():
-                fields = row if plain else {key: _value(item, key) for key, item in row.items()}
-                records.append(Record(fields, len(records) + 1))
-            if first and len(records) >= first:
-                break
-    except (arrow.ArrowException, OSError, ValueError, KeyError, MemoryError) as error:
-        raise Fault(f"is damaged: {str(error) or type(error).__name__:.200}") from None
+    with tempfile.SpooledTemporaryFile(HELD) as file:
+        for part in source:
+            file.write(part)
+        most = most_bytes(file.tell())
+        file.seek(0)
+        try:
+            schema, batches = _opened(arrow, file, kind, most)
+            dropped = [column.name for column in schema if _has_bytes(arrow, column.type)]
+            names = [name for name in schema.names if name not in dropped]
+            plain = all(_is_plain(arrow, schema.field(name).type) for name in names)
+            rows = (
+                row if plain else {key: _value(item, key) for key, item in row.items()}
+                for batch in _checked(batches, first, most)
+                for row in batch.select(names).to_pylist()
+            )
+            records = collected(Record(row, number) for number, row in enumerate(rows, 1))
+        except (arrow.ArrowException, OSError, ValueError, KeyError, MemoryError) as error:
+            raise Fault(f"is damaged: {str(error) or type(error).__name__:.200}") from None
     notes = tuple(f"the column {name} has bytes and is left out" for name in dropped)
     for name in (name for name in names if name.startswith(_INDEX)):
-        notes += _without_index(records, name)
+        records, note = _without_index(records, name)
+        notes += (note,) * bool(note)
     return records, _label_names(schema.metadata or {}), notes
 
 
-def _without_index(records: list[Record], name: str) -> tuple[str, ...]:
+def _checked(batches: Iterator[Any], first: int, most: int) -> Iterator[Any]:
+    """Yield batches of rows until there are `first` (0: all), none of them damaged.
+
+    Raises:
+        Fault: they are more than `most` bytes.
+    """
+    size = rows = 0
+    for batch in batches:
+        part = batch.slice(0, first - rows) if first else batch
+        part.validate(full=True)
+        size += part.nbytes
+        rows += len(part)
+        if size > most:
+            raise Fault(f"unpacks to more than {counted(most, 'byte')}, m2m stops there")
+        yield part
+        if first and rows >= first:
+            return
+
+
+def _without_index(records: Sequence[Record], name: str) -> tuple[Sequence[Record], str]:
     """Drop a pandas index that numbers the rows; rename any other, which has data of the user."""
-    values = [record.fields.pop(name) for record in records]
+    values = [record.fields[name] for record in records]
     if all(type(value) is int for value in values) and len({*values}) == len(values):
-        return index_notes(values, "the index of pandas")
-    new = f"pandas_index_{name.removeprefix(_INDEX).strip('_')}"  # an index by name is unread
-    for record, value in zip(records, values, strict=True):
-        record.fields[new] = value
-    return (f"the index of pandas has data: it is read as the column {new}",)
+        (note,) = index_notes(values, "the index of pandas") if values else ("",)
+        new = ""
+    else:
+        new = f"pandas_index_{name.removeprefix(_INDEX).strip('_')}"  # one by name is not read
+        note = f"the index of pandas has data: it is read as the column {new}"
+
+    def without(record: Record) -> Record:
+        fields = {key: value for key, value in record.fields.items() if key != name}
+        return Record({**fields, new: record.fields[name]} if new else fields, record.line)
+
+    return made(records, without), note
 
 
-def _opened(arrow: Any, data: bytes, kind: str, most: int) -> tuple[Any, Iterator[Any]]:
+def _opened(arrow: Any, file: Any, kind: str, most: int) -> tuple[Any, Iterator[Any]]:
     """Return the schema and the batches of rows."""
-    buffer = arrow.py_buffer(data)
+    opened = arrow.PythonFile(file, mode="r")
     if kind == "parquet":
-        file = imported("pyarrow", "pyarrow.parquet").ParquetFile(arrow.BufferReader(buffer))
-        about = file.metadata
+        parquet = imported("pyarrow", "pyarrow.parquet").ParquetFile(opened)
+        about = parquet.metadata
         size = sum(about.row_group(i).total_byte_size for i in range(about.num_row_groups))
         if size > most:
             raise Fault(f"unpacks to {counted(size, 'byte')}, m2m unpacks at most {most:,} here")
-        return file.schema_arrow, file.iter_batches(batch_size=_BATCH)
+        return parquet.schema_arrow, parquet.iter_batches(batch_size=_BATCH)
     if kind == "arrow stream":
-        reader = imported("pyarrow", "pyarrow.ipc").open_stream(buffer)
+        reader = imported("pyarrow", "pyarrow.ipc").open_stream(opened)
         return reader.schema, iter(reader)
-    reader = imported("pyarrow", "pyarrow.ipc").open_file(buffer)
+    reader = imported("pyarrow", "pyarrow.ipc").open_file(opened)
     return reader.schema, (reader.get_batch(i) for i in range(reader.num_record_batches))
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice, pairwise
 from typing import Any
 
 from m2m.counted import counted
 from m2m.errors import Problems
-from m2m.formats.cells import to_fields
-from m2m.formats.rowfile import Fault, Options
+from m2m.formats.cells import Cells, collected_cells, to_fields
+from m2m.formats.large_text import Lines
+from m2m.formats.rowfile import Fault, Options, Record
 from m2m.formats.tagged import tagged_hint
 
 QUOTES = (
@@ -20,20 +22,19 @@ QUOTES = (
     'or write `quotes = "text"` below the path in the recipe, if all of them belong to the texts; '
     "or save the file as JSONL"
 )
-_LINE = re.compile(r"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+")
 _SEPARATORS = ("\t", ",", ";", "|")
 _NAMED = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "|"}
 _LOOKED_AT = 200  # lines that show how the columns are separated
 _FEW = 5
-_BEGIN = 4000  # characters with the first sentence
+_BEGIN = 1000  # lines with the first sentences
 _TAG = re.compile(r"O|[BIESLU]-\w+|[A-Z]{2,6}|\d+")  # of names, of parts of speech
 _GAP = re.compile(r"\S {2,}\S")
 
 
 def read_table(
-    text: str, preferred: str, options: Options, problems: Problems, first: int = 0
-) -> tuple[list[tuple[dict[str, Any], int]], tuple[str, ...]]:
-    """Read (fields, line) of a table whose first line names the columns, and notes about it.
+    lines: Lines, preferred: str, options: Options, problems: Problems, first: int = 0
+) -> tuple[Sequence[Record], tuple[str, ...]]:
+    """Read the rows of a table whose first line names the columns, and notes about it.
 
     Quotation marks around a field are not part of it (RFC 4180). In a TSV file they are part of it
     if that is the only way to read the file, or if no field needs them and only some fields have
@@ -41,7 +42,7 @@ def read_table(
     if each of its lines would be a row.
 
     Args:
-        text: the table.
+        lines: the table.
         preferred: the separator of such files, if the first line does not show another.
         options: how it is read.
         problems: gets the rows that are wrong.
@@ -50,73 +51,62 @@ def read_table(
     Raises:
         Fault: the table as a whole cannot be read.
     """
-    lines = _Lines(text)
-    _refuse_tags(lines.some(), text)
-    separator = lines.pass_by() or _separator(lines.some(), preferred)
-    # The limit protects streams, but the text is in memory already. It is global: restore it later.
+    _refuse_tags(_some(lines), lines)
+    separator = _pass_by(lines) or _separator(_some(lines), preferred)
+    # The limit protects streams of others; m2m limits the file. It is global: restore it later.
     limit = csv.field_size_limit(sys.maxsize if sys.maxsize < 2**31 else 2**31 - 1)
     try:
         literal = _is_literal(lines, separator, options)
         joined = Problems()
-        rows = _rows(lines, separator, literal, joined, first)
+        # The first row may be the names of the columns.
+        rows = _rows(lines, separator, literal, joined)
+        cells = collected_cells(islice(rows, first + 1) if first else rows)
         for problem in joined:
             if options.bad_rows == "skip":  # nobody knows how many rows would be left out
                 raise Fault(problem)
             problems.add(problem)
-        return to_fields(rows, options, problems)
+        return to_fields(cells, options, problems)
     finally:
         csv.field_size_limit(limit)
 
 
-class _Lines:
-    """The lines of a text with their ends, numbered, from any place on."""
-
-    def __init__(self, text: str) -> None:
-        self._text, self.start, self.number = text, 0, 1
-
-    def __iter__(self) -> Iterator[str]:
-        return (match.group() for match in _LINE.finditer(self._text, self.start))
-
-    def some(self) -> list[str]:
-        """Return the first lines with text."""
-        return [*islice((line for line in self if line.strip()), _LOOKED_AT)]
-
-    def has(self, part: str) -> bool:
-        """Return whether the lines have a text in them."""
-        return self._text.find(part, self.start) >= 0
-
-    def pass_by(self) -> str:
-        """Go to the first line of the table; return the separator of a line `sep=;`, or "".
-
-        Empty lines come first in files of spreadsheets, and lines with # that are no row: they
-        have other columns than the line after them.
-        """
-        separator = ""
-        for line, after in pairwise([*islice(self, _LOOKED_AT), ""]):
-            plain = line.strip("\r\n")
-            if said := re.fullmatch(r'"?sep=(.)"?[,;\t]*', plain, re.IGNORECASE):
-                separator = said[1]
-            elif plain.strip() and not (plain.startswith("#") and _other_columns(plain, after)):
-                break
-            self.start += len(line)
-            self.number += 1
-        return separator
+def _some(lines: Lines) -> list[str]:
+    """Return the first lines with text."""
+    return [*islice((line for line in lines if line.strip()), _LOOKED_AT)]
 
 
-def _refuse_tags(some: Sequence[str], text: str) -> None:
+def _pass_by(lines: Lines) -> str:
+    """Go to the first line of the table; return the separator of a line `sep=;`, or "".
+
+    Empty lines come first in files of spreadsheets, and lines with # that are no row: they have
+    other columns than the line after them.
+    """
+    separator = ""
+    for line, after in pairwise([*islice(lines, _LOOKED_AT), ""]):
+        plain = line.strip("\r\n")
+        if said := re.fullmatch(r'"?sep=(.)"?[,;\t]*', plain, re.IGNORECASE):
+            separator = said[1]
+        elif plain.strip() and not (plain.startswith("#") and _other_columns(plain, after)):
+            break
+        lines.skip(line)
+    return separator
+
+
+def _refuse_tags(some: Sequence[str], lines: Lines) -> None:
     """Refuse words with tags, one a line, with empty lines between sentences (CoNLL)."""
     pairs = [line.split() for line in some]
     tags = {pair[-1] for pair in pairs}
+    begin = "".join(islice(lines, _BEGIN)).strip().splitlines()
     if (
         len(pairs) > _FEW
         and all(len(pair) == 2 for pair in pairs)
         and all(map(_TAG.fullmatch, tags))
         and 2 * len(tags) <= len(pairs)
-        and re.search(r"\n[^\S\n]*\n", text.strip())
+        and not all(map(str.strip, begin))
     ):
         raise Fault(
             "this is one word a line with its tag (CoNLL), without texts to learn",
-            tagged_hint(text[:_BEGIN].splitlines()),
+            tagged_hint(begin),
         )
 
 
@@ -159,9 +149,9 @@ def _fits(lines: list[str], sign: str) -> bool:
 
 
 def _rows(
-    lines: _Lines, separator: str, literal: bool, problems: Problems, first: int
-) -> list[tuple[list[str], int]]:
-    """Return the cells of each row with its line; rows that marks joined are problems."""
+    lines: Lines, separator: str, literal: bool, problems: Problems
+) -> Iterator[tuple[Cells, int]]:
+    """Yield the cells of each row with its line; rows that marks joined are problems."""
     taken: list[str] = []
 
     def noted() -> Iterator[str]:
@@ -169,34 +159,31 @@ def _rows(
             taken.append(line)
             yield line
 
-    reader = _reader(noted(), separator, literal, _is_spaced(lines, separator))
-    rows: list[tuple[list[str], int]] = []
-    number, columns = lines.number, 0
+    spaced = _is_spaced(lines, separator)
+    number, columns, begun = lines.number, 0, False
     try:
-        for row in reader:
+        for row in _reader(noted(), separator, literal, spaced):
             columns = columns or len(row)
             if len(taken) > 1 and all(_looks_whole(line, columns, separator) for line in taken):
                 place = f"lines {number} to {number + len(taken) - 1}"
                 joined = f"a quotation mark makes one row of these {len(taken)}"
                 problems.add(f"{place}: {joined}; {QUOTES}")
-            elif len(taken) > 1 and len(row) != columns and rows:
+            elif len(taken) > 1 and len(row) != columns and begun:
                 place = f"lines {number} to {number + len(taken) - 1}"
                 problems.add(
                     f"{place}: {counted(len(row), 'field')}, the header has {columns}; {QUOTES}"
                 )
             elif row:
-                rows.append((row, number))
+                begun = True
+                yield row, number
             number += len(taken)
             taken.clear()
-            if first and len(rows) > first:  # the first row may be the names of the columns
-                break
     except csv.Error as error:
         if "unexpected end" in str(error):
             what = "a quotation mark opens here and is never closed"
             raise Fault(f"line {number}: {what}; {QUOTES}") from None
         what = f"text after a closing quotation mark ({error})"
         raise Fault(f"line {number}: {what}; {QUOTES}") from None
-    return rows
 
 
 def _reader(lines: Iterator[str], separator: str, literal: bool, spaced: bool) -> Any:
@@ -209,7 +196,7 @@ def _reader(lines: Iterator[str], separator: str, literal: bool, spaced: bool) -
     )
 
 
-def _is_spaced(lines: _Lines, separator: str) -> bool:
+def _is_spaced(lines: Lines, separator: str) -> bool:
     """Return whether a space follows every separator of the header: it is not part of the texts."""
     header = next(iter(lines), "")
     return separator != "\t" and 0 < header.count(separator) == header.count(f"{separator} ")
@@ -221,7 +208,7 @@ def _looks_whole(line: str, columns: int, delimiter: str) -> bool:
     return columns > 1 and line.count(delimiter) - prose == columns - 1
 
 
-def _is_literal(lines: _Lines, separator: str, options: Options) -> bool:
+def _is_literal(lines: Lines, separator: str, options: Options) -> bool:
     """Return whether quotation marks are part of the texts.
 
     The rows are counted with and without them: other counts mean that marks join rows, which no
@@ -231,19 +218,23 @@ def _is_literal(lines: _Lines, separator: str, options: Options) -> bool:
         return options.quotes == "text"
     if separator != "\t" or not lines.has('"') or lines.has('""'):
         return False
-    plain = [line.rstrip("\r\n").split("\t") for line in lines if line.strip("\r\n")]
-    if len({len(row) for row in plain}) != 1 or len(plain) < 2:
+    cells = (line.rstrip("\r\n").split("\t") for line in lines if line.strip("\r\n"))
+    columns, rows = len(next(cells, ())), 1
+    all_marked, some_marked, last = [True] * columns, False, list[str]()
+    for last in cells:
+        if len(last) != columns:
+            return False
+        marked = [cell[:1] == '"' == cell[-1:] and len(cell) > 1 for cell in last]
+        all_marked = [*map(min, all_marked, marked)]
+        some_marked = some_marked or any(marked)
+        rows += 1
+    if rows < 2 or any(cell[:1] == '"' != cell[-1:] for cell in last):  # is the file cut off?
         return False
-    if any(cell[:1] == '"' != cell[-1:] for cell in plain[-1]):  # was the file cut off here?
+    if any(all_marked):  # a program wrote them
         return False
-    columns = list(zip(*plain[1:], strict=True))
-    marked = [[cell[:1] == '"' == cell[-1:] and len(cell) > 1 for cell in col] for col in columns]
-    if any(map(all, marked)):  # a program wrote them
-        return False
+    counts = Counter[int]()
     try:
-        quoted = [row for row in _reader(iter(lines), separator, False, False) if row]
+        counts.update(len(row) for row in _reader(iter(lines), separator, False, False) if row)
     except csv.Error:
         return True
-    if {len(row) for row in quoted} != {len(plain[0])}:
-        return True
-    return len(quoted) == len(plain) and any(map(any, marked))
+    return {*counts} != {columns} or (counts[columns] == rows and some_marked)

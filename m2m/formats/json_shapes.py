@@ -148,9 +148,9 @@ def rows_of_lists(
             "columns are then called 1, 2, 3 ...",
         )
     lists = [(["" if item is None else item for item in row], line) for row, line in rows]
-    fields, left_out = to_fields(lists, options, problems, frozenset())
+    records, left_out = to_fields(lists, options, problems, frozenset())
     notes += left_out
-    return [Record(*row) for row in fields]
+    return [*records]
 
 
 def _counted(rows: list[Any]) -> Rows:

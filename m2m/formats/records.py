@@ -18,6 +18,7 @@ from m2m.formats.delimited import read_table
 from m2m.formats.folders import Part, folder_part, mark_of
 from m2m.formats.json_rows import kind_of as kind_of_value
 from m2m.formats.json_rows import read_json, refuse_constant, where
+from m2m.formats.large_text import Lines
 from m2m.formats.nature import PACKED, TABLES, kind_of
 from m2m.formats.rowfile import AS_IT_IS, Fault, Options, Record, RowFile, Several
 from m2m.formats.sheets import read_sheet
@@ -207,13 +208,14 @@ def _read(source: Source, kind: str, inner: str, options: Options, first: int) -
         pairs = read_po(source, options)
         return replace(made, records=pairs.records, notes=pairs.notes)
     if kind in ("parquet", "arrow", "arrow stream"):
-        rows, names, notes = read_columns(source.rest(), kind, first)
+        rows, names, notes = read_columns(source, kind, first)
         return replace(made, records=rows, label_names=names, notes=notes)
-    text = whole_text(source, options.encoding)
     if kind == "table":
         preferred = TABLES.get(Path(source.name).suffix.lower(), ",")
-        table, notes = read_table(text, preferred, options, problems, first)
-        return replace(made, records=[Record(*row) for row in table], notes=notes)
+        lines = Lines(source, options.encoding)
+        rows, notes = read_table(lines, preferred, options, problems, first)
+        return replace(made, records=rows, notes=notes)
+    text = whole_text(source, options.encoding)
     return replace(made, text=text, records=[*_lines(text)])
 
 

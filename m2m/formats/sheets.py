@@ -28,7 +28,7 @@ _PART = 1 << 20
 
 def read_sheet(
     data: bytes, inner: str, options: Options, problems: Problems
-) -> tuple[list[Record], tuple[str, ...]]:
+) -> tuple[Sequence[Record], tuple[str, ...]]:
     """Return the rows of one sheet, with their numbers in it, and notes about it.
 
     Args:
@@ -56,8 +56,7 @@ def read_sheet(
             raise
         raise Fault(f"is damaged: {error!s:.200}", 'save it as CSV (type "CSV UTF-8")') from None
     cells = [([_text(cell) for cell in row], number) for number, row in enumerate(rows, 1)]
-    fields, notes = to_fields(cells, options, problems)
-    records = [Record(*row) for row in fields]
+    records, notes = to_fields(cells, options, problems)
     return records, notes if archive else (*notes, *_empty_columns(records))
 
 

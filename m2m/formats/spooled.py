@@ -26,36 +26,54 @@ Given = TypeVar("Given")
 Made = TypeVar("Made")
 
 
-class Spooled(Sequence[Record]):
+def _record(row: tuple[dict[str, Any], int]) -> Record:
+    return Record(*row)
+
+
+def _fields(record: Record) -> tuple[Any, int]:
+    return record.fields, record.line
+
+
+class Spooled(Sequence[Made]):
     """Rows in a temporary file, which nobody else sees and which ends with this object.
 
-    Values are those of JSON: texts, numbers, true, false, null, lists and objects.
+    Args:
+        blocks: the rows, some at a time.
+        parts: makes a pair of a row: values of JSON (texts, numbers, true, false, null, lists and
+            objects) and its line.
+        join: makes the row of such a pair.
     """
 
-    def __init__(self, blocks: Iterable[list[Record]]) -> None:
+    def __init__(
+        self,
+        blocks: Iterable[list[Made]],
+        parts: Callable[[Made], tuple[Any, int]],
+        join: Callable[[tuple[Any, int]], Made],
+    ) -> None:
+        self._join = join
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed with this object)
         weakref.finalize(self, self._file.close)
         self._ends, self._sizes = [0], list[int]()
         for block in blocks:
-            rows = [[record.line, record.fields] for record in block]
-            self._file.write(zlib.compress(json.dumps(rows).encode("utf-8"), _LEVEL))
+            rows = json.dumps([*map(parts, block)])
+            self._file.write(zlib.compress(rows.encode("utf-8"), _LEVEL))
             self._ends.append(self._file.tell())
             self._sizes.append(len(block))
         self._starts = np.concatenate([[0], np.cumsum(self._sizes)]).astype(np.int64)
-        self._last: tuple[int, list[Record]] = (-1, [])
+        self._last: tuple[int, list[Made]] = (-1, [])
 
     def __len__(self) -> int:
         return int(self._starts[-1])
 
-    def __iter__(self) -> Iterator[Record]:
+    def __iter__(self) -> Iterator[Made]:
         for place in range(len(self._sizes)):
             yield from self._block(place)
 
     @overload
-    def __getitem__(self, place: int) -> Record: ...
+    def __getitem__(self, place: int) -> Made: ...
     @overload
-    def __getitem__(self, place: slice) -> list[Record]: ...
-    def __getitem__(self, place: int | slice) -> Record | list[Record]:
+    def __getitem__(self, place: slice) -> list[Made]: ...
+    def __getitem__(self, place: int | slice) -> Made | list[Made]:
         if isinstance(place, slice):
             return [self[i] for i in range(*place.indices(len(self)))]
         place += len(self) if place < 0 else 0
@@ -66,10 +84,10 @@ class Spooled(Sequence[Record]):
             self._last = (block, self._block(block))
         return self._last[1][place - int(self._starts[block])]
 
-    def _block(self, place: int) -> list[Record]:
+    def _block(self, place: int) -> list[Made]:
         self._file.seek(self._ends[place])
         packed = self._file.read(self._ends[place + 1] - self._ends[place])
-        return [Record(fields, line) for line, fields in json.loads(zlib.decompress(packed))]
+        return [self._join((value, line)) for value, line in json.loads(zlib.decompress(packed))]
 
 
 class Lazy(Sequence[Made], Generic[Given, Made]):
@@ -115,25 +133,43 @@ class Lazy(Sequence[Made], Generic[Given, Made]):
 
 
 def collected(records: Iterable[Record], held: int = 0) -> Sequence[Record]:
-    """Return rows as a list, or as `Spooled` if they are more than `held` bytes (0: `_HELD`).
+    """Return rows as a list, or as `Spooled` if they are more than `held` bytes (0: `_HELD`)."""
+    return gathered(records, _fields, _record, held)
+
+
+def gathered(
+    rows: Iterable[Made],
+    parts: Callable[[Made], tuple[Any, int]],
+    join: Callable[[tuple[Any, int]], Made],
+    held: int = 0,
+) -> Sequence[Made]:
+    """Return rows of any class as `collected` does; `parts` and `join` as for `Spooled`.
 
     The size of a block is estimated by its first row.
     """
-    rows = iter(records)
-    blocks, size = list[list[Record]](), 0
-    while block := list(islice(rows, _BLOCK)):
+    waiting = iter(rows)
+    blocks, size = list[list[Made]](), 0
+    while block := list(islice(waiting, _BLOCK)):
         blocks.append(block)
-        size += len(block) * len(json.dumps(block[0].fields))
+        size += len(block) * len(json.dumps(parts(block[0])))
         if size > (held or _HELD):
-            return Spooled(chain(_emptied(blocks), iter(lambda: list(islice(rows, _BLOCK)), [])))
-    return [record for block in blocks for record in block]
+            rest = iter(lambda: list(islice(waiting, _BLOCK)), [])
+            return Spooled(chain(_emptied(blocks), rest), parts, join)
+    return [row for block in blocks for row in block]
 
 
-def _emptied(blocks: list[list[Record]]) -> Iterator[list[Record]]:
+def _emptied(blocks: list[list[Made]]) -> Iterator[list[Made]]:
     """Yield the blocks; each is dropped as soon as the next one is asked for."""
     blocks.reverse()
     while blocks:
         yield blocks.pop()
+
+
+def taken(items: Sequence[Given], places: Iterable[int]) -> Sequence[Given]:
+    """Return the items at some places, in order: a list, or `Lazy` if they are not in memory."""
+    if not is_spooled(items):
+        return [items[place] for place in places]
+    return Lazy(items, lambda item: item, np.fromiter(places, np.int64))
 
 
 def made(items: Sequence[Given], make: Callable[[Given], Made]) -> Sequence[Made]:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from m2m.commands.data_check import check_data, check_recipe
+from m2m.commands.bare import command_of
+from m2m.commands.data_check import check_data, check_files, check_recipe
 from m2m.dataset import load_dataset
 from m2m.dataset.checked import Checked, short_names
 from m2m.dataset.mapping import RowMapping
@@ -132,6 +133,19 @@ def test_a_short_question_in_a_row_is_a_leak_only_with_its_answer(tmp_path: Path
     ]
     checked = check(write_jsonl(tmp_path / "a.jsonl", rows), target)
     assert [problem.lines for problem in checked.problems if problem.kind == "leak"] == [(2, 3, 4)]
+
+
+def test_of_a_large_file_the_first_rows_are_compared(tmp_path: Path) -> None:
+    rows = [{"prompt": f"Swali namba {i} la leo?", "completion": f"jibu {i}"} for i in range(300)]
+    jsonl = write_jsonl(tmp_path / "a.jsonl", [*rows, *rows[:90]])
+    command = command_of(("m2m", "data", "check"), [jsonl])
+    for first, count, same in ((0, 390, 90), (320, 320, 20), (390, 390, 90)):
+        of_recipe = check_data([Dataset("a", jsonl)], first=first)
+        for found in (check_files(command, first=first), of_recipe):
+            assert (found[0].rows, found[0].duplicates) == (count, same)
+            assert (f"only the first {count} rows were read" in found[0].reading) == (first == 320)
+    picked = Dataset("a", jsonl, where=(("completion", ("jibu 89",)),))
+    assert check_data([picked], first=100)[0].rows == 2
 
 
 def test_dev_is_compared_with_test_and_each_with_itself(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from m2m.dataset import Row, RowLimit, encode
 from m2m.dataset.long_rows import NONE, fitted, middle_cut
 from m2m.errors import InputError
+from m2m.formats.spooled import Lazy, is_spooled
 from m2m.pipeline.inputs import read_inputs
 from m2m.pipeline.resolved import resolved
 from m2m.recipe import load_recipe
@@ -46,6 +47,11 @@ def test_long_rows_are_refused_skipped_or_cut_in_the_question() -> None:
     kept, counts = fitted(ROWS, formatter, replace(LIMIT, long_rows="truncate"))
     assert [kept_row.line for kept_row in kept] == [1, 2, 4]
     assert (counts.cut, counts.skipped) == ((2,), (3,))
+    lazy = Lazy(ROWS, lambda row: row)  # as the rows of a file that does not fit into memory
+    for way in ("skip", "truncate"):
+        limit = replace(LIMIT, long_rows=way)
+        few, many = fitted(ROWS, formatter, limit), fitted(lazy, formatter, limit)
+        assert is_spooled(many[0]) and [*many[0]] == few[0] and many[1] == few[1]
     question, answer = kept[1].sides
     assert question.startswith("Jibu swali.")
     assert question.endswith("nani anasoma?")

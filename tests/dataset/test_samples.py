@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from m2m.dataset import (
     load_dataset,
     split,
 )
+from m2m.dataset.samples import shelved
 from m2m.errors import InputError
 from m2m.formats.records import rows_text
 from m2m.tokenizer import ChatTemplate, Formatter, Tokenizer
@@ -132,3 +134,19 @@ def test_the_samples_of_a_conversation_are_held_out_together() -> None:
     kept, held = split(made, seed=0, fraction=0.3)
     assert len(held) == 9
     assert {each.line for each in kept}.isdisjoint(each.line for each in held)
+
+
+def test_samples_in_a_file_are_those_in_memory() -> None:
+    rng = np.random.default_rng(3)
+    made = []
+    for number in range(300):
+        ids = rng.integers(0, 70_000 if number % 3 else 50, rng.integers(1, 40), dtype=np.int32)
+        made.append(Sample(ids, rng.integers(0, 2, len(ids)).astype(bool), number, number % 2))
+    kept = [(s.ids.tolist(), s.loss_mask.tolist(), s.line, s.turn, len(s), s.size) for s in made]
+    samples = shelved(iter(made), held=1000)
+    assert sum(isinstance(sample._packed, bytes) for sample in samples) < 30
+    again = pickle.loads(pickle.dumps(samples[:50])) + samples[50:]
+    for found in (samples, again):
+        assert kept == [
+            (s.ids.tolist(), s.loss_mask.tolist(), s.line, s.turn, len(s), s.size) for s in found
+        ]
