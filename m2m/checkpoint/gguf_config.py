@@ -95,7 +95,8 @@ def _flags(keys: Keys, family: Family, shapes: Mapping[str, Sequence[int]]) -> d
     """Return the traits that the file switches on and off."""
     values = {}
     for flag in family.flags:
-        value = keys.get(flag.gguf) if flag.gguf else f"blk.0.{flag.tensor}" in shapes
+        there = (f"blk.0.{flag.tensor}" in shapes) != flag.absent
+        value = keys.get(flag.gguf) if flag.gguf else there
         if type(value) is not bool:
             keys.problems.add(f"{flag.gguf} is {value!r:.60}, expected true or false")
         values[flag.name] = bool(value)
@@ -214,7 +215,8 @@ def config_to_gguf(config: DecoderConfig) -> dict[str, GGUFValue]:
         keys["rope.freq_base"] = real(config.rope_theta)
     scaling = config.rope_scaling
     if scaling is not None and scaling.kind == "longrope":
-        keys["rope.scaling.attn_factor"] = real(scaling.attention_factor)
+        keys["rope.scaling.type"] = GGUFValue.string(scaling.kind)  # without it, minicpm.cpp
+        keys["rope.scaling.attn_factor"] = real(scaling.attention_factor)  # reads no factors
     elif scaling is not None and scaling.kind != "llama3":
         keys["rope.scaling.type"] = GGUFValue.string(scaling.kind)
         keys["rope.scaling.factor"] = real(scaling.factor)

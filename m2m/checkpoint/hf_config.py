@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from m2m.checkpoint.hf_rope import (
+    longrope,
+    rope_scaling,
+    rope_settings,
+    scaling_to_json,
+    without_alpha,
+)
 from m2m.checkpoint.sizes import (
     JSON,
     SIZES,
@@ -18,26 +24,18 @@ from m2m.checkpoint.sizes import (
     fields_to_json,
     local_layers,
     period_of,
-    shortest,
 )
 from m2m.errors import InputError, Problems
 from m2m.families import FAMILIES, Family, Spelling
 from m2m.families.refused import REFUSED
 from m2m.formats.records import read_object
-from m2m.nn.config import DecoderConfig, RopeScaling
+from m2m.nn.config import DecoderConfig
 
 _BY_MODEL_TYPE = {kind: family for family in FAMILIES.values() for kind in family.model_types}
 _SPELLINGS = {k: spelling for f in FAMILIES.values() for k, spelling in f.spellings.items()}
 _BY_MODEL_TYPE |= {kind: family for family in FAMILIES.values() for kind in family.spellings}
 _ACTIVATIONS = {"silu": "silu", "gelu_tanh": "gelu_pytorch_tanh"}
 _BIASES = ("attention_bias", "mlp_bias")
-# YaRN's settings that llama.cpp fixes.
-_YARN: dict[str, Any] = {
-    "beta_fast": 32,
-    "beta_slow": 1,
-    "truncate": True,
-    **dict.fromkeys(("attention_factor", "attn_factor", "mscale", "mscale_all_dim")),
-}
 _PARTIAL = "partial_rotary_factor"
 _FLAGS = {"sliding_attention": True, "full_attention": False}
 # Traits that no family here has: the values that say so.
@@ -57,7 +55,7 @@ _IDLE = re.compile(
     r"_.*|architectures|model_type|(torch_)?dtype|transformers_version|auto_map|name_or_path"
     r"|\w+_token_ids?|mamba_\w+|router_\w+|num_experts_per_tok|time_step_\w+|use_cache|cache_implementation|initializer_range|(?>\w*?dropout)\w*|\w+_pdrop"
     r"|pretraining_tp|return_dict|output_\w+|chunk_size_feed_forward|is_(encoder_)?decoder"
-    r"|id2label|label2id|problem_type|max_window_layers|unsloth_\w+|text_config|n_ctx"
+    r"|id2label|label2id|problem_type|max_window_layers|unsloth_\w+|text_config|n_ctx|mup_denominator"
     r"|summary_\w+|task_specific_params|gradient_checkpointing"
 )
 _READ = {
@@ -90,6 +88,13 @@ def unknown_json(path: Path, config: DecoderConfig) -> list[str]:
             "The model was trained with GELU by erf. llama.cpp computes GELU by tanh, and so does "
             "m2m: logits differ by some thousandths from those of its maker's program."
         )
+    rope = rope_settings(data)[0]
+    if rope.get("rope_type", rope.get("type")) == "dynamic" and not family.alpha:
+        cautions.append(
+            f"rope_scaling is dynamic. Up to {config.max_position_embeddings} tokens it changes "
+            "nothing. The imported model takes texts up to this length, and its files do not have "
+            "the setting."
+        )
     if not unknown:
         return cautions
     return [
@@ -120,18 +125,18 @@ def config_from_json(path: Path) -> DecoderConfig:
     keys = Keys(data.get, problems, names)
     values: dict[str, Any] = keys.sizes(JSON)
     _refuse_traits(keys, family, values)
-    rope, local = _rope(data)
-    rope = _without_alpha(rope, data, values["head_dim"]) if family.alpha else rope
+    rope, local = rope_settings(data)
+    rope = without_alpha(rope, data, values["head_dim"]) if family.alpha else rope
     theta = Keys(lambda key: rope.get(key, data.get(key)), problems, names)
     values |= {
         "vocab_size": keys.size("vocab_size"),
         "rms_norm_eps": keys.number("rms_norm_eps"),
         "rope_theta": theta.number("rope_theta", default=10000.0),
-        "rope_scaling": _rope_scaling(rope, family, problems),
+        "rope_scaling": rope_scaling(rope, family, problems),
         "tie_word_embeddings": bool(data.get("tie_word_embeddings", False)),
     }
     if family.longrope and rope.get("rope_type", rope.get("type")) in ("longrope", "su"):
-        values["rope_scaling"] = _longrope(rope, data, problems)
+        values["rope_scaling"] = longrope(rope, data, problems)
     values |= _window(keys, family, values, local)
     own = Keys(lambda key: data.get(key, rope.get(key)), problems, names)
     values |= fields_from_json(own, family, values)
@@ -205,103 +210,6 @@ def _refuse_traits(keys: Keys, family: Family, sizes: Mapping[str, Any]) -> None
             keys.problems.add(f"{key} is {value!r:.60}, which m2m does not compute")
 
 
-def _rope(data: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, Any]]:
-    """Return the rope settings of global and local layers; transformers 5 has one set for each."""
-    new = data.get("rope_parameters")
-    if not isinstance(new, dict):
-        old = data.get("rope_scaling")
-        return (
-            old if isinstance(old, dict) else {},
-            {"rope_theta": data.get("rope_local_base_freq")},
-        )
-    parts = new.get("full_attention", new), new.get("sliding_attention")
-    whole, local = ({"rope_type": "default"} | (p if isinstance(p, dict) else {}) for p in parts)
-    return whole, local
-
-
-def _without_alpha(
-    rope: Mapping[str, Any], data: Mapping[str, Any], head_dim: int
-) -> Mapping[str, Any]:
-    """Return rope settings with the base that a fixed alpha makes (NTK-aware scaling)."""
-    kind, alpha = rope.get("rope_type", rope.get("type")), rope.get("alpha")
-    theta = rope.get("rope_theta", data.get("rope_theta", 10000.0))
-    if kind != "dynamic" or not isinstance(alpha, int | float) or not alpha > 0:
-        return rope
-    if not isinstance(theta, int | float) or not theta > 0:
-        return rope
-    return {"rope_type": "default", "rope_theta": theta * alpha ** (head_dim / (head_dim - 2))}
-
-
-def _rope_scaling(
-    rope: Mapping[str, Any], family: Family, problems: Problems
-) -> RopeScaling | None:
-    kind = rope.get("rope_type", rope.get("type"))
-    keys = Keys(lambda key: rope.get(key.partition(".")[2]), problems)
-    if not rope or kind == "default" or (family.longrope and kind in ("longrope", "su")):
-        return None
-    if kind == "linear":
-        return RopeScaling("linear", keys.number("rope_scaling.factor"))
-    if kind == "llama3":
-        return RopeScaling(
-            "llama3",
-            keys.number("rope_scaling.factor"),
-            keys.number("rope_scaling.low_freq_factor"),
-            keys.number("rope_scaling.high_freq_factor"),
-            keys.size("rope_scaling.original_max_position_embeddings"),
-        )
-    if kind == "yarn":
-        plain = {"mscale": 1.0, "mscale_all_dim": 1.0} if family.plain_yarn else {}
-        for key, usual in (_YARN | plain).items():
-            usual = _yarn_factor(rope) if key == "attention_factor" else usual
-            if (value := rope.get(key)) is not None and value != usual:
-                problems.add(f"rope_scaling.{key} is {value!r:.60}, which llama.cpp does not read")
-        return RopeScaling(
-            "yarn",
-            keys.number("rope_scaling.factor"),
-            original_max_position_embeddings=keys.size(
-                "rope_scaling.original_max_position_embeddings"
-            ),
-            attention_factor=1.0 if family.plain_yarn else 0.0,
-        )
-    problems.add(f"rope_scaling has the type {kind!r}, m2m computes linear, llama3 and yarn")
-    return None
-
-
-def _longrope(rope: Mapping[str, Any], data: Mapping[str, Any], problems: Problems) -> RopeScaling:
-    """Return LongRoPE's settings (`_compute_longrope_parameters` in transformers)."""
-    keys = Keys(lambda key: rope.get(key, data.get(key)), problems)
-    name = "original_max_position_embeddings"  # transformers prefers the one outside rope_scaling
-    original = Keys(lambda key: data.get(key, rope.get(key)), problems).size(name)
-    lists: dict[str, tuple[float, ...]] = {}
-    for key in ("short_factor", "long_factor"):
-        numbers = rope.get(key)
-        good = isinstance(numbers, list) and all(type(n) in (int, float) and n > 0 for n in numbers)
-        if not good:
-            problems.add(f"rope_scaling.{key} is {numbers!r:.60}, expected positive numbers")
-        lists[key] = (
-            tuple(shortest(n) for n in numbers) if isinstance(numbers, list) and good else ()
-        )
-    ratio = keys.number("factor", default=keys.size("max_position_embeddings") / original)
-    usual = math.sqrt(1.0 + math.log(ratio) / math.log(original)) if ratio > 1.0 < original else 1.0
-    attention = shortest(keys.number("attention_factor", default=usual))
-    return RopeScaling(
-        "longrope",
-        original_max_position_embeddings=original,
-        short_factor=lists["short_factor"],
-        long_factor=lists["long_factor"],
-        attention_factor=attention,
-    )
-
-
-def _yarn_factor(rope: Mapping[str, Any]) -> float | None:
-    """Return the factor on rotated q and k that YaRN has if none is named, as llama.cpp does."""
-    factor, stated = rope.get("factor"), rope.get("attention_factor")
-    if not isinstance(factor, int | float) or not factor > 0 or not isinstance(stated, float):
-        return None
-    usual = 0.1 * math.log(factor) + 1.0
-    return stated if math.isclose(stated, usual, rel_tol=1e-6) else usual
-
-
 def _window(
     keys: Keys, family: Family, sizes: Mapping[str, Any], local: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -348,7 +256,7 @@ def config_to_json(config: DecoderConfig, dtype: str, token_ids: Mapping[str, An
         activation = {family.activation: names[0]}
     if config.positions == "rotary":
         rope["rope_theta"] = config.rope_theta
-        rope["rope_scaling"] = None if scaling is None else _scaling_to_json(scaling)
+        rope["rope_scaling"] = None if scaling is None else scaling_to_json(scaling)
     # The order is part of a model's fingerprint: a model that is imported again has the same one.
     data: dict[str, Any] = {
         "architectures": [family.hf_class],
@@ -383,18 +291,3 @@ def config_to_json(config: DecoderConfig, dtype: str, token_ids: Mapping[str, An
     data |= {key: value for key, value in fields_to_json(config).items() if key in outside}
     data |= family.stated(vars(config))
     return {family.json.get(key, (key,))[0]: value for key, value in data.items()}
-
-
-def _scaling_to_json(scaling: RopeScaling) -> dict[str, Any]:
-    data: dict[str, Any] = {"rope_type": scaling.kind, "factor": scaling.factor}
-    if scaling.kind == "llama3":
-        names = ("low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
-        data |= {name: getattr(scaling, name) for name in names}
-    if scaling.kind == "longrope":
-        del data["factor"]
-        data |= {"short_factor": list(scaling.short_factor)}
-        data |= {"long_factor": list(scaling.long_factor)}
-        data["attention_factor"] = scaling.attention_factor
-    if scaling.kind in ("yarn", "longrope"):
-        data["original_max_position_embeddings"] = scaling.original_max_position_embeddings
-    return data

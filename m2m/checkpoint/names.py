@@ -67,7 +67,7 @@ class Rules:
             if module.startswith("model.layers."):
                 _, _, number, module = module.split(".", 3)
                 begin = f"{layers}.{number}."
-            rule = table.get(module)
+            rule = table.get(module) or table.get(f"{module.rpartition('.')[0]}.*")
             if rule is None:
                 if renames:
                     raise InputError(f"tensor {name!r} is none that m2m knows")
@@ -100,12 +100,14 @@ class Rules:
             whole = self._rows_to_file(names[0], read(names[0]))
         rule = self._places[names[0]].rule
         whole = whole + np.float32(rule.shift) if rule.shift else whole
+        whole = whole.reshape(self.shapes[stored]) if rule.stacked else whole
         return np.ascontiguousarray(whole.T) if rule.transposed and whole.ndim == 2 else whole
 
     def part(self, name: str, whole: Array) -> Array:
         """Return one of the model's tensors from the stored one (inverse of `join`)."""
         rule = self._places[name].rule
         whole = whole.T if rule.transposed and whole.ndim == 2 else whole
+        whole = whole.reshape(-1) if rule.stacked else whole
         rows = np.ascontiguousarray(self._rows_of(name, whole))
         return rows - np.float32(rule.shift) if rule.shift else rows
 
@@ -196,6 +198,8 @@ class Rules:
         names = self.parts[stored]
         rest = self._shapes[names[0]][1:]
         shape = (sum(self._shapes[name][0] for name in names), *rest)
+        if self._places[names[0]].rule.stacked:
+            return (len(names), *self._shapes[names[0]])
         return shape[::-1] if self._places[names[0]].rule.transposed else shape
 
 

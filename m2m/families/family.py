@@ -17,7 +17,8 @@ Values = Mapping[str, Any]
 class Stored:
     """The place of one of the model's modules in a file, and how its values differ there.
 
-    Modules with the same name are the rows of one tensor, in the order of the table.
+    Modules with the same name are the rows of one tensor, in the order of the table. A module with
+    a number at its end is in the table under ".*".
 
     Attributes:
         name: its name in the file, without the layer's prefix and without ".weight".
@@ -26,6 +27,7 @@ class Stored:
         shift: number that the file adds to the values (Gemma's norms: 1).
         transposed: the file stores matrices as (in, out), as GPT-2's Conv1D does.
         by_head: of a tensor that holds several modules, each head has its rows together.
+        stacked: the modules are rows of one matrix, and not parts of one vector.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Stored:
     shift: float = 0.0
     transposed: bool = False
     by_head: bool = False
+    stacked: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Flag:
         default: the value of config.json without the key.
         gguf: the key in GGUF, after the architecture; "": the tensor says it.
         tensor: the GGUF tensor of the first layer that exists only with the trait.
+        absent: this tensor exists only without the trait.
     """
 
     name: str
@@ -52,6 +56,7 @@ class Flag:
     default: bool
     gguf: str = ""
     tensor: str = ""
+    absent: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""MiniCPM 1 and 2: Granite's layers; config.json spells the factors in another way."""
+"""MiniCPM 1, 2 and 4 (dense): Granite's layers; config.json spells the factors in another way."""
 
 from m2m.families.family import PAIRED, Family, Field, Values
 
@@ -17,9 +17,10 @@ def _width(value: float, values: Values) -> float:
 
 FAMILY = Family(
     "minicpm",
-    "MiniCPM",
+    "MiniCPM 1, 2 and 4 (dense)",
     ("minicpm",),
     "MiniCPMForCausalLM",
+    longrope=True,
     tensors=PAIRED,
     fields=(
         Field("embedding_scale", "scale_emb", "embedding_scale"),
@@ -27,6 +28,8 @@ FAMILY = Family(
         Field("logit_divisor", "dim_model_base", "logit_scale", read=_width, write=_width),
     ),
     defaults={"tie_word_embeddings": True},  # configuration_minicpm.py
+    # InfLLM's attention to chosen blocks; nothing reads mup_denominator.
+    stated=lambda values: {"sparse_config": None},
     neutral={"expert_shared_feed_forward_length": (0,), "deepstack_mapping": ()},
     pico={"embedding_scale": 12.0, "residual_scale": 0.5, "logit_divisor": 2.0},
 )

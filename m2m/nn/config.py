@@ -59,13 +59,15 @@ class DecoderConfig:
         attention_bias: q, k and v have biases (Qwen2).
         output_bias: attention's output map has biases (some Llamas).
         mlp_bias: the maps of the MLP have biases (some Llamas).
-        qk_norm: RMS norm over D on every head of q and k, before the rotation (Qwen3, Gemma 3).
+        qk_norm: norm over D on every head of q and k, before the rotation (Qwen3, Gemma 3).
         turns_before_norm: this norm follows the rotation (Hunyuan).
         norms_whole_qk: this norm is over all heads of q, and of k, at once (OLMo 2).
+        norms_by_head: each head has a gain of its own (StableLM 2 12B).
         pre_norms: norms before attention and MLP; only OLMo 2 has none.
         post_norms: norms after attention and MLP too, before the residual sum (Gemma 3).
         norm: "layer" for norms that subtract the mean (GPT-2, Cohere).
         norm_bias: norms have biases (GPT-2, Pythia, BLOOM, StableLM).
+        head_bias: the output head has a bias (Phi-2).
         shared_norm: the MLP reads attention's norm (Cohere).
         embedding_norm: a norm follows the embeddings (BLOOM).
         norm_offset: number added to every stored norm weight (Gemma: 1).
@@ -112,10 +114,12 @@ class DecoderConfig:
     qk_norm: bool = False
     turns_before_norm: bool = False
     norms_whole_qk: bool = False
+    norms_by_head: bool = False
     pre_norms: bool = True
     post_norms: bool = False
     norm: Literal["rms", "layer"] = "rms"
     norm_bias: bool = False
+    head_bias: bool = False
     shared_norm: bool = False
     embedding_norm: bool = False
     norm_offset: float = 0.0
@@ -216,9 +220,17 @@ class DecoderConfig:
             for name, shape in shapes.items()
         }
 
-    def head_norm_names(self) -> tuple[str, str]:
-        """Return the norms of the heads of q and of k."""
-        return ("query_layernorm", "key_layernorm") if self.turns_before_norm else HEAD_NORMS
+    def head_norm_names(self) -> tuple[list[str], list[str]]:
+        """Return the norms of the heads of q and of k: one, or one for each head."""
+        if self.norms_by_head:
+            counts = (self.num_heads, self.num_kv_heads)
+            q, k = (
+                [f"{x}_layernorm.norms.{h}" for h in range(n)]
+                for x, n in zip("qk", counts, strict=True)
+            )
+            return q, k
+        names = ("query_layernorm", "key_layernorm") if self.turns_before_norm else HEAD_NORMS
+        return [names[0]], [names[1]]
 
     def norm_places(self) -> tuple[str | None, str | None, str | None, str | None]:
         """Return the norms before attention, after it, before the MLP and after it, if any."""
@@ -251,6 +263,8 @@ class DecoderConfig:
             shapes |= self._norm_shapes("model.embed_norm", width)
         if not self.tie_word_embeddings:
             shapes["lm_head.weight"] = (self.vocab_size, self.hidden_size)
+        if self.head_bias:
+            shapes["lm_head.bias"] = (self.vocab_size,)
         linear = self.linear_shapes()
         shapes |= {f"{module}.weight": shape for module, shape in linear.items()}
         for layer in range(self.num_layers):
@@ -260,11 +274,11 @@ class DecoderConfig:
             modules = [f"{prefix}.{name}" for name in self.biases()]
             shapes |= {f"{module}.bias": linear[module][:1] for module in modules}
             if self.qk_norm:
-                names = self.head_norm_names()
                 whole = (self.query_size, self.kv_size)
                 sizes = whole if self.norms_whole_qk else (self.head_dim,) * 2
-                for name, size in zip(names, sizes, strict=True):
-                    shapes[f"{prefix}.self_attn.{name}.weight"] = (size,)
+                for names, size in zip(self.head_norm_names(), sizes, strict=True):
+                    for name in names:
+                        shapes[f"{prefix}.self_attn.{name}.weight"] = (size,)
         return shapes
 
     def _norm_shapes(self, module: str, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:

@@ -70,6 +70,9 @@ class Decoder:
         self._head = self._embedding
         if not config.tie_word_embeddings:
             self._head = self._kept(weights["lm_head.weight"])
+        self._head_bias: Array | None = None
+        if config.head_bias:
+            self._head_bias = np.array(weights["lm_head.bias"], self.dtype)
         self._last = LastNorm(config, weights, self.dtype)
         self._first = FirstStream(config, weights, self._embedding, self.dtype)
         self._layers = self._each_layer(lambda number: Layer(config, weights, number, storage))
@@ -82,6 +85,8 @@ class Decoder:
         """Return the logits after every token of one text, (T, V)."""
         states = self._states([tokens], lora)
         logits = np.asarray(states @ self._head.T.astype(self.dtype, copy=False))
+        if self._head_bias is not None:
+            logits += self._head_bias
         return capped(logits, self.config.logit_cap) if self.config.logit_cap else logits
 
     @unbuffered()
@@ -266,7 +271,7 @@ class Decoder:
 
         Every worker takes a part of the vocabulary, for the positions of all workers.
         """
-        worker = step.worker
+        worker, cap, bias = step.worker, self.config.logit_cap, self._head_bias
         h, saved = self._last.forward(x)
         every = worker.gather("h", h)
         size = len(self._head)
@@ -280,12 +285,13 @@ class Decoder:
             dx is not None,
             step.space,
             rounded=self._rounded,
-            cap=self.config.logit_cap,
+            cap=cap,
+            bias=None if bias is None else bias[span],
         )
         first = sum(map(len, every[: worker.number]))
         parts = [part.of(slice(first, first + len(h))) for part in worker.gather("sums", sums)]
         dh = None if dx is None else np.empty_like(h)
-        loss = settle(h, self._head, step.layout.loss_target, parts, dh, cap=self.config.logit_cap)
+        loss = settle(h, self._head, step.layout.loss_target, parts, dh, cap=cap, bias=bias)
         if dx is not None and dh is not None:
             self._last.backward(dh, saved, dx)
         return loss

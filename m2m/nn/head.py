@@ -31,6 +31,9 @@ MOST_ROWS = 8192  # most rows of E in one block, even for few positions
 SUM_RANGE = (1e-25, 1e30)
 
 
+Options = tuple[bool, float, Array | None]
+
+
 class Numerators(NamedTuple):
     """The sums over a part of the vocabulary.
 
@@ -75,25 +78,28 @@ def numerators(
     *,
     rounded: bool = False,
     cap: float = 0.0,
+    bias: Array | None = None,
 ) -> Numerators:
     """Return the sums over `embedding`, (V, C) or some rows of it, for h, (M, C).
 
     rounded: multiply in bfloat16; all inputs must be float32, and sums are still float32.
     cap: logits z become cap * tanh(z / cap), and `product` has the slope as a factor; 0: they do
     not.
+    bias: (V,) numbers that are added to the logits, or None.
     """
+    options = (rounded, cap, bias)
     sums, shift = np.empty(len(h), h.dtype), np.zeros(len(h), h.dtype)
     product = space.get("head.sum", *h.shape) if grad else None
     for start in range(0, len(h), POSITIONS):
         part = slice(start, min(len(h), start + POSITIONS))
         into = None if product is None else product[part]
         with np.errstate(over="ignore", invalid="ignore"):
-            sums[part] = _sum(h[part], embedding, None, into, space, (rounded, cap))
+            sums[part] = _sum(h[part], embedding, None, into, space, options)
         if not (sums[part].min() > SUM_RANGE[0] and sums[part].max() < SUM_RANGE[1]):
-            shift[part] = _maxima(h[part], embedding, space, rounded)
+            shift[part] = _maxima(h[part], embedding, space, options)
             if cap:
                 shift[part] = capped(shift[part], cap)
-            sums[part] = _sum(h[part], embedding, shift[part, None], into, space, (rounded, cap))
+            sums[part] = _sum(h[part], embedding, shift[part, None], into, space, options)
     return Numerators(sums, product, shift)
 
 
@@ -105,6 +111,7 @@ def settle(
     dh: Array | None,
     *,
     cap: float = 0.0,
+    bias: Array | None = None,
 ) -> float:
     """Return the loss from the sums over all parts of the vocabulary; shapes as in `numerators`."""
     top = np.max([part.shift for part in parts], axis=0)
@@ -114,6 +121,8 @@ def settle(
         total += part.sums * scale
     rows = embedding[target].astype(h.dtype, copy=False)
     picked = np.einsum("mc,mc->m", h, rows, dtype=np.float64)
+    if bias is not None:
+        picked += bias[target]
     slope = None
     if cap:
         picked = capped(picked, cap)
@@ -130,13 +139,16 @@ def settle(
 
 @dataclass(frozen=True)
 class _Block:
-    """Rows of E, (n, C), in the dtype of h."""
+    """Rows of E, (n, C), in the dtype of h, and their biases, (n,) or None."""
 
     rows: Array
+    bias: Array | None
 
     def logits(self, h: Array, out: Array) -> None:
         """Write `h @ rows.T`, (m, n)."""
         np.matmul(h, self.rows.T, out=out)
+        if self.bias is not None:
+            out += self.bias
 
     def product(self, weights: Array, out: Array) -> None:
         """Write `weights @ rows`, (m, C)."""
@@ -149,9 +161,10 @@ class _Rounded:
 
     across: bfloat16.BF16  # (n, C)
     along: bfloat16.BF16  # (C, n)
+    bias: Array | None
 
     @classmethod
-    def of(cls, rows: Array, space: Workspace) -> _Rounded:
+    def of(cls, rows: Array, bias: Array | None, space: Workspace) -> _Rounded:
         """Return (n, C) float32 rows rounded to bfloat16."""
         across, along = (
             space.get(name, -(-rows.size // 2)).view(np.uint16)[: rows.size].reshape(shape)
@@ -159,11 +172,13 @@ class _Rounded:
         )
         bfloat16.narrow(rows, across)
         along[...] = across.T
-        return cls(across, along)
+        return cls(across, along, bias)
 
     def logits(self, h: Array, out: Array) -> None:
         """Write `h @ rows.T`, (m, n)."""
         bfloat16.multiply(h, self.across, out)
+        if self.bias is not None:
+            out += self.bias
 
     def product(self, weights: Array, out: Array) -> None:
         """Write `weights @ rows`, (m, C)."""
@@ -171,9 +186,10 @@ class _Rounded:
 
 
 def _vocabulary(
-    h: Array, embedding: Array, space: Workspace, rounded: bool
+    h: Array, embedding: Array, space: Workspace, options: Options
 ) -> Iterator[tuple[_Block | _Rounded, Array]]:
     """Yield E in blocks, cast to h's dtype, each with the buffer of its logits, (m, block)."""
+    rounded, _, biases = options
     size = max(VOCABULARY, min(MOST_ROWS, LOGITS // len(h)))
     if rounded:  # the block is the inner size of the next product
         size = max(1, size // bfloat16.ALIGNED) * bfloat16.ALIGNED
@@ -183,14 +199,15 @@ def _vocabulary(
             cast = space.get("head.chunk", *chunk.shape)
             widen(chunk, cast)
             chunk = cast
-        block = _Rounded.of(chunk, space) if rounded else _Block(chunk)
+        bias = None if biases is None else biases[start : start + size]
+        block = _Rounded.of(chunk, bias, space) if rounded else _Block(chunk, bias)
         yield block, space.get("head.logits", len(h), len(chunk))
 
 
-def _maxima(h: Array, embedding: Array, space: Workspace, rounded: bool) -> Array:
+def _maxima(h: Array, embedding: Array, space: Workspace, options: Options) -> Array:
     """Return the largest logit of each position, (m,)."""
     top = np.full(len(h), -np.inf, h.dtype)
-    for block, logits in _vocabulary(h, embedding, space, rounded):
+    for block, logits in _vocabulary(h, embedding, space, options):
         block.logits(h, logits)
         np.maximum(top, logits.max(axis=1), out=top)
     return top
@@ -202,18 +219,18 @@ def _sum(
     shift: Array | None,
     product: Array | None,
     space: Workspace,
-    options: tuple[bool, float],
+    options: Options,
 ) -> Array:
     """Return `sum_v exp(logit - shift)`, (m,); write `exp(logits - shift) @ E`, (m, C).
 
-    options: `rounded` and `cap` of `numerators`.
+    options: `rounded`, `cap` and `bias` of `numerators`.
     """
-    rounded, cap = options
+    cap = options[1]
     sums = np.zeros(len(h), h.dtype)
     if product is not None:
         product[...] = 0.0
         more = space.get("head.product", *product.shape)
-    for block, logits in _vocabulary(h, embedding, space, rounded):
+    for block, logits in _vocabulary(h, embedding, space, options):
         block.logits(h, logits)
         if cap:
             capped(logits, cap)

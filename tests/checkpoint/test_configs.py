@@ -171,10 +171,15 @@ _REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}},
         "original_max_position_embeddings",
     ),
-    "dynamic scaling": (
+    "dynamic scaling with an alpha": (
         "llama",
-        {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}},
+        {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0, "alpha": 2.0}},
         "dynamic",
+    ),
+    "dynamic scaling without a factor": (
+        "llama",
+        {"rope_scaling": {"rope_type": "dynamic"}},
+        r"rope_scaling\.factor",
     ),
     "no factor": ("llama", {"rope_scaling": {"rope_type": "linear"}}, "rope_scaling.factor"),
     "no type": ("llama", {"rope_scaling": {"factor": 2.0}}, "rope_scaling"),

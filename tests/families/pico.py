@@ -38,7 +38,16 @@ LONGROPE = RopeScaling(
 CONFIGS["phi3 longrope"] = pico_config(
     architecture="phi3", rope_scaling=LONGROPE, rotary_dim=6, sliding_window=512
 )
+CONFIGS["minicpm longrope"] = pico_config(
+    architecture="minicpm",
+    head_dim=6,
+    rope_scaling=LONGROPE,
+    tie_word_embeddings=False,
+)
 CONFIGS["gptneox in series"] = pico_config(architecture="gptneox", parallel=False)
+CONFIGS["stablelm 12b"] = pico_config(
+    architecture="stablelm", attention_bias=False, qk_norm=True, parallel=True, shared_norm=True
+)
 CONFIGS["olmo3 yarn"] = pico_config(architecture="olmo3", rope_scaling=YARN)
 
 

@@ -122,10 +122,8 @@ def logits(
     for layer in range(config.num_layers):
         x = model.layer(layer, x)
     head = embedding if config.tie_word_embeddings else weights["lm_head.weight"]
-    return model.cap(
-        model.norm("model.norm", x) @ head.T * config.logit_scale / config.logit_divisor,
-        config.logit_cap,
-    )
+    raw = model.norm("model.norm", x) @ head.T * config.logit_scale / config.logit_divisor
+    return model.cap(raw + weights.get("lm_head.bias", 0.0), config.logit_cap)
 
 
 def bf16_product(x: Array, weights: Array) -> tuple[Array, Array]:
@@ -201,7 +199,7 @@ class _Model:
             shapes = [x.shape for x in (q, k)]
             if config.norms_whole_qk:
                 q, k = q.reshape(count, -1), k.reshape(count, -1)
-            q, k = self.norm(f"{prefix}.q_norm", q), self.norm(f"{prefix}.k_norm", k)
+            q, k = self.head_norm(prefix, "q", q), self.head_norm(prefix, "k", k)
             q, k = q.reshape(shapes[0]), k.reshape(shapes[1])
         local = config.kind(layer).local
         if config.kind(layer).rotated:
@@ -228,6 +226,13 @@ class _Model:
         weights /= weights.sum(axis=-1, keepdims=True)
         mixed = np.einsum("htu,uhd->thd", weights, v).reshape(count, -1)
         return self.linear(f"{prefix}.o_proj", mixed)
+
+    def head_norm(self, prefix: str, name: str, x: Array) -> Array:
+        if not self.config.norms_by_head:
+            return self.norm(f"{prefix}.{name}_norm", x)
+        heads = range(x.shape[1])
+        each = [self.norm(f"{prefix}.{name}_layernorm.norms.{h}", x[:, h]) for h in heads]
+        return np.stack(each, axis=1)
 
     def rotate(self, x: Array, local: bool) -> Array:
         turned = self.config.rotary_dim or self.config.head_dim

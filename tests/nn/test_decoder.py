@@ -128,6 +128,26 @@ TRAITS: dict[str, dict[str, Any]] = {
         ),
     },
     "llama3": {"rope_scaling": RopeScaling("llama3", 8.0, 1.0, 4.0, 64)},
+    "phi2": {
+        "norm": "layer",
+        "norm_bias": True,
+        "mlp_bias": True,
+        "gated": False,
+        "activation": "gelu_tanh",
+        "parallel": True,
+        "shared_norm": True,
+        "head_bias": True,
+        "tie_word_embeddings": False,
+    },
+    "stablelm 12b": {
+        "norm": "layer",
+        "norm_bias": True,
+        "parallel": True,
+        "shared_norm": True,
+        "qk_norm": True,
+        "norms_by_head": True,
+        "rotary_dim": 2,
+    },
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,10 @@ torch = pytest.importorskip("torch", reason="scripts/install-peers makes the ven
 peft = pytest.importorskip("peft")
 transformers = pytest.importorskip("transformers")
 
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES  # noqa: E402
+
 from m2m.checkpoint import BaseModel, import_model  # noqa: E402
+from m2m.families import FAMILIES  # noqa: E402
 from m2m.nn.config import Batch, DecoderConfig  # noqa: E402
 from m2m.nn.decoder import Decoder  # noqa: E402
 from m2m.nn.lora import LoraPair, init_lora  # noqa: E402
@@ -30,8 +34,12 @@ from tests.tiny import pico_weights  # noqa: E402
 from tests.tiny_folder import pico_folder, pico_tokenizer_files  # noqa: E402
 
 LENGTH = 200  # beyond every window
-# transformers has no MiniCPM: it is read with code from the hub.
-OTHERS = [name for name in CONFIGS if name not in {*VARIANTS, "minicpm"}]
+# The code of MiniCPM and EXAONE 3.5 is on the hub only.
+OTHERS = [
+    name
+    for name, config in CONFIGS.items()
+    if name not in VARIANTS and FAMILIES[config.architecture].model_types[0] in CONFIG_MAPPING_NAMES
+]
 
 
 @pytest.fixture(params=VARIANTS)
@@ -64,6 +72,23 @@ def test_what_transformers_saves_of_every_other_family_is_imported(
     pico_tokenizer_files(saved)
     import_model(saved, tmp_path / "m", name="m")
     assert BaseModel.open(tmp_path / "m").config == config
+
+
+def test_dynamic_scaling_changes_nothing_up_to_the_trained_length(tmp_path: Path) -> None:
+    config = CONFIGS["llama"]
+    folder, ids = family_folder(tmp_path / "hf", config), some_ids(config)
+    path = folder / "config.json"
+    data = json.loads(path.read_text(encoding="utf-8"))
+    data |= {"rope_scaling": {"rope_type": "dynamic", "factor": 4.0}}
+    path.write_text(json.dumps(data), encoding="utf-8")
+    info = import_model(folder, tmp_path / "m", name="m")
+    assert any("rope_scaling is dynamic. Up to 512" in warning for warning in info.warnings)
+    base = BaseModel.open(tmp_path / "m")
+    ours = Decoder(base.config, base.weights).logits(ids)
+    with torch.no_grad():
+        theirs = hf_model(folder)(input_ids=torch.from_numpy(ids)[None]).logits[0].numpy()
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    assert base.config == config
 
 
 def test_granite_4_is_imported_as_granite(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from m2m.nn.attention import GroupState, attention, attention_backward
 from m2m.nn.blocks.norm import Norm, norm_gain
 from m2m.nn.config import DecoderConfig, LayerKind
 from m2m.nn.context import Contexts
-from m2m.nn.functional import rms_norm, rms_norm_backward, rotate, rotate_backward
+from m2m.nn.functional import NORMS, rotate, rotate_backward
 from m2m.nn.layout import AttentionPlan, Layout
 from m2m.nn.linear import FusedLinear, Grads, Part
 from m2m.nn.matrix import Storage
@@ -84,6 +84,7 @@ class SelfAttention:
         self._whole = config.query_size if config.norms_whole_qk else 0
         self._dim = config.head_dim
         self._turns_first = config.turns_before_norm
+        self._norm, self._norm_backward = NORMS[config.norm]
         self._head_gain = _head_gain(config, weights, prefix, storage) if config.qk_norm else None
 
     def input(self, rows: int, space: Workspace, name: str) -> Array:
@@ -152,7 +153,7 @@ class SelfAttention:
             return None
         xhat = space.get(name + "heads", *qk.shape)
         xhat[...] = qk
-        invs = [rms_norm(rows, self._eps, rows) for rows in self._normed(xhat)]
+        invs = [self._norm(rows, self._eps, rows) for rows in self._normed(xhat)]
         np.multiply(xhat, self._head_gain, out=qk)
         return xhat, invs
 
@@ -166,7 +167,7 @@ class SelfAttention:
         before[...] = 0.0
         views = (self._normed(array) for array in (dheads, xhat, before))
         for grad, rows, out, inv in zip(*views, invs, strict=True):
-            rms_norm_backward(grad, rows, inv, out)
+            self._norm_backward(grad, rows, inv, out)
         dqk[...] = before
 
 
@@ -178,8 +179,9 @@ def _head_gain(
     scale = config.score_scale if config.turns_before_norm else 1.0
     counts = (config.num_heads, config.num_kv_heads)
     turned = 0 if config.rotates_neighbours else config.rotary_size
-    for name, heads, factor in zip(config.head_norm_names(), counts, (scale, 1.0), strict=True):
-        gain = norm_gain(config, weights, f"{prefix}.{name}", storage) * factor
+    for names, heads, factor in zip(config.head_norm_names(), counts, (scale, 1.0), strict=True):
+        gains = [norm_gain(config, weights, f"{prefix}.{name}", storage) for name in names]
+        gain = np.concatenate(gains) * factor
         rows = np.broadcast_to(gain.reshape(-1, config.head_dim), (heads, config.head_dim))
-        parts.append(Part(name, heads, turned).ours(rows.reshape(-1)))
+        parts.append(Part(names[0], heads, turned).ours(rows.reshape(-1)))
     return np.concatenate(parts)
