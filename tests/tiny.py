@@ -116,8 +116,10 @@ def pico_weights(seed: int = 0, config: DecoderConfig | None = None) -> dict[str
     config = config or pico_config()
     gain = 1.0 - config.norm_offset
     for name, shape in config.weight_shapes().items():
-        centre, spread = (gain, 0.1) if "norm" in name else (0.0, shape[-1] ** -0.5)
-        values = centre + spread * rng.standard_normal(shape)
+        centre, spread = (gain, 0.1) if "norm" in name else (0.0, (shape or (1,))[-1] ** -0.5)
+        values = np.asarray(centre + spread * rng.standard_normal(shape))
+        if name.endswith("act_fn.eps"):
+            values = np.array(-1e-6)
         weights[name] = values.astype(np.float16).astype(np.float32)
     return weights
 

@@ -34,7 +34,7 @@ from m2m.nn.config import DecoderConfig
 _BY_MODEL_TYPE = {kind: family for family in FAMILIES.values() for kind in family.model_types}
 _SPELLINGS = {k: spelling for f in FAMILIES.values() for k, spelling in f.spellings.items()}
 _BY_MODEL_TYPE |= {kind: family for family in FAMILIES.values() for kind in family.spellings}
-_ACTIVATIONS = {"silu": "silu", "gelu_tanh": "gelu_pytorch_tanh"}
+_ACTIVATIONS = {"silu": "silu", "gelu_tanh": "gelu_pytorch_tanh", "xielu": "xielu"}
 _BIASES = ("attention_bias", "mlp_bias")
 _PARTIAL = "partial_rotary_factor"
 _FLAGS = {"sliding_attention": True, "full_attention": False}
@@ -256,7 +256,8 @@ def config_to_json(config: DecoderConfig, dtype: str, token_ids: Mapping[str, An
         activation = {family.activation: names[0]}
     if config.positions == "rotary":
         rope["rope_theta"] = config.rope_theta
-        rope["rope_scaling"] = None if scaling is None else scaling_to_json(scaling)
+        plain = {"rope_type": "default"} if "rope_scaling" in family.defaults else None
+        rope["rope_scaling"] = plain if scaling is None else scaling_to_json(scaling)
     # The order is part of a model's fingerprint: a model that is imported again has the same one.
     data: dict[str, Any] = {
         "architectures": [family.hf_class],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from m2m.checkpoint.gguf_config import config_to_gguf, gguf_shapes
 from m2m.checkpoint.hf_config import config_from_json, spelling_of, unknown_json
 from m2m.checkpoint.model_folder import CONFIG, WEIGHTS, compare_shapes
 from m2m.checkpoint.model_source import TOKEN_IDS, Source, check_finite
-from m2m.checkpoint.names import Rules, hf_rules
+from m2m.checkpoint.names import Rules, hf_rules, keyed
 from m2m.errors import InputError, Problems
 from m2m.families import FAMILIES
 from m2m.formats.gguf import GGUFValue, GGUFValueType
@@ -89,7 +89,7 @@ def open_folder(folder: Path) -> Source:
         path=folder,
         config=config,
         dtype=dtype,
-        metadata=_metadata(folder, config, cautions),
+        metadata=_metadata(folder, config, cautions) | _keyed(config, read),
         order=list(gguf_shapes(config)),
         token_ids={key: data[key] for key in TOKEN_IDS if _is_ids(data.get(key))},
         types=types,
@@ -210,6 +210,12 @@ def _metadata(folder: Path, config: DecoderConfig, cautions: list[str]) -> dict[
     last = {"general.quantization_version": 2}  # GGML_QNT_VERSION, ggml.h
     vocabulary = gguf_vocabulary(folder, config.vocab_size, cautions)
     return _values(plain) | sizes | _values(vocabulary) | _values(last)
+
+
+def _keyed(config: DecoderConfig, read: Callable[[str], NDArray[Any]]) -> dict[str, GGUFValue]:
+    """Return the keys that hold weights."""
+    numbers = {key: [float(read(n).item()) for n in names] for key, names in keyed(config).items()}
+    return {k: GGUFValue.array(GGUFValueType.FLOAT32, each) for k, each in numbers.items()}
 
 
 def _licence(card: Path) -> dict[str, str]:

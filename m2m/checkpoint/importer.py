@@ -80,7 +80,7 @@ def import_model(
         model.check_vocabulary()
         model = _settled(model)
     specs = [
-        TensorSpec(weight, "F32" if len(shape) == 1 else model.dtype, shape)
+        TensorSpec(weight, "F32" if len(shape) < 2 else model.dtype, shape)
         for weight, shape in model.config.weight_shapes().items()
     ]
     check_room(destination, 2 * sum(spec.nbytes for spec in specs))

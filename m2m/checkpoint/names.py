@@ -67,6 +67,8 @@ class Rules:
             if module.startswith("model.layers."):
                 _, _, number, module = module.split(".", 3)
                 begin = f"{layers}.{number}."
+            if renames and f"{module}.{kind}" in FAMILIES[config.architecture].keyed:
+                continue
             rule = table.get(module) or table.get(f"{module.rpartition('.')[0]}.*")
             if rule is None:
                 if renames:
@@ -108,7 +110,7 @@ class Rules:
         rule = self._places[name].rule
         whole = whole.T if rule.transposed and whole.ndim == 2 else whole
         whole = whole.reshape(-1) if rule.stacked else whole
-        rows = np.ascontiguousarray(self._rows_of(name, whole))
+        rows = np.asarray(self._rows_of(name, whole), order="C")
         return rows - np.float32(rule.shift) if rule.shift else rows
 
     def map_shape(self, stored: str) -> tuple[int, ...]:
@@ -187,7 +189,7 @@ class Rules:
 
     def _rows(self, names: list[str], rule: Stored) -> list[slice | Array]:
         """Return the rows of each of `names` in the tensor that holds them."""
-        sizes = [self._shapes[name][0] for name in names]
+        sizes = [(*self._shapes[name], 1)[0] for name in names]
         if rule.by_head:
             every = np.arange(sum(sizes)).reshape(self._config.num_heads, len(names), -1)
             return [every[:, number].reshape(-1) for number in range(len(names))]
@@ -196,6 +198,8 @@ class Rules:
 
     def _shape(self, stored: str) -> tuple[int, ...]:
         names = self.parts[stored]
+        if not self._shapes[names[0]]:
+            return ()
         rest = self._shapes[names[0]][1:]
         shape = (sum(self._shapes[name][0] for name in names), *rest)
         if self._places[names[0]].rule.stacked:
@@ -215,6 +219,14 @@ def hf_rules(config: DecoderConfig, spelling: Spelling | None = None) -> Rules:
     family = FAMILIES[config.architecture]
     table = family.hf if spelling is None else spelling.tensors
     return Rules(config, family.hf_layers, table, renames=False)
+
+
+def keyed(config: DecoderConfig) -> dict[str, list[str]]:
+    """Return the GGUF keys of a model that hold weights: their names, one for each layer."""
+    return {
+        key: [f"model.layers.{layer}.{module}" for layer in range(config.num_layers)]
+        for module, key in FAMILIES[config.architecture].keyed.items()
+    }
 
 
 def hf_to_gguf_name(name: str, config: DecoderConfig) -> str:

@@ -187,6 +187,7 @@ class Family:
         top: GGUF's other tensors.
         hf: the places of modules in a Hugging Face folder that are not the model's own names.
         hf_layers: the prefix of layers there.
+        keyed: a layer's tensors of one number, and the GGUF keys that hold those of all layers.
         traits: arguments of DecoderConfig in addition to the sizes.
         derive: returns more such arguments, from the sizes.
         fields: numbers in addition to the sizes.
@@ -222,6 +223,7 @@ class Family:
     top: Mapping[str, Stored] = field(default_factory=lambda: TOP)
     hf: Mapping[str, Stored] = field(default_factory=dict)
     hf_layers: str = "model.layers"
+    keyed: Mapping[str, str] = field(default_factory=dict)
     traits: Values = field(default_factory=dict)
     derive: Callable[[Values], dict[str, Any]] = _nothing
     fields: tuple[Field, ...] = ()

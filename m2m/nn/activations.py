@@ -160,6 +160,53 @@ def gelu_backward(dout: Array, x: Array) -> None:
         grad[...] = act
 
 
+class XIELU:
+    """xIELU (arXiv 2411.13010, eq. 6, as transformers and ggml compute it), with its numbers.
+
+    `p x^2 + b x` for x > 0, else `n (expm1(min(x, eps)) - x) + b x`.
+
+    Args:
+        alpha_p: a number whose softplus is p.
+        alpha_n: a number whose softplus is n - b.
+        beta: b.
+        eps: a number just below 0.
+    """
+
+    def __init__(self, alpha_p: float, alpha_n: float, beta: float, eps: float) -> None:
+        self._p = float(np.logaddexp(0.0, alpha_p))
+        self._n = float(np.logaddexp(0.0, alpha_n)) + beta
+        self._beta, self._eps = beta, eps
+
+    def forward(self, x: Array, out: Array) -> None:
+        """Write the activations of x; x, out: (T, F)."""
+        for part in blocks(*out.shape):
+            values, act = x[part], out[part]
+            np.minimum(values, self._eps, out=act)
+            np.expm1(act, out=act)
+            act -= values
+            act *= self._n
+            np.copyto(act, self._p * values * values, where=values > 0.0)
+            act += self._beta * values
+
+    def backward(self, dout: Array, x: Array) -> None:
+        """Turn x, (T, F), into its gradient and dout, (T, F), into the forward's out."""
+        for part, (slope, act) in _scratch(dout):
+            values, grad = x[part], dout[part]
+            np.minimum(values, self._eps, out=slope)
+            np.expm1(slope, out=slope)
+            np.subtract(slope, values, out=act)
+            act *= self._n
+            slope += np.where(values <= self._eps, 0.0, -slope - 1.0)  # flat between eps and 0
+            slope *= self._n
+            above = values > 0.0
+            np.copyto(slope, 2.0 * self._p * values, where=above)
+            np.copyto(act, self._p * values * values, where=above)
+            slope += self._beta
+            act += self._beta * values
+            np.multiply(slope, grad, out=values)
+            grad[...] = act
+
+
 # By name, and whether the MLP has a gate.
 ACTIVATIONS = {
     ("silu", True): (swiglu, swiglu_backward),

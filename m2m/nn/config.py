@@ -10,13 +10,15 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Activation = Literal["silu", "gelu_tanh"]
+Activation = Literal["silu", "gelu_tanh", "xielu"]
 Positions = Literal["rotary", "learned", "alibi"]
 
 # Module paths inside a layer, in the order in which Hugging Face's Llama-like models name them.
 ATTENTION = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj")
 HEAD_NORMS = ("q_norm", "k_norm")
 MLP = ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
+# Trained numbers of an activation (xIELU, arXiv 2411.13010), by their shape.
+ACTIVATION_NUMBERS = {"alpha_p": (1,), "alpha_n": (1,), "beta": (), "eps": ()}
 
 
 @dataclass(frozen=True)
@@ -273,12 +275,19 @@ class DecoderConfig:
                 shapes |= self._norm_shapes(f"{prefix}.{name}", width)
             modules = [f"{prefix}.{name}" for name in self.biases()]
             shapes |= {f"{module}.bias": linear[module][:1] for module in modules}
-            if self.qk_norm:
-                whole = (self.query_size, self.kv_size)
-                sizes = whole if self.norms_whole_qk else (self.head_dim,) * 2
-                for names, size in zip(self.head_norm_names(), sizes, strict=True):
-                    for name in names:
-                        shapes[f"{prefix}.self_attn.{name}.weight"] = (size,)
+            shapes |= {f"{prefix}.{name}": shape for name, shape in self._small_shapes().items()}
+        return shapes
+
+    def _small_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of a layer's tensors that are no maps, biases or norms of all of it."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        if self.activation == "xielu":
+            shapes |= {f"mlp.act_fn.{name}": shape for name, shape in ACTIVATION_NUMBERS.items()}
+        if self.qk_norm:
+            whole = (self.query_size, self.kv_size)
+            sizes = whole if self.norms_whole_qk else (self.head_dim,) * 2
+            for names, size in zip(self.head_norm_names(), sizes, strict=True):
+                shapes |= {f"self_attn.{name}.weight": (size,) for name in names}
         return shapes
 
     def _norm_shapes(self, module: str, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:

@@ -46,6 +46,8 @@ def make_weights(config: DecoderConfig, seed: int = 0) -> dict[str, Array]:
         size = 0.3 if len(shape) == 2 else 0.2
         centre = 1.0 - config.norm_offset if "norm" in name else 0.0
         weights[name] = centre + size * rng.standard_normal(shape)
+        if name.endswith("act_fn.eps"):
+            weights[name] = np.array(-1e-12)
     return weights
 
 
@@ -185,6 +187,12 @@ class _Model:
         gate = self.linear(f"{prefix}.gate_proj", h) if self.config.gated else up
         if self.config.activation == "silu":
             act = gate / (1.0 + np.exp(-gate))
+        elif self.config.activation == "xielu":
+            names = ("alpha_p", "alpha_n", "beta", "eps")
+            p, n, beta, eps = (self.weights[f"{prefix}.act_fn.{name}"] for name in names)
+            above = np.log1p(np.exp(p)) * gate**2 + beta * gate
+            below = (np.exp(np.minimum(gate, eps)) - 1.0 - gate) * (beta + np.log1p(np.exp(n)))
+            act = np.where(gate > 0.0, above, below + beta * gate)
         else:
             inner = np.sqrt(2.0 / np.pi) * (gate + 0.044715 * gate**3)
             act = 0.5 * gate * (1.0 + np.tanh(inner))

@@ -128,6 +128,7 @@ TRAITS: dict[str, dict[str, Any]] = {
         ),
     },
     "llama3": {"rope_scaling": RopeScaling("llama3", 8.0, 1.0, 4.0, 64)},
+    "apertus": {"activation": "xielu", "gated": False, "qk_norm": True},
     "phi2": {
         "norm": "layer",
         "norm_bias": True,

@@ -8,7 +8,15 @@ import pytest
 from numpy.typing import NDArray
 
 from m2m.nn import functional
-from m2m.nn.activations import geglu, geglu_backward, gelu, gelu_backward, swiglu, swiglu_backward
+from m2m.nn.activations import (
+    XIELU,
+    geglu,
+    geglu_backward,
+    gelu,
+    gelu_backward,
+    swiglu,
+    swiglu_backward,
+)
 from m2m.nn.functional import (
     layer_norm,
     layer_norm_backward,
@@ -181,3 +189,26 @@ def test_a_wrong_gradient_is_found_and_named() -> None:
     grads[1] = grads[1] * (1 + 1e-5)
     with pytest.raises(AssertionError, match=r"alone \{1:"):
         check_directions(lambda moved: float(sum((a * a).sum() for a in moved)), arrays, grads)
+
+
+def test_xielu_is_the_formula_and_its_gradient() -> None:
+    x, weight = draw(5, 8), draw(5, 8, seed=1)
+    x += 0.1 * np.sign(x)  # the slope is bent at 0
+    alpha_p, alpha_n, beta, eps = 0.4, -0.3, 0.6, -1e-6
+    own = XIELU(alpha_p, alpha_n, beta, eps)
+    out = np.empty_like(x)
+    own.forward(x, out)
+    above = np.log(1.0 + np.exp(alpha_p)) * x**2 + beta * x
+    slope = beta + np.log(1.0 + np.exp(alpha_n))
+    below = slope * (np.exp(np.minimum(x, eps)) - 1.0 - x) + beta * x
+    np.testing.assert_allclose(out, np.where(x > 0.0, above, below), rtol=1e-12)
+
+    def loss(arrays: Sequence[F64]) -> float:
+        into = np.empty_like(x)
+        own.forward(arrays[0], into)
+        return float((into * weight).sum())
+
+    dx, act = x.copy(), weight.copy()
+    own.backward(act, dx)
+    check_directions(loss, [x], [dx])
+    np.testing.assert_allclose(act, out, rtol=1e-12)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 from m2m.arrays import Array
-from m2m.nn.activations import ACTIVATIONS
+from m2m.nn.activations import ACTIVATIONS, XIELU
 from m2m.nn.blocks.norm import Norm
-from m2m.nn.config import DecoderConfig
+from m2m.nn.config import ACTIVATION_NUMBERS, DecoderConfig
 from m2m.nn.linear import FusedLinear, Grads, Part
 from m2m.nn.matrix import Storage
 from m2m.nn.workspace import Workspace
@@ -41,7 +42,14 @@ class MLP:
         self.up = FusedLinear(parts, weights, storage, norm.gain, norm.offset, config.mlp_bias)
         down = Part(f"{prefix}.down_proj", factor=config.residual_scale)
         self.down = FusedLinear([down], weights, storage, bias=config.mlp_bias)
-        self._act, self._act_backward = ACTIVATIONS[config.activation, config.gated]
+        self._act: Callable[[Array, Array], None]
+        self._act_backward: Callable[[Array, Array], None]
+        if config.activation == "xielu":
+            names = (f"{prefix}.act_fn.{name}" for name in ACTIVATION_NUMBERS)
+            own = XIELU(*(float(np.asarray(weights[name]).item()) for name in names))
+            self._act, self._act_backward = own.forward, own.backward
+        else:
+            self._act, self._act_backward = ACTIVATIONS[config.activation, config.gated]
 
     def input(self, rows: int, space: Workspace, name: str) -> Array:
         """Return the buffer of the input h, (T, C + R), whose first C columns the norm writes."""
