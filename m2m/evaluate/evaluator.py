@@ -17,7 +17,7 @@ from m2m.evaluate.prompts import Prompter
 from m2m.evaluate.same import groups, question_keys
 from m2m.evaluate.scores import Scores, padded
 from m2m.evaluate.tasks import Task, contrasted, requests
-from m2m.evaluate.windows import cut_windows
+from m2m.evaluate.windows import cut_windows, rolling
 from m2m.llamacpp.generate import Completed, complete
 from m2m.llamacpp.model import LlamaModel
 from m2m.llamacpp.scoring import Request, score, score_text
@@ -76,6 +76,7 @@ class Evaluator:
             self._stop = self._prompter.stop(self.task.examples)
             self._longest = self._prompter.longest(self.task.examples)
             self._limit = task.form.max_tokens or _SLACK + self._longest * 3 // 2
+        self._rolls = task.kind == "text" and task.harness is not None
         self._same = () if task.form.window else groups(question_keys(self.task))
 
     def _refuse_single_tokens(self) -> None:
@@ -106,6 +107,7 @@ class Evaluator:
         if written and (config := self.task.harness):
             written += [config.pipelines[0].steps, dict(config.exact)]
         more: list[Any] = [self._same] if self._same else []
+        more += [{"windows": "rolling"}] if self._rolls else []
         more += [{"chars": self._chars.tolist()}] if self._chars is not None else []
         text = json.dumps([SCHEMA, self.task.kind, questions, about, written, *more])
         return hashlib.sha256(text.encode("utf-8")).hexdigest()
@@ -157,7 +159,8 @@ class Evaluator:
         chosen = [self._requests[i] for i in rows]
         likeliest: list[list[bool]] = []
         if self.task.kind == "text":
-            loglik, decoded, separate = _texts(model, chosen)
+            score_all = _rolled if self._rolls else _texts
+            loglik, decoded, separate = score_all(model, chosen)
         else:
             scored = score(model, chosen)
             loglik, decoded, separate = scored.loglik, scored.decoded, scored.separate
@@ -226,6 +229,15 @@ def _texts(model: LlamaModel, texts: Sequence[Request]) -> tuple[list[list[float
             loglik.append([float(score_text(model, ids).sum())])
             decoded += len(ids)
     return loglik, decoded, sum(lengths)
+
+
+def _rolled(model: LlamaModel, texts: Sequence[Request]) -> tuple[list[list[float]], int, int]:
+    """Score the texts of a task file in the windows of lm-evaluation-harness."""
+    windows = [list(rolling(text, model.context_trained)) for text in texts]
+    scored = score(model, [window for each in windows for window in each])
+    nats = iter(scored.loglik)
+    loglik = [[sum(next(nats)[0] for _ in each)] for each in windows]
+    return loglik, scored.decoded, scored.separate
 
 
 def _context_bytes(formatter: Formatter, first: int) -> int:

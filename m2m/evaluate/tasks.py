@@ -296,10 +296,14 @@ def _request(path: Path, prompter: Prompter, example: Example) -> Request:
 
 
 def _text_request(example: Example, formatter: Formatter, *, whole: bool) -> Request:
-    """Return the request of a text; the harness puts BOS, or else EOS, before its first token."""
+    """Return the request of a text.
+
+    The harness puts BOS, or else EOS, before a text, also if the tokenizer puts BOS there: then it
+    is predicted, too.
+    """
     ids = formatter.text_ids(example.choices[0])
     tokenizer = formatter.tokenizer
     start = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
-    if whole and start is not None and ids[:1] != [start]:
+    if whole and start is not None:
         ids = [start, *ids]
     return Request(ids[:1], [ids[1:]])

@@ -1,7 +1,8 @@
-"""Cut one long text into windows, as llama-perplexity cuts it: each window is one example."""
+"""Cut long texts into windows, as llama-perplexity does or as lm-evaluation-harness does."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,3 +54,20 @@ def cut_windows(task: Task, formatter: Formatter) -> Windows:
         requests.append(Request(window[:first], [window[first:]]))
         sizes.append([float(sum(len(tokenizer.token_bytes(i)) for i in window[first:]))])
     return Windows(requests, np.array(sizes))
+
+
+def rolling(text: Request, size: int) -> Iterator[Request]:
+    """Yield the windows of a text of a task file (`get_rolling_token_windows`, context_len 1).
+
+    The model reads at most `size` tokens of a window and predicts as many. The last window is
+    filled up with the tokens before it.
+
+    Args:
+        text: the first token, which is not predicted, and all others as one continuation.
+        size: of a window: tokens of the model's context.
+    """
+    (ids,) = text.continuations
+    yield Request(text.prompt, [ids[:size]])
+    for start in range(size, len(ids), size):
+        end = min(start + size, len(ids))
+        yield Request(ids[end - size - 1 : start], [ids[start:end]])

@@ -10,12 +10,14 @@ from m2m.errors import InputError
 from m2m.evaluate.evaluator import Evaluator
 from m2m.evaluate.metrics import measure_all
 from m2m.evaluate.targets import load_target
+from m2m.evaluate.windows import rolling
 from m2m.formats.gguf import GGUFFile, GGUFValue
 from m2m.llamacpp.model import LlamaModel
+from m2m.llamacpp.scoring import Request, log_normalizer
 from m2m.recipe import Target
 from m2m.tokenizer import Formatter, Tokenizer
 from tests.evaluate.perplexity import CASES, GOLDEN, SENTENCES, measured
-from tests.tiny import pico_gguf, write_jsonl
+from tests.tiny import pico_config, pico_gguf, write_jsonl, write_pico_gguf
 
 
 def model_with(folder: Path, adds_bos: bool) -> Path:
@@ -73,3 +75,47 @@ def test_a_text_must_fill_two_windows(tmp_path: Path) -> None:
     short = write_jsonl(tmp_path / "t.jsonl", [{"text": "a b c"}])
     with pytest.raises(InputError, match="3 tokens are less than two windows of 64"):
         evaluator(tmp_path, short, 64)
+
+
+# lm_eval.utils 0.4.13: make_disjoint_window of get_rolling_token_windows(range(1, n + 1), 0, 4, 1).
+ROLLING = [
+    (1, [([0], [1])]),
+    (4, [([0], [1, 2, 3, 4])]),
+    (5, [([0], [1, 2, 3, 4]), ([1, 2, 3, 4], [5])]),
+    (8, [([0], [1, 2, 3, 4]), ([4], [5, 6, 7, 8])]),
+    (10, [([0], [1, 2, 3, 4]), ([4], [5, 6, 7, 8]), ([6, 7, 8], [9, 10])]),
+]
+
+
+@pytest.mark.parametrize(("length", "expected"), ROLLING)
+def test_windows_of_task_files_are_the_harnesss(
+    length: int, expected: list[tuple[list[int], list[int]]]
+) -> None:
+    windows = rolling(Request([0], [list(range(1, length + 1))]), 4)
+    assert [(list(w.prompt), list(w.continuations[0])) for w in windows] == expected
+
+
+@pytest.mark.parametrize("adds_bos", [False, True])
+def test_a_long_text_of_a_task_file_is_decoded_once(tmp_path: Path, adds_bos: bool) -> None:
+    write_jsonl(tmp_path / "rows.jsonl", [{"text": SENTENCES.read_text(encoding="utf-8")[:1500]}])
+    task = tmp_path / "task.yaml"
+    keys = {"dataset_path": "json", "dataset_kwargs": {"data_files": {"test": "rows.jsonl"}}}
+    keys |= {"test_split": "test", "output_type": "loglikelihood_rolling"}
+    task.write_text(json.dumps(keys | {"doc_to_text": "", "doc_to_target": "{{text}}"}), "utf-8")
+    metadata = {"tokenizer.ggml.add_bos_token": GGUFValue.boolean(adds_bos)}
+    config = pico_config(max_position_embeddings=64)
+    path = write_pico_gguf(tmp_path / "pico.gguf", config, metadata=metadata)
+    formatter = Formatter(Tokenizer.from_metadata(GGUFFile(path).value))
+    read = load_target(Target("text", task, task), "test")
+    ids = formatter.text_ids(read.examples[0].answer)
+    assert len(ids) > 2 * 64
+    with LlamaModel(path, threads=1, exact_cache=True) as model:
+        scores = Evaluator(read, formatter).evaluate(model)
+        nats = 0.0
+        for window in rolling(Request([formatter.tokenizer.bos_id], [ids]), 64):
+            answer = list(window.continuations[0])
+            logits = model.logits([*window.prompt, *answer][:-1])[-len(answer) :]
+            nats += float((logits[range(len(answer)), answer] - log_normalizer(logits)).sum())
+    assert scores.loglik[0, 0] == pytest.approx(nats, abs=1e-2)
+    assert scores.tokens[0, 0] == len(ids)
+    assert len(ids) <= scores.decoded_tokens < len(ids) + 64
