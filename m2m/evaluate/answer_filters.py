@@ -21,11 +21,11 @@ from m2m.templates.parent import Refused
 _IDENTITY = ("take_first", "take_first_k", "majority_vote")
 _KNOWN = {
     *(*_IDENTITY, "regex", "multi_choice_regex", "remove_whitespace"),
-    *("lowercase", "uppercase", "map"),
+    *("lowercase", "uppercase", "map", "format_span"),
 }
 _PATTERN = r"#### (\-?[0-9\.\,]+)"
-# RegexFilter, MultiChoiceRegexFilter, WhitespaceFilter, LowercaseFilter, UppercaseFilter and
-# MapFilter.
+# RegexFilter, MultiChoiceRegexFilter, WhitespaceFilter, LowercaseFilter, UppercaseFilter, MapFilter
+# and SPANFilter.
 _SOURCE = r"""
 import re
 import unicodedata
@@ -47,7 +47,27 @@ def filtered(doc):
             text = text.upper()
         elif kind == "map":
             text = (step.get("mapping_dict") or {}).get(text, step.get("default_value"))
+        elif kind == "format_span":
+            text = entities(text)
     return text
+
+LABELS = {
+    "person": "PER", "location": "LOC", "organization": "ORG", "counties": "LOC", "places": "LOC",
+    "people": "PER", "persons": "PER", "company": "ORG", "country": "LOC", "continent": "LOC",
+    "time": "DATE", "date": "DATE", "per": "PER", "loc": "LOC", "org": "ORG",
+}
+
+def entities(text):
+    text = text.lower()
+    for name, label in LABELS.items():
+        text = re.sub("\\b" + name + "\\s*:", label + ":", text)
+    text = "$".join(text.split("$$")).rstrip("$").replace("\n", "$").strip()
+    made = []
+    for label, values in re.findall("\\b(PER|LOC|ORG|DATE):\\s*([^$]+)", text):
+        for value in values.split(","):
+            if value.strip().lower() != "none":
+                made.append(label.lower() + ": " + value.strip())
+    return " $ ".join(made)
 
 def matched(pattern, text, step):
     found = re.findall(pattern, text if isinstance(text, str) else "")
@@ -112,7 +132,10 @@ def pipelines_of(keys: Mapping[str, Any]) -> tuple[list[Pipeline], tuple[str, ..
         steps = steps if isinstance(steps, list) else [steps]
         if unknown := next((step for step in steps if not _is_known(step)), None):
             kind = unknown.get("function") if isinstance(unknown, dict) else unknown
-            notes.append(f"filter_list: {name}: the filter {kind!s:.60} is not supported")
+            notes.append(
+                f"filter_list: {name}: the filter {kind!s:.60} is not supported; a child file can "
+                f"have another `filter_list`, of {', '.join(sorted(_KNOWN))}"
+            )
             continue
         used = [dict(step) for step in steps if step["function"] not in _IDENTITY]
         for step in used:
@@ -120,7 +143,7 @@ def pipelines_of(keys: Mapping[str, Any]) -> tuple[list[Pipeline], tuple[str, ..
                 step.setdefault("regex_pattern", _PATTERN)
         made.append(Pipeline(name, tuple(used)))
     if notes and not made:
-        notes[-1] += ": metrics of written answers are those of the whole answers"
+        notes[-1] += "; metrics of written answers are those of the whole answers"
     return made or [WHOLE], tuple(notes)
 
 

@@ -21,6 +21,7 @@ from m2m.evaluate.edit_rate import edit_counts, edit_rate
 from m2m.evaluate.metric import Metric, commonest, mean_of, weights_of
 from m2m.evaluate.overlap import WORDS, chrf, chrf_counts
 from m2m.evaluate.scores import Scores
+from m2m.evaluate.squad_f1 import span_counts, span_f1, words_f1
 
 _LISTED, _ANSWER, _TEXT = ("choices", "labels"), ("answer",), ("text",)
 Confusion = tuple[F64, F64, F64]
@@ -237,6 +238,16 @@ def _row_perplexity(scores: Scores, weights: F64 | None) -> F64:
     return np.exp(-mean_of(lambda s: s.of_gold(s.loglik))(scores, weights))
 
 
+def _words_f1(scores: Scores) -> F64:
+    pairs = zip(scores.predictions, scores.references, strict=True)
+    return np.array([words_f1(prediction, references[0]) for prediction, references in pairs])
+
+
+# F1 of written answers, by the aggregation that task files take from Python.
+_WRITTEN_F1 = {
+    "f1": replace(_mean("f1", _words_f1, _ANSWER), written=True),
+    "span_f1_agg": _of_counts("f1", span_counts, span_f1, best=1.0),
+}
 DEFAULTS = {
     "multiple_choice": ("acc", "acc_norm"),
     "loglikelihood": ("perplexity", "acc"),
@@ -259,6 +270,16 @@ _ONE = {
 }
 
 
+_WRITTEN = ("exact_match", "bleu", "chrf", "chrf++", "ter")
+# By the kind of output, the names in `metric_list`.
+KNOWN = {
+    **DEFAULTS,
+    "multiple_choice": (*_CHOICE, "f1"),
+    "loglikelihood": tuple(_ONE),
+    "generate_until": _WRITTEN,
+}
+
+
 def theirs(
     kind: str, name: str, aggregation: str, texts: Sequence[str], choices: int
 ) -> Metric | None:
@@ -274,6 +295,8 @@ def theirs(
     if kind == "multiple_choice" and name == "f1":
         average = _AVERAGES.get(aggregation or "f1", "")
         return None if average == "binary" and choices != 2 else _F1.get(average)
+    if kind == "generate_until" and name == "f1":
+        return _WRITTEN_F1.get(aggregation)
     if aggregation and aggregation != _AGGREGATIONS.get(name, "mean"):
         return None
     if kind == "loglikelihood_rolling":
@@ -284,8 +307,7 @@ def theirs(
         return _ONE.get(name)
     if kind == "multiple_choice":
         return _CHOICE.get(name)
-    fitting = name in ("exact_match", "bleu", "chrf", "chrf++", "ter")
-    return _BY_NAME[name] if fitting else None
+    return _BY_NAME[name] if name in _WRITTEN else None
 
 
 _AGGREGATIONS = {

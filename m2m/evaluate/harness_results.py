@@ -8,7 +8,7 @@ from typing import Any
 
 from m2m.dataset.examples import Example
 from m2m.evaluate.answer_filters import Pipeline, exact_matches, filtered
-from m2m.evaluate.harness_metrics import DEFAULTS, theirs
+from m2m.evaluate.harness_metrics import DEFAULTS, KNOWN, theirs
 from m2m.evaluate.metric import Metric
 from m2m.evaluate.metrics import metrics_of
 from m2m.evaluate.score import Score
@@ -97,10 +97,20 @@ def _metrics(config: Config, task: Task) -> tuple[dict[str, tuple[Metric, bool]]
     for entry in given:
         name, aggregation = _short(entry.get("metric")), _short(entry.get("aggregation") or "")
         by_code = isinstance(entry.get("metric"), Tagged)
+        if (
+            aggregation == "f1"
+            and not isinstance(entry["aggregation"], Tagged)
+            and task.form.writes
+        ):
+            by_code = True  # scikit-learn's, of numbers: the harness fails
         metric = None if by_code else theirs(config.kind, name, aggregation, texts, most)
         if metric is None:
             by = f" with the aggregation {aggregation}" if aggregation else ""
-            notes.append(f"metric_list: m2m does not have {name:.60}{by:.80}, which is left out")
+            notes.append(
+                f"metric_list: m2m does not have {name:.60}{by:.80}, which is left out; for "
+                f"{config.kind} it has {', '.join(KNOWN[config.kind])}: name them in `metric_list` "
+                "of a child file"
+            )
         else:
             higher = entry.get("higher_is_better")
             made[name] = metric, higher if isinstance(higher, bool) else metric.higher_is_better

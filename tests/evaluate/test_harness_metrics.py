@@ -58,6 +58,21 @@ def test_written_texts(case: dict[str, Any]) -> None:
         assert METRICS[name].higher_is_better == (name != "ter")
 
 
+@pytest.mark.parametrize("case", CASES["f1"], ids=lambda case: case["name"])
+def test_f1_by_a_function_of_the_harness(case: dict[str, Any]) -> None:
+    nothing = np.ones((len(case["predictions"]), 1))
+    scores = Scores(
+        *("answer", -nothing, nothing, nothing, np.zeros(len(nothing), int)),
+        predictions=tuple(case["predictions"]),
+        references=tuple((text,) for text in case["references"]),
+    )
+    metric = theirs("generate_until", "f1", case["name"], [], 1)
+    assert metric is not None
+    assert metric.value(scores, None)[0] == pytest.approx(case["value"], abs=1e-12)
+    assert 0 < metric.measure(scores).stderr < 0.5
+    assert metric.written and metric.higher_is_better
+
+
 @pytest.mark.parametrize("case", CASES["texts"], ids=lambda case: case["kind"])
 def test_one_text_a_row(case: dict[str, Any]) -> None:
     size = padded([[len(text.encode())] for text in case["texts"]])
@@ -80,6 +95,7 @@ def test_a_metric_that_m2m_does_not_have_is_none() -> None:
     assert theirs("multiple_choice", "acc", "median", [], 2) is None
     assert theirs("generate_until", "rougeL", "", [], 1) is None
     assert theirs("generate_until", "acc", "", [], 1) is None
+    assert theirs("generate_until", "f1", "", [], 1) is None
 
 
 def test_edit_rate_of_nothing() -> None:

@@ -22,6 +22,7 @@ import sacrebleu  # noqa: E402
 from lm_eval.api.metrics import mean_stderr  # noqa: E402
 from lm_eval.api.task import ConfigurableTask  # noqa: E402
 from lm_eval.filters import build_filter_ensemble  # noqa: E402
+from lm_eval.tasks._yaml_loader import _import_func_in_yml as import_function  # noqa: E402
 from lm_eval.utils import weighted_f1_score  # noqa: E402
 from sklearn.metrics import f1_score  # noqa: E402
 
@@ -41,6 +42,7 @@ FILTERS: list[list[dict[str, Any]]] = [
     [{"function": "remove_whitespace"}, {"function": "take_first_k", "k": 1}],
     [{"function": "map", "mapping_dict": {"B": "second"}, "default_value": "other"}],
     [{"function": "multi_choice_regex"}],
+    [{"function": "format_span"}],
     [
         {
             "function": "multi_choice_regex",
@@ -51,6 +53,14 @@ FILTERS: list[list[dict[str, Any]]] = [
             "regexes_to_ignore": ["\\bthe "],
         }
     ],
+]
+SPANS = [
+    "Person: Ada $ LOCATION: Lagos, none $$ ORG: UN",
+    "organization : The UN, places: Kano\nDATE: 3 May. per: Bọ́lá $$",
+    "per: ada $ loc: lagos",
+    "LOC: Kenya, Uganda $ LOC: none $$",
+    "loc: kenya $$ loc: uganda $$ per: the ada",
+    "none",
 ]
 TEXTS = [
     "",
@@ -66,6 +76,7 @@ TEXTS = [
     "I say: B",
     "the answer: the GUILTY one",
     "ọ̀nà (Éko)",
+    *SPANS,
 ]
 CHOICES = ["Guilty", "Guilty of Romance", "the ẹ̀kọ́!"]
 EXACT: list[dict[str, Any]] = [
@@ -165,6 +176,22 @@ def written(rng: random.Random, count: int, several: int) -> dict[str, Any]:
     return {"predictions": predictions, "references": references, "metrics": found}
 
 
+def aggregated(folder: str, name: str, rng: random.Random) -> dict[str, Any]:
+    """Answers, right answers, and F1 by a function of AfroBench itself."""
+    place = Path(lm_eval.__file__).parent / "tasks" / "afrobench" / folder / "prompt_1"
+    function = import_function(f"utils.{name}", place)
+    texts = [" ".join(rng.choices(WORDS, k=rng.randint(1, 6))) for _ in range(12)]
+    right = SPANS * 3 if name == "span_f1_agg" else [*texts, "the", "x"]
+    given = (
+        rng.sample(right, len(right)) if name == "span_f1_agg" else [near(t, rng) for t in right]
+    )
+    rows = [{"answer": text} for text in right]
+    metric = {"metric": "f1", "aggregation": function, "higher_is_better": True}
+    made = task(rows, doc_to_target="answer", metric_list=[metric])
+    found = values(made, rows, [[text] for text in given])
+    return {"name": name, "predictions": given, "references": right, "value": found["f1"]}
+
+
 def one(kind: str, rng: random.Random) -> dict[str, Any]:
     """Rows of one text with log-likelihoods."""
     rows = [{"text": " ".join(rng.choices(WORDS, k=rng.randint(1, 9))) + " \n"} for _ in range(12)]
@@ -235,6 +262,10 @@ def cases() -> dict[str, Any]:
             choices(rng, count, same) for count, same in ((2, True), (4, True), (3, False))
         ],
         "written": [written(rng, *sizes) for sizes in ((12, 1), (1, 1), (8, 2))],
+        "f1": [
+            aggregated("afriqa", "f1", random.Random(1)),
+            aggregated("masakhaner", "span_f1_agg", random.Random(1)),
+        ],
         "texts": [one(kind, rng) for kind in ("loglikelihood", "loglikelihood_rolling")],
     }
 
