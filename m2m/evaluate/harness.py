@@ -154,7 +154,7 @@ class _Loader:
         self.read.append(rows)
         docs = self._docs.docs(rows, config.asked, rows.columns, head=True)
         inside = isinstance(docs[0].text, int) and config.asked.choice is not None
-        pool = self._pool(rows, inside)
+        pool = self._pool(rows, docs, inside)
         drawn = self._drawn(docs, pool, seed)
         problems, examples, size = Problems(), list[Example](), 0
         for doc in docs:
@@ -175,13 +175,17 @@ class _Loader:
         problems.raise_if_any(InputError, rows.name)
         return examples, tuple(example for _, _, example in pool)
 
-    def _pool(self, tested: Rows, inside: bool) -> list[tuple[Mapping[str, Any], str, Example]]:
+    def _pool(
+        self, tested: Rows, asked: Sequence[Doc], inside: bool
+    ) -> list[tuple[Mapping[str, Any], str, Example]]:
         """Return the rows of solved examples: their fields, their text, and as examples."""
         config = self._config
         if not config.shots:
             return []
         rows = self._solved_rows()
-        docs = self._docs.docs(rows, config.solved, tested.columns, head=False)
+        docs = asked
+        if rows is not tested or config.solved != config.asked:
+            docs = self._docs.docs(rows, config.solved, tested.columns, head=False)
         problems, pool = Problems(), []
         for doc in docs:
             try:
@@ -244,9 +248,9 @@ class _Loader:
                 chosen = rnd.sample(pool, count + bars_itself)
                 if bars_itself:
                     chosen = [row for row in chosen if row[0] != doc.fields][:count]
-                    others = [row for row in pool if row[0] != doc.fields]
-                    if len(chosen) < count <= len(others):
-                        chosen = rnd.sample(others, count)
+                    if len(chosen) < count:  # rows that are equal
+                        others = [row for row in pool if row[0] != doc.fields]
+                        chosen = rnd.sample(others, count) if count <= len(others) else chosen
             if len(chosen) < count:
                 raise few
             yield "".join(text for _, text, _ in chosen)
