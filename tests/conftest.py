@@ -96,6 +96,8 @@ def _own_folders(_new_folders: Iterator[Path], monkeypatch: pytest.MonkeyPatch) 
     for name in ("HOME", "USERPROFILE", "APPDATA", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
         monkeypatch.setenv(name, str(home))
     monkeypatch.chdir(work)
+    # Models of this installation are found from everywhere; a test has those that it makes.
+    monkeypatch.setattr(sys, "base_prefix", sys.prefix)
 
 
 @pytest.fixture(autouse=True)

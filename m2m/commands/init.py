@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from m2m.checkpoint import find_model
-from m2m.commands.given import NOTHING, Given
-from m2m.commands.init_lines import Command, Failed, answer_lines, refused
-from m2m.commands.init_rows import (
-    Entry,
-    dataset_entry,
-    settings_unused,
-    target_entry,
-    written_fields,
-)
-from m2m.commands.pairs import grouped
-from m2m.counted import counted
+from m2m.checkpoint import BaseModel, find_model
+from m2m.commands.base_choice import advice, proposal
+from m2m.commands.init_data import NewFiles, with_control, with_questions
+from m2m.commands.init_files import Files, Wanted, read_files, unlike
+from m2m.commands.init_lines import answer_lines
+from m2m.commands.init_rows import Entry, written_fields
 from m2m.dataset import encode
 from m2m.errors import InputError, M2MError
 from m2m.escaping import one_line
@@ -40,121 +33,186 @@ _UNNAMED = re.compile("[\x00-\x1f\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class Started:
-    """A written recipe, with notes about the choices that m2m made for the user."""
+    """A written recipe, with notes about the choices that m2m made for the user.
+
+    Attributes:
+        recipe: the file.
+        notes: facts and choices, in sentences.
+        roots: folders of files outside the recipe's own folder.
+        questions: facts that the user must write into it first.
+        open_lines: the lines of the recipe with a ? in their place.
+        lines: commands that answer the questions at once.
+    """
 
     recipe: Path
     notes: tuple[str, ...]
-    roots: tuple[Path, ...] = ()  # folders of files outside the recipe's own folder
-    questions: tuple[str, ...] = ()  # what the user must write into it first
-    open_lines: tuple[str, ...] = ()  # the lines of the recipe with a ? in its place
-    lines: tuple[str, ...] = ()  # commands that answer the questions at once
+    roots: tuple[Path, ...] = ()
+    questions: tuple[str, ...] = ()
+    open_lines: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
 
 
-def start_recipe(
-    out: Path,
-    model: str,
-    template: str,
-    datasets: Sequence[Path],
-    targets: Sequence[Path],
-    tests: Sequence[Path],
-    given: Given = NOTHING,
-) -> Started:
-    """Write a recipe with every field explained.
+def start_recipe(wanted: Wanted, files: Files | None = None) -> Started:
+    """Write a recipe, and the files of questions and of a control if they are wanted.
 
     Args:
-        out: the file to write.
-        model: a name under models/, or a folder.
-        template: "chat" or "plain".
-        datasets: files of rows.
-        targets: dev files.
-        tests: test files, the first for the first target and so on. For a target without one, a
-            file with the dev file's name and "test" for "dev" in the same folder is used.
-        given: how the files are read.
+        wanted: the recipe.
+        files: its files, if they were read already.
 
     Raises:
         InputError: `out` exists, or a file is wrong; the message lists all wrong files, and the
-            hint has the next line to type.
+            hint has the next line to type. Nothing is left behind.
     """
+    refuse_existing(wanted.out)
+    base, template, notes = _base(wanted, files)
+    files = files or read_files(wanted)
+    if base is None:
+        base, template, notes = _proposed(files)
+    wanted, new = files.wanted, NewFiles.beside(wanted.out)
+    try:
+        return _written(wanted, files, new, (base, template, notes))
+    except M2MError:
+        new.remove()
+        raise
+
+
+def refuse_existing(out: Path) -> None:
+    """Raise InputError if the recipe would overwrite a file."""
     if out.exists():
         raise InputError(f"{out} exists", "name another file with `--out`, or move it away")
-    base = find_model(model, model_folders(out))
-    objectives, notes = _aims(grouped(targets), grouped(tests))
+
+
+def texts_of(files: Files) -> list[str]:
+    """Return texts of all datasets in turn, for the tokens per word."""
+    rows = [entry.rows for entry in files.entries]
+    most = max((min(len(each), 1000) for each in rows), default=0)
+    return [each[i].plain_text for i in range(most) for each in rows if i < len(each)]
+
+
+def _base(wanted: Wanted, files: Files | None) -> tuple[BaseModel | None, str, list[str]]:
+    """Return the base that the user named, before anything is read."""
+    if not wanted.model:
+        return None, wanted.template, []
+    base = find_model(wanted.model, model_folders(wanted.out))
+    return (base, *_template(wanted.template, base))
+
+
+def _proposed(files: Files) -> tuple[BaseModel, str, list[str]]:
+    """Return the base that fits the data best, and how it was chosen."""
+    wanted = files.wanted
+    first, *others = proposal(texts_of(files), model_folders(wanted.out))
+    base = BaseModel.open(first.path)
+    template, notes = _template(wanted.template, base)
+    more = f"; others: {'; '.join(one.sentence for one in others)}" if others else ""
+    notes.insert(0, f"the base is {first.sentence} (`--model NAME` takes another{more})")
+    return base, template, [*notes, *advice(first)]
+
+
+def _template(template: str, base: BaseModel) -> tuple[str, list[str]]:
+    if template != "auto":
+        return template, []
+    if isinstance(base.gguf.value("tokenizer.chat_template"), str):
+        return "chat", []
+    return "plain", [f'{base.name} has no chat template, so template = "plain"']
+
+
+def _written(
+    wanted: Wanted, files: Files, new: NewFiles, chosen: tuple[BaseModel, str, list[str]]
+) -> Started:
+    base, template, notes = chosen
     formatter = make_formatter(base.gguf, template)
-    command = _command(out, model, template, datasets, targets, tests, given)
-    entries, aims, longest = _checked(command, objectives, formatter)
-    notes += settings_unused(given, [*entries, *aims])
-    train: dict[str, Any] = {}
-    most = base.config.exact_length
-    if longest > most:
-        notes.append(f"rows of up to {longest} tokens do not fit {base.name}, which reads {most}")
-    if min(longest, most) > Train.max_length:
-        limit = min(longest, most)
-        train = {"batch_tokens": limit, "max_length": limit}
-        notes.append(
-            f"the longest row has {longest} tokens: max_length and batch_tokens are raised"
-        )
-    names = _names([entry.files[0].stem for entry in entries])
-    mapped = written_fields(
-        [
-            *(
-                ("datasets", name, entry.mapping)
-                for name, entry in zip(names, entries, strict=True)
-            ),
-            *(("targets", o["name"], aim.mapping) for o, aim in zip(objectives, aims, strict=True)),
-        ]
-    )
-    rows: list[dict[str, Any]] = [
-        {"name": name, "path": _one(entry.files), "licence": "", **entry.file_fields, **own}
-        for name, entry, own in zip(names, entries, mapped, strict=False)
-    ]
-    objectives = [
-        {
-            **o,
-            "dev": _one(aim.files),
-            **({"test": _one(aim.test)} if aim.test else {}),
-            **aim.file_fields,
-            **own,
-        }
-        for o, aim, own in zip(objectives, aims, mapped[len(rows) :], strict=True)
-    ]
-    folder = out.absolute().parent
-    rows, objectives = _seen_from(folder, rows), _seen_from(folder, objectives)
-    _check_names([v for e in (*rows, *objectives) for key in _FILES for v in [e.get(key, "")]])
-    named = any((root / model).is_dir() for root in model_folders(out))
+    names = unlike(entry.files[0].stem for entry in files.entries)
+    datasets = before = dict(zip(names, files.entries, strict=True))
+    if not files.aims:
+        datasets = with_questions(wanted, files, datasets, new)
+    if wanted.control:
+        datasets = with_control(wanted, datasets, new, before)
+    every = [*datasets.values(), *files.aims]
+    train, long = _lengths([*datasets.values()], formatter, base)
+    lists = _lists(wanted.out, datasets, files, new.remarks)
+    named = any((root / wanted.model).is_dir() for root in model_folders(wanted.out))
+    model = wanted.model if wanted.model and named else _name(base, wanted.out)
     text = recipe_text(
-        {
-            "base": {"model": model if named else base.path.absolute(), "template": template},
-            "train": train,
-        },
-        {"datasets": rows, "targets": objectives},
+        {"base": {"model": model, "template": template}, "train": train}, lists, full=wanted.full
     )
-    write_text(out, text)
-    every = [*entries, *aims]
-    outside = _outside(folder, [file for entry in every for file in (*entry.files, *entry.test)])
+    write_text(wanted.out, text)
     questions = [question for entry in every for question in entry.questions]
+    outside = _outside(
+        wanted.out.absolute().parent, [file for e in every for file in (*e.files, *e.test)]
+    )
     if not questions:
-        load_recipe(out, [*outside, *given.roots])
-    notes += [note for entry in every for note in entry.notes]
+        load_recipe(wanted.out, [*outside, *wanted.given.roots])
+    read = [note for entry in (*files.entries, *files.aims) for note in entry.notes]
     open_lines = [
         f"line {number}: {line}"
         for number, line in enumerate(text.split("\n"), 1)
         if questions and _OPEN.match(line)
     ]
-    asked = tuple(dict.fromkeys(questions))
-    lines = tuple(answer_lines(command, every))
-    return Started(out, tuple(notes), tuple(outside), asked, tuple(open_lines), lines)
+    return Started(
+        wanted.out,
+        (*notes, *files.notes, *new.notes, *long, *read),
+        tuple(outside),
+        tuple(dict.fromkeys(questions)),
+        tuple(open_lines),
+        tuple(answer_lines(wanted.command, every)),
+    )
 
 
-def _command(
-    out: Path, model: str, template: str, datasets: Sequence[Path],
-    targets: Sequence[Path], tests: Sequence[Path], given: Given,
-) -> Command:  # fmt: skip
-    """Return the call of `m2m init` with these arguments of `start_recipe`."""
-    files = [("", path) for path in datasets]
-    files += [("--target", path) for path in targets] + [("--test", path) for path in tests]
-    rest = ["--template", template] if template != "chat" else []
-    rest += ["--out", str(out)] if out != Path("recipe.toml") else []
-    return Command(("m2m", "init", "--model", model, "--data"), (*files,), (*rest,), given)
+def _name(base: BaseModel, out: Path) -> str | Path:
+    """Return the name of a base that a recipe finds, or its folder."""
+    if any((root / base.path.name) == base.path for root in model_folders(out)):
+        return base.path.name
+    return base.path.absolute()
+
+
+def _lengths(
+    entries: Sequence[Entry], formatter: Formatter, base: BaseModel
+) -> tuple[dict[str, Any], list[str]]:
+    """Return settings of `[train]` with which the longest row fits, and notes about it."""
+    longest = 0
+    for entry in entries:
+        rows = [row for row in entry.rows if row.text is None]
+        longest = max([longest, *map(len, encode(rows, formatter, 1 << 30, entry.files[0]))])
+    most, notes = base.config.exact_length, []
+    if longest > most:
+        notes.append(f"rows of up to {longest} tokens do not fit {base.name}, which reads {most}")
+    if min(longest, most) <= Train.max_length:
+        return {}, notes
+    notes.append(f"the longest row has {longest} tokens: max_length and batch_tokens are raised")
+    limit = min(longest, most)
+    return {"batch_tokens": limit, "max_length": limit}, notes
+
+
+def _lists(
+    out: Path, datasets: Mapping[str, Entry], files: Files, remarks: Mapping[str, str]
+) -> dict[str, list[dict[str, Any]]]:
+    """Return the fields of the recipe's datasets and targets.
+
+    Raises:
+        InputError: a recipe cannot hold the name of a file.
+    """
+    aims = [*zip(files.objectives, files.aims, strict=True)]
+    mapped = written_fields(
+        [
+            *(("datasets", name, entry.mapping) for name, entry in datasets.items()),
+            *(("targets", objective["name"], aim.mapping) for objective, aim in aims),
+        ]
+    )
+    own = iter(mapped)
+    rows = [
+        {"name": name, "path": _one(entry.files), "licence": "", **entry.file_fields, **next(own),
+         **({"notes": remarks[name]} if name in remarks else {})}
+        for name, entry in datasets.items()
+    ]  # fmt: skip
+    objectives = [
+        {**objective, "dev": _one(aim.files), **({"test": _one(aim.test)} if aim.test else {}),
+         **aim.file_fields, **next(own)}
+        for objective, aim in aims
+    ]  # fmt: skip
+    folder = out.absolute().parent
+    rows, objectives = _seen_from(folder, rows), _seen_from(folder, objectives)
+    _check_names([v for e in (*rows, *objectives) for key in _FILES for v in [e.get(key, "")]])
+    return {"datasets": rows, "targets": objectives}
 
 
 def _one(files: Sequence[Path]) -> Path | list[Path]:
@@ -173,92 +231,12 @@ def _outside(folder: Path, files: Sequence[Path]) -> list[Path]:
     return [*folders]
 
 
-def _aims(
-    targets: Sequence[tuple[Path, ...]], tests: Sequence[tuple[Path, ...]]
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return name, dev and test of every target, and notes about them for the user.
-
-    Raises:
-        InputError: there are more test files than targets.
-    """
-    if len(tests) > len(targets):
-        raise InputError(
-            f"{counted(len(tests), 'test file')} for {counted(len(targets), 'target')}",
-            "give each `--target` at most one `--test`, in the same order",
-        )
-    objectives: list[dict[str, Any]] = []
-    notes = []
-    names = _names(_aim(files[0]) for files in targets)
-    for number, (dev, name) in enumerate(zip(targets, names, strict=True)):
-        objectives.append({"name": name, "dev": dev})
-        near = tuple(file.with_name(file.name.replace("dev", "test", 1)) for file in dev)
-        if number < len(tests):
-            objectives[-1]["test"] = tests[number]
-        elif near != dev and all(file.is_file() for file in near):
-            objectives[-1]["test"] = near
-            listed = ", ".join(map(str, near))
-            notes.append(f"using {listed} as test questions for {name}")
-        else:
-            notes.append(f"no test questions for {name}: the result will be unverified")
-    return objectives, notes
-
-
-def _checked(
-    command: Command, objectives: Sequence[dict[str, Any]], formatter: Formatter
-) -> tuple[list[Entry], list[Entry], int]:
-    """Return datasets and targets, and the tokens of the longest row that is not a bare text.
-
-    Raises:
-        InputError: a file is wrong; the message lists all wrong files.
-    """
-    failed, longest = [], 0
-    entries, aims = [], []
-    datasets = [path for option, path in command.files if not option]
-    for files in grouped(datasets, command.given.mapping.text):
-        try:
-            entries.append(dataset_entry(files, command.given))
-            rows = [row for row in entries[-1].rows if row.text is None]
-            longest = max([longest, *map(len, encode(rows, formatter, 1 << 30, files[0]))])
-        except M2MError as error:
-            failed.append(Failed(files, error, dataset_entry))
-    for objective in objectives:
-        read = functools.partial(_target, objective.get("test", ()))
-        try:
-            aims.append(read(objective["dev"], command.given))
-        except M2MError as error:
-            failed.append(Failed(objective["dev"], error, read))
-    if failed:
-        raise refused(command, failed, "no recipe written")
-    return entries, aims, longest
-
-
-def _target(test: tuple[Path, ...], dev: tuple[Path, ...], given: Given) -> Entry:
-    return target_entry(dev, test, given)
-
-
 def _check_names(values: Sequence[Any]) -> None:
     """Raise for file names that a recipe cannot hold (`load_recipe` takes UTF-8, no controls)."""
     refused = [one_line(str(path)) for path in values if _UNNAMED.search(str(path))]
     if refused:
         hint = "rename the file or its folder: without line breaks, in UTF-8"
         raise InputError(f"a recipe cannot hold this name: {', '.join(refused)}", hint)
-
-
-def _names(stems: Any) -> list[str]:
-    """Make names that a recipe takes, all different."""
-    names: list[str] = []
-    for stem in stems:
-        plain = re.sub(r"[^A-Za-z0-9._-]+", "_", stem).lstrip("._-") or "data"
-        name, number = plain, 2
-        while name.lower() in {known.lower() for known in names}:
-            name, number = f"{plain}_{number}", number + 1
-        names.append(name)
-    return names
-
-
-def _aim(path: Path) -> str:
-    """Name a target after its file, or after its folder if the file is only called "dev"."""
-    return path.absolute().parent.name if path.stem in ("dev", "val", "valid") else path.stem
 
 
 def _seen_from(folder: Path, entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -41,12 +41,14 @@ class Command:
         files: its files, each with the option before it; or "".
         rest: its other words.
         given: the settings for the files.
+        own: the settings of single files, in place of `given` (`--for FILE`).
     """
 
     words: tuple[str, ...]
     files: tuple[tuple[str, Path], ...]
     rest: tuple[str, ...]
     given: Given
+    own: tuple[tuple[Path, Given], ...] = ()
 
     def line(self) -> str:
         """Return the line to type, for the shells of Linux, macOS and Windows."""
@@ -54,11 +56,25 @@ class Command:
         parts += [part for option, path in self.files for part in (option, str(path)) if part]
         parts += self.rest
         parts += [part for root in self.given.roots for part in ("--data-root", str(root))]
-        for name, value in vars(self.given.options).items():
-            if value != getattr(PLAIN, name):
-                parts += [f"--{name.replace('_', '-')}", value]
-        parts += as_options(Way(self.given.mapping))
+        parts += _as_words(self.given)
+        for path, given in self.own:
+            parts += ["--for", str(path), *_as_words(given)]
         return " ".join(map(quoted, parts))
+
+    def given_for(self, files: Sequence[Path]) -> Given:
+        """Return the settings with which a file, or aligned files, are read."""
+        return next((given for path, given in self.own if path in files), self.given)
+
+    def with_given(self, files: Sequence[Path], given: Given) -> Command:
+        """Return the command with other settings for a file: its own ones if it has some."""
+        if any(path in files for path, _ in self.own):
+            return self.with_own(files, given)
+        return replace(self, given=given)
+
+    def with_own(self, files: Sequence[Path], given: Given) -> Command:
+        """Return the command with settings that are for a file alone."""
+        rest = [(path, other) for path, other in self.own if path not in files]
+        return replace(self, own=(*rest, (files[0], replace(given, alone=True))))
 
     def of(self, path: Path, files: Sequence[Path]) -> Command:
         """Return the command with other files, or a part of it, in place of a file."""
@@ -68,6 +84,15 @@ class Command:
         option = self.files[place][0]
         changed = [*self.files[:place], *((option, file) for file in files)]
         return replace(self, files=(*changed, *self.files[place + 1 :]))
+
+
+def _as_words(given: Given) -> list[str]:
+    """Return settings as options."""
+    parts = list[str]()
+    for name, value in vars(given.options).items():
+        if value != getattr(PLAIN, name):
+            parts += [f"--{name.replace('_', '-')}", value]
+    return [*parts, *as_options(Way(given.mapping))]
 
 
 def quoted(part: str) -> str:
@@ -92,14 +117,32 @@ def next_lines(command: Command, failed: Sequence[Failed]) -> list[str]:
     Each was tried: with it, every file can be used.
     """
     first, *others = failed
-    lines = []
-    for files, given in settings_that_work(first, command.given):
-        whole: Command | None = replace(command, given=given).of(first.files[0], files)
+    lines, ranks = [], []
+    for rank, (files, given) in enumerate(
+        settings_that_work(first, command.given_for(first.files))
+    ):
+        whole: Command | None = command.with_given(first.files, given).of(first.files[0], files)
         for other in others:
             whole = whole and _with_other(whole, other)
         if whole:
             lines.append(whole.line())
+            ranks.append(rank)
+    if others and 0 not in ranks and command.words[1] == "init":
+        lines = _each_its_own(command, failed) or lines
     return lines[: MOST_MEMBERS if isinstance(first.error, Several) else _MOST]
+
+
+def _each_its_own(command: Command, failed: Sequence[Failed]) -> list[str]:
+    """Return commands with settings for each file, as the files have other columns."""
+    ways = [settings_that_work(one, command.given_for(one.files)) for one in failed]
+    lines = dict[str, None]()
+    for rank in range(_MOST if all(ways) else 0):
+        whole = command
+        for one, own in zip(failed, ways, strict=True):
+            files, given = own[min(rank, len(own) - 1)]
+            whole = whole.of(one.files[0], files).with_own(files, given)
+        lines[whole.line()] = None
+    return [*lines]
 
 
 def _with_other(command: Command, other: Failed) -> Command | None:
@@ -110,9 +153,15 @@ def _with_other(command: Command, other: Failed) -> Command | None:
         parts.sort(key=lambda part: not _ASKED.search(part.name.lower()))
     for files in (other.files, *((path,) for path in parts if path not in named)):
         with suppress(M2MError):
-            other.read(files, command.given)
+            other.read(files, command.given_for(other.files))
             return command.of(other.files[0], files)
     return None
+
+
+class Refused(InputError):
+    """Files that a command cannot use so far; `failed` has each with its error."""
+
+    failed: Sequence[Failed] = ()
 
 
 def refused(command: Command, failed: Sequence[Failed], heading: str = "") -> InputError:
@@ -126,8 +175,8 @@ def refused(command: Command, failed: Sequence[Failed], heading: str = "") -> In
     lines = next_lines(command, failed)
     asks = [bool(lines) and isinstance(one.error, Unclear) for one in failed]
     if len(failed) == 1 and not lines and not heading:
-        error = failed[0].error
-        return error if isinstance(error, InputError) else InputError(error.message, error.hint)
+        only = failed[0].error
+        return only if isinstance(only, InputError) else InputError(only.message, only.hint)
     problems = [
         _with_hint(one.error.message, one.error.aside)
         if ask and isinstance(one.error, Unclear)
@@ -138,7 +187,9 @@ def refused(command: Command, failed: Sequence[Failed], heading: str = "") -> In
     listed = "".join(f"\n  - {problem}" for problem in problems)
     message = f"{start}{len(problems)} files{listed}" if len(failed) > 1 else start + problems[0]
     hint = choose(lines) if lines else "correct this and run it again"
-    return InputError(message, hint)
+    error = Refused(message, hint)
+    error.failed = failed
+    return error
 
 
 def answer_lines(command: Command, entries: Sequence[Entry]) -> list[str]:
@@ -146,17 +197,19 @@ def answer_lines(command: Command, entries: Sequence[Entry]) -> list[str]:
 
     [] if the questions of the files differ.
     """
-    given, asked = command.given, [entry for entry in entries if entry.questions]
+    asked = [entry for entry in entries if entry.questions]
     kinds = {(entry.mapping.labels, entry.mapping.answers) for entry in asked}
     if len(kinds) != 1:
         return []
     ((labels, _),) = kinds
+    files = asked[0].files
+    given = command.given_for(files)
     if not any(word.startswith(UNKNOWN) for _, word in labels):
         labels = given.mapping.labels
     readings = _READING.findall(" ".join(asked[0].questions)) or [given.mapping.answers]
     mappings = [replace(given.mapping, labels=labels, answers=one) for one in readings]
     settings = [replace(given, mapping=mapping) for mapping in mappings]
-    return [replace(command, given=setting).line() for setting in settings]
+    return [command.with_given(files, setting).line() for setting in settings]
 
 
 def choose(lines: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,11 +95,21 @@ class Inputs:
 
 
 def model_folders(recipe: Path | None = None) -> list[Path]:
-    """List the folders of models: $M2M_MODELS, `models/` in the recipe's folder or above, here."""
+    """List the folders of models.
+
+    These are $M2M_MODELS, `models/` in the recipe's folder or above, here, and in the folder of
+    this installation.
+    """
     named = os.environ.get("M2M_MODELS")
     above = [folder / "models" for folder in recipe.absolute().parents] if recipe else []
     folders = [*([Path(named)] if named else []), *above, Path("models").absolute()]
-    return [*dict.fromkeys(folders)]
+    return [*dict.fromkeys([*folders, *installed_models()])]
+
+
+def installed_models() -> list[Path]:
+    """Return the folder of models next to the virtual environment in which m2m is installed."""
+    folder = Path(sys.prefix).parent / "models"
+    return [folder] if sys.prefix != sys.base_prefix and folder.is_dir() else []
 
 
 def make_formatter(

@@ -26,13 +26,18 @@ _TABLES: dict[str, dict[str, Any]] = {
 Given = Mapping[str, Any]
 
 
-def recipe_text(sections: Mapping[str, Given], lists: Mapping[str, Sequence[Given]]) -> str:
-    """Return a recipe.toml that explains itself.
+def recipe_text(
+    sections: Mapping[str, Given], lists: Mapping[str, Sequence[Given]], *, full: bool = True
+) -> str:
+    """Return a recipe.toml.
 
     Args:
         sections: values of fields by section ("base", "train", ...).
-        lists: the same for each of the "datasets" and "targets"; the first one explains its fields.
+        lists: the same for each of the "datasets" and "targets".
+        full: whether it explains itself: all fields with their defaults, at the first of a list.
     """
+    if not full:
+        return _short(sections, lists)
     blocks = [_HEAD, _section("base", sections.get("base", {}))]
     for name in LISTS:
         blocks += [_entry(name, values, first=not i) for i, values in enumerate(lists[name])]
@@ -45,6 +50,23 @@ _HEAD = """\
 # `m2m plan`, and start with `m2m run`, each followed by this file's name. Lines that begin with #
 # show defaults: delete the # to change one. Paths are relative to this file.
 """
+
+
+_SHORT_HEAD = """\
+# Paths are relative to this file. All other fields have their defaults: docs/reference.md lists
+# them, and `m2m init --full` writes them, too.
+"""
+
+
+def _short(sections: Mapping[str, Given], lists: Mapping[str, Sequence[Given]]) -> str:
+    """Return only the fields that are given."""
+    named = [(f"[{name}]", values) for name, values in sections.items() if values]
+    entries = [(f"[[{name}]]", values) for name in LISTS for values in lists[name]]
+    blocks = [
+        "\n".join([title, *(f"{key} = {toml_value(value)}" for key, value in values.items())])
+        for title, values in [*named[:1], *entries, *named[1:]]
+    ]
+    return "\n\n".join([_SHORT_HEAD.rstrip(), *blocks]) + "\n"
 
 
 def _section(name: str, values: Given) -> str:

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 from m2m.cli.main import cli
 from m2m.commands.init import start_recipe
+from m2m.commands.init_files import Wanted
 from m2m.commands.init_rows import dataset_entry, target_entry
 from m2m.commands.pairs import grouped
 from m2m.dataset import load_dataset
@@ -442,7 +443,7 @@ def test_init_writes_each_wording_once_and_asks_what_it_cannot_know(tmp_path: Pa
     rows = [{"text": f"t{i}", "label": i % 2} for i in range(4)]
     data, dev = (write_jsonl(tmp_path / f"{name}.jsonl", rows) for name in ("data", "dev"))
     out = tmp_path / "r.toml"
-    started = start_recipe(out, model, "plain", [data], [dev], [])
+    started = start_recipe(Wanted(out, (data,), (dev,), model=model, template="plain"))
     assert len(started.questions) == 2
     text = out.read_text(encoding="utf-8")
     assert text.count('\nprompt = "{text}"') == 1

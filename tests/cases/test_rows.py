@@ -16,6 +16,7 @@ import pytest
 
 from m2m.commands.data_check import check_data
 from m2m.commands.init import start_recipe
+from m2m.commands.init_files import Wanted
 from m2m.dataset import Row, encode, load_dataset
 from m2m.dataset.row_source import as_source
 from m2m.dataset.rows import read_rows
@@ -299,12 +300,14 @@ def test_init_says_what_to_write(tmp_path: Path) -> None:
     model = pico_model(tmp_path / "pico")
     data = file_of(tmp_path, "a.csv", "text,label\nna gode,good\n")
     dev = write_jsonl(tmp_path / "dev.jsonl", [{"prompt": c, "answer": c} for c in "ab"])
-    start_recipe(tmp_path / "r.toml", str(model), "plain", [data], [dev], [])
+    start_recipe(Wanted(tmp_path / "r.toml", (data,), (dev,), model=str(model), template="plain"))
     (dataset,) = load_recipe(tmp_path / "r.toml").datasets
     assert (dataset.prompt, dataset.completion) == ("{text}", "{label}")
     data = file_of(tmp_path, "b.csv", "text,mood,note\nna gode,good,x\n")
     with pytest.raises(InputError) as caught:
-        start_recipe(tmp_path / "s.toml", str(model), "plain", [data], [dev], [])
+        start_recipe(
+            Wanted(tmp_path / "s.toml", (data,), (dev,), model=str(model), template="plain")
+        )
     assert '--prompt "{text}" --completion "{mood}"' in str(caught.value.hint)
 
 

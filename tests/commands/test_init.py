@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from m2m.checkpoint import import_model
 from m2m.cli.main import cli
 from m2m.commands.init import start_recipe
+from m2m.commands.init_files import Wanted
 from m2m.errors import InputError
 from m2m.pipeline.inputs import read_inputs
 from m2m.recipe import LISTS, SECTIONS, load_recipe
@@ -29,13 +30,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def started(folder: Path, out: str = "new.toml", **changes: list[Path]) -> Path:
+def started(folder: Path, out: str = "new.toml", full: bool = True, **changes: list[Path]) -> Path:
     files = {
         "datasets": [folder / "copy.jsonl", folder / "upper.jsonl"],
         "targets": [folder / "dev.jsonl"],
-        "tests": [],
     }
-    return start_recipe(folder / out, "pico", "chat", **{**files, **changes}).recipe
+    named = {name: (*paths,) for name, paths in {**files, **changes}.items()}
+    return start_recipe(Wanted(folder / out, **named, model="pico", full=full)).recipe
 
 
 def test_a_new_recipe_has_the_files_and_every_default(folder: Path) -> None:
@@ -78,7 +79,7 @@ def test_long_rows_raise_the_limits_as_far_as_the_model_reads(folder: Path) -> N
     )
     for model, raised in (("wide", True), ("pico", False)):
         out = folder / f"{model}.toml"
-        found = start_recipe(out, model, "chat", [long], [folder / "dev.jsonl"], [])
+        found = start_recipe(Wanted(out, (long,), (folder / "dev.jsonl",), model=model))
         train = load_recipe(out).train
         assert (train.max_length == train.batch_tokens > 512) == raised
         assert any("do not fit pico" in note for note in found.notes) != raised

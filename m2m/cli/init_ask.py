@@ -1,0 +1,244 @@
+"""The questions of `m2m init` on a terminal; each has a default that Enter takes."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from m2m.cli.console import say
+from m2m.escaping import one_line
+
+if TYPE_CHECKING:
+    from m2m.commands.given import Given
+    from m2m.commands.init_files import Files, Wanted
+    from m2m.commands.init_lines import Failed
+    from m2m.commands.init_rows import Entry
+
+_ENDS = (".csv", ".tsv", ".xlsx", ".xls", ".ods", ".jsonl", ".json", ".parquet", ".txt", ".po",
+         ".tmx", ".xlf", ".xliff", ".zip", ".gz")  # fmt: skip
+_MOST = 30  # files of this folder that are listed
+
+
+def is_terminal() -> bool:
+    """Return whether a person can read questions and type answers."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+class Asking:
+    """Asks for the files, their columns, the words of labels, the questions and the base.
+
+    Args:
+        wanted: the answers that the options give.
+        control: whether a control is wanted; None: ask.
+
+    Attributes:
+        wanted: with all answers.
+        files: its files, read.
+    """
+
+    def __init__(self, wanted: Wanted, *, control: bool | None) -> None:
+        from m2m.commands.init import refuse_existing
+
+        refuse_existing(wanted.out)
+        datasets = wanted.datasets or _paths()
+        self.wanted = replace(wanted, datasets=datasets)
+        self.files = self._read()
+        if not self.files.aims:
+            self._target()
+        if not self.wanted.model:
+            self._base()
+        if control is None and _has_answers(self.files.entries):
+            say(
+                "A control is a copy of a dataset with shuffled answers. It must not help; if it "
+                "does, do not trust the ranking.",
+                err=True,
+            )
+            self.wanted = replace(self.wanted, control=_yes("Add a control?"))
+        self.files.wanted = self.wanted
+
+    def _read(self) -> Files:
+        """Read the files, and ask about each until all can be read."""
+        from m2m.commands.init_files import read_files
+        from m2m.commands.init_lines import Refused
+
+        while True:
+            try:
+                files = read_files(self.wanted)
+            except Refused as error:
+                for one in error.failed:
+                    self._choose(one, error)
+                continue
+            self.wanted = files.wanted
+            open_entries = [e for e in (*files.entries, *files.aims) if e.questions]
+            if not open_entries:
+                return files
+            for entry in open_entries:
+                self._words(entry)
+
+    def _choose(self, failed: Failed, error: Exception) -> None:
+        """Ask how a file is meant, or whether to leave it out."""
+        from m2m.commands.init_lines import settings_that_work
+
+        command, path = self.wanted.command, failed.files[0]
+        is_dataset = ("", path) in command.files
+        ways = settings_that_work(failed, command.given_for(failed.files))
+        say("", failed.error.message, err=True)
+        if not ways and failed.error.hint:
+            say(*failed.error.hint.split("\n"), err=True)
+        shown = [_shown(failed, files, given) for files, given in ways]
+        leave = [f"leave {path.name} out"] if is_dataset and len(self.wanted.datasets) > 1 else []
+        if not (shown or leave):
+            raise error
+        picked = _pick(f"How is {path.name} meant?", [*shown, *leave])
+        if picked < len(ways):
+            files, given = ways[picked]
+            changed = command.of(path, files).with_own(files, given)
+            self.wanted = self.wanted.with_command(changed)
+        else:
+            rest = [one for one in self.wanted.datasets if one not in failed.files]
+            self.wanted = replace(self.wanted, datasets=(*rest,))
+
+    def _words(self, entry: Entry) -> None:
+        """Ask for the words that labels mean, and for the reading of answers."""
+        from m2m.commands.init_lines import answer_lines
+        from m2m.dataset.guess import UNKNOWN
+
+        command = self.wanted.command
+        given = command.given_for(entry.files)
+        mapping, name = entry.mapping, entry.files[0].name
+        for question in entry.questions:
+            say("", question, err=True)
+        if any(word.startswith(UNKNOWN) for _, word in mapping.labels):
+            words = [
+                (key, _text(f"What does {key} mean in {name}, in words of your language?"))
+                for key, _ in mapping.labels
+            ]
+            mapping = replace(mapping, labels=tuple(words))
+        if mapping.answers == UNKNOWN:
+            lines = answer_lines(replace(command, given=given, own=()), [entry])
+            readings = [line.rpartition("--answers ")[2].split()[0] for line in lines]
+            picked = _pick(f"How do the answers of {name} name their choice?", readings)
+            mapping = replace(mapping, answers=readings[picked])
+        changed = command.with_own(entry.files, replace(given, mapping=mapping))
+        self.wanted = replace(self.wanted, own=changed.own)
+
+    def _target(self) -> None:
+        """Ask for a file of questions, or for the dataset that they are split off."""
+        say(
+            "",
+            "The model is judged on questions that it was not trained on. If you have a file of "
+            "such questions with answers, type its name. Else press Enter: m2m holds some rows of "
+            "a dataset back.",
+            err=True,
+        )
+        if path := _path("File of questions"):
+            self.wanted = replace(self.wanted, targets=(path,))
+            self.files = self._read()
+            return
+        if len(entries := self.files.entries) > 1 and not self.wanted.split:
+            names = [entry.files[0].name for entry in entries]
+            place = _pick("Which of these is most like the questions that you care about?", names)
+            self.wanted = replace(self.wanted, split=entries[place].files[0])
+
+    def _base(self) -> None:
+        """Show the models of this machine, and ask for one."""
+        from m2m.commands.base_choice import advice, proposal
+        from m2m.commands.init import texts_of
+        from m2m.pipeline.inputs import model_folders
+
+        found = proposal(texts_of(self.files), model_folders(self.wanted.out))
+        if len(found) == 1:
+            say("", f"The base is {found[0].sentence}.", err=True)
+            place = 0
+        else:
+            place = _pick("Which base model?", [one.sentence for one in found])
+        for note in advice(found[place]):
+            say(f"Note: {note}", err=True)
+        self.wanted = replace(self.wanted, model=found[place].name)
+
+
+def _has_answers(entries: Sequence[Entry]) -> bool:
+    return any(entry.rows and entry.rows[0].messages for entry in entries[:1])
+
+
+def _shown(failed: Failed, files: tuple[Path, ...], given: Given) -> str:
+    """Return a way to read a file, with its first row as the model will see it."""
+    from m2m.dataset.ask import in_one_line
+
+    entry = failed.read(files, given)
+    if entry.rows:
+        question, answer = entry.rows[0].sides
+    elif entry.task:
+        question, answer = entry.task.examples[0].prompt, entry.task.examples[0].answer
+    else:
+        question, answer = "", ""
+    named = f"{files[0].name}: " if files != failed.files else ""
+    how = in_one_line(given.mapping, "dataset") or ", ".join(
+        f"{key} = {value}" for key, value in entry.file_fields.items()
+    )
+    header = ' (header = "no": line 1 is a row, too)' if given.options.header == "no" else ""
+    row = (
+        f"question {_cut(question)!r}, answer {_cut(answer)!r}" if question else repr(_cut(answer))
+    )
+    return f"{named}{row}   [{how}]{header}"
+
+
+def _cut(text: str) -> str:
+    return one_line(text if len(text) <= 60 else f"{text[:60]}...")
+
+
+def _paths() -> tuple[Path, ...]:
+    """Ask for the files of data; those of this folder are listed."""
+    here = sorted(path for path in Path().iterdir() if path.suffix.lower() in _ENDS)
+    for path in here[:_MOST]:
+        say(f"  {path}", err=True)
+    text = "Your data: names of files or of a folder, with spaces between them"
+    while True:
+        default = shlex.join(map(str, here)) if 0 < len(here) <= _MOST else None
+        typed = click.prompt(text, err=True, default=default)
+        paths = [Path(word).expanduser() for word in _words_of(typed)]
+        missing = [str(path) for path in paths if not path.exists()]
+        if paths and not missing:
+            return tuple(paths)
+        say(f"there is no {', '.join(missing)}", err=True)
+
+
+def _words_of(typed: str) -> list[str]:
+    """Split as a shell does; a name with spaces needs no quotation marks if it is the only one."""
+    if Path(typed.strip()).exists():
+        return [typed.strip()]
+    try:
+        return shlex.split(typed, posix=sys.platform != "win32")
+    except ValueError:
+        return typed.split()
+
+
+def _path(question: str) -> Path | None:
+    while True:
+        typed = click.prompt(question, default="", show_default=False, err=True).strip()
+        path = Path(typed.strip("'\"")).expanduser()
+        if not typed or path.exists():
+            return path if typed else None
+        say(f"there is no {path}", err=True)
+
+
+def _text(question: str) -> str:
+    return str(click.prompt(one_line(question), err=True)).strip()
+
+
+def _pick(question: str, choices: Sequence[str]) -> int:
+    """Ask for one of some choices; return its place."""
+    for number, choice in enumerate(choices, 1):
+        say(f"  {number}  {choice}", err=True)
+    kind = click.IntRange(1, len(choices))
+    return int(click.prompt(one_line(question), type=kind, default=1, err=True)) - 1
+
+
+def _yes(question: str) -> bool:
+    return click.confirm(question, default=True, err=True)

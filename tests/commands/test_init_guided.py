@@ -1,0 +1,424 @@
+"""`m2m init` without a target: questions that are split off, a control, and a base that fits."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from m2m.checkpoint import import_model
+from m2m.cli import init_ask
+from m2m.cli.main import cli
+from m2m.commands.base_choice import candidates
+from m2m.commands.init import start_recipe
+from m2m.commands.init_files import Wanted
+from m2m.errors import InputError
+from m2m.llamacpp.model import LlamaModel
+from m2m.pipeline.inputs import model_folders, read_inputs
+from m2m.pipeline.leaks import find_leaks
+from m2m.recipe import load_recipe
+from tests.formats.test_containers import xlsx
+from tests.tiny import pico_config, pico_model, write_jsonl, write_pico_gguf
+
+WORDS = [f"{a}{b}{c}a" for a in "bdkmnst" for b in "aeiou" for c in "lrwyz"]
+QUESTIONS = [{"tambaya": f"Menene {word} da Turanci?", "amsa": word[::-1]} for word in WORDS]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    pico_model(tmp_path / "models")
+    return tmp_path
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def init(*words: str, typed: str | None = None) -> tuple[int, str]:
+    found = CliRunner().invoke(cli, ["init", *words], input=typed, catch_exceptions=False)
+    return found.exit_code, found.output
+
+
+def hausa(folder: Path, extra: list[dict[str, str]] | None = None) -> Path:
+    """An Excel file with columns of no known name; line 1 has the names."""
+    rows = [*QUESTIONS, *(extra or [])]
+    cells = [
+        *((f"{c}1", name) for c, name in zip("AB", ("tambaya", "amsa"), strict=True)),
+        *((f"{c}{i}", row[name]) for i, row in enumerate(rows, 2)
+          for c, name in zip("AB", ("tambaya", "amsa"), strict=True)),
+    ]  # fmt: skip
+    return xlsx(folder / "Kalmomi na Hausa.xlsx", {"Sheet1": cells})
+
+
+def test_a_student_with_an_excel_file_and_no_target_gets_a_recipe_that_runs(folder: Path) -> None:
+    path = hausa(folder, [QUESTIONS[3] | {"amsa": "wani"}, QUESTIONS[5] | {"amsa": "dabam"}])
+    before = path.read_bytes()
+    status, output = init(str(path))
+    assert status == 1
+    line = next(one.strip() for one in output.splitlines() if one.startswith("  m2m init"))
+    status, output = init(*shlex.split(line)[2:], "--control", "--rows", "2")
+    assert status == 0, output
+    assert output.splitlines()[-1] == "  m2m run recipe.toml"
+    assert output.count("\nline ") == 6  # two rows of dataset, control and target
+    text = Path("recipe.toml").read_text(encoding="utf-8")
+    assert len([one for one in text.splitlines() if one and one[0] != "#"]) <= 18
+    inputs = read_inputs(load_recipe(Path("recipe.toml")))
+    assert find_leaks(inputs) == []
+    assert path.read_bytes() == before
+    dev, test, train, control = (
+        rows_of(Path("recipe-data") / f"{name}.jsonl")
+        for name in (*(f"Kalmomi_na_Hausa-{part}" for part in ("dev", "test", "train")), "shuffled")
+    )
+    assert (len(dev), len(test)) == (17, 35)  # a tenth and a fifth of 175 questions
+    asked = {row["prompt"] for row in dev + test}
+    kept = {row["tambaya"] for row in train}
+    assert not asked & kept
+    assert asked | kept == {row["tambaya"] for row in QUESTIONS}
+    twice = [row for row in dev + test if isinstance(row["answer"], list)]
+    trained = Counter(row["tambaya"] for row in train)
+    assert len(twice) + sum(count > 1 for count in trained.values()) == 2
+    assert [row["prompt"] for row in control] == [row["tambaya"] for row in train]
+    assert Counter(r["completion"] for r in control) == Counter(r["amsa"] for r in train)
+    assert all(c["completion"] != t["amsa"] for c, t in zip(control, train, strict=True))
+
+
+@pytest.mark.slow
+def test_the_seed_decides_the_questions_and_another_recipe_has_its_own_files(folder: Path) -> None:
+    data = write_jsonl(folder / "a.jsonl", QUESTIONS)
+    options = ["--prompt", "{tambaya}", "--completion", "{amsa}", "--rows", "0", "--control"]
+    for name, seed in (("one", "0"), ("two", "0"), ("three", "1")):
+        assert init(str(data), *options, "--seed", seed, "--out", f"{name}.toml")[0] == 0
+    parts = [
+        {path.name: path.read_bytes() for path in sorted((folder / f"{name}-data").iterdir())}
+        for name in ("one", "two", "three")
+    ]
+    assert len(parts[0]) == 4
+    assert parts[0] == parts[1] != parts[2]
+    Path("one.toml").unlink()
+    status, output = init(str(data), *options, "--out", "one.toml")
+    assert (status, "one-data/a-dev.jsonl exists" in output.replace(os.sep, "/")) == (1, True)
+    assert {path.name: path.read_bytes() for path in Path("one-data").iterdir()} == parts[0]
+
+
+@pytest.mark.slow
+def test_nearly_equal_questions_stay_together_and_leave_all_other_datasets(folder: Path) -> None:
+    long = [f"Yaya ake rubuta kalmar {word} a cikin jumla mai tsawo sosai" for word in WORDS]
+    rows = [{"prompt": text + end, "completion": text[23:28]} for text in long for end in "?!"]
+    data = write_jsonl(folder / "a.jsonl", rows)
+    other = [{"prompt": text.upper(), "completion": "x"} for text in long[:100]]
+    write_jsonl(folder / "b.jsonl", other)
+    status, output = init("a.jsonl", "b.jsonl", "--rows", "0")
+    assert status == 0, output
+    recipe = load_recipe(Path("recipe.toml"))
+    assert find_leaks(read_inputs(recipe)) == []
+    held = {row["prompt"].rstrip("?!") for part in ("dev", "test")
+            for row in rows_of(Path("recipe-data") / f"a-{part}.jsonl")}  # fmt: skip
+    train = rows_of(Path("recipe-data") / "a-train.jsonl")
+    assert not held & {row["prompt"].rstrip("?!") for row in train}
+    left = {row["prompt"] for row in rows_of(Path("recipe-data") / "b-train.jsonl")}
+    assert left == {row["prompt"] for row in other} - {text.upper() for text in held}
+    assert "b.jsonl ask these questions too" in output
+    assert rows_of(data) == rows
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ("2", "1"),
+        *(pytest.param(x, marks=pytest.mark.slow) for x in (("kyau", "muni"), ("5", "1"))),
+    ],
+)
+def test_labels_become_choices_and_free_answers_stay_free(
+    folder: Path, labels: tuple[str, ...]
+) -> None:
+    rows = [
+        {"text": f"wannan {word}", "label": labels[i % 2], "lang": "ha"}
+        for i, word in enumerate(WORDS)
+    ]
+    write_jsonl(folder / "a.jsonl", rows)
+    mapping = ["--prompt", "{text}", "--completion", "{label}"]
+    status, output = init("a.jsonl", *mapping, "--rows", "0")
+    assert status == 0, output
+    (task,) = read_inputs(load_recipe(Path("recipe.toml"))).dev.values()
+    right = {f"wannan {word}": labels[i % 2] for i, word in enumerate(WORDS)}
+    assert (task.kind, {*task.examples[0].choices}) == ("labels", {*labels})
+    assert all(example.answer == right[example.prompt] for example in task.examples)
+    assert {example.facet for example in task.examples} == {"ha"}
+    assert "the right one of 2 labels" in output
+
+
+def test_rows_with_choices_keep_them(folder: Path) -> None:
+    rows = [
+        {"question": f"Ina {word}?", "choices": [word, word[::-1], "babu"], "answer": i % 2}
+        for i, word in enumerate(WORDS)
+    ]
+    write_jsonl(folder / "a.jsonl", rows)
+    status, output = init("a.jsonl", "--rows", "0")
+    assert status == 0, output
+    for task in read_inputs(load_recipe(Path("recipe.toml"))).dev.values():
+        known = {row["question"]: row for row in rows}
+        assert [(list(e.choices), e.gold) for e in task.examples] == [
+            (known[e.prompt]["choices"], known[e.prompt]["answer"]) for e in task.examples
+        ]
+
+
+@pytest.mark.slow
+def test_one_question_with_two_labels_is_not_asked(folder: Path) -> None:
+    rows = [{"prompt": f"q {w}", "completion": "ba"[i % 2]} for i, w in enumerate(WORDS)]
+    rows += [{"prompt": f"q {w}", "completion": "ab"[i % 2]} for i, w in enumerate(WORDS[:90])]
+    write_jsonl(folder / "a.jsonl", rows)
+    assert init("a.jsonl", "--rows", "0")[0] == 0
+    asked = rows_of(Path("recipe-data/a-dev.jsonl")) + rows_of(Path("recipe-data/a-test.jsonl"))
+    assert len(asked) == 8 + 17
+    assert {row["question"] for row in asked} <= {f"q {word}" for word in WORDS[90:]}
+
+
+def test_conversations_and_texts_are_split_too(folder: Path) -> None:
+    chats = [
+        {"messages": [{"role": "system", "content": "Ka amsa a takaice."},
+                      {"role": "user", "content": f"Ina {word}?"},
+                      {"role": "assistant", "content": word[::-1]},
+                      {"role": "user", "content": "Kuma?"},
+                      {"role": "assistant", "content": "Babu."}]}
+        for word in WORDS
+    ]  # fmt: skip
+    write_jsonl(folder / "a.jsonl", chats)
+    texts = [f"{w} ta {'tafi kuma ta ' * (i % 5)}sayi {w}." for i, w in enumerate(WORDS)]
+    (folder / "b.txt").write_text("\n".join(texts), encoding="utf-8")
+    status, output = init("a.jsonl", "b.txt", "--rows", "0", "--control")
+    assert status == 0, output
+    inputs = read_inputs(load_recipe(Path("recipe.toml")))
+    assert find_leaks(inputs) == []
+    (task,) = inputs.dev.values()
+    example = task.examples[0]
+    assert example.system == "Ka amsa a takaice."
+    assert example.prompt == f"Ina {example.answer[::-1]}?"
+    assert rows_of(Path("recipe-data/shuffled.jsonl"))[0]["system"] == example.system
+    status, output = init("a.jsonl", "b.txt", "--split", "b.txt", "--rows", "0", "--out", "t.toml")
+    assert status == 0, output
+    (task,) = read_inputs(load_recipe(Path("t.toml"))).dev.values()
+    assert (task.kind, len(task.examples)) == ("text", 17)
+    status, output = init("b.txt", "--control", "--out", "u.toml")
+    assert (status, "these rows have no answers" in output) == (1, True)
+    assert not Path("u.toml").exists()
+    assert not Path("u-data").exists()
+
+
+def test_too_few_questions_are_refused_and_nothing_is_left(folder: Path) -> None:
+    write_jsonl(folder / "a.jsonl", [{"prompt": f"q {w}", "completion": w} for w in WORDS[:29]])
+    status, output = init("a.jsonl")
+    assert status == 1
+    assert "29 different questions, too few" in output
+    assert "--target FILE" in output
+    assert not (folder / "recipe-data").exists()
+    write_jsonl(folder / "b.jsonl", [{"prompt": f"q {w}", "completion": "x"} for w in WORDS])
+    status, output = init("b.jsonl")
+    assert (status, "all rows have the same answer" in output) == (1, True)
+    assert not (folder / "recipe-data").exists()
+
+
+@pytest.mark.slow
+def test_files_with_other_columns_get_one_line_with_for(folder: Path) -> None:
+    (folder / "three").mkdir()
+    hausa(folder / "three")
+    body = "\n".join(f"{word} nan;{'ab'[i % 2]}" for i, word in enumerate(WORDS))
+    (folder / "three" / "jigo.csv").write_text(f"rubutu;jigo\n{body}\n", encoding="utf-8")
+    chats = [{"prompt": f"Fassara {word}", "completion": word.upper()} for word in WORDS]
+    write_jsonl(folder / "three" / "hira.jsonl", chats)
+    status, output = init("three")
+    assert status == 1
+    lines = [one.strip() for one in output.splitlines() if one.startswith("  m2m init")]
+    assert len(lines) == 3
+    assert "--for three/jigo.csv" in lines[0].replace(os.sep, "/")
+    for number, line in enumerate(lines):
+        status, output = init(*shlex.split(line)[2:], "--rows", "0", "--out", f"{number}.toml")
+        assert status == 0, output
+    datasets = {each.name: each for each in load_recipe(Path("0.toml")).datasets}
+    assert datasets["Kalmomi_na_Hausa"].prompt == "{tambaya}"
+    assert (datasets["jigo"].prompt, datasets["jigo"].completion) == ("{rubutu}", "{jigo}")
+    assert datasets["hira"].prompt == ""
+    assert load_recipe(Path("1.toml")).datasets[0].prompt == "{amsa}"
+
+
+def test_for_is_checked(folder: Path) -> None:
+    write_jsonl(folder / "a.jsonl", QUESTIONS)
+    for words, fault in (
+        (["--for", "b.jsonl", "--prompt", "{x}"], "--for b.jsonl: is none of the files"),
+        (["--for"], "--for needs a file"),
+        (["--for", "--prompt", "{x}"], "--for needs a file"),
+        (["--for", "a.jsonl", "--nothing"], "No such option"),
+    ):
+        status, output = init("a.jsonl", *words)
+        assert (status, fault in output) == (2, True), output
+    status, output = init("a.jsonl", "--for=a.jsonl", "--prompt", "{zz}", "--completion", "{amsa}")
+    assert status == 1
+
+
+@pytest.mark.slow
+def test_a_folder_with_dev_and_test_has_its_target(folder: Path) -> None:
+    (folder / "lab").mkdir()
+    for name in ("school", "radio"):
+        rows = [{"prompt": f"{name} {word}", "completion": word} for word in WORDS]
+        write_jsonl(folder / "lab" / f"{name}.jsonl", rows)
+    for name in ("dev", "test"):
+        rows = [{"prompt": f"{name} {word}", "answer": word} for word in WORDS]
+        write_jsonl(folder / "lab" / f"{name}.jsonl", rows)
+    assert init("lab", "--rows", "0")[0] == 0
+    recipe = load_recipe(Path("recipe.toml"))
+    assert [each.name for each in recipe.datasets] == ["radio", "school"]
+    (target,) = recipe.targets
+    assert [path.name for path in (target.dev, target.test) if path] == ["dev.jsonl", "test.jsonl"]
+    assert not Path("recipe-data").exists()
+
+
+def test_the_short_recipe_means_what_the_full_one_means(folder: Path) -> None:
+    write_jsonl(folder / "a.jsonl", QUESTIONS)
+    options = ("--prompt", "{tambaya}", "--completion", "{amsa}", "--rows", "0")
+    assert init("a.jsonl", *options, "--out", "s.toml")[0] == 0
+    data = {path.name: path.read_bytes() for path in Path("s-data").iterdir()}
+    assert init("a.jsonl", *options, "--out", "f.toml", "--full")[0] == 0
+    short, full = load_recipe(Path("s.toml")), load_recipe(Path("f.toml"))
+    assert {path.name: path.read_bytes() for path in Path("f-data").iterdir()} == data
+    same = replace(full, path=short.path, datasets=short.datasets, targets=short.targets)
+    assert short == same
+    assert len(Path("s.toml").read_text("utf-8").splitlines()) < 22
+    assert "# steps: " in Path("f.toml").read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_the_smallest_base_that_fits_is_proposed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [row["tambaya"] for row in QUESTIONS]
+    wide = write_pico_gguf(folder / "wide.gguf", pico_config(intermediate_size=256))
+    import_model(wide, folder / "models" / "awide", name="awide")
+    found = candidates(texts, model_folders())
+    assert [one.name for one in found] == ["pico", "awide"]
+    assert all(one.fits for one in found)
+    with LlamaModel(folder / "models" / "pico" / "base.gguf", threads=1) as model:
+        tokens = sum(len(model.tokenize(text)) for text in texts)
+    words = sum(len(text.split()) for text in texts)
+    assert found[0].tokens_per_word == pytest.approx(tokens / words)
+    monkeypatch.setattr("m2m.commands.base_choice.free_memory_bytes", lambda: 1000)
+    assert not any(one.fits for one in candidates(texts, model_folders()))
+    write_jsonl(folder / "a.jsonl", QUESTIONS)
+    status, output = init("a.jsonl", "--prompt", "{tambaya}", "--completion", "{amsa}")
+    assert status == 0
+    assert "the base is pico" in output
+    assert "more than is free" in output
+
+
+def test_without_any_base_the_next_step_is_named(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path_factory.mktemp("empty"))
+    write_jsonl(Path("a.jsonl"), QUESTIONS)
+    status, output = init("a.jsonl", "--prompt", "{tambaya}", "--completion", "{amsa}")
+    assert status == 1
+    assert "no base model on this machine" in output
+    assert "m2m models known" in output
+    assert [path.name for path in Path().iterdir()] == ["a.jsonl"]
+
+
+@pytest.mark.slow
+def test_models_of_the_installation_are_found(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "else").mkdir()
+    monkeypatch.chdir(folder / "else")
+    monkeypatch.setattr(sys, "base_prefix", "/usr")
+    monkeypatch.setattr(sys, "prefix", str(folder / ".venv"))
+    assert model_folders()[-1] == folder / "models"
+    write_jsonl(Path("a.jsonl"), QUESTIONS)
+    options = ("--prompt", "{tambaya}", "--completion", "{amsa}", "--rows", "0")
+    assert init("a.jsonl", *options)[0] == 0
+    assert 'model = "pico"' in Path("recipe.toml").read_text("utf-8")
+    assert read_inputs(load_recipe(Path("recipe.toml"))).base.name == "pico"
+
+
+def test_a_whole_conversation_on_a_terminal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("m2m.cli.init.is_terminal", lambda: True)
+    hausa(folder)
+    rows = [{"text": f"{word} nan", "label": i % 2} for i, word in enumerate(WORDS)]
+    write_jsonl(folder / "jigo.jsonl", rows)
+    # The files of this folder, how the Excel file is meant, two labels, no file of questions, the
+    # second dataset, no control:
+    status, output = init(
+        "--no-plan", typed="\n".join(["", "1", "muni", "kyau", "", "2", "n"]) + "\n"
+    )
+    assert status == 0, output
+    assert "How is Kalmomi na Hausa.xlsx meant?" in output
+    assert "What does 0 mean in jigo.jsonl" in output
+    recipe = load_recipe(Path("recipe.toml"))
+    assert recipe.datasets[1].labels == (("0", "muni"), ("1", "kyau"))
+    (task,) = read_inputs(recipe).dev.values()
+    assert {*task.examples[0].choices} == {"muni", "kyau"}
+    line = next(one for one in output.splitlines() if one.startswith("The same again"))
+    before = {p.name: p.read_bytes() for p in (Path("recipe.toml"), *Path("recipe-data").iterdir())}
+    for path in (Path("recipe.toml"), *Path("recipe-data").iterdir()):
+        path.unlink()
+    monkeypatch.setattr("m2m.cli.init.is_terminal", lambda: False)
+    assert init(*shlex.split(line.partition("m2m init ")[2]))[0] == 0
+    after = {p.name: p.read_bytes() for p in (Path("recipe.toml"), *Path("recipe-data").iterdir())}
+    assert before == after
+
+
+def test_a_file_that_cannot_be_read_can_be_left_out(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("m2m.cli.init.is_terminal", lambda: True)
+    write_jsonl(
+        folder / "a.jsonl", [{"prompt": r["tambaya"], "completion": r["amsa"]} for r in QUESTIONS]
+    )
+    (folder / "b.jsonl").write_text("{broken\n", encoding="utf-8")
+    status, output = init("a.jsonl", "b.jsonl", "--no-plan", "--no-control", typed="1\n\n")
+    assert status == 0, output
+    assert "leave b.jsonl out" in output
+    assert [each.name for each in load_recipe(Path("recipe.toml")).datasets] == ["a"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="a pseudo-terminal")
+def test_it_asks_on_a_real_terminal_only(folder: Path) -> None:
+    import pty
+
+    write_jsonl(
+        folder / "a.jsonl", [{"prompt": r["tambaya"], "completion": r["amsa"]} for r in QUESTIONS]
+    )
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execv(
+            sys.executable,
+            [sys.executable, "-m", "m2m", "init", "a.jsonl", "--no-plan", "--model", "pico"],
+        )
+    asked, seen = [b"File of questions:", b"Add a control? [Y/n]:"], b""
+    while True:
+        try:
+            seen += os.read(terminal, 65536)
+        except OSError:  # Linux ends a pseudo-terminal so
+            break
+        if asked and asked[0] in seen:
+            os.write(terminal, b"\n")
+            asked.pop(0)
+    assert os.waitpid(child, 0)[1] == 0, seen.decode()
+    assert not asked
+    assert [each.name for each in load_recipe(Path("recipe.toml")).datasets] == ["a", "shuffled"]
+
+
+def test_nothing_is_started_over_a_recipe(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("recipe.toml").write_text("mine", encoding="utf-8")
+    monkeypatch.setattr("m2m.cli.init.is_terminal", lambda: True)
+    status, output = init(typed="x\n")
+    assert (status, "recipe.toml exists" in output) == (1, True)
+    with pytest.raises(InputError, match="exists"):
+        start_recipe(Wanted(Path("recipe.toml"), (Path("a.jsonl"),)))
+    assert init_ask.is_terminal() is False
