@@ -66,6 +66,9 @@ def least_cross_entropy(scores: F64, gold: NDArray[np.int64], weights: F64) -> F
         entropy = cross_entropy(scores, gold, sharpness)
         few: F64 = (weights * entropy).sum(axis=1) / total
         return few
+    if not _differ(scores, gold):
+        guessing: F64 = (weights @ cross_entropy(scores, gold, np.zeros(1))[0]) / total
+        return guessing
     natural = 1.0 / _spread(scores, gold)
     common = best_sharpness(scores, gold, np.ones((1, len(gold))))[0] or natural
     # The grid goes far up, because a resample without a mistake has its best at infinity.
@@ -97,7 +100,7 @@ def best_sharpness(scores: F64, gold: NDArray[np.int64], weights: F64) -> F64:
         (R,); scaling the scores by c > 0 scales it by 1 / c.
     """
     gaps, spread = _gaps(scores, gold), _spread(scores, gold)
-    if not spread > _ROUNDING * float(np.abs(scores[np.isfinite(scores)]).max()):
+    if not _differ(scores, gold):
         return np.zeros(len(weights))
     gaps = gaps / spread
     start = np.ones(1)
@@ -174,4 +177,12 @@ def _gaps(scores: F64, gold: NDArray[np.int64]) -> F64:
 def _spread(scores: F64, gold: NDArray[np.int64]) -> float:
     """Return the size of the gaps; the smallest positive number if there are none."""
     gaps = _gaps(scores, gold)
-    return float(np.sqrt(np.square(gaps[np.isfinite(gaps)]).mean())) or _TINY
+    gaps = gaps[np.isfinite(gaps)]
+    largest = float(np.abs(gaps).max(initial=0.0)) or _TINY  # its square may be too large
+    return max(float(np.sqrt(np.square(gaps / largest).mean())) * largest, _TINY)
+
+
+def _differ(scores: F64, gold: NDArray[np.int64]) -> bool:
+    """Return whether the choices of some example have different scores, apart from rounding."""
+    largest = float(np.abs(scores[np.isfinite(scores)]).max(initial=0.0))
+    return _spread(scores, gold) > max(_ROUNDING * largest, _TINY)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2m.arrays import F64
+from m2m.errors import LlamaError
 from m2m.llamacpp.model import LlamaModel
 
 Ids = Sequence[int]
@@ -123,11 +124,17 @@ def common_prefix(requests: Sequence[Request]) -> Ids:
 
 
 def log_normalizer(logits: NDArray[np.float32]) -> F64:
-    """Return log(sum(exp(row))) of each row (n, V), summed in float64, row by row in cache."""
+    """Return log(sum(exp(row))) of each row (n, V), summed in float64, row by row in cache.
+
+    It is nan if a row has nan, or its largest value is infinite.
+    """
     result = np.empty(len(logits), np.float64)
     scratch = np.empty(logits.shape[1], np.float32)
     for index, row in enumerate(logits):
         top = row.max()
+        if not math.isfinite(top):
+            result[index] = np.nan
+            continue
         np.exp(np.subtract(row, top, out=scratch), out=scratch)
         result[index] = float(top) + math.log(scratch.sum(dtype=np.float64))
     return result
@@ -242,9 +249,13 @@ class _Scorer:
             )
             self.decoded += len(ahead) + end - start
             model.kept, ahead = tuple(self.prefix), ()
-            for row, normalizer, questions in zip(
-                logits, log_normalizer(logits), asked, strict=True
-            ):
+            normalizers = log_normalizer(logits)
+            if not np.isfinite(normalizers).all():
+                raise LlamaError(
+                    f"{model.path}: the model computes values that are not finite numbers",
+                    "its weights are damaged, or too large for their type: get or make it again",
+                )
+            for row, normalizer, questions in zip(logits, normalizers, asked, strict=True):
                 best = row.max()
                 for branch, index in questions:
                     logit = row[branch.targets[index]]

@@ -96,3 +96,27 @@ def test_the_table_of_a_bootstrap_gives_what_fitting_each_resample_gives(
     np.testing.assert_allclose(
         least_cross_entropy(scores * scale, gold, weights), exact, rtol=0, atol=1e-5
     )
+
+
+ODD = {
+    "equal": np.zeros((4, 3)),
+    "one choice": np.full((4, 1), -2.0),
+    "equal but for rounding": np.array([[-1.0, -1.0 - 1e-16], [-2.0, -2.0]] * 2),
+    "as small as can be": np.array([[-5e-324, 0.0], [0.0, -5e-324]] * 2),
+    "as large as F32": np.array([[-3e38, 0.0], [0.0, -3e38]] * 2),
+    "missing choices": np.array([[-1.0, -np.inf, -np.inf], [-1.0, -1.0, -np.inf]] * 2),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_odd_scores_are_fitted_without_a_warning(odd: str) -> None:
+    """Warnings are errors here; guessing is the best fit to scores that say nothing."""
+    scores, gold = ODD[odd], np.array([0, 0, 0, 0])
+    drawn = np.random.default_rng(0).multinomial(4, np.full(4, 0.25), size=20).astype(float)
+    alone = np.array([least_cross_entropy(scores, gold, row[None])[0] for row in drawn])
+    together = least_cross_entropy(scores, gold, drawn)
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    guessing = (drawn @ np.log(np.isfinite(scores).sum(axis=1))) / 4
+    assert (together <= guessing + 1e-12).all()
+    if odd != "as large as F32":
+        np.testing.assert_allclose(together, guessing)

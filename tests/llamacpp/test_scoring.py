@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from m2m.errors import InputError
+from m2m.errors import InputError, LlamaError
 from m2m.formats.gguf import GGUFFile
 from m2m.llamacpp import scoring
 from m2m.llamacpp.filetypes import file_type
@@ -164,6 +164,21 @@ def test_too_long_a_row_is_refused(exact: LlamaModel) -> None:
     with pytest.raises(InputError, match=r"a row has 513 tokens.*at most 512"):
         score(exact, [Request([5] * 510, [[6] * 4])])
     assert score(exact, [Request([5] * 510, [[6] * 3])]).loglik[0][0] < 0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_model_of_damaged_weights_is_refused(value: float, pico: Path, tmp_path: Path) -> None:
+    data = bytearray(pico.read_bytes())
+    place = next(t for t in GGUFFile(pico).tensors.values() if t.name == "output_norm.weight")
+    data[place.offset : place.offset + 4] = np.float32(value).tobytes()
+    path = tmp_path / "damaged.gguf"
+    path.write_bytes(data)
+    request = Request([5], [[6, 7]])
+    with (
+        LlamaModel(path, threads=1) as model,
+        pytest.raises(LlamaError, match=r"damaged\.gguf: .* not finite numbers"),
+    ):
+        score(model, [request])
 
 
 def test_nothing_to_score(exact: LlamaModel) -> None:
