@@ -48,7 +48,7 @@ class Bare:
             return ""
         fields, mapping = self.entry.file_fields, self.entry.mapping
         written = [f"{key} = {toml_value(value)}" for key, value in fields.items()]
-        options = [f"--{k.replace('_', '-')} {quoted(v)}" for k, v in fields.items()]
+        options = [f"--{k.replace('_', '-')} {quoted(str(v))}" for k, v in fields.items()]
         if mapping.as_json():
             written.append(in_one_line(mapping, self.part))
             options += [quoted(word) for word in as_options(Way(mapping))]

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from m2m.commands.given import Given
 from m2m.commands.init_rows import Entry, Unclear
@@ -22,7 +23,7 @@ from m2m.formats.rowfile import MOST_MEMBERS, Several
 
 _MOST = 3
 _NO_HEADER = re.compile(" --header no( |$)")
-_SETTING = re.compile(r'`(encoding|header|quotes|bad_rows) = "([\w-]+)"')
+_SETTING = re.compile(r'`(encoding|header|quotes|bad_rows) = (?:"([\w-]+)"|(\d+))`')
 _READING = re.compile(r'answers = "(\w+)"')
 _PAIR = re.compile(r'path = \["([^"/\\]+)", "([^"/\\]+)"\]')
 _ASKED = re.compile("dev|val|test")  # in the name of a part with questions
@@ -91,7 +92,7 @@ def _as_words(given: Given) -> list[str]:
     parts = list[str]()
     for name, value in vars(given.options).items():
         if value != getattr(PLAIN, name):
-            parts += [f"--{name.replace('_', '-')}", value]
+            parts += [f"--{name.replace('_', '-')}", str(value)]
     return [*parts, *as_options(Way(given.mapping))]
 
 
@@ -264,7 +265,8 @@ def _named(failed: Failed, given: Given) -> list[tuple[tuple[Path, ...], Given]]
     if pair := _PAIR.search(words):
         return [(tuple(path.with_name(name) for name in pair.groups()), given)]
     settings = dict.fromkeys(_SETTING.findall(words))
-    changed = [replace(given, options=replace(given.options, **{k: v})) for k, v in settings]
+    values: list[dict[str, Any]] = [{name: word or int(n)} for name, word, n in settings]
+    changed = [replace(given, options=replace(given.options, **value)) for value in values]
     return [*chosen, *((failed.files, one) for one in changed)]
 
 

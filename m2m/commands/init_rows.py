@@ -80,7 +80,7 @@ class Entry:
         return (*shaped, *(f"{names}: {word}" for word in words if word))
 
     @property
-    def file_fields(self) -> dict[str, str]:
+    def file_fields(self) -> dict[str, str | int]:
         """Return the fields of a recipe that say how the files are read."""
         return {key: value for key, value in vars(self.options).items()
                 if value != getattr(PLAIN, key)}  # fmt: skip

@@ -47,7 +47,7 @@ def place(
     form, index = normalize(answer or ""), -1
     if reading in ("text", "name"):
         forms = [normalize(choice) for choice in (choices if reading == "text" else names)]
-        index = forms.index(form) if form in forms else -1
+        index = forms.index(form) if forms.count(form) == 1 else -1
     elif reading == "letter":
         index = _LETTERS.find(form) if len(form) == 1 else -1
     elif form.isdecimal() and len(form) <= _LONGEST and (form == "0" or form[0] != "0"):
@@ -74,6 +74,8 @@ def decide(rows: Sequence[Given], *, named: bool) -> tuple[str, InputError | Non
         order = sorted(READINGS, key=lambda reading: reading != ("text" if named else "index0"))
         return min(order, key=lambda reading: places[reading].count(None)), None
     if "name" in fits:  # the rows themselves say which choice it is
+        if all({*row.names} == {"0", "1"} for row in rows):  # marks of what is right
+            return "name", None
         same = [reading for reading in fits if places[reading] == places["name"]]
         return same[0], None
     first = fits[0]

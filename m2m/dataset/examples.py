@@ -273,10 +273,14 @@ def _options(value: Any, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         options = _items(options)
     if isinstance(options, Mapping) and isinstance(options.get("text"), list):
         names, options = [*(options.get("label") or options.get("key") or [])], options["text"]
+    elif isinstance(options, Mapping) and isinstance(options.get("choices"), list):
+        names, options = [*(options.get("labels") or [])], options["choices"]  # TruthfulQA
     elif isinstance(options, Mapping) and len(options) > 1:
         names, options = [*options], [*options.values()]
     elif isinstance(options, list) and all(isinstance(o, Mapping) and "text" in o for o in options):
-        names = [option.get("label", option.get("key")) for option in options]
+        names = [
+            next((o[key] for key in ("label", "key", "id") if key in o), None) for o in options
+        ]
         options = [option["text"] for option in options]
     if not isinstance(options, list) or len(options) < 2:
         raise InputError(f'"{name}" is {value!r:.60}, expected a list of two texts or more')

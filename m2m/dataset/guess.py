@@ -77,7 +77,9 @@ def guess(
         label_names: words for the numbers of a column, if the file has them.
     """
     made, (key, _, good) = _known(path, records, part), marks(records) or ("", None, [])
-    sure = len(good) == 1 and "." not in key and MARKS_OF_TOOLS.fullmatch(key.strip().lower())
+    prodigy = key == "answer" and records and "_task_hash" in records[0].fields
+    tools = prodigy or MARKS_OF_TOOLS.fullmatch(key.strip().lower())
+    sure = len(good) == 1 and "." not in key and tools
     if sure and (made is None or not any(key in t for t in made.mapping.templates)):
         return _without_bad(path, records, part, key, good[0])
     return _named(made, label_names or {}) if made else None
@@ -174,6 +176,10 @@ def _made(
         places = bool(mapping.choices) or "two" in slots
         rows = labelled(path, records, slots["answer"], places=places)
         records = rows.records
+    if "answer" in slots and mapping.choices:
+        marked = [parsed(value_at(r.fields, slots["answer"], missing=None)) for r in records]
+        if all(isinstance(value, list) and len(value) == 1 for value in marked):
+            mapping = replace(mapping, answer=f"{{{slots['answer']}.0}}")
     if "answer" in slots and not mapping.choices:
         values = [value_at(record.fields, slots["answer"], missing=None) for record in records]
         answer = _answer(slots["answer"], values, records, shape, part)

@@ -11,6 +11,11 @@ from m2m.errors import InputError
 from m2m.formats.records import Record
 
 _TURN = frozenset({"message_id", "parent_id", "text", "role"})
+_PLACES = (
+    {"passage_answer_candidates", "annotations", "question_text"},
+    {"long_answer_candidates", "annotations", "question_text"},
+    {"long_answer_candidates", "annotations", "question"},
+)
 _LONGEST = 1000  # turns of a conversation
 
 
@@ -18,11 +23,18 @@ def unnested(path: Path, records: Sequence[Record]) -> Sequence[Record]:
     """Return the rows that are inside of some files' rows; other records as they are.
 
     Raises:
-        InputError: the turns of a conversation do not fit each other.
+        InputError: the turns of a conversation do not fit each other, or the answers are no texts.
     """
     if records and all(_has_paragraphs(record.fields) for record in records):
         questions = [row for record in records for row in _questions(record)]
         return [Record(row.fields, number) for number, row in enumerate(questions, 1)]
+    if records and all(any(keys <= r.fields.keys() for keys in _PLACES) for r in records):
+        raise InputError(
+            f"{path}:{records[0].line}: the answers are places in an article, not texts (TyDi QA's "
+            "primary task, Natural Questions)",
+            "use the file of TyDi QA's secondary task (GoldP), or one with question, context and "
+            "answers",
+        )
     if records and all(record.fields.keys() >= _TURN for record in records):
         return [*_conversations(path, records)]
     return records

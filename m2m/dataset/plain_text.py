@@ -74,6 +74,8 @@ _KINDS: tuple[tuple[str, re.Pattern[str], float, str], ...] = (
 # A line was wrapped if the next word did not fit. This holds for 0.0 to 0.3 of the line breaks of
 # prose with one sentence a line, 0.8 to 1.0 of wrapped paragraphs, 0.6 with lists between them.
 _WRAPPED, _LEAST_BREAKS = 0.6, 4
+_SENTENCES = 0.8  # of the lines end a sentence; 0.1 of those of wrapped prose
+_ENDED = re.compile("[.!?\u2026\u061f\u06d4\u1362\u1367\u0964\u3002][\"'\u00bb\u201d\u2019)]*$")
 _NARROW, _WIDE = 30, 200  # characters of a wrapped line
 
 
@@ -191,6 +193,9 @@ def wrapped_at(lines: Sequence[Line]) -> int:
     width = lengths[int(0.95 * (len(lengths) - 1))]
     if not _NARROW <= width <= _WIDE:
         return 0
+    ended = sum(bool(_ENDED.search(one)) and not other[:1].islower() for one, other in pairs)
+    if ended > _SENTENCES * len(pairs):
+        return 0  # a sentence on each line, as long as its neighbours
     full = sum(len(one) + 1 + len(other.split()[0]) > width for one, other in pairs)
     # Lines of equal length, such as a list of numbers, look wrapped even if they are not.
     spaced = sum(" " in one.strip() for one, _ in pairs)

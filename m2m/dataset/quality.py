@@ -58,7 +58,8 @@ _BAD = re.compile(
     "bad|poor|wrong|incorrect|reject(ed)?|discard(ed)?|deleted?|removed?|drop(ped)?|unapproved|"
     "disapproved|declined|denied|invalid|fail(ed)?|unusable|undesirable|undesired|dispreferred|"
     "loser?|worse|unverified|unreliable|noisy|unacceptable|unhelpful|draft|pending|unreviewed|"
-    "needs review|to review|(thumbs )?down|disliked?|skip(ped)?|cancell?ed|flagged|\U0001f44e"
+    "needs review|to review|ignored?|(thumbs )?down|disliked?|skip(ped)?|cancell?ed|flagged|"
+    "\U0001f44e"
 )
 _GOOD = re.compile(
     "good|great|excellent|ok(ay)?|fine|fair|right|correct|accept(ed)?|approved?|valid|pass(ed)?|"

@@ -61,7 +61,7 @@ class Source:
     skips: bool = False
     skipped: int = 0
     faults: tuple[str, ...] = ()
-    header: str = "auto"
+    header: str | int = "auto"
     is_part: bool = False
 
     @property

@@ -81,6 +81,10 @@ class Shape:
     about_title: bool = False
 
 
+_PRODIGY = (
+    r"input_hash|\w+_id|\w*timestamp|is_binary|answer|(config|meta|options|versions)(\..*)?|"
+    "priority|score"
+)
 _OPTIONS = {"choices": "{<choices>}"}
 
 
@@ -113,6 +117,20 @@ SHAPES: tuple[Shape, ...] = (
          "annotator": "annotator", "time": "lead_time"},
         {"prompt": "{<text>}", "answer": "{<answer>}"},
         about=r"annotation_id",
+        labels=True,
+    ),
+    Shape(
+        "Prodigy with choices",
+        {"text": _TEXT, "answer": "accept", "choices": r"options(\.0\.text)?",
+         "names?": r"options\.0\.id", "task": "task_hash"},
+        {"prompt": "{<text>}", "answer": "{<answer>}", "choices": "{<choices^>}"},
+        about=_PRODIGY,
+    ),
+    Shape(
+        "Prodigy",
+        {"text": _TEXT, "answer": "label", "task": "task_hash"},
+        {"prompt": "{<text>}", "answer": "{<answer>}"},
+        about=_PRODIGY,
         labels=True,
     ),
     Shape(
@@ -151,6 +169,19 @@ SHAPES: tuple[Shape, ...] = (
          "names": r"(question\.)?(choices|options)(\.0)?\.(labels?|keys?)",
          "answer": r"answer_?key|answer"},
         {"prompt": "{<question>}", "answer": "{<answer>}", "choices": "{<choices^>}"},
+    ),
+    Shape(
+        "TruthfulQA with choices",
+        {"question": "question", "choices": r"mc1_targets\.choices",
+         "names": r"mc1_targets\.labels"},
+        {"prompt": "{<question>}", "answer": "1", "choices": "{<choices^>}"},
+        about=ABOUT_TASK + r"|mc2_targets\..*",
+    ),
+    Shape(
+        "TruthfulQA",
+        {"question": "question", "answer": "best_answer"},
+        {"prompt": "{<question>}", "answer": "{<answer>}"},
+        about=ABOUT_TASK + r"|(in)?correct_answers?",
     ),
     _asked("question with choices", {"choices": "choices?|options?|candidates|endings|mc_options"}),
     _asked("question with choices in columns", {"choices*": ""}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,11 @@ SPEAKERS = {
     "observation": "tool",
     "tool": "tool",
 }
+# The marks before each turn of a chat that is one text: HH-RLHF's and Guanaco's.
+_MARKS = (
+    re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):"),
+    re.compile(r"(?:\A|\s*)### (Human|Assistant):"),
+)
 _BY, _SAID = ("role", "from", "speaker"), ("content", "value", "text", "message")
 
 
@@ -44,8 +50,24 @@ def _is_turn(turn: Any) -> bool:
     )
 
 
+def spoken(value: Any) -> Any:
+    """Return the turns of a chat written as one text, as HH-RLHF and Guanaco have it.
+
+    Another value, or a chat in which the two do not speak in turn, is returned as it is.
+    """
+    for marks in _MARKS if isinstance(value, str) else ():
+        begin, *parts = marks.split(value)
+        names, said = parts[::2], [part.strip() for part in parts[1::2]]
+        in_turn = all(name == ("Human", "Assistant")[n % 2] for n, name in enumerate(names))
+        if len(names) > 1 and in_turn and not begin.strip() and all(said):
+            pairs = zip(names, said, strict=True)
+            return [{"role": SPEAKERS[name.lower()], "content": text} for name, text in pairs]
+    return value
+
+
 def is_whole(value: Any) -> bool:
-    """Return whether a value is a list of turns, of both user and assistant."""
+    """Return whether a value is a list of turns, of both user and assistant, also as a text."""
+    value = spoken(value)
     if not is_turns(value):
         return False
     speakers = [turn[key] for turn in parsed(value) for key in _BY if key in turn]
@@ -56,13 +78,13 @@ def read_turns(value: Any, name: str) -> list[dict[str, Any]]:
     """Return the messages of a conversation.
 
     Args:
-        value: a list of turns, or the same as JSON text.
+        value: a list of turns, or the same as JSON text, or as `spoken` reads it.
         name: of its field, for errors.
 
     Raises:
         Wrong: it is no list of turns, or a turn cannot be read.
     """
-    turns = parsed(value)
+    turns = parsed(spoken(value))
     if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
         raise Wrong(f'"{name}" must be a list of objects, found {kind(turns)}')
     if not turns:

@@ -39,6 +39,10 @@ _SAYS = re.compile(
 )
 
 
+_THOUGHT = re.compile(r"(reasoning|thinking|thoughts?|rationale|cot|chain_of_thought)(_\w+)?")
+_ANSWER = r"(\w+_)?(answer|solution|target|output|response|completion|label)"
+
+
 @dataclass(frozen=True)
 class Way:
     """One way to read a file: its mapping, and whether its first row is a row ("no" header)."""
@@ -157,12 +161,27 @@ def _likely(records: Sequence[Record]) -> list[RowMapping]:
     others.sort(key=lambda name: not _SAYS.fullmatch(plain(name)))
     others.sort(key=lambda name: bool(ABOUT.fullmatch(plain(name))))
     made = [_pair(question, name, columns) for name in others[:2]]
+    if made and (thought := _reasoning(columns)) and re.fullmatch(_ANSWER, plain(others[0])):
+        long = replace(made[0], answer=f"{{{thought}}}\n{made[0].answer}")
+        return [long, made[0], RowMapping(text=f"{{{question}}}")]
     title = title_of(columns)
     if made and title not in ("", question, others[0]) and _ASKS.fullmatch(plain(question)):
         made = [replace(made[0], prompt=f"{{{title}}}\n{{{question}}}"), made[0]]
     if len(others) == 1 and others[0] in asked:
         made.append(_pair(others[0], question, columns))
     return [*made, RowMapping(text=f"{{{question}}}")][:_MOST]
+
+
+def _reasoning(columns: Columns) -> str:
+    """Return the column with the steps that lead to each answer; "" if there is none."""
+    return next(
+        (
+            name
+            for name, values in columns.items()
+            if _THOUGHT.fullmatch(plain(name)) and all(isinstance(value, str) for value in values)
+        ),
+        "",
+    )
 
 
 def _listed_question(columns: Columns) -> str:

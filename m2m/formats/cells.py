@@ -21,6 +21,7 @@ FIELDS |= {"response", "source", "target"}
 NULLS = frozenset({"NaN", "nan", "NA", "N/A", "n/a", "#N/A", "<NA>", "NULL", "null", "\\N"})
 NO_NULLS: frozenset[str] = frozenset({"\\N"})
 _MOST_LABELS, _LONGEST_LABEL = 20, 30
+_LOOKED_AT, _MOST_TITLES = 100, 10  # rows that show how many columns a table has; titles above it
 Cells = list[Any]
 Row = tuple[Cells, int]  # the cells of a row, and its line
 
@@ -50,7 +51,10 @@ def to_fields(
     Raises:
         Fault: the names of the columns are missing or not different.
     """
-    filled = [place for place, row in enumerate(rows) if not _is_blank(row[0])]
+    first = options.header if isinstance(options.header, int) else 0
+    filled = [n for n, (row, line) in enumerate(rows) if line >= first and not _is_blank(row)]
+    if first and not (filled and rows[filled[0]][1] == first):
+        raise Fault(f"line {first}: expected the names of the columns", "correct `header`")
     if options.header == "no":
         widths = (len(row) for row, _ in (taken(rows, filled) if filled else rows))
         raw = [str(number) for number in range(1, max(widths) + 1)]
@@ -62,6 +66,8 @@ def to_fields(
             "line 1: expected a header with the names of the columns", "is it the right file?"
         )
     names = [str(name).strip() for name in raw]
+    if options.header == "auto":
+        _refuse_titles(rows, filled)
     kept, notes = _with_names(names, body, line)
     names = _folded(names)
     _refuse_twice([names[i] for i in kept], line)
@@ -120,6 +126,31 @@ def _is_blank(cells: Cells) -> bool:
 
 def _value(cell: Any, nulls: frozenset[str]) -> Any:
     return None if isinstance(cell, str) and cell in nulls else cell
+
+
+def _refuse_titles(rows: Sequence[Row], filled: Sequence[int]) -> None:
+    """Refuse a table with titles above the names of its columns: rows with fewer cells.
+
+    Raises:
+        Fault: names the line that probably has the names.
+    """
+    some = [rows[place] for place in filled[:_LOOKED_AT]]
+    widths = [sum(not _is_blank([cell]) for cell in cells) for cells, _ in some]
+    usual, times = Counter(widths).most_common(1)[0]
+    if 2 * widths[0] > usual or 2 * times < len(widths):
+        return
+    line = next(
+        (at for (_, at), width in zip(some[:_MOST_TITLES], widths, strict=False) if width >= usual),
+        0,
+    )
+    if line:
+        title = " ".join(str(cell).strip() for cell in some[0][0]).strip()
+        raise Fault(
+            f"line {some[0][1]}: {title!r:.60} is a title, and not the names of "
+            f"{counted(usual, 'column')}",
+            f"write `header = {line}` below its path in the recipe, if line {line} has the names; "
+            "or delete the lines above them",
+        )
 
 
 def _fits(cells: Cells, count: int) -> bool:

@@ -51,6 +51,9 @@ def read_table(
     Raises:
         Fault: the table as a whole cannot be read.
     """
+    if isinstance(options.header, int):
+        for line in [*islice(lines, options.header - 1)]:
+            lines.skip(line)
     _refuse_tags(_some(lines), lines)
     separator = _pass_by(lines) or _separator(_some(lines), preferred)
     # The limit protects streams of others; m2m limits the file. It is global: restore it later.
@@ -136,7 +139,17 @@ def _separator(lines: list[str], preferred: str) -> str:
             f"line 1: the columns are separated by spaces, expected {_NAMED[preferred]}",
             f"put one {_NAMED[preferred].removesuffix('s')} between two columns, in every line",
         )
-    return fitting[0] if fitting else signs[0] if len(signs) == 1 else preferred
+    below = "" if signs else _below_a_title(lines)
+    return below or (fitting[0] if fitting else signs[0] if len(signs) == 1 else preferred)
+
+
+def _below_a_title(lines: list[str]) -> str:
+    """Return the sign that separates the columns in most lines, but not in the first; or ""."""
+    for sign in _SEPARATORS[:1] + _SEPARATORS[2:]:  # a comma may belong to a sentence
+        rest = [line for line in lines if sign in line and f"{sign} " not in line]
+        if len(rest) > _FEW and 10 * len(rest) > 9 * (len(lines) - _FEW) and _fits(rest, sign):
+            return sign
+    return ""
 
 
 def _fits(lines: list[str], sign: str) -> bool:

@@ -47,14 +47,15 @@ class Options:
 
     Attributes:
         encoding: of a text file, such as "cp1252"; "": UTF-8, or UTF-16 if the bytes show it.
-        header: whether the first row of a table names the columns: "yes", "no", or "auto".
+        header: whether the first row of a table names the columns: "yes", "no", or "auto"; or the
+            number of the line that names them.
         quotes: what quotation marks in a table do: they surround "fields", belong to the "text", or
             "auto".
         bad_rows: "refuse" or "skip".
     """
 
     encoding: str = ""
-    header: str = "auto"
+    header: str | int = "auto"
     quotes: str = "auto"
     bad_rows: str = "refuse"
 

@@ -98,8 +98,11 @@ def _encoding() -> Any:
 
 
 def _header() -> Any:
-    text = "whether the first row of a table names its columns; without names they are 1, 2, 3 ..."
-    return _later("auto", text, choices=("auto", "yes", "no"))
+    text = (
+        "whether the first row of a table names its columns (without names they are 1, 2, 3 ...),"
+    )
+    text += " or the number of the line that names them, if titles stand above it"
+    return _later("auto", text, choices=("auto", "yes", "no"), low=1)
 
 
 def _quotes() -> Any:
@@ -148,7 +151,7 @@ class Dataset:
     where: tuple[tuple[str, tuple[str, ...]], ...] = _where()
     like: str = _like()
     encoding: str = _encoding()
-    header: str = _header()
+    header: str | int = _header()
     quotes: str = _quotes()
     bad_rows: str = _bad_rows()
     adapter: Path | None = _later(
@@ -232,7 +235,7 @@ class Target:
     where: tuple[tuple[str, tuple[str, ...]], ...] = _where()
     like: str = _like()
     encoding: str = _encoding()
-    header: str = _header()
+    header: str | int = _header()
     quotes: str = _quotes()
     bad_rows: str = _bad_rows()
     data_root: Path | None = _later(

@@ -157,3 +157,18 @@ def test_two_questions_and_whether_they_mean_the_same(tmp_path: Path) -> None:
     entry = made(tmp_path, rows)
     assert entry.mapping.prompt == "{question1}\n{question2}"
     assert dict(entry.mapping.labels) == {"0": "?0", "1": "?1"}
+
+
+def test_rows_that_prodigy_rejects_or_ignores_are_left_out(tmp_path: Path) -> None:
+    decided = ["accept", "reject", "accept", "ignore", "accept", "accept"]
+    rows = [
+        {"text": f"Habari namba {i} ya leo", "label": "MICHEZO", "_input_hash": 7 * i,
+         "_task_hash": -3 * i, "answer": answer}
+        for i, answer in enumerate(decided)
+    ]  # fmt: skip
+    entry = made(tmp_path, rows)
+    assert [row.line for row in entry.rows] == [1, 3, 5, 6]
+    assert "rows whose answer is not accept are left out: 2 of 6" in " ".join(entry.notes)
+    plain = [{key: row[key] for key in ("text", "answer")} for row in rows]  # no file of Prodigy
+    with pytest.raises(InputError):
+        made(tmp_path, plain)

@@ -112,6 +112,28 @@ READ: dict[str, tuple[list[Fields], tuple[str, str]]] = {
                       "role": r, "text": text[i], "lang": "sw"}
                      for i in range(4) for t, r, text in (("a", "prompter", S),
                                                           ("b", "assistant", E))], (S[0], E[0])),
+    "ELI5": ([{"q_id": f"a{i}", "title": E[i], "selftext": S[i], "subreddit": "explainlikeimfive",
+               "answers": {"a_id": ["x", "y"], "text": [S[i - 1], E[i - 1]], "score": [5, 2]}}
+              for i in range(4)], (f"{E[0]}\n{S[0]}", S[3])),
+    "TruthfulQA": (rows(type=["Adversarial"] * 4, category=["Law", "Health"] * 2, question=S,
+                        best_answer=E, correct_answers=[[e, "Ndiyo."] for e in E],
+                        incorrect_answers=[["La.", s] for s in S], source=["https://x.org"] * 4),
+                   (S[0], E[0])),
+    "TruthfulQA with choices": (
+        rows(question=S, mc1_targets=[{"choices": ["La.", e], "labels": [0, 1]} for e in E],
+             mc2_targets=[{"choices": ["La.", e, "Ndiyo."], "labels": [0, 1, 1]} for e in E]),
+        (S[0], E[0])),
+    "Prodigy": (rows(text=S, label=["MICHEZO", "AFYA"] * 2, _input_hash=[5, 7, 8, 3],
+                     _task_hash=[4, 6, -9, 2], answer=["accept"] * 4), (S[0], "MICHEZO")),
+    "Prodigy with choices": (
+        rows(text=S, options=[[{"id": 1, "text": "chanya"}, {"id": 2, "text": "hasi"}]] * 4,
+             accept=[[2], [1], [1], [2]], _input_hash=[5, 7, 8, 3], _task_hash=[4, 6, -9, 2],
+             config=[{"choice_style": "single"}] * 4, answer=["accept"] * 4), (S[0], "hasi")),
+    "HH-RLHF": ([{key: f"\n\nHuman: {s}\n\nAssistant: {end}" for key, end in
+                  (("chosen", e), ("rejected", "La."))} for s, e in zip(S, E, strict=True)],
+                (S[0], E[0])),
+    "Guanaco": ([{"text": f"### Human: {s}### Assistant: {e}"} for s, e in zip(S, E, strict=True)],
+                (S[0], E[0])),
 }  # fmt: skip
 ASKED: dict[str, tuple[list[Fields], str]] = {
     "AfriXNLI": (rows(premise=S, hypothesis=E, label=[0, 1, 2, 0]), "label is 0, 1, 2"),
@@ -124,6 +146,13 @@ ASKED: dict[str, tuple[list[Fields], str]] = {
                 'completion = "{en_label}"'),
     "Bible verses": (rows(book=["Mwanzo"] * 4, chapter=[1] * 4, verse=N, text=S),
                      'text = "{text}"'),
+    "chain of thought": (rows(question=S, reasoning=E, answer=N),
+                         'completion = "{reasoning}\\n{answer}"'),
+    "TyDi QA, primary task": (
+        rows(passage_answer_candidates=[{"plaintext_start_byte": [0]}] * 4, question_text=S,
+             document_title=E, language=["swahili"] * 4,
+             annotations=[{"minimal_answers_start_byte": [5]}] * 4, document_plaintext=E),
+        "use the file of TyDi QA's secondary task"),
     "Wikipedia": (rows(id=N, url=["u"] * 4, title=E, text=S), 'text = "{text}"'),
     "three languages": (rows(eng_Latn=E, hau_Latn=S, swh_Latn=S),
                         'completion = "{hau_Latn}"'),

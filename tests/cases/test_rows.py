@@ -197,7 +197,7 @@ def test_questions_of_which_the_model_would_not_see_a_part_are_refused(
         "01/02/2024, 10:11 - Asha: Habari?\n01/02/2024, 10:12 - Juma: Nzuri\n",
         "[10:11] <asha> habari\n[10:12] <juma> nzuri\n",
         "Mtoto/NOUN analala/VERB\nMama/NOUN anapika/VERB\n",
-        textwrap.fill("Leo asubuhi mama alikwenda sokoni kununua mboga na matunda. " * 9, 60),
+        textwrap.fill("Leo asubuhi mama alikwenda sokoni kununua mboga na matunda. " * 9, 50),
     ],
 )
 def test_text_targets_are_texts_too(tmp_path: Path, text: str) -> None:
@@ -375,7 +375,7 @@ ROW = '{"prompt": "kitabu", "completion": "book"}\n'
         ("a.txt", "prompt,completion\nkitabu,book\n", "a table"),
         ("a.txt", "id;answer\n1;book\n", "a table"),
         ("a.jsonl", '{"text": "[INST] ask [/INST] reply"}\n', "chats written out"),
-        ("a.jsonl", '{"text": "### Human: ask\\n### Assistant: reply"}\n', "chats written out"),
+        ("a.jsonl", '{"text": "### Instruction: ask\\n### Response: ok"}\n', "chats written out"),
         ("a.jsonl", '{"text": "Human: ask\\nAssistant: reply"}\n', "chats written out"),
     ],
 )  # fmt: skip
@@ -463,6 +463,18 @@ def test_notes_on_rows_that_can_be_trained(tmp_path: Path) -> None:
     file_of(tmp_path, "bible.sw.txt", "a b\nc d\n")
     (found,) = check_data([one])
     assert not any(problem.kind == "parallel" for problem in found.problems)
+
+
+@pytest.mark.parametrize("end", [".", "?", "።", '."'])
+def test_sentences_of_equal_length_are_no_broken_paragraphs(tmp_path: Path, end: str) -> None:
+    words = WORDS.split()
+    lines = []
+    for number in range(40):
+        text = " ".join(words[(number + 3 * i) % 10] for i in range(9)).capitalize()
+        lines.append(f"{text[:45]:a<45}{end}")
+    path = tmp_path / "a.txt"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    assert [row.text for row in load_dataset(path)] == lines
 
 
 def test_texts_on_lines_of_their_own_are_rows(tmp_path: Path) -> None:

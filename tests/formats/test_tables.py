@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,13 @@ ROWS = [
 ]
 
 
-def read(path: Path, data: str | bytes, **options: str) -> list[dict[str, Any]]:
+def read(path: Path, data: str | bytes, **options: Any) -> list[dict[str, Any]]:
     path.write_bytes(data if isinstance(data, bytes) else data.encode("utf-8"))
     file = rows_text(path, options=Options(**options))
     return [record.fields for record in read_records(file)]
 
 
-def refused(path: Path, data: str | bytes, **options: str) -> str:
+def refused(path: Path, data: str | bytes, **options: Any) -> str:
     with pytest.raises(InputError) as caught:
         read(path, data, **options)
     return f"{caught.value.message}\n{caught.value.hint}"
@@ -224,6 +225,39 @@ def test_what_csv_writes_is_read_or_refused(
     assert [tuple(record.fields.values()) for record in table] == [
         tuple(None if cell in nulls else cell for cell in row) for row in filled
     ]
+
+
+TITLED = "Mradi wa 2023,,\nChuo Kikuu,,\n,,\nKiingereza,Kiswahili,Maoni\n" + "book,kitabu,\n" * 9
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line", "title"),
+    [
+        ("a.csv", TITLED, 4, "Mradi wa 2023"),
+        ("a.csv", "Maswali\n\nswali;jibu\n" + "Nani?;Mimi\n" * 9, 3, "Maswali"),
+        ("a.tsv", "Data\t\t\ntweet\tlabel\tby\n" + "leo\tchanya\tA\n" * 9, 2, "Data"),
+    ],
+)
+def test_titles_above_the_names_are_refused_with_the_line_of_the_names(
+    tmp_path: Path, name: str, text: str, line: int, title: str
+) -> None:
+    message = refused(tmp_path / name, text)
+    assert f"line 1: '{title}' is a title" in message and f"`header = {line}`" in message
+    path = tmp_path / name
+    file = rows_text(path, options=Options(header=line))
+    names = [cell for cell in re.split("[,;\t]", text.splitlines()[line - 1]) if cell]
+    assert [*file.records[0].fields] == [n.lower() if n == "label" else n for n in names]
+    assert [record.line for record in file.records] == [*range(line + 1, line + 10)]
+    assert "expected the names" in refused(path, text, header=99)
+    assert Options(header=line).mark("x", "") != Options(header="yes").mark("x", "")
+
+
+def test_a_wide_row_below_narrow_ones_makes_no_title_of_the_names(tmp_path: Path) -> None:
+    text = "q,a,more,x\n" + "a,b,,\n" * 9 + "c,d,e,f\n"
+    assert len(read(tmp_path / "a.csv", text)) == 10
+    assert "3 fields, the header has 1" in refused(
+        tmp_path / "a.csv", "text\n" + "a\n" * 9 + "a,b,c\n"
+    )
 
 
 def test_a_first_row_that_reads_like_the_names_of_no_header_is_a_row(tmp_path: Path) -> None:
