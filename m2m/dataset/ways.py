@@ -163,7 +163,7 @@ def _likely(records: Sequence[Record]) -> list[RowMapping]:
     made = [_pair(question, name, columns) for name in others[:2]]
     if made and (thought := _reasoning(columns)) and re.fullmatch(_ANSWER, plain(others[0])):
         long = replace(made[0], answer=f"{{{thought}}}\n{made[0].answer}")
-        return [long, made[0], RowMapping(text=f"{{{question}}}")]
+        return [made[0], long, RowMapping(text=f"{{{question}}}")]
     title = title_of(columns)
     if made and title not in ("", question, others[0]) and _ASKS.fullmatch(plain(question)):
         made = [replace(made[0], prompt=f"{{{title}}}\n{{{question}}}"), made[0]]

@@ -137,7 +137,8 @@ def _refuse_titles(rows: Sequence[Row], filled: Sequence[int]) -> None:
     some = [rows[place] for place in filled[:_LOOKED_AT]]
     widths = [sum(not _is_blank([cell]) for cell in cells) for cells, _ in some]
     usual, times = Counter(widths).most_common(1)[0]
-    if 2 * widths[0] > usual or 2 * times < len(widths):
+    indexed = _is_blank(some[0][0][:1])  # a first column without a name
+    if indexed or 2 * widths[0] > usual or 2 * times < len(widths):
         return
     line = next(
         (at for (_, at), width in zip(some[:_MOST_TITLES], widths, strict=False) if width >= usual),

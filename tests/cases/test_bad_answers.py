@@ -145,6 +145,8 @@ def test_no_wrong_answer_is_read_or_offered(kind: str, tmp_path: Path) -> None:
         mappings = [way.mapping for way in error.choice]
     assert mappings[0].answer == answer
     for mapping in mappings:
+        if mapping.answer == f"{{reasoning}}\n{answer}":  # the steps, and where they lead
+            continue
         read = " ".join((mapping.prompt, mapping.answer, mapping.text))
         assert not [word for word in WRONG if word in read]
     if kind == "SciQ":
