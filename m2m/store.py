@@ -20,6 +20,8 @@ from m2m.formats.atomic import remove_leftovers
 from m2m.formats.disk import make_folder, refused, unwatch, watch
 from m2m.opening import open_to_append
 
+SHARES = "shares"  # a run's folder in which other machines write
+_DEEPEST = 3  # levels of folders in a run's folder in which files are written
 _MOUNTS = Path("/proc/self/mounts")
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 # File systems whose locks another machine may not see (mounted `nolock`, `nobrl`, through FUSE).
@@ -105,8 +107,7 @@ def run_lock(folder: Path) -> Iterator[None]:
                     file, line := json.dumps(asdict(Owner.this_process())).encode() + b"\n"
                 )
                 watch({path: line})
-                for place in (folder, *folder.iterdir()):
-                    remove_leftovers(place)
+                remove_leftovers(folder, _DEEPEST, without=(SHARES,))
             except OSError as error:
                 raise refused(path, error) from error
             yield

@@ -148,7 +148,7 @@ def needs(answers: Any) -> str:
         load = Load(16, PROJECTIONS, 2048, 512, 2, float16=True)
         fast = peak_bytes(config, load, recompute=0, half=False) / GIB
         least = peak_bytes(config, load, recompute=layers, half=True) / GIB
-        disk = 4 * weights / 1e9
+        disk = 2 * weights / 1e9
         lines.append(f"| {name} | {weights / 1e6:.0f} | {disk:.1f} | {fast:.1f} | {least:.1f} |")
     return "\n".join(lines) + "\n"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import tracemalloc
@@ -22,6 +23,7 @@ from m2m.checkpoint import (
     remove_model,
 )
 from m2m.errors import InputError, ResourceError
+from m2m.formats.atomic import write_json
 from m2m.formats.gguf import (
     GGMLQuantizationType,
     GGUFFile,
@@ -30,7 +32,7 @@ from m2m.formats.gguf import (
     GGUFValueType,
     write_gguf,
 )
-from m2m.formats.safetensors import SafetensorsFile
+from m2m.formats.safetensors import SafetensorsFile, TensorSpec, write_safetensors
 from m2m.nn.decoder import Decoder
 from tests.tiny import (
     gguf_name,
@@ -168,7 +170,7 @@ def test_import_holds_about_one_tensor(tmp_path: Path) -> None:
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    weights = (tmp_path / "m" / "model.safetensors").stat().st_size
+    weights = (tmp_path / "m" / "base.gguf").stat().st_size
     assert weights > 3_000_000
     assert peak < 6 * largest + 600_000  # header and vocabulary are the constant part
 
@@ -179,20 +181,17 @@ def test_fingerprint_follows_content_not_place(pico: Path, tmp_path: Path) -> No
     copied = shutil.copytree(pico, tmp_path / "copy", copy_function=shutil.copy)
     assert BaseModel.open(copied).fingerprint == first
     assert BaseModel.open(copied).fingerprint == first
-    for name in ("model.safetensors", "base.gguf"):
-        data = bytearray((copied / name).read_bytes())
-        data[-100] ^= 1
-        (copied / name).write_bytes(data)
-        changed = BaseModel.open(copied).fingerprint
-        assert changed != first
-        first = changed
+    data = bytearray((copied / "base.gguf").read_bytes())
+    data[-100] ^= 1
+    (copied / "base.gguf").write_bytes(data)
+    assert BaseModel.open(copied).fingerprint != first
     other = pico_model(tmp_path, seed=1)
     assert BaseModel.open(other).fingerprint != BaseModel.open(pico).fingerprint
 
 
 def test_two_imports_of_one_file_are_equal_byte_for_byte(pico: Path, tmp_path: Path) -> None:
     import_model(pico.with_name("pico-source.gguf"), tmp_path / "m", name="pico")
-    for name in ("model.safetensors", "base.gguf", "config.json"):
+    for name in ("base.gguf", "config.json"):
         assert (tmp_path / "m" / name).read_bytes() == (pico / name).read_bytes()
 
 
@@ -329,8 +328,51 @@ def test_a_damaged_folder_is_refused_with_the_file(
 
 def test_a_truncated_folder_is_refused(pico: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(pico, tmp_path / "m")
-    data = (folder / "model.safetensors").read_bytes()
-    (folder / "model.safetensors").write_bytes(data[:-1])
+    data = (folder / "base.gguf").read_bytes()
+    (folder / "base.gguf").write_bytes(data[:-1])
+    with pytest.raises(InputError, match=r"base\.gguf"):
+        BaseModel.open(folder)
+
+
+def test_a_folder_of_another_models_weights_is_refused(pico: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(pico, tmp_path / "m")
+    shutil.copy(pico_gguf(tmp_path / "x.gguf", layers=3), folder / "base.gguf")
+    with pytest.raises(InputError, match=r"(?s)base\.gguf.*blk\.2"):
+        BaseModel.open(folder)
+
+
+def test_quantized_weights_are_no_base(pico: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(pico, tmp_path / "m")
+    _quantized(folder / "base.gguf")
+    with pytest.raises(InputError, match="is Q8_0, expected F16, BF16, F32"):
+        BaseModel.open(folder)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "gemma3"])
+def test_a_folder_of_an_older_m2m_is_the_same_model(tmp_path: Path, architecture: str) -> None:
+    """It holds the weights twice, and results that were made with it stay valid."""
+    new = tmp_path / "new"
+    import_model(pico_gguf(tmp_path / "x.gguf", architecture=architecture), new, name="m")
+    folder = shutil.copytree(new, tmp_path / "old")
+    base, specs, arrays = BaseModel.open(new), [], []
+    for name in base.weights:
+        array = base.weights.file.raw(name)
+        specs.append(TensorSpec(name, base.weights.file.dtype(name), array.shape))
+        arrays.append(array)
+    write_safetensors(folder / "model.safetensors", specs, arrays, {"format": "pt"})
+    info = json.loads((folder / "m2m-model.json").read_text(encoding="utf-8"))
+    write_json(folder / "m2m-model.json", info | {"format_version": 1, "files": {}})
+    old = BaseModel.open(folder)
+    assert isinstance(old.weights.file, SafetensorsFile)
+    for name, array in base.weights.items():
+        np.testing.assert_array_equal(array, old.weights[name])
+        np.testing.assert_array_equal(base.compact_weights[name], old.compact_weights[name])
+    whole = hashlib.sha256()
+    for name in ("model.safetensors", "config.json", "base.gguf"):
+        digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        whole.update(f"{name} {digest}\n".encode())
+    assert old.fingerprint == whole.hexdigest()
+    (folder / "model.safetensors").unlink()
     with pytest.raises(InputError, match=r"model\.safetensors"):
         BaseModel.open(folder)
 
@@ -342,8 +384,7 @@ def test_the_starter_is_whole(starter: Path) -> None:
     assert model.info.parameters == 134_515_008
     assert model.config.num_layers == 30
     assert model.config.tie_word_embeddings
-    file = SafetensorsFile(starter / "model.safetensors")
-    expected = gguf_rules(model.config).join("blk.7.attn_q.weight", file.raw)
+    expected = gguf_rules(model.config).join("blk.7.attn_q.weight", model.weights.file.raw)
     ids = model.tokenizer.encode("The capital of France is")
     ours = Decoder(model.config, model.weights).logits(np.array(ids))
     assert model.tokenizer.decode([int(ours[-1].argmax())]) == " Paris"

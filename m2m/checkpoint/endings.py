@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from m2m.checkpoint.base_weights import Tensors
 from m2m.counted import counted
 from m2m.errors import InputError
 from m2m.formats.gguf import GGUFFile, GGUFValue
 from m2m.formats.half import bf16_to_f32
-from m2m.formats.safetensors import SafetensorsFile
 from m2m.tokenizer import Formatter, Tokenizer
 from m2m.tokenizer.ending import answer_ending, chat_template, trained_ends
 from m2m.tokenizer.special import ENDS
@@ -101,19 +101,23 @@ def _is_free(role: str, plain: Mapping[str, Any], tokens: Sequence[str]) -> bool
     return index is None or tokens[index] in ENDS or index == plain.get(_KEY.format("eos"))
 
 
-def model_endings(pattern: Path, weights: Path) -> list[str]:
-    """Return `ending_cautions` of a model's own chat template, or of plain text without one."""
-    get = GGUFFile(pattern).value
-    tokenizer = Tokenizer.from_metadata(get)
+def model_endings(gguf: GGUFFile, weights: Tensors) -> list[str]:
+    """Return `ending_cautions` of a model's own chat template, or of plain text without one.
+
+    Args:
+        gguf: its base.gguf.
+        weights: the model's tensors by HF name.
+    """
+    tokenizer = Tokenizer.from_metadata(gguf.value)
     try:
-        formatter = Formatter(tokenizer, chat_template(get, tokenizer, pattern))
-        return list(ending_cautions(formatter, SafetensorsFile(weights)))
+        formatter = Formatter(tokenizer, chat_template(gguf.value, tokenizer, gguf.path))
+        return list(ending_cautions(formatter, weights))
     except InputError as error:
         remedy = 'Use a model with a template that works, or set template = "plain" in [base].'
         return [f"{error.message}. {remedy}"]
 
 
-def ending_cautions(formatter: Formatter, weights: SafetensorsFile) -> Iterator[str]:
+def ending_cautions(formatter: Formatter, weights: Tensors) -> Iterator[str]:
     """Yield why a model that is trained with these prompts may not stop, and the remedy.
 
     Args:

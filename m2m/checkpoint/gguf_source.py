@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from m2m.checkpoint.base_weights import compare_shapes, keyed_weights
 from m2m.checkpoint.gguf_config import config_from_gguf, gguf_shapes
 from m2m.checkpoint.gguf_keys import unknown_keys
-from m2m.checkpoint.model_folder import compare_shapes
 from m2m.checkpoint.model_source import TOKEN_IDS, Source, check_finite
-from m2m.checkpoint.names import LONG_FACTORS, ROPE_FACTORS, gguf_rules, keyed
+from m2m.checkpoint.names import LONG_FACTORS, ROPE_FACTORS, gguf_rules
 from m2m.counted import counted
 from m2m.errors import InputError, Problems
 from m2m.families import FAMILIES
 from m2m.formats.gguf import GGUFFile
-from m2m.nn.config import DecoderConfig
 from m2m.tokenizer.cautions import vocabulary_cautions
 
 # llama_split_path() of llama.cpp: "%s-%05d-of-%05d.gguf"
@@ -45,7 +43,7 @@ def open_gguf(path: Path) -> Source:
         expected[ROPE_FACTORS] = (config.rotary_size // 2,)
     rules = gguf_rules(config)
     compare_shapes(str(path), expected, shapes)
-    numbers = _keyed(path, config, first.value)
+    numbers = keyed_weights(path, config, first.value)
     types = sorted({tensor.type.name for tensor in tensors.values()})
     dtype = "BF16" if "BF16" in types else "F16"
 
@@ -78,24 +76,6 @@ def open_gguf(path: Path) -> Source:
             *unknown_keys(first.metadata, FAMILIES[config.architecture]),
         ],
     )
-
-
-def _keyed(
-    path: Path, config: DecoderConfig, get: Callable[[str], Any]
-) -> dict[str, NDArray[np.float32]]:
-    """Return the weights that are in keys, by the model's names."""
-    shapes, weights, problems = config.weight_shapes(), {}, Problems()
-    for key, names in keyed(config).items():
-        value = get(key)
-        values = value if isinstance(value, list) else [value] * len(names)
-        if len(values) != len(names) or not all(type(x) is float for x in values):
-            problems.add(f"{key} is {value!r:.60}, expected {counted(len(names), 'number')}")
-            continue
-        for name, number in zip(names, values, strict=True):
-            weights[name] = np.full(shapes[name], number, np.float32)
-            check_finite(path, key, weights[name])
-    problems.raise_if_any(InputError, str(path))
-    return weights
 
 
 def _parts(path: Path) -> list[GGUFFile]:

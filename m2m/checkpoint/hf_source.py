@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from m2m.checkpoint.base_weights import compare_shapes
 from m2m.checkpoint.gguf_config import config_to_gguf, gguf_shapes
 from m2m.checkpoint.hf_config import config_from_json, spelling_of, unknown_json
-from m2m.checkpoint.model_folder import CONFIG, WEIGHTS, compare_shapes
+from m2m.checkpoint.model_folder import CONFIG, WEIGHTS
 from m2m.checkpoint.model_source import TOKEN_IDS, Source, check_finite
 from m2m.checkpoint.names import Rules, hf_rules, keyed
 from m2m.errors import InputError, Problems

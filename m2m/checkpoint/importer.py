@@ -8,13 +8,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
+from m2m.checkpoint.base_weights import GGUFWeights
 from m2m.checkpoint.endings import model_endings, settle_ends
 from m2m.checkpoint.gguf_config import extra_tensors, longrope_keys
 from m2m.checkpoint.gguf_keys import quiet_keys
@@ -23,10 +24,10 @@ from m2m.checkpoint.hf_config import config_to_json
 from m2m.checkpoint.hf_source import TOKENIZER_FILES, open_folder
 from m2m.checkpoint.model_folder import (
     CONFIG,
+    CONTENTS,
     FORMAT_VERSION,
     INFO,
     PATTERN,
-    WEIGHTS,
     BaseModel,
     ModelInfo,
     check_name,
@@ -39,8 +40,8 @@ from m2m.errors import InputError, LimitError, LlamaError
 from m2m.formats.atomic import atomic_folder, write_json
 from m2m.formats.digest import file_sha256
 from m2m.formats.disk import check_room
-from m2m.formats.gguf import GGMLQuantizationType, GGUFTensorSpec, GGUFValue, write_gguf
-from m2m.formats.safetensors import SafetensorsFile, TensorSpec, write_safetensors
+from m2m.formats.gguf import GGMLQuantizationType, GGUFFile, GGUFTensorSpec, GGUFValue, write_gguf
+from m2m.formats.safetensors import TensorSpec, packed
 from m2m.opening import copy_file
 from m2m.tokenizer.cautions import safe_name
 
@@ -79,15 +80,13 @@ def import_model(
         model = open_folder(source) if source.is_dir() else open_gguf(source)
         model.check_vocabulary()
         model = _settled(model)
-    specs = [
-        TensorSpec(weight, "F32" if len(shape) < 2 else model.dtype, shape)
+    specs = {
+        weight: TensorSpec(weight, "F32" if len(shape) < 2 else model.dtype, shape)
         for weight, shape in model.config.weight_shapes().items()
-    ]
-    check_room(destination, 2 * sum(spec.nbytes for spec in specs))
+    }
+    check_room(destination, sum(spec.nbytes for spec in specs.values()))
     with atomic_folder(destination) as folder:
-        tensors = (model.read(spec.name) for spec in specs)
-        write_safetensors(folder / WEIGHTS, specs, tensors, {"format": "pt"})
-        _write_pattern(model, folder / PATTERN)
+        _write_pattern(model, specs, folder / PATTERN)
         config = config_to_json(model.config, _TORCH[model.dtype], model.token_ids)
         write_json(folder / CONFIG, config)
         for path in (source / file for file in TOKENIZER_FILES):
@@ -126,19 +125,21 @@ def _settled(model: Source) -> Source:
     )
 
 
-def _write_pattern(model: Source, path: Path) -> None:
-    """Write base.gguf in the source's order, from the tensors of model.safetensors."""
-    weights, rules = SafetensorsFile(path.with_name(WEIGHTS)), gguf_rules(model.config)
-    extra = extra_tensors(model.config)
+def _write_pattern(model: Source, weights: Mapping[str, TensorSpec], path: Path) -> None:
+    """Write base.gguf in the source's order."""
+    rules, extra = gguf_rules(model.config), extra_tensors(model.config)
 
     def spec(name: str) -> GGUFTensorSpec:
         if name in extra:
             return GGUFTensorSpec(name, extra[name].shape, GGMLQuantizationType.F32)
-        kind = GGMLQuantizationType[weights.dtype(rules.parts[name][0])]
+        kind = GGMLQuantizationType[weights[rules.parts[name][0]].dtype]
         return GGUFTensorSpec(name, rules.shapes[name], kind)
 
+    def read(name: str) -> NDArray[Any]:
+        return packed(weights[name], model.read(name))
+
     def data(name: str) -> NDArray[Any]:
-        return extra[name] if name in extra else rules.join(name, weights.raw)
+        return extra[name] if name in extra else rules.join(name, read)
 
     file_type = {"general.file_type": GGUFValue.uint32(_FILE_TYPES[model.dtype])}
     specs = [spec(name) for name in model.order]
@@ -158,10 +159,14 @@ def _described(model: Source, folder: Path, name: str, licence: str | None) -> d
         "source_sha256": _sha256(model.files),
         "source_types": list(model.types),
         "cautions": list(model.cautions),
-        "warnings": [*model.cautions, *model_endings(folder / PATTERN, folder / WEIGHTS)],
-        "fingerprint": content_fingerprint(folder),
-        "files": file_stamps(folder),
+        "warnings": [*model.cautions, *_endings(model, folder / PATTERN)],
+        "fingerprint": content_fingerprint(folder, CONTENTS[FORMAT_VERSION]),
+        "files": file_stamps(folder, CONTENTS[FORMAT_VERSION]),
     }
+
+
+def _endings(model: Source, path: Path) -> list[str]:
+    return model_endings(GGUFFile(path), GGUFWeights(path, model.config))
 
 
 def _sha256(files: Sequence[Path]) -> str:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
+from m2m.checkpoint.base_weights import BaseWeights, open_weights
 from m2m.checkpoint.endings import ending_cautions, model_endings
 from m2m.checkpoint.hf_config import config_from_json
 from m2m.checkpoint.known import advice
@@ -21,14 +20,14 @@ from m2m.formats.atomic import remove_folder, write_json
 from m2m.formats.digest import file_sha256
 from m2m.formats.gguf import GGUFFile
 from m2m.formats.records import read_object
-from m2m.formats.safetensors import SafetensorsFile
 from m2m.nn.config import DecoderConfig
 from m2m.tokenizer import Formatter, Tokenizer
 from m2m.tokenizer.cautions import vocabulary_cautions
 
 WEIGHTS, CONFIG, PATTERN, INFO = "model.safetensors", "config.json", "base.gguf", "m2m-model.json"
-CONTENT = (WEIGHTS, CONFIG, PATTERN)
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+# The files that can change a result, by version. The first kept the weights twice.
+CONTENTS = {1: (WEIGHTS, CONFIG, PATTERN), 2: (CONFIG, PATTERN)}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")  # a file name may have 255 bytes
 
 
@@ -63,33 +62,6 @@ class ModelInfo:
     warnings: tuple[str, ...] = ()
 
 
-class LazyWeights(Mapping[str, NDArray[Any]]):
-    """Tensors by HF name; each look-up reads the file and returns a new array.
-
-    Args:
-        file: the file that holds them.
-        compact: return float16 for tensors that are stored as float16; others are float32.
-    """
-
-    def __init__(self, file: SafetensorsFile, *, compact: bool = False) -> None:
-        self.file = file
-        self._read = file.compact if compact else file.array
-
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        if name not in self:
-            raise KeyError(name)
-        return self._read(name)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.file
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.file.names)
-
-    def __len__(self) -> int:
-        return len(self.file.names)
-
-
 class BaseModel:
     """An opened base model; each part is read on its first use.
 
@@ -106,10 +78,10 @@ class BaseModel:
         self._stored = read_object(path / INFO)
         self.info = _info(path, self._stored)
         self.config: DecoderConfig = config_from_json(path / CONFIG)
-        file = SafetensorsFile(path / WEIGHTS)
-        check_tensors(self.config, file)
-        self.weights = LazyWeights(file)
-        self.compact_weights = LazyWeights(file, compact=True)
+        old = self._stored["format_version"] == 1
+        file = open_weights(path / (WEIGHTS if old else PATTERN), self.config)
+        self.weights = BaseWeights(file)
+        self.compact_weights = BaseWeights(file, compact=True)
 
     @classmethod
     def open(cls, folder: Path) -> BaseModel:
@@ -146,7 +118,7 @@ class BaseModel:
         """Return `ModelInfo.warnings`; computed here if an older m2m imported the model."""
         if "warnings" in self._stored:
             return list(self.info.warnings)
-        endings = model_endings(self.path / PATTERN, self.path / WEIGHTS)
+        endings = model_endings(self.gguf, self.weights.file)
         return [*vocabulary_cautions(self.gguf.value), *endings]
 
     def cautions(self, formatter: Formatter) -> list[str]:
@@ -156,6 +128,10 @@ class BaseModel:
         reasons = [*vocabulary, *ending_cautions(formatter, self.weights.file)]
         self.weights.file.release()
         return reasons
+
+    @property
+    def _content(self) -> Sequence[str]:
+        return CONTENTS[self._stored["format_version"]]
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -168,47 +144,24 @@ class BaseModel:
 
         m2m-model.json keeps it for as long as the files keep their size and times.
         """
-        stamps = file_stamps(self.path)
+        stamps = file_stamps(self.path, self._content)
         known = self._stored.get("fingerprint")
         if isinstance(known, str) and self._stored.get("files") == stamps:
             return known
-        digest = content_fingerprint(self.path)
+        digest = content_fingerprint(self.path, self._content)
         with suppress(InputError):  # a read-only folder is hashed each time
             write_json(self.path / INFO, self._stored | {"fingerprint": digest, "files": stamps})
         return digest
 
 
-def check_tensors(config: DecoderConfig, file: SafetensorsFile) -> None:
-    """Raise InputError that lists all tensors that are missing, surplus or not as `config` says."""
-    shapes = {name: file.shape(name) for name in file.names}
-    compare_shapes(str(file.path), config.weight_shapes(), shapes)
-
-
-def compare_shapes(
-    where: str, expected: Mapping[str, Sequence[int]], stored: Mapping[str, Sequence[int]]
-) -> None:
-    """Raise InputError that lists all tensors that are missing, surplus or of another shape."""
-    problems = Problems()
-    for name in sorted(expected.keys() - stored.keys()):
-        problems.add(f"has no tensor {name}")
-    for name in sorted(stored.keys() - expected.keys()):
-        problems.add(f"has a tensor {name}, which this architecture does not have")
-    for name in sorted(expected.keys() & stored.keys()):
-        if tuple(stored[name]) != tuple(expected[name]):
-            problems.add(
-                f"tensor {name} is {list(stored[name])}, its config says {list(expected[name])}"
-            )
-    problems.raise_if_any(InputError, where)
-
-
-def file_stamps(folder: Path) -> dict[str, list[int]]:
+def file_stamps(folder: Path, names: Sequence[str]) -> dict[str, list[int]]:
     """Return [size in bytes, time of change of the bytes, of anything] of each file, times in ns.
 
     Programs can set the first time but not the second. So m2m notices bytes that changed under
     an old first time.
     """
     stamps = {}
-    for name in CONTENT:
+    for name in names:
         try:
             status = (folder / name).stat()
         except OSError as error:
@@ -217,10 +170,10 @@ def file_stamps(folder: Path) -> dict[str, list[int]]:
     return stamps
 
 
-def content_fingerprint(folder: Path) -> str:
+def content_fingerprint(folder: Path, names: Sequence[str]) -> str:
     """Return the sha256 (hex) over the sha256 of each content file."""
     whole = hashlib.sha256()
-    for name in CONTENT:
+    for name in names:
         whole.update(f"{name} {file_sha256(folder / name)}\n".encode())
     return whole.hexdigest()
 
@@ -281,9 +234,9 @@ def check_name(name: str) -> None:
 
 def _info(path: Path, stored: Mapping[str, Any]) -> ModelInfo:
     version = stored.get("format_version")
-    if version != FORMAT_VERSION:
+    if version not in CONTENTS:
         raise InputError(
-            f"{path / INFO}: format version {version!r}, this m2m reads {FORMAT_VERSION}",
+            f"{path / INFO}: format version {version!r}, this m2m reads {FORMAT_VERSION} or less",
             "import the model again with `m2m models add`",
         )
     kinds = {

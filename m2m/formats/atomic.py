@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -133,10 +133,15 @@ def remove_folder(path: Path) -> None:
     shutil.rmtree(temporary)
 
 
-def remove_leftovers(folder: Path) -> None:
+def remove_leftovers(folder: Path, depth: int = 0, without: Container[str] = ()) -> None:
     """Delete the leftovers of a killed writer in `folder`; restore folders that it was replacing.
 
     Call this only if no other process is writing in the folder now.
+
+    Args:
+        folder: the folder; if it does not exist, nothing happens.
+        depth: how many levels of folders below it are looked into as well, but no links.
+        without: names of folders that are not looked into.
     """
     if not folder.is_dir():
         return
@@ -144,6 +149,9 @@ def remove_leftovers(folder: Path) -> None:
         _restore_or_delete(old, folder / old.name.removeprefix(_REPLACED))
     for temporary in folder.glob(f"{_PREFIX}*{_TEMPORARY}"):
         _delete(temporary)
+    for below in folder.iterdir() if depth else ():
+        if below.name not in without and not below.is_symlink():
+            remove_leftovers(below, depth - 1, without)
 
 
 def _temporary_beside(path: Path) -> Path:

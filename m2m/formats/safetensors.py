@@ -211,7 +211,7 @@ def write_safetensors(
         for spec, array in zip(specs, tensors, strict=True):
             if array.shape != spec.shape:
                 raise ValueError(f"{spec.name}: got shape {array.shape}, expected {spec.shape}")
-            file.write(_packed(spec, array).reshape(-1).view(np.uint8).data)
+            file.write(packed(spec, array).reshape(-1).view(np.uint8).data)
             release(array)
 
 
@@ -229,7 +229,8 @@ def _packed_header(specs: Sequence[TensorSpec], metadata: Mapping[str, str] | No
     return len(text).to_bytes(8, "little") + text
 
 
-def _packed(spec: TensorSpec, array: NDArray[Any]) -> NDArray[Any]:
+def packed(spec: TensorSpec, array: NDArray[Any]) -> NDArray[Any]:
+    """Return an array as it is stored: `write_safetensors` says which arrays may come."""
     dtype = _DTYPES[spec.dtype]
     if array.dtype == dtype:
         return np.ascontiguousarray(array)

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from m2m.arrays import Array
+from m2m.checkpoint.base_weights import BaseWeights, GGUFWeights
 from m2m.checkpoint.hf_config import config_from_json
-from m2m.checkpoint.model_folder import CONFIG, WEIGHTS, LazyWeights
+from m2m.checkpoint.model_folder import CONFIG
 from m2m.errors import LlamaError
-from m2m.formats.safetensors import SafetensorsFile
 from m2m.llamacpp.model import LlamaModel
 from m2m.nn.decoder import Decoder
 
@@ -34,15 +34,15 @@ def check_agreement(path: Path) -> None:
     """Raise if the decoder and llama.cpp disagree on a finished base.gguf.
 
     Args:
-        path: base.gguf, in the folder with the config and the weights that the decoder reads.
+        path: base.gguf, in the folder with its config.json.
 
     Raises:
         LlamaError: the distributions of the next token differ; the message names the first place.
     """
     config = config_from_json(path.with_name(CONFIG))
-    file = SafetensorsFile(path.with_name(WEIGHTS))
+    file = GGUFWeights(path, config)
     kind = "BF16" if any(file.dtype(name) == "BF16" for name in file.names) else "F16"
-    weights = LazyWeights(file, compact=True)
+    weights = BaseWeights(file, compact=True)
     with LlamaModel(path, threads=1, exact_cache=True) as peer:
         ids = _some_ids(peer, min(TOKENS, config.exact_length))
         theirs = peer.logits(ids)

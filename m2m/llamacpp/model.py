@@ -67,7 +67,10 @@ def _refuse_without_memory(path: Path, needed: int) -> None:
     free = free_memory_bytes()
     if 0 < free < needed:
         message = f"scoring needs {needed / 1e6:.0f} MB of memory more, {free / 1e6:.0f} are free"
-        raise ResourceError(f"{path}: {message}", "free memory, or raise the limit (`ulimit -v`)")
+        raise ResourceError(
+            f"{path}: {message}",
+            "free memory, or raise the limit of this process (`ulimit -v`) or its control group",
+        )
 
 
 class LlamaModel:

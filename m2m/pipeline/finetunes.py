@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from m2m.adapter import read_extra
-from m2m.formats.atomic import remove_leftovers
 from m2m.formats.journal import Journal
 from m2m.mix.contenders import budget_steps, mixed_rows
 from m2m.mix.mixture import Mixture
@@ -43,8 +42,6 @@ _LONGEST_NAME = 80
 class FineTuner:
     """Fine-tunes mixtures for as many steps as the recipe's regime gives them; keeps them all.
 
-    The run's lock must be held, because files that a killed process left half-written are deleted.
-
     Args:
         run: adapters go to its `confirm/STEPS/`; each fine-tune has a bar.
     """
@@ -52,8 +49,6 @@ class FineTuner:
     def __init__(self, run: TrainedRun) -> None:
         self._run, self._inputs = run, run.inputs
         self._folder = run.files.finetunes
-        for place in self._folder.glob("*") if run.own is None else ():
-            remove_leftovers(place)  # The run's lock does not look so deep.
 
     def steps(self, mixture: Mixture) -> int:
         """Return the optimiser steps of this mixture's fine-tune."""

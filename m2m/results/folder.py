@@ -23,7 +23,7 @@ from m2m.formats.records import read_object
 from m2m.opening import refuse_links
 from m2m.recipe.fields import RESOLVED
 from m2m.results.stage import Stage
-from m2m.store import fingerprint
+from m2m.store import SHARES, fingerprint
 
 RECIPE, RANKING, CONFIRMED = RESOLVED, "ranking.json", "confirm.json"
 EXPORTED, VALIDATED, JUDGED = "export.json", "validate.json", "judged.json"
@@ -112,7 +112,7 @@ class RunFolder:
     @property
     def shares(self) -> Path:
         """Return the folder in which each share of the work has its own folder."""
-        return self.path / "shares"
+        return self.path / SHARES
 
     @property
     def study(self) -> Path:

@@ -34,6 +34,7 @@ from table import METRIC, difference, resampled
 from m2m.evaluate.scores import Scores
 from m2m.evaluate.tasks import requests
 from m2m.formats.atomic import remove_folder, write_json
+from m2m.merge.merger import Merger
 from m2m.mix.mixture import BASE, Mixture
 from m2m.pipeline.finetunes import mixed_corpus, open_judge
 from m2m.pipeline.inputs import Inputs, read_inputs
@@ -173,9 +174,10 @@ class HeadToHead:
         arrays = {name: value for part, rows in parts.items() for name, value in _flat(part, rows)}
         write_arrays(work / "job.npz", arrays | {"settings": np.array(json.dumps(settings))})
         program = [self._peer, HERE / "head_to_head_peer.py", work / "job.npz"]
+        Merger(inputs.base, {}).write_folder([], [], work / "base")
         hidden = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
         subprocess.run(
-            [*map(str, program), inputs.base.gguf.path.parent, work / "peer"],
+            [*map(str, program), work / "base", work / "peer"],
             check=True,
             env={**os.environ, **hidden},
         )

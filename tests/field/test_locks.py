@@ -142,14 +142,33 @@ def test_a_renamed_machine_knows_its_own_lock(tmp_path: Path) -> None:
     assert not ELSEWHERE.is_here()
 
 
-def test_what_a_killed_run_left_half_written_is_cleared_away(tmp_path: Path) -> None:
-    (tmp_path / "adapters").mkdir()
-    (tmp_path / "adapters" / ".m2m-0123456789ab.tmp").mkdir()
-    (tmp_path / "adapters" / ".m2m-old-copy").mkdir()
-    (tmp_path / ".m2m-0123456789ac.tmp").write_text("half", encoding="utf-8")
+@pytest.mark.parametrize(
+    ("place", "stays"),
+    [
+        (".", False),
+        ("adapters", False),
+        ("losses/confirm/12", False),  # the deepest place in which a run writes
+        ("shares/1-of-2", True),  # another machine may be writing there
+    ],
+)
+def test_what_a_killed_run_left_half_written_is_cleared_away(
+    tmp_path: Path, place: str, stays: bool
+) -> None:
+    leftover = tmp_path / place / ".m2m-0123456789ab.tmp"
+    leftover.parent.mkdir(parents=True, exist_ok=True)
+    leftover.write_bytes(b"half")
     with run_lock(tmp_path):
-        assert sorted(p.name for p in tmp_path.iterdir()) == ["adapters", "lock"]
-        assert [p.name for p in (tmp_path / "adapters").iterdir()] == ["copy"]
+        assert leftover.exists() == stays
+
+
+def test_a_link_to_a_folder_is_not_cleared(tmp_path: Path) -> None:
+    leftover = tmp_path / "other" / ".m2m-0123456789ab.tmp"
+    leftover.parent.mkdir()
+    leftover.write_bytes(b"somebody else's")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "link").symlink_to(leftover.parent)
+    with run_lock(tmp_path / "run"):
+        assert leftover.exists()
 
 
 def test_a_folder_that_was_deleted_is_not_made_again_without_its_lock(tmp_path: Path) -> None:

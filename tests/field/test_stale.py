@@ -305,7 +305,6 @@ def flip(path: Path, at: int, bit: int = 1) -> None:
 
 INPUTS: list[tuple[str, Callable[[bytes], int], set[str]]] = [
     ("models/pico/base.gguf", lambda data: len(data) - 4, {"adapters", "scores"}),
-    ("models/pico/model.safetensors", lambda data: len(data) - 4, {"adapters", "scores"}),
     ("models/pico/config.json", lambda data: data.index(b"float16") + 6, {"adapters", "scores"}),
     ("copy.jsonl", lambda data: data.index(b"copy ") + 6, {"adapters"}),
     ("dev.jsonl", lambda data: data.index(b"copy ") + 6, {"scores"}),

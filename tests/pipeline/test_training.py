@@ -89,15 +89,6 @@ def test_rows_are_held_out_of_datasets_that_are_large_enough(recipe: Path) -> No
     assert extras[1]["held_out"] == []
 
 
-def test_what_a_killed_fine_tune_left_half_written_is_cleared_away(recipe: Path) -> None:
-    inputs = read_inputs(load_recipe(recipe))
-    leftover = inputs.files.finetunes / "12" / ".m2m-0123456789ab.tmp"
-    leftover.parent.mkdir(parents=True)
-    leftover.write_bytes(b"half")
-    FineTuner(TrainedRun(inputs, {}, Silent()))
-    assert not leftover.exists()
-
-
 @pytest.mark.slow
 def test_replayed_rows_come_from_the_other_datasets_and_are_known_by_the_fingerprint(
     recipe: Path,

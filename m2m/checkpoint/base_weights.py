@@ -1,0 +1,179 @@
+"""The model's tensors as base.gguf stores them: one copy on the disk for training and llama.cpp."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2m.checkpoint.gguf_config import gguf_shapes
+from m2m.checkpoint.model_source import check_finite
+from m2m.checkpoint.names import ROPE_FACTORS, gguf_rules, keyed
+from m2m.counted import counted
+from m2m.errors import InputError, Problems
+from m2m.formats.gguf import GGUFFile
+from m2m.formats.half import bf16_to_f32, f16_to_f32
+from m2m.formats.mapped import release
+from m2m.formats.safetensors import SafetensorsFile
+from m2m.nn.config import DecoderConfig
+
+_DTYPES = {"F16": "<f2", "BF16": "<u2", "F32": "<f4"}
+
+
+def open_weights(path: Path, config: DecoderConfig) -> Tensors:
+    """Open the file that holds a model's tensors, base.gguf or model.safetensors.
+
+    Raises:
+        InputError: a tensor is missing, surplus, or of another shape or type.
+    """
+    if path.suffix == ".gguf":
+        return GGUFWeights(path, config)
+    file = SafetensorsFile(path)
+    shapes = {name: file.shape(name) for name in file.names}
+    compare_shapes(str(path), config.weight_shapes(), shapes)
+    return file
+
+
+def compare_shapes(
+    where: str, expected: Mapping[str, Sequence[int]], stored: Mapping[str, Sequence[int]]
+) -> None:
+    """Raise InputError that lists all tensors that are missing, surplus or of another shape."""
+    problems = Problems()
+    for name in sorted(expected.keys() - stored.keys()):
+        problems.add(f"has no tensor {name}")
+    for name in sorted(stored.keys() - expected.keys()):
+        problems.add(f"has a tensor {name}, which this architecture does not have")
+    for name in sorted(expected.keys() & stored.keys()):
+        if tuple(stored[name]) != tuple(expected[name]):
+            problems.add(
+                f"tensor {name} is {list(stored[name])}, its config says {list(expected[name])}"
+            )
+    problems.raise_if_any(InputError, where)
+
+
+def keyed_weights(
+    path: Path, config: DecoderConfig, get: Callable[[str], Any]
+) -> dict[str, NDArray[np.float32]]:
+    """Return the weights that are in keys of a GGUF file, by the model's names."""
+    shapes, weights, problems = config.weight_shapes(), {}, Problems()
+    for key, names in keyed(config).items():
+        value = get(key)
+        values = value if isinstance(value, list) else [value] * len(names)
+        if len(values) != len(names) or not all(type(x) is float for x in values):
+            problems.add(f"{key} is {value!r:.60}, expected {counted(len(names), 'number')}")
+            continue
+        for name, number in zip(names, values, strict=True):
+            weights[name] = np.full(shapes[name], number, np.float32)
+            check_finite(path, key, weights[name])
+    problems.raise_if_any(InputError, str(path))
+    return weights
+
+
+class GGUFWeights:
+    """Tensors by HF name from a GGUF file; the family's rules are undone at each look-up.
+
+    Args:
+        path: a base.gguf, whose tensors are F16, BF16 or F32.
+        config: the sizes that belong to it.
+
+    Attributes:
+        path: the file's path.
+        names: the model's tensors.
+
+    Raises:
+        InputError: a tensor is missing, surplus, or of another shape or type.
+    """
+
+    def __init__(self, path: Path, config: DecoderConfig) -> None:
+        self.path = path
+        self._file, self._rules = GGUFFile(path), gguf_rules(config)
+        shapes = {name: tensor.shape for name, tensor in self._file.tensors.items()}
+        # Factors that scale nothing are in some sources, and in no config.
+        unscaled = {name: shapes[name] for name in (ROPE_FACTORS,) if name in shapes}
+        compare_shapes(str(path), unscaled | gguf_shapes(config), shapes)
+        for name, tensor in self._file.tensors.items():
+            if tensor.type.name not in _DTYPES:
+                raise InputError(
+                    f"{path}: tensor {name} is {tensor.type.name}, expected {', '.join(_DTYPES)}",
+                    "import the model again with `m2m models add`",
+                )
+        self._numbers = keyed_weights(path, config, self._file.value)
+        self._shapes = config.weight_shapes()
+        self.names = list(self._shapes)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._shapes
+
+    def dtype(self, name: str) -> str:
+        """Return the stored type of a tensor: "F32", "F16" or "BF16"."""
+        stored = None if name in self._numbers else self._rules.stored(name)
+        return "F32" if stored is None else self._file.tensors[stored].type.name
+
+    def raw(self, name: str) -> NDArray[Any]:
+        """Return a tensor in its stored type (BF16 as uint16): a view of the file if it can be."""
+        if name in self._numbers:
+            return self._numbers[name]
+        stored = self._rules.stored(name)
+        tensor = self._file.tensors[stored]
+        whole = self._file.raw(stored).view(_DTYPES[tensor.type.name]).reshape(tensor.shape)
+        return self._rules.part(name, whole)
+
+    def array(self, name: str) -> NDArray[np.float32]:
+        """Return a tensor as a new float32 array."""
+        raw = self.raw(name)
+        if raw.dtype == np.float32:
+            array = np.array(raw)
+        else:
+            array = f16_to_f32(raw) if raw.dtype == np.float16 else bf16_to_f32(raw)
+        self._give_back(name)
+        return array
+
+    def compact(self, name: str) -> NDArray[np.float16] | NDArray[np.float32]:
+        """Return a tensor as a new array: float16 if it is stored as F16, else float32."""
+        if self.dtype(name) != "F16":
+            return self.array(name)
+        array = np.array(self.raw(name))
+        self._give_back(name)
+        return array
+
+    def _give_back(self, name: str) -> None:
+        """Take the pages of a tensor that was copied out of this process's memory."""
+        if name not in self._numbers:
+            release(self._file.raw(self._rules.stored(name)))
+
+    def release(self) -> None:
+        """Take the file's pages out of this process's memory; reading them loads them again."""
+        self._file.release()
+
+
+Tensors = SafetensorsFile | GGUFWeights
+
+
+class BaseWeights(Mapping[str, NDArray[Any]]):
+    """Tensors by HF name; each look-up reads the file and returns a new array.
+
+    Args:
+        file: the file that holds them.
+        compact: return float16 for tensors that are stored as float16; others are float32.
+    """
+
+    def __init__(self, file: Tensors, *, compact: bool = False) -> None:
+        self.file = file
+        self._read = file.compact if compact else file.array
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if name not in self:
+            raise KeyError(name)
+        return self._read(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.file
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.file.names)
+
+    def __len__(self) -> int:
+        return len(self.file.names)
