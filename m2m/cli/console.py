@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from m2m.cli.next_step import named
 from m2m.escaping import one_line, visible
 from m2m.formats.json_text import json_text
 from m2m.progress import Meter, duration
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
 PLAIN_EVERY = 5.0
+_FOLDED = 24  # characters of a long path, which may be broken anywhere
 
 
 class TerminalProgress:
@@ -129,10 +131,16 @@ def stoppable(progress: TerminalProgress) -> Iterator[None]:
 def say(*lines: str, err: bool = False) -> None:
     """Print lines on stdout or stderr; everything except tables and JSON goes through here.
 
-    A line stays one line, and nothing in it can control the terminal.
+    A line stays one line, and nothing in it can control the terminal. `m2m COMMAND RECIPE` in it
+    gets the user's recipe and options.
     """
     for line in lines:
-        click.echo(one_line(line), err=err)
+        click.echo(one_line(named(line)), err=err)
+
+
+def say_next(line: str) -> None:
+    """Print the command to type next on stdout."""
+    say(f"Next       {line}")
 
 
 def say_on(text: str) -> None:
@@ -182,7 +190,15 @@ def make_table(*heads: str, right: Collection[str] = (), fold: bool = False) -> 
 
 
 def print_table(table: Table) -> None:
-    """Print a table on stdout; cells are plain text, so rich finds no markup in them."""
+    """Print a table on stdout; cells are plain text, so rich finds no markup in them.
+
+    No name is cut and no word broken: if the table is wider than the terminal allows, each row is
+    printed as lines, a line for each column.
+    """
+    console = stdout_console()
+    if _least_width(table) > console.width:
+        _print_rows(table)
+        return
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
@@ -193,12 +209,41 @@ def print_table(table: Table) -> None:
             Text(one_line(head)),
             justify="right" if head in table.right else "left",
             overflow="fold" if table.fold and not i else "ellipsis",
+            min_width=_least(table, i),
         )
     for cells, bold, apart in table.rows:
         if apart:
             drawn.add_section()
         drawn.add_row(*(Text(one_line(cell)) for cell in cells), style="bold" if bold else "")
-    stdout_console().print(drawn)
+    console.print(drawn)
+
+
+def _least(table: Table, place: int) -> int:
+    """Return the characters that a column needs so that no word of it is broken."""
+    from rich.cells import cell_len
+
+    cells = [one_line(cells[place]) for cells, _, _ in table.rows]
+    if table.heads[place] in table.right:  # a number with its error stays on one line
+        return max(map(cell_len, [*cells, *one_line(table.heads[place]).split()]), default=0)
+    words = [word for text in [*cells, one_line(table.heads[place])] for word in text.split()]
+    most = _FOLDED if table.fold and not place else 1 << 30
+    return min(most, max(map(cell_len, words), default=0))
+
+
+def _least_width(table: Table) -> int:
+    return sum(_least(table, place) for place in range(len(table.heads))) + 3 * len(table.heads)
+
+
+def _print_rows(table: Table) -> None:
+    """Print each row as lines: the first cell, then every other with the head of its column."""
+    width = max(map(len, table.heads[1:]), default=0)
+    for cells, _, apart in table.rows:
+        first, *others = cells
+        say("", *(["---"] if apart else []), f"{table.heads[0]} {first}")
+        for head, cell in zip(table.heads[1:], others, strict=True):
+            if cell:
+                say(f"  {head:{width}}  {cell}")
+    say("")
 
 
 def stdout_console() -> Console:

@@ -17,6 +17,7 @@ from m2m.cli.options import (
     data_roots,
     given_settings,
     json_option,
+    keep_if_recipe,
     model_words,
     row_options,
 )
@@ -37,7 +38,9 @@ def data() -> None:
 
 
 @data.command("check")
-@click.argument("files", nargs=-1, required=True, type=FILE, metavar="FILE...")
+@click.argument(
+    "files", nargs=-1, required=True, type=FILE, metavar="FILE...", callback=keep_if_recipe
+)
 @click.option("--model", type=MODEL, help="Count its tokens: a name under models/, or a folder.")
 @click.option(
     "--target", "targets", multiple=True, type=FILE, help="Examples no row may hold. Repeatable."
@@ -86,7 +89,12 @@ def check(
         command = command_of(("m2m", "data", "check"), files, targets, rest, given)
         results = check_files(command, formatter, limit, first)
     counted = results[0].tokens is not None
-    show.result([e.as_json() for e in results], as_json, lambda: show_checked(results, counted))
+    then = "m2m run RECIPE" if files[0].suffix == ".toml" else ""
+    if any(result.refused for result in results):
+        then = ""
+    show.result(
+        [e.as_json() for e in results], as_json, lambda: show_checked(results, counted), then
+    )
     if bad := [str(result.file) for result in results if result.refused]:
         raise InputError(
             f"`m2m run` would refuse {', '.join(bad)}",

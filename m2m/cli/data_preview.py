@@ -15,6 +15,7 @@ from m2m.cli.options import (
     data_roots,
     given_settings,
     json_option,
+    keep_if_recipe,
     model_words,
     row_options,
 )
@@ -30,7 +31,7 @@ _MOST = 20  # problems of a file
 
 
 @click.command("preview")
-@click.argument("files", nargs=-1, type=FILE, metavar="FILE|RECIPE...")
+@click.argument("files", nargs=-1, type=FILE, metavar="FILE|RECIPE...", callback=keep_if_recipe)
 @click.option("--target", "targets", multiple=True, type=FILE, help="A target's file. Repeatable.")
 @row_options
 @click.option("--rows", default=5, show_default=True, type=click.IntRange(1), help="Rows to show.")
@@ -82,7 +83,8 @@ def preview(
         words = ("m2m", "data", "preview")
         command = command_of(words, files, targets, rest, given_settings(reading))
         found, bad = preview_files(command, formatter, rows, whole=whole)
-    show.result([each.as_json() for each in found], as_json, lambda: show_previews(found))
+    then = "m2m data check RECIPE" if files and files[0].suffix == ".toml" else ""
+    show.result([each.as_json() for each in found], as_json, lambda: show_previews(found), then)
     if bad:
         raise bad
 

@@ -132,13 +132,13 @@ def init(
     planned: bool | None,
     **given: Any,
 ) -> None:
-    """Write a recipe for your files; on a terminal, ask for everything that is missing.
+    """Write a recipe for your files.
 
-    m2m finds out how the rows of a file are meant. If it cannot know, it asks, or prints the lines
-    to choose from: this command with options such as --prompt, which are fields of a dataset in the
-    recipe. They hold for all files that have the columns; after --for FILE they hold for this file
-    alone (in a template, \\n is a line break). New files are written next to the recipe, and yours
-    are not changed.
+    On a terminal it asks for everything that is missing. m2m finds out how the rows of a file are
+    meant. If it cannot know, it asks, or prints the lines to choose from: this command with options
+    such as --prompt, which are fields of a dataset in the recipe. They hold for all files that have
+    the columns; after --for FILE they hold for this file alone. (In a template, \\n breaks a line.)
+    New files are written next to the recipe, and yours are not changed.
 
     \b
     Example:  m2m init

@@ -8,13 +8,15 @@ import click
 from click.core import ParameterSource
 
 from m2m.cli.console import say
-from m2m.cli.options import json_option, quiet_option
+from m2m.cli.options import json_option, keep_recipes, quiet_option
 
 _MAKING = ("pairs", "seed", "target", "title")
 
 
 @click.command("judge")
-@click.argument("run", type=click.Path(path_type=Path), metavar="RECIPE|RUNDIR")
+@click.argument(
+    "run", type=click.Path(path_type=Path), metavar="RECIPE|RUNDIR", callback=keep_recipes
+)
 @click.argument(
     "answers",
     nargs=-1,

@@ -55,6 +55,7 @@ def add(
     from m2m.checkpoint import import_model, list_models
     from m2m.checkpoint.starter import locate
     from m2m.cli import show
+    from m2m.cli.console import say_next
     from m2m.llamacpp.guard import check_import
     from m2m.store import run_lock
 
@@ -72,6 +73,8 @@ def add(
         )
     if as_json or not quiet:
         show.models([info], as_json)
+        if not as_json:
+            say_next(f"m2m init --model {info.name}")
     else:
         show.model_warnings([info])
 

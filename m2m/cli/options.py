@@ -57,10 +57,25 @@ class Real(click.FloatRange):
 
 
 MODEL = Model()
-_ROOTS, _OVERRIDES, _OUT = "m2m.data_roots", "m2m.overrides", "m2m.out"
+# Names in `click.Context.meta`.
+ROOTS, OVERRIDES, OUT, RECIPES = "m2m.data_roots", "m2m.overrides", "m2m.out", "m2m.recipes"
 
 RECIPE = click.Path(dir_okay=False, path_type=Path)
-recipe_argument = click.argument("recipe", type=RECIPE, metavar="RECIPE")
+
+
+def keep_recipes(ctx: click.Context, _: click.Parameter, given: Any) -> Any:
+    """Keep the recipes that the user named, for the lines to type next; folders are none."""
+    paths = given if isinstance(given, tuple) else (given,)
+    ctx.meta[RECIPES] = [path for path in paths if path is not None and not path.is_dir()]
+    return given
+
+
+def keep_if_recipe(ctx: click.Context, _: click.Parameter, given: tuple[Path, ...]) -> Any:
+    """Keep a recipe that was given in place of bare files."""
+    return keep_recipes(ctx, _, given) if [path.suffix for path in given] == [".toml"] else given
+
+
+recipe_argument = click.argument("recipe", type=RECIPE, metavar="RECIPE", callback=keep_recipes)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 hours_option = click.option(
     "--hours",
@@ -77,7 +92,7 @@ data_root_option = click.option(
     multiple=True,
     envvar="M2M_DATA_ROOT",
     expose_value=False,
-    callback=lambda ctx, _, value: ctx.meta.__setitem__(_ROOTS, value),
+    callback=lambda ctx, _, value: ctx.meta.__setitem__(ROOTS, value),
     help="Another folder in which a recipe or task file may name files. Repeatable.",
 )
 
@@ -92,7 +107,7 @@ def _overrides(ctx: click.Context, _: click.Parameter, given: tuple[str, ...]) -
         if key in texts:
             raise click.BadParameter(f"{key} is given twice")
         texts[key] = text
-    ctx.meta[_OVERRIDES] = texts
+    ctx.meta[OVERRIDES] = texts
 
 
 set_option = click.option(
@@ -109,14 +124,14 @@ out_option = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
     expose_value=False,
-    callback=lambda ctx, _, value: ctx.meta.__setitem__(_OUT, value),
+    callback=lambda ctx, _, value: ctx.meta.__setitem__(OUT, value),
     help="Folder for the results; else m2m-runs/NAME in the recipe's folder.",
 )
 
 
 def refuse_out() -> None:
     """Raise click.UsageError if several recipes would share the folder of --out."""
-    if click.get_current_context().meta.get(_OUT):
+    if click.get_current_context().meta.get(OUT):
         raise click.UsageError("--out is the folder of one run; give one recipe with it.")
 
 
@@ -127,8 +142,8 @@ def given_recipe(path: Path) -> Recipe:
 
     context = click.get_current_context(silent=True)
     meta = context.meta if context else {}
-    texts = {key: Typed(text) for key, text in meta.get(_OVERRIDES, {}).items()}
-    return load_recipe(path, data_roots(), texts, meta.get(_OUT))
+    texts = {key: Typed(text) for key, text in meta.get(OVERRIDES, {}).items()}
+    return load_recipe(path, data_roots(), texts, meta.get(OUT))
 
 
 def run_folder_of(run: Path) -> Path:
@@ -140,7 +155,7 @@ def run_folder_of(run: Path) -> Path:
     from m2m.recipe import run_folder
 
     meta = click.get_current_context().meta
-    out, texts = meta.get(_OUT), meta.get(_OVERRIDES)
+    out, texts = meta.get(OUT), meta.get(OVERRIDES)
     if run.is_dir():
         if out or texts:
             raise click.UsageError(f"{run} is a folder already; --set and --out need a recipe.")
@@ -186,7 +201,7 @@ class ShareOfN(Pair):
 def data_roots() -> tuple[Path, ...]:
     """Return the folders that the user gave to the running command with `--data-root`."""
     context = click.get_current_context(silent=True)
-    return context.meta.get(_ROOTS, ()) if context else ()
+    return context.meta.get(ROOTS, ()) if context else ()
 
 
 share_option = click.option(

@@ -41,7 +41,9 @@ def plan(recipe: Path, as_json: bool, quiet: bool, hours: float | None) -> None:
     estimate = planned(inputs, quiet, Within(loaded, hours or 0.0))
     read = readings(inputs)
     data = {**estimate.as_json(), "readings": read}
-    show.result(data, as_json, lambda: show_plan(estimate, read))
+    limit = f" --hours {hours:g}" if hours else ""
+    then = f"m2m run RECIPE{limit}" if estimate.fits else ""
+    show.result(data, as_json, lambda: show_plan(estimate, read), then)
     if not estimate.fits:
         raise ResourceError("the run does not fit", "; ".join(estimate.advice))
 

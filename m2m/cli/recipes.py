@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from m2m.cli.options import (
     data_root_option,
     hours_option,
     json_option,
+    keep_recipes,
     leaks_option,
     quiet_option,
     recipe_command,
@@ -26,7 +28,9 @@ from m2m.cli.options import (
 
 
 @click.command("run")
-@click.argument("recipes", nargs=-1, required=True, type=RECIPE, metavar="RECIPE...")
+@click.argument(
+    "recipes", nargs=-1, required=True, type=RECIPE, metavar="RECIPE...", callback=keep_recipes
+)
 @click.option("--keep-going", is_flag=True, help="After a recipe that fails, go on with the next.")
 @hours_option
 @leaks_option
@@ -82,11 +86,11 @@ def train(
     with opened(recipe, quiet, "train", share=share, allow_leaks=allow_leaks) as work:
         trained = work.train()
         adapters = {"adapters": [adapter.as_json() for adapter in trained]}
-        show.result(adapters, as_json, lambda: show.adapters(trained))
+        show.result(adapters, as_json, lambda: show.adapters(trained), then="m2m search RECIPE")
 
 
 @click.command("search")
-@click.argument("recipe", type=RECIPE, required=False, metavar="RECIPE")
+@click.argument("recipe", type=RECIPE, required=False, metavar="RECIPE", callback=keep_recipes)
 @click.option(
     "--from-csv",
     "folder",
@@ -145,7 +149,8 @@ def search(
             )
             return
         ranking = work.search()
-        show.result(ranking.as_json(), as_json, lambda: show.ranking(ranking))
+        then = "m2m confirm RECIPE" if ranking.places else ""
+        show.result(ranking.as_json(), as_json, lambda: show.ranking(ranking), then)
 
 
 @click.command("confirm")
@@ -185,6 +190,7 @@ def confirm(
             confirmed.as_json(),
             as_json,
             lambda: show.confirmed(confirmed, len(work.recipe.datasets)),
+            "m2m report RECIPE" if confirmed.verdict.withheld else "m2m export RECIPE",
         )
 
 
@@ -204,7 +210,8 @@ def export(recipe: Path, as_json: bool, quiet: bool, allow_leaks: bool, anyway: 
 
     with opened(recipe, quiet, "export", allow_leaks=allow_leaks, anyway=anyway) as work:
         exported = work.export()
-        show.result(exported.as_json(), as_json, lambda: show.exported(exported))
+        then = f"m2m chat {shlex.quote(str(exported.gguf))}"
+        show.result(exported.as_json(), as_json, lambda: show.exported(exported), then)
 
 
 COMMANDS = [run, train, search, confirm, export]

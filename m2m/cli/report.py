@@ -6,11 +6,20 @@ from pathlib import Path
 
 import click
 
-from m2m.cli.options import Real, json_option, quiet_option, run_folder_of, run_options
+from m2m.cli.options import (
+    Real,
+    json_option,
+    keep_recipes,
+    quiet_option,
+    run_folder_of,
+    run_options,
+)
 
 
 @click.command("report")
-@click.argument("run", type=click.Path(path_type=Path), metavar="RECIPE|RUNDIR")
+@click.argument(
+    "run", type=click.Path(path_type=Path), metavar="RECIPE|RUNDIR", callback=keep_recipes
+)
 @click.option(
     "--watts",
     type=Real(min=0),

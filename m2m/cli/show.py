@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from m2m.cli.console import make_table, print_json, print_table, say
+from m2m.cli.console import make_table, print_json, print_table, say, say_next
 from m2m.counted import counted
 
 if TYPE_CHECKING:
@@ -34,12 +34,14 @@ _SAMPLED, _LONG = 3, 160  # questions that are printed, and characters of each o
 AHEAD = {1: "better", -1: "worse", 0: "no clear difference"}
 
 
-def result(as_data: Any, as_json: bool, table: Callable[[], None]) -> None:
-    """Print JSON if the user asked for it, otherwise the table."""
+def result(as_data: Any, as_json: bool, table: Callable[[], None], then: str = "") -> None:
+    """Print JSON if the user asked for it, otherwise the table and the command to type next."""
     if as_json:
         print_json(as_data)
-    else:
-        table()
+        return
+    table()
+    if then:
+        say_next(then)
 
 
 def models(infos: Sequence[ModelInfo], as_json: bool) -> None:
@@ -199,7 +201,10 @@ def run(result: RunResult, datasets: int) -> None:
     say(f"Report     {result.report} (open it in a browser)")
     say(f"Results    {result.folder}")
     if result.exported is None:
-        say("GGUF       not made, because of the verdict; `--anyway` makes it all the same")
+        say(
+            "GGUF       not made, because of the verdict; `m2m export RECIPE --anyway` makes it "
+            "all the same"
+        )
         return
     exported(result.exported)
     say(f"Try it     m2m chat {shlex.quote(str(result.exported.gguf))}")

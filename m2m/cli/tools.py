@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,7 +69,8 @@ def merge(
     from m2m.commands.merge import merge_adapters
 
     merged = merge_adapters(model, adapters, Merge(**options), kind, rank, out)
-    show.result(merged.as_json(), as_json, lambda: show.merged(merged))
+    then = f"m2m chat {shlex.quote(str(merged.out))}" if merged.out.suffix == ".gguf" else ""
+    show.result(merged.as_json(), as_json, lambda: show.merged(merged), then)
 
 
 @click.command("quantize")

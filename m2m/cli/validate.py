@@ -62,7 +62,9 @@ def validate(
             show.result(part.as_json(), as_json, lambda: show.part(part))
             return
         validation = work.validate()
-        show.result(validation.as_json(), as_json, lambda: show.validation(validation))
+        show.result(
+            validation.as_json(), as_json, lambda: show.validation(validation), "m2m report RECIPE"
+        )
 
 
 COMMANDS = [validate]
