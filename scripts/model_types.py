@@ -46,6 +46,7 @@ SIZES: dict[str, tuple[str, int, int, int, int, int, int, int, bool]] = {
     "Pythia 160M": ("gptneox", 768, 3072, 12, 12, 12, 64, 50304, False),
     "Gemma 3 270M": ("gemma3", 640, 2048, 18, 4, 1, 256, 262144, True),
     "Granite 4 350M": ("granite", 1024, 2048, 28, 16, 4, 64, 100352, True),
+    "LFM2 350M": ("lfm2", 1024, 4608, 16, 16, 8, 64, 65536, True),
     "SmolLM2 360M": ("llama", 960, 2560, 32, 15, 5, 64, 49152, True),
     "Qwen2.5 0.5B": ("qwen2", 896, 4864, 24, 14, 2, 64, 151936, True),
     "Qwen3 0.6B": ("qwen3", 1024, 3072, 28, 16, 8, 128, 151936, True),
@@ -54,6 +55,15 @@ SIZES: dict[str, tuple[str, int, int, int, int, int, int, int, bool]] = {
     "Llama 3.2 1B": ("llama", 2048, 8192, 16, 32, 8, 64, 128256, True),
     "EuroLLM 1.7B": ("llama", 2048, 5632, 24, 16, 8, 128, 128000, False),
     "Qwen3 1.7B": ("qwen3", 2048, 6144, 28, 16, 8, 128, 151936, True),
+}
+
+
+ATTENDING = (2, 5, 8, 10, 12, 14)  # layers of LFM2 350M
+MORE: dict[str, dict[str, Any]] = {
+    "LFM2 350M": {
+        "layer_mixers": tuple("attention" if n in ATTENDING else "conv" for n in range(16)),
+        "conv_taps": 3,
+    },
 }
 
 
@@ -142,7 +152,7 @@ def needs(answers: Any) -> str:
     for name, (family, c, f, layers, heads, kv, dim, vocabulary, tied) in SIZES.items():
         config = DecoderConfig(
             family, vocabulary, c, f, layers, heads, kv, dim, 1e-5, 1e4, tied, 2048,
-            **FAMILIES[family].traits,
+            **FAMILIES[family].traits, **MORE.get(name, {}),
         )  # fmt: skip
         weights = sum(math.prod(shape) for shape in config.weight_shapes().values())
         load = Load(16, PROJECTIONS, 2048, 512, 2, float16=True)

@@ -23,7 +23,7 @@ from m2m.checkpoint.sizes import (
 )
 from m2m.errors import Problems
 from m2m.families import FAMILIES, Family
-from m2m.formats.gguf import GGUFValue
+from m2m.formats.gguf import GGUFValue, GGUFValueType
 from m2m.nn.config import DecoderConfig, RopeScaling
 from m2m.nn.rope import frequencies
 
@@ -56,7 +56,8 @@ def config_from_gguf(
     family = _family(where, architecture, bool(get(f"{architecture}.attention.sliding_window")))
     problems = Problems()
     keys = Keys(lambda key: get(f"{architecture}.{key}"), problems)
-    values: dict[str, Any] = keys.sizes(GGUF)
+    mixers, keys = _mixers(keys, family)
+    values: dict[str, Any] = keys.sizes(GGUF) | mixers
     values |= {
         "vocab_size": next(iter(shapes.get("token_embd.weight", ())), 0),
         "rms_norm_eps": keys.number(family.epsilon),
@@ -89,6 +90,28 @@ def _biases(keys: Keys, family: Family, shapes: Mapping[str, Sequence[int]]) -> 
     if qkv != output:
         keys.problems.add("q, k and v have biases and the output of attention has none, or reverse")
     return {"attention_bias": qkv, "output_bias": output, "mlp_bias": mlp}
+
+
+def _mixers(keys: Keys, family: Family) -> tuple[dict[str, Any], Keys]:
+    """Return the mixer of each layer, and keys with one number of K/V heads.
+
+    The file has a number for each layer, 0 for those without attention.
+    """
+    name = "attention.head_count_kv"
+    counts = keys.get(name)
+    if "conv" not in family.mixers:
+        return {}, keys
+    others = [n for n in counts if n] if isinstance(counts, list) else []
+    if len({*others}) != 1 or len(counts) != keys.get("block_count"):
+        keys.problems.add(
+            f"{name} is {counts!r:.60}, expected one number a layer: 0 or that of the K/V heads"
+        )
+        return {}, keys
+    mixers = tuple("attention" if count else "conv" for count in counts)
+    get = keys.get
+    return {"layer_mixers": mixers}, Keys(
+        lambda key: others[0] if key == name else get(key), keys.problems
+    )
 
 
 def _flags(keys: Keys, family: Family, shapes: Mapping[str, Sequence[int]]) -> dict[str, bool]:
@@ -231,11 +254,20 @@ def config_to_gguf(config: DecoderConfig) -> dict[str, GGUFValue]:
         keys["attention.sliding_window_pattern"] = number(period_of(config.layer_is_local) or 0)
     if config.local_rope_theta is not None:
         keys["rope.freq_base_swa"] = real(config.local_rope_theta)
-    keys |= {field.gguf: real(getattr(config, field.name)) for field in family.fields}
+    for field in family.fields:
+        keys[field.gguf] = (number if field.whole else real)(getattr(config, field.name))
+    keys |= _mixers_to_gguf(config)
     flags = {flag.gguf: getattr(config, flag.name) for flag in family.flags if flag.gguf}
     keys |= {key: GGUFValue.boolean(value) for key, value in flags.items()}
     architecture = family.architecture
     return {f"{architecture}.{key}": value for key, value in keys.items()}
+
+
+def _mixers_to_gguf(config: DecoderConfig) -> dict[str, GGUFValue]:
+    if "conv" not in config.layer_mixers:
+        return {}
+    counts = [config.num_kv_heads * (mixer == "attention") for mixer in config.layer_mixers]
+    return {"attention.head_count_kv": GGUFValue.array(GGUFValueType.INT32, counts)}
 
 
 def longrope_keys(config: DecoderConfig, *, export: bool = False) -> dict[str, GGUFValue]:

@@ -18,6 +18,7 @@ from m2m.counted import counted
 from m2m.errors import InputError, Problems
 from m2m.families import FAMILIES
 from m2m.formats.gguf import GGUFFile
+from m2m.nn.config import stays_wide
 from m2m.tokenizer.cautions import vocabulary_cautions
 
 # llama_split_path() of llama.cpp: "%s-%05d-of-%05d.gguf"
@@ -53,7 +54,7 @@ def open_gguf(path: Path) -> Source:
         stored = rules.stored(name)
         file, tensor = home[stored], tensors[stored]
         array: NDArray[Any]
-        if tensor.type.name == dtype and len(tensor.shape) > 1:
+        if tensor.type.name == dtype and not stays_wide(name, tensor.shape):
             array = file.raw(stored).view(_HALVES[dtype]).reshape(tensor.shape)
         else:
             array = file.array(stored)

@@ -78,7 +78,7 @@ def unknown_json(path: Path, config: DecoderConfig) -> list[str]:
         data = nested
     known = _READ | {family.activation, *family.stated(vars(config)), *family.defaults}
     known |= {field.json for field in family.fields} | {flag.json for flag in family.flags}
-    known |= {name for names in family.json.values() for name in names}
+    known |= {name for names in family.json.values() for name in names} | family.idle
     if spelling := spelling_of(data):
         known |= {*spelling.sizes, *spelling.needed}
     unknown = sorted(key for key in data if key not in known and not _IDLE.fullmatch(key))
@@ -138,6 +138,8 @@ def config_from_json(path: Path) -> DecoderConfig:
     if family.longrope and rope.get("rope_type", rope.get("type")) in ("longrope", "su"):
         values["rope_scaling"] = longrope(rope, data, problems)
     values |= _window(keys, family, values, local)
+    if family.mixers:
+        values["layer_mixers"] = _mixers(keys, family, values["num_layers"])
     own = Keys(lambda key: data.get(key, rope.get(key)), problems, names)
     values |= fields_from_json(own, family, values)
     values |= {flag.name: bool(data.get(flag.json, flag.default)) for flag in family.flags}
@@ -150,7 +152,7 @@ def config_from_json(path: Path) -> DecoderConfig:
 
 def _completed(data: Mapping[str, Any], family: Family) -> dict[str, Any]:
     """Return a config.json with the usual names of keys, and the family's defaults."""
-    whole = dict(data)
+    whole = family.respelled(data)
     for ours, names in family.json.items():
         for name in reversed(names):
             if name in data:
@@ -238,6 +240,18 @@ def _window(
     return values | {"local_rope_theta": number}
 
 
+def _mixers(keys: Keys, family: Family, layers: int) -> tuple[str, ...]:
+    """Return the mixer of each layer."""
+    known = {"full_attention": "attention"} | {kind: own for own, kind in family.mixers.items()}
+    kinds = keys.get("layer_types")
+    if isinstance(kinds, list) and len(kinds) == layers and {*map(str, kinds)} <= known.keys():
+        return tuple(known[kind] for kind in kinds)
+    keys.problems.add(
+        f"layer_types is {kinds!r:.60}, expected {layers} times {' or '.join(sorted(known))}"
+    )
+    return ("attention",) * layers
+
+
 def config_to_json(config: DecoderConfig, dtype: str, token_ids: Mapping[str, Any]) -> Any:
     """Return the content of config.json, in the spelling of transformers 4 and 5.
 
@@ -287,6 +301,9 @@ def config_to_json(config: DecoderConfig, dtype: str, token_ids: Mapping[str, An
         data["layer_types"] = [kinds[flag] for flag in config.layer_is_local]
         if config.local_rope_theta is not None:
             data["rope_local_base_freq"] = config.local_rope_theta
+    if config.layer_mixers:
+        mixers = {"attention": "full_attention"} | dict(family.mixers)
+        data["layer_types"] = [mixers[mixer] for mixer in config.layer_mixers]
     data |= {flag.json: getattr(config, flag.name) for flag in family.flags}
     outside = {field.json for field in family.fields if not field.in_rope}
     data |= {key: value for key, value in fields_to_json(config).items() if key in outside}

@@ -21,7 +21,7 @@ from m2m.families import FAMILIES
 from m2m.formats.gguf import GGUFValue, GGUFValueType
 from m2m.formats.records import read_object
 from m2m.formats.safetensors import SafetensorsFile
-from m2m.nn.config import DecoderConfig
+from m2m.nn.config import DecoderConfig, stays_wide
 from m2m.opening import first_bytes, refuse_links
 from m2m.tokenizer.cautions import safe_name
 from m2m.tokenizer.convert import gguf_vocabulary
@@ -80,7 +80,8 @@ def open_folder(folder: Path) -> Source:
 
     def read(name: str) -> NDArray[Any]:
         file, stored = home[rules.stored(name)]
-        as_it_is = file.dtype(stored) == dtype and len(file.shape(stored)) > 1
+        wide = stays_wide(name, file.shape(stored))
+        as_it_is = file.dtype(stored) == dtype and not wide
         array = file.raw(stored) if as_it_is else file.array(stored)
         check_finite(file.path, stored, array)
         return rules.part(name, array)

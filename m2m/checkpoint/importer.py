@@ -42,6 +42,7 @@ from m2m.formats.digest import file_sha256
 from m2m.formats.disk import check_room
 from m2m.formats.gguf import GGMLQuantizationType, GGUFFile, GGUFTensorSpec, GGUFValue, write_gguf
 from m2m.formats.safetensors import TensorSpec, packed
+from m2m.nn.config import stays_wide
 from m2m.opening import copy_file
 from m2m.tokenizer.cautions import safe_name
 
@@ -81,7 +82,7 @@ def import_model(
         model.check_vocabulary()
         model = _settled(model)
     specs = {
-        weight: TensorSpec(weight, "F32" if len(shape) < 2 else model.dtype, shape)
+        weight: TensorSpec(weight, "F32" if stays_wide(weight, shape) else model.dtype, shape)
         for weight, shape in model.config.weight_shapes().items()
     }
     check_room(destination, sum(spec.nbytes for spec in specs.values()))

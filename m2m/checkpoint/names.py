@@ -103,6 +103,7 @@ class Rules:
         rule = self._places[names[0]].rule
         whole = whole + np.float32(rule.shift) if rule.shift else whole
         whole = whole.reshape(self.shapes[stored]) if rule.stacked else whole
+        whole = whole[:, None] if rule.channels else whole
         return np.ascontiguousarray(whole.T) if rule.transposed and whole.ndim == 2 else whole
 
     def part(self, name: str, whole: Array) -> Array:
@@ -110,6 +111,7 @@ class Rules:
         rule = self._places[name].rule
         whole = whole.T if rule.transposed and whole.ndim == 2 else whole
         whole = whole.reshape(-1) if rule.stacked else whole
+        whole = whole[:, 0] if rule.channels else whole
         rows = np.asarray(self._rows_of(name, whole), order="C")
         return rows - np.float32(rule.shift) if rule.shift else rows
 
@@ -204,6 +206,8 @@ class Rules:
         shape = (sum(self._shapes[name][0] for name in names), *rest)
         if self._places[names[0]].rule.stacked:
             return (len(names), *self._shapes[names[0]])
+        if self._places[names[0]].rule.channels:
+            return (shape[0], 1, *rest)
         return shape[::-1] if self._places[names[0]].rule.transposed else shape
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from m2m.errors import InputError, Problems
-from m2m.families import FAMILIES, Family
+from m2m.families import FAMILIES, Family, Field
 from m2m.families.refused import REFUSED
 from m2m.nn.config import DecoderConfig
 
@@ -104,7 +104,7 @@ def fields_from_json(keys: Keys, family: Family, sizes: Mapping[str, Any]) -> di
     """Return the family's own numbers of a config.json, by their names in DecoderConfig."""
     values = {}
     for own in family.fields:
-        value = keys.number(own.json, default=own.default)
+        value = _field(keys, own, own.json, own.default)
         values[own.name] = shortest(own.read(value, sizes)) if own.read else value
     return values
 
@@ -118,10 +118,16 @@ def fields_to_json(config: DecoderConfig) -> dict[str, float]:
     return values
 
 
+def _field(keys: Keys, own: Field, key: str, default: float | None) -> float:
+    if own.whole:
+        return keys.size(key, default=None if default is None else int(default))
+    return keys.number(key, default=default)
+
+
 def fields_from_gguf(keys: Keys, family: Family, sizes: Mapping[str, Any]) -> dict[str, float]:
     """Return the family's own numbers of a GGUF file, by their names in DecoderConfig."""
     return {
-        own.name: keys.number(own.gguf, default=own.missing(sizes) if own.missing else None)
+        own.name: _field(keys, own, own.gguf, own.missing(sizes) if own.missing else None)
         for own in family.fields
     }
 

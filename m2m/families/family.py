@@ -28,6 +28,7 @@ class Stored:
         transposed: the file stores matrices as (in, out), as GPT-2's Conv1D does.
         by_head: of a tensor that holds several modules, each head has its rows together.
         stacked: the modules are rows of one matrix, and not parts of one vector.
+        channels: the file has an axis of one element after the first (torch's Conv1d).
     """
 
     name: str
@@ -36,6 +37,7 @@ class Stored:
     transposed: bool = False
     by_head: bool = False
     stacked: bool = False
+    channels: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class Field:
         missing: returns the value of a GGUF without the key, from the sizes; None: it is needed.
         read: DecoderConfig's value from config.json's and the sizes; None: they are the same.
         write: the inverse of `read`.
+        whole: whether it is a whole number.
         in_rope: whether config.json has it among the settings of `rope_scaling`.
     """
 
@@ -82,6 +85,7 @@ class Field:
     read: Callable[[float, Values], float] | None = None
     write: Callable[[float, Values], float] | None = None
     in_rope: bool = False
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -187,6 +191,10 @@ class Family:
         top: GGUF's other tensors.
         hf: the places of modules in a Hugging Face folder that are not the model's own names.
         hf_layers: the prefix of layers there.
+        mixers: values of config.json's `layer_types` for layers without attention, by
+            `DecoderConfig.mixer`.
+        respelled: returns a config.json in which values that the class computes are stated.
+        idle: keys of config.json that change nothing, besides those of all families.
         keyed: a layer's tensors of one number, and the GGUF keys that hold those of all layers.
         traits: arguments of DecoderConfig in addition to the sizes.
         derive: returns more such arguments, from the sizes.
@@ -223,6 +231,9 @@ class Family:
     top: Mapping[str, Stored] = field(default_factory=lambda: TOP)
     hf: Mapping[str, Stored] = field(default_factory=dict)
     hf_layers: str = "model.layers"
+    mixers: Mapping[str, str] = field(default_factory=dict)
+    respelled: Callable[[Values], dict[str, Any]] = dict
+    idle: frozenset[str] = frozenset()
     keyed: Mapping[str, str] = field(default_factory=dict)
     traits: Values = field(default_factory=dict)
     derive: Callable[[Values], dict[str, Any]] = _nothing

@@ -53,7 +53,9 @@ FILE_TYPES: dict[str, FileType] = {
 
 # tensor_type_fallback(): the type for rows whose length is not a multiple of 256
 _FALLBACK = {Q4_K: Q5_0, Q5_K: Q5_1, Q6_K: Q8_0}
-_NOT_QUANTISED = re.compile(r"_norm\.weight|ffn_gate_inp\.weight")
+_NOT_QUANTISED = re.compile(
+    r"_norm\.weight|ffn_gate_inp\.weight|ssm_conv1d|shortconv\.conv\.weight"
+)
 _LAYER = re.compile(r"blk\.(\d+)\.")
 
 

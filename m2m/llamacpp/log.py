@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import re
 import threading
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 from m2m.errors import LlamaError
@@ -71,3 +73,16 @@ def install(llama_log_set: Any) -> None:
     """Send llama.cpp's log to `LOG`; restore the default before the interpreter ends."""
     llama_log_set(LOG.callback, None)
     atexit.register(llama_log_set, LogCallback(), None)
+
+
+_BUFFER = re.compile(r"(?<!\S)(\S+) model buffer size =")
+
+
+def all_mapped(lines: Sequence[str]) -> bool:
+    """Return whether llama.cpp uses all weights in the mapped file, without a copy.
+
+    Only llama.cpp's log says so (`load_tensors: CPU_Mapped model buffer size = ...`). If it says
+    nothing, the weights count as copied.
+    """
+    places = [match[1] for line in lines if (match := _BUFFER.search(line))]
+    return bool(places) and all(place.endswith("_Mapped") for place in places)

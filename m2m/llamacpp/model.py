@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import ctypes
 import os
-import re
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,14 +15,14 @@ import numpy as np
 from m2m.arrays import F32
 from m2m.errors import InputError, LlamaError, ResourceError
 from m2m.llamacpp import bindings as c
-from m2m.llamacpp.log import LOG
+from m2m.llamacpp.log import LOG, all_mapped
 from m2m.machine import free_memory_bytes
 
 WINDOW = 256  # cells: attention runs over all of them; scored tokens/s 1224 here, 1103 with 512
 _MOST_BATCH = 512  # tokens; more bring no speed and cost compute buffers
 _CELL_STEP = 256  # llama.cpp rounds n_ctx and the attended cells up to this (llama-context.cpp)
-_BUFFER = re.compile(r"(?<!\S)(\S+) model buffer size =")
 _WORK_BYTES = 48 << 20  # graphs and small buffers: without memory for them, ggml_init aborts
+_RECURRENT = 16  # sequences of a recurrent model: each has a state of its own, up to some 20 MB
 _LOGIT_BYTES = 128 << 20  # at most this much for the logits of one batch
 
 
@@ -52,16 +51,6 @@ def check_gpu_layers(layers: int) -> None:
         )
 
 
-def _all_mapped(lines: Sequence[str]) -> bool:
-    """Return whether llama.cpp uses all weights in the mapped file, without a copy.
-
-    Only llama.cpp's log says so (`load_tensors: CPU_Mapped model buffer size = ...`). If it says
-    nothing, the weights count as copied.
-    """
-    places = [match[1] for line in lines if (match := _BUFFER.search(line))]
-    return bool(places) and all(place.endswith("_Mapped") for place in places)
-
-
 def _refuse_without_memory(path: Path, needed: int) -> None:
     """Raise ResourceError if too few bytes are free; else llama.cpp would end the process."""
     free = free_memory_bytes()
@@ -80,6 +69,10 @@ class LlamaModel:
     not matter: a row that starts a multiple of 32 cells later in the cache has the same bits. At
     another place, sums over the cells add up in another order, and activations may then round
     differently: with Q8_0 by 0.2 nats (rms) of a choice (docs/scoring.md, "A row's place").
+
+    `recurrent` says whether some layers have a state in place of keys and values (LFM2). It belongs
+    to one sequence and cannot go back. So sequences share no token in a batch, and one more than
+    `sequences` keeps the state after the shared prefix, which the others copy.
 
     `mapped` says whether llama.cpp uses all weights in the mapped file, without a copy.
 
@@ -144,17 +137,18 @@ class LlamaModel:
         model: int | None = c.llama_model_load_from_file(os.fsencode(self.path), params)
         if not model:
             raise LOG.error(f"{self.path}: llama.cpp cannot load this model", mark)
-        self.mapped = _all_mapped(LOG.lines(mark))
+        self.mapped = all_mapped(LOG.lines(mark))
         return model
 
     def _refuse_other_kinds(self) -> None:
         for test, kind in (
             (c.llama_model_has_encoder, "an encoder model"),
             (c.llama_model_is_recurrent, "a recurrent model"),
-            (c.llama_model_is_hybrid, "a hybrid recurrent model"),
         ):
             if test(self._model):
                 raise LlamaError(f"{self.path}: is {kind}; m2m scores decoder models only")
+        self.recurrent = bool(c.llama_model_is_hybrid(self._model))
+        self._keepers = int(self.recurrent)
 
     def _open_context(self, cells: int) -> None:
         cells = -(-max(cells, 1) // _CELL_STEP) * _CELL_STEP
@@ -166,6 +160,8 @@ class LlamaModel:
         params.n_outputs_max = outputs
         # output_reserve() aborts if n_seq_max > n_outputs_max (llama-context.cpp)
         params.n_seq_max = min(outputs, c.MAX_SEQUENCES)
+        if self.recurrent:
+            params.n_seq_max = min(outputs, _RECURRENT + self._keepers)
         params.n_threads = params.n_threads_batch = self.threads
         params.flash_attn_type = c.FLASH_ATTN_DISABLED
         params.kv_unified = True
@@ -180,7 +176,7 @@ class LlamaModel:
         self._memory: int = c.llama_get_memory(context)
         self.cells: int = c.llama_n_ctx(context)
         self.batch: int = c.llama_n_batch(context)
-        self.sequences: int = c.llama_n_seq_max(context)
+        self.sequences: int = c.llama_n_seq_max(context) - self._keepers
         self.outputs = outputs
         self.kept = ()
 
@@ -262,6 +258,8 @@ class LlamaModel:
             LlamaError: llama.cpp refused the batch.
         """
         context = self._alive()
+        if self.recurrent and any(len(sequences) != 1 for sequences in owners):
+            raise ValueError("a token of a recurrent model belongs to one sequence")
         batch, rows, _memory = self._checked_batch(tokens, positions, owners, with_logits)
         mark = LOG.mark()
         code = c.llama_decode(context, batch)
@@ -293,7 +291,8 @@ class LlamaModel:
             raise ValueError(f"batch of {len(ids)} tokens, the context takes 1 to {self.batch}")
         if ids.min() < 0 or ids.max() >= self.vocab_size:
             raise ValueError(f"token ids outside 0..{self.vocab_size - 1}")
-        if count.min() < 1 or flat.min() < 0 or flat.max() >= self.sequences:
+        flat += self._keepers
+        if count.min() < 1 or flat.min() < 0 or flat.max() >= self.sequences + self._keepers:
             raise ValueError(f"sequence ids outside 0..{self.sequences - 1}")
         if rows > self.outputs:
             raise ValueError(f"{rows} rows of logits, the context gives {self.outputs}")
@@ -327,12 +326,15 @@ class LlamaModel:
         for start in range(0, size, self.batch):
             part = prefix[start : start + self.batch]
             places = range(start, start + len(part))
-            self.decode(part, places, [(0,)] * len(part), [False] * len(part))
-        if size:
-            for sequence in range(1, self.sequences):
-                c.llama_memory_seq_cp(self._memory, 0, sequence, 0, size)
+            self.decode(part, places, [(-self._keepers,)] * len(part), [False] * len(part))
+        self._share(size)
         self.kept = tuple(prefix)
         return size
+
+    def _share(self, size: int) -> None:
+        """Make the first sequence's `size` tokens the beginning of every other one."""
+        for sequence in range(1, self.sequences + self._keepers if size else 1):
+            c.llama_memory_seq_cp(self._memory, 0, sequence, 0, size)
 
     def recall(self, prefix: Sequence[int]) -> bool:
         """Return whether the cache begins with `prefix`; drop all else, or everything if not."""
@@ -340,6 +342,11 @@ class LlamaModel:
         if not prefix or tuple(prefix) != self.kept:
             self.clear()
             return False
+        if self.recurrent:  # a state cannot go back: only whole sequences are dropped
+            for sequence in range(1, self.sequences + 1):
+                c.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+            self._share(len(prefix))
+            return True
         if not c.llama_memory_seq_rm(self._memory, -1, len(prefix), -1):
             raise LlamaError("llama.cpp cannot drop the end of a sequence from its cache")
         return True

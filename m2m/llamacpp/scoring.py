@@ -2,7 +2,8 @@
 
 The prefix common to all prompts is decoded once and stays in the cache. The rest of a window is
 one tree of tokens: a token that several continuations share (in their prompt) is decoded once and
-belongs to all their sequences. The last token of a continuation is predicted, never decoded.
+belongs to all their sequences. The last token of a continuation is predicted, never decoded. Models
+with recurrent layers decode each continuation with its own prompt after the common prefix.
 """
 
 from __future__ import annotations
@@ -163,6 +164,7 @@ class _Tree:
     owners: list[list[int]] = field(default_factory=list)
     asked: list[list[tuple[_Branch, int]]] = field(default_factory=list)
     sequences: int = 0
+    shares: bool = True
     _children: dict[tuple[int, int], int] = field(default_factory=dict)
 
     def add(self, branch: _Branch) -> None:
@@ -170,7 +172,8 @@ class _Tree:
         first_asked = len(branch.path) - len(branch.targets)
         node = -1
         for depth, token in enumerate(branch.path):
-            child = self._children.setdefault((node, token), len(self.tokens))
+            key = (node, token) if self.shares or node >= 0 else (-1 - len(self.tokens), token)
+            child = self._children.setdefault(key, len(self.tokens))
             if child == len(self.tokens):
                 self.tokens.append(token)
                 self.depths.append(depth)
@@ -201,9 +204,9 @@ class _Scorer:
             return
         size = len(self.prefix)
         self.model.check_length(size + max(len(b.path) for unit in units for b in unit))
-        self.model.reserve(size + max(_LEAST_ROOM, *map(_tree_size, units)))
+        self.model.reserve(size + max(_LEAST_ROOM, *map(self._size, units)))
         for group in self._windows(units):
-            tree = _Tree()
+            tree = _Tree(shares=not self.model.recurrent)
             for branch in group:
                 tree.add(branch)
             self._decode(tree)
@@ -213,12 +216,16 @@ class _Scorer:
         for start in range(0, len(row), self.model.sequences):
             yield row[start : start + self.model.sequences]
 
+    def _size(self, unit: Sequence[_Branch]) -> int:
+        """Return the tokens that branches add to the cache."""
+        return sum(len(b.path) for b in unit) if self.model.recurrent else _tree_size(unit)
+
     def _windows(self, units: Iterable[list[_Branch]]) -> Iterator[list[_Branch]]:
         room = self.model.cells - len(self.prefix)
         group: list[_Branch] = []
         used = 0
         for unit in units:
-            size = _tree_size(unit)
+            size = self._size(unit)
             full = used + size > room or len(group) + len(unit) > self.model.sequences
             if group and full:
                 yield group
@@ -235,7 +242,7 @@ class _Scorer:
         """
         model, size, start = self.model, len(self.prefix), 0
         ahead = () if model.recall(self.prefix) else self.prefix
-        if len(ahead) >= model.batch:
+        if len(ahead) >= model.batch or (model.recurrent and ahead):
             self.decoded += model.keep(ahead)
             ahead = ()
         while start < len(tree.tokens):

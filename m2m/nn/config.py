@@ -12,11 +12,14 @@ if TYPE_CHECKING:
 
 Activation = Literal["silu", "gelu_tanh", "xielu"]
 Positions = Literal["rotary", "learned", "alibi"]
+Mixer = Literal["attention", "conv"]
 
 # Module paths inside a layer, in the order in which Hugging Face's Llama-like models name them.
 ATTENTION = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj")
 HEAD_NORMS = ("q_norm", "k_norm")
 MLP = ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
+# A layer's small tensors that stay float32 in files, as vectors do: kernels of convolutions.
+KERNELS = ("conv.conv.weight",)
 # Trained numbers of an activation (xIELU, arXiv 2411.13010), by their shape.
 ACTIVATION_NUMBERS = {"alpha_p": (1,), "alpha_n": (1,), "beta": (), "eps": ()}
 
@@ -95,6 +98,9 @@ class DecoderConfig:
         layer_is_local: one flag a layer; empty: all layers are local if there is a window.
         local_rope_theta: rotary base of local layers; None for `rope_theta`.
         rope_scaling: applies to layers that are not local.
+        layer_mixers: one name a layer: "attention", or "conv" for a gated short convolution
+            (LFM2); empty: all are attention.
+        conv_taps: tokens that a convolution sees, the token itself included.
     """
 
     architecture: str
@@ -143,6 +149,8 @@ class DecoderConfig:
     layer_is_local: tuple[bool, ...] = ()
     local_rope_theta: float | None = None
     rope_scaling: RopeScaling | None = None
+    layer_mixers: tuple[Mixer, ...] = ()
+    conv_taps: int = 0
 
     def __post_init__(self) -> None:
         if self.num_heads % self.num_kv_heads:
@@ -151,7 +159,7 @@ class DecoderConfig:
             raise ValueError(f"head_dim {self.head_dim} is odd and cannot be rotated in pairs")
         if self.rotary_dim % 2 or self.rotary_dim > self.head_dim:
             raise ValueError(f"{self.rotary_dim} of {self.head_dim} channels cannot be rotated")
-        for flags in (self.layer_is_local, self.layer_is_rotated):
+        for flags in (self.layer_is_local, self.layer_is_rotated, self.layer_mixers):
             if flags and len(flags) != self.num_layers:
                 raise ValueError(f"{len(flags)} layer flags, {self.num_layers} layers")
 
@@ -197,9 +205,14 @@ class DecoderConfig:
             bool(self.sliding_window) and local, rotated and self.positions == "rotary"
         )
 
-    def biases(self) -> tuple[str, ...]:
+    def mixer(self, layer: int) -> Mixer:
+        """Return the mixer of `layer`: attention, or a block in its place."""
+        return self.layer_mixers[layer] if self.layer_mixers else "attention"
+
+    def biases(self, layer: int) -> tuple[str, ...]:
         """Return the maps of a layer that have biases."""
-        qkv, output = (ATTENTION[:3], ATTENTION[3:])
+        attends = self.mixer(layer) == "attention"
+        qkv, output = (ATTENTION[:3], ATTENTION[3:]) if attends else ((), ())
         return (
             *(qkv if self.attention_bias else ()),
             *(output if self.output_bias else ()),
@@ -212,15 +225,21 @@ class DecoderConfig:
 
     def linear_shapes(self) -> dict[str, tuple[int, int]]:
         """Return (out, in) of the linear maps of every layer, by module path."""
-        c, f, q, kv = self.hidden_size, self.intermediate_size, self.query_size, self.kv_size
-        shapes = dict(zip(ATTENTION, [(q, c), (kv, c), (kv, c), (c, q)], strict=True))
+        c, f = self.hidden_size, self.intermediate_size
         mlp = dict(zip(MLP, [(f, c), (f, c), (c, f)], strict=True))
-        shapes |= {name: mlp[name] for name in self.mlp_names()}
+        rest = {name: mlp[name] for name in self.mlp_names()}
         return {
             f"model.layers.{layer}.{name}": shape
             for layer in range(self.num_layers)
-            for name, shape in shapes.items()
+            for name, shape in (self.mixer_shapes(self.mixer(layer)) | rest).items()
         }
+
+    def mixer_shapes(self, mixer: Mixer) -> dict[str, tuple[int, int]]:
+        """Return (out, in) of the linear maps of a mixer, by their path in a layer."""
+        c, q, kv = self.hidden_size, self.query_size, self.kv_size
+        if mixer == "conv":
+            return {"conv.in_proj": (3 * c, c), "conv.out_proj": (c, c)}
+        return dict(zip(ATTENTION, [(q, c), (kv, c), (kv, c), (c, q)], strict=True))
 
     def head_norm_names(self) -> tuple[list[str], list[str]]:
         """Return the norms of the heads of q and of k: one, or one for each head."""
@@ -273,16 +292,20 @@ class DecoderConfig:
             prefix = f"model.layers.{layer}"
             for name in self.norm_names():
                 shapes |= self._norm_shapes(f"{prefix}.{name}", width)
-            modules = [f"{prefix}.{name}" for name in self.biases()]
+            modules = [f"{prefix}.{name}" for name in self.biases(layer)]
             shapes |= {f"{module}.bias": linear[module][:1] for module in modules}
-            shapes |= {f"{prefix}.{name}": shape for name, shape in self._small_shapes().items()}
+            shapes |= {
+                f"{prefix}.{name}": shape for name, shape in self._small_shapes(layer).items()
+            }
         return shapes
 
-    def _small_shapes(self) -> dict[str, tuple[int, ...]]:
+    def _small_shapes(self, layer: int) -> dict[str, tuple[int, ...]]:
         """Return the shapes of a layer's tensors that are no maps, biases or norms of all of it."""
         shapes: dict[str, tuple[int, ...]] = {}
         if self.activation == "xielu":
             shapes |= {f"mlp.act_fn.{name}": shape for name, shape in ACTIVATION_NUMBERS.items()}
+        if self.mixer(layer) == "conv":
+            return shapes | {"conv.conv.weight": (self.hidden_size, self.conv_taps)}
         if self.qk_norm:
             whole = (self.query_size, self.kv_size)
             sizes = whole if self.norms_whole_qk else (self.head_dim,) * 2
@@ -293,6 +316,11 @@ class DecoderConfig:
     def _norm_shapes(self, module: str, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
         kinds = ("weight", "bias") if self.norm_bias else ("weight",)
         return {f"{module}.{kind}": shape for kind in kinds}
+
+
+def stays_wide(name: str, shape: tuple[int, ...]) -> bool:
+    """Return whether a tensor is float32 in the files that m2m writes."""
+    return len(shape) < 2 or name.endswith(KERNELS)
 
 
 @dataclass(frozen=True)

@@ -223,7 +223,7 @@ class Decoder:
         if len(ids) and (ids.min() < 0 or ids.max() >= config.vocab_size):
             raise ValueError(f"token id outside of 0..{config.vocab_size - 1}")
         tables, plans = {}, {}
-        for kind in {layer.kind for layer in self._layers}:
+        for kind in {layer.kind for layer in self._layers if layer.kind is not None}:
             window = config.sliding_window if kind.local else 0
             group = config.num_heads // config.num_kv_heads
             alibi = config.positions == "alibi"

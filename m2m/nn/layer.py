@@ -4,7 +4,7 @@
     x += attention(N1(x)) + mlp(N2(x))                          side by side
 
 N1 and N2 are norms before a sublayer, P1 and P2 after it; a family has some of them. The gain of a
-norm before a map is part of the map.
+norm before a map is part of the map. Some layers have a convolution in the place of attention.
 """
 
 from __future__ import annotations
@@ -19,13 +19,18 @@ from m2m.arrays import Array
 from m2m.nn.blocks.mlp import MLP, MLPState
 from m2m.nn.blocks.norm import Norm, Normalised
 from m2m.nn.blocks.self_attention import AttentionState, SelfAttention, Step
-from m2m.nn.config import DecoderConfig
+from m2m.nn.blocks.short_conv import ConvState, ShortConv
+from m2m.nn.config import DecoderConfig, LayerKind
 from m2m.nn.layout import Index
 from m2m.nn.linear import FusedLinear, Grads
 from m2m.nn.lora import LoraPair
 from m2m.nn.matrix import Storage
 
 __all__ = ["Grads", "Layer", "Saved", "Step"]
+
+
+# Blocks by `DecoderConfig.mixer`.
+MIXERS: dict[str, Any] = {"attention": SelfAttention, "conv": ShortConv}
 
 
 @dataclass
@@ -36,8 +41,8 @@ class Saved:
     """
 
     inv1: Array | None  # (T, 1)
-    attention: AttentionState
-    kept: Array  # (T2, H * D + R), rows of attention's output that are needed
+    mixer: AttentionState | ConvState
+    kept: Array  # (T2, H * D + R), rows of the mixer's output that are needed
     post1: Normalised | None
     inv2: Array | None  # (T2, 1)
     mlp: MLPState
@@ -59,20 +64,21 @@ class Layer:
             Norm(config, weights, name and f"{prefix}.{name}", storage)
             for name in config.norm_places()
         )
-        self.attention = SelfAttention(config, weights, number, storage, self._norm1)
+        kind = MIXERS[config.mixer(number)]
+        self.mixer: Any = kind(config, weights, number, storage, self._norm1)
         self.mlp = MLP(config, weights, f"{prefix}.mlp", storage, self._norm2)
-        self.kind = self.attention.kind
+        self.kind: LayerKind | None = self.mixer.kind
         self._width, self._parallel = config.hidden_size, config.parallel
 
     @property
     def maps(self) -> tuple[FusedLinear, ...]:
         """Return the layer's fused maps."""
-        return (self.attention.qkv, self.attention.o, self.mlp.up, self.mlp.down)
+        return (self.mixer.first, self.mixer.o, self.mlp.up, self.mlp.down)
 
     @property
     def stream_rank(self) -> int:
         """Return the most low-rank columns of a map that writes to the stream."""
-        return max(self.attention.o.rank, self.mlp.down.rank)
+        return max(int(self.mixer.o.rank), self.mlp.down.rank)
 
     def bind(self, lora: Mapping[str, LoraPair]) -> None:
         """Write the adapters of the layer's maps into the maps."""
@@ -95,14 +101,14 @@ class Layer:
             the arrays to save, the stream (T2, C) and this layer's last update to it, (T2, C).
         """
         space, width = step.space, self._width
-        h1 = self.attention.input(step.tokens, space, name)
+        h1 = self.mixer.input(step.tokens, space, name)
         inv1 = self._norm1.before(x, h1[:, :width], update)
-        state = self.attention.mix(step, h1, name)
+        state = self.mixer.mix(step, h1, name)
         kept = state.mixed
         if rows is not None:
             kept, x = kept[rows], x[rows]
         change = space.get("update", len(x), width)
-        self.attention.o.forward(kept, change)
+        self.mixer.o.forward(kept, change)
         post1 = self._post1.after(change, space, name + "post1")
         h2 = self.mlp.input(len(x), space, name)
         inv2 = self._norm2.before(x, h2[:, :width], None if self._parallel else change)
@@ -121,7 +127,7 @@ class Layer:
         Writes the adapters' gradients. The arrays are wider than the stream's C: the maps that
         write to the stream need these columns for their low-rank products.
         """
-        space, width, o = step.space, self._width, self.attention.o
+        space, width, o = step.space, self._width, self.mixer.o
         dh = space.get("update", len(dx), width)
         dout = self._post2.after_backward(dx, saved.post2, width + self.mlp.down.rank, space)
         self.mlp.backward(saved.mlp, dout, dh, grads, space)
@@ -135,11 +141,9 @@ class Layer:
         if rows is not None:
             dx = _scatter(dx, rows, space.get("dx", step.tokens, dx.shape[1]))
             dmixed = _scatter(dmixed, rows, space.get("dmixed.all", step.tokens, o.columns))
-        dh1 = self.attention.backward(step, saved.attention, dmixed, grads)
+        dh1 = self.mixer.backward(step, saved.mixer, dmixed, grads)
         if dh1 is not None:
-            self._norm1.before_backward(
-                dh1, saved.attention.h[:, :width], saved.inv1, dx[:, :width]
-            )
+            self._norm1.before_backward(dh1, saved.mixer.h[:, :width], saved.inv1, dx[:, :width])
         return dx
 
 

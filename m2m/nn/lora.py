@@ -91,17 +91,23 @@ def init_lora(
     return pairs
 
 
+# Maps of layers without attention, and those of attention that are in their place.
+STANDS_FOR = {"in_proj": "q_proj", "out_proj": "o_proj"}
+
+
 def select_modules(
     shapes: Mapping[str, tuple[int, int]], modules: Iterable[str]
 ) -> dict[str, tuple[int, int]]:
     """Return the entries of `shapes` whose path or last part is among `modules`, in model order.
 
-    Some families have no gate_proj; it is then left out.
+    Some families have no gate_proj; it is then left out. In layers without attention, q_proj also
+    selects the maps of the input, and o_proj that of the output.
 
     Raises ValueError that lists the names without a match.
     """
     asked = set(modules)
-    selected = {m: s for m, s in shapes.items() if m in asked or m.rsplit(".", 1)[-1] in asked}
+    last = {m: m.rsplit(".", 1)[-1] for m in shapes}
+    selected = {m: s for m, s in shapes.items() if {m, last[m], STANDS_FOR.get(last[m], m)} & asked}
     known = set(selected) | {m.rsplit(".", 1)[-1] for m in selected}
     if selected:
         known.add("gate_proj")

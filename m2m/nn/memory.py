@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from m2m.nn.config import DecoderConfig
@@ -45,8 +46,9 @@ class Load:
 def peak_bytes(config: DecoderConfig, load: Load, *, recompute: int, half: bool) -> int:
     """Return the most bytes that a `Decoder` with these options and an optimiser hold at once."""
     again = min(recompute, config.num_layers)
-    apart = config.num_layers - again + (again > 0)  # layers that run again share buffers
-    states = apart * _kept(config, load) + again * load.tokens * config.hidden_size
+    kept = [_kept(config, load, layer) for layer in range(config.num_layers)]
+    states = sum(kept[again:]) + max(kept[:again], default=0)  # those that run again share buffers
+    states += again * load.tokens * config.hidden_size
     floats = states + _passing(config, load) + load.threads * _blocks(config, load)
     return (
         FLOAT * floats
@@ -56,14 +58,30 @@ def peak_bytes(config: DecoderConfig, load: Load, *, recompute: int, half: bool)
     )
 
 
-def _ranks(config: DecoderConfig, load: Load) -> tuple[int, int, int, int]:
-    """Return the low-rank columns of qkv, o, gate and up, down."""
-    names = {
-        name.rsplit(".", 1)[-1] for name in select_modules(config.linear_shapes(), load.modules)
-    }
-    maps = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",))
-    ranks = (load.rank * sum(name in names for name in group) for group in maps)
-    q, o, g, d = (KINDS["bf16"].room(rank) if load.bf16 else rank for rank in ranks)
+Map = tuple[int, int, int]  # rows, columns and low-rank columns
+
+
+def _maps(config: DecoderConfig, load: Load, layer: int) -> tuple[Map, Map, Map, Map]:
+    """Return a layer's fused maps: into the mixer (q, k, v), out of it, up and down."""
+    chosen = select_modules(config.linear_shapes(), load.modules)
+    mixing = config.mixer_shapes(config.mixer(layer))
+    mlp = [f"mlp.{name}" for name in ("gate_proj", "up_proj", "down_proj")]
+    c, f = config.hidden_size, config.intermediate_size
+    sizes = mixing | dict(zip(mlp, [(f, c), (f, c), (c, f)], strict=True))
+
+    def fused(names: Sequence[str]) -> Map:
+        rank = load.rank * sum(f"model.layers.{layer}.{name}" in chosen for name in names)
+        rank = KINDS["bf16"].room(rank) if load.bf16 else rank
+        return sum(sizes[name][0] for name in names), sizes[names[0]][1], rank
+
+    *first, last = mixing
+    up = mlp[:2] if config.gated else mlp[1:2]
+    return fused(first), fused([last]), fused(up), fused(mlp[2:])
+
+
+def _ranks(config: DecoderConfig, load: Load, layer: int) -> tuple[int, int, int, int]:
+    """Return the low-rank columns of a layer's fused maps."""
+    q, o, g, d = (rank for _, _, rank in _maps(config, load, layer))
     return q, o, g, d
 
 
@@ -77,15 +95,18 @@ def _padded(load: Load) -> int:
     return load.tokens + max(PADS[0], load.tokens // PADS[1])
 
 
-def _kept(config: DecoderConfig, load: Load) -> int:
+def _kept(config: DecoderConfig, load: Load, layer: int) -> int:
     """Return the floats that a layer's forward saves (`layer.Saved`)."""
     c, wide = config.hidden_size, config.query_size
-    q, o, g, d = _ranks(config, load)
-    token = (c + q) + (wide + o) + (c + g) + (_up(config) + g) + d + 2
-    if config.qk_norm:
-        token += wide + config.kv_size + config.num_heads + config.num_kv_heads
+    q, o, g, d = _ranks(config, load, layer)
+    token = (c + q) + (c + g) + (_up(config) + g) + d + 2
     if config.post_norms:
         token += 2 * c + 2
+    if config.mixer(layer) == "conv":
+        return (token + 3 * c + (c + o)) * load.tokens
+    token += wide + o
+    if config.qk_norm:
+        token += wide + config.kv_size + config.num_heads + config.num_kv_heads
     heads = (config.num_heads + 2 * config.num_kv_heads) * (config.head_dim + 1)
     return token * load.tokens + heads * _padded(load)
 
@@ -98,7 +119,8 @@ def _passing(config: DecoderConfig, load: Load) -> int:
         config.query_size,
         config.kv_size,
     )
-    q, o, g, d = _ranks(config, load)
+    ranks = [_ranks(config, load, layer) for layer in range(config.num_layers)]
+    q, o, g, d = (max(rank[i] for rank in ranks) for i in range(4))
     low = max(o, d)
     token = 2 * c + (wide + 2 * kv + q) + (f + d) + 2 * (c + low) + 2 * wide + g
     token += 2 * (wide + kv)  # the rotary table, and the arrays that make it
@@ -106,6 +128,8 @@ def _passing(config: DecoderConfig, load: Load) -> int:
     padded = (wide + 2 * kv) + 2 * (wide + config.num_heads) + wide + 2 * kv
     head = 7 * c * load.tokens
     token += c if config.parallel else 0
+    if "conv" in config.layer_mixers:
+        token += max(0, 3 * c - wide - 2 * kv) + 4 * c
     between = 4 * kv * min(load.length, load.tokens) * config.num_layers if load.threads > 1 else 0
     return token * load.tokens + padded * _padded(load) + head + between
 
@@ -121,27 +145,22 @@ def _weights(config: DecoderConfig, load: Load, half: bool) -> int:
     """Return the bytes of the base, with the adapters' places in it."""
     shapes = config.weight_shapes()
     total = sum(math.prod(shape) for shape in shapes.values())
-    c, f, wide = config.hidden_size, config.intermediate_size, config.query_size
-    sizes = ((wide + 2 * config.kv_size, c), (c, wide), (_up(config), c), (c, f))
-    ranks = _ranks(config, load)
-    pairs = list(zip(sizes, ranks, strict=True))
-    places = sum((r + rank) * (c + rank) - r * c for (r, c), rank in pairs)
+    maps = [_maps(config, load, layer) for layer in range(config.num_layers)]
+    every = [each for layer in maps for each in layer]
+    places = sum((r + rank) * (c + rank) - r * c for r, c, rank in every)
     if half:
         # Stored as wide as they are cast; every thread casts one map at a time.
-        wider = sum(rows * rank for (rows, _), rank in pairs)
-        cast = max((rows + rank) * (columns + rank) for (rows, columns), rank in pairs)
-        stored = HALF * (total + config.num_layers * wider)
-        return stored + FLOAT * (config.num_layers * places + load.threads * cast)
+        wider = sum(rows * rank for rows, _, rank in every)
+        cast = max((rows + rank) * (columns + rank) for rows, columns, rank in every)
+        return HALF * (total + wider) + FLOAT * (places + load.threads * cast)
     if load.bf16:
-        twice = sum(2 * r * c + rank * (r + c) for (r, c), rank in pairs)
-        low = sum(rank * (r + c) for (r, c), rank in pairs)
-        maps = sum(r * c for (r, c), _ in pairs)
-        kept = (HALF * twice + FLOAT * low) * config.num_layers
-        rest = total - config.num_layers * maps
-        return kept + (HALF if load.float16 else FLOAT) * rest
+        twice = sum(2 * r * c + rank * (r + c) for r, c, rank in every)
+        low = sum(rank * (r + c) for r, c, rank in every)
+        rest = total - sum(r * c for r, c, _ in every)
+        return HALF * twice + FLOAT * low + (HALF if load.float16 else FLOAT) * rest
     tables = sum(math.prod(shapes[name]) for name in TABLES if name in shapes)
     saved = (FLOAT - HALF) * tables if load.float16 else 0
-    return FLOAT * (total + config.num_layers * places) - saved
+    return FLOAT * (total + places) - saved
 
 
 def _adapters(config: DecoderConfig, load: Load) -> int:

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from m2m.checkpoint import BaseModel, import_model
 from m2m.formats.gguf import GGMLQuantizationType, GGUFTensorSpec, encode, write_gguf
 from m2m.llamacpp import bindings as c
-from m2m.llamacpp.filetypes import FileType
+from m2m.llamacpp.filetypes import FileType, file_type
 from m2m.llamacpp.model import LlamaModel
+from m2m.llamacpp.scratch_model import Surrogate
+from tests.families.pico import family_folder
 from tests.tiny import gguf_name, gguf_rows, pico_config, pico_gguf, pico_metadata, pico_weights
 
 Quantizer = Callable[[Path, FileType, bool], Path]
@@ -62,3 +65,15 @@ def llama_quantize(tmp_path: Path) -> Quantizer:
         return out
 
     return run
+
+
+@pytest.fixture(scope="session")
+def recurrent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaModel]:
+    """A pico LFM2, whose convolutions keep a state; F32 weights and F32 cache."""
+    folder = tmp_path_factory.mktemp("lfm2")
+    import_model(
+        family_folder(folder / "hf", pico_config(architecture="lfm2")), folder / "m", name="m"
+    )
+    base = BaseModel.open(folder / "m").gguf
+    with Surrogate(base, file_type("f32"), folder, threads=1) as surrogate:
+        yield surrogate.load([], exact_cache=True)

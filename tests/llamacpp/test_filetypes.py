@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from m2m.checkpoint import import_model
 from m2m.errors import InputError
 from m2m.formats.gguf import GGUFFile
 from m2m.llamacpp import filetypes as f
 from m2m.llamacpp.quantize import tensor_bytes
+from tests.families.pico import CONFIGS, family_folder
 from tests.llamacpp.conftest import Quantizer
 from tests.tiers import rotated
+
+MIXED = [name for name, config in CONFIGS.items() if config.layer_mixers]
 
 
 def assert_equal_to_llama_quantize(
@@ -38,6 +43,16 @@ def test_files_equal_llama_quantizes(
     model: str, name: str, pure: bool, llama_quantize: Quantizer, request: pytest.FixtureRequest
 ) -> None:
     assert_equal_to_llama_quantize(request.getfixturevalue(model), name, pure, llama_quantize)
+
+
+@pytest.mark.parametrize("architecture", MIXED)
+@pytest.mark.parametrize("name", ["q8_0", "q4_k_m"])
+def test_files_of_layers_without_attention_equal_llama_quantizes(
+    architecture: str, name: str, tmp_path: Path, llama_quantize: Quantizer
+) -> None:
+    config = replace(CONFIGS[architecture], hidden_size=256, intermediate_size=512)
+    import_model(family_folder(tmp_path / "hf", config), tmp_path / "m", name="m")
+    assert_equal_to_llama_quantize(tmp_path / "m" / "base.gguf", name, False, llama_quantize)
 
 
 @pytest.mark.slow  # llama-quantize takes seconds on 135M parameters

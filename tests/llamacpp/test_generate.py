@@ -115,3 +115,11 @@ def test_many_long_prompts_fit_the_cache_and_the_context(exact: LlamaModel) -> N
         complete(exact, [[60] * 513], 5)
     with pytest.raises(ValueError, match="at least one token"):
         complete(exact, [[]], 5)
+
+
+def test_answers_of_a_recurrent_model_share_no_state(recurrent: LlamaModel) -> None:
+    prompts = [[*range(20, 30), *tail] for tail in ([5], [6, 7], [5, 9, 4], [8])]
+    together = complete(recurrent, prompts, 6)
+    alone = [complete(recurrent, [prompt], 6).texts[0] for prompt in prompts]
+    assert together.texts == alone == [complete(recurrent, [p], 6).texts[0] for p in prompts]
+    assert together.decoded < sum(map(len, prompts)) + 4 * 6

@@ -244,3 +244,23 @@ def test_starter_scores_are_those_of_one_sequence_at_a_time(starter: Path, tmp_p
         scored = assert_equals_naive(model, asked, 1e-3)
     assert scored.separate > 2.5 * scored.decoded
     assert not list(tmp_path.iterdir())
+
+
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(asked=requests, prefix=st.lists(st.integers(3, 290), max_size=40))
+def test_sequences_of_a_recurrent_model_share_no_state(
+    recurrent: LlamaModel, asked: list[Request], prefix: list[int]
+) -> None:
+    """Each score is that of one sequence alone, also from the cache of the call before."""
+    asked = [Request([*prefix, *r.prompt], r.continuations) for r in asked]
+    first, second = score(recurrent, asked), score(recurrent, asked)
+    assert first.loglik == second.loglik
+    assert first.decoded - second.decoded in (0, len(common_prefix(asked)))
+    assert_equals_naive(recurrent, asked, 1e-3)
+
+
+def test_a_recurrent_model_takes_no_token_of_two_sequences(recurrent: LlamaModel) -> None:
+    with pytest.raises(ValueError, match="one sequence"):
+        recurrent.decode([5], [0], [(0, 1)], [True])

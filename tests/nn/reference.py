@@ -173,7 +173,7 @@ class _Model:
         names = [name and f"{prefix}.{name}" for name in config.norm_places()]
         stream = x
         for number, part in enumerate(
-            (lambda h: self.attention(layer, h), lambda h: self.mlp(f"{prefix}.mlp", h))
+            (lambda h: self.mix(layer, h), lambda h: self.mlp(f"{prefix}.mlp", h))
         ):
             before, after = names[2 * number : 2 * number + 2]
             read = stream if config.parallel else x
@@ -197,6 +197,24 @@ class _Model:
             inner = np.sqrt(2.0 / np.pi) * (gate + 0.044715 * gate**3)
             act = 0.5 * gate * (1.0 + np.tanh(inner))
         return self.linear(f"{prefix}.down_proj", act * up if self.config.gated else act)
+
+    def mix(self, layer: int, h: Array) -> Array:
+        mixers = {"attention": self.attention, "conv": self.short_conv}
+        return mixers[self.config.mixer(layer)](layer, h)
+
+    def short_conv(self, layer: int, h: Array) -> Array:
+        prefix = f"model.layers.{layer}.conv"
+        b, c, x = np.split(self.linear(f"{prefix}.in_proj", h), 3, axis=1)
+        y = self.convolve(f"{prefix}.conv.weight", b * x)
+        return self.linear(f"{prefix}.out_proj", c * y)
+
+    def convolve(self, name: str, x: Array) -> Array:
+        """Conv1d with a group for each channel, padded on the left: a sum for each token."""
+        kernel = self.weights[name]
+        taps = kernel.shape[1]
+        padded = np.concatenate([np.zeros((taps - 1, x.shape[1])), x])
+        rows = [(padded[t : t + taps] * kernel.T).sum(axis=0) for t in range(len(x))]
+        return np.array(rows)
 
     def attention(self, layer: int, h: Array) -> Array:
         config, prefix, count = self.config, f"model.layers.{layer}.self_attn", len(h)

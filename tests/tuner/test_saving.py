@@ -34,6 +34,11 @@ SMALL = DecoderConfig(
 )
 LOAD = Load(rank=8, modules=PROJECTIONS, tokens=1024, length=512, threads=2, float16=True)
 LAYERS = SMALL.num_layers
+MIXED = {  # seven of ten layers without attention
+    "conv": dataclasses.replace(
+        SMALL, layer_mixers=("conv", "conv", "attention", "conv", "conv") * 2, conv_taps=3
+    ),
+}
 WAYS = [(0, False), (0, True), *((again, True) for again in range(2, LAYERS + 1))]
 
 
@@ -107,13 +112,14 @@ from m2m.nn.memory import peak_bytes
 from m2m.nn.optim import AdamW
 from m2m.recipe import PROJECTIONS
 from tests.nn.reference import make_batch
-from tests.tuner.test_saving import LOAD, SMALL
+from tests.tuner.test_saving import LOAD, MIXED, SMALL
 
 class Weights(dict):
     def __getitem__(self, name):
         return np.full(SMALL.weight_shapes()[name], 0.01, np.float16)
 
 recompute, maps = int(sys.argv[1]), sys.argv[2]
+SMALL = MIXED.get(sys.argv[3], SMALL)
 held = resident_bytes()
 decoder = Decoder(SMALL, Weights(), threads=2, recompute=recompute, maps=maps, rank=8)
 lora = init_lora(SMALL, PROJECTIONS, LOAD.rank, 16.0, np.random.default_rng(0))
@@ -133,8 +139,19 @@ print(json.dumps([peak_rss_bytes() - held, found]))
 @pytest.mark.parametrize("recompute", [0, LAYERS // 2, LAYERS])
 @pytest.mark.parametrize("maps", KINDS)
 def test_the_peak_is_what_was_expected(recompute: int, maps: str) -> None:
+    check_peak(recompute, maps)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mixer", MIXED)
+@pytest.mark.parametrize("recompute", [0, LAYERS])
+def test_the_peak_of_layers_without_attention(recompute: int, mixer: str) -> None:
+    check_peak(recompute, "whole", mixer)
+
+
+def check_peak(recompute: int, maps: str, mixer: str = "") -> None:
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, str(recompute), maps],
+        [sys.executable, "-c", CHILD, str(recompute), maps, mixer],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         check=True,

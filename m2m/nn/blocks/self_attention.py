@@ -73,7 +73,7 @@ class SelfAttention:
             Part(f"{prefix}.k_proj", config.num_kv_heads, turned),
             Part(f"{prefix}.v_proj"),
         ]
-        self.qkv = FusedLinear(
+        self.first = FusedLinear(
             parts, weights, storage, norm.gain, norm.offset, config.attention_bias
         )
         output = Part(f"{prefix}.o_proj", factor=config.residual_scale)
@@ -89,13 +89,15 @@ class SelfAttention:
 
     def input(self, rows: int, space: Workspace, name: str) -> Array:
         """Return the buffer of the input h, (T, C + R), whose first C columns the norm writes."""
-        return space.get(name + "h1", rows, self.qkv.columns + self.qkv.rank)
+        return space.get(name + "h1", rows, self.first.columns + self.first.rank)
 
     def mix(self, step: Step, h: Array, name: str) -> AttentionState:
         """Attend; `mixed` of the result, (T, H * D + R), is the input of the map `o`."""
         space = step.space
-        qkv = space.get("dqkv", step.tokens, self.qkv.rows + self.qkv.rank)[:, : self.qkv.rows]
-        self.qkv.forward(h, qkv)
+        qkv = space.get("dqkv", step.tokens, self.first.rows + self.first.rank)[
+            :, : self.first.rows
+        ]
+        self.first.forward(h, qkv)
         heads = self._turn(qkv[:, : self._rotated], step, name)
         mixed = space.get(name + "mixed", step.tokens, self.o.columns + self.o.rank)
         contexts = Contexts(step.layout, step.worker, space, self._number)
@@ -111,18 +113,12 @@ class SelfAttention:
         None in the first layer: nothing before it is trainable.
         """
         space = step.space
-        dqkv = space.get("dqkv", step.tokens, self.qkv.rows + self.qkv.rank)
+        dqkv = space.get("dqkv", step.tokens, self.first.rows + self.first.rank)
         plan, mixed = step.plans[self.kind], state.mixed[:, : self.o.columns]
-        data = dqkv[:, : self.qkv.rows]
+        data = dqkv[:, : self.first.rows]
         attention_backward(dmixed, mixed, state.groups, plan, state.contexts, data, space)
         self._turn_backward(data[:, : self._rotated], step, state.heads)
-        if not self._number:
-            self.qkv.backward_low(dqkv)
-            self.qkv.grads(state.h, state.h[:, self.qkv.columns :], dqkv, grads)
-            return None
-        dh = space.get("update", step.tokens, self.qkv.columns)
-        self.qkv.whole_backward(state.h, dqkv, dh, grads)
-        return dh
+        return input_gradient(self.first, self._number, state.h, dqkv, grads, space)
 
     def _turn(self, qk: Array, step: Step, name: str) -> Heads | None:
         """Rotate q and k and normalise their heads, in the family's order; return `heads`."""
@@ -169,6 +165,22 @@ class SelfAttention:
         for grad, rows, out, inv in zip(*views, invs, strict=True):
             self._norm_backward(grad, rows, inv, out)
         dqk[...] = before
+
+
+def input_gradient(
+    linear: FusedLinear, layer: int, h: Array, dout: Array, grads: Grads, space: Workspace
+) -> Array | None:
+    """Run the backward of a layer's first map; return the gradient of its input, (T, C).
+
+    None in the first layer, whose input is not trainable.
+    """
+    if not layer:
+        linear.backward_low(dout)
+        linear.grads(h, h[:, linear.columns :], dout, grads)
+        return None
+    dh = space.get("update", len(h), linear.columns)
+    linear.whole_backward(h, dout, dh, grads)
+    return dh
 
 
 def _head_gain(
