@@ -10,7 +10,7 @@ import numpy as np
 
 from m2m.errors import InputError, Problems
 from m2m.families import FAMILIES, Family, Field
-from m2m.families.refused import REFUSED
+from m2m.families.refused import reason_for
 from m2m.nn.config import DecoderConfig
 
 # Names of a model's sizes: in DecoderConfig, in config.json, in GGUF after the architecture.
@@ -32,9 +32,9 @@ def family_of(name: Any, table: Mapping[str, Family], field: str) -> Family:
     """Return the family `name`; raise InputError that lists the known ones if there is none."""
     if isinstance(name, str) and name in table:
         return table[name]
-    reason = f": {REFUSED[name]}" if isinstance(name, str) and name in REFUSED else ""
+    reason = reason_for(name) if isinstance(name, str) else "expected a name"
     raise InputError(
-        f"{field} is {name!r}, which m2m does not compute{reason}",
+        f"{field} is {name!r}, which m2m does not compute: {reason}",
         f"it knows: {', '.join(sorted(table))}",
     )
 

@@ -20,7 +20,7 @@ def compare(runs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
     """Compare the scores and the recipes of finished runs.
 
     Scores are compared only on the same questions, asked in the same way, by the same metric; other
-    runs get a table of their own. Runs that differ in nothing but seeds are one row. Each row is
+    runs get a table of their own. Runs that differ only in their seeds share a row. Each row is
     compared with the first: how far it is ahead, and on which part of the questions it is better.
 
     \b

@@ -171,7 +171,7 @@ leaks_option = click.option(
     help="Train also on rows that are dev or test questions; the result is then suspect.",
 )
 anyway_option = click.option(
-    "--anyway", is_flag=True, help="Make a GGUF also if the verdict is against it."
+    "--anyway", is_flag=True, help="Write the GGUF even if the verdict advises against it."
 )
 rescore_option = click.option(
     "--rescore", is_flag=True, help="Score here the models whose scores merge-runs brought."
@@ -208,7 +208,7 @@ share_option = click.option(
     "--share",
     type=ShareOfN(),
     metavar="I/N",
-    help="Only every Nth part, from the Ith on: for many machines over one folder.",
+    help="Do every Nth part, from the Ith on, so that machines share one folder.",
 )
 
 

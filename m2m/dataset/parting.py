@@ -1,4 +1,4 @@
-"""Find the first line at which two files of translated sentences stop to fit each other.
+"""Find the first line at which two files of translated sentences no longer match.
 
 Translations have lengths in proportion and the same numbers in them. If one file lost lines, all
 later pairs are pairs of strangers.

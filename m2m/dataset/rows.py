@@ -266,7 +266,7 @@ def _detect(source: Source, records: Sequence[Record]) -> tuple[str, frozenset[s
     if len(asking := [name for name in fitting if name != "text"]) > 1:
         columns = " and ".join(_listed(sorted(FORMATS[name][0])) for name in asking)
         raise InputError(
-            f"{path}:{first.line}: rows with {columns}: which of them is meant is not clear",
+            f"{path}:{first.line}: rows with {columns}: m2m cannot tell which of them to read",
             "say in the recipe which to read (prompt or messages), or delete the others",
         )
     if fitting:

@@ -1,4 +1,4 @@
-"""The ways in which a file's rows can be meant, if m2m cannot know: two or three to choose from."""
+"""Possible readings of a file, two or three to choose from, if m2m cannot know the right one."""
 
 from __future__ import annotations
 

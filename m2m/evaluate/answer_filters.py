@@ -143,7 +143,7 @@ def pipelines_of(keys: Mapping[str, Any]) -> tuple[list[Pipeline], tuple[str, ..
                 step.setdefault("regex_pattern", _PATTERN)
         made.append(Pipeline(name, tuple(used)))
     if notes and not made:
-        notes[-1] += "; metrics of written answers are those of the whole answers"
+        notes[-1] += "; metrics of written answers use the whole answer, without filters"
     return made or [WHOLE], tuple(notes)
 
 

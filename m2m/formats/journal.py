@@ -32,12 +32,10 @@ class Journal:
 
     Attributes:
         path: the file's path.
-        torn: whether the last replay dropped an unfinished last line.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.torn = False
         self._size = -1  # bytes after this object's last append; if it differs, check the end
 
     def replay(self) -> list[dict[str, Any]]:
@@ -50,8 +48,7 @@ class Journal:
 
     def lines(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield the entries of `replay`, each with its file and line as "PATH:LINE"."""
-        whole, rest = self._split()
-        self.torn = bool(rest)
+        whole, _ = self._split()
         start, number = 0, 0
         while start < len(whole):
             end, number = whole.index(b"\n", start), number + 1

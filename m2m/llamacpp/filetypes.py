@@ -164,7 +164,7 @@ def _more_bits(target: FileType, index: int, count: int) -> int:
 def quantized_layout(
     base: GGUFFile, target: FileType, *, pure: bool = False
 ) -> tuple[dict[str, GGUFValue], list[GGUFTensorSpec]]:
-    """Return the metadata and tensor table of `base` as a file of type `target`, as llama-quantize.
+    """Return the metadata and tensor table of `base` as llama-quantize writes type `target`.
 
     Tensors keep their order; only `general.file_type` and `general.quantization_version` change.
     """

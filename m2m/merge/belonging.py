@@ -1,4 +1,4 @@
-"""Check in words whether an adapter is for this base model and whether it changes it at all.
+"""Warn if an adapter seems to be made for another base model, or changes nothing.
 
 Shapes say little: a base model and its instruct version have the same ones. Fingerprints would
 decide it, but only m2m writes them. All other adapters store only the name of their base, so names

@@ -122,7 +122,7 @@ class Strategy(ABC):
 
     @abstractmethod
     def certain(self) -> list[Ask]:
-        """Return the asks up to the first that depends on an answer; other machines can do them."""
+        """Return the scores that are needed whatever the results; other machines can make them."""
 
     @abstractmethod
     def ask(self) -> list[Ask]:

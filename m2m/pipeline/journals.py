@@ -41,7 +41,7 @@ def join_journals(into: Path, sources: Iterable[Path]) -> int:
 
 
 def join_checks(into: Path, sources: Iterable[Path]) -> int:
-    """Add the stops in other journals of checks that this one does not have; return how many."""
+    """Copy checks that this journal lacks from other journals; return how many were added."""
     journal, count = Journal(into), 0
     known = {line.get("key") for line in journal.replay()}
     for source in sources:

@@ -66,7 +66,7 @@ class Within:
             The inputs with the cut recipe; they need not be read again.
 
         Raises:
-            ResourceError: no cut suffices; never with budget "until".
+            ResourceError: even all cuts together are not enough; cannot happen with budget "until".
         """
         until = inputs.recipe.confirm.budget == UNTIL
         decision = self.kept(until)
@@ -128,7 +128,7 @@ def decide(inputs: Inputs, rates: Rates, hours: float) -> dict[str, Any]:
     """Choose settings that fit, and list the losses; the least harmful cuts are made first.
 
     Raises:
-        ResourceError: no cut suffices; never with budget "until".
+        ResourceError: even all cuts together are not enough; cannot happen with budget "until".
     """
     work = Work(inputs, rates)
     if inputs.recipe.confirm.budget == UNTIL:

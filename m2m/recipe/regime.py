@@ -58,7 +58,7 @@ def contradiction(recipe: Recipe) -> str:
         return ""
     return (
         f'budget = "{UNTIL}" needs trainings that can always go on, and [train] schedule = '
-        f'"{recipe.train.schedule}" has an end; delete the schedule, or write schedule = '
+        f'"{recipe.train.schedule}" ends at a fixed step; delete the schedule, or write schedule = '
         f'"{ANYTIME}"'
     )
 

@@ -243,7 +243,7 @@ def confirmed_table(confirmation: Confirmation, datasets: int) -> Table:
     ]
     first = "" if confirmation.metric in metrics else "; scores are of the first target"
     lengths = {model.steps for model in models if model.how == "finetuned"} - {None}
-    equally = "; other fine-tunes are compared with it after as many steps as theirs"
+    equally = "; each is compared with it after an equal number of steps"
     uneven = "; fine-tunes have different steps, and more steps alone can raise a score"
     note = equally if confirmation.courses else uneven
     partly = any(seen.rows < seen.of for model in models for seen in model.seen.values())

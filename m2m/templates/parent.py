@@ -117,7 +117,7 @@ class Process:
         return f"signal {-code}" if code < 0 else f"exit code {code}"
 
     def close(self, grace: float = 0) -> None:
-        """End the child; twice is safe.
+        """Stop the child process; it is safe to call this twice.
 
         Args:
             grace: seconds that it gets to end by itself.
