@@ -18,7 +18,6 @@ from m2m.formats.journal import Journal
 def test_an_absent_journal_is_empty(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j.jsonl")
     assert journal.replay() == []
-    assert not journal.torn
 
 
 def test_entries_come_back_in_order_one_line_each(tmp_path: Path) -> None:
@@ -37,10 +36,8 @@ def test_every_torn_last_line_is_dropped_and_cut_off(tmp_path: Path, kept: int) 
         path.write_bytes(b'{"n":1}\n' * kept + last[:length])
         journal = Journal(path)
         assert journal.replay() == [{"n": 1}] * kept
-        assert journal.torn
         journal.append({"n": 2})
         assert journal.replay() == [{"n": 1}] * kept + [{"n": 2}]
-        assert not journal.torn
 
 
 @pytest.mark.parametrize("line", [b"{", b"[1]", b"\xff", b"", b"[" * 100_000, b"\0" * 8])
