@@ -50,6 +50,7 @@ def opened(
         allowed: `allow_leaks`, `anyway` and `rescore`, as `Run` takes them.
     """
     from m2m.cli.console import TerminalProgress, stoppable
+    from m2m.cli.time_left import expect
     from m2m.pipeline.run import Run
     from m2m.pipeline.shares import Share
     from m2m.planning.hours import Within
@@ -67,7 +68,10 @@ def opened(
         with run_lock(folder), stoppable(progress):
             log = Logged(progress, RunFolder(folder).log, warned)
             with _logged(log, command):
-                yield Run(loaded, log, part, hours=Within(original, hours or 0.0), **allowed)
+                work = Run(loaded, log, part, hours=Within(original, hours or 0.0), **allowed)
+                if not (hours or part):
+                    expect(work, progress, command)
+                yield work
     except (Interrupted, KeyboardInterrupt) as error:
         reason = error.message if isinstance(error, Interrupted) else "stopped"
         raise Interrupted(reason, f"go on with `{_same_line()}`") from error

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as RichProgress
 
+    from m2m.cli.time_left import TimeLeft
+
 PLAIN_EVERY = 5.0
 _FOLDED = 24  # characters of a long path, which may be broken anywhere
 
@@ -39,11 +41,19 @@ class TerminalProgress:
         self._stages = (0, 0)
         self._meter: Meter | None = None
         self._began, self._said = time.monotonic(), 0.0
+        self.expected: TimeLeft | None = None
+
+    @property
+    def is_terminal(self) -> bool:
+        """Return whether bars are drawn."""
+        return self._terminal
 
     def stage(self, title: str, number: int, total: int) -> None:
         """Show the stage above the bars from now on; on a plain stream, print its name."""
         self.finish()
         self._stage, self._stages = f"{number}/{total} {title}", (number, total)
+        if self.expected:
+            self.expected.enter(title)
         if not self.quiet and not self._terminal:
             self._line(self._stage)
 
@@ -55,9 +65,8 @@ class TerminalProgress:
             self._bars = _bars()
             if self._stage:
                 number, stages = self._stages
-                text = f"{duration(time.monotonic() - self._began)} so far"
                 self._bars.add_task(
-                    one_line(self._stage), total=stages, completed=number - 1, text=text
+                    one_line(self._stage), total=stages, completed=number - 1, text=self._so_far()
                 )
             self._bars.add_task(one_line(title), total=total, text="")
             self._bars.start()
@@ -71,11 +80,15 @@ class TerminalProgress:
             last = self._bars.task_ids[-1]
             self._bars.update(last, advance=amount, text=one_line(str(self._meter)))
             if len(self._bars.task_ids) > 1:
-                text = f"{duration(time.monotonic() - self._began)} so far"
-                self._bars.update(self._bars.task_ids[0], text=text)
+                self._bars.update(self._bars.task_ids[0], text=self._so_far())
         elif time.monotonic() - self._said >= PLAIN_EVERY and not self.quiet:
             self._said = time.monotonic()
-            self._line(f"{self._meter.title}: {self._meter}")
+            left = f"; {self.expected}" if self.expected and str(self.expected) else ""
+            self._line(f"{self._meter.title}: {self._meter}{left}")
+
+    def _so_far(self) -> str:
+        left = str(self.expected) if self.expected else ""
+        return ", ".join(filter(None, [f"{duration(time.monotonic() - self._began)} so far", left]))
 
     def finish(self) -> None:
         """Close the bar and leave a line of it; on a plain stream only if it took long."""

@@ -11,12 +11,13 @@ from m2m.cli.console import say
 from m2m.cli.options import json_option
 
 MARKS = {"ok": " ", "note": "-", "problem": "!"}
+PARTS = {"machine": "This machine", "models": "Base models", "folder": "This folder"}
 
 
 @click.command("doctor")
 @json_option
 def doctor(as_json: bool) -> None:
-    """Check this machine: missing or slow parts, and the remedy.
+    """Check this machine, the base models and this folder, and name the remedies.
 
     The exit code is 1 if something marked ! keeps m2m from working.
 
@@ -24,24 +25,30 @@ def doctor(as_json: bool) -> None:
     Example:  m2m doctor
     """
     from m2m.cli import show
-    from m2m.commands.doctor import diagnose
+    from m2m.commands.doctor import diagnose, next_line
     from m2m.errors import ResourceError
 
     findings = diagnose(Path.cwd())
     bad = [finding.name for finding in findings if finding.state == "problem"]
 
     def table() -> None:
+        part = ""
         for finding in findings:
+            if finding.part != part:
+                part = finding.part
+                say(PARTS[part])
             say(f"{MARKS[finding.state]} {finding.name:20} {finding.value}")
             if finding.remedy:
                 say(f"{'':23}{finding.remedy}")
 
     as_data = {"ok": not bad, "checks": [dataclasses.asdict(finding) for finding in findings]}
-    show.result(as_data, as_json, table)
+    show.result(as_data, as_json, table, "" if bad else next_line(findings))
     if bad:
-        raise ResourceError(
-            f"not ready: {', '.join(bad)}", "follow the advice below each line marked !"
-        )
+        here = [one.name for one in findings if one.state == "problem" and one.part == "folder"]
+        rest = [name for name in bad if name not in here]
+        faults = [f"this machine is not ready: {', '.join(rest)}"] if rest else []
+        faults += [f"m2m cannot work in this folder: {', '.join(here)}"] if here else []
+        raise ResourceError("; ".join(faults), "follow the advice below each line marked !")
 
 
 def show_versions(context: click.Context, option: click.Parameter, requested: bool) -> None:

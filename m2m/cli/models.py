@@ -83,9 +83,14 @@ add.help = (add.help or "").replace("FAMILIES", KNOWN)
 
 
 @models.command("list")
-@root_option
+@click.option(
+    "--models",
+    "root",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder that holds the models; else all in which m2m looks for a base.",
+)
 @json_option
-def list_(root: Path, as_json: bool) -> None:
+def list_(root: Path | None, as_json: bool) -> None:
     """List the imported models.
 
     \b
@@ -93,8 +98,11 @@ def list_(root: Path, as_json: bool) -> None:
     """
     from m2m.checkpoint import list_models
     from m2m.cli import show
+    from m2m.pipeline.inputs import model_folders
 
-    show.models(list_models(root), as_json)
+    roots = [root] if root else model_folders()
+    found = {info.name: info for each in reversed(roots) for info in list_models(each)}
+    show.models(sorted(found.values(), key=lambda info: info.name), as_json)
 
 
 @models.command("known")

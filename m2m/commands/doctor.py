@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +31,7 @@ from m2m.machine import (
     versions,
 )
 from m2m.nn.matrix import WORTH_BF16, bf16_gain
+from m2m.opening import SETTINGS, read_text
 from m2m.pipeline.inputs import model_folders
 
 GIB = 1 << 30
@@ -46,6 +47,10 @@ _LEAST_DISK = 2 * GIB
 _LEAST_RAM_DISK = 1 * GIB
 
 State = Literal["ok", "note", "problem"]
+Part = Literal["machine", "models", "folder"]
+# Files that look like data, in the listing of a folder.
+_DATA = (".csv", ".tsv", ".xlsx", ".xls", ".ods", ".jsonl", ".json", ".parquet", ".txt", ".tmx")
+_NAMED = 5  # files that are named; more are counted
 
 
 @dataclass(frozen=True)
@@ -57,12 +62,14 @@ class Finding:
         value: the value that was found.
         state: "problem": m2m cannot work so; "note": it works, but slower or with less.
         remedy: the next step, unless all is well.
+        part: its subject: "machine", "models" or "folder".
     """
 
     name: str
     value: str
     state: State = "ok"
     remedy: str | None = None
+    part: Part = "machine"
 
 
 def diagnose(folder: Path) -> list[Finding]:
@@ -72,7 +79,7 @@ def diagnose(folder: Path) -> list[Finding]:
         folder: the folder in which runs would be made.
     """
     build = installed_build()
-    return [
+    machine = [
         Finding("m2m", __version__),
         _python(),
         *_packages(),
@@ -82,10 +89,47 @@ def diagnose(folder: Path) -> list[Finding]:
         _bf16(),
         _load(),
         _memory(),
-        *_disks(folder),
+        *_ram_disk(),
         *_surroundings(),
-        *model_checks(model_folders()),
     ]
+    models = [*model_checks(model_folders())]
+    here = [_disk(folder), *_content(folder)]
+    parts: list[tuple[Part, list[Finding]]] = [("models", models), ("folder", here)]
+    return [*machine, *(replace(one, part=part) for part, own in parts for one in own)]
+
+
+def next_line(findings: Sequence[Finding]) -> str:
+    """Return the command to type next, if nothing keeps m2m from working."""
+    recipes = next((one for one in findings if one.name == "recipes" and one.state == "ok"), None)
+    if not any(one.part == "models" and one.name != "models" for one in findings):
+        return "m2m models known"
+    return f"m2m run {recipes.value.split(', ')[0]}" if recipes else "m2m init"
+
+
+def _content(folder: Path) -> Iterator[Finding]:
+    """Yield the recipes and the data of a folder."""
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    recipes = [path.name for path in files if path.suffix == ".toml" and _is_recipe(path)]
+    data = [path.name for path in files if path.suffix.lower() in _DATA]
+    if recipes:
+        yield Finding("recipes", _listed(recipes))
+    if data:
+        yield Finding("data", _listed(data))
+    if not recipes:
+        place = "" if data else " (name your files with `--data`, or go to their folder first)"
+        yield Finding("recipes", "none here", "note", f"`m2m init` writes one{place}")
+
+
+def _is_recipe(path: Path) -> bool:
+    try:
+        return "[[datasets]]" in read_text(path, SETTINGS)
+    except M2MError:
+        return False
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def _python() -> Finding:
@@ -193,15 +237,17 @@ def _memory() -> Finding:
     return Finding("memory", value)
 
 
-def _disks(folder: Path) -> Iterator[Finding]:
+def _disk(folder: Path) -> Finding:
     free = shutil.disk_usage(folder).free
     value = f"{free / GIB:.1f} GiB free under {folder}"
     if not os.access(folder, os.W_OK):
-        yield Finding("disk", value, "problem", f"you may not write to {folder}: work elsewhere")
-    elif free < _LEAST_DISK:
-        yield Finding("disk", value, "problem", "free some space: models and exports need it")
-    else:
-        yield Finding("disk", value)
+        return Finding("disk", value, "problem", f"you may not write to {folder}: work elsewhere")
+    if free < _LEAST_DISK:
+        return Finding("disk", value, "problem", "free some space: models and exports need it")
+    return Finding("disk", value)
+
+
+def _ram_disk() -> Iterator[Finding]:
     ram = Path("/dev/shm")
     if sys.platform == "linux":
         room = shutil.disk_usage(ram).free if ram.is_dir() else 0
@@ -225,9 +271,13 @@ def _surroundings() -> Iterator[Finding]:
 def model_checks(roots: Sequence[Path]) -> Iterator[Finding]:
     """Yield what is found about each model of these folders."""
     any_models = False
+    known = set[str]()
     for root in roots:
         for info in list_models(root):
+            if info.name in known:  # the first folder with this name is used
+                continue
             any_models = True
+            known.add(info.name)
             value = f"{millions(info.parameters)} parameters, {info.architecture}, {info.path}"
             try:
                 warnings = BaseModel.open(info.path).warnings
@@ -240,7 +290,7 @@ def model_checks(roots: Sequence[Path]) -> Iterator[Finding]:
                 yield Finding(info.name, warning, "note")
     if not any_models:
         remedy = (
-            "`m2m models add FILE.gguf`; for the starter run scripts/fetch-starter, then "
-            "`m2m models add starter`"
+            "`m2m models known` lists small ones, `m2m models add FILE.gguf` imports one; for the "
+            "starter run scripts/fetch-starter, then `m2m models add starter`"
         )
         yield Finding("models", "none imported yet", "note", f"next step: {remedy}")

@@ -120,6 +120,11 @@ class Run:
         for caution in self._inputs.cautions:
             progress.warn(caution)
 
+    @property
+    def inputs(self) -> Inputs:
+        """Return everything that the run reads."""
+        return self._inputs
+
     def run(self) -> RunResult:
         """Do all stages, ending with the report; do not export if the verdict is against it."""
         exported = None if self._withheld else self.export()

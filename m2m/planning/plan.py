@@ -124,6 +124,15 @@ def make_plan(inputs: Inputs, progress: Progress, within: Within | None = None) 
     return dataclasses.replace(plan, warnings=warnings)
 
 
+def estimated(inputs: Inputs, progress: Progress) -> Plan:
+    """Measure for some seconds, and return the plan of a run without hours; no warnings.
+
+    Raises:
+        M2MError: as `make_plan`, or training does not fit into memory.
+    """
+    return plan_with(inputs, calibrate(inputs, progress))
+
+
 def plan_within(
     inputs: Inputs, rates: Rates, hours: float, kept: dict[str, Any] | None = None
 ) -> Plan:

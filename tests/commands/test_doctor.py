@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,11 +51,11 @@ def test_models_are_opened_and_a_damaged_one_is_told(
     folder = pico_model(tmp_path)
     monkeypatch.setenv("M2M_MODELS", str(tmp_path))
     assert by_name(diagnose(tmp_path))["pico"].state == "ok"
-    weights = folder / "model.safetensors"
+    weights = folder / "base.gguf"
     weights.write_bytes(weights.read_bytes()[:-10])
     damaged = by_name(diagnose(tmp_path))["pico"]
     assert damaged.state == "problem"
-    assert "model.safetensors" in damaged.value
+    assert "base.gguf" in damaged.value
 
 
 @pytest.mark.parametrize(
@@ -96,17 +97,48 @@ def test_the_command_exits_by_what_it_found(
 ) -> None:
     folder = pico_model(tmp_path)
     monkeypatch.setenv("M2M_MODELS", str(tmp_path))
-    (folder / "model.safetensors").write_bytes(b"")
+    (folder / "base.gguf").write_bytes(b"")
     found = CliRunner().invoke(cli, ["doctor", "--json"])
     assert found.exit_code == 1
     printed = json.loads(found.stdout)
     assert not printed["ok"]
-    assert {"name", "value", "state", "remedy"} == printed["checks"][0].keys()
+    assert {"name", "value", "state", "remedy", "part"} == printed["checks"][0].keys()
     shutil.rmtree(folder)
     pico_model(tmp_path)
     well = CliRunner().invoke(cli, ["doctor"])
     assert well.exit_code == 0
     assert "llama.cpp" in well.stdout
+
+
+@pytest.mark.slow
+def test_the_folder_is_told_apart_from_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lab").mkdir()
+    monkeypatch.chdir(tmp_path / "lab")
+    found = CliRunner().invoke(cli, ["doctor"])
+    head = {line: place for place, line in enumerate(found.stdout.splitlines())}
+    assert head["This machine"] < head["Base models"] < head["This folder"]
+    assert found.stdout.splitlines()[-1] == "Next       m2m models known"
+    # A virtual environment next to models: they are found from every folder.
+    pico_model(tmp_path / "models")
+    monkeypatch.setattr(sys, "base_prefix", "/usr")
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
+    listed = CliRunner().invoke(cli, ["models", "list", "--json"])
+    assert [model["name"] for model in json.loads(listed.stdout)] == ["pico"]
+    for number in range(7):
+        Path(f"data{number}.xlsx").write_bytes(b"")
+    found = CliRunner().invoke(cli, ["doctor"])
+    assert "data2.xlsx, data3.xlsx, data4.xlsx and 2 more" in found.stdout
+    assert found.stdout.splitlines()[-1] == "Next       m2m init"
+    Path("my.toml").write_text("[base]\n[[datasets]]\n", encoding="utf-8")
+    Path("other.toml").write_text("[tool]\n", encoding="utf-8")
+    found = CliRunner().invoke(cli, ["doctor"])
+    assert found.stdout.splitlines()[-1] == "Next       m2m run my.toml"
+    if os.name == "posix" and os.getuid() != 0:
+        Path().chmod(0o555)
+        found = CliRunner().invoke(cli, ["doctor"])
+        assert "m2m cannot work in this folder: disk" in found.stderr
 
 
 def test_the_version_names_everything() -> None:
