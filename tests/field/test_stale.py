@@ -119,7 +119,7 @@ VALUES: dict[str, Any] = {
     "merge.growth": 0.75,
     "base.model": "other",
     "datasets.path": "other.jsonl",
-    "datasets.adapter": "m2m-runs/recipe/adapters/copy",
+    "datasets.adapter": "given",
     "targets.dev": "other-target.jsonl",
     "targets.test": "other-target.jsonl",
     "targets.data_root": "models",
@@ -231,7 +231,9 @@ def marks(recipe: Recipe, experts: dict[str, Path]) -> dict[str, set[str]]:
 @pytest.fixture(scope="module")
 def finished_here(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stale") / "scenario"
-    return with_others(Path(shutil.copytree(finished.parent, folder)) / "recipe.toml")
+    recipe = with_others(Path(shutil.copytree(finished.parent, folder)) / "recipe.toml")
+    shutil.copytree(experts_of(recipe)["copy"], folder / "given")
+    return recipe
 
 
 @pytest.fixture(scope="module")
