@@ -90,7 +90,7 @@ def show_command(name: str, folder: Path | None, as_json: bool, quiet: bool) -> 
     from m2m.commands.task_list import show_task
 
     row = show_task(name, folder, data_roots(), TerminalProgress(quiet))
-    show.result(row.as_json(), as_json, lambda: _one(row))
+    show.result(row.in_full(), as_json, lambda: _one(row))
 
 
 def _table(listing: Listing) -> None:
@@ -136,7 +136,7 @@ def _reasons(listing: Listing) -> None:
 def _one(row: Listed) -> None:
     from m2m.cli.console import say
 
-    for key, value in row.as_json().items():
+    for key, value in row.in_full().items():
         if isinstance(value, dict):
             value = ", ".join(f"{name}: {text}" for name, text in value.items())
         if isinstance(value, list):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import re
 from collections import Counter
@@ -56,6 +57,11 @@ class Listed:
     def remedy(self) -> str:
         """Return what the user can write to go on."""
         return (self.refusal.hint or "") if self.refusal else ""
+
+    def in_full(self) -> dict[str, Any]:
+        """Return the fields of `m2m tasks show --json`: with how to get data that is missing."""
+        how = self.check.fetch(self.entry)
+        return {**self.as_json(), **({"fetch": how} if how else {})}
 
     @property
     def members(self) -> list[str]:
@@ -175,7 +181,9 @@ def show_task(
     catalogue = Catalogue(home, roots, progress)
     entry = catalogue.get(name)
     if entry is None:
-        near = [e.name for e in catalogue if name.lower() in e.name.lower()]
+        names = [e.name for e in catalogue]
+        near = [known for known in names if name.lower() in known.lower()]
+        near = near or difflib.get_close_matches(name, names, 5, 0.7)
         hint = f"near are {', '.join(near[:5])}" if near else "`m2m tasks list` shows all names"
         raise InputError(f"{home}: has no task, group or tag called {name!r:.80}", hint)
     return Listed(entry, TaskCheck([*roots, home]))

@@ -73,6 +73,17 @@ class TaskCheck:
         except (InputError, StopIteration):
             return "missing"
 
+    def fetch(self, entry: Entry) -> str:
+        """Return how to get a task's data if it is a set of the hub that is missing, or ""."""
+        name = entry.keys.get("dataset_path")
+        if entry.path is None or name in LOADERS or self.data(entry) != "missing":
+            return ""
+        try:
+            folder_of(entry.path, str(name), self._roots)
+        except InputError as error:
+            return error.hint or ""
+        return ""
+
     def _folder(self, path: Path, name: str) -> Path | None:
         if name not in self._folders:
             try:

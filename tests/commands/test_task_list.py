@@ -83,3 +83,15 @@ def test_one_task_is_explained(tasks: Path) -> None:
     missing = run("show", "SCORE", tasks, "-q")
     assert missing.exit_code == 1
     assert "near are scores, scores2" in missing.stderr
+    assert "near are scores2, scores" in run("show", "scoers2", tasks, "-q").stderr
+
+
+def test_it_says_how_to_get_data_that_is_missing(tasks: Path, tmp_path: Path) -> None:
+    said = run("show", "asks", tasks, "-q").stdout
+    assert "data: missing" in said
+    (line,) = [line for line in said.splitlines() if line.startswith("fetch: ")]
+    name = json.loads(run("show", "asks", tasks, "-q", "--json").stdout)["dataset_path"]
+    assert f"`hf download {name} --repo-type dataset --local-dir {name}`" in line
+    root = tmp_path / "sets"
+    (root / name).mkdir(parents=True, exist_ok=True)
+    assert "fetch" not in run("show", "asks", tasks, "--data-root", root, "-q").stdout
