@@ -135,7 +135,7 @@ def _too_few(evidence: Evidence) -> Verdict | None:
     are = "is" if evidence.questions == 1 else "are"
     reason = f"{count}{comma} {are} too few to decide anything."
     sentence = f"No clear result yet. Best tried: {evidence.winner.name}. {_scores(evidence)}"
-    needed = _needed(evidence.winner.over_base, evidence.different)
+    needed = questions_needed(evidence.winner.over_base, evidence.different)
     enough = max(100, needed or 0)
     return Verdict(
         "unclear", sentence, (reason,), f"write about {enough} different test questions.", enough
@@ -208,7 +208,7 @@ def _better(evidence: Evidence) -> Verdict | None:
         f"test shows no clear difference between them. {_scores(evidence)}"
     )
     nearest = max(rivals, key=lambda rival: abs(rival.behind.estimate))
-    needed = _needed(nearest.behind, evidence.different)
+    needed = questions_needed(nearest.behind, evidence.different)
     tell = f"different test questions would separate it from {nearest.name}."
     more = f" About {needed:,} {tell}" if needed else ""
     advice = f"take {winner.name}, which was best on dev, or whichever data is easier to use.{more}"
@@ -224,7 +224,7 @@ def _unclear(evidence: Evidence) -> Verdict:
     spans = [winner.over_base] if winner.over_base.sign <= 0 else []
     if not winner.beats_guessing:
         spans.append(max(winner.over_chance.values(), key=lambda span: span.estimate))
-    counts = [_needed(span, evidence.different) for span in spans]
+    counts = [questions_needed(span, evidence.different) for span in spans]
     needed = None if None in counts else max(cast(list[int], counts))
     advice = (
         "more questions would not help: the difference is too small to matter."
@@ -238,7 +238,7 @@ def _unclear(evidence: Evidence) -> Verdict:
     return Verdict("unclear", sentence, tuple(reasons), advice, needed)
 
 
-def _needed(span: Interval, different: int) -> int | None:
+def questions_needed(span: Interval, different: int) -> int | None:
     """Return how many different questions would probably show this difference; None: too many.
 
     The standard error falls with the root of the number, and must be the difference / `POWER`.

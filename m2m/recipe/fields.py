@@ -279,7 +279,12 @@ class Limits:
 
 @dataclass(frozen=True)
 class Report:
-    """`[report]`: the assumptions of the report."""
+    """`[report]`: the head of the report, and its assumptions."""
+
+    title: str = optional("", "title of the report; default: the recipe's name", later=True)
+    project: str = optional("", "project that the report names", later=True)
+    author: str = optional("", "people that the report names", later=True)
+    date: str = optional("", "date of the report; default: the day of the last work", later=True)
 
     watts: float = optional(
         30.0, "power that the machine draws while it works, for the energy estimate", low=0.0

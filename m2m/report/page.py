@@ -48,7 +48,7 @@ _LIMITS = (
 
 def page(facts: Facts) -> str:
     """Return the whole page."""
-    title = f"{facts.name}: which datasets to fine-tune on"
+    title = facts.head("title") or f"{facts.name}: which datasets to fine-tune on"
     body = element("body", element("main", _header(facts), list(_sections(facts))))
     made_by = f"m2m {facts.versions.get('m2m', '')}".strip()
     return document(title, body, element("meta", name="generator", content=made_by))
@@ -57,7 +57,8 @@ def page(facts: Facts) -> str:
 def _header(facts: Facts) -> Markup:
     base, verdict = facts.base, facts.confirmation and facts.confirmation.verdict
     size = base.get("parameters")
-    about = [str(base.get("name", "unknown base"))]
+    who = [facts.head("project"), facts.head("author"), facts.head("date") or facts.day]
+    about = [*filter(None, who), str(base.get("name", "unknown base"))]
     if isinstance(size, int):
         about.append(f"{millions(size)} parameters")
     if facts.ranking:
@@ -69,7 +70,7 @@ def _header(facts: Facts) -> Markup:
     return element(
         "header",
         element("p", "m2m report", class_="kicker"),
-        element("h1", f"Which datasets? {facts.name}"),
+        element("h1", facts.head("title") or f"Which datasets? {facts.name}"),
         element("p", " · ".join(about), class_="about"),
         element("p", f"Verdict: {verdict.kind}", class_="kicker") if verdict else "",
         element("div", [_answered(*pair) for pair in four_questions(facts)], class_="answer"),

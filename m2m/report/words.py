@@ -12,6 +12,7 @@ from m2m.mix.facets import Breakdown
 from m2m.mix.mixture import Mixture
 from m2m.mix.worth import UNKNOWN, VERDICTS
 from m2m.progress import duration
+from m2m.report.collect import collecting
 from m2m.results.confirmation import Confirmation
 from m2m.results.facts import Facts, energy_text
 from m2m.results.ranking import NOT_SEARCHED, Ranking
@@ -23,6 +24,13 @@ COMPARED = {
     0: "shows no clear difference to",
 }
 STANDARD_ERRORS = 2.0  # a model is named if it is ahead on a facet by this many
+# Kinds of warnings, gravest first; the last one has all others, and licences come after it.
+_GRAVE = [
+    re.compile("dev or test question|has seen the answer|same rows as|[Dd]o not (use|trust)"),
+    re.compile("was made before|brings it up to date|[Nn]othing was learned|not reliable"),
+    re.compile("too few|only luck|[Rr]ounding|may not stop|too optimistic|left out|were cut"),
+    re.compile(""),
+]
 _NAMED = 8  # mixtures or datasets that are named
 
 
@@ -42,8 +50,9 @@ def findings(facts: Facts) -> list[str]:
 
 
 def warnings(facts: Facts) -> list[str]:
-    """Return the warnings; those that say the same of several datasets are one sentence."""
-    every = dict.fromkeys([*facts.warnings, *facts.remarks])
+    """Return the warnings, gravest first; those that say the same of datasets are one sentence."""
+    listed = sorted([*facts.warnings, *facts.remarks], key=lambda text: _gravity(text, facts))
+    every = dict.fromkeys(listed)
     names = sorted((source.name for source in facts.sources), key=len, reverse=True)
     if not names:
         return [*every]
@@ -61,6 +70,16 @@ def warnings(facts: Facts) -> list[str]:
         )
         for form, same in groups.items()
     ]
+
+
+def _gravity(text: str, facts: Facts) -> int:
+    """Return the place of a warning's kind: 0 if the result is worth nothing because of it.
+
+    Within a kind the order stays.
+    """
+    if text in facts.remarks:
+        return len(_GRAVE)
+    return next((place for place, kind in enumerate(_GRAVE) if kind.search(text)), len(_GRAVE) - 1)
 
 
 def _answer(facts: Facts) -> list[str]:
@@ -109,11 +128,12 @@ def _cost(facts: Facts) -> list[str]:
 
 
 def _next(facts: Facts) -> list[str]:
-    confirmation = facts.confirmation
+    confirmation, more = facts.confirmation, collecting(facts)
     if confirmation is None:
-        return ["Run `m2m confirm RECIPE`: it fine-tunes the best mixtures for real."]
+        return ["Run `m2m confirm RECIPE`: it fine-tunes the best mixtures for real.", *more]
     advice = confirmation.verdict.advice
     sentences = [f"{advice[:1].upper()}{advice[1:]}"] if advice else []
+    sentences += more
     if confirmation.courses:
         sentences += confirmation.courses.outlook
     if facts.export:

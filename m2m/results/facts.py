@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from m2m.export.licences import remarks
 from m2m.formats.journal import Journal
 from m2m.formats.records import read_object
 from m2m.mix.mixture import BASE, Mixture
+from m2m.opening import read_bytes
 from m2m.recipe import Report
 from m2m.results.answers import answers_table
 from m2m.results.confirmation import Confirmation, confirmed_table, facet_tables
@@ -40,6 +42,7 @@ from m2m.results.validation import Validation, validation_tables
 
 Json = Mapping[str, Any]
 JOULE_PER_KWH = 3.6e6
+_END = 4096  # bytes of a log that have its last line
 FEW_EXAMPLES = 30  # with fewer, a bootstrap's percentile intervals are too narrow to be shown alone
 
 
@@ -69,6 +72,7 @@ class Facts:
         watts: assumed power of the machine while it works.
         warnings: warnings about the results, each a sentence.
         remarks: obligations and restrictions of the licences of the base and of the winner's data.
+        day: the day of the last work, as 2026-11-30; "" without a log.
     """
 
     name: str
@@ -86,6 +90,11 @@ class Facts:
     watts: float = 0.0
     warnings: Sequence[str] = ()
     remarks: Sequence[str] = ()
+    day: str = ""
+
+    def head(self, name: str) -> str:
+        """Return a field of `[report]` that people see at its head: "title", "author", ..."""
+        return str(self.settings.get("report", {}).get(name) or "")
 
     @property
     def seconds(self) -> float:
@@ -168,7 +177,17 @@ def read_facts(path: Path, watts: float | None = None) -> Facts:
         remarks=remarks([(f"base model {base['name']}", str(base.get("licence") or "")), *used])
         if used
         else [],
+        day=_last_day(folder.log),
     )
+
+
+def _last_day(log: Path) -> str:
+    """Return the day of the last line of a run's log; "" if there is none."""
+    if not log.is_file():
+        return ""
+    end = read_bytes(log, growing=True)[-_END:].decode("utf-8", "replace")
+    days = re.findall(r"^(\d{4}-\d\d-\d\d) \d\d:\d\d:\d\d  ", end, re.MULTILINE)
+    return days[-1] if days else ""
 
 
 def _base(settings: Json) -> dict[str, Any]:

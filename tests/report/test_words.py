@@ -40,7 +40,17 @@ def test_the_answer_comes_first_and_ties_are_called_ties() -> None:
                 "20 W). The longest step was train: 1 h 00 min.",
             ],
         ),
-        ("What next?", ["More."]),
+        (
+            "What next?",
+            [
+                "More.",
+                "aa helps (worth +0.100, 95 % range 0.050 to 0.140); how often its rows were "
+                "seen is not known, so it cannot be said whether it needs rows or steps.",
+                "What a hundred more rows would bring was not measured: for that, an expert of "
+                "half of the rows has to be trained and compared.",
+                "About 50 different dev questions would separate aa from aa + bb in the search.",
+            ],
+        ),
     ]
 
 
