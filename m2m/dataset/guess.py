@@ -26,7 +26,7 @@ from m2m.dataset.no_label import Labelled, labelled
 from m2m.dataset.quality import MARKS_OF_TOOLS, marks
 from m2m.dataset.shapes import ABOUT_PAIR, SHAPES, Shape
 from m2m.dataset.templates import is_empty, only_name, parsed, value_at, word_key
-from m2m.dataset.turns import is_whole
+from m2m.dataset.turns import is_chat
 from m2m.errors import InputError
 from m2m.formats.records import Record
 
@@ -111,7 +111,7 @@ def _conversation(records: Sequence[Record]) -> str | None:
     held = [
         column
         for column in columns
-        if all(is_whole(record.fields.get(column)) for record in records)
+        if all(is_chat(column, record.fields.get(column)) for record in records)
     ]
     if len(held) > 1 and {"chosen", "rejected"} == {*held}:
         return "chosen"
@@ -245,8 +245,8 @@ def _answer(
     if held and all(isinstance(value, Mapping) and "text" in value for value in held):
         texts = [value["text"] for value in held]
         return _answer(f"{name}.text", texts, records, shape, part)
-    single = ".0." not in name or shape.several or _single(name, records)
-    if not single or any(isinstance(value, Mapping) for value in held):
+    one = ".0." not in name or shape.several or single(name, records)
+    if not one or any(isinstance(value, Mapping) for value in held):
         return None
     if ".0." in name and shape.several and part == "target":
         return name.replace(".0.", ".*.", 1)
@@ -261,7 +261,7 @@ def _answer(
     return f"{name}.0" if shape.several or all(len(value) == 1 for value in held) else None
 
 
-def _single(name: str, records: Sequence[Record]) -> bool:
+def single(name: str, records: Sequence[Record]) -> bool:
     """Return whether every list on the way to a field has one item."""
     steps = name.split(".")
     above = [".".join(steps[:i]) for i, step in enumerate(steps) if step == "0"]

@@ -28,6 +28,11 @@ def unnested(path: Path, records: Sequence[Record]) -> Sequence[Record]:
     if records and all(_has_paragraphs(record.fields) for record in records):
         questions = [row for record in records for row in _questions(record)]
         return [Record(row.fields, number) for number, row in enumerate(questions, 1)]
+    if records and all(r.fields.keys() >= {"mapping", "current_node"} for r in records):
+        raise InputError(
+            f"{path}:{records[0].line}: each turn is a node of a tree (an export of ChatGPT)",
+            'write each conversation as {"messages": [{"role": "user", "content": ...}, ...]}',
+        )
     if records and all(any(keys <= r.fields.keys() for keys in _PLACES) for r in records):
         raise InputError(
             f"{path}:{records[0].line}: the answers are places in an article, not texts (TyDi QA's "

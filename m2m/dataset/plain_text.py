@@ -71,6 +71,26 @@ _KINDS: tuple[tuple[str, re.Pattern[str], float, str], ...] = (
         "write the source as prompt and its translation as completion",
     ),
 )
+_KINDS += (
+    (
+        "a quiz with lettered answers",
+        re.compile(r"\(?[A-Ha-h]\s?[).:]\s+\S.*"),
+        0.3,
+        'write a row for each question: {"question": ..., "choices": [...], "answer": ...}',
+    ),
+    (
+        "a list of words with their meanings",
+        re.compile(r"[^:=\u2013\u2014]{1,40}\s[:=\u2013\u2014]\s[^:=\u2013\u2014]{1,60}"),
+        0.9,
+        "write it as a table with two columns",
+    ),
+    (
+        "a text a line with its id before it (Kaldi)",
+        re.compile(r"(?=\S*\d)(?=\S*[a-zA-Z])[\w.-]{4,}\s+[^\W\d_].*"),
+        0.95,
+        'delete the ids, or write text = "{text}" if the model shall write them, too',
+    ),
+)
 # A line was wrapped if the next word did not fit. This holds for 0.0 to 0.3 of the line breaks of
 # prose with one sentence a line, 0.8 to 1.0 of wrapped paragraphs, 0.6 with lists between them.
 _WRAPPED, _LEAST_BREAKS = 0.6, 4

@@ -287,7 +287,13 @@ def _unknown(source: Source, records: Sequence[Record]) -> InputError:
                 f"{key!r} to {name}" for key, name in known.items() if key != name in names | more
             ]
             return InputError(f"{message} {_listed(keys)}", f"rename {', '.join(wrong)}")
-    inside = [key for key, value in first.fields.items() if _is_rows(value)]
+    inside = [key for key, value in first.fields.items() if _is_rows(value)] or [
+        f"{key}/{name}"
+        for key, value in first.fields.items()
+        if isinstance(value, dict)
+        for name, item in value.items()
+        if _is_rows(item) and "/" not in key
+    ]
     hint = _ways(source, records)
     if inside and len(records) == 1 and guess(path, records, "dataset") is None:
         return Several(f"{path}: has rows under {_listed(inside)}", [path / key for key in inside])

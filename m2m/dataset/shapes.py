@@ -22,13 +22,16 @@ _LABEL = (
     r"target|hate|toxicity|dialect_label|majority_label|gold)(s|_?name|_?text|_?str|_?label)?|"
     r"(sentiment|emotion|topic|gold|intent|class|news|final)_(label|class|category))"
 )
-_QUESTION = r"(question|query|problem|prompt|instruction|inputs?|question_?(text|stem)|stem|ask)"
+_QUESTION = (
+    r"(question|query|problem|prompt|instruction|inputs?|question_?(text|stem)|stem|ask|"
+    r"swali|tambaya|ibeere|pergunta|pregunta)"
+)
 _PASSAGE = r"(context|passages?|paragraph|article|document|story|support|flores_passage|text)"
 _GOLD = (
     r"(answers?(_?(key|idx|index|label|letter|choice|option|num(ber)?))?|correct(_\w+)?|label|gold"
     r"|target|cop|ans|right_answer|solution|key)"
 )
-_ANSWERS = r"(answers?|target|targets|reply|output)"
+_ANSWERS = r"(answers?|jibu|majibu|amsa|idahun|r[eé]ponses?|respostas?|target|targets|reply|output)"
 _SOURCE = (
     r"((source|src)(_?(text|sentence|sent|lang(uage)?_text))?|(text|sentence|sent)_(source|src))"
 )
@@ -92,10 +95,11 @@ def _asked(name: str, choices: Mapping[str, str]) -> Shape:
     """Return the shape of a question with choices, perhaps about a passage."""
     return Shape(
         name,
-        {"question": rf"{_QUESTION}|goal|ctx|sentence", **choices, "answer": _GOLD,
+        {"question": rf"{_QUESTION}|goal|ctx|sentence", **choices, "answer!": _GOLD,
          "passage?": _PASSAGE},
         {"prompt": "{<passage>?}\n\n{<question>}", "answer": "{<answer>}", **_OPTIONS},
-        about=ABOUT_TASK + r"|\w+_id|required_\w+|time_\w+|cultur\w*|region|is_\w+|reference|"
+        about=ABOUT_TASK + r"|answer_(idx|index|num)|cot_content|src|exp|choice_type|\w+_name|"
+        r"\w+_id|required_\w+|time_\w+|cultur\w*|region|is_\w+|reference|"
         r"ind|activity_label|ctx_[ab]|split_type",
     )  # fmt: skip
 
@@ -169,6 +173,7 @@ SHAPES: tuple[Shape, ...] = (
          "names": r"(question\.)?(choices|options)(\.0)?\.(labels?|keys?)",
          "answer": r"answer_?key|answer"},
         {"prompt": "{<question>}", "answer": "{<answer>}", "choices": "{<choices^>}"},
+        about=ABOUT_TASK + r"|(question\.)?(question_)?concept",
     ),
     Shape(
         "TruthfulQA with choices",
@@ -214,8 +219,9 @@ SHAPES: tuple[Shape, ...] = (
         {"question": r"(user_?)?(prompts?|questions?|quer(y|ies)|instructions?|inputs?|ask)|human|"
                      r"user",
          "answer": r"(responses?|completions?|outputs?|reply|replies|assistant|bot|answer_text|"
-                   r"(model|assistant|bot|ai|gpt)_?(response|answer|output|reply))"},
-        {"prompt": "{<question>}", "answer": "{<answer>}"},
+                   r"(model|assistant|bot|ai|gpt)_?(response|answer|output|reply))",
+         "system?": "system(_?(prompt|message|instruction))?"},
+        {"prompt": "{<question>}", "answer": "{<answer>}", "system": "{<system>?}"},
         about=ABOUT_TASK + r"|model\w*",
         about_title=True,
     ),

@@ -19,6 +19,8 @@ from m2m.errors import InputError
 BRACES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 _ALONE = re.compile(r"\s*\{([^{}]+)\}\s*")
 _LONGEST = 100_000  # characters of a list that is written as text
+_TEXT = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)  # in Python
+_UNSEPARATED = re.compile(r"""['"]\s+['"]""")  # two texts of a list without a comma
 _DEEPEST = 20  # brackets inside brackets of such a text
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 FORMS: dict[str, Callable[[Sequence[str]], str]] = {
@@ -235,9 +237,22 @@ def parsed(value: Any) -> Any:
             found = read(value.strip())
         except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
             continue
+        if isinstance(found, list) and _UNSEPARATED.search(value):
+            return _items_of_numpy(value) or found
         if isinstance(found, list | dict):
             return found
     return value
+
+
+def _items_of_numpy(text: str) -> list[Any]:
+    """Return the texts of an array as NumPy writes it, without commas; [] for any other list.
+
+    To Python `['a' 'b']` is one text, "ab".
+    """
+    whole = text.strip()[1:-1]
+    if "," in _TEXT.sub("", whole) or _TEXT.sub("", whole).strip():
+        return []
+    return [ast.literal_eval(match[0]) for match in _TEXT.finditer(whole)]
 
 
 def _depth(text: str) -> int:

@@ -32,6 +32,13 @@ _MARKS = (
     re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):"),
     re.compile(r"(?:\A|\s*)### (Human|Assistant):"),
 )
+_PAIRS = (
+    ("input", "output"),
+    ("human", "assistant"),
+    ("user", "assistant"),
+    ("question", "answer"),
+)
+_CHATS = re.compile(r"conversations?|messages|turns|dialog(ue)?s?|chat|(chat_)?history")
 _BY, _SAID = ("role", "from", "speaker"), ("content", "value", "text", "message")
 
 
@@ -51,10 +58,17 @@ def _is_turn(turn: Any) -> bool:
 
 
 def spoken(value: Any) -> Any:
-    """Return the turns of a chat written as one text, as HH-RLHF and Guanaco have it.
+    """Return the turns of a chat written as one text (HH-RLHF, Guanaco) or as pairs (Capybara).
 
     Another value, or a chat in which the two do not speak in turn, is returned as it is.
     """
+    turns = parsed(value)
+    if isinstance(turns, list) and turns and all(map(_is_exchange, turns)):
+        return [
+            {"role": role, "content": text}
+            for turn in turns
+            for role, text in zip(("user", "assistant"), turn.values(), strict=True)
+        ]
     for marks in _MARKS if isinstance(value, str) else ():
         begin, *parts = marks.split(value)
         names, said = parts[::2], [part.strip() for part in parts[1::2]]
@@ -65,6 +79,16 @@ def spoken(value: Any) -> Any:
     return value
 
 
+def _is_exchange(turn: Any) -> bool:
+    """Return whether an object has a question and its answer, as the turns of Capybara."""
+    return (
+        isinstance(turn, Mapping)
+        and any([*turn][:2] == [*pair] for pair in _PAIRS)
+        and len(turn) == 2
+        and all(isinstance(text, str) and text.strip() for text in turn.values())
+    )
+
+
 def is_whole(value: Any) -> bool:
     """Return whether a value is a list of turns, of both user and assistant, also as a text."""
     value = spoken(value)
@@ -72,6 +96,12 @@ def is_whole(value: Any) -> bool:
         return False
     speakers = [turn[key] for turn in parsed(value) for key in _BY if key in turn]
     return {"user", "assistant"} <= {SPEAKERS.get(str(speaker)) for speaker in speakers}
+
+
+def is_chat(column: str, value: Any) -> bool:
+    """Return whether a value is a conversation; pairs of texts need a name that says so."""
+    pairs = isinstance(parsed(value), list) and not is_turns(value)
+    return is_whole(value) and (not pairs or bool(_CHATS.fullmatch(column.strip().lower())))
 
 
 def read_turns(value: Any, name: str) -> list[dict[str, Any]]:
@@ -108,7 +138,10 @@ def _message(turn: Mapping[str, Any], number: int) -> dict[str, Any]:
     by = next((key for key in _BY if key in turn), "from")
     speaker = turn.get(by)
     if not isinstance(speaker, str) or speaker not in SPEAKERS:
-        raise Wrong(f'turn {number} is "{by}" {speaker!r}, expected one of {", ".join(SPEAKERS)}')
+        raise Wrong(
+            f'turn {number} is "{by}" {speaker!r}, expected one of {", ".join(SPEAKERS)}; of a '
+            "chat between people, say which of them the model shall be"
+        )
     said = next((key for key in ("value", *_SAID) if key in turn), "value")
     if not isinstance(turn.get(said), str):
         raise Wrong(f'turn {number}: "{said}" must be text, found {kind(turn.get(said))}')

@@ -17,7 +17,7 @@ from m2m.dataset.columns import (
     title_of,
 )
 from m2m.dataset.extra_columns import ABOUT
-from m2m.dataset.guess import Part, guess
+from m2m.dataset.guess import Part, guess, single
 from m2m.dataset.mapping import RowMapping
 from m2m.dataset.templates import parsed, word_key
 from m2m.errors import InputError
@@ -29,6 +29,7 @@ _NEITHER = re.compile(
     r"([\w.]*[._])?(id|idx|index|ur[li]|path|hash|date|time|author|user|locale|split|(from|to)_name)\d*|qid\d||"
     r"subreddit|_\w+|([\w.]*\.)?(pm_score|(up|down)?votes|(is_)?(selected|best|accepted))|"
     r"(.*\.)?+(?>(?:\w*?_)??(?:reject|distract|incorrect|wrong|reasoning|rationale|subject))\w*|"
+    r"([\w.]*\.)?_?oid|"
     r"annotations\.[\w.]*(?<!\.choices)(?<!\.text)(?<!\.rating)"
 )
 # Names of columns that are probably the question or the answer; others come after them.
@@ -130,8 +131,11 @@ def _lettered(records: Sequence[Record]) -> RowMapping | None:
 
 
 def _likely(records: Sequence[Record]) -> list[RowMapping]:
-    columns = columns_of(records)
-    columns = {name: values for name, values in columns.items() if not {*name} & {*"{}"}}
+    columns = {n: v for n, v in columns_of(records).items() if not {*n} & {*"{}"}}
+    dropped = {name for name in columns if _drops(name, records)}
+    columns = {name: values for name, values in columns.items() if name not in dropped}
+    if dropped and len(records) == 1:
+        return []  # the rows are inside of it
     if tagged := tagged_columns(columns):
         words, tags = (f"{{{name}:words}}" for name in tagged)
         return [RowMapping(prompt=words, answer=tags), RowMapping(text=words)]
@@ -148,17 +152,18 @@ def _likely(records: Sequence[Record]) -> list[RowMapping]:
         if all(isinstance(value, str) for value in values) and not _NEITHER.fullmatch(plain(name))
         and not all(re.fullmatch(r"[\d.,:/-]+", str(value)) for value in values)
     }  # fmt: skip
-    asked = sorted(texts, key=lambda name: (not _ASKS.fullmatch(plain(name)), -texts[name]))
+    asks = {name: bool(_ASKS.fullmatch(plain(name).split(".")[0])) for name in texts}
+    asked = sorted(texts, key=lambda name: (not asks[name], -texts[name]))
     asked = [name for name in asked if not ABOUT.fullmatch(plain(name))] or asked
     if not asked:
         return []
     question = "text" if "text" in asked else asked[0]
     known = [name for name in columns if name != question and not _NEITHER.fullmatch(plain(name))]
-    others = [n for n in known if _SAYS.fullmatch(plain(n)) or not _are_ids(columns[n])]
+    others = [n for n in known if _says(n) or not _are_ids(columns[n])]
     others = others or [name for name in known if not _are_counts(columns[name])]
     # Columns about the source come last; then names and texts decide.
     others.sort(key=lambda name: not isinstance(columns[name][0], str))
-    others.sort(key=lambda name: not _SAYS.fullmatch(plain(name)))
+    others.sort(key=lambda name: not _says(name))
     others.sort(key=lambda name: bool(ABOUT.fullmatch(plain(name))))
     made = [_pair(question, name, columns) for name in others[:2]]
     if made and (thought := _reasoning(columns)) and re.fullmatch(_ANSWER, plain(others[0])):
@@ -170,6 +175,20 @@ def _likely(records: Sequence[Record]) -> list[RowMapping]:
     if len(others) == 1 and others[0] in asked:
         made.append(_pair(others[0], question, columns))
     return [*made, RowMapping(text=f"{{{question}}}")][:_MOST]
+
+
+def _drops(name: str, records: Sequence[Record]) -> bool:
+    """Return whether a column is of the first object of a list, and rows have several.
+
+    Of several answers to one question the first is an answer, too.
+    """
+    answers = re.match("answers?\\b", plain(name))
+    return ".0." in name and not answers and not single(name, records)
+
+
+def _says(name: str) -> bool:
+    """Return whether a column's name, or the last part of it, is one of an answer."""
+    return any(map(_SAYS.fullmatch, plain(name).split(".")))
 
 
 def _reasoning(columns: Columns) -> str:

@@ -155,6 +155,7 @@ def _shaped(
     value, line = values[0]
     if isinstance(value, dict):
         rows = rows_of_object(value, line, inner)
+        told[1].extend(_left_out(value, rows) if not inner else [])
     elif isinstance(value, list):
         rows = value
     else:
@@ -162,6 +163,15 @@ def _shaped(
     if rows and all(isinstance(item, list) for item, _ in rows):
         return _numbered(rows_of_lists(rows, options, *told))
     return _numbered([row for item, at in rows for row in _row(item, at, problems)])
+
+
+def _left_out(value: dict[str, Any], rows: Sequence[tuple[Any, int]]) -> list[str]:
+    """Say which lists and objects stand beside the list that has the rows."""
+    lists = {key: item for key, item in value.items() if isinstance(item, dict | list) and item}
+    inside = [k for k, i in lists.items() if isinstance(i, list) and rows and i[0] is rows[0][0]]
+    left = [key for key in lists if key not in inside] if inside else []
+    names = ", ".join(left)
+    return [f"only {inside[0]} is read, and {names:.100} left out"] if left else []
 
 
 def _numbered(records: list[Record]) -> list[Record]:

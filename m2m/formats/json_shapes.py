@@ -105,6 +105,9 @@ def _are_columns(value: dict[str, Any]) -> bool:
     lists = [*value.values()]
     if not all(lists) or any(_are_turns(item) for item in lists) or all(map(_is_rows, lists)):
         return False
+    inside = [key for key, item in value.items() if _is_rows(item) and key.lower() in _INSIDE]
+    if inside and len({*map(len, lists)}) > 1:
+        return False  # the others say something about all rows
     return len(lists) > 1 or all(isinstance(item, str) for item in lists[0])
 
 

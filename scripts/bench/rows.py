@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import bz2
 import gzip
+import importlib
 import io
 import json
 import lzma
@@ -21,11 +22,10 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from xml.sax.saxutils import escape
 
-import pyarrow
 import zstandard
-from pyarrow import feather, parquet
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -34,6 +34,10 @@ from m2m.dataset.mapping import RowMapping
 from m2m.dataset.row_source import open_source
 from m2m.dataset.rows import read_rows
 
+ARROW: Any = importlib.import_module("pyarrow")
+PARQUET: Any = importlib.import_module("pyarrow.parquet")
+FEATHER: Any = importlib.import_module("pyarrow.feather")
+IPC: Any = importlib.import_module("pyarrow.ipc")
 Pair = tuple[str, str]
 MAPPINGS = {
     "txt": RowMapping(text="{text}"),
@@ -163,9 +167,9 @@ def written(folder: Path, rows: list[Pair]) -> dict[str, tuple[Path, ...]]:
     lines = json_lines(rows).encode("utf-8")
     objects = [json.loads(line) for line in lines.splitlines()]
     columns = {key: [row[key] for row in objects] for key in objects[0]}
-    arrow = pyarrow.table(columns)
+    arrow = ARROW.table(columns)
     stream = io.BytesIO()
-    with pyarrow.ipc.new_stream(stream, arrow.schema) as writer:
+    with IPC.new_stream(stream, arrow.schema) as writer:
         writer.write_table(arrow)
     contents: dict[str, bytes | str | Callable[[Path], object]] = {
         "jsonl": lines,
@@ -177,8 +181,8 @@ def written(folder: Path, rows: list[Pair]) -> dict[str, tuple[Path, ...]]:
         "csv, UTF-16": table(rows, ",").encode("utf-16"),
         "tsv": table(rows, "\t"),
         "txt": "".join(f"{one}\n" for one, _ in rows),
-        "parquet": lambda path: parquet.write_table(arrow, path),
-        "feather": lambda path: feather.write_feather(arrow, path),
+        "parquet": lambda path: PARQUET.write_table(arrow, path),
+        "feather": lambda path: FEATHER.write_feather(arrow, path),
         "arrow": stream.getvalue(),
         "xlsx": workbook(rows),
         "ods": open_document(rows),

@@ -25,6 +25,7 @@ from m2m.dataset.examples import read_example
 from m2m.dataset.mapping import RowMapping
 from m2m.dataset.parting import first_parting
 from m2m.dataset.row_source import open_source
+from m2m.dataset.templates import parsed
 from m2m.errors import InputError, RecipeError
 from m2m.evaluate.targets import load_target
 from m2m.evaluate.tasks import load_task
@@ -509,3 +510,20 @@ def test_the_place_at_which_files_part_is_found_without_numbers_and_not_invented
     assert abs((first_parting(one, other) or 0) - 100) <= 1
     strangers = ["x " * n for n in rng.integers(2, 40, 380)]
     assert first_parting(one, strangers) is None
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["Nairobi", "Mji mkuu"],
+        ["it's", 'a "b"'],
+        ["a, b", "c"],
+        ["ọ̀rọ̀" * 9] * 30,
+        ["x"],
+        ["[", "]"],
+    ],
+)
+def test_a_list_as_numpy_writes_it_has_its_items(texts: list[str]) -> None:
+    """pandas writes a column of arrays so into a CSV file; to Python 'a' 'b' is one text."""
+    assert parsed(str(np.array(texts, dtype=object))) == texts
+    assert parsed(str(texts)) == texts

@@ -132,6 +132,22 @@ READ: dict[str, tuple[list[Fields], tuple[str, str]]] = {
     "HH-RLHF": ([{key: f"\n\nHuman: {s}\n\nAssistant: {end}" for key, end in
                   (("chosen", e), ("rejected", "La."))} for s, e in zip(S, E, strict=True)],
                 (S[0], E[0])),
+    "Capybara": ([{"source": "x", "conversation": [{"input": s, "output": e}]}
+                  for s, e in zip(S, E, strict=True)], (S[0], E[0])),
+    "OpenOrca": (rows(id=[f"flan.{i}" for i in N], system_prompt=["", "Be kind."] * 2, question=S,
+                      response=E), (S[0], E[0])),
+    "MMLU-Pro": (rows(question_id=N, question=S, options=[["Ndiyo.", e, "La."] for e in E],
+                      answer=["B"] * 4, answer_index=[1] * 4, cot_content=[""] * 4,
+                      category=["math"] * 4, src=["x"] * 4), (S[0], E[0])),
+    "MedMCQA": (rows(id=N, question=S, opa=E, opb=["La."] * 4, opc=["Sijui."] * 4,
+                     opd=["Labda."] * 4, cop=[0] * 4, choice_type=["single"] * 4,
+                     exp=S[::-1], subject_name=["Anatomy"] * 4, topic_name=["Bone"] * 4),
+                (S[0], E[0])),
+    "CommonsenseQA": ([{"id": f"c{i}", "answerKey": "B", "question": {
+        "question_concept": "x", "stem": s, "choices": [{"label": "A", "text": "La."},
+                                                        {"label": "B", "text": e}]}}
+                       for i, (s, e) in enumerate(zip(S, E, strict=True))], (S[0], E[0])),
+    "Swahili columns": (rows(swali=S, jibu=E), (S[0], E[0])),
     "Guanaco": ([{"text": f"### Human: {s}### Assistant: {e}"} for s, e in zip(S, E, strict=True)],
                 (S[0], E[0])),
 }  # fmt: skip
@@ -148,6 +164,17 @@ ASKED: dict[str, tuple[list[Fields], str]] = {
                      'text = "{text}"'),
     "chain of thought": (rows(question=S, reasoning=E, answer=N),
                          'completion = "{reasoning}\\n{answer}"'),
+    "self-instruct": (rows(id=N, name=["x"] * 4, instruction=S,
+                           instances=[[{"input": "", "output": e}] for e in E],
+                           is_classification=[False] * 4), 'prompt = "{instruction}"'),
+    "TriviaQA": (rows(question=S, question_id=N, question_source=["http://x.org"] * 4,
+                      answer=[{"value": e, "aliases": [e, "x"], "type": "Entity"} for e in E]),
+                 'completion = "{answer.value}"'),
+    "a ChatGPT export": (rows(title=E, mapping=[{"n0": {"parent": None}}] * 4,
+                              current_node=["n0"] * 4), "messages"),
+    "UltraFeedback": (rows(source=["x"] * 4, instruction=S, completions=[
+        [{"model": "a", "response": e}, {"model": "b", "response": "La."}] for e in E]),
+        'text = "{instruction}"'),
     "TyDi QA, primary task": (
         rows(passage_answer_candidates=[{"plaintext_start_byte": [0]}] * 4, question_text=S,
              document_title=E, language=["swahili"] * 4,

@@ -100,7 +100,7 @@ def test_text_with_its_source_is_a_bare_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        ({"prompt": "a", "completion": "b", "messages": [ASK, REPLY]}, "not clear"),
+        ({"prompt": "a", "completion": "b", "messages": [ASK, REPLY]}, "cannot tell which"),
         ({"prompt": "a", "completion": "b", "context": "c"}, "would not see context"),
         ({"instruction": "a", "output": "b", "system_prompt": "c"}, "would not see system_prompt"),
         ({"messages": [ASK, REPLY], "images": ["a.png"]}, "would not see images"),
@@ -372,6 +372,9 @@ ROW = '{"prompt": "kitabu", "completion": "book"}\n'
         ("a.txt", "kitabu ||| book\nnyumba ||| house\n", "|||"),
         ("a.txt", "Rais NOUN\nalisema VERB\n. PUNCT\n", "CoNLL"),
         ("a.txt", "Swali: Jina?\nJibu: Asha.\nSwali: Umri?\nJibu: Kumi.\n", "Swali and Jibu"),
+        ("a.txt", "1. Nani?\nA) Asha\nB) Juma\nAnswer: B\n2. Wapi?\nA) Hapa\nB) Kule\n", "quiz"),
+        ("a.txt", "mama : mother\nnyumba : house\nmji mkuu : capital\n", "with their meanings"),
+        ("a.txt", "utt_001 mama alisema\nutt_002 baba alikuja\nutt_003 leo\n", "its id before it"),
         ("a.txt", "prompt,completion\nkitabu,book\n", "a table"),
         ("a.txt", "id;answer\n1;book\n", "a table"),
         ("a.jsonl", '{"text": "[INST] ask [/INST] reply"}\n', "chats written out"),

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from m2m.dataset.rows import read_rows
 from m2m.errors import InputError
 from m2m.formats.records import read_records, rows_text
-from m2m.formats.rowfile import Options
+from m2m.formats.rowfile import Options, Several
 
 ROWS: list[dict[str, Any]] = [
     {"prompt": "kitabu", "completion": "book"},
@@ -145,3 +146,27 @@ def test_a_large_file_of_lines_takes_the_memory_of_its_rows(tmp_path: Path) -> N
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 16 << 20
+
+
+def test_lists_beside_the_one_with_the_rows_are_named(tmp_path: Path) -> None:
+    """As in Natural Instructions, whose Definition says what all rows ask."""
+    path = tmp_path / "a.json"
+    value = {"Definition": ["Jibu swali."], "Positive Examples": ROWS[:1], "Instances": ROWS}
+    for rows, note in (
+        (value, ("only Instances is read, and Definition, Positive Examples left out",)),
+        ({"version": "1", "data": ROWS}, ()),
+    ):
+        path.write_text(json.dumps(rows), encoding="utf-8")
+        file = rows_text(path)
+        assert [record.fields for record in file.records] == ROWS
+        assert file.notes == note
+
+
+def test_rows_two_levels_inside_are_offered_by_their_path(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    found = {"took": 3, "hits": {"total": 3, "hits": [{"_source": row} for row in ROWS]}}
+    path.write_text(json.dumps(found), encoding="utf-8")
+    with pytest.raises(Several) as caught:
+        read_rows(path)
+    assert caught.value.members == (path / "hits/hits",)
+    assert [r.fields["_source"] for r in rows_text(path / "hits/hits").records] == ROWS
