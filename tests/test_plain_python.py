@@ -44,6 +44,7 @@ FORMULAS = [
     "return any(o == '' for o in doc['opts']) + True",
     "return ast.literal_eval('[1, \"a\"]') + json.loads('[null, 2]')",
     "return next((o for o in doc['opts'] if 'j' in o), '')",
+    "return [len(doc['q'].encode('utf-8')), doc['q'].encode().decode('utf-8')]",
 ]
 HEAD = (
     "import ast, json, os, random, re, string\n"

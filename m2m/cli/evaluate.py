@@ -99,11 +99,12 @@ def evaluate(
         comparison = compare_models(models, tasks, target, lora, progress, reading)
     if log_samples:
         write_samples(comparison, log_samples)
-    if out:
-        write_results(comparison, out, started)
+    written = write_results(comparison, out, started) if out else []
     for warning in comparison.warnings:
         progress.warn(warning)
     show.result(comparison.as_json(), as_json, lambda: show.comparison(comparison))
+    for path in (path for path in written if path.name.startswith("results_")):
+        progress.note(f"Results in the form of lm-evaluation-harness: {path}")
 
 
 COMMANDS = [evaluate]

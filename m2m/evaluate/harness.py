@@ -71,6 +71,8 @@ def load_harness(
     functions = TaskFunctions(files)
     task = _Loader(config, TaskDocs(config, TaskData(files, config.keys, roots), functions), part)
     examples, pool = task.examples(seed)
+    judge = config.keys.get("process_results")
+    sizes = functions.sizes(judge, [e.fields for e in examples]) if judge else None
     marks = [mark for rows in task.read for mark in rows.marks]
     # Use the merged keys, so that an included file's keys count as if they were written here.
     plain = json.loads(json.dumps(dict(config.keys), default=str))
@@ -97,6 +99,7 @@ def load_harness(
         form,
         sha256=files.sha256,
         harness=config,
+        sizes=sizes,
     )
     return assembled(made)
 

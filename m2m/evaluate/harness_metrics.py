@@ -217,7 +217,7 @@ def _mean(name: str, each: Callable[[Scores], F64], kinds: tuple[str, ...] = _LI
     return Metric(name, kinds, True, mean_of(each), each, none, mean=True)
 
 
-def _rolling(name: str, sizes: Sequence[float]) -> Metric:
+def rolling(name: str, sizes: Sequence[float]) -> Metric:
     """Return a perplexity by words or bytes of whole texts."""
     size = np.array(sizes)
 
@@ -302,7 +302,7 @@ def theirs(
     if kind == "loglikelihood_rolling":
         words = [len(re.split(r"\s+", text)) for text in texts]
         sizes = words if name == "word_perplexity" else [len(text.encode()) for text in texts]
-        return _rolling(name, sizes) if name in DEFAULTS[kind] else None
+        return rolling(name, sizes) if name in DEFAULTS[kind] else None
     if kind == "loglikelihood":
         return _ONE.get(name)
     if kind == "multiple_choice":

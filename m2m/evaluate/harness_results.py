@@ -8,7 +8,7 @@ from typing import Any
 
 from m2m.dataset.examples import Example
 from m2m.evaluate.answer_filters import Pipeline, exact_matches, filtered
-from m2m.evaluate.harness_metrics import DEFAULTS, KNOWN, theirs
+from m2m.evaluate.harness_metrics import DEFAULTS, KNOWN, rolling, theirs
 from m2m.evaluate.metric import Metric
 from m2m.evaluate.metrics import metrics_of
 from m2m.evaluate.score import Score
@@ -100,6 +100,8 @@ def _metrics(config: Config, task: Task) -> tuple[dict[str, tuple[Metric, bool]]
         if config.kind == "generate_until" and aggregation == "f1":
             by_code = not isinstance(entry["aggregation"], Tagged)  # not scikit-learn's f1
         metric = None if by_code else theirs(config.kind, name, aggregation, texts, most)
+        if metric and task.sizes is not None:
+            metric = rolling(name, task.sizes[name]) if name in task.sizes else None
         if metric is None:
             by = f" with the aggregation {aggregation}" if aggregation else ""
             notes.append(

@@ -102,7 +102,8 @@ def metric_of(target: Target, task: Task) -> Metric:
     # Only task files come here; every answer would win against no other.
     if target.metric in COMPARING:
         raise InputError(
-            f'{task.path}: metric "{target.metric}" compares answers, and all answers are the same',
+            f'{task.path}: metric "{target.metric}" compares answers, and there is no wrong one: '
+            "all answers of the file are the same, or are right for one question",
             'choose metric = "bits_per_byte", or add rows with other answers',
         )
     name = "bits_per_byte" if target.metric == "auto" else target.metric

@@ -96,7 +96,7 @@ class TaskCheck:
 def _marks(config: Config) -> list[tuple[str, Tagged]]:
     """Return the functions that a task needs, with their keys."""
     shown = config.keys.get("fewshot_config") or {}
-    marks = [("process_docs", config.keys.get("process_docs"))]
+    marks = [(key, config.keys.get(key)) for key in ("process_docs", "process_results")]
     if config.shots:
         marks.append(("process_docs", shown.get("process_docs")))
     for side in [config.asked, *([config.solved] if config.shots else [])]:

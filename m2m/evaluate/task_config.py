@@ -25,6 +25,7 @@ _USED = {
     *(*SPLITS, *_FUNCTIONS, "dataset_path", "dataset_name", "dataset_kwargs", "output_type"),
     *("generation_kwargs", "description", "target_delimiter", "fewshot_delimiter"),
     *("num_fewshot", "fewshot_config", "repeats", "filter_list", "metric_list", "gen_prefix"),
+    "process_results",
 }
 # Names and notes do not change a number.
 _NO_MATTER = {
@@ -213,7 +214,7 @@ def _refuse_unknown(path: Path, keys: Mapping[str, Any]) -> None:
     problems, lines, hopeless = Problems(), [f"include: {path.name}"], False
     for key, value in keys.items():
         kinds = _TYPES.get(key, (object,))
-        if key in _NEEDS and value:
+        if key in _NEEDS and value and not (key == "process_results" and counts_sizes(keys)):
             why, instead = _NEEDS[key]
             problems.add(f"`{key}` is not supported; {why}")
             lines += instead
@@ -238,10 +239,16 @@ def _refuse_unknown(path: Path, keys: Mapping[str, Any]) -> None:
     hint = "write a child file next to it with the lines " + ", ".join(
         f"`{line}`" for line in dict.fromkeys(lines)
     )
-    if keys.get("process_results"):
+    if keys.get("process_results") and not counts_sizes(keys):
         hint += "; its numbers are then of another kind than those that are published for the task"
     hint = "choose another task" if hopeless else hint
     problems.raise_if_any(InputError, str(path), hint)
+
+
+def counts_sizes(keys: Mapping[str, Any]) -> bool:
+    """Return whether `process_results` is a function that may count words and bytes of texts."""
+    rolls = keys.get("output_type") == "loglikelihood_rolling"
+    return rolls and isinstance(keys.get("process_results"), Tagged)
 
 
 def _metrics_fault(listed: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,22 @@ from m2m.errors import InputError
 from m2m.evaluate.task_files import TaskFiles
 from m2m.formats.yaml import Tagged
 from m2m.opening import refuse_outside
-from m2m.templates.functions import Function, imports_of
+from m2m.templates.functions import Function, cells, imports_of
 from m2m.templates.parent import Refused
 
 _MODULES = 16  # of one task
 _FILES = 16  # that they read
+# Calls `process_results` of a whole text with a log-likelihood, which must come back as it is.
+_NATS = -1.5
+_SIZES = f"""
+from theirs import {{name}} as theirs
+
+def sizes(doc):
+    made = theirs(doc, ({_NATS},)).items()
+    return dict([(name, size) for name, (nats, size) in made if nats == {_NATS}])
+"""
 _LINES = {
+    "process_results": "`process_results: null`",
     "process_docs": "`process_docs: null`, and give it rows that are ready",
     "doc_to_choice": '`doc_to_choice: ["...", "..."]`',
 }
@@ -51,11 +61,9 @@ class TaskFunctions:
             InputError: there is no such function, or it is more than a formula over plain values.
         """
         module, _, name = tag.text.rpartition(".")
-        place = Path(tag.source).parent / f"{module.replace('.', '/')}.py"
         if tag.tag != "!function" or not module:
             raise InputError(f"{tag.place}: `{key}` has {tag!s:.60}", "write a template or a text")
-        if not place.is_file():
-            place = self._elsewhere(place, module) or place
+        place = self._place(tag)
         try:
             found = self._module(place)
             if (found, name) not in self._functions:
@@ -63,6 +71,12 @@ class TaskFunctions:
             return self._functions[found, name]
         except Refused as error:
             raise self.refused(tag, key, str(error)) from None
+
+    def _place(self, tag: Tagged) -> Path:
+        """Return the file of a tag's module."""
+        module = tag.text.rpartition(".")[0]
+        place = Path(tag.source).parent / f"{module.replace('.', '/')}.py"
+        return place if place.is_file() else self._elsewhere(place, module) or place
 
     def _read(self, module: str, name: str, about: str) -> Function:
         folder = self._files.path.absolute().parent.name
@@ -81,6 +95,38 @@ class TaskFunctions:
         if isinstance(known, Refused):
             raise Refused(str(known), known.line)
         return known
+
+    def sizes(self, tag: Tagged, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+        """Return by metric what `process_results` of whole texts divides their likelihood by.
+
+        Args:
+            tag: the function; it returns a log-likelihood and a number of words or bytes.
+            rows: the fields of each text.
+
+        Raises:
+            InputError: it does more.
+        """
+        key = "process_results"
+        self.function(tag, key)
+        try:
+            module = self._module(self._place(tag))
+            name = tag.text.rpartition(".")[2]
+            program = Function(
+                {**self._sources, "m2m": _SIZES.format(name=name)},
+                {**self._imports, "m2m": {"theirs": module}},
+                *("m2m", "sizes", f"{tag.place}: {key}", self._files.path.absolute().parent.name),
+                self._data,
+            )
+            made = [row[0] for row in cells([(program, "text")], rows, f"{tag.place}: {key}")]
+        except Refused as error:
+            raise self.refused(tag, key, str(error)) from None
+        if wrong := next((why for done, why in made if not done), None):
+            raise self.refused(tag, key, str(wrong))
+        found: list[dict[str, Any]] = [sizes for _, sizes in made]
+        names = [name for name in found[0] if all(_is_size(sizes.get(name)) for sizes in found)]
+        if not names:
+            raise self.refused(tag, key, "it does more than count words and bytes")
+        return {name: [float(sizes[name]) for sizes in found] for name in names}
 
     def refused(self, tag: Tagged, key: str, why: str) -> InputError:
         """Return the error of a function that is more than a formula."""
@@ -145,6 +191,10 @@ class TaskFunctions:
         inner = dotted.removeprefix("lm_eval.tasks.").replace(".", "/") + ".py"
         places = (parent / inner for parent in path.parents)
         return next((place for place in places if place.is_file()), None)
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int | float) and value > 0
 
 
 def remedy(path: Path, keys: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -58,6 +58,7 @@ class Task:
         picked: the rows that `where` picked and those that were left out, in words.
         skipped: bad rows that the recipe leaves out.
         harness: the keys of a task file of lm-evaluation-harness.
+        sizes: of whole texts of a task file, by metric, if its own function counts them.
         note: more for people about how it is read, in words.
     """
 
@@ -71,6 +72,7 @@ class Task:
     picked: str = ""
     skipped: int = 0
     harness: Config | None = None
+    sizes: Mapping[str, Sequence[float]] | None = None
     note: str = ""
 
     @property
@@ -220,8 +222,17 @@ def assembled(task: Task) -> Task:
 
 
 def has_contrast(task: Task) -> bool:
-    """Return whether a task has choices, or answers that differ."""
-    return task.kind != "answer" or len({normalize(e.choices[0]) for e in task.examples}) > 1
+    """Return whether a task has choices, or answers that differ.
+
+    A task file needs no wrong answers for its own metrics: it has none if all of its answers are
+    right for one of its questions.
+    """
+    if task.kind != "answer":
+        return True
+    answers = {normalize(example.choices[0]) for example in task.examples}
+    if len(answers) < 2 or not task.harness:
+        return len(answers) > 1
+    return not any(answers <= right for right in _right_by_question(task.examples).values())
 
 
 def contrasted(task: Task, seed: int = 0) -> Task:

@@ -148,14 +148,15 @@ _Pattern, _Match = type(re.compile("")), type(re.match("", ""))
 _METHODS: dict[type, frozenset[str]] = {
     kind: frozenset(re.findall(r"\w+", names))
     for kind, names in {
-        str: "capitalize casefold center count endswith expandtabs find format index isalnum "
-        "isalpha isascii isdecimal isdigit islower isnumeric isspace istitle isupper join ljust "
-        "lower lstrip partition removeprefix removesuffix replace rfind rindex rjust rpartition "
-        "rsplit rstrip split splitlines startswith strip swapcase title upper zfill",
+        str: "capitalize casefold center count encode endswith expandtabs find format index "
+        "isalnum isalpha isascii isdecimal isdigit islower isnumeric isspace istitle isupper join "
+        "ljust lower lstrip partition removeprefix removesuffix replace rfind rindex rjust "
+        "rpartition rsplit rstrip split splitlines startswith strip swapcase title upper zfill",
         list: "append copy count extend index insert pop remove reverse sort",
         tuple: "count index",
         dict: "copy get items keys pop setdefault update values",
         set: "add copy difference discard intersection union update",
+        bytes: "decode",
         int: "",
         float: "",
         _Pattern: "findall finditer fullmatch match search split sub",

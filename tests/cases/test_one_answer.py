@@ -30,8 +30,10 @@ metric_list: [{metric: acc}, {metric: perplexity}]
 """
 
 
-def task_file(folder: Path, *answers: str) -> Path:
-    rows = [{"prompt": f"copy {i}", "answer": answer} for i, answer in enumerate(answers)]
+def task_file(folder: Path, *answers: str, same: bool = False) -> Path:
+    rows = [
+        {"prompt": f"copy {i * (not same)}", "answer": answer} for i, answer in enumerate(answers)
+    ]
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     (folder / "rows.jsonl").write_text(lines, encoding="utf-8")
     path = folder / "one.yaml"
@@ -39,17 +41,16 @@ def task_file(folder: Path, *answers: str) -> Path:
     return path
 
 
-def test_eval_compares_nothing_with_itself(tmp_path: Path) -> None:
-    line = [
-        "eval",
-        str(pico_gguf(tmp_path / "p.gguf")),
-        str(task_file(tmp_path, "a", "a")),
-        "--json",
-    ]
+@pytest.mark.parametrize(("answers", "same"), [("aa", False), ("abc", True)])
+def test_eval_compares_nothing_with_itself(answers: str, same: bool, tmp_path: Path) -> None:
+    """Where all answers are right for one question, the task file's own metrics remain."""
+    path = task_file(tmp_path, *answers, same=same)
+    line = ["eval", str(pico_gguf(tmp_path / "p.gguf")), str(path), "--json"]
     found = CliRunner().invoke(cli, line, catch_exceptions=False)
     (result,) = json.loads(found.stdout)["results"]
     assert not result["metrics"].keys() & {*COMPARING}
     assert {"bits_per_byte", "perplexity"} <= result["metrics"].keys()
+    assert {"acc,none", "perplexity,none"} == result["harness"].keys()
 
 
 def test_a_recipe_does_not_choose_by_it(tmp_path: Path) -> None:
@@ -57,7 +58,7 @@ def test_a_recipe_does_not_choose_by_it(tmp_path: Path) -> None:
     task = load_target(target := Target("t", path), "dev")
     assert metric_of(target, task).name == "bits_per_byte"
     for name in ("accuracy", "contrast_bits", "ece"):
-        with pytest.raises(InputError, match="all answers are the same") as caught:
+        with pytest.raises(InputError, match="there is no wrong one") as caught:
             metric_of(Target("t", path, metric=name), task)
         assert "bits_per_byte" in (caught.value.hint or "")
 

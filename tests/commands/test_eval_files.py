@@ -58,8 +58,10 @@ def test_rows_of_ones_own_have_the_same_form(tmp_path: Path) -> None:
     rows = [{"prompt": f"say {w}", "answer": w} for w in ("ab", "cd", "éf")]
     task, model = write_jsonl(tmp_path / "mine.jsonl", rows), pico_gguf(tmp_path / "pico.gguf")
     command = ["eval", str(model), str(task), "--max-tokens", "3", "--out", str(tmp_path / "out")]
-    shown = CliRunner().invoke(cli, [*command, "--json", "--quiet"])
+    shown = CliRunner().invoke(cli, [*command, "--json"])
     assert shown.exit_code == 0, shown.output
+    (path,) = (tmp_path / "out").rglob("results_*.json")
+    assert f"Results in the form of lm-evaluation-harness: {path}" in shown.stderr
     data = json.loads(shown.stdout)
     assert (data["schema"], len(data["results"])) == (2, 1)
     (samples,) = (tmp_path / "out").rglob("samples_mine_*.jsonl")

@@ -8,7 +8,9 @@ import pytest
 
 from m2m.errors import InputError
 from m2m.evaluate.evaluator import Evaluator
+from m2m.evaluate.harness_results import reported
 from m2m.evaluate.metrics import measure_all
+from m2m.evaluate.scores import Scores
 from m2m.evaluate.targets import load_target
 from m2m.evaluate.windows import rolling
 from m2m.formats.gguf import GGUFFile, GGUFValue
@@ -119,3 +121,38 @@ def test_a_long_text_of_a_task_file_is_decoded_once(tmp_path: Path, adds_bos: bo
     assert scores.loglik[0, 0] == pytest.approx(nats, abs=1e-2)
     assert scores.tokens[0, 0] == len(ids)
     assert len(ids) <= scores.decoded_tokens < len(ids) + 64
+
+
+def test_a_task_of_whole_texts_may_count_its_own_words(tmp_path: Path) -> None:
+    """As WikiText does, whose words are those of another field than the text."""
+    rows = [{"page": "a b  c", "text": "abc abc"}, {"page": "ẹ", "text": "x y"}]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    task = tmp_path / "task.yaml"
+    task.write_text(
+        "dataset_path: json\ndataset_kwargs: {data_files: {test: rows.jsonl}}\ntest_split: test\n"
+        "output_type: loglikelihood_rolling\ndoc_to_text: ''\ndoc_to_target: text\n"
+        "process_results: !function utils.judged\n",
+        encoding="utf-8",
+    )
+    utils = tmp_path / "utils.py"
+    counts = (
+        "def judged(doc, results):\n    (nats,) = results\n    words = len(doc['page'].split())\n"
+    )
+    utils.write_text(
+        counts + "    return {'word_perplexity': (nats, words), 'byte_perplexity': (nats, "
+        "len(doc['page'].encode('utf-8')))}\n",
+        encoding="utf-8",
+    )
+    read = load_target(Target("text", task, task), "test")
+    assert read.sizes == {"word_perplexity": [3.0, 1.0], "byte_perplexity": [6.0, 3.0]}
+    nats = np.array([[-6.0], [-2.0]])
+    ones = np.ones_like(nats)
+    made, notes = reported(read, Scores("text", nats, ones, ones, np.zeros(2, int)))
+    assert [each.key for each in made] == ["word_perplexity,none", "byte_perplexity,none"]
+    assert [each.score.value for each in made] == pytest.approx([np.exp(8 / 4), np.exp(8 / 9)])
+    assert "bits_per_byte" in notes[0]
+    for line in ("return {'word_perplexity': (nats * 2, words)}", "return {'acc': 1.0}", "pass"):
+        utils.write_text(f"{counts}    {line}\n", encoding="utf-8")
+        with pytest.raises(InputError, match=r"`process_results` is .*utils.judged") as caught:
+            load_target(Target("text", task, task), "test")
+        assert "`process_results: null`" in str(caught.value.hint)

@@ -28,8 +28,19 @@ CONTEXT = 32
 LENGTHS = (1, 20, 57, 58, 59, 60, 61, 62, 63, 64, 65, 300, 2000)
 
 
-def written(folder: Path) -> Path:
-    """Write a task of whole texts."""
+COUNTS = """
+import re
+
+def counts(doc, results):
+    (loglikelihood,) = results
+    words, size = len(re.split(r"[aeiou]", doc["text"])), len(doc["text"]) + 1
+    pairs = {"byte_perplexity": (loglikelihood, size), "bits_per_byte": (loglikelihood, size)}
+    return {"word_perplexity": (loglikelihood, words), **pairs}
+"""
+
+
+def written(folder: Path, counted: bool) -> Path:
+    """Write a task of whole texts; if `counted`, its own function counts words and bytes."""
     text = SENTENCES.read_text(encoding="utf-8")
     rows = [{"text": text[at : at + size]} for at, size in enumerate(LENGTHS)]
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
@@ -46,8 +57,11 @@ def written(folder: Path) -> Path:
             {"metric": name} for name in ("word_perplexity", "byte_perplexity", "bits_per_byte")
         ],
     }
+    if counted:
+        (folder / "utils.py").write_text(COUNTS, encoding="utf-8")
+        task["process_results"] = "MARK"
     path = folder / "rolled.yaml"
-    path.write_text(json.dumps(task), encoding="utf-8")
+    path.write_text(json.dumps(task).replace('"MARK"', "!function utils.counts"), "utf-8")
     return path
 
 
@@ -70,7 +84,7 @@ def test_windows_are_the_harnesss(adds_bos: bool, tmp_path: Path) -> None:
     metadata = {"tokenizer.ggml.add_bos_token": GGUFValue.boolean(adds_bos)}
     config = pico_config(max_position_embeddings=CONTEXT)
     path = write_pico_gguf(tmp_path / "pico.gguf", config, metadata=metadata)
-    task = written(tmp_path)
+    task = written(tmp_path, counted=adds_bos)
     # Transformers' tokenizer of a GGUF does not follow its `add_bos_token`.
     found = theirs(tmp_path, f",add_bos_token={adds_bos}")
     (ours,) = compare_models([str(path)], [task], Target("t", task)).results
