@@ -11,13 +11,13 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import chain, islice, pairwise
+from itertools import chain, islice
 from typing import Any, NoReturn
 
 from m2m.errors import Problems
 from m2m.formats.byte_parts import BadLines, Source, encoding_of, whole_text
 from m2m.formats.json_shapes import rows_of_lists, rows_of_object
-from m2m.formats.rowfile import Fault, Options, Record
+from m2m.formats.rowfile import Fault, Options, Record, numbered
 from m2m.formats.spooled import collected
 
 _JSON_SPACE = " \t\r\n"
@@ -151,7 +151,7 @@ def _shaped(
     """
     problems = told[0]
     if len(values) != 1:
-        return _numbered([row for value, at in values for row in _row(value, at, problems)])
+        return numbered([row for value, at in values for row in _row(value, at, problems)])
     value, line = values[0]
     if isinstance(value, dict):
         rows = rows_of_object(value, line, inner)
@@ -161,8 +161,8 @@ def _shaped(
     else:
         rows = [(value, line)]
     if rows and all(isinstance(item, list) for item, _ in rows):
-        return _numbered(rows_of_lists(rows, options, *told))
-    return _numbered([row for item, at in rows for row in _row(item, at, problems)])
+        return numbered(rows_of_lists(rows, options, *told))
+    return numbered([row for item, at in rows for row in _row(item, at, problems)])
 
 
 def _left_out(value: dict[str, Any], rows: Sequence[tuple[Any, int]]) -> list[str]:
@@ -172,13 +172,6 @@ def _left_out(value: dict[str, Any], rows: Sequence[tuple[Any, int]]) -> list[st
     left = [key for key in lists if key not in inside] if inside else []
     names = ", ".join(left)
     return [f"only {inside[0]} is read, and {names:.100} left out"] if left else []
-
-
-def _numbered(records: list[Record]) -> list[Record]:
-    """Number the rows instead of the lines if several begin on one line."""
-    if all(one.line < other.line for one, other in pairwise(records)):
-        return records
-    return [Record(record.fields, number) for number, record in enumerate(records, 1)]
 
 
 def _row(value: Any, line: int, problems: Problems) -> list[Record]:

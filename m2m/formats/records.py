@@ -20,8 +20,17 @@ from m2m.formats.json_rows import kind_of as kind_of_value
 from m2m.formats.json_rows import read_json, refuse_constant, where
 from m2m.formats.large_text import Lines
 from m2m.formats.nature import PACKED, TABLES, kind_of
-from m2m.formats.rowfile import AS_IT_IS, Fault, Options, Record, RowFile, Several
+from m2m.formats.rowfile import (
+    AS_IT_IS,
+    Fault,
+    Options,
+    Record,
+    RowFile,
+    Several,
+    numbered,
+)
 from m2m.formats.sheets import read_sheet
+from m2m.formats.spooled import is_spooled
 from m2m.formats.translation_files import read_po, read_xml
 from m2m.opening import JSON, ROWS, Text, read_text, refuse_many, stream
 from m2m.places import place_of
@@ -195,13 +204,14 @@ def _read(source: Source, kind: str, inner: str, options: Options, first: int) -
     if kind == "json":
         told: list[str] = []
         rows = read_json(source, inner, options, problems, told, first)
+        rows = rows if is_spooled(rows) else numbered(rows)
         return replace(made, records=rows, notes=tuple(told))
     if kind == "workbook":
         rows, notes = read_sheet(source.rest(), inner, options, problems)
         return replace(made, records=rows, notes=notes)
     if kind == "xml":
         pairs = read_xml(source, inner)
-        return replace(made, records=pairs.records, notes=pairs.notes)
+        return replace(made, records=numbered(pairs.records), notes=pairs.notes)
     if inner:
         raise Fault(f"has nothing called {inner!r:.60} in it", "give the file alone")
     if kind == "po":

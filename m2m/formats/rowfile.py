@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,13 @@ class Record:
 
     fields: dict[str, Any]
     line: int
+
+
+def numbered(records: Sequence[Record]) -> list[Record]:
+    """Number the rows instead of the lines if several begin on one line: a line names one row."""
+    if all(one.line < other.line for one, other in pairwise(records)):
+        return [*records]
+    return [Record(record.fields, number) for number, record in enumerate(records, 1)]
 
 
 @dataclass(frozen=True)

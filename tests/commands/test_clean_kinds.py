@@ -22,7 +22,7 @@ from m2m.dataset.mapping import RowMapping
 from m2m.dataset.row_source import open_source, options_of
 from m2m.dataset.rows import read_rows
 from m2m.recipe import Recipe, load_recipe
-from tests.formats.test_containers import xlsx
+from tests.formats.test_containers import ods, ods_row, xlsx
 from tests.tiny import write_jsonl
 
 LEAKED = ("Kí ni orúkọ ìlú tó tóbi jù ní Nàìjíríà?", "Èkó")
@@ -73,6 +73,13 @@ def _no_header(folder: Path) -> str:
 
 def _jsonl(folder: Path) -> str:
     write_jsonl(folder / "a.jsonl", objects())
+    return 'path = "a.jsonl"'
+
+
+def _joined(folder: Path) -> str:
+    text = "".join(json.dumps(row) for row in objects()[:4]) + "\n"
+    text += "".join(json.dumps(row) for row in objects()[4:]) + "\n"
+    (folder / "a.jsonl").write_text(text, encoding="utf-8")
     return 'path = "a.jsonl"'
 
 
@@ -150,6 +157,40 @@ def _xz(folder: Path) -> str:
     return 'path = "a.jsonl.xz"'
 
 
+def _zst(folder: Path) -> str:
+    zstandard = pytest.importorskip("zstandard")
+    _jsonl(folder)
+    packed = zstandard.compress((folder / "a.jsonl").read_bytes())
+    (folder / "a.jsonl.zst").write_bytes(packed)
+    return 'path = "a.jsonl.zst"'
+
+
+def _ods(folder: Path) -> str:
+    pytest.importorskip("python_calamine")
+    rows = [[escape(text) for text in pair] for pair in [("prompt", "completion"), *PAIRS]]
+    ods(folder / "a.ods", "".join(ods_row(*row) for row in rows))
+    return 'path = "a.ods"'
+
+
+def _xliff(folder: Path) -> str:
+    units = "".join(
+        f'<trans-unit id="{n}"><source>{escape(one)}</source><target>{escape(two)}</target>'
+        "</trans-unit>"
+        for n, (one, two) in enumerate(PAIRS)
+    )
+    languages = 'source-language="yo" target-language="sw"'
+    text = f'<xliff version="1.2"><file {languages}><body>{units}</body></file></xliff>'
+    (folder / "a.xlf").write_text(text, encoding="utf-8")
+    return 'path = "a.xlf"\nprompt = "{source}"\ncompletion = "{target}"'
+
+
+def _titled(folder: Path) -> str:
+    table(folder / "a.csv", ",")
+    path = folder / "a.csv"
+    path.write_bytes(b"Maswali 2023,\r\n,\r\n" + path.read_bytes())
+    return 'path = "a.csv"\nheader = 3'
+
+
 def _aligned(folder: Path) -> str:
     for place, name in enumerate(("a.yo", "a.sw")):
         text = "\n".join(pair[place] for pair in PAIRS)
@@ -191,7 +232,8 @@ def _where(folder: Path) -> str:
 
 KINDS: list[Write] = [
     _csv, _tsv, _utf16, _no_header, _jsonl, _skipping, _json, _squad, _messages, _choices, _parquet,
-    _xlsx, _zip, _gz, _xz, _aligned, _po, _tmx, _text, _where,
+    _xlsx, _zip, _gz, _xz, _aligned, _po, _tmx, _text, _where, _zst, _ods, _xliff, _titled,
+    _joined,
 ]  # fmt: skip
 
 
