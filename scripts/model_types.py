@@ -50,6 +50,7 @@ SIZES: dict[str, tuple[str, int, int, int, int, int, int, int, bool]] = {
     "SmolLM2 360M": ("llama", 960, 2560, 32, 15, 5, 64, 49152, True),
     "Qwen2.5 0.5B": ("qwen2", 896, 4864, 24, 14, 2, 64, 151936, True),
     "Qwen3 0.6B": ("qwen3", 1024, 3072, 28, 16, 8, 128, 151936, True),
+    "Qwen3.5 0.8B": ("qwen3_5", 1024, 3584, 24, 8, 2, 256, 248320, True),
     "Gemma 3 1B": ("gemma3", 1152, 6912, 26, 4, 1, 256, 262144, True),
     "TinyLlama 1.1B": ("llama", 2048, 5632, 22, 32, 4, 64, 32000, False),
     "Llama 3.2 1B": ("llama", 2048, 8192, 16, 32, 8, 64, 128256, True),
@@ -63,6 +64,13 @@ MORE: dict[str, dict[str, Any]] = {
     "LFM2 350M": {
         "layer_mixers": tuple("attention" if n in ATTENDING else "conv" for n in range(16)),
         "conv_taps": 3,
+    },
+    "Qwen3.5 0.8B": {
+        "layer_mixers": ("delta", "delta", "delta", "attention") * 6,
+        "conv_taps": 4,
+        "delta_heads": 16,
+        "delta_keys": 16,
+        "delta_dim": 128,
     },
 }
 

@@ -118,6 +118,10 @@ def pico_weights(seed: int = 0, config: DecoderConfig | None = None) -> dict[str
     for name, shape in config.weight_shapes().items():
         centre, spread = (gain, 0.1) if "norm" in name else (0.0, (shape or (1,))[-1] ** -0.5)
         values = np.asarray(centre + spread * rng.standard_normal(shape))
+        if "linear_attn.norm" in name:
+            values += config.norm_offset
+        if name.endswith("decay.weight"):
+            values = -0.1 - np.abs(values)
         if name.endswith("act_fn.eps"):
             values = np.array(-1e-6)
         weights[name] = values.astype(np.float16).astype(np.float32)

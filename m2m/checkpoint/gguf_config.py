@@ -67,6 +67,7 @@ def config_from_gguf(
     }
     values |= _window(keys, family, values["num_layers"])
     values |= fields_from_gguf(keys, family, values) | _biases(keys, family, shapes)
+    _check_written(keys, family, values)
     values |= _flags(keys, family, shapes) | _rotary_dim(keys, family, values["head_dim"])
     if (value := keys.get("attention.value_length")) not in (None, values["head_dim"]):
         problems.add(f"attention.value_length is {value!r:.60}, head_dim is {values['head_dim']}")
@@ -97,6 +98,8 @@ def _mixers(keys: Keys, family: Family) -> tuple[dict[str, Any], Keys]:
 
     The file has a number for each layer, 0 for those without attention.
     """
+    if family.mixer_period:
+        return _recurrent(keys, family), keys
     name = "attention.head_count_kv"
     counts = keys.get(name)
     if "conv" not in family.mixers:
@@ -112,6 +115,26 @@ def _mixers(keys: Keys, family: Family) -> tuple[dict[str, Any], Keys]:
     return {"layer_mixers": mixers}, Keys(
         lambda key: others[0] if key == name else get(key), keys.problems
     )
+
+
+def _recurrent(keys: Keys, family: Family) -> dict[str, Any]:
+    """Return the mixer of each layer of a file that has flags, or a period."""
+    layers, other = keys.size("block_count"), next(iter(family.mixers))
+    flags = keys.get("attention.recurrent_layers")
+    if flags is None:
+        period = keys.size("full_attention_interval", default=family.mixer_period)
+        flags = [layer % period != 0 for layer in range(1, layers + 1)]
+    if not isinstance(flags, list) or len(flags) != layers:
+        keys.problems.add(f"attention.recurrent_layers is {flags!r:.60}, expected one flag a layer")
+        return {}
+    return {"layer_mixers": tuple(other if flag else "attention" for flag in flags)}
+
+
+def _check_written(keys: Keys, family: Family, values: Mapping[str, Any]) -> None:
+    for key, expected in family.written(values).items():
+        value = keys.get(key)
+        if isinstance(expected, int) and value != expected:
+            keys.problems.add(f"{key} is {value!r:.60}, expected {expected}")
 
 
 def _flags(keys: Keys, family: Family, shapes: Mapping[str, Sequence[int]]) -> dict[str, bool]:
@@ -264,6 +287,16 @@ def config_to_gguf(config: DecoderConfig) -> dict[str, GGUFValue]:
 
 
 def _mixers_to_gguf(config: DecoderConfig) -> dict[str, GGUFValue]:
+    family = FAMILIES[config.architecture]
+    if family.mixer_period:
+        flags = [mixer != "attention" for mixer in config.layer_mixers]
+        keys = {"attention.recurrent_layers": GGUFValue.array(GGUFValueType.BOOL, flags)}
+        for key, value in family.written(vars(config)).items():
+            one = isinstance(value, int)
+            keys[key] = (
+                GGUFValue.uint32(value) if one else GGUFValue.array(GGUFValueType.INT32, value)
+            )
+        return keys
     if "conv" not in config.layer_mixers:
         return {}
     counts = [config.num_kv_heads * (mixer == "attention") for mixer in config.layer_mixers]

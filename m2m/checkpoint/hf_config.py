@@ -116,7 +116,7 @@ def config_from_json(path: Path) -> DecoderConfig:
     if spelling := spelling_of(data):
         data = _respelled(path, data, spelling)
     if isinstance(nested := data.get("text_config"), dict):  # a model with a vision part
-        data = nested
+        data = {key: data[key] for key in ("tie_word_embeddings",) if key in data} | nested
         if "model_type" in nested:  # Mistral 3's part may be a Ministral 3 or a Mistral
             family = family_of(nested["model_type"], _BY_MODEL_TYPE, f"{path}: model_type")
     data = _completed(data, family)
@@ -124,7 +124,6 @@ def config_from_json(path: Path) -> DecoderConfig:
     names = {ours: theirs[0] for ours, theirs in family.json.items()}
     keys = Keys(data.get, problems, names)
     values: dict[str, Any] = keys.sizes(JSON)
-    _refuse_traits(keys, family, values)
     rope, local = rope_settings(data)
     rope = without_alpha(rope, data, values["head_dim"]) if family.alpha else rope
     theta = Keys(lambda key: rope.get(key, data.get(key)), problems, names)
@@ -147,6 +146,7 @@ def config_from_json(path: Path) -> DecoderConfig:
     if family.biases:
         attention, mlp = (bool(data.get(key)) for key in _BIASES)
         values |= {"attention_bias": attention, "output_bias": attention, "mlp_bias": mlp}
+    _refuse_traits(keys, family, values)
     return build_config(str(path), family, problems, values)
 
 

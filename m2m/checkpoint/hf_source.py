@@ -44,7 +44,7 @@ _INDEX = f"{WEIGHTS}.index.json"
 _FLOATS = ("F64", "F32", "F16", "BF16")
 # Tensors that the text decoder does not need.
 _UNUSED = re.compile(
-    r"(model\.)?(vision_tower|multi_modal_projector)\..*|.*rotary_emb\.inv_freq"
+    r"(model\.)?(vision_tower|multi_modal_projector|visual)\..*|mtp\..*|.*rotary_emb\.inv_freq"
     r"|.*\.(attn|attention)\.(masked_)?bias"  # GPT-2's and GPT-NeoX's masks
 )
 

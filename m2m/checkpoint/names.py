@@ -75,7 +75,8 @@ class Rules:
                     raise InputError(f"tensor {name!r} is none that m2m knows")
                 rule = Stored(module)
             rules[name] = rule
-            self.parts.setdefault(f"{begin}{rule.name}.{kind}", []).append(name)
+            stored = rule.name if rule.bare else f"{rule.name}.{kind}"
+            self.parts.setdefault(f"{begin}{stored}", []).append(name)
         self._places = {
             name: _Place(stored, rules[name], rows)
             for stored, names in self.parts.items()
@@ -102,6 +103,7 @@ class Rules:
             whole = self._rows_to_file(names[0], read(names[0]))
         rule = self._places[names[0]].rule
         whole = whole + np.float32(rule.shift) if rule.shift else whole
+        whole = np.log(-whole) if rule.logarithm else whole
         whole = whole.reshape(self.shapes[stored]) if rule.stacked else whole
         whole = whole[:, None] if rule.channels else whole
         return np.ascontiguousarray(whole.T) if rule.transposed and whole.ndim == 2 else whole
@@ -113,6 +115,9 @@ class Rules:
         whole = whole.reshape(-1) if rule.stacked else whole
         whole = whole[:, 0] if rule.channels else whole
         rows = np.asarray(self._rows_of(name, whole), order="C")
+        if rule.tiled == "columns":
+            rows = np.ascontiguousarray(rows[:, self._tiles(name, rows.shape[1]).argsort()])
+        rows = -np.exp(rows) if rule.logarithm else rows
         return rows - np.float32(rule.shift) if rule.shift else rows
 
     def map_shape(self, stored: str) -> tuple[int, ...]:
@@ -135,6 +140,8 @@ class Rules:
         """Return the rows of one tensor in those of the stored one, in the model's order."""
         place = self._places[name]
         rows = whole[place.rows] if len(self.parts[place.stored]) > 1 else whole
+        if place.rule.tiled in ("rows", "values"):
+            return rows[self._tiles(name, len(rows)).argsort()]
         heads = self._heads(name)
         return _swapped(rows, heads, len(rows) // heads // 2, 2) if heads else rows
 
@@ -163,7 +170,10 @@ class Rules:
 
     def _changed(self, name: str, change: Change) -> Change:
         if isinstance(change, LoraPair):
-            return LoraPair(change.a, self._rows_to_file(name, change.b), change.scale)
+            a = change.a
+            if self._places[name].rule.tiled == "columns":
+                return LoraPair(a[:, self._tiles(name, a.shape[1])], change.b, change.scale)
+            return LoraPair(a, self._rows_to_file(name, change.b), change.scale)
         return self._rows_to_file(name, change)
 
     def _joined(self, stored: str, mine: Mapping[str, Change]) -> Change:
@@ -182,8 +192,20 @@ class Rules:
 
     def _rows_to_file(self, name: str, array: Array) -> Array:
         """Return rows in the file's order: `array` itself if the order is the same."""
+        if tiled := self._places[name].rule.tiled:
+            axis = int(tiled == "columns")
+            return np.take(array, self._tiles(name, array.shape[axis]), axis)
         heads = self._heads(name)
         return _swapped(array, heads, 2, len(array) // heads // 2) if heads else array
+
+    def _tiles(self, name: str, count: int) -> Array:
+        """Return the row (or column) of the model for each of the file, in `tiled` tensors."""
+        config = self._config
+        values = self._places[name].rule.tiled == "values"
+        own = config.delta_heads * config.delta_dim if values else count
+        shape = (config.delta_keys, config.delta_heads // config.delta_keys, -1)
+        tiles = np.arange(count - own, count).reshape(shape).swapaxes(0, 1).reshape(-1)
+        return np.concatenate([np.arange(count - own), tiles])
 
     def _heads(self, name: str) -> int:
         heads = self._places[name].rule.heads

@@ -29,6 +29,10 @@ class Stored:
         by_head: of a tensor that holds several modules, each head has its rows together.
         stacked: the modules are rows of one matrix, and not parts of one vector.
         channels: the file has an axis of one element after the first (torch's Conv1d).
+        tiled: parts in which the file has the heads of a DeltaNet's values in another order: the
+            first of each key's, then the second, and so on (ggml repeats keys in this way).
+        bare: the file's name has no ".weight" or ".bias".
+        logarithm: the file has log(-x).
     """
 
     name: str
@@ -38,6 +42,9 @@ class Stored:
     by_head: bool = False
     stacked: bool = False
     channels: bool = False
+    tiled: Literal["", "rows", "values", "columns"] = ""
+    bare: bool = False
+    logarithm: bool = False
 
 
 @dataclass(frozen=True)
@@ -193,6 +200,9 @@ class Family:
         hf_layers: the prefix of layers there.
         mixers: values of config.json's `layer_types` for layers without attention, by
             `DecoderConfig.mixer`.
+        mixer_period: of how many layers the last has attention, if a GGUF does not say it.
+        written: returns keys that are written to GGUF, from the sizes. In a file that is read, a
+            number must have this value.
         respelled: returns a config.json in which values that the class computes are stated.
         idle: keys of config.json that change nothing, besides those of all families.
         keyed: a layer's tensors of one number, and the GGUF keys that hold those of all layers.
@@ -232,6 +242,8 @@ class Family:
     hf: Mapping[str, Stored] = field(default_factory=dict)
     hf_layers: str = "model.layers"
     mixers: Mapping[str, str] = field(default_factory=dict)
+    mixer_period: int = 0
+    written: Callable[[Values], dict[str, Any]] = _nothing
     respelled: Callable[[Values], dict[str, Any]] = dict
     idle: frozenset[str] = frozenset()
     keyed: Mapping[str, str] = field(default_factory=dict)
@@ -261,4 +273,7 @@ class Family:
         flags = {flag.gguf for flag in self.flags if flag.gguf}
         rope = {"rope.scaling.attn_factor"} if self.longrope else set()
         rope |= {"rope.scaling.yarn_log_multiplier"} if self.plain_yarn else set()
+        mixers = {"attention.recurrent_layers", "full_attention_interval"}
+        rope |= mixers if self.mixer_period else set()
+        rope |= {"ssm.inner_size", "rope.dimension_sections"} if self.mixer_period else set()
         return frozenset({self.epsilon, *flags, *rope, *(own.gguf for own in self.fields)})

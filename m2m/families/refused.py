@@ -25,8 +25,8 @@ _NAMES = {
         qwen3_next qwen3moe solar_open""",
     _STATES: """
         bailing_hybrid bamba falcon-h1 falcon_h1 falcon_mamba inkling2_text inkling_text jamba
-        kimi_linear lfm2_moe lfm2moe lfm3 mamba mamba2 nemotron_h olmo_hybrid qwen35 qwen3_5
-        qwen3_5_moe qwen3_5_moe_text qwen3_5_text qwen4_exp qwen4_exp_text recurrent_gemma rwkv
+        kimi_linear lfm2_moe lfm2moe lfm3 mamba mamba2 nemotron_h olmo_hybrid qwen35moe
+        qwen3_5_moe qwen3_5_moe_text qwen4_exp qwen4_exp_text recurrent_gemma rwkv
         rwkv6 rwkv7 xlstm zamba zamba2 zaya""",
     _ENCODER: """
         bart bert bert-generation big_bird bigbird_pegasus blenderbot blenderbot-small camembert

@@ -122,14 +122,14 @@ def choose_types(
     tied = "output.weight" not in tensors
     chosen: dict[str, int] = {}
     values = downs = 0
-    value_count = sum("attn_v.weight" in name for name in tensors)
+    value_count = sum(_has_values(name) for name in tensors)
     for name in sorted(tensors, key=_visiting_order):
         shape, now = tensors[name]
         kind = target.tensor
         if target.mixed and not pure and quantizable(name, shape):
             if name == "output.weight" or (tied and name == "token_embd.weight"):
                 kind = _output_type(kind, shape[-1])
-            elif "attn_v.weight" in name:
+            elif _has_values(name):
                 kind = _more_bits(target, values, value_count)
                 values += 1
             elif "ffn_down" in name:
@@ -137,6 +137,11 @@ def choose_types(
                 downs += 1
         chosen[name] = effective_type(name, shape, kind, now)
     return {name: chosen[name] for name in tensors}
+
+
+def _has_values(name: str) -> bool:
+    """Return whether a tensor maps to attention's values (category_is_attn_v)."""
+    return "attn_v.weight" in name or "attn_qkv.weight" in name
 
 
 def _visiting_order(name: str) -> tuple[int, str]:

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 Activation = Literal["silu", "gelu_tanh", "xielu"]
 Positions = Literal["rotary", "learned", "alibi"]
-Mixer = Literal["attention", "conv"]
+Mixer = Literal["attention", "conv", "delta"]
 
 # Module paths inside a layer, in the order in which Hugging Face's Llama-like models name them.
 ATTENTION = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj")
 HEAD_NORMS = ("q_norm", "k_norm")
 MLP = ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
 # A layer's small tensors that stay float32 in files, as vectors do: kernels of convolutions.
-KERNELS = ("conv.conv.weight",)
+KERNELS = ("conv.conv.weight", "conv1d.weight")
 # Trained numbers of an activation (xIELU, arXiv 2411.13010), by their shape.
 ACTIVATION_NUMBERS = {"alpha_p": (1,), "alpha_n": (1,), "beta": (), "eps": ()}
 
@@ -98,9 +98,13 @@ class DecoderConfig:
         layer_is_local: one flag a layer; empty: all layers are local if there is a window.
         local_rope_theta: rotary base of local layers; None for `rope_theta`.
         rope_scaling: applies to layers that are not local.
-        layer_mixers: one name a layer: "attention", or "conv" for a gated short convolution
-            (LFM2); empty: all are attention.
+        attention_gate: q_proj has a gate for each channel of attention's output (Qwen3.5).
+        layer_mixers: one name a layer: "attention", "conv" for a gated short convolution (LFM2), or
+            "delta" for a gated DeltaNet (Qwen3.5); empty: all are attention.
         conv_taps: tokens that a convolution sees, the token itself included.
+        delta_heads: heads of a DeltaNet's values, and of its states.
+        delta_keys: heads of its queries and keys.
+        delta_dim: channels of each of these heads.
     """
 
     architecture: str
@@ -149,8 +153,12 @@ class DecoderConfig:
     layer_is_local: tuple[bool, ...] = ()
     local_rope_theta: float | None = None
     rope_scaling: RopeScaling | None = None
+    attention_gate: bool = False
     layer_mixers: tuple[Mixer, ...] = ()
     conv_taps: int = 0
+    delta_heads: int = 0
+    delta_keys: int = 0
+    delta_dim: int = 0
 
     def __post_init__(self) -> None:
         if self.num_heads % self.num_kv_heads:
@@ -159,6 +167,8 @@ class DecoderConfig:
             raise ValueError(f"head_dim {self.head_dim} is odd and cannot be rotated in pairs")
         if self.rotary_dim % 2 or self.rotary_dim > self.head_dim:
             raise ValueError(f"{self.rotary_dim} of {self.head_dim} channels cannot be rotated")
+        if self.delta_keys and self.delta_heads % self.delta_keys:
+            raise ValueError(f"{self.delta_heads} heads do not share {self.delta_keys} keys")
         for flags in (self.layer_is_local, self.layer_is_rotated, self.layer_mixers):
             if flags and len(flags) != self.num_layers:
                 raise ValueError(f"{len(flags)} layer flags, {self.num_layers} layers")
@@ -239,7 +249,14 @@ class DecoderConfig:
         c, q, kv = self.hidden_size, self.query_size, self.kv_size
         if mixer == "conv":
             return {"conv.in_proj": (3 * c, c), "conv.out_proj": (c, c)}
-        return dict(zip(ATTENTION, [(q, c), (kv, c), (kv, c), (c, q)], strict=True))
+        if mixer == "delta":
+            keys, values = self.delta_keys * self.delta_dim, self.delta_heads * self.delta_dim
+            rows = {"qkv": 2 * keys + values, "z": values, "b": self.delta_heads}
+            rows["a"] = self.delta_heads
+            shapes = {f"linear_attn.in_proj_{name}": (size, c) for name, size in rows.items()}
+            return shapes | {"linear_attn.out_proj": (c, values)}
+        gated = 2 * q if self.attention_gate else q
+        return dict(zip(ATTENTION, [(gated, c), (kv, c), (kv, c), (c, q)], strict=True))
 
     def head_norm_names(self) -> tuple[list[str], list[str]]:
         """Return the norms of the heads of q and of k: one, or one for each head."""
@@ -306,6 +323,14 @@ class DecoderConfig:
             shapes |= {f"mlp.act_fn.{name}": shape for name, shape in ACTIVATION_NUMBERS.items()}
         if self.mixer(layer) == "conv":
             return shapes | {"conv.conv.weight": (self.hidden_size, self.conv_taps)}
+        if self.mixer(layer) == "delta":
+            channels = (2 * self.delta_keys + self.delta_heads) * self.delta_dim
+            return shapes | {
+                "linear_attn.conv1d.weight": (channels, self.conv_taps),
+                "linear_attn.decay.weight": (self.delta_heads,),
+                "linear_attn.dt.bias": (self.delta_heads,),
+                "linear_attn.norm.weight": (self.delta_dim,),
+            }
         if self.qk_norm:
             whole = (self.query_size, self.kv_size)
             sizes = whole if self.norms_whole_qk else (self.head_dim,) * 2

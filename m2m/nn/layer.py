@@ -4,7 +4,8 @@
     x += attention(N1(x)) + mlp(N2(x))                          side by side
 
 N1 and N2 are norms before a sublayer, P1 and P2 after it; a family has some of them. The gain of a
-norm before a map is part of the map. Some layers have a convolution in the place of attention.
+norm before a map is part of the map. Some layers have a convolution or a delta rule in the place
+of attention.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from m2m.arrays import Array
+from m2m.nn.blocks.delta_net import DeltaNet, DeltaState
 from m2m.nn.blocks.mlp import MLP, MLPState
 from m2m.nn.blocks.norm import Norm, Normalised
 from m2m.nn.blocks.self_attention import AttentionState, SelfAttention, Step
@@ -30,7 +32,11 @@ __all__ = ["Grads", "Layer", "Saved", "Step"]
 
 
 # Blocks by `DecoderConfig.mixer`.
-MIXERS: dict[str, Any] = {"attention": SelfAttention, "conv": ShortConv}
+MIXERS: dict[str, Any] = {
+    "attention": SelfAttention,
+    "conv": ShortConv,
+    "delta": DeltaNet,
+}
 
 
 @dataclass
@@ -41,7 +47,7 @@ class Saved:
     """
 
     inv1: Array | None  # (T, 1)
-    mixer: AttentionState | ConvState
+    mixer: AttentionState | ConvState | DeltaState
     kept: Array  # (T2, H * D + R), rows of the mixer's output that are needed
     post1: Normalised | None
     inv2: Array | None  # (T2, 1)

@@ -45,21 +45,27 @@ class Part:
         turned: the number of channels of a head, from the first, that rotate. Those that rotate
             together, j and j + turned / 2 in HF's order, are neighbours here. 0: HF's order.
         factor: factor on the map's output.
+        gated: each head has as many rows of a gate after its own; here all gates come first.
     """
 
     module: str
     heads: int = 0
     turned: int = 0
     factor: float = 1.0
+    gated: bool = False
 
     def _order(self, rows: int) -> NDArray[np.intp] | None:
         """Return the row in HF's order for each row in m2m's order; None if they are the same."""
-        if not self.heads or not self.turned:
+        if not self.heads or not (self.turned or self.gated):
             return None
         order = np.arange(rows).reshape(self.heads, -1)
-        pairs = order[:, : self.turned].reshape(self.heads, 2, -1).swapaxes(1, 2)
-        order[:, : self.turned] = pairs.reshape(self.heads, -1)
-        return order.reshape(-1)
+        gates = order[:0]
+        if self.gated:
+            order, gates = (half.copy() for half in np.split(order, 2, axis=1))
+        if self.turned:
+            pairs = order[:, : self.turned].reshape(self.heads, 2, -1).swapaxes(1, 2)
+            order[:, : self.turned] = pairs.reshape(self.heads, -1)
+        return np.concatenate([gates.reshape(-1), order.reshape(-1)])
 
     def ours(self, rows: Array) -> Array:
         """Return rows in HF's order (out, ...) in m2m's order."""

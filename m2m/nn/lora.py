@@ -93,6 +93,7 @@ def init_lora(
 
 # Maps of layers without attention, and those of attention that are in their place.
 STANDS_FOR = {"in_proj": "q_proj", "out_proj": "o_proj"}
+STANDS_FOR |= {f"in_proj_{name}": "q_proj" for name in ("qkv", "z", "b", "a")}
 
 
 def select_modules(

@@ -6,7 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from m2m.nn.blocks.delta_net import STATES
 from m2m.nn.config import DecoderConfig
+from m2m.nn.delta_rule import PIECE
 from m2m.nn.head import LOGITS, MOST_ROWS
 from m2m.nn.layout import PADS, QUERIES, SCORES
 from m2m.nn.lora import select_modules
@@ -104,11 +106,23 @@ def _kept(config: DecoderConfig, load: Load, layer: int) -> int:
         token += 2 * c + 2
     if config.mixer(layer) == "conv":
         return (token + 3 * c + (c + o)) * load.tokens
+    if config.mixer(layer) == "delta":
+        rows, values, dim = _delta(config)
+        states = -(-load.tokens // PIECE) * values * dim
+        return (token + rows + 2 * values + o) * load.tokens + states
     token += wide + o
+    if config.attention_gate:
+        token += 2 * wide
     if config.qk_norm:
         token += wide + config.kv_size + config.num_heads + config.num_kv_heads
     heads = (config.num_heads + 2 * config.num_kv_heads) * (config.head_dim + 1)
     return token * load.tokens + heads * _padded(load)
+
+
+def _delta(config: DecoderConfig) -> tuple[int, int, int]:
+    """Return the rows of a DeltaNet's first maps, the width of its values, channels of a head."""
+    first = sum(rows for rows, _ in list(config.mixer_shapes("delta").values())[:-1])
+    return first, config.delta_heads * config.delta_dim, config.delta_dim
 
 
 def _passing(config: DecoderConfig, load: Load) -> int:
@@ -130,6 +144,11 @@ def _passing(config: DecoderConfig, load: Load) -> int:
     token += c if config.parallel else 0
     if "conv" in config.layer_mixers:
         token += max(0, 3 * c - wide - 2 * kv) + 4 * c
+    if "delta" in config.layer_mixers:
+        rows, values, _ = _delta(config)
+        token += max(0, rows - wide - 2 * kv) + 5 * rows + 5 * values
+    if config.attention_gate:
+        token += 4 * wide
     between = 4 * kv * min(load.length, load.tokens) * config.num_layers if load.threads > 1 else 0
     return token * load.tokens + padded * _padded(load) + head + between
 
@@ -138,7 +157,17 @@ def _blocks(config: DecoderConfig, load: Load) -> int:
     """Return the floats of one thread's blocks: scores, logits, a part of the vocabulary."""
     scores = max(SCORES, config.num_heads * QUERIES * load.length)
     rows = MOST_ROWS * config.hidden_size * (2 if load.bf16 else 1)
-    return 3 * scores + max(2 * LOGITS, rows)
+    return 3 * scores + max(2 * LOGITS, rows) + _pieces(config, load)
+
+
+def _pieces(config: DecoderConfig, load: Load) -> int:
+    """Return the floats of one thread's states of some rows and of one piece of them."""
+    if "delta" not in config.layer_mixers:
+        return 0
+    _, values, dim = _delta(config)
+    rows = max(1, STATES // (values * dim))
+    tokens = min(rows * PIECE, load.tokens // load.threads)
+    return 2 * max(STATES, values * dim) + 3 * tokens * (config.delta_heads * PIECE + values)
 
 
 def _weights(config: DecoderConfig, load: Load, half: bool) -> int:

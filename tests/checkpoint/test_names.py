@@ -42,8 +42,9 @@ def test_stored_names_of_every_family_are_those_that_gguf_py_gives_its_folders(n
     for folder, parts in theirs.parts.items():
         if in_keys.intersection(parts):
             continue
-        # bloom.py and stablelm.py of the converter
-        names = (folder, folder.removeprefix("transformer."), re.sub(r"\.norms\.\d+", "", folder))
+        # bloom.py, stablelm.py and qwen.py of the converter
+        again = re.sub(r"\.norms\.\d+", "", folder).replace(".dt_bias", ".dt_proj.bias")
+        names = (folder, folder.removeprefix("transformer."), again)
         named = {peer.get_name(name, (".weight", ".bias")) for name in names} - {None}
         assert {ours.stored(part) for part in parts} == named, folder
 
@@ -82,7 +83,10 @@ def test_every_rule_is_undone(name: str, rules: Any) -> None:
         whole = table.join(stored, weights.__getitem__)
         assert whole.shape == table.shapes[stored]
         for part in parts:
-            np.testing.assert_array_equal(table.part(part, whole), weights[part])
+            exact = rules is gguf_rules or not part.endswith("decay.weight")  # else a logarithm
+            np.testing.assert_allclose(
+                table.part(part, whole), weights[part], rtol=0.0 if exact else 3e-7
+            )
 
 
 @pytest.mark.parametrize("name", ["gpt2", "gptneox", "bloom", "phi3", "llama"])

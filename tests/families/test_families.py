@@ -82,7 +82,10 @@ def test_a_folder_and_its_gguf_are_the_same_model(model: BaseModel, tmp_path: Pa
 def test_import_keeps_config_and_weights(model: BaseModel, config: DecoderConfig) -> None:
     assert model.config == config
     for name, array in pico_weights(0, config).items():
-        np.testing.assert_array_equal(model.weights[name], array)
+        if name.endswith("decay.weight"):  # the folder has its logarithm
+            np.testing.assert_allclose(model.weights[name], array, rtol=3e-7)
+        else:
+            np.testing.assert_array_equal(model.weights[name], array)
 
 
 def test_logits_are_those_of_llama_cpp(model: BaseModel) -> None:
@@ -108,7 +111,9 @@ def test_gradients_are_finite_differences(config: DecoderConfig) -> None:
     places = np.arange(2, len(ids) - 1, 3)
     batch = Batch(ids, np.array([len(ids) - 5, 5]), 0, places, ids[places + 1])
     pairs = some_pairs(config, np.float64)
-    check_gradients(Decoder(config, weights, np.float64), batch, pairs)
+    # A DeltaNet normalises small sums, which are bent more.
+    step = 1e-4 if "delta" in config.layer_mixers else 5e-4
+    check_gradients(Decoder(config, weights, np.float64), batch, pairs, step)
 
 
 def test_an_adapter_does_in_llama_cpp_what_it_did_in_training(

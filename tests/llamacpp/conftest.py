@@ -67,12 +67,16 @@ def llama_quantize(tmp_path: Path) -> Quantizer:
     return run
 
 
-@pytest.fixture(scope="session")
-def recurrent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaModel]:
-    """A pico LFM2, whose convolutions keep a state; F32 weights and F32 cache."""
-    folder = tmp_path_factory.mktemp("lfm2")
+@pytest.fixture(scope="session", params=["lfm2", "qwen3_5"])
+def recurrent(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LlamaModel]:
+    """A pico model whose convolutions or delta rules keep a state; F32 weights and cache."""
+    folder = tmp_path_factory.mktemp(request.param)
     import_model(
-        family_folder(folder / "hf", pico_config(architecture="lfm2")), folder / "m", name="m"
+        family_folder(folder / "hf", pico_config(architecture=request.param)),
+        folder / "m",
+        name="m",
     )
     base = BaseModel.open(folder / "m").gguf
     with Surrogate(base, file_type("f32"), folder, threads=1) as surrogate:

@@ -48,6 +48,8 @@ def make_weights(config: DecoderConfig, seed: int = 0) -> dict[str, Array]:
         weights[name] = centre + size * rng.standard_normal(shape)
         if name.endswith("act_fn.eps"):
             weights[name] = np.array(-1e-12)
+        if name.endswith("decay.weight"):
+            weights[name] = -0.1 - np.abs(weights[name])
     return weights
 
 
@@ -199,7 +201,11 @@ class _Model:
         return self.linear(f"{prefix}.down_proj", act * up if self.config.gated else act)
 
     def mix(self, layer: int, h: Array) -> Array:
-        mixers = {"attention": self.attention, "conv": self.short_conv}
+        mixers = {
+            "attention": self.attention,
+            "conv": self.short_conv,
+            "delta": self.delta_net,
+        }
         return mixers[self.config.mixer(layer)](layer, h)
 
     def short_conv(self, layer: int, h: Array) -> Array:
@@ -207,6 +213,32 @@ class _Model:
         b, c, x = np.split(self.linear(f"{prefix}.in_proj", h), 3, axis=1)
         y = self.convolve(f"{prefix}.conv.weight", b * x)
         return self.linear(f"{prefix}.out_proj", c * y)
+
+    def delta_net(self, layer: int, h: Array) -> Array:
+        """Token by token, as torch_recurrent_gated_delta_rule in transformers."""
+        config, prefix = self.config, f"model.layers.{layer}.linear_attn"
+        x = self.convolve(f"{prefix}.conv1d.weight", self.linear(f"{prefix}.in_proj_qkv", h))
+        x = x / (1.0 + np.exp(-x))
+        z, b, a = (self.linear(f"{prefix}.in_proj_{name}", h) for name in "zba")
+        keys, heads, dim = config.delta_keys, config.delta_heads, config.delta_dim
+        q, k, v = np.split(x, [keys * dim, 2 * keys * dim], axis=1)
+        q, k = (each.reshape(len(h), keys, dim) for each in (q, k))
+        eps = config.rms_norm_eps
+        q, k = (each / np.sqrt((each**2).sum(-1, keepdims=True) + eps) for each in (q, k))
+        q, k = (each.repeat(heads // keys, axis=1) for each in (q / np.sqrt(dim), k))
+        decay = self.weights[f"{prefix}.decay.weight"]
+        forget = np.exp(decay * np.log1p(np.exp(a + self.weights[f"{prefix}.dt.bias"])))
+        state, out = np.zeros((heads, dim, dim)), []
+        for t, value in enumerate(v.reshape(len(h), heads, dim)):
+            state = state * forget[t][:, None, None]
+            memory = np.einsum("hij,hi->hj", state, k[t])
+            change = (value - memory) / (1.0 + np.exp(-b[t]))[:, None]
+            state = state + k[t][:, :, None] * change[:, None, :]
+            out.append(np.einsum("hij,hi->hj", state, q[t]))
+        core = np.array(out)
+        core = core / np.sqrt((core**2).mean(-1, keepdims=True) + eps)
+        core = (core * self.weights[f"{prefix}.norm.weight"]).reshape(len(h), -1)
+        return self.linear(f"{prefix}.out_proj", core * z / (1.0 + np.exp(-z)))
 
     def convolve(self, name: str, x: Array) -> Array:
         """Conv1d with a group for each channel, padded on the left: a sum for each token."""
@@ -219,6 +251,9 @@ class _Model:
     def attention(self, layer: int, h: Array) -> Array:
         config, prefix, count = self.config, f"model.layers.{layer}.self_attn", len(h)
         q = self.linear(f"{prefix}.q_proj", h).reshape(count, config.num_heads, -1)
+        gate = np.zeros(0)
+        if config.attention_gate:
+            q, gate = np.split(q, 2, axis=-1)
         k = self.linear(f"{prefix}.k_proj", h).reshape(count, config.num_kv_heads, -1)
         v = self.linear(f"{prefix}.v_proj", h).reshape(count, config.num_kv_heads, -1)
         if config.qk_norm and not config.turns_before_norm:
@@ -251,6 +286,8 @@ class _Model:
         weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
         weights /= weights.sum(axis=-1, keepdims=True)
         mixed = np.einsum("htu,uhd->thd", weights, v).reshape(count, -1)
+        if config.attention_gate:
+            mixed = mixed / (1.0 + np.exp(-gate.reshape(count, -1)))
         return self.linear(f"{prefix}.o_proj", mixed)
 
     def head_norm(self, prefix: str, name: str, x: Array) -> Array:

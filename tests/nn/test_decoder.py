@@ -130,6 +130,24 @@ TRAITS: dict[str, dict[str, Any]] = {
     "llama3": {"rope_scaling": RopeScaling("llama3", 8.0, 1.0, 4.0, 64)},
     "lfm2": {"layer_mixers": ("conv", "attention"), "conv_taps": 3, "qk_norm": True},
     "lfm2 last": {"layer_mixers": ("attention", "conv"), "conv_taps": 4},
+    "qwen3.5": {
+        "layer_mixers": ("delta", "attention"),
+        "conv_taps": 4,
+        "delta_heads": 4,
+        "delta_keys": 2,
+        "delta_dim": 6,
+        "attention_gate": True,
+        "qk_norm": True,
+        "norm_offset": 1.0,
+        "rotary_dim": 2,
+    },
+    "qwen3.5 last": {
+        "layer_mixers": ("attention", "delta"),
+        "conv_taps": 4,
+        "delta_heads": 3,
+        "delta_keys": 3,
+        "delta_dim": 6,
+    },
     "apertus": {"activation": "xielu", "gated": False, "qk_norm": True},
     "phi2": {
         "norm": "layer",
@@ -169,7 +187,9 @@ def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(head, "LOGITS", 1)
 
 
-def check_gradients(decoder: Decoder, batch: Batch, lora: dict[str, LoraPair]) -> None:
+def check_gradients(
+    decoder: Decoder, batch: Batch, lora: dict[str, LoraPair], step: float = 5e-4
+) -> None:
     _, _, grads = decoder.loss_and_grads(batch, lora)
     arrays = [array for pair in lora.values() for array in (pair.a, pair.b)]
     flat = [array for pair in grads.values() for array in pair]
@@ -181,7 +201,7 @@ def check_gradients(decoder: Decoder, batch: Batch, lora: dict[str, LoraPair]) -
         }
         return decoder.loss(batch, pairs)[0]
 
-    check_directions(loss, arrays, flat)
+    check_directions(loss, arrays, flat, step)
 
 
 def test_logits_are_the_reference_models(traits: dict[str, Any]) -> None:
@@ -425,7 +445,9 @@ def test_bfloat16_maps_are_those_of_rounded_weights_and_inputs(
         found = rounded.loss_and_grads(batch, adapters)
         assert found[1] == expected[1]
         assert found[0] == pytest.approx(expected[0], rel=0.01)
-        assert 1e-3 < apart(found[2], expected[2]) < 0.12  # weights here are large, layers few
+        # Weights here are large and layers few; a DeltaNet normalises sums that nearly cancel.
+        most = 0.4 if "delta" in config.layer_mixers else 0.12
+        assert 1e-3 < apart(found[2], expected[2]) < most
     again = rounded.loss_and_grads(batch, lora)
     assert again[0] == found[0]
     assert apart(again[2], found[2]) == 0.0

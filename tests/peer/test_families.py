@@ -74,6 +74,31 @@ def test_what_transformers_saves_of_every_other_family_is_imported(
     assert BaseModel.open(tmp_path / "m").config == config
 
 
+def test_a_qwen3_5_with_a_vision_part_is_imported_without_it(tmp_path: Path) -> None:
+    """The released files are of this class; also heads of values that outnumber those of keys."""
+    config = CONFIGS["qwen3_5"]
+    text = json.loads((family_folder(tmp_path / "x", config) / "config.json").read_text("utf-8"))
+    vision = {"depth": 1, "hidden_size": 32, "num_heads": 2, "intermediate_size": 32}
+    settings = transformers.Qwen3_5Config(
+        text_config=text,
+        vision_config=vision | {"out_hidden_size": config.hidden_size},
+        tie_word_embeddings=True,
+    )
+    torch.manual_seed(0)
+    model = transformers.Qwen3_5ForConditionalGeneration(settings).eval()
+    for parameter in model.parameters():
+        parameter.data = (parameter.data + 0.05 * torch.randn_like(parameter)).half().float()
+    model.save_pretrained(tmp_path / "hf")
+    pico_tokenizer_files(tmp_path / "hf")
+    import_model(tmp_path / "hf", tmp_path / "m", name="m")
+    base, ids = BaseModel.open(tmp_path / "m"), some_ids(config)
+    assert base.config == config
+    with torch.no_grad():
+        theirs = model(input_ids=torch.from_numpy(ids)[None]).logits[0].numpy()
+    ours = Decoder(base.config, base.weights).logits(ids)
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
 def test_dynamic_scaling_changes_nothing_up_to_the_trained_length(tmp_path: Path) -> None:
     config = CONFIGS["llama"]
     folder, ids = family_folder(tmp_path / "hf", config), some_ids(config)

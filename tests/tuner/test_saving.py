@@ -38,6 +38,15 @@ MIXED = {  # seven of ten layers without attention
     "conv": dataclasses.replace(
         SMALL, layer_mixers=("conv", "conv", "attention", "conv", "conv") * 2, conv_taps=3
     ),
+    "delta": dataclasses.replace(
+        SMALL,
+        layer_mixers=("delta", "delta", "attention", "delta", "delta") * 2,
+        conv_taps=4,
+        delta_heads=8,
+        delta_keys=4,
+        delta_dim=64,
+        attention_gate=True,
+    ),
 }
 WAYS = [(0, False), (0, True), *((again, True) for again in range(2, LAYERS + 1))]
 

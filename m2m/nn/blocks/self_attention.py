@@ -53,6 +53,7 @@ class AttentionState:
     groups: list[GroupState]  # q, k and v, rotated, and log sums
     contexts: Contexts  # keys and values before them
     mixed: Array  # (T, H * D + R), attention's output
+    gate: tuple[Array, Array] | None  # the gate's sigmoid, and the output before it, (T, H * D)
 
 
 class SelfAttention:
@@ -69,7 +70,7 @@ class SelfAttention:
         prefix = f"model.layers.{number}.self_attn"
         turned = 0 if config.rotates_neighbours else config.rotary_size
         parts = [
-            Part(f"{prefix}.q_proj", config.num_heads, turned),
+            Part(f"{prefix}.q_proj", config.num_heads, turned, gated=config.attention_gate),
             Part(f"{prefix}.k_proj", config.num_kv_heads, turned),
             Part(f"{prefix}.v_proj"),
         ]
@@ -81,6 +82,7 @@ class SelfAttention:
         self.kind = config.kind(number)
         self._number, self._eps = number, config.rms_norm_eps
         self._rotated = config.query_size + config.kv_size
+        self._gates = config.query_size if config.attention_gate else 0
         self._whole = config.query_size if config.norms_whole_qk else 0
         self._dim = config.head_dim
         self._turns_first = config.turns_before_norm
@@ -94,16 +96,27 @@ class SelfAttention:
     def mix(self, step: Step, h: Array, name: str) -> AttentionState:
         """Attend; `mixed` of the result, (T, H * D + R), is the input of the map `o`."""
         space = step.space
-        qkv = space.get("dqkv", step.tokens, self.first.rows + self.first.rank)[
-            :, : self.first.rows
-        ]
-        self.first.forward(h, qkv)
+        whole = space.get("dqkv", step.tokens, self.first.rows + self.first.rank)
+        self.first.forward(h, whole[:, : self.first.rows])
+        qkv = whole[:, self._gates : self.first.rows]
         heads = self._turn(qkv[:, : self._rotated], step, name)
         mixed = space.get(name + "mixed", step.tokens, self.o.columns + self.o.rank)
         contexts = Contexts(step.layout, step.worker, space, self._number)
         out = mixed[:, : self.o.columns]
         groups = attention(qkv, step.plans[self.kind], out, contexts, space, name)
-        return AttentionState(h, heads, groups, contexts, mixed)
+        gate = self._gate(whole[:, : self._gates], out, space, name) if self._gates else None
+        return AttentionState(h, heads, groups, contexts, mixed, gate)
+
+    def _gate(self, raw: Array, out: Array, space: Workspace, name: str) -> tuple[Array, Array]:
+        """Multiply attention's output by sigmoid(raw), in place; return that and the output."""
+        sigmoid = space.get(name + "gate", *raw.shape)
+        np.tanh(0.5 * raw, out=sigmoid)
+        sigmoid += 1.0
+        sigmoid *= 0.5
+        before = space.get(name + "ungated", *raw.shape)
+        before[...] = out
+        out *= sigmoid
+        return sigmoid, before
 
     def backward(
         self, step: Step, state: AttentionState, dmixed: Array, grads: Grads
@@ -115,7 +128,11 @@ class SelfAttention:
         space = step.space
         dqkv = space.get("dqkv", step.tokens, self.first.rows + self.first.rank)
         plan, mixed = step.plans[self.kind], state.mixed[:, : self.o.columns]
-        data = dqkv[:, : self.first.rows]
+        data = dqkv[:, self._gates : self.first.rows]
+        if state.gate is not None:
+            sigmoid, mixed = state.gate
+            np.multiply(dmixed * mixed, sigmoid * (1.0 - sigmoid), out=dqkv[:, : self._gates])
+            dmixed = dmixed * sigmoid
         attention_backward(dmixed, mixed, state.groups, plan, state.contexts, data, space)
         self._turn_backward(data[:, : self._rotated], step, state.heads)
         return input_gradient(self.first, self._number, state.h, dqkv, grads, space)
