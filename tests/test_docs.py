@@ -68,7 +68,8 @@ def files(lab: Path) -> None:
         pico_target(lab / f"{name}.jsonl", "copy", seed=2000 + len(name), wrong="upper")
     for name in ("my", "datasets/one", "datasets/two"):
         pico_dataset(lab / f"{name}.jsonl", "copy")
-    (lab / "words.csv").write_text("kitabu,book\nmti,tree\n" * 20, "utf-8")
+    words = "".join(f"kitabu {a}{b},book {b}{a}\n" for a in "abcdefgh" for b in "klmnop")
+    (lab / "words.csv").write_text(words, "utf-8")
     (lab / "other.csv").write_text("prompt,completion\n" + "copy ab,ab\n" * 40, "utf-8")
     for name in ("FILE.gguf", "base.gguf", "usb/Qwen2.5-0.5B.gguf", "export/winner.gguf"):
         pico_gguf(lab / name)
@@ -120,7 +121,11 @@ def test_every_command_runs(in_lab: Path, line: str, monkeypatch: pytest.MonkeyP
         for recipe in (Path(word) for word in arguments if word.endswith(".toml")):
             if not (run_folder(recipe) / "confirm.json").is_file():
                 CliRunner().invoke(cli, ["run", str(recipe), "--quiet"], catch_exceptions=False)
-    found = CliRunner().invoke(cli, arguments, input="Habari\n\n", catch_exceptions=False)
+    typed = "Habari\n\n"
+    if arguments == ["init"]:  # it asks, for a person at a terminal
+        monkeypatch.setattr("m2m.cli.init.is_terminal", lambda: True)
+        typed = "datasets/one.jsonl datasets/two.jsonl" + "\n" * 9
+    found = CliRunner().invoke(cli, arguments, input=typed, catch_exceptions=False)
     assert found.exit_code == 0, found.stderr
 
 

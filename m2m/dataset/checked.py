@@ -18,6 +18,7 @@ from m2m.dataset.rows import Row, Rows
 from m2m.dataset.samples import RowLimit, encode
 from m2m.dataset.statistics import DEAR, RUINOUS, Cost, cost, histogram, mostly_letters
 from m2m.errors import InputError, M2MError, Problems
+from m2m.formats.rowfile import AS_CSV
 from m2m.tokenizer import Formatter
 
 SIDES = ("questions", "answers")
@@ -216,7 +217,7 @@ class DatasetFile:
             self.say(kind, f"{in_rows(len(places))} with {fault}", hint, places)
         if lost := letters_lost(texts):
             message = f'{in_rows(len(lost))} with "?" inside words: letters were lost'
-            hint = 'go back to the source and save it as UTF-8 (in Excel: "CSV UTF-8")'
+            hint = f"go back to the source and {AS_CSV}"
             self.say("letters_lost", message, hint, lost)
         self._check_ends()
         if self.rows and len(self.rows) < FEW_ROWS and sum(map(len, texts)) < _LONG_TEXT:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from m2m.formats.rowfile import Fault
+from m2m.formats.rowfile import AS_CSV, Fault
 
 # package: what it reads, and the way around it
 EXTRA = {
     "pyarrow": ("Parquet and Arrow files", "save its rows as JSONL or CSV"),
-    "python_calamine": ("Excel and LibreOffice tables", "save it as CSV UTF-8"),
+    "python_calamine": ("Excel and LibreOffice tables", AS_CSV),
     "zstandard": ("Zstandard archives", "unpack it"),
 }
 INSTALL = "pip install 'm2m[files]'"

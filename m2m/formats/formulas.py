@@ -20,7 +20,9 @@ _LONGEST_MARK = 64
 _BOOK, _LINKS, _ODS = "xl/workbook.xml", "xl/_rels/workbook.xml.rels", "content.xml"
 _FORMULA = re.compile(rb"<(?:\w{1,20}:)?f[\s/>]|:formula\s*=")
 _SHOWN = 3
-_SAVE = "open it in Excel or LibreOffice Calc and save it once: that stores the results"
+_SAVE = (
+    "open it in Excel or LibreOffice Calc and save it once (File > Save): that stores the results"
+)
 
 
 def refuse_uncomputed(archive: zipfile.ZipFile, sheet: str) -> None:

@@ -13,6 +13,11 @@ from typing import Any
 from m2m.errors import InputError, Problems
 from m2m.opening import Text
 
+# How people save a table as text that every program reads.
+AS_CSV = (
+    "save it as CSV UTF-8 (Excel: File > Save As > CSV UTF-8; LibreOffice Calc: File > Save As > "
+    "Text CSV, character set Unicode (UTF-8))"
+)
 MOST_MEMBERS = 8  # that are shown
 
 

@@ -16,7 +16,7 @@ from m2m.formats.archives import check_members
 from m2m.formats.cells import to_fields
 from m2m.formats.extra import imported
 from m2m.formats.formulas import refuse_uncomputed
-from m2m.formats.rowfile import Fault, Options, Record
+from m2m.formats.rowfile import AS_CSV, Fault, Options, Record
 
 _MOST_CELLS = 20_000_000  # empty ones between others count: a cell takes 24 bytes or more
 _CELL = re.compile(rb'\br="([A-Z]{1,3})([0-9]{1,7})"')
@@ -50,11 +50,11 @@ def read_sheet(
             refuse_uncomputed(archive, name)
         rows = book.get_sheet_by_name(name).to_python(skip_empty_area=False)
     except (calamine.CalamineError, OSError, ValueError) as error:
-        raise Fault(f"is damaged: {error!s:.200}", 'save it as CSV (type "CSV UTF-8")') from None
+        raise Fault(f"is damaged: {error!s:.200}", f"open it and {AS_CSV}") from None
     except BaseException as error:  # a panic of Rust has no other class
         if type(error).__name__ != "PanicException":
             raise
-        raise Fault(f"is damaged: {error!s:.200}", 'save it as CSV (type "CSV UTF-8")') from None
+        raise Fault(f"is damaged: {error!s:.200}", f"open it and {AS_CSV}") from None
     cells = [([_text(cell) for cell in row], number) for number, row in enumerate(rows, 1)]
     records, notes = to_fields(cells, options, problems)
     return records, notes if archive else (*notes, *_empty_columns(records))
@@ -66,7 +66,7 @@ def _empty_columns(records: Sequence[Record]) -> tuple[str, ...]:
     empty = [name for name in names if not any(record.fields[name] for record in records)]
     return tuple(
         f"the column {name} is empty; if it has formulas, open the file in Excel or LibreOffice "
-        "Calc and save it once"
+        "Calc and save it once (File > Save)"
         for name in empty
     )
 
