@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Sequence
@@ -12,16 +13,20 @@ from m2m.counted import counted
 from m2m.errors import InputError
 from m2m.evaluate.harness import Part, load_harness
 from m2m.evaluate.task_groups import Group, Member, read_group
+from m2m.recipe import Target
+from m2m.recipe.new_recipe import toml_value
 
 _MOST = 12  # tasks whose lines are shown
+_NAMED = ("name", "dev", "test", "weight", "dev_aligned")
 
 
-def group_refused(path: Path, part: Part, roots: Sequence[Path]) -> InputError:
+def group_refused(target: Target, path: Path, part: Part, roots: Sequence[Path]) -> InputError:
     """Return the error for a group that is given as a target, with the lines to write for it.
 
     The mean over several targets is weighted, so it can be the group's own number.
 
     Args:
+        target: all that it sets is set for each task.
         path: the group's file.
         part: whose examples are counted.
         roots: folders in which the names of the group are looked for.
@@ -34,13 +39,18 @@ def group_refused(path: Path, part: Part, roots: Sequence[Path]) -> InputError:
         raise ValueError(f"{path} is no group")
     tasks = group.tasks
     by_size = bool(group.aggregates) and all(number.by_size for number in group.aggregates)
-    shown = [_lines(member, part, roots, by_size=by_size) for member in tasks[:_MOST]]
+    own = _own_lines(target)
+    shown = []
+    for member in tasks[:_MOST]:
+        lines = [*_lines(member, both=target.test is not None), *own]
+        shown += [*lines, *(_weight(member, part, roots) if by_size else [])]
     if more := len(tasks) - len(shown):
         shown.append(f"# and so on for {more} more: {', '.join(t.name for t in tasks[_MOST:])}")
     return InputError(
         f"{path}: is the group {group.name!r:.60} of {counted(len(tasks), 'task')}, and a target "
         "is one task",
-        f"write these lines in its place{_weights(group, by_size=by_size)}:\n" + "\n".join(shown),
+        "write these lines in its place, with paths from the recipe's folder"
+        f"{_weights(group, by_size=by_size)}:\n" + "\n".join(shown),
     )
 
 
@@ -51,17 +61,33 @@ def _weights(group: Group, *, by_size: bool) -> str:
     return f" (as in the group, {how})"
 
 
-def _lines(member: Member, part: Part, roots: Sequence[Path], *, by_size: bool) -> str:
-    """Return the lines of one task."""
+def _lines(member: Member, *, both: bool) -> list[str]:
+    """Return the lines that name one task: as `dev`, and as `test` if both are asked for."""
     name = re.sub(r"[^\w.-]", "-", member.name)
-    lines = ["[[targets]]", f'name = "{name}"', f'dev = "{os.path.relpath(member.path)}"']
-    own = {key: value for key, value in member.changes.items() if key != "task"}
-    if member.alone or own:
-        given = ", ".join(own)
-        lines[2] = f'dev = "own-{name}.yaml"  # a file of yours with the keys of the group: {given}'
+    file, about = os.path.relpath(member.path), ""
+    changed = [key for key in member.changes if key != "task"]
+    if member.alone or changed:
+        file = f"own-{name}.yaml"
+        about = f"  # a file of yours with the keys of the group: {', '.join(changed)}"
         if not member.alone:
-            lines[2] += f", and `include: {member.path.name}`"
-    if by_size:
-        with suppress(InputError):  # its data is not here
-            lines.append(f"weight = {len(load_harness(member, part, 0, roots).examples)}")
-    return "\n".join(lines)
+            about += f", and `include: {member.path.name}`"
+    lines = ["[[targets]]", f'name = "{name}"', f"dev = {toml_value(file)}{about}"]
+    return [*lines, *([f"test = {toml_value(file)}"] if both else [])]
+
+
+def _own_lines(target: Target) -> list[str]:
+    """Return the lines of all other fields that the recipe sets."""
+    lines = []
+    for field in dataclasses.fields(target):
+        value = getattr(target, field.name)
+        if field.name in _NAMED or value == field.default:
+            continue
+        value = Path(os.path.relpath(value)) if isinstance(value, Path) else value
+        lines.append(f"{field.name} = {toml_value(value)}")
+    return lines
+
+
+def _weight(member: Member, part: Part, roots: Sequence[Path]) -> list[str]:
+    with suppress(InputError):  # its data is not here
+        return [f"weight = {len(load_harness(member, part, 0, roots).examples)}"]
+    return []

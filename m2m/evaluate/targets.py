@@ -160,7 +160,7 @@ def _harness_task(target: Target, part: Part, member: Member, roots: Sequence[Pa
     try:
         task = load_harness(member, part, target.shots_seed, roots, target.shots)
     except GroupFound:
-        raise group_refused(path, part, roots) from None
+        raise group_refused(target, path, part, roots) from None
     metric = metric_of(target, task)
     own: dict[str, Any] = {
         "style": "" if target.template == "auto" else target.template,

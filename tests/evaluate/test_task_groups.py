@@ -116,12 +116,15 @@ def test_a_group_as_a_target_is_met_with_lines_that_can_be_pasted(
     changed = {"task": "two", "num_fewshot": 1}
     group(folder, task=["one", "three", changed], aggregate_metric_list=[{"metric": "acc"}])
     with pytest.raises(InputError, match="is the group 'g' of 3 tasks") as caught:
-        load_target(Target("t", folder / "group.yaml"), "dev")
+        load_target(
+            Target("t", folder / "group.yaml", folder / "group.yaml", "accuracy", shots=1), "dev"
+        )
     first, _, lines = (caught.value.hint or "").partition("\n")
     assert "each task counts by its examples" in first
     targets = tomllib.loads(lines)["targets"]
     rows = [load_target(Target(t["name"], Path(t["dev"])), "dev").examples for t in targets[:2]]
     assert [(t["name"], t["weight"]) for t in targets[:2]] == [("one", 2), ("three", 2)]
     assert [len(examples) for examples in rows] == [2, 2]
+    assert all((t["test"], t["metric"], t["shots"]) == (t["dev"], "accuracy", 1) for t in targets)
     assert targets[2]["dev"] == "own-two.yaml"
     assert "the keys of the group: num_fewshot, and `include: two.yaml`" in lines
