@@ -240,3 +240,26 @@ def test_names_are_short_and_differ() -> None:
     paths = [Path(p) for p in ("a/x.csv", "b/x.csv", "b/x.tsv", "b/y.csv", "b/y.csv")]
     assert short_names(paths) == ["a/x.csv", "b/x.csv", "x.tsv", "y.csv", "y.csv"]
     assert short_names(paths, ending=False) == ["a/x", "b/x.csv", "b/x.tsv", "y", "y"]
+
+
+SCRIPTS = {
+    "Vai": "ꕙꔤꖺꕌꖝꔧꗡꕉꔻꕩ",
+    "N'Ko": "ߒߞߏߛߓߍߟߊߡߎ",
+    "Adlam": "𞤀𞤣𞤤𞤢𞤥𞤆𞤵𞤤𞤢𞤪",
+    "Ethiopic": "ሰላምአዲስአበባቤት",
+    "Tifinagh": "ⴰⵣⵓⵍⴼⵍⵍⴰⵡⵏ",
+    "Bamum": "ꚠꚡꚢꚣꚤꚥꚦꚧꚨꚩ",
+    "Osmanya": "𐒀𐒁𐒂𐒃𐒄𐒅𐒆𐒇𐒈𐒉",
+    "Mende": "𞠀𞠁𞠂𞠃𞠄𞠅𞠆𞠇𞠈𞠉",
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_no_script_is_a_fault(tmp_path: Path, script: str) -> None:
+    chance = random.Random(script)
+
+    def words(count: int) -> str:
+        return " ".join("".join(chance.choices(SCRIPTS[script], k=5)) for _ in range(count))
+
+    rows = [{"prompt": f"{words(6)} ?", "completion": words(7)} for _ in range(220)]
+    assert kinds(check(write_jsonl(tmp_path / "a.jsonl", rows))) == set()

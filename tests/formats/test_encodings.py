@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import zlib
 from pathlib import Path
 
@@ -177,3 +178,34 @@ def test_utf16_without_a_mark_is_read(tmp_path: Path, order: str) -> None:
     path.write_bytes('{"text": "\u1230\u120b\u121d"}\n'.encode(order))
 
     assert rows_text(path).records[0].fields["text"] == "\u1230\u120b\u121d"
+
+
+BINARY = {
+    "mp3": b"ID3\3\0",
+    "jpg": b"\xff\xd8\xff\xe0\0\x10JFIF",
+    "gif": b"GIF89a",
+    "exe": b"MZ\x90\0",
+    "elf": b"\x7fELF\2\1\1",
+    "class": b"\xca\xfe\xba\xbe\0\0",
+    "ttf": b"\0\1\0\0\0",
+    "mp4": b"\0\0\0\x18ftypmp42",
+    "gguf": b"GGUF\3\0\0\0",
+    "flac": b"fLaC",
+    "ogg": b"OggS\0\2",
+    "lz4": b"\x04\x22\x4d\x18",
+    "sav": b"$FL2@(#) SPSS",
+    "mdb": b"\0\1\0\0Standard Jet DB",
+    "doc": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+}
+
+
+@pytest.mark.parametrize("kind", BINARY)
+def test_no_binary_file_is_taken_for_windows_1252(tmp_path: Path, kind: str) -> None:
+    chance = random.Random(kind)
+    for ending, low in ((kind, 0), ("csv", 1), ("txt", 1)):  # the hard case has no zero bytes
+        body = bytes(chance.randint(low, 255) for _ in range(4000))
+        path = tmp_path / f"a.{ending}"
+        path.write_bytes(BINARY[kind].replace(b"\0", bytes([low])) + body)
+        with pytest.raises(InputError) as caught:
+            rows_text(path)
+        assert "has the right letters" not in f"{caught.value.message} {caught.value.hint}"
