@@ -118,30 +118,34 @@ def next_lines(command: Command, failed: Sequence[Failed]) -> list[str]:
     Each was tried: with it, every file can be used.
     """
     first, *others = failed
-    lines, ranks = [], []
-    for rank, (files, given) in enumerate(
-        settings_that_work(first, command.given_for(first.files))
-    ):
+    if others and command.words[1] == "init" and (own := _each_its_own(command, failed)):
+        return own
+    lines = []
+    for files, given in settings_that_work(first, command.given_for(first.files)):
         whole: Command | None = command.with_given(first.files, given).of(first.files[0], files)
         for other in others:
             whole = whole and _with_other(whole, other)
         if whole:
             lines.append(whole.line())
-            ranks.append(rank)
-    if others and 0 not in ranks and command.words[1] == "init":
-        lines = _each_its_own(command, failed) or lines
     return lines[: MOST_MEMBERS if isinstance(first.error, Several) else _MOST]
 
 
 def _each_its_own(command: Command, failed: Sequence[Failed]) -> list[str]:
-    """Return commands with settings for each file, as the files have other columns."""
+    """Return commands with settings for each file, if the files are not all meant alike.
+
+    Settings for all files could read one of them in a way that nobody means.
+    """
     ways = [settings_that_work(one, command.given_for(one.files)) for one in failed]
+    if not all(ways) or all(own[0][1] == ways[0][0][1] for own in ways):
+        return []
     lines = dict[str, None]()
-    for rank in range(_MOST if all(ways) else 0):
+    for rank in range(_MOST):
         whole = command
         for one, own in zip(failed, ways, strict=True):
             files, given = own[min(rank, len(own) - 1)]
-            whole = whole.of(one.files[0], files).with_own(files, given)
+            whole = whole.of(one.files[0], files)
+            if given != command.given:
+                whole = whole.with_own(files, given)
         lines[whole.line()] = None
     return [*lines]
 

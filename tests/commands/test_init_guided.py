@@ -29,7 +29,9 @@ from tests.formats.test_containers import xlsx
 from tests.tiny import pico_config, pico_model, write_jsonl, write_pico_gguf
 
 WORDS = [f"{a}{b}{c}a" for a in "bdkmnst" for b in "aeiou" for c in "lrwyz"]
-QUESTIONS = [{"tambaya": f"Menene {word} da Turanci?", "amsa": word[::-1]} for word in WORDS]
+QUESTIONS = [
+    {"gefen_hagu": f"Menene {word} da Turanci?", "gefen_dama": word[::-1]} for word in WORDS
+]
 
 
 @pytest.fixture(autouse=True)
@@ -52,15 +54,17 @@ def hausa(folder: Path, extra: list[dict[str, str]] | None = None) -> Path:
     """An Excel file with columns of no known name; line 1 has the names."""
     rows = [*QUESTIONS, *(extra or [])]
     cells = [
-        *((f"{c}1", name) for c, name in zip("AB", ("tambaya", "amsa"), strict=True)),
+        *((f"{c}1", name) for c, name in zip("AB", ("gefen_hagu", "gefen_dama"), strict=True)),
         *((f"{c}{i}", row[name]) for i, row in enumerate(rows, 2)
-          for c, name in zip("AB", ("tambaya", "amsa"), strict=True)),
+          for c, name in zip("AB", ("gefen_hagu", "gefen_dama"), strict=True)),
     ]  # fmt: skip
     return xlsx(folder / "Kalmomi na Hausa.xlsx", {"Sheet1": cells})
 
 
 def test_a_student_with_an_excel_file_and_no_target_gets_a_recipe_that_runs(folder: Path) -> None:
-    path = hausa(folder, [QUESTIONS[3] | {"amsa": "wani"}, QUESTIONS[5] | {"amsa": "dabam"}])
+    path = hausa(
+        folder, [QUESTIONS[3] | {"gefen_dama": "wani"}, QUESTIONS[5] | {"gefen_dama": "dabam"}]
+    )
     before = path.read_bytes()
     status, output = init(str(path))
     assert status == 1
@@ -80,21 +84,29 @@ def test_a_student_with_an_excel_file_and_no_target_gets_a_recipe_that_runs(fold
     )
     assert (len(dev), len(test)) == (17, 35)  # a tenth and a fifth of 175 questions
     asked = {row["prompt"] for row in dev + test}
-    kept = {row["tambaya"] for row in train}
+    kept = {row["gefen_hagu"] for row in train}
     assert not asked & kept
-    assert asked | kept == {row["tambaya"] for row in QUESTIONS}
+    assert asked | kept == {row["gefen_hagu"] for row in QUESTIONS}
     twice = [row for row in dev + test if isinstance(row["answer"], list)]
-    trained = Counter(row["tambaya"] for row in train)
+    trained = Counter(row["gefen_hagu"] for row in train)
     assert len(twice) + sum(count > 1 for count in trained.values()) == 2
-    assert [row["prompt"] for row in control] == [row["tambaya"] for row in train]
-    assert Counter(r["completion"] for r in control) == Counter(r["amsa"] for r in train)
-    assert all(c["completion"] != t["amsa"] for c, t in zip(control, train, strict=True))
+    assert [row["prompt"] for row in control] == [row["gefen_hagu"] for row in train]
+    assert Counter(r["completion"] for r in control) == Counter(r["gefen_dama"] for r in train)
+    assert all(c["completion"] != t["gefen_dama"] for c, t in zip(control, train, strict=True))
 
 
 @pytest.mark.slow
 def test_the_seed_decides_the_questions_and_another_recipe_has_its_own_files(folder: Path) -> None:
     data = write_jsonl(folder / "a.jsonl", QUESTIONS)
-    options = ["--prompt", "{tambaya}", "--completion", "{amsa}", "--rows", "0", "--control"]
+    options = [
+        "--prompt",
+        "{gefen_hagu}",
+        "--completion",
+        "{gefen_dama}",
+        "--rows",
+        "0",
+        "--control",
+    ]
     for name, seed in (("one", "0"), ("two", "0"), ("three", "1")):
         assert init(str(data), *options, "--seed", seed, "--out", f"{name}.toml")[0] == 0
     parts = [
@@ -226,6 +238,21 @@ def test_too_few_questions_are_refused_and_nothing_is_left(folder: Path) -> None
     assert not (folder / "recipe-data").exists()
 
 
+def test_no_line_reads_a_file_by_the_columns_of_another(folder: Path) -> None:
+    body = "\n".join(f"{word} orí;{word.upper()} head" for word in WORDS)
+    (folder / "a.csv").write_bytes(f"kolum_a;kolum_b\n{body}".encode("cp1252"))
+    hausa(folder)
+    status, output = init("a.csv", "Kalmomi na Hausa.xlsx")
+    assert status == 1
+    lines = [one.strip() for one in output.splitlines() if one.startswith("  m2m init")]
+    assert lines
+    assert '--for "Kalmomi na Hausa.xlsx" --prompt "{gefen_hagu}"' in lines[0]
+    assert init(*shlex.split(lines[0])[2:], "--rows", "0")[0] == 0
+    one, two = load_recipe(Path("recipe.toml")).datasets
+    assert {one.prompt, one.completion} == {"{kolum_a}", "{kolum_b}"}
+    assert (two.header, two.prompt) == ("auto", "{gefen_hagu}")
+
+
 @pytest.mark.slow
 def test_files_with_other_columns_get_one_line_with_for(folder: Path) -> None:
     (folder / "three").mkdir()
@@ -243,10 +270,10 @@ def test_files_with_other_columns_get_one_line_with_for(folder: Path) -> None:
         status, output = init(*shlex.split(line)[2:], "--rows", "0", "--out", f"{number}.toml")
         assert status == 0, output
     datasets = {each.name: each for each in load_recipe(Path("0.toml")).datasets}
-    assert datasets["Kalmomi_na_Hausa"].prompt == "{tambaya}"
+    assert datasets["Kalmomi_na_Hausa"].prompt == "{gefen_hagu}"
     assert (datasets["jigo"].prompt, datasets["jigo"].completion) == ("{rubutu}", "{jigo}")
     assert datasets["hira"].prompt == ""
-    assert load_recipe(Path("1.toml")).datasets[0].prompt == "{amsa}"
+    assert load_recipe(Path("1.toml")).datasets[0].prompt == "{gefen_dama}"
 
 
 def test_for_is_checked(folder: Path) -> None:
@@ -259,7 +286,9 @@ def test_for_is_checked(folder: Path) -> None:
     ):
         status, output = init("a.jsonl", *words)
         assert (status, fault in output) == (2, True), output
-    status, output = init("a.jsonl", "--for=a.jsonl", "--prompt", "{zz}", "--completion", "{amsa}")
+    status, output = init(
+        "a.jsonl", "--for=a.jsonl", "--prompt", "{zz}", "--completion", "{gefen_dama}"
+    )
     assert status == 1
 
 
@@ -282,7 +311,7 @@ def test_a_folder_with_dev_and_test_has_its_target(folder: Path) -> None:
 
 def test_the_short_recipe_means_what_the_full_one_means(folder: Path) -> None:
     write_jsonl(folder / "a.jsonl", QUESTIONS)
-    options = ("--prompt", "{tambaya}", "--completion", "{amsa}", "--rows", "0")
+    options = ("--prompt", "{gefen_hagu}", "--completion", "{gefen_dama}", "--rows", "0")
     assert init("a.jsonl", *options, "--out", "s.toml")[0] == 0
     data = {path.name: path.read_bytes() for path in Path("s-data").iterdir()}
     assert init("a.jsonl", *options, "--out", "f.toml", "--full")[0] == 0
@@ -298,7 +327,7 @@ def test_the_short_recipe_means_what_the_full_one_means(folder: Path) -> None:
 def test_the_smallest_base_that_fits_is_proposed(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    texts = [row["tambaya"] for row in QUESTIONS]
+    texts = [row["gefen_hagu"] for row in QUESTIONS]
     wide = write_pico_gguf(folder / "wide.gguf", pico_config(intermediate_size=256))
     import_model(wide, folder / "models" / "awide", name="awide")
     found = candidates(texts, model_folders())
@@ -311,7 +340,7 @@ def test_the_smallest_base_that_fits_is_proposed(
     monkeypatch.setattr("m2m.commands.base_choice.free_memory_bytes", lambda: 1000)
     assert not any(one.fits for one in candidates(texts, model_folders()))
     write_jsonl(folder / "a.jsonl", QUESTIONS)
-    status, output = init("a.jsonl", "--prompt", "{tambaya}", "--completion", "{amsa}")
+    status, output = init("a.jsonl", "--prompt", "{gefen_hagu}", "--completion", "{gefen_dama}")
     assert status == 0
     assert "the base is pico" in output
     assert "more than is free" in output
@@ -322,7 +351,7 @@ def test_without_any_base_the_next_step_is_named(
 ) -> None:
     monkeypatch.chdir(tmp_path_factory.mktemp("empty"))
     write_jsonl(Path("a.jsonl"), QUESTIONS)
-    status, output = init("a.jsonl", "--prompt", "{tambaya}", "--completion", "{amsa}")
+    status, output = init("a.jsonl", "--prompt", "{gefen_hagu}", "--completion", "{gefen_dama}")
     assert status == 1
     assert "no base model on this machine" in output
     assert "m2m models known" in output
@@ -339,7 +368,7 @@ def test_models_of_the_installation_are_found(
     monkeypatch.setattr(sys, "prefix", str(folder / ".venv"))
     assert model_folders()[-1] == folder / "models"
     write_jsonl(Path("a.jsonl"), QUESTIONS)
-    options = ("--prompt", "{tambaya}", "--completion", "{amsa}", "--rows", "0")
+    options = ("--prompt", "{gefen_hagu}", "--completion", "{gefen_dama}", "--rows", "0")
     assert init("a.jsonl", *options)[0] == 0
     assert 'model = "pico"' in Path("recipe.toml").read_text("utf-8")
     assert read_inputs(load_recipe(Path("recipe.toml"))).base.name == "pico"
@@ -377,7 +406,8 @@ def test_a_file_that_cannot_be_read_can_be_left_out(
 ) -> None:
     monkeypatch.setattr("m2m.cli.init.is_terminal", lambda: True)
     write_jsonl(
-        folder / "a.jsonl", [{"prompt": r["tambaya"], "completion": r["amsa"]} for r in QUESTIONS]
+        folder / "a.jsonl",
+        [{"prompt": r["gefen_hagu"], "completion": r["gefen_dama"]} for r in QUESTIONS],
     )
     (folder / "b.jsonl").write_text("{broken\n", encoding="utf-8")
     status, output = init("a.jsonl", "b.jsonl", "--no-plan", "--no-control", typed="1\n\n")
@@ -392,7 +422,8 @@ def test_it_asks_on_a_real_terminal_only(folder: Path) -> None:
     import pty
 
     write_jsonl(
-        folder / "a.jsonl", [{"prompt": r["tambaya"], "completion": r["amsa"]} for r in QUESTIONS]
+        folder / "a.jsonl",
+        [{"prompt": r["gefen_hagu"], "completion": r["gefen_dama"]} for r in QUESTIONS],
     )
     child, terminal = pty.fork()
     if child == 0:
