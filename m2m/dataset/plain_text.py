@@ -79,6 +79,12 @@ _KINDS += (
         'write a row for each question: {"question": ..., "choices": [...], "answer": ...}',
     ),
     (
+        "a table in Markdown",
+        re.compile(r"\|.*\|.*\|"),
+        0.8,
+        "write it as a table with tabs (.tsv), without the line of dashes",
+    ),
+    (
         "a list of words with their meanings",
         re.compile(r"[^:=\u2013\u2014]{1,40}\s[:=\u2013\u2014]\s[^:=\u2013\u2014]{1,60}"),
         0.9,

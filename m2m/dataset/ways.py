@@ -29,7 +29,7 @@ _NEITHER = re.compile(
     r"([\w.]*[._])?(id|idx|index|ur[li]|path|hash|date|time|author|user|locale|split|(from|to)_name)\d*|qid\d||"
     r"subreddit|_\w+|([\w.]*\.)?(pm_score|(up|down)?votes|(is_)?(selected|best|accepted))|"
     r"(.*\.)?+(?>(?:\w*?_)??(?:reject|distract|incorrect|wrong|reasoning|rationale|subject))\w*|"
-    r"([\w.]*\.)?_?oid|"
+    r"([\w.]*\.)?(_?oid|role)|"
     r"annotations\.[\w.]*(?<!\.choices)(?<!\.text)(?<!\.rating)"
 )
 # Names of columns that are probably the question or the answer; others come after them.
@@ -40,6 +40,7 @@ _SAYS = re.compile(
 )
 
 
+_FORM = re.compile(r"timestamp|email address|(row_?)?id|uuid|url")  # names, and never cells
 _THOUGHT = re.compile(r"(reasoning|thinking|thoughts?|rationale|cot|chain_of_thought)(_\w+)?")
 _ANSWER = r"(\w+_)?(answer|solution|target|output|response|completion|label)"
 
@@ -101,6 +102,8 @@ def _numbered(records: Sequence[Record]) -> list[Record]:
 
 def _is_row(names: Sequence[str], columns: Columns) -> bool:
     """Return whether names of columns are cells: sentences, numbers, or values of their column."""
+    if any(_FORM.fullmatch(name.strip().lower()) for name in names):
+        return False
     return any(
         looks_like_data(name) or word_key(name) in set(map(word_key, columns.get(name, ())))
         for name in names

@@ -23,6 +23,7 @@ QUOTES = (
     "or save the file as JSONL"
 )
 _SEPARATORS = ("\t", ",", ";", "|")
+_FOREIGN = "\uff0c\u060c\uff1b\u061b\u3001\u00a6^~\x1f\x01"  # commas of other scripts, rare signs
 _NAMED = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "|"}
 _LOOKED_AT = 200  # lines that show how the columns are separated
 _FEW = 5
@@ -138,6 +139,12 @@ def _separator(lines: list[str], preferred: str) -> str:
         raise Fault(
             f"line 1: the columns are separated by spaces, expected {_NAMED[preferred]}",
             f"put one {_NAMED[preferred].removesuffix('s')} between two columns, in every line",
+        )
+    other = next((sign for sign in _FOREIGN if lines and sign in lines[0]), "")
+    if not signs and other and len(lines) > 1 and _fits(lines, other):
+        raise Fault(
+            f"line 1: the columns are separated by {other!r}, expected {_NAMED[preferred]}",
+            f"put the line `sep={other}` first, or save the table with {_NAMED[preferred]}",
         )
     below = "" if signs else _below_a_title(lines)
     return below or (fitting[0] if fitting else signs[0] if len(signs) == 1 else preferred)

@@ -172,6 +172,14 @@ ASKED: dict[str, tuple[list[Fields], str]] = {
                  'completion = "{answer.value}"'),
     "a ChatGPT export": (rows(title=E, mapping=[{"n0": {"parent": None}}] * 4,
                               current_node=["n0"] * 4), "messages"),
+    "a Google form": (
+        [{"Timestamp": f"2023/01/0{i} 10:00", "Tafsiri kwa Kiswahili: Good morning": s,
+          "Umri": 20 + i * i % 7}
+         for i, s in zip(N, S, strict=True)],
+        'completion = "{Umri}"'),
+    "TRL preference": ([{key: [{"role": role, "content": text}] for key, role, text in (
+        ("prompt", "user", s), ("chosen", "assistant", e), ("rejected", "assistant", "La."))}
+        for s, e in zip(S, E, strict=True)], 'completion = "{chosen.0'),
     "UltraFeedback": (rows(source=["x"] * 4, instruction=S, completions=[
         [{"model": "a", "response": e}, {"model": "b", "response": "La."}] for e in E]),
         'text = "{instruction}"'),

@@ -373,6 +373,7 @@ ROW = '{"prompt": "kitabu", "completion": "book"}\n'
         ("a.txt", "Rais NOUN\nalisema VERB\n. PUNCT\n", "CoNLL"),
         ("a.txt", "Swali: Jina?\nJibu: Asha.\nSwali: Umri?\nJibu: Kumi.\n", "Swali and Jibu"),
         ("a.txt", "1. Nani?\nA) Asha\nB) Juma\nAnswer: B\n2. Wapi?\nA) Hapa\nB) Kule\n", "quiz"),
+        ("a.txt", "| swali | jibu |\n|---|---|\n| Nani? | Mimi |\n| Wapi? | Hapa |\n", "Markdown"),
         ("a.txt", "mama : mother\nnyumba : house\nmji mkuu : capital\n", "with their meanings"),
         ("a.txt", "utt_001 mama alisema\nutt_002 baba alikuja\nutt_003 leo\n", "its id before it"),
         ("a.txt", "prompt,completion\nkitabu,book\n", "a table"),

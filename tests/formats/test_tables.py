@@ -252,6 +252,15 @@ def test_titles_above_the_names_are_refused_with_the_line_of_the_names(
     assert Options(header=line).mark("x", "") != Options(header="yes").mark("x", "")
 
 
+@pytest.mark.parametrize("sign", ["\uff0c", "\u060c", "\uff1b", "^", "\x01"])
+def test_a_sign_that_is_no_separator_of_m2m_is_a_question(tmp_path: Path, sign: str) -> None:
+    text = f"text{sign}label\n" + f"Habari ya leo, rafiki{sign}chanya\n" * 3
+    assert f"`sep={sign}`" in refused(tmp_path / "a.csv", text)
+    found = read(tmp_path / "a.csv", f"sep={sign}\n{text}")
+    assert found == [{"text": "Habari ya leo, rafiki", "label": "chanya"}] * 3
+    assert len(read(tmp_path / "a.csv", f"text\nmoja{sign}mbili\ntatu\n")) == 2
+
+
 def test_a_wide_row_below_narrow_ones_makes_no_title_of_the_names(tmp_path: Path) -> None:
     text = "q,a,more,x\n" + "a,b,,\n" * 9 + "c,d,e,f\n"
     assert len(read(tmp_path / "a.csv", text)) == 10
