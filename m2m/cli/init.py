@@ -14,6 +14,7 @@ import click
 from m2m.cli.console import say
 from m2m.cli.init_ask import Asking, is_terminal
 from m2m.cli.options import MODEL, data_root_option, given_settings, row_options
+from m2m.counted import counted
 
 if TYPE_CHECKING:
     from m2m.commands.given import Given
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 FILE = click.Path(path_type=Path)
 _FOR = "--for"
+_FAULTS = 8  # findings of the check that are shown
 _LIMIT = 8  # hours of a run that would take longer than a night
 
 
@@ -114,7 +116,7 @@ class PerFile(click.Command):
     "--plan/--no-plan",
     "planned",
     default=None,
-    help="Measure how long the run takes; by default only on a terminal.",
+    help="Check the data and measure how long the run takes; by default only on a terminal.",
 )
 @row_options
 @data_root_option
@@ -164,6 +166,8 @@ def init(
         _open(started)
         return
     roots = [part for root in started.roots for part in ("--data-root", str(root))]
+    if planned or (planned is None and asking):
+        _check(started)
     long = (planned or (planned is None and asking)) and _hours(started)
     if asking:
         say(f"The same again without questions: {wanted.command.line()}", err=True)
@@ -215,6 +219,24 @@ def _show(started: Started, rows: int) -> None:
     loaded = load_recipe(started.recipe, started.roots)
     show_previews(preview_recipe(loaded, rows))
     say("")
+
+
+def _check(started: Started) -> None:
+    """Print the findings of `m2m data check`, a line for each."""
+    from m2m.commands.data_check import FIRST, check_recipe
+    from m2m.recipe import load_recipe
+
+    found = check_recipe(load_recipe(started.recipe, started.roots), FIRST)
+    faults = [(each.name or each.file.name, one) for each in found for one in each.problems]
+    for name, one in faults[:_FAULTS]:
+        say(f"Check: {name}: {one.message}", err=True)
+    if faults:
+        more = f" (and {len(faults) - _FAULTS} more)" if len(faults) > _FAULTS else ""
+        say(
+            f"{counted(len(faults), 'thing')} to look at{more}: `m2m data check {started.recipe}` "
+            "shows the lines",
+            err=True,
+        )
 
 
 def _hours(started: Started) -> bool:

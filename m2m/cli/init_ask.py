@@ -179,10 +179,9 @@ def _shown(failed: Failed, files: tuple[Path, ...], given: Given) -> str:
     else:
         question, answer = "", ""
     named = f"{files[0].name}: " if files != failed.files else ""
-    how = in_one_line(given.mapping, "dataset") or ", ".join(
-        f"{key} = {value}" for key, value in entry.file_fields.items()
-    )
-    header = ' (header = "no": line 1 is a row, too)' if given.options.header == "no" else ""
+    fields = [f'{key} = "{value}"' for key, value in entry.file_fields.items()]
+    how = ", ".join(filter(None, [*fields, in_one_line(given.mapping, "dataset")]))
+    header = " (line 1 is a row, too)" if given.options.header == "no" else ""
     row = (
         f"question {_cut(question)!r}, answer {_cut(answer)!r}" if question else repr(_cut(answer))
     )

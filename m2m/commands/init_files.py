@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -212,7 +213,9 @@ def unlike(stems: Any) -> list[str]:
     """Make names that a recipe takes, all different."""
     names: list[str] = []
     for stem in stems:
-        plain = re.sub(r"[^A-Za-z0-9._-]+", "_", stem).lstrip("._-") or "data"
+        letters = unicodedata.normalize("NFKD", stem)  # without the marks of letters such as ọ̀
+        bare = "".join(letter for letter in letters if not unicodedata.combining(letter))
+        plain = re.sub(r"[^A-Za-z0-9._-]+", "_", bare).strip("._-") or "data"
         name, number = plain, 2
         while name.lower() in {known.lower() for known in names}:
             name, number = f"{plain}_{number}", number + 1

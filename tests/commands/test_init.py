@@ -93,7 +93,7 @@ def test_names_are_made_valid_and_different(folder: Path) -> None:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(rows)
     recipe = load_recipe(started(folder, datasets=paths))
-    assert [each.name for each in recipe.datasets] == ["my_data", "my_data_2", "data"]
+    assert [each.name for each in recipe.datasets] == ["my_data", "my_data_2", "e"]
     assert [each.path.resolve() for each in recipe.datasets] == [p.resolve() for p in paths]
 
 

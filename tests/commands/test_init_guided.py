@@ -417,6 +417,25 @@ def test_a_file_that_cannot_be_read_can_be_left_out(
 
 
 @pytest.mark.slow
+def test_the_check_and_the_hours_come_before_the_line_to_type(folder: Path) -> None:
+    rows = [{"prompt": f"Ina {w}?", "completion": f"b??b{w}"} for w in WORDS]
+    write_jsonl(folder / "Àkójọ ọ̀rọ̀.jsonl", rows)
+    status, output = init("Àkójọ ọ̀rọ̀.jsonl", "--plan", "--rows", "0")
+    assert status == 0, output
+    assert load_recipe(Path("recipe.toml")).datasets[0].name == "Akojo_oro"
+    place = [
+        output.index(words)
+        for words in (
+            'rows with "?" inside words',
+            "to look at",
+            "The run takes about",
+            "m2m run recipe.toml",
+        )
+    ]
+    assert place == sorted(place)
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="a pseudo-terminal")
 def test_it_asks_on_a_real_terminal_only(folder: Path) -> None:
     import pty
