@@ -25,7 +25,7 @@ from m2m.evaluate import task_files
 from m2m.evaluate.task_catalogue import Catalogue
 from m2m.formats.yaml import Tagged, parse_yaml_quickly
 from tests.peer.compare_cases import AFRICAN, compare
-from tests.peer.lm_eval_cases import TASKS, Known, case_of
+from tests.peer.lm_eval_cases import TASKS, Known, case_of, only_requests
 
 _NAMES = {"task", "task_alias", "tag", "dataset_path", "dataset_name", "metadata", "metric_list"}
 _PARTS = re.compile(r"'[^']*'|\"[^\"]*\"|`?\d+`?|!function [\w.]+|/\S+")
@@ -111,7 +111,7 @@ def main() -> None:
     names = [name for group in groups if not any(n in results for n in group) for name in group[:1]]
     names += [name for group in groups for name in group if name not in {*results, *names}]
     known: Known = collections.defaultdict(list)
-    with options.out[0].open("a", encoding="utf-8") as sink:
+    with only_requests(), options.out[0].open("a", encoding="utf-8") as sink:
         for name in names[options.part :: options.parts][: options.first]:
             if result := result_of(TASKS / name, known):
                 results[name] = result
