@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, TypeVar
 
@@ -10,10 +11,11 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from m2m.arrays import Array
+from m2m.blas import one_blas_thread
 from m2m.nn.blocks.ends import FirstStream, LastNorm
 from m2m.nn.config import Batch, DecoderConfig, RopeScaling
 from m2m.nn.functional import unbuffered, widen
-from m2m.nn.head import capped, numerators, settle
+from m2m.nn.head import capped, logits, numerators, settle
 from m2m.nn.layer import Grads, Layer, Saved, Step
 from m2m.nn.layout import AttentionPlan, Heads, Layout, lay_out, lay_out_chunks
 from m2m.nn.lora import LoraPair
@@ -83,11 +85,10 @@ class Decoder:
         self, tokens: NDArray[np.integer[Any]], lora: Mapping[str, LoraPair] | None = None
     ) -> Array:
         """Return the logits after every token of one text, (T, V)."""
-        states = self._states([tokens], lora)
-        logits = np.asarray(states @ self._head.T.astype(self.dtype, copy=False))
-        if self._head_bias is not None:
-            logits += self._head_bias
-        return capped(logits, self.config.logit_cap) if self.config.logit_cap else logits
+        with self._blas():
+            states = self._states([tokens], lora)
+            raw = logits(states, self._head, self._spaces[0], bias=self._head_bias)
+        return capped(raw, self.config.logit_cap) if self.config.logit_cap else raw
 
     @unbuffered()
     def hidden(self, texts: Sequence[NDArray[np.integer[Any]]]) -> Array:
@@ -95,7 +96,12 @@ class Decoder:
 
         Their order is the one in which the batch is computed: the longest text is first.
         """
-        return self._states(texts, None)
+        with self._blas():
+            return self._states(texts, None)
+
+    def _blas(self) -> AbstractContextManager[None]:
+        """Keep BLAS to one thread if the decoder has one: its threads spin while others work."""
+        return one_blas_thread() if self.pool.count == 1 else nullcontext()
 
     def _states(
         self, texts: Sequence[NDArray[np.integer[Any]]], lora: Mapping[str, LoraPair] | None

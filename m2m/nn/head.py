@@ -70,6 +70,16 @@ def capped(logits: Array, cap: float) -> Array:
     return logits
 
 
+def logits(h: Array, embedding: Array, space: Workspace, *, bias: Array | None = None) -> Array:
+    """Return the logits of h, (M, C), for `embedding`, (V, C), and biases (V,) or None: (M, V)."""
+    out, start = np.empty((len(h), len(embedding)), h.dtype), 0
+    for block, buffer in _vocabulary(h, embedding, space, (False, 0.0, bias)):
+        end = start + buffer.shape[1]
+        block.logits(h, out[:, start:end])
+        start = end
+    return out
+
+
 def numerators(
     h: Array,
     embedding: Array,

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from m2m.nn import chunks
+from m2m.blas import blas_switches
+from m2m.nn import chunks, head
+from m2m.nn import decoder as decoder_module
 from m2m.nn.chunks import divide
 from m2m.nn.config import Batch
 from m2m.nn.decoder import Decoder
@@ -188,3 +190,28 @@ def test_a_row_that_is_cut_looks_back_in_order() -> None:
     assert before[1] == [(PREFIX, (0, 0))]
     assert before[2] == [(PREFIX, (0, 0), (0, firsts[0]))]
     assert layouts[2].groups[0].prefix == 3 + firsts[1]
+
+
+def test_logits_of_a_decoder_with_one_thread_use_one_blas_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """OpenBLAS's threads wait by spinning: with other work on the machine ten times the time."""
+    switches = blas_switches()
+    if switches is None:
+        pytest.skip("this NumPy has another BLAS")
+    count, set_count = switches
+    seen: list[int] = []
+
+    def counted(*args: Any, **options: Any) -> Any:
+        seen.append(count())
+        return head.logits(*args, **options)
+
+    monkeypatch.setattr(decoder_module, "logits", counted)
+    config = make_config()
+    decoder, before = Decoder(config, make_weights(config)), count()
+    set_count(2)
+    try:
+        decoder.logits(np.arange(5))
+        assert (seen, count()) == ([1], 2)
+    finally:
+        set_count(before)

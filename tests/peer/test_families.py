@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,15 @@ peft = pytest.importorskip("peft")
 transformers = pytest.importorskip("transformers")
 
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES  # noqa: E402
+from transformers.models.auto.modeling_auto import (  # noqa: E402
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+)
 
 from m2m.checkpoint import BaseModel, import_model  # noqa: E402
+from m2m.errors import InputError  # noqa: E402
 from m2m.families import FAMILIES  # noqa: E402
+from m2m.families.refused import REFUSED  # noqa: E402
+from m2m.formats.atomic import write_json  # noqa: E402
 from m2m.nn.config import Batch, DecoderConfig  # noqa: E402
 from m2m.nn.decoder import Decoder  # noqa: E402
 from m2m.nn.lora import LoraPair, init_lora  # noqa: E402
@@ -214,3 +221,17 @@ def peft_model(base: Any, pairs: dict[str, LoraPair]) -> Any:
             for theirs, mine in zip(factors(model, module), (pair.a, pair.b), strict=True):
                 theirs.copy_(torch.from_numpy(mine))
     return model
+
+
+def test_every_other_causal_model_is_refused_by_name(tmp_path: Path) -> None:
+    """A model type of transformers is a family, or is refused with the reason."""
+    known = {kind for f in FAMILIES.values() for kind in (*f.model_types, *f.spellings)}
+    others = sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.keys() - known)
+    assert len(others) > 100
+    for kind in others:
+        folder = tmp_path / kind
+        folder.mkdir()
+        write_json(folder / "config.json", {"model_type": kind})
+        with pytest.raises(InputError, match=re.escape(f"model_type is '{kind}'")) as caught:
+            import_model(folder, tmp_path / "m", name="m")
+        assert kind not in REFUSED or REFUSED[kind] in caught.value.message
