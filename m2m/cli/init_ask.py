@@ -213,7 +213,9 @@ def _words_of(typed: str) -> list[str]:
     if Path(typed.strip()).exists():
         return [typed.strip()]
     try:
-        return shlex.split(typed, posix=sys.platform != "win32")
+        # Backslashes separate folders on Windows; quotation marks stay there, and are taken off.
+        words = shlex.split(typed, posix=sys.platform != "win32")
+        return [word.strip("'\"") for word in words]
     except ValueError:
         return typed.split()
 
