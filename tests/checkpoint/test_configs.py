@@ -14,7 +14,7 @@ from m2m.checkpoint.gguf_config import (
     extra_tensors,
     gguf_shapes,
 )
-from m2m.checkpoint.hf_config import config_from_json, config_to_json
+from m2m.checkpoint.hf_config import config_from_json, config_to_json, unknown_json
 from m2m.checkpoint.sizes import local_layers, period_of
 from m2m.errors import InputError
 from m2m.families import FAMILIES
@@ -155,6 +155,68 @@ def test_a_fixed_alpha_is_another_base(tmp_path: Path) -> None:
     config = read_json(tmp_path, data | {"model_type": "hunyuan_v1_dense"})
     assert config.rope_theta == pytest.approx(11158839.9251)
     assert config.rope_scaling is None
+
+
+def test_lfm2s_first_config_files(tmp_path: Path) -> None:
+    """As LFM2-350M's config.json has it; llama.cpp knows the model by its MLP of 4608."""
+    data: dict[str, Any] = {
+        "model_type": "lfm2",
+        "block_auto_adjust_ff_dim": True,
+        "block_dim": 1024,
+        "block_ff_dim": 6656,
+        "block_ffn_dim_multiplier": 1.0,
+        "block_multiple_of": 256,
+        "block_norm_eps": 1e-5,
+        "block_use_swiglu": True,
+        "conv_L_cache": 3,
+        "conv_bias": False,
+        "conv_dim": 1024,
+        "full_attn_idxs": [2, 5, 8, 10, 12, 14],
+        "hidden_size": 1024,
+        "max_position_embeddings": 128000,
+        "norm_eps": 1e-5,
+        "num_attention_heads": 16,
+        "num_heads": 16,
+        "num_hidden_layers": 16,
+        "num_key_value_heads": 8,
+        "rope_theta": 1e6,
+        "use_pos_enc": True,
+        "vocab_size": 65536,
+    }
+    config = read_json(tmp_path, data)
+    assert (config.intermediate_size, config.conv_taps, config.tie_word_embeddings) == (
+        4608,
+        3,
+        True,
+    )
+    attending = [n for n, mixer in enumerate(config.layer_mixers) if mixer == "attention"]
+    assert attending == data["full_attn_idxs"]
+    assert not unknown_json(tmp_path / "config.json", config)
+
+
+def test_qwen3_5s_period_and_what_its_heads_need(tmp_path: Path) -> None:
+    config = pico_config(architecture="qwen3_5")
+    data = config_to_json(config, "float16", {})
+    del data["layer_types"]
+    assert read_json(tmp_path, data | {"full_attention_interval": 4}) == config
+    mixers = read_json(tmp_path, data | {"full_attention_interval": 2}).layer_mixers
+    assert mixers == ("delta", "attention") * 2
+    with pytest.raises(InputError, match="linear_value_head_dim is 32"):
+        read_json(tmp_path, data | {"linear_value_head_dim": 32})
+    with pytest.raises(InputError, match="do not share"):
+        read_json(tmp_path, data | {"linear_num_key_heads": 3})
+    metadata = {key: value.value for key, value in config_to_gguf(config).items()}
+    metadata["general.architecture"] = "qwen35"
+    for key, bad in (
+        ("attention.recurrent_layers", [True] * 3),
+        ("attention.recurrent_layers", "x"),
+        ("ssm.inner_size", 32),
+    ):
+        odd = metadata | {f"qwen35.{key}": bad}
+        with pytest.raises(InputError, match=key):
+            config_from_gguf("x.gguf", odd.get, gguf_shapes(config))
+    del metadata["qwen35.attention.recurrent_layers"]  # then the last of four has attention
+    assert config_from_gguf("x.gguf", metadata.get, gguf_shapes(config)) == config
 
 
 _REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
