@@ -56,6 +56,9 @@ SIZES: dict[str, tuple[str, int, int, int, int, int, int, int, bool]] = {
     "Llama 3.2 1B": ("llama", 2048, 8192, 16, 32, 8, 64, 128256, True),
     "EuroLLM 1.7B": ("llama", 2048, 5632, 24, 16, 8, 128, 128000, False),
     "Qwen3 1.7B": ("qwen3", 2048, 6144, 28, 16, 8, 128, 151936, True),
+    "Llama 3.2 3B": ("llama", 3072, 8192, 28, 24, 8, 128, 128256, True),
+    "Gemma 3 4B": ("gemma3", 2560, 10240, 34, 8, 4, 256, 262208, True),
+    "Qwen3 4B": ("qwen3", 2560, 9728, 36, 32, 8, 128, 151936, True),
 }
 
 
@@ -163,7 +166,7 @@ def needs(answers: Any) -> str:
             **FAMILIES[family].traits, **MORE.get(name, {}),
         )  # fmt: skip
         weights = sum(math.prod(shape) for shape in config.weight_shapes().values())
-        load = Load(16, PROJECTIONS, 2048, 512, 2, float16=True)
+        load = Load(16, PROJECTIONS, 2048, 512, 2, narrow=True)
         fast = peak_bytes(config, load, recompute=0, half=False) / GIB
         least = peak_bytes(config, load, recompute=layers, half=True) / GIB
         disk = 2 * weights / 1e9

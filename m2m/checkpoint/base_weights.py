@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from m2m.formats.half import bf16_to_f32, f16_to_f32
 from m2m.formats.mapped import release
 from m2m.formats.safetensors import SafetensorsFile
 from m2m.nn.config import DecoderConfig
+from m2m.nn.memory import TABLES
 
 _DTYPES = {"F16": "<f2", "BF16": "<u2", "F32": "<f4"}
 
@@ -131,10 +132,8 @@ class GGUFWeights:
         self._give_back(name)
         return array
 
-    def compact(self, name: str) -> NDArray[np.float16] | NDArray[np.float32]:
-        """Return a tensor as a new array: float16 if it is stored as F16, else float32."""
-        if self.dtype(name) != "F16":
-            return self.array(name)
+    def compact(self, name: str) -> NDArray[Any]:
+        """Return a tensor as a new array in its stored type (BF16 as uint16)."""
         array = np.array(self.raw(name))
         self._give_back(name)
         return array
@@ -157,17 +156,22 @@ class BaseWeights(Mapping[str, NDArray[Any]]):
 
     Args:
         file: the file that holds them.
-        compact: return float16 for tensors that are stored as float16; others are float32.
+        narrow: names of tensors that are returned as they are stored, float16 or bfloat16 (as
+            uint16); others are float32.
     """
 
-    def __init__(self, file: Tensors, *, compact: bool = False) -> None:
-        self.file = file
-        self._read = file.compact if compact else file.array
+    def __init__(self, file: Tensors, narrow: Collection[str] = ()) -> None:
+        self.file, self._narrow = file, frozenset(narrow)
+
+    @classmethod
+    def compact(cls, file: Tensors, config: DecoderConfig) -> BaseWeights:
+        """Return the weights with linear maps and tables as they are stored, for a `Decoder`."""
+        return cls(file, [*TABLES, *(f"{module}.weight" for module in config.linear_shapes())])
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         if name not in self:
             raise KeyError(name)
-        return self._read(name)
+        return self.file.compact(name) if name in self._narrow else self.file.array(name)
 
     def __contains__(self, name: object) -> bool:
         return name in self.file

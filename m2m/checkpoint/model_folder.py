@@ -70,7 +70,7 @@ class BaseModel:
         info: facts known without reading tensors.
         config: its sizes.
         weights: float32 tensors by HF name, read at each look-up.
-        compact_weights: the same, but float16 for those that are stored as float16.
+        compact_weights: the same, but maps and tables in 16 bits, for a `Decoder`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -81,7 +81,7 @@ class BaseModel:
         old = self._stored["format_version"] == 1
         file = open_weights(path / (WEIGHTS if old else PATTERN), self.config)
         self.weights = BaseWeights(file)
-        self.compact_weights = BaseWeights(file, compact=True)
+        self.compact_weights = BaseWeights.compact(file, self.config)
 
     @classmethod
     def open(cls, folder: Path) -> BaseModel:

@@ -86,7 +86,7 @@ def candidates(texts: Sequence[str], roots: Sequence[Path]) -> list[Candidate]:
 
 
 def _candidate(base: BaseModel, texts: Sequence[str]) -> Candidate:
-    load = load_of(Train(), usable_threads(), float16=base.info.dtype == "F16")
+    load = load_of(Train(), usable_threads())
     limit = int(_FRACTION * free_memory_bytes())
     try:
         need, fits = choose_saving(base.config, load, limit, held=0).bytes, True

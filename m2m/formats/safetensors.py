@@ -135,9 +135,9 @@ class SafetensorsFile:
         release(raw)
         return array
 
-    def compact(self, name: str) -> NDArray[np.float16] | NDArray[np.float32]:
-        """Return a tensor as a new array: float16 if it is stored as F16, else float32."""
-        if self.dtype(name) != "F16":
+    def compact(self, name: str) -> NDArray[Any]:
+        """Return a tensor as a new array: in 16 bits if it is stored so (BF16 as uint16)."""
+        if self.dtype(name) not in ("F16", "BF16"):
             return self.array(name)
         raw = self.raw(name)
         array = np.array(raw)

@@ -42,11 +42,11 @@ def check_agreement(path: Path) -> None:
     config = config_from_json(path.with_name(CONFIG))
     file = GGUFWeights(path, config)
     kind = "BF16" if any(file.dtype(name) == "BF16" for name in file.names) else "F16"
-    weights = BaseWeights(file, compact=True)
+    weights = BaseWeights.compact(file, config)
     with LlamaModel(path, threads=1, exact_cache=True) as peer:
         ids = _some_ids(peer, min(TOKENS, config.exact_length))
         theirs = peer.logits(ids)
-    ours = Decoder(config, weights, maps="half" if kind == "F16" else "whole").logits(np.array(ids))
+    ours = Decoder(config, weights, maps="half").logits(np.array(ids))
     kl = divergence(theirs, ours)
     if not kl.max() <= (most := MOST_KL[kind]):
         place = int(np.argmax(~(kl <= most)))

@@ -14,7 +14,7 @@ from m2m.arrays import Array
 from m2m.blas import one_blas_thread
 from m2m.nn.blocks.ends import FirstStream, LastNorm
 from m2m.nn.config import Batch, DecoderConfig, RopeScaling
-from m2m.nn.functional import unbuffered, widen
+from m2m.nn.functional import BITS, unbuffered, widen
 from m2m.nn.head import capped, logits, numerators, settle
 from m2m.nn.layer import Grads, Layer, Saved, Step
 from m2m.nn.layout import AttentionPlan, Heads, Layout, lay_out, lay_out_chunks
@@ -43,10 +43,11 @@ class Decoder:
         recompute: number of first layers that keep only their input and run again in the
             backward: this needs a tenth of the memory for their activations and a third to a half
             more of their time. Changes no bit.
-        maps: storage of the maps' weights. "whole": in `dtype`. "half": as float16, each cast when
-            it is used; half the memory for two passes over them a step, and exact for a float16
-            base. "bf16": weights and inputs are rounded to bfloat16, and sums are float32; faster
-            if the processor has such products. The same holds for the output head.
+        maps: storage of the maps' weights. "whole": in `dtype`. "half": in 16 bits, as
+            float16 or as the base's bfloat16, each cast when it is used; half the memory for two
+            passes over them a step, and exact for a base of 16 bits. "bf16": weights and inputs
+            are rounded to bfloat16, and sums are float32; faster if the processor has such
+            products. The same holds for the output head.
         rank: rank of later adapters, if known: they get their space without a copy of the base.
     """
 
@@ -67,8 +68,10 @@ class Decoder:
         self._recompute, self._half, self._rounded = recompute, maps == "half", maps == "bf16"
         self._spaces = [Workspace(dtype) for _ in range(self.pool.count)]
         self._more: list[Grads] = []
-        storage = Storage(self.dtype, maps, rank)
-        self._embedding = self._kept(weights["model.embed_tokens.weight"])
+        table = weights["model.embed_tokens.weight"]
+        self._bits = table.dtype if table.dtype == BITS else np.dtype(np.float16)
+        storage = Storage(self.dtype, maps, rank, self._bits)
+        self._embedding = self._kept(table)
         self._head = self._embedding
         if not config.tie_word_embeddings:
             self._head = self._kept(weights["lm_head.weight"])
@@ -186,13 +189,13 @@ class Decoder:
         return [results[number % len(results)][number // len(results)] for number in range(count)]
 
     def _kept(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Return a copy of embeddings (V, C): float16 if they are, and then cast block by block.
+        """Return a copy of embeddings (V, C): in 16 bits if they are, and then cast block by block.
 
         A batch needs few rows of the input embeddings, and the output's blocks are cast in cache.
         So the casts take only some thousandths of a step.
         """
-        narrow = self._half or (array.dtype == np.float16 and self.dtype == np.float32)
-        kept = np.empty(array.shape, np.float16 if narrow else self.dtype)
+        narrow = self._half or (array.dtype == self._bits and self.dtype == np.float32)
+        kept = np.empty(array.shape, self._bits if narrow else self.dtype)
         widen(array, kept)
         return kept
 

@@ -47,14 +47,26 @@ def unbuffered() -> Iterator[None]:
         np.setbufsize(before)
 
 
+BITS = np.dtype(np.uint16)  # of weights in bfloat16, which NumPy has no type for
+
+
 def widen(source: NDArray[Any], out: Array, factor: Array | float = 1.0) -> None:
     """Write weights, (rows, columns), into out, in its dtype, times a number or one per column.
 
     A block is cast into a scratch buffer, in cache, and multiplied into its place.
+
+    Args:
+        source: floats, or bfloat16 as uint16.
+        out: floats; bfloat16 only if the source is, and without a factor.
+        factor: multiplies the weights.
     """
     scaled = not isinstance(factor, float) or factor != 1.0
-    beside = source.dtype == np.float16 and out.dtype == np.float32 and source.flags.c_contiguous
-    if beside and out.flags.c_contiguous and not scaled:
+    if source.dtype == BITS == out.dtype:
+        out[...] = source
+        return
+    fast = out.dtype == np.float32 and source.flags.c_contiguous
+    beside = source.dtype == BITS or (source.dtype == np.float16 and fast)
+    if beside and fast and out.flags.c_contiguous and not scaled:
         float16.widen(source, out)
         return
     scratch: Array | None = None
@@ -69,6 +81,15 @@ def widen(source: NDArray[Any], out: Array, factor: Array | float = 1.0) -> None
             np.multiply(values, factor, out=out[part], dtype=out.dtype, casting="unsafe")
         else:
             out[part] = values
+
+
+def widened(source: NDArray[Any], dtype: np.dtype[Any]) -> Array:
+    """Return weights in a dtype; without a copy if they have it already."""
+    if source.dtype == dtype:
+        return source
+    out: Array = np.empty(source.shape, dtype)
+    widen(source, out)
+    return out
 
 
 def _dots(x: Array, y: Array) -> Array:

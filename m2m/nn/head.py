@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from m2m.arrays import Array
 from m2m.kernels import bfloat16
-from m2m.nn.functional import widen
+from m2m.nn.functional import widen, widened
 from m2m.nn.workspace import Workspace
 
 POSITIONS = 512  # rows of h at a time
@@ -129,7 +129,7 @@ def settle(
     total = np.zeros(len(h), h.dtype)
     for part, scale in zip(parts, scales, strict=True):
         total += part.sums * scale
-    rows = embedding[target].astype(h.dtype, copy=False)
+    rows = widened(embedding[target], h.dtype)
     picked = np.einsum("mc,mc->m", h, rows, dtype=np.float64)
     if bias is not None:
         picked += bias[target]

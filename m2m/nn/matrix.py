@@ -21,8 +21,9 @@ from numpy.typing import DTypeLike, NDArray
 
 from m2m.arrays import Array
 from m2m.blas import one_blas_thread
+from m2m.formats.half import f32_to_bf16
 from m2m.kernels import bfloat16
-from m2m.nn.functional import widen
+from m2m.nn.functional import BITS, widen
 from m2m.nn.workspace import Workspace
 
 WORTH_BF16 = 1.2  # a step is faster only if products are this many times as fast as in float32
@@ -35,11 +36,19 @@ class Storage:
         dtype: type of the computation.
         maps: "whole", "half" or "bf16", one of the classes below.
         rank: rank of every part's later adapter; matrices have space for it from the start.
+        half: type of maps that are stored as "half", float16 or uint16 for bfloat16.
     """
 
-    def __init__(self, dtype: DTypeLike, maps: str = "whole", rank: int = 0) -> None:
+    def __init__(
+        self,
+        dtype: DTypeLike,
+        maps: str = "whole",
+        rank: int = 0,
+        half: DTypeLike = np.float16,
+    ) -> None:
         self.dtype: np.dtype[Any] = np.dtype(dtype)
         self.rank = rank
+        self.half: np.dtype[Any] = np.dtype(half)
         self._kind = KINDS[maps]
         self._own = local()
 
@@ -126,19 +135,21 @@ class _Whole(Matrix):
 
 
 class _Half(Matrix):
-    """W in float16, cast by every thread that uses it: half the memory, a few percent more time."""
+    """W in 16 bits, cast by every thread that uses it: half the memory, a few percent more time."""
 
     def __init__(self, storage: Storage, rows: int, columns: int, rank: int) -> None:
         super().__init__(storage, rows, columns, rank)
         # As wide as the matrix, so that one call casts it.
-        self._stored = np.zeros((rows, columns + rank), np.float16)
-        # Applied after the cast, because float16 would round the products.
+        self._stored = np.zeros((rows, columns + rank), storage.half)
+        # Applied after the cast, because 16 bits would round the products.
         self._factors: list[tuple[slice, float]] = []
         self.low = np.zeros((rank, columns), storage.dtype)
         self.high = np.zeros((rows, rank), storage.dtype)
 
     def load(self, span: slice, weights: NDArray[Any], factor: float) -> None:
-        widen(weights, self._stored[span, : self.columns])
+        rounds = self._stored.dtype == BITS and weights.dtype != BITS
+        values = f32_to_bf16(np.asarray(weights, np.float32)) if rounds else weights
+        widen(values, self._stored[span, : self.columns])
         if factor != 1.0:
             self._factors.append((span, factor))
 

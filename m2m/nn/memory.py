@@ -15,7 +15,7 @@ from m2m.nn.lora import select_modules
 from m2m.nn.matrix import KINDS
 
 FLOAT, HALF = 4, 2
-TABLES = ("model.embed_tokens.weight", "lm_head.weight")  # stays float16 if the base is
+TABLES = ("model.embed_tokens.weight", "lm_head.weight")  # stays in 16 bits if the base is
 BLAS = 24 << 20  # bytes of packing buffers that OpenBLAS uses per thread
 
 
@@ -31,7 +31,7 @@ class Load:
         threads: number of threads that share a step.
         copies: number of arrays as large as all adapters, besides one gradient a thread: adapters,
             AdamW's two, and the best adapter or a second batch's gradients if these are kept.
-        float16: whether the base's weights are float16, so that they can stay so.
+        narrow: whether the base's weights have 16 bits, so that they can stay so.
         bf16: whether maps are stored as bfloat16, once for each direction.
     """
 
@@ -41,7 +41,7 @@ class Load:
     length: int
     threads: int
     copies: int = 3
-    float16: bool = False
+    narrow: bool = False
     bf16: bool = False
 
 
@@ -186,9 +186,9 @@ def _weights(config: DecoderConfig, load: Load, half: bool) -> int:
         twice = sum(2 * r * c + rank * (r + c) for r, c, rank in every)
         low = sum(rank * (r + c) for r, c, rank in every)
         rest = total - sum(r * c for r, c, _ in every)
-        return HALF * twice + FLOAT * low + (HALF if load.float16 else FLOAT) * rest
+        return HALF * twice + FLOAT * low + (HALF if load.narrow else FLOAT) * rest
     tables = sum(math.prod(shapes[name]) for name in TABLES if name in shapes)
-    saved = (FLOAT - HALF) * tables if load.float16 else 0
+    saved = (FLOAT - HALF) * tables if load.narrow else 0
     return FLOAT * (total + places) - saved
 
 

@@ -174,7 +174,7 @@ def choose(base: BaseModel, recipe: Recipe, held: int = 0) -> Saving:
     Raises:
         ResourceError: no way fits; the hint names settings that would.
     """
-    load = load_of(recipe.train, threads(recipe), float16=base.info.dtype == "F16")
+    load = load_of(recipe.train, threads(recipe))
     base.release()  # memory of earlier reading and scoring does not count
     hand_back_freed()
     return choose_saving(base.config, load, memory_limit(recipe), held=held or resident_bytes())

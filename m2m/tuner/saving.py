@@ -30,7 +30,7 @@ class Saving:
     @property
     def ways(self) -> str:
         """Return the names of the ways to save memory, for messages."""
-        half = ["the base kept as float16"] if self.half else []
+        half = ["the base kept in 16 bits"] if self.half else []
         again = (
             [f"activations of {counted(self.recompute, 'layer')} recomputed"]
             if self.recompute
@@ -39,8 +39,8 @@ class Saving:
         return " and ".join(half + again) or "nothing saved"
 
 
-def load_of(config: Train, threads: int, *, float16: bool) -> Load:
-    """Return the decoder's load for a recipe's `[train]`; `float16`: type of the base's weights."""
+def load_of(config: Train, threads: int) -> Load:
+    """Return the decoder's load for a recipe's `[train]`, with an imported base."""
     kept = (config.holdout > 0) + (config.shape == ANYTIME)  # the best adapter, and the mean
     return Load(
         rank=config.rank,
@@ -49,7 +49,7 @@ def load_of(config: Train, threads: int, *, float16: bool) -> Load:
         length=min(config.max_length, config.batch_tokens),
         threads=threads,
         copies=3 + kept + threads * (config.accumulate > 1),
-        float16=float16,
+        narrow=True,
         bf16=config.precision == "bf16",
     )
 
@@ -67,7 +67,7 @@ def choose_saving(base: DecoderConfig, load: Load, limit: int, *, held: int) -> 
         ResourceError: no way fits; the hint names changes that would fit.
     """
     # In the order of their cost: casts take as long as computing a few layers twice.
-    half = load.float16 and not load.bf16
+    half = load.narrow and not load.bf16
     ways = [(0, False), *((layers, half) for layers in range(base.num_layers + 1))]
     savings = [
         Saving(recompute, half, held + peak_bytes(base, load, recompute=recompute, half=half))
@@ -85,9 +85,9 @@ def choose_saving(base: DecoderConfig, load: Load, limit: int, *, held: int) -> 
 
 
 def _remedy(base: DecoderConfig, load: Load, room: int, least: Saving) -> str:
-    """Return a hint that fits: float32 (its base can stay float16), fewer tokens or more memory."""
+    """Return a hint that fits: float32 (with a base of 16 bits), fewer tokens or more memory."""
     exact = replace(load, bf16=False)
-    if load.bf16 and peak_bytes(base, exact, recompute=base.num_layers, half=load.float16) <= room:
+    if load.bf16 and peak_bytes(base, exact, recompute=base.num_layers, half=load.narrow) <= room:
         return 'set precision = "float32" in [train], which fits, or give [limits] memory more'
     tokens = load.tokens // 2
     while tokens >= 64:

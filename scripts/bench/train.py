@@ -219,7 +219,7 @@ def savings(options: argparse.Namespace) -> int:
             plain = plain or figures["step_seconds"]
             tokens = int(case.split("_")[1])
             length = min(tokens, 512)
-            load = Load(RANK, PROJECTIONS, tokens, length, options.threads, float16=True)
+            load = Load(RANK, PROJECTIONS, tokens, length, options.threads, narrow=True)
             expected = peak_bytes(config, load, recompute=again, half=half)
             cost = figures["step_seconds"] / plain - 1
             row = f"{case:11}{half!s:>5}{again:6}{figures['step_seconds']:9.3f}{cost:6.0%}"

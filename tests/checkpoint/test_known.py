@@ -36,7 +36,7 @@ def test_facts_about_the_starter_are_those_of_its_files(starter: Path) -> None:
     stated = next(model for model in known_models() if model.name == base.name)
     assert stated.parameters == round(base.info.parameters / 1e6)
     assert stated.licence == base.info.licence
-    load = load_of(Train(), 2, float16=True)
+    load = load_of(Train(), 2)
     saving = choose_saving(base.config, load, 0, held=int(0.2 * GIB))
     assert stated.memory[0] == pytest.approx(saving.bytes / GIB, abs=0.15)
 

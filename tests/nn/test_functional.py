@@ -167,6 +167,18 @@ def test_every_finite_float16_is_widened_exactly(dtype: type) -> None:
     )
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("factor", [1.0, 0.5])
+def test_every_finite_bfloat16_is_widened_exactly(dtype: type, factor: float) -> None:
+    every = np.arange(1 << 16, dtype=np.uint16)
+    expected = (every.astype(np.uint32) << 16).view(np.float32)
+    kept = np.isfinite(expected)
+    every, expected = every[kept].reshape(-1, 256), expected[kept].reshape(-1, 256)
+    out: NDArray[Any] = np.empty((len(every), 262), dtype)[:, :256]
+    functional.widen(every, out, factor)
+    np.testing.assert_array_equal(out, expected.astype(dtype) * factor)
+
+
 def test_widening_multiplies_columns() -> None:
     half, factor = draw(3, 8).astype(np.float16), draw(1, 8)[0].astype(np.float32)
     out = np.empty((3, 8), np.float32)

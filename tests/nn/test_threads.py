@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from m2m.blas import blas_switches
+from m2m.formats.half import bf16_to_f32, f32_to_bf16
 from m2m.nn import chunks, head
 from m2m.nn import decoder as decoder_module
 from m2m.nn.chunks import divide
 from m2m.nn.config import Batch
 from m2m.nn.decoder import Decoder
 from m2m.nn.layout import PREFIX, lay_out_chunks
+from m2m.nn.memory import TABLES
 from m2m.nn.thread_pool import PoolBroken, ThreadPool, Worker
 from tests.nn.reference import make_batch, make_config, make_lora, make_weights
 from tests.nn.test_decoder import LENGTHS, TRAITS, check_gradients
@@ -70,6 +72,24 @@ def compare(
             for grad, found in zip(pair, others[module], strict=True):
                 np.testing.assert_allclose(found, grad, rtol=1e-9, atol=1e-11)
     assert decoder.loss(batch, lora)[0] == pytest.approx(loss, rel=1e-12)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2", "granite", "lfm2"])
+@pytest.mark.parametrize("maps", ["whole", "half"])
+def test_a_base_in_bfloat16_changes_no_bit(family: str, maps: str) -> None:
+    """Its maps and tables are given as uint16, as `BaseWeights.compact` does."""
+    config = make_config(**TRAITS[family])
+    narrow = {*TABLES, *(f"{module}.weight" for module in config.linear_shapes())}
+    bits = {name: f32_to_bf16(w.astype(np.float32)) for name, w in make_weights(config).items()}
+    exact = {name: bf16_to_f32(values) for name, values in bits.items()}
+    given = {name: bits[name] if name in narrow else exact[name] for name in bits}
+    batch, lora = make_batch(config, LENGTHS, 0), make_lora(config)
+    expected = Decoder(config, exact, threads=2).loss_and_grads(batch, lora)
+    found = Decoder(config, given, threads=2, maps=maps).loss_and_grads(batch, lora)
+    assert found[:2] == expected[:2]
+    for module, pair in expected[2].items():
+        for one, other in zip(pair, found[2][module], strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize(("lengths", "prefix"), [((20,), 0), ((9, 14, 6), 5)])

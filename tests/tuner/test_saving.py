@@ -32,7 +32,7 @@ SMALL = DecoderConfig(
     tie_word_embeddings=True,
     max_position_embeddings=2048,
 )
-LOAD = Load(rank=8, modules=PROJECTIONS, tokens=1024, length=512, threads=2, float16=True)
+LOAD = Load(rank=8, modules=PROJECTIONS, tokens=1024, length=512, threads=2, narrow=True)
 LAYERS = SMALL.num_layers
 MIXED = {  # seven of ten layers without attention
     "conv": dataclasses.replace(
@@ -52,11 +52,11 @@ WAYS = [(0, False), (0, True), *((again, True) for again in range(2, LAYERS + 1)
 
 
 def test_the_load_is_the_recipes() -> None:
-    load = load_of(Train(rank=4, batch_tokens=300, target_modules=("q_proj",)), 3, float16=True)
-    assert load == Load(4, ("q_proj",), 300, 300, 3, 4, float16=True)
-    assert load_of(Train(holdout=0.0, accumulate=2), 2, float16=False).copies == 5
+    load = load_of(Train(rank=4, batch_tokens=300, target_modules=("q_proj",)), 3, narrow=True)
+    assert load == Load(4, ("q_proj",), 300, 300, 3, 4, narrow=True)
+    assert load_of(Train(holdout=0.0, accumulate=2), 2).copies == 5
     mean = Train(holdout=0.0, accumulate=2, schedule="anytime")
-    assert load_of(mean, 2, float16=False).copies == 6
+    assert load_of(mean, 2).copies == 6
 
 
 def test_no_more_is_saved_than_must_be() -> None:
@@ -72,7 +72,7 @@ def test_no_more_is_saved_than_must_be() -> None:
 
 
 def test_a_base_that_is_not_float16_is_never_kept_so() -> None:
-    load = dataclasses.replace(LOAD, float16=False)
+    load = dataclasses.replace(LOAD, narrow=False)
     limit = peak_bytes(SMALL, load, recompute=LAYERS, half=False)
     saving = choose_saving(SMALL, load, limit, held=0)
     assert (saving.recompute, saving.half) == (LAYERS, False)
@@ -81,7 +81,7 @@ def test_a_base_that_is_not_float16_is_never_kept_so() -> None:
 
 
 def test_bfloat16_maps_are_not_kept_as_float16_too() -> None:
-    load = load_of(Train(precision="bf16"), 2, float16=True)
+    load = load_of(Train(precision="bf16"), 2)
     assert load.bf16
     limit = peak_bytes(SMALL, load, recompute=LAYERS, half=False)
     saving = choose_saving(SMALL, load, limit, held=0)
@@ -125,7 +125,9 @@ from tests.tuner.test_saving import LOAD, MIXED, SMALL
 
 class Weights(dict):
     def __getitem__(self, name):
-        return np.full(SMALL.weight_shapes()[name], 0.01, np.float16)
+        bits = sys.argv[4] == "BF16" and len(SMALL.weight_shapes()[name]) > 1
+        value = (15396, np.uint16) if bits else (0.01, np.float16)  # 15396: 0.01 in bfloat16
+        return np.full(SMALL.weight_shapes()[name], *value)
 
 recompute, maps = int(sys.argv[1]), sys.argv[2]
 SMALL = MIXED.get(sys.argv[3], SMALL)
@@ -152,15 +154,21 @@ def test_the_peak_is_what_was_expected(recompute: int, maps: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("maps", KINDS)
+def test_a_base_in_bfloat16_needs_no_more(maps: str) -> None:
+    check_peak(0, maps, stored="BF16")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("mixer", MIXED)
 @pytest.mark.parametrize("recompute", [0, LAYERS])
 def test_the_peak_of_layers_without_attention(recompute: int, mixer: str) -> None:
     check_peak(recompute, "whole", mixer)
 
 
-def check_peak(recompute: int, maps: str, mixer: str = "") -> None:
+def check_peak(recompute: int, maps: str, mixer: str = "", stored: str = "F16") -> None:
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, str(recompute), maps, mixer],
+        [sys.executable, "-c", CHILD, str(recompute), maps, mixer, stored],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         check=True,

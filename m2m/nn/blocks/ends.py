@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from m2m.arrays import Array
 from m2m.nn.config import DecoderConfig
-from m2m.nn.functional import NORMS
+from m2m.nn.functional import NORMS, widen
 from m2m.nn.layout import Layout
 
 Weights = Mapping[str, NDArray[Any]]
@@ -39,7 +39,7 @@ class FirstStream:
 
     def write(self, layout: Layout, x: Array) -> None:
         """Write the embeddings of a layout's tokens, (T, C)."""
-        x[...] = self._embedding[layout.tokens]
+        widen(self._embedding[layout.tokens], x)
         if self._scale != 1.0:
             x *= self._scale
         if self._positions is not None:
