@@ -21,7 +21,6 @@ from numpy.typing import DTypeLike, NDArray
 
 from m2m.arrays import Array
 from m2m.blas import one_blas_thread
-from m2m.formats.half import f32_to_bf16
 from m2m.kernels import bfloat16
 from m2m.nn.functional import BITS, widen
 from m2m.nn.workspace import Workspace
@@ -147,9 +146,9 @@ class _Half(Matrix):
         self.high = np.zeros((rows, rank), storage.dtype)
 
     def load(self, span: slice, weights: NDArray[Any], factor: float) -> None:
-        rounds = self._stored.dtype == BITS and weights.dtype != BITS
-        values = f32_to_bf16(np.asarray(weights, np.float32)) if rounds else weights
-        widen(values, self._stored[span, : self.columns])
+        if self._stored.dtype == BITS != weights.dtype:
+            weights = _upper_halves(weights)
+        widen(weights, self._stored[span, : self.columns])
         if factor != 1.0:
             self._factors.append((span, factor))
 
@@ -223,6 +222,14 @@ class _Bfloat16(Matrix):
 
 
 KINDS: dict[str, type[Matrix]] = {"whole": _Whole, "half": _Half, "bf16": _Bfloat16}
+
+
+def _upper_halves(weights: NDArray[Any]) -> NDArray[np.uint16]:
+    """Return bfloat16 that a base's weights hold exactly, though they came as float32."""
+    bits = np.ascontiguousarray(weights, np.float32).view(np.uint32)
+    if (bits & 0xFFFF).any():
+        raise ValueError("these weights are not those of a base in bfloat16")
+    return (bits >> 16).astype(np.uint16)
 
 
 def _narrowed(values: Array) -> bfloat16.BF16:

@@ -92,6 +92,14 @@ def test_a_base_in_bfloat16_changes_no_bit(family: str, maps: str) -> None:
             np.testing.assert_array_equal(one, other)
 
 
+def test_weights_that_bfloat16_would_round_are_refused() -> None:
+    config = make_config()
+    weights = {name: w.astype(np.float32) for name, w in make_weights(config).items()}
+    table = "model.embed_tokens.weight"
+    with pytest.raises(ValueError, match="not those of a base in bfloat16"):
+        Decoder(config, weights | {table: f32_to_bf16(weights[table])}, maps="half")
+
+
 @pytest.mark.parametrize(("lengths", "prefix"), [((20,), 0), ((9, 14, 6), 5)])
 def test_gradients_across_the_borders_of_chunks(lengths: tuple[int, ...], prefix: int) -> None:
     config = make_config()
