@@ -52,7 +52,7 @@ WAYS = [(0, False), (0, True), *((again, True) for again in range(2, LAYERS + 1)
 
 
 def test_the_load_is_the_recipes() -> None:
-    load = load_of(Train(rank=4, batch_tokens=300, target_modules=("q_proj",)), 3, narrow=True)
+    load = load_of(Train(rank=4, batch_tokens=300, target_modules=("q_proj",)), 3)
     assert load == Load(4, ("q_proj",), 300, 300, 3, 4, narrow=True)
     assert load_of(Train(holdout=0.0, accumulate=2), 2).copies == 5
     mean = Train(holdout=0.0, accumulate=2, schedule="anytime")
@@ -100,7 +100,7 @@ def test_what_does_not_fit_is_refused_with_what_would() -> None:
     least = peak_bytes(SMALL, LOAD, recompute=LAYERS, half=True)
     with pytest.raises(ResourceError) as caught:
         choose_saving(SMALL, LOAD, least - (10 << 20), held=0)
-    assert f"about {least / GIB:.2f} GiB with the base kept as float16" in caught.value.message
+    assert f"about {least / GIB:.2f} GiB with the base kept in 16 bits" in caught.value.message
     assert "batch_tokens = 512" in (caught.value.hint or "")
     smaller = dataclasses.replace(LOAD, tokens=512)
     assert peak_bytes(SMALL, smaller, recompute=LAYERS, half=True) < least - (10 << 20)
