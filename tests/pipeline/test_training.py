@@ -173,7 +173,7 @@ def test_memory_is_saved_where_it_must_be_and_the_adapters_stay_the_same(
     trained(recipe, notes)
     assert len(notes.said) == 1
     assert notes.said[0].endswith(
-        "with the base kept as float16 and activations of 2 layers recomputed"
+        "with the base kept in 16 bits and activations of 2 layers recomputed"
     )
     assert {path: path.read_bytes() for path in before} == before
 
