@@ -75,7 +75,7 @@ class Marked(InputError):
     def __init__(self, path: Path, name: str, counts: Counter[str], good: Sequence[str]) -> None:
         self.choice: list[Where] = [(name, tuple(good))] * bool(good) + [(name, tuple(counts))]
         listed = ", ".join(f"{value} ({count:,})" for value, count in counts.most_common())
-        *some, every = [_to_write(where) for where in self.choice]
+        *some, every = [to_write(where) for where in self.choice]
         hint = f"to use the good ones alone, {some[0]}; " if some else ""
         message = f"{path}: answers may be marked as bad in the column {name}: {listed}"
         super().__init__(message, f"{hint}if all of these rows are meant, {every}")
@@ -87,7 +87,7 @@ class Unweighted(Marked):
     def __init__(self, path: Path, weights: Counter[str], lines: Sequence[int]) -> None:
         good = tuple(weight for weight in weights if weight not in _FALSE)
         self.choice = [("weight", good)] if 0 < len(good) <= _MOST_VALUES else []
-        hint = "; or ".join(["delete these rows", *map(_to_write, self.choice)])
+        hint = "; or ".join(["delete these rows", *map(to_write, self.choice)])
         more = f" and {len(lines) - 5} more" if len(lines) > 5 else ""
         shown = f"line{'s' * (len(lines) > 1)} {', '.join(map(str, lines[:5]))}{more}"
         message = f"{path}: a row of weight 0 is not meant to be trained on ({shown})"
@@ -184,6 +184,7 @@ def _is_bad(form: str) -> bool:
     return bool(_BAD.fullmatch(form) or (form[:4] == "not " and _GOOD.fullmatch(form[4:])))
 
 
-def _to_write(where: Where) -> str:
+def to_write(where: Where) -> str:
+    """Return the line of a recipe that picks rows."""
     fields = RowMapping(where=(where,)).as_fields("dataset")
     return f"write where = {toml_value(fields['where'])} in the recipe"

@@ -35,6 +35,7 @@ from m2m.dataset.quality import refuse_marks, refuse_weights
 from m2m.dataset.row import Row
 from m2m.dataset.row_formats import FORMATS, Converter, from_turns, has_no_input
 from m2m.dataset.row_source import Source, as_source, left_out, or_skip
+from m2m.dataset.splits import refuse_splits
 from m2m.dataset.templates import fill, is_empty, names_in
 from m2m.errors import InputError, Problems
 from m2m.formats.records import Record
@@ -110,6 +111,7 @@ def read_rows(source: Path | Text | Source, mapping: RowMapping = AS_IT_IS) -> R
         raise InputError(f"{source.name} has no rows", "give a file with at least one training row")
     records = picked(source.path, source.records, mapping)
     notes = picked_words(len(source.records), len(records), mapping)
+    refuse_splits(source.path, records, mapping)
     refuse_unclear_labels(source.path, records, mapping, skips=source.skips)
     if _is_mapped(mapping, records[0]):
         read = _mapped(source, records, mapping)

@@ -26,7 +26,7 @@ from m2m.formats.records import Record
 _MOST = 3
 # Names of columns that are never the question or the answer.
 _NEITHER = re.compile(
-    r"([\w.]*[._])?(id|idx|index|ur[li]|path|hash|date|time|author|user|locale|split|(from|to)_name)\d*|qid\d||"
+    r"([\w.]*[._])?(id|idx|index|ur[li]|path|hash|date|time|author|user|locale|split|set|subset|is_(?:train|dev|val|test)|(from|to)_name)\d*|qid\d||"
     r"subreddit|_\w+|([\w.]*\.)?(pm_score|(up|down)?votes|(is_)?(selected|best|accepted))|"
     r"(.*\.)?+(?>(?:\w*?_)??(?:reject|distract|incorrect|wrong|reasoning|rationale|subject))\w*|"
     r"([\w.]*\.)?(_?oid|role)|"

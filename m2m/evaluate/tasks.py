@@ -26,6 +26,7 @@ from m2m.dataset.mapping import AS_IT_IS, RowMapping, picked, picked_words
 from m2m.dataset.quality import refuse_marks, refuse_weights
 from m2m.dataset.row_source import Source, as_source, left_out, or_skip
 from m2m.dataset.sameness import normalize
+from m2m.dataset.splits import refuse_splits
 from m2m.dataset.templates import names_in
 from m2m.errors import InputError, Problems
 from m2m.evaluate.prompts import Form, Prompter
@@ -98,6 +99,7 @@ def load_task(source: Path | Text | Source, mapping: RowMapping = AS_IT_IS) -> T
     if not source.records:
         raise InputError(f"{path}: has no rows", "a target needs at least one example")
     records = picked(path, source.records, mapping)
+    refuse_splits(path, records, mapping, "target")
     kind = _kind(source, records, mapping)
     if kind == "answer":
         refuse_unclear_labels(path, records, mapping, skips=source.skips)

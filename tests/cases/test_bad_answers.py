@@ -45,7 +45,6 @@ OTHERS: dict[str, tuple[str, list[Any]]] = {
     "scores of a program": ("score", [0.913, 0.552, 0.871, 0.333, 0.25, 0.75]),
     "topics": ("topic", ["health", "sport"]),
     "a level": ("level", [1, 2]),
-    "a split": ("part", ["train", "dev"]),
 }
 
 
