@@ -30,7 +30,7 @@ from m2m.recipe.new_recipe import recipe_text, toml_value
 from m2m.report import charts
 from m2m.report.card import card_text
 from m2m.report.page import page
-from m2m.results.facts import Source, csv_tables
+from m2m.results.facts import DatasetFacts, csv_tables
 from m2m.results.table import Column, Table, as_csv, as_latex
 from tests.hostile import HOSTILE, READABLE, controls, formulas, read_modelfile
 from tests.report import samples
@@ -45,7 +45,7 @@ SHORT = re.compile(r"\s+")
 
 
 def card(text: str) -> str:
-    data = Source("set", 3, 1.0, ("sw",), text, text, text)
+    data = DatasetFacts("set", 3, 1.0, ("sw",), text, text, text)
     plain = samples.confirmation(("aa", "bb", "cc"))
     models = [dataclasses.replace(model, label=text) for model in plain.models]
     verdict = Verdict("keep the base", text, (text,), text)

@@ -66,7 +66,7 @@ _UNITS = ("a", "A", "Aa", "0", " ", "\n", " \n", "\u0301", "a\u0301", "\u4e00", 
 
 def test_the_cuts_of_vocabularies_are_linear() -> None:
     steps = {id(step): step for value in vars(cuts).values() if isinstance(value, tuple)
-             for step in value if isinstance(step, cuts.Step)}  # fmt: skip
+             for step in value if isinstance(step, cuts.Cutter)}  # fmt: skip
     assert len(steps) > 20
     for step in steps.values():
         for unit in _UNITS:
@@ -74,7 +74,7 @@ def test_the_cuts_of_vocabularies_are_linear() -> None:
                 assert not _takes_long(step, unit, end), (step, unit, end)
 
 
-def _takes_long(step: cuts.Step, unit: str, end: str) -> bool:
+def _takes_long(step: cuts.Cutter, unit: str, end: str) -> bool:
     return is_slow(step.cut, lambda count: unit * (count // len(unit)) + end)
 
 

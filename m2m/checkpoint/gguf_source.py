@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from m2m.checkpoint.base_weights import compare_shapes, keyed_weights
 from m2m.checkpoint.gguf_config import config_from_gguf, gguf_shapes
 from m2m.checkpoint.gguf_keys import unknown_keys
-from m2m.checkpoint.model_source import TOKEN_IDS, Source, check_finite
+from m2m.checkpoint.model_source import TOKEN_IDS, ModelSource, check_finite
 from m2m.checkpoint.names import LONG_FACTORS, ROPE_FACTORS, gguf_rules
 from m2m.counted import counted
 from m2m.errors import InputError, Problems
@@ -26,7 +26,7 @@ PART = re.compile(r"(?P<name>.+)-\d{5}-of-(?P<count>\d{5})\.gguf")
 _HALVES = {"F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
 
 
-def open_gguf(path: Path) -> Source:
+def open_gguf(path: Path) -> ModelSource:
     """Open a GGUF file, or all parts of the split model that it belongs to.
 
     Raises:
@@ -62,7 +62,7 @@ def open_gguf(path: Path) -> Source:
         return rules.part(name, array)
 
     ids = {key: first.value(stored) for key, stored in TOKEN_IDS.items()}
-    return Source(
+    return ModelSource(
         path=path,
         config=config,
         dtype=dtype,

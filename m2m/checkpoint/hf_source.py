@@ -14,7 +14,7 @@ from m2m.checkpoint.base_weights import compare_shapes
 from m2m.checkpoint.gguf_config import config_to_gguf, gguf_shapes
 from m2m.checkpoint.hf_config import config_from_json, spelling_of, unknown_json
 from m2m.checkpoint.model_folder import CONFIG, WEIGHTS
-from m2m.checkpoint.model_source import TOKEN_IDS, Source, check_finite
+from m2m.checkpoint.model_source import TOKEN_IDS, ModelSource, check_finite
 from m2m.checkpoint.names import Rules, hf_rules, keyed
 from m2m.errors import InputError, Problems
 from m2m.families import FAMILIES
@@ -56,7 +56,7 @@ _CARD = 1 << 16  # bytes of a model card that are read
 _Home = dict[str, tuple[SafetensorsFile, str]]  # by the family's name: the file, the name there
 
 
-def open_folder(folder: Path) -> Source:
+def open_folder(folder: Path) -> ModelSource:
     """Open a model folder that transformers saved.
 
     Raises:
@@ -87,7 +87,7 @@ def open_folder(folder: Path) -> Source:
         return rules.part(name, array)
 
     cautions = unknown_json(folder / CONFIG, config)
-    return Source(
+    return ModelSource(
         path=folder,
         config=config,
         dtype=dtype,

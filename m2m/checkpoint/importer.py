@@ -34,7 +34,7 @@ from m2m.checkpoint.model_folder import (
     content_fingerprint,
     file_stamps,
 )
-from m2m.checkpoint.model_source import Source
+from m2m.checkpoint.model_source import ModelSource
 from m2m.checkpoint.names import gguf_rules
 from m2m.errors import InputError, LimitError, LlamaError
 from m2m.formats.atomic import atomic_folder, write_json
@@ -114,7 +114,7 @@ def _naming(source: Path, made: Path | None = None) -> Iterator[None]:
         raise type(error)(message, error.hint) from error
 
 
-def _settled(model: Source) -> Source:
+def _settled(model: ModelSource) -> ModelSource:
     """Return the model with the end tokens and name that make llama.cpp behave as m2m does."""
     ends, cautions = settle_ends(model.path, model.metadata, model.stops)
     quiet, asked = quiet_keys(model.metadata)
@@ -126,7 +126,7 @@ def _settled(model: Source) -> Source:
     )
 
 
-def _write_pattern(model: Source, weights: Mapping[str, TensorSpec], path: Path) -> None:
+def _write_pattern(model: ModelSource, weights: Mapping[str, TensorSpec], path: Path) -> None:
     """Write base.gguf in the source's order."""
     rules, extra = gguf_rules(model.config), extra_tensors(model.config)
 
@@ -147,7 +147,7 @@ def _write_pattern(model: Source, weights: Mapping[str, TensorSpec], path: Path)
     write_gguf(path, {**model.metadata, **file_type}, specs, map(data, model.order))
 
 
-def _described(model: Source, folder: Path, name: str, licence: str | None) -> dict[str, Any]:
+def _described(model: ModelSource, folder: Path, name: str, licence: str | None) -> dict[str, Any]:
     stated = model.metadata.get("general.license")
     return {
         "format_version": FORMAT_VERSION,
@@ -166,7 +166,7 @@ def _described(model: Source, folder: Path, name: str, licence: str | None) -> d
     }
 
 
-def _endings(model: Source, path: Path) -> list[str]:
+def _endings(model: ModelSource, path: Path) -> list[str]:
     return model_endings(GGUFFile(path), GGUFWeights(path, model.config))
 
 

@@ -26,7 +26,7 @@ _AT_ONCE = 1 << 20  # values that are checked in one step
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelSource:
     """A checked model, ready to import.
 
     Attributes:

@@ -177,7 +177,7 @@ def print_json(value: Any) -> None:
 
 
 @dataclass
-class Table:
+class PlainTable:
     """A table for people, whose texts may come from strangers.
 
     Attributes:
@@ -197,12 +197,12 @@ class Table:
         self.rows.append((cells, bold, apart))
 
 
-def make_table(*heads: str, right: Collection[str] = (), fold: bool = False) -> Table:
-    """Make an empty table; see `Table`."""
-    return Table(heads, right, fold)
+def make_table(*heads: str, right: Collection[str] = (), fold: bool = False) -> PlainTable:
+    """Make an empty table; see `PlainTable`."""
+    return PlainTable(heads, right, fold)
 
 
-def print_table(table: Table) -> None:
+def print_table(table: PlainTable) -> None:
     """Print a table on stdout; cells are plain text, so rich finds no markup in them.
 
     No name is cut and no word broken: if the table is wider than the terminal allows, each row is
@@ -231,7 +231,7 @@ def print_table(table: Table) -> None:
     console.print(drawn)
 
 
-def _least(table: Table, place: int) -> int:
+def _least(table: PlainTable, place: int) -> int:
     """Return the characters that a column needs so that no word of it is broken."""
     from rich.cells import cell_len
 
@@ -243,11 +243,11 @@ def _least(table: Table, place: int) -> int:
     return min(most, max(map(cell_len, words), default=0))
 
 
-def _least_width(table: Table) -> int:
+def _least_width(table: PlainTable) -> int:
     return sum(_least(table, place) for place in range(len(table.heads))) + 3 * len(table.heads)
 
 
-def _print_rows(table: Table) -> None:
+def _print_rows(table: PlainTable) -> None:
     """Print each row as lines: the first cell, then every other with the head of its column."""
     width = max(map(len, table.heads[1:]), default=0)
     for cells, _, apart in table.rows:

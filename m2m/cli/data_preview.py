@@ -22,7 +22,7 @@ from m2m.cli.options import (
 from m2m.counted import counted
 
 if TYPE_CHECKING:
-    from m2m.commands.data_preview import Preview, Shown
+    from m2m.commands.data_preview import Preview, ShownRow
 
 FILE = click.Path(path_type=Path)
 _BEGIN, _END = ">>>", "<<<"  # round the part that is trained on or scored
@@ -122,7 +122,7 @@ def say_questions(questions: Sequence[str], lines: Sequence[str]) -> None:
             say(f"  {line}")
 
 
-def _show_row(shown: Shown, part: str) -> None:
+def _show_row(shown: ShownRow, part: str) -> None:
     from m2m.cli.console import say_pieces
 
     if shown.problem:

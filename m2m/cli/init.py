@@ -17,7 +17,7 @@ from m2m.cli.options import MODEL, data_root_option, given_settings, row_options
 from m2m.counted import counted
 
 if TYPE_CHECKING:
-    from m2m.commands.given import Given
+    from m2m.commands.given import FileSettings
     from m2m.commands.init import Started
     from m2m.commands.init_files import Wanted
 
@@ -190,7 +190,7 @@ def _wanted(
     for path, _ in own:
         if path not in files and not folders & {*path.parents}:
             raise click.UsageError(f"--for {path}: is none of the files", ctx)
-    settings: Given = given_settings(given)
+    settings: FileSettings = given_settings(given)
     return Wanted(datasets=(*datasets,), control=control, given=settings, own=own, **fields)
 
 

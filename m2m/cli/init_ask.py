@@ -15,7 +15,7 @@ from m2m.cli.console import say
 from m2m.escaping import one_line
 
 if TYPE_CHECKING:
-    from m2m.commands.given import Given
+    from m2m.commands.given import FileSettings
     from m2m.commands.init_files import Files, Wanted
     from m2m.commands.init_lines import Failed
     from m2m.commands.init_rows import Entry
@@ -167,7 +167,7 @@ def _has_answers(entries: Sequence[Entry]) -> bool:
     return any(entry.rows and entry.rows[0].messages for entry in entries[:1])
 
 
-def _shown(failed: Failed, files: tuple[Path, ...], given: Given) -> str:
+def _shown(failed: Failed, files: tuple[Path, ...], given: FileSettings) -> str:
     """Return a way to read a file, with its first row as the model will see it."""
     from m2m.dataset.ask import in_one_line
 

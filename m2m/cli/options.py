@@ -19,7 +19,7 @@ Command = Callable[..., Any]
 
 
 if TYPE_CHECKING:
-    from m2m.commands.given import Given
+    from m2m.commands.given import FileSettings
     from m2m.recipe import Recipe
 
     Text = click.ParamType[str]
@@ -271,16 +271,16 @@ def row_settings(options: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def given_settings(options: Mapping[str, Any]) -> Given:
+def given_settings(options: Mapping[str, Any]) -> FileSettings:
     """Return the values of `row_options` as the settings for all files of a command."""
-    from m2m.commands.given import Given
+    from m2m.commands.given import FileSettings
     from m2m.dataset.mapping import RowMapping
     from m2m.formats.rowfile import Options
 
     settings = row_settings(options)
     of_files = {name: settings.pop(name) for name in FILE_FIELDS}
     mapping = RowMapping.of(Dataset("given", Path(), **settings))
-    return Given(mapping, Options(**of_files), data_roots())
+    return FileSettings(mapping, Options(**of_files), data_roots())
 
 
 def model_words(model: str | None, template: str) -> list[str]:

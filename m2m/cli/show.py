@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from m2m.commands.merge import Merged
     from m2m.mix.tables import Proposals
     from m2m.mix.verdict import Verdict
-    from m2m.pipeline.shares import Part
+    from m2m.pipeline.shares import ShareResult
     from m2m.report import Written
     from m2m.results.answers import Answers
     from m2m.results.confirmation import Confirmation
@@ -229,7 +229,7 @@ def _short(text: str) -> str:
     return text if len(text) <= _LONG else f"{text[:_LONG]} ..."
 
 
-def part(made: Part) -> None:
+def part(made: ShareResult) -> None:
     """Print the fine-tunes that a share has made."""
     rung = f" of the rung of {counted(made.rung, 'step')}" if made.rung else ""
     say(f"{counted(len(made.trained), 'fine-tune')}{rung} made: m2m run goes on from them")

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from m2m.commands.given import NOTHING, Given
+from m2m.commands.given import NOTHING, FileSettings
 from m2m.commands.init_lines import Command, Failed, answer_lines, next_lines, quoted
 from m2m.commands.init_rows import Entry, dataset_entry, read_dataset, settings_unused, target_entry
 from m2m.commands.pairs import grouped
 from m2m.dataset.ask import as_options, in_one_line
-from m2m.dataset.guess import Part
+from m2m.dataset.guess import Role
 from m2m.dataset.ways import Way
 from m2m.errors import M2MError
 from m2m.recipe.new_recipe import toml_value
@@ -31,7 +31,7 @@ class Bare:
     """
 
     files: tuple[Path, ...]
-    part: Part
+    part: Role
     entry: Entry | None = None
     error: M2MError | None = None
     lines: list[str] = field(default_factory=list)
@@ -68,7 +68,7 @@ def command_of(
     files: Sequence[Path],
     targets: Sequence[Path] = (),
     rest: Sequence[str] = (),
-    given: Given = NOTHING,
+    given: FileSettings = NOTHING,
 ) -> Command:
     """Return the call of a command with these bare files."""
     count = len(grouped(files, given.mapping.text)) + len(grouped(targets, given.mapping.text))
@@ -87,7 +87,7 @@ def read_bare(command: Command, first: int = 0) -> list[Bare]:
         InputError: no file can use one of the settings.
     """
     given, found = command.given, list[Bare]()
-    parts: tuple[tuple[Part, str], ...] = (("dataset", ""), ("target", "--target"))
+    parts: tuple[tuple[Role, str], ...] = (("dataset", ""), ("target", "--target"))
     for part, option in parts:
         paths = [path for own, path in command.files if own == option]
         found += [Bare(files, part) for files in grouped(paths, given.mapping.text)]
@@ -106,7 +106,7 @@ def read_bare(command: Command, first: int = 0) -> list[Bare]:
     return found
 
 
-def _target(files: tuple[Path, ...], given: Given) -> Entry:
+def _target(files: tuple[Path, ...], given: FileSettings) -> Entry:
     return target_entry(files, (), given)
 
 

@@ -24,12 +24,12 @@ from m2m.dataset.grams import comparable
 from m2m.dataset.label_forms import labels_apart
 from m2m.dataset.mapping import RowMapping
 from m2m.dataset.normal_form import AS_IS, REMEDY, disagreement
-from m2m.dataset.row_source import Source, open_source, options_of
+from m2m.dataset.row_source import RowSource, open_source, options_of
 from m2m.dataset.rows import Rows, read_rows
 from m2m.dataset.samples import RowLimit
 from m2m.dataset.translations import differ_alike, disputed
 from m2m.errors import InputError
-from m2m.evaluate.harness import Part
+from m2m.evaluate.harness import Side
 from m2m.evaluate.normalised import normalised_task
 from m2m.evaluate.targets import load_target
 from m2m.evaluate.tasks import Task
@@ -61,7 +61,7 @@ def check_recipe(recipe: Recipe, first: int = 0) -> list[Checked]:
 
 def read_targets(recipe: Recipe) -> list[Task]:
     """Read the dev sets of a recipe's targets, then the test sets, in its normal form."""
-    parts: list[tuple[Part, Target]] = [("dev", target) for target in recipe.targets]
+    parts: list[tuple[Side, Target]] = [("dev", target) for target in recipe.targets]
     parts += [("test", target) for target in recipe.targets if target.test]
     tasks = [load_target(target, part, recipe.roots) for part, target in parts]
     return [normalised_task(task, recipe.data.normalise) for task in tasks]
@@ -158,8 +158,8 @@ def _check_labels(results: Sequence[Checked]) -> None:
             result.problems.append(Problem("labels", message, hint))
 
 
-def _opener(bare: Bare) -> Callable[[], tuple[Source, Rows]]:
-    def opened() -> tuple[Source, Rows]:
+def _opener(bare: Bare) -> Callable[[], tuple[RowSource, Rows]]:
+    def opened() -> tuple[RowSource, Rows]:
         entry, error = bare.entry, bare.error
         if entry and entry.source and entry.read:
             return entry.source, entry.read
@@ -173,8 +173,8 @@ def _opener(bare: Bare) -> Callable[[], tuple[Source, Rows]]:
     return opened
 
 
-def _reader(dataset: Dataset, first: int) -> Callable[[], tuple[Source, Rows]]:
-    def opened() -> tuple[Source, Rows]:
+def _reader(dataset: Dataset, first: int) -> Callable[[], tuple[RowSource, Rows]]:
+    def opened() -> tuple[RowSource, Rows]:
         some = 0 if dataset.where else first
         source = open_source(dataset.files, options=options_of(dataset), first=some)
         return source, read_rows(source, RowMapping.of(dataset))

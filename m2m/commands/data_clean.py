@@ -17,7 +17,7 @@ from m2m.dataset.checked import Checked, DatasetFile
 from m2m.dataset.mapping import RowMapping
 from m2m.dataset.noise import cut_texts, find_noise, lopsided, refusals
 from m2m.dataset.normal_form import AS_IS, normalised
-from m2m.dataset.row_source import Source, open_source, options_of
+from m2m.dataset.row_source import RowSource, open_source, options_of
 from m2m.dataset.rows import Rows, read_rows
 from m2m.dataset.scrub import SCRUBBERS, scrubbed
 from m2m.errors import InputError, Problems
@@ -163,7 +163,7 @@ def _cleaned(
     source = dataclasses.replace(source, records=tuple(records))
     faults = list[str]()
 
-    def opened() -> tuple[Source, Rows]:
+    def opened() -> tuple[RowSource, Rows]:
         read = read_rows(source, mapping)
         faults.extend(read.problems)
         return source, read

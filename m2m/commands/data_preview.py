@@ -14,7 +14,7 @@ from m2m.dataset.examples import Example
 from m2m.dataset.guess import UNKNOWN
 from m2m.dataset.mapping import RowMapping
 from m2m.dataset.row import Row
-from m2m.dataset.row_source import Source, open_source, options_of
+from m2m.dataset.row_source import RowSource, open_source, options_of
 from m2m.dataset.rows import Rows, read_rows
 from m2m.dataset.samples import sequences_of
 from m2m.dataset.unused import unused_columns, unused_words
@@ -40,7 +40,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownRow:
     """One row as the model sees it.
 
     Attributes:
@@ -78,7 +78,7 @@ class Preview:
     reading: str
     rows: int
     problems: tuple[str, ...]
-    shown: tuple[Shown, ...]
+    shown: tuple[ShownRow, ...]
     mapping: str = ""
     questions: tuple[str, ...] = ()
     lines: tuple[str, ...] = ()
@@ -157,20 +157,22 @@ def _first(where: Sequence[Any], count: int, whole: bool) -> int:
 
 
 def _of_dataset(
-    source: Source, read: Rows, mapping: RowMapping, formatter: Formatter | None, count: int
+    source: RowSource, read: Rows, mapping: RowMapping, formatter: Formatter | None, count: int
 ) -> Preview:
     texts = {row.line: row.plain_text for row in read.rows}
     records = [record for record in source.records if record.line in texts]
     unused = unused_columns(records, mapping, [texts[r.line] for r in records])
     notes = [note for note in (*read.notes, unused_words(unused, records)) if note]
-    show: Callable[[Row], Shown] = _row if formatter is None else lambda r: _trained(r, formatter)
+    show: Callable[[Row], ShownRow] = (
+        _row if formatter is None else lambda r: _trained(r, formatter)
+    )
     return Preview(
         source.path, "dataset", read.format, "; ".join(notes), len(read.rows),
         tuple(read.problems), tuple(show(row) for row in read.rows[:count]),
     )  # fmt: skip
 
 
-def _row(row: Row) -> Shown:
+def _row(row: Row) -> ShownRow:
     if row.pieces is not None:
         pieces = [Piece(text, trained) for text, trained in row.pieces]
     elif row.messages is None:
@@ -182,20 +184,20 @@ def _row(row: Row) -> Shown:
             calls = "".join(f" {json_text(call)}" for call in message.get("tool_calls") or ())
             head = "\n" * bool(pieces) + f"{message['role']}: "
             pieces += [Piece(head, trained=False), Piece(f"{message['content']}{calls}", trained)]
-    return Shown(row.line, tuple(pieces))
+    return ShownRow(row.line, tuple(pieces))
 
 
-def _trained(row: Row, formatter: Formatter) -> Shown:
+def _trained(row: Row, formatter: Formatter) -> ShownRow:
     """Return a row in the template, with all tokens that are added to it."""
     try:
         sequences = sequences_of(row, formatter)
     except InputError as error:
-        return Shown(row.line, (), problem=error.message)
+        return ShownRow(row.line, (), problem=error.message)
     decode, pieces = formatter.tokenizer.decode, []
     for number, segments in enumerate(sequences):
         pieces += [Piece("\n", trained=False)] * bool(number)
         pieces += [Piece(decode(segment.ids), segment.trained) for segment in segments]
-    return Shown(row.line, tuple(pieces))
+    return ShownRow(row.line, tuple(pieces))
 
 
 def preview_target(
@@ -215,30 +217,30 @@ def _of_target(path: Path, task: Task, formatter: Formatter | None, count: int) 
     return Preview(path, "target", task.kind, task.reading, len(task.examples), (), shown)
 
 
-def _asker(task: Task, formatter: Formatter | None) -> Callable[[Example], Shown]:
+def _asker(task: Task, formatter: Formatter | None) -> Callable[[Example], ShownRow]:
     if formatter is None or task.kind == "text":
         return _example
     prompter, decode = Prompter(task.form, formatter), formatter.tokenizer.decode
 
-    def ask(example: Example) -> Shown:
+    def ask(example: Example) -> ShownRow:
         try:
             request = prompter.request(example)
         except InputError as error:
-            return Shown(example.line, (), problem=error.message)
+            return ShownRow(example.line, (), problem=error.message)
         right = decode(request.continuations[example.gold])
         pieces = (Piece(decode(request.prompt), trained=False), Piece(right, trained=True))
-        return Shown(example.line, pieces, _others(example))
+        return ShownRow(example.line, pieces, _others(example))
 
     return ask
 
 
-def _example(example: Example) -> Shown:
+def _example(example: Example) -> ShownRow:
     """Return an example without a template."""
     if not example.prompt:
-        return Shown(example.line, (Piece(example.answer, trained=True),))
+        return ShownRow(example.line, (Piece(example.answer, trained=True),))
     head = f"system: {example.system}\n" if example.system else ""
     question = Piece(f"{head}user: {example.prompt}\nassistant: ", trained=False)
-    return Shown(example.line, (question, Piece(example.answer, trained=True)), _others(example))
+    return ShownRow(example.line, (question, Piece(example.answer, trained=True)), _others(example))
 
 
 def _others(example: Example) -> tuple[str, ...]:

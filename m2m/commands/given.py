@@ -8,7 +8,7 @@ from pathlib import Path
 
 from m2m.dataset.guess import UNKNOWN, Guess
 from m2m.dataset.mapping import AS_IT_IS, RowMapping
-from m2m.dataset.row_source import Source
+from m2m.dataset.row_source import RowSource
 from m2m.dataset.templates import names_in, value_at
 from m2m.formats.rowfile import AS_IT_IS as PLAIN
 from m2m.formats.rowfile import Options
@@ -18,7 +18,7 @@ _TEMPLATES = ("prompt", "answer", "system", "text", "messages", "choices")
 
 
 @dataclass(frozen=True)
-class Given:
+class FileSettings:
     """How files are read, as the user says for all of them together.
 
     A file uses the settings that fit it. `quotes` and `bad_rows` hold for all; `encoding` and
@@ -50,11 +50,11 @@ class Given:
         shared = replace(self.options, encoding="", header="auto")
         return [*dict.fromkeys([shared, self.options])]
 
-    def of_lines(self) -> Given:
+    def of_lines(self) -> FileSettings:
         """Return the settings for aligned files, which are no tables."""
         return replace(self, options=replace(self.options, header="auto", quotes="auto"))
 
-    def fits(self, source: Source) -> bool:
+    def fits(self, source: RowSource) -> bool:
         """Return whether there are templates, and a file has the columns that they name."""
         if self.alone:
             return bool(self.mapping.templates)
@@ -76,7 +76,7 @@ class Given:
         """Return whether the settings may say all that the row's own columns leave open."""
         return self.alone and replace(self.mapping, where=()) != AS_IT_IS
 
-    def whole(self, source: Source) -> RowMapping:
+    def whole(self, source: RowSource) -> RowMapping:
         """Return the settings for a file that fits them, without `where` for columns it lacks."""
         if self.alone:
             return self.mapping
@@ -86,11 +86,11 @@ class Given:
         )
         return replace(self.mapping, where=where)
 
-    def own(self, source: Source) -> RowMapping:
+    def own(self, source: RowSource) -> RowMapping:
         """Return the settings for a file that m2m reads by itself: `where`."""
         return RowMapping(where=self.whole(source).where)
 
-    def merged(self, made: Guess, source: Source) -> Guess:
+    def merged(self, made: Guess, source: RowSource) -> Guess:
         """Return a guess with the user's settings in place of its own."""
         mapping, questions = made.mapping, made.questions
         if self.fits(source):
@@ -117,4 +117,4 @@ class Given:
         return unused + ["where"] * any(pick not in used for pick in self.mapping.where)
 
 
-NOTHING = Given()
+NOTHING = FileSettings()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from m2m.commands.given import Given
+from m2m.commands.given import FileSettings
 from m2m.commands.init_files import Files, Wanted
 from m2m.commands.init_rows import Entry, dataset_entry, target_entry
 from m2m.commands.split_off import (
@@ -89,7 +89,7 @@ def with_questions(
         new.write(f"{name}-{part}", rows)
         for part, rows in (("dev", split.dev), ("test", split.test))
     )
-    given = Given(split.mapping, alone=True)
+    given = FileSettings(split.mapping, alone=True)
     aims = [target_entry((path,), (), given).task for path in (dev, test)]
     asked = [Asked(task) for task in aims if task]
     files.aims = [target_entry((dev,), (test,), given)]
@@ -133,9 +133,9 @@ def with_control(
     own = CONTROL if CONTROL not in datasets else f"{name}-{CONTROL}"
     rows = shuffled(datasets[name], set(), wanted.seed)
     path = new.write(own, rows)
-    given = Given(replace(Given().mapping, system="{system?}"), alone=True)
+    given = FileSettings(replace(FileSettings().mapping, system="{system?}"), alone=True)
     has_system = any("system" in row for row in rows)
-    entry = dataset_entry((path,), given if has_system else Given())
+    entry = dataset_entry((path,), given if has_system else FileSettings())
     new.remarks[own] = f"control: answers of {name} in a random order (seed {wanted.seed})"
     new.notes.append(
         f"{own} is a control, with answers of {name} in a random order (seed {wanted.seed}): "
@@ -164,7 +164,7 @@ def _as_target(entry: Entry) -> Task | None:
     if len(entry.files) > 1:
         return None
     try:
-        given = Given(entry.mapping, entry.options, alone=True)
+        given = FileSettings(entry.mapping, entry.options, alone=True)
         task = target_entry(entry.files, (), given).task
     except M2MError:
         return None
@@ -184,7 +184,7 @@ def _copied(name: str, entry: Entry, lines: set[int], new: NewFiles) -> Entry:
             "give other questions with `--target`, or leave this dataset out",
         )
     path = new.write(f"{name}-train", rows_without(entry, lines))
-    copy = dataset_entry((path,), Given(entry.mapping, alone=True))
+    copy = dataset_entry((path,), FileSettings(entry.mapping, alone=True))
     if [row.plain_text for row in copy.rows] != kept:
         raise InputError(
             f"{entry.files[0]}: a copy of its rows as JSON lines is read in another way",

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from m2m.commands.given import NOTHING, Given
+from m2m.commands.given import NOTHING, FileSettings
 from m2m.commands.init_lines import Command, Failed, refused
 from m2m.commands.init_rows import Entry, dataset_entry, settings_unused, target_entry
 from m2m.commands.pairs import grouped
@@ -48,8 +48,8 @@ class Wanted:
     tests: tuple[Path, ...] = ()
     model: str = ""
     template: str = "auto"
-    given: Given = NOTHING
-    own: tuple[tuple[Path, Given], ...] = ()
+    given: FileSettings = NOTHING
+    own: tuple[tuple[Path, FileSettings], ...] = ()
     split: Path | None = None
     control: bool = False
     seed: int = 0
@@ -157,7 +157,7 @@ def _in_folders(wanted: Wanted) -> Files:
     return files
 
 
-def _members(path: Path, given: Given) -> list[Path]:
+def _members(path: Path, given: FileSettings) -> list[Path]:
     """Return the files of a folder, if each has rows of its own; [] for anything else.
 
     The splits of one dataset, such as train and validation, are no such files.
@@ -175,7 +175,7 @@ def _members(path: Path, given: Given) -> list[Path]:
     return []
 
 
-def _target(test: tuple[Path, ...], dev: tuple[Path, ...], given: Given) -> Entry:
+def _target(test: tuple[Path, ...], dev: tuple[Path, ...], given: FileSettings) -> Entry:
     return target_entry(dev, test, given)
 
 

@@ -11,7 +11,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from m2m.commands.given import Given
+from m2m.commands.given import FileSettings
 from m2m.commands.init_rows import Entry, Unclear
 from m2m.dataset.ask import as_options
 from m2m.dataset.guess import UNKNOWN
@@ -30,7 +30,7 @@ _ASKED = re.compile("dev|val|test")  # in the name of a part with questions
 _PLAIN = re.compile(r"[\w./:=@+,-]+")
 _UNSAFE = re.compile(r'["$`!%\\]')  # in double quotes, in one of the shells
 
-Read = Callable[[tuple[Path, ...], Given], Entry]
+Read = Callable[[tuple[Path, ...], FileSettings], Entry]
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Command:
     words: tuple[str, ...]
     files: tuple[tuple[str, Path], ...]
     rest: tuple[str, ...]
-    given: Given
-    own: tuple[tuple[Path, Given], ...] = ()
+    given: FileSettings
+    own: tuple[tuple[Path, FileSettings], ...] = ()
 
     def line(self) -> str:
         """Return the line to type, for the shells of Linux, macOS and Windows."""
@@ -62,17 +62,17 @@ class Command:
             parts += ["--for", str(path), *_as_words(given)]
         return " ".join(map(quoted, parts))
 
-    def given_for(self, files: Sequence[Path]) -> Given:
+    def given_for(self, files: Sequence[Path]) -> FileSettings:
         """Return the settings with which a file, or aligned files, are read."""
         return next((given for path, given in self.own if path in files), self.given)
 
-    def with_given(self, files: Sequence[Path], given: Given) -> Command:
+    def with_given(self, files: Sequence[Path], given: FileSettings) -> Command:
         """Return the command with other settings for a file: its own ones if it has some."""
         if any(path in files for path, _ in self.own):
             return self.with_own(files, given)
         return replace(self, given=given)
 
-    def with_own(self, files: Sequence[Path], given: Given) -> Command:
+    def with_own(self, files: Sequence[Path], given: FileSettings) -> Command:
         """Return the command with settings that are for a file alone."""
         rest = [(path, other) for path, other in self.own if path not in files]
         return replace(self, own=(*rest, (files[0], replace(given, alone=True))))
@@ -87,7 +87,7 @@ class Command:
         return replace(self, files=(*changed, *self.files[place + 1 :]))
 
 
-def _as_words(given: Given) -> list[str]:
+def _as_words(given: FileSettings) -> list[str]:
     """Return settings as options."""
     parts = list[str]()
     for name, value in vars(given.options).items():
@@ -230,10 +230,10 @@ def _with_hint(message: str, hint: str) -> str:
 
 
 def settings_that_work(
-    failed: Failed, given: Given, deeper: bool = True
-) -> list[tuple[tuple[Path, ...], Given]]:
+    failed: Failed, given: FileSettings, deeper: bool = True
+) -> list[tuple[tuple[Path, ...], FileSettings]]:
     """Return the files and settings with which a file can be used, as its error names them."""
-    found: list[list[tuple[tuple[Path, ...], Given]]] = []
+    found: list[list[tuple[tuple[Path, ...], FileSettings]]] = []
     for files, setting in _named(failed, given):
         try:
             failed.read(files, setting)
@@ -251,7 +251,7 @@ def settings_that_work(
     return [one for rank in zip_longest(*found) for one in rank if one]
 
 
-def _named(failed: Failed, given: Given) -> list[tuple[tuple[Path, ...], Given]]:
+def _named(failed: Failed, given: FileSettings) -> list[tuple[tuple[Path, ...], FileSettings]]:
     error, path = failed.error, failed.files[0]
     if isinstance(error, Marked):
         wheres = [(*given.mapping.where, where) for where in error.choice]
@@ -274,7 +274,7 @@ def _named(failed: Failed, given: Given) -> list[tuple[tuple[Path, ...], Given]]
     return [*chosen, *((failed.files, one) for one in changed)]
 
 
-def _with(way: Way, given: Given) -> Given:
+def _with(way: Way, given: FileSettings) -> FileSettings:
     header = given.options.header if way.header == "auto" else way.header
     mapping = replace(way.mapping, where=given.mapping.where or way.mapping.where)
     return replace(given, mapping=mapping, options=replace(given.options, header=header))

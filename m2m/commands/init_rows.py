@@ -8,14 +8,14 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from m2m.commands.given import NOTHING, Given
+from m2m.commands.given import NOTHING, FileSettings
 from m2m.commands.pairs import aligned_mapping
 from m2m.dataset import Row
 from m2m.dataset.ask import mappings_hint, tagged_example
-from m2m.dataset.guess import DIRECTION, Guess, Part, guess, readable
+from m2m.dataset.guess import DIRECTION, Guess, Role, guess, readable
 from m2m.dataset.mapping import AS_IT_IS, RowMapping, picked
 from m2m.dataset.quality import Marked
-from m2m.dataset.row_source import Source, left_out, open_source, part_names
+from m2m.dataset.row_source import RowSource, left_out, open_source, part_names
 from m2m.dataset.rows import Rows, checked_rows, read_rows
 from m2m.dataset.unused import unused_columns, unused_words
 from m2m.dataset.ways import Choice, ways
@@ -58,7 +58,7 @@ class Entry:
     asides: tuple[str, ...] = ()
     questions: tuple[str, ...] = ()
     options: Options = PLAIN
-    source: Source | None = None
+    source: RowSource | None = None
     read: Rows | None = None
     task: Task | None = None
     fault: InputError | None = None
@@ -95,7 +95,7 @@ class Unclear(Choice):
     aside = ""
 
 
-def dataset_entry(files: tuple[Path, ...], given: Given = NOTHING, first: int = 0) -> Entry:
+def dataset_entry(files: tuple[Path, ...], given: FileSettings = NOTHING, first: int = 0) -> Entry:
     """Return a dataset with the mapping that reads it, and its rows.
 
     Args:
@@ -113,7 +113,7 @@ def dataset_entry(files: tuple[Path, ...], given: Given = NOTHING, first: int = 
     return entry
 
 
-def read_dataset(files: tuple[Path, ...], given: Given = NOTHING, first: int = 0) -> Entry:
+def read_dataset(files: tuple[Path, ...], given: FileSettings = NOTHING, first: int = 0) -> Entry:
     """Return a dataset as `dataset_entry` does; the error about bad rows is its `fault`.
 
     Raises:
@@ -137,7 +137,7 @@ def read_dataset(files: tuple[Path, ...], given: Given = NOTHING, first: int = 0
     return _first(given, read)
 
 
-def _fault(source: Source, read: Rows, mapping: RowMapping) -> InputError | None:
+def _fault(source: RowSource, read: Rows, mapping: RowMapping) -> InputError | None:
     """Return the error about bad rows, if there are some and the user wants them refused."""
     try:
         checked_rows(source, read, mapping)
@@ -146,7 +146,7 @@ def _fault(source: Source, read: Rows, mapping: RowMapping) -> InputError | None
     return None
 
 
-def _first(given: Given, read: Callable[[Options], Entry]) -> Entry:
+def _first(given: FileSettings, read: Callable[[Options], Entry]) -> Entry:
     """Return the file as the first of the settings reads it; raise the error of the last one."""
     *others, last = given.tried()
     for options in others:
@@ -161,9 +161,9 @@ def _first(given: Given, read: Callable[[Options], Entry]) -> Entry:
 
 def _decided(
     entry: Entry,
-    sources: Sequence[Source],
-    part: Part,
-    given: Given,
+    sources: Sequence[RowSource],
+    part: Role,
+    given: FileSettings,
     load: Load,
 ) -> Entry:
     """Return the entry with the mapping that reads it: the user's, none, or the one of its shape.
@@ -249,7 +249,7 @@ def _shaped(entry: Entry, error: InputError) -> InputError:
 
 
 def _unclear(
-    error: InputError, source: Source, records: Sequence[Record], part: Part
+    error: InputError, source: RowSource, records: Sequence[Record], part: Role
 ) -> InputError:
     """Return the error with the ways to choose from, if it asks how the rows are meant."""
     hint = mappings_hint(source.path, records, part, source.is_named_by_row) if records else ""
@@ -261,7 +261,7 @@ def _unclear(
     return unclear
 
 
-def _aligned(files: tuple[Path, ...], given: Given) -> Entry:
+def _aligned(files: tuple[Path, ...], given: FileSettings) -> Entry:
     """Return aligned files as a dataset that translates the first into the second."""
     one, two = part_names(files)[:2]
 
@@ -279,7 +279,9 @@ def _aligned(files: tuple[Path, ...], given: Given) -> Entry:
     return _first(given.of_lines(), read)
 
 
-def target_entry(dev: tuple[Path, ...], test: tuple[Path, ...], given: Given = NOTHING) -> Entry:
+def target_entry(
+    dev: tuple[Path, ...], test: tuple[Path, ...], given: FileSettings = NOTHING
+) -> Entry:
     """Return a target with the mapping that reads its files.
 
     Raises:
@@ -337,7 +339,7 @@ def _load(entry: Entry, mapping: RowMapping, roots: Sequence[Path]) -> None:
         load_target(target, "test", roots)
 
 
-def settings_unused(given: Given, entries: Sequence[Entry]) -> list[str]:
+def settings_unused(given: FileSettings, entries: Sequence[Entry]) -> list[str]:
     """Return a note about options for files that are read without them.
 
     Raises:

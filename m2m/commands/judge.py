@@ -15,7 +15,7 @@ from m2m.checkpoint import BaseModel, find_model
 from m2m.commands.models import open_model
 from m2m.errors import InputError, Interrupted, Problems
 from m2m.evaluate.evaluator import Evaluator
-from m2m.evaluate.harness import Part
+from m2m.evaluate.harness import Side
 from m2m.evaluate.metrics import METRICS
 from m2m.evaluate.normalised import normalised_task
 from m2m.evaluate.same import question_keys
@@ -32,7 +32,7 @@ from m2m.progress import Progress
 from m2m.recipe import Recipe, Target, load_recipe
 from m2m.report import write_report
 from m2m.report.card import with_judged
-from m2m.report.judge_page import Shown, judge_page
+from m2m.report.judge_page import ShownPair, judge_page
 from m2m.results import judging
 from m2m.results.confirmation import Confirmation, Model
 from m2m.results.facts import read_facts
@@ -90,7 +90,7 @@ def make_page(
         find_model(loaded.base.model, model_folders(loaded.path)),
         _target(loaded, target),
     )
-    part: Part = "test" if wanted.test else "dev"
+    part: Side = "test" if wanted.test else "dev"
     evaluator, models = _questions(loaded, base, wanted, part), _models(confirmation)
     drawn = _draw(evaluator, [role for role in models if role != WINNER], pairs, seed)
     written = _write(_opener(base, loaded, files), evaluator, models, drawn, progress)
@@ -161,7 +161,7 @@ def _target(recipe: Recipe, name: str) -> Target:
     return known[name or recipe.targets[0].name]
 
 
-def _questions(recipe: Recipe, base: BaseModel, target: Target, part: Part) -> Evaluator:
+def _questions(recipe: Recipe, base: BaseModel, target: Target, part: Side) -> Evaluator:
     task = load_target(target, part, recipe.roots)
     if task.kind == "text":
         raise InputError(
@@ -244,17 +244,17 @@ def _write(
 
 def _shuffled(
     evaluator: Evaluator, drawn: Drawn, written: Mapping[str, Mapping[int, str]], seed: int
-) -> list[tuple[Pair, Shown | None]]:
+) -> list[tuple[Pair, ShownPair | None]]:
     """Shuffle pairs and sides; a pair with the same answers is not shown."""
     rng = np.random.default_rng([seed, 1])
-    made: list[tuple[Pair, Shown | None]] = []
+    made: list[tuple[Pair, ShownPair | None]] = []
     for number, index in enumerate(rng.permutation(len(drawn)), 1):
         place, rival = drawn[index]
         a, b = (WINNER, rival) if rng.random() < 0.5 else (rival, WINNER)
         left, right = written[a][place], written[b][place]
         example, same = evaluator.task.examples[place], left.strip() == right.strip()
         pair = Pair(f"p{number}", example.line, a, b, same)
-        made.append((pair, None if same else Shown(pair.id, example.prompt, left, right)))
+        made.append((pair, None if same else ShownPair(pair.id, example.prompt, left, right)))
     return made
 
 

@@ -27,7 +27,7 @@ _LONGEST = 4  # digits of a place
 
 
 @dataclass(frozen=True)
-class Given:
+class GivenAnswer:
     """The answer of a row as text (None: not a text or a whole number), and the row's choices.
 
     `names` are those that the row gives to its choices, such as the columns that hold them.
@@ -55,7 +55,7 @@ def place(
     return index if 0 <= index < len(choices) else None
 
 
-def decide(rows: Sequence[Given], *, named: bool) -> tuple[str, InputError | None]:
+def decide(rows: Sequence[GivenAnswer], *, named: bool) -> tuple[str, InputError | None]:
     """Return the reading of some rows, all of one target, and a message if it is a guess.
 
     If no reading fits every row, return the one that fits most rows: the errors of reading by it

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from m2m.dataset.columns import columns_of
-from m2m.dataset.guess import Part, guess
+from m2m.dataset.guess import Role, guess
 from m2m.dataset.mapping import RowMapping
 from m2m.dataset.ways import Way, tagged_columns, ways
 from m2m.formats.records import Record
@@ -17,7 +17,7 @@ _NUMBERED = '`header = "no"` means that line 1 is a row, too: the columns are {1
 _SHELL = str.maketrans({"\n": "\\n"})  # `m2m.cli.options` makes a line break of it again
 
 
-def mappings_hint(path: Path, records: Sequence[Record], part: Part, table: bool = False) -> str:
+def mappings_hint(path: Path, records: Sequence[Record], part: Role, table: bool = False) -> str:
     """Return a hint with two or three mappings, made from the file's own columns; "" for none.
 
     Args:
@@ -48,14 +48,14 @@ def tagged_example(records: Sequence[Record]) -> str:
     return f"each word has a tag; {row}"
 
 
-def pasted(mapping: RowMapping, part: Part, header: str = "auto") -> str:
+def pasted(mapping: RowMapping, part: Role, header: str = "auto") -> str:
     """Return a mapping as lines of a recipe."""
     first = {"header": header} if header != "auto" else {}
     values = {**first, **mapping.as_fields(part)}
     return "\n".join(f"    {key} = {toml_value(value)}" for key, value in values.items())
 
 
-def in_one_line(mapping: RowMapping, part: Part) -> str:
+def in_one_line(mapping: RowMapping, part: Role) -> str:
     """Return a mapping as fields of a recipe with commas between them."""
     return ", ".join(f"{k} = {toml_value(v)}" for k, v in mapping.as_fields(part).items())
 

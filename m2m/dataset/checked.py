@@ -13,10 +13,10 @@ from m2m.dataset.characters import FAULTS, find_faults, letters_lost
 from m2m.dataset.grams import comparable, frame, joined, joined_form, without_frame
 from m2m.dataset.noise_check import check_noise
 from m2m.dataset.normal_form import AS_IS, form_of, normalised_rows
-from m2m.dataset.row_source import Source, or_skip
+from m2m.dataset.row_source import RowSource, or_skip
 from m2m.dataset.rows import Row, Rows
 from m2m.dataset.samples import RowLimit, encode
-from m2m.dataset.statistics import DEAR, RUINOUS, Cost, cost, histogram, mostly_letters
+from m2m.dataset.statistics import DEAR, RUINOUS, TokenCost, cost, histogram, mostly_letters
 from m2m.errors import InputError, M2MError, Problems
 from m2m.formats.rowfile import AS_CSV
 from m2m.tokenizer import Formatter
@@ -77,8 +77,8 @@ class Checked:
     tokens: int | None = None
     longest: int | None = None
     lengths: dict[int, int] = field(default_factory=dict)
-    cost: Cost | None = None
-    sides: dict[str, Cost] = field(default_factory=dict)
+    cost: TokenCost | None = None
+    sides: dict[str, TokenCost] = field(default_factory=dict)
     duplicates: int = 0
     near_duplicates: int = 0
     contradictions: int = 0
@@ -130,7 +130,7 @@ class DatasetFile:
     """One dataset, split into the parts that are compared."""
 
     def __init__(
-        self, result: Checked, opened: Callable[[], tuple[Source, Rows]],
+        self, result: Checked, opened: Callable[[], tuple[RowSource, Rows]],
         order: int = 0, normalise: str = AS_IS,
     ) -> None:  # fmt: skip
         """Read the rows with `opened`; its InputError becomes a problem of the result."""
@@ -297,7 +297,7 @@ class DatasetFile:
             hint = limit.remedy(lengths) if refused else hint
             self.say("too_long", message, hint, places, refused=refused)
 
-    def _advise(self, side: str, spent: Cost) -> None:
+    def _advise(self, side: str, spent: TokenCost) -> None:
         if spent.characters_per_token >= DEAR:
             return
         pieces = f"{spent.tokens_per_word:.1f} pieces"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from m2m.dataset.answers import Given, decide, expected, place
+from m2m.dataset.answers import GivenAnswer, decide, expected, place
 from m2m.dataset.conversation import NOTHING, Wrong, for_nothing
 from m2m.dataset.mapping import AS_IT_IS, RowMapping
 from m2m.dataset.sameness import repeated_text
@@ -156,7 +156,7 @@ def decided(
     """
     if mapping.answers != "auto":
         return mapping.answers, None
-    rows: list[Given] = []
+    rows: list[GivenAnswer] = []
     for path, records in files:
         try:
             if records and kind_of(path, records[0], mapping) == "choices":
@@ -173,7 +173,7 @@ def _vary(mapping: RowMapping) -> bool:
     return any(BRACES.search(template) for template in mapping.choices)
 
 
-def _given(path: Path, records: Sequence[Record], mapping: RowMapping) -> list[Given]:
+def _given(path: Path, records: Sequence[Record], mapping: RowMapping) -> list[GivenAnswer]:
     """Return the answers and choices of a file's rows, without rows whose choices are wrong."""
     rows = []
     for record in records:
@@ -182,7 +182,7 @@ def _given(path: Path, records: Sequence[Record], mapping: RowMapping) -> list[G
             answer = _answer_text(record.fields, mapping)
         except InputError:
             continue
-        rows.append(Given(path, record.line, answer, choices, names))
+        rows.append(GivenAnswer(path, record.line, answer, choices, names))
     return rows
 
 

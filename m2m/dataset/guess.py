@@ -30,7 +30,7 @@ from m2m.dataset.turns import is_chat
 from m2m.errors import InputError
 from m2m.formats.records import Record
 
-Part = Literal["dataset", "target"]
+Role = Literal["dataset", "target"]
 UNKNOWN = "?"  # begins a word that only the user knows
 _MOST_LABELS = 50
 _NUMBER = re.compile(r"-?\d+|true|false")
@@ -65,7 +65,7 @@ class Guess:
 def guess(
     path: Path,
     records: Sequence[Record],
-    part: Part,
+    part: Role,
     label_names: Mapping[str, Sequence[str]] | None = None,
 ) -> Guess | None:
     """Return how the rows of a file are read; None if that is not certain.
@@ -94,7 +94,7 @@ def _named(made: Guess, label_names: Mapping[str, Sequence[str]]) -> Guess:
     return replace(made, mapping=replace(made.mapping, labels=tuple(words.items())), questions=())
 
 
-def _known(path: Path, records: Sequence[Record], part: Part) -> Guess | None:
+def _known(path: Path, records: Sequence[Record], part: Role) -> Guess | None:
     """Return the guess for rows of which all are meant."""
     columns = columns_of(records)
     if (column := _conversation(records)) is not None:
@@ -119,7 +119,7 @@ def _conversation(records: Sequence[Record]) -> str | None:
 
 
 def _without_bad(
-    path: Path, records: Sequence[Record], part: Part, key: str, good: str
+    path: Path, records: Sequence[Record], part: Role, key: str, good: str
 ) -> Guess | None:
     """Return how the rows are read without those whose answers are marked as bad."""
     rest = [
@@ -164,7 +164,7 @@ def _slots(shape: Shape, columns: Columns) -> dict[str, Any] | None:
 
 
 def _made(
-    shape: Shape, columns: Columns, path: Path, records: Sequence[Record], part: Part
+    shape: Shape, columns: Columns, path: Path, records: Sequence[Record], part: Role
 ) -> Guess | None:
     """Return a shape's mapping for these columns, if it reads these rows."""
     if (slots := _slots(shape, columns)) is None or _is_doubtful(shape, slots, columns, records):
@@ -238,7 +238,7 @@ def _choices(slots: Mapping[str, Any], template: str) -> tuple[str, ...]:
 
 
 def _answer(
-    name: str, values: Sequence[Any], records: Sequence[Record], shape: Shape, part: Part
+    name: str, values: Sequence[Any], records: Sequence[Record], shape: Shape, part: Role
 ) -> str | None:
     """Return the name of the answer; None if there are several answers, or objects."""
     held = [parsed(value) for value in values if not is_empty(value)]
@@ -270,7 +270,7 @@ def single(name: str, records: Sequence[Record]) -> bool:
 
 
 def _labelled(
-    mapping: RowMapping, name: str, values: Sequence[Any], path: Path, part: Part
+    mapping: RowMapping, name: str, values: Sequence[Any], path: Path, part: Role
 ) -> tuple[RowMapping, list[str]]:
     """Return the mapping with the words of labels that are numbers, and with a target's choices."""
     keys = sorted({word_key(value) for value in values if not is_empty(value)}, key=_natural)

@@ -33,7 +33,7 @@ MOST_TEXTS = 20_000  # of a part; more texts add nothing about its language
 _BINS = 1 << 16
 _SMOOTH, _VOCABULARY = 0.05, 20_000
 
-Part = tuple[str, str]  # file and side
+Passage = tuple[str, str]  # file and side
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Suspect:
     """
 
     row: int
-    like: Part
+    like: Passage
     odds: float
 
 
@@ -59,11 +59,11 @@ class Languages:
             `MOST_TEXTS`, evenly spaced ones are used; under 30, the part is left out.
     """
 
-    def __init__(self, parts: Mapping[Part, Sequence[str]]) -> None:
-        self._rows: dict[Part, NDArray[np.int64]] = {}
-        self._grams: dict[Part, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
-        self._counts: dict[Part, NDArray[np.float64]] = {}
-        self._bigrams: dict[Part, NDArray[np.float64]] = {}
+    def __init__(self, parts: Mapping[Passage, Sequence[str]]) -> None:
+        self._rows: dict[Passage, NDArray[np.int64]] = {}
+        self._grams: dict[Passage, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
+        self._counts: dict[Passage, NDArray[np.float64]] = {}
+        self._bigrams: dict[Passage, NDArray[np.float64]] = {}
         for part, texts in parts.items():
             if len(texts) < _LEAST_TEXTS:
                 continue
@@ -77,13 +77,13 @@ class Languages:
             counts = np.bincount(bigrams, minlength=_BINS).astype(np.float64)
             self._bigrams[part] = counts / counts.sum()
 
-    def distance(self, one: Part, other: Part) -> float | None:
+    def distance(self, one: Passage, other: Passage) -> float | None:
         """Return the distance of two parts, 0 to 1 bit; None if one of them is too small."""
         if one not in self._bigrams or other not in self._bigrams:
             return None
         return divergence(self._bigrams[one], self._bigrams[other])
 
-    def suspects(self, part: Part) -> list[Suspect]:
+    def suspects(self, part: Passage) -> list[Suspect]:
         """Return the rows of a part that are probably in the language of another, best first."""
         others = [other for other in self._rows if self._is_foreign(part, other)]
         if part not in self._rows or not others:
@@ -100,20 +100,20 @@ class Languages:
         ]
         return sorted(foreign, key=lambda suspect: -suspect.odds)
 
-    def _is_foreign(self, part: Part, other: Part) -> bool:
+    def _is_foreign(self, part: Passage, other: Passage) -> bool:
         distance = self.distance(part, other)
         limit = _OTHER_SIDE if part[0] == other[0] else OTHER_LANGUAGE
         # Files that name the same language are not compared row by row.
         same = part[1] == other[1] and tag(part[0]) is not None and tag(part[0]) == tag(other[0])
         return distance is not None and distance > limit and not same
 
-    def _likelihood(self, model: Part, part: Part) -> NDArray[np.float64]:
+    def _likelihood(self, model: Passage, part: Passage) -> NDArray[np.float64]:
         """Return (rows of `part`,) log-likelihoods in nats by the trigrams of `model`."""
         counts, (bins, rows) = self._counts[model], self._grams[part]
         log_probability = np.log((counts + _SMOOTH) / (counts.sum() + _SMOOTH * _VOCABULARY))
         return _sums(log_probability[bins], rows, len(self._rows[part]))
 
-    def _own(self, part: Part) -> NDArray[np.float64]:
+    def _own(self, part: Passage) -> NDArray[np.float64]:
         """Return the same by the part itself, without each row's own trigrams."""
         counts, (bins, rows) = self._counts[part], self._grams[part]
         _, where, times = np.unique(rows * _BINS + bins, return_inverse=True, return_counts=True)

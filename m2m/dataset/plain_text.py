@@ -10,7 +10,7 @@ from pathlib import Path
 
 from m2m.dataset.columns import is_side
 from m2m.errors import InputError
-from m2m.formats.byte_parts import Source
+from m2m.formats.byte_parts import ByteSource
 from m2m.formats.tagged import tagged_hint
 from m2m.opening import stream
 
@@ -198,7 +198,7 @@ def texts_in(path: Path) -> int:
         InputError: the file cannot be read.
     """
     with stream(path) as file:
-        lines = (line.decode("utf-8", "replace") for line in Source(path.name, file).lines())
+        lines = (line.decode("utf-8", "replace") for line in ByteSource(path.name, file).lines())
         return sum(bool(text.strip()) for line in lines for text in line.split("\r"))
 
 

@@ -31,7 +31,7 @@ _CHANGED = "run it again: it takes the files as they are"
 
 
 @dataclass(frozen=True)
-class Source:
+class RowSource:
     """The rows of a file, or of aligned files, read once.
 
     Attributes:
@@ -91,19 +91,21 @@ def or_skip(hint: str, *, some_are_good: bool) -> str:
     return f"{hint}, {offer}" if some_are_good else hint
 
 
-def as_source(source: Path | Text | Source, options: Options = AS_IT_IS, first: int = 0) -> Source:
+def as_source(
+    source: Path | Text | RowSource, options: Options = AS_IT_IS, first: int = 0
+) -> RowSource:
     """Return the rows of a file, of its text, or rows that were read already.
 
     Raises:
         InputError: the file cannot be read, or its rows are malformed.
     """
-    if isinstance(source, Source):
+    if isinstance(source, RowSource):
         return source
     file = rows_text(source, options=options, first=first) if isinstance(source, Path) else source
     records = unnested(file.path, read_records(file))
     if not isinstance(file, RowFile):
-        return Source(file.path, records, file.sha256, (file.path,), file.text, "text")
-    return Source(
+        return RowSource(file.path, records, file.sha256, (file.path,), file.text, "text")
+    return RowSource(
         file.path, records, file.sha256, (file.path,), file.text, file.kind, file.label_names,
         file.notes, file.options.bad_rows == "skip", len(file.problems), tuple(file.problems),
         file.options.header, file.is_part,
@@ -112,7 +114,7 @@ def as_source(source: Path | Text | Source, options: Options = AS_IT_IS, first: 
 
 def open_source(
     files: Sequence[Path], sha256: str = "", options: Options = AS_IT_IS, first: int = 0
-) -> Source:
+) -> RowSource:
     """Read one file of rows, or several that are aligned line by line.
 
     Args:
@@ -150,7 +152,7 @@ def open_source(
         hint = "delete these lines from all of the files, or leave them out with "
         hint += '`bad_rows = "skip"` in the recipe'
         problems.raise_if_any(InputError, str(files[0]), hint)
-    return Source(
+    return RowSource(
         files[0], tuple(records), mark, tuple(files), skips=skips, skipped=len(problems),
         faults=tuple(problems),
     )  # fmt: skip

@@ -34,7 +34,7 @@ from m2m.dataset.plain_text import refuse_no_prose, refuse_parallel
 from m2m.dataset.quality import refuse_marks, refuse_weights
 from m2m.dataset.row import Row
 from m2m.dataset.row_formats import FORMATS, Converter, from_turns, has_no_input
-from m2m.dataset.row_source import Source, as_source, left_out, or_skip
+from m2m.dataset.row_source import RowSource, as_source, left_out, or_skip
 from m2m.dataset.splits import refuse_splits
 from m2m.dataset.templates import fill, is_empty, names_in
 from m2m.errors import InputError, Problems
@@ -73,7 +73,7 @@ class Rows:
     records: Sequence[Record] = ()
 
 
-def load_dataset(source: Path | Text | Source, mapping: RowMapping = AS_IT_IS) -> Sequence[Row]:
+def load_dataset(source: Path | Text | RowSource, mapping: RowMapping = AS_IT_IS) -> Sequence[Row]:
     """Read a JSONL, JSON, CSV, TSV or text file of training rows, or aligned text files.
 
     The first row decides the format of the file, one of `FORMATS`, unless `mapping` says how rows
@@ -86,7 +86,7 @@ def load_dataset(source: Path | Text | Source, mapping: RowMapping = AS_IT_IS) -
     return checked_rows(source, read_rows(source, mapping), mapping).rows
 
 
-def checked_rows(source: Source, read: Rows, mapping: RowMapping) -> Rows:
+def checked_rows(source: RowSource, read: Rows, mapping: RowMapping) -> Rows:
     """Return the rows that were read, if none is wrong or the recipe leaves out those that are.
 
     Raises:
@@ -100,7 +100,7 @@ def checked_rows(source: Source, read: Rows, mapping: RowMapping) -> Rows:
     return read
 
 
-def read_rows(source: Path | Text | Source, mapping: RowMapping = AS_IT_IS) -> Rows:
+def read_rows(source: Path | Text | RowSource, mapping: RowMapping = AS_IT_IS) -> Rows:
     """Read as `load_dataset` does; return the good rows, and the problems.
 
     Raises:
@@ -165,7 +165,7 @@ def _is_mapped(mapping: RowMapping, first: Record) -> bool:
     return not formats and any(needed <= keys for needed in _ASKED.values())
 
 
-def _formatted(source: Source, records: Sequence[Record], mapping: RowMapping) -> Rows:
+def _formatted(source: RowSource, records: Sequence[Record], mapping: RowMapping) -> Rows:
     """Read rows in one of the formats."""
     path = source.path
     name, keys, convert = _detect(source, records)
@@ -201,7 +201,7 @@ def _formatted(source: Source, records: Sequence[Record], mapping: RowMapping) -
     return Rows(name, rows, problems, (note,) if count else (), records=good)
 
 
-def _mapped(source: Source, records: Sequence[Record], mapping: RowMapping) -> Rows:
+def _mapped(source: RowSource, records: Sequence[Record], mapping: RowMapping) -> Rows:
     """Read rows as the recipe says, or as targets are read; train on the right answer."""
     path, kind = source.path, kind_of(source.path, records[0], mapping)
     if mapping.labels and not (mapping.choices or "choices" in records[0].fields):
@@ -258,11 +258,11 @@ def _row(record: Record, kind: Kind, mapping: RowMapping) -> Row:
     return Row(record.line, messages=tuple(talk))
 
 
-def _ways(source: Source, records: Sequence[Record]) -> str:
+def _ways(source: RowSource, records: Sequence[Record]) -> str:
     return mappings_hint(source.path, records, "dataset", source.is_named_by_row)
 
 
-def _detect(source: Source, records: Sequence[Record]) -> tuple[str, frozenset[str], Converter]:
+def _detect(source: RowSource, records: Sequence[Record]) -> tuple[str, frozenset[str], Converter]:
     path, first = source.path, records[0]
     fitting = [name for name, (keys, _) in FORMATS.items() if keys <= first.fields.keys()]
     if len(asking := [name for name in fitting if name != "text"]) > 1:
@@ -276,7 +276,7 @@ def _detect(source: Source, records: Sequence[Record]) -> tuple[str, frozenset[s
     raise _unknown(source, records)
 
 
-def _unknown(source: Source, records: Sequence[Record]) -> InputError:
+def _unknown(source: RowSource, records: Sequence[Record]) -> InputError:
     """Return the error for columns that no format has, with the mappings to use."""
     path, first = source.path, records[0]
     keys = first.fields.keys()

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from m2m.counted import counted
 from m2m.dataset.mapping import AS_IT_IS, RowMapping
 from m2m.dataset.row import Row
-from m2m.dataset.row_source import Source
+from m2m.dataset.row_source import RowSource
 from m2m.dataset.tool_calls import fit_arguments, refuse_unplain
 from m2m.errors import InputError, Problems
 from m2m.opening import Text
@@ -307,7 +307,7 @@ def split(
 
 
 def dataset_fingerprint(
-    file: Text | Source, formatter: Formatter, max_length: int, mapping: RowMapping = AS_IT_IS
+    file: Text | RowSource, formatter: Formatter, max_length: int, mapping: RowMapping = AS_IT_IS
 ) -> str:
     """Return the SHA-256 (hex) of everything that decides a file's samples, except the vocabulary.
 

@@ -17,7 +17,7 @@ DEAR, RUINOUS = 2.5, 1.2
 
 
 @dataclass(frozen=True)
-class Cost:
+class TokenCost:
     """The cost of texts in tokens.
 
     Attributes:
@@ -33,11 +33,11 @@ class Cost:
     bytes_per_token: float
 
 
-def cost(texts: Sequence[str], tokenizer: Tokenizer) -> Cost:
+def cost(texts: Sequence[str], tokenizer: Tokenizer) -> TokenCost:
     """Tokenise texts and return their cost."""
     tokens = sum(len(tokenizer.encode(text)) for text in texts)
     words = sum(len(text.split()) for text in texts)
-    return Cost(
+    return TokenCost(
         tokens=tokens,
         tokens_per_word=tokens / max(words, 1),
         characters_per_token=sum(map(len, texts)) / max(tokens, 1),

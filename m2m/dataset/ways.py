@@ -17,7 +17,7 @@ from m2m.dataset.columns import (
     title_of,
 )
 from m2m.dataset.extra_columns import ABOUT
-from m2m.dataset.guess import Part, guess, single
+from m2m.dataset.guess import Role, guess, single
 from m2m.dataset.mapping import RowMapping
 from m2m.dataset.templates import parsed, word_key
 from m2m.errors import InputError
@@ -67,7 +67,7 @@ class Choice(InputError):
         self.choice = tuple(choice)
 
 
-def ways(path: Path, records: Sequence[Record], part: Part, table: bool = False) -> list[Way]:
+def ways(path: Path, records: Sequence[Record], part: Role, table: bool = False) -> list[Way]:
     """Return two or three ways that could be meant, made from the columns of the rows.
 
     Args:
@@ -110,7 +110,7 @@ def _is_row(names: Sequence[str], columns: Columns) -> bool:
     )
 
 
-def _mappings(path: Path, records: Sequence[Record], part: Part) -> list[RowMapping]:
+def _mappings(path: Path, records: Sequence[Record], part: Role) -> list[RowMapping]:
     """Return the mapping that m2m knows and a bare text, or else the likely pairs of columns."""
     if lettered := _lettered(records):
         return [lettered]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from m2m.counted import counted
 from m2m.errors import InputError
-from m2m.evaluate.harness import Part, load_harness
+from m2m.evaluate.harness import Side, load_harness
 from m2m.evaluate.task_groups import Group, Member, read_group
 from m2m.recipe import Target
 from m2m.recipe.new_recipe import toml_value
@@ -20,7 +20,7 @@ _MOST = 12  # tasks whose lines are shown
 _NAMED = ("name", "dev", "test", "weight", "dev_aligned")
 
 
-def group_refused(target: Target, path: Path, part: Part, roots: Sequence[Path]) -> InputError:
+def group_refused(target: Target, path: Path, part: Side, roots: Sequence[Path]) -> InputError:
     """Return the error for a group that is given as a target, with the lines to write for it.
 
     The mean over several targets is weighted, so it can be the group's own number.
@@ -87,7 +87,7 @@ def _own_lines(target: Target) -> list[str]:
     return lines
 
 
-def _weight(member: Member, part: Part, roots: Sequence[Path]) -> list[str]:
+def _weight(member: Member, part: Side, roots: Sequence[Path]) -> list[str]:
     with suppress(InputError):  # its data is not here
         return [f"weight = {len(load_harness(member, part, 0, roots).examples)}"]
     return []

@@ -20,7 +20,7 @@ from m2m.dataset.examples import Example, Kind, facet
 from m2m.errors import InputError, Problems
 from m2m.evaluate.prompts import Form
 from m2m.evaluate.task_config import Config, read_config
-from m2m.evaluate.task_data import Rows, TaskData
+from m2m.evaluate.task_data import TaskData, TaskRows
 from m2m.evaluate.task_docs import Doc, TaskDocs, turn
 from m2m.evaluate.task_files import TaskFiles
 from m2m.evaluate.task_functions import TaskFunctions
@@ -31,7 +31,7 @@ from m2m.store import fingerprint
 SUFFIXES = (".yaml", ".yml")
 SEED = 1234  # of the harness's draw of solved examples (lm_eval/defaults.py), at `shots_seed` 0
 _MOST_TEXT = 1 << 28  # characters of the examples of a split; up to 1 GiB of memory
-Part = Literal["dev", "test"]
+Side = Literal["dev", "test"]
 _KINDS: dict[str, Kind] = {
     "multiple_choice": "choices",
     "generate_until": "answer",
@@ -41,7 +41,7 @@ _KINDS: dict[str, Kind] = {
 
 
 def load_harness(
-    path: Path | Member, part: Part, seed: int = 0, roots: Sequence[Path] = (), shots: int = 0
+    path: Path | Member, part: Side, seed: int = 0, roots: Sequence[Path] = (), shots: int = 0
 ) -> Task:
     """Return a task file's examples, and the form in which the harness would ask them.
 
@@ -132,7 +132,7 @@ def _is_template(config: Config) -> bool:
 class _Loader:
     """Makes the examples of one task."""
 
-    def __init__(self, config: Config, docs: TaskDocs, part: Part) -> None:
+    def __init__(self, config: Config, docs: TaskDocs, part: Side) -> None:
         self._config, self._docs = config, docs
         keys = config.keys
         order = ("test_split", "validation_split")
@@ -144,7 +144,7 @@ class _Loader:
         self._split = names[0]
         # The split with which the harness compares the solved examples' one.
         self._tested = keys.get("test_split") if part == "test" else names[0]
-        self.read: list[Rows] = []
+        self.read: list[TaskRows] = []
 
     def examples(self, seed: int) -> tuple[list[Example], tuple[Example, ...]]:
         """Return the examples, and those from which solved ones are drawn.
@@ -179,7 +179,7 @@ class _Loader:
         return examples, tuple(example for _, _, example in pool)
 
     def _pool(
-        self, tested: Rows, asked: Sequence[Doc], inside: bool
+        self, tested: TaskRows, asked: Sequence[Doc], inside: bool
     ) -> list[tuple[Mapping[str, Any], str, Example]]:
         """Return the rows of solved examples: their fields, their text, and as examples."""
         config = self._config
@@ -202,7 +202,7 @@ class _Loader:
         problems.raise_if_any(InputError, rows.name)
         return pool
 
-    def _solved_rows(self) -> Rows:
+    def _solved_rows(self) -> TaskRows:
         """Return the rows of solved examples (ConfigurableTask.fewshot_docs)."""
         config, keys = self._config, self._config.keys
         shown = keys.get("fewshot_config") or {}
@@ -211,7 +211,7 @@ class _Loader:
         if split is None and config.samples is not None:
             columns = dict.fromkeys(name for row in config.samples for name in row)
             listed = [{name: row.get(name) for name in columns} for row in config.samples]
-            return Rows(listed, range(1, len(listed) + 1), (config.path,))
+            return TaskRows(listed, range(1, len(listed) + 1), (config.path,))
         if split is None:
             order = ("training_split", "validation_split", "test_split")
             split = next(keys[key] for key in order if keys.get(key))

@@ -13,11 +13,11 @@ from typing import Any
 from m2m.dataset.examples import Example, decided
 from m2m.dataset.mapping import RowMapping, picked
 from m2m.dataset.plain_text import refuse_no_prose, refuse_parallel
-from m2m.dataset.row_source import Source, open_source, options_of
+from m2m.dataset.row_source import RowSource, open_source, options_of
 from m2m.dataset.sameness import normalize
 from m2m.errors import InputError, Problems
 from m2m.evaluate.group_lines import group_refused
-from m2m.evaluate.harness import SUFFIXES, Part, load_harness, reframed
+from m2m.evaluate.harness import SUFFIXES, Side, load_harness, reframed
 from m2m.evaluate.metric import Metric
 from m2m.evaluate.metrics import COMPARING, check_metric
 from m2m.evaluate.prompts import Form
@@ -28,7 +28,7 @@ from m2m.evaluate.tasks import Task, has_contrast, load_task
 from m2m.opening import universal_newlines
 from m2m.recipe import Target
 
-Read = Callable[[tuple[Path, ...]], Source]  # reads each file once
+Read = Callable[[tuple[Path, ...]], RowSource]  # reads each file once
 _MAPPING = ("prompt", "answer", "answers", "choices", "system", "messages", "labels")
 _FILE = ("encoding", "header", "quotes", "bad_rows")
 _READING = (
@@ -51,7 +51,7 @@ _ASKING = (*_MAPPING, "instruction", "shots", "answer_prefix", "answer_suffix")
 
 
 def load_target(
-    target: Target, part: Part, roots: Sequence[Path] = (), member: Member | None = None
+    target: Target, part: Side, roots: Sequence[Path] = (), member: Member | None = None
 ) -> Task:
     """Return the dev or test set of a target, with the form in which its rows are asked.
 
@@ -145,14 +145,14 @@ def refuse_same_rows(dev: Task | None, test: Task) -> None:
     )
 
 
-def _path(target: Target, part: Part) -> Path:
+def _path(target: Target, part: Side) -> Path:
     path = target.test if part == "test" else target.dev
     if path is None:
         raise ValueError(f"the target {target.name} has no {part} set")
     return path
 
 
-def _harness_task(target: Target, part: Part, member: Member, roots: Sequence[Path]) -> Task:
+def _harness_task(target: Target, part: Side, member: Member, roots: Sequence[Path]) -> Task:
     """Return a task file's task; the recipe's own settings override it."""
     path = member.path
     own_reading = [name for name in _READING if name != "shots"]

@@ -26,7 +26,7 @@ _HARMLESS |= {"num_proc", "save_infos", "keep_in_memory", "token"}
 
 
 @dataclass(frozen=True)
-class Rows:
+class TaskRows:
     """The rows of one split.
 
     Attributes:
@@ -65,7 +65,7 @@ class TaskData:
         self._reader, self._keys = files, keys
         self._path = files.path
         self._folders = [*roots, files.path.parent]
-        self._splits: dict[str, Rows] = {}
+        self._splits: dict[str, TaskRows] = {}
         options = keys.get("dataset_kwargs") or {}
         self._options = {k: v for k, v in options.items() if k not in _HARMLESS}
         others = self._options.keys() - FORM - {"data_files", "data_dir", "name"}
@@ -76,7 +76,7 @@ class TaskData:
                 "in a child file, and give it rows that are ready",
             )
 
-    def split(self, name: str) -> Rows:
+    def split(self, name: str) -> TaskRows:
         """Return the rows of a split.
 
         Raises:
@@ -135,7 +135,7 @@ class TaskData:
         revision = str((self._keys.get("dataset_kwargs") or {}).get("revision") or "main")
         return folder_of(self._path, name, self._folders, revision)
 
-    def _read(self, files: Sequence[Path], form: Mapping[str, Any]) -> Rows:
+    def _read(self, files: Sequence[Path], form: Mapping[str, Any]) -> TaskRows:
         rows: list[dict[str, Any]] = []
         lines, marks = [], []
         self._reader.split_once(files)
@@ -159,7 +159,7 @@ class TaskData:
         if not rows:
             shown = ", ".join(map(str, files[:3]))
             raise InputError(f"{shown}: no rows", "a task needs an example")
-        return Rows(rows, lines, tuple(files), tuple(marks))
+        return TaskRows(rows, lines, tuple(files), tuple(marks))
 
     def _table(
         self, file: Path, text: str, options: Mapping[str, Any]

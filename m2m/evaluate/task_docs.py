@@ -13,7 +13,7 @@ from typing import Any
 
 from m2m.errors import InputError
 from m2m.evaluate.task_config import Config, Side
-from m2m.evaluate.task_data import Rows, TaskData
+from m2m.evaluate.task_data import TaskData, TaskRows
 from m2m.evaluate.task_functions import TaskFunctions, remedy
 from m2m.formats.yaml import Tagged
 from m2m.templates.functions import Function, cells
@@ -73,10 +73,10 @@ class TaskDocs:
 
     def __init__(self, config: Config, data: TaskData, functions: TaskFunctions) -> None:
         self.config, self._data, self._functions = config, data, functions
-        self._rows: dict[tuple[str, Any], Rows] = {}
+        self._rows: dict[tuple[str, Any], TaskRows] = {}
         self._templates: dict[str, TextTemplate] = {}
 
-    def rows(self, split: str, process: Any) -> Rows:
+    def rows(self, split: str, process: Any) -> TaskRows:
         """Return the rows of a split after a function has picked or changed them.
 
         Raises:
@@ -88,7 +88,7 @@ class TaskDocs:
             self._rows[known] = rows if process is None else self._processed(rows, process)
         return self._rows[known]
 
-    def _processed(self, rows: Rows, process: Any) -> Rows:
+    def _processed(self, rows: TaskRows, process: Any) -> TaskRows:
         function = self._functions.function(process, "process_docs")
         try:
             fields, lines = function.table(list(rows.fields), list(rows.lines))
@@ -99,9 +99,9 @@ class TaskDocs:
                 f"{self.config.path}: `process_docs` leaves no row of {rows.name}",
                 "a task needs an example: see that these are the rows that it expects",
             )
-        return Rows(fields, lines, rows.files, rows.marks)
+        return TaskRows(fields, lines, rows.files, rows.marks)
 
-    def docs(self, rows: Rows, side: Side, columns: Sequence[str], *, head: bool) -> list[Doc]:
+    def docs(self, rows: TaskRows, side: Side, columns: Sequence[str], *, head: bool) -> list[Doc]:
         """Return the keys' values of all rows.
 
         Args:
@@ -171,7 +171,7 @@ class TaskDocs:
                 return False
         return bool(_LIKE_A_NAME.fullmatch(rule))
 
-    def _compute(self, parts: Mapping[str, _Column], rows: Rows) -> None:
+    def _compute(self, parts: Mapping[str, _Column], rows: TaskRows) -> None:
         """Let the child process compute all programs for all rows."""
         asked = [column for column in parts.values() if column.program]
         if not asked:

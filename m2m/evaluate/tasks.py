@@ -24,7 +24,7 @@ from m2m.dataset.extra_columns import (
 from m2m.dataset.label_forms import refuse_unclear_labels
 from m2m.dataset.mapping import AS_IT_IS, RowMapping, picked, picked_words
 from m2m.dataset.quality import refuse_marks, refuse_weights
-from m2m.dataset.row_source import Source, as_source, left_out, or_skip
+from m2m.dataset.row_source import RowSource, as_source, left_out, or_skip
 from m2m.dataset.sameness import normalize
 from m2m.dataset.splits import refuse_splits
 from m2m.dataset.templates import names_in
@@ -85,7 +85,7 @@ class Task:
         return "; ".join(filter(None, [self.picked, how, self.note]))
 
 
-def load_task(source: Path | Text | Source, mapping: RowMapping = AS_IT_IS) -> Task:
+def load_task(source: Path | Text | RowSource, mapping: RowMapping = AS_IT_IS) -> Task:
     """Read a target file.
 
     Rows are {"question", "choices", "answer": index}, {"prompt", "answer"} or {"text"}, all of the
@@ -132,7 +132,7 @@ def load_task(source: Path | Text | Source, mapping: RowMapping = AS_IT_IS) -> T
     return assembled(replace(task, picked="; ".join(filter(None, words))))
 
 
-def _kind(source: Source, records: Sequence[Record], mapping: RowMapping) -> Kind:
+def _kind(source: RowSource, records: Sequence[Record], mapping: RowMapping) -> Kind:
     """Return the kind of a file's rows.
 
     Raises:

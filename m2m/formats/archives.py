@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from m2m.counted import counted
-from m2m.formats.byte_parts import Source
+from m2m.formats.byte_parts import ByteSource
 from m2m.formats.extra import imported
 from m2m.formats.rowfile import Fault
 from m2m.opening import ROWS
@@ -36,7 +36,7 @@ def most_bytes(packed: int) -> int:
     return min(ROWS, max(_FREE, _RATIO * packed))
 
 
-def unpacked(source: Source, kind: str, packed: int) -> Source:
+def unpacked(source: ByteSource, kind: str, packed: int) -> ByteSource:
     """Return the file inside a .gz, .bz2, .xz or .zst, unpacked a part at a time.
 
     Args:
@@ -49,7 +49,7 @@ def unpacked(source: Source, kind: str, packed: int) -> Source:
     """
     name = source.name
     inside = next((name[: -len(end)] for end in _ENDINGS if name.lower().endswith(end)), name)
-    return Source(inside, _limited(_parts(source, kind), most_bytes(packed)))
+    return ByteSource(inside, _limited(_parts(source, kind), most_bytes(packed)))
 
 
 def _limited(parts: Iterator[bytes], most: int) -> Iterator[bytes]:
@@ -73,7 +73,7 @@ def _decoder(kind: str) -> Any:
     return imported("zstandard").ZstdDecompressor(max_window_size=1 << 27).decompressobj()
 
 
-def _parts(source: Source, kind: str) -> Iterator[bytes]:
+def _parts(source: ByteSource, kind: str) -> Iterator[bytes]:
     """Unpack streams that may follow each other, as `cat a.gz b.gz` writes them."""
     decoder, fresh = _decoder(kind), True
     try:
@@ -91,7 +91,7 @@ def _parts(source: Source, kind: str) -> Iterator[bytes]:
         raise Fault("is cut off: its end is missing", "get the file again")
 
 
-def _pieces(source: Source, kind: str) -> Iterator[bytes]:
+def _pieces(source: ByteSource, kind: str) -> Iterator[bytes]:
     """Yield packed bytes, of which one piece does not give too much at once."""
     for part in source:
         if kind != "zstd":
@@ -119,7 +119,7 @@ def _some(decoder: Any, kind: str, packed: bytes) -> Iterator[bytes]:
             yield decoder.decompress(b"", _PART)
 
 
-def member(source: Source, inner: str) -> tuple[Source, str]:
+def member(source: ByteSource, inner: str) -> tuple[ByteSource, str]:
     """Return the file inside a zip archive, and the rest of `inner`.
 
     Args:
@@ -139,7 +139,7 @@ def member(source: Source, inner: str) -> tuple[Source, str]:
     check_members(infos, len(data))
     files = [info for info in infos if not info.is_dir() and not is_beside(info.filename)]
     info, left = _chosen(files, inner)
-    return Source(info.filename, _member_parts(archive, info)), left
+    return ByteSource(info.filename, _member_parts(archive, info)), left
 
 
 def check_members(infos: list[zipfile.ZipInfo], packed: int) -> None:

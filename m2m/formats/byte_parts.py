@@ -23,7 +23,7 @@ _SHOWN = 5  # bad lines that a message names
 _KEPT, _LONGEST = 200, 2_000  # bad lines that show the encoding, and bytes of each
 
 
-class Source:
+class ByteSource:
     """Bytes that are read once, in parts.
 
     Args:
@@ -72,7 +72,7 @@ class Source:
             yield b"".join(pieces)
 
 
-def beginnings(source: Source) -> Iterator[bytes]:
+def beginnings(source: ByteSource) -> Iterator[bytes]:
     """Yield longer and longer beginnings of a file, until one would be all of it.
 
     None of them ends inside a line, if the file has lines, or inside a letter of UTF-8.
@@ -128,7 +128,7 @@ def known_encoding(name: str) -> str:
     return found.name
 
 
-def whole_text(source: Source, asked: str = "") -> str:
+def whole_text(source: ByteSource, asked: str = "") -> str:
     """Return all of a text, without a byte order mark.
 
     Raises:

@@ -12,7 +12,7 @@ from typing import Any
 
 from m2m.counted import counted
 from m2m.formats.archives import most_bytes
-from m2m.formats.byte_parts import Source
+from m2m.formats.byte_parts import ByteSource
 from m2m.formats.cells import index_notes
 from m2m.formats.extra import imported
 from m2m.formats.large_text import HELD
@@ -25,7 +25,7 @@ Names = dict[str, tuple[str, ...]]
 
 
 def read_columns(
-    source: Source, kind: str, first: int = 0
+    source: ByteSource, kind: str, first: int = 0
 ) -> tuple[Sequence[Record], Names, tuple[str, ...]]:
     """Return the rows of a file, numbered from 1; dates are texts, and NaN is null.
 

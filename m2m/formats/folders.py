@@ -25,7 +25,7 @@ _OTHERS = {"dataset_infos.json", "dataset_info.json", "state.json", "dataset_dic
 
 
 @dataclass(frozen=True)
-class Part:
+class FolderSplit:
     """Files of a folder that belong together: the shards of one split.
 
     Attributes:
@@ -37,7 +37,7 @@ class Part:
     files: tuple[Path, ...]
 
 
-def folder_part(folder: Path, inner: str) -> Part:
+def folder_part(folder: Path, inner: str) -> FolderSplit:
     """Return the files of a folder that are meant.
 
     Args:
@@ -50,10 +50,10 @@ def folder_part(folder: Path, inner: str) -> Part:
     """
     refuse_links(folder, *("/".join("*" * depth) for depth in range(1, _DEPTH + 1)))
     if (folder / "state.json").is_file() and not inner:
-        return Part("", _saved(folder))
+        return FolderSplit("", _saved(folder))
     if (folder / "dataset_dict.json").is_file():
         parts = [
-            Part(state.parent.name, _saved(state.parent))
+            FolderSplit(state.parent.name, _saved(state.parent))
             for state in sorted(folder.glob("*/state.json"))
         ]
     else:
@@ -92,7 +92,7 @@ def _json(path: Path) -> Any:
         raise Fault(f"{path.name} is not JSON", "get the folder again") from None
 
 
-def _parts(folder: Path) -> list[Part]:
+def _parts(folder: Path) -> list[FolderSplit]:
     """Return the parts of a folder by configuration, split and kind of file."""
     groups: dict[tuple[str, str], list[Path]] = {}
     for file in _files(folder):
@@ -113,9 +113,9 @@ def _parts(folder: Path) -> list[Part]:
     for (name, _), files in groups.items():
         sharded = all(_SHARD.search(file.name) for file in files)
         if named_once and (sharded or len(files) == 1):
-            parts.append(Part(name, tuple(files)))
+            parts.append(FolderSplit(name, tuple(files)))
         else:  # files that are not said to be parts of one
-            parts += [Part(file.relative_to(folder).as_posix(), (file,)) for file in files]
+            parts += [FolderSplit(file.relative_to(folder).as_posix(), (file,)) for file in files]
     return parts
 
 

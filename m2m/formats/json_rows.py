@@ -15,7 +15,7 @@ from itertools import chain, islice
 from typing import Any, NoReturn
 
 from m2m.errors import Problems
-from m2m.formats.byte_parts import BadLines, Source, encoding_of, whole_text
+from m2m.formats.byte_parts import BadLines, ByteSource, encoding_of, whole_text
 from m2m.formats.json_shapes import rows_of_lists, rows_of_object
 from m2m.formats.rowfile import Fault, Options, Record, numbered
 from m2m.formats.spooled import collected
@@ -30,7 +30,7 @@ Items = Iterator[tuple[Any, int]]  # values with the line on which each begins
 
 
 def read_json(
-    source: Source,
+    source: ByteSource,
     inner: str,
     options: Options,
     problems: Problems,

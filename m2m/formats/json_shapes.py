@@ -13,10 +13,10 @@ from m2m.formats.rowfile import Fault, Options, Record
 _INSIDE = {"data", "rows", "examples", "items", "records", "instances", "samples", "entries"}
 _INSIDE |= {"dataset", "datasets", "questions", "results", "sentences", "documents"}
 _SPLITS = {"train", "training", "test", "validation", "valid", "val", "dev", "eval"}
-Rows = list[tuple[Any, int]]
+NumberedRows = list[tuple[Any, int]]
 
 
-def rows_of_object(value: dict[str, Any], line: int, inner: str) -> Rows:
+def rows_of_object(value: dict[str, Any], line: int, inner: str) -> NumberedRows:
     """Return the rows of a file that is one JSON object, with a number for each.
 
     The object is one of these: columns ({"prompt": [..]} or pandas's {"prompt": {"0": ..}}),
@@ -78,7 +78,7 @@ def _is_split(key: str, item: Any) -> bool:
     )  # fmt: skip
 
 
-def _within(key: str, value: dict[str, Any], line: int) -> Rows:
+def _within(key: str, value: dict[str, Any], line: int) -> NumberedRows:
     """Return the rows of the only object in another one."""
     try:
         return rows_of_object(value, line, "")
@@ -87,7 +87,7 @@ def _within(key: str, value: dict[str, Any], line: int) -> Rows:
         raise
 
 
-def _of_objects(value: dict[str, Any], line: int) -> Rows:
+def _of_objects(value: dict[str, Any], line: int) -> NumberedRows:
     """Read {"prompt": {"0": ..}} as columns and {"q1": {"prompt": ..}} as rows with an id."""
     names = [item.keys() for item in value.values()]
     if any(keys != names[0] for keys in names) or not names[0]:
@@ -111,7 +111,7 @@ def _are_columns(value: dict[str, Any]) -> bool:
     return len(lists) > 1 or all(isinstance(item, str) for item in lists[0])
 
 
-def _of_lists(value: dict[str, Any], line: int) -> Rows:
+def _of_lists(value: dict[str, Any], line: int) -> NumberedRows:
     """Read {"prompt": [..], "completion": [..]} as columns."""
     lengths = {name: len(column) for name, column in value.items()}
     if len(set(lengths.values())) > 1:
@@ -121,7 +121,7 @@ def _of_lists(value: dict[str, Any], line: int) -> Rows:
     return _counted([dict(zip(value, row, strict=True)) for row in columns])
 
 
-def _only(keys: list[str], value: dict[str, Any], line: int) -> Rows:
+def _only(keys: list[str], value: dict[str, Any], line: int) -> NumberedRows:
     if len(keys) > 1:
         raise Fault(f"has rows under {_listed(keys)}", members=keys)
     inside = value[keys[0]]
@@ -129,7 +129,7 @@ def _only(keys: list[str], value: dict[str, Any], line: int) -> Rows:
 
 
 def rows_of_lists(
-    rows: Rows, options: Options, problems: Problems, notes: list[str]
+    rows: NumberedRows, options: Options, problems: Problems, notes: list[str]
 ) -> list[Record]:
     """Return rows that are lists, the first of them being the names of the columns.
 
@@ -156,7 +156,7 @@ def rows_of_lists(
     return [*records]
 
 
-def _counted(rows: list[Any]) -> Rows:
+def _counted(rows: list[Any]) -> NumberedRows:
     return [(row, number) for number, row in enumerate(rows, 1)]
 
 

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from m2m.formats.byte_parts import BadLines, Source, encoding_of, whole_text
+from m2m.formats.byte_parts import BadLines, ByteSource, encoding_of, whole_text
 
 HELD = 64 << 20  # bytes of a text that stay in memory
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+")
@@ -22,7 +22,7 @@ class Lines:
         number: of the line (from 1) with which reading begins.
     """
 
-    def __init__(self, source: Source, asked: str = "", held: int = 0) -> None:
+    def __init__(self, source: ByteSource, asked: str = "", held: int = 0) -> None:
         """Take a text; a UTF-8 text of more than `held` bytes (0: `HELD`) is not held in memory.
 
         Raises:

@@ -12,10 +12,10 @@ from typing import Any
 
 from m2m.errors import InputError, Problems
 from m2m.formats.archives import member, unpacked
-from m2m.formats.byte_parts import Source, beginnings, encoding_of, whole_text
+from m2m.formats.byte_parts import ByteSource, beginnings, encoding_of, whole_text
 from m2m.formats.columnar import read_columns
 from m2m.formats.delimited import read_table
-from m2m.formats.folders import Part, folder_part, mark_of
+from m2m.formats.folders import FolderSplit, folder_part, mark_of
 from m2m.formats.json_rows import kind_of as kind_of_value
 from m2m.formats.json_rows import read_json, refuse_constant, where
 from m2m.formats.large_text import Lines
@@ -62,7 +62,7 @@ def rows_text(
         if file.is_dir():
             return _folder(path, folder_part(file, inner), limit, options, first)
         with stream(file, limit) as opened:
-            source = Source(file.name, opened)
+            source = ByteSource(file.name, opened)
             found = _opened(source, inner, options, opened.size, first)
             sha256 = "" if first else options.mark(opened.sha256(), inner)
             return replace(found, path=path, sha256=sha256, size=opened.size)
@@ -81,7 +81,7 @@ def lines_text(path: Path, options: Options = AS_IT_IS) -> Text:
     """
     try:
         with stream(path, ROWS) as opened:
-            text = whole_text(Source(path.name, opened), options.encoding)
+            text = whole_text(ByteSource(path.name, opened), options.encoding)
             return Text(path, text, options.mark(opened.sha256(), ""), opened.size)
     except Fault as fault:
         raise _named(path, fault) from None
@@ -92,7 +92,7 @@ def _named(path: Path, fault: Fault) -> InputError:
     return InputError(f"{path}:{at}{fault.message}", fault.hint)
 
 
-def _folder(path: Path, part: Part, limit: int, options: Options, first: int) -> RowFile:
+def _folder(path: Path, part: FolderSplit, limit: int, options: Options, first: int) -> RowFile:
     """Read the files of one part of a folder one after the other; the rows are numbered."""
     files, left = [], limit
     for place in part.files:
@@ -144,7 +144,7 @@ def read_records(source: Path | Text) -> Sequence[Record]:
     return file.records
 
 
-def _opened(source: Source, inner: str, options: Options, size: int, first: int) -> RowFile:
+def _opened(source: ByteSource, inner: str, options: Options, size: int, first: int) -> RowFile:
     """Read the rows of a file, and of the files that are packed in it."""
     within = ""  # the member of an archive that is read
     for _ in range(_MOST_PACKED + 1):
@@ -166,7 +166,9 @@ def _opened(source: Source, inner: str, options: Options, size: int, first: int)
     raise Fault(f"is packed more than {_MOST_PACKED} times", "unpack it yourself")
 
 
-def _begun(source: Source, kind: str, inner: str, options: Options, first: int) -> RowFile | None:
+def _begun(
+    source: ByteSource, kind: str, inner: str, options: Options, first: int
+) -> RowFile | None:
     """Read the first rows of a table, a text or an array; None if it has to be read whole."""
     begin = source.peek()
     is_array = kind == "json" and begin.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"["
@@ -176,7 +178,7 @@ def _begun(source: Source, kind: str, inner: str, options: Options, first: int) 
         return None  # a line's end in bytes is not one in letters
     for part in beginnings(source):
         with suppress(Fault):  # it may be in the bytes that follow; the whole file tells
-            found = _read(Source(source.name, [part]), kind, inner, options, first)
+            found = _read(ByteSource(source.name, [part]), kind, inner, options, first)
             if len(found.records) >= first:
                 return found
     return None
@@ -198,7 +200,7 @@ def _part(file: RowFile, first: int) -> RowFile:
     return replace(file, records=records, problems=problems, notes=notes, is_part=True)
 
 
-def _read(source: Source, kind: str, inner: str, options: Options, first: int) -> RowFile:
+def _read(source: ByteSource, kind: str, inner: str, options: Options, first: int) -> RowFile:
     problems, empty = Problems(_KEPT), Text(Path(source.name), "", "", 0)
     made = RowFile(empty.path, "", "", 0, problems=problems, kind=kind, options=options)
     if kind == "json":

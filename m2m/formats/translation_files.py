@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from m2m.counted import are, counted
-from m2m.formats.byte_parts import Source, known_encoding, whole_text
+from m2m.formats.byte_parts import ByteSource, known_encoding, whole_text
 from m2m.formats.rowfile import Fault, Options, Record
 from m2m.formats.xml_parts import feed, local, xml_parser
 
@@ -62,7 +62,7 @@ class Pairs:
         return tuple(notes)
 
 
-def read_po(source: Source, options: Options) -> Pairs:
+def read_po(source: ByteSource, options: Options) -> Pairs:
     """Return the translated entries of a PO file; fuzzy and obsolete ones are left out.
 
     Of a plural with two forms, both are pairs.
@@ -127,7 +127,7 @@ def _unescaped(match: re.Match[str]) -> str:
     return _ESCAPED.get(match[1], match[0])
 
 
-def read_xml(source: Source, inner: str) -> Pairs:
+def read_xml(source: ByteSource, inner: str) -> Pairs:
     """Return the segments of a TMX or XLIFF file.
 
     Inline codes are left out, the text between them is kept. Nothing outside the file is read, and

@@ -27,7 +27,7 @@ from m2m.formats.gguf import GGUFFile, GGUFTensorSpec
 from m2m.llamacpp import bindings as c
 from m2m.llamacpp.filetypes import Q8_0, row_bytes, type_name
 from m2m.llamacpp.q8_0 import quantize_q8_0
-from m2m.llamacpp.weight_rows import Rows, dequantize_rows
+from m2m.llamacpp.weight_rows import FloatRows, dequantize_rows
 
 Result = TypeVar("Result")
 
@@ -135,7 +135,7 @@ class MergedQuantizer:
         self._waiting: deque[Future[Survival]] = deque()
         self.survival = Survival()
 
-    def add(self, name: str, base: Rows, delta: Rows, type: int, out: Bytes) -> None:
+    def add(self, name: str, base: FloatRows, delta: FloatRows, type: int, out: Bytes) -> None:
         """Quantise base + delta, both (rows, columns), into `out`, (rows, bytes per row).
 
         The arrays must not change until the end.
@@ -170,7 +170,7 @@ class MergedQuantizer:
 
 
 def quantize_merged(
-    base: Rows, delta: Rows, type: int, *, out: Bytes, threads: int | None = None
+    base: FloatRows, delta: FloatRows, type: int, *, out: Bytes, threads: int | None = None
 ) -> Survival:
     """Quantise one matrix base + delta into `out`; see `MergedQuantizer`."""
     with MergedQuantizer(threads) as quantizer:

@@ -29,7 +29,7 @@ from m2m.llamacpp.filetypes import FILE_TYPES, FileType, quantized_layout
 from m2m.llamacpp.model import LlamaModel
 from m2m.llamacpp.quantize import MergedQuantizer, Survival, tensor_bytes
 from m2m.llamacpp.type_speed import Calibration
-from m2m.llamacpp.weight_rows import LowRankRows, Rows, StoredRows
+from m2m.llamacpp.weight_rows import FloatRows, LowRankRows, StoredRows
 from m2m.nn.lora import LoraPair
 
 _RAM_DISK = Path("/dev/shm")
@@ -170,10 +170,10 @@ class Surrogate:
         self._changed.add(tensor.name)
         out = self._place(tensor.name).reshape(shape[0], -1)
         delta = tensor.delta
-        change: Rows = LowRankRows(delta) if isinstance(delta, LoraPair) else delta
+        change: FloatRows = LowRankRows(delta) if isinstance(delta, LoraPair) else delta
         quantizer.add(tensor.name, self._base_rows(tensor.name), change, int(spec.type), out)
 
-    def _base_rows(self, name: str) -> Rows:
+    def _base_rows(self, name: str) -> FloatRows:
         tensor = self.base.tensors[name]
         return StoredRows(self.base.raw(name), int(tensor.type), tensor.shape)
 

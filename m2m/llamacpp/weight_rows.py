@@ -16,7 +16,7 @@ from m2m.llamacpp import bindings as c
 from m2m.nn.lora import LoraPair, lora_delta
 
 
-class Rows(Protocol):
+class FloatRows(Protocol):
     """A source of float32 rows, such as an array."""
 
     @property

@@ -18,7 +18,7 @@ LEAST = 4  # fewer mixtures make a correlation meaningless
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredPair:
     """Scores of n mixtures, higher is better, with R replicates that carry their errors.
 
     Attributes:
@@ -31,19 +31,19 @@ class Scored:
     replicates: F64
 
     @classmethod
-    def of(cls, board: Scoreboard) -> Scored:
+    def of(cls, board: Scoreboard) -> ScoredPair:
         """Return a scoreboard with its sign turned so that higher is better."""
         sign = 1.0 if board.higher_is_better else -1.0
         return cls(sign * board.points, sign * board.replicates)
 
     @classmethod
-    def exact(cls, points: F64, replicates: int) -> Scored:
+    def exact(cls, points: F64, replicates: int) -> ScoredPair:
         """Return predictions that have no error of their own."""
         return cls(points, np.tile(points[:, None], (1, replicates)))
 
-    def __getitem__(self, chosen: NDArray[np.intp]) -> Scored:
+    def __getitem__(self, chosen: NDArray[np.intp]) -> ScoredPair:
         """Return the mixtures at these places."""
-        return Scored(self.points[chosen], self.replicates[chosen])
+        return ScoredPair(self.points[chosen], self.replicates[chosen])
 
     def stderr(self, index: int) -> float:
         """Return the standard error of one mixture's score."""
@@ -81,7 +81,9 @@ class Agreement:
 Agreements = Mapping[str, Agreement | None]  # by group of mixtures; see m2m.mix.validation_plan
 
 
-def agreement(predicted: Scored, real: Scored, rng: np.random.Generator) -> Agreement | None:
+def agreement(
+    predicted: ScoredPair, real: ScoredPair, rng: np.random.Generator
+) -> Agreement | None:
     """Return Spearman and Pearson correlations with 95 % intervals; None for under four mixtures.
 
     Each bootstrap replicate draws the mixtures again, and takes predicted and real scores from one
@@ -145,7 +147,7 @@ def holding(estimate: float, replicates: F64) -> Interval:
     return Interval(estimate, min(float(low), estimate), max(float(high), estimate))
 
 
-def regret(real: Scored, choice: int | Sequence[int]) -> Interval:
+def regret(real: ScoredPair, choice: int | Sequence[int]) -> Interval:
     """Return how much the best of n fine-tunes beats a choice, or the mean of several choices.
 
     The best of n noisy scores is also a lucky one, so the result is rather too large.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from m2m.arrays import F64
-from m2m.mix.agreement import LEAST, Scored, bias_corrected, correlation, holding, ranks
+from m2m.mix.agreement import LEAST, ScoredPair, bias_corrected, correlation, holding, ranks
 from m2m.mix.ranking import Interval
 
 APART = 0.05  # two fine-tunes whose scores differ by less are equally good in practice
@@ -63,7 +63,7 @@ def apart(metric: str) -> float:
 
 
 def foresight(
-    predicted: Mapping[str, Scored], real: Scored, least: float, seed: int
+    predicted: Mapping[str, ScoredPair], real: ScoredPair, least: float, seed: int
 ) -> dict[str, Foresight]:
     """Return how well each predictor agrees with the fine-tunes; empty for under four mixtures.
 

@@ -19,7 +19,7 @@ ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedRival:
     """One model's results on the deciding questions; an interval is positive if it is better.
 
     Attributes:
@@ -72,9 +72,9 @@ class Evidence:
     metrics: Mapping[str, str]
     questions: int
     different: int
-    base: Judged
-    winner: Judged
-    others: Sequence[Judged] = ()
+    base: JudgedRival
+    winner: JudgedRival
+    others: Sequence[JudgedRival] = ()
     leaks: Mapping[str, int] | None = None
     leaked: Sequence[str] = ()
     untested: Sequence[str] = ()
@@ -113,7 +113,7 @@ def weigh(
         bare[objective.target]: _over_chance(trials, objective, seed) for objective in objectives
     }
     judged = [
-        Judged(
+        JudgedRival(
             name=name,
             scores={
                 bare[a.target]: float(a.metric.value(trial.scores[a.target], None)[0])

@@ -20,7 +20,7 @@ _JITTER = 1e-9
 
 
 @dataclass(frozen=True)
-class Process:
+class GaussianProcess:
     """A fitted process.
 
     Attributes:
@@ -56,7 +56,7 @@ def kernel(one: F64, other: F64) -> F64:
     return covariance
 
 
-def fit(weights: F64, values: F64, noise: F64) -> Process:
+def fit(weights: F64, values: F64, noise: F64) -> GaussianProcess:
     """Return the process with the greatest marginal likelihood.
 
     Args:
@@ -66,7 +66,7 @@ def fit(weights: F64, values: F64, noise: F64) -> Process:
     """
     mean, unit = float(values.mean()), float(values.var()) or 1.0
     gram = kernel(weights, weights)
-    best: tuple[float, Process] | None = None
+    best: tuple[float, GaussianProcess] | None = None
     for signal in SIGNALS:
         for nugget in NUGGETS:
             covariance = unit * signal * gram + np.diag(noise + unit * (nugget + _JITTER))
@@ -75,7 +75,9 @@ def fit(weights: F64, values: F64, noise: F64) -> Process:
             likelihood = -0.5 * float(half @ half) - float(np.log(np.diag(factor)).sum())
             if best is None or likelihood > best[0]:
                 solved = np.linalg.solve(factor.T, half)
-                process = Process(weights, factor, solved, mean, unit * signal, unit * nugget)
+                process = GaussianProcess(
+                    weights, factor, solved, mean, unit * signal, unit * nugget
+                )
                 best = likelihood, process
     if best is None:
         raise AssertionError("the grid is not empty")

@@ -16,7 +16,7 @@ import numpy as np
 from m2m.arrays import F64
 from m2m.counted import counted
 from m2m.mix.estimate import FirstOrder
-from m2m.mix.gaussian import Process, fit
+from m2m.mix.gaussian import GaussianProcess, fit
 from m2m.mix.mixture import BASE, Mixture, weight_matrix
 from m2m.mix.racing import BEGINNING, KEEP, rounds
 from m2m.mix.scoreboard import scoreboard
@@ -159,14 +159,16 @@ class Guided(Strategy):
             batch.append(best)
         return batch
 
-    def _process(self) -> Process:
+    def _process(self) -> GaussianProcess:
         """Return a process fitted to the differences between estimates and predictions."""
         mixtures = list(self._estimates)
         values, noise = np.array([self._estimates[mixture][:2] for mixture in mixtures]).T
         weights = weight_matrix(mixtures, self._space.names)
         return fit(weights, values - self._prior(mixtures), noise)
 
-    def _bounds(self, process: Process, mixtures: Sequence[Mixture], boldness: float) -> F64:
+    def _bounds(
+        self, process: GaussianProcess, mixtures: Sequence[Mixture], boldness: float
+    ) -> F64:
         mean, spread = process.predict(weight_matrix(mixtures, self._space.names))
         bounds: F64 = self._prior(mixtures) + mean + boldness * spread
         return bounds

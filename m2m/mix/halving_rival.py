@@ -22,7 +22,7 @@ _DRAWS = 2000  # starts that are drawn if there are more
 
 
 @dataclass(frozen=True)
-class Halving:
+class HalvingPicks:
     """The picks of successive halving from random starts.
 
     Attributes:
@@ -40,7 +40,7 @@ class Halving:
 
 def halving(
     dev: Mapping[int, F64], budget: int, seed: int, *, continued: bool = False
-) -> Halving | None:
+) -> HalvingPicks | None:
     """Return the picks of successive halving with a budget of training steps.
 
     Args:
@@ -66,7 +66,7 @@ def halving(
         for size, steps in zip(_rungs(starters, len(lengths))[1:], lengths, strict=False):
             kept = kept[np.argsort(-dev[steps][kept], kind="stable")[:size]]
         picks[kept[np.argmax(dev[lengths[-1]][kept])]] += 1
-    return Halving(lengths, starters, _cost(starters, each), picks / picks.sum())
+    return HalvingPicks(lengths, starters, _cost(starters, each), picks / picks.sum())
 
 
 def _rungs(starters: int, count: int) -> list[int]:

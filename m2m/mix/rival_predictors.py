@@ -15,7 +15,7 @@ import numpy as np
 from m2m.arrays import F64
 from m2m.evaluate.metric import REPLICATES
 from m2m.evaluate.scores import Scores
-from m2m.mix.agreement import Scored
+from m2m.mix.agreement import ScoredPair
 from m2m.mix.estimate import FirstOrder
 from m2m.mix.mixture import Mixture, weight_matrix
 from m2m.mix.scoreboard import Objective, scoreboard
@@ -40,7 +40,7 @@ class Features:
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownScores:
     """Everything that is known before a mixture is merged or fine-tuned.
 
     Attributes:
@@ -68,11 +68,11 @@ class Known:
         """Return whether a metric judges written texts, which cannot be mixed."""
         return any(objective.metric.written for objective in self.objectives)
 
-    def scored(self, trials: Sequence[Trial], resamples: int = REPLICATES) -> Scored:
+    def scored(self, trials: Sequence[Trial], resamples: int = REPLICATES) -> ScoredPair:
         """Return the trials' scores, higher is better, with replicates on the common resamples."""
         known = [self.base, *self.singles.values()]
         board = scoreboard(trials, self.objectives, self.seed, reference=known, resamples=resamples)
-        return Scored.of(board)
+        return ScoredPair.of(board)
 
     def best_singles(self) -> list[str]:
         """Return the datasets, the one with the best expert first."""
@@ -81,8 +81,8 @@ class Known:
         return [names[i] for i in np.argsort(-points, kind="stable")]
 
 
-Predict = Callable[[Known, Sequence[Mixture], int], Scored | None]
-Offer = Callable[[Known], list[Mixture]]
+Predict = Callable[[KnownScores, Sequence[Mixture], int], ScoredPair | None]
+Offer = Callable[[KnownScores], list[Mixture]]
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,8 @@ class Rival:
 
 
 def _by_question(
-    known: Known, mixtures: Sequence[Mixture], resamples: int, predict: Callable[..., Scores]
-) -> Scored | None:
+    known: KnownScores, mixtures: Sequence[Mixture], resamples: int, predict: Callable[..., Scores]
+) -> ScoredPair | None:
     """Score predicted answers: `predict(objective, mixture)` returns those of all questions."""
     if known.written:
         return None
@@ -124,7 +124,9 @@ def _by_question(
     return known.scored(trials, resamples)
 
 
-def _first_order(known: Known, mixtures: Sequence[Mixture], resamples: int) -> Scored | None:
+def _first_order(
+    known: KnownScores, mixtures: Sequence[Mixture], resamples: int
+) -> ScoredPair | None:
     """Add the experts' changes of the log-likelihoods to the base's, as `FirstOrder` does."""
     trials = [known.base, *known.singles.values()]
     models = {
@@ -144,7 +146,9 @@ def _first_order(known: Known, mixtures: Sequence[Mixture], resamples: int) -> S
 def _mixed(per_byte: bool) -> Predict:
     """Return the mixture of the experts' probabilities, weighted as the datasets are."""
 
-    def predict(known: Known, mixtures: Sequence[Mixture], resamples: int) -> Scored | None:
+    def predict(
+        known: KnownScores, mixtures: Sequence[Mixture], resamples: int
+    ) -> ScoredPair | None:
         def mix(objective: Objective, mixture: Mixture) -> Scores:
             experts = [known.singles[name].scores[objective.target] for name in mixture.datasets]
             if objective.metric.name in _WHOLE_ANSWERS:
@@ -180,7 +184,7 @@ def _answers_mixed(experts: Sequence[Scores], weights: Sequence[float]) -> Score
     return replace(experts[0], loglik=np.logaddexp.reduce(parts, axis=0))
 
 
-def _mean_of_singles(known: Known, mixtures: Sequence[Mixture], resamples: int) -> Scored:
+def _mean_of_singles(known: KnownScores, mixtures: Sequence[Mixture], resamples: int) -> ScoredPair:
     """Return the weighted mean of the experts' scores; its distance from the base's grows.
 
     A merge moves the base's weights by k^growth times the mean of the deltas, so this moves the
@@ -196,24 +200,26 @@ def _mean_of_singles(known: Known, mixtures: Sequence[Mixture], resamples: int) 
         return base + moves.T
 
     points = moved(every.points[:, None])[:, 0]
-    return Scored(points, moved(every.replicates))
+    return ScoredPair(points, moved(every.replicates))
 
 
-def _alike(of: Callable[[Known], Features | None], measure: Callable[..., F64]) -> Predict:
-    def predict(known: Known, mixtures: Sequence[Mixture], resamples: int) -> Scored | None:
+def _alike(of: Callable[[KnownScores], Features | None], measure: Callable[..., F64]) -> Predict:
+    def predict(
+        known: KnownScores, mixtures: Sequence[Mixture], resamples: int
+    ) -> ScoredPair | None:
         features = of(known)
         if features is None:
             return None
-        return Scored.exact(measure(mixtures, features.datasets, features.target), resamples)
+        return ScoredPair.exact(measure(mixtures, features.datasets, features.target), resamples)
 
     return predict
 
 
-def _union(known: Known) -> list[Mixture]:
+def _union(known: KnownScores) -> list[Mixture]:
     return [Mixture.union(known.rows)] if known.rows else []
 
 
-def nested(known: Known) -> list[Mixture]:
+def nested(known: KnownScores) -> list[Mixture]:
     """Return the best dataset, the best two, ..., all, by the experts' own scores."""
     order = [*known.singles]
     best = known.best_singles()
@@ -264,7 +270,7 @@ RIVALS: Mapping[str, Rival] = {
 }  # fmt: skip
 
 
-def picks_of(known: Known, candidates: Sequence[Mixture]) -> dict[str, Mixture]:
+def picks_of(known: KnownScores, candidates: Sequence[Mixture]) -> dict[str, Mixture]:
     """Return the pick of each rival that chooses before anything is fine-tuned, by its name.
 
     Args:

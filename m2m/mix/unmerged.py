@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from m2m.mix.agreement import LEAST, Scored, correlation, ranks
+from m2m.mix.agreement import LEAST, ScoredPair, correlation, ranks
 from m2m.mix.mixture import BASE, Mixture
 from m2m.mix.ranking import Ranked
-from m2m.mix.rival_predictors import RIVALS, Known
+from m2m.mix.rival_predictors import RIVALS, KnownScores
 from m2m.mix.scoreboard import Objective
 from m2m.mix.trial import Trial
 
@@ -89,7 +89,7 @@ def unmerged(
     scored = {name: trial for name, trial in singles.items() if trial}
     if BASE not in complete or len(scored) < len(names):
         return []
-    known = Known(complete[BASE], scored, objectives, growth, seed)
+    known = KnownScores(complete[BASE], scored, objectives, growth, seed)
     candidates = [place.mixture for place in places]
     full = [i for i, each in enumerate(candidates) if len(each.datasets) > 1 and each in complete]
     merged = known.scored([complete[candidates[i]] for i in full], _DRAWS) if full else None
@@ -104,7 +104,7 @@ def unmerged(
     return found
 
 
-def _agreement(predicted: Scored, merged: Scored | None, places: Sequence[int]) -> float:
+def _agreement(predicted: ScoredPair, merged: ScoredPair | None, places: Sequence[int]) -> float:
     """Return Spearman's correlation of predictions and merges, nan for few mixtures."""
     if merged is None or len(places) < LEAST:
         return math.nan

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from m2m.mix.agreement import Agreements, Scored, agreement
+from m2m.mix.agreement import Agreements, ScoredPair, agreement
 from m2m.mix.mixture import Mixture
 
 SURROGATE = "surrogate"  # the predictor that those in `m2m.mix.rival_predictors` are compared with
@@ -57,7 +57,9 @@ def _far_apart(count: int) -> list[int]:
     return list(dict.fromkeys(points))
 
 
-def by_group(one: Scored, other: Scored, mixtures: Sequence[Mixture], seed: int) -> Agreements:
+def by_group(
+    one: ScoredPair, other: ScoredPair, mixtures: Sequence[Mixture], seed: int
+) -> Agreements:
     """Return their agreement over mixtures of two or more datasets, and over all mixtures."""
     mixed = np.flatnonzero([len(mixture.datasets) > 1 for mixture in mixtures])
     return {

@@ -22,7 +22,7 @@ from typing import Any, Literal, cast
 
 from m2m.counted import counted
 from m2m.evaluate.same import in_words
-from m2m.mix.evidence import Evidence, Judged
+from m2m.mix.evidence import Evidence, JudgedRival
 from m2m.mix.ranking import SEEN, Interval
 
 Kind = Literal[
@@ -254,7 +254,7 @@ def questions_needed(span: Interval, different: int) -> int | None:
 def _scores(evidence: Evidence) -> str:
     """Return "On 30 test questions x has 12 right (accuracy 0.400); the base model 6 (0.200)."."""
 
-    def score_text(model: Judged, target: str, metric: str = "") -> str:
+    def score_text(model: JudgedRival, target: str, metric: str = "") -> str:
         score = f"{metric}{model.scores[target]:z.3f}"
         if target not in model.right:
             return score

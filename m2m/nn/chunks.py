@@ -10,7 +10,7 @@ LEAST = 16  # least tokens on each side of a cut between two threads
 
 
 @dataclass(frozen=True)
-class Part:
+class RowPart:
     """Tokens first..last of a row of `length` tokens; rows are numbered from the longest.
 
     `cuts` are the first tokens of the row's parts up to this one.
@@ -32,7 +32,7 @@ class Part:
         return self.last - self.first
 
 
-def divide(lengths: Sequence[int], prefix: int, key: float, count: int) -> list[list[Part]]:
+def divide(lengths: Sequence[int], prefix: int, key: float, count: int) -> list[list[RowPart]]:
     """Divide rows, in order, into `count` chunks of about the same work; some may stay empty.
 
     The first chunk has the prefix as well. A row goes to one chunk if that keeps the chunks even.
@@ -45,7 +45,7 @@ def divide(lengths: Sequence[int], prefix: int, key: float, count: int) -> list[
 
     spent = work(0, prefix, 0)
     total = spent + sum(work(0, length, prefix) for length in lengths)
-    chunks: list[list[Part]] = [[] for _ in range(count)]
+    chunks: list[list[RowPart]] = [[] for _ in range(count)]
     at = 0
     for row, length in enumerate(lengths):
         cuts = [0]
@@ -55,7 +55,7 @@ def divide(lengths: Sequence[int], prefix: int, key: float, count: int) -> list[
                 room = total * (at + 1) / count - spent
                 last = first + _fitting(length - first, room, 1.0 + key * (prefix + first), key)
             if last > first:
-                chunks[at].append(Part(row, tuple(cuts), last, length))
+                chunks[at].append(RowPart(row, tuple(cuts), last, length))
                 spent += work(first, last, prefix)
                 cuts.append(last)
             at += last < length

@@ -16,7 +16,7 @@ from m2m.nn.blocks.ends import FirstStream, LastNorm
 from m2m.nn.config import Batch, DecoderConfig, RopeScaling
 from m2m.nn.functional import BITS, unbuffered, widen
 from m2m.nn.head import capped, logits, numerators, settle
-from m2m.nn.layer import Grads, Layer, Saved, Step
+from m2m.nn.layer import Grads, Layer, LayerPass, Saved
 from m2m.nn.layout import AttentionPlan, Heads, Layout, lay_out, lay_out_chunks
 from m2m.nn.lora import LoraPair
 from m2m.nn.matrix import Storage
@@ -225,7 +225,7 @@ class Decoder:
             raise ValueError(f"adapter for unknown modules: {', '.join(unknown)}")
         self._each_layer(lambda number: self._layers[number].bind(pairs))
 
-    def _start(self, layouts: Sequence[Layout], worker: Worker) -> Step:
+    def _start(self, layouts: Sequence[Layout], worker: Worker) -> LayerPass:
         """Check the ids of a worker's chunk and prepare the values that the layers share."""
         config, layout = self.config, layouts[worker.number]
         ids = layout.tokens
@@ -240,13 +240,15 @@ class Decoder:
             heads = Heads(config.num_kv_heads, group, config.head_dim, window, cap, alibi)
             tables[kind] = rotary_table(config, layout.positions, kind, self.dtype)
             plans[kind] = AttentionPlan.make(heads, layout, self.dtype)
-        return Step(layout, tables, plans, self._spaces[worker.number], worker)
+        return LayerPass(layout, tables, plans, self._spaces[worker.number], worker)
 
-    def _rows(self, step: Step, number: int) -> NDArray[np.intp] | None:
+    def _rows(self, step: LayerPass, number: int) -> NDArray[np.intp] | None:
         """Return the tokens needed after a layer's attention: in the last one, those with loss."""
         return step.layout.loss_index if number == len(self._layers) - 1 else None
 
-    def _forward(self, step: Step, keep: bool, all_rows: bool = False) -> tuple[Array, list[Saved]]:
+    def _forward(
+        self, step: LayerPass, keep: bool, all_rows: bool = False
+    ) -> tuple[Array, list[Saved]]:
         """Return the stream after the last layer, (M, C) or with `all_rows` (T, C), and states.
 
         Only with `keep` there are states, for the layers that do not run again.
@@ -270,12 +272,12 @@ class Decoder:
             x += update
         return x, states
 
-    def _again(self, step: Step, number: int) -> Saved:
+    def _again(self, step: LayerPass, number: int) -> Saved:
         """Run a layer's forward again from its kept input."""
         x = step.space.get(f"{number}.x", step.tokens, self.config.hidden_size)
         return self._layers[number].forward(step, x, None, "", self._rows(step, number))[0]
 
-    def _loss(self, step: Step, x: Array, dx: Array | None) -> float:
+    def _loss(self, step: LayerPass, x: Array, dx: Array | None) -> float:
         """Return the loss of the last stream (M, C); write its gradient, (M, C), into dx.
 
         Every worker takes a part of the vocabulary, for the positions of all workers.

@@ -20,7 +20,7 @@ from m2m.arrays import Array
 from m2m.nn.blocks.delta_net import DeltaNet, DeltaState
 from m2m.nn.blocks.mlp import MLP, MLPState
 from m2m.nn.blocks.norm import Norm, Normalised
-from m2m.nn.blocks.self_attention import AttentionState, SelfAttention, Step
+from m2m.nn.blocks.self_attention import AttentionState, LayerPass, SelfAttention
 from m2m.nn.blocks.short_conv import ConvState, ShortConv
 from m2m.nn.config import DecoderConfig, LayerKind
 from m2m.nn.layout import Index
@@ -28,7 +28,7 @@ from m2m.nn.linear import FusedLinear, Grads
 from m2m.nn.lora import LoraPair
 from m2m.nn.matrix import Storage
 
-__all__ = ["Grads", "Layer", "Saved", "Step"]
+__all__ = ["Grads", "Layer", "LayerPass", "Saved"]
 
 
 # Blocks by `DecoderConfig.mixer`.
@@ -92,7 +92,7 @@ class Layer:
             linear.bind(lora)
 
     def forward(
-        self, step: Step, x: Array, update: Array | None, name: str, rows: Index | None
+        self, step: LayerPass, x: Array, update: Array | None, name: str, rows: Index | None
     ) -> tuple[Saved, Array, Array]:
         """Run the layer.
 
@@ -126,7 +126,7 @@ class Layer:
         return Saved(inv1, state, kept, post1, inv2, mlp, post2), x, change
 
     def backward(
-        self, step: Step, saved: Saved, dx: Array, grads: Grads, rows: Index | None
+        self, step: LayerPass, saved: Saved, dx: Array, grads: Grads, rows: Index | None
     ) -> Array:
         """Return dx at this layer's input, (T, C + R), from dx at its output, (T2, C + R).
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from m2m.arrays import Array
-from m2m.nn.chunks import Part, divide
+from m2m.nn.chunks import RowPart, divide
 from m2m.nn.config import Batch
 
 SCORES = 1 << 18  # elements in one block of scores: 1 MiB of float32, the size of an L2 cache
@@ -162,7 +162,7 @@ def lay_out_chunks(batch: Batch, count: int, key: float, trim: bool = True) -> l
 
 def _layout(
     batch: Batch,
-    parts: Sequence[tuple[int, Part]],
+    parts: Sequence[tuple[int, RowPart]],
     groups: tuple[RowGroup, ...],
     readers: dict[Piece, list[Reader]],
 ) -> Layout:
@@ -194,7 +194,7 @@ def _needed(batch: Batch, starts: Index, lengths: Index) -> Index:
     return needed
 
 
-def _groups(parts: Sequence[Part], own: int, prefix: int) -> tuple[RowGroup, ...]:
+def _groups(parts: Sequence[RowPart], own: int, prefix: int) -> tuple[RowGroup, ...]:
     """Group a chunk's parts, longest first; each part of a cut row, and the prefix, is a group.
 
     `own` is the length of the prefix in the chunk that has it, else 0.

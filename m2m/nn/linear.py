@@ -36,7 +36,7 @@ Grads = dict[str, tuple[Array, Array]]
 
 
 @dataclass(frozen=True)
-class Part:
+class FusedMap:
     """One map of a fused product.
 
     Attributes:
@@ -82,7 +82,7 @@ class Part:
 class _Bound:
     """An adapter's place: the rows of its part, its columns among the R, its factor on A."""
 
-    part: Part
+    part: FusedMap
     rows: slice
     columns: slice
     factor: float
@@ -102,7 +102,7 @@ class FusedLinear:
 
     def __init__(
         self,
-        parts: Sequence[Part],
+        parts: Sequence[FusedMap],
         weights: Mapping[str, Array],
         storage: Storage,
         gain: Array | None = None,

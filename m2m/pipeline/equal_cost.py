@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from m2m.evaluate.score import Score
-from m2m.mix.agreement import LEAST, Scored, regret
+from m2m.mix.agreement import LEAST, ScoredPair, regret
 from m2m.mix.mixture import Mixture
 from m2m.mix.ranking import Interval
 from m2m.mix.rival_predictors import MERGE
@@ -41,8 +41,8 @@ class Pool:
 
     steps: int
     mixtures: Sequence[Mixture]
-    dev: Scored
-    real: Scored
+    dev: ScoredPair
+    real: ScoredPair
     shorter: Mapping[int, Mapping[Mixture, float]]
     continued: bool = False
     errors: bool = True
@@ -57,7 +57,7 @@ class Pool:
         chosen = np.array(places)
         value = share @ self.real.points[chosen]
         values = share @ self.real.replicates[chosen]
-        joined = Scored(
+        joined = ScoredPair(
             np.append(self.real.points, value), np.vstack([self.real.replicates, values])
         )
         behind = float(self.real.points[merge] - value)
@@ -127,9 +127,11 @@ def _judged(run: TrainedRun, tuned: Mapping[Mixture, Path]) -> dict[Mixture, Tri
         return {mixture: judge.finetuned(mixture) for mixture in tuned}
 
 
-def scored_on(split: str, trials: Sequence[Trial], inputs: Inputs) -> Scored:
+def scored_on(split: str, trials: Sequence[Trial], inputs: Inputs) -> ScoredPair:
     """Return the scores of fine-tunes on one split, higher is better."""
-    return Scored.of(scoreboard(trials, objectives_on(split, inputs), inputs.recipe.search.seed))
+    return ScoredPair.of(
+        scoreboard(trials, objectives_on(split, inputs), inputs.recipe.search.seed)
+    )
 
 
 def _shorter(

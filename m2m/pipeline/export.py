@@ -28,7 +28,7 @@ from m2m.report.card import Card, write_card
 from m2m.report.words import COMPARED
 from m2m.results.confirmation import HOW, Confirmation, Model
 from m2m.results.export import Exported
-from m2m.results.facts import Source
+from m2m.results.facts import DatasetFacts
 from m2m.results.folder import JUDGED, RunFolder
 from m2m.results.judging import Judged
 from m2m.results.ranking import NOT_SEARCHED, Ranking
@@ -124,10 +124,10 @@ def _judged(files: RunFolder) -> list[str]:
     return judged.sentences if judged else []
 
 
-def _sources(inputs: Inputs, winner: Model) -> list[Source]:
+def _sources(inputs: Inputs, winner: Model) -> list[DatasetFacts]:
     weights = winner.mixture.weight_by_dataset
     return [
-        Source(
+        DatasetFacts(
             name=dataset.name,
             rows=len(inputs.corpora[dataset.name].samples),
             weight=weights[dataset.name],
@@ -141,7 +141,7 @@ def _sources(inputs: Inputs, winner: Model) -> list[Source]:
     ]
 
 
-def _described(dataset: Source) -> str:
+def _described(dataset: DatasetFacts) -> str:
     return f"weight {dataset.weight:z.3f}, licence {dataset.licence or 'not given'}"
 
 

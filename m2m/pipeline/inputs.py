@@ -19,7 +19,7 @@ from m2m.dataset.noise import closed_set
 from m2m.dataset.normal_form import REMEDY, disagreement, form_of
 from m2m.dataset.row_source import left_out
 from m2m.errors import InputError, M2MError, Problems, ResourceError
-from m2m.evaluate.harness import Part
+from m2m.evaluate.harness import Side
 from m2m.evaluate.normalised import normalised_task, task_texts
 from m2m.evaluate.targets import load_target, metric_of, refuse_same_rows
 from m2m.evaluate.tasks import Task, requests
@@ -350,7 +350,7 @@ def _replay(opened: Opened | None, recipe: Recipe) -> Corpus | None:
     return dataclasses.replace(corpus, samples=corpus.samples + corpus.held_out, held_out=[])
 
 
-def _task(target: Target, part: Part, opened: Opened | None, recipe: Recipe) -> Task:
+def _task(target: Target, part: Side, opened: Opened | None, recipe: Recipe) -> Task:
     roots, form = recipe.roots, recipe.data.normalise
     task = normalised_task(load_target(target, part, roots), form)
     if opened is not None and task.kind != "text":  # a long text is scored in windows

@@ -13,11 +13,20 @@ import numpy as np
 
 from m2m.counted import counted
 from m2m.formats.journal import Journal
-from m2m.mix.agreement import LEAST, Scored
+from m2m.mix.agreement import LEAST, ScoredPair
 from m2m.mix.comparison import apart, foresight
 from m2m.mix.halving_rival import halving
 from m2m.mix.mixture import BASE, Mixture
-from m2m.mix.rival_predictors import HALVING, MERGE, NESTED, RANDOM, RIVALS, UNION, Known, nested
+from m2m.mix.rival_predictors import (
+    HALVING,
+    MERGE,
+    NESTED,
+    RANDOM,
+    RIVALS,
+    UNION,
+    KnownScores,
+    nested,
+)
 from m2m.mix.scoreboard import metric_name
 from m2m.mix.study import Study
 from m2m.mix.validation_plan import SURROGATE
@@ -26,7 +35,7 @@ from m2m.pipeline.finetunes import training_rows
 from m2m.pipeline.likeness import hidden_features, token_features
 from m2m.pipeline.scorer import open_scorer
 from m2m.pipeline.trained_run import TrainedRun
-from m2m.results.rivals import Compared, Pick, Rivals
+from m2m.results.rivals import Pick, RivalResult, Rivals
 
 _WRITTEN = "not for a metric of written answers"
 _UNREAD = "not measured"
@@ -48,17 +57,17 @@ class FineTunes:
     mixtures: Sequence[Mixture]
     steps: Sequence[int]
     judged_on: str
-    real: Scored
+    real: ScoredPair
 
 
-def known_scores(run: TrainedRun) -> Known:
+def known_scores(run: TrainedRun) -> KnownScores:
     """Score base and experts on all dev questions, if the search did not, and read the texts."""
     inputs = run.inputs
     with open_scorer(inputs, run.experts, inputs.dev, scratch=run.own) as scorer:
         study = Study(Journal(run.files.study), scorer)
         base = study.trial(BASE)
         singles = {name: study.trial(Mixture.uniform([name])) for name in run.experts}
-    return Known(
+    return KnownScores(
         base,
         singles,
         inputs.objectives,
@@ -71,8 +80,8 @@ def known_scores(run: TrainedRun) -> Known:
 
 
 def compare(
-    known: Known,
-    predicted: Mapping[str, Scored],
+    known: KnownScores,
+    predicted: Mapping[str, ScoredPair],
     tuned: FineTunes,
     picks: Mapping[str, Mixture],
     pool: Pool,
@@ -102,7 +111,7 @@ def compare(
         pick, note = _pick(name, known, picks, pool, budget)
         if name != MERGE and RIVALS[name].predict and name not in guesses:
             note = _WRITTEN if known.written else _UNREAD
-        rows.append(Compared(name, foreseen.get(name), pick, note))
+        rows.append(RivalResult(name, foreseen.get(name), pick, note))
     return Rivals(
         judged_on=tuned.judged_on,
         metric=metric,
@@ -115,7 +124,7 @@ def compare(
 
 
 def _pick(
-    name: str, known: Known, picks: Mapping[str, Mixture], pool: Pool, budget: int
+    name: str, known: KnownScores, picks: Mapping[str, Mixture], pool: Pool, budget: int
 ) -> tuple[Pick | None, str]:
     """Return a way's pick at equal cost, and a note about it."""
     merge = pool.mixtures.index(picks[MERGE])

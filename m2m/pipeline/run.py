@@ -26,8 +26,8 @@ from m2m.pipeline.leaks import find_leaks, refuse_leaks
 from m2m.pipeline.resolved import refuse_other_results, resolved
 from m2m.pipeline.search import readings, search
 from m2m.pipeline.shares import (
-    Part,
     Share,
+    ShareResult,
     confirm_share,
     join_shares,
     search_share,
@@ -158,7 +158,7 @@ class Run:
         with self._stage("search"):
             return search_share(self._inputs, self._share, self._progress)
 
-    def confirm_share(self) -> Part:
+    def confirm_share(self) -> ShareResult:
         """Make this run's share of the contenders' fine-tunes.
 
         Raises:
@@ -166,7 +166,7 @@ class Run:
         """
         return self._share_of("confirm", confirm_share)
 
-    def validate_share(self) -> Part:
+    def validate_share(self) -> ShareResult:
         """Make this run's share of the fine-tunes that `validate` plans.
 
         Raises:
@@ -174,12 +174,14 @@ class Run:
         """
         refuse_without_rows(self._inputs)
 
-        def work(run: TrainedRun, ranking: Ranking, share: Share) -> Part:
+        def work(run: TrainedRun, ranking: Ranking, share: Share) -> ShareResult:
             return train_part(run, planned_jobs(run, ranking), share)
 
         return self._share_of("validate", work)
 
-    def _share_of(self, name: str, work: Callable[[TrainedRun, Ranking, Share], Part]) -> Part:
+    def _share_of(
+        self, name: str, work: Callable[[TrainedRun, Ranking, Share], ShareResult]
+    ) -> ShareResult:
         if self._share is None:
             raise AssertionError("a run without a share makes all fine-tunes")
         with self._stage(name):

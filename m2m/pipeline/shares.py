@@ -74,7 +74,7 @@ def train_share(inputs: Inputs, share: Share, progress: Progress) -> list[Traine
 
 
 @dataclass(frozen=True)
-class Part:
+class ShareResult:
     """The fine-tunes that a share has made.
 
     Attributes:
@@ -103,7 +103,7 @@ def share_of_run(inputs: Inputs, share: Share, progress: Progress) -> TrainedRun
     return run
 
 
-def confirm_share(run: TrainedRun, ranking: Ranking, share: Share) -> Part:
+def confirm_share(run: TrainedRun, ranking: Ranking, share: Share) -> ShareResult:
     """Train this share of the contenders' fine-tunes; with budget "until", of one rung.
 
     The rung is the first that is not complete. Its contenders are scored on dev by the share that
@@ -118,17 +118,17 @@ def confirm_share(run: TrainedRun, ranking: Ranking, share: Share) -> Part:
         return train_part(run, [*FineTuner(run).jobs(mixtures).values()], share)
     steps, left = Halving(run).rung(mixtures)
     if len(left) == 1:
-        return Part([])
+        return ShareResult([])
     like = replace(run, inputs=one_of(run.inputs, len(left)))
     ladder, trained = Ladder(like), []
     for mixture in left[share.number - 1 :: share.total]:
         with run_lock(run.files.shares / f"finetune-{folder_name(mixture)}"):
             ladder.climb([mixture], steps)
         trained.append(ladder.job(mixture, steps).folder)
-    return Part(trained, steps, more=len(left) > 2)
+    return ShareResult(trained, steps, more=len(left) > 2)
 
 
-def train_part(run: TrainedRun, jobs: Sequence[Job], share: Share) -> Part:
+def train_part(run: TrainedRun, jobs: Sequence[Job], share: Share) -> ShareResult:
     """Train a share of fine-tunes; the process that joins the shares scores them.
 
     Raises:
@@ -142,7 +142,7 @@ def train_part(run: TrainedRun, jobs: Sequence[Job], share: Share) -> Part:
         with run_lock(run.files.shares / f"finetune-{name}"):
             make_way(inputs, [job])
             trained.append(tuning.train(job).path)
-    return Part(trained)
+    return ShareResult(trained)
 
 
 def search_share(inputs: Inputs, share: Share, progress: Progress) -> int:

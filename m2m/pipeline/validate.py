@@ -12,7 +12,7 @@ from m2m.evaluate.metric import REPLICATES
 from m2m.evaluate.score import Score
 from m2m.formats.atomic import write_text
 from m2m.formats.journal import Journal
-from m2m.mix.agreement import Scored, regret
+from m2m.mix.agreement import ScoredPair, regret
 from m2m.mix.mixture import Mixture
 from m2m.mix.rival_predictors import (
     ALL,
@@ -21,7 +21,7 @@ from m2m.mix.rival_predictors import (
     RIVALS,
     TOKENS,
     UNION,
-    Known,
+    KnownScores,
     nested,
     picks_of,
 )
@@ -94,7 +94,7 @@ def planned_jobs(run: TrainedRun, ranking: Ranking) -> list[Job]:
 
 
 def _planned(
-    run: TrainedRun, ranking: Ranking, known: Known, tuner: FineTuner
+    run: TrainedRun, ranking: Ranking, known: KnownScores, tuner: FineTuner
 ) -> tuple[dict[str, Mixture], list[Mixture]]:
     """Return the picks of the merge and of its rivals, and all mixtures of the plan."""
     picks = _picks(ranking, known)
@@ -121,7 +121,7 @@ def refuse_without_rows(inputs: Inputs) -> None:
         )
 
 
-def _picks(ranking: Ranking, known: Known) -> dict[str, Mixture]:
+def _picks(ranking: Ranking, known: KnownScores) -> dict[str, Mixture]:
     """Return the mixture that the merge, and each rival that fine-tunes nothing, takes."""
     ranked = [place.mixture for place in ranking.places]
     by_rival = {MERGE: ranked[0], **picks_of(known, ranked)}
@@ -166,7 +166,7 @@ def _surrogates(run: TrainedRun, chosen: Sequence[Mixture]) -> list[Trial]:
 def _compare(
     inputs: Inputs,
     ranking: Ranking,
-    predicted: Mapping[str, Scored],
+    predicted: Mapping[str, ScoredPair],
     trials: Sequence[Trial],
     tuner: FineTuner,
     picks: Mapping[str, Mixture],
@@ -175,7 +175,7 @@ def _compare(
     chosen, seed = [trial.mixture for trial in trials], inputs.recipe.search.seed
     splits = {"dev": DEV} | ({"test": TEST} if has_test(inputs) else {})
     boards = {s: scoreboard(trials, objectives_on(on, inputs), seed) for s, on in splits.items()}
-    real = {split: Scored.of(board) for split, board in boards.items()}
+    real = {split: ScoredPair.of(board) for split, board in boards.items()}
     judged_on, higher = [*splits][-1], boards["dev"].higher_is_better
     place = {mixture: index for index, mixture in enumerate(chosen)}
     choices = {choice: [place[pick]] for choice, pick in picks.items()}
@@ -213,7 +213,7 @@ def _compare(
     )
 
 
-def _predictions(known: Known, surrogates: Sequence[Trial]) -> dict[str, Scored]:
+def _predictions(known: KnownScores, surrogates: Sequence[Trial]) -> dict[str, ScoredPair]:
     """Return the scores that each predictor gives to the mixtures that were fine-tuned."""
     chosen = [trial.mixture for trial in surrogates]
     predicted = {SURROGATE: known.scored(surrogates)}

@@ -13,7 +13,7 @@ from m2m.results.courses import Courses
 
 
 @dataclass(frozen=True)
-class Part:
+class HoursPart:
     """A stage's part of the hours, with its limit.
 
     Attributes:
@@ -71,11 +71,11 @@ def last_training(work: Work, hours: float) -> tuple[int, float, bool]:
     return max(0, round(most / work.passes_per_step) - top), most, True
 
 
-def parts_of(stages: Sequence[PlannedStage], hours: float) -> list[Part]:
+def parts_of(stages: Sequence[PlannedStage], hours: float) -> list[HoursPart]:
     """Return each stage's part of the hours, or without hours of the whole, with its limit."""
     total = hours * 3600 or sum(stage.seconds for stage in stages)
     return [
-        Part(
+        HoursPart(
             stage.name,
             stage.seconds / total,
             MOST.get(stage.name) if hours else None,

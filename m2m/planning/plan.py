@@ -20,7 +20,7 @@ from m2m.pipeline.scorer import threads
 from m2m.planning.calibration import Rates, calibrate
 from m2m.planning.cost import ASIDE, PlannedStage, Work, planned_strategy, times_alone
 from m2m.planning.hours import Within, decide, with_decision
-from m2m.planning.parts import Part, parts_of, twice, twice_after, until_time_is_up
+from m2m.planning.parts import HoursPart, parts_of, twice, twice_after, until_time_is_up
 from m2m.planning.until import HALVING, LAST, TRAIN
 from m2m.progress import Progress
 from m2m.recipe.fields import UNTIL
@@ -62,7 +62,7 @@ class Plan:
     advice: Sequence[str]
     fits: bool
     hours: float = 0.0
-    parts: Sequence[Part] = ()
+    parts: Sequence[HoursPart] = ()
     validation_seconds: float = 0.0
     gave_up: Sequence[str] = ()
     began: str = ""

@@ -12,7 +12,7 @@ NONE = "none"  # no strategy: nothing is scored, and no expert is trained
 
 
 @dataclass(frozen=True)
-class Known:
+class StrategyFacts:
     """A strategy in the words of recipes and their help.
 
     Attributes:
@@ -30,11 +30,11 @@ class Known:
 
 
 STRATEGIES = {
-    "racing": Known(
+    "racing": StrategyFacts(
         "all start, few finish", "an eighth of the cost of all mixtures", auto_up_to=12
     ),
-    "guided": Known("a model proposes", "150", auto_up_to=0, any_weights=True),
-    "exhaustive": Known("all finish"),
+    "guided": StrategyFacts("a model proposes", "150", auto_up_to=0, any_weights=True),
+    "exhaustive": StrategyFacts("all finish"),
 }
 NAMES = (AUTO, NONE, *STRATEGIES)
 

@@ -16,7 +16,7 @@ from m2m.escaping import quoted
 from m2m.export.licences import hub_licence, remarks
 from m2m.formats.atomic import write_text
 from m2m.results.confirmation import Confirmation, confirmed_table
-from m2m.results.facts import Source, source_table
+from m2m.results.facts import DatasetFacts, source_table
 from m2m.results.table import as_markdown
 
 _JUDGED, _MADE = "What people prefer", "How it was made"
@@ -42,7 +42,7 @@ class Card:
     name: str
     base: str
     base_licence: str
-    sources: Sequence[Source]
+    sources: Sequence[DatasetFacts]
     confirmation: Confirmation
     made: Sequence[str]
     files: Sequence[tuple[str, str]]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from m2m.counted import counted
 from m2m.mix.verdict import questions_needed
-from m2m.results.facts import Facts, Source
+from m2m.results.facts import DatasetFacts, Facts
 from m2m.results.training import Curve
 
 _MOST = 3  # datasets that are named
@@ -42,7 +42,7 @@ def _rows(facts: Facts) -> Iterator[str]:
     )
 
 
-def _row_sentence(start: str, source: Source | None, curve: Curve | None) -> str:
+def _row_sentence(start: str, source: DatasetFacts | None, curve: Curve | None) -> str:
     """Say whether a helpful dataset needs more rows or more steps."""
     if source is None or source.rows is None or curve is None or curve.passes is None:
         return (

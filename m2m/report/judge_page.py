@@ -17,7 +17,7 @@ from m2m.report.markup import Markup, element, escape, join
 _FOLDER = Path(__file__).parent
 
 
-class Shown(NamedTuple):
+class ShownPair(NamedTuple):
     """One pair of answers as people see it."""
 
     id: str
@@ -26,7 +26,7 @@ class Shown(NamedTuple):
     b: str
 
 
-def judge_page(page: str, title: str, pairs: Sequence[Shown]) -> str:
+def judge_page(page: str, title: str, pairs: Sequence[ShownPair]) -> str:
     """Return the page.
 
     Args:
@@ -50,7 +50,7 @@ def judge_page(page: str, title: str, pairs: Sequence[Shown]) -> str:
     )
 
 
-def _pair(pair: Shown) -> Markup:
+def _pair(pair: ShownPair) -> Markup:
     answers = (("A", pair.a), ("B", pair.b))
     both = [element("div", element("h2", name), _text(answer)) for name, answer in answers]
     asked = [element("h2", "Question"), _text(pair.question)]

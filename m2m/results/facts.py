@@ -47,7 +47,7 @@ FEW_EXAMPLES = 30  # with fewer, a bootstrap's percentile intervals are too narr
 
 
 @dataclass(frozen=True)
-class Source:
+class DatasetFacts:
     """A dataset: its origin, its terms of use, its weight in the winner."""
 
     name: str
@@ -79,7 +79,7 @@ class Facts:
     base: Json
     settings: Json
     versions: Mapping[str, str]
-    sources: Sequence[Source] = ()
+    sources: Sequence[DatasetFacts] = ()
     ranking: Ranking | None = None
     confirmation: Confirmation | None = None
     curves: Sequence[Curve] = ()
@@ -211,10 +211,10 @@ def _relative(value: Any, root: Path) -> Any:
     return Path(value).relative_to(root).as_posix() if inside else value
 
 
-def _sources(settings: Json, winner: Mixture) -> list[Source]:
+def _sources(settings: Json, winner: Mixture) -> list[DatasetFacts]:
     known = settings.get("inputs", {}).get("datasets", {})
     return [
-        Source(
+        DatasetFacts(
             name=str(dataset["name"]),
             rows=known.get(dataset["name"], {}).get("rows"),
             weight=winner.weight_by_dataset.get(dataset["name"], 0.0),
@@ -237,7 +237,7 @@ def _versions(settings: Json) -> dict[str, str]:
 
 def _curves(
     folder: RunFolder,
-    sources: Sequence[Source],
+    sources: Sequence[DatasetFacts],
     given: set[str],
     ranking: Ranking | None,
     confirmation: Confirmation | None,
@@ -309,7 +309,7 @@ def csv_tables(facts: Facts) -> list[Table]:
     return [*tables(facts), *losses, *([answers_table(answers)] if answers else [])]
 
 
-def source_table(sources: Sequence[Source]) -> Table:
+def source_table(sources: Sequence[DatasetFacts]) -> Table:
     """Show the origin of the data."""
     return Table(
         "data",

@@ -57,7 +57,7 @@ class Pick:
 
 
 @dataclass(frozen=True)
-class Compared:
+class RivalResult:
     """One way of choosing.
 
     Attributes:
@@ -93,7 +93,7 @@ class Compared:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Compared:
+    def from_json(cls, data: Mapping[str, Any]) -> RivalResult:
         """Invert `as_json`.
 
         Raises:
@@ -130,7 +130,7 @@ class Rivals:
     apart: float
     steps: int
     pool: int
-    rows: Sequence[Compared]
+    rows: Sequence[RivalResult]
 
     def as_json(self) -> dict[str, Any]:
         """Return its fields."""
@@ -159,7 +159,7 @@ class Rivals:
             apart=float(data["apart"]),
             steps=int(data["steps"]),
             pool=int(data["pool"]),
-            rows=[Compared.from_json(row) for row in data["rows"]],
+            rows=[RivalResult.from_json(row) for row in data["rows"]],
         )
 
 
@@ -230,7 +230,7 @@ def _pick_table(rivals: Rivals) -> Table:
     )
 
 
-def _pick_row(row: Compared) -> tuple[Cell, ...]:
+def _pick_row(row: RivalResult) -> tuple[Cell, ...]:
     pick = row.pick
     if pick is None:
         return row.title, None, None, None, None, row.note or None

@@ -23,7 +23,7 @@ from jinja2.meta import find_undeclared_variables
 from m2m.limits import Limits, allow_processor, impose
 from m2m.templates.message import LENGTH, OUT_OF_MEMORY, packed, unpacked
 from m2m.templates.plain_python import Modules, imports_of
-from m2m.templates.plain_values import NotUnderstood, Table, called
+from m2m.templates.plain_values import NotUnderstood, RowTable, called
 from m2m.templates.sandbox import Sandbox
 
 _LONGEST = 500  # characters of a message; a template can raise one of millions
@@ -112,8 +112,8 @@ class Child:
         modules, function = self._functions[number]
         modules.steps, self._fresh = 0, None
         with _refusing():
-            made = called(function, [Table(rows, lines)], {})
-            if not isinstance(made, Table):
+            made = called(function, [RowTable(rows, lines)], {})
+            if not isinstance(made, RowTable):
                 raise NotUnderstood(f"it returns a {type(made).__name__}, no dataset")
             return [_columns_of(made), list(made.lines)]
 
@@ -210,7 +210,7 @@ def _own(row: Any) -> Any:
     return [_own(value) for value in row] if isinstance(row, list) else row
 
 
-def _columns_of(table: Table) -> list[dict[str, Any]]:
+def _columns_of(table: RowTable) -> list[dict[str, Any]]:
     """Return a table's rows as Arrow keeps them: a tuple is a list.
 
     Raises:

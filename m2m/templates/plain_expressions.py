@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from m2m.templates.plain_values import NotUnderstood, called, member
 
 Value = Callable[["Frame"], Any]  # a compiled expression
-Step = Callable[["Frame"], Any]  # a compiled statement: None, BREAK, CONTINUE or a Returned
+Compiled = Callable[["Frame"], Any]  # a compiled statement: None, BREAK, CONTINUE or a Returned
 BREAK, CONTINUE = object(), object()
 _BINARY: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -109,7 +109,7 @@ class Expressions:
         compiled: Value = make(node)
         return compiled
 
-    def statement(self, node: ast.stmt) -> Step:
+    def statement(self, node: ast.stmt) -> Compiled:
         """Return a compiled statement.
 
         Raises:
@@ -118,14 +118,14 @@ class Expressions:
         make = getattr(self, f"_{type(node).__name__}", None)
         if make is None:
             raise self._no(node)
-        compiled: Step = make(node)
+        compiled: Compiled = make(node)
         return compiled
 
     def _no(self, node: ast.AST | None) -> NotUnderstood:
         text = ast.unparse(node).split("\n")[0] if node is not None else "nothing"
         return NotUnderstood(f"line {getattr(node, 'lineno', 0)}: `{text:.60}`")
 
-    def block(self, nodes: Iterable[ast.stmt]) -> Step:
+    def block(self, nodes: Iterable[ast.stmt]) -> Compiled:
         """Return compiled statements, one after the other."""
         steps = [self.statement(node) for node in nodes]
 
@@ -363,7 +363,7 @@ class Expressions:
         owner, place = self.value(node.value), self._place(node.slice)
         return lambda frame, value: called("[]=", [owner(frame), place(frame), value], {})
 
-    def _function(self, args: ast.arguments, body: Step) -> Value:
+    def _function(self, args: ast.arguments, body: Compiled) -> Value:
         """Return an expression that makes a function over the frame around it."""
         names = [argument.arg for argument in (*args.posonlyargs, *args.args)]
         only = [argument.arg for argument in args.kwonlyargs]

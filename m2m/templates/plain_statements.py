@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from m2m.templates.plain_expressions import BREAK, CONTINUE, Expressions, Frame, Returned, Step
+from m2m.templates.plain_expressions import BREAK, CONTINUE, Compiled, Expressions, Frame, Returned
 from m2m.templates.plain_files import File
 from m2m.templates.plain_values import EXCEPTIONS, NotUnderstood
 
@@ -13,7 +13,7 @@ from m2m.templates.plain_values import EXCEPTIONS, NotUnderstood
 class Compiler(Expressions):
     """Turns functions and the statements of modules into functions of a frame."""
 
-    def _Assign(self, node: ast.Assign) -> Step:
+    def _Assign(self, node: ast.Assign) -> Compiled:
         value, targets = self.value(node.value), [self._target(t) for t in node.targets]
 
         def assign(frame: Frame) -> None:
@@ -23,17 +23,17 @@ class Compiler(Expressions):
 
         return assign
 
-    def _AnnAssign(self, node: ast.AnnAssign) -> Step:
+    def _AnnAssign(self, node: ast.AnnAssign) -> Compiled:
         if node.value is None:
             return lambda frame: None
         return self._Assign(ast.Assign([node.target], node.value))
 
-    def _AugAssign(self, node: ast.AugAssign) -> Step:
+    def _AugAssign(self, node: ast.AugAssign) -> Compiled:
         read = ast.copy_location(_loaded(node.target), node)
         both = ast.copy_location(ast.BinOp(read, node.op, node.value), node)
         return self._Assign(ast.Assign([node.target], both))
 
-    def _Expr(self, node: ast.Expr) -> Step:
+    def _Expr(self, node: ast.Expr) -> Compiled:
         value = self.value(node.value)
 
         def do(frame: Frame) -> None:
@@ -41,15 +41,15 @@ class Compiler(Expressions):
 
         return do
 
-    def _Return(self, node: ast.Return) -> Step:
+    def _Return(self, node: ast.Return) -> Compiled:
         value = self.value(node.value) if node.value else lambda frame: None
         return lambda frame: Returned(value(frame))
 
-    def _If(self, node: ast.If) -> Step:
+    def _If(self, node: ast.If) -> Compiled:
         test, yes, no = self.value(node.test), self.block(node.body), self.block(node.orelse)
         return lambda frame: yes(frame) if test(frame) else no(frame)
 
-    def _For(self, node: ast.For) -> Step:
+    def _For(self, node: ast.For) -> Compiled:
         target, values = self._target(node.target), self.value(node.iter)
         body, after, modules = self.block(node.body), self.block(node.orelse), self._modules
 
@@ -66,7 +66,7 @@ class Compiler(Expressions):
 
         return loop
 
-    def _With(self, node: ast.With) -> Step:
+    def _With(self, node: ast.With) -> Compiled:
         parts = [
             (self.value(part.context_expr), part.optional_vars and self._target(part.optional_vars))
             for part in node.items
@@ -84,7 +84,7 @@ class Compiler(Expressions):
 
         return inside
 
-    def _Try(self, node: ast.Try) -> Step:
+    def _Try(self, node: ast.Try) -> Compiled:
         if node.finalbody or node.orelse:
             raise self._no(node)
         body = self.block(node.body)
@@ -119,7 +119,7 @@ class Compiler(Expressions):
             raise self._no(node)
         return tuple(EXCEPTIONS[name] for name in names)
 
-    def _Raise(self, node: ast.Raise) -> Step:
+    def _Raise(self, node: ast.Raise) -> Compiled:
         text = ast.unparse(node)
 
         def fail(frame: Frame) -> None:
@@ -127,7 +127,7 @@ class Compiler(Expressions):
 
         return fail
 
-    def _Assert(self, node: ast.Assert) -> Step:
+    def _Assert(self, node: ast.Assert) -> Compiled:
         test, text = self.value(node.test), ast.unparse(node)
 
         def check(frame: Frame) -> None:
@@ -136,16 +136,16 @@ class Compiler(Expressions):
 
         return check
 
-    def _Pass(self, node: ast.Pass) -> Step:
+    def _Pass(self, node: ast.Pass) -> Compiled:
         return lambda frame: None
 
-    def _Break(self, node: ast.Break) -> Step:
+    def _Break(self, node: ast.Break) -> Compiled:
         return lambda frame: BREAK
 
-    def _Continue(self, node: ast.Continue) -> Step:
+    def _Continue(self, node: ast.Continue) -> Compiled:
         return lambda frame: CONTINUE
 
-    def _FunctionDef(self, node: ast.FunctionDef) -> Step:
+    def _FunctionDef(self, node: ast.FunctionDef) -> Compiled:
         if node.decorator_list:
             raise self._no(node)
         made, name = self._function(node.args, self.block(node.body)), node.name

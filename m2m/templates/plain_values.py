@@ -36,7 +36,7 @@ class Module:
         self.names = names
 
 
-class Table:
+class RowTable:
     """Rows with the same columns, as a `datasets.Dataset`: only what maps and picks rows.
 
     Args:
@@ -63,13 +63,13 @@ class Table:
             return [row[place] for row in self.rows]
         raise NotUnderstood("a slice of a dataset")
 
-    def filter(self, function: Any, **options: Any) -> Table:
+    def filter(self, function: Any, **options: Any) -> RowTable:
         """Return the rows for which the function is true."""
         _refuse(options, "num_proc", "desc", "load_from_cache_file", "keep_in_memory")
         kept = [place for place, row in enumerate(self) if called(function, [row], {})]
         return self._taken(kept)
 
-    def map(self, function: Any, **options: Any) -> Table:
+    def map(self, function: Any, **options: Any) -> RowTable:
         """Return the rows with the fields that the function returns for them."""
         removed = options.pop("remove_columns", None) or []
         _refuse(options, "num_proc", "desc", "load_from_cache_file", "keep_in_memory")
@@ -81,40 +81,40 @@ class Table:
                 raise NotUnderstood("`map` with a function that does not return fields")
             kept = {name: value for name, value in row.items() if name not in removed}
             rows.append(kept | (made or {}))
-        return Table(rows, self.lines)
+        return RowTable(rows, self.lines)
 
-    def select(self, places: Any, **options: Any) -> Table:
+    def select(self, places: Any, **options: Any) -> RowTable:
         """Return the rows at these places."""
         _refuse(options)
         return self._taken([range(len(self))[place] for place in places])
 
-    def remove_columns(self, names: Any) -> Table:
+    def remove_columns(self, names: Any) -> RowTable:
         """Return the rows without some columns."""
         names = [names] if isinstance(names, str) else list(names)
         return self._renamed({name: None for name in names})
 
-    def rename_column(self, old: str, new: str) -> Table:
+    def rename_column(self, old: str, new: str) -> RowTable:
         """Return the rows with another name for a column."""
         return self._renamed({old: new})
 
-    def rename_columns(self, names: Any) -> Table:
+    def rename_columns(self, names: Any) -> RowTable:
         """Return the rows with other names for some columns."""
         return self._renamed(dict(names))
 
-    def select_columns(self, names: Any) -> Table:
+    def select_columns(self, names: Any) -> RowTable:
         """Return the rows with some columns only."""
         names = [names] if isinstance(names, str) else list(names)
-        return Table([{name: row[name] for name in names} for row in self.rows], self.lines)
+        return RowTable([{name: row[name] for name in names} for row in self.rows], self.lines)
 
-    def _renamed(self, names: Mapping[str, str | None]) -> Table:
+    def _renamed(self, names: Mapping[str, str | None]) -> RowTable:
         if lacking := [name for name in names if name not in self.columns]:
             raise KeyError(lacking[0])
         new = {name: names.get(name, name) for name in self.columns}
         rows = [{to: row[name] for name, to in new.items() if to} for row in self.rows]
-        return Table(rows, self.lines)
+        return RowTable(rows, self.lines)
 
-    def _taken(self, places: Sequence[int]) -> Table:
-        return Table([self.rows[i] for i in places], [self.lines[i] for i in places])
+    def _taken(self, places: Sequence[int]) -> RowTable:
+        return RowTable([self.rows[i] for i in places], [self.lines[i] for i in places])
 
 
 def _refuse(options: Mapping[str, Any], *harmless: str) -> None:
@@ -131,14 +131,14 @@ def _copied(value: Any) -> Any:
     return value
 
 
-def _from_list(rows: Any) -> Table:
+def _from_list(rows: Any) -> RowTable:
     rows = list(rows)
     if not all(isinstance(row, dict) for row in rows):
         raise NotUnderstood("a dataset of other than rows")
-    return Table(rows, range(1, len(rows) + 1))
+    return RowTable(rows, range(1, len(rows) + 1))
 
 
-def _from_dict(columns: Any) -> Table:
+def _from_dict(columns: Any) -> RowTable:
     names = list(columns)
     rows = [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     return _from_list(rows)
@@ -161,10 +161,10 @@ _METHODS: dict[type, frozenset[str]] = {
         float: "",
         _Pattern: "findall finditer fullmatch match search split sub",
         _Match: "end group groups span start",
-        Table: "filter map remove_columns rename_column rename_columns select select_columns",
+        RowTable: "filter map remove_columns rename_column rename_columns select select_columns",
     }.items()
 }
-_ITEMS = (str, list, tuple, dict, Table, _Match)
+_ITEMS = (str, list, tuple, dict, RowTable, _Match)
 _PLAIN = (str, int, float, type(None))
 
 
@@ -176,9 +176,9 @@ def member(owner: Any, name: str) -> Any:
     """
     if isinstance(owner, Module) and name in owner.names:
         return owner.names[name]
-    if isinstance(owner, Table) and name in ("column_names", "features"):
+    if isinstance(owner, RowTable) and name in ("column_names", "features"):
         return list(owner.columns)
-    if isinstance(owner, Table) and name == "num_rows":
+    if isinstance(owner, RowTable) and name == "num_rows":
         return len(owner)
     if isinstance(owner, Offering) and name in owner.offered:
         return getattr(owner, name)

@@ -2,8 +2,8 @@
 
 llama.cpp, llama-cpp-python and Ollama send a conversation with the template's generation prompt,
 and the model writes the rest. So training cuts there, and the answer is the text that follows. Most
-templates write only the answer's text and its end there. Others write more. `Shape` finds this by
-rendering short conversations, and it decides the first part of an answer (its head):
+templates write only the answer's text and its end there. Others write more. `AnswerShape` finds
+this by rendering short conversations, and it decides the first part of an answer (its head):
 
 - The template puts an empty thought into the last turn only (Qwen3): no head. It writes earlier
   turns of a conversation without a thought, so a later prompt continues the trained text, and every
@@ -44,7 +44,7 @@ _OPEN_TAG = re.compile(r"<[^<>]*$")
 
 
 @dataclass(frozen=True)
-class Shape:
+class AnswerShape:
     """The texts that a template writes around answers.
 
     Attributes:
@@ -68,7 +68,7 @@ class Shape:
     trims: bool
 
     @classmethod
-    def of(cls, template: ChatTemplate) -> Shape:
+    def of(cls, template: ChatTemplate) -> AnswerShape:
         """Find the shape of a template by rendering short conversations.
 
         Raises:
@@ -118,7 +118,7 @@ class Shape:
         return _closing(prompt, self.open) + full[start:]
 
 
-def parted(message: Message, shape: Shape) -> tuple[Message, str]:
+def parted(message: Message, shape: AnswerShape) -> tuple[Message, str]:
     """Return a turn without its reasoning, and the reasoning from a field or from `<think>`.
 
     Text in `<think>` stays a part of the answer if the template does not have another place for it.
@@ -133,7 +133,7 @@ def parted(message: Message, shape: Shape) -> tuple[Message, str]:
     return fields, reasoning.strip()
 
 
-def restored(message: Message, reasoning: str, shape: Shape) -> Message:
+def restored(message: Message, reasoning: str, shape: AnswerShape) -> Message:
     """Return the turn with its reasoning in the field that the template reads."""
     return {**message, shape.field: reasoning} if reasoning and shape.field else message
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from m2m.tokenizer.categories import CHINESE, CLASSES, COLLAPSED, HAN, NO_HAN, ORIGINAL, Collapsing
 
 
-class Step(NamedTuple):
+class Cutter(NamedTuple):
     """One step of the cutting.
 
     Attributes:
@@ -27,16 +27,16 @@ class Step(NamedTuple):
     cut: Callable[[str], list[str]]
 
 
-def _step(expression: str, view: Collapsing = COLLAPSED) -> Step:
+def _step(expression: str, view: Collapsing = COLLAPSED) -> Cutter:
     r"""Compile an expression; `\p{L}` and the other categories must be inside of brackets."""
     for name, characters in CLASSES.items():
         expression = expression.replace(name, characters)
-    return Step(view, re.compile(f"({expression})", re.ASCII).split)
+    return Cutter(view, re.compile(f"({expression})", re.ASCII).split)
 
 
-def _unicode_step(expression: str) -> Step:
+def _unicode_step(expression: str) -> Cutter:
     """Compile an expression that names characters beyond ASCII."""
-    return Step(ORIGINAL, re.compile(f"({expression})", re.ASCII).split)
+    return Cutter(ORIGINAL, re.compile(f"({expression})", re.ASCII).split)
 
 
 def _from_the_right(digit: str, *, glued: bool) -> Callable[[str], list[str]]:
@@ -127,7 +127,7 @@ GPT4O = (_step(rf"{_CASED_WORD}|{_UP_TO_THREE}|{_CODE_REST}"),)
 GRANITE_MULTI = (_step(rf"{_CASED_MARKED_WORD}|{_UP_TO_THREE}|{_CODE_REST}"),)
 # Here llama.cpp takes upper and lower case for the same.
 TINY_AYA = (
-    Step(COLLAPSED, _from_the_right(CLASSES[r"\p{N}"], glued=True)),
+    Cutter(COLLAPSED, _from_the_right(CLASSES[r"\p{N}"], glued=True)),
     _step(rf"{_MARKED_WORD}{_ENDING}|{_UP_TO_THREE}|{_CODE_REST}"),
 )
 YOUTU = (
@@ -145,9 +145,9 @@ KIMI_K2 = (
         CHINESE,
     ),
 )
-SUPERBPE = (_NUMBERS_STEP, Step(COLLAPSED, _from_the_right("0-9", glued=False)))
+SUPERBPE = (_NUMBERS_STEP, Cutter(COLLAPSED, _from_the_right("0-9", glued=False)))
 AFMOE = (
-    Step(COLLAPSED, _from_the_right(CLASSES[r"\p{N}"], glued=True)),
+    Cutter(COLLAPSED, _from_the_right(CLASSES[r"\p{N}"], glued=True)),
     _unicode_step(
         r"[\u4e00-\u9fff\u3400-\u4dbf\u8c48-\ufaff\u3040-\u309f\u30a0-\u30ff\uff65-\uff9f"
         r"\u2f00-\u2fdf\u0e40-\u0e7f\u0e80-\u0eff\u1780-\u17ff\u1000-\u109f\uaa60-\uaa7f"

@@ -8,7 +8,7 @@ from typing import Any
 import m2m.tokenizer.expressions as cuts
 from m2m.errors import InputError
 from m2m.families import USE_KNOWN
-from m2m.tokenizer.expressions import Step
+from m2m.tokenizer.expressions import Cutter
 from m2m.tokenizer.spm import SPACE
 
 
@@ -28,7 +28,7 @@ class Pretokenizer:
         mask_takes_spaces: whether white space before `<mask>` is left out.
     """
 
-    steps: tuple[Step, ...]
+    steps: tuple[Cutter, ...]
     ignore_merges: bool = False
     adds_bos: bool = False
     always_bos: bool = False

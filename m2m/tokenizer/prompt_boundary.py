@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import Any
 
 from m2m.errors import InputError
-from m2m.tokenizer.answer_frame import Shape, between, closing_marks, parted, restored
+from m2m.tokenizer.answer_frame import AnswerShape, between, closing_marks, parted, restored
 from m2m.tokenizer.template import ChatTemplate, Message
 from m2m.tokenizer.tokenizer import Tokenizer
 
@@ -47,7 +47,7 @@ class Formatter:
         self.tokenizer = tokenizer
         self.template = template
         self._ends = [tokenizer.tokens[i] for i in sorted(tokenizer.eog_ids)]
-        self._shape = Shape.of(template) if template else None
+        self._shape = AnswerShape.of(template) if template else None
         self._trims = self._shape is not None and self._shape.trims
         head = self._shape.head if self._shape else ""
         # A head of only spaces stays with the answer: it is a part of the answer's first token.

@@ -21,11 +21,20 @@ from recorded import HERE, SEED, Recorded
 from m2m.arrays import F64
 from m2m.evaluate.metric import REPLICATES
 from m2m.formats.atomic import write_text
-from m2m.mix.agreement import LEAST, Scored, correlation, holding, ranks
+from m2m.mix.agreement import LEAST, ScoredPair, correlation, holding, ranks
 from m2m.mix.comparison import apart, ordered_rightly
 from m2m.mix.mixture import Mixture
 from m2m.mix.ranking import Interval
-from m2m.mix.rival_predictors import ALL, BEST_SINGLE, MERGE, NESTED, RANDOM, RIVALS, Known, nested
+from m2m.mix.rival_predictors import (
+    ALL,
+    BEST_SINGLE,
+    MERGE,
+    NESTED,
+    RANDOM,
+    RIVALS,
+    KnownScores,
+    nested,
+)
 from m2m.results.table import Column, Table, as_markdown
 
 PAGE = HERE.parents[1] / "docs/evidence.md"
@@ -80,11 +89,11 @@ class Case:
     """
 
     scenario: Recorded
-    known: Known
+    known: KnownScores
     mixtures: Sequence[Mixture]
-    dev: Scored
-    real: Scored
-    predicted: Mapping[str, Scored]
+    dev: ScoredPair
+    real: ScoredPair
+    predicted: Mapping[str, ScoredPair]
 
     @classmethod
     def of(cls, scenario: Recorded) -> Case | None:
@@ -125,7 +134,7 @@ class Case:
             rows.append(self._row(ALL, every))
         return [*rows, self._row(RANDOM, None)]
 
-    def _row(self, name: str, pick: Mixture | None, scores: Scored | None = None) -> Row:
+    def _row(self, name: str, pick: Mixture | None, scores: ScoredPair | None = None) -> Row:
         places = range(len(self.mixtures)) if pick is None else [self.mixtures.index(pick)]
         best = int(np.argmax(self.real.points))
         points, replicates = self.real.points, self.real.replicates
@@ -135,7 +144,7 @@ class Case:
         )
         return Row(name, pick, *self._foresight(scores), regret)
 
-    def _foresight(self, scores: Scored | None) -> tuple[Measure, Measure]:
+    def _foresight(self, scores: ScoredPair | None) -> tuple[Measure, Measure]:
         """Return Spearman and the fraction of pairs in order, on the same draws for all rows."""
         several = np.flatnonzero([len(mixture.datasets) > 1 for mixture in self.mixtures])
         count, draws = len(several), self.real.replicates.shape[1]
@@ -158,8 +167,8 @@ class Case:
 
 
 def predictions(
-    scenario: Recorded, known: Known, mixtures: Sequence[Mixture]
-) -> Iterator[tuple[str, Scored]]:
+    scenario: Recorded, known: KnownScores, mixtures: Sequence[Mixture]
+) -> Iterator[tuple[str, ScoredPair]]:
     """Yield the scores that each way predicts for the mixtures."""
     for name, growth in GROWTHS.items():
         merges = scenario.merges(growth)
@@ -170,7 +179,10 @@ def predictions(
         if scores:
             yield name, scores
     for name, values in scenario.likenesses().items():
-        yield name, Scored.exact(np.array([values[mixture] for mixture in mixtures]), REPLICATES)
+        yield (
+            name,
+            ScoredPair.exact(np.array([values[mixture] for mixture in mixtures]), REPLICATES),
+        )
 
 
 def missing_picks(scenario: Recorded) -> dict[str, Mixture]:

@@ -27,9 +27,9 @@ from m2m.evaluate.metric import REPLICATES
 from m2m.evaluate.metrics import METRICS
 from m2m.formats.atomic import write_json
 from m2m.merge.geometry import gram_matrix
-from m2m.mix.agreement import Scored, agreement
+from m2m.mix.agreement import ScoredPair, agreement
 from m2m.mix.mixture import Mixture
-from m2m.mix.rival_predictors import FIRST_ORDER, RIVALS, Known
+from m2m.mix.rival_predictors import FIRST_ORDER, RIVALS, KnownScores
 from m2m.mix.scoreboard import Objective
 from m2m.pipeline.experts import Job, Tuning
 from m2m.pipeline.inputs import read_inputs
@@ -78,7 +78,7 @@ def judged(exponent: float, budget: str) -> tuple[str, str]:
     order = next(list(mixture.datasets) for mixture in merges if len(mixture.datasets) == 8)
     singles = {name: merges[Mixture.uniform([name])] for name in order}
     base = next(trial for mixture, trial in merges.items() if not mixture.datasets)
-    known = Known(base, singles, [Objective("swahili", METRICS["choice_bits"])], exponent, 0)
+    known = KnownScores(base, singles, [Objective("swahili", METRICS["choice_bits"])], exponent, 0)
     rows = finetunes(budget)
     mixtures: Sequence[Mixture] = [mixture for mixture, _ in rows]
     predict = RIVALS[FIRST_ORDER].predict
@@ -86,7 +86,7 @@ def judged(exponent: float, budget: str) -> tuple[str, str]:
     if predicted is None:
         raise AssertionError("choice_bits has a first order")
     real = np.array([float(row["finetuned_test"]) for _, row in rows])
-    fit = agreement(predicted, Scored.exact(real, REPLICATES), np.random.default_rng(0))
+    fit = agreement(predicted, ScoredPair.exact(real, REPLICATES), np.random.default_rng(0))
     if fit is None:
         raise AssertionError("there are enough fine-tunes")
     return str(fit.spearman), str(fit.pearson)

@@ -15,9 +15,9 @@ from stored import NAT, NO_CHOICE
 
 from m2m.evaluate.metrics import METRICS
 from m2m.evaluate.scores import Scores
-from m2m.mix.agreement import LEAST, Scored
+from m2m.mix.agreement import LEAST, ScoredPair
 from m2m.mix.mixture import BASE, Mixture
-from m2m.mix.rival_predictors import HIDDEN, TOKENS, Known
+from m2m.mix.rival_predictors import HIDDEN, TOKENS, KnownScores
 from m2m.mix.scoreboard import Objective, scoreboard
 from m2m.mix.trial import Trial
 
@@ -126,7 +126,7 @@ class Recorded:
                 for rival in (TOKENS, HIDDEN)
             }
 
-    def known(self, growth: float) -> Known | None:
+    def known(self, growth: float) -> KnownScores | None:
         """Return the base's and all experts' scores on dev; None if an expert is missing."""
         steps = self.expert_steps
         experts = self.finetunes(steps, steps, "dev")
@@ -136,11 +136,11 @@ class Recorded:
         known = {name: trial for name, trial in singles.items() if trial}
         if len(known) < len(singles):
             return None
-        return Known(base, known, [self.objective], growth, SEED)
+        return KnownScores(base, known, [self.objective], growth, SEED)
 
-    def scored(self, trials: Sequence[Trial]) -> Scored:
+    def scored(self, trials: Sequence[Trial]) -> ScoredPair:
         """Return scores on the same resamples of the questions, higher is better."""
-        return Scored.of(scoreboard(trials, [self.objective], SEED))
+        return ScoredPair.of(scoreboard(trials, [self.objective], SEED))
 
     def shorter(self) -> dict[int, dict[Mixture, float]]:
         """Return dev scores after fewer steps of the fine-tunes that are compared."""

@@ -28,9 +28,9 @@ from m2m.evaluate.metric import REPLICATES
 from m2m.evaluate.metrics import METRICS
 from m2m.evaluate.scores import Scores
 from m2m.formats.atomic import write_text
-from m2m.mix.agreement import Scored
+from m2m.mix.agreement import ScoredPair
 from m2m.mix.mixture import BASE, Mixture
-from m2m.mix.rival_predictors import ALL, MERGE, RIVALS, TOKENS, Known, picks_of
+from m2m.mix.rival_predictors import ALL, MERGE, RIVALS, TOKENS, KnownScores, picks_of
 from m2m.mix.scoreboard import Objective
 from m2m.mix.trial import Trial
 from m2m.mix.validation_plan import SURROGATE
@@ -84,15 +84,15 @@ def rivals(budget: str, merges: Mapping[Mixture, Trial]) -> Rivals:
     order = next(list(m.datasets) for m in merges if len(m.datasets) == len(names))
     singles = {name: merges[Mixture.uniform([name])] for name in order}
     metric = METRICS["choice_bits"]
-    known = Known(merges[BASE], singles, [Objective(TARGET, metric)], GROWTH[budget], 0)
+    known = KnownScores(merges[BASE], singles, [Objective(TARGET, metric)], GROWTH[budget], 0)
     rows = finetunes(budget)
     mixtures = [mixture for mixture, _ in rows]
     real = np.array([float(row["finetuned_test"]) for _, row in rows])
     dev = np.array([float(row["finetuned_dev"]) for _, row in rows])
     steps = [int(row["steps"]) for _, row in rows]
 
-    def exact(column: str) -> Scored:
-        return Scored.exact(np.array([float(row[column]) for _, row in rows]), REPLICATES)
+    def exact(column: str) -> ScoredPair:
+        return ScoredPair.exact(np.array([float(row[column]) for _, row in rows]), REPLICATES)
 
     merged = known.scored([merges[mixture] for mixture in mixtures])
     predicted = {SURROGATE: exact("surrogate") if GROWTH[budget] else merged}
@@ -112,13 +112,13 @@ def rivals(budget: str, merges: Mapping[Mixture, Trial]) -> Rivals:
     return compare(
         known,
         predicted,
-        FineTunes(mixtures, steps, "test", Scored.exact(real, REPLICATES)),
+        FineTunes(mixtures, steps, "test", ScoredPair.exact(real, REPLICATES)),
         {name: pick for name, pick in picks.items() if pick in pool or name in (MERGE, ALL)},
         Pool(
             length,
             [*pool],
-            Scored.exact(points[:, 0], REPLICATES),
-            Scored.exact(points[:, 1], REPLICATES),
+            ScoredPair.exact(points[:, 0], REPLICATES),
+            ScoredPair.exact(points[:, 1], REPLICATES),
             {step: {m: dev for m, (dev, _) in of.items()} for step, of in more.items()},
             continued=True,
             errors=False,

@@ -21,7 +21,7 @@ from validate_variants import cells_of, mixture_of
 from m2m.evaluate.metrics import METRICS
 from m2m.evaluate.scores import Scores, padded
 from m2m.evaluate.tasks import Task
-from m2m.mix.agreement import Scored, agreement, regret
+from m2m.mix.agreement import ScoredPair, agreement, regret
 from m2m.mix.mixture import Mixture, weight_matrix
 from m2m.mix.scoreboard import Objective, scoreboard
 from m2m.mix.trial import Trial
@@ -63,7 +63,7 @@ class Results:
         mixtures: Sequence[Mixture],
         metric: str = "",
         examples: int | None = None,
-    ) -> Scored:
+    ) -> ScoredPair:
         """Scores under a name, which may depend on the mixture."""
         task, trials = self._tasks[split], []
         for mixture in mixtures:
@@ -72,7 +72,7 @@ class Results:
             scores = scores.take(range(len(scores))[:examples])
             trials.append(Trial(mixture, {self._aim.target: scores}, {}, 0, 0.0))
         chosen = METRICS[metric] if metric else self._aim.metric
-        return Scored.of(scoreboard(trials, [Objective(self._aim.target, chosen)], 0))
+        return ScoredPair.of(scoreboard(trials, [Objective(self._aim.target, chosen)], 0))
 
     def _scores(self, task: Task, loglik: Any) -> Scores:
         counts = [len(example.choices) for example in task.examples]
@@ -95,7 +95,7 @@ class Regime:
         self.mixtures = [*results.mixtures("test", PLAIN), *several]
         self.real = self.finetunes("test", self.mixtures)
 
-    def finetunes(self, split: str, mixtures: Sequence[Mixture], seed: int = 0) -> Scored:
+    def finetunes(self, split: str, mixtures: Sequence[Mixture], seed: int = 0) -> ScoredPair:
         """Scores of fine-tunes of a seed."""
 
         def name(mixture: Mixture) -> str:
@@ -113,7 +113,7 @@ class Regime:
         yield self._row(PLAIN, known, self.results.scored("dev", plain, known))
         alone = self.results.scored("dev", plain, singles)
         weights = weight_matrix(known, [key(single) for single in singles])
-        mean = Scored(weights @ alone.points, weights @ alone.replicates)
+        mean = ScoredPair(weights @ alone.points, weights @ alone.replicates)
         yield self._row("mean of singles", known, mean)
         yield self._row("fine-tunes' own dev scores", every, self.finetunes("dev", every))
         again = self._of_these(self.results.mixtures("test", f"{self.name}-1"))
@@ -139,7 +139,7 @@ class Regime:
         kept = set(others)
         return [mixture for mixture in self.mixtures if mixture in kept]
 
-    def _row(self, name: str, mixtures: Sequence[Mixture], scored: Scored) -> str:
+    def _row(self, name: str, mixtures: Sequence[Mixture], scored: ScoredPair) -> str:
         real = self.real[np.array([self.mixtures.index(mixture) for mixture in mixtures])]
         several = np.flatnonzero([len(mixture.datasets) > 1 for mixture in mixtures])
         rng = np.random.default_rng(0)
@@ -160,7 +160,7 @@ class Regime:
         own = np.array([rows[key(self.mixtures[i])] for i in places])
         these = self.real[np.array(places)]
         agreed = agreement(
-            Scored.exact(own, these.replicates.shape[1]), these, np.random.default_rng(0)
+            ScoredPair.exact(own, these.replicates.shape[1]), these, np.random.default_rng(0)
         )
         apart = np.abs(own - these.points)
         return (

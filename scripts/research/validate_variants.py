@@ -31,7 +31,7 @@ from m2m.evaluate.metrics import METRICS
 from m2m.formats.atomic import write_text
 from m2m.formats.journal import Journal
 from m2m.merge.geometry import gram_matrix
-from m2m.mix.agreement import Agreement, Scored, agreement, regret
+from m2m.mix.agreement import Agreement, ScoredPair, agreement, regret
 from m2m.mix.mixture import Mixture, weight_matrix
 from m2m.mix.scoreboard import scoreboard
 from m2m.mix.study import Study
@@ -122,7 +122,7 @@ class Bench:
         adapters = [load_adapter(folder) for folder in self.experts.values()]
         self.gram = gram_matrix(adapters)
 
-    def _finetuned(self, run: Run) -> tuple[list[Mixture], Scored]:
+    def _finetuned(self, run: Run) -> tuple[list[Mixture], ScoredPair]:
         """What `m2m validate` fine-tunes, scored on test."""
         mixtures = [validated.mixture for validated in run.validate().mixtures]
         experts = {adapter.dataset: adapter.path for adapter in run.train()}
@@ -130,7 +130,7 @@ class Bench:
         tuned = FineTuner(trained).adapters(mixtures)
         with open_judge(trained, tuned) as judge:
             trials = [judge.finetuned(mixture) for mixture in mixtures]
-        return mixtures, Scored.of(scoreboard(trials, objectives_on(TEST, self.inputs), 0))
+        return mixtures, ScoredPair.of(scoreboard(trials, objectives_on(TEST, self.inputs), 0))
 
     def score(self, variant: Variant) -> tuple[Agreement | None, Agreement | None, float]:
         """Agreement over mixtures of two or more and over all, and the regret of the pick."""
@@ -144,7 +144,7 @@ class Bench:
             aims = [replace(objective, metric=METRICS[variant.metric]) for objective in aims]
         if variant.examples:
             trials = [_cut(trial, variant.examples) for trial in trials]
-        scored = Scored.of(scoreboard(trials, aims, 0))
+        scored = ScoredPair.of(scoreboard(trials, aims, 0))
         mixed = np.flatnonzero([len(mixture.datasets) > 1 for mixture in self.mixtures])
         rng = np.random.default_rng(0)
         lost = regret(self.real, int(np.argmax(scored.points))).estimate
@@ -173,13 +173,13 @@ def mixture_of(row: Mapping[str, str]) -> Mixture:
     return Mixture.uniform((row.get("mixture") or row["datasets"]).replace(" + ", "+").split("+"))
 
 
-def _read(table: Path) -> tuple[list[Mixture], Scored]:
+def _read(table: Path) -> tuple[list[Mixture], ScoredPair]:
     """Mixtures and their fine-tunes' scores on test, as a validation wrote them down."""
     with table.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     points = np.array([float(row["finetuned_test"]) for row in rows])
     mixtures = [mixture_of(row) for row in rows]
-    return mixtures, Scored.exact(points, REPLICATES)
+    return mixtures, ScoredPair.exact(points, REPLICATES)
 
 
 def _cut(trial: Trial, examples: int) -> Trial:

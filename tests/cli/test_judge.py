@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from m2m.cli.main import cli
 from m2m.formats.json_text import json_text
-from m2m.report.judge_page import Shown, judge_page
+from m2m.report.judge_page import ShownPair, judge_page
 from tests.browser import CHROMIUM, browser
 from tests.pipeline.scenario import copied
 from tests.report.samples import EVIL
@@ -170,8 +170,8 @@ def test_options_of_making_are_not_for_answers(recipe: Path) -> None:
 
 
 def test_strangers_text_makes_no_element(tmp_path: Path) -> None:
-    tame = Reader(judge_page("a", "t", [Shown("p1", "q", "a", "b")]))
-    evil = Reader(judge_page("a", EVIL, [Shown("p1", EVIL, EVIL, EVIL)]))
+    tame = Reader(judge_page("a", "t", [ShownPair("p1", "q", "a", "b")]))
+    evil = Reader(judge_page("a", EVIL, [ShownPair("p1", EVIL, EVIL, EVIL)]))
     assert evil.elements == tame.elements
     assert [name for name, _ in evil.attributes] == [name for name, _ in tame.attributes]
 
@@ -211,7 +211,7 @@ def test_a_person_judges_on_a_phone(recipe: Path, tmp_path: Path) -> None:
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: chromium)")
 def test_strangers_text_runs_nothing_in_a_browser(tmp_path: Path) -> None:
     path = tmp_path / "evil.html"
-    path.write_text(judge_page("a", EVIL, [Shown("p1", EVIL, EVIL, EVIL)]), encoding="utf-8")
+    path.write_text(judge_page("a", EVIL, [ShownPair("p1", EVIL, EVIL, EVIL)]), encoding="utf-8")
     with browser(tmp_path) as phone:
         phone.open(path)
         assert phone.js("document.querySelectorAll('img, main script').length") == 0

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from m2m.errors import InputError
-from m2m.formats.byte_parts import Source, beginnings
+from m2m.formats.byte_parts import ByteSource, beginnings
 from m2m.formats.records import Record, read_object, read_records, rows_text
 
 
@@ -234,10 +234,10 @@ def test_the_first_rows_of_a_small_file_are_those_of_a_large_one(tmp_path: Path)
 
 def test_the_beginnings_of_a_file_end_with_a_line_or_a_letter() -> None:
     text = ("ẹ" * 700_000).encode()
-    for begin in beginnings(Source("a.txt", [text])):
+    for begin in beginnings(ByteSource("a.txt", [text])):
         assert text.startswith(begin) and begin.decode("utf-8")
     lines = b"habari yako\n" * 200_000
-    assert all(begin.endswith(b"\n") for begin in beginnings(Source("a.txt", [lines])))
+    assert all(begin.endswith(b"\n") for begin in beginnings(ByteSource("a.txt", [lines])))
 
 
 def rows_of(pairs: list[tuple[str, str]]) -> list[dict[str, str]]:

@@ -17,7 +17,7 @@ from m2m.dataset.row_source import open_source
 from m2m.dataset.rows import Rows, read_rows
 from m2m.errors import InputError
 from m2m.formats import large_text, spooled
-from m2m.formats.byte_parts import Source
+from m2m.formats.byte_parts import ByteSource
 from m2m.formats.large_text import Lines
 from m2m.formats.records import rows_text
 from m2m.formats.rowfile import Fault, Options, Record
@@ -154,7 +154,7 @@ def test_large_columns_are_read_as_small_ones(
 @given(st.text(st.sampled_from("a ọ\r\n\u2028\x0b\x85\ufeff,"), max_size=30), st.integers(0, 3))
 def test_the_lines_of_a_large_text_are_those_of_a_small_one(text: str, skipped: int) -> None:
     data = text.lstrip("\ufeff").encode("utf-8")
-    small, large = Lines(Source("a", [data])), Lines(Source("a", [data]), held=1)
+    small, large = Lines(ByteSource("a", [data])), Lines(ByteSource("a", [data]), held=1)
     for lines in (small, large):
         for line in [*lines][:skipped]:
             lines.skip(line)
@@ -170,7 +170,7 @@ def test_bytes_that_are_no_letters_are_named_in_a_large_text() -> None:
     messages = []
     for held in (0, 2):
         with pytest.raises(Fault) as caught:
-            Lines(Source("a.csv", [data]), held=held)
+            Lines(ByteSource("a.csv", [data]), held=held)
         messages.append((caught.value.message, caught.value.hint))
     assert messages[0] == messages[1] and messages[0][0].startswith("3: byte 0xe9 is not UTF-8")
 

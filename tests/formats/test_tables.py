@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from m2m.errors import InputError, Problems
-from m2m.formats.byte_parts import Source
+from m2m.formats.byte_parts import ByteSource
 from m2m.formats.delimited import read_table
 from m2m.formats.large_text import Lines
 from m2m.formats.records import read_records, rows_text
@@ -216,7 +216,7 @@ def test_what_csv_writes_is_read_or_refused(
     writer.writerows([("one", "two", "three"), *rows])
     problems = Problems()
     options = Options(quotes="fields")
-    lines = Lines(Source("a.csv", [file.getvalue().encode("utf-8")]))
+    lines = Lines(ByteSource("a.csv", [file.getvalue().encode("utf-8")]))
     table, _ = read_table(lines, delimiter, options, problems)
     if problems:  # rows that look joined, or repeat the header
         return

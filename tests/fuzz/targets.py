@@ -19,7 +19,7 @@ from m2m.adapter import check_adapter, load_adapter
 from m2m.checkpoint import BaseModel
 from m2m.checkpoint.gguf_source import open_gguf
 from m2m.checkpoint.hf_source import open_folder
-from m2m.checkpoint.model_source import Source
+from m2m.checkpoint.model_source import ModelSource
 from m2m.dataset import encode, load_dataset
 from m2m.errors import M2MError
 from m2m.evaluate.harness import load_harness
@@ -46,7 +46,7 @@ from tests.templates import BOS, CALLING, CONVERSATIONS, EOS, TOOLS, pico_tokeni
 CORPUS = Path(__file__).parent / "corpus"
 
 
-def _source(source: Source) -> None:
+def _source(source: ModelSource) -> None:
     source.check_vocabulary()
     for name in source.config.weight_shapes():
         source.read(name)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from m2m.evaluate.metric import resample
-from m2m.mix.agreement import Scored, agreement, correlation, ranks, regret
+from m2m.mix.agreement import ScoredPair, agreement, correlation, ranks, regret
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -20,7 +20,9 @@ def test_correlations_are_those_of_the_textbook(ties: bool) -> None:
     assert np.isnan(correlation(np.ones((1, 5)), x[None, :5])).all()
 
 
-def simulated(seed: int, mixtures: int, examples: int, noise: float) -> tuple[Scored, Scored]:
+def simulated(
+    seed: int, mixtures: int, examples: int, noise: float
+) -> tuple[ScoredPair, ScoredPair]:
     """Predicted and real means over examples of scores whose true correlation is 0.8."""
     rng = np.random.default_rng(seed)
     truth = rng.normal(size=mixtures)
@@ -29,7 +31,7 @@ def simulated(seed: int, mixtures: int, examples: int, noise: float) -> tuple[Sc
     for values in (other, truth):
         each = values[:, None] + noise * rng.normal(size=(mixtures, examples))
         draws = resample(examples, rng, 300)
-        found.append(Scored(each.mean(axis=1), each @ draws.T / examples))
+        found.append(ScoredPair(each.mean(axis=1), each @ draws.T / examples))
     return found[0], found[1]
 
 
@@ -57,7 +59,7 @@ def test_too_few_mixtures_have_no_correlation() -> None:
 
 def test_regret_is_what_a_choice_costs() -> None:
     points = np.array([0.1, 0.5, 0.3, 0.2])
-    real = Scored(points, points[:, None] + np.array([[-0.1, 0.0, 0.1]]))
+    real = ScoredPair(points, points[:, None] + np.array([[-0.1, 0.0, 0.1]]))
     assert regret(real, 1).estimate == regret(real, 1).high == 0.0
     lost = regret(real, 2)
     assert (lost.estimate, lost.low, lost.high) == pytest.approx((0.2, 0.2, 0.2))
@@ -71,7 +73,7 @@ def test_an_interval_holds_its_estimate_however_near_the_scores_are(spread: floa
         rng = np.random.default_rng(seed)
         real = rng.normal(0, spread, 6)
         predicted, true = (
-            Scored(points, points[:, None] + rng.normal(0, 0.05, (6, 300)))
+            ScoredPair(points, points[:, None] + rng.normal(0, 0.05, (6, 300)))
             for points in (real + rng.normal(0, spread / 10, 6), real)
         )
         found = agreement(predicted, true, np.random.default_rng(0))

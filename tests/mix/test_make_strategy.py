@@ -27,7 +27,7 @@ from m2m.mix.trial import Places, Trial
 from m2m.pipeline.shares import join_journals
 from m2m.progress import Silent
 from m2m.recipe import Search
-from m2m.recipe.strategies import STRATEGIES, Known
+from m2m.recipe.strategies import STRATEGIES, StrategyFacts
 from tests.mix.planted import BITS, World
 from tests.tiers import sampled
 
@@ -247,7 +247,7 @@ def test_a_new_strategy_is_a_module_and_a_line(monkeypatch: pytest.MonkeyPatch) 
     module = ModuleType("m2m.mix.singles")
     module.STRATEGY = Singles  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setitem(STRATEGIES, "singles", Known("single datasets only"))
+    monkeypatch.setitem(STRATEGIES, "singles", StrategyFacts("single datasets only"))
     singles = Played(Search(strategy="singles"), Space(tuple(NAMES)), planted())
     assert singles.cost == singles.stated == Cost(6, 6, 6)
 

@@ -8,7 +8,7 @@ import pytest
 from m2m.evaluate.metric import REPLICATES
 from m2m.evaluate.metrics import METRICS
 from m2m.evaluate.scores import Scores
-from m2m.mix.agreement import Scored
+from m2m.mix.agreement import ScoredPair
 from m2m.mix.comparison import foresight, ordered_rightly
 from m2m.mix.halving_rival import halving
 from m2m.mix.mixture import BASE, Mixture, subsets
@@ -18,7 +18,7 @@ from m2m.mix.rival_predictors import (
     PER_BYTE,
     PROBABILITIES,
     RIVALS,
-    Known,
+    KnownScores,
     choices_mixed,
     nested,
     picks_of,
@@ -40,7 +40,7 @@ def scores(seed: int, strength: float, kind: str = "choices") -> Scores:
     return Scores(kind, loglik.clip(max=-0.01), size, size, gold)
 
 
-def known(metric: str = "choice_bits", growth: float = 0.0, kind: str = "choices") -> Known:
+def known(metric: str = "choice_bits", growth: float = 0.0, kind: str = "choices") -> KnownScores:
     def trial(mixture: Mixture, strength: float) -> Trial:
         return Trial(mixture, {"task": scores(1, strength, kind)}, {}, 0, 0.0)
 
@@ -48,10 +48,10 @@ def known(metric: str = "choice_bits", growth: float = 0.0, kind: str = "choices
         name: trial(Mixture.uniform([name]), strength)
         for name, strength in zip(NAMES, (0.2, 0.6, 0.05), strict=True)
     }
-    return Known(trial(BASE, 0.0), singles, [Objective("task", METRICS[metric])], growth, 0)
+    return KnownScores(trial(BASE, 0.0), singles, [Objective("task", METRICS[metric])], growth, 0)
 
 
-def predict(name: str, of: Known, mixtures: list[Mixture]) -> Scored:
+def predict(name: str, of: KnownScores, mixtures: list[Mixture]) -> ScoredPair:
     rival = RIVALS[name].predict
     assert rival
     found = rival(of, mixtures, REPLICATES)
@@ -129,7 +129,7 @@ def test_written_answers_cannot_be_mixed_but_their_scores_can() -> None:
         )
         for name, trial in {"": of.base, **of.singles}.items()
     }
-    of = Known(written.pop(""), written, of.objectives, 0.0, 0)
+    of = KnownScores(written.pop(""), written, of.objectives, 0.0, 0)
     for name in (FIRST_ORDER, PROBABILITIES, PER_BYTE):
         assert RIVALS[name].predict(of, [Mixture.uniform("ab")], 10) is None  # type: ignore[misc]
     assert predict(MEAN_OF_SINGLES, of, [Mixture.uniform("ab")]).points == pytest.approx([1.0])
@@ -171,9 +171,9 @@ def test_differences_are_paired() -> None:
     rng = np.random.default_rng(0)
     truth = rng.normal(size=20)
     noisy = truth + rng.normal(size=20)
-    real = Scored(truth, truth[:, None] + 0.3 * rng.normal(size=(20, 300)))
-    guess = Scored.exact(noisy, 300)
-    other = Scored.exact(-truth, 300)
+    real = ScoredPair(truth, truth[:, None] + 0.3 * rng.normal(size=(20, 300)))
+    guess = ScoredPair.exact(noisy, 300)
+    other = ScoredPair.exact(-truth, 300)
     found = foresight({"one": guess, "same": guess, "worse": other}, real, 0.1, 0)
     same, worse = found["same"].lead, found["worse"].lead
     assert found["one"].lead is None

@@ -10,7 +10,7 @@ import pytest
 
 from m2m.evaluate.metrics import METRICS
 from m2m.evaluate.scores import Scores, padded
-from m2m.mix.evidence import Evidence, Judged, weigh
+from m2m.mix.evidence import Evidence, JudgedRival, weigh
 from m2m.mix.mixture import BASE, Mixture
 from m2m.mix.ranking import Interval
 from m2m.mix.scoreboard import Objective
@@ -24,13 +24,13 @@ LOWER = Interval(-0.131, -0.418, 0.072)
 
 def judged(
     name: str, base: Interval = UP, chance: Interval | None = UP, behind: Interval = SAME
-) -> Judged:
+) -> JudgedRival:
     over = {} if chance is None else {"swahili": chance}
-    return Judged(name, {"swahili": 0.5}, {"swahili": 30.0}, base, over, behind)
+    return JudgedRival(name, {"swahili": 0.5}, {"swahili": 30.0}, base, over, behind)
 
 
 def evidence(
-    winner: Judged, *others: Judged, base: Interval | None = LEVEL, **changes: Any
+    winner: JudgedRival, *others: JudgedRival, base: Interval | None = LEVEL, **changes: Any
 ) -> Evidence:
     found = Evidence(
         part="test",

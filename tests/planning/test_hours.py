@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from m2m.cli.main import cli
 from m2m.dataset.mapping import RowMapping
-from m2m.dataset.row_source import Source
+from m2m.dataset.row_source import RowSource
 from m2m.dataset.rows import Rows, read_rows
 from m2m.errors import ResourceError
 from m2m.pipeline import corpus as corpus_module
@@ -138,7 +138,7 @@ def test_a_run_reads_its_inputs_once_and_keeps_the_cut(
     limit = 0.5 * seconds(whole, whole.recipe)
     read: list[Path] = []
 
-    def counting(source: Source, mapping: RowMapping) -> Rows:
+    def counting(source: RowSource, mapping: RowMapping) -> Rows:
         read.append(source.path)
         return read_rows(source, mapping)
 

@@ -19,10 +19,10 @@ from m2m.mix.verdict import Verdict
 from m2m.mix.worth import VERDICTS
 from m2m.results.answers import Answered, Answers
 from m2m.results.confirmation import Confirmation, How, Model
-from m2m.results.facts import Facts, Source
+from m2m.results.facts import DatasetFacts, Facts
 from m2m.results.judging import Judged, Preference
 from m2m.results.ranking import Ranking
-from m2m.results.rivals import Compared, Pick, Rivals
+from m2m.results.rivals import Pick, RivalResult, Rivals
 from m2m.results.stage import Stage
 from m2m.results.training import Curve
 from m2m.results.validation import Validated, Validation
@@ -126,10 +126,10 @@ def rivals(names: tuple[str, ...]) -> Rivals:
         steps=20,
         pool=5,
         rows=[
-            Compared(MERGE, Foresight(4, span, span, span, None), pick),
-            Compared(FIRST_ORDER, Foresight(4, span, span, span, behind), pick),
-            Compared(RANDOM, None, replace(pick, mixture=None), "mean of all 5"),
-            Compared(HALVING, None, None, "needs more"),
+            RivalResult(MERGE, Foresight(4, span, span, span, None), pick),
+            RivalResult(FIRST_ORDER, Foresight(4, span, span, span, behind), pick),
+            RivalResult(RANDOM, None, replace(pick, mixture=None), "mean of all 5"),
+            RivalResult(HALVING, None, None, "needs more"),
         ],
     )
 
@@ -162,7 +162,8 @@ def validation(names: tuple[str, ...]) -> Validation:
 def facts(names: tuple[str, ...] = ("aa", "bb", "cc"), text: str = "text", **changes: Any) -> Facts:
     """A finished run over `names`; `text` stands wherever a recipe takes free text."""
     sources = tuple(
-        Source(name, 100, float(i == 0), ("sw",), text, text, text) for i, name in enumerate(names)
+        DatasetFacts(name, 100, float(i == 0), ("sw",), text, text, text)
+        for i, name in enumerate(names)
     )
     settings = {
         "base": {"model": text, "template": "chat"},

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from m2m.mix.verdict import Verdict
 from m2m.report.card import Card, card_text, write_card
-from m2m.results.facts import Source
+from m2m.results.facts import DatasetFacts
 from tests.report import samples
 
 CARD = Card(
@@ -15,8 +15,8 @@ CARD = Card(
     base="org/pico",
     base_licence="Apache-2.0",
     sources=[
-        Source("sw_school", 70, 0.7, ("sw", "en"), "MIT", "Kolibri", ""),
-        Source("sw_news", 30, 0.3, ("sw",), "CC-BY-NC-SA-4.0", "", ""),
+        DatasetFacts("sw_school", 70, 0.7, ("sw", "en"), "MIT", "Kolibri", ""),
+        DatasetFacts("sw_news", 30, 0.3, ("sw",), "CC-BY-NC-SA-4.0", "", ""),
     ],
     confirmation=samples.confirmation(("sw_school", "sw_news")),
     made=["LoRA of rank 16"],
@@ -69,7 +69,7 @@ def test_it_warns_where_a_licence_forbids_something() -> None:
 
 def test_strangers_text_stays_text() -> None:
     evil = "x\n---\nlicense: mit\n# <script>alert(1)</script> | [a](b) `c` \x1b"
-    data = Source("set", 3, 1.0, (), evil, evil, evil)
+    data = DatasetFacts("set", 3, 1.0, (), evil, evil, evil)
     told = dataclasses.replace(CARD.confirmation, target=evil)
     text = card_text(dataclasses.replace(CARD, base=evil, sources=[data], confirmation=told))
     body = text.split("---\n", 2)[2]

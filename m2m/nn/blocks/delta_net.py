@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 from m2m.arrays import Array
 from m2m.nn.blocks.norm import Norm
-from m2m.nn.blocks.self_attention import Step, input_gradient
+from m2m.nn.blocks.self_attention import LayerPass, input_gradient
 from m2m.nn.config import DecoderConfig
 from m2m.nn.convolution import Convolution
 from m2m.nn.delta_rule import Inputs, delta_rule, delta_rule_backward
 from m2m.nn.functional import rms_norm, rms_norm_backward
 from m2m.nn.layout import PREFIX, Layout, Piece, RowGroup
-from m2m.nn.linear import FusedLinear, Grads, Part
+from m2m.nn.linear import FusedLinear, FusedMap, Grads
 from m2m.nn.matrix import Storage
 from m2m.nn.thread_pool import Worker
 from m2m.nn.workspace import Workspace
@@ -71,9 +71,9 @@ class DeltaNet:
         norm: Norm,
     ) -> None:
         prefix = f"model.layers.{number}.linear_attn"
-        parts = [Part(f"{prefix}.in_proj_{name}") for name in ("qkv", "z", "b", "a")]
+        parts = [FusedMap(f"{prefix}.in_proj_{name}") for name in ("qkv", "z", "b", "a")]
         self.first = FusedLinear(parts, weights, storage, norm.gain, norm.offset)
-        output = Part(f"{prefix}.out_proj", factor=config.residual_scale)
+        output = FusedMap(f"{prefix}.out_proj", factor=config.residual_scale)
         self.o = FusedLinear([output], weights, storage)
         kernel, self._decay, self._bias, self._gain = (
             np.asarray(weights[f"{prefix}.{name}"]).astype(storage.dtype)
@@ -90,7 +90,7 @@ class DeltaNet:
         """Return the buffer of the input h, (T, C + R), whose first C columns the norm writes."""
         return space.get(name + "h1", rows, self.first.columns + self.first.rank)
 
-    def mix(self, step: Step, h: Array, name: str) -> DeltaState:
+    def mix(self, step: LayerPass, h: Array, name: str) -> DeltaState:
         """Mix the tokens; `mixed` of the result, (T, H * D + R), is the input of the map `o`."""
         space, count = step.space, step.tokens
         raw = space.get(name + "raw", count, self.first.rows)
@@ -116,7 +116,9 @@ class DeltaNet:
         np.multiply(normed * self._gains(), z * _sigmoid(z), out=mixed[:, : self.o.columns])
         return state
 
-    def backward(self, step: Step, state: DeltaState, dmixed: Array, grads: Grads) -> Array | None:
+    def backward(
+        self, step: LayerPass, state: DeltaState, dmixed: Array, grads: Grads
+    ) -> Array | None:
         """Return the gradient of the input, (T, C), from that of `mixed`, (T, H * D).
 
         None in the first layer: nothing before it is trainable.
@@ -148,7 +150,7 @@ class DeltaNet:
         return input_gradient(self.first, self._number, state.h, draw, grads, step.space)
 
     def _rule_backward(
-        self, step: Step, state: DeltaState, values: _Values, dcore: Array
+        self, step: LayerPass, state: DeltaState, values: _Values, dcore: Array
     ) -> tuple[Array, Array, Array, Array, Array]:
         """Return the gradients of q, k (T, K, D), v (T, H, D), log_decay, strength (T, H)."""
         count, share = step.tokens, self._heads // self._keys

@@ -12,7 +12,7 @@ from m2m.arrays import Array
 from m2m.nn.activations import ACTIVATIONS, XIELU
 from m2m.nn.blocks.norm import Norm
 from m2m.nn.config import ACTIVATION_NUMBERS, DecoderConfig
-from m2m.nn.linear import FusedLinear, Grads, Part
+from m2m.nn.linear import FusedLinear, FusedMap, Grads
 from m2m.nn.matrix import Storage
 from m2m.nn.workspace import Workspace
 
@@ -36,11 +36,11 @@ class MLP:
         storage: Storage,
         norm: Norm,
     ) -> None:
-        parts = [Part(f"{prefix}.up_proj")]
+        parts = [FusedMap(f"{prefix}.up_proj")]
         if config.gated:  # silu(2 g) needs half of the gate: m2m.nn.activations
-            parts.insert(0, Part(f"{prefix}.gate_proj", factor=0.5))
+            parts.insert(0, FusedMap(f"{prefix}.gate_proj", factor=0.5))
         self.up = FusedLinear(parts, weights, storage, norm.gain, norm.offset, config.mlp_bias)
-        down = Part(f"{prefix}.down_proj", factor=config.residual_scale)
+        down = FusedMap(f"{prefix}.down_proj", factor=config.residual_scale)
         self.down = FusedLinear([down], weights, storage, bias=config.mlp_bias)
         self._act: Callable[[Array, Array], None]
         self._act_backward: Callable[[Array, Array], None]

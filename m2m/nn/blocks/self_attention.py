@@ -20,7 +20,7 @@ from m2m.nn.config import DecoderConfig, LayerKind
 from m2m.nn.context import Contexts
 from m2m.nn.functional import NORMS, rotate, rotate_backward
 from m2m.nn.layout import AttentionPlan, Layout
-from m2m.nn.linear import FusedLinear, Grads, Part
+from m2m.nn.linear import FusedLinear, FusedMap, Grads
 from m2m.nn.matrix import Storage
 from m2m.nn.thread_pool import Worker
 from m2m.nn.workspace import Workspace
@@ -29,7 +29,7 @@ Heads = tuple[Array, list[Array]]
 
 
 @dataclass
-class Step:
+class LayerPass:
     """Values that all layers share in one thread's pass; tables and plans by `Layer.kind`."""
 
     layout: Layout
@@ -70,14 +70,14 @@ class SelfAttention:
         prefix = f"model.layers.{number}.self_attn"
         turned = 0 if config.rotates_neighbours else config.rotary_size
         parts = [
-            Part(f"{prefix}.q_proj", config.num_heads, turned, gated=config.attention_gate),
-            Part(f"{prefix}.k_proj", config.num_kv_heads, turned),
-            Part(f"{prefix}.v_proj"),
+            FusedMap(f"{prefix}.q_proj", config.num_heads, turned, gated=config.attention_gate),
+            FusedMap(f"{prefix}.k_proj", config.num_kv_heads, turned),
+            FusedMap(f"{prefix}.v_proj"),
         ]
         self.first = FusedLinear(
             parts, weights, storage, norm.gain, norm.offset, config.attention_bias
         )
-        output = Part(f"{prefix}.o_proj", factor=config.residual_scale)
+        output = FusedMap(f"{prefix}.o_proj", factor=config.residual_scale)
         self.o = FusedLinear([output], weights, storage, bias=config.output_bias)
         self.kind = config.kind(number)
         self._number, self._eps = number, config.rms_norm_eps
@@ -93,7 +93,7 @@ class SelfAttention:
         """Return the buffer of the input h, (T, C + R), whose first C columns the norm writes."""
         return space.get(name + "h1", rows, self.first.columns + self.first.rank)
 
-    def mix(self, step: Step, h: Array, name: str) -> AttentionState:
+    def mix(self, step: LayerPass, h: Array, name: str) -> AttentionState:
         """Attend; `mixed` of the result, (T, H * D + R), is the input of the map `o`."""
         space = step.space
         whole = space.get("dqkv", step.tokens, self.first.rows + self.first.rank)
@@ -119,7 +119,7 @@ class SelfAttention:
         return sigmoid, before
 
     def backward(
-        self, step: Step, state: AttentionState, dmixed: Array, grads: Grads
+        self, step: LayerPass, state: AttentionState, dmixed: Array, grads: Grads
     ) -> Array | None:
         """Return the gradient of the input, (T, C), from that of `mixed`, (T, H * D).
 
@@ -137,7 +137,7 @@ class SelfAttention:
         self._turn_backward(data[:, : self._rotated], step, state.heads)
         return input_gradient(self.first, self._number, state.h, dqkv, grads, space)
 
-    def _turn(self, qk: Array, step: Step, name: str) -> Heads | None:
+    def _turn(self, qk: Array, step: LayerPass, name: str) -> Heads | None:
         """Rotate q and k and normalise their heads, in the family's order; return `heads`."""
         if self._turns_first:
             rotate(qk, step.tables[self.kind])
@@ -146,7 +146,7 @@ class SelfAttention:
             rotate(qk, step.tables[self.kind])
         return heads
 
-    def _turn_backward(self, dqk: Array, step: Step, heads: Heads | None) -> None:
+    def _turn_backward(self, dqk: Array, step: LayerPass, heads: Heads | None) -> None:
         """Turn the gradient of `_turn`'s result into that of its input, in place."""
         if not self._turns_first:
             rotate_backward(dqk, step.tables[self.kind])
@@ -212,5 +212,5 @@ def _head_gain(
         gains = [norm_gain(config, weights, f"{prefix}.{name}", storage) for name in names]
         gain = np.concatenate(gains) * factor
         rows = np.broadcast_to(gain.reshape(-1, config.head_dim), (heads, config.head_dim))
-        parts.append(Part(names[0], heads, turned).ours(rows.reshape(-1)))
+        parts.append(FusedMap(names[0], heads, turned).ours(rows.reshape(-1)))
     return np.concatenate(parts)

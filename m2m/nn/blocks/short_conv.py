@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from m2m.arrays import Array
 from m2m.nn.blocks.norm import Norm
-from m2m.nn.blocks.self_attention import Step, input_gradient
+from m2m.nn.blocks.self_attention import LayerPass, input_gradient
 from m2m.nn.config import DecoderConfig
 from m2m.nn.convolution import Convolution
-from m2m.nn.linear import FusedLinear, Grads, Part
+from m2m.nn.linear import FusedLinear, FusedMap, Grads
 from m2m.nn.matrix import Storage
 from m2m.nn.workspace import Workspace
 
@@ -48,9 +48,9 @@ class ShortConv:
         norm: Norm,
     ) -> None:
         prefix = f"model.layers.{number}.conv"
-        parts = [Part(f"{prefix}.in_proj")]
+        parts = [FusedMap(f"{prefix}.in_proj")]
         self.first = FusedLinear(parts, weights, storage, norm.gain, norm.offset)
-        output = Part(f"{prefix}.out_proj", factor=config.residual_scale)
+        output = FusedMap(f"{prefix}.out_proj", factor=config.residual_scale)
         self.o = FusedLinear([output], weights, storage)
         kernel = np.asarray(weights[f"{prefix}.conv.weight"]).astype(storage.dtype)
         self._kernel = np.ascontiguousarray(kernel.T[::-1])
@@ -60,7 +60,7 @@ class ShortConv:
         """Return the buffer of the input h, (T, C + R), whose first C columns the norm writes."""
         return space.get(name + "h1", rows, self.first.columns + self.first.rank)
 
-    def mix(self, step: Step, h: Array, name: str) -> ConvState:
+    def mix(self, step: LayerPass, h: Array, name: str) -> ConvState:
         """Gate and convolve; `mixed` of the result, (T, C + R), is the input of the map `o`."""
         space, width = step.space, self._width
         gates = space.get(name + "gates", step.tokens, self.first.rows)
@@ -72,7 +72,7 @@ class ShortConv:
         np.multiply(convolved, gates[:, width : 2 * width], out=mixed[:, :width])
         return state
 
-    def _convolved(self, state: ConvState, step: Step) -> Array:
+    def _convolved(self, state: ConvState, step: LayerPass) -> Array:
         width = self._width
         b, x = state.gates[:, :width], state.gates[:, 2 * width :]
         gated = step.space.get("conv.input", step.tokens, width)
@@ -81,7 +81,9 @@ class ShortConv:
         state.convolution.forward(gated, out)
         return out
 
-    def backward(self, step: Step, state: ConvState, dmixed: Array, grads: Grads) -> Array | None:
+    def backward(
+        self, step: LayerPass, state: ConvState, dmixed: Array, grads: Grads
+    ) -> Array | None:
         """Return the gradient of the input, (T, C), from that of `mixed`, (T, C).
 
         None in the first layer: nothing before it is trainable.
