@@ -172,7 +172,7 @@ def test_import_holds_about_one_tensor(tmp_path: Path) -> None:
         tracemalloc.stop()
     weights = (tmp_path / "m" / "base.gguf").stat().st_size
     assert weights > 3_000_000
-    assert peak < 6 * largest + 600_000  # header and vocabulary are the constant part
+    assert peak < 6 * largest + 1_000_000  # tables of the tensors and vocabulary are the rest
 
 
 def test_fingerprint_follows_content_not_place(pico: Path, tmp_path: Path) -> None:
@@ -371,7 +371,7 @@ def test_a_folder_of_an_older_m2m_is_the_same_model(tmp_path: Path, architecture
     for name in ("model.safetensors", "config.json", "base.gguf"):
         digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
         whole.update(f"{name} {digest}\n".encode())
-    assert old.fingerprint == whole.hexdigest()
+    assert old.fingerprint == whole.hexdigest() == base.fingerprint
     (folder / "model.safetensors").unlink()
     with pytest.raises(InputError, match=r"model\.safetensors"):
         BaseModel.open(folder)

@@ -17,7 +17,7 @@ from m2m.errors import InputError, Problems
 from m2m.formats.gguf import GGUFFile
 from m2m.formats.half import bf16_to_f32, f16_to_f32
 from m2m.formats.mapped import release
-from m2m.formats.safetensors import SafetensorsFile
+from m2m.formats.safetensors import SafetensorsFile, TensorSpec, safetensors_sha256
 from m2m.nn.config import DecoderConfig
 from m2m.nn.memory import TABLES
 
@@ -82,6 +82,7 @@ class GGUFWeights:
 
     Attributes:
         path: the file's path.
+        gguf: the file.
         names: the model's tensors.
 
     Raises:
@@ -90,18 +91,18 @@ class GGUFWeights:
 
     def __init__(self, path: Path, config: DecoderConfig) -> None:
         self.path = path
-        self._file, self._rules = GGUFFile(path), gguf_rules(config)
-        shapes = {name: tensor.shape for name, tensor in self._file.tensors.items()}
+        self.gguf, self._rules = GGUFFile(path), gguf_rules(config)
+        shapes = {name: tensor.shape for name, tensor in self.gguf.tensors.items()}
         # Factors that scale nothing are in some sources, and in no config.
         unscaled = {name: shapes[name] for name in (ROPE_FACTORS,) if name in shapes}
         compare_shapes(str(path), unscaled | gguf_shapes(config), shapes)
-        for name, tensor in self._file.tensors.items():
+        for name, tensor in self.gguf.tensors.items():
             if tensor.type.name not in _DTYPES:
                 raise InputError(
                     f"{path}: tensor {name} is {tensor.type.name}, expected {', '.join(_DTYPES)}",
                     "import the model again with `m2m models add`",
                 )
-        self._numbers = keyed_weights(path, config, self._file.value)
+        self._numbers = keyed_weights(path, config, self.gguf.value)
         self._shapes = config.weight_shapes()
         self.names = list(self._shapes)
 
@@ -111,15 +112,15 @@ class GGUFWeights:
     def dtype(self, name: str) -> str:
         """Return the stored type of a tensor: "F32", "F16" or "BF16"."""
         stored = None if name in self._numbers else self._rules.stored(name)
-        return "F32" if stored is None else self._file.tensors[stored].type.name
+        return "F32" if stored is None else self.gguf.tensors[stored].type.name
 
     def raw(self, name: str) -> NDArray[Any]:
         """Return a tensor in its stored type (BF16 as uint16): a view of the file if it can be."""
         if name in self._numbers:
             return self._numbers[name]
         stored = self._rules.stored(name)
-        tensor = self._file.tensors[stored]
-        whole = self._file.raw(stored).view(_DTYPES[tensor.type.name]).reshape(tensor.shape)
+        tensor = self.gguf.tensors[stored]
+        whole = self.gguf.raw(stored).view(_DTYPES[tensor.type.name]).reshape(tensor.shape)
         return self._rules.part(name, whole)
 
     def array(self, name: str) -> NDArray[np.float32]:
@@ -141,11 +142,19 @@ class GGUFWeights:
     def _give_back(self, name: str) -> None:
         """Take the pages of a tensor that was copied out of this process's memory."""
         if name not in self._numbers:
-            release(self._file.raw(self._rules.stored(name)))
+            release(self.gguf.raw(self._rules.stored(name)))
 
     def release(self) -> None:
         """Take the file's pages out of this process's memory; reading them loads them again."""
-        self._file.release()
+        self.gguf.release()
+
+    @property
+    def sha256(self) -> str:
+        """Return the sha256 (hex) of the model.safetensors that an older m2m wrote next to it."""
+        specs = [TensorSpec(n, self.dtype(n), shape) for n, shape in self._shapes.items()]
+        digest = safetensors_sha256(specs, map(self.raw, self.names), {"format": "pt"})
+        self.release()
+        return digest
 
 
 Tensors = SafetensorsFile | GGUFWeights

@@ -40,7 +40,7 @@ from m2m.errors import InputError, LimitError, LlamaError
 from m2m.formats.atomic import atomic_folder, write_json
 from m2m.formats.digest import file_sha256
 from m2m.formats.disk import check_room
-from m2m.formats.gguf import GGMLQuantizationType, GGUFFile, GGUFTensorSpec, GGUFValue, write_gguf
+from m2m.formats.gguf import GGMLQuantizationType, GGUFTensorSpec, GGUFValue, write_gguf
 from m2m.formats.safetensors import TensorSpec, packed
 from m2m.nn.config import stays_wide
 from m2m.opening import copy_file
@@ -149,6 +149,7 @@ def _write_pattern(model: ModelSource, weights: Mapping[str, TensorSpec], path: 
 
 def _described(model: ModelSource, folder: Path, name: str, licence: str | None) -> dict[str, Any]:
     stated = model.metadata.get("general.license")
+    weights = GGUFWeights(folder / PATTERN, model.config)
     return {
         "format_version": FORMAT_VERSION,
         "name": name,
@@ -160,14 +161,10 @@ def _described(model: ModelSource, folder: Path, name: str, licence: str | None)
         "source_sha256": _sha256(model.files),
         "source_types": list(model.types),
         "cautions": list(model.cautions),
-        "warnings": [*model.cautions, *_endings(model, folder / PATTERN)],
-        "fingerprint": content_fingerprint(folder, CONTENTS[FORMAT_VERSION]),
+        "warnings": [*model.cautions, *model_endings(weights.gguf, weights)],
+        "fingerprint": content_fingerprint(folder, weights),
         "files": file_stamps(folder, CONTENTS[FORMAT_VERSION]),
     }
-
-
-def _endings(model: ModelSource, path: Path) -> list[str]:
-    return model_endings(GGUFFile(path), GGUFWeights(path, model.config))
 
 
 def _sha256(files: Sequence[Path]) -> str:

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from m2m.checkpoint.base_weights import BaseWeights, open_weights
+from m2m.checkpoint.base_weights import BaseWeights, Tensors, open_weights
 from m2m.checkpoint.endings import ending_cautions, model_endings
 from m2m.checkpoint.hf_config import config_from_json
 from m2m.checkpoint.known import advice
@@ -148,7 +148,7 @@ class BaseModel:
         known = self._stored.get("fingerprint")
         if isinstance(known, str) and self._stored.get("files") == stamps:
             return known
-        digest = content_fingerprint(self.path, self._content)
+        digest = content_fingerprint(self.path, self.weights.file)
         with suppress(InputError):  # a read-only folder is hashed each time
             write_json(self.path / INFO, self._stored | {"fingerprint": digest, "files": stamps})
         return digest
@@ -170,12 +170,15 @@ def file_stamps(folder: Path, names: Sequence[str]) -> dict[str, list[int]]:
     return stamps
 
 
-def content_fingerprint(folder: Path, names: Sequence[str]) -> str:
-    """Return the sha256 (hex) over the sha256 of each content file."""
-    whole = hashlib.sha256()
-    for name in names:
-        whole.update(f"{name} {file_sha256(folder / name)}\n".encode())
-    return whole.hexdigest()
+def content_fingerprint(folder: Path, weights: Tensors) -> str:
+    """Return the sha256 (hex) over the sha256 of the weights and of each other content file.
+
+    It is the same in both versions, so results that were made with the one stay valid.
+    """
+    digests = {WEIGHTS: weights.sha256}
+    digests |= {name: file_sha256(folder / name) for name in (CONFIG, PATTERN)}
+    lines = "".join(f"{name} {digest}\n" for name, digest in digests.items())
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def list_models(root: Path) -> list[ModelInfo]:

@@ -17,7 +17,7 @@ PARTS = {"machine": "This machine", "models": "Base models", "folder": "This fol
 @click.command("doctor")
 @json_option
 def doctor(as_json: bool) -> None:
-    """Check this machine, the base models and this folder, and name the remedies.
+    """Check this machine, the models and this folder.
 
     The exit code is 1 if something marked ! keeps m2m from working.
 

@@ -80,7 +80,7 @@ _KINDS += (
     ),
     (
         "a table in Markdown",
-        re.compile(r"\|.*\|.*\|"),
+        re.compile(r"\|[^|]*\|.*\|"),
         0.8,
         "write it as a table with tabs (.tsv), without the line of dashes",
     ),

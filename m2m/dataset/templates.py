@@ -19,7 +19,8 @@ from m2m.errors import InputError
 BRACES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 _ALONE = re.compile(r"\s*\{([^{}]+)\}\s*")
 _LONGEST = 100_000  # characters of a list that is written as text
-_TEXT = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)  # in Python
+# A text in Python; one that is never closed goes to the end, so that each is looked at once.
+_TEXT = re.compile(r"""'(?:[^'\\]|\\.)*+(?:'|\\?\Z)|"(?:[^"\\]|\\.)*+(?:"|\\?\Z)""", re.DOTALL)
 _UNSEPARATED = re.compile(r"""['"]\s+['"]""")  # two texts of a list without a comma
 _DEEPEST = 20  # brackets inside brackets of such a text
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"

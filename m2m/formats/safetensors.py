@@ -215,6 +215,17 @@ def write_safetensors(
             release(array)
 
 
+def safetensors_sha256(
+    specs: Sequence[TensorSpec], tensors: Iterable[NDArray[Any]], metadata: Mapping[str, str]
+) -> str:
+    """Return the sha256 (hex) of the file that `write_safetensors` would write."""
+    whole = hashlib.sha256(_packed_header(specs, metadata))
+    for spec, array in zip(specs, tensors, strict=True):
+        whole.update(packed(spec, array).reshape(-1).view(np.uint8).data)
+        release(array)
+    return whole.hexdigest()
+
+
 def _packed_header(specs: Sequence[TensorSpec], metadata: Mapping[str, str] | None) -> bytes:
     header: dict[str, Any] = {_METADATA: dict(metadata)} if metadata else {}
     end = 0

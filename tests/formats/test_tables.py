@@ -222,9 +222,12 @@ def test_what_csv_writes_is_read_or_refused(
         return
     nulls = {"NaN", "nan", "NA", "N/A", "n/a", "#N/A", "<NA>", "NULL", "null", "\\N"}
     filled = [row for row in rows if any(cell.strip() for cell in row)]
-    assert [tuple(record.fields.values()) for record in table] == [
-        tuple(None if cell in nulls else cell for cell in row) for row in filled
-    ]
+    read = [tuple(record.fields.values()) for record in table]
+    assert len(read) == len(filled)
+    for found, row in zip(read, filled, strict=True):
+        for value, cell in zip(found, row, strict=True):
+            # A column of a few repeated words may have such a word as a label.
+            assert value == cell or (value is None and cell in nulls)
 
 
 TITLED = "Mradi wa 2023,,\nChuo Kikuu,,\n,,\nKiingereza,Kiswahili,Maoni\n" + "book,kitabu,\n" * 9
