@@ -30,7 +30,7 @@ SPEAKERS = {
 # The marks before each turn of a chat that is one text: HH-RLHF's and Guanaco's.
 _MARKS = (
     re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):"),
-    re.compile(r"(?:\A|\s*)### (Human|Assistant):"),
+    re.compile(r"(?<!\s)\s*### (Human|Assistant):"),
 )
 _PAIRS = (
     ("input", "output"),
