@@ -196,7 +196,8 @@ def _aligned(
 
 
 def _lines(text: str) -> list[str]:
-    return _LINE.split(text.lstrip("\ufeff").removesuffix("\n").removesuffix("\r"))
+    lines = _LINE.split(text.removesuffix("\n").removesuffix("\r"))
+    return [line.removeprefix("\ufeff") for line in lines]  # a BOM from files that were joined
 
 
 def _cut_empty(columns: Sequence[list[str]]) -> None:

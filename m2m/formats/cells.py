@@ -80,7 +80,7 @@ def to_fields(
 
     good = array("q")
     for place, (cells, line) in enumerate(body):
-        if cells == raw and options.header != "no":
+        if options.header != "no" and _repeats(cells, raw):
             problems.add(f"line {line}: repeats the header; delete it")
         elif not _fits(cells, len(names)):
             problems.add(
@@ -118,6 +118,17 @@ def _are_labels(counts: Counter[str], rows: int, nulls: frozenset[str]) -> bool:
     plain = others and not any(re.fullmatch(r"-?[\d.,]+", word) for word in others)
     short = all(len(word) <= _LONGEST_LABEL for word in others)
     return bool(words and few and plain and short) and max(counts[word] for word in words) > 1
+
+
+def _repeats(cells: Cells, names: list[str]) -> bool:
+    """Return whether a row is the header again, from files that were joined.
+
+    Case does not count in a header of several columns; in one column, it may be a word of a list.
+    """
+    if cells == names:
+        return True
+    plain, known = ([str(cell).strip().casefold() for cell in row] for row in (cells, names))
+    return len(names) > 1 and plain == known
 
 
 def _is_blank(cells: Cells) -> bool:

@@ -6,7 +6,7 @@ import csv
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, pairwise
 from typing import Any
 
@@ -182,7 +182,7 @@ def _rows(
     spaced = _is_spaced(lines, separator)
     number, columns, begun = lines.number, 0, False
     try:
-        for row in _reader(noted(), separator, literal, spaced):
+        for row in _reader(_plain(noted()), separator, literal, spaced):
             columns = columns or len(row)
             if len(taken) > 1 and all(_looks_whole(line, columns, separator) for line in taken):
                 place = f"lines {number} to {number + len(taken) - 1}"
@@ -204,6 +204,11 @@ def _rows(
             raise Fault(f"line {number}: {what}; {QUOTES}") from None
         what = f"text after a closing quotation mark ({error})"
         raise Fault(f"line {number}: {what}; {QUOTES}") from None
+
+
+def _plain(lines: Iterable[str]) -> Iterator[str]:
+    """Yield lines without the BOM that a second file brings if files are joined."""
+    return (line.removeprefix("\ufeff") for line in lines)
 
 
 def _reader(lines: Iterator[str], separator: str, literal: bool, spaced: bool) -> Any:
@@ -238,7 +243,7 @@ def _is_literal(lines: Lines, separator: str, options: Options) -> bool:
         return options.quotes == "text"
     if separator != "\t" or not lines.has('"') or lines.has('""'):
         return False
-    cells = (line.rstrip("\r\n").split("\t") for line in lines if line.strip("\r\n"))
+    cells = (line.rstrip("\r\n").split("\t") for line in _plain(lines) if line.strip("\r\n"))
     columns, rows = len(next(cells, ())), 1
     all_marked, some_marked, last = [True] * columns, False, list[str]()
     for last in cells:
@@ -254,7 +259,7 @@ def _is_literal(lines: Lines, separator: str, options: Options) -> bool:
         return False
     counts = Counter[int]()
     try:
-        counts.update(len(row) for row in _reader(iter(lines), separator, False, False) if row)
+        counts.update(len(row) for row in _reader(_plain(lines), separator, False, False) if row)
     except csv.Error:
         return True
     return {*counts} != {columns} or (counts[columns] == rows and some_marked)

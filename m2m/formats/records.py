@@ -233,7 +233,7 @@ def _read(source: ByteSource, kind: str, inner: str, options: Options, first: in
 
 def _lines(text: str) -> Iterator[Record]:
     for number, line in enumerate(re.split("\r\n|\n|\r", text), 1):
-        if line.strip():
+        if (line := line.removeprefix("\ufeff")).strip():  # a BOM from files that were joined
             yield Record({"text": line}, number)
 
 

@@ -18,7 +18,7 @@ from m2m.commands.data_check import check_data
 from m2m.commands.init import start_recipe
 from m2m.commands.init_files import Wanted
 from m2m.dataset import Row, encode, load_dataset
-from m2m.dataset.row_source import as_source
+from m2m.dataset.row_source import as_source, open_source
 from m2m.dataset.rows import read_rows
 from m2m.errors import InputError
 from m2m.evaluate.targets import load_target
@@ -275,6 +275,12 @@ def test_null_fields_are_left_out(tmp_path: Path) -> None:
         ("a.jsonl", '{"prompt":"a","completion":"b"}\n{"prompt":"c","com', "line 2.*cut off"),
         ("a.jsonl", "Not Found\n", "found 'Not Found'"),
         ("a.csv", "prompt,completion\na,b\nprompt,completion\n", "line 3: repeats the header"),
+        ("a.csv", "Question,Answer\na,b\nquestion, ANSWER\n", "line 3: repeats the header"),
+        (
+            "a.csv",
+            "\ufeffquestion,answer\na,b\n\ufeffquestion,answer\n",
+            "line 3: repeats the head",
+        ),
         ("a.csv", "kitabu,book\nnyumba,house\n", "means that line 1 is a row"),
         ("a.json", json.dumps([{"conversation": [ASK, REPLY]}]), 'messages = "{conversation}"'),
         ("a.jsonl", '{"prompt": "a", "chosen": "b", "rejected": "c"}\n', 'completion = "{chosen}"'),
@@ -285,6 +291,35 @@ def test_refusals_say_what_to_write(tmp_path: Path, name: str, text: str, words:
     with pytest.raises(InputError) as caught:
         load_dataset(file_of(tmp_path, name, text))
     assert re.search(words, f"{caught.value.message} {caught.value.hint}")
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv"])
+@pytest.mark.parametrize("quoted", [False, True], ids=["bare", "quoted"])
+def test_a_bom_of_joined_files_is_no_text(tmp_path: Path, ending: str, quoted: bool) -> None:
+    separator, mark = {"csv": ",", "tsv": "\t"}[ending], '"' * quoted
+    lines = [separator.join(f"{mark}{cell}{mark}" for cell in row) for row in ("pc", "ab", "de")]
+    text = "\n".join(lines).replace(f"{mark}p", f"{mark}prompt", 1)
+    text = text.replace(f"{separator}{mark}c", f"{separator}{mark}completion", 1)
+    whole = file_of(tmp_path, f"a.{ending}", text)
+    head, _, last = text.rpartition("\n")
+    joined = file_of(tmp_path, f"b.{ending}", f"\ufeff{head}\n\ufeff{last}\n")
+    assert [row.sides for row in load_dataset(joined)] == [("a", "b"), ("d", "e")]
+    assert [*load_dataset(joined)] == [*load_dataset(whole)]
+
+
+def test_a_bom_of_joined_texts_is_no_text(tmp_path: Path) -> None:
+    path = file_of(tmp_path, "a.txt", "\ufeffHabari ya leo\n\ufeffJua linawaka\n\ufeff\n")
+    assert [row.text for row in load_dataset(path)] == ["Habari ya leo", "Jua linawaka"]
+    one, other = (
+        file_of(tmp_path, f"b.{name}", f"\ufeff{name}\n\ufeffa\n") for name in ("en", "sw")
+    )
+    rows = open_source((one, other)).records
+    assert [row.fields["sw"] for row in rows] == ["sw", "a"]
+
+
+def test_one_word_that_is_also_the_header_is_a_row(tmp_path: Path) -> None:
+    rows = load_dataset(file_of(tmp_path, "a.csv", "text\nHabari\nText\n"))
+    assert [row.text for row in rows] == ["Habari", "Text"]
 
 
 def test_rows_with_the_same_fault_are_one_line_of_data_check(tmp_path: Path) -> None:
