@@ -1,16 +1,18 @@
 """Ask which direction is meant if a file has translations into several languages.
 
 A model that is not told the language of the answer can only guess it. A column with the language or
-the direction has to be part of the question, or to pick the rows.
+the direction has to be part of the question, or to pick the rows. A column `lang` alone may be the
+language of the question; it decides if the same questions have other answers in another language.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from m2m.counted import counted
 from m2m.dataset.mapping import RowMapping
@@ -22,12 +24,22 @@ from m2m.recipe.new_recipe import toml_value
 _INTO = re.compile(r"(target|tgt|trg|output|to|dst)_?(lang|language)(_?code)?")
 _FROM = re.compile(r"(source|src|input|from)_?(lang|language)(_?code)?")
 _BOTH = re.compile(r"(translation_?)?direction|(lang|languages?)_?pair|pair")
+_LANGUAGE = re.compile(r"(lang|language|locale)(_?(code|name|id))?")
+_FEWEST, _SHARED = 2, 0.05  # questions with answers in two languages; of all different questions
 _MOST = 3
 _LOOKED_AT = 200  # rows that show the columns
 
 
-def refuse_directions(path: Path, records: Sequence[Record], mapping: RowMapping) -> None:
+def refuse_directions(
+    path: Path, records: Sequence[Record], mapping: RowMapping, sides: Sequence[tuple[str, str]]
+) -> None:
     """Refuse translations into several languages, unless the mapping names the direction.
+
+    Args:
+        path: named in errors.
+        records: the rows.
+        mapping: how they are read.
+        sides: the question and the answer of each row.
 
     Raises:
         Choice: names the directions, and the lines of a recipe that settle it.
@@ -39,6 +51,8 @@ def refuse_directions(path: Path, records: Sequence[Record], mapping: RowMapping
     columns = dict.fromkeys(name for r in records[:_LOOKED_AT] for name in field_names(r.fields))
     kinds = {name: _kind(name) for name in columns}
     deciding = [name for name, kind in kinds.items() if kind in ("into", "both")]
+    if not deciding:
+        _refuse_languages(path, records, mapping, sides)
     if not deciding or known & {*deciding}:
         return
     name = deciding[0]
@@ -48,30 +62,61 @@ def refuse_directions(path: Path, records: Sequence[Record], mapping: RowMapping
     froms = [other for other, kind in kinds.items() if kind == "from"]
     names = [*froms[:1], name] if kinds[name] == "into" else [name]
     counts = Counter(zip(*(_values(records, column) for column in names), strict=True))
-    raise _mixed(path, counts, names, mapping)
+    mixed = f"translates in {counted(len(counts), 'direction')}, "
+    raise _mixed(f"{path}: {mixed}", counts, _ways(counts, names, records, mapping))
 
 
-def _mixed(
-    path: Path, counts: Counter[tuple[str, ...]], names: Sequence[str], mapping: RowMapping
-) -> Choice:
-    choice = _ways(counts, names, mapping)
+def _refuse_languages(
+    path: Path, records: Sequence[Record], mapping: RowMapping, sides: Sequence[tuple[str, str]]
+) -> None:
+    """Refuse the same questions with answers in several languages, as a column `lang` has them.
+
+    Raises:
+        Choice: as `refuse_directions`.
+    """
+    known = {name for template in mapping.templates for name in names_in(template)}
+    known |= {name for name, _ in mapping.where}
+    columns = dict.fromkeys(name for r in records[:_LOOKED_AT] for name in field_names(r.fields))
+    for name in columns:
+        if name in known or not _LANGUAGE.fullmatch(_last(name)):
+            continue
+        values = _values(records, name)
+        if len({*values} - {""}) < 2:
+            continue
+        answered: dict[int, tuple[str, int]] = {}  # hashes: a large file does not fit into memory
+        shared = set[int]()
+        for language, (question, answer) in zip(values, sides, strict=True):
+            key, said = hash(question), hash(answer)
+            first, first_said = answered.setdefault(key, (language, said))
+            if first != language and first_said != said:
+                shared.add(key)
+        if len(shared) >= max(_FEWEST, _SHARED * len(answered)):
+            counts = Counter[tuple[str, ...]]((value,) for value in values if value)
+            mixed = f"{len(shared):,} questions have answers in {len(counts):,} languages, "
+            raise _mixed(f"{path}: {mixed}", counts, _ways(counts, [name], records, mapping))
+
+
+def _mixed(begin: str, counts: Counter[tuple[str, ...]], choice: list[Way]) -> Choice:
     listed = ", ".join(
         f"{' to '.join(values)} ({count:,})" for values, count in counts.most_common(_MOST)
     )
     more = f" and {len(counts) - _MOST} more" if len(counts) > _MOST else ""
-    picked, said, every = (way.mapping.as_fields("dataset") for way in choice)
+    picked, *said, every = (way.mapping.as_fields("dataset") for way in choice)
+    asked = f"say it in the question: prompt = {toml_value(said[0]['prompt'])}; or " if said else ""
     return Choice(
-        f"{path}: translates in {counted(len(counts), 'direction')}, {listed}{more}, and the "
-        "question does not say which one is meant",
-        f"say it in the question: prompt = {toml_value(said['prompt'])}; or use one direction: "
-        f"where = {toml_value(picked['where'])}; if all rows are meant as they are, write "
-        f"where = {toml_value(every['where'])}",
+        f"{begin}{listed}{more}, and the question does not say which one is meant",
+        f"{asked}use one alone: where = {toml_value(picked['where'])}; if all rows are meant as "
+        f"they are, write where = {toml_value(every['where'])}",
         choice,
     )
 
 
+def _last(name: str) -> str:
+    return re.sub(r"\W+", "_", name.rpartition(".")[2].strip().lower())
+
+
 def _kind(name: str) -> str:
-    last = re.sub(r"\W+", "_", name.rpartition(".")[2].strip().lower())
+    last = _last(name)
     kinds = {"into": _INTO, "from": _FROM, "both": _BOTH}
     return next((kind for kind, pattern in kinds.items() if pattern.fullmatch(last)), "")
 
@@ -81,15 +126,32 @@ def _values(records: Sequence[Record], name: str) -> list[str]:
     return ["" if is_empty(value) else word_key(value) for value in values]
 
 
-def _ways(counts: Counter[tuple[str, ...]], names: Sequence[str], mapping: RowMapping) -> list[Way]:
-    """Return the largest direction alone, all with the direction in the question, and all."""
+def _ways(
+    counts: Counter[tuple[str, ...]],
+    names: Sequence[str],
+    records: Sequence[Record],
+    mapping: RowMapping,
+) -> list[Way]:
+    """Return the largest direction alone, all with the direction in the question, and all.
+
+    The second is left out if the rows' format does not show which column is the question.
+    """
     (largest, _), *_ = counts.most_common(1)
     one = tuple((name, (value,)) for name, value in zip(names, largest, strict=True))
-    said = " -> ".join(f"{{{name}}}" for name in names)
-    prompt, answer = mapping.prompt or "{prompt}", mapping.answer or "{completion}"
     every = (names[-1], tuple(dict.fromkeys(values[-1] for values in counts)))
-    return [
+    ways = [
         Way(replace(mapping, where=(*mapping.where, *one))),
-        Way(replace(mapping, prompt=f"{said}: {prompt}", answer=answer)),
         Way(replace(mapping, where=(*mapping.where, every))),
     ]
+    fields = records[0].fields
+    prompt = mapping.prompt or _column(fields, ("prompt", "question"))
+    answer = mapping.answer or _column(fields, ("completion", "answer"))
+    if prompt and answer:
+        said = " -> ".join(f"{{{name}}}" for name in names)
+        ways.insert(1, Way(replace(mapping, prompt=f"{said}: {prompt}", answer=answer)))
+    return ways
+
+
+def _column(fields: Mapping[str, Any], names: Sequence[str]) -> str:
+    """Return the template of the first column that a row has as text; "" if there is none."""
+    return next((f"{{{name}}}" for name in names if isinstance(fields.get(name), str)), "")

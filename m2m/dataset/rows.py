@@ -126,7 +126,7 @@ def read_rows(source: Path | Text | RowSource, mapping: RowMapping = AS_IT_IS) -
         lines = (record.line for record in kept)
         refuse_listed(source.path, zip(texts, lines, strict=True), len(texts))
         refuse_marks(source.path, kept, texts, mapping)
-        refuse_directions(source.path, kept, mapping)
+        refuse_directions(source.path, kept, mapping, made(read.rows, lambda row: row.sides))
     skipped = source.skipped + len(read.problems) if source.skips else 0
     words = [word for word in (notes, left_out(skipped)) if word]
     return replace(read, notes=(*source.notes, *words, *read.notes), skipped=skipped)

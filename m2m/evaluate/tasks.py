@@ -165,8 +165,8 @@ def _refuse_unfit(
     """
     if kind == "text":
         return
+    sides = [(example.prompt, example.answer) for example in examples]
     if kind == "answer" and not mapping.prompt:
-        sides = [(example.prompt, example.answer) for example in examples]
         refuse_same_question(path, records, sides)
     named = [name for template in mapping.templates for name in names_in(template)]
     named += [name for name, _ in mapping.where]
@@ -175,7 +175,8 @@ def _refuse_unfit(
     lines = (record.line for record in records)
     refuse_listed(path, zip(answers, lines, strict=True), len(answers))
     refuse_marks(path, records, answers, mapping)
-    refuse_directions(path, records, mapping)
+    asked = [(f"{example.system}\n{example.prompt}", example.answer) for example in examples]
+    refuse_directions(path, records, mapping, asked)
 
 
 def _example(record: Record, kind: Kind, mapping: RowMapping) -> Example:

@@ -153,6 +153,56 @@ def test_translations_in_two_directions_are_asked_about(folder: Path, kind: str)
     assert found.exit_code
 
 
+LANGUAGES: dict[str, tuple[str, tuple[str, str], str]] = {
+    "lang": ("lang", ("source", "target"), "{lang}: {source}"),
+    "language": ("language", ("prompt", "completion"), "{language}: {prompt}"),
+    "lang_code": ("lang_code", ("question", "answer"), "{lang_code}: {question}"),
+    "an instruction": ("Language", ("instruction", "output"), "{Language}: {instruction}"),
+}
+
+
+@pytest.mark.parametrize("kind", LANGUAGES)
+def test_questions_with_answers_in_two_languages_are_asked_about(folder: Path, kind: str) -> None:
+    name, (asked, answered), prompt = LANGUAGES[kind]
+    rows = [
+        {asked: f"a{n // 2}", answered: f"b{n}", name: ("swh", "yor")[n % 2]} for n in range(10)
+    ]
+    write_jsonl(folder / "a.jsonl", rows)
+    status, output, lines = init("a.jsonl")
+    assert status == 1
+    assert "5 questions have answers in 2 languages, swh (5), yor (5)" in " ".join(output.split())
+    one, said, every = (read_rows(typed(line)) for line in lines)
+    assert one == [(f"a{n // 2}", f"b{n}") for n in range(0, 10, 2)]
+    assert len(every) == len(said) == 10
+    assert said[0][0] == "swh: a0"
+    assert f'prompt = "{prompt}"' in output
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        lambda n: {"source": f"a{n}", "target": f"b{n // 2}"},  # the language of the question
+        lambda n: {"source": f"a{n // 2}", "target": f"b{n // 2}"},  # the same answers
+        lambda n: {"source": "sawa" if n < 2 else f"a{n}", "target": f"b{n}"},  # one by chance
+    ],
+)
+def test_a_language_that_decides_no_answer_is_no_question(
+    folder: Path, row: Callable[[int], Fields]
+) -> None:
+    write_jsonl(folder / "a.jsonl", [{**row(n), "lang": ("sw", "yo")[n % 2]} for n in range(10)])
+    assert init("a.jsonl")[0] == 0
+
+
+def test_a_target_with_answers_in_two_languages_is_asked_about(folder: Path) -> None:
+    rows = [
+        {"prompt": f"a{n // 2}", "answer": f"b{n}", "lang": ("sw", "yo")[n % 2]} for n in range(10)
+    ]
+    write_jsonl(folder / "dev.jsonl", rows)
+    found = CliRunner().invoke(cli, ["data", "preview", "--target", "dev.jsonl"])
+    assert found.exit_code
+    assert 'prompt = "{lang}: {prompt}"' in " ".join(found.output.split())
+
+
 def test_translations_into_one_language_are_no_question(folder: Path) -> None:
     rows = [
         {"source": f"a{n}", "target": f"b{n}", "source_lang": ("sw", "ha")[n % 2],
