@@ -77,6 +77,7 @@ def load_harness(
     # Use the merged keys, so that an included file's keys count as if they were written here.
     plain = json.loads(json.dumps(dict(config.keys), default=str))
     modules = functions.marks()
+    config = replace(config, notes=(*config.notes, *_moments(task.read, str(plain) + str(modules))))
     mark = fingerprint(task=plain, rows=marks, **({"modules": modules} if modules else {}))
     form = Form(
         style="raw",
@@ -123,6 +124,18 @@ def reframed(task: Task) -> Task:
         )
     examples = tuple(replace(example, contexts=()) for example in task.examples)
     return replace(task, examples=examples, form=replace(task.form, prefix=prefix or ""))
+
+
+def _moments(read: Sequence[TaskRows], keys: str) -> list[str]:
+    """Return a note about the columns of moments that the task asks."""
+    found = dict.fromkeys(name for rows in read for name in rows.moments if name in keys)
+    if not found:
+        return []
+    return [
+        f"the texts of {', '.join(found):.100} are all dates or times, which lm-eval reads as "
+        "moments and writes as 2020-01-31 00:00:00, and so does m2m; to ask other texts, write "
+        "them in the data in another form, such as 31 January 2020"
+    ]
 
 
 def _is_template(config: Config) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from m2m.errors import InputError
+from m2m.evaluate.json_types import typed_rows
 from m2m.evaluate.task_files import TaskFiles, names
 from m2m.evaluate.task_sets import FORM, SplitFiles, files_of, folder_of, matching
 from m2m.formats.records import read_records
@@ -34,12 +35,14 @@ class TaskRows:
         lines: of each row in its file.
         files: that they come from.
         marks: hashes of these files.
+        moments: names of JSON columns whose texts are moments.
     """
 
     fields: Sequence[dict[str, Any]]
     lines: Sequence[int]
     files: tuple[Path, ...]
     marks: tuple[str, ...] = ()
+    moments: tuple[str, ...] = ()
 
     @property
     def columns(self) -> list[str]:
@@ -147,8 +150,8 @@ class TaskData:
                 lines += [line for _, line in table]
                 marks.append(text.sha256)
                 continue
-            is_json = "json" in file.name and form.get("field")
-            read = self._reader.rows(file / str(form["field"]) if is_json else file)
+            in_field = "json" in file.name and form.get("field")
+            read = self._reader.rows(file / str(form["field"]) if in_field else file)
             records = read_records(read)
             rows += [record.fields for record in records]
             lines += [record.line for record in records]
@@ -156,10 +159,13 @@ class TaskData:
         columns = dict.fromkeys(name for row in rows for name in row)
         if any(len(row) != len(columns) for row in rows):
             rows = [{name: row.get(name) for name in columns} for row in rows]
+        moments: list[str] = []
+        if rows and all("json" in file.name for file in files):
+            rows, moments = typed_rows(rows, moments=not form.get("field"))
         if not rows:
             shown = ", ".join(map(str, files[:3]))
             raise InputError(f"{shown}: no rows", "a task needs an example")
-        return TaskRows(rows, lines, tuple(files), tuple(marks))
+        return TaskRows(rows, lines, tuple(files), tuple(marks), tuple(moments))
 
     def _table(
         self, file: Path, text: str, options: Mapping[str, Any]

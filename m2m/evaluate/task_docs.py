@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from m2m.errors import InputError
+from m2m.evaluate.json_types import typed_rows
 from m2m.evaluate.task_config import Config, Side
 from m2m.evaluate.task_data import TaskData, TaskRows
 from m2m.evaluate.task_functions import TaskFunctions, remedy
@@ -99,7 +100,8 @@ class TaskDocs:
                 f"{self.config.path}: `process_docs` leaves no row of {rows.name}",
                 "a task needs an example: see that these are the rows that it expects",
             )
-        return TaskRows(fields, lines, rows.files, rows.marks)
+        fields, _ = typed_rows(fields, moments=False)
+        return TaskRows(fields, lines, rows.files, rows.marks, rows.moments)
 
     def docs(self, rows: TaskRows, side: Side, columns: Sequence[str], *, head: bool) -> list[Doc]:
         """Return the keys' values of all rows.

@@ -161,7 +161,7 @@ def _value(value: Any, column: str) -> Any:
     if isinstance(value, decimal.Decimal):
         return str(value)
     if isinstance(value, datetime.datetime | datetime.date | datetime.time):
-        return value.isoformat()
+        return str(value)  # as a template of Hugging Face's rows writes it
     return value if value is None or isinstance(value, str | int | bool) else str(value)
 
 

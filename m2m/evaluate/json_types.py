@@ -1,0 +1,94 @@
+"""Types of the columns of JSON rows, as `datasets` reads them (packaged_modules/json/json.py).
+
+Arrow gives a column one type: numbers of which one has a point are all floats, texts that are all
+moments are moments, and objects have their fields in the order of the first row. A column that has
+no such type is kept as it is, as are objects whose fields differ (there the type `Json`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+# arrow/util/value_parsing.h, ParseTimestampISO8601, for whole seconds.
+_MOMENT = re.compile(
+    r"(\d{4}-\d\d-\d\d)(?:[ T](\d\d(?::\d\d(?::\d\d)?)?)(?:Z|([-+])(\d\d)(?::?(\d\d))?)?)?",
+    re.ASCII,
+)
+Rows = list[dict[str, Any]]
+
+
+def typed_rows(rows: Rows, *, moments: bool = True) -> tuple[Rows, list[str]]:
+    """Return rows that have the same fields with the types of their columns.
+
+    A moment becomes the text that a template writes of it: "2020-01-01 00:00:00".
+
+    Args:
+        rows: as JSON has them.
+        moments: whether texts may be moments.
+
+    Returns:
+        The rows, and the names of the columns that have moments.
+    """
+    made, found = dict[str, list[Any]](), []
+    for name in rows[0] if rows else ():
+        column = [row[name] for row in rows]
+        made[name] = _column(column, _one_type if moments else _numbers)
+        if moments and made[name] != column and _column(column, _numbers) != made[name]:
+            found.append(name)
+    return [{name: made[name][place] for name in row} for place, row in enumerate(rows)], found
+
+
+def _column(values: Sequence[Any], leaf: Callable[[list[Any]], list[Any]]) -> list[Any]:
+    """Return values of one place in all rows with one type, None where they are None."""
+    places = [place for place, value in enumerate(values) if value is not None]
+    filled = [values[place] for place in places]
+    if filled and all(isinstance(value, dict) for value in filled):
+        filled = _objects(filled, leaf)
+    elif filled and all(isinstance(value, list) for value in filled):
+        rest = iter(_column([item for value in filled for item in value], leaf))
+        filled = [[next(rest) for _ in value] for value in filled]
+    elif filled:
+        filled = leaf(filled)
+    made = list(values)
+    for place, value in zip(places, filled, strict=True):
+        made[place] = value
+    return made
+
+
+def _objects(
+    values: Sequence[dict[str, Any]], leaf: Callable[[list[Any]], list[Any]]
+) -> list[dict[str, Any]]:
+    first = values[0]
+    if not first or any(value.keys() != first.keys() for value in values):
+        return list(values)
+    made = {name: _column([value[name] for value in values], leaf) for name in first}
+    return [{name: made[name][place] for name in first} for place in range(len(values))]
+
+
+def _numbers(values: list[Any]) -> list[Any]:
+    kinds = set(map(type, values))
+    return [float(value) for value in values] if kinds == {int, float} else values
+
+
+def _one_type(values: list[Any]) -> list[Any]:
+    if not isinstance(values[0], str):
+        return _numbers(values)
+    made = [_moment(value) for value in values]
+    return values if None in made else made
+
+
+def _moment(value: Any) -> str | None:
+    """Return the text of a moment in UTC; None if the value is none."""
+    match = _MOMENT.fullmatch(value) if isinstance(value, str) else None
+    if not match:
+        return None
+    day, time, sign, hours, minutes = match.groups()
+    try:
+        moment = datetime.fromisoformat(f"{day} {time or '00'}")
+        away = timedelta(hours=int(hours or 0), minutes=int(minutes or 0))
+        return str(moment + away if sign == "-" else moment - away)
+    except (ValueError, OverflowError):
+        return None
