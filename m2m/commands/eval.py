@@ -77,7 +77,7 @@ class Evaluated:
     @property
     def reported(self) -> list[Reported]:
         """Return the metrics in lm-evaluation-harness's form: a task file's, or else m2m's."""
-        return self.of_task[0] or own(self.scores)
+        return self.of_task[0] or own(self.scores, "m2m_" if self.task.harness else "")
 
     def as_json(self) -> dict[str, Any]:
         """Return one of the `results` of `m2m eval --json`."""

@@ -131,7 +131,7 @@ def _of_groups(summary: Mapping[str, Any], groups: Sequence[GroupResult]) -> dic
         "group_subtasks": {
             each.group.name: [m.name for m in each.group.members] for each in groups
         },
-        "versions": {**summary["versions"], **dict.fromkeys(rows, "N/A")},
+        "versions": summary["versions"] | {g.group.name: g.group.version for g in groups},
         "higher_is_better": higher,
         "n-shot": shots,
     }

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from m2m.counted import are, counted
 from m2m.dataset.examples import Example, Kind, facet
 from m2m.errors import InputError, Problems
+from m2m.evaluate.json_types import about_moments
 from m2m.evaluate.prompts import Form
 from m2m.evaluate.task_config import Config, read_config
 from m2m.evaluate.task_data import TaskData, TaskRows
@@ -77,7 +78,9 @@ def load_harness(
     # Use the merged keys, so that an included file's keys count as if they were written here.
     plain = json.loads(json.dumps(dict(config.keys), default=str))
     modules = functions.marks()
-    config = replace(config, notes=(*config.notes, *_moments(task.read, str(plain) + str(modules))))
+    moments = [name for rows in task.read for name in rows.moments]
+    noted = about_moments(moments, str(plain) + str(modules))
+    config = replace(config, notes=(*config.notes, *noted))
     mark = fingerprint(task=plain, rows=marks, **({"modules": modules} if modules else {}))
     form = Form(
         style="raw",
@@ -126,18 +129,6 @@ def reframed(task: Task) -> Task:
     return replace(task, examples=examples, form=replace(task.form, prefix=prefix or ""))
 
 
-def _moments(read: Sequence[TaskRows], keys: str) -> list[str]:
-    """Return a note about the columns of moments that the task asks."""
-    found = dict.fromkeys(name for rows in read for name in rows.moments if name in keys)
-    if not found:
-        return []
-    return [
-        f"the texts of {', '.join(found):.100} are all dates or times, which lm-eval reads as "
-        "moments and writes as 2020-01-31 00:00:00, and so does m2m; to ask other texts, write "
-        "them in the data in another form, such as 31 January 2020"
-    ]
-
-
 def _is_template(config: Config) -> bool:
     return "{" in str(config.keys.get("description") or "")
 
@@ -158,6 +149,7 @@ class _Loader:
         # The split with which the harness compares the solved examples' one.
         self._tested = keys.get("test_split") if part == "test" else names[0]
         self.read: list[TaskRows] = []
+        self._lists = False  # whether the first row has a list of answers
 
     def examples(self, seed: int) -> tuple[list[Example], tuple[Example, ...]]:
         """Return the examples, and those from which solved ones are drawn.
@@ -169,6 +161,7 @@ class _Loader:
         rows = self._docs.rows(self._split, config.keys.get("process_docs"))
         self.read.append(rows)
         docs = self._docs.docs(rows, config.asked, rows.columns, head=True)
+        self._lists = isinstance(docs[0].target, list)
         inside = isinstance(docs[0].text, int) and config.asked.choice is not None
         pool = self._pool(rows, docs, inside)
         drawn = self._drawn(docs, pool, seed)
@@ -343,7 +336,24 @@ class _Loader:
         answers = target if isinstance(target, list) else [target]
         if not answers or any(not isinstance(a, str | int | float) for a in answers):
             raise InputError(f"doc_to_target gives {target!r:.40}, expected a text or texts")
+        if self._config.kind == "generate_until":
+            _refuse_mixed(target, lists=self._lists)
         return tuple(map(str, answers))
+
+
+def _refuse_mixed(target: Any, *, lists: bool) -> None:
+    """Refuse answers that lm-eval compares otherwise than the first row lets one expect."""
+    if isinstance(target, list) != lists:
+        first = "a list" if lists else "one answer"
+        raise InputError(
+            f"doc_to_target gives {target!r:.40}, and for the first row {first}: lm-eval reads all "
+            "rows as the first one; give a list for each row, or for none"
+        )
+    if lists and not all(isinstance(answer, str) for answer in target):
+        raise InputError(
+            f"doc_to_target gives {target!r:.40}, a list of numbers, which no written answer "
+            "equals in lm-eval; give texts"
+        )
 
 
 def _refuse_fault(doc: Doc) -> None:

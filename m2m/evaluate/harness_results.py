@@ -64,10 +64,14 @@ def reported(task: Task, scores: Scores) -> tuple[list[Reported], tuple[str, ...
     return made, notes
 
 
-def own(scores: Scores) -> list[Reported]:
-    """Return m2m's own metrics in the same form, for a target of rows."""
+def own(scores: Scores, before: str = "") -> list[Reported]:
+    """Return m2m's own metrics in the same form, with a text before each name.
+
+    A target of rows has no other metrics. For a task file none of whose metrics m2m has, the names
+    must not be those of lm-eval's other metrics.
+    """
     return [
-        Reported(m.name, "none", m, m.higher_is_better, m.measure(scores), scores)
+        Reported(before + m.name, "none", m, m.higher_is_better, m.measure(scores), scores)
         for m in metrics_of(scores)
     ]
 
@@ -75,7 +79,7 @@ def own(scores: Scores) -> list[Reported]:
 def _after_filters(config: Config, task: Task, scores: Scores) -> Iterator[tuple[Pipeline, Scores]]:
     """Yield each list of filters with the scores after it."""
     if config.kind != "generate_until":
-        yield config.pipelines[0], scores
+        yield from ((pipeline, scores) for pipeline in config.pipelines)
         return
     rows, right = [e.fields for e in task.examples], [e.references for e in task.examples]
     name = str(task.path)
@@ -94,7 +98,8 @@ def _metrics(config: Config, task: Task) -> tuple[dict[str, tuple[Metric, bool]]
     texts = [example.answer for example in task.examples] if task.kind == "text" else []
     most = max(len(example.choices) for example in task.examples)
     made, notes = {}, []
-    for entry in given:
+    # Of two with one name the last one counts, as in ConfigurableTask.__init__.
+    for entry in {_short(entry.get("metric")): entry for entry in given}.values():
         name, aggregation = _short(entry.get("metric")), _short(entry.get("aggregation") or "")
         by_code = isinstance(entry.get("metric"), Tagged)
         if config.kind == "generate_until" and aggregation == "f1":

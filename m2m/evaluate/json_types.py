@@ -41,6 +41,18 @@ def typed_rows(rows: Rows, *, moments: bool = True) -> tuple[Rows, list[str]]:
     return [{name: made[name][place] for name in row} for place, row in enumerate(rows)], found
 
 
+def about_moments(columns: Sequence[str], keys: str) -> list[str]:
+    """Return a note about the columns of moments that the keys of a task file name."""
+    found = dict.fromkeys(name for name in columns if name in keys)
+    if not found:
+        return []
+    return [
+        f"the texts of {', '.join(found):.100} are all dates or times, which lm-eval reads as "
+        "moments and writes as 2020-01-31 00:00:00, and so does m2m; to ask other texts, write "
+        "them in the data in another form, such as 31 January 2020"
+    ]
+
+
 def _column(values: Sequence[Any], leaf: Callable[[list[Any]], list[Any]]) -> list[Any]:
     """Return values of one place in all rows with one type, None where they are None."""
     places = [place for place, value in enumerate(values) if value is not None]

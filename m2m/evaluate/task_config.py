@@ -127,8 +127,8 @@ class Config:
 
     @property
     def exact(self) -> Mapping[str, Any]:
-        """Return the options of `exact_match`, such as ignore_case."""
-        listed = self.keys.get("metric_list") or []
+        """Return the options of `exact_match`, such as ignore_case; the last one counts."""
+        listed = reversed(self.keys.get("metric_list") or [])
         found: Mapping[str, Any] = next(
             (each for each in listed if each.get("metric") == "exact_match"), {}
         )

@@ -64,12 +64,14 @@ class Group:
         alias: its name in tables.
         members: tasks and groups, in order.
         aggregates: its numbers.
+        version: of its metadata, as a text; "N/A" if it has none.
     """
 
     name: str
     alias: str
     members: tuple[Member | Group, ...]
     aggregates: tuple[Aggregate, ...] = ()
+    version: str = "N/A"
 
     @property
     def tasks(self) -> list[Member]:
@@ -142,7 +144,9 @@ class _Builder:
                 members[member.name] = member
         alias = keys.get("group_alias")
         aggregates = tuple(aggregates_of(path, keys.get("aggregate_metric_list")))
-        return Group(name, str(alias or name), tuple(members.values()), aggregates)
+        about = keys.get("metadata")
+        version = str(about.get("version", "N/A")) if isinstance(about, Mapping) else "N/A"
+        return Group(name, str(alias or name), tuple(members.values()), aggregates, version)
 
     def _members(
         self, group: str, path: Path, item: Any, changes: Mapping[str, Any], depth: int

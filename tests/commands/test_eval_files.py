@@ -90,3 +90,53 @@ def test_a_name_leads_nowhere_else_and_is_there_once(tmp_path: Path) -> None:
     compared = compare_models([str(model)], paths, Target("t", paths[0]))
     with pytest.raises(InputError, match="two of the tasks are called 'same'"):
         write_results(compared, tmp_path / "out", STARTED)
+
+
+def test_each_list_of_filters_and_the_last_of_two_metrics_count(tmp_path: Path) -> None:
+    """As in lm-eval 0.4.13, which writes these keys, versions, and 1.0 for the second task."""
+    rows = [{"q": f"ask {i}", "g": "Ja"} for i in range(3)]
+    write_jsonl(tmp_path / "d.jsonl", rows)
+    keys = {"dataset_path": "json", "dataset_kwargs": {"data_files": {"test": "d.jsonl"}}}
+    keys |= {"test_split": "test", "doc_to_text": "q"}
+    take = [{"function": "take_first"}]
+    regex = [{"function": "regex", "regex_pattern": "ZZZ", "fallback": "ja"}, *take]
+    choices = {
+        **keys,
+        "task": "choose",
+        "output_type": "multiple_choice",
+        "doc_to_choice": ["ja", "no"],
+        "doc_to_target": 0,
+        "filter_list": [{"name": "first", "filter": take}, {"name": "second", "filter": take}],
+    }
+    text = {**keys, "output_type": "generate_until", "doc_to_target": "g"}
+    text["generation_kwargs"] = {"max_gen_toks": 2, "until": []}
+    exact = {"metric": "exact_match"}
+    twice = {
+        **text,
+        "task": "twice",
+        "filter_list": [{"name": "k", "filter": regex}],
+        "metric_list": [exact, {**exact, "ignore_case": True}],
+    }
+    unknown = {**text, "task": "unknown", "metric_list": [{"metric": "f1", "aggregation": "f1"}]}
+    group = {"group": "all", "task": ["choose", "twice", "unknown"], "metadata": {"version": 3.0}}
+    for name, made in (("c", choices), ("t", twice), ("u", unknown), ("g", group)):
+        (tmp_path / f"{name}.yaml").write_text(json.dumps(made), encoding="utf-8")
+    compared = compare_models(
+        [str(pico_gguf(tmp_path / "pico.gguf"))], [tmp_path / "g.yaml"], Target("t", tmp_path)
+    )
+    written_files = write_results(compared, tmp_path / "out", STARTED)
+    data = json.loads(written_files[-1].read_text(encoding="utf-8"))
+    results, about = data["results"], ("name", "alias", "sample_len")
+    assert [key for key in results["choose"] if key not in about and "stderr" not in key] == [
+        *("acc,first", "acc_norm,first", "acc,second", "acc_norm,second")
+    ]
+    samples = written_files[0].read_text(encoding="utf-8").splitlines()
+    assert [json.loads(row)["filter"] for row in samples] == ["first"] * 3 + ["second"] * 3
+    assert results["twice"]["exact_match,k"] == 1.0
+    assert data["versions"] == {
+        "all": "3.0",
+        **dict.fromkeys(("choose", "twice", "unknown"), "Yaml"),
+    }
+    others = [key for key in results["unknown"] if key not in about]
+    assert "m2m_f1,none" in others
+    assert all(key.startswith("m2m_") for key in others)  # no name of lm-eval's

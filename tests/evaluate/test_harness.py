@@ -142,6 +142,37 @@ def test_written_answers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("answers", "words"),
+    [
+        # lm-eval 0.4.13 counts "iki" as wrong for the second row of the first case, which it
+        # compares with the text of the list, and "b" as right for that of the second: a character.
+        (
+            ["bir", "['bir', 'iki']"],
+            "line 2: doc_to_target gives ['bir', 'iki'], and for the first",
+        ),
+        (["['bir', 'iki']", "bir"], "line 2: doc_to_target gives 'bir', and for the first row a l"),
+        (["[1, 2]", "[3]"], "line 1: doc_to_target gives [1, 2], a list of numbers"),
+        (["['1', 'bir']", "['iki']"], ""),
+        (["1", "[bir"], ""),
+    ],
+)
+def test_answers_are_lists_in_each_row_or_in_none(
+    tmp_path: Path, answers: list[str], words: str
+) -> None:
+    kinds = {"output_type": "generate_until", "doc_to_choice": None, "doc_to_target": "{{a}}"}
+    path = written(tmp_path, **kinds)
+    write_jsonl(
+        tmp_path / "rows.jsonl", [{"question": a, "a": a, "one": 1, "two": 2} for a in answers]
+    )
+    if not words:
+        assert load_harness(path, "test").examples
+        return
+    with pytest.raises(InputError) as caught:
+        load_harness(path, "test")
+    assert words in caught.value.message
+
+
+@pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"process_docs": "x", "filter_list": "y"}, "2 problems"),
