@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,29 @@ NOTHING = frozenset({"None", "nan", "NaN", "NaT", "<NA>", "null", "NULL", "<noin
 NOTHING |= {"NA", "N/A", "#N/A", "n/a", "\\N"}
 FAILED = frozenset({"#REF!", "#NAME?", "#VALUE!", "#DIV/0!", "#NUM!", "#NULL!"})
 NOTHING |= FAILED
+
+
+# Categories of Unicode without a visible sign, and blank letters (Hangul fillers, Braille).
+_UNSEEN = frozenset(("Cc", "Cf", "Zl", "Zp", "Zs"))
+_BLANK = frozenset("\u034f\u115f\u1160\u2800\u3164\uffa0")
+
+
+def is_blank(text: str) -> bool:
+    """Return whether a text has no visible character: white space, U+200B and the like alone."""
+    return all(c in _BLANK or unicodedata.category(c) in _UNSEEN for c in text)
+
+
+def blank_words(text: str) -> str:
+    """Say why a blank text is one: "is empty", with the codes of invisible characters."""
+    codes = dict.fromkeys(f"U+{ord(character):04X}" for character in text.strip())
+    return (
+        f"is empty: it has only invisible characters ({', '.join(codes)})" if codes else "is empty"
+    )
+
+
+def is_nothing(text: object) -> bool:
+    """Return whether the text of an optional part is empty, or a program's word for that."""
+    return isinstance(text, str) and (not text or text.strip() in NOTHING)
 
 
 def for_nothing(word: str) -> str:
@@ -113,8 +137,8 @@ def with_answer(messages: Sequence[Message]) -> tuple[Message, ...]:
         if (word := message["content"].strip()) in NOTHING and message["role"] != "tool":
             raise Wrong(f"message {number}: {for_nothing(word)}; delete the row")
     for number, message in answers:
-        if not message["content"].strip() and not message.get("tool_calls"):
-            raise Wrong(f"message {number}: the assistant's turn is empty")
+        if is_blank(message["content"]) and not message.get("tool_calls"):
+            raise Wrong(f"message {number}: the assistant's turn {blank_words(message['content'])}")
     if all(message.get("weight") == 0 for _, message in answers):
         raise Wrong("every assistant turn has weight 0, so there is nothing to train on")
     return tuple(messages)

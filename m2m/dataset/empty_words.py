@@ -1,4 +1,4 @@
-"""Ask whether a word such as NA is a label, or stands for an empty field."""
+"""Ask whether a word such as NA is a label, or stands for an empty field; count such fields."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from m2m.counted import counted
-from m2m.dataset.conversation import NOTHING
+from m2m.dataset.conversation import NOTHING, is_nothing
 from m2m.dataset.mapping import RowMapping
 from m2m.dataset.no_label import MISSING
 from m2m.dataset.templates import is_empty, only_name, value_at, word_key
@@ -108,3 +108,14 @@ def are_labels(counts: Counter[str]) -> bool:
         and 2 * len(counts) <= counts.total()
         and all(len(word) <= _LONGEST_LABEL for word in counts)
     )
+
+
+def emptied(records: Sequence[Record], names: Sequence[str]) -> list[str]:
+    """Say how many values of optional fields are words such as nan, which are read as empty."""
+    notes = []
+    for name in dict.fromkeys(names):
+        values = (value_at(record.fields, name, missing=None) for record in records)
+        if count := sum(is_nothing(value) for value in values if value):
+            many = counted(count, "value")
+            notes.append(f"{many} of {name} with nan, <noinput> or the like read as empty")
+    return notes

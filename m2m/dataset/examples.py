@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from m2m.dataset.answers import GivenAnswer, decide, expected, place
-from m2m.dataset.conversation import NOTHING, Wrong, for_nothing
+from m2m.dataset.conversation import NOTHING, Wrong, blank_words, for_nothing, is_blank
 from m2m.dataset.mapping import AS_IT_IS, RowMapping
 from m2m.dataset.sameness import repeated_text
 from m2m.dataset.templates import (
@@ -120,15 +120,17 @@ def read_example(record: Record, kind: Kind, mapping: RowMapping = AS_IT_IS) -> 
         reader, mapping = _read_conversation, RowMapping(messages="{messages}")
     example = reader(fields, record.line, mapping)
     said = example.answer if kind != "choices" else ""
-    refuse_nothing((example.prompt, said), {*mapping.options, *mapping.words.values()})
+    refuse_nothing(
+        (example.system, example.prompt, said), {*mapping.options, *mapping.words.values()}
+    )
     return example
 
 
 def refuse_nothing(texts: Sequence[str], known: Collection[str] = ()) -> None:
-    """Refuse a question or an answer that is a program's word for an empty cell.
+    """Refuse a system message, question or answer that is a program's word for an empty cell.
 
     Args:
-        texts: the question and the answer.
+        texts: of the row.
         known: words that the recipe names, and so means.
 
     Raises:
@@ -190,6 +192,8 @@ def _text(fields: Fields, key: str) -> str:
     value = fields.get(key)
     if not isinstance(value, str) or not value.strip():
         raise InputError(f'"{key}" is {value!r:.60}, expected a text')
+    if is_blank(value):
+        raise InputError(f'"{key}" {blank_words(value)}')
     return value
 
 
@@ -202,8 +206,8 @@ def _prompt(fields: Fields, mapping: RowMapping, keys: Sequence[str]) -> str:
     if not mapping.prompt:
         return _text(fields, _key(fields, keys))
     prompt = fill(mapping.prompt, fields)
-    if not prompt.strip():
-        raise InputError(f"the prompt {mapping.prompt!r:.60} is empty")
+    if is_blank(prompt):
+        raise InputError(f"the prompt {mapping.prompt!r:.60} {blank_words(prompt)}")
     return prompt
 
 
@@ -297,7 +301,7 @@ def _items(text: str) -> list[str]:
 def _checked(choices: Sequence[Any], name: str) -> tuple[str, ...]:
     if len(choices) < 2:
         raise InputError(f'"{name}" is {[*choices]!r:.60}, expected a list of two texts or more')
-    if not all(isinstance(c, str) and c.strip() for c in choices):
+    if not all(isinstance(c, str) and not is_blank(c) for c in choices):
         raise InputError(f'"{name}" is {[*choices]!r:.60}, expected non-empty texts')
     if alike := repeated_text([*choices]):
         one, other = alike
@@ -323,8 +327,8 @@ def _read_answer(fields: Fields, line: int, mapping: RowMapping) -> Example:
     prompt = _prompt(fields, mapping, _ASKED[::-1])
     key = _key(fields, _SAID)
     answers = [*map(str, _right(fields, mapping, key))]
-    if not all(answer.strip() for answer in answers):
-        raise InputError(f'"{only_name(mapping.answer or "") or key}" is empty')
+    if (blank := next(filter(is_blank, answers), None)) is not None:
+        raise InputError(f'"{only_name(mapping.answer or "") or key}" {blank_words(blank)}')
     system = _system(fields, mapping)
     return Example(prompt, (answers[0],), 0, line, facet(fields), tuple(answers), system)
 
@@ -344,8 +348,8 @@ def _right(fields: Fields, mapping: RowMapping, key: str) -> list[str]:
 
 def _read_text(fields: Fields, line: int, mapping: RowMapping) -> Example:
     text = fill(mapping.text, fields) if mapping.text else _text(fields, "text")
-    if not text.strip():
-        raise InputError(f"the text {mapping.text!r:.60} is empty")
+    if is_blank(text):
+        raise InputError(f"the text {mapping.text!r:.60} {blank_words(text)}")
     return Example("", (text,), 0, line, facet(fields))
 
 

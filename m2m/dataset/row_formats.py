@@ -6,7 +6,15 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from m2m.dataset.conversation import NOTHING, Wrong, kind, with_answer
+from m2m.dataset.conversation import (
+    NOTHING,
+    Wrong,
+    blank_words,
+    is_blank,
+    is_nothing,
+    kind,
+    with_answer,
+)
 from m2m.dataset.row import Row
 from m2m.dataset.turns import read_turns
 
@@ -20,8 +28,8 @@ def _text(fields: Fields, key: str, *, empty: bool = False) -> str:
         return ""
     if not isinstance(value, str):
         raise Wrong(f'"{key}" must be text, found {kind(value)}')
-    if not empty and not value.strip():
-        raise Wrong(f'"{key}" is empty')
+    if not empty and is_blank(value):
+        raise Wrong(f'"{key}" {blank_words(value)}')
     return value
 
 
@@ -59,7 +67,7 @@ def _turn(role: str, content: str) -> dict[str, str]:
 
 def _system(fields: Fields) -> list[dict[str, str]]:
     text = _text(fields, "system", empty=True)
-    return [_turn("system", text)] if text else []
+    return [] if is_nothing(text) else [_turn("system", text)]
 
 
 def _from_pair(fields: Fields, line: int) -> Row:
@@ -104,12 +112,9 @@ def _led(fields: Fields, messages: list[Mapping[str, Any]]) -> list[Mapping[str,
 
 
 def _from_text(fields: Fields, line: int) -> Row:
-    return Row(line, text=_text(fields, "text"))
-
-
-def has_no_input(text: object) -> bool:
-    """Return whether Alpaca's `input` is empty, or a program's word for it."""
-    return isinstance(text, str) and (not text or text.strip() in NOTHING)
+    text = _text(fields, "text")
+    _refuse_nothing(text, '"text"')
+    return Row(line, text=text)
 
 
 def _from_alpaca(fields: Fields, line: int) -> Row:
@@ -122,7 +127,7 @@ def _from_alpaca(fields: Fields, line: int) -> Row:
             _refuse_nothing(side, '"history"')
         messages += [_turn("user", pair[0]), _turn("assistant", pair[1])]
     question = _text(fields, "instruction")
-    if not has_no_input(more := _text(fields, "input", empty=True)):
+    if not is_nothing(more := _text(fields, "input", empty=True)):
         question = f"{question}\n{more}"
     messages += [_turn("user", question), _turn("assistant", _text(fields, "output"))]
     return Row(line, messages=tuple(messages))

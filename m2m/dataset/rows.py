@@ -13,12 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from m2m.counted import counted
 from m2m.dataset.answers import READINGS
 from m2m.dataset.ask import mappings_hint
 from m2m.dataset.conversation import Wrong
 from m2m.dataset.directions import refuse_directions
-from m2m.dataset.examples import Kind, conversation, decided, kind_of, read_example, refuse_nothing
+from m2m.dataset.empty_words import emptied
+from m2m.dataset.examples import (
+    Kind,
+    conversation,
+    decided,
+    kind_of,
+    read_example,
+    refuse_nothing,
+)
 from m2m.dataset.extra_columns import (
     READ,
     refuse_chats,
@@ -33,10 +40,10 @@ from m2m.dataset.mapping import AS_IT_IS, RowMapping, picked, picked_words
 from m2m.dataset.plain_text import refuse_no_prose, refuse_parallel
 from m2m.dataset.quality import refuse_marks, refuse_weights
 from m2m.dataset.row import Row
-from m2m.dataset.row_formats import FORMATS, Converter, from_turns, has_no_input
+from m2m.dataset.row_formats import FORMATS, Converter, from_turns
 from m2m.dataset.row_source import RowSource, as_source, left_out, or_skip
 from m2m.dataset.splits import refuse_splits
-from m2m.dataset.templates import fill, is_empty, names_in
+from m2m.dataset.templates import fill, is_empty, names_in, optional_in
 from m2m.errors import InputError, Problems
 from m2m.formats.records import Record
 from m2m.formats.rowfile import Several
@@ -195,10 +202,9 @@ def _formatted(source: RowSource, records: Sequence[Record], mapping: RowMapping
     rows, good = _read(records, converted, problems)
     if name in _PAIRS:
         refuse_same_question(path, good, made(rows, lambda row: row.sides))
-    unasked = (record.fields.get("input") for record in good) if name == "Alpaca" else ()
-    count = sum(has_no_input(text) for text in unasked if text)
-    note = f"{counted(count, 'input')} with nan, <noinput> or the like read as empty"
-    return Rows(name, rows, problems, (note,) if count else (), records=good)
+    optional = [key for key in ("input", "system") if key in READ.get(name, ())]
+    notes = emptied(good, [key for key in optional if key != "system" or not mapping.system])
+    return Rows(name, rows, problems, tuple(notes), records=good)
 
 
 def _mapped(source: RowSource, records: Sequence[Record], mapping: RowMapping) -> Rows:
@@ -222,10 +228,13 @@ def _mapped(source: RowSource, records: Sequence[Record], mapping: RowMapping) -
         raise doubt
     if kind == "answer" and not mapping.is_custom:
         refuse_same_question(path, good, made(rows, lambda row: row.sides))
-    notes = (f'each answer is {READINGS[chosen]} (answers = "{chosen}")',) if chosen else ()
+    notes = [f'each answer is {READINGS[chosen]} (answers = "{chosen}")'] if chosen else []
+    optional = [name for template in mapping.templates for name in optional_in(template)]
+    optional += ["system"] if mapping.messages and not mapping.system else []
+    notes += emptied(good, optional)
     name = "prompt/answer" if kind == "answer" else kind
     form = "mapping" if mapping.is_custom else name
-    return Rows(form, rows, problems, notes, records=good)
+    return Rows(form, rows, problems, tuple(notes), records=good)
 
 
 def _row(record: Record, kind: Kind, mapping: RowMapping) -> Row:

@@ -1,7 +1,8 @@
 """Fill templates such as "{translation.sw}" with the fields of a row.
 
 `{name}` is a field, `{a.b}` a field inside an object, `{a.0}` an item of a list, and `{a.*}` all of
-them. `{name?}` may be empty, and then takes the white space before it away. `{name:letters}`,
+them. `{name?}` may be empty or a program's word for that (nan), and then takes the white space
+before it away. `{name:letters}`,
 `{name:lines}`, `{name:comma}` and `{name:words}` say how a list is written. `{{` is a brace.
 """
 
@@ -14,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from m2m.dataset.conversation import is_blank, is_nothing
 from m2m.errors import InputError
 
 BRACES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
@@ -44,6 +46,12 @@ def names_in(template: str) -> list[str]:
     return [re.sub(rf"\?$|:({'|'.join(FORMS)})$", "", name) for name in found]
 
 
+def optional_in(template: str) -> list[str]:
+    """Return the fields that a template names with `?`: they may be empty."""
+    found = [match.group(1) for match in BRACES.finditer(template) if match.group(1)]
+    return [name[:-1] for name in found if name.endswith("?")]
+
+
 def only_name(template: str) -> str | None:
     """Return the name if the template is one field and nothing else, such as "{answers}"."""
     match = _ALONE.fullmatch(template)
@@ -52,7 +60,7 @@ def only_name(template: str) -> str | None:
 
 def is_empty(value: Any) -> bool:
     """Return whether a value holds nothing: null, NaN, an empty or blank text, an empty list."""
-    blank = isinstance(value, str) and not value.strip()
+    blank = isinstance(value, str) and is_blank(value)
     return value is None or blank or value in ([], {}) or value != value
 
 
@@ -109,7 +117,7 @@ def _written(name: str, template: str, fields: Fields, words: Words | None) -> s
     if name not in fields and name.endswith("?"):
         name = name[:-1]
         value = value_at(fields, name, missing=None)
-        if is_empty(value):
+        if is_empty(value) or is_nothing(value):
             return ""
     else:
         value = value_at(fields, name, template)

@@ -13,6 +13,7 @@ from m2m.dataset.answers import READINGS
 from m2m.dataset.ask import mappings_hint
 from m2m.dataset.conversation import Wrong
 from m2m.dataset.directions import refuse_directions
+from m2m.dataset.empty_words import emptied
 from m2m.dataset.examples import SHAPES, Example, Kind, decided, kind_of, read_example
 from m2m.dataset.extra_columns import (
     refuse_chats,
@@ -27,7 +28,7 @@ from m2m.dataset.quality import refuse_marks, refuse_weights
 from m2m.dataset.row_source import RowSource, as_source, left_out, or_skip
 from m2m.dataset.sameness import normalize
 from m2m.dataset.splits import refuse_splits
-from m2m.dataset.templates import names_in
+from m2m.dataset.templates import names_in, optional_in
 from m2m.errors import InputError, Problems
 from m2m.evaluate.prompts import Form, Prompter
 from m2m.evaluate.task_config import Config
@@ -128,6 +129,7 @@ def load_task(source: Path | Text | RowSource, mapping: RowMapping = AS_IT_IS) -
     if doubt:
         raise doubt
     words = [picked_words(len(source.records), len(records), mapping), left_out(skipped)]
+    words += emptied(kept, [name for each in mapping.templates for name in optional_in(each)])
     task = Task(kind, tuple(examples), path, source.sha256, answers=chosen, skipped=skipped)
     return assembled(replace(task, picked="; ".join(filter(None, words))))
 

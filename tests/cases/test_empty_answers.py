@@ -12,6 +12,12 @@ import pytest
 from click.testing import CliRunner
 
 from m2m.cli.main import cli
+from m2m.dataset.mapping import RowMapping
+from m2m.dataset.row_source import as_source
+from m2m.dataset.rows import load_dataset
+from m2m.dataset.rows import read_rows as rows_of
+from m2m.errors import InputError
+from m2m.evaluate.tasks import load_task
 from m2m.recipe import load_recipe
 from tests.cases.test_init_questions import folder, init, read_rows, typed
 from tests.tiny import write_jsonl
@@ -319,3 +325,53 @@ def test_words_with_tags_get_a_fitting_question(folder: Path) -> None:
             text = f"-DOCSTART- O\n\n{text}"
         (folder / name).write_text(text.replace(" ", "\t" if name == "a.tsv" else " "))
         assert row in " ".join(init(name)[1].split()), name
+
+
+@pytest.mark.parametrize("word", ["nan", "None", " null", "\u200b", "\u2060\ufeff", "\u3164"])
+def test_a_bare_text_of_nothing_is_refused_in_each_format(folder: Path, word: str) -> None:
+    texts = [*TEXTS[:3], word, *TEXTS[3:]]
+    (folder / "a.txt").write_text("\n".join(texts), encoding="utf-8")
+    write_jsonl(folder / "a.jsonl", [{"text": text} for text in texts])
+    write_jsonl(folder / "b.jsonl", [{"body": text} for text in texts])
+    for name, mapping in (
+        ("a.txt", RowMapping()),
+        ("a.jsonl", RowMapping()),
+        ("b.jsonl", RowMapping(text="{body}")),
+    ):
+        with pytest.raises(InputError, match="line 4"):
+            load_dataset(folder / name, mapping)
+
+
+@pytest.mark.parametrize("blank", ["\u200b", "\u200d\u200e", " \u2060", "\u3164", "\u2800"])
+def test_invisible_characters_are_no_answer(folder: Path, blank: str) -> None:
+    rows: dict[str, Fields] = {
+        "pair": {"prompt": "a", "completion": blank},
+        "chat": {"messages": [{"role": "user", "content": "a"},
+                              {"role": "assistant", "content": blank}]},
+        "Alpaca": {"instruction": "a", "output": blank},
+        "target": {"prompt": "a", "answer": blank},
+        "choices": {"question": "a", "choices": ["b", blank], "answer": 0},
+    }  # fmt: skip
+    for name, row in rows.items():
+        with pytest.raises(InputError, match="line 1") as caught:
+            load_dataset(write_jsonl(folder / "a.jsonl", [row]))
+        assert name == "choices" or "U+" in caught.value.message
+    joined = {"prompt": "a", "completion": f"b{blank}c"}  # a text with some of them is a text
+    assert load_dataset(write_jsonl(folder / "a.jsonl", [joined]))[0].sides[1] == f"b{blank}c"
+
+
+def test_words_for_nothing_in_optional_parts_are_read_as_empty_and_counted(folder: Path) -> None:
+    words = ["nan", "None", "", "Kenya", None]
+    rows = [{"q": f"a{n}", "context": word, "a": f"b{n}"} for n, word in enumerate(words)]
+    mapping = RowMapping(prompt="{q}\n{context?}", answer="{a}")
+    read = rows_of(as_source(write_jsonl(folder / "a.jsonl", rows)), mapping)
+    assert [row.sides[0] for row in read.rows] == ["a0", "a1", "a2", "a3\nKenya", "a4"]
+    note = "2 values of context with nan, <noinput> or the like read as empty"
+    assert note in read.notes
+    assert note in load_task(folder / "a.jsonl", mapping).reading
+    pairs = [{"prompt": "a", "completion": f"b{n}", "system": w} for n, w in enumerate(words)]
+    read = rows_of(as_source(write_jsonl(folder / "b.jsonl", pairs)))
+    assert [row.sides[0] for row in read.rows] == ["a", "a", "a", "Kenya\na", "a"]
+    assert note.replace("context", "system") in read.notes
+    with pytest.raises(InputError, match="'None' for an empty field"):
+        load_dataset(folder / "b.jsonl", RowMapping("{prompt}", "{completion}", "{system}"))

@@ -486,7 +486,7 @@ def test_a_program_s_word_for_an_empty_field_is_never_trained(tmp_path: Path, wo
     rows = [{"instruction": "Tafsiri", "input": text, "output": "A"} for text in (word, "B")]
     found = read_rows(as_source(write_jsonl(tmp_path / "b.jsonl", rows)))
     assert [row.sides[0] for row in found.rows] == ["Tafsiri", "Tafsiri\nB"]
-    assert any("1 input with nan" in note for note in found.notes)
+    assert any("1 value of input with nan" in note for note in found.notes)
 
 
 def test_notes_on_rows_that_can_be_trained(tmp_path: Path) -> None:
