@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -39,6 +40,7 @@ _PAIRS = (
     ("question", "answer"),
 )
 _CHATS = re.compile(r"conversations?|messages|turns|dialog(ue)?s?|chat|(chat_)?history")
+_CALL = "function_call"
 _BY, _SAID = ("role", "from", "speaker"), ("content", "value", "text", "message")
 
 
@@ -128,6 +130,8 @@ def _message(turn: Mapping[str, Any], number: int) -> dict[str, Any]:
         role = turn["role"]
         if isinstance(role, str):
             message["role"] = SPEAKERS.get(role, role)
+            if role == _CALL and isinstance(turn.get("content"), str):
+                message = _called(message, number)
         if "content" not in turn:
             if isinstance(parts := turn.get("parts"), list):  # Gemini's name
                 del message["parts"]
@@ -147,4 +151,22 @@ def _message(turn: Mapping[str, Any], number: int) -> dict[str, Any]:
         raise Wrong(f'turn {number}: "{said}" must be text, found {kind(turn.get(said))}')
     flags = {key: turn[key] for key in FLAGS if key in turn}
     message = {"role": SPEAKERS[speaker], "content": turn[said], **flags}
-    return read_message(message, number)
+    return read_message(_called(message, number) if speaker == _CALL else message, number)
+
+
+def _called(message: dict[str, Any], number: int) -> dict[str, Any]:
+    """Return the turn `function_call` with its JSON as `tool_calls`, as LLaMA-Factory reads it.
+
+    Other text, such as "clock()", is what the model says.
+
+    Raises:
+        Wrong: it begins as JSON, and is none.
+    """
+    text = message["content"].strip()
+    if text[:1] not in ("{", "["):
+        return message
+    try:
+        calls = json.loads(text)
+    except ValueError:
+        raise Wrong(f"turn {number}: the function_call is not JSON: {text!r:.60}") from None
+    return {**message, "content": "", "tool_calls": calls if isinstance(calls, list) else [calls]}

@@ -259,6 +259,36 @@ def test_what_a_template_has_no_place_for_is_refused_with_its_line(tmp_path: Pat
                 encode(load_dataset(path), formatter, 512, path)
 
 
+@pytest.mark.parametrize("by", [("from", "value"), ("role", "content")])
+@pytest.mark.parametrize("several", [False, True], ids=["a call", "a list of calls"])
+def test_a_function_call_of_sharegpt_is_a_call_of_a_tool(
+    tmp_path: Path, by: tuple[str, str], several: bool
+) -> None:
+    calls = [CALL, {"name": "date"}][: 1 + several]
+    said = json.dumps(calls if several else CALL)
+    turns = [("human", "saa?"), ("function_call", said), ("observation", "x"), ("gpt", "saba")]
+    tools = json.dumps([{"name": "clock", "description": "d"}])
+    row = {"conversations": [dict(zip(by, turn, strict=True)) for turn in turns], "tools": tools}
+    path = write_jsonl(tmp_path / "a.jsonl", [row])
+    (read,) = load_dataset(path)
+    assert read.messages is not None
+    assert read.messages[1]["content"] == ""
+    functions = [call["function"] for call in read.messages[1]["tool_calls"]]
+    assert functions == [CALL, {"name": "date", "arguments": {}}][: 1 + several]
+    own = [{"role": "user", "content": "saa?"}, {**REPLY, "content": "", "tool_calls": calls},
+           {"role": "tool", "content": "x"}, {**REPLY, "content": "saba"}]  # fmt: skip
+    same = write_jsonl(tmp_path / "b.jsonl", [{"messages": own, "tools": tools}])
+    assert load_dataset(same) == [read]
+    for formatter in (formatter_of(CHATML), Formatter(formatter_of(CHATML).tokenizer)):
+        with pytest.raises(InputError, match=r"tools|tool_calls"):
+            encode(load_dataset(path), formatter, 512, path)
+
+
+def test_a_function_call_that_is_broken_json_is_refused(tmp_path: Path) -> None:
+    turns = [{"from": "human", "value": "a"}, {"from": "function_call", "value": '{"name": '}]
+    refused(write_jsonl(tmp_path / "a.jsonl", [{"conversations": turns}]), "turn 2", "not JSON")
+
+
 def test_null_fields_are_left_out(tmp_path: Path) -> None:
     # A table of conversations has every field in every message.
     spoken = "{{ message['name'] if 'name' in message else '' }}"
