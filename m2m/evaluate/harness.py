@@ -304,7 +304,7 @@ class _Loader:
             if len(answers) > 1:
                 raise InputError(f"doc_to_target gives {doc.target!r:.40}, expected a text")
             if not answers[0].strip():
-                raise InputError("doc_to_target gives a text without words")
+                raise InputError("doc_to_target gives a text without words; delete such rows")
             about = {"facet": facet(doc.fields), "fields": doc.fields, "target": doc.target}
             return Example("", answers[:1], 0, doc.line, **about)
         return Example(doc.text, answers[:1], 0, doc.line, references=answers, **about)

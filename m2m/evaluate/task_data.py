@@ -17,8 +17,9 @@ from m2m.errors import InputError
 from m2m.evaluate.json_types import typed_rows
 from m2m.evaluate.task_files import TaskFiles, names
 from m2m.evaluate.task_sets import FORM, SplitFiles, files_of, folder_of, matching
-from m2m.formats.records import read_records
-from m2m.formats.table_types import typed
+from m2m.formats.records import Record, read_records
+from m2m.formats.table_types import column_names, typed
+from m2m.opening import universal_newlines
 
 LOADERS = ("json", "csv", "parquet", "text", "arrow")
 # Options of `load_dataset` that do not change the rows.
@@ -152,7 +153,8 @@ class TaskData:
                 continue
             in_field = "json" in file.name and form.get("field")
             read = self._reader.rows(file / str(form["field"]) if in_field else file)
-            records = read_records(read)
+            is_text = self._keys["dataset_path"] == "text" or ".txt" in file.suffixes
+            records = _lines(read.text) if is_text else read_records(read)
             rows += [record.fields for record in records]
             lines += [record.line for record in records]
             marks.append(read.sha256)
@@ -188,7 +190,9 @@ class TaskData:
         if not cells:
             return []
         no_header = "header" in options and options["header"] is None
-        header = [*map(str, given)] if given else cells[0][0]
+        header = [*map(str, given)] if given else column_names(cells[0][0])
+        if len(set(header)) < len(header):
+            raise InputError(f"{self._path}: two column names are equal", "give each its own")
         if no_header and not given:
             header = [*map(str, range(len(cells[0][0])))]
         body = cells if no_header or (given and "header" not in options) else cells[1:]
@@ -198,3 +202,10 @@ class TaskData:
         made = [typed(column) for column in columns]
         rows = [dict(zip(header, values, strict=True)) for values in zip(*made, strict=True)]
         return [(row, line) for row, (_, line) in zip(rows, body, strict=True)]
+
+
+def _lines(text: str) -> list[Record]:
+    """Return the lines of a text, the empty ones too (packaged_modules/text/text.py)."""
+    lines = universal_newlines(text).split("\n")
+    rows = lines if lines[-1] else lines[:-1]
+    return [Record({"text": line}, number) for number, line in enumerate(rows, 1)]

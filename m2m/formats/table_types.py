@@ -19,6 +19,27 @@ _TRUTH = {"true": True, "false": False}
 _DIGITS = 20  # of the longest whole number that fits 64 bits
 
 
+def column_names(cells: Sequence[str]) -> list[str]:
+    """Return the names of columns, which all differ (pandas/_libs/parsers.pyx, `_get_header`).
+
+    Args:
+        cells: of the header; an empty one becomes "Unnamed: 0" by its place, a second `r` "r.1".
+    """
+    names = [cell or f"Unnamed: {place}" for place, cell in enumerate(cells)]
+    counts: dict[str, int] = {}
+    for place in sorted(range(len(cells)), key=lambda place: not cells[place]):
+        first = name = names[place]
+        while counts.get(name, 0) > 0:
+            number = counts[first]
+            while f"{first}.{number}" in names:
+                number += 1
+            counts[first] = number + 1
+            name = f"{first}.{number}"
+        names[place] = name
+        counts[name] = 1
+    return names
+
+
 def typed(cells: Sequence[str]) -> list[Any]:
     """Return a column's values: whole numbers, numbers, booleans or texts; None for empty cells.
 

@@ -14,6 +14,7 @@ from m2m.evaluate.metrics import measure_all
 from m2m.evaluate.scores import Scores
 from m2m.evaluate.targets import load_target, refuse_same_rows
 from m2m.formats.gguf import GGUFFile
+from m2m.formats.table_types import column_names
 from m2m.llamacpp.model import LlamaModel
 from m2m.recipe import Target
 from m2m.tokenizer import Formatter, Tokenizer
@@ -139,6 +140,38 @@ def test_written_answers(tmp_path: Path) -> None:
     until = {"until": ["x"], "max_gen_toks": 9, "do_sample": False, "temperature": 0.0}
     form = load_harness(written(tmp_path, **kinds, generation_kwargs=until), "test").form
     assert (form.stop, form.max_tokens) == (("x",), 9)
+
+
+def test_columns_of_a_csv_file_have_different_names(tmp_path: Path) -> None:
+    # As pandas names them.
+    assert column_names(["", "q", "r", "r"]) == ["Unnamed: 0", "q", "r", "r.1"]
+    assert column_names(["r", "r.1", "r"]) == ["r", "r.1", "r.2"]
+    assert column_names(["r", "r", "r.1"]) == ["r", "r.2", "r.1"]
+    assert column_names(["a", "", "Unnamed: 1"]) == ["a", "Unnamed: 1.1", "Unnamed: 1"]
+    kwargs: dict[str, Any] = {"data_files": {"test": "d.csv", "dev": "d.csv"}}
+    asked = {"doc_to_text": "r: {{r}}", "doc_to_choice": ["ja", "no"], "doc_to_target": 0}
+    path = written(tmp_path, dataset_path="csv", dataset_kwargs=kwargs, **asked)
+    (tmp_path / "d.csv").write_text(",q,r,r\n0,x,5,6\n1,y,7,8\n", encoding="utf-8")
+    fields = load_harness(path, "test").examples[0].fields
+    assert fields == {"Unnamed: 0": 0, "q": "x", "r": 5, "r.1": 6}
+    kwargs["column_names"] = ["a", "a", "r", "s"]
+    path = written(tmp_path, dataset_path="csv", dataset_kwargs=kwargs, **asked)
+    with pytest.raises(InputError, match="two column names are equal"):
+        load_harness(path, "test")
+
+
+def test_empty_lines_of_a_text_are_rows(tmp_path: Path) -> None:
+    kwargs = {"data_files": {"test": "d.txt", "dev": "d.txt"}}
+    asked = {"doc_to_text": "<{{text}}>", "doc_to_choice": ["ja", "no"], "doc_to_target": 0}
+    path = written(tmp_path, dataset_path="text", dataset_kwargs=kwargs, **asked)
+    (tmp_path / "d.txt").write_bytes("one\r\ntwo \n\n \rfo\u2028ur\n".encode())
+    task = load_harness(path, "test")
+    # The rows of `datasets` 5.2 for this file.
+    assert [e.fields["text"] for e in task.examples] == ["one", "two ", "", " ", "fo\u2028ur"]
+    rolls = {"output_type": "loglikelihood_rolling", "doc_to_target": "text", "doc_to_choice": None}
+    path = written(tmp_path, dataset_path="text", dataset_kwargs=kwargs, **rolls, doc_to_text="")
+    with pytest.raises(InputError, match=r"line 3: .* a text without words; delete such rows"):
+        load_harness(path, "test")
 
 
 @pytest.mark.parametrize(

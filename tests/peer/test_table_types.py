@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from m2m.formats.table_types import typed
+from m2m.formats.table_types import column_names, typed
 
 pytestmark = [pytest.mark.peer, pytest.mark.filterwarnings("ignore")]
 pandas = pytest.importorskip("pandas", reason="pip install lm-eval")
@@ -36,3 +36,14 @@ def test_columns_have_the_values_that_pandas_gives_them() -> None:
     for cells in columns:
         ours, known = typed(cells), theirs(cells)
         assert (list(map(type, ours)), ours) == (list(map(type, known)), known), cells
+
+
+def test_columns_have_the_names_that_pandas_gives_them() -> None:
+    rng = random.Random(0)
+    names = ["", "r", "r.1", "r.2", "a", "Unnamed: 0", "Unnamed: 1", "Unnamed: 1.1", "r.1.1", " "]
+    for _ in range(2000):
+        header = rng.choices(names, k=rng.randint(2, 7))
+        file = io.StringIO()
+        csv.writer(file).writerows([header, ["1"] * len(header)])
+        file.seek(0)
+        assert column_names(header) == list(pandas.read_csv(file).columns), header
