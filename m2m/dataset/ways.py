@@ -13,6 +13,7 @@ from m2m.dataset.columns import (
     columns_of,
     languages_of,
     looks_like_data,
+    option_columns,
     plain,
     title_of,
 )
@@ -77,7 +78,7 @@ def ways(path: Path, records: Sequence[Record], part: Role, table: bool = False)
         table: whether its first row was taken for the names of the columns.
     """
     own = [Way(mapping) for mapping in _mappings(path, records, part)]
-    if not table:
+    if not table or (own and own[0].mapping.choices):
         return own[:_MOST]
     names = [*records[0].fields]
     numbered = _numbered(records)
@@ -116,7 +117,7 @@ def _mappings(path: Path, records: Sequence[Record], part: Role) -> list[RowMapp
         return [lettered]
     made, likely = guess(path, records, part), _likely(records)
     if made is None:
-        return likely
+        return [optioned] if (optioned := _optioned(columns_of(records))) else likely
     more = likely[-1:] if not made.mapping.messages else []
     return [*dict.fromkeys([made.mapping, *more])]
 
@@ -131,6 +132,23 @@ def _lettered(records: Sequence[Record]) -> RowMapping | None:
         return None
     choices = tuple(f"{{{name}}}" for name in names[1:-1])
     return RowMapping(prompt="{1}", answer=f"{{{names[-1]}}}", choices=choices)
+
+
+def _optioned(columns: Columns) -> RowMapping | None:
+    """Return the mapping of a question, a column for each choice, and the right one's letter."""
+    options = option_columns([*columns])
+    rest = [name for name in columns if name not in options]
+    letters = {*"abcdefgh"[: len(options)]}
+    said = [name for name in rest if {str(v).strip().lower() for v in columns[name]} <= letters]
+    asked = [
+        name
+        for name in rest
+        if name not in said and not ABOUT.fullmatch(plain(name)) and not _are_ids(columns[name])
+    ]
+    if not options or len(said) != 1 or len(asked) != 1:
+        return None
+    choices = tuple(f"{{{name}}}" for name in options)
+    return RowMapping(prompt=f"{{{asked[0]}}}", answer=f"{{{said[0]}}}", choices=choices)
 
 
 def _likely(records: Sequence[Record]) -> list[RowMapping]:
@@ -164,6 +182,8 @@ def _likely(records: Sequence[Record]) -> list[RowMapping]:
     known = [name for name in columns if name != question and not _NEITHER.fullmatch(plain(name))]
     others = [n for n in known if _says(n) or not _are_ids(columns[n])]
     others = others or [name for name in known if not _are_counts(columns[name])]
+    if not others and 2 * sum(map(_is_question, columns[question])) > len(columns[question]):
+        others = known[: len(known) == 1]  # numbers that follow each other, by chance
     # Columns about the source come last; then names and texts decide.
     others.sort(key=lambda name: not isinstance(columns[name][0], str))
     others.sort(key=lambda name: not _says(name))
@@ -187,6 +207,10 @@ def _drops(name: str, records: Sequence[Record]) -> bool:
     """
     answers = re.match("answers?\\b", plain(name))
     return ".0." in name and not answers and not single(name, records)
+
+
+def _is_question(text: str) -> bool:
+    return text.rstrip()[-1:] in ("?", "\u061f", "\u1367")
 
 
 def _says(name: str) -> bool:

@@ -172,3 +172,32 @@ def test_rows_that_prodigy_rejects_or_ignores_are_left_out(tmp_path: Path) -> No
     plain = [{key: row[key] for key in ("text", "answer")} for row in rows]  # no file of Prodigy
     with pytest.raises(InputError):
         made(tmp_path, plain)
+
+
+@pytest.mark.parametrize("right", ["abda", "BACA"])
+@pytest.mark.parametrize(
+    "names", ["swali,a,b,c,d,jibu", "Swali,Chaguo A,Chaguo B,Chaguo C,Chaguo D,Jibu sahihi"]
+)
+def test_choices_in_columns_get_one_line_with_the_right_answers(
+    tmp_path: Path, names: str, right: str
+) -> None:
+    path = tmp_path / "a.csv"
+    rows = [f"Nini {w}?,a{w},b{w},c{w},d{w},{right[n % 4]}" for n, w in enumerate(WORDS)]
+    path.write_text("\n".join([names, *rows]), encoding="utf-8")
+    first, *choices, last = names.split(",")
+    options = [part for name in choices for part in ("--choices", f"{{{name}}}")]
+    assert offered(path) == [["--prompt", f"{{{first}}}", "--completion", f"{{{last}}}", *options]]
+    with pytest.raises(InputError) as caught:
+        dataset_entry((path,))
+    ((files, given),) = settings_that_work(Failed((path,), caught.value, dataset_entry), NOTHING)
+    answers = [row.sides[1] for row in dataset_entry(files, given).rows]
+    assert answers == [f"{right[n % 4].lower()}{w}" for n, w in enumerate(WORDS)]
+
+
+def test_answers_of_questions_may_be_numbers_that_follow_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text(
+        "".join(f"Ana {w} ngapi?\t{n}\n" for n, w in enumerate(WORDS, 5)), encoding="utf-8"
+    )
+    first, *_ = offered(path)
+    assert first == ["--header", "no", "--prompt", "{1}", "--completion", "{2}"]
