@@ -84,7 +84,8 @@ class Command:
         place = [own for _, own in self.files].index(path)
         option = self.files[place][0]
         changed = [*self.files[:place], *((option, file) for file in files)]
-        return replace(self, files=(*changed, *self.files[place + 1 :]))
+        # The other file of an aligned pair may be there already.
+        return replace(self, files=tuple(dict.fromkeys((*changed, *self.files[place + 1 :]))))
 
 
 def _as_words(given: FileSettings) -> list[str]:

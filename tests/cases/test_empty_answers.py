@@ -375,3 +375,15 @@ def test_words_for_nothing_in_optional_parts_are_read_as_empty_and_counted(folde
     assert note.replace("context", "system") in read.notes
     with pytest.raises(InputError, match="'None' for an empty field"):
         load_dataset(folder / "b.jsonl", RowMapping("{prompt}", "{completion}", "{system}"))
+
+
+def test_an_aligned_pair_with_an_empty_line_names_each_file_once(folder: Path) -> None:
+    (folder / "b.en").write_text("\n".join(TEXTS), encoding="utf-8")
+    (folder / "b.sw").write_text("\n".join([*TEXTS[:3], "", *TEXTS[4:]]), encoding="utf-8")
+    status, output, (line,) = init("b.en", "b.sw")
+    assert status == 1
+    assert "line 4: empty in sw" in output
+    assert line.split().count("b.sw") == line.split().count("b.en") == 1
+    recipe = typed(line)
+    assert recipe.datasets[0].bad_rows == "skip"
+    assert len(read_rows(recipe)) == 11
