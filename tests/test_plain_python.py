@@ -211,6 +211,8 @@ def test_functions_of_one_text_are_read_together_until_one_has_run() -> None:
     )
     f = Function({"u": source}, {}, "u", "f", "a test")
     g = Function({"u": source}, {}, "u", "g", "a test")
-    assert cells([(f, "text"), (g, "text")], [DOC], "a test") == [[(True, 1), (True, 1)]]
+    for one in (f, g):  # f changes what g reads
+        with pytest.raises(Refused, match="u: seen changes from row to row"):
+            cells([(one, "text")], [DOC], "a test")
     other = Function({"u": source}, {}, "u", "g", "a test")
     assert cells([(other, "text")], [DOC], "a test") == [[(True, 0)]]

@@ -106,6 +106,7 @@ class Child:
         read = self._fresh[1]
         with _refusing():
             self._functions[number] = read, read.function(module, name)
+            read.remember()
 
     def table(self, number: int, rows: list[Any], lines: list[int]) -> list[Any]:
         """Return the rows, and their lines, that a kept function makes of the rows of a split."""
@@ -115,6 +116,7 @@ class Child:
             made = called(function, [RowTable(rows, lines)], {})
             if not isinstance(made, RowTable):
                 raise NotUnderstood(f"it returns a {type(made).__name__}, no dataset")
+            modules.remember()
             return [_columns_of(made), list(made.lines)]
 
     def cells(self, programs: list[Any], rows: list[dict[str, Any]]) -> list[Any]:
@@ -128,7 +130,11 @@ class Child:
         Raises:
             Refused: a function is outside the language.
         """
-        return [[self._cell(number, how, row) for number, how in programs] for row in rows]
+        made = [[self._cell(number, how, row) for number, how in programs] for row in rows]
+        for number in dict(programs).keys() & self._functions.keys():
+            with _refusing():
+                self._functions[number][0].refuse_changed()
+        return made
 
     def _cell(self, number: int, how: str, row: dict[str, Any]) -> list[Any]:
         try:

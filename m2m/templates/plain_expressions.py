@@ -394,6 +394,7 @@ class Expressions:
                 signal = body(Frame(local, frame))
                 return signal.value if isinstance(signal, Returned) else None
 
+            function.preset = preset  # type: ignore[attr-defined]
             return function
 
         return make

@@ -20,6 +20,7 @@ from m2m.templates.plain_values import BUILTINS, LIBRARY, NotUnderstood
 
 _MOST_STEPS = 2**22  # rounds of loops and calls for one row or split
 _DATA_FILE = re.compile(r"\w[\w-]{0,60}(/\w[\w-]{0,60}){0,4}\.(json|jsonl|txt|csv|tsv)")
+_HELD = (list, dict, set)
 # What computing a statement with values that do not fit can raise.
 _FAULTS = (
     *(ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, re.error),
@@ -51,6 +52,7 @@ class Modules:
         self._lost: dict[str, str] = {}
         self._made: dict[str, Frame] = {}
         self._trees: dict[str, ast.Module] = {}
+        self._state: list[Any] = []
         self.steps = 0
 
     def count(self) -> None:
@@ -62,6 +64,30 @@ class Modules:
         self.steps += 1
         if self.steps > _MOST_STEPS:
             raise NotUnderstood("it does not come to an end")
+
+    def remember(self) -> None:
+        """Remember the lists, dicts and sets that last from row to row."""
+        self._state = [_copied(value) for _, value in self._lasting()]
+
+    def refuse_changed(self) -> None:
+        """Refuse a function whose value for a row depends on the rows that it saw before.
+
+        Raises:
+            NotUnderstood: a list, dict or set that lasts has changed.
+        """
+        for (name, value), before in zip(self._lasting(), self._state, strict=False):
+            if value != before:
+                raise NotUnderstood(
+                    f"{name:.60} changes from row to row, and lm-eval calls the function more often"
+                )
+
+    def _lasting(self) -> Iterator[tuple[str, Any]]:
+        for module, frame in self._made.items():
+            for name, value in frame.names.items():
+                held = {name: value} if type(value) in _HELD else getattr(value, "preset", {})
+                for inner, item in held.items() if isinstance(held, dict) else ():
+                    if type(item) in _HELD:
+                        yield f"{module}: {inner}", item
 
     def function(self, module: str, name: str) -> Any:
         """Return a function of a module.
@@ -158,6 +184,14 @@ class Modules:
                 or type(frame.names.get(name)) in (list, dict, set)
             ):
                 frame.names[name] = Unknown(reason)
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_copied(item) for item in value]
+    return set(value) if isinstance(value, set) else value
 
 
 def _targets(node: ast.Assign) -> list[str]:

@@ -302,3 +302,33 @@ def test_fingerprints_are_those_of_older_journals(tmp_path: Path) -> None:
     assert load_harness(path, "test").fingerprint == (
         "79abc7cd70b40581644b2ed6bbcd8150716a6c3016c02c400aebcaf49ad0b9e5"
     )
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (
+            "seen = []\ndef f(doc):\n    seen.append(1)\n    return str(len(seen))\n",
+            "u: seen changes",
+        ),
+        ("def f(doc, acc=[]):\n    acc.append(1)\n    return str(len(acc))\n", "u: acc changes"),
+        ("n = {'a': 1}\ndef f(doc):\n    n['a'] += 1\n    return str(n['a'])\n", "u: n changes"),
+        (
+            "known = ['a']\ndef f(doc, more=[]):\n    made = [*known]\n    made.append(1)\n"
+            "    return f'asked {len(made + more)}'\n",
+            "",
+        ),
+    ],
+)
+def test_a_function_that_remembers_rows_is_refused_by_name(
+    tmp_path: Path, code: str, words: str
+) -> None:
+    # lm-eval 0.4.13 asks "2 ..." for the first row: it had called the function before.
+    path = written(tmp_path, doc_to_text=None)
+    path.write_text(path.read_text("utf-8").replace("null", "!function u.f"), "utf-8")
+    (tmp_path / "u.py").write_text(code, encoding="utf-8")
+    if not words:
+        assert [e.prompt for e in load_harness(path, "test").examples] == ["asked 2"] * 3
+        return
+    with pytest.raises(InputError, match=words):
+        load_harness(path, "test")
