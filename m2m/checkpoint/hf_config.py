@@ -25,6 +25,7 @@ from m2m.checkpoint.sizes import (
     local_layers,
     period_of,
 )
+from m2m.counted import counted
 from m2m.errors import InputError, Problems
 from m2m.families import FAMILIES, Family, Spelling
 from m2m.families.refused import REFUSED
@@ -91,9 +92,9 @@ def unknown_json(path: Path, config: DecoderConfig) -> list[str]:
     rope = rope_settings(data)[0]
     if rope.get("rope_type", rope.get("type")) == "dynamic" and not family.alpha:
         cautions.append(
-            f"rope_scaling is dynamic. Up to {config.max_position_embeddings} tokens it changes "
-            "nothing. The imported model takes texts up to this length, and its files do not have "
-            "the setting."
+            "rope_scaling is dynamic. It changes nothing up to "
+            f"{counted(config.max_position_embeddings, 'token')}. The imported model takes texts "
+            "up to this length, and its files do not have the setting."
         )
     if not unknown:
         return cautions

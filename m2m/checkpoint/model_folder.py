@@ -237,7 +237,7 @@ def check_name(name: str) -> None:
 
 def _info(path: Path, stored: Mapping[str, Any]) -> ModelInfo:
     version = stored.get("format_version")
-    if version not in CONTENTS:
+    if not isinstance(version, int) or version not in CONTENTS:
         raise InputError(
             f"{path / INFO}: format version {version!r}, this m2m reads {FORMAT_VERSION} or less",
             "import the model again with `m2m models add`",

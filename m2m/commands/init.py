@@ -15,6 +15,7 @@ from m2m.commands.init_data import NewFiles, with_control, with_questions
 from m2m.commands.init_files import Files, Wanted, read_files, unlike
 from m2m.commands.init_lines import answer_lines
 from m2m.commands.init_rows import Entry, written_fields
+from m2m.counted import counted
 from m2m.dataset import encode
 from m2m.errors import InputError, M2MError
 from m2m.escaping import one_line
@@ -175,10 +176,12 @@ def _lengths(
         longest = max([longest, *map(len, encode(rows, formatter, 1 << 30, entry.files[0]))])
     most, notes = base.config.exact_length, []
     if longest > most:
-        notes.append(f"rows of up to {longest} tokens do not fit {base.name}, which reads {most}")
+        many = f"rows of up to {counted(longest, 'token')}"
+        notes.append(f"{many} do not fit {base.name}, which reads {most}")
     if min(longest, most) <= Train.max_length:
         return {}, notes
-    notes.append(f"the longest row has {longest} tokens: max_length and batch_tokens are raised")
+    longest_row = f"the longest row has {counted(longest, 'token')}"
+    notes.append(f"{longest_row}: max_length and batch_tokens are raised")
     limit = min(longest, most)
     return {"batch_tokens": limit, "max_length": limit}, notes
 

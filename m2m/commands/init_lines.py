@@ -13,6 +13,7 @@ from typing import Any
 
 from m2m.commands.given import FileSettings
 from m2m.commands.init_rows import Entry, Unclear
+from m2m.counted import counted
 from m2m.dataset.ask import as_options
 from m2m.dataset.guess import UNKNOWN
 from m2m.dataset.quality import Marked
@@ -191,7 +192,8 @@ def refused(command: Command, failed: Sequence[Failed], heading: str = "") -> In
     ]
     start = f"{heading}: " if heading else ""
     listed = "".join(f"\n  - {problem}" for problem in problems)
-    message = f"{start}{len(problems)} files{listed}" if len(failed) > 1 else start + problems[0]
+    several = f"{counted(len(problems), 'file')}{listed}"
+    message = start + (several if len(failed) > 1 else problems[0])
     hint = choose(lines) if lines else "correct this and run it again"
     error = Refused(message, hint)
     error.failed = failed

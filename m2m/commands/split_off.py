@@ -128,7 +128,7 @@ def _questions(
             one |= {"question": one.pop("prompt"), "choices": labels, "answer": answer}
         if one and (kind := facets.get(row.line)):
             one["facet"] = kind
-    words = f"the right one of {len(labels)} labels is the likeliest"
+    words = f"the right one of {counted(len(labels), 'label')} is the likeliest"
     return asked, words if several else "the right answer is likelier than answers of other rows"
 
 

@@ -116,7 +116,7 @@ class Convolution:
         """Return the last inputs of a group that others read, (L - 1, C), zeros before them."""
         size = len(self._weight) - 1
         if group.piece != PREFIX and group.length < size:
-            raise ValueError(f"a part of {group.length} tokens of a row that is cut")
+            raise ValueError(f"a part of a cut row has length {group.length}, not {size} or more")
         tail = np.zeros((size, x.shape[1]), x.dtype)
         count = min(size, group.length)
         end = group.tokens.stop

@@ -173,8 +173,8 @@ class Halving:
         if fits:
             return False
         self._run.progress.note(
-            f"{counted(len(left), 'contender')} could go on to {steps:,} steps, but that would "
-            "take time that belongs to the last training. So the best so far is trained on"
+            f"{counted(len(left), 'contender')} could go on to {counted(steps, 'step')}, but that "
+            "would take time that belongs to the last training. So the best so far is trained on"
         )
         return True
 

@@ -59,7 +59,8 @@ def _row_sentence(start: str, source: DatasetFacts | None, curve: Curve | None) 
     if turned:
         return (
             f"{start}. Its loss on held-out rows was lowest after {curve.kept_step:,} of "
-            f"{curve.held_out[-1][0]:,} steps, so its {rows} are used up: collect more like these."
+            f"{counted(curve.held_out[-1][0], 'step')}, so its {rows} are used up: collect more "
+            "like these."
         )
     if passes >= _USED_UP:
         return (

@@ -241,4 +241,4 @@ def test_import_of_a_folder_holds_no_more_than_a_tensor(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert sum(path.stat().st_size for path in source.glob("*.safetensors")) > 6_000_000
-    assert peak < 1_500_000  # headers, rules, config and vocabulary: not the size of the tensors
+    assert peak < 2_500_000  # headers, rules, config and vocabulary: not the size of the tensors

@@ -251,12 +251,12 @@ class Soon:
 @pytest.mark.slow  # its hours are seconds, enough for a busy machine
 def test_a_training_that_ended_for_lack_of_time_goes_on_with_more(tmp_path: Path) -> None:
     recipe = until(make_scenario(tmp_path / "time"), "patience = 99\nmax_passes = 900\n")
-    first = courses(run(recipe, hours=Soon(2)))
+    first = courses(run(recipe, hours=Soon(2, rungs=600)))
     assert first.end == TIME
     assert "--hours" in " ".join(first.sentences)
     again = courses(run(recipe))
     assert again.as_json() == first.as_json(), "without hours nothing more is trained"
-    more = courses(run(recipe, hours=Soon(15)))
+    more = courses(run(recipe, hours=Soon(15, rungs=600)))
     assert more.steps > first.steps
     assert courses(run(recipe)).as_json() == more.as_json()
     longer = steps_of(more)[more.winner]
