@@ -19,6 +19,7 @@ import pytest
 from m2m.commands.init_rows import Entry, dataset_entry, target_entry
 from m2m.dataset.ask import pasted
 from m2m.errors import InputError
+from tests.tiers import rotated
 
 Fields = dict[str, Any]
 S = ["Leo hali ya hewa ni nzuri.", "Kesho itanyesha mvua.", "Watu wengi wako mjini.", "Asante."]
@@ -221,8 +222,7 @@ def first(entry: Entry) -> tuple[str, str]:
     return entry.rows[0].sides
 
 
-@pytest.mark.parametrize("container", ["jsonl", "json", "csv", "tsv"])
-@pytest.mark.parametrize("kind", READ)
+@pytest.mark.parametrize(("kind", "container"), rotated(READ, ["jsonl", "json", "csv", "tsv"]))
 def test_public_rows_are_read_as_they_are_meant(tmp_path: Path, kind: str, container: str) -> None:
     made, expected = READ[kind]
     path = written(tmp_path / f"a.{container}", made, container)
@@ -257,8 +257,7 @@ def more_columns(made: list[Fields]) -> list[Fields]:
     return [{**row, "notes": f"imeangaliwa na {i}", "score": 0.5} for i, row in enumerate(made)]
 
 
-@pytest.mark.parametrize("change", [reordered, capitals, more_columns])
-@pytest.mark.parametrize("kind", READ)
+@pytest.mark.parametrize(("kind", "change"), rotated(READ, [reordered, capitals, more_columns]))
 def test_changed_rows_are_read_as_meant_or_m2m_asks(tmp_path: Path, kind: str, change: Any) -> None:
     made, expected = READ[kind]
     path = written(tmp_path / "a.jsonl", change(made), "jsonl")
@@ -272,8 +271,7 @@ def test_changed_rows_are_read_as_meant_or_m2m_asks(tmp_path: Path, kind: str, c
         assert "notes" in " ".join(entry.notes)
 
 
-@pytest.mark.parametrize("kind", ASKED)
-@pytest.mark.parametrize("container", ["jsonl", "tsv"])
+@pytest.mark.parametrize(("kind", "container"), rotated(ASKED, ["jsonl", "tsv"]))
 def test_rows_that_only_the_user_understands_are_asked(
     tmp_path: Path, kind: str, container: str
 ) -> None:

@@ -146,6 +146,7 @@ def rewritten(model: BaseModel, path: Path, odd: dict[str, GGUFValue]) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_llama_cpp_reads_no_key_that_m2m_does_not_know(model: BaseModel, tmp_path: Path) -> None:
     family = FAMILIES[model.config.architecture]
     own = {*family.neutral, *family.keys}
@@ -155,6 +156,7 @@ def test_llama_cpp_reads_no_key_that_m2m_does_not_know(model: BaseModel, tmp_pat
         assert loads(rewritten(model, tmp_path / "x.gguf", odd))
 
 
+@pytest.mark.slow
 def test_odd_values_of_its_own_keys_change_both_or_are_refused(
     model: BaseModel, tmp_path: Path
 ) -> None:
