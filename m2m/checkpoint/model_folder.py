@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from m2m.checkpoint.base_weights import BaseWeights, Tensors, open_weights
+from m2m.checkpoint.base_weights import BaseWeights, GGUFWeights, Tensors, open_weights
 from m2m.checkpoint.endings import ending_cautions, model_endings
 from m2m.checkpoint.hf_config import config_from_json
 from m2m.checkpoint.known import advice
@@ -111,7 +111,8 @@ class BaseModel:
     @cached_property
     def gguf(self) -> GGUFFile:
         """Return the pattern file, base.gguf, whose metadata surrogates and exports copy."""
-        return GGUFFile(self.path / PATTERN)
+        file = self.weights.file
+        return file.gguf if isinstance(file, GGUFWeights) else GGUFFile(self.path / PATTERN)
 
     @property
     def warnings(self) -> list[str]:
