@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from m2m.nn.blocks.delta_net import STATES
 from m2m.nn.config import DecoderConfig
@@ -63,9 +64,17 @@ def peak_bytes(config: DecoderConfig, load: Load, *, recompute: int, half: bool)
 Map = tuple[int, int, int]  # rows, columns and low-rank columns
 
 
-def _maps(config: DecoderConfig, load: Load, layer: int) -> tuple[Map, Map, Map, Map]:
-    """Return a layer's fused maps: into the mixer (q, k, v), out of it, up and down."""
+@lru_cache(maxsize=16)  # a saving is chosen among as many ways as there are layers
+def _maps(config: DecoderConfig, load: Load) -> list[tuple[Map, Map, Map, Map]]:
+    """Return each layer's fused maps: into the mixer (q, k, v), out of it, up and down."""
     chosen = select_modules(config.linear_shapes(), load.modules)
+    return [_maps_of(config, load, layer, chosen) for layer in range(config.num_layers)]
+
+
+def _maps_of(
+    config: DecoderConfig, load: Load, layer: int, chosen: Container[str]
+) -> tuple[Map, Map, Map, Map]:
+    """Return a layer's fused maps; `chosen`: the modules that have an adapter."""
     mixing = config.mixer_shapes(config.mixer(layer))
     mlp = [f"mlp.{name}" for name in ("gate_proj", "up_proj", "down_proj")]
     c, f = config.hidden_size, config.intermediate_size
@@ -83,7 +92,7 @@ def _maps(config: DecoderConfig, load: Load, layer: int) -> tuple[Map, Map, Map,
 
 def _ranks(config: DecoderConfig, load: Load, layer: int) -> tuple[int, int, int, int]:
     """Return the low-rank columns of a layer's fused maps."""
-    q, o, g, d = (rank for _, _, rank in _maps(config, load, layer))
+    q, o, g, d = (rank for _, _, rank in _maps(config, load)[layer])
     return q, o, g, d
 
 
@@ -174,8 +183,7 @@ def _weights(config: DecoderConfig, load: Load, half: bool) -> int:
     """Return the bytes of the base, with the adapters' places in it."""
     shapes = config.weight_shapes()
     total = sum(math.prod(shape) for shape in shapes.values())
-    maps = [_maps(config, load, layer) for layer in range(config.num_layers)]
-    every = [each for layer in maps for each in layer]
+    every = [each for layer in _maps(config, load) for each in layer]
     places = sum((r + rank) * (c + rank) - r * c for r, c, rank in every)
     if half:
         # Stored as wide as they are cast; every thread casts one map at a time.
