@@ -70,8 +70,6 @@ _KINDS: tuple[tuple[str, re.Pattern[str], float, str], ...] = (
         0.8,
         "write the source as prompt and its translation as completion",
     ),
-)
-_KINDS += (
     (
         "a quiz with lettered answers",
         re.compile(r"\(?[A-Ha-h]\s?[).:]\s+\S.*"),
