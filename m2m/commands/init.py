@@ -17,7 +17,7 @@ from m2m.commands.init_lines import answer_lines
 from m2m.commands.init_rows import Entry, written_fields
 from m2m.counted import counted
 from m2m.dataset import encode
-from m2m.errors import InputError, M2MError
+from m2m.errors import InputError
 from m2m.escaping import one_line
 from m2m.formats.atomic import write_text
 from m2m.opening import refuse_outside
@@ -72,7 +72,7 @@ def start_recipe(wanted: Wanted, files: Files | None = None) -> Started:
     wanted, new = files.wanted, NewFiles.beside(wanted.out)
     try:
         return _written(wanted, files, new, (base, template, notes))
-    except M2MError:
+    except BaseException:  # Ctrl-C, too: a second call would refuse to overwrite the files
         new.remove()
         raise
 

@@ -225,6 +225,22 @@ def test_conversations_and_texts_are_split_too(folder: Path) -> None:
     assert not Path("u-data").exists()
 
 
+def test_ctrl_c_leaves_no_file_that_a_second_call_refuses(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"prompt": f"q {word}", "completion": word} for word in WORDS]
+    data = write_jsonl(folder / "a.jsonl", rows)
+
+    def interrupted(*args: Any, **more: Any) -> None:
+        assert list((folder / "recipe-data").iterdir()), "the questions are written by now"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("m2m.commands.init.write_text", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        start_recipe(Wanted(datasets=(data,), out=folder / "recipe.toml"))
+    assert not (folder / "recipe-data").exists()
+
+
 def test_too_few_questions_are_refused_and_nothing_is_left(folder: Path) -> None:
     write_jsonl(folder / "a.jsonl", [{"prompt": f"q {w}", "completion": w} for w in WORDS[:29]])
     status, output = init("a.jsonl")
