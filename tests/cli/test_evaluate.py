@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from m2m.cli.evaluate import ASKING, evaluate
+from m2m.cli.main import CONTEXT
 from m2m.commands import eval as eval_module
 from m2m.recipe import Target
 
@@ -33,7 +34,7 @@ def reached(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(eval_module, "compare_models", stop)
 
     def run(*arguments: str) -> tuple[list[str], list[Path], Target, Path | None]:
-        found = CliRunner().invoke(evaluate, ["m", "t.jsonl", *arguments])
+        found = CliRunner().invoke(evaluate, ["m", "t.jsonl", *arguments], **CONTEXT)
         assert isinstance(found.exception, Seen), found.output
         seen: tuple[list[str], list[Path], Target, Path | None] = found.exception.args
         return seen

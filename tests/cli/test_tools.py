@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from m2m.cli.main import CONTEXT
 from m2m.cli.tools import merge
 from m2m.commands import merge as merge_module
 from m2m.recipe import MERGE_METHODS, Merge
@@ -26,7 +27,7 @@ def reached(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(merge_module, "merge_adapters", stop)
 
     def run(*arguments: str) -> tuple[Merge, str | None, int | None]:
-        found = CliRunner().invoke(merge, [*NEEDED, *arguments])
+        found = CliRunner().invoke(merge, [*NEEDED, *arguments], **CONTEXT)
         assert isinstance(found.exception, Seen), found.output
         seen: tuple[Merge, str | None, int | None] = found.exception.args
         return seen
@@ -50,9 +51,9 @@ def test_every_option_of_the_recipe_arrives(reached: Any) -> None:
     "arguments", [("--density", "0"), ("--scale", "-1"), ("--method", "magic"), ("--rank", "0")]
 )
 def test_what_the_recipe_refuses_is_wrong_usage(arguments: tuple[str, str]) -> None:
-    assert CliRunner().invoke(merge, [*NEEDED, *arguments]).exit_code == 2
+    assert CliRunner().invoke(merge, [*NEEDED, *arguments], **CONTEXT).exit_code == 2
 
 
 def test_the_help_names_the_methods() -> None:
-    shown = " ".join(CliRunner().invoke(merge, ["--help"]).output.split())
+    shown = " ".join(CliRunner().invoke(merge, ["--help"], **CONTEXT).output.split())
     assert all(name in shown for name in MERGE_METHODS)
