@@ -241,7 +241,7 @@ def test_what_was_read_and_freed_before_is_not_in_the_way(recipe: Path, starter:
     freed = [bytearray(50_000) for _ in range(4000)]
     last = freed.pop()
     del freed
-    assert resident_bytes() > start + (500 << 20)
+    assert resident_bytes() > start + (400 << 20)
     assert experts_module.choose(base, found).bytes < before + (50 << 20)
     assert len(last) == 50_000
     decoder = experts_module.open_decoder(base, found, experts_module.choose(base, found))
