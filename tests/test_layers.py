@@ -20,7 +20,7 @@ LAYERS = {
     "__init__": 0, "counted": 0, "families": 0, "blas": 0, "kernels": 0, "progress": 0,
     "templates": 0,
     "recipe": 1, "formats": 1, "nn": 1, "tokenizer": 1,
-    "checkpoint": 2, "adapter": 2, "dataset": 2, "store": 2,
+    "checkpoint": 2, "adapter": 2, "dataset": 2, "store": 2, "ggml": 2,
     "tuner": 3, "merge": 3, "llamacpp": 3,
     "evaluate": 4, "export": 4,
     "mix": 5,
@@ -32,7 +32,7 @@ LAYERS = {
 }  # fmt: skip
 OWNERS = {
     "llama_cpp": {"llamacpp"},
-    "ctypes": {"blas", "kernels", "limits", "llamacpp", "machine"},
+    "ctypes": {"blas", "ggml", "kernels", "limits", "llamacpp", "machine"},
     "click": {"cli"},
     "rich": {"cli"},
     "gguf": set(),

@@ -85,6 +85,7 @@ def diagnose(folder: Path) -> list[Finding]:
         *_packages(),
         *_processor(build),
         _llama(build),
+        *device_checks(build),
         _blas(),
         _bf16(),
         _load(),
@@ -177,6 +178,19 @@ def _llama(build: Build) -> Finding:
         remedy = f"the GPU here can score: with CUDA installed, {_REBUILD.replace(*_WITH_CUDA)}"
         return Finding("llama.cpp", value, "note", remedy)
     return Finding("llama.cpp", value)
+
+
+def device_checks(build: Build) -> Iterator[Finding]:
+    """Yield ggml's devices and the work that m2m gives them, with the memory of GPUs."""
+    for device in build.devices:
+        name, value = f"device {device.name}", device.description
+        if not device.is_gpu:
+            yield Finding(name, f"{value}, for training and scoring")
+            continue
+        if device.total:
+            value += f", {device.free / GIB:.1f} GiB free of {device.total / GIB:.1f}"
+        remedy = "gpu_layers = -1 in [limits] scores on it"
+        yield Finding(name, f"{value}, for scoring", "note", remedy)
 
 
 def _blas() -> Finding:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+
+from m2m.ggml.devices import Device, list_devices
 
 _ASK = """\
 import json
@@ -26,12 +28,14 @@ class Build:
         description: package, commit and features, as m2m stores them with results.
         features: CPU features that it was built for: "AVX2", "NEON", ...
         gpu: whether it can use a GPU.
+        devices: the devices that it found.
         error: why it cannot be loaded; all other fields are empty then.
     """
 
     description: str = ""
     features: frozenset[str] = frozenset()
     gpu: bool = False
+    devices: tuple[Device, ...] = ()
     error: str | None = None
 
 
@@ -41,7 +45,11 @@ def loaded() -> dict[str, object]:
 
     from m2m.llamacpp.model import build_info
 
-    return {"description": build_info(), "gpu": bool(llama_supports_gpu_offload())}
+    return {
+        "description": build_info(),
+        "gpu": bool(llama_supports_gpu_offload()),
+        "devices": [asdict(device) for device in list_devices()],
+    }
 
 
 def installed_build() -> Build:
@@ -54,4 +62,5 @@ def installed_build() -> Build:
     report = json.loads(done.stdout.splitlines()[-1])
     parts = [part.strip() for part in report["description"].split("|")]
     features = {part.split("=")[0].split(":")[-1].strip() for part in parts if part.endswith("= 1")}
-    return Build(report["description"], frozenset(features), report["gpu"])
+    devices = tuple(Device(**each) for each in report["devices"])
+    return Build(report["description"], frozenset(features), report["gpu"], devices)

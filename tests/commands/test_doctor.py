@@ -12,8 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from m2m.cli.main import cli
-from m2m.commands.doctor import Finding, diagnose
-from m2m.llamacpp.build import installed_build
+from m2m.commands.doctor import Finding, device_checks, diagnose
+from m2m.ggml.devices import Device, list_devices
+from m2m.llamacpp.build import Build, installed_build
 from m2m.llamacpp.model import build_info
 from m2m.machine import cpu_features, free_memory_bytes, total_memory_bytes, versions
 from m2m.pipeline.inputs import model_folders
@@ -84,6 +85,19 @@ def test_the_build_has_the_features_of_its_description() -> None:
     assert build.description == build_info()
     assert all(f"{feature} = 1" in build.description for feature in build.features)
     assert build.features
+    assert [device.name for device in build.devices] == [device.name for device in list_devices()]
+
+
+def test_each_device_is_a_line_with_its_use() -> None:
+    """The GPU is a description: no test machine has one."""
+    cpu = Device("CPU", "Some processor", "cpu", 8 << 30, 8 << 30)
+    card = Device("Vulkan0", "Some card", "gpu", 3 << 30, 4 << 30)
+    lines = list(device_checks(Build(devices=(card, cpu))))
+    assert [line.value for line in lines] == [
+        "Some card, 3.0 GiB free of 4.0, for scoring",
+        "Some processor, for training and scoring",
+    ]
+    assert lines[0].remedy == "gpu_layers = -1 in [limits] scores on it"
 
 
 def test_the_machine_is_described() -> None:
