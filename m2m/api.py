@@ -26,10 +26,10 @@ from m2m.counted import counted
 from m2m.errors import InputError, M2MError
 from m2m.evaluate.metric import Metric, mean_of
 from m2m.evaluate.metrics import METRICS, measure_all
-from m2m.evaluate.score import Measured, measured_json
+from m2m.evaluate.score import Measured
 from m2m.evaluate.scores import KINDS, Scores
 from m2m.formats.journal import Journal
-from m2m.formats.json_text import AsDict
+from m2m.formats.json_fields import Inline, JsonFields
 from m2m.mix.mixture import Mixture
 from m2m.mix.study import Study
 from m2m.pipeline.run import Run as Steps
@@ -73,7 +73,7 @@ class _Warns(Silent):
 
 
 @dataclass(frozen=True)
-class MixtureScore(AsDict):
+class MixtureScore(JsonFields):
     """The scores of a mixture's merge on the dev questions.
 
     Attributes:
@@ -81,13 +81,8 @@ class MixtureScore(AsDict):
         metrics: by target and metric, value and standard error.
     """
 
-    mixture: Mixture
+    mixture: Inline[Mixture]
     metrics: Mapping[str, Measured]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return datasets, weights and the metrics by target."""
-        by_target = {target: measured_json(each) for target, each in self.metrics.items()}
-        return {**self.mixture.as_json(), "metrics": by_target}
 
 
 def own_metric(
@@ -286,7 +281,7 @@ class Run:
             [each for part in parts for each in part.results],
             [each for part in parts for each in part.differences],
             [each for part in parts for each in part.warnings],
-            [each for part in parts for each in part.groups],
+            groups=[each for part in parts for each in part.groups],
         )
 
     def _mixture(self, datasets: Datasets) -> Mixture:

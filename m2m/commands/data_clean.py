@@ -23,6 +23,7 @@ from m2m.dataset.scrub import SCRUBBERS, scrubbed
 from m2m.errors import InputError, Problems
 from m2m.evaluate.harness import SUFFIXES
 from m2m.formats.atomic import write_text
+from m2m.formats.json_fields import JsonFields
 from m2m.formats.json_text import json_text
 from m2m.formats.records import Record
 from m2m.formats.rowfile import AS_IT_IS
@@ -49,7 +50,7 @@ class Cleaning:
 
 
 @dataclass(frozen=True)
-class Cleaned:
+class Cleaned(JsonFields):
     """The copy of one file.
 
     Attributes:
@@ -79,9 +80,7 @@ class Cleaned:
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields of `m2m data clean --json`."""
-        plain = {**vars(self), "file": str(self.file), "out": self.out and str(self.out)}
-        return {**plain, "dropped": dict(self.dropped), "changed": dict(self.changed),
-                "kept": self.kept}  # fmt: skip
+        return {**super().as_json(), "kept": self.kept}
 
 
 Change = dict[str, Any]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from m2m.errors import InputError
 from m2m.evaluate.prompts import Prompter
 from m2m.evaluate.targets import load_target
 from m2m.evaluate.tasks import Task
+from m2m.formats.json_fields import JsonFields
 from m2m.formats.json_text import json_text
 from m2m.pipeline.inputs import make_formatter, model_folders
 from m2m.recipe import Dataset, Recipe, Target
@@ -32,7 +33,7 @@ FIRST = 10_000  # rows of a large file that are looked at, unless the user asks 
 
 
 @dataclass(frozen=True)
-class Piece:
+class Piece(JsonFields):
     """A stretch of a row: trained on (of a target: scored), or only read."""
 
     text: str
@@ -40,7 +41,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class ShownRow:
+class ShownRow(JsonFields):
     """One row as the model sees it.
 
     Attributes:
@@ -57,7 +58,7 @@ class ShownRow:
 
 
 @dataclass(frozen=True)
-class Preview:
+class Preview(JsonFields):
     """The first rows of a file.
 
     Attributes:
@@ -82,10 +83,6 @@ class Preview:
     mapping: str = ""
     questions: tuple[str, ...] = ()
     lines: tuple[str, ...] = ()
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the fields of `m2m data preview --json`."""
-        return {**asdict(self), "file": str(self.file)}
 
 
 def preview_recipe(recipe: Recipe, count: int = ROWS, *, whole: bool = False) -> list[Preview]:

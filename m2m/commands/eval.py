@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,8 @@ from m2m.evaluate.task_groups import Member
 from m2m.evaluate.tasks import Task
 from m2m.formats.atomic import write_text
 from m2m.formats.gguf import GGUFFile
-from m2m.formats.json_text import AsDict, json_text
+from m2m.formats.json_fields import JsonFields, plain
+from m2m.formats.json_text import json_text
 from m2m.merge.belonging import lora_doubts
 from m2m.mix.ranking import Interval, ahead
 from m2m.mix.verdict import LEAST
@@ -114,7 +115,7 @@ class Evaluated:
 
 
 @dataclass(frozen=True)
-class Difference:
+class Difference(JsonFields):
     """How far a model is ahead of the first one by a metric, on the same examples.
 
     `ahead` is None if the numbers do not compare, and `reason` says why. Above 0 the model is
@@ -138,33 +139,22 @@ class Difference:
 
     def as_json(self) -> dict[str, Any]:
         """Return the names, and `ahead` and `difference` as `{"estimate", "ci95"}`."""
-        ahead, difference = self.ahead, self.difference
-        return {
-            **vars(self),
-            "ahead": ahead and ahead.as_json(),
-            "difference": difference and difference.as_json(),
-            "comparable": not self.reason,
-        }
+        derived = {"difference": plain(self.difference), "comparable": not self.reason}
+        return {**super().as_json(), **derived}
 
 
 @dataclass(frozen=True)
-class Comparison(AsDict):
+class Comparison(JsonFields):
     """All models on all tasks."""
 
     results: Sequence[Evaluated]
+    groups: Sequence[GroupResult] = field(default=(), kw_only=True)
     differences: Sequence[Difference]
     warnings: Sequence[str] = ()
-    groups: Sequence[GroupResult] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return the output of `m2m eval --json`, the same for one model or many."""
-        return {
-            "schema": SCHEMA,
-            "results": [result.as_json() for result in self.results],
-            "groups": [group.as_json() for group in self.groups],
-            "differences": [difference.as_json() for difference in self.differences],
-            "warnings": list(self.warnings),
-        }
+        return {"schema": SCHEMA, **super().as_json()}
 
 
 @dataclass(frozen=True)
@@ -256,7 +246,7 @@ def compare_models(
         )
     lacking = [f"{each.task.path.name}: {note}" for each in results for note in each.of_task[1]]
     warnings += dict.fromkeys(lacking)
-    return Comparison(results, differences, warnings, group_results(groups, results))
+    return Comparison(results, differences, warnings, groups=group_results(groups, results))
 
 
 def write_samples(compared: Comparison, out: Path) -> None:

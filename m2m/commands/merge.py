@@ -7,14 +7,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 from m2m.adapter import load_adapter, save_adapter
 from m2m.checkpoint import find_model
 from m2m.errors import InputError
 from m2m.export.lora_gguf import export_lora
 from m2m.export.merged_gguf import LOW_SURVIVAL, export_gguf, remedy
-from m2m.formats.json_text import AsDict
+from m2m.formats.json_fields import JsonFields, Rounded
 from m2m.llamacpp.filetypes import file_type
 from m2m.machine import peak_rss_bytes
 from m2m.merge.belonging import adapter_doubts, changes_nothing
@@ -25,7 +25,7 @@ from m2m.recipe import Merge, Quantize
 
 
 @dataclass(frozen=True)
-class Merged(AsDict):
+class Merged(JsonFields):
     """The result of `m2m merge`.
 
     Attributes:
@@ -41,12 +41,8 @@ class Merged(AsDict):
     delta_survival: dict[str, float] | None
     remedy: str | None
     warnings: list[str]
-    seconds: float
+    seconds: Annotated[float, Rounded(2)]
     peak_rss_bytes: int
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the fields of `m2m merge --json`."""
-        return {**vars(self), "out": str(self.out), "seconds": round(self.seconds, 2)}
 
 
 def merge_adapters(

@@ -61,7 +61,7 @@ def _is_same_file(task: Task, other: Task) -> bool:
 def _alone(task: Task, name: str) -> Checked:
     """Check the number, the characters and the balance of a target's examples."""
     kind, count = f"target: {task.kind}", len(task.examples)
-    result = Checked(task.path, name, kind, count, reading=task.reading)
+    result = Checked(task.path, name, kind, task.reading, count)
     _check_number(task, result)
     texts = [*task_texts(task)]
     result.form = form_of(texts)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from m2m.counted import counted
 from m2m.dataset.characters import FAULTS, find_faults, letters_lost
@@ -18,6 +18,7 @@ from m2m.dataset.rows import Row, Rows
 from m2m.dataset.samples import RowLimit, encode
 from m2m.dataset.statistics import DEAR, RUINOUS, TokenCost, cost, histogram, mostly_letters
 from m2m.errors import InputError, M2MError, Problems
+from m2m.formats.json_fields import JsonFields, Key, inserted
 from m2m.formats.rowfile import AS_CSV
 from m2m.tokenizer import Formatter
 
@@ -30,7 +31,7 @@ _LONG_TEXT = 20_000  # characters of bare text that are worth as much as that ma
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(JsonFields):
     """Something in a dataset that a person should look at.
 
     Attributes:
@@ -47,13 +48,9 @@ class Problem:
     lines: tuple[int, ...] = ()
     refused: bool = False
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the problem as plain values for JSON."""
-        return {**vars(self), "lines": list(self.lines)}
-
 
 @dataclass
-class Checked:
+class Checked(JsonFields):
     """The results for one file; counts of tokens are None if no model was named.
 
     Attributes:
@@ -73,6 +70,7 @@ class Checked:
     file: Path
     name: str = ""
     format: str = "unreadable"
+    reading: str = ""
     rows: int = 0
     tokens: int | None = None
     longest: int | None = None
@@ -82,7 +80,7 @@ class Checked:
     duplicates: int = 0
     near_duplicates: int = 0
     contradictions: int = 0
-    overlap: int = 0
+    overlap: Annotated[int, Key("overlap_with_targets")] = 0
     shared: dict[str, int] = field(default_factory=dict)
     contradicting: dict[str, int] = field(default_factory=dict)
     foreign: dict[str, int] = field(default_factory=dict)
@@ -90,7 +88,6 @@ class Checked:
     labels: dict[str, int] = field(default_factory=dict)
     form: str = ""
     problems: list[Problem] = field(default_factory=list)
-    reading: str = ""
 
     @property
     def refused(self) -> bool:
@@ -99,31 +96,16 @@ class Checked:
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields of `m2m data check --json`."""
-        return {
-            "file": str(self.file),
-            "name": self.name,
-            "format": self.format,
-            "reading": self.reading,
-            "rows": self.rows,
-            "tokens": self.tokens,
-            "longest": self.longest,
-            "lengths": [{"up_to": edge, "rows": count} for edge, count in self.lengths.items()],
-            "tokens_per_word": self.cost and round(self.cost.tokens_per_word, 3),
-            "characters_per_token": self.cost and round(self.cost.characters_per_token, 3),
-            "bytes_per_token": self.cost and round(self.cost.bytes_per_token, 3),
-            "sides": {side: asdict(side_cost) for side, side_cost in self.sides.items()},
-            "duplicates": self.duplicates,
-            "near_duplicates": self.near_duplicates,
-            "contradictions": self.contradictions,
-            "overlap_with_targets": self.overlap,
-            "shared": self.shared,
-            "contradicting": self.contradicting,
-            "foreign": self.foreign,
-            "noise": self.noise,
-            "labels": self.labels,
-            "form": self.form,
-            "problems": [problem.as_json() for problem in self.problems],
-        }
+        written, cost = super().as_json(), self.cost
+        edges = [{"up_to": edge, "rows": count} for edge, count in self.lengths.items()]
+        del written["cost"]
+        return inserted(
+            {**written, "lengths": edges},
+            "lengths",
+            tokens_per_word=cost and round(cost.tokens_per_word, 3),
+            characters_per_token=cost and round(cost.characters_per_token, 3),
+            bytes_per_token=cost and round(cost.bytes_per_token, 3),
+        )
 
 
 class DatasetFile:

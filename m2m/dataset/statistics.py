@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from m2m.formats.json_fields import JsonFields
 from m2m.tokenizer import Tokenizer
 
 # Current vocabularies reach 4 to 4.5 characters per token on English text.
@@ -17,7 +18,7 @@ DEAR, RUINOUS = 2.5, 1.2
 
 
 @dataclass(frozen=True)
-class TokenCost:
+class TokenCost(JsonFields):
     """The cost of texts in tokens.
 
     Attributes:

@@ -43,13 +43,3 @@ class Score(NamedTuple):
 
 
 Measured = Mapping[str, Score]  # by metric
-
-
-def measured_json(scores: Measured) -> dict[str, dict[str, float]]:
-    """Return `{metric: {"value", "stderr"}}`."""
-    return {metric: score.as_json() for metric, score in scores.items()}
-
-
-def measured_from_json(data: Mapping[str, Any]) -> dict[str, Score]:
-    """Invert `measured_json`."""
-    return {str(metric): Score.from_json(score) for metric, score in data.items()}

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from m2m.counted import counted
+from m2m.formats.json_fields import JsonFields, Key
 
 
 @dataclass(frozen=True)
-class SelfTest:
+class SelfTest(JsonFields):
     """How the exported file answers questions from its training.
 
     Attributes:
@@ -26,8 +26,8 @@ class SelfTest:
     questions: int = 0
     exact: int = 0
     stops: int = 0
-    own_exact: int = 0
-    own_stops: int = 0
+    own_exact: Annotated[int, Key("exact_with_m2m_prompt")] = 0
+    own_stops: Annotated[int, Key("stops_with_m2m_prompt")] = 0
     trouble: str = ""
     failed: bool = False
 
@@ -73,30 +73,4 @@ class SelfTest:
 
     def as_json(self) -> dict[str, Any]:
         """The fields of `self_test` in `m2m export --json`."""
-        return {
-            "questions": self.questions,
-            "exact": self.exact,
-            "stops": self.stops,
-            "exact_with_m2m_prompt": self.own_exact,
-            "stops_with_m2m_prompt": self.own_stops,
-            "trouble": self.trouble,
-            "failed": self.failed,
-            "sentence": self.sentence,
-            "warnings": self.warnings,
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> SelfTest:
-        """The inverse of `as_json`."""
-        counts = {
-            "questions": "questions",
-            "exact": "exact",
-            "stops": "stops",
-            "own_exact": "exact_with_m2m_prompt",
-            "own_stops": "stops_with_m2m_prompt",
-        }
-        return cls(
-            **{name: int(data[key]) for name, key in counts.items()},
-            trouble=str(data["trouble"]),
-            failed=bool(data["failed"]),
-        )
+        return {**super().as_json(), "sentence": self.sentence, "warnings": self.warnings}

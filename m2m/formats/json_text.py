@@ -10,19 +10,6 @@ from typing import Any
 from m2m.escaping import escape_json
 
 
-class AsDict:
-    """Base of results: `to_dict` gives them as plain JSON values."""
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values, with paths as text."""
-        raise NotImplementedError
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what the command with `--json` prints: dicts, lists, texts, numbers, None."""
-        made: dict[str, Any] = json.loads(json_text(self.as_json()))
-        return made
-
-
 def json_text(value: Any, *, indent: int | None = None) -> str:
     """Return `value` as JSON, on one line unless `indent` is given; see `finite`.
 

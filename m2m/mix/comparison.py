@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from m2m.arrays import F64
+from m2m.formats.json_fields import JsonFields
 from m2m.mix.agreement import LEAST, ScoredPair, bias_corrected, correlation, holding, ranks
 from m2m.mix.ranking import Interval
 
@@ -18,7 +18,7 @@ _BLOCK = 1 << 22  # comparisons at a time
 
 
 @dataclass(frozen=True)
-class Foresight:
+class Foresight(JsonFields):
     """How well predicted scores of n mixtures agree with the real ones.
 
     Attributes:
@@ -33,28 +33,6 @@ class Foresight:
     pearson: Interval
     ordered: Interval
     lead: Interval | None
-
-    def as_json(self) -> dict[str, Any]:
-        """Return its numbers, each with its interval."""
-        return {
-            "mixtures": self.mixtures,
-            "spearman": self.spearman.as_json(),
-            "pearson": self.pearson.as_json(),
-            "ordered": self.ordered.as_json(),
-            "lead": self.lead and self.lead.as_json(),
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Foresight:
-        """Invert `as_json`."""
-        lead = data["lead"]
-        return cls(
-            mixtures=int(data["mixtures"]),
-            spearman=Interval.from_json(data["spearman"]),
-            pearson=Interval.from_json(data["pearson"]),
-            ordered=Interval.from_json(data["ordered"]),
-            lead=None if lead is None else Interval.from_json(lead),
-        )
 
 
 def apart(metric: str) -> float:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from m2m.evaluate.score import Score
 from m2m.evaluate.scores import Scores
+from m2m.formats.json_fields import JsonFields
 from m2m.mix.scoreboard import Objective
 
 
 @dataclass(frozen=True)
-class Facet:
+class Facet(JsonFields):
     """One kind of examples of a target, with the score of each model on them."""
 
     name: str
@@ -21,7 +21,7 @@ class Facet:
 
 
 @dataclass(frozen=True)
-class Breakdown:
+class Breakdown(JsonFields):
     """A metric by facet on one part ("dev", "test") of a target, for the confirmed models."""
 
     target: str
@@ -29,33 +29,6 @@ class Breakdown:
     metric: str
     higher_is_better: bool
     facets: tuple[Facet, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return one entry of `facets` in `m2m confirm --json`."""
-        facets = [
-            {**vars(facet), "values": [score.as_json() for score in facet.values]}
-            for facet in self.facets
-        ]
-        return {**vars(self), "facets": facets}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Breakdown:
-        """Invert `as_json`."""
-        facets = (
-            Facet(
-                str(facet["name"]),
-                int(facet["examples"]),
-                tuple(map(Score.from_json, facet["values"])),
-            )
-            for facet in data["facets"]
-        )
-        return cls(
-            str(data["target"]),
-            str(data["part"]),
-            str(data["metric"]),
-            bool(data["higher_is_better"]),
-            tuple(facets),
-        )
 
 
 def by_facet(

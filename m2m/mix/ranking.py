@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from m2m.arrays import F64
+from m2m.formats.json_fields import Inline, JsonFields, Key, Newer
 from m2m.mix.mixture import Mixture
 
 CONFIDENCE = 0.95
@@ -73,45 +74,17 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Ranked:
+class Ranked(JsonFields):
     """One mixture's place in a ranking."""
 
-    mixture: Mixture
-    rank: int
+    mixture: Inline[Mixture]
     score: float
     stderr: float
     ci95: tuple[float, float]
-    behind: Interval
+    behind: Annotated[Interval, Key("behind_best")]
+    examples: Newer[int] = field(default=0, kw_only=True)
+    rank: int
     tied_with_best: bool
-    examples: int = 0
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the fields that `m2m search --json` prints for a mixture."""
-        return {
-            **self.mixture.as_json(),
-            "score": self.score,
-            "stderr": self.stderr,
-            "ci95": list(self.ci95),
-            "behind_best": self.behind.as_json(),
-            "examples": self.examples,
-            "rank": self.rank,
-            "tied_with_best": self.tied_with_best,
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Ranked:
-        """Invert `as_json`."""
-        low, high = map(float, data["ci95"])
-        return cls(
-            Mixture.from_json(data),
-            int(data["rank"]),
-            float(data["score"]),
-            float(data["stderr"]),
-            (low, high),
-            Interval.from_json(data["behind_best"]),
-            bool(data["tied_with_best"]),
-            int(data.get("examples", 0)),
-        )
 
 
 def rank(

@@ -21,6 +21,7 @@ import numpy as np
 from m2m.errors import InputError
 from m2m.evaluate.metrics import METRICS as KNOWN
 from m2m.formats.atomic import write_text
+from m2m.formats.json_fields import Inline, JsonFields
 from m2m.formats.records import read_records
 from m2m.mix.gaussian import fit
 from m2m.mix.guided import climb
@@ -38,41 +39,23 @@ BETTER = {True: "higher", False: "lower"}
 
 
 @dataclass(frozen=True)
-class Proposal:
+class Proposal(JsonFields):
     """A mixture with the score that the model expects."""
 
-    mixture: Mixture
+    mixture: Inline[Mixture]
     expected: float
     stderr: float
     scored: float | None
 
-    def as_json(self) -> dict[str, Any]:
-        """Return one entry of `m2m search --from-csv --json`."""
-        return {
-            **self.mixture.as_json(),
-            "expected": self.expected,
-            "stderr": self.stderr,
-            "scored": self.scored,
-        }
-
 
 @dataclass(frozen=True)
-class Proposals:
+class Proposals(JsonFields):
     """The most promising mixtures by a model of a table, best first."""
 
     metric: str
     higher_is_better: bool
     runs: int
     proposals: Sequence[Proposal]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the fields of `m2m search --from-csv --json`."""
-        return {
-            "metric": self.metric,
-            "higher_is_better": self.higher_is_better,
-            "runs": self.runs,
-            "proposals": [proposal.as_json() for proposal in self.proposals],
-        }
 
 
 def write_tables(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
+from m2m.formats.json_fields import Inline, JsonFields, OrUnknown
 from m2m.mix.agreement import LEAST, ScoredPair, correlation, ranks
 from m2m.mix.mixture import BASE, Mixture
 from m2m.mix.ranking import Ranked
@@ -20,7 +21,7 @@ _DRAWS = 2  # resamples; only the points are used
 
 
 @dataclass(frozen=True)
-class Unmerged:
+class Unmerged(JsonFields):
     """The pick of one rival, and how its ranking agrees with the merge's.
 
     Attributes:
@@ -33,38 +34,22 @@ class Unmerged:
     """
 
     name: str
-    mixture: Mixture
+    mixture: Inline[Mixture]
     rank: int
     compared: int
-    spearman: float
-
-    def as_json(self) -> dict[str, Any]:
-        """Return its fields, with those of the mixture."""
-        return {
-            "name": self.name,
-            **self.mixture.as_json(),
-            "rank": self.rank,
-            "compared": self.compared,
-            "spearman": self.spearman,
-        }
+    spearman: OrUnknown
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Unmerged:
-        """Invert `as_json`; JSON has null for a correlation that is not known.
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Invert `as_json`.
 
         Raises:
             KeyError, TypeError, ValueError: `data` is not from `as_json`.
         """
-        name, spearman = str(data["name"]), data["spearman"]
-        if name not in RIVALS:
-            raise ValueError(f'no rival is called "{name:.80}"')
-        return cls(
-            name,
-            Mixture.from_json(data),
-            int(data["rank"]),
-            int(data["compared"]),
-            math.nan if spearman is None else float(spearman),
-        )
+        read = super().from_json(data)
+        if read.name not in RIVALS:
+            raise ValueError(f'no rival is called "{read.name:.80}"')
+        return read
 
 
 def unmerged(

@@ -16,12 +16,12 @@ or dev if a target has no test). It tries the kinds in this order and takes the 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 from m2m.counted import counted
 from m2m.evaluate.same import in_words
+from m2m.formats.json_fields import JsonFields, Key
 from m2m.mix.evidence import Evidence, JudgedRival
 from m2m.mix.ranking import SEEN, Interval
 
@@ -36,7 +36,7 @@ MOST = 100_000  # questions; a difference that needs more does not matter
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Verdict(JsonFields):
     """The answer of a run.
 
     Attributes:
@@ -49,13 +49,17 @@ class Verdict:
     kind: Kind
     sentence: str
     reasons: tuple[str, ...] = ()
-    advice: str = ""
-    needed: int | None = None
+    advice: Annotated[str, Key("next")] = ""
+    needed: Annotated[int | None, Key("questions_needed")] = None
 
     @property
     def withheld(self) -> bool:
         """Return whether a GGUF is made only with `--anyway`."""
         return self.kind in WITHHELD
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the field `verdict` of `m2m confirm --json` and `m2m run --json`."""
+        return {**super().as_json(), "gguf_only_with_anyway": self.withheld}
 
     @property
     def tag(self) -> str:
@@ -66,28 +70,6 @@ class Verdict:
     def lines(self) -> list[str]:
         """Return all lines for people, the answer first."""
         return [self.sentence, *self.reasons, *([f"Next: {self.advice}"] if self.advice else [])]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the field `verdict` of `m2m confirm --json` and `m2m run --json`."""
-        return {
-            "kind": self.kind,
-            "sentence": self.sentence,
-            "reasons": list(self.reasons),
-            "next": self.advice,
-            "questions_needed": self.needed,
-            "gguf_only_with_anyway": self.withheld,
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Verdict:
-        """Invert `as_json`."""
-        return cls(
-            cast(Kind, str(data["kind"])),
-            str(data["sentence"]),
-            tuple(map(str, data["reasons"])),
-            str(data["next"]),
-            None if data["questions_needed"] is None else int(data["questions_needed"]),
-        )
 
 
 def judge(evidence: Evidence) -> Verdict:

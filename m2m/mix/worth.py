@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from m2m.arrays import F64
+from m2m.formats.json_fields import Inline, JsonFields
 from m2m.mix.mixture import Mixture
 from m2m.mix.ranking import CONFIDENCE, Interval, dataset_worth, percentiles
 
@@ -38,11 +39,11 @@ RIDGE = 1e-2  # prior precision of an effect, in units of the residual's
 
 
 @dataclass(frozen=True)
-class Interaction:
+class Interaction(JsonFields):
     """The effect of two datasets together beyond that of each; it counts from `smallest` on."""
 
     datasets: tuple[str, str]
-    effect: Interval
+    effect: Inline[Interval]
     smallest: float = 0.0
 
     @property
@@ -64,12 +65,6 @@ class Interaction:
     def as_json(self) -> dict[str, Any]:
         """Return `{"datasets", "estimate", "ci95", "words"}`."""
         return {"datasets": list(self.datasets), **self.effect.as_json(), "words": self.words}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any], smallest: float) -> Interaction:
-        """Invert `as_json`; `smallest` is stored once for all of them."""
-        one, other = map(str, data["datasets"])
-        return cls((one, other), Interval.from_json(data), smallest)
 
 
 @dataclass(frozen=True)

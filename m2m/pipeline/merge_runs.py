@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from m2m.adapter import read_extra
 from m2m.checkpoint import BaseModel, find_model
@@ -19,6 +18,7 @@ from m2m.errors import InputError, Problems
 from m2m.formats.atomic import staged, write_json
 from m2m.formats.disk import check_room
 from m2m.formats.journal import Journal
+from m2m.formats.json_fields import JsonFields
 from m2m.formats.records import read_object
 from m2m.pipeline.foreign_run import ForeignRun, read_foreign
 from m2m.pipeline.inputs import model_folders
@@ -31,7 +31,7 @@ _SHOWN = 5  # names of files in one warning
 
 
 @dataclass
-class MergedRuns:
+class MergedRuns(JsonFields):
     """The parts that were copied.
 
     Attributes:
@@ -46,10 +46,6 @@ class MergedRuns:
     mixtures: int = 0
     confirmed: int = 0
     warnings: list[str] = field(default_factory=list)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the fields of `m2m merge-runs --json`."""
-        return {**asdict(self), "into": str(self.into)}
 
 
 def merge_runs(into: Path, folders: Sequence[Path]) -> MergedRuns:

@@ -14,12 +14,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from m2m.counted import counted
 from m2m.errors import InputError, Interrupted
 from m2m.formats.atomic import write_bytes
 from m2m.formats.journal import Journal
+from m2m.formats.json_fields import JsonFields
 from m2m.mix.example_order import ExampleOrder
 from m2m.mix.make_strategy import make_strategy
 from m2m.mix.mixture import BASE
@@ -74,7 +74,7 @@ def train_share(inputs: Inputs, share: Share, progress: Progress) -> list[Traine
 
 
 @dataclass(frozen=True)
-class ShareResult:
+class ShareResult(JsonFields):
     """The fine-tunes that a share has made.
 
     Attributes:
@@ -86,11 +86,6 @@ class ShareResult:
     trained: Sequence[Path]
     rung: int = 0
     more: bool = False
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the output of `m2m confirm --share I/N --json`."""
-        trained = [str(path) for path in self.trained]
-        return {"trained": trained, "rung": self.rung, "more": self.more}
 
 
 def share_of_run(inputs: Inputs, share: Share, progress: Progress) -> TrainedRun:

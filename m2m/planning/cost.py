@@ -6,12 +6,14 @@ import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from m2m.counted import counted
 from m2m.evaluate.evaluator import Evaluator
 from m2m.formats.gguf import plan_gguf
+from m2m.formats.json_fields import JsonFields, Rounded
 from m2m.llamacpp.filetypes import file_type, quantized_layout
 from m2m.llamacpp.scratch_model import scratch_folder
 from m2m.mix.make_strategy import make_strategy
@@ -38,12 +40,12 @@ ASIDE = 1.15  # speed of two workers over one with both threads: 1.13 to 1.2; mo
 
 
 @dataclass(frozen=True)
-class PlannedStage:
+class PlannedStage(JsonFields):
     """The expected cost of one stage; memory is the process's peak until its end, as in `Stage`."""
 
     name: str
     what: str
-    seconds: float
+    seconds: Annotated[float, Rounded(1)]
     peak_rss_bytes: int
     disk_bytes: int
 

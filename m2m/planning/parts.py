@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
 
+from m2m.formats.json_fields import JsonFields, Rounded
 from m2m.planning.cost import PlannedStage, Work
 from m2m.planning.until import LAST, LAST_PART, MOST
 from m2m.results.courses import Courses
 
 
 @dataclass(frozen=True)
-class HoursPart:
+class HoursPart(JsonFields):
     """A stage's part of the hours, with its limit.
 
     Attributes:
@@ -22,7 +23,7 @@ class HoursPart:
     """
 
     name: str
-    part: float
+    part: Annotated[float, Rounded(4)]
     most: float | None = None
     least: float | None = None
 
@@ -32,10 +33,6 @@ class HoursPart:
         limit = f" (at most {self.most:.0%})" if self.most else ""
         limit += f" (at least {self.least:.0%})" if self.least else ""
         return f"{self.part:.0%}{limit}".replace("%", " %")
-
-    def as_json(self) -> dict[str, Any]:
-        """Return its fields."""
-        return {**vars(self), "part": round(self.part, 4)}
 
 
 def until_time_is_up(work: Work, hours: float) -> list[PlannedStage]:

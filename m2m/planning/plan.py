@@ -7,10 +7,11 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from m2m.counted import counted
 from m2m.errors import ResourceError
+from m2m.formats.json_fields import JsonFields, Key, Rounded, inserted
 from m2m.machine import free_memory_bytes
 from m2m.nn.matrix import WORTH_BF16, bf16_gain
 from m2m.pipeline.experts import memory_limit
@@ -36,7 +37,7 @@ _PRODUCTS = 0.55  # fraction of a training step that bf16 makes faster
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(JsonFields):
     """The plan of a whole run.
 
     Attributes:
@@ -55,19 +56,19 @@ class Plan:
         warnings: warnings about the model and the data, as the run prints them.
     """
 
-    stages: Sequence[PlannedStage]
+    stages: Annotated[Sequence[PlannedStage], Key("steps")]
     strategy: str
     candidates: int
     passes: Mapping[str, float]
-    advice: Sequence[str]
     fits: bool
-    hours: float = 0.0
     parts: Sequence[HoursPart] = ()
-    validation_seconds: float = 0.0
+    validation_seconds: Annotated[float, Rounded(1)] = 0.0
     gave_up: Sequence[str] = ()
     began: str = ""
     twice: Sequence[str] = ()
+    advice: Sequence[str] = ()
     warnings: Sequence[str] = ()
+    hours: float = 0.0
 
     @property
     def total_seconds(self) -> float:
@@ -76,21 +77,9 @@ class Plan:
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields of `m2m plan --json`."""
-        return {
-            "steps": [{**vars(stage), "seconds": round(stage.seconds, 1)} for stage in self.stages],
-            "total_seconds": round(self.total_seconds, 1),
-            "strategy": self.strategy,
-            "candidates": self.candidates,
-            "passes": dict(self.passes),
-            "fits": self.fits,
-            "parts": [part.as_json() for part in self.parts],
-            "validation_seconds": round(self.validation_seconds, 1),
-            "gave_up": list(self.gave_up),
-            "began": self.began,
-            "twice": list(self.twice),
-            "advice": list(self.advice),
-            "warnings": list(self.warnings),
-        }
+        written = inserted(super().as_json(), "steps", total_seconds=round(self.total_seconds, 1))
+        del written["hours"]
+        return written
 
 
 def make_plan(inputs: Inputs, progress: Progress, within: Within | None = None) -> Plan:
@@ -112,7 +101,8 @@ def make_plan(inputs: Inputs, progress: Progress, within: Within | None = None) 
         rates = calibrate(inputs, progress)
     except ResourceError as error:
         advice = (error.message, *([error.hint] if error.hint else []))
-        return Plan((), strategy.name, strategy.candidates, {}, advice, False, warnings=warnings)
+        name, count = strategy.name, strategy.candidates
+        return Plan((), name, count, {}, False, advice=advice, warnings=warnings)
     hours = within.hours if within else 0.0
     if within and inputs.recipe.confirm.budget == UNTIL:
         kept = within.kept(until=True)
@@ -181,7 +171,9 @@ def plan_with(inputs: Inputs, rates: Rates, hours: float = 0.0) -> Plan:
     name, count = work.strategy.name, work.strategy.candidates
     parts = parts_of(stages, hours) if until else ()
     validation = work.validation_seconds()
-    return Plan(stages, name, count, work.passes, advice, not wrong, hours, parts, validation)
+    return Plan(
+        stages, name, count, work.passes, not wrong, parts, validation, advice=advice, hours=hours
+    )
 
 
 def _memory(work: Work, stages: Sequence[PlannedStage]) -> Iterator[str]:

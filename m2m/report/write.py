@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from m2m.escaping import markdown_text
 from m2m.formats.atomic import write_json, write_text
+from m2m.formats.json_fields import JsonFields
 from m2m.report.compare_page import compare_page
 from m2m.report.page import page
 from m2m.results.compared import Compared
@@ -17,20 +17,12 @@ from m2m.results.table import as_csv, as_latex, as_markdown
 
 
 @dataclass(frozen=True)
-class Written:
+class Written(JsonFields):
     """The files of a report."""
 
     html: Path
     json: Path
     csv: tuple[Path, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the paths."""
-        return {
-            "html": str(self.html),
-            "json": str(self.json),
-            "csv": [str(path) for path in self.csv],
-        }
 
 
 def write_report(facts: Facts, folder: Path) -> Written:

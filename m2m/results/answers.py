@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from m2m.formats.json_fields import JsonFields
 from m2m.results.table import Column, Table
 
 
 @dataclass(frozen=True)
-class Answered:
+class Answered(JsonFields):
     """A question, with the answers of two models.
 
     Attributes:
@@ -27,21 +27,9 @@ class Answered:
     base_right: bool
     winner_right: bool
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Answered:
-        """Invert `vars`."""
-        return cls(
-            str(data["question"]),
-            str(data["right"]),
-            str(data["base"]),
-            str(data["winner"]),
-            bool(data["base_right"]),
-            bool(data["winner_right"]),
-        )
-
 
 @dataclass(frozen=True)
-class Answers:
+class Answers(JsonFields):
     """Questions that a seed drew, so that nobody chose those that look best.
 
     Attributes:
@@ -64,21 +52,6 @@ class Answers:
         return (
             f"{len(self.rows)} of {self.asked:,} {self.part} questions of {self.target}, drawn at "
             f"random, with the answers that the base and the winner {how}"
-        )
-
-    def as_json(self) -> dict[str, Any]:
-        """Return its fields."""
-        return {**vars(self), "rows": [vars(row) for row in self.rows]}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Answers:
-        """Invert `as_json`."""
-        return cls(
-            str(data["target"]),
-            str(data["part"]),
-            int(data["asked"]),
-            bool(data["written"]),
-            [Answered.from_json(row) for row in data["rows"]],
         )
 
 

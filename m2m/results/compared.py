@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from m2m.evaluate.same import in_words
+from m2m.formats.json_fields import JsonFields
 from m2m.mix.ranking import Interval
 from m2m.mix.verdict import LEAST
 from m2m.results.table import Column, Table
 
 
 @dataclass(frozen=True)
-class Entry:
+class Entry(JsonFields):
     """One recipe on one set of questions: its winner, or the mean of its runs' winners.
 
     Attributes:
@@ -36,14 +36,9 @@ class Entry:
     wins: Interval | None
     verdicts: Sequence[str]
 
-    def as_json(self) -> dict[str, Any]:
-        """Return its fields."""
-        spans = {name: getattr(self, name) for name in ("base", "score", "ahead", "wins")}
-        return {**vars(self), **{name: span and span.as_json() for name, span in spans.items()}}
-
 
 @dataclass(frozen=True)
-class Contest:
+class Contest(JsonFields):
     """Runs that were scored on the same questions, by the same metric.
 
     Attributes:
@@ -77,13 +72,9 @@ class Contest:
             "wins against it on the same questions"
         )
 
-    def as_json(self) -> dict[str, Any]:
-        """Return its fields."""
-        return {**vars(self), "entries": [entry.as_json() for entry in self.entries]}
-
 
 @dataclass(frozen=True)
-class Compared:
+class Compared(JsonFields):
     """Several runs.
 
     Attributes:
@@ -102,10 +93,6 @@ class Compared:
         """Return a table for each set of questions, and one of the fields that differ."""
         contests = [_table(contest, number) for number, contest in enumerate(self.contests, 1)]
         return [*contests, *([difference_table(self)] if self.differences else [])]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the fields of `m2m compare --json`."""
-        return {**vars(self), "contests": [contest.as_json() for contest in self.contests]}
 
 
 def _table(contest: Contest, number: int) -> Table:

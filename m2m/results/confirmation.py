@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, Self
 
-from m2m.evaluate.score import Measured, Score, measured_from_json, measured_json
-from m2m.formats.json_text import AsDict
+from m2m.evaluate.score import Measured, Score
+from m2m.formats.json_fields import Inline, JsonFields, Key, Newer
 from m2m.mix.facets import Breakdown
 from m2m.mix.mixture import Mixture
 from m2m.mix.ranking import Interval
@@ -23,21 +23,16 @@ _METRICS = 2  # metrics that people see, the recipe's own first; CSV has all
 
 
 @dataclass(frozen=True)
-class RowsSeen:
+class RowsSeen(JsonFields):
     """Number of a dataset's `of` rows that a training used, and its average passes over them."""
 
     rows: int
     of: int
     passes: float
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> RowsSeen:
-        """Rebuild it from `vars`."""
-        return cls(int(data["rows"]), int(data["of"]), float(data["passes"]))
-
 
 @dataclass(frozen=True)
-class Model:
+class Model(JsonFields):
     """One model scored on dev and test.
 
     Attributes:
@@ -49,13 +44,13 @@ class Model:
     """
 
     label: str
-    mixture: Mixture
+    mixture: Inline[Mixture]
     how: How
     dev: Measured
     test: Measured
     adapter: Path | None = None
     seen: Mapping[str, RowsSeen] = field(default_factory=dict)
-    steps: int | None = None
+    steps: Newer[int | None] = None
 
     @property
     def described(self) -> str:
@@ -83,37 +78,9 @@ class Model:
         )
         return f"{rows:,} of {of:,}" if self.seen else ""
 
-    def as_json(self) -> dict[str, Any]:
-        """Return one entry of `m2m confirm --json`."""
-        return {
-            "label": self.label,
-            **self.mixture.as_json(),
-            "how": self.how,
-            "dev": measured_json(self.dev),
-            "test": measured_json(self.test),
-            "adapter": str(self.adapter) if self.adapter else None,
-            "seen": {name: vars(rows) for name, rows in self.seen.items()},
-            "steps": self.steps,
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Model:
-        """Rebuild it from `as_json`."""
-        adapter, seen, steps = data["adapter"], data["seen"], data.get("steps")
-        return cls(
-            label=str(data["label"]),
-            mixture=Mixture.from_json(data),
-            how=cast(How, str(data["how"])),
-            dev=measured_from_json(data["dev"]),
-            test=measured_from_json(data["test"]),
-            adapter=None if adapter is None else Path(str(adapter)),
-            seen={str(name): RowsSeen.from_json(rows) for name, rows in seen.items()},
-            steps=None if steps is None else int(steps),
-        )
-
 
 @dataclass(frozen=True)
-class Confirmation(AsDict):
+class Confirmation(JsonFields):
     """All confirmed models and the winner, which dev chose among the fine-tuned.
 
     Attributes:
@@ -131,19 +98,21 @@ class Confirmation(AsDict):
         answers: some questions with the answers of base and winner; None in older results.
     """
 
+    verdict: Verdict
     target: str
     metric: str
-    models: Sequence[Model]
-    winning: int
-    ahead: Sequence[Interval] | None
-    verdict: Verdict
-    breakdowns: Sequence[Breakdown] = ()
-    shared: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    models: Annotated[Sequence[Model], Key("confirmed")]
+    winning: Annotated[int, Key("winner")]
+    ahead: Annotated[Sequence[Interval] | None, Key("winner_ahead_on_test")]
+    breakdowns: Annotated[Sequence[Breakdown], Key("facets")] = ()
+    shared: Annotated[Mapping[str, tuple[int, int]], Key("test_questions_in_dev")] = field(
+        default_factory=dict
+    )
     budget: str | int = "fixed"
-    scored_elsewhere: int = 0
-    warnings: Sequence[str] = ()
-    courses: Courses | None = None
-    answers: Answers | None = None
+    scored_elsewhere: Newer[int] = 0
+    warnings: Newer[Sequence[str]] = ()
+    courses: Newer[Courses | None] = None
+    answers: Newer[Answers | None] = None
 
     @property
     def winner(self) -> Model:
@@ -172,57 +141,25 @@ class Confirmation(AsDict):
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields of `m2m confirm --json` and of `confirm.json`."""
-        return {
-            "verdict": self.verdict.as_json(),
-            "target": self.target,
-            "metric": self.metric,
-            "confirmed": [model.as_json() for model in self.models],
-            "winner": self.winner.as_json(),
-            "winner_ahead_on_test": self.ahead and [span.as_json() for span in self.ahead],
-            "facets": [breakdown.as_json() for breakdown in self.breakdowns],
-            "test_questions_in_dev": {name: list(counts) for name, counts in self.shared.items()},
-            "budget": self.budget,
-            "scored_elsewhere": self.scored_elsewhere,
-            "warnings": list(self.warnings),
-            "courses": self.courses and self.courses.as_json(),
-            "answers": self.answers and self.answers.as_json(),
-        }
+        return {**super().as_json(), "winner": self.winner.as_json()}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Confirmation:
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Rebuild it from `as_json`.
 
         Raises:
             KeyError, TypeError, ValueError: `data` is not from `as_json`.
         """
-        models = [Model.from_json(model) for model in data["confirmed"]]
         winner = data["winner"]["label"], data["winner"]["how"]
-        places = [i for i, model in enumerate(models) if (model.label, model.how) == winner]
-        if len(places) != 1:
+        labels = [(model["label"], model["how"]) for model in data["confirmed"]]
+        if labels.count(winner) != 1:
             raise ValueError("the winner is not one of the confirmed models")
-        ahead = data["winner_ahead_on_test"]
-        breakdowns = [Breakdown.from_json(breakdown) for breakdown in data["facets"]]
-        lengths = {len(facet.values) for breakdown in breakdowns for facet in breakdown.facets}
-        if ahead is not None:
-            lengths.add(len(ahead))
-        if lengths - {len(models)}:
-            raise ValueError(f"{max(lengths)} values for {len(models)} models")
-        shared, budget = data["test_questions_in_dev"], data["budget"]
-        return cls(
-            target=str(data["target"]),
-            metric=str(data["metric"]),
-            models=models,
-            winning=places[0],
-            ahead=None if ahead is None else [Interval.from_json(span) for span in ahead],
-            verdict=Verdict.from_json(data["verdict"]),
-            breakdowns=breakdowns,
-            shared={str(name): (int(count), int(of)) for name, (count, of) in shared.items()},
-            budget=budget if isinstance(budget, int) else str(budget),
-            scored_elsewhere=int(data.get("scored_elsewhere", 0)),
-            warnings=list(map(str, data.get("warnings", ()))),
-            courses=Courses.from_json(data["courses"]) if data.get("courses") else None,
-            answers=Answers.from_json(data["answers"]) if data.get("answers") else None,
-        )
+        read = super().from_json({**data, "winner": labels.index(winner)})
+        lengths = {len(facet.values) for part in read.breakdowns for facet in part.facets}
+        lengths |= {len(labels) if read.ahead is None else len(read.ahead)}
+        if lengths - {len(labels)}:
+            raise ValueError(f"{max(lengths)} values for {len(labels)} models")
+        return read
 
 
 def confirmed_table(confirmation: Confirmation, datasets: int) -> Table:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from m2m.counted import counted
 from m2m.evaluate.score import Score
+from m2m.formats.json_fields import Inline, JsonFields, Newer
 from m2m.mix.mixture import Mixture
 from m2m.mix.ranking import Interval
 from m2m.progress import duration
@@ -25,45 +26,24 @@ _ENDS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Check:
+class Check(JsonFields):
     """One measurement of a training: dev score and held-out loss (None without such rows)."""
 
     steps: int
     dev: Score
     held_out: float | None
 
-    def as_json(self) -> dict[str, Any]:
-        """Return its fields."""
-        return {"steps": self.steps, "dev": self.dev.as_json(), "held_out": self.held_out}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Check:
-        """Invert `as_json`."""
-        loss = data["held_out"]
-        dev = Score.from_json(data["dev"])
-        return cls(int(data["steps"]), dev, None if loss is None else float(loss))
-
 
 @dataclass(frozen=True)
-class Course:
+class Course(JsonFields):
     """The checks of one mixture's training, by their steps."""
 
-    mixture: Mixture
+    mixture: Inline[Mixture]
     checks: Sequence[Check]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the mixture and its checks."""
-        return {**self.mixture.as_json(), "checks": [check.as_json() for check in self.checks]}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Course:
-        """Invert `as_json`."""
-        checks = [Check.from_json(check) for check in data["checks"]]
-        return cls(Mixture.from_json(data), checks)
 
 
 @dataclass(frozen=True)
-class Spoiled:
+class Spoiled(JsonFields):
     """A dataset whose held-out loss turned in the last training while that of others still fell.
 
     Attributes:
@@ -91,21 +71,9 @@ class Spoiled:
             return f"{turned}; from there on it was left out ([confirm] drop)."
         return f"{turned}. `drop = true` in [confirm] leaves such a dataset out from there on."
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Spoiled:
-        """Invert `vars`."""
-        return cls(
-            str(data["dataset"]),
-            int(data["best"]),
-            float(data["lowest"]),
-            int(data["steps"]),
-            float(data["loss"]),
-            bool(data["dropped"]),
-        )
-
 
 @dataclass(frozen=True)
-class Courses:
+class Courses(JsonFields):
     """The courses of all contenders.
 
     Attributes:
@@ -123,9 +91,9 @@ class Courses:
     winner: int
     best: int
     end: str
-    more: Interval | None = None
-    seconds: float = 0.0
-    spoiled: Sequence[Spoiled] = ()
+    more: Newer[Interval | None] = None
+    seconds: Newer[float] = 0.0
+    spoiled: Newer[Sequence[Spoiled]] = ()
 
     @property
     def steps(self) -> int:
@@ -161,38 +129,18 @@ class Courses:
             "checks went on."
         ]
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the field `courses` of `m2m confirm --json`."""
-        courses = [course.as_json() for course in self.courses]
-        return {
-            **vars(self),
-            "courses": courses,
-            "more": self.more and self.more.as_json(),
-            "spoiled": [vars(spoiled) for spoiled in self.spoiled],
-        }
-
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Courses:
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Invert `as_json`.
 
         Raises:
             ValueError: there is no such winner or end.
         """
-        courses = [Course.from_json(course) for course in data["courses"]]
-        winner, end = int(data["winner"]), str(data["end"])
+        read = super().from_json(data)
+        courses, winner, end = read.courses, read.winner, read.end
         if not 0 <= winner < len(courses) or not courses[winner].checks or end not in _ENDS:
             raise ValueError(f"winner {winner} of {len(courses)} courses, end {end!r:.40}")
-        more = data.get("more")
-        return cls(
-            str(data["metric"]),
-            courses,
-            winner,
-            int(data["best"]),
-            end,
-            Interval.from_json(more) if more else None,
-            float(data.get("seconds", 0.0)),
-            [Spoiled.from_json(spoiled) for spoiled in data.get("spoiled", ())],
-        )
+        return read
 
 
 def courses_table(courses: Courses, datasets: int) -> Table:

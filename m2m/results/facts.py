@@ -7,13 +7,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from m2m.adapter import OWN
 from m2m.errors import InputError
 from m2m.evaluate.same import in_words
 from m2m.export.licences import remarks
 from m2m.formats.journal import Journal
+from m2m.formats.json_fields import JsonFields, Key
 from m2m.formats.records import read_object
 from m2m.mix.mixture import BASE, Mixture
 from m2m.opening import read_bytes
@@ -47,7 +48,7 @@ FEW_EXAMPLES = 30  # with fewer, a bootstrap's percentile intervals are too narr
 
 
 @dataclass(frozen=True)
-class DatasetFacts:
+class DatasetFacts(JsonFields):
     """A dataset: its origin, its terms of use, its weight in the winner."""
 
     name: str
@@ -60,7 +61,7 @@ class DatasetFacts:
 
 
 @dataclass(frozen=True)
-class Facts:
+class Facts(JsonFields):
     """Everything that a report says about one run.
 
     Attributes:
@@ -86,7 +87,7 @@ class Facts:
     validation: Validation | None = None
     export: Exported | None = None
     judged: Judged | None = None
-    stages: Sequence[Stage] = ()
+    stages: Annotated[Sequence[Stage], Key("steps")] = ()
     watts: float = 0.0
     warnings: Sequence[str] = ()
     remarks: Sequence[str] = ()
@@ -107,14 +108,9 @@ class Facts:
 
     def as_json(self) -> dict[str, Any]:
         """Return the content of `report.json`: each result as its own command prints it."""
-        parts = ("ranking", "confirmation", "validation", "export", "judged")
-        results = {name: getattr(self, name) for name in parts}
         return {
             "verdict": self.confirmation and self.confirmation.verdict.as_json(),
-            **{"steps" if name == "stages" else name: value for name, value in vars(self).items()},
-            **{name: result and result.as_json() for name, result in results.items()},
-            "sources": [vars(source) for source in self.sources],
-            "curves": [curve.as_json() for curve in self.curves],
+            **super().as_json(),
             "steps": [vars(stage) for stage in self.stages],
             "seconds": self.seconds,
             "energy_kwh": self.energy_kwh(self.seconds),
@@ -258,7 +254,7 @@ def _curves(
     curves = []
     for name, place in places:
         own = str((place / OWN).relative_to(folder.path))
-        curve = folder.read(own, lambda data, name=name: Curve.from_json(name, data))  # type: ignore[misc]
+        curve = folder.read(own, lambda data, name=name: Curve.of_adapter(name, data))  # type: ignore[misc]
         curves += [curve] if curve else []
     return curves
 

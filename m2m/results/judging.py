@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Annotated
 
 from m2m.counted import counted
+from m2m.formats.json_fields import JsonFields
 from m2m.formats.json_values import as_text
 from m2m.mix.preference import RELIABLE
 from m2m.mix.ranking import Interval
@@ -19,7 +21,7 @@ BASE, RUNNER_UP, WINNER = ROLES = ("base", "runner-up", "winner")
 
 
 @dataclass(frozen=True)
-class Pair:
+class Pair(JsonFields):
     """Two models' answers to one question; `same` answers are not asked.
 
     Attributes:
@@ -51,7 +53,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class JudgeKey:
+class JudgeKey(JsonFields):
     """Which model gave which answer on a page of pairs; it stays in the run's folder.
 
     Attributes:
@@ -75,18 +77,9 @@ class JudgeKey:
         """Return the number of pairs that people see."""
         return sum(not pair.same for pair in self.pairs)
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the content of its file."""
-        return {**vars(self), "pairs": [vars(pair) for pair in self.pairs]}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> JudgeKey:
-        """Rebuild it from `as_json`."""
-        return cls(**{**data, "pairs": [Pair(**pair) for pair in data["pairs"]]})
-
 
 @dataclass(frozen=True)
-class Preference:
+class Preference(JsonFields):
     """The winner against one other model.
 
     Attributes:
@@ -99,7 +92,7 @@ class Preference:
         rate: part of the pairs in which the winner is preferred; ties count as half.
     """
 
-    rival: str
+    rival: Annotated[str, partial(as_text, choices=ROLES)]
     model: str
     pairs: int
     questions: int
@@ -124,24 +117,9 @@ class Preference:
             f"half): {answer}."
         )
 
-    def as_json(self) -> dict[str, Any]:
-        """Return its fields."""
-        return {**vars(self), "counts": dict(self.counts), "rate": self.rate.as_json()}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Preference:
-        """Rebuild it from `as_json`."""
-        return cls(
-            rival=as_text(data["rival"], "rival", ROLES),
-            model=str(data["model"]),
-            **{key: int(data[key]) for key in ("pairs", "questions", "same")},
-            counts={str(key): int(count) for key, count in data["counts"].items()},
-            rate=Interval.from_json(data["rate"]),
-        )
-
 
 @dataclass(frozen=True)
-class Judged:
+class Judged(JsonFields):
     """The preferences of one page's judges.
 
     Attributes:
@@ -179,25 +157,6 @@ class Judged:
             f"Agreement of the judges: Krippendorff's alpha (nominal) {self.alpha}, over "
             f"{counted(self.shared, 'pair')}"
             f"{low if self.alpha.estimate < RELIABLE else ''}."
-        )
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the fields of `m2m judge --json`."""
-        return {
-            **vars(self),
-            "preferences": [preference.as_json() for preference in self.preferences],
-            "alpha": self.alpha and self.alpha.as_json(),
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Judged:
-        """Rebuild it from `as_json`."""
-        return cls(
-            **{key: as_text(data[key], key) for key in ("page", "target", "part")},
-            judges=int(data["judges"]),
-            preferences=[Preference.from_json(each) for each in data["preferences"]],
-            alpha=Interval.from_json(data["alpha"]) if data["alpha"] else None,
-            shared=int(data["shared"]),
         )
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Self
 
 from m2m.counted import counted
 from m2m.evaluate.score import Score
-from m2m.formats.json_text import AsDict
+from m2m.formats.json_fields import Inline, JsonFields, Key, Newer, OrUnknown, Rounded, inserted
 from m2m.formats.json_values import as_seconds
 from m2m.mix.mixture import Mixture
 from m2m.mix.ranking import Interval, Ranked
@@ -24,25 +23,15 @@ TOP, BOTTOM = 16, 3  # mixtures that are shown one by one
 
 
 @dataclass(frozen=True)
-class OnFront:
+class OnFront(JsonFields):
     """A mixture of the Pareto front: no other beats it on one target without losing on another."""
 
-    mixture: Mixture
+    mixture: Inline[Mixture]
     scores: Mapping[str, float]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return datasets, weights and the score on each target."""
-        return {**self.mixture.as_json(), "scores": dict(self.scores)}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> OnFront:
-        """Rebuild it from `as_json`."""
-        scores = {str(target): float(score) for target, score in data["scores"].items()}
-        return cls(Mixture.from_json(data), scores)
 
 
 @dataclass(frozen=True)
-class Ranking(AsDict):
+class Ranking(JsonFields):
     """The ranking of all scored mixtures.
 
     Attributes:
@@ -67,24 +56,24 @@ class Ranking(AsDict):
     higher_is_better: bool
     strategy: str
     candidates: int
-    scored_tokens: int
-    seconds: float
-    base_score: float
-    places: Sequence[Ranked]
     examples: int
     different: int
-    worth: Mapping[str, Interval] = field(default_factory=dict)
+    scored: Newer[int] = field(default=0, kw_only=True)
+    scored_elsewhere: Newer[int] = field(default=0, kw_only=True)
+    steps: Newer[int] = field(default=0, kw_only=True)
+    scored_tokens: int
+    seconds: Annotated[float, as_seconds, Rounded(1)]
+    base_score: OrUnknown
+    places: Annotated[Sequence[Ranked], Key("mixtures")]
+    worth: Annotated[Mapping[str, Interval], Key("dataset_worth")] = field(default_factory=dict)
     verdicts: Mapping[str, str] = field(default_factory=dict)
     smallest_effect: float = 0.0
     pairs_left_out: int = 0
-    warnings: Sequence[str] = ()
-    notes: Sequence[str] = ()
     interactions: Sequence[Interaction] = ()
     pareto: Sequence[OnFront] = ()
-    scored: int = 0
-    scored_elsewhere: int = 0
-    steps: int = 0
-    unmerged: Sequence[Unmerged] = ()
+    unmerged: Newer[Sequence[Unmerged]] = ()
+    warnings: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
     @property
     def worst(self) -> Ranked | None:
@@ -98,72 +87,28 @@ class Ranking(AsDict):
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields of `m2m search --json` and of `ranking.json`."""
-        return {
-            "target": self.target,
-            "metric": self.metric,
-            "higher_is_better": self.higher_is_better,
-            "strategy": self.strategy,
-            "candidates": self.candidates,
-            "evaluated": len(self.places),
-            "examples": self.examples,
-            "different": self.different,
-            "scored": self.scored,
-            "scored_elsewhere": self.scored_elsewhere,
-            "steps": self.steps,
-            "scored_tokens": self.scored_tokens,
-            "seconds": round(self.seconds, 1),
-            "base_score": None if math.isnan(self.base_score) else self.base_score,
-            "mixtures": [place.as_json() for place in self.places],
-            "worst": self.worst and self.worst.as_json(),
-            "dataset_worth": {
-                name: {**worth.as_json(), "verdict": self.verdicts[name]}
-                for name, worth in self.worth.items()
-            },
-            "smallest_effect": self.smallest_effect,
-            "pairs_left_out": self.pairs_left_out,
-            "interactions": [pair.as_json() for pair in self.interactions],
-            "pareto": [point.as_json() for point in self.pareto],
-            "unmerged": [rival.as_json() for rival in self.unmerged],
-            "warnings": list(self.warnings),
-            "notes": list(self.notes),
-        }
+        written = super().as_json()
+        for name, verdict in written.pop("verdicts").items():
+            written["dataset_worth"][name]["verdict"] = verdict
+        written = inserted(written, "candidates", evaluated=len(self.places))
+        return inserted(written, "mixtures", worst=self.worst and self.worst.as_json())
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Ranking:
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Rebuild it from `as_json`.
 
         Raises:
             KeyError, TypeError, ValueError: `data` is not from `as_json`.
         """
-        places = [Ranked.from_json(place) for place in data["mixtures"]]
-        if not places and data["strategy"] != NONE:
+        smallest, worth = data["smallest_effect"], data["dataset_worth"]
+        read = super().from_json({
+            **data,
+            "verdicts": {name: effect["verdict"] for name, effect in worth.items()},
+            "interactions": [{**pair, "smallest": smallest} for pair in data["interactions"]],
+        })  # fmt: skip
+        if not read.places and read.strategy != NONE:
             raise ValueError("no mixtures")
-        worth, smallest = data["dataset_worth"], float(data["smallest_effect"])
-        return cls(
-            target=str(data["target"]),
-            metric=str(data["metric"]),
-            higher_is_better=bool(data["higher_is_better"]),
-            strategy=str(data["strategy"]),
-            candidates=int(data["candidates"]),
-            scored_tokens=int(data["scored_tokens"]),
-            seconds=as_seconds(data["seconds"], "seconds"),
-            base_score=math.nan if data["base_score"] is None else float(data["base_score"]),
-            places=places,
-            examples=int(data["examples"]),
-            different=int(data["different"]),
-            worth={str(name): Interval.from_json(span) for name, span in worth.items()},
-            verdicts={str(name): str(effect["verdict"]) for name, effect in worth.items()},
-            smallest_effect=smallest,
-            pairs_left_out=int(data["pairs_left_out"]),
-            warnings=list(map(str, data["warnings"])),
-            notes=list(map(str, data["notes"])),
-            interactions=[Interaction.from_json(pair, smallest) for pair in data["interactions"]],
-            pareto=[OnFront.from_json(point) for point in data["pareto"]],
-            scored=int(data.get("scored", 0)),
-            scored_elsewhere=int(data.get("scored_elsewhere", 0)),
-            steps=int(data.get("steps", 0)),
-            unmerged=[Unmerged.from_json(rival) for rival in data.get("unmerged", [])],
-        )
+        return read
 
 
 def ranking_tables(ranking: Ranking, names: Sequence[str]) -> list[Table]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from m2m.counted import counted
 from m2m.evaluate.score import Score
+from m2m.formats.json_fields import JsonFields
 from m2m.mix.comparison import Foresight
 from m2m.mix.mixture import Mixture
 from m2m.mix.ranking import Interval
@@ -20,7 +21,7 @@ _MERGE_TITLE = "Merge to Mix: the best surrogate"
 
 
 @dataclass(frozen=True)
-class Pick:
+class Pick(JsonFields):
     """The mixture that one way of choosing takes, really fine-tuned.
 
     Attributes:
@@ -35,29 +36,9 @@ class Pick:
     regret: Interval
     behind: Interval
 
-    def as_json(self) -> dict[str, Any]:
-        """Return its fields."""
-        return {
-            "mixture": self.mixture and self.mixture.as_json(),
-            "score": self.score.as_json(),
-            "regret": self.regret.as_json(),
-            "behind": self.behind.as_json(),
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Pick:
-        """Invert `as_json`."""
-        mixture = data["mixture"]
-        return cls(
-            None if mixture is None else Mixture.from_json(mixture),
-            Score.from_json(data["score"]),
-            Interval.from_json(data["regret"]),
-            Interval.from_json(data["behind"]),
-        )
-
 
 @dataclass(frozen=True)
-class RivalResult:
+class RivalResult(JsonFields):
     """One way of choosing.
 
     Attributes:
@@ -83,35 +64,24 @@ class RivalResult:
         return "the experts, a merge per mixture" if self.name == MERGE else RIVALS[self.name].cost
 
     def as_json(self) -> dict[str, Any]:
-        """Return its fields."""
-        return {
-            "name": self.name,
-            "cost": self.cost,
-            "foresight": self.foresight and self.foresight.as_json(),
-            "pick": self.pick and self.pick.as_json(),
-            "note": self.note,
-        }
+        """Return its fields, with the cost after the name."""
+        return {"name": self.name, "cost": self.cost, **super().as_json()}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> RivalResult:
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Invert `as_json`.
 
         Raises:
             ValueError: there is no rival of that name.
         """
-        name, foresight, pick = str(data["name"]), data["foresight"], data["pick"]
-        if name != MERGE and name not in RIVALS:
-            raise ValueError(f'no rival is called "{name:.80}"')
-        return cls(
-            name,
-            None if foresight is None else Foresight.from_json(foresight),
-            None if pick is None else Pick.from_json(pick),
-            str(data["note"]),
-        )
+        read = super().from_json(data)
+        if read.name != MERGE and read.name not in RIVALS:
+            raise ValueError(f'no rival is called "{read.name:.80}"')
+        return read
 
 
 @dataclass(frozen=True)
-class Rivals:
+class Rivals(JsonFields):
     """The merge and its rivals on the same fine-tunes.
 
     Attributes:
@@ -131,36 +101,6 @@ class Rivals:
     steps: int
     pool: int
     rows: Sequence[RivalResult]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return its fields."""
-        return {
-            "judged_on": self.judged_on,
-            "metric": self.metric,
-            "lengths": list(self.lengths),
-            "apart": self.apart,
-            "steps": self.steps,
-            "pool": self.pool,
-            "rows": [row.as_json() for row in self.rows],
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Rivals:
-        """Invert `as_json`.
-
-        Raises:
-            KeyError, TypeError, ValueError: `data` is not from `as_json`.
-        """
-        least, most = data["lengths"]
-        return cls(
-            judged_on=str(data["judged_on"]),
-            metric=str(data["metric"]),
-            lengths=(int(least), int(most)),
-            apart=float(data["apart"]),
-            steps=int(data["steps"]),
-            pool=int(data["pool"]),
-            rows=[RivalResult.from_json(row) for row in data["rows"]],
-        )
 
 
 def unmerged_table(found: Sequence[Unmerged], metric: str) -> Table:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from m2m.formats.json_text import AsDict
+from m2m.formats.json_fields import JsonFields
 from m2m.results.confirmation import Confirmation
 from m2m.results.export import Exported
 from m2m.results.folder import RANKING
@@ -16,7 +16,7 @@ from m2m.results.stage import Stage
 
 
 @dataclass(frozen=True)
-class RunResult(AsDict):
+class RunResult(JsonFields):
     """The whole run, and the folder that holds it; no export if the verdict is against it."""
 
     folder: Path

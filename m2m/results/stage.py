@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
 
+from m2m.formats.json_fields import JsonFields, Rounded
 from m2m.formats.json_values import as_seconds, as_text, as_whole
 from m2m.progress import duration
 from m2m.results.table import Cell, Column, Table
@@ -14,29 +15,12 @@ GIB = 2**30
 
 
 @dataclass(frozen=True)
-class Stage:
+class Stage(JsonFields):
     """The cost of one stage of the run; memory is the process's peak when it ended."""
 
-    name: str
-    seconds: float
-    peak_rss_bytes: int
-
-    def as_json(self) -> dict[str, Any]:
-        """Return one line of `steps.jsonl`."""
-        return {**vars(self), "seconds": round(self.seconds, 3)}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Stage:
-        """Rebuild it from `as_json`.
-
-        Raises:
-            KeyError, ValueError: it is not from `as_json`.
-        """
-        return cls(
-            as_text(data["name"], "name"),
-            as_seconds(data["seconds"], "seconds"),
-            as_whole(data["peak_rss_bytes"], "peak_rss_bytes"),
-        )
+    name: Annotated[str, as_text]
+    seconds: Annotated[float, as_seconds, Rounded(3)]
+    peak_rss_bytes: Annotated[int, as_whole]
 
 
 def added_up(stages: Iterable[Stage]) -> tuple[Stage, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from m2m.formats.json_text import AsDict
+from m2m.formats.json_fields import JsonFields
 from m2m.results.table import Cell, Column, Table
 
 _COLUMNS = (
@@ -20,7 +20,7 @@ _COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Trained(AsDict):
+class Trained(JsonFields):
     """One adapter, new or kept; `passes`: how often it has seen each row, on average.
 
     None is a number that an adapter from elsewhere does not give.
@@ -37,13 +37,9 @@ class Trained(AsDict):
     resumed: bool
     passes: float | None
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the fields of `m2m train --json` for one adapter."""
-        return {**vars(self), "path": str(self.path)}
-
 
 @dataclass(frozen=True)
-class Curve:
+class Curve(JsonFields):
     """A training's loss, step by step, in nats per trained token.
 
     `passes`: how often it saw each of its rows, on average; None if its folder does not have it.
@@ -70,19 +66,11 @@ class Curve:
     def _tenth(self) -> int:
         return max(1, len(self.losses) // 10)
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the fields of `curves` in `report.json`."""
-        return {**vars(self), "held_out": [list(point) for point in self.held_out]}
-
     @classmethod
-    def from_json(cls, name: str, data: Mapping[str, Any]) -> Curve:
+    def of_adapter(cls, name: str, data: Mapping[str, Any]) -> Curve:
         """Read a curve from the `m2m.json` of an adapter's folder."""
-        losses = tuple(map(float, data["losses"]))
-        held_out = tuple((int(step), float(loss)) for step, loss in data["held_out"])
-        kept = int(data.get("kept_step", len(losses)))
-        passes = data.get("passes")
-        seen = None if passes is None else float(passes)
-        return cls(name, losses, held_out, kept, int(data["tokens"]), seen)
+        older = {"kept_step": len(data["losses"]), "passes": None}
+        return cls.from_json({**older, **data, "name": name})
 
 
 def _mean(losses: Sequence[float]) -> float | None:

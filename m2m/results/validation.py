@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Self
 
 from m2m.evaluate.score import Score
-from m2m.formats.json_text import AsDict
+from m2m.formats.json_fields import JsonFields, Key, Newer, or_unknown, plain
 from m2m.formats.json_values import as_text
 from m2m.mix.agreement import Agreement, Agreements
 from m2m.mix.mixture import Mixture
@@ -65,17 +64,17 @@ class Validated:
             mixture=Mixture.from_json(data),
             rank=None if rank is None else int(rank),
             steps=int(data["steps"]),
-            predicted={name: _number(data[name]) for name in predictors},
-            stderr=_number(data["surrogate_stderr"]),
+            predicted={name: or_unknown(data[name], name) for name in predictors},
+            stderr=or_unknown(data["surrogate_stderr"], "stderr"),
             real={
-                split: Score(_number(data[name]), _number(data[f"{name}_stderr"]))
+                split: Score(*(or_unknown(data[key], key) for key in (name, f"{name}_stderr")))
                 for split, name in zip(splits, names, strict=True)
             },
         )
 
 
 @dataclass(frozen=True)
-class Validation(AsDict):
+class Validation(JsonFields):
     """How well surrogates predicted real fine-tunes, in the recipe's regime.
 
     Attributes:
@@ -95,11 +94,11 @@ class Validation(AsDict):
     judged_on: str
     examples: Mapping[str, int]
     mixtures: Sequence[Validated]
-    agreements: Mapping[str, Mapping[str, Agreements]]
+    agreements: Annotated[Mapping[str, Mapping[str, Agreements]], Key("agreement")]
     repeatability: Agreements | None
     picks: Mapping[str, Mixture]
     regret: Mapping[str, Interval]
-    rivals: Rivals | None = None
+    rivals: Newer[Rivals | None] = None
 
     @property
     def headline(self) -> Agreement | None:
@@ -117,72 +116,36 @@ class Validation(AsDict):
             "judged_on": self.judged_on,
             "examples": dict(self.examples),
             **(self.headline.as_json() if self.headline else none),
-            "mixtures": [validated.as_json() for validated in self.mixtures],
+            "mixtures": plain(self.mixtures),
             "singles": sum(len(validated.mixture.datasets) == 1 for validated in self.mixtures),
-            "agreement": {
-                predictor: {split: _json(groups) for split, groups in splits.items()}
-                for predictor, splits in self.agreements.items()
-            },
-            "repeatability": _json(self.repeatability) if self.repeatability else None,
-            "picks": {choice: pick.as_json() for choice, pick in self.picks.items()},
+            "agreement": plain(self.agreements),
+            "repeatability": plain(self.repeatability) or None,
+            "picks": plain(self.picks),
             "regret": {choice: lost.estimate for choice, lost in self.regret.items()},
             "regret_ci95": {choice: [lost.low, lost.high] for choice, lost in self.regret.items()},
             "rivals": self.rivals and self.rivals.as_json(),
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Validation:
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Rebuild it from `as_json`.
 
         Raises:
             KeyError, TypeError, ValueError: `data` is not from `as_json`.
         """
-        budget, repeatability = data["budget"], data["repeatability"]
-        agreements = {
-            str(predictor): {str(split): _agreements(groups) for split, groups in splits.items()}
-            for predictor, splits in data["agreement"].items()
-        }
-        splits = list(agreements[SURROGATE])
         intervals = data["regret_ci95"]
-        return cls(
-            target=str(data["target"]),
-            metric=str(data["metric"]),
-            higher_is_better=bool(data["higher_is_better"]),
-            budget=budget if isinstance(budget, int) else str(budget),
-            judged_on=as_text(data["judged_on"], "judged_on", splits),
-            examples={str(split): int(count) for split, count in data["examples"].items()},
-            mixtures=[
-                Validated.from_json(validated, [*agreements], splits)
-                for validated in data["mixtures"]
-            ],
-            agreements=agreements,
-            repeatability=None if repeatability is None else _agreements(repeatability),
-            picks={str(name): Mixture.from_json(pick) for name, pick in data["picks"].items()},
-            regret={
-                str(name): Interval.from_json({"estimate": value, "ci95": intervals[name]})
-                for name, value in data["regret"].items()
-            },
-            rivals=Rivals.from_json(data["rivals"]) if data.get("rivals") else None,
-        )
-
-
-def _json(groups: Agreements) -> dict[str, Any]:
-    return {
-        group: agreement.as_json() if agreement else None for group, agreement in groups.items()
-    }
-
-
-def _agreements(groups: Mapping[str, Any]) -> Agreements:
-    """Rebuild the agreements from `_json`."""
-    return {
-        str(group): None if stored is None else Agreement.from_json(stored)
-        for group, stored in groups.items()
-    }
-
-
-def _number(value: Any) -> float:
-    """Read a number; JSON has null for an unknown one."""
-    return math.nan if value is None else float(value)
+        regret = {
+            name: {"estimate": value, "ci95": intervals[name]}
+            for name, value in data["regret"].items()
+        }
+        read = super().from_json({**data, "mixtures": [], "regret": regret})
+        splits = list(read.agreements[SURROGATE])
+        as_text(read.judged_on, "judged_on", splits)
+        mixtures = [
+            Validated.from_json(validated, [*read.agreements], splits)
+            for validated in data["mixtures"]
+        ]
+        return replace(read, mixtures=mixtures)
 
 
 _PREDICTORS = {

@@ -77,7 +77,7 @@ def make_run(
         Journal(files.finetune_scores).append({"schema": 2, "key": "k", **trial.as_json()})
     span = Interval(0.1, 0.0, 0.2)
     verdict = Verdict("clear", "Fine-tune on swahili.", (), "")
-    confirmation = Confirmation("school", metric, models, 1, [span, span], verdict)
+    confirmation = Confirmation(verdict, "school", metric, models, 1, [span, span])
     files.keep(CONFIRMED, confirmation.as_json())
     return folder
 

@@ -40,8 +40,8 @@ def ranking(names: tuple[str, ...], largest: int = 3) -> Ranking:
     mixes.sort(key=lambda mix: (names[0] not in mix.datasets, len(mix.datasets)))
     places = tuple(
         Ranked(
-            mix,
-            rank,
+            mixture=mix,
+            rank=rank,
             score=(score := 0.5 / rank),
             stderr=0.05,
             ci95=(max(0.0, score - 0.1), score + 0.1),
