@@ -11,12 +11,13 @@ from m2m.formats.records import Record
 
 _LANGUAGE = re.compile(r"(?:(?:text|sentence|sent)_)?([a-z]{2,3})(?:[_-][a-z]{2,4})?")
 _MARKED = re.compile(
-    r"(|(?:choices|options)\.|option|opt|op|choice|answer|ans|mc_answer|ending|sol|candidate|alternative|distractor|incorrect_answer|chaguo|jibu)"
+    r"(|(?:choices|options)\.|options?|opt|op|choice|answer|ans|mc_answer|ending|sol|(?:random_?fifth_?)?sentence_?quiz|candidate|alternative|distractor|incorrect_answer|chaguo|jibu)"
     r"_?([a-h]|\d)"
 )
 _LONGEST_NAME = 4  # words of a column's name
+_FEW_WORDS, _MOSTLY = 2, 0.9
 
-_SIDES = {"src", "source", "tgt", "trg", "target"}
+SIDES = {"src", "source", "tgt", "trg", "target", "ref"}  # in names of files
 
 Columns = Mapping[str, list[Any]]  # the values of each column that are not empty
 
@@ -103,14 +104,19 @@ def languages_of(columns: Columns) -> list[str]:
     return [
         name
         for name, values in columns.items()
-        if _is_language(plain(name)) and all(isinstance(value, str) for value in values)
+        if _is_language(_inner(name)) and all(isinstance(value, str) for value in values)
     ]
 
 
 def language_code(name: str) -> str:
     """Return the code of the language in a column's name: "eng" of sentence_eng_Latn."""
-    match = _LANGUAGE.fullmatch(plain(name))
+    match = _LANGUAGE.fullmatch(_inner(name))
     return match[1] if match else plain(name)
+
+
+def _inner(name: str) -> str:
+    """Return the plain name of a column, without the object `translation` around it."""
+    return re.sub(r"^translations?\.", "", plain(name))
 
 
 def _is_language(name: str) -> bool:
@@ -119,7 +125,7 @@ def _is_language(name: str) -> bool:
 
 def is_side(name: str) -> bool:
     """Return whether a part of a file's name says which side of a translation it has."""
-    return _is_language(name.lower()) or name.lower() in _SIDES
+    return _is_language(name.lower()) or name.lower() in SIDES
 
 
 def looks_like_data(name: str) -> bool:
@@ -129,3 +135,24 @@ def looks_like_data(name: str) -> bool:
         or bool(re.fullmatch(r"-?\d+([.,]\d+)?|https?://.*", name.strip()))
         or name.rstrip()[-1:] in (".", "!", "?", "\u061f", "\u1362")
     )
+
+
+def single(name: str, records: Sequence[Record]) -> bool:
+    """Return whether every list on the way to a field has one item."""
+    steps = name.split(".")
+    above = [".".join(steps[:i]) for i, step in enumerate(steps) if step == "0"]
+    lists = [value_at(record.fields, each, missing=[]) for record in records for each in above]
+    return all(len(each) < 2 for each in lists if isinstance(each, list))
+
+
+def agreed(name: str, records: Sequence[Record]) -> bool:
+    """Return whether all people who marked a row gave it the same answer."""
+    every = name.replace(".0.", ".*.", 1)
+    values = [value_at(record.fields, every, missing=[]) for record in records]
+    return all(len({*map(str, each)}) < 2 for each in values if isinstance(each, list))
+
+
+def are_words(columns: Columns, names: Sequence[str]) -> bool:
+    """Return whether columns hold words, and hardly a sentence."""
+    counts = [len(str(value).split()) for name in names for value in columns[name]]
+    return sum(count <= _FEW_WORDS for count in counts) > _MOSTLY * len(counts)

@@ -21,9 +21,9 @@ from m2m.dataset.ways import Choice, Way
 from m2m.formats.records import Record
 from m2m.recipe.new_recipe import toml_value
 
-_INTO = re.compile(r"(target|tgt|trg|output|to|dst)_?(lang|language)(_?code)?")
-_FROM = re.compile(r"(source|src|input|from)_?(lang|language)(_?code)?")
-_BOTH = re.compile(r"(translation_?)?direction|(lang|languages?)_?pair|pair")
+_INTO = re.compile(r"(target|tgt|trg|output|to|dst)_?(lang|language)(_?code)?|tl")
+_FROM = re.compile(r"(source|src|input|from)_?(lang|language)(_?code)?|sl")
+_BOTH = re.compile(r"(translation_?)?direction|(lang|languages?)_?pair|pair|lp")
 _LANGUAGE = re.compile(r"(lang|language|locale)(_?(code|name|id))?")
 _FEWEST, _SHARED = 2, 0.05  # questions with answers in two languages; of all different questions
 _MOST = 3

@@ -19,11 +19,12 @@ from m2m.formats.records import Record
 
 # Columns about the source of a text. Any other column may be the intended answer.
 ABOUT = re.compile(
-    r"|_?(row_?|doc_?|document_?|text_?|source_?)?(id|idx|index|index_?id)|_*index_level_\d+_*|"
+    r"|_?((row|doc|document|text|source|q|question|story|input_?story|segment|sentence|item)_?)?"
+    r"(id|idx|index|index_?id)|_*index_level_\d+_*|"
     r"unnamed(: |_)\d+([._]\d+)*|level_\d+|"
     r"u?uid|guid|hash|sha\d*|md5|ur[li]|link|source|dataset|data_source|corpus|origin|licen[cs]e|"
-    r"(lang|language|script|country)(_?code)?|languages|dialect|facet|date|time|timestamp|year|"
-    r"(created|updated|crawled|retrieved)(_at)?|file_?name|file|(file_?)?path|page|part|split|"
+    r"(lang|language|script|country)(_?code)?|lang(uage)?s|dialect|facet|date|time|timestamp|year|"
+    r"(created|updated|crawled|retrieved)(_?at)?|file_?name|file|(file_?)?path|page|part|split|set|"
     r"author|publisher|meta|metadata|"
     r"(n|num|number_of)?_?(tokens?|words?|chars|characters|bytes)(_?(count|len|length))?|length"
 )

@@ -11,12 +11,15 @@ from typing import Any, Literal
 from m2m.dataset.class_names import class_names
 from m2m.dataset.columns import (
     Columns,
+    agreed,
+    are_words,
     columns_of,
     language_code,
     languages_of,
     looks_like_data,
     option_columns,
     plain,
+    single,
     title_of,
 )
 from m2m.dataset.examples import decided, kind_of, read_example
@@ -38,7 +41,6 @@ _SLOT = re.compile(r"<(\w+\^?)>")
 _REPEATED = 0.8  # different labels per row, at most: else the answers are no labels
 _TRIED = 500  # rows, from all parts of a file, that show whether a mapping reads it
 DIRECTION = "translates {} into {}; exchange the two for the other direction"
-_FEW_WORDS, _MOSTLY = 2, 0.9
 # Codes of languages that are hardly a word; one of them is in nearly every list of translations.
 _CLEAR = {"en", "eng", "english", "fr", "fra", "fre", "french", "pt", "por", "ar", "ara", "arb"}
 _CLEAR |= {"sw", "swa", "swh"}
@@ -78,8 +80,9 @@ def guess(
     """
     made, (key, _, good) = _known(path, records, part), marks(records) or ("", None, [])
     prodigy = key == "answer" and records and "_task_hash" in records[0].fields
-    tools = prodigy or MARKS_OF_TOOLS.fullmatch(key.strip().lower())
-    sure = len(good) == 1 and "." not in key and tools
+    tools = prodigy or MARKS_OF_TOOLS.fullmatch(key.rpartition(".")[2].strip().lower())
+    nested = "." in key and not key.startswith("annotations.0.")  # Label Studio's
+    sure = len(good) == 1 and not nested and tools
     if sure and (made is None or not any(key in t for t in made.mapping.templates)):
         return _without_bad(path, records, part, key, good[0])
     return _named(made, label_names or {}) if made else None
@@ -125,7 +128,7 @@ def _without_bad(
     rest = [
         Record({k: v for k, v in record.fields.items() if k != key}, record.line)
         for record in records
-        if word_key(record.fields.get(key)) == good
+        if word_key(value_at(record.fields, key, missing=None)) == good
     ]
     if (made := guess(path, rest, part)) is None:
         return None
@@ -158,7 +161,8 @@ def _slots(shape: Shape, columns: Columns) -> dict[str, Any] | None:
             return None
         slots[slot] = fitting[0]
         used.add(fitting[0])
-    left = (plain(name) for name in columns if name not in used)
+    # MongoDB and other programs write names such as __v and _id.$oid.
+    left = (plain(name) for name in columns if name not in used and not re.search(r"^_|\.\$", name))
     known = all(ABOUT.fullmatch(name) or re.fullmatch(shape.about, name) for name in left)
     return slots if known else None
 
@@ -221,7 +225,12 @@ def _is_doubtful(
     shape: Shape, slots: Mapping[str, Any], columns: Columns, records: Sequence[Record]
 ) -> bool:
     """Return whether a question is a list, or its title or a repetition of it is elsewhere."""
-    asked = [name for slot, name in slots.items() if slot not in ("choices", "answer", "names")]
+    asked = [
+        name
+        for slot, name in slots.items()
+        if slot not in ("choices", "answer", "names")
+        and f"<{slot}>:lines" not in "".join(shape.mapping.values())
+    ]
     held_lists = any(isinstance(value, list) for name in asked for value in columns[name])
     titled = shape.about_title and "passage" not in slots and bool(title_of(columns))
     return held_lists or titled or _repeats(slots, records)
@@ -245,7 +254,7 @@ def _answer(
     if held and all(isinstance(value, Mapping) and "text" in value for value in held):
         texts = [value["text"] for value in held]
         return _answer(f"{name}.text", texts, records, shape, part)
-    one = ".0." not in name or shape.several or single(name, records)
+    one = ".0." not in name or shape.several or single(name, records) or agreed(name, records)
     if not one or any(isinstance(value, Mapping) for value in held):
         return None
     if ".0." in name and shape.several and part == "target":
@@ -259,14 +268,6 @@ def _answer(
     if shape.several and part == "target":
         return f"{name}.*"
     return f"{name}.0" if shape.several or all(len(value) == 1 for value in held) else None
-
-
-def single(name: str, records: Sequence[Record]) -> bool:
-    """Return whether every list on the way to a field has one item."""
-    steps = name.split(".")
-    above = [".".join(steps[:i]) for i, step in enumerate(steps) if step == "0"]
-    lists = [value_at(record.fields, each, missing=[]) for record in records for each in above]
-    return all(len(each) < 2 for each in lists if isinstance(each, list))
 
 
 def _labelled(
@@ -358,7 +359,9 @@ def _reads(path: Path, records: Sequence[Record], mapping: RowMapping) -> bool:
     records = _some(records)
     chosen = decided([(path, records)], mapping)[0] if kind == "choices" else mapping.answers
     mapping, good = replace(mapping, answers=chosen or "auto"), 0
-    for record in records:
+    answer = only_name(mapping.answer)  # a row without an answer says nothing about the shape
+    held = [r for r in records if not (answer and is_empty(value_at(r.fields, answer, missing=[])))]
+    for record in (records := held or records):
         try:
             read_example(record, kind, mapping)
             good += 1
@@ -374,16 +377,10 @@ def _by_languages(columns: Columns) -> Guess | None:
     if len(texts) != 2 or not all(ABOUT.fullmatch(n) or ABOUT_PAIR.fullmatch(n) for n in rest):
         return None
     one, two = texts
-    if not {language_code(one), language_code(two)} & _CLEAR and _is_word_list(columns, texts):
+    if not {language_code(one), language_code(two)} & _CLEAR and are_words(columns, texts):
         return None  # the first row of a list of words may look like codes: to, na
     mapping = RowMapping(prompt=f"{{{one}}}", answer=f"{{{two}}}")
     return Guess("translation", mapping, notes=(DIRECTION.format(one, two),))
-
-
-def _is_word_list(columns: Columns, names: Sequence[str]) -> bool:
-    """Return whether columns hold words, and hardly a sentence."""
-    counts = [len(str(value).split()) for name in names for value in columns[name]]
-    return sum(count <= _FEW_WORDS for count in counts) > _MOSTLY * len(counts)
 
 
 def _alone(columns: Columns, records: Sequence[Record]) -> Guess | None:

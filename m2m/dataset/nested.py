@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from m2m.counted import are
 from m2m.dataset.turns import SPEAKERS
 from m2m.errors import InputError
 from m2m.formats.records import Record
@@ -19,15 +20,15 @@ _PLACES = (
 _LONGEST = 1000  # turns of a conversation
 
 
-def unnested(path: Path, records: Sequence[Record]) -> Sequence[Record]:
-    """Return the rows that are inside of some files' rows; other records as they are.
+def unnested(path: Path, records: Sequence[Record]) -> tuple[Sequence[Record], tuple[str, ...]]:
+    """Return the rows that are inside of some files' rows, or the records as they are, and notes.
 
     Raises:
         InputError: the turns of a conversation do not fit each other, or the answers are no texts.
     """
     if records and all(_has_paragraphs(record.fields) for record in records):
         questions = [row for record in records for row in _questions(record)]
-        return [Record(row.fields, number) for number, row in enumerate(questions, 1)]
+        return [Record(row.fields, number) for number, row in enumerate(questions, 1)], ()
     if records and all(r.fields.keys() >= {"mapping", "current_node"} for r in records):
         raise InputError(
             f"{path}:{records[0].line}: each turn is a node of a tree (an export of ChatGPT)",
@@ -40,9 +41,41 @@ def unnested(path: Path, records: Sequence[Record]) -> Sequence[Record]:
             "use the file of TyDi QA's secondary task (GoldP), or one with question, context and "
             "answers",
         )
+    if records and all(_is_tree(record.fields) for record in records):  # OASST's trees
+        records = [turn for r in records for turn in _turns(r.fields["prompt"], None, r.line)]
     if records and all(record.fields.keys() >= _TURN for record in records):
-        return [*_conversations(path, records)]
-    return records
+        kept = _without_deleted(records)
+        gone = len(records) - len(kept)
+        below = f"{are(gone, 'turn')} left out: deleted, or an answer to a deleted one"
+        return [*_conversations(path, kept)], (below,) * bool(gone)
+    return records, ()
+
+
+def _is_tree(fields: Mapping[str, Any]) -> bool:
+    first = fields.get("prompt")
+    return isinstance(first, Mapping) and {"message_id", "replies", "text", "role"} <= first.keys()
+
+
+def _turns(turn: Mapping[str, Any], parent: Any, line: int) -> Iterator[Record]:
+    """Yield the turns of a tree, each with the id of the one that it answers."""
+    below = [(turn, parent)]
+    while below:
+        turn, parent = below.pop()
+        own = {key: value for key, value in turn.items() if key != "replies"}
+        yield Record({**own, "parent_id": parent}, line)
+        replies = turn.get("replies")
+        listed = replies if isinstance(replies, list) else []
+        below += [(r, turn["message_id"]) for r in reversed(listed) if _is_tree({"prompt": r})]
+
+
+def _without_deleted(records: Sequence[Record]) -> Sequence[Record]:
+    """Return the turns that are not marked as deleted, and that answer no such turn."""
+    gone = {r.fields["message_id"] for r in records if r.fields.get("deleted") in (True, 1)}
+    count = -1
+    while count < len(gone):
+        count = len(gone)
+        gone |= {r.fields["message_id"] for r in records if r.fields["parent_id"] in gone}
+    return [r for r in records if r.fields["message_id"] not in gone] if gone else records
 
 
 def _has_paragraphs(fields: Mapping[str, Any]) -> bool:
@@ -75,10 +108,6 @@ def _conversations(path: Path, records: Sequence[Record]) -> Iterator[Record]:
     turns = {record.fields["message_id"]: record for record in records}
     if len(turns) < len(records):
         raise InputError(f"{path}: two turns have the same message_id", "give each its own")
-    if bad := [r.line for r in records if r.fields.get("deleted") in (True, 1)]:
-        raise InputError(
-            f"{path}: turns that are marked as deleted (line {bad[0]})", "delete these rows"
-        )
     parents = {record.fields["parent_id"] for record in records}
     trained: set[Any] = set()
     for record in records:

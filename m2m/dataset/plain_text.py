@@ -8,7 +8,7 @@ from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
-from m2m.dataset.columns import is_side
+from m2m.dataset.columns import SIDES, is_side
 from m2m.errors import InputError
 from m2m.formats.byte_parts import ByteSource
 from m2m.formats.tagged import tagged_hint
@@ -63,6 +63,12 @@ _KINDS: tuple[tuple[str, re.Pattern[str], float, str], ...] = (
         re.compile(r"__label__\S+ .*"),
         0.8,
         "write the text as prompt and its label as completion",
+    ),
+    (
+        "marks with texts (a dictionary of Toolbox, a book in USFM)",
+        re.compile(r"\\[a-z_]+\d?\*?(\s.*)?"),
+        0.6,
+        "write a row for each entry, or each verse on a line of its own, without the marks",
     ),
     (
         "two languages with ||| between them",
@@ -174,6 +180,7 @@ def sibling_in_step(path: Path, count: int | None = None) -> str | None:
     for other in sorted(path.parent.glob("*")):
         theirs = _TAGS.split(other.name)
         differing = [pair for pair in zip(parts, theirs, strict=False) if pair[0] != pair[1]]
+        differing = [pair for pair in differing if not {*pair} <= SIDES] or differing  # NTREX
         is_tagged = len(parts) == len(theirs) and len(differing) == 1 and other.is_file()
         if (
             not is_tagged

@@ -39,14 +39,14 @@ _GOOD_IF_TRUE = re.compile(
     r"review_result"
 )
 _BAD_IF_TRUE = re.compile(
-    r"((is|was|has)_)?(flagged|spam|noisy|wrong|invalid|errors?|incorrect|undesir(ed|able)|bad|"
+    r"((is|was|has)_)?(flagged|spam|noisy|wrong|invalid|errors?|incorrect|undesir(ed|able)|bad(_source)?|"
     r"cancell?ed|skip(ped)?|rejected|deleted|discarded|unsafe|thumbs_down|hallucinat\w+)"
 )
 _TRUE, _FALSE = frozenset(("true", "yes", "y", "t", "1")), frozenset(("false", "no", "n", "f", "0"))
 # Columns that `m2m init` reads without a question, because tools write them.
 MARKS_OF_TOOLS = re.compile(
     r"label|(un)?desirable|thumbs_up|keep|review_result|was_cancelled|(review_|annotation_)?status|"
-    r"(is_)?(accepted|approved|correct|valid|good|preferred|rejected|deleted|discarded|bad)"
+    r"(is_)?(accepted|approved|correct|valid|good|preferred|rejected|deleted|discarded|bad(_source)?)"
 )
 # Names of columns with a scale, of numbers or of words such as "low" and "high".
 _SCALE = re.compile(

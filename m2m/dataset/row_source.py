@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from m2m.counted import are
+from m2m.dataset.columns import SIDES
 from m2m.dataset.nested import unnested
 from m2m.dataset.parting import first_parting
 from m2m.dataset.plain_text import sibling_in_step
@@ -102,12 +103,13 @@ def as_source(
     if isinstance(source, RowSource):
         return source
     file = rows_text(source, options=options, first=first) if isinstance(source, Path) else source
-    records = unnested(file.path, read_records(file))
+    records, notes = unnested(file.path, read_records(file))
     if not isinstance(file, RowFile):
         return RowSource(file.path, records, file.sha256, (file.path,), file.text, "text")
+    notes = (*file.notes, *notes)
     return RowSource(
         file.path, records, file.sha256, (file.path,), file.text, file.kind, file.label_names,
-        file.notes, file.options.bad_rows == "skip", len(file.problems), tuple(file.problems),
+        notes, file.options.bad_rows == "skip", len(file.problems), tuple(file.problems),
         file.options.header, file.is_part,
     )  # fmt: skip
 
@@ -234,7 +236,10 @@ def part_names(files: Sequence[Path]) -> list[str]:
     if len({len(one) for one in parts}) == 1:
         for place in range(len(parts[0])):
             names = [one[place] for one in parts]
-            rest = {tuple(one[:place] + one[place + 1 :]) for one in parts}
+            rest = {
+                tuple("" if part in SIDES else part for part in one[:place] + one[place + 1 :])
+                for one in parts
+            }
             if len({*names}) == len(files) and len(rest) == 1 and all(names):
                 return names
     return [str(place) for place in range(len(files))]

@@ -36,7 +36,7 @@ _SOURCE = (
     r"((source|src)(_?(text|sentence|sent|lang(uage)?_text))?|(text|sentence|sent)_(source|src))"
 )
 _TARGET = (
-    r"((target|tgt|trg|reference|ref|translation|translated)(_?(text|sentence|sent))?|"
+    r"(trgs|(target|tgt|trg|reference|ref|translation|translated)(_?(text|sentence|sent))?|"
     r"(text|sentence|sent)_(target|tgt|trg))"
 )
 # Columns that say something about a row, in addition to those of every shape.
@@ -111,8 +111,8 @@ SHAPES: tuple[Shape, ...] = (
         "Label Studio",
         {"text": r"data\.\w+", "answer": r"annotations\.0\.result\.0\.value\.(choices|text)"},
         {"prompt": "{<text>}", "answer": "{<answer>}"},
-        about=r"(annotations|predictions|drafts|meta|data)\.?.*|\w*(_at|_id|_by|count|_annotations)|"
-        r"drafts|predictions|project|inner_id|cancelled\w*|total\w*|comment\w*",
+        about=r"(?!.*\.(labels|start)$)(annotations|predictions|drafts|meta|data)\.?.*|\w*(_at|_id|_by|count|_annotations)|"
+        r"drafts|predictions|project|inner_id|cancelled\w*|total\w*|comment\w*|file_upload",
         labels=True,
     ),
     Shape(
@@ -188,6 +188,12 @@ SHAPES: tuple[Shape, ...] = (
         {"prompt": "{<question>}", "answer": "{<answer>}"},
         about=ABOUT_TASK + r"|(in)?correct_answers?",
     ),
+    Shape(
+        "story with two endings",
+        {**{slot: rf"input_?sentence_?{n}" for n, slot in enumerate(("a", "b", "c", "d"), 1)},
+         "choices*": "", "answer": "answer_?right_?ending"},
+        {"prompt": "{<a>} {<b>} {<c>} {<d>}", "answer": "{<answer>}", **_OPTIONS},
+    ),
     _asked("question with choices", {"choices": "choices?|options?|candidates|endings|mc_options"}),
     _asked("question with choices in columns", {"choices*": ""}),
     Shape(
@@ -244,6 +250,12 @@ SHAPES: tuple[Shape, ...] = (
         about_title=True,
     ),
     Shape(
+        "question about a passage",
+        {"question": "question|query", "passage": _PASSAGE, "answer": "labels?"},
+        {"prompt": "{<passage>}\n\n{<question>}", "answer": "{<answer>}"},
+        labels=True,
+    ),
+    Shape(
         "XL-Sum",
         {"text": r"text|article|document|body|content", "answer": "summary|abstract|highlights"},
         {"prompt": "{<text>}", "answer": "{<answer>}"},
@@ -289,8 +301,16 @@ SHAPES: tuple[Shape, ...] = (
     ),
     Shape(
         "source and target",
-        {"source": _SOURCE, "target": _TARGET},
-        {"prompt": "{<source>}", "answer": "{<target>}"},
+        {"source": _SOURCE, "answer": _TARGET},
+        {"prompt": "{<source>}", "answer": "{<answer>}"},
+        about=ABOUT_TASK + r"|lp|[st]l|is_\w+|factuality|original_target",
+        several=True,
+    ),
+    Shape(
+        "translated documents",
+        {"source": "srcs", "target": "trgs"},
+        {"prompt": "{<source>:lines}", "answer": "{<target>:lines}"},
+        about=ABOUT_TASK + r"|[st]l|is_\w+|factuality",
     ),
     Shape(
         "speech manifest",

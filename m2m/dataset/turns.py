@@ -39,7 +39,7 @@ _PAIRS = (
     ("user", "assistant"),
     ("question", "answer"),
 )
-_CHATS = re.compile(r"conversations?|messages|turns|dialog(ue)?s?|chat|(chat_)?history")
+_CHATS = re.compile(r"conversations?|messages|turns|dialog(ue)?s?|chat|(chat_)?history|data")
 _CALL = "function_call"
 _BY, _SAID = ("role", "from", "speaker"), ("content", "value", "text", "message")
 
@@ -60,7 +60,8 @@ def _is_turn(turn: Any) -> bool:
 
 
 def spoken(value: Any) -> Any:
-    """Return the turns of a chat written as one text (HH-RLHF, Guanaco) or as pairs (Capybara).
+    """Return the turns of a chat written as one text (HH-RLHF, Guanaco), as pairs (Capybara), or
+    as texts of which the user's come first (LIMA, UltraChat).
 
     Another value, or a chat in which the two do not speak in turn, is returned as it is.
     """
@@ -70,6 +71,11 @@ def spoken(value: Any) -> Any:
             {"role": role, "content": text}
             for turn in turns
             for role, text in zip(("user", "assistant"), turn.values(), strict=True)
+        ]
+    if isinstance(turns, list) and len(turns) > 1 and all(isinstance(t, str) for t in turns):
+        return [
+            {"role": ("user", "assistant")[place % 2], "content": text}
+            for place, text in enumerate(turns)
         ]
     for marks in _MARKS if isinstance(value, str) else ():
         begin, *parts = marks.split(value)

@@ -15,10 +15,11 @@ from m2m.dataset.columns import (
     looks_like_data,
     option_columns,
     plain,
+    single,
     title_of,
 )
 from m2m.dataset.extra_columns import ABOUT
-from m2m.dataset.guess import Role, guess, single
+from m2m.dataset.guess import Role, guess
 from m2m.dataset.mapping import RowMapping
 from m2m.dataset.templates import parsed, word_key
 from m2m.errors import InputError
@@ -31,7 +32,7 @@ _NEITHER = re.compile(
     r"subreddit|_\w+|([\w.]*\.)?(pm_score|(up|down)?votes|(is_)?(selected|best|accepted))|"
     r"(.*\.)?+(?>(?:\w*?_)??(?:reject|distract|incorrect|wrong|reasoning|rationale|subject))\w*|"
     r"([\w.]*\.)?(_?oid|role)|"
-    r"annotations\.[\w.]*(?<!\.choices)(?<!\.text)(?<!\.rating)"
+    r"annotations\.[\w.]*(?<!\.choices)(?<!\.text)(?<!\.rating)|(spans|entities)\..*"
 )
 # Names of columns that are probably the question or the answer; others come after them.
 _ASKS = re.compile(r"(question|prompt|instruction|input|query|text|tweet|sentence|utt|premise)\w*")
@@ -42,6 +43,14 @@ _SAYS = re.compile(
 
 
 _FORM = re.compile(r"timestamp|email address|(row_?)?id|uuid|url")  # names, and never cells
+# Values that programs write, and notes on the source: dates, addresses, files, ids, licences.
+_WRITTEN = re.compile(
+    r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}\b.*|\S+@\S+\.\w+|https?://\S+|[\da-f-]{16,}|"
+    r"\S+\.(wav|mp3|ogg|flac|jpe?g|png|txt|csv|json)|CC[- ](BY|0).*|.*Attribution: .*",
+    re.IGNORECASE,
+)
+_CODE = re.compile(r"[a-z_./-]*\d[\w./-]*", re.IGNORECASE)  # such as LJ001-0002
+_TASKS = {"_task_hash", "_input_hash"}  # columns of Prodigy, whose answer is accept or reject
 _THOUGHT = re.compile(r"(reasoning|thinking|thoughts?|rationale|cot|chain_of_thought)(_\w+)?")
 _ANSWER = r"(\w+_)?(answer|solution|target|output|response|completion|label)"
 
@@ -105,6 +114,8 @@ def _is_row(names: Sequence[str], columns: Columns) -> bool:
     """Return whether names of columns are cells: sentences, numbers, or values of their column."""
     if any(_FORM.fullmatch(name.strip().lower()) for name in names):
         return False
+    if len(languages_of(columns)) > 1:
+        return False
     return any(
         looks_like_data(name) or word_key(name) in set(map(word_key, columns.get(name, ())))
         for name in names
@@ -154,6 +165,8 @@ def _optioned(columns: Columns) -> RowMapping | None:
 def _likely(records: Sequence[Record]) -> list[RowMapping]:
     columns = {n: v for n, v in columns_of(records).items() if not {*n} & {*"{}"}}
     dropped = {name for name in columns if _drops(name, records)}
+    dropped |= {name for name, values in columns.items() if _is_written(values)}
+    dropped |= {"answer"} if columns.keys() >= _TASKS else set()
     columns = {name: values for name, values in columns.items() if name not in dropped}
     if dropped and len(records) == 1:
         return []  # the rows are inside of it
@@ -170,7 +183,7 @@ def _likely(records: Sequence[Record]) -> list[RowMapping]:
     texts = {
         name: sum(map(len, map(str, values))) / len(values)
         for name, values in columns.items()
-        if all(isinstance(value, str) for value in values) and not _NEITHER.fullmatch(plain(name))
+        if all(isinstance(value, str) for value in values) and not _is_neither(name)
         and not all(re.fullmatch(r"[\d.,:/-]+", str(value)) for value in values)
     }  # fmt: skip
     asks = {name: bool(_ASKS.fullmatch(plain(name).split(".")[0])) for name in texts}
@@ -179,7 +192,26 @@ def _likely(records: Sequence[Record]) -> list[RowMapping]:
     if not asked:
         return []
     question = "text" if "text" in asked else asked[0]
-    known = [name for name in columns if name != question and not _NEITHER.fullmatch(plain(name))]
+    others = _answers(columns, question)
+    made = [_pair(question, name, columns) for name in others[:2]]
+    if made and (thought := _reasoning(columns)) and re.fullmatch(_ANSWER, plain(others[0])):
+        long = replace(made[0], answer=f"{{{thought}}}\n{made[0].answer}")
+        return [made[0], long, RowMapping(text=f"{{{question}}}")]
+    title = title_of(columns)
+    if not made and any(_FORM.fullmatch(name.strip().lower()) for name in records[0].fields):
+        made = [RowMapping(prompt=question, answer=f"{{{question}}}")]  # the question of a form
+    if made and title not in ("", question, *others[:1]) and _ASKS.fullmatch(plain(question)):
+        made = [replace(made[0], prompt=f"{{{title}}}\n{{{question}}}"), made[0]]
+    if len(others) == 1 and others[0] in asked:
+        made.append(_pair(others[0], question, columns))
+    return [*made, RowMapping(text=f"{{{question}}}")][:_MOST]
+
+
+def _answers(columns: Columns, question: str) -> list[str]:
+    """Return the columns that may answer a question, the likely ones first."""
+    known = [name for name in columns if name != question and not _is_neither(name)]
+    known = [name for name in known if not _repeats(columns[question], columns[name])]
+    known = [name for name in known if not _is_constant(columns[name])] or known
     others = [n for n in known if _says(n) or not _are_ids(columns[n])]
     others = others or [name for name in known if not _are_counts(columns[name])]
     if not others and 2 * sum(map(_is_question, columns[question])) > len(columns[question]):
@@ -188,25 +220,21 @@ def _likely(records: Sequence[Record]) -> list[RowMapping]:
     others.sort(key=lambda name: not isinstance(columns[name][0], str))
     others.sort(key=lambda name: not _says(name))
     others.sort(key=lambda name: bool(ABOUT.fullmatch(plain(name))))
-    made = [_pair(question, name, columns) for name in others[:2]]
-    if made and (thought := _reasoning(columns)) and re.fullmatch(_ANSWER, plain(others[0])):
-        long = replace(made[0], answer=f"{{{thought}}}\n{made[0].answer}")
-        return [made[0], long, RowMapping(text=f"{{{question}}}")]
-    title = title_of(columns)
-    if made and title not in ("", question, others[0]) and _ASKS.fullmatch(plain(question)):
-        made = [replace(made[0], prompt=f"{{{title}}}\n{{{question}}}"), made[0]]
-    if len(others) == 1 and others[0] in asked:
-        made.append(_pair(others[0], question, columns))
-    return [*made, RowMapping(text=f"{{{question}}}")][:_MOST]
+    return others
 
 
 def _drops(name: str, records: Sequence[Record]) -> bool:
     """Return whether a column is of the first object of a list, and rows have several.
 
-    Of several answers to one question the first is an answer, too.
+    Of several answers to one question the first is an answer, too; so is the first annotator's.
     """
-    answers = re.match("answers?\\b", plain(name))
+    answers = re.match("(answers?|annotations)\\b", plain(name))
     return ".0." in name and not answers and not single(name, records)
+
+
+def _is_neither(name: str) -> bool:
+    """Return whether a column's name is never that of a question or an answer."""
+    return name[:1] == "_" or bool(_NEITHER.fullmatch(plain(name)))
 
 
 def _is_question(text: str) -> bool:
@@ -271,7 +299,27 @@ def _are_ids(values: Sequence[Any]) -> bool:
     if len(words) > 1 and all(word.isascii() and word.isdecimal() for word in words):
         numbers = [*map(int, words)]
         return numbers == sorted(set(numbers))
-    return all(word.startswith(("http://", "https://")) for word in words)
+    if len(words) > 1 and len({*words}) == len(words):
+        return all(_CODE.fullmatch(word) and not word.isdecimal() for word in words)
+    return False
+
+
+def _is_written(values: Sequence[Any]) -> bool:
+    """Return whether a program wrote all values, or they name the source: nobody asks for them."""
+    return all(isinstance(value, str) and _WRITTEN.fullmatch(value.strip()) for value in values)
+
+
+def _is_constant(values: Sequence[Any]) -> bool:
+    return len(values) > 2 and len({*map(str, values)}) == 1
+
+
+def _repeats(question: Sequence[Any], values: Sequence[Any]) -> bool:
+    """Return whether a column has the question again, in small letters as transcripts do."""
+    pairs = zip(question, values, strict=False)
+    return len(question) == len(values) and all(
+        re.sub(r"\W", "", str(one)).casefold() == re.sub(r"\W", "", str(two)).casefold()
+        for one, two in pairs
+    )
 
 
 def _are_counts(values: Sequence[Any]) -> bool:

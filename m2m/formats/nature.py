@@ -29,6 +29,7 @@ _REFUSED: tuple[tuple[bytes, str, str], ...] = (
     (b"{\\rtf", "an RTF document", "save its text as a .txt file"),
     (b"RIFF", "a sound or a picture", "m2m trains on texts"),
     (b"\x89PNG", "a picture", "m2m trains on texts"),
+    (b"#FORMAT=WebAnno", "words with their tags (WebAnno, INCEpTION)", _AS_ROWS),
     (b"version https://git-lfs", "a Git LFS pointer, not the data", "fetch it with `git lfs pull`"),
 )
 _XML = re.compile(r"\s*<(?:\?xml|!doctype|html|head|body|tmx|xliff|tei|ts)\b", re.IGNORECASE)
@@ -39,7 +40,9 @@ _NAMES = "prompt|completion|question|answer|text|label|instruction|input|output|
 _BETWEEN = r"(?:\s*[,;|]\s*|[^\S\t]*\t\s*)"
 _HEADER = re.compile(rf"({_NAMES})({_BETWEEN}\w+)+|\w+({_BETWEEN}({_NAMES}))+", re.IGNORECASE)
 _JSON = {".jsonl", ".json", ".ndjson", ".jsonlines", ".ldjson", ".jsonl5", ".geojson"}
+# The usual separator of tables; a .txt file can be one.
 TABLES = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".psv": "|"}
+SEPARATORS = {**TABLES, ".txt": "\t", ".text": "\t"}
 _TEXTS = {".txt", ".text"}
 _TOKENS = {".conll", ".conllu", ".conllup", ".conll2003", ".iob", ".iob2", ".bio"}
 _NOT_ROWS = {
@@ -136,8 +139,7 @@ def _text(ending: str, text: str, name: str) -> str:
     if ending in TABLES:
         return "table"
     if ending in _TEXTS:
-        _refuse_table(lines)
-        return "text"
+        return "table" if _is_table(lines) else "text"
     if _HEADER.fullmatch(lines[0].strip()) if lines else False:
         return "table"
     raise Fault(
@@ -155,20 +157,15 @@ def _is_json(begin: str, lines: list[str]) -> bool:
     )
 
 
-def _refuse_table(lines: list[str]) -> None:
-    tabs = {line.count("\t") for line in lines}
-    if len(lines) > 1 and len(tabs) == 1 and tabs != {0}:
-        raise Fault(
-            "this is a table with tabs",
-            "rename it to .tsv, with a line of names first (prompt<TAB>completion)",
-        )
-    if len(lines) > 1 and _HEADER.fullmatch(lines[0].strip()):
-        mark = next((sign for sign in ",;|" if sign in lines[0]), ",")
-        if all(mark in line for line in lines):
-            raise Fault(
-                "this is a table with a header",
-                "rename it to .csv (with commas or semicolons between the columns)",
-            )
+def _is_table(lines: list[str]) -> bool:
+    """Return whether lines of a .txt file have tabs between columns, or a header of known names."""
+    rows = [line for line in lines if not line.startswith("#")]  # such as Anki's "#separator:tab"
+    tabs = {line.count("\t") for line in rows}
+    if len(rows) > 1 and len(tabs) == 1 and tabs != {0}:
+        return True
+    signs = [sign for sign in ",;|" if rows and sign in rows[0]]
+    named = len(rows) > 1 and _HEADER.fullmatch(rows[0].strip()) is not None
+    return named and any(all(sign in line for line in rows) for sign in signs)
 
 
 def _is_object(line: str) -> bool:

@@ -19,7 +19,7 @@ from m2m.formats.folders import FolderSplit, folder_part, mark_of
 from m2m.formats.json_rows import kind_of as kind_of_value
 from m2m.formats.json_rows import read_json, refuse_constant, where
 from m2m.formats.large_text import Lines
-from m2m.formats.nature import PACKED, TABLES, kind_of
+from m2m.formats.nature import PACKED, SEPARATORS, kind_of
 from m2m.formats.rowfile import (
     AS_IT_IS,
     Fault,
@@ -223,7 +223,7 @@ def _read(source: ByteSource, kind: str, inner: str, options: Options, first: in
         rows, names, notes = read_columns(source, kind, first)
         return replace(made, records=rows, label_names=names, notes=notes)
     if kind == "table":
-        preferred = TABLES.get(Path(source.name).suffix.lower(), ",")
+        preferred = SEPARATORS.get(Path(source.name).suffix.lower(), ",")
         lines = Lines(source, options.encoding)
         rows, notes = read_table(lines, preferred, options, problems, first)
         return replace(made, records=rows, notes=notes)

@@ -155,10 +155,11 @@ class _Xml:
     def __init__(self, parser: Any) -> None:
         self._parser = parser
         self._open: list[str] = []
+        self._fixed = [False]  # for each element that is open: whether it has translate="no"
         self._text: list[str] | None = None  # of the segment that is open
         self._codes = 0  # open inline codes, whose text is left out
         self._key = ""
-        self._units: list[tuple[dict[str, str], int]] = []
+        self._units: list[tuple[dict[str, str], int, bool]] = []
         self._source_language = ""
         self._undone = False
         self._with_codes = self._undone_count = 0
@@ -168,12 +169,13 @@ class _Xml:
         name = local(name)
         above = self._open[-1] if self._open else ""
         self._open.append(name)
+        self._fixed.append(attributes.get("translate", "no" if self._fixed[-1] else "") == "no")
         if len(self._open) > _DEEPEST:
             raise Fault(f"line {self._parser.CurrentLineNumber}: nested more than {_DEEPEST} deep")
         if name == "header":
             self._source_language = attributes.get("srclang", "")
         elif name in ("tu", "trans-unit") or (name, above) == ("segment", "unit"):
-            self._units.append(({}, self._parser.CurrentLineNumber))
+            self._units.append(({}, self._parser.CurrentLineNumber, self._fixed[-1]))
             self._undone = attributes.get("state", "") in _UNDONE
         elif name == "tuv":
             self._key = attributes.get("xml:lang", attributes.get("lang", ""))
@@ -197,6 +199,7 @@ class _Xml:
     def end(self, name: str) -> None:
         name = local(name)
         self._open.pop()
+        self._fixed.pop()
         if self._text is None:
             return
         if name in ("seg", "source", "target"):
@@ -211,11 +214,14 @@ class _Xml:
 
     def pairs(self, inner: str) -> Pairs:
         """Return the pairs of all units."""
-        keys = dict.fromkeys(key for unit, _ in self._units for key in unit)
+        keys = dict.fromkeys(key for unit, _, _ in self._units for key in unit)
         first, second = self._languages([*keys], inner)
         pairs = Pairs()
-        for unit, line in self._units:
-            pairs.add(unit.get(first, ""), unit.get(second, ""), line)
+        for unit, line, fixed in self._units:
+            if fixed:
+                pairs.leave_out('translate="no"')
+            else:
+                pairs.add(unit.get(first, ""), unit.get(second, ""), line)
         if self._with_codes:
             pairs.with_codes = self._with_codes
         return pairs

@@ -87,9 +87,9 @@ def test_init_offers_lines_that_work(tmp_path: Path) -> None:
         {
             "id": n,
             "data": {"text": f"Habari ya {n}"},
+            "meta": {"thumbs_up": n % 2 > 0},
             "annotations": [
                 {
-                    "was_cancelled": n % 2 > 0,
                     "result": [{"type": "choices", "value": {"choices": ["pos"]}}],
                 }
             ],

@@ -57,7 +57,21 @@ FILES: dict[str, tuple[str, bytes, tuple[str, str], int]] = {
         "a.tsv", b"101\tNinasoma kitabu leo.\t7\tI read.\n105\tMimi ni mtu.\t9\tI am.\n",
         ("Ninasoma kitabu leo.", "I read."), 0),
     "LJSpeech": ("a.csv", b"LJ1|Mama alisema.|mama alisema\nLJ2|Baba yupo.|baba yupo\n",
-                 ("Mama alisema.", "LJ1"), 0),
+                 ("", "Mama alisema."), 0),
+    "a .txt of Anki": (
+        "a.txt", b"#separator:tab\n#html:true\nI read a book.\tNinasoma kitabu.\tsomo\n"
+        b"I am here now.\tNiko hapa.\tsomo\n", ("I read a book.", "Ninasoma kitabu."), 0),
+    "ManyThings": (
+        "a.txt", b"Go on!\tEndelea!\tCC-BY 2.0 (France) Attribution: tatoeba.org #1 (CM)\n"
+        b"I read it.\tNinaisoma.\tCC-BY 2.0 (France) Attribution: tatoeba.org #2 (CM)\n",
+        ("Endelea!", "Go on!"), 0),
+    "a Google form with addresses": (
+        "a.csv", b"Timestamp,Email Address,Tafsiri: good morning everyone\n"
+        b"2024/03/01 10:01,a@x.org,Habari za asubuhi\n2024/03/02 10:02,b@x.org,Hamjambo nyote\n",
+        ("Tafsiri: good morning everyone", "Habari za asubuhi"), 0),
+    "languages and remarks": (
+        "a.csv", b"No.,English,Luganda,Done?\n1,The book is here.,Ekitabo kiri wano.,yes\n"
+        b"2,I am going.,Ngenda.,no\n", ("The book is here.", "Ekitabo kiri wano."), 0),
     "one column without a name": (
         "a.csv", b"Leo ni siku njema sana.\nKesho itanyesha mvua kubwa.\n",
         ("", "Leo ni siku njema sana."), 0),

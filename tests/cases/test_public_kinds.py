@@ -149,6 +149,35 @@ READ: dict[str, tuple[list[Fields], tuple[str, str]]] = {
                                                         {"label": "B", "text": e}]}}
                        for i, (s, e) in enumerate(zip(S, E, strict=True))], (S[0], E[0])),
     "Swahili columns": (rows(swali=S, jibu=E), (S[0], E[0])),
+    "Winogrande": (rows(qID=[f"3Q{i}" for i in N], sentence=S, option1=E, option2=S[::-1],
+                        answer=["1", "2"] * 2), (S[0], E[0])),
+    "XStoryCloze": (
+        rows(story_id=["s1", "s2", "s3", "s4"], **{f"input_sentence_{i}": S for i in N},
+             sentence_quiz1=E, sentence_quiz2=S[::-1], answer_right_ending=[1, 2] * 2),
+        (" ".join(S[:1] * 4), E[0])),
+    "SmolSent": (rows(id=N, sl=["en"] * 4, tl=["sw"] * 4, src=E, trg=S), (E[0], S[0])),
+    "SmolDoc": (rows(id=N, sl=["en"] * 4, tl=["sw"] * 4, is_src_orig=[True] * 4,
+                     factuality=["ok"] * 4, srcs=[[e, "Yes."] for e in E],
+                     trgs=[[s, "Ndiyo."] for s in S]), (f"{E[0]}\nYes.", f"{S[0]}\nNdiyo.")),
+    "GATITOS": (rows(sl=["en"] * 4, tl=["sw"] * 4, is_src_orig=[True] * 4, src=E,
+                     trgs=[[s, "Ndiyo."] for s in S]), (E[0], S[0])),
+    "WMT24++": (rows(lp=["en-sw_KE"] * 4, domain=["news"] * 4, document_id=[f"d{i}" for i in N],
+                     segment_id=N, is_bad_source=[False] * 4, source=E, target=S,
+                     original_target=S[::-1]), (E[0], S[0])),
+    "NaijaRC": (rows(story=S, question=E, options_A=["a"] * 4, options_B=["b"] * 4,
+                     options_C=["c"] * 4, options_D=["d"] * 4, Answer=["A", "B", "C", "D"]),
+                (f"{S[0]}\n\n{E[0]}", "a")),
+    "a MongoDB export": (
+        [{"_id": {"$oid": f"5f{i}a"}, "question": s, "answer": e, "__v": 0,
+          "createdAt": {"$date": "2024-01-01"}} for i, (s, e) in enumerate(zip(S, E, strict=True))],
+        (S[0], E[0])),
+    "LIMA": ([{"conversations": [s, e], "source": "x"} for s, e in zip(S, E, strict=True)],
+             (S[0], E[0])),
+    "UltraChat": ([{"id": s[:3], "data": [s, e]} for s, e in zip(S, E, strict=True)], (S[0], E[0])),
+    "OASST trees": ([{"message_tree_id": f"t{i}", "tree_state": "ready_for_export", "prompt": {
+        "message_id": f"t{i}", "text": S[i], "role": "prompter", "replies": [
+            {"message_id": f"u{i}", "text": E[i], "role": "assistant", "replies": []}]}}
+        for i in range(4)], (S[0], E[0])),
     "Guanaco": ([{"text": f"### Human: {s}### Assistant: {e}"} for s, e in zip(S, E, strict=True)],
                 (S[0], E[0])),
 }  # fmt: skip
@@ -156,6 +185,7 @@ ASKED: dict[str, tuple[list[Fields], str]] = {
     "AfriXNLI": (rows(premise=S, hypothesis=E, label=[0, 1, 2, 0]), "label is 0, 1, 2"),
     "NaijaSenti with numbers": (rows(tweet=S, label=[0, 1, 2, 0]), "label is 0, 1, 2"),
     "BoolQ": (rows(question=S, passage=E, answer=[True, False] * 2), "answer is false, true"),
+    "BoolQ of SuperGLUE": (rows(question=S, passage=E, idx=N, label=[1, 0] * 2), "label is 0, 1"),
     "AfriMGSM": (rows(question=S, answer=E, answer_number=N, equation_solution=["1+1"] * 4),
                  'completion = "{answer_number}"'),
     "MasakhaNER": (rows(id=N, tokens=[["Mji", "mkuu"]] * 4, ner_tags=[[0, 1]] * 4), "tokens"),
@@ -297,6 +327,52 @@ def test_targets_ask_what_datasets_train(tmp_path: Path, kind: str) -> None:
     asked = "\n".join((task.examples[0].prompt, *task.examples[0].choices))
     assert expected[0] in asked
     assert expected[1] in asked
+
+
+def mark(bad: bool, text: str) -> Fields:
+    return {"was_cancelled": bad, "result": [{"type": "choices", "value": {"choices": [text]}}]}
+
+
+LEFT_OUT: dict[str, tuple[list[Fields], str]] = {
+    "WMT24++": ([{**row, "is_bad_source": not i}
+                 for i, row in enumerate(READ["WMT24++"][0])], "is_bad_source is not false"),
+    "Label Studio": ([{"id": i, "data": {"text": s}, "annotations": [mark(not i, TONES[i])]}
+                      for i, s in enumerate(S)], "was_cancelled is not false"),
+    "OASST": ([{"message_id": f"{i}{role}", "parent_id": parent and f"{i}{parent}", "role": role,
+                "text": f"{role} {i}", "deleted": not i and not parent}
+               for i in range(4) for role, parent in (("prompter", ""), ("assistant", "prompter"))],
+              "2 turns are left out: deleted, or an answer to a deleted one"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", LEFT_OUT)
+def test_rows_that_a_tool_marks_as_bad_are_left_out_and_named(tmp_path: Path, kind: str) -> None:
+    made, note = LEFT_OUT[kind]
+    entry = dataset_entry((written(tmp_path / "a.jsonl", made, "jsonl"),))
+    assert len(entry.rows) == 3
+    assert note in " ".join(entry.notes)
+
+
+def test_two_people_who_disagree_and_marked_spans_are_a_question(tmp_path: Path) -> None:
+    two = [{"data": {"text": s}, "annotations": [mark(False, "chanya"), mark(False, TONES[i])]}
+           for i, s in enumerate(S)]  # fmt: skip
+    spans = [{"data": {"text": s}, "annotations": [{"result": [
+        {"type": "labels", "value": {"start": 0, "end": 3, "text": s[:3], "labels": ["PER"]}}]}]}
+        for s in S]  # fmt: skip
+    agreed = [{**task, "annotations": task["annotations"][1:] * 2} for task in two]
+    assert len(dataset_entry((written(tmp_path / "b.json", agreed, "json"),)).rows) == 4
+    for made in (two, spans):
+        with pytest.raises(InputError, match="does not know") as caught:
+            dataset_entry((written(tmp_path / "a.json", made, "json"),))
+        assert "annotations.0.result.0.value" in (caught.value.hint or "")
+
+
+def test_a_question_without_an_answer_is_named_with_its_line(tmp_path: Path) -> None:
+    made = [{"question": s, "context": E[0], "answers": {"text": ["x"] * (i % 2)}}
+            for i, s in enumerate(S)]  # fmt: skip
+    with pytest.raises(InputError, match=r'line 1: "answers.text" is empty') as caught:
+        dataset_entry((written(tmp_path / "a.jsonl", made, "jsonl"),))
+    assert 'bad_rows = "skip"' in (caught.value.hint or "")
 
 
 TAGGED = ("Emir O\nKano B-LOC\n\nZhang B-PER\nkaze O\n" * 4, "word NOUN\nit PRON\n\n" * 4)
