@@ -40,8 +40,8 @@ from m2m.recipe.data_fields import NAME
 from m2m.results.confirmation import Confirmation
 from m2m.results.export import Exported
 from m2m.results.folder import RunFolder
+from m2m.results.outcome import RunResult
 from m2m.results.ranking import Ranking
-from m2m.results.run import RunResult
 from m2m.results.training import Trained
 from m2m.results.validation import Validation
 from m2m.store import run_lock

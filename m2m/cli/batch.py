@@ -22,7 +22,7 @@ from m2m.progress import Logged
 if TYPE_CHECKING:
     from m2m.pipeline.run import Run
     from m2m.recipe import Recipe
-    from m2m.results.run import RunResult
+    from m2m.results.outcome import RunResult
 
 
 @contextmanager

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from m2m.results.confirmation import Confirmation
     from m2m.results.export import Exported
     from m2m.results.facts import Facts
+    from m2m.results.outcome import RunResult
     from m2m.results.ranking import Ranking
-    from m2m.results.run import RunResult
     from m2m.results.table import Table as ResultTable
     from m2m.results.training import Trained
     from m2m.results.validation import Validation

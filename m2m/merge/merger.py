@@ -18,7 +18,6 @@ from m2m.errors import InputError
 from m2m.formats.atomic import atomic_folder, write_json
 from m2m.formats.records import read_object
 from m2m.formats.safetensors import TensorSpec, write_safetensors
-from m2m.merge.lowrank import truncate
 from m2m.merge.methods import find_method
 from m2m.merge.peft_names import from_peft
 from m2m.nn.lora import LoraPair, lora_delta
@@ -216,3 +215,29 @@ def _check_finite(
             f"the merged delta of {module} is not finite (datasets {', '.join(names)})",
             "one of these adapters diverged: train it again with a lower learning rate",
         )
+
+
+_SPARE = 10  # columns beyond the rank, as Halko et al. advise (section 4.2)
+_PASSES = 4  # each raises the singular values' power by two, which flat spectra need
+
+
+def truncate(
+    delta: NDArray[np.floating], rank: int, rng: np.random.Generator
+) -> tuple[LoraPair, NDArray[np.floating]]:
+    """Return the pair of at most `rank` whose product is nearest to `delta` (out, in).
+
+    Randomised subspace iteration (Halko, Martinsson, Tropp 2011, arXiv 0909.4061, algorithm 4.4):
+    exact if the rank of the delta is not higher, and a few products instead of a whole SVD.
+
+    Returns:
+        The pair, with scale 1 and the singular values shared by its factors; and these values.
+    """
+    rank = min(rank, *delta.shape)
+    width = min(rank + _SPARE, *delta.shape)
+    basis = np.linalg.qr(delta @ rng.standard_normal((delta.shape[1], width), np.float32))[0]
+    for _ in range(_PASSES):
+        other = np.linalg.qr(delta.T @ basis)[0]
+        basis = np.linalg.qr(delta @ other)[0]
+    left, values, right = np.linalg.svd(basis.T @ delta, full_matrices=False)
+    roots = np.sqrt(values[:rank])
+    return LoraPair(roots[:, None] * right[:rank], basis @ left[:, :rank] * roots, 1.0), roots**2

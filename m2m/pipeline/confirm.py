@@ -5,9 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from m2m.errors import InputError
 from m2m.evaluate.metrics import measure_all
+from m2m.evaluate.overlap import answer_match
 from m2m.evaluate.score import Measured
+from m2m.evaluate.scores import Scores
+from m2m.evaluate.tasks import Task, contrasted
 from m2m.mix.contenders import UNION, Contender, contenders
 from m2m.mix.evidence import weigh, with_steps
 from m2m.mix.facets import by_facet
@@ -23,11 +28,14 @@ from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.journals import claimed_warnings
 from m2m.pipeline.leaks import REPLAY, find_leaks, shared
 from m2m.pipeline.search import search_space
-from m2m.pipeline.shown_answers import shown_answers
 from m2m.pipeline.trained_run import TrainedRun
 from m2m.pipeline.tuned import Tuned, tune
+from m2m.results.answers import Answered, Answers
 from m2m.results.confirmation import Confirmation, Model
 from m2m.results.ranking import Ranking
+
+_SHOWN = 5  # questions with the answers of base and winner
+_LONGEST = 600  # characters of a question or an answer
 
 
 def confirm(run: TrainedRun, ranking: Ranking, deadlines: Deadlines | None = None) -> Confirmation:
@@ -211,3 +219,65 @@ def _ahead_on_test(tuned: Tuned, inputs: Inputs) -> list[Interval] | None:
         ahead(board.points, board.replicates, place, board.higher_is_better)[i]
         for i, place in enumerate(against)
     ]
+
+
+def shown_answers(inputs: Inputs, split: str, base: Trial, winner: Trial) -> Answers | None:
+    """Return some questions of the first target, drawn by the search's seed; None for a text.
+
+    Args:
+        inputs: the run's.
+        split: `DEV` or `TEST`.
+        base, winner: complete scores of both models.
+    """
+    seed = inputs.recipe.search.seed
+    objective = objectives_on(split, inputs)[0]
+    name = inputs.objectives[0].target
+    task = contrasted((inputs.test if split == TEST else inputs.dev)[name], seed)
+    if task.kind == "text":
+        return None
+    models = [trial.scores[objective.target] for trial in (base, winner)]
+    drawn = np.random.default_rng(seed).permutation(len(task.examples))[:_SHOWN]
+    rows = []
+    for place in sorted(map(int, drawn)):
+        (first, first_right), (second, second_right) = (answer_of(task, s, place) for s in models)
+        question, right = _question(task, place), _right(task, models[0], place)
+        rows.append(
+            Answered(_end(question), _start(right), first, second, first_right, second_right)
+        )
+    return Answers(name, split.rstrip(":"), len(task.examples), bool(models[0].predictions), rows)
+
+
+def _question(task: Task, place: int) -> str:
+    example = task.examples[place]
+    return example.prompt or next(iter(example.contexts), "")
+
+
+def _right(task: Task, scores: Scores, place: int) -> str:
+    if scores.predictions:
+        return " | ".join(scores.references[place])
+    return task.examples[place].choices[int(scores.gold[place])]
+
+
+def answer_of(task: Task, scores: Scores, place: int) -> tuple[str, bool]:
+    """Return an answer, and whether `accuracy` or `answer_match` counts it as right.
+
+    A written answer to a task file with `exact_match` is right if that says so.
+    """
+    if scores.predictions:
+        text = scores.predictions[place]
+        exact = scores.exact[place] if scores.exact else None
+        right = answer_match(text, scores.references[place]) > 0 if exact is None else exact
+        return _start(text), bool(right)
+    count = int(scores.choices[place])
+    chosen = int(np.argmax(scores.loglik[place, :count]))
+    return _start(task.examples[place].choices[chosen]), chosen == int(scores.gold[place])
+
+
+def _start(text: str) -> str:
+    """Return a text, or the beginning of a long one."""
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
+
+
+def _end(text: str) -> str:
+    """Return a text, or the end of a long one: the question is asked there."""
+    return text if len(text) <= _LONGEST else f"... {text[-_LONGEST:]}"

@@ -17,23 +17,24 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from m2m.adapter import read_extra
+from m2m.adapter import load_adapter, read_extra
+from m2m.dataset import pack_all
 from m2m.formats.atomic import remove_folder
 from m2m.formats.journal import Journal
 from m2m.formats.json_values import as_real, as_seconds
 from m2m.mix.mixture import Mixture
 from m2m.mix.trial import Trial
-from m2m.pipeline.experts import Job, expert_job, goes_on, made
+from m2m.pipeline.experts import Job, choose, expert_job, goes_on, made, open_decoder
 from m2m.pipeline.finetunes import folder_name, mixed_corpus, open_judge, rows_seen, stage_name
+from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.kept import make_way
 from m2m.pipeline.trained_run import TrainedRun
-from m2m.pipeline.watch import losses_by_dataset
 from m2m.pipeline.workers import train_all
 from m2m.results.confirmation import RowsSeen
 from m2m.results.folder import parsed
 from m2m.store import fingerprint
 from m2m.tuner.checkpointing import checkpoint_path, pass_on, saved_step
-from m2m.tuner.row_mix import times_seen
+from m2m.tuner.row_mix import MOST_HELD_OUT, times_seen
 
 _LONGEST_NAME = 150  # of a state, before the datasets that it leaves out
 
@@ -268,3 +269,20 @@ class Ladder:
         rules: list[float | str] = [confirm.patience, confirm.max_passes]
         rules += ["drop"] if confirm.drop else []
         return fingerprint(end=self._key(self.job(mixture, 1)), rules=rules)
+
+
+def losses_by_dataset(inputs: Inputs, mixture: Mixture, adapter: Path) -> dict[str, float]:
+    """Return the loss of an adapter on held-out rows of each dataset, in nats per trained token.
+
+    Empty for a single dataset, and if a dataset has no held-out rows.
+    """
+    rows = {name: inputs.corpora[name].held_out[:MOST_HELD_OUT] for name in mixture.datasets}
+    if len(rows) < 2 or not all(rows.values()):
+        return {}
+    decoder = open_decoder(inputs.base, inputs.recipe, choose(inputs.base, inputs.recipe))
+    pairs, size = load_adapter(adapter).pairs, inputs.recipe.train.batch_tokens
+    losses = {}
+    for name, held_out in rows.items():
+        sums = [decoder.loss(batch, pairs) for batch in pack_all(held_out, size)]
+        losses[name] = sum(nats for nats, _ in sums) / sum(count for _, count in sums)
+    return losses

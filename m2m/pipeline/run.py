@@ -45,8 +45,8 @@ from m2m.results.confirmation import Confirmation
 from m2m.results.export import Exported
 from m2m.results.facts import read_facts
 from m2m.results.folder import CONFIRMED, EXPORTED, RANKING, RECIPE, VALIDATED
+from m2m.results.outcome import RunResult
 from m2m.results.ranking import Ranking
-from m2m.results.run import RunResult
 from m2m.results.stage import Stage
 from m2m.results.training import Trained
 from m2m.results.validation import Validation

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+from m2m.adapter import load_adapter
+from m2m.errors import Interrupted
 from m2m.evaluate.metrics import best_possible
 from m2m.evaluate.same import question_keys
 from m2m.formats.journal import Journal
+from m2m.merge.geometry import base_norm, gram_matrix
 from m2m.mix.example_order import ExampleOrder
 from m2m.mix.make_strategy import make_strategy
-from m2m.mix.mixture import BASE
+from m2m.mix.mixture import BASE, Mixture
 from m2m.mix.ranking import rank
 from m2m.mix.scoreboard import metric_name, pareto, scoreboard, target_name
 from m2m.mix.space import Space, make_space
@@ -17,14 +22,12 @@ from m2m.mix.study import Study
 from m2m.mix.tables import write_tables
 from m2m.mix.trial import Trial
 from m2m.mix.unmerged import unmerged
-from m2m.mix.warnings import above_chance
+from m2m.mix.warnings import Deltas, above_chance, delta_warnings, mixture_warnings
 from m2m.mix.worth import worth
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.journals import claimed_warnings
 from m2m.pipeline.leaks import find_leaks, shared_warnings
-from m2m.pipeline.rescoring import rounding_warnings
 from m2m.pipeline.scorer import open_scorer
-from m2m.pipeline.search_warnings import warnings
 from m2m.pipeline.trained_run import TrainedRun
 from m2m.recipe.strategies import NONE
 from m2m.results.ranking import NOT_SEARCHED, OnFront, Ranking
@@ -159,3 +162,52 @@ def _nothing(inputs: Inputs) -> Ranking:
         warnings=[*(leak.warning for leak in find_leaks(inputs)), *shared_warnings(inputs)],
         notes=[NOT_SEARCHED, *readings(inputs)],
     )
+
+
+def warnings(
+    run: TrainedRun, trials: Sequence[Trial], above: Mapping[str, frozenset[Mixture] | None]
+) -> list[str]:
+    """Return every reason not to trust the ranking of these trials, each with a remedy."""
+    inputs, experts = run.inputs, run.experts
+    adapters = [load_adapter(folder) for folder in experts.values()]
+    deltas = Deltas(list(experts), gram_matrix(adapters), base_norm(inputs.base, adapters))
+    sentences = mixture_warnings(trials, inputs.objectives, inputs.recipe.search.seed, above)
+    sentences += delta_warnings(deltas, inputs.recipe.growth)
+    sentences += [leak.warning for leak in find_leaks(inputs)]
+    return sentences + shared_warnings(inputs)
+
+
+def rounding_warnings(run: TrainedRun, finalists: Sequence[Mixture]) -> list[str]:
+    """Score the finalists, best first, at the export type; warn if another one leads there.
+
+    Nothing is scored if mixtures were ranked at that type already.
+
+    Raises:
+        Interrupted: the user asked to stop; finished scores are in the journal.
+    """
+    inputs, progress, quantize = run.inputs, run.progress, run.inputs.recipe.quantize
+    if quantize.export == quantize.type or len(finalists) < 2:
+        return []
+    recipe = replace(inputs.recipe, quantize=replace(quantize, type=quantize.export))
+    progress.start(f"finalists as {quantize.export}", len(finalists), "mixtures")
+    trials: list[Trial] = []
+    with open_scorer(replace(inputs, recipe=recipe), run.experts, inputs.dev) as scorer:
+        study = Study(Journal(run.files.study), scorer)
+        for mixture in finalists:
+            if progress.stop_requested():
+                raise Interrupted(f"stopped after {len(trials)} of {len(finalists)} finalists")
+            trials.append(study.trial(mixture))
+            progress.advance(detail=mixture.label)
+    progress.finish()
+    board = scoreboard(trials, inputs.objectives, recipe.search.seed)
+    ranked = rank(board.mixtures, board.points, board.replicates, board.higher_is_better)
+    best = ranked[0]
+    if best.mixture == finalists[0]:
+        return []
+    pick = next(place for place in ranked if place.mixture == finalists[0])
+    clear = "no clear difference" if pick.tied_with_best else "a clear difference"
+    return [
+        f"Rounding changes which mixture is best: {pick.mixture.label} as {quantize.type}, "
+        f"{best.mixture.label} as {quantize.export}, the export type ({best.score:z.3f} against "
+        f"{pick.score:z.3f}, {clear}). Confirm both, or export a finer type ([quantize] export)."
+    ]

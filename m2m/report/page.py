@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from m2m.counted import counted, millions
 from m2m.evaluate.same import in_words
 from m2m.progress import duration
+from m2m.recipe import LISTS, SECTIONS
+from m2m.recipe.new_recipe import toml_value
 from m2m.report.charts import (
     confirmed_chart,
     overview_chart,
@@ -16,7 +20,6 @@ from m2m.report.charts import (
 from m2m.report.curves import courses_chart, loss_charts, validation_chart
 from m2m.report.markup import Markup, element
 from m2m.report.parts import bullets, captioned, document, drawn_table, more, section
-from m2m.report.recipe_text import recipe_lines
 from m2m.report.words import four_questions, warnings
 from m2m.results.answers import Answers
 from m2m.results.confirmation import confirmed_table, facet_tables
@@ -237,3 +240,35 @@ def _recipe(facts: Facts) -> list[Markup]:
         element("b" if changed else "span", f"{line}\n")
         for line, changed in recipe_lines(facts.settings)
     ]
+
+
+def recipe_lines(settings: Mapping[str, Any]) -> list[tuple[str, bool]]:
+    """Return each line of a recipe with these settings, and whether it differs from the default."""
+    lines: list[tuple[str, bool]] = []
+    for name in ("base", *LISTS, *(name for name in SECTIONS if name != "base")):
+        value = settings.get(name)
+        head = f"[[{name}]]" if name in LISTS else f"[{name}]"
+        for table in value if isinstance(value, list) else [value]:
+            if isinstance(table, Mapping):
+                lines += [(head, False), *_fields(name, table), ("", False)]
+    return lines[:-1]
+
+
+def _fields(section: str, table: Mapping[str, Any]) -> list[tuple[str, bool]]:
+    specs = dataclasses.fields({**SECTIONS, **LISTS}[section])
+    defaults = {spec.name: spec.default for spec in specs}
+    # A recipe has only one of several fields that exclude each other; steps follow from epochs.
+    either = [spec.name for spec in specs if "one_of" in spec.metadata]
+    unused = {name for name in either if not table.get(name)}
+    unused |= {"steps"} if table.get("epochs") else set()
+    return [
+        (f"{name} = {toml_value(value)}", _plain(defaults.get(name)) != _plain(value))
+        for name, value in table.items()
+        if value is not None
+        and name not in unused
+        and (value not in ("", []) or _plain(defaults.get(name)) != value)
+    ]
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

@@ -1,4 +1,4 @@
-"""The line of `m2m run --json`: one form for each recipe, whether its run is done or not."""
+"""The result of a whole run, and its line in `m2m run --json`: one form, also if a run failed."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from m2m.formats.json_fields import JsonFields
 from m2m.recipe import LISTS, SECTIONS, Recipe, as_json
-from m2m.results.run import RunResult
+from m2m.results.confirmation import Confirmation
+from m2m.results.export import Exported
+from m2m.results.folder import RANKING
+from m2m.results.ranking import Ranking
+from m2m.results.stage import Stage
 
 SCHEMA = 1
 DONE, FAILED, STOPPED = "done", "failed", "stopped"
@@ -41,6 +46,36 @@ FIELDS = {
     "hint": "the next step after an error",
 }
 _SEEDED = ("train", "merge", "search")
+
+
+@dataclass(frozen=True)
+class RunResult(JsonFields):
+    """The whole run, and the folder that holds it; no export if the verdict is against it."""
+
+    folder: Path
+    ranking: Ranking
+    confirmation: Confirmation
+    exported: Exported | None
+    report: Path
+    stages: Sequence[Stage]
+    warnings: Sequence[str] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the fields of `m2m run --json` that come from the results."""
+        confirmation, exported = self.confirmation, self.exported
+        return {
+            "verdict": confirmation.verdict.as_json(),
+            "winner": confirmation.winner.as_json(),
+            "confirmed": [model.as_json() for model in confirmation.models],
+            "folder": str(self.folder),
+            "ranking": str(self.folder / RANKING),
+            "gguf": str(exported.gguf) if exported else None,
+            "self_test": exported.self_test.as_json() if exported else None,
+            "serving": list(exported.serving) if exported else None,
+            "report": str(self.report),
+            "seconds": round(sum(stage.seconds for stage in self.stages), 1),
+            "steps": [vars(stage) for stage in self.stages],
+        }
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from m2m.dataset.rows import Row
 from m2m.formats.gguf import GGUFFile, GGUFTensorSpec, GGUFValue, GGUFValueType, write_gguf
 from m2m.llamacpp.asking import own_template
 from m2m.mix.mixture import Mixture
+from m2m.pipeline.export import question_of, self_test
 from m2m.pipeline.inputs import Inputs, formatter_as_trained, read_inputs
-from m2m.pipeline.self_test import question_of, self_test
 from m2m.recipe import load_recipe
 from tests.pipeline.scenario import make_scenario
 from tests.templates import BOS, EOS, KINDS, formatter_of, turn

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from m2m.merge.lowrank import truncate
+from m2m.merge.merger import truncate
 from m2m.nn.lora import lora_delta
 
 SHAPES = [(64, 96), (96, 64), (40, 40)]

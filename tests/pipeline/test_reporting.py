@@ -15,7 +15,7 @@ from m2m.progress import Silent
 from m2m.recipe import load_recipe
 from m2m.report import write_report
 from m2m.results.facts import read_facts
-from m2m.results.run import RunResult
+from m2m.results.outcome import RunResult
 from tests.pipeline.scenario import copied, make_scenario
 
 

@@ -11,8 +11,8 @@ from m2m.errors import InputError
 from m2m.llamacpp import bindings as c
 from m2m.mix.mixture import BASE, Mixture
 from m2m.pipeline.inputs import read_inputs
-from m2m.pipeline.rescoring import rounding_warnings
 from m2m.pipeline.scorer import open_scorer
+from m2m.pipeline.search import rounding_warnings
 from m2m.pipeline.trained_run import TrainedRun
 from m2m.progress import Silent
 from m2m.recipe import load_recipe

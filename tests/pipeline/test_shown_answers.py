@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from m2m.cli.main import cli
 from m2m.evaluate.scores import Scores
 from m2m.evaluate.tasks import load_task
-from m2m.pipeline.shown_answers import answer_of
+from m2m.pipeline.confirm import answer_of
 from m2m.results.answers import Answers
 
 

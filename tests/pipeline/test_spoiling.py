@@ -14,8 +14,8 @@ from m2m.errors import Interrupted
 from m2m.mix.rungs import turned
 from m2m.pipeline import halving
 from m2m.pipeline.inputs import read_inputs
+from m2m.pipeline.ladder import losses_by_dataset
 from m2m.pipeline.run import Run
-from m2m.pipeline.watch import losses_by_dataset
 from m2m.progress import Silent
 from m2m.recipe import load_recipe
 from m2m.results.courses import Courses

@@ -17,7 +17,7 @@ from m2m.planning import hours as hours_module
 from m2m.planning.cost import Work
 from m2m.planning.hours import Within, decide
 from m2m.planning.plan import Plan, plan_within
-from m2m.planning.promise import promising
+from m2m.planning.split import promising
 from m2m.planning.until import FLOOR_PART, LAST, LAST_PART, MOST, Rungs
 from m2m.progress import Silent
 from m2m.recipe import Recipe, load_recipe

@@ -5,7 +5,7 @@ import tomllib
 
 from m2m.evaluate.score import Score
 from m2m.mix.mixture import Mixture
-from m2m.report.recipe_text import recipe_lines
+from m2m.report.page import recipe_lines
 from m2m.report.words import findings, four_questions, warnings
 from m2m.results.facts import cost_table, tables
 from tests.report import samples
