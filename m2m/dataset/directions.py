@@ -11,12 +11,16 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from m2m.counted import counted
 from m2m.dataset.mapping import RowMapping
 from m2m.dataset.templates import field_names, is_empty, names_in, value_at, word_key
+from m2m.dataset.translations import told_apart
 from m2m.dataset.ways import Choice, Way
 from m2m.formats.records import Record
 from m2m.recipe.new_recipe import toml_value
@@ -26,6 +30,8 @@ _FROM = re.compile(r"(source|src|input|from)_?(lang|language)(_?code)?|sl")
 _BOTH = re.compile(r"(translation_?)?direction|(lang|languages?)_?pair|pair|lp")
 _LANGUAGE = re.compile(r"(lang|language|locale)(_?(code|name|id))?")
 _FEWEST, _SHARED = 2, 0.05  # questions with answers in two languages; of all different questions
+_LEAST_OF_EACH, _MOST_OF_EACH = 20, 100  # rows of a language that are compared
+_APART, _TOGETHER = 0.88, 0.8  # of the rows
 _MOST = 3
 _LOOKED_AT = 200  # rows that show the columns
 
@@ -90,10 +96,33 @@ def _refuse_languages(
             first, first_said = answered.setdefault(key, (language, said))
             if first != language and first_said != said:
                 shared.add(key)
+        counts = Counter[tuple[str, ...]]((value,) for value in values if value)
+        mixed = ""
         if len(shared) >= max(_FEWEST, _SHARED * len(answered)):
-            counts = Counter[tuple[str, ...]]((value,) for value in values if value)
             mixed = f"{len(shared):,} questions have answers in {len(counts):,} languages, "
+        elif _only_answers_differ(values, sides):
+            mixed = f"the answers are in {len(counts):,} languages, "
+        if mixed:
             raise _mixed(f"{path}: {mixed}", counts, _ways(counts, [name], records, mapping))
+
+
+def _only_answers_differ(values: Sequence[str], sides: Sequence[tuple[str, str]]) -> bool:
+    """Return whether the two most frequent languages differ in the answers, not in the questions.
+
+    Measured on translations of programs from English, 20 to 100 rows of each language: answers of
+    two languages can be separated in 92 % of the rows at least, the questions in 79 % at most.
+    """
+    (one, _), (two, count), *_ = Counter(value for value in values if value).most_common(2)
+    if count < _LEAST_OF_EACH:
+        return False
+    places = [
+        place
+        for language in (one, two)
+        for place in islice((i for i, v in enumerate(values) if v == language), _MOST_OF_EACH)
+    ]
+    labels = np.array([values[place] == one for place in places])
+    asked, answered = (told_apart([sides[i][side] for i in places], labels) for side in (0, 1))
+    return answered >= _APART and asked < _TOGETHER
 
 
 def _mixed(begin: str, counts: Counter[tuple[str, ...]], choice: list[Way]) -> Choice:

@@ -69,6 +69,20 @@ def differ_alike(pairs: Sequence[Pair], seed: int = 0) -> bool:
     return _is_clear(_split_odds(one, other), (_split_odds(m[::2], m[1::2]) for m in mixed))
 
 
+def told_apart(texts: Sequence[str], labels: NDArray[np.bool_]) -> float:
+    """Return the fraction of texts whose pairs of characters fit the other texts of their label.
+
+    Args:
+        texts: n texts of two languages.
+        labels: (n,) whether a text is of the first one.
+    """
+    counts = _bigrams(texts)
+    one, two = counts[labels].sum(axis=0), counts[~labels].sum(axis=0)
+    own, other = np.where(labels[:, None], one, two) - counts, np.where(labels[:, None], two, one)
+    odds = counts * (_log_fractions(own) - _log_fractions(other))
+    return float((odds.sum(axis=1) > 0).mean())
+
+
 def _is_clear(odds: float, by_chance: Iterable[float]) -> bool:
     return odds > 0 and all(odds > _CLEARLY * value for value in by_chance)
 
@@ -108,8 +122,12 @@ def _turned(one: Matrix, other: Matrix, turn: NDArray[np.bool_]) -> tuple[Matrix
 
 def _logs(part: Matrix) -> Matrix:
     """Return (n, bins) log fractions of a profile, without each text's own counts."""
-    rest = part.sum(axis=0) - part + _SMOOTH
-    logs: Matrix = np.log(rest / rest.sum(axis=1, keepdims=True))
+    return _log_fractions(part.sum(axis=0) - part)
+
+
+def _log_fractions(counts: Matrix) -> Matrix:
+    smooth = counts + _SMOOTH
+    logs: Matrix = np.log(smooth / smooth.sum(axis=1, keepdims=True))
     return logs
 
 

@@ -43,9 +43,10 @@ _SAYS = re.compile(
 
 
 _FORM = re.compile(r"timestamp|email address|(row_?)?id|uuid|url")  # names, and never cells
+_ASKED_ON = re.compile("timestamp|horodat(eur|age)|carimbo de data/hora")  # of a Google form
 # Values that programs write, and notes on the source: dates, addresses, files, ids, licences.
 _WRITTEN = re.compile(
-    r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}\b.*|\S+@\S+\.\w+|https?://\S+|[\da-f-]{16,}|"
+    r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}(?!\d).*|\S+@\S+\.\w+|https?://\S+|[\da-f-]{16,}|"
     r"\S+\.(wav|mp3|ogg|flac|jpe?g|png|txt|csv|json)|CC[- ](BY|0).*|.*Attribution: .*",
     re.IGNORECASE,
 )
@@ -94,7 +95,8 @@ def ways(path: Path, records: Sequence[Record], part: Role, table: bool = False)
     without = [replace(way, header="no") for way in map(Way, _mappings(path, numbered, part))]
     if _is_row(names, columns_of(records)):
         return without[:_MOST]
-    if any(known.fullmatch(plain(name)) for name in names for known in (ABOUT, _ASKS, _SAYS)):
+    last = [plain(name).rpartition(".")[2] for name in names]
+    if any(known.fullmatch(name) for name in last for known in (ABOUT, _ASKS, _SAYS)):
         return own[:_MOST]
     return [*own[: _MOST - 1], *without[:1]] if len(names) > 1 else own[:_MOST]
 
@@ -198,11 +200,11 @@ def _likely(records: Sequence[Record]) -> list[RowMapping]:
         long = replace(made[0], answer=f"{{{thought}}}\n{made[0].answer}")
         return [made[0], long, RowMapping(text=f"{{{question}}}")]
     title = title_of(columns)
-    if not made and any(_FORM.fullmatch(name.strip().lower()) for name in records[0].fields):
+    if not made and any(_ASKED_ON.fullmatch(name.strip().lower()) for name in records[0].fields):
         made = [RowMapping(prompt=question, answer=f"{{{question}}}")]  # the question of a form
     if made and title not in ("", question, *others[:1]) and _ASKS.fullmatch(plain(question)):
         made = [replace(made[0], prompt=f"{{{title}}}\n{{{question}}}"), made[0]]
-    if len(others) == 1 and others[0] in asked:
+    if len(others) == 1 and others[0] in asked and not _are_labels(columns[others[0]]):
         made.append(_pair(others[0], question, columns))
     return [*made, RowMapping(text=f"{{{question}}}")][:_MOST]
 
@@ -307,6 +309,10 @@ def _are_ids(values: Sequence[Any]) -> bool:
 def _is_written(values: Sequence[Any]) -> bool:
     """Return whether a program wrote all values, or they name the source: nobody asks for them."""
     return all(isinstance(value, str) and _WRITTEN.fullmatch(value.strip()) for value in values)
+
+
+def _are_labels(values: Sequence[Any]) -> bool:
+    return 2 * len({*map(str, values)}) <= len(values)
 
 
 def _is_constant(values: Sequence[Any]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -197,6 +198,34 @@ def test_a_language_that_decides_no_answer_is_no_question(
 ) -> None:
     write_jsonl(folder / "a.jsonl", [{**row(n), "lang": ("sw", "yo")[n % 2]} for n in range(10)])
     assert init("a.jsonl")[0] == 0
+
+
+WORDS = {"en": "the a is of to house river child market road day water",
+         "sw": "ya wa ni katika nyumba mto mtoto soko barabara siku maji kubwa",
+         "yo": "àti ní sí ilé odò ọmọ ọjà ọ̀nà ọjọ́ omi ńlá pẹ̀lú"}  # fmt: skip
+
+
+def sentence(language: str, place: int) -> str:
+    words = random.Random(f"{language} {place}").sample(WORDS[language].split(), 6)
+    return " ".join(words)
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered", "refused"),
+    [("en", "", True), ("", "en", False), ("", "", False), ("en", "en", False)],
+)
+def test_answers_in_two_languages_to_questions_in_one_are_asked_about(
+    folder: Path, asked: str, answered: str, refused: bool
+) -> None:
+    rows = [
+        {"source": sentence(asked or lang, n), "target": sentence(answered or lang, n + 50),
+         "lang": lang} for n in range(48) for lang in (("sw", "yo")[n % 2],)
+    ]  # fmt: skip
+    write_jsonl(folder / "a.jsonl", rows)
+    status, output, lines = init("a.jsonl")
+    assert (status, "the answers are in 2 languages, sw (24), yo (24)" in " ".join(output.split())
+            ) == ((1, True) if refused else (0, False)), output  # fmt: skip
+    assert not refused or len(read_rows(typed(lines[0]))) == 24
 
 
 def test_a_target_with_answers_in_two_languages_is_asked_about(folder: Path) -> None:
