@@ -243,8 +243,6 @@ class Prompter:
             (i for i, pair in enumerate(zip(low, high, strict=False)) if pair[0] != pair[1]),
             len(low),
         )
-        if not same:
-            raise InputError("the prompts of a row have no beginning in common", "give it a BOS")
         skipped = [len(head) - same for head in heads]
         rest = [whole[same:] for whole in wholes]
         return Request(low[:same], rest, skipped if any(skipped) else ())

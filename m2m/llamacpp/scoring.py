@@ -27,10 +27,11 @@ _LEAST_ROOM = 192  # tokens besides the kept prefix: smaller batches waste the m
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt (at least one token) and the continuations to score after it.
+    """A prompt and the continuations to score after it.
 
     `skipped` says for each continuation how many of its first tokens do not count: they are a part
-    of the prompt that the other continuations do not have.
+    of the prompt that the other continuations do not have. A prompt without tokens needs at least
+    one in each of these.
     """
 
     prompt: Ids
@@ -41,6 +42,16 @@ class Request:
         """Return the tokens of each continuation that count."""
         skipped = self.skipped or [0] * len(self.continuations)
         return [ids[n:] for ids, n in zip(self.continuations, skipped, strict=True)]
+
+    def parts(self) -> Iterator[tuple[Ids, Ids, int]]:
+        """Yield for each continuation its prompt, its tokens, and how many of these do not count.
+
+        If all continuations differ from the first token on, that token is the prompt.
+        """
+        for ids, n in zip(
+            self.continuations, self.skipped or [0] * len(self.continuations), strict=True
+        ):
+            yield (self.prompt, ids, n) if self.prompt else (ids[:1], ids[1:], n - 1)
 
 
 @dataclass(frozen=True)
@@ -73,12 +84,9 @@ def score(model: LlamaModel, requests: Sequence[Request]) -> Scored:
     """
     prefix = common_prefix(requests)
     scorer = _Scorer(model, prefix)
-    branches = [[scorer.branch(r.prompt, c) for c in r.continuations] for r in requests]
+    counted = [[(scorer.branch(prompt, c), n) for prompt, c, n in r.parts()] for r in requests]
+    branches = [[branch for branch, _ in row] for row in counted]
     scorer.run(branches)
-    counted = [
-        list(zip(row, r.skipped or [0] * len(row), strict=True))
-        for r, row in zip(requests, branches, strict=True)
-    ]
     loglik = [[float(b.nats[n:].sum()) for b, n in row] for row in counted]
     likeliest = [[bool(b.likeliest[n:].all()) for b, n in row] for row in counted]
     separate = sum(len(prefix) + len(b.path) for row in branches for b in row if len(b.nats))
@@ -115,10 +123,10 @@ def score_text(
 
 def common_prefix(requests: Sequence[Request]) -> Ids:
     """Return the longest common prefix of all prompts, without the last token of the shortest."""
-    if any(not r.prompt for r in requests):
+    if any(not r.prompt and not (r.skipped and min(r.skipped)) for r in requests):
         raise ValueError("a request needs a prompt of at least one token")
     prompts = [list(r.prompt) for r in requests]
-    if not prompts:
+    if not all(prompts) or not prompts:
         return ()
     low = min(prompts)  # a prefix common to the first and last in sorted order is common to all
     return low[: min(min(map(len, prompts)) - 1, _shared(low, max(prompts)))]

@@ -91,6 +91,17 @@ def test_choices_inside_the_prompts_share_their_beginning(plain: Formatter) -> N
     assert [plain.tokenizer.decode(ids) for ids in request.counted()] == [" ran."] * 2
 
 
+def test_choices_inside_prompts_that_begin_differently(plain: Formatter) -> None:
+    example = Example("", ("ran.", "ran."), 0, 1, contexts=("Ana said she", "Eva said he"))
+    request = Prompter(Form(style="raw", delimiter=" "), plain).request(example)
+    assert not request.prompt
+    said = zip(request.continuations, request.skipped, request.counted(), strict=True)
+    assert [(text(plain, ids[:n]), text(plain, rest)) for ids, n, rest in said] == [
+        ("Ana said she", " ran."),
+        ("Eva said he", " ran."),
+    ]
+
+
 def test_an_empty_prompt_of_a_task_file_is_one_token(plain: Formatter) -> None:
     example = replace(ASKED, choices=("The sea.", "A dog."), contexts=("",))
     request = Prompter(Form(style="raw", delimiter=""), plain).request(example)

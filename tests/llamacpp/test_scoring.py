@@ -188,6 +188,16 @@ def test_nothing_to_score(exact: LlamaModel) -> None:
         score(exact, [Request([], [[5]])])
 
 
+def test_prompts_that_differ_from_their_first_token_on(exact: LlamaModel) -> None:
+    heads, answers = [[10, 11], [12, 11, 13], [14]], [[20, 21], [20, 21], [22]]
+    wholes = [head + answer for head, answer in zip(heads, answers, strict=True)]
+    asked = [Request([10, 9], [[20, 21]]), Request([], wholes, [2, 3, 1])]
+    scored = score(exact, asked)
+    expected = [naive(exact, h, a) for h, a in zip(heads, answers, strict=True)]
+    np.testing.assert_allclose(scored.loglik[1], expected, atol=1e-3)
+    np.testing.assert_allclose(scored.loglik[0], [naive(exact, [10, 9], [20, 21])], atol=1e-3)
+
+
 def test_common_prefix_stops_before_the_last_prompt_token() -> None:
     assert common_prefix([Request([1, 2, 3, 4], []), Request([1, 2, 9], [])]) == [1, 2]
     assert common_prefix([Request([1, 2, 3], []), Request([1, 2], [])]) == [1]
