@@ -92,17 +92,19 @@ def evaluate(
     if not tasks or not models:
         missing = "TASK, a file such as test.jsonl" if models else "MODEL"
         raise click.UsageError(f"give at least one {missing}.")
-    reading = Reading(data_roots(), how.pop("normalise"), how.pop("kind"))
+    reading = Reading(data_roots(), how.pop("normalise"), how.pop("kind"), bool(out))
+    if out:
+        out.mkdir(parents=True, exist_ok=True)  # found out before hours of scoring
     target = Target(name="task", dev=tasks[0], **how)
     progress = TerminalProgress(quiet)
     with stoppable(progress):
         comparison = compare_models(models, tasks, target, lora, progress, reading)
-    if log_samples:
-        write_samples(comparison, log_samples)
-    written = write_results(comparison, out, started) if out else []
     for warning in comparison.warnings:
         progress.warn(warning)
     show.result(comparison.as_json(), as_json, lambda: show.comparison(comparison))
+    if log_samples:
+        write_samples(comparison, log_samples)
+    written = write_results(comparison, out, started) if out else []
     for path in (path for path in written if path.name.startswith("results_")):
         progress.note(f"Results in the form of lm-evaluation-harness: {path}")
 

@@ -11,7 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from m2m.commands.eval_groups import GroupResult, group_results, load_with_groups
+from m2m.commands.eval_groups import (
+    GroupResult,
+    group_results,
+    load_with_groups,
+    refuse_same_names,
+)
 from m2m.commands.models import STORED, gguf_of, open_as, scored_as
 from m2m.dataset.normal_form import AS_IS
 from m2m.errors import Interrupted
@@ -165,11 +170,13 @@ class Reading:
         roots: more folders in which a task file may name files, in addition to its own.
         normalise: the Unicode normal form of all texts, one of `normal_form.FORMS`.
         type: type in which the models are scored, see `commands.models.scored_as`.
+        by_name: whether each task needs a name of its own, for files of results.
     """
 
     roots: Sequence[Path] = ()
     normalise: str = AS_IS
     type: str = STORED
+    by_name: bool = False
 
 
 def compare_models(
@@ -197,6 +204,8 @@ def compare_models(
     progress, reading = progress or Silent(), reading or Reading()
     roots, normalise, kind = reading.roots, reading.normalise, reading.type
     loaded, groups = load_with_groups(tasks, roots, lambda at: _task(how, at, roots, normalise))
+    if reading.by_name:
+        refuse_same_names(loaded)
     only = None if how.metric == "auto" else how.metric
     results = []
     warnings = [

@@ -34,20 +34,12 @@ def write_results(compared: Comparison, folder: Path, started: datetime.datetime
         compared: all results.
         folder: gets a folder for each model.
         started: the time at which the command began; the files' names have it.
-
-    Raises:
-        InputError: two tasks have the same name.
     """
     date = started.isoformat().replace(":", "-")
     written = []
     for model in dict.fromkeys(result.model for result in compared.results):
         results = [result for result in compared.results if result.model == model]
-        names = [_name(result) for result in results]
-        if twice := next((name for name in names if names.count(name) > 1), None):
-            raise InputError(
-                f"--out: two of the tasks are called {twice!r:.60}",
-                "give one of the files another name, or another `task:` in it",
-            )
+        names = [result.task.name for result in results]
         place, hashes = folder / _fit(model), {}
         for name, result in zip(names, results, strict=True):
             rows = list(sample_rows(result.task, result.reported, result.asked))
@@ -61,10 +53,6 @@ def write_results(compared: Comparison, folder: Path, started: datetime.datetime
         write_text(path, json_text(summary, indent=2) + "\n")
         written.append(path)
     return written
-
-
-def _name(result: Evaluated) -> str:
-    return result.task.harness.name if result.task.harness else result.task.path.stem
 
 
 def _fit(name: str) -> str:

@@ -64,9 +64,10 @@ def load_with_groups(
         load: loads a file, or a task of a group.
 
     Raises:
-        InputError: a task cannot be loaded; of a group all such tasks are named.
+        InputError: a task cannot be loaded; of a group all such tasks are named. Or two tasks of
+            groups have the same name.
     """
-    tasks, groups = list[Task](), list[Group]()
+    tasks, groups, known = list[Task](), list[Group](), dict[str, Member]()
     for path in paths:
         group = read_group(path, roots) if path.suffix.lower() in SUFFIXES else None
         if group is None:
@@ -74,6 +75,9 @@ def load_with_groups(
             continue
         problems, hints = Problems(), list[str]()
         for member in group.tasks:
+            if known.get(member.name) == member:  # a task of two groups is scored once
+                continue
+            known[member.name] = member
             try:
                 tasks.append(load(member))
             except InputError as error:
@@ -82,7 +86,25 @@ def load_with_groups(
         hint = next(filter(None, hints), "") or "leave these tasks out in a group file of your own"
         problems.raise_if_any(InputError, f"{path}: the group {group.name}", hint)
         groups += group.groups
+    if groups:  # whose numbers are computed by name
+        refuse_same_names([task for task in tasks if task.harness])
     return tasks, groups
+
+
+def refuse_same_names(tasks: Sequence[Task]) -> None:
+    """Refuse two tasks with one name, before they are scored.
+
+    Raises:
+        InputError: names both files.
+    """
+    paths = dict[str, Path]()
+    for task in tasks:
+        if task.name in paths:
+            raise InputError(
+                f"two of the tasks are called {task.name!r:.60}: {paths[task.name]}, {task.path}",
+                "leave one out, or give one of the files another name, or another `task:` in it",
+            )
+        paths[task.name] = task.path
 
 
 def group_results(groups: Sequence[Group], results: Sequence[Evaluated]) -> list[GroupResult]:
@@ -90,7 +112,7 @@ def group_results(groups: Sequence[Group], results: Sequence[Evaluated]) -> list
     made = []
     for model in dict.fromkeys(result.model for result in results):
         own = [result for result in results if result.model == model]
-        table = {result.task.harness.name: _row(result) for result in own if result.task.harness}
+        table = {result.task.name: _row(result) for result in own if result.task.harness}
         made += [GroupResult(model, group, aggregated(group, table)) for group in groups]
     return made
 

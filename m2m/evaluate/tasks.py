@@ -78,6 +78,11 @@ class Task:
     note: str = ""
 
     @property
+    def name(self) -> str:
+        """Return its name in results: of a target of rows that of the file."""
+        return self.harness.name if self.harness else self.path.stem
+
+    @property
     def reading(self) -> str:
         """Return in words how its answers were read; "" if there is only one way."""
         how = (

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from m2m.cli.main import cli
-from m2m.commands.eval import compare_models
+from m2m.commands.eval import Reading, compare_models
 from m2m.commands.eval_files import write_results
 from m2m.errors import InputError
 from m2m.recipe import Target
@@ -87,9 +87,8 @@ def test_a_name_leads_nowhere_else_and_is_there_once(tmp_path: Path) -> None:
     compared = compare_models([str(model)], [file], Target("t", file))
     for path in write_results(compared, tmp_path / "out", STARTED):
         assert path.parent.parent == tmp_path / "out"
-    compared = compare_models([str(model)], paths, Target("t", paths[0]))
     with pytest.raises(InputError, match="two of the tasks are called 'same'"):
-        write_results(compared, tmp_path / "out", STARTED)
+        compare_models([str(model)], paths, Target("t", paths[0]), reading=Reading(by_name=True))
 
 
 def test_each_list_of_filters_and_the_last_of_two_metrics_count(tmp_path: Path) -> None:

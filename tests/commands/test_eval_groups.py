@@ -15,8 +15,11 @@ import pytest
 from m2m.cli import show
 from m2m.commands.eval import Comparison, compare_models
 from m2m.commands.eval_files import write_results
+from m2m.commands.eval_groups import load_with_groups
 from m2m.errors import InputError
+from m2m.evaluate.harness import load_harness
 from m2m.recipe import Target
+from tests.evaluate.test_harness import written
 from tests.tiny import pico_gguf
 
 FOLDER = Path(__file__).parent.parent / "golden" / "harness"
@@ -85,3 +88,18 @@ def test_all_tasks_that_cannot_be_asked_are_named(model: str, tmp_path: Path) ->
         compare_models([model], [path], Target("t", path))
     assert "- a: " in caught.value.message
     assert "- b: " in caught.value.message
+
+
+def test_a_task_of_two_groups_is_scored_once(tmp_path: Path) -> None:
+    for name in "ab":
+        written(tmp_path, task=f"own_{name}").rename(tmp_path / f"{name}.yaml")
+    whole = {"group": "g", "task": [{"group": "x", "task": ["own_a"]}, "own_a", "own_b"]}
+    path = tmp_path / "group.yaml"
+    path.write_text(json.dumps(whole), encoding="utf-8")
+    tasks, (outer, inner) = load_with_groups([path], [], lambda at: load_harness(at, "test"))
+    assert [task.name for task in tasks] == ["own_a", "own_b"]
+    assert [len(group.tasks) for group in (outer, inner)] == [3, 1]
+    whole["task"] = [{"group": "x", "task": ["own_a"], "description": "Other. "}, "own_a"]
+    path.write_text(json.dumps(whole), encoding="utf-8")
+    with pytest.raises(InputError, match="two of the tasks are called 'own_a'"):
+        load_with_groups([path], [], lambda at: load_harness(at, "test"))
