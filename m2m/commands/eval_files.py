@@ -16,7 +16,6 @@ from typing import Any
 from m2m import __version__
 from m2m.commands.eval import Comparison, Evaluated
 from m2m.commands.eval_groups import GroupResult
-from m2m.errors import InputError
 from m2m.evaluate.harness import SEED
 from m2m.evaluate.harness_results import generation_options
 from m2m.evaluate.harness_samples import cumulative_hash, sample_rows

@@ -183,7 +183,10 @@ class Child:
                 sandbox.filters["safe"] = str  # llama.cpp escapes nothing
             else:  # like lm-evaluation-harness (lm_eval/utils.py, `env`)
                 sandbox = Sandbox(
-                    today, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
+                    today,
+                    of_tasks=True,
+                    keep_trailing_newline=True,
+                    undefined=jinja2.StrictUndefined,
                 )
             self._sandboxes[style, day] = sandbox
         return self._sandboxes[style, day]

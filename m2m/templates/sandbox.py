@@ -36,6 +36,7 @@ _TEXT_METHODS = [
     "isnumeric", "isspace", "isupper", "join", "lower", "lstrip", "partition", "removeprefix",
     "removesuffix", "replace", "rfind", "rpartition", "rsplit", "rstrip", "split", "splitlines",
     "startswith", "strip", "title", "upper",
+    "casefold", "isascii", "isdecimal", "isprintable", "istitle", "rindex", "swapcase",
 ]  # fmt: skip
 _METHODS: dict[type, frozenset[str]] = {
     str: frozenset(_TEXT_METHODS),
@@ -52,6 +53,14 @@ _FILTERS = [
     "unique", "upper",
 ]  # fmt: skip
 _WRITES = ["capitalize", "e", "escape", "lower", "replace", "safe", "title", "trim", "upper"]
+# The other filters that the templates of tasks have: Jinja's own ones.
+_OF_TASKS = [
+    "batch", "filesizeformat", "round", "slice", "sum", "urlize", "wordcount", "xmlattr",
+]  # fmt: skip
+_OF_TASKS_WRITES = [
+    "center", "forceescape", "indent", "pprint", "striptags", "tojson", "truncate", "urlencode",
+    "wordwrap",
+]  # fmt: skip
 _COUNTED, _JOINED = "m2m_counted", "m2m_joined"
 _PLAIN = (str, int, float, Undefined, type(None))
 
@@ -71,12 +80,13 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     Args:
         day: the date that `strftime_now` uses as today.
+        of_tasks: whether there are the filters of lm-evaluation-harness (lm_eval/utils.py, `env`).
         options: the options of Jinja's environment.
     """
 
     intercepted_binops = frozenset(["**", "%"])
 
-    def __init__(self, day: datetime.date, **options: Any) -> None:
+    def __init__(self, day: datetime.date, *, of_tasks: bool = False, **options: Any) -> None:
         super().__init__(extensions=["jinja2.ext.loopcontrols", _Generation], **options)
         self._steps = 0
         self.finalize = _writable
@@ -89,8 +99,13 @@ class Sandbox(ImmutableSandboxedEnvironment):
             _COUNTED: self._counted,
             _JOINED: lambda values: "".join(map(str, _writable(values))),
         }
-        kept = {name: self._counting(name, self.filters[name]) for name in _FILTERS}
+        theirs = self.filters
+        kept = {name: self._counting(name, theirs[name]) for name in _FILTERS}
         self.filters = kept | own
+        if of_tasks:
+            for name in (*_OF_TASKS, *_OF_TASKS_WRITES):
+                self.filters[name] = self._counting(name, theirs[name])
+            self.filters["regex_replace"] = self._counting("", _regex_replace)
         del self.globals["lipsum"]
         self.globals["dict"] = lambda *pairs, **more: dict(*pairs, **more)
         self.globals["raise_exception"] = _raise
@@ -155,7 +170,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         @functools.wraps(function)
         def counting(*args: Any, **kwargs: Any) -> Any:
             self._step()
-            if name in _WRITES:
+            if name in _WRITES or name in _OF_TASKS_WRITES:
                 _writable([arg for arg in args if not isinstance(arg, _CONTEXTS)])
             return function(*args, **kwargs)
 
@@ -174,7 +189,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         items = list(values)
         if attribute is not None:
             items = list(map(make_attrgetter(self, attribute), items))
-        return d.join(map(str, _writable(items)))
+        return str(d).join(map(str, _writable(items)))
 
 
 _CONTEXTS = (jinja2.Environment, jinja2.runtime.Context, nodes.EvalContext)
@@ -258,6 +273,10 @@ def _to_json(
         separators=separators,
         sort_keys=sort_keys,
     )
+
+
+def _regex_replace(text: str, pattern: str, new: str, count: int = 0) -> str:
+    return re.sub(pattern, new, text, count=count)
 
 
 def _raise(message: str) -> NoReturn:

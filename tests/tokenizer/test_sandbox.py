@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+import jinja2
 import pytest
 
 from m2m.errors import InputError, LimitError
 from m2m.limits import Limits
 from m2m.templates import parent
-from m2m.tokenizer import ChatTemplate
+from m2m.tokenizer import ChatTemplate, TextTemplate
 
 ONE_SECOND = Limits(cpu=1)
 USER = {"role": "user", "content": "Jambo"}
@@ -72,6 +74,29 @@ def test_honest_templates_render_as_in_jinjas_sandbox(source: str, expected: str
             trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
         )
         assert rendered == peer.from_string(source).render(messages=[USER, ANSWER])
+
+
+ROW = {"t": "Una <b>jina</b> & 'nyumba'\nya pili", "l": ["b", "a", "c"], "d": {"b": 1, "a": "<é>"}}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ t | tojson }}{{ d | tojson }}{{ d | tojson(indent=2) }}",
+        "{{ t | regex_replace('[aeiou]', '_', 3) }}{{ t | regex_replace('n(y.)', 'N') }}",
+        "{{ 2.567 | round(1) }}{{ 7 | round }}{{ [1, 2] | sum }}{{ l | batch(2) | list }}",
+        "{{ l | slice(2) | list }}{{ 'ab' | center(9) }}|{{ t | wordcount }}{{ d | pprint }}",
+        "{{ t | truncate(9) }}{{ t | striptags }}{{ t | wordwrap(8) }}{{ t | urlencode }}",
+        "{{ t | indent(2, true) }}{{ '' | indent(2, true) }}{{ t | forceescape }}",
+        "{{ l | join(2) }}{{ d | xmlattr }}{{ 'www.x.org' | urlize }}{{ 3000 | filesizeformat }}",
+        "{{ t.swapcase() }}{{ t.casefold() }}{{ '٣'.isdecimal() }}{{ t.rindex('a') }}\n",
+    ],
+)
+def test_a_task_has_the_filters_of_lm_eval(source: str) -> None:
+    """Its environment is Jinja's own with one more filter (lm_eval/utils.py)."""
+    peer = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+    peer.filters["regex_replace"] = lambda text, old, new, n=0: re.sub(old, new, text, count=n)
+    assert TextTemplate(source).render(ROW) == peer.from_string(source).render(ROW)
 
 
 def test_answers_marked_for_transformers_are_written() -> None:
