@@ -84,19 +84,24 @@ class Asking:
     def _choose(self, failed: Failed, error: Exception) -> None:
         """Ask how a file is meant, or whether to leave it out."""
         from m2m.commands.init_lines import settings_that_work
+        from m2m.formats.rowfile import Several
 
         command, path = self.wanted.command, failed.files[0]
         is_dataset = ("", path) in command.files
         ways = settings_that_work(failed, command.given_for(failed.files))
         say("", failed.error.message, err=True)
-        if not ways and failed.error.hint:
+        parts = failed.error.members if isinstance(failed.error, Several) and is_dataset else ()
+        if not (ways or parts) and failed.error.hint:
             say(*failed.error.hint.split("\n"), err=True)
         shown = [_shown(failed, files, given) for files, given in ways]
         leave = [f"leave {path.name} out"] if is_dataset and len(self.wanted.datasets) > 1 else []
-        if not (shown or leave):
+        each = [f"each a dataset: {', '.join(part.name for part in parts)}"] * bool(parts)
+        if not (shown or leave or each):
             raise error
-        picked = _pick(f"How is {path.name} meant?", [*shown, *leave])
-        if picked < len(ways):
+        picked = _pick(f"How is {path.name} meant?", [*each, *shown, *leave]) - len(each)
+        if picked < 0:
+            self.wanted = self.wanted.with_command(command.of(path, parts))
+        elif picked < len(ways):
             files, given = ways[picked]
             changed = command.of(path, files).with_own(files, given)
             self.wanted = self.wanted.with_command(changed)
@@ -182,10 +187,8 @@ def _shown(failed: Failed, files: tuple[Path, ...], given: FileSettings) -> str:
     fields = [f'{key} = "{value}"' for key, value in entry.file_fields.items()]
     how = ", ".join(filter(None, [*fields, in_one_line(given.mapping, "dataset")]))
     header = " (line 1 is a row, too)" if given.options.header == "no" else ""
-    row = (
-        f"question {_cut(question)!r}, answer {_cut(answer)!r}" if question else repr(_cut(answer))
-    )
-    return f"{named}{row}   [{how}]{header}"
+    row = f"question «{_cut(question)}», answer «{_cut(answer)}»" if question else _cut(answer)
+    return f"{named}{row}{f'   [{how}]' * bool(how)}{header}"
 
 
 def _cut(text: str) -> str:
@@ -202,7 +205,8 @@ def _paths() -> tuple[Path, ...]:
         default = shlex.join(map(str, here)) if 0 < len(here) <= _MOST else None
         typed = click.prompt(text, err=True, default=default)
         paths = [Path(word).expanduser() for word in _words_of(typed)]
-        missing = [str(path) for path in paths if not path.exists()]
+        # A sheet of a table, or a file in an archive, is named below it: words.xlsx/Sheet1.
+        missing = [str(p) for p in paths if not (p.exists() or any(q.is_file() for q in p.parents))]
         if paths and not missing:
             return tuple(paths)
         say(f"there is no {', '.join(missing)}", err=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -35,7 +35,7 @@ from m2m.evaluate.targets import load_target
 from m2m.evaluate.tasks import Task
 from m2m.pipeline.corpus import row_limit
 from m2m.pipeline.inputs import make_formatter, model_folders
-from m2m.pipeline.leaks import Asked, Asking, leaked
+from m2m.pipeline.leaks import Asked, Asking, all_leaked, leaked
 from m2m.recipe import Dataset, Recipe, Target, Train
 from m2m.tokenizer import Formatter
 
@@ -136,7 +136,8 @@ def check_data(
     for file in content:
         file.check_alone(formatter, limit)
     readable = [file for file in content if file.rows]
-    _check_repetition(readable, questions)
+    controls = {dataset.name for dataset in datasets if dataset.control}
+    _check_repetition(readable, questions, controls)
     languages = [*(() for _ in bare), *(dataset.languages for dataset in datasets)]
     declared = dict(zip((file.name for file in content), languages, strict=True))
     check_languages(readable, declared)
@@ -205,8 +206,13 @@ def _check_forms(results: Sequence[Checked]) -> None:
             result.problems.append(Problem("forms", words, REMEDY))
 
 
-def _check_repetition(files: Sequence[DatasetFile], targets: Sequence[Asked]) -> None:
-    """Find duplicates and contradictions within and between files, and rows that targets ask."""
+def _check_repetition(
+    files: Sequence[DatasetFile], targets: Sequence[Asked], controls: Set[str]
+) -> None:
+    """Find duplicates and contradictions within and between files, and rows that targets ask.
+
+    A control has the questions of another file, and wrong answers: these two are not compared.
+    """
     parts = [source.texts for source in files] + [source.texts for source in targets]
     groups = iter(near_groups([text for part in parts for text in part]).tolist())
     near = [list(islice(groups, len(part))) for part in parts]
@@ -215,7 +221,7 @@ def _check_repetition(files: Sequence[DatasetFile], targets: Sequence[Asked]) ->
         _check_own(file, own)
         _check_leaks(file, own, asked_groups, targets)
         for other, theirs in zip(files, near, strict=False):
-            if other is not file:
+            if other is not file and not controls & {file.name, other.name}:
                 _compare(file, own, other, set(theirs))
 
 
@@ -279,7 +285,8 @@ def _leaks(
         prompts = [comparable(row.sides[0]) for row in file.rows]
     asking = Asking(file.whole, prompts, file.questions)
     nearly = {i for i, group in enumerate(near) if group in asked_groups}
-    return sorted(leaked(asking, targets) | nearly)
+    first = leaked(asking, targets) | nearly
+    return all_leaked(file.rows, targets, first) if first else []
 
 
 def _compare(file: DatasetFile, near: Sequence[int], other: DatasetFile, theirs: set[int]) -> None:

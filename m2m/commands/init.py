@@ -11,7 +11,7 @@ from typing import Any
 
 from m2m.checkpoint import BaseModel, find_model
 from m2m.commands.base_choice import advice, proposal
-from m2m.commands.init_data import NewFiles, with_control, with_questions
+from m2m.commands.init_data import NewFiles, with_control, with_questions, without_asked
 from m2m.commands.init_files import Files, Wanted, read_files, unlike
 from m2m.commands.init_lines import answer_lines
 from m2m.commands.init_rows import Entry, written_fields
@@ -124,7 +124,9 @@ def _written(
     formatter = make_formatter(base.gguf, template)
     names = unlike(entry.files[0].stem for entry in files.entries)
     datasets = before = dict(zip(names, files.entries, strict=True))
-    if not files.aims:
+    if files.aims:
+        datasets = without_asked(files, datasets, new)
+    else:
         datasets = with_questions(wanted, files, datasets, new)
     if wanted.control:
         datasets = with_control(wanted, datasets, new, before)
@@ -204,7 +206,7 @@ def _lists(
     own = iter(mapped)
     rows = [
         {"name": name, "path": _one(entry.files), "licence": "", **entry.file_fields, **next(own),
-         **({"notes": remarks[name]} if name in remarks else {})}
+         **({"notes": remarks[name], "control": True} if name in remarks else {})}
         for name, entry in datasets.items()
     ]  # fmt: skip
     objectives = [

@@ -24,7 +24,7 @@ from m2m.errors import InputError, M2MError
 from m2m.evaluate.tasks import Task
 from m2m.formats.atomic import write_text
 from m2m.formats.json_text import json_text
-from m2m.pipeline.leaks import Asked
+from m2m.pipeline.leaks import Asked, all_leaked
 
 CONTROL = "shuffled"
 
@@ -108,13 +108,30 @@ def with_questions(
     made = {}
     for other, own in datasets.items():
         lines = {*split.held} if other == name else set[int]()
-        leaks = leaked_lines(own, asked) - lines
-        made[other] = _copied(other, own, lines | leaks, new) if lines | leaks else own
-        if leaks:
-            new.notes.append(
-                f"{counted(len(leaks), 'row')} of {_named(own)} ask these questions too, also "
-                f"nearly, and are left out of {made[other].files[0]}"
-            )
+        made[other] = _without(other, own, (lines, leaked_lines(own, asked) - lines), new)
+    return made
+
+
+def without_asked(files: Files, datasets: dict[str, Entry], new: NewFiles) -> dict[str, Entry]:
+    """Return the datasets without the rows of the user's questions, which `m2m run` refuses."""
+    tasks = [task for aim in files.aims for task in (aim.task, aim.test_task) if task]
+    asked = [Asked(task) for task in tasks]
+    made = {}
+    for name, own in datasets.items():
+        leaks = {own.rows[place].line for place in all_leaked(own.rows, asked)}
+        made[name] = _without(name, own, (set(), leaks), new)
+    return made
+
+
+def _without(name: str, own: Entry, parts: tuple[set[int], set[int]], new: NewFiles) -> Entry:
+    """Return a dataset without the lines that are questions, and those that ask one, too."""
+    lines, leaks = parts
+    made = _copied(name, own, lines | leaks, new) if lines | leaks else own
+    if leaks:
+        new.notes.append(
+            f"{counted(len(leaks), 'row')} of {_named(own)} ask dev or test questions, too, and "
+            f"are left out of {made.files[0]}"
+        )
     return made
 
 

@@ -150,10 +150,15 @@ def _in_folders(wanted: Wanted) -> Files:
         targets, tests = [*targets, *dev], [*tests, *test]
         names = ", ".join(one.name for one in members)
         files.notes.append(f"files of {path}: {names}")
-    found = replace(
+    asked = {path.resolve() for path in (*targets, *tests)}
+    for path in [path for path in datasets if path.resolve() in asked]:
+        files.notes.append(f"{path} has the questions, so it is no dataset")
+        datasets.remove(path)
+    if wanted.datasets and not datasets:
+        raise InputError("all files have questions: no dataset is left", "name one with `--data`")
+    files.wanted = replace(
         wanted, datasets=(*datasets,), targets=(*targets,), tests=(*tests,)
     )  # fmt: skip
-    files.wanted = found
     return files
 
 
@@ -205,7 +210,11 @@ def _aims(
             listed = ", ".join(map(str, near))
             notes.append(f"using {listed} as test questions for {name}")
         else:
-            notes.append(f"no test questions for {name}: the result will be unverified")
+            notes.append(
+                f"no test questions for {name}, so the result will be unverified. Give a second "
+                "file with `--test`; or name this one as `--data`, without `--target`: m2m then "
+                "holds some of its rows back for dev and test"
+            )
     return objectives, notes
 
 

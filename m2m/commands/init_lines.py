@@ -237,19 +237,19 @@ def settings_that_work(
 ) -> list[tuple[tuple[Path, ...], FileSettings]]:
     """Return the files and settings with which a file can be used, as its error names them."""
     found: list[list[tuple[tuple[Path, ...], FileSettings]]] = []
+    inside = isinstance(failed.error, Several)  # its parts have settings, too
     for files, setting in _named(failed, given):
         try:
             failed.read(files, setting)
             found.append([(files, setting)])
         except (Choice, Marked, Several) as error:
             if deeper:
-                found.append(
-                    settings_that_work(Failed(files, error, failed.read), setting, deeper=False)
-                )
+                inner = Failed(files, error, failed.read)
+                found.append(settings_that_work(inner, setting, deeper=inside))
         except InputError as error:  # some rows are bad
             if deeper and _SETTING.search(error.hint or ""):
                 found.append(
-                    settings_that_work(Failed(files, error, failed.read), setting, deeper=False)
+                    settings_that_work(Failed(files, error, failed.read), setting, deeper=inside)
                 )
     return [one for rank in zip_longest(*found) for one in rank if one]
 

@@ -46,7 +46,7 @@ class Entry:
         options: how its files are read.
         source: its records; None of a task of lm-evaluation-harness.
         read: of a dataset: its rows.
-        task: of a target: its questions.
+        task, test_task: of a target: its dev and its test questions.
         fault: the error about bad rows.
         unused: columns that the model does not see, in words; or "".
     """
@@ -61,6 +61,7 @@ class Entry:
     source: RowSource | None = None
     read: Rows | None = None
     task: Task | None = None
+    test_task: Task | None = None
     fault: InputError | None = None
     unused: str = ""
 
@@ -336,7 +337,7 @@ def _load(entry: Entry, mapping: RowMapping, roots: Sequence[Path]) -> None:
     )  # fmt: skip
     entry.task = load_target(target, "dev", roots)
     if entry.test and entry.test[0].is_file():
-        load_target(target, "test", roots)
+        entry.test_task = load_target(target, "test", roots)
 
 
 def settings_unused(given: FileSettings, entries: Sequence[Entry]) -> list[str]:

@@ -7,7 +7,7 @@ that the search has never seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -39,6 +39,7 @@ def contenders(
     rows: Mapping[str, int],
     confirm: Confirm,
     allows: Callable[[Mixture], bool] = lambda mixture: True,
+    controls: Set[str] = frozenset(),
 ) -> list[Contender]:
     """Return the top of the ranking and the baselines, each mixture once, with all its labels.
 
@@ -47,23 +48,26 @@ def contenders(
         rows: how many rows of each dataset are trained on.
         confirm: how many of the top, and which baselines; "until" adds the best datasets together.
         allows: whether the recipe allows a mixture of the best datasets.
+        controls: datasets with wrong answers, on which no baseline is trained: it would be too easy
+            to beat.
     """
+    right = {name: count for name, count in rows.items() if name not in controls} or rows
     labelled = [(f"top {ranked.rank}", ranked.mixture) for ranked in ranking[: confirm.top]]
     if confirm.budget == UNTIL:
         labelled += [
             (f"best {len(mixture.datasets)} together", mixture)
-            for mixture in _nested(ranking, [*rows], confirm.nested)
+            for mixture in _nested(ranking, [*right], confirm.nested)
             if allows(mixture)
         ]
     if "all" in confirm.baselines:
-        labelled.append((ALL, Mixture.uniform([*rows])))
+        labelled.append((ALL, Mixture.uniform([*right])))
     if "union" in confirm.baselines:
-        labelled.append((UNION, Mixture.union(rows)))
+        labelled.append((UNION, Mixture.union(right)))
     singles = [ranked.mixture for ranked in ranking if len(ranked.mixture.datasets) == 1]
     if "best_single" in confirm.baselines and singles:
         labelled.append(("best single", singles[0]))
     if not labelled:  # nothing was searched, and the recipe names no baseline of all datasets
-        labelled.append((UNION, Mixture.union(rows)))
+        labelled.append((UNION, Mixture.union(right)))
     labels: dict[Mixture, list[str]] = {}
     for label, mixture in labelled:
         labels.setdefault(mixture, []).append(label)
@@ -72,7 +76,10 @@ def contenders(
 
 def _nested(ranking: Sequence[Ranked], names: Sequence[str], most: int) -> list[Mixture]:
     """Return the best two datasets together, the best three, ... by their scores alone."""
-    alone = [ranked.mixture.datasets[0] for ranked in ranking if len(ranked.mixture.datasets) == 1]
+    singles = [
+        ranked.mixture.datasets[0] for ranked in ranking if len(ranked.mixture.datasets) == 1
+    ]
+    alone = [name for name in singles if name in names]
     most = min(most, len(alone))
     return [
         Mixture.uniform([name for name in names if name in alone[:count]])

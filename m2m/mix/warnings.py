@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from m2m.evaluate.metrics import METRICS
 from m2m.evaluate.same import in_words
 from m2m.export.merged_gguf import LOW_SURVIVAL
 from m2m.mix.mixture import BASE, Mixture
-from m2m.mix.ranking import CONFIDENCE
+from m2m.mix.ranking import CONFIDENCE, Ranked
 from m2m.mix.scoreboard import Objective, Scoreboard, scoreboard
 from m2m.mix.trial import Trial
 
@@ -215,6 +215,25 @@ def _examples(board: Scoreboard, examples: int) -> list[str]:
         f"{1 - fraction:.0%} of the differences between the mixtures are luck. "
         f"{are(examples, 'dev question')} few for differences this small; "
         f"about {rounded} would be enough."
+    ]
+
+
+def control_warnings(ranking: Sequence[Ranked], controls: Set[str]) -> list[str]:
+    """Warn if a dataset with wrong answers is among the best.
+
+    A mixture of many datasets may be good in spite of one, so only the best is looked at, and
+    controls alone.
+    """
+    near = [
+        place
+        for place in ranking
+        if (place.rank == 1 and controls & {*place.mixture.datasets})
+        or (place.tied_with_best and controls >= {*place.mixture.datasets})
+    ]
+    return [
+        f"{place.mixture.label} has answers that are wrong on purpose, and is too close to the "
+        "best to decide. Do not trust this ranking. Write more dev questions, or train longer."
+        for place in near[:1]
     ]
 
 

@@ -97,7 +97,7 @@ def contenders_of(inputs: Inputs, ranking: Ranking) -> list[Contender]:
             "give `path` for datasets that have only an adapter, or use `m2m merge` on the best "
             "mixture of `m2m search`",
         )
-    return contenders(trainable, rows, inputs.recipe.confirm, allows)
+    return contenders(trainable, rows, inputs.recipe.confirm, allows, inputs.controls)
 
 
 def _unlike(tuned: Tuned) -> list[Trial]:

@@ -76,6 +76,11 @@ class Inputs:
         return usable(self.recipe.search, self.recipe.datasets)
 
     @property
+    def controls(self) -> frozenset[str]:
+        """Return the datasets whose answers are wrong on purpose."""
+        return frozenset(entry.name for entry in self.recipe.datasets if entry.control)
+
+    @property
     def expert_names(self) -> list[str]:
         """Return the datasets that have experts; none if nothing is searched."""
         return self.usable_names if self.recipe.searches else []

@@ -11,7 +11,7 @@ lists rows that are only nearly the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -100,15 +100,19 @@ class Asking:
     bare: Sequence[str]
 
     @classmethod
-    def blocks(cls, rows: Sequence[Row]) -> Iterator[Asking]:
-        """Yield the rows' texts, of some rows at once: all of a large file would not fit."""
+    def blocks(
+        cls, rows: Sequence[Row], without: Set[int] = frozenset()
+    ) -> Iterator[tuple[list[int], Asking]]:
+        """Yield places and texts of the other rows, some at once: a large file would not fit."""
         step = max(1, len(rows) // _SHOW)
-        shared = head_and_tail([row.sides[0] for row in rows[::step]])
-        waiting = iter(rows)
+        some_rows = zip(range(0, len(rows), step), rows[::step], strict=True)
+        shared = head_and_tail([row.sides[0] for i, row in some_rows if i not in without])
+        waiting = ((i, row) for i, row in enumerate(rows) if i not in without)
         while some := [*islice(waiting, _TOGETHER)]:
-            prompts = [row.sides[0] for row in some]
-            parts = [row.plain_text for row in some], prompts, unframed(prompts, shared)
-            yield cls(*([comparable(text) for text in part] for part in parts))
+            prompts = [row.sides[0] for _, row in some]
+            parts = [row.plain_text for _, row in some], prompts, unframed(prompts, shared)
+            texts = ([comparable(text) for text in part] for part in parts)
+            yield [i for i, _ in some], cls(*texts)
 
 
 def leaked(rows: Asking, targets: Sequence[Asked]) -> set[int]:
@@ -126,6 +130,21 @@ def leaked(rows: Asking, targets: Sequence[Asked]) -> set[int]:
             if _answers(texts[i], question, target.bare.get(question, ())):
                 places.add(i)
     return places
+
+
+def all_leaked(
+    rows: Sequence[Row], targets: Sequence[Asked], known: Set[int] = frozenset()
+) -> list[int]:
+    """Return the places of rows that leak, until the rows without them have no leak.
+
+    The words that frame most questions may be others once some rows are gone.
+    """
+    held = {*known}
+    while found := {
+        places[i] for places, block in Asking.blocks(rows, {*held}) for i in leaked(block, targets)
+    }:
+        held |= found
+    return sorted(held)
 
 
 def _answers(text: str, question: str, answers: Iterable[str]) -> bool:
@@ -152,7 +171,7 @@ def find_leaks(inputs: Inputs) -> list[Leak]:
         [{q: sorted(a) for q, a in part.items()} for part in (target.whole, target.bare)]
         for target in asked
     ]
-    key = fingerprint(rule=3, datasets=marks, asked=questions)
+    key = fingerprint(rule=4, datasets=marks, asked=questions)
     kept: dict[str, Any] = read_object(stored) if stored.is_file() else {}
     if kept.get("key") == key:
         with suppress(KeyError, TypeError, ValueError):  # somebody changed the file: search again
@@ -175,10 +194,7 @@ def _kept(data: dict[str, Any]) -> Leak:
 
 
 def _leak(name: str, rows: Sequence[Row], asked: Sequence[Asked]) -> Leak | None:
-    held, first = list[int](), 0
-    for block in Asking.blocks(rows):
-        held += [first + place for place in sorted(leaked(block, asked))]
-        first += len(block.texts)
+    held = all_leaked(rows, asked)
     return Leak(name, len(held), tuple(rows[i].line for i in held[:SHOWN])) if held else None
 
 

@@ -22,7 +22,13 @@ from m2m.mix.study import Study
 from m2m.mix.tables import write_tables
 from m2m.mix.trial import Trial
 from m2m.mix.unmerged import unmerged
-from m2m.mix.warnings import Deltas, above_chance, delta_warnings, mixture_warnings
+from m2m.mix.warnings import (
+    Deltas,
+    above_chance,
+    control_warnings,
+    delta_warnings,
+    mixture_warnings,
+)
 from m2m.mix.worth import worth
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.journals import claimed_warnings
@@ -130,7 +136,12 @@ def search(run: TrainedRun) -> Ranking:
         verdicts=added.verdicts,
         smallest_effect=added.smallest,
         pairs_left_out=added.left_out,
-        warnings=[*warnings(run, complete, above), *rounded, *claimed],
+        warnings=[
+            *control_warnings(ranking, inputs.controls),
+            *warnings(run, complete, above),
+            *rounded,
+            *claimed,
+        ],
         scored=len(trials),
         scored_elsewhere=sum(trial.elsewhere for trial in trials),
         steps=recipe.train.steps,

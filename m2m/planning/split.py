@@ -269,7 +269,9 @@ def promising(inputs: Inputs) -> list[Promising]:
     the rest those whose tokens are least like the tokens of the dev questions with their answers.
     """
     names = [name for name in inputs.usable_names if inputs.corpora[name].samples]
-    wrong = _contradicting({name: inputs.corpora[name] for name in names}, inputs)
+    right = [name for name in names if name not in inputs.controls]
+    wrong = _contradicting({name: inputs.corpora[name] for name in right}, inputs)
+    wrong |= dict.fromkeys(inputs.controls, "a control")
     features = token_features(inputs)
     alike = likeness([Mixture.uniform([name]) for name in names], features.datasets,
                      features.target)  # fmt: skip

@@ -159,6 +159,9 @@ class Dataset:
         "PEFT folder of a LoRA for this base, trained elsewhere, which is the dataset's expert",
         exists=True,
     )
+    control: bool = _later(
+        False, "its answers are wrong on purpose: it is scored, and no baseline trains on it"
+    )
     path_aligned: tuple[Path, ...] = _hidden()
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import unicodedata
 from pathlib import Path
@@ -133,6 +134,20 @@ def test_a_short_question_in_a_row_is_a_leak_only_with_its_answer(tmp_path: Path
     ]
     checked = check(write_jsonl(tmp_path / "a.jsonl", rows), target)
     assert [problem.lines for problem in checked.problems if problem.kind == "leak"] == [(2, 3, 4)]
+
+
+@pytest.mark.parametrize("control", [False, True])
+def test_a_control_is_not_compared_with_its_original(tmp_path: Path, control: bool) -> None:
+    school = EXAMPLE / "datasets" / "sw_school.jsonl"
+    rows = [json.loads(line) for line in school.read_text(encoding="utf-8").splitlines()]
+    wrong = [
+        {**row, "completion": other["completion"]}
+        for row, other in zip(rows, rows[7:] + rows[:7], strict=True)
+    ]
+    first = Dataset("a", school)
+    other = Dataset("b", write_jsonl(tmp_path / "b.jsonl", wrong), control=control)
+    found = check_data([first, other])
+    assert ["contradicting" in kinds(each) for each in found] == [not control] * 2, found
 
 
 def test_of_a_large_file_the_first_rows_are_compared(tmp_path: Path) -> None:

@@ -74,9 +74,10 @@ def test_a_student_with_an_excel_file_and_no_target_gets_a_recipe_that_runs(fold
     assert output.splitlines()[-1] == "  m2m run recipe.toml"
     assert output.count("\nline ") == 6  # two rows of dataset, control and target
     text = Path("recipe.toml").read_text(encoding="utf-8")
-    assert len([one for one in text.splitlines() if one and one[0] != "#"]) <= 18
+    assert len([one for one in text.splitlines() if one and one[0] != "#"]) <= 19
     inputs = read_inputs(load_recipe(Path("recipe.toml")))
     assert find_leaks(inputs) == []
+    assert inputs.controls == {"shuffled"}
     assert path.read_bytes() == before
     dev, test, train, control = (
         rows_of(Path("recipe-data") / f"{name}.jsonl")
@@ -415,6 +416,55 @@ def test_a_whole_conversation_on_a_terminal(folder: Path, monkeypatch: pytest.Mo
     assert init(*shlex.split(line.partition("m2m init ")[2]))[0] == 0
     after = {p.name: p.read_bytes() for p in (Path("recipe.toml"), *Path("recipe-data").iterdir())}
     assert before == after
+
+
+def test_each_sheet_of_a_table_can_be_a_dataset(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("m2m.cli.init.is_terminal", lambda: True)
+    asked = [(c + "1", name) for c, name in zip("AB", ("prompt", "completion"), strict=True)]
+    asked += [
+        (f"{c}{i}", text)
+        for i, row in enumerate(QUESTIONS, 2)
+        for c, text in zip("AB", row.values(), strict=True)
+    ]
+    news = [("A1", "Rediyo - labarai"), ("A2", "kwanan wata"), ("B2", "labari")]
+    for i in range(3, 20):
+        news += [(f"A{i}", f"2023-01-{i:02}"), (f"B{i}", f"Gwamnati ta buɗe makaranta {i} a Kano")]
+    sheets = {"Tambayoyi": asked, "Kasidu": news}
+    xlsx(folder / "aiki.xlsx", sheets)
+    # The file, its sheets, the text of the news (their dates are no answer), no questions:
+    typed = "\n".join(["aiki.xlsx", "1", "1", "", "1"]) + "\n"
+    status, output = init("--no-plan", "--no-control", typed=typed)
+    assert status == 0, output
+    assert "each a dataset: Tambayoyi, Kasidu\n" in output, output
+    datasets = load_recipe(Path("recipe.toml")).datasets
+    assert [(each.name, each.text) for each in datasets] == [
+        ("Tambayoyi", ""), ("Kasidu", "{labari}"),
+    ]  # fmt: skip
+
+
+def test_questions_of_the_user_are_in_no_dataset(folder: Path) -> None:
+    """In two wordings, so that other words frame most questions once one of them is gone."""
+    rows = [
+        {"prompt": ask.format(word), "completion": word[::-1]}
+        for word in WORDS
+        for ask in ("Menene ma'anar {} a Turanci?", "Fassara kalmar {} zuwa Turanci.")
+    ]
+    write_jsonl(folder / "a.jsonl", rows)
+    write_jsonl(folder / "exam.jsonl", [
+        {"prompt": r["prompt"], "answer": r["completion"]} for r in rows[:40:2]
+    ])  # fmt: skip
+    status, output = init("a.jsonl", "exam.jsonl", "--target", "exam.jsonl", "--rows", "0")
+    assert status == 0, output
+    assert "exam.jsonl has the questions, so it is no dataset" in output
+    inputs = read_inputs(load_recipe(Path("recipe.toml")))
+    assert [*inputs.corpora] == ["a"]
+    assert find_leaks(inputs) == []
+    kept = {row["prompt"] for row in rows_of(Path("recipe-data/a-train.jsonl"))}
+    assert kept == {row["prompt"] for row in rows[40:]}, "both wordings of 20 words are left out"
+    status, output = init("exam.jsonl", "--target", "exam.jsonl", "--out", "b.toml")
+    assert (status, "no dataset is left" in output) == (1, True)
 
 
 def test_a_file_that_cannot_be_read_can_be_left_out(

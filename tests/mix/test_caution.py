@@ -8,10 +8,12 @@ import pytest
 
 from m2m.evaluate.metrics import METRICS
 from m2m.mix.mixture import subsets
+from m2m.mix.ranking import rank
 from m2m.mix.scoreboard import Objective, scoreboard
 from m2m.mix.trial import Trial
 from m2m.mix.warnings import (
     Deltas,
+    control_warnings,
     delta_warnings,
     mixture_warnings,
     reliability,
@@ -55,6 +57,22 @@ def test_experts_too_far_too_uneven_too_alike_and_too_different(
         assert found == []
     else:
         assert any(re.search(words, each) for each in found)
+
+
+def test_a_control_among_the_best_is_a_reason() -> None:
+    mixtures = list(subsets(("a", "b", "wrong")))
+
+    def found(points: dict[str, float], noise: float) -> list[str]:
+        scores = np.array([points.get(each.label, 0.0) for each in mixtures])
+        drawn = np.random.default_rng(0).normal(0, noise, (len(scores), 200))
+        return control_warnings(rank(mixtures, scores, scores[:, None] + drawn), {"wrong"})
+
+    assert found({"a": 1.0, "b": 0.5}, 0.01) == []
+    assert found({"a": 1.0, "a + wrong": 0.99}, 0.1) == [], "a mixture may be good in spite of it"
+    (alone,) = found({"a": 1.0, "wrong": 0.95}, 0.1)
+    assert alone.startswith("wrong has answers that are wrong on purpose")
+    (best,) = found({"a + wrong": 1.0}, 0.01)
+    assert best.startswith("a + wrong has answers")
 
 
 def test_orthogonal_experts_are_no_reason_where_their_merge_is_as_long_as_they() -> None:

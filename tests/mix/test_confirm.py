@@ -32,6 +32,20 @@ def test_contenders_are_the_top_and_the_baselines_each_once() -> None:
     assert [each.mixture.label for each in alone] == ["a"]
 
 
+def test_no_baseline_is_trained_on_wrong_answers() -> None:
+    mixtures = list(subsets(("a", "b", "wrong")))
+    ranking = rank(mixtures, np.linspace(1, 0, 7), np.tile(np.linspace(1, 0, 7)[:, None], (1, 10)))
+    rows = {"a": 10, "b": 30, "wrong": 20}
+    found = contenders(ranking, rows, Confirm(top=1), controls={"wrong"})
+    assert {each.label: each.mixture.label for each in found} == {
+        "top 1, best single": "a",
+        "best 2 together, all datasets equally": "a + b",
+        "all rows": "25 % a + 75 % b",
+    }
+    nothing = contenders([], rows, Confirm(baselines=()), controls={"wrong"})
+    assert [each.mixture.label for each in nothing] == ["25 % a + 75 % b"]
+
+
 def test_until_the_best_datasets_together_contend_too_if_the_recipe_allows_them() -> None:
     mixtures = list(subsets(("a", "b", "c", "d")))
     alone = {"a": 0.3, "b": 0.1, "c": 0.9, "d": 0.2}

@@ -168,6 +168,10 @@ def test_a_file_that_contradicts_the_others_comes_last(tmp_path: Path) -> None:
     assert len(wrong & {"copy", "first"}) == 1, "one of the two, and which cannot be known"
     assert order[-1].name in wrong
     assert "contradict" in order[-1].reason
+    recipe = load_recipe(path)
+    marked = [dataclasses.replace(d, control=d.name == "first") for d in recipe.datasets]
+    order = promising(read_inputs(dataclasses.replace(recipe, datasets=(*marked,))))
+    assert {d.name: d.reason for d in order if d.wrong} == {"first": "a control"}
 
 
 @pytest.mark.slow  # three runs
