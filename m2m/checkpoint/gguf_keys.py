@@ -65,31 +65,6 @@ HARMLESS = frozenset(
         "vocab_size",
     }
 )
-# Whole keys that m2m.tokenizer reads, that `refuse_keys` refuses or that `quiet_keys` replaces.
-TOKENIZER = frozenset(
-    f"tokenizer.ggml.{name}"
-    for name in (
-        *("model", "pre", "tokens", "token_type", "scores", "merges", "precompiled_charsmap"),
-        *("add_bos_token", "add_eos_token", "add_sep_token", "add_space_prefix"),
-        *("remove_extra_whitespaces", "suppress_tokens", "unknown_token_id"),
-        *(f"{role}_token_id" for role in ("bos", "eos", "eot", "eom", "fim_pre", "fim_suf")),
-        *(f"{role}_token_id" for role in ("fim_mid", "fim_pad", "fim_rep", "fim_sep")),
-        *(f"{role}_token_id" for role in ("prefix", "suffix", "middle")),
-    )
-)
-# Only kinds of vocabularies that m2m does not import, and the programs of llama.cpp, use these.
-HARMLESS_ANYWHERE = frozenset(
-    {
-        "general.file_type",
-        "general.name",  # m2m.tokenizer.cautions.safe_name writes another if it has an effect
-        "tokenizer.ggml.mask_token_id",
-        "tokenizer.ggml.normalizer.lowercase",
-        "tokenizer.ggml.normalizer.strip_accents",
-        "tokenizer.ggml.padding_token_id",
-        "tokenizer.ggml.seperator_token_id",
-        "tokenizer.ggml.token_type_count",
-    }
-)
 # Lists that must be empty: tokens that llama.cpp never samples, tensors that it changes.
 EMPTY = ("tokenizer.ggml.suppress_tokens", "general.tensor_extra.name")
 _ADDED = {"tokenizer.ggml.add_eos_token": "eos", "tokenizer.ggml.add_sep_token": "sep"}

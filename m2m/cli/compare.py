@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from m2m.cli.console import say
+from m2m.cli.console import say, warn
 from m2m.cli.options import json_option
 
 
@@ -43,8 +43,7 @@ def compare(runs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
         for path in written[:1]:
             say(f"Page     {path}")
 
-    for warning in compared.warnings:
-        say(f"Warning: {warning}", err=True)
+    warn(compared.warnings)
     show.result(compared.as_json(), as_json, shown)
 
 

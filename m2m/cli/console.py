@@ -151,6 +151,11 @@ def say(*lines: str, err: bool = False) -> None:
         click.echo(one_line(named(line)), err=err)
 
 
+def warn(warnings: Iterable[str]) -> None:
+    """Print warnings on stderr, a line for each."""
+    say(*(f"Warning: {warning}" for warning in warnings), err=True)
+
+
 def say_next(line: str) -> None:
     """Print the command to type next on stdout."""
     say(f"Next       {line}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from m2m.cli.console import say
+from m2m.cli.console import say, warn
 from m2m.cli.options import json_option
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -34,8 +34,7 @@ def merge_runs(folders: tuple[Path, ...], into: Path, as_json: bool) -> None:
     from m2m.pipeline.merge_runs import merge_runs as merge
 
     merged = merge(into, folders)
-    for warning in merged.warnings:
-        say(f"Warning: {warning}", err=True)
+    warn(merged.warnings)
     summary = f"{into}: {counted(len(merged.adapters), 'adapter')}, "
     summary += f"{counted(merged.mixtures, 'scored mixture')} and "
     summary += f"{counted(merged.confirmed, 'confirmed model')} new"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from m2m.cli.console import make_table, print_json, print_table, say, say_next
+from m2m.cli.console import make_table, print_json, print_table, say, say_next, warn
 from m2m.counted import counted
 
 if TYPE_CHECKING:
@@ -90,8 +90,7 @@ def ranking(result: Ranking) -> None:
 
     if not result.places:
         say(*result.notes)
-        for warning in result.warnings:
-            say(f"Warning: {warning}", err=True)
+        warn(result.warnings)
         return
     best, *others = ranking_tables(result, [])
     print_result(best)
@@ -105,8 +104,7 @@ def ranking(result: Ranking) -> None:
         say(note)
     for table in others:
         print_result(table)
-    for warning in result.warnings:
-        say(f"Warning: {warning}", err=True)
+    warn(result.warnings)
 
 
 def proposals(result: Proposals) -> None:
@@ -129,8 +127,7 @@ def confirmed(result: Confirmation, datasets: int) -> None:
     verdict(result.verdict)
     print_result(confirmed_table(result, datasets))
     say(result.chosen_by, *(result.courses.sentences if result.courses else ()))
-    for warning in result.warnings:
-        say(f"Warning: {warning}", err=True)
+    warn(result.warnings)
 
 
 def verdict(answer: Verdict) -> None:
@@ -157,8 +154,7 @@ def exported(export: Exported) -> None:
     say(f"Card       {export.card}")
     _survival(export.type, export.delta_survival, export.remedy)
     say(export.self_test.sentence)
-    for warning in export.self_test.warnings:
-        say(f"Warning: {warning}", err=True)
+    warn(export.self_test.warnings)
     for remark in export.serving:
         say(f"Note: {remark}", err=True)
     for remark in export.remarks:
@@ -169,8 +165,7 @@ def merged(result: Merged) -> None:
     """Print the file that was written, and how much of the deltas it keeps."""
     say(f"{result.out}: {result.type}, {result.seconds:.1f} s")
     _survival(result.type, result.delta_survival, result.remedy)
-    for warning in result.warnings:
-        say(f"Warning: {warning}", err=True)
+    warn(result.warnings)
 
 
 def _survival(kind: str, survival: Mapping[str, float] | None, remedy: str | None) -> None:
@@ -248,8 +243,7 @@ def report(facts: Facts, written: Written) -> None:
         say(question, *(f"  {sentence}" for sentence in sentences))
     for table in tables(facts):
         print_result(table)
-    for warning in warnings(facts):
-        say(f"Warning: {warning}", err=True)
+    warn(warnings(facts))
     say(f"Report     {written.html}")
     say(f"Data       {written.json}, {written.html.with_suffix('')}{os.sep}*.csv")
 

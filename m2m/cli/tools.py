@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from m2m.cli.console import say, say_on
+from m2m.cli.console import say, say_on, warn
 from m2m.cli.options import field_options, json_option, lora_option
 from m2m.recipe import QUANTIZATIONS, Merge
 
@@ -116,8 +116,7 @@ def chat(
 
     sampling = Sampling(temperature=temperature, max_tokens=tokens)
     with Chat(model, sampling, seed, system=system, lora=lora) as talk:
-        for warning in talk.warnings:
-            say(f"Warning: {warning}", err=True)
+        warn(talk.warnings)
         if sys.stdin.isatty():
             say(f"You talk to {Path(model).name}. Type a message. /new forgets it all, exit ends.")
             for question in questions_of(model):

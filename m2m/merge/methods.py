@@ -23,9 +23,10 @@ from m2m.nn.lora import LoraPair, concat_pairs, lora_delta
 from m2m.recipe import Merge
 
 Delta = NDArray[np.floating]
-Method = Callable[
-    [Sequence[LoraPair], Sequence[float], Merge, np.random.Generator], Delta | LoraPair
-]
+Pairs = Sequence[LoraPair]
+Weights = Sequence[float]
+Random = np.random.Generator
+Method = Callable[[Pairs, Weights, Merge, Random], Delta | LoraPair]
 METHODS: dict[str, Method] = {}
 
 _PARALLEL = 1e-3  # sine of the angle below which the chord replaces the arc
@@ -59,12 +60,7 @@ def find_method(name: str) -> Method:
 
 @merge_method("task_arithmetic")
 @merge_method("linear")
-def linear(
-    pairs: Sequence[LoraPair],
-    weights: Sequence[float],
-    options: Merge,
-    rng: np.random.Generator,
-) -> LoraPair:
+def linear(pairs: Pairs, weights: Weights, options: Merge, rng: Random) -> LoraPair:
     """Return the weighted sum of the deltas, sum_i w_i * scale_i * B_i @ A_i.
 
     With weights that sum to 1 it is the mean of Merge to Mix (arXiv 2505.16066). Task arithmetic
@@ -77,12 +73,7 @@ def linear(
 
 
 @merge_method("ties")
-def ties(
-    pairs: Sequence[LoraPair],
-    weights: Sequence[float],
-    options: Merge,
-    rng: np.random.Generator,
-) -> Delta:
+def ties(pairs: Pairs, weights: Weights, options: Merge, rng: Random) -> Delta:
     """Trim to the largest values, elect signs, and return the mean of the values that agree.
 
     TIES-Merging, arXiv 2306.01708, algorithm 1; `density` is its k.
@@ -91,34 +82,19 @@ def ties(
 
 
 @merge_method("dare_linear")
-def dare_linear(
-    pairs: Sequence[LoraPair],
-    weights: Sequence[float],
-    options: Merge,
-    rng: np.random.Generator,
-) -> Delta:
+def dare_linear(pairs: Pairs, weights: Weights, options: Merge, rng: Random) -> Delta:
     """Drop values at random, divide the rest by `density`, sum (DARE, arXiv 2311.03099)."""
     return _total((_thinned(lora_delta(pair), options.density, rng) for pair in pairs), weights)
 
 
 @merge_method("dare_ties")
-def dare_ties(
-    pairs: Sequence[LoraPair],
-    weights: Sequence[float],
-    options: Merge,
-    rng: np.random.Generator,
-) -> Delta:
+def dare_ties(pairs: Pairs, weights: Weights, options: Merge, rng: Random) -> Delta:
     """Drop values at random as DARE does (arXiv 2311.03099), then elect signs as TIES does."""
     return _agreed([_thinned(lora_delta(pair), options.density, rng) for pair in pairs], weights)
 
 
 @merge_method("della")
-def della(
-    pairs: Sequence[LoraPair],
-    weights: Sequence[float],
-    options: Merge,
-    rng: np.random.Generator,
-) -> Delta:
+def della(pairs: Pairs, weights: Weights, options: Merge, rng: Random) -> Delta:
     """Drop values at random but keep large ones more often, elect signs (DELLA, arXiv 2406.11617).
 
     The value of rank r among the n of its row, smallest first, is kept with probability
@@ -133,12 +109,7 @@ def della(
 
 
 @merge_method("breadcrumbs")
-def breadcrumbs(
-    pairs: Sequence[LoraPair],
-    weights: Sequence[float],
-    options: Merge,
-    rng: np.random.Generator,
-) -> Delta:
+def breadcrumbs(pairs: Pairs, weights: Weights, options: Merge, rng: Random) -> Delta:
     """Drop the smallest values and the largest, sum the rest (Model Breadcrumbs, arXiv 2312.06795).
 
     A fraction `gamma` is dropped from the top, if `density` leaves room, and the rest from below.
@@ -148,12 +119,7 @@ def breadcrumbs(
 
 
 @merge_method("slerp")
-def slerp(
-    pairs: Sequence[LoraPair],
-    weights: Sequence[float],
-    options: Merge,
-    rng: np.random.Generator,
-) -> Delta:
+def slerp(pairs: Pairs, weights: Weights, options: Merge, rng: Random) -> Delta:
     """Return a point on the arc between two deltas (Shoemake 1985, doi 10.1145/325165.325242).
 
     With the angle W between them and t = w_2 / (w_1 + w_2) it is

@@ -24,7 +24,6 @@ from m2m.results.folder import RunFolder
 from m2m.tuner.checkpointing import checkpoint_path, saved_identity, saved_step
 
 _FILES = {CONFIG: 1 << 20, WEIGHTS: 4 << 30, OWN: 64 << 20}  # an adapter's files: most bytes
-_STATE = 1 << 36
 _PART = 1 << 20
 _NAME = 24  # digits of a fingerprint in a name
 

@@ -129,17 +129,10 @@ def _short(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-SECTIONS: dict[str, type] = {
-    "base": Base,
-    "data": Data,
-    "train": Train,
-    "merge": Merge,
-    "quantize": Quantize,
-    "search": Search,
-    "confirm": Confirm,
-    "validate": Validate,
-    "limits": Limits,
-    "report": Report,
+SECTIONS: dict[str, type] = {"base": Base} | {
+    spec.name: type(spec.default)
+    for spec in dataclasses.fields(Recipe)
+    if dataclasses.is_dataclass(spec.default)
 }
 LISTS: dict[str, type] = {"datasets": Dataset, "targets": Target}
 

@@ -69,6 +69,16 @@ class _Result(Protocol):
 Kept = TypeVar("Kept", bound=_Result)
 
 
+class _Inside:
+    """A file or folder of a run by its name; a journal that is `own` is each share's own."""
+
+    def __init__(self, name: str, *, own: bool = False) -> None:
+        self._name, self._own = name, own
+
+    def __get__(self, folder: RunFolder, _: type[RunFolder]) -> Path:
+        return (folder.journals if self._own else folder.path) / self._name
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The files of a run. No other module knows their names.
@@ -79,69 +89,36 @@ class RunFolder:
 
     path: Path
 
-    @property
-    def adapters(self) -> Path:
-        """Return the folder of the experts: a PEFT folder for each dataset."""
-        return self.path / "adapters"
+    adapters = _Inside("adapters")  # folder of the experts: a PEFT folder for each dataset
+    finetunes = _Inside("confirm")  # folder of the real fine-tunes: one for each number of steps
+    exports = _Inside("export")  # folder of the winner's files
+    states = _Inside("states")  # folder of the states from which fine-tunes go on to more steps
+    earlier = _Inside("earlier")  # folder of adapters and states of other settings
+    shares = _Inside(SHARES)  # folder in which each share of the work has its own folder
+    losses = _Inside("losses")  # folder of the losses of trainings, step by step, as JSON lines
+    event_files = _Inside("tensorboard")  # folder of TensorBoard's event files
+    study = _Inside("study.jsonl", own=True)  # journal of the scores of all mixtures
+    # Journal of the scores of the real fine-tunes, the base and the best merge.
+    finetune_scores = _Inside("confirm.jsonl", own=True)
+    # Journal of the dev scores of fine-tunes that go on to more steps.
+    checks = _Inside("checks.jsonl", own=True)
+    validation_plan = _Inside("validate.jsonl", own=True)  # journal of the mixtures to validate
+    stages = _Inside("steps.jsonl")  # journal of the time and memory that each stage took
+    leaks = _Inside("leaks.json")  # rows of the datasets that are also dev or test questions
+    hours = _Inside("hours.json")  # how the recipe was cut to fit into the user's hours
+    log = _Inside("run.log")  # all messages, with times
+    page = _Inside("report.html")  # the report as one page
+    data = _Inside("report.json")  # the report for programs
+    tables = _Inside("report")  # folder of the report's tables as CSV
 
     @property
-    def finetunes(self) -> Path:
-        """Return the folder of the real fine-tunes: a folder for each number of steps."""
-        return self.path / "confirm"
-
-    @property
-    def exports(self) -> Path:
-        """Return the folder of the winner's files."""
-        return self.path / "export"
-
-    @property
-    def states(self) -> Path:
-        """Return the folder of the states from which fine-tunes go on to more steps."""
-        return self.path / "states"
-
-    @property
-    def earlier(self) -> Path:
-        """Return the folder of adapters and states of other settings, by their fingerprints."""
-        return self.path / "earlier"
-
-    @property
-    def checks(self) -> Path:
-        """Return the journal of the dev scores of fine-tunes that go on to more steps."""
-        return self.path / "checks.jsonl"
-
-    @property
-    def shares(self) -> Path:
-        """Return the folder in which each share of the work has its own folder."""
-        return self.path / SHARES
-
-    @property
-    def study(self) -> Path:
-        """Return the journal of the scores of all mixtures."""
-        return self.path / "study.jsonl"
-
-    @property
-    def finetune_scores(self) -> Path:
-        """Return the journal of the scores of the real fine-tunes, the base and the best merge."""
-        return self.path / "confirm.jsonl"
-
-    @property
-    def validation_plan(self) -> Path:
-        """Return the journal of the mixtures that `m2m validate` planned."""
-        return self.path / "validate.jsonl"
+    def journals(self) -> Path:
+        """Return the folder of the journals that each share of the work has for itself."""
+        return self.path
 
     def validation(self, budget: str | int, ending: str) -> Path:
         """Return the file of `m2m validate`'s results with one budget, as ".json" or ".csv"."""
         return self.path / f"validate-{budget}{ending}"
-
-    @property
-    def stages(self) -> Path:
-        """Return the journal of the time and memory that each stage took."""
-        return self.path / "steps.jsonl"
-
-    @property
-    def leaks(self) -> Path:
-        """Return the file of rows of the datasets that are also dev or test questions."""
-        return self.path / "leaks.json"
 
     def judge_page(self, page: str) -> Path:
         """Return the file of a page on which people compare answers."""
@@ -150,41 +127,6 @@ class RunFolder:
     def judge_key(self, page: str) -> Path:
         """Return the file that says which model wrote which answer on a page."""
         return self.path / "judge" / "keys" / f"{page}.json"
-
-    @property
-    def hours(self) -> Path:
-        """Return the file that says how the recipe was cut to fit into the user's hours."""
-        return self.path / "hours.json"
-
-    @property
-    def losses(self) -> Path:
-        """Return the folder of the losses of trainings, step by step, as JSON lines."""
-        return self.path / "losses"
-
-    @property
-    def event_files(self) -> Path:
-        """Return the folder of TensorBoard's event files."""
-        return self.path / "tensorboard"
-
-    @property
-    def log(self) -> Path:
-        """Return the log of all messages, with times."""
-        return self.path / "run.log"
-
-    @property
-    def page(self) -> Path:
-        """Return the file of the report as one page."""
-        return self.path / "report.html"
-
-    @property
-    def data(self) -> Path:
-        """Return the file of the report for programs."""
-        return self.path / "report.json"
-
-    @property
-    def tables(self) -> Path:
-        """Return the folder of the report's tables as CSV."""
-        return self.path / "report"
 
     def refuse_links(self) -> None:
         """Refuse links that would lead what is written here to another place.
@@ -269,24 +211,9 @@ class ShareFolder(RunFolder):
     own: Path
 
     @property
-    def study(self) -> Path:
-        """Return the share's journal of the scores of mixtures."""
-        return RunFolder(self.own).study
-
-    @property
-    def finetune_scores(self) -> Path:
-        """Return the share's journal of the scores of real fine-tunes."""
-        return RunFolder(self.own).finetune_scores
-
-    @property
-    def checks(self) -> Path:
-        """Return the share's journal of the dev scores of fine-tunes that go on."""
-        return RunFolder(self.own).checks
-
-    @property
-    def validation_plan(self) -> Path:
-        """Return the share's copy of the plan of `m2m validate`."""
-        return RunFolder(self.own).validation_plan
+    def journals(self) -> Path:
+        """Return the share's own folder."""
+        return self.own
 
 
 def _mark(name: str, data: Mapping[str, Any]) -> str:

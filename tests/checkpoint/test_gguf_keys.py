@@ -18,10 +18,8 @@ from m2m.checkpoint.gguf_keys import (
     COMPUTED,
     EMPTY,
     HARMLESS,
-    HARMLESS_ANYWHERE,
     HEADS,
     NEUTRAL,
-    TOKENIZER,
 )
 from m2m.errors import InputError, M2MError
 from m2m.formats.gguf import GGUFValue, GGUFValueType
@@ -43,6 +41,31 @@ MISFITS = (
     GGUFValue.array(GGUFValueType.FLOAT64, [0.5]),
 )
 TEXTS = ("Habari za  asubuhi, 12 3!\n\n", "ẹ̀kọ́ [MASK] <|im_end|> x<mask>y <PRE> z", " </s>  a\t😀")
+# Whole keys that m2m.tokenizer reads, that `refuse_keys` refuses or that `quiet_keys` replaces.
+TOKENIZER = frozenset(
+    f"tokenizer.ggml.{name}"
+    for name in (
+        *("model", "pre", "tokens", "token_type", "scores", "merges", "precompiled_charsmap"),
+        *("add_bos_token", "add_eos_token", "add_sep_token", "add_space_prefix"),
+        *("remove_extra_whitespaces", "suppress_tokens", "unknown_token_id"),
+        *(f"{role}_token_id" for role in ("bos", "eos", "eot", "eom", "fim_pre", "fim_suf")),
+        *(f"{role}_token_id" for role in ("fim_mid", "fim_pad", "fim_rep", "fim_sep")),
+        *(f"{role}_token_id" for role in ("prefix", "suffix", "middle")),
+    )
+)
+# Only kinds of vocabularies that m2m does not import, and the programs of llama.cpp, use these.
+HARMLESS_ANYWHERE = frozenset(
+    {
+        "general.file_type",
+        "general.name",  # m2m.tokenizer.cautions.safe_name writes another if it has an effect
+        "tokenizer.ggml.mask_token_id",
+        "tokenizer.ggml.normalizer.lowercase",
+        "tokenizer.ggml.normalizer.strip_accents",
+        "tokenizer.ggml.padding_token_id",
+        "tokenizer.ggml.seperator_token_id",
+        "tokenizer.ggml.token_type_count",
+    }
+)
 
 
 def known(family: str) -> set[str]:

@@ -7,9 +7,8 @@ from dataclasses import replace
 import pytest
 
 from m2m.mix.ranking import Interval
-from m2m.report.collect import collecting
 from m2m.report.page import page
-from m2m.report.words import four_questions, warnings
+from m2m.report.words import collecting, four_questions, warnings
 from m2m.results.facts import Facts
 from m2m.results.training import Curve
 from tests.report import samples
