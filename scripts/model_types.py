@@ -16,6 +16,7 @@ import math
 import re
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -157,8 +158,9 @@ def refused(answers: Any) -> str:
 def needs(answers: Any) -> str:
     """The table of models by size: disk of the import, memory of a training."""
     lines = [
-        "| model | million weights | disk, GB | memory of a training, GiB | with `memory` low |",
-        "| --- | --- | --- | --- | --- |",
+        "| model | million weights | disk, GB | memory of a training, GiB | with `memory` low "
+        '| and `precision = "q8_0"` |',
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for name, (family, c, f, layers, heads, kv, dim, vocabulary, tied) in SIZES.items():
         config = DecoderConfig(
@@ -169,8 +171,10 @@ def needs(answers: Any) -> str:
         load = Load(16, PROJECTIONS, 2048, 512, 2, narrow=True)
         fast = peak_bytes(config, load, recompute=0, half=False) / GIB
         least = peak_bytes(config, load, recompute=layers, half=True) / GIB
-        disk = 2 * weights / 1e9
-        lines.append(f"| {name} | {weights / 1e6:.0f} | {disk:.1f} | {fast:.1f} | {least:.1f} |")
+        quantised = replace(load, precision="q8_0")
+        eight = peak_bytes(config, quantised, recompute=layers, half=False) / GIB
+        sizes = f"{weights / 1e6:.0f} | {2 * weights / 1e9:.1f} | {fast:.1f} | {least:.1f}"
+        lines.append(f"| {name} | {sizes} | {eight:.1f} |")
     return "\n".join(lines) + "\n"
 
 

@@ -24,9 +24,9 @@ import numpy as np
 from m2m.arrays import F32, Bytes
 from m2m.errors import InputError
 from m2m.formats.gguf import GGUFFile, GGUFTensorSpec
+from m2m.kernels.q8_0 import quantize_q8_0
 from m2m.llamacpp import bindings as c
 from m2m.llamacpp.filetypes import Q8_0, row_bytes, type_name
-from m2m.llamacpp.q8_0 import quantize_q8_0
 from m2m.llamacpp.weight_rows import FloatRows, dequantize_rows
 
 Result = TypeVar("Result")

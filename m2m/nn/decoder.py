@@ -47,7 +47,8 @@ class Decoder:
             float16 or as the base's bfloat16, each cast when it is used; half the memory for two
             passes over them a step, and exact for a base of 16 bits. "bf16": weights and inputs
             are rounded to bfloat16, and sums are float32; faster if the processor has such
-            products. The same holds for the output head.
+            products. The same holds for the output head. "q8_0": rounded to ggml's Q8_0, each cast
+            when it is used; half the memory of "half", the tables as they are.
         rank: rank of later adapters, if known: they get their space without a copy of the base.
     """
 

@@ -1,4 +1,4 @@
-"""The matrix [[W, B], [s A, 0]] of a frozen map and its adapters, stored in one of three ways.
+"""The matrix [[W, B], [s A, 0]] of a frozen map and its adapters, stored in one of four ways.
 
 W (out, in) is frozen and large; B (out, R) and s A (R, in) are written again at every step. The map
 and its gradient are one product each,
@@ -22,9 +22,13 @@ from numpy.typing import DTypeLike, NDArray
 from m2m.arrays import Array
 from m2m.blas import one_blas_thread
 from m2m.kernels import bfloat16
-from m2m.nn.functional import BITS, widen
+from m2m.kernels import blocks as ggml
+from m2m.kernels.q8_0 import BYTES, VALUES, quantize_q8_0
+from m2m.nn.functional import BITS, blocks, widen
 from m2m.nn.workspace import Workspace
 
+Q8_0 = 8  # enum ggml_type, ggml.h
+_TINY = 1e-36  # a block of smaller weights has no scale in Q8_0
 WORTH_BF16 = 1.2  # a step is faster only if products are this many times as fast as in float32
 
 
@@ -33,7 +37,7 @@ class Storage:
 
     Args:
         dtype: type of the computation.
-        maps: "whole", "half" or "bf16", one of the classes below.
+        maps: "whole", "half", "bf16" or "q8_0", one of the classes below.
         rank: rank of every part's later adapter; matrices have space for it from the start.
         half: type of maps that are stored as "half", float16 or uint16 for bfloat16.
     """
@@ -82,6 +86,11 @@ class Matrix(ABC):
     def room(rank: int) -> int:
         """Return the R that adapters with this total rank get."""
         return rank
+
+    @staticmethod
+    def wide(columns: int, rank: int) -> int:
+        """Return the columns that are stored: as many as the matrix has, so that one call casts."""
+        return columns + rank
 
     @abstractmethod
     def load(self, span: slice, weights: NDArray[Any], factor: float) -> None:
@@ -133,28 +142,26 @@ class _Whole(Matrix):
         np.matmul(dout, self._full[:, : self.columns], out=dx)
 
 
-class _Half(Matrix):
-    """W in 16 bits, cast by every thread that uses it: half the memory, a few percent more time."""
+class _Cast(Matrix):
+    """W in fewer bits; every thread that uses it widens it first."""
 
     def __init__(self, storage: Storage, rows: int, columns: int, rank: int) -> None:
         super().__init__(storage, rows, columns, rank)
-        # As wide as the matrix, so that one call casts it.
-        self._stored = np.zeros((rows, columns + rank), storage.half)
-        # Applied after the cast, because 16 bits would round the products.
+        self._stored = self._zeros(self.wide(columns, rank))
+        # Applied after the cast, because fewer bits would round the products.
         self._factors: list[tuple[slice, float]] = []
         self.low = np.zeros((rank, columns), storage.dtype)
         self.high = np.zeros((rows, rank), storage.dtype)
 
     def load(self, span: slice, weights: NDArray[Any], factor: float) -> None:
-        if self._stored.dtype == BITS != weights.dtype:
-            weights = _upper_halves(weights)
-        widen(weights, self._stored[span, : self.columns])
+        self._store(span, weights)
         if factor != 1.0:
             self._factors.append((span, factor))
 
     def resized(self, rank: int) -> Matrix:
-        made = _Half(self.storage, self.rows, self.columns, rank)
-        made._stored[:, : self.columns] = self._stored[:, : self.columns]
+        made = type(self)(self.storage, self.rows, self.columns, rank)
+        least = min(made._stored.shape[1], self._stored.shape[1])  # all columns of W are in both
+        made._stored[:, :least] = self._stored[:, :least]
         made._factors = self._factors
         return made
 
@@ -169,14 +176,72 @@ class _Half(Matrix):
 
     def _cast(self) -> Array:
         """Return the matrix, valid until this thread casts the next one."""
-        full = self.storage.scratch("map", self.rows + self.rank, self.columns + self.rank)
+        wide = self.wide(self.columns, self.rank)
+        full = self.storage.scratch("map", self.rows + self.rank, wide)
         # In one call: threads wait for each other at every call, longer than the caches would save.
-        widen(self._stored, full[: self.rows])
+        self._widen(full[: self.rows])
         for span, factor in self._factors:
             full[span, : self.columns] *= full.dtype.type(factor)
+        full = full[:, : self.columns + self.rank]
         full[: self.rows, self.columns :] = self.high
         full[self.rows :, : self.columns] = self.low
         return full
+
+    @abstractmethod
+    def _zeros(self, wide: int) -> NDArray[Any]:
+        """Return zeros for rows of this many values."""
+
+    @abstractmethod
+    def _store(self, span: slice, weights: NDArray[Any]) -> None:
+        """Write rows of W, (n, in)."""
+
+    @abstractmethod
+    def _widen(self, out: Array) -> None:
+        """Write W into the first columns of `out`, (out, `wide`)."""
+
+
+class _Half(_Cast):
+    """W in 16 bits: half the memory, a few percent more time."""
+
+    def _zeros(self, wide: int) -> NDArray[Any]:
+        return np.zeros((self.rows, wide), self.storage.half)
+
+    def _store(self, span: slice, weights: NDArray[Any]) -> None:
+        if self._stored.dtype == BITS != weights.dtype:
+            weights = _upper_halves(weights)
+        widen(weights, self._stored[span, : self.columns])
+
+    def _widen(self, out: Array) -> None:
+        widen(self._stored, out)
+
+
+class _Quantised(_Cast):
+    """W rounded to ggml's Q8_0, 8.5 bits a weight: QLoRA's way (arXiv 2305.14314)."""
+
+    @staticmethod
+    def wide(columns: int, rank: int) -> int:
+        return -(-(columns + rank) // VALUES) * VALUES
+
+    def _zeros(self, wide: int) -> NDArray[Any]:
+        return np.zeros((self.rows, wide // VALUES * BYTES), np.uint8)
+
+    def _store(self, span: slice, weights: NDArray[Any]) -> None:
+        own = self.wide(self.columns, 0)  # the last block of a row may have zeros after W
+        stored = self._stored[span, : own // VALUES * BYTES]
+        for part in blocks(len(weights), own):
+            rows = np.zeros((len(weights[part]), own), np.float32)
+            widen(weights[part], rows[:, : self.columns])
+            packed = np.empty(stored[part].shape, np.uint8)
+            if not quantize_q8_0(rows, packed):
+                rows[np.abs(rows) < _TINY] = 0.0
+                quantize_q8_0(rows, packed)
+            stored[part] = packed
+
+    def _widen(self, out: Array) -> None:
+        single = out if out.dtype == np.float32 else np.empty(out.shape, np.float32)
+        ggml.widen(self._stored, Q8_0, single)
+        if single is not out:
+            out[...] = single
 
 
 class _Bfloat16(Matrix):
@@ -221,7 +286,12 @@ class _Bfloat16(Matrix):
         bfloat16.multiply(dout, self._along, dx)
 
 
-KINDS: dict[str, type[Matrix]] = {"whole": _Whole, "half": _Half, "bf16": _Bfloat16}
+KINDS: dict[str, type[Matrix]] = {
+    "whole": _Whole,
+    "half": _Half,
+    "bf16": _Bfloat16,
+    "q8_0": _Quantised,
+}
 
 
 def _upper_halves(weights: NDArray[Any]) -> NDArray[np.uint16]:

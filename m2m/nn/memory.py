@@ -7,6 +7,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from m2m.kernels.q8_0 import BYTES, VALUES
 from m2m.nn.blocks.delta_net import STATES
 from m2m.nn.config import DecoderConfig
 from m2m.nn.delta_rule import PIECE
@@ -33,7 +34,7 @@ class Load:
         copies: number of arrays as large as all adapters, besides one gradient a thread: adapters,
             AdamW's two, and the best adapter or a second batch's gradients if these are kept.
         narrow: whether the base's weights have 16 bits, so that they can stay so.
-        bf16: whether maps are stored as bfloat16, once for each direction.
+        precision: "float32"; "bf16": maps are stored once for each direction; "q8_0": in 8.5 bits.
     """
 
     rank: int
@@ -43,7 +44,7 @@ class Load:
     threads: int
     copies: int = 3
     narrow: bool = False
-    bf16: bool = False
+    precision: str = "float32"
 
 
 def peak_bytes(config: DecoderConfig, load: Load, *, recompute: int, half: bool) -> int:
@@ -82,7 +83,7 @@ def _maps_of(
 
     def fused(names: Sequence[str]) -> Map:
         rank = load.rank * sum(f"model.layers.{layer}.{name}" in chosen for name in names)
-        rank = KINDS["bf16"].room(rank) if load.bf16 else rank
+        rank = KINDS["bf16"].room(rank) if load.precision == "bf16" else rank
         return sum(sizes[name][0] for name in names), sizes[names[0]][1], rank
 
     *first, last = mixing
@@ -165,7 +166,7 @@ def _passing(config: DecoderConfig, load: Load) -> int:
 def _blocks(config: DecoderConfig, load: Load) -> int:
     """Return the floats of one thread's blocks: scores, logits, a part of the vocabulary."""
     scores = max(SCORES, config.num_heads * QUERIES * load.length)
-    rows = MOST_ROWS * config.hidden_size * (2 if load.bf16 else 1)
+    rows = MOST_ROWS * config.hidden_size * (2 if load.precision == "bf16" else 1)
     return 3 * scores + max(2 * LOGITS, rows) + _pieces(config, load)
 
 
@@ -185,16 +186,19 @@ def _weights(config: DecoderConfig, load: Load, half: bool) -> int:
     total = sum(math.prod(shape) for shape in shapes.values())
     every = [each for layer in _maps(config, load) for each in layer]
     places = sum((r + rank) * (c + rank) - r * c for r, c, rank in every)
-    if half:
+    inner = sum(r * c for r, c, _ in every)
+    rest = (HALF if half or load.narrow else FLOAT) * (total - inner)
+    if half or load.precision == "q8_0":
         # Stored as wide as they are cast; every thread casts one map at a time.
-        wider = sum(rows * rank for rows, _, rank in every)
-        cast = max((rows + rank) * (columns + rank) for rows, columns, rank in every)
-        return HALF * (total + wider) + FLOAT * (places + load.threads * cast)
-    if load.bf16:
+        wide = KINDS["half" if half else "q8_0"].wide
+        stored = sum(rows * wide(columns, rank) for rows, columns, rank in every)
+        cast = max((rows + rank) * wide(columns, rank) for rows, columns, rank in every)
+        maps = HALF * stored if half else stored // VALUES * BYTES
+        return maps + rest + FLOAT * (places + load.threads * cast)
+    if load.precision == "bf16":
         twice = sum(2 * r * c + rank * (r + c) for r, c, rank in every)
         low = sum(rank * (r + c) for r, c, rank in every)
-        rest = total - sum(r * c for r, c, _ in every)
-        return HALF * twice + FLOAT * low + (HALF if load.narrow else FLOAT) * rest
+        return HALF * twice + FLOAT * low + rest
     tables = sum(math.prod(shapes[name]) for name in TABLES if name in shapes)
     saved = (FLOAT - HALF) * tables if load.narrow else 0
     return FLOAT * (total + places) - saved

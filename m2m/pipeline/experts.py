@@ -87,6 +87,11 @@ class Tuning:
         if saving.recompute or saving.half:
             size = saving.bytes / GIB
             self._progress.note(f"training takes about {size:.2f} GiB with {saving.ways}")
+        if self._recipe.train.precision == "q8_0":
+            self._progress.note(
+                "training keeps the base in 8 bits (Q8_0); merges, scores and exports start from "
+                "the weights that were imported"
+            )
         if self._recipe.train.precision == "bf16" and (gain := bf16_gain()) < 1.0:
             self._progress.note(
                 f"products in bf16 are {gain:.2g} times as fast as in float32 on this processor: "
@@ -182,12 +187,13 @@ def choose(base: BaseModel, recipe: Recipe, held: int = 0) -> Saving:
 
 def open_decoder(base: BaseModel, recipe: Recipe, saving: Saving) -> Decoder:
     """Open the base for training, in a way that `choose` found to fit."""
+    maps = recipe.train.precision
     decoder = Decoder(
         base.config,
         base.compact_weights,
         threads=threads(recipe),
         recompute=saving.recompute,
-        maps="bf16" if recipe.train.precision == "bf16" else "half" if saving.half else "whole",
+        maps=maps if maps != "float32" else "half" if saving.half else "whole",
         rank=recipe.train.rank,
     )
     base.release()  # Most tensors are too small to be given back one by one while they are read.

@@ -50,7 +50,7 @@ def load_of(config: Train, threads: int) -> Load:
         threads=threads,
         copies=3 + kept + threads * (config.accumulate > 1),
         narrow=True,
-        bf16=config.precision == "bf16",
+        precision=config.precision,
     )
 
 
@@ -67,7 +67,7 @@ def choose_saving(base: DecoderConfig, load: Load, limit: int, *, held: int) -> 
         ResourceError: no way fits; the hint names changes that would fit.
     """
     # In the order of their cost: casts take as long as computing a few layers twice.
-    half = load.narrow and not load.bf16
+    half = load.narrow and load.precision == "float32"
     ways = [(0, False), *((layers, half) for layers in range(base.num_layers + 1))]
     savings = [
         Saving(recompute, half, held + peak_bytes(base, load, recompute=recompute, half=half))
@@ -85,16 +85,24 @@ def choose_saving(base: DecoderConfig, load: Load, limit: int, *, held: int) -> 
 
 
 def _remedy(base: DecoderConfig, load: Load, room: int, least: Saving) -> str:
-    """Return a hint that fits: float32 (with a base of 16 bits), fewer tokens or more memory."""
-    exact = replace(load, bf16=False)
-    if load.bf16 and peak_bytes(base, exact, recompute=base.num_layers, half=load.narrow) <= room:
+    """Return a hint that fits: another precision, fewer tokens or more memory."""
+
+    def fits(precision: str) -> bool:
+        other, half = replace(load, precision=precision), load.narrow and precision == "float32"
+        return peak_bytes(base, other, recompute=base.num_layers, half=half) <= room
+
+    if load.precision == "bf16" and fits("float32"):
         return 'set precision = "float32" in [train], which fits, or give [limits] memory more'
+    rounded = load.precision != "q8_0" and fits("q8_0")
+    more = ', or precision = "q8_0", which keeps the base in 8 bits,' if rounded else ","
     tokens = load.tokens // 2
     while tokens >= 64:
         smaller = replace(load, tokens=tokens, length=min(load.length, tokens))
         if peak_bytes(base, smaller, recompute=least.recompute, half=least.half) <= room:
-            return f"set batch_tokens = {tokens} in [train], or give [limits] memory more"
+            return f"set batch_tokens = {tokens} in [train]{more} or give [limits] memory more"
         tokens //= 2
+    if rounded:
+        return 'set precision = "q8_0" in [train], which keeps the base in 8 bits and fits'
     return (
         f"set [limits] memory to {least.bytes / GIB + 0.05:.2f} or more, free memory, or take a "
         "smaller base"

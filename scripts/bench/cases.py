@@ -48,6 +48,17 @@ MODELS = {
         num_kv_heads=8,
         rope_theta=500000.0,
     ),  # Llama 3.2 1B
+    "3b": replace(
+        SMOLLM2_135M,
+        vocab_size=128256,
+        hidden_size=3072,
+        intermediate_size=8192,
+        num_layers=28,
+        num_heads=24,
+        num_kv_heads=8,
+        head_dim=128,
+        rope_theta=500000.0,
+    ),  # Llama 3.2 3B
 }
 
 

@@ -42,7 +42,8 @@ PEER_WAYS = {
     "bf16_": ["--maps", "bf16"],
     "bf16_workers_": ["--maps", "bf16", "--workers", "2"],
 }
-WAYS = (("whole", 0.0), ("half", 0.0), ("half", 0.25), ("half", 0.5), ("half", 1.0), ("whole", 1.0))
+WAYS = [("whole", 0.0), ("whole", 1.0)]
+WAYS += [(maps, again) for maps in ("half", "q8_0") for again in (0.0, 0.25, 0.5, 1.0)]
 
 Product = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]
 
@@ -208,21 +209,24 @@ def scaling(options: argparse.Namespace) -> int:
 
 def savings(options: argparse.Namespace) -> int:
     """Print what each way to save memory costs and saves, beside the peak that is expected."""
-    print(f"{'case':11}{'half':>5}{'again':>6}{'seconds':>9}{'cost':>6}{'GiB':>6}{'expected':>9}")
+    print(f"{'case':11}{'maps':>6}{'again':>6}{'seconds':>9}{'cost':>6}{'GiB':>6}{'expected':>9}")
     config = MODELS[options.model]
     for case in options.cases:
         plain = 0.0
         for maps, fraction in WAYS:
-            half, again = maps == "half", round(fraction * config.num_layers)
+            again = round(fraction * config.num_layers)
             ways = ["--model", options.model, "--maps", maps, "--recompute", str(again)]
             figures = child(options, case, options.threads, *ways)
             plain = plain or figures["step_seconds"]
             tokens = int(case.split("_")[1])
             length = min(tokens, 512)
-            load = Load(RANK, PROJECTIONS, tokens, length, options.threads, narrow=True)
-            expected = peak_bytes(config, load, recompute=again, half=half)
+            precision = "q8_0" if maps == "q8_0" else "float32"
+            load = Load(
+                RANK, PROJECTIONS, tokens, length, options.threads, narrow=True, precision=precision
+            )
+            expected = peak_bytes(config, load, recompute=again, half=maps == "half")
             cost = figures["step_seconds"] / plain - 1
-            row = f"{case:11}{half!s:>5}{again:6}{figures['step_seconds']:9.3f}{cost:6.0%}"
+            row = f"{case:11}{maps:>6}{again:6}{figures['step_seconds']:9.3f}{cost:6.0%}"
             print(f"{row}{figures['peak_rss_gib']:6.2f}{expected / 2**30:9.2f}", flush=True)
     return 0
 

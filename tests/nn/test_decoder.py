@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from m2m.arrays import Array
 from m2m.kernels import bfloat16
@@ -15,6 +17,7 @@ from m2m.nn.config import Batch
 from m2m.nn.decoder import Decoder, RopeScaling
 from m2m.nn.layer import Grads
 from m2m.nn.lora import LoraPair, init_lora
+from m2m.nn.matrix import Storage
 from m2m.nn.optim import AdamW
 from tests.nn import reference
 from tests.nn.gradients import F64, check_directions
@@ -425,6 +428,46 @@ def apart(ours: Grads, theirs: Grads) -> float:
         for module, pair in theirs.items()
         for one, other in zip(ours[module], pair, strict=True)
     )
+
+
+@pytest.mark.parametrize(
+    ("traits", "rank"),
+    rotated(["llama", "granite", "gpt2", "lfm2", "qwen3.5"], [0, 3]),
+    indirect=["traits"],
+)
+def test_a_quantised_base_is_the_one_whose_maps_were_rounded(
+    traits: dict[str, Any], rank: int
+) -> None:
+    """The `gguf` package rounds; then gradients by finite differences, also of other adapters."""
+    config = make_config(**traits)
+    weights = {name: array.astype(np.float32) for name, array in make_weights(config).items()}
+    maps = {f"{module}.weight": weights[f"{module}.weight"] for module in config.linear_shapes()}
+    rounded = weights | {name: in_q8_0(array) for name, array in maps.items()}
+    lora, batch = make_lora(config, rank=2), make_batch(config, LENGTHS, 5)
+    plain = Decoder(config, rounded, np.float64)
+    decoder = Decoder(config, weights, np.float64, maps="q8_0", rank=rank)
+    assert plain.loss(batch)[0] != Decoder(config, weights, np.float64).loss(batch)[0]
+    for adapters in (make_lora(config, rank=40), lora):
+        expected, found = (each.loss_and_grads(batch, adapters) for each in (plain, decoder))
+        assert found[:2] == (pytest.approx(expected[0], rel=1e-12), expected[1])
+        assert apart(found[2], expected[2]) < 1e-9
+    check_gradients(decoder, make_batch(config, (9, 6), 3), lora)
+
+
+def in_q8_0(weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return what Q8_0 keeps of rows, which may end within a block."""
+    whole = np.pad(weights, ((0, 0), (0, -weights.shape[1] % 32)))
+    kind = gguf.GGMLQuantizationType.Q8_0
+    return gguf.dequantize(gguf.quantize(whole, kind), kind)[:, : weights.shape[1]]
+
+
+def test_weights_too_small_for_q8_0_are_zero() -> None:
+    matrix = Storage(np.float32, "q8_0").matrix(2, 32, 0)
+    rows = np.full((2, 32), [[1e-40], [3.0]], np.float32)
+    matrix.load(slice(0, 2), rows, 1.0)
+    out = np.empty((1, 2), np.float32)
+    matrix.forward(np.ones((1, 32), np.float32), out)
+    assert out[0].tolist() == pytest.approx([0.0, 96.0], rel=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -186,12 +186,18 @@ def adapters_of(recipe: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-def test_another_precision_is_another_training_and_as_repeatable(recipe: Path) -> None:
+@pytest.mark.parametrize("precision", ["bf16", "q8_0"])
+def test_another_precision_is_another_training_and_as_repeatable(
+    recipe: Path, precision: str
+) -> None:
     trained(recipe)
     plain = adapters_of(recipe)
-    change(recipe, "steps = 12", 'steps = 12\nprecision = "bf16"')
+    change(recipe, "steps = 12", f'steps = 12\nprecision = "{precision}"')
     notes = Notes()
     assert all(trained(recipe, notes).values())
+    assert any("start from the weights that were imported" in note for note in notes.said) == (
+        precision == "q8_0"
+    )
     rounded = adapters_of(recipe)
     assert all(rounded[name] != plain[name] for name in plain)
     first = {
@@ -201,7 +207,7 @@ def test_another_precision_is_another_training_and_as_repeatable(recipe: Path) -
     shutil.rmtree(recipe.parent / "m2m-runs")
     trained(recipe)
     assert adapters_of(recipe) == rounded
-    change(recipe, 'precision = "bf16"', 'precision = "float32"')
+    change(recipe, f'precision = "{precision}"', 'precision = "float32"')
     trained(recipe)
     assert adapters_of(recipe) == plain
     for name, losses in first.items():

@@ -82,18 +82,18 @@ def test_a_base_that_is_not_float16_is_never_kept_so() -> None:
 
 def test_bfloat16_maps_are_not_kept_as_float16_too() -> None:
     load = load_of(Train(precision="bf16"), 2)
-    assert load.bf16
     limit = peak_bytes(SMALL, load, recompute=LAYERS, half=False)
     saving = choose_saving(SMALL, load, limit, held=0)
     assert (saving.recompute, saving.half) == (LAYERS, False)
     with pytest.raises(ResourceError) as caught:
         choose_saving(SMALL, load, limit - 1, held=0)
     assert 'precision = "float32"' in (caught.value.hint or "")
-    exact = dataclasses.replace(load, bf16=False)
+    exact = dataclasses.replace(load, precision="float32")
     less = peak_bytes(SMALL, exact, recompute=LAYERS, half=True) - 1
     with pytest.raises(ResourceError) as caught:
         choose_saving(SMALL, load, less, held=0)
-    assert "precision" not in (caught.value.hint or "")
+    assert 'precision = "float32"' not in (caught.value.hint or "")
+    assert 'precision = "q8_0"' in (caught.value.hint or "")
 
 
 def test_what_does_not_fit_is_refused_with_what_would() -> None:
@@ -140,7 +140,7 @@ for seed, lengths in enumerate([(512, 512), (300, 200, 200, 100, 90, 80, 30), (5
     batch = make_batch(SMALL, lengths, 0, seed, share=1.0)
     grads = decoder.loss_and_grads(batch, lora, grads)[2]
     optimizer.step([x for pair in grads.values() for x in pair], 1e-3)
-load = dataclasses.replace(LOAD, bf16=maps == "bf16")
+load = dataclasses.replace(LOAD, precision=maps if maps in ("bf16", "q8_0") else "float32")
 found = peak_bytes(SMALL, load, recompute=recompute, half=maps == "half")
 print(json.dumps([peak_rss_bytes() - held, found]))
 """

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from m2m.kernels.q8_0 import quantize_q8_0
 from m2m.llamacpp import bindings as c
 from m2m.llamacpp.filetypes import Q8_0
-from m2m.llamacpp.q8_0 import quantize_q8_0
 
 
 def both(values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
