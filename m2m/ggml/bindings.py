@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from ctypes import c_bool, c_char_p, c_float, c_int, c_int64, c_size_t, c_void_p
 from typing import Any
 
@@ -126,16 +126,40 @@ def prototypes(text: str) -> dict[str, str]:
     return {match[1]: line for match, line in found if match}
 
 
-def _ctype(declared: str, named: bool) -> Any:
+def _ctype(declared: str, named: bool, types: Mapping[str, Any]) -> Any:
     """Return the ctypes type of an argument with its name, or of a result."""
     if "*" in declared:
         return c_char_p if re.match(r"const char\*", declared) else c_void_p
     words = declared.split()[: -1 if named and declared != "void" else None]
     if words[0] == "enum":
         return c_int
-    return (
-        c_void_p if words[0].endswith("_t") and words[0] not in _PLAIN else _PLAIN[" ".join(words)]
-    )
+    return c_void_p if words[0].endswith("_t") and words[0] not in types else types[" ".join(words)]
+
+
+def declared(
+    handles: Sequence[ctypes.CDLL], text: str, types: Mapping[str, Any], version: str = ""
+) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Yield name and function of each C prototype in a text, with the types that it states.
+
+    Args:
+        handles: the libraries in which the functions are looked for.
+        text: the prototypes.
+        types: the ctypes type of each C type that is no pointer and no handle.
+        version: of llama-cpp-python, for the error.
+
+    Raises:
+        LlamaError: a function is missing.
+    """
+    for name, line in prototypes(text).items():
+        function = next((f for lib in handles if (f := getattr(lib, name, None))), None)
+        if function is None:
+            message = f"llama-cpp-python{version} has no C function `{name}`"
+            raise LlamaError(message, library.INSTALL_HINT)
+        result, _, arguments = line.partition(f"{name}(")
+        listed = [part for part in arguments.rstrip(")").split(",") if part != "void"]
+        function.restype = _ctype(result, named=False, types=types)
+        function.argtypes = [_ctype(part, named=True, types=types) for part in listed]
+        yield name, function
 
 
 class Functions:
@@ -146,15 +170,7 @@ class Functions:
     """
 
     def __init__(self, handles: list[ctypes.CDLL]) -> None:
-        for name, line in prototypes(PROTOTYPES).items():
-            function = next((f for lib in handles if (f := getattr(lib, name, None))), None)
-            if function is None:
-                message = f"llama-cpp-python's libraries have no C function `{name}`"
-                raise LlamaError(message, library.INSTALL_HINT)
-            result, _, arguments = line.partition(f"{name}(")
-            listed = [part for part in arguments.rstrip(")").split(",") if part != "void"]
-            function.restype = _ctype(result, named=False)
-            function.argtypes = [_ctype(part, named=True) for part in listed]
+        for name, function in declared(handles, PROTOTYPES, _PLAIN):
             setattr(self, name.removeprefix("ggml_"), function)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:

@@ -1,7 +1,8 @@
-"""llama.cpp's C functions, each declared below its C prototype (llama.h, ggml.h).
+"""llama.cpp's C functions, declared by their C prototypes (llama.h, ggml.h).
 
 The struct layouts come from the llama-cpp-python package, because they change with the library in
-it. The functions are declared here, on m2m's own handle of the library, and only those in use.
+it. The functions are declared here, on m2m's own handle of the library, and only those in use. A
+test compares the prototypes with the headers that the package installs.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable
-from ctypes import c_bool, c_char_p, c_float, c_int, c_int32, c_int64, c_size_t, c_uint32, c_void_p
+from ctypes import c_bool, c_int32, c_int64, c_size_t, c_uint32, c_void_p
 from typing import Any
 
 # The first is for OpenMP (see m2m.kernels.library), before it is loaded. The second prevents a
@@ -21,6 +22,7 @@ import llama_cpp
 from llama_cpp import llama_cpp as package
 
 from m2m.errors import LlamaError
+from m2m.ggml.bindings import declared
 from m2m.kernels.library import INSTALL_HINT
 from m2m.llamacpp import log
 
@@ -53,6 +55,66 @@ class Batch(ctypes.Structure):
     ]
 
 
+_TYPES: dict[str, Any] = {
+    "void": None, "bool": c_bool, "int32_t": c_int32, "int64_t": c_int64, "uint32_t": c_uint32,
+    "size_t": c_size_t, "llama_token": c_int32, "llama_pos": c_int32, "llama_seq_id": c_int32,
+    "struct llama_model_params": ModelParams, "struct llama_context_params": ContextParams,
+    "struct llama_model_quantize_params": QuantizeParams, "struct llama_batch": Batch,
+    "ggml_log_callback": log.LogCallback,
+}  # fmt: skip
+
+# llama_memory_seq_cp: a partial copy between separate streams (not kv_unified) aborts the process.
+# llama_adapter_lora_init: the adapter is freed with the model.
+PROTOTYPES = """
+void llama_backend_init(void);
+void llama_log_set(ggml_log_callback log_callback, void * user_data);
+const char * llama_print_system_info(void);
+bool llama_supports_gpu_offload(void);
+struct llama_model_params llama_model_default_params(void);
+struct llama_context_params llama_context_default_params(void);
+struct llama_model_quantize_params llama_model_quantize_default_params(void);
+struct llama_model * llama_model_load_from_file(const char * path_model,
+    struct llama_model_params params);
+void llama_model_free(struct llama_model * model);
+struct llama_context * llama_init_from_model(struct llama_model * model,
+    struct llama_context_params params);
+void llama_free(struct llama_context * ctx);
+int32_t llama_model_n_ctx_train(const struct llama_model * model);
+int32_t llama_model_desc(const struct llama_model * model, char * buf, size_t buf_size);
+bool llama_model_has_encoder(const struct llama_model * model);
+bool llama_model_is_recurrent(const struct llama_model * model);
+bool llama_model_is_hybrid(const struct llama_model * model);
+struct llama_adapter_lora * llama_adapter_lora_init(struct llama_model * model,
+    const char * path_lora);
+int32_t llama_set_adapters_lora(struct llama_context * ctx, struct llama_adapter_lora ** adapters,
+    size_t n_adapters, float * scales);
+uint32_t llama_n_ctx(const struct llama_context * ctx);
+uint32_t llama_n_batch(const struct llama_context * ctx);
+uint32_t llama_n_seq_max(const struct llama_context * ctx);
+llama_memory_t llama_get_memory(const struct llama_context * ctx);
+void llama_memory_clear(llama_memory_t mem, bool data);
+bool llama_memory_seq_rm(llama_memory_t mem, llama_seq_id seq_id, llama_pos p0, llama_pos p1);
+void llama_memory_seq_cp(llama_memory_t mem, llama_seq_id seq_id_src, llama_seq_id seq_id_dst,
+    llama_pos p0, llama_pos p1);
+int32_t llama_decode(struct llama_context * ctx, struct llama_batch batch);
+float * llama_get_logits(struct llama_context * ctx);
+const struct llama_vocab * llama_model_get_vocab(const struct llama_model * model);
+int32_t llama_vocab_n_tokens(const struct llama_vocab * vocab);
+bool llama_vocab_is_eog(const struct llama_vocab * vocab, llama_token token);
+int32_t llama_tokenize(const struct llama_vocab * vocab, const char * text, int32_t text_len,
+    llama_token * tokens, int32_t n_tokens_max, bool add_special, bool parse_special);
+int32_t llama_token_to_piece(const struct llama_vocab * vocab, llama_token token, char * buf,
+    int32_t length, int32_t lstrip, bool special);
+uint32_t llama_model_quantize(const char * fname_inp, const char * fname_out,
+    const llama_model_quantize_params * params);
+size_t ggml_quantize_chunk(enum ggml_type type, const float * src, void * dst, int64_t start,
+    int64_t nrows, int64_t n_per_row, const float * imatrix);
+void ggml_quantize_init(enum ggml_type type);
+bool ggml_validate_row_data(enum ggml_type type, const void * data, size_t nbytes);
+const char * ggml_commit(void);
+"""
+
+
 def _open(base: str) -> ctypes.CDLL:
     """Return a new handle of a library that the package has already loaded."""
     from llama_cpp._ctypes_extensions import load_shared_library
@@ -61,143 +123,15 @@ def _open(base: str) -> ctypes.CDLL:
     return handle
 
 
-def _declare(lib: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
-    try:
-        function = getattr(lib, name)
-    except AttributeError:
-        message = f"llama-cpp-python {PACKAGE_VERSION} has no C function `{name}`"
-        raise LlamaError(message, INSTALL_HINT) from None
-    function.restype, function.argtypes = result, list(arguments)
-    return function  # type: ignore[no-any-return]
+_LIBRARIES = [_open("llama"), _open("ggml-base")]
+_FUNCTIONS = dict(declared(_LIBRARIES, PROTOTYPES, _TYPES, f" {PACKAGE_VERSION}"))
 
 
-_llama = _open("llama")
-_ggml = _open("ggml-base")
-
-# void llama_backend_init(void);
-llama_backend_init = _declare(_llama, "llama_backend_init", None)
-# void llama_log_set(ggml_log_callback log_callback, void * user_data);
-llama_log_set = _declare(_llama, "llama_log_set", None, log.LogCallback, c_void_p)
-# const char * llama_print_system_info(void);
-llama_print_system_info = _declare(_llama, "llama_print_system_info", c_char_p)
-# bool llama_supports_gpu_offload(void);
-llama_supports_gpu_offload = _declare(_llama, "llama_supports_gpu_offload", c_bool)
-
-# struct llama_model_params llama_model_default_params(void);
-llama_model_default_params = _declare(_llama, "llama_model_default_params", ModelParams)
-# struct llama_context_params llama_context_default_params(void);
-llama_context_default_params = _declare(_llama, "llama_context_default_params", ContextParams)
-# struct llama_model_quantize_params llama_model_quantize_default_params(void);
-llama_model_quantize_default_params = _declare(
-    _llama, "llama_model_quantize_default_params", QuantizeParams
-)
-
-# struct llama_model * llama_model_load_from_file(const char * path, struct llama_model_params p);
-llama_model_load_from_file = _declare(
-    _llama, "llama_model_load_from_file", c_void_p, c_char_p, ModelParams
-)
-# void llama_model_free(struct llama_model * model);
-llama_model_free = _declare(_llama, "llama_model_free", None, c_void_p)
-# struct llama_context * llama_init_from_model(struct llama_model *, struct llama_context_params);
-llama_init_from_model = _declare(_llama, "llama_init_from_model", c_void_p, c_void_p, ContextParams)
-# void llama_free(struct llama_context * ctx);
-llama_free = _declare(_llama, "llama_free", None, c_void_p)
-
-# int32_t llama_model_n_ctx_train(const struct llama_model * model);
-llama_model_n_ctx_train = _declare(_llama, "llama_model_n_ctx_train", c_int32, c_void_p)
-# int32_t llama_model_desc(const struct llama_model * model, char * buf, size_t buf_size);
-llama_model_desc = _declare(_llama, "llama_model_desc", c_int32, c_void_p, c_char_p, c_size_t)
-# bool llama_model_has_encoder(const struct llama_model * model);
-llama_model_has_encoder = _declare(_llama, "llama_model_has_encoder", c_bool, c_void_p)
-# bool llama_model_is_recurrent(const struct llama_model * model);
-llama_model_is_recurrent = _declare(_llama, "llama_model_is_recurrent", c_bool, c_void_p)
-# bool llama_model_is_hybrid(const struct llama_model * model);
-llama_model_is_hybrid = _declare(_llama, "llama_model_is_hybrid", c_bool, c_void_p)
-
-# struct llama_adapter_lora * llama_adapter_lora_init(struct llama_model * model,
-#                                                     const char * path_lora);
-# The adapter is freed with the model.
-llama_adapter_lora_init = _declare(_llama, "llama_adapter_lora_init", c_void_p, c_void_p, c_char_p)
-# int32_t llama_set_adapters_lora(struct llama_context * ctx, struct llama_adapter_lora ** adapters,
-#                                 size_t n_adapters, float * scales);
-llama_set_adapters_lora = _declare(
-    _llama,
-    "llama_set_adapters_lora",
-    c_int32,
-    *(c_void_p, ctypes.POINTER(c_void_p), c_size_t, ctypes.POINTER(c_float)),
-)
-
-# uint32_t llama_n_ctx(const struct llama_context * ctx);
-llama_n_ctx = _declare(_llama, "llama_n_ctx", c_uint32, c_void_p)
-# uint32_t llama_n_batch(const struct llama_context * ctx);
-llama_n_batch = _declare(_llama, "llama_n_batch", c_uint32, c_void_p)
-# uint32_t llama_n_seq_max(const struct llama_context * ctx);
-llama_n_seq_max = _declare(_llama, "llama_n_seq_max", c_uint32, c_void_p)
-
-# llama_memory_t llama_get_memory(const struct llama_context * ctx);
-llama_get_memory = _declare(_llama, "llama_get_memory", c_void_p, c_void_p)
-# void llama_memory_clear(llama_memory_t mem, bool data);
-llama_memory_clear = _declare(_llama, "llama_memory_clear", None, c_void_p, c_bool)
-# bool llama_memory_seq_rm(llama_memory_t mem, llama_seq_id seq, llama_pos p0, llama_pos p1);
-llama_memory_seq_rm = _declare(
-    _llama, "llama_memory_seq_rm", c_bool, c_void_p, c_int32, c_int32, c_int32
-)
-# void llama_memory_seq_cp(llama_memory_t mem, llama_seq_id src, llama_seq_id dst,
-#                          llama_pos p0, llama_pos p1);
-# Only with kv_unified: a partial copy between separate streams aborts the process.
-llama_memory_seq_cp = _declare(
-    _llama, "llama_memory_seq_cp", None, c_void_p, c_int32, c_int32, c_int32, c_int32
-)
-# int32_t llama_decode(struct llama_context * ctx, struct llama_batch batch);
-llama_decode = _declare(_llama, "llama_decode", c_int32, c_void_p, Batch)
-# float * llama_get_logits(struct llama_context * ctx);
-llama_get_logits = _declare(_llama, "llama_get_logits", c_void_p, c_void_p)
-
-# const struct llama_vocab * llama_model_get_vocab(const struct llama_model * model);
-llama_model_get_vocab = _declare(_llama, "llama_model_get_vocab", c_void_p, c_void_p)
-# int32_t llama_vocab_n_tokens(const struct llama_vocab * vocab);
-llama_vocab_n_tokens = _declare(_llama, "llama_vocab_n_tokens", c_int32, c_void_p)
-# bool llama_vocab_is_eog(const struct llama_vocab * vocab, llama_token token);
-llama_vocab_is_eog = _declare(_llama, "llama_vocab_is_eog", c_bool, c_void_p, c_int32)
-# int32_t llama_tokenize(const struct llama_vocab * vocab, const char * text, int32_t text_len,
-#                        llama_token * tokens, int32_t n_max, bool add_special, bool parse_special);
-llama_tokenize = _declare(
-    _llama,
-    "llama_tokenize",
-    c_int32,
-    *(c_void_p, c_char_p, c_int32, c_void_p, c_int32, c_bool, c_bool),
-)
-# int32_t llama_token_to_piece(const struct llama_vocab * vocab, llama_token token, char * buf,
-#                              int32_t length, int32_t lstrip, bool special);
-llama_token_to_piece = _declare(
-    _llama,
-    "llama_token_to_piece",
-    c_int32,
-    *(c_void_p, c_int32, c_char_p, c_int32, c_int32, c_bool),
-)
-
-# uint32_t llama_model_quantize(const char * fname_inp, const char * fname_out,
-#                               const llama_model_quantize_params * params);
-llama_model_quantize = _declare(
-    _llama, "llama_model_quantize", c_uint32, c_char_p, c_char_p, ctypes.POINTER(QuantizeParams)
-)
-
-# size_t ggml_quantize_chunk(enum ggml_type type, const float * src, void * dst, int64_t start,
-#                            int64_t nrows, int64_t n_per_row, const float * imatrix);
-ggml_quantize_chunk = _declare(
-    _ggml,
-    "ggml_quantize_chunk",
-    c_size_t,
-    *(c_int, c_void_p, c_void_p, c_int64, c_int64, c_int64, ctypes.POINTER(c_float)),
-)
-# void ggml_quantize_init(enum ggml_type type);
-ggml_quantize_init = _declare(_ggml, "ggml_quantize_init", None, c_int)
-# bool ggml_validate_row_data(enum ggml_type type, const void * data, size_t nbytes);
-ggml_validate_row_data = _declare(
-    _ggml, "ggml_validate_row_data", c_bool, c_int, c_void_p, c_size_t
-)
-# const char * ggml_commit(void);
-ggml_commit = _declare(_ggml, "ggml_commit", c_char_p)
+def __getattr__(name: str) -> Callable[..., Any]:
+    """Return a function of `PROTOTYPES`, so that `bindings.llama_decode` is one."""
+    if name not in _FUNCTIONS:
+        raise AttributeError(name)
+    return _FUNCTIONS[name]
 
 
 def _check_structs() -> None:
@@ -205,8 +139,10 @@ def _check_structs() -> None:
 
     C sets the default values. Through a wrong layout m2m could not read all of them correctly.
     """
-    model, context = llama_model_default_params(), llama_context_default_params()
-    quantize = llama_model_quantize_default_params()
+    model, context, quantize = (
+        _FUNCTIONS[f"llama_{kind}_default_params"]()
+        for kind in ("model", "context", "model_quantize")
+    )
     checks = (
         ctypes.sizeof(Batch) == ctypes.sizeof(package.llama_batch),
         model.load_mode in (-1, LOAD_MODE_MMAP) and model.use_extra_bufts and not model.no_alloc,
@@ -219,6 +155,6 @@ def _check_structs() -> None:
         raise LlamaError(message, INSTALL_HINT)
 
 
-log.install(llama_log_set)
+log.install(_FUNCTIONS["llama_log_set"])
 _check_structs()
-llama_backend_init()
+_FUNCTIONS["llama_backend_init"]()

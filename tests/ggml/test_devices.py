@@ -7,6 +7,7 @@ import pytest
 
 from m2m.ggml import bindings
 from m2m.ggml.devices import gpu, handle, list_devices
+from m2m.llamacpp import bindings as c
 from m2m.machine import total_memory_bytes
 
 HEADERS = Path(sysconfig.get_path("purelib")) / "include"
@@ -15,13 +16,14 @@ HEADERS = Path(sysconfig.get_path("purelib")) / "include"
 def test_the_prototypes_are_those_of_the_headers() -> None:
     """The package installs the headers that its library was compiled with."""
     files = [HEADERS / f"ggml{part}.h" for part in ("", "-alloc", "-backend", "-cpu")]
+    files.append(HEADERS / "llama.h")
     if not all(path.is_file() for path in files):
         pytest.skip("llama-cpp-python was installed without its headers")
     text = ";".join(path.read_text(encoding="utf-8") for path in files)
-    for mark in ("GGML_BACKEND_API", "GGML_API"):
+    for mark in ("GGML_BACKEND_API", "GGML_API", "LLAMA_API"):
         text = text.replace(mark, ";")
     theirs = bindings.prototypes(text)
-    for name, line in bindings.prototypes(bindings.PROTOTYPES).items():
+    for name, line in bindings.prototypes(bindings.PROTOTYPES + c.PROTOTYPES).items():
         assert theirs[name] == line
 
 
