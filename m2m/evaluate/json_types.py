@@ -7,6 +7,7 @@ no such type is kept as it is, as are objects whose fields differ (there the typ
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -39,6 +40,47 @@ def typed_rows(rows: Rows, *, moments: bool = True) -> tuple[Rows, list[str]]:
         if moments and made[name] != column and _column(column, _numbers) != made[name]:
             found.append(name)
     return [{name: made[name][place] for name in row} for place, row in enumerate(rows)], found
+
+
+def nulled(rows: Rows, *, one_value: bool) -> Rows:
+    """Return rows with None for NaN, if `datasets` reads them so; it keeps NaN among numbers alone.
+
+    Args:
+        rows: as JSON has them.
+        one_value: whether they are the items of an array, not lines.
+    """
+    if not any(map(_has_nan, rows)):
+        return rows
+    columns = [[row[name] for row in rows if name in row] for name in rows[0]]
+    return [_nulled(row) for row in rows] if one_value or any(map(_is_mixed, columns)) else rows
+
+
+def _has_nan(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isnan(value)
+    inside = value.values() if isinstance(value, dict) else value
+    return isinstance(value, dict | list) and any(map(_has_nan, inside))
+
+
+def _nulled(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _nulled(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return list(map(_nulled, value))
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _is_mixed(values: Sequence[Any]) -> bool:
+    """Return whether Arrow has no one type for the values of a column."""
+    filled = [value for value in values if value is not None]
+    kinds = {float if type(value) is int else type(value) for value in filled}
+    if kinds == {list}:
+        return _is_mixed([item for value in filled for item in value])
+    if kinds == {dict}:
+        if any(value.keys() != filled[0].keys() for value in filled):
+            return True
+        return any(_is_mixed([value[name] for value in filled]) for name in filled[0])
+    return len(kinds) > 1
 
 
 def about_moments(columns: Sequence[str], keys: str) -> list[str]:

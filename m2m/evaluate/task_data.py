@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from m2m.errors import InputError
-from m2m.evaluate.json_types import typed_rows
+from m2m.evaluate.json_types import nulled, typed_rows
 from m2m.evaluate.task_files import TaskFiles, names
 from m2m.evaluate.task_sets import FORM, SplitFiles, files_of, folder_of, matching
 from m2m.formats.records import Record, read_records
 from m2m.formats.table_types import column_names, typed
-from m2m.opening import universal_newlines
+from m2m.opening import first_bytes, universal_newlines
 
 LOADERS = ("json", "csv", "parquet", "text", "arrow")
 # Options of `load_dataset` that do not change the rows.
@@ -163,6 +163,8 @@ class TaskData:
             rows = [{name: row.get(name) for name in columns} for row in rows]
         moments: list[str] = []
         if rows and all("json" in file.name for file in files):
+            begins = first_bytes(files[0], 64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+            rows = nulled(rows, one_value=bool(form.get("field")) or begins == b"[")
             rows, moments = typed_rows(rows, moments=not form.get("field"))
         if not rows:
             shown = ", ".join(map(str, files[:3]))

@@ -12,6 +12,7 @@ from typing import Any
 
 from m2m.errors import InputError
 from m2m.formats.records import RowFile, rows_text
+from m2m.formats.rowfile import Options
 from m2m.formats.yaml import LARGEST, parse_yaml
 from m2m.opening import ROWS, Text, read_once, refuse_outside
 
@@ -56,7 +57,7 @@ class TaskFiles:
         """
         place = self._place(path)
         if place not in self._rows:
-            self._rows[place] = rows_text(path, self._left)
+            self._rows[place] = rows_text(path, self._left, Options(exact=True))
             self._left -= self._rows[place].size
         return self._rows[place]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import decimal
 import json
 import math
 import tempfile
@@ -16,7 +14,7 @@ from m2m.formats.byte_parts import ByteSource
 from m2m.formats.cells import index_notes
 from m2m.formats.extra import imported
 from m2m.formats.large_text import HELD
-from m2m.formats.rowfile import Fault, Record
+from m2m.formats.rowfile import Fault, Options, Record
 from m2m.formats.spooled import collected, made
 
 _BATCH = 1024  # rows that are unpacked at once
@@ -25,7 +23,7 @@ Names = dict[str, tuple[str, ...]]
 
 
 def read_columns(
-    source: ByteSource, kind: str, first: int = 0
+    source: ByteSource, kind: str, options: Options, first: int = 0
 ) -> tuple[Sequence[Record], Names, tuple[str, ...]]:
     """Return the rows of a file, numbered from 1; dates are texts, and NaN is null.
 
@@ -34,6 +32,7 @@ def read_columns(
     Args:
         source: the file's bytes.
         kind: "parquet", "arrow" (an IPC file, such as Feather) or "arrow stream".
+        options: how it is read.
         first: how many rows are read; 0: all.
 
     Returns:
@@ -54,7 +53,9 @@ def read_columns(
             names = [name for name in schema.names if name not in dropped]
             plain = all(_is_plain(arrow, schema.field(name).type) for name in names)
             rows = (
-                row if plain else {key: _value(item, key) for key, item in row.items()}
+                row
+                if plain
+                else {key: _value(item, key, options.exact) for key, item in row.items()}
                 for batch in _checked(batches, first, most)
                 for row in batch.select(names).to_pylist()
             )
@@ -145,23 +146,20 @@ def _is_plain(arrow: Any, kind: Any) -> bool:
     return any(test(kind) for test in simple)
 
 
-def _value(value: Any, column: str) -> Any:
+def _value(value: Any, column: str, exact: bool) -> Any:
     """Return a value as JSON has it."""
     if isinstance(value, dict):
-        return {str(key): _value(item, column) for key, item in value.items()}
+        return {str(key): _value(item, column, exact) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_value(item, column) for item in value]
+        return [_value(item, column, exact) for item in value]
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, bytes):
+        return value if exact or math.isfinite(value) else None
+    if isinstance(value, bytes) and not exact:
         try:
             return value.decode("utf-8")
         except UnicodeDecodeError:
             raise Fault(f"the column {column} has bytes that are no text", "delete it") from None
-    if isinstance(value, decimal.Decimal):
-        return str(value)
-    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
-        return str(value)  # as a template of Hugging Face's rows writes it
+    # Of dates and numbers that JSON lacks, as a template of Hugging Face's rows writes them.
     return value if value is None or isinstance(value, str | int | bool) else str(value)
 
 

@@ -7,6 +7,7 @@ Lines are read one at a time, and the rows of a large file are not held in memor
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from collections import Counter
@@ -96,7 +97,11 @@ def _read(
     if _is_joined(text):
         return _shaped([*_joined(text)], inner, options, told)
     again = ((line, number) for number, line in enumerate(text.split("\n"), 1))
-    return [row for value, at in _line_values(again, problems) for row in _row(value, at, problems)]
+    return [
+        row
+        for value, at in _line_values(again, problems)
+        for row in _row(value, at, options, problems)
+    ]
 
 
 def _is_one_value(text: str) -> bool:
@@ -123,7 +128,9 @@ def _by_line(
     every = islice(chain([head, second], values), most or None)
     if isinstance(head[0], list):
         return rows_of_lists([*_lists(every, problems)], options, *told)
-    return collected(record for value, line in every for record in _row(value, line, problems))
+    return collected(
+        record for value, line in every for record in _row(value, line, options, problems)
+    )
 
 
 def _lists(values: Items, problems: Problems) -> Items:
@@ -151,7 +158,7 @@ def _shaped(
     """
     problems = told[0]
     if len(values) != 1:
-        return numbered([row for value, at in values for row in _row(value, at, problems)])
+        return numbered([row for value, at in values for row in _row(value, at, options, problems)])
     value, line = values[0]
     if isinstance(value, dict):
         rows = rows_of_object(value, line, inner)
@@ -162,7 +169,7 @@ def _shaped(
         rows = [(value, line)]
     if rows and all(isinstance(item, list) for item, _ in rows):
         return numbered(rows_of_lists(rows, options, *told))
-    return numbered([row for item, at in rows for row in _row(item, at, problems)])
+    return numbered([row for item, at in rows for row in _row(item, at, options, problems)])
 
 
 def _left_out(value: dict[str, Any], rows: Sequence[tuple[Any, int]]) -> list[str]:
@@ -174,12 +181,12 @@ def _left_out(value: dict[str, Any], rows: Sequence[tuple[Any, int]]) -> list[st
     return [f"only {inside[0]} is read, and {names:.100} left out"] if left else []
 
 
-def _row(value: Any, line: int, problems: Problems) -> list[Record]:
+def _row(value: Any, line: int, options: Options, problems: Problems) -> list[Record]:
     if not isinstance(value, dict):
         problems.add(f"line {line}: found {kind_of(value)}, expected an object")
         return []
     try:
-        return [Record(mended(value), line)]
+        return [Record(mended(value, exact=options.exact), line)]
     except ValueError as error:
         problems.add(f"line {line}: {error}")
         return []
@@ -191,14 +198,21 @@ def kind_of(value: Any) -> str:
     return names.get(type(value), f"{value!r:.40}")
 
 
-def mended(value: Any, levels: int = _DEEPEST) -> Any:
-    """Return the value with U+FFFD for each single half of a surrogate pair.
+def mended(value: Any, levels: int = _DEEPEST, *, exact: bool = False) -> Any:
+    """Return the value with U+FFFD for each single half of a surrogate pair, and null for NaN.
+
+    Args:
+        value: of JSON.
+        levels: of lists and objects that it may have.
+        exact: whether numbers that are not finite stay.
 
     Raises:
-        ValueError: it has more than `levels` levels of lists and objects.
+        ValueError: it has more levels, or an infinite number.
     """
     if isinstance(value, str):
         return value if value.isascii() else _HALF_A_PAIR.sub("\ufffd", value)
+    if isinstance(value, float):
+        return value if exact else _finite(value)
     if not isinstance(value, (dict, list)):
         return value
     if not levels:
@@ -206,9 +220,16 @@ def mended(value: Any, levels: int = _DEEPEST) -> Any:
     if isinstance(value, dict):
         # One copy of each name for all rows: names are half of a file of short rows.
         return {
-            sys.intern(mended(key, levels)): mended(item, levels - 1) for key, item in value.items()
+            sys.intern(mended(key, levels)): mended(item, levels - 1, exact=exact)
+            for key, item in value.items()
         }
-    return [mended(item, levels - 1) for item in value]
+    return [mended(item, levels - 1, exact=exact) for item in value]
+
+
+def _finite(value: float) -> float | None:
+    if math.isinf(value):
+        raise ValueError("malformed JSON: Infinity is not JSON")
+    return None if math.isnan(value) else value
 
 
 def _values(line: str, number: int, problems: Problems) -> Items:
@@ -296,11 +317,6 @@ def where(error: Exception) -> str:
     return f"{message}; was the file cut off?" if cut else message
 
 
-def _constant(name: str) -> None:
-    if name != "NaN":
-        raise ValueError(f"{name} is not JSON")
-
-
 def refuse_constant(name: str) -> NoReturn:
     """Refuse NaN and Infinity, which JSON does not have."""
     raise ValueError(f"{name} is not JSON")
@@ -315,4 +331,4 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-_ROWS = json.JSONDecoder(parse_constant=_constant, object_pairs_hook=_each_once)
+_ROWS = json.JSONDecoder(object_pairs_hook=_each_once)

@@ -150,7 +150,8 @@ def rows_of_lists(
             'write `header = "yes"` below its path in the recipe if it is, or `header = "no"`: the '
             "columns are then called 1, 2, 3 ...",
         )
-    lists = [(["" if item is None else item for item in row], line) for row, line in rows]
+    # NaN is not equal to itself.
+    lists = [(["" if i is None or i != i else i for i in row], line) for row, line in rows]
     records, left_out = to_fields(lists, options, problems, frozenset())
     notes += left_out
     return [*records]

@@ -220,7 +220,7 @@ def _read(source: ByteSource, kind: str, inner: str, options: Options, first: in
         pairs = read_po(source, options)
         return replace(made, records=pairs.records, notes=pairs.notes)
     if kind in ("parquet", "arrow", "arrow stream"):
-        rows, names, notes = read_columns(source, kind, first)
+        rows, names, notes = read_columns(source, kind, options, first)
         return replace(made, records=rows, label_names=names, notes=notes)
     if kind == "table":
         preferred = SEPARATORS.get(Path(source.name).suffix.lower(), ",")

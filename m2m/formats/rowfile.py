@@ -58,12 +58,15 @@ class Options:
         quotes: what quotation marks in a table do: they surround "fields", belong to the "text", or
             "auto".
         bad_rows: "refuse" or "skip".
+        exact: whether NaN and infinite numbers of JSON, Parquet and Arrow stay, and bytes are
+            written as Python writes them: so `datasets` has them. Otherwise NaN is null.
     """
 
     encoding: str = ""
     header: str | int = "auto"
     quotes: str = "auto"
     bad_rows: str = "refuse"
+    exact: bool = False
 
     def mark(self, sha256: str, inner: str) -> str:
         """Return the hash of a file's bytes, mixed with all that makes other rows of these bytes.

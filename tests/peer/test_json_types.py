@@ -6,6 +6,7 @@ Run as a program, this file records tests/golden/harness/json_types.json.
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -17,6 +18,7 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 pytestmark = [pytest.mark.peer, pytest.mark.filterwarnings("ignore")]
 datasets = pytest.importorskip("datasets", reason="pip install lm-eval")
 
+NAN = math.nan
 GOLDEN = Path(__file__).parent.parent / "golden" / "harness" / "json_types.json"
 
 
@@ -63,6 +65,15 @@ def record() -> None:
         [["2020-01-01"], ["2020-01-02", "2021-01-01"], []],
         [{"d": "2020-01-01", "n": 1}, {"n": 2, "d": "2020-01-02"}],
         [{"d": "2020-01-01"}, {"e": "2020-01-02"}],
+        [1, NAN],
+        [NAN, NAN],
+        ["text", NAN],
+        [True, NAN, None],
+        [[1.5, NAN], []],
+        [[["text"], NAN], []],
+        [{"k": NAN}, {"k": 2}],
+        [{"k": NAN}, {"n": 2}],
+        [math.inf, 1],
     ]
     cases = []
     for column in columns:
