@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from m2m.errors import InputError
 from m2m.evaluate.json_types import nulled, typed_rows
+from m2m.evaluate.set_features import cast
 from m2m.evaluate.task_files import TaskFiles, names
 from m2m.evaluate.task_sets import FORM, SplitFiles, files_of, folder_of, matching
 from m2m.formats.records import Record, read_records
@@ -88,7 +89,9 @@ class TaskData:
         """
         if name not in self._splits:
             found = self._found(name)
-            self._splits[name] = self._read(found.paths, {**found.form, **self._options})
+            rows = self._read(found.paths, {**found.form, **self._options})
+            fields = cast(rows.fields, found.features, rows.name)
+            self._splits[name] = replace(rows, fields=fields)
         return self._splits[name]
 
     def files(self, split: str) -> list[Path]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from m2m.errors import InputError
+from m2m.evaluate.set_features import Features, features_of
 from m2m.evaluate.task_files import TaskFiles
 from m2m.formats.archives import has_rows
 from m2m.formats.yaml import front_matter
@@ -47,10 +48,12 @@ class SplitFiles:
     Attributes:
         paths: in the order of their rows; a folder that `save_to_disk` wrote counts as a file.
         form: settings of tables that the set's card gives.
+        features: the types of columns that it gives.
     """
 
     paths: list[Path]
     form: dict[str, Any] = field(default_factory=dict)
+    features: Features = field(default_factory=dict)
 
 
 def folder_of(path: Path, name: str, roots: Sequence[Path], revision: str = "main") -> Path:
@@ -105,16 +108,19 @@ def files_of(
         return SplitFiles(cached)
     card = _configs(reader, folder)
     if not card:
-        return SplitFiles(_by_name(reader.path, folder, config, split))
+        paths = _by_name(reader.path, folder, config, split)
+        return SplitFiles(paths, features=features_of(reader, folder, config or "default"))
     if config in card or not config:
-        settings = card[config or _default(reader.path, folder, card)]
+        config = config or _default(reader.path, folder, card)
+        settings, features = card[config], features_of(reader, folder, config)
         base = folder / str(settings.get("data_dir") or "")
         form = {key: value for key, value in settings.items() if key in FORM}
         patterns = settings.get("data_files")
         if patterns is None:
-            return SplitFiles(_by_name(reader.path, base, "", split), form)
+            return SplitFiles(_by_name(reader.path, base, "", split), form, features)
         named = _of_split(reader.path, folder, patterns, split)
-        return SplitFiles([f for name in named for f in matching(reader, base, name)], form)
+        paths = [file for name in named for file in matching(reader, base, name)]
+        return SplitFiles(paths, form, features)
     if any(config in file.relative_to(folder).parts for file in _listing(reader.path, folder)):
         return SplitFiles(_by_name(reader.path, folder, config, split))
     raise InputError(

@@ -16,6 +16,7 @@ datasets = pytest.importorskip("datasets", reason="pip install datasets")
 
 from m2m.evaluate.task_data import TaskData  # noqa: E402
 from m2m.evaluate.task_files import TaskFiles  # noqa: E402
+from tests.evaluate import test_set_features  # noqa: E402
 from tests.evaluate.test_task_sets import CARD, put  # noqa: E402
 
 FILES = [
@@ -96,3 +97,12 @@ def test_a_saved_set(tmp_path: Path) -> None:
         assert ours(tmp_path, name, None) == rows[name]["q"][:]
     rows["x"].save_to_disk(str(tmp_path / "one" / "org" / "set"))
     assert ours(tmp_path / "one", "x", None) == rows["x"]["q"][:]
+
+
+def test_types_that_a_card_gives(tmp_path: Path) -> None:
+    test_set_features.put(tmp_path)
+    rows = test_set_features.rows_of(tmp_path, "sw")
+    made = datasets.load_dataset(
+        str(tmp_path / "org/set"), "sw", split="train", cache_dir=str(tmp_path / "cache")
+    )
+    assert [*made] == rows
