@@ -50,7 +50,7 @@ def opened(
         allowed: `allow_leaks`, `anyway` and `rescore`, as `Run` takes them.
     """
     from m2m.cli.console import TerminalProgress, stoppable
-    from m2m.cli.time_left import expect
+    from m2m.cli.time_left import HoursLeft, expect
     from m2m.pipeline.run import Run
     from m2m.pipeline.shares import Share
     from m2m.planning.hours import Within
@@ -68,6 +68,7 @@ def opened(
         with run_lock(folder), stoppable(progress):
             log = Logged(progress, RunFolder(folder).log, warned)
             with _logged(log, command):
+                progress.expected = HoursLeft(hours) if hours else None
                 work = Run(loaded, log, part, hours=Within(original, hours or 0.0), **allowed)
                 if not (hours or part):
                     expect(work, progress, command)

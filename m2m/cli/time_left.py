@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # Stages of a plan that are parts of one stage of a run.
 _PARTS = {"halving": "confirm", "last training": "confirm"}
+_LONG = 400  # steps of all experts: some minutes at least, on any machine and base
 _ORDER = ("train", "search", "confirm", "export")
 
 
@@ -67,10 +68,27 @@ class TimeLeft:
         return f"{command} needs the results of {names}, which is done first"
 
 
+class HoursLeft(TimeLeft):
+    """The rest of the hours that the user gave, counted from now."""
+
+    def __init__(self, hours: float) -> None:
+        super().__init__({})
+        self._hours, self._began = hours, time.monotonic()
+
+    @property
+    def left(self) -> float:
+        """Return the seconds for all that is left."""
+        return max(0.0, self._hours * 3600 - (time.monotonic() - self._began))
+
+    def __str__(self) -> str:
+        return f"{duration(self.left)} of {self._hours:g} hours left for all"
+
+
 def expect(work: Run, progress: TerminalProgress, command: str) -> None:
     """Let the progress show the time that is left, if that is worth a measurement of seconds.
 
-    It is on a terminal, and if other stages come before the one that the user asked for.
+    It is on a terminal, for long trainings, and if other stages come before the one that the user
+    asked for.
     """
     from m2m.errors import Interrupted, M2MError
     from m2m.pipeline.kept import finished_experts
@@ -81,7 +99,8 @@ def expect(work: Run, progress: TerminalProgress, command: str) -> None:
         return
     missing = {*inputs.untrained_names} - {*finished_experts(inputs)}
     early = bool(missing) and command in ("confirm", "export")
-    if not (early or progress.is_terminal):
+    long = len(missing) * inputs.recipe.train.steps >= _LONG
+    if not (early or long or progress.is_terminal):
         return
     try:
         plan = estimated(inputs, progress)

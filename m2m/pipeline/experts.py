@@ -99,8 +99,12 @@ class Tuning:
             )
         return decoder
 
-    def train(self, job: Job) -> Trained:
+    def train(self, job: Job, place: str = "") -> Trained:
         """Train an adapter, or take it from its folder if the same training made it.
+
+        Args:
+            job: the adapter.
+            place: its place among others, for people: "2 of 6".
 
         Raises:
             Interrupted: the user asked to stop; the state is saved.
@@ -118,7 +122,9 @@ class Tuning:
             origin=job.origin(self._base),
             held_out=corpus.held_out,
             callbacks=[
-                ShowProgress(self._progress, f"training {corpus.name}"),
+                ShowProgress(
+                    self._progress, f"training {corpus.name}{f' ({place})' * bool(place)}"
+                ),
                 *loss_files(self._recipe, job.folder),
             ],
         ).run(job.steps, job.state, last=job.last)

@@ -62,11 +62,16 @@ def train_all(inputs: Inputs, jobs: Sequence[Job], progress: Progress) -> list[T
     """
     make_way(inputs, jobs)
     count = workers(inputs.recipe, len(jobs))
+    trained = {job.folder: known for job in jobs if (known := taken(inputs.base, job))}
+    left = [job for job in jobs if job.folder not in trained]
+    if trained and left:
+        progress.note(f"kept {counted(len(trained), 'adapter')}, {len(left)} to train")
     if count == 1:
         tuning = Tuning(inputs.base, inputs.recipe, progress)
-        return [tuning.train(job) for job in jobs]
-    trained = {job.folder: known for job in jobs if (known := taken(inputs.base, job))}
-    if left := [job for job in jobs if job.folder not in trained]:
+        for number, job in enumerate(left, len(trained) + 1):
+            place = f"{number} of {len(jobs)}" if len(jobs) > 1 else ""
+            trained[job.folder] = tuning.train(job, place)
+    elif left:
         portion = divide(inputs, count, len(left))
         left.sort(key=lambda job: -job.steps)  # so that all end at about the same time
         with _pool(inputs.base, portion) as pool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 
@@ -10,7 +11,10 @@ from click.testing import CliRunner
 
 from m2m.cli.console import TerminalProgress
 from m2m.cli.main import cli
-from m2m.cli.time_left import TimeLeft
+from m2m.cli.time_left import HoursLeft, TimeLeft, expect
+from m2m.pipeline.run import Run
+from m2m.progress import Silent
+from m2m.recipe import load_recipe
 from tests.pipeline.scenario import copied, make_scenario
 
 PLANNED = {"train": 100.0, "search": 30.0, "halving": 20.0, "last training": 40.0, "export": 10.0}
@@ -47,6 +51,35 @@ def test_a_plain_stream_has_it_too(capsys: pytest.CaptureFixture[str]) -> None:
     progress.advance(2)
     assert "2/6 datasets" in (shown := capsys.readouterr().err)
     assert shown.rstrip().endswith("for all that is left")
+
+
+def test_with_hours_it_is_their_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    left = HoursLeft(0.5)
+    left.enter("train")
+    now[0] += 300
+    assert str(left) == "25 min 00 s of 0.5 hours left for all"
+    now[0] += 9000
+    assert left.left == 0
+
+
+@pytest.mark.parametrize(
+    ("steps", "estimated"), [(199, False), pytest.param(200, True, marks=pytest.mark.slow)]
+)
+def test_a_long_training_is_estimated_on_a_plain_stream_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int, estimated: bool
+) -> None:
+    recipe = load_recipe(make_scenario(tmp_path))
+    train = dataclasses.replace(recipe.train, steps=steps)
+    names = [each.name for each in recipe.datasets][:2]
+    search = dataclasses.replace(
+        recipe.search, excluded=tuple(d.name for d in recipe.datasets if d.name not in names)
+    )
+    work = Run(dataclasses.replace(recipe, train=train, search=search), Silent())
+    progress = TerminalProgress()
+    expect(work, progress, "run")
+    assert (progress.expected is not None) == estimated
 
 
 @pytest.mark.slow
