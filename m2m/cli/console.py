@@ -222,12 +222,13 @@ def print_table(table: PlainTable) -> None:
     from rich.text import Text
 
     drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
+    widths = _widths(table, console.width)
     for i, head in enumerate(table.heads):
         drawn.add_column(
             Text(one_line(head)),
             justify="right" if head in table.right else "left",
             overflow="fold" if table.fold and not i else "ellipsis",
-            min_width=_least(table, i),
+            width=widths[i],
         )
     for cells, bold, apart in table.rows:
         if apart:
@@ -250,6 +251,24 @@ def _least(table: PlainTable, place: int) -> int:
 
 def _least_width(table: PlainTable) -> int:
     return sum(_least(table, place) for place in range(len(table.heads))) + 3 * len(table.heads)
+
+
+def _widths(table: PlainTable, room: int) -> list[int]:
+    """Return the columns' widths: their texts', or less of the widest ones, never below `_least`.
+
+    rich would shrink columns below that, widen them again, and cut the last column.
+    """
+    from rich.cells import cell_len
+
+    texts = [table.heads, *(cells for cells, _, _ in table.rows)]
+    widths = [
+        max(cell_len(one_line(text)) for text in column) for column in zip(*texts, strict=True)
+    ]
+    least = [_least(table, place) for place in range(len(widths))]
+    while sum(widths) + 3 * len(widths) > room:
+        place = max(range(len(widths)), key=lambda i: widths[i] - least[i])
+        widths[place] -= 1
+    return widths
 
 
 def _print_rows(table: PlainTable) -> None:

@@ -129,8 +129,8 @@ def _without(name: str, own: Entry, parts: tuple[set[int], set[int]], new: NewFi
     made = _copied(name, own, lines | leaks, new) if lines | leaks else own
     if leaks:
         new.notes.append(
-            f"{counted(len(leaks), 'row')} of {_named(own)} ask dev or test questions, too, and "
-            f"are left out of {made.files[0]}"
+            f"left out of {made.files[0]}: {counted(len(leaks), 'row')} of {_named(own)} with dev "
+            "or test questions"
         )
     return made
 

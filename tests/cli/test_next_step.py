@@ -67,6 +67,19 @@ def test_after_a_failure_the_recipe_stands_in_the_hint(tmp_path: Path, finished_
     assert (status, "m2m run RECIPE`" in output) == (1, True)
 
 
+@pytest.mark.parametrize("width", [90, 105, 120, 139, 140])
+def test_the_last_column_is_never_cut(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "stdout_console", lambda: Console(highlight=False, width=width))
+    numbers = ("runs", "base", "score (95 %)", "ahead (95 %)", "wins (95 %)")
+    table = make_table("run", *numbers, "winner", "verdict", right=numbers)
+    scores = ("0.000 (0.000 to 0.056)", "0.008 (0.000 to 0.120)", "-", "-")
+    table.add_row("seed-0 and 2 more seeds", "3", *scores, "copy", "nothing learned")
+    print_table(table)
+    assert {"nothing", "learned", "verdict", "seed-0"} <= {*capsys.readouterr().out.split()}
+
+
 NAMES = ["Kalmomi_na_Hausa_makaranta_2025", "rediyo_kano_labarai_safiya", "sw"]
 
 

@@ -139,7 +139,7 @@ def test_nearly_equal_questions_stay_together_and_leave_all_other_datasets(folde
     assert not held & {row["prompt"].rstrip("?!") for row in train}
     left = {row["prompt"] for row in rows_of(Path("recipe-data") / "b-train.jsonl")}
     assert left == {row["prompt"] for row in other} - {text.upper() for text in held}
-    assert "b.jsonl ask these questions too" in output
+    assert "of b.jsonl with dev or test questions" in output
     assert rows_of(data) == rows
 
 
