@@ -81,7 +81,7 @@ class Entry:
         return (*shaped, *(f"{names}: {word}" for word in words if word))
 
     @property
-    def file_fields(self) -> dict[str, str | int]:
+    def file_fields(self) -> dict[str, Any]:
         """Return the fields of a recipe that say how the files are read."""
         return {key: value for key, value in vars(self.options).items()
                 if value != getattr(PLAIN, key)}  # fmt: skip
@@ -333,7 +333,7 @@ def _load(entry: Entry, mapping: RowMapping, roots: Sequence[Path]) -> None:
         "target", entry.files[0], test=entry.test[0] if entry.test else None,
         dev_aligned=entry.files[1:], test_aligned=entry.test[1:],
         **{each.name: getattr(mapping, each.name) for each in fields(mapping)},
-        **vars(entry.options),
+        **entry.file_fields,
     )  # fmt: skip
     entry.task = load_target(target, "dev", roots)
     if entry.test and entry.test[0].is_file():

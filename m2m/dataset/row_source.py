@@ -78,7 +78,8 @@ class RowSource:
 
 def options_of(section: Any) -> Options:
     """Return how the files of a dataset or a target of a recipe are read."""
-    return Options(**{spec.name: getattr(section, spec.name) for spec in fields(Options)})
+    names = [spec.name for spec in fields(Options) if hasattr(section, spec.name)]
+    return Options(**{name: getattr(section, name) for name in names})
 
 
 def left_out(count: int) -> str:
