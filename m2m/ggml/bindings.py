@@ -26,6 +26,7 @@ void ggml_free(struct ggml_context * ctx);
 size_t ggml_tensor_overhead(void);
 size_t ggml_graph_overhead_custom(size_t size, bool grads);
 size_t ggml_nbytes(const struct ggml_tensor * tensor);
+void * ggml_get_data(const struct ggml_tensor * tensor);
 void ggml_set_input(struct ggml_tensor * tensor);
 void ggml_set_output(struct ggml_tensor * tensor);
 struct ggml_tensor * ggml_new_tensor_2d(struct ggml_context * ctx, enum ggml_type type, int64_t ne0,

@@ -41,7 +41,7 @@ def _yarn(angles: NDArray[np.float64], scaling: RopeScaling) -> NDArray[np.float
     return angles * ((1.0 - ramp) + ramp / scaling.factor)
 
 
-def _amplitude(scaling: RopeScaling | None) -> float:
+def amplitude(scaling: RopeScaling | None) -> float:
     """Return the factor on rotated q and k: YaRN's, `0.1 ln(factor) + 1`, LongRoPE's, else 1."""
     if scaling is None:
         return 1.0
@@ -58,6 +58,13 @@ def _llama3(angles: NDArray[np.float64], scaling: RopeScaling) -> NDArray[np.flo
     return angles * (keep + (1.0 - keep) / scaling.factor)
 
 
+def rotation(config: DecoderConfig, kind: LayerKind) -> tuple[float, RopeScaling | None]:
+    """Return base and scaling of the frequencies of a kind of layer."""
+    if kind.local and config.local_rope_theta is not None:
+        return config.local_rope_theta, None
+    return config.rope_theta, config.rope_scaling
+
+
 def rotary_table(
     config: DecoderConfig, positions: NDArray[np.integer[Any]], kind: LayerKind, dtype: DTypeLike
 ) -> NDArray[np.complexfloating[Any, Any]]:
@@ -66,14 +73,11 @@ def rotary_table(
     The entries of q include the softmax scale, which then costs nothing; if a norm follows, its
     gain includes the scale.
     """
-    theta, scaling = config.rope_theta, config.rope_scaling
-    if kind.local:
-        scaling = None if config.local_rope_theta is not None else scaling
-        theta = config.local_rope_theta or theta
+    theta, scaling = rotation(config, kind)
     turn = np.ones((len(positions), config.head_dim // 2), np.result_type(dtype, np.complex64))
     if kind.rotated:
         angles = np.outer(positions, frequencies(config.rotary_size, theta, scaling))
-        turn[:, : config.rotary_size // 2] = _amplitude(scaling) * np.exp(1j * angles)
+        turn[:, : config.rotary_size // 2] = amplitude(scaling) * np.exp(1j * angles)
     table: NDArray[np.complexfloating[Any, Any]] = np.tile(
         turn, (1, config.num_heads + config.num_kv_heads)
     )

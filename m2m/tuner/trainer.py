@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,10 @@ from m2m.arrays import F32
 from m2m.dataset import Sample, pack_all
 from m2m.errors import InputError, Interrupted, TrainingError
 from m2m.formats.json_values import as_list, as_reals, as_whole, as_wholes
-from m2m.nn.decoder import Decoder
+from m2m.nn.config import Batch, DecoderConfig
 from m2m.nn.lora import LoraPair, init_lora
 from m2m.nn.optim import AdamW, clip_factor, global_norm, learning_rate_factor
+from m2m.nn.thread_pool import ThreadPool
 from m2m.recipe import Train
 from m2m.recipe.fields import ANYTIME
 from m2m.tuner.callbacks import Callback, Step
@@ -44,6 +45,21 @@ Gradients = dict[str, tuple[NDArray[Any], NDArray[Any]]]
 _POWER = 8
 # Number of steps whose mean loss shows a divergence that never became infinite.
 _WINDOW = 5
+
+
+class Model(Protocol):
+    """A frozen base that is trained: m2m.nn's decoder, or m2m.ggml's on a device."""
+
+    config: DecoderConfig
+    pool: ThreadPool
+
+    def loss(self, batch: Batch, lora: Mapping[str, LoraPair]) -> tuple[float, int]:
+        """Return the summed loss in nats and the number of positions."""
+
+    def loss_and_grads(
+        self, batch: Batch, lora: Mapping[str, LoraPair], out: Gradients | None = None
+    ) -> tuple[float, int, Gradients]:
+        """Return loss and positions, and d(sum)/d(A, B) by module, written into `out` if given."""
 
 
 @dataclass
@@ -101,7 +117,7 @@ class Trainer:
 
     def __init__(
         self,
-        decoder: Decoder,
+        decoder: Model,
         samples: Sequence[Sample],
         config: Train,
         *,

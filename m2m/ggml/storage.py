@@ -1,0 +1,118 @@
+"""Tensors that stay on a device between graphs: the frozen base, or adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2m.errors import ResourceError
+from m2m.formats.half import f32_to_bf16, f32_to_f16
+from m2m.ggml import bindings as c
+from m2m.nn.functional import widened
+
+Kind = Literal["f32", "f16", "bf16", "q8_0"]
+_TYPES = {"f32": c.F32, "f16": c.F16, "bf16": c.BF16, "q8_0": c.Q8_0}
+_BLOCK = 32  # values of a block of Q8_0
+_MOST = 1 << 14  # tensors of a store
+_BLOCK_BYTES = 34
+
+
+class Store:
+    """A ggml context with a buffer on a device; tensors are named first, and written at once.
+
+    Args:
+        functions: ggml's.
+        backend: of the device.
+        device: its name, for messages.
+    """
+
+    def __init__(self, functions: c.Functions, backend: int | None, device: str) -> None:
+        self._f, self._backend, self._device = functions, backend, device
+        room = _MOST * functions.tensor_overhead()
+        self._context: int | None = functions.init(c.InitParams(room, None, True))
+        self._buffer: int | None = None
+        self._later: list[tuple[int, Callable[[], NDArray[Any]]]] = []
+
+    def close(self) -> None:
+        """Free buffer and context; twice is safe."""
+        if self._buffer is not None:
+            self._f.backend_buffer_free(self._buffer)
+        if self._context is not None:
+            self._f.free(self._context)
+        self._buffer = self._context = None
+
+    def tensor(self, rows: int, columns: int, kind: Kind = "f32") -> int:
+        """Return a new tensor for a NumPy array (rows, columns)."""
+        tensor: int = self._f.new_tensor_2d(self._context, _TYPES[kind], columns, rows)
+        return tensor
+
+    def matrix(
+        self, weights: Mapping[str, NDArray[Any]], name: str, kind: Kind, turned: bool = False
+    ) -> int:
+        """Return a tensor for a frozen matrix, or for its transpose if `turned`.
+
+        Q8_0 has blocks of 32 values in a row; matrices of other sizes stay in float16.
+        """
+        shape = weights[name].shape
+        rows, columns = reversed(shape) if turned else shape
+        own: Kind = "f16" if kind == "q8_0" and columns % _BLOCK else kind
+        tensor = self.tensor(rows, columns, own)
+
+        def read() -> NDArray[Any]:
+            array = np.asarray(weights[name])
+            return self._stored(array.T if turned else array, own)
+
+        self._later.append((tensor, read))
+        return tensor
+
+    def vector(
+        self, weights: Mapping[str, NDArray[Any]], name: str, offset: float = 0.0, factor: float = 1
+    ) -> int:
+        """Return a float32 tensor for `factor * (values + offset)`."""
+        tensor = self.tensor(1, weights[name].size)
+
+        def read() -> NDArray[Any]:
+            values = np.asarray(widened(np.asarray(weights[name]), np.dtype(np.float32)))
+            return ((values.reshape(1, -1) + offset) * factor).astype(np.float32)
+
+        self._later.append((tensor, read))
+        return tensor
+
+    def write(self) -> None:
+        """Allocate all tensors on the device and write them; ResourceError without the memory."""
+        buffer = self._f.backend_alloc_ctx_tensors(self._context, self._backend)
+        if not buffer:
+            raise ResourceError(
+                f"{self._device} has too little memory for the base model",
+                'use a smaller base, or set device = "cpu" in [limits]',
+            )
+        self._buffer = buffer
+        for tensor, read in self._later:
+            self.put(tensor, read())
+        self._later = []
+
+    def put(self, tensor: int, array: NDArray[Any]) -> None:
+        """Write an array into a tensor of the same type and size."""
+        whole = np.ascontiguousarray(array)
+        if whole.nbytes != self._f.nbytes(tensor):
+            raise ValueError(f"{whole.nbytes} bytes for a tensor of {self._f.nbytes(tensor)}")
+        self._f.backend_tensor_set(tensor, whole.ctypes.data, 0, whole.nbytes)
+
+    def _stored(self, array: NDArray[Any], kind: Kind) -> NDArray[Any]:
+        """Return an array in the type of the device; a 16-bit one of the same type as it is."""
+        if array.dtype == {"f16": np.float16, "bf16": np.uint16}.get(kind):
+            return array
+        wide = np.ascontiguousarray(widened(np.ascontiguousarray(array), np.dtype(np.float32)))
+        if kind == "f32":
+            return wide
+        if kind == "q8_0":
+            rows, columns = wide.shape
+            out = np.empty((rows, columns // _BLOCK * _BLOCK_BYTES), np.uint8)
+            self._f.quantize_chunk(
+                c.Q8_0, wide.ctypes.data, out.ctypes.data, 0, rows, columns, None
+            )
+            return out
+        return f32_to_f16(wide) if kind == "f16" else f32_to_bf16(wide)
