@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ _PLACES = (
     {"long_answer_candidates", "annotations", "question_text"},
     {"long_answer_candidates", "annotations", "question"},
 )
+_MARKED = re.compile(r"\[([^\[\]]+)\](?:\([^()]*\)|\{[^{}]*\})")
 _LONGEST = 1000  # turns of a conversation
 
 
@@ -41,6 +43,20 @@ def unnested(path: Path, records: Sequence[Record]) -> tuple[Sequence[Record], t
             "use the file of TyDi QA's secondary task (GoldP), or one with question, context and "
             "answers",
         )
+    if records and all(_is_intent(record.fields) for record in records):  # of a small chatbot
+        rows = [
+            {"question": pattern, "answers": r.fields["responses"]}
+            for r in records
+            for pattern in r.fields["patterns"]
+        ]
+        note = "each pattern of an intent is a question, and its responses are the answers"
+        return [Record(row, number) for number, row in enumerate(rows, 1)], (note,)
+    if records and any(_has_examples(record.fields) for record in records):
+        every = [_examples(record) for record in records]
+        rows = [row for found in every for row in found]
+        gone = sum(not found for found in every)
+        note = f"{are(gone, 'entry', 'entries')} left out: no examples of an intent"
+        return [Record(row, n) for n, row in enumerate(rows, 1)], (note,) * bool(gone)
     if records and all(_is_tree(record.fields) for record in records):  # OASST's trees
         records = [turn for r in records for turn in _turns(r.fields["prompt"], None, r.line)]
     if records and all(record.fields.keys() >= _TURN for record in records):
@@ -49,6 +65,24 @@ def unnested(path: Path, records: Sequence[Record]) -> tuple[Sequence[Record], t
         below = f"{are(gone, 'turn')} left out: deleted, or an answer to a deleted one"
         return [*_conversations(path, kept)], (below,) * bool(gone)
     return records, ()
+
+
+def _is_intent(fields: Mapping[str, Any]) -> bool:
+    lists = [fields.get(key) for key in ("patterns", "responses")]
+    return all(isinstance(o, list) and all(isinstance(text, str) for text in o) for o in lists)
+
+
+def _has_examples(fields: Mapping[str, Any]) -> bool:
+    """Return whether a row is an intent of Rasa, whose examples are one text."""
+    examples = fields.get("examples")
+    return "intent" in fields and isinstance(examples, str) and examples.lstrip()[:2] == "- "
+
+
+def _examples(record: Record) -> list[dict[str, Any]]:
+    lines = record.fields["examples"].splitlines() if _has_examples(record.fields) else []
+    texts = [line.strip()[1:].strip() for line in lines if line.strip()[:1] == "-"]
+    texts = [_MARKED.sub(r"\1", text) for text in texts]  # [Nairobi](city)
+    return [{"text": text, "intent": record.fields["intent"]} for text in texts]
 
 
 def _is_tree(fields: Mapping[str, Any]) -> bool:

@@ -105,10 +105,14 @@ def encoding_of(begin: bytes, asked: str = "") -> str:
     zeros = [begin[start::2].count(0) for start in (0, 1)]
     if max(zeros) >= max(4, len(begin) // 20) and not min(zeros):
         return "utf-16-le" if zeros[1] else "utf-16-be"
+    few = 20 * begin.count(0) < len(begin)
     raise Fault(
         "has zero bytes, so it is not text",
-        'is it the right file? If it is UTF-16, write `encoding = "utf-16-le"` below its path in '
-        "the recipe",
+        "is it the right file? A program that was cut off may have left them: delete them, and "
+        "look at the rows around them"
+        if few
+        else 'is it the right file? If it is UTF-16, write `encoding = "utf-16-le"` below its path '
+        "in the recipe",
     )
 
 

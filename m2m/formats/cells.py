@@ -65,11 +65,13 @@ def to_fields(
         raise Fault(
             "line 1: expected a header with the names of the columns", "is it the right file?"
         )
+    raw = _with_index(raw, body)
     names = [str(name).strip() for name in raw]
     if options.header == "auto":
         _refuse_titles(rows, filled)
     kept, notes = _with_names(names, body, line)
-    names = _folded(names)
+    names, twice = _apart(_folded(names), kept)
+    notes += twice
     _refuse_twice([names[i] for i in kept], line)
     labels = _label_columns(body, kept, nulls)
     own = [(i, names[i], NO_NULLS if i in labels else nulls) for i in kept]
@@ -89,6 +91,28 @@ def to_fields(
         else:
             good.append(place)
     return made(body if len(good) == len(body) else taken(body, good), record), notes
+
+
+def _with_index(names: Cells, body: Sequence[Row]) -> Cells:
+    """Return the names with an empty one first if R wrote row names, a column without a name."""
+    more = len(names) + 1
+    if body and len(body[0][0]) == more and all(len(cells) == more for cells, _ in body):
+        return ["", *names]
+    return names
+
+
+def _apart(names: list[str], kept: Sequence[int]) -> tuple[list[str], tuple[str, ...]]:
+    """Return the names with a number after one that is there twice, and a note.
+
+    Names that m2m reads are left as they are, to be refused: nobody knows which one is meant.
+    """
+    notes, seen = list[str](), set[str]()
+    for place in kept:
+        if (name := names[place]) in seen and name.lower() not in FIELDS:
+            names[place] = f"{name} 2"
+            notes.append(f"two columns are called {name}: the second is {name} 2")
+        seen.add(name)
+    return names, (*notes[:_MOST_TITLES],)
 
 
 def _label_columns(rows: Sequence[Row], places: Sequence[int], nulls: frozenset[str]) -> set[int]:

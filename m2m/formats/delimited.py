@@ -22,6 +22,7 @@ QUOTES = (
     'or write `quotes = "text"` below the path in the recipe, if all of them belong to the texts; '
     "or save the file as JSONL"
 )
+_ESCAPED = re.compile(r"\\([\"\\])")
 _SEPARATORS = ("\t", ",", ";", "|")
 _FOREIGN = "\uff0c\u060c\uff1b\u061b\u3001\u00a6^~\x1f\x01"  # commas of other scripts, rare signs
 _NAMED = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "|"}
@@ -63,7 +64,7 @@ def read_table(
         literal = _is_literal(lines, separator, options)
         joined = Problems()
         # The first row may be the names of the columns.
-        rows = _rows(lines, separator, literal, joined)
+        rows = _rows(lines, separator, literal, joined, options.quotes == "backslash")
         cells = collected_cells(islice(rows, first + 1) if first else rows)
         for problem in joined:
             if options.bad_rows == "skip":  # nobody knows how many rows would be left out
@@ -169,7 +170,7 @@ def _fits(lines: list[str], sign: str) -> bool:
 
 
 def _rows(
-    lines: Lines, separator: str, literal: bool, problems: Problems
+    lines: Lines, separator: str, literal: bool, problems: Problems, escaped: bool = False
 ) -> Iterator[tuple[Cells, int]]:
     """Yield the cells of each row with its line; rows that marks joined are problems."""
     taken: list[str] = []
@@ -182,7 +183,7 @@ def _rows(
     spaced = _is_spaced(lines, separator)
     number, columns, begun = lines.number, 0, False
     try:
-        for row in _reader(_plain(noted()), separator, literal, spaced):
+        for row in _reader(_plain(noted(), escaped), separator, literal, spaced):
             columns = columns or len(row)
             if len(taken) > 1 and all(_looks_whole(line, columns, separator) for line in taken):
                 place = f"lines {number} to {number + len(taken) - 1}"
@@ -202,13 +203,25 @@ def _rows(
         if "unexpected end" in str(error):
             what = "a quotation mark opens here and is never closed"
             raise Fault(f"line {number}: {what}; {QUOTES}") from None
-        what = f"text after a closing quotation mark ({error})"
+        what = f"text after a closing quotation mark ({error}){_offer(taken, escaped)}"
         raise Fault(f"line {number}: {what}; {QUOTES}") from None
 
 
-def _plain(lines: Iterable[str]) -> Iterator[str]:
-    """Yield lines without the BOM that a second file brings if files are joined."""
-    return (line.removeprefix("\ufeff") for line in lines)
+def _offer(lines: Sequence[str], escaped: bool) -> str:
+    """Return how to read a quotation mark after a backslash, if the lines have one; or ""."""
+    offer = '; write `quotes = "backslash"` below its path if \\" means a quotation mark'
+    return offer if not escaped and any('\\"' in line for line in lines) else ""
+
+
+def _plain(lines: Iterable[str], escaped: bool = False) -> Iterator[str]:
+    """Yield lines without the BOM that a second file brings if files are joined.
+
+    If marks are `escaped`, each \\" is written as "", and two backslashes as one.
+    """
+    plain = (line.removeprefix("\ufeff") for line in lines)
+    if not escaped:
+        return plain
+    return (_ESCAPED.sub(lambda m: '""' if m[1] == '"' else "\\", line) for line in plain)
 
 
 def _reader(lines: Iterator[str], separator: str, literal: bool, spaced: bool) -> Any:

@@ -6,6 +6,7 @@ Lines are read one at a time, and the rows of a large file are not held in memor
 
 from __future__ import annotations
 
+import ast
 import json
 import math
 import re
@@ -25,6 +26,7 @@ _JSON_SPACE = " \t\r\n"
 _SPACES = re.compile(f"[{_JSON_SPACE}]*")
 _DEEPEST = 100  # levels of lists and objects in a row; more would exceed Python's own limit
 _HALF_A_PAIR = re.compile("[\ud800-\udfff]")
+_LONGEST_PYTHON = 4 << 20  # characters of a file; Python's parser takes 100 times as much memory
 _PYTHON = re.compile(r"[\[(]?\s*\{\s*'")
 Told = tuple[Problems, list[str]]  # rows that are wrong, and notes about columns
 Items = Iterator[tuple[Any, int]]  # values with the line on which each begins
@@ -88,9 +90,7 @@ def _read(
         values = _line_values(chain([(first, number)], lines), problems)
         return _by_line(values, inner, options, told, most)
     if _PYTHON.match(first.lstrip()):
-        raise Fault(
-            "this is Python, not JSON: its texts are in single quotes", "write it with json.dumps"
-        )
+        return _python([*before, first, *((line or "") for line, _ in lines)], inner, options, told)
     text = "\n".join([*before, first, *((line or "") for line, _ in lines)])
     if text.lstrip(_JSON_SPACE)[:1] == "[":
         return _shaped([([*islice(_array(text), most or None)], 1)], inner, options, told)
@@ -102,6 +102,33 @@ def _read(
         for value, at in _line_values(again, problems)
         for row in _row(value, at, options, problems)
     ]
+
+
+def _python(lines: Sequence[str], inner: str, options: Options, told: Told) -> list[Record]:
+    """Read rows that Python printed, as `{'prompt': ...}` on each line or in a list.
+
+    Raises:
+        Fault: they are no plain values, or long.
+    """
+    if sum(map(len, lines)) < _LONGEST_PYTHON:
+        whole = _literal("\n".join(lines))
+        if isinstance(whole, list):
+            rows = [(value, number) for number, value in enumerate(whole, 1)]
+            return _shaped([(rows, 1)], inner, options, told)
+        found = [(_literal(line), n) for n, line in enumerate(lines, 1) if line.strip()]
+        if all(isinstance(value, dict) for value, _ in found):
+            return _shaped(found, inner, options, told)
+    raise Fault(
+        "this is Python, not JSON: its texts are in single quotes", "write it with json.dumps"
+    )
+
+
+def _literal(text: str) -> Any:
+    """Return the value that Python's literals write; None for none."""
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        return None
 
 
 def _is_one_value(text: str) -> bool:

@@ -11,7 +11,19 @@ from m2m.formats.rowfile import Fault, Options, Record
 
 # Names that programs give to the list with the rows.
 _INSIDE = {"data", "rows", "examples", "items", "records", "instances", "samples", "entries"}
-_INSIDE |= {"dataset", "datasets", "questions", "results", "sentences", "documents"}
+_INSIDE |= {
+    "dataset",
+    "datasets",
+    "questions",
+    "results",
+    "sentences",
+    "documents",
+    "faq",
+    "faqs",
+    "intents",
+    "nlu",
+}
+_FEWEST_WORDS = 20  # texts of an object that is a list of words, or of a program's texts
 _SPLITS = {"train", "training", "test", "validation", "valid", "val", "dev", "eval"}
 NumberedRows = list[tuple[Any, int]]
 
@@ -53,6 +65,8 @@ def rows_of_object(value: dict[str, Any], line: int, inner: str) -> NumberedRows
     named = [key for key in inside if key.lower() in _INSIDE | _SPLITS]
     if not FIELDS & value.keys() and (len(inside) == len(value) > 1 or named):
         return _only(named or inside, value, line)
+    if kinds == {str} and len(value) >= _FEWEST_WORDS and not FIELDS & value.keys():
+        return _counted([{"key": key, "value": text} for key, text in value.items()])  # a list
     return [(value, line)]
 
 

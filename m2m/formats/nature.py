@@ -44,13 +44,12 @@ _JSON = {".jsonl", ".json", ".ndjson", ".jsonlines", ".ldjson", ".jsonl5", ".geo
 TABLES = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".psv": "|"}
 SEPARATORS = {**TABLES, ".txt": "\t", ".text": "\t"}
 _TEXTS = {".txt", ".text"}
+_NAMED = {**dict.fromkeys(TABLES, "table"), ".yaml": "yaml", ".yml": "yaml"}
 _TOKENS = {".conll", ".conllu", ".conllup", ".conll2003", ".iob", ".iob2", ".bio"}
 _NOT_ROWS = {
     ".md": ("Markdown", "save its text as a .txt file, without the marks"),
     ".rst": ("a document", "save its text as a .txt file"),
     ".tex": ("a document", "save its text as a .txt file"),
-    ".yaml": ("YAML", "save its rows as JSONL"),
-    ".yml": ("YAML", "save its rows as JSONL"),
     ".toml": ("TOML", "save its rows as JSONL"),
     ".ini": ("settings", "give a file of rows"),
     ".py": ("a Python program, which m2m never runs", "run it yourself, and give m2m its output"),
@@ -60,8 +59,8 @@ _NOT_ROWS = {
     ".vtt": ("subtitles", "write each text on a line of a .txt file"),
 }
 _KNOWN = (
-    "m2m reads .jsonl, .json, .csv, .tsv, .txt, .parquet, .arrow, .xlsx, .xls, .ods, .po, .tmx and "
-    ".xlf, also as .gz, .bz2, .xz, .zst or .zip"
+    "m2m reads .jsonl, .json, .yaml, .csv, .tsv, .txt, .parquet, .arrow, .xlsx, .xls, .ods, .po, "
+    ".tmx and .xlf, also as .gz, .bz2, .xz, .zst or .zip"
 )
 
 
@@ -75,7 +74,7 @@ def kind_of(name: str, begin: bytes, options: Options) -> str:
 
     Returns:
         "gzip", "bzip2", "xz", "zstd", "zip", "workbook", "parquet", "arrow", "arrow stream",
-        "json", "table", "text", "po" or "xml".
+        "json", "table", "text", "yaml", "po" or "xml".
 
     Raises:
         Fault: it has no rows; names the real kind of the file and the next step.
@@ -136,8 +135,8 @@ def _text(ending: str, text: str, name: str) -> str:
         return "json"
     if ending in _NOT_ROWS:
         raise Fault(f"this is {_NOT_ROWS[ending][0]}", _NOT_ROWS[ending][1])
-    if ending in TABLES:
-        return "table"
+    if ending in _NAMED:
+        return _NAMED[ending]
     if ending in _TEXTS:
         return "table" if _is_table(lines) else "text"
     if _HEADER.fullmatch(lines[0].strip()) if lines else False:

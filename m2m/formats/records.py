@@ -32,6 +32,7 @@ from m2m.formats.rowfile import (
 from m2m.formats.sheets import read_sheet
 from m2m.formats.spooled import is_spooled
 from m2m.formats.translation_files import read_po, read_xml
+from m2m.formats.yaml import LARGEST, parse_yaml
 from m2m.opening import JSON, ROWS, Text, read_text, refuse_many, stream
 from m2m.places import place_of
 
@@ -208,6 +209,8 @@ def _read(source: ByteSource, kind: str, inner: str, options: Options, first: in
         rows = read_json(source, inner, options, problems, told, first)
         rows = rows if is_spooled(rows) else numbered(rows)
         return replace(made, records=rows, notes=tuple(told))
+    if kind == "yaml":
+        return replace(made, records=_yaml_rows(source, inner, options, problems))
     if kind == "workbook":
         rows, notes = read_sheet(source.rest(), inner, options, problems)
         return replace(made, records=rows, notes=notes)
@@ -229,6 +232,23 @@ def _read(source: ByteSource, kind: str, inner: str, options: Options, first: in
         return replace(made, records=rows, notes=notes)
     text = whole_text(source, options.encoding)
     return replace(made, text=text, records=[*_lines(text)])
+
+
+def _yaml_rows(
+    source: ByteSource, inner: str, options: Options, problems: Problems
+) -> Sequence[Record]:
+    """Read the rows of a small YAML file, which is a list, or an object with one."""
+    text = whole_text(source, options.encoding)
+    if len(text) > LARGEST:
+        raise Fault(f"this is YAML of more than {LARGEST:,} characters", "save its rows as JSONL")
+    try:
+        value = json.dumps(parse_yaml(text, source.name), ensure_ascii=False)
+    except InputError as error:
+        raise Fault(error.message.partition(":")[2], error.hint or "correct the file") from None
+    except TypeError:  # a date, or a tag
+        raise Fault("has values that are not plain: dates or tags", "put them in quotes") from None
+    again = ByteSource(source.name, [value.encode("utf-8")])
+    return read_json(again, inner, replace(options, encoding=""), problems, [])
 
 
 def _lines(text: str) -> Iterator[Record]:

@@ -55,8 +55,8 @@ class Options:
         encoding: of a text file, such as "cp1252"; "": UTF-8, or UTF-16 if the bytes show it.
         header: whether the first row of a table names the columns: "yes", "no", or "auto"; or the
             number of the line that names them.
-        quotes: what quotation marks in a table do: they surround "fields", belong to the "text", or
-            "auto".
+        quotes: what quotation marks in a table do: they surround "fields", also with \" for one
+            inside ("backslash"), belong to the "text", or "auto".
         bad_rows: "refuse" or "skip".
         exact: whether NaN and infinite numbers of JSON, Parquet and Arrow stay, and bytes are
             written as Python writes them: so `datasets` has them. Otherwise NaN is null.

@@ -106,8 +106,9 @@ def _header() -> Any:
 
 
 def _quotes() -> Any:
-    text = "quotation marks in a table are around fields, or belong to the text"
-    return _later("auto", text, choices=("auto", "fields", "text"))
+    text = 'quotation marks in a table are around fields (backslash: \\" is one inside), or belong '
+    text += "to the text"
+    return _later("auto", text, choices=("auto", "fields", "backslash", "text"))
 
 
 def _bad_rows() -> Any:

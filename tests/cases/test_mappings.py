@@ -441,8 +441,13 @@ def test_a_conversation_tree_trains_every_answer_once(tmp_path: Path) -> None:
 
 def test_init_writes_each_wording_once_and_asks_what_it_cannot_know(tmp_path: Path) -> None:
     model = str(pico_model(tmp_path / "pico"))
-    rows = [{"text": f"t{i}", "label": i % 2} for i in range(4)]
-    data, dev = (write_jsonl(tmp_path / f"{name}.jsonl", rows) for name in ("data", "dev"))
+    words = {"data": ["mto mrefu", "ziwa kubwa", "mlima", "bahari"],
+             "dev": ["paka mweusi", "mbwa wangu", "kuku", "ng'ombe"]}  # fmt: skip
+    data, dev = (
+        write_jsonl(tmp_path / f"{name}.jsonl",
+                    [{"text": text, "label": i % 2} for i, text in enumerate(texts)])
+        for name, texts in words.items()
+    )  # fmt: skip
     out = tmp_path / "r.toml"
     started = start_recipe(Wanted(out, (data,), (dev,), model=model, template="plain"))
     assert len(started.questions) == 2

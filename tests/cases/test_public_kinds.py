@@ -353,6 +353,32 @@ def test_rows_that_a_tool_marks_as_bad_are_left_out_and_named(tmp_path: Path, ki
     assert note in " ".join(entry.notes)
 
 
+RASA = """version: "3.1"
+nlu:
+- intent: salamu
+  examples: |
+    - habari ya [leo](siku)
+    - hujambo
+- regex: nambari
+  examples: |
+    - [0-9]+
+"""
+INTENTS = {"intents": [{"tag": "a", "patterns": [S[0], S[1]], "responses": E[:2]},
+                       {"tag": "b", "patterns": [], "responses": E}]}  # fmt: skip
+
+
+def test_intents_of_small_chatbots_become_a_row_for_each_example(tmp_path: Path) -> None:
+    (tmp_path / "nlu.yml").write_text(RASA, encoding="utf-8")
+    entry = dataset_entry((tmp_path / "nlu.yml",))
+    assert [row.sides for row in entry.rows] == [
+        ("habari ya leo", "salamu"), ("hujambo", "salamu")]  # fmt: skip
+    assert "1 entry is left out" in " ".join(entry.notes)
+    (tmp_path / "a.json").write_text(json.dumps(INTENTS), encoding="utf-8")
+    entry = dataset_entry((tmp_path / "a.json",))
+    assert [row.sides for row in entry.rows] == [(S[0], E[0]), (S[1], E[0])]
+    assert "the first is trained on" in " ".join(entry.notes)
+
+
 def test_two_people_who_disagree_and_marked_spans_are_a_question(tmp_path: Path) -> None:
     two = [{"data": {"text": s}, "annotations": [mark(False, "chanya"), mark(False, TONES[i])]}
            for i, s in enumerate(S)]  # fmt: skip

@@ -87,6 +87,22 @@ def test_one_row_is_a_row(tmp_path: Path, row: dict[str, Any], indent: int | Non
     assert read(tmp_path / "a.json", json.dumps(row, indent=indent)) == [row]
 
 
+def test_rows_that_python_or_yaml_wrote_are_read(tmp_path: Path) -> None:
+    lines = "".join(f"{row!r}\n" for row in ROWS)
+    inside = "rows:\n" + "".join(f"- {json.dumps(row)}\n" for row in ROWS)
+    texts = {"a.jsonl": lines, "a.json": repr(ROWS), "a.yaml": json.dumps(ROWS), "b.yml": inside}
+    for name, text in texts.items():
+        assert read(tmp_path / name, text) == ROWS
+    assert "dates or tags" in refused(tmp_path / "c.yaml", "- {prompt: a, day: 2024-01-01}\n")
+    assert "c.yaml:3: " in refused(tmp_path / "c.yaml", "- a: 1\n- [\n")
+
+
+def test_an_object_of_many_texts_is_a_list_of_words(tmp_path: Path) -> None:
+    words = {f"neno {n}": f"word {n}" for n in range(20)}
+    assert read(tmp_path / "a.json", json.dumps(words)) == [
+        {"key": key, "value": value} for key, value in words.items()]  # fmt: skip
+
+
 def test_several_lists_are_a_question_that_the_path_answers(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     text = json.dumps({"train": ROWS, "test": ROWS[:1]})
@@ -116,7 +132,7 @@ def test_lists_without_names_are_a_question(tmp_path: Path) -> None:
             '{"prompt": ["a", "b"], "completion": ["c"]}',
             "different lengths: prompt 2, completion 1",
         ),
-        ("{'prompt': 'a'}\n{'prompt': 'b'}\n", "Python, not JSON"),
+        ("{'prompt': 'a'}\n{'prompt': f()}\n", "Python, not JSON"),
         ('{"a": 1}\n{"a": 2} {"b"\n', "line 2: malformed JSON"),
         ('{"a": 1}\n{"a": 2}, {"a": 3}\n', "line 2: malformed JSON: Extra data"),
         ('{\n"a": 1}\n{"a": \n', "line 3: malformed JSON"),

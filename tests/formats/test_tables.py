@@ -139,10 +139,38 @@ def test_a_table_without_names_has_numbers(tmp_path: Path) -> None:
     assert rows == [{"1": "kitabu", "2": "book"}, {"1": "mti", "2": "tree"}]
 
 
+def test_columns_of_one_name_and_row_names_of_r(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    assert read(path, "text,notes,notes\na,b,c\n") == [{"text": "a", "notes": "b", "notes 2": "c"}]
+    assert "second is notes 2" in rows_text(path).notes[0]
+    assert read(path, '"text","label"\n"1","a","x"\n"2","b","y"\n') == [
+        {"text": "a", "label": "x"}, {"text": "b", "label": "y"}]  # fmt: skip
+    assert "only counts the rows" in rows_text(path).notes[0]
+
+
+@given(st.lists(st.tuples(*[st.text('ab",\\', max_size=6)] * 2), min_size=1, max_size=4))
+def test_marks_after_a_backslash_are_read_as_python_reads_them(rows: list[tuple[str, str]]) -> None:
+    file = io.StringIO(newline="")
+    writer = csv.writer(file, quoting=csv.QUOTE_ALL, escapechar="\\", doublequote=False)
+    writer.writerows([("prompt", "completion"), *((f"{a}x", f"{b}x") for a, b in rows)])
+    lines, problems = Lines(ByteSource("a.csv", [file.getvalue().encode()])), Problems()
+    records, _ = read_table(lines, ",", Options(quotes="backslash"), problems)
+    expected = [*csv.reader(io.StringIO(file.getvalue()), escapechar="\\", doublequote=False)][1:]
+    assert [[*record.fields.values()] for record in records] == expected
+    assert not problems
+
+
+def test_a_mark_after_a_backslash_is_offered(tmp_path: Path) -> None:
+    text = 'prompt,completion\n"Sema \\"habari\\", rafiki","Hi"\n'
+    assert 'quotes = "backslash"' in refused(tmp_path / "a.csv", text)
+    assert read(tmp_path / "a.csv", text, quotes="backslash") == [
+        {"prompt": 'Sema "habari", rafiki', "completion": "Hi"}]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("prompt,completion,notes,notes\na,b,c,d\n", "two columns called 'notes'"),
+        ("prompt,completion,prompt\na,b,c\n", "two columns called 'prompt'"),
         ("prompt,completion,\na,b,\nc,d,e\n", "column 3 has no name, and line 3 has 'e'"),
         (",prompt,completion\n7,a,b\n7,c,d\n", "column 1 has no name"),
         ("a;b|c\n1;2|3\n4;5|6\n", "by semicolons or by |"),
