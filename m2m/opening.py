@@ -375,3 +375,13 @@ def _decoded(path: Path, data: bytes) -> str:
         raise InputError(
             f"{path}:{line}: byte {data[offset]:#04x} is not UTF-8", "save the file as UTF-8"
         ) from error
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 (hex) of a file's bytes.
+
+    Raises:
+        InputError: the file cannot be opened, see `open_file`.
+    """
+    with open_file(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from m2m.formats.digest import file_sha256
+from m2m.opening import file_sha256
 
 settings.register_profile("quick", max_examples=40, deadline=None)
 settings.load_profile("quick")

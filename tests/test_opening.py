@@ -17,11 +17,11 @@ import pytest
 import m2m
 from m2m import opening
 from m2m.errors import InputError
-from m2m.formats.digest import file_sha256
 from m2m.formats.gguf import GGUFFile
 from m2m.formats.journal import Journal
 from m2m.formats.records import read_object, read_records
 from m2m.formats.safetensors import SafetensorsFile
+from m2m.opening import file_sha256
 from m2m.recipe import load_recipe
 from m2m.store import run_lock
 from tests.sources import tree

@@ -38,12 +38,11 @@ from m2m.checkpoint.model_source import ModelSource
 from m2m.checkpoint.names import gguf_rules
 from m2m.errors import InputError, LimitError, LlamaError
 from m2m.formats.atomic import atomic_folder, write_json
-from m2m.formats.digest import file_sha256
 from m2m.formats.disk import check_room
 from m2m.formats.gguf import GGMLQuantizationType, GGUFTensorSpec, GGUFValue, write_gguf
 from m2m.formats.safetensors import TensorSpec, packed
 from m2m.nn.config import stays_wide
-from m2m.opening import copy_file
+from m2m.opening import copy_file, file_sha256
 from m2m.tokenizer.cautions import safe_name
 
 _FILE_TYPES = {"F16": 1, "BF16": 32}  # enum llama_ftype, llama.h

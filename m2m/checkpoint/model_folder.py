@@ -17,10 +17,10 @@ from m2m.checkpoint.hf_config import config_from_json
 from m2m.checkpoint.known import advice
 from m2m.errors import InputError, Problems
 from m2m.formats.atomic import remove_folder, write_json
-from m2m.formats.digest import file_sha256
 from m2m.formats.gguf import GGUFFile
 from m2m.formats.records import read_object
 from m2m.nn.config import DecoderConfig
+from m2m.opening import file_sha256
 from m2m.tokenizer import Formatter, Tokenizer
 from m2m.tokenizer.cautions import vocabulary_cautions
 

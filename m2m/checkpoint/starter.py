@@ -9,8 +9,7 @@ from pathlib import Path
 
 from m2m.checkpoint.known import advice
 from m2m.errors import InputError
-from m2m.formats.digest import file_sha256
-from m2m.opening import SETTINGS, read_text
+from m2m.opening import SETTINGS, file_sha256, read_text
 
 FETCH = "fetch it with `scripts/fetch-starter`"
 _PART = r"-\d{5}-of-\d{5}$"  # name of one part of a split GGUF model

@@ -46,6 +46,7 @@ def result(as_data: Any, as_json: bool, table: Callable[[], None], then: str = "
 
 def models(infos: Sequence[ModelInfo], as_json: bool) -> None:
     """Print the models of this machine."""
+    from m2m.formats.json_fields import plain
 
     def show() -> None:
         table = make_table("name", "architecture", "parameters", "dtype", "size", "licence")
@@ -63,7 +64,7 @@ def models(infos: Sequence[ModelInfo], as_json: bool) -> None:
 
     fields = ("name", "path", "architecture", "parameters", "dtype", "bytes", "licence")
     as_data = [
-        {**{f: _plain(getattr(i, f)) for f in fields}, "warnings": list(i.warnings)} for i in infos
+        {**{f: plain(getattr(i, f)) for f in fields}, "warnings": list(i.warnings)} for i in infos
     ]
     result(as_data, as_json, show)
 
@@ -330,7 +331,3 @@ def _value(measured: Mapping[str, float] | None, digits: int = 3) -> str:
     from m2m.evaluate.score import Score
 
     return Score.from_json(measured).text(digits) if measured else "-"
-
-
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, int | float | str | None) else str(value)

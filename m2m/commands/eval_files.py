@@ -7,7 +7,6 @@ A folder for each model gets `results_DATE.json` and, for each task, `samples_TA
 from __future__ import annotations
 
 import datetime
-import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 from m2m import __version__
 from m2m.commands.eval import Comparison, Evaluated
-from m2m.commands.eval_groups import GroupResult
+from m2m.commands.eval_groups import GroupResult, row_of
 from m2m.evaluate.harness import SEED
 from m2m.evaluate.harness_results import generation_options
 from m2m.evaluate.harness_samples import cumulative_hash, sample_rows
@@ -126,14 +125,8 @@ def _of_groups(summary: Mapping[str, Any], groups: Sequence[GroupResult]) -> dic
 
 def _values(name: str, result: Evaluated) -> dict[str, Any]:
     """Return the values and their standard errors by the harness's names."""
-    values: dict[str, Any] = {"name": name, "alias": name, "sample_len": len(result.scores)}
-    if result.task.harness:
-        values["alias"] = result.task.harness.keys.get("task_alias") or name
-    for each in result.reported:
-        error = each.score.stderr
-        values[each.key] = each.score.value
-        values[f"{each.name}_stderr,{each.filter}"] = error if math.isfinite(error) else "N/A"
-    return values
+    keys = result.task.harness.keys if result.task.harness else {}
+    return {"name": name, "alias": keys.get("task_alias") or name, **row_of(result)}
 
 
 def _config(name: str, result: Evaluated) -> dict[str, Any]:

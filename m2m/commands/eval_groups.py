@@ -112,12 +112,12 @@ def group_results(groups: Sequence[Group], results: Sequence[Evaluated]) -> list
     made = []
     for model in dict.fromkeys(result.model for result in results):
         own = [result for result in results if result.model == model]
-        table = {result.task.name: _row(result) for result in own if result.task.harness}
+        table = {result.task.name: row_of(result) for result in own if result.task.harness}
         made += [GroupResult(model, group, aggregated(group, table)) for group in groups]
     return made
 
 
-def _row(result: Evaluated) -> dict[str, Any]:
+def row_of(result: Evaluated) -> dict[str, Any]:
     """Return a task's numbers as the harness's results have them."""
     row: dict[str, Any] = {"sample_len": len(result.scores)}
     for each in result.reported:

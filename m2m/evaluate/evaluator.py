@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from m2m.arrays import F64
 from m2m.dataset.examples import Example
@@ -17,7 +19,6 @@ from m2m.evaluate.prompts import Prompter
 from m2m.evaluate.same import groups, question_keys
 from m2m.evaluate.scores import Scores, padded
 from m2m.evaluate.tasks import Task, contrasted, requests
-from m2m.evaluate.windows import cut_windows, rolling
 from m2m.llamacpp.generate import Completed, complete
 from m2m.llamacpp.model import LlamaModel
 from m2m.llamacpp.scoring import Request, score, score_text
@@ -244,3 +245,62 @@ def _context_bytes(formatter: Formatter, first: int) -> int:
     """Return the bytes of a text's first token, which is not predicted; 0 if it is a BOS."""
     tokenizer = formatter.tokenizer
     return 0 if first == tokenizer.bos_id else len(tokenizer.token_bytes(first))
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """The requests of n windows: the first half is context, the rest is predicted.
+
+    Attributes:
+        bytes: (n, 1) UTF-8 bytes that are predicted.
+    """
+
+    requests: list[Request]
+    bytes: NDArray[np.float64]
+
+
+def cut_windows(task: Task, formatter: Formatter) -> Windows:
+    """Return the windows of a task that is one text (llama.cpp, tools/perplexity/perplexity.cpp).
+
+    They follow each other without overlap; the rest at the end does not count. In a window of
+    n tokens those after place n / 2 are predicted, n - n / 2 - 1 of them, so that each has half a
+    window of context. If the model begins texts with a BOS, it takes the place of every window's
+    first token.
+
+    Raises:
+        InputError: the text does not fill two windows.
+    """
+    (example,) = task.examples
+    tokenizer, size = formatter.tokenizer, task.form.window
+    ids = formatter.text_ids(example.answer)
+    if len(ids) < 2 * size:
+        raise InputError(
+            f"{task.path}: {len(ids)} tokens are less than two windows of {size}",
+            f"set window to {len(ids) // 2} or less, or give more text",
+        )
+    requests, sizes = [], []
+    first = size // 2 + 1
+    for start in range(0, len(ids) // size * size, size):
+        window = ids[start : start + size]
+        if tokenizer.adds_bos and tokenizer.bos_id is not None:
+            window = [tokenizer.bos_id, *window[1:]]
+        requests.append(Request(window[:first], [window[first:]]))
+        sizes.append([float(sum(len(tokenizer.token_bytes(i)) for i in window[first:]))])
+    return Windows(requests, np.array(sizes))
+
+
+def rolling(text: Request, size: int) -> Iterator[Request]:
+    """Yield the windows of a text of a task file (`get_rolling_token_windows`, context_len 1).
+
+    The model reads at most `size` tokens of a window and predicts as many. The last window is
+    filled up with the tokens before it.
+
+    Args:
+        text: the first token, which is not predicted, and all others as one continuation.
+        size: of a window: tokens of the model's context.
+    """
+    (ids,) = text.continuations
+    yield Request(text.prompt, [ids[:size]])
+    for start in range(size, len(ids), size):
+        end = min(start + size, len(ids))
+        yield Request(ids[end - size - 1 : start], [ids[start:end]])

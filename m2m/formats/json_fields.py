@@ -74,6 +74,7 @@ class JsonFields:
             value = plain(getattr(self, name))
             for mark in marks:
                 value = round(value, mark.digits) if isinstance(mark, Rounded) else value
+                value = None if mark is or_unknown and math.isnan(value) else value
             written |= value if "inline" in marks else {key: value}
         return written
 

@@ -1,4 +1,4 @@
-"""Merge methods: pure functions from one projection's experts to one delta.
+"""Merge methods: pure functions from one projection's experts to one delta, each under its name.
 
 A method gets the experts' LoRA pairs of one weight, their mixture weights, the recipe's `[merge]`
 and a random generator for this weight. It returns the merged delta (out, in) in the experts' dtype,
@@ -20,46 +20,29 @@ from numpy.typing import NDArray
 
 from m2m.errors import InputError
 from m2m.nn.lora import LoraPair, concat_pairs, lora_delta
-from m2m.recipe import Merge
+from m2m.recipe import MERGE_METHODS, Merge
 
 Delta = NDArray[np.floating]
 Pairs = Sequence[LoraPair]
 Weights = Sequence[float]
 Random = np.random.Generator
 Method = Callable[[Pairs, Weights, Merge, Random], Delta | LoraPair]
-METHODS: dict[str, Method] = {}
 
 _PARALLEL = 1e-3  # sine of the angle below which the chord replaces the arc
 
 
-def merge_method(name: str) -> Callable[[Method], Method]:
-    """Register a merge method under a name that must be new."""
-
-    def register(method: Method) -> Method:
-        if name in METHODS:
-            raise ValueError(f"the merge method {name!r} is registered twice")
-        METHODS[name] = method
-        return method
-
-    return register
-
-
 def find_method(name: str) -> Method:
-    """Return the method with that name.
+    """Return the function of this module with the name of a merge method.
 
     Raises:
         InputError: no method has that name.
     """
-    try:
-        return METHODS[name]
-    except KeyError:
-        raise InputError(
-            f"unknown merge method {name!r}", f"known are {', '.join(METHODS)}"
-        ) from None
+    if name not in MERGE_METHODS:
+        raise InputError(f"unknown merge method {name!r}", f"known are {', '.join(MERGE_METHODS)}")
+    method: Method = globals()[name]
+    return method
 
 
-@merge_method("task_arithmetic")
-@merge_method("linear")
 def linear(pairs: Pairs, weights: Weights, options: Merge, rng: Random) -> LoraPair:
     """Return the weighted sum of the deltas, sum_i w_i * scale_i * B_i @ A_i.
 
@@ -72,7 +55,9 @@ def linear(pairs: Pairs, weights: Weights, options: Merge, rng: Random) -> LoraP
     return concat_pairs(pairs, weights)
 
 
-@merge_method("ties")
+task_arithmetic = linear
+
+
 def ties(pairs: Pairs, weights: Weights, options: Merge, rng: Random) -> Delta:
     """Trim to the largest values, elect signs, and return the mean of the values that agree.
 
@@ -81,19 +66,16 @@ def ties(pairs: Pairs, weights: Weights, options: Merge, rng: Random) -> Delta:
     return _agreed([_band(lora_delta(pair), options.density) for pair in pairs], weights)
 
 
-@merge_method("dare_linear")
 def dare_linear(pairs: Pairs, weights: Weights, options: Merge, rng: Random) -> Delta:
     """Drop values at random, divide the rest by `density`, sum (DARE, arXiv 2311.03099)."""
     return _total((_thinned(lora_delta(pair), options.density, rng) for pair in pairs), weights)
 
 
-@merge_method("dare_ties")
 def dare_ties(pairs: Pairs, weights: Weights, options: Merge, rng: Random) -> Delta:
     """Drop values at random as DARE does (arXiv 2311.03099), then elect signs as TIES does."""
     return _agreed([_thinned(lora_delta(pair), options.density, rng) for pair in pairs], weights)
 
 
-@merge_method("della")
 def della(pairs: Pairs, weights: Weights, options: Merge, rng: Random) -> Delta:
     """Drop values at random but keep large ones more often, elect signs (DELLA, arXiv 2406.11617).
 
@@ -108,7 +90,6 @@ def della(pairs: Pairs, weights: Weights, options: Merge, rng: Random) -> Delta:
     return _agreed(thinned, weights)
 
 
-@merge_method("breadcrumbs")
 def breadcrumbs(pairs: Pairs, weights: Weights, options: Merge, rng: Random) -> Delta:
     """Drop the smallest values and the largest, sum the rest (Model Breadcrumbs, arXiv 2312.06795).
 
@@ -118,7 +99,6 @@ def breadcrumbs(pairs: Pairs, weights: Weights, options: Merge, rng: Random) -> 
     return _total(parts, weights)
 
 
-@merge_method("slerp")
 def slerp(pairs: Pairs, weights: Weights, options: Merge, rng: Random) -> Delta:
     """Return a point on the arc between two deltas (Shoemake 1985, doi 10.1145/325165.325242).
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from m2m.errors import InputError
-from m2m.mix.no_search import NoSearch
 from m2m.mix.scoreboard import Objective
 from m2m.mix.space import Space
-from m2m.mix.strategy import Setup, Strategy
+from m2m.mix.strategy import Ask, Cost, Setup, Strategy
+from m2m.mix.trial import Trial
 from m2m.recipe import Search
 from m2m.recipe.strategies import AUTO, NONE, STRATEGIES
 
@@ -52,3 +52,31 @@ def _automatic(space: Space) -> str:
         if not most or len(space.names) <= most or space.most <= 1 << most:
             return name
     raise AssertionError("the list has a strategy for every space")
+
+
+class NoSearch(Strategy):
+    """Asks for nothing and costs nothing."""
+
+    name = NONE
+
+    def __init__(self, setup: Setup) -> None:
+        self.candidates = 0
+
+    def cost(self) -> Cost:
+        """Return no cost."""
+        return Cost()
+
+    def least_budget(self) -> float:
+        """Return no budget."""
+        return 0.0
+
+    def certain(self) -> list[Ask]:
+        """Return no asks."""
+        return []
+
+    def ask(self) -> list[Ask]:
+        """Return no asks."""
+        return []
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        """Do nothing."""

@@ -97,6 +97,14 @@ def _dots(x: Array, y: Array) -> Array:
     return np.asarray(np.matmul(x[:, None, :], y[:, :, None])[:, 0])
 
 
+def _inverse_size(values: Array, eps: float, out: Array) -> Array:
+    """Return `(mean_c values^2 + eps) ** -0.5`, written to out, (rows, 1)."""
+    np.multiply(_dots(values, values), 1.0 / values.shape[1], out=out)
+    out += eps
+    np.sqrt(out, out=out)
+    return np.reciprocal(out, out=out)
+
+
 def rms_norm(x: Array, eps: float, out: Array, residual: Array | None = None) -> Array:
     """Write `out = x * inv` with `inv = (mean_c x^2 + eps) ** -0.5`; return inv, (T, 1).
 
@@ -109,22 +117,24 @@ def rms_norm(x: Array, eps: float, out: Array, residual: Array | None = None) ->
         values = x[part]
         if residual is not None:
             values += residual[part]
-        scale = inv[part]
-        np.multiply(_dots(values, values), 1.0 / width, out=scale)
-        scale += eps
-        np.sqrt(scale, out=scale)
-        np.reciprocal(scale, out=scale)
-        np.multiply(values, scale, out=out[part])
+        np.multiply(values, _inverse_size(values, eps, inv[part]), out=out[part])
     return inv
 
 
-def rms_norm_backward(dout: Array, out: Array, inv: Array, dx: Array) -> None:
-    """Add `inv * (dout - out * mean_c(dout * out))` to dx, (T, C); overwrites dout, (T, C)."""
+def rms_norm_backward(
+    dout: Array, out: Array, inv: Array, dx: Array, *, centred: bool = False
+) -> None:
+    """Add `inv * (dout - out * mean_c(dout * out))` to dx, (T, C); overwrites dout, (T, C).
+
+    With `centred` the mean of dout is subtracted too, as `layer_norm` does with its input's.
+    """
     rows, width = dout.shape
     for part in blocks(rows, width):
         grad, values = dout[part], out[part]
         mean = _dots(grad, values)
         mean *= 1.0 / width
+        if centred:
+            grad -= grad.mean(axis=1, keepdims=True)
         grad -= values * mean
         grad *= inv[part]
         dx[part] += grad
@@ -142,26 +152,13 @@ def layer_norm(x: Array, eps: float, out: Array, residual: Array | None = None) 
         if residual is not None:
             values += residual[part]
         np.subtract(values, values.mean(axis=1, keepdims=True), out=centred)
-        scale = inv[part]
-        np.multiply(_dots(centred, centred), 1.0 / width, out=scale)
-        scale += eps
-        np.sqrt(scale, out=scale)
-        np.reciprocal(scale, out=scale)
-        centred *= scale
+        centred *= _inverse_size(centred, eps, inv[part])
     return inv
 
 
 def layer_norm_backward(dout: Array, out: Array, inv: Array, dx: Array) -> None:
     """Add `inv * (dout - mean_c dout - out * mean_c(dout * out))` to dx; overwrites dout."""
-    rows, width = dout.shape
-    for part in blocks(rows, width):
-        grad, values = dout[part], out[part]
-        mean = _dots(grad, values)
-        mean *= 1.0 / width
-        grad -= grad.mean(axis=1, keepdims=True)
-        grad -= values * mean
-        grad *= inv[part]
-        dx[part] += grad
+    rms_norm_backward(dout, out, inv, dx, centred=True)
 
 
 NORMS = {"rms": (rms_norm, rms_norm_backward), "layer": (layer_norm, layer_norm_backward)}

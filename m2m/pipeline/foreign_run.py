@@ -19,12 +19,11 @@ from m2m.adapter import CONFIG, OWN, WEIGHTS, check_adapter
 from m2m.checkpoint import BaseModel
 from m2m.counted import counted
 from m2m.errors import InputError, Problems
-from m2m.formats.digest import file_sha256
 from m2m.formats.disk import in_words
 from m2m.formats.json_values import as_text
 from m2m.formats.records import read_object
 from m2m.formats.safetensors import SafetensorsFile
-from m2m.opening import copy_file
+from m2m.opening import copy_file, file_sha256
 from m2m.recipe.data_fields import NAME
 from m2m.results.folder import RECIPE, RunFolder, parsed
 from m2m.results.settings import checked_settings

@@ -15,7 +15,7 @@ from m2m.formats.json_text import json_text
 from m2m.formats.records import read_object
 from m2m.llamacpp.model import build_info
 from m2m.pipeline.inputs import Inputs
-from m2m.recipe import SECTIONS, as_json
+from m2m.recipe.whole import recipe_json
 from m2m.results.folder import RANKING, RECIPE
 
 
@@ -37,10 +37,7 @@ def resolved(inputs: Inputs) -> dict[str, Any]:
         **versions(),
         "recipe": str(recipe.path),
         **({"overrides": dict(recipe.overrides)} if recipe.overrides else {}),
-        # A section whose fields are all newer than older runs is left out at its defaults.
-        **{name: plain for name in SECTIONS if (plain := as_json(getattr(recipe, name)))},
-        "datasets": [as_json(dataset) for dataset in recipe.datasets],
-        "targets": [as_json(target) for target in recipe.targets],
+        **recipe_json(recipe),
         "inputs": {
             "base": {
                 "name": info.name,

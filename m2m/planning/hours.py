@@ -28,8 +28,9 @@ from m2m.planning.cuts import (
 from m2m.planning.split import RESERVE, Split
 from m2m.planning.until import LAST_PART
 from m2m.progress import Progress
-from m2m.recipe import LISTS, SECTIONS, Recipe, as_json
+from m2m.recipe import Recipe
 from m2m.recipe.fields import UNTIL
+from m2m.recipe.whole import recipe_json
 from m2m.results.folder import RunFolder
 from m2m.store import fingerprint
 
@@ -119,9 +120,7 @@ def _all_trained(inputs: Inputs) -> bool:
 
 
 def _mark(recipe: Recipe, hours: float) -> str:
-    sections = {name: plain for name in SECTIONS if (plain := as_json(getattr(recipe, name)))}
-    lists = {name: [as_json(entry) for entry in getattr(recipe, name)] for name in LISTS}
-    return fingerprint(hours=hours, **sections, **lists)
+    return fingerprint(hours=hours, **recipe_json(recipe))
 
 
 def decide(inputs: Inputs, rates: Rates, hours: float) -> dict[str, Any]:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-from m2m.recipe.declare import needed, optional
 
 METRICS = (
     "auto",
@@ -37,6 +35,16 @@ METRICS = (
 STYLES = ("auto", "chat", "plain", "raw")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")  # BCP 47: sw, swh, zh-Hant
+
+
+def optional(default: Any, text: str, **rules: Any) -> Any:
+    """Declare a field with default, help and rules for its value (`choices`, `low`, `high`)."""
+    return field(default=default, metadata={"help": text, **rules})
+
+
+def needed(text: str, **rules: Any) -> Any:
+    """Declare a field without a default."""
+    return field(metadata={"help": text, **rules})
 
 
 def _later(default: Any, text: str, **rules: Any) -> Any:

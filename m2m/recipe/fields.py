@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from m2m.recipe.declare import needed, optional
+from m2m.recipe.data_fields import needed, optional
 from m2m.recipe.strategies import AUTO, NAMES, budget_help, for_any_weights, strategy_help
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

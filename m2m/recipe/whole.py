@@ -152,6 +152,18 @@ def as_json(section: Any, *, whole: bool = False) -> dict[str, Any]:
     return {key: _plain(value) for key, value in plain.items()}
 
 
+def recipe_json(recipe: Recipe, *, whole: bool = False) -> dict[str, Any]:
+    """Return a recipe's sections, datasets and targets; see `as_json`.
+
+    A section whose fields are all newer than older runs is left out at its defaults.
+    """
+    sections = {name: as_json(getattr(recipe, name), whole=whole) for name in SECTIONS}
+    lists = {
+        name: [as_json(entry, whole=whole) for entry in getattr(recipe, name)] for name in LISTS
+    }
+    return {name: section for name, section in sections.items() if section} | lists
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple) and value and isinstance(value[0], Path):
         return [str(path) for path in value]

@@ -48,16 +48,15 @@ def ranking_chart(ranking: Ranking, names: Sequence[str]) -> Markup:
     left = first + _COLUMN * len(names) + 6
     values = [v for p in places for v in p.ci95]
     base = ranking.base_score
-    x = scale([*values, base if base is not None else values[0]], left, left + _PLOT)
+    x = scale([*values, base], left, left + _PLOT)
     gap = _gap(places)
     rows = [header + ROW * (i + 0.5) + (12 if gap is not None and i >= gap else 0)
             for i in range(len(places))]  # fmt: skip
     bottom = rows[-1] + ROW * 0.7
     marks: list[Markup] = [*axis_below(x, bottom, f"{ranking.metric} on dev", header)]
     marks += [_heading(first + _COLUMN * i, header - 6, name) for i, name in enumerate(names)]
-    if base is not None:
-        marks += [line(x(base), header, x(base), bottom, "reference"),
-                  text(x(base), header - 6, "base", "tick", text_anchor="middle")]  # fmt: skip
+    marks += [line(x(base), header, x(base), bottom, "reference"),
+              text(x(base), header - 6, "base", "tick", text_anchor="middle")]  # fmt: skip
     marks += [_place(place, y, x, names, first) for place, y in zip(places, rows, strict=True)]
     if gap is not None:
         left_out = f"{counted(len(ranking.places) - TOP - BOTTOM, 'mixture')} between"
@@ -118,10 +117,9 @@ def overview_chart(ranking: Ranking) -> Markup:
     upper = [(x(p.rank), y(p.ci95[1])) for p in places]
     lower = [(x(p.rank), y(p.ci95[0])) for p in reversed(places)]
     marks.append(path([*upper, *lower], "band", close=True))
-    if ranking.base_score is not None:
-        at = y(ranking.base_score)
-        marks += [line(left, at, width - 12, at, "reference"),
-                  text(left + 5, at - 5, "base", "tick")]  # fmt: skip
+    at = y(ranking.base_score)
+    marks += [line(left, at, width - 12, at, "reference"),
+              text(left + 5, at - 5, "base", "tick")]  # fmt: skip
     marks.append(path([(x(p.rank), y(p.score)) for p in places], "curve"))
     tied = [p for p in places if p.tied_with_best]
     marks += [dot(x(p.rank), y(p.score), 2.6, "present") for p in tied]

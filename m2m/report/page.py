@@ -8,6 +8,7 @@ from typing import Any
 
 from m2m.counted import counted, millions
 from m2m.evaluate.same import in_words
+from m2m.formats.json_fields import plain
 from m2m.progress import duration
 from m2m.recipe import LISTS, SECTIONS
 from m2m.recipe.new_recipe import toml_value
@@ -262,13 +263,9 @@ def _fields(section: str, table: Mapping[str, Any]) -> list[tuple[str, bool]]:
     unused = {name for name in either if not table.get(name)}
     unused |= {"steps"} if table.get("epochs") else set()
     return [
-        (f"{name} = {toml_value(value)}", _plain(defaults.get(name)) != _plain(value))
+        (f"{name} = {toml_value(value)}", plain(defaults.get(name)) != plain(value))
         for name, value in table.items()
         if value is not None
         and name not in unused
-        and (value not in ("", []) or _plain(defaults.get(name)) != value)
+        and (value not in ("", []) or plain(defaults.get(name)) != value)
     ]
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from m2m.formats.json_fields import JsonFields
-from m2m.recipe import LISTS, SECTIONS, Recipe, as_json
+from m2m.recipe import Recipe
+from m2m.recipe.whole import recipe_json
 from m2m.results.confirmation import Confirmation
 from m2m.results.export import Exported
 from m2m.results.folder import RANKING
@@ -126,22 +127,13 @@ def line(
             "overrides": dict(loaded.overrides),
             "folder": str(loaded.folder),
             "seed": {name: getattr(loaded, name).seed for name in _SEEDED},
-            "settings": settings(loaded),
+            "settings": recipe_json(loaded, whole=True),
         }
     if result is not None:
         values |= result.as_json()
         values["winner_ahead"] = _ahead(result)
         values["warnings"] = list(dict.fromkeys([*warnings, *result.warnings]))
     return values
-
-
-def settings(recipe: Recipe) -> dict[str, Any]:
-    """Return a recipe's sections, datasets and targets with all defaults."""
-    sections = {name: as_json(getattr(recipe, name), whole=True) for name in SECTIONS}
-    lists = {
-        name: [as_json(entry, whole=True) for entry in getattr(recipe, name)] for name in LISTS
-    }
-    return sections | lists
 
 
 def _ahead(result: RunResult) -> list[dict[str, Any]] | None:

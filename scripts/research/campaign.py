@@ -35,11 +35,11 @@ import m2m
 from m2m.errors import InputError, Problems
 from m2m.evaluate.scores import Scores
 from m2m.formats.atomic import write_json
-from m2m.formats.digest import file_sha256
 from m2m.formats.journal import Journal
 from m2m.llamacpp.model import build_info
 from m2m.mix.mixture import BASE, Mixture, subsets
 from m2m.mix.study import Study
+from m2m.opening import file_sha256
 from m2m.pipeline.experts import Job
 from m2m.pipeline.finetunes import DEV, TEST, mixed_corpus, open_judge
 from m2m.pipeline.inputs import Inputs, read_inputs

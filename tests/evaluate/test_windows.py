@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 
 from m2m.errors import InputError
-from m2m.evaluate.evaluator import Evaluator
+from m2m.evaluate.evaluator import Evaluator, rolling
 from m2m.evaluate.harness_results import reported
 from m2m.evaluate.metrics import measure_all
 from m2m.evaluate.scores import Scores
 from m2m.evaluate.targets import load_target
-from m2m.evaluate.windows import rolling
 from m2m.formats.gguf import GGUFFile, GGUFValue
 from m2m.llamacpp.model import LlamaModel
 from m2m.llamacpp.scoring import Request, log_normalizer
