@@ -38,6 +38,7 @@ class Split(Marked):
         listed = ", ".join(f"{value} ({count:,})" for value, count in counts.most_common())
         hint = "".join(f"to use one split alone, {line}; " for line in some[:1])
         hint += "".join(f"or {line}; " for line in some[1:])
+        hint += "`test_where` picks those of `test`, if it is the same file; " * (len(some) > 1)
         InputError.__init__(
             self,
             f"{path}: the column {choice[0][0]} says that these rows belong to several splits: "

@@ -39,6 +39,7 @@ _READING = (
     *_FILE,
     "text",
     "where",
+    "test_where",
     "like",
     "shots",
     "shots_from",
@@ -79,7 +80,7 @@ def load_target(
     options = options_of(target)
     read = functools.cache(functools.partial(open_source, options=options))
     reading, doubt = _reading(target, read)
-    task = load_task(read(target.files(part)), reading)
+    task = load_task(read(target.files(part)), _picking(target, part, reading))
     if doubt and task.answers:
         raise doubt
     if target.answers != "auto" and not task.answers:
@@ -195,13 +196,21 @@ def _reading(target: Target, read: Read) -> tuple[RowMapping, InputError | None]
     mapping = RowMapping.of(target)
     shots = (target.shots_from,) if target.shots_from else ()
     parts = []
-    for files in dict.fromkeys([target.files("dev"), target.files("test"), shots]):
+    every = [(target.files("dev"), "dev"), (target.files("test"), "test"), (shots, "dev")]
+    for files, part in dict.fromkeys(every):
         if files and files[0].suffix.lower() not in SUFFIXES:
             with suppress(InputError):  # `load_task` gives the reason
                 source = read(files)
-                parts.append((source.path, picked(source.path, source.records, mapping)))
+                own = _picking(target, part, mapping)
+                parts.append((source.path, picked(source.path, source.records, own)))
     chosen, doubt = decided(parts, mapping)
     return replace(mapping, answers=chosen), doubt
+
+
+def _picking(target: Target, part: str, mapping: RowMapping) -> RowMapping:
+    """Return a mapping with the rows that are picked for a part."""
+    where = target.test_where if part == "test" and target.test_where else mapping.where
+    return replace(mapping, where=where)
 
 
 def _form(target: Target, reading: RowMapping, read: Read) -> Form:
@@ -224,7 +233,8 @@ def _pool(target: Target, reading: RowMapping, read: Read) -> tuple[Example, ...
     source = load_task(read(files), reading)
     if source.kind == "text":
         raise InputError(f"{source.path}: texts are not solved examples", "name rows with answers")
-    test = load_task(read(target.files("test")), reading).examples if target.test else ()
+    asked = _picking(target, "test", reading)
+    test = load_task(read(target.files("test")), asked).examples if target.test else ()
     barred = {normalize(example.prompt) for example in test}
     return tuple(example for example in source.examples if normalize(example.prompt) not in barred)
 

@@ -245,6 +245,9 @@ class Target:
     messages: str = _messages()
     labels: tuple[tuple[str, str], ...] = _labels()
     where: tuple[tuple[str, tuple[str, ...]], ...] = _where()
+    test_where: tuple[tuple[str, tuple[str, ...]], ...] = _later(
+        (), "the same for `test`, in place of `where`, if one file has both parts", table="where"
+    )
     like: str = _like()
     encoding: str = _encoding()
     header: str | int = _header()

@@ -15,7 +15,9 @@ from m2m.dataset.rows import load_dataset
 from m2m.dataset.splits import Split
 from m2m.dataset.templates import word_key
 from m2m.errors import InputError
+from m2m.evaluate.targets import load_target
 from m2m.evaluate.tasks import load_task
+from m2m.recipe import load_recipe
 from tests.tiny import write_jsonl
 
 # The column, and its value in each row; the first is the one to train on, the last the test's.
@@ -126,3 +128,27 @@ def test_init_offers_the_line_for_a_table_of_texts_and_labels(tmp_path: Path) ->
     entry = dataset_entry((path,), first)
     assert entry.read is not None
     assert len(entry.read.rows) == 8
+
+
+def test_one_file_with_both_parts_is_a_target_by_two_picks(tmp_path: Path) -> None:
+    made = [
+        {"question": f"{word} {n}?", "choices": [f"a{n}", f"b{n}"], "answer": n % 2, "set": word}
+        for word in ("train", "dev", "test") for n in range(4)
+    ]  # fmt: skip
+    write_jsonl(tmp_path / "d.jsonl", made)
+    path = tmp_path / "r.toml"
+    path.write_text(
+        '[base]\nmodel = "x"\n[[datasets]]\nname = "d"\npath = "d.jsonl"\n'
+        'where = { set = "train" }\n'
+        '[[targets]]\nname = "t"\ndev = "d.jsonl"\ntest = "d.jsonl"\nshots = 1\n'
+        'where = { set = "dev" }\ntest_where = { set = "test" }\n',
+        encoding="utf-8",
+    )
+    (target,) = load_recipe(path).targets
+    for part in ("dev", "test"):
+        task = load_target(target, part)
+        assert [example.prompt for example in task.examples] == [f"{part} {n}?" for n in range(4)]
+        assert {example.prompt[:3] for example in task.form.pool} == {"dev"}
+    with pytest.raises(Split, match="belong to several splits") as caught:
+        load_task(tmp_path / "d.jsonl")
+    assert "test_where" in (caught.value.hint or "")
