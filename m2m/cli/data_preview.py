@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 FILE = click.Path(path_type=Path)
 _BEGIN, _END = ">>>", "<<<"  # round the part that is trained on or scored
 _LONGEST = 1200  # characters of a piece
+_HEAD = 3  # lines that are not repeated
 _MOST = 20  # problems of a file
 
 
@@ -91,24 +93,39 @@ def preview(
 
 def show_previews(found: list[Preview]) -> None:
     """Print the rows of each file, with marks round the part that is trained on."""
+    is_cut = False
     for number, each in enumerate(found):
         if number:
             say("")
         say(f"{each.file}: {each.part}, {each.format}, {counted(each.rows, 'row')}")
         for line in filter(None, (each.mapping, each.reading)):
             say(f"  {line}")
+        before = ""  # the row above begins so: a file shows its system prompt once
         for shown in each.shown:
             say(f"line {shown.line}")
-            _show_row(shown, each.part)
+            first = shown.pieces[0].text if shown.pieces else ""
+            head, before = _head(first, before), first
+            is_cut = is_cut or bool(head)
+            _show_row(shown, each.part, head)
         for problem in each.problems[:_MOST]:
             say(f"! {problem}")
         if (more := len(each.problems) - _MOST) > 0:
             say(f"! and {more:,} more")
         say_questions(each.questions, each.lines)
+    if is_cut:
+        say("", "[...]: begins as the row above")
     word = {"dataset": "trained on", "target": "the right answer, which is scored"}
     parts = dict.fromkeys(each.part for each in found)
     say("")
     say(f"{_BEGIN} {_END}: " + "; ".join(f"of a {part} {word[part]}" for part in parts))
+
+
+def _head(text: str, before: str) -> str:
+    """Return the lines with which a text begins as the one above, if they are many; else ""."""
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(text, before, strict=False))
+    shared = text[: sum(1 for _ in same)]
+    head = shared[: shared.rfind("\n") + 1]
+    return head if head.count("\n") >= _HEAD else ""
 
 
 def say_questions(questions: Sequence[str], lines: Sequence[str]) -> None:
@@ -122,15 +139,15 @@ def say_questions(questions: Sequence[str], lines: Sequence[str]) -> None:
             say(f"  {line}")
 
 
-def _show_row(shown: ShownRow, part: str) -> None:
+def _show_row(shown: ShownRow, part: str, head: str) -> None:
     from m2m.cli.console import say_pieces
 
     if shown.problem:
         say(f"  ! {shown.problem}")
         return
     pieces: list[tuple[str, bool]] = []
-    for piece in shown.pieces:
-        body = piece.text
+    for number, piece in enumerate(shown.pieces):
+        body = piece.text if number or not head else f"[...]\n{piece.text[len(head) :]}"
         if len(body) > _LONGEST:
             body = f"{body[:_LONGEST]}... ({counted(len(body) - _LONGEST, 'more character')})"
         marked = [(_BEGIN, False), (body, True), (_END, False)]

@@ -231,10 +231,10 @@ def _check(started: Started) -> None:
     for name, one in faults[:_FAULTS]:
         say(f"Check: {name}: {one.message}", err=True)
     if faults:
-        more = f" (and {len(faults) - _FAULTS} more)" if len(faults) > _FAULTS else ""
+        most = f" ({_FAULTS} are shown above)" if len(faults) > _FAULTS else ""
         say(
-            f"{counted(len(faults), 'thing')} to look at{more}: `m2m data check {started.recipe}` "
-            "shows the lines",
+            f"{counted(len(faults), 'thing')} to look at{most}: `m2m data check {started.recipe}` "
+            "shows all with their lines",
             err=True,
         )
 

@@ -57,6 +57,9 @@ class Commands(click.Group):
         except click.ClickException as error:
             error.message = visible(error.message)  # type: ignore[misc]
             raise
+        except click.Abort:  # Ctrl-C or the end of the input at a question
+            say("", "Stopped at a question. Run it again to answer it.", err=True)
+            ctx.exit(130)
         except Interrupted as error:
             _say(error)
             ctx.exit(130)
@@ -83,9 +86,9 @@ def cli() -> None:
     """Find out which datasets to fine-tune a small language model on, before you fine-tune.
 
     \b
-    The main job:   m2m run recipe.toml
-    Its steps:      m2m train, search, confirm, export, report
-    Trust it?       m2m validate recipe.toml
+    The main job:    m2m run recipe.toml
+    Its steps:       m2m train, search, confirm, export, report
+    Its reliability: m2m validate recipe.toml
     """
 
 

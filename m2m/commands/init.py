@@ -17,8 +17,10 @@ from m2m.commands.init_lines import answer_lines
 from m2m.commands.init_rows import Entry, written_fields
 from m2m.counted import counted
 from m2m.dataset import encode
+from m2m.dataset.normal_form import disagreement, form_of
 from m2m.errors import InputError
 from m2m.escaping import one_line
+from m2m.evaluate.normalised import task_texts
 from m2m.formats.atomic import write_text
 from m2m.opening import refuse_outside
 from m2m.pipeline.inputs import make_formatter, model_folders
@@ -135,9 +137,12 @@ def _written(
     lists = _lists(wanted.out, datasets, files, new.remarks)
     named = any((root / wanted.model).is_dir() for root in model_folders(wanted.out))
     model = wanted.model if wanted.model and named else _name(base, wanted.out)
-    text = recipe_text(
-        {"base": {"model": model, "template": template}, "train": train}, lists, full=wanted.full
-    )
+    written = _two_forms(datasets, files.aims)
+    sections = {"base": {"model": model, "template": template}, "train": train}
+    if written:
+        sections["data"] = {"normalise": "NFC"}
+        long.append(f'{written} So the recipe has normalise = "NFC"')
+    text = recipe_text(sections, lists, full=wanted.full)
     write_text(wanted.out, text)
     questions = [question for entry in every for question in entry.questions]
     outside = _outside(
@@ -186,6 +191,15 @@ def _lengths(
     notes.append(f"{longest_row}: max_length and batch_tokens are raised")
     limit = min(longest, most)
     return {"batch_tokens": limit, "max_length": limit}, notes
+
+
+def _two_forms(datasets: Mapping[str, Entry], aims: Sequence[Entry]) -> str:
+    """Say if the files write the same letters in different Unicode normal forms; else ""."""
+    forms = {name: form_of(row.plain_text for row in own.rows) for name, own in datasets.items()}
+    for aim in aims:
+        for part, task in (("dev", aim.task), ("test", aim.test_task)):
+            forms |= {f"{aim.files[0].name} ({part})": form_of(task_texts(task))} if task else {}
+    return disagreement(forms)
 
 
 def _lists(

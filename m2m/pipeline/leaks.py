@@ -206,8 +206,8 @@ def refuse_leaks(leaks: Sequence[Leak], recipe: Path) -> None:
     problems.raise_if_any(
         InputError,
         "rows that are also dev or test questions (the model would see the answers)",
-        f"delete these rows (`m2m data check {recipe}` lists them), or add `--allow-leaks` to go "
-        "on all the same",
+        f"`m2m data clean {recipe} --out clean` writes copies without these rows (`m2m data check` "
+        "lists them); or add `--allow-leaks` to go on all the same",
     )
 
 

@@ -222,7 +222,8 @@ class Run:
             raise InputError(
                 f"not exported, because of the verdict ({self.confirm().verdict.kind}): "
                 f"{self.confirm().verdict.sentence}",
-                "add `--anyway` to export it all the same; its name and its card will say so",
+                "add `--anyway` (in Python: `anyway=True`) to export it all the same; its name and "
+                "its card will say so",
             )
         return self._exported
 

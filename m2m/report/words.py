@@ -298,6 +298,8 @@ def _questions(facts: Facts) -> Iterator[str]:
     ranking = facts.ranking
     if ranking is None or len(ranking.places) < 2 or not ranking.places[1].tied_with_best:
         return
+    if UNKNOWN in ranking.verdicts.values():
+        return  # nothing was learned, so nothing is to be separated
     first, second = ranking.places[:2]
     needed = questions_needed(second.behind, ranking.different)
     names = f"{first.mixture.label} from {second.mixture.label}"

@@ -61,7 +61,7 @@ def test_a_leak_stops_every_command_before_it_trains(recipe: Path, command: str,
     assert found.exit_code == 1
     assert "2 rows of copy (lines 33, 34)" in found.stderr
     assert "--allow-leaks" in found.stderr
-    assert f"m2m data check {recipe}" in found.stderr
+    assert f"m2m data clean {recipe} --out" in found.stderr
     assert not (load_recipe(recipe).folder / "adapters").exists()
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import sys
+import unicodedata
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -442,6 +443,38 @@ def test_each_sheet_of_a_table_can_be_a_dataset(
     assert [(each.name, each.text) for each in datasets] == [
         ("Tambayoyi", ""), ("Kasidu", "{labari}"),
     ]  # fmt: skip
+
+
+def test_files_in_two_normal_forms_get_one(folder: Path) -> None:
+    for form in ("NFC", "NFD"):
+        rows = [
+            {
+                key: unicodedata.normalize(form, f"{form} {word}é")
+                for key in ("prompt", "completion")
+            }
+            for word in WORDS
+        ]
+        write_jsonl(folder / f"{form}.jsonl", rows)
+    status, output = init("NFC.jsonl", "NFD.jsonl", "--rows", "2")
+    assert status == 0, output
+    assert "NFD in NFD" in output
+    assert load_recipe(Path("recipe.toml")).data.normalise == "NFC"
+    Path("recipe.toml").unlink()
+    (folder / "recipe-data").rename(folder / "before")
+    assert init("NFC.jsonl", "--rows", "0")[0] == 0
+    assert "[data]" not in Path("recipe.toml").read_text(encoding="utf-8")
+
+
+def test_a_system_prompt_is_shown_once_for_each_file(folder: Path) -> None:
+    system = "Jibu kwa ufupi.\nUsiandike zaidi.\nTumia Kiswahili."
+    rows = [{"system": system, "prompt": f"Swali {w}?", "completion": w[::-1]} for w in WORDS]
+    for name in ("a", "b"):
+        write_jsonl(folder / f"{name}.jsonl", [{**r, "prompt": name + r["prompt"]} for r in rows])
+    status, output = init("a.jsonl", "b.jsonl", "--rows", "3")
+    assert status == 0, output
+    assert output.count("Usiandike") == 3, "of two datasets and the target"
+    assert output.count("\n  [...]\n") == 6
+    assert all(word in output for word in ("aSwali", "bSwali"))
 
 
 def test_questions_of_the_user_are_in_no_dataset(folder: Path) -> None:
