@@ -118,6 +118,8 @@ def pico_weights(seed: int = 0, config: DecoderConfig | None = None) -> dict[str
     for name, shape in config.weight_shapes().items():
         centre, spread = (gain, 0.1) if "norm" in name else (0.0, (shape or (1,))[-1] ** -0.5)
         values = np.asarray(centre + spread * rng.standard_normal(shape))
+        if "norm" in name and config.norm_offset and config.norm == "layer":  # exact in GGUF too
+            values = np.round(values * 4096.0) / 4096.0
         if "linear_attn.norm" in name:
             values += config.norm_offset
         if name.endswith("decay.weight"):

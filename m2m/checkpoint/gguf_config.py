@@ -28,7 +28,7 @@ from m2m.nn.config import DecoderConfig, RopeScaling
 from m2m.nn.rope import frequencies
 
 # Llama 3.1 and later have the first; other makers used the rest in the same formula.
-_WITH_BIAS = ("attn_q", "attn_output", "ffn_gate")
+_WITH_BIAS = ("attn_q", "attn_output", "ffn_up")
 _YARN_LOG = "rope.scaling.yarn_log_multiplier"
 ORIGINAL = "m2m.original_context_length"
 _LLAMA3_CONTEXTS = (8192, 1024, 2048, 4096, 16384, 32768, 65536, 131072)

@@ -35,7 +35,7 @@ from m2m.nn.config import DecoderConfig
 _BY_MODEL_TYPE = {kind: family for family in FAMILIES.values() for kind in family.model_types}
 _SPELLINGS = {k: spelling for f in FAMILIES.values() for k, spelling in f.spellings.items()}
 _BY_MODEL_TYPE |= {kind: family for family in FAMILIES.values() for kind in family.spellings}
-_ACTIVATIONS = {"silu": "silu", "gelu_tanh": "gelu_pytorch_tanh", "xielu": "xielu"}
+_ACTIVATIONS = {"gelu_tanh": "gelu_pytorch_tanh"} | {x: x for x in ("silu", "relu2", "xielu")}
 _BIASES = ("attention_bias", "mlp_bias")
 _PARTIAL = "partial_rotary_factor"
 _FLAGS = {"sliding_attention": True, "full_attention": False}

@@ -102,7 +102,8 @@ class Rules:
         else:
             whole = self._rows_to_file(names[0], read(names[0]))
         rule = self._places[names[0]].rule
-        whole = whole + np.float32(rule.shift) if rule.shift else whole
+        if rule.shift and stored.endswith(".weight"):
+            whole = whole + np.float32(rule.shift)
         whole = np.log(-whole) if rule.logarithm else whole
         whole = whole.reshape(self.shapes[stored]) if rule.stacked else whole
         whole = whole[:, None] if rule.channels else whole
@@ -118,7 +119,7 @@ class Rules:
         if rule.tiled == "columns":
             rows = np.ascontiguousarray(rows[:, self._tiles(name, rows.shape[1]).argsort()])
         rows = -np.exp(rows) if rule.logarithm else rows
-        return rows - np.float32(rule.shift) if rule.shift else rows
+        return rows - np.float32(rule.shift) if rule.shift and name.endswith(".weight") else rows
 
     def map_shape(self, stored: str) -> tuple[int, ...]:
         """Return (out, in) of a stored map."""

@@ -24,7 +24,7 @@ class Stored:
         name: its name in the file, without the layer's prefix and without ".weight".
         heads: the attribute of DecoderConfig with the number of heads, if llama.cpp rotates
             neighbouring rows and Hugging Face rows half a head apart; else "".
-        shift: number that the file adds to the values (Gemma's norms: 1).
+        shift: number that the file adds to the values of its ".weight" (Gemma's norms: 1).
         transposed: the file stores matrices as (in, out), as GPT-2's Conv1D does.
         by_head: of a tensor that holds several modules, each head has its rows together.
         stacked: the modules are rows of one matrix, and not parts of one vector.

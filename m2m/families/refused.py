@@ -39,7 +39,7 @@ _NAMES = {
     _SENSES: """
         emu3 fuyu git got_ocr2 mllama moshi moss_transcribe_diarize musicgen musicgen_melody
         phi4_multimodal trocr whisper""",
-    _LARGE: "cohere command-r internlm3 nemotron persimmon",
+    _LARGE: "cohere command-r internlm3 persimmon",
     _NOT_IN_LLAMA: """
         biogpt blt codegen cpmant ctrl cwm diffllama gpt_neo gpt_neox_japanese gptj helium
         hyperclovax nanochat openai-gpt opt vaultgemma xglm""",

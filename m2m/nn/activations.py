@@ -160,6 +160,23 @@ def gelu_backward(dout: Array, x: Array) -> None:
         grad[...] = act
 
 
+def relu2(x: Array, out: Array) -> None:
+    """Write `out = max(x, 0)^2` (Primer, arXiv 2109.08668); x, out: (T, F)."""
+    for part in blocks(*out.shape):
+        np.maximum(x[part], 0.0, out=out[part])
+        out[part] *= out[part]
+
+
+def relu2_backward(dout: Array, x: Array) -> None:
+    """Turn x, (T, F), into `2 max(x, 0) dout` and dout, (T, F), into the forward's out."""
+    for part, (act, _) in _scratch(dout):
+        values, grad = x[part], dout[part]
+        np.maximum(values, 0.0, out=act)
+        np.multiply(act, grad, out=values)
+        values *= 2.0
+        np.multiply(act, act, out=grad)
+
+
 class XIELU:
     """xIELU (arXiv 2411.13010, eq. 6, as transformers and ggml compute it), with its numbers.
 
@@ -212,4 +229,5 @@ ACTIVATIONS = {
     ("silu", True): (swiglu, swiglu_backward),
     ("gelu_tanh", True): (geglu, geglu_backward),
     ("gelu_tanh", False): (gelu, gelu_backward),
+    ("relu2", False): (relu2, relu2_backward),
 }

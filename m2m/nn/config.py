@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Activation = Literal["silu", "gelu_tanh", "xielu"]
+Activation = Literal["silu", "gelu_tanh", "relu2", "xielu"]
 Positions = Literal["rotary", "learned", "alibi"]
 Mixer = Literal["attention", "conv", "delta"]
 
@@ -71,6 +71,7 @@ class DecoderConfig:
         pre_norms: norms before attention and MLP; only OLMo 2 has none.
         post_norms: norms after attention and MLP too, before the residual sum (Gemma 3).
         norm: "layer" for norms that subtract the mean (GPT-2, Cohere).
+        norm_weight: norms have weights; those of OLMo (2024) have none.
         norm_bias: norms have biases (GPT-2, Pythia, BLOOM, StableLM).
         head_bias: the output head has a bias (Phi-2).
         shared_norm: the MLP reads attention's norm (Cohere).
@@ -130,6 +131,7 @@ class DecoderConfig:
     pre_norms: bool = True
     post_norms: bool = False
     norm: Literal["rms", "layer"] = "rms"
+    norm_weight: bool = True
     norm_bias: bool = False
     head_bias: bool = False
     shared_norm: bool = False
@@ -339,7 +341,7 @@ class DecoderConfig:
         return shapes
 
     def _norm_shapes(self, module: str, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-        kinds = ("weight", "bias") if self.norm_bias else ("weight",)
+        kinds = ("weight",) * self.norm_weight + ("bias",) * self.norm_bias
         return {f"{module}.{kind}": shape for kind in kinds}
 
 

@@ -159,7 +159,7 @@ class _Model:
         return np.asarray(x @ weight.T + self.weights.get(f"{module}.bias", 0.0))
 
     def norm(self, name: str, x: Array) -> Array:
-        gain = self.weights[f"{name}.weight"] + self.config.norm_offset
+        gain = self.weights.get(f"{name}.weight", 1.0) + self.config.norm_offset
         if self.config.norm == "layer":
             x = x - x.mean(axis=-1, keepdims=True)
         mean = (x * x).mean(axis=-1, keepdims=True)
@@ -187,7 +187,9 @@ class _Model:
     def mlp(self, prefix: str, h: Array) -> Array:
         up = self.linear(f"{prefix}.up_proj", h)
         gate = self.linear(f"{prefix}.gate_proj", h) if self.config.gated else up
-        if self.config.activation == "silu":
+        if self.config.activation == "relu2":
+            act = np.maximum(gate, 0.0) ** 2
+        elif self.config.activation == "silu":
             act = gate / (1.0 + np.exp(-gate))
         elif self.config.activation == "xielu":
             names = ("alpha_p", "alpha_n", "beta", "eps")

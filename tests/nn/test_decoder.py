@@ -74,6 +74,14 @@ TRAITS: dict[str, dict[str, Any]] = {
     "exaone4": {"qk_norm": True, "pre_norms": False, "post_norms": True},
     "smollm3": {"layer_is_rotated": (True, False)},
     "ernie4_5": {"rotates_neighbours": True, "head_dim": 10},
+    "nemotron": {
+        "norm": "layer",
+        "norm_bias": True,
+        "norm_offset": 1.0,
+        "gated": False,
+        "activation": "relu2",
+    },
+    "olmo": {"norm": "layer", "norm_weight": False},
     "gpt2": {
         "norm": "layer",
         "norm_bias": True,

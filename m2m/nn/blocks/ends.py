@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2m.arrays import Array
+from m2m.nn.blocks.norm import norm_gain
 from m2m.nn.config import DecoderConfig
 from m2m.nn.functional import NORMS, widen
 from m2m.nn.layout import Layout
@@ -74,8 +75,7 @@ class _Affine:
     ) -> None:
         self._norm, self._norm_backward = NORMS[config.norm]
         self._eps = config.rms_norm_eps
-        self._gain: Array = np.array(weights[f"{name}.weight"], dtype)
-        self._gain += config.norm_offset
+        self._gain: Array = norm_gain(config, weights, name, dtype)
         self._offset: Array | None = None
         if config.norm_bias:
             self._offset = np.array(weights[f"{name}.bias"], dtype)

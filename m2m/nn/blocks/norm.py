@@ -39,7 +39,7 @@ class Norm:
         self.gain: Array | None = None
         self.offset: Array | None = None
         if name is not None:
-            self.gain = norm_gain(config, weights, name, storage)
+            self.gain = norm_gain(config, weights, name, storage.dtype)
             if config.norm_bias:
                 self.offset = np.array(weights[f"{name}.bias"], storage.dtype)
 
@@ -85,9 +85,11 @@ class Norm:
 
 
 def norm_gain(
-    config: DecoderConfig, weights: Mapping[str, NDArray[Any]], name: str, storage: Storage
+    config: DecoderConfig, weights: Mapping[str, NDArray[Any]], name: str, dtype: np.dtype[Any]
 ) -> Array:
     """Return a norm's gain with the family's offset added."""
-    gain = np.array(weights[f"{name}.weight"], storage.dtype)
+    if not config.norm_weight:
+        return np.ones(config.hidden_size, dtype)
+    gain = np.array(weights[f"{name}.weight"], dtype)
     gain += config.norm_offset
     return gain

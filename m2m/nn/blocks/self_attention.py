@@ -209,7 +209,7 @@ def _head_gain(
     counts = (config.num_heads, config.num_kv_heads)
     turned = 0 if config.rotates_neighbours else config.rotary_size
     for names, heads, factor in zip(config.head_norm_names(), counts, (scale, 1.0), strict=True):
-        gains = [norm_gain(config, weights, f"{prefix}.{name}", storage) for name in names]
+        gains = [norm_gain(config, weights, f"{prefix}.{name}", storage.dtype) for name in names]
         gain = np.concatenate(gains) * factor
         rows = np.broadcast_to(gain.reshape(-1, config.head_dim), (heads, config.head_dim))
         parts.append(FusedMap(names[0], heads, turned).ours(rows.reshape(-1)))
