@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from m2m.templates.parent import Template
 from m2m.tokenizer import ChatTemplate, Formatter, Segment, Tokenizer
+from m2m.tokenizer.template import TODAY
 from tests.tiny import CHATML, pico_config, pico_metadata
 
 BOS, EOS = "<|endoftext|>", "<|im_end|>"
@@ -162,3 +164,8 @@ def template_folder() -> Path | None:
     """llama.cpp's collection of real chat templates, if scripts/fetch-templates got it."""
     folder = Path(__file__).parents[1] / "build" / "llama.cpp" / "models" / "templates"
     return folder if folder.is_dir() else None
+
+
+def of_task(source: str, name: str = "a task file") -> Template:
+    """A template of a task file."""
+    return Template(source, "text", name, TODAY.isoformat())

@@ -19,7 +19,7 @@ from m2m.evaluate.task_functions import TaskFunctions, remedy
 from m2m.formats.yaml import Tagged
 from m2m.templates.functions import Function, cells
 from m2m.templates.parent import Refused, Template
-from m2m.tokenizer import TextTemplate
+from m2m.tokenizer.template import TODAY
 
 # `isdigit` and then `ast.literal_eval`: that takes no leading zero, no "²" and no 5,000 digits.
 _PLACE = re.compile(r"0|[1-9][0-9]{0,17}")
@@ -75,7 +75,7 @@ class TaskDocs:
     def __init__(self, config: Config, data: TaskData, functions: TaskFunctions) -> None:
         self.config, self._data, self._functions = config, data, functions
         self._rows: dict[tuple[str, Any], TaskRows] = {}
-        self._templates: dict[str, TextTemplate] = {}
+        self._templates: dict[str, Template] = {}
 
     def rows(self, split: str, process: Any) -> TaskRows:
         """Return the rows of a split after a function has picked or changed them.
@@ -158,11 +158,12 @@ class TaskDocs:
         if how == "text" and "{" not in rule and "\r" not in rule:
             return _Column(constant=rule)
         if rule not in self._templates:
+            name = f"the template {rule!r:.60} of {self.config.path}"
             try:
-                self._templates[rule] = TextTemplate(rule, str(self.config.path))
-            except InputError as error:
-                raise InputError(f"{self.config.path}: {key}: {error.message}") from error
-        return _Column(program=(self._templates[rule].compiled, how))
+                self._templates[rule] = Template(rule, "text", name, TODAY.isoformat())
+            except Refused as error:
+                raise InputError(f"{self.config.path}: {key} is not understood: {error}") from error
+        return _Column(program=(self._templates[rule], how))
 
     def _is_missing_field(self, key: str, rule: str) -> bool:
         """Return whether a text without a template looks like a name, and is no choice."""

@@ -67,7 +67,6 @@ class Child:
             "render": self.render,
             "compile": self.compile,
             "variables": self.variables,
-            "literal": literal,
             "imports": imports,
             "function": self.function,
             "table": self.table,

@@ -121,17 +121,6 @@ def cells(
     return made
 
 
-def literal(text: str, name: str) -> Any:
-    """Read a Python literal as `ast.literal_eval` does; values that JSON lacks become `Other`.
-
-    Raises:
-        Refused: the text is not a literal.
-        LimitError: reading it exceeds a limit.
-    """
-    message = message_of("literal", text=text)
-    return restored(RENDERER.ask(name, lambda process: process.ask(message)))
-
-
 @dataclass(frozen=True)
 class Other:
     """A tuple, a set or a similar value; only its text is known."""

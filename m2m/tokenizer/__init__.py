@@ -2,7 +2,6 @@
 
 from m2m.tokenizer.prompt_boundary import Formatter, Segment
 from m2m.tokenizer.template import ChatTemplate, Message, plain_source
-from m2m.tokenizer.text_template import TextTemplate
 from m2m.tokenizer.tokenizer import Tokenizer
 
 __all__ = [
@@ -10,7 +9,6 @@ __all__ = [
     "Formatter",
     "Message",
     "Segment",
-    "TextTemplate",
     "Tokenizer",
     "plain_source",
 ]

@@ -11,7 +11,8 @@ import pytest
 from m2m.errors import InputError, LimitError
 from m2m.limits import Limits
 from m2m.templates import parent
-from m2m.tokenizer import ChatTemplate, TextTemplate
+from m2m.tokenizer import ChatTemplate
+from tests.templates import of_task
 
 ONE_SECOND = Limits(cpu=1)
 USER = {"role": "user", "content": "Jambo"}
@@ -96,7 +97,7 @@ def test_a_task_has_the_filters_of_lm_eval(source: str) -> None:
     """Its environment is Jinja's own with one more filter (lm_eval/utils.py)."""
     peer = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     peer.filters["regex_replace"] = lambda text, old, new, n=0: re.sub(old, new, text, count=n)
-    assert TextTemplate(source).render(ROW) == peer.from_string(source).render(ROW)
+    assert of_task(source).render(ROW) == peer.from_string(source).render(ROW)
 
 
 def test_answers_marked_for_transformers_are_written() -> None:
